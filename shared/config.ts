@@ -1,0 +1,166 @@
+import { type Static, type TObject, type TUnsafe, Type } from '@sinclair/typebox'
+import { Value } from '@sinclair/typebox/value'
+
+/**
+ * Configuration comes from environment variables only. A service declares its variables once, as a TypeBox object whose property names are
+ * the variables' names; that schema gives the type, the check, the defaults and the printed reference.
+ */
+
+/** `sysexits.h`: EX_CONFIG. */
+export const EXIT_BAD_CONFIG = 78
+
+/** A wrong environment, with every fault. */
+export class ConfigError extends Error {
+  override readonly name = 'ConfigError'
+  constructor(readonly faults: readonly string[]) {
+    super(
+      `the configuration has ${faults.length} fault${faults.length === 1 ? '' : 's'}:\n${faults.map((f) => `  - ${f}`).join('\n')}`,
+    )
+  }
+}
+
+/** A variable whose value is never printed. */
+export const secret = { secret: true } as const
+
+/** What this page uses of a variable's schema. */
+interface Variable {
+  description?: string
+  default?: unknown
+  secret?: boolean
+  type?: string
+  anyOf?: { const?: unknown }[]
+  minimum?: number
+  maximum?: number
+  pattern?: string
+}
+
+/**
+ * Reads the schema's variables from `env` into a frozen object. An empty value counts as not set.
+ * @param cross finds faults that concern several variables together
+ * @throws ConfigError naming every fault
+ */
+export function loadConfig<S extends TObject>(
+  schema: S,
+  env: Readonly<Record<string, string | undefined>>,
+  cross: (config: Static<S>) => string[] = () => [],
+): Readonly<Static<S>> {
+  const faults: string[] = []
+  const values: Record<string, unknown> = {}
+  for (const [name, property] of Object.entries(schema.properties)) {
+    const variable: Variable = property
+    const raw = env[name]
+    // A faulty variable keeps its default while the others are looked at, so that one run names the faults of all of them.
+    if (variable.default !== undefined) values[name] = variable.default
+    if (raw === undefined || raw === '') {
+      if (variable.default === undefined && schema.required?.includes(name) === true)
+        faults.push(`${name} is not set. ${variable.description ?? ''}`.trimEnd())
+      continue
+    }
+    // Only decimal notation is a number: "1e3" or "0x10" in an environment is more likely a slip than an intention.
+    const numeric = variable.type === 'integer' || variable.type === 'number'
+    const value = numeric && /^-?\d+(\.\d+)?$/.test(raw) ? Number(raw) : raw
+    if (Value.Check(property, value)) values[name] = value
+    else
+      faults.push(
+        `${name}=${variable.secret === true ? '(secret)' : JSON.stringify(raw)} is not ${expected(variable)}. ${variable.description ?? ''}`.trimEnd(),
+      )
+  }
+  if (schema.required?.every((name) => name in values) !== false) faults.push(...cross(values as Static<S>))
+  if (faults.length > 0) throw new ConfigError(faults)
+  return Object.freeze(values as Static<S>)
+}
+
+/** What a variable takes, in words: "a whole number from 1 to 10". */
+export function expected(schema: Variable): string {
+  if (schema.anyOf !== undefined) return `one of ${schema.anyOf.map((one) => String(one.const)).join(', ')}`
+  if (schema.type === 'integer' || schema.type === 'number') {
+    const kind = schema.type === 'integer' ? 'a whole number' : 'a number'
+    if (schema.minimum !== undefined && schema.maximum !== undefined)
+      return `${kind} from ${schema.minimum} to ${schema.maximum}`
+    return schema.minimum === undefined ? kind : `${kind} of at least ${schema.minimum}`
+  }
+  return schema.pattern === undefined ? 'a text' : `a text that matches ${schema.pattern}`
+}
+
+/** A choice among fixed words. */
+export const choice = <const T extends string>(words: readonly T[], options: { default: T; description: string }) =>
+  // TypeBox cannot infer the union of a mapped list; the words are its members by construction.
+  Type.Union(
+    words.map((word) => Type.Literal(word)),
+    options,
+  ) as unknown as TUnsafe<T>
+
+/** A whole number with its bounds and default. */
+export const integer = (fallback: number, minimum: number, maximum: number, description: string) =>
+  Type.Integer({ default: fallback, minimum, maximum, description })
+
+const optionalText = (description: string, extra: object = {}) => Type.Optional(Type.String({ description, ...extra }))
+
+/** Variables of both services. */
+export const commonVariables = {
+  NODE_ENV: choice(['production', 'development'], {
+    default: 'production',
+    description: 'development allows AUTH=off and nothing else.',
+  }),
+  LOG_LEVEL: choice(['fatal', 'error', 'warn', 'info', 'debug', 'trace'], {
+    default: 'info',
+    description: 'The least severe level that is logged.',
+  }),
+  LOG_FORMAT: choice(['auto', 'json', 'pretty'], {
+    default: 'auto',
+    description: 'auto: pretty on a terminal, JSON elsewhere.',
+  }),
+  OPS_HOST: Type.String({ default: '0.0.0.0', description: 'The address that the operations port listens on.' }),
+  DRAIN_TIMEOUT_MS: integer(
+    15_000,
+    100,
+    600_000,
+    'How long a stopping process may take to finish what it has begun, in ms.',
+  ),
+  KAFKA_BROKERS: Type.String({
+    pattern: '^[^,:\\s]+:\\d{1,5}(,[^,:\\s]+:\\d{1,5})*$',
+    description: 'Bootstrap brokers, host:port, separated by commas.',
+  }),
+  KAFKA_SECURITY_PROTOCOL: choice(['plaintext', 'ssl', 'sasl_plaintext', 'sasl_ssl'], {
+    default: 'plaintext',
+    description: 'How brokers are spoken to.',
+  }),
+  KAFKA_SASL_MECHANISM: choice(['PLAIN', 'SCRAM-SHA-256', 'SCRAM-SHA-512'], {
+    default: 'SCRAM-SHA-512',
+    description: 'With sasl_plaintext and sasl_ssl: the mechanism.',
+  }),
+  KAFKA_SASL_USERNAME: optionalText('With sasl_plaintext and sasl_ssl: the user.'),
+  KAFKA_SASL_PASSWORD: optionalText('With sasl_plaintext and sasl_ssl: the password.', secret),
+  KAFKA_SSL_CA_FILE: optionalText(
+    'With ssl and sasl_ssl: a PEM file of the authorities to trust; without it, the system’s.',
+  ),
+  KAFKA_SSL_CERTIFICATE_FILE: optionalText('With ssl and sasl_ssl: this client’s certificate, PEM.'),
+  KAFKA_SSL_KEY_FILE: optionalText('With ssl and sasl_ssl: this client’s key, PEM.'),
+}
+
+/** Faults that concern the common variables together. */
+export function commonFaults(config: Static<TObject<typeof commonVariables>>): string[] {
+  const faults: string[] = []
+  if (config.KAFKA_SECURITY_PROTOCOL.startsWith('sasl_')) {
+    if (config.KAFKA_SASL_USERNAME === undefined)
+      faults.push(`KAFKA_SASL_USERNAME is not set, and KAFKA_SECURITY_PROTOCOL is ${config.KAFKA_SECURITY_PROTOCOL}.`)
+    if (config.KAFKA_SASL_PASSWORD === undefined)
+      faults.push(`KAFKA_SASL_PASSWORD is not set, and KAFKA_SECURITY_PROTOCOL is ${config.KAFKA_SECURITY_PROTOCOL}.`)
+  }
+  if ((config.KAFKA_SSL_CERTIFICATE_FILE === undefined) !== (config.KAFKA_SSL_KEY_FILE === undefined))
+    faults.push('KAFKA_SSL_CERTIFICATE_FILE and KAFKA_SSL_KEY_FILE go together: set both or neither.')
+  return faults
+}
+
+export type CommonConfig = Readonly<Static<TObject<typeof commonVariables>>>
+
+/** Loads a service's configuration, or prints every fault and ends the process with {@link EXIT_BAD_CONFIG}. */
+export function loadConfigOrExit<C>(load: (env: Readonly<Record<string, string | undefined>>) => C): C {
+  try {
+    return load(process.env)
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error
+    process.stderr.write(`${error.message}\nAll variables: bun run config\n`)
+    process.exit(EXIT_BAD_CONFIG)
+  }
+}

@@ -1,0 +1,26 @@
+/** Names of the record headers that we write or read; nothing else in the project spells one. */
+
+/** CloudEvents Kafka binding 1.0.2, section 3.2.3: an attribute's header is its name after this prefix. */
+export const ATTRIBUTE_PREFIX = 'ce_'
+
+/** Section 3.2.1: `datacontenttype` has a header of its own. */
+export const CONTENT_TYPE = 'content-type'
+
+/** W3C Trace Context, level 1. */
+export const TRACEPARENT = 'traceparent'
+export const TRACESTATE = 'tracestate'
+
+/** The tenant whose credential sent the event. */
+export const TENANT = 'kt-tenant'
+/** When the producer took the request, ms since the epoch, decimal. */
+export const RECEIVED_AT = 'kt-received-at'
+/** On processed records: what enrichment found, a JSON object (see consumer/enrich.ts). */
+export const CONTEXT = 'kt-context'
+/** On retries and dead letters: how many times a handler was given the event, decimal. */
+export const ATTEMPT = 'kt-attempt'
+/** On retries: not to be handled before, ms since the epoch, decimal. */
+export const NOT_BEFORE = 'kt-not-before'
+/** On retries and dead letters: why, a JSON object `{reason, message}`. */
+export const ERROR = 'kt-error'
+/** On retries and dead letters: where the original record stands, `topic/partition/offset`. */
+export const ORIGIN = 'kt-origin'

@@ -1,0 +1,160 @@
+/**
+ * The shapes that cross the border to Kafka, and what each service needs of it. `client.ts` and its neighbours implement these on the
+ * Confluent client; `shared/testing/fake-kafka.ts` implements them in memory for unit tests.
+ */
+
+/**
+ * Record headers, in order, repeats allowed: one-entry objects `{name: value}`. This is the client's own shape, kept as it is because
+ * translating it would cost an allocation a header on the hot path. Values that were read are Buffers.
+ */
+export type RecordHeaders = ReadonlyArray<Readonly<Record<string, Buffer | string>>>
+
+/** A record on its way to Kafka. */
+export interface OutgoingRecord {
+  topic: string
+  /** Absent: Java's murmur2 of the key chooses, or chance when there is no key. */
+  partition?: number
+  key: Buffer | string | null
+  /** The bytes as they are to be stored; null is a tombstone. */
+  value: Buffer | null
+  headers: RecordHeaders
+}
+
+/** A record as it was read. */
+export interface IncomingRecord {
+  topic: string
+  partition: number
+  offset: number
+  /** CreateTime or LogAppendTime as the topic says, ms since the epoch. */
+  timestampMs: number
+  key: Buffer | null
+  value: Buffer | null
+  headers: RecordHeaders
+}
+
+export interface TopicPartition {
+  topic: string
+  partition: number
+}
+
+/** `offset` is the next one to read. */
+export interface TopicPartitionOffset extends TopicPartition {
+  offset: number
+}
+
+/** Where an acknowledged record stands. */
+export interface Delivery extends TopicPartitionOffset {
+  timestampMs: number
+}
+
+/** Why Kafka did not take a record. */
+export type ProduceFault =
+  /** The local queue is at its limit. */
+  | 'queue full'
+  /** No broker can be reached, or none has been reached yet. */
+  | 'unavailable'
+  /** Handed to a broker, or due to be, and no acknowledgement came in time. */
+  | 'timed out'
+  /** Larger than the client's or the topic's limit. */
+  | 'too large'
+  /** The topic or partition does not exist. */
+  | 'unknown topic'
+  /** The broker refused: authorisation, policy, not enough in-sync replicas. */
+  | 'refused'
+
+/** A record that was not acknowledged. */
+export class ProduceError extends Error {
+  override readonly name = 'ProduceError'
+  constructor(
+    readonly fault: ProduceFault,
+    /** 'not stored' only where it is certain that no broker has, or will have, the record. */
+    readonly outcome: 'not stored' | 'unknown',
+    detail: string,
+  ) {
+    super(`${fault}: ${detail}`)
+  }
+}
+
+export type Connection = { state: 'connected' } | { state: 'connecting'; reason: string } | { state: 'closed' }
+
+/** What the producer service needs: an idempotent producer with acks=all. */
+export interface RecordProducer {
+  /** Begins to connect and goes on for ever, with back-off; returns at once. */
+  start(): void
+  connection(): Connection
+  /** From cached metadata, no I/O; undefined while the topic is not known to exist. */
+  partitionCount(topic: string): number | undefined
+  /**
+   * Resolves when all in-sync replicas have the record. Rejects with {@link ProduceError}, at once when the queue is full or no broker is
+   * reachable, otherwise no later than the delivery timeout.
+   */
+  produce(record: OutgoingRecord): Promise<Delivery>
+  /** Records and bytes that wait for their acknowledgement, and the limits at which `produce` says 'queue full'. */
+  queue(): { records: number; bytes: number; maxRecords: number; maxBytes: number }
+  /** Waits for what is in flight, at most that long; then disconnects. */
+  close(timeoutMs: number): Promise<void>
+}
+
+/** The partitions that a group gives to, or takes from, this member. */
+export interface RebalanceListener {
+  /**
+   * Called when partitions become this member's; reading them starts only when {@link GroupConsumer.startReading} is called for them.
+   */
+  assigned(partitions: TopicPartition[]): void
+  /**
+   * Called when partitions are about to go to another member: finish and commit what belongs to them. They are given up when the promise
+   * settles. When `lost` they are another member's already, and nothing of them may be committed.
+   */
+  revoked(partitions: TopicPartition[], lost: boolean): Promise<void>
+}
+
+/** What the consumer service needs: a cooperative group member that reads committed records only. */
+export interface GroupConsumer {
+  /** Begins to connect and subscribes; goes on for ever, with back-off; returns at once. */
+  start(topicPattern: RegExp, listener: RebalanceListener): void
+  connection(): Connection
+  /** Committed offsets, waiting for transactions that are about to change them; -1 where none is committed. */
+  committed(partitions: TopicPartition[]): Promise<TopicPartitionOffset[]>
+  /** Reads these from these offsets on. They need not be among the assigned ones: partitions that follow an assigned one may be added. */
+  startReading(partitions: TopicPartitionOffset[]): void
+  /** Up to `maxRecords`; waits at most `waitMs` for the first. */
+  consume(maxRecords: number, waitMs: number): Promise<IncomingRecord[]>
+  pause(partitions: TopicPartition[]): void
+  resume(partitions: TopicPartition[]): void
+  /** Leaves the group, calling `revoked` first, and disconnects. */
+  close(): Promise<void>
+}
+
+/** What became of a transaction. */
+export type TransactionResult =
+  | { kind: 'committed' }
+  /** Nothing of it took effect; the same outputs and offsets may be sent again in a new one. */
+  | { kind: 'aborted'; reason: string }
+  /** Another process uses this transactional id, or the client cannot go on: only a restart helps. */
+  | { kind: 'fatal'; reason: string }
+
+/** Outputs and input offsets, all or nothing. */
+export interface Transactor {
+  /** Initialises transactions, aborting what an earlier owner of the id left open; goes on for ever, with back-off. */
+  start(): Promise<void>
+  connection(): Connection
+  /** One transaction. Never rejects. Not to be called again before it has resolved. */
+  commit(outputs: readonly OutgoingRecord[], offsets: readonly TopicPartitionOffset[]): Promise<TransactionResult>
+  close(): Promise<void>
+}
+
+/** Reads ranges of a partition outside of any group. */
+export interface RangeReader {
+  /** `end`: one past the last record, uncommitted ones included. */
+  watermarks(partition: TopicPartition): Promise<{ beginning: number; end: number }>
+  /** Calls back for every committed record from `from` up to `to`, waiting for open transactions below `to` to end. */
+  read(partition: TopicPartition, from: number, to: number, onRecord: (record: IncomingRecord) => void): Promise<void>
+  close(): Promise<void>
+}
+
+/** Creating topics, and which there are. */
+export interface TopicAdmin {
+  /** Creates those that are missing. Resolves when all exist. Rejects with the broker's reason a topic. */
+  ensureTopics(topics: readonly string[], options: { partitions: number; replication: number }): Promise<void>
+  close(): Promise<void>
+}

@@ -1,0 +1,30 @@
+/** Topic names: `kt.<tenant>.<stream>` and, beside it, `.retry`, `.dlq` and `.processed` with as many partitions. */
+
+/** Tenants and streams: lower-case letters, digits, `_` and `-`, at most 63 characters, so that no two names give one topic. */
+export const NAME_PATTERN = '^[a-z0-9][a-z0-9_-]{0,62}$'
+
+/** A suffix of the topics beside a stream's own. */
+export type TopicRole = 'retry' | 'dlq' | 'processed'
+
+export const inputTopic = (tenant: string, stream: string): string => `kt.${tenant}.${stream}`
+
+export const siblingTopic = (input: string, role: TopicRole): string => `${input}.${role}`
+
+/** A stream's four topics, its own first. */
+export const streamTopics = (tenant: string, stream: string): string[] => {
+  const input = inputTopic(tenant, stream)
+  return [input, siblingTopic(input, 'retry'), siblingTopic(input, 'dlq'), siblingTopic(input, 'processed')]
+}
+
+/** Matches the streams' own topics of every tenant. A POSIX extended expression as well, since librdkafka evaluates it. */
+export const INPUT_TOPICS = /^kt[.][a-z0-9_-]+[.][a-z0-9_-]+$/
+
+/** Tenant and stream of a stream's own topic or of one beside it; undefined for a name that is not ours. */
+export const parseTopic = (
+  topic: string,
+): { tenant: string; stream: string; input: string; role: TopicRole | 'input' } | undefined => {
+  const match = /^(kt[.]([a-z0-9_-]+)[.]([a-z0-9_-]+))(?:[.](retry|dlq|processed))?$/.exec(topic)
+  if (match === null) return undefined
+  const [, input = '', tenant = '', stream = '', role] = match
+  return { tenant, stream, input, role: (role as TopicRole | undefined) ?? 'input' }
+}
