@@ -1,0 +1,71 @@
+import type { Static, TSchema } from '@sinclair/typebox'
+import { type TypeCheck, TypeCompiler } from '@sinclair/typebox/compiler'
+import type { Event } from '../../shared/event.ts'
+import type { Context } from '../enrich.ts'
+
+/** The event can never be handled: it is put aside as a dead letter at once. */
+export class TerminalError extends Error {
+  override readonly name = 'TerminalError'
+}
+
+/** Handling may succeed later. Any other error that a handler throws counts as this. */
+export class RetryableError extends Error {
+  override readonly name = 'RetryableError'
+}
+
+/** What a handler makes of an event: the data of the record in `.processed`, which keeps the event's `id` and `source`. */
+export interface Handled {
+  /** The CloudEvents type of the result; the event's own when absent. */
+  type?: string
+  /** Stored as JSON. */
+  data: unknown
+}
+
+/** What a handler is given beside the data. */
+export interface Handling {
+  event: Event
+  context: Context
+  /** 1 for the first time. */
+  attempt: number
+  /** Aborted when the handler's time is over or the process gives the event up; its result is then not used. */
+  signal: AbortSignal
+}
+
+/** One kind of event and what is done with it. */
+export interface Handler<S extends TSchema = TSchema> {
+  /** An event type, or a prefix of event types followed by `*`. */
+  type: string
+  /** Goes into the context of every event it handled: change it whenever the result changes. */
+  version: string
+  /** What the event's JSON data must be; data that is not becomes a dead letter. */
+  schema: S
+  handle(data: Static<S>, handling: Handling): Handled | Promise<Handled>
+}
+
+/** A handler together with its compiled check. */
+export interface RegisteredHandler {
+  handler: Handler
+  check: TypeCheck<TSchema>
+}
+
+/** Gives `handle` the type of its schema. */
+export const defineHandler = <S extends TSchema>(handler: Handler<S>): Handler<S> => handler
+
+/**
+ * Finds the handler of an event type: an exact one before prefixes, the longest prefix before shorter ones.
+ * @throws Error when two handlers claim the same type
+ */
+export function handlerIndex(handlers: readonly Handler[]): (type: string) => RegisteredHandler | undefined {
+  const exact = new Map<string, RegisteredHandler>()
+  const prefixes: { prefix: string; registered: RegisteredHandler }[] = []
+  for (const handler of handlers) {
+    const registered = { handler, check: TypeCompiler.Compile(handler.schema) }
+    const prefix = handler.type.endsWith('*') ? handler.type.slice(0, -1) : undefined
+    if (prefix === undefined ? exact.has(handler.type) : prefixes.some((one) => one.prefix === prefix))
+      throw new Error(`two handlers claim the event type ${handler.type}: remove one`)
+    if (prefix === undefined) exact.set(handler.type, registered)
+    else prefixes.push({ prefix, registered })
+  }
+  prefixes.sort((a, b) => b.prefix.length - a.prefix.length)
+  return (type) => exact.get(type) ?? prefixes.find((one) => type.startsWith(one.prefix))?.registered
+}
