@@ -1,0 +1,134 @@
+/**
+ * The only module that imports the native client. It checks that the addon fits this runtime, opens clients, and says what librdkafka's
+ * errors mean; everything else in `shared/kafka/` builds on that.
+ */
+import type * as RdKafka from '@confluentinc/kafka-javascript/types/rdkafka'
+import type { CommonConfig } from '../config.ts'
+import { CONNECT_BACKOFF, delayMs, sleep } from '../retry.ts'
+import { checkAddon } from './native/check.ts'
+
+export type { LibrdKafkaError, Producer } from '@confluentinc/kafka-javascript/types/rdkafka'
+
+/** What the package's types leave out of its low-level consumer. */
+export interface Consumer extends RdKafka.KafkaConsumer {
+  incrementalAssign(partitions: readonly RdKafka.Assignment[]): this
+  incrementalUnassign(partitions: readonly RdKafka.TopicPartition[]): this
+  assignmentLost(): boolean
+  rebalanceProtocol(): 'NONE' | 'EAGER' | 'COOPERATIVE'
+  /** With true, `consume(n)` waits for the first record only. */
+  setDefaultIsTimeoutOnlyForFirstMessage(value: boolean): void
+}
+
+/** librdkafka settings by their own names. */
+export type Settings = Record<string, string | number | boolean | undefined | ((...args: never[]) => void)>
+
+/** What the package exports of its low-level interface. */
+interface Native {
+  Producer: new (settings: Settings, topicSettings?: Settings) => RdKafka.Producer
+  KafkaConsumer: new (settings: Settings, topicSettings?: Settings) => Consumer
+  AdminClient: typeof RdKafka.AdminClient
+}
+
+let loaded: Native | undefined
+
+/** Loads the addon at first use; a missing or unfit build is explained by the error that `checkAddon` throws. */
+export function native(): Native {
+  if (loaded === undefined) {
+    checkAddon()
+    loaded = require('@confluentinc/kafka-javascript') as Native
+  }
+  return loaded
+}
+
+/** librdkafka's error codes that are told apart somewhere; negative ones are its own, the others the protocol's. */
+export const CODE = {
+  BAD_MSG: -199,
+  TRANSPORT: -195,
+  MSG_TIMED_OUT: -192,
+  UNKNOWN_PARTITION: -190,
+  UNKNOWN_TOPIC: -188,
+  ALL_BROKERS_DOWN: -187,
+  TIMED_OUT: -185,
+  QUEUE_FULL: -184,
+  REVOKE_PARTITIONS: -174,
+  ASSIGN_PARTITIONS: -175,
+  STATE: -172,
+  AUTHENTICATION: -169,
+  PURGE_QUEUE: -152,
+  PURGE_INFLIGHT: -151,
+  FATAL: -150,
+  FENCED: -144,
+  UNKNOWN_TOPIC_OR_PART: 3,
+  MSG_SIZE_TOO_LARGE: 10,
+  TOPIC_AUTHORIZATION_FAILED: 29,
+  TOPIC_ALREADY_EXISTS: 36,
+} as const
+
+/** Settings of every client: where the brokers are and how they are spoken to. */
+export function connectionSettings(config: CommonConfig, clientId: string): Settings {
+  const settings: Settings = {
+    'metadata.broker.list': config.KAFKA_BROKERS,
+    'client.id': clientId,
+    'security.protocol': config.KAFKA_SECURITY_PROTOCOL,
+    'reconnect.backoff.ms': CONNECT_BACKOFF.firstMs,
+    'reconnect.backoff.max.ms': CONNECT_BACKOFF.maxMs,
+    // Half-open connections behind load balancers are found by the kernel.
+    'socket.keepalive.enable': true,
+    'socket.nagle.disable': true,
+    'statistics.interval.ms': STATISTICS_INTERVAL_MS,
+  }
+  if (config.KAFKA_SECURITY_PROTOCOL.startsWith('sasl_')) {
+    settings['sasl.mechanisms'] = config.KAFKA_SASL_MECHANISM
+    settings['sasl.username'] = config.KAFKA_SASL_USERNAME ?? ''
+    settings['sasl.password'] = config.KAFKA_SASL_PASSWORD ?? ''
+  }
+  if (config.KAFKA_SECURITY_PROTOCOL.endsWith('ssl')) {
+    if (config.KAFKA_SSL_CA_FILE !== undefined) settings['ssl.ca.location'] = config.KAFKA_SSL_CA_FILE
+    if (config.KAFKA_SSL_CERTIFICATE_FILE !== undefined)
+      settings['ssl.certificate.location'] = config.KAFKA_SSL_CERTIFICATE_FILE
+    if (config.KAFKA_SSL_KEY_FILE !== undefined) settings['ssl.key.location'] = config.KAFKA_SSL_KEY_FILE
+  }
+  return settings
+}
+
+/** How often librdkafka reports its statistics; also how soon a broker's coming and going is noticed when nothing is sent. */
+export const STATISTICS_INTERVAL_MS = 1_000
+
+/** How long one attempt to connect may take. */
+const CONNECT_TIMEOUT_MS = 5_000
+
+interface Connectable {
+  connect(options: { timeout: number }, done: (error: RdKafka.LibrdKafkaError | null) => void): unknown
+}
+
+/**
+ * Connects for ever with back-off. The wrapper closes a client whose first metadata request fails, so every attempt takes a fresh one.
+ * @param open makes a client, listeners attached
+ * @param failed is told why an attempt failed
+ * @returns the connected client; undefined when the signal was aborted first
+ */
+export async function connectForever<C extends Connectable>(
+  open: () => C,
+  failed: (reason: string) => void,
+  signal: AbortSignal,
+): Promise<C | undefined> {
+  for (let attempt = 1; !signal.aborted; attempt++) {
+    const client = open()
+    const error = await new Promise<RdKafka.LibrdKafkaError | null>((resolve) => {
+      client.connect({ timeout: CONNECT_TIMEOUT_MS }, (fault) => resolve(fault ?? null))
+    })
+    if (error === null) return client
+    failed(error.message)
+    await sleep(delayMs(CONNECT_BACKOFF, attempt), signal)
+  }
+  return undefined
+}
+
+/** Turns one of the client's callback-last methods into a promise. */
+export function promised<T = void>(
+  call: (done: (error: RdKafka.LibrdKafkaError | null | undefined, value?: T) => void) => void,
+): Promise<T> {
+  return new Promise((resolve, reject) => {
+    call((error, value) => (error === null || error === undefined ? resolve(value as T) : reject(error)))
+  })
+}

@@ -1,0 +1,33 @@
+import pino, { type Logger } from 'pino'
+import { PinoPretty as pretty } from 'pino-pretty'
+
+export type { Logger } from 'pino'
+
+/**
+ * One JSON object a line on standard output; readable lines on a terminal. Payloads, record keys and credentials are never logged: callers
+ * pass ids and figures only, and the usual places of credentials are redacted all the same.
+ * @param service the `service` field of every line
+ */
+export function createLogger(
+  service: string,
+  config: { LOG_LEVEL: string; LOG_FORMAT: 'auto' | 'json' | 'pretty' },
+): Logger {
+  const readable = config.LOG_FORMAT === 'pretty' || (config.LOG_FORMAT === 'auto' && process.stdout.isTTY === true)
+  return pino(
+    {
+      level: config.LOG_LEVEL,
+      base: { service, pid: process.pid },
+      formatters: { level: (label) => ({ level: label }) },
+      timestamp: pino.stdTimeFunctions.isoTime,
+      redact: {
+        paths: ['authorization', 'headers.authorization', 'headers["x-api-key"]', 'password'],
+        censor: '(redacted)',
+      },
+    },
+    readable ? prettyStream() : pino.destination({ fd: 1, sync: false, minLength: 0 }),
+  )
+}
+
+// pino's transports run in a worker thread; written to directly, the same formatter needs none.
+const prettyStream = () =>
+  pretty({ colorize: process.stdout.isTTY === true && Bun.env.NO_COLOR === undefined, ignore: 'pid,service', sync: true })

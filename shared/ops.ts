@@ -1,0 +1,50 @@
+import { Hono } from 'hono'
+import type { Registry } from 'prom-client'
+
+/**
+ * The operations port, apart from the public one: `/livez`, `/readyz`, `/startupz` and `/metrics`.
+ */
+
+/** What is asked when somebody wants to know whether the service is ready: a reason when it is not. */
+export type Check = () => { ok: true } | { ok: false; reason: string }
+
+export interface Ops {
+  registry: Registry
+  /** By name; all must hold. */
+  checks: Readonly<Record<string, Check>>
+}
+
+/** Every check's answer, and whether all are fine. */
+function readiness(checks: Ops['checks']) {
+  const results = Object.entries(checks).map(([name, check]) => ({ name, ...check() }))
+  return { ok: results.every((one) => one.ok), checks: results }
+}
+
+/** The app behind the operations port. Liveness says only that the process answers, so that no outage of Kafka restarts anything. */
+export function createOpsApp({ registry, checks }: Ops): Hono {
+  let started = false
+  return new Hono()
+    .get('/livez', (c) => c.json({ ok: true }))
+    .get('/readyz', (c) => {
+      const state = readiness(checks)
+      started ||= state.ok
+      return c.json(state, state.ok ? 200 : 503)
+    })
+    .get('/startupz', (c) => {
+      const state = readiness(checks)
+      started ||= state.ok
+      return c.json({ ok: started, checks: state.checks }, started ? 200 : 503)
+    })
+    .get('/metrics', async (c) =>
+      c.body(await registry.metrics(), 200, { 'content-type': registry.contentType, 'cache-control': 'no-store' }),
+    )
+}
+
+/** Serves the app. Port 0 takes a free one. `stop` closes at once. */
+export function serveOps(
+  ops: Ops,
+  address: { hostname: string; port: number },
+): { port: number; stop(): Promise<void> } {
+  const server = Bun.serve({ ...address, fetch: createOpsApp(ops).fetch })
+  return { port: server.port ?? address.port, stop: () => server.stop(true) }
+}

@@ -1,0 +1,34 @@
+/** The project's one way to try again: exponential back-off with jitter. */
+
+/** Delays double from `firstMs` to at most `maxMs`. */
+export interface Backoff {
+  firstMs: number
+  maxMs: number
+}
+
+/** For connections to Kafka: quick at first, then gentle on a cluster that comes back to many clients. */
+export const CONNECT_BACKOFF: Backoff = { firstMs: 100, maxMs: 5_000 }
+
+/**
+ * How long to wait before try `attempt + 1`, ms. "Equal jitter": half of the delay is fixed, so that a wait is never next to nothing, and
+ * half is chance, so that those who failed together do not come back together.
+ * @param attempt how many tries have failed, from 1
+ */
+export function delayMs(backoff: Backoff, attempt: number, random: () => number = Math.random): number {
+  const full = Math.min(backoff.maxMs, backoff.firstMs * 2 ** Math.min(attempt - 1, 52))
+  return full / 2 + (full / 2) * random()
+}
+
+/** Resolves after `ms`, or as soon as the signal is aborted. */
+export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal?.aborted === true) return resolve()
+    const done = () => {
+      clearTimeout(timer)
+      signal?.removeEventListener('abort', done)
+      resolve()
+    }
+    const timer = setTimeout(done, ms)
+    signal?.addEventListener('abort', done)
+  })
+}

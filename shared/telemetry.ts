@@ -1,0 +1,42 @@
+/**
+ * W3C Trace Context (level 1): the trace of an event goes from the request through Kafka to the outcome in the `traceparent` and
+ * `tracestate` headers, whether or not anybody collects spans.
+ */
+
+/** A parsed `traceparent`. */
+export interface TraceContext {
+  /** 32 hex digits. */
+  traceId: string
+  /** The whole header, as it goes on. */
+  traceparent: string
+  tracestate?: string
+}
+
+// Section 3.2: version ff is invalid, as are all-zero ids; a later version may carry more fields after the flags.
+const TRACEPARENT = /^(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?$/
+
+/** Section 3.2.2: what is not valid is ignored, and its `tracestate` with it. */
+export function parseTraceparent(
+  traceparent: string | null | undefined,
+  tracestate?: string | null,
+): TraceContext | undefined {
+  const match = traceparent === null || traceparent === undefined ? null : TRACEPARENT.exec(traceparent)
+  if (match === null || traceparent === null || traceparent === undefined) return undefined
+  if (match[1] === '00' && match[5] !== undefined) return undefined
+  const context: TraceContext = { traceId: match[2] ?? '', traceparent }
+  if (tracestate !== null && tracestate !== undefined && tracestate !== '') context.tracestate = tracestate
+  return context
+}
+
+/** Begins a trace. Flag 01 (sampled) is a collector's to overrule. */
+export function newTraceContext(): TraceContext {
+  const traceId = hex(16)
+  return { traceId, traceparent: `00-${traceId}-${hex(8)}-01` }
+}
+
+function hex(bytes: number): string {
+  const random = crypto.getRandomValues(Buffer.allocUnsafe(bytes))
+  // All zero is invalid (section 3.2.2.3); one chance in 2^64 is still a chance.
+  if (random.every((byte) => byte === 0)) random[0] = 1
+  return random.toString('hex')
+}
