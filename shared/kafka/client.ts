@@ -7,7 +7,7 @@ import type { CommonConfig } from '../config.ts'
 import { CONNECT_BACKOFF, delayMs, sleep } from '../retry.ts'
 import { checkAddon } from './native/check.ts'
 
-export type { LibrdKafkaError, Producer } from '@confluentinc/kafka-javascript/types/rdkafka'
+export type { LibrdKafkaError, Message, Producer } from '@confluentinc/kafka-javascript/types/rdkafka'
 
 /** What the package's types leave out of its low-level consumer. */
 export interface Consumer extends RdKafka.KafkaConsumer {

@@ -102,10 +102,11 @@ export interface RebalanceListener {
    */
   assigned(partitions: TopicPartition[]): void
   /**
-   * Called when partitions are about to go to another member: finish and commit what belongs to them. They are given up when the promise
-   * settles. When `lost` they are another member's already, and nothing of them may be committed.
+   * Called when partitions are about to go to another member: finish and commit what belongs to them. When `lost` they are another
+   * member's already, and nothing of them may be committed.
+   * @returns all that must no longer be read: these and what was added with them. They are given up when the promise settles.
    */
-  revoked(partitions: TopicPartition[], lost: boolean): Promise<void>
+  revoked(partitions: TopicPartition[], lost: boolean): Promise<TopicPartition[]>
 }
 
 /** What the consumer service needs: a cooperative group member that reads committed records only. */
@@ -128,9 +129,12 @@ export interface GroupConsumer {
 /** What became of a transaction. */
 export type TransactionResult =
   | { kind: 'committed' }
-  /** Nothing of it took effect; the same outputs and offsets may be sent again in a new one. */
-  | { kind: 'aborted'; reason: string }
-  /** Another process uses this transactional id, or the client cannot go on: only a restart helps. */
+  /**
+   * Nothing of it took effect; the same may be sent again in a new one, except the outputs that the broker will never take, by their
+   * index.
+   */
+  | { kind: 'aborted'; reason: string; refused: ReadonlyMap<number, string> }
+  /** Another process uses this transactional id, or the client cannot go on. Whether it took effect is not known. */
   | { kind: 'fatal'; reason: string }
 
 /** Outputs and input offsets, all or nothing. */

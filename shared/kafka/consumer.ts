@@ -1,0 +1,249 @@
+import type { CommonConfig } from '../config.ts'
+import type { Logger } from '../logger.ts'
+import {
+  CODE,
+  type Consumer,
+  connectForever,
+  connectionSettings,
+  type LibrdKafkaError,
+  type Message,
+  native,
+  promised,
+  type Settings,
+} from './client.ts'
+import type {
+  Connection,
+  GroupConsumer,
+  IncomingRecord,
+  RebalanceListener,
+  TopicPartition,
+  TopicPartitionOffset,
+} from './types.ts'
+
+/** A group member, and the native consumer behind it, whose membership a transaction carries. */
+export interface NativeGroupConsumer extends GroupConsumer {
+  native(): Consumer | undefined
+}
+
+/** How long a call that asks the broker for something may take. */
+const BROKER_CALL_TIMEOUT_MS = 10_000
+
+/** How long leaving the group may take before the connection is closed all the same. */
+const LEAVE_TIMEOUT_MS = 10_000
+
+const named = ({ topic, partition }: TopicPartition): string => `${topic}/${partition}`
+
+/** Settings of everything that reads: committed records only, offsets committed by nobody but us. */
+export function readerSettings(config: CommonConfig, clientId: string): Settings {
+  return {
+    ...connectionSettings(config, clientId),
+    'isolation.level': 'read_committed',
+    'enable.auto.commit': false,
+    'enable.auto.offset.store': false,
+    'auto.offset.reset': 'earliest',
+    'fetch.wait.max.ms': 100,
+    // Without these two an empty queue or a moved leader stalls reading for half a second or more.
+    'fetch.queue.backoff.ms': 10,
+    'fetch.error.backoff.ms': 100,
+  }
+}
+
+export interface GroupConsumerOptions {
+  config: CommonConfig
+  clientId: string
+  groupId: string
+  sessionTimeoutMs: number
+  /** librdkafka's read-ahead. */
+  prefetchMaxBytes: number
+  log: Logger
+  /** librdkafka's statistics, JSON text, about once a second. */
+  onStatistics(json: string): void
+}
+
+/** A cooperative-sticky group member. Its methods may be called before it has connected, except those that need the broker. */
+export function createGroupConsumer(options: GroupConsumerOptions): NativeGroupConsumer {
+  const { config, clientId, groupId, log } = options
+  const stopping = new AbortController()
+  let consumer: Consumer | undefined
+  let connection: Connection = { state: 'connecting', reason: 'not connected yet' }
+  let listener: RebalanceListener | undefined
+  /** Everything that is being read, by name: incremental calls must name neither more nor less. */
+  const reading = new Map<string, TopicPartition>()
+  let handingOver: Promise<void> = Promise.resolve()
+  let owned = 0
+  let wake: (() => void) | undefined
+
+  const settings: Settings = {
+    ...readerSettings(config, clientId),
+    'group.id': groupId,
+    'partition.assignment.strategy': 'cooperative-sticky',
+    'session.timeout.ms': options.sessionTimeoutMs,
+    'heartbeat.interval.ms': Math.floor(options.sessionTimeoutMs / 5),
+    // New tenants' topics match the subscription at the next metadata refresh.
+    'topic.metadata.refresh.interval.ms': 5_000,
+    'queued.max.messages.kbytes': Math.ceil(options.prefetchMaxBytes / 1024),
+    rebalance_cb: (error: LibrdKafkaError, partitions: TopicPartition[]) => onRebalance(error, partitions),
+    queue_non_empty_cb: () => {
+      wake?.()
+    },
+  }
+
+  function onRebalance(error: LibrdKafkaError, given: TopicPartition[]): void {
+    if (consumer === undefined || listener === undefined) return
+    const partitions = given.map(({ topic, partition }) => ({ topic, partition }))
+    if (error.code === CODE.ASSIGN_PARTITIONS) {
+      owned += partitions.length
+      // Agreed to at once, so that the group is not held up; what is read, and from where, is said by startReading.
+      consumer.incrementalAssign([])
+      listener.assigned(partitions)
+      return
+    }
+    if (error.code !== CODE.REVOKE_PARTITIONS) {
+      log.error({ err: error }, 'rebalance failed')
+      return
+    }
+    const lost = consumer.assignmentLost()
+    const giveUp = async (): Promise<void> => {
+      const ended = (await listener?.revoked(partitions, lost)) ?? partitions
+      const read = ended.filter((one) => reading.delete(named(one)))
+      consumer?.incrementalUnassign(read)
+      owned -= partitions.length
+    }
+    handingOver = handingOver.then(giveUp).catch((fault) => log.error({ err: fault }, 'giving up partitions failed'))
+  }
+
+  const connected = (): Consumer => {
+    if (consumer === undefined) throw new Error('the consumer is not connected')
+    return consumer
+  }
+
+  /** What is ready, without waiting: a wait would hold one of the runtime's few worker threads. */
+  const poll = (maxRecords: number): Promise<IncomingRecord[]> =>
+    new Promise((resolve) => {
+      connected().consume(maxRecords, (error, messages) => {
+        if (error !== null && error !== undefined) {
+          log.warn({ code: error.code, reason: error.message }, 'reading failed')
+          return resolve([])
+        }
+        resolve(messages.map(toRecord))
+      })
+    })
+
+  return {
+    native: () => consumer,
+    connection: () => connection,
+    start(topicPattern, to) {
+      listener = to
+      const open = () => {
+        const opened = new (native().KafkaConsumer)(settings)
+        opened.setDefaultConsumeTimeout(0)
+        opened.on('event.stats', (event: { message: string }) => {
+          if (connection.state !== 'closed') {
+            connection = connectionOf(event.message) ?? connection
+            options.onStatistics(event.message)
+          }
+        })
+        opened.on('event.error', (error) => {
+          if (connection.state === 'connected' && error.code === CODE.ALL_BROKERS_DOWN)
+            connection = { state: 'connecting', reason: error.message }
+          log.warn({ code: error.code, reason: error.message }, 'Kafka consumer')
+        })
+        return opened
+      }
+      const failed = (reason: string) => {
+        connection = { state: 'connecting', reason }
+        log.warn({ reason }, 'cannot reach Kafka; trying again')
+      }
+      void connectForever(open, failed, stopping.signal).then((opened) => {
+        if (opened === undefined) return
+        consumer = opened
+        connection = { state: 'connected' }
+        opened.subscribe([topicPattern])
+        wake?.()
+      })
+    },
+    async committed(partitions) {
+      const rows = await promised<TopicPartitionOffset[]>((done) =>
+        connected().committed(partitions, BROKER_CALL_TIMEOUT_MS, done),
+      )
+      // librdkafka says "none" as OFFSET_INVALID, which reaches us as undefined or negative.
+      return rows.map(({ topic, partition, offset }) => ({ topic, partition, offset: offset >= 0 ? offset : -1 }))
+    },
+    startReading(partitions) {
+      for (const { topic, partition } of partitions) reading.set(`${topic}/${partition}`, { topic, partition })
+      connected().incrementalAssign(
+        partitions.map((one) => ({ ...one, offset: one.offset < 0 ? OFFSET_BEGINNING : one.offset })),
+      )
+    },
+    async consume(maxRecords, waitMs) {
+      let timer: ReturnType<typeof setTimeout> | undefined
+      const woken = new Promise<void>((resolve) => {
+        wake = resolve
+        timer = setTimeout(resolve, waitMs)
+      })
+      try {
+        if (consumer !== undefined) {
+          const ready = await poll(maxRecords)
+          if (ready.length > 0) return ready
+        }
+        await woken
+        return consumer === undefined ? [] : await poll(maxRecords)
+      } finally {
+        clearTimeout(timer)
+        wake = undefined
+      }
+    },
+    pause: (partitions) => void connected().pause(partitions),
+    resume: (partitions) => void connected().resume(partitions),
+    async close() {
+      stopping.abort()
+      const open = consumer
+      if (open !== undefined) {
+        // Leaving is a rebalance, and rebalances are served by polling.
+        open.unsubscribe()
+        const deadline = performance.now() + LEAVE_TIMEOUT_MS
+        while (owned > 0 && performance.now() < deadline) {
+          await poll(1)
+          await Promise.race([handingOver, Bun.sleep(5)])
+        }
+        consumer = undefined
+        await promised((done) => open.disconnect((error) => done(error)))
+      }
+      connection = { state: 'closed' }
+    },
+  }
+}
+
+/** librdkafka's OFFSET_BEGINNING. */
+export const OFFSET_BEGINNING = -2
+
+/** The client's message as a record. */
+export function toRecord(message: Message): IncomingRecord {
+  const { topic, partition, offset, value } = message
+  const key = message.key ?? null
+  return {
+    topic,
+    partition,
+    offset,
+    timestampMs: message.timestamp ?? -1,
+    key: typeof key === 'string' ? Buffer.from(key) : key,
+    value,
+    headers: message.headers ?? [],
+  }
+}
+
+interface StatisticsBrokers {
+  brokers?: Record<string, { nodeid: number; state: string }>
+}
+
+/** Whether a broker is up, as librdkafka's statistics tell (STATISTICS.md, "brokers"); undefined when they say nothing of it. */
+export function connectionOf(statisticsJson: string): Connection | undefined {
+  const { brokers } = JSON.parse(statisticsJson) as StatisticsBrokers
+  if (brokers === undefined) return undefined
+  const states = Object.values(brokers)
+  if (states.some((one) => one.state === 'UP')) return { state: 'connected' }
+  return {
+    state: 'connecting',
+    reason: `no broker is up (${states.map((one) => one.state).join(', ') || 'none known'})`,
+  }
+}

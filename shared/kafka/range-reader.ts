@@ -1,0 +1,100 @@
+import type { CommonConfig } from '../config.ts'
+import type { Logger } from '../logger.ts'
+import { type Consumer, connectForever, type Message, native, promised } from './client.ts'
+import { readerSettings, toRecord } from './consumer.ts'
+import type { RangeReader, TopicPartition, TopicPartitionOffset } from './types.ts'
+
+/** How long a broker may take to name a partition's first and last offset. */
+const WATERMARKS_TIMEOUT_MS = 10_000
+
+/** Records taken in one call. */
+const READ_MAX_RECORDS = 1_000
+
+/** How long one call waits for the first record. */
+const READ_WAIT_MS = 50
+
+/** One range at a time, over a client that is kept open between ranges. */
+export function createRangeReader(options: { config: CommonConfig; clientId: string; log: Logger }): RangeReader {
+  const { config, clientId, log } = options
+  const stopping = new AbortController()
+  // Two clients, since the isolation level decides what "the end" is: the last committed record or the last record.
+  const opening = new Map<string, Promise<Consumer>>()
+
+  const client = (isolation: 'read_committed' | 'read_uncommitted'): Promise<Consumer> => {
+    const open = () =>
+      new (native().KafkaConsumer)({
+        ...readerSettings(config, clientId),
+        'isolation.level': isolation,
+        // Never joined and never committed to; librdkafka wants a name.
+        'group.id': `${clientId}-ranges`,
+        'enable.partition.eof': true,
+      })
+    const failed = (reason: string) => log.warn({ reason }, 'cannot reach Kafka; trying again')
+    let opened = opening.get(isolation)
+    if (opened === undefined) {
+      opened = connectForever(open, failed, stopping.signal).then((ready) => {
+        if (ready === undefined) throw new Error('closed')
+        ready.setDefaultConsumeTimeout(READ_WAIT_MS)
+        ready.setDefaultIsTimeoutOnlyForFirstMessage(true)
+        return ready
+      })
+      opening.set(isolation, opened)
+    }
+    return opened
+  }
+
+  let turn: Promise<unknown> = Promise.resolve()
+
+  async function readRange(
+    at: TopicPartition,
+    from: number,
+    to: number,
+    onRecord: Parameters<RangeReader['read']>[3],
+  ): Promise<void> {
+    const consumer = await client('read_committed')
+    // Control records and aborted ones at the end of a range show up in no message; librdkafka's end-of-partition event counts them, and is
+    // raised again whenever the end moves because an open transaction has ended.
+    let reached = from
+    const atEnd = (end: TopicPartitionOffset): void => {
+      if (end.topic === at.topic && end.partition === at.partition) reached = Math.max(reached, end.offset)
+    }
+    consumer.on('partition.eof', atEnd)
+    consumer.assign([{ ...at, offset: from }])
+    try {
+      while (reached < to && !stopping.signal.aborted) {
+        for (const message of await promised<Message[]>((done) => consumer.consume(READ_MAX_RECORDS, done))) {
+          if (message.offset < to) onRecord(toRecord(message))
+          reached = message.offset + 1
+        }
+      }
+      if (reached < to) throw new Error('closed')
+    } finally {
+      consumer.unassign()
+      consumer.off('partition.eof', atEnd)
+    }
+  }
+
+  return {
+    async watermarks({ topic, partition }) {
+      const consumer = await client('read_uncommitted')
+      const offsets = await promised<{ lowOffset: number; highOffset: number }>((done) =>
+        consumer.queryWatermarkOffsets(topic, partition, WATERMARKS_TIMEOUT_MS, done),
+      )
+      return { beginning: offsets.lowOffset, end: offsets.highOffset }
+    },
+    read(at, from, to, onRecord) {
+      if (from >= to) return Promise.resolve()
+      const mine = turn.then(() => readRange(at, from, to, onRecord))
+      turn = mine.catch(() => undefined)
+      return mine
+    },
+    async close() {
+      stopping.abort()
+      await turn
+      for (const opened of opening.values()) {
+        const consumer = await opened.catch(() => undefined)
+        if (consumer !== undefined) await promised((done) => consumer.disconnect((error) => done(error)))
+      }
+    },
+  }
+}

@@ -1,0 +1,158 @@
+import type { CommonConfig } from '../config.ts'
+import type { Logger } from '../logger.ts'
+import { CONNECT_BACKOFF, delayMs, sleep } from '../retry.ts'
+import {
+  CODE,
+  connectForever,
+  connectionSettings,
+  type LibrdKafkaError,
+  native,
+  type Producer,
+  promised,
+} from './client.ts'
+import { connectionOf, type NativeGroupConsumer } from './consumer.ts'
+import type { Connection, TransactionResult, Transactor } from './types.ts'
+
+export interface TransactorOptions {
+  config: CommonConfig
+  clientId: string
+  /** The same for every life of one instance, different between instances: a successor ends what its predecessor left open. */
+  transactionalId: string
+  /** After which the broker aborts a transaction whose owner is gone; readers of committed records wait that long. */
+  transactionTimeoutMs: number
+  /** Its membership of the group fences transactions of members that lost their partitions (KIP-447). */
+  group: NativeGroupConsumer
+  log: Logger
+  onStatistics(json: string): void
+}
+
+/** How long one step of a transaction is waited for before it is asked for again; steps are resumable. */
+const STEP_TIMEOUT_MS = 5_000
+
+/** A transactional producer. */
+export function createTransactor(options: TransactorOptions): Transactor {
+  const { config, clientId, group, log } = options
+  const stopping = new AbortController()
+  let producer: Producer | undefined
+  let connection: Connection = { state: 'connecting', reason: 'not connected yet' }
+  /** Outputs of the open transaction that the broker refused for good, by index. */
+  let refused = new Map<number, string>()
+
+  function open(): Producer {
+    const opened = new (native().Producer)({
+      ...connectionSettings(config, clientId),
+      'transactional.id': options.transactionalId,
+      'transaction.timeout.ms': options.transactionTimeoutMs,
+      'enable.idempotence': true,
+      'compression.codec': 'lz4',
+      'linger.ms': 0,
+      // The topic's limit decides; a local one would only be a second, different error for the same thing.
+      'message.max.bytes': MAX_MESSAGE_BYTES,
+      'message.timeout.ms': options.transactionTimeoutMs,
+      partitioner: 'murmur2_random',
+      dr_cb: true,
+    })
+    opened.setPollInBackground(true)
+    opened.on('event.stats', (event: { message: string }) => {
+      if (connection.state !== 'closed') connection = connectionOf(event.message) ?? connection
+      options.onStatistics(event.message)
+    })
+    opened.on('event.error', (error) => log.warn({ code: error.code, reason: error.message }, 'Kafka transactions'))
+    opened.on('delivery-report', (error, report) => {
+      if (error?.code === CODE.MSG_SIZE_TOO_LARGE) refused.set(report.opaque as number, error.message)
+    })
+    return opened
+  }
+
+  /** Asks again for a step while the client says that this is all it takes. */
+  async function step(call: (done: (error: LibrdKafkaError) => void) => void): Promise<LibrdKafkaError | undefined> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        await promised(call)
+        return undefined
+      } catch (thrown) {
+        const error = thrown as LibrdKafkaError
+        if (error.isRetriable !== true || error.isFatal === true || stopping.signal.aborted) return error
+        log.warn({ code: error.code, reason: error.message }, 'a step of a transaction is tried again')
+        await sleep(delayMs(CONNECT_BACKOFF, attempt), stopping.signal)
+      }
+    }
+  }
+
+  async function abort(ready: Producer, error: LibrdKafkaError): Promise<TransactionResult> {
+    if (error.isFatal === true) return { kind: 'fatal', reason: error.message }
+    const fault = await step((done) => ready.abortTransaction(STEP_TIMEOUT_MS, done))
+    if (fault !== undefined) return { kind: 'fatal', reason: `${error.message}; aborting failed: ${fault.message}` }
+    return { kind: 'aborted', reason: error.message, refused }
+  }
+
+  return {
+    connection: () => connection,
+    async start() {
+      for (let attempt = 1; !stopping.signal.aborted; attempt++) {
+        const opened = await connectForever(
+          open,
+          (reason) => {
+            connection = { state: 'connecting', reason }
+            log.warn({ reason }, 'cannot reach Kafka; trying again')
+          },
+          stopping.signal,
+        )
+        if (opened === undefined) return
+        const fault = await step((done) => opened.initTransactions(INIT_TIMEOUT_MS, done))
+        if (fault === undefined) {
+          producer = opened
+          connection = { state: 'connected' }
+          return
+        }
+        connection = { state: 'connecting', reason: `transactions cannot be initialised: ${fault.message}` }
+        log.warn({ reason: fault.message }, 'transactions cannot be initialised; trying again')
+        await promised((done) => opened.disconnect(0, (error) => done(error)))
+        await sleep(delayMs(CONNECT_BACKOFF, attempt), stopping.signal)
+      }
+    },
+    async commit(outputs, offsets) {
+      const member = group.native()
+      if (producer === undefined || member === undefined)
+        return { kind: 'aborted', reason: 'not connected', refused: new Map() }
+      const ready = producer
+      refused = new Map()
+      const begun = await step((done) => ready.beginTransaction(done))
+      if (begun !== undefined) return { kind: 'fatal', reason: begun.message }
+      try {
+        outputs.forEach((record, index) => {
+          const { topic, partition = PARTITION_BY_KEY, value, key, headers } = record
+          // The client's types ask for mutable headers; it only reads them.
+          ready.produce(topic, partition, value, key, null, index, headers as Record<string, Buffer | string>[])
+        })
+      } catch (thrown) {
+        return abort(ready, thrown as LibrdKafkaError)
+      }
+      if (offsets.length > 0) {
+        const sent = await step((done) => ready.sendOffsetsToTransaction([...offsets], member, STEP_TIMEOUT_MS, done))
+        if (sent !== undefined) return abort(ready, sent)
+      }
+      const committed = await step((done) => ready.commitTransaction(STEP_TIMEOUT_MS, done))
+      if (committed === undefined) return { kind: 'committed' }
+      // Without a word on whether to abort, the transaction may have been committed.
+      if (committed.isTxnRequiresAbort === true) return abort(ready, committed)
+      return { kind: 'fatal', reason: committed.message }
+    },
+    async close() {
+      stopping.abort()
+      const open = producer
+      producer = undefined
+      if (open !== undefined) await promised((done) => open.disconnect(0, (error) => done(error)))
+      connection = { state: 'closed' }
+    },
+  }
+}
+
+/** How long initialising waits for a predecessor's transaction to end before it is asked for again. */
+const INIT_TIMEOUT_MS = 15_000
+
+/** librdkafka's upper bound of message.max.bytes. */
+const MAX_MESSAGE_BYTES = 1_000_000_000
+
+/** librdkafka's RD_KAFKA_PARTITION_UA: the partitioner chooses. */
+const PARTITION_BY_KEY = -1
