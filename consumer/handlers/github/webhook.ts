@@ -1,0 +1,56 @@
+import { type Static, type TObject, type TProperties, type TSchema, Type } from '@sinclair/typebox'
+import { ACTIVITY_TYPE, type Activity } from '../activity.ts'
+import type { Handler } from '../handler.ts'
+
+/** The event type of a GitHub webhook: this and the name in its `X-GitHub-Event` header. */
+export const TYPE_PREFIX = 'com.github.'
+
+/** A property that GitHub sends as null, or leaves out, when it has nothing to say. */
+export const Nullable = <S extends TSchema>(schema: S) => Type.Optional(Type.Union([schema, Type.Null()]))
+
+/** A text that must not be empty because an activity is named by it. */
+export const Name = Type.String({ minLength: 1 })
+
+export const Account = Type.Object({ login: Name, id: Type.Integer() })
+
+/** What every payload that concerns a repository has. */
+const common = {
+  repository: Type.Object({ full_name: Name, html_url: Type.String() }),
+  // Deploy keys and deleted accounts act without one.
+  sender: Nullable(Account),
+}
+
+/** A payload with the common properties and those of one event. */
+type Payload<P extends TProperties> = Static<TObject<typeof common>> & Static<TObject<P>>
+
+/** An activity but for what any payload says of it; an event that knows its actor better than by `sender` says so. */
+export type Deed = Omit<Activity, 'repository' | 'actor'> & { actor?: Activity['actor'] }
+
+/**
+ * A handler of one GitHub webhook event whose data is the payload as GitHub sent it.
+ * @param name as in `X-GitHub-Event`
+ * @param properties what `read` uses of the payload beside its repository and sender; nothing else is demanded
+ */
+export function githubHandler<P extends TProperties>(
+  name: string,
+  version: string,
+  properties: P,
+  read: (payload: Payload<P>) => Deed,
+): Handler {
+  return {
+    type: `${TYPE_PREFIX}${name}`,
+    version,
+    schema: Type.Object({ ...common, ...properties }),
+    handle(data) {
+      // The compiled schema has just said so; TypeScript cannot follow the spread of a generic.
+      const payload = data as Payload<P>
+      const { sender, repository } = payload
+      const activity: Activity = {
+        repository: { name: repository.full_name, url: repository.html_url },
+        actor: sender === null || sender === undefined ? null : { login: sender.login, id: sender.id },
+        ...read(payload),
+      }
+      return { type: ACTIVITY_TYPE, data: activity }
+    },
+  }
+}

@@ -1,0 +1,69 @@
+import { describe, expect, test } from 'bun:test'
+import { Type } from '@sinclair/typebox'
+import { defineHandler, type Handler, handlerIndex } from './handler.ts'
+
+const handler = (type: string): Handler => ({
+  type,
+  version: '1',
+  schema: Type.Unknown(),
+  handle: (data) => ({ data }),
+})
+
+describe('finding the handler of a type', () => {
+  const find = handlerIndex(['com.*', 'com.shop.order.*', 'com.shop.order.paid', 'com.shop.*'].map(handler))
+  const found = (type: string) => find(type)?.handler.type
+
+  test('an exact type wins over every prefix', () => {
+    expect(found('com.shop.order.paid')).toBe('com.shop.order.paid')
+  })
+
+  test('the longest prefix wins, whatever the order of the list', () => {
+    expect(found('com.shop.order.sent')).toBe('com.shop.order.*')
+    expect(found('com.shop.cart.left')).toBe('com.shop.*')
+    expect(found('com.bank.paid')).toBe('com.*')
+  })
+
+  test('a type that nobody claims has none', () => {
+    expect(found('org.shop')).toBeUndefined()
+    expect(found('com')).toBeUndefined()
+  })
+
+  test('a prefix also matches itself with nothing after it', () => {
+    expect(found('com.shop.')).toBe('com.shop.*')
+  })
+
+  test('an exact type is no prefix', () => {
+    expect(handlerIndex([handler('com.shop')])('com.shop.order')).toBeUndefined()
+  })
+
+  test('a lone star takes everything that nobody else does', () => {
+    const all = handlerIndex([handler('*'), handler('a')])
+    expect(all('a')?.handler.type).toBe('a')
+    expect(all('anything')?.handler.type).toBe('*')
+  })
+
+  test('a star that is not at the end is an ordinary character', () => {
+    const odd = handlerIndex([handler('a*b')])
+    expect(odd('a*b')?.handler.type).toBe('a*b')
+    expect(odd('axb')).toBeUndefined()
+  })
+})
+
+test('two handlers of one type, or of one prefix, are refused by name', () => {
+  expect(() => handlerIndex([handler('a'), handler('b'), handler('a')])).toThrow('two handlers claim the event type a:')
+  expect(() => handlerIndex([handler('a*'), handler('a*')])).toThrow('two handlers claim the event type a*:')
+  expect(() => handlerIndex([handler('a'), handler('a*')])).not.toThrow()
+})
+
+test('the check of a registered handler is that of its schema', () => {
+  const find = handlerIndex([
+    defineHandler({
+      type: 'counted',
+      version: '1',
+      schema: Type.Object({ count: Type.Integer() }),
+      handle: ({ count }) => ({ data: count + 1 }),
+    }),
+  ])
+  expect(find('counted')?.check.Check({ count: 1 })).toBe(true)
+  expect(find('counted')?.check.Check({ count: 'many' })).toBe(false)
+})
