@@ -1,3 +1,6 @@
+import type { Event } from '../shared/event.ts'
+import type { GuardedLookup, LookupResult } from './lookup.ts'
+
 /** What is known of an event besides itself; the header `kt-context` of the record in `.processed`, as JSON. */
 export interface Context {
   tenant: string
@@ -12,13 +15,69 @@ export interface Context {
   handler?: string
   /** SHA-256 of type, source, subject and data, the first 128 bits as hex: equal for equal content, whatever the id and time. */
   fingerprint: string
-  /** What each look-up found, by the look-up's name. */
+  /** What each look-up found, by the look-up's name; absent when none concerns the event. */
   lookups?: Record<string, LookupResult>
 }
 
-/** What a look-up gave. */
-export type LookupResult =
-  | { status: 'found'; value: unknown }
-  | { status: 'missing' }
-  /** Timed out, failed, or its circuit is open; enrichment never holds an event back. */
-  | { status: 'unavailable'; reason: string }
+/** Where an event's record was found. */
+export interface Origin {
+  tenant: string
+  stream: string
+  receivedAtMs: number | undefined
+  /** The record's, ms since the epoch. */
+  timestampMs: number
+}
+
+/** At once unless a look-up has to wait, so that an event without one costs no turn of the event loop. */
+export type Enricher = (
+  event: Event,
+  origin: Origin,
+  handler?: { type: string; version: string },
+) => Context | Promise<Context>
+
+/** Makes the function that gives an event its context. Look-ups of one event run side by side. */
+export function createEnricher({ lookups, nowMs }: { lookups: readonly GuardedLookup[]; nowMs(): number }): Enricher {
+  return (event, origin, handler) => {
+    const context: Context = {
+      tenant: origin.tenant,
+      stream: origin.stream,
+      processedAtMs: nowMs(),
+      fingerprint: fingerprint(event),
+    }
+    if (origin.receivedAtMs !== undefined) context.receivedAtMs = origin.receivedAtMs
+    const late = latenessMs(event.time, origin.receivedAtMs ?? origin.timestampMs)
+    if (late !== undefined) context.latenessMs = late
+    if (handler !== undefined) context.handler = `${handler.type}@${handler.version}`
+    const waiting: Promise<void>[] = []
+    for (const lookup of lookups) {
+      const result = lookup.find(event)
+      if (result === undefined) continue
+      context.lookups ??= {}
+      const found = context.lookups
+      const keep = (value: LookupResult): void => {
+        found[lookup.name] = value
+      }
+      if (result instanceof Promise) waiting.push(result.then(keep))
+      else keep(result)
+    }
+    return waiting.length === 0 ? context : Promise.all(waiting).then(() => context)
+  }
+}
+
+/** undefined when there is no time, or one that no calendar has, such as a leap second. */
+function latenessMs(time: string | undefined, referenceMs: number): number | undefined {
+  if (time === undefined) return undefined
+  const late = referenceMs - Date.parse(time)
+  return Number.isNaN(late) ? undefined : late
+}
+
+const FINGERPRINT_HEX_DIGITS = 32
+
+/** See {@link Context.fingerprint}. No data and zero bytes of it differ. */
+export function fingerprint({ type, source, subject, data }: Event): string {
+  // A JSON text ends where its brackets close, whatever follows: no two events can give the same bytes to hash.
+  const framed = JSON.stringify([type, source, subject ?? null, data === null])
+  const hasher = new Bun.CryptoHasher('sha256').update(framed)
+  if (data !== null) hasher.update(data)
+  return hasher.digest('hex').slice(0, FINGERPRINT_HEX_DIGITS)
+}

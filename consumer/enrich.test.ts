@@ -1,0 +1,157 @@
+import { describe, expect, test } from 'bun:test'
+import fc from 'fast-check'
+import type { Event } from '../shared/event.ts'
+import { createEnricher, fingerprint } from './enrich.ts'
+import type { GuardedLookup } from './lookup.ts'
+
+const NOW_MS = Date.parse('2026-01-01T00:00:10Z')
+const event: Event = { id: '1', source: '/s', type: 't', extensions: {}, data: Buffer.from('{"a":1}') }
+const origin = { tenant: 'acme', stream: 'orders', receivedAtMs: undefined, timestampMs: NOW_MS - 1000 }
+
+const enricher = (...lookups: GuardedLookup[]) => createEnricher({ lookups, nowMs: () => NOW_MS })
+
+test('an event without look-ups has its context at once', () => {
+  const context = enricher()({ ...event, time: '2026-01-01T00:00:00Z' }, { ...origin, receivedAtMs: NOW_MS - 2000 })
+  expect(context).toEqual({
+    tenant: 'acme',
+    stream: 'orders',
+    receivedAtMs: NOW_MS - 2000,
+    processedAtMs: NOW_MS,
+    latenessMs: 8000,
+    fingerprint: fingerprint(event),
+  })
+})
+
+test('the handler is named with its version', () => {
+  expect(enricher()(event, origin, { type: 'com.x', version: '3' })).toMatchObject({ handler: 'com.x@3' })
+})
+
+describe('lateness', () => {
+  const lateness = (time: string | undefined, receivedAtMs?: number): unknown => {
+    const from = receivedAtMs === undefined ? origin : { ...origin, receivedAtMs }
+    return (enricher()(time === undefined ? event : { ...event, time }, from) as { latenessMs?: number }).latenessMs
+  }
+
+  test('counts to the receipt, and to the record where no receipt is known', () => {
+    expect(lateness('2026-01-01T00:00:00Z', NOW_MS - 4000)).toBe(6000)
+    expect(lateness('2026-01-01T00:00:00Z')).toBe(9000)
+  })
+
+  test('is negative for a clock that is ahead', () => {
+    expect(lateness('2026-01-01T00:00:10Z')).toBe(-1000)
+  })
+
+  test('respects the offset', () => {
+    expect(lateness('2026-01-01T02:00:00.500+02:00')).toBe(8500)
+  })
+
+  test('is absent without a time, or with one that no calendar has', () => {
+    expect(lateness(undefined)).toBeUndefined()
+    expect(lateness('2016-12-31T23:59:60Z')).toBeUndefined()
+  })
+})
+
+describe('look-ups', () => {
+  const answering = (name: string, find: GuardedLookup['find']): GuardedLookup => ({ name, find })
+
+  test('that answer at once leave the context without a promise', () => {
+    const context = enricher(
+      answering('one', () => ({ status: 'found', value: 1 })),
+      answering('two', () => ({ status: 'missing' })),
+      answering('other', () => undefined),
+    )(event, origin)
+    expect(context).toMatchObject({ lookups: { one: { status: 'found', value: 1 }, two: { status: 'missing' } } })
+    expect(Object.keys((context as { lookups: object }).lookups)).toEqual(['one', 'two'])
+  })
+
+  test('that concern no event leave no trace', () => {
+    expect(enricher(answering('other', () => undefined))(event, origin)).not.toHaveProperty('lookups')
+  })
+
+  test('that wait run side by side', async () => {
+    let started = 0
+    const both = Promise.withResolvers<void>()
+    const waiting = async () => {
+      if (++started === 2) both.resolve()
+      await both.promise
+      return { status: 'found', value: 'v' } as const
+    }
+    const context = enricher(answering('a', waiting), answering('b', waiting))(event, origin)
+    expect(context).toBeInstanceOf(Promise)
+    expect((await context).lookups).toEqual({ a: { status: 'found', value: 'v' }, b: { status: 'found', value: 'v' } })
+  })
+})
+
+describe('the fingerprint', () => {
+  test('is 128 bits in hex, and stays what it is from version to version', () => {
+    expect(fingerprint(event)).toBe('aa5a3ebfce75dbed40ab132b1f279f01')
+  })
+
+  test('ignores the id, the time and the extensions', () => {
+    const again = { ...event, id: '2', time: '2026-01-01T00:00:00Z', extensions: { a: 'b' } }
+    expect(fingerprint(again)).toBe(fingerprint(event))
+  })
+
+  test('tells no data from zero bytes of it, and no subject from an empty one', () => {
+    expect(fingerprint({ ...event, data: null })).not.toBe(fingerprint({ ...event, data: Buffer.alloc(0) }))
+    expect(fingerprint({ ...event, subject: '' })).not.toBe(fingerprint(event))
+  })
+
+  test('differs whenever type, source, subject or data do, wherever the border between them is drawn', () => {
+    const part = fc.string({ unit: fc.constantFrom('a', '"', ',', '\\', ']', 'ü', '\ud800'), maxLength: 4 })
+    const content = fc.record({
+      type: part,
+      source: part,
+      subject: fc.option(part, { nil: undefined }),
+      data: fc.option(part, { nil: null }),
+    })
+    const eventOf = ({
+      subject,
+      data,
+      ...rest
+    }: {
+      type: string
+      source: string
+      subject: string | undefined
+      data: string | null
+    }): Event => ({
+      ...event,
+      ...rest,
+      ...(subject === undefined ? {} : { subject }),
+      data: data === null ? null : Buffer.from(data),
+    })
+    fc.assert(
+      fc.property(content, content, (one, other) => {
+        const same =
+          one.type === other.type &&
+          one.source === other.source &&
+          one.subject === other.subject &&
+          (one.data === null || other.data === null
+            ? one.data === other.data
+            : Buffer.from(one.data).equals(Buffer.from(other.data)))
+        expect(fingerprint(eventOf(one)) === fingerprint(eventOf(other))).toBe(same)
+      }),
+      { numRuns: 2000 },
+    )
+  })
+
+  test('does not depend on how the same bytes are split', () => {
+    // Each pair would be equal if the parts were only joined.
+    const pairs: [Partial<Event>, Partial<Event>][] = [
+      [
+        { type: 'ab', source: 'c' },
+        { type: 'a', source: 'bc' },
+      ],
+      [
+        { source: 'x', subject: 'y' },
+        { source: 'xy', subject: '' },
+      ],
+      [
+        { subject: 'a', data: Buffer.from('b') },
+        { subject: 'ab', data: Buffer.from('') },
+      ],
+    ]
+    for (const [one, other] of pairs)
+      expect(fingerprint({ ...event, ...one })).not.toBe(fingerprint({ ...event, ...other }))
+  })
+})
