@@ -1,3 +1,5 @@
+import type { RecordHeaders } from './kafka/types.ts'
+
 /** Names of the record headers that we write or read; nothing else in the project spells one. */
 
 /** CloudEvents Kafka binding 1.0.2, section 3.2.3: an attribute's header is its name after this prefix. */
@@ -24,3 +26,12 @@ export const NOT_BEFORE = 'kt-not-before'
 export const ERROR = 'kt-error'
 /** On retries and dead letters: where the original record stands, `topic/partition/offset`. */
 export const ORIGIN = 'kt-origin'
+
+/** The last header of that name, as text; undefined when there is none. Names are compared exactly, as Kafka does. */
+export function headerText(headers: RecordHeaders, name: string): string | undefined {
+  for (let index = headers.length - 1; index >= 0; index--) {
+    const value = headers[index]?.[name]
+    if (value !== undefined) return typeof value === 'string' ? value : value.toString('utf8')
+  }
+  return undefined
+}

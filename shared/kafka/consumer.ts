@@ -163,11 +163,16 @@ export function createGroupConsumer(options: GroupConsumerOptions): NativeGroupC
       })
     },
     async committed(partitions) {
-      const rows = await promised<TopicPartitionOffset[]>((done) =>
+      const rows = await promised<(TopicPartitionOffset & { metadata?: string | null })[]>((done) =>
         connected().committed(partitions, BROKER_CALL_TIMEOUT_MS, done),
       )
       // librdkafka says "none" as OFFSET_INVALID, which reaches us as undefined or negative.
-      return rows.map(({ topic, partition, offset }) => ({ topic, partition, offset: offset >= 0 ? offset : -1 }))
+      return rows.map(({ topic, partition, offset, metadata }) => ({
+        topic,
+        partition,
+        offset: offset >= 0 ? offset : -1,
+        metadata: metadata ?? '',
+      }))
     },
     startReading(partitions) {
       for (const { topic, partition } of partitions) reading.set(`${topic}/${partition}`, { topic, partition })

@@ -42,6 +42,12 @@ export interface TopicPartitionOffset extends TopicPartition {
   offset: number
 }
 
+/** What a group has committed, or is to commit, of a partition. */
+export interface CommittedOffset extends TopicPartitionOffset {
+  /** Free text beside the offset, at most 4,096 bytes. */
+  metadata: string
+}
+
 /** Where an acknowledged record stands. */
 export interface Delivery extends TopicPartitionOffset {
   timestampMs: number
@@ -115,7 +121,7 @@ export interface GroupConsumer {
   start(topicPattern: RegExp, listener: RebalanceListener): void
   connection(): Connection
   /** Committed offsets, waiting for transactions that are about to change them; -1 where none is committed. */
-  committed(partitions: TopicPartition[]): Promise<TopicPartitionOffset[]>
+  committed(partitions: TopicPartition[]): Promise<CommittedOffset[]>
   /** Reads these from these offsets on. They need not be among the assigned ones: partitions that follow an assigned one may be added. */
   startReading(partitions: TopicPartitionOffset[]): void
   /** Up to `maxRecords`; waits at most `waitMs` for the first. */
@@ -143,7 +149,7 @@ export interface Transactor {
   start(): Promise<void>
   connection(): Connection
   /** One transaction. Never rejects. Not to be called again before it has resolved. */
-  commit(outputs: readonly OutgoingRecord[], offsets: readonly TopicPartitionOffset[]): Promise<TransactionResult>
+  commit(outputs: readonly OutgoingRecord[], offsets: readonly CommittedOffset[]): Promise<TransactionResult>
   close(): Promise<void>
 }
 

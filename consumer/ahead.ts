@@ -1,0 +1,41 @@
+/**
+ * Which records beyond the committed offset are done, as the offset commit's metadata. Keys are handled beside each other, so records finish
+ * out of turn while an older one is open; without this they would be handled again by the partition's next owner once they have left the
+ * de-duplication window.
+ *
+ * The format is `kt1:` and the base64 of a bitmap, lowest bit first, bit 0 being the committed offset. Empty when nothing is ahead.
+ */
+
+const PREFIX = 'kt1:'
+
+/** Kafka takes 4,096 bytes of metadata (`offset.metadata.max.bytes`): 3,000 bytes are 4,000 characters of base64. */
+const MAX_BITMAP_BYTES = 3_000
+
+/** How far beyond the committed offset records may be finished. A sixth is left for offsets that hold no record, such as commit marks. */
+export const MAX_AHEAD_OFFSETS = 20_000
+
+/**
+ * @param committed the committed offset
+ * @param done offsets beyond it that are done, rising
+ */
+export function encodeAhead(committed: number, done: readonly number[]): string {
+  const last = done.at(-1)
+  if (last === undefined) return ''
+  const bitmap = Buffer.alloc(Math.min(MAX_BITMAP_BYTES, Math.floor((last - committed) / 8) + 1))
+  for (const offset of done) {
+    const bit = offset - committed
+    const index = bit >> 3
+    if (index < bitmap.length) bitmap[index] = (bitmap[index] ?? 0) | (1 << (bit & 7))
+  }
+  return PREFIX + bitmap.toString('base64')
+}
+
+/** The inverse. Metadata that is not ours, such as a tool's, says nothing. */
+export function decodeAhead(committed: number, metadata: string | null | undefined): Set<number> {
+  const done = new Set<number>()
+  if (committed < 0 || metadata === null || metadata === undefined || !metadata.startsWith(PREFIX)) return done
+  Buffer.from(metadata.slice(PREFIX.length), 'base64').forEach((byte, index) => {
+    for (let bit = 0; bit < 8; bit++) if ((byte & (1 << bit)) !== 0) done.add(committed + index * 8 + bit)
+  })
+  return done
+}

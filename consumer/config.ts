@@ -1,0 +1,99 @@
+import { hostname } from 'node:os'
+import { type Static, Type } from '@sinclair/typebox'
+import { choice, commonFaults, commonVariables, integer, loadConfig } from '../shared/config.ts'
+import { referenceTableVariables } from './reference-table.ts'
+
+/** Every variable of the consumer: name, type, default and meaning. */
+export const consumerVariables = Type.Object({
+  ...commonVariables,
+  OPS_PORT: integer(9081, 0, 65_535, 'The operations port: /livez, /readyz, /startupz, /metrics. 0 takes a free one.'),
+  GROUP_ID: Type.String({
+    default: 'kafkatrace',
+    pattern: '^[A-Za-z0-9._-]{1,200}$',
+    description: 'The consumer group.',
+  }),
+  INSTANCE_ID: Type.String({
+    default: hostname(),
+    pattern: '^[A-Za-z0-9._-]{1,200}$',
+    description:
+      'Names this instance among those of its group; the same after a restart, so that it ends the transaction it left open. Two processes with one name put each other out of work.',
+  }),
+  SESSION_TIMEOUT_MS: integer(
+    10_000,
+    1_000,
+    300_000,
+    'After how long without a heartbeat a member counts as dead, in ms.',
+  ),
+  TRANSACTION_TIMEOUT_MS: integer(
+    10_000,
+    1_000,
+    900_000,
+    'After how long the broker aborts a transaction whose owner is gone, in ms; until then its successor waits.',
+  ),
+  MAX_TRANSACTION_RECORDS: integer(2_000, 1, 50_000, 'The most outcomes that are committed in one transaction.'),
+  MAX_CONCURRENT_HANDLERS: integer(64, 1, 10_000, 'How many handlers may run at a time, each on another key.'),
+  MAX_OPEN_RECORDS: integer(
+    1_000,
+    1,
+    20_000,
+    'Records of one partition that are fetched and not decided; then it is paused.',
+  ),
+  MAX_HELD_BYTES: integer(
+    64 * 2 ** 20,
+    2 ** 20,
+    2 ** 40,
+    'Bytes of records between fetch and commit; then nothing more is fetched.',
+  ),
+  MAX_PARKED_BYTES: integer(
+    16 * 2 ** 20,
+    2 ** 20,
+    2 ** 40,
+    'Bytes of records that wait in memory for their retry; then .retry is paused.',
+  ),
+  MAX_RETRY_BACKLOG_RECORDS: integer(
+    10_000,
+    1,
+    1_000_000,
+    'Records in one partition of .retry; then its input is paused.',
+  ),
+  PREFETCH_MAX_BYTES: integer(16 * 2 ** 20, 2 ** 16, 2 ** 31, 'Bytes that the Kafka client reads ahead.'),
+  DEDUPE_WINDOW_RECORDS: integer(
+    100_000,
+    1_000,
+    10_000_000,
+    'Outcomes of one partition that are remembered to recognise repeated events. At least a partition’s events a second times the longest time, in seconds, after which a client repeats one.',
+  ),
+  QUICK_ATTEMPTS: integer(3, 1, 100, 'Attempts in a row before an event goes to .retry.'),
+  QUICK_RETRY_FIRST_MS: integer(50, 1, 60_000, 'The delay after the first failed attempt, doubled with each, in ms.'),
+  QUICK_RETRY_MAX_MS: integer(500, 1, 60_000, 'The longest delay between attempts in a row, in ms.'),
+  MAX_ATTEMPTS: integer(8, 1, 1_000, 'Attempts in all before an event is a dead letter.'),
+  RETRY_FIRST_MS: integer(1_000, 1, 86_400_000, 'The first delay in .retry, doubled with each, in ms.'),
+  RETRY_MAX_MS: integer(60_000, 1, 86_400_000, 'The longest delay in .retry, in ms.'),
+  HANDLER_TIMEOUT_MS: integer(30_000, 10, 600_000, 'How long one attempt of a handler may take, in ms.'),
+  HANDLERS_MODULE: Type.Optional(
+    Type.String({ description: 'A file that exports `handlers`, to be used beside those that are built in.' }),
+  ),
+  BUILT_IN_HANDLERS: choice(['on', 'off'], {
+    default: 'on',
+    description: 'Whether GitHub webhooks become activity records.',
+  }),
+  ...referenceTableVariables,
+})
+
+export type ConsumerConfig = Readonly<Static<typeof consumerVariables>>
+
+/** @throws ConfigError naming every fault */
+export function loadConsumerConfig(env: Readonly<Record<string, string | undefined>>): ConsumerConfig {
+  return loadConfig(consumerVariables, env, (config) => {
+    const faults = commonFaults(config)
+    const atMost = (low: keyof ConsumerConfig, high: keyof ConsumerConfig, why: string): void => {
+      const [a, b] = [config[low], config[high]]
+      if (typeof a === 'number' && typeof b === 'number' && a > b)
+        faults.push(`${low}=${a} is over ${high}=${b}: ${why}`)
+    }
+    atMost('QUICK_ATTEMPTS', 'MAX_ATTEMPTS', 'attempts in a row count among all attempts.')
+    atMost('QUICK_RETRY_FIRST_MS', 'QUICK_RETRY_MAX_MS', 'the first delay is the shortest.')
+    atMost('RETRY_FIRST_MS', 'RETRY_MAX_MS', 'the first delay is the shortest.')
+    return faults
+  })
+}

@@ -1,0 +1,196 @@
+import type { IncomingRecord, OutgoingRecord } from '../shared/kafka/types.ts'
+import { sleep } from '../shared/retry.ts'
+import type { TopicRole } from '../shared/topics.ts'
+import { deadLetter } from './dead-letter.ts'
+import { type Decoded, decode } from './decode.ts'
+import type { Deduplication } from './dedupe.ts'
+import type { Enricher } from './enrich.ts'
+import { type Handled, type Handling, type RegisteredHandler, TerminalError } from './handlers/handler.ts'
+import { processedRecord } from './processed.ts'
+import { decide, type Failure, HandlerTimeout, type Past, pastOf, type RetryPolicy, retryRecord } from './retry.ts'
+
+/**
+ * What becomes of a record. All branching of a record's life is in {@link consume}; everything it calls computes and returns.
+ */
+export type Outcome =
+  | { kind: 'processed'; output: OutgoingRecord; receivedAtMs: number | undefined }
+  | { kind: 'dead'; output: OutgoingRecord; failure: Failure }
+  /** Goes to `.retry`; it, and what comes after it of the same key, is done from there. */
+  | { kind: 'retry'; output: OutgoingRecord; failure: Failure }
+  /** Seen before: nothing is written. */
+  | { kind: 'duplicate' }
+  /** Stays where it is, in `.retry`, and is tried again. */
+  | { kind: 'later'; past: Past; failure: Failure }
+  /** The process gives the record up; its offset is not committed, and whoever gets the partition does it. */
+  | { kind: 'abandoned' }
+
+/** A record that has been claimed, between its fetch and its outcome. */
+export interface Job {
+  record: IncomingRecord
+  /** The stream's own topic, whichever of its topics the record is from. */
+  input: string
+  role: Extract<TopicRole, 'retry'> | 'input'
+  tenant: string
+  stream: string
+  /** Set when the record was looked at first, so that waiting in `.retry` decodes nothing twice. */
+  decoded: Decoded
+  past: Past
+  key: string | undefined
+}
+
+/** What of the partition's state a decision rests on. */
+export interface PartitionState {
+  dedupe: Deduplication
+  /** Whether an earlier event of that key waits in `.retry`. */
+  waits(key: string): boolean
+  /** Aborted when the partition or the process is given up. */
+  signal: AbortSignal
+}
+
+export interface ConsumeDeps {
+  enrich: Enricher
+  handlerOf(type: string): RegisteredHandler | undefined
+  policy: RetryPolicy
+  handlerTimeoutMs: number
+  nowMs(): number
+  /** Told of every attempt that failed and is followed by another at once. */
+  onQuickRetry(job: Job, failure: Failure): void
+}
+
+/** Makes a job of a record: the only place where a record is decoded. */
+export function jobOf(
+  record: IncomingRecord,
+  place: { input: string; role: 'input' | 'retry'; tenant: string; stream: string },
+): Job {
+  const past = pastOf(record)
+  const decoded = decode(record, past.origin)
+  // Without a key nothing orders the records, so each is on its own.
+  const key = record.key === null ? undefined : record.key.toString('latin1')
+  return { record, ...place, decoded, past, key }
+}
+
+/**
+ * Decides a record's outcome. Synchronous where nothing has to be waited for, since most records pass through without.
+ */
+export function consume(job: Job, partition: PartitionState, deps: ConsumeDeps): Outcome | Promise<Outcome> {
+  const { decoded, record, input, role, past, key } = job
+  const { dedupe } = partition
+  // A copy in `.retry` was claimed by the record that put it there; only its outcome makes it a duplicate.
+  if (role === 'input' ? !dedupe.claim(decoded.identity) : dedupe.isDone(decoded.identity)) return { kind: 'duplicate' }
+  if (!decoded.ok) {
+    const failure: Failure = { reason: 'undecodable', message: decoded.reason }
+    return { kind: 'dead', output: deadLetter(record, input, past, failure), failure }
+  }
+  if (role === 'input' && key !== undefined && partition.waits(key)) {
+    const failure: Failure = {
+      reason: 'waits behind its key',
+      message: 'an earlier event of the same key is being retried',
+    }
+    return { kind: 'retry', output: retryRecord(record, input, past, failure), failure }
+  }
+  const { event, receivedAtMs } = decoded
+  const registered = deps.handlerOf(event.type)
+  const enriched = deps.enrich(
+    event,
+    { tenant: job.tenant, stream: job.stream, receivedAtMs, timestampMs: record.timestampMs },
+    registered?.handler,
+  )
+  if (registered === undefined && !(enriched instanceof Promise))
+    return { kind: 'processed', output: processedRecord(record, event, input, enriched, undefined), receivedAtMs }
+
+  const handle = async (): Promise<Outcome> => {
+    const context = await enriched
+    for (let quickAttempt = 1; ; quickAttempt++) {
+      const attempt = past.attempts + quickAttempt
+      const tried: Past = { ...past, attempts: attempt }
+      try {
+        const handled =
+          registered === undefined
+            ? undefined
+            : await runHandler(registered, { event, context, attempt }, partition.signal, deps)
+        return { kind: 'processed', output: processedRecord(record, event, input, context, handled), receivedAtMs }
+      } catch (error) {
+        if (partition.signal.aborted) return { kind: 'abandoned' }
+        const decision = decide(
+          deps.policy,
+          error,
+          attempt,
+          role === 'retry' ? deps.policy.quickAttempts : quickAttempt,
+        )
+        switch (decision.kind) {
+          case 'dead':
+            return {
+              kind: 'dead',
+              output: deadLetter(record, input, tried, decision.failure),
+              failure: decision.failure,
+            }
+          case 'later': {
+            const waiting = { ...tried, notBeforeMs: deps.nowMs() + Math.round(decision.delayMs) }
+            if (role === 'retry') return { kind: 'later', past: waiting, failure: decision.failure }
+            return {
+              kind: 'retry',
+              output: retryRecord(record, input, waiting, decision.failure),
+              failure: decision.failure,
+            }
+          }
+          case 'again':
+            deps.onQuickRetry(job, decision.failure)
+            await sleep(decision.delayMs, partition.signal)
+            if (partition.signal.aborted) return { kind: 'abandoned' }
+        }
+      }
+    }
+  }
+  return handle()
+}
+
+/**
+ * One attempt, bounded in time. A handler that does not heed its signal goes on in the background; its result is dropped.
+ * @throws TerminalError for data that is not JSON or not what the handler's schema says
+ */
+async function runHandler(
+  { handler, check }: RegisteredHandler,
+  given: Omit<Handling, 'signal'>,
+  partitionSignal: AbortSignal,
+  { handlerTimeoutMs }: ConsumeDeps,
+): Promise<Handled> {
+  const data = jsonData(given.event.data)
+  const fault = check.Check(data) ? undefined : check.Errors(data).First()
+  if (fault !== undefined)
+    throw new TerminalError(`the data is not what ${handler.type} takes: ${fault.path || '/'} ${fault.message}`)
+  // Most handlers answer at once and never look at the signal, so it is made when somebody asks for it.
+  let timeout: AbortSignal | undefined
+  let either: AbortSignal | undefined
+  const handling: Handling = {
+    ...given,
+    get signal() {
+      timeout ??= AbortSignal.timeout(handlerTimeoutMs)
+      either ??= AbortSignal.any([timeout, partitionSignal])
+      return either
+    },
+  }
+  const result = handler.handle(data, handling)
+  if (!(result instanceof Promise)) return result
+  const { signal } = handling
+  return await Promise.race([
+    result,
+    rejected(signal, () =>
+      timeout?.aborted === true ? new HandlerTimeout(`no result within ${handlerTimeoutMs} ms`) : new Error('given up'),
+    ),
+  ])
+}
+
+function jsonData(data: Buffer | null): unknown {
+  if (data === null) return undefined
+  try {
+    return JSON.parse(data.toString('utf8'))
+  } catch (error) {
+    throw new TerminalError(`the data is not JSON: ${error instanceof Error ? error.message : error}`)
+  }
+}
+
+const rejected = (signal: AbortSignal, error: () => Error): Promise<never> =>
+  new Promise((_, reject) => {
+    if (signal.aborted) reject(error())
+    else signal.addEventListener('abort', () => reject(error()), { once: true })
+  })

@@ -1,0 +1,42 @@
+import type { Event } from '../shared/event.ts'
+import { headerText, RECEIVED_AT } from '../shared/headers.ts'
+import type { IncomingRecord } from '../shared/kafka/types.ts'
+import { fromRecord } from '../shared/record.ts'
+
+/** A record as the consumer goes on with it. */
+export type Decoded =
+  | { ok: true; identity: string; event: Event; receivedAtMs: number | undefined }
+  /** Nobody can read it as an event; it is known by where it stands. */
+  | { ok: false; identity: string; reason: string }
+
+/** What makes an event the same event (CloudEvents 1.0.2, section 3.1.1): its source and id together. */
+export const eventIdentity = (source: string, id: string): string => `${source}\n${id}`
+
+/** Stands in for source and id where there are none. No source starts with a line feed. */
+export const originIdentity = (origin: string): string => `\n${origin}`
+
+/** Where a record stands, as in the `kt-origin` header. */
+export const originOf = (record: { topic: string; partition: number; offset: number }): string =>
+  `${record.topic}/${record.partition}/${record.offset}`
+
+/**
+ * Reads a record as an event.
+ * @param origin where the original stands, when this is a copy of it in `.retry` or `.dlq`
+ */
+export function decode(record: IncomingRecord, origin: string = originOf(record)): Decoded {
+  const read = fromRecord(record)
+  if (!read.ok) return { ok: false, identity: originIdentity(origin), reason: read.reason }
+  const { event } = read
+  return {
+    ok: true,
+    identity: eventIdentity(event.source, event.id),
+    event,
+    receivedAtMs: headerNumber(record, RECEIVED_AT),
+  }
+}
+
+/** A header that holds a whole number; undefined when it is absent or holds something else. */
+export function headerNumber(record: IncomingRecord, name: string): number | undefined {
+  const text = headerText(record.headers, name)
+  return text !== undefined && /^\d{1,15}$/.test(text) ? Number(text) : undefined
+}

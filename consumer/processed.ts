@@ -1,0 +1,41 @@
+import type { Event } from '../shared/event.ts'
+import { CONTEXT, headerText, TRACEPARENT, TRACESTATE } from '../shared/headers.ts'
+import type { IncomingRecord, OutgoingRecord } from '../shared/kafka/types.ts'
+import { toRecord } from '../shared/record.ts'
+import { siblingTopic } from '../shared/topics.ts'
+import type { Context } from './enrich.ts'
+import type { Handled } from './handlers/handler.ts'
+
+/**
+ * The record in `.processed`: a CloudEvent with the `id` and `source` of the one that came in and, where a handler made something of it, that
+ * as its data; on the same partition, with the context in a header of its own so that data passes through byte for byte.
+ */
+export function processedRecord(
+  record: IncomingRecord,
+  event: Event,
+  input: string,
+  context: Context,
+  handled: Handled | undefined,
+): OutgoingRecord {
+  const result: Event =
+    handled === undefined
+      ? event
+      : {
+          ...event,
+          type: handled.type ?? event.type,
+          datacontenttype: 'application/json',
+          data: Buffer.from(JSON.stringify(handled.data) ?? 'null'),
+        }
+  const traceparent = headerText(record.headers, TRACEPARENT)
+  const tracestate = headerText(record.headers, TRACESTATE)
+  const made = toRecord(result, {
+    topic: siblingTopic(input, 'processed'),
+    partition: record.partition,
+    tenant: context.tenant,
+    receivedAtMs: context.receivedAtMs ?? record.timestampMs,
+    ...(traceparent === undefined ? {} : { traceparent }),
+    ...(tracestate === undefined ? {} : { tracestate }),
+  })
+  // The key stays the input's own, whoever wrote it, or the order of a key would end here.
+  return { ...made, key: record.key, headers: [...made.headers, { [CONTEXT]: JSON.stringify(context) }] }
+}

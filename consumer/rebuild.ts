@@ -1,0 +1,54 @@
+import { headerText, ORIGIN } from '../shared/headers.ts'
+import type { CommittedOffset, GroupConsumer, IncomingRecord, RangeReader } from '../shared/kafka/types.ts'
+import { decodeAhead } from './ahead.ts'
+import { decode } from './decode.ts'
+import type { Partition } from './partition.ts'
+
+/**
+ * Learns from Kafka what of a partition has been done and what waits, whoever did it.
+ *
+ * The order matters. Committed offsets come first: the broker answers only when no transaction is about to move them, so all outputs of
+ * earlier owners that count are in the log by then, and those of a fenced one never will be. Only then are the ends taken up to which
+ * outputs are read, and reading to an end waits for transactions below it.
+ * @returns what is committed of the input and of `.retry`
+ */
+export async function rebuild(
+  partition: Partition,
+  group: GroupConsumer,
+  reader: RangeReader,
+): Promise<{ input: CommittedOffset; retry: CommittedOffset }> {
+  const rows = await group.committed(partition.read)
+  const [input, retry] = partition.read.map(
+    (at) => rows.find((row) => row.topic === at.topic) ?? { ...at, offset: -1, metadata: '' },
+  ) as [CommittedOffset, CommittedOffset]
+
+  const outcomes: { timestampMs: number; identity: string }[] = []
+  for (const role of ['processed', 'dlq'] as const) {
+    const at = partition.sibling(role)
+    const { beginning, end } = await reader.watermarks(at)
+    // Each transaction takes an offset for its own mark: in the worst case one a record.
+    const from = Math.max(beginning, end - 2 * partition.dedupe.capacity)
+    await reader.read(at, from, end, (record) => {
+      outcomes.push({ timestampMs: record.timestampMs, identity: identityOf(record) })
+    })
+  }
+
+  const waiting: { identity: string; key: string | undefined }[] = []
+  const { beginning, end } = await reader.watermarks(retry)
+  const done = decodeAhead(retry.offset, retry.metadata)
+  await reader.read(retry, Math.max(beginning, retry.offset), end, (record) => {
+    if (!done.has(record.offset)) waiting.push({ identity: identityOf(record), key: record.key?.toString('latin1') })
+  })
+
+  // Only now, so that an attempt that failed half-way leaves nothing behind.
+  outcomes.sort((a, b) => a.timestampMs - b.timestampMs)
+  for (const { identity } of outcomes) partition.dedupe.finish(identity)
+  for (const { identity, key } of waiting) {
+    partition.dedupe.claim(identity)
+    partition.addWaiting(key)
+  }
+  return { input, retry }
+}
+
+/** A copy is known by what the original was known by. */
+const identityOf = (record: IncomingRecord): string => decode(record, headerText(record.headers, ORIGIN)).identity

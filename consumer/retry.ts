@@ -1,0 +1,116 @@
+import { ATTEMPT, ERROR, headerText, NOT_BEFORE, ORIGIN } from '../shared/headers.ts'
+import type { IncomingRecord, OutgoingRecord } from '../shared/kafka/types.ts'
+import { type Backoff, delayMs } from '../shared/retry.ts'
+import { siblingTopic } from '../shared/topics.ts'
+import { headerNumber, originOf } from './decode.ts'
+import { TerminalError } from './handlers/handler.ts'
+
+/** How failed handling is tried again: a few times at once, then from `.retry`, then no more. */
+export interface RetryPolicy {
+  /** Tries in a row before the event goes to `.retry`. */
+  quickAttempts: number
+  quick: Backoff
+  /** Tries in all before the event is a dead letter. */
+  maxAttempts: number
+  slow: Backoff
+}
+
+/** Why an event goes to `.retry` or `.dlq`; the `kt-error` header, as JSON. */
+export interface Failure {
+  reason:
+    | 'undecodable'
+    | 'invalid data'
+    | 'handler failed'
+    | 'handler timed out'
+    | 'out of attempts'
+    | 'waits behind its key'
+    | 'result too large'
+  message: string
+}
+
+/** What follows a failed attempt. */
+export type Decision =
+  | { kind: 'again'; delayMs: number; failure: Failure }
+  | { kind: 'later'; delayMs: number; failure: Failure }
+  | { kind: 'dead'; failure: Failure }
+
+/** The longest message that is kept of an error, in characters. */
+const MAX_MESSAGE_CHARS = 500
+
+/** An attempt that took longer than handlers may. */
+export class HandlerTimeout extends Error {
+  override readonly name = 'HandlerTimeout'
+}
+
+/** What is told of an error. */
+export function failureOf(error: unknown): Failure {
+  const message = (error instanceof Error ? error.message : String(error)).slice(0, MAX_MESSAGE_CHARS)
+  return { reason: error instanceof HandlerTimeout ? 'handler timed out' : 'handler failed', message }
+}
+
+/**
+ * Whether and when a failed attempt is followed by another.
+ * @param attempt how many there have been, this one included
+ * @param quickAttempt how many of them in this row; from `.retry` every attempt stands alone
+ */
+export function decide(
+  policy: RetryPolicy,
+  error: unknown,
+  attempt: number,
+  quickAttempt: number,
+  random: () => number = Math.random,
+): Decision {
+  const failure = failureOf(error)
+  // The handler says that it can never work.
+  if (error instanceof TerminalError) return { kind: 'dead', failure }
+  // Anything else may be a passing fault, but not for ever.
+  if (attempt >= policy.maxAttempts)
+    return {
+      kind: 'dead',
+      failure: { reason: 'out of attempts', message: `${attempt} attempts, the last: ${failure.message}` },
+    }
+  // A short hiccup is over sooner than the way through `.retry` takes.
+  if (quickAttempt < policy.quickAttempts)
+    return { kind: 'again', delayMs: delayMs(policy.quick, quickAttempt, random), failure }
+  // It lasts: let other keys pass.
+  return { kind: 'later', delayMs: delayMs(policy.slow, attempt - policy.quickAttempts + 1, random), failure }
+}
+
+/** What a record from `.retry` says of its past; of a record that never was there, the beginning. */
+export interface Past {
+  /** Attempts so far. */
+  attempts: number
+  notBeforeMs: number
+  origin: string
+}
+
+export function pastOf(record: IncomingRecord): Past {
+  return {
+    attempts: headerNumber(record, ATTEMPT) ?? 0,
+    notBeforeMs: headerNumber(record, NOT_BEFORE) ?? 0,
+    origin: headerText(record.headers, ORIGIN) ?? originOf(record),
+  }
+}
+
+const OURS = new Set<string>([ATTEMPT, NOT_BEFORE, ERROR, ORIGIN])
+
+/** A record's headers without those that say what we made of it. */
+export const originalHeaders = (record: IncomingRecord): IncomingRecord['headers'] =>
+  record.headers.filter((header) => !Object.keys(header).some((name) => OURS.has(name)))
+
+/** The record that waits in `.retry`: the original, byte for byte, on the same partition, with what is known of the failure. */
+export function retryRecord(record: IncomingRecord, input: string, past: Past, failure: Failure): OutgoingRecord {
+  return {
+    topic: siblingTopic(input, 'retry'),
+    partition: record.partition,
+    key: record.key,
+    value: record.value,
+    headers: [
+      ...originalHeaders(record),
+      { [ATTEMPT]: String(past.attempts) },
+      { [NOT_BEFORE]: String(past.notBeforeMs) },
+      { [ERROR]: JSON.stringify(failure) },
+      { [ORIGIN]: past.origin },
+    ],
+  }
+}

@@ -1,0 +1,128 @@
+import { Counter, Gauge, type Registry } from 'prom-client'
+
+/**
+ * librdkafka's statistics (its STATISTICS.md) as metrics: those that tell where time goes between us and the brokers.
+ */
+
+interface Window {
+  avg: number
+  p99: number
+}
+
+interface Statistics {
+  msg_cnt: number
+  msg_size: number
+  msg_max: number
+  msg_size_max: number
+  brokers: Record<
+    string,
+    {
+      nodeid: number
+      state: string
+      txretries: number
+      req_timeouts: number
+      rtt: Window
+      int_latency: Window
+      outbuf_latency: Window
+    }
+  >
+  topics: Record<string, { partitions: Record<string, { ls_offset: number; hi_offset: number }> }>
+}
+
+/** Where the log of a partition ends for readers of committed records. */
+export interface LogEnd {
+  topic: string
+  partition: number
+  end: number
+}
+
+/** Takes one client's statistics, JSON text, about once a second. */
+export interface StatisticsSink {
+  take(json: string): void
+  /** As of the last statistics. */
+  logEnds(): LogEnd[]
+}
+
+const MICROS = 1_000_000
+
+/** Adds the client metrics; `sink` gives each client, by a name such as "producer", its own labels. */
+export function addClientMetrics(registry: Registry): { sink(client: string): StatisticsSink } {
+  const registers = [registry]
+  const latency = new Gauge({
+    name: 'kafkatrace_kafka_client_latency_seconds',
+    help: 'By stage (rtt: request to answer; queue: record in the client’s queue; socket: request in its output buffer), over all brokers: avg, and the worst broker’s p99.',
+    labelNames: ['client', 'stage', 'statistic'] as const,
+    registers,
+  })
+  const brokersUp = new Gauge({
+    name: 'kafkatrace_kafka_client_brokers_up',
+    help: 'Brokers that the client has a working connection to.',
+    labelNames: ['client'] as const,
+    registers,
+  })
+  const queued = new Gauge({
+    name: 'kafkatrace_kafka_client_queue_records',
+    help: 'Records that wait in the client for their acknowledgement.',
+    labelNames: ['client'] as const,
+    registers,
+  })
+  const queuedBytes = new Gauge({
+    name: 'kafkatrace_kafka_client_queue_bytes',
+    help: 'Bytes of records that wait in the client for their acknowledgement.',
+    labelNames: ['client'] as const,
+    registers,
+  })
+  const troubles = new Counter({
+    name: 'kafkatrace_kafka_client_request_troubles_total',
+    help: 'Requests by trouble: sent again (retry), or never answered (timeout).',
+    labelNames: ['client', 'trouble'] as const,
+    registers,
+  })
+  return {
+    sink(client) {
+      for (const stage of ['rtt', 'queue', 'socket'])
+        for (const statistic of ['avg', 'p99']) latency.set({ client, stage, statistic }, 0)
+      brokersUp.set({ client }, 0)
+      queued.set({ client }, 0)
+      queuedBytes.set({ client }, 0)
+      const counted = { retry: 0, timeout: 0 }
+      for (const trouble of ['retry', 'timeout']) troubles.inc({ client, trouble }, 0)
+      let ends: LogEnd[] = []
+      return {
+        take(json) {
+          const { brokers, topics, msg_cnt, msg_size } = JSON.parse(json) as Statistics
+          // Negative ids are bootstrap and coordinator connections, which carry no records.
+          const real = Object.values(brokers ?? {}).filter((one) => one.nodeid >= 0)
+          const set = (stage: string, of: (one: (typeof real)[number]) => Window | undefined) => {
+            const windows = real.flatMap((one) => of(one) ?? [])
+            const average = windows.reduce((sum, one) => sum + one.avg, 0) / Math.max(1, windows.length)
+            latency.set({ client, stage, statistic: 'avg' }, average / MICROS)
+            latency.set({ client, stage, statistic: 'p99' }, Math.max(0, ...windows.map((one) => one.p99)) / MICROS)
+          }
+          set('rtt', (one) => one.rtt)
+          set('queue', (one) => one.int_latency)
+          set('socket', (one) => one.outbuf_latency)
+          brokersUp.set({ client }, real.filter((one) => one.state === 'UP').length)
+          queued.set({ client }, msg_cnt)
+          queuedBytes.set({ client }, msg_size)
+          const now = { retry: 0, timeout: 0 }
+          for (const one of real) {
+            now.retry += one.txretries
+            now.timeout += one.req_timeouts
+          }
+          for (const trouble of ['retry', 'timeout'] as const) {
+            // A client that was opened anew counts from zero.
+            troubles.inc({ client, trouble }, Math.max(0, now[trouble] - counted[trouble]))
+            counted[trouble] = now[trouble]
+          }
+          ends = Object.entries(topics ?? {}).flatMap(([topic, { partitions }]) =>
+            Object.entries(partitions)
+              .filter(([partition, one]) => Number(partition) >= 0 && one.ls_offset >= 0)
+              .map(([partition, one]) => ({ topic, partition: Number(partition), end: one.ls_offset })),
+          )
+        },
+        logEnds: () => ends,
+      }
+    },
+  }
+}
