@@ -1,0 +1,208 @@
+import type {
+  CommittedOffset,
+  Connection,
+  Delivery,
+  GroupConsumer,
+  IncomingRecord,
+  OutgoingRecord,
+  ProduceError,
+  RangeReader,
+  RebalanceListener,
+  RecordProducer,
+  TopicAdmin,
+  TopicPartition,
+  TransactionResult,
+  Transactor,
+} from '../kafka/types.ts'
+
+/**
+ * Kafka in memory, for unit tests of both services: topics of partitions of records, one consumer group, transactions that take effect as a
+ * whole. It has no wire, no other members and no timing; what rests on those is tested against a real broker.
+ */
+export class FakeKafka {
+  readonly #topics = new Map<string, IncomingRecord[][]>()
+  readonly #committed = new Map<string, CommittedOffset>()
+  #arrived: (() => void)[] = []
+  /** Every transaction that was committed, in order. */
+  readonly transactions: { outputs: readonly OutgoingRecord[]; offsets: readonly CommittedOffset[] }[] = []
+  /** What the next transactions come to instead of being committed. */
+  readonly transactionFaults: Exclude<TransactionResult, { kind: 'committed' }>[] = []
+  /** What the next records that are produced are refused with. */
+  readonly produceFaults: ProduceError[] = []
+  /** While set, records are not acknowledged before it resolves. */
+  hold: Promise<void> | undefined
+  connection: Connection = { state: 'connected' }
+  nowMs: () => number = Date.now
+
+  createTopic(topic: string, partitions = 1): this {
+    if (!this.#topics.has(topic))
+      this.#topics.set(
+        topic,
+        Array.from({ length: partitions }, () => []),
+      )
+    return this
+  }
+
+  /** A partition's records; empty for one that does not exist. */
+  records(topic: string, partition = 0): readonly IncomingRecord[] {
+    return this.#topics.get(topic)?.[partition] ?? []
+  }
+
+  /** All records of a topic, partition after partition. */
+  all(topic: string): readonly IncomingRecord[] {
+    return (this.#topics.get(topic) ?? []).flat()
+  }
+
+  committedOffset(topic: string, partition = 0): number {
+    return this.#committed.get(`${topic}/${partition}`)?.offset ?? -1
+  }
+
+  /** Appends, as any client would. */
+  append(record: OutgoingRecord): Delivery {
+    const partitions = this.#topics.get(record.topic)
+    const partition = record.partition ?? partitionOf(record.key, partitions?.length ?? 1)
+    const log = partitions?.[partition]
+    if (log === undefined) throw new Error(`no partition ${partition} of ${record.topic}`)
+    const timestampMs = this.nowMs()
+    log.push({
+      topic: record.topic,
+      partition,
+      offset: log.length,
+      timestampMs,
+      key: typeof record.key === 'string' ? Buffer.from(record.key) : record.key,
+      value: record.value,
+      headers: record.headers.map((header) =>
+        Object.fromEntries(Object.entries(header).map(([name, value]) => [name, Buffer.from(value as Buffer)])),
+      ),
+    })
+    for (const wake of this.#arrived.splice(0)) wake()
+    return { topic: record.topic, partition, offset: log.length - 1, timestampMs }
+  }
+
+  producer(
+    limits: { maxRecords: number; maxBytes: number } = { maxRecords: 1_000, maxBytes: 1_000_000 },
+  ): RecordProducer {
+    const queue = { records: 0, bytes: 0, ...limits }
+    return {
+      start: () => undefined,
+      connection: () => this.connection,
+      partitionCount: (topic) => this.#topics.get(topic)?.length,
+      produce: async (record) => {
+        const fault = this.produceFaults.shift()
+        if (fault !== undefined) throw fault
+        queue.records++
+        queue.bytes += record.value?.length ?? 0
+        try {
+          await this.hold
+          return this.append(record)
+        } finally {
+          queue.records--
+          queue.bytes -= record.value?.length ?? 0
+        }
+      },
+      queue: () => ({ ...queue }),
+      close: async () => undefined,
+    }
+  }
+
+  /** One member, which is given the partitions that a test gives it. */
+  group(): GroupConsumer & {
+    assign(partitions: TopicPartition[]): void
+    revoke(partitions: TopicPartition[], lost?: boolean): Promise<void>
+  } {
+    let listener: RebalanceListener | undefined
+    const owned = new Map<string, TopicPartition>()
+    const reading = new Map<string, { at: TopicPartition; next: number; paused: boolean }>()
+    const named = ({ topic, partition }: TopicPartition) => `${topic}/${partition}`
+    const revoke = async (partitions: TopicPartition[], lost = false): Promise<void> => {
+      for (const one of (await listener?.revoked(partitions, lost)) ?? []) reading.delete(named(one))
+      for (const one of partitions) owned.delete(named(one))
+    }
+    const ready = (maxRecords: number): IncomingRecord[] => {
+      const taken: IncomingRecord[] = []
+      for (const cursor of reading.values()) {
+        if (cursor.paused) continue
+        const found = this.records(cursor.at.topic, cursor.at.partition).slice(
+          cursor.next,
+          cursor.next + maxRecords - taken.length,
+        )
+        cursor.next += found.length
+        taken.push(...found)
+      }
+      return taken
+    }
+    const setPaused = (partitions: TopicPartition[], paused: boolean): void => {
+      for (const one of partitions) {
+        const cursor = reading.get(named(one))
+        if (cursor !== undefined) cursor.paused = paused
+      }
+    }
+    return {
+      start: (_pattern, to) => {
+        listener = to
+      },
+      connection: () => this.connection,
+      assign: (partitions) => {
+        for (const one of partitions) owned.set(named(one), one)
+        listener?.assigned(partitions)
+      },
+      revoke,
+      committed: async (partitions) =>
+        partitions.map((one) => this.#committed.get(named(one)) ?? { ...one, offset: -1, metadata: '' }),
+      startReading: (partitions) => {
+        for (const { topic, partition, offset } of partitions)
+          reading.set(`${topic}/${partition}`, { at: { topic, partition }, next: Math.max(0, offset), paused: false })
+        for (const wake of this.#arrived.splice(0)) wake()
+      },
+      consume: async (maxRecords, waitMs) => {
+        const at = ready(maxRecords)
+        if (at.length > 0) return at
+        await Promise.race([new Promise<void>((resolve) => this.#arrived.push(resolve)), Bun.sleep(waitMs)])
+        return ready(maxRecords)
+      },
+      pause: (partitions) => setPaused(partitions, true),
+      resume: (partitions) => setPaused(partitions, false),
+      close: () => revoke([...owned.values()]),
+    }
+  }
+
+  transactor(): Transactor {
+    return {
+      start: async () => undefined,
+      connection: () => this.connection,
+      commit: async (outputs, offsets) => {
+        await this.hold
+        const fault = this.transactionFaults.shift()
+        if (fault !== undefined) return fault
+        for (const output of outputs) this.append(output)
+        for (const offset of offsets) this.#committed.set(`${offset.topic}/${offset.partition}`, offset)
+        this.transactions.push({ outputs, offsets })
+        return { kind: 'committed' }
+      },
+      close: async () => undefined,
+    }
+  }
+
+  reader(): RangeReader {
+    return {
+      watermarks: async ({ topic, partition }) => ({ beginning: 0, end: this.records(topic, partition).length }),
+      read: async ({ topic, partition }, from, to, onRecord) => {
+        for (const record of this.records(topic, partition).slice(Math.max(0, from), to)) onRecord(record)
+      },
+      close: async () => undefined,
+    }
+  }
+
+  admin(): TopicAdmin {
+    return {
+      ensureTopics: async (topics, { partitions }) => {
+        for (const topic of topics) this.createTopic(topic, partitions)
+      },
+      close: async () => undefined,
+    }
+  }
+}
+
+// Any function of the key will do here: that ours is Java's is tested where it is written.
+const partitionOf = (key: Buffer | string | null, partitions: number): number =>
+  key === null ? 0 : [...Buffer.from(key)].reduce((sum, byte) => (sum * 31 + byte) >>> 0, 0) % partitions
