@@ -1,3 +1,5 @@
+import { isIPv6 } from 'node:net'
+
 /**
  * A CloudEvent (CloudEvents 1.0.2, section 3) as both services hold it: context attributes as their canonical strings (section 3.1's type
  * system), data as bytes. This is what the binary modes of the HTTP and Kafka bindings carry, so that neither service encodes data again.
@@ -16,3 +18,271 @@ export interface Event {
   /** null: the event has no data, which is not the same as zero bytes of it. */
   data: Buffer | null
 }
+
+/** Something wrong with one member of an event: an RFC 6901 pointer into the event's JSON form, and what is expected there. */
+export interface Fault {
+  pointer: string
+  detail: string
+}
+
+/** The one version of the specification that we speak. */
+export const SPEC_VERSION = '1.0'
+
+/** RFC 6901, section 3: a pointer to a member of the top level. */
+export const pointerTo = (member: string): string => `/${member.replaceAll('~', '~0').replaceAll('/', '~1')}`
+
+/**
+ * Gathers an event from attributes as they arrive, whatever carried them, and holds each one to its rule: names once, in any order, values
+ * in their canonical string form. All faults are kept, so that a sender sees every one at once.
+ */
+export class EventBuilder {
+  readonly faults: Fault[] = []
+  #specversion: string | undefined
+  #id: string | undefined
+  #source: string | undefined
+  #type: string | undefined
+  #subject: string | undefined
+  #time: string | undefined
+  #datacontenttype: string | undefined
+  #dataschema: string | undefined
+  #extensions: Record<string, string> = NO_EXTENSIONS
+
+  /** Notes a fault that the caller has found. */
+  fault(member: string, detail: string): void {
+    this.faults.push({ pointer: pointerTo(member), detail })
+  }
+
+  /** Sets an attribute. A name that has been set before is a fault. */
+  set(name: string, value: string): void {
+    if (this.has(name)) {
+      this.fault(name, 'is given twice')
+      return
+    }
+    const detail = attributeFault(name, value)
+    if (detail !== undefined) this.fault(name, detail)
+    switch (name) {
+      case 'specversion':
+        this.#specversion = value
+        break
+      case 'id':
+        this.#id = value
+        break
+      case 'source':
+        this.#source = value
+        break
+      case 'type':
+        this.#type = value
+        break
+      case 'subject':
+        this.#subject = value
+        break
+      case 'time':
+        this.#time = value
+        break
+      case 'datacontenttype':
+        this.#datacontenttype = value
+        break
+      case 'dataschema':
+        this.#dataschema = value
+        break
+      default:
+        // Without a prototype, names such as "constructor" are names like any other; "__proto__" is no valid name to begin with.
+        if (this.#extensions === NO_EXTENSIONS) this.#extensions = Object.create(null) as Record<string, string>
+        this.#extensions[name] = value
+    }
+  }
+
+  has(name: string): boolean {
+    return this.get(name) !== undefined
+  }
+
+  get(name: string): string | undefined {
+    switch (name) {
+      case 'specversion':
+        return this.#specversion
+      case 'id':
+        return this.#id
+      case 'source':
+        return this.#source
+      case 'type':
+        return this.#type
+      case 'subject':
+        return this.#subject
+      case 'time':
+        return this.#time
+      case 'datacontenttype':
+        return this.#datacontenttype
+      case 'dataschema':
+        return this.#dataschema
+      default:
+        return this.#extensions[name]
+    }
+  }
+
+  /** The event, or every fault. Attributes that are required (section 3.2) and missing are faults. */
+  build(data: Buffer | null): { ok: true; event: Event } | { ok: false; faults: Fault[] } {
+    if (this.#specversion === undefined) this.#missing('specversion')
+    if (this.#id === undefined) this.#missing('id')
+    if (this.#source === undefined) this.#missing('source')
+    if (this.#type === undefined) this.#missing('type')
+    if (this.faults.length > 0) return { ok: false, faults: this.faults }
+    const event: Event = {
+      id: this.#id ?? '',
+      source: this.#source ?? '',
+      type: this.#type ?? '',
+      extensions: this.#extensions,
+      data,
+    }
+    if (this.#subject !== undefined) event.subject = this.#subject
+    if (this.#time !== undefined) event.time = this.#time
+    if (this.#datacontenttype !== undefined) event.datacontenttype = this.#datacontenttype
+    if (this.#dataschema !== undefined) event.dataschema = this.#dataschema
+    return { ok: true, event }
+  }
+
+  #missing(name: string): void {
+    // What was given, but cannot be the attribute's value, has its fault already.
+    if (!this.faults.some((fault) => fault.pointer === pointerTo(name))) this.fault(name, 'is required')
+  }
+}
+
+const NO_EXTENSIONS: Record<string, string> = Object.freeze(Object.create(null) as Record<string, string>)
+
+/** The longest value of an attribute, in UTF-16 code units. It bounds what the grammars below cost. */
+export const MAX_ATTRIBUTE_LENGTH = 16_384
+
+/** What is wrong with an attribute; undefined when nothing is. */
+export function attributeFault(name: string, value: string): string | undefined {
+  if (value.length > MAX_ATTRIBUTE_LENGTH) return `must not be longer than ${MAX_ATTRIBUTE_LENGTH} characters`
+  switch (name) {
+    case 'specversion':
+      return value === SPEC_VERSION ? undefined : 'must be "1.0"'
+    case 'id':
+    case 'type':
+    case 'subject':
+    // Partitioning extension: a non-empty string.
+    case 'partitionkey':
+      return value === '' ? 'must not be empty' : stringFault(value)
+    case 'source':
+      if (value === '') return 'must not be empty'
+      return isUriReference(value) ? undefined : 'must be a URI-reference (RFC 3986, section 4.1)'
+    case 'dataschema':
+      return isAbsoluteUri(value)
+        ? undefined
+        : 'must be an absolute URI without a fragment (RFC 3986, section 4.3), such as https://example.com/schemas/order'
+    case 'time':
+      return isTimestamp(value) ? undefined : 'must be an RFC 3339 timestamp, such as 2026-01-31T23:59:59Z'
+    case 'datacontenttype':
+      return isMediaType(value) ? undefined : 'must be a media type (RFC 2046), such as application/json'
+    case 'data':
+      return 'is a reserved name (CloudEvents 1.0.2, section 3.1) and cannot be an attribute'
+    default:
+      return ATTRIBUTE_NAME.test(name)
+        ? stringFault(value)
+        : 'is not a valid attribute name: only a-z and 0-9 (CloudEvents 1.0.2, section 3.1)'
+  }
+}
+
+const ATTRIBUTE_NAME = /^[a-z0-9]+$/
+
+const PRINTABLE_ASCII = /^[\x20-\x7e]*$/
+// CloudEvents 1.0.2, "Type System", String: control characters, noncharacters and surrogates without a partner.
+const DISALLOWED = /[\p{Cc}\p{Noncharacter_Code_Point}\p{Cs}]/u
+
+function stringFault(value: string): string | undefined {
+  return PRINTABLE_ASCII.test(value) || !DISALLOWED.test(value)
+    ? undefined
+    : 'must not contain control characters, Unicode noncharacters or unpaired surrogates'
+}
+
+// RFC 3986, appendix A. Each repetition's alternatives begin with different characters, so that matching takes linear time.
+const UNRESERVED_SUB_DELIMS = "A-Za-z0-9\\-._~!$&'()*+,;="
+const pchars = (more: string, count: '*' | '+') => `(?:[${UNRESERVED_SUB_DELIMS}${more}]|%[0-9A-Fa-f]{2})${count}`
+const AUTHORITY = `(?:${pchars(':', '*')}@)?(?:\\[([^\\]]*)\\]|${pchars('', '*')})(?::[0-9]*)?`
+const PATH_CHARACTERS = pchars(':@/', '*')
+const QUERY = `(?:\\?${pchars(':@/?', '*')})?`
+const FRAGMENT = `(?:#${pchars(':@/?', '*')})?`
+const HIERARCHY = `(?://${AUTHORITY}(?:/${PATH_CHARACTERS})?|(?!//)${PATH_CHARACTERS})`
+const SCHEME = '[A-Za-z][A-Za-z0-9+.\\-]*:'
+const ABSOLUTE_URI = new RegExp(`^${SCHEME}${HIERARCHY}${QUERY}$`)
+// A first segment with a colon would read as a scheme (section 4.2).
+const URI_REFERENCE = new RegExp(
+  `^(?:${SCHEME}${HIERARCHY}|//${AUTHORITY}(?:/${PATH_CHARACTERS})?|(?!//)(?![^/?#]*:)${PATH_CHARACTERS})${QUERY}${FRAGMENT}$`,
+)
+// Section 3.2.2: IPvFuture.
+const FUTURE_ADDRESS = new RegExp(`^v[0-9A-Fa-f]+\\.[${UNRESERVED_SUB_DELIMS}:]+$`, 'i')
+
+const addressIsValid = (literal: string | undefined): boolean =>
+  literal === undefined || (isIPv6(literal) && !literal.includes('%')) || FUTURE_ADDRESS.test(literal)
+
+/** RFC 3986, section 4.1. */
+export function isUriReference(value: string): boolean {
+  const match = URI_REFERENCE.exec(value)
+  return match !== null && addressIsValid(match[1]) && addressIsValid(match[2])
+}
+
+/** RFC 3986, section 4.3: with a scheme, without a fragment. */
+export function isAbsoluteUri(value: string): boolean {
+  const match = ABSOLUTE_URI.exec(value)
+  return match !== null && addressIsValid(match[1])
+}
+
+const TIMESTAMP = /^(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:\.\d+)?(?:Z|[+-](\d\d):(\d\d))$/i
+const DAYS = [31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31]
+
+/**
+ * RFC 3339, section 5.6, with the days of each month and the leap second of section 5.7, which only ever comes at 23:59:60 UTC. `Date.parse`
+ * says NaN for a leap second.
+ */
+export function isTimestamp(value: string): boolean {
+  const match = TIMESTAMP.exec(value)
+  if (match === null) return false
+  const [year, month, day, hour, minute, second, offsetHour, offsetMinute] = match
+    .slice(1)
+    .map((part) => Number(part ?? 0))
+  if (year === undefined || month === undefined || day === undefined || hour === undefined) return false
+  if (minute === undefined || second === undefined || offsetHour === undefined || offsetMinute === undefined)
+    return false
+  const leapYear = year % 4 === 0 && (year % 100 !== 0 || year % 400 === 0)
+  const days = month === 2 && leapYear ? 29 : (DAYS[month - 1] ?? 0)
+  if (day < 1 || day > days || hour > 23 || minute > 59 || offsetHour > 23 || offsetMinute > 59) return false
+  if (second < 60) return true
+  const offsetMinutes = (offsetHour * 60 + offsetMinute) * (/-\d\d:\d\d$/.test(value) ? -1 : 1)
+  const utcMinutes = (hour * 60 + minute - offsetMinutes + 2 * MINUTES_A_DAY) % MINUTES_A_DAY
+  return second === 60 && utcMinutes === MINUTES_A_DAY - 1
+}
+
+const MINUTES_A_DAY = 24 * 60
+
+// RFC 2045, section 5.1, with RFC 7231's optional white space around the semicolons.
+const TOKEN = "[A-Za-z0-9!#$%&'*+.^_`|~-]+"
+const QUOTED = '"(?:[^"\\\\\\x00-\\x1f\\x7f-\\uffff]|\\\\[\\x20-\\x7e])*"'
+const MEDIA_TYPE = new RegExp(`^${TOKEN}/${TOKEN}(?:[ \\t]*;[ \\t]*${TOKEN}=(?:${TOKEN}|${QUOTED}))*$`)
+
+/** RFC 2046 by way of RFC 2045's grammar, all ASCII. */
+export const isMediaType = (value: string): boolean => COMMON_MEDIA_TYPES.has(value) || MEDIA_TYPE.test(value)
+
+// Matching costs more than looking up, and nearly every event has one of these.
+const COMMON_MEDIA_TYPES = new Set(['application/json', 'application/json; charset=utf-8', 'text/plain'])
+
+/** A media type taken apart. */
+export interface MediaType {
+  /** `type/subtype` in lower case, without parameters. */
+  essence: string
+  /** The `charset` parameter in lower case, quotes taken off. */
+  charset: string | undefined
+}
+
+/** Takes a valid media type apart. */
+export function parseMediaType(value: string): MediaType {
+  const end = value.indexOf(';')
+  if (end === -1) return { essence: value.trim().toLowerCase(), charset: undefined }
+  const charset = /;[ \t]*charset=(?:"([^"]*)"|([^;\s]*))/i.exec(value)
+  return {
+    essence: value.slice(0, end).trim().toLowerCase(),
+    charset: (charset?.[1] ?? charset?.[2])?.toLowerCase(),
+  }
+}
+
+/** JSON event format 1.0.2, section 3.1.1: a subtype of `json` or one that ends with `+json`. */
+export const isJsonMediaType = (essence: string): boolean => essence.endsWith('/json') || essence.endsWith('+json')

@@ -1,0 +1,113 @@
+import type { Event, Fault } from './event.ts'
+import { EventBuilder, isJsonMediaType, parseMediaType, pointerTo } from './event.ts'
+import { type JsonMember, stringAt } from './json.ts'
+
+/** JSON event format 1.0.2: an object's members to an event. */
+
+/** What the plain form leaves to us. */
+export interface Defaults {
+  source: string
+  id(): string
+  /** RFC 3339. */
+  time(): string
+}
+
+export type EventResult = { ok: true; event: Event } | { ok: false; faults: Fault[] }
+
+/**
+ * Reads an event from an object that {@link outlineJson} has listed. Its data keeps the sender's own bytes: JSON data is the slice of `bytes`
+ * where it stands (no copy; it lives as long as `bytes`), a string of another media type is its UTF-8 text, `data_base64` is decoded.
+ * @param defaults fills in what an event without a `specversion` leaves out; one that has it claims to be a CloudEvent and is held to that
+ */
+export function eventFromJson(bytes: Buffer, members: readonly JsonMember[], defaults?: Defaults): EventResult {
+  const builder = new EventBuilder()
+  let data: JsonMember | undefined
+  let base64: JsonMember | undefined
+  for (const member of members) {
+    // Section 3.1: of the data members only `data` may be null and mean it; elsewhere null is the same as absent (section 2.2).
+    if (member.name === 'data') data = member
+    else if (member.kind === 'null') continue
+    else if (member.name === 'data_base64') base64 = member
+    else setAttribute(builder, bytes, member)
+  }
+  if (data !== undefined && base64 !== undefined) builder.fault('data_base64', 'cannot be given together with data')
+  if (defaults !== undefined && !builder.has('specversion')) {
+    builder.set('specversion', '1.0')
+    if (!builder.has('id')) builder.set('id', defaults.id())
+    if (!builder.has('source')) builder.set('source', defaults.source)
+    if (!builder.has('time')) builder.set('time', defaults.time())
+  }
+  // Section 3.1.2: what the format implies is said explicitly in a binding where nothing implies it.
+  if ((data !== undefined || base64 !== undefined) && !builder.has('datacontenttype'))
+    builder.set('datacontenttype', 'application/json')
+  return builder.build(
+    data !== undefined ? dataAt(builder, bytes, data) : base64 !== undefined ? base64At(builder, bytes, base64) : null,
+  )
+}
+
+/** Section 2.2: strings, booleans and 32-bit integers; attributes that the specification names are strings. */
+function setAttribute(builder: EventBuilder, bytes: Buffer, member: JsonMember): void {
+  if (member.kind === 'string') builder.set(member.name, stringAt(bytes, member))
+  else if (STRINGS.has(member.name)) builder.fault(member.name, 'must be a string')
+  else if (member.kind === 'true' || member.kind === 'false') builder.set(member.name, member.kind)
+  else if (member.kind === 'number') {
+    const text = bytes.toString('latin1', member.start, member.end)
+    const value = Number(text)
+    if (/^-?\d+$/.test(text) && value >= -(2 ** 31) && value < 2 ** 31) builder.set(member.name, String(value))
+    else
+      builder.fault(member.name, 'must be a whole number from -2147483648 to 2147483647, without fraction or exponent')
+  } else builder.fault(member.name, 'must be a string, a boolean or a whole number: an attribute has no structure')
+}
+
+const STRINGS = new Set([
+  'specversion',
+  'id',
+  'source',
+  'type',
+  'subject',
+  'time',
+  'datacontenttype',
+  'dataschema',
+  // Documented extensions that are strings; the first is the record's key.
+  'partitionkey',
+  'traceparent',
+  'tracestate',
+])
+
+/** Section 3.1: JSON as it stands, the text of a string when the media type is not JSON. */
+function dataAt(builder: EventBuilder, bytes: Buffer, member: JsonMember): Buffer | null {
+  const { essence, charset } = parseMediaType(builder.get('datacontenttype') ?? '')
+  if (charset !== undefined && charset !== 'utf-8' && charset !== 'us-ascii') {
+    builder.fault('data', `cannot be given as text when datacontenttype has the charset ${charset}: send data_base64`)
+    return null
+  }
+  if (isJsonMediaType(essence)) return bytes.subarray(member.start, member.end)
+  if (member.kind !== 'string') {
+    builder.fault('data', 'must be a string when datacontenttype is not JSON')
+    return null
+  }
+  const text = stringAt(bytes, member)
+  if (!text.isWellFormed()) {
+    builder.fault('data', 'must not contain unpaired surrogates: such a text has no bytes')
+    return null
+  }
+  return Buffer.from(text, 'utf8')
+}
+
+/** RFC 4648, section 4, strictly: padded, and no bits left over. */
+function base64At(builder: EventBuilder, bytes: Buffer, member: JsonMember): Buffer | null {
+  const text = member.kind === 'string' ? stringAt(bytes, member) : undefined
+  const data = text === undefined ? undefined : Buffer.from(text, 'base64')
+  if (data === undefined || data.toString('base64') !== text) {
+    builder.fault('data_base64', 'must be a string of padded Base64 (RFC 4648, section 4)')
+    return null
+  }
+  return data
+}
+
+/** The faults of an element that is no object. */
+export const NOT_AN_OBJECT: Fault = { pointer: '', detail: 'must be a JSON object' }
+
+/** Puts an event's index before its faults' pointers. */
+export const atIndex = (faults: readonly Fault[], index: number): Fault[] =>
+  faults.map(({ pointer, detail }) => ({ pointer: pointerTo(String(index)) + pointer, detail }))

@@ -1,0 +1,177 @@
+import { describe, expect, test } from 'bun:test'
+import fc from 'fast-check'
+import { outlineJson, stringAt } from './json.ts'
+
+const LIMITS = { maxDepth: 64, maxElements: 1_000 }
+const outline = (text: string | Buffer, limits = LIMITS) =>
+  outlineJson(typeof text === 'string' ? Buffer.from(text, 'utf8') : text, limits)
+
+/** Whether the platform's parser takes the text. */
+const isJson = (text: string): boolean => {
+  try {
+    JSON.parse(text)
+    return true
+  } catch {
+    return false
+  }
+}
+
+describe('the JSON scanner', () => {
+  test('lists the members of an object with the bytes of their values', () => {
+    const text = Buffer.from(' {"a" : 1.50e+2 , "b":{"x":[1,2]},"c":"\\u00e9\\n","d":null} ')
+    const result = outlineJson(text, LIMITS)
+    if (!result.ok || result.outline.root !== 'object') throw new Error('not an object')
+    expect(result.outline.members.map((m) => [m.name, m.kind, text.toString('utf8', m.start, m.end)])).toEqual([
+      ['a', 'number', '1.50e+2'],
+      ['b', 'object', '{"x":[1,2]}'],
+      ['c', 'string', '"\\u00e9\\n"'],
+      ['d', 'null', 'null'],
+    ])
+    const c = result.outline.members[2]
+    if (c === undefined) throw new Error('no c')
+    expect(stringAt(text, c)).toBe('é\n')
+  })
+
+  test('takes what JSON.parse takes, whatever value was written', () => {
+    fc.assert(
+      fc.property(fc.json({ stringUnit: 'binary' }), fc.integer({ min: 0, max: 4 }), (text, indent) => {
+        const spaced = JSON.stringify(JSON.parse(text), null, indent)
+        expect(outline(spaced).ok).toBe(true)
+      }),
+      { numRuns: 500 },
+    )
+  })
+
+  test('finds every member’s value as JSON.parse does', () => {
+    fc.assert(
+      fc.property(fc.dictionary(fc.string({ unit: 'binary' }), fc.jsonValue()), (object) => {
+        const bytes = Buffer.from(JSON.stringify(object))
+        const result = outlineJson(bytes, LIMITS)
+        if (!result.ok || result.outline.root !== 'object') throw new Error('not an object')
+        const found = result.outline.members.map((m) => [m.name, JSON.parse(bytes.toString('utf8', m.start, m.end))])
+        expect(found).toEqual(Object.entries(JSON.parse(bytes.toString()) as object))
+      }),
+      { numRuns: 300 },
+    )
+  })
+
+  test('agrees with JSON.parse on texts that were damaged at one place', () => {
+    const damaged = fc
+      .tuple(
+        fc.json({ maxDepth: 3 }),
+        fc.nat(),
+        fc.constantFrom(
+          '',
+          '"',
+          '\\',
+          '{',
+          '}',
+          '[',
+          ']',
+          ',',
+          ':',
+          '0',
+          '-',
+          '.',
+          'e',
+          '+',
+          'u',
+          't',
+          ' ',
+          '\n',
+          '\u0001',
+        ),
+        fc.nat({ max: 2 }),
+      )
+      .map(([text, seed, put, cut]) => {
+        const at = seed % (text.length + 1)
+        return text.slice(0, at) + put + text.slice(at + cut)
+      })
+    let refused = 0
+    fc.assert(
+      fc.property(damaged, (text) => {
+        const ours = outline(text)
+        // Twice the same name is valid for JSON.parse; it is the only difference.
+        if (!ours.ok && ours.fault.detail.includes('given twice')) return
+        if (!ours.ok) refused++
+        expect(ours.ok).toBe(isJson(text))
+      }),
+      { numRuns: 3_000 },
+    )
+    expect(refused).toBeGreaterThan(100)
+  })
+
+  test.each([
+    ['a single quote', "{'a':1}"],
+    ['NaN', '{"a":NaN}'],
+    ['Infinity', '[Infinity]'],
+    ['-Infinity', '[-Infinity]'],
+    ['a leading zero', '[01]'],
+    ['a bare minus', '[-]'],
+    ['a leading plus', '[+1]'],
+    ['a trailing point', '[1.]'],
+    ['hexadecimal', '[0x10]'],
+    ['a trailing comma in an object', '{"a":1,}'],
+    ['a trailing comma in an array', '[1,]'],
+    ['a trailing comma deep down', '{"a":{"b":1,}}'],
+    ['a trailing comma in a deep array', '{"a":[1,]}'],
+    ['two values', '{} {}'],
+    ['nothing', ''],
+    ['only space', ' \n'],
+    ['a comment', '{}//x'],
+    ['a raw line feed in a string', '{"a":"\n"}'],
+    ['a bad escape', '{"a":"\\x"}'],
+    ['a short unicode escape', '{"a":"\\u12g4"}'],
+    ['an open string', '{"a":"b'],
+    ['an open object', '{"a":1'],
+    ['a byte order mark', '\ufeff{}'],
+    ['a form feed as space', '\f{}'],
+    ['undefined', '{"a":undefined}'],
+    ['a cut word', '[tru]'],
+  ])('refuses %s', (_, text) => {
+    expect(outline(text)).toMatchObject({ ok: false, fault: { reason: 'syntax' } })
+    expect(isJson(text)).toBe(false)
+  })
+
+  test('refuses bytes that are not UTF-8', () => {
+    for (const bytes of [[0xff], [0xc0, 0xa0], [0xed, 0xa0, 0x80], [0xf5, 0x80, 0x80, 0x80]])
+      expect(outline(Buffer.concat([Buffer.from('{"a":"'), Buffer.from(bytes), Buffer.from('"}')])).ok).toBe(false)
+  })
+
+  test('refuses a member that is given twice, also when the names are written differently', () => {
+    expect(outline('{"id":"1","id":"2"}').ok).toBe(false)
+    expect(outline('{"id":"1","\\u0069d":"2"}').ok).toBe(false)
+    expect(outline('[{"id":"1","id":"2"}]').ok).toBe(false)
+    const many = Array.from({ length: 40 }, (_, i) => `"m${i}":0`).join(',')
+    expect(outline(`{${many}}`).ok).toBe(true)
+    expect(outline(`{${many},"m39":1}`).ok).toBe(false)
+    expect(outline(`{${many},"m3":1}`).ok).toBe(false)
+  })
+
+  test('leaves twice-given members inside of data alone: data is the sender’s', () => {
+    expect(outline('{"data":{"a":1,"a":2}}').ok).toBe(true)
+  })
+
+  test('counts levels, and stops at the limit without using up the stack', () => {
+    const nested = (levels: number) => '['.repeat(levels) + ']'.repeat(levels)
+    expect(outline(nested(64)).ok).toBe(true)
+    expect(outline(nested(65))).toMatchObject({ ok: false, fault: { reason: 'too deep' } })
+    expect(outline(`{"a":${nested(63)}}`).ok).toBe(true)
+    expect(outline(`{"a":${nested(64)}}`)).toMatchObject({ ok: false, fault: { reason: 'too deep' } })
+    expect(outline('['.repeat(1_000_000))).toMatchObject({ ok: false, fault: { reason: 'too deep' } })
+    expect(outline('{"a":'.repeat(1_000_000))).toMatchObject({ ok: false, fault: { reason: 'too deep' } })
+    // A level that was left is not counted again.
+    expect(outline(`[${Array(200).fill(nested(2)).join(',')}]`, { maxDepth: 3, maxElements: 200 }).ok).toBe(true)
+  })
+
+  test('counts the elements of the outermost array only', () => {
+    expect(outline('[1,2,3]', { maxDepth: 5, maxElements: 3 }).ok).toBe(true)
+    expect(outline('[1,2,3,4]', { maxDepth: 5, maxElements: 3 })).toMatchObject({ fault: { reason: 'too many' } })
+    expect(outline('[[1,2,3,4]]', { maxDepth: 5, maxElements: 3 }).ok).toBe(true)
+  })
+
+  test('never says what stands in the text', () => {
+    const result = outline('{"password":"hunter2"x}')
+    expect(JSON.stringify(result)).not.toContain('hunter2')
+  })
+})

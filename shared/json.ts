@@ -1,0 +1,348 @@
+/**
+ * A strict JSON scanner (RFC 8259) that reads an outline: which members an object has and where their values stand, without making values of
+ * them. Data of an event is thereby passed on as the very bytes that were sent (a number beyond 2^53 stays what it was), no member
+ * name can reach a prototype, and the cost of a document does not depend on what is in it.
+ */
+import { isUtf8 } from 'node:buffer'
+
+export type JsonKind = 'object' | 'array' | 'string' | 'number' | 'true' | 'false' | 'null'
+
+/** A value's place in the document: bytes `start` to `end` (exclusive). */
+export interface JsonSpan {
+  kind: JsonKind
+  start: number
+  end: number
+}
+
+export interface JsonMember extends JsonSpan {
+  name: string
+}
+
+/** The outermost value. An element of an array that is not an object has no members: undefined. */
+export type JsonOutline =
+  | { root: 'object'; members: JsonMember[] }
+  | { root: 'array'; elements: (JsonMember[] | undefined)[] }
+  | { root: 'scalar' }
+
+export type JsonFault =
+  | { reason: 'syntax'; detail: string }
+  /** Nested deeper, or an array with more elements, than was allowed. */
+  | { reason: 'too deep'; detail: string }
+  | { reason: 'too many'; detail: string }
+
+export type JsonResult = { ok: true; outline: JsonOutline } | { ok: false; fault: JsonFault }
+
+const QUOTE = 0x22
+const BACKSLASH = 0x5c
+const COMMA = 0x2c
+const COLON = 0x3a
+const OPEN_BRACE = 0x7b
+const CLOSE_BRACE = 0x7d
+const OPEN_BRACKET = 0x5b
+const CLOSE_BRACKET = 0x5d
+const MINUS = 0x2d
+const PLUS = 0x2b
+const POINT = 0x2e
+const ZERO = 0x30
+const NINE = 0x39
+
+/**
+ * Outlines a document. The members of the outermost object, or of the objects in the outermost array, are listed; everything deeper is
+ * checked and skipped.
+ *
+ * Refused besides what RFC 8259 refuses: bytes that are not UTF-8, a byte order mark, two members of one name where members are listed
+ * (deeper ones are part of opaque data), more levels or elements than allowed.
+ * @param limits `maxDepth` counts objects and arrays, the outermost one included
+ */
+export function outlineJson(bytes: Buffer, limits: { maxDepth: number; maxElements: number }): JsonResult {
+  if (!isUtf8(bytes)) return { ok: false, fault: { reason: 'syntax', detail: 'the text is not valid UTF-8' } }
+  const scanner = new Scanner(bytes, limits.maxDepth)
+  try {
+    return { ok: true, outline: scanner.document(limits.maxElements) }
+  } catch (error) {
+    if (error instanceof Refusal) return { ok: false, fault: error.fault }
+    throw error
+  }
+}
+
+/** The string that stands at a span of kind 'string'. May hold unpaired surrogates, as JSON allows. */
+export function stringAt(bytes: Buffer, span: JsonSpan): string {
+  const text = bytes.toString('utf8', span.start + 1, span.end - 1)
+  return text.includes('\\') ? (JSON.parse(`"${text}"`) as string) : text
+}
+
+// Leaves the scanner from any depth; never leaves this module.
+class Refusal extends Error {
+  constructor(readonly fault: JsonFault) {
+    super(fault.detail)
+  }
+}
+
+class Scanner {
+  #at = 0
+  #depth = 0
+  readonly #bytes: Buffer
+  readonly #maxDepth: number
+
+  constructor(bytes: Buffer, maxDepth: number) {
+    this.#bytes = bytes
+    this.#maxDepth = maxDepth
+  }
+
+  document(maxElements: number): JsonOutline {
+    this.#space()
+    const outline = this.#root(maxElements)
+    this.#space()
+    if (this.#at < this.#bytes.length) this.#unexpected('the end of the text')
+    return outline
+  }
+
+  #root(maxElements: number): JsonOutline {
+    const first = this.#bytes[this.#at]
+    if (first === OPEN_BRACE) return { root: 'object', members: this.#object() }
+    if (first === OPEN_BRACKET) return { root: 'array', elements: this.#array(maxElements) }
+    this.#skip()
+    return { root: 'scalar' }
+  }
+
+  #array(maxElements: number): (JsonMember[] | undefined)[] {
+    this.#enter()
+    const elements: (JsonMember[] | undefined)[] = []
+    this.#space()
+    if (this.#bytes[this.#at] === CLOSE_BRACKET) {
+      this.#leave()
+      return elements
+    }
+    for (;;) {
+      this.#space()
+      if (elements.length === maxElements)
+        throw new Refusal({ reason: 'too many', detail: `the array has more than ${maxElements} elements` })
+      elements.push(this.#bytes[this.#at] === OPEN_BRACE ? this.#object() : this.#notAnObject())
+      this.#space()
+      const next = this.#bytes[this.#at]
+      if (next === CLOSE_BRACKET) break
+      if (next !== COMMA) this.#unexpected('"," or "]"')
+      this.#at++
+    }
+    this.#leave()
+    return elements
+  }
+
+  #notAnObject(): undefined {
+    this.#skip()
+  }
+
+  #object(): JsonMember[] {
+    this.#enter()
+    const members: JsonMember[] = []
+    this.#space()
+    if (this.#bytes[this.#at] === CLOSE_BRACE) {
+      this.#leave()
+      return members
+    }
+    // A Set pays only from some size on; events have few members.
+    let names: Set<string> | undefined
+    for (;;) {
+      this.#space()
+      const name = this.#name()
+      if (members.length === FEW) names = new Set(members.map((one) => one.name))
+      if (names === undefined ? members.some((one) => one.name === name) : names.has(name))
+        this.#refuse(`the member ${JSON.stringify(name)} is given twice`)
+      names?.add(name)
+      this.#space()
+      if (this.#bytes[this.#at] !== COLON) this.#unexpected('":"')
+      this.#at++
+      this.#space()
+      const from = this.#at
+      const kind = this.#skip()
+      members.push({ name, kind, start: from, end: this.#at })
+      this.#space()
+      const next = this.#bytes[this.#at]
+      if (next === CLOSE_BRACE) break
+      if (next !== COMMA) this.#unexpected('"," or "}"')
+      this.#at++
+    }
+    this.#leave()
+    return members
+  }
+
+  #name(): string {
+    const start = this.#at
+    if (this.#bytes[start] !== QUOTE) this.#unexpected('a member name in double quotes')
+    this.#string()
+    return stringAt(this.#bytes, { kind: 'string', start, end: this.#at })
+  }
+
+  /** Checks the value that begins here and goes behind it. */
+  #skip(): JsonKind {
+    const byte = this.#bytes[this.#at]
+    switch (byte) {
+      case QUOTE:
+        this.#string()
+        return 'string'
+      case OPEN_BRACE:
+        this.#skipObject()
+        return 'object'
+      case OPEN_BRACKET:
+        this.#skipArray()
+        return 'array'
+      case 0x74:
+        this.#word('true')
+        return 'true'
+      case 0x66:
+        this.#word('false')
+        return 'false'
+      case 0x6e:
+        this.#word('null')
+        return 'null'
+      default:
+        if (byte !== MINUS && (byte === undefined || byte < ZERO || byte > NINE)) this.#unexpected('a value')
+        this.#number()
+        return 'number'
+    }
+  }
+
+  #skipObject(): void {
+    this.#enter()
+    this.#space()
+    if (this.#bytes[this.#at] !== CLOSE_BRACE) {
+      for (;;) {
+        this.#space()
+        if (this.#bytes[this.#at] !== QUOTE) this.#unexpected('a member name in double quotes')
+        this.#string()
+        this.#space()
+        if (this.#bytes[this.#at] !== COLON) this.#unexpected('":"')
+        this.#at++
+        this.#space()
+        this.#skip()
+        this.#space()
+        const next = this.#bytes[this.#at]
+        if (next === CLOSE_BRACE) break
+        if (next !== COMMA) this.#unexpected('"," or "}"')
+        this.#at++
+      }
+    }
+    this.#leave()
+  }
+
+  #skipArray(): void {
+    this.#enter()
+    this.#space()
+    if (this.#bytes[this.#at] !== CLOSE_BRACKET) {
+      for (;;) {
+        this.#space()
+        this.#skip()
+        this.#space()
+        const next = this.#bytes[this.#at]
+        if (next === CLOSE_BRACKET) break
+        if (next !== COMMA) this.#unexpected('"," or "]"')
+        this.#at++
+      }
+    }
+    this.#leave()
+  }
+
+  #enter(): void {
+    if (++this.#depth > this.#maxDepth)
+      throw new Refusal({ reason: 'too deep', detail: `the text is nested more than ${this.#maxDepth} levels deep` })
+    this.#at++
+  }
+
+  #leave(): void {
+    this.#depth--
+    this.#at++
+  }
+
+  #space(): void {
+    const bytes = this.#bytes
+    let at = this.#at
+    for (;;) {
+      const byte = bytes[at]
+      if (byte !== 0x20 && byte !== 0x0a && byte !== 0x0d && byte !== 0x09) break
+      at++
+    }
+    this.#at = at
+  }
+
+  #string(): void {
+    const bytes = this.#bytes
+    let at = this.#at + 1
+    for (;;) {
+      const byte = bytes[at]
+      if (byte === undefined || byte < 0x20) {
+        this.#at = at
+        this.#unexpected('the rest of a string')
+      }
+      at++
+      if (byte === QUOTE) break
+      if (byte !== BACKSLASH) continue
+      const escaped = bytes[at++]
+      if (escaped === 0x75) {
+        for (let digit = 0; digit < 4; digit++, at++) {
+          if (!isHex(bytes[at])) {
+            this.#at = at
+            this.#unexpected('four hexadecimal digits')
+          }
+        }
+      } else if (escaped === undefined || !ESCAPES.has(escaped)) {
+        this.#at = at - 1
+        this.#unexpected('a valid escape')
+      }
+    }
+    this.#at = at
+  }
+
+  #number(): void {
+    if (this.#bytes[this.#at] === MINUS) this.#at++
+    if (this.#bytes[this.#at] === ZERO) this.#at++
+    else this.#digits()
+    if (this.#bytes[this.#at] === POINT) {
+      this.#at++
+      this.#digits()
+    }
+    const exponent = this.#bytes[this.#at]
+    if (exponent === 0x65 || exponent === 0x45) {
+      this.#at++
+      const sign = this.#bytes[this.#at]
+      if (sign === PLUS || sign === MINUS) this.#at++
+      this.#digits()
+    }
+  }
+
+  #digits(): void {
+    const from = this.#at
+    for (;;) {
+      const byte = this.#bytes[this.#at]
+      if (byte === undefined || byte < ZERO || byte > NINE) break
+      this.#at++
+    }
+    if (this.#at === from) this.#unexpected('a digit')
+  }
+
+  #word(word: string): void {
+    for (let i = 0; i < word.length; i++) {
+      if (this.#bytes[this.#at] !== word.charCodeAt(i)) this.#unexpected(word)
+      this.#at++
+    }
+  }
+
+  #unexpected(wanted: string): never {
+    return this.#refuse(
+      this.#at >= this.#bytes.length ? `the text ends where ${wanted} is expected` : `${wanted} is expected`,
+    )
+  }
+
+  // Says where, never what stands there: problem documents are logged, payloads are not.
+  #refuse(detail: string): never {
+    throw new Refusal({ reason: 'syntax', detail: `${detail} (byte ${this.#at})` })
+  }
+}
+
+/** Up to so many members, comparing one by one beats building a Set. */
+const FEW = 16
+
+const ESCAPES = new Set([...'"\\/bfnrt'].map((character) => character.charCodeAt(0)))
+
+const isHex = (byte: number | undefined): boolean =>
+  byte !== undefined &&
+  ((byte >= ZERO && byte <= NINE) || (byte >= 0x61 && byte <= 0x66) || (byte >= 0x41 && byte <= 0x46))

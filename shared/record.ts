@@ -1,0 +1,117 @@
+import { isUtf8 } from 'node:buffer'
+import { type Event, EventBuilder, type Fault, SPEC_VERSION } from './event.ts'
+import { eventFromJson, NOT_AN_OBJECT } from './event-json.ts'
+import { ATTRIBUTE_PREFIX, CONTENT_TYPE, RECEIVED_AT, TENANT, TRACEPARENT, TRACESTATE } from './headers.ts'
+import { outlineJson } from './json.ts'
+import type { IncomingRecord, OutgoingRecord } from './kafka/types.ts'
+import { recordKey } from './partition.ts'
+
+/** Event to Kafka record and back: CloudEvents Kafka binding 1.0.2. */
+
+/** Where an event goes and what is known of its way here. */
+export interface RecordContext {
+  topic: string
+  /** Absent: the key chooses. */
+  partition?: number
+  tenant: string
+  receivedAtMs: number
+  traceparent?: string
+  tracestate?: string
+}
+
+/** Binary content mode (section 3.2): data as it is in the value, attributes in `ce_` headers, then our own headers. */
+export function toRecord(event: Event, at: RecordContext): OutgoingRecord {
+  const headers: Record<string, string>[] = [
+    { ce_specversion: SPEC_VERSION },
+    { ce_id: event.id },
+    { ce_source: event.source },
+    { ce_type: event.type },
+  ]
+  if (event.subject !== undefined) headers.push({ ce_subject: event.subject })
+  if (event.time !== undefined) headers.push({ ce_time: event.time })
+  if (event.dataschema !== undefined) headers.push({ ce_dataschema: event.dataschema })
+  for (const name in event.extensions) headers.push({ [ATTRIBUTE_PREFIX + name]: event.extensions[name] ?? '' })
+  if (event.datacontenttype !== undefined) headers.push({ [CONTENT_TYPE]: event.datacontenttype })
+  if (at.traceparent !== undefined) headers.push({ [TRACEPARENT]: at.traceparent })
+  if (at.tracestate !== undefined) headers.push({ [TRACESTATE]: at.tracestate })
+  headers.push({ [TENANT]: at.tenant }, { [RECEIVED_AT]: String(at.receivedAtMs) })
+  const record: OutgoingRecord = { topic: at.topic, key: recordKey(event), value: event.data, headers }
+  if (at.partition !== undefined) record.partition = at.partition
+  return record
+}
+
+export type FromRecord = { ok: true; event: Event } | { ok: false; reason: string }
+
+/**
+ * The event in a record, whoever wrote it: binary mode, or structured mode with the JSON event format (section 3.3). Anything else is a
+ * fault with a reason, never an exception. Header names are compared exactly, as Kafka does; the binding relaxes case only for the media
+ * type that announces structured mode (section 3).
+ */
+export function fromRecord(record: IncomingRecord): FromRecord {
+  const builder = new EventBuilder()
+  let contentType: string | undefined
+  for (const one of record.headers) {
+    for (const name in one) {
+      if (name !== CONTENT_TYPE && !name.startsWith(ATTRIBUTE_PREFIX)) continue
+      const value = textOf(one[name])
+      if (value === undefined) return { ok: false, reason: `the header ${name} is not valid UTF-8` }
+      if (name === CONTENT_TYPE) {
+        if (contentType !== undefined) return { ok: false, reason: `the header ${CONTENT_TYPE} is given twice` }
+        contentType = value
+      } else {
+        const attribute = name.slice(ATTRIBUTE_PREFIX.length)
+        if (attribute === 'datacontenttype') builder.fault(attribute, `belongs into the header ${CONTENT_TYPE}`)
+        else builder.set(attribute, value)
+      }
+    }
+  }
+  if (contentType !== undefined && STRUCTURED.test(contentType)) return fromStructured(contentType, record.value)
+  if (contentType !== undefined) builder.set('datacontenttype', contentType)
+  const result = builder.build(record.value)
+  return result.ok ? result : { ok: false, reason: reasonOf(result.faults) }
+}
+
+const STRUCTURED = /^application\/cloudevents/i
+const STRUCTURED_JSON = /^application\/cloudevents\+json[ \t]*(?:;|$)/i
+
+/** What the limits on a structured record guard is the stack; its size is Kafka's. */
+const STRUCTURED_LIMITS = { maxDepth: 512, maxElements: 0 }
+
+function fromStructured(contentType: string, value: Buffer | null): FromRecord {
+  // Section 3.3 has no batches, and we know no other format.
+  if (!STRUCTURED_JSON.test(contentType))
+    return { ok: false, reason: `the event format of ${CONTENT_TYPE} is not application/cloudevents+json` }
+  if (value === null) return { ok: false, reason: 'a structured event has no value' }
+  const parsed = outlineJson(value, STRUCTURED_LIMITS)
+  if (!parsed.ok) return { ok: false, reason: `the value is not an event in JSON: ${parsed.fault.detail}` }
+  if (parsed.outline.root !== 'object') return { ok: false, reason: `the value ${NOT_AN_OBJECT.detail}` }
+  const result = eventFromJson(value, parsed.outline.members)
+  return result.ok ? result : { ok: false, reason: reasonOf(result.faults) }
+}
+
+const reasonOf = (faults: readonly Fault[]): string =>
+  `not a valid CloudEvent: ${faults.map(({ pointer, detail }) => `${pointer.slice(1)} ${detail}`).join('; ')}`
+
+/** A header value as text; undefined for bytes that are not UTF-8. */
+function textOf(value: Buffer | string | null | undefined): string | undefined {
+  // Kafka allows headers without a value; as an attribute that is an empty one.
+  if (value === null || value === undefined) return ''
+  if (typeof value === 'string') return value
+  const text = value.toString('utf8')
+  // The decoder puts U+FFFD where bytes are wrong; the costlier look is needed only when one is there.
+  return text.includes('\ufffd') && !isUtf8(value) ? undefined : text
+}
+
+/** Bytes that a record takes at most, uncompressed: key, value, headers, and what the record format adds (KIP-98, varints at their longest). */
+export function recordBytes(record: OutgoingRecord): number {
+  let bytes = RECORD_OVERHEAD + byteLength(record.key) + byteLength(record.value)
+  for (const one of record.headers)
+    for (const name in one) bytes += HEADER_OVERHEAD + name.length + byteLength(one[name] ?? null)
+  return bytes
+}
+
+const RECORD_OVERHEAD = 32
+const HEADER_OVERHEAD = 8
+
+const byteLength = (value: Buffer | string | null): number =>
+  value === null ? 0 : typeof value === 'string' ? Buffer.byteLength(value, 'utf8') : value.length
