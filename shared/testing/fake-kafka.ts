@@ -140,6 +140,7 @@ export class FakeKafka {
     return {
       start: (_pattern, to) => {
         listener = to
+        if (owned.size > 0) to.assigned([...owned.values()])
       },
       connection: () => this.connection,
       assign: (partitions) => {

@@ -1,0 +1,351 @@
+import { afterEach, expect, test } from 'bun:test'
+import { Type } from '@sinclair/typebox'
+import pino from 'pino'
+import { headerText } from '../shared/headers.ts'
+import type { OutgoingRecord } from '../shared/kafka/types.ts'
+import { toRecord } from '../shared/record.ts'
+import { FakeKafka } from '../shared/testing/fake-kafka.ts'
+import { until } from '../shared/testing/until.ts'
+import { streamTopics } from '../shared/topics.ts'
+import { createEnricher } from './enrich.ts'
+import { defineHandler, type Handler, handlerIndex, TerminalError } from './handlers/handler.ts'
+import { createMetrics } from './metrics.ts'
+import { Pipeline } from './pipeline.ts'
+
+const INPUT = 'kt.acme.events'
+const AT = { topic: INPUT, partition: 0 }
+
+const event = (id: string, subject?: string, type = 'plain', data: unknown = { id }): OutgoingRecord =>
+  toRecord(
+    {
+      id,
+      source: '/test',
+      type,
+      ...(subject === undefined ? {} : { subject }),
+      datacontenttype: 'application/json',
+      extensions: {},
+      data: Buffer.from(JSON.stringify(data)),
+    },
+    { topic: INPUT, partition: 0, tenant: 'acme', receivedAtMs: Date.now() },
+  )
+
+const running: Pipeline[] = []
+
+afterEach(async () => {
+  for (const pipeline of running.splice(0)) await pipeline.stop()
+})
+
+/** A pipeline on the fake that owns the partition. */
+function start(
+  kafka: FakeKafka,
+  handlers: Handler[] = [],
+  overrides: { maxRetryBacklogRecords?: number } = {},
+  slowMs = 20,
+) {
+  for (const topic of streamTopics('acme', 'events')) kafka.createTopic(topic)
+  const group = kafka.group()
+  const metrics = createMetrics()
+  const pipeline = new Pipeline({
+    group,
+    transactor: kafka.transactor(),
+    reader: kafka.reader(),
+    metrics,
+    log: pino({ level: 'silent' }),
+    enrich: createEnricher({ lookups: [], nowMs: Date.now }),
+    handlerOf: handlerIndex(handlers),
+    policy: {
+      quickAttempts: 2,
+      quick: { firstMs: 1, maxMs: 2 },
+      maxAttempts: 4,
+      slow: { firstMs: slowMs, maxMs: 2 * slowMs },
+    },
+    handlerTimeoutMs: 1_000,
+    nowMs: Date.now,
+    onQuickRetry: () => metrics.retries.inc({ kind: 'quick' }),
+    limits: {
+      maxConcurrentHandlers: 8,
+      maxOpenRecords: 100,
+      maxHeldBytes: 1_000_000,
+      maxParkedBytes: 1_000_000,
+      maxRetryBacklogRecords: 100,
+      maxTransactionRecords: 50,
+      dedupeWindowRecords: 1_000,
+      revokeTimeoutMs: 500,
+      ...overrides,
+    },
+  })
+  running.push(pipeline)
+  const ended = pipeline.run()
+  group.assign([AT])
+  return { pipeline, group, metrics, ended }
+}
+
+const idsOf = (kafka: FakeKafka, role: 'processed' | 'dlq' | 'retry') =>
+  kafka.all(`${INPUT}.${role}`).map((record) => headerText(record.headers, 'ce_id'))
+
+const failing = (times: number, calls: string[] = []): Handler =>
+  defineHandler({
+    type: 'fails',
+    version: '1',
+    schema: Type.Object({ id: Type.String() }),
+    handle: async ({ id }, { attempt }) => {
+      calls.push(id)
+      if (attempt <= times) throw new Error(`attempt ${attempt}`)
+      return { data: { id, attempt } }
+    },
+  })
+
+test('an event without a handler passes through, data byte for byte, with its context', async () => {
+  const kafka = new FakeKafka()
+  start(kafka)
+  kafka.append(event('1', 'a'))
+  await until(() => idsOf(kafka, 'processed').length === 1)
+  const [record] = kafka.all(`${INPUT}.processed`)
+  expect(record?.value?.toString()).toBe('{"id":"1"}')
+  expect(record?.key?.toString()).toBe('a')
+  expect(JSON.parse(headerText(record?.headers ?? [], 'kt-context') ?? '')).toMatchObject({
+    tenant: 'acme',
+    stream: 'events',
+  })
+  expect(kafka.committedOffset(INPUT)).toBe(1)
+})
+
+test('the outcome and the offset go into one transaction', async () => {
+  const kafka = new FakeKafka()
+  start(kafka)
+  kafka.append(event('1', 'a'))
+  await until(() => kafka.transactions.length === 1)
+  const [transaction] = kafka.transactions
+  expect(transaction?.outputs.map((one) => one.topic)).toEqual([`${INPUT}.processed`])
+  expect(transaction?.offsets).toEqual([{ topic: INPUT, partition: 0, offset: 1, metadata: '' }])
+})
+
+test('an event that comes twice takes effect once', async () => {
+  const kafka = new FakeKafka()
+  const { metrics } = start(kafka)
+  for (const id of ['1', '1', '2', '1']) kafka.append(event(id, 'a'))
+  await until(() => kafka.committedOffset(INPUT) === 4)
+  expect(idsOf(kafka, 'processed')).toEqual(['1', '2'])
+  expect((await metrics.outcomes.get()).values.find((one) => one.labels.outcome === 'duplicate')?.value).toBe(2)
+})
+
+test('an event that comes again after a restart takes effect once', async () => {
+  const kafka = new FakeKafka()
+  const first = start(kafka)
+  kafka.append(event('1', 'a'))
+  await until(() => kafka.committedOffset(INPUT) === 1)
+  await first.pipeline.stop()
+  kafka.append(event('1', 'a'))
+  kafka.append(event('2', 'a'))
+  start(kafka)
+  await until(() => kafka.committedOffset(INPUT) === 3)
+  expect(idsOf(kafka, 'processed')).toEqual(['1', '2'])
+})
+
+test('a record that is no event is put aside byte for byte and does not stop its partition', async () => {
+  const kafka = new FakeKafka()
+  start(kafka)
+  kafka.append({
+    topic: INPUT,
+    partition: 0,
+    key: 'k',
+    value: Buffer.from([0xff, 0x00, 0x80]),
+    headers: [{ own: 'header' }],
+  })
+  kafka.append(event('1', 'k'))
+  await until(() => idsOf(kafka, 'processed').length === 1)
+  const [dead] = kafka.all(`${INPUT}.dlq`)
+  expect(dead?.value).toEqual(Buffer.from([0xff, 0x00, 0x80]))
+  expect(headerText(dead?.headers ?? [], 'own')).toBe('header')
+  expect(JSON.parse(headerText(dead?.headers ?? [], 'kt-error') ?? '')).toMatchObject({ reason: 'undecodable' })
+  expect(headerText(dead?.headers ?? [], 'kt-origin')).toBe(`${INPUT}/0/0`)
+})
+
+test('a terminal error makes a dead letter at the first attempt', async () => {
+  const kafka = new FakeKafka()
+  start(kafka, [
+    defineHandler({
+      type: 'fails',
+      version: '1',
+      schema: Type.Unknown(),
+      handle: () => {
+        throw new TerminalError('never')
+      },
+    }),
+  ])
+  kafka.append(event('1', 'a', 'fails'))
+  await until(() => idsOf(kafka, 'dlq').length === 1)
+  const [dead] = kafka.all(`${INPUT}.dlq`)
+  expect(headerText(dead?.headers ?? [], 'kt-attempt')).toBe('1')
+  expect(dead?.value?.toString()).toBe('{"id":"1"}')
+  expect(idsOf(kafka, 'retry')).toEqual([])
+})
+
+test('data that is not what the handler takes makes a dead letter that says where', async () => {
+  const kafka = new FakeKafka()
+  start(kafka, [failing(0)])
+  kafka.append(event('1', 'a', 'fails', { id: 7 }))
+  await until(() => idsOf(kafka, 'dlq').length === 1)
+  expect(headerText(kafka.all(`${INPUT}.dlq`)[0]?.headers ?? [], 'kt-error')).toContain('/id')
+})
+
+test('an error that passes soon is over before the event leaves its place', async () => {
+  const kafka = new FakeKafka()
+  start(kafka, [failing(1)])
+  kafka.append(event('1', 'a', 'fails'))
+  await until(() => idsOf(kafka, 'processed').length === 1)
+  expect(idsOf(kafka, 'retry')).toEqual([])
+})
+
+test('an event that waits for its retry holds back its own key only, and its key keeps its order', async () => {
+  const kafka = new FakeKafka()
+  start(kafka, [failing(3)])
+  kafka.append(event('a1', 'a', 'fails'))
+  kafka.append(event('a2', 'a'))
+  kafka.append(event('b1', 'b'))
+  kafka.append(event('a3', 'a'))
+  await until(() => idsOf(kafka, 'processed').length === 4)
+  expect(idsOf(kafka, 'processed')).toEqual(['b1', 'a1', 'a2', 'a3'])
+  expect(idsOf(kafka, 'retry')).toEqual(['a1', 'a2', 'a3'])
+  expect(kafka.committedOffset(INPUT)).toBe(4)
+  await until(() => kafka.committedOffset(`${INPUT}.retry`) === 3)
+})
+
+test('a handler that always fails ends in a dead letter after all attempts, and then lets its key pass', async () => {
+  const kafka = new FakeKafka()
+  const calls: string[] = []
+  const { pipeline } = start(kafka, [failing(99, calls)])
+  kafka.append(event('1', 'a', 'fails'))
+  kafka.append(event('2', 'a'))
+  await until(() => idsOf(kafka, 'processed').length === 1)
+  expect(idsOf(kafka, 'dlq')).toEqual(['1'])
+  expect(calls).toHaveLength(4)
+  expect(JSON.parse(headerText(kafka.all(`${INPUT}.dlq`)[0]?.headers ?? [], 'kt-error') ?? '')).toMatchObject({
+    reason: 'out of attempts',
+  })
+  kafka.append(event('3', 'a'))
+  await until(() => idsOf(kafka, 'processed').length === 2)
+  expect(idsOf(kafka, 'retry')).toEqual(['1', '2'])
+  expect(pipeline.levels().waiting).toBe(0)
+})
+
+test('a restart in the middle of a retry finishes it once, in order', async () => {
+  const kafka = new FakeKafka()
+  const first = start(kafka, [failing(99)], {}, 500)
+  kafka.append(event('a1', 'a', 'fails'))
+  kafka.append(event('a2', 'a'))
+  await until(() => idsOf(kafka, 'retry').length === 2)
+  await first.pipeline.stop()
+  start(kafka, [failing(3)])
+  kafka.append(event('a3', 'a'))
+  await until(() => idsOf(kafka, 'processed').length === 3)
+  expect(idsOf(kafka, 'processed')).toEqual(['a1', 'a2', 'a3'])
+})
+
+test('records that finish out of turn are not done again after a restart', async () => {
+  const kafka = new FakeKafka()
+  let release = (): void => undefined
+  const gate = new Promise<void>((resolve) => {
+    release = resolve
+  })
+  const calls: string[] = []
+  const slow = defineHandler({
+    type: 'slow',
+    version: '1',
+    schema: Type.Unknown(),
+    handle: async (_, { event: { id }, signal }) => {
+      calls.push(id)
+      if (id === '1')
+        await Promise.race([
+          gate,
+          new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason))),
+        ])
+      return { data: {} }
+    },
+  })
+  const first = start(kafka, [slow])
+  kafka.append(event('1', 'a', 'slow'))
+  for (const id of ['2', '3', '4']) kafka.append(event(id, `k${id}`, 'slow'))
+  await until(() => idsOf(kafka, 'processed').length === 3)
+  expect(kafka.committedOffset(INPUT)).toBe(0)
+  await first.pipeline.stop()
+  release()
+  start(kafka, [slow])
+  await until(() => kafka.committedOffset(INPUT) === 4)
+  expect(calls).toEqual(['1', '2', '3', '4', '1'])
+  expect(idsOf(kafka, 'processed').toSorted()).toEqual(['1', '2', '3', '4'])
+})
+
+test('an aborted transaction is sent again, whole', async () => {
+  const kafka = new FakeKafka()
+  kafka.transactionFaults.push({ kind: 'aborted', reason: 'a test', refused: new Map() })
+  start(kafka)
+  kafka.append(event('1', 'a'))
+  await until(() => kafka.committedOffset(INPUT) === 1)
+  expect(idsOf(kafka, 'processed')).toEqual(['1'])
+})
+
+test('a result that Kafka will never take makes its event a dead letter', async () => {
+  const kafka = new FakeKafka()
+  kafka.transactionFaults.push({ kind: 'aborted', reason: 'too large', refused: new Map([[0, 'too large']]) })
+  start(kafka)
+  kafka.append(event('1', 'a'))
+  await until(() => kafka.committedOffset(INPUT) === 1)
+  expect(idsOf(kafka, 'processed')).toEqual([])
+  expect(JSON.parse(headerText(kafka.all(`${INPUT}.dlq`)[0]?.headers ?? [], 'kt-error') ?? '')).toMatchObject({
+    reason: 'result too large',
+  })
+})
+
+test('a client that cannot go on ends the run with the reason', async () => {
+  const kafka = new FakeKafka()
+  kafka.transactionFaults.push({ kind: 'fatal', reason: 'fenced' })
+  const { ended } = start(kafka)
+  kafka.append(event('1', 'a'))
+  expect(await ended).toBe('fenced')
+  expect(kafka.committedOffset(INPUT)).toBe(-1)
+})
+
+test('nothing of a lost partition is committed', async () => {
+  const kafka = new FakeKafka()
+  let release = (): void => undefined
+  kafka.hold = new Promise<void>((resolve) => {
+    release = resolve
+  })
+  kafka.transactionFaults.push({ kind: 'aborted', reason: 'a test', refused: new Map() })
+  const { group } = start(kafka)
+  kafka.append(event('1', 'a'))
+  await until(() => kafka.transactions.length === 0 && running[0]?.levels().heldBytes !== 0)
+  await group.revoke([AT], true)
+  release()
+  await until(() => running[0]?.levels().heldBytes === 0)
+  expect(kafka.transactions).toEqual([])
+})
+
+test('a full retry backlog pauses the input, and both go on when it empties', async () => {
+  const kafka = new FakeKafka()
+  const { metrics } = start(kafka, [failing(2)], { maxRetryBacklogRecords: 3 })
+  for (let id = 1; id <= 20; id++) kafka.append(event(String(id), `k${id}`, 'fails'))
+  await until(() => idsOf(kafka, 'processed').length === 20)
+  expect(
+    (await metrics.pauses.get()).values.find((one) => one.labels.reason === 'retry-backlog')?.value,
+  ).toBeGreaterThan(0)
+})
+
+test('stopping gives up a handler that does not end, and commits what is decided', async () => {
+  const kafka = new FakeKafka()
+  const { pipeline } = start(kafka, [
+    defineHandler({
+      type: 'hangs',
+      version: '1',
+      schema: Type.Unknown(),
+      handle: () => new Promise<never>(() => undefined),
+    }),
+  ])
+  kafka.append(event('1', 'a', 'hangs'))
+  kafka.append(event('2', 'b'))
+  await until(() => pipeline.levels().handlers === 1)
+  await pipeline.stop()
+  expect(idsOf(kafka, 'processed')).toEqual(['2'])
+  expect(kafka.committedOffset(INPUT)).toBe(0)
+})
