@@ -1,0 +1,115 @@
+import type { CommonConfig } from '../config.ts'
+import type { Logger } from '../logger.ts'
+import {
+  CODE,
+  connectForever,
+  connectionSettings,
+  type LibrdKafkaError,
+  native,
+  type Producer,
+  promised,
+} from './client.ts'
+import type { TopicAdmin } from './types.ts'
+
+const METADATA_TIMEOUT_MS = 5_000
+const CREATE_TIMEOUT_MS = 10_000
+
+/** How long a topic that was created may take to be seen, and how often it is looked for. */
+const VISIBLE_TIMEOUT_MS = 10_000
+const LOOK_INTERVAL_MS = 50
+
+/** Creates topics. Connects at first use, for ever with back-off, until closed. */
+export function createTopicAdmin(options: { config: CommonConfig; clientId: string; log: Logger }): TopicAdmin {
+  const { config, clientId, log } = options
+  const stopping = new AbortController()
+  let connecting: Promise<Producer | undefined> | undefined
+
+  // Of the clients, a producer is the lightest that can ask for metadata; the admin client shares its connections.
+  const connected = () =>
+    (connecting ??= connectForever(
+      () => new (native().Producer)(connectionSettings(config, clientId)),
+      (reason) => log.warn({ reason }, 'cannot reach Kafka to create topics; trying again'),
+      stopping.signal,
+    ))
+
+  return {
+    async ensureTopics(topics, { partitions, replication }) {
+      const client = await connected()
+      if (client === undefined) throw new Error('closed before Kafka was reached')
+      const existing = await topicNames(client)
+      const missing = topics.filter((topic) => !existing.has(topic))
+      if (missing.length === 0) return
+      const admin = native().AdminClient.createFrom(client)
+      const refused: string[] = []
+      for (const topic of missing) {
+        const error = await createTopic(admin, topic, partitions, replication)
+        if (error === undefined || error.code === CODE.TOPIC_ALREADY_EXISTS) continue
+        // Asked for by name, a topic comes into being on brokers that create topics so; a test cluster may know no other way.
+        if (!(await comesIntoBeing(client, topic))) refused.push(`${topic}: ${error.message}`)
+      }
+      if (refused.length > 0) throw new Error(`topics cannot be created: ${refused.join('; ')}`)
+      const deadline = performance.now() + VISIBLE_TIMEOUT_MS
+      for (;;) {
+        const seen = await topicNames(client)
+        const unseen = missing.filter((topic) => !seen.has(topic))
+        if (unseen.length === 0) break
+        if (performance.now() > deadline)
+          throw new Error(`topics are not seen after their creation: ${unseen.join(', ')}`)
+        await Bun.sleep(LOOK_INTERVAL_MS)
+      }
+      log.info({ topics: missing, partitions, replication }, 'topics were created')
+    },
+    async close() {
+      stopping.abort()
+      const client = await connecting
+      if (client !== undefined) await promised((done) => client.disconnect(0, (error) => done(error)))
+    },
+  }
+}
+
+type Admin = ReturnType<ReturnType<typeof native>['AdminClient']['createFrom']>
+
+async function createTopic(
+  admin: Admin,
+  topic: string,
+  partitions: number,
+  replication: number,
+): Promise<LibrdKafkaError | undefined> {
+  try {
+    await promised((done) =>
+      admin.createTopic(
+        { topic, num_partitions: partitions, replication_factor: replication },
+        CREATE_TIMEOUT_MS,
+        (error) => done(error),
+      ),
+    )
+    return undefined
+  } catch (error) {
+    return error as LibrdKafkaError
+  }
+}
+
+interface Metadata {
+  topics: { name: string; partitions: unknown[] }[]
+}
+
+/** The topics that have partitions. */
+async function topicNames(client: Producer, topic?: string): Promise<Set<string>> {
+  const { topics } = await promised<Metadata>((done) =>
+    client.getMetadata(
+      { timeout: METADATA_TIMEOUT_MS, ...(topic === undefined ? { allTopics: true } : { topic }) },
+      (error, value) => done(error, value),
+    ),
+  )
+  return new Set(topics.filter((one) => one.partitions.length > 0).map((one) => one.name))
+}
+
+async function comesIntoBeing(client: Producer, topic: string): Promise<boolean> {
+  const deadline = performance.now() + VISIBLE_TIMEOUT_MS
+  while (performance.now() < deadline) {
+    const names = await topicNames(client, topic).catch(() => new Set<string>())
+    if (names.has(topic)) return true
+    await Bun.sleep(LOOK_INTERVAL_MS)
+  }
+  return false
+}

@@ -1,0 +1,301 @@
+import type { CommonConfig } from '../config.ts'
+import type { Logger } from '../logger.ts'
+import {
+  CODE,
+  connectForever,
+  connectionSettings,
+  type LibrdKafkaError,
+  native,
+  type Producer,
+  promised,
+} from './client.ts'
+import { connectionOf } from './consumer.ts'
+import { type Connection, type Delivery, type OutgoingRecord, ProduceError, type RecordProducer } from './types.ts'
+
+export interface RecordProducerOptions {
+  config: CommonConfig
+  clientId: string
+  /** The topics whose partitions are to be known before the first record. */
+  topics: readonly string[]
+  /** How long librdkafka tries to deliver a record, retries included. */
+  deliveryTimeoutMs: number
+  /** How long a record waits for company in a request to the broker. */
+  lingerMs: number
+  maxQueueRecords: number
+  maxQueueBytes: number
+  /** The largest record; the topics' `max.message.bytes` has to allow it. */
+  maxRecordBytes: number
+  log: Logger
+  onStatistics(json: string): void
+}
+
+/** How often the number of partitions of every topic is asked for: partitions may be added at any time. */
+const METADATA_INTERVAL_MS = 30_000
+
+/** While a topic that is needed is missing, how often it is asked for. */
+const MISSING_TOPIC_INTERVAL_MS = 500
+
+const METADATA_TIMEOUT_MS = 5_000
+
+/** librdkafka's default of message.max.bytes, and below the brokers' default of max.message.bytes. */
+const DEFAULT_MESSAGE_BYTES = 1_000_000
+
+/** librdkafka's RD_KAFKA_PARTITION_UA: the partitioner chooses. */
+const PARTITION_BY_KEY = -1
+
+/** A record that waits for its delivery report; the report carries it back. */
+interface Waiting {
+  bytes: number
+  resolve(delivery: Delivery): void
+  reject(error: ProduceError): void
+}
+
+interface DeliveryReport {
+  topic: string
+  partition: number
+  offset: number
+  timestamp?: number
+  opaque?: unknown
+}
+
+/**
+ * An idempotent producer with acks=all on the low-level client: a promise a record, settled by its delivery report.
+ *
+ * A fatal error (the broker has lost track of the producer's sequence) ends a client for good. It is then replaced by a new one; what waited
+ * in the old one is reported as unknown, so nothing is called stored that is not, and senders repeat it under the same ids.
+ */
+export function createRecordProducer(options: RecordProducerOptions): RecordProducer {
+  const { config, clientId, log, deliveryTimeoutMs, maxQueueRecords, maxQueueBytes } = options
+  const stopping = new AbortController()
+  const partitions = new Map<string, number>()
+  const waiting = new Set<Waiting>()
+  let queuedBytes = 0
+  let client: Producer | undefined
+  let connection: Connection = { state: 'connecting', reason: 'not connected yet' }
+  let refreshing: NodeJS.Timeout | undefined
+  let asking = false
+
+  function open(): Producer {
+    const opened = new (native().Producer)(
+      {
+        ...connectionSettings(config, clientId),
+        'enable.idempotence': true,
+        'compression.codec': 'lz4',
+        'linger.ms': options.lingerMs,
+        'delivery.timeout.ms': deliveryTimeoutMs,
+        'queue.buffering.max.messages': maxQueueRecords,
+        'queue.buffering.max.kbytes': Math.ceil(maxQueueBytes / 1024),
+        'message.max.bytes': Math.max(options.maxRecordBytes, DEFAULT_MESSAGE_BYTES),
+        partitioner: 'murmur2_random',
+        dr_cb: true,
+      },
+      { 'request.required.acks': -1 },
+    )
+    // Only a connected client can be polled; before that the addon would follow a null pointer.
+    opened.on('ready', () => opened.setPollInBackground(true))
+    opened.on('delivery-report', (error: LibrdKafkaError | null, report: DeliveryReport) => {
+      settle(report.opaque as Waiting, error, report)
+    })
+    opened.on('event.stats', (event: { message: string }) => {
+      if (opened !== client) return
+      const seen = connectionOf(event.message)
+      if (seen !== undefined && connection.state !== 'closed') changeTo(seen)
+      options.onStatistics(event.message)
+    })
+    opened.on('event.error', (error) => {
+      log.warn({ code: error.code, reason: error.message }, 'Kafka producer')
+      if (opened !== client) return
+      if (error.code === CODE.FATAL || error.isFatal === true) replace(opened, error.message)
+      else if (error.code === CODE.ALL_BROKERS_DOWN) changeTo({ state: 'connecting', reason: error.message })
+    })
+    return opened
+  }
+
+  function changeTo(next: Connection): void {
+    if (connection.state === 'closed') return
+    if (next.state !== connection.state)
+      log.info(
+        { brokers: config.KAFKA_BROKERS, ...next },
+        next.state === 'connected' ? 'Kafka is reached' : 'Kafka is lost',
+      )
+    connection = next
+  }
+
+  async function connect(): Promise<void> {
+    const opened = await connectForever(
+      open,
+      (reason) => {
+        changeTo({ state: 'connecting', reason })
+        log.warn({ reason }, 'cannot reach Kafka; trying again')
+      },
+      stopping.signal,
+    )
+    if (opened === undefined) return
+    client = opened
+    changeTo({ state: 'connected' })
+    await refresh()
+  }
+
+  /** Puts a client aside that cannot go on, and begins with a new one. */
+  function replace(broken: Producer, reason: string): void {
+    log.error({ reason }, 'the producer cannot go on: it is replaced by a new one')
+    client = undefined
+    changeTo({ state: 'connecting', reason })
+    for (const one of waiting) settle(one, { code: CODE.FATAL, message: reason }, undefined)
+    broken.disconnect(0, () => undefined)
+    void connect()
+  }
+
+  function settle(
+    one: Waiting,
+    error: { code: number; message: string } | null | undefined,
+    report: DeliveryReport | undefined,
+  ): void {
+    // A report that comes after a record was given up changes nothing.
+    if (!waiting.delete(one)) return
+    queuedBytes -= one.bytes
+    if (report === undefined || (error !== null && error !== undefined)) {
+      one.reject(produceError(error?.code ?? CODE.TIMED_OUT, error?.message ?? 'no delivery report'))
+      return
+    }
+    const { topic, partition, offset, timestamp } = report
+    one.resolve({ topic, partition, offset, timestampMs: timestamp ?? Date.now() })
+  }
+
+  /** Asks for the partitions of all topics, and for those that are missing one by one, which creates them where brokers do that. */
+  async function refresh(): Promise<void> {
+    clearTimeout(refreshing)
+    if (asking || client === undefined || stopping.signal.aborted) return
+    asking = true
+    try {
+      const found = await metadata(client)
+      // A topic that is gone is forgotten; were the answer empty because nobody could be asked, it would be an error instead.
+      for (const topic of options.topics) {
+        const count = found.get(topic) ?? (await metadata(client, topic)).get(topic)
+        if (count === undefined) partitions.delete(topic)
+        else partitions.set(topic, count)
+      }
+    } catch (error) {
+      log.debug({ reason: (error as Error).message }, 'the partitions of our topics cannot be asked for')
+    } finally {
+      asking = false
+    }
+    const missing = options.topics.some((topic) => !partitions.has(topic))
+    refreshing = setTimeout(() => void refresh(), missing ? MISSING_TOPIC_INTERVAL_MS : METADATA_INTERVAL_MS)
+  }
+
+  async function metadata(from: Producer, topic?: string): Promise<Map<string, number>> {
+    const answer = await promised<{ topics: { name: string; partitions: unknown[] }[] }>((done) =>
+      from.getMetadata(
+        { timeout: METADATA_TIMEOUT_MS, ...(topic === undefined ? { allTopics: true } : { topic }) },
+        (error, value) => done(error, value),
+      ),
+    )
+    return new Map(
+      answer.topics.filter((one) => one.partitions.length > 0).map((one) => [one.name, one.partitions.length]),
+    )
+  }
+
+  return {
+    start: () => void connect(),
+    connection: () => connection,
+    partitionCount: (topic) => partitions.get(topic),
+    produce(record: OutgoingRecord) {
+      if (client === undefined || connection.state !== 'connected')
+        return Promise.reject(
+          new ProduceError(
+            'unavailable',
+            'not stored',
+            connection.state === 'connecting' ? connection.reason : 'closing',
+          ),
+        )
+      const bytes = queueBytes(record)
+      if (waiting.size >= maxQueueRecords || queuedBytes + bytes > maxQueueBytes)
+        return Promise.reject(new ProduceError('queue full', 'not stored', 'too many records wait for Kafka'))
+      const { promise, resolve, reject } = Promise.withResolvers<Delivery>()
+      const one: Waiting = { bytes, resolve, reject }
+      const { topic, partition = PARTITION_BY_KEY, value, key } = record
+      // The client's types ask for mutable headers; it only reads them.
+      const headers = record.headers as Record<string, Buffer | string>[]
+      try {
+        client.produce(topic, partition, value, key, null, one, headers)
+      } catch (thrown) {
+        const { code, message } = thrown as LibrdKafkaError
+        // What the queue has not taken is in nobody's hands.
+        return Promise.reject(new ProduceError(faultOf(code), 'not stored', message))
+      }
+      waiting.add(one)
+      queuedBytes += bytes
+      return promise
+    },
+    queue: () => ({ records: waiting.size, bytes: queuedBytes, maxRecords: maxQueueRecords, maxBytes: maxQueueBytes }),
+    async close(timeoutMs) {
+      stopping.abort()
+      clearTimeout(refreshing)
+      const last = client
+      if (last !== undefined)
+        await promised<void>((done) => last.flush(timeoutMs, (error) => done(error))).catch((error: LibrdKafkaError) =>
+          log.warn({ records: waiting.size, reason: error.message }, 'not everything was delivered in time'),
+        )
+      client = undefined
+      connection = { state: 'closed' }
+      for (const one of waiting) settle(one, undefined, undefined)
+      if (last !== undefined) await promised((done) => last.disconnect(0, (error) => done(error)))
+    },
+  }
+}
+
+/** What a record takes of the queue's bound; headers are counted by librdkafka's own limit only. */
+const queueBytes = (record: OutgoingRecord): number => (record.value?.length ?? 0) + (record.key?.length ?? 0)
+
+/** An undelivered record's error, by librdkafka's code. */
+export function produceError(code: number, message: string): ProduceError {
+  return new ProduceError(faultOf(code), CERTAINLY_NOT_STORED.has(code) ? 'not stored' : 'unknown', message)
+}
+
+/** Protocol errors that brokers decide by the record alone: they were the answer to every attempt. */
+const INVALID_TOPIC = 17
+const RECORD_LIST_TOO_LARGE = 18
+const INVALID_RECORD = 87
+
+/**
+ * With any other error an earlier attempt may have been stored and its answer lost. In particular a time-out: librdkafka's report does not
+ * tell a record that was never sent from one whose acknowledgement was cut off.
+ */
+const CERTAINLY_NOT_STORED = new Set<number>([
+  CODE.PURGE_QUEUE,
+  CODE.UNKNOWN_PARTITION,
+  CODE.UNKNOWN_TOPIC,
+  CODE.UNKNOWN_TOPIC_OR_PART,
+  CODE.MSG_SIZE_TOO_LARGE,
+  INVALID_TOPIC,
+  RECORD_LIST_TOO_LARGE,
+  INVALID_RECORD,
+])
+
+function faultOf(code: number): ProduceError['fault'] {
+  switch (code) {
+    case CODE.QUEUE_FULL:
+      return 'queue full'
+    case CODE.TRANSPORT:
+    case CODE.ALL_BROKERS_DOWN:
+    case CODE.FATAL:
+    case CODE.STATE:
+    case CODE.PURGE_QUEUE:
+      return 'unavailable'
+    case CODE.MSG_TIMED_OUT:
+    case CODE.TIMED_OUT:
+    case CODE.PURGE_INFLIGHT:
+      return 'timed out'
+    case CODE.MSG_SIZE_TOO_LARGE:
+    case RECORD_LIST_TOO_LARGE:
+      return 'too large'
+    case CODE.UNKNOWN_PARTITION:
+    case CODE.UNKNOWN_TOPIC:
+    case CODE.UNKNOWN_TOPIC_OR_PART:
+    case INVALID_TOPIC:
+      return 'unknown topic'
+    default:
+      return 'refused'
+  }
+}
