@@ -16,11 +16,13 @@ import { addProcessMetrics } from '../shared/process-metrics.ts'
 import { CONNECT_BACKOFF, delayMs, sleep } from '../shared/retry.ts'
 import { stopOnSignal } from '../shared/shutdown.ts'
 import { type ConsumerConfig, loadConsumerConfig } from './config.ts'
-import { createEnricher, type EnrichmentLookup } from './enrich.ts'
+import { createEnricher } from './enrich.ts'
 import { type Handler, handlerIndex } from './handlers/handler.ts'
 import { handlers as builtIn } from './handlers/index.ts'
+import { type CircuitState, type GuardedLookup, guardLookup, LOOKUP_OUTCOMES, type LookupOutcome } from './lookup.ts'
 import { createMetrics } from './metrics.ts'
 import { Pipeline } from './pipeline.ts'
+import { createReferenceTable } from './reference-table.ts'
 
 /** How often lag is measured. */
 const LAG_INTERVAL_MS = 1_000
@@ -33,7 +35,7 @@ const clientMetrics = addClientMetrics(metrics.registry)
 const statistics = { group: clientMetrics.sink('consumer'), transactions: clientMetrics.sink('transactions') }
 const handlers = [...(config.BUILT_IN_HANDLERS === 'on' ? builtIn : []), ...(await additionalHandlers(config))]
 const handlerOf = handlerIndex(handlers)
-const { lookups, stopLookups } = startLookups(config)
+const { lookups, stopLookups } = await startLookups(config)
 const enrich = createEnricher({ lookups, nowMs: Date.now })
 const draining = new AbortController()
 
@@ -197,7 +199,22 @@ async function additionalHandlers({ HANDLERS_MODULE: path }: ConsumerConfig): Pr
   return module.handlers
 }
 
-/** The look-ups that the configuration names. */
-function startLookups(_config: ConsumerConfig): { lookups: EnrichmentLookup[]; stopLookups(): void } {
-  return { lookups: [], stopLookups: () => undefined }
+/** The look-ups that the configuration names, ready to use. */
+async function startLookups(config: ConsumerConfig): Promise<{ lookups: GuardedLookup[]; stopLookups(): void }> {
+  if (config.REFERENCE_TABLE_FILE === undefined) return { lookups: [], stopLookups: () => undefined }
+  const file = config.REFERENCE_TABLE_FILE
+  const table = createReferenceTable({
+    file,
+    keyColumn: config.REFERENCE_TABLE_KEY_COLUMN,
+    attribute: config.REFERENCE_TABLE_ATTRIBUTE,
+    loaded: (rows) => log.info({ file, rows }, 'reference table read'),
+    rejected: (reason) => log.error({ file, reason }, 'reference table not used; the one before stays in use'),
+  })
+  await table.start()
+  for (const outcome of LOOKUP_OUTCOMES) metrics.lookups.inc({ lookup: table.name, outcome }, 0)
+  const observer = {
+    answered: (lookup: string, outcome: LookupOutcome) => metrics.lookups.inc({ lookup, outcome }),
+    circuitChanged: (lookup: string, state: CircuitState) => log.warn({ lookup, state }, 'circuit breaker'),
+  }
+  return { lookups: [guardLookup(table, { nowMs: Date.now, observer })], stopLookups: () => table.stop() }
 }

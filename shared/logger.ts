@@ -30,4 +30,8 @@ export function createLogger(
 
 // pino's transports run in a worker thread; written to directly, the same formatter needs none.
 const prettyStream = () =>
-  pretty({ colorize: process.stdout.isTTY === true && Bun.env.NO_COLOR === undefined, ignore: 'pid,service', sync: true })
+  pretty({
+    colorize: process.stdout.isTTY === true && Bun.env.NO_COLOR === undefined,
+    ignore: 'pid,service',
+    sync: true,
+  })

@@ -52,7 +52,6 @@ export function createTransactor(options: TransactorOptions): Transactor {
       partitioner: 'murmur2_random',
       dr_cb: true,
     })
-    opened.setPollInBackground(true)
     opened.on('event.stats', (event: { message: string }) => {
       if (connection.state !== 'closed') connection = connectionOf(event.message) ?? connection
       options.onStatistics(event.message)
@@ -99,6 +98,7 @@ export function createTransactor(options: TransactorOptions): Transactor {
           stopping.signal,
         )
         if (opened === undefined) return
+        opened.setPollInBackground(true)
         const fault = await step((done) => opened.initTransactions(INIT_TIMEOUT_MS, done))
         if (fault === undefined) {
           producer = opened
