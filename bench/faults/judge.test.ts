@@ -1,0 +1,415 @@
+import { describe, expect, test } from 'bun:test'
+import fc from 'fast-check'
+import { holds, type Invariant, judge, type Log, type LogRecord, type Verdict } from './judge.ts'
+import { type Answer, type Entry, Ledger } from './ledger.ts'
+import { createRandom } from './random.ts'
+
+const TOPIC = 'kt.t.s'
+
+/** A run in which all went well, to be broken: every event acknowledged, in the log once, and processed or dead. */
+interface Run {
+  entries: Entry[]
+  log: { -readonly [K in keyof Log]: Log[K] extends string ? string : LogRecord[] }
+}
+
+const PARTITIONS = 3
+
+/** Events of a few keys, some without, some dead, some sent twice, some never answered, one record that is no event. */
+function goodRun(seed: number): Run {
+  const random = createRandom(seed)
+  const log: Run['log'] = { topic: TOPIC, input: [], retry: [], dlq: [], processed: [] }
+  const entries: Entry[] = []
+  const next = { input: [0, 0, 0], processed: [0, 0, 0], dlq: [0, 0, 0] }
+  const append = (role: keyof typeof next, record: Omit<LogRecord, 'offset'>): LogRecord => {
+    const offset = next[role][record.partition] ?? 0
+    // Markers of transactions take offsets too.
+    next[role][record.partition] = offset + random.integer(1, 2)
+    const appended = { ...record, offset }
+    log[role].push(appended)
+    return appended
+  }
+  const outcomes: (() => void)[] = []
+  for (let n = 0; n < 60; n++) {
+    const key = random.chance(0.3) ? null : `key ${random.integer(0, 5)}`
+    const partition = (key === null ? n : Number(key.slice(4))) % PARTITIONS
+    const event = { source: '/s', id: `${n}` }
+    const common = {
+      partition,
+      key,
+      event,
+      timestampMs: n,
+      origin: undefined,
+      passedThrough: true,
+      value: `v${n}`,
+      content: `c${n}`,
+    }
+    const answers: Answer[] = []
+    entries.push({ ...event, key, answers })
+    if (random.chance(0.15)) {
+      answers.push({ kind: 'refused', status: 422 })
+      continue
+    }
+    const answered = random.chance(0.8)
+    const stored = answered || random.chance(0.5)
+    if (!answered) answers.push({ kind: 'unknown', reason: 'cut off' })
+    if (!stored) continue
+    const first = append('input', common)
+    if (answered) answers.push({ kind: 'acknowledged', partition, offset: first.offset })
+    if (random.chance(0.2)) {
+      const copy = append('input', common)
+      answers.push({ kind: 'acknowledged', partition, offset: copy.offset })
+    }
+    const dead = random.chance(0.1)
+    outcomes.push(
+      () => void append(dead ? 'dlq' : 'processed', { ...common, origin: `${TOPIC}/${partition}/${first.offset}` }),
+    )
+  }
+  const poison = append('input', {
+    partition: 0,
+    key: null,
+    event: undefined,
+    timestampMs: 0,
+    origin: undefined,
+    passedThrough: false,
+    value: 'p',
+    content: 'p',
+  })
+  outcomes.push(() => void append('dlq', { ...poison, origin: `${TOPIC}/0/${poison.offset}` }))
+  for (const outcome of outcomes) outcome()
+  return { entries, log }
+}
+
+const verdictOf = ({ entries, log }: Run): Verdict => judge(entries, log)
+
+const broken = (run: Run): Invariant[] =>
+  [...new Set(verdictOf(run).violations.map(({ invariant }) => invariant))].sort()
+
+/** The figures that must be zero. */
+const faults = ({ lost, doubled, outOfOrder, unwanted, altered }: Verdict) => ({
+  lost,
+  doubled,
+  outOfOrder,
+  unwanted,
+  altered,
+})
+const none = { lost: 0, doubled: 0, outOfOrder: 0, unwanted: 0, altered: 0 }
+
+const anySeed = fc.integer({ min: 0, max: 2 ** 31 })
+
+test('a run in which all went well is in order, whatever it consists of', () => {
+  fc.assert(
+    fc.property(anySeed, (seed) => {
+      const run = goodRun(seed)
+      const verdict = verdictOf(run)
+      expect(verdict.violations).toEqual([])
+      expect(holds(verdict)).toBe(true)
+      expect(faults(verdict)).toEqual(none)
+      expect(verdict.acknowledged + verdict.unknown + verdict.refused).toBe(verdict.sent)
+      expect(verdict.processed + verdict.dead).toBe(verdict.inLog)
+      expect(verdict.foreign).toBe(1)
+    }),
+    { numRuns: 200 },
+  )
+})
+
+/** Each way to break a run: what it does with one element that chance picks, and what the verdict must say. */
+describe('the verdict turns red when', () => {
+  const at = <T>(list: T[], seed: number, fits: (one: T) => boolean = () => true): T => {
+    const fitting = list.filter(fits)
+    const one = fitting[seed % fitting.length]
+    if (one === undefined) throw new Error('the run has nothing that fits')
+    return one
+  }
+  const remove = <T>(list: T[], one: T): void => void list.splice(list.indexOf(one), 1)
+  const last = (records: readonly LogRecord[]): number => Math.max(...records.map(({ offset }) => offset)) + 1
+  const acknowledged = ({ answers }: Entry): boolean => answers.some(({ kind }) => kind === 'acknowledged')
+  const sameEvent = (record: LogRecord) => (other: LogRecord | Entry) => {
+    const event = 'answers' in other ? other : other.event
+    return event?.id === record.event?.id
+  }
+
+  const ways: [
+    what: string,
+    invariant: Invariant,
+    figure: keyof typeof none,
+    breakIt: (run: Run, seed: number) => void,
+  ][] = [
+    [
+      'an acknowledged event is not in the log',
+      'I1',
+      'lost',
+      ({ entries, log }, seed) => {
+        const { id } = at(entries, seed, acknowledged)
+        for (const role of ['input', 'processed', 'dlq'] as const)
+          log[role] = log[role].filter(({ event }) => event?.id !== id)
+      },
+    ],
+    [
+      'an acknowledged event stands elsewhere than its receipt says',
+      'I1',
+      'lost',
+      ({ entries }, seed) => {
+        const { answers } = at(entries, seed, acknowledged)
+        const index = answers.findIndex(({ kind }) => kind === 'acknowledged')
+        answers[index] = { kind: 'acknowledged', partition: 0, offset: 9999 }
+      },
+    ],
+    [
+      'one of two receipts of an event has no record',
+      'I1',
+      'lost',
+      ({ entries }, seed) =>
+        void at(entries, seed, acknowledged).answers.push({ kind: 'acknowledged', partition: 2, offset: 8888 }),
+    ],
+    [
+      'an event is processed twice',
+      'I2',
+      'doubled',
+      ({ log }, seed) => void log.processed.push({ ...at(log.processed, seed), offset: last(log.processed) }),
+    ],
+    [
+      'an event is dead twice',
+      'I3',
+      'doubled',
+      ({ log }, seed) => void log.dlq.push({ ...at(log.dlq, seed), offset: last(log.dlq) }),
+    ],
+    [
+      'an event is both processed and dead',
+      'I3',
+      'doubled',
+      ({ log }, seed) => void log.dlq.push({ ...at(log.processed, seed), offset: last(log.dlq) }),
+    ],
+    [
+      'an event in the log is neither processed nor dead',
+      'I3',
+      'lost',
+      ({ log }, seed) => remove(log.processed, at(log.processed, seed)),
+    ],
+    [
+      'a record that is no event has no dead letter',
+      'I3',
+      'lost',
+      ({ log }) =>
+        remove(
+          log.dlq,
+          at(log.dlq, 0, ({ event }) => event === undefined),
+        ),
+    ],
+    [
+      'an event that nobody stored is processed',
+      'I3',
+      'altered',
+      ({ log }, seed) =>
+        void log.processed.push({
+          ...at(log.processed, seed),
+          event: { source: '/s', id: 'nobody' },
+          offset: last(log.processed),
+        }),
+    ],
+    [
+      'a dead letter is not byte for byte what was sent',
+      'I3',
+      'altered',
+      ({ log }, seed) => {
+        at(log.dlq, seed).content = 'other'
+      },
+    ],
+    [
+      'an event that passed through has other data',
+      'I3',
+      'altered',
+      ({ log }, seed) => {
+        at(log.processed, seed).value = 'other'
+      },
+    ],
+    [
+      'an outcome is in another partition',
+      'I3',
+      'altered',
+      ({ log }, seed) => {
+        at(log.processed, seed).partition += PARTITIONS
+      },
+    ],
+    [
+      'a refused event is in the log',
+      'I4',
+      'unwanted',
+      ({ entries, log }, seed) => {
+        const record = at(log.input, seed, ({ event }) => event !== undefined)
+        const { answers } = at(entries, 0, sameEvent(record))
+        answers.splice(0, answers.length, { kind: 'refused', status: 503 })
+      },
+    ],
+    [
+      'an event is stored more often than it can have been',
+      'I4',
+      'unwanted',
+      ({ log }, seed) =>
+        void log.input.push({ ...at(log.input, seed, ({ event }) => event !== undefined), offset: last(log.input) }),
+    ],
+    [
+      'an event is stored with another key',
+      'I5',
+      'altered',
+      ({ entries }, seed) => {
+        const entry = at(entries, seed, acknowledged)
+        entries[entries.indexOf(entry)] = { ...entry, key: 'another' }
+      },
+    ],
+  ]
+  for (const [what, invariant, figure, breakIt] of ways)
+    test(what, () => {
+      fc.assert(
+        fc.property(anySeed, fc.nat(1000), (seed, choice) => {
+          const run = goodRun(seed)
+          breakIt(run, choice)
+          expect(broken(run)).toContain(invariant)
+          expect(verdictOf(run)[figure]).toBeGreaterThan(0)
+        }),
+        // A run of sixty chances has, once in a while, nothing that could be broken so.
+        { numRuns: 100, seed: 1 },
+      )
+    })
+
+  test('two processed events of one key change places', () => {
+    fc.assert(
+      fc.property(anySeed, fc.nat(1000), (seed, choice) => {
+        const run = goodRun(seed)
+        const first = at(run.log.processed, choice, (record) =>
+          run.log.processed.some(
+            (other) => record.key !== null && other.key === record.key && other.offset > record.offset,
+          ),
+        )
+        const second = at(run.log.processed, choice, (other) => other.key === first.key && other.offset > first.offset)
+        const { offset } = first
+        first.offset = second.offset
+        second.offset = offset
+        expect(broken(run)).toEqual(['I5'])
+        expect(verdictOf(run).outOfOrder).toBeGreaterThan(0)
+      }),
+      { numRuns: 100 },
+    )
+  })
+
+  test('one key is in two partitions', () => {
+    const run = goodRun(1)
+    const record = at(run.log.input, 0, ({ key }) => key !== null)
+    run.log.input.push({ ...record, partition: record.partition + 1, offset: 500, event: { source: '/s', id: 'x' } })
+    expect(
+      verdictOf(run)
+        .violations.map(({ what }) => what)
+        .join(),
+    ).toContain(`the key ${record.key} is in the partitions`)
+  })
+})
+
+describe('what the verdict leaves open', () => {
+  const record: LogRecord = {
+    partition: 0,
+    offset: 0,
+    timestampMs: 0,
+    key: null,
+    event: { source: '/s', id: '1' },
+    origin: undefined,
+    passedThrough: true,
+    value: 'v',
+    content: 'c',
+  }
+  const empty: Log = { topic: TOPIC, input: [], retry: [], dlq: [], processed: [] }
+
+  test('an event without an answer may be in the log, or not', () => {
+    const ledger = new Ledger()
+    ledger.send({ source: '/s', id: '1', key: null })
+    expect(holds(judge(ledger.entries(), empty))).toBe(true)
+    expect(judge(ledger.entries(), { ...empty, input: [record], processed: [record] })).toMatchObject({
+      unknown: 1,
+      processed: 1,
+      violations: [],
+    })
+  })
+
+  test('events without a key have no order', () => {
+    const log = { ...empty, input: [record, { ...record, offset: 1, event: { source: '/s', id: '2' } }] }
+    const processed = log.input.map((one, index) => ({ ...one, offset: 1 - index }))
+    expect(judge([], { ...log, processed }).outOfOrder).toBe(0)
+  })
+
+  test('a dead event does not hold the order of its key', () => {
+    const keyed = ['1', '2', '3'].map((id, offset) => ({ ...record, key: 'k', offset, event: { source: '/s', id } }))
+    const [one, two, three] = keyed as [LogRecord, LogRecord, LogRecord]
+    const log = {
+      ...empty,
+      input: keyed,
+      dlq: [one],
+      processed: [
+        { ...two, offset: 0 },
+        { ...three, offset: 1 },
+      ],
+    }
+    expect(judge([], log).violations).toEqual([])
+  })
+
+  test('an event that was stored again has the place of its first record', () => {
+    const [one, two] = ['1', '2'].map((id, offset) => ({
+      ...record,
+      key: 'k',
+      offset,
+      event: { source: '/s', id },
+    })) as [LogRecord, LogRecord]
+    const again = { ...one, offset: 2 }
+    const log = { ...empty, input: [one, two, again] }
+    expect(
+      judge([], {
+        ...log,
+        processed: [
+          { ...one, offset: 0 },
+          { ...two, offset: 1 },
+        ],
+      }).violations,
+    ).toEqual([])
+    expect(
+      judge([], {
+        ...log,
+        processed: [
+          { ...two, offset: 0 },
+          { ...one, offset: 1 },
+        ],
+      }).outOfOrder,
+    ).toBe(1)
+  })
+})
+
+describe('the ledger', () => {
+  test('counts an event as unknown until it is answered, each time anew', () => {
+    const ledger = new Ledger()
+    const event = { source: '/s', id: '1', key: 'k' }
+    ledger.send(event)({ kind: 'refused', status: 503 })
+    const answer = ledger.send(event)
+    expect(ledger.size).toBe(1)
+    expect(ledger.entries()[0]?.answers.map(({ kind }) => kind)).toEqual(['refused', 'unknown'])
+    answer({ kind: 'acknowledged', partition: 1, offset: 2 })
+    expect(ledger.entries()[0]?.answers.map(({ kind }) => kind)).toEqual(['refused', 'acknowledged'])
+  })
+})
+
+describe('chance', () => {
+  test('repeats itself for the same seed, and only for it', () => {
+    const draw = (seed: number) => Array.from({ length: 50 }, createRandom(seed).next)
+    expect(draw(7)).toEqual(draw(7))
+    expect(draw(7)).not.toEqual(draw(8))
+  })
+
+  test('keeps to its bounds and reaches both of them', () => {
+    const random = createRandom(1)
+    const drawn = new Set(Array.from({ length: 500 }, () => random.integer(3, 6)))
+    expect([...drawn].sort()).toEqual([3, 4, 5, 6])
+  })
+
+  test('a fork does not depend on what is drawn later', () => {
+    const one = createRandom(1)
+    const two = createRandom(1)
+    const [a, b] = [one.fork(), two.fork()]
+    one.next()
+    expect(a.next()).toBe(b.next())
+  })
+})

@@ -1,0 +1,257 @@
+import type { Entry } from './ledger.ts'
+
+/**
+ * The verdict on a run: from what was sent and answered, and from all committed records of a stream's four topics, whether the guarantees
+ * I1 to I5 of the design hold. A pure function; nothing of the services' own code is used to judge them.
+ */
+
+/** A record as a scan found it. */
+export interface LogRecord {
+  partition: number
+  offset: number
+  timestampMs: number
+  key: string | null
+  /** `source` and `id` of the event; undefined for a record that is no CloudEvent. */
+  event: { source: string; id: string } | undefined
+  /** Of a retry or a dead letter: `topic/partition/offset` of the original. */
+  origin: string | undefined
+  /** Of a processed record: whether no handler changed its data. */
+  passedThrough: boolean
+  /** A digest of the value. */
+  value: string
+  /** A digest of key, value and headers, but for the headers that a dead letter adds. */
+  content: string
+}
+
+/** A stream's topics. */
+export interface Log {
+  topic: string
+  input: readonly LogRecord[]
+  retry: readonly LogRecord[]
+  dlq: readonly LogRecord[]
+  processed: readonly LogRecord[]
+}
+
+export type Invariant = 'I1' | 'I2' | 'I3' | 'I4' | 'I5'
+
+export interface Violation {
+  invariant: Invariant
+  /** What about which event, and where. */
+  what: string
+}
+
+/** All figures count events, but for `records` and `retried`, which count records. */
+export interface Verdict {
+  sent: number
+  /** At least one request with it was answered by a receipt. */
+  acknowledged: number
+  /** Never acknowledged, and at least one answer leaves it open. */
+  unknown: number
+  /** Every answer says that it is not stored. */
+  refused: number
+  inLog: number
+  /** Of `inLog`: not sent through the producer. */
+  foreign: number
+  /** Records of the input, repeated events included. */
+  records: number
+  retried: number
+  processed: number
+  dead: number
+  /** Acknowledged and not in the log, or in the log without an outcome. */
+  lost: number
+  /** With more than one outcome. */
+  doubled: number
+  /** Processed after a later one of their key. */
+  outOfOrder: number
+  /** In the log though refused, or more often than it can have been stored. */
+  unwanted: number
+  /** With an outcome that is not what it should be: another key or partition, changed bytes, or of nothing in the log. */
+  altered: number
+  violations: Violation[]
+}
+
+/** Whether every guarantee held. */
+export const holds = (verdict: Verdict): boolean => verdict.violations.length === 0
+
+/** What the input topic has of one event, or of one record that is none. */
+interface Logged {
+  name: string
+  first: LogRecord
+  copies: LogRecord[]
+  processed: LogRecord[]
+  dead: LogRecord[]
+}
+
+export function judge(entries: readonly Entry[], log: Log): Verdict {
+  const violations: Violation[] = []
+  const violate = (invariant: Invariant, what: string): void => void violations.push({ invariant, what })
+  const inLog = gather(log)
+  const verdict: Verdict = {
+    sent: entries.length,
+    acknowledged: 0,
+    unknown: 0,
+    refused: 0,
+    inLog: inLog.size,
+    foreign: 0,
+    records: log.input.length,
+    retried: log.retry.length,
+    processed: 0,
+    dead: 0,
+    lost: 0,
+    doubled: 0,
+    outOfOrder: 0,
+    unwanted: 0,
+    altered: 0,
+    violations,
+  }
+  judgeAnswers(entries, inLog, verdict, violate)
+  judgeOutcomes(log, inLog, verdict, violate)
+  judgeOrder(log, inLog, verdict, violate)
+  return verdict
+}
+
+type Violate = (invariant: Invariant, what: string) => void
+
+/** An event is known by source and id; anything else by where it stands, which is what its outcome names as its origin. */
+const identityOf = (event: LogRecord['event'], place: string): string =>
+  event === undefined ? `\n${place}` : `${event.source}\n${event.id}`
+
+const nameOf = (event: LogRecord['event'], place: string): string =>
+  event === undefined ? `the record ${place}` : `${event.source} ${event.id}`
+
+const placeOf = (topic: string, { partition, offset }: { partition: number; offset: number }): string =>
+  `${topic}/${partition}/${offset}`
+
+function gather(log: Log): Map<string, Logged> {
+  const inLog = new Map<string, Logged>()
+  for (const record of byOffset(log.input)) {
+    const place = placeOf(log.topic, record)
+    const identity = identityOf(record.event, place)
+    const known = inLog.get(identity)
+    if (known !== undefined) known.copies.push(record)
+    else {
+      const name = nameOf(record.event, place)
+      inLog.set(identity, { name, first: record, copies: [record], processed: [], dead: [] })
+    }
+  }
+  return inLog
+}
+
+const byOffset = (records: readonly LogRecord[]): LogRecord[] =>
+  [...records].sort((a, b) => a.partition - b.partition || a.offset - b.offset)
+
+/** I1 and I4: what was answered, against what stands in the log. */
+function judgeAnswers(entries: readonly Entry[], inLog: Map<string, Logged>, verdict: Verdict, violate: Violate): void {
+  let ours = 0
+  for (const { source, id, key, answers } of entries) {
+    const name = `${source} ${id}`
+    const copies = inLog.get(`${source}\n${id}`)?.copies ?? []
+    if (copies.length > 0) ours++
+    const receipts = new Set<string>()
+    let possible = 0
+    for (const answer of answers) {
+      if (answer.kind === 'acknowledged') receipts.add(`${answer.partition}/${answer.offset}`)
+      if (answer.kind === 'unknown') possible++
+    }
+    if (receipts.size > 0) verdict.acknowledged++
+    else if (possible > 0) verdict.unknown++
+    else verdict.refused++
+    const places = new Set(copies.map(({ partition, offset }) => `${partition}/${offset}`))
+    const missing = [...receipts].filter((place) => !places.has(place))
+    if (missing.length > 0) {
+      verdict.lost++
+      violate('I1', `${name} was acknowledged at ${missing.join(', ')} and is not there`)
+    }
+    // A request stores an event once or, where nobody can say, at most once; a refused one never does.
+    if (copies.length > receipts.size + possible) {
+      verdict.unwanted++
+      const said = `${receipts.size} receipts, ${possible} unknown answers of ${answers.length}`
+      violate('I4', `${name} is in the log ${copies.length} times: ${said}`)
+    }
+    const otherKey = copies.find((copy) => copy.key !== key)
+    if (otherKey !== undefined) {
+      verdict.altered++
+      violate('I5', `${name} was sent with the key ${key} and stored with ${otherKey.key}`)
+    }
+  }
+  verdict.foreign = inLog.size - ours
+}
+
+/** I2 and I3: every event in the log has one outcome, which is of it. */
+function judgeOutcomes(log: Log, inLog: Map<string, Logged>, verdict: Verdict, violate: Violate): void {
+  for (const role of ['processed', 'dlq'] as const) {
+    for (const record of log[role]) {
+      const place = placeOf(`${log.topic}.${role}`, record)
+      // A dead letter is one of an event that could be read, or of a record that could not: its origin is then all that it is known by.
+      const logged =
+        inLog.get(identityOf(record.event, place)) ??
+        (role === 'dlq' ? inLog.get(`\n${record.origin ?? ''}`) : undefined)
+      if (logged === undefined) {
+        verdict.altered++
+        violate('I3', `${place} is the outcome of nothing in the log: ${nameOf(record.event, record.origin ?? '?')}`)
+        continue
+      }
+      if (role === 'processed') logged.processed.push(record)
+      else logged.dead.push(record)
+      const fault = faultOfOutcome(role, record, logged)
+      if (fault !== undefined) {
+        verdict.altered++
+        violate('I3', `${logged.name}: ${fault}`)
+      }
+    }
+  }
+  for (const { name, first, processed, dead } of inLog.values()) {
+    if (processed.length > 0) verdict.processed++
+    if (dead.length > 0) verdict.dead++
+    const outcomes = processed.length + dead.length
+    if (outcomes === 0) {
+      verdict.lost++
+      violate('I3', `${name} has no outcome; it stands at ${placeOf(log.topic, first)}`)
+    }
+    if (outcomes > 1) {
+      verdict.doubled++
+      const where = [
+        ...processed.map((record) => placeOf('processed', record)),
+        ...dead.map((record) => placeOf('dlq', record)),
+      ].join(', ')
+      violate(processed.length > 1 ? 'I2' : 'I3', `${name} has ${outcomes} outcomes: ${where}`)
+    }
+  }
+}
+
+/** What is wrong with an outcome, if anything is. */
+function faultOfOutcome(role: 'processed' | 'dlq', record: LogRecord, { copies, first }: Logged): string | undefined {
+  // Duplicates are looked for in the partition of the input, so that is where an outcome must be.
+  if (record.partition !== first.partition)
+    return `its outcome is in partition ${record.partition}, itself in ${first.partition}`
+  if (record.key !== first.key) return `its outcome has the key ${record.key}, itself ${first.key}`
+  if (role === 'dlq' && !copies.some((copy) => copy.content === record.content))
+    return 'its dead letter is not what was sent, byte for byte'
+  if (role === 'processed' && record.passedThrough && !copies.some((copy) => copy.value === record.value))
+    return 'it passed through, and its data is another'
+  return undefined
+}
+
+/** I5: the processed events of a key are in the order of the input. An event that was stored several times has the place of its first. */
+function judgeOrder(log: Log, inLog: Map<string, Logged>, verdict: Verdict, violate: Violate): void {
+  const partitionOfKey = new Map<string, number>()
+  for (const { key, partition } of log.input) {
+    if (key === null) continue
+    const earlier = partitionOfKey.get(key)
+    if (earlier === undefined) partitionOfKey.set(key, partition)
+    else if (earlier !== partition) violate('I5', `the key ${key} is in the partitions ${earlier} and ${partition}`)
+  }
+  const last = new Map<string, Logged>()
+  for (const record of byOffset(log.processed)) {
+    if (record.key === null || record.event === undefined) continue
+    const logged = inLog.get(identityOf(record.event, ''))
+    // A second outcome has been judged; it says nothing about order.
+    if (logged === undefined || logged.processed[0] !== record) continue
+    const before = last.get(record.key)
+    if (before !== undefined && before.first.offset > logged.first.offset) {
+      verdict.outOfOrder++
+      const offsets = `offsets ${logged.first.offset} and ${before.first.offset}`
+      violate('I5', `${logged.name} was processed after ${before.name} of the same key ${record.key}: ${offsets}`)
+    } else last.set(record.key, logged)
+  }
+}

@@ -1,0 +1,47 @@
+/** What was sent, and what was answered: the only thing that a verdict about the services may rest on beside the log itself. */
+
+/** What a request's answer says of one event. */
+export type Answer =
+  /** 202, or a receipt's line: it is said to stand there. */
+  | { kind: 'acknowledged'; partition: number; offset: number }
+  /** 4xx, or 503 with "not stored": it is said not to be in the log. */
+  | { kind: 'refused'; status: number }
+  /** No answer, one that was cut off, or 503 with "unknown". */
+  | { kind: 'unknown'; reason: string }
+
+/** An event, and each time it was sent. */
+export interface Entry {
+  readonly source: string
+  readonly id: string
+  /** The record key that it must have; null for none. */
+  readonly key: string | null
+  readonly answers: Answer[]
+}
+
+/** A ledger is written before the request leaves, so that no event can be in the log that is not in here. */
+export class Ledger {
+  readonly #entries = new Map<string, Entry>()
+
+  /** Notes that an event is about to be sent, again or for the first time. Returns what takes the answer; until then it is unknown. */
+  send(event: { source: string; id: string; key: string | null }): (answer: Answer) => void {
+    const identity = `${event.source}\n${event.id}`
+    let entry = this.#entries.get(identity)
+    if (entry === undefined) {
+      entry = { ...event, answers: [] }
+      this.#entries.set(identity, entry)
+    }
+    const { answers } = entry
+    const turn = answers.push({ kind: 'unknown', reason: 'not answered' }) - 1
+    return (answer) => {
+      answers[turn] = answer
+    }
+  }
+
+  entries(): Entry[] {
+    return [...this.#entries.values()]
+  }
+
+  get size(): number {
+    return this.#entries.size
+  }
+}

@@ -1,0 +1,115 @@
+import type { Log, LogRecord } from './judge.ts'
+
+/**
+ * Reads whole topics with kcat: what judges the services must not be a client of theirs. Only committed records are seen, as by every
+ * reader that cares (`isolation.level=read_committed`).
+ */
+
+/** How long the scan of one topic may take. */
+const SCAN_TIMEOUT_MS = 120_000
+
+/** Headers that are ours to add; whatever else a dead letter has is the original's. Spelled out here, so that a slip in the services shows. */
+const ADDED_HEADERS = new Set(['kt-attempt', 'kt-not-before', 'kt-error', 'kt-origin'])
+
+/** @throws Error that says how to get kcat, when it is not there */
+export function kcatCommand(): string {
+  const path = Bun.which('kcat')
+  if (path === null) throw new Error('kcat reads the topics to judge a run, and is not there: apt-get install kcat')
+  return path
+}
+
+/** All committed records of a stream's four topics, which must exist. */
+export async function scanStream(brokers: string, topic: string): Promise<Log> {
+  const read = async (name: string): Promise<LogRecord[]> => {
+    const records: LogRecord[] = []
+    await scanTopic(brokers, name, (record) => void records.push(record))
+    return records
+  }
+  const [input, retry, dlq, processed] = await Promise.all([
+    read(topic),
+    read(`${topic}.retry`),
+    read(`${topic}.dlq`),
+    read(`${topic}.processed`),
+  ])
+  return { topic, input, retry, dlq, processed }
+}
+
+/** Calls back for every committed record of a topic, in the order of each partition's offsets. */
+export async function scanTopic(brokers: string, topic: string, found: (record: LogRecord) => void): Promise<void> {
+  const args = [
+    '-C',
+    '-b',
+    brokers,
+    '-t',
+    topic,
+    '-o',
+    'beginning',
+    '-e',
+    '-q',
+    '-J',
+    '-X',
+    'isolation.level=read_committed',
+  ]
+  const child = Bun.spawn([kcatCommand(), ...args], {
+    stdin: 'ignore',
+    stdout: 'pipe',
+    stderr: 'pipe',
+    timeout: SCAN_TIMEOUT_MS,
+    killSignal: 'SIGKILL',
+  })
+  const errors = child.stderr.text()
+  let rest = ''
+  for await (const chunk of child.stdout) {
+    // kcat puts bytes that are not UTF-8 into its JSON as they are. Read as Latin-1, every byte is a character of its own and none is lost.
+    const lines = (rest + Buffer.from(chunk).toString('latin1')).split('\n')
+    rest = lines.pop() ?? ''
+    for (const line of lines) found(parseRecord(line))
+  }
+  const exitCode = await child.exited
+  if (exitCode === 0) return
+  const why = exitCode === null ? `had not read it after ${SCAN_TIMEOUT_MS} ms` : (await errors).trim()
+  throw new Error(`kcat could not read ${topic}: ${why}`)
+}
+
+/** What kcat prints of a record, text as Latin-1. */
+interface KcatRecord {
+  partition: number
+  offset: number
+  ts: number
+  key: string | null
+  payload: string | null
+  /** Name, value, name, value … */
+  headers?: (string | null)[]
+}
+
+export function parseRecord(line: string): LogRecord {
+  const { partition, offset, ts, key, payload, headers = [] } = JSON.parse(line) as KcatRecord
+  const named = new Map<string, string>()
+  const original: (string | null)[] = []
+  for (let at = 0; at < headers.length; at += 2) {
+    const name = headers[at] ?? ''
+    const value = headers[at + 1] ?? null
+    if (value !== null) named.set(name, utf8(value))
+    if (!ADDED_HEADERS.has(name)) original.push(name, value)
+  }
+  const [source, id] = [named.get('ce_source'), named.get('ce_id')]
+  const isEvent = named.get('ce_specversion') === '1.0' && Boolean(named.get('ce_type'))
+  return {
+    partition,
+    offset,
+    timestampMs: ts,
+    key: key === null ? null : utf8(key),
+    event: isEvent && source && id ? { source, id } : undefined,
+    origin: named.get('kt-origin'),
+    passedThrough: handlerOf(named.get('kt-context')) === undefined,
+    value: digest(payload),
+    content: digest(JSON.stringify([key, payload, original])),
+  }
+}
+
+const utf8 = (latin1: string): string => Buffer.from(latin1, 'latin1').toString('utf8')
+
+const digest = (text: string | null): string => (text === null ? 'null' : Bun.hash(text).toString(36))
+
+const handlerOf = (context: string | undefined): unknown =>
+  context === undefined ? undefined : (JSON.parse(context) as { handler?: unknown }).handler
