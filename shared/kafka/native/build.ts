@@ -1,0 +1,299 @@
+#!/usr/bin/env bun
+/**
+ * Builds the Kafka client's native addon for Bun, or takes it from the cache, and puts it where the client looks for it. Uses nothing that
+ * has to be installed, since it runs while packages are being installed.
+ */
+import { createHash } from 'node:crypto'
+import {
+  chmodSync,
+  copyFileSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
+import { availableParallelism, homedir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { ADDON_FILE, MANIFEST_FILE, type Manifest } from './check.ts'
+
+const HELP = `Builds the Kafka client's native addon for this Bun, or takes it from the cache.
+
+Usage: bun shared/kafka/native/build.ts [--rebuild]
+
+  --rebuild   build even when the cache has it
+  --help      this text
+
+The cache is $KAFKATRACE_CACHE_DIR, else $XDG_CACHE_HOME/kafkatrace, else ~/.cache/kafkatrace.
+`
+
+const NATIVE = import.meta.dir
+const MODULES = join(NATIVE, '../../../node_modules')
+const CLIENT = join(MODULES, '@confluentinc/kafka-javascript')
+const CACHE = join(
+  process.env.KAFKATRACE_CACHE_DIR ?? join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'kafkatrace'),
+  'native',
+)
+
+/** What librdkafka can be built with, and the Debian package that brings the header. */
+const LIBRARIES = [
+  { header: 'zlib.h', debian: 'zlib1g-dev', needed: true, off: undefined },
+  { header: 'openssl/ssl.h', debian: 'libssl-dev', needed: true, off: undefined },
+  { header: 'zstd.h', debian: 'libzstd-dev', needed: false, off: '--disable-zstd' },
+  { header: 'curl/curl.h', debian: 'libcurl4-openssl-dev', needed: false, off: '--disable-curl' },
+] as const
+
+/** A failure that the person at the terminal can mend; shown without a stack. */
+class BuildError extends Error {}
+
+async function build(rebuild: boolean): Promise<void> {
+  if (!existsSync(CLIENT)) throw new BuildError('the client is not installed: run `bun install`')
+  const manifest = await describe()
+  const cached = join(CACHE, manifest.key)
+  if (rebuild || !existsSync(join(cached, MANIFEST_FILE))) await compile(manifest, cached)
+  install(cached)
+}
+
+/** What is to be built; its key names everything that the result depends on. */
+async function describe(): Promise<Manifest> {
+  const client = JSON.parse(readFileSync(join(CLIENT, 'package.json'), 'utf8')) as {
+    version: string
+    librdkafka: string
+  }
+  const missing = await missingHeaders()
+  const optionsOff = LIBRARIES.flatMap(({ header, off }) =>
+    missing.includes(header) && off !== undefined ? [off] : [],
+  )
+  const sources = createHash('sha256')
+  for (const file of [
+    ...readdirSync(join(NATIVE, 'shim')).map((name) => `shim/${name}`),
+    'addon.patch',
+    'Makefile',
+  ].sort())
+    sources.update(file).update(readFileSync(join(NATIVE, file)))
+  const description = {
+    bun: Bun.version,
+    node: process.versions.node,
+    abi: process.versions.modules,
+    client: client.version,
+    librdkafka: client.librdkafka,
+    platform: `${process.platform}-${process.arch}`,
+    optionsOff,
+    sources: sources.digest('hex'),
+  }
+  const key = createHash('sha256').update(JSON.stringify(description)).digest('hex').slice(0, 16)
+  return { key: `${description.platform}-bun${description.bun}-${key}`, ...description }
+}
+
+/** Headers that the compiler does not find. Without a compiler, all of them. */
+async function missingHeaders(): Promise<string[]> {
+  const missing: string[] = []
+  for (const { header } of LIBRARIES) {
+    const found = await run(['cc', '-E', '-x', 'c', '-o', '/dev/null', '-'], { stdin: `#include <${header}>\n` })
+    if (found.exitCode !== 0) missing.push(header)
+  }
+  return missing
+}
+
+/** @throws BuildError naming all that is missing in one line */
+async function demandTools(): Promise<void> {
+  const packages = new Set<string>()
+  for (const tool of ['c++', 'cc', 'make', 'ar', 'nm']) if (Bun.which(tool) === null) packages.add('build-essential')
+  if (Bun.which('patch') === null) packages.add('patch')
+  const missing = await missingHeaders()
+  for (const { header, debian, needed } of LIBRARIES) if (needed && missing.includes(header)) packages.add(debian)
+  if (packages.size > 0)
+    throw new BuildError(
+      `needed for its first build and not found; on Debian or Ubuntu: apt-get install ${[...packages].join(' ')}`,
+    )
+  const optional = LIBRARIES.filter(({ header, needed }) => !needed && missing.includes(header)).map(
+    ({ debian }) => debian,
+  )
+  if (optional.length > 0)
+    say(`without ${optional.join(' and ')}: no zstd, or no OAUTHBEARER over OIDC; install and build again to have them`)
+}
+
+/** Builds in a directory of its own and moves the result to `cached` in one step, so that others may build at the same time. */
+async function compile(manifest: Manifest, cached: string): Promise<void> {
+  await demandTools()
+  mkdirSync(CACHE, { recursive: true })
+  const work = join(CACHE, `build-${process.pid}-${Date.now()}`)
+  const log = join(CACHE, `${manifest.key}.log`)
+  writeFileSync(log, '')
+  mkdirSync(work)
+  const progress = startProgress()
+  try {
+    progress('fetching Node’s headers')
+    const headers = await fetchHeaders(manifest, work, log)
+    progress('preparing the sources')
+    cpSync(join(CLIENT, 'src'), join(work, 'src'), { recursive: true })
+    cpSync(join(CLIENT, 'deps/librdkafka'), join(work, 'librdkafka'), { recursive: true })
+    cpSync(join(NATIVE, 'shim'), join(work, 'shim'), { recursive: true })
+    copyFileSync(join(NATIVE, 'Makefile'), join(work, 'Makefile'))
+    await must(
+      ['patch', '--batch', '--fuzz=0', '-p1', '-i', join(NATIVE, 'addon.patch')],
+      work,
+      log,
+      'addon.patch does not fit this version of the client',
+    )
+    const rdkafka = join(work, 'librdkafka')
+    for (const script of ['configure', 'lds-gen.py'])
+      if (existsSync(join(rdkafka, script))) chmodSync(join(rdkafka, script), 0o755)
+    progress('configuring librdkafka')
+    await must(
+      ['./configure', '--disable-gssapi', '--enable-strip', '--disable-debug-symbols', ...manifest.optionsOff],
+      rdkafka,
+      log,
+      'librdkafka cannot be configured',
+    )
+    progress('compiling librdkafka and the addon (about two minutes on two cores, once)')
+    const variables = [`HEADERS=${headers}`, `NAN=${join(MODULES, 'nan')}`]
+    await must(
+      ['make', `-j${availableParallelism()}`, 'addon.node', ...variables],
+      work,
+      log,
+      'the addon cannot be compiled',
+    )
+    progress('checking its symbols')
+    await checkSymbols(join(work, 'addon.node'))
+    const result = join(work, 'result')
+    mkdirSync(result)
+    copyFileSync(join(work, 'addon.node'), join(result, ADDON_FILE))
+    writeFileSync(join(result, MANIFEST_FILE), `${JSON.stringify(manifest, null, 2)}\n`)
+    const old = join(work, 'old')
+    if (existsSync(cached)) renameSync(cached, old)
+    try {
+      renameSync(result, cached)
+    } catch (error) {
+      // Somebody else was quicker; theirs is the same.
+      if (!existsSync(join(cached, MANIFEST_FILE))) throw error
+    }
+    progress('done', true)
+  } finally {
+    progress('', true)
+    rmSync(work, { recursive: true, force: true })
+  }
+}
+
+/** The npm package that carries the headers also carries Node itself, so it is no dependency of the project. */
+async function fetchHeaders(manifest: Manifest, work: string, log: string): Promise<string> {
+  const name = `node-${manifest.platform}`
+  const at = join(work, 'headers')
+  mkdirSync(at)
+  writeFileSync(join(at, 'package.json'), JSON.stringify({ private: true, dependencies: { [name]: manifest.node } }))
+  await must(
+    [process.execPath, 'install', '--ignore-scripts', '--no-save'],
+    at,
+    log,
+    `the npm package ${name}@${manifest.node} with Node’s headers cannot be installed`,
+  )
+  return join(at, 'node_modules', name, 'include/node')
+}
+
+/**
+ * A symbol that neither Bun nor the addon has would end the process when it is first called, perhaps in a year: this finds it now.
+ * @throws BuildError naming them
+ */
+async function checkSymbols(addon: string): Promise<void> {
+  if (process.platform !== 'linux') return
+  const ours = /^(_ZNK?2v8|_ZNK?4node|_ZN3Bun|uv_|napi_|node_)/
+  const symbols = async (file: string, which: string): Promise<string[]> => {
+    const listed = await run(['nm', '-D', which, file])
+    return listed.stdout.split('\n').flatMap((line) => line.trim().split(' ').at(-1)?.split('@')[0] ?? [])
+  }
+  const exported = new Set(await symbols(process.execPath, '--defined-only'))
+  const missing = (await symbols(addon, '--undefined-only')).filter((name) => ours.test(name) && !exported.has(name))
+  if (missing.length > 0)
+    throw new BuildError(`this client needs what neither Bun ${Bun.version} nor shim/ has: ${missing.join(', ')}`)
+}
+
+/** Puts it where the client's `bindings` call looks, each file in one step, since others may be starting from it. */
+function install(cached: string): void {
+  const target = join(CLIENT, 'build/Release')
+  mkdirSync(target, { recursive: true })
+  for (const file of [ADDON_FILE, MANIFEST_FILE]) {
+    const next = join(target, `${file}.${process.pid}`)
+    copyFileSync(join(cached, file), next)
+    renameSync(next, join(target, file))
+  }
+}
+
+function say(text: string): void {
+  process.stderr.write(`kafka addon: ${text}\n`)
+}
+
+/** How often a build without a terminal says that it goes on. */
+const PLAIN_PROGRESS_MS = 15_000
+
+/** One line that is written over on a terminal; plain lines elsewhere. Returns a function that names the phase, or ends it. */
+function startProgress(): (phase: string, end?: boolean) => void {
+  const terminal = process.stderr.isTTY === true
+  const begun = performance.now()
+  let current = ''
+  const elapsed = (): string => `${Math.round((performance.now() - begun) / 1000)} s`
+  const show = (): void => {
+    if (current === '') return
+    if (terminal) process.stderr.write(`\r\x1b[Kkafka addon: ${current}, ${elapsed()}`)
+    else say(`${current}, ${elapsed()}`)
+  }
+  const timer = setInterval(show, terminal ? 1_000 : PLAIN_PROGRESS_MS)
+  return (phase, end = false) => {
+    if (end && current === '') return
+    current = phase
+    show()
+    if (!end) return
+    clearInterval(timer)
+    if (terminal) process.stderr.write('\n')
+    current = ''
+  }
+}
+
+interface Run {
+  exitCode: number
+  stdout: string
+  stderr: string
+}
+
+async function run(command: string[], options: { cwd?: string; stdin?: string } = {}): Promise<Run> {
+  try {
+    const child = Bun.spawn(command, {
+      cwd: options.cwd ?? dirname(NATIVE),
+      stdin: options.stdin === undefined ? 'ignore' : new Blob([options.stdin]),
+      stdout: 'pipe',
+      stderr: 'pipe',
+    })
+    const [stdout, stderr, exitCode] = await Promise.all([child.stdout.text(), child.stderr.text(), child.exited])
+    return { exitCode, stdout, stderr }
+  } catch (error) {
+    return { exitCode: -1, stdout: '', stderr: String(error) }
+  }
+}
+
+/** How many lines of the log are shown when a step fails. */
+const SHOWN_LOG_LINES = 15
+
+/** @throws BuildError with the end of what the command said */
+async function must(command: string[], cwd: string, log: string, otherwise: string): Promise<void> {
+  const { exitCode, stdout, stderr } = await run(command, { cwd })
+  const said = `$ ${command.join(' ')}\n${stdout}${stderr}`
+  writeFileSync(log, said, { flag: 'a' })
+  if (exitCode === 0) return
+  const end = said.trimEnd().split('\n').slice(-SHOWN_LOG_LINES).join('\n')
+  throw new BuildError(`${otherwise}:\n${end}\nAll of it: ${log}`)
+}
+
+const args = process.argv.slice(2)
+if (args.includes('--help')) {
+  process.stdout.write(HELP)
+} else {
+  try {
+    await build(args.includes('--rebuild'))
+  } catch (error) {
+    if (!(error instanceof BuildError)) throw error
+    process.stderr.write(`kafka addon: ${error.message}\n`)
+    process.exit(1)
+  }
+}

@@ -1,0 +1,132 @@
+/** Whether the addon that is installed fits the runtime that is about to load it. */
+import { existsSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+
+export const ADDON_FILE = 'confluent-kafka-javascript.node'
+
+/** Lies beside the addon. */
+export const MANIFEST_FILE = 'confluent-kafka-javascript.json'
+
+const INSTALLED = join(import.meta.dir, '../../../node_modules/@confluentinc/kafka-javascript/build/Release')
+
+/** What an addon was built for and from. */
+export interface Manifest {
+  key: string
+  bun: string
+  /** The Node version that this Bun reports; its headers were used. */
+  node: string
+  abi: string
+  client: string
+  librdkafka: string
+  platform: string
+  /** librdkafka's options that were off because a header was missing. */
+  optionsOff: string[]
+  sources: string
+}
+
+/** The addon cannot be used; the message says what to do. */
+export class AddonError extends Error {
+  override readonly name = 'AddonError'
+}
+
+/** What the shim exports for the check. */
+interface Handles {
+  hold(value: unknown): number
+  read(number: number): unknown
+  release(): void
+  counts(): { made: number; live: number }
+}
+
+interface Addon {
+  handles: Handles
+  features(): string
+  librdkafkaVersion: string
+}
+
+const REBUILD = 'run `bun shared/kafka/native/build.ts`'
+
+function manifest(): Manifest {
+  const path = join(INSTALLED, MANIFEST_FILE)
+  if (!existsSync(path)) throw new AddonError(`the Kafka client's native addon is not built: ${REBUILD}`)
+  return JSON.parse(readFileSync(path, 'utf8')) as Manifest
+}
+
+/** How the runtime compares with what an addon was built for: a fault to show, or undefined. */
+export function mismatch(
+  built: Pick<Manifest, 'bun' | 'abi' | 'platform'>,
+  runtime: { bun: string; abi: string; platform: string },
+): string | undefined {
+  if (built.platform !== runtime.platform) return `it was built for ${built.platform} and this is ${runtime.platform}`
+  if (built.abi !== runtime.abi)
+    return `it was built for ABI ${built.abi} and Bun ${runtime.bun} has ABI ${runtime.abi}`
+  // The shim relies on how this very version lays out handles; the ABI number alone does not promise that.
+  if (built.bun !== runtime.bun) return `it was built for Bun ${built.bun} and this is Bun ${runtime.bun}`
+  return undefined
+}
+
+/**
+ * Checks the build against the runtime, loads it, and checks what the shim rests on: that persistent handles survive a collection and are
+ * given back. Takes a few milliseconds.
+ * @throws AddonError that says what is wrong and what to do
+ */
+export function checkAddon(): void {
+  const built = manifest()
+  const fault = mismatch(built, {
+    bun: Bun.version,
+    abi: process.versions.modules,
+    platform: `${process.platform}-${process.arch}`,
+  })
+  if (fault !== undefined)
+    throw new AddonError(`the Kafka client's native addon does not fit: ${fault}; ${REBUILD}, or use Bun ${built.bun}`)
+  checkHandles(load().handles)
+}
+
+const load = (): Addon => require(join(INSTALLED, ADDON_FILE)) as Addon
+
+/** How many handles the check makes. */
+const CHECKED_HANDLES = 64
+
+/** @throws AddonError when a handle is lost in a collection, reads as something else, or is not given back */
+export function checkHandles(handles: Handles): void {
+  const before = handles.counts()
+  const numbers = Array.from({ length: CHECKED_HANDLES }, (_, index) => handles.hold({ index }))
+  Bun.gc(true)
+  const wrong = numbers.filter(
+    (number, index) => (handles.read(number) as { index?: number } | undefined)?.index !== index,
+  )
+  handles.release()
+  const { live } = handles.counts()
+  if (wrong.length > 0 || live !== before.live)
+    throw new AddonError(
+      `Bun ${Bun.version} does not keep native handles as the Kafka addon needs (${wrong.length} of ${CHECKED_HANDLES} lost, ${live - before.live} not given back): use the Bun version of package.json`,
+    )
+}
+
+/** Compression codecs by the name in librdkafka's `builtin.features`. */
+const CODECS = ['gzip', 'snappy', 'lz4', 'zstd']
+
+/** What this build can do. */
+export function describeAddon(): {
+  manifest: Manifest
+  librdkafka: string
+  codecs: string[]
+  ssl: boolean
+  sasl: string[]
+} {
+  checkAddon()
+  const { features, librdkafkaVersion } = load()
+  const list = features().split(',')
+  const sasl: [feature: string, mechanism: string][] = [
+    ['sasl_plain', 'PLAIN'],
+    ['sasl_scram', 'SCRAM-SHA-256, SCRAM-SHA-512'],
+    ['sasl_oauthbearer', 'OAUTHBEARER'],
+    ['oidc', 'OAUTHBEARER over OIDC'],
+  ]
+  return {
+    manifest: manifest(),
+    librdkafka: librdkafkaVersion,
+    codecs: CODECS.filter((codec) => list.includes(codec)),
+    ssl: list.includes('ssl'),
+    sasl: sasl.filter(([feature]) => list.includes(feature)).map(([, mechanism]) => mechanism),
+  }
+}

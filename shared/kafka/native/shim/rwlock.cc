@@ -1,0 +1,20 @@
+// libuv's read-write locks. Bun 1.4.5 exports them as functions that end the process; linking with -Bsymbolic makes these win.
+// The addon's uv_rwlock_t is libuv's, which on Unix is a pthread_rwlock_t.
+#include <pthread.h>
+#include <stdlib.h>
+
+namespace {
+// As in libuv: a lock that fails is a fault of the program, and going on would corrupt memory.
+void Must(int result) {
+  if (result != 0) abort();
+}
+}  // namespace
+
+extern "C" {
+int uv_rwlock_init(pthread_rwlock_t* lock) { return -pthread_rwlock_init(lock, nullptr); }
+void uv_rwlock_destroy(pthread_rwlock_t* lock) { Must(pthread_rwlock_destroy(lock)); }
+void uv_rwlock_rdlock(pthread_rwlock_t* lock) { Must(pthread_rwlock_rdlock(lock)); }
+void uv_rwlock_rdunlock(pthread_rwlock_t* lock) { Must(pthread_rwlock_unlock(lock)); }
+void uv_rwlock_wrlock(pthread_rwlock_t* lock) { Must(pthread_rwlock_wrlock(lock)); }
+void uv_rwlock_wrunlock(pthread_rwlock_t* lock) { Must(pthread_rwlock_unlock(lock)); }
+}
