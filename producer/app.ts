@@ -1,0 +1,311 @@
+import { Hono } from 'hono'
+import type { Defaults } from '../shared/event-json.ts'
+import type { RecordProducer } from '../shared/kafka/types.ts'
+import type { Logger } from '../shared/logger.ts'
+import { parseTraceparent } from '../shared/telemetry.ts'
+import type { Tenant } from '../shared/tenants.ts'
+import { inputTopic } from '../shared/topics.ts'
+import { DRAINING, type Gate, type Meters, overQuota } from './admit.ts'
+import { type Authenticate, DEFAULT_STREAM, hasQueryKey } from './authenticate.ts'
+import { announcedBytes, readBody, streamBody } from './body.ts'
+import type { ProducerConfig } from './config.ts'
+import { docsPage } from './docs.ts'
+import { handshake } from './handshake.ts'
+import { type Encoding, encodingOf, modeOf } from './media-type.ts'
+import type { Metrics, Route } from './metrics.ts'
+import { answerStream } from './ndjson.ts'
+import { openApi } from './openapi.ts'
+import { parseBody } from './parse.ts'
+import { PROBLEMS, type Problem, problemResponse } from './problem.ts'
+import { cannotTake, deliver, type Origin, recordOf, traceOf, undelivered } from './publish.ts'
+import type { Receipt } from './receipt.ts'
+import { tooLarge, validEvents } from './validate.ts'
+
+export interface AppDeps {
+  config: ProducerConfig
+  producer: RecordProducer
+  authenticate: Authenticate
+  gate: Gate
+  meters: Meters
+  metrics: Metrics
+  log: Logger
+  nowMs(): number
+  /** Aborted when the process begins to stop; ends NDJSON streams. */
+  draining: AbortSignal
+}
+
+/** A request, and what is known of it so far. */
+interface Visit {
+  request: Request
+  id: string
+  route: Route
+  receivedAtMs: number
+  startedAt: number
+}
+
+/** An unread body up to this size is read and dropped to keep the connection; a larger one costs more than a new connection. */
+const MAX_DROPPED_BYTES = 64 * 1024
+
+/** The public HTTP interface. */
+export function createApp(deps: AppDeps): Hono {
+  const { config, gate, log, metrics } = deps
+  const document = JSON.stringify(openApi(config))
+  const page = docsPage()
+  const app = new Hono()
+
+  const visit = (request: Request, route: Route): Visit => ({
+    request,
+    id: requestId(request),
+    route,
+    receivedAtMs: deps.nowMs(),
+    startedAt: performance.now(),
+  })
+
+  /** The one place where an answer is counted. */
+  function finish(of: Visit, response: Response): Response {
+    metrics.requests.inc({ route: of.route, status: String(response.status) })
+    metrics.requestSeconds.observe({ route: of.route }, (performance.now() - of.startedAt) / 1_000)
+    return response
+  }
+
+  function refuse(of: Visit, problem: Problem, context: Record<string, unknown> = {}): Response {
+    const { status } = PROBLEMS[problem.kind]
+    // Overload must not be made worse by a line a request; the metrics count it.
+    const level = status === 503 && problem.kind !== 'undelivered' ? 'debug' : status >= 500 ? 'warn' : 'info'
+    log[level]({ requestId: of.id, status, problem: problem.kind, ...context }, problem.detail)
+    const headers: Record<string, string> = gate.draining || leavesBody(of.request) ? { connection: 'close' } : {}
+    return finish(of, problemResponse(problem, of.id, headers))
+  }
+
+  async function post(request: Request, stream: string): Promise<Response> {
+    const of = visit(request, 'events')
+    const big = headerProblem(request.headers, config.MAX_HEADER_BYTES)
+    if (big !== undefined) return refuse(of, big)
+    if (gate.draining) return refuse(of, DRAINING)
+    const authenticated = deps.authenticate(request, stream)
+    if (!authenticated.ok) return refuse(of, authenticated.problem)
+    const { tenant, keyId } = authenticated
+    const context = { tenant: tenant.name, stream, key: keyId }
+    const mode = modeOf(request.headers)
+    if (!mode.ok) return refuse(of, mode.problem, context)
+    const encoding = encodingOf(request.headers)
+    if (!encoding.ok) return refuse(of, encoding.problem, context)
+    const origin: Origin = {
+      tenant: tenant.name,
+      stream,
+      topic: inputTopic(tenant.name, stream),
+      receivedAtMs: of.receivedAtMs,
+      trace: parseTraceparent(request.headers.get('traceparent'), request.headers.get('tracestate')),
+    }
+    // Before the body is read, so that an outage costs neither memory nor the client's time.
+    const blocked = cannotTake(deps.producer, origin.topic, { records: 1, bytes: 0 })
+    if (blocked !== undefined) return refuse(of, blocked, context)
+
+    const reserved = reservation(request, mode.mode === 'ndjson', encoding.encoding, config)
+    const full = gate.enter(reserved)
+    if (full !== undefined) return refuse(of, full, context)
+    if (mode.mode === 'ndjson') return answerLines(of, encoding.encoding, origin, tenant, reserved)
+    let held = reserved
+    try {
+      const body = await readBody(request, encoding.encoding, {
+        maxBytes: config.MAX_BODY_BYTES,
+        timeoutMs: config.REQUEST_TIMEOUT_MS - config.DELIVERY_TIMEOUT_MS,
+      }).catch(() => BROKEN_OFF)
+      if (!body.ok) return refuse(of, body.problem, context)
+      gate.shrink(held, body.bytes.length)
+      held = body.bytes.length
+      return await answer(of, mode.mode, body.bytes, origin, tenant, context)
+    } finally {
+      gate.leave(held)
+    }
+  }
+
+  /** The way of a body that is there as a whole. */
+  async function answer(
+    of: Visit,
+    mode: 'binary' | 'structured' | 'batch' | 'plain',
+    bytes: Buffer,
+    origin: Origin,
+    tenant: Tenant,
+    context: Record<string, unknown>,
+  ): Promise<Response> {
+    const refuseEvents = (problem: Problem, count: number, outcome: 'refused' | 'not_stored'): Response => {
+      metrics.events.inc({ tenant: origin.tenant, stream: origin.stream, outcome }, count)
+      return refuse(of, problem, context)
+    }
+    const limits = { maxDepth: config.MAX_NESTING_DEPTH, maxEvents: config.MAX_BATCH_EVENTS }
+    const parsed = parseBody(mode, of.request.headers, bytes, defaultsOf(tenant, of.receivedAtMs), limits)
+    if (!parsed.ok) return refuse(of, parsed.problem, context)
+    const count = parsed.results.length
+    const valid = validEvents(parsed.results)
+    if (!valid.ok) return refuseEvents(valid.problem, count, 'refused')
+    const { events } = valid
+    const partitions = deps.producer.partitionCount(origin.topic) ?? 1
+    const records = events.map((event) => recordOf(event, origin, traceOf(event, origin), partitions))
+    const large = tooLarge(records, config.MAX_EVENT_BYTES, mode === 'binary' || mode === 'structured')
+    if (large !== undefined) return refuseEvents(large, count, 'refused')
+    const blocked = cannotTake(deps.producer, origin.topic, { records: count, bytes: bytes.length })
+    if (blocked !== undefined) return refuseEvents(blocked, count, 'not_stored')
+    const meter = deps.meters.of(tenant)
+    const waitMs = meter?.take(count, bytes.length) ?? 0
+    if (waitMs > 0) return refuseEvents({ ...overQuota(waitMs), headers: meter?.headers() ?? {} }, count, 'refused')
+
+    const handedOver = performance.now()
+    const results = await Promise.all(
+      records.map((record, index) => deliver(deps.producer, record, events[index]?.id ?? '', origin.stream)),
+    )
+    metrics.ackSeconds.observe((performance.now() - handedOver) / 1_000)
+    const receipts: Receipt[] = []
+    for (const result of results) {
+      const outcome = result.ok ? 'stored' : result.error.outcome === 'unknown' ? 'unknown' : 'not_stored'
+      metrics.events.inc({ tenant: origin.tenant, stream: origin.stream, outcome })
+      if (result.ok) receipts.push(result.receipt)
+    }
+    const traceId = (origin.trace ?? origin.begun)?.traceId
+    if (receipts.length < results.length)
+      return refuse(of, undelivered(events, results), { ...context, traceId, events: events.map((event) => event.id) })
+    if (log.isLevelEnabled('debug'))
+      log.debug({ requestId: of.id, traceId, ...context, events: events.map((event) => event.id) }, 'stored')
+    return finish(of, accepted(of, receipts, meter?.headers()))
+  }
+
+  function accepted(of: Visit, receipts: readonly Receipt[], limits: Record<string, string> = {}): Response {
+    const headers: Record<string, string> = { 'content-type': 'application/json', 'x-request-id': of.id, ...limits }
+    if (hasQueryKey(of.request.url)) headers['cache-control'] = 'private'
+    if (gate.draining) headers['connection'] = 'close'
+    return new Response(JSON.stringify({ receipts }), { status: 202, headers })
+  }
+
+  /** The way of an NDJSON stream: the answer begins before the request has ended. */
+  function answerLines(of: Visit, encoding: Encoding, origin: Origin, tenant: Tenant, reserved: number): Response {
+    const meter = deps.meters.of(tenant)
+    const stream = answerStream({
+      body: of.request.body === null ? noBody() : streamBody(of.request.body, encoding),
+      producer: deps.producer,
+      meter,
+      origin,
+      defaults: defaultsOf(tenant, undefined),
+      limits: {
+        maxLineBytes: config.NDJSON_MAX_LINE_BYTES,
+        maxDepth: config.MAX_NESTING_DEPTH,
+        maxEventBytes: config.MAX_EVENT_BYTES,
+        windowEvents: config.NDJSON_WINDOW_EVENTS,
+        windowBytes: config.NDJSON_WINDOW_BYTES,
+        progressTimeoutMs: config.NDJSON_PROGRESS_TIMEOUT_MS,
+      },
+      nowMs: deps.nowMs,
+      draining: deps.draining,
+      count: (outcome) => metrics.events.inc({ tenant: origin.tenant, stream: origin.stream, outcome }),
+      ended: (summary) => {
+        gate.leave(reserved)
+        metrics.requests.inc({ route: of.route, status: '200' })
+        metrics.requestSeconds.observe({ route: of.route }, (performance.now() - of.startedAt) / 1_000)
+        log[summary.complete ? 'debug' : 'info'](
+          { requestId: of.id, traceId: origin.trace?.traceId, tenant: tenant.name, stream: origin.stream, ...summary },
+          'an NDJSON stream has ended',
+        )
+      },
+    })
+    return new Response(stream, {
+      headers: {
+        'content-type': 'application/x-ndjson',
+        'cache-control': hasQueryKey(of.request.url) ? 'private, no-store' : 'no-store',
+        'x-request-id': of.id,
+        ...meter?.headers(),
+      },
+    })
+  }
+
+  function options(request: Request, stream: string): Response {
+    const of = visit(request, 'handshake')
+    const answered = handshake(request, stream, deps.authenticate)
+    if (!answered.ok) return refuse(of, answered.problem)
+    if (answered.granted) metrics.handshakes.inc()
+    return finish(of, new Response(null, { headers: { ...answered.headers, 'x-request-id': of.id } }))
+  }
+
+  const wrongMethod = (request: Request, allow: string): Response =>
+    refuse(visit(request, 'other'), {
+      kind: 'method-not-allowed',
+      detail: `${request.method} is not possible here: ${allow} ${allow.includes(',') ? 'are' : 'is'}.`,
+      headers: { allow },
+    })
+
+  for (const path of ['/v1/events', '/v1/streams/:stream/events'] as const) {
+    app.post(path, (c) => post(c.req.raw, c.req.param('stream' as never) ?? DEFAULT_STREAM))
+    app.options(path, (c) => options(c.req.raw, c.req.param('stream' as never) ?? DEFAULT_STREAM))
+    app.all(path, (c) => wrongMethod(c.req.raw, 'POST, OPTIONS'))
+  }
+  app.get('/openapi.json', (c) =>
+    finish(visit(c.req.raw, 'openapi'), new Response(document, { headers: { 'content-type': 'application/json' } })),
+  )
+  app.all('/openapi.json', (c) => wrongMethod(c.req.raw, 'GET'))
+  app.get('/docs', (c) => finish(visit(c.req.raw, 'docs'), new Response(page.html, { headers: page.headers })))
+  app.all('/docs', (c) => wrongMethod(c.req.raw, 'GET'))
+  app.notFound((c) =>
+    refuse(visit(c.req.raw, 'other'), {
+      kind: 'not-found',
+      detail: 'Events go to POST /v1/events or /v1/streams/{stream}/events; GET /docs shows how.',
+    }),
+  )
+  app.onError((error, c) => {
+    const of = visit(c.req.raw, 'other')
+    log.error({ requestId: of.id, err: error }, 'a request failed unexpectedly')
+    return refuse(of, {
+      kind: 'internal',
+      detail: 'The service failed; its log says why. It is unknown what of the request was stored.',
+      outcome: 'unknown',
+    })
+  })
+  return app
+}
+
+const BROKEN_OFF = {
+  ok: false,
+  problem: { kind: 'malformed', detail: 'The body ended before it was complete.', closes: true },
+} as const
+
+/** What a request's body may take at most, so that it is set aside before the first byte is read. */
+function reservation(request: Request, ndjson: boolean, encoding: Encoding, config: ProducerConfig): number {
+  if (ndjson) return config.NDJSON_WINDOW_BYTES
+  const announced = announcedBytes(request.headers)
+  if (encoding !== 'identity' || (announced === undefined && request.body !== null)) return config.MAX_BODY_BYTES
+  return Math.min(announced ?? 0, config.MAX_BODY_BYTES)
+}
+
+/** What the plain form leaves out. `receivedAtMs` undefined: now, for every line of a stream its own. */
+const defaultsOf = (tenant: Tenant, receivedAtMs: number | undefined): Defaults => ({
+  source: `urn:kafkatrace:tenant:${tenant.name}`,
+  id: () => Bun.randomUUIDv7(),
+  time: () => new Date(receivedAtMs ?? Date.now()).toISOString(),
+})
+
+/** Printable ASCII without spaces, so that it can be a header and a field of a log anywhere. */
+const REQUEST_ID = /^[\x21-\x7e]{1,128}$/
+
+function requestId(request: Request): string {
+  const given = request.headers.get('x-request-id')
+  return given !== null && REQUEST_ID.test(given) ? given : Bun.randomUUIDv7()
+}
+
+/** RFC 6585, section 5. Each field counts with its ": " and line end. */
+function headerProblem(headers: Headers, maxBytes: number): Problem | undefined {
+  let bytes = 0
+  headers.forEach((value, name) => {
+    bytes += name.length + value.length + 4
+  })
+  if (bytes <= maxBytes) return undefined
+  return {
+    kind: 'headers-too-large',
+    detail: `The header fields take more than MAX_HEADER_BYTES=${maxBytes}.`,
+    closes: true,
+  }
+}
+
+/** Whether answering now leaves so much of the body unread that the connection is better given up. */
+function leavesBody(request: Request): boolean {
+  if (request.body === null || request.bodyUsed) return false
+  return (announcedBytes(request.headers) ?? Number.POSITIVE_INFINITY) > MAX_DROPPED_BYTES
+}
+
+async function* noBody(): AsyncGenerator<Uint8Array> {}

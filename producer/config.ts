@@ -1,0 +1,158 @@
+import { type Static, Type } from '@sinclair/typebox'
+import { choice, commonFaults, commonVariables, integer, loadConfig } from '../shared/config.ts'
+
+const KIB = 1024
+const MIB = 1024 * KIB
+
+/** Every variable of the producer: name, type, default and meaning. */
+export const producerVariables = Type.Object({
+  ...commonVariables,
+  HOST: Type.String({ default: '0.0.0.0', description: 'The address that the public port listens on.' }),
+  PORT: integer(8080, 0, 65_535, 'The public port. 0 takes a free one.'),
+  REUSE_PORT: choice(['on', 'off'], {
+    default: 'off',
+    description: 'on: several processes of one machine share the public port.',
+  }),
+  OPS_PORT: integer(9080, 0, 65_535, 'The operations port: /livez, /readyz, /startupz, /metrics. 0 takes a free one.'),
+  AUTH: choice(['on', 'off'], {
+    default: 'on',
+    description:
+      'on: requests need a key from TENANTS_FILE. off: anybody is the tenant "default"; only with NODE_ENV=development.',
+  }),
+  TENANTS_FILE: Type.Optional(
+    Type.String({ description: 'With AUTH=on: the JSON file of tenants, their streams, quotas and hashed keys.' }),
+  ),
+  STREAMS: Type.Optional(
+    Type.String({
+      pattern: '^[a-z0-9][a-z0-9_-]{0,62}(,[a-z0-9][a-z0-9_-]{0,62})*$',
+      description: 'With AUTH=off: streams besides "events", separated by commas.',
+    }),
+  ),
+  CREATE_TOPICS: choice(['on', 'off'], {
+    default: 'on',
+    description: 'on: the four topics of every stream are created where they are missing.',
+  }),
+  TOPIC_PARTITIONS: integer(6, 1, 10_000, 'With CREATE_TOPICS=on: partitions of a new topic.'),
+  TOPIC_REPLICATION: integer(
+    -1,
+    -1,
+    100,
+    'With CREATE_TOPICS=on: replicas of a new topic; -1 leaves it to the brokers.',
+  ),
+  MAX_BODY_BYTES: integer(
+    4 * MIB,
+    1,
+    256 * MIB,
+    'The largest body of a request, decompressed. NDJSON streams have their own limits. Over it: 413.',
+  ),
+  MAX_EVENT_BYTES: integer(
+    900_000,
+    1,
+    256 * MIB,
+    'The largest event as a Kafka record, attributes included. Over it: 413.',
+  ),
+  MAX_BATCH_EVENTS: integer(1_000, 1, 100_000, 'The most events in a request, NDJSON streams excepted. Over it: 413.'),
+  MAX_NESTING_DEPTH: integer(64, 2, 512, 'The most levels of objects and arrays in a body of JSON. Over it: 413.'),
+  MAX_HEADER_BYTES: integer(16 * KIB, KIB, MIB, 'The most bytes of a request’s header fields. Over it: 431.'),
+  MAX_IN_FLIGHT_REQUESTS: integer(2_000, 1, 1_000_000, 'The most requests at a time. Over it: 503.'),
+  MAX_IN_FLIGHT_BYTES: integer(64 * MIB, 1, 64 * 1024 * MIB, 'The most bytes of bodies in memory. Over it: 503.'),
+  REQUEST_TIMEOUT_MS: integer(
+    30_000,
+    100,
+    240_000,
+    'The most time for a request. Its body has to be there DELIVERY_TIMEOUT_MS before, else 408. NDJSON streams have their own.',
+  ),
+  DELIVERY_TIMEOUT_MS: integer(
+    10_000,
+    100,
+    200_000,
+    'How long delivery to Kafka is tried. After it: 503 with outcome "unknown".',
+  ),
+  LINGER_MS: integer(1, 0, 1_000, 'How long a record waits for others to go to the broker with it.'),
+  MAX_QUEUE_RECORDS: integer(
+    100_000,
+    1,
+    10_000_000,
+    'The most records that wait for Kafka’s acknowledgement. Over it: 503.',
+  ),
+  MAX_QUEUE_BYTES: integer(
+    64 * MIB,
+    KIB,
+    64 * 1024 * MIB,
+    'The most bytes that wait for Kafka’s acknowledgement. Over it: 503.',
+  ),
+  NDJSON_MAX_LINE_BYTES: integer(
+    1_500_000,
+    1,
+    256 * MIB,
+    'The longest line of an NDJSON stream. Over it: the line is refused.',
+  ),
+  NDJSON_WINDOW_EVENTS: integer(
+    512,
+    1,
+    100_000,
+    'Lines of an NDJSON stream that wait for their answer; then no more of it is read.',
+  ),
+  NDJSON_WINDOW_BYTES: integer(
+    2 * MIB,
+    1,
+    256 * MIB,
+    'Bytes of an NDJSON stream in memory; then no more of it is read.',
+  ),
+  NDJSON_PROGRESS_TIMEOUT_MS: integer(
+    30_000,
+    100,
+    240_000,
+    'The most time between two lines of an NDJSON stream, sent or answered. After it: the stream is ended.',
+  ),
+})
+
+export type ProducerConfig = Readonly<Static<typeof producerVariables>>
+
+/** librdkafka looks for time-outs once a second, so that a delivery may be given up that much late. */
+export const DELIVERY_GRACE_MS = 1_000
+
+/** @throws ConfigError naming every fault */
+export const loadProducerConfig = (env: Readonly<Record<string, string | undefined>>): ProducerConfig =>
+  loadConfig(producerVariables, env, producerFaults)
+
+function producerFaults(config: ProducerConfig): string[] {
+  const faults = commonFaults(config)
+  const fault = (when: boolean, text: string): void => {
+    if (when) faults.push(text)
+  }
+  fault(
+    config.AUTH === 'off' && config.NODE_ENV !== 'development',
+    'AUTH=off is for development only: set NODE_ENV=development too, or AUTH=on.',
+  )
+  fault(config.AUTH === 'on' && config.TENANTS_FILE === undefined, 'TENANTS_FILE is not set, and AUTH is on.')
+  fault(
+    config.AUTH === 'off' && config.TENANTS_FILE !== undefined,
+    'TENANTS_FILE is set, and AUTH=off does not read it: remove one.',
+  )
+  fault(
+    config.AUTH === 'on' && config.STREAMS !== undefined,
+    'STREAMS is for AUTH=off; with AUTH=on the streams stand in TENANTS_FILE.',
+  )
+  const above = (name: NumberVariable, limit: NumberVariable, why: string): void =>
+    fault(config[name] > config[limit], `${name}=${config[name]} is more than ${limit}=${config[limit]}: ${why}.`)
+  above('MAX_BODY_BYTES', 'MAX_IN_FLIGHT_BYTES', 'such a body could never be taken')
+  above('NDJSON_WINDOW_BYTES', 'MAX_IN_FLIGHT_BYTES', 'such a stream could never be taken')
+  above('NDJSON_MAX_LINE_BYTES', 'NDJSON_WINDOW_BYTES', 'such a line could never be taken')
+  above('MAX_EVENT_BYTES', 'MAX_QUEUE_BYTES', 'such an event could never be queued')
+  above('MAX_BATCH_EVENTS', 'MAX_QUEUE_RECORDS', 'such a batch could never be queued')
+  fault(
+    config.LINGER_MS >= config.DELIVERY_TIMEOUT_MS,
+    `LINGER_MS=${config.LINGER_MS} leaves no time to deliver within DELIVERY_TIMEOUT_MS=${config.DELIVERY_TIMEOUT_MS}.`,
+  )
+  for (const name of ['REQUEST_TIMEOUT_MS', 'NDJSON_PROGRESS_TIMEOUT_MS'] as const)
+    fault(
+      config[name] <= config.DELIVERY_TIMEOUT_MS + DELIVERY_GRACE_MS,
+      `${name}=${config[name]} must be more than DELIVERY_TIMEOUT_MS=${config.DELIVERY_TIMEOUT_MS} plus ${DELIVERY_GRACE_MS}: a request must outlive its delivery.`,
+    )
+  return faults
+}
+
+type NumberVariable = {
+  [K in keyof ProducerConfig]-?: ProducerConfig[K] extends number ? K : never
+}[keyof ProducerConfig]

@@ -1,0 +1,1 @@
+export const docsPage = () => ({ html: '', headers: { 'content-type': 'text/html' } })

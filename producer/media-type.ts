@@ -1,0 +1,89 @@
+import { isMediaType, parseMediaType } from '../shared/event.ts'
+import type { Problem } from './problem.ts'
+
+/** How a request carries its events. */
+
+export type Mode = 'binary' | 'structured' | 'batch' | 'plain' | 'ndjson'
+
+export type ModeResult = { ok: true; mode: Mode } | { ok: false; problem: Problem }
+
+/**
+ * CloudEvents HTTP binding 1.0.2, section 3: the media type is tested first and without regard to case, then `ce-` headers say binary mode,
+ * then come our own forms.
+ */
+export function modeOf(headers: Headers): ModeResult {
+  const contentType = headers.get('content-type')
+  if (contentType === 'application/json' && !headers.has('ce-specversion') && !hasAttributes(headers)) return PLAIN
+  const { essence, charset } = contentType === null ? NOTHING : parseMediaType(contentType)
+  const isCloudEvents = essence.startsWith('application/cloudevents')
+  if (!isCloudEvents && hasAttributes(headers)) return { ok: true, mode: 'binary' }
+  const mode = MODES[essence]
+  if (mode === undefined || contentType === null || !isMediaType(contentType))
+    return unsupported(
+      contentType === null
+        ? 'The Content-Type header is missing.'
+        : isCloudEvents
+          ? 'The event format is not one of ours.'
+          : 'The Content-Type is not one of ours, and no ce- header says that the body is an event’s data.',
+    )
+  // RFC 8259, section 8.1: JSON between systems is UTF-8.
+  if (charset !== undefined && charset !== 'utf-8' && charset !== 'utf8')
+    return unsupported('JSON is taken as UTF-8 only, without a charset parameter or with charset=utf-8.')
+  return { ok: true, mode }
+}
+
+const PLAIN: ModeResult = { ok: true, mode: 'plain' }
+const NOTHING = { essence: '', charset: undefined }
+
+const MODES: Readonly<Record<string, Mode>> = Object.assign(Object.create(null), {
+  'application/cloudevents+json': 'structured',
+  'application/cloudevents-batch+json': 'batch',
+  'application/json': 'plain',
+  'application/x-ndjson': 'ndjson',
+} satisfies Record<string, Mode>)
+
+/** The media types that a body may have, for the `Accept-Post` header. */
+export const ACCEPTED = Object.keys(MODES).join(', ')
+
+function hasAttributes(headers: Headers): boolean {
+  if (headers.has('ce-specversion') || headers.has('ce-id') || headers.has('ce-type')) return true
+  for (const name of headers.keys()) if (name.startsWith('ce-')) return true
+  return false
+}
+
+const unsupported = (why: string): ModeResult => ({
+  ok: false,
+  problem: {
+    kind: 'unsupported-media-type',
+    detail: `${why} Send ${ACCEPTED}, or any type with ce- headers (binary mode).`,
+    headers: { 'accept-post': ACCEPTED },
+  },
+})
+
+/** Content codings (RFC 9110, section 8.4). */
+export type Encoding = 'identity' | 'gzip' | 'zstd'
+
+export function encodingOf(headers: Headers): { ok: true; encoding: Encoding } | { ok: false; problem: Problem } {
+  const value = headers.get('content-encoding')?.trim().toLowerCase()
+  switch (value) {
+    case undefined:
+    case '':
+    case 'identity':
+      return { ok: true, encoding: 'identity' }
+    case 'gzip':
+    // RFC 9110, section 8.4.1.3.
+    case 'x-gzip':
+      return { ok: true, encoding: 'gzip' }
+    case 'zstd':
+      return { ok: true, encoding: 'zstd' }
+    default:
+      return {
+        ok: false,
+        problem: {
+          kind: 'unsupported-encoding',
+          detail: 'The Content-Encoding is not one of ours: send gzip, zstd, or none.',
+          headers: { 'accept-encoding': 'gzip, zstd' },
+        },
+      }
+  }
+}

@@ -1,0 +1,91 @@
+import { Counter, Gauge, Histogram, Registry } from 'prom-client'
+import type { RecordProducer } from '../shared/kafka/types.ts'
+import { LATENCY_BUCKETS_SECONDS } from '../shared/ops.ts'
+import type { Tenant } from '../shared/tenants.ts'
+import type { Gate } from './admit.ts'
+
+/** What a route is called in metrics; paths themselves are no labels, since anybody can make up another. */
+export const ROUTES = ['events', 'handshake', 'openapi', 'docs', 'other'] as const
+export type Route = (typeof ROUTES)[number]
+
+/** What an event came to. "refused" is every 4xx. */
+export const OUTCOMES = ['stored', 'not_stored', 'unknown', 'refused'] as const
+export type EventsOutcome = (typeof OUTCOMES)[number]
+
+/** Those that are there, with 0, before the first request. */
+const STATUSES = [200, 202, 400, 401, 403, 404, 405, 408, 413, 415, 422, 429, 431, 500, 503]
+
+/** All of the producer's own metrics. */
+export function createMetrics() {
+  const registry = new Registry()
+  const registers = [registry]
+  const counter = <L extends string>(name: string, help: string, labelNames: readonly L[] = []) =>
+    new Counter({ name: `kafkatrace_producer_${name}`, help, labelNames, registers })
+  const gauge = <L extends string>(name: string, help: string, labelNames: readonly L[] = []) =>
+    new Gauge({ name: `kafkatrace_producer_${name}`, help, labelNames, registers })
+  const histogram = <L extends string>(name: string, help: string, labelNames: readonly L[] = []) =>
+    new Histogram({
+      name: `kafkatrace_producer_${name}`,
+      help,
+      labelNames,
+      buckets: LATENCY_BUCKETS_SECONDS,
+      registers,
+    })
+
+  const table = {
+    requests: counter('http_requests_total', 'Requests by route and status.', ['route', 'status']),
+    events: counter('events_total', 'Events by outcome: stored, not_stored, unknown or refused (a 4xx).', [
+      'tenant',
+      'stream',
+      'outcome',
+    ]),
+    requestSeconds: histogram(
+      'request_seconds',
+      'From a request’s arrival to its answer (NDJSON streams: to the answer’s end).',
+      ['route'],
+    ),
+    ackSeconds: histogram('ack_seconds', 'From handing a request’s events to Kafka to the last acknowledgement.'),
+    inFlightRequests: gauge('in_flight_requests', 'Requests being served.'),
+    inFlightBytes: gauge('in_flight_bytes', 'Bytes set aside for the bodies of requests being served.'),
+    queueRecords: gauge('queue_records', 'Records that wait for Kafka’s acknowledgement.'),
+    queueBytes: gauge('queue_bytes', 'Bytes of records that wait for Kafka’s acknowledgement.'),
+    limit: gauge('limit', 'The configured limit of a level.', ['level']),
+    connected: gauge('kafka_connected', '1 while Kafka can be reached, else 0.'),
+    handshakes: counter('webhook_handshakes_total', 'Webhook validation requests that were granted.'),
+  }
+  for (const status of STATUSES) table.requests.inc({ route: 'events', status: String(status) }, 0)
+  for (const route of ROUTES) {
+    table.requestSeconds.zero({ route })
+    if (route !== 'events') table.requests.inc({ route, status: '200' }, 0)
+  }
+  return {
+    registry,
+    ...table,
+    /** Shows every stream's events from the start. */
+    declare(tenants: readonly Tenant[]): void {
+      for (const { name: tenant, streams } of tenants)
+        for (const stream of streams) for (const outcome of OUTCOMES) table.events.inc({ tenant, stream, outcome }, 0)
+    },
+    /** Reads levels whenever metrics are asked for. */
+    observe(gate: Gate, producer: RecordProducer): void {
+      const { maxRecords, maxBytes } = producer.queue()
+      table.limit.set({ level: 'in_flight_requests' }, gate.limits.maxRequests)
+      table.limit.set({ level: 'in_flight_bytes' }, gate.limits.maxBytes)
+      table.limit.set({ level: 'queue_records' }, maxRecords)
+      table.limit.set({ level: 'queue_bytes' }, maxBytes)
+      const read = (): void => {
+        table.inFlightRequests.set(gate.level.requests)
+        table.inFlightBytes.set(gate.level.bytes)
+        const queue = producer.queue()
+        table.queueRecords.set(queue.records)
+        table.queueBytes.set(queue.bytes)
+        table.connected.set(producer.connection().state === 'connected' ? 1 : 0)
+      }
+      read()
+      // prom-client asks each metric to collect itself; one of them reads all levels at the same moment.
+      Object.assign(table.inFlightRequests, { collect: read })
+    },
+  }
+}
+
+export type Metrics = ReturnType<typeof createMetrics>

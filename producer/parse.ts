@@ -1,0 +1,147 @@
+import { EventBuilder, type Fault } from '../shared/event.ts'
+import { atIndex, type Defaults, type EventResult, eventFromJson, NOT_AN_OBJECT } from '../shared/event-json.ts'
+import { type JsonFault, type JsonMember, outlineJson } from '../shared/json.ts'
+import type { Mode } from './media-type.ts'
+import type { Problem } from './problem.ts'
+
+/** A body to events. */
+
+export interface ParseLimits {
+  maxDepth: number
+  maxEvents: number
+}
+
+/** The events in order; an array's faults have its index in their pointers. */
+export type Parsed = { ok: true; results: EventResult[] } | { ok: false; problem: Problem }
+
+/** Reads a body that is there as a whole. */
+export function parseBody(
+  mode: Exclude<Mode, 'ndjson'>,
+  headers: Headers,
+  bytes: Buffer,
+  defaults: Defaults,
+  limits: ParseLimits,
+): Parsed {
+  if (mode === 'binary') return { ok: true, results: [parseBinary(headers, bytes)] }
+  const parsed = outlineJson(bytes, { maxDepth: limits.maxDepth, maxElements: limits.maxEvents })
+  if (!parsed.ok) return { ok: false, problem: problemOf(parsed.fault, limits) }
+  const { outline } = parsed
+  if (outline.root === 'object' && mode !== 'batch')
+    return { ok: true, results: [eventFromJson(bytes, outline.members, mode === 'plain' ? defaults : undefined)] }
+  if (outline.root === 'array' && mode !== 'structured')
+    return {
+      ok: true,
+      results: outline.elements.map((members, index) =>
+        numbered(element(bytes, members, mode === 'plain' ? defaults : undefined), index),
+      ),
+    }
+  return { ok: true, results: [{ ok: false, faults: [{ pointer: '', detail: EXPECTED[mode] }] }] }
+}
+
+const EXPECTED = {
+  structured: 'must be a JSON object',
+  batch: 'must be a JSON array of objects',
+  plain: 'must be a JSON object or an array of them',
+}
+
+/** Reads a line of an NDJSON stream. */
+export function parseLine(
+  line: Buffer,
+  defaults: Defaults,
+  maxDepth: number,
+): EventResult | { ok: false; problem: Problem } {
+  const parsed = outlineJson(line, { maxDepth, maxElements: Number.POSITIVE_INFINITY })
+  if (!parsed.ok) return { ok: false, problem: problemOf(parsed.fault, { maxDepth, maxEvents: 1 }) }
+  return element(line, parsed.outline.root === 'object' ? parsed.outline.members : undefined, defaults)
+}
+
+const element = (bytes: Buffer, members: JsonMember[] | undefined, defaults: Defaults | undefined): EventResult =>
+  members === undefined ? { ok: false, faults: [NOT_AN_OBJECT] } : eventFromJson(bytes, members, defaults)
+
+const numbered = (result: EventResult, index: number): EventResult =>
+  result.ok ? result : { ok: false, faults: atIndex(result.faults, index) }
+
+function problemOf(fault: JsonFault, limits: ParseLimits): Problem {
+  switch (fault.reason) {
+    case 'syntax':
+      return { kind: 'malformed', detail: `The body is not valid JSON: ${fault.detail}.` }
+    case 'too deep':
+      return {
+        kind: 'too-deep',
+        detail: `The body is nested more than MAX_NESTING_DEPTH=${limits.maxDepth} levels deep.`,
+      }
+    case 'too many':
+      return {
+        kind: 'too-many-events',
+        detail: `The body has more than MAX_BATCH_EVENTS=${limits.maxEvents} events: send smaller batches, or application/x-ndjson.`,
+      }
+  }
+}
+
+/**
+ * Binary mode (HTTP binding 1.0.2, section 3.1): `ce-` headers are attributes, `Content-Type` is `datacontenttype`, the body is the data, byte for
+ * byte. HTTP does not tell no body from an empty one: with a Content-Type it is zero bytes of data, without one there is no data.
+ */
+function parseBinary(headers: Headers, bytes: Buffer): EventResult {
+  const builder = new EventBuilder()
+  headers.forEach((value, name) => {
+    if (name.startsWith('ce-')) setAttribute(builder, name.slice(3), value)
+  })
+  const contentType = headers.get('content-type')
+  if (contentType !== null) builder.set('datacontenttype', contentType)
+  return builder.build(bytes.length === 0 && contentType === null ? null : bytes)
+}
+
+function setAttribute(builder: EventBuilder, name: string, value: string): void {
+  // Section 3.1.1.
+  if (name === 'datacontenttype') {
+    builder.fault(name, 'must not be given as a ce- header: in binary mode it is the Content-Type')
+    return
+  }
+  const decoded = decodeHeader(value)
+  if (decoded.ok) builder.set(name, decoded.value)
+  else builder.fault(name, decoded.detail)
+}
+
+/**
+ * Section 3.1.3.2: double-quoted parts are unescaped first (RFC 7230, section 3.2.6), then one round of percent-decoding.
+ * What decodes to invalid UTF-8 is refused, as is a per cent sign that encodes nothing.
+ */
+export function decodeHeader(value: string): { ok: true; value: string } | { ok: false; detail: string } {
+  if (PLAIN.test(value)) return { ok: true, value }
+  if (!PRINTABLE.test(value))
+    return { ok: false, detail: 'must be printable ASCII in a header: percent-encode the rest' }
+  let text = value
+  if (value.includes('"')) {
+    const unquoted = unquote(value)
+    if (unquoted === undefined) return { ok: false, detail: 'has a double quote without its partner' }
+    text = unquoted
+  }
+  if (!text.includes('%')) return { ok: true, value: text }
+  if (/%(?![0-9A-Fa-f]{2})/.test(text))
+    return { ok: false, detail: 'has a per cent sign without two hexadecimal digits' }
+  try {
+    return { ok: true, value: decodeURIComponent(text) }
+  } catch {
+    return { ok: false, detail: 'is percent-encoded, but not valid UTF-8' }
+  }
+}
+
+const PLAIN = /^[\x20\x21\x23\x24\x26-\x7e]*$/
+const PRINTABLE = /^[\x20-\x7e]*$/
+
+function unquote(value: string): string | undefined {
+  let text = ''
+  let quoted = false
+  for (let at = 0; at < value.length; at++) {
+    const character = value[at] ?? ''
+    if (character === '"') quoted = !quoted
+    else if (character === '\\' && quoted) text += value[++at] ?? ''
+    else text += character
+  }
+  return quoted ? undefined : text
+}
+
+/** All faults of all events; empty when there are none. */
+export const faultsOf = (results: readonly EventResult[]): Fault[] =>
+  results.flatMap((one) => (one.ok ? [] : one.faults))

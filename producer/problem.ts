@@ -1,0 +1,117 @@
+import { type Static, Type } from '@sinclair/typebox'
+import { EventOutcome, type EventOutcome as Outcome } from './receipt.ts'
+
+/** Errors as RFC 9457 problem documents: the one table of them, and the one place where they become responses. */
+
+/** By the last part of the problem's `type`. */
+export const PROBLEMS = {
+  malformed: { status: 400, title: 'The request cannot be read' },
+  unauthenticated: { status: 401, title: 'A valid key is needed' },
+  forbidden: { status: 403, title: 'The key does not allow this' },
+  'not-found': { status: 404, title: 'There is nothing here' },
+  'unknown-stream': { status: 404, title: 'The tenant has no such stream' },
+  'method-not-allowed': { status: 405, title: 'The method is not allowed here' },
+  'request-timeout': { status: 408, title: 'The request took too long to arrive' },
+  'body-too-large': { status: 413, title: 'The body is too large' },
+  'event-too-large': { status: 413, title: 'An event is too large' },
+  'too-many-events': { status: 413, title: 'There are too many events in the request' },
+  'too-deep': { status: 413, title: 'The body is nested too deeply' },
+  'unsupported-media-type': { status: 415, title: 'The media type is not one of ours' },
+  'unsupported-encoding': { status: 415, title: 'The content encoding is not one of ours' },
+  'invalid-event': { status: 422, title: 'An event is invalid' },
+  'over-quota': { status: 429, title: 'The tenant’s quota is used up' },
+  'headers-too-large': { status: 431, title: 'The header fields are too large' },
+  internal: { status: 500, title: 'The service failed' },
+  overloaded: { status: 503, title: 'The service is over its limits' },
+  draining: { status: 503, title: 'The service is stopping' },
+  'kafka-unavailable': { status: 503, title: 'Kafka cannot be reached' },
+  undelivered: { status: 503, title: 'Not every event was acknowledged by Kafka' },
+} as const satisfies Record<string, { status: number; title: string }>
+
+export type ProblemKind = keyof typeof PROBLEMS
+
+/** The stable `type` URI of a problem. */
+export const problemType = (kind: ProblemKind): string => `urn:kafkatrace:problem:${kind}`
+
+/** What went wrong with a request, or with one line of a stream. */
+export interface Problem {
+  kind: ProblemKind
+  detail: string
+  /** Of an invalid event: every fault. */
+  errors?: { pointer: string; detail: string }[]
+  /** Whether anything of the request may be in the log; absent where the request was refused as it came. */
+  outcome?: 'not stored' | 'unknown'
+  /** Where the outcomes differ: each event's, in the order of the request. */
+  events?: Outcome[]
+  retryAfterSeconds?: number
+  headers?: Record<string, string>
+  /** The rest of the body is not read, so that the connection cannot be used again. */
+  closes?: boolean
+}
+
+/** The problem document, as the OpenAPI description has it. */
+export const ProblemDocument = Type.Object(
+  {
+    type: Type.String({
+      format: 'uri',
+      description: 'Which problem; stable.',
+      examples: [problemType('invalid-event')],
+    }),
+    title: Type.String(),
+    status: Type.Integer(),
+    detail: Type.String({ description: 'What happened this time and what to do about it.' }),
+    requestId: Type.Optional(Type.String({ description: 'Also in the X-Request-Id header and in the service’s log.' })),
+    errors: Type.Optional(
+      Type.Array(
+        Type.Object({
+          pointer: Type.String({
+            description: 'RFC 6901 pointer to the member; in arrays it begins with the event’s index.',
+            examples: ['/0/time'],
+          }),
+          detail: Type.String(),
+        }),
+        { description: 'With invalid-event: every fault of every event.' },
+      ),
+    ),
+    outcome: Type.Optional(
+      Type.Union([Type.Literal('not stored'), Type.Literal('unknown')], {
+        description:
+          'With 503: "not stored" when it is certain that nothing of the request is in the log, else "unknown". Sending the same ids again is right in both cases.',
+      }),
+    ),
+    events: Type.Optional(
+      Type.Array(EventOutcome, { description: 'With undelivered: what became of each event, in order.' }),
+    ),
+  },
+  { title: 'Problem', description: 'An RFC 9457 problem document.' },
+)
+
+export function problemDocument(problem: Problem, requestId?: string): Static<typeof ProblemDocument> {
+  const { status, title } = PROBLEMS[problem.kind]
+  return {
+    type: problemType(problem.kind),
+    title,
+    status,
+    detail: problem.detail,
+    ...(requestId === undefined ? {} : { requestId }),
+    ...(problem.errors === undefined ? {} : { errors: problem.errors }),
+    ...(problem.outcome === undefined ? {} : { outcome: problem.outcome }),
+    ...(problem.events === undefined ? {} : { events: problem.events }),
+  }
+}
+
+export function problemResponse(problem: Problem, requestId: string, headers: Record<string, string> = {}): Response {
+  const all: Record<string, string> = {
+    ...headers,
+    'content-type': 'application/problem+json',
+    'cache-control': 'no-store',
+    'x-request-id': requestId,
+    ...problem.headers,
+  }
+  if (problem.retryAfterSeconds !== undefined) all['retry-after'] = String(problem.retryAfterSeconds)
+  if (problem.closes === true) all['connection'] = 'close'
+  return new Response(JSON.stringify(problemDocument(problem, requestId)), {
+    status: PROBLEMS[problem.kind].status,
+    headers: all,
+  })
+}
