@@ -1,1 +1,96 @@
-export const docsPage = () => ({ html: '', headers: { 'content-type': 'text/html' } })
+import { createHash } from 'node:crypto'
+
+/** `GET /docs`: a page of our own that draws `/openapi.json`. It loads nothing from elsewhere, and its headers forbid it to. */
+
+const STYLE = `
+:root { color-scheme: light dark; --ink: #1b2430; --soft: #5a6675; --line: #dfe4ea; --paper: #fff; --wash: #f5f7f9; --accent: #0b6e6e; --code: #0d3b4f }
+@media (prefers-color-scheme: dark) { :root { --ink: #e4e9ee; --soft: #9aa7b4; --line: #2b3540; --paper: #12181f; --wash: #19212a; --accent: #4fc3b5; --code: #a9d8e8 } }
+* { box-sizing: border-box }
+body { margin: 0; font: 15px/1.55 system-ui, sans-serif; color: var(--ink); background: var(--paper) }
+header, main { max-width: 960px; margin: 0 auto; padding: 0 24px }
+header { padding-top: 40px }
+h1 { font-size: 28px; margin: 0 } h2 { font-size: 19px; margin: 40px 0 12px } h3 { font-size: 15px; margin: 24px 0 8px }
+p { margin: 6px 0; color: var(--soft) }
+code, pre { font: 13px/1.5 ui-monospace, SFMono-Regular, Menlo, monospace; color: var(--code) }
+pre { background: var(--wash); border: 1px solid var(--line); border-radius: 6px; padding: 12px 14px; overflow: auto; margin: 8px 0 }
+section { border: 1px solid var(--line); border-radius: 8px; padding: 16px 20px; margin: 16px 0 }
+.path { display: flex; gap: 10px; align-items: baseline; font-weight: 600; flex-wrap: wrap }
+.method { background: var(--accent); color: var(--paper); border-radius: 4px; padding: 1px 8px; font: 600 12px/1.7 ui-monospace, monospace }
+table { border-collapse: collapse; width: 100%; margin: 8px 0 }
+td, th { text-align: left; vertical-align: top; padding: 6px 12px 6px 0; border-top: 1px solid var(--line) }
+th { font-weight: 600; white-space: nowrap } td { color: var(--soft) }
+.status { font: 600 13px/1.6 ui-monospace, monospace; color: var(--ink) }
+details > summary { cursor: pointer; font-weight: 600; padding: 6px 0 }
+.tabs { display: flex; flex-wrap: wrap; gap: 6px; margin: 8px 0 }
+.tabs button { font: 13px ui-monospace, monospace; border: 1px solid var(--line); background: var(--wash); color: var(--ink); border-radius: 5px; padding: 3px 9px; cursor: pointer }
+.tabs button[aria-pressed=true] { border-color: var(--accent); color: var(--accent) }
+`
+
+// Everything is put in as text, so that nothing in the description can become markup.
+const SCRIPT = `
+const el = (tag, attributes = {}, ...children) => {
+  const node = document.createElement(tag)
+  for (const [name, value] of Object.entries(attributes)) name.startsWith('on') ? node.addEventListener(name.slice(2), value) : node.setAttribute(name, value)
+  node.append(...children.filter((child) => child !== undefined && child !== null))
+  return node
+}
+const rows = (entries) => el('table', {}, ...entries.map(([head, ...cells]) => el('tr', {}, el('th', {}, head), ...cells.map((cell) => el('td', {}, cell ?? '')))))
+const code = (text) => el('code', {}, text)
+const named = (schema) => schema.$ref ? schema.$ref.split('/').pop()
+  : schema.const !== undefined ? JSON.stringify(schema.const)
+  : schema.anyOf || schema.oneOf ? (schema.anyOf ?? schema.oneOf).map(named).join(' or ')
+  : schema.type === 'array' ? 'array of ' + named(schema.items) : (schema.title ?? schema.type ?? 'any') + (schema.format ? ' (' + schema.format + ')' : '')
+const members = (schema) => rows(Object.entries(schema.properties ?? {}).map(([name, one]) => [code(name + ((schema.required ?? []).includes(name) ? ' *' : '')), named(one), one.description]))
+const curl = (path, type, example) => {
+  const body = typeof example === 'string' ? example.trim() : JSON.stringify(example)
+  const key = location.origin && api.security.length > 0 ? "  -H 'Authorization: Bearer <key>' \\\\\\n" : ''
+  return "curl " + location.origin + path.replace('{stream}', 'events') + " \\\\\\n" + key + "  -H 'Content-Type: " + type + "' \\\\\\n  -d '" + body + "'"
+}
+const bodies = (path, content) => {
+  const shown = el('pre')
+  const buttons = Object.entries(content).map(([type, one]) => {
+    const example = one.example ?? Object.values(one.examples)[0].value
+    const show = () => { shown.textContent = curl(path, type, example); for (const other of buttons) other.setAttribute('aria-pressed', other === button) }
+    const button = el('button', { type: 'button', onclick: show }, type)
+    return button
+  })
+  setTimeout(() => buttons[0].click())
+  return el('div', {}, el('div', { class: 'tabs' }, ...buttons), shown)
+}
+const operation = (path, method, one) => el('section', {},
+  el('div', { class: 'path' }, el('span', { class: 'method' }, method.toUpperCase()), code(path)),
+  el('p', {}, one.summary + '.'), one.description ? el('p', {}, one.description) : undefined,
+  one.requestBody ? bodies(path, one.requestBody.content) : undefined,
+  one.parameters ? el('details', {}, el('summary', {}, 'Parameters'), rows(one.parameters.map((p) => [code(p.name), p.in, p.description]))) : undefined,
+  el('details', method === 'post' ? { open: '' } : {}, el('summary', {}, 'Answers'), rows(Object.entries(one.responses).map(([status, r]) => [el('span', { class: 'status' }, status), r.description.replaceAll('\`', '')]))))
+const api = await (await fetch('openapi.json')).json()
+document.querySelector('h1').textContent = api.info.title
+document.querySelector('#about').append(el('p', {}, api.info.summary), el('p', {}, api.info.description))
+const main = document.querySelector('main')
+main.append(el('h2', {}, 'Requests'))
+for (const [path, item] of Object.entries(api.paths)) for (const method of ['post', 'options']) main.append(operation(path, method, item[method]))
+main.append(el('h2', {}, 'Schemas'))
+for (const [name, schema] of Object.entries(api.components.schemas))
+  main.append(el('section', {}, el('div', { class: 'path' }, code(name)), schema.description ? el('p', {}, schema.description) : undefined,
+    ...(schema.anyOf ? schema.anyOf.map(members) : [members(schema)])))
+`
+
+const HTML = `<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>KafkaTrace API</title><style>${STYLE}</style></head>
+<body><header><h1>KafkaTrace</h1><div id="about"></div></header><main></main>
+<noscript><main><p>This page draws <a href="openapi.json">openapi.json</a> and needs JavaScript for it.</p></main></noscript>
+<script type="module">${SCRIPT}</script></body></html>
+`
+
+const hashOf = (text: string): string => `'sha256-${createHash('sha256').update(text).digest('base64')}'`
+
+export const docsPage = (): { html: string; headers: Record<string, string> } => ({
+  html: HTML,
+  headers: {
+    'content-type': 'text/html; charset=utf-8',
+    'content-security-policy': `default-src 'none'; connect-src 'self'; style-src ${hashOf(STYLE)}; script-src ${hashOf(SCRIPT)}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'`,
+    'x-content-type-options': 'nosniff',
+    'referrer-policy': 'no-referrer',
+  },
+})
