@@ -44,7 +44,8 @@ function goodRun(seed: number): Run {
       content: `c${n}`,
     }
     const answers: Answer[] = []
-    entries.push({ ...event, key, answers })
+    const dead = random.chance(0.1)
+    entries.push({ ...event, key, expected: dead ? 'dead' : 'processed', answers })
     if (random.chance(0.15)) {
       answers.push({ kind: 'refused', status: 422 })
       continue
@@ -59,7 +60,6 @@ function goodRun(seed: number): Run {
       const copy = append('input', common)
       answers.push({ kind: 'acknowledged', partition, offset: copy.offset })
     }
-    const dead = random.chance(0.1)
     outcomes.push(
       () => void append(dead ? 'dlq' : 'processed', { ...common, origin: `${TOPIC}/${partition}/${first.offset}` }),
     )
@@ -223,6 +223,16 @@ describe('the verdict turns red when', () => {
       },
     ],
     [
+      'an event that should be processed is dead',
+      'I3',
+      'altered',
+      ({ log }, seed) => {
+        const record = at(log.processed, seed)
+        remove(log.processed, record)
+        log.dlq.push({ ...record, offset: last(log.dlq) })
+      },
+    ],
+    [
       'an outcome is in another partition',
       'I3',
       'altered',
@@ -319,7 +329,7 @@ describe('what the verdict leaves open', () => {
 
   test('an event without an answer may be in the log, or not', () => {
     const ledger = new Ledger()
-    ledger.send({ source: '/s', id: '1', key: null })
+    ledger.send({ source: '/s', id: '1', key: null, expected: 'processed' })
     expect(holds(judge(ledger.entries(), empty))).toBe(true)
     expect(judge(ledger.entries(), { ...empty, input: [record], processed: [record] })).toMatchObject({
       unknown: 1,
@@ -382,7 +392,7 @@ describe('what the verdict leaves open', () => {
 describe('the ledger', () => {
   test('counts an event as unknown until it is answered, each time anew', () => {
     const ledger = new Ledger()
-    const event = { source: '/s', id: '1', key: 'k' }
+    const event = { source: '/s', id: '1', key: 'k', expected: 'processed' as const }
     ledger.send(event)({ kind: 'refused', status: 503 })
     const answer = ledger.send(event)
     expect(ledger.size).toBe(1)

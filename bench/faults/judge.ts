@@ -65,7 +65,7 @@ export interface Verdict {
   outOfOrder: number
   /** In the log though refused, or more often than it can have been stored. */
   unwanted: number
-  /** With an outcome that is not what it should be: another key or partition, changed bytes, or of nothing in the log. */
+  /** With an outcome that is not what it should be: the other one, another key or partition, changed bytes, or of nothing in the log. */
   altered: number
   violations: Violation[]
 }
@@ -106,6 +106,7 @@ export function judge(entries: readonly Entry[], log: Log): Verdict {
   }
   judgeAnswers(entries, inLog, verdict, violate)
   judgeOutcomes(log, inLog, verdict, violate)
+  judgeExpectations(entries, inLog, verdict, violate)
   judgeOrder(log, inLog, verdict, violate)
   return verdict
 }
@@ -216,6 +217,22 @@ function judgeOutcomes(log: Log, inLog: Map<string, Logged>, verdict: Verdict, v
       ].join(', ')
       violate(processed.length > 1 ? 'I2' : 'I3', `${name} has ${outcomes} outcomes: ${where}`)
     }
+  }
+}
+
+/** Whether what ought to be processed was, and what ought to be dead is. */
+function judgeExpectations(
+  entries: readonly Entry[],
+  inLog: Map<string, Logged>,
+  verdict: Verdict,
+  violate: Violate,
+): void {
+  for (const { source, id, expected } of entries) {
+    const logged = inLog.get(`${source}\n${id}`)
+    const unexpected = expected === 'processed' ? logged?.dead : logged?.processed
+    if (unexpected === undefined || unexpected.length === 0) continue
+    verdict.altered++
+    violate('I3', `${source} ${id} should be ${expected}, and is ${expected === 'processed' ? 'dead' : 'processed'}`)
   }
 }
 

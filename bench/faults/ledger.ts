@@ -15,6 +15,8 @@ export interface Entry {
   readonly id: string
   /** The record key that it must have; null for none. */
   readonly key: string | null
+  /** What is to become of it once it is in the log. */
+  readonly expected: 'processed' | 'dead'
   readonly answers: Answer[]
 }
 
@@ -23,7 +25,7 @@ export class Ledger {
   readonly #entries = new Map<string, Entry>()
 
   /** Notes that an event is about to be sent, again or for the first time. Returns what takes the answer; until then it is unknown. */
-  send(event: { source: string; id: string; key: string | null }): (answer: Answer) => void {
+  send(event: Omit<Entry, 'answers'>): (answer: Answer) => void {
     const identity = `${event.source}\n${event.id}`
     let entry = this.#entries.get(identity)
     if (entry === undefined) {

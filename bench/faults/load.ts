@@ -1,0 +1,349 @@
+import type { Answer, Entry, Ledger } from './ledger.ts'
+import type { Random } from './random.ts'
+
+/**
+ * A client as clients are: many keys and none, every content type, compressed or not, some requests that are wrong, and the same ids again
+ * whenever an answer fails to come or to please. What it sends is determined by its seed; when answers come is not.
+ */
+
+/** What an event is about, and what is to become of it. */
+export interface Kind {
+  type: string
+  expected: Entry['expected']
+  /** How often this kind is chosen, relative to the others. */
+  weight: number
+  data(random: Random): Record<string, unknown>
+}
+
+/** An event that nothing but passes through. */
+export const PLAIN: Kind = {
+  type: 'dev.kafkatrace.plain',
+  expected: 'processed',
+  weight: 1,
+  data: (random) => ({ n: random.integer(0, 1e9), text: 'ä€😀 '.repeat(random.integer(0, 40)) }),
+}
+
+export interface LoadOptions {
+  url: string
+  stream: string
+  ledger: Ledger
+  random: Random
+  /** Part of every id, so that several loads share a ledger. */
+  name: string
+  eventsPerSecond: number
+  kinds: readonly [Kind, ...Kind[]]
+  keys: number
+  /** The share of events without a key. */
+  keyless: number
+  /** The share of requests that are wrong and must be refused. */
+  wrong: number
+  /** The share of requests that are sent again though they were acknowledged, as when the answer was lost. */
+  repeatedAnyway: number
+  /** After this long a request is given up, by chance anywhere between the two. */
+  timeoutMs: readonly [least: number, most: number]
+}
+
+export interface LoadFacts {
+  requests: number
+  /** Of these: sent once more with the same ids. */
+  repeated: number
+  /** By status; 0 stands for requests without an answer. */
+  statuses: Record<number, number>
+}
+
+export interface Load {
+  readonly facts: LoadFacts
+  /** Stops beginning new requests. Resolves when every event has been acknowledged, refused for good, or sent as often as it may be. */
+  stop(): Promise<void>
+}
+
+const MAX_REQUESTS_IN_FLIGHT = 64
+const MAX_EVENTS_A_REQUEST = 20
+/** How often the same request is sent at most, and how long the client waits in between. */
+const MAX_SENDS = 60
+const PAUSE_MS: readonly [number, number] = [50, 400]
+const TICK_MS = 10
+
+/** An event as the client has it. */
+export interface Sent {
+  id: string
+  source: string
+  type: string
+  subject?: string
+  partitionkey?: string
+  time: string
+  data: Record<string, unknown>
+}
+
+/** What the request says of the key of an event's record. */
+export const keyOf = (event: Sent): string | null => event.partitionkey ?? event.subject ?? null
+
+const FORMS = ['binary', 'structured', 'batch', 'plain', 'plain list', 'ndjson'] as const
+export type Form = (typeof FORMS)[number]
+
+const SINGLE: ReadonlySet<Form> = new Set(['binary', 'structured', 'plain'])
+
+interface Prepared {
+  headers: Record<string, string>
+  body: string | Uint8Array<ArrayBuffer>
+}
+
+export function startLoad(options: LoadOptions): Load {
+  const { random, ledger } = options
+  const facts: LoadFacts = { requests: 0, repeated: 0, statuses: {} }
+  const inFlight = new Set<Promise<void>>()
+  const begunMs = performance.now()
+  let made = 0
+
+  const begin = (): void => {
+    const form = random.pick(FORMS)
+    const wrong = random.chance(options.wrong)
+    const count = SINGLE.has(form) ? 1 : random.integer(1, MAX_EVENTS_A_REQUEST)
+    const events = Array.from({ length: count }, () => makeEvent(options, `${options.name}-${made++}`))
+    const gzip = random.chance(0.2)
+    const request = wrong ? prepareWrong(events, random) : prepare(form, events)
+    if (gzip) {
+      request.body = Bun.gzipSync(Buffer.from(request.body as string))
+      request.headers['content-encoding'] = 'gzip'
+    }
+    const running = sendUntilSettled(options, facts, events, request, random.fork()).finally(() =>
+      inFlight.delete(running),
+    )
+    inFlight.add(running)
+  }
+
+  const timer = setInterval(() => {
+    const due = ((performance.now() - begunMs) / 1000) * options.eventsPerSecond
+    while (made < due && inFlight.size < MAX_REQUESTS_IN_FLIGHT && ledger.size < MAX_LEDGER_EVENTS) begin()
+  }, TICK_MS)
+
+  return {
+    facts,
+    async stop() {
+      clearInterval(timer)
+      await Promise.all(inFlight)
+    },
+  }
+}
+
+/** A ledger is held in memory. */
+const MAX_LEDGER_EVENTS = 2_000_000
+
+function makeEvent({ random, name, kinds, keys, keyless }: LoadOptions, id: string): Sent {
+  const kind = weighted(kinds, random)
+  const event: Sent = {
+    id,
+    source: `/load/${name}`,
+    type: kind.type,
+    time: new Date().toISOString(),
+    data: kind.data(random),
+  }
+  if (random.chance(keyless)) return event
+  // Skewed, so that some keys are busy and most are not; some are not ASCII, which binary mode must encode.
+  const number = Math.floor(random.next() ** 2 * keys)
+  const key = number % 7 === 0 ? `schlüssel % ${number}` : `key-${number}`
+  if (random.chance(0.3)) event.partitionkey = key
+  else event.subject = key
+  return event
+}
+
+function weighted(kinds: LoadOptions['kinds'], random: Random): Kind {
+  let left = random.next() * kinds.reduce((sum, { weight }) => sum + weight, 0)
+  for (const kind of kinds) {
+    left -= kind.weight
+    if (left < 0) return kind
+  }
+  return kinds[0]
+}
+
+/** CloudEvents HTTP binding 1.0.2, section 3.1.3.2. */
+const percentEncoded = (value: string): string => value.replace(/[^\x21-\x7e]+|["%]/gu, encodeURIComponent)
+
+/** A request with these events, in a form that takes as many. */
+export function prepare(form: Form, events: readonly Sent[]): Prepared {
+  const json = (value: unknown) => JSON.stringify(value)
+  const structured = (event: Sent) => ({ specversion: '1.0', datacontenttype: 'application/json', ...event })
+  const [first] = events
+  if (first === undefined) throw new Error('a request has at least one event')
+  switch (form) {
+    case 'binary': {
+      const { data, ...attributes } = first
+      const headers: Record<string, string> = { 'content-type': 'application/json', 'ce-specversion': '1.0' }
+      for (const [name, value] of Object.entries(attributes)) headers[`ce-${name}`] = percentEncoded(value)
+      return { headers, body: json(data) }
+    }
+    case 'structured':
+      return { headers: { 'content-type': 'application/cloudevents+json' }, body: json(structured(first)) }
+    case 'batch':
+      return {
+        headers: { 'content-type': 'application/cloudevents-batch+json' },
+        body: json(events.map(structured)),
+      }
+    case 'plain':
+      return { headers: { 'content-type': 'application/json' }, body: json(first) }
+    case 'plain list':
+      return { headers: { 'content-type': 'application/json; charset=utf-8' }, body: json(events) }
+    case 'ndjson':
+      return {
+        headers: { 'content-type': 'application/x-ndjson' },
+        body: events.map((event) => `${json(event)}\n`).join(''),
+      }
+  }
+}
+
+const WAYS_TO_BE_WRONG = ['cut off', 'media type', 'no type', 'bad time'] as const
+
+/** A request that must be refused as a whole: for its body, its media type, or one event among good ones. */
+function prepareWrong(events: readonly Sent[], random: Random): Prepared {
+  const whole = prepare('batch', events)
+  switch (random.pick(WAYS_TO_BE_WRONG)) {
+    case 'cut off':
+      return { ...whole, body: (whole.body as string).slice(0, -2) }
+    case 'media type':
+      return { ...whole, headers: { 'content-type': 'application/cloudevents-batch+xml' } }
+    case 'no type':
+      return prepare('batch', [...events, { ...(events[0] as Sent), id: 'no-type', type: '' }])
+    case 'bad time':
+      return prepare('plain list', [{ ...(events[0] as Sent), id: 'bad-time', time: 'yesterday' }, ...events])
+  }
+}
+
+async function sendUntilSettled(
+  { url, stream, ledger, repeatedAnyway, timeoutMs, kinds }: LoadOptions,
+  facts: LoadFacts,
+  events: readonly Sent[],
+  { headers, body }: Prepared,
+  random: Random,
+): Promise<void> {
+  const expected = new Map(kinds.map((kind) => [kind.type, kind.expected]))
+  for (let send = 1; send <= MAX_SENDS; send++) {
+    const notes = events.map((event) =>
+      ledger.send({
+        source: event.source,
+        id: event.id,
+        key: keyOf(event),
+        expected: expected.get(event.type) ?? 'processed',
+      }),
+    )
+    facts.requests++
+    if (send > 1) facts.repeated++
+    const { status, answers } = await ask(
+      `${url}/v1/streams/${stream}/events`,
+      headers,
+      body,
+      events.length,
+      random.integer(...timeoutMs),
+    )
+    facts.statuses[status] = (facts.statuses[status] ?? 0) + 1
+    for (const [index, note] of notes.entries())
+      note(answers[index] ?? { kind: 'unknown', reason: 'no answer to this one' })
+    const final = answers.every(({ kind }) => kind === 'acknowledged') || (status >= 400 && status < 429)
+    if (final && !(status < 300 && random.chance(repeatedAnyway))) return
+    await Bun.sleep(random.integer(...PAUSE_MS))
+  }
+}
+
+/** One request, and what its answer says of each of its events. */
+async function ask(
+  url: string,
+  headers: Record<string, string>,
+  body: Prepared['body'],
+  count: number,
+  timeoutMs: number,
+): Promise<{ status: number; answers: Answer[] }> {
+  let status = 0
+  // Whatever has been read of an answer counts, also when the rest never comes.
+  let text = ''
+  let fault = 'the answer was cut off'
+  try {
+    const response = await fetch(url, {
+      method: 'POST',
+      headers,
+      body,
+      // A pooled connection that turns out to be closed would be replaced, and the request sent again, without our knowing.
+      keepalive: false,
+      signal: AbortSignal.timeout(timeoutMs),
+    })
+    status = response.status
+    const decoder = new TextDecoder()
+    for await (const chunk of response.body ?? []) text += decoder.decode(chunk, { stream: true })
+    fault = ''
+  } catch (error) {
+    const { code, name, message } = error as Error & { code?: string }
+    // Nothing was listening, so nothing was sent.
+    if (code === 'ECONNREFUSED')
+      return { status: 0, answers: Array<Answer>(count).fill({ kind: 'refused', status: 0 }) }
+    fault = `${name}: ${message}`
+    if (status !== 200) return { status: 0, answers: Array<Answer>(count).fill({ kind: 'unknown', reason: fault }) }
+  }
+  return { status, answers: answersOf(status, text, count, fault) }
+}
+
+/** The parts of the producer's answers that say what became of events; see its OpenAPI document. */
+interface Receipt {
+  partition: number
+  offset: number
+}
+interface Problem {
+  status: number
+  outcome?: 'not stored' | 'unknown'
+  events?: { outcome: 'stored' | 'not stored' | 'unknown'; receipt?: Receipt }[]
+}
+interface AnswerLine {
+  line?: number
+  receipt?: Receipt
+  problem?: Problem
+  summary?: { complete: boolean }
+}
+
+/**
+ * What an answer says of each of a request's events, in their order.
+ * @param fault why no more than `text` was read; empty when all was
+ */
+export function answersOf(status: number, text: string, count: number, fault = ''): Answer[] {
+  const all = (answer: Answer) => Array<Answer>(count).fill(answer)
+  if (status === 200) return answersOfStream(text, count, fault)
+  if (status === 202) {
+    const { receipts } = JSON.parse(text) as { receipts: Receipt[] }
+    if (receipts.length !== count)
+      return all({ kind: 'unknown', reason: `${receipts.length} receipts for ${count} events` })
+    return receipts.map(acknowledged)
+  }
+  if (status >= 400 && status < 500) return all({ kind: 'refused', status })
+  if (status !== 503) return all({ kind: 'unknown', reason: `status ${status}` })
+  const problem = JSON.parse(text) as Problem
+  if (problem.events === undefined) return all(answerOf(problem))
+  return problem.events.map(({ outcome, receipt }) =>
+    outcome === 'stored' && receipt !== undefined
+      ? acknowledged(receipt)
+      : answerOf({ ...problem, outcome: outcome === 'not stored' ? outcome : 'unknown' }),
+  )
+}
+
+function answersOfStream(text: string, count: number, fault: string): Answer[] {
+  const answers: Answer[] = Array.from({ length: count }, () => ({
+    kind: 'unknown',
+    reason: fault || 'no line for it',
+  }))
+  let whole = false
+  // What follows the last line feed is no line yet.
+  for (const json of text.split('\n').slice(0, -1)) {
+    const { line, receipt, problem, summary } = JSON.parse(json) as AnswerLine
+    whole ||= summary !== undefined
+    if (line === undefined) continue
+    if (receipt !== undefined) answers[line - 1] = acknowledged(receipt)
+    else if (problem !== undefined) answers[line - 1] = answerOf(problem)
+  }
+  // Lines that the service has not read when it ends the stream are not in the log; it says so by counting the others.
+  return whole
+    ? answers.map((answer) =>
+        answer.kind === 'unknown' && answer.reason === 'no line for it' ? { kind: 'refused', status: 200 } : answer,
+      )
+    : answers
+}
+
+const acknowledged = ({ partition, offset }: Receipt): Answer => ({ kind: 'acknowledged', partition, offset })
+
+/** Without an outcome nothing was tried. */
+const answerOf = ({ status, outcome }: Problem): Answer =>
+  outcome === 'unknown' ? { kind: 'unknown', reason: `status ${status}` } : { kind: 'refused', status }
