@@ -64,7 +64,7 @@ export function createRangeReader(options: { config: CommonConfig; clientId: str
       while (reached < to && !stopping.signal.aborted) {
         for (const message of await promised<Message[]>((done) => consumer.consume(READ_MAX_RECORDS, done))) {
           if (message.offset < to) onRecord(toRecord(message))
-          reached = message.offset + 1
+          reached = Math.max(reached, message.offset + 1)
         }
       }
       if (reached < to) throw new Error('closed')
