@@ -1,0 +1,62 @@
+import type { Broker } from './broker.ts'
+import { startEmbedded } from './embedded.ts'
+import { connectExternal } from './external.ts'
+import { startKafka } from './kafka.ts'
+import { dockerAnswers, startRedpanda } from './redpanda.ts'
+
+/** A broker to start, or one that runs already. */
+export type BrokerChoice =
+  | { readonly kind: 'embedded' | 'redpanda' | 'kafka' }
+  | { readonly kind: 'external'; readonly bootstrapServers: string }
+
+/** How `--broker` is written, for help texts and error messages. */
+export const brokerSyntax = 'embedded|redpanda|kafka|HOST:PORT[,HOST:PORT…]'
+
+/** What `--broker` says, or undefined when it says nothing that we know. */
+export function parseBrokerChoice(text: string): BrokerChoice | undefined {
+  switch (text) {
+    case 'embedded':
+    case 'redpanda':
+    case 'kafka':
+      return { kind: text }
+    default:
+      return text.split(',').every(isAddress) ? { kind: 'external', bootstrapServers: text } : undefined
+  }
+}
+
+function isAddress(text: string): boolean {
+  const match = /^(?:\[[0-9a-fA-F:.]+\]|[\w.-]+):(\d{1,5})$/.exec(text)
+  const port = Number(match?.[1])
+  return port >= 1 && port <= 65_535
+}
+
+/** Without `--broker`: KAFKA_BROKERS where set, Redpanda where Docker answers, else embedded. */
+export async function defaultBrokerChoice(
+  env: Readonly<Record<string, string | undefined>> = process.env,
+  hasDocker: () => Promise<boolean> = dockerAnswers,
+): Promise<{ readonly choice: BrokerChoice; readonly reason: string }> {
+  const servers = env.KAFKA_BROKERS
+  if (servers) return { choice: { kind: 'external', bootstrapServers: servers }, reason: 'KAFKA_BROKERS is set' }
+  if (await hasDocker()) return { choice: { kind: 'redpanda' }, reason: 'Docker answers' }
+  return { choice: { kind: 'embedded' }, reason: 'no KAFKA_BROKERS, and no Docker that answers' }
+}
+
+export interface StartOptions {
+  readonly nodes?: 1 | 3
+  readonly port?: number
+  readonly say?: (progress: string) => void
+}
+
+/** Starts what was chosen. `nodes` and `port` are Apache Kafka's. */
+export function startBroker(choice: BrokerChoice, options: StartOptions = {}): Promise<Broker> {
+  switch (choice.kind) {
+    case 'embedded':
+      return startEmbedded(options.say)
+    case 'redpanda':
+      return startRedpanda(options.say)
+    case 'kafka':
+      return startKafka(options)
+    case 'external':
+      return connectExternal(choice.bootstrapServers)
+  }
+}
