@@ -1,0 +1,281 @@
+import { FAULT_TYPE } from './handlers.ts'
+import type { Log } from './judge.ts'
+import { type Kind, PLAIN } from './load.ts'
+import type { Service } from './processes.ts'
+import { kcatCommand } from './scan.ts'
+import type { Fault, Stage } from './stage.ts'
+
+/** Every fault that is played, by the name that `--fault` and the tests call it. */
+
+/** How often a process is killed in the runs that do so again and again. */
+const KILLS = 10
+
+const kind = (name: string, expected: Kind['expected'], weight: number, data: Kind['data']): Kind => ({
+  type: FAULT_TYPE + name,
+  expected,
+  weight,
+  data,
+})
+
+/** Handlers that work after a few attempts, at once or from `.retry`, but before attempts are over. */
+const SOMETIMES = kind('sometimes', 'processed', 1, (random) => ({ failures: random.integer(0, 4), workMs: 0 }))
+const ALWAYS = kind('always', 'dead', 1, () => ({ failures: 0, workMs: 0 }))
+const SLOW = kind('slow', 'processed', 1, (random) => ({
+  failures: random.integer(0, 1),
+  workMs: random.integer(1, 60),
+}))
+
+async function killAndRestart(stage: Stage, service: Service, what: string): Promise<void> {
+  await service.kill()
+  stage.did(`${what} killed`)
+  await stage.pause(0, 300)
+  service.start()
+}
+
+export const FAULTS: readonly Fault[] = [
+  {
+    name: 'kill-producer',
+    what: 'the producer is killed under load, again and again',
+    async play(stage) {
+      const load = stage.load()
+      for (let kills = 0; kills < 4; kills++) {
+        await stage.pause(800, 2500)
+        await killAndRestart(stage, stage.producer, 'producer')
+        await stage.producer.ready()
+      }
+      await stage.pause(500, 1000)
+      await load.stop()
+    },
+  },
+  {
+    name: 'kill-consumer',
+    what: `the consumer is killed ${KILLS} times at random points of its work`,
+    async play(stage) {
+      const load = stage.load({ kinds: [{ ...PLAIN, weight: 8 }, SOMETIMES, ALWAYS, SLOW], eventsPerSecond: 400 })
+      for (let kills = 0; kills < KILLS; kills++) {
+        // Sometimes before it has any partition, mostly in the middle of its transactions.
+        await stage.pause(150, 2200)
+        await killAndRestart(stage, stage.consumer, 'consumer')
+      }
+      await load.stop()
+    },
+  },
+  {
+    name: 'kill-broker',
+    what: 'the broker is killed and comes back under load, twice',
+    async play(stage) {
+      const load = stage.load()
+      for (let kills = 0; kills < 2; kills++) {
+        await stage.pause(1000, 3000)
+        await stage.kafka().kill(0)
+        stage.did('broker killed')
+        await stage.pause(100, 3000)
+        await stage.kafka().restart(0)
+      }
+      await stage.pause(1500, 2500)
+      await load.stop()
+    },
+  },
+  {
+    name: 'broker-absent',
+    what: 'both services start while there is no broker, refuse in time, and begin when it comes',
+    brokerFirst: false,
+    async play(stage) {
+      const { producer, consumer } = stage
+      const load = stage.load({ eventsPerSecond: 100, wrong: 0 })
+      await stage.pause(2500, 3500)
+      for (const service of [producer, consumer]) {
+        if (!service.running())
+          stage.wrong(`${service.name} does not wait for the broker: ${await service.lastLines()}`)
+        const live = await fetch(`http://127.0.0.1:${service.opsPort}/livez`)
+        if (!live.ok) stage.wrong(`${service.name} is not live without a broker: ${live.status}`)
+        if (await service.isReady()) stage.wrong(`${service.name} says that it is ready without a broker`)
+      }
+      if (stage.ledger.entries().some(({ answers }) => answers.some((answer) => answer.kind === 'acknowledged')))
+        stage.wrong('events were acknowledged while there was no broker')
+      if ((load.facts.statuses[503] ?? 0) === 0) stage.wrong('no request was answered by 503 while there was no broker')
+      await stage.startKafka()
+      stage.did('broker started')
+      await Promise.all([producer.ready(), consumer.ready()])
+      await stage.pause(1500, 2500)
+      await load.stop()
+    },
+    check: (_, { acknowledged, sent }) =>
+      acknowledged === sent ? [] : [`${acknowledged} of ${sent} were acknowledged in the end`],
+  },
+  {
+    name: 'rebalance-storm',
+    what: 'a second and a third consumer join, leave and crash, over and over',
+    async play(stage) {
+      const load = stage.load({ kinds: [{ ...PLAIN, weight: 6 }, SOMETIMES, SLOW], eventsPerSecond: 400 })
+      const others = [await stage.addConsumer(), await stage.addConsumer()]
+      for (let round = 0; round < 10; round++) {
+        const one = others[round % 2] as Service
+        if (!one.running()) {
+          one.start()
+          stage.did('consumer joined')
+        } else if (stage.random.chance(0.4)) {
+          await one.kill()
+          stage.did('consumer killed')
+        } else {
+          const { exitCode } = await one.terminate()
+          stage.did('consumer left')
+          if (exitCode !== 0) stage.wrong(`${one.name} left with ${exitCode}: ${await one.lastLines()}`)
+        }
+        await stage.pause(300, 2000)
+      }
+      await load.stop()
+    },
+  },
+  {
+    name: 'repeating-clients',
+    what: 'clients give up after a few milliseconds and send the same ids again, and now and then though they were answered',
+    async play(stage) {
+      const load = stage.load({ timeoutMs: [1, 40], repeatedAnyway: 0.3, eventsPerSecond: 400 })
+      await stage.pause(7000, 9000)
+      await load.stop()
+    },
+    check: (_, { records, inLog }) =>
+      records > inLog ? [] : ['no event was stored twice: the run has tested nothing'],
+  },
+  {
+    name: 'poison',
+    what: 'records that are no CloudEvents, written by another client, stand between events of the same partitions',
+    async play(stage) {
+      const load = stage.load()
+      for (let batch = 0; batch < POISON_BATCHES; batch++) {
+        await stage.pause(200, 700)
+        for (let partition = 0; partition < 4; partition++)
+          await produce(stage, partition, POISONS[(batch + partition) % POISONS.length] as Poison)
+        stage.did('poison written')
+      }
+      await load.stop()
+    },
+    check: ({ dlq }, { foreign }) => {
+      const expected = POISON_BATCHES * 4
+      const found = dlq.filter(({ event }) => event === undefined).length
+      return found === expected && foreign === expected
+        ? []
+        : [`${found} of ${expected} records of poison are dead letters, ${foreign} in the log`]
+    },
+  },
+  {
+    name: 'failing-handlers',
+    what: 'handlers fail always, sometimes, slowly, for ever, hopelessly and oddly, among events that pass',
+    env: { consumer: { MAX_CONCURRENT_HANDLERS: '32' } },
+    async play(stage) {
+      const load = stage.load({
+        eventsPerSecond: 200,
+        keys: 400,
+        kinds: [
+          { ...PLAIN, weight: 60 },
+          { ...SOMETIMES, weight: 8 },
+          { ...SLOW, weight: 8 },
+          { ...ALWAYS, weight: 2 },
+          kind('stuck', 'dead', 0.5, () => ({ failures: 0, workMs: 0 })),
+          kind('hopeless', 'dead', 2, () => ({ failures: 0, workMs: 0 })),
+          kind('odd', 'dead', 1, () => ({ failures: 0, workMs: 0 })),
+        ],
+      })
+      await stage.pause(8000, 10_000)
+      await load.stop()
+    },
+    check(log, { dead, retried }) {
+      const wrong: string[] = []
+      if (dead === 0 || retried === 0) wrong.push(`${dead} dead, ${retried} retried: the run has tested nothing`)
+      const { waited, passed } = overtaken(log)
+      // What comes last in its partition has nobody to pass it.
+      if (passed < waited * 0.8)
+        wrong.push(`of ${waited} that waited for a retry only ${passed} were passed by events of other keys`)
+      return wrong
+    },
+  },
+  {
+    name: 'graceful-stop',
+    what: 'both services are stopped by SIGTERM under load and started again: each ends with 0 and nothing is lost',
+    async play(stage) {
+      const load = stage.load({ kinds: [{ ...PLAIN, weight: 6 }, SOMETIMES, SLOW] })
+      for (let round = 0; round < 3; round++) {
+        for (const service of [stage.producer, stage.consumer]) {
+          await stage.pause(500, 1800)
+          const { exitCode, seconds } = await service.terminate()
+          stage.did(`${service.name} stopped`)
+          if (exitCode !== 0)
+            stage.wrong(
+              `${service.name} ended with ${exitCode} after ${seconds.toFixed(1)} s:\n${await service.lastLines()}`,
+            )
+          service.start()
+        }
+        await Promise.all([stage.producer.ready(), stage.consumer.ready()])
+      }
+      await load.stop()
+    },
+    // A client of a service that stops gracefully is told what became of its request.
+    check: (_, { unknown }) => (unknown === 0 ? [] : [`of ${unknown} events nobody knows whether they are stored`]),
+  },
+]
+
+/** How many of the events that went by way of `.retry` were passed meanwhile by a later one of another key in their partition. */
+export function overtaken({ input, retry, dlq, processed }: Log): { waited: number; passed: number } {
+  const name = (event: { source: string; id: string }) => `${event.source}\n${event.id}`
+  const settledAtMs = new Map<string, number>()
+  for (const { event, timestampMs } of [...dlq, ...processed])
+    if (event !== undefined) settledAtMs.set(name(event), timestampMs)
+  const waiting = new Set(retry.flatMap(({ event }) => (event === undefined ? [] : name(event))))
+  let waited = 0
+  let passed = 0
+  const seen = new Set<string>()
+  for (const record of input) {
+    if (record.event === undefined || !waiting.has(name(record.event)) || seen.has(name(record.event))) continue
+    seen.add(name(record.event))
+    const outcomeAtMs = settledAtMs.get(name(record.event))
+    if (outcomeAtMs === undefined) continue
+    waited++
+    const passing = input.some(
+      (other) =>
+        other.partition === record.partition &&
+        other.offset > record.offset &&
+        other.event !== undefined &&
+        (other.key === null || other.key !== record.key) &&
+        (settledAtMs.get(name(other.event)) ?? Number.POSITIVE_INFINITY) < outcomeAtMs,
+    )
+    if (passing) passed++
+  }
+  return { waited, passed }
+}
+
+const POISON_BATCHES = 8
+
+/** Bytes and headers of a record that cannot be read as an event; neither bytes nor headers need be text. */
+interface Poison {
+  value: Buffer
+  key?: string
+  headers: readonly string[]
+}
+
+const POISONS: readonly [Poison, ...Poison[]] = [
+  { value: Buffer.from('this is no event'), headers: [] },
+  { value: Buffer.from([0xff, 0xfe, 0x00, 0x80, 0xc3]), headers: ['x=1'] },
+  { value: Buffer.from('{"a":1}'), key: 'key-1', headers: ['ce_specversion=1.0', 'ce_id=1', 'ce_source=/poison'] },
+  { value: Buffer.from('{}'), headers: ['ce_specversion=0.3', 'ce_id=2', 'ce_source=/poison', 'ce_type=t'] },
+  { value: Buffer.from('{"specversion":"1.0"'), headers: ['content-type=application/cloudevents+json'] },
+]
+
+/** Writes one record as anybody could: with kcat. */
+async function produce(stage: Stage, partition: number, { value, key, headers }: Poison): Promise<void> {
+  const args = [
+    '-P',
+    '-b',
+    stage.kafka().bootstrapServers,
+    '-t',
+    stage.topic,
+    '-p',
+    String(partition),
+    '-X',
+    'acks=all',
+  ]
+  if (key !== undefined) args.push('-k', key)
+  for (const header of headers) args.push('-H', header)
+  const child = Bun.spawn([kcatCommand(), ...args], { stdin: value, stdout: 'ignore', stderr: 'pipe' })
+  if ((await child.exited) !== 0) throw new Error(`kcat could not write: ${await child.stderr.text()}`)
+}

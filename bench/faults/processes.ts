@@ -1,0 +1,120 @@
+import { join } from 'node:path'
+import { type BoundChild, endBoundChild, isRunning, spawnBoundChild } from '../../shared/dev/bound-child.ts'
+import { findFreePorts } from '../../shared/kafka/brokers/ports.ts'
+
+/** The services as processes of their own, to be killed and started again with the same environment, by id and nothing else. */
+
+export interface Service {
+  readonly name: string
+  /** Its public port; the operations port for a service that has no other. */
+  readonly port: number
+  readonly opsPort: number
+  /** The id of the process that runs, or ran last. */
+  pid(): number
+  running(): boolean
+  start(): void
+  /** Resolves when `/readyz` says yes. @throws Error with the last lines of its log, when that takes too long or the process has ended */
+  ready(): Promise<void>
+  /** Whether `/readyz` says yes at this moment. */
+  isReady(): Promise<boolean>
+  /** SIGKILL: as a crash would end it, between any two instructions. */
+  kill(): Promise<void>
+  /** SIGTERM, and how it ended; SIGKILL after the bound. */
+  terminate(): Promise<{ exitCode: number | null; seconds: number }>
+  /** The last lines that it logged. */
+  lastLines(): Promise<string>
+}
+
+const READY_TIMEOUT_MS = 45_000
+const PROBE_PAUSE_MS = 20
+const PROBE_TIMEOUT_MS = 2_000
+/** Longer than the services' own bound on stopping, so that ending by SIGKILL means that they did not keep to it. */
+const TERMINATE_GRACE_MS = 20_000
+const LINES_SHOWN = 15
+
+const ROOT = join(import.meta.dir, '..', '..')
+
+/** What every service gets beside its own variables. */
+const COMMON_ENV = { NODE_ENV: 'development', LOG_FORMAT: 'json', OPS_HOST: '127.0.0.1', DRAIN_TIMEOUT_MS: '15000' }
+
+/**
+ * A service that is not started yet. Its ports are chosen once, so that it comes back where it was.
+ * @param logDirectory gets a file of everything that it prints, of all its lives
+ */
+export async function createService(
+  kind: 'producer' | 'consumer',
+  name: string,
+  env: Record<string, string>,
+  logDirectory: string,
+): Promise<Service> {
+  const [port = 0, opsPort = 0] = await findFreePorts(2)
+  const lives: { child: BoundChild; log: Bun.BunFile }[] = []
+  const child = (): BoundChild => {
+    const life = lives.at(-1)
+    if (life === undefined) throw new Error(`${name} has not been started`)
+    return life.child
+  }
+  const isReady = async (): Promise<boolean> => {
+    try {
+      const response = await fetch(`http://127.0.0.1:${opsPort}/readyz`, {
+        signal: AbortSignal.timeout(PROBE_TIMEOUT_MS),
+      })
+      return response.ok
+    } catch {
+      return false
+    }
+  }
+  const lastLines = async (): Promise<string> => {
+    const text = await Promise.all(lives.slice(-2).map(({ log }) => log.text().catch(() => '')))
+    return text.join('').trimEnd().split('\n').slice(-LINES_SHOWN).join('\n')
+  }
+  return {
+    name,
+    port: kind === 'producer' ? port : opsPort,
+    opsPort,
+    pid: () => child().pid,
+    running: () => lives.length > 0 && isRunning(child()),
+    start() {
+      if (lives.length > 0 && isRunning(child())) throw new Error(`${name} is running`)
+      const log = Bun.file(join(logDirectory, `${name}-${lives.length + 1}.log`))
+      const ports = kind === 'producer' ? { HOST: '127.0.0.1', PORT: String(port) } : {}
+      const started = spawnBoundChild([process.execPath, join(ROOT, kind, 'main.ts')], {
+        stdout: log,
+        stderr: log,
+        env: {
+          PATH: process.env['PATH'],
+          HOME: process.env['HOME'],
+          ...COMMON_ENV,
+          ...ports,
+          OPS_PORT: String(opsPort),
+          ...env,
+        },
+      })
+      lives.push({ child: started, log })
+    },
+    isReady,
+    async ready() {
+      const deadline = performance.now() + READY_TIMEOUT_MS
+      while (!(await isReady())) {
+        const ended = !isRunning(child())
+        if (ended || performance.now() > deadline) {
+          const what = ended
+            ? `ended (${child().exitCode ?? child().signalCode})`
+            : `is not ready after ${READY_TIMEOUT_MS} ms`
+          throw new Error(`${name} ${what}; it logged:\n${await lastLines()}`)
+        }
+        await Bun.sleep(PROBE_PAUSE_MS)
+      }
+    },
+    async kill() {
+      child().kill('SIGKILL')
+      await child().exited
+    },
+    async terminate() {
+      const begunMs = performance.now()
+      await endBoundChild(child(), TERMINATE_GRACE_MS)
+      return { exitCode: child().exitCode, seconds: (performance.now() - begunMs) / 1000 }
+    },
+    lastLines,
+  }
+}
