@@ -1,0 +1,120 @@
+import { describe, expect, test } from 'bun:test'
+import fc from 'fast-check'
+import { Gate, Meter, Meters } from './admit.ts'
+
+describe('the gate', () => {
+  test('never holds more than its limits, and is empty when all have left', () => {
+    fc.assert(
+      fc.property(fc.array(fc.record({ bytes: fc.nat(60), shrinkTo: fc.nat(60), leaves: fc.boolean() })), (visits) => {
+        const gate = new Gate({ maxRequests: 5, maxBytes: 100 })
+        const inside: number[] = []
+        for (const { bytes, shrinkTo, leaves } of visits) {
+          if (gate.enter(bytes) === undefined) {
+            const kept = Math.min(bytes, shrinkTo)
+            gate.shrink(bytes, kept)
+            inside.push(kept)
+          }
+          expect(gate.level.requests).toBeLessThanOrEqual(5)
+          expect(gate.level.bytes).toBeLessThanOrEqual(100)
+          expect(gate.level.bytes).toBe(inside.reduce((sum, one) => sum + one, 0))
+          if (leaves && inside.length > 0) gate.leave(inside.shift() ?? 0)
+        }
+        for (const bytes of inside) gate.leave(bytes)
+        expect(gate.level).toEqual({ requests: 0, bytes: 0 })
+      }),
+    )
+  })
+
+  test('closes while draining, and is drained when the last has left', async () => {
+    const gate = new Gate({ maxRequests: 5, maxBytes: 100 })
+    gate.enter(10)
+    let drained = false
+    const draining = gate.drain().then(() => {
+      drained = true
+    })
+    expect(gate.enter(1)?.kind).toBe('draining')
+    await Promise.resolve()
+    expect(drained).toBe(false)
+    gate.leave(10)
+    await draining
+    await gate.drain()
+  })
+})
+
+describe('a quota', () => {
+  const meterAt = (quota: ConstructorParameters<typeof Meter>[0]) => {
+    const clock = { nowMs: 0 }
+    return { clock, meter: new Meter(quota, () => clock.nowMs) }
+  }
+
+  test('never grants more than the burst and the rate allow, whatever is asked when', () => {
+    fc.assert(
+      fc.property(
+        fc.integer({ min: 1, max: 100 }),
+        fc.integer({ min: 1, max: 50 }),
+        fc.array(fc.tuple(fc.nat(2_000), fc.integer({ min: 1, max: 20 }))),
+        (perSecond, burst, asks) => {
+          const { clock, meter } = meterAt({ events: { perSecond, burst } })
+          let granted = 0
+          let largest = 0
+          for (const [afterMs, cost] of asks) {
+            clock.nowMs += afterMs
+            if (meter.take(cost, 0) > 0) continue
+            granted += cost
+            largest = Math.max(largest, cost)
+          }
+          expect(granted).toBeLessThanOrEqual(burst + (clock.nowMs / 1_000) * perSecond + largest)
+        },
+      ),
+    )
+  })
+
+  test('grants after exactly the wait that it names', () => {
+    fc.assert(
+      fc.property(fc.integer({ min: 1, max: 1_000 }), fc.integer({ min: 1, max: 100 }), (perSecond, cost) => {
+        const { clock, meter } = meterAt({ events: { perSecond, burst: 50 } })
+        while (meter.take(cost, 0) === 0);
+        clock.nowMs += meter.take(cost, 0)
+        expect(meter.take(cost, 0)).toBe(0)
+      }),
+    )
+  })
+
+  test('grants more than its burst once, on credit', () => {
+    const { clock, meter } = meterAt({ events: { perSecond: 10, burst: 10 } })
+    expect(meter.take(30, 0)).toBe(0)
+    expect(meter.take(1, 0)).toBe(2_100)
+    clock.nowMs = 2_100
+    expect(meter.take(1, 0)).toBe(0)
+  })
+
+  test('bounds bytes as well, and takes nothing when either is used up', () => {
+    const { meter } = meterAt({ events: { perSecond: 10, burst: 10 }, bytes: { perSecond: 100, burst: 100 } })
+    expect(meter.take(1, 100)).toBe(0)
+    expect(meter.take(1, 10)).toBe(100)
+    expect(meter.headers()['ratelimit']).toBe('"events";r=9;t=1, "bytes";r=0;t=1')
+  })
+
+  test('grants nothing for a clock that was set back', () => {
+    const { clock, meter } = meterAt({ events: { perSecond: 1, burst: 1 } })
+    clock.nowMs = 10_000
+    expect(meter.take(1, 0)).toBe(0)
+    clock.nowMs = 0
+    expect(meter.take(1, 0)).toBe(1_000)
+  })
+
+  test('belongs to a tenant, not to a request', () => {
+    const meters = new Meters(() => 0)
+    const tenant = {
+      name: 'a',
+      enabled: true,
+      streams: new Set<string>(),
+      quota: { events: { perSecond: 1, burst: 1 } },
+    }
+    expect(meters.of(tenant)?.take(1, 0)).toBe(0)
+    expect(meters.of(tenant)?.take(1, 0)).toBeGreaterThan(0)
+    expect(meters.of({ ...tenant, name: 'b' })?.take(1, 0)).toBe(0)
+    const { quota: _, ...free } = tenant
+    expect(meters.of(free)).toBeUndefined()
+  })
+})

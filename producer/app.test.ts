@@ -1,0 +1,783 @@
+import { describe, expect, test } from 'bun:test'
+import { gzipSync, zstdCompressSync } from 'node:zlib'
+import { Value } from '@sinclair/typebox/value'
+import pino from 'pino'
+import { ProduceError } from '../shared/kafka/types.ts'
+import { fromRecord } from '../shared/record.ts'
+import { makeKey, type TenantsFile, tenantsOf } from '../shared/tenants.ts'
+import { FakeKafka } from '../shared/testing/fake-kafka.ts'
+import { until } from '../shared/testing/until.ts'
+import { Gate, Meters } from './admit.ts'
+import { createApp } from './app.ts'
+import { type Authenticate, authenticateByKey, authenticateNobody } from './authenticate.ts'
+import { loadProducerConfig } from './config.ts'
+import { createMetrics } from './metrics.ts'
+import { ProblemDocument } from './problem.ts'
+import { Receipts } from './receipt.ts'
+
+const TOPIC = 'kt.default.events'
+
+function service(options: { env?: Record<string, string>; authenticate?: Authenticate; partitions?: number } = {}) {
+  const kafka = new FakeKafka().createTopic(TOPIC, options.partitions ?? 3)
+  const config = loadProducerConfig({
+    NODE_ENV: 'development',
+    AUTH: 'off',
+    KAFKA_BROKERS: 'localhost:9092',
+    ...options.env,
+  })
+  const producer = kafka.producer({ maxRecords: config.MAX_QUEUE_RECORDS, maxBytes: config.MAX_QUEUE_BYTES })
+  const gate = new Gate({ maxRequests: config.MAX_IN_FLIGHT_REQUESTS, maxBytes: config.MAX_IN_FLIGHT_BYTES })
+  const logged: Record<string, unknown>[] = []
+  const log = pino({ level: 'debug' }, { write: (line: string) => void logged.push(JSON.parse(line)) })
+  const metrics = createMetrics()
+  const clock = { nowMs: 1_700_000_000_000 }
+  const stop = new AbortController()
+  const app = createApp({
+    config,
+    producer,
+    authenticate: options.authenticate ?? authenticateNobody([]).authenticate,
+    gate,
+    meters: new Meters(() => clock.nowMs),
+    metrics,
+    log,
+    nowMs: () => clock.nowMs,
+    draining: stop.signal,
+  })
+  const post = (
+    body: string | Uint8Array | ReadableStream | null,
+    headers: Record<string, string> = {},
+    path = '/v1/events',
+  ) =>
+    app.request(path, {
+      method: 'POST',
+      headers: {
+        ...(typeof body === 'string' || body instanceof Uint8Array
+          ? { 'content-length': String(Buffer.byteLength(body)) }
+          : {}),
+        ...headers,
+      },
+      body,
+    })
+  const events = () =>
+    kafka.all(TOPIC).map((record) => {
+      const read = fromRecord(record)
+      if (!read.ok) throw new Error(read.reason)
+      return read.event
+    })
+  return { app, kafka, gate, logged, metrics, clock, stop, post, events, config }
+}
+
+const JSON_TYPE = { 'content-type': 'application/json' }
+const STRUCTURED = { 'content-type': 'application/cloudevents+json' }
+const BATCH = { 'content-type': 'application/cloudevents-batch+json' }
+const NDJSON = { 'content-type': 'application/x-ndjson' }
+const REQUIRED = { specversion: '1.0', id: '1', source: '/s', type: 't' }
+const CE = { 'ce-specversion': '1.0', 'ce-id': '1', 'ce-source': '/s', 'ce-type': 't' }
+
+/** A problem document's members, after checking it against its own schema. */
+async function problem(response: Response) {
+  expect(response.headers.get('content-type')).toBe('application/problem+json')
+  const document = (await response.json()) as Record<string, unknown>
+  expect([...Value.Errors(ProblemDocument, document)].filter((error) => !error.message.includes('format'))).toEqual([])
+  expect(document['status']).toBe(response.status)
+  return document as {
+    type: string
+    detail: string
+    outcome?: string
+    errors?: { pointer: string }[]
+    events?: unknown[]
+  }
+}
+
+const ndjson = async (response: Response) =>
+  (await response.text())
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as Record<string, Record<string, unknown>>)
+
+describe('the content modes', () => {
+  test('plain JSON: one event is filled in, stored, and its receipt says where', async () => {
+    const { post, kafka, events } = service()
+    const response = await post('{"type":"t","data":{"big":12345678901234567890,"x": 1}}', JSON_TYPE)
+    expect(response.status).toBe(202)
+    const body = (await response.json()) as { receipts: { id: string; partition: number; offset: number }[] }
+    expect([...Value.Errors(Receipts, body)].every((error) => error.message.includes('format'))).toBe(true)
+    const [event] = events()
+    expect(event).toMatchObject({
+      type: 't',
+      source: 'urn:kafkatrace:tenant:default',
+      time: '2023-11-14T22:13:20.000Z',
+      datacontenttype: 'application/json',
+    })
+    expect(event?.id).toMatch(/^[0-9a-f]{8}-[0-9a-f]{4}-7/)
+    expect(event?.data?.toString()).toBe('{"big":12345678901234567890,"x": 1}')
+    const [receipt] = body.receipts
+    expect(receipt?.id).toBe(event?.id ?? '')
+    expect(kafka.records(TOPIC, receipt?.partition)[receipt?.offset ?? -1]).toBeDefined()
+  })
+
+  test('plain JSON: an array gives a receipt each, in order', async () => {
+    const { post } = service()
+    const ids = ['a', 'b', 'c', 'd']
+    const response = await post(JSON.stringify(ids.map((id) => ({ type: 't', id }))), JSON_TYPE)
+    const body = (await response.json()) as { receipts: { id: string }[] }
+    expect(body.receipts.map((one) => one.id)).toEqual(ids)
+  })
+
+  test('structured: the media type counts whatever its case, and also with ce- headers', async () => {
+    const { post, events } = service()
+    const response = await post(JSON.stringify({ ...REQUIRED, ext: true }), {
+      'content-type': 'Application/CloudEvents+JSON; charset=UTF-8',
+      'ce-id': 'ignored',
+    })
+    expect(response.status).toBe(202)
+    expect(events()[0]).toMatchObject({ id: '1', extensions: { ext: 'true' } })
+  })
+
+  test('batch: any number of events, also none', async () => {
+    const { post, events } = service()
+    expect((await post(JSON.stringify([REQUIRED, { ...REQUIRED, id: '2' }]), BATCH)).status).toBe(202)
+    const empty = await post('[]', BATCH)
+    expect(empty.status).toBe(202)
+    expect(await empty.json()).toEqual({ receipts: [] })
+    expect(events()).toHaveLength(2)
+  })
+
+  test('binary: the body is the data, byte for byte, and headers are percent-decoded', async () => {
+    const { post, events } = service()
+    const data = Buffer.from([0, 255, 10, 13, 128])
+    const response = await post(data, {
+      ...CE,
+      'content-type': 'image/png',
+      'ce-subject': 'Euro%20%E2%82%AC%20%F0%9F%98%80',
+      'ce-quoted': '"a \\"b\\" c"',
+      'ce-lower': '%c3%a9',
+    })
+    expect(response.status).toBe(202)
+    const [event] = events()
+    expect(event?.data?.equals(data)).toBe(true)
+    expect(event).toMatchObject({
+      subject: 'Euro € 😀',
+      datacontenttype: 'image/png',
+      extensions: { quoted: 'a "b" c', lower: 'é' },
+    })
+  })
+
+  test('binary: JSON by media type is still data when ce- headers say so', async () => {
+    const { post, events } = service()
+    expect((await post('not json', { ...CE, ...JSON_TYPE })).status).toBe(202)
+    expect(events()[0]?.data?.toString()).toBe('not json')
+  })
+
+  test('binary: no body and no media type is no data; a media type makes it zero bytes', async () => {
+    const { post, kafka } = service()
+    await post(null, CE)
+    await post('', { ...CE, 'ce-id': '2', 'content-type': 'text/plain' })
+    const values = kafka.all(TOPIC).map((record) => record.value?.length ?? null)
+    expect(values.toSorted()).toEqual([0, null])
+  })
+
+  test.each([
+    ['a ce-datacontenttype header', { 'ce-datacontenttype': 'a/b' }, '/datacontenttype'],
+    ['overlong UTF-8', { 'ce-subject': '%C0%A0' }, '/subject'],
+    ['a lone per cent sign', { 'ce-subject': '100%' }, '/subject'],
+    ['an open quote', { 'ce-subject': '"x' }, '/subject'],
+    ['an encoded control character', { 'ce-subject': 'a%0Ab' }, '/subject'],
+    ['raw Latin-1', { 'ce-subject': 'é' }, '/subject'],
+    ['an attribute name with a hyphen', { 'ce-my-ext': 'x' }, '/my-ext'],
+    ['data as an attribute', { 'ce-data': 'x' }, '/data'],
+    ['an empty id', { 'ce-id': '' }, '/id'],
+    ['another version', { 'ce-specversion': '1.1' }, '/specversion'],
+    ['a broken media type', { 'content-type': 'json' }, '/datacontenttype'],
+  ])('binary: %s is refused', async (_, headers, pointer) => {
+    const { post, kafka } = service()
+    const response = await post('x', { ...CE, ...headers })
+    expect(response.status).toBe(422)
+    expect((await problem(response)).errors?.map((one) => one.pointer)).toEqual([pointer])
+    expect(kafka.all(TOPIC)).toHaveLength(0)
+  })
+
+  test('NDJSON: each line is answered in order, blank lines are passed over, and a summary comes last', async () => {
+    const { post, events } = service()
+    const lines = [
+      '{"type":"a","id":"1"}',
+      '',
+      'no json',
+      JSON.stringify({ ...REQUIRED, id: '2' }),
+      '[]',
+      '{"type":"z","id":"3"}',
+    ]
+    const response = await post(lines.join('\r\n'), NDJSON)
+    expect(response.status).toBe(200)
+    const answers = await ndjson(response)
+    expect(answers.map((one) => [one['line'], one['receipt']?.['id'] ?? one['problem']?.['status']])).toEqual([
+      [1, '1'],
+      [3, 400],
+      [4, '2'],
+      [5, 422],
+      [6, '3'],
+      [undefined, undefined],
+    ] as never)
+    expect(answers.at(-1)?.['summary']).toEqual({
+      events: 5,
+      stored: 3,
+      notStored: 0,
+      unknown: 0,
+      refused: 2,
+      complete: true,
+    })
+    expect(
+      events()
+        .map((event) => event.id)
+        .toSorted(),
+    ).toEqual(['1', '2', '3'])
+  })
+
+  test('compressed bodies are taken, compressed once', async () => {
+    const { post, events } = service()
+    const text = '{"type":"t"}'
+    expect((await post(gzipSync(text), { ...JSON_TYPE, 'content-encoding': 'gzip' })).status).toBe(202)
+    expect((await post(zstdCompressSync(text), { ...JSON_TYPE, 'content-encoding': 'ZSTD' })).status).toBe(202)
+    const lines = `${text}\n${text}\n`
+    for (const [encoding, body] of [
+      ['gzip', gzipSync(lines)],
+      ['zstd', zstdCompressSync(lines)],
+    ] as const)
+      expect((await ndjson(await post(body, { ...NDJSON, 'content-encoding': encoding }))).at(-1)).toMatchObject({
+        summary: { stored: 2, complete: true },
+      })
+    expect(events()).toHaveLength(6)
+    const unknown = await post('x', { ...JSON_TYPE, 'content-encoding': 'br' })
+    expect(unknown.status).toBe(415)
+    expect(unknown.headers.get('accept-encoding')).toBe('gzip, zstd')
+  })
+})
+
+describe('what cannot be read', () => {
+  test.each([
+    ['broken JSON', '{"type":', JSON_TYPE, 400],
+    ['NaN', '{"type":"t","data":NaN}', JSON_TYPE, 400],
+    ['invalid UTF-8', Buffer.from([0x7b, 0x22, 0xff, 0x22, 0x7d]), JSON_TYPE, 400],
+    ['a repeated member', '{"type":"t","type":"u"}', JSON_TYPE, 400],
+    ['nothing', '', JSON_TYPE, 400],
+    ['what is not gzip', 'x', { ...JSON_TYPE, 'content-encoding': 'gzip' }, 400],
+    ['cut gzip', gzipSync('{"type":"t"}').subarray(0, 12), { ...JSON_TYPE, 'content-encoding': 'gzip' }, 400],
+    ['cut zstd', zstdCompressSync('{"type":"t"}').subarray(0, 12), { ...JSON_TYPE, 'content-encoding': 'zstd' }, 400],
+    ['no media type', '{"type":"t"}', { 'content-type': '' }, 415],
+    ['another media type', 'a=b', { 'content-type': 'application/x-www-form-urlencoded' }, 415],
+    ['an unknown event format', '', { 'content-type': 'application/cloudevents+avro' }, 415],
+    ['an unknown event format with ce- headers', '', { ...CE, 'content-type': 'application/cloudevents+avro' }, 415],
+    ['another charset', '{}', { 'content-type': 'application/json; charset=utf-16' }, 415],
+    ['a batch where one event belongs', '[]', STRUCTURED, 422],
+    ['one event where a batch belongs', '{}', BATCH, 422],
+    ['a number', '5', JSON_TYPE, 422],
+  ])('%s is refused with a problem', async (_, body, headers, status) => {
+    const { post, kafka } = service()
+    const response = await post(body, headers)
+    expect(response.status).toBe(status)
+    await problem(response)
+    expect(kafka.all(TOPIC)).toHaveLength(0)
+  })
+
+  test('an invalid event: every fault of every event is listed, and nothing is stored', async () => {
+    const { post, kafka, metrics } = service()
+    const response = await post(
+      JSON.stringify([REQUIRED, { ...REQUIRED, time: 'now', Bad: 1 }, 5, { type: 't', specversion: '1.0' }]),
+      BATCH,
+    )
+    expect(response.status).toBe(422)
+    const document = await problem(response)
+    expect(document.type).toBe('urn:kafkatrace:problem:invalid-event')
+    expect(document.errors?.map((one) => one.pointer)).toEqual(['/1/time', '/1/Bad', '/2', '/3/id', '/3/source'])
+    expect(kafka.all(TOPIC)).toHaveLength(0)
+    expect(await metrics.registry.metrics()).toContain('outcome="refused"} 4')
+  })
+
+  test('a hostile batch does not get an answer larger than itself', async () => {
+    const { post } = service()
+    const document = await problem(await post(JSON.stringify(Array(1_000).fill({})), BATCH))
+    expect(document.errors).toHaveLength(100)
+    expect(document.detail).toContain('4000 faults')
+  })
+
+  test('prototype-pollution keys are inert', async () => {
+    const { post, events } = service()
+    const response = await post('{"type":"t","__proto__":{"polluted":1},"constructor":"x"}', JSON_TYPE)
+    expect(response.status).toBe(422)
+    await post('{"type":"t","constructor":"x","data":{"__proto__":{"polluted":1}}}', JSON_TYPE)
+    expect(events()[0]?.extensions['constructor']).toBe('x')
+    expect(({} as { polluted?: number }).polluted).toBeUndefined()
+  })
+})
+
+describe('limits', () => {
+  const kind = async (response: Response) => (await problem(response)).type.split(':').at(-1)
+
+  test.each([
+    ['by length', '{"type":"t","data":"0123456789"}', JSON_TYPE],
+    ['in chunks', null, JSON_TYPE],
+    [
+      'after decompression',
+      gzipSync(JSON.stringify({ type: 't', data: 'x'.repeat(500) })),
+      { ...JSON_TYPE, 'content-encoding': 'gzip' },
+    ],
+    [
+      'after decompression with zstd',
+      zstdCompressSync(JSON.stringify({ type: 't', data: 'x'.repeat(500) })),
+      { ...JSON_TYPE, 'content-encoding': 'zstd' },
+    ],
+  ])('a body over MAX_BODY_BYTES is 413 (%s)', async (how, body, headers) => {
+    const bytes = how === 'by length' ? 20 : 100
+    const { post } = service({ env: { MAX_BODY_BYTES: String(bytes) } })
+    const chunks = () =>
+      new ReadableStream({
+        pull: (controller) => controller.enqueue(Buffer.alloc(40, 0x20)),
+      })
+    const response = await post(body ?? chunks(), headers)
+    expect(response.status).toBe(413)
+    expect(await kind(response)).toBe('body-too-large')
+  })
+
+  test('more than MAX_BATCH_EVENTS is 413, in both kinds of array', async () => {
+    const { post } = service({ env: { MAX_BATCH_EVENTS: '2' } })
+    for (const headers of [JSON_TYPE, BATCH]) {
+      const response = await post(JSON.stringify(Array(3).fill(REQUIRED)), headers)
+      expect([response.status, await kind(response)]).toEqual([413, 'too-many-events'])
+      expect((await post(JSON.stringify(Array(2).fill(REQUIRED)), headers)).status).toBe(202)
+    }
+  })
+
+  test('deeper than MAX_NESTING_DEPTH is 413', async () => {
+    const { post } = service({ env: { MAX_NESTING_DEPTH: '4' } })
+    const response = await post('{"type":"t","data":[[[[]]]]}', JSON_TYPE)
+    expect([response.status, await kind(response)]).toEqual([413, 'too-deep'])
+    expect((await post('{"type":"t","data":[[[]]]}', JSON_TYPE)).status).toBe(202)
+  })
+
+  test('an event over MAX_EVENT_BYTES is 413 and names it; nothing of its batch is stored', async () => {
+    const { post, kafka } = service({ env: { MAX_EVENT_BYTES: '1000' } })
+    const response = await post(JSON.stringify([REQUIRED, { ...REQUIRED, data: 'x'.repeat(1_000) }]), BATCH)
+    expect(response.status).toBe(413)
+    const document = await problem(response)
+    expect(document.errors?.[0]?.pointer).toBe('/1')
+    expect(kafka.all(TOPIC)).toHaveLength(0)
+  })
+
+  test('headers over MAX_HEADER_BYTES are 431', async () => {
+    const { post } = service({ env: { MAX_HEADER_BYTES: '1024' } })
+    const response = await post('{"type":"t"}', { ...JSON_TYPE, 'x-long': 'x'.repeat(1_000) })
+    expect([response.status, await kind(response)]).toEqual([431, 'headers-too-large'])
+  })
+
+  test('over MAX_IN_FLIGHT_REQUESTS is 503 at once, and there is room again afterwards', async () => {
+    const { post, kafka } = service({ env: { MAX_IN_FLIGHT_REQUESTS: '1' } })
+    const { promise, resolve } = Promise.withResolvers<void>()
+    kafka.hold = promise
+    const first = post('{"type":"t"}', JSON_TYPE)
+    const second = await post('{"type":"t"}', JSON_TYPE)
+    expect([second.status, await kind(second), second.headers.get('retry-after')]).toEqual([503, 'overloaded', '1'])
+    resolve()
+    expect((await first).status).toBe(202)
+    expect((await post('{"type":"t"}', JSON_TYPE)).status).toBe(202)
+  })
+
+  test('over MAX_IN_FLIGHT_BYTES is 503; a body without a length counts as the largest', async () => {
+    const { post, kafka, gate } = service({
+      env: {
+        MAX_IN_FLIGHT_BYTES: '100',
+        MAX_BODY_BYTES: '100',
+        NDJSON_WINDOW_BYTES: '100',
+        NDJSON_MAX_LINE_BYTES: '100',
+      },
+    })
+    const { promise, resolve } = Promise.withResolvers<void>()
+    kafka.hold = promise
+    const first = post('{"type":"t"}', JSON_TYPE)
+    const chunked = await post(new ReadableStream({ pull: (c) => c.enqueue(Buffer.from('x')) }), JSON_TYPE)
+    expect(chunked.status).toBe(503)
+    const small = post('{"type":"t"}', JSON_TYPE)
+    resolve()
+    expect([(await first).status, (await small).status]).toEqual([202, 202])
+    expect(gate.level).toEqual({ requests: 0, bytes: 0 })
+  })
+
+  test('a body that does not arrive is 408', async () => {
+    const { post } = service({ env: { REQUEST_TIMEOUT_MS: '1151', DELIVERY_TIMEOUT_MS: '101' } })
+    const response = await post(new ReadableStream({ start: (c) => c.enqueue(Buffer.from('{')) }), JSON_TYPE)
+    expect([response.status, await kind(response), response.headers.get('connection')]).toEqual([
+      408,
+      'request-timeout',
+      'close',
+    ])
+  })
+
+  test('a body that breaks off is a 400, never a 500', async () => {
+    const { post, gate } = service()
+    const response = await post(new ReadableStream({ start: (c) => c.error(new Error('reset')) }), JSON_TYPE)
+    expect(response.status).toBe(400)
+    expect(gate.level).toEqual({ requests: 0, bytes: 0 })
+  })
+
+  test('an NDJSON line over its bound is answered by itself, and the stream goes on', async () => {
+    const { post } = service({ env: { NDJSON_MAX_LINE_BYTES: '50' } })
+    const response = await post(`{"type":"t","data":"${'x'.repeat(100)}"}\n{"type":"t"}\n${'y'.repeat(200)}`, NDJSON)
+    const answers = await ndjson(response)
+    expect(answers.map((one) => one['problem']?.['status'] ?? 'ok')).toEqual([413, 'ok', 413, 'ok'])
+  })
+
+  test('an NDJSON stream without progress is ended with a reason', async () => {
+    const { post, gate } = service({ env: { NDJSON_PROGRESS_TIMEOUT_MS: '1150', DELIVERY_TIMEOUT_MS: '100' } })
+    const body = new ReadableStream({ start: (c) => c.enqueue(Buffer.from('{"type":"t"}\n{"ty')) })
+    const answers = await ndjson(await post(body, NDJSON))
+    expect(answers[0]?.['receipt']).toBeDefined()
+    expect(answers[1]?.['problem']?.['type']).toBe('urn:kafkatrace:problem:request-timeout')
+    expect(answers[2]?.['summary']).toMatchObject({ stored: 1, complete: false })
+    expect(gate.level).toEqual({ requests: 0, bytes: 0 })
+  })
+
+  test('an NDJSON stream is read no further than its window while nothing is acknowledged', async () => {
+    const { post, kafka } = service({ env: { NDJSON_WINDOW_EVENTS: '10' } })
+    const { promise, resolve } = Promise.withResolvers<void>()
+    kafka.hold = promise
+    let sent = 0
+    const body = new ReadableStream(
+      {
+        pull(controller) {
+          if (sent === 100) controller.close()
+          else controller.enqueue(Buffer.from(`{"type":"t","id":"${sent++}"}\n`))
+        },
+      },
+      { highWaterMark: 0 },
+    )
+    const response = await post(body, NDJSON)
+    await until(() => sent >= 10)
+    // Whoever would read on has every chance to.
+    for (let turn = 0; turn < 100; turn++) await new Promise((resolve) => setImmediate(resolve))
+    expect(sent).toBeLessThanOrEqual(14)
+    resolve()
+    expect((await ndjson(response)).at(-1)).toMatchObject({ summary: { stored: 100, complete: true } })
+  })
+
+  test('a client that reads no answers is given up, and what it held is given back', async () => {
+    const { post, gate } = service({
+      env: { NDJSON_WINDOW_EVENTS: '2', NDJSON_PROGRESS_TIMEOUT_MS: '1150', DELIVERY_TIMEOUT_MS: '100' },
+    })
+    const response = await post('{"type":"t"}\n'.repeat(100), NDJSON)
+    await until(() => gate.level.requests === 0)
+    expect(await response.text().catch((error: Error) => error.message)).toContain('does not read')
+  })
+})
+
+describe('Kafka’s answers', () => {
+  test('not connected: 503 at once, nothing stored, and the body is not read', async () => {
+    const { post, kafka } = service()
+    kafka.connection = { state: 'connecting', reason: 'no broker' }
+    let pulled = false
+    const body = new ReadableStream(
+      {
+        pull: () => {
+          pulled = true
+        },
+      },
+      { highWaterMark: 0 },
+    )
+    const response = await post(body, JSON_TYPE)
+    expect(response.status).toBe(503)
+    expect(await problem(response)).toMatchObject({
+      type: 'urn:kafkatrace:problem:kafka-unavailable',
+      outcome: 'not stored',
+    })
+    expect(response.headers.get('retry-after')).toBe('1')
+    expect(pulled).toBe(false)
+  })
+
+  test('a topic that is not there is 503', async () => {
+    const { post } = service({ authenticate: authenticateNobody(['late']).authenticate })
+    const response = await post('{"type":"t"}', JSON_TYPE, '/v1/streams/late/events')
+    expect(await problem(response)).toMatchObject({
+      type: 'urn:kafkatrace:problem:kafka-unavailable',
+      outcome: 'not stored',
+    })
+  })
+
+  test('a queue without room for all of a batch takes none of it', async () => {
+    const { post, kafka } = service({ env: { MAX_QUEUE_RECORDS: '2', MAX_BATCH_EVENTS: '2' } })
+    const { promise, resolve } = Promise.withResolvers<void>()
+    kafka.hold = promise
+    const first = post('{"type":"t"}', JSON_TYPE)
+    const second = await post('[{"type":"t"},{"type":"t"}]', JSON_TYPE)
+    expect(await problem(second)).toMatchObject({ type: 'urn:kafkatrace:problem:overloaded', outcome: 'not stored' })
+    resolve()
+    expect((await first).status).toBe(202)
+    expect(kafka.all(TOPIC)).toHaveLength(1)
+  })
+
+  test('outcomes that differ are told per event, with receipts for what is stored', async () => {
+    const { post, kafka, metrics } = service()
+    kafka.produceFaults.push(
+      new ProduceError('timed out', 'unknown', 'no answer'),
+      new ProduceError('queue full', 'not stored', 'full'),
+    )
+    const response = await post(JSON.stringify(['a', 'b', 'c'].map((id) => ({ type: 't', id }))), JSON_TYPE)
+    expect(response.status).toBe(503)
+    const document = await problem(response)
+    expect(document.outcome).toBe('unknown')
+    expect(document.events).toMatchObject([
+      { id: 'a', outcome: 'unknown' },
+      { id: 'b', outcome: 'not stored' },
+      { id: 'c', outcome: 'stored', receipt: { id: 'c', stream: 'events' } },
+    ])
+    const text = await metrics.registry.metrics()
+    for (const outcome of ['stored', 'not_stored', 'unknown'])
+      expect(text).toContain(
+        `kafkatrace_producer_events_total{tenant="default",stream="events",outcome="${outcome}"} 1`,
+      )
+  })
+
+  test('only where it is certain of every event is the request "not stored"', async () => {
+    const { post, kafka } = service()
+    kafka.produceFaults.push(new ProduceError('queue full', 'not stored', 'full'))
+    expect(await problem(await post('{"type":"t"}', JSON_TYPE))).toMatchObject({ outcome: 'not stored' })
+    kafka.produceFaults.push(new ProduceError('timed out', 'unknown', 'no answer'))
+    expect(await problem(await post('{"type":"t"}', JSON_TYPE))).toMatchObject({ outcome: 'unknown' })
+  })
+
+  test('an event that only Kafka finds too large is 413', async () => {
+    const { post, kafka } = service()
+    kafka.produceFaults.push(new ProduceError('too large', 'not stored', 'max.message.bytes'))
+    expect((await post('{"type":"t"}', JSON_TYPE)).status).toBe(413)
+  })
+
+  test('in a stream of lines each line has its own outcome', async () => {
+    const { post, kafka } = service()
+    kafka.produceFaults.push(new ProduceError('timed out', 'unknown', 'no answer'))
+    const answers = await ndjson(await post('{"type":"a"}\n{"type":"b"}\n', NDJSON))
+    expect(answers[0]?.['problem']).toMatchObject({ status: 503, outcome: 'unknown' })
+    expect(answers[1]?.['receipt']).toBeDefined()
+    expect(answers[2]?.['summary']).toMatchObject({ unknown: 1, stored: 1 })
+  })
+
+  test('a fault of ours is a 500 without a trace of the stack', async () => {
+    const { app, logged, kafka } = service()
+    kafka.createTopic(TOPIC)
+    kafka.produceFaults.push(new TypeError('secret detail') as never)
+    const response = await app.request('/v1/events', { method: 'POST', headers: JSON_TYPE, body: '{"type":"t"}' })
+    expect(response.status).toBe(500)
+    expect(JSON.stringify(await problem(response))).not.toContain('secret detail')
+    expect(logged.some((line) => line['level'] === 50)).toBe(true)
+  })
+})
+
+describe('keys and order', () => {
+  test('the partition key, else the subject, is the record’s key; without one the same event goes to the same partition', async () => {
+    const { post, kafka } = service({ partitions: 8 })
+    await post(JSON.stringify({ ...REQUIRED, subject: 's', partitionkey: 'p' }), STRUCTURED)
+    await post(JSON.stringify({ ...REQUIRED, subject: 's' }), STRUCTURED)
+    expect(
+      kafka
+        .all(TOPIC)
+        .map((record) => record.key?.toString())
+        .toSorted(),
+    ).toEqual(['p', 's'])
+    const partitions = new Set<number>()
+    for (let i = 0; i < 5; i++) {
+      const response = await post(JSON.stringify({ ...REQUIRED, id: 'again' }), STRUCTURED)
+      partitions.add(((await response.json()) as { receipts: { partition: number }[] }).receipts[0]?.partition ?? -1)
+    }
+    expect(partitions.size).toBe(1)
+    expect(kafka.all(TOPIC).filter((record) => record.key === null)).toHaveLength(5)
+  })
+
+  test('events of one key keep the order of their batch', async () => {
+    const { post, events } = service()
+    await post(
+      JSON.stringify(Array.from({ length: 50 }, (_, i) => ({ type: 't', id: String(i), subject: 'k' }))),
+      JSON_TYPE,
+    )
+    expect(events().map((event) => event.id)).toEqual(Array.from({ length: 50 }, (_, i) => String(i)))
+  })
+})
+
+describe('who may send', () => {
+  const acme = makeKey('acme-ci')
+  const narrow = makeKey('acme-narrow')
+  const off = makeKey('off')
+  const file: TenantsFile = {
+    tenants: {
+      acme: {
+        streams: ['events', 'orders'],
+        quota: { eventsPerSecond: 10, burstEvents: 20, bytesPerSecond: 10_000 },
+        keys: [
+          { id: 'acme-ci', sha256: acme.sha256 },
+          { id: 'acme-narrow', sha256: narrow.sha256, streams: ['orders'] },
+        ],
+      },
+      gone: { enabled: false, streams: ['events'], keys: [{ id: 'off', sha256: off.sha256 }] },
+    },
+  }
+  function acmeService() {
+    const made = service({ authenticate: authenticateByKey(tenantsOf(file)) })
+    made.kafka.createTopic('kt.acme.events', 2).createTopic('kt.acme.orders', 2)
+    return made
+  }
+  const bearer = (key: string) => ({ ...JSON_TYPE, authorization: `Bearer ${key}` })
+
+  test('a key is taken from Authorization, X-API-Key or access_token', async () => {
+    const { post, kafka } = acmeService()
+    expect((await post('{"type":"t"}', bearer(acme.key))).status).toBe(202)
+    expect((await post('{"type":"t"}', { ...JSON_TYPE, authorization: `bearer ${acme.key}` })).status).toBe(202)
+    expect((await post('{"type":"t"}', { ...JSON_TYPE, 'x-api-key': acme.key })).status).toBe(202)
+    const byQuery = await post('{"type":"t"}', JSON_TYPE, `/v1/streams/orders/events?access_token=${acme.key}`)
+    expect([byQuery.status, byQuery.headers.get('cache-control')]).toEqual([202, 'private'])
+    expect(kafka.all('kt.acme.events')).toHaveLength(3)
+    expect(kafka.all('kt.acme.orders')).toHaveLength(1)
+  })
+
+  test.each([
+    ['none', {}, 401],
+    ['an unknown one', { authorization: 'Bearer kt.acme-ci.wrong' }, 401],
+    ['an unknown id', { authorization: `Bearer ${makeKey('nobody').key}` }, 401],
+    ['Basic', { authorization: 'Basic YTpi' }, 401],
+    ['an empty one', { 'x-api-key': '' }, 401],
+    ['of a tenant that is switched off', { authorization: `Bearer ${off.key}` }, 403],
+    ['for other streams', { authorization: `Bearer ${narrow.key}` }, 403],
+  ])('no key or a wrong one is refused: %s', async (_, headers, status) => {
+    const { post, kafka } = acmeService()
+    const response = await post('{"type":"t"}', { ...JSON_TYPE, ...headers })
+    expect(response.status).toBe(status)
+    await problem(response)
+    if (status === 401) expect(response.headers.get('www-authenticate')).toStartWith('Bearer')
+    expect(kafka.all('kt.acme.events')).toHaveLength(0)
+  })
+
+  test('a stream that the tenant has not is 404', async () => {
+    const { post } = acmeService()
+    const response = await post('{"type":"t"}', bearer(acme.key), '/v1/streams/nope/events')
+    expect(response.status).toBe(404)
+    expect((await problem(response)).type).toBe('urn:kafkatrace:problem:unknown-stream')
+  })
+
+  test('a quota refuses with 429, Retry-After and RateLimit, and grants again with time', async () => {
+    const { post, clock, kafka } = acmeService()
+    const batch = JSON.stringify(Array(15).fill({ type: 't' }))
+    const first = await post(batch, bearer(acme.key))
+    expect(first.status).toBe(202)
+    expect(first.headers.get('ratelimit-policy')).toBe('"events";q=20;w=2, "bytes";q=10000;w=1;qu="content-bytes"')
+    expect(first.headers.get('ratelimit')).toStartWith('"events";r=5;t=2')
+    const second = await post(batch, bearer(acme.key))
+    expect([second.status, second.headers.get('retry-after')]).toEqual([429, '1'])
+    expect(second.headers.get('ratelimit')).toStartWith('"events";r=5')
+    expect(kafka.all('kt.acme.events')).toHaveLength(15)
+    clock.nowMs += 1_000
+    expect((await post(batch, bearer(acme.key))).status).toBe(202)
+  })
+
+  test('neither keys nor payloads are logged', async () => {
+    const { post, logged } = acmeService()
+    await post('{"type":"t","data":"s3cret-payload"}', bearer(acme.key))
+    await post('{"type":"t","data":"s3cret-payload"', bearer(acme.key))
+    await post('{"type":"t","data":"s3cret-payload"}', bearer(`${acme.key}x`))
+    await post('{}', JSON_TYPE, `/v1/events?access_token=${acme.key}`)
+    const text = JSON.stringify(logged)
+    expect(logged.length).toBeGreaterThan(2)
+    expect(text).not.toContain('s3cret-payload')
+    expect(text).not.toContain(acme.key)
+  })
+
+  test('the webhook handshake grants by the quota, and refuses a wrong key only', async () => {
+    const { app } = acmeService()
+    const ask = (headers: Record<string, string>, path = '/v1/events') =>
+      app.request(path, { method: 'OPTIONS', headers })
+    const origin = { 'webhook-request-origin': 'emitter.example.com' }
+    const granted = await ask({ ...origin, 'x-api-key': acme.key, 'webhook-request-rate': '120' })
+    expect(granted.status).toBe(200)
+    expect(granted.headers.get('webhook-allowed-origin')).toBe('emitter.example.com')
+    expect(granted.headers.get('webhook-allowed-rate')).toBe('120')
+    expect(granted.headers.get('allow')).toBe('POST, OPTIONS')
+    expect(
+      (await ask({ ...origin, 'x-api-key': acme.key, 'webhook-request-rate': '99999' })).headers.get(
+        'webhook-allowed-rate',
+      ),
+    ).toBe('600')
+    const anonymous = await ask(origin)
+    expect([anonymous.status, anonymous.headers.get('webhook-allowed-rate')]).toEqual([200, '*'])
+    expect((await ask({ ...origin, 'x-api-key': 'wrong' })).status).toBe(401)
+    expect((await ask({ ...origin, 'x-api-key': acme.key }, '/v1/streams/nope/events')).status).toBe(404)
+    for (const headers of [{}, { 'webhook-request-origin': 'http://evil/\u00e9' }]) {
+      const plain = await ask(headers as Record<string, string>)
+      expect([plain.status, plain.headers.has('webhook-allowed-origin')]).toEqual([200, false])
+    }
+  })
+})
+
+describe('around it', () => {
+  test('a request id and a trace are taken, or made, and go on with the event', async () => {
+    const { post, kafka, logged } = service()
+    const trace = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'
+    const response = await post('{"type":"t"}', {
+      ...JSON_TYPE,
+      'x-request-id': 'mine',
+      traceparent: trace,
+      tracestate: 'a=b',
+    })
+    expect(response.headers.get('x-request-id')).toBe('mine')
+    const bad = await post('{"type":"t"}', { ...JSON_TYPE, 'x-request-id': 'a b', traceparent: 'nonsense' })
+    expect(bad.headers.get('x-request-id')).toMatch(/^[0-9a-f-]{36}$/)
+    const own = '00-1af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'
+    await post(JSON.stringify({ type: 't', traceparent: own }), JSON_TYPE)
+    const headers = kafka
+      .all(TOPIC)
+      .toSorted((a, b) => a.timestampMs - b.timestampMs)
+      .map((record) => Object.assign({}, ...record.headers) as Record<string, Buffer>)
+    const traces = headers.map((one) => one['traceparent']?.toString())
+    expect(traces).toContain(trace)
+    expect(traces).toContain(own)
+    expect(traces.every((one) => /^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/.test(one ?? ''))).toBe(true)
+    expect(headers.find((one) => one['traceparent']?.toString() === trace)?.['tracestate']?.toString()).toBe('a=b')
+    expect(headers.every((one) => one['kt-received-at']?.toString() === '1700000000000')).toBe(true)
+    expect(
+      logged.some((line) => line['requestId'] === 'mine' && line['traceId'] === '0af7651916cd43dd8448eb211c80319c'),
+    ).toBe(true)
+  })
+
+  test('while draining every request is refused at once, and streams are ended', async () => {
+    const { post, gate, stop } = service()
+    const body = new ReadableStream({ start: (c) => c.enqueue(Buffer.from('{"type":"t"}\n')) })
+    const stream = await post(body, NDJSON)
+    const drained = gate.drain()
+    const refused = await post('{"type":"t"}', JSON_TYPE)
+    expect([refused.status, refused.headers.get('connection')]).toEqual([503, 'close'])
+    expect(await problem(refused)).toMatchObject({ type: 'urn:kafkatrace:problem:draining', outcome: 'not stored' })
+    stop.abort()
+    const answers = await ndjson(stream)
+    expect(answers.at(-2)?.['problem']?.['type']).toBe('urn:kafkatrace:problem:draining')
+    expect(answers.at(-1)?.['summary']).toMatchObject({ stored: 1, complete: false })
+    await drained
+  })
+
+  test('what is not there is 404, a wrong method 405, both as problems', async () => {
+    const { app } = service()
+    const missing = await app.request('/nope')
+    expect([missing.status, (await problem(missing)).type]).toEqual([404, 'urn:kafkatrace:problem:not-found'])
+    for (const [path, method] of [
+      ['/v1/events', 'GET'],
+      ['/v1/streams/events/events', 'PUT'],
+      ['/openapi.json', 'POST'],
+      ['/docs', 'DELETE'],
+    ] as const) {
+      const response = await app.request(path, { method })
+      expect(response.status).toBe(405)
+      expect(response.headers.get('allow')).toBeTruthy()
+      await problem(response)
+    }
+  })
+
+  test('metrics are there with 0 before the first event', async () => {
+    const { metrics } = service()
+    metrics.declare([authenticateNobody([]).tenant])
+    const text = await metrics.registry.metrics()
+    expect(text).toContain('kafkatrace_producer_events_total{tenant="default",stream="events",outcome="stored"} 0')
+    expect(text).toContain('kafkatrace_producer_http_requests_total{route="events",status="202"} 0')
+    expect(text).toContain('kafkatrace_producer_request_seconds_count{route="events"} 0')
+  })
+})
