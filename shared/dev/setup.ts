@@ -1,69 +1,53 @@
-#!/usr/bin/env bun
 /**
- * Makes a checkout ready to run: the right Bun, the packages of bun.lock, the Kafka client's addon. Every script of package.json runs it
- * first, so it uses Bun's built-ins only, and says nothing when there is nothing to do.
+ * What every command needs before it starts: the pinned Bun, the dependencies of bun.lock, the native addon. Uses nothing but Bun, since
+ * nothing is installed yet; silent and quick when all is there.
  */
 import { createHash } from 'node:crypto'
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join, resolve } from 'node:path'
 
-const root = join(import.meta.dir, '../..')
-/** What was installed: it lies among the packages, so that it goes when they are removed. */
-const stampPath = join(root, 'node_modules/.kafkatrace-installed')
+const root = resolve(import.meta.dir, '..', '..')
+const stampFile = join(root, 'node_modules', '.kafkatrace-installed')
 
-function demandBun(): void {
-  const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { engines: { bun: string } }
-  const wanted = manifest.engines.bun
-  if (Bun.version === wanted) return
-  const script = process.env.npm_lifecycle_event ?? 'dev'
-  // The addon is built against this very version's memory layout: see shared/kafka/native.
-  fail(`KafkaTrace needs Bun ${wanted}, and this is Bun ${Bun.version}; type: npx -y bun@${wanted} run ${script}`)
+/** What to type when another Bun than the pinned one runs; undefined when it is the right one. */
+export function wrongBun(pinned: string, running: string, script: string): string | undefined {
+  if (pinned === running) return undefined
+  return `KafkaTrace runs on Bun ${pinned}, and this is Bun ${running}; type: npx -y bun@${pinned} run ${script}`
 }
 
-async function installPackages(): Promise<void> {
-  const wanted = createHash('sha256')
-    .update(readFileSync(join(root, 'bun.lock')))
-    .digest('hex')
-  if (existsSync(stampPath) && readFileSync(stampPath, 'utf8') === wanted) return
-  say('installing the packages of bun.lock')
-  const begun = performance.now()
-  const child = Bun.spawn([process.execPath, 'install', '--frozen-lockfile', '--ignore-scripts'], {
-    cwd: root,
-    stdin: 'ignore',
-    stdout: 'pipe',
-    stderr: 'pipe',
-  })
-  const [output, errors, exitCode] = await Promise.all([child.stdout.text(), child.stderr.text(), child.exited])
-  if (exitCode !== 0) fail(`bun install failed; is the npm registry reachable?\n${`${output}${errors}`.trimEnd()}`)
-  writeFileSync(stampPath, wanted)
-  say(`packages installed in ${seconds(begun)}`)
+/** What identifies an installation: it is repeated when either file changes. */
+export function installStamp(packageJson: string, lockFile: string): string {
+  return createHash('sha256').update(packageJson).update('\0').update(lockFile).digest('hex')
 }
 
-/** What takes longer than this is worth a line. */
-const quickMs = 2_000
-
-async function buildAddon(): Promise<void> {
-  const begun = performance.now()
-  const child = Bun.spawn([process.execPath, join(root, 'shared/kafka/native/build.ts')], {
-    cwd: root,
-    stdio: ['ignore', 'inherit', 'inherit'],
-  })
-  const exitCode = await child.exited
-  if (exitCode !== 0) process.exit(exitCode)
-  if (performance.now() - begun > quickMs) say(`the Kafka addon is ready after ${seconds(begun)}`)
+async function run(command: readonly string[]): Promise<number> {
+  const child = Bun.spawn([...command], { cwd: root, stdin: 'ignore', stdout: 'inherit', stderr: 'inherit' })
+  return await child.exited
 }
 
-const seconds = (begun: number): string => `${((performance.now() - begun) / 1000).toFixed(1)} s`
-
-function say(text: string): void {
-  process.stderr.write(`setup: ${text}\n`)
+async function setUp(): Promise<number> {
+  const packageJson = readFileSync(join(root, 'package.json'), 'utf8')
+  const { engines } = JSON.parse(packageJson) as { engines: { bun: string } }
+  const fault = wrongBun(engines.bun, Bun.version, process.env.npm_lifecycle_event ?? 'dev')
+  if (fault !== undefined) {
+    console.error(fault)
+    return 1
+  }
+  const stamp = installStamp(packageJson, readFileSync(join(root, 'bun.lock'), 'utf8'))
+  if (!existsSync(stampFile) || readFileSync(stampFile, 'utf8') !== stamp) {
+    console.error('installing dependencies as bun.lock says…')
+    const beganMs = performance.now()
+    // Lifecycle scripts stay off: the addon is built below, where its progress is shown and its faults are explained.
+    const exitCode = await run([process.execPath, 'install', '--frozen-lockfile', '--ignore-scripts'])
+    if (exitCode !== 0) {
+      console.error('the dependencies could not be installed (see above); is the npm registry reachable?')
+      return exitCode
+    }
+    mkdirSync(join(root, 'node_modules'), { recursive: true })
+    writeFileSync(stampFile, stamp)
+    console.error(`dependencies installed in ${((performance.now() - beganMs) / 1000).toFixed(1)} s`)
+  }
+  return await run([process.execPath, join('shared', 'kafka', 'native', 'build.ts')])
 }
 
-function fail(message: string): never {
-  say(message)
-  process.exit(1)
-}
-
-demandBun()
-await installPackages()
-await buildAddon()
+if (import.meta.main) process.exit(await setUp())

@@ -1,0 +1,365 @@
+/** `bun run dev`: a broker and both services on this machine, with something to look at. */
+import { mkdtempSync, readFileSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import pino from 'pino'
+import { type Broker, BrokerUnavailableError } from '../kafka/brokers/broker.ts'
+import { brokerSyntax, defaultBrokerChoice, parseBrokerChoice, startBroker } from '../kafka/brokers/choose.ts'
+import { embeddedPartitions } from '../kafka/brokers/embedded.ts'
+import { createRangeReader } from '../kafka/range-reader.ts'
+import { inputTopic, streamTopics } from '../topics.ts'
+import { type BoundChild, endBoundChild, isRunning, spawnBoundChild } from './bound-child.ts'
+import { createOutcomeReader } from './outcomes.ts'
+import { type PlainEvent, sendEvents, webhookEvents } from './webhooks.ts'
+
+const HELP = `Runs KafkaTrace on this machine: a broker, the producer and the consumer, until Ctrl-C.
+
+Usage: bun run dev [--broker ${brokerSyntax}] [--payloads | --no-payloads] [--handlers FILE] [--logs]
+
+  --broker       embedded: in memory, for trying things out; needs nothing
+                 kafka:    Apache Kafka from Maven Central; needs Java 17 and Maven
+                 redpanda: from compose.yaml; needs Docker
+                 Without it: KAFKA_BROKERS where set, Redpanda where Docker answers, else embedded.
+  --payloads     first send the example payloads of GitHub's webhooks through the HTTP API and show what
+                 became of them; that is the default on the embedded broker
+  --no-payloads  do not
+  --handlers     a file of your own that exports \`handlers\`, used beside those that are built in
+  --logs         show the services' logs here instead of writing them to files
+  --help         this text
+
+Ports are 8080 (HTTP), 9080 and 9081 (operations), or free ones where those are taken.
+Every variable of the services may be set too: see bun run config.
+`
+
+const READY_TIMEOUT_MS = 60_000
+const POLL_MS = 100
+const OUTCOMES_TIMEOUT_MS = 60_000
+const DRAIN_TIMEOUT_MS = 20_000
+/** How often the live counts are written: on a terminal over the line before, elsewhere as a line of their own. */
+const LIVE_TERMINAL_MS = 500
+const LIVE_PLAIN_MS = 10_000
+const SHOWN_LOG_LINES = 20
+const TENANT = 'default'
+const STREAM = 'events'
+
+const terminal = process.stdout.isTTY === true
+const colour = terminal && process.env.NO_COLOR === undefined
+const bold = (text: string): string => (colour ? `\x1b[1m${text}\x1b[0m` : text)
+const dim = (text: string): string => (colour ? `\x1b[2m${text}\x1b[0m` : text)
+
+interface Service {
+  name: 'producer' | 'consumer'
+  child: BoundChild
+  opsUrl: string
+  logFile: string | undefined
+}
+
+const begun = performance.now()
+const stopping = new AbortController()
+const services: Service[] = []
+let midLine = false
+
+/** Something that the person at the terminal is told without a stack. */
+class DevError extends Error {}
+
+async function runServices(broker: Broker): Promise<void> {
+  const [port, producerOps, consumerOps] = [await freePort(8080), await freePort(9080), await freePort(9081)]
+  const logs = options.logs ? undefined : mkdtempSync(join(tmpdir(), 'kafkatrace-dev-'))
+  const common = {
+    ...process.env,
+    KAFKA_BROKERS: broker.bootstrapServers,
+    NODE_ENV: 'development',
+    LOG_FORMAT: options.logs ? 'pretty' : 'json',
+  }
+  // The mock cluster has no request that creates topics; naming them does.
+  if (broker.name === 'embedded') await broker.createTopics(streamTopics(TENANT, STREAM), embeddedPartitions)
+  step('starting the producer and the consumer')
+  start('producer', producerOps, logs, {
+    ...common,
+    AUTH: 'off',
+    HOST: '127.0.0.1',
+    PORT: String(port),
+    OPS_HOST: '127.0.0.1',
+    OPS_PORT: String(producerOps),
+  })
+  start('consumer', consumerOps, logs, {
+    ...common,
+    OPS_HOST: '127.0.0.1',
+    OPS_PORT: String(consumerOps),
+    ...(options.handlers === undefined ? {} : { HANDLERS_MODULE: options.handlers }),
+  })
+  await ready()
+  const url = `http://127.0.0.1:${port}/v1/events`
+  const table = options.payloads ? await playPayloads(broker, url) : undefined
+  endLine()
+  process.stdout.write(screen(broker, port, logs, table))
+  await live()
+}
+
+function start(
+  name: Service['name'],
+  opsPort: number,
+  logs: string | undefined,
+  env: Record<string, string | undefined>,
+): void {
+  const logFile = logs === undefined ? undefined : join(logs, `${name}.log`)
+  const output = logFile === undefined ? 'inherit' : Bun.file(logFile)
+  const child = spawnBoundChild([process.execPath, join(import.meta.dir, '../..', name, 'main.ts')], {
+    stdout: output,
+    stderr: output,
+    env,
+  })
+  services.push({ name, child, opsUrl: `http://127.0.0.1:${opsPort}`, logFile })
+}
+
+/** Waits until both services say that they are ready. @throws DevError saying what they lack */
+async function ready(): Promise<void> {
+  const deadline = performance.now() + READY_TIMEOUT_MS
+  for (const service of services) {
+    let said = 'nothing yet'
+    for (;;) {
+      demandRunning()
+      const response = await fetch(`${service.opsUrl}/readyz`).catch(() => undefined)
+      if (response?.ok === true) break
+      said = (await response?.text()) ?? said
+      if (performance.now() > deadline)
+        throw new DevError(`the ${service.name} is not ready after ${READY_TIMEOUT_MS / 1000} s: ${said}`)
+      await Bun.sleep(POLL_MS)
+    }
+  }
+}
+
+/** Sends the payloads and waits for the outcome of each. */
+async function playPayloads(broker: Broker, url: string): Promise<string> {
+  const events = await webhookEvents()
+  const sent = await sendEvents(events, url, (done) =>
+    step(`sending GitHub’s webhook payloads: ${done} of ${events.length}`),
+  )
+  for (const { type, status, detail } of sent.refused)
+    process.stderr.write(`\n${type} was answered ${status}: ${detail}\n`)
+  const config = { ...minimalConfig, KAFKA_BROKERS: broker.bootstrapServers }
+  const reader = createRangeReader({ config, clientId: 'kafkatrace-dev', log: pino({ level: 'silent' }) })
+  const outcomes = createOutcomeReader(reader, inputTopic(TENANT, STREAM), await partitions(broker))
+  const accepted = events.filter(({ id }) => !sent.refused.some((one) => one.id === id))
+  const deadline = performance.now() + OUTCOMES_TIMEOUT_MS
+  while (outcomes.known(accepted) < accepted.length && performance.now() < deadline) {
+    demandRunning()
+    await outcomes.update()
+    step(`waiting for their outcomes: ${outcomes.known(accepted)} of ${accepted.length}`)
+  }
+  await reader.close()
+  return payloadTable(events, sent.accepted, outcomes.byType(events))
+}
+
+/** What reading needs of the configuration: the broker is on this machine and asks for nothing. */
+const minimalConfig = {
+  NODE_ENV: 'development',
+  LOG_LEVEL: 'fatal',
+  LOG_FORMAT: 'json',
+  OPS_HOST: '127.0.0.1',
+  DRAIN_TIMEOUT_MS: 1_000,
+  KAFKA_SECURITY_PROTOCOL: 'plaintext',
+  KAFKA_SASL_MECHANISM: 'PLAIN',
+} as const
+
+const DEFAULT_TOPIC_PARTITIONS = 6
+
+const partitions = async (broker: Broker): Promise<number> =>
+  broker.name === 'embedded' ? embeddedPartitions : Number(process.env.TOPIC_PARTITIONS ?? DEFAULT_TOPIC_PARTITIONS)
+
+function payloadTable(
+  events: readonly PlainEvent[],
+  accepted: number,
+  rows: ReturnType<ReturnType<typeof createOutcomeReader>['byType']>,
+): string {
+  const handled = rows.filter((row) => row.becomes !== undefined)
+  const through = rows.filter((row) => row.becomes === undefined && row.processed > 0)
+  const dead = rows.filter((row) => row.dead > 0)
+  const sum = (of: typeof rows, count: (row: (typeof rows)[number]) => number): number =>
+    of.reduce((total, row) => total + count(row), 0)
+  const width = Math.max(24, ...handled.map((row) => row.type.length))
+  const line = (count: number, what: string, becomes: string): string =>
+    `    ${String(count).padStart(4)}  ${what.padEnd(width)}  ${becomes}\n`
+  return (
+    `  ${bold('GitHub’s webhook payloads')}: ${events.length} sent, ${accepted} stored (202), ${sum(rows, (row) => row.processed)} processed, ${sum(rows, (row) => row.dead)} dead\n` +
+    handled.map((row) => line(row.processed, row.type, `→ ${row.becomes}`)).join('') +
+    line(
+      sum(through, (row) => row.processed),
+      `${through.length} other types`,
+      '→ passed through, enriched',
+    ) +
+    dead.map((row) => line(row.dead, row.type, '→ .dlq')).join('')
+  )
+}
+
+function screen(broker: Broker, port: number, logs: string | undefined, table: string | undefined): string {
+  const ops = (name: Service['name']): string => services.find((one) => one.name === name)?.opsUrl ?? ''
+  const curl = `curl -i http://127.0.0.1:${port}/v1/events -H 'content-type: application/json' -d '{"type":"greeting","data":{"hello":"world"}}'`
+  return `
+${bold('KafkaTrace')} is up after ${((performance.now() - begun) / 1000).toFixed(1)} s
+
+  broker      ${broker.bootstrapServers}  ${dim(broker.description)}
+  producer    http://127.0.0.1:${port}  ${dim(`API page: http://127.0.0.1:${port}/docs`)}
+              ${ops('producer')}/metrics  /readyz /livez
+  consumer    ${ops('consumer')}/metrics  /readyz /livez
+  tenant      ${TENANT}, stream ${STREAM}; no key needed (AUTH=off)
+  topics      ${inputTopic(TENANT, STREAM)}  .retry  .dlq  .processed
+  logs        ${logs ?? 'below'}
+
+${table === undefined ? '' : `${table}\n`}  ${bold('Try it')}
+    ${curl}
+
+  Ctrl-C drains and stops. ${dim('bun run dev --help')}
+`
+}
+
+/** Live counts until Ctrl-C. @throws DevError when a service ends by itself */
+async function live(): Promise<void> {
+  const interval = terminal ? LIVE_TERMINAL_MS : LIVE_PLAIN_MS
+  let last = ''
+  while (!stopping.signal.aborted) {
+    demandRunning()
+    const [stored, consumer] = await Promise.all(services.map((service) => metricsOf(service)))
+    const outcome = (name: string): number => consumer?.('kafkatrace_consumer_outcomes_total', `outcome="${name}"`) ?? 0
+    const line =
+      `stored ${stored?.('kafkatrace_producer_events_total', 'outcome="stored"') ?? 0} · processed ${outcome('processed')} · dead ${outcome('dead')}` +
+      ` · to retry ${outcome('retry')} · duplicates ${outcome('duplicate')} · lag ${consumer?.('kafkatrace_consumer_lag_records', '') ?? 0}`
+    if (terminal) process.stdout.write(`\r\x1b[K  ${line}`)
+    else if (line !== last) process.stdout.write(`  ${line}\n`)
+    last = line
+    await Promise.race([Bun.sleep(interval), aborted()])
+  }
+}
+
+const aborted = (): Promise<void> =>
+  new Promise((resolve) => {
+    if (stopping.signal.aborted) resolve()
+    stopping.signal.addEventListener('abort', () => resolve(), { once: true })
+  })
+
+/** Sums a service's samples of a metric whose labels contain the text. */
+async function metricsOf(service: Service): Promise<(name: string, labels: string) => number> {
+  const text = await fetch(`${service.opsUrl}/metrics`)
+    .then((response) => response.text())
+    .catch(() => '')
+  return (name, labels) => {
+    let sum = 0
+    for (const line of text.split('\n'))
+      if (line.startsWith(`${name}{`) && line.includes(labels)) sum += Number(line.slice(line.lastIndexOf(' ') + 1))
+    return sum
+  }
+}
+
+/** @throws DevError with the end of its log when a service has ended; also when the person has pressed Ctrl-C */
+function demandRunning(): void {
+  if (stopping.signal.aborted) throw new DevError('stopped')
+  for (const { name, child, logFile } of services) {
+    if (isRunning(child)) continue
+    const tail =
+      logFile === undefined
+        ? ''
+        : readFileSync(logFile, 'utf8').trimEnd().split('\n').slice(-SHOWN_LOG_LINES).join('\n')
+    throw new DevError(`the ${name} ended by itself (exit code ${child.exitCode ?? child.signalCode}):\n${tail}`)
+  }
+}
+
+/** Drains the producer first, so that what it has stored is still consumed. @returns the exit code that says how it went */
+async function stopAll(): Promise<number> {
+  endLine()
+  let code = 0
+  for (const { name, child } of services) {
+    if (!isRunning(child)) continue
+    process.stdout.write(`stopping the ${name} …`)
+    const how = await endBoundChild(child, DRAIN_TIMEOUT_MS)
+    process.stdout.write(
+      how === 'terminated' && child.exitCode === 0 ? ' done\n' : ` ${how}, exit code ${child.exitCode}\n`,
+    )
+    if (child.exitCode !== 0) code = 1
+  }
+  await broker?.stop()
+  return code
+}
+
+/** One line of progress, over the line before on a terminal. */
+function step(text: string): void {
+  if (terminal) {
+    process.stdout.write(`\r\x1b[K${text}`)
+    midLine = true
+  } else if (!/\d+ of \d+$/.test(text)) process.stdout.write(`${text}\n`)
+}
+
+function endLine(): void {
+  if (terminal && midLine) process.stdout.write('\r\x1b[K')
+  midLine = false
+}
+
+/** The port, or a free one when somebody listens there. */
+async function freePort(wanted: number): Promise<number> {
+  const listens = (port: number): Promise<number | undefined> =>
+    new Promise((resolve) => {
+      const server = createServer()
+      server.once('error', () => resolve(undefined))
+      server.listen(port, '127.0.0.1', () => {
+        const address = server.address()
+        server.close(() => resolve(typeof address === 'object' && address !== null ? address.port : undefined))
+      })
+    })
+  const port = (await listens(wanted)) ?? (await listens(0))
+  if (port === undefined) throw new DevError('no free port on 127.0.0.1')
+  return port
+}
+
+async function readOptions() {
+  const { values } = parsed()
+  if (values.help) {
+    process.stdout.write(HELP)
+    process.exit(0)
+  }
+  const choice = values.broker === undefined ? (await defaultBrokerChoice()).choice : parseBrokerChoice(values.broker)
+  if (choice === undefined) return usage(`--broker takes ${brokerSyntax}`)
+  return { ...values, choice, payloads: values.payloads ?? choice.kind === 'embedded' }
+}
+
+function parsed() {
+  try {
+    return parseArgs({
+      options: {
+        broker: { type: 'string' },
+        payloads: { type: 'boolean' },
+        handlers: { type: 'string' },
+        logs: { type: 'boolean', default: false },
+        help: { type: 'boolean', default: false },
+      },
+      allowNegative: true,
+    })
+  } catch (error) {
+    return usage((error as Error).message)
+  }
+}
+
+function usage(fault: string): never {
+  process.stderr.write(`${fault}\n\n${HELP}`)
+  process.exit(2)
+}
+
+const options = await readOptions()
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => stopping.abort())
+
+let broker: Broker | undefined
+let exitCode = 0
+try {
+  broker = await startBroker(options.choice, { say: (progress) => step(progress) })
+  if (!stopping.signal.aborted) await runServices(broker)
+} catch (error) {
+  if (!stopping.signal.aborted) {
+    exitCode = 1
+    const expected = error instanceof BrokerUnavailableError || error instanceof DevError
+    endLine()
+    process.stderr.write(`${expected ? error.message : (error as Error).stack}\n`)
+  }
+} finally {
+  exitCode ||= await stopAll()
+}
+process.exit(exitCode)

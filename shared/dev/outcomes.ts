@@ -1,0 +1,58 @@
+import { headerText } from '../headers.ts'
+import type { RangeReader } from '../kafka/types.ts'
+import { siblingTopic } from '../topics.ts'
+
+/** What became of one type's events. */
+export interface TypeOutcome {
+  /** The type that came in. */
+  type: string
+  processed: number
+  dead: number
+  /** The type of the results, where a handler made something else of them. */
+  becomes: string | undefined
+}
+
+/**
+ * Reads what became of events from `.processed` and `.dlq`, as any reader of those topics could; each call goes on where the one before
+ * ended.
+ */
+export function createOutcomeReader(reader: RangeReader, input: string, partitions: number) {
+  const position = new Map<string, number>()
+  const outcomes = new Map<string, { role: 'processed' | 'dlq'; type: string }>()
+  return {
+    /** Takes what is new. */
+    async update(): Promise<void> {
+      for (const role of ['processed', 'dlq'] as const) {
+        const topic = siblingTopic(input, role)
+        for (let partition = 0; partition < partitions; partition++) {
+          const { end } = await reader.watermarks({ topic, partition })
+          const name = `${topic}/${partition}`
+          await reader.read({ topic, partition }, position.get(name) ?? 0, end, ({ headers }) => {
+            outcomes.set(headerText(headers, 'ce_id') ?? '', { role, type: headerText(headers, 'ce_type') ?? '' })
+          })
+          position.set(name, end)
+        }
+      }
+    },
+    /** How many of these ids have an outcome. */
+    known: (events: readonly { id: string }[]): number => events.filter(({ id }) => outcomes.has(id)).length,
+    /** The outcomes of these events by the type that was sent, the most frequent first. */
+    byType(events: readonly { id: string; type: string }[]): TypeOutcome[] {
+      const rows = new Map<string, TypeOutcome>()
+      for (const { id, type } of events) {
+        const outcome = outcomes.get(id)
+        if (outcome === undefined) continue
+        const row = rows.get(type) ?? { type, processed: 0, dead: 0, becomes: undefined }
+        rows.set(type, row)
+        if (outcome.role === 'dlq') row.dead++
+        else {
+          row.processed++
+          if (outcome.type !== type) row.becomes = outcome.type
+        }
+      }
+      return [...rows.values()].sort(
+        (a, b) => b.processed + b.dead - (a.processed + a.dead) || a.type.localeCompare(b.type),
+      )
+    },
+  }
+}

@@ -1,0 +1,47 @@
+/** What a person sees while something takes long: on a terminal one line that counts seconds, elsewhere a line at start and end. */
+
+const refreshMs = 200
+const reminderMs = 20_000
+
+export const isTerminal = (stream: { readonly isTTY?: boolean | undefined } = process.stderr): boolean =>
+  stream.isTTY === true && process.env.TERM !== 'dumb'
+
+const colours = { green: 32, red: 31, yellow: 33, bold: 1, dim: 2 } as const
+
+/** Colour on a terminal only, and not where NO_COLOR is set (https://no-color.org). */
+export function paint(colour: keyof typeof colours, text: string): string {
+  if (!isTerminal(process.stdout) || process.env.NO_COLOR) return text
+  return `\x1b[${colours[colour]}m${text}\x1b[0m`
+}
+
+export const seconds = (milliseconds: number): string => `${(milliseconds / 1000).toFixed(1)} s`
+
+/** Runs the work under a title; the work may say what it is at. Prints to stderr, so that output can be piped. */
+export async function step<Result>(
+  title: string,
+  work: (say: (progress: string) => void) => Promise<Result>,
+): Promise<Result> {
+  const beganMs = performance.now()
+  const elapsed = () => seconds(performance.now() - beganMs)
+  const terminal = isTerminal()
+  let at = ''
+  const draw = () => process.stderr.write(`\r\x1b[2K${title}${at && `: ${at}`} … ${elapsed()}`)
+  const remind = () => console.error(`${title}${at && `: ${at}`} … ${elapsed()}`)
+  const timer = setInterval(terminal ? draw : remind, terminal ? refreshMs : reminderMs)
+  const end = (result: string) => {
+    clearInterval(timer)
+    console.error(`${terminal ? '\r\x1b[2K' : ''}${title}: ${result}, ${elapsed()}`)
+  }
+  try {
+    const result = await work((progress) => {
+      at = progress
+      if (terminal) draw()
+      else console.error(`${title}: ${progress}`)
+    })
+    end('done')
+    return result
+  } catch (error) {
+    end('failed')
+    throw error
+  }
+}

@@ -1,0 +1,31 @@
+/** Which suite a test file belongs to, and what came of a run. */
+
+export type SuiteName = 'unit' | 'integration' | 'e2e'
+
+export function suiteOf(file: string): SuiteName {
+  if (file.endsWith('.e2e.test.ts')) return 'e2e'
+  if (file.endsWith('.integration.test.ts')) return 'integration'
+  return 'unit'
+}
+
+/** Files by suite, each in a stable order. */
+export function sortBySuite(files: readonly string[]): Record<SuiteName, string[]> {
+  const suites: Record<SuiteName, string[]> = { unit: [], integration: [], e2e: [] }
+  for (const file of [...files].sort()) suites[suiteOf(file)].push(file)
+  return suites
+}
+
+export interface TestCounts {
+  readonly passed: number
+  readonly failed: number
+  readonly skipped: number
+}
+
+/** Reads the totals of a JUnit report as `bun test` writes it. An empty or broken report counts as no test at all. */
+export function counted(junit: string): TestCounts {
+  const head = /<testsuites\b[^>]*>/.exec(junit)?.[0] ?? ''
+  const attribute = (name: string) => Number(new RegExp(`\\s${name}="(\\d+)"`).exec(head)?.[1] ?? 0)
+  const failed = attribute('failures') + attribute('errors')
+  const skipped = attribute('skipped')
+  return { passed: Math.max(0, attribute('tests') - failed - skipped), failed, skipped }
+}

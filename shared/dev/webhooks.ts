@@ -1,0 +1,83 @@
+import { createHash } from 'node:crypto'
+
+/**
+ * The example payloads of GitHub's webhooks, as `@octokit/webhooks-examples` carries them: real input to try things out with.
+ */
+
+/** An event in the producer's plain form. */
+export interface PlainEvent {
+  id: string
+  type: string
+  source: string
+  subject?: string
+  data: unknown
+}
+
+interface Webhook {
+  /** GitHub's name of the event, such as `pull_request`. */
+  name: string
+  examples: { repository?: { full_name?: string } }[]
+}
+
+/**
+ * Every example as an event of the type `com.github.<name>`. Ids follow from the content, so that whoever sends them a second time sends the
+ * same events.
+ */
+export async function webhookEvents(): Promise<PlainEvent[]> {
+  const { default: webhooks } = (await import('@octokit/webhooks-examples/api.github.com/index.json')) as {
+    default: unknown
+  }
+  const seen = new Set<string>()
+  return (webhooks as Webhook[]).flatMap(({ name, examples }) =>
+    examples.flatMap((data) => {
+      const id = createHash('sha256').update(name).update(JSON.stringify(data)).digest('hex').slice(0, 32)
+      // The collection holds some examples twice.
+      if (seen.has(id)) return []
+      seen.add(id)
+      const subject = data.repository?.full_name
+      return {
+        id,
+        type: `com.github.${name}`,
+        source: 'https://github.com',
+        ...(subject === undefined ? {} : { subject }),
+        data,
+      }
+    }),
+  )
+}
+
+/** Requests at a time. */
+const CONCURRENT_REQUESTS = 8
+
+/** What came of sending. */
+export interface Sent {
+  accepted: number
+  refused: { id: string; type: string; status: number; detail: string }[]
+}
+
+/** Sends each event in a request of its own, as any client would, a few at a time. */
+export async function sendEvents(
+  events: readonly PlainEvent[],
+  url: string,
+  progress: (done: number) => void,
+): Promise<Sent> {
+  const sent: Sent = { accepted: 0, refused: [] }
+  const waiting = events.values()
+  let done = 0
+  const work = async (): Promise<void> => {
+    // All workers take from one iterator.
+    for (const event of waiting) {
+      const response = await fetch(url, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify(event),
+      })
+      const body = await response.text()
+      if (response.status === 202) sent.accepted++
+      else sent.refused.push({ id: event.id, type: event.type, status: response.status, detail: body.slice(0, 300) })
+      progress(++done)
+    }
+  }
+  await Promise.all(Array.from({ length: CONCURRENT_REQUESTS }, work))
+  return sent
+}
