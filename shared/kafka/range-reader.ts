@@ -1,11 +1,11 @@
 import type { CommonConfig } from '../config.ts'
 import type { Logger } from '../logger.ts'
-import { type Consumer, connectForever, type Message, native, promised } from './client.ts'
+import { CODE, type Consumer, connectForever, type LibrdKafkaError, type Message, native, promised } from './client.ts'
 import { readerSettings, toRecord } from './consumer.ts'
 import type { RangeReader, TopicPartition, TopicPartitionOffset } from './types.ts'
 
-/** How long a broker may take to name a partition's first and last offset. */
-const WATERMARKS_TIMEOUT_MS = 10_000
+/** How long a broker may take to answer a question about a partition. */
+const BROKER_CALL_TIMEOUT_MS = 10_000
 
 /** Records taken in one call. */
 const READ_MAX_RECORDS = 1_000
@@ -77,9 +77,24 @@ export function createRangeReader(options: { config: CommonConfig; clientId: str
   return {
     async watermarks({ topic, partition }) {
       const consumer = await client('read_uncommitted')
-      const offsets = await promised<{ lowOffset: number; highOffset: number }>((done) =>
-        consumer.queryWatermarkOffsets(topic, partition, WATERMARKS_TIMEOUT_MS, done),
-      )
+      const query = () =>
+        promised<{ lowOffset: number; highOffset: number }>((done) =>
+          consumer.queryWatermarkOffsets(topic, partition, BROKER_CALL_TIMEOUT_MS, done),
+        )
+      let offsets: { lowOffset: number; highOffset: number }
+      try {
+        offsets = await query()
+      } catch (error) {
+        const { code } = error as LibrdKafkaError
+        if (code !== CODE.UNKNOWN_PARTITION && code !== CODE.UNKNOWN_TOPIC) throw error
+        // The client goes on believing that a topic does not exist until it is told to look.
+        await promised<unknown>((done) =>
+          consumer.getMetadata({ topic, allTopics: false, timeout: BROKER_CALL_TIMEOUT_MS }, done),
+        )
+        offsets = await query().catch((again: LibrdKafkaError) => {
+          throw new Error(`${topic}/${partition}: ${again.message}`)
+        })
+      }
       return { beginning: offsets.lowOffset, end: offsets.highOffset }
     },
     read(at, from, to, onRecord) {
