@@ -3,50 +3,62 @@
 /** Executions by line number, by file. */
 export type Coverage = ReadonlyMap<string, ReadonlyMap<number, number>>
 
+export interface FileCoverage {
+  readonly file: string
+  readonly lines: number
+  readonly covered: number
+}
+
 /** Reads `SF:` (file) and `DA:` (line, executions) of lcov files, and adds them up: a line counts that any of the runs reached. */
 export function mergeLcov(lcovFiles: readonly string[]): Coverage {
   const files = new Map<string, Map<number, number>>()
   for (const lcov of lcovFiles) {
-    let lines: Map<number, number> | undefined
+    let lines = new Map<number, number>()
     for (const row of lcov.split('\n')) {
       if (row.startsWith('SF:')) {
-        const name = row.slice(3).trim()
+        const name = row.slice('SF:'.length).trim()
         lines = files.get(name) ?? new Map<number, number>()
         files.set(name, lines)
-      } else if (row.startsWith('DA:') && lines !== undefined) {
-        const [line, executions] = row.slice(3).split(',').map(Number)
-        if (line === undefined || executions === undefined || Number.isNaN(line + executions)) continue
+      } else if (row.startsWith('DA:')) {
+        const [line = Number.NaN, executions = Number.NaN] = row.slice('DA:'.length).split(',').map(Number)
+        if (Number.isNaN(line + executions)) throw new SyntaxError(`not a row of an lcov file: ${row}`)
         lines.set(line, (lines.get(line) ?? 0) + executions)
-      } else if (row === 'end_of_record') {
-        lines = undefined
       }
     }
   }
   return files
 }
 
-export interface CoverageSummary {
-  readonly lines: number
-  readonly covered: number
-  /** 0 to 100. Nothing to cover is nothing covered: a run without files must not pass a threshold. */
-  readonly percent: number
+/**
+ * A row a file, those with the most lines that nothing reached first. Files that are not asked for are left out.
+ * @param linesOf how many lines could have run in a file that no run loaded; all of them count as not covered
+ */
+export function coverageOf(
+  coverage: Coverage,
+  files: readonly string[],
+  linesOf: (file: string) => number,
+): FileCoverage[] {
+  const rows = files.map((file): FileCoverage => {
+    const executions = coverage.get(file)
+    if (executions === undefined) return { file, lines: linesOf(file), covered: 0 }
+    return { file, lines: executions.size, covered: [...executions.values()].filter((count) => count > 0).length }
+  })
+  return rows.sort((a, b) => b.lines - b.covered - (a.lines - a.covered) || a.file.localeCompare(b.file))
 }
 
-export function summarise(coverage: Coverage): CoverageSummary {
-  let lines = 0
-  let covered = 0
-  for (const executions of coverage.values()) {
-    lines += executions.size
-    for (const count of executions.values()) if (count > 0) covered++
-  }
-  return { lines, covered, percent: lines === 0 ? 0 : (100 * covered) / lines }
+/** 0 to 100. Nothing to cover is nothing covered: a run without files must not pass a threshold. */
+export function percentCovered(rows: readonly FileCoverage[]): number {
+  const lines = rows.reduce((sum, row) => sum + row.lines, 0)
+  const covered = rows.reduce((sum, row) => sum + row.covered, 0)
+  return lines === 0 ? 0 : (100 * covered) / lines
 }
 
-/** Files under `limitPercent`, the least covered first. */
-export function leastCovered(coverage: Coverage, limitPercent: number): { file: string; percent: number }[] {
-  return [...coverage]
-    .map(([file, lines]) => ({ file, lines: lines.size, percent: summarise(new Map([[file, lines]])).percent }))
-    .filter(({ lines, percent }) => lines > 0 && percent < limitPercent)
-    .map(({ file, percent }) => ({ file, percent }))
-    .sort((a, b) => a.percent - b.percent)
+const transpiler = new Bun.Transpiler({ loader: 'ts' })
+
+/** How many lines of a source are left once types and comments are gone: none of a file that only declares types. */
+export function linesThatRun(source: string): number {
+  return transpiler
+    .transformSync(source)
+    .split('\n')
+    .filter((line) => line.trim() !== '' && line.trim() !== 'export {};').length
 }

@@ -1,46 +1,65 @@
-/** `bun run test`: every suite, a broker for those that need one, and the coverage of all of them together. See `--help`. */
-import { mkdirSync, readFileSync, rmSync } from 'node:fs'
-import { join } from 'node:path'
+/** `bun run test`: unit, integration and end-to-end tests, one Apache Kafka for all that need a broker, coverage over all. */
+import { mkdtemp, rm } from 'node:fs/promises'
+import { availableParallelism, tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
-import { BrokerUnavailableError } from '../kafka/brokers/broker.ts'
+import { type Broker, BrokerUnavailableError } from '../kafka/brokers/broker.ts'
 import { startKafka } from '../kafka/brokers/kafka.ts'
+import { dockerAnswers, startRedpanda } from '../kafka/brokers/redpanda.ts'
 import { spawnBoundChild } from './bound-child.ts'
-import { addLcov, type Coverage, linesThatRun, percentage, summarise } from './coverage.ts'
+import { coverageOf, linesThatRun, mergeLcov, percentCovered } from './coverage.ts'
+import { paint, seconds, step } from './progress.ts'
+import { counted, type SuiteName, sortBySuite, type TestCounts } from './suites.ts'
 
-const help = `Runs the tests, with coverage.
+const root = resolve(import.meta.dir, '..', '..')
+const leastCoveragePercent = 90
+const filesShown = 10
 
-  bun run test [--unit] [--integration] [--e2e] [PATH…]
+/** Where integration and e2e suites find the broker: `host:port`. Where it is set already, that broker is used. */
+const brokersVariable = 'KAFKATRACE_TEST_BROKERS'
 
-  --unit          *.test.ts: no broker, fast
-  --integration   *.integration.test.ts: against an Apache Kafka that is started for them
-  --e2e           *.e2e.test.ts: real processes, killed and started again
-                  Without any of these: all of them, in this order.
-  PATH…           only test files whose path contains one of these texts
+const help = `Runs the tests: bun run test [--unit] [--integration] [--e2e] [PATH…]
+
+  --unit          *.test.ts              no broker
+  --integration   *.integration.test.ts  on an Apache Kafka that is started for it (and again on Redpanda where Docker answers)
+  --e2e           *.e2e.test.ts          real processes, killed on purpose
+  PATH            only test files whose path contains this
   --help          this text
 
-KAFKATRACE_TEST_BROKERS=host:port uses a broker that runs already instead of starting one.
-The exit code is 0 when every test passed and, in a run of everything, coverage is high enough.
+Without options all of them, with coverage: at least ${leastCoveragePercent} % of the lines.
+${brokersVariable}=host:port uses a broker that runs already.
 `
 
-const root = join(import.meta.dir, '../..')
-const coverageFolder = join(root, 'coverage')
-const sourceFolders = ['producer', 'consumer', 'shared', 'bench']
+interface Limits {
+  /** For tests that do not say how long they may take. */
+  readonly testTimeoutMs: number
+  /** A suite that takes longer has failed. */
+  readonly suiteMs: number
+  /** A suite that takes this long does not end by itself, and is killed. */
+  readonly killAfterMs: number
+}
 
-const leastCoverage = 90
-const worstFilesShown = 10
+const limits: Readonly<Record<SuiteName, Limits>> = {
+  unit: { testTimeoutMs: 10_000, suiteMs: 30_000, killAfterMs: 120_000 },
+  integration: { testTimeoutMs: 60_000, suiteMs: 420_000, killAfterMs: 420_000 },
+  e2e: { testTimeoutMs: 300_000, suiteMs: 900_000, killAfterMs: 900_000 },
+}
 
 /**
- * Sources that do not count for coverage, and why. Bun measures the process that runs the tests and no other, so what only ever runs as a
- * process of its own looks as if nothing had tested it.
+ * Sources that coverage leaves out, and why. `bun test` measures its own process and no other: what only ever runs as a process of its own
+ * would look as if nothing tested it.
  */
 const notCounted: readonly { readonly why: string; readonly files: readonly string[] }[] = [
   {
-    why: 'wiring of a process, which the end-to-end tests start, kill and judge from outside',
+    why: 'processes that integration and e2e tests start, kill and judge from outside',
     files: ['producer/main.ts', 'consumer/main.ts', 'shared/kafka/brokers/embedded-cluster.ts'],
   },
-  { why: 'loaded by the consumer of the fault runs, in its process', files: ['bench/faults/handlers.ts'] },
   {
-    why: 'a command: what it decides is in modules that count; a run of it is its test',
+    why: 'handlers that the fault runs put into the consumer’s process',
+    files: ['bench/faults/handlers.ts'],
+  },
+  {
+    why: 'commands: what they compute is in files that count, and running them is their test',
     files: [
       'shared/dev/setup.ts',
       'shared/dev/dev.ts',
@@ -56,57 +75,104 @@ const notCounted: readonly { readonly why: string; readonly files: readonly stri
   },
 ]
 
-interface Suite {
-  readonly name: 'unit' | 'integration' | 'e2e'
-  readonly pattern: string
-  readonly needsBroker: boolean
-  /** Longer than this is a failure. */
-  readonly mostMs: number
-  /** After this the suite is ended, as it would not end by itself. */
-  readonly cutOffMs: number
-  /** For tests that do not say how long they may take. */
-  readonly testTimeoutMs: number
-}
-
-const suites: readonly Suite[] = [
-  {
-    name: 'unit',
-    pattern: '.test.ts',
-    needsBroker: false,
-    mostMs: 30_000,
-    cutOffMs: 120_000,
-    testTimeoutMs: 5_000,
-  },
-  {
-    name: 'integration',
-    pattern: '.integration.test.ts',
-    needsBroker: true,
-    mostMs: 300_000,
-    cutOffMs: 300_000,
-    testTimeoutMs: 60_000,
-  },
-  {
-    name: 'e2e',
-    pattern: '.e2e.test.ts',
-    needsBroker: true,
-    mostMs: 600_000,
-    cutOffMs: 600_000,
-    testTimeoutMs: 180_000,
-  },
-]
-
-interface Result {
-  readonly suite: string
+interface SuiteResult extends TestCounts {
+  readonly title: string
   readonly files: number
-  readonly passed: number
-  readonly failed: number
-  readonly skipped: number
   readonly elapsedMs: number
-  /** What is wrong with the suite itself; each counts as a failure. */
-  readonly faults: readonly string[]
+  /** Why it failed apart from failed tests. */
+  readonly fault: string | undefined
+  readonly lcov: string
 }
 
-function parse() {
+async function runSuite(
+  title: string,
+  suite: SuiteName,
+  files: readonly string[],
+  brokers: string | undefined,
+  options: { coverage: boolean },
+): Promise<SuiteResult> {
+  const { testTimeoutMs, suiteMs, killAfterMs } = limits[suite]
+  const beganMs = performance.now()
+  const output = await mkdtemp(join(tmpdir(), 'kafkatrace-test-'))
+  const report = join(output, 'junit.xml')
+  console.log(paint('bold', `\n${title}: ${files.length} files`))
+  const coverage = options.coverage ? ['--coverage', '--coverage-reporter=lcov', `--coverage-dir=${output}`] : []
+  const child = spawnBoundChild(
+    [
+      process.execPath,
+      'test',
+      // A slow test is waited for by somebody, who sees each that is done; of quick ones, only failures are worth a line.
+      ...(suite === 'unit' ? ['--only-failures'] : []),
+      `--timeout=${testTimeoutMs}`,
+      '--reporter=junit',
+      `--reporter-outfile=${report}`,
+      ...coverage,
+      ...files.map((file) => `./${file}`),
+    ],
+    {
+      stdout: 'inherit',
+      stderr: 'inherit',
+      env: { ...process.env, ...(brokers !== undefined && { [brokersVariable]: brokers }) },
+      removeWhenOrphaned: output,
+    },
+  )
+  const timer = setTimeout(() => child.kill('SIGKILL'), killAfterMs)
+  const exitCode = await child.exited
+  clearTimeout(timer)
+  const elapsedMs = performance.now() - beganMs
+  const reportFile = Bun.file(report)
+  const counts = counted((await reportFile.exists()) ? await reportFile.text() : '')
+  const lcovFile = Bun.file(join(output, 'lcov.info'))
+  const lcov = (await lcovFile.exists()) ? await lcovFile.text() : ''
+  await rm(output, { recursive: true, force: true })
+  const fault = ((): string | undefined => {
+    if (child.signalCode !== null) return `ended by ${child.signalCode}, after ${seconds(elapsedMs)}`
+    if (counts.passed + counts.failed === 0) return 'ran no test'
+    if (counts.skipped > 0) return `${counts.skipped} skipped`
+    if (exitCode !== 0 && counts.failed === 0) return `bun test exited with ${exitCode}`
+    if (elapsedMs > suiteMs) return `took more than ${seconds(suiteMs)}`
+    return undefined
+  })()
+  return { ...counts, title, files: files.length, elapsedMs, fault, lcov }
+}
+
+const scan = (pattern: string): string[] => [...new Bun.Glob(pattern).scanSync(root)].sort()
+
+/** Prints the coverage and returns what is wrong with it. */
+async function judgeCoverage(lcovFiles: readonly string[]): Promise<string | undefined> {
+  const sources = scan('{producer,consumer,shared,bench}/**/*.ts')
+  const leftOut = notCounted.flatMap(({ files }) => files)
+  const gone = leftOut.filter((file) => !sources.includes(file))
+  const files = sources.filter(
+    (file) => !file.endsWith('.test.ts') && !file.startsWith('shared/testing/') && !leftOut.includes(file),
+  )
+  const texts = new Map(
+    await Promise.all(files.map(async (file) => [file, await Bun.file(join(root, file)).text()] as const)),
+  )
+  const rows = coverageOf(mergeLcov(lcovFiles), files, (file) => linesThatRun(texts.get(file) ?? ''))
+  const percent = percentCovered(rows)
+  console.log(
+    `\ncoverage: ${percent.toFixed(1)} % of the lines of ${rows.length} files, at least ${leastCoveragePercent} % wanted`,
+  )
+  for (const { file, lines, covered } of rows.slice(0, filesShown))
+    if (covered < lines)
+      console.log(`  ${String(lines - covered).padStart(4)} of ${String(lines).padStart(4)} not reached  ${file}`)
+  console.log('  not counted: tests and shared/testing')
+  for (const { why, files } of notCounted) console.log(`  not counted, ${why}: ${files.join(', ')}`)
+  if (gone.length > 0) return `left out of coverage in shared/dev/test.ts, and not there: ${gone.join(', ')}`
+  if (percent < leastCoveragePercent) return `less than ${leastCoveragePercent} %`
+  return undefined
+}
+
+function printTable(results: readonly SuiteResult[]): void {
+  console.log(`\n${'suite'.padEnd(24)}${'files'.padStart(6)}${'passed'.padStart(8)}${'failed'.padStart(8)}      time`)
+  for (const { title, files, passed, failed, fault, elapsedMs } of results) {
+    const row = `${title.padEnd(24)}${String(files).padStart(6)}${String(passed).padStart(8)}${String(failed).padStart(8)}${seconds(elapsedMs).padStart(10)}`
+    console.log(failed > 0 || fault ? paint('red', `${row}  ${fault ?? ''}`) : row)
+  }
+}
+
+function options() {
   try {
     return parseArgs({
       allowPositionals: true,
@@ -123,154 +189,72 @@ function parse() {
   }
 }
 
-const suiteOf = (file: string): Suite['name'] =>
-  file.endsWith('.e2e.test.ts') ? 'e2e' : file.endsWith('.integration.test.ts') ? 'integration' : 'unit'
-
-/** TypeScript of the project, paths from its root. */
-function sources(): string[] {
-  const glob = new Bun.Glob(`{${sourceFolders.join(',')}}/**/*.ts`)
-  return [...glob.scanSync({ cwd: root })].filter((file) => !file.includes('node_modules/')).sort()
-}
-
-async function runSuite(suite: Suite, files: readonly string[], brokers: string | undefined): Promise<Result> {
-  const folder = join(coverageFolder, suite.name)
-  const report = join(folder, 'junit.xml')
-  console.error(`\n── ${suite.name}: ${files.length} files`)
-  const begun = performance.now()
-  const child = spawnBoundChild(
-    [
-      process.execPath,
-      'test',
-      ...(suite.name === 'unit' ? ['--only-failures'] : []),
-      `--timeout=${suite.testTimeoutMs}`,
-      '--coverage',
-      '--coverage-reporter=lcov',
-      `--coverage-dir=${folder}`,
-      '--reporter=junit',
-      `--reporter-outfile=${report}`,
-      ...files.map((file) => `./${file}`),
-    ],
-    {
-      stdout: 'inherit',
-      stderr: 'inherit',
-      env: { ...process.env, ...(brokers === undefined ? {} : { KAFKATRACE_TEST_BROKERS: brokers }) },
-    },
+async function main(): Promise<number> {
+  const { values, positionals } = options()
+  if (values.help) {
+    console.log(help)
+    return 0
+  }
+  const all = !values.unit && !values.integration && !values.e2e
+  const complete = all && positionals.length === 0
+  const found = scan('{producer,consumer,shared,bench,helm}/**/*.test.ts').filter(
+    (file) => positionals.length === 0 || positionals.some((part) => file.includes(part)),
   )
-  const cutOff = setTimeout(() => child.kill('SIGKILL'), suite.cutOffMs)
-  const exitCode = await child.exited
-  clearTimeout(cutOff)
-  const elapsedMs = performance.now() - begun
-  const counts = await countsOf(report)
-  const faults: string[] = []
-  if (child.signalCode !== null) faults.push(`ended by ${child.signalCode} after ${seconds(elapsedMs)}`)
-  if (counts.passed + counts.failed === 0) faults.push(`${files.length} files, and not one test ran`)
-  else if (exitCode !== 0 && counts.failed === 0) faults.push(`exited with ${exitCode}, though no test failed`)
-  if (elapsedMs > suite.mostMs) faults.push(`took ${seconds(elapsedMs)}, more than ${seconds(suite.mostMs)}`)
-  return { suite: suite.name, files: files.length, ...counts, elapsedMs, faults }
-}
-
-/** Bun writes the report when all has run: without it, the suite did not come to its end. */
-async function countsOf(report: string): Promise<{ passed: number; failed: number; skipped: number }> {
-  const file = Bun.file(report)
-  const head = (await file.exists()) ? /<testsuites [^>]*>/.exec(await file.text())?.[0] : undefined
-  const count = (name: string): number => Number(new RegExp(` ${name}="(\\d+)"`).exec(head ?? '')?.[1] ?? 0)
-  const [failed, skipped] = [count('failures'), count('skipped')]
-  return { passed: count('tests') - failed - skipped, failed, skipped }
-}
-
-const seconds = (ms: number): string => `${(ms / 1000).toFixed(1)} s`
-
-/** Prints the coverage of all suites together and returns what is wrong with it. */
-function judgeCoverage(all: readonly string[]): string[] {
-  const faults: string[] = []
-  const excluded = notCounted.flatMap(({ files }) => files)
-  for (const file of excluded) if (!all.includes(file)) faults.push(`${file} does not count for coverage, nor is it there`)
-  const counted = all.filter(
-    (file) => !file.endsWith('.test.ts') && !file.startsWith('shared/testing/') && !excluded.includes(file),
+  const filesOf = sortBySuite(found)
+  const chosen = (['unit', 'integration', 'e2e'] as const).filter(
+    (suite) => (all || values[suite]) && filesOf[suite].length > 0,
   )
-  const coverage: Coverage = new Map()
-  for (const { name } of suites) {
-    const lcov = join(coverageFolder, name, 'lcov.info')
-    try {
-      addLcov(coverage, readFileSync(lcov, 'utf8'))
-    } catch (error) {
-      // A suite without files leaves none.
-      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
+  if (chosen.length === 0) {
+    console.error('no test file is named by these arguments')
+    return 2
+  }
+
+  const beganMs = performance.now()
+  const results: SuiteResult[] = []
+  let broker: Broker | undefined
+  try {
+    for (const suite of chosen) {
+      let brokers = process.env[brokersVariable]
+      if (suite !== 'unit' && !brokers) {
+        broker ??= await step('Apache Kafka', (say) => startKafka({ say }))
+        brokers = broker.bootstrapServers
+      }
+      results.push(await runSuite(suite, suite, filesOf[suite], brokers, { coverage: complete }))
+      if (suite === 'integration' && broker !== undefined && (await dockerAnswers())) {
+        const redpanda = await step('Redpanda', (say) => startRedpanda(say))
+        try {
+          results.push(
+            await runSuite('integration on Redpanda', suite, filesOf[suite], redpanda.bootstrapServers, {
+              coverage: complete,
+            }),
+          )
+        } finally {
+          await redpanda.stop()
+        }
+      }
     }
+  } finally {
+    await broker?.stop()
   }
-  const rows = summarise(coverage, counted, (file) => linesThatRun(readFileSync(join(root, file), 'utf8')))
-  const share = percentage(rows)
-  console.error('\n── coverage: lines that no suite ran')
-  for (const row of rows.filter(({ lines, covered }) => covered < lines).slice(0, worstFilesShown))
-    console.error(`${String(row.lines - row.covered).padStart(6)} of ${String(row.lines).padEnd(5)} ${row.file}`)
-  for (const { why, files } of notCounted) console.error(`not counted, ${why}: ${files.join(', ')}`)
-  console.error('not counted: *.test.ts, shared/testing/')
-  console.error(`${share.toFixed(1)} % of the lines of ${rows.length} files`)
-  if (share < leastCoverage) faults.push(`${share.toFixed(1)} % of lines are covered, less than ${leastCoverage} %`)
-  return faults
+
+  const coverageFault = complete ? await judgeCoverage(results.map((result) => result.lcov)) : undefined
+  printTable(results)
+  if (coverageFault !== undefined) console.log(paint('red', `coverage: ${coverageFault}`))
+  const passed = results.reduce((sum, result) => sum + result.passed, 0)
+  const faults = results.filter(({ fault }) => fault !== undefined).length + (coverageFault === undefined ? 0 : 1)
+  const failed = results.reduce((sum, result) => sum + result.failed, 0) + faults
+  console.log(`\nin ${seconds(performance.now() - beganMs)} on ${availableParallelism()} cores`)
+  console.log(`${passed} passed, ${failed} failed`)
+  return failed === 0 ? 0 : 1
 }
 
-function printTable(results: readonly Result[]): void {
-  const row = (cells: readonly (string | number)[]): string =>
-    cells.map((cell, column) => (column === 0 ? String(cell).padEnd(12) : String(cell).padStart(9))).join('')
-  console.error(`\n${row(['suite', 'files', 'passed', 'failed', 'skipped', 'time'])}`)
-  for (const { suite, files, passed, failed, skipped, elapsedMs, faults } of results) {
-    console.error(row([suite, files, passed, failed, skipped, seconds(elapsedMs)]))
-    for (const fault of faults) console.error(`  ${suite}: ${fault}`)
-  }
-}
+// What was started is bound to this process and ends with it.
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => process.exit(130))
 
-const { values, positionals } = parse()
-if (values.help) {
-  console.log(help)
-  process.exit(0)
-}
-const asked = suites.filter(({ name }) => values[name])
-const all = sources()
-const tests = all.filter((file) => file.endsWith('.test.ts'))
-const chosen = tests.filter((file) => positionals.length === 0 || positionals.some((text) => file.includes(text)))
-const planned = (asked.length > 0 ? asked : suites).flatMap((suite) => {
-  const files = chosen.filter((file) => suiteOf(file) === suite.name)
-  return files.length > 0 ? [{ suite, files }] : []
-})
-if (planned.length === 0) {
-  console.error('no test file is chosen by these arguments\n0 passed, 0 failed')
-  process.exit(2)
-}
-
-rmSync(coverageFolder, { recursive: true, force: true })
-mkdirSync(coverageFolder, { recursive: true })
-const results: Result[] = []
-let broker: { bootstrapServers: string; stop(): Promise<void> } | undefined
 try {
-  for (const { suite, files } of planned) {
-    let brokers = process.env.KAFKATRACE_TEST_BROKERS
-    if (suite.needsBroker && !brokers) {
-      broker ??= await startKafka({ say: (progress) => console.error(`kafka: ${progress}`) })
-      brokers = broker.bootstrapServers
-    }
-    results.push(await runSuite(suite, files, brokers))
-  }
+  process.exit(await main())
 } catch (error) {
   if (!(error instanceof BrokerUnavailableError)) throw error
-  results.push({ suite: 'broker', files: 0, passed: 0, failed: 0, skipped: 0, elapsedMs: 0, faults: [error.message] })
-} finally {
-  await broker?.stop()
+  console.error(`${error.message}\n0 passed, 1 failed`)
+  process.exit(1)
 }
-if (asked.length === 0 && positionals.length === 0) {
-  const faults = judgeCoverage(all)
-  results.push({
-    suite: 'coverage',
-    files: 0,
-    passed: faults.length === 0 ? 1 : 0,
-    failed: 0,
-    skipped: 0,
-    elapsedMs: 0,
-    faults,
-  })
-}
-printTable(results)
-const passed = results.reduce((sum, one) => sum + one.passed, 0)
-const failed = results.reduce((sum, one) => sum + one.failed + one.faults.length, 0)
-console.log(`\n${passed} passed, ${failed} failed`)
-process.exit(failed === 0 ? 0 : 1)
