@@ -15,6 +15,7 @@ import { type Check, serveOps } from '../shared/ops.ts'
 import { addProcessMetrics } from '../shared/process-metrics.ts'
 import { CONNECT_BACKOFF, delayMs, sleep } from '../shared/retry.ts'
 import { stopOnSignal } from '../shared/shutdown.ts'
+import { INPUT_TOPICS } from '../shared/topics.ts'
 import { type ConsumerConfig, loadConsumerConfig } from './config.ts'
 import { createEnricher } from './enrich.ts'
 import { type Handler, handlerIndex } from './handlers/handler.ts'
@@ -99,6 +100,7 @@ function open() {
     group,
     transactor,
     reader,
+    topics: INPUT_TOPICS,
     metrics,
     log,
     enrich,

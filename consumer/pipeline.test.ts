@@ -6,7 +6,7 @@ import type { OutgoingRecord } from '../shared/kafka/types.ts'
 import { toRecord } from '../shared/record.ts'
 import { FakeKafka } from '../shared/testing/fake-kafka.ts'
 import { until } from '../shared/testing/until.ts'
-import { streamTopics } from '../shared/topics.ts'
+import { INPUT_TOPICS, streamTopics } from '../shared/topics.ts'
 import { createEnricher } from './enrich.ts'
 import { defineHandler, type Handler, handlerIndex, TerminalError } from './handlers/handler.ts'
 import { createMetrics } from './metrics.ts'
@@ -49,6 +49,7 @@ function start(
     group,
     transactor: kafka.transactor(),
     reader: kafka.reader(),
+    topics: INPUT_TOPICS,
     metrics,
     log: pino({ level: 'silent' }),
     enrich: createEnricher({ lookups: [], nowMs: Date.now }),

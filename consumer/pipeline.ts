@@ -9,7 +9,7 @@ import type {
 } from '../shared/kafka/types.ts'
 import type { Logger } from '../shared/logger.ts'
 import { CONNECT_BACKOFF, delayMs, sleep } from '../shared/retry.ts'
-import { INPUT_TOPICS, parseTopic } from '../shared/topics.ts'
+import { parseTopic } from '../shared/topics.ts'
 import { MAX_AHEAD_OFFSETS } from './ahead.ts'
 import { type ConsumeDeps, consume, jobOf, type Outcome } from './consume.ts'
 import { deadLetter } from './dead-letter.ts'
@@ -40,6 +40,8 @@ export interface PipelineDeps extends ConsumeDeps {
   group: GroupConsumer
   transactor: Transactor
   reader: RangeReader
+  /** The streams' own topics that are read. */
+  topics: RegExp
   metrics: ConsumerMetrics
   limits: PipelineLimits
   log: Logger
@@ -87,7 +89,7 @@ export class Pipeline {
     const { group, transactor } = this.deps
     await transactor.start()
     if (!this.#stopping) {
-      group.start(INPUT_TOPICS, {
+      group.start(this.deps.topics, {
         assigned: (given) => this.#assigned(given),
         revoked: (taken, lost) => this.#revoked(taken, lost),
       })

@@ -1,0 +1,328 @@
+import { afterEach, expect, test } from 'bun:test'
+import { Type } from '@sinclair/typebox'
+import pino from 'pino'
+import { headerText } from '../shared/headers.ts'
+import { createTopicAdmin } from '../shared/kafka/admin.ts'
+import { runKafkaTool } from '../shared/kafka/brokers/kafka-distribution.ts'
+import { createGroupConsumer } from '../shared/kafka/consumer.ts'
+import { createRangeReader } from '../shared/kafka/range-reader.ts'
+import { createTransactor } from '../shared/kafka/transactor.ts'
+import type { IncomingRecord } from '../shared/kafka/types.ts'
+import { testBrokers, uniqueName } from '../shared/testing/brokers.ts'
+import { until } from '../shared/testing/until.ts'
+import { inputTopic, siblingTopic, streamTopics } from '../shared/topics.ts'
+import { loadConsumerConfig } from './config.ts'
+import { createEnricher } from './enrich.ts'
+import { defineHandler, type Handler, handlerIndex } from './handlers/handler.ts'
+import { createMetrics } from './metrics.ts'
+import { Pipeline } from './pipeline.ts'
+
+const PARTITIONS = 3
+const SLOW = { timeoutMs: 30_000 }
+const TEST_TIMEOUT_MS = 60_000
+
+const config = loadConsumerConfig({ KAFKA_BROKERS: testBrokers() })
+const log = pino({ level: process.env.TEST_LOG_LEVEL ?? 'silent' })
+const ending: (() => Promise<void>)[] = []
+
+afterEach(async () => {
+  for (const end of ending.splice(0).reverse()) await end()
+})
+
+/** A consumer like the service's own, with a group of its own unless it is given one, that sees one tenant's topics only. */
+function start(options: { tenant: string; group?: string; instance?: string; handlers?: Handler[]; topics?: RegExp }) {
+  const groupId = options.group ?? uniqueName('group')
+  const clientId = options.instance ?? uniqueName('instance')
+  const statistics: string[] = []
+  const group = createGroupConsumer({
+    config,
+    clientId,
+    groupId,
+    sessionTimeoutMs: 6_000,
+    prefetchMaxBytes: 2 ** 20,
+    log,
+    onStatistics: (json) => statistics.push(json),
+  })
+  const metrics = createMetrics()
+  const pipeline = new Pipeline({
+    group,
+    transactor: createTransactor({
+      config,
+      clientId: `${clientId}-t`,
+      transactionalId: `${groupId}-${clientId}`,
+      transactionTimeoutMs: 10_000,
+      group,
+      log,
+      onStatistics: () => undefined,
+    }),
+    reader: createRangeReader({ config, clientId: `${clientId}-r`, log }),
+    topics: options.topics ?? new RegExp(`^kt[.]${options.tenant}[.][a-z]+$`),
+    metrics,
+    log,
+    enrich: createEnricher({ lookups: [], nowMs: Date.now }),
+    handlerOf: handlerIndex(options.handlers ?? []),
+    policy: { quickAttempts: 2, quick: { firstMs: 5, maxMs: 10 }, maxAttempts: 4, slow: { firstMs: 300, maxMs: 300 } },
+    handlerTimeoutMs: 5_000,
+    nowMs: Date.now,
+    onQuickRetry: () => undefined,
+    limits: {
+      maxConcurrentHandlers: 16,
+      maxOpenRecords: 500,
+      maxHeldBytes: 2 ** 24,
+      maxParkedBytes: 2 ** 22,
+      maxRetryBacklogRecords: 1_000,
+      maxTransactionRecords: 500,
+      dedupeWindowRecords: 10_000,
+      revokeTimeoutMs: 3_000,
+    },
+  })
+  const ended = pipeline.run()
+  ending.push(() => pipeline.stop())
+  return { pipeline, metrics, ended, statistics, groupId }
+}
+
+async function createTopics(tenant: string, stream = 'events'): Promise<string> {
+  const admin = createTopicAdmin({ config, clientId: 'tests', log })
+  await admin.ensureTopics(streamTopics(tenant, stream), { partitions: PARTITIONS, replication: 1 })
+  await admin.close()
+  return inputTopic(tenant, stream)
+}
+
+/** Writes events with a client that we did not write. Keys are the subjects. */
+async function writeWithKcat(
+  topic: string,
+  events: { id: string; key: string; value: string; type?: string }[],
+): Promise<void> {
+  for (const { type, lines } of byType(events)) {
+    for (const { id, key, value } of lines) {
+      const child = Bun.spawn(
+        [
+          'kcat',
+          '-P',
+          '-b',
+          testBrokers(),
+          '-t',
+          topic,
+          '-k',
+          key,
+          '-X',
+          'partitioner=murmur2_random',
+          '-H',
+          'ce_specversion=1.0',
+          '-H',
+          `ce_id=${id}`,
+          '-H',
+          'ce_source=/kcat',
+          '-H',
+          `ce_type=${type}`,
+          '-H',
+          'content-type=application/json',
+        ],
+        { stdin: new Blob([value]), stderr: 'pipe' },
+      )
+      expect(await child.exited, await child.stderr.text()).toBe(0)
+    }
+  }
+}
+
+const byType = <E extends { type?: string }>(events: E[]) =>
+  [...Map.groupBy(events, (one) => one.type ?? 'plain')].map(([type, lines]) => ({ type, lines }))
+
+/** All committed records of a topic. */
+async function readAll(topic: string): Promise<IncomingRecord[]> {
+  const reader = createRangeReader({ config, clientId: 'tests', log })
+  const records: IncomingRecord[] = []
+  for (let partition = 0; partition < PARTITIONS; partition++) {
+    const { beginning, end } = await reader.watermarks({ topic, partition })
+    await reader.read({ topic, partition }, beginning, end, (record) => records.push(record))
+  }
+  await reader.close()
+  return records
+}
+
+const idsIn = async (topic: string): Promise<string[]> =>
+  (await readAll(topic)).map((record) => headerText(record.headers, 'ce_id') ?? '')
+
+const events = (from: number, count: number, keys = 5) =>
+  Array.from({ length: count }, (_, index) => ({
+    id: String(from + index),
+    key: `k${(from + index) % keys}`,
+    value: JSON.stringify({ n: from + index }),
+  }))
+
+test(
+  'events that kcat writes come out processed, and Kafka’s console consumer reads them',
+  async () => {
+    const tenant = uniqueName('kcat')
+    const topic = await createTopics(tenant)
+    const { pipeline } = start({ tenant })
+    await writeWithKcat(topic, events(0, 6))
+    await until(async () => (await idsIn(siblingTopic(topic, 'processed'))).length === 6, SLOW)
+    const read = await runKafkaTool(testBrokers(), 'console-consumer', [
+      '--topic',
+      siblingTopic(topic, 'processed'),
+      '--from-beginning',
+      '--max-messages',
+      '6',
+      '--timeout-ms',
+      '15000',
+      '--isolation-level',
+      'read_committed',
+      '--formatter-property',
+      'print.key=true',
+      '--formatter-property',
+      'print.headers=true',
+    ])
+    for (const { id, key, value } of events(0, 6)) {
+      expect(read).toContain(`${key}\t${value}`)
+      expect(read).toContain(`ce_id:${id}`)
+    }
+    expect(read).toContain('kt-context:{"tenant":')
+    expect(pipeline.levels().heldBytes).toBe(0)
+  },
+  TEST_TIMEOUT_MS,
+)
+
+test(
+  'the same events written again, and again after a restart, take effect once',
+  async () => {
+    const tenant = uniqueName('twice')
+    const topic = await createTopics(tenant)
+    const first = start({ tenant })
+    await writeWithKcat(topic, [...events(0, 3), ...events(0, 3)])
+    await until(
+      async () => (await first.metrics.outcomes.get()).values.reduce((sum, one) => sum + one.value, 0) === 6,
+      SLOW,
+    )
+    await first.pipeline.stop()
+    const second = start({ tenant, group: first.groupId })
+    await writeWithKcat(topic, [...events(0, 3), ...events(3, 1)])
+    await until(
+      async () => (await second.metrics.outcomes.get()).values.reduce((sum, one) => sum + one.value, 0) === 4,
+      SLOW,
+    )
+    expect((await idsIn(siblingTopic(topic, 'processed'))).toSorted()).toEqual(['0', '1', '2', '3'])
+  },
+  TEST_TIMEOUT_MS,
+)
+
+test(
+  'a second member takes over partitions and gives them back: nothing lost, nothing twice, keys in order',
+  async () => {
+    const tenant = uniqueName('rebalance')
+    const topic = await createTopics(tenant)
+    const first = start({ tenant })
+    await writeWithKcat(topic, events(0, 10))
+    await until(() => first.pipeline.state().assigned === PARTITIONS, SLOW)
+    const second = start({ tenant, group: first.groupId })
+    await writeWithKcat(topic, events(10, 10))
+    await until(() => second.pipeline.state().assigned > 0 && second.pipeline.state().preparing.length === 0, SLOW)
+    expect(first.pipeline.state().assigned + second.pipeline.state().assigned).toBe(PARTITIONS)
+    await writeWithKcat(topic, events(20, 10))
+    await second.pipeline.stop()
+    await until(() => first.pipeline.state().assigned === PARTITIONS, SLOW)
+    await writeWithKcat(topic, events(30, 5))
+    await until(async () => (await idsIn(siblingTopic(topic, 'processed'))).length >= 35, SLOW)
+    const records = await readAll(siblingTopic(topic, 'processed'))
+    expect(records).toHaveLength(35)
+    for (const [, ofKey] of Map.groupBy(records, (record) => record.key?.toString())) {
+      const numbers = ofKey.map((record) => Number(headerText(record.headers, 'ce_id')))
+      expect(numbers).toEqual(numbers.toSorted((a, b) => a - b))
+    }
+  },
+  TEST_TIMEOUT_MS,
+)
+
+test(
+  'a new stream is picked up by its name, and topics beside it that come late are waited for',
+  async () => {
+    const tenant = uniqueName('late')
+    const { pipeline } = start({ tenant })
+    const admin = createTopicAdmin({ config, clientId: 'tests', log })
+    ending.push(() => admin.close())
+    const [topic = '', ...beside] = streamTopics(tenant, 'late')
+    await admin.ensureTopics([topic], { partitions: PARTITIONS, replication: 1 })
+    await until(() => pipeline.state().preparing.length === PARTITIONS, SLOW)
+    await admin.ensureTopics(beside, { partitions: PARTITIONS, replication: 1 })
+    await writeWithKcat(topic, events(0, 2))
+    await until(async () => (await idsIn(siblingTopic(topic, 'processed'))).length === 2, SLOW)
+  },
+  TEST_TIMEOUT_MS,
+)
+
+test(
+  'an event that fails for a while waits in .retry, holds back its own key only, and is done by the next owner after a restart',
+  async () => {
+    const tenant = uniqueName('retry')
+    const topic = await createTopics(tenant)
+    const failing = (fails: () => boolean) =>
+      defineHandler({
+        type: 'fails',
+        version: '1',
+        schema: Type.Unknown(),
+        handle: async () => {
+          if (fails()) throw new Error('not yet')
+          return { data: { done: true } }
+        },
+      })
+    const first = start({ tenant, handlers: [failing(() => true)] })
+    await writeWithKcat(topic, [{ id: 'a1', key: 'a', value: '{}', type: 'fails' }])
+    await writeWithKcat(topic, [
+      { id: 'a2', key: 'a', value: '{}' },
+      { id: 'b1', key: 'b', value: '{}' },
+    ])
+    await until(async () => (await idsIn(siblingTopic(topic, 'retry'))).length === 2, SLOW)
+    await first.pipeline.stop()
+    start({ tenant, group: first.groupId, handlers: [failing(() => false)] })
+    await until(async () => (await idsIn(siblingTopic(topic, 'processed'))).length === 3, SLOW)
+    const ofKeyA = (await readAll(siblingTopic(topic, 'processed'))).filter((record) => record.key?.toString() === 'a')
+    expect(ofKeyA.map((record) => headerText(record.headers, 'ce_id'))).toEqual(['a1', 'a2'])
+    expect(await idsIn(siblingTopic(topic, 'dlq'))).toEqual([])
+  },
+  TEST_TIMEOUT_MS,
+)
+
+test(
+  'a result that the broker refuses for its size makes its event a dead letter, and the partition moves on',
+  async () => {
+    const tenant = uniqueName('large')
+    const topic = await createTopics(tenant)
+    start({
+      tenant,
+      handlers: [
+        defineHandler({
+          type: 'grows',
+          version: '1',
+          schema: Type.Unknown(),
+          handle: () => ({ data: crypto.getRandomValues(Buffer.alloc(2_000_000)).toString('base64') }),
+        }),
+      ],
+    })
+    await writeWithKcat(topic, [{ id: 'big', key: 'a', value: '{}', type: 'grows' }])
+    await writeWithKcat(topic, [{ id: 'next', key: 'a', value: '{}' }])
+    await until(async () => (await idsIn(siblingTopic(topic, 'processed'))).includes('next'), SLOW)
+    const [dead] = await readAll(siblingTopic(topic, 'dlq'))
+    expect(headerText(dead?.headers ?? [], 'ce_id')).toBe('big')
+    expect(headerText(dead?.headers ?? [], 'kt-error')).toContain('result too large')
+  },
+  TEST_TIMEOUT_MS,
+)
+
+test(
+  'two processes with one INSTANCE_ID: the later one fences the earlier, which says so and commits nothing more',
+  async () => {
+    const tenant = uniqueName('fence')
+    const topic = await createTopics(tenant)
+    const instance = uniqueName('same')
+    const first = start({ tenant, instance })
+    await writeWithKcat(topic, events(0, 1))
+    await until(async () => (await idsIn(siblingTopic(topic, 'processed'))).length === 1, SLOW)
+    const second = start({ tenant, instance, group: first.groupId })
+    await until(() => second.pipeline.state().assigned > 0, SLOW)
+    await writeWithKcat(topic, events(1, 12))
+    expect(await first.ended).toBeString()
+    await until(async () => (await idsIn(siblingTopic(topic, 'processed'))).length === 13, SLOW)
+    expect(new Set(await idsIn(siblingTopic(topic, 'processed'))).size).toBe(13)
+  },
+  TEST_TIMEOUT_MS,
+)
