@@ -23,7 +23,7 @@ export class ConfigError extends Error {
 export const secret = { secret: true } as const
 
 /** What this page uses of a variable's schema. */
-interface Variable {
+export interface Variable {
   description?: string
   default?: unknown
   secret?: boolean
