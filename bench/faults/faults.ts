@@ -51,7 +51,15 @@ export const FAULTS: readonly Fault[] = [
     name: 'kill-consumer',
     what: `the consumer is killed ${KILLS} times at random points of its work`,
     async play(stage) {
-      const load = stage.load({ kinds: [{ ...PLAIN, weight: 8 }, SOMETIMES, ALWAYS, SLOW], eventsPerSecond: 400 })
+      const load = stage.load({
+        kinds: [
+          { ...PLAIN, weight: 60 },
+          { ...SOMETIMES, weight: 4 },
+          { ...SLOW, weight: 4 },
+          { ...ALWAYS, weight: 0.3 },
+        ],
+        eventsPerSecond: 400,
+      })
       for (let kills = 0; kills < KILLS; kills++) {
         // Sometimes before it has any partition, mostly in the middle of its transactions.
         await stage.pause(150, 2200)
@@ -66,10 +74,10 @@ export const FAULTS: readonly Fault[] = [
     async play(stage) {
       const load = stage.load()
       for (let kills = 0; kills < 2; kills++) {
-        await stage.pause(1000, 3000)
+        await stage.pause(500, 1500)
         await stage.kafka().kill(0)
         stage.did('broker killed')
-        await stage.pause(100, 3000)
+        await stage.pause(100, 1500)
         await stage.kafka().restart(0)
       }
       await stage.pause(1500, 2500)
@@ -214,6 +222,13 @@ export const FAULTS: readonly Fault[] = [
     check: (_, { unknown }) => (unknown === 0 ? [] : [`of ${unknown} events nobody knows whether they are stored`]),
   },
 ]
+
+/** @throws Error for a name that no fault has */
+export function faultNamed(name: string): Fault {
+  const fault = FAULTS.find((one) => one.name === name)
+  if (fault === undefined) throw new Error(`there is no fault "${name}"`)
+  return fault
+}
 
 /** How many of the events that went by way of `.retry` were passed meanwhile by a later one of another key in their partition. */
 export function overtaken({ input, retry, dlq, processed }: Log): { waited: number; passed: number } {

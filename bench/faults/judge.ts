@@ -61,7 +61,7 @@ export interface Verdict {
   lost: number
   /** With more than one outcome. */
   doubled: number
-  /** Processed after a later one of their key. */
+  /** Processed after a later one of their key; and keys that are in several partitions. */
   outOfOrder: number
   /** In the log though refused, or more often than it can have been stored. */
   unwanted: number
@@ -251,12 +251,18 @@ function faultOfOutcome(role: 'processed' | 'dlq', record: LogRecord, { copies, 
 
 /** I5: the processed events of a key are in the order of the input. An event that was stored several times has the place of its first. */
 function judgeOrder(log: Log, inLog: Map<string, Logged>, verdict: Verdict, violate: Violate): void {
-  const partitionOfKey = new Map<string, number>()
-  for (const { key, partition } of log.input) {
-    if (key === null) continue
-    const earlier = partitionOfKey.get(key)
-    if (earlier === undefined) partitionOfKey.set(key, partition)
-    else if (earlier !== partition) violate('I5', `the key ${key} is in the partitions ${earlier} and ${partition}`)
+  const partitionsOfKey = new Map<string, Set<number>>()
+  for (const { key, partition, event } of log.input) {
+    // Where other clients put what is no event is their business.
+    if (key === null || event === undefined) continue
+    const partitions = partitionsOfKey.get(key)
+    if (partitions === undefined) partitionsOfKey.set(key, new Set([partition]))
+    else partitions.add(partition)
+  }
+  for (const [key, partitions] of partitionsOfKey) {
+    if (partitions.size === 1) continue
+    verdict.outOfOrder++
+    violate('I5', `the key ${key} is in the partitions ${[...partitions].join(', ')}`)
   }
   const last = new Map<string, Logged>()
   for (const record of byOffset(log.processed)) {

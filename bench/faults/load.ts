@@ -61,7 +61,7 @@ const MAX_REQUESTS_IN_FLIGHT = 64
 const MAX_EVENTS_A_REQUEST = 20
 /** How often the same request is sent at most, and how long the client waits in between. */
 const MAX_SENDS = 60
-const PAUSE_MS: readonly [number, number] = [50, 400]
+const PAUSE_MS: readonly [number, number] = [100, 700]
 const TICK_MS = 10
 
 /** An event as the client has it. */

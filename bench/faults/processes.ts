@@ -21,7 +21,7 @@ export interface Service {
   kill(): Promise<void>
   /** SIGTERM, and how it ended; SIGKILL after the bound. */
   terminate(): Promise<{ exitCode: number | null; seconds: number }>
-  /** The last lines that it logged. */
+  /** The last lines that it logged, ordinary steps left out. */
   lastLines(): Promise<string>
 }
 
@@ -66,7 +66,13 @@ export async function createService(
   }
   const lastLines = async (): Promise<string> => {
     const text = await Promise.all(lives.slice(-2).map(({ log }) => log.text().catch(() => '')))
-    return text.join('').trimEnd().split('\n').slice(-LINES_SHOWN).join('\n')
+    // What the services say at every step is in the file; here it would hide the rest.
+    const telling = text
+      .join('')
+      .trimEnd()
+      .split('\n')
+      .filter((line) => !line.startsWith('{"level":"info"'))
+    return telling.slice(-LINES_SHOWN).join('\n') || '(nothing but ordinary steps)'
   }
   return {
     name,
