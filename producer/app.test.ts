@@ -402,7 +402,7 @@ describe('limits', () => {
   })
 
   test('a body that does not arrive is 408', async () => {
-    const { post } = service({ env: { REQUEST_TIMEOUT_MS: '1151', DELIVERY_TIMEOUT_MS: '101' } })
+    const { post } = service({ env: { REQUEST_TIMEOUT_MS: '2151', DELIVERY_TIMEOUT_MS: '101' } })
     const response = await post(new ReadableStream({ start: (c) => c.enqueue(Buffer.from('{')) }), JSON_TYPE)
     expect([response.status, await kind(response), response.headers.get('connection')]).toEqual([
       408,
@@ -426,7 +426,7 @@ describe('limits', () => {
   })
 
   test('an NDJSON stream without progress is ended with a reason', async () => {
-    const { post, gate } = service({ env: { NDJSON_PROGRESS_TIMEOUT_MS: '1150', DELIVERY_TIMEOUT_MS: '100' } })
+    const { post, gate } = service({ env: { NDJSON_PROGRESS_TIMEOUT_MS: '2150', DELIVERY_TIMEOUT_MS: '100' } })
     const body = new ReadableStream({ start: (c) => c.enqueue(Buffer.from('{"type":"t"}\n{"ty')) })
     const answers = await ndjson(await post(body, NDJSON))
     expect(answers[0]?.['receipt']).toBeDefined()
@@ -460,7 +460,7 @@ describe('limits', () => {
 
   test('a client that reads no answers is given up, and what it held is given back', async () => {
     const { post, gate } = service({
-      env: { NDJSON_WINDOW_EVENTS: '2', NDJSON_PROGRESS_TIMEOUT_MS: '1150', DELIVERY_TIMEOUT_MS: '100' },
+      env: { NDJSON_WINDOW_EVENTS: '2', NDJSON_PROGRESS_TIMEOUT_MS: '2150', DELIVERY_TIMEOUT_MS: '100' },
     })
     const response = await post('{"type":"t"}\n'.repeat(100), NDJSON)
     await until(() => gate.level.requests === 0)

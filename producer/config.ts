@@ -109,8 +109,8 @@ export const producerVariables = Type.Object({
 
 export type ProducerConfig = Readonly<Static<typeof producerVariables>>
 
-/** librdkafka looks for time-outs once a second, so that a delivery may be given up that much late. */
-export const DELIVERY_GRACE_MS = 1_000
+/** librdkafka looks for time-outs once a second, and its word is waited for: a delivery may be given up so much late. */
+export const DELIVERY_GRACE_MS = 2_000
 
 /** @throws ConfigError naming every fault */
 export const loadProducerConfig = (env: Readonly<Record<string, string | undefined>>): ProducerConfig =>

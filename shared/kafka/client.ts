@@ -64,6 +64,20 @@ export const CODE = {
   TOPIC_ALREADY_EXISTS: 36,
 } as const
 
+/**
+ * The code of an error that came as an event. The addon passes those on as text only (its callbacks.cc), so the few that are told apart are
+ * known by librdkafka's words for them.
+ */
+export function eventCode(error: RdKafka.LibrdKafkaError): number {
+  return EVENT_CODES[error.message.toLowerCase()] ?? error.code
+}
+
+const EVENT_CODES: Readonly<Record<string, number>> = {
+  'all broker connections are down': CODE.ALL_BROKERS_DOWN,
+  'broker transport failure': CODE.TRANSPORT,
+  'fatal error': CODE.FATAL,
+}
+
 /** Settings of every client: where the brokers are and how they are spoken to. */
 export function connectionSettings(config: CommonConfig, clientId: string): Settings {
   const settings: Settings = {

@@ -4,6 +4,7 @@ import {
   CODE,
   connectForever,
   connectionSettings,
+  eventCode,
   type LibrdKafkaError,
   native,
   type Producer,
@@ -37,6 +38,10 @@ const MISSING_TOPIC_INTERVAL_MS = 500
 
 const METADATA_TIMEOUT_MS = 5_000
 
+/** librdkafka looks for time-outs once a second; a report that is later than this is not waited for. */
+const REPORT_GRACE_MS = 1_500
+const SWEEP_INTERVAL_MS = 100
+
 /** librdkafka's default of message.max.bytes, and below the brokers' default of max.message.bytes. */
 const DEFAULT_MESSAGE_BYTES = 1_000_000
 
@@ -46,6 +51,8 @@ const PARTITION_BY_KEY = -1
 /** A record that waits for its delivery report; the report carries it back. */
 interface Waiting {
   bytes: number
+  /** Monotonic; by then its report is due. */
+  dueMs: number
   resolve(delivery: Delivery): void
   reject(error: ProduceError): void
 }
@@ -73,24 +80,24 @@ export function createRecordProducer(options: RecordProducerOptions): RecordProd
   let client: Producer | undefined
   let connection: Connection = { state: 'connecting', reason: 'not connected yet' }
   let refreshing: NodeJS.Timeout | undefined
+  let sweeping: NodeJS.Timeout | undefined
   let asking = false
 
   function open(): Producer {
-    const opened = new (native().Producer)(
-      {
-        ...connectionSettings(config, clientId),
-        'enable.idempotence': true,
-        'compression.codec': 'lz4',
-        'linger.ms': options.lingerMs,
-        'delivery.timeout.ms': deliveryTimeoutMs,
-        'queue.buffering.max.messages': maxQueueRecords,
-        'queue.buffering.max.kbytes': Math.ceil(maxQueueBytes / 1024),
-        'message.max.bytes': Math.max(options.maxRecordBytes, DEFAULT_MESSAGE_BYTES),
-        partitioner: 'murmur2_random',
-        dr_cb: true,
-      },
-      { 'request.required.acks': -1 },
-    )
+    // Properties of topics stand among the others on purpose: given apart, as the client offers, they would replace all of these.
+    const opened = new (native().Producer)({
+      ...connectionSettings(config, clientId),
+      'enable.idempotence': true,
+      acks: 'all',
+      'compression.codec': 'lz4',
+      'linger.ms': options.lingerMs,
+      'delivery.timeout.ms': deliveryTimeoutMs,
+      'queue.buffering.max.messages': maxQueueRecords,
+      'queue.buffering.max.kbytes': Math.ceil(maxQueueBytes / 1024),
+      'message.max.bytes': Math.max(options.maxRecordBytes, DEFAULT_MESSAGE_BYTES),
+      partitioner: 'murmur2_random',
+      dr_cb: true,
+    })
     // Only a connected client can be polled; before that the addon would follow a null pointer.
     opened.on('ready', () => opened.setPollInBackground(true))
     opened.on('delivery-report', (error: LibrdKafkaError | null, report: DeliveryReport) => {
@@ -103,10 +110,13 @@ export function createRecordProducer(options: RecordProducerOptions): RecordProd
       options.onStatistics(event.message)
     })
     opened.on('event.error', (error) => {
-      log.warn({ code: error.code, reason: error.message }, 'Kafka producer')
+      const code = eventCode(error)
+      // While brokers are away these come with every try; that they are away is said once, by changeTo.
+      const level = code === CODE.ALL_BROKERS_DOWN || code === CODE.TRANSPORT ? 'debug' : 'warn'
+      log[level]({ code, reason: error.message }, 'Kafka producer')
       if (opened !== client) return
-      if (error.code === CODE.FATAL || error.isFatal === true) replace(opened, error.message)
-      else if (error.code === CODE.ALL_BROKERS_DOWN) changeTo({ state: 'connecting', reason: error.message })
+      if (code === CODE.FATAL || error.isFatal === true) replace(opened, error.message)
+      else if (code === CODE.ALL_BROKERS_DOWN) changeTo({ state: 'connecting', reason: error.message })
     })
     return opened
   }
@@ -196,8 +206,20 @@ export function createRecordProducer(options: RecordProducerOptions): RecordProd
     )
   }
 
+  /** Gives up what is overdue, so that nobody's wait rests on librdkafka alone. In the order of arrival, the first is the oldest. */
+  function sweep(): void {
+    const nowMs = performance.now()
+    for (const one of waiting) {
+      if (one.dueMs > nowMs) break
+      settle(one, { code: CODE.MSG_TIMED_OUT, message: 'no delivery report in time' }, undefined)
+    }
+  }
+
   return {
-    start: () => void connect(),
+    start() {
+      sweeping = setInterval(sweep, SWEEP_INTERVAL_MS)
+      void connect()
+    },
     connection: () => connection,
     partitionCount: (topic) => partitions.get(topic),
     produce(record: OutgoingRecord) {
@@ -213,7 +235,7 @@ export function createRecordProducer(options: RecordProducerOptions): RecordProd
       if (waiting.size >= maxQueueRecords || queuedBytes + bytes > maxQueueBytes)
         return Promise.reject(new ProduceError('queue full', 'not stored', 'too many records wait for Kafka'))
       const { promise, resolve, reject } = Promise.withResolvers<Delivery>()
-      const one: Waiting = { bytes, resolve, reject }
+      const one: Waiting = { bytes, dueMs: performance.now() + deliveryTimeoutMs + REPORT_GRACE_MS, resolve, reject }
       const { topic, partition = PARTITION_BY_KEY, value, key } = record
       // The client's types ask for mutable headers; it only reads them.
       const headers = record.headers as Record<string, Buffer | string>[]
@@ -232,6 +254,7 @@ export function createRecordProducer(options: RecordProducerOptions): RecordProd
     async close(timeoutMs) {
       stopping.abort()
       clearTimeout(refreshing)
+      clearInterval(sweeping)
       const last = client
       if (last !== undefined)
         await promised<void>((done) => last.flush(timeoutMs, (error) => done(error))).catch((error: LibrdKafkaError) =>
