@@ -49,8 +49,14 @@ export function spawnBoundChild<Out extends Output, Err extends Output>(
   const guard = child.stdio[guardDescriptor]
   if (typeof guard !== 'number') throw new Error('this Bun gives no descriptor for a fourth pipe of a child')
   child.exited.then(() => {
-    writeSync(guard, 'released\n')
-    closeSync(guard)
+    try {
+      writeSync(guard, 'released\n')
+    } catch (error) {
+      // It ended before the shell had set the guard up: there is nobody to tell.
+      if ((error as NodeJS.ErrnoException).code !== 'EPIPE') throw error
+    } finally {
+      closeSync(guard)
+    }
   })
   return child as BoundChild<Out, Err>
 }

@@ -20,6 +20,8 @@ const partitionsByDefault = 4
 export interface KafkaCluster extends Broker {
   readonly name: 'kafka'
   readonly nodeCount: number
+  /** Configuration, logs and data of all nodes; removed by `stop`. */
+  readonly directory: string
   /** SIGKILL of one node, as a crash would be. Returns once the process is gone; its data and ports stay for `restart`. */
   kill(node: number): Promise<void>
   /** Starts a killed node again, and returns once it answers as a member of the cluster. */
@@ -49,6 +51,7 @@ interface Node {
 export async function startKafka(options: KafkaOptions = {}): Promise<KafkaCluster> {
   const nodeCount = options.nodes ?? 1
   const distribution = await provideKafka(options.say)
+  const clusterId = randomBytes(16).toString('base64url')
   const root = await mkdtemp(join(tmpdir(), 'kafkatrace-kafka-'))
   let nodes: Node[] = []
   const stop = async () => {
@@ -58,9 +61,9 @@ export async function startKafka(options: KafkaOptions = {}): Promise<KafkaClust
   try {
     nodes = await configureNodes(root, nodeCount, options)
     options.say?.(`formatting the storage of ${nodeCount === 1 ? 'one node' : `${nodeCount} nodes`}`)
-    await formatStorage(distribution, nodes)
+    await formatStorage(distribution, clusterId, nodes)
     options.say?.(`starting ${nodeCount === 1 ? 'one node' : `${nodeCount} nodes`}`)
-    await Promise.all(nodes.map((node) => startNode(distribution, root, node, nodeCount)))
+    await Promise.all(nodes.map((node) => startNode({ distribution, clusterId, root }, node, nodeCount)))
   } catch (error) {
     await stop()
     throw error
@@ -73,6 +76,7 @@ export async function startKafka(options: KafkaOptions = {}): Promise<KafkaClust
   return {
     name: 'kafka',
     nodeCount,
+    directory: root,
     bootstrapServers: nodes.map((node) => node.address).join(','),
     description: `Apache Kafka ${distribution.version}, ${nodeCount === 1 ? 'one node' : `${nodeCount} nodes`}, data in ${root} until it stops`,
     async createTopics(names, partitions) {
@@ -90,7 +94,11 @@ export async function startKafka(options: KafkaOptions = {}): Promise<KafkaClust
     async restart(index) {
       const node = nodeAt(index)
       if (node.child !== undefined) throw new Error(`node ${index} is running: kill it first`)
-      await startNode(distribution, root, node, nodes.filter((other) => other.child !== undefined).length + 1)
+      await startNode(
+        { distribution, clusterId, root },
+        node,
+        nodes.filter((other) => other.child !== undefined).length + 1,
+      )
     },
     stop,
   }
@@ -170,8 +178,11 @@ function nodeSettings(node: {
   }
 }
 
-async function formatStorage(distribution: KafkaDistribution, nodes: readonly Node[]): Promise<void> {
-  const clusterId = randomBytes(16).toString('base64url')
+async function formatStorage(
+  distribution: KafkaDistribution,
+  clusterId: string,
+  nodes: readonly Node[],
+): Promise<void> {
   await Promise.all(
     nodes.map(async (node) => {
       const args = ['format', '--cluster-id', clusterId, '--config', node.configFile]
@@ -185,23 +196,26 @@ async function formatStorage(distribution: KafkaDistribution, nodes: readonly No
 }
 
 async function startNode(
-  distribution: KafkaDistribution,
-  root: string,
+  cluster: { distribution: KafkaDistribution; clusterId: string; root: string },
   node: Node,
   membersExpected: number,
 ): Promise<void> {
   const log = Bun.file(node.logFile)
-  const child = spawnBoundChild(javaCommand(distribution, 'kafka.Kafka', [node.configFile], { heapMb, log: 'warn' }), {
-    stdout: 'ignore',
-    stderr: log,
-    removeWhenOrphaned: root,
-  })
+  const child = spawnBoundChild(
+    javaCommand(cluster.distribution, 'kafka.Kafka', [node.configFile], { heapMb, log: 'warn' }),
+    {
+      stdout: 'ignore',
+      stderr: log,
+      removeWhenOrphaned: cluster.root,
+    },
+  )
   node.child = child
   const deadline = Date.now() + startTimeoutMs
   while (isRunning(child) && Date.now() < deadline) {
     const answer = await fetchMetadata(node.address, probeTimeoutMs).catch(() => undefined)
-    const isMember = answer?.brokers.some((broker) => broker.id === node.id)
-    if (isMember && answer !== undefined && answer.brokers.length >= membersExpected && answer.controllerId >= 0) return
+    // Who answers there may be another cluster, which has taken the port.
+    const members = answer?.clusterId === cluster.clusterId ? answer.brokers : []
+    if (members.length >= membersExpected && members.some((broker) => broker.id === node.id)) return
     await Bun.sleep(probePauseMs)
   }
   const why = isRunning(child) ? `is not ready after ${startTimeoutMs} ms` : 'ended'

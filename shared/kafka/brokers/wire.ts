@@ -15,8 +15,8 @@ const probePauseMs = 25
 const maxResponseBytes = 16 * 1024 * 1024
 
 export interface ClusterMetadata {
+  readonly clusterId: string | null
   readonly brokers: readonly { readonly id: number; readonly host: string; readonly port: number }[]
-  readonly controllerId: number
   readonly topics: readonly TopicMetadata[]
 }
 
@@ -43,8 +43,8 @@ export async function fetchMetadata(
     response.string()
     return broker
   })
-  response.string()
-  const controllerId = response.int32()
+  const clusterId = response.string()
+  response.int32()
   const topicsThere = response.array(() => {
     const topicError = response.int16()
     const name = response.string() ?? ''
@@ -60,8 +60,8 @@ export async function fetchMetadata(
     return { error: topicError, name, partitions: partitions.length, led: partitions.every(Boolean) }
   })
   return {
+    clusterId,
     brokers,
-    controllerId,
     topics: topicsThere
       .filter((topic) => topic.error === 0 && topic.partitions > 0)
       .map(({ name, partitions, led }) => ({ name, partitions, led })),

@@ -1,0 +1,125 @@
+import { afterEach, describe, expect, test } from 'bun:test'
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { until } from '../../testing/until.ts'
+import { connectExternal } from './external.ts'
+import { type KafkaCluster, startKafka } from './kafka.ts'
+import { runKafkaTool } from './kafka-distribution.ts'
+import { fetchMetadata } from './wire.ts'
+
+let cluster: KafkaCluster | undefined
+
+afterEach(async () => {
+  await cluster?.stop()
+  cluster = undefined
+})
+
+const produce = (servers: string, topic: string, lines: string) =>
+  runKafkaTool(servers, 'console-producer', ['--topic', topic, '--command-property', 'acks=all'], lines)
+
+const consume = (servers: string, topic: string, records: number) =>
+  runKafkaTool(servers, 'console-consumer', [
+    ...['--topic', topic, '--from-beginning', '--timeout-ms', '20000'],
+    ...['--max-messages', String(records)],
+  ])
+
+/** Processes that have this in their command line. */
+const processesWith = (text: string): string => Bun.spawnSync(['pgrep', '-f', text]).stdout.toString().trim()
+
+describe('Apache Kafka, one node', () => {
+  test('keeps what it acknowledged through SIGKILL, and leaves nothing behind when it stops', async () => {
+    cluster = await startKafka()
+    const { bootstrapServers, directory } = cluster
+    await cluster.createTopics(['kept'], 3)
+    await cluster.createTopics(['kept', 'other'], 5)
+    const { topics } = await fetchMetadata(bootstrapServers, 5_000, ['kept', 'other', 'missing'])
+    expect(topics.map(({ name, partitions }) => `${name} ${partitions}`).sort()).toEqual(['kept 3', 'other 5'])
+    await produce(bootstrapServers, 'kept', 'one\ntwo\n')
+
+    await cluster.kill(0)
+    await expect(connectExternal(bootstrapServers)).rejects.toThrow('no broker at')
+    await expect(cluster.kill(0)).rejects.toThrow('not running')
+    await cluster.restart(0)
+    await expect(cluster.restart(0)).rejects.toThrow('kill it first')
+
+    await produce(bootstrapServers, 'kept', 'three\n')
+    const read = await consume(bootstrapServers, 'kept', 3)
+    expect(read.trim().split('\n').sort()).toEqual(['one', 'three', 'two'])
+    expect(processesWith(directory)).not.toBe('')
+
+    await cluster.stop()
+    cluster = undefined
+    expect(processesWith(directory)).toBe('')
+    expect(existsSync(directory)).toBe(false)
+  })
+
+  test('says why it cannot start', async () => {
+    await expect(startKafka({ settings: { 'num.partitions': 'many' } })).rejects.toThrow(/num\.partitions/)
+    cluster = await startKafka()
+    const port = Number(cluster.bootstrapServers.split(':')[1])
+    await expect(startKafka({ port })).rejects.toThrow(/Kafka node 1 ended/)
+  })
+})
+
+describe('Apache Kafka, three nodes', () => {
+  test('acknowledges with one of them killed, and takes it in again', async () => {
+    cluster = await startKafka({ nodes: 3 })
+    await cluster.createTopics(['replicated'], 1)
+    const survivors = cluster.bootstrapServers.split(',').slice(1).join(',')
+    await produce(cluster.bootstrapServers, 'replicated', 'before\n')
+    await cluster.kill(0)
+    await produce(survivors, 'replicated', 'during\n')
+    await cluster.restart(0)
+    expect(await consume(cluster.bootstrapServers, 'replicated', 2)).toBe('before\nduring\n')
+  })
+})
+
+describe('the command line', () => {
+  const main = join(import.meta.dir, 'main.ts')
+
+  async function startMain(): Promise<{ child: Bun.Subprocess; address: string; directory: string }> {
+    const child = Bun.spawn([process.execPath, main, '--broker', 'kafka'], {
+      stdin: 'ignore',
+      stdout: 'pipe',
+      stderr: 'pipe',
+    })
+    const address = new TextDecoder().decode((await child.stdout.getReader().read()).value).trim()
+    const decoder = new TextDecoder()
+    let errors = ''
+    for await (const chunk of child.stderr) {
+      errors += decoder.decode(chunk, { stream: true })
+      const directory = /data in (\S+)/.exec(errors)?.[1]
+      if (directory !== undefined) return { child, address, directory }
+    }
+    throw new Error(`no broker was started:\n${errors}`)
+  }
+
+  test('runs a broker that takes records until it is told to stop, and exits 0', async () => {
+    const { child, address, directory } = await startMain()
+    await produce(address, 'auto-created', 'hello\n')
+    expect(await consume(address, 'auto-created', 1)).toBe('hello\n')
+    child.kill('SIGINT')
+    expect(await child.exited).toBe(0)
+    expect(processesWith(directory)).toBe('')
+    expect(existsSync(directory)).toBe(false)
+  })
+
+  test('leaves no broker and no data behind when it is killed with SIGKILL', async () => {
+    const { child, directory } = await startMain()
+    expect(processesWith(directory)).not.toBe('')
+    child.kill('SIGKILL')
+    await child.exited
+    await until(() => processesWith(directory) === '' && !existsSync(directory))
+  })
+
+  test.each(['--broker kafak', '--nodes 2', '--port http', '--unknown'])('refuses %s with its help', async (line) => {
+    const child = Bun.spawn([process.execPath, main, ...line.split(' ')], {
+      stdin: 'ignore',
+      stdout: 'pipe',
+      stderr: 'pipe',
+    })
+    const [errors, exitCode] = await Promise.all([child.stderr.text(), child.exited])
+    expect(exitCode).toBe(2)
+    expect(errors).toContain('--nodes')
+  })
+})

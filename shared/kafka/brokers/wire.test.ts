@@ -1,0 +1,47 @@
+import { afterEach, expect, test } from 'bun:test'
+import type { TCPSocketListener } from 'bun'
+import { findFreePorts } from './ports.ts'
+import { fetchMetadata } from './wire.ts'
+
+let server: TCPSocketListener | undefined
+
+afterEach(() => server?.stop(true))
+
+/** Something that listens and answers every request with these bytes, or not at all. */
+function listen(answer: Uint8Array | undefined): string {
+  const listening = Bun.listen({
+    hostname: '127.0.0.1',
+    port: 0,
+    socket: {
+      data(socket) {
+        if (answer !== undefined) socket.end(answer)
+      },
+    },
+  })
+  server = listening
+  return `127.0.0.1:${listening.port}`
+}
+
+test('nobody there is said at once', async () => {
+  const [port] = await findFreePorts(1)
+  await expect(fetchMetadata(`127.0.0.1:${port}`, 5_000)).rejects.toThrow('cannot be reached')
+})
+
+test('a port that is open is not yet a broker that answers', async () => {
+  await expect(fetchMetadata(listen(undefined), 50)).rejects.toThrow('did not answer within 50 ms')
+})
+
+test('something else than Kafka is recognised', async () => {
+  const address = listen(Buffer.from('HTTP/1.1 400 Bad Request\r\n\r\n'))
+  await expect(fetchMetadata(address, 5_000)).rejects.toThrow('does not speak the Kafka protocol')
+})
+
+test('an answer that is cut off is no answer', async () => {
+  const address = listen(Buffer.from([0, 0, 0, 100, 0, 0]))
+  await expect(fetchMetadata(address, 5_000)).rejects.toThrow('closed the connection')
+})
+
+test('an answer that ends before what it announces is refused', async () => {
+  const address = listen(Buffer.from([0, 0, 0, 12, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 9]))
+  await expect(fetchMetadata(address, 5_000)).rejects.toThrow()
+})
