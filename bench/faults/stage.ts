@@ -38,8 +38,8 @@ export interface Stage {
   kafka(): KafkaCluster
   /** With `brokerFirst: false`: starts it where the services look for it. */
   startKafka(): Promise<void>
-  /** One more consumer of the same group, not started. */
-  addConsumer(): Promise<Service>
+  /** One more consumer, not started: of the same group unless its variables say otherwise. */
+  addConsumer(env?: Record<string, string>): Promise<Service>
   /** Begins to send. What is not said is that of an ordinary client. */
   load(options?: Partial<LoadOptions>): Load
   /** Waits for some time, by chance between the two; how long a fault is left alone is what makes it this fault. */
@@ -123,9 +123,9 @@ export async function runFault(fault: Fault, seed: number, say: (progress: strin
       services.push(service)
       return service
     }
-    const addConsumer = async () => {
+    const addConsumer = async (env: Record<string, string> = {}) => {
       const name = `consumer-${services.length}`
-      return await addService('consumer', name, { ...CONSUMER_ENV, INSTANCE_ID: name })
+      return await addService('consumer', name, { ...CONSUMER_ENV, INSTANCE_ID: name, ...env })
     }
     const producer = await addService('producer', 'producer', PRODUCER_ENV)
     const consumer = await addConsumer()
