@@ -24,7 +24,7 @@ export const producerVariables = Type.Object({
   ),
   STREAMS: Type.Optional(
     Type.String({
-      pattern: '^[a-z0-9][a-z0-9_-]{0,62}(,[a-z0-9][a-z0-9_-]{0,62})*$',
+      pattern: '^[a-z0-9][a-z0-9-]{0,62}(,[a-z0-9][a-z0-9-]{0,62})*$',
       description: 'With AUTH=off: streams besides "events", separated by commas.',
     }),
   ),

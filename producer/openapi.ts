@@ -1,4 +1,5 @@
 import { type TSchema, Type } from '@sinclair/typebox'
+import { NAME_PATTERN } from '../shared/topics.ts'
 import { DEFAULT_STREAM } from './authenticate.ts'
 import type { ProducerConfig } from './config.ts'
 import { AnswerLine } from './ndjson.ts'
@@ -104,7 +105,7 @@ function eventsPath(config: ProducerConfig, operationId: string, stream?: string
             in: 'path',
             required: true,
             description: 'One of the tenant’s streams.',
-            schema: { type: 'string', pattern: '^[a-z0-9][a-z0-9_-]{0,62}$' },
+            schema: { type: 'string', pattern: NAME_PATTERN },
           },
         ]
       : []
