@@ -71,9 +71,11 @@ export class Gate {
 
   async #later<T>(call: () => T | Promise<T>): Promise<T> {
     while (this.#inside >= this.limit) await new Promise<void>((resolve) => this.#waiting.push(resolve))
-    const result = await this.#enter(call)
-    // A call that took no place passes on the one that was freed for it.
-    if (this.#inside < this.limit) this.#waiting.shift()?.()
-    return result
+    try {
+      return await this.#enter(call)
+    } finally {
+      // A call that took no place, or threw before it could, passes on the one that was freed for it.
+      if (this.#inside < this.limit) this.#waiting.shift()?.()
+    }
   }
 }

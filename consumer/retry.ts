@@ -72,8 +72,9 @@ export function decide(
   // A short hiccup is over sooner than the way through `.retry` takes.
   if (quickAttempt < policy.quickAttempts)
     return { kind: 'again', delayMs: delayMs(policy.quick, quickAttempt, random), failure }
-  // It lasts: let other keys pass.
-  return { kind: 'later', delayMs: delayMs(policy.slow, attempt - policy.quickAttempts + 1, random), failure }
+  // It lasts: let other keys pass. One that waited behind its key comes from `.retry` with fewer attempts than a row has.
+  const slowAttempt = Math.max(1, attempt - policy.quickAttempts + 1)
+  return { kind: 'later', delayMs: delayMs(policy.slow, slowAttempt, random), failure }
 }
 
 /** What a record from `.retry` says of its past; of a record that never was there, the beginning. */

@@ -5,15 +5,13 @@ import { Counter, Gauge, type Registry } from 'prom-client'
 const TICKS_PER_SECOND = 100
 
 /**
- * Resident memory in bytes, from `/proc/<pid>/statm`: the runtime's own figure has been seen far too low. undefined where there is no
- * `/proc`.
+ * Resident memory in bytes, from `VmRSS` of `/proc/<pid>/status`: the runtime's own figure has been seen far too low, and `statm` counts in
+ * pages, whose size is not the same on every arm64. undefined where there is no `/proc`.
  */
 export function residentMemoryBytes(pid: number | 'self' = 'self'): number | undefined {
-  const pages = read(`/proc/${pid}/statm`)?.split(' ')[1]
-  return pages === undefined ? undefined : Number(pages) * PAGE_BYTES
+  const kibibytes = /^VmRSS:\s*(\d+) kB$/m.exec(read(`/proc/${pid}/status`) ?? '')?.[1]
+  return kibibytes === undefined ? undefined : Number(kibibytes) * 1024
 }
-
-const PAGE_BYTES = 4096
 
 function read(path: string): string | undefined {
   try {
@@ -42,7 +40,7 @@ export function addProcessMetrics(registry: Registry): () => void {
   }).set(Date.now() / 1000 - process.uptime())
   new Gauge({
     name: 'process_resident_memory_bytes',
-    help: 'Resident memory, from /proc/self/statm.',
+    help: 'Resident memory, from /proc/self/status.',
     registers,
     collect() {
       this.set(residentMemoryBytes() ?? 0)

@@ -1,6 +1,6 @@
 import { residentMemoryBytes } from '../../shared/process-metrics.ts'
 
-/** Whether a process's resident memory stays where it is, from samples of `/proc/<pid>/statm` at equal intervals. */
+/** Whether a process's resident memory stays where it is, from samples of `VmRSS` at equal intervals. */
 
 /**
  * By how much the median of the last fifth may lie above that of the second: what a heap does that breathes. The first fifth is warm-up.
