@@ -7,7 +7,8 @@ export const ADDON_FILE = 'confluent-kafka-javascript.node'
 /** Lies beside the addon. */
 export const MANIFEST_FILE = 'confluent-kafka-javascript.json'
 
-const INSTALLED = join(import.meta.dir, '../../../node_modules/@confluentinc/kafka-javascript/build/Release')
+/** Where the client looks for its addon. */
+export const INSTALLED = join(import.meta.dir, '../../../node_modules/@confluentinc/kafka-javascript/build/Release')
 
 /** What an addon was built for and from. */
 export interface Manifest {

@@ -163,8 +163,8 @@ async function soak(messages: number, broker: Broker): Promise<number> {
   while (reported.records < sent && !stalled()) await Bun.sleep(WAIT_MS)
   const seconds = (performance.now() - begun) / 1000
   progress(consumed.records, true)
-  await promised((done) => consumer.disconnect(done))
-  await promised((done) => producer.disconnect(done))
+  await promised((done) => consumer.disconnect((error) => done(error)))
+  await promised((done) => producer.disconnect((error) => done(error)))
 
   const found = faults(messages, reported, consumed, samples, failedDeliveries)
   const tenths = [10, 20, 30, 40, 50, 60, 70, 80, 90, 100].map((percent) => {
@@ -208,7 +208,7 @@ async function openProducer(brokers: string): Promise<Producer> {
     'compression.codec': 'lz4',
     dr_cb: true,
   })
-  await promised((done) => producer.connect({ timeout: CONNECT_TIMEOUT_MS }, done))
+  await promised((done) => producer.connect({ timeout: CONNECT_TIMEOUT_MS }, (error) => done(error)))
   producer.setPollInBackground(true)
   return producer
 }
@@ -225,7 +225,7 @@ async function openConsumer(brokers: string, topic: string): Promise<Consumer> {
     // What the broker has forgotten must show as missing, not be skipped over.
     { 'auto.offset.reset': 'error' },
   )
-  await promised((done) => consumer.connect({ timeout: CONNECT_TIMEOUT_MS }, done))
+  await promised((done) => consumer.connect({ timeout: CONNECT_TIMEOUT_MS }, (error) => done(error)))
   consumer.setDefaultConsumeTimeout(100)
   consumer.setDefaultIsTimeoutOnlyForFirstMessage(true)
   consumer.assign(Array.from({ length: PARTITIONS }, (_, partition) => ({ topic, partition, offset: 0 })))

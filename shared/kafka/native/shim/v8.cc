@@ -159,7 +159,6 @@ namespace node {
 namespace Buffer {
 
 bool HasInstance(Local<Value> value) { return value->IsUint8Array(); }
-bool HasInstance(Local<Object> value) { return value->IsUint8Array(); }
 
 char* Data(Local<Object> object) {
   Local<v8::ArrayBufferView> view = object.As<v8::ArrayBufferView>();
