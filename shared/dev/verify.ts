@@ -1,16 +1,13 @@
-/** `bun run verify`: format, lint, types, dead code and unit tests. */
+/** `bun run verify`: format, lint, types, dead code and unit tests. `bun run lint --write` mends the format. */
 import { resolve } from 'node:path'
 import { paint, seconds } from './progress.ts'
 
 const root = resolve(import.meta.dir, '..', '..')
 
 const checks = [
-  {
-    name: 'format and lint',
-    command: ['x', 'biome', 'check', '--config-path=.config/biome.json', '--error-on-warnings', '.'],
-  },
+  { name: 'format and lint', command: ['run', 'lint'] },
   { name: 'types', command: ['x', 'tsc', '-p', '.'] },
-  { name: 'dead code', command: ['x', 'knip'] },
+  { name: 'dead code', command: ['x', 'knip', '--no-progress'] },
   { name: 'unit tests', command: ['shared/dev/test.ts', '--unit'] },
 ]
 

@@ -1,0 +1,144 @@
+/**
+ * `bun run doctor`: what this machine has and lacks for each part of the project, and what to do about it. One screen. It needs neither
+ * packages nor the addon: it is asked when those cannot be had.
+ */
+import manifest from '../../package.json' with { type: 'json' }
+import { BrokerUnavailableError } from '../kafka/brokers/broker.ts'
+import { defaultBrokerChoice } from '../kafka/brokers/choose.ts'
+import { findJava } from '../kafka/brokers/kafka-distribution.ts'
+import { dockerAnswers } from '../kafka/brokers/redpanda.ts'
+import { AddonError, describeAddon } from '../kafka/native/check.ts'
+import { paint } from './progress.ts'
+import { wrongBun } from './setup.ts'
+
+/** `wanted`: something works less well without it; `needed`: nothing works without it. */
+interface Finding {
+  readonly name: string
+  readonly state: 'ok' | 'wanted' | 'needed'
+  readonly text: string
+}
+
+const probeTimeoutMs = 10_000
+/** As Debian names them; each header tells whether its package is there. */
+const headers = [
+  { header: 'zlib.h', package: 'zlib1g-dev', for: 'gzip', state: 'needed' },
+  { header: 'openssl/ssl.h', package: 'libssl-dev', for: 'TLS and SASL', state: 'needed' },
+  { header: 'zstd.h', package: 'libzstd-dev', for: 'zstd', state: 'wanted' },
+  { header: 'curl/curl.h', package: 'libcurl4-openssl-dev', for: 'OAUTHBEARER over OIDC', state: 'wanted' },
+] as const
+
+/** What a command prints, or undefined when it is not there or fails. */
+async function output(command: string, ...args: string[]): Promise<string | undefined> {
+  const path = Bun.which(command)
+  if (path === null) return undefined
+  const child = Bun.spawn([path, ...args], { stdin: 'ignore', stdout: 'pipe', stderr: 'pipe', timeout: probeTimeoutMs })
+  const [text, errors, exitCode] = await Promise.all([child.stdout.text(), child.stderr.text(), child.exited])
+  return exitCode === 0 ? (text || errors).trim() : undefined
+}
+
+function addon(): Finding[] {
+  try {
+    const { manifest: built, librdkafka, codecs, ssl, sasl } = describeAddon()
+    const off =
+      built.optionsOff.length === 0
+        ? ''
+        : `; off: ${built.optionsOff.join(', ')} (install the headers below, then: bun run build:native --rebuild)`
+    return [
+      {
+        name: 'Kafka client',
+        state: 'ok',
+        text: `${built.client}, librdkafka ${librdkafka}, for Bun ${built.bun} (ABI ${built.abi}, ${built.platform})`,
+      },
+      { name: '  codecs', state: 'ok', text: codecs.join(', ') },
+      {
+        name: '  security',
+        state: off === '' ? 'ok' : 'wanted',
+        text: `${ssl ? 'TLS' : 'no TLS'}, SASL ${sasl.join(', ') || 'none'}${off}`,
+      },
+    ]
+  } catch (error) {
+    if (!(error instanceof AddonError)) throw error
+    return [{ name: 'Kafka client', state: 'needed', text: error.message }]
+  }
+}
+
+/** What only matters when the addon has to be built on this machine. */
+async function compiler(): Promise<Finding[]> {
+  const [cxx, make] = await Promise.all([output('g++', '-dumpfullversion'), output('make', '--version')])
+  const findings: Finding[] = [
+    cxx !== undefined && make !== undefined
+      ? { name: 'Compiler', state: 'ok', text: `g++ ${cxx}, ${make.split('\n')[0]}` }
+      : {
+          name: 'Compiler',
+          state: 'needed',
+          text: 'no g++ or no make: the addon cannot be built; apt-get install build-essential',
+        },
+  ]
+  if (cxx === undefined) return findings
+  for (const { header, package: debian, for: what, state } of headers) {
+    // Asking the compiler finds a header wherever this system keeps it.
+    const child = Bun.spawn(['g++', '-E', '-x', 'c++', '-include', header, '/dev/null'], {
+      stdin: 'ignore',
+      stdout: 'ignore',
+      stderr: 'ignore',
+    })
+    const found = (await child.exited) === 0
+    findings.push({
+      name: `  ${header}`,
+      state: found ? 'ok' : state,
+      text: found ? what : `missing, for ${what}; apt-get install ${debian}`,
+    })
+  }
+  return findings
+}
+
+async function java(): Promise<Finding> {
+  const name = 'Java'
+  try {
+    const path = await findJava()
+    const version = (await output(path, '-version'))?.split('\n')[0]
+    return { name, state: 'ok', text: `${version} (${path})` }
+  } catch (error) {
+    if (!(error instanceof BrokerUnavailableError)) throw error
+    return { name, state: 'wanted', text: error.message }
+  }
+}
+
+async function commands(): Promise<Finding[]> {
+  const [maven, kcat, docker] = await Promise.all([output('mvn', '-v'), output('kcat', '-V'), dockerAnswers()])
+  return [
+    maven === undefined
+      ? { name: 'Maven', state: 'wanted', text: 'missing, fetches Apache Kafka for the tests; apt-get install maven' }
+      : { name: 'Maven', state: 'ok', text: Bun.stripANSI(maven.split('\n')[0] ?? '') },
+    kcat === undefined
+      ? { name: 'kcat', state: 'wanted', text: 'missing, the tests read topics with it; apt-get install kcat' }
+      : { name: 'kcat', state: 'ok', text: /Version (\S+)/.exec(kcat)?.[1] ?? 'there' },
+    docker
+      ? { name: 'Docker', state: 'ok', text: 'answers' }
+      : { name: 'Docker', state: 'wanted', text: 'no engine answers: no Redpanda; the other brokers do without' },
+  ]
+}
+
+async function broker(): Promise<Finding> {
+  const { choice, reason } = await defaultBrokerChoice()
+  const name = choice.kind === 'external' ? choice.bootstrapServers : choice.kind
+  return { name: 'bun run dev', state: 'ok', text: `would take broker ${name}: ${reason}` }
+}
+
+const wrong = wrongBun(manifest.engines.bun, Bun.version, 'doctor')
+const findings: Finding[] = [
+  wrong === undefined
+    ? { name: 'Bun', state: 'ok', text: `${Bun.version}, as package.json pins it (${process.execPath})` }
+    : { name: 'Bun', state: 'needed', text: wrong },
+  ...addon(),
+  ...(await compiler()),
+  await java(),
+  ...(await commands()),
+  await broker(),
+]
+
+const marks = { ok: 'ok  ', wanted: paint('yellow', 'less'), needed: paint('red', 'MISS') }
+for (const { name, state, text } of findings) console.log(`${marks[state]}  ${name.padEnd(16)} ${text}`)
+const missing = findings.filter((finding) => finding.state === 'needed').length
+console.log(missing === 0 ? '\nEverything that is needed is there.' : `\n${missing} needed and missing: see above.`)
+process.exit(missing === 0 ? 0 : 1)
