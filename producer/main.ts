@@ -65,8 +65,9 @@ metrics.declare(tenants)
 metrics.observe(gate, producer)
 
 producer.start()
-let topicsEnsured = config.CREATE_TOPICS === 'off'
-if (!topicsEnsured) void ensureTopics()
+/** Why not all topics of all streams are there yet. */
+let topicsFault = config.CREATE_TOPICS === 'on' ? 'they are being created' : undefined
+if (topicsFault !== undefined) void ensureTopics()
 
 ;(http as { maxHeaderSize: number }).maxHeaderSize = config.MAX_HEADER_BYTES + HEADER_SLACK_BYTES
 const server = Bun.serve({
@@ -121,14 +122,18 @@ function access({ AUTH, TENANTS_FILE, STREAMS }: ProducerConfig) {
 /** Makes every stream's topics, trying again until they are there. */
 async function ensureTopics(): Promise<void> {
   const admin = createTopicAdmin({ config, clientId: `${clientId}-topics`, log })
-  const topics = streams.flatMap(({ tenant, stream }) => streamTopics(tenant, stream))
   for (let attempt = 1; !draining.signal.aborted; attempt++) {
     try {
-      await admin.ensureTopics(topics, { partitions: config.TOPIC_PARTITIONS, replication: config.TOPIC_REPLICATION })
-      topicsEnsured = true
+      for (const { tenant, stream } of streams)
+        await admin.ensureTopics(streamTopics(tenant, stream), {
+          partitions: config.TOPIC_PARTITIONS,
+          replication: config.TOPIC_REPLICATION,
+        })
+      topicsFault = undefined
       break
     } catch (error) {
-      log.warn({ reason: (error as Error).message }, 'topics are not there yet; trying again')
+      topicsFault = (error as Error).message
+      log.warn({ reason: topicsFault }, 'topics are not there yet; trying again')
       await sleep(delayMs(CONNECT_BACKOFF, attempt), draining.signal)
     }
   }
@@ -143,14 +148,16 @@ function checks(): Record<string, Check> {
       if (connection.state === 'connected') return { ok: true }
       return { ok: false, reason: connection.state === 'closed' ? 'closed' : connection.reason }
     },
+    // What the producer itself needs; the topics beside these are their readers' concern, and no reason to turn events away.
     topics: () => {
       const missing = streams
         .map(({ tenant, stream }) => inputTopic(tenant, stream))
         .filter((topic) => producer.partitionCount(topic) === undefined)
-      if (missing.length > 0) return { ok: false, reason: `not there: ${missing.join(', ')}` }
-      return topicsEnsured
-        ? { ok: true }
-        : { ok: false, reason: 'the topics beside the streams’ own are being created' }
+      if (missing.length === 0) return { ok: true }
+      return {
+        ok: false,
+        reason: `not there: ${missing.join(', ')}${topicsFault === undefined ? '' : `; ${topicsFault}`}`,
+      }
     },
   }
 }

@@ -100,7 +100,7 @@ describe('the page', () => {
       ['style', 'style-src'],
       ['script', 'script-src'],
     ] as const) {
-      const text = new RegExp(`<${tag}[^>]*>([^]*?)</${tag}>`).exec(html)?.[1] ?? ''
+      const text = new RegExp(`<${tag}[^>]*>([\\s\\S]*?)</${tag}>`).exec(html)?.[1] ?? ''
       expect(policy).toContain(`${directive} 'sha256-${new Bun.CryptoHasher('sha256').update(text).digest('base64')}'`)
     }
   })

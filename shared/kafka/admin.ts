@@ -36,13 +36,23 @@ export function createTopicAdmin(options: { config: CommonConfig; clientId: stri
     async ensureTopics(topics, { partitions, replication }) {
       const client = await connected()
       if (client === undefined) throw new Error('closed before Kafka was reached')
-      const existing = await topicNames(client)
-      const missing = topics.filter((topic) => !existing.has(topic))
+      const existing = await partitionCounts(client)
+      const counts = new Map(topics.flatMap((topic) => [[topic, existing.get(topic)]] as const))
+      const missing = topics.filter((topic) => counts.get(topic) === undefined)
+      const present = [...counts].filter(([, count]) => count !== undefined)
+      const [first] = present
+      if (present.some(([, count]) => count !== first?.[1]))
+        throw new Error(
+          `topics that belong together have different numbers of partitions: ${present.map(([topic, count]) => `${topic} ${count}`).join(', ')}`,
+        )
       if (missing.length === 0) return
+      // What is there already decides, so that all stay co-partitioned.
+      const wanted = first?.[1] ?? partitions
       const admin = native().AdminClient.createFrom(client)
       const refused: string[] = []
-      for (const topic of missing) {
-        const error = await createTopic(admin, topic, partitions, replication)
+      // A stream's own topic stands first and is made last: once it is there, its readers expect the others.
+      for (const topic of missing.toReversed()) {
+        const error = await createTopic(admin, topic, wanted, replication)
         if (error === undefined || error.code === CODE.TOPIC_ALREADY_EXISTS) continue
         // Asked for by name, a topic comes into being on brokers that create topics so; a test cluster may know no other way.
         if (!(await comesIntoBeing(client, topic))) refused.push(`${topic}: ${error.message}`)
@@ -50,14 +60,14 @@ export function createTopicAdmin(options: { config: CommonConfig; clientId: stri
       if (refused.length > 0) throw new Error(`topics cannot be created: ${refused.join('; ')}`)
       const deadline = performance.now() + VISIBLE_TIMEOUT_MS
       for (;;) {
-        const seen = await topicNames(client)
+        const seen = await partitionCounts(client)
         const unseen = missing.filter((topic) => !seen.has(topic))
         if (unseen.length === 0) break
         if (performance.now() > deadline)
           throw new Error(`topics are not seen after their creation: ${unseen.join(', ')}`)
         await Bun.sleep(LOOK_INTERVAL_MS)
       }
-      log.info({ topics: missing, partitions, replication }, 'topics were created')
+      log.info({ topics: missing, partitions: wanted, replication }, 'topics were created')
     },
     async close() {
       stopping.abort()
@@ -93,22 +103,22 @@ interface Metadata {
   topics: { name: string; partitions: unknown[] }[]
 }
 
-/** The topics that have partitions. */
-async function topicNames(client: Producer, topic?: string): Promise<Set<string>> {
+/** How many partitions each topic has; those without any are about to be created, or to go. */
+async function partitionCounts(client: Producer, topic?: string): Promise<Map<string, number>> {
   const { topics } = await promised<Metadata>((done) =>
     client.getMetadata(
       { timeout: METADATA_TIMEOUT_MS, ...(topic === undefined ? { allTopics: true } : { topic }) },
       (error, value) => done(error, value),
     ),
   )
-  return new Set(topics.filter((one) => one.partitions.length > 0).map((one) => one.name))
+  return new Map(topics.filter((one) => one.partitions.length > 0).map((one) => [one.name, one.partitions.length]))
 }
 
 async function comesIntoBeing(client: Producer, topic: string): Promise<boolean> {
   const deadline = performance.now() + VISIBLE_TIMEOUT_MS
   while (performance.now() < deadline) {
-    const names = await topicNames(client, topic).catch(() => new Set<string>())
-    if (names.has(topic)) return true
+    const counts = await partitionCounts(client, topic).catch(() => new Map<string, number>())
+    if (counts.has(topic)) return true
     await Bun.sleep(LOOK_INTERVAL_MS)
   }
   return false

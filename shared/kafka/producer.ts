@@ -81,7 +81,6 @@ export function createRecordProducer(options: RecordProducerOptions): RecordProd
   let connection: Connection = { state: 'connecting', reason: 'not connected yet' }
   let refreshing: NodeJS.Timeout | undefined
   let sweeping: NodeJS.Timeout | undefined
-  let asking = false
 
   function open(): Producer {
     // Properties of topics stand among the others on purpose: given apart, as the client offers, they would replace all of these.
@@ -172,38 +171,31 @@ export function createRecordProducer(options: RecordProducerOptions): RecordProd
     one.resolve({ topic, partition, offset, timestampMs: timestamp ?? Date.now() })
   }
 
-  /** Asks for the partitions of all topics, and for those that are missing one by one, which creates them where brokers do that. */
+  /**
+   * Asks for the partitions of all topics together. Never for one by its name: brokers that create topics on demand would make it, with a number
+   * of partitions that nobody chose.
+   */
   async function refresh(): Promise<void> {
     clearTimeout(refreshing)
-    if (asking || client === undefined || stopping.signal.aborted) return
-    asking = true
+    if (client === undefined || stopping.signal.aborted) return
+    const from = client
     try {
-      const found = await metadata(client)
-      // A topic that is gone is forgotten; were the answer empty because nobody could be asked, it would be an error instead.
+      const answer = await promised<{ topics: { name: string; partitions: unknown[] }[] }>((done) =>
+        from.getMetadata({ timeout: METADATA_TIMEOUT_MS, allTopics: true }, (error, value) => done(error, value)),
+      )
+      const found = new Map(answer.topics.map((one) => [one.name, one.partitions.length]))
       for (const topic of options.topics) {
-        const count = found.get(topic) ?? (await metadata(client, topic)).get(topic)
-        if (count === undefined) partitions.delete(topic)
-        else partitions.set(topic, count)
+        const count = found.get(topic) ?? 0
+        if (count > 0) partitions.set(topic, count)
+        else partitions.delete(topic)
       }
     } catch (error) {
       log.debug({ reason: (error as Error).message }, 'the partitions of our topics cannot be asked for')
-    } finally {
-      asking = false
     }
+    // Replaced meanwhile, the new client asks for itself.
+    if (from !== client) return
     const missing = options.topics.some((topic) => !partitions.has(topic))
     refreshing = setTimeout(() => void refresh(), missing ? MISSING_TOPIC_INTERVAL_MS : METADATA_INTERVAL_MS)
-  }
-
-  async function metadata(from: Producer, topic?: string): Promise<Map<string, number>> {
-    const answer = await promised<{ topics: { name: string; partitions: unknown[] }[] }>((done) =>
-      from.getMetadata(
-        { timeout: METADATA_TIMEOUT_MS, ...(topic === undefined ? { allTopics: true } : { topic }) },
-        (error, value) => done(error, value),
-      ),
-    )
-    return new Map(
-      answer.topics.filter((one) => one.partitions.length > 0).map((one) => [one.name, one.partitions.length]),
-    )
   }
 
   /** Gives up what is overdue, so that nobody's wait rests on librdkafka alone. In the order of arrival, the first is the oldest. */

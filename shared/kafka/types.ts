@@ -164,7 +164,10 @@ export interface RangeReader {
 
 /** Creating topics, and which there are. */
 export interface TopicAdmin {
-  /** Creates those that are missing. Resolves when all exist. Rejects with the broker's reason a topic. */
+  /**
+   * Creates those that are missing, with as many partitions as those that exist have. Resolves when all exist. Rejects with the broker's
+   * reason a topic, and when those that exist differ in their partitions: the topics belong together.
+   */
   ensureTopics(topics: readonly string[], options: { partitions: number; replication: number }): Promise<void>
   close(): Promise<void>
 }

@@ -1,0 +1,65 @@
+import { join } from 'node:path'
+import { until } from './until.ts'
+
+/** How long a service may take to start; the first load of the native addon included. */
+const START_TIMEOUT_MS = 20_000
+
+/** A service as a process of its own. */
+export interface ServiceProcess {
+  pid: number
+  /** The fields of its start-up line. */
+  started: Record<string, unknown>
+  /** Every line it has logged. */
+  log: Record<string, unknown>[]
+  /** Sends the signal, waits for the end, and gives the exit code. */
+  stop(signal?: NodeJS.Signals): Promise<number>
+}
+
+/** Starts `producer/main.ts` or `consumer/main.ts` with this environment and nothing else of ours, on free ports. */
+export async function startService(
+  service: 'producer' | 'consumer',
+  env: Record<string, string>,
+): Promise<ServiceProcess> {
+  const { PATH = '', HOME = '' } = process.env
+  const child = Bun.spawn([process.execPath, join(import.meta.dir, '../..', service, 'main.ts')], {
+    env: { PATH, HOME, PORT: '0', OPS_PORT: '0', LOG_FORMAT: 'json', ...env },
+    stdout: 'pipe',
+    stderr: 'pipe',
+  })
+  const log: Record<string, unknown>[] = []
+  let errors = ''
+  const reading = [
+    eachLine(child.stdout, (line) => log.push(JSON.parse(line) as Record<string, unknown>)),
+    eachLine(child.stderr, (line) => {
+      errors += `${line}\n`
+    }),
+  ]
+  const line = () => log.find((one) => one['msg'] === `${service} started`)
+  await until(() => line() !== undefined || child.exitCode !== null, {
+    timeoutMs: START_TIMEOUT_MS,
+    what: `${service} to start: ${errors}`,
+  })
+  const started = line()
+  if (started === undefined) throw new Error(`${service} ended with ${child.exitCode}:\n${errors}`)
+  return {
+    pid: child.pid,
+    started,
+    log,
+    async stop(signal = 'SIGTERM') {
+      child.kill(signal)
+      const code = await child.exited
+      await Promise.all(reading)
+      return code
+    },
+  }
+}
+
+async function eachLine(stream: ReadableStream<Uint8Array>, take: (line: string) => void): Promise<void> {
+  const decoder = new TextDecoder()
+  let rest = ''
+  for await (const chunk of stream) {
+    const lines = (rest + decoder.decode(chunk, { stream: true })).split('\n')
+    rest = lines.pop() ?? ''
+    for (const line of lines) if (line !== '') take(line)
+  }
+}
