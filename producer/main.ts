@@ -119,23 +119,27 @@ function access({ AUTH, TENANTS_FILE, STREAMS }: ProducerConfig) {
   return { authenticate: authenticateByKey(tenants), tenants: tenants.list }
 }
 
-/** Makes every stream's topics, trying again until they are there. */
+/** Makes every stream's topics, trying again until they are there; one stream's trouble is no other's. */
 async function ensureTopics(): Promise<void> {
   const admin = createTopicAdmin({ config, clientId: `${clientId}-topics`, log })
+  const options = { partitions: config.TOPIC_PARTITIONS, replication: config.TOPIC_REPLICATION }
+  let left = streams
   for (let attempt = 1; !draining.signal.aborted; attempt++) {
-    try {
-      for (const { tenant, stream } of streams)
-        await admin.ensureTopics(streamTopics(tenant, stream), {
-          partitions: config.TOPIC_PARTITIONS,
-          replication: config.TOPIC_REPLICATION,
-        })
-      topicsFault = undefined
-      break
-    } catch (error) {
-      topicsFault = (error as Error).message
-      log.warn({ reason: topicsFault }, 'topics are not there yet; trying again')
-      await sleep(delayMs(CONNECT_BACKOFF, attempt), draining.signal)
+    const faults: string[] = []
+    const failed: typeof streams = []
+    for (const one of left) {
+      try {
+        await admin.ensureTopics(streamTopics(one.tenant, one.stream), options)
+      } catch (error) {
+        failed.push(one)
+        faults.push((error as Error).message)
+      }
     }
+    left = failed
+    topicsFault = faults.length > 0 ? faults.join('; ') : undefined
+    if (topicsFault === undefined) break
+    log.warn({ reason: topicsFault }, 'not all topics are there; trying again')
+    await sleep(delayMs(CONNECT_BACKOFF, attempt), draining.signal)
   }
   await admin.close()
 }

@@ -1,0 +1,78 @@
+import { afterAll, beforeAll, expect, test } from 'bun:test'
+import { type KafkaCluster, startKafka } from '../shared/kafka/brokers/kafka.ts'
+import { type ServiceProcess, startService } from '../shared/testing/service-process.ts'
+import { until } from '../shared/testing/until.ts'
+
+/** A broker that is killed and comes back, under a producer that goes on answering. On a Kafka of its own. */
+
+const TEST_TIMEOUT_MS = 120_000
+const DELIVERY_TIMEOUT_MS = 2_000
+
+/** Delivery, librdkafka's second, our own grace, and what a busy machine adds. */
+const LONGEST_ANSWER_MS = DELIVERY_TIMEOUT_MS + 3_000
+
+let kafka: KafkaCluster
+let service: ServiceProcess
+
+beforeAll(async () => {
+  kafka = await startKafka()
+  service = await startService('producer', {
+    NODE_ENV: 'development',
+    AUTH: 'off',
+    KAFKA_BROKERS: kafka.bootstrapServers,
+    DELIVERY_TIMEOUT_MS: String(DELIVERY_TIMEOUT_MS),
+  })
+}, TEST_TIMEOUT_MS)
+
+afterAll(async () => {
+  await service.stop()
+  await kafka.stop()
+}, TEST_TIMEOUT_MS)
+
+interface Answer {
+  status: number
+  outcome?: string
+  ms: number
+}
+
+async function post(id = crypto.randomUUID()): Promise<Answer> {
+  const begun = performance.now()
+  const response = await fetch(`http://127.0.0.1:${service.started['port']}/v1/events`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ type: 't', id, subject: 'k' }),
+  })
+  const { outcome } = (await response.json()) as { outcome?: string }
+  return { status: response.status, ...(outcome === undefined ? {} : { outcome }), ms: performance.now() - begun }
+}
+
+const check = async (path: string) => (await fetch(`http://127.0.0.1:${service.started['opsPort']}${path}`)).status
+
+test(
+  'a broker that is killed: what was begun is told as unknown in time, the rest is refused at once, and it recovers by itself',
+  async () => {
+    await until(async () => (await post()).status === 202, { timeoutMs: 30_000, what: 'the first event' })
+    await kafka.kill(0)
+    // Before the loss is noticed an event may be handed over; nobody then knows.
+    const cut = await Promise.all(Array.from({ length: 20 }, () => post()))
+    for (const answer of cut) {
+      expect(answer.status).toBe(503)
+      expect(['unknown', 'not stored']).toContain(answer.outcome ?? '')
+      expect(answer.ms).toBeLessThan(LONGEST_ANSWER_MS)
+    }
+    await until(async () => (await post()).outcome === 'not stored', {
+      timeoutMs: 10_000,
+      what: 'the loss to be noticed',
+    })
+    const refused = await Promise.all(Array.from({ length: 20 }, () => post()))
+    for (const answer of refused) {
+      expect(answer).toMatchObject({ status: 503, outcome: 'not stored' })
+      expect(answer.ms).toBeLessThan(200)
+    }
+    expect([await check('/livez'), await check('/readyz')]).toEqual([200, 503])
+    await kafka.restart(0)
+    await until(async () => (await post()).status === 202, { timeoutMs: 30_000, what: 'events to be stored again' })
+    expect(await check('/readyz')).toBe(200)
+  },
+  TEST_TIMEOUT_MS,
+)
