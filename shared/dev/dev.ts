@@ -219,6 +219,7 @@ ${table === undefined ? '' : `${table}\n`}  ${bold('Try it')}
 async function live(): Promise<void> {
   const interval = terminal ? LIVE_TERMINAL_MS : LIVE_PLAIN_MS
   let last = ''
+  const interrupted = Promise.race([aborted(), ...services.map(({ child }) => child.exited)])
   while (!stopping.signal.aborted) {
     demandRunning()
     const [stored, consumer] = await Promise.all(services.map((service) => metricsOf(service)))
@@ -229,7 +230,7 @@ async function live(): Promise<void> {
     if (terminal) process.stdout.write(`\r\x1b[K  ${line}`)
     else if (line !== last) process.stdout.write(`  ${line}\n`)
     last = line
-    await Promise.race([Bun.sleep(interval), aborted()])
+    await Promise.race([Bun.sleep(interval), interrupted])
   }
 }
 
@@ -360,6 +361,7 @@ try {
     process.stderr.write(`${expected ? error.message : (error as Error).stack}\n`)
   }
 } finally {
-  exitCode ||= await stopAll()
+  const stopped = await stopAll()
+  exitCode ||= stopped
 }
 process.exit(exitCode)

@@ -103,11 +103,14 @@ export function lastLines(text: string, count = lastLinesShown): string {
   return text.trimEnd().split('\n').slice(-count).join('\n')
 }
 
+/** Of the path as it is now, not as it was when this process started. */
+const onPath = (command: string): string | null => Bun.which(command, { PATH: process.env.PATH ?? '' })
+
 /** The Java of JAVA_HOME, else that of the path. */
 export async function findJava(): Promise<string> {
   const advice = 'install it with: apt-get install default-jre-headless'
   const home = process.env.JAVA_HOME
-  const java = home ? join(home, 'bin', 'java') : Bun.which('java')
+  const java = home ? join(home, 'bin', 'java') : onPath('java')
   if (java === null || !existsSync(java)) {
     throw new BrokerUnavailableError(
       `Apache Kafka needs Java ${oldestJava} or newer${home ? `, and JAVA_HOME=${home} has none` : ''}; ${advice}`,
@@ -126,7 +129,7 @@ export async function findJava(): Promise<string> {
 
 /** Copies the jars into a folder beside the wanted one and renames it, so that a folder that exists is always whole. */
 async function resolveJars(folder: string): Promise<void> {
-  const maven = Bun.which('mvn')
+  const maven = onPath('mvn')
   if (maven === null) {
     throw new BrokerUnavailableError('Apache Kafka is fetched with Maven; install it with: apt-get install maven')
   }

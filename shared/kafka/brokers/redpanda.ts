@@ -7,9 +7,11 @@ const composeFile = join(import.meta.dir, '..', '..', '..', 'compose.yaml')
 const address = '127.0.0.1:19092'
 const dockerTimeoutMs = 3_000
 
+const findDocker = (): string | null => Bun.which('docker', { PATH: process.env.PATH ?? '' })
+
 /** True when there is a Docker client and an engine behind it. */
 export async function dockerAnswers(): Promise<boolean> {
-  const docker = Bun.which('docker')
+  const docker = findDocker()
   if (docker === null) return false
   const child = Bun.spawn([docker, 'version', '--format', '{{.Server.Version}}'], {
     stdin: 'ignore',
@@ -39,7 +41,7 @@ export async function startRedpanda(say: (progress: string) => void = () => {}):
 }
 
 async function compose(...args: string[]): Promise<void> {
-  const child = Bun.spawn(['docker', 'compose', '--file', composeFile, ...args], {
+  const child = Bun.spawn([findDocker() ?? 'docker', 'compose', '--file', composeFile, ...args], {
     stdin: 'ignore',
     stdout: 'ignore',
     stderr: 'pipe',

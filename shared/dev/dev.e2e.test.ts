@@ -1,0 +1,106 @@
+import { afterEach, describe, expect, test } from 'bun:test'
+import { join } from 'node:path'
+import { until } from '../testing/until.ts'
+
+const upTimeoutMs = 60_000
+const dev = join(import.meta.dir, 'dev.ts')
+let running: Bun.Subprocess | undefined
+
+afterEach(async () => {
+  running?.kill('SIGKILL')
+  await running?.exited
+})
+
+function start(...args: string[]) {
+  const child = Bun.spawn([process.execPath, dev, ...args], { stdin: 'ignore', stdout: 'pipe', stderr: 'pipe' })
+  running = child
+  const output = { text: '' }
+  const take = async (stream: ReadableStream<Uint8Array>) => {
+    const decoder = new TextDecoder()
+    for await (const chunk of stream) output.text += decoder.decode(chunk, { stream: true })
+  }
+  void take(child.stdout)
+  void take(child.stderr)
+  const shows = (pattern: RegExp) =>
+    until(
+      () => {
+        if (child.exitCode !== null) throw new Error(`dev ended with ${child.exitCode}:\n${output.text}`)
+        return pattern.test(output.text)
+      },
+      { timeoutMs: upTimeoutMs, what: `${pattern} in what dev prints` },
+    )
+  return { child, output, shows }
+}
+
+/** Loopback ports that the screen names: the broker's and the services'. */
+const portsIn = (screen: string): number[] => [
+  ...new Set([...screen.matchAll(/127\.0\.0\.1:(\d+)/g)].map((match) => Number(match[1]))),
+]
+
+/** Those of the ports that something still listens on. */
+async function listening(ports: readonly number[]): Promise<number[]> {
+  const answers = await Promise.all(
+    ports.map((port) =>
+      Bun.connect({ hostname: '127.0.0.1', port, socket: { data() {} } }).then(
+        (socket) => {
+          socket.end()
+          return true
+        },
+        () => false,
+      ),
+    ),
+  )
+  return ports.filter((_, index) => answers[index])
+}
+
+describe('bun run dev', () => {
+  test('processes every webhook payload, takes the event of its curl, and Ctrl-C ends it with 0 and nothing left', async () => {
+    const { child, output, shows } = start('--broker', 'embedded')
+    await shows(/Ctrl-C drains and stops/)
+
+    const [, sent, stored, processed, dead] =
+      /(\d+) sent, (\d+) stored \(202\), (\d+) processed, (\d+) dead/.exec(output.text)?.map(Number) ?? []
+    expect(sent).toBeGreaterThan(250)
+    expect(stored).toBe(sent as number)
+    expect((processed ?? 0) + (dead ?? 0)).toBe(sent as number)
+
+    // What a person would paste, run as they would.
+    const curl = /curl -i .*/.exec(output.text)?.[0] ?? ''
+    const pasted = Bun.spawnSync(['sh', '-c', curl]).stdout.toString()
+    expect(pasted).toStartWith('HTTP/1.1 202')
+    expect(pasted).toContain('"offset":')
+    await shows(new RegExp(`processed ${(processed ?? 0) + 1} `))
+
+    const ports = portsIn(output.text)
+    expect(ports.length).toBeGreaterThanOrEqual(4)
+    expect(await listening(ports)).toEqual(ports)
+    child.kill('SIGINT')
+    expect(await child.exited).toBe(0)
+    expect(await listening(ports)).toEqual([])
+  })
+
+  test('a service that dies is reported, and ends it with a failure', async () => {
+    const { child, output, shows } = start('--broker', 'embedded', '--no-payloads')
+    await shows(/Ctrl-C drains and stops/)
+    expect(output.text).not.toContain('webhook payloads')
+    const consumer = Bun.spawnSync(['pgrep', '-P', String(child.pid), '-f', 'consumer/main.ts']).stdout.toString()
+    process.kill(Number(consumer.trim()), 'SIGKILL')
+    expect(await child.exited).toBe(1)
+    expect(output.text).toMatch(/the consumer ended by itself \(exit code SIGKILL\)/)
+    expect(await listening(portsIn(output.text))).toEqual([])
+  })
+
+  test('services and broker die with it when it is killed with SIGKILL', async () => {
+    const { child, output, shows } = start('--broker', 'embedded', '--no-payloads')
+    await shows(/Ctrl-C drains and stops/)
+    child.kill('SIGKILL')
+    await child.exited
+    await until(async () => (await listening(portsIn(output.text))).length === 0)
+  })
+
+  test('says what it takes when it does not understand', async () => {
+    const { child, output } = start('--broker', 'kafak')
+    expect(await child.exited).toBe(2)
+    await until(() => output.text.includes('--broker takes embedded|redpanda|kafka|HOST:PORT'))
+  })
+})
