@@ -22,16 +22,18 @@ export async function rebuild(
     (at) => rows.find((row) => row.topic === at.topic) ?? { ...at, offset: -1, metadata: '' },
   ) as [CommittedOffset, CommittedOffset]
 
-  const outcomes: { timestampMs: number; identity: string }[] = []
-  for (const role of ['processed', 'dlq'] as const) {
-    const at = partition.sibling(role)
-    const { beginning, end } = await reader.watermarks(at)
-    // Each transaction takes an offset for its own mark: in the worst case one a record.
-    const from = Math.max(beginning, end - 2 * partition.dedupe.capacity)
-    await reader.read(at, from, end, (record) => {
-      outcomes.push({ timestampMs: record.timestampMs, identity: identityOf(record) })
-    })
-  }
+  // Dead letters are the fewer; held back and put in among the results by their time, they leave the window oldest first.
+  const dead: { timestampMs: number; identity: string }[] = []
+  await readOutcomes(partition, 'dlq', reader, (record) => {
+    dead.push({ timestampMs: record.timestampMs, identity: identityOf(record) })
+  })
+  let next = 0
+  await readOutcomes(partition, 'processed', reader, (record) => {
+    for (let one = dead[next]; one !== undefined && one.timestampMs <= record.timestampMs; one = dead[++next])
+      partition.dedupe.finish(one.identity)
+    partition.dedupe.finish(identityOf(record))
+  })
+  for (const one of dead.slice(next)) partition.dedupe.finish(one.identity)
 
   const waiting: { identity: string; key: string | undefined }[] = []
   const { beginning, end } = await reader.watermarks(retry)
@@ -40,14 +42,25 @@ export async function rebuild(
     if (!done.has(record.offset)) waiting.push({ identity: identityOf(record), key: record.key?.toString('latin1') })
   })
 
-  // Only now, so that an attempt that failed half-way leaves nothing behind.
-  outcomes.sort((a, b) => a.timestampMs - b.timestampMs)
-  for (const { identity } of outcomes) partition.dedupe.finish(identity)
+  // Only now, so that an attempt that failed half-way leaves nothing behind; what is done may be told twice.
   for (const { identity, key } of waiting) {
     partition.dedupe.claim(identity)
     partition.addWaiting(key)
   }
   return { input, retry }
+}
+
+/** The latest outcomes of a kind, as many as the window holds. */
+async function readOutcomes(
+  partition: Partition,
+  role: 'processed' | 'dlq',
+  reader: RangeReader,
+  onRecord: (record: IncomingRecord) => void,
+): Promise<void> {
+  const at = partition.sibling(role)
+  const { beginning, end } = await reader.watermarks(at)
+  // Each transaction takes an offset for its own mark: in the worst case one a record.
+  await reader.read(at, Math.max(beginning, end - 2 * partition.dedupe.capacity), end, onRecord)
 }
 
 /** A copy is known by what the original was known by. */

@@ -1,0 +1,36 @@
+import { expect, test } from 'bun:test'
+import fc from 'fast-check'
+import { HashWindow } from './dedupe.ts'
+
+test('a window knows exactly the last texts that were added, whatever the order of additions', () => {
+  fc.assert(
+    fc.property(
+      fc.integer({ min: 1, max: 40 }),
+      fc.array(fc.integer({ min: 0, max: 60 }), { maxLength: 400 }),
+      (capacity, additions) => {
+        const window = new HashWindow(capacity)
+        const model: string[] = []
+        for (const addition of additions) {
+          const text = `/source\n${addition}`
+          window.add(text)
+          if (model.includes(text)) continue
+          model.push(text)
+          if (model.length > capacity) model.shift()
+        }
+        for (let one = 0; one <= 60; one++)
+          expect(window.has(`/source\n${one}`)).toBe(model.includes(`/source\n${one}`))
+        expect(window.size).toBe(model.length)
+      },
+    ),
+    { numRuns: 300 },
+  )
+})
+
+test('a full window of the default size keeps its answers while it goes round many times', () => {
+  const capacity = 10_000
+  const window = new HashWindow(capacity)
+  for (let one = 0; one < 5 * capacity; one++) window.add(String(one))
+  for (let one = 4 * capacity; one < 5 * capacity; one++)
+    if (!window.has(String(one))) throw new Error(`${one} is forgotten`)
+  for (let one = 0; one < 4 * capacity; one++) if (window.has(String(one))) throw new Error(`${one} is not forgotten`)
+})
