@@ -1,3 +1,4 @@
+import { headerText, TRACEPARENT } from '../shared/headers.ts'
 import type {
   CommittedOffset,
   GroupConsumer,
@@ -9,6 +10,7 @@ import type {
 } from '../shared/kafka/types.ts'
 import type { Logger } from '../shared/logger.ts'
 import { CONNECT_BACKOFF, delayMs, sleep } from '../shared/retry.ts'
+import { parseTraceparent } from '../shared/telemetry.ts'
 import { parseTopic } from '../shared/topics.ts'
 import { MAX_AHEAD_OFFSETS } from './ahead.ts'
 import { type ConsumeDeps, consume, jobOf, type Outcome } from './consume.ts'
@@ -354,14 +356,22 @@ export class Pipeline {
         owner.settle()
         return undefined
       case 'later':
+        this.deps.log.info(
+          { ...traits(item), attempts: outcome.past.attempts, ...outcome.failure },
+          'is tried again later',
+        )
         item.job.past = outcome.past
         owner.settle()
         return this.#decide(item)
       case 'retry':
+        this.deps.log.info({ ...traits(item), ...outcome.failure }, 'goes to .retry')
         owner.addWaiting(key)
         break
-      case 'processed':
       case 'dead':
+        this.deps.log.warn({ ...traits(item), ...outcome.failure }, 'dead letter')
+        owner.dedupe.finish(decoded.identity)
+        break
+      case 'processed':
         owner.dedupe.finish(decoded.identity)
         break
       case 'duplicate':
@@ -432,6 +442,19 @@ export class Pipeline {
 }
 
 const named = ({ topic, partition }: TopicPartition): string => `${topic}/${partition}`
+
+/** What a log line says of a record: where it is and whose, never what is in it. */
+function traits({ job: { record, decoded } }: Item): Record<string, unknown> {
+  const { topic, partition, offset } = record
+  const traceId = parseTraceparent(headerText(record.headers, TRACEPARENT))?.traceId
+  return {
+    topic,
+    partition,
+    offset,
+    ...(decoded.ok ? { eventId: decoded.event.id, type: decoded.event.type } : {}),
+    ...(traceId === undefined ? {} : { traceId }),
+  }
+}
 
 const outputOf = (outcome: Item['outcome']): OutgoingRecord | undefined =>
   outcome === undefined || outcome.kind === 'duplicate' ? undefined : outcome.output
