@@ -37,7 +37,8 @@ export const FAULTS: readonly Fault[] = [
     name: 'kill-producer',
     what: 'the producer is killed under load, again and again',
     async play(stage) {
-      const load = stage.load()
+      // Enough of them that there are some in every stage of their way whenever it happens.
+      const load = stage.load({ eventsPerSecond: 1_500 })
       for (let kills = 0; kills < 4; kills++) {
         await stage.pause(800, 2500)
         await killAndRestart(stage, stage.producer, 'producer')
@@ -82,6 +83,8 @@ export const FAULTS: readonly Fault[] = [
       }
       await stage.pause(1500, 2500)
       await load.stop()
+      const unanswered = load.facts.statuses[0] ?? 0
+      if (unanswered > 0) stage.wrong(`${unanswered} requests were not answered in time, though the producer lived`)
     },
   },
   {

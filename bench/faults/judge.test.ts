@@ -399,6 +399,7 @@ describe('the ledger', () => {
     expect(ledger.entries()[0]?.answers.map(({ kind }) => kind)).toEqual(['refused', 'unknown'])
     answer({ kind: 'acknowledged', partition: 1, offset: 2 })
     expect(ledger.entries()[0]?.answers.map(({ kind }) => kind)).toEqual(['refused', 'acknowledged'])
+    expect(ledger.answers()).toEqual({ acknowledged: 1, unknown: 0, refused: 1 })
   })
 })
 

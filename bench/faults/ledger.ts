@@ -43,6 +43,13 @@ export class Ledger {
     return [...this.#entries.values()]
   }
 
+  /** All answers, by what they say. */
+  answers(): Record<Answer['kind'], number> {
+    const counts = { acknowledged: 0, unknown: 0, refused: 0 }
+    for (const { answers } of this.#entries.values()) for (const { kind } of answers) counts[kind]++
+    return counts
+  }
+
   get size(): number {
     return this.#entries.size
   }

@@ -10,6 +10,8 @@ export interface RunFacts {
   seconds: number
   requests: number
   repeated: number
+  /** What the requests' answers said of their events, each time they were sent. */
+  answers: { acknowledged: number; unknown: number; refused: number }
   /** What was done to the services, counted: `{'consumer killed': 10}`. */
   done: Readonly<Record<string, number>>
 }
@@ -26,6 +28,7 @@ export function formatReport(facts: RunFacts, verdict: Verdict, colour: boolean)
     `${facts.fault}: ${violations.length === 0 ? paint(32, 'holds') : paint(31, 'BROKEN')}` +
       `   seed ${facts.seed}, ${facts.seconds.toFixed(1)} s, ${facts.requests} requests (${facts.repeated} repeats)`,
     ...(done.length === 0 ? [] : [`  done       ${done.join(', ')}`]),
+    `  answers    acknowledged ${facts.answers.acknowledged}, unknown ${facts.answers.unknown}, refused ${facts.answers.refused}`,
     `  sent       ${verdict.sent}: acknowledged ${verdict.acknowledged}, unknown ${verdict.unknown}, refused ${verdict.refused}`,
     `  in log     ${verdict.inLog} in ${verdict.records} records: processed ${verdict.processed}, dead ${verdict.dead}` +
       ` (by way of retry ${verdict.retried}; not ours ${verdict.foreign})`,

@@ -186,6 +186,7 @@ export async function runFault(fault: Fault, seed: number, say: (progress: strin
       seconds: (performance.now() - begunMs) / 1000,
       requests: sum(loads.map((load) => load.facts.requests)),
       repeated: sum(loads.map((load) => load.facts.repeated)),
+      answers: ledger.answers(),
       done,
     }
     const ok = holds(verdict) && wrong.length === 0
