@@ -184,8 +184,9 @@ function jsonData(data: Buffer | null): unknown {
   if (data === null) return undefined
   try {
     return JSON.parse(data.toString('utf8'))
-  } catch (error) {
-    throw new TerminalError(`the data is not JSON: ${error instanceof Error ? error.message : error}`)
+  } catch {
+    // Without the parser's own words: they quote the data.
+    throw new TerminalError('the data is not JSON')
   }
 }
 

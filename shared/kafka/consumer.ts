@@ -104,12 +104,18 @@ export function createGroupConsumer(options: GroupConsumerOptions): NativeGroupC
     }
     const lost = consumer.assignmentLost()
     const giveUp = async (): Promise<void> => {
-      const ended = (await listener?.revoked(partitions, lost)) ?? partitions
+      let ended = partitions
+      try {
+        ended = (await listener?.revoked(partitions, lost)) ?? partitions
+      } catch (fault) {
+        // The group waits for the answer below, whatever went wrong before it.
+        log.error({ err: fault }, 'giving up partitions failed')
+      }
       const read = ended.filter((one) => reading.delete(named(one)))
       consumer?.incrementalUnassign(read)
       owned -= partitions.length
     }
-    handingOver = handingOver.then(giveUp).catch((fault) => log.error({ err: fault }, 'giving up partitions failed'))
+    handingOver = handingOver.then(giveUp).catch((fault) => log.error({ err: fault }, 'the group was not answered'))
   }
 
   const connected = (): Consumer => {
