@@ -64,7 +64,7 @@ function service(options: { env?: Record<string, string>; authenticate?: Authent
       if (!read.ok) throw new Error(read.reason)
       return read.event
     })
-  return { app, kafka, gate, logged, metrics, clock, stop, post, events, config }
+  return { app, kafka, producer, gate, logged, metrics, clock, stop, post, events, config }
 }
 
 const JSON_TYPE = { 'content-type': 'application/json' }
@@ -401,6 +401,27 @@ describe('limits', () => {
     expect(gate.level).toEqual({ requests: 0, bytes: 0 })
   })
 
+  test('what was set aside for a body without a length, or a compressed one, is given back', async () => {
+    const { post, gate, kafka } = service()
+    const { promise, resolve } = Promise.withResolvers<void>()
+    kafka.hold = promise
+    const chunks = new ReadableStream({
+      start(controller) {
+        controller.enqueue(Buffer.from('{"type":'))
+        controller.enqueue(Buffer.from('"t"}'))
+        controller.close()
+      },
+    })
+    const answers = [
+      post(chunks, JSON_TYPE),
+      post(gzipSync('{"type":"t"}'), { ...JSON_TYPE, 'content-encoding': 'gzip' }),
+    ]
+    await until(() => gate.level.requests === 2 && gate.level.bytes === 24)
+    resolve()
+    for (const answer of answers) expect((await answer).status).toBe(202)
+    expect(gate.level).toEqual({ requests: 0, bytes: 0 })
+  })
+
   test('a body that does not arrive is 408', async () => {
     const { post } = service({ env: { REQUEST_TIMEOUT_MS: '2151', DELIVERY_TIMEOUT_MS: '101' } })
     const response = await post(new ReadableStream({ start: (c) => c.enqueue(Buffer.from('{')) }), JSON_TYPE)
@@ -546,6 +567,25 @@ describe('Kafka’s answers', () => {
     const { post, kafka } = service()
     kafka.produceFaults.push(new ProduceError('too large', 'not stored', 'max.message.bytes'))
     expect((await post('{"type":"t"}', JSON_TYPE)).status).toBe(413)
+  })
+
+  test('a stream of lines is answered in its own order, whatever is acknowledged first', async () => {
+    const { post, kafka, producer } = service()
+    const { promise, resolve } = Promise.withResolvers<void>()
+    kafka.hold = promise
+    const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>()
+    const writer = writable.getWriter()
+    const answered = post(readable, NDJSON)
+    await writer.write(Buffer.from('{"type":"t","id":"slow"}\n'))
+    const response = await answered
+    await until(() => producer.queue().records === 1)
+    kafka.hold = undefined
+    await writer.write(Buffer.from('{"type":"t","id":"fast"}\n'))
+    void writer.close()
+    await until(() => kafka.all(TOPIC).length === 1)
+    resolve()
+    const answers = await ndjson(response)
+    expect(answers.map((one) => one['receipt']?.['id'])).toEqual(['slow', 'fast', undefined])
   })
 
   test('in a stream of lines each line has its own outcome', async () => {

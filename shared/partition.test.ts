@@ -22,7 +22,7 @@ describe('murmur2', () => {
     ['a-little-bit-longer-string', -1486304829],
     ['lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8', -58897971],
     ['a', -1563381124],
-['schlüssel €', 1314167818],
+    ['schlüssel €', 1314167818],
   ])('of %p is what Java says', (text, hash) => {
     expect(murmur2(Buffer.from(text))).toBe(hash)
   })

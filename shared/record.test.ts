@@ -164,9 +164,9 @@ describe('a Kafka record as an event', () => {
       'must be a JSON object',
     )
     expect(reason([{ 'content-type': 'application/cloudevents+json' }], Buffer.from('{}'))).toContain('id is required')
-    expect(reason([{ 'content-type': 'application/cloudevents+json' }], Buffer.from('{"a":'.repeat(100_000)))).toContain(
-      'deep',
-    )
+    expect(
+      reason([{ 'content-type': 'application/cloudevents+json' }], Buffer.from('{"a":'.repeat(100_000))),
+    ).toContain('deep')
   })
 
   test('keeps a replacement character that was really sent', () => {
