@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto'
+import { createHash, randomUUID } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { mkdir, readdir, rename, rm } from 'node:fs/promises'
 import { homedir } from 'node:os'
@@ -133,7 +133,7 @@ async function resolveJars(folder: string): Promise<void> {
   if (maven === null) {
     throw new BrokerUnavailableError('Apache Kafka is fetched with Maven; install it with: apt-get install maven')
   }
-  const unfinished = `${folder}.${process.pid}.unfinished`
+  const unfinished = `${folder}.${randomUUID()}.unfinished`
   await mkdir(dirname(folder), { recursive: true })
   try {
     const child = Bun.spawn(

@@ -45,3 +45,34 @@ test('an answer that ends before what it announces is refused', async () => {
   const address = listen(Buffer.from([0, 0, 0, 12, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 9]))
   await expect(fetchMetadata(address, 5_000)).rejects.toThrow()
 })
+
+test('an answer that arrives in pieces is read whole', async () => {
+  const text = (value: string) => [0, value.length, ...Buffer.from(value)]
+  const body = [
+    ...[0, 0, 0, 1], // correlation id
+    ...[0, 0, 0, 0], // throttle time
+    ...[0, 0, 0, 1, 0, 0, 0, 7, ...text('a.example'), 0, 0, 0x23, 0x84, 0xff, 0xff], // one broker, without a rack
+    ...[...text('the-cluster'), 0, 0, 0, 7], // cluster and controller
+    ...[0, 0, 0, 0], // no topics
+  ]
+  const answer = Buffer.from([0, 0, 0, body.length, ...body])
+  const listening = Bun.listen({
+    hostname: '127.0.0.1',
+    port: 0,
+    socket: {
+      async data(socket) {
+        for (const piece of [answer.subarray(0, 3), answer.subarray(3, 20), answer.subarray(20)]) {
+          socket.write(piece)
+          socket.flush()
+          await Bun.sleep(5)
+        }
+      },
+    },
+  })
+  server = listening
+  expect(await fetchMetadata(`127.0.0.1:${listening.port}`, 5_000)).toEqual({
+    clusterId: 'the-cluster',
+    brokers: [{ id: 7, host: 'a.example', port: 9_092 }],
+    topics: [],
+  })
+})
