@@ -1,0 +1,92 @@
+import { afterAll, beforeAll, expect, test } from 'bun:test'
+import { join } from 'node:path'
+import { until } from '../../testing/until.ts'
+import { CODE, native, type Producer, promised } from '../client.ts'
+import { ADDON_FILE, INSTALLED } from './check.ts'
+import { fromTheBeginning, type MockCluster, newTopic, read, startMockCluster } from './mock-cluster.ts'
+
+/* What addon.patch corrects about records on their way and the reports of their delivery. */
+
+const ANSWER_TIMEOUT_MS = 10_000
+const { handles } = require(join(INSTALLED, ADDON_FILE)) as { handles: { counts(): { live: number } } }
+
+let cluster: MockCluster
+let producer: Producer
+
+beforeAll(async () => {
+  cluster = await startMockCluster()
+  producer = await cluster.producer()
+})
+
+afterAll(() => cluster.close())
+
+test('no delivery report is lost when a producer disconnects', async () => {
+  // Many times what the addon hands over in one turn of the event loop, so that most still wait when the connection is gone.
+  const count = 20_000
+  const topic = await newTopic(producer)
+  const leaving = new (native().Producer)({ 'metadata.broker.list': cluster.brokers, dr_cb: true })
+  await promised((done) => leaving.connect({ timeout: ANSWER_TIMEOUT_MS }, (error) => done(error)))
+  leaving.setPollInBackground(true)
+  const reported = new Set<unknown>()
+  leaving.on('delivery-report', (error, { opaque }) => {
+    if (!error) reported.add(opaque)
+  })
+  for (let number = 0; number < count; number++) leaving.produce(topic, 0, Buffer.from('value'), null, null, number)
+  await promised((done) => leaving.disconnect(ANSWER_TIMEOUT_MS, (error) => done(error)))
+  expect(reported.size).toBe(count)
+})
+
+test('opaques are given back where nobody listens for delivery reports', async () => {
+  const silent = await cluster.producer({ dr_cb: undefined })
+  const topic = await newTopic(silent)
+  const before = handles.counts().live
+  for (let number = 0; number < 500; number++) silent.produce(topic, 0, Buffer.from('value'), null, null, { number })
+  await promised((done) => silent.flush(ANSWER_TIMEOUT_MS, (error) => done(error)))
+  await until(() => handles.counts().live <= before)
+})
+
+test('keys and header values go on after a NUL', async () => {
+  const topic = await newTopic(producer)
+  await cluster.store(producer, topic, 0, Buffer.from('value'), 'key\0more', null, [{ name: 'value\0more' }])
+  const consumer = await cluster.consumer()
+  consumer.assign(fromTheBeginning(topic))
+  const [message] = await read(consumer, 1)
+  expect(String(message?.key)).toBe('key\0more')
+  expect(message?.headers).toEqual([{ name: Buffer.from('value\0more') }])
+})
+
+test('what a header throws when it is read comes out of produce, and no record is stored', async () => {
+  const topic = await newTopic(producer)
+  const faulty = Object.defineProperty({}, 'name', {
+    enumerable: true,
+    get() {
+      throw new Error('no value today')
+    },
+  }) as Record<string, string>
+  const before = handles.counts().live
+  expect(() => producer.produce(topic, 0, Buffer.from('value'), null, null, {}, [faulty])).toThrow('no value today')
+  expect(handles.counts().live).toBe(before)
+  expect((await cluster.store(producer, topic, 0, Buffer.from('value'))).offset).toBe(0)
+})
+
+test('offsets are refused, not fatal, when their consumer is not connected', async () => {
+  const consumer = new (native().KafkaConsumer)({ 'group.id': 'never-connected' })
+  const sent = promised((done) =>
+    producer.sendOffsetsToTransaction([{ topic: 'topic', partition: 0, offset: 1 }], consumer, ANSWER_TIMEOUT_MS, done),
+  )
+  await expect(sent).rejects.toMatchObject({ code: CODE.STATE, message: 'The consumer is not connected' })
+})
+
+test('an administration client made from a busy one is not locked for ever', async () => {
+  const consumer = await cluster.consumer()
+  // Holds the connection's lock for reading while the other client is made.
+  consumer.setDefaultConsumeTimeout(300)
+  const consuming = promised((done) => consumer.consume(1, (error) => done(error)))
+  const admin = native().AdminClient.createFrom(consumer as never)
+  await consuming
+  // It needs the lock for writing. The mock cluster does not know the request: any answer will do.
+  const answer = promised((done) =>
+    admin.createTopic({ topic: 'topic', num_partitions: 1, replication_factor: 1 }, 300, done),
+  )
+  await expect(answer).rejects.toHaveProperty('code', CODE.TIMED_OUT)
+})
