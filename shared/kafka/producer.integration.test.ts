@@ -1,0 +1,218 @@
+import { afterEach, describe, expect, test } from 'bun:test'
+import pino from 'pino'
+import { loadProducerConfig } from '../../producer/config.ts'
+import { testBrokers, uniqueName } from '../testing/brokers.ts'
+import { until } from '../testing/until.ts'
+import { createTopicAdmin } from './admin.ts'
+import { createRecordProducer, produceError, type RecordProducerOptions } from './producer.ts'
+import { createRangeReader } from './range-reader.ts'
+import { type OutgoingRecord, ProduceError } from './types.ts'
+
+const TEST_TIMEOUT_MS = 30_000
+const log = pino({ level: 'silent' })
+const config = loadProducerConfig({ NODE_ENV: 'development', AUTH: 'off', KAFKA_BROKERS: testBrokers() })
+const ending: (() => Promise<void>)[] = []
+
+afterEach(async () => {
+  for (const end of ending.splice(0).reverse()) await end()
+})
+
+async function topicOf(partitions: number): Promise<string> {
+  const topic = uniqueName('records')
+  const admin = createTopicAdmin({ config, clientId: uniqueName('admin'), log })
+  await admin.ensureTopics([topic], { partitions, replication: -1 })
+  await admin.close()
+  return topic
+}
+
+async function connected(topic: string, options: Partial<RecordProducerOptions> = {}) {
+  const producer = createRecordProducer({
+    config,
+    clientId: uniqueName('producer'),
+    topics: [topic],
+    deliveryTimeoutMs: 5_000,
+    lingerMs: 0,
+    maxQueueRecords: 1_000,
+    maxQueueBytes: 1_000_000,
+    maxRecordBytes: 900_000,
+    log,
+    onStatistics: () => undefined,
+    ...options,
+  })
+  ending.push(() => producer.close(1_000))
+  producer.start()
+  await until(() => producer.partitionCount(topic) !== undefined, { timeoutMs: 10_000 })
+  return producer
+}
+
+const record = (topic: string, more: Partial<OutgoingRecord> = {}): OutgoingRecord => ({
+  topic,
+  key: null,
+  value: Buffer.from('x'),
+  headers: [],
+  ...more,
+})
+const faultOf = (promise: Promise<unknown>) =>
+  promise.then(
+    () => 'stored',
+    (error: ProduceError) => `${error.fault}, ${error.outcome}`,
+  )
+
+describe('the record producer', () => {
+  test(
+    'refuses at once while it is not connected, and after it is closed',
+    async () => {
+      const topic = await topicOf(1)
+      const producer = await connected(topic)
+      expect(await faultOf(producer.produce(record(topic)))).toBe('stored')
+      await producer.close(1_000)
+      expect(await faultOf(producer.produce(record(topic)))).toBe('unavailable, not stored')
+      expect(producer.connection()).toEqual({ state: 'closed' })
+    },
+    TEST_TIMEOUT_MS,
+  )
+
+  test(
+    'says where a record stands, in its partition’s order, and keeps null apart from empty',
+    async () => {
+      const topic = await topicOf(2)
+      const producer = await connected(topic)
+      const values = [Buffer.from('a'), Buffer.alloc(0), null, Buffer.from('d')]
+      const deliveries = await Promise.all(
+        values.map((value) => producer.produce(record(topic, { partition: 1, value }))),
+      )
+      expect(deliveries.map(({ partition, offset }) => [partition, offset])).toEqual([
+        [1, 0],
+        [1, 1],
+        [1, 2],
+        [1, 3],
+      ])
+      const reader = createRangeReader({ config, clientId: uniqueName('reader'), log })
+      ending.push(() => reader.close())
+      const read: (string | null)[] = []
+      await reader.read({ topic, partition: 1 }, 0, 4, (one) => read.push(one.value?.toString() ?? null))
+      expect(read).toEqual(['a', '', null, 'd'])
+    },
+    TEST_TIMEOUT_MS,
+  )
+
+  test(
+    'is full at its bound of records or bytes, at once, and has room again after the acknowledgements',
+    async () => {
+      const topic = await topicOf(1)
+      const producer = await connected(topic, { maxQueueRecords: 3, maxQueueBytes: 10_000, lingerMs: 300 })
+      const waiting = [1, 2, 3].map(() => producer.produce(record(topic)))
+      expect(producer.queue()).toMatchObject({ records: 3, bytes: 3 })
+      const begun = performance.now()
+      expect(await faultOf(producer.produce(record(topic)))).toBe('queue full, not stored')
+      expect(performance.now() - begun).toBeLessThan(50)
+      await Promise.all(waiting)
+      expect(producer.queue()).toMatchObject({ records: 0, bytes: 0 })
+      const large = producer.produce(record(topic, { value: Buffer.alloc(9_000) }))
+      expect(await faultOf(producer.produce(record(topic, { value: Buffer.alloc(2_000) })))).toBe(
+        'queue full, not stored',
+      )
+      await large
+    },
+    TEST_TIMEOUT_MS,
+  )
+
+  test(
+    'knows what is certainly not stored',
+    async () => {
+      const topic = await topicOf(1)
+      const producer = await connected(topic)
+      expect(await faultOf(producer.produce(record(topic, { partition: 7 })))).toBe('unknown topic, not stored')
+      const heavy = await connected(topic, { maxRecordBytes: 4_000_000, maxQueueBytes: 10_000_000 })
+      const value = Buffer.from(crypto.getRandomValues(new Uint8Array(60_000)))
+      const incompressible = Buffer.concat(
+        Array.from({ length: 50 }, (_, i) => Buffer.from(value.map((byte, at) => byte ^ (at * i)))),
+      )
+      expect(await faultOf(heavy.produce(record(topic, { value: incompressible })))).toBe('too large, not stored')
+    },
+    TEST_TIMEOUT_MS,
+  )
+
+  test(
+    'delivers what is in flight before it closes',
+    async () => {
+      const topic = await topicOf(1)
+      const producer = await connected(topic, { lingerMs: 500 })
+      const waiting = Array.from({ length: 10 }, () => producer.produce(record(topic)))
+      await producer.close(5_000)
+      expect((await Promise.all(waiting)).map(({ offset }) => offset)).toEqual(Array.from({ length: 10 }, (_, i) => i))
+    },
+    TEST_TIMEOUT_MS,
+  )
+
+  test('calls nothing certain that is not: a time-out, a fatal error, a refusal that an earlier attempt may have escaped', () => {
+    const MSG_TIMED_OUT = -192
+    const FATAL = -150
+    const TOPIC_AUTHORIZATION_FAILED = 29
+    const PURGE_QUEUE = -152
+    for (const code of [MSG_TIMED_OUT, FATAL, TOPIC_AUTHORIZATION_FAILED])
+      expect(produceError(code, '').outcome).toBe('unknown')
+    expect(produceError(PURGE_QUEUE, '')).toMatchObject({ fault: 'unavailable', outcome: 'not stored' })
+    expect(produceError(TOPIC_AUTHORIZATION_FAILED, '')).toBeInstanceOf(ProduceError)
+  })
+})
+
+describe('topics', () => {
+  test(
+    'that are missing get the partitions of those that are there',
+    async () => {
+      const base = await topicOf(3)
+      const admin = createTopicAdmin({ config, clientId: uniqueName('admin'), log })
+      ending.push(() => admin.close())
+      await admin.ensureTopics([base, `${base}.dlq`], { partitions: 7, replication: -1 })
+      await admin.ensureTopics([base, `${base}.dlq`], { partitions: 7, replication: -1 })
+      const producer = await connected(`${base}.dlq`)
+      expect(producer.partitionCount(`${base}.dlq`)).toBe(3)
+    },
+    TEST_TIMEOUT_MS,
+  )
+
+  test(
+    'that belong together and differ are refused',
+    async () => {
+      const [three, two] = [await topicOf(3), await topicOf(2)]
+      const admin = createTopicAdmin({ config, clientId: uniqueName('admin'), log })
+      ending.push(() => admin.close())
+      await expect(admin.ensureTopics([three, two], { partitions: 1, replication: -1 })).rejects.toThrow(
+        'different numbers of partitions',
+      )
+      await expect(admin.ensureTopics(['not/valid'], { partitions: 1, replication: -1 })).rejects.toThrow('not/valid')
+    },
+    TEST_TIMEOUT_MS,
+  )
+
+  test(
+    'that nobody made are not made by looking for them',
+    async () => {
+      const topic = uniqueName('nobodys')
+      const other = await topicOf(1)
+      const looking = createRecordProducer({
+        config,
+        clientId: uniqueName('producer'),
+        topics: [topic, other],
+        deliveryTimeoutMs: 5_000,
+        lingerMs: 0,
+        maxQueueRecords: 10,
+        maxQueueBytes: 1_000,
+        maxRecordBytes: 1_000,
+        log,
+        onStatistics: () => undefined,
+      })
+      ending.push(() => looking.close(100))
+      looking.start()
+      await until(() => looking.partitionCount(other) === 1, { timeoutMs: 10_000 })
+      // It comes to be known soon after it is made, and with the partitions of whoever made it.
+      expect(looking.partitionCount(topic)).toBeUndefined()
+      const admin = createTopicAdmin({ config, clientId: uniqueName('admin'), log })
+      ending.push(() => admin.close())
+      await admin.ensureTopics([topic], { partitions: 2, replication: -1 })
+      await until(() => looking.partitionCount(topic) === 2, { timeoutMs: 10_000 })
+    },
+    TEST_TIMEOUT_MS,
+  )
+})
