@@ -118,7 +118,7 @@ export const commonVariables = {
     'How long a stopping process may take to finish what it has begun, in ms.',
   ),
   KAFKA_BROKERS: Type.String({
-    pattern: '^[^,:\\s]+:\\d{1,5}(,[^,:\\s]+:\\d{1,5})*$',
+    pattern: '^(\\[[0-9a-fA-F:.]+\\]|[^,:\\s]+):\\d{1,5}(,(\\[[0-9a-fA-F:.]+\\]|[^,:\\s]+):\\d{1,5})*$',
     description: 'Bootstrap brokers, host:port, separated by commas.',
   }),
   KAFKA_SECURITY_PROTOCOL: choice(['plaintext', 'ssl', 'sasl_plaintext', 'sasl_ssl'], {

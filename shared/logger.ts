@@ -24,7 +24,9 @@ export function createLogger(
         censor: '(redacted)',
       },
     },
-    readable ? prettyStream() : pino.destination({ fd: 1, sync: false, minLength: 0 }),
+    // Every line is written at once, and in the background. With a minimum of 0, flush() would not wait for the line that is being written, and
+    // the last one before the end of a process would be lost.
+    readable ? prettyStream() : pino.destination({ fd: 1, sync: false, minLength: 1 }),
   )
 }
 

@@ -1,0 +1,59 @@
+import { expect, test } from 'bun:test'
+
+/** What a process writes that logs with the given format. */
+function output(format: 'auto' | 'json' | 'pretty', statements: string, level = 'info', env = {}): string {
+  const program = `
+    import { createLogger } from ${JSON.stringify(`${import.meta.dir}/logger.ts`)}
+    const log = createLogger('producer', { LOG_LEVEL: '${level}', LOG_FORMAT: '${format}' })
+    ${statements}
+    log.flush(() => process.exit(0))`
+  const { stdout, stderr, exitCode } = Bun.spawnSync([process.execPath, '-e', program], {
+    cwd: import.meta.dir,
+    env: { ...process.env, ...env },
+  })
+  expect(stderr.toString()).toBe('')
+  expect(exitCode).toBe(0)
+  return stdout.toString()
+}
+
+test('off a terminal, a line is one JSON object with level, time, service and what was given', () => {
+  const [line, ...more] = output('auto', "log.warn({ eventId: 'a' }, 'slow')")
+    .trim()
+    .split('\n')
+    .map((text) => JSON.parse(text) as Record<string, unknown>)
+  expect(more).toEqual([])
+  expect(line).toMatchObject({ level: 'warn', service: 'producer', eventId: 'a', msg: 'slow' })
+  expect(new Date(String(line?.time)).toISOString()).toBe(String(line?.time))
+  expect(typeof line?.pid).toBe('number')
+})
+
+test('credentials do not appear, wherever they usually stand', () => {
+  const text = output(
+    'json',
+    `log.info({ authorization: 'hunter2', password: 'hunter2', headers: { authorization: 'hunter2', 'x-api-key': 'hunter2' } })`,
+  )
+  expect(text).not.toContain('hunter2')
+  expect(text.split('(redacted)')).toHaveLength(5)
+})
+
+test('what is less severe than the level is not logged', () => {
+  expect(output('json', "log.info('no'); log.debug('no'); log.error('yes')", 'error').trim().split('\n')).toHaveLength(
+    1,
+  )
+})
+
+test('no line is lost or out of order when the process ends right after', () => {
+  const lines = output('json', 'for (let number = 0; number < 3_000; number++) log.info({ number })').trim().split('\n')
+  expect(lines.map((line) => (JSON.parse(line) as { number: number }).number)).toEqual(
+    Array.from({ length: 3_000 }, (_, number) => number),
+  )
+})
+
+test('pretty lines are for reading, without colour off a terminal', () => {
+  const text = output('pretty', "log.info({ port: 8080 }, 'listening'); log.error(new Error('broken'))")
+  expect(text).toContain('INFO')
+  expect(text).toContain('listening')
+  expect(text).toContain('port: 8080')
+  expect(text).toContain('broken')
+  expect(text).not.toContain('\x1b[')
+})

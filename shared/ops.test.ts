@@ -1,0 +1,80 @@
+import { describe, expect, test } from 'bun:test'
+import { Counter, Registry } from 'prom-client'
+import { type Check, createOpsApp, LATENCY_BUCKETS_SECONDS, serveOps } from './ops.ts'
+
+/** An operations app whose one check can be turned on and off. */
+function createApp() {
+  const kafka: { state: ReturnType<Check> } = { state: { ok: false, reason: 'no broker answers' } }
+  const registry = new Registry()
+  const counter = new Counter({ name: 'events_total', help: 'Events.', registers: [registry] })
+  const app = createOpsApp({ registry, checks: { kafka: () => kafka.state, drain: () => ({ ok: true }) } })
+  return { app, kafka, counter, registry }
+}
+
+describe('the operations port', () => {
+  test('is live whatever the checks say', async () => {
+    const { app } = createApp()
+    expect((await app.request('/livez')).status).toBe(200)
+  })
+
+  test('says why it is not ready, check by check', async () => {
+    const { app } = createApp()
+    const answer = await app.request('/readyz')
+    expect(answer.status).toBe(503)
+    expect(await answer.json()).toEqual({
+      ok: false,
+      checks: [
+        { name: 'kafka', ok: false, reason: 'no broker answers' },
+        { name: 'drain', ok: true },
+      ],
+    })
+  })
+
+  test('is ready when every check is fine, and not for longer than that', async () => {
+    const { app, kafka } = createApp()
+    kafka.state = { ok: true }
+    expect((await app.request('/readyz')).status).toBe(200)
+    kafka.state = { ok: false, reason: 'draining' }
+    expect((await app.request('/readyz')).status).toBe(503)
+  })
+
+  test.each(['/startupz', '/readyz'])('has started once %s was fine, and stays so', async (path) => {
+    const { app, kafka } = createApp()
+    expect((await app.request('/startupz')).status).toBe(503)
+    kafka.state = { ok: true }
+    expect((await app.request(path)).status).toBe(200)
+    kafka.state = { ok: false, reason: 'no broker answers' }
+    expect((await app.request('/startupz')).status).toBe(200)
+  })
+
+  test('shows metrics in the format of Prometheus', async () => {
+    const { app, counter, registry } = createApp()
+    counter.inc(3)
+    const answer = await app.request('/metrics')
+    expect(answer.headers.get('content-type')).toBe(registry.contentType)
+    expect(answer.headers.get('cache-control')).toBe('no-store')
+    expect(await answer.text()).toContain('# TYPE events_total counter\nevents_total 3')
+  })
+
+  test('knows nothing else', async () => {
+    expect((await createApp().app.request('/')).status).toBe(404)
+  })
+
+  test('listens until it is stopped', async () => {
+    const { registry } = createApp()
+    const ops = serveOps({ registry, checks: {} }, { hostname: '127.0.0.1', port: 0 })
+    const url = `http://127.0.0.1:${ops.port}/livez`
+    expect((await fetch(url)).status).toBe(200)
+    await ops.stop()
+    expect(fetch(url)).rejects.toThrow()
+  })
+})
+
+test('latency buckets grow, and resolve 1 ms to 10 s', () => {
+  expect(LATENCY_BUCKETS_SECONDS).toEqual(LATENCY_BUCKETS_SECONDS.toSorted((a, b) => a - b))
+  expect(LATENCY_BUCKETS_SECONDS[0]).toBe(0.001)
+  expect(LATENCY_BUCKETS_SECONDS.at(-1)).toBe(10)
+  // A quantile is known to within a factor of two.
+  for (const [index, bucket] of LATENCY_BUCKETS_SECONDS.entries())
+    if (index > 0) expect(bucket / (LATENCY_BUCKETS_SECONDS[index - 1] ?? 0)).toBeLessThanOrEqual(2)
+})
