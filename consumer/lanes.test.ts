@@ -1,0 +1,182 @@
+import { describe, expect, test } from 'bun:test'
+import fc from 'fast-check'
+import { until } from '../shared/testing/until.ts'
+import { Gate, Lanes } from './lanes.ts'
+
+/** A call that ends when it is told to. */
+function createCall() {
+  const { promise, resolve } = Promise.withResolvers<void>()
+  const call = {
+    begun: 0,
+    end: resolve,
+    run() {
+      call.begun++
+      return promise
+    },
+  }
+  return call
+}
+
+describe('lanes', () => {
+  test('tasks of one lane run one after the other, in order', async () => {
+    const lanes = new Lanes()
+    const [first, second] = [createCall(), createCall()]
+    lanes.submit('a', first.run)
+    lanes.submit('a', second.run)
+    expect([first.begun, second.begun]).toEqual([1, 0])
+    first.end()
+    await until(() => second.begun === 1)
+    second.end()
+  })
+
+  test('a lane that waits holds up no other, nor what is ordered with nothing', () => {
+    const lanes = new Lanes()
+    lanes.submit('a', createCall().run)
+    const [other, unordered] = [createCall(), createCall()]
+    lanes.submit('b', other.run)
+    lanes.submit(undefined, unordered.run)
+    lanes.submit(undefined, unordered.run)
+    expect([other.begun, unordered.begun]).toEqual([1, 2])
+  })
+
+  test('a task that is done at once lets the next begin at once', () => {
+    const done: number[] = []
+    const lanes = new Lanes()
+    for (let number = 0; number < 3; number++)
+      lanes.submit('a', () => {
+        done.push(number)
+        return undefined
+      })
+    expect(done).toEqual([0, 1, 2])
+  })
+
+  test('order holds in every lane, whichever tasks take time', async () => {
+    const task = fc.record({ lane: fc.constantFrom('a', 'b', 'c'), ticks: fc.integer({ min: 0, max: 3 }) })
+    await fc.assert(
+      fc.asyncProperty(fc.array(task, { maxLength: 60 }), async (tasks) => {
+        const lanes = new Lanes()
+        const begun: number[] = []
+        const running = new Set<string>()
+        let ended = 0
+        for (const [number, { lane, ticks }] of tasks.entries())
+          lanes.submit(lane, () => {
+            expect(running.has(lane)).toBe(false)
+            begun.push(number)
+            if (ticks === 0) {
+              ended++
+              return undefined
+            }
+            running.add(lane)
+            return (async () => {
+              for (let tick = 0; tick < ticks; tick++) await Promise.resolve()
+              running.delete(lane)
+              ended++
+            })()
+          })
+        await until(() => ended === tasks.length)
+        for (const name of ['a', 'b', 'c']) {
+          const ofLane = begun.filter((number) => tasks[number]?.lane === name)
+          expect(ofLane).toEqual(ofLane.toSorted((a, b) => a - b))
+        }
+      }),
+    )
+  })
+
+  test('a lane that is never empty keeps its order for thousands of tasks, and is usable again after', async () => {
+    const lanes = new Lanes()
+    const order: number[] = []
+    const task = (number: number) => async () => {
+      order.push(number)
+      await Promise.resolve()
+      // A follower is there before the lane is empty.
+      if (number + 100 < 5_000) lanes.submit('a', task(number + 100))
+    }
+    for (let number = 0; number < 100; number++) lanes.submit('a', task(number))
+    await until(() => order.length === 5_000)
+    expect(order).toEqual(Array.from({ length: 5_000 }, (_, number) => number))
+    const late = createCall()
+    await until(() => {
+      if (late.begun === 0) lanes.submit('a', late.run)
+      return late.begun === 1
+    })
+  })
+})
+
+describe('the gate', () => {
+  test('lets in as many as its limit, and the next when one leaves', async () => {
+    const gate = new Gate(2)
+    const calls = [createCall(), createCall(), createCall()]
+    for (const { run } of calls) void gate.run(run)
+    expect(calls.map(({ begun }) => begun)).toEqual([1, 1, 0])
+    expect(gate.inside).toBe(2)
+    calls[0]?.end()
+    await until(() => calls[2]?.begun === 1)
+    expect(gate.inside).toBe(2)
+    for (const { end } of calls) end()
+    await until(() => gate.inside === 0)
+  })
+
+  test('a call that returns at once takes no place and returns its result at once', () => {
+    const gate = new Gate(1)
+    expect(gate.run(() => 5)).toBe(5)
+    expect(gate.inside).toBe(0)
+  })
+
+  test('a failing call gives its place back, and its failure to who called', async () => {
+    const gate = new Gate(1)
+    expect(gate.run(() => Promise.reject(new Error('no')))).rejects.toThrow('no')
+    await until(() => gate.inside === 0)
+  })
+
+  test('nobody is forgotten when those before return at once or throw', async () => {
+    const kind = fc.constantFrom('waits', 'returns', 'rejects', 'throws')
+    await fc.assert(
+      fc.asyncProperty(fc.integer({ min: 1, max: 3 }), fc.array(kind, { maxLength: 30 }), async (limit, kinds) => {
+        const gate = new Gate(limit)
+        const blockers = Array.from({ length: limit }, createCall)
+        for (const { run } of blockers) void gate.run(run)
+        let most = 0
+        const calls = kinds.map((one) =>
+          Promise.resolve(
+            gate.run(async () => {
+              most = Math.max(most, gate.inside)
+              await Promise.resolve()
+              if (one === 'rejects') throw new Error('rejected')
+            }),
+          ).catch(() => {}),
+        )
+        const immediate = kinds.map((one) =>
+          Promise.resolve(
+            gate.run((): undefined => {
+              if (one === 'throws') throw new Error('thrown')
+            }),
+          ).catch(() => {}),
+        )
+        for (const { end } of blockers) end()
+        let through = false
+        void Promise.all([...calls, ...immediate]).then(() => {
+          through = true
+        })
+        await until(() => through, { what: 'everybody to be let through' })
+        await until(() => gate.inside === 0)
+        expect(most).toBeLessThanOrEqual(limit)
+      }),
+    )
+  })
+
+  test('one that throws before it could take its place passes it on', async () => {
+    const gate = new Gate(1)
+    const [blocker, last] = [createCall(), createCall()]
+    void gate.run(blocker.run)
+    const thrown = Promise.resolve(
+      gate.run((): undefined => {
+        throw new Error('thrown')
+      }),
+    )
+    void gate.run(last.run)
+    blocker.end()
+    expect(thrown).rejects.toThrow('thrown')
+    await until(() => last.begun === 1, { what: 'the last to be let in' })
+    last.end()
+  })
+})

@@ -1,0 +1,109 @@
+import { describe, expect, test } from 'bun:test'
+import fc from 'fast-check'
+import { headerText } from '../shared/headers.ts'
+import type { IncomingRecord } from '../shared/kafka/types.ts'
+import { RetryableError, TerminalError } from './handlers/handler.ts'
+import { decide, failureOf, HandlerTimeout, originalHeaders, pastOf, type RetryPolicy, retryRecord } from './retry.ts'
+
+const policy: RetryPolicy = {
+  quickAttempts: 3,
+  quick: { firstMs: 50, maxMs: 500 },
+  maxAttempts: 8,
+  slow: { firstMs: 1_000, maxMs: 60_000 },
+}
+/** No jitter: the delay is half of the full one. */
+const least = () => 0
+
+const record = (headers: IncomingRecord['headers'] = []): IncomingRecord => ({
+  topic: 'kt.a.b',
+  partition: 3,
+  offset: 17,
+  timestampMs: 5,
+  key: Buffer.from('key'),
+  value: Buffer.from([0, 255, 10]),
+  headers,
+})
+
+describe('after a failed attempt', () => {
+  test('what can never work is dead at once', () => {
+    expect(decide(policy, new TerminalError('not a push'), 1, 1)).toEqual({
+      kind: 'dead',
+      failure: { reason: 'handler failed', message: 'not a push' },
+    })
+  })
+
+  test.each([
+    ['a RetryableError', new RetryableError('later')],
+    ['any other error', new Error('later')],
+    ['what is no error at all', 'later'],
+  ])('%s is tried again, quickly at first', (_, error) => {
+    const failure = { reason: 'handler failed', message: 'later' } as const
+    expect(decide(policy, error, 1, 1, least)).toEqual({ kind: 'again', delayMs: 25, failure })
+    expect(decide(policy, error, 2, 2, least)).toEqual({ kind: 'again', delayMs: 50, failure })
+    expect(decide(policy, error, 3, 3, least)).toEqual({ kind: 'later', delayMs: 500, failure })
+  })
+
+  test('no delay in .retry is shorter than the first, also for an event that had waited behind its key', () => {
+    const decision = decide(policy, 'no', 1, policy.quickAttempts, least)
+    expect(decision).toMatchObject({ kind: 'later', delayMs: 500 })
+  })
+
+  test('attempts come to an end, whatever the policy', () => {
+    const positive = (max: number) => fc.integer({ min: 1, max })
+    fc.assert(
+      fc.property(positive(5), positive(20), (quickAttempts, maxAttempts) => {
+        let attempts = 0
+        for (let quick = 1; ; quick++) {
+          attempts++
+          const decision = decide({ ...policy, quickAttempts, maxAttempts }, 'no', attempts, quick)
+          if (decision.kind === 'dead') break
+          expect(decision.delayMs).toBeGreaterThan(0)
+        }
+        expect(attempts).toBe(maxAttempts)
+      }),
+    )
+  })
+})
+
+test('a failure says what happened, within bounds', () => {
+  expect(failureOf(new HandlerTimeout('no result within 5 ms')).reason).toBe('handler timed out')
+  expect(failureOf(new Error('x'.repeat(10_000))).message).toHaveLength(500)
+  expect(failureOf(undefined)).toEqual({ reason: 'handler failed', message: 'undefined' })
+})
+
+describe('what a record says of its past', () => {
+  test('a record of the stream’s own topic is at its beginning', () => {
+    expect(pastOf(record())).toEqual({ attempts: 0, notBeforeMs: 0, origin: 'kt.a.b/3/17' })
+  })
+
+  test('headers that are no numbers count as none', () => {
+    const headers = [{ 'kt-attempt': '-1' }, { 'kt-not-before': '1e9' }]
+    expect(pastOf(record(headers))).toMatchObject({ attempts: 0, notBeforeMs: 0 })
+  })
+
+  test('what is written to .retry is read back', () => {
+    const bytes = fc.option(fc.uint8Array().map((array) => Buffer.from(array)))
+    const past = fc.record({
+      attempts: fc.nat(),
+      notBeforeMs: fc.nat({ max: 2 ** 45 }),
+      origin: fc.constant('kt.a.b/0/1'),
+    })
+    fc.assert(
+      fc.property(bytes, bytes, past, (key, value, expected) => {
+        const failure = { reason: 'handler failed', message: 'nö "quoted"' } as const
+        const written = retryRecord({ ...record([{ ce_id: '1' }]), key, value }, 'kt.a.b', expected, failure)
+        expect(written).toMatchObject({ topic: 'kt.a.b.retry', partition: 3 })
+        expect([written.key, written.value]).toEqual([key, value])
+        const read = { ...record(written.headers), topic: written.topic }
+        expect(pastOf(read)).toEqual(expected)
+        expect(JSON.parse(headerText(read.headers, 'kt-error') ?? '')).toEqual(failure)
+        expect(originalHeaders(read)).toEqual([{ ce_id: '1' }])
+      }),
+    )
+  })
+
+  test('original headers keep their order and repeats', () => {
+    const headers = [{ a: '1' }, { 'kt-attempt': '1' }, { b: '2' }, { a: '3' }, { 'kt-tenant': 't' }]
+    expect(originalHeaders(record(headers))).toEqual([{ a: '1' }, { b: '2' }, { a: '3' }, { 'kt-tenant': 't' }])
+  })
+})
