@@ -102,6 +102,15 @@ describe('what a record says of its past', () => {
     )
   })
 
+  test('a record that goes to .retry once more has each of our headers once', () => {
+    const failure = { reason: 'handler failed', message: 'no' } as const
+    const past = { attempts: 1, notBeforeMs: 2, origin: 'kt.a.b/0/1' }
+    const once = retryRecord(record(), 'kt.a.b', past, failure)
+    const twice = retryRecord(record(once.headers), 'kt.a.b', { ...past, attempts: 2 }, failure)
+    const names = twice.headers.flatMap(Object.keys)
+    expect(names.toSorted()).toEqual(['kt-attempt', 'kt-error', 'kt-not-before', 'kt-origin'])
+  })
+
   test('original headers keep their order and repeats', () => {
     const headers = [{ a: '1' }, { 'kt-attempt': '1' }, { b: '2' }, { a: '3' }, { 'kt-tenant': 't' }]
     expect(originalHeaders(record(headers))).toEqual([{ a: '1' }, { b: '2' }, { a: '3' }, { 'kt-tenant': 't' }])

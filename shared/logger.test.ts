@@ -49,6 +49,13 @@ test('no line is lost or out of order when the process ends right after', () => 
   )
 })
 
+test('flushing waits for the line that is being written', () => {
+  // Called back at once, it would let the process end with the line still on its way.
+  const statements =
+    "log.info('last'); let waited = false; log.flush(() => { if (!waited) console.error('at once') }); waited = true"
+  expect(output('json', statements)).toContain('last')
+})
+
 test('pretty lines are for reading, without colour off a terminal', () => {
   const text = output('pretty', "log.info({ port: 8080 }, 'listening'); log.error(new Error('broken'))")
   expect(text).toContain('INFO')
