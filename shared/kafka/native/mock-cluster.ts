@@ -38,15 +38,12 @@ export interface Stored {
   offset: number
 }
 
-interface Connectable {
-  connect(options: { timeout: number }, done: (error: Error | null) => void): unknown
-  disconnect(done: () => void): unknown
-}
+type Client = Producer | Consumer
 
 export async function startMockCluster(): Promise<MockCluster> {
-  const open: Connectable[] = []
-  const connect = async <C extends Connectable>(client: C): Promise<C> => {
-    await promised((done) => client.connect({ timeout: CONNECT_TIMEOUT_MS }, (error) => done(error as never)))
+  const open: Client[] = []
+  const connect = async <C extends Client>(client: C): Promise<C> => {
+    await promised((done) => client.connect({ timeout: CONNECT_TIMEOUT_MS }, (error) => done(error)))
     open.push(client)
     return client
   }
@@ -95,12 +92,7 @@ export async function startMockCluster(): Promise<MockCluster> {
       })
     },
     async close() {
-      for (const client of open.reverse())
-        await promised((done) =>
-          client.disconnect(() => {
-            done(null)
-          }),
-        )
+      for (const client of open.reverse()) await promised((done) => client.disconnect((error) => done(error)))
     },
   }
 }

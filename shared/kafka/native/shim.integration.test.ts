@@ -10,6 +10,7 @@ import {
   MOCK_PARTITIONS,
   type MockCluster,
   newTopic,
+  type ProducedRecord,
   read,
   startMockCluster,
 } from './mock-cluster.ts'
@@ -92,7 +93,7 @@ function bytes(length: number): Buffer {
   return buffer
 }
 
-async function roundTrip(...record: Parameters<MockCluster['store']> extends [never, never, ...infer R] ? R : never) {
+async function roundTrip(...record: ProducedRecord): Promise<Message> {
   const topic = await newTopic(producer)
   await cluster.store(producer, topic, ...record)
   const consumer = await cluster.consumer()
@@ -278,7 +279,7 @@ promise('a rebalance callback is told of what comes and of what goes', async () 
   })
   consumer.subscribe([topic])
   const polled = (count: number) => async (): Promise<boolean> => {
-    await promised((done) => consumer.consume(1, done))
+    await promised<Message[]>((done) => consumer.consume(1, done))
     return told.length >= count
   }
   await until(polled(1), { timeoutMs: GROUP_TIMEOUT_MS })

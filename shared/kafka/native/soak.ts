@@ -14,7 +14,7 @@ const HELP = `Produces and consumes records through the native addon and shows w
 
 Usage: bun shared/kafka/native/soak.ts [--messages N] [--brokers HOST:PORT]
 
-  --messages  how many (default 10000000, about as many minutes as millions at worst)
+  --messages  how many (default 10000000, about five minutes)
   --brokers   an existing broker, which gets a topic of its own; without it, a mock cluster in another process
   --help      this text
 
