@@ -5,11 +5,14 @@
  */
 import { createHash } from 'node:crypto'
 import {
+  appendFileSync,
   chmodSync,
+  closeSync,
   copyFileSync,
   cpSync,
   existsSync,
   mkdirSync,
+  openSync,
   readdirSync,
   readFileSync,
   renameSync,
@@ -46,6 +49,13 @@ const LIBRARIES = [
   { header: 'curl/curl.h', debian: 'libcurl4-openssl-dev', needed: false, off: '--disable-curl' },
 ] as const
 
+/**
+ * What the addon may use of libuv: Bun exports all of libuv's names, but most of its functions only end the process. These were seen to
+ * work, or come from shim/.
+ */
+const WORKING_LIBUV =
+  /^uv_(async_init|async_send|close|default_loop|queue_work|mutex_\w+|rwlock_\w+|thread_create|thread_join)$/
+
 /** A failure that the person at the terminal can mend; shown without a stack. */
 class BuildError extends Error {}
 
@@ -81,11 +91,20 @@ async function describe(): Promise<Manifest> {
     client: client.version,
     librdkafka: client.librdkafka,
     platform: `${process.platform}-${process.arch}`,
+    system: system(),
     optionsOff,
     sources: sources.digest('hex'),
   }
   const key = createHash('sha256').update(JSON.stringify(description)).digest('hex').slice(0, 16)
   return { key: `${description.platform}-bun${description.bun}-${key}`, ...description }
+}
+
+/** Which system's libraries it is linked with: a cache may be shared by several, such as a machine and its containers. */
+function system(): string {
+  if (!existsSync('/etc/os-release')) return process.platform
+  const release = readFileSync('/etc/os-release', 'utf8')
+  const value = (name: string): string => new RegExp(`^${name}="?([^"\n]*)`, 'm').exec(release)?.[1] ?? ''
+  return `${value('ID')}-${value('VERSION_ID')}`
 }
 
 /** Headers that the compiler does not find. Without a compiler, all of them. */
@@ -120,11 +139,13 @@ async function demandTools(): Promise<void> {
 async function compile(manifest: Manifest, cached: string): Promise<void> {
   await demandTools()
   mkdirSync(CACHE, { recursive: true })
+  removeAbandoned(CACHE)
   const work = join(CACHE, `build-${process.pid}-${Date.now()}`)
   const log = join(CACHE, `${manifest.key}.log`)
   writeFileSync(log, '')
   mkdirSync(work)
   const progress = startProgress()
+  const forget = onInterrupt(() => rmSync(work, { recursive: true, force: true }))
   try {
     progress('fetching Node’s headers')
     const headers = await fetchHeaders(manifest, work, log)
@@ -173,41 +194,82 @@ async function compile(manifest: Manifest, cached: string): Promise<void> {
     }
     progress('done', true)
   } finally {
+    forget()
     progress('', true)
     rmSync(work, { recursive: true, force: true })
   }
 }
 
-/** The npm package that carries the headers also carries Node itself, so it is no dependency of the project. */
+/** Builds that were killed leave their directories behind; their names carry the process. */
+export function removeAbandoned(cache: string): void {
+  for (const name of readdirSync(cache)) {
+    const builder = /^build-(\d+)-/.exec(name)?.[1]
+    if (builder !== undefined && !isRunning(Number(builder)))
+      rmSync(join(cache, name), { recursive: true, force: true })
+  }
+}
+
+function isRunning(pid: number): boolean {
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM'
+  }
+}
+
+/**
+ * The npm package that carries the headers also carries Node itself, 200 MB of it: therefore it is no dependency of the project, and of
+ * all that only the headers are kept.
+ */
 async function fetchHeaders(manifest: Manifest, work: string, log: string): Promise<string> {
   const name = `node-${manifest.platform}`
+  const kept = join(CACHE, `${name}-${manifest.node}-headers`)
+  if (existsSync(kept)) return kept
   const at = join(work, 'headers')
   mkdirSync(at)
   writeFileSync(join(at, 'package.json'), JSON.stringify({ private: true, dependencies: { [name]: manifest.node } }))
   await must(
-    [process.execPath, 'install', '--ignore-scripts', '--no-save'],
+    [process.execPath, 'install', '--ignore-scripts', '--no-save', '--cache-dir', join(work, 'packages')],
     at,
     log,
     `the npm package ${name}@${manifest.node} with Node’s headers cannot be installed`,
   )
-  return join(at, 'node_modules', name, 'include/node')
+  try {
+    renameSync(join(at, 'node_modules', name, 'include/node'), kept)
+  } catch (error) {
+    // Another build was quicker.
+    if (!existsSync(kept)) throw error
+  }
+  return kept
 }
 
 /**
- * A symbol that neither Bun nor the addon has would end the process when it is first called, perhaps in a year: this finds it now.
+ * A function that is missing would end the process when it is first called, perhaps in a year: this finds it now.
  * @throws BuildError naming them
  */
 async function checkSymbols(addon: string): Promise<void> {
   if (process.platform !== 'linux') return
-  const ours = /^(_ZNK?2v8|_ZNK?4node|_ZN3Bun|uv_|napi_|node_)/
   const symbols = async (file: string, which: string): Promise<string[]> => {
     const listed = await run(['nm', '-D', which, file])
+    if (listed.exitCode !== 0) throw new BuildError(`nm cannot read ${file}: ${listed.stderr.trim()}`)
     return listed.stdout.split('\n').flatMap((line) => line.trim().split(' ').at(-1)?.split('@')[0] ?? [])
   }
-  const exported = new Set(await symbols(process.execPath, '--defined-only'))
-  const missing = (await symbols(addon, '--undefined-only')).filter((name) => ours.test(name) && !exported.has(name))
+  const missing = missingSymbols(
+    await symbols(addon, '--undefined-only'),
+    await symbols(process.execPath, '--defined-only'),
+  )
   if (missing.length > 0)
     throw new BuildError(`this client needs what neither Bun ${Bun.version} nor shim/ has: ${missing.join(', ')}`)
+}
+
+/** What an addon needs of V8, Node and libuv, and a runtime that exports these symbols does not have or cannot do. */
+export function missingSymbols(needed: readonly string[], exported: readonly string[]): string[] {
+  const has = new Set(exported)
+  return needed.filter((name) => {
+    if (name.startsWith('uv_')) return !has.has(name) || !WORKING_LIBUV.test(name)
+    return /^(_ZNK?2v8|_ZNK?4node|_ZT[VIS]N2v8|_ZT[VIS]N4node|napi_|node_)/.test(name) && !has.has(name)
+  })
 }
 
 /** Puts it where the client's `bindings` call looks, each file in one step, since others may be starting from it. */
@@ -277,23 +339,49 @@ const SHOWN_LOG_LINES = 15
 
 /** @throws BuildError with the end of what the command said */
 async function must(command: string[], cwd: string, log: string, otherwise: string): Promise<void> {
-  const { exitCode, stdout, stderr } = await run(command, { cwd })
-  const said = `$ ${command.join(' ')}\n${stdout}${stderr}`
-  writeFileSync(log, said, { flag: 'a' })
+  appendFileSync(log, `$ ${command.join(' ')}\n`)
+  const descriptor = openSync(log, 'a')
+  let exitCode: number
+  try {
+    exitCode = await Bun.spawn(command, { cwd, stdin: 'ignore', stdout: descriptor, stderr: descriptor }).exited
+  } finally {
+    closeSync(descriptor)
+  }
   if (exitCode === 0) return
-  const end = said.trimEnd().split('\n').slice(-SHOWN_LOG_LINES).join('\n')
+  const end = readFileSync(log, 'utf8').trimEnd().split('\n').slice(-SHOWN_LOG_LINES).join('\n')
   throw new BuildError(`${otherwise}:\n${end}\nAll of it: ${log}`)
 }
 
-const args = process.argv.slice(2)
-if (args.includes('--help')) {
-  process.stdout.write(HELP)
-} else {
-  try {
-    await build(args.includes('--rebuild'))
-  } catch (error) {
-    if (!(error instanceof BuildError)) throw error
-    process.stderr.write(`kafka addon: ${error.message}\n`)
-    process.exit(1)
+/** Runs that, and ends, when the process is asked to end. Returns a function that forgets it. */
+function onInterrupt(cleanUp: () => void): () => void {
+  const listeners = (['SIGINT', 'SIGTERM'] as const).map((signal, index) => {
+    const end = (): void => {
+      cleanUp()
+      process.exit(index === 0 ? 130 : 143)
+    }
+    process.on(signal, end)
+    return () => process.removeListener(signal, end)
+  })
+  return () => {
+    for (const forget of listeners) forget()
+  }
+}
+
+if (import.meta.main) {
+  const args = process.argv.slice(2)
+  const wrong = args.filter((arg) => arg !== '--rebuild' && arg !== '--help')
+  if (wrong.length > 0) {
+    process.stderr.write(`kafka addon: unknown: ${wrong.join(' ')}\n\n${HELP}`)
+    process.exit(2)
+  } else if (args.includes('--help')) {
+    process.stdout.write(HELP)
+  } else {
+    try {
+      await build(args.includes('--rebuild'))
+    } catch (error) {
+      if (!(error instanceof BuildError)) throw error
+      process.stderr.write(`kafka addon: ${error.message}\n`)
+      process.exit(1)
+    }
   }
 }

@@ -20,6 +20,8 @@ export interface Manifest {
   client: string
   librdkafka: string
   platform: string
+  /** The distribution and its release; on others than Linux, the platform. */
+  system: string
   /** librdkafka's options that were off because a header was missing. */
   optionsOff: string[]
   sources: string
@@ -87,11 +89,16 @@ const load = (): Addon => require(join(INSTALLED, ADDON_FILE)) as Addon
 /** How many handles the check makes. */
 const CHECKED_HANDLES = 64
 
+/** How many objects take the place of what the check's collection found unused. */
+const OTHERS = 4_000
+
 /** @throws AddonError when a handle is lost in a collection, reads as something else, or is not given back */
 export function checkHandles(handles: Handles): void {
   const before = handles.counts()
   const numbers = Array.from({ length: CHECKED_HANDLES }, (_, index) => handles.hold({ index }))
   Bun.gc(true)
+  // A value that was lost stays readable until others of its kind take its place.
+  const others = Array.from({ length: OTHERS }, () => ({ index: -1 }))
   const wrong = numbers.filter(
     (number, index) => (handles.read(number) as { index?: number } | undefined)?.index !== index,
   )

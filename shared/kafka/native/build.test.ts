@@ -1,0 +1,77 @@
+import { afterAll, describe, expect, test } from 'bun:test'
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { missingSymbols, removeAbandoned } from './build.ts'
+
+const BUILD = join(import.meta.dir, 'build.ts')
+
+const directory = mkdtempSync(join(tmpdir(), 'kafkatrace-build-'))
+afterAll(() => rmSync(directory, { recursive: true, force: true }))
+
+function build(args: string[], env: Record<string, string> = {}) {
+  const child = Bun.spawnSync([process.execPath, BUILD, ...args], { env: { ...process.env, ...env } })
+  return { exitCode: child.exitCode, stdout: child.stdout.toString(), stderr: child.stderr.toString() }
+}
+
+describe('the command', () => {
+  test('explains itself', () => {
+    const { exitCode, stdout } = build(['--help'])
+    expect(exitCode).toBe(0)
+    expect(stdout).toContain('Usage: bun shared/kafka/native/build.ts [--rebuild]')
+  })
+
+  test('refuses what it does not know', () => {
+    const { exitCode, stderr } = build(['--rebuld'])
+    expect(exitCode).toBe(2)
+    expect(stderr).toContain('unknown: --rebuld')
+  })
+
+  test('names all that it misses in one line, with the command that gets it', () => {
+    // No compiler on the path, hence no headers found either.
+    const { exitCode, stderr } = build([], { PATH: directory, KAFKATRACE_CACHE_DIR: join(directory, 'cache') })
+    expect(exitCode).toBe(1)
+    expect(stderr).toBe(
+      'kafka addon: needed for its first build and not found; on Debian or Ubuntu: apt-get install build-essential patch zlib1g-dev libssl-dev\n',
+    )
+  })
+})
+
+describe('missing symbols', () => {
+  const exported = ['_ZN2v85Array3NewEPNS_7IsolateEi', 'uv_async_init', 'uv_cond_wait', 'napi_create_object']
+
+  test('are none when the runtime has what is needed', () => {
+    expect(missingSymbols(['_ZN2v85Array3NewEPNS_7IsolateEi', 'uv_async_init', 'malloc', ''], exported)).toEqual([])
+  })
+
+  test('are the functions of V8, Node and libuv that the runtime lacks', () => {
+    const needed = [
+      '_ZNK2v85Value8IsBigIntEv',
+      '_ZN4node6Buffer4CopyEv',
+      'uv_async_send',
+      'node_api_x',
+      '_ZTVN2v86ThingE',
+    ]
+    expect(missingSymbols(needed, exported)).toEqual(needed)
+  })
+
+  test('are also functions of libuv that are exported and do nothing but end the process', () => {
+    expect(missingSymbols(['uv_cond_wait'], exported)).toEqual(['uv_cond_wait'])
+  })
+
+  test('are not those of other libraries', () => {
+    expect(missingSymbols(['SSL_new', 'ZSTD_compress', '_ZNSt6vectorE', 'uvula'], exported)).toEqual([])
+  })
+})
+
+test('directories of builds that were killed are removed, those of running ones stay', () => {
+  const cache = join(directory, 'abandoned')
+  const ended = Bun.spawnSync(['true'])
+  const [gone, running, result] = [`build-${ended.pid}-1`, `build-${process.pid}-1`, 'linux-x64-bun1.4.5-0123'] as const
+  for (const name of [gone, running, result]) {
+    mkdirSync(join(cache, name, 'src'), { recursive: true })
+    writeFileSync(join(cache, name, 'src/file'), '')
+  }
+  removeAbandoned(cache)
+  expect([gone, running, result].map((name) => existsSync(join(cache, name)))).toEqual([false, true, true])
+})
