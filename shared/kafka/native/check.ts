@@ -98,7 +98,7 @@ export function checkHandles(handles: Handles): void {
   const numbers = Array.from({ length: CHECKED_HANDLES }, (_, index) => handles.hold({ index }))
   Bun.gc(true)
   // A value that was lost stays readable until others of its kind take its place.
-  const others = Array.from({ length: OTHERS }, () => ({ index: -1 }))
+  Array.from({ length: OTHERS }, () => ({ index: -1 }))
   const wrong = numbers.filter(
     (number, index) => (handles.read(number) as { index?: number } | undefined)?.index !== index,
   )
