@@ -185,7 +185,8 @@ async function formatStorage(
 ): Promise<void> {
   await Promise.all(
     nodes.map(async (node) => {
-      const args = ['format', '--cluster-id', clusterId, '--config', node.configFile]
+      // With a sign between, since one id in 64 begins with a hyphen and would pass for an option.
+      const args = ['format', `--cluster-id=${clusterId}`, '--config', node.configFile]
       const command = javaCommand(distribution, 'kafka.tools.StorageTool', args, { heapMb, log: 'error' })
       const child = Bun.spawn(command, { stdin: 'ignore', stdout: 'pipe', stderr: 'pipe' })
       const [output, errors, exitCode] = await Promise.all([child.stdout.text(), child.stderr.text(), child.exited])
