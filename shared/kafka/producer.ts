@@ -254,8 +254,9 @@ export function createRecordProducer(options: RecordProducerOptions): RecordProd
         )
       client = undefined
       connection = { state: 'closed' }
-      for (const one of waiting) settle(one, undefined, undefined)
       if (last !== undefined) await promised((done) => last.disconnect(0, (error) => done(error)))
+      // Disconnecting hands over the reports that are there; only what has none is unknown.
+      for (const one of waiting) settle(one, undefined, undefined)
     },
   }
 }
