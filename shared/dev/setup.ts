@@ -21,7 +21,8 @@ export function installStamp(packageJson: string, lockFile: string): string {
 }
 
 async function run(command: readonly string[]): Promise<number> {
-  const child = Bun.spawn([...command], { cwd: root, stdin: 'ignore', stdout: 'inherit', stderr: 'inherit' })
+  // Standard output belongs to the command that follows: `bun run config > file`.
+  const child = Bun.spawn([...command], { cwd: root, stdio: ['ignore', 2, 2] })
   return await child.exited
 }
 
