@@ -95,23 +95,27 @@ export function pastOf(record: IncomingRecord): Past {
 
 const OURS = new Set<string>([ATTEMPT, NOT_BEFORE, ERROR, ORIGIN])
 
-/** A record's headers without those that say what we made of it. */
-export const originalHeaders = (record: IncomingRecord): IncomingRecord['headers'] =>
-  record.headers.filter((header) => !Object.keys(header).some((name) => OURS.has(name)))
+/** The original, byte for byte, for a topic beside its own and on the same partition, with what is known of its past. */
+export const copyOf = (
+  record: IncomingRecord,
+  topic: string,
+  past: { attempts: number; origin: string },
+  failure: Failure,
+): OutgoingRecord => ({
+  topic,
+  partition: record.partition,
+  key: record.key,
+  value: record.value,
+  headers: [
+    ...record.headers.filter((header) => !Object.keys(header).some((name) => OURS.has(name))),
+    { [ATTEMPT]: String(past.attempts) },
+    { [ERROR]: JSON.stringify(failure) },
+    { [ORIGIN]: past.origin },
+  ],
+})
 
-/** The record that waits in `.retry`: the original, byte for byte, on the same partition, with what is known of the failure. */
+/** The record that waits in `.retry`. */
 export function retryRecord(record: IncomingRecord, input: string, past: Past, failure: Failure): OutgoingRecord {
-  return {
-    topic: siblingTopic(input, 'retry'),
-    partition: record.partition,
-    key: record.key,
-    value: record.value,
-    headers: [
-      ...originalHeaders(record),
-      { [ATTEMPT]: String(past.attempts) },
-      { [NOT_BEFORE]: String(past.notBeforeMs) },
-      { [ERROR]: JSON.stringify(failure) },
-      { [ORIGIN]: past.origin },
-    ],
-  }
+  const copy = copyOf(record, siblingTopic(input, 'retry'), past, failure)
+  return { ...copy, headers: [...copy.headers, { [NOT_BEFORE]: String(past.notBeforeMs) }] }
 }
