@@ -95,6 +95,10 @@ export function pastOf(record: IncomingRecord): Past {
 
 const OURS = new Set<string>([ATTEMPT, NOT_BEFORE, ERROR, ORIGIN])
 
+/** A record's headers without those that say what we made of it. */
+export const originalHeaders = (record: IncomingRecord): IncomingRecord['headers'] =>
+  record.headers.filter((header) => !Object.keys(header).some((name) => OURS.has(name)))
+
 /** The original, byte for byte, for a topic beside its own and on the same partition, with what is known of its past. */
 export const copyOf = (
   record: IncomingRecord,
@@ -107,7 +111,7 @@ export const copyOf = (
   key: record.key,
   value: record.value,
   headers: [
-    ...record.headers.filter((header) => !Object.keys(header).some((name) => OURS.has(name))),
+    ...originalHeaders(record),
     { [ATTEMPT]: String(past.attempts) },
     { [ERROR]: JSON.stringify(failure) },
     { [ORIGIN]: past.origin },
