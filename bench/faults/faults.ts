@@ -125,7 +125,7 @@ export const FAULTS: readonly Fault[] = [
         if (!one.running()) {
           one.start()
           stage.did('consumer joined')
-        } else if (stage.random.chance(0.4)) {
+        } else if (stage.random.chance(0.5)) {
           await one.kill()
           stage.did('consumer killed')
         } else {
@@ -223,6 +223,35 @@ export const FAULTS: readonly Fault[] = [
     },
     // A client of a service that stops gracefully is told what became of its request.
     check: (_, { unknown }) => (unknown === 0 ? [] : [`of ${unknown} events nobody knows whether they are stored`]),
+  },
+  {
+    name: 'everything',
+    what: 'producer, two consumers and the broker are killed in any order, while handlers fail and clients are impatient',
+    async play(stage) {
+      const { random, producer, consumer } = stage
+      const load = stage.load({
+        kinds: [{ ...PLAIN, weight: 60 }, SOMETIMES, SLOW, { ...ALWAYS, weight: 0.3 }],
+        eventsPerSecond: 400,
+        timeoutMs: [20, 5000],
+        repeatedAnyway: 0.05,
+      })
+      const other = await stage.addConsumer()
+      other.start()
+      // The broker takes seconds to come back, so it has its turn once, in the midst of the others.
+      const brokerTurn = random.integer(3, KILLS - 4)
+      for (let turn = 0; turn < KILLS; turn++) {
+        await stage.pause(100, 1500)
+        if (turn === brokerTurn) {
+          await stage.kafka().kill(0)
+          stage.did('broker killed')
+          await stage.kafka().restart(0)
+        } else {
+          const victim = random.pick([producer, consumer, other])
+          await killAndRestart(stage, victim, victim.name)
+        }
+      }
+      await load.stop()
+    },
   },
 ]
 

@@ -39,7 +39,7 @@ export interface LoadOptions {
   wrong: number
   /** The share of requests that are sent again though they were acknowledged, as when the answer was lost. */
   repeatedAnyway: number
-  /** After this long a request is given up, by chance anywhere between the two. */
+  /** After this long a request is given up, by chance anywhere between the two; the second time after twice as long, and so on. */
   timeoutMs: readonly [least: number, most: number]
 }
 
@@ -232,7 +232,8 @@ async function sendUntilSettled(
       headers,
       body,
       events.length,
-      random.integer(...timeoutMs),
+      // With each time a little more patience, or on a slow machine an impatient client would never be done.
+      random.integer(...timeoutMs) * send,
     )
     facts.statuses[status] = (facts.statuses[status] ?? 0) + 1
     for (const [index, note] of notes.entries())
