@@ -10,21 +10,32 @@ import { until } from '../shared/testing/until.ts'
 import { Gate, Meters } from './admit.ts'
 import { createApp } from './app.ts'
 import { type Authenticate, authenticateByKey, authenticateNobody } from './authenticate.ts'
-import { loadProducerConfig } from './config.ts'
+import { loadProducerConfig, type ProducerConfig } from './config.ts'
 import { createMetrics } from './metrics.ts'
 import { ProblemDocument } from './problem.ts'
 import { Receipts } from './receipt.ts'
 
 const TOPIC = 'kt.default.events'
 
-function service(options: { env?: Record<string, string>; authenticate?: Authenticate; partitions?: number } = {}) {
+function service(
+  options: {
+    env?: Record<string, string>
+    timeouts?: Partial<ProducerConfig>
+    authenticate?: Authenticate
+    partitions?: number
+  } = {},
+) {
   const kafka = new FakeKafka().createTopic(TOPIC, options.partitions ?? 3)
-  const config = loadProducerConfig({
-    NODE_ENV: 'development',
-    AUTH: 'off',
-    KAFKA_BROKERS: 'localhost:9092',
-    ...options.env,
-  })
+  // Timeouts that the loader would refuse as too short for a broker are long enough for one in memory.
+  const config = {
+    ...loadProducerConfig({
+      NODE_ENV: 'development',
+      AUTH: 'off',
+      KAFKA_BROKERS: 'localhost:9092',
+      ...options.env,
+    }),
+    ...options.timeouts,
+  }
   const producer = kafka.producer({ maxRecords: config.MAX_QUEUE_RECORDS, maxBytes: config.MAX_QUEUE_BYTES })
   const gate = new Gate({ maxRequests: config.MAX_IN_FLIGHT_REQUESTS, maxBytes: config.MAX_IN_FLIGHT_BYTES })
   const logged: Record<string, unknown>[] = []
@@ -423,7 +434,7 @@ describe('limits', () => {
   })
 
   test('a body that does not arrive is 408', async () => {
-    const { post } = service({ env: { REQUEST_TIMEOUT_MS: '2151', DELIVERY_TIMEOUT_MS: '101' } })
+    const { post } = service({ timeouts: { REQUEST_TIMEOUT_MS: 150, DELIVERY_TIMEOUT_MS: 100 } })
     const response = await post(new ReadableStream({ start: (c) => c.enqueue(Buffer.from('{')) }), JSON_TYPE)
     expect([response.status, await kind(response), response.headers.get('connection')]).toEqual([
       408,
@@ -447,7 +458,7 @@ describe('limits', () => {
   })
 
   test('an NDJSON stream without progress is ended with a reason', async () => {
-    const { post, gate } = service({ env: { NDJSON_PROGRESS_TIMEOUT_MS: '2150', DELIVERY_TIMEOUT_MS: '100' } })
+    const { post, gate } = service({ timeouts: { NDJSON_PROGRESS_TIMEOUT_MS: 150 } })
     const body = new ReadableStream({ start: (c) => c.enqueue(Buffer.from('{"type":"t"}\n{"ty')) })
     const answers = await ndjson(await post(body, NDJSON))
     expect(answers[0]?.['receipt']).toBeDefined()
@@ -481,7 +492,8 @@ describe('limits', () => {
 
   test('a client that reads no answers is given up, and what it held is given back', async () => {
     const { post, gate } = service({
-      env: { NDJSON_WINDOW_EVENTS: '2', NDJSON_PROGRESS_TIMEOUT_MS: '2150', DELIVERY_TIMEOUT_MS: '100' },
+      env: { NDJSON_WINDOW_EVENTS: '2' },
+      timeouts: { NDJSON_PROGRESS_TIMEOUT_MS: 150 },
     })
     const response = await post('{"type":"t"}\n'.repeat(100), NDJSON)
     await until(() => gate.level.requests === 0)
