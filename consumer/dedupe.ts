@@ -52,8 +52,8 @@ function hash(identity: string): void {
 const WORDS = 4
 
 /**
- * The last so many of a sequence of texts, as 128-bit hashes: 28 bytes each, where a Set of texts takes some 200. Two different texts among
- * 100,000 meet with a chance of 2^-95.
+ * The last so many of a sequence of texts, as 128-bit hashes: 24 to 32 bytes each. Two different texts among 100,000 meet with a chance of
+ * 2^-95.
  */
 export class HashWindow {
   /** Hashes in order of arrival, the oldest written over. */
