@@ -298,6 +298,20 @@ test('a result that Kafka will never take makes its event a dead letter', async 
   })
 })
 
+test('an event that is too large to wait in .retry is a dead letter, and its key passes', async () => {
+  const kafka = new FakeKafka()
+  kafka.transactionFaults.push({ kind: 'aborted', reason: 'too large', refused: new Map([[0, 'too large']]) })
+  const { pipeline } = start(kafka, [failing(99)])
+  kafka.append(event('1', 'a', 'fails'))
+  await until(() => kafka.committedOffset(INPUT) === 1)
+  expect(idsOf(kafka, 'dlq')).toEqual(['1'])
+  expect(kafka.all(`${INPUT}.dlq`)[0]?.value).toBeNull()
+  kafka.append(event('2', 'a'))
+  await until(() => idsOf(kafka, 'processed').length === 1)
+  expect(idsOf(kafka, 'retry')).toEqual([])
+  expect(pipeline.levels().waiting).toBe(0)
+})
+
 test('a client that cannot go on ends the run with the reason', async () => {
   const kafka = new FakeKafka()
   kafka.transactionFaults.push({ kind: 'fatal', reason: 'fenced' })

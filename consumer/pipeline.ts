@@ -478,8 +478,14 @@ function offsetsOf(items: readonly Item[]): CommittedOffset[] {
  */
 function refuse(item: Item | undefined, message: string): void {
   if (item === undefined) return
-  const { record, input, past } = item.job
+  const { record, input, past, key, decoded } = item.job
+  const { owner } = item.source
   const failure: Failure = { reason: 'result too large', message }
   const kept = item.outcome?.kind === 'processed' ? record : { ...record, value: null }
+  // It does not wait in .retry after all, and its key's later events need not wait behind it.
+  if (item.outcome?.kind === 'retry') {
+    owner.removeWaiting(key)
+    owner.dedupe.finish(decoded.identity)
+  }
   item.outcome = { kind: 'dead', output: deadLetter(kept, input, past, failure), failure }
 }
