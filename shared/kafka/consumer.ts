@@ -5,6 +5,7 @@ import {
   type Consumer,
   connectForever,
   connectionSettings,
+  eventCode,
   type LibrdKafkaError,
   type Message,
   native,
@@ -150,9 +151,10 @@ export function createGroupConsumer(options: GroupConsumerOptions): NativeGroupC
           }
         })
         opened.on('event.error', (error) => {
-          if (connection.state === 'connected' && error.code === CODE.ALL_BROKERS_DOWN)
+          const code = eventCode(error)
+          if (connection.state === 'connected' && code === CODE.ALL_BROKERS_DOWN)
             connection = { state: 'connecting', reason: error.message }
-          log.warn({ code: error.code, reason: error.message }, 'Kafka consumer')
+          log.warn({ code, reason: error.message }, 'Kafka consumer')
         })
         return opened
       }

@@ -5,6 +5,7 @@ import {
   CODE,
   connectForever,
   connectionSettings,
+  eventCode,
   type LibrdKafkaError,
   native,
   type Producer,
@@ -56,7 +57,12 @@ export function createTransactor(options: TransactorOptions): Transactor {
       if (connection.state !== 'closed') connection = connectionOf(event.message) ?? connection
       options.onStatistics(event.message)
     })
-    opened.on('event.error', (error) => log.warn({ code: error.code, reason: error.message }, 'Kafka transactions'))
+    opened.on('event.error', (error) => {
+      const code = eventCode(error)
+      if (connection.state === 'connected' && code === CODE.ALL_BROKERS_DOWN)
+        connection = { state: 'connecting', reason: error.message }
+      log.warn({ code, reason: error.message }, 'Kafka transactions')
+    })
     opened.on('delivery-report', (error, report) => {
       if (error?.code === CODE.MSG_SIZE_TOO_LARGE) refused.set(report.opaque as number, error.message)
     })
