@@ -67,8 +67,8 @@ export async function scanTopic(brokers: string, topic: string, found: (record: 
   }
   const exitCode = await child.exited
   if (exitCode === 0) return
-  const why = exitCode === null ? `had not read it after ${SCAN_TIMEOUT_MS} ms` : (await errors).trim()
-  throw new Error(`kcat could not read ${topic}: ${why}`)
+  const why = exitCode === null ? `had not read it after ${SCAN_TIMEOUT_MS} ms` : `ended with ${exitCode}`
+  throw new Error(`kcat could not read ${topic}: ${why}. ${(await errors).trim()}`)
 }
 
 /** What kcat prints of a record, text as Latin-1. */

@@ -208,9 +208,11 @@ export async function runFault(fault: Fault, seed: number, say: (progress: strin
 /** Waits until every event in the log has an outcome. What has none after that long has none: the judge says so. */
 async function settle(brokers: string, ledger: Ledger): Promise<void> {
   const deadline = performance.now() + SETTLE_TIMEOUT_MS
-  for (;;) {
-    const verdict = judge(ledger.entries(), await scanStream(brokers, TOPIC))
-    if (verdict.processed + verdict.dead >= verdict.inLog || performance.now() > deadline) return
+  while (performance.now() < deadline) {
+    // A broker that has just come back may not answer a scan yet.
+    const log = await scanStream(brokers, TOPIC).catch(() => undefined)
+    const verdict = log === undefined ? undefined : judge(ledger.entries(), log)
+    if (verdict !== undefined && verdict.processed + verdict.dead >= verdict.inLog) return
     await Bun.sleep(SETTLE_PAUSE_MS)
   }
 }
