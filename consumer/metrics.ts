@@ -84,7 +84,7 @@ export function createMetrics() {
     fetched(item: Item): void {
       table.fetchedRecords.inc({ source: item.source.role })
     },
-    decided(_item: Item, outcome: Outcome): void {
+    decided(outcome: Outcome): void {
       if (outcome.kind === 'later' || (outcome.kind === 'retry' && outcome.failure.reason !== 'waits behind its key'))
         table.retries.inc({ kind: 'slow' })
     },

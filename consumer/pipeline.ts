@@ -350,7 +350,7 @@ export class Pipeline {
     const { owner, role } = item.source
     const { decoded, key } = item.job
     if (owner.sources === undefined) return undefined
-    this.deps.metrics.decided(item, outcome)
+    this.deps.metrics.decided(outcome)
     switch (outcome.kind) {
       case 'abandoned':
         owner.settle()
