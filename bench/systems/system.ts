@@ -37,6 +37,44 @@ export interface RunningSystem {
   stop(): Promise<void>
 }
 
+/**
+ * A limit that is no HTTP service: a program that writes records to a topic, or reads a filled one from its beginning to its end, as fast as this
+ * machine can.
+ */
+export interface LimitTool {
+  readonly facts: Omit<SystemFacts, 'versions' | 'unavailable'>
+  /** produce: fills an empty topic with `records` records. drain: reads the `records` records that are in the topic. */
+  readonly task: 'produce' | 'drain'
+  /** produce: what it writes is valid input of KafkaTrace's consumer, each record an event with an id of its own. */
+  readonly writesEvents?: boolean
+  /** As of a System. */
+  prepare(say: (progress: string) => void): Promise<Record<string, string>>
+  /** @throws Error if it did not do all of it, with what it said */
+  run(options: LimitOptions): Promise<LimitMeasurement>
+}
+
+export interface LimitOptions {
+  /** `host:port`, comma-separated. */
+  brokers: string
+  topic: string
+  records: number
+  /** Of a record's value. */
+  valueBytes: number
+  /** For logs and scratch files; removed after the run. */
+  directory: string
+}
+
+export interface LimitMeasurement {
+  /** Records acknowledged, or read. */
+  events: number
+  /** From the first record to the last acknowledgement, or from the first record that was read to the last; start-up left out. */
+  seconds: number
+  /** User and system time of the whole program in the same time; with start-up where it cannot be told apart. */
+  cpuSeconds: number
+  /** The most resident memory, if it is known. */
+  residentMaxBytes?: number
+}
+
 /** The system cannot be had on this machine. */
 export class UnavailableError extends Error {
   override readonly name = 'UnavailableError'
