@@ -1,0 +1,55 @@
+/** The little of HTTP/1.1 that a load generator needs of answers (RFC 9112): strict, so that a system that answers otherwise is noticed. */
+
+export interface Answer {
+  status: number
+  body: string
+  /** The server closes the connection after it. */
+  closes: boolean
+}
+
+/** Bytes of an answer's head; more is a fault. */
+const MAX_HEAD_BYTES = 16_384
+
+const HEAD_END = '\r\n\r\n'
+
+/** Reads the answers of one connection on which a request is sent only after the answer to the one before. */
+export class AnswerReader {
+  #pending: Buffer | undefined
+
+  /**
+   * @returns the answer, once its last byte is there
+   * @throws Error for anything but a status line, a content length and as many bytes
+   */
+  push(chunk: Buffer): Answer | undefined {
+    const bytes = this.#pending === undefined ? chunk : Buffer.concat([this.#pending, chunk])
+    const headEnd = bytes.indexOf(HEAD_END)
+    if (headEnd < 0) {
+      if (bytes.length > MAX_HEAD_BYTES) throw new Error(`an answer whose head has more than ${MAX_HEAD_BYTES} bytes`)
+      this.#keep(bytes)
+      return undefined
+    }
+    const head = bytes.latin1Slice(0, headEnd)
+    const status = /^HTTP\/1\.1 (\d{3})[ \r]/.exec(`${head}\r`)?.[1]
+    if (status === undefined) throw new Error(`no status line of HTTP/1.1: ${JSON.stringify(head.slice(0, 60))}`)
+    const length = /\r\ncontent-length:[ \t]*(\d{1,10})[ \t]*(?:\r|$)/i.exec(head)?.[1]
+    if (length === undefined) throw new Error(`an answer with status ${status} and no content-length`)
+    const bodyStart = headEnd + HEAD_END.length
+    const end = bodyStart + Number(length)
+    if (bytes.length > end) throw new Error(`${bytes.length - end} bytes more than the answer's content-length says`)
+    if (bytes.length < end) {
+      this.#keep(bytes)
+      return undefined
+    }
+    this.#pending = undefined
+    return {
+      status: Number(status),
+      body: bytes.utf8Slice(bodyStart, end),
+      closes: /\r\nconnection:[ \t]*close/i.test(head),
+    }
+  }
+
+  /** A runtime may use a chunk's memory again once its handler has returned. */
+  #keep(bytes: Buffer): void {
+    this.#pending = Buffer.from(bytes)
+  }
+}
