@@ -28,7 +28,7 @@ export class AnswerReader {
       this.#keep(bytes)
       return undefined
     }
-    const head = bytes.latin1Slice(0, headEnd)
+    const head = bytes.toString('latin1', 0, headEnd)
     const status = /^HTTP\/1\.1 (\d{3})[ \r]/.exec(`${head}\r`)?.[1]
     if (status === undefined) throw new Error(`no status line of HTTP/1.1: ${JSON.stringify(head.slice(0, 60))}`)
     const length = /\r\ncontent-length:[ \t]*(\d{1,10})[ \t]*(?:\r|$)/i.exec(head)?.[1]
@@ -43,7 +43,7 @@ export class AnswerReader {
     this.#pending = undefined
     return {
       status: Number(status),
-      body: bytes.utf8Slice(bodyStart, end),
+      body: bytes.toString('utf8', bodyStart, end),
       closes: /\r\nconnection:[ \t]*close/i.test(head),
     }
   }

@@ -22,6 +22,8 @@ export interface KafkaCluster extends Broker {
   readonly nodeCount: number
   /** Configuration, logs and data of all nodes; removed by `stop`. */
   readonly directory: string
+  /** The process of a node that is running. */
+  pid(node: number): number
   /** SIGKILL of one node, as a crash would be. Returns once the process is gone; its data and ports stay for `restart`. */
   kill(node: number): Promise<void>
   /** Starts a killed node again, and returns once it answers as a member of the cluster. */
@@ -83,6 +85,11 @@ export async function startKafka(options: KafkaOptions = {}): Promise<KafkaClust
       const alive = nodes.find((node) => node.child !== undefined)
       if (alive === undefined) throw new BrokerUnavailableError('every node of this Kafka has been stopped')
       await createTopicsAndWait(alive.address, names, partitions)
+    },
+    pid(index) {
+      const { child } = nodeAt(index)
+      if (child === undefined) throw new Error(`node ${index} is not running`)
+      return child.pid
     },
     async kill(index) {
       const node = nodeAt(index)

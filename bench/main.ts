@@ -1,0 +1,121 @@
+#!/usr/bin/env bun
+/**
+ * Measures KafkaTrace beside what one would pick instead.
+ *   workloads (what) → plan (which runs) → run (all of it) → measure (one run): systems (which), closed-loop and open-loop (load), observe and
+ *   observer (what is seen), scan (what is stored) → result; report, compare and check read results
+ */
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { chooseWorkloads } from './plan.ts'
+import { createReporter } from './reporter.ts'
+import { brokenRuns, runBench } from './run.ts'
+import { SYSTEMS, TOOLS } from './systems/index.ts'
+import { WORKLOADS } from './workloads.ts'
+
+/** What a quick bench takes: those that are installed in seconds. */
+const QUICK_SYSTEMS = ['kafkatrace', 'hono-platformatic', 'bun-hello', 'bun-echo']
+
+const USAGE = `Measures KafkaTrace, its peers and the machine's limits: bun run bench [OPTION…]
+
+  --quick            every workload once and short, on ${QUICK_SYSTEMS.join(', ')}: under two minutes
+  --workload NAME    only this one, and those whose rates it takes shares of; may be repeated
+  --system NAME      only this one; may be repeated
+  --repetitions N    in place of each workload's own number
+  --out FILE         where the result goes; else bench/results/TIME.json
+  --list             the workloads and systems that there are
+  --help             this text
+
+bun run bench report [FILE] | compare [FILE] | check [FILE]   reads results; each has --help
+
+Starts an Apache Kafka and everything else by itself, on loopback. Ends with 1 if an event that was acknowledged is not in the log, or has not
+exactly one outcome; with 64 for a wrong command. Numbers mean something only while nothing else runs on the machine.
+`
+
+/** sysexits.h: EX_USAGE. */
+const EXIT_USAGE = 64
+const EXIT_INTERRUPTED = 130
+
+function refuse(why: string): never {
+  process.stderr.write(`${why}\n\n${USAGE}`)
+  process.exit(EXIT_USAGE)
+}
+
+function options() {
+  try {
+    return parseArgs({
+      options: {
+        quick: { type: 'boolean', default: false },
+        workload: { type: 'string', multiple: true, default: [] },
+        system: { type: 'string', multiple: true, default: [] },
+        repetitions: { type: 'string' },
+        out: { type: 'string' },
+        list: { type: 'boolean', default: false },
+        help: { type: 'boolean', short: 'h', default: false },
+      },
+    }).values
+  } catch (error) {
+    return refuse((error as Error).message)
+  }
+}
+
+function list(): void {
+  const row = (name: string, title: string): string => `  ${name.padEnd(26)} ${title}\n`
+  process.stdout.write('Workloads\n')
+  for (const { name, what } of WORKLOADS) process.stdout.write(row(name, what))
+  for (const [kind, title] of [
+    ['subject', 'KafkaTrace'],
+    ['peer', 'Peers'],
+    ['limit', 'Limits'],
+  ]) {
+    process.stdout.write(`${title}\n`)
+    for (const { facts } of [...SYSTEMS, ...TOOLS].filter((one) => one.facts.kind === kind))
+      process.stdout.write(row(facts.name, facts.title))
+  }
+}
+
+async function bench(): Promise<number> {
+  const { quick, workload, system, repetitions, out, list: listing, help } = options()
+  if (help) {
+    process.stdout.write(USAGE)
+    return 0
+  }
+  if (listing) {
+    list()
+    return 0
+  }
+  if (repetitions !== undefined && !/^[1-9]\d?$/.test(repetitions))
+    refuse(`--repetitions ${repetitions} is not a number from 1 to 99`)
+  for (const name of system)
+    if (![...SYSTEMS, ...TOOLS].some(({ facts }) => facts.name === name)) refuse(`there is no system "${name}"`)
+  const workloads = (() => {
+    try {
+      return chooseWorkloads(WORKLOADS, workload)
+    } catch (error) {
+      return refuse((error as Error).message)
+    }
+  })()
+  const names = system.length > 0 ? system : quick ? QUICK_SYSTEMS : undefined
+  const chosen = ({ facts }: { facts: { name: string } }) => names === undefined || names.includes(facts.name)
+  const file =
+    out ?? join(import.meta.dir, 'results', `${new Date().toISOString().slice(0, 19).replaceAll(':', '')}Z.json`)
+  const result = await runBench(
+    {
+      workloads,
+      systems: SYSTEMS.filter(chosen),
+      tools: TOOLS.filter(chosen),
+      quick,
+      file,
+      ...(repetitions !== undefined && { repetitions: Number(repetitions) }),
+    },
+    createReporter(),
+  )
+  console.log(`${result.runs.length} runs in ${Math.round(result.seconds)} s: ${file}`)
+  const broken = brokenRuns(result.runs)
+  for (const { workload: name, system: by, scan } of broken)
+    console.error(`${by} did not keep what it acknowledged in ${name}: ${JSON.stringify(scan)}`)
+  return broken.length === 0 ? 0 : 1
+}
+
+// Everything that was started is bound to this process and ends with it.
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(EXIT_INTERRUPTED))
+process.exit(await bench())

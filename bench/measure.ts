@@ -1,0 +1,519 @@
+import { join } from 'node:path'
+import type { KafkaCluster } from '../shared/kafka/brokers/kafka.ts'
+import { findFreePorts } from '../shared/kafka/brokers/ports.ts'
+import { inputTopic, parseTopic, siblingTopic, streamTopics } from '../shared/topics.ts'
+import { type ClosedOutcome, type LoadRequest, startClosedLoop } from './closed-loop.ts'
+import { createRecorder } from './histogram.ts'
+import { type Observation, type Observed, observe } from './observe.ts'
+import { type Observer, type Seen, startObserver } from './observer.ts'
+import { decodeLedger, isStored, type OpenLedger, outcomeOf, startOpenLoop, voidReason } from './open-loop.ts'
+import { FORMS, idOf, requestsOf } from './payloads.ts'
+import type { Latency, ProcessUse, Run, ScanResult } from './result.ts'
+import { type Acknowledged, isBroken, judge, type Scanned, scanTopic, together } from './scan.ts'
+import { KAFKATRACE_TOPIC, type RunningKafkaTrace, startKafkaTrace } from './systems/kafkatrace.ts'
+import type { LimitTool, RunningSystem, System } from './systems/system.ts'
+import type { Topics } from './topics.ts'
+import { epochMs, type Worker } from './worker.ts'
+import { type ClosedWorkload, type OpenWorkload, type RecordsWorkload, recordValueBytes, sizeOf } from './workloads.ts'
+
+/** One run of each kind: topics, system, load, watch, scan, end. */
+
+/** Where runs are made. */
+export interface Stage {
+  cluster: KafkaCluster
+  topics: Topics
+  partitions: number
+  quick: boolean
+  /** Of this run; empty. */
+  directory: string
+}
+
+/** What a run measured; who and which it was, the plan knows. */
+export type Measured = Omit<Run, 'workload' | 'system' | 'repetition' | 'step'>
+
+/** How long none may come before outcomes that are missing are given up. */
+const OUTCOME_PATIENCE_MS = 10_000
+/** A scan that finds events without an outcome is made again for so long: they may have been stored without being acknowledged. */
+const SETTLE_TIMEOUT_MS = 20_000
+const SETTLE_PAUSE_MS = 500
+
+/** What has to be ended when a run ends, however it does: the last that was begun first. */
+class Ends {
+  readonly #ends: (() => Promise<unknown>)[] = []
+
+  /** @returns the same for who would end it earlier; it is done once */
+  add<Result>(end: () => Promise<Result>): () => Promise<Result> {
+    let ended: Promise<Result> | undefined
+    const once = () => (ended ??= end())
+    this.#ends.push(once)
+    return once
+  }
+
+  async all(): Promise<void> {
+    for (const end of this.#ends.splice(0).reverse()) await end()
+  }
+}
+
+async function ending<Result>(work: (ends: Ends) => Promise<Result>): Promise<Result> {
+  const ends = new Ends()
+  try {
+    return await work(ends)
+  } finally {
+    await ends.all()
+  }
+}
+
+const brokersOf = (stage: Stage): string => stage.cluster.bootstrapServers
+
+async function makeTopics(stage: Stage, names: readonly string[], ends: Ends): Promise<void> {
+  await stage.topics.remove(names)
+  await stage.topics.create(names, stage.partitions)
+  ends.add(() => stage.topics.remove(names))
+}
+
+const withRoles = (stage: Stage, services: RunningSystem['processes'], ...others: Observed[]): Observed[] => [
+  ...services.map(({ name, pid }) => ({ name, pid, role: 'service' as const })),
+  { name: 'kafka', role: 'broker', pid: stage.cluster.pid(0) },
+  ...others,
+]
+
+function perCpuSecond(events: number, processes: readonly ProcessUse[]): { eventsPerCpuSecond?: number } {
+  const cpuSeconds = processes
+    .filter(({ role }) => role === 'service')
+    .reduce((sum, process) => sum + process.cpuSeconds, 0)
+  return cpuSeconds > 0 ? { eventsPerCpuSecond: events / cpuSeconds } : {}
+}
+
+/** Waits for a phase of a generator, and passes on what it prints with it. */
+async function phase<Line extends { phase: string }, Name extends Line['phase']>(
+  worker: Worker<Line>,
+  name: Name,
+): Promise<Extract<Line, { phase: Name }>> {
+  const line = await worker.next()
+  if (line.phase !== name) throw new Error(`the generator said ${line.phase}, and not ${name}`)
+  return line as Extract<Line, { phase: Name }>
+}
+
+/** Watches from the generator's `begun` to its `ended`. */
+async function whileMeasured<Line extends { phase: 'begun' } | { phase: 'ended' } | { phase: 'done' }>(
+  worker: Worker<Line>,
+  observation: Observation,
+): Promise<{ fromMs: number; toMs: number; done: Extract<Line, { phase: 'done' }> }> {
+  await phase(worker, 'begun' as Line['phase'])
+  observation.begin()
+  const fromMs = epochMs()
+  await phase(worker, 'ended' as Line['phase'])
+  observation.end()
+  const toMs = epochMs()
+  return { fromMs, toMs, done: (await phase(worker, 'done' as Line['phase'])) as Extract<Line, { phase: 'done' }> }
+}
+
+export function measureClosed(stage: Stage, system: System, workload: ClosedWorkload): Promise<Measured> {
+  return ending(async (ends) => {
+    const inputs = inputTopics(workload.tenants)
+    const isSubject = system.facts.kind === 'subject'
+    const stores = system.facts.kind !== 'limit'
+    if (stores) await makeTopics(stage, isSubject ? inputs.flatMap(allTopics) : inputs, ends)
+    const running = await startSystem(stage, system, workload, inputs)
+    const stop = ends.add(() => running.stop())
+    const observer = workload.outcomes ? watchOutcomes(stage, inputs, ends) : undefined
+
+    const size = sizeOf(workload, stage.quick)
+    const requests = await loadRequests(workload, running, inputs)
+    const worker = await startClosedLoop(
+      {
+        origin: new URL(running.url).origin,
+        connections: workload.connections,
+        warmUpSeconds: size.warmUpSeconds,
+        seconds: size.seconds,
+        eventsPerRequest: workload.eventsPerRequest,
+        ndjson: workload.form === 'ndjson',
+        requests,
+      },
+      stage.directory,
+    )
+    ends.add(() => worker.end())
+    const observation = observe(withRoles(stage, running.processes, ...load(worker), ...watcher(observer)))
+    ends.add(async () => observation.stop())
+    const { fromMs, toMs, done } = await whileMeasured(worker, observation)
+    const processes = observation.stop()
+
+    if (observer === undefined) {
+      await stop()
+      const scan = stores ? await settledScan(stage, inputs, done.acknowledgedEvents, false) : undefined
+      return { ...closedRun(done, done.events, done.seconds, processes), ...(scan && { scan: scan.result }) }
+    }
+    await observer.until(done.acknowledgedEvents, OUTCOME_PATIENCE_MS)
+    const { result, input, processed } = await settledScan(stage, inputs, done.acknowledgedEvents, true)
+    await stop()
+    const seen = await observer.end()
+    const committed = [...seen.times()].filter((atMs) => atMs >= fromMs && atMs < toMs).length
+    return {
+      ...closedRun(done, committed, (toMs - fromMs) / 1000, processes),
+      appendToCommitted: appendToCommitted(
+        input,
+        processed,
+        seen,
+        (appendedMs) => appendedMs >= fromMs && appendedMs < toMs,
+      ),
+      scan: result,
+    }
+  })
+}
+
+/** @param events what counts: acknowledged, or committed, in so many seconds */
+function closedRun(outcome: ClosedOutcome, events: number, seconds: number, processes: ProcessUse[]): Measured {
+  return {
+    seconds: outcome.seconds,
+    requests: outcome.requests,
+    events,
+    requestsPerSecond: outcome.requests / outcome.seconds,
+    eventsPerSecond: events / seconds,
+    ...perCpuSecond(events, processes),
+    toAnswer: outcome.toAnswer,
+    errors: outcome.errors,
+    processes,
+  }
+}
+
+/** One tenant is the one that there is without keys. */
+const inputTopics = (tenants: number): string[] =>
+  tenants === 1
+    ? [KAFKATRACE_TOPIC]
+    : Array.from({ length: tenants }, (_, index) => inputTopic(`tenant-${index + 1}`, 'events'))
+
+function allTopics(input: string): string[] {
+  const { tenant, stream } = parseTopic(input) ?? { tenant: '', stream: '' }
+  return streamTopics(tenant, stream)
+}
+
+const load = (worker: { pid: number }): Observed[] => [{ name: 'generator', role: 'generator', pid: worker.pid }]
+
+const watcher = (observer: Observer | undefined): Observed[] =>
+  observer === undefined ? [] : [{ name: 'observer', role: 'observer', pid: observer.pid }]
+
+function watchOutcomes(stage: Stage, [input = '']: readonly string[], ends: Ends): Observer {
+  const observer = startObserver(brokersOf(stage), siblingTopic(input, 'processed'), stage.directory)
+  return { ...observer, end: ends.add(() => observer.end()) }
+}
+
+async function startSystem(
+  stage: Stage,
+  system: System,
+  workload: ClosedWorkload,
+  inputs: readonly string[],
+): Promise<RunningSystem> {
+  const at = { brokers: brokersOf(stage), directory: stage.directory }
+  if (system.facts.kind === 'subject')
+    return await startKafkaTrace({
+      ...at,
+      topics: inputs,
+      partitions: stage.partitions,
+      producer: true,
+      consumer: workload.outcomes,
+      auth: workload.tenants > 1,
+    })
+  const [port = 0] = await findFreePorts(1)
+  return await system.start({ ...at, topic: inputs[0] ?? '', port })
+}
+
+/** The distinct requests; those of tenants in turn. */
+async function loadRequests(
+  workload: ClosedWorkload,
+  running: RunningSystem,
+  inputs: readonly string[],
+): Promise<LoadRequest[]> {
+  const requests = await requestsOf(workload.payload, workload.eventsPerRequest)
+  return requests.map((events, index) => {
+    const { contentType, text } = FORMS[workload.form](events)
+    const headers = { 'content-type': contentType }
+    if (workload.tenants === 1) return { path: new URL(running.url).pathname, headers, body: text }
+    const { producerUrl, keys } = running as RunningKafkaTrace
+    const topic = inputs[index % inputs.length] ?? ''
+    const key = keys.get(parseTopic(topic)?.tenant ?? '')
+    return {
+      path: new URL(producerUrl(topic)).pathname,
+      headers: { ...headers, authorization: `Bearer ${key}` },
+      body: text,
+    }
+  })
+}
+
+interface SettledScan {
+  result: ScanResult
+  input: Scanned
+  processed: Scanned
+}
+
+/** What is in the topics once it no longer changes for the better. */
+async function settledScan(
+  stage: Stage,
+  inputs: readonly string[],
+  acknowledged: Acknowledged,
+  outcomes: boolean,
+): Promise<SettledScan> {
+  const scan = async (topics: readonly string[]): Promise<Scanned> =>
+    together(await Promise.all(topics.map((topic) => scanTopic(brokersOf(stage), topic))))
+  const input = await scan(inputs)
+  const none = together([])
+  if (!outcomes) return { result: judge(acknowledged, { input }), input, processed: none }
+  const deadline = performance.now() + SETTLE_TIMEOUT_MS
+  for (;;) {
+    const processed = await scan(inputs.map((topic) => siblingTopic(topic, 'processed')))
+    const dead = await scan(inputs.map((topic) => siblingTopic(topic, 'dlq')))
+    const result = judge(acknowledged, { input, outcomes: together([processed, dead]) })
+    if (!isBroken(result) || performance.now() > deadline) return { result, input, processed }
+    await Bun.sleep(SETTLE_PAUSE_MS)
+  }
+}
+
+/** From the broker's time of a record, which is in whole milliseconds, to its outcome's being seen. */
+function appendToCommitted(
+  input: Scanned,
+  processed: Scanned,
+  seen: Seen,
+  counts: (appendedMs: number, id: string) => boolean,
+): Latency {
+  const appended = new Map(input.ids.map((id, index) => [id, input.timestampsMs[index] ?? 0]))
+  const recorder = createRecorder()
+  for (const [index, id] of processed.ids.entries()) {
+    const appendedMs = appended.get(id)
+    const seenMs = seen.at(processed.partitions[index] ?? -1, processed.offsets[index] ?? -1)
+    if (appendedMs !== undefined && seenMs !== undefined && counts(appendedMs, id)) recorder.record(seenMs - appendedMs)
+  }
+  return recorder.latency()
+}
+
+/** @param offeredPerSecond events a second */
+export function measureOpen(
+  stage: Stage,
+  workload: OpenWorkload,
+  offeredPerSecond: number,
+  seed: number,
+): Promise<Measured> {
+  return ending(async (ends) => {
+    const inputs = inputTopics(1)
+    await makeTopics(stage, inputs.flatMap(allTopics), ends)
+    const running = await startKafkaTrace({
+      brokers: brokersOf(stage),
+      directory: stage.directory,
+      topics: inputs,
+      partitions: stage.partitions,
+      producer: true,
+      consumer: workload.outcomes,
+      auth: false,
+    })
+    const stop = ends.add(() => running.stop())
+    const observer = workload.outcomes ? watchOutcomes(stage, inputs, ends) : undefined
+    const { hostname, port, pathname } = new URL(running.url)
+    const size = sizeOf(workload, stage.quick)
+    const run = seed.toString(36)
+    const file = join(stage.directory, 'ledger')
+    const worker = await startOpenLoop(
+      {
+        host: hostname,
+        port: Number(port),
+        path: pathname,
+        eventsPerSecond: offeredPerSecond,
+        warmUpSeconds: size.warmUpSeconds,
+        seconds: size.seconds,
+        eventBytes: workload.eventBytes,
+        run,
+        seed,
+        ledger: file,
+      },
+      stage.directory,
+    )
+    ends.add(() => worker.end())
+    const observation = observe(withRoles(stage, running.processes, ...load(worker), ...watcher(observer)))
+    ends.add(async () => observation.stop())
+    const { fromMs, done } = await whileMeasured(worker, observation)
+    const processes = observation.stop()
+
+    const ledger = decodeLedger(await Bun.file(file).arrayBuffer())
+    const outcome = outcomeOf(ledger, fromMs)
+    const acknowledged = acknowledgedOf(ledger, run)
+    await observer?.until(acknowledged.length, OUTCOME_PATIENCE_MS)
+    const { result, input, processed } = await settledScan(stage, inputs, acknowledged, observer !== undefined)
+    await stop()
+    const late = voidReason(outcome, workload.latenessBoundMs, done.exhausted)
+    const measured: Measured = {
+      seconds: size.seconds,
+      requests: outcome.acknowledged,
+      events: outcome.acknowledged,
+      requestsPerSecond: outcome.acknowledged / size.seconds,
+      eventsPerSecond: outcome.acknowledged / size.seconds,
+      offeredPerSecond: outcome.offered / size.seconds,
+      ...perCpuSecond(outcome.acknowledged, processes),
+      toAnswer: outcome.toAnswer,
+      ...(outcome.toRefusal.count > 0 && { toRefusal: outcome.toRefusal }),
+      errors: outcome.errors,
+      processes,
+      scan: result,
+      ...(late !== undefined && { void: late }),
+    }
+    if (observer === undefined) return measured
+    const seen = await observer.end()
+    const due = new Map(acknowledged.filter(({ dueMs }) => dueMs >= fromMs).map(({ id, dueMs }) => [id, dueMs]))
+    const toCommitted = createRecorder()
+    for (const [index, id] of processed.ids.entries()) {
+      const dueMs = due.get(id)
+      const seenMs = seen.at(processed.partitions[index] ?? -1, processed.offsets[index] ?? -1)
+      if (dueMs !== undefined && seenMs !== undefined) toCommitted.record(seenMs - dueMs)
+    }
+    return {
+      ...measured,
+      toCommitted: toCommitted.latency(),
+      appendToCommitted: appendToCommitted(input, processed, seen, (_, id) => due.has(id)),
+    }
+  })
+}
+
+function acknowledgedOf(ledger: OpenLedger, run: string) {
+  const all: { id: string; partition: number; offset: number; dueMs: number }[] = []
+  for (const [index, dueMs] of ledger.dueMs.entries())
+    if (isStored(ledger.status[index]))
+      all.push({
+        id: idOf(run, index),
+        partition: ledger.partition[index] ?? -1,
+        offset: ledger.offset[index] ?? -1,
+        dueMs,
+      })
+  return all
+}
+
+const EVENTS_A_FILLING_REQUEST = 1000
+const FILLING_REQUESTS_AT_A_TIME = 4
+
+/** Puts so many events into the input topic by way of the producer. */
+async function fill(stage: Stage, topic: string, workload: RecordsWorkload, records: number): Promise<void> {
+  const running = await startKafkaTrace({
+    brokers: brokersOf(stage),
+    directory: stage.directory,
+    topics: [topic],
+    partitions: stage.partitions,
+    producer: true,
+    consumer: false,
+    auth: false,
+  })
+  try {
+    const batches = await requestsOf({ bytes: workload.eventBytes }, EVENTS_A_FILLING_REQUEST)
+    const bodies = batches.map((events) => FORMS.batch(events))
+    const left = Array.from({ length: records / EVENTS_A_FILLING_REQUEST }, (_, index) => bodies[index % bodies.length])
+    const send = async (): Promise<void> => {
+      for (let body = left.pop(); body !== undefined; body = left.pop()) {
+        const response = await fetch(running.url, {
+          method: 'POST',
+          headers: { 'content-type': body.contentType },
+          body: body.text,
+        })
+        const answer = await response.text()
+        if (response.status !== 202)
+          throw new Error(`filling the topic: status ${response.status}: ${answer.slice(0, 200)}`)
+      }
+    }
+    await Promise.all(Array.from({ length: FILLING_REQUESTS_AT_A_TIME }, send))
+  } finally {
+    await running.stop()
+  }
+}
+
+/** KafkaTrace's consumer on a filled topic. */
+export function measureDrain(stage: Stage, workload: RecordsWorkload): Promise<Measured> {
+  return ending(async (ends) => {
+    const inputs = inputTopics(1)
+    const [topic = ''] = inputs
+    const { records } = sizeOf(workload, stage.quick)
+    await makeTopics(stage, allTopics(topic), ends)
+    await fill(stage, topic, workload, records)
+    const observer = watchOutcomes(stage, inputs, ends)
+    const running = await startKafkaTrace({
+      brokers: brokersOf(stage),
+      directory: stage.directory,
+      topics: inputs,
+      partitions: stage.partitions,
+      producer: false,
+      consumer: true,
+      auth: false,
+    })
+    const stop = ends.add(() => running.stop())
+    const observation = observe(withRoles(stage, running.processes, ...watcher(observer)))
+    ends.add(async () => observation.stop())
+    await observer.until(1, OUTCOME_PATIENCE_MS)
+    const before = observer.count()
+    observation.begin()
+    await observer.until(records, OUTCOME_PATIENCE_MS)
+    observation.end()
+    const meanwhile = observer.count() - before
+    const processes = observation.stop()
+    const { result } = await settledScan(stage, inputs, records, true)
+    await stop()
+    const seen = await observer.end()
+    const { seconds, events } = drained([...seen.times()])
+    return {
+      seconds,
+      requests: events,
+      events,
+      requestsPerSecond: events / seconds,
+      eventsPerSecond: events / seconds,
+      // CPU time was taken a little later than the first outcome came.
+      ...perCpuSecond(meanwhile, processes),
+      errors: {},
+      processes,
+      scan: result,
+    }
+  })
+}
+
+/** From the first to the last; the first is what the time begins with, and is not among those that came in it. */
+export function drained(timesMs: readonly number[]): { seconds: number; events: number } {
+  let [first, last] = [Number.POSITIVE_INFINITY, 0]
+  for (const atMs of timesMs) [first, last] = [Math.min(first, atMs), Math.max(last, atMs)]
+  const events = timesMs.filter((atMs) => atMs > first).length
+  return { events, seconds: events === 0 ? 0 : (last - first) / 1000 }
+}
+
+/** A limit's tool: on a filled topic, or on an empty one. */
+export function measureTool(stage: Stage, tool: LimitTool, workload: RecordsWorkload): Promise<Measured> {
+  return ending(async (ends) => {
+    const [topic = ''] = inputTopics(1)
+    const { records } = sizeOf(workload, stage.quick)
+    await makeTopics(stage, allTopics(topic), ends)
+    if (tool.task === 'drain') await fill(stage, topic, workload, records)
+    const {
+      events,
+      seconds,
+      cpuSeconds,
+      residentMaxBytes = 0,
+    } = await tool.run({
+      brokers: brokersOf(stage),
+      topic,
+      records,
+      valueBytes: recordValueBytes(workload),
+      directory: stage.directory,
+    })
+    const inLog = (await scanTopic(brokersOf(stage), topic)).offsets.length
+    const processes: ProcessUse[] = [
+      {
+        name: tool.facts.name,
+        role: 'service',
+        cpuSeconds,
+        residentMeanBytes: residentMaxBytes,
+        residentMaxBytes,
+        residentEarlyBytes: residentMaxBytes,
+        residentLateBytes: residentMaxBytes,
+      },
+    ]
+    return {
+      seconds,
+      requests: events,
+      events,
+      requestsPerSecond: events / seconds,
+      eventsPerSecond: events / seconds,
+      ...perCpuSecond(events, processes),
+      errors: {},
+      processes,
+      scan: { acknowledged: events, inLog, lost: Math.max(0, events - inLog) },
+    }
+  })
+}

@@ -1,0 +1,113 @@
+import { join } from 'node:path'
+import { startWorker } from './worker.ts'
+
+/**
+ * Sees outcomes as any reader of committed records would: kcat, which is not ours, reads `.processed` as it grows, in a process whose only other
+ * work is to note when each record came. Which event a record is of is found by the scan afterwards, by partition and offset.
+ */
+
+/** What the process prints whenever more has come. */
+export interface ObserverLine {
+  seen: number
+}
+
+/** When records were seen, ms since the epoch, by place. */
+export interface Seen {
+  count: number
+  at(partition: number, offset: number): number | undefined
+  times(): Iterable<number>
+}
+
+export interface Observer {
+  readonly pid: number
+  /** Records seen so far. */
+  count(): number
+  /** Resolves when so many have been seen, or when none more has been for so long; with whether they were. */
+  until(count: number, patienceMs: number): Promise<boolean>
+  end(): Promise<Seen>
+}
+
+const LOOK_INTERVAL_MS = 20
+
+/** Watches a topic from its beginning; it may be empty, and must be there. @param directory for what was seen */
+export function startObserver(brokers: string, topic: string, directory: string): Observer {
+  const file = join(directory, `seen-${topic}`)
+  const worker = startWorker<ObserverLine>('the observer', [
+    process.execPath,
+    join(import.meta.dir, 'observer-worker.ts'),
+    brokers,
+    topic,
+    file,
+  ])
+  let count = 0
+  let ending = false
+  let fault: unknown
+  const reading = (async () => {
+    try {
+      for (;;) ({ seen: count } = await worker.next())
+    } catch (error) {
+      if (!ending) fault = error
+    }
+  })()
+  return {
+    pid: worker.pid,
+    count: () => count,
+    async until(wanted, patienceMs) {
+      let before = count
+      let changedMs = performance.now()
+      while (count < wanted) {
+        if (fault !== undefined) throw fault
+        if (count !== before) changedMs = performance.now()
+        else if (performance.now() - changedMs > patienceMs) return false
+        before = count
+        await Bun.sleep(LOOK_INTERVAL_MS)
+      }
+      return true
+    },
+    async end() {
+      ending = true
+      await worker.end()
+      await reading
+      if (fault !== undefined) throw fault
+      return seenOf(await Bun.file(file).arrayBuffer())
+    },
+  }
+}
+
+/** Three numbers a record: partition, offset, time. */
+export function seenOf(bytes: ArrayBuffer): Seen {
+  const numbers = new Float64Array(bytes)
+  const times = new Map<number, number>()
+  for (let at = 0; at + 2 < numbers.length; at += 3)
+    times.set(placeOf(numbers[at] ?? 0, numbers[at + 1] ?? 0), numbers[at + 2] ?? 0)
+  return {
+    count: times.size,
+    at: (partition, offset) => times.get(placeOf(partition, offset)),
+    times: () => times.values(),
+  }
+}
+
+/** Offsets of a run are far below this. */
+const PARTITION_FACTOR = 2 ** 40
+const placeOf = (partition: number, offset: number): number => partition * PARTITION_FACTOR + offset
+
+/** Lines that came in one piece at one time. */
+export interface Piece {
+  text: string
+  atMs: number
+}
+
+/** Takes `PARTITION OFFSET` lines apart; a line that came in two pieces has come when its end has. */
+export function placesOf(pieces: readonly Piece[]): Float64Array<ArrayBuffer> {
+  const numbers: number[] = []
+  let rest = ''
+  for (const { text, atMs } of pieces) {
+    const lines = (rest + text).split('\n')
+    rest = lines.pop() ?? ''
+    for (const line of lines) {
+      const space = line.indexOf(' ')
+      numbers.push(Number(line.slice(0, space)), Number(line.slice(space + 1)), atMs)
+    }
+  }
+  return Float64Array.from(numbers)
+}

@@ -1,0 +1,89 @@
+import type { SystemFacts } from './result.ts'
+import { sizeOf, type Workload } from './workloads.ts'
+
+/** Which runs there are, and in which order. */
+
+/** What a plan needs to know of a system or a limit's tool. */
+export interface Participant {
+  name: string
+  kind: SystemFacts['kind']
+  /** A tool that only fills topics, or only drains them. */
+  task?: 'produce' | 'drain'
+}
+
+export interface PlannedRun {
+  workload: Workload
+  system: string
+  repetition: number
+  /** A share of saturation. */
+  share?: number
+}
+
+export interface PlanOptions {
+  workloads: readonly Workload[]
+  systems: readonly Participant[]
+  quick: boolean
+  /** In place of each workload's own. */
+  repetitions?: number
+}
+
+/** The runs of a bench. The systems of a workload alternate, so that what changes on the machine meanwhile changes for all of them. */
+export function planRuns({ workloads, systems, quick, repetitions }: PlanOptions): PlannedRun[] {
+  return workloads.flatMap((workload) => {
+    const taking = systems.filter((system) => takesPart(workload, system))
+    const shares = sizeOf(workload, quick).shares ?? [undefined]
+    const times = repetitions ?? (quick ? 1 : workload.repetitions)
+    return Array.from({ length: times }, (_, index) => index + 1).flatMap((repetition) =>
+      shares.flatMap((share) =>
+        taking.map(({ name }) => ({
+          workload,
+          system: name,
+          repetition,
+          ...(share !== undefined && { share }),
+        })),
+      ),
+    )
+  })
+}
+
+function takesPart(workload: Workload, { kind, task }: Participant): boolean {
+  switch (workload.kind) {
+    case 'drain':
+    case 'produce':
+      return task === workload.kind || (kind === 'subject' && workload.systems === 'subject')
+    default:
+      if (task !== undefined) return false
+      return kind === 'subject' || workload.systems === 'all' || (workload.systems === 'stores' && kind === 'peer')
+  }
+}
+
+/**
+ * The workloads of these names in the table's order, and those whose rates they take shares of.
+ * @throws Error that names one that is not in the table
+ */
+export function chooseWorkloads(table: readonly Workload[], names: readonly string[]): Workload[] {
+  const wanted = new Set(names.length === 0 ? table.map(({ name }) => name) : names)
+  for (const name of wanted) {
+    const workload = table.find((one) => one.name === name)
+    if (workload === undefined) throw new Error(`there is no workload "${name}"`)
+    if (workload.kind === 'open' && 'shareOf' in workload.offered) wanted.add(workload.offered.shareOf)
+  }
+  return table.filter(({ name }) => wanted.has(name))
+}
+
+/** What comes to a run's own time: topics, start, settling, scan, end. Seen on two cores; only for the estimate. */
+const OVERHEAD_SECONDS = 4
+const SECONDS_A_RECORD = 1 / 20_000
+
+export function expectedSeconds({ workload }: PlannedRun, quick: boolean): number {
+  const { warmUpSeconds, seconds, records } = sizeOf(workload, quick)
+  return OVERHEAD_SECONDS + warmUpSeconds + seconds + records * SECONDS_A_RECORD
+}
+
+/** How long the runs that are left will take, if they err from what was expected as those that are done did. */
+export function secondsLeft(expected: readonly number[], done: number, elapsedSeconds: number): number {
+  const sum = (some: readonly number[]): number => some.reduce((total, one) => total + one, 0)
+  const before = sum(expected.slice(0, done))
+  const factor = before === 0 ? 1 : elapsedSeconds / before
+  return sum(expected.slice(done)) * factor
+}

@@ -1,0 +1,75 @@
+import { isTerminal, paint } from '../shared/dev/progress.ts'
+import type { PlannedRun } from './plan.ts'
+import type { Run } from './result.ts'
+
+/** What a person sees of a bench: a line for every run that is done and, on a terminal, a bar below them. */
+
+export interface Reporter {
+  begin(planned: PlannedRun, index: number, count: number, secondsLeft: number): void
+  end(run: Run): void
+}
+
+const BAR_WIDTH = 24
+const REFRESH_MS = 500
+
+export function createReporter(): Reporter {
+  const terminal = isTerminal()
+  let timer: NodeJS.Timeout | undefined
+  const clear = (): void => {
+    clearInterval(timer)
+    if (terminal) process.stderr.write('\r\x1b[2K')
+  }
+  return {
+    begin(planned, index, count, left) {
+      if (!terminal) return
+      const begunMs = performance.now()
+      const draw = (): void => {
+        const now = Math.max(0, left - (performance.now() - begunMs) / 1000)
+        process.stderr.write(`\r\x1b[2K${bar(index, count)} ${titleOf(planned)}, ${clock(now)} left`)
+      }
+      draw()
+      timer = setInterval(draw, REFRESH_MS)
+    },
+    end(run) {
+      clear()
+      console.log(lineOf(run))
+    },
+  }
+}
+
+/** @param done of `count` */
+export function bar(done: number, count: number): string {
+  const full = Math.floor((done / count) * BAR_WIDTH)
+  return `${'█'.repeat(full)}${'░'.repeat(BAR_WIDTH - full)} ${done}/${count}`
+}
+
+/** Minutes and seconds. */
+export const clock = (seconds: number): string => {
+  const whole = Math.round(seconds)
+  return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, '0')}`
+}
+
+const titleOf = ({ workload, system, repetition, share }: PlannedRun): string =>
+  `${workload.name}${share === undefined ? '' : ` at ${share}`}, ${system}, ${repetition}`
+
+const count = (number: number): string => Math.round(number).toLocaleString('en')
+const ms = (number: number): string => `${number.toFixed(number < 10 ? 1 : 0)} ms`
+
+/** A run in a line. */
+export function lineOf(run: Run): string {
+  const name = `${run.workload}${run.step === undefined ? '' : ` ×${run.step}`}`
+  const parts = [`${count(run.eventsPerSecond)} events/s`]
+  if (run.eventsPerCpuSecond !== undefined) parts.push(`${count(run.eventsPerCpuSecond)} a CPU-second`)
+  if (run.toAnswer !== undefined) parts.push(`answer p50 ${ms(run.toAnswer.p50Ms)} p99 ${ms(run.toAnswer.p99Ms)}`)
+  const { toCommitted, appendToCommitted } = run
+  if (toCommitted !== undefined) parts.push(`committed p50 ${ms(toCommitted.p50Ms)} p99 ${ms(toCommitted.p99Ms)}`)
+  else if (appendToCommitted !== undefined) parts.push(`append to committed p99 ${ms(appendToCommitted.p99Ms)}`)
+  if (run.toRefusal !== undefined) parts.push(`refused p99 ${ms(run.toRefusal.p99Ms)}`)
+  for (const [kind, number] of Object.entries(run.errors)) parts.push(`${kind}: ${count(number)}`)
+  const { scan } = run
+  if (scan !== undefined && scan.lost > 0) parts.push(paint('red', `LOST ${scan.lost}`))
+  if (scan?.withoutOutcome) parts.push(paint('red', `WITHOUT OUTCOME ${scan.withoutOutcome}`))
+  if (scan?.doubled) parts.push(paint('red', `DOUBLED ${scan.doubled}`))
+  if (run.void !== undefined) parts.push(paint('yellow', `VOID: ${run.void}`))
+  return `${name.padEnd(16)} ${run.system.padEnd(24)} ${run.repetition}  ${parts.join(' · ')}`
+}

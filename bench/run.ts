@@ -1,0 +1,202 @@
+import { mkdir, mkdtemp, rename, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { step } from '../shared/dev/progress.ts'
+import { type KafkaCluster, startKafka } from '../shared/kafka/brokers/kafka.ts'
+import { closedLoopRuntime } from './closed-loop.ts'
+import { commit, machine } from './environment.ts'
+import { kcatCommand } from './faults/scan.ts'
+import { type Measured, measureClosed, measureDrain, measureOpen, measureTool, type Stage } from './measure.ts'
+import { expectedSeconds, type PlannedRun, planRuns, secondsLeft } from './plan.ts'
+import type { Reporter } from './reporter.ts'
+import type { Result, Run, SystemFacts } from './result.ts'
+import { isBroken } from './scan.ts'
+import type { LimitTool, System } from './systems/system.ts'
+import { openTopics } from './topics.ts'
+import { factsOf, type Workload } from './workloads.ts'
+
+/** A bench from its first process to its file. */
+
+export interface BenchOptions {
+  workloads: readonly Workload[]
+  systems: readonly System[]
+  tools: readonly LimitTool[]
+  quick: boolean
+  repetitions?: number
+  /** Written anew after every workload, so that a break loses little. */
+  file: string
+}
+
+const PARTITIONS = 6
+
+/** What differs from Kafka's own defaults, or matters most. */
+const BROKER_SETTINGS = {
+  // The third clock begins with the broker's append.
+  'log.message.timestamp.type': 'LogAppendTime',
+  'num.partitions': String(PARTITIONS),
+  // What a run wrote is gone from the disk before the next ones have filled it.
+  'log.segment.delete.delay.ms': '1000',
+}
+/** As they are by default, or by shared/kafka/brokers/kafka.ts. */
+const BROKER_FACTS = {
+  'log.flush.interval.messages': 'none: the page cache is written when the system does',
+  'min.insync.replicas': '1',
+  'num.network.threads': '2',
+  'num.io.threads': '4',
+  heap: '512 MB',
+}
+
+/** Makes every run and returns the result, which is in the file as well. */
+export async function runBench(options: BenchOptions, reporter: Reporter): Promise<Result> {
+  kcatCommand()
+  const begunAt = new Date()
+  const facts = await prepareAll(options)
+  const available = new Set(facts.filter(({ unavailable }) => unavailable === undefined).map(({ name }) => name))
+  const participants = [
+    ...options.systems.map(({ facts: { name, kind } }) => ({ name, kind })),
+    ...options.tools.map(({ facts: { name, kind }, task }) => ({ name, kind, task })),
+  ].filter(({ name }) => available.has(name))
+  const plan = planRuns({ ...options, systems: participants })
+  const cluster = await step('Apache Kafka', (say) => startKafka({ settings: BROKER_SETTINGS, say }))
+  const topics = openTopics(cluster)
+  const root = await mkdtemp(join(tmpdir(), 'kafkatrace-bench-'))
+  try {
+    const result: Result = {
+      format: 'kafkatrace-bench-1',
+      begunAt: begunAt.toISOString(),
+      seconds: 0,
+      quick: options.quick,
+      commit: commit(),
+      machine: machine(),
+      broker: {
+        description: brokerName(cluster),
+        partitions: PARTITIONS,
+        replication: 1,
+        settings: { ...BROKER_FACTS, ...BROKER_SETTINGS },
+      },
+      systems: facts,
+      workloads: await Promise.all(
+        options.workloads.map((workload) => factsOf(workload, options.quick, closedLoopRuntime().name)),
+      ),
+      runs: [],
+    }
+    const expected = plan.map((one) => expectedSeconds(one, options.quick))
+    const firstMs = performance.now()
+    for (const [index, planned] of plan.entries()) {
+      reporter.begin(planned, index, plan.length, secondsLeft(expected, index, (performance.now() - firstMs) / 1000))
+      const directory = await mkdtemp(join(root, 'run-'))
+      const stage: Stage = { cluster, topics, partitions: PARTITIONS, quick: options.quick, directory }
+      const run = await makeRun(stage, planned, options, result.runs, index)
+      await rm(directory, { recursive: true, force: true })
+      result.runs.push(run)
+      reporter.end(run)
+      if (plan[index + 1]?.workload !== planned.workload) {
+        result.seconds = (Date.now() - begunAt.getTime()) / 1000
+        await writeResult(result, options.file)
+      }
+    }
+    return result
+  } finally {
+    topics.close()
+    await cluster.stop()
+    await rm(root, { recursive: true, force: true })
+  }
+}
+
+/** Its version and number of nodes, without where it keeps its data. */
+const brokerName = (cluster: KafkaCluster): string => cluster.description.split(',').slice(0, 2).join(',')
+
+/** One after the other, since builds take all of the machine. What cannot be had is said, and left out. */
+async function prepareAll({ systems, tools }: BenchOptions): Promise<SystemFacts[]> {
+  const prepared: SystemFacts[] = []
+  for (const { facts, prepare } of [...systems, ...tools]) {
+    try {
+      prepared.push({ ...facts, versions: await step(facts.title, prepare) })
+    } catch (error) {
+      const unavailable = (error as Error).message.split('\n')[0] ?? ''
+      console.error(`${facts.title} is left out: ${unavailable}`)
+      prepared.push({ ...facts, versions: {}, unavailable })
+    }
+  }
+  return prepared
+}
+
+/** @param number makes this run's seed and ids differ from the others' */
+async function makeRun(
+  stage: Stage,
+  { workload, system, repetition, share }: PlannedRun,
+  options: BenchOptions,
+  before: readonly Run[],
+  number: number,
+): Promise<Run> {
+  const identity = { workload: workload.name, system, repetition, ...(share !== undefined && { step: share }) }
+  try {
+    return { ...identity, ...(await measure(stage, workload, system, share, options, before, number)) }
+  } catch (error) {
+    const why = (error as Error).message.split('\n').slice(0, 5).join(' ')
+    return { ...identity, ...NOTHING, void: `the run failed: ${why}` }
+  }
+}
+
+const NOTHING = {
+  seconds: 0,
+  requests: 0,
+  events: 0,
+  requestsPerSecond: 0,
+  eventsPerSecond: 0,
+  errors: {},
+  processes: [],
+} satisfies Measured
+
+async function measure(
+  stage: Stage,
+  workload: Workload,
+  name: string,
+  share: number | undefined,
+  { systems, tools }: BenchOptions,
+  before: readonly Run[],
+  number: number,
+): Promise<Measured> {
+  const tool = tools.find(({ facts }) => facts.name === name)
+  const system = systems.find(({ facts }) => facts.name === name)
+  switch (workload.kind) {
+    case 'closed':
+      if (system === undefined) throw new Error(`there is no system ${name}`)
+      return await measureClosed(stage, system, workload)
+    case 'open': {
+      const offered =
+        'eventsPerSecond' in workload.offered
+          ? workload.offered.eventsPerSecond
+          : (share ?? 1) * saturation(before, workload.offered.shareOf, name)
+      return await measureOpen(stage, workload, offered, number + 1)
+    }
+    default:
+      return tool === undefined ? await measureDrain(stage, workload) : await measureTool(stage, tool, workload)
+  }
+}
+
+/** Events a second of a workload that was run before. @throws Error when there is none that counts */
+export function saturation(runs: readonly Run[], workload: string, system: string): number {
+  const rates = runs
+    .filter((run) => run.workload === workload && run.system === system && run.void === undefined)
+    .map(({ eventsPerSecond }) => eventsPerSecond)
+  if (rates.length === 0) throw new Error(`no run of ${workload} says what saturation is`)
+  return median(rates)
+}
+
+/** All of it or, if it is interrupted, what was there before. */
+async function writeResult(result: Result, file: string): Promise<void> {
+  await mkdir(dirname(file), { recursive: true })
+  await Bun.write(`${file}.part`, `${JSON.stringify(result, undefined, 1)}\n`)
+  await rename(`${file}.part`, file)
+}
+
+/** What must not be, of any system: events that were acknowledged and are not there, or outcomes that are missing or doubled. */
+export const brokenRuns = (runs: readonly Run[]): Run[] =>
+  runs.filter(({ scan }) => scan !== undefined && isBroken(scan))
+
+const median = (numbers: readonly number[]): number => {
+  const sorted = numbers.toSorted((a, b) => a - b)
+  const middle = sorted.length / 2
+  return ((sorted[Math.floor(middle)] ?? 0) + (sorted[Math.ceil(middle) - 1] ?? 0)) / 2
+}

@@ -1,0 +1,122 @@
+import { kcatCommand } from './faults/scan.ts'
+import type { ScanResult } from './result.ts'
+
+/**
+ * Reads whole topics with kcat, which is nobody's client here, and judges a run by what is there. Records are printed as lines of text and only
+ * looked at for what is needed, since there may be a million.
+ */
+
+const SCAN_TIMEOUT_MS = 120_000
+
+export interface Scanned {
+  /** Records by partition and offset; ids are those of the events. */
+  partitions: number[]
+  offsets: number[]
+  /** The record's timestamp, ms since the epoch: the broker's, where the topic says LogAppendTime. */
+  timestampsMs: number[]
+  ids: string[]
+}
+
+/** All committed records of a topic. */
+export async function scanTopic(brokers: string, topic: string): Promise<Scanned> {
+  const options = ['-C', '-b', brokers, '-t', topic, '-o', 'beginning', '-e', '-q', '-f', '%p %o %T %h\\n']
+  const child = Bun.spawn(
+    [kcatCommand(), ...options, '-X', 'isolation.level=read_committed', '-X', 'check.crcs=false'],
+    { stdin: 'ignore', stdout: 'pipe', stderr: 'pipe', timeout: SCAN_TIMEOUT_MS, killSignal: 'SIGKILL' },
+  )
+  const errors = child.stderr.text()
+  const scanned: Scanned = { partitions: [], offsets: [], timestampsMs: [], ids: [] }
+  let rest = ''
+  for await (const chunk of child.stdout) {
+    // As Latin-1, bytes that are not UTF-8 are characters as well.
+    const text = rest + Buffer.from(chunk).toString('latin1')
+    const end = text.lastIndexOf('\n')
+    addLines(text.slice(0, end + 1), scanned)
+    rest = text.slice(end + 1)
+  }
+  const exitCode = await child.exited
+  if (exitCode !== 0) {
+    const why = exitCode === null ? `had not read it after ${SCAN_TIMEOUT_MS} ms` : `ended with ${exitCode}`
+    throw new Error(`kcat could not read ${topic}: ${why}. ${(await errors).trim()}`)
+  }
+  return scanned
+}
+
+const ID_HEADER = 'ce_id='
+
+/** Adds what whole lines, each with its end, say: `PARTITION OFFSET TIMESTAMP NAME=VALUE,NAME=VALUE…`. */
+export function addLines(text: string, scanned: Scanned): void {
+  for (let start = 0; start < text.length; ) {
+    const end = text.indexOf('\n', start)
+    const offsetAt = text.indexOf(' ', start) + 1
+    const timestampAt = text.indexOf(' ', offsetAt) + 1
+    const headersAt = text.indexOf(' ', timestampAt) + 1
+    const idAt = headerAt(text, headersAt, end)
+    const comma = text.indexOf(',', idAt)
+    scanned.partitions.push(Number(text.slice(start, offsetAt - 1)))
+    scanned.offsets.push(Number(text.slice(offsetAt, timestampAt - 1)))
+    scanned.timestampsMs.push(Number(text.slice(timestampAt, headersAt - 1)))
+    scanned.ids.push(idAt < 0 ? '' : text.slice(idAt, comma < 0 || comma > end ? end : comma))
+    start = end + 1
+  }
+}
+
+/** Where the value of the id's header begins, if it is between the two. */
+function headerAt(text: string, from: number, end: number): number {
+  for (let at = text.indexOf(ID_HEADER, from); at >= 0 && at < end; at = text.indexOf(ID_HEADER, at + 1))
+    if (at === from || text[at - 1] === ',') return at + ID_HEADER.length
+  return -1
+}
+
+/** What was answered as stored: single events where their ids were kept, else how many. */
+export type Acknowledged = number | readonly { id: string; partition: number; offset: number }[]
+
+/** The topics that a run leaves behind. */
+export interface Left {
+  input: Scanned
+  /** Where there is a consumer: what is in `.processed`, and in `.dlq`. */
+  outcomes?: Scanned
+}
+
+/**
+ * Whether what was acknowledged is in the log, where the answer says; and whether each event in the log has exactly one outcome. Where only
+ * their number is known, an event that was stored without being acknowledged can stand in for one that is missing: at most as many as were
+ * under way when the load ended.
+ */
+export function judge(acknowledged: Acknowledged, { input, outcomes }: Left): ScanResult {
+  const inLog = new Set(input.ids)
+  const result: ScanResult = {
+    acknowledged: typeof acknowledged === 'number' ? acknowledged : acknowledged.length,
+    inLog: inLog.size,
+    lost: typeof acknowledged === 'number' ? Math.max(0, acknowledged - inLog.size) : missing(acknowledged, input),
+  }
+  if (outcomes === undefined) return result
+  const counts = new Map<string, number>()
+  for (const id of outcomes.ids) counts.set(id, (counts.get(id) ?? 0) + 1)
+  let withoutOutcome = 0
+  for (const id of inLog) if (!counts.has(id)) withoutOutcome++
+  let doubled = 0
+  for (const count of counts.values()) if (count > 1) doubled++
+  return { ...result, withoutOutcome, doubled }
+}
+
+function missing(acknowledged: Exclude<Acknowledged, number>, input: Scanned): number {
+  const there = new Set(input.ids.map((id, index) => placeOf(id, input.partitions[index], input.offsets[index])))
+  return acknowledged.filter(({ id, partition, offset }) => !there.has(placeOf(id, partition, offset))).length
+}
+
+const placeOf = (id: string, partition: number | undefined, offset: number | undefined): string =>
+  `${partition}/${offset}/${id}`
+
+/** Several topics as if they were one. */
+export function together(scans: readonly Scanned[]): Scanned {
+  return {
+    partitions: scans.flatMap((one) => one.partitions),
+    offsets: scans.flatMap((one) => one.offsets),
+    timestampsMs: scans.flatMap((one) => one.timestampsMs),
+    ids: scans.flatMap((one) => one.ids),
+  }
+}
+
+export const isBroken = (scan: ScanResult): boolean =>
+  scan.lost > 0 || (scan.withoutOutcome ?? 0) > 0 || (scan.doubled ?? 0) > 0

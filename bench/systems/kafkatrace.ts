@@ -1,0 +1,117 @@
+import { join } from 'node:path'
+import { makeKey, type TenantsFile } from '../../shared/tenants.ts'
+import { inputTopic, parseTopic } from '../../shared/topics.ts'
+import { packageVersion } from '../environment.ts'
+import { createService, type Service } from '../faults/processes.ts'
+import type { RunningSystem, StartOptions, System } from './system.ts'
+
+/** KafkaTrace itself: its two services, with nothing set but where they are and what they are to create. */
+
+export interface KafkaTraceOptions extends Omit<StartOptions, 'port' | 'topic'> {
+  topics: readonly string[]
+  partitions: number
+  producer: boolean
+  consumer: boolean
+  /** Keys by tenant name are asked for. Else anybody may send. */
+  auth: boolean
+}
+
+export interface RunningKafkaTrace extends RunningSystem {
+  /** With `auth`: a tenant's key. */
+  keys: ReadonlyMap<string, string>
+  /** Starts the consumer, if it was not to be started before, and returns when it is ready. */
+  producerUrl(topic: string): string
+}
+
+const COMMON_ENV = { LOG_LEVEL: 'warn', LOG_FORMAT: 'json' }
+
+/** Starts what is asked for, and returns when it is ready. */
+export async function startKafkaTrace(options: KafkaTraceOptions): Promise<RunningKafkaTrace> {
+  const { brokers, directory } = options
+  const services: Service[] = []
+  const keys = new Map<string, string>()
+  const streams = options.topics.map((topic) => parseTopic(topic)?.stream ?? '')
+  try {
+    if (options.producer) {
+      const env: Record<string, string> = { ...COMMON_ENV, KAFKA_BROKERS: brokers }
+      env['TOPIC_PARTITIONS'] = String(options.partitions)
+      if (options.auth) {
+        env['AUTH'] = 'on'
+        env['TENANTS_FILE'] = await writeTenants(options.topics, keys, directory)
+      } else {
+        env['AUTH'] = 'off'
+        const others = streams.filter((stream) => stream !== 'events')
+        if (others.length > 0) env['STREAMS'] = others.join(',')
+      }
+      services.push(await createService('producer', 'producer', env, directory))
+    }
+    if (options.consumer) {
+      const env = {
+        ...COMMON_ENV,
+        KAFKA_BROKERS: brokers,
+        GROUP_ID: `bench-${crypto.randomUUID()}`,
+        INSTANCE_ID: 'bench',
+      }
+      services.push(await createService('consumer', 'consumer', env, directory))
+    }
+    for (const service of services) service.start()
+    await Promise.all(services.map((service) => service.ready()))
+  } catch (error) {
+    await end(services)
+    throw error
+  }
+  const url = `http://127.0.0.1:${services[0]?.port}`
+  const producerUrl = (topic: string): string => `${url}/v1/streams/${parseTopic(topic)?.stream}/events`
+  return {
+    url: producerUrl(options.topics[0] ?? ''),
+    producerUrl,
+    keys,
+    processes: services.map((service) => ({ name: service.name, pid: service.pid() })),
+    stop: () => end(services),
+  }
+}
+
+async function end(services: readonly Service[]): Promise<void> {
+  await Promise.all(services.filter((service) => service.running()).map((service) => service.terminate()))
+}
+
+async function writeTenants(topics: readonly string[], keys: Map<string, string>, directory: string): Promise<string> {
+  const tenants: TenantsFile['tenants'] = {}
+  for (const topic of topics) {
+    const { tenant, stream } = parseTopic(topic) ?? { tenant: '', stream: '' }
+    const { key, sha256 } = makeKey(tenant)
+    keys.set(tenant, key)
+    tenants[tenant] = { streams: [stream], keys: [{ id: tenant, sha256 }] }
+  }
+  const file = join(directory, 'tenants.json')
+  await Bun.write(file, JSON.stringify({ tenants } satisfies TenantsFile))
+  return file
+}
+
+export const KAFKATRACE_TOPIC = inputTopic('default', 'events')
+
+export const KAFKATRACE: System = {
+  facts: {
+    name: 'kafkatrace',
+    title: 'KafkaTrace',
+    kind: 'subject',
+    sameGuarantees: true,
+    settings: { NODE_ENV: 'development', AUTH: 'off', LOG_LEVEL: 'warn', 'all others': 'as they are by default' },
+    notes: 'One producer process; one consumer process where outcomes are measured.',
+  },
+  prepare: async () => ({
+    bun: Bun.version,
+    '@confluentinc/kafka-javascript': packageVersion('@confluentinc/kafka-javascript'),
+    hono: packageVersion('hono'),
+  }),
+  start: ({ brokers, topic, directory }) =>
+    startKafkaTrace({
+      brokers,
+      directory,
+      topics: [topic],
+      partitions: 6,
+      producer: true,
+      consumer: false,
+      auth: false,
+    }),
+}

@@ -1,0 +1,40 @@
+import type { KafkaCluster } from '../shared/kafka/brokers/kafka.ts'
+import { native, promised } from '../shared/kafka/client.ts'
+
+/** Topics of a run: made before it, and gone after it, so that no run reads what another wrote and the disk stays small. */
+
+const DELETE_TIMEOUT_MS = 10_000
+const GONE_TIMEOUT_MS = 10_000
+const LOOK_INTERVAL_MS = 20
+
+export interface Topics {
+  create(names: readonly string[], partitions: number): Promise<void>
+  /** Those of the names that are there. Returns once the broker does not know them any more. */
+  remove(names: readonly string[]): Promise<void>
+  list(): Promise<string[]>
+  close(): void
+}
+
+export function openTopics(cluster: KafkaCluster): Topics {
+  const admin = native().AdminClient.create({ 'bootstrap.servers': cluster.bootstrapServers })
+  const list = (): Promise<string[]> =>
+    promised((done) => admin.listTopics({ timeout: DELETE_TIMEOUT_MS }, (error, topics) => done(error, topics)))
+  return {
+    create: (names, partitions) => cluster.createTopics(names, partitions),
+    async remove(names) {
+      const there = await list()
+      for (const name of names.filter((one) => there.includes(one)))
+        await promised((done) => admin.deleteTopic(name, DELETE_TIMEOUT_MS, (error) => done(error)))
+      const deadline = performance.now() + GONE_TIMEOUT_MS
+      for (;;) {
+        const left = await list()
+        if (!names.some((name) => left.includes(name))) return
+        if (performance.now() > deadline)
+          throw new Error(`topics are there after they were deleted: ${names.join(', ')}`)
+        await Bun.sleep(LOOK_INTERVAL_MS)
+      }
+    },
+    list,
+    close: () => admin.disconnect(),
+  }
+}

@@ -1,0 +1,275 @@
+import { eventOfBytes, FORMS, type Form, requestsOf, valueBytesOf } from './payloads.ts'
+import type { WorkloadFacts } from './result.ts'
+
+/** What is measured, as a table. How load is made is the generators' matter, and on which system the drivers'. */
+
+interface Common {
+  name: string
+  title: string
+  /** What is sent and how, in a sentence. */
+  what: string
+  repetitions: number
+  /** Sizes of one run: of a full bench, and of a quick one. */
+  full: Size
+  quick: Size
+}
+
+/** Of a closed or open loop in seconds, of drains and limits in records. */
+interface Size {
+  warmUpSeconds?: number
+  seconds?: number
+  records?: number
+  /** Shares of saturation, or none. */
+  shares?: readonly number[]
+}
+
+export interface ClosedWorkload extends Common {
+  kind: 'closed'
+  /** all: KafkaTrace, peers and HTTP limits. stores: without the limits, which store nothing. subject: KafkaTrace alone. */
+  systems: 'all' | 'stores' | 'subject'
+  payload: { bytes: number } | 'webhooks'
+  form: Form
+  eventsPerRequest: number
+  connections: number
+  /** More than one: each has a key and a topic. */
+  tenants: number
+  /** The consumer runs as well, and what counts is what it commits. */
+  outcomes: boolean
+}
+
+export interface OpenWorkload extends Common {
+  kind: 'open'
+  systems: 'subject'
+  eventBytes: number
+  /** What is offered: so much, or shares of the median of another workload's `eventsPerSecond`. */
+  offered: { eventsPerSecond: number } | { shareOf: string }
+  outcomes: boolean
+  /** A run whose generator sent later than this (p99) is void. */
+  latenessBoundMs: number
+}
+
+export interface RecordsWorkload extends Common {
+  /** drain: a filled topic is consumed, by KafkaTrace's consumer and by the limits. produce: the limits fill a topic. */
+  kind: 'drain' | 'produce'
+  systems: 'subject' | 'none'
+  eventBytes: number
+}
+
+export type Workload = ClosedWorkload | OpenWorkload | RecordsWorkload
+
+/** Sends are made at ticks of a millisecond; several of them late, and what the run says of single milliseconds would be the generator's. */
+const LATENESS_BOUND_MS = 5
+/** At the rate of an overload both cores are busy all the time. What is judged there is 100 ms, of which this is a fifth. */
+const OVERLOAD_LATENESS_BOUND_MS = 20
+
+const SHORT = { warmUpSeconds: 0.5, seconds: 1.5 }
+/** What peers are compared by. */
+const COMPARED = { repetitions: 5, full: { warmUpSeconds: 2, seconds: 6 }, quick: SHORT }
+const ALONE = { repetitions: 3, full: { warmUpSeconds: 2, seconds: 5 }, quick: SHORT }
+const CLOSED = {
+  kind: 'closed',
+  form: 'single',
+  eventsPerRequest: 1,
+  connections: 64,
+  tenants: 1,
+  outcomes: false,
+} as const
+
+const batch = (events: number, connections: number): ClosedWorkload => ({
+  ...CLOSED,
+  ...(events === 100 ? COMPARED : ALONE),
+  systems: events === 100 ? 'stores' : 'subject',
+  name: `batch-${events}`,
+  title: `Batches of ${events}`,
+  what: `JSON arrays of ${events} events of 300 B each, all stored before the answer.`,
+  form: 'batch',
+  payload: { bytes: 300 },
+  eventsPerRequest: events,
+  connections,
+})
+
+export const WORKLOADS: readonly Workload[] = [
+  {
+    ...CLOSED,
+    ...COMPARED,
+    systems: 'all',
+    name: 'single-300b',
+    title: 'Single events of 300 B',
+    what: 'A plain JSON event of 300 B a request, stored before the answer.',
+    payload: { bytes: 300 },
+  },
+  {
+    ...CLOSED,
+    ...COMPARED,
+    systems: 'all',
+    name: 'single-1kb',
+    title: 'Single events of 1 KB',
+    what: 'A plain JSON event of 1,024 B a request, stored before the answer.',
+    payload: { bytes: 1024 },
+  },
+  {
+    ...CLOSED,
+    ...ALONE,
+    systems: 'subject',
+    name: 'single-8kb',
+    title: 'Single events of 8 KB',
+    what: 'A plain JSON event of 8,192 B a request, stored before the answer.',
+    payload: { bytes: 8192 },
+  },
+  {
+    ...CLOSED,
+    ...ALONE,
+    systems: 'subject',
+    name: 'webhooks',
+    title: 'GitHub’s webhooks',
+    what: 'The example payloads of GitHub’s webhooks (@octokit/webhooks-examples) in turn, one a request.',
+    payload: 'webhooks',
+  },
+  batch(10, 32),
+  batch(100, 16),
+  batch(1000, 8),
+  {
+    ...CLOSED,
+    ...ALONE,
+    systems: 'subject',
+    name: 'ndjson',
+    title: 'NDJSON streams',
+    what: 'Streams of 1,000 lines of 300 B a request, each line answered.',
+    form: 'ndjson',
+    payload: { bytes: 300 },
+    eventsPerRequest: 1000,
+    connections: 8,
+  },
+  {
+    ...CLOSED,
+    ...ALONE,
+    systems: 'subject',
+    name: 'tenants',
+    title: 'Three tenants with keys',
+    what: 'Plain JSON events of 1,024 B from three tenants in turn, AUTH=on, a topic each.',
+    payload: { bytes: 1024 },
+    connections: 63,
+    tenants: 3,
+  },
+  {
+    ...CLOSED,
+    ...ALONE,
+    systems: 'subject',
+    name: 'end-to-end',
+    title: 'End to end at saturation',
+    what: 'Plain JSON events of 1,024 B, one a request, while the consumer commits their outcomes: events a second are committed outcomes, requests a second are acknowledged events.',
+    payload: { bytes: 1024 },
+    outcomes: true,
+  },
+  {
+    kind: 'open',
+    systems: 'subject',
+    name: 'steady-1000',
+    title: '1,000 events a second',
+    what: 'Single events of 1,024 B at 1,000 a second, from a client’s request to the committed outcome.',
+    repetitions: 3,
+    full: { warmUpSeconds: 4, seconds: 20 },
+    quick: { warmUpSeconds: 2, seconds: 3 },
+    eventBytes: 1024,
+    offered: { eventsPerSecond: 1000 },
+    outcomes: true,
+    latenessBoundMs: LATENESS_BOUND_MS,
+  },
+  {
+    kind: 'open',
+    systems: 'subject',
+    name: 'ladder',
+    title: 'Shares of saturation',
+    what: 'Single events of 1,024 B at shares of the median of end-to-end’s committed outcomes a second, to the committed outcome.',
+    repetitions: 3,
+    full: { warmUpSeconds: 3, seconds: 8, shares: [0.1, 0.25, 0.5, 0.75, 0.9] },
+    quick: { warmUpSeconds: 1, seconds: 2, shares: [0.25, 0.75] },
+    eventBytes: 1024,
+    offered: { shareOf: 'end-to-end' },
+    outcomes: true,
+    latenessBoundMs: LATENESS_BOUND_MS,
+  },
+  {
+    kind: 'open',
+    systems: 'subject',
+    name: 'overload',
+    title: 'Twice saturation',
+    what: 'Single events of 1,024 B at twice the median of single-1kb’s events a second: what is stored, and how soon the rest is refused.',
+    repetitions: 3,
+    full: { warmUpSeconds: 2, seconds: 8, shares: [2] },
+    quick: { warmUpSeconds: 0.5, seconds: 2, shares: [2] },
+    eventBytes: 1024,
+    offered: { shareOf: 'single-1kb' },
+    outcomes: false,
+    latenessBoundMs: OVERLOAD_LATENESS_BOUND_MS,
+  },
+  {
+    kind: 'drain',
+    systems: 'subject',
+    name: 'drain',
+    title: 'Consumer alone',
+    what: 'A topic that is full of events of 300 B is consumed: from the first outcome that is seen to the last.',
+    repetitions: 3,
+    full: { records: 200_000 },
+    quick: { records: 20_000 },
+    eventBytes: 300,
+  },
+  {
+    kind: 'produce',
+    systems: 'none',
+    name: 'produce-limit',
+    title: 'What clients without a service write',
+    what: 'Records with the values that events of 300 B have, as fast as a client without a service in front of it can write them.',
+    repetitions: 3,
+    full: { records: 1_000_000 },
+    quick: { records: 100_000 },
+    eventBytes: 300,
+  },
+]
+
+export const sizeOf = (workload: Workload, quick: boolean): Required<Omit<Size, 'shares'>> & Pick<Size, 'shares'> => {
+  const { warmUpSeconds = 0, seconds = 0, records = 0, shares } = quick ? workload.quick : workload.full
+  return { warmUpSeconds, seconds, records, ...(shares !== undefined && { shares }) }
+}
+
+/** Bytes of a record's value, which is the event's data. */
+export const recordValueBytes = (workload: RecordsWorkload): number =>
+  valueBytesOf(eventOfBytes(workload.eventBytes, 0))
+
+export async function factsOf(workload: Workload, quick: boolean, closedLoopRuntime: string): Promise<WorkloadFacts> {
+  const { name, title, what } = workload
+  const { warmUpSeconds, seconds, records } = sizeOf(workload, quick)
+  const lasting = `${seconds} s after ${warmUpSeconds} s of warm-up`
+  switch (workload.kind) {
+    case 'closed': {
+      const requests = await requestsOf(workload.payload, workload.eventsPerRequest)
+      const bytes = requests.map((events) => Buffer.byteLength(FORMS[workload.form](events).text))
+      return {
+        name,
+        title,
+        what,
+        bodyBytes: bytes.reduce((sum, one) => sum + one, 0) / bytes.length,
+        eventsPerRequest: workload.eventsPerRequest,
+        load: `closed loop: autocannon on ${closedLoopRuntime}, ${workload.connections} connections, ${lasting}`,
+      }
+    }
+    case 'open':
+      return {
+        name,
+        title,
+        what,
+        bodyBytes: workload.eventBytes,
+        eventsPerRequest: 1,
+        load: `open loop: Poisson arrivals from a seed, timed from the intended send, void if sent late by more than ${workload.latenessBoundMs} ms (p99), ${lasting}`,
+      }
+    default:
+      return {
+        name,
+        title,
+        what,
+        bodyBytes: recordValueBytes(workload),
+        eventsPerRequest: 1,
+        load: `${records} records`,
+      }
+  }
+}
