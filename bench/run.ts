@@ -1,3 +1,4 @@
+import { rmSync } from 'node:fs'
 import { mkdir, mkdtemp, rename, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
@@ -13,7 +14,7 @@ import type { Result, Run, SystemFacts } from './result.ts'
 import { isBroken } from './scan.ts'
 import type { LimitTool, System } from './systems/system.ts'
 import { openTopics } from './topics.ts'
-import { factsOf, type Workload } from './workloads.ts'
+import { factsOf, WORKLOADS, type Workload } from './workloads.ts'
 
 /** A bench from its first process to its file. */
 
@@ -60,6 +61,14 @@ export async function runBench(options: BenchOptions, reporter: Reporter): Promi
   const cluster = await step('Apache Kafka', (say) => startKafka({ settings: BROKER_SETTINGS, say }))
   const topics = openTopics(cluster)
   const root = await mkdtemp(join(tmpdir(), 'kafkatrace-bench-'))
+  process.once('exit', () => rmSync(root, { recursive: true, force: true }))
+  const stageOf = (directory: string): Stage => ({
+    cluster,
+    topics,
+    partitions: PARTITIONS,
+    quick: options.quick,
+    directory,
+  })
   try {
     const result: Result = {
       format: 'kafkatrace-bench-1',
@@ -80,14 +89,14 @@ export async function runBench(options: BenchOptions, reporter: Reporter): Promi
       ),
       runs: [],
     }
+    await step('Warming the broker', () => warmUp(options, plan, async () => stageOf(await directoryIn(root))))
     const expected = plan.map((one) => expectedSeconds(one, options.quick))
     const firstMs = performance.now()
     for (const [index, planned] of plan.entries()) {
       reporter.begin(planned, index, plan.length, secondsLeft(expected, index, (performance.now() - firstMs) / 1000))
-      const directory = await mkdtemp(join(root, 'run-'))
-      const stage: Stage = { cluster, topics, partitions: PARTITIONS, quick: options.quick, directory }
+      const stage = stageOf(await directoryIn(root))
       const run = await makeRun(stage, planned, options, result.runs, index)
-      await rm(directory, { recursive: true, force: true })
+      await rm(stage.directory, { recursive: true, force: true })
       result.runs.push(run)
       reporter.end(run)
       if (plan[index + 1]?.workload !== planned.workload) {
@@ -103,15 +112,37 @@ export async function runBench(options: BenchOptions, reporter: Reporter): Promi
   }
 }
 
+const directoryIn = (root: string): Promise<string> => mkdtemp(join(root, 'run-'))
+
+const BROKER_WARM_UP_SECONDS = { full: 15, quick: 3 }
+
+/**
+ * A broker that has just been started runs its code unoptimised, and would slow whatever is measured first: it is given load that is not looked at,
+ * by the first of the systems that take part.
+ */
+async function warmUp(
+  { systems, quick }: BenchOptions,
+  plan: readonly PlannedRun[],
+  makeStage: () => Promise<Stage>,
+): Promise<void> {
+  const system = systems.find(({ facts }) => facts.kind !== 'limit' && plan.some((run) => run.system === facts.name))
+  const workload = WORKLOADS.find((one) => one.kind === 'closed' && one.systems === 'all')
+  if (system === undefined || workload?.kind !== 'closed') return
+  const warmUpSeconds = quick ? BROKER_WARM_UP_SECONDS.quick : BROKER_WARM_UP_SECONDS.full
+  const size = { warmUpSeconds, seconds: 0.5 }
+  await measureClosed(await makeStage(), system, { ...workload, full: size, quick: size })
+}
+
 /** Its version and number of nodes, without where it keeps its data. */
 const brokerName = (cluster: KafkaCluster): string => cluster.description.split(',').slice(0, 2).join(',')
 
 /** One after the other, since builds take all of the machine. What cannot be had is said, and left out. */
 async function prepareAll({ systems, tools }: BenchOptions): Promise<SystemFacts[]> {
   const prepared: SystemFacts[] = []
-  for (const { facts, prepare } of [...systems, ...tools]) {
+  for (const system of [...systems, ...tools]) {
+    const { facts } = system
     try {
-      prepared.push({ ...facts, versions: await step(facts.title, prepare) })
+      prepared.push({ ...facts, versions: await step(facts.title, (say) => system.prepare(say)) })
     } catch (error) {
       const unavailable = (error as Error).message.split('\n')[0] ?? ''
       console.error(`${facts.title} is left out: ${unavailable}`)

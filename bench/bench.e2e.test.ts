@@ -1,0 +1,53 @@
+import { expect, test } from 'bun:test'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { parseResult } from './result.ts'
+
+/** Several times what it takes on two cores that nobody else uses. */
+const TIMEOUT_MS = 120_000
+
+test(
+  'a bench runs from its command to a result in which nothing is lost and every outcome is there once',
+  async () => {
+    const directory = await mkdtemp(join(tmpdir(), 'kafkatrace-bench-test-'))
+    try {
+      const file = join(directory, 'result.json')
+      const names = ['single-1kb', 'ndjson', 'tenants', 'steady-1000', 'drain']
+      const child = Bun.spawn(
+        [
+          ...[process.execPath, join(import.meta.dir, 'main.ts'), '--quick', '--system', 'kafkatrace', '--out', file],
+          ...names.flatMap((name) => ['--workload', name]),
+        ],
+        { stdin: 'ignore', stdout: 'pipe', stderr: 'pipe' },
+      )
+      const [output, errors, exitCode] = await Promise.all([child.stdout.text(), child.stderr.text(), child.exited])
+      expect({ exitCode, errors: exitCode === 0 ? '' : errors + output }).toEqual({ exitCode: 0, errors: '' })
+      const { runs, systems } = parseResult(await Bun.file(file).json(), file)
+      expect(systems.map(({ name }) => name)).toEqual(['kafkatrace'])
+      expect(runs.map(({ workload }) => workload)).toEqual(names)
+      // How late a generator is depends on the machine; everything else may not make a run void.
+      for (const run of runs) expect(run.void ?? 'the generator was late').toStartWith('the generator was late')
+      for (const { scan } of runs) {
+        expect(scan?.lost).toBe(0)
+        expect(scan?.withoutOutcome ?? 0).toBe(0)
+        expect(scan?.doubled ?? 0).toBe(0)
+        expect(scan?.acknowledged).toBeGreaterThan(0)
+      }
+      const steady = runs.find(({ workload }) => workload === 'steady-1000')
+      expect(steady?.toCommitted?.count).toBe(steady?.requests as number)
+      expect(steady?.appendToCommitted?.count).toBe(steady?.requests as number)
+      expect(steady?.processes.map(({ role }) => role).sort()).toEqual([
+        'broker',
+        'generator',
+        'observer',
+        'service',
+        'service',
+      ])
+      for (const { eventsPerCpuSecond } of runs) expect(eventsPerCpuSecond).toBeGreaterThan(0)
+    } finally {
+      await rm(directory, { recursive: true, force: true })
+    }
+  },
+  TIMEOUT_MS,
+)

@@ -1,0 +1,41 @@
+import { expect, test } from 'bun:test'
+import { bar, clock, lineOf } from './reporter.ts'
+import type { Run } from './result.ts'
+
+const RUN: Run = {
+  workload: 'ladder',
+  system: 'kafkatrace',
+  repetition: 2,
+  step: 0.75,
+  seconds: 5,
+  requests: 50_000,
+  events: 50_000,
+  requestsPerSecond: 10_000,
+  eventsPerSecond: 10_000,
+  errors: {},
+  processes: [],
+}
+
+test('a run is one line that says how it went', () => {
+  expect(lineOf({ ...RUN, eventsPerCpuSecond: 12_345.6 })).toMatch(
+    /^ladder ×0.75 +kafkatrace +2 {2}10,000 events\/s · 12,346 a CPU-second$/,
+  )
+})
+
+test('what must not be is not left out', () => {
+  const scan = { acknowledged: 10, inLog: 9, lost: 1, withoutOutcome: 2, doubled: 3 }
+  const line = lineOf({ ...RUN, scan, errors: { '503': 1200 }, void: 'it rained' })
+  for (const part of ['LOST 1', 'WITHOUT OUTCOME 2', 'DOUBLED 3', '503: 1,200', 'VOID: it rained'])
+    expect(line).toContain(part)
+})
+
+test('the bar is as full as what is done', () => {
+  expect(bar(0, 4)).toBe(`${'░'.repeat(24)} 0/4`)
+  expect(bar(1, 4)).toBe(`${'█'.repeat(6)}${'░'.repeat(18)} 1/4`)
+  expect(bar(4, 4)).toBe(`${'█'.repeat(24)} 4/4`)
+})
+
+test('time is minutes and seconds', () => {
+  expect(clock(59.6)).toBe('1:00')
+  expect(clock(61)).toBe('1:01')
+})

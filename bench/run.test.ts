@@ -1,0 +1,38 @@
+import { expect, test } from 'bun:test'
+import { drained } from './measure.ts'
+import type { Run } from './result.ts'
+import { brokenRuns, saturation } from './run.ts'
+
+const run = (eventsPerSecond: number, more: Partial<Run> = {}): Run => ({
+  workload: 'end-to-end',
+  system: 'kafkatrace',
+  repetition: 1,
+  seconds: 1,
+  requests: 1,
+  events: 1,
+  requestsPerSecond: 1,
+  eventsPerSecond,
+  errors: {},
+  processes: [],
+  ...more,
+})
+
+test('saturation is the median of the runs that count', () => {
+  const runs = [run(5000), run(7000), run(6000), run(1, { void: 'late' }), run(9, { workload: 'drain' })]
+  expect(saturation(runs, 'end-to-end', 'kafkatrace')).toBe(6000)
+})
+
+test('without a run that counts there is no saturation', () => {
+  expect(() => saturation([run(0, { void: 'late' })], 'end-to-end', 'kafkatrace')).toThrow('end-to-end')
+})
+
+test('a lost event breaks a run, whether it counts or not', () => {
+  const scan = { acknowledged: 2, inLog: 1, lost: 1 }
+  const broken = run(1, { scan, void: 'late' })
+  expect(brokenRuns([run(1), broken, run(1, { scan: { ...scan, lost: 0 } })])).toEqual([broken])
+})
+
+test('a drain lasts from the first outcome to the last, and the first is not of those that came in that time', () => {
+  expect(drained([2000, 1000, 1000, 3000])).toEqual({ seconds: 2, events: 2 })
+  expect(drained([1000])).toEqual({ seconds: 0, events: 0 })
+})
