@@ -1,0 +1,73 @@
+/** A limit: the client that KafkaTrace's consumer uses, on Bun, reading a filled topic and doing nothing with its records. */
+import { Type } from '@sinclair/typebox'
+import { commonVariables, loadConfig } from '../../shared/config.ts'
+import { createGroupConsumer } from '../../shared/kafka/consumer.ts'
+import { createLogger } from '../../shared/logger.ts'
+
+const HELP = `Reads a filled topic from its beginning with the Kafka client that KafkaTrace's consumer uses, and does nothing with the records.
+
+Usage: bun bench/limits/bun-drain.ts BROKERS TOPIC RECORDS
+
+Prints one line of JSON: events, seconds (from the first records to the last), cpuSeconds. Fails if there are fewer than RECORDS.
+`
+
+/** The consumer's own. */
+const FETCH_MAX_RECORDS = 1_000
+const FETCH_WAIT_MS = 100
+const PREFETCH_MAX_BYTES = 16 * 2 ** 20
+
+const SESSION_TIMEOUT_MS = 30_000
+/** Without a record for so long, there are none. */
+const SILENCE_MS = 10_000
+
+const args = process.argv.slice(2)
+const [brokers = '', topic = '', wanted = ''] = args
+const records = Number(wanted)
+if (args[0] === '--help') {
+  process.stdout.write(HELP)
+  process.exit(0)
+}
+if (args.length !== 3 || !Number.isInteger(records) || records <= 0) {
+  process.stderr.write(HELP)
+  process.exit(2)
+}
+
+const group = createGroupConsumer({
+  config: loadConfig(Type.Object(commonVariables), { KAFKA_BROKERS: brokers }),
+  clientId: 'bun-drain',
+  groupId: `bun-drain-${crypto.randomUUID()}`,
+  sessionTimeoutMs: SESSION_TIMEOUT_MS,
+  prefetchMaxBytes: PREFETCH_MAX_BYTES,
+  log: createLogger('bun-drain', { LOG_LEVEL: 'fatal', LOG_FORMAT: 'json' }),
+  onStatistics: () => undefined,
+})
+group.start(new RegExp(`^${RegExp.escape(topic)}$`), {
+  assigned: (partitions) => group.startReading(partitions.map((one) => ({ ...one, offset: -1 }))),
+  revoked: (partitions) => Promise.resolve(partitions),
+})
+
+const cpuSeconds = (): number => {
+  const { user, system } = process.cpuUsage()
+  return (user + system) / 1e6
+}
+let read = 0
+let first: { atMs: number; cpu: number; records: number } | undefined
+let lastMs = performance.now()
+while (read < records) {
+  const got = (await group.consume(FETCH_MAX_RECORDS, FETCH_WAIT_MS)).length
+  const nowMs = performance.now()
+  if (got === 0 && nowMs - lastMs > SILENCE_MS) {
+    process.stderr.write(`nothing more came after ${read} of ${records} records\n`)
+    process.exit(1)
+  }
+  if (got === 0) continue
+  read += got
+  lastMs = nowMs
+  first ??= { atMs: nowMs, cpu: cpuSeconds(), records: got }
+}
+const { atMs, cpu, records: before } = first ?? { atMs: lastMs, cpu: 0, records: 0 }
+// The first records were there when the clock began.
+const measured = { events: read - before, seconds: (lastMs - atMs) / 1000, cpuSeconds: cpuSeconds() - cpu }
+process.stdout.write(`${JSON.stringify(measured)}\n`)
+await group.close()
+process.exit(0)

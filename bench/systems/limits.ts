@@ -1,0 +1,208 @@
+import { join } from 'node:path'
+import { Type } from '@sinclair/typebox'
+import { Value } from '@sinclair/typebox/value'
+import { spawnBoundChild } from '../../shared/dev/bound-child.ts'
+import { lastLines, provideKafka } from '../../shared/kafka/brokers/kafka-distribution.ts'
+import { packageVersion } from '../environment.ts'
+import { providePrograms } from '../limits/programs.ts'
+import { valuesOfBytes } from '../limits/values.ts'
+import { startHttpProcess } from './http-process.ts'
+import type { LimitMeasurement, LimitOptions, LimitTool, System } from './system.ts'
+
+/** What the machine can do at all: HTTP without Kafka, and Kafka without HTTP. */
+
+const FOLDER = join(import.meta.dir, '../limits')
+
+function bunServer(name: string, title: string, notes: string): System {
+  return {
+    facts: { name, title, kind: 'limit', sameGuarantees: false, settings: {}, notes },
+    prepare: async () => ({ bun: Bun.version }),
+    start: ({ port, directory }) =>
+      startHttpProcess({ name, command: [process.execPath, join(FOLDER, `${name}.ts`)], env: {}, port, directory }),
+  }
+}
+
+/** Answer 200 to whatever they are sent, and store nothing. */
+export const LIMITS: readonly System[] = [
+  bunServer('bun-hello', 'Bun.serve, a fixed text', 'A function answers; the body is not looked at.'),
+  bunServer('bun-echo', 'Bun.serve, echo', 'The body is handed on as the stream that it is, the cheapest of all ways.'),
+]
+
+const JAVA_HEAP_MB = 512
+
+/** As Kafka's own scripts start its tools, but that the heap is larger. */
+const JAVA_OPTIONS = [
+  `-Xmx${JAVA_HEAP_MB}m`,
+  '-server',
+  '-XX:+UseG1GC',
+  '-XX:MaxGCPauseMillis=20',
+  '-XX:InitiatingHeapOccupancyPercent=35',
+  '-Djava.awt.headless=true',
+  '-Dorg.slf4j.simpleLogger.defaultLogLevel=error',
+]
+
+const PERF_TEST_SETTINGS = {
+  acks: 'all',
+  'enable.idempotence': 'true',
+  'compression.type': 'lz4',
+  'linger.ms': '10',
+  'batch.size': '65536',
+  'buffer.memory': '67108864',
+}
+
+const PERF_TEST: LimitTool = {
+  task: 'produce',
+  facts: {
+    name: 'kafka-producer-perf-test',
+    title: 'kafka-producer-perf-test (Java)',
+    kind: 'limit',
+    sameGuarantees: true,
+    settings: { ...PERF_TEST_SETTINGS, java: JAVA_OPTIONS.join(' ') },
+    notes: 'Values without keys and headers. Its CPU time counts the start of Java, too.',
+  },
+  async prepare(say) {
+    const { version } = await provideKafka(say)
+    return { kafka: version }
+  },
+  async run(options) {
+    const { java, classPath } = await provideKafka()
+    const properties = Object.entries(PERF_TEST_SETTINGS).flatMap((setting) => [
+      '--command-property',
+      setting.join('='),
+    ])
+    const ended = await runToEnd(this.facts.name, options.directory, [
+      ...[java, ...JAVA_OPTIONS, '-cp', classPath, 'org.apache.kafka.tools.ProducerPerformance'],
+      ...['--bootstrap-server', options.brokers, '--topic', options.topic, '--throughput', '-1'],
+      ...['--num-records', String(options.records), '--payload-file', await writeValues(options), ...properties],
+    ])
+    const { records, perSecond } = perfTestSummary(ended.output)
+    return complete(options, { ...ended.use, events: records, seconds: records / perSecond })
+  },
+}
+
+const LIBRDKAFKA_PRODUCE: LimitTool = {
+  task: 'produce',
+  writesEvents: true,
+  facts: {
+    name: 'librdkafka-produce',
+    title: 'librdkafka, writing (C)',
+    kind: 'limit',
+    sameGuarantees: true,
+    settings: {
+      acks: 'all',
+      'enable.idempotence': 'true',
+      'compression.codec': 'lz4',
+      'linger.ms': '10',
+      'queue.buffering.max.messages': '200000',
+    },
+    notes: 'With the keys and the headers that KafkaTrace writes.',
+  },
+  prepare: async (say) => (await providePrograms(say)).versions,
+  async run(options) {
+    const { produce } = await providePrograms(() => undefined)
+    const { brokers, topic, records } = options
+    const command = [produce, brokers, topic, String(records), await writeValues(options)]
+    return measured(options, await runToEnd(this.facts.name, options.directory, command))
+  },
+}
+
+const LIBRDKAFKA_DRAIN: LimitTool = {
+  task: 'drain',
+  facts: {
+    name: 'librdkafka-drain',
+    title: 'librdkafka, reading (C)',
+    kind: 'limit',
+    sameGuarantees: true,
+    settings: {
+      'isolation.level': 'read_committed',
+      'queued.min.messages': '1000000',
+      'fetch.message.max.bytes': '4194304',
+      'fetch.queue.backoff.ms': '10',
+    },
+    notes: 'Counts records; the values and headers are not looked at.',
+  },
+  prepare: async (say) => (await providePrograms(say)).versions,
+  async run(options) {
+    const { drain } = await providePrograms(() => undefined)
+    const command = [drain, options.brokers, options.topic, String(options.records)]
+    return measured(options, await runToEnd(this.facts.name, options.directory, command))
+  },
+}
+
+const BUN_DRAIN: LimitTool = {
+  task: 'drain',
+  facts: {
+    name: 'bun-drain',
+    title: 'KafkaTrace’s Kafka client on Bun, reading',
+    kind: 'limit',
+    sameGuarantees: true,
+    settings: { 'isolation.level': 'read_committed', 'records a call': '1000', prefetch: '16 MB' },
+    notes: 'Every record reaches JavaScript with key, value and headers; nothing is done with it.',
+  },
+  prepare: async () => ({
+    bun: Bun.version,
+    '@confluentinc/kafka-javascript': packageVersion('@confluentinc/kafka-javascript'),
+  }),
+  async run(options) {
+    const { brokers, topic, records } = options
+    const command = [process.execPath, join(FOLDER, 'bun-drain.ts'), brokers, topic, String(records)]
+    return measured(options, await runToEnd(this.facts.name, options.directory, command))
+  },
+}
+
+export const LIMIT_TOOLS: readonly LimitTool[] = [PERF_TEST, LIBRDKAFKA_PRODUCE, LIBRDKAFKA_DRAIN, BUN_DRAIN]
+
+async function writeValues({ directory, valueBytes }: LimitOptions): Promise<string> {
+  const file = join(directory, `values-${valueBytes}.txt`)
+  await Bun.write(
+    file,
+    valuesOfBytes(valueBytes)
+      .map((value) => `${value}\n`)
+      .join(''),
+  )
+  return file
+}
+
+interface Ended {
+  output: string
+  /** From start to end. */
+  use: { cpuSeconds: number; residentMaxBytes: number }
+}
+
+/** @throws Error with the last lines that it said, when it fails */
+async function runToEnd(name: string, directory: string, command: readonly string[]): Promise<Ended> {
+  const log = Bun.file(join(directory, `${name}.log`))
+  const child = spawnBoundChild(command, { stdout: 'pipe', stderr: log })
+  const [output, exitCode] = await Promise.all([child.stdout.text(), child.exited])
+  if (exitCode !== 0)
+    throw new Error(`${name} ended with ${exitCode ?? child.signalCode}: ${lastLines(output + (await log.text()))}`)
+  const use = child.resourceUsage()
+  return {
+    output,
+    use: { cpuSeconds: Number(use?.cpuTime.total ?? 0n) / 1e6, residentMaxBytes: use?.maxRSS ?? 0 },
+  }
+}
+
+const Printed = Type.Object({ events: Type.Integer(), seconds: Type.Number(), cpuSeconds: Type.Number() })
+
+/** What our own programs print, and what is known of the process. */
+const measured = (options: LimitOptions, { output, use }: Ended): LimitMeasurement =>
+  complete(options, { residentMaxBytes: use.residentMaxBytes, ...Value.Parse(Printed, JSON.parse(output)) })
+
+/** @throws Error when it did less than it was to, but for the records with which a clock began */
+function complete({ records }: LimitOptions, done: LimitMeasurement): LimitMeasurement {
+  const least = records * 0.9
+  if (done.events < least) throw new Error(`${done.events} of ${records} records were done`)
+  return done
+}
+
+/**
+ * The last line of kafka-producer-perf-test: "300000 records sent, 250000.0 records/sec (71.53 MB/sec), 4.00 ms avg latency, …".
+ * @throws Error when there is none
+ */
+export function perfTestSummary(printed: string): { records: number; perSecond: number } {
+  const last = printed.trimEnd().split('\n').at(-1) ?? ''
+  const found = /^(\d+) records sent, ([\d.]+) records\/sec /.exec(last)
+  if (found === null) throw new Error(`kafka-producer-perf-test ended without a summary: ${last}`)
+  return { records: Number(found[1]), perSecond: Number(found[2]) }
+}
