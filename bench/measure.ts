@@ -477,7 +477,7 @@ export function drained(timesMs: readonly number[]): { seconds: number; events: 
 export function measureTool(stage: Stage, tool: LimitTool, workload: RecordsWorkload): Promise<Measured> {
   return ending(async (ends) => {
     const [topic = ''] = inputTopics(1)
-    const { records } = sizeOf(workload, stage.quick)
+    const { toolRecords: records } = sizeOf(workload, stage.quick)
     await makeTopics(stage, allTopics(topic), ends)
     if (tool.task === 'drain') await fill(stage, topic, workload, records)
     const {

@@ -1,8 +1,10 @@
 import { KAFKATRACE } from './kafkatrace.ts'
+import { LIMIT_TOOLS, LIMITS } from './limits.ts'
+import { NATIVE_PEERS } from './peers-native.ts'
 import type { LimitTool, System } from './system.ts'
 
-/** Everything that can be measured. */
+/** Everything that can be measured, in the order of a report. */
 
-export const SYSTEMS: readonly System[] = [KAFKATRACE]
+export const SYSTEMS: readonly System[] = [KAFKATRACE, ...NATIVE_PEERS, ...LIMITS]
 
-export const TOOLS: readonly LimitTool[] = []
+export const TOOLS: readonly LimitTool[] = LIMIT_TOOLS
