@@ -13,7 +13,9 @@ static const char HELP[] =
     "Prints one line of JSON: events, seconds (from the first record to the last), cpuSeconds. Fails if there are fewer than RECORDS.\n";
 
 #define BATCH_RECORDS 10000
-#define BATCH_WAIT_MS 10000
+/* So long a call waits for its batch to be full. */
+#define BATCH_WAIT_MS 500
+#define SILENCE_SECONDS 10
 
 int main(int count, char **args) {
   if (count == 2 && strcmp(args[1], "--help") == 0) {
@@ -49,12 +51,17 @@ int main(int count, char **args) {
 
   rd_kafka_queue_t *queue = rd_kafka_queue_get_consumer(client);
   static rd_kafka_message_t *batch[BATCH_RECORDS];
-  double begun = 0, cpu_begun = 0, last = 0, cpu_last = 0;
+  double begun = 0, cpu_begun = 0, last = now_seconds(), cpu_last = 0;
   long read = 0;
   while (read < records && ended < partitions) {
-    // The first alone, for the clock to start with it.
-    ssize_t got = rd_kafka_consume_batch_queue(queue, BATCH_WAIT_MS, batch, begun == 0 ? 1 : BATCH_RECORDS);
-    if (got <= 0) fail("nothing more came after %ld of %ld records", read, records);
+    // The first alone, for the clock to start with it; and never more than there are, which would be waited for.
+    long left = records - read, size = begun == 0 ? 1 : left < BATCH_RECORDS ? left : BATCH_RECORDS;
+    ssize_t got = rd_kafka_consume_batch_queue(queue, BATCH_WAIT_MS, batch, (size_t)size);
+    if (got < 0) fail("%s", rd_kafka_err2str(rd_kafka_last_error()));
+    if (got == 0) {
+      if (now_seconds() - last > SILENCE_SECONDS) fail("nothing more came after %ld of %ld records", read, records);
+      continue;
+    }
     if (begun == 0) {
       begun = now_seconds();
       cpu_begun = cpu_seconds();

@@ -136,7 +136,7 @@ const BUN_DRAIN: LimitTool = {
     title: 'KafkaTrace’s Kafka client on Bun, reading',
     kind: 'limit',
     sameGuarantees: true,
-    settings: { 'isolation.level': 'read_committed', 'records a call': '1000', prefetch: '16 MB' },
+    settings: { 'isolation.level': 'read_committed', 'records a call': '500', prefetch: '16 MB' },
     notes: 'Every record reaches JavaScript with key, value and headers; nothing is done with it.',
   },
   prepare: async () => ({

@@ -63,6 +63,10 @@ const notCounted: readonly { readonly why: string; readonly files: readonly stri
     files: ['bench/closed-loop-worker.ts', 'bench/open-loop-worker.ts', 'bench/observer-worker.ts'],
   },
   {
+    why: 'limits that a benchmark starts as processes, run by their e2e test',
+    files: ['bench/limits/bun-hello.ts', 'bench/limits/bun-echo.ts', 'bench/limits/bun-drain.ts'],
+  },
+  {
     why: 'what only runs in a benchmark’s process, with a broker and services of its own; its e2e test does it all',
     files: ['bench/run.ts', 'bench/measure.ts', 'bench/topics.ts', 'bench/systems/kafkatrace.ts'],
   },
