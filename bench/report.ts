@@ -1,0 +1,351 @@
+import { existsSync } from 'node:fs'
+import { mkdir, readdir, rm } from 'node:fs/promises'
+import { basename, join, relative } from 'node:path'
+import { parseArgs } from 'node:util'
+import { judgeGoals } from './goals.ts'
+import { type Bar, barPlot, ladderPlot, percentilePlot, type Series, short } from './plots.ts'
+import { type Latency, parseResult, type Result, type Run, type SystemFacts, type WorkloadFacts } from './result.ts'
+import { type Summary, summarise } from './statistics.ts'
+
+/** A result as a page of Markdown with plots: pure functions of it, and the command that writes them. */
+
+const RESULTS = join(import.meta.dir, 'results')
+
+const USAGE = `Renders a benchmark's result as Markdown and SVG beside it: bun run bench report [OPTION…] [FILE]
+
+  FILE        a result; else the newest in bench/results/
+  --summary   prints the goals and the machine only, as for a README, and writes nothing
+  --help      this text
+`
+
+const EXIT_USAGE = 64
+
+/** @returns the exit code */
+export async function reportCommand(args: string[]): Promise<number> {
+  let options: { values: { summary: boolean; help: boolean }; positionals: string[] }
+  try {
+    options = parseArgs({
+      args,
+      allowPositionals: true,
+      options: { summary: { type: 'boolean', default: false }, help: { type: 'boolean', short: 'h', default: false } },
+    })
+  } catch (error) {
+    process.stderr.write(`${(error as Error).message}\n\n${USAGE}`)
+    return EXIT_USAGE
+  }
+  if (options.values.help) {
+    process.stdout.write(USAGE)
+    return 0
+  }
+  const file = options.positionals[0] ?? (await newestResult())
+  if (file === undefined || !existsSync(file)) {
+    process.stderr.write(`${file ?? 'bench/results/*.json'} is not there: bun run bench makes one\n`)
+    return 1
+  }
+  const result = parseResult(await Bun.file(file).json(), file)
+  if (options.values.summary) {
+    process.stdout.write(summaryOf(result))
+    return 0
+  }
+  const base = file.replace(/\.json$/, '')
+  await rm(base, { recursive: true, force: true })
+  await mkdir(base, { recursive: true })
+  const plots = plotsOf(result)
+  for (const { name, svg } of plots) await Bun.write(join(base, `${name}.svg`), svg)
+  await Bun.write(`${base}.md`, reportOf(result, basename(base), plots))
+  console.log(
+    `${relative(process.cwd(), `${base}.md`)}, with ${plots.length} plots in ${relative(process.cwd(), base)}/`,
+  )
+  return 0
+}
+
+/** The newest result by its name, which is its time; a baseline has another name. */
+export async function newestResult(): Promise<string | undefined> {
+  const names = existsSync(RESULTS) ? (await readdir(RESULTS)).filter((name) => /^\d.*\.json$/.test(name)) : []
+  const newest = names.sort().at(-1)
+  return newest === undefined ? undefined : join(RESULTS, newest)
+}
+
+// ---- what both forms have
+
+const counts = (result: Result): Run[] => result.runs.filter((run) => run.void === undefined)
+
+/** Runs of a workload by system, and by step where it has some, in the order in which they were made. */
+function groups(result: Result, workload: string): { system: string; step: number | undefined; runs: Run[] }[] {
+  const found = new Map<string, { system: string; step: number | undefined; runs: Run[] }>()
+  for (const run of counts(result).filter((one) => one.workload === workload)) {
+    const key = `${run.system}\n${run.step ?? ''}`
+    const group = found.get(key) ?? { system: run.system, step: run.step, runs: [] }
+    group.runs.push(run)
+    found.set(key, group)
+  }
+  return [...found.values()]
+}
+
+const summaryBy = (runs: readonly Run[], value: (run: Run) => number | undefined): Summary | undefined =>
+  summarise(runs.flatMap((run) => value(run) ?? []))
+
+/** `median (least–most)`; a dash where nothing was measured. */
+function cell(summary: Summary | undefined): string {
+  if (summary === undefined) return '–'
+  const { median, min, max, count } = summary
+  return count === 1 || min === max ? short(median) : `${short(median)} (${short(min)}–${short(max)})`
+}
+
+function machineOf({ machine, broker }: Result): string {
+  const gibibytes = Math.round(machine.memoryBytes / 2 ** 30)
+  return `${machine.cores} cores of ${machine.cpu}, ${gibibytes} GiB, ${machine.system}, Linux ${machine.kernel}; ${broker.description}, ${broker.partitions} partitions, replication ${broker.replication}, on the same machine as everything else`
+}
+
+function goalTable(result: Result): string[] {
+  const rows = judgeGoals(result).map(
+    ({ what, target, measured, verdict, why }) =>
+      `| ${what} | ${target} | ${measured}${why === undefined ? '' : ` (${why})`} | ${verdict === 'met' ? 'met' : `**${verdict}**`} |`,
+  )
+  return ['| | goal | measured | |', '|---|---|---|---|', ...rows]
+}
+
+/** The goals and the machine, in a few lines. */
+export function summaryOf(result: Result): string {
+  return `${[...goalTable(result), '', `Medians of one run on ${machineOf(result)}.`].join('\n')}\n`
+}
+
+// ---- plots
+
+export interface Plot {
+  name: string
+  svg: string
+  caption: string
+}
+
+const COMPARED = ['single-1kb', 'single-300b', 'batch-100'] as const
+
+/** Only those that the result has numbers for. */
+export function plotsOf(result: Result): Plot[] {
+  const titleOf = (name: string): string => result.systems.find((one) => one.name === name)?.title ?? name
+  const workloadTitle = (name: string): string => result.workloads.find((one) => one.name === name)?.title ?? name
+  const plots: Plot[] = []
+  const bars = (workload: string, value: (run: Run) => number | undefined): Bar[] =>
+    groups(result, workload)
+      .flatMap(({ system, runs }) => {
+        const summary = summaryBy(runs, value)
+        const kind = result.systems.find((one) => one.name === system)?.kind
+        return summary === undefined
+          ? []
+          : [{ label: titleOf(system), ...summary, ours: kind === 'subject', limit: kind === 'limit' }]
+      })
+      .sort((a, b) => b.median - a.median)
+  const addBars = (name: string, workload: string, subtitle: string, unit: string, some: Bar[]): void => {
+    if (some.length < 2) return
+    const title = workloadTitle(workload)
+    plots.push({ name, svg: barPlot(title, subtitle, unit, some), caption: `${title}: ${unit}` })
+  }
+  for (const workload of COMPARED) {
+    const what = 'Medians; the whiskers are the range over the repetitions, which alternate between the systems'
+    addBars(
+      `${workload}-cpu`,
+      workload,
+      what,
+      'events per CPU-second of the service',
+      bars(workload, (run) => run.eventsPerCpuSecond),
+    )
+    addBars(
+      `${workload}-rate`,
+      workload,
+      what,
+      'events a second',
+      bars(workload, (run) => run.eventsPerSecond),
+    )
+  }
+  for (const workload of ['drain', 'produce-limit'])
+    addBars(
+      workload,
+      workload,
+      'Medians; the whiskers are the range over the repetitions',
+      'events a second',
+      bars(workload, (run) => run.eventsPerSecond),
+    )
+  const curves = (workload: string, step?: number): Series[] => {
+    const run = typical(groups(result, workload).find((group) => group.step === step)?.runs ?? [])
+    const suffix = step === undefined ? '' : `, ${Math.round(step * 100)} % of saturation`
+    return run === undefined
+      ? []
+      : [
+          ...curve(`to the 202${suffix}`, run.toAnswer),
+          ...curve(`to the committed outcome${suffix}`, run.toCommitted),
+          ...curve(`from append to outcome${suffix}`, run.appendToCommitted),
+        ]
+  }
+  const steady = curves('steady-1000')
+  if (steady.length > 0)
+    plots.push({
+      name: 'steady-1000-latency',
+      svg: percentilePlot(
+        '1,000 events a second: latency by percentile',
+        'Open loop, from the intended send; the repetition whose p99 to the outcome is the median',
+        steady,
+      ),
+      caption: 'Latency by percentile at 1,000 events a second',
+    })
+  const ladder = groups(result, 'ladder').sort((a, b) => (a.step ?? 0) - (b.step ?? 0))
+  if (ladder.length > 1) {
+    const points = (value: (run: Run) => number | undefined): Series['points'] =>
+      ladder.flatMap(({ runs }) => {
+        const offered = summaryBy(runs, (run) => run.offeredPerSecond)?.median
+        const ms = summaryBy(runs, value)?.median
+        return offered === undefined || ms === undefined ? [] : [[offered, ms] as const]
+      })
+    plots.push({
+      name: 'ladder',
+      svg: ladderPlot('Latency by load', 'Open loop at shares of saturation, from the intended send; medians', [
+        { label: 'to the committed outcome, p99', points: points((run) => run.toCommitted?.p99Ms) },
+        { label: 'to the committed outcome, p50', points: points((run) => run.toCommitted?.p50Ms) },
+        { label: 'to the 202, p99', points: points((run) => run.toAnswer?.p99Ms) },
+        { label: 'to the 202, p50', points: points((run) => run.toAnswer?.p50Ms) },
+      ]),
+      caption: 'Latency by load, up to 90 % of saturation',
+    })
+  }
+  return plots
+}
+
+const curve = (label: string, latency: Latency | undefined): Series[] =>
+  latency === undefined || latency.curve.length === 0 ? [] : [{ label, points: latency.curve }]
+
+/** The repetition in the middle: curves, unlike single numbers, have no median. */
+function typical(runs: readonly Run[]): Run | undefined {
+  const p99 = (run: Run): number => (run.toCommitted ?? run.toAnswer)?.p99Ms ?? 0
+  return runs.toSorted((a, b) => p99(a) - p99(b))[Math.floor((runs.length - 1) / 2)]
+}
+
+// ---- the page
+
+/** @param folder where the plots are, as the page's links name it */
+export function reportOf(result: Result, folder: string, plots: readonly Plot[]): string {
+  const voids = result.runs.filter((run) => run.void !== undefined)
+  const unavailable = result.systems.filter((one) => one.unavailable !== undefined)
+  return `${[
+    '# Benchmark',
+    '',
+    ...(result.quick ? ['**A quick run: to see that everything works. Its numbers are not to be quoted.**', ''] : []),
+    `${machineOf(result)}. Begun ${result.begunAt}, ${Math.round(result.seconds / 60)} minutes, commit \`${result.commit}\`.`,
+    '',
+    '## Goals',
+    '',
+    ...goalTable(result),
+    '',
+    ...plots.flatMap(({ name, caption }) => [`![${caption}](${folder}/${name}.svg)`, '']),
+    '## What was measured',
+    '',
+    'Medians of the repetitions, in brackets their range; latencies in milliseconds. Closed loops are timed from the send, open ones from the intended send.',
+    '',
+    ...result.workloads.flatMap((workload) => workloadSection(result, workload)),
+    '## Systems',
+    '',
+    ...result.systems.filter((one) => one.unavailable === undefined).map(systemLine),
+    '',
+    ...(unavailable.length === 0
+      ? []
+      : ['Not measured:', '', ...unavailable.map(({ title, unavailable: why }) => `- ${title}: ${why}`), '']),
+    '## How',
+    '',
+    ...HOW,
+    '',
+    `Broker settings: ${pairs(result.broker.settings)}.`,
+    '',
+    ...(voids.length === 0
+      ? ['Every run counts.']
+      : [
+          'Runs that count for nothing:',
+          '',
+          ...voids.map(
+            (run) =>
+              `- ${run.workload}${run.step === undefined ? '' : ` at ${run.step}`}, ${run.system}, repetition ${run.repetition}: ${run.void}`,
+          ),
+        ]),
+  ].join('\n')}\n`
+}
+
+const HOW: readonly string[] = [
+  '- The load, the services, the broker and whoever watches share the cores of one machine, so that events a second say what this machine does as a whole; events per CPU-second of the service say what the service costs.',
+  '- The systems of a workload alternate, so that what changes on the machine meanwhile changes for all of them. Ratios are taken within one run of the bench.',
+  '- After every run its topics are scanned by kcat, a client that is not ours: what was acknowledged must be there and, where outcomes count, have exactly one.',
+  '- CPU time and resident memory are read from `/proc`, of all threads and children. A run whose generator was late is void.',
+]
+
+const pairs = (some: Readonly<Record<string, string>>): string =>
+  Object.entries(some)
+    .map(([name, value]) => `\`${name}\` ${value}`)
+    .join(', ')
+
+function systemLine({ title, versions, settings, notes, sameGuarantees, kind }: SystemFacts): string {
+  const parts = [
+    Object.keys(versions).length > 0 ? pairs(versions) : undefined,
+    Object.keys(settings).length > 0 ? `settings: ${pairs(settings)}` : undefined,
+    kind === 'peer' && !sameGuarantees ? 'not the same guarantees' : undefined,
+    notes,
+  ].filter((part) => part !== undefined)
+  return `- **${title}**: ${parts.join('; ')}`
+}
+
+interface Column {
+  title: string
+  value(run: Run): number | undefined
+}
+
+const MEBIBYTE = 2 ** 20
+
+const services = (run: Run) => run.processes.filter(({ role }) => role === 'service')
+
+const COLUMNS: readonly Column[] = [
+  { title: 'offered/s', value: (run) => run.offeredPerSecond },
+  { title: 'requests/s', value: (run) => (run.offeredPerSecond === undefined ? run.requestsPerSecond : undefined) },
+  { title: 'events/s', value: (run) => run.eventsPerSecond },
+  { title: 'events per CPU-s', value: (run) => run.eventsPerCpuSecond },
+  ...latencyColumns('202', (run) => run.toAnswer),
+  ...latencyColumns('outcome', (run) => run.toCommitted),
+  ...latencyColumns('append to outcome', (run) => run.appendToCommitted, ['p50Ms', 'p99Ms']),
+  ...latencyColumns('refusal', (run) => run.toRefusal, ['p50Ms', 'p99Ms', 'maxMs']),
+  {
+    title: 'MiB',
+    value: (run) =>
+      services(run).length === 0
+        ? undefined
+        : services(run).reduce((sum, one) => sum + one.residentMeanBytes, 0) / MEBIBYTE,
+  },
+  { title: 'errors', value: (run) => Object.values(run.errors).reduce((sum, one) => sum + one, 0) },
+  { title: 'lost', value: (run) => run.scan?.lost },
+  { title: 'doubled', value: (run) => run.scan?.doubled },
+]
+
+type Quantile = 'p50Ms' | 'p95Ms' | 'p99Ms' | 'p999Ms' | 'maxMs'
+
+function latencyColumns(
+  what: string,
+  of: (run: Run) => Latency | undefined,
+  quantiles: readonly Quantile[] = ['p50Ms', 'p95Ms', 'p99Ms', 'p999Ms', 'maxMs'],
+): Column[] {
+  const names: Record<Quantile, string> = { p50Ms: 'p50', p95Ms: 'p95', p99Ms: 'p99', p999Ms: 'p99.9', maxMs: 'max' }
+  return quantiles.map((quantile) => ({ title: `${what} ${names[quantile]}`, value: (run) => of(run)?.[quantile] }))
+}
+
+function workloadSection(result: Result, { name, title, what, bodyBytes, load }: WorkloadFacts): string[] {
+  const rows = groups(result, name)
+  const heading = [`### ${title}`, '', `${what} Bodies of ${short(bodyBytes)} B; ${load}.`, '']
+  if (rows.length === 0) return [...heading, 'No run of it counts.', '']
+  const stepped = rows.some(({ step }) => step !== undefined)
+  // A column that nobody has a number for says nothing.
+  const columns = COLUMNS.filter(({ value }) => rows.some(({ runs }) => summaryBy(runs, value) !== undefined))
+  const titleOf = (system: string): string => result.systems.find((one) => one.name === system)?.title ?? system
+  return [
+    ...heading,
+    `| ${['', ...(stepped ? ['of saturation'] : []), ...columns.map((column) => column.title)].join(' | ')} |`,
+    `|${'---|'.repeat(1 + (stepped ? 1 : 0) + columns.length)}`,
+    ...rows.map(({ system, step, runs }) => {
+      const cells = columns.map(({ value }) => cell(summaryBy(runs, value)))
+      const share = stepped ? [step === undefined ? '–' : `${Math.round(step * 100)} %`] : []
+      return `| ${[titleOf(system), ...share, ...cells].join(' | ')} |`
+    }),
+    '',
+  ]
+}
