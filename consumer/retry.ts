@@ -1,5 +1,5 @@
-import { ATTEMPT, ERROR, headerText, NOT_BEFORE, ORIGIN } from '../shared/headers.ts'
-import type { IncomingRecord, OutgoingRecord } from '../shared/kafka/types.ts'
+import { ATTEMPT, ERROR, headerText, NOT_BEFORE, ORIGIN, withHeaders } from '../shared/headers.ts'
+import type { IncomingRecord, OutgoingRecord, RecordHeaders } from '../shared/kafka/types.ts'
 import { type Backoff, delayMs } from '../shared/retry.ts'
 import { siblingTopic } from '../shared/topics.ts'
 import { headerNumber, originOf } from './decode.ts'
@@ -96,8 +96,13 @@ export function pastOf(record: IncomingRecord): Past {
 const OURS = new Set<string>([ATTEMPT, NOT_BEFORE, ERROR, ORIGIN])
 
 /** A record's headers without those that say what we made of it. */
-export const originalHeaders = (record: IncomingRecord): IncomingRecord['headers'] =>
-  record.headers.filter((header) => !Object.keys(header).some((name) => OURS.has(name)))
+export function originalHeaders({ headers }: IncomingRecord): RecordHeaders {
+  if (!headers.names.some((name) => OURS.has(name))) return headers
+  return {
+    names: headers.names.filter((name) => !OURS.has(name)),
+    values: headers.values.filter((_, index) => !OURS.has(headers.names[index] ?? '')),
+  }
+}
 
 /** The original, byte for byte, for a topic beside its own and on the same partition, with what is known of its past. */
 export const copyOf = (
@@ -110,16 +115,15 @@ export const copyOf = (
   partition: record.partition,
   key: record.key,
   value: record.value,
-  headers: [
-    ...originalHeaders(record),
-    { [ATTEMPT]: String(past.attempts) },
-    { [ERROR]: JSON.stringify(failure) },
-    { [ORIGIN]: past.origin },
-  ],
+  headers: withHeaders(originalHeaders(record), {
+    [ATTEMPT]: String(past.attempts),
+    [ERROR]: JSON.stringify(failure),
+    [ORIGIN]: past.origin,
+  }),
 })
 
 /** The record that waits in `.retry`. */
 export function retryRecord(record: IncomingRecord, input: string, past: Past, failure: Failure): OutgoingRecord {
   const copy = copyOf(record, siblingTopic(input, 'retry'), past, failure)
-  return { ...copy, headers: [...copy.headers, { [NOT_BEFORE]: String(past.notBeforeMs) }] }
+  return { ...copy, headers: withHeaders(copy.headers, { [NOT_BEFORE]: String(past.notBeforeMs) }) }
 }

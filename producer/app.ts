@@ -151,9 +151,7 @@ export function createApp(deps: AppDeps): Hono {
     if (waitMs > 0) return refuseEvents({ ...overQuota(waitMs), headers: meter?.headers() ?? {} }, count, 'refused')
 
     const handedOver = performance.now()
-    const results = await Promise.all(
-      records.map((record, index) => deliver(deps.producer, record, events[index]?.id ?? '', origin.stream)),
-    )
+    const results = await deliver(deps.producer, records, events, origin.stream)
     metrics.ackSeconds.observe((performance.now() - handedOver) / 1_000)
     const receipts: Receipt[] = []
     for (const result of results) {

@@ -6,7 +6,7 @@ import { type Meter, overQuota } from './admit.ts'
 import type { EventsOutcome } from './metrics.ts'
 import { parseLine } from './parse.ts'
 import { type Problem, ProblemDocument, problemDocument } from './problem.ts'
-import { cannotTake, type Delivered, deliver, type Origin, recordOf, traceOf, undelivered } from './publish.ts'
+import { cannotTake, deliver, type Origin, recordOf, traceOf, undelivered } from './publish.ts'
 import { Receipt } from './receipt.ts'
 import { tooLarge, validEvents } from './validate.ts'
 
@@ -161,8 +161,9 @@ export function answerStream(deps: StreamDeps): ReadableStream<Uint8Array> {
     if (large !== undefined) return large
     const blocked = await admitted(bytes.length)
     if (blocked !== undefined) return blocked
-    void deliver(deps.producer, record, event.id, origin.stream).then(
-      (result: Delivered) => {
+    void deliver(deps.producer, [record], [event], origin.stream).then(
+      ([result]) => {
+        if (result === undefined) return
         if (result.ok) answer(one, { line: number, receipt: result.receipt }, 'stored')
         else {
           const problem = undelivered([event], [result])

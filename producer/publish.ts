@@ -72,19 +72,19 @@ const unavailable = (reason: string): Problem => ({
 
 export type Delivered = { ok: true; receipt: Receipt } | { ok: false; error: ProduceError }
 
-/** Sends one record. Never rejects for an expected reason. */
+/** Sends the records of these events. Never rejects for an expected reason. */
 export async function deliver(
   producer: RecordProducer,
-  record: OutgoingRecord,
-  id: string,
+  records: readonly OutgoingRecord[],
+  events: readonly Event[],
   stream: string,
-): Promise<Delivered> {
-  try {
-    return { ok: true, receipt: receiptOf(id, stream, await producer.produce(record)) }
-  } catch (error) {
-    if (error instanceof ProduceError) return { ok: false, error }
-    throw error
-  }
+): Promise<Delivered[]> {
+  const results = await producer.produce(records)
+  return results.map((result, index) =>
+    result instanceof ProduceError
+      ? { ok: false, error: result }
+      : { ok: true, receipt: receiptOf(events[index]?.id ?? '', stream, result) },
+  )
 }
 
 /** The problem of a request whose events were not all stored. */

@@ -1,4 +1,4 @@
-import type { RecordHeaders } from './kafka/types.ts'
+import type { HeaderValue, RecordHeaders } from './kafka/types.ts'
 
 /** Names of the record headers that we write or read; nothing else in the project spells one. */
 
@@ -29,9 +29,24 @@ export const ORIGIN = 'kt-origin'
 
 /** The last header of that name, as text; undefined when there is none. Names are compared exactly, as Kafka does. */
 export function headerText(headers: RecordHeaders, name: string): string | undefined {
-  for (let index = headers.length - 1; index >= 0; index--) {
-    const value = headers[index]?.[name]
-    if (value !== undefined) return typeof value === 'string' ? value : value.toString('utf8')
-  }
-  return undefined
+  const at = headers.names.lastIndexOf(name)
+  return at === -1 ? undefined : valueText(headers.values[at] ?? null)
 }
+
+/** As text, with U+FFFD for bytes that are not UTF-8; no value is an empty text. */
+const valueText = (value: HeaderValue): string =>
+  value === null ? '' : typeof value === 'string' ? value : value.toString('utf8')
+
+export const NO_HEADERS: RecordHeaders = { names: [], values: [] }
+
+/** Headers from an object, for those that have no name twice. */
+export const headersOf = (values: Readonly<Record<string, HeaderValue>>): RecordHeaders => ({
+  names: Object.keys(values),
+  values: Object.values(values),
+})
+
+/** These, and others behind them. */
+export const withHeaders = (headers: RecordHeaders, more: Readonly<Record<string, HeaderValue>>): RecordHeaders => ({
+  names: [...headers.names, ...Object.keys(more)],
+  values: [...headers.values, ...Object.values(more)],
+})

@@ -1,9 +1,8 @@
-import { isUtf8 } from 'node:buffer'
 import { type Event, EventBuilder, type Fault, SPEC_VERSION } from './event.ts'
 import { eventFromJson, NOT_AN_OBJECT } from './event-json.ts'
 import { ATTRIBUTE_PREFIX, CONTENT_TYPE, RECEIVED_AT, TENANT, TRACEPARENT, TRACESTATE } from './headers.ts'
 import { outlineJson } from './json.ts'
-import type { IncomingRecord, OutgoingRecord } from './kafka/types.ts'
+import type { HeaderValue, IncomingRecord, OutgoingRecord } from './kafka/types.ts'
 import { recordKey } from './partition.ts'
 
 /** Event to Kafka record and back: CloudEvents Kafka binding 1.0.2. */
@@ -21,21 +20,28 @@ export interface RecordContext {
 
 /** Binary content mode (section 3.2): data as it is in the value, attributes in `ce_` headers, then our own headers. */
 export function toRecord(event: Event, at: RecordContext): OutgoingRecord {
-  const headers: Record<string, string>[] = [
-    { ce_specversion: SPEC_VERSION },
-    { ce_id: event.id },
-    { ce_source: event.source },
-    { ce_type: event.type },
-  ]
-  if (event.subject !== undefined) headers.push({ ce_subject: event.subject })
-  if (event.time !== undefined) headers.push({ ce_time: event.time })
-  if (event.dataschema !== undefined) headers.push({ ce_dataschema: event.dataschema })
-  for (const name in event.extensions) headers.push({ [ATTRIBUTE_PREFIX + name]: event.extensions[name] ?? '' })
-  if (event.datacontenttype !== undefined) headers.push({ [CONTENT_TYPE]: event.datacontenttype })
-  if (at.traceparent !== undefined) headers.push({ [TRACEPARENT]: at.traceparent })
-  if (at.tracestate !== undefined) headers.push({ [TRACESTATE]: at.tracestate })
-  headers.push({ [TENANT]: at.tenant }, { [RECEIVED_AT]: String(at.receivedAtMs) })
-  const record: OutgoingRecord = { topic: at.topic, key: recordKey(event), value: event.data, headers }
+  const names = ['ce_specversion', 'ce_id', 'ce_source', 'ce_type']
+  const values = [SPEC_VERSION, event.id, event.source, event.type]
+  const add = (name: string, value: string | undefined): void => {
+    if (value === undefined) return
+    names.push(name)
+    values.push(value)
+  }
+  add('ce_subject', event.subject)
+  add('ce_time', event.time)
+  add('ce_dataschema', event.dataschema)
+  for (const name in event.extensions) add(ATTRIBUTE_PREFIX + name, event.extensions[name])
+  add(CONTENT_TYPE, event.datacontenttype)
+  add(TRACEPARENT, at.traceparent)
+  add(TRACESTATE, at.tracestate)
+  add(TENANT, at.tenant)
+  add(RECEIVED_AT, String(at.receivedAtMs))
+  const record: OutgoingRecord = {
+    topic: at.topic,
+    key: recordKey(event),
+    value: event.data,
+    headers: { names, values },
+  }
   if (at.partition !== undefined) record.partition = at.partition
   return record
 }
@@ -50,19 +56,19 @@ export type FromRecord = { ok: true; event: Event } | { ok: false; reason: strin
 export function fromRecord(record: IncomingRecord): FromRecord {
   const builder = new EventBuilder()
   let contentType: string | undefined
-  for (const one of record.headers) {
-    for (const name in one) {
-      if (name !== CONTENT_TYPE && !name.startsWith(ATTRIBUTE_PREFIX)) continue
-      const value = textOf(one[name])
-      if (value === undefined) return { ok: false, reason: `the header ${name} is not valid UTF-8` }
-      if (name === CONTENT_TYPE) {
-        if (contentType !== undefined) return { ok: false, reason: `the header ${CONTENT_TYPE} is given twice` }
-        contentType = value
-      } else {
-        const attribute = name.slice(ATTRIBUTE_PREFIX.length)
-        if (attribute === 'datacontenttype') builder.fault(attribute, `belongs into the header ${CONTENT_TYPE}`)
-        else builder.set(attribute, value)
-      }
+  const { names, values } = record.headers
+  for (let index = 0; index < names.length; index++) {
+    const name = names[index] as string
+    if (name !== CONTENT_TYPE && !name.startsWith(ATTRIBUTE_PREFIX)) continue
+    const value = textOf(values[index])
+    if (value === undefined) return { ok: false, reason: `the header ${name} is not valid UTF-8` }
+    if (name === CONTENT_TYPE) {
+      if (contentType !== undefined) return { ok: false, reason: `the header ${CONTENT_TYPE} is given twice` }
+      contentType = value
+    } else {
+      const attribute = name.slice(ATTRIBUTE_PREFIX.length)
+      if (attribute === 'datacontenttype') builder.fault(attribute, `belongs into the header ${CONTENT_TYPE}`)
+      else builder.set(attribute, value)
     }
   }
   if (contentType !== undefined && STRUCTURED.test(contentType)) return fromStructured(contentType, record.value)
@@ -92,21 +98,19 @@ function fromStructured(contentType: string, value: Buffer | null): FromRecord {
 const reasonOf = (faults: readonly Fault[]): string =>
   `not a valid CloudEvent: ${faults.map(({ pointer, detail }) => `${pointer.slice(1)} ${detail}`).join('; ')}`
 
-/** A header value as text; undefined for bytes that are not UTF-8. */
-function textOf(value: Buffer | string | null | undefined): string | undefined {
+/** A header value as text; undefined for bytes, which it is only where they are not UTF-8. */
+function textOf(value: HeaderValue | undefined): string | undefined {
   // Kafka allows headers without a value; as an attribute that is an empty one.
   if (value === null || value === undefined) return ''
-  if (typeof value === 'string') return value
-  const text = value.toString('utf8')
-  // The decoder puts U+FFFD where bytes are wrong; the costlier look is needed only when one is there.
-  return text.includes('\ufffd') && !isUtf8(value) ? undefined : text
+  return typeof value === 'string' ? value : undefined
 }
 
 /** Bytes that a record takes at most, uncompressed: key, value, headers, and what the record format adds (KIP-98, varints at their longest). */
 export function recordBytes(record: OutgoingRecord): number {
   let bytes = RECORD_OVERHEAD + byteLength(record.key) + byteLength(record.value)
-  for (const one of record.headers)
-    for (const name in one) bytes += HEADER_OVERHEAD + name.length + byteLength(one[name] ?? null)
+  const { names, values } = record.headers
+  for (let index = 0; index < names.length; index++)
+    bytes += HEADER_OVERHEAD + (names[index] as string).length + byteLength(values[index] ?? null)
   return bytes
 }
 

@@ -2,10 +2,12 @@
  * The only module that imports the native client. It checks that the addon fits this runtime, opens clients, and says what librdkafka's
  * errors mean; everything else in `shared/kafka/` builds on that.
  */
+import { join } from 'node:path'
 import type * as RdKafka from '@confluentinc/kafka-javascript/types/rdkafka'
 import type { CommonConfig } from '../config.ts'
 import { CONNECT_BACKOFF, delayMs, sleep } from '../retry.ts'
-import { checkAddon } from './native/check.ts'
+import { ADDON_FILE, checkAddon, INSTALLED } from './native/check.ts'
+import { declareNames, type PackedAddon } from './packed.ts'
 
 export type { LibrdKafkaError, Message, Producer } from '@confluentinc/kafka-javascript/types/rdkafka'
 
@@ -30,6 +32,13 @@ interface Native {
 }
 
 let loaded: Native | undefined
+let loadedAddon: Addon | undefined
+
+/** What we use of the addon itself, beside the package's own interface to it. */
+interface Addon {
+  packed: PackedAddon
+  err2str(code: number): string
+}
 
 /** Loads the addon at first use; a missing or unfit build is explained by the error that `checkAddon` throws. */
 export function native(): Native {
@@ -40,6 +49,21 @@ export function native(): Native {
   return loaded
 }
 
+function addon(): Addon {
+  if (loadedAddon === undefined) {
+    native()
+    loadedAddon = require(join(INSTALLED, ADDON_FILE)) as Addon
+    declareNames(loadedAddon.packed)
+  }
+  return loadedAddon
+}
+
+/** The way for many records at a time; loads the addon at first use, as {@link native} does. */
+export const packed = (): PackedAddon => addon().packed
+
+/** librdkafka's words for one of its codes. */
+export const messageOf = (code: number): string => addon().err2str(code)
+
 /** librdkafka's error codes that are told apart somewhere; negative ones are its own, the others the protocol's. */
 export const CODE = {
   BAD_MSG: -199,
@@ -48,6 +72,7 @@ export const CODE = {
   UNKNOWN_PARTITION: -190,
   UNKNOWN_TOPIC: -188,
   ALL_BROKERS_DOWN: -187,
+  PARTITION_EOF: -191,
   TIMED_OUT: -185,
   QUEUE_FULL: -184,
   REVOKE_PARTITIONS: -174,

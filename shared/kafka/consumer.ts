@@ -7,11 +7,13 @@ import {
   connectionSettings,
   eventCode,
   type LibrdKafkaError,
-  type Message,
+  messageOf,
   native,
+  packed,
   promised,
   type Settings,
 } from './client.ts'
+import { consumePacked, type Interruption } from './packed.ts'
 import type {
   Connection,
   GroupConsumer,
@@ -124,17 +126,11 @@ export function createGroupConsumer(options: GroupConsumerOptions): NativeGroupC
     return consumer
   }
 
-  /** What is ready, without waiting: a wait would hold one of the runtime's few worker threads. */
-  const poll = (maxRecords: number): Promise<IncomingRecord[]> =>
-    new Promise((resolve) => {
-      connected().consume(maxRecords, (error, messages) => {
-        if (error !== null && error !== undefined) {
-          log.warn({ code: error.code, reason: error.message }, 'reading failed')
-          return resolve([])
-        }
-        resolve(messages.map(toRecord))
-      })
-    })
+  const readingFailed = ({ code, topic, partition }: Interruption): void =>
+    log.warn({ code, reason: messageOf(code), topic, partition }, 'reading failed')
+
+  /** What is ready, without waiting; rebalances are served by it, too. */
+  const poll = (maxRecords: number): IncomingRecord[] => consumePacked(packed(), connected(), maxRecords, readingFailed)
 
   return {
     native: () => consumer,
@@ -143,7 +139,6 @@ export function createGroupConsumer(options: GroupConsumerOptions): NativeGroupC
       listener = to
       const open = () => {
         const opened = new (native().KafkaConsumer)(settings)
-        opened.setDefaultConsumeTimeout(0)
         opened.on('event.stats', (event: { message: string }) => {
           if (connection.state !== 'closed') {
             connection = connectionOf(event.message) ?? connection
@@ -196,11 +191,11 @@ export function createGroupConsumer(options: GroupConsumerOptions): NativeGroupC
       })
       try {
         if (consumer !== undefined) {
-          const ready = await poll(maxRecords)
+          const ready = poll(maxRecords)
           if (ready.length > 0) return ready
         }
         await woken
-        return consumer === undefined ? [] : await poll(maxRecords)
+        return consumer === undefined ? [] : poll(maxRecords)
       } finally {
         clearTimeout(timer)
         wake = undefined
@@ -216,7 +211,7 @@ export function createGroupConsumer(options: GroupConsumerOptions): NativeGroupC
         open.unsubscribe()
         const deadline = performance.now() + LEAVE_TIMEOUT_MS
         while (owned > 0 && performance.now() < deadline) {
-          await poll(1)
+          poll(1)
           await Promise.race([handingOver, Bun.sleep(5)])
         }
         consumer = undefined
@@ -229,21 +224,6 @@ export function createGroupConsumer(options: GroupConsumerOptions): NativeGroupC
 
 /** librdkafka's OFFSET_BEGINNING. */
 export const OFFSET_BEGINNING = -2
-
-/** The client's message as a record. */
-export function toRecord(message: Message): IncomingRecord {
-  const { topic, partition, offset, value } = message
-  const key = message.key ?? null
-  return {
-    topic,
-    partition,
-    offset,
-    timestampMs: message.timestamp ?? -1,
-    key: typeof key === 'string' ? Buffer.from(key) : key,
-    value,
-    headers: message.headers ?? [],
-  }
-}
 
 interface StatisticsBrokers {
   brokers?: Record<string, { nodeid: number; state: string }>

@@ -6,12 +6,21 @@ import {
   connectionSettings,
   eventCode,
   type LibrdKafkaError,
+  messageOf,
   native,
   type Producer,
+  packed,
   promised,
 } from './client.ts'
 import { connectionOf } from './consumer.ts'
-import { type Connection, type Delivery, type OutgoingRecord, ProduceError, type RecordProducer } from './types.ts'
+import { isNotQueued, type PackedProducer, packProducer, type Report } from './packed.ts'
+import {
+  type Connection,
+  type DeliveryResult,
+  type OutgoingRecord,
+  ProduceError,
+  type RecordProducer,
+} from './types.ts'
 
 export interface RecordProducerOptions {
   config: CommonConfig
@@ -45,28 +54,29 @@ const SWEEP_INTERVAL_MS = 100
 /** librdkafka's default of message.max.bytes, and below the brokers' default of max.message.bytes. */
 const DEFAULT_MESSAGE_BYTES = 1_000_000
 
-/** librdkafka's RD_KAFKA_PARTITION_UA: the partitioner chooses. */
-const PARTITION_BY_KEY = -1
-
-/** A record that waits for its delivery report; the report carries it back. */
-interface Waiting {
-  bytes: number
-  /** Monotonic; by then its report is due. */
+/** Records that were handed over together, and wait until all have their delivery reports. */
+interface Batch {
+  results: DeliveryResult[]
+  left: number
+  /** Monotonic; by then its reports are due. */
   dueMs: number
-  resolve(delivery: Delivery): void
-  reject(error: ProduceError): void
+  resolve(results: DeliveryResult[]): void
 }
 
-interface DeliveryReport {
+/** A record that waits for its delivery report. */
+interface Waiting {
+  batch: Batch
+  /** Its place among the batch's results. */
+  index: number
   topic: string
-  partition: number
-  offset: number
-  timestamp?: number
-  opaque?: unknown
+  bytes: number
 }
+
+/** Sequences start again after this one; reports carry 31 bits. */
+const MAX_SEQUENCE = 0x7fffffff
 
 /**
- * An idempotent producer with acks=all on the low-level client: a promise a record, settled by its delivery report.
+ * An idempotent producer with acks=all on the low-level client: a promise for the records of a call, settled by the last delivery report.
  *
  * A fatal error (the broker has lost track of the producer's sequence) ends a client for good. It is then replaced by a new one; what waited
  * in the old one is reported as unknown, so nothing is called stored that is not, and senders repeat it under the same ids.
@@ -75,9 +85,11 @@ export function createRecordProducer(options: RecordProducerOptions): RecordProd
   const { config, clientId, log, deliveryTimeoutMs, maxQueueRecords, maxQueueBytes } = options
   const stopping = new AbortController()
   const partitions = new Map<string, number>()
-  const waiting = new Set<Waiting>()
+  /** By sequence, in order of arrival. */
+  const waiting = new Map<number, Waiting>()
+  let sequence = 0
   let queuedBytes = 0
-  let client: Producer | undefined
+  let client: { kafka: Producer; records: PackedProducer } | undefined
   let connection: Connection = { state: 'connecting', reason: 'not connected yet' }
   let refreshing: NodeJS.Timeout | undefined
   let sweeping: NodeJS.Timeout | undefined
@@ -99,11 +111,8 @@ export function createRecordProducer(options: RecordProducerOptions): RecordProd
     })
     // Only a connected client can be polled; before that the addon would follow a null pointer.
     opened.on('ready', () => opened.setPollInBackground(true))
-    opened.on('delivery-report', (error: LibrdKafkaError | null, report: DeliveryReport) => {
-      settle(report.opaque as Waiting, error, report)
-    })
     opened.on('event.stats', (event: { message: string }) => {
-      if (opened !== client) return
+      if (opened !== client?.kafka) return
       const seen = connectionOf(event.message)
       if (seen !== undefined && connection.state !== 'closed') changeTo(seen)
       options.onStatistics(event.message)
@@ -113,8 +122,8 @@ export function createRecordProducer(options: RecordProducerOptions): RecordProd
       // While brokers are away these come with every try; that they are away is said once, by changeTo.
       const level = code === CODE.ALL_BROKERS_DOWN || code === CODE.TRANSPORT ? 'debug' : 'warn'
       log[level]({ code, reason: error.message }, 'Kafka producer')
-      if (opened !== client) return
-      if (code === CODE.FATAL || error.isFatal === true) replace(opened, error.message)
+      if (opened !== client?.kafka) return
+      if (code === CODE.FATAL || error.isFatal === true) replace(error.message)
       else if (code === CODE.ALL_BROKERS_DOWN) changeTo({ state: 'connecting', reason: error.message })
     })
     return opened
@@ -140,35 +149,46 @@ export function createRecordProducer(options: RecordProducerOptions): RecordProd
       stopping.signal,
     )
     if (opened === undefined) return
-    client = opened
+    client = { kafka: opened, records: packProducer(packed(), opened, reported) }
     changeTo({ state: 'connected' })
     await refresh()
   }
 
   /** Puts a client aside that cannot go on, and begins with a new one. */
-  function replace(broken: Producer, reason: string): void {
+  function replace(reason: string): void {
     log.error({ reason }, 'the producer cannot go on: it is replaced by a new one')
+    const broken = client
     client = undefined
     changeTo({ state: 'connecting', reason })
-    for (const one of waiting) settle(one, { code: CODE.FATAL, message: reason }, undefined)
-    broken.disconnect(0, () => undefined)
+    giveUpAll(produceError(CODE.FATAL, reason))
+    broken?.kafka.disconnect(0, () => broken.records.close())
     void connect()
   }
 
-  function settle(
-    one: Waiting,
-    error: { code: number; message: string } | null | undefined,
-    report: DeliveryReport | undefined,
-  ): void {
+  function reported(report: Readonly<Report>): void {
+    const one = waiting.get(report.sequence)
     // A report that comes after a record was given up changes nothing.
-    if (!waiting.delete(one)) return
-    queuedBytes -= one.bytes
-    if (report === undefined || (error !== null && error !== undefined)) {
-      one.reject(produceError(error?.code ?? CODE.TIMED_OUT, error?.message ?? 'no delivery report'))
-      return
-    }
-    const { topic, partition, offset, timestamp } = report
-    one.resolve({ topic, partition, offset, timestampMs: timestamp ?? Date.now() })
+    if (one === undefined) return
+    const { code, partition, offset, timestampMs } = report
+    const result =
+      code === 0
+        ? { topic: one.topic, partition, offset, timestampMs }
+        : isNotQueued(report)
+          ? // What the queue has not taken is in nobody's hands.
+            new ProduceError(faultOf(code), 'not stored', messageOf(code))
+          : produceError(code, messageOf(code))
+    settle(report.sequence, one, result)
+  }
+
+  function settle(number: number, { batch, index, bytes }: Waiting, result: DeliveryResult): void {
+    waiting.delete(number)
+    queuedBytes -= bytes
+    batch.results[index] = result
+    if (--batch.left === 0) batch.resolve(batch.results)
+  }
+
+  function giveUpAll(error: ProduceError): void {
+    for (const [number, one] of waiting) settle(number, one, error)
   }
 
   /**
@@ -181,7 +201,7 @@ export function createRecordProducer(options: RecordProducerOptions): RecordProd
     const from = client
     try {
       const answer = await promised<{ topics: { name: string; partitions: unknown[] }[] }>((done) =>
-        from.getMetadata({ timeout: METADATA_TIMEOUT_MS, allTopics: true }, (error, value) => done(error, value)),
+        from.kafka.getMetadata({ timeout: METADATA_TIMEOUT_MS, allTopics: true }, (error, value) => done(error, value)),
       )
       const found = new Map(answer.topics.map((one) => [one.name, one.partitions.length]))
       for (const topic of options.topics) {
@@ -201,9 +221,9 @@ export function createRecordProducer(options: RecordProducerOptions): RecordProd
   /** Gives up what is overdue, so that nobody's wait rests on librdkafka alone. In the order of arrival, the first is the oldest. */
   function sweep(): void {
     const nowMs = performance.now()
-    for (const one of waiting) {
-      if (one.dueMs > nowMs) break
-      settle(one, { code: CODE.MSG_TIMED_OUT, message: 'no delivery report in time' }, undefined)
+    for (const [number, one] of waiting) {
+      if (one.batch.dueMs > nowMs) break
+      settle(number, one, produceError(CODE.MSG_TIMED_OUT, 'no delivery report in time'))
     }
   }
 
@@ -214,33 +234,31 @@ export function createRecordProducer(options: RecordProducerOptions): RecordProd
     },
     connection: () => connection,
     partitionCount: (topic) => partitions.get(topic),
-    produce(record: OutgoingRecord) {
-      if (client === undefined || connection.state !== 'connected')
-        return Promise.reject(
-          new ProduceError(
-            'unavailable',
-            'not stored',
-            connection.state === 'connecting' ? connection.reason : 'closing',
-          ),
-        )
-      const bytes = queueBytes(record)
-      if (waiting.size >= maxQueueRecords || queuedBytes + bytes > maxQueueBytes)
-        return Promise.reject(new ProduceError('queue full', 'not stored', 'too many records wait for Kafka'))
-      const { promise, resolve, reject } = Promise.withResolvers<Delivery>()
-      const one: Waiting = { bytes, dueMs: performance.now() + deliveryTimeoutMs + REPORT_GRACE_MS, resolve, reject }
-      const { topic, partition = PARTITION_BY_KEY, value, key } = record
-      // The client's types ask for mutable headers; it only reads them.
-      const headers = record.headers as Record<string, Buffer | string>[]
-      try {
-        client.produce(topic, partition, value, key, null, one, headers)
-      } catch (thrown) {
-        const { code, message } = thrown as LibrdKafkaError
-        // What the queue has not taken is in nobody's hands.
-        return Promise.reject(new ProduceError(faultOf(code), 'not stored', message))
+    produce(records: readonly OutgoingRecord[]) {
+      const to = client?.records
+      if (to === undefined || connection.state !== 'connected') {
+        const reason = connection.state === 'connecting' ? connection.reason : 'closing'
+        return Promise.resolve(records.map(() => new ProduceError('unavailable', 'not stored', reason)))
       }
-      waiting.add(one)
-      queuedBytes += bytes
-      return promise
+      return new Promise<DeliveryResult[]>((resolve) => {
+        const dueMs = performance.now() + deliveryTimeoutMs + REPORT_GRACE_MS
+        const batch: Batch = { results: new Array(records.length), left: records.length, dueMs, resolve }
+        for (let index = 0; index < records.length; index++) {
+          const record = records[index] as OutgoingRecord
+          const bytes = queueBytes(record)
+          if (waiting.size >= maxQueueRecords || queuedBytes + bytes > maxQueueBytes) {
+            batch.results[index] = new ProduceError('queue full', 'not stored', 'too many records wait for Kafka')
+            batch.left--
+            continue
+          }
+          sequence = sequence === MAX_SEQUENCE ? 0 : sequence + 1
+          to.packer.add(record, sequence)
+          waiting.set(sequence, { batch, index, topic: record.topic, bytes })
+          queuedBytes += bytes
+        }
+        to.flush()
+        if (batch.left === 0) resolve(batch.results)
+      })
     },
     queue: () => ({ records: waiting.size, bytes: queuedBytes, maxRecords: maxQueueRecords, maxBytes: maxQueueBytes }),
     async close(timeoutMs) {
@@ -249,14 +267,19 @@ export function createRecordProducer(options: RecordProducerOptions): RecordProd
       clearInterval(sweeping)
       const last = client
       if (last !== undefined)
-        await promised<void>((done) => last.flush(timeoutMs, (error) => done(error))).catch((error: LibrdKafkaError) =>
-          log.warn({ records: waiting.size, reason: error.message }, 'not everything was delivered in time'),
+        await promised<void>((done) => last.kafka.flush(timeoutMs, (error) => done(error))).catch(
+          (error: LibrdKafkaError) =>
+            log.warn({ records: waiting.size, reason: error.message }, 'not everything was delivered in time'),
         )
       client = undefined
       connection = { state: 'closed' }
-      if (last !== undefined) await promised((done) => last.disconnect(0, (error) => done(error)))
-      // Disconnecting hands over the reports that are there; only what has none is unknown.
-      for (const one of waiting) settle(one, undefined, undefined)
+      if (last !== undefined) {
+        await promised((done) => last.kafka.disconnect(0, (error) => done(error)))
+        // Disconnecting brings the reports that are there; only what has none is unknown.
+        last.records.take()
+        last.records.close()
+      }
+      giveUpAll(produceError(CODE.TIMED_OUT, 'no delivery report'))
     },
   }
 }

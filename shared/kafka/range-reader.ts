@@ -1,8 +1,18 @@
 import type { CommonConfig } from '../config.ts'
 import type { Logger } from '../logger.ts'
-import { CODE, type Consumer, connectForever, type LibrdKafkaError, type Message, native, promised } from './client.ts'
-import { readerSettings, toRecord } from './consumer.ts'
-import type { RangeReader, TopicPartition, TopicPartitionOffset } from './types.ts'
+import {
+  CODE,
+  type Consumer,
+  connectForever,
+  type LibrdKafkaError,
+  messageOf,
+  native,
+  packed,
+  promised,
+} from './client.ts'
+import { readerSettings } from './consumer.ts'
+import { consumePacked, type Interruption } from './packed.ts'
+import type { RangeReader, TopicPartition } from './types.ts'
 
 /** How long a broker may take to answer a question about a partition. */
 const BROKER_CALL_TIMEOUT_MS = 10_000
@@ -10,8 +20,8 @@ const BROKER_CALL_TIMEOUT_MS = 10_000
 /** Records taken in one call. */
 const READ_MAX_RECORDS = 1_000
 
-/** How long one call waits for the first record. */
-const READ_WAIT_MS = 50
+/** How soon it is looked again when no record was ready. */
+const READ_PAUSE_MS = 2
 
 /** One range at a time, over a client that is kept open between ranges. */
 export function createRangeReader(options: { config: CommonConfig; clientId: string; log: Logger }): RangeReader {
@@ -34,8 +44,6 @@ export function createRangeReader(options: { config: CommonConfig; clientId: str
     if (opened === undefined) {
       opened = connectForever(open, failed, stopping.signal).then((ready) => {
         if (ready === undefined) throw new Error('closed')
-        ready.setDefaultConsumeTimeout(READ_WAIT_MS)
-        ready.setDefaultIsTimeoutOnlyForFirstMessage(true)
         return ready
       })
       opening.set(isolation, opened)
@@ -55,22 +63,26 @@ export function createRangeReader(options: { config: CommonConfig; clientId: str
     // Control records and aborted ones at the end of a range show up in no message; librdkafka's end-of-partition event counts them, and is
     // raised again whenever the end moves because an open transaction has ended.
     let reached = from
-    const atEnd = (end: TopicPartitionOffset): void => {
-      if (end.topic === at.topic && end.partition === at.partition) reached = Math.max(reached, end.offset)
+    let fault: string | undefined
+    const interrupted = ({ code, topic, partition, offset }: Interruption): void => {
+      if (code !== CODE.PARTITION_EOF) fault = messageOf(code)
+      else if (topic === at.topic && partition === at.partition) reached = Math.max(reached, offset)
     }
-    consumer.on('partition.eof', atEnd)
     consumer.assign([{ ...at, offset: from }])
     try {
       while (reached < to && !stopping.signal.aborted) {
-        for (const message of await promised<Message[]>((done) => consumer.consume(READ_MAX_RECORDS, done))) {
-          if (message.offset < to) onRecord(toRecord(message))
-          reached = Math.max(reached, message.offset + 1)
+        const records = consumePacked(packed(), consumer, READ_MAX_RECORDS, interrupted)
+        for (const record of records) {
+          if (record.offset < to) onRecord(record)
+          reached = Math.max(reached, record.offset + 1)
         }
+        if (fault !== undefined) throw new Error(`${at.topic}/${at.partition}: ${fault}`)
+        // Between two batches others get their turn, too.
+        await Bun.sleep(records.length === 0 ? READ_PAUSE_MS : 0)
       }
       if (reached < to) throw new Error('closed')
     } finally {
       consumer.unassign()
-      consumer.off('partition.eof', atEnd)
     }
   }
 

@@ -7,12 +7,15 @@ import {
   connectionSettings,
   eventCode,
   type LibrdKafkaError,
+  messageOf,
   native,
   type Producer,
+  packed,
   promised,
 } from './client.ts'
 import { connectionOf, type NativeGroupConsumer } from './consumer.ts'
-import type { Connection, TransactionResult, Transactor } from './types.ts'
+import { isNotQueued, type PackedProducer, packProducer, type Report } from './packed.ts'
+import type { Connection, OutgoingRecord, TransactionResult, Transactor } from './types.ts'
 
 export interface TransactorOptions {
   config: CommonConfig
@@ -34,10 +37,12 @@ const STEP_TIMEOUT_MS = 5_000
 export function createTransactor(options: TransactorOptions): Transactor {
   const { config, clientId, group, log } = options
   const stopping = new AbortController()
-  let producer: Producer | undefined
+  let producer: { kafka: Producer; records: PackedProducer } | undefined
   let connection: Connection = { state: 'connecting', reason: 'not connected yet' }
   /** Outputs of the open transaction that the broker refused for good, by index. */
   let refused = new Map<number, string>()
+  /** Why not all outputs were queued. */
+  let notQueued: string | undefined
 
   function open(): Producer {
     const opened = new (native().Producer)({
@@ -63,10 +68,13 @@ export function createTransactor(options: TransactorOptions): Transactor {
         connection = { state: 'connecting', reason: error.message }
       log.warn({ code, reason: error.message }, 'Kafka transactions')
     })
-    opened.on('delivery-report', (error, report) => {
-      if (error?.code === CODE.MSG_SIZE_TOO_LARGE) refused.set(report.opaque as number, error.message)
-    })
     return opened
+  }
+
+  function failed(report: Readonly<Report>): void {
+    const reason = messageOf(report.code)
+    if (report.code === CODE.MSG_SIZE_TOO_LARGE) refused.set(report.sequence, reason)
+    else if (isNotQueued(report)) notQueued = reason
   }
 
   /** Asks again for a step while the client says that this is all it takes. */
@@ -84,10 +92,15 @@ export function createTransactor(options: TransactorOptions): Transactor {
     }
   }
 
-  async function abort(ready: Producer, error: LibrdKafkaError): Promise<TransactionResult> {
+  async function abort(
+    { kafka, records }: { kafka: Producer; records: PackedProducer },
+    error: { message: string; isFatal?: boolean },
+  ): Promise<TransactionResult> {
     if (error.isFatal === true) return { kind: 'fatal', reason: error.message }
-    const fault = await step((done) => ready.abortTransaction(STEP_TIMEOUT_MS, done))
+    const fault = await step((done) => kafka.abortTransaction(STEP_TIMEOUT_MS, done))
     if (fault !== undefined) return { kind: 'fatal', reason: `${error.message}; aborting failed: ${fault.message}` }
+    // Whatever has been reported counts, also what the event loop was not told of yet.
+    records.take()
     return { kind: 'aborted', reason: error.message, refused }
   }
 
@@ -107,7 +120,7 @@ export function createTransactor(options: TransactorOptions): Transactor {
         opened.setPollInBackground(true)
         const fault = await step((done) => opened.initTransactions(INIT_TIMEOUT_MS, done))
         if (fault === undefined) {
-          producer = opened
+          producer = { kafka: opened, records: packProducer(packed(), opened, failed, true) }
           connection = { state: 'connected' }
           return
         }
@@ -122,23 +135,20 @@ export function createTransactor(options: TransactorOptions): Transactor {
       if (producer === undefined || member === undefined)
         return { kind: 'aborted', reason: 'not connected', refused: new Map() }
       const ready = producer
+      const { kafka, records } = ready
       refused = new Map()
-      const begun = await step((done) => ready.beginTransaction(done))
+      notQueued = undefined
+      const begun = await step((done) => kafka.beginTransaction(done))
       if (begun !== undefined) return { kind: 'fatal', reason: begun.message }
-      try {
-        outputs.forEach((record, index) => {
-          const { topic, partition = PARTITION_BY_KEY, value, key, headers } = record
-          // The client's types ask for mutable headers; it only reads them.
-          ready.produce(topic, partition, value, key, null, index, headers as Record<string, Buffer | string>[])
-        })
-      } catch (thrown) {
-        return abort(ready, thrown as LibrdKafkaError)
-      }
+      for (let index = 0; index < outputs.length; index++) records.packer.add(outputs[index] as OutgoingRecord, index)
+      records.flush()
+      records.take()
+      if (notQueued !== undefined) return abort(ready, { message: notQueued })
       if (offsets.length > 0) {
-        const sent = await step((done) => ready.sendOffsetsToTransaction([...offsets], member, STEP_TIMEOUT_MS, done))
+        const sent = await step((done) => kafka.sendOffsetsToTransaction([...offsets], member, STEP_TIMEOUT_MS, done))
         if (sent !== undefined) return abort(ready, sent)
       }
-      const committed = await step((done) => ready.commitTransaction(STEP_TIMEOUT_MS, done))
+      const committed = await step((done) => kafka.commitTransaction(STEP_TIMEOUT_MS, done))
       if (committed === undefined) return { kind: 'committed' }
       // Without a word on whether to abort, the transaction may have been committed.
       if (committed.isTxnRequiresAbort === true) return abort(ready, committed)
@@ -148,7 +158,10 @@ export function createTransactor(options: TransactorOptions): Transactor {
       stopping.abort()
       const open = producer
       producer = undefined
-      if (open !== undefined) await promised((done) => open.disconnect(0, (error) => done(error)))
+      if (open !== undefined) {
+        await promised((done) => open.kafka.disconnect(0, (error) => done(error)))
+        open.records.close()
+      }
       connection = { state: 'closed' }
     },
   }
@@ -159,6 +172,3 @@ const INIT_TIMEOUT_MS = 15_000
 
 /** librdkafka's upper bound of message.max.bytes. */
 const MAX_MESSAGE_BYTES = 1_000_000_000
-
-/** librdkafka's RD_KAFKA_PARTITION_UA: the partitioner chooses. */
-const PARTITION_BY_KEY = -1

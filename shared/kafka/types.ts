@@ -4,10 +4,16 @@
  */
 
 /**
- * Record headers, in order, repeats allowed: one-entry objects `{name: value}`. This is the client's own shape, kept as it is because
- * translating it would cost an allocation a header on the hot path. Values that were read are Buffers.
+ * A header's value. What was read is text where its bytes are UTF-8, else the bytes, so that either way it is written again as it was. null is
+ * no value, which Kafka tells from an empty one.
  */
-export type RecordHeaders = ReadonlyArray<Readonly<Record<string, Buffer | string>>>
+export type HeaderValue = string | Buffer | null
+
+/** Record headers, in order, repeats allowed: each name and, in the same place, its value. Two lists, since a pair a header costs an allocation. */
+export interface RecordHeaders {
+  readonly names: readonly string[]
+  readonly values: readonly HeaderValue[]
+}
 
 /** A record on its way to Kafka. */
 export interface OutgoingRecord {
@@ -81,6 +87,9 @@ export class ProduceError extends Error {
   }
 }
 
+/** What became of a record. */
+export type DeliveryResult = Delivery | ProduceError
+
 export type Connection = { state: 'connected' } | { state: 'connecting'; reason: string } | { state: 'closed' }
 
 /** What the producer service needs: an idempotent producer with acks=all. */
@@ -91,10 +100,11 @@ export interface RecordProducer {
   /** From cached metadata, no I/O; undefined while the topic is not known to exist. */
   partitionCount(topic: string): number | undefined
   /**
-   * Resolves when all in-sync replicas have the record. Rejects with {@link ProduceError}, at once when the queue is full or no broker is
-   * reachable, otherwise no later than the delivery timeout.
+   * Resolves, never rejects, when it is known of every record whether all in-sync replicas have it: at once for those that found the queue
+   * full or no broker, for the others no later than the delivery timeout.
+   * @returns in the order of the records
    */
-  produce(record: OutgoingRecord): Promise<Delivery>
+  produce(records: readonly OutgoingRecord[]): Promise<DeliveryResult[]>
   /** Records and bytes that wait for their acknowledgement, and the limits at which `produce` says 'queue full'. */
   queue(): { records: number; bytes: number; maxRecords: number; maxBytes: number }
   /** Waits for what is in flight, at most that long; then disconnects. */

@@ -71,9 +71,7 @@ export class FakeKafka {
       timestampMs,
       key: typeof record.key === 'string' ? Buffer.from(record.key) : record.key,
       value: record.value,
-      headers: record.headers.map((header) =>
-        Object.fromEntries(Object.entries(header).map(([name, value]) => [name, Buffer.from(value as Buffer)])),
-      ),
+      headers: record.headers,
     })
     for (const wake of this.#arrived.splice(0)) wake()
     return { topic: record.topic, partition, offset: log.length - 1, timestampMs }
@@ -87,19 +85,19 @@ export class FakeKafka {
       start: () => undefined,
       connection: () => this.connection,
       partitionCount: (topic) => this.#topics.get(topic)?.length,
-      produce: async (record) => {
-        const fault = this.produceFaults.shift()
-        if (fault !== undefined) throw fault
-        queue.records++
-        queue.bytes += record.value?.length ?? 0
-        try {
-          await this.hold
-          return this.append(record)
-        } finally {
-          queue.records--
-          queue.bytes -= record.value?.length ?? 0
-        }
-      },
+      produce: (records) =>
+        Promise.all(
+          records.map(async (record) => {
+            const fault = this.produceFaults.shift()
+            if (fault !== undefined) return fault
+            queue.records++
+            queue.bytes += record.value?.length ?? 0
+            await this.hold
+            queue.records--
+            queue.bytes -= record.value?.length ?? 0
+            return this.append(record)
+          }),
+        ),
       queue: () => ({ ...queue }),
       close: async () => undefined,
     }

@@ -61,12 +61,22 @@ Builtin object_prototype("Object", "getPrototypeOf");
 Builtin reflect_has("Reflect", "has");
 Builtin buffer_alloc("Buffer", "allocUnsafeSlow");
 
-// Buffers from C++ are copies: Bun offers no buffer over foreign memory here, and the records that come this way are small.
-MaybeLocal<Object> BufferCopy(Isolate* isolate, const char* data, size_t length) {
+}  // namespace
+
+// A Buffer with memory of its own and nothing in it yet; shim/packed.cc uses it too.
+MaybeLocal<Object> NewBuffer(Isolate* isolate, size_t length) {
   Local<Value> arguments[1] = {v8::Number::New(isolate, static_cast<double>(length))};
   Local<Value> made;
   if (!buffer_alloc.Call(arguments, 1).ToLocal(&made)) return MaybeLocal<Object>();
-  Local<Object> buffer = made.As<Object>();
+  return made.As<Object>();
+}
+
+namespace {
+
+// Buffers from C++ are copies: Bun offers no buffer over foreign memory here, and the records that come this way are small.
+MaybeLocal<Object> BufferCopy(Isolate* isolate, const char* data, size_t length) {
+  Local<Object> buffer;
+  if (!NewBuffer(isolate, length).ToLocal(&buffer)) return MaybeLocal<Object>();
   if (length > 0) std::memcpy(node::Buffer::Data(buffer), data, length);
   return buffer;
 }

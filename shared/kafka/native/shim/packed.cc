@@ -1,0 +1,518 @@
+// Records and delivery reports by the batch: one call and one buffer for many, where the client's own interface makes several calls of
+// JavaScript functions for every header. shared/kafka/packed.ts is the other side of the formats below.
+//
+// All numbers are little-endian. Outgoing records, each beginning at a multiple of 4 bytes:
+//   i32 bytes of this record · i32 sequence · i32 topic (as `topics` gave it) · i32 partition (-1: the key chooses)
+//   i32 key bytes (-1: none) · i32 value bytes (-1: none) · i32 headers
+//   a header: i32 name (>= 0: its place in `names`; else ~bytes of the name) · i32 value bytes (-1: none)
+//   then the bytes, one after the other: key, of every header the name, where it has no place, and the value; then the record's value
+// Delivery reports, 32 bytes each:
+//   i32 sequence · i32 error · i32 partition · i32 0 · f64 offset · f64 timestamp (ms)
+// Incoming records, each beginning at a multiple of 8 bytes:
+//   i32 bytes of this record · i32 error · i32 topic · i32 partition · f64 offset · f64 timestamp (ms)
+//   i32 key bytes · i32 value bytes · i32 headers · i32 bytes from the record's beginning to its value
+//   a header: i32 name, as above · i32 value bytes (-1: none) · i32 0 ASCII, 1 other UTF-8, 2 other bytes
+//   then the bytes: key, and of every header the name, where it has no place, and the value; then the record's value
+#include <nan.h>
+
+#include <cstdint>
+#include <cstring>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "librdkafka/src/rdkafka.h"
+#include "src/kafka-consumer.h"
+#include "src/producer.h"
+
+// shim/v8.cc: a Buffer of its own, with nothing in it yet.
+v8::MaybeLocal<v8::Object> NewBuffer(v8::Isolate* isolate, size_t length);
+
+namespace NodeKafka {
+
+// What a report is told by: the low bit says that an opaque is ours, since the client's own are pointers.
+constexpr uintptr_t kOurs = 1;
+constexpr unsigned kNumberBits = 15;
+
+struct Report {
+  int32_t sequence;
+  int32_t error;
+  int32_t partition;
+  int32_t padding;
+  double offset;
+  double timestamp;
+};
+static_assert(sizeof(Report) == 32, "the other side reads 32 bytes");
+
+class PackedProducer : public Callbacks::Dispatcher {
+ public:
+  PackedProducer(Producer* producer, bool errors_only) : producer(producer), errors_only(errors_only) {}
+
+  void Flush() override {
+    Nan::HandleScope scope;
+    Dispatch(0, NULL);
+  }
+
+  // From any thread.
+  void Add(const Report& report) {
+    bool wake;
+    {
+      scoped_mutex_lock lock(async_lock);
+      wake = reports.empty();
+      reports.push_back(report);
+    }
+    // Whoever finds it empty wakes the event loop; what follows until it is emptied goes along.
+    if (wake) Execute();
+  }
+
+  size_t Take(Report* to, size_t most) {
+    scoped_mutex_lock lock(async_lock);
+    size_t count = std::min(most, reports.size() - taken);
+    std::memcpy(to, reports.data() + taken, count * sizeof(Report));
+    taken += count;
+    if (taken == reports.size()) {
+      reports.clear();
+      taken = 0;
+    }
+    return count;
+  }
+
+  Producer* producer;
+  const bool errors_only;
+
+ private:
+  std::vector<Report> reports;
+  size_t taken = 0;
+};
+
+// The one friend of the client's classes: sees the connection and its lock.
+class Packed {
+ public:
+  static NAN_METHOD(Names);
+  static NAN_METHOD(Topic);
+  static NAN_METHOD(OpenProducer);
+  static NAN_METHOD(Produce);
+  static NAN_METHOD(Reports);
+  static NAN_METHOD(CloseProducer);
+  static NAN_METHOD(Consume);
+};
+
+namespace {
+
+std::vector<std::string> names;
+std::unordered_map<std::string, int32_t> place_of_name;
+std::vector<std::string> topics;
+std::unordered_map<std::string, int32_t> place_of_topic;
+
+// By number; a closed one's number is not given again, since reports of its records may still come. An array, since it is read from librdkafka's
+// threads; an entry is written before the first record that names it.
+PackedProducer* producers[1u << kNumberBits];
+size_t producers_opened = 0;
+
+int32_t PlaceOfTopic(const std::string& topic) {
+  auto found = place_of_topic.find(topic);
+  if (found != place_of_topic.end()) return found->second;
+  int32_t place = static_cast<int32_t>(topics.size());
+  topics.push_back(topic);
+  place_of_topic.emplace(topic, place);
+  return place;
+}
+
+// The object behind one of the client's, or NULL for anything else.
+template <class T>
+T* ClientOf(v8::Local<v8::Value> value) {
+  if (!value->IsObject() || value.As<v8::Object>()->InternalFieldCount() < 1) return NULL;
+  return dynamic_cast<T*>(Nan::ObjectWrap::Unwrap<Nan::ObjectWrap>(value.As<v8::Object>()));
+}
+
+struct Bytes {
+  char* data;
+  size_t length;
+};
+
+bool BytesOf(v8::Local<v8::Value> value, Bytes* bytes) {
+  if (!node::Buffer::HasInstance(value)) return false;
+  bytes->data = node::Buffer::Data(value);
+  bytes->length = node::Buffer::Length(value);
+  return true;
+}
+
+int32_t Int(const char* at) {
+  int32_t number;
+  std::memcpy(&number, at, sizeof number);
+  return number;
+}
+
+// Reads what JavaScript packed. Nothing is read beyond the record, whatever its numbers say.
+class Reader {
+ public:
+  Reader(const char* at, size_t length) : at_(at), end_(at + length) {}
+
+  bool Number(int32_t* number) {
+    if (end_ - at_ < 4) return false;
+    *number = Int(at_);
+    at_ += 4;
+    return true;
+  }
+
+  // A negative length: NULL.
+  bool Skip(int32_t length, const char** bytes) {
+    if (length < 0) {
+      *bytes = NULL;
+      return true;
+    }
+    if (end_ - at_ < length) return false;
+    // No bytes is not the same as none, for which librdkafka takes NULL.
+    *bytes = length == 0 ? "" : at_;
+    at_ += length;
+    return true;
+  }
+
+ private:
+  const char* at_;
+  const char* end_;
+};
+
+constexpr int kMostHeaders = 100000;
+
+// One record to librdkafka. @returns its error; ERR__BAD_MSG for a record that is not of the format
+rd_kafka_resp_err_t ProduceOne(rd_kafka_t* rk, const char* at, size_t length, uintptr_t number) {
+  Reader reader(at, length);
+  int32_t ignored, sequence, topic, partition, key_length, value_length, count;
+  if (!reader.Number(&ignored) || !reader.Number(&sequence) || !reader.Number(&topic) || !reader.Number(&partition) ||
+      !reader.Number(&key_length) || !reader.Number(&value_length) || !reader.Number(&count))
+    return RD_KAFKA_RESP_ERR__BAD_MSG;
+  if (topic < 0 || static_cast<size_t>(topic) >= topics.size() || count < 0 || count > kMostHeaders)
+    return RD_KAFKA_RESP_ERR__BAD_MSG;
+  if (length < 28 + static_cast<size_t>(count) * 8) return RD_KAFKA_RESP_ERR__BAD_MSG;
+  Reader lengths(at + 28, static_cast<size_t>(count) * 8);
+  Reader bytes(at + 28 + count * 8, length - 28 - count * 8);
+  const char* key;
+  const char* value;
+  if (!bytes.Skip(key_length, &key)) return RD_KAFKA_RESP_ERR__BAD_MSG;
+  rd_kafka_headers_t* headers = rd_kafka_headers_new(count);
+  for (int32_t index = 0; index < count; index++) {
+    int32_t name, header_length;
+    const char* name_bytes = NULL;
+    const char* header;
+    bool fits = lengths.Number(&name) && lengths.Number(&header_length);
+    if (fits && name < 0) fits = bytes.Skip(~name, &name_bytes);
+    if (fits && name >= 0) fits = static_cast<size_t>(name) < names.size();
+    if (!fits || !bytes.Skip(header_length, &header)) {
+      rd_kafka_headers_destroy(headers);
+      return RD_KAFKA_RESP_ERR__BAD_MSG;
+    }
+    if (name >= 0)
+      rd_kafka_header_add(headers, names[name].data(), names[name].size(), header, header_length);
+    else
+      rd_kafka_header_add(headers, name_bytes, ~name, header, header_length);
+  }
+  if (!bytes.Skip(value_length, &value)) {
+    rd_kafka_headers_destroy(headers);
+    return RD_KAFKA_RESP_ERR__BAD_MSG;
+  }
+  uintptr_t opaque = (static_cast<uintptr_t>(static_cast<uint32_t>(sequence)) << (kNumberBits + 1)) | (number << 1) | kOurs;
+  rd_kafka_vu_t parts[7];
+  parts[0].vtype = RD_KAFKA_VTYPE_TOPIC;
+  parts[0].u.cstr = topics[topic].c_str();
+  parts[1].vtype = RD_KAFKA_VTYPE_PARTITION;
+  parts[1].u.i32 = partition;
+  parts[2].vtype = RD_KAFKA_VTYPE_MSGFLAGS;
+  parts[2].u.i = RD_KAFKA_MSG_F_COPY;
+  parts[3].vtype = RD_KAFKA_VTYPE_VALUE;
+  parts[3].u.mem.ptr = const_cast<char*>(value);
+  parts[3].u.mem.size = value_length < 0 ? 0 : value_length;
+  parts[4].vtype = RD_KAFKA_VTYPE_KEY;
+  parts[4].u.mem.ptr = const_cast<char*>(key);
+  parts[4].u.mem.size = key_length < 0 ? 0 : key_length;
+  parts[5].vtype = RD_KAFKA_VTYPE_OPAQUE;
+  parts[5].u.ptr = reinterpret_cast<void*>(opaque);
+  parts[6].vtype = RD_KAFKA_VTYPE_HEADERS;
+  parts[6].u.headers = headers;
+  rd_kafka_error_t* error = rd_kafka_produceva(rk, parts, 7);
+  if (error == NULL) return RD_KAFKA_RESP_ERR_NO_ERROR;
+  rd_kafka_headers_destroy(headers);
+  rd_kafka_resp_err_t code = rd_kafka_error_code(error);
+  rd_kafka_error_destroy(error);
+  return code;
+}
+
+PackedProducer* ProducerOf(v8::Local<v8::Value> value) {
+  if (!value->IsInt32()) return NULL;
+  int32_t number = Nan::To<int32_t>(value).FromJust();
+  if (number < 0 || static_cast<size_t>(number) >= producers_opened) return NULL;
+  return producers[number];
+}
+
+enum Text { kAscii = 0, kUtf8 = 1, kBytes = 2 };
+
+// Whether bytes are ASCII, other UTF-8 (Unicode 15, table 3-7), or neither.
+Text TextOf(const unsigned char* at, size_t length) {
+  const unsigned char* end = at + length;
+  while (at < end && *at < 0x80) at++;
+  if (at == end) return kAscii;
+  while (at < end) {
+    unsigned char lead = *at++;
+    if (lead < 0x80) continue;
+    int more;
+    unsigned char least = 0x80, most = 0xbf;
+    if (lead >= 0xc2 && lead <= 0xdf) {
+      more = 1;
+    } else if (lead >= 0xe0 && lead <= 0xef) {
+      more = 2;
+      if (lead == 0xe0) least = 0xa0;
+      if (lead == 0xed) most = 0x9f;
+    } else if (lead >= 0xf0 && lead <= 0xf4) {
+      more = 3;
+      if (lead == 0xf0) least = 0x90;
+      if (lead == 0xf4) most = 0x8f;
+    } else {
+      return kBytes;
+    }
+    for (; more > 0; more--, least = 0x80, most = 0xbf) {
+      if (at == end || *at < least || *at > most) return kBytes;
+      at++;
+    }
+  }
+  return kUtf8;
+}
+
+struct Header {
+  int32_t name;
+  const char* name_bytes;
+  const void* value;
+  int32_t length;
+};
+
+size_t Aligned(size_t length) { return (length + 7) & ~static_cast<size_t>(7); }
+
+constexpr size_t kRecordHead = 48;
+constexpr size_t kHeaderHead = 12;
+
+// A message with what packing it takes, worked out once.
+struct Incoming {
+  rd_kafka_message_t* message;
+  int32_t topic;
+  size_t first_header;
+  int32_t headers;
+  size_t value_at;
+  size_t bytes;
+};
+
+// Sizes a message and lists its headers in `list`.
+Incoming Measure(rd_kafka_message_t* message, std::vector<Header>* list) {
+  Incoming one{message, -1, list->size(), 0, 0, 0};
+  size_t text = message->key == NULL ? 0 : message->key_len;
+  rd_kafka_headers_t* headers = NULL;
+  if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR) rd_kafka_message_headers(message, &headers);
+  if (headers != NULL) {
+    const char* name;
+    const void* value;
+    size_t length;
+    for (size_t index = 0; rd_kafka_header_get_all(headers, index, &name, &value, &length) == RD_KAFKA_RESP_ERR_NO_ERROR;
+         index++) {
+      size_t name_length = std::strlen(name);
+      auto known = place_of_name.find(std::string(name, name_length));
+      Header header{known == place_of_name.end() ? ~static_cast<int32_t>(name_length) : known->second, name, value,
+                    value == NULL ? -1 : static_cast<int32_t>(length)};
+      if (header.name < 0) text += name_length;
+      if (value != NULL) text += length;
+      list->push_back(header);
+      one.headers++;
+    }
+  }
+  if (message->rkt != NULL) one.topic = PlaceOfTopic(rd_kafka_topic_name(message->rkt));
+  one.value_at = kRecordHead + one.headers * kHeaderHead + text;
+  bool has_value = message->err == RD_KAFKA_RESP_ERR_NO_ERROR && message->payload != NULL;
+  one.bytes = Aligned(one.value_at + (has_value ? message->len : 0));
+  return one;
+}
+
+char* Put(char* at, int32_t number) {
+  std::memcpy(at, &number, sizeof number);
+  return at + sizeof number;
+}
+
+char* Put(char* at, double number) {
+  std::memcpy(at, &number, sizeof number);
+  return at + sizeof number;
+}
+
+char* Put(char* at, const void* bytes, size_t length) {
+  if (length > 0) std::memcpy(at, bytes, length);
+  return at + length;
+}
+
+void Pack(const Incoming& one, const Header* headers, char* to) {
+  const rd_kafka_message_t* message = one.message;
+  bool good = message->err == RD_KAFKA_RESP_ERR_NO_ERROR;
+  rd_kafka_timestamp_type_t type;
+  int64_t timestamp = good ? rd_kafka_message_timestamp(message, &type) : -1;
+  char* at = to;
+  at = Put(at, static_cast<int32_t>(one.bytes));
+  at = Put(at, static_cast<int32_t>(message->err));
+  at = Put(at, one.topic);
+  at = Put(at, message->partition);
+  at = Put(at, static_cast<double>(message->offset));
+  at = Put(at, static_cast<double>(timestamp));
+  at = Put(at, message->key == NULL ? -1 : static_cast<int32_t>(message->key_len));
+  at = Put(at, !good || message->payload == NULL ? -1 : static_cast<int32_t>(message->len));
+  at = Put(at, one.headers);
+  at = Put(at, static_cast<int32_t>(one.value_at));
+  for (int32_t index = 0; index < one.headers; index++) {
+    const Header& header = headers[index];
+    at = Put(at, header.name);
+    at = Put(at, header.length);
+    at = Put(at, static_cast<int32_t>(
+                     header.length < 0 ? kAscii : TextOf(static_cast<const unsigned char*>(header.value), header.length)));
+  }
+  if (message->key != NULL) at = Put(at, message->key, message->key_len);
+  for (int32_t index = 0; index < one.headers; index++) {
+    const Header& header = headers[index];
+    if (header.name < 0) at = Put(at, header.name_bytes, ~header.name);
+    if (header.length > 0) at = Put(at, header.value, header.length);
+  }
+  if (good && message->payload != NULL) Put(at, message->payload, message->len);
+}
+
+}  // namespace
+
+// names(list): the header names that go by number from now on. Called once.
+NAN_METHOD(Packed::Names) {
+  if (!info[0]->IsArray()) return Nan::ThrowTypeError("names must be an array");
+  v8::Local<v8::Array> list = info[0].As<v8::Array>();
+  names.clear();
+  place_of_name.clear();
+  for (uint32_t index = 0; index < list->Length(); index++) {
+    v8::Local<v8::Value> entry;
+    if (!Nan::Get(list, index).ToLocal(&entry)) return;
+    if (!entry->IsString()) return Nan::ThrowTypeError("a name must be a string");
+    Nan::Utf8String text(entry);
+    names.emplace_back(*text, text.length());
+    place_of_name.emplace(names.back(), static_cast<int32_t>(index));
+  }
+}
+
+// topic(name or number): the number of a topic, or the topic of a number
+NAN_METHOD(Packed::Topic) {
+  if (info[0]->IsString()) {
+    Nan::Utf8String text(info[0]);
+    info.GetReturnValue().Set(Nan::New<v8::Number>(PlaceOfTopic(std::string(*text, text.length()))));
+    return;
+  }
+  int32_t place = info[0]->IsInt32() ? Nan::To<int32_t>(info[0]).FromJust() : -1;
+  if (place < 0 || static_cast<size_t>(place) >= topics.size()) return Nan::ThrowTypeError("no topic has this number");
+  info.GetReturnValue().Set(Nan::New<v8::String>(topics[place]).ToLocalChecked());
+}
+
+// openProducer(client, onReports, errorsOnly) → its number. `onReports` is called when there are reports to take.
+NAN_METHOD(Packed::OpenProducer) {
+  Producer* producer = ClientOf<Producer>(info[0]);
+  if (producer == NULL) return Nan::ThrowTypeError("a producer is needed");
+  if (!info[1]->IsFunction()) return Nan::ThrowTypeError("a function is needed");
+  if (producers_opened == 1u << kNumberBits) return Nan::ThrowTypeError("too many producers were opened in this process");
+  PackedProducer* opened = new PackedProducer(producer, info[2]->IsTrue());
+  opened->AddCallback(info[1].As<v8::Function>());
+  opened->Activate();
+  producers[producers_opened] = opened;
+  info.GetReturnValue().Set(Nan::New<v8::Number>(static_cast<double>(producers_opened++)));
+}
+
+// produce(number, buffer, bytes): all records go to librdkafka; what it does not take is in the reports, with partition -2.
+NAN_METHOD(Packed::Produce) {
+  PackedProducer* packed = ProducerOf(info[0]);
+  Bytes buffer;
+  if (packed == NULL || !BytesOf(info[1], &buffer) || !info[2]->IsNumber())
+    return Nan::ThrowTypeError("a number, a buffer and a length are needed");
+  int64_t length = Nan::To<int64_t>(info[2]).FromJust();
+  if (length < 0 || static_cast<size_t>(length) > buffer.length) return Nan::ThrowTypeError("the length is beyond the buffer");
+  uintptr_t number = Nan::To<int32_t>(info[0]).FromJust();
+  Producer* producer = packed->producer;
+  scoped_shared_read_lock lock(producer->m_connection_lock);
+  rd_kafka_t* rk = producer->m_client == NULL ? NULL : producer->m_client->c_ptr();
+  for (int64_t at = 0; at < length;) {
+    int32_t bytes = length - at < 8 ? 0 : Int(buffer.data + at);
+    if (bytes < 8 || bytes > length - at) return Nan::ThrowTypeError("a record is beyond the length");
+    rd_kafka_resp_err_t error =
+        rk == NULL ? RD_KAFKA_RESP_ERR__STATE : ProduceOne(rk, buffer.data + at, bytes, number);
+    if (error != RD_KAFKA_RESP_ERR_NO_ERROR)
+      packed->Add(Report{Int(buffer.data + at + 4), error, -2, 0, -1, -1});
+    at += (bytes + 3) & ~3;
+  }
+}
+
+// reports(number, buffer) → how many were put there; 0 when there are no more
+NAN_METHOD(Packed::Reports) {
+  PackedProducer* packed = ProducerOf(info[0]);
+  Bytes buffer;
+  if (packed == NULL || !BytesOf(info[1], &buffer)) return Nan::ThrowTypeError("a number and a buffer are needed");
+  size_t count = packed->Take(reinterpret_cast<Report*>(buffer.data), buffer.length / sizeof(Report));
+  info.GetReturnValue().Set(Nan::New<v8::Number>(static_cast<double>(count)));
+}
+
+// closeProducer(number): nobody is called any more. The client is disconnected, and its last reports are taken.
+NAN_METHOD(Packed::CloseProducer) {
+  PackedProducer* packed = ProducerOf(info[0]);
+  if (packed == NULL) return Nan::ThrowTypeError("a number is needed");
+  packed->Deactivate();
+}
+
+// consume(client, most) → a buffer of records that are ready; undefined when none is. Does not wait.
+NAN_METHOD(Packed::Consume) {
+  KafkaConsumer* consumer = ClientOf<KafkaConsumer>(info[0]);
+  if (consumer == NULL || !info[1]->IsUint32()) return Nan::ThrowTypeError("a consumer and a number are needed");
+  uint32_t most = Nan::To<uint32_t>(info[1]).FromJust();
+  static std::vector<rd_kafka_message_t*> messages;
+  static std::vector<Incoming> incoming;
+  static std::vector<Header> headers;
+  messages.resize(most);
+  incoming.clear();
+  headers.clear();
+  scoped_shared_read_lock lock(consumer->m_connection_lock);
+  if (consumer->m_client == NULL) return;
+  rd_kafka_queue_t* queue = rd_kafka_queue_get_consumer(consumer->m_client->c_ptr());
+  if (queue == NULL) return;
+  ssize_t count = rd_kafka_consume_batch_queue(queue, 0, messages.data(), most);
+  rd_kafka_queue_destroy(queue);
+  if (count <= 0) return;
+  size_t bytes = 0;
+  for (ssize_t index = 0; index < count; index++) {
+    incoming.push_back(Measure(messages[index], &headers));
+    bytes += incoming.back().bytes;
+  }
+  v8::Local<v8::Object> buffer;
+  bool made = NewBuffer(v8::Isolate::GetCurrent(), bytes).ToLocal(&buffer);
+  char* to = made ? node::Buffer::Data(buffer) : NULL;
+  for (const Incoming& one : incoming) {
+    if (made) Pack(one, headers.data() + one.first_header, to);
+    if (made) to += one.bytes;
+    rd_kafka_message_destroy(one.message);
+  }
+  if (made) info.GetReturnValue().Set(buffer);
+}
+
+// Called by the client's own delivery-report callback (addon.patch), from librdkafka's polling thread.
+// @returns false when the report is not of a record that came packed
+bool AddPackedReport(RdKafka::Message& message) {
+  uintptr_t opaque = reinterpret_cast<uintptr_t>(message.msg_opaque());
+  if ((opaque & kOurs) == 0) return false;
+  PackedProducer* packed = producers[(opaque >> 1) & ((1u << kNumberBits) - 1)];
+  if (packed->errors_only && message.err() == RdKafka::ERR_NO_ERROR) return true;
+  packed->Add(Report{static_cast<int32_t>(opaque >> (kNumberBits + 1)), message.err(), message.partition(), 0,
+                     static_cast<double>(message.offset()), static_cast<double>(message.timestamp().timestamp)});
+  return true;
+}
+
+void ExportPacked(v8::Local<v8::Object> exports) {
+  v8::Local<v8::Object> packed = Nan::New<v8::Object>();
+  Nan::SetMethod(packed, "names", Packed::Names);
+  Nan::SetMethod(packed, "topic", Packed::Topic);
+  Nan::SetMethod(packed, "openProducer", Packed::OpenProducer);
+  Nan::SetMethod(packed, "produce", Packed::Produce);
+  Nan::SetMethod(packed, "reports", Packed::Reports);
+  Nan::SetMethod(packed, "closeProducer", Packed::CloseProducer);
+  Nan::SetMethod(packed, "consume", Packed::Consume);
+  Nan::Set(exports, Nan::New("packed").ToLocalChecked(), packed);
+}
+
+}  // namespace NodeKafka

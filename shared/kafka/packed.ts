@@ -1,0 +1,416 @@
+import * as headerNames from '../headers.ts'
+import type { Consumer, Producer } from './client.ts'
+import type { HeaderValue, IncomingRecord, OutgoingRecord, RecordHeaders } from './types.ts'
+
+/**
+ * Records and delivery reports by the batch, in one buffer: what native/shim/packed.cc adds to the client's addon, whose own interface takes
+ * and gives them one by one and calls JavaScript several times for every header. The formats stand there.
+ */
+
+/** What the addon exports for it. */
+export interface PackedAddon {
+  names(list: readonly string[]): void
+  topic(name: string): number
+  topic(number: number): string
+  openProducer(client: object, onReports: () => void, errorsOnly: boolean): number
+  produce(producer: number, records: Buffer, bytes: number): void
+  reports(producer: number, reports: Buffer): number
+  closeProducer(producer: number): void
+  consume(client: object, maxRecords: number): Buffer | undefined
+}
+
+/** Header names that cross by number. Names that are not among these cross as text. */
+const NAMES: readonly string[] = [
+  ...['specversion', 'id', 'source', 'type', 'subject', 'time', 'dataschema', 'partitionkey'].map(
+    (attribute) => headerNames.ATTRIBUTE_PREFIX + attribute,
+  ),
+  headerNames.CONTENT_TYPE,
+  headerNames.TRACEPARENT,
+  headerNames.TRACESTATE,
+  headerNames.TENANT,
+  headerNames.RECEIVED_AT,
+  headerNames.CONTEXT,
+  headerNames.ATTEMPT,
+  headerNames.NOT_BEFORE,
+  headerNames.ERROR,
+  headerNames.ORIGIN,
+]
+const PLACES = new Map(NAMES.map((name, place) => [name, place]))
+
+/** To be called once, before anything else here. */
+export function declareNames(addon: PackedAddon): void {
+  addon.names(NAMES)
+}
+
+/** The native object that the client's JavaScript class wraps. */
+const nativeOf = (client: Producer | Consumer): object => (client as unknown as { _client: object })._client
+
+// ---- outgoing
+
+const RECORD_INTS = 7
+const HEADER_INTS = 2
+const FIRST_BUFFER_BYTES = 64 * 1024
+/** A buffer that has grown beyond this is given up once it is empty. */
+const KEPT_BUFFER_BYTES = 4 * 1024 * 1024
+
+/** A UTF-16 code unit takes at most so many bytes of UTF-8. */
+const MAX_BYTES_A_UNIT = 3
+
+/** Packs outgoing records one after the other into a buffer that is used again. */
+export class Packer {
+  readonly #addon: Pick<PackedAddon, 'topic'>
+  readonly #topics = new Map<string, number>()
+  #bytes = Buffer.allocUnsafeSlow(FIRST_BUFFER_BYTES)
+  #ints = new Int32Array(this.#bytes.buffer)
+  #length = 0
+
+  constructor(addon: Pick<PackedAddon, 'topic'>) {
+    this.#addon = addon
+  }
+
+  /** What is packed. Valid until the next call of {@link add} or {@link clear}. */
+  get packed(): { bytes: Buffer; length: number } {
+    return { bytes: this.#bytes, length: this.#length }
+  }
+
+  clear(): void {
+    this.#length = 0
+    if (this.#bytes.length > KEPT_BUFFER_BYTES) this.#grow(FIRST_BUFFER_BYTES)
+  }
+
+  add(record: OutgoingRecord, sequence: number): void {
+    const { names, values } = record.headers
+    const count = values.length
+    const head = (RECORD_INTS + count * HEADER_INTS) * 4
+    this.#reserve(head + mostBytes(record))
+    const ints = this.#ints
+    const start = this.#length
+    let at = start >> 2
+    at++
+    ints[at++] = sequence
+    ints[at++] = this.#topic(record.topic)
+    ints[at++] = record.partition ?? -1
+    const lengths = at
+    at += 2
+    ints[at++] = count
+    // Nearly all text is ASCII. It is written in one go and, where it turns out not to be, again piece by piece.
+    let end = this.#addAscii(record, start + head, at, lengths)
+    if (end === undefined) end = this.#addText(record, start + head, at, lengths)
+    for (let index = 0; index < count; index++) {
+      const place = PLACES.get(names[index] as string)
+      if (place !== undefined) ints[at + index * HEADER_INTS] = place
+    }
+    const { value } = record
+    if (value === null) ints[lengths + 1] = -1
+    else {
+      this.#bytes.set(value, end)
+      end += value.length
+      ints[lengths + 1] = value.length
+    }
+    ints[start >> 2] = end - start
+    this.#length = (end + 3) & ~3
+  }
+
+  /** @returns where the text ends; undefined when it is not all ASCII strings */
+  #addAscii(record: OutgoingRecord, from: number, headers: number, lengths: number): number | undefined {
+    const ints = this.#ints
+    const { key } = record
+    const { names, values } = record.headers
+    let at = from
+    let text = ''
+    if (typeof key === 'string') {
+      text = key
+      ints[lengths] = key.length
+    } else if (key === null) ints[lengths] = -1
+    else {
+      ints[lengths] = key.length
+      this.#bytes.set(key, at)
+      at += key.length
+    }
+    for (let index = 0; index < values.length; index++) {
+      const value = values[index] as HeaderValue
+      if (typeof value !== 'string') return undefined
+      const name = names[index] as string
+      if (!PLACES.has(name)) {
+        ints[headers + index * HEADER_INTS] = ~name.length
+        text += name
+      }
+      ints[headers + index * HEADER_INTS + 1] = value.length
+      text += value
+    }
+    const written = this.#bytes.write(text, at)
+    return written === text.length ? at + written : undefined
+  }
+
+  #addText(record: OutgoingRecord, from: number, headers: number, lengths: number): number {
+    const ints = this.#ints
+    const bytes = this.#bytes
+    const { names, values } = record.headers
+    let at = from
+    const put = (value: HeaderValue): number => {
+      if (value === null) return -1
+      const length = typeof value === 'string' ? bytes.write(value, at) : value.length
+      if (typeof value !== 'string') bytes.set(value, at)
+      at += length
+      return length
+    }
+    ints[lengths] = put(record.key)
+    for (let index = 0; index < values.length; index++) {
+      const name = names[index] as string
+      if (!PLACES.has(name)) ints[headers + index * HEADER_INTS] = ~put(name)
+      ints[headers + index * HEADER_INTS + 1] = put(values[index] as HeaderValue)
+    }
+    return at
+  }
+
+  #topic(name: string): number {
+    let number = this.#topics.get(name)
+    if (number === undefined) {
+      number = this.#addon.topic(name)
+      this.#topics.set(name, number)
+    }
+    return number
+  }
+
+  #reserve(more: number): void {
+    if (this.#length + more > this.#bytes.length) this.#grow(Math.max(this.#bytes.length * 2, this.#length + more))
+  }
+
+  #grow(length: number): void {
+    const grown = Buffer.allocUnsafeSlow((length + 3) & ~3)
+    this.#bytes.copy(grown, 0, 0, this.#length)
+    this.#bytes = grown
+    this.#ints = new Int32Array(grown.buffer)
+  }
+}
+
+/** What a record's key, headers and value take at most. */
+function mostBytes({ key, value, headers }: OutgoingRecord): number {
+  let units = 0
+  let bytes = value === null ? 0 : value.length
+  if (typeof key === 'string') units += key.length
+  else if (key !== null) bytes += key.length
+  const { names, values } = headers
+  for (let index = 0; index < values.length; index++) {
+    const one = values[index] as HeaderValue
+    units += (names[index] as string).length
+    if (typeof one === 'string') units += one.length
+    else if (one !== null) bytes += one.length
+  }
+  return bytes + units * MAX_BYTES_A_UNIT
+}
+
+// ---- reports
+
+const REPORT_BYTES = 32
+const REPORTS_A_CALL = 1_024
+
+/** What librdkafka says of a record that was handed over. */
+export interface Report {
+  sequence: number
+  /** librdkafka's code; 0: stored. */
+  code: number
+  partition: number
+  offset: number
+  timestampMs: number
+}
+
+/** librdkafka has not taken the record. */
+const NOT_QUEUED = -2
+
+export const isNotQueued = (report: Report): boolean => report.partition === NOT_QUEUED
+
+/** A producer's records and reports by the batch. */
+export interface PackedProducer {
+  readonly packer: Packer
+  /** Hands over all that is packed. What librdkafka does not take is reported, too. */
+  flush(): void
+  /** Reports that are there. */
+  take(): void
+  /** No more reports are announced; {@link take} still takes those that are there. */
+  close(): void
+}
+
+/**
+ * @param onReport is called with each report; the object is used again for the next one
+ * @param errorsOnly leaves out the reports of records that were stored
+ */
+export function packProducer(
+  addon: PackedAddon,
+  client: Producer,
+  onReport: (report: Readonly<Report>) => void,
+  errorsOnly = false,
+): PackedProducer {
+  const packer = new Packer(addon)
+  const reports = Buffer.allocUnsafeSlow(REPORTS_A_CALL * REPORT_BYTES)
+  const ints = new Int32Array(reports.buffer)
+  const doubles = new Float64Array(reports.buffer)
+  const report: Report = { sequence: 0, code: 0, partition: 0, offset: 0, timestampMs: 0 }
+  const take = (): void => {
+    for (;;) {
+      const count = addon.reports(number, reports)
+      for (let index = 0; index < count; index++) {
+        report.sequence = ints[index * 8] as number
+        report.code = ints[index * 8 + 1] as number
+        report.partition = ints[index * 8 + 2] as number
+        report.offset = doubles[index * 4 + 2] as number
+        report.timestampMs = doubles[index * 4 + 3] as number
+        onReport(report)
+      }
+      if (count < REPORTS_A_CALL) return
+    }
+  }
+  const number = addon.openProducer(nativeOf(client), take, errorsOnly)
+  return {
+    packer,
+    flush() {
+      const { bytes, length } = packer.packed
+      if (length > 0) addon.produce(number, bytes, length)
+      packer.clear()
+    },
+    take,
+    close: () => addon.closeProducer(number),
+  }
+}
+
+// ---- incoming
+
+const INCOMING_BYTES = 48
+const INCOMING_HEADER_INTS = 3
+
+/** Of a header's value. */
+const TEXT = { ascii: 0, utf8: 1, bytes: 2 } as const
+
+/** What came instead of a record: librdkafka's code, such as that of a partition's end, and where. */
+export interface Interruption {
+  code: number
+  topic: string | undefined
+  partition: number
+  offset: number
+}
+
+/** Records, and what came between them, without waiting. */
+export function consumePacked(
+  addon: PackedAddon,
+  client: Consumer,
+  maxRecords: number,
+  onInterruption: (interruption: Interruption) => void,
+): IncomingRecord[] {
+  const bytes = addon.consume(nativeOf(client), maxRecords)
+  return bytes === undefined ? [] : unpack(bytes, (number) => topicOf(addon, number), onInterruption)
+}
+
+const topics: string[] = []
+
+function topicOf(addon: PackedAddon, number: number): string {
+  let topic = topics[number]
+  if (topic === undefined) {
+    topic = addon.topic(number)
+    topics[number] = topic
+  }
+  return topic
+}
+
+/** The records in a buffer, which they go on to share. */
+export function unpack(
+  bytes: Buffer,
+  topicOf: (number: number) => string,
+  onInterruption: (interruption: Interruption) => void,
+): IncomingRecord[] {
+  const batch: Batch = {
+    bytes,
+    ints: new Int32Array(bytes.buffer, bytes.byteOffset, bytes.length >> 2),
+  }
+  const doubles = new Float64Array(bytes.buffer, bytes.byteOffset, bytes.length >> 3)
+  const records: IncomingRecord[] = []
+  for (let at = 0; at < bytes.length; ) {
+    const int = at >> 2
+    const code = batch.ints[int + 1] as number
+    const number = batch.ints[int + 2] as number
+    const partition = batch.ints[int + 3] as number
+    const offset = doubles[(at >> 3) + 2] as number
+    if (code === 0)
+      records.push(new PackedRecord(topicOf(number), partition, offset, doubles[(at >> 3) + 3] as number, batch, at))
+    else onInterruption({ code, topic: number < 0 ? undefined : topicOf(number), partition, offset })
+    at += batch.ints[int] as number
+  }
+  return records
+}
+
+interface Batch {
+  bytes: Buffer
+  ints: Int32Array
+}
+
+/** A record that is read from its batch when somebody asks. */
+class PackedRecord implements IncomingRecord {
+  private cachedHeaders: RecordHeaders | undefined
+
+  constructor(
+    readonly topic: string,
+    readonly partition: number,
+    readonly offset: number,
+    readonly timestampMs: number,
+    private readonly batch: Batch,
+    private readonly at: number,
+  ) {}
+
+  get key(): Buffer | null {
+    const length = this.int(8)
+    if (length < 0) return null
+    const from = this.at + INCOMING_BYTES + this.int(10) * INCOMING_HEADER_INTS * 4
+    return this.batch.bytes.subarray(from, from + length)
+  }
+
+  get value(): Buffer | null {
+    const length = this.int(9)
+    if (length < 0) return null
+    const from = this.at + this.int(11)
+    return this.batch.bytes.subarray(from, from + length)
+  }
+
+  get valueBytes(): number {
+    return Math.max(0, this.int(9))
+  }
+
+  get headers(): RecordHeaders {
+    this.cachedHeaders ??= this.readHeaders()
+    return this.cachedHeaders
+  }
+
+  private int(index: number): number {
+    return this.batch.ints[(this.at >> 2) + index] as number
+  }
+
+  private readHeaders(): RecordHeaders {
+    const { bytes, ints } = this.batch
+    const count = this.int(10)
+    const names: string[] = []
+    const values: HeaderValue[] = []
+    let entry = (this.at + INCOMING_BYTES) >> 2
+    let from = this.at + INCOMING_BYTES + count * INCOMING_HEADER_INTS * 4 + Math.max(0, this.int(8))
+    for (let index = 0; index < count; index++, entry += INCOMING_HEADER_INTS) {
+      const name = ints[entry] as number
+      if (name >= 0) names.push(NAMES[name] as string)
+      else {
+        names.push(bytes.toString('utf8', from, from + ~name))
+        from += ~name
+      }
+      const length = ints[entry + 1] as number
+      if (length < 0) {
+        values.push(null)
+        continue
+      }
+      const text = ints[entry + 2]
+      values.push(
+        text === TEXT.ascii
+          ? bytes.toString('latin1', from, from + length)
+          : text === TEXT.utf8
+            ? bytes.toString('utf8', from, from + length)
+            : bytes.subarray(from, from + length),
+      )
+      from += length
+    }
+    return { names, values }
+  }
+}
