@@ -26,15 +26,13 @@ export function processedRecord(
           datacontenttype: 'application/json',
           data: Buffer.from(JSON.stringify(handled.data) ?? 'null'),
         }
-  const traceparent = headerText(record.headers, TRACEPARENT)
-  const tracestate = headerText(record.headers, TRACESTATE)
   const made = toRecord(result, {
     topic: siblingTopic(input, 'processed'),
     partition: record.partition,
     tenant: context.tenant,
     receivedAtMs: context.receivedAtMs ?? record.timestampMs,
-    ...(traceparent === undefined ? {} : { traceparent }),
-    ...(tracestate === undefined ? {} : { tracestate }),
+    traceparent: headerText(record.headers, TRACEPARENT),
+    tracestate: headerText(record.headers, TRACESTATE),
   })
   // The key stays the input's own, whoever wrote it, or the order of a key would end here.
   return { ...made, key: record.key, headers: withHeaders(made.headers, { [CONTEXT]: JSON.stringify(context) }) }

@@ -1,9 +1,12 @@
 import { Hono } from 'hono'
+import type { Event } from '../shared/event.ts'
 import type { Defaults } from '../shared/event-json.ts'
-import type { RecordProducer } from '../shared/kafka/types.ts'
+import { type DeliveryResult, type OutgoingRecord, ProduceError, type RecordProducer } from '../shared/kafka/types.ts'
 import type { Logger } from '../shared/logger.ts'
+import type { Tally } from '../shared/tally.ts'
 import { parseTraceparent } from '../shared/telemetry.ts'
 import type { Tenant } from '../shared/tenants.ts'
+import { isoTime } from '../shared/time.ts'
 import { inputTopic } from '../shared/topics.ts'
 import { DRAINING, type Gate, type Meters, overQuota } from './admit.ts'
 import { type Authenticate, DEFAULT_STREAM, hasQueryKey } from './authenticate.ts'
@@ -11,14 +14,14 @@ import { announcedBytes, readBody, streamBody } from './body.ts'
 import type { ProducerConfig } from './config.ts'
 import { docsPage } from './docs.ts'
 import { handshake } from './handshake.ts'
-import { type Encoding, encodingOf, modeOf } from './media-type.ts'
-import type { Metrics, Route } from './metrics.ts'
+import { type Encoding, encodingOf, type Mode, modeOf } from './media-type.ts'
+import type { EventsOutcome, Metrics, Route } from './metrics.ts'
 import { answerStream } from './ndjson.ts'
 import { openApi } from './openapi.ts'
 import { parseBody } from './parse.ts'
 import { PROBLEMS, type Problem, problemResponse } from './problem.ts'
-import { cannotTake, deliver, type Origin, recordOf, traceOf, undelivered } from './publish.ts'
-import type { Receipt } from './receipt.ts'
+import { cannotTake, type Origin, recordOf, traceOf, undelivered } from './publish.ts'
+import { type Receipt, receiptOf } from './receipt.ts'
 import { tooLarge, validEvents } from './validate.ts'
 
 export interface AppDeps {
@@ -53,6 +56,29 @@ export function createApp(deps: AppDeps): Hono {
   const page = docsPage()
   const app = new Hono()
 
+  const bodyLimits = {
+    maxBytes: config.MAX_BODY_BYTES,
+    timeoutMs: config.REQUEST_TIMEOUT_MS - config.DELIVERY_TIMEOUT_MS,
+  }
+  const parseLimits = { maxDepth: config.MAX_NESTING_DEPTH, maxEvents: config.MAX_BATCH_EVENTS }
+  const targets = new Map<Tenant, Map<string, Target>>()
+
+  /** Of a stream that the tenant has. */
+  function targetOf(tenant: Tenant, stream: string): Target {
+    const ofTenant = targets.get(tenant) ?? new Map<string, Target>()
+    let target = ofTenant.get(stream)
+    if (target === undefined) {
+      target = {
+        tenant,
+        topic: inputTopic(tenant.name, stream),
+        counted: metrics.eventsOf(tenant.name, stream),
+        defaults: defaultsOf(tenant),
+      }
+      targets.set(tenant, ofTenant.set(stream, target))
+    }
+    return target
+  }
+
   const visit = (request: Request, route: Route): Visit => ({
     request,
     id: requestId(request),
@@ -63,8 +89,7 @@ export function createApp(deps: AppDeps): Hono {
 
   /** The one place where an answer is counted. */
   function finish(of: Visit, response: Response): Response {
-    metrics.requests.inc({ route: of.route, status: String(response.status) })
-    metrics.requestSeconds.observe({ route: of.route }, (performance.now() - of.startedAt) / 1_000)
+    metrics.answered(of.route, response.status, (performance.now() - of.startedAt) / 1_000)
     return response
   }
 
@@ -85,6 +110,7 @@ export function createApp(deps: AppDeps): Hono {
     const authenticated = deps.authenticate(request, stream)
     if (!authenticated.ok) return refuse(of, authenticated.problem)
     const { tenant, keyId } = authenticated
+    const target = targetOf(tenant, stream)
     const context = { tenant: tenant.name, stream, key: keyId }
     const mode = modeOf(request.headers)
     if (!mode.ok) return refuse(of, mode.problem, context)
@@ -93,78 +119,94 @@ export function createApp(deps: AppDeps): Hono {
     const origin: Origin = {
       tenant: tenant.name,
       stream,
-      topic: inputTopic(tenant.name, stream),
+      topic: target.topic,
       receivedAtMs: of.receivedAtMs,
       trace: parseTraceparent(request.headers.get('traceparent'), request.headers.get('tracestate')),
     }
     // Before the body is read, so that an outage costs neither memory nor the client's time.
-    const blocked = cannotTake(deps.producer, origin.topic, { records: 1, bytes: 0 })
+    const blocked = cannotTake(deps.producer, origin.topic, 1, 0)
     if (blocked !== undefined) return refuse(of, blocked, context)
 
     const reserved = reservation(request, mode.mode === 'ndjson', encoding.encoding, config)
     const full = gate.enter(reserved)
     if (full !== undefined) return refuse(of, full, context)
-    if (mode.mode === 'ndjson') return answerLines(of, encoding.encoding, origin, tenant, reserved)
+    if (mode.mode === 'ndjson') return answerLines(of, encoding.encoding, origin, target, reserved)
     let held = reserved
     try {
-      const body = await readBody(request, encoding.encoding, {
-        maxBytes: config.MAX_BODY_BYTES,
-        timeoutMs: config.REQUEST_TIMEOUT_MS - config.DELIVERY_TIMEOUT_MS,
-      }).catch(() => BROKEN_OFF)
+      const body = await readBody(request, encoding.encoding, bodyLimits).catch(brokenOff)
       if (!body.ok) return refuse(of, body.problem, context)
       gate.shrink(held, body.bytes.length)
       held = body.bytes.length
-      return await answer(of, mode.mode, body.bytes, origin, tenant, context)
+      const prepared = prepare(of, mode.mode, body.bytes, origin, target)
+      if (!prepared.ok) return refuse(of, prepared.problem, context)
+      const { events, records } = prepared
+      const handedOver = performance.now()
+      const results = await deps.producer.produce(records)
+      metrics.ackSeconds.observe((performance.now() - handedOver) / 1_000)
+      return answer(of, events, results, origin, target, context)
     } finally {
       gate.leave(held)
     }
   }
 
-  /** The way of a body that is there as a whole. */
-  async function answer(
+  /** A body that is there as a whole, as records; or what is wrong with the request, of which nothing is stored then. */
+  function prepare(
     of: Visit,
-    mode: 'binary' | 'structured' | 'batch' | 'plain',
+    mode: Exclude<Mode, 'ndjson'>,
     bytes: Buffer,
     origin: Origin,
-    tenant: Tenant,
-    context: Record<string, unknown>,
-  ): Promise<Response> {
-    const refuseEvents = (problem: Problem, count: number, outcome: 'refused' | 'not_stored'): Response => {
-      metrics.events.inc({ tenant: origin.tenant, stream: origin.stream, outcome }, count)
-      return refuse(of, problem, context)
-    }
-    const limits = { maxDepth: config.MAX_NESTING_DEPTH, maxEvents: config.MAX_BATCH_EVENTS }
-    const parsed = parseBody(mode, of.request.headers, bytes, defaultsOf(tenant, of.receivedAtMs), limits)
-    if (!parsed.ok) return refuse(of, parsed.problem, context)
+    { tenant, counted, defaults }: Target,
+  ): { ok: true; events: Event[]; records: OutgoingRecord[] } | { ok: false; problem: Problem } {
+    defaults.nowMs = of.receivedAtMs
+    const parsed = parseBody(mode, of.request.headers, bytes, defaults, parseLimits)
+    if (!parsed.ok) return parsed
     const count = parsed.results.length
+    const refused = (problem: Problem, outcome: 'refused' | 'not_stored' = 'refused') => {
+      counted[outcome].count += count
+      return { ok: false, problem } as const
+    }
     const valid = validEvents(parsed.results)
-    if (!valid.ok) return refuseEvents(valid.problem, count, 'refused')
+    if (!valid.ok) return refused(valid.problem)
     const { events } = valid
     const partitions = deps.producer.partitionCount(origin.topic) ?? 1
-    const records = events.map((event) => recordOf(event, origin, traceOf(event, origin), partitions))
+    const records: OutgoingRecord[] = []
+    for (const event of events) records.push(recordOf(event, origin, traceOf(event, origin), partitions))
     const large = tooLarge(records, config.MAX_EVENT_BYTES, mode === 'binary' || mode === 'structured')
-    if (large !== undefined) return refuseEvents(large, count, 'refused')
-    const blocked = cannotTake(deps.producer, origin.topic, { records: count, bytes: bytes.length })
-    if (blocked !== undefined) return refuseEvents(blocked, count, 'not_stored')
+    if (large !== undefined) return refused(large)
+    const blocked = cannotTake(deps.producer, origin.topic, count, bytes.length)
+    if (blocked !== undefined) return refused(blocked, 'not_stored')
     const meter = deps.meters.of(tenant)
     const waitMs = meter?.take(count, bytes.length) ?? 0
-    if (waitMs > 0) return refuseEvents({ ...overQuota(waitMs), headers: meter?.headers() ?? {} }, count, 'refused')
+    if (waitMs > 0) return refused({ ...overQuota(waitMs), headers: meter?.headers() ?? {} })
+    return { ok: true, events, records }
+  }
 
-    const handedOver = performance.now()
-    const results = await deliver(deps.producer, records, events, origin.stream)
-    metrics.ackSeconds.observe((performance.now() - handedOver) / 1_000)
+  /** What became of the events of a request, told to whoever sent it. */
+  function answer(
+    of: Visit,
+    events: readonly Event[],
+    results: readonly DeliveryResult[],
+    origin: Origin,
+    { tenant, counted }: Target,
+    context: Record<string, unknown>,
+  ): Response {
     const receipts: Receipt[] = []
-    for (const result of results) {
-      const outcome = result.ok ? 'stored' : result.error.outcome === 'unknown' ? 'unknown' : 'not_stored'
-      metrics.events.inc({ tenant: origin.tenant, stream: origin.stream, outcome })
-      if (result.ok) receipts.push(result.receipt)
+    for (let index = 0; index < results.length; index++) {
+      const result = results[index] as DeliveryResult
+      if (result instanceof ProduceError) counted[result.outcome === 'unknown' ? 'unknown' : 'not_stored'].count++
+      else receipts.push(receiptOf((events[index] as Event).id, origin.stream, result))
     }
+    counted.stored.count += receipts.length
     const traceId = (origin.trace ?? origin.begun)?.traceId
     if (receipts.length < results.length)
-      return refuse(of, undelivered(events, results), { ...context, traceId, events: events.map((event) => event.id) })
+      return refuse(of, undelivered(events, results, origin.stream), {
+        ...context,
+        traceId,
+        events: events.map((event) => event.id),
+      })
     if (log.isLevelEnabled('debug'))
       log.debug({ requestId: of.id, traceId, ...context, events: events.map((event) => event.id) }, 'stored')
-    return finish(of, accepted(of, receipts, meter?.headers()))
+    return finish(of, accepted(of, receipts, deps.meters.of(tenant)?.headers()))
   }
 
   function accepted(of: Visit, receipts: readonly Receipt[], limits: Record<string, string> = {}): Response {
@@ -175,14 +217,15 @@ export function createApp(deps: AppDeps): Hono {
   }
 
   /** The way of an NDJSON stream: the answer begins before the request has ended. */
-  function answerLines(of: Visit, encoding: Encoding, origin: Origin, tenant: Tenant, reserved: number): Response {
+  function answerLines(of: Visit, encoding: Encoding, origin: Origin, target: Target, reserved: number): Response {
+    const { tenant, counted } = target
     const meter = deps.meters.of(tenant)
     const stream = answerStream({
       body: of.request.body === null ? noBody() : streamBody(of.request.body, encoding),
       producer: deps.producer,
       meter,
       origin,
-      defaults: defaultsOf(tenant, undefined),
+      defaults: defaultsOf(tenant),
       limits: {
         maxLineBytes: config.NDJSON_MAX_LINE_BYTES,
         maxDepth: config.MAX_NESTING_DEPTH,
@@ -193,11 +236,12 @@ export function createApp(deps: AppDeps): Hono {
       },
       nowMs: deps.nowMs,
       draining: deps.draining,
-      count: (outcome) => metrics.events.inc({ tenant: origin.tenant, stream: origin.stream, outcome }),
+      count: (outcome) => {
+        counted[outcome].count++
+      },
       ended: (summary) => {
         gate.leave(reserved)
-        metrics.requests.inc({ route: of.route, status: '200' })
-        metrics.requestSeconds.observe({ route: of.route }, (performance.now() - of.startedAt) / 1_000)
+        metrics.answered(of.route, 200, (performance.now() - of.startedAt) / 1_000)
         log[summary.complete ? 'debug' : 'info'](
           { requestId: of.id, traceId: origin.trace?.traceId, tenant: tenant.name, stream: origin.stream, ...summary },
           'an NDJSON stream has ended',
@@ -232,20 +276,20 @@ export function createApp(deps: AppDeps): Hono {
   for (const path of ['/v1/events', '/v1/streams/:stream/events'] as const) {
     app.post(path, (c) => post(c.req.raw, c.req.param('stream' as never) ?? DEFAULT_STREAM))
     app.options(path, (c) => options(c.req.raw, c.req.param('stream' as never) ?? DEFAULT_STREAM))
-    app.all(path, (c) => wrongMethod(c.req.raw, 'POST, OPTIONS'))
   }
   app.get('/openapi.json', (c) =>
     finish(visit(c.req.raw, 'openapi'), new Response(document, { headers: { 'content-type': 'application/json' } })),
   )
-  app.all('/openapi.json', (c) => wrongMethod(c.req.raw, 'GET'))
   app.get('/docs', (c) => finish(visit(c.req.raw, 'docs'), new Response(page.html, { headers: page.headers })))
-  app.all('/docs', (c) => wrongMethod(c.req.raw, 'GET'))
-  app.notFound((c) =>
-    refuse(visit(c.req.raw, 'other'), {
+  // A second handler a path, for its other methods, would make every request go through the first one's `next`.
+  app.notFound((c) => {
+    if (EVENTS_PATH.test(c.req.path)) return wrongMethod(c.req.raw, 'POST, OPTIONS')
+    if (c.req.path === '/openapi.json' || c.req.path === '/docs') return wrongMethod(c.req.raw, 'GET')
+    return refuse(visit(c.req.raw, 'other'), {
       kind: 'not-found',
       detail: 'Events go to POST /v1/events or /v1/streams/{stream}/events; GET /docs shows how.',
-    }),
-  )
+    })
+  })
   app.onError((error, c) => {
     const of = visit(c.req.raw, 'other')
     log.error({ requestId: of.id, err: error }, 'a request failed unexpectedly')
@@ -258,10 +302,13 @@ export function createApp(deps: AppDeps): Hono {
   return app
 }
 
-const BROKEN_OFF = {
-  ok: false,
-  problem: { kind: 'malformed', detail: 'The body ended before it was complete.', closes: true },
-} as const
+const EVENTS_PATH = /^\/v1\/(?:events|streams\/[^/]+\/events)$/
+
+const brokenOff = () =>
+  ({
+    ok: false,
+    problem: { kind: 'malformed', detail: 'The body ended before it was complete.', closes: true },
+  }) as const
 
 /** What a request's body may take at most, so that it is set aside before the first byte is read. */
 function reservation(request: Request, ndjson: boolean, encoding: Encoding, config: ProducerConfig): number {
@@ -271,11 +318,22 @@ function reservation(request: Request, ndjson: boolean, encoding: Encoding, conf
   return Math.min(announced ?? 0, config.MAX_BODY_BYTES)
 }
 
-/** What the plain form leaves out. `receivedAtMs` undefined: now, for every line of a stream its own. */
-const defaultsOf = (tenant: Tenant, receivedAtMs: number | undefined): Defaults => ({
+/** A stream of a tenant, and what does not change from request to request. */
+interface Target {
+  tenant: Tenant
+  topic: string
+  counted: Record<EventsOutcome, Tally>
+  defaults: Defaults & { nowMs: number | undefined }
+}
+
+/** What the plain form leaves out. `nowMs` undefined: each event its own time. */
+const defaultsOf = (tenant: Tenant): Target['defaults'] => ({
+  nowMs: undefined,
   source: `urn:kafkatrace:tenant:${tenant.name}`,
   id: () => Bun.randomUUIDv7(),
-  time: () => new Date(receivedAtMs ?? Date.now()).toISOString(),
+  time() {
+    return isoTime(this.nowMs ?? Date.now())
+  },
 })
 
 /** Printable ASCII without spaces, so that it can be a header and a field of a log anywhere. */

@@ -26,12 +26,15 @@ export function announcedBytes(headers: Headers): number | undefined {
 }
 
 /** Reads and decompresses a body. Rejects when the client went away. */
-export async function readBody(request: Request, encoding: Encoding, limits: BodyLimits): Promise<BodyResult> {
-  const read = await readRaw(request, limits)
-  if (!read.ok || encoding === 'identity') return read
+export function readBody(request: Request, encoding: Encoding, limits: BodyLimits): Promise<BodyResult> {
+  const raw = readRaw(request, limits)
+  return encoding === 'identity' ? raw : raw.then((read) => (read.ok ? decompress(read.bytes, encoding, limits) : read))
+}
+
+async function decompress(bytes: Buffer, encoding: 'gzip' | 'zstd', limits: BodyLimits): Promise<BodyResult> {
   try {
     const options = { maxOutputLength: limits.maxBytes, ...(encoding === 'zstd' ? { params: ZSTD_WINDOW } : {}) }
-    return { ok: true, bytes: await inflate[encoding](read.bytes, options) }
+    return { ok: true, bytes: await inflate[encoding](bytes, options) }
   } catch (error) {
     return (error as NodeJS.ErrnoException).code === 'ERR_BUFFER_TOO_LARGE'
       ? tooLarge(limits, ' after decompression')
@@ -39,34 +42,35 @@ export async function readBody(request: Request, encoding: Encoding, limits: Bod
   }
 }
 
-async function readRaw(request: Request, limits: BodyLimits): Promise<BodyResult> {
-  if (request.body === null) return { ok: true, bytes: Buffer.alloc(0) }
+function readRaw(request: Request, limits: BodyLimits): Promise<BodyResult> {
   const announced = announcedBytes(request.headers)
-  if (announced !== undefined && announced > limits.maxBytes) return tooLarge(limits, '', true)
-  const deadline = deadlineIn(limits.timeoutMs)
-  try {
-    // The length that was announced is the length that comes: HTTP/1.1 knows no more of the body than that.
-    if (announced !== undefined) {
-      const bytes = await Promise.race([request.arrayBuffer(), deadline.passed])
-      return bytes === undefined ? timedOut(limits) : { ok: true, bytes: Buffer.from(bytes) }
-    }
-    return await readChunks(request.body, limits, deadline.passed)
-  } finally {
-    deadline.clear()
-  }
+  // The length that was announced is the length that comes: HTTP/1.1 knows no more of the body than that.
+  if (announced === undefined)
+    return request.body === null
+      ? Promise.resolve({ ok: true, bytes: Buffer.alloc(0) })
+      : readChunks(request.body, limits)
+  if (announced > limits.maxBytes) return Promise.resolve(tooLarge(limits, '', true))
+  return within(
+    request.arrayBuffer(),
+    limits.timeoutMs,
+    (bytes): BodyResult => ({ ok: true, bytes: Buffer.from(bytes) }),
+    () => timedOut(limits),
+  )
 }
 
 /** Counts while reading, so that a body without a length is cut off at the bound and not after it. */
-async function readChunks(
-  body: ReadableStream<Uint8Array>,
-  limits: BodyLimits,
-  passed: Promise<undefined>,
-): Promise<BodyResult> {
+async function readChunks(body: ReadableStream<Uint8Array>, limits: BodyLimits): Promise<BodyResult> {
   const reader = body.getReader()
+  const deadlineMs = performance.now() + limits.timeoutMs
   const chunks: Uint8Array[] = []
   let length = 0
   for (;;) {
-    const next = await Promise.race([reader.read(), passed])
+    const next = await within(
+      reader.read(),
+      deadlineMs - performance.now(),
+      (read) => read,
+      () => undefined,
+    )
     if (next === undefined) {
       void reader.cancel().catch(() => undefined)
       return timedOut(limits)
@@ -110,9 +114,40 @@ const timedOut = (limits: BodyLimits): BodyResult => ({
   },
 })
 
-/** A promise that resolves when the time is over. */
-function deadlineIn(ms: number): { passed: Promise<undefined>; clear(): void } {
-  const { promise, resolve } = Promise.withResolvers<undefined>()
-  const timer = setTimeout(resolve, ms)
-  return { passed: promise, clear: () => clearTimeout(timer) }
+/** How late a deadline may be noticed. */
+const SWEEP_INTERVAL_MS = 100
+
+/** Bodies that are waited for. One timer for all of them, since nearly none is ever late. */
+const waits = new Set<{ deadlineMs: number; expire(): void }>()
+let sweeping: ReturnType<typeof setInterval> | undefined
+
+function sweep(): void {
+  const nowMs = performance.now()
+  for (const wait of waits)
+    if (wait.deadlineMs <= nowMs) {
+      waits.delete(wait)
+      wait.expire()
+    }
+  if (waits.size > 0) return
+  clearInterval(sweeping)
+  sweeping = undefined
+}
+
+/** What is made of what the promise comes to, or, when the time is over first, of that. */
+function within<T, R>(promise: Promise<T>, ms: number, inTime: (value: T) => R, late: () => R): Promise<R> {
+  return new Promise((resolve, reject) => {
+    const wait = { deadlineMs: performance.now() + ms, expire: () => resolve(late()) }
+    waits.add(wait)
+    sweeping ??= setInterval(sweep, SWEEP_INTERVAL_MS)
+    promise.then(
+      (value) => {
+        waits.delete(wait)
+        resolve(inTime(value))
+      },
+      (error) => {
+        waits.delete(wait)
+        reject(error)
+      },
+    )
+  })
 }

@@ -1,6 +1,7 @@
-import { Counter, Gauge, Histogram, Registry } from 'prom-client'
+import { Counter, Gauge, Registry } from 'prom-client'
 import type { RecordProducer } from '../shared/kafka/types.ts'
 import { LATENCY_BUCKETS_SECONDS } from '../shared/ops.ts'
+import { LatencyHistogram, type Tally, tallies } from '../shared/tally.ts'
 import type { Tenant } from '../shared/tenants.ts'
 import type { Gate } from './admit.ts'
 
@@ -23,14 +24,8 @@ export function createMetrics() {
     new Counter({ name: `kafkatrace_producer_${name}`, help, labelNames, registers })
   const gauge = <L extends string>(name: string, help: string, labelNames: readonly L[] = []) =>
     new Gauge({ name: `kafkatrace_producer_${name}`, help, labelNames, registers })
-  const histogram = <L extends string>(name: string, help: string, labelNames: readonly L[] = []) =>
-    new Histogram({
-      name: `kafkatrace_producer_${name}`,
-      help,
-      labelNames,
-      buckets: LATENCY_BUCKETS_SECONDS,
-      registers,
-    })
+  const histogram = (name: string, help: string) =>
+    new LatencyHistogram({ name: `kafkatrace_producer_${name}`, help, buckets: LATENCY_BUCKETS_SECONDS, registers })
 
   const table = {
     requests: counter('http_requests_total', 'Requests by route and status.', ['route', 'status']),
@@ -42,7 +37,6 @@ export function createMetrics() {
     requestSeconds: histogram(
       'request_seconds',
       'From a request’s arrival to its answer (NDJSON streams: to the answer’s end).',
-      ['route'],
     ),
     ackSeconds: histogram('ack_seconds', 'From handing a request’s events to Kafka to the last acknowledgement.'),
     inFlightRequests: gauge('in_flight_requests', 'Requests being served.'),
@@ -53,18 +47,55 @@ export function createMetrics() {
     connected: gauge('kafka_connected', '1 while Kafka can be reached, else 0.'),
     handshakes: counter('webhook_handshakes_total', 'Webhook validation requests that were granted.'),
   }
-  for (const status of STATUSES) table.requests.inc({ route: 'events', status: String(status) }, 0)
-  for (const route of ROUTES) {
-    table.requestSeconds.zero({ route })
-    if (route !== 'events') table.requests.inc({ route, status: '200' }, 0)
+  const requestTally = tallies(table.requests)
+  const eventTally = tallies(table.events)
+  const ackSeconds = table.ackSeconds.series()
+  const byRoute = Object.fromEntries(
+    ROUTES.map((route) => [
+      route,
+      {
+        seconds: table.requestSeconds.series({ route }),
+        statuses: new Map(
+          (route === 'events' ? STATUSES : [200]).map((status) => [
+            status,
+            requestTally({ route, status: String(status) }),
+          ]),
+        ),
+      },
+    ]),
+  ) as Record<Route, { seconds: ReturnType<typeof table.requestSeconds.series>; statuses: Map<number, Tally> }>
+  const byStream = new Map<string, Record<EventsOutcome, Tally>>()
+  const eventsOf = (tenant: string, stream: string): Record<EventsOutcome, Tally> => {
+    const key = `${tenant}/${stream}`
+    let events = byStream.get(key)
+    if (events === undefined) {
+      events = Object.fromEntries(
+        OUTCOMES.map((outcome) => [outcome, eventTally({ tenant, stream, outcome })]),
+      ) as Record<EventsOutcome, Tally>
+      byStream.set(key, events)
+    }
+    return events
   }
   return {
     registry,
-    ...table,
+    handshakes: table.handshakes,
+    ackSeconds,
+    /** The events of a stream that is declared, by what they came to. */
+    eventsOf,
+    /** A request has its answer. */
+    answered(route: Route, status: number, seconds: number): void {
+      const { statuses, seconds: series } = byRoute[route]
+      let tally = statuses.get(status)
+      if (tally === undefined) {
+        tally = requestTally({ route, status: String(status) })
+        statuses.set(status, tally)
+      }
+      tally.count++
+      series.observe(seconds)
+    },
     /** Shows every stream's events from the start. */
     declare(tenants: readonly Tenant[]): void {
-      for (const { name: tenant, streams } of tenants)
-        for (const stream of streams) for (const outcome of OUTCOMES) table.events.inc({ tenant, stream, outcome }, 0)
+      for (const { name: tenant, streams } of tenants) for (const stream of streams) eventsOf(tenant, stream)
     },
     /** Reads levels whenever metrics are asked for. */
     observe(gate: Gate, producer: RecordProducer): void {

@@ -1,13 +1,13 @@
 import { type Static, Type } from '@sinclair/typebox'
 import type { Defaults } from '../shared/event-json.ts'
-import type { RecordProducer } from '../shared/kafka/types.ts'
+import { ProduceError, type RecordProducer } from '../shared/kafka/types.ts'
 import { sleep } from '../shared/retry.ts'
 import { type Meter, overQuota } from './admit.ts'
 import type { EventsOutcome } from './metrics.ts'
 import { parseLine } from './parse.ts'
 import { type Problem, ProblemDocument, problemDocument } from './problem.ts'
-import { cannotTake, deliver, type Origin, recordOf, traceOf, undelivered } from './publish.ts'
-import { Receipt } from './receipt.ts'
+import { cannotTake, type Origin, recordOf, traceOf, undelivered } from './publish.ts'
+import { Receipt, receiptOf } from './receipt.ts'
 import { tooLarge, validEvents } from './validate.ts'
 
 /** `application/x-ndjson`: events line by line, each answered by a line, in order and as soon as it is stored. */
@@ -161,12 +161,13 @@ export function answerStream(deps: StreamDeps): ReadableStream<Uint8Array> {
     if (large !== undefined) return large
     const blocked = await admitted(bytes.length)
     if (blocked !== undefined) return blocked
-    void deliver(deps.producer, [record], [event], origin.stream).then(
+    void deps.producer.produce([record]).then(
       ([result]) => {
         if (result === undefined) return
-        if (result.ok) answer(one, { line: number, receipt: result.receipt }, 'stored')
+        if (!(result instanceof ProduceError))
+          answer(one, { line: number, receipt: receiptOf(event.id, origin.stream, result) }, 'stored')
         else {
-          const problem = undelivered([event], [result])
+          const problem = undelivered([event], [result], origin.stream)
           answer(one, { line: number, problem: problemDocument(problem) }, outcomeOf(problem))
         }
       },
@@ -179,7 +180,7 @@ export function answerStream(deps: StreamDeps): ReadableStream<Uint8Array> {
   async function admitted(bytes: number): Promise<Problem | undefined> {
     const deadline = performance.now() + limits.progressTimeoutMs
     for (;;) {
-      const problem = cannotTake(deps.producer, deps.origin.topic, { records: 1, bytes })
+      const problem = cannotTake(deps.producer, deps.origin.topic, 1, bytes)
       if (problem !== undefined && problem.kind !== 'overloaded') return problem
       const waitMs = problem === undefined ? (deps.meter?.take(1, bytes) ?? 0) : QUEUE_POLL_MS
       if (waitMs === 0) return undefined

@@ -1,10 +1,10 @@
 import type { Event } from '../shared/event.ts'
-import { type OutgoingRecord, ProduceError, type RecordProducer } from '../shared/kafka/types.ts'
-import { keylessPartition, recordKey } from '../shared/partition.ts'
+import { type DeliveryResult, type OutgoingRecord, ProduceError, type RecordProducer } from '../shared/kafka/types.ts'
+import { keylessPartition } from '../shared/partition.ts'
 import { toRecord } from '../shared/record.ts'
 import { newTraceContext, parseTraceparent, type TraceContext } from '../shared/telemetry.ts'
 import type { Problem } from './problem.ts'
-import { type EventOutcome, type Receipt, receiptOf } from './receipt.ts'
+import { type EventOutcome, receiptOf } from './receipt.ts'
 
 /** Events to Kafka, and what became of each. */
 
@@ -32,31 +32,33 @@ export function traceOf(event: Event, origin: Origin): TraceContext {
 
 /** An event's record, ready to be sent. `partitions`: the topic's. */
 export function recordOf(event: Event, origin: Origin, trace: TraceContext, partitions: number): OutgoingRecord {
-  const at = {
+  const record = toRecord(event, {
     topic: origin.topic,
     tenant: origin.tenant,
     receivedAtMs: origin.receivedAtMs,
     traceparent: trace.traceparent,
-    ...(trace.tracestate === undefined ? {} : { tracestate: trace.tracestate }),
-  }
-  return toRecord(event, recordKey(event) === null ? { ...at, partition: keylessPartition(event, partitions) } : at)
+    tracestate: trace.tracestate,
+  })
+  if (record.key === null) record.partition = keylessPartition(event, partitions)
+  return record
 }
 
 /** Why nothing can be taken at this moment; undefined when so much can. Certain and immediate: nothing has been sent. */
 export function cannotTake(
   producer: RecordProducer,
   topic: string,
-  load: { records: number; bytes: number },
+  records: number,
+  bytes: number,
 ): Problem | undefined {
   const connection = producer.connection()
   if (connection.state !== 'connected')
     return unavailable(connection.state === 'connecting' ? connection.reason : 'the connection is closed')
   if (producer.partitionCount(topic) === undefined) return unavailable(`the topic ${topic} is not there (yet)`)
   const queue = producer.queue()
-  if (queue.records + load.records > queue.maxRecords || queue.bytes + load.bytes > queue.maxBytes)
+  if (queue.records + records > queue.maxRecords || queue.bytes + bytes > queue.maxBytes)
     return {
       kind: 'overloaded',
-      detail: `${queue.records} records wait for Kafka, and there is no room for ${load.records} more (MAX_QUEUE_RECORDS=${queue.maxRecords}, MAX_QUEUE_BYTES=${queue.maxBytes}). Send the request again later.`,
+      detail: `${queue.records} records wait for Kafka, and there is no room for ${records} more (MAX_QUEUE_RECORDS=${queue.maxRecords}, MAX_QUEUE_BYTES=${queue.maxBytes}). Send the request again later.`,
       outcome: 'not stored',
       retryAfterSeconds: 1,
     }
@@ -70,32 +72,15 @@ const unavailable = (reason: string): Problem => ({
   retryAfterSeconds: 1,
 })
 
-export type Delivered = { ok: true; receipt: Receipt } | { ok: false; error: ProduceError }
-
-/** Sends the records of these events. Never rejects for an expected reason. */
-export async function deliver(
-  producer: RecordProducer,
-  records: readonly OutgoingRecord[],
-  events: readonly Event[],
-  stream: string,
-): Promise<Delivered[]> {
-  const results = await producer.produce(records)
-  return results.map((result, index) =>
-    result instanceof ProduceError
-      ? { ok: false, error: result }
-      : { ok: true, receipt: receiptOf(events[index]?.id ?? '', stream, result) },
-  )
-}
-
 /** The problem of a request whose events were not all stored. */
-export function undelivered(events: readonly Event[], results: readonly Delivered[]): Problem {
+export function undelivered(events: readonly Event[], results: readonly DeliveryResult[], stream: string): Problem {
   const outcomes: EventOutcome[] = results.map((result, index) => {
     const id = events[index]?.id ?? ''
-    return result.ok
-      ? { id, outcome: 'stored', receipt: result.receipt }
-      : { id, outcome: result.error.outcome, detail: result.error.message }
+    return result instanceof ProduceError
+      ? { id, outcome: result.outcome, detail: result.message }
+      : { id, outcome: 'stored', receipt: receiptOf(id, stream, result) }
   })
-  const failed = results.flatMap((one) => (one.ok ? [] : one.error))
+  const failed = results.filter((one) => one instanceof ProduceError)
   const stored = results.length - failed.length
   // Smaller than our limit and larger than the topic's: sending it again helps nobody.
   if (stored === 0 && failed.every((one) => one.fault === 'too large' && one.outcome === 'not stored'))

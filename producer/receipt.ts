@@ -1,5 +1,6 @@
 import { type Static, Type } from '@sinclair/typebox'
 import type { Delivery } from '../shared/kafka/types.ts'
+import { isoTime } from '../shared/time.ts'
 
 /** What a client is told of its events. */
 
@@ -36,5 +37,5 @@ export const receiptOf = (id: string, stream: string, { partition, offset, times
   stream,
   partition,
   offset,
-  time: new Date(timestampMs).toISOString(),
+  time: isoTime(timestampMs),
 })

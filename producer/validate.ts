@@ -1,7 +1,7 @@
 import type { Event } from '../shared/event.ts'
 import type { EventResult } from '../shared/event-json.ts'
 import type { OutgoingRecord } from '../shared/kafka/types.ts'
-import { recordBytes } from '../shared/record.ts'
+import { isLarger, recordBytes } from '../shared/record.ts'
 import { faultsOf } from './parse.ts'
 import type { Problem } from './problem.ts'
 
@@ -32,11 +32,10 @@ export function validEvents(
 export function tooLarge(records: readonly OutgoingRecord[], maxBytes: number, single: boolean): Problem | undefined {
   const errors: { pointer: string; detail: string }[] = []
   records.forEach((record, index) => {
-    const bytes = recordBytes(record)
-    if (bytes > maxBytes)
+    if (isLarger(record, maxBytes))
       errors.push({
         pointer: single ? '' : `/${index}`,
-        detail: `takes ${bytes} bytes as a record, attributes included`,
+        detail: `takes ${recordBytes(record)} bytes as a record, attributes included`,
       })
   })
   if (errors.length === 0) return undefined

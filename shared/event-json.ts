@@ -1,5 +1,5 @@
 import type { Event, Fault } from './event.ts'
-import { EventBuilder, isJsonMediaType, parseMediaType, pointerTo } from './event.ts'
+import { EventBuilder, isJsonMediaType, parseMediaType, pointerTo, SPEC_VERSION } from './event.ts'
 import { type JsonMember, stringAt } from './json.ts'
 
 /** JSON event format 1.0.2: an object's members to an event. */
@@ -32,14 +32,14 @@ export function eventFromJson(bytes: Buffer, members: readonly JsonMember[], def
   }
   if (data !== undefined && base64 !== undefined) builder.fault('data_base64', 'cannot be given together with data')
   if (defaults !== undefined && !builder.has('specversion')) {
-    builder.set('specversion', '1.0')
-    if (!builder.has('id')) builder.set('id', defaults.id())
-    if (!builder.has('source')) builder.set('source', defaults.source)
-    if (!builder.has('time')) builder.set('time', defaults.time())
+    builder.fill('specversion', SPEC_VERSION)
+    if (!builder.has('id')) builder.fill('id', defaults.id())
+    if (!builder.has('source')) builder.fill('source', defaults.source)
+    if (!builder.has('time')) builder.fill('time', defaults.time())
   }
   // Section 3.1.2: what the format implies is said explicitly in a binding where nothing implies it.
   if ((data !== undefined || base64 !== undefined) && !builder.has('datacontenttype'))
-    builder.set('datacontenttype', 'application/json')
+    builder.fill('datacontenttype', 'application/json')
   return builder.build(
     data !== undefined ? dataAt(builder, bytes, data) : base64 !== undefined ? base64At(builder, bytes, base64) : null,
   )

@@ -60,6 +60,11 @@ export class EventBuilder {
     }
     const detail = attributeFault(name, value)
     if (detail !== undefined) this.fault(name, detail)
+    this.fill(name, value)
+  }
+
+  /** Sets an attribute that is not set yet to a value of ours, which needs no looking at. */
+  fill(name: string, value: string): void {
     switch (name) {
       case 'specversion':
         this.#specversion = value
@@ -227,7 +232,7 @@ export function isAbsoluteUri(value: string): boolean {
   return match !== null && addressIsValid(match[1])
 }
 
-const TIMESTAMP = /^(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:\.\d+)?(?:Z|[+-](\d\d):(\d\d))$/i
+const TIMESTAMP = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)$/i
 const DAYS = [31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31]
 
 /**
@@ -235,14 +240,17 @@ const DAYS = [31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31]
  * says NaN for a leap second.
  */
 export function isTimestamp(value: string): boolean {
-  const match = TIMESTAMP.exec(value)
-  if (match === null) return false
-  const [year, month, day, hour, minute, second, offsetHour, offsetMinute] = match
-    .slice(1)
-    .map((part) => Number(part ?? 0))
-  if (year === undefined || month === undefined || day === undefined || hour === undefined) return false
-  if (minute === undefined || second === undefined || offsetHour === undefined || offsetMinute === undefined)
-    return false
+  if (!TIMESTAMP.test(value)) return false
+  const digits = (at: number): number => (value.charCodeAt(at) - 48) * 10 + value.charCodeAt(at + 1) - 48
+  const year = digits(0) * 100 + digits(2)
+  const month = digits(5)
+  const day = digits(8)
+  const hour = digits(11)
+  const minute = digits(14)
+  const second = digits(17)
+  const utc = value.endsWith('Z') || value.endsWith('z')
+  const offsetHour = utc ? 0 : digits(value.length - 5)
+  const offsetMinute = utc ? 0 : digits(value.length - 2)
   const leapYear = year % 4 === 0 && (year % 100 !== 0 || year % 400 === 0)
   const days = month === 2 && leapYear ? 29 : (DAYS[month - 1] ?? 0)
   if (day < 1 || day > days || hour > 23 || minute > 59 || offsetHour > 23 || offsetMinute > 59) return false

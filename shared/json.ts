@@ -146,7 +146,7 @@ class Scanner {
       this.#space()
       const name = this.#name()
       if (members.length === FEW) names = new Set(members.map((one) => one.name))
-      if (names === undefined ? members.some((one) => one.name === name) : names.has(name))
+      if (names === undefined ? has(members, name) : names.has(name))
         this.#refuse(`the member ${JSON.stringify(name)} is given twice`)
       names?.add(name)
       this.#space()
@@ -336,6 +336,11 @@ class Scanner {
   #refuse(detail: string): never {
     throw new Refusal({ reason: 'syntax', detail: `${detail} (byte ${this.#at})` })
   }
+}
+
+function has(members: readonly JsonMember[], name: string): boolean {
+  for (let index = 0; index < members.length; index++) if (members[index]?.name === name) return true
+  return false
 }
 
 /** Up to so many members, comparing one by one beats building a Set. */

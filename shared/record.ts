@@ -14,8 +14,8 @@ export interface RecordContext {
   partition?: number
   tenant: string
   receivedAtMs: number
-  traceparent?: string
-  tracestate?: string
+  traceparent?: string | undefined
+  tracestate?: string | undefined
 }
 
 /** Binary content mode (section 3.2): data as it is in the value, attributes in `ce_` headers, then our own headers. */
@@ -104,6 +104,19 @@ function textOf(value: HeaderValue | undefined): string | undefined {
   if (value === null || value === undefined) return ''
   return typeof value === 'string' ? value : undefined
 }
+
+/** Whether a record takes more than so many bytes: {@link recordBytes}, without counting where even the most it could be is less. */
+export function isLarger(record: OutgoingRecord, maxBytes: number): boolean {
+  let most = RECORD_OVERHEAD + mostBytes(record.key) + mostBytes(record.value)
+  const { names, values } = record.headers
+  for (let index = 0; index < names.length; index++)
+    most += HEADER_OVERHEAD + (names[index] as string).length + mostBytes(values[index] ?? null)
+  return most > maxBytes && recordBytes(record) > maxBytes
+}
+
+/** A UTF-16 code unit takes at most three bytes of UTF-8. */
+const mostBytes = (value: HeaderValue): number =>
+  value === null ? 0 : typeof value === 'string' ? value.length * 3 : value.length
 
 /** Bytes that a record takes at most, uncompressed: key, value, headers, and what the record format adds (KIP-98, varints at their longest). */
 export function recordBytes(record: OutgoingRecord): number {

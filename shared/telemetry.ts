@@ -30,13 +30,22 @@ export function parseTraceparent(
 
 /** Begins a trace. Flag 01 (sampled) is a collector's to overrule. */
 export function newTraceContext(): TraceContext {
-  const traceId = hex(16)
-  return { traceId, traceparent: `00-${traceId}-${hex(8)}-01` }
+  const traceId = randomHex(32)
+  return { traceId, traceparent: `00-${traceId}-${randomHex(16)}-01` }
 }
 
-function hex(bytes: number): string {
-  const random = crypto.getRandomValues(Buffer.allocUnsafe(bytes))
+/** Random bytes are fetched for many traces at a time: one by one they cost more than all the rest of it. */
+const POOL_BYTES = 4_096
+let pool = ''
+let used = 0
+
+function randomHex(digits: number): string {
+  if (used + digits > pool.length) {
+    pool = crypto.getRandomValues(Buffer.alloc(POOL_BYTES)).toString('hex')
+    used = 0
+  }
+  const hex = pool.slice(used, used + digits)
+  used += digits
   // All zero is invalid (section 3.2.2.3); one chance in 2^64 is still a chance.
-  if (random.every((byte) => byte === 0)) random[0] = 1
-  return random.toString('hex')
+  return /[^0]/.test(hex) ? hex : randomHex(digits)
 }

@@ -227,7 +227,7 @@ export interface PackedProducer {
   flush(): void
   /** Reports that are there. */
   take(): void
-  /** No more reports are announced; {@link take} still takes those that are there. */
+  /** Before the client is disconnected: nothing more is handed over or announced; {@link take} still takes the reports that are there. */
   close(): void
 }
 

@@ -161,7 +161,8 @@ export function createRecordProducer(options: RecordProducerOptions): RecordProd
     client = undefined
     changeTo({ state: 'connecting', reason })
     giveUpAll(produceError(CODE.FATAL, reason))
-    broken?.kafka.disconnect(0, () => broken.records.close())
+    broken?.records.close()
+    broken?.kafka.disconnect(0, () => undefined)
     void connect()
   }
 
@@ -274,10 +275,10 @@ export function createRecordProducer(options: RecordProducerOptions): RecordProd
       client = undefined
       connection = { state: 'closed' }
       if (last !== undefined) {
+        last.records.close()
         await promised((done) => last.kafka.disconnect(0, (error) => done(error)))
         // Disconnecting brings the reports that are there; only what has none is unknown.
         last.records.take()
-        last.records.close()
       }
       giveUpAll(produceError(CODE.TIMED_OUT, 'no delivery report'))
     },

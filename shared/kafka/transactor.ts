@@ -159,8 +159,8 @@ export function createTransactor(options: TransactorOptions): Transactor {
       const open = producer
       producer = undefined
       if (open !== undefined) {
-        await promised((done) => open.kafka.disconnect(0, (error) => done(error)))
         open.records.close()
+        await promised((done) => open.kafka.disconnect(0, (error) => done(error)))
       }
       connection = { state: 'closed' }
     },

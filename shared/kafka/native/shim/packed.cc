@@ -77,12 +77,28 @@ class PackedProducer : public Callbacks::Dispatcher {
     return count;
   }
 
+  // librdkafka's handle of a topic; NULL where there can be none. Looking a topic up by its name costs more than producing to it.
+  rd_kafka_topic_t* TopicHandle(rd_kafka_t* rk, int32_t number, const std::string& name) {
+    if (static_cast<size_t>(number) >= handles.size()) handles.resize(number + 1, NULL);
+    if (handles[number] == NULL) handles[number] = rd_kafka_topic_new(rk, name.c_str(), NULL);
+    return handles[number];
+  }
+
+  // Before the client is destroyed, which waits for its topics.
+  void ReleaseTopics() {
+    for (rd_kafka_topic_t* handle : handles)
+      if (handle != NULL) rd_kafka_topic_destroy(handle);
+    handles.clear();
+  }
+
   Producer* producer;
   const bool errors_only;
+  bool closed = false;
 
  private:
   std::vector<Report> reports;
   size_t taken = 0;
+  std::vector<rd_kafka_topic_t*> handles;
 };
 
 // The one friend of the client's classes: sees the connection and its lock.
@@ -176,7 +192,7 @@ class Reader {
 constexpr int kMostHeaders = 100000;
 
 // One record to librdkafka. @returns its error; ERR__BAD_MSG for a record that is not of the format
-rd_kafka_resp_err_t ProduceOne(rd_kafka_t* rk, const char* at, size_t length, uintptr_t number) {
+rd_kafka_resp_err_t ProduceOne(PackedProducer* to, rd_kafka_t* rk, const char* at, size_t length, uintptr_t number) {
   Reader reader(at, length);
   int32_t ignored, sequence, topic, partition, key_length, value_length, count;
   if (!reader.Number(&ignored) || !reader.Number(&sequence) || !reader.Number(&topic) || !reader.Number(&partition) ||
@@ -190,6 +206,8 @@ rd_kafka_resp_err_t ProduceOne(rd_kafka_t* rk, const char* at, size_t length, ui
   const char* key;
   const char* value;
   if (!bytes.Skip(key_length, &key)) return RD_KAFKA_RESP_ERR__BAD_MSG;
+  rd_kafka_topic_t* handle = to->TopicHandle(rk, topic, topics[topic]);
+  if (handle == NULL) return RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC;
   rd_kafka_headers_t* headers = rd_kafka_headers_new(count);
   for (int32_t index = 0; index < count; index++) {
     int32_t name, header_length;
@@ -213,8 +231,8 @@ rd_kafka_resp_err_t ProduceOne(rd_kafka_t* rk, const char* at, size_t length, ui
   }
   uintptr_t opaque = (static_cast<uintptr_t>(static_cast<uint32_t>(sequence)) << (kNumberBits + 1)) | (number << 1) | kOurs;
   rd_kafka_vu_t parts[7];
-  parts[0].vtype = RD_KAFKA_VTYPE_TOPIC;
-  parts[0].u.cstr = topics[topic].c_str();
+  parts[0].vtype = RD_KAFKA_VTYPE_RKT;
+  parts[0].u.rkt = handle;
   parts[1].vtype = RD_KAFKA_VTYPE_PARTITION;
   parts[1].u.i32 = partition;
   parts[2].vtype = RD_KAFKA_VTYPE_MSGFLAGS;
@@ -429,12 +447,12 @@ NAN_METHOD(Packed::Produce) {
   uintptr_t number = Nan::To<int32_t>(info[0]).FromJust();
   Producer* producer = packed->producer;
   scoped_shared_read_lock lock(producer->m_connection_lock);
-  rd_kafka_t* rk = producer->m_client == NULL ? NULL : producer->m_client->c_ptr();
+  rd_kafka_t* rk = producer->m_client == NULL || packed->closed ? NULL : producer->m_client->c_ptr();
   for (int64_t at = 0; at < length;) {
     int32_t bytes = length - at < 8 ? 0 : Int(buffer.data + at);
     if (bytes < 8 || bytes > length - at) return Nan::ThrowTypeError("a record is beyond the length");
     rd_kafka_resp_err_t error =
-        rk == NULL ? RD_KAFKA_RESP_ERR__STATE : ProduceOne(rk, buffer.data + at, bytes, number);
+        rk == NULL ? RD_KAFKA_RESP_ERR__STATE : ProduceOne(packed, rk, buffer.data + at, bytes, number);
     if (error != RD_KAFKA_RESP_ERR_NO_ERROR)
       packed->Add(Report{Int(buffer.data + at + 4), error, -2, 0, -1, -1});
     at += (bytes + 3) & ~3;
@@ -450,11 +468,14 @@ NAN_METHOD(Packed::Reports) {
   info.GetReturnValue().Set(Nan::New<v8::Number>(static_cast<double>(count)));
 }
 
-// closeProducer(number): nobody is called any more. The client is disconnected, and its last reports are taken.
+// closeProducer(number): to be called before the client is disconnected. Nothing is produced and nobody is called any more; reports can still
+// be taken.
 NAN_METHOD(Packed::CloseProducer) {
   PackedProducer* packed = ProducerOf(info[0]);
   if (packed == NULL) return Nan::ThrowTypeError("a number is needed");
   packed->Deactivate();
+  packed->closed = true;
+  packed->ReleaseTopics();
 }
 
 // consume(client, most) → a buffer of records that are ready; undefined when none is. Does not wait.
