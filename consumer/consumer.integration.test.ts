@@ -1,7 +1,7 @@
 import { afterEach, expect, test } from 'bun:test'
 import { Type } from '@sinclair/typebox'
 import pino from 'pino'
-import { headerText } from '../shared/headers.ts'
+import { headerText, NO_HEADERS } from '../shared/headers.ts'
 import { createTopicAdmin } from '../shared/kafka/admin.ts'
 import { runKafkaTool } from '../shared/kafka/brokers/kafka-distribution.ts'
 import { createGroupConsumer } from '../shared/kafka/consumer.ts'
@@ -302,8 +302,8 @@ test(
     await writeWithKcat(topic, [{ id: 'next', key: 'a', value: '{}' }])
     await until(async () => (await idsIn(siblingTopic(topic, 'processed'))).includes('next'), SLOW)
     const [dead] = await readAll(siblingTopic(topic, 'dlq'))
-    expect(headerText(dead?.headers ?? [], 'ce_id')).toBe('big')
-    expect(headerText(dead?.headers ?? [], 'kt-error')).toContain('result too large')
+    expect(headerText(dead?.headers ?? NO_HEADERS, 'ce_id')).toBe('big')
+    expect(headerText(dead?.headers ?? NO_HEADERS, 'kt-error')).toContain('result too large')
   },
   TEST_TIMEOUT_MS,
 )

@@ -1,7 +1,7 @@
 import { afterEach, expect, test } from 'bun:test'
 import { Type } from '@sinclair/typebox'
 import pino from 'pino'
-import { headerText } from '../shared/headers.ts'
+import { headersOf, headerText, NO_HEADERS } from '../shared/headers.ts'
 import type { OutgoingRecord } from '../shared/kafka/types.ts'
 import { toRecord } from '../shared/record.ts'
 import { FakeKafka } from '../shared/testing/fake-kafka.ts'
@@ -104,7 +104,7 @@ test('an event without a handler passes through, data byte for byte, with its co
   const [record] = kafka.all(`${INPUT}.processed`)
   expect(record?.value?.toString()).toBe('{"id":"1"}')
   expect(record?.key?.toString()).toBe('a')
-  expect(JSON.parse(headerText(record?.headers ?? [], 'kt-context') ?? '')).toMatchObject({
+  expect(JSON.parse(headerText(record?.headers ?? NO_HEADERS, 'kt-context') ?? '')).toMatchObject({
     tenant: 'acme',
     stream: 'events',
   })
@@ -151,15 +151,15 @@ test('a record that is no event is put aside byte for byte and does not stop its
     partition: 0,
     key: 'k',
     value: Buffer.from([0xff, 0x00, 0x80]),
-    headers: [{ own: 'header' }],
+    headers: headersOf({ own: 'header' }),
   })
   kafka.append(event('1', 'k'))
   await until(() => idsOf(kafka, 'processed').length === 1)
   const [dead] = kafka.all(`${INPUT}.dlq`)
   expect(dead?.value).toEqual(Buffer.from([0xff, 0x00, 0x80]))
-  expect(headerText(dead?.headers ?? [], 'own')).toBe('header')
-  expect(JSON.parse(headerText(dead?.headers ?? [], 'kt-error') ?? '')).toMatchObject({ reason: 'undecodable' })
-  expect(headerText(dead?.headers ?? [], 'kt-origin')).toBe(`${INPUT}/0/0`)
+  expect(headerText(dead?.headers ?? NO_HEADERS, 'own')).toBe('header')
+  expect(JSON.parse(headerText(dead?.headers ?? NO_HEADERS, 'kt-error') ?? '')).toMatchObject({ reason: 'undecodable' })
+  expect(headerText(dead?.headers ?? NO_HEADERS, 'kt-origin')).toBe(`${INPUT}/0/0`)
 })
 
 test('a terminal error makes a dead letter at the first attempt', async () => {
@@ -177,7 +177,7 @@ test('a terminal error makes a dead letter at the first attempt', async () => {
   kafka.append(event('1', 'a', 'fails'))
   await until(() => idsOf(kafka, 'dlq').length === 1)
   const [dead] = kafka.all(`${INPUT}.dlq`)
-  expect(headerText(dead?.headers ?? [], 'kt-attempt')).toBe('1')
+  expect(headerText(dead?.headers ?? NO_HEADERS, 'kt-attempt')).toBe('1')
   expect(dead?.value?.toString()).toBe('{"id":"1"}')
   expect(idsOf(kafka, 'retry')).toEqual([])
 })
@@ -187,7 +187,7 @@ test('data that is not what the handler takes makes a dead letter that says wher
   start(kafka, [failing(0)])
   kafka.append(event('1', 'a', 'fails', { id: 7 }))
   await until(() => idsOf(kafka, 'dlq').length === 1)
-  expect(headerText(kafka.all(`${INPUT}.dlq`)[0]?.headers ?? [], 'kt-error')).toContain('/id')
+  expect(headerText(kafka.all(`${INPUT}.dlq`)[0]?.headers ?? NO_HEADERS, 'kt-error')).toContain('/id')
 })
 
 test('an error that passes soon is over before the event leaves its place', async () => {
@@ -221,7 +221,7 @@ test('a handler that always fails ends in a dead letter after all attempts, and 
   await until(() => idsOf(kafka, 'processed').length === 1)
   expect(idsOf(kafka, 'dlq')).toEqual(['1'])
   expect(calls).toHaveLength(4)
-  expect(JSON.parse(headerText(kafka.all(`${INPUT}.dlq`)[0]?.headers ?? [], 'kt-error') ?? '')).toMatchObject({
+  expect(JSON.parse(headerText(kafka.all(`${INPUT}.dlq`)[0]?.headers ?? NO_HEADERS, 'kt-error') ?? '')).toMatchObject({
     reason: 'out of attempts',
   })
   kafka.append(event('3', 'a'))
@@ -293,7 +293,7 @@ test('a result that Kafka will never take makes its event a dead letter', async 
   kafka.append(event('1', 'a'))
   await until(() => kafka.committedOffset(INPUT) === 1)
   expect(idsOf(kafka, 'processed')).toEqual([])
-  expect(JSON.parse(headerText(kafka.all(`${INPUT}.dlq`)[0]?.headers ?? [], 'kt-error') ?? '')).toMatchObject({
+  expect(JSON.parse(headerText(kafka.all(`${INPUT}.dlq`)[0]?.headers ?? NO_HEADERS, 'kt-error') ?? '')).toMatchObject({
     reason: 'result too large',
   })
 })

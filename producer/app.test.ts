@@ -2,6 +2,7 @@ import { describe, expect, test } from 'bun:test'
 import { gzipSync, zstdCompressSync } from 'node:zlib'
 import { Value } from '@sinclair/typebox/value'
 import pino from 'pino'
+import { headerText, NO_HEADERS } from '../shared/headers.ts'
 import { ProduceError } from '../shared/kafka/types.ts'
 import { fromRecord } from '../shared/record.ts'
 import { makeKey, type TenantsFile, tenantsOf } from '../shared/tenants.ts'
@@ -780,13 +781,14 @@ describe('around it', () => {
     const headers = kafka
       .all(TOPIC)
       .toSorted((a, b) => a.timestampMs - b.timestampMs)
-      .map((record) => Object.assign({}, ...record.headers) as Record<string, Buffer>)
-    const traces = headers.map((one) => one['traceparent']?.toString())
+      .map((record) => record.headers)
+    const traces = headers.map((one) => headerText(one, 'traceparent'))
     expect(traces).toContain(trace)
     expect(traces).toContain(own)
     expect(traces.every((one) => /^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/.test(one ?? ''))).toBe(true)
-    expect(headers.find((one) => one['traceparent']?.toString() === trace)?.['tracestate']?.toString()).toBe('a=b')
-    expect(headers.every((one) => one['kt-received-at']?.toString() === '1700000000000')).toBe(true)
+    const traced = headers.find((one) => headerText(one, 'traceparent') === trace) ?? NO_HEADERS
+    expect(headerText(traced, 'tracestate')).toBe('a=b')
+    expect(headers.every((one) => headerText(one, 'kt-received-at') === '1700000000000')).toBe(true)
     expect(
       logged.some((line) => line['requestId'] === 'mine' && line['traceId'] === '0af7651916cd43dd8448eb211c80319c'),
     ).toBe(true)

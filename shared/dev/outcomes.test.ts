@@ -1,11 +1,9 @@
 import { expect, test } from 'bun:test'
+import { headersOf } from '../headers.ts'
 import type { RangeReader, RecordHeaders } from '../kafka/types.ts'
 import { createOutcomeReader } from './outcomes.ts'
 
-const headers = (id: string, type: string): RecordHeaders => [
-  { ce_id: Buffer.from(id) },
-  { ce_type: Buffer.from(type) },
-]
+const headers = (id: string, type: string): RecordHeaders => headersOf({ ce_id: id, ce_type: type })
 
 /** A reader of topics that are lists of headers, which notes from where it was asked to read. */
 function readerOf(topics: Record<string, RecordHeaders[]>) {

@@ -1,12 +1,13 @@
 import { afterEach, describe, expect, test } from 'bun:test'
 import pino from 'pino'
 import { loadProducerConfig } from '../../producer/config.ts'
+import { NO_HEADERS } from '../headers.ts'
 import { testBrokers, uniqueName } from '../testing/brokers.ts'
 import { until } from '../testing/until.ts'
 import { createTopicAdmin } from './admin.ts'
 import { createRecordProducer, produceError, type RecordProducerOptions } from './producer.ts'
 import { createRangeReader } from './range-reader.ts'
-import { type OutgoingRecord, ProduceError } from './types.ts'
+import { type DeliveryResult, type OutgoingRecord, ProduceError, type RecordProducer } from './types.ts'
 
 const TEST_TIMEOUT_MS = 30_000
 const log = pino({ level: 'silent' })
@@ -49,14 +50,17 @@ const record = (topic: string, more: Partial<OutgoingRecord> = {}): OutgoingReco
   topic,
   key: null,
   value: Buffer.from('x'),
-  headers: [],
+  headers: NO_HEADERS,
   ...more,
 })
-const faultOf = (promise: Promise<unknown>) =>
-  promise.then(
-    () => 'stored',
-    (error: ProduceError) => `${error.fault}, ${error.outcome}`,
-  )
+const outcome = (result: DeliveryResult): string =>
+  result instanceof ProduceError ? `${result.fault}, ${result.outcome}` : 'stored'
+const produceOne = async (producer: RecordProducer, one: OutgoingRecord): Promise<DeliveryResult> =>
+  (await producer.produce([one]))[0] as DeliveryResult
+const outcomeOf = async (producer: RecordProducer, one: OutgoingRecord): Promise<string> =>
+  outcome(await produceOne(producer, one))
+const whereOf = (result: DeliveryResult) =>
+  result instanceof ProduceError ? outcome(result) : [result.partition, result.offset]
 
 describe('the record producer', () => {
   test(
@@ -64,9 +68,9 @@ describe('the record producer', () => {
     async () => {
       const topic = await topicOf(1)
       const producer = await connected(topic)
-      expect(await faultOf(producer.produce(record(topic)))).toBe('stored')
+      expect(await outcomeOf(producer, record(topic))).toBe('stored')
       await producer.close(1_000)
-      expect(await faultOf(producer.produce(record(topic)))).toBe('unavailable, not stored')
+      expect(await outcomeOf(producer, record(topic))).toBe('unavailable, not stored')
       expect(producer.connection()).toEqual({ state: 'closed' })
     },
     TEST_TIMEOUT_MS,
@@ -78,10 +82,8 @@ describe('the record producer', () => {
       const topic = await topicOf(2)
       const producer = await connected(topic)
       const values = [Buffer.from('a'), Buffer.alloc(0), null, Buffer.from('d')]
-      const deliveries = await Promise.all(
-        values.map((value) => producer.produce(record(topic, { partition: 1, value }))),
-      )
-      expect(deliveries.map(({ partition, offset }) => [partition, offset])).toEqual([
+      const deliveries = await producer.produce(values.map((value) => record(topic, { partition: 1, value })))
+      expect(deliveries.map(whereOf)).toEqual([
         [1, 0],
         [1, 1],
         [1, 2],
@@ -101,18 +103,16 @@ describe('the record producer', () => {
     async () => {
       const topic = await topicOf(1)
       const producer = await connected(topic, { maxQueueRecords: 3, maxQueueBytes: 10_000, lingerMs: 300 })
-      const waiting = [1, 2, 3].map(() => producer.produce(record(topic)))
+      const waiting = [1, 2, 3].map(() => outcomeOf(producer, record(topic)))
       expect(producer.queue()).toMatchObject({ records: 3, bytes: 3 })
       const begun = performance.now()
-      expect(await faultOf(producer.produce(record(topic)))).toBe('queue full, not stored')
+      expect(await outcomeOf(producer, record(topic))).toBe('queue full, not stored')
       expect(performance.now() - begun).toBeLessThan(50)
-      await Promise.all(waiting)
+      expect(await Promise.all(waiting)).toEqual(['stored', 'stored', 'stored'])
       expect(producer.queue()).toMatchObject({ records: 0, bytes: 0 })
-      const large = producer.produce(record(topic, { value: Buffer.alloc(9_000) }))
-      expect(await faultOf(producer.produce(record(topic, { value: Buffer.alloc(2_000) })))).toBe(
-        'queue full, not stored',
-      )
-      await large
+      const large = outcomeOf(producer, record(topic, { value: Buffer.alloc(9_000) }))
+      expect(await outcomeOf(producer, record(topic, { value: Buffer.alloc(2_000) }))).toBe('queue full, not stored')
+      expect(await large).toBe('stored')
     },
     TEST_TIMEOUT_MS,
   )
@@ -122,13 +122,13 @@ describe('the record producer', () => {
     async () => {
       const topic = await topicOf(1)
       const producer = await connected(topic)
-      expect(await faultOf(producer.produce(record(topic, { partition: 7 })))).toBe('unknown topic, not stored')
+      expect(await outcomeOf(producer, record(topic, { partition: 7 }))).toBe('unknown topic, not stored')
       const heavy = await connected(topic, { maxRecordBytes: 4_000_000, maxQueueBytes: 10_000_000 })
       const value = Buffer.from(crypto.getRandomValues(new Uint8Array(60_000)))
       const incompressible = Buffer.concat(
         Array.from({ length: 50 }, (_, i) => Buffer.from(value.map((byte, at) => byte ^ (at * i)))),
       )
-      expect(await faultOf(heavy.produce(record(topic, { value: incompressible })))).toBe('too large, not stored')
+      expect(await outcomeOf(heavy, record(topic, { value: incompressible }))).toBe('too large, not stored')
     },
     TEST_TIMEOUT_MS,
   )
@@ -138,9 +138,9 @@ describe('the record producer', () => {
     async () => {
       const topic = await topicOf(1)
       const producer = await connected(topic, { lingerMs: 500 })
-      const waiting = Array.from({ length: 10 }, () => producer.produce(record(topic)))
+      const waiting = Array.from({ length: 10 }, () => produceOne(producer, record(topic)))
       await producer.close(5_000)
-      expect((await Promise.all(waiting)).map(({ offset }) => offset)).toEqual(Array.from({ length: 10 }, (_, i) => i))
+      expect((await Promise.all(waiting)).map(whereOf)).toEqual(Array.from({ length: 10 }, (_, i) => [0, i]))
     },
     TEST_TIMEOUT_MS,
   )
