@@ -1,0 +1,613 @@
+import { describe, expect, test } from 'bun:test'
+import { isUtf8 } from 'node:buffer'
+import fc from 'fast-check'
+import { headersOf, NO_HEADERS, withHeaders } from '../headers.ts'
+import type { Consumer, Producer } from './client.ts'
+import {
+  consumePacked,
+  declareNames,
+  type Interruption,
+  isNotQueued,
+  type PackedAddon,
+  Packer,
+  packProducer,
+  type Report,
+  unpack,
+} from './packed.ts'
+import type { HeaderValue, IncomingRecord, OutgoingRecord } from './types.ts'
+
+/* The formats as native/shim/packed.cc describes them, read and written here by other means than packed.ts. */
+
+/** The addon, as far as a test replaces it; calls of anything else fail. */
+const addonOf = (parts: Partial<Record<keyof PackedAddon, unknown>>): PackedAddon => parts as unknown as PackedAddon
+
+const NAMES = ((): readonly string[] => {
+  let declared: readonly string[] = []
+  declareNames(
+    addonOf({
+      names: (list: readonly string[]) => {
+        declared = list
+      },
+    }),
+  )
+  return declared
+})()
+
+/** Numbers topics as the addon does, in the order in which they are asked for. */
+function numbering() {
+  const asked: string[] = []
+  return { asked, addon: addonOf({ topic: (name: string) => asked.push(name) - 1 }) }
+}
+
+// ---- outgoing
+
+interface Unpacked {
+  sequence: number
+  topic: number
+  partition: number
+  key: Buffer | null
+  value: Buffer | null
+  headers: { place?: number; name: string; value: Buffer | null }[]
+}
+
+/** Reads what is packed. Throws where a record ends elsewhere than it says, or does not begin at a multiple of 4. */
+function unpacked({ packed: { bytes, length } }: Packer): Unpacked[] {
+  const records: Unpacked[] = []
+  for (let begin = 0; begin < length; ) {
+    let at = begin
+    const int = (): number => {
+      at += 4
+      return bytes.readInt32LE(at - 4)
+    }
+    const size = int()
+    const [sequence, topic, partition] = [int(), int(), int()]
+    const [keyBytes, valueBytes, count] = [int(), int(), int()]
+    const lengths = Array.from({ length: count }, () => [int(), int()] as const)
+    const take = (taken: number): Buffer | null => {
+      if (taken < 0) return null
+      at += taken
+      return Buffer.from(bytes.subarray(at - taken, at))
+    }
+    const key = take(keyBytes)
+    const headers = lengths.map(([name, valueLength]) => {
+      if (name >= 0) return { place: name, name: NAMES[name] ?? '', value: take(valueLength) }
+      return { name: (take(~name) as Buffer).toString(), value: take(valueLength) }
+    })
+    const value = take(valueBytes)
+    if (at - begin !== size) throw new Error(`the record says that it takes ${size} bytes, and takes ${at - begin}`)
+    records.push({ sequence, topic, partition, key, value, headers })
+    begin = Math.ceil(at / 4) * 4
+    if (begin > length) throw new Error('the last record is longer than what is packed')
+  }
+  return records
+}
+
+const bytesOf = (value: HeaderValue): Buffer | null => (typeof value === 'string' ? Buffer.from(value, 'utf8') : value)
+
+/** What the reader above is to find of a record that was the only one, or of the first topic. */
+const expected = (record: OutgoingRecord, sequence: number): Unpacked => ({
+  sequence,
+  topic: 0,
+  partition: record.partition ?? -1,
+  key: bytesOf(record.key),
+  value: record.value,
+  headers: record.headers.names.map((name, index) => ({
+    ...(NAMES.includes(name) ? { place: NAMES.indexOf(name) } : {}),
+    name: Buffer.from(name).toString(),
+    value: bytesOf(record.headers.values[index] ?? null),
+  })),
+})
+
+const TOPIC = 'topic'
+const record = (more: Partial<OutgoingRecord> = {}): OutgoingRecord => ({
+  topic: TOPIC,
+  key: null,
+  value: null,
+  headers: NO_HEADERS,
+  ...more,
+})
+
+/** Packs these, alone, and reads them back. */
+function packedAlone(...records: OutgoingRecord[]): Unpacked[] {
+  const packer = new Packer(numbering().addon)
+  for (const [index, one] of records.entries()) packer.add(one, index)
+  return unpacked(packer)
+}
+
+/** Packing keeps every byte of these. */
+function expectKept(...records: OutgoingRecord[]): void {
+  expect(packedAlone(...records)).toEqual(records.map(expected))
+}
+
+/** Of one, two, three and four bytes a character, empty, and with a NUL. */
+const TEXTS = [
+  'ascii',
+  '',
+  'nul\0nul',
+  'žluťoučký',
+  '€uro',
+  'ключ',
+  '漢字',
+  '🔑🐎',
+  '\ufeffmarked',
+  '\uffff',
+  '\x7f\x80',
+]
+
+describe('outgoing records', () => {
+  test('are packed as the format says', () => {
+    const packer = new Packer(numbering().addon)
+    packer.add(
+      record({
+        partition: 3,
+        key: 'key',
+        value: Buffer.from('value'),
+        headers: headersOf({ own: null, ce_id: 'id' }),
+      }),
+      7,
+    )
+    const { bytes, length } = packer.packed
+    const ce_id = NAMES.indexOf('ce_id')
+    const ints = [57, 7, 0, 3, 3, 5, 2, ~3, -1, ce_id, 2]
+    expect(Array.from(ints, (_, index) => bytes.readInt32LE(index * 4))).toEqual(ints)
+    expect(bytes.toString('latin1', 44, 57)).toBe('keyownidvalue')
+    expect(length).toBe(60)
+  })
+
+  test('keep texts of every kind, wherever they stand', () => {
+    for (const text of TEXTS) {
+      expectKept(record({ key: text }))
+      expectKept(record({ key: text, headers: headersOf({ ce_id: text, ce_type: 'ascii' }) }))
+      expectKept(record({ headers: headersOf({ [text]: 'value', [`${text}2`]: text }), value: Buffer.from(text) }))
+      expectKept(record({ key: Buffer.from(text), headers: headersOf({ [text]: text, 'content-type': text }) }))
+    }
+  })
+
+  test('keep what is empty apart from what is not there', () => {
+    const empty = Buffer.alloc(0)
+    expectKept(
+      record(),
+      record({ key: '', value: empty }),
+      record({ key: empty, value: null }),
+      record({ headers: headersOf({ own: '', ce_id: '', other: empty, tracestate: null, none: null, '': '' }) }),
+    )
+  })
+
+  test('keep bytes that are no text, and views into larger buffers', () => {
+    const whole = Buffer.from(Array.from({ length: 256 }, (_, byte) => byte))
+    const view = whole.subarray(100, 203)
+    expectKept(record({ key: whole, value: view, headers: headersOf({ own: whole, ce_id: view, text: 'text' }) }))
+    expectKept(record({ key: 'ascii', value: whole, headers: headersOf({ before: 'text', bytes: view }) }))
+  })
+
+  test('have U+FFFD for half of a surrogate pair, also where two halves meet', () => {
+    const [high, low] = ['\ud83d', '\ude00']
+    const [one] = packedAlone(
+      record({ key: high, headers: headersOf({ ce_id: low, [high]: `a${high}`, ce_type: low }) }),
+    )
+    expect(String(one?.key)).toBe('\ufffd')
+    expect(one?.headers.map(({ name, value }) => [name, String(value)])).toEqual([
+      ['ce_id', '\ufffd'],
+      ['\ufffd', 'a\ufffd'],
+      ['ce_type', '\ufffd'],
+    ])
+  })
+
+  test('name by its place each header that has one, and by its text any other', () => {
+    const others = ['own', 'CE_ID', 'ce_id2', 'constructor', '__proto__', 'ключ']
+    const names = [...NAMES, ...others]
+    const [one] = packedAlone(record({ headers: { names, values: names.map(() => 'value') } }))
+    expect(one?.headers.map(({ place, name }) => place ?? name)).toEqual([...NAMES.keys(), ...others])
+  })
+
+  test('keep the order and the repeats of their headers', () => {
+    const headers = withHeaders(headersOf({ a: '1', ce_id: '2', b: '3' }), { ce_id: '4', a: '5' })
+    expectKept(record({ headers }))
+  })
+
+  test('leave the partition open where none is named', () => {
+    expect(packedAlone(record(), record({ partition: 0 })).map(({ partition }) => partition)).toEqual([-1, 0])
+  })
+
+  test('ask for the number of a topic once', () => {
+    const { asked, addon } = numbering()
+    const packer = new Packer(addon)
+    for (const topic of ['a', 'b', 'a', 'b', 'c']) packer.add(record({ topic }), 0)
+    packer.clear()
+    packer.add(record({ topic: 'b' }), 0)
+    expect(asked).toEqual(['a', 'b', 'c'])
+    expect(unpacked(packer).map(({ topic }) => topic)).toEqual([1])
+  })
+
+  test('may be larger than the buffer, and those before them stay as they were', () => {
+    const large = (size: number): Buffer => Buffer.alloc(size, 'large')
+    const records = [
+      record({ key: 'first' }),
+      record({ value: large(300_000) }),
+      record({ key: 'é'.repeat(50_000) }),
+      record({ key: large(200_001), headers: headersOf({ own: '漢'.repeat(100_000) }) }),
+      ...Array.from({ length: 5_000 }, (_, number) => record({ key: `key-${number}`, value: large(number % 300) })),
+    ]
+    expectKept(...records)
+  })
+
+  test('begin again in the same buffer after clearing, whatever was in it', () => {
+    const packer = new Packer(numbering().addon)
+    packer.add(record({ key: 'k'.repeat(500), value: Buffer.alloc(5_000, 'v'), headers: headersOf({ own: 'x' }) }), 1)
+    const { bytes } = packer.packed
+    packer.clear()
+    expect(packer.packed.length).toBe(0)
+    expect(unpacked(packer)).toEqual([])
+    const next = record({ headers: headersOf({ own: null, ce_id: '' }), value: Buffer.from('v') })
+    packer.add(next, 2)
+    expect(packer.packed.bytes).toBe(bytes)
+    expect(unpacked(packer)).toEqual([expected(next, 2)])
+  })
+
+  test('give up a very large buffer once it is empty', () => {
+    const packer = new Packer(numbering().addon)
+    const large = record({ value: Buffer.alloc(5 * 2 ** 20, 'v') })
+    packer.add(large, 1)
+    expect(packer.packed.bytes.length).toBeGreaterThan(5 * 2 ** 20)
+    packer.clear()
+    expect(packer.packed.bytes.length).toBeLessThanOrEqual(2 ** 17)
+    packer.add(large, 2)
+    expect(unpacked(packer)).toEqual([expected(large, 2)])
+  })
+
+  test('that cannot be packed leave the others as they were', () => {
+    const packer = new Packer(
+      addonOf({
+        topic: (name: string) => {
+          if (name === 'faulty') throw new TypeError('no such topic')
+          return 0
+        },
+      }),
+    )
+    const [first, second] = [record({ key: 'first' }), record({ key: 'second' })]
+    packer.add(first, 0)
+    expect(() => packer.add(record({ topic: 'faulty', value: Buffer.alloc(100_000) }), 1)).toThrow('no such topic')
+    packer.add(second, 1)
+    expect(unpacked(packer)).toEqual([expected(first, 0), expected(second, 1)])
+  })
+
+  const text = fc.oneof(
+    fc.string({ unit: 'binary' }),
+    fc.string({ unit: 'binary-ascii' }),
+    fc.string({ unit: fc.constantFrom('a', 'é', '漢', '\ud83d', '\ude00') }),
+  )
+  const bytes = fc.uint8Array({ maxLength: 300 }).map((array) => Buffer.from(array))
+  const headers = fc.array(
+    fc.tuple(fc.oneof(fc.constantFrom(...NAMES), text), fc.oneof(text, bytes, fc.constant(null))),
+    { maxLength: 20 },
+  )
+  const records = fc
+    .record({
+      partition: fc.option(fc.nat(), { nil: undefined }),
+      key: fc.oneof(text, bytes, fc.constant(null)),
+      value: fc.option(bytes),
+      headers,
+    })
+    .map(({ partition, key, value, headers: list }) =>
+      record({
+        ...(partition === undefined ? {} : { partition }),
+        key,
+        value,
+        headers: { names: list.map(([name]) => name), values: list.map(([, one]) => one) },
+      }),
+    )
+
+  test('keep every byte, whatever they are', () => {
+    const packer = new Packer(numbering().addon)
+    fc.assert(
+      fc.property(fc.array(records), fc.integer(), (list, sequence) => {
+        packer.clear()
+        for (const [index, one] of list.entries()) packer.add(one, (sequence + index) | 0)
+        expect(unpacked(packer)).toEqual(list.map((one, index) => expected(one, (sequence + index) | 0)))
+      }),
+      { numRuns: 500 },
+    )
+  })
+})
+
+// ---- reports
+
+const CLIENT = { _client: {} } as unknown as Producer & Consumer
+
+/** An addon that has these reports, and notes what it is handed over. */
+function reporting(reports: Report[]) {
+  const waiting = [...reports]
+  const handed: { number: number; bytes: Buffer }[] = []
+  const closed: number[] = []
+  let announce = (): void => undefined
+  const addon = addonOf({
+    topic: () => 0,
+    openProducer: (_client: object, onReports: () => void) => {
+      announce = onReports
+      return 42
+    },
+    produce: (number: number, bytes: Buffer, length: number) =>
+      handed.push({ number, bytes: Buffer.from(bytes.subarray(0, length)) }),
+    reports: (_number: number, to: Buffer) => {
+      const given = waiting.splice(0, Math.floor(to.length / 32))
+      for (const [index, { sequence, code, partition, offset, timestampMs }] of given.entries()) {
+        ;[sequence, code, partition, 0].forEach((int, at) => {
+          to.writeInt32LE(int, index * 32 + at * 4)
+        })
+        to.writeDoubleLE(offset, index * 32 + 16)
+        to.writeDoubleLE(timestampMs, index * 32 + 24)
+      }
+      return given.length
+    },
+    closeProducer: (number: number) => closed.push(number),
+  })
+  return { addon, handed, closed, announce: () => announce() }
+}
+
+const reportOf = (sequence: number): Report => ({
+  sequence,
+  code: sequence % 3 === 0 ? 0 : -192,
+  partition: sequence & 3,
+  offset: 2 ** 40 + sequence,
+  timestampMs: 1_700_000_000_000 + sequence,
+})
+
+describe('a producer by the batch', () => {
+  test('hands over what is packed, once, and nothing when nothing is', () => {
+    const { addon, handed } = reporting([])
+    const producer = packProducer(addon, CLIENT, () => undefined)
+    producer.flush()
+    expect(handed).toEqual([])
+    producer.packer.add(record({ key: 'a' }), 1)
+    producer.packer.add(record({ key: 'b' }), 2)
+    const { bytes, length } = producer.packer.packed
+    const packed = Buffer.from(bytes.subarray(0, length))
+    producer.flush()
+    producer.flush()
+    expect(handed).toEqual([{ number: 42, bytes: packed }])
+  })
+
+  test.each([0, 1, 1_023, 1_024, 1_025, 5_000])('brings %d reports, each once and in order', (count) => {
+    const reports = Array.from({ length: count }, (_, index) => reportOf(index - 10))
+    const { addon, announce } = reporting(reports)
+    const seen: Report[] = []
+    const producer = packProducer(addon, CLIENT, (report) => seen.push({ ...report }))
+    announce()
+    expect(seen).toEqual(reports)
+    producer.take()
+    expect(seen).toHaveLength(count)
+  })
+
+  test('tells what was not queued from what was', () => {
+    expect(isNotQueued({ ...reportOf(1), partition: -2 })).toBe(true)
+    for (const partition of [-1, 0, 2]) expect(isNotQueued({ ...reportOf(1), partition })).toBe(false)
+  })
+
+  test('is closed by its number', () => {
+    const { addon, closed } = reporting([])
+    packProducer(addon, CLIENT, () => undefined).close()
+    expect(closed).toEqual([42])
+  })
+})
+
+// ---- incoming
+
+interface Incoming {
+  code: number
+  topic: number
+  partition: number
+  offset: number
+  timestampMs: number
+  key: Buffer | null
+  value: Buffer | null
+  headers: { name: string; value: Buffer | null }[]
+}
+
+const incoming = (more: Partial<Incoming> = {}): Incoming => ({
+  code: 0,
+  topic: 0,
+  partition: 0,
+  offset: 0,
+  timestampMs: 0,
+  key: null,
+  value: null,
+  headers: [],
+  ...more,
+})
+
+const isAscii = (bytes: Buffer): boolean => bytes.every((byte) => byte < 0x80)
+
+/** Writes the addon's side of the format. */
+function packIncoming(records: readonly Incoming[]): Buffer {
+  const parts = records.map(({ code, topic, partition, offset, timestampMs, key, value, headers }) => {
+    const texts: Buffer[] = key === null ? [] : [key]
+    const table = headers.flatMap(({ name, value: own }) => {
+      const place = NAMES.indexOf(name)
+      if (place < 0) texts.push(Buffer.from(name))
+      if (own !== null) texts.push(own)
+      const kind = own === null || isAscii(own) ? 0 : isUtf8(own) ? 1 : 2
+      return [place < 0 ? ~Buffer.byteLength(name) : place, own?.length ?? -1, kind]
+    })
+    const text = Buffer.concat(texts)
+    const valueAt = 48 + table.length * 4 + text.length
+    const size = Math.ceil((valueAt + (value?.length ?? 0)) / 8) * 8
+    const bytes = Buffer.alloc(size, 0xee)
+    ;[size, code, topic, partition].forEach((int, at) => {
+      bytes.writeInt32LE(int, at * 4)
+    })
+    bytes.writeDoubleLE(offset, 16)
+    bytes.writeDoubleLE(timestampMs, 24)
+    ;[key?.length ?? -1, value?.length ?? -1, headers.length, valueAt, ...table].forEach((int, at) => {
+      bytes.writeInt32LE(int, 32 + at * 4)
+    })
+    text.copy(bytes, 48 + table.length * 4)
+    value?.copy(bytes, valueAt)
+    return bytes
+  })
+  return Buffer.concat(parts)
+}
+
+const TOPICS = ['first', 'second', 'third']
+const topicOf = (number: number): string => TOPICS[number] ?? 'no such topic'
+const nothingBetween = (interruption: Interruption): void => {
+  throw new Error(`interrupted by ${interruption.code}`)
+}
+
+/** A record's fields, which it reads from its batch only when they are asked for. */
+const read = ({ topic, partition, offset, timestampMs, key, value, headers }: IncomingRecord): IncomingRecord => ({
+  topic,
+  partition,
+  offset,
+  timestampMs,
+  key,
+  value,
+  headers,
+})
+
+/** What is to be read of what was written. */
+const expectedIncoming = (one: Incoming): IncomingRecord => ({
+  topic: topicOf(one.topic),
+  partition: one.partition,
+  offset: one.offset,
+  timestampMs: one.timestampMs,
+  key: one.key,
+  value: one.value,
+  headers: {
+    names: one.headers.map(({ name }) => name),
+    values: one.headers.map(({ value }) => (value !== null && isUtf8(value) ? value.toString() : value)),
+  },
+})
+
+function expectRead(...records: Incoming[]): void {
+  expect(unpack(packIncoming(records), topicOf, nothingBetween).map(read)).toEqual(records.map(expectedIncoming))
+}
+
+describe('incoming records', () => {
+  test('are read as the format says', () => {
+    const bytes = Buffer.alloc(80)
+    ;[80, 0, 1, 5].forEach((int, at) => {
+      bytes.writeInt32LE(int, at * 4)
+    })
+    bytes.writeDoubleLE(2 ** 53 - 1, 16)
+    bytes.writeDoubleLE(1_700_000_000_000, 24)
+    ;[3, 5, 1, 66, ~3, 0, 0].forEach((int, at) => {
+      bytes.writeInt32LE(int, 32 + at * 4)
+    })
+    bytes.write('keyownvalue', 60)
+    expect(unpack(bytes, topicOf, nothingBetween).map(read)).toEqual([
+      {
+        topic: 'second',
+        partition: 5,
+        offset: Number.MAX_SAFE_INTEGER,
+        timestampMs: 1_700_000_000_000,
+        key: Buffer.from('key'),
+        value: Buffer.from('value'),
+        headers: { names: ['own'], values: [''] },
+      },
+    ])
+  })
+
+  test('are none in an empty buffer', () => {
+    expect(unpack(Buffer.alloc(0), topicOf, nothingBetween)).toEqual([])
+  })
+
+  test('keep what is empty apart from what is not there', () => {
+    const empty = Buffer.alloc(0)
+    expectRead(
+      incoming(),
+      incoming({ key: empty }),
+      incoming({ value: empty }),
+      incoming({ headers: [{ name: 'own', value: null }] }),
+      incoming({ key: empty, value: empty, headers: [{ name: '', value: empty }] }),
+    )
+  })
+
+  test('have text for header values that are UTF-8, and bytes for others', () => {
+    const values = [...TEXTS.map((text) => Buffer.from(text)), Buffer.from([0xff]), Buffer.from([0xed, 0xa0, 0x80])]
+    expectRead(
+      incoming({ headers: values.map((value) => ({ name: 'ce_id', value })), value: Buffer.from('value') }),
+      ...values.map((value, offset) => incoming({ offset, key: value, value, headers: [{ name: 'own', value }] })),
+    )
+  })
+
+  test('have every declared name by its place, and others by their text', () => {
+    const names = [...NAMES, 'own', 'ключ', 'ce_own', ...NAMES]
+    expectRead(incoming({ headers: names.map((name) => ({ name, value: Buffer.from('value') })) }))
+  })
+
+  test('may be read from the middle of a larger buffer', () => {
+    const one = incoming({ key: Buffer.from('key'), headers: [{ name: 'own', value: Buffer.from('1') }], topic: 2 })
+    const larger = Buffer.concat([Buffer.alloc(16, 0xff), packIncoming([one, one]), Buffer.alloc(8, 0xff)])
+    const view = larger.subarray(16, larger.length - 8)
+    expect(unpack(view, topicOf, nothingBetween).map(read)).toEqual([expectedIncoming(one), expectedIncoming(one)])
+  })
+
+  test('are told apart from what came between them', () => {
+    const [first, second] = [incoming({ offset: 7 }), incoming({ offset: 8, topic: 1 })]
+    const batch = packIncoming([
+      incoming({ code: -191, topic: 1, partition: 3, offset: 99 }),
+      first,
+      incoming({ code: -195, topic: -1, partition: -1, offset: -1001 }),
+      second,
+    ])
+    const between: Interruption[] = []
+    const records = unpack(batch, topicOf, (one) => between.push(one))
+    expect(records.map(read)).toEqual([expectedIncoming(first), expectedIncoming(second)])
+    expect(between).toEqual([
+      { code: -191, topic: 'second', partition: 3, offset: 99 },
+      { code: -195, topic: undefined, partition: -1, offset: -1001 },
+    ])
+  })
+
+  test('decode their headers once', () => {
+    const [one] = unpack(packIncoming([incoming({ headers: [{ name: 'a', value: null }] })]), topicOf, nothingBetween)
+    expect(one?.headers).toBe(one?.headers as never)
+  })
+
+  const bytes = fc.uint8Array({ maxLength: 40 }).map((array) => Buffer.from(array))
+  const values = fc.option(
+    fc.oneof(
+      bytes,
+      fc.string({ unit: 'grapheme' }).map((one) => Buffer.from(one)),
+    ),
+  )
+  const names = fc.oneof(fc.constantFrom(...NAMES), fc.string({ unit: 'grapheme' }))
+  const records = fc.record<Incoming>({
+    code: fc.constant(0),
+    topic: fc.nat({ max: TOPICS.length - 1 }),
+    partition: fc.nat(),
+    offset: fc.maxSafeNat(),
+    timestampMs: fc.integer({ min: -1 }),
+    key: values,
+    value: values,
+    headers: fc.array(fc.record({ name: names, value: values }), { maxLength: 12 }),
+  })
+
+  test('come out as they were written, whatever they are', () => {
+    fc.assert(
+      fc.property(fc.array(records), (list) => expectRead(...list)),
+      { numRuns: 500 },
+    )
+  })
+
+  test('are asked for by their number, with the topic’s name once', () => {
+    const one = incoming({ topic: 1, value: Buffer.from('value') })
+    const asked: number[] = []
+    const addon = addonOf({
+      consume: (_client: object, maxRecords: number) => packIncoming(Array.from({ length: maxRecords }, () => one)),
+      topic: (number: number) => {
+        asked.push(number)
+        return topicOf(number)
+      },
+    })
+    for (const count of [2, 3])
+      expect(consumePacked(addon, CLIENT, count, nothingBetween).map(read)).toEqual(
+        Array.from({ length: count }, () => expectedIncoming(one)),
+      )
+    expect(asked).toEqual([1])
+  })
+
+  test('are none when none is ready', () => {
+    expect(consumePacked(addonOf({ consume: () => undefined }), CLIENT, 10, nothingBetween)).toEqual([])
+  })
+})
