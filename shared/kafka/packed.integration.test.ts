@@ -1,0 +1,678 @@
+import { afterAll, beforeAll, describe, expect, test } from 'bun:test'
+import { isUtf8 } from 'node:buffer'
+import { join } from 'node:path'
+import fc from 'fast-check'
+import pino from 'pino'
+import { loadProducerConfig } from '../../producer/config.ts'
+import { headersOf, NO_HEADERS } from '../headers.ts'
+import { testBrokers, uniqueName } from '../testing/brokers.ts'
+import { until } from '../testing/until.ts'
+import { createTopicAdmin } from './admin.ts'
+import { CODE, type Consumer, native, type Producer, packed, promised, type Settings } from './client.ts'
+import { fromTheBeginning, type MockCluster, newTopic, startMockCluster } from './native/mock-cluster.ts'
+import {
+  consumePacked,
+  type Interruption,
+  isNotQueued,
+  type PackedAddon,
+  type PackedProducer,
+  type Packer,
+  packProducer,
+  type Report,
+} from './packed.ts'
+import type { HeaderValue, IncomingRecord, OutgoingRecord } from './types.ts'
+
+/* What packed.ts and the addon make of each other's buffers. Whatever a fault could end the process runs in a process of its own. */
+
+const ANSWER_TIMEOUT_MS = 10_000
+const CHILD_TIMEOUT_MS = 40_000
+const MEBIBYTE = 2 ** 20
+
+let cluster: MockCluster
+const closing: PackedProducer[] = []
+
+beforeAll(async () => {
+  cluster = await startMockCluster()
+})
+
+afterAll(async () => {
+  for (const producer of closing) producer.close()
+  await cluster.close()
+})
+
+interface Opened {
+  client: Producer
+  records: PackedProducer
+  /** Each report that has come, in order. */
+  reports: Report[]
+}
+
+/** A connected producer by the batch. */
+async function openProducer(settings: Settings = {}, errorsOnly = false): Promise<Opened> {
+  const client = await cluster.producer({ 'message.max.bytes': 4 * MEBIBYTE, ...settings })
+  const reports: Report[] = []
+  const records = packProducer(packed(), client, (report) => reports.push({ ...report }), errorsOnly)
+  closing.push(records)
+  return { client, records, reports }
+}
+
+const record = (topic: string, more: Partial<OutgoingRecord> = {}): OutgoingRecord => ({
+  topic,
+  partition: 0,
+  key: null,
+  value: null,
+  headers: NO_HEADERS,
+  ...more,
+})
+
+const sequencesOf = (reports: readonly Report[]): number[] => reports.map(({ sequence }) => sequence)
+const numbers = (count: number, from = 0): number[] => Array.from({ length: count }, (_, index) => from + index)
+const ascending = (a: number, b: number): number => a - b
+
+/** Hands these over, numbered from that on, and waits for a report of each. */
+async function produceAll({ records, reports }: Opened, list: readonly OutgoingRecord[], from = 0): Promise<Report[]> {
+  const before = reports.length
+  for (const [index, one] of list.entries()) records.packer.add(one, from + index)
+  records.flush()
+  await until(() => reports.length >= before + list.length, { timeoutMs: ANSWER_TIMEOUT_MS, what: 'all reports' })
+  return reports.slice(before).sort((a, b) => ascending(a.sequence, b.sequence))
+}
+
+const nothingBetween = ({ code }: Interruption): void => {
+  throw new Error(`reading was interrupted by ${code}`)
+}
+
+/** Reads so many records. */
+async function readAll(consumer: Consumer, count: number): Promise<IncomingRecord[]> {
+  const records: IncomingRecord[] = []
+  const complete = (): boolean => {
+    records.push(...consumePacked(packed(), consumer, count - records.length, nothingBetween))
+    return records.length === count
+  }
+  await until(complete, { timeoutMs: ANSWER_TIMEOUT_MS, what: `${count} records` })
+  return records
+}
+
+const bytesOf = (value: HeaderValue): Buffer | null => (typeof value === 'string' ? Buffer.from(value) : value)
+
+/** What the bytes of a header's value are read as. */
+function asRead(value: HeaderValue): HeaderValue {
+  const bytes = bytesOf(value)
+  return bytes !== null && isUtf8(bytes) ? bytes.toString() : bytes
+}
+
+const contentOf = ({ key, value, headers: { names, values } }: IncomingRecord) => ({ key, value, names, values })
+
+const expectedOf = ({ key, value, headers: { names, values } }: OutgoingRecord) => ({
+  key: bytesOf(key),
+  value,
+  names,
+  values: values.map(asRead),
+})
+
+// ---- there and back
+
+/** Bytes that differ from place to place, all 256 of them. */
+function bytesOfLength(length: number): Buffer {
+  const bytes = Buffer.alloc(length)
+  for (let at = 0; at < length; at++) bytes[at] = (at * 31 + (at >> 8)) & 0xff
+  return bytes
+}
+
+/** Names that the addon knows by number, and others. A name is a C string in librdkafka: it has no NUL. */
+const headerNames = fc.oneof(
+  fc.constantFrom('ce_id', 'ce_type', 'content-type', 'kt-tenant', 'own', 'constructor', ''),
+  fc.string({ unit: 'grapheme', maxLength: 8 }).filter((name) => !name.includes('\0')),
+)
+const bytes = fc.uint8Array({ maxLength: 64 }).map((array) => Buffer.from(array))
+const text = fc.oneof(
+  fc.string({ unit: 'binary', maxLength: 20 }).map((one) => one.toWellFormed()),
+  fc.constantFrom('', '\0', 'a\0b', '\ufeffmarked', '\uffff', '🔑'),
+)
+const faulty = fc
+  .constantFrom([0xff], [0xc0, 0x80], [0xed, 0xa0, 0x80], [0xf4, 0x90, 0x80, 0x80], [0xe2, 0x82], [0x61, 0x80], [0xf8])
+  .map((list) => Buffer.from(list))
+const outgoing = (topic: string): fc.Arbitrary<OutgoingRecord> =>
+  fc
+    .record({
+      key: fc.oneof(text, bytes, faulty, fc.constant(null)),
+      value: fc.oneof(bytes, faulty, fc.constant(null)),
+      headers: fc.array(fc.tuple(headerNames, fc.oneof(text, bytes, faulty, fc.constant(null))), { maxLength: 12 }),
+    })
+    .map(({ key, value, headers }) =>
+      record(topic, {
+        key,
+        value,
+        headers: { names: headers.map(([name]) => name), values: headers.map(([, one]) => one) },
+      }),
+    )
+
+/** A topic, one producer of it, and one consumer from its beginning. */
+interface Pair {
+  topic: string
+  /** The mock cluster does not keep times. */
+  keepsTimes: boolean
+  producer: Opened
+  consumer: Consumer
+}
+
+const EAGER: Settings = { 'fetch.message.max.bytes': 4 * MEBIBYTE, 'fetch.wait.max.ms': 10 }
+
+async function onMock(): Promise<Pair> {
+  const producer = await openProducer()
+  const topic = await newTopic(producer.client)
+  const consumer = await cluster.consumer(EAGER)
+  consumer.assign(fromTheBeginning(topic))
+  return { topic, keepsTimes: false, producer, consumer }
+}
+
+async function onKafka(): Promise<Pair> {
+  const brokers = { 'metadata.broker.list': testBrokers() }
+  const config = loadProducerConfig({ NODE_ENV: 'development', AUTH: 'off', KAFKA_BROKERS: testBrokers() })
+  const topic = uniqueName('packed')
+  const admin = createTopicAdmin({ config, clientId: topic, log: pino({ level: 'silent' }) })
+  await admin.ensureTopics([topic], { partitions: 1, replication: -1 })
+  await admin.close()
+  const producer = await openProducer({ ...brokers, 'enable.idempotence': true, 'compression.codec': 'lz4' })
+  const consumer = await cluster.consumer({ ...EAGER, ...brokers })
+  consumer.assign([{ topic, partition: 0, offset: 0 }])
+  return { topic, keepsTimes: true, producer, consumer }
+}
+
+/** What is handed over is stored, reported with its place, and read back the same. */
+async function expectKept(pair: Pair, list: readonly OutgoingRecord[]): Promise<void> {
+  const { producer, consumer, keepsTimes } = pair
+  const reports = await produceAll(producer, list)
+  const read = await readAll(consumer, list.length)
+  expect(reports.map(({ sequence, code }) => [sequence, code])).toEqual(list.map((_, index) => [index, 0]))
+  expect(read.map(contentOf)).toEqual(list.map(expectedOf))
+  const placeOf = ({ partition, offset, timestampMs }: IncomingRecord | Report) =>
+    keepsTimes ? [partition, offset, timestampMs] : [partition, offset]
+  expect(reports.map(placeOf)).toEqual(read.map(placeOf))
+}
+
+describe.each([
+  ['the mock cluster', onMock, 150],
+  ['the test’s broker', onKafka, 60],
+] as const)('a record on its way over %s', (_, open, numRuns) => {
+  let pair: Pair
+  beforeAll(async () => {
+    pair = await open()
+  })
+
+  test('keeps every byte of its key, value and headers, their order and repeats, and null apart from empty', async () => {
+    const lists = fc.array(outgoing(pair.topic), { minLength: 1, maxLength: 20 })
+    await fc.assert(
+      fc.asyncProperty(lists, (list) => expectKept(pair, list)),
+      { numRuns },
+    )
+  }, 60_000)
+
+  test('keeps them whatever their size', async () => {
+    const sizes = [0, 1, 2, 3, 4, 5, 255, 65_535, 65_536, 65_537, 900_000]
+    for (const size of sizes) {
+      const content = bytesOfLength(size)
+      await expectKept(pair, [
+        record(pair.topic, { value: content }),
+        record(pair.topic, { key: content, value: Buffer.from('value') }),
+        record(pair.topic, { headers: headersOf({ own: content, ce_id: 'id', other: 'é'.repeat(size >> 1) }) }),
+      ])
+    }
+  }, 60_000)
+})
+
+test('a value of a mebibyte comes back byte for byte', async () => {
+  const pair = await onMock()
+  await expectKept(pair, [record(pair.topic, { value: bytesOfLength(MEBIBYTE), key: 'key' })])
+})
+
+test('a record may have many headers', async () => {
+  const pair = await onMock()
+  const names = numbers(5_000).map((number) => (number % 2 === 0 ? 'ce_id' : `own-${number}`))
+  await expectKept(pair, [record(pair.topic, { headers: { names, values: names.map((name) => `of ${name}`) } })])
+})
+
+test('records of several topics and partitions go with one call', async () => {
+  const producer = await openProducer()
+  const topics = [await newTopic(producer.client), await newTopic(producer.client)]
+  const places = topics.flatMap((topic) => numbers(4).map((partition) => ({ topic, partition })))
+  const list = places.map((place) => record(place.topic, { ...place, value: Buffer.from(JSON.stringify(place)) }))
+  expect((await produceAll(producer, list)).map(({ partition }) => partition)).toEqual([0, 1, 2, 3, 0, 1, 2, 3])
+  const consumer = await cluster.consumer()
+  consumer.assign(topics.flatMap(fromTheBeginning))
+  const read = await readAll(consumer, list.length)
+  expect(read).toHaveLength(places.length)
+  for (const { topic, partition, value } of read) expect(JSON.parse(String(value))).toEqual({ topic, partition })
+})
+
+test('no more records are read at once than were asked for', async () => {
+  const pair = await onMock()
+  await produceAll(pair.producer, Array<OutgoingRecord>(100).fill(record(pair.topic)))
+  const sizes: number[] = []
+  await until(() => {
+    const { length } = consumePacked(packed(), pair.consumer, 7, nothingBetween)
+    if (length > 0) sizes.push(length)
+    return sizes.reduce((sum, size) => sum + size, 0) === 100
+  })
+  expect(Math.max(...sizes)).toBe(7)
+})
+
+test('the end of a partition is told, and where it is', async () => {
+  const producer = await openProducer()
+  const topic = await newTopic(producer.client)
+  await produceAll(producer, [record(topic), record(topic)])
+  const consumer = await cluster.consumer({ 'enable.partition.eof': true })
+  consumer.assign([{ topic, partition: 0, offset: 0 }])
+  const between: Interruption[] = []
+  const read: IncomingRecord[] = []
+  await until(() => {
+    read.push(...consumePacked(packed(), consumer, 10, (one) => between.push({ ...one })))
+    return between.length > 0
+  })
+  expect(read.map(({ offset }) => offset)).toEqual([0, 1])
+  expect(between).toEqual([{ code: CODE.PARTITION_EOF, topic, partition: 0, offset: 2 }])
+})
+
+// ---- reports
+
+const MANY = 20_000
+
+describe('every record gets exactly one report', () => {
+  test('when there are many', async () => {
+    const producer = await openProducer()
+    const topic = await newTopic(producer.client)
+    await produceAll(
+      producer,
+      numbers(MANY).map((number) => record(topic, { partition: number % 4, value: Buffer.from(String(number)) })),
+    )
+    expect(sequencesOf(producer.reports).sort(ascending)).toEqual(numbers(MANY))
+    expect(producer.reports.filter(({ code }) => code !== 0)).toEqual([])
+    // In a partition, in the order in which they were handed over.
+    const places = producer.reports.toSorted((a, b) => ascending(a.sequence, b.sequence))
+    expect(places.map(({ partition, offset }) => partition + 4 * offset)).toEqual(numbers(MANY))
+  })
+
+  test('when the producer disconnects right after', async () => {
+    const client = new (native().Producer)({ 'metadata.broker.list': cluster.brokers, dr_cb: true })
+    await promised((done) => client.connect({ timeout: ANSWER_TIMEOUT_MS }, (error) => done(error)))
+    client.setPollInBackground(true)
+    const topic = await newTopic(client)
+    const reports: Report[] = []
+    const records = packProducer(packed(), client, (report) => reports.push({ ...report }))
+    for (const number of numbers(MANY)) records.packer.add(record(topic, { value: Buffer.from('value') }), number)
+    records.flush()
+    records.close()
+    await promised((done) => client.disconnect(ANSWER_TIMEOUT_MS, (error) => done(error)))
+    records.take()
+    expect(sequencesOf(reports).sort(ascending)).toEqual(numbers(MANY))
+    expect(reports.filter(({ code }) => code !== 0)).toEqual([])
+  })
+
+  test('of the producer that it was handed to', async () => {
+    const producers = await Promise.all(numbers(3).map(() => openProducer()))
+    const topic = await newTopic((producers[0] as Opened).client)
+    await Promise.all(
+      producers.map((producer, index) =>
+        produceAll(producer, Array<OutgoingRecord>(500).fill(record(topic)), index * 1_000),
+      ),
+    )
+    for (const [index, { reports }] of producers.entries())
+      expect(sequencesOf(reports).sort(ascending)).toEqual(numbers(500, index * 1_000))
+  })
+
+  test('whatever its sequence', async () => {
+    const producer = await openProducer()
+    const topic = await newTopic(producer.client)
+    const sequences = [-(2 ** 31), -1, 0, 1, 2 ** 15, 2 ** 16, 2 ** 30, 2 ** 31 - 1]
+    for (const sequence of sequences) producer.records.packer.add(record(topic), sequence)
+    producer.records.flush()
+    await until(() => producer.reports.length >= sequences.length)
+    expect(sequencesOf(producer.reports).sort(ascending)).toEqual(sequences)
+  })
+})
+
+const outcomesOf = (reports: readonly Report[]) =>
+  reports.map((report) => [report.sequence, report.code, isNotQueued(report)])
+
+describe('what librdkafka does not take is reported as not queued', () => {
+  test('when its queue is full', async () => {
+    const producer = await openProducer({ 'queue.buffering.max.messages': 10, 'linger.ms': 300 })
+    const topic = await newTopic(producer.client)
+    const outcomes = outcomesOf(await produceAll(producer, Array<OutgoingRecord>(25).fill(record(topic))))
+    expect(outcomes).toEqual(
+      numbers(25).map((number) => (number < 10 ? [number, 0, false] : [number, CODE.QUEUE_FULL, true])),
+    )
+    // There is room again.
+    expect(outcomesOf(await produceAll(producer, [record(topic)], 99))).toEqual([[99, 0, false]])
+  })
+
+  test('when its partition is known not to be', async () => {
+    const producer = await openProducer()
+    const topic = await newTopic(producer.client)
+    await produceAll(producer, [record(topic)])
+    const list = [3, 4, 700].map((partition) => record(topic, { partition }))
+    expect(outcomesOf(await produceAll(producer, list))).toEqual([
+      [0, 0, false],
+      [1, CODE.UNKNOWN_PARTITION, true],
+      [2, CODE.UNKNOWN_PARTITION, true],
+    ])
+  })
+
+  test('when it is too large', async () => {
+    const producer = await openProducer({ 'message.max.bytes': 2_000 })
+    const topic = await newTopic(producer.client)
+    const list = [1_000, 3_000, 1_000].map((size) => record(topic, { value: Buffer.alloc(size) }))
+    expect(outcomesOf(await produceAll(producer, list))).toEqual([
+      [0, 0, false],
+      [1, CODE.MSG_SIZE_TOO_LARGE, true],
+      [2, 0, false],
+    ])
+  })
+
+  test('when its topic cannot be one', async () => {
+    const producer = await openProducer()
+    const list = [record('x'.repeat(600))]
+    expect(outcomesOf(await produceAll(producer, list))).toEqual([[0, CODE.UNKNOWN_TOPIC, true]])
+  })
+
+  test('when there is no connection, or no longer one', async () => {
+    const client = new (native().Producer)({ 'metadata.broker.list': cluster.brokers, dr_cb: true })
+    const reports: Report[] = []
+    const records = packProducer(packed(), client, (report) => reports.push({ ...report }))
+    const producer = { client, records, reports }
+    const topic = uniqueName('topic')
+    expect(outcomesOf(await produceAll(producer, [record(topic)]))).toEqual([[0, CODE.STATE, true]])
+    await promised((done) => client.connect({ timeout: ANSWER_TIMEOUT_MS }, (error) => done(error)))
+    client.setPollInBackground(true)
+    expect(outcomesOf(await produceAll(producer, [record(topic)], 1))).toEqual([[1, 0, false]])
+    records.close()
+    const refused = (sequence: number) => {
+      records.packer.add(record(topic), sequence)
+      records.flush()
+      records.take()
+      expect(outcomesOf(reports.slice(-1))).toEqual([[sequence, CODE.STATE, true]])
+    }
+    refused(2)
+    await promised((done) => client.disconnect(ANSWER_TIMEOUT_MS, (error) => done(error)))
+    refused(3)
+  })
+})
+
+test('with errorsOnly, nothing is reported of records that were stored', async () => {
+  const producer = await openProducer({}, true)
+  const topic = await newTopic((await openProducer()).client)
+  const add = (partition: number, sequence: number) =>
+    producer.records.packer.add(record(topic, { partition }), sequence)
+  // This client does not know the topic yet: that there is no such partition comes out when the record is queued already.
+  add(9, 1)
+  for (const sequence of numbers(1_000, 10)) add(sequence % 4, sequence)
+  producer.records.flush()
+  await promised((done) => producer.client.flush(ANSWER_TIMEOUT_MS, (error) => done(error)))
+  add(9, 2)
+  for (const sequence of numbers(1_000, 2_000)) add(sequence % 4, sequence)
+  producer.records.flush()
+  await promised((done) => producer.client.flush(ANSWER_TIMEOUT_MS, (error) => done(error)))
+  await until(() => producer.reports.length >= 2)
+  producer.records.take()
+  expect(producer.reports.map(({ sequence, code }) => [sequence, code])).toEqual([
+    [1, CODE.UNKNOWN_PARTITION],
+    [2, CODE.UNKNOWN_PARTITION],
+  ])
+  expect(producer.reports.map(isNotQueued)).toEqual([false, true])
+  const consumer = await cluster.consumer()
+  consumer.assign(fromTheBeginning(topic))
+  expect(await readAll(consumer, 2_000)).toHaveLength(2_000)
+})
+
+// ---- in a process of its own
+
+/** What a body is given in the child; it sees nothing else of this file. The clients are connected. */
+interface Given<A> {
+  addon: PackedAddon
+  producer: Producer
+  consumer: Consumer
+  // biome-ignore lint/suspicious/noExplicitAny: these tests pass what the types forbid.
+  raw: { producer: any; consumer: any; admin: any }
+  Packer: typeof Packer
+  until: typeof until
+  argument: A
+}
+
+/** Runs a body in a child and returns what it returns. Throws when the child has not ended well in time. */
+async function inChild<A, R>(argument: A, body: (given: Given<A>) => R | Promise<R>): Promise<R> {
+  const at = (file: string): string => JSON.stringify(join(import.meta.dir, file))
+  const source = `
+    import { native, packed, promised } from ${at('client.ts')}
+    import { Packer } from ${at('packed.ts')}
+    import { until } from ${at('../testing/until.ts')}
+    const { Producer, KafkaConsumer, AdminClient } = native()
+    const brokers = { 'metadata.broker.list': ${JSON.stringify(cluster.brokers)} }
+    const producer = new Producer({ ...brokers, 'linger.ms': 0, dr_cb: true })
+    const consumer = new KafkaConsumer({ ...brokers, 'group.id': 'packed' })
+    for (const client of [producer, consumer]) await promised((done) => client.connect({ timeout: 10_000 }, (error) => done(error)))
+    producer.setPollInBackground(true)
+    const admin = AdminClient.create(brokers)
+    const raw = { producer: producer.getClient(), consumer: consumer.getClient(), admin: admin._client }
+    const argument = ${JSON.stringify(argument)}
+    const result = await (${body})({ addon: packed(), producer, consumer, raw, Packer, until, argument })
+    process.stdout.write(JSON.stringify(result ?? null), () => process.exit(0))
+  `
+  const child = Bun.spawn([process.execPath, '-e', source], {
+    stdout: 'pipe',
+    stderr: 'pipe',
+    timeout: CHILD_TIMEOUT_MS,
+    killSignal: 'SIGKILL',
+  })
+  const [stdout, stderr, exitCode] = await Promise.all([child.stdout.text(), child.stderr.text(), child.exited])
+  if (exitCode !== 0 || stderr !== '')
+    throw new Error(`the child ended with ${exitCode ?? child.signalCode}: ${stderr}`)
+  return JSON.parse(stdout) as R
+}
+
+const FUZZED = 20_000
+const MARKER = 'OVERREAD'
+
+test(
+  'buffers that are not of the format are refused or reported, and nothing is read beyond them',
+  async () => {
+    const producer = await openProducer()
+    const topic = await newTopic(producer.client)
+    const other = await newTopic(producer.client)
+    const seen = await inChild({ topic, other, count: FUZZED, marker: MARKER }, async (given) => {
+      const { addon, raw, Packer, until } = given
+      const { topic, other, count, marker } = given.argument
+      let seed = 1
+      const random = (below: number): number => {
+        seed = (Math.imul(seed, 1_664_525) + 1_013_904_223) >>> 0
+        return Math.floor((seed / 2 ** 32) * below)
+      }
+      const chosen = <T>(list: readonly T[]): T => list[random(list.length)] as T
+      const reports = Buffer.alloc(1_024 * 32)
+      const seen = { handed: 0, thrown: 0, expectedThrown: 0, expectedReports: 0, reports: 0, stored: 0, faults: '' }
+      const take = (): void => {
+        for (;;) {
+          const taken = addon.reports(number, reports)
+          for (let index = 0; index < taken; index++) if (reports.readInt32LE(index * 32 + 4) === 0) seen.stored++
+          seen.reports += taken
+          if (taken === 0) return
+        }
+      }
+      const number = addon.openProducer(raw.producer, take, false)
+      // There are numbers for chance to find: of another topic, and of one that can be none.
+      for (const name of [topic, other, 'x'.repeat(600)]) addon.topic(name)
+      const ODD = [-1, -2, -3, -5, 0, 1, 2, 3, 4, 7, 8, 9, 27, 28, 29, 255, 100_000, 100_001, 2 ** 31 - 1, -(2 ** 31)]
+      const values = ['', 'value', 'a longer value', null]
+      const packed = (): Buffer => {
+        const packer = new Packer(addon)
+        for (let left = 1 + random(3); left > 0; left--)
+          packer.add(
+            {
+              topic,
+              partition: random(4),
+              key: chosen(values),
+              value: random(3) === 0 ? null : Buffer.alloc(random(40), 'v'),
+              headers: { names: ['own', 'ce_id', 'other'], values: [chosen(values), chosen(values), chosen(values)] },
+            },
+            random(1_000),
+          )
+        return Buffer.from(packer.packed.bytes.subarray(0, packer.packed.length))
+      }
+      const spoil = (bytes: Buffer): Buffer => {
+        const anInt = (): number => random(bytes.length >> 2) * 4
+        switch (random(6)) {
+          case 0:
+            return bytes.subarray(0, random(bytes.length + 1))
+          case 1:
+            bytes.writeInt32LE(chosen(ODD), anInt())
+            return bytes
+          case 2:
+            for (let left = 1 + random(4); left > 0; left--) bytes.writeInt32LE(chosen(ODD), anInt())
+            return bytes
+          case 3:
+            for (let left = 1 + random(16); left > 0; left--) bytes[random(bytes.length)] = random(256)
+            return bytes
+          case 4:
+            // The record ends before what it says that it has.
+            bytes.writeInt32LE(8 + random(bytes.length), 0)
+            return bytes
+          default:
+            return Buffer.from(Array.from({ length: random(200) }, () => random(256)))
+        }
+      }
+      for (let round = 0; round < count; round++) {
+        const spoiled = spoil(packed())
+        const around = Buffer.alloc(256, marker)
+        const bytes = Buffer.concat([around, spoiled, around]).subarray(256, 256 + spoiled.length)
+        for (let at = 0; at < bytes.length; ) {
+          const size = bytes.length - at < 8 ? 0 : bytes.readInt32LE(at)
+          if (size < 8 || size > bytes.length - at) {
+            seen.expectedThrown++
+            break
+          }
+          seen.expectedReports++
+          at += (size + 3) & ~3
+        }
+        try {
+          addon.produce(number, bytes, bytes.length)
+          seen.handed++
+        } catch (error) {
+          seen.thrown++
+          const said = String(error)
+          if (said !== 'TypeError: a record is beyond the length') seen.faults += `${said}\n`
+        }
+        if (round % 500 === 0) await Bun.sleep(0)
+      }
+      // Whoever waits for an acknowledgement that will not come is told so by then.
+      await until(() => seen.reports >= seen.expectedReports, { timeoutMs: 20_000, what: JSON.stringify(seen) })
+      take()
+      addon.closeProducer(number)
+      return seen
+    })
+    expect(seen).toMatchObject({
+      thrown: seen.expectedThrown,
+      handed: FUZZED - seen.expectedThrown,
+      reports: seen.expectedReports,
+      faults: '',
+    })
+    // Chance has made some of every kind.
+    for (const some of [seen.thrown, seen.handed, seen.stored, seen.reports - seen.stored])
+      expect(some).toBeGreaterThan(FUZZED / 100)
+    const consumer = await cluster.consumer()
+    consumer.assign([topic, other].flatMap(fromTheBeginning))
+    for (const { key, value, headers } of await readAll(consumer, seen.stored))
+      for (const one of [key, value, ...headers.names, ...headers.values])
+        if (one?.includes(MARKER)) throw new Error(`a record has what stood beyond its buffer: ${one}`)
+  },
+  CHILD_TIMEOUT_MS + 20_000,
+)
+
+test(
+  'wrong arguments are TypeErrors, and do no harm',
+  async () => {
+    const topic = await newTopic((await openProducer()).client)
+    const seen = await inChild({ topic }, async ({ addon, raw, producer, Packer, until, argument }) => {
+      const loose = addon as unknown as Record<string, (...args: unknown[]) => unknown>
+      let announced = 0
+      const number = addon.openProducer(raw.producer, () => announced++, false)
+      const faulty: Record<string, unknown> = {
+        nothing: undefined,
+        null: null,
+        'minus one': -1,
+        'a half': 0.5,
+        'not a number': Number.NaN,
+        'beyond 31 bits': 2 ** 31,
+        'beyond 32 bits': 2 ** 32,
+        'a number that is not given': 1_000,
+        text: 'text',
+        symbol: Symbol(),
+        'big integer': 1n,
+        true: true,
+        object: {},
+        array: [],
+        function: () => 1,
+        date: new Date(),
+        promise: Promise.resolve(),
+        proxy: new Proxy(raw.producer, {}),
+        heir: Object.create(raw.producer),
+        prototype: Object.getPrototypeOf(raw.producer),
+        admin: raw.admin,
+        producer: raw.producer,
+        consumer: raw.consumer,
+        wrapper: producer,
+        bytes: Buffer.alloc(8),
+      }
+      const all = Object.keys(faulty)
+      const without = (...names: string[]): string[] => all.filter((name) => !names.includes(name))
+      const NUMBERS = ['a half', 'not a number']
+      const calls: [name: string, fit: (value: unknown) => unknown[], faulty: string[]][] = [
+        ['names', (value) => [value], without('array')],
+        ['names', (value) => [['ce_id', value]], without('text')],
+        ['topic', (value) => [value], without('text')],
+        ['openProducer', (value) => [value, () => undefined, false], without('producer')],
+        ['openProducer', (value) => [raw.producer, value, false], without('function')],
+        ['produce', (value) => [value, Buffer.alloc(0), 0], all],
+        ['produce', (value) => [number, value, 0], without('bytes')],
+        ['produce', (value) => [number, Buffer.alloc(0), value], without(...NUMBERS)],
+        ['reports', (value) => [value, Buffer.alloc(32)], all],
+        ['reports', (value) => [number, value], without('bytes')],
+        ['closeProducer', (value) => [value], all],
+        ['consume', (value) => [value, 1], without('consumer')],
+        ['consume', (value) => [raw.consumer, value], without('beyond 31 bits', 'a number that is not given')],
+      ]
+      const wrong: string[] = []
+      let tried = 0
+      const expectTypeError = (what: string, call: () => unknown): void => {
+        tried++
+        try {
+          call()
+          wrong.push(`${what} was taken`)
+        } catch (error) {
+          if (!(error instanceof TypeError)) wrong.push(`${what} threw ${error}`)
+        }
+      }
+      for (const [name, fit, values] of calls)
+        for (const value of values) expectTypeError(`${name}: ${value}`, () => loose[name]?.(...fit(faulty[value])))
+      for (const name of Object.keys(loose)) expectTypeError(`${name} without arguments`, () => loose[name]?.())
+      const detached = Buffer.from(new ArrayBuffer(64))
+      structuredClone(detached.buffer, { transfer: [detached.buffer as ArrayBuffer] })
+      expectTypeError('a buffer that was given away', () => addon.produce(number, detached, 64))
+      expectTypeError('a length beyond the buffer', () => addon.produce(number, Buffer.alloc(8), 9))
+      // It goes on as before.
+      addon.names(['ce_id'])
+      const packer = new Packer(addon)
+      packer.add(
+        { topic: argument.topic, partition: 0, key: 'k', value: Buffer.from('v'), headers: { names: [], values: [] } },
+        5,
+      )
+      addon.produce(number, packer.packed.bytes, packer.packed.length)
+      await until(() => announced > 0)
+      const report = Buffer.alloc(32)
+      const count = addon.reports(number, report)
+      addon.closeProducer(number)
+      return { wrong, tried, count, sequence: report.readInt32LE(0), code: report.readInt32LE(4) }
+    })
+    expect(seen.tried).toBeGreaterThan(250)
+    expect(seen).toMatchObject({ wrong: [], count: 1, sequence: 5, code: 0 })
+  },
+  CHILD_TIMEOUT_MS + 5_000,
+)
