@@ -23,9 +23,9 @@ export const originOf = (record: { topic: string; partition: number; offset: num
  * Reads a record as an event.
  * @param origin where the original stands, when this is a copy of it in `.retry` or `.dlq`
  */
-export function decode(record: IncomingRecord, origin: string = originOf(record)): Decoded {
+export function decode(record: IncomingRecord, origin?: string): Decoded {
   const read = fromRecord(record)
-  if (!read.ok) return { ok: false, identity: originIdentity(origin), reason: read.reason }
+  if (!read.ok) return { ok: false, identity: originIdentity(origin ?? originOf(record)), reason: read.reason }
   const { event } = read
   return {
     ok: true,

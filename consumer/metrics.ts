@@ -1,8 +1,9 @@
-import { Counter, Gauge, Histogram, Registry } from 'prom-client'
+import { Counter, Gauge, Registry } from 'prom-client'
 import type { TopicPartition } from '../shared/kafka/types.ts'
 import { LATENCY_BUCKETS_SECONDS } from '../shared/ops.ts'
+import { LatencyHistogram, type Tally, tallies } from '../shared/tally.ts'
 import type { Outcome } from './consume.ts'
-import type { Item } from './partition.ts'
+import type { Item, Partition } from './partition.ts'
 import type { Failure } from './retry.ts'
 
 /** The reasons a failure can have, for counting from zero. */
@@ -16,6 +17,10 @@ const REASONS: readonly Failure['reason'][] = [
   'result too large',
 ]
 
+/** What a transaction commits of an event. */
+const COMMITTED = ['processed', 'dead', 'retry', 'duplicate'] as const
+type CommittedKind = (typeof COMMITTED)[number]
+
 /** All of the consumer's own metrics, and what counts them. Those without a tenant are there, with 0, before the first event. */
 export function createMetrics() {
   const registry = new Registry()
@@ -24,14 +29,8 @@ export function createMetrics() {
     new Counter({ name: `kafkatrace_consumer_${name}`, help, labelNames, registers })
   const gauge = <L extends string>(name: string, help: string, labelNames: readonly L[] = []) =>
     new Gauge({ name: `kafkatrace_consumer_${name}`, help, labelNames, registers })
-  const histogram = <L extends string>(name: string, help: string, labelNames: readonly L[] = []) =>
-    new Histogram({
-      name: `kafkatrace_consumer_${name}`,
-      help,
-      labelNames,
-      buckets: LATENCY_BUCKETS_SECONDS,
-      registers,
-    })
+  const histogram = (name: string, help: string) =>
+    new LatencyHistogram({ name: `kafkatrace_consumer_${name}`, help, buckets: LATENCY_BUCKETS_SECONDS, registers })
 
   const table = {
     fetchedRecords: counter('records_fetched_total', 'Records fetched, by topic role: input or retry.', ['source']),
@@ -47,7 +46,7 @@ export function createMetrics() {
       'Failed attempts that are followed by another: at once (quick) or from .retry (slow).',
       ['kind'],
     ),
-    latency: histogram('event_latency_seconds', 'From receipt by the producer to the committed outcome.', ['outcome']),
+    latency: histogram('event_latency_seconds', 'From receipt by the producer to the committed outcome.'),
     commitSeconds: histogram('transaction_seconds', 'Duration of a transaction, from its first record to its commit.'),
     transactions: counter('transactions_total', 'Transactions by result: committed, aborted or fatal.', ['result']),
     transactionRecords: counter('transaction_records_total', 'Outcomes that were committed in transactions.'),
@@ -69,9 +68,26 @@ export function createMetrics() {
     handlers: gauge('handlers_running', 'Handlers that run at this moment.'),
     partitions: gauge('partitions', 'Assigned partitions by state: reading or preparing.', ['state']),
   }
-  for (const source of ['input', 'retry']) table.fetchedRecords.inc({ source }, 0)
-  for (const outcome of ['processed', 'dead', 'retry', 'duplicate']) table.outcomes.inc({ outcome }, 0)
-  for (const outcome of ['processed', 'dead']) table.latency.zero({ outcome })
+  const fetchedTally = tallies(table.fetchedRecords)
+  const fetched = { input: fetchedTally({ source: 'input' }), retry: fetchedTally({ source: 'retry' }) }
+  const outcomes = byOutcome(tallies(table.outcomes))
+  const recordsTally = tallies(table.transactionRecords)({})
+  const latency = {
+    processed: table.latency.series({ outcome: 'processed' }),
+    dead: table.latency.series({ outcome: 'dead' }),
+  }
+  const eventTally = tallies(table.events)
+  const byStream = new Map<string, Record<CommittedKind, Tally>>()
+  const byPartition = new WeakMap<Partition, Record<CommittedKind, Tally>>()
+  /** Kept by partition, since looking up a name for every event would cost more than counting it. */
+  const eventsOf = (partition: Partition): Record<CommittedKind, Tally> => {
+    const { tenant, stream } = partition
+    const key = `${tenant}/${stream}`
+    const events = byStream.get(key) ?? byOutcome(({ outcome }) => eventTally({ tenant, stream, outcome }))
+    byStream.set(key, events)
+    byPartition.set(partition, events)
+    return events
+  }
   for (const reason of REASONS) table.deadLetters.inc({ reason }, 0)
   for (const kind of ['quick', 'slow']) table.retries.inc({ kind }, 0)
   for (const result of ['committed', 'aborted', 'fatal']) table.transactions.inc({ result }, 0)
@@ -81,21 +97,25 @@ export function createMetrics() {
   return {
     ...table,
     registry,
+    commitSeconds: table.commitSeconds.series(),
+    rebuildSeconds: table.rebuildSeconds.series(),
     fetched(item: Item): void {
-      table.fetchedRecords.inc({ source: item.source.role })
+      fetched[item.source.role].count++
     },
     decided(outcome: Outcome): void {
       if (outcome.kind === 'later' || (outcome.kind === 'retry' && outcome.failure.reason !== 'waits behind its key'))
         table.retries.inc({ kind: 'slow' })
     },
-    committed({ job: { tenant, stream, decoded }, outcome }: Item, nowMs: number): void {
+    committed({ job: { decoded }, outcome, source: { owner } }: Item, nowMs: number): void {
       if (outcome === undefined) return
-      table.events.inc({ tenant, stream, outcome: outcome.kind })
-      table.outcomes.inc({ outcome: outcome.kind })
-      table.transactionRecords.inc()
-      if (outcome.kind === 'dead') table.deadLetters.inc({ reason: outcome.failure.reason })
-      if ((outcome.kind === 'processed' || outcome.kind === 'dead') && decoded.ok && decoded.receivedAtMs !== undefined)
-        table.latency.observe({ outcome: outcome.kind }, Math.max(0, nowMs - decoded.receivedAtMs) / 1000)
+      const { kind } = outcome
+      const events = byPartition.get(owner) ?? eventsOf(owner)
+      events[kind].count++
+      outcomes[kind].count++
+      recordsTally.count++
+      if (kind === 'dead') table.deadLetters.inc({ reason: outcome.failure.reason })
+      if ((kind === 'processed' || kind === 'dead') && decoded.ok && decoded.receivedAtMs !== undefined)
+        latency[kind].observe(Math.max(0, nowMs - decoded.receivedAtMs) / 1000)
     },
     /** A partition is another member's now: its lag is not ours to tell. */
     forget({ topic, partition }: TopicPartition): void {
@@ -104,5 +124,8 @@ export function createMetrics() {
     },
   }
 }
+
+const byOutcome = (tally: (labels: { outcome: CommittedKind }) => Tally): Record<CommittedKind, Tally> =>
+  Object.fromEntries(COMMITTED.map((outcome) => [outcome, tally({ outcome })])) as Record<CommittedKind, Tally>
 
 export type ConsumerMetrics = ReturnType<typeof createMetrics>

@@ -8,7 +8,7 @@ import { Deduplication } from './dedupe.ts'
 export interface Item {
   job: Job
   source: Source
-  /** What it holds of the memory that is bounded; 0 once it is given back. */
+  /** What it holds of the memory that is bounded. */
   heldBytes: number
   /** Set once it is decided. */
   outcome: Exclude<Outcome, { kind: 'later' | 'abandoned' }> | undefined
@@ -32,7 +32,8 @@ export class Source implements TopicPartition {
   #next: number
   /** Offsets beyond the committed one that an earlier owner has done. */
   readonly #ahead: Set<number>
-  readonly items = new Set<Item>()
+  /** Of its records between fetch and commit. */
+  heldBytes = 0
   /** Fetched and not decided. */
   open = 0
   paused = false

@@ -58,8 +58,8 @@ const FETCH_WAIT_MS = 100
 /** How long fetching may stand still for lack of room before partitions are paused, so that polling can go on. */
 const FULL_PATIENCE_MS = 500
 
-/** What a record takes beside its value: headers, key and our own objects, roughly. */
-const RECORD_OVERHEAD_BYTES = 1_024
+/** What a record takes beside its value: headers, key and our own objects, roughly, until its outcome is committed. */
+const RECORD_OVERHEAD_BYTES = 4_096
 
 /**
  * The flow of records: fetch, decide (consume.ts) with one key in order and different keys beside each other, commit outcomes and offsets in
@@ -217,7 +217,8 @@ export class Pipeline {
       for (const source of [partition.sources?.input, partition.sources?.retry]) {
         if (source === undefined) continue
         this.#sources.delete(named(source))
-        for (const item of source.items) this.#release(item)
+        this.#heldBytes[source.role] -= source.heldBytes
+        source.heldBytes = 0
         this.deps.metrics.forget(source)
       }
       partition.drop()
@@ -228,11 +229,10 @@ export class Pipeline {
     return ending.flatMap((one) => one.read)
   }
 
-  /** Gives back what the item holds. */
-  #release(item: Item): void {
-    this.#heldBytes[item.source.role] -= item.heldBytes
-    item.heldBytes = 0
-    item.source.items.delete(item)
+  /** Counts the bytes that are held for a source. */
+  #hold(source: Source, bytes: number): void {
+    source.heldBytes += bytes
+    this.#heldBytes[source.role] += bytes
   }
 
   // ---- fetch
@@ -310,9 +310,8 @@ export class Pipeline {
     const job = jobOf(record, { input: owner.topic, role, tenant: owner.tenant, stream: owner.stream })
     const heldBytes = (record.value?.length ?? 0) + RECORD_OVERHEAD_BYTES
     const item: Item = { job, source, heldBytes, outcome: undefined, place }
-    source.items.add(item)
     source.open++
-    this.#heldBytes[role] += heldBytes
+    this.#hold(source, heldBytes)
     this.deps.metrics.fetched(item)
     this.#lanes.submit(job.key === undefined ? undefined : `${named(source)}\n${job.key}`, () => this.#decide(item))
     this.#balance(source)
@@ -431,10 +430,14 @@ export class Pipeline {
     const nowMs = this.deps.nowMs()
     for (const item of items) {
       const { source } = item
-      this.#release(item)
       source.owner.uncommitted--
       source.owner.settle()
       this.deps.metrics.committed(item, nowMs)
+      // What was given up meanwhile has given everything back.
+      if (source.owner.sources === undefined) continue
+      this.#hold(source, -item.heldBytes)
+      // What had too many records beyond the committed offset may go on.
+      if (source.paused) this.#balance(source)
     }
     this.#wakeFetch?.()
     this.#wakeFetch = undefined
@@ -472,6 +475,16 @@ function offsetsOf(items: readonly Item[]): CommittedOffset[] {
   return [...touched].map((source) => source.commit())
 }
 
+const withoutValue = ({ topic, partition, offset, timestampMs, key, headers }: IncomingRecord): IncomingRecord => ({
+  topic,
+  partition,
+  offset,
+  timestampMs,
+  key,
+  headers,
+  value: null,
+})
+
 /**
  * The broker will never take this output. A result that is too large makes its event a dead letter; a dead letter or a retry that is too large
  * with our headers leaves its bytes where `kt-origin` says.
@@ -481,7 +494,7 @@ function refuse(item: Item | undefined, message: string): void {
   const { record, input, past, key, decoded } = item.job
   const { owner } = item.source
   const failure: Failure = { reason: 'result too large', message }
-  const kept = item.outcome?.kind === 'processed' ? record : { ...record, value: null }
+  const kept = item.outcome?.kind === 'processed' ? record : withoutValue(record)
   // It does not wait in .retry after all, and its key's later events need not wait behind it.
   if (item.outcome?.kind === 'retry') {
     owner.removeWaiting(key)

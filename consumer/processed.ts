@@ -1,5 +1,5 @@
 import type { Event } from '../shared/event.ts'
-import { CONTEXT, headerText, TRACEPARENT, TRACESTATE, withHeaders } from '../shared/headers.ts'
+import { headerText, TRACEPARENT, TRACESTATE } from '../shared/headers.ts'
 import type { IncomingRecord, OutgoingRecord } from '../shared/kafka/types.ts'
 import { toRecord } from '../shared/record.ts'
 import { siblingTopic } from '../shared/topics.ts'
@@ -33,7 +33,9 @@ export function processedRecord(
     receivedAtMs: context.receivedAtMs ?? record.timestampMs,
     traceparent: headerText(record.headers, TRACEPARENT),
     tracestate: headerText(record.headers, TRACESTATE),
+    context: JSON.stringify(context),
   })
   // The key stays the input's own, whoever wrote it, or the order of a key would end here.
-  return { ...made, key: record.key, headers: withHeaders(made.headers, { [CONTEXT]: JSON.stringify(context) }) }
+  made.key = record.key
+  return made
 }

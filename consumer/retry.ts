@@ -82,14 +82,15 @@ export interface Past {
   /** Attempts so far. */
   attempts: number
   notBeforeMs: number
-  origin: string
+  /** Where the original stands; undefined when this is it. */
+  origin: string | undefined
 }
 
 export function pastOf(record: IncomingRecord): Past {
   return {
     attempts: headerNumber(record, ATTEMPT) ?? 0,
     notBeforeMs: headerNumber(record, NOT_BEFORE) ?? 0,
-    origin: headerText(record.headers, ORIGIN) ?? originOf(record),
+    origin: headerText(record.headers, ORIGIN),
   }
 }
 
@@ -108,7 +109,7 @@ export function originalHeaders({ headers }: IncomingRecord): RecordHeaders {
 export const copyOf = (
   record: IncomingRecord,
   topic: string,
-  past: { attempts: number; origin: string },
+  past: Pick<Past, 'attempts' | 'origin'>,
   failure: Failure,
 ): OutgoingRecord => ({
   topic,
@@ -118,7 +119,7 @@ export const copyOf = (
   headers: withHeaders(originalHeaders(record), {
     [ATTEMPT]: String(past.attempts),
     [ERROR]: JSON.stringify(failure),
-    [ORIGIN]: past.origin,
+    [ORIGIN]: past.origin ?? originOf(record),
   }),
 })
 

@@ -1,6 +1,6 @@
 import { type Event, EventBuilder, type Fault, SPEC_VERSION } from './event.ts'
 import { eventFromJson, NOT_AN_OBJECT } from './event-json.ts'
-import { ATTRIBUTE_PREFIX, CONTENT_TYPE, RECEIVED_AT, TENANT, TRACEPARENT, TRACESTATE } from './headers.ts'
+import { ATTRIBUTE_PREFIX, CONTENT_TYPE, CONTEXT, RECEIVED_AT, TENANT, TRACEPARENT, TRACESTATE } from './headers.ts'
 import { outlineJson } from './json.ts'
 import type { HeaderValue, IncomingRecord, OutgoingRecord } from './kafka/types.ts'
 import { recordKey } from './partition.ts'
@@ -16,6 +16,8 @@ export interface RecordContext {
   receivedAtMs: number
   traceparent?: string | undefined
   tracestate?: string | undefined
+  /** What enrichment found, as JSON; of a result only. */
+  context?: string
 }
 
 /** Binary content mode (section 3.2): data as it is in the value, attributes in `ce_` headers, then our own headers. */
@@ -36,6 +38,7 @@ export function toRecord(event: Event, at: RecordContext): OutgoingRecord {
   add(TRACESTATE, at.tracestate)
   add(TENANT, at.tenant)
   add(RECEIVED_AT, String(at.receivedAtMs))
+  add(CONTEXT, at.context)
   const record: OutgoingRecord = {
     topic: at.topic,
     key: recordKey(event),

@@ -34,6 +34,9 @@ const BROKER_CALL_TIMEOUT_MS = 10_000
 /** How long leaving the group may take before the connection is closed all the same. */
 const LEAVE_TIMEOUT_MS = 10_000
 
+/** How often a member that leaves looks for what it has to answer. */
+const LEAVE_PAUSE_MS = 2
+
 const named = ({ topic, partition }: TopicPartition): string => `${topic}/${partition}`
 
 /** Settings of everything that reads: committed records only, offsets committed by nobody but us. */
@@ -212,7 +215,7 @@ export function createGroupConsumer(options: GroupConsumerOptions): NativeGroupC
         const deadline = performance.now() + LEAVE_TIMEOUT_MS
         while (owned > 0 && performance.now() < deadline) {
           poll(1)
-          await Promise.race([handingOver, Bun.sleep(5)])
+          await Bun.sleep(LEAVE_PAUSE_MS)
         }
         consumer = undefined
         await promised((done) => open.disconnect((error) => done(error)))

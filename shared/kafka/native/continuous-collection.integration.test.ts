@@ -4,7 +4,12 @@ import { join } from 'node:path'
 /** Without continuous collection these take about ten seconds. */
 const TIMEOUT_MS = 120_000
 
-const FILES = ['shim.integration.test.ts', 'patch.integration.test.ts', 'delivery.integration.test.ts']
+const FILES = [
+  'shim.integration.test.ts',
+  'patch.integration.test.ts',
+  'delivery.integration.test.ts',
+  '../packed.integration.test.ts',
+]
 
 /** The collector then runs all the time in a thread of its own: a handle whose value is not rooted is found soon. */
 const COLLECT = { BUN_JSC_collectContinuously: '1' }

@@ -1,14 +1,17 @@
 #!/usr/bin/env bun
 /**
- * Produces and consumes many records in this one process and watches its resident memory: what the addon or the shim does not give back
- * shows after some millions. Every record is counted, and its number is added up on all three ways (sent, reported, consumed).
+ * Produces and consumes many records in this one process, as the services do, and watches its resident memory: what the addon or the shim
+ * does not give back shows after some millions. Every record is counted, and its number is added up on all three ways (sent, reported,
+ * consumed).
  */
 import { parseArgs } from 'node:util'
 import { residentMemoryBytes } from '../../process-metrics.ts'
 import type { Broker } from '../brokers/broker.ts'
 import { startEmbedded } from '../brokers/embedded.ts'
 import { connectExternal } from '../brokers/external.ts'
-import { type Consumer, type Message, native, type Producer, promised } from '../client.ts'
+import { type Consumer, messageOf, native, type Producer, packed, promised } from '../client.ts'
+import { consumePacked, packProducer } from '../packed.ts'
+import type { IncomingRecord } from '../types.ts'
 
 const HELP = `Produces and consumes records through the native addon and shows whether memory stays flat.
 
@@ -112,18 +115,18 @@ async function soak(messages: number, broker: Broker): Promise<number> {
   const consumed: Tally = { records: 0, sum: 0 }
   const samples: Sample[] = []
   let failedDeliveries = 0
-  producer.on('delivery-report', (error, report) => {
-    if (error) failedDeliveries++
+  const records = packProducer(packed(), producer, ({ sequence, code }) => {
+    if (code !== 0) failedDeliveries++
     reported.records++
-    reported.sum += (report.opaque as { number: number }).number
+    reported.sum += sequence
   })
 
   const begun = performance.now()
   const sampleEvery = Math.max(1, Math.ceil((messages * SAMPLE_PERCENT) / 100))
   const progress = startProgress(messages)
-  const take = (batch: readonly Message[]): void => {
-    for (const message of batch) {
-      consumed.sum += numberOf(message)
+  const take = (batch: readonly IncomingRecord[]): void => {
+    for (const record of batch) {
+      consumed.sum += numberOf(record)
       consumed.records++
       if (consumed.records % sampleEvery === 0 || consumed.records === messages)
         samples.push({
@@ -139,9 +142,12 @@ async function soak(messages: number, broker: Broker): Promise<number> {
   const stalled = (): boolean => performance.now() - lastProgress > STALL_MS
   const consuming = (async () => {
     while (consumed.records < messages && !stalled()) {
-      const batch = await promised<Message[]>((done) => consumer.consume(BATCH_RECORDS, done))
+      const batch = consumePacked(packed(), consumer, BATCH_RECORDS, ({ code }) => {
+        throw new Error(`consuming failed: ${messageOf(code)}`)
+      })
       if (batch.length > 0) lastProgress = performance.now()
       take(batch)
+      await Bun.sleep(batch.length > 0 ? 0 : WAIT_MS)
     }
   })()
   const value = Buffer.alloc(VALUE_BYTES, '.')
@@ -152,11 +158,10 @@ async function soak(messages: number, broker: Broker): Promise<number> {
     }
     for (const end = Math.min(messages, sent + BURST_RECORDS); sent < end; sent++) {
       value.writeDoubleLE(sent)
-      producer.produce(topic, null, value, `key-${sent % KEYS}`, null, { number: sent }, [
-        { 'ce-type': 'soak.record' },
-        { number: Buffer.from(String(sent)) },
-      ])
+      const headers = { names: ['ce_type', 'number'], values: ['soak.record', Buffer.from(String(sent))] }
+      records.packer.add({ topic, key: `key-${sent % KEYS}`, value, headers }, sent)
     }
+    records.flush()
     await new Promise((resolve) => setImmediate(resolve))
   }
   await consuming
@@ -164,6 +169,7 @@ async function soak(messages: number, broker: Broker): Promise<number> {
   const seconds = (performance.now() - begun) / 1000
   progress(consumed.records, true)
   await promised((done) => consumer.disconnect((error) => done(error)))
+  records.close()
   await promised((done) => producer.disconnect((error) => done(error)))
 
   const found = faults(messages, reported, consumed, samples, failedDeliveries)
@@ -187,16 +193,14 @@ async function soak(messages: number, broker: Broker): Promise<number> {
 }
 
 /** The number in a record, the same in its value and its header. Throws where key, value or headers are not what was sent. */
-function numberOf(message: Message): number {
-  const number = message.value?.readDoubleLE(0) ?? Number.NaN
-  const [type, numbered] = message.headers ?? []
+function numberOf({ key, value, headers, partition, offset }: IncomingRecord): number {
+  const number = value?.readDoubleLE(0) ?? Number.NaN
   const good =
-    message.value?.length === VALUE_BYTES &&
-    String(message.key) === `key-${number % KEYS}` &&
-    String(type?.['ce-type']) === 'soak.record' &&
-    String(numbered?.['number']) === String(number)
-  if (!good)
-    throw new Error(`the record at offset ${message.offset} of partition ${message.partition} is not what was sent`)
+    value?.length === VALUE_BYTES &&
+    String(key) === `key-${number % KEYS}` &&
+    String(headers.names) === 'ce_type,number' &&
+    String(headers.values) === `soak.record,${number}`
+  if (!good) throw new Error(`the record at offset ${offset} of partition ${partition} is not what was sent`)
   return number
 }
 
@@ -226,8 +230,6 @@ async function openConsumer(brokers: string, topic: string): Promise<Consumer> {
     { 'auto.offset.reset': 'error' },
   )
   await promised((done) => consumer.connect({ timeout: CONNECT_TIMEOUT_MS }, (error) => done(error)))
-  consumer.setDefaultConsumeTimeout(100)
-  consumer.setDefaultIsTimeoutOnlyForFirstMessage(true)
   consumer.assign(Array.from({ length: PARTITIONS }, (_, partition) => ({ topic, partition, offset: 0 })))
   return consumer
 }
@@ -252,6 +254,9 @@ function startProgress(messages: number): (records: number, end?: boolean) => vo
 /** Below this, the samples say nothing. */
 const MIN_MESSAGES = 1_000
 
+/** Reports bring back no larger number. */
+const MAX_MESSAGES = 2 ** 31 - 1
+
 async function main(): Promise<number> {
   const options = {
     messages: { type: 'string', default: '10000000' },
@@ -270,8 +275,8 @@ async function main(): Promise<number> {
     return 0
   }
   const messages = Number(values.messages)
-  if (!Number.isSafeInteger(messages) || messages < MIN_MESSAGES) {
-    process.stderr.write(`--messages is a whole number from ${MIN_MESSAGES}\n\n${HELP}`)
+  if (!Number.isSafeInteger(messages) || messages < MIN_MESSAGES || messages > MAX_MESSAGES) {
+    process.stderr.write(`--messages is a whole number from ${MIN_MESSAGES} to ${MAX_MESSAGES}\n\n${HELP}`)
     return 2
   }
   const broker = values.brokers === undefined ? await startEmbedded() : await connectExternal(values.brokers)

@@ -116,7 +116,8 @@ class Packed {
 namespace {
 
 std::vector<std::string> names;
-std::unordered_map<std::string, int32_t> place_of_name;
+// By length, which tells most of them apart without a hash.
+std::vector<std::vector<int32_t>> names_of_length;
 std::vector<std::string> topics;
 std::unordered_map<std::string, int32_t> place_of_topic;
 
@@ -124,6 +125,14 @@ std::unordered_map<std::string, int32_t> place_of_topic;
 // threads; an entry is written before the first record that names it.
 PackedProducer* producers[1u << kNumberBits];
 size_t producers_opened = 0;
+
+// The place of a name among those that go by number; -1: it has none.
+int32_t PlaceOfName(const char* name, size_t length) {
+  if (length >= names_of_length.size()) return -1;
+  for (int32_t place : names_of_length[length])
+    if (std::memcmp(names[place].data(), name, length) == 0) return place;
+  return -1;
+}
 
 int32_t PlaceOfTopic(const std::string& topic) {
   auto found = place_of_topic.find(topic);
@@ -330,8 +339,8 @@ Incoming Measure(rd_kafka_message_t* message, std::vector<Header>* list) {
     for (size_t index = 0; rd_kafka_header_get_all(headers, index, &name, &value, &length) == RD_KAFKA_RESP_ERR_NO_ERROR;
          index++) {
       size_t name_length = std::strlen(name);
-      auto known = place_of_name.find(std::string(name, name_length));
-      Header header{known == place_of_name.end() ? ~static_cast<int32_t>(name_length) : known->second, name, value,
+      int32_t place = PlaceOfName(name, name_length);
+      Header header{place < 0 ? ~static_cast<int32_t>(name_length) : place, name, value,
                     value == NULL ? -1 : static_cast<int32_t>(length)};
       if (header.name < 0) text += name_length;
       if (value != NULL) text += length;
@@ -400,14 +409,15 @@ NAN_METHOD(Packed::Names) {
   if (!info[0]->IsArray()) return Nan::ThrowTypeError("names must be an array");
   v8::Local<v8::Array> list = info[0].As<v8::Array>();
   names.clear();
-  place_of_name.clear();
+  names_of_length.clear();
   for (uint32_t index = 0; index < list->Length(); index++) {
     v8::Local<v8::Value> entry;
     if (!Nan::Get(list, index).ToLocal(&entry)) return;
     if (!entry->IsString()) return Nan::ThrowTypeError("a name must be a string");
     Nan::Utf8String text(entry);
     names.emplace_back(*text, text.length());
-    place_of_name.emplace(names.back(), static_cast<int32_t>(index));
+    if (text.length() >= static_cast<int>(names_of_length.size())) names_of_length.resize(text.length() + 1);
+    names_of_length[text.length()].push_back(static_cast<int32_t>(index));
   }
 }
 
