@@ -229,6 +229,8 @@ describe('outgoing records', () => {
       ...Array.from({ length: 5_000 }, (_, number) => record({ key: `key-${number}`, value: large(number % 300) })),
     ]
     expectKept(...records)
+    // Texts that would fit into the first buffer if they were ASCII, and do not as UTF-8.
+    for (const text of ['é'.repeat(40_000), '漢'.repeat(30_000), '🔑'.repeat(20_000)]) expectKept(record({ key: text }))
   })
 
   test('begin again in the same buffer after clearing, whatever was in it', () => {
