@@ -1,6 +1,7 @@
 import { type Static, Type } from '@sinclair/typebox'
+import type { Event } from '../shared/event.ts'
 import type { Defaults } from '../shared/event-json.ts'
-import { ProduceError, type RecordProducer } from '../shared/kafka/types.ts'
+import { type OutgoingRecord, ProduceError, type RecordProducer } from '../shared/kafka/types.ts'
 import { sleep } from '../shared/retry.ts'
 import { type Meter, overQuota } from './admit.ts'
 import type { EventsOutcome } from './metrics.ts'
@@ -68,6 +69,8 @@ export interface Summary {
 
 /** A line that was read and is not answered yet. */
 interface Pending {
+  /** From 1. */
+  number: number
   bytes: number
   answer: Answer | undefined
 }
@@ -84,6 +87,9 @@ const NEWLINE = 0x0a
 export function answerStream(deps: StreamDeps): ReadableStream<Uint8Array> {
   const { limits, draining } = deps
   const pending: Pending[] = []
+  /** Not handed over yet. */
+  let ready: { one: Pending; event: Event; record: OutgoingRecord }[] = []
+  let readyBytes = 0
   const summary: Summary = { events: 0, stored: 0, notStored: 0, unknown: 0, refused: 0, complete: false }
   const gone = new AbortController()
   let pendingBytes = 0
@@ -112,84 +118,121 @@ export function answerStream(deps: StreamDeps): ReadableStream<Uint8Array> {
         for (const line of next.value) {
           number++
           if (line.kind === 'line' && line.bytes.length === 0) continue
-          if (!(await take(number, line))) return
+          const bytes = line.kind === 'line' ? line.bytes.length : 0
+          if (isFull(bytes) && !(await hasRoom(bytes))) return
+          const one: Pending = { number, bytes, answer: undefined }
+          summary.events++
+          pending.push(one)
+          pendingBytes += bytes
+          const published = line.kind === 'too long' ? lineTooLong(limits.maxLineBytes) : publish(one, line.bytes)
+          // Most lines need not wait, and waiting costs a turn of the event loop.
+          const problem = published instanceof Promise ? await published : published
+          if (problem !== undefined) refuse(one, problem)
+          if (gone.signal.aborted) return
         }
+        handOver()
       }
       summary.complete = true
     } catch {
       // The client broke off, or the body is not what its encoding says; either way no more of it can be read.
       failure = { kind: 'malformed', detail: 'The rest of the body cannot be read.' }
     } finally {
+      handOver()
       reading = false
       answered.notify()
     }
   }
 
-  /** Takes a line in; false when the stream is to end. */
-  async function take(number: number, line: Line): Promise<boolean> {
-    summary.events++
-    const bytes = line.kind === 'line' ? line.bytes.length : 0
-    const one: Pending = { bytes, answer: undefined }
+  /** Whether a line of so many bytes has to wait until others are answered. */
+  const isFull = (bytes: number): boolean =>
+    pending.length > 0 && (pending.length >= limits.windowEvents || pendingBytes + bytes > limits.windowBytes)
+
+  /** Waits for room; false when the stream has ended meanwhile. */
+  async function hasRoom(bytes: number): Promise<boolean> {
+    handOver()
     const deadline = performance.now() + limits.progressTimeoutMs
-    while (pending.length > 0 && (pending.length >= limits.windowEvents || pendingBytes + bytes > limits.windowBytes)) {
+    while (isFull(bytes)) {
       // Deliveries end by themselves, so a window that stays full is a client that does not read its answers.
       if (!(await room.wait(deadline - performance.now())) || gone.signal.aborted) {
         hangUp()
         return false
       }
     }
-    pending.push(one)
-    pendingBytes += bytes
-    const problem = line.kind === 'too long' ? lineTooLong(limits.maxLineBytes) : await publish(number, one, line.bytes)
-    if (problem !== undefined) answer(one, { line: number, problem: problemDocument(problem) }, outcomeOf(problem))
-    return !gone.signal.aborted
+    return true
   }
 
-  /** Hands a line's event to Kafka, or says what is wrong with it. */
-  async function publish(number: number, one: Pending, bytes: Buffer): Promise<Problem | undefined> {
+  /** Makes a line's event ready for Kafka, or says what is wrong with it. At once, unless it has to wait to be let in. */
+  function publish(one: Pending, bytes: Buffer): Problem | undefined | Promise<Problem | undefined> {
     const parsed = parseLine(bytes, deps.defaults, limits.maxDepth)
     if (!parsed.ok && 'problem' in parsed)
       return { ...parsed.problem, detail: parsed.problem.detail.replace('The body', 'The line') }
-    const valid = validEvents([parsed])
-    if (!valid.ok) return valid.problem
-    const [event] = valid.events
-    if (event === undefined) return undefined
+    if (!parsed.ok) {
+      const valid = validEvents([parsed])
+      return valid.ok ? undefined : valid.problem
+    }
+    const { event } = parsed
     const origin: Origin = { ...deps.origin, receivedAtMs: deps.nowMs() }
     const partitions = deps.producer.partitionCount(origin.topic) ?? 1
     const record = recordOf(event, origin, traceOf(event, origin), partitions)
     const large = tooLarge([record], limits.maxEventBytes, true)
     if (large !== undefined) return large
-    const blocked = await admitted(bytes.length)
-    if (blocked !== undefined) return blocked
-    void deps.producer.produce([record]).then(
-      ([result]) => {
-        if (result === undefined) return
-        if (!(result instanceof ProduceError))
-          answer(one, { line: number, receipt: receiptOf(event.id, origin.stream, result) }, 'stored')
-        else {
-          const problem = undelivered([event], [result], origin.stream)
-          answer(one, { line: number, problem: problemDocument(problem) }, outcomeOf(problem))
-        }
-      },
-      () => answer(one, { line: number, problem: problemDocument(UNEXPECTED) }, 'unknown'),
-    )
-    return undefined
+    const admitted = admit(bytes.length)
+    const enter = (problem: Problem | undefined): Problem | undefined => {
+      if (problem !== undefined) return problem
+      ready.push({ one, event, record })
+      readyBytes += bytes.length
+      return undefined
+    }
+    return admitted.waitMs === 0 ? enter(undefined) : admitLater(bytes.length, admitted).then(enter)
+  }
+
+  /** Whether an event may go to Kafka now: not before so many ms, for lack of room in the queue or of quota; never, with `problem` alone. */
+  function admit(bytes: number): { waitMs: number; problem?: Problem } {
+    const problem = cannotTake(deps.producer, deps.origin.topic, ready.length + 1, readyBytes + bytes)
+    if (problem === undefined) return { waitMs: deps.meter?.take(1, bytes) ?? 0 }
+    return { waitMs: problem.kind === 'overloaded' ? QUEUE_POLL_MS : Number.POSITIVE_INFINITY, problem }
   }
 
   /** Waits for quota and for room in the queue; a problem when that takes too long, or when Kafka is not there. */
-  async function admitted(bytes: number): Promise<Problem | undefined> {
+  async function admitLater(
+    bytes: number,
+    { waitMs, problem }: ReturnType<typeof admit>,
+  ): Promise<Problem | undefined> {
+    handOver()
     const deadline = performance.now() + limits.progressTimeoutMs
-    for (;;) {
-      const problem = cannotTake(deps.producer, deps.origin.topic, 1, bytes)
-      if (problem !== undefined && problem.kind !== 'overloaded') return problem
-      const waitMs = problem === undefined ? (deps.meter?.take(1, bytes) ?? 0) : QUEUE_POLL_MS
-      if (waitMs === 0) return undefined
+    while (waitMs > 0) {
       const leftMs = deadline - performance.now()
-      if (leftMs <= 0 || draining.aborted || gone.signal.aborted)
+      if (waitMs === Number.POSITIVE_INFINITY || leftMs <= 0 || draining.aborted || gone.signal.aborted)
         return problem ?? { ...overQuota(waitMs), outcome: 'not stored' }
       await sleep(Math.min(waitMs, leftMs), gone.signal)
+      ;({ waitMs, problem } = admit(bytes))
     }
+    return undefined
   }
+
+  /** Hands the events that are ready to Kafka, together: one call costs less than many. */
+  function handOver(): void {
+    if (ready.length === 0) return
+    const lines = ready
+    ready = []
+    readyBytes = 0
+    deps.producer.produce(lines.map(({ record }) => record)).then(
+      (results) => {
+        for (const [index, { one, event }] of lines.entries()) {
+          const result = results[index]
+          if (result === undefined) continue
+          if (result instanceof ProduceError) refuse(one, undelivered([event], [result], deps.origin.stream))
+          else answer(one, { line: one.number, receipt: receiptOf(event.id, deps.origin.stream, result) }, 'stored')
+        }
+      },
+      () => {
+        for (const { one } of lines) refuse(one, UNEXPECTED)
+      },
+    )
+  }
+
+  const refuse = (one: Pending, problem: Problem): void =>
+    answer(one, { line: one.number, problem: problemDocument(problem) }, outcomeOf(problem))
 
   function answer(one: Pending, line: Answer, outcome: EventsOutcome): void {
     one.answer = line
