@@ -73,7 +73,10 @@ test('a failure says what happened, within bounds', () => {
 
 describe('what a record says of its past', () => {
   test('a record of the stream’s own topic is at its beginning', () => {
-    expect(pastOf(record())).toEqual({ attempts: 0, notBeforeMs: 0, origin: 'kt.a.b/3/17' })
+    const past = pastOf(record())
+    expect(past).toEqual({ attempts: 0, notBeforeMs: 0, origin: undefined })
+    const copy = retryRecord(record(), 'kt.a.b', past, { reason: 'handler failed', message: 'no' })
+    expect(headerText(copy.headers, 'kt-origin')).toBe('kt.a.b/3/17')
   })
 
   test('headers that are no numbers count as none', () => {
