@@ -369,10 +369,6 @@ class PackedRecord implements IncomingRecord {
     return this.batch.bytes.subarray(from, from + length)
   }
 
-  get valueBytes(): number {
-    return Math.max(0, this.int(9))
-  }
-
   get headers(): RecordHeaders {
     this.cachedHeaders ??= this.readHeaders()
     return this.cachedHeaders

@@ -26,7 +26,7 @@ export interface OutgoingRecord {
   headers: RecordHeaders
 }
 
-/** A record as it was read. */
+/** A record as it was read. Not to be spread: key, value and headers are read from the batch when somebody asks. */
 export interface IncomingRecord {
   topic: string
   partition: number

@@ -17,6 +17,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -55,14 +56,11 @@ class PackedProducer : public Callbacks::Dispatcher {
 
   // From any thread.
   void Add(const Report& report) {
-    bool wake;
-    {
-      scoped_mutex_lock lock(async_lock);
-      wake = reports.empty();
-      reports.push_back(report);
-    }
-    // Whoever finds it empty wakes the event loop; what follows until it is emptied goes along.
-    if (wake) Execute();
+    scoped_mutex_lock lock(async_lock);
+    // Whoever finds it empty wakes the event loop; what follows until it is emptied goes along. Within the lock, so that closing does not take
+    // the event loop's handle away meanwhile.
+    if (reports.empty()) Execute();
+    reports.push_back(report);
   }
 
   size_t Take(Report* to, size_t most) {
@@ -85,10 +83,16 @@ class PackedProducer : public Callbacks::Dispatcher {
   }
 
   // Before the client is destroyed, which waits for its topics.
-  void ReleaseTopics() {
+  void Close() {
+    closed = true;
     for (rd_kafka_topic_t* handle : handles)
       if (handle != NULL) rd_kafka_topic_destroy(handle);
     handles.clear();
+    scoped_mutex_lock lock(async_lock);
+    Deactivate();
+    // What it holds of JavaScript's goes with it.
+    for (Nan::Callback* callback : callbacks) delete callback;
+    callbacks.clear();
   }
 
   Producer* producer;
@@ -313,6 +317,7 @@ struct Header {
 
 size_t Aligned(size_t length) { return (length + 7) & ~static_cast<size_t>(7); }
 
+constexpr uint32_t kMostMessages = 100000;
 constexpr size_t kRecordHead = 48;
 constexpr size_t kHeaderHead = 12;
 
@@ -455,9 +460,14 @@ NAN_METHOD(Packed::Produce) {
   int64_t length = Nan::To<int64_t>(info[2]).FromJust();
   if (length < 0 || static_cast<size_t>(length) > buffer.length) return Nan::ThrowTypeError("the length is beyond the buffer");
   uintptr_t number = Nan::To<int32_t>(info[0]).FromJust();
-  Producer* producer = packed->producer;
-  scoped_shared_read_lock lock(producer->m_connection_lock);
-  rd_kafka_t* rk = producer->m_client == NULL || packed->closed ? NULL : producer->m_client->c_ptr();
+  // A closed one's client may be disconnecting, which holds the lock for as long as that takes.
+  std::unique_ptr<scoped_shared_read_lock> lock;
+  rd_kafka_t* rk = NULL;
+  if (!packed->closed) {
+    Producer* producer = packed->producer;
+    lock.reset(new scoped_shared_read_lock(producer->m_connection_lock));
+    if (producer->m_client != NULL) rk = producer->m_client->c_ptr();
+  }
   for (int64_t at = 0; at < length;) {
     int32_t bytes = length - at < 8 ? 0 : Int(buffer.data + at);
     if (bytes < 8 || bytes > length - at) return Nan::ThrowTypeError("a record is beyond the length");
@@ -483,9 +493,7 @@ NAN_METHOD(Packed::Reports) {
 NAN_METHOD(Packed::CloseProducer) {
   PackedProducer* packed = ProducerOf(info[0]);
   if (packed == NULL) return Nan::ThrowTypeError("a number is needed");
-  packed->Deactivate();
-  packed->closed = true;
-  packed->ReleaseTopics();
+  if (!packed->closed) packed->Close();
 }
 
 // consume(client, most) → a buffer of records that are ready; undefined when none is. Does not wait.
@@ -493,6 +501,7 @@ NAN_METHOD(Packed::Consume) {
   KafkaConsumer* consumer = ClientOf<KafkaConsumer>(info[0]);
   if (consumer == NULL || !info[1]->IsUint32()) return Nan::ThrowTypeError("a consumer and a number are needed");
   uint32_t most = Nan::To<uint32_t>(info[1]).FromJust();
+  if (most > kMostMessages) return Nan::ThrowTypeError("that is too many at a time");
   static std::vector<rd_kafka_message_t*> messages;
   static std::vector<Incoming> incoming;
   static std::vector<Header> headers;
