@@ -44,7 +44,7 @@ const BROKER_FACTS = {
   'min.insync.replicas': '1',
   'num.network.threads': '2',
   'num.io.threads': '4',
-  heap: '512 MB',
+  java: '-Xmx512m -XX:+UseSerialGC -XX:TieredStopAtLevel=1',
 }
 
 /** Makes every run and returns the result, which is in the file as well. */
