@@ -69,6 +69,8 @@ func (o *kafkaOutput) Connect(ctx context.Context) error {
 		kgo.ProducerBatchCompression(kgo.Lz4Compression()),
 		kgo.ProducerLinger(linger),
 		kgo.RecordDeliveryTimeout(deliveryTimeout),
+		// Else a record whose request was lost with its connection would be waited for without end; Kafka's other clients give it up as well.
+		kgo.AllowIdempotentProduceCancellation(),
 		kgo.MaxBufferedRecords(maxBuffered),
 	)
 	if err != nil {

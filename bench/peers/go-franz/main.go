@@ -42,6 +42,8 @@ func main() {
 		kgo.ProducerBatchCompression(kgo.Lz4Compression()),
 		kgo.ProducerLinger(linger),
 		kgo.RecordDeliveryTimeout(deliveryTimeout),
+		// Else a record whose request was lost with its connection would be waited for without end; Kafka's other clients give it up as well.
+		kgo.AllowIdempotentProduceCancellation(),
 		kgo.MaxBufferedRecords(maxBuffered),
 	)
 	if err != nil {
