@@ -87,15 +87,16 @@ const GO_BENTHOS = goPeer({
     title: 'Go: Benthos (http_server → franz-go)',
     settings: { ...FRANZ_SETTINGS, max_in_flight: '1024', metrics: 'none', tracer: 'none' },
     notes:
-      'Redpanda Connect’s engine and http_server input, validation by a mapping. Connect’s own Kafka output is not under an open-source licence; an output of our own on the same client stands for it.',
+      'Redpanda Connect’s engine and http_server input, validation by a mapping. The module of Connect itself, which has its Kafka output, is not as a whole under an open-source licence; an output of our own on the same client stands for it.',
   },
   sources: ['go.mod', 'go.sum', 'main.go', 'output.go', 'config.yaml'],
   modules: ['github.com/redpanda-data/benthos/v4', 'github.com/twmb/franz-go'],
   args: ['run', join(PEERS, 'go-benthos/config.yaml')],
 })
 
+/** Tried by its range of all versions and by one version. Without its jars no driver could be tried, so none was written. */
 const BRIDGE_UNAVAILABLE =
-  'Maven Central has no io.strimzi:kafka-bridge: “No versions available for io.strimzi:kafka-bridge:jar:[0.1,)”; its releases are archives on GitHub, which no package registry serves'
+  'its jars did not resolve where this was written: Maven answered “No versions available for io.strimzi:kafka-bridge:jar:[0.1,)”'
 
 const STRIMZI_BRIDGE: System = {
   facts: {
