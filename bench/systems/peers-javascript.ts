@@ -1,0 +1,134 @@
+import { copyFile, cp, mkdir, symlink } from 'node:fs/promises'
+import { join } from 'node:path'
+import { provideBuilt, runTool } from './built.ts'
+import { startHttpProcess } from './http-process.ts'
+import type { System } from './system.ts'
+
+/** The peers in JavaScript, on Node and on Bun. */
+
+const PEERS = join(import.meta.dir, '../peers')
+const PLATFORM = `${process.platform}-${process.arch}`
+
+interface Runtime {
+  name: string
+  command: string
+  /** How a person gets it. */
+  install: string
+  lock: string
+  /** Installs exactly what the lock says, and runs no package's scripts. */
+  installPackages: readonly [string, ...string[]]
+  version(folder: string): Promise<string>
+}
+
+const INSTALL_NODE = 'install it with: apt-get install nodejs npm, or from nodejs.org'
+
+const NODE: Runtime = {
+  name: 'node',
+  command: 'node',
+  install: INSTALL_NODE,
+  lock: 'package-lock.json',
+  installPackages: ['npm', 'ci', '--ignore-scripts', '--no-audit', '--no-fund'],
+  version: async (folder) => (await runTool(['node', '--version'], folder, INSTALL_NODE)).trim().replace('v', ''),
+}
+
+const BUN: Runtime = {
+  name: 'bun',
+  command: process.execPath,
+  install: '',
+  lock: 'bun.lock',
+  installPackages: [process.execPath, 'install', '--frozen-lockfile', '--ignore-scripts'],
+  version: () => Promise.resolve(Bun.version),
+}
+
+interface JavaScriptPeer {
+  name: string
+  facts: Omit<System['facts'], 'name' | 'kind' | 'sameGuarantees'>
+  runtime: Runtime
+  /** Packages whose versions are told. */
+  packages: readonly string[]
+}
+
+function javaScriptPeer({ name, facts, runtime, packages }: JavaScriptPeer): System {
+  const source = join(PEERS, name)
+  const files = ['package.json', runtime.lock]
+  const install = async (say: (progress: string) => void): Promise<string> =>
+    provideBuilt({
+      name,
+      files: files.map((file) => join(source, file)),
+      made: [PLATFORM, await runtime.version(source)],
+      async build(into) {
+        say(`installing ${packages.join(', ')}`)
+        for (const file of files) await copyFile(join(source, file), join(into, file))
+        await runTool(runtime.installPackages, into, runtime.install)
+      },
+    })
+  return {
+    facts: { name, kind: 'peer', sameGuarantees: true, ...facts },
+    async prepare(say) {
+      const installed = await install(say)
+      const versions = { [runtime.name]: await runtime.version(source) }
+      for (const name of packages) {
+        const manifest = Bun.file(join(installed, 'node_modules', name, 'package.json'))
+        versions[name] = ((await manifest.json()) as { version: string }).version
+      }
+      return versions
+    },
+    async start({ brokers, topic, port, directory }) {
+      // Packages are looked for beside the program that imports them.
+      const home = join(directory, name)
+      await mkdir(home, { recursive: true })
+      await cp(source, home, { recursive: true })
+      await symlink(join(await install(() => undefined), 'node_modules'), join(home, 'node_modules'))
+      return startHttpProcess({
+        name,
+        command: [runtime.command, join(home, 'server.js')],
+        env: { KAFKA_BROKERS: brokers, TOPIC: topic, NODE_ENV: 'production' },
+        port,
+        directory,
+      })
+    },
+  }
+}
+
+/** Of clients that leave it to the application to send together what comes together. */
+const NEXT_BATCH = 'none: what comes while a request is in flight goes out together in the next'
+
+const HONO_PLATFORMATIC = javaScriptPeer({
+  name: 'hono-platformatic',
+  facts: {
+    title: 'Bun: Hono + @platformatic/kafka',
+    settings: {
+      acks: 'all',
+      idempotence: 'on',
+      'requests in flight': '1, the most that its idempotent producer takes',
+      linger: NEXT_BATCH,
+      compression: 'lz4',
+      retries: '10, 1 s apart',
+      NODE_ENV: 'production',
+    },
+    notes: 'Validation by a compiled TypeBox schema.',
+  },
+  runtime: BUN,
+  packages: ['hono', '@platformatic/kafka', '@sinclair/typebox'],
+})
+
+const FASTIFY_KAFKAJS = javaScriptPeer({
+  name: 'fastify-kafkajs',
+  facts: {
+    title: 'Node: Fastify + KafkaJS',
+    settings: {
+      acks: 'all',
+      idempotence: 'on',
+      'requests in flight': '1, the most that its idempotent producer takes',
+      linger: NEXT_BATCH,
+      compression: 'none: it brings gzip only',
+      logger: 'off',
+      NODE_ENV: 'production',
+    },
+    notes: 'Validation by Fastify’s JSON schema (Ajv).',
+  },
+  runtime: NODE,
+  packages: ['fastify', 'kafkajs'],
+})
+
+export const JAVASCRIPT_PEERS: readonly System[] = [FASTIFY_KAFKAJS, HONO_PLATFORMATIC]
