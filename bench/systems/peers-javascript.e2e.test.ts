@@ -34,7 +34,7 @@ describe.each(JAVASCRIPT_PEERS.filter(({ facts }) => TESTED.includes(facts.name)
       expect(await single.json()).toEqual({ receipts: [{ id: 'one', partition: 0, offset: 0 }] })
       const several = await post([{ type: 'b', time: '2026-01-31T23:59:59.5Z', data: null }, { type: 'c' }])
       expect(several.status).toBe(202)
-      const { receipts } = (await several.json()) as { receipts: { id: string; offset: number }[] }
+      const { receipts } = (await several.json()) as { receipts: { id: string; partition: number; offset: number }[] }
       expect(receipts).toEqual([
         { id: expect.stringMatching(/^[0-9a-f-]{36}$/), partition: 0, offset: 1 },
         { id: expect.stringMatching(/^[0-9a-f-]{36}$/), partition: 0, offset: 2 },

@@ -18,9 +18,7 @@ const event = {
     time: { type: 'string', format: 'date-time' },
   },
 }
-const schema = {
-  body: { type: ['object', 'array'], if: { type: 'array' }, then: { items: event, minItems: 1 }, else: event },
-}
+const schema = { body: { type: 'array', items: event, minItems: 1 } }
 
 const kafka = new Kafka({
   clientId: 'peer',
@@ -89,10 +87,13 @@ const messageOf = ({ type, data = null, source = 'urn:peer', subject = null, id,
 
 const app = Fastify({ ajv: { customOptions: { coerceTypes: false, allErrors: true, removeAdditional: false } } })
 app.get('/ready', () => 'ready')
-app.post('/v1/events', { schema, bodyLimit: 16 * 1024 * 1024 }, async (request, reply) => {
-  const { body } = request
+const bodyLimit = 16 * 1024 * 1024
+const preValidation = async (request) => {
+  if (!Array.isArray(request.body)) request.body = [request.body]
+}
+app.post('/v1/events', { schema, bodyLimit, preValidation }, async (request, reply) => {
   const now = new Date().toISOString()
-  const messages = (Array.isArray(body) ? body : [body]).map((one) => messageOf(one, now))
+  const messages = request.body.map((one) => messageOf(one, now))
   try {
     const receipts = await publish(messages)
     reply.code(202)
