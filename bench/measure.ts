@@ -7,7 +7,7 @@ import { createRecorder } from './histogram.ts'
 import { type Observation, type Observed, observe } from './observe.ts'
 import { type Observer, type Seen, startObserver } from './observer.ts'
 import { decodeLedger, isStored, type OpenLedger, outcomeOf, startOpenLoop, voidReason } from './open-loop.ts'
-import { FORMS, idOf, requestsOf } from './payloads.ts'
+import { type Body, eventOfBytes, FORMS, idOf, requestsOf } from './payloads.ts'
 import type { Latency, ProcessUse, Run, ScanResult } from './result.ts'
 import { type Acknowledged, isBroken, judge, type Scanned, scanTopic, together } from './scan.ts'
 import { KAFKATRACE_TOPIC, type RunningKafkaTrace, startKafkaTrace } from './systems/kafkatrace.ts'
@@ -117,6 +117,7 @@ export function measureClosed(stage: Stage, system: System, workload: ClosedWork
     const running = await startSystem(stage, system, workload, inputs)
     const stop = ends.add(() => running.stop())
     const observer = workload.outcomes ? watchOutcomes(stage, inputs, ends) : undefined
+    const primed = observer === undefined ? 0 : await prime(running.url, observer)
 
     const size = sizeOf(workload, stage.quick)
     const requests = await loadRequests(workload, running, inputs)
@@ -143,8 +144,9 @@ export function measureClosed(stage: Stage, system: System, workload: ClosedWork
       const scan = stores ? await settledScan(stage, inputs, done.acknowledgedEvents, false) : undefined
       return { ...closedRun(done, done.events, done.seconds, processes), ...(scan && { scan: scan.result }) }
     }
-    await observer.until(done.acknowledgedEvents, OUTCOME_PATIENCE_MS)
-    const { result, input, processed } = await settledScan(stage, inputs, done.acknowledgedEvents, true)
+    const acknowledged = primed + done.acknowledgedEvents
+    await observer.until(acknowledged, OUTCOME_PATIENCE_MS)
+    const { result, input, processed } = await settledScan(stage, inputs, acknowledged, true)
     await stop()
     const seen = await observer.end()
     const committed = [...seen.times()].filter((atMs) => atMs >= fromMs && atMs < toMs).length
@@ -195,6 +197,28 @@ const watcher = (observer: Observer | undefined): Observed[] =>
 function watchOutcomes(stage: Stage, [input = '']: readonly string[], ends: Ends): Observer {
   const observer = startObserver(brokersOf(stage), siblingTopic(input, 'processed'), stage.directory)
   return { ...observer, end: ends.add(() => observer.end()) }
+}
+
+/** Enough for every partition to have one, but for bad luck. */
+const PRIMING_EVENTS = 100
+
+/**
+ * Sends some events and waits for their outcomes, so that no run begins before the consumer has its partitions, whatever its readiness means.
+ * @returns how many
+ */
+async function prime(url: string, observer: Observer): Promise<number> {
+  const events = Array.from({ length: PRIMING_EVENTS }, (_, number) => eventOfBytes(1024, number))
+  await send(url, FORMS.batch(events))
+  if (!(await observer.until(PRIMING_EVENTS, OUTCOME_PATIENCE_MS)))
+    throw new Error(`the consumer did not process ${PRIMING_EVENTS} events`)
+  return PRIMING_EVENTS
+}
+
+/** @throws Error unless all of it is stored */
+async function send(url: string, { contentType, text }: Body): Promise<void> {
+  const response = await fetch(url, { method: 'POST', headers: { 'content-type': contentType }, body: text })
+  const answer = await response.text()
+  if (response.status !== 202) throw new Error(`sending events: status ${response.status}: ${answer.slice(0, 200)}`)
 }
 
 async function startSystem(
@@ -305,6 +329,7 @@ export function measureOpen(
     })
     const stop = ends.add(() => running.stop())
     const observer = workload.outcomes ? watchOutcomes(stage, inputs, ends) : undefined
+    const primed = observer === undefined ? 0 : await prime(running.url, observer)
     const { hostname, port, pathname } = new URL(running.url)
     const size = sizeOf(workload, stage.quick)
     const run = seed.toString(36)
@@ -327,16 +352,16 @@ export function measureOpen(
     ends.add(() => worker.end())
     const observation = observe(withRoles(stage, running.processes, ...load(worker), ...watcher(observer)))
     ends.add(async () => observation.stop())
-    const { fromMs, done } = await whileMeasured(worker, observation)
+    const { fromMs } = await whileMeasured(worker, observation)
     const processes = observation.stop()
 
     const ledger = decodeLedger(await Bun.file(file).arrayBuffer())
     const outcome = outcomeOf(ledger, fromMs)
     const acknowledged = acknowledgedOf(ledger, run)
-    await observer?.until(acknowledged.length, OUTCOME_PATIENCE_MS)
+    await observer?.until(primed + acknowledged.length, OUTCOME_PATIENCE_MS)
     const { result, input, processed } = await settledScan(stage, inputs, acknowledged, observer !== undefined)
     await stop()
-    const late = voidReason(outcome, workload.latenessBoundMs, done.exhausted)
+    const late = voidReason(outcome, workload)
     const measured: Measured = {
       seconds: size.seconds,
       requests: outcome.acknowledged,
@@ -400,19 +425,10 @@ async function fill(stage: Stage, topic: string, workload: RecordsWorkload, reco
     const batches = await requestsOf({ bytes: workload.eventBytes }, EVENTS_A_FILLING_REQUEST)
     const bodies = batches.map((events) => FORMS.batch(events))
     const left = Array.from({ length: records / EVENTS_A_FILLING_REQUEST }, (_, index) => bodies[index % bodies.length])
-    const send = async (): Promise<void> => {
-      for (let body = left.pop(); body !== undefined; body = left.pop()) {
-        const response = await fetch(running.url, {
-          method: 'POST',
-          headers: { 'content-type': body.contentType },
-          body: body.text,
-        })
-        const answer = await response.text()
-        if (response.status !== 202)
-          throw new Error(`filling the topic: status ${response.status}: ${answer.slice(0, 200)}`)
-      }
+    const work = async (): Promise<void> => {
+      for (let body = left.pop(); body !== undefined; body = left.pop()) await send(running.url, body)
     }
-    await Promise.all(Array.from({ length: FILLING_REQUESTS_AT_A_TIME }, send))
+    await Promise.all(Array.from({ length: FILLING_REQUESTS_AT_A_TIME }, work))
   } finally {
     await running.stop()
   }
@@ -477,7 +493,7 @@ export function drained(timesMs: readonly number[]): { seconds: number; events: 
 export function measureTool(stage: Stage, tool: LimitTool, workload: RecordsWorkload): Promise<Measured> {
   return ending(async (ends) => {
     const [topic = ''] = inputTopics(1)
-    const { toolRecords: records } = sizeOf(workload, stage.quick)
+    const { records } = sizeOf(workload, stage.quick)
     await makeTopics(stage, allTopics(topic), ends)
     if (tool.task === 'drain') await fill(stage, topic, workload, records)
     const {

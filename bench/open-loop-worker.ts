@@ -41,7 +41,6 @@ interface Connection {
 const idle: Connection[] = []
 let connections = 0
 let inFlight = 0
-let exhausted = false
 
 function settle(connection: Connection, status: number, body: string): void {
   const { index } = connection
@@ -142,23 +141,19 @@ const tick = (): void => {
     say({ phase: 'begun' })
   }
   while (next < dueMs.length && (ledger.dueMs[next] ?? 0) <= nowMs) {
-    if (idle.length === 0 && connections >= MAX_IN_FLIGHT) {
-      exhausted = true
-      break
-    }
-    send(next++)
+    if (idle.length > 0 || connections < MAX_IN_FLIGHT) send(next)
+    next++
   }
-  if (exhausted || nowMs >= endMs) void finish()
+  if (nowMs >= endMs) void finish()
   else setTimeout(tick, TICK_MS)
 }
 
 async function finish(): Promise<void> {
-  if (!begun) say({ phase: 'begun' })
   say({ phase: 'ended' })
   const deadlineMs = epochMs() + ANSWER_TIMEOUT_MS
   while (inFlight > 0 && epochMs() < deadlineMs) await Bun.sleep(10)
   await Bun.write(load.ledger, new Blob(encodeLedger(ledger) as Float64Array<ArrayBuffer>[]))
-  say({ phase: 'done', exhausted })
+  say({ phase: 'done' })
   process.exit(0)
 }
 

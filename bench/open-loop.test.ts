@@ -68,11 +68,15 @@ test('everything but 2xx is an error by its kind, and refusals have a clock of t
   expect(outcome.toRefusal.maxMs).toBeCloseTo(40, 0)
 })
 
+const bounds = { latenessBoundMs: 5, overload: false }
+
 test('a run whose generator was late is void', () => {
-  expect(voidReason({ latenessP99Ms: 4.9 }, 5, false)).toBeUndefined()
-  expect(voidReason({ latenessP99Ms: 5.1 }, 5, false)).toContain('late: p99 5.1 ms, bound 5 ms')
+  expect(voidReason({ latenessP99Ms: 4.9, errors: { '503': 1 } }, bounds)).toBeUndefined()
+  expect(voidReason({ latenessP99Ms: 5.1, errors: {} }, bounds)).toContain('late: p99 5.1 ms, bound 5 ms')
 })
 
-test('a run that needed more connections than there may be is void', () => {
-  expect(voidReason({ latenessP99Ms: 0 }, 5, true)).toContain(String(MAX_IN_FLIGHT))
+test('a run that needed more connections than there may be is void, unless it was to be too much', () => {
+  const outcome = { latenessP99Ms: 0, errors: { 'not sent': 1 } }
+  expect(voidReason(outcome, bounds)).toContain(String(MAX_IN_FLIGHT))
+  expect(voidReason(outcome, { ...bounds, overload: true })).toBeUndefined()
 })

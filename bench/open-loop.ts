@@ -27,9 +27,9 @@ export interface OpenLoad {
 }
 
 /** What the process prints, in this order. Between `begun` and `ended` it measured; after `done` the ledger is there. */
-export type OpenLine = { phase: 'begun' } | { phase: 'ended' } | { phase: 'done'; exhausted: boolean }
+export type OpenLine = { phase: 'begun' } | { phase: 'ended' } | { phase: 'done' }
 
-/** Requests at a time, each on a connection of its own. A run that needs more is void. */
+/** Requests at a time, each on a connection of its own. What is due beyond them is not sent: an error, as it is for who waits for it. */
 export const MAX_IN_FLIGHT = 8_192
 
 /** How long is waited for answers after the last request was sent. What comes later counts as "timeout". */
@@ -115,7 +115,7 @@ export function outcomeOf(ledger: OpenLedger, measuredFromMs: number): OpenOutco
     outcome.offered++
     const [sentMs = 0, status = 0] = [ledger.sentMs[index], ledger.status[index]]
     if (sentMs === 0) {
-      count('not sent')
+      count(NOT_SENT)
       continue
     }
     late.push(sentMs - dueMs)
@@ -143,14 +143,16 @@ export const isStored = (status: number | undefined): boolean => status !== unde
 const kindOf = (status: number): string =>
   status === 0 ? 'timeout' : status === BROKEN ? 'connection' : String(status)
 
+const NOT_SENT = 'not sent'
+
 /** Why a run counts for nothing, from what its generator did; undefined when it may count. */
 export function voidReason(
-  outcome: Pick<OpenOutcome, 'latenessP99Ms'>,
-  boundMs: number,
-  exhausted: boolean,
+  { latenessP99Ms, errors }: Pick<OpenOutcome, 'latenessP99Ms' | 'errors'>,
+  { latenessBoundMs, overload }: { latenessBoundMs: number; overload: boolean },
 ): string | undefined {
-  if (exhausted) return `the generator would have needed more than ${MAX_IN_FLIGHT} connections`
-  if (outcome.latenessP99Ms > boundMs)
-    return `the generator was late: p99 ${outcome.latenessP99Ms.toFixed(1)} ms, bound ${boundMs} ms`
+  if (!overload && errors[NOT_SENT] !== undefined)
+    return `the generator would have needed more than ${MAX_IN_FLIGHT} connections`
+  if (latenessP99Ms > latenessBoundMs)
+    return `the generator was late: p99 ${latenessP99Ms.toFixed(1)} ms, bound ${latenessBoundMs} ms`
   return undefined
 }

@@ -23,7 +23,7 @@ test('saturation is the median of the runs that count', () => {
 })
 
 test('without a run that counts there is no saturation', () => {
-  expect(() => saturation([run(0, { void: 'late' })], 'end-to-end', 'kafkatrace')).toThrow('end-to-end')
+  expect(() => saturation([run(1, { void: 'late' }), run(0)], 'end-to-end', 'kafkatrace')).toThrow('end-to-end')
 })
 
 test('a lost event breaks a run, whether it counts or not', () => {

@@ -211,6 +211,7 @@ export function saturation(runs: readonly Run[], workload: string, system: strin
   const rates = runs
     .filter((run) => run.workload === workload && run.system === system && run.void === undefined)
     .map(({ eventsPerSecond }) => eventsPerSecond)
+    .filter((rate) => rate > 0)
   if (rates.length === 0) throw new Error(`no run of ${workload} says what saturation is`)
   return median(rates)
 }

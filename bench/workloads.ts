@@ -19,8 +19,6 @@ interface Size {
   warmUpSeconds?: number
   seconds?: number
   records?: number
-  /** Of the limits' tools, which are faster: as many as take them some tenths of a second. */
-  toolRecords?: number
   /** Shares of saturation, or none. */
   shares?: readonly number[]
 }
@@ -48,6 +46,8 @@ export interface OpenWorkload extends Common {
   outcomes: boolean
   /** A run whose generator sent later than this (p99) is void. */
   latenessBoundMs: number
+  /** More than can be done is offered. Else a run is void when requests could not be sent for want of connections. */
+  overload: boolean
 }
 
 export interface RecordsWorkload extends Common {
@@ -176,6 +176,7 @@ export const WORKLOADS: readonly Workload[] = [
     offered: { eventsPerSecond: 1000 },
     outcomes: true,
     latenessBoundMs: LATENESS_BOUND_MS,
+    overload: false,
   },
   {
     kind: 'open',
@@ -190,6 +191,7 @@ export const WORKLOADS: readonly Workload[] = [
     offered: { shareOf: 'end-to-end' },
     outcomes: true,
     latenessBoundMs: LATENESS_BOUND_MS,
+    overload: false,
   },
   {
     kind: 'open',
@@ -204,6 +206,7 @@ export const WORKLOADS: readonly Workload[] = [
     offered: { shareOf: 'single-1kb' },
     outcomes: false,
     latenessBoundMs: OVERLOAD_LATENESS_BOUND_MS,
+    overload: true,
   },
   {
     kind: 'drain',
@@ -212,8 +215,8 @@ export const WORKLOADS: readonly Workload[] = [
     title: 'Consumer alone',
     what: 'A topic that is full of events of 300 B is consumed: from the first outcome that is seen to the last.',
     repetitions: 3,
-    full: { records: 200_000, toolRecords: 500_000 },
-    quick: { records: 20_000, toolRecords: 50_000 },
+    full: { records: 500_000 },
+    quick: { records: 50_000 },
     eventBytes: 300,
   },
   {
@@ -223,21 +226,15 @@ export const WORKLOADS: readonly Workload[] = [
     title: 'What clients without a service write',
     what: 'Records with the values that events of 300 B have, as fast as a client without a service in front of it can write them.',
     repetitions: 3,
-    full: { toolRecords: 1_000_000 },
-    quick: { toolRecords: 100_000 },
+    full: { records: 1_000_000 },
+    quick: { records: 100_000 },
     eventBytes: 300,
   },
 ]
 
 export const sizeOf = (workload: Workload, quick: boolean): Required<Omit<Size, 'shares'>> & Pick<Size, 'shares'> => {
-  const {
-    warmUpSeconds = 0,
-    seconds = 0,
-    records = 0,
-    toolRecords = 0,
-    shares,
-  } = quick ? workload.quick : workload.full
-  return { warmUpSeconds, seconds, records, toolRecords, ...(shares !== undefined && { shares }) }
+  const { warmUpSeconds = 0, seconds = 0, records = 0, shares } = quick ? workload.quick : workload.full
+  return { warmUpSeconds, seconds, records, ...(shares !== undefined && { shares }) }
 }
 
 /** Bytes of a record's value, which is the event's data. */
@@ -246,7 +243,7 @@ export const recordValueBytes = (workload: RecordsWorkload): number =>
 
 export async function factsOf(workload: Workload, quick: boolean, closedLoopRuntime: string): Promise<WorkloadFacts> {
   const { name, title, what } = workload
-  const { warmUpSeconds, seconds, records, toolRecords } = sizeOf(workload, quick)
+  const { warmUpSeconds, seconds, records } = sizeOf(workload, quick)
   const lasting = `${seconds} s after ${warmUpSeconds} s of warm-up`
   switch (workload.kind) {
     case 'closed': {
@@ -277,7 +274,7 @@ export async function factsOf(workload: Workload, quick: boolean, closedLoopRunt
         what,
         bodyBytes: recordValueBytes(workload),
         eventsPerRequest: 1,
-        load: [...(records > 0 ? [`${records} records`] : []), `${toolRecords} records for the limits`].join(', '),
+        load: `${records} records`,
       }
   }
 }
