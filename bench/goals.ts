@@ -1,0 +1,455 @@
+import { FLAT_GROWTH_LIMIT_BYTES } from './faults/memory.ts'
+import { short } from './plots.ts'
+import type { Latency, ProcessUse, Result, Run } from './result.ts'
+import { isBroken } from './scan.ts'
+import { type ByRepetition, pairedRatios, ratioOf, type Summary, summarise } from './statistics.ts'
+
+/** What KafkaTrace is to reach, as a table, and what a result says of it. Runs that are void count for nothing. */
+
+export interface Judged {
+  goal: string
+  what: string
+  target: string
+  measured: string
+  verdict: 'met' | 'missed' | 'not measured'
+  /** Why it was not measured, or what has to be known of it. */
+  why?: string
+}
+
+interface Goal {
+  goal: string
+  what: string
+  target: string
+  /** Where KafkaTrace is judged. An event that it did not keep in one of these workloads means that the goal is missed, whatever the numbers. */
+  workload: string
+  judge(result: Result): Judgement
+}
+
+type Judgement = { kind: 'measured'; text: string; met: boolean; why?: string } | NotMeasured
+interface NotMeasured {
+  kind: 'not measured'
+  why: string
+}
+
+const SUBJECT = 'kafkatrace'
+const ECHO = 'bun-echo'
+const FRANZ = 'go-franz'
+/** Those that one would pick instead; franz-go has a goal of its own. */
+const PEERS = [
+  'fastapi-confluent',
+  'fastapi-aiokafka',
+  'fastify-kafkajs',
+  'fastify-confluent',
+  'hono-platformatic',
+  'go-benthos',
+  'strimzi-bridge',
+] as const
+
+const MEGABYTE = 1e6
+
+const SINGLE = [
+  { name: 'single-300b', title: 'Single POST, 300 B' },
+  { name: 'single-1kb', title: 'Single POST, 1 KB' },
+] as const
+
+const MANY = [
+  { name: 'batch-10', title: 'Batches of 10' },
+  { name: 'batch-100', title: 'Batches of 100' },
+  { name: 'batch-1000', title: 'Batches of 1,000' },
+  { name: 'ndjson', title: 'NDJSON' },
+] as const
+
+const DRAINS = [
+  { name: 'bun-drain', title: 'the same client on Bun, reading only' },
+  { name: 'librdkafka-drain', title: 'librdkafka in C, reading only' },
+] as const
+
+/** Every row is judged by itself. */
+const GOALS: readonly Goal[] = [
+  ...SINGLE.flatMap(({ name, title }): Goal[] => [
+    {
+      goal: `${name}-echo`,
+      what: `${title}: requests per CPU-second, by Bun’s echo`,
+      target: '≥ 60 %',
+      workload: name,
+      judge: (result) => againstEcho(result, name, 0.6),
+    },
+    {
+      goal: `${name}-peers-cpu`,
+      what: `${title}: events per CPU-second, by the best peer but franz-go`,
+      target: '≥ 2×',
+      workload: name,
+      judge: (result) => againstPeers(result, name, PEERS, (run) => run.eventsPerCpuSecond, 2),
+    },
+    {
+      goal: `${name}-franz-cpu`,
+      what: `${title}: events per CPU-second, by franz-go and net/http`,
+      target: '≥ 1×',
+      workload: name,
+      judge: (result) => againstPeers(result, name, [FRANZ], (run) => run.eventsPerCpuSecond, 1),
+    },
+    {
+      goal: `${name}-peers-rate`,
+      what: `${title}: requests a second, by the best peer but franz-go`,
+      target: '≥ 1.5×',
+      workload: name,
+      judge: (result) => againstPeers(result, name, PEERS, (run) => run.requestsPerSecond, 1.5),
+    },
+    {
+      goal: `${name}-franz-rate`,
+      what: `${title}: requests a second, by franz-go and net/http`,
+      target: '≥ 1×',
+      workload: name,
+      judge: (result) => againstPeers(result, name, [FRANZ], (run) => run.requestsPerSecond, 1),
+    },
+  ]),
+  ...MANY.map(
+    ({ name, title }): Goal => ({
+      goal: name,
+      what: `${title}: events a second, by librdkafka in C writing the same records`,
+      target: '≥ 60 %',
+      workload: name,
+      judge: (result) => againstProduceLimits(result, name, 0.6),
+    }),
+  ),
+  {
+    goal: 'steady-1000-answer',
+    what: '1,000 events a second: to the 202',
+    target: 'p95 ≤ 5 ms, p99 ≤ 10 ms, no errors',
+    workload: 'steady-1000',
+    judge: (result) => withinTimes(result, { workload: 'steady-1000' }, (run) => run.toAnswer, { p95Ms: 5, p99Ms: 10 }),
+  },
+  {
+    goal: 'steady-1000-outcome',
+    what: '1,000 events a second: to the committed outcome',
+    target: 'p95 ≤ 20 ms, p99 ≤ 50 ms, no errors',
+    workload: 'steady-1000',
+    judge: (result) =>
+      withinTimes(result, { workload: 'steady-1000' }, (run) => run.toCommitted, { p95Ms: 20, p99Ms: 50 }),
+  },
+  {
+    goal: 'ladder-75',
+    what: '75 % of saturation: to the committed outcome',
+    target: 'p99 ≤ 100 ms; no errors, none lost, none doubled',
+    workload: 'ladder',
+    judge: (result) => keptOnce(result, { workload: 'ladder', step: 0.75 }, { p99Ms: 100 }),
+  },
+  {
+    goal: 'end-to-end',
+    what: 'Consumer, exactly once: outcomes committed, by events acknowledged at saturation',
+    target: '≥ 95 %',
+    workload: 'end-to-end',
+    judge: keepsUp,
+  },
+  ...DRAINS.map(
+    ({ name, title }): Goal => ({
+      goal: `drain-${name}`,
+      what: `Consumer, exactly once: events a second from a filled topic, by ${title}`,
+      target: '≥ 50 %',
+      workload: 'drain',
+      judge: (result) => {
+        const ratio = paired(result, 'drain', name, (run) => run.eventsPerSecond)
+        return 'kind' in ratio ? ratio : measured(percent(ratio), ratio.median >= 0.5)
+      },
+    }),
+  ),
+  {
+    goal: 'overload-goodput',
+    what: 'Twice saturation: events stored a second, by the most at saturation',
+    target: '≥ 90 %',
+    workload: 'overload',
+    judge: goodput,
+  },
+  {
+    goal: 'overload-refusals',
+    what: 'Twice saturation: the rest is refused',
+    target: '503, p99 ≤ 100 ms, nothing else',
+    workload: 'overload',
+    judge: refusals,
+  },
+  {
+    goal: 'overload-memory',
+    what: 'Twice saturation: growth of a service’s memory from the second to the last fifth, at its highest in any repetition',
+    target: `≤ ${short(FLAT_GROWTH_LIMIT_BYTES / MEGABYTE)} MB`,
+    workload: 'overload',
+    judge: flatMemory,
+  },
+  ...(['producer', 'consumer'] as const).map(
+    (name): Goal => ({
+      goal: `memory-${name}`,
+      what: `1,000 events a second: resident memory of the ${name}, at its highest in any repetition`,
+      target: '≤ 150 MB',
+      workload: 'steady-1000',
+      judge: (result) => memoryOf(result, name, 150),
+    }),
+  ),
+]
+
+/** Every goal, in the table's order. */
+export function judgeGoals(result: Result): Judged[] {
+  return GOALS.map(({ goal, what, target, workload, judge }) => {
+    const row = { goal, what, target }
+    const judgement = judge(result)
+    if (judgement.kind === 'not measured')
+      return { ...row, measured: '–', verdict: 'not measured' as const, why: judgement.why }
+    const { text, met } = judgement
+    const broken = runsOf(result, workload, SUBJECT).filter(({ scan }) => scan !== undefined && isBroken(scan)).length
+    const whys = [
+      ...(judgement.why === undefined ? [] : [judgement.why]),
+      ...(broken === 0 ? [] : [`events were lost, or have not one outcome, in ${count(broken, 'run')}`]),
+    ]
+    return {
+      ...row,
+      measured: text,
+      verdict: met && broken === 0 ? ('met' as const) : ('missed' as const),
+      ...(whys.length > 0 && { why: whys.join('; ') }),
+    }
+  })
+}
+
+// ---- one function for each kind of goal
+
+function againstEcho(result: Result, workload: string, least: number): Judgement {
+  const ratio = paired(result, workload, ECHO, requestsPerCpuSecond)
+  return 'kind' in ratio ? ratio : measured(percent(ratio), ratio.median >= least)
+}
+
+/** The nearest peer decides. A peer that is missing without a reason could have been nearer, so that nothing is met without it. */
+function againstPeers(
+  result: Result,
+  workload: string,
+  names: readonly string[],
+  value: (run: Run) => number | undefined,
+  least: number,
+): Judgement {
+  const rows = names.map((name) => ({ name, ratio: paired(result, workload, name, value) }))
+  const there = rows
+    .flatMap(({ name, ratio }) =>
+      'kind' in ratio ? [] : [{ name, ratio, judged: factsOf(result, name)?.sameGuarantees }],
+    )
+    .sort((a, b) => a.ratio.median - b.ratio.median)
+  const missing = rows.flatMap(({ name, ratio }) => ('kind' in ratio ? [{ name, why: ratio.why }] : []))
+  const unexplained = missing.filter(({ name }) => factsOf(result, name)?.unavailable === undefined)
+  const [nearest] = there.filter(({ judged }) => judged)
+  const why = missing.map((one) => one.why).join('; ')
+  if (nearest === undefined) return { kind: 'not measured', why }
+  const met = nearest.ratio.median >= least
+  if (met && unexplained.length > 0) return { kind: 'not measured', why }
+  const text = there
+    .map(({ name, ratio, judged }) => `${times(ratio)} ${titleOf(result, name)}${judged ? '' : ', weaker guarantees'}`)
+    .join('; ')
+  return measured(text, met, why)
+}
+
+/** The limits' tools write no events that alternate with ours, so that medians are compared. The Java tool writes no keys and headers: only shown. */
+function againstProduceLimits(result: Result, workload: string, least: number): Judgement {
+  const ours = summary(result, { workload }, (run) => run.eventsPerSecond)
+  if ('kind' in ours) return ours
+  const by = (system: string): Summary | NotMeasured => {
+    const limit = summary(result, { workload: 'produce-limit', system }, (run) => run.eventsPerSecond)
+    return 'kind' in limit ? limit : ratioOf(ours, limit)
+  }
+  const ratio = by('librdkafka-produce')
+  const java = by('kafka-producer-perf-test')
+  if ('kind' in ratio) return ratio
+  const shown = 'kind' in java ? '' : `; of kafka-producer-perf-test ${percent(java)}`
+  return measured(`${percent(ratio)}${shown}`, ratio.median >= least)
+}
+
+type Quantile = 'p95Ms' | 'p99Ms'
+const QUANTILES: Readonly<Record<Quantile, string>> = { p95Ms: 'p95', p99Ms: 'p99' }
+
+/** Medians of the quantiles; errors of all repetitions. */
+function withinTimes(
+  result: Result,
+  where: Where,
+  clock: (run: Run) => Latency | undefined,
+  most: Partial<Readonly<Record<Quantile, number>>>,
+): Judgement {
+  const limits = Object.entries(most) as [Quantile, number][]
+  const texts: string[] = []
+  let met = true
+  for (const [quantile, limitMs] of limits) {
+    const found = summary(result, where, (run) => clock(run)?.[quantile])
+    if ('kind' in found) return found
+    texts.push(`${QUANTILES[quantile]} ${ms(found)}`)
+    met &&= found.median <= limitMs
+  }
+  const errors = sum(runsAt(result, where).map(errorsOf))
+  return measured([...texts, errors === 0 ? 'no errors' : count(errors, 'error')].join(', '), met && errors === 0)
+}
+
+function keptOnce(result: Result, where: Where, most: Partial<Readonly<Record<Quantile, number>>>): Judgement {
+  const timely = withinTimes(result, where, (run) => run.toCommitted, most)
+  if (timely.kind === 'not measured') return timely
+  const scans = runsAt(result, where).map(({ scan }) => scan)
+  if (scans.some((scan) => scan?.doubled === undefined || scan.withoutOutcome === undefined))
+    return { kind: 'not measured', why: 'a run has no scan of its outcomes' }
+  const lost = sum(scans.map((scan) => (scan?.lost ?? 0) + (scan?.withoutOutcome ?? 0)))
+  const doubled = sum(scans.map((scan) => scan?.doubled ?? 0))
+  return measured(`${timely.text}, ${lost} lost, ${doubled} doubled`, timely.met && lost === 0 && doubled === 0)
+}
+
+function keepsUp(result: Result): Judgement {
+  const ratio = summary(result, { workload: 'end-to-end' }, (run) =>
+    run.requestsPerSecond > 0 ? run.eventsPerSecond / run.requestsPerSecond : undefined,
+  )
+  if ('kind' in ratio) return ratio
+  const rate = summary(result, { workload: 'end-to-end' }, (run) => run.eventsPerSecond)
+  const text = 'kind' in rate ? '' : `, ${short(rate.median)} outcomes a second`
+  return measured(`${percent(ratio)}${text}`, ratio.median >= 0.95)
+}
+
+const OVERLOAD = { workload: 'overload', step: 2 } as const
+
+/** What saturation is, the workload says of which the overload is a multiple. */
+function goodput(result: Result): Judgement {
+  const stored = summary(result, OVERLOAD, (run) => run.eventsPerSecond)
+  const peak = summary(result, { workload: 'single-1kb' }, (run) => run.eventsPerSecond)
+  if ('kind' in stored) return stored
+  if ('kind' in peak) return peak
+  const ratio = ratioOf(stored, peak)
+  return measured(`${percent(ratio)} of ${short(peak.median)} a second`, ratio.median >= 0.9)
+}
+
+const REFUSED = '503'
+
+function refusals(result: Result): Judgement {
+  const all = runsAt(result, OVERLOAD)
+  const others = sum(all.map((run) => errorsOf(run) - (run.errors[REFUSED] ?? 0)))
+  const found = summary(result, OVERLOAD, (run) => run.toRefusal?.p99Ms)
+  if ('kind' in found)
+    return all.length === 0 ? found : { kind: 'not measured', why: 'nothing was refused: the load was not too much' }
+  const kinds = new Set(all.flatMap((run) => Object.keys(run.errors)).filter((kind) => kind !== REFUSED))
+  const text = others === 0 ? 'nothing else' : `${count(others, 'other failure')} (${[...kinds].join(', ')})`
+  return measured(`p99 ${ms(found)}, ${text}`, found.median <= 100 && others === 0)
+}
+
+/** Of the service and the repetition in which it was most. */
+function flatMemory(result: Result): Judgement {
+  const growth = summary(result, OVERLOAD, (run) =>
+    most(servicesOf(run).map((one) => one.residentLateBytes - one.residentEarlyBytes)),
+  )
+  if ('kind' in growth) return growth
+  return measured(megabytes(growth), growth.max <= FLAT_GROWTH_LIMIT_BYTES)
+}
+
+function memoryOf(result: Result, name: string, mostMegabytes: number): Judgement {
+  const where = { workload: 'steady-1000' }
+  const of = (value: (process: ProcessUse) => number) =>
+    summary(result, where, (run) =>
+      most(
+        servicesOf(run)
+          .filter((one) => one.name === name)
+          .map(value),
+      ),
+    )
+  const highest = of((process) => process.residentMaxBytes)
+  const mean = of((process) => process.residentMeanBytes)
+  if ('kind' in highest) return highest
+  const shown = 'kind' in mean ? '' : `, mean ${megabytes(mean)}`
+  return measured(`${megabytes(highest)}${shown}`, highest.max <= mostMegabytes * MEGABYTE)
+}
+
+// ---- what they have in common
+
+interface Where {
+  workload: string
+  /** KafkaTrace, unless it is said. */
+  system?: string
+  step?: number
+}
+
+const measured = (text: string, met: boolean, why?: string): Judgement => ({
+  kind: 'measured',
+  text,
+  met,
+  ...(why !== undefined && why !== '' && { why }),
+})
+
+const runsOf = (result: Result, workload: string, system: string): Run[] =>
+  result.runs.filter((run) => run.workload === workload && run.system === system && run.void === undefined)
+
+const runsAt = (result: Result, { workload, system = SUBJECT, step }: Where): Run[] =>
+  runsOf(result, workload, system).filter((run) => run.step === step)
+
+function summary(result: Result, where: Where, value: (run: Run) => number | undefined): Summary | NotMeasured {
+  return summarise(runsAt(result, where).flatMap((run) => value(run) ?? [])) ?? notMeasured(result, where)
+}
+
+/** KafkaTrace's value by the other's, repetition by repetition. */
+function paired(
+  result: Result,
+  workload: string,
+  other: string,
+  value: (run: Run) => number | undefined,
+): Summary | NotMeasured {
+  const byRepetition = (system: string): ByRepetition =>
+    new Map(
+      runsAt(result, { workload, system }).flatMap((run) => {
+        const one = value(run)
+        return one === undefined ? [] : [[run.repetition, one] as const]
+      }),
+    )
+  const [ours, theirs] = [byRepetition(SUBJECT), byRepetition(other)]
+  if (ours.size === 0) return notMeasured(result, { workload })
+  if (theirs.size === 0) return notMeasured(result, { workload, system: other })
+  return (
+    summarise(pairedRatios(ours, theirs)) ?? {
+      kind: 'not measured',
+      why: `no repetition of ${workload} counts of both ${titleOf(result, SUBJECT)} and ${titleOf(result, other)}`,
+    }
+  )
+}
+
+function notMeasured(result: Result, { workload, system = SUBJECT, step }: Where): NotMeasured {
+  const title = titleOf(result, system)
+  const at = step === undefined ? workload : `${workload} at ${short(step * 100)} %`
+  const made = result.runs.filter((run) => run.workload === workload && run.system === system && run.step === step)
+  const why = (() => {
+    const unavailable = factsOf(result, system)?.unavailable
+    if (unavailable !== undefined) return `${title} could not be had: ${unavailable}`
+    if (made.length === 0) return `${title} was not run in ${at}`
+    const reason = made.find((run) => run.void !== undefined)?.void
+    return reason === undefined
+      ? `${title} has no such number in ${at}`
+      : `no run of ${title} in ${at} counts: ${reason}`
+  })()
+  return { kind: 'not measured', why }
+}
+
+const factsOf = (result: Result, system: string) => result.systems.find(({ name }) => name === system)
+const titleOf = (result: Result, system: string): string => factsOf(result, system)?.title ?? system
+
+const servicesOf = (run: Run): ProcessUse[] => run.processes.filter(({ role }) => role === 'service')
+
+function requestsPerCpuSecond(run: Run): number | undefined {
+  const cpuSeconds = sum(servicesOf(run).map((process) => process.cpuSeconds))
+  return cpuSeconds > 0 ? run.requests / cpuSeconds : undefined
+}
+
+const errorsOf = (run: Run): number => sum(Object.values(run.errors))
+
+const sum = (numbers: readonly number[]): number => numbers.reduce((total, one) => total + one, 0)
+const most = (numbers: readonly number[]): number | undefined =>
+  numbers.length === 0 ? undefined : Math.max(...numbers)
+
+// ---- how numbers are said: the median, and the range where there is one
+
+function ranged({ median, min, max }: Summary, format: (value: number) => string, unit: string): string {
+  const [middle, least, highest] = [format(median), format(min), format(max)]
+  // A dash before a minus could not be read.
+  return least === highest ? `${middle}${unit}` : `${middle}${unit} (${least}${min < 0 ? ' to ' : '–'}${highest})`
+}
+
+/** Rounded down, so that what is just too little does not look like enough. */
+const floored = (value: number, digits: number): string => {
+  const power = 10 ** digits
+  return (Math.floor(value * power + 1e-9) / power).toFixed(digits)
+}
+
+const times = (ratio: Summary): string => ranged(ratio, (one) => floored(one, 2), '×')
+const percent = (ratio: Summary): string => ranged(ratio, (one) => floored(one * 100, 0), ' %')
+const ms = (latency: Summary): string => ranged(latency, short, ' ms')
+const megabytes = (bytes: Summary): string => ranged(bytes, (one) => (one / MEGABYTE).toFixed(0), ' MB')
+const count = (number: number, noun: string): string => `${short(number)} ${noun}${number === 1 ? '' : 's'}`
