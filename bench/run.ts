@@ -12,6 +12,7 @@ import { expectedSeconds, type PlannedRun, planRuns, secondsLeft } from './plan.
 import type { Reporter } from './reporter.ts'
 import type { Result, Run, SystemFacts } from './result.ts'
 import { isBroken } from './scan.ts'
+import { median } from './statistics.ts'
 import type { LimitTool, System } from './systems/system.ts'
 import { openTopics } from './topics.ts'
 import { factsOf, WORKLOADS, type Workload } from './workloads.ts'
@@ -226,9 +227,3 @@ async function writeResult(result: Result, file: string): Promise<void> {
 /** What must not be, of any system: events that were acknowledged and are not there, or outcomes that are missing or doubled. */
 export const brokenRuns = (runs: readonly Run[]): Run[] =>
   runs.filter(({ scan }) => scan !== undefined && isBroken(scan))
-
-const median = (numbers: readonly number[]): number => {
-  const sorted = numbers.toSorted((a, b) => a - b)
-  const middle = sorted.length / 2
-  return ((sorted[Math.floor(middle)] ?? 0) + (sorted[Math.ceil(middle) - 1] ?? 0)) / 2
-}
