@@ -12,7 +12,7 @@ import { expectedSeconds, type PlannedRun, planRuns, secondsLeft } from './plan.
 import type { Reporter } from './reporter.ts'
 import type { Result, Run, SystemFacts } from './result.ts'
 import { isBroken } from './scan.ts'
-import { median } from './statistics.ts'
+import { summarise } from './statistics.ts'
 import type { LimitTool, System } from './systems/system.ts'
 import { openTopics } from './topics.ts'
 import { factsOf, WORKLOADS, type Workload } from './workloads.ts'
@@ -213,8 +213,9 @@ export function saturation(runs: readonly Run[], workload: string, system: strin
     .filter((run) => run.workload === workload && run.system === system && run.void === undefined)
     .map(({ eventsPerSecond }) => eventsPerSecond)
     .filter((rate) => rate > 0)
-  if (rates.length === 0) throw new Error(`no run of ${workload} says what saturation is`)
-  return median(rates)
+  const summary = summarise(rates)
+  if (summary === undefined) throw new Error(`no run of ${workload} says what saturation is`)
+  return summary.median
 }
 
 /** All of it or, if it is interrupted, what was there before. */
