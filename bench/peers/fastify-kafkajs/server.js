@@ -37,16 +37,15 @@ await admin.disconnect()
 
 // An idempotent producer has one request in flight and no linger of its own: what comes in the meantime goes out together next.
 let waiting = []
-let sending
+let sending = false
 const publish = (messages) =>
   new Promise((resolve, reject) => {
     waiting.push({ messages, resolve, reject })
-    sending ??= sendAll().finally(() => {
-      sending = undefined
-    })
+    if (!sending) sendAll()
   })
 
 async function sendAll() {
+  sending = true
   while (waiting.length > 0) {
     const batch = waiting
     waiting = []
@@ -70,6 +69,7 @@ async function sendAll() {
       for (const { reject } of batch) reject(error)
     }
   }
+  sending = false
 }
 
 const messageOf = ({ type, data = null, source = 'urn:peer', subject = null, id, time }, now) => ({

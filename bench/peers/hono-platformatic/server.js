@@ -33,16 +33,15 @@ await producer.initIdempotentProducer({})
 
 // An idempotent producer has one request in flight and no linger of its own: what comes in the meantime goes out together next.
 let waiting = []
-let sending
+let sending = false
 const publish = (records) =>
   new Promise((resolve, reject) => {
     waiting.push({ records, resolve, reject })
-    sending ??= sendAll().finally(() => {
-      sending = undefined
-    })
+    if (!sending) sendAll()
   })
 
 async function sendAll() {
+  sending = true
   while (waiting.length > 0) {
     const batch = waiting
     waiting = []
@@ -65,6 +64,7 @@ async function sendAll() {
       for (const { reject } of batch) reject(error)
     }
   }
+  sending = false
 }
 
 const recordOf = ({ type, data = null, source = 'urn:peer', subject, id, time }, now) => ({
@@ -103,7 +103,6 @@ app.post('/v1/events', validate, async (c) => {
 const server = Bun.serve({ hostname: '127.0.0.1', port: Number(PORT), fetch: app.fetch })
 process.once('SIGTERM', async () => {
   await server.stop()
-  await sending
   await producer.close()
   process.exit()
 })
