@@ -232,13 +232,14 @@ function againstPeers(
   const unexplained = missing.filter(({ name }) => factsOf(result, name)?.unavailable === undefined)
   const [nearest] = there.filter(({ judged }) => judged)
   const why = missing.map((one) => one.why).join('; ')
+  const without = missing.map(({ name }) => `without ${titleOf(result, name)}`).join('; ')
   if (nearest === undefined) return { kind: 'not measured', why }
   const met = nearest.ratio.median >= least
   if (met && unexplained.length > 0) return { kind: 'not measured', why }
   const text = there
     .map(({ name, ratio, judged }) => `${times(ratio)} ${titleOf(result, name)}${judged ? '' : ', weaker guarantees'}`)
     .join('; ')
-  return measured(text, met, why)
+  return measured(text, met, without)
 }
 
 /** The limits' tools write no events that alternate with ours, so that medians are compared. The Java tool writes no keys and headers: only shown. */

@@ -1,0 +1,234 @@
+import type { Latency, ProcessUse, Result, Run, SystemFacts } from './result.ts'
+
+/** A result for tests, of the shape and size of a real one, in which every goal is met. Its numbers were never measured. */
+
+const MEBIBYTE = 2 ** 20
+
+/** Of one clock whose values are spread around a median, with a long tail. */
+export function exampleLatency(p50Ms: number): Latency {
+  const at = (quantile: number): number => Number((p50Ms * (0.5 + 0.72 * -Math.log10(1 - quantile + 1e-5))).toFixed(3))
+  const quantiles = [0, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 0.9999, 1]
+  return {
+    count: 20_000,
+    meanMs: p50Ms,
+    p50Ms: at(0.5),
+    p75Ms: at(0.75),
+    p90Ms: at(0.9),
+    p95Ms: at(0.95),
+    p99Ms: at(0.99),
+    p999Ms: at(0.999),
+    maxMs: at(1),
+    curve: quantiles.map((quantile) => [quantile, at(quantile)]),
+  }
+}
+
+export function exampleProcess(name: string, cpuSeconds: number, residentMebibytes: number): ProcessUse {
+  const bytes = residentMebibytes * MEBIBYTE
+  return {
+    name,
+    role: name === 'kafka' ? 'broker' : name === 'generator' ? 'generator' : 'service',
+    cpuSeconds,
+    residentMeanBytes: bytes,
+    residentMaxBytes: bytes + 4 * MEBIBYTE,
+    residentEarlyBytes: bytes,
+    residentLateBytes: bytes + MEBIBYTE,
+  }
+}
+
+const SYSTEMS: readonly [name: string, title: string, kind: SystemFacts['kind'], rate: number, perCpuSecond: number][] =
+  [
+    ['kafkatrace', 'KafkaTrace', 'subject', 21_000, 24_000],
+    ['fastapi-confluent', 'Python: FastAPI + confluent-kafka', 'peer', 2_100, 2_300],
+    ['fastapi-aiokafka', 'Python: FastAPI + aiokafka', 'peer', 1_700, 1_800],
+    ['fastify-kafkajs', 'Node: Fastify + KafkaJS', 'peer', 6_400, 6_100],
+    ['fastify-confluent', 'Node: Fastify + confluent', 'peer', 8_200, 8_000],
+    ['hono-platformatic', 'Bun: Hono + @platformatic/kafka', 'peer', 9_900, 9_500],
+    ['go-franz', 'Go: net/http + franz-go', 'peer', 19_000, 21_000],
+    ['go-benthos', 'Go: Benthos (http_server → franz-go)', 'peer', 7_000, 6_000],
+    ['bun-hello', 'Bun.serve, a fixed text', 'limit', 70_000, 72_000],
+    ['bun-echo', 'Bun.serve, echo', 'limit', 36_000, 37_000],
+  ]
+
+const UNAVAILABLE = { name: 'strimzi-bridge', title: 'Strimzi Kafka Bridge', why: 'its jars did not resolve' }
+
+const TOOLS: readonly [name: string, title: string, workload: string, rate: number][] = [
+  ['librdkafka-produce', 'librdkafka, writing (C)', 'produce-limit', 310_000],
+  ['kafka-producer-perf-test', 'kafka-producer-perf-test (Java)', 'produce-limit', 260_000],
+  ['librdkafka-drain', 'librdkafka, reading (C)', 'drain', 100_000],
+  ['bun-drain', 'KafkaTrace’s Kafka client on Bun, reading', 'drain', 90_000],
+]
+
+/** What the repetitions differ by. */
+const JITTER = [1, 0.97, 1.02, 0.99, 1.01] as const
+
+interface Draft {
+  workload: string
+  system: string
+  rate: number
+  perCpuSecond?: number
+  step?: number
+  repetitions?: number
+  extra?: (factor: number) => Partial<Run>
+}
+
+const draftRuns = ({ workload, system, rate, perCpuSecond, step, repetitions = 3, extra }: Draft): Run[] =>
+  Array.from({ length: repetitions }, (_, index) => {
+    const factor = JITTER[(index + system.length) % JITTER.length] ?? 1
+    const seconds = 6
+    const events = Math.round(rate * factor * seconds)
+    const services = perCpuSecond === undefined ? [] : [exampleProcess('producer', events / perCpuSecond, 92)]
+    return {
+      workload,
+      system,
+      repetition: index + 1,
+      ...(step !== undefined && { step }),
+      seconds,
+      requests: events,
+      events,
+      requestsPerSecond: events / seconds,
+      eventsPerSecond: events / seconds,
+      ...(perCpuSecond !== undefined && { eventsPerCpuSecond: perCpuSecond }),
+      errors: {},
+      processes: [...services, exampleProcess('kafka', 3, 480), exampleProcess('generator', 2, 60)],
+      ...extra?.(factor),
+    }
+  })
+
+const kept = (events: number) => ({ acknowledged: events, inLog: events, lost: 0 })
+const keptOnce = (events: number) => ({ ...kept(events), withoutOutcome: 0, doubled: 0 })
+
+const facing = (offeredPerSecond: number, p50Ms: number) => (factor: number) => ({
+  offeredPerSecond,
+  toAnswer: exampleLatency(p50Ms * factor),
+  toCommitted: exampleLatency(4 * p50Ms * factor),
+  appendToCommitted: exampleLatency(3 * p50Ms * factor),
+  processes: [exampleProcess('producer', 2, 92), exampleProcess('consumer', 3, 118), exampleProcess('kafka', 3, 480)],
+  scan: keptOnce(20_000),
+})
+
+function exampleRuns(): Run[] {
+  const compared = (['single-300b', 'single-1kb'] as const).flatMap((workload) =>
+    SYSTEMS.flatMap(([system, , kind, rate, perCpuSecond]) =>
+      draftRuns({
+        workload,
+        system,
+        rate,
+        perCpuSecond,
+        repetitions: 5,
+        extra: (factor) => ({
+          toAnswer: exampleLatency((64_000 / rate) * factor),
+          ...(kind !== 'limit' && { scan: kept(100_000) }),
+        }),
+      }),
+    ),
+  )
+  const many = (['batch-10', 'batch-100', 'batch-1000', 'ndjson'] as const).flatMap((workload) =>
+    draftRuns({ workload, system: 'kafkatrace', rate: 210_000, perCpuSecond: 190_000 }),
+  )
+  const ladder = [0.1, 0.25, 0.5, 0.75, 0.9].flatMap((step) =>
+    draftRuns({
+      workload: 'ladder',
+      system: 'kafkatrace',
+      rate: 12_000 * step,
+      step,
+      extra: facing(12_000 * step, 1 / (1.1 - step)),
+    }),
+  )
+  const refusing = (factor: number) => ({
+    offeredPerSecond: 42_000,
+    toAnswer: exampleLatency(40 * factor),
+    toRefusal: exampleLatency(12 * factor),
+    errors: { '503': 130_000 },
+    scan: kept(120_000),
+  })
+  return [
+    ...compared,
+    ...many,
+    ...draftRuns({
+      workload: 'end-to-end',
+      system: 'kafkatrace',
+      rate: 12_000,
+      perCpuSecond: 9_000,
+      extra: () => ({ scan: keptOnce(70_000) }),
+    }),
+    ...draftRuns({ workload: 'steady-1000', system: 'kafkatrace', rate: 1000, extra: facing(1000, 1.1) }),
+    ...ladder,
+    ...draftRuns({
+      workload: 'overload',
+      system: 'kafkatrace',
+      rate: 20_000,
+      perCpuSecond: 19_000,
+      step: 2,
+      extra: refusing,
+    }),
+    ...draftRuns({ workload: 'drain', system: 'kafkatrace', rate: 60_000, perCpuSecond: 55_000 }),
+    ...TOOLS.flatMap(([system, , workload, rate]) => draftRuns({ workload, system, rate })),
+  ]
+}
+
+const TITLES: Readonly<Record<string, string>> = {
+  'single-300b': 'Single events of 300 B',
+  'single-1kb': 'Single events of 1 KB',
+  'batch-10': 'Batches of 10',
+  'batch-100': 'Batches of 100',
+  'batch-1000': 'Batches of 1000',
+  ndjson: 'NDJSON streams',
+  'end-to-end': 'End to end at saturation',
+  'steady-1000': '1,000 events a second',
+  ladder: 'Shares of saturation',
+  overload: 'Twice saturation',
+  drain: 'Consumer alone',
+  'produce-limit': 'What clients without a service write',
+}
+
+export function exampleResult(): Result {
+  const facts = { sameGuarantees: true, versions: { bun: '1.4.5' }, settings: { acks: 'all' } }
+  return {
+    format: 'kafkatrace-bench-1',
+    begunAt: '2026-01-02T03:04:05.000Z',
+    seconds: 2000,
+    quick: false,
+    commit: '0123456789ab',
+    machine: { cpu: 'An Example CPU', cores: 2, memoryBytes: 8 * 2 ** 30, kernel: '6.1.0', system: 'Debian 13' },
+    broker: {
+      description: 'Apache Kafka 4.3.1, 1 node',
+      partitions: 6,
+      replication: 1,
+      settings: { 'min.insync.replicas': '1' },
+    },
+    systems: [
+      ...SYSTEMS.map(([name, title, kind]) => ({ ...facts, name, title, kind })),
+      ...TOOLS.map(([name, title]) => ({ ...facts, name, title, kind: 'limit' as const })),
+      {
+        ...facts,
+        versions: {},
+        kind: 'peer',
+        name: UNAVAILABLE.name,
+        title: UNAVAILABLE.title,
+        unavailable: UNAVAILABLE.why,
+      },
+    ],
+    workloads: Object.entries(TITLES).map(([name, title]) => ({
+      name,
+      title,
+      what: 'An example.',
+      bodyBytes: 300,
+      eventsPerRequest: 1,
+      load: 'none: an example',
+    })),
+    runs: exampleRuns(),
+  }
+}
+
+/** The same result with some runs changed, or left out where `change` gives undefined. */
+export const changingRuns = (
+  result: Result,
+  which: Partial<Pick<Run, 'workload' | 'system' | 'step' | 'repetition'>>,
+  change: (run: Run) => Run | undefined,
+): Result => ({
+  ...result,
+  runs: result.runs.flatMap((run) => {
+    const chosen = Object.entries(which).every(([name, value]) => run[name as keyof typeof which] === value)
+    return chosen ? (change(run) ?? []) : [run]
+  }),
+})
