@@ -7,6 +7,7 @@
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { chooseWorkloads } from './plan.ts'
+import { reportCommand } from './report.ts'
 import { createReporter } from './reporter.ts'
 import { brokenRuns, runBench } from './run.ts'
 import { SYSTEMS, TOOLS } from './systems/index.ts'
@@ -30,6 +31,9 @@ bun run bench report [FILE] | compare [FILE] | check [FILE]   reads results; eac
 Starts an Apache Kafka and everything else by itself, on loopback. Ends with 1 if an event that was acknowledged is not in the log, or has not
 exactly one outcome; with 64 for a wrong command. Numbers mean something only while nothing else runs on the machine.
 `
+
+/** Commands that read results, by their first word. */
+const READERS: ReadonlyMap<string, (args: string[]) => Promise<number>> = new Map([['report', reportCommand]])
 
 /** sysexits.h: EX_USAGE. */
 const EXIT_USAGE = 64
@@ -118,4 +122,6 @@ async function bench(): Promise<number> {
 
 // Everything that was started is bound to this process and ends with it.
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(EXIT_INTERRUPTED))
-process.exit(await bench())
+const [name = '', ...rest] = process.argv.slice(2)
+const command = READERS.get(name)
+process.exit(command === undefined ? await bench() : await command(rest))
