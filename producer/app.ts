@@ -4,7 +4,7 @@ import type { Defaults } from '../shared/event-json.ts'
 import { type DeliveryResult, type OutgoingRecord, ProduceError, type RecordProducer } from '../shared/kafka/types.ts'
 import type { Logger } from '../shared/logger.ts'
 import type { Tally } from '../shared/tally.ts'
-import { parseTraceparent } from '../shared/telemetry.ts'
+import { parseTraceparent, type TraceContext } from '../shared/telemetry.ts'
 import type { Tenant } from '../shared/tenants.ts'
 import { isoTime } from '../shared/time.ts'
 import { inputTopic } from '../shared/topics.ts'
@@ -104,15 +104,15 @@ export function createApp(deps: AppDeps): Hono {
 
   async function post(request: Request, stream: string): Promise<Response> {
     const of = visit(request, 'events')
-    const big = headerProblem(request.headers, config.MAX_HEADER_BYTES)
-    if (big !== undefined) return refuse(of, big)
+    const { bytes: headerBytes, hasAttributes } = headerFacts(request.headers)
+    if (headerBytes > config.MAX_HEADER_BYTES) return refuse(of, headersTooLarge(config.MAX_HEADER_BYTES))
     if (gate.draining) return refuse(of, DRAINING)
     const authenticated = deps.authenticate(request, stream)
     if (!authenticated.ok) return refuse(of, authenticated.problem)
     const { tenant, keyId } = authenticated
     const target = targetOf(tenant, stream)
     const context = { tenant: tenant.name, stream, key: keyId }
-    const mode = modeOf(request.headers)
+    const mode = modeOf(request.headers, hasAttributes)
     if (!mode.ok) return refuse(of, mode.problem, context)
     const encoding = encodingOf(request.headers)
     if (!encoding.ok) return refuse(of, encoding.problem, context)
@@ -121,7 +121,7 @@ export function createApp(deps: AppDeps): Hono {
       stream,
       topic: target.topic,
       receivedAtMs: of.receivedAtMs,
-      trace: parseTraceparent(request.headers.get('traceparent'), request.headers.get('tracestate')),
+      trace: traceOfRequest(request.headers),
     }
     // Before the body is read, so that an outage costs neither memory nor the client's time.
     const blocked = cannotTake(deps.producer, origin.topic, 1, 0)
@@ -336,6 +336,11 @@ const defaultsOf = (tenant: Tenant): Target['defaults'] => ({
   },
 })
 
+function traceOfRequest(headers: Headers): TraceContext | undefined {
+  const traceparent = headers.get('traceparent')
+  return traceparent === null ? undefined : parseTraceparent(traceparent, headers.get('tracestate'))
+}
+
 /** Printable ASCII without spaces, so that it can be a header and a field of a log anywhere. */
 const REQUEST_ID = /^[\x21-\x7e]{1,128}$/
 
@@ -344,19 +349,23 @@ function requestId(request: Request): string {
   return given !== null && REQUEST_ID.test(given) ? given : Bun.randomUUIDv7()
 }
 
-/** RFC 6585, section 5. Each field counts with its ": " and line end. */
-function headerProblem(headers: Headers, maxBytes: number): Problem | undefined {
+/** What a look at every header tells: how many bytes they are, each with its ": " and line end, and whether some are an event's attributes. */
+function headerFacts(headers: Headers): { bytes: number; hasAttributes: boolean } {
   let bytes = 0
+  let hasAttributes = false
   headers.forEach((value, name) => {
     bytes += name.length + value.length + 4
+    if (name.startsWith('ce-')) hasAttributes = true
   })
-  if (bytes <= maxBytes) return undefined
-  return {
-    kind: 'headers-too-large',
-    detail: `The header fields take more than MAX_HEADER_BYTES=${maxBytes}.`,
-    closes: true,
-  }
+  return { bytes, hasAttributes }
 }
+
+/** RFC 6585, section 5. */
+const headersTooLarge = (maxBytes: number): Problem => ({
+  kind: 'headers-too-large',
+  detail: `The header fields take more than MAX_HEADER_BYTES=${maxBytes}.`,
+  closes: true,
+})
 
 /** Whether answering now leaves so much of the body unread that the connection is better given up. */
 function leavesBody(request: Request): boolean {

@@ -10,13 +10,14 @@ export type ModeResult = { ok: true; mode: Mode } | { ok: false; problem: Proble
 /**
  * CloudEvents HTTP binding 1.0.2, section 3: the media type is tested first and without regard to case, then `ce-` headers say binary mode,
  * then come our own forms.
+ * @param hasAttributes whether there are `ce-` headers
  */
-export function modeOf(headers: Headers): ModeResult {
+export function modeOf(headers: Headers, hasAttributes: boolean): ModeResult {
   const contentType = headers.get('content-type')
-  if (contentType === 'application/json' && !headers.has('ce-specversion') && !hasAttributes(headers)) return PLAIN
+  if (contentType === 'application/json' && !hasAttributes) return PLAIN
   const { essence, charset } = contentType === null ? NOTHING : parseMediaType(contentType)
   const isCloudEvents = essence.startsWith('application/cloudevents')
-  if (!isCloudEvents && hasAttributes(headers)) return { ok: true, mode: 'binary' }
+  if (!isCloudEvents && hasAttributes) return { ok: true, mode: 'binary' }
   const mode = MODES[essence]
   if (mode === undefined || contentType === null || !isMediaType(contentType))
     return unsupported(
@@ -44,12 +45,6 @@ const MODES: Readonly<Record<string, Mode>> = Object.assign(Object.create(null),
 
 /** The media types that a body may have, for the `Accept-Post` header. */
 export const ACCEPTED = Object.keys(MODES).join(', ')
-
-function hasAttributes(headers: Headers): boolean {
-  if (headers.has('ce-specversion') || headers.has('ce-id') || headers.has('ce-type')) return true
-  for (const name of headers.keys()) if (name.startsWith('ce-')) return true
-  return false
-}
 
 const unsupported = (why: string): ModeResult => ({
   ok: false,

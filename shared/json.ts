@@ -170,7 +170,20 @@ class Scanner {
     const start = this.#at
     if (this.#bytes[start] !== QUOTE) this.#unexpected('a member name in double quotes')
     this.#string()
-    return stringAt(this.#bytes, { kind: 'string', start, end: this.#at })
+    return this.#common(start + 1, this.#at - 1) ?? stringAt(this.#bytes, { kind: 'string', start, end: this.#at })
+  }
+
+  /** A name that nearly every event has, without making a string of it. */
+  #common(start: number, end: number): string | undefined {
+    const candidates = COMMON_NAMES[end - start]
+    if (candidates === undefined) return undefined
+    const bytes = this.#bytes
+    next: for (const name of candidates) {
+      for (let index = 0; index < name.length; index++)
+        if (bytes[start + index] !== name.charCodeAt(index)) continue next
+      return name
+    }
+    return undefined
   }
 
   /** Checks the value that begins here and goes behind it. */
@@ -342,6 +355,14 @@ function has(members: readonly JsonMember[], name: string): boolean {
   for (let index = 0; index < members.length; index++) if (members[index]?.name === name) return true
   return false
 }
+
+/** By length. */
+const COMMON_NAMES = ['specversion', 'id', 'source', 'type', 'subject', 'time', 'datacontenttype', 'data'].reduce<
+  string[][]
+>((table, name) => {
+  table[name.length] = [...(table[name.length] ?? []), name]
+  return table
+}, [])
 
 /** Up to so many members, comparing one by one beats building a Set. */
 const FEW = 16
