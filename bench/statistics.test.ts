@@ -106,12 +106,24 @@ describe('what moved', () => {
     )
   })
 
-  test('is what lies outside of the other’s range, when one has no noise and the change is not small', () => {
+  test('is what no longer overlaps, when both spread alike and the change is not small', () => {
     fc.assert(
-      fc.property(repetitions, fc.double({ min: 1.04, max: 100, noNaN: true }), (values, factor) => {
-        const { max, median } = summaryOf(values)
-        const after = Math.max(max, median) * factor
-        expect(movedBeyondNoise(summaryOf(values), summaryOf([after, after]))).toBe(true)
+      fc.property(repetitions, fc.double({ min: 0.04, max: 100, noNaN: true }), (values, share) => {
+        const { min, max, median } = summaryOf(values)
+        const further = values.map((value) => value + (max - min) + share * median)
+        expect(movedBeyondNoise(summaryOf(values), summaryOf(further))).toBe(true)
+      }),
+    )
+  })
+
+  test('does not depend on the unit', () => {
+    // By a power of two, so that nothing is rounded.
+    fc.assert(
+      fc.property(repetitions, repetitions, (before, after) => {
+        const scaled = (values: readonly number[]): Summary => summaryOf(values.map((value) => value * 1024))
+        expect(movedBeyondNoise(scaled(before), scaled(after))).toBe(
+          movedBeyondNoise(summaryOf(before), summaryOf(after)),
+        )
       }),
     )
   })
