@@ -6,6 +6,8 @@
  */
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
+import { checkCommand } from './check.ts'
+import { compareCommand } from './compare.ts'
 import { chooseWorkloads } from './plan.ts'
 import { reportCommand } from './report.ts'
 import { createReporter } from './reporter.ts'
@@ -33,7 +35,11 @@ exactly one outcome; with 64 for a wrong command. Numbers mean something only wh
 `
 
 /** Commands that read results, by their first word. */
-const READERS: ReadonlyMap<string, (args: string[]) => Promise<number>> = new Map([['report', reportCommand]])
+const READERS: ReadonlyMap<string, (args: string[]) => Promise<number>> = new Map([
+  ['report', reportCommand],
+  ['compare', compareCommand],
+  ['check', checkCommand],
+])
 
 /** sysexits.h: EX_USAGE. */
 const EXIT_USAGE = 64

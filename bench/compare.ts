@@ -1,0 +1,257 @@
+import { relative } from 'node:path'
+import { parseArgs } from 'node:util'
+import { short } from './plots.ts'
+import type { Result, Run } from './result.ts'
+import { BASELINE, chosenResult, readResult } from './results.ts'
+import { LEAST_REPETITIONS, movedBeyondNoise, type Summary, summarise } from './statistics.ts'
+
+/** What has moved from one result to another beyond what repetitions differ by anyhow. */
+
+const USAGE = `Says what moved beyond noise since the baseline: bun run bench compare [--baseline FILE] [FILE]
+
+  FILE              a result; else the newest in bench/results/
+  --baseline FILE   what it is compared with; else bench/results/baseline.json
+  --help            this text
+
+Beyond noise: the medians differ by more than half of the wider of the two ranges, and by more than 3 %. Ends with 0 whatever moved, with 1 when
+there is nothing to compare, with 64 for a wrong command.
+`
+
+/** sysexits.h: EX_USAGE. */
+const EXIT_USAGE = 64
+
+/** @returns the exit code */
+export async function compareCommand(args: string[]): Promise<number> {
+  let options: { values: { baseline: string; help: boolean }; positionals: string[] }
+  try {
+    options = parseArgs({
+      args,
+      allowPositionals: true,
+      options: {
+        baseline: { type: 'string', default: BASELINE },
+        help: { type: 'boolean', short: 'h', default: false },
+      },
+    })
+  } catch (error) {
+    process.stderr.write(`${(error as Error).message}\n\n${USAGE}`)
+    return EXIT_USAGE
+  }
+  const { baseline, help } = options.values
+  if (help) {
+    process.stdout.write(USAGE)
+    return 0
+  }
+  try {
+    const { file, result } = await chosenResult(options.positionals[0])
+    const before = await readResult(baseline)
+    const nameOf = (path: string): string => relative(process.cwd(), path)
+    process.stdout.write(comparisonText({ name: nameOf(baseline), result: before }, { name: nameOf(file), result }))
+    return 0
+  } catch (error) {
+    process.stderr.write(`${(error as Error).message}\n`)
+    return 1
+  }
+}
+
+/** The two rates that Bun's echo has as well, which knows nothing of Kafka: what it reaches is the machine's. */
+type Rate = 'eventsPerSecond' | 'eventsPerCpuSecond'
+
+interface Measure {
+  name: string
+  better: 'more' | 'less'
+  value(run: Run): number | undefined
+  /** With what of the echo's it may be compared across machines. */
+  rate?: Rate
+}
+
+const MEBIBYTE = 2 ** 20
+
+const MEASURES: readonly Measure[] = [
+  { name: 'events a second', better: 'more', value: (run) => run.eventsPerSecond, rate: 'eventsPerSecond' },
+  { name: 'events per CPU-second', better: 'more', value: (run) => run.eventsPerCpuSecond, rate: 'eventsPerCpuSecond' },
+  { name: 'to the answer, p50 ms', better: 'less', value: (run) => run.toAnswer?.p50Ms },
+  { name: 'to the answer, p99 ms', better: 'less', value: (run) => run.toAnswer?.p99Ms },
+  { name: 'to the outcome, p50 ms', better: 'less', value: (run) => run.toCommitted?.p50Ms },
+  { name: 'to the outcome, p99 ms', better: 'less', value: (run) => run.toCommitted?.p99Ms },
+  { name: 'memory of the services, MiB', better: 'less', value: residentMebibytes },
+]
+
+function residentMebibytes({ processes }: Run): number | undefined {
+  const services = processes.filter(({ role }) => role === 'service')
+  if (services.length === 0) return undefined
+  return services.reduce((total, one) => total + one.residentMeanBytes, 0) / MEBIBYTE
+}
+
+export interface Moved {
+  workload: string
+  system: string
+  step?: number
+  measure: string
+  before: Summary
+  after: Summary
+  /** Of the medians, after by before. */
+  ratio: number
+  verdict: 'better' | 'worse'
+}
+
+export interface Comparison {
+  moved: Moved[]
+  /** Measures that both have, with repetitions enough to judge by. */
+  judged: number
+  /** Measures that both have, and one of them once only. */
+  tooFew: number
+  /** What only one of the two has, as `workload, system`. */
+  onlyBefore: string[]
+  onlyAfter: string[]
+}
+
+/** @param measures of the two, in the same order; they may divide by what is each result's own */
+function compare(before: Result, after: Result, measures: (result: Result) => readonly Measure[]): Comparison {
+  const [old, now] = [groups(before), groups(after)]
+  const [measuresOld, measuresNow] = [measures(before), measures(after)]
+  const comparison: Comparison = {
+    moved: [],
+    judged: 0,
+    tooFew: 0,
+    onlyBefore: [...old.keys()].filter((key) => !now.has(key)),
+    onlyAfter: [...now.keys()].filter((key) => !old.has(key)),
+  }
+  for (const [key, runs] of now) {
+    const [first] = runs
+    if (first === undefined) continue
+    for (const [index, { name, better, value }] of measuresNow.entries()) {
+      const then = summaryBy(old.get(key) ?? [], (run) => measuresOld[index]?.value(run))
+      const since = summaryBy(runs, value)
+      if (then === undefined || since === undefined) continue
+      if (Math.min(then.count, since.count) < LEAST_REPETITIONS) {
+        comparison.tooFew++
+        continue
+      }
+      comparison.judged++
+      if (!movedBeyondNoise(then, since)) continue
+      const { workload, system, step } = first
+      comparison.moved.push({
+        workload,
+        system,
+        ...(step !== undefined && { step }),
+        measure: name,
+        before: then,
+        after: since,
+        ratio: since.median / then.median,
+        verdict: since.median > then.median === (better === 'more') ? 'better' : 'worse',
+      })
+    }
+  }
+  return comparison
+}
+
+/** Runs that count, by workload, step and system. */
+function groups(result: Result): Map<string, Run[]> {
+  const found = new Map<string, Run[]>()
+  for (const run of result.runs) {
+    if (run.void !== undefined) continue
+    const key = `${placeOf(run)}, ${run.system}`
+    found.set(key, [...(found.get(key) ?? []), run])
+  }
+  return found
+}
+
+const placeOf = ({ workload, step }: { workload: string; step?: number | undefined }): string =>
+  step === undefined ? workload : `${workload} at ${short(step * 100)} %`
+
+const summaryBy = (runs: readonly Run[], value: (run: Run) => number | undefined): Summary | undefined =>
+  summarise(runs.flatMap((run) => value(run) ?? []))
+
+export const compareNumbers = (before: Result, after: Result): Comparison => compare(before, after, () => MEASURES)
+
+const ECHO = 'bun-echo'
+/** The echo takes part in these; the first that both results have is what they are divided by. */
+const ECHO_WORKLOADS = ['single-1kb', 'single-300b'] as const
+
+/** The rates as shares of what Bun's echo reached in the same result. Undefined where the two have no workload of it in common. */
+export function compareByEcho(before: Result, after: Result): (Comparison & { by: string }) | undefined {
+  const by = ECHO_WORKLOADS.find((workload) =>
+    [before, after].every((result) => echoOf(result, workload, 'eventsPerCpuSecond') !== undefined),
+  )
+  if (by === undefined) return undefined
+  const measures = (result: Result): Measure[] =>
+    MEASURES.flatMap(({ name, better, value, rate }) => {
+      const echo = rate === undefined ? undefined : echoOf(result, by, rate)
+      if (echo === undefined) return []
+      const share = (run: Run): number | undefined => {
+        const own = run.system === ECHO ? undefined : value(run)
+        return own === undefined ? undefined : own / echo
+      }
+      return [{ name: `${name}, by echo`, better, value: share }]
+    })
+  return { ...compare(before, after, measures), by }
+}
+
+function echoOf(result: Result, workload: string, rate: Rate): number | undefined {
+  const runs = result.runs.filter((run) => run.workload === workload && run.system === ECHO && run.void === undefined)
+  const median = summaryBy(runs, (run) => run[rate])?.median
+  return median === 0 ? undefined : median
+}
+
+// ---- as text
+
+interface Named {
+  /** As a person knows it. */
+  name: string
+  result: Result
+}
+
+export function comparisonText(before: Named, after: Named): string {
+  const numbers = compareNumbers(before.result, after.result)
+  const [old, now] = [machineOf(before.result), machineOf(after.result)]
+  const lines = [
+    `${before.name} (${before.result.commit}) → ${after.name} (${after.result.commit})`,
+    ...([before, after].some(({ result }) => result.quick) ? ['One of them is of a quick run, not to be quoted.'] : []),
+    '',
+    ...section(numbers),
+  ]
+  if (old !== now) {
+    lines.push(
+      '',
+      `The machines differ, ${old} → ${now}: the above says as much of them as of what was measured.`,
+      'So rates are compared as well by what Bun’s echo reached in the same run; times and memory cannot be.',
+      '',
+    )
+    const byEcho = compareByEcho(before.result, after.result)
+    if (byEcho === undefined) lines.push(`That cannot be done: ${ECHO} is not in both.`)
+    else lines.push(`By echo in ${byEcho.by}:`, ...section(byEcho))
+  }
+  for (const [where, names] of [
+    [before.name, numbers.onlyBefore],
+    [after.name, numbers.onlyAfter],
+  ] as const)
+    if (names.length > 0) lines.push('', `Only in ${where}: ${names.join('; ')}`)
+  return `${lines.join('\n')}\n`
+}
+
+const machineOf = ({ machine }: Result): string => `${machine.cores} cores of ${machine.cpu}`
+
+function section({ moved, judged, tooFew }: Comparison): string[] {
+  const few = tooFew === 0 ? '' : `; ${tooFew} were measured only once, and cannot be judged`
+  return [
+    `${moved.length} of ${judged} measures moved beyond noise${few}`,
+    ...aligned(
+      moved.map((one) => [
+        one.verdict,
+        placeOf(one),
+        one.system,
+        one.measure,
+        `${cell(one.before)} → ${cell(one.after)}`,
+        `${short(one.ratio)}×`,
+      ]),
+    ),
+  ]
+}
+
+const cell = ({ median, min, max }: Summary): string => `${short(median)} (${short(min)}–${short(max)})`
+
+/** Columns as wide as they must be. */
+function aligned(rows: readonly (readonly string[])[]): string[] {
+  const widths = rows[0]?.map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0))) ?? []
+  return rows.map((row) => `  ${row.map((text, column) => text.padEnd(widths[column] ?? 0)).join('  ')}`.trimEnd())
+}
