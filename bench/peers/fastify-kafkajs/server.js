@@ -36,7 +36,7 @@ const [{ partitions }] = (await admin.fetchTopicMetadata({ topics: [TOPIC] })).t
 await admin.disconnect()
 
 // An idempotent producer has one request in flight and no linger of its own: what comes in the meantime goes out together next.
-let waiting = []
+const waiting = []
 let sending = false
 const publish = (messages) =>
   new Promise((resolve, reject) => {
@@ -44,11 +44,25 @@ const publish = (messages) =>
     if (!sending) sendAll()
   })
 
+// What goes to one partition at a time has to stay below message.max.bytes, 1 MB if a broker is not told otherwise.
+const MOST_BYTES = 900_000
+const HEADER_BYTES = 250
+const bytesOf = ({ messages }) =>
+  messages.reduce((bytes, { value }) => bytes + Buffer.byteLength(value) + HEADER_BYTES, 0)
+
+function fitting(waiting) {
+  let count = 1
+  for (let bytes = bytesOf(waiting[0]); count < waiting.length; count++) {
+    bytes += bytesOf(waiting[count])
+    if (bytes > MOST_BYTES) break
+  }
+  return count
+}
+
 async function sendAll() {
   sending = true
   while (waiting.length > 0) {
-    const batch = waiting
-    waiting = []
+    const batch = waiting.splice(0, fitting(waiting))
     const messages = batch.flatMap((one) => one.messages)
     const keyless = Math.floor(Math.random() * partitions.length)
     for (const message of messages)
