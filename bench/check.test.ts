@@ -14,7 +14,7 @@ describe('what is said', () => {
   test('names every goal with its target, what was measured, and the sum', () => {
     const text = textOf(GOOD)
     expect(text).toContain(
-      'met           Batches of 1,000: events a second, by librdkafka in C writing the same records\n',
+      'met           Batches of 1,000: events a second, against librdkafka in C writing the same records\n',
     )
     expect(text).toMatch(/goal ≥ 60 %; measured 67 % \(\d+–\d+\); of kafka-producer-perf-test/)
     expect(text).toEndWith(`a.json: ${judgeGoals(GOOD).length} met, 0 missed, 0 not measured\n`)
