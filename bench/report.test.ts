@@ -1,7 +1,10 @@
-import { describe, expect, test } from 'bun:test'
+import { afterAll, beforeAll, describe, expect, spyOn, test } from 'bun:test'
+import { mkdtemp, readdir, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { changingRuns, exampleResult } from './example-result.ts'
 import { judgeGoals } from './goals.ts'
-import { plotsOf, reportOf, summaryOf } from './report.ts'
+import { plotsOf, reportCommand, reportOf, summaryOf } from './report.ts'
 
 const GOOD = exampleResult()
 const render = (result = GOOD): string => reportOf(result, 'folder', plotsOf(result))
@@ -71,4 +74,60 @@ test('the summary is the goals and the machine', () => {
   const text = summaryOf(GOOD)
   expect(text).toStartWith('| | goal | measured | |\n')
   expect(text).toContain(GOOD.machine.cpu)
+})
+
+describe('the command', () => {
+  let folder = ''
+  const output = spyOn(process.stdout, 'write')
+  const errors = spyOn(process.stderr, 'write')
+  const said = spyOn(console, 'log')
+  beforeAll(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'kafkatrace-report-'))
+    output.mockImplementation(() => true)
+    errors.mockImplementation(() => true)
+    said.mockImplementation(() => undefined)
+  })
+  afterAll(async () => {
+    for (const spy of [output, errors, said]) spy.mockRestore()
+    await rm(folder, { recursive: true, force: true })
+  })
+  const write = async (name: string): Promise<string> => {
+    await Bun.write(join(folder, name), JSON.stringify(GOOD))
+    return join(folder, name)
+  }
+
+  test('writes the page beside the result, and its plots in place of those that were there', async () => {
+    const file = await write('one.json')
+    await Bun.write(join(folder, 'one', 'of-old.svg'), '')
+    expect(await reportCommand([file])).toBe(0)
+    const plots = (await readdir(join(folder, 'one'))).sort()
+    expect(plots).toEqual(
+      plotsOf(GOOD)
+        .map(({ name }) => `${name}.svg`)
+        .sort(),
+    )
+    expect(await Bun.file(join(folder, 'one.md')).text()).toContain(`](one/${plots[0]})`)
+    expect(said).toHaveBeenLastCalledWith(expect.stringContaining('one.md'))
+  })
+
+  test('leaves a result alone that has a name of another kind', async () => {
+    const file = await write('result')
+    expect(await reportCommand([file])).toBe(1)
+    expect(await Bun.file(file).exists()).toBe(true)
+  })
+
+  test('prints the summary and writes nothing', async () => {
+    const file = await write('two.json')
+    expect(await reportCommand(['--summary', file])).toBe(0)
+    expect(output).toHaveBeenLastCalledWith(summaryOf(GOOD))
+    expect(await Bun.file(join(folder, 'two.md')).exists()).toBe(false)
+  })
+
+  test('explains itself, and says what is wrong', async () => {
+    expect(await reportCommand(['--help'])).toBe(0)
+    expect(output).toHaveBeenLastCalledWith(expect.stringContaining('bun run bench report'))
+    expect(await reportCommand(['--strict'])).toBe(64)
+    expect(await reportCommand([join(folder, 'absent.json')])).toBe(1)
+    expect(errors).toHaveBeenLastCalledWith(expect.stringContaining('is not there'))
+  })
 })

@@ -1,15 +1,13 @@
-import { existsSync } from 'node:fs'
-import { mkdir, readdir, rm } from 'node:fs/promises'
+import { mkdir, rm } from 'node:fs/promises'
 import { basename, join, relative } from 'node:path'
 import { parseArgs } from 'node:util'
 import { judgeGoals } from './goals.ts'
 import { type Bar, barPlot, ladderPlot, percentilePlot, type Series, short } from './plots.ts'
-import { type Latency, parseResult, type Result, type Run, type SystemFacts, type WorkloadFacts } from './result.ts'
+import type { Latency, Result, Run, SystemFacts, WorkloadFacts } from './result.ts'
+import { chosenResult } from './results.ts'
 import { type Summary, summarise } from './statistics.ts'
 
 /** A result as a page of Markdown with plots: pure functions of it, and the command that writes them. */
-
-const RESULTS = join(import.meta.dir, 'results')
 
 const USAGE = `Renders a benchmark's result as Markdown and SVG beside it: bun run bench report [OPTION…] [FILE]
 
@@ -18,6 +16,7 @@ const USAGE = `Renders a benchmark's result as Markdown and SVG beside it: bun r
   --help      this text
 `
 
+/** sysexits.h: EX_USAGE. */
 const EXIT_USAGE = 64
 
 /** @returns the exit code */
@@ -37,17 +36,22 @@ export async function reportCommand(args: string[]): Promise<number> {
     process.stdout.write(USAGE)
     return 0
   }
-  const file = options.positionals[0] ?? (await newestResult())
-  if (file === undefined || !existsSync(file)) {
-    process.stderr.write(`${file ?? 'bench/results/*.json'} is not there: bun run bench makes one\n`)
+  try {
+    const { file, result } = await chosenResult(options.positionals[0])
+    if (options.values.summary) process.stdout.write(summaryOf(result))
+    else await writeReport(file, result)
+    return 0
+  } catch (error) {
+    process.stderr.write(`${(error as Error).message}\n`)
     return 1
   }
-  const result = parseResult(await Bun.file(file).json(), file)
-  if (options.values.summary) {
-    process.stdout.write(summaryOf(result))
-    return 0
-  }
-  const base = file.replace(/\.json$/, '')
+}
+
+/** The page beside the result, and a folder of its plots, which takes the place of one that is there. */
+async function writeReport(file: string, result: Result): Promise<void> {
+  // Under any other name, the folder could be the result itself.
+  if (!file.endsWith('.json')) throw new Error(`${file} has no name that ends in .json`)
+  const base = file.slice(0, -'.json'.length)
   await rm(base, { recursive: true, force: true })
   await mkdir(base, { recursive: true })
   const plots = plotsOf(result)
@@ -56,14 +60,6 @@ export async function reportCommand(args: string[]): Promise<number> {
   console.log(
     `${relative(process.cwd(), `${base}.md`)}, with ${plots.length} plots in ${relative(process.cwd(), base)}/`,
   )
-  return 0
-}
-
-/** The newest result by its name, which is its time; a baseline has another name. */
-export async function newestResult(): Promise<string | undefined> {
-  const names = existsSync(RESULTS) ? (await readdir(RESULTS)).filter((name) => /^\d.*\.json$/.test(name)) : []
-  const newest = names.sort().at(-1)
-  return newest === undefined ? undefined : join(RESULTS, newest)
 }
 
 // ---- what both forms have
