@@ -55,6 +55,28 @@ describe('from one result to another', () => {
     ])
   })
 
+  test('a failure where there was none is worse', () => {
+    const failing = changingRuns(BEFORE, { workload: 'steady-1000' }, (run) => ({ ...run, errors: { timeout: 5 } }))
+    const { moved } = compareNumbers(BEFORE, failing)
+    expect(moved.map(({ workload, measure, verdict }) => [workload, measure, verdict])).toEqual([
+      ['steady-1000', 'requests that failed, %', 'worse'],
+    ])
+    expect(textOf(BEFORE, failing)).toMatch(/requests that failed, % +0 \(0–0\) → 0\.0833 \(.*\) +∞×/)
+  })
+
+  test('what was measured in another way is said', () => {
+    const after: Result = {
+      ...BEFORE,
+      broker: { ...BEFORE.broker, description: 'Apache Kafka 9' },
+      workloads: BEFORE.workloads.map((one) => (one.name === 'ndjson' ? { ...one, load: 'another' } : one)),
+      systems: BEFORE.systems.map((one) => (one.name === 'go-franz' ? { ...one, versions: { go: '9' } } : one)),
+    }
+    expect(textOf(BEFORE, after)).toContain(
+      'Not the same in both, which moves numbers as well: the broker or its settings; the load of ndjson; versions or settings of go-franz\n',
+    )
+    expect(textOf(BEFORE, BEFORE)).not.toContain('Not the same in both')
+  })
+
   test('void runs count for nothing', () => {
     const voided = changingRuns(BEFORE, { workload: 'ndjson', repetition: 1 }, (run) => ({
       ...faster(0.01)(run),
@@ -69,8 +91,8 @@ describe('from one result to another', () => {
     )
     const { moved, tooFew } = compareNumbers(BEFORE, once)
     expect(moved).toEqual([])
-    expect(tooFew).toBe(3)
-    expect(textOf(BEFORE, once)).toContain('3 were measured only once')
+    expect(tooFew).toBe(4)
+    expect(textOf(BEFORE, once)).toContain('4 were measured only once')
   })
 
   test('what only one of them has is named', () => {

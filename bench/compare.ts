@@ -73,6 +73,9 @@ const MEASURES: readonly Measure[] = [
   { name: 'to the answer, p99 ms', better: 'less', value: (run) => run.toAnswer?.p99Ms },
   { name: 'to the outcome, p50 ms', better: 'less', value: (run) => run.toCommitted?.p50Ms },
   { name: 'to the outcome, p99 ms', better: 'less', value: (run) => run.toCommitted?.p99Ms },
+  { name: 'append to outcome, p99 ms', better: 'less', value: (run) => run.appendToCommitted?.p99Ms },
+  { name: 'to the refusal, p99 ms', better: 'less', value: (run) => run.toRefusal?.p99Ms },
+  { name: 'requests that failed, %', better: 'less', value: failedPercent },
   { name: 'memory of the services, MiB', better: 'less', value: residentMebibytes },
 ]
 
@@ -80,6 +83,12 @@ function residentMebibytes({ processes }: Run): number | undefined {
   const services = processes.filter(({ role }) => role === 'service')
   if (services.length === 0) return undefined
   return services.reduce((total, one) => total + one.residentMeanBytes, 0) / MEBIBYTE
+}
+
+function failedPercent({ requests, errors }: Run): number | undefined {
+  const failed = Object.values(errors).reduce((total, one) => total + one, 0)
+  const sent = requests + failed
+  return sent === 0 ? undefined : (failed / sent) * 100
 }
 
 export interface Moved {
@@ -210,6 +219,8 @@ export function comparisonText(before: Named, after: Named): string {
     '',
     ...section(numbers),
   ]
+  const unlike = differences(before.result, after.result)
+  if (unlike.length > 0) lines.push('', `Not the same in both, which moves numbers as well: ${unlike.join('; ')}`)
   if (old !== now) {
     lines.push(
       '',
@@ -227,6 +238,30 @@ export function comparisonText(before: Named, after: Named): string {
   ] as const)
     if (names.length > 0) lines.push('', `Only in ${where}: ${names.join('; ')}`)
   return `${lines.join('\n')}\n`
+}
+
+/** What was measured in another way, of what both have: a number may have moved for that. */
+function differences(before: Result, after: Result): string[] {
+  const changed = <Facts extends { name: string }>(
+    old: readonly Facts[],
+    now: readonly Facts[],
+    how: (facts: Facts) => unknown,
+  ) =>
+    now.flatMap((facts) => {
+      const then = old.find(({ name }) => name === facts.name)
+      return then === undefined || Bun.deepEquals(how(then), how(facts)) ? [] : [facts.name]
+    })
+  return [
+    ...(Bun.deepEquals(before.broker, after.broker) ? [] : ['the broker or its settings']),
+    ...changed(before.workloads, after.workloads, ({ bodyBytes, eventsPerRequest, load }) => ({
+      bodyBytes,
+      eventsPerRequest,
+      load,
+    })).map((name) => `the load of ${name}`),
+    ...changed(before.systems, after.systems, ({ versions, settings }) => ({ versions, settings })).map(
+      (name) => `versions or settings of ${name}`,
+    ),
+  ]
 }
 
 const machineOf = ({ machine }: Result): string => `${machine.cores} cores of ${machine.cpu}`
