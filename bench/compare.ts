@@ -10,7 +10,7 @@ import { LEAST_REPETITIONS, movedBeyondNoise, type Summary, summarise } from './
 const USAGE = `Says what moved beyond noise since the baseline: bun run bench compare [--baseline FILE] [FILE]
 
   FILE              a result; else the newest in bench/results/
-  --baseline FILE   what it is compared with; else bench/results/baseline.json
+  --baseline FILE   what it is compared with; else bench/results/baseline.json, a result that was given this name
   --help            this text
 
 Beyond noise: the medians differ by more than half of the wider of the two ranges, and by more than 3 %. Ends with 0 whatever moved, with 1 when
