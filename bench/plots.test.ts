@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'bun:test'
 import fc from 'fast-check'
-import { barPlot, ladderPlot, linearTicks, logTicks, percentilePlot, short } from './plots.ts'
+import { barPlot, ladderPlot, linearTicks, logTicks, percentilePlot, short, throughputPlot } from './plots.ts'
 
 /** Numbers of all attributes of that name, in the order in which they stand. */
 const attributes = (svg: string, name: string): number[] =>
@@ -104,6 +104,27 @@ describe('curves', () => {
       Number(point.split(',')[1]),
     )
     expect(ys).toEqual([...ys].sort((a, b) => b - a))
+    expect(isWellFormed(svg)).toBe(true)
+  })
+
+  test('by what was offered have the line of all that was, which what was stored stays below', () => {
+    const svg = throughputPlot('t', 's', [
+      {
+        label: 'stored',
+        points: [
+          [1000, 1000],
+          [3000, 2000],
+        ],
+      },
+    ])
+    const [stored = [], ideal = []] = [...svg.matchAll(/<polyline points="([^"]*)"/g)].map(([, points = '']) =>
+      points.split(' ').map((point) => point.split(',').map(Number)),
+    )
+    const [[x1 = 0, y1 = 0] = [], [x2 = 0, y2 = 0] = []] = ideal
+    const onIdeal = (x: number): number => y1 + ((x - x1) / (x2 - x1)) * (y2 - y1)
+    const [[atX = 0, atY = 0] = [], [overX = 0, overY = 0] = []] = stored
+    expect(atY).toBeCloseTo(onIdeal(atX), 0)
+    expect(overY).toBeGreaterThan(onIdeal(overX) + 10)
     expect(isWellFormed(svg)).toBe(true)
   })
 })

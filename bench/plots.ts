@@ -1,7 +1,7 @@
 /** Plots as SVG, drawn on a light card of their own so that they can be read on any background. Pure functions from numbers to text. */
 
 const WIDTH = 760
-const MARGIN = { top: 56, right: 24, bottom: 52, left: 64 }
+const MARGIN = { top: 56, right: 28, bottom: 52, left: 76 }
 const FONT = 'font-family="system-ui, sans-serif"'
 const INK = '#1f2430'
 const FAINT = '#6b7280'
@@ -110,6 +110,8 @@ export interface Series {
   label: string
   /** `[x, y]`, x rising. */
   points: readonly (readonly [number, number])[]
+  /** Drawn faintly and without dots: not measured at these points, but what to read the others by. */
+  guide?: boolean
 }
 
 interface Axis {
@@ -142,10 +144,10 @@ function linePlot(title: string, subtitle: string, series: readonly Series[], xA
     text((left + right) / 2, height - 12, xAxis.label, { anchor: 'middle', colour: FAINT }),
     `<text transform="translate(16 ${round((top + bottom) / 2)}) rotate(-90)" text-anchor="middle" font-size="12" fill="${FAINT}" ${FONT}>${escaped(yAxis.label)}</text>`,
   ]
-  for (const [index, { label, points }] of series.entries()) {
-    const colour = COLOURS[index % COLOURS.length]
+  for (const [index, { label, points, guide = false }] of series.entries()) {
+    const colour = guide ? FAINT : COLOURS[index % COLOURS.length]
     const dash = DASHES[index % DASHES.length]
-    const stroke = `fill="none" stroke="${colour}" stroke-width="2.2"${dash === '' ? '' : ` stroke-dasharray="${dash}"`}`
+    const stroke = `fill="none" stroke="${colour}" stroke-width="${guide ? 1.2 : 2.2}"${dash === '' ? '' : ` stroke-dasharray="${dash}"`}`
     const legendX = left + (index % 2) * ((right - left) / 2)
     const legendY = MARGIN.top + Math.floor(index / 2) * LEGEND_STEP + 6
     body.push(
@@ -154,7 +156,7 @@ function linePlot(title: string, subtitle: string, series: readonly Series[], xA
       text(legendX + 36, legendY + 4, label),
     )
     // A curve has hundreds of points; steps have few, and each is a measurement.
-    if (points.length <= 12)
+    if (points.length <= 12 && !guide)
       body.push(
         ...points.map(([px, py]) => `<circle cx="${round(x(px))}" cy="${round(y(py))}" r="3.2" fill="${colour}"/>`),
       )
@@ -212,14 +214,33 @@ export function percentilePlot(title: string, subtitle: string, series: readonly
 }
 
 /** Times by what was offered. */
-export function ladderPlot(title: string, subtitle: string, series: readonly Series[]): string {
-  const ticks = linearTicks(Math.max(...series.flatMap(({ points }) => points.map(([rate]) => rate)), 1))
-  const most = ticks.at(-1) ?? 1
+export const ladderPlot = (title: string, subtitle: string, series: readonly Series[]): string =>
+  linePlot(title, subtitle, series, rateAxis('events offered a second', series, 0), msAxis(series))
+
+/** What was achieved by what was offered, beside what would be if all of that were. */
+export function throughputPlot(title: string, subtitle: string, series: readonly Series[]): string {
+  const most = Math.max(...series.flatMap(({ points }) => points.map(([offered]) => offered)))
+  const ideal: Series = {
+    label: 'all that is offered',
+    guide: true,
+    points: [
+      [0, 0],
+      [most, most],
+    ],
+  }
+  const drawn = [...series, ideal]
   return linePlot(
     title,
     subtitle,
-    series,
-    { label: 'events offered a second', place: (rate) => rate / most, ticks: ticks.map((tick) => [tick, short(tick)]) },
-    msAxis(series),
+    drawn,
+    rateAxis('events offered a second', drawn, 0),
+    rateAxis('events stored a second', drawn, 1),
   )
+}
+
+/** From 0. @param of the points, x or y */
+function rateAxis(label: string, series: readonly Series[], of: 0 | 1): Axis {
+  const ticks = linearTicks(Math.max(...series.flatMap(({ points }) => points.map((point) => point[of])), 1))
+  const most = ticks.at(-1) ?? 1
+  return { label, place: (rate) => rate / most, ticks: ticks.map((tick) => [tick, short(tick)]) }
 }

@@ -2,7 +2,7 @@ import { mkdir, rm } from 'node:fs/promises'
 import { basename, join, relative } from 'node:path'
 import { parseArgs } from 'node:util'
 import { judgeGoals } from './goals.ts'
-import { type Bar, barPlot, ladderPlot, percentilePlot, type Series, short } from './plots.ts'
+import { type Bar, barPlot, ladderPlot, percentilePlot, type Series, short, throughputPlot } from './plots.ts'
 import type { Latency, Result, Run, SystemFacts, WorkloadFacts } from './result.ts'
 import { chosenResult } from './results.ts'
 import { type Summary, summarise } from './statistics.ts'
@@ -202,7 +202,32 @@ export function plotsOf(result: Result): Plot[] {
       caption: 'Latency by load, up to 90 % of saturation',
     })
   }
-  return plots
+  return [...plots, ...throughputOf(result)]
+}
+
+/** What is stored of what is offered, where the most is offered beside what a closed loop reached. */
+function throughputOf(result: Result): Plot[] {
+  const rates = (workload: string): Series['points'] =>
+    groups(result, workload)
+      .flatMap(({ runs }) => {
+        const offered = summaryBy(runs, (run) => run.offeredPerSecond)?.median
+        const stored = summaryBy(runs, (run) => run.eventsPerSecond)?.median
+        return offered === undefined || stored === undefined ? [] : [[offered, stored] as const]
+      })
+      .sort(([a], [b]) => a - b)
+  const series: Series[] = [
+    { label: 'with the consumer, up to 90 % of its saturation', points: rates('ladder') },
+    { label: 'the producer alone, at twice its saturation', points: rates('overload') },
+  ].filter(({ points }) => points.length > 0)
+  if (series.length === 0) return []
+  const most = Math.max(...series.flatMap(({ points }) => points.map(([offered]) => offered)))
+  const subjects = new Set(result.systems.filter(({ kind }) => kind === 'subject').map(({ name }) => name))
+  const saturated = groups(result, 'single-1kb').find(({ system }) => subjects.has(system))?.runs ?? []
+  const peak = summaryBy(saturated, (run) => run.eventsPerSecond)?.median
+  const label = 'the producer alone, in a closed loop'
+  if (peak !== undefined) series.push({ label, points: [[0, peak] as const, [most, peak] as const], guide: true })
+  const svg = throughputPlot('Throughput by load', 'Open loop; medians', series)
+  return [{ name: 'throughput', svg, caption: 'Throughput by load' }]
 }
 
 const curve = (label: string, latency: Latency | undefined): Series[] =>
