@@ -79,7 +79,7 @@ const CLOSED = {
 
 const batch = (events: number, connections: number): ClosedWorkload => ({
   ...CLOSED,
-  ...(events === 100 ? COMPARED : ALONE),
+  ...(events === 100 ? { ...COMPARED, full: ALONE.full } : ALONE),
   systems: events === 100 ? 'stores' : 'subject',
   name: `batch-${events}`,
   title: `Batches of ${events}`,
