@@ -73,7 +73,7 @@ export function chooseWorkloads(table: readonly Workload[], names: readonly stri
 
 /** What comes to a run's own time: topics, start, settling, scan, end. Seen on two cores; only for the estimate. */
 const OVERHEAD_SECONDS = { full: 4, quick: 2.5 }
-const SECONDS_A_RECORD = 1 / 20_000
+const SECONDS_A_RECORD = 1 / 60_000
 
 export function expectedSeconds({ workload }: PlannedRun, quick: boolean): number {
   const { warmUpSeconds, seconds, records } = sizeOf(workload, quick)
