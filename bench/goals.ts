@@ -232,7 +232,8 @@ function againstPeers(
   const unexplained = missing.filter(({ name }) => factsOf(result, name)?.unavailable === undefined)
   const [nearest] = there.filter(({ judged }) => judged)
   const why = missing.map((one) => one.why).join('; ')
-  const without = missing.map(({ name }) => `without ${titleOf(result, name)}`).join('; ')
+  const without =
+    missing.length === 0 ? undefined : `without ${missing.map(({ name }) => titleOf(result, name)).join(', ')}`
   if (nearest === undefined) return { kind: 'not measured', why }
   const met = nearest.ratio.median >= least
   if (met && unexplained.length > 0) return { kind: 'not measured', why }
@@ -369,7 +370,7 @@ const measured = (text: string, met: boolean, why?: string): Judgement => ({
   kind: 'measured',
   text,
   met,
-  ...(why !== undefined && why !== '' && { why }),
+  ...(why !== undefined && { why }),
 })
 
 const runsOf = (result: Result, workload: string, system: string): Run[] =>
