@@ -200,9 +200,13 @@ describe('75 % of saturation', () => {
   })
 
   test('loses and doubles nothing, and says so', () => {
-    for (const wrong of [{ lost: 1 }, { withoutOutcome: 1 }, { doubled: 1 }]) {
+    for (const [wrong, said] of [
+      [{ lost: 1 }, '3 lost, 0 doubled'],
+      [{ withoutOutcome: 1 }, '3 lost, 0 doubled'],
+      [{ doubled: 1 }, '0 lost, 3 doubled'],
+    ] as const) {
       const result = ours('ladder', (run) => ({ ...run, scan: { ...scan, ...wrong } }), 0.75)
-      expect(goal(result, 'ladder-75').verdict).toBe('missed')
+      expect(goal(result, 'ladder-75')).toMatchObject({ verdict: 'missed', measured: expect.stringContaining(said) })
     }
     expect(goal(GOOD, 'ladder-75').measured).toEndWith('no errors, 0 lost, 0 doubled')
   })
