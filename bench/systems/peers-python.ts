@@ -29,6 +29,7 @@ function pythonPeer({ name, facts, packages }: PythonPeer): System {
       made: [PLATFORM, version],
       async build(into) {
         say(`installing ${packages.join(', ')}`)
+        await canMakeEnvironments()
         // All that is made absolute in it are commands that nobody runs: it can be moved.
         await runTool(['python3', '-m', 'venv', into], source, INSTALL_PYTHON)
         const options = ['--quiet', '--only-binary', ':all:', '--disable-pip-version-check', '-r', requirements]
@@ -61,6 +62,17 @@ async function pythonVersion(): Promise<string> {
   if (Bun.semver.order(version, `${OLDEST_PYTHON}.0`) < 0)
     throw new UnavailableError(`Python ${version} is too old: ${OLDEST_PYTHON} or newer is needed`)
   return version
+}
+
+/** Debian's python3 comes without. @throws UnavailableError */
+async function canMakeEnvironments(): Promise<void> {
+  try {
+    await runTool(['python3', '-c', 'import ensurepip, venv'], PEERS, INSTALL_PYTHON)
+  } catch {
+    throw new UnavailableError(
+      'python3 cannot make virtual environments; install them with: apt-get install python3-venv',
+    )
+  }
 }
 
 /** What requirements.txt says of some packages. */
@@ -97,7 +109,9 @@ const FASTAPI_AIOKAFKA = pythonPeer({
     settings: {
       acks: 'all',
       idempotence: 'on',
-      linger: '1 ms',
+      'requests in flight': '1 to a broker, the most that it takes',
+      linger: 'none: what comes while a request is in flight goes out together in the next',
+      'batch of a partition': 'up to 512 KiB',
       compression: 'lz4',
       'delivery timeout': '10 s',
       ...UVICORN_SETTINGS,
