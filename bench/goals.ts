@@ -285,6 +285,7 @@ function withinTimes(
   return measured([...texts, errors === 0 ? 'no errors' : count(errors, 'error')].join(', '), met && errors === 0)
 }
 
+/** Says as well how many were lost or have no outcome, and how many were doubled. */
 function keptOnce(result: Result, where: Where, most: Partial<Readonly<Record<Quantile, number>>>): Judgement {
   const timely = withinTimes(result, where, (run) => run.toCommitted, most)
   if (timely.kind === 'not measured') return timely
@@ -293,7 +294,8 @@ function keptOnce(result: Result, where: Where, most: Partial<Readonly<Record<Qu
     return { kind: 'not measured', why: 'a run has no scan of its outcomes' }
   const lost = sum(scans.map((scan) => (scan?.lost ?? 0) + (scan?.withoutOutcome ?? 0)))
   const doubled = sum(scans.map((scan) => scan?.doubled ?? 0))
-  return measured(`${timely.text}, ${lost} lost, ${doubled} doubled`, timely.met && lost === 0 && doubled === 0)
+  // Whether any goal is met after a loss, judgeGoals decides.
+  return measured(`${timely.text}, ${lost} lost, ${doubled} doubled`, timely.met)
 }
 
 function keepsUp(result: Result): Judgement {
