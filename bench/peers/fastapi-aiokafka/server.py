@@ -43,6 +43,8 @@ class Event(BaseModel):
 one_or_more = BeforeValidator(lambda body: body if isinstance(body, list) else [body])
 Events = Annotated[list[Event], one_or_more, Field(min_length=1)]
 
+DELIVERY_TIMEOUT_SECONDS = 10
+
 
 async def publish(producer: AIOKafkaProducer, event: Event) -> asyncio.Future:
     """Returns, once the record is queued, what is done when it is stored."""
@@ -68,7 +70,7 @@ async def lifespan(app: FastAPI):
         # It has one request in flight per broker: what comes in the meantime goes out together next.
         linger_ms=0,
         max_batch_size=512 * 1024,
-        request_timeout_ms=10_000,
+        request_timeout_ms=DELIVERY_TIMEOUT_SECONDS * 1000,
     )
     await producer.start()
     await producer.partitions_for(TOPIC)
@@ -88,9 +90,11 @@ async def ready() -> str:
 async def post(events: Events, request: Request) -> Response:
     producer = request.app.state.producer
     try:
-        stored = await asyncio.gather(*[await publish(producer, event) for event in events])
-    except KafkaError as error:
-        raise HTTPException(503, str(error)) from error
+        # Its own timeout does not end what waits for a broker that is gone.
+        async with asyncio.timeout(DELIVERY_TIMEOUT_SECONDS):
+            stored = await asyncio.gather(*[await publish(producer, event) for event in events])
+    except (KafkaError, TimeoutError) as error:
+        raise HTTPException(503, repr(error)) from error
     receipts = [{"id": event.id, "partition": at.partition, "offset": at.offset} for event, at in zip(events, stored)]
     return Response(to_json({"receipts": receipts}), 202, media_type="application/json")
 

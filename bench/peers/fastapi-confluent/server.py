@@ -62,7 +62,7 @@ polling = False
 
 
 def poll(loop: asyncio.AbstractEventLoop) -> None:
-    """Settles what was delivered, on the event loop: a thread that polls contends with it and took a quarter more CPU."""
+    """Settles what was delivered, on the event loop: a thread that polls contends with it and took more CPU."""
     global polling
     producer.poll(0)
     polling = len(producer) > 0
@@ -119,7 +119,7 @@ async def post(events: Events) -> Response:
     try:
         receipts = await asyncio.gather(*[publish(event, loop) for event in events])
     except (KafkaException, BufferError) as error:
-        raise HTTPException(503, str(error)) from error
+        raise HTTPException(503, repr(error)) from error
     return Response(to_json({"receipts": receipts}), 202, media_type="application/json")
 
 
