@@ -15,9 +15,11 @@ export class Gate {
   #draining = false
   #idle: (() => void)[] = []
   readonly limits: GateLimits
+  readonly #tooManyRequests: Problem
 
   constructor(limits: GateLimits) {
     this.limits = limits
+    this.#tooManyRequests = overloaded(`MAX_IN_FLIGHT_REQUESTS=${limits.maxRequests} requests are being served.`)
   }
 
   get level(): { requests: number; bytes: number } {
@@ -28,11 +30,16 @@ export class Gate {
     return this.#draining
   }
 
+  /** Why nobody can be let in, whatever the request; undefined when somebody can. */
+  get closed(): Problem | undefined {
+    if (this.#draining) return DRAINING
+    return this.#requests >= this.limits.maxRequests ? this.#tooManyRequests : undefined
+  }
+
   /** Lets a request in that may hold so many bytes, or says why not. Whoever was let in must leave, once. */
   enter(bytes: number): Problem | undefined {
-    if (this.#draining) return DRAINING
-    if (this.#requests >= this.limits.maxRequests)
-      return overloaded(`MAX_IN_FLIGHT_REQUESTS=${this.limits.maxRequests} requests are being served.`)
+    const { closed } = this
+    if (closed !== undefined) return closed
     if (this.#bytes + bytes > this.limits.maxBytes)
       return overloaded(
         `The bodies of other requests leave no room within MAX_IN_FLIGHT_BYTES=${this.limits.maxBytes}.`,
@@ -60,7 +67,7 @@ export class Gate {
   }
 }
 
-export const DRAINING: Problem = {
+const DRAINING: Problem = {
   kind: 'draining',
   detail: 'This instance is stopping: send the request again, to another one.',
   outcome: 'not stored',

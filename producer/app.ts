@@ -8,7 +8,7 @@ import { parseTraceparent, type TraceContext } from '../shared/telemetry.ts'
 import type { Tenant } from '../shared/tenants.ts'
 import { isoTime } from '../shared/time.ts'
 import { inputTopic } from '../shared/topics.ts'
-import { DRAINING, type Gate, type Meters, overQuota } from './admit.ts'
+import { type Gate, type Meters, overQuota } from './admit.ts'
 import { type Authenticate, DEFAULT_STREAM, hasQueryKey } from './authenticate.ts'
 import { announcedBytes, readBody, streamBody } from './body.ts'
 import type { ProducerConfig } from './config.ts'
@@ -97,16 +97,19 @@ export function createApp(deps: AppDeps): Hono {
     const { status } = PROBLEMS[problem.kind]
     // Overload must not be made worse by a line a request; the metrics count it.
     const level = status === 503 && problem.kind !== 'undelivered' ? 'debug' : status >= 500 ? 'warn' : 'info'
-    log[level]({ requestId: of.id, status, problem: problem.kind, ...context }, problem.detail)
+    if (log.isLevelEnabled(level))
+      log[level]({ requestId: of.id, status, problem: problem.kind, ...context }, problem.detail)
     const headers: Record<string, string> = gate.draining || leavesBody(of.request) ? { connection: 'close' } : {}
     return finish(of, problemResponse(problem, of.id, headers))
   }
 
   async function post(request: Request, stream: string): Promise<Response> {
     const of = visit(request, 'events')
+    // First of all, since under overload a refusal must cost little, or nothing is left for those who are let in.
+    const { closed } = gate
+    if (closed !== undefined) return refuse(of, closed)
     const { bytes: headerBytes, hasAttributes } = headerFacts(request.headers)
     if (headerBytes > config.MAX_HEADER_BYTES) return refuse(of, headersTooLarge(config.MAX_HEADER_BYTES))
-    if (gate.draining) return refuse(of, DRAINING)
     const authenticated = deps.authenticate(request, stream)
     if (!authenticated.ok) return refuse(of, authenticated.problem)
     const { tenant, keyId } = authenticated
