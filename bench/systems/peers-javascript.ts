@@ -1,8 +1,9 @@
-import { copyFile, cp, mkdir, symlink } from 'node:fs/promises'
-import { join } from 'node:path'
+import { existsSync } from 'node:fs'
+import { copyFile, cp, mkdir, realpath, rm, symlink } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
 import { provideBuilt, runTool } from './built.ts'
 import { startHttpProcess } from './http-process.ts'
-import type { System } from './system.ts'
+import { type System, UnavailableError } from './system.ts'
 
 /** The peers in JavaScript, on Node and on Bun. */
 
@@ -46,9 +47,11 @@ interface JavaScriptPeer {
   runtime: Runtime
   /** Packages whose versions are told. */
   packages: readonly string[]
+  /** What is to be compiled once the packages are there. */
+  compile?(into: string, say: (progress: string) => void): Promise<void>
 }
 
-function javaScriptPeer({ name, facts, runtime, packages }: JavaScriptPeer): System {
+function javaScriptPeer({ name, facts, runtime, packages, compile }: JavaScriptPeer): System {
   const source = join(PEERS, name)
   const files = ['package.json', runtime.lock]
   const install = async (say: (progress: string) => void): Promise<string> =>
@@ -60,6 +63,7 @@ function javaScriptPeer({ name, facts, runtime, packages }: JavaScriptPeer): Sys
         say(`installing ${packages.join(', ')}`)
         for (const file of files) await copyFile(join(source, file), join(into, file))
         await runTool(runtime.installPackages, into, runtime.install)
+        await compile?.(into, say)
       },
     })
   return {
@@ -131,4 +135,49 @@ const FASTIFY_KAFKAJS = javaScriptPeer({
   packages: ['fastify', 'kafkajs'],
 })
 
-export const JAVASCRIPT_PEERS: readonly System[] = [FASTIFY_KAFKAJS, HONO_PLATFORMATIC]
+const COMPILERS = ['c++', 'make', 'python3'] as const
+const INSTALL_COMPILERS = 'install it with: apt-get install build-essential python3 zlib1g-dev libssl-dev'
+
+/**
+ * The client's own installation downloads a binary; without that it builds its sources, and so do we.
+ * @throws UnavailableError when a compiler or Node's headers are missing, or it cannot be compiled
+ */
+async function compileConfluentClient(into: string, say: (progress: string) => void): Promise<void> {
+  for (const compiler of COMPILERS) await runTool([compiler, '--version'], into, INSTALL_COMPILERS)
+  const node = dirname(dirname(await realpath(Bun.which('node') ?? '')))
+  if (!existsSync(join(node, 'include/node/node.h')))
+    throw new UnavailableError('Node’s headers are not beside it; install them with: apt-get install libnode-dev')
+  say('compiling librdkafka and the client’s addon, a few minutes, once')
+  const client = join(into, 'node_modules/@confluentinc/kafka-javascript')
+  const gyp = join(into, 'node_modules/node-gyp/bin/node-gyp.js')
+  // Linked dynamically, it takes the system’s OpenSSL, zlib and so on; else it would download their sources. Not in parallel: its steps would
+  // begin before what they need is there.
+  const command = ['env', 'CKJS_LINKING=dynamic', 'node', gyp, 'rebuild', `--nodedir=${node}`] as const
+  await runTool(command, client, INSTALL_COMPILERS)
+  // 200 MB of sources and objects, of which the addon needs nothing.
+  for (const folder of ['deps', 'build/Release/obj.target']) await rm(join(client, folder), { recursive: true })
+}
+
+const FASTIFY_CONFLUENT = javaScriptPeer({
+  name: 'fastify-confluent',
+  facts: {
+    title: 'Node: Fastify + @confluentinc/kafka-javascript',
+    settings: {
+      acks: 'all',
+      idempotence: 'on',
+      linger: '1 ms',
+      compression: 'lz4',
+      'delivery timeout': '10 s',
+      'delivery reports': 'polled in the background',
+      logger: 'off',
+      NODE_ENV: 'production',
+    },
+    notes:
+      'Validation by Fastify’s JSON schema (Ajv). The client’s callback API, which says the offset of each record; its promise API was slower with batches. Its addon is compiled from its bundled sources.',
+  },
+  runtime: NODE,
+  packages: ['fastify', '@confluentinc/kafka-javascript'],
+  compile: compileConfluentClient,
+})
+
+export const JAVASCRIPT_PEERS: readonly System[] = [FASTIFY_KAFKAJS, FASTIFY_CONFLUENT, HONO_PLATFORMATIC]
