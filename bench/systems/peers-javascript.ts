@@ -173,7 +173,7 @@ const FASTIFY_CONFLUENT = javaScriptPeer({
       NODE_ENV: 'production',
     },
     notes:
-      'Validation by Fastify’s JSON schema (Ajv). The client’s callback API, which says the offset of each record; its promise API was slower with batches. Its addon is compiled from its bundled sources.',
+      'Validation by Fastify’s JSON schema (Ajv). The client’s callback API, which says the offset of each record. Its addon is compiled from its bundled sources.',
   },
   runtime: NODE,
   packages: ['fastify', '@confluentinc/kafka-javascript'],
