@@ -33,6 +33,12 @@ export interface TransactorOptions {
 /** The first pause before a request is sent again; doubled with each, up to librdkafka's bound of a second. */
 const TRANSACTION_RETRY_MS = 2
 
+/**
+ * How often statistics and errors are asked for. Delivery reports do not wait for it: committing a transaction polls by itself. Polling in the
+ * background, as the other producer does, would take the reports away from it, and it would notice that all are there only every 10 ms.
+ */
+const POLL_INTERVAL_MS = 100
+
 /** How long one step of a transaction is waited for before it is asked for again; steps are resumable. */
 const STEP_TIMEOUT_MS = 5_000
 
@@ -123,7 +129,7 @@ export function createTransactor(options: TransactorOptions): Transactor {
           stopping.signal,
         )
         if (opened === undefined) return
-        opened.setPollInBackground(true)
+        opened.setPollInterval(POLL_INTERVAL_MS)
         const fault = await step((done) => opened.initTransactions(INIT_TIMEOUT_MS, done))
         if (fault === undefined) {
           producer = { kafka: opened, records: packProducer(packed(), opened, failed, true) }
