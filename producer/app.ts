@@ -370,10 +370,11 @@ const headersTooLarge = (maxBytes: number): Problem => ({
   closes: true,
 })
 
-/** Whether answering now leaves so much of the body unread that the connection is better given up. */
+/** Whether answering now leaves so much of the body unread that the connection is better given up. Looking at `body` makes a stream of it. */
 function leavesBody(request: Request): boolean {
-  if (request.body === null || request.bodyUsed) return false
-  return (announcedBytes(request.headers) ?? Number.POSITIVE_INFINITY) > MAX_DROPPED_BYTES
+  const announced = announcedBytes(request.headers)
+  if (announced !== undefined) return announced > MAX_DROPPED_BYTES && !request.bodyUsed
+  return request.body !== null && !request.bodyUsed
 }
 
 async function* noBody(): AsyncGenerator<Uint8Array> {}
