@@ -3,7 +3,8 @@ import { mkdir, mkdtemp, rename, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { step } from '../shared/dev/progress.ts'
-import { type KafkaCluster, startKafka } from '../shared/kafka/brokers/kafka.ts'
+import { heapMb, type KafkaCluster, startKafka } from '../shared/kafka/brokers/kafka.ts'
+import { longRunOptions } from '../shared/kafka/brokers/kafka-distribution.ts'
 import { closedLoopRuntime } from './closed-loop.ts'
 import { commit, machine } from './environment.ts'
 import { kcatCommand } from './faults/scan.ts'
@@ -45,7 +46,7 @@ const BROKER_FACTS = {
   'min.insync.replicas': '1',
   'num.network.threads': '2',
   'num.io.threads': '4',
-  java: '-Xmx512m -XX:+UseSerialGC -XX:TieredStopAtLevel=1',
+  java: [`-Xmx${heapMb}m`, ...longRunOptions].join(' '),
 }
 
 /** Makes every run and returns the result, which is in the file as well. */
@@ -59,7 +60,7 @@ export async function runBench(options: BenchOptions, reporter: Reporter): Promi
     ...options.tools.map(({ facts: { name, kind }, task }) => ({ name, kind, task })),
   ].filter(({ name }) => available.has(name))
   const plan = planRuns({ ...options, systems: participants })
-  const cluster = await step('Apache Kafka', (say) => startKafka({ settings: BROKER_SETTINGS, say }))
+  const cluster = await step('Apache Kafka', (say) => startKafka({ settings: BROKER_SETTINGS, longRun: true, say }))
   const topics = openTopics(cluster)
   const root = await mkdtemp(join(tmpdir(), 'kafkatrace-bench-'))
   process.once('exit', () => rmSync(root, { recursive: true, force: true }))

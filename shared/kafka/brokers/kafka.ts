@@ -8,7 +8,7 @@ import { javaCommand, type KafkaDistribution, lastLines, provideKafka } from './
 import { findFreePorts } from './ports.ts'
 import { createTopicsAndWait, fetchMetadata } from './wire.ts'
 
-const heapMb = 512
+export const heapMb = 512
 const startTimeoutMs = 60_000
 const probeTimeoutMs = 2_000
 const probePauseMs = 25
@@ -37,6 +37,8 @@ export interface KafkaOptions {
   readonly port?: number
   /** Added to, or in place of, the settings of every node. */
   readonly settings?: Readonly<Record<string, string>>
+  /** Runs Java as one would in production, in place of what starts soonest: to measure with. */
+  readonly longRun?: boolean
   readonly say?: (progress: string) => void
 }
 
@@ -51,7 +53,7 @@ interface Node {
 
 /** Starts Apache Kafka, returns once every node answers and knows all others. Nothing of it outlives this process. */
 export async function startKafka(options: KafkaOptions = {}): Promise<KafkaCluster> {
-  const nodeCount = options.nodes ?? 1
+  const { nodes: nodeCount = 1, longRun = false } = options
   const distribution = await provideKafka(options.say)
   const clusterId = randomBytes(16).toString('base64url')
   const root = await mkdtemp(join(tmpdir(), 'kafkatrace-kafka-'))
@@ -65,7 +67,7 @@ export async function startKafka(options: KafkaOptions = {}): Promise<KafkaClust
     options.say?.(`formatting the storage of ${nodeCount === 1 ? 'one node' : `${nodeCount} nodes`}`)
     await formatStorage(distribution, clusterId, nodes)
     options.say?.(`starting ${nodeCount === 1 ? 'one node' : `${nodeCount} nodes`}`)
-    await Promise.all(nodes.map((node) => startNode({ distribution, clusterId, root }, node, nodeCount)))
+    await Promise.all(nodes.map((node) => startNode({ distribution, clusterId, root, longRun }, node, nodeCount)))
   } catch (error) {
     await stop()
     throw error
@@ -102,7 +104,7 @@ export async function startKafka(options: KafkaOptions = {}): Promise<KafkaClust
       const node = nodeAt(index)
       if (node.child !== undefined) throw new Error(`node ${index} is running: kill it first`)
       await startNode(
-        { distribution, clusterId, root },
+        { distribution, clusterId, root, longRun },
         node,
         nodes.filter((other) => other.child !== undefined).length + 1,
       )
@@ -204,13 +206,17 @@ async function formatStorage(
 }
 
 async function startNode(
-  cluster: { distribution: KafkaDistribution; clusterId: string; root: string },
+  cluster: { distribution: KafkaDistribution; clusterId: string; root: string; longRun: boolean },
   node: Node,
   membersExpected: number,
 ): Promise<void> {
   const log = Bun.file(node.logFile)
   const child = spawnBoundChild(
-    javaCommand(cluster.distribution, 'kafka.Kafka', [node.configFile], { heapMb, log: 'warn' }),
+    javaCommand(cluster.distribution, 'kafka.Kafka', [node.configFile], {
+      heapMb,
+      log: 'warn',
+      longRun: cluster.longRun,
+    }),
     {
       stdout: 'ignore',
       stderr: log,
