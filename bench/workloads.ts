@@ -66,7 +66,7 @@ const OVERLOAD_LATENESS_BOUND_MS = 50
 
 const SHORT = { warmUpSeconds: 0.5, seconds: 1.5 }
 /** What peers are compared by. */
-const COMPARED = { repetitions: 5, full: { warmUpSeconds: 2, seconds: 6 }, quick: SHORT }
+const COMPARED = { repetitions: 5, full: { warmUpSeconds: 1.5, seconds: 5 }, quick: SHORT }
 const ALONE = { repetitions: 3, full: { warmUpSeconds: 2, seconds: 5 }, quick: SHORT }
 const CLOSED = {
   kind: 'closed',
