@@ -330,9 +330,9 @@ const COLUMNS: readonly Column[] = [
   {
     title: 'MiB',
     value: (run) =>
-      services(run).length === 0
-        ? undefined
-        : services(run).reduce((sum, one) => sum + one.residentMeanBytes, 0) / MEBIBYTE,
+      services(run).some((one) => one.residentMeanBytes > 0)
+        ? services(run).reduce((sum, one) => sum + one.residentMeanBytes, 0) / MEBIBYTE
+        : undefined,
   },
   { title: 'errors', value: (run) => Object.values(run.errors).reduce((sum, one) => sum + one, 0) },
   { title: 'lost', value: (run) => run.scan?.lost },

@@ -37,7 +37,7 @@ export const ProcessUse = Type.Object(
     ]),
     /** While the run was measured, all threads and children. */
     cpuSeconds: Type.Number(),
-    /** Resident, from `/proc`: mean and highest of the samples. */
+    /** Resident, from `/proc`: mean and highest of the samples; 0 where none was taken. */
     residentMeanBytes: Type.Integer(),
     residentMaxBytes: Type.Integer(),
     /** Means of the second and of the last fifth of the samples: their difference shows growth. */

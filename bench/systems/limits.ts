@@ -76,7 +76,7 @@ const PERF_TEST: LimitTool = {
       ...['--num-records', String(options.records), '--payload-file', await writeValues(options), ...properties],
     ])
     const { records, perSecond } = perfTestSummary(ended.output)
-    return complete(options, { ...ended.use, events: records, seconds: records / perSecond })
+    return complete(options, { cpuSeconds: ended.cpuSeconds, events: records, seconds: records / perSecond })
   },
 }
 
@@ -165,8 +165,8 @@ async function writeValues({ directory, valueBytes }: LimitOptions): Promise<str
 
 interface Ended {
   output: string
-  /** From start to end. */
-  use: { cpuSeconds: number; residentMaxBytes: number }
+  /** From start to end, user and system. */
+  cpuSeconds: number
 }
 
 /** @throws Error with the last lines that it said, when it fails */
@@ -176,18 +176,14 @@ async function runToEnd(name: string, directory: string, command: readonly strin
   const [output, exitCode] = await Promise.all([child.stdout.text(), child.exited])
   if (exitCode !== 0)
     throw new Error(`${name} ended with ${exitCode ?? child.signalCode}: ${lastLines(output + (await log.text()))}`)
-  const use = child.resourceUsage()
-  return {
-    output,
-    use: { cpuSeconds: Number(use?.cpuTime.total ?? 0n) / 1e6, residentMaxBytes: use?.maxRSS ?? 0 },
-  }
+  return { output, cpuSeconds: Number(child.resourceUsage()?.cpuTime.total ?? 0n) / 1e6 }
 }
 
 const Printed = Type.Object({ events: Type.Integer(), seconds: Type.Number(), cpuSeconds: Type.Number() })
 
-/** What our own programs print, and what is known of the process. */
-const measured = (options: LimitOptions, { output, use }: Ended): LimitMeasurement =>
-  complete(options, { residentMaxBytes: use.residentMaxBytes, ...Value.Parse(Printed, JSON.parse(output)) })
+/** What our own programs print. */
+const measured = (options: LimitOptions, { output }: Ended): LimitMeasurement =>
+  complete(options, Value.Parse(Printed, JSON.parse(output)))
 
 /** @throws Error when it did less than it was to, but for the records with which a clock began */
 function complete({ records }: LimitOptions, done: LimitMeasurement): LimitMeasurement {

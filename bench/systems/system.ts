@@ -71,8 +71,6 @@ export interface LimitMeasurement {
   seconds: number
   /** User and system time of the whole program in the same time; with start-up where it cannot be told apart. */
   cpuSeconds: number
-  /** The most resident memory, if it is known. */
-  residentMaxBytes?: number
 }
 
 /** The system cannot be had on this machine. */
