@@ -64,7 +64,7 @@ export interface Bar {
 
 const BAR_HEIGHT = 20
 const BAR_STEP = 30
-const LABEL_WIDTH = 276
+const LABEL_WIDTH = 316
 
 /** Horizontal bars of medians, with the range over the repetitions as a whisker. */
 export function barPlot(title: string, subtitle: string, unit: string, bars: readonly Bar[]): string {
