@@ -48,8 +48,9 @@ describe('what is read from /proc', () => {
 
   test('touched memory shows', () => {
     const before = residentMemoryBytes() ?? 0
-    const touched = Buffer.alloc(64 * 1024 * 1024, 1)
-    expect((residentMemoryBytes() ?? 0) - before).toBeGreaterThan(48 * 1024 * 1024)
+    // Much more than what other tests have left behind, which the allocator may give back in the same moment.
+    const touched = Buffer.alloc(256 * 1024 * 1024, 1)
+    expect((residentMemoryBytes() ?? 0) - before).toBeGreaterThan(128 * 1024 * 1024)
     expect(touched[0]).toBe(1)
   })
 
