@@ -77,6 +77,8 @@ describe('a quota', () => {
         clock.nowMs += meter.take(cost, 0)
         expect(meter.take(cost, 0)).toBe(0)
       }),
+      // A rate and a cost whose fractions do not add up.
+      { examples: [[25, 57]] },
     )
   })
 

@@ -146,10 +146,13 @@ function refill(bucket: Bucket, nowMs: number): void {
   bucket.atMs = nowMs
 }
 
+/** What sums of fractions may be off by: somebody who has waited as long as was said must not be told to wait again. */
+const ROUNDING_TOKENS = 1e-6
+
 /** How long until the cost is there, ms; 0: it is. */
 function wait(bucket: Bucket, cost: number): number {
   const missing = Math.min(cost, bucket.burst) - bucket.tokens
-  return missing <= 0 ? 0 : Math.max(1, Math.ceil((missing / bucket.perSecond) * 1_000))
+  return missing <= ROUNDING_TOKENS ? 0 : Math.max(1, Math.ceil((missing / bucket.perSecond) * 1_000))
 }
 
 export const overQuota = (waitMs: number): Problem => ({
