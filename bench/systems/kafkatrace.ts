@@ -19,7 +19,7 @@ export interface KafkaTraceOptions extends Omit<StartOptions, 'port' | 'topic'> 
 export interface RunningKafkaTrace extends RunningSystem {
   /** With `auth`: a tenant's key. */
   keys: ReadonlyMap<string, string>
-  /** Starts the consumer, if it was not to be started before, and returns when it is ready. */
+  /** Where events for a topic's stream go. */
   producerUrl(topic: string): string
 }
 
