@@ -74,7 +74,8 @@ describe('a URI-reference (RFC 3986)', () => {
       `//${'a:'.repeat(n / 2)}@:x`,
     ])
       expect(attributeFault('source', evil)).toBeDefined()
-    expect(performance.now() - start).toBeLessThan(100)
+    // What backtracks takes minutes; a busy machine takes no second.
+    expect(performance.now() - start).toBeLessThan(1_000)
     expect(attributeFault('source', 'a'.repeat(MAX_ATTRIBUTE_LENGTH))).toBeUndefined()
     expect(attributeFault('source', 'a'.repeat(MAX_ATTRIBUTE_LENGTH + 1))).toContain('longer')
   })

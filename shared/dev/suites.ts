@@ -29,3 +29,19 @@ export function counted(junit: string): TestCounts {
   const skipped = attribute('skipped')
   return { passed: Math.max(0, attribute('tests') - failed - skipped), failed, skipped }
 }
+
+const entities: Readonly<Record<string, string>> = { amp: '&', lt: '<', gt: '>', quot: '"', apos: "'", '#10': '\n' }
+
+/** Each test that a JUnit report says has failed, as `file:line name: why`, in its order. */
+export function failedTests(junit: string): string[] {
+  const cases = junit.matchAll(/<testcase\b([^>]*[^/])>\s*<(?:failure|error)\b([^>]*)>/g)
+  return [...cases].map(([, test = '', failure = '']) => {
+    const attribute = (of: string, name: string) =>
+      (new RegExp(`\\s${name}="([^"]*)"`).exec(of)?.[1] ?? '').replace(
+        /&(#?\w+);/g,
+        (whole, entity: string) => entities[entity] ?? whole,
+      )
+    const why = attribute(failure, 'message').replace(/\s+/g, ' ').trim()
+    return `${attribute(test, 'file')}:${attribute(test, 'line')} ${attribute(test, 'name')}: ${why}`
+  })
+}

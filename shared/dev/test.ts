@@ -9,7 +9,7 @@ import { dockerAnswers, startRedpanda } from '../kafka/brokers/redpanda.ts'
 import { spawnBoundChild } from './bound-child.ts'
 import { coverageOf, linesThatRun, mergeLcov, percentCovered } from './coverage.ts'
 import { paint, seconds, step } from './progress.ts'
-import { counted, type SuiteName, sortBySuite, type TestCounts } from './suites.ts'
+import { counted, failedTests, type SuiteName, sortBySuite, type TestCounts } from './suites.ts'
 
 const root = resolve(import.meta.dir, '..', '..')
 const leastCoveragePercent = 90
@@ -94,6 +94,7 @@ interface SuiteResult extends TestCounts {
   readonly elapsedMs: number
   /** Why it failed apart from failed tests. */
   readonly fault: string | undefined
+  readonly failures: readonly string[]
   readonly lcov: string
 }
 
@@ -134,7 +135,8 @@ async function runSuite(
   clearTimeout(timer)
   const elapsedMs = performance.now() - beganMs
   const reportFile = Bun.file(report)
-  const counts = counted((await reportFile.exists()) ? await reportFile.text() : '')
+  const junit = (await reportFile.exists()) ? await reportFile.text() : ''
+  const counts = counted(junit)
   const lcovFile = Bun.file(join(output, 'lcov.info'))
   const lcov = (await lcovFile.exists()) ? await lcovFile.text() : ''
   await rm(output, { recursive: true, force: true })
@@ -146,7 +148,7 @@ async function runSuite(
     if (elapsedMs > suiteMs) return `took more than ${seconds(suiteMs)}`
     return undefined
   })()
-  return { ...counts, title, files: files.length, elapsedMs, fault, lcov }
+  return { ...counts, title, files: files.length, elapsedMs, fault, failures: failedTests(junit), lcov }
 }
 
 const scan = (pattern: string): string[] => [...new Bun.Glob(pattern).scanSync(root)].sort()
@@ -183,6 +185,9 @@ function printTable(results: readonly SuiteResult[]): void {
     const row = `${title.padEnd(24)}${String(files).padStart(6)}${String(passed).padStart(8)}${String(failed).padStart(8)}${seconds(elapsedMs).padStart(10)}`
     console.log(failed > 0 || fault ? paint('red', `${row}  ${fault ?? ''}`) : row)
   }
+  // Again, where one looks for it: what a failed test said may be thousands of lines above.
+  const failures = results.flatMap((result) => result.failures)
+  if (failures.length > 0) console.log(paint('red', `\nfailed:\n${failures.map((one) => `  ${one}`).join('\n')}`))
 }
 
 function options() {
