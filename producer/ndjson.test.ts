@@ -61,13 +61,14 @@ describe('the lines of a stream', () => {
   test('without an end take no memory', async () => {
     const chunk = Buffer.alloc(64 * 1024, 0x78)
     async function* endless() {
-      for (let i = 0; i < 4_000; i++) yield chunk
+      for (let i = 0; i < 16_000; i++) yield chunk
     }
     const before = residentMemoryBytes() ?? 0
     const lines: unknown[] = []
     for await (const some of linesOf(endless(), 1_000_000)) lines.push(...some)
     expect(lines).toEqual([{ kind: 'too long' }])
-    expect((residentMemoryBytes() ?? 0) - before).toBeLessThan(64 * 1024 * 1024)
+    // Of a gigabyte; other tests' garbage is in this figure too.
+    expect((residentMemoryBytes() ?? 0) - before).toBeLessThan(256 * 1024 * 1024)
   })
 
   test('of a bomb are read no faster than they are taken', async () => {
