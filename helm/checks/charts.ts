@@ -1,0 +1,3 @@
+import type { Area } from './check.ts'
+
+export const charts: Area = { name: 'charts', checks: [] }

@@ -1,0 +1,3 @@
+import type { Area } from './check.ts'
+
+export const monitoring: Area = { name: 'monitoring', checks: [] }

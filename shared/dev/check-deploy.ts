@@ -1,0 +1,92 @@
+/** `bun run check:deploy`: everything that can be known of images, charts, monitoring and delivery without a cluster. */
+import { parseArgs } from 'node:util'
+import { charts } from '../../helm/checks/charts.ts'
+import type { Check } from '../../helm/checks/check.ts'
+import { delivery } from '../../helm/checks/delivery.ts'
+import { images } from '../../helm/checks/images.ts'
+import { monitoring } from '../../helm/checks/monitoring.ts'
+import { ToolUnavailableError } from '../../helm/checks/tools.ts'
+import { paint, seconds, step } from './progress.ts'
+
+const areas = [images, charts, monitoring, delivery]
+
+const help = `Checks what is deployed: bun run check:deploy [TEXT…] [--list]
+
+  TEXT     only checks whose area or name contains this
+  --list   the checks, a line each
+  --help   this text
+
+What a check needs is installed into the user's cache; Go, Python, npm and Debian's apt-get have to be there.
+`
+
+interface Result {
+  readonly check: Check
+  readonly passed: number
+  readonly faults: readonly string[]
+  readonly elapsedMs: number
+}
+
+async function outcomeOf(check: Check): Promise<Result> {
+  const beganMs = performance.now()
+  const ended = (passed: number, faults: readonly string[]): Result => {
+    // What looked at nothing has not found it right.
+    const all = passed + faults.length === 0 ? [`there are no ${check.counts}`] : faults
+    return { check, passed, faults: all, elapsedMs: performance.now() - beganMs }
+  }
+  try {
+    const { passed, faults } = await step(check.name, (say) => check.run(say))
+    return ended(passed, faults)
+  } catch (error) {
+    return ended(0, [error instanceof ToolUnavailableError ? error.message : String((error as Error).stack ?? error)])
+  }
+}
+
+function options() {
+  try {
+    return parseArgs({
+      allowPositionals: true,
+      options: { list: { type: 'boolean', default: false }, help: { type: 'boolean', default: false } },
+    })
+  } catch (error) {
+    console.error(`${(error as Error).message}\n\n${help}`)
+    process.exit(2)
+  }
+}
+
+const { values, positionals } = options()
+if (values.help) {
+  console.log(help)
+  process.exit(0)
+}
+const chosen = areas.flatMap(({ name, checks }) =>
+  checks
+    .filter((check) => positionals.length === 0 || positionals.some((text) => `${name} ${check.name}`.includes(text)))
+    .map((check) => ({ area: name, check })),
+)
+if (values.list) {
+  for (const { area, check } of chosen) console.log(`${area}: ${check.name}`)
+  process.exit(0)
+}
+if (chosen.length === 0) {
+  console.error('no check is named by these arguments; --list names them')
+  process.exit(2)
+}
+
+const results: Result[] = []
+for (const { check } of chosen) results.push(await outcomeOf(check))
+
+let area = ''
+for (const [index, { check, passed, faults, elapsedMs }] of results.entries()) {
+  const of = chosen[index]?.area ?? ''
+  if (of !== area) console.log(paint('bold', `\n${of}`))
+  area = of
+  const state = faults.length === 0 ? 'ok    ' : paint('red', 'FAILED')
+  console.log(
+    `${state}  ${check.name.padEnd(52)} ${String(passed).padStart(5)} ${check.counts.padEnd(30)} ${seconds(elapsedMs)}`,
+  )
+  for (const fault of faults) console.log(`          ${fault.replaceAll('\n', '\n          ')}`)
+}
+const passed = results.reduce((sum, result) => sum + result.passed, 0)
+const failed = results.reduce((sum, result) => sum + result.faults.length, 0)
+console.log(`\n${passed} passed, ${failed} failed`)
+process.exit(failed === 0 ? 0 : 1)
