@@ -1,43 +1,94 @@
 import { describe, expect, test } from 'bun:test'
 import fc from 'fast-check'
+import { until } from '../shared/testing/until.ts'
 import { Gate, Meter, Meters } from './admit.ts'
 
 describe('the gate', () => {
   test('never holds more than its limits, and is empty when all have left', () => {
     fc.assert(
-      fc.property(fc.array(fc.record({ bytes: fc.nat(60), shrinkTo: fc.nat(60), leaves: fc.boolean() })), (visits) => {
-        const gate = new Gate({ maxRequests: 5, maxBytes: 100 })
-        const inside: number[] = []
-        for (const { bytes, shrinkTo, leaves } of visits) {
-          if (gate.enter(bytes) === undefined) {
-            const kept = Math.min(bytes, shrinkTo)
-            gate.shrink(bytes, kept)
-            inside.push(kept)
+      fc.property(
+        fc.array(fc.record({ bytes: fc.nat(60), shrinkTo: fc.nat(60), leaves: fc.boolean(), stream: fc.boolean() })),
+        (visits) => {
+          const gate = new Gate({ maxRequests: 5, maxBytes: 100 })
+          const inside: [bytes: number, stream: boolean][] = []
+          for (const { bytes, shrinkTo, leaves, stream } of visits) {
+            if (gate.enter(bytes, stream) === undefined) {
+              const kept = Math.min(bytes, shrinkTo)
+              gate.shrink(bytes, kept)
+              inside.push([kept, stream])
+            }
+            expect(gate.level.requests).toBeLessThanOrEqual(5)
+            expect(gate.level.bytes).toBeLessThanOrEqual(100)
+            expect(gate.level.bytes).toBe(inside.reduce((sum, [one]) => sum + one, 0))
+            const [first] = inside
+            if (leaves && first !== undefined) {
+              gate.leave(...first)
+              inside.shift()
+            }
           }
-          expect(gate.level.requests).toBeLessThanOrEqual(5)
-          expect(gate.level.bytes).toBeLessThanOrEqual(100)
-          expect(gate.level.bytes).toBe(inside.reduce((sum, one) => sum + one, 0))
-          if (leaves && inside.length > 0) gate.leave(inside.shift() ?? 0)
-        }
-        for (const bytes of inside) gate.leave(bytes)
-        expect(gate.level).toEqual({ requests: 0, bytes: 0 })
-      }),
+          for (const one of inside) gate.leave(...one)
+          expect(gate.level).toEqual({ requests: 0, bytes: 0 })
+        },
+      ),
     )
   })
 
   test('closes while draining, and is drained when the last has left', async () => {
     const gate = new Gate({ maxRequests: 5, maxBytes: 100 })
-    gate.enter(10)
+    gate.enter(10, false)
     let drained = false
     const draining = gate.drain().then(() => {
       drained = true
     })
-    expect(gate.enter(1)?.kind).toBe('draining')
+    expect(gate.enter(1, false)?.kind).toBe('draining')
     await Promise.resolve()
     expect(drained).toBe(false)
-    gate.leave(10)
+    gate.leave(10, false)
     await draining
     await gate.drain()
+  })
+
+  test('lets fewer in while the thread is late, never fewer than some, and by and by as many as before', () => {
+    const gate = new Gate({ maxRequests: 1_000, maxBytes: 1_000_000 })
+    for (let i = 0; i < 500; i++) gate.enter(1, false)
+    gate.adapt(5)
+    expect(gate.admitted).toBe(1_000)
+    gate.adapt(60)
+    expect(gate.admitted).toBe(400)
+    expect(gate.closed).toMatchObject({ kind: 'overloaded', outcome: 'not stored' })
+    expect(gate.enter(1, false)?.detail).toContain('more to do than it can')
+    for (let i = 0; i < 150; i++) gate.leave(1, false)
+    expect(gate.closed).toBeUndefined()
+    for (let i = 0; i < 100; i++) gate.adapt(60)
+    expect(gate.admitted).toBe(64)
+    for (let i = 0; i < 100; i++) gate.adapt(0)
+    expect(gate.admitted).toBe(1_000)
+  })
+
+  test('streams are in nobody’s way while fewer are let in', () => {
+    const gate = new Gate({ maxRequests: 200, maxBytes: 1_000_000 })
+    for (let i = 0; i < 100; i++) gate.enter(1, true)
+    gate.adapt(60)
+    expect(gate.admitted).toBe(64)
+    for (let i = 0; i < 64; i++) expect(gate.enter(1, false)).toBeUndefined()
+    expect(gate.closed).toBeDefined()
+    for (let i = 0; i < 100; i++) gate.leave(1, true)
+    expect(gate.closed).toBeDefined()
+    gate.leave(1, false)
+    expect(gate.closed).toBeUndefined()
+  })
+
+  test('that watches notices a thread that is busy', async () => {
+    const gate = new Gate({ maxRequests: 1_000, maxBytes: 1_000_000 })
+    const stop = gate.watch(() => performance.now())
+    try {
+      const end = performance.now() + 100
+      while (performance.now() < end);
+      await until(() => gate.admitted < 1_000, { what: 'fewer to be let in' })
+      await until(() => gate.admitted === 1_000, { what: 'as many as before' })
+    } finally {
+      stop()
+    }
   })
 })
 

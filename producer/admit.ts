@@ -8,10 +8,24 @@ export interface GateLimits {
   maxBytes: number
 }
 
-/** Counts requests and the bytes of their bodies; full, or closed while the process stops, it refuses at once. */
+/** How often the gate looks whether the thread keeps up. */
+const LOOK_MS = 10
+
+/** A thread that comes this much too late to a timer has more to do than it can. Most of that time a new request would wait. */
+const MOST_LATE_MS = 20
+
+/** So many requests are served at a time, however late the thread is. */
+const LEAST_ADMITTED = 64
+
+/**
+ * Counts requests and the bytes of their bodies; full, or closed while the process stops, it refuses at once. While the thread does not
+ * keep up it lets fewer in, since a longer queue makes everybody wait and nobody faster: additive increase, multiplicative decrease.
+ */
 export class Gate {
   #requests = 0
+  #streams = 0
   #bytes = 0
+  #admitted: number
   #draining = false
   #idle: (() => void)[] = []
   readonly limits: GateLimits
@@ -19,7 +33,33 @@ export class Gate {
 
   constructor(limits: GateLimits) {
     this.limits = limits
+    this.#admitted = limits.maxRequests
     this.#tooManyRequests = overloaded(`MAX_IN_FLIGHT_REQUESTS=${limits.maxRequests} requests are being served.`)
+  }
+
+  /** How many requests may be served at a time now, streams apart. */
+  get admitted(): number {
+    return Math.floor(this.#admitted)
+  }
+
+  /** Looks at how late a timer of the thread was, ms. */
+  adapt(lateMs: number): void {
+    const { maxRequests } = this.limits
+    if (lateMs > MOST_LATE_MS)
+      this.#admitted = Math.max(LEAST_ADMITTED, 0.8 * Math.min(this.#admitted, this.#requests - this.#streams))
+    else this.#admitted += maxRequests / 100
+    this.#admitted = Math.min(this.#admitted, maxRequests)
+  }
+
+  /** Adapts until the function that is returned is called. */
+  watch(nowMs: () => number): () => void {
+    let dueMs = nowMs() + LOOK_MS
+    const timer = setInterval(() => {
+      const now = nowMs()
+      this.adapt(now - dueMs)
+      dueMs = now + LOOK_MS
+    }, LOOK_MS)
+    return () => clearInterval(timer)
   }
 
   get level(): { requests: number; bytes: number } {
@@ -33,11 +73,15 @@ export class Gate {
   /** Why nobody can be let in, whatever the request; undefined when somebody can. */
   get closed(): Problem | undefined {
     if (this.#draining) return DRAINING
-    return this.#requests >= this.limits.maxRequests ? this.#tooManyRequests : undefined
+    if (this.#requests >= this.limits.maxRequests) return this.#tooManyRequests
+    return this.#requests - this.#streams >= this.#admitted ? BUSY : undefined
   }
 
-  /** Lets a request in that may hold so many bytes, or says why not. Whoever was let in must leave, once. */
-  enter(bytes: number): Problem | undefined {
+  /**
+   * Lets a request in that may hold so many bytes, or says why not. Whoever was let in must leave, once. A stream is not counted among those
+   * that may be served at a time: it lasts, and takes more only as it is answered.
+   */
+  enter(bytes: number, stream: boolean): Problem | undefined {
     const { closed } = this
     if (closed !== undefined) return closed
     if (this.#bytes + bytes > this.limits.maxBytes)
@@ -45,6 +89,7 @@ export class Gate {
         `The bodies of other requests leave no room within MAX_IN_FLIGHT_BYTES=${this.limits.maxBytes}.`,
       )
     this.#requests++
+    if (stream) this.#streams++
     this.#bytes += bytes
     return undefined
   }
@@ -54,8 +99,9 @@ export class Gate {
     this.#bytes -= from - to
   }
 
-  leave(bytes: number): void {
+  leave(bytes: number, stream: boolean): void {
     this.#requests--
+    if (stream) this.#streams--
     this.#bytes -= bytes
     if (this.#requests === 0) for (const wake of this.#idle.splice(0)) wake()
   }
@@ -81,6 +127,10 @@ const overloaded = (why: string): Problem => ({
   outcome: 'not stored',
   retryAfterSeconds: 1,
 })
+
+const BUSY = overloaded(
+  'The service has more to do than it can, and lets in fewer requests at a time until it keeps up.',
+)
 
 /** What comes to this process; several processes grant the quota each. */
 interface Bucket {

@@ -382,12 +382,19 @@ describe('limits', () => {
   })
 
   test('over MAX_IN_FLIGHT_REQUESTS is 503 at once, and there is room again afterwards', async () => {
-    const { post, kafka } = service({ env: { MAX_IN_FLIGHT_REQUESTS: '1' } })
+    const { post, kafka, app, metrics } = service({ env: { MAX_IN_FLIGHT_REQUESTS: '1' } })
     const { promise, resolve } = Promise.withResolvers<void>()
     kafka.hold = promise
     const first = post('{"type":"t"}', JSON_TYPE)
     const second = await post('{"type":"t"}', JSON_TYPE)
     expect([second.status, await kind(second), second.headers.get('retry-after')]).toEqual([503, 'overloaded', '1'])
+    expect(second.headers.has('connection')).toBe(false)
+    const large = await post(new Uint8Array(100_000), JSON_TYPE)
+    expect([large.status, large.headers.get('connection')]).toEqual([503, 'close'])
+    expect((await app.request('/docs')).status).toBe(200)
+    expect(await metrics.registry.metrics()).toContain(
+      'kafkatrace_producer_http_requests_total{route="events",status="503"} 2',
+    )
     resolve()
     expect((await first).status).toBe(202)
     expect((await post('{"type":"t"}', JSON_TYPE)).status).toBe(202)

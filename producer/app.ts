@@ -19,7 +19,7 @@ import type { EventsOutcome, Metrics, Route } from './metrics.ts'
 import { answerStream } from './ndjson.ts'
 import { openApi } from './openapi.ts'
 import { parseBody } from './parse.ts'
-import { PROBLEMS, type Problem, problemResponse } from './problem.ts'
+import { PROBLEMS, type Problem, problemResponse, repeatedProblem } from './problem.ts'
 import { cannotTake, type Origin, recordOf, traceOf, undelivered } from './publish.ts'
 import { type Receipt, receiptOf } from './receipt.ts'
 import { tooLarge, validEvents } from './validate.ts'
@@ -105,9 +105,6 @@ export function createApp(deps: AppDeps): Hono {
 
   async function post(request: Request, stream: string): Promise<Response> {
     const of = visit(request, 'events')
-    // First of all, since under overload a refusal must cost little, or nothing is left for those who are let in.
-    const { closed } = gate
-    if (closed !== undefined) return refuse(of, closed)
     const { bytes: headerBytes, hasAttributes } = headerFacts(request.headers)
     if (headerBytes > config.MAX_HEADER_BYTES) return refuse(of, headersTooLarge(config.MAX_HEADER_BYTES))
     const authenticated = deps.authenticate(request, stream)
@@ -131,7 +128,7 @@ export function createApp(deps: AppDeps): Hono {
     if (blocked !== undefined) return refuse(of, blocked, context)
 
     const reserved = reservation(request, mode.mode === 'ndjson', encoding.encoding, config)
-    const full = gate.enter(reserved)
+    const full = gate.enter(reserved, mode.mode === 'ndjson')
     if (full !== undefined) return refuse(of, full, context)
     if (mode.mode === 'ndjson') return answerLines(of, encoding.encoding, origin, target, reserved)
     let held = reserved
@@ -148,7 +145,7 @@ export function createApp(deps: AppDeps): Hono {
       metrics.ackSeconds.observe((performance.now() - handedOver) / 1_000)
       return answer(of, events, results, origin, target, context)
     } finally {
-      gate.leave(held)
+      gate.leave(held, false)
     }
   }
 
@@ -243,7 +240,7 @@ export function createApp(deps: AppDeps): Hono {
         counted[outcome].count++
       },
       ended: (summary) => {
-        gate.leave(reserved)
+        gate.leave(reserved, true)
         metrics.answered(of.route, 200, (performance.now() - of.startedAt) / 1_000)
         log[summary.complete ? 'debug' : 'info'](
           { requestId: of.id, traceId: origin.trace?.traceId, tenant: tenant.name, stream: origin.stream, ...summary },
@@ -302,6 +299,18 @@ export function createApp(deps: AppDeps): Hono {
       outcome: 'unknown',
     })
   })
+  const routed = app.fetch
+  const refusals = new Map<Problem, (closes: boolean) => Response>()
+  // Before the request is even routed: under overload a refusal must cost next to nothing, or nothing is left for those who were let in.
+  app.fetch = (request, ...rest) => {
+    const { closed } = gate
+    if (closed === undefined || request.method !== 'POST') return routed(request, ...rest)
+    const refusal = refusals.get(closed) ?? repeatedProblem(closed)
+    refusals.set(closed, refusal)
+    metrics.answered('events', PROBLEMS[closed.kind].status, 0)
+    const announced = announcedBytes(request.headers)
+    return refusal(gate.draining || announced === undefined || announced > MAX_DROPPED_BYTES)
+  }
   return app
 }
 

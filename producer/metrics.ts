@@ -43,6 +43,10 @@ export function createMetrics() {
     inFlightBytes: gauge('in_flight_bytes', 'Bytes set aside for the bodies of requests being served.'),
     queueRecords: gauge('queue_records', 'Records that wait for Kafka’s acknowledgement.'),
     queueBytes: gauge('queue_bytes', 'Bytes of records that wait for Kafka’s acknowledgement.'),
+    admittedRequests: gauge(
+      'admitted_requests',
+      'Requests that may be served at a time now, NDJSON streams apart: fewer than their limit while the thread does not keep up.',
+    ),
     limit: gauge('limit', 'The configured limit of a level.', ['level']),
     connected: gauge('kafka_connected', '1 while Kafka can be reached, else 0.'),
     handshakes: counter('webhook_handshakes_total', 'Webhook validation requests that were granted.'),
@@ -106,6 +110,7 @@ export function createMetrics() {
       table.limit.set({ level: 'queue_bytes' }, maxBytes)
       const read = (): void => {
         table.inFlightRequests.set(gate.level.requests)
+        table.admittedRequests.set(gate.admitted)
         table.inFlightBytes.set(gate.level.bytes)
         const queue = producer.queue()
         table.queueRecords.set(queue.records)

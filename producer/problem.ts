@@ -101,17 +101,33 @@ export function problemDocument(problem: Problem, requestId?: string): Static<ty
 }
 
 export function problemResponse(problem: Problem, requestId: string, headers: Record<string, string> = {}): Response {
-  const all: Record<string, string> = {
-    ...headers,
-    'content-type': 'application/problem+json',
-    'cache-control': 'no-store',
-    'x-request-id': requestId,
-    ...problem.headers,
-  }
-  if (problem.retryAfterSeconds !== undefined) all['retry-after'] = String(problem.retryAfterSeconds)
-  if (problem.closes === true) all['connection'] = 'close'
   return new Response(JSON.stringify(problemDocument(problem, requestId)), {
     status: PROBLEMS[problem.kind].status,
-    headers: all,
+    headers: { ...headers, 'x-request-id': requestId, ...problemHeaders(problem) },
   })
+}
+
+function problemHeaders(problem: Problem): Record<string, string> {
+  const headers: Record<string, string> = {
+    'content-type': 'application/problem+json',
+    'cache-control': 'no-store',
+    ...problem.headers,
+  }
+  if (problem.retryAfterSeconds !== undefined) headers['retry-after'] = String(problem.retryAfterSeconds)
+  if (problem.closes === true) headers['connection'] = 'close'
+  return headers
+}
+
+/**
+ * A problem that is answered so often that it must cost next to nothing: made once, the same for everybody, and so without a request id,
+ * by which nothing could be found anyway, since no line is logged of such a request.
+ */
+export function repeatedProblem(problem: Problem): (closes: boolean) => Response {
+  const text = JSON.stringify(problemDocument(problem))
+  const init = (closes: boolean) => ({
+    status: PROBLEMS[problem.kind].status,
+    headers: new Headers(problemHeaders(closes ? { ...problem, closes } : problem)),
+  })
+  const [keeping, closing] = [init(false), init(true)]
+  return (closes) => new Response(text, closes ? closing : keeping)
 }
