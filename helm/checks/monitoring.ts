@@ -1,3 +1,4 @@
 import type { Area } from './check.ts'
+import { ruleChecks } from './monitoring-rules.ts'
 
-export const monitoring: Area = { name: 'monitoring', checks: [] }
+export const monitoring: Area = { name: 'monitoring', checks: [...ruleChecks] }

@@ -1,0 +1,37 @@
+import { expect, test } from 'bun:test'
+import { faultsOfAlert, faultsOfRunbooks, faultsOfTests, sectionsOf } from './monitoring-rules.ts'
+
+const good = {
+  alert: 'TooHot',
+  expr: 'heat > 1',
+  labels: { severity: 'page' },
+  annotations: {
+    summary: '{{ $value }} degrees',
+    description: 'Hot.',
+    runbook_url: 'https://example.com/docs/runbooks/heat.md#toohot',
+  },
+}
+const parts = ['Meaning', 'Impact', 'First look', 'Repair', 'Escalation'].map((part) => `**${part}.** Text.`)
+
+test('a complete alert has no faults, and each thing that it lacks is one', () => {
+  expect(faultsOfAlert(good)).toEqual([])
+  expect(faultsOfAlert({ alert: 'TooHot', expr: 'heat > 1' })).toHaveLength(4)
+  expect(faultsOfAlert({ ...good, annotations: { ...good.annotations, summary: 'hot' } })).toEqual([
+    'TooHot: its summary does not tell the figure',
+  ])
+})
+
+test('an alert needs a test of either kind, and a test needs an alert', () => {
+  expect(faultsOfTests(['A'], ['A fires when x', 'A stays silent when y'])).toEqual([])
+  expect(faultsOfTests(['A'], ['A fires when x'])).toEqual(['A: no promtool test is named "A stays silent when …"'])
+  expect(faultsOfTests([], ['B fires when x'])).toEqual(['"B fires when x" tests no alert'])
+})
+
+test('an alert without a section, a section without an alert, and a section without a part are found', () => {
+  const complete = sectionsOf('heat.md', `# Heat\n\n## TooHot\n\n${parts.join('\n\n')}\n`)
+  expect(faultsOfRunbooks([good], complete)).toEqual([])
+  expect(faultsOfRunbooks([good], [])).toHaveLength(1)
+  expect(faultsOfRunbooks([], complete)).toEqual(['heat.md: TooHot is the runbook of no alert'])
+  const short = sectionsOf('heat.md', `## TooHot\n\n${parts.slice(1).join('\n\n')}\n`)
+  expect(faultsOfRunbooks([good], short)).toEqual(['heat.md: TooHot has no "Meaning"'])
+})
