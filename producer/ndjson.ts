@@ -8,7 +8,7 @@ import type { EventsOutcome } from './metrics.ts'
 import { parseLine } from './parse.ts'
 import { type Problem, ProblemDocument, problemDocument } from './problem.ts'
 import { cannotTake, type Origin, recordOf, traceOf, undelivered } from './publish.ts'
-import { Receipt, receiptOf } from './receipt.ts'
+import { Receipt, receiptText } from './receipt.ts'
 import { tooLarge, validEvents } from './validate.ts'
 
 /** `application/x-ndjson`: events line by line, each answered by a line, in order and as soon as it is stored. */
@@ -32,7 +32,8 @@ export const AnswerLine = Type.Union(
   ],
   { title: 'AnswerLine', description: 'A line of the answer to application/x-ndjson; the summary is the last one.' },
 )
-type Answer = Static<typeof AnswerLine>
+/** Of the lines of an answer, those that are not worth writing by hand. */
+type RareAnswer = Exclude<Static<typeof AnswerLine>, { receipt: unknown }>
 
 export interface StreamLimits {
   maxLineBytes: number
@@ -72,7 +73,8 @@ interface Pending {
   /** From 1. */
   number: number
   bytes: number
-  answer: Answer | undefined
+  /** A line of JSON. */
+  answer: string | undefined
 }
 
 /** How often a full queue is looked at again. */
@@ -115,6 +117,8 @@ export function answerStream(deps: StreamDeps): ReadableStream<Uint8Array> {
           return
         }
         if (next.done === true) break
+        // Lines that arrive together have a time in common, and the trace that begins here where nobody has begun one.
+        const origin: Origin = { ...deps.origin, receivedAtMs: deps.nowMs() }
         for (const line of next.value) {
           number++
           if (line.kind === 'line' && line.bytes.length === 0) continue
@@ -124,7 +128,8 @@ export function answerStream(deps: StreamDeps): ReadableStream<Uint8Array> {
           summary.events++
           pending.push(one)
           pendingBytes += bytes
-          const published = line.kind === 'too long' ? lineTooLong(limits.maxLineBytes) : publish(one, line.bytes)
+          const published =
+            line.kind === 'too long' ? lineTooLong(limits.maxLineBytes) : publish(one, line.bytes, origin)
           // Most lines need not wait, and waiting costs a turn of the event loop.
           const problem = published instanceof Promise ? await published : published
           if (problem !== undefined) refuse(one, problem)
@@ -162,7 +167,7 @@ export function answerStream(deps: StreamDeps): ReadableStream<Uint8Array> {
   }
 
   /** Makes a line's event ready for Kafka, or says what is wrong with it. At once, unless it has to wait to be let in. */
-  function publish(one: Pending, bytes: Buffer): Problem | undefined | Promise<Problem | undefined> {
+  function publish(one: Pending, bytes: Buffer, origin: Origin): Problem | undefined | Promise<Problem | undefined> {
     const parsed = parseLine(bytes, deps.defaults, limits.maxDepth)
     if (!parsed.ok && 'problem' in parsed)
       return { ...parsed.problem, detail: parsed.problem.detail.replace('The body', 'The line') }
@@ -171,7 +176,6 @@ export function answerStream(deps: StreamDeps): ReadableStream<Uint8Array> {
       return valid.ok ? undefined : valid.problem
     }
     const { event } = parsed
-    const origin: Origin = { ...deps.origin, receivedAtMs: deps.nowMs() }
     const partitions = deps.producer.partitionCount(origin.topic) ?? 1
     const record = recordOf(event, origin, traceOf(event, origin), partitions)
     const large = tooLarge([record], limits.maxEventBytes, true)
@@ -222,7 +226,12 @@ export function answerStream(deps: StreamDeps): ReadableStream<Uint8Array> {
           const result = results[index]
           if (result === undefined) continue
           if (result instanceof ProduceError) refuse(one, undelivered([event], [result], deps.origin.stream))
-          else answer(one, { line: one.number, receipt: receiptOf(event.id, deps.origin.stream, result) }, 'stored')
+          else
+            answer(
+              one,
+              `{"line":${one.number},"receipt":${receiptText(event.id, deps.origin.stream, result)}}\n`,
+              'stored',
+            )
         }
       },
       () => {
@@ -232,9 +241,9 @@ export function answerStream(deps: StreamDeps): ReadableStream<Uint8Array> {
   }
 
   const refuse = (one: Pending, problem: Problem): void =>
-    answer(one, { line: one.number, problem: problemDocument(problem) }, outcomeOf(problem))
+    answer(one, rareLine({ line: one.number, problem: problemDocument(problem) }), outcomeOf(problem))
 
-  function answer(one: Pending, line: Answer, outcome: EventsOutcome): void {
+  function answer(one: Pending, line: string, outcome: EventsOutcome): void {
     one.answer = line
     if (outcome === 'stored') summary.stored++
     else if (outcome === 'not_stored') summary.notStored++
@@ -273,15 +282,15 @@ export function answerStream(deps: StreamDeps): ReadableStream<Uint8Array> {
         let lines = 0
         for (const { answer: line, bytes } of pending) {
           if (line === undefined) break
-          text += `${JSON.stringify(line)}\n`
+          text += line
           pendingBytes -= bytes
           lines++
         }
         pending.splice(0, lines)
         room.notify()
         if (!reading && pending.length === 0) {
-          if (failure !== undefined) text += `${JSON.stringify({ problem: problemDocument(failure) })}\n`
-          text += `${JSON.stringify({ summary })}\n`
+          if (failure !== undefined) text += rareLine({ problem: problemDocument(failure) })
+          text += rareLine({ summary })
           to.enqueue(encoder.encode(text))
           to.close()
           end()
@@ -301,6 +310,8 @@ export function answerStream(deps: StreamDeps): ReadableStream<Uint8Array> {
 }
 
 const encoder = new TextEncoder()
+
+const rareLine = (line: RareAnswer): string => `${JSON.stringify(line)}\n`
 
 const STOPPING: Problem = {
   kind: 'draining',
