@@ -1,0 +1,18 @@
+/**
+ * Asks this container's operations port, since the image has no curl: `bun healthcheck.ts [PATH]`, /livez where none is given.
+ * Ends with 0 for a 2xx answer, else with 1 and the reason.
+ */
+const timeoutMs = 2_500
+const path = process.argv[2] ?? '/livez'
+
+try {
+  const answer = await fetch(`http://127.0.0.1:${process.env.OPS_PORT}${path}`, {
+    signal: AbortSignal.timeout(timeoutMs),
+  })
+  if (!answer.ok) throw new Error(`${answer.status} ${await answer.text()}`)
+} catch (error) {
+  console.error((error as Error).message)
+  process.exit(1)
+}
+
+export {}

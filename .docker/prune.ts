@@ -1,0 +1,69 @@
+/**
+ * Leaves in /app only what the services need at run time: the closure of the production packages without what only built the addon, and of
+ * every package its code and licence. Run in the image's build stage, never in a checkout.
+ */
+import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+
+const app = '/app'
+const client = join(app, 'node_modules/@confluentinc/kafka-javascript')
+
+/** Of the client's dependencies, all but this one are for building its addon. */
+const clientNeeds = ['bindings']
+
+/** Of the client, what is loaded at run time, and its licences. */
+const clientKeeps = /^(package\.json|lib|librdkafka\.js|build|LICENSE.*)$/
+
+/** Neither code nor a licence. */
+const leftovers = /\.(map|md|markdown|d\.[cm]?ts|flow|tsbuildinfo)$/i
+
+const remove = (path: string): void => rmSync(path, { recursive: true, force: true })
+
+function dependencies(folder: string): string[] {
+  if (folder === client) return clientNeeds
+  const { dependencies } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8')) as {
+    dependencies?: Record<string, string>
+  }
+  return Object.keys(dependencies ?? {})
+}
+
+/** As the runtime looks for it: beside the one who asks, then further up. */
+function resolve(name: string, from: string): string {
+  const folder = join(from, 'node_modules', name)
+  if (existsSync(folder)) return folder
+  if (from === app) throw new Error(`${name} is needed and not installed`)
+  return resolve(name, dirname(from))
+}
+
+function closure(): Set<string> {
+  const needed = new Set<string>()
+  const open = [app]
+  for (let folder = open.pop(); folder !== undefined; folder = open.pop()) {
+    const from = folder
+    const next = dependencies(from).map((name) => resolve(name, from))
+    open.push(...next.filter((one) => !needed.has(one)))
+    for (const one of next) needed.add(one)
+  }
+  return needed
+}
+
+function prune(modules: string, needed: ReadonlySet<string>): void {
+  if (!existsSync(modules)) return
+  for (const name of readdirSync(modules)) {
+    const folder = join(modules, name)
+    if (name.startsWith('@')) prune(folder, needed)
+    else if (needed.has(folder)) prune(join(folder, 'node_modules'), needed)
+    else remove(folder)
+  }
+  if (readdirSync(modules).length === 0) remove(modules)
+}
+
+const needed = closure()
+const modules = join(app, 'node_modules')
+prune(modules, needed)
+for (const name of readdirSync(client)) if (!clientKeeps.test(name)) remove(join(client, name))
+for (const entry of readdirSync(modules, { recursive: true, withFileTypes: true }))
+  if (entry.isFile() && leftovers.test(entry.name) && !/licen[cs]e/i.test(entry.name))
+    remove(join(entry.parentPath, entry.name))
+for (const name of ['shim', 'Makefile', 'addon.patch', 'build.ts']) remove(join(app, 'shared/kafka/native', name))
+console.log(`kept ${needed.size} packages`)
