@@ -1,4 +1,5 @@
 import type { Area } from './check.ts'
+import { dashboardChecks } from './monitoring-dashboards.ts'
 import { ruleChecks } from './monitoring-rules.ts'
 
-export const monitoring: Area = { name: 'monitoring', checks: [...ruleChecks] }
+export const monitoring: Area = { name: 'monitoring', checks: [...ruleChecks, ...dashboardChecks] }

@@ -1,0 +1,140 @@
+import { join } from 'node:path'
+import { Registry } from 'prom-client'
+import { createMetrics as consumerMetrics } from '../../consumer/metrics.ts'
+import { createMetrics as producerMetrics } from '../../producer/metrics.ts'
+import { addClientMetrics } from '../../shared/kafka/statistics.ts'
+import { addProcessMetrics } from '../../shared/process-metrics.ts'
+import { dashboardFiles, type dashboardJson } from '../monitoring/dashboards.ts'
+import type { Check } from './check.ts'
+import { filesIn, MONITORING, type RuleFile, ruleFiles } from './monitoring-rules.ts'
+
+/** Checks of dashboards: that they are what their source says, that they keep the usual rules, and that what they ask for exists. */
+
+export interface DashboardPanel {
+  type: string
+  title: string
+  description?: string
+  datasource?: { uid: string }
+  fieldConfig?: { defaults: { unit?: string } }
+  targets?: { expr: string; legendFormat?: string; datasource?: { uid: string } }[]
+}
+
+export type DashboardFile = Omit<ReturnType<typeof dashboardJson>, 'panels'> & { panels: DashboardPanel[] }
+
+export async function readDashboards(): Promise<{ file: string; dashboard: DashboardFile }[]> {
+  const files = await filesIn(join(MONITORING, 'dashboards'), '*.json')
+  return Promise.all(
+    files.map(async (file) => ({
+      file: file.slice(MONITORING.length + 1),
+      dashboard: (await Bun.file(file).json()) as DashboardFile,
+    })),
+  )
+}
+
+/** The names of metrics and recordings in a query, histograms by their series. */
+export const metricsIn = (expr: string): string[] => [
+  ...new Set(
+    [...expr.replaceAll(/"[^"]*"/g, '').matchAll(/\b(?:kafkatrace[_:]|process_|slo:)[a-z0-9_:]+/g)].map(
+      ([name]) => name,
+    ),
+  ),
+]
+
+/** What a panel of curves or figures does wrong. */
+export function faultsOfPanel(panel: DashboardPanel, known: ReadonlySet<string>): string[] {
+  const faults: string[] = []
+  const fault = (when: boolean, text: string): void => {
+    if (when) faults.push(`${panel.title}: ${text}`)
+  }
+  fault((panel.description ?? '') === '', 'it has no description')
+  fault((panel.fieldConfig?.defaults.unit ?? '') === '', 'it has no unit')
+  fault(panel.datasource?.uid !== '$datasource', 'its data source is not the variable')
+  fault((panel.targets ?? []).length === 0, 'it asks for nothing')
+  for (const { expr, legendFormat = '', datasource } of panel.targets ?? []) {
+    fault(legendFormat === '', `${expr} has no legend`)
+    fault(datasource?.uid !== '$datasource', `${expr}: its data source is not the variable`)
+    fault(/\b(?:rate|irate)\([^[]*\[(?!\$__rate_interval\])/.test(expr), `${expr}: a rate over a fixed window`)
+    fault(/[{,]namespace=~"\$namespace"/.test(expr) === false, `${expr}: it does not heed the namespace`)
+    for (const name of metricsIn(expr)) fault(!known.has(name), `${name} is no metric of the services and no recording`)
+  }
+  return faults
+}
+
+/** Every series that the services register. */
+export async function servicesMetrics(): Promise<Set<string>> {
+  const producer = producerMetrics()
+  const consumer = consumerMetrics()
+  addClientMetrics(producer.registry)
+  addProcessMetrics(producer.registry)()
+  const names = new Set<string>()
+  for (const { name, type } of await Registry.merge([producer.registry, consumer.registry]).getMetricsAsJSON()) {
+    // prom-client gives the type as its text, though its types say a number.
+    const histogram = String(type) === 'histogram'
+    for (const suffix of histogram ? ['_bucket', '_sum', '_count'] : ['']) names.add(name + suffix)
+  }
+  return names
+}
+
+async function rulesOf(): Promise<{ name: string; expr: string; records: boolean }[]> {
+  const files = await Promise.all(
+    (await ruleFiles()).map(async (file) => Bun.YAML.parse(await Bun.file(file).text()) as RuleFile),
+  )
+  return files
+    .flatMap(({ groups }) => groups.flatMap(({ rules }) => rules))
+    .map(({ record, alert, expr }) => ({ name: record ?? alert ?? '', expr, records: record !== undefined }))
+}
+
+const dashboardsAreCurrent: Check = {
+  name: 'dashboards: as their source says',
+  counts: 'dashboards',
+  async run() {
+    const faults: string[] = []
+    const wanted = dashboardFiles()
+    for (const [name, text] of wanted) {
+      const file = Bun.file(join(MONITORING, 'dashboards', name))
+      if (!(await file.exists()) || (await file.text()) !== text)
+        faults.push(`${name} is not current: bun helm/monitoring/dashboards.ts`)
+    }
+    for (const { file } of await readDashboards())
+      if (!wanted.has(file.replace('dashboards/', ''))) faults.push(`${file} has no source`)
+    return { passed: wanted.size - faults.length, faults }
+  },
+}
+
+const dashboardsAreRight: Check = {
+  name: 'dashboards: units, legends, rates, data source, metrics',
+  counts: 'panels',
+  async run() {
+    const recordings = (await rulesOf()).filter(({ records }) => records).map(({ name }) => name)
+    const known = new Set([...(await servicesMetrics()), ...recordings])
+    const faults: string[] = []
+    let passed = 0
+    for (const { file, dashboard } of await readDashboards())
+      for (const panel of dashboard.panels.filter(({ type }) => type !== 'row')) {
+        const found = faultsOfPanel(panel, known)
+        if (found.length === 0) passed++
+        faults.push(...found.map((fault) => `${file}: ${fault}`))
+      }
+    return { passed, faults }
+  },
+}
+
+const rulesNameMetrics: Check = {
+  name: 'rules: every metric exists',
+  counts: 'rules',
+  async run() {
+    const rules = await rulesOf()
+    const known = new Set([
+      ...(await servicesMetrics()),
+      ...rules.filter(({ records }) => records).map(({ name }) => name),
+    ])
+    const faults = rules.flatMap(({ name, expr }) =>
+      metricsIn(expr)
+        .filter((metric) => !known.has(metric))
+        .map((metric) => `${name}: ${metric} is no metric of the services and no recording`),
+    )
+    return { passed: rules.length - faults.length, faults }
+  },
+}
+
+export const dashboardChecks: readonly Check[] = [dashboardsAreCurrent, dashboardsAreRight, rulesNameMetrics]
