@@ -1,0 +1,197 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { basename, join } from 'node:path'
+import { createService, type Service } from '../../bench/faults/processes.ts'
+import { endBoundChild, spawnBoundChild } from '../../shared/dev/bound-child.ts'
+import { type KafkaCluster, startKafka } from '../../shared/kafka/brokers/kafka.ts'
+import { findFreePorts } from '../../shared/kafka/brokers/ports.ts'
+import { root } from './check.ts'
+import { type RuleFile, ruleFiles } from './monitoring-rules.ts'
+import { tool } from './tools.ts'
+
+/** The real services on a real Kafka, watched by a real Prometheus, all on loopback and gone with this process. */
+
+const PROMETHEUS_READY_MS = 15_000
+const PROMETHEUS_GRACE_MS = 3_000
+const REQUEST_TIMEOUT_MS = 20_000
+/** Requests that wait for their answer at a time: a load that is not bounded would take this process' memory along. */
+const MAX_WAITING_REQUESTS = 2_000
+
+interface Sample {
+  metric: Record<string, string>
+  value: [number, string]
+}
+
+export interface FiringAlert {
+  alert: string
+  summary: string
+}
+
+export interface Rig {
+  kafka: KafkaCluster
+  producer: Service
+  consumer: Service
+  /** A further consumer of the same group, not started; Prometheus knows nothing of it. */
+  second: Service
+  query(expr: string): Promise<Sample[]>
+  /** Alerts that are firing at this moment. */
+  firing(): Promise<FiringAlert[]>
+  /** Sends one event, or a batch; what comes of it shows in the metrics. */
+  send(events: object): Promise<void>
+  /** Sends so many plain events a second until the function that is returned is called. */
+  load(perSecond: number): () => void
+  stop(): Promise<void>
+}
+
+export interface RigOptions {
+  rules: (file: RuleFile) => RuleFile
+  producerEnv: Record<string, string>
+  consumerEnv: Record<string, string>
+  say: (progress: string) => void
+}
+
+const COMMON_ENV = { LOG_LEVEL: 'warn' }
+
+export async function startRig({ rules, producerEnv, consumerEnv, say }: RigOptions): Promise<Rig> {
+  const prometheus = await tool('prometheus', say)
+  const directory = await mkdtemp(join(tmpdir(), 'kafkatrace-monitoring-'))
+  const ending: (() => Promise<unknown>)[] = [() => rm(directory, { recursive: true, force: true })]
+  const stop = async (): Promise<void> => {
+    for (const end of ending.splice(0).reverse()) await end()
+  }
+  try {
+    say('starting Kafka')
+    const kafka = await startKafka({ say })
+    ending.push(() => kafka.stop())
+    const common = { ...COMMON_ENV, KAFKA_BROKERS: kafka.bootstrapServers }
+    const consumerCommon = {
+      ...common,
+      GROUP_ID: 'monitoring',
+      HANDLERS_MODULE: join(root, 'bench/faults/handlers.ts'),
+      ...consumerEnv,
+    }
+    const producer = await createService('producer', 'producer', { ...common, AUTH: 'off', ...producerEnv }, directory)
+    const [consumer, second] = (await Promise.all(
+      ['first', 'second'].map((name) =>
+        createService('consumer', name, { ...consumerCommon, INSTANCE_ID: name }, directory),
+      ),
+    )) as [Service, Service]
+    const services = [producer, consumer, second]
+    ending.push(() => Promise.all(services.filter((one) => one.running()).map((one) => one.kill())))
+    say('starting the services')
+    producer.start()
+    await producer.ready()
+    consumer.start()
+    await consumer.ready()
+    say('starting Prometheus')
+    const [port = 0] = await findFreePorts(1)
+    const child = spawnBoundChild(
+      [
+        'nice',
+        '-n',
+        '10',
+        prometheus,
+        `--config.file=${await configure(directory, rules, { producer, consumer })}`,
+        `--storage.tsdb.path=${join(directory, 'tsdb')}`,
+        `--web.listen-address=127.0.0.1:${port}`,
+        '--log.level=warn',
+      ],
+      { stdout: 'ignore', stderr: Bun.file(join(directory, 'prometheus.log')), removeWhenOrphaned: directory },
+    )
+    ending.push(() => endBoundChild(child, PROMETHEUS_GRACE_MS))
+    const ask = async <T>(path: string): Promise<T> => {
+      const answer = await fetch(`http://127.0.0.1:${port}${path}`, { signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS) })
+      const body = (await answer.json()) as { status: string; data: T; error?: string }
+      if (body.status !== 'success') throw new Error(`Prometheus: ${body.error}`)
+      return body.data
+    }
+    await within(PROMETHEUS_READY_MS, 'Prometheus to be ready', async () => {
+      const answer = await fetch(`http://127.0.0.1:${port}/-/ready`).catch(() => undefined)
+      return answer?.ok === true
+    })
+    const url = `http://127.0.0.1:${producer.port}/v1/events`
+    let waiting = 0
+    const send = async (events: object): Promise<void> => {
+      if (waiting >= MAX_WAITING_REQUESTS) return
+      waiting++
+      // A producer that is gone answers nothing: that is what some of the faults are about.
+      await fetch(url, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify(events),
+        signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS),
+      })
+        .then((answer) => answer.arrayBuffer())
+        .catch(() => undefined)
+      waiting--
+    }
+    return {
+      kafka,
+      producer,
+      consumer,
+      second,
+      query: async (expr) =>
+        (await ask<{ result: Sample[] }>(`/api/v1/query?query=${encodeURIComponent(expr)}`)).result,
+      async firing() {
+        const { alerts } = await ask<{
+          alerts: { state: string; labels: Record<string, string>; annotations: Record<string, string> }[]
+        }>('/api/v1/alerts')
+        return alerts
+          .filter(({ state }) => state === 'firing')
+          .map(({ labels, annotations }) => ({
+            alert: labels['alertname'] ?? '',
+            summary: annotations['summary'] ?? '',
+          }))
+      },
+      send,
+      load(perSecond) {
+        const timer = setInterval(() => void send({ type: 'plain', data: { a: 1 } }), 1_000 / perSecond)
+        return () => clearInterval(timer)
+      },
+      stop,
+    }
+  } catch (error) {
+    await stop()
+    throw error
+  }
+}
+
+async function configure(
+  directory: string,
+  rules: RigOptions['rules'],
+  services: Record<'producer' | 'consumer', Service>,
+): Promise<string> {
+  const files = await Promise.all(
+    (await ruleFiles()).map(async (file) => {
+      const path = join(directory, `${basename(file, '.yaml')}.rules.json`)
+      // JSON is YAML.
+      await Bun.write(path, JSON.stringify(rules(Bun.YAML.parse(await Bun.file(file).text()) as RuleFile)))
+      return path
+    }),
+  )
+  const config = {
+    global: { scrape_interval: '1s', scrape_timeout: '1s', evaluation_interval: '1s' },
+    rule_files: files,
+    scrape_configs: Object.entries(services).map(([name, { opsPort }]) => ({
+      job_name: name,
+      static_configs: [{ targets: [`127.0.0.1:${opsPort}`], labels: { namespace: 'kafkatrace' } }],
+    })),
+  }
+  const path = join(directory, 'prometheus.json')
+  await Bun.write(path, JSON.stringify(config))
+  return path
+}
+
+/** Waits until it holds. @returns whether it did within the time */
+export async function holdsWithin(timeoutMs: number, holds: () => Promise<boolean>): Promise<boolean> {
+  const deadline = performance.now() + timeoutMs
+  while (!(await holds())) {
+    if (performance.now() > deadline) return false
+    await Bun.sleep(500)
+  }
+  return true
+}
+
+async function within(timeoutMs: number, what: string, holds: () => Promise<boolean>): Promise<void> {
+  if (!(await holdsWithin(timeoutMs, holds))) throw new Error(`waited ${timeoutMs} ms in vain for ${what}`)
+}
