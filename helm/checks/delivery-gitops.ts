@@ -1,0 +1,216 @@
+import { existsSync } from 'node:fs'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { basename, join } from 'node:path'
+import { type Check, type Outcome, root, run } from './check.ts'
+import { writeSchemas } from './delivery-schemas.ts'
+import { tool } from './tools.ts'
+
+/** helm/gitops: that Argo CD and Flux would accept it, and that what it names renders. */
+
+const gitops = join(root, 'helm/gitops')
+const charts = join(root, 'helm/charts')
+const environments = ['dev', 'staging', 'production'] as const
+
+interface Manifest {
+  readonly apiVersion: string
+  readonly kind: string
+  readonly metadata: { readonly name: string; readonly namespace?: string }
+  readonly data?: Readonly<Record<string, string>>
+  readonly spec?: Readonly<Record<string, unknown>>
+}
+
+export const manifestsOf = (yaml: string): Manifest[] => {
+  const parsed = Bun.YAML.parse(yaml) as Manifest | null | (Manifest | null)[]
+  return (Array.isArray(parsed) ? parsed : [parsed]).filter((one) => one !== null && one !== undefined)
+}
+
+/** `${NAME}` → its value, as Flux's postBuild does. What has no value stays, and is found by what looks next. */
+export const substituted = (text: string, values: Readonly<Record<string, string>>): string =>
+  text.replace(/\$\{(\w+)\}/g, (whole, name: string) => values[name] ?? whole)
+
+/** Whether an AppProject lets this kind through. */
+export function allowedBy(project: Manifest, { apiVersion, kind }: Pick<Manifest, 'apiVersion' | 'kind'>): boolean {
+  const group = apiVersion.includes('/') ? (apiVersion.split('/')[0] ?? '') : ''
+  const lists = ['clusterResourceWhitelist', 'namespaceResourceWhitelist'].map(
+    (name) => (project.spec?.[name] ?? []) as { group: string; kind: string }[],
+  )
+  return lists.flat().some((one) => one.group === group && one.kind === kind)
+}
+
+async function manifestIn(file: string): Promise<Manifest> {
+  const [manifest] = manifestsOf(await Bun.file(join(gitops, file)).text())
+  if (manifest === undefined) throw new Error(`helm/gitops/${file} is empty`)
+  return manifest
+}
+
+async function overlay(environment: string, say: (progress: string) => void): Promise<string> {
+  const kustomize = await tool('kustomize', say)
+  const { exitCode, output, errors } = await run([
+    kustomize,
+    'build',
+    // As Flux builds it (fluxcd/pkg/kustomize): anything of the repository may be read.
+    '--load-restrictor=LoadRestrictionsNone',
+    join(gitops, 'flux/environments', environment),
+  ])
+  if (exitCode !== 0) throw new Error(`kustomize build ${environment}: ${errors}`)
+  return output
+}
+
+interface Cluster {
+  readonly name: string
+  readonly environment: string
+  readonly substitute: Readonly<Record<string, string>>
+}
+
+async function fluxClusters(): Promise<Cluster[]> {
+  const clusters: Cluster[] = []
+  for await (const file of new Bun.Glob('flux/clusters/*/kafkatrace.yaml').scan(gitops)) {
+    const { path, postBuild } = (await manifestIn(file)).spec as {
+      path: string
+      postBuild?: { substitute?: Readonly<Record<string, string>> }
+    }
+    clusters.push({
+      name: file.split('/')[2] ?? '',
+      environment: basename(path),
+      substitute: postBuild?.substitute ?? {},
+    })
+  }
+  return clusters.sort((a, b) => a.name.localeCompare(b.name))
+}
+
+const schemas: Check = {
+  name: 'GitOps: Argo CD’s and Flux’s own schemas',
+  counts: 'resources',
+  async run(say) {
+    const kubeconform = await tool('kubeconform', say)
+    const sources = new Map<string, string>()
+    for (const pattern of ['argocd/*.yaml', 'flux/clusters/*/*.yaml'])
+      for await (const file of new Bun.Glob(pattern).scan(gitops))
+        sources.set(file, await Bun.file(join(gitops, file)).text())
+    for (const environment of environments) {
+      // A ConfigMap is of the core, and generated.
+      const built = manifestsOf(await overlay(environment, say)).filter(({ kind }) => kind !== 'ConfigMap')
+      sources.set(`flux/environments/${environment}`, built.map((manifest) => JSON.stringify(manifest)).join('\n---\n'))
+    }
+    const folder = await mkdtemp(join(tmpdir(), 'kafkatrace-schemas-'))
+    try {
+      return await validated(sources, kubeconform, await writeSchemas(folder, say))
+    } finally {
+      await rm(folder, { recursive: true })
+    }
+  },
+}
+
+/** @param sources YAML or JSON documents by the file to blame */
+async function validated(
+  sources: ReadonlyMap<string, string>,
+  kubeconform: string,
+  schemaLocation: string,
+): Promise<Outcome> {
+  let passed = 0
+  const faults: string[] = []
+  for (const [file, input] of sources) {
+    const { output, errors } = await run(
+      [kubeconform, '-schema-location', schemaLocation, '-output', 'json', '-verbose', '-'],
+      { input },
+    )
+    const { resources } = JSON.parse(output || '{"resources":[]}') as {
+      resources: { kind: string; name: string; status: string; msg: string }[]
+    }
+    if (resources.length === 0) faults.push(`helm/gitops/${file}: nothing was validated: ${errors}`)
+    for (const { kind, name, status, msg } of resources)
+      if (status === 'statusValid') passed++
+      else faults.push(`helm/gitops/${file}: ${kind} ${name}: ${msg}`)
+  }
+  return { passed, faults }
+}
+
+const renders: Check = {
+  name: 'GitOps: the chart renders in every cluster',
+  counts: 'clusters and kinds',
+  async run(say) {
+    const helm = await tool('helm', say)
+    const project = await manifestIn('argocd/project.yaml')
+    let passed = 0
+    const faults: string[] = []
+    const template = async (where: string, valuesFile: string, values: unknown): Promise<void> => {
+      say(where)
+      const { exitCode, output, errors } = await run(
+        [
+          helm,
+          'template',
+          'kafkatrace',
+          join(charts, 'kafkatrace'),
+          '--namespace=kafkatrace',
+          '--values',
+          valuesFile,
+          '--values',
+          '-',
+        ],
+        { input: JSON.stringify(values) },
+      )
+      if (exitCode !== 0) return void faults.push(`${where}: ${errors.trimEnd()}`)
+      if (!output.includes(brokersOf(values)))
+        faults.push(`${where}: the cluster’s brokers are nowhere in what is rendered`)
+      else passed++
+      const kinds = new Map(manifestsOf(output).map((one) => [`${one.apiVersion} ${one.kind}`, one]))
+      for (const [kind, manifest] of kinds)
+        if (allowedBy(project, manifest)) passed++
+        else faults.push(`${where}: helm/gitops/argocd/project.yaml does not allow ${kind}`)
+    }
+
+    const clusters = await fluxClusters()
+    for (const environment of environments)
+      if (!clusters.some((cluster) => cluster.environment === environment))
+        faults.push(`helm/gitops/flux/clusters: none takes ${environment}`)
+    for (const { name, environment, substitute } of clusters) {
+      const built = manifestsOf(substituted(await overlay(environment, say), substitute))
+      const release = built.find(({ kind }) => kind === 'HelmRelease')
+      const from = (release?.spec?.['valuesFrom'] as { name: string }[] | undefined)?.[0]?.name
+      const generated = built.find((one) => one.kind === 'ConfigMap' && one.metadata.name === from)
+      const text = generated?.data?.['values.yaml']
+      if (text === undefined) {
+        faults.push(`flux/environments/${environment}: the release takes values from ${from}, which is not generated`)
+        continue
+      }
+      const packaged = join(charts, `kafkatrace/values-${environment}.yaml`)
+      if (!existsSync(packaged)) faults.push(`${packaged} is not there: Argo CD’s valueFiles name it`)
+      else await template(`flux/clusters/${name}`, packaged, release?.spec?.['values'])
+    }
+
+    // Argo CD's template, for a cluster of each environment.
+    const set = await manifestIn('argocd/applicationset.yaml')
+    const { source } = (set.spec as { template: { spec: { source: { helm: ArgoHelm } } } }).template.spec
+    for (const environment of environments) {
+      const filled = (text: string): string =>
+        text
+          .replaceAll('{{ .environment }}', environment)
+          .replaceAll(
+            /\{\{ index \.metadata\.annotations "kafkatrace\.dev\/kafka-brokers" \}\}/g,
+            'kafka.example.com:9093',
+          )
+      const values: unknown = JSON.parse(JSON.stringify(source.helm.valuesObject), (_, value: unknown) =>
+        typeof value === 'string' ? filled(value) : value,
+      )
+      for (const file of source.helm.valueFiles)
+        await template(`argocd ${environment}`, join(charts, 'kafkatrace', filled(file)), values)
+    }
+    return { passed, faults }
+  },
+}
+
+interface ArgoHelm {
+  readonly valueFiles: readonly string[]
+  readonly valuesObject: unknown
+}
+
+/** The brokers that a cluster's own values name, wherever they stand in them. */
+export function brokersOf(values: unknown): string {
+  if (typeof values === 'string') return values
+  if (typeof values !== 'object' || values === null) throw new Error('a cluster’s values name no brokers')
+  const [first] = Object.values(values)
+  return brokersOf(first)
+}
+
+export const gitopsChecks: readonly Check[] = [schemas, renders]

@@ -1,0 +1,98 @@
+import { mkdir } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { run } from './check.ts'
+import { ToolUnavailableError } from './tools.ts'
+
+/** Where the custom resources of helm/gitops are defined: their controllers' own modules, checked by Go's checksum database. */
+const modules = [
+  { module: 'github.com/argoproj/argo-cd/v3', version: 'v3.5.7', crds: 'manifests/crds' },
+  { module: 'github.com/fluxcd/helm-controller', version: 'v1.6.1', crds: 'config/crd/bases' },
+  { module: 'github.com/fluxcd/source-controller', version: 'v1.9.0', crds: 'config/crd/bases' },
+  { module: 'github.com/fluxcd/kustomize-controller', version: 'v1.9.0', crds: 'config/crd/bases' },
+] as const
+
+interface CustomResourceDefinition {
+  readonly kind: string
+  readonly spec: {
+    readonly group: string
+    readonly names: { readonly kind: string }
+    readonly versions: readonly { readonly name: string; readonly schema: { readonly openAPIV3Schema: Schema } }[]
+  }
+}
+
+export interface Schema {
+  readonly [keyword: string]: unknown
+}
+
+/** The one core kind of helm/gitops, whose schema no module carries by itself. */
+const namespaceSchema: Schema = {
+  type: 'object',
+  required: ['apiVersion', 'kind', 'metadata'],
+  additionalProperties: false,
+  properties: {
+    apiVersion: { const: 'v1' },
+    kind: { const: 'Namespace' },
+    metadata: {
+      type: 'object',
+      required: ['name'],
+      additionalProperties: false,
+      properties: { name: { type: 'string' }, labels: { type: 'object', additionalProperties: { type: 'string' } } },
+    },
+  },
+}
+
+/**
+ * Writes JSON schemas for kubeconform into a folder.
+ * @returns its --schema-location, a template
+ */
+export async function writeSchemas(folder: string, say: (progress: string) => void): Promise<string> {
+  const write = async (group: string, kind: string, version: string, schema: Schema): Promise<void> => {
+    await mkdir(join(folder, group), { recursive: true })
+    await Bun.write(join(folder, group, `${kind.toLowerCase()}_${version}.json`), JSON.stringify(schema))
+  }
+  // kubeconform calls the core's group by its version.
+  await write('v1', 'Namespace', 'v1', namespaceSchema)
+  for (const { module, version, crds } of modules) {
+    say(`${module}@${version}`)
+    const root = await moduleFolder(module, version)
+    for await (const file of new Bun.Glob(`${crds}/*.yaml`).scan(root)) {
+      const definition = Bun.YAML.parse(await Bun.file(join(root, file)).text()) as CustomResourceDefinition
+      if (definition.kind !== 'CustomResourceDefinition') continue
+      for (const { name, schema } of definition.spec.versions)
+        await write(definition.spec.group, definition.spec.names.kind, name, strict(schema.openAPIV3Schema))
+    }
+  }
+  return join(folder, '{{ .Group }}', '{{ .ResourceKind }}_{{ .ResourceAPIVersion }}.json')
+}
+
+async function moduleFolder(module: string, version: string): Promise<string> {
+  if (Bun.which('go') === null) throw new ToolUnavailableError('go is needed for the schemas, and is not on the path')
+  const { output, errors } = await run(['go', 'mod', 'download', '-json', `${module}@${version}`], { cwd: tmpdir() })
+  const { Dir } = JSON.parse(output || '{}') as { Dir?: string }
+  if (Dir === undefined) throw new ToolUnavailableError(`${module}@${version}: ${(output + errors).slice(-1_000)}`)
+  return Dir
+}
+
+/** A cluster drops fields that it does not know, a typing error with them: here they are faults. */
+export function strict(schema: Schema): Schema {
+  const { properties, ...rest } = schema
+  const mapped = Object.fromEntries(
+    Object.entries(rest).map(([keyword, value]) => [keyword, nested.has(keyword) ? strictIn(value) : value]),
+  )
+  if (properties === undefined) return mapped
+  return {
+    ...(schema['x-kubernetes-preserve-unknown-fields'] !== true &&
+      schema['additionalProperties'] === undefined && { additionalProperties: false }),
+    ...mapped,
+    properties: Object.fromEntries(
+      Object.entries(properties as Record<string, Schema>).map(([name, property]) => [name, strict(property)]),
+    ),
+  }
+}
+
+/** Keywords that hold schemas. Those of anyOf and its like name only what they add, and stay open. */
+const nested = new Set(['items', 'additionalProperties'])
+
+const strictIn = (value: unknown): unknown =>
+  typeof value === 'object' && value !== null && !Array.isArray(value) ? strict(value as Schema) : value
