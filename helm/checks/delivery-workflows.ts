@@ -30,9 +30,10 @@ interface Workflow {
 const PINNED = /^\s*(?:- )?uses: ([\w.-]+\/[\w./-]+)@([0-9a-f]{40}) # (v\d+\.\d+\.\d+)$/
 
 /** Folders whose files commands name. */
-const OWN_PATH = /(?<![\w./-])((?:\.docker|\.github|bench|consumer|docs|helm|producer|shared)\/[\w./{},-]*[\w}])/g
+export const OWN_PATH =
+  /(?<![\w./-])((?:\.docker|\.github|bench|consumer|docs|helm|producer|shared)\/[\w./{},-]*[\w}])/g
 
-/** Flags and words that follow `bun run`, before the script's name. */
+/** A script of package.json. */
 const BUN_RUN = /\bbun run ([\w:-]+)/g
 
 /** Every fault of one file, and how many things were looked at. */

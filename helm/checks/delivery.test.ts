@@ -1,0 +1,113 @@
+import { describe, expect, test } from 'bun:test'
+import { commandsIn, helmOptions, templateOf, wordsOf } from './delivery-docs.ts'
+import { allowedBy, brokersOf, manifestsOf, substituted } from './delivery-gitops.ts'
+import { strict } from './delivery-schemas.ts'
+import { alternatives, bunVersions, pinFaults, workflowFaults } from './delivery-workflows.ts'
+
+const repository = { scripts: new Set(['test']), has: (path: string) => path === 'helm/charts/a' }
+const hash = 'a'.repeat(40)
+const right = `
+permissions: {}
+concurrency: x
+jobs:
+  one:
+    timeout-minutes: 5
+    permissions: { contents: read }
+    steps:
+      - uses: actions/checkout@${hash} # v7.0.0
+        with: { persist-credentials: false }
+      - run: bun run test helm/charts/a
+`
+const faultsOf = (text: string): string[] => workflowFaults('w.yml', text, repository).faults
+
+describe('a workflow', () => {
+  test('that fits has no faults', () => expect(faultsOf(right)).toEqual([]))
+
+  test.each([
+    ['permissions: {}', 'permissions: write-all', 'permissions at the top'],
+    ['concurrency: x', '', 'no concurrency'],
+    ['    timeout-minutes: 5\n', '', 'no timeout-minutes'],
+    ['    permissions: { contents: read }\n', '', 'names no permissions'],
+    ['{ persist-credentials: false }', '{ fetch-depth: 0 }', 'leaves its token behind'],
+    ['bun run test', 'bun run tset', 'bun run tset'],
+    ['helm/charts/a', 'helm/charts/{a,b}', 'helm/charts/b'],
+    [`@${hash} # v7.0.0`, '@v7', 'not pinned'],
+    [' # v7.0.0', '', 'not pinned'],
+    [`actions/checkout@${hash} # v7.0.0`, './.github/actions/none', 'which is not there'],
+  ])('with %p made %p is at fault', (good, bad, fault) => {
+    expect(right).toContain(good)
+    const faults = faultsOf(right.replace(good, bad))
+    expect(faults.join('\n')).toContain(fault)
+  })
+})
+
+test('one action has one version', () => {
+  const use = (version: string): string => `- uses: a/b/init@${hash} # ${version}`
+  expect(pinFaults({ x: use('v1.0.0'), y: use('v1.0.0') })).toEqual([])
+  expect(pinFaults({ x: use('v1.0.0'), y: use('v1.0.1') })).toHaveLength(1)
+})
+
+test('braces are alternatives', () => expect(alternatives('a/{b,c}/d')).toEqual(['a/b/d', 'a/c/d']))
+
+test('versions of Bun are found beside its name only', () => {
+  expect(bunVersions('npx -y bun@1.4.5 run x; FROM oven/bun:1.4.4-slim; bundle 1.2.3')).toEqual(['1.4.5', '1.4.4'])
+})
+
+describe('GitOps', () => {
+  test('a variable without a value stays', () => expect(substituted(`\${A}-\${B}`, { A: 'x' })).toBe(`x-\${B}`))
+
+  test('a project allows the kinds that it names', () => {
+    const [project] = manifestsOf(`
+apiVersion: v1
+kind: AppProject
+metadata: { name: x }
+spec: { namespaceResourceWhitelist: [{ group: '', kind: Secret }, { group: apps, kind: Deployment }] }`)
+    if (project === undefined) throw new Error('no project')
+    expect(allowedBy(project, { apiVersion: 'v1', kind: 'Secret' })).toBe(true)
+    expect(allowedBy(project, { apiVersion: 'apps/v1', kind: 'Deployment' })).toBe(true)
+    expect(allowedBy(project, { apiVersion: 'apps/v1', kind: 'Secret' })).toBe(false)
+  })
+
+  test('brokers are found at any depth', () => expect(brokersOf({ a: { b: 'k:9092' } })).toBe('k:9092'))
+
+  test('a schema of known fields refuses others, unless it keeps what it does not know', () => {
+    const properties = { a: { type: 'object', properties: { b: {} } } }
+    expect(strict({ properties })).toMatchObject({
+      additionalProperties: false,
+      properties: { a: { additionalProperties: false } },
+    })
+    expect(strict({ properties, 'x-kubernetes-preserve-unknown-fields': true })).not.toHaveProperty(
+      'additionalProperties',
+    )
+  })
+})
+
+describe('a command of the documentation', () => {
+  test('is found whole, without comments and here-documents', () => {
+    const text = "```sh\n# no\na b \\\n  c\ncat <<'EOF'\nhelm no\nEOF\nd\n```\n```json\nhelm no\n```\n"
+    expect(commandsIn(text)).toEqual(['a b c', "cat <<'EOF'", 'd'])
+  })
+
+  test('has words as the shell sees them', () =>
+    expect(wordsOf(`a --set 'b=c d'  --e="f g" # h`)).toEqual(['a', '--set', 'b=c d', '--e=f g']))
+
+  test('that installs is one that renders', () => {
+    const words = wordsOf(
+      'helm upgrade --install kt oci://ghcr.io/kafkatrace/charts/kafkatrace --version 0.1.0 --namespace n --wait --set a=b',
+    )
+    expect(templateOf(words, (name) => `/charts/${name}`)).toEqual([
+      'template',
+      'kt',
+      '/charts/kafkatrace',
+      '--namespace',
+      'n',
+      '--set',
+      'a=b',
+    ])
+    expect(templateOf(['helm', 'test', 'kt'], String)).toBeUndefined()
+    expect(helmOptions(words)).toEqual({
+      command: 'upgrade',
+      options: ['--install', '--version', '--namespace', '--wait', '--set'],
+    })
+  })
+})
