@@ -1,0 +1,214 @@
+import process from 'node:process'
+import { FAULT_TYPE } from '../../bench/faults/handlers.ts'
+import type { Check } from './check.ts'
+import { type FiringAlert, holdsWithin, type Rig, startRig } from './monitoring-rig.ts'
+import { alerts } from './monitoring-rules.ts'
+import { scaledRules } from './monitoring-scale.ts'
+
+/** Every alert, made to fire by a fault of the real services, with windows of seconds. */
+
+const LOAD_PER_SECOND = 70
+const RESOLVE_TIMEOUT_MS = 120_000
+/** With this the load fills the queue's limit to over four fifths while Kafka does not answer. */
+const DELIVERY_TIMEOUT_MS = 4_000
+const MAX_QUEUE_RECORDS = 330
+const SLOW_WORK_MS = 85_000
+
+export interface Fault {
+  readonly name: string
+  /** Alerts that have to fire, and to resolve after it. Others may, too. */
+  readonly fires: readonly string[]
+  readonly timeoutMs: number
+  /** Begins; goes on by itself until `end`. Asked to stop what repeats when the signal says so. */
+  begin(rig: Rig, signal: AbortSignal): Promise<void>
+  end(rig: Rig): Promise<void>
+}
+
+const events = (kind: string, count: number, workMs = 0): object[] =>
+  Array.from({ length: count }, () => ({ type: FAULT_TYPE + kind, data: { failures: 0, workMs } }))
+
+async function sendInBatches(rig: Rig, all: readonly object[]): Promise<void> {
+  for (let from = 0; from < all.length; from += 100) await rig.send(all.slice(from, from + 100))
+}
+
+const nothing = async (): Promise<void> => {}
+
+export const faults: readonly Fault[] = [
+  {
+    name: 'events that no handler can handle',
+    fires: ['KafkaTraceDeadLetters', 'KafkaTraceRetryBacklog'],
+    timeoutMs: 60_000,
+    async begin(rig, signal) {
+      await sendInBatches(rig, events('always', 1_400))
+      void repeated(signal, 500, () => rig.send(events('hopeless', 5)))
+    },
+    end: nothing,
+  },
+  {
+    name: 'a thread that is busy with large requests',
+    fires: ['KafkaTraceProducerOverloaded'],
+    timeoutMs: 60_000,
+    async begin(rig, signal) {
+      // Read and checked to the end, where the last event is found to be invalid: it costs time, and Kafka none.
+      const large = [...events('odd', 300).map((event) => ({ ...event, subject: 'x'.repeat(2_000) })), { type: '' }]
+      for (let client = 0; client < 100; client++) void repeated(signal, 0, () => rig.send(large))
+    },
+    end: nothing,
+  },
+  {
+    name: 'handlers that hang until memory is full',
+    fires: [
+      'KafkaTraceConsumerFull',
+      'KafkaTraceConsumerStalled',
+      'KafkaTraceConsumerFallsBehind',
+      'KafkaTraceConsumerLate',
+    ],
+    timeoutMs: SLOW_WORK_MS + 10_000,
+    begin: (rig) => sendInBatches(rig, events('slow', 800, SLOW_WORK_MS)),
+    end: nothing,
+  },
+  {
+    name: 'a member of the group that comes and goes',
+    fires: ['KafkaTraceRebalances'],
+    timeoutMs: 60_000,
+    async begin({ second }, signal) {
+      void repeated(signal, 0, async () => {
+        second.start()
+        await second.ready().catch(() => undefined)
+        await second.terminate()
+      })
+    },
+    end: nothing,
+  },
+  {
+    name: 'Kafka suspended',
+    fires: [
+      'KafkaTraceProduceErrors',
+      'KafkaTraceProducerSlow',
+      'KafkaTraceProducerNearLimit',
+      'KafkaTraceAvailabilityBudgetBurnsFast',
+      'KafkaTraceAvailabilityBudgetBurnsSlowly',
+      'KafkaTraceLatencyBudgetBurnsFast',
+      'KafkaTraceLatencyBudgetBurnsSlowly',
+    ],
+    timeoutMs: 90_000,
+    begin: async ({ kafka }) => void process.kill(kafka.pid(0), 'SIGSTOP'),
+    end: async ({ kafka }) => void process.kill(kafka.pid(0), 'SIGCONT'),
+  },
+  {
+    name: 'Kafka killed',
+    fires: ['KafkaTraceKafkaUnreachable'],
+    timeoutMs: 30_000,
+    begin: ({ kafka }) => kafka.kill(0),
+    end: ({ kafka }) => kafka.restart(0),
+  },
+  {
+    name: 'both services killed',
+    fires: ['KafkaTraceProducerAbsent', 'KafkaTraceConsumerAbsent'],
+    timeoutMs: 30_000,
+    begin: async ({ producer, consumer }) => void (await Promise.all([producer.kill(), consumer.kill()])),
+    async end({ producer, consumer }) {
+      producer.start()
+      consumer.start()
+      await Promise.all([producer.ready(), consumer.ready()])
+    },
+  },
+]
+
+async function repeated(signal: AbortSignal, pauseMs: number, what: () => Promise<unknown>): Promise<void> {
+  while (!signal.aborted) {
+    await what()
+    if (pauseMs > 0) await Bun.sleep(pauseMs)
+  }
+}
+
+interface Seen {
+  fired: Map<string, string>
+  resolved: Set<string>
+}
+
+const seconds = (sinceMs: number): string => `${((performance.now() - sinceMs) / 1_000).toFixed(0)} s`
+
+/** Runs one fault to its end. */
+async function suffer(rig: Rig, fault: Fault, seen: Seen, say: (progress: string) => void): Promise<void> {
+  say(`${fault.name}: waiting for ${fault.fires.join(', ')}`)
+  const over = new AbortController()
+  const begunMs = performance.now()
+  const fired = new Set<string>()
+  await fault.begin(rig, over.signal)
+  await holdsWithin(fault.timeoutMs, async () => {
+    for (const { alert, summary } of await rig.firing()) {
+      if (!fault.fires.includes(alert) || fired.has(alert)) continue
+      fired.add(alert)
+      seen.fired.set(alert, summary)
+      say(`${alert} fires after ${seconds(begunMs)}: ${summary}`)
+    }
+    return fault.fires.every((alert) => fired.has(alert))
+  })
+  over.abort()
+  await fault.end(rig)
+  const endedMs = performance.now()
+  let last: FiringAlert[] = []
+  const resolved = await holdsWithin(RESOLVE_TIMEOUT_MS, async () => {
+    last = await rig.firing()
+    return last.length === 0
+  })
+  for (const alert of fired) if (!last.some((one) => one.alert === alert)) seen.resolved.add(alert)
+  say(
+    `${fault.name}: ${resolved ? 'nothing fires any more' : `still firing: ${last.map((one) => one.alert).join(', ')}`} after ${seconds(endedMs)}`,
+  )
+}
+
+/** What is to be said of alerts that no fault made fire, or that did not resolve. */
+export function faultsOfRun(
+  names: readonly string[],
+  plan: readonly Pick<Fault, 'name' | 'fires'>[],
+  seen: Seen,
+): string[] {
+  return names.flatMap((alert) => {
+    const by = plan.find(({ fires }) => fires.includes(alert))
+    if (by === undefined) return [`${alert}: no fault of the run is meant to make it fire`]
+    const summary = seen.fired.get(alert)
+    if (summary === undefined) return [`${alert}: did not fire by "${by.name}"`]
+    if (!/\d/.test(summary)) return [`${alert}: its summary tells no figure: ${summary}`]
+    return seen.resolved.has(alert) ? [] : [`${alert}: did not resolve after "${by.name}"`]
+  })
+}
+
+const alertsFire: Check = {
+  name: 'live: every alert fires by a real fault, and resolves',
+  counts: 'alerts',
+  async run(say) {
+    const names = (await alerts()).map(({ alert }) => alert)
+    const rig = await startRig({
+      rules: scaledRules,
+      producerEnv: {
+        DELIVERY_TIMEOUT_MS: String(DELIVERY_TIMEOUT_MS),
+        MAX_QUEUE_RECORDS: String(MAX_QUEUE_RECORDS),
+        MAX_BATCH_EVENTS: String(MAX_QUEUE_RECORDS),
+      },
+      consumerEnv: {
+        SESSION_TIMEOUT_MS: '6000',
+        HANDLER_TIMEOUT_MS: String(SLOW_WORK_MS * 2),
+        MAX_CONCURRENT_HANDLERS: '1000',
+        MAX_HELD_BYTES: String(2 * 2 ** 20),
+        QUICK_ATTEMPTS: '1',
+        MAX_ATTEMPTS: '2',
+        RETRY_FIRST_MS: '25000',
+      },
+      say,
+    })
+    const seen: Seen = { fired: new Map(), resolved: new Set() }
+    const endLoad = rig.load(LOAD_PER_SECOND)
+    try {
+      for (const fault of faults) await suffer(rig, fault, seen, say)
+    } finally {
+      endLoad()
+      await rig.stop()
+    }
+    const found = faultsOfRun(names, faults, seen)
+    return { passed: names.length - found.length, faults: found }
+  },
+}
+
+export const faultChecks: readonly Check[] = [alertsFire]
