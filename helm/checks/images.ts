@@ -1,3 +1,171 @@
-import type { Area } from './check.ts'
+import { existsSync } from 'node:fs'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { type Area, type Check, type Outcome, root, run } from './check.ts'
+import { imagesStart } from './images-build.ts'
+import {
+  type Compose,
+  composeFaults,
+  durationMs,
+  environmentOf,
+  exampleFaults,
+  parseEnv,
+  variablesOf,
+} from './images-compose.ts'
+import { basesOf, environmentOfStage, stagesOf } from './images-dockerfile.ts'
+import { drainTimeoutMs, type Service, unknownVariables, valueFaults } from './images-environment.ts'
+import { tool } from './tools.ts'
 
-export const images: Area = { name: 'images and compose', checks: [] }
+const text = (path: string): Promise<string> => Bun.file(join(root, path)).text()
+
+const composeOf = async (): Promise<Compose> => Bun.YAML.parse(await text('compose.yaml')) as Compose
+
+const of = (count: number, faults: readonly string[]): Outcome => ({
+  passed: Math.max(0, count - faults.length),
+  faults,
+})
+
+const dockerfile: Check = {
+  name: 'Dockerfile passes hadolint',
+  counts: 'stages',
+  async run(say) {
+    const { exitCode, output, errors } = await run([
+      await tool('hadolint', say),
+      '--no-color',
+      '--config=.docker/hadolint.yaml',
+      '.docker/Dockerfile',
+    ])
+    const lines = (output + errors).split('\n').filter((line) => line !== '')
+    const faults = exitCode === 0 || lines.length > 0 ? lines : [`hadolint ended with ${exitCode}`]
+    return of(stagesOf(await text('.docker/Dockerfile')).length, faults)
+  },
+}
+
+const composeLint: Check = {
+  name: 'compose.yaml passes dclint',
+  counts: 'services',
+  async run(say) {
+    const { exitCode, output, errors } = await run([
+      await tool('dclint', say),
+      '--config=.docker/dclint.json',
+      '--max-warnings=0',
+      '--color=false',
+      'compose.yaml',
+    ])
+    return of(Object.keys((await composeOf()).services).length, exitCode === 0 ? [] : [(output + errors).trim()])
+  },
+}
+
+const composeContained: Check = {
+  name: 'compose: probed, bounded, unprivileged, in order',
+  counts: 'services',
+  async run() {
+    const compose = await composeOf()
+    const stages = stagesOf(await text('.docker/Dockerfile')).map(({ name }) => name)
+    const faults = composeFaults(compose, {
+      exists: (path) => existsSync(join(root, path)),
+      stages,
+      writesItsRoot: ['redpanda', 'elasticsearch', 'kibana'],
+    })
+    return of(Object.keys(compose.services).length, faults)
+  },
+}
+
+const example: Check = {
+  name: '.env.example has what compose.yaml reads',
+  counts: 'variables',
+  async run() {
+    const compose = await text('compose.yaml')
+    return of(variablesOf(compose).size, exampleFaults(compose, await text('.env.example')))
+  },
+}
+
+const environment: Check = {
+  name: 'compose and images: environment as the schemas say',
+  counts: 'variables',
+  async run() {
+    const compose = await composeOf()
+    const stages = stagesOf(await text('.docker/Dockerfile'))
+    const values = parseEnv(await text('.env.example'))
+    const faults: string[] = []
+    let count = 0
+    for (const name of ['producer', 'consumer'] as const satisfies Service[]) {
+      const service = compose.services[name]
+      if (service === undefined) {
+        faults.push(`compose.yaml has no service ${name}`)
+        continue
+      }
+      const all = { ...environmentOfStage(stages, name), ...environmentOf(service, values) }
+      count += Object.keys(all).length
+      const wrong = [...unknownVariables(name, Object.keys(all)), ...valueFaults(name, all)]
+      faults.push(...wrong)
+      if (wrong.length > 0) continue
+      const graceMs = durationMs(service.stop_grace_period) ?? 0
+      const drainMs = drainTimeoutMs(name, all)
+      if (graceMs <= drainMs) faults.push(`${name}: stop_grace_period is not longer than DRAIN_TIMEOUT_MS=${drainMs}`)
+    }
+    return of(count, faults)
+  },
+}
+
+const versions: Check = {
+  name: 'images: versions are those of package.json',
+  counts: 'versions',
+  async run() {
+    const { version, engines } = JSON.parse(await text('package.json')) as { version: string; engines: { bun: string } }
+    const source = await text('.docker/Dockerfile')
+    const bases = basesOf(stagesOf(source))
+    const own = Object.values((await composeOf()).services).flatMap(({ image }) =>
+      image?.startsWith('ghcr.io/kafkatrace/') === true ? [image] : [],
+    )
+    const faults = [
+      ...bases
+        .filter((base) => !base.startsWith(`oven/bun:${engines.bun}-`))
+        .map((base) => `.docker/Dockerfile: FROM ${base}, and package.json wants Bun ${engines.bun}`),
+      ...own
+        .filter((image) => !image.endsWith(`:${version}`))
+        .map((image) => `compose.yaml: ${image}, and package.json has ${version}`),
+    ]
+    if (!source.includes(`\nARG VERSION=${version}\n`)) faults.push(`.docker/Dockerfile: ARG VERSION is not ${version}`)
+    return of(bases.length + own.length + 1, faults)
+  },
+}
+
+/** Where compose.yaml's Prometheus finds the rules. */
+const mountedRules = '/etc/prometheus/rules'
+
+const configurations: Check = {
+  name: 'compose: Prometheus and Alertmanager accept theirs',
+  counts: 'files and targets',
+  async run(say) {
+    const folder = 'helm/monitoring/compose'
+    const prometheus = await text(`${folder}/prometheus.yaml`)
+    const checked = join(await mkdtemp(join(tmpdir(), 'kafkatrace-compose-')), 'prometheus.yaml')
+    await Bun.write(checked, prometheus.replaceAll(mountedRules, join(root, 'helm/monitoring/rules')))
+    const faults: string[] = []
+    for (const command of [
+      [await tool('promtool', say), 'check', 'config', checked],
+      [await tool('amtool', say), 'check-config', `${folder}/alertmanager.yaml`],
+    ] as [string, ...string[]][]) {
+      const { exitCode, output, errors } = await run(command)
+      if (exitCode !== 0) faults.push((output + errors).trim())
+    }
+    await rm(dirname(checked), { recursive: true })
+    const { services } = await composeOf()
+    const { scrape_configs } = Bun.YAML.parse(prometheus) as {
+      scrape_configs: { static_configs: { targets: string[] }[] }[]
+    }
+    const targets = scrape_configs.flatMap((one) => one.static_configs.flatMap((config) => config.targets))
+    for (const target of targets) {
+      const host = target.split(':')[0] ?? ''
+      if (host !== '127.0.0.1' && !(host in services)) faults.push(`prometheus.yaml scrapes ${target}: no such service`)
+    }
+    return of(2 + targets.length, faults)
+  },
+}
+
+export const images: Area = {
+  name: 'images and compose',
+  checks: [dockerfile, versions, composeLint, composeContained, example, environment, configurations, imagesStart],
+}

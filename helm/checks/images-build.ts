@@ -1,0 +1,349 @@
+/**
+ * Builds the images without a container engine and starts what comes out: buildah executes the Dockerfile's own steps in a chroot, and the
+ * services run as the image says (user, environment, command, probe) on a root file system that nobody can write to.
+ *
+ * The base image cannot be had from a package registry. In its place stands what its own recipe makes: Debian trixie by debootstrap, with
+ * ca-certificates and the same version of Bun, from npm. Not shown here, therefore: the real base image, other architectures than this
+ * machine's, and an engine's own isolation (seccomp, cgroups, networks).
+ */
+import { cp, mkdir, mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { startEmbedded } from '../../shared/kafka/brokers/embedded.ts'
+import { cacheFolder } from '../../shared/kafka/brokers/kafka-distribution.ts'
+import { findFreePorts } from '../../shared/kafka/brokers/ports.ts'
+import { type Check, type Outcome, root, run } from './check.ts'
+import { basesOf, stagesOf } from './images-dockerfile.ts'
+import type { Service } from './images-environment.ts'
+import { ToolUnavailableError } from './tools.ts'
+
+const readyTimeoutMs = 30_000
+const stopTimeoutMs = 20_000
+const pollMs = 200
+
+const debianSuite = 'trixie'
+const debianMirror = 'http://deb.debian.org/debian'
+
+/** Nothing of these belongs into an image that runs: they build, or they help an intruder to build. */
+const unwanted = ['gcc', 'g++', 'cc', 'make', 'patch', 'curl', 'wget', 'git', 'npm', 'node-gyp']
+
+const labels = ['title', 'description', 'version', 'revision', 'licenses', 'vendor', 'source', 'base.name'].map(
+  (name) => `org.opencontainers.image.${name}`,
+)
+
+type Say = (progress: string) => void
+
+/** What an image says of how it is run. */
+interface ImageConfig {
+  readonly User: string
+  readonly Env: readonly string[]
+  readonly Entrypoint: readonly string[]
+  readonly Cmd: readonly string[]
+  readonly WorkingDir: string
+  readonly StopSignal: string
+  readonly ExposedPorts: Readonly<Record<string, unknown>>
+  readonly Healthcheck?: { readonly Test: readonly string[] }
+  readonly Labels: Readonly<Record<string, string>>
+}
+
+async function must(command: readonly [string, ...string[]]): Promise<string> {
+  const { exitCode, output, errors } = await run(command)
+  if (exitCode !== 0)
+    throw new Error(`${command.join(' ')} ended with ${exitCode}:\n${(output + errors).slice(-3_000)}`)
+  return output.trim()
+}
+
+/** A storage of its own, in the cache: layers that are there are not built again, and no other images are touched. */
+const storage = join(cacheFolder(), 'images')
+
+const buildah = (...args: string[]): Promise<string> =>
+  must(['buildah', '--root', join(storage, 'root'), '--runroot', join(storage, 'run'), ...args])
+
+async function provideTools(say: Say): Promise<void> {
+  const missing = ['buildah', 'debootstrap'].filter((name) => Bun.which(name) === null)
+  if (missing.length === 0) return
+  say(`installing ${missing.join(' and ')}`)
+  const { exitCode, errors } = await run([
+    'apt-get',
+    'install',
+    '--yes',
+    '--quiet',
+    '--no-install-recommends',
+    ...missing,
+  ])
+  if (exitCode !== 0)
+    throw new ToolUnavailableError(`apt-get install ${missing.join(' ')} failed:\n${errors.slice(-1_000)}`)
+}
+
+/** Puts the stand-in for the base image where buildah looks for the base image. */
+async function provideBase(image: string, say: Say): Promise<void> {
+  const known = await run([
+    'buildah',
+    '--root',
+    join(storage, 'root'),
+    '--runroot',
+    join(storage, 'run'),
+    'images',
+    image,
+  ])
+  if (known.exitCode === 0) return
+  const folder = await mkdtemp(join(tmpdir(), 'kafkatrace-base-'))
+  try {
+    say('making the base image: Debian')
+    const system = join(folder, 'system')
+    await must(['debootstrap', '--variant=minbase', '--include=ca-certificates', debianSuite, system, debianMirror])
+    say('making the base image: Bun')
+    const name = process.arch === 'arm64' ? 'bun-linux-aarch64' : 'bun-linux-x64-baseline'
+    await must(['npm', 'install', '--silent', '--no-save', '--prefix', folder, `@oven/${name}@${Bun.version}`])
+    await cp(join(folder, 'node_modules/@oven', name, 'bin/bun'), join(system, 'usr/local/bin/bun'))
+    const container = await buildah('from', 'scratch')
+    const settings = ['--env=BUN_RUNTIME_TRANSPILER_CACHE_PATH=0', '--cmd=["/usr/local/bin/bun"]']
+    // A machine behind a proxy that ends TLS trusts an authority of its own; so must the build.
+    const authorities = process.env.NODE_EXTRA_CA_CERTS
+    if (authorities !== undefined) {
+      await cp(authorities, join(system, 'usr/local/share/machine-authorities.crt'))
+      settings.push('--env=NODE_EXTRA_CA_CERTS=/usr/local/share/machine-authorities.crt')
+    }
+    await buildah('add', '--quiet', container, system, '/')
+    await buildah('config', ...settings, container)
+    await buildah('commit', '--quiet', '--rm', container, image)
+  } finally {
+    await rm(folder, { recursive: true, force: true })
+  }
+}
+
+async function buildImage(service: Service, say: Say): Promise<string> {
+  say(`building the ${service}'s image (minutes at first: its addon is compiled)`)
+  const image = `ghcr.io/kafkatrace/${service}:check`
+  await buildah(
+    'build',
+    '--isolation=chroot',
+    '--pull=never',
+    // OCI's format has no HEALTHCHECK.
+    '--format=docker',
+    '--layers',
+    '--quiet',
+    '--ignorefile=.docker/Dockerfile.dockerignore',
+    '--file=.docker/Dockerfile',
+    `--target=${service}`,
+    `--tag=${image}`,
+    root,
+  )
+  return image
+}
+
+/**
+ * Replaces itself by a program in the image: own mounts and process ids, a root file system that is read-only, /tmp in memory, the image's
+ * user, no privileges to gain.
+ */
+const contain = `set -eu
+at=$1 user=$2 workdir=$3
+shift 3
+mount --bind "$at" "$at"
+mount -t proc proc "$at/proc"
+mount --rbind /dev "$at/dev"
+mount -t tmpfs tmpfs "$at/tmp"
+mount -o remount,bind,ro "$at"
+exec setpriv --no-new-privs chroot --userspec="$user" "$at" /usr/bin/env --ignore-environment --chdir="$workdir" "$@"`
+
+function contained(at: string, config: ImageConfig, environment: readonly string[], command: readonly string[]) {
+  const program = [...config.Env, ...environment, ...command]
+  return [
+    'unshare',
+    '--mount',
+    '--pid',
+    '--fork',
+    '--kill-child',
+    'sh',
+    '-c',
+    contain,
+    'contain',
+    at,
+    config.User,
+    config.WorkingDir,
+    ...program,
+  ] as [string, ...string[]]
+}
+
+/** What can be seen of an image without starting it. */
+async function imageFaults(service: Service, at: string, config: ImageConfig): Promise<Outcome> {
+  const faults: string[] = []
+  let passed = 0
+  const demand = (holds: boolean, text: string): void => {
+    if (holds) passed++
+    else faults.push(`${service}: ${text}`)
+  }
+  const stage = stagesOf(await Bun.file(join(root, '.docker/Dockerfile')).text()).find(({ name }) => name === service)
+  demand(/^[1-9]\d*:[1-9]\d*$/.test(config.User), `runs as ${config.User || 'root'}, not as a number that is not root`)
+  demand(config.Healthcheck?.Test[0] === 'CMD', 'no HEALTHCHECK, or one that needs a shell')
+  demand(config.Entrypoint[0] === '/usr/local/bin/bun', 'its ENTRYPOINT is not bun itself')
+  demand(config.StopSignal === 'SIGTERM', 'STOPSIGNAL is not SIGTERM')
+  demand(
+    Object.keys(config.ExposedPorts).sort().join() ===
+      [...(stage?.exposes ?? [])]
+        .map((port) => `${port}/tcp`)
+        .sort()
+        .join(),
+    'EXPOSE',
+  )
+  for (const label of labels) demand((config.Labels[label] ?? '') !== '', `no label ${label}`)
+  const path = (await must(['chroot', at, '/bin/sh', '-c', `command -v ${unwanted.join(' ')} || true`])).split('\n')
+  demand(path.join('') === '', `has ${path.join(' ')}`)
+  const files = await must(['find', join(at, 'app'), '-printf', '%m %U %P\\n'])
+  const list = files.split('\n').map((line) => {
+    const [mode = '', owner = '', ...name] = line.split(' ')
+    return { mode: Number.parseInt(mode, 8), owner, name: name.join(' ') }
+  })
+  const none = (what: string, test: (one: (typeof list)[number]) => boolean): void => {
+    const found = list.filter(test).map(({ name }) => name)
+    demand(found.length === 0, `${what}: ${found.slice(0, 5).join(', ')}`)
+  }
+  none('source maps', ({ name }) => name.endsWith('.map'))
+  none('sources of the addon or of librdkafka', ({ name }) =>
+    /\.(c|cc|cpp|h|o|a|gyp)$|native\/(shim|Makefile)/.test(name),
+  )
+  none('tests of ours', ({ name }) => /^(producer|consumer|shared)\/.*\.test\.ts$/.test(name))
+  none("the other service's code", ({ name }) => name.startsWith(service === 'producer' ? 'consumer/' : 'producer/'))
+  none('files that are not root’s', ({ owner }) => owner !== '0')
+  none('files that all may write', ({ mode, name }) => (mode & 0o002) !== 0 && !name.includes('.bin/'))
+  const addon = '/app/node_modules/@confluentinc/kafka-javascript/build/Release/confluent-kafka-javascript.node'
+  const libraries = await must(['chroot', at, '/usr/bin/ldd', addon])
+  demand(!libraries.includes('not found'), `the addon lacks libraries: ${libraries}`)
+  return { passed, faults }
+}
+
+async function until(text: string, holds: () => Promise<boolean>): Promise<void> {
+  const deadline = performance.now() + readyTimeoutMs
+  while (!(await holds().catch(() => false))) {
+    if (performance.now() > deadline) throw new Error(`${text}: not within ${readyTimeoutMs} ms`)
+    await Bun.sleep(pollMs)
+  }
+}
+
+/** The process that `unshare` has forked: the service, which is 1 in its own count. */
+async function signal(pid: number, name: 'TERM'): Promise<void> {
+  const children = await Bun.file(`/proc/${pid}/task/${pid}/children`).text()
+  await must(['kill', `-${name}`, ...(children.trim().split(' ') as [string])])
+}
+
+interface Mounted {
+  readonly service: Service
+  readonly at: string
+  readonly config: ImageConfig
+}
+
+/** Both services on the embedded broker: ready, an event stored and processed, their probes, nothing to write to, a clean end. */
+async function startFaults(images: readonly Mounted[], say: Say): Promise<Outcome> {
+  say('starting both images on the embedded broker')
+  const broker = await startEmbedded()
+  const [port = 0, producerOps = 0, consumerOps = 0] = await findFreePorts(3)
+  const opsPorts = { producer: producerOps, consumer: consumerOps }
+  const own = { producer: ['AUTH=off', `PORT=${port}`], consumer: ['INSTANCE_ID=check'] }
+  const environment = (service: Service): string[] => [
+    'NODE_ENV=development',
+    `KAFKA_BROKERS=${broker.bootstrapServers}`,
+    `OPS_PORT=${opsPorts[service]}`,
+    ...own[service],
+  ]
+  const faults: string[] = []
+  let passed = 0
+  const demand = (holds: boolean, text: string): void => {
+    if (holds) passed++
+    else faults.push(text)
+  }
+  const processes = images.map(({ service, at, config }) => {
+    const command = contained(at, config, environment(service), [...config.Entrypoint, ...config.Cmd])
+    return { service, child: Bun.spawn(command, { stdin: 'ignore', stdout: 'pipe', stderr: 'pipe' }) }
+  })
+  const logs = processes.map(
+    async ({ service, child }) => `${service}: ${await child.stdout.text()}${await child.stderr.text()}`,
+  )
+  try {
+    for (const { service } of processes) {
+      await until(`${service} is ready`, async () => (await fetch(`http://127.0.0.1:${opsPorts[service]}/readyz`)).ok)
+      passed++
+    }
+    const answer = await fetch(`http://127.0.0.1:${port}/v1/events`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: '{"type":"image.checked"}',
+    })
+    demand(answer.status === 202, `producer: an event was answered ${answer.status} ${await answer.text()}`)
+    await until('consumer has processed the event', async () => {
+      const metrics = await (await fetch(`http://127.0.0.1:${consumerOps}/metrics`)).text()
+      return /^kafkatrace_consumer_outcomes_total\{outcome="processed"\} 1$/m.test(metrics)
+    })
+    passed++
+    for (const { service, at, config } of images) {
+      const [, ...probe] = config.Healthcheck?.Test ?? []
+      const healthy = await run(contained(at, config, environment(service), probe))
+      demand(healthy.exitCode === 0, `${service}: its HEALTHCHECK ends with ${healthy.exitCode}: ${healthy.errors}`)
+      const elsewhere = await run(contained(at, config, [...environment(service), 'OPS_PORT=1'], probe))
+      demand(
+        elsewhere.exitCode === 1,
+        `${service}: its HEALTHCHECK ends with ${elsewhere.exitCode} where nothing listens`,
+      )
+      const written = await run(contained(at, { ...config, User: '0:0' }, [], ['/bin/touch', '/app/written']))
+      demand(/Read-only file system/.test(written.errors), `${service}: its root file system could be written to`)
+    }
+    for (const { service, child } of processes) {
+      await signal(child.pid, 'TERM')
+      const exitCode = await Promise.race([child.exited, Bun.sleep(stopTimeoutMs).then(() => undefined)])
+      demand(exitCode === 0, `${service}: SIGTERM ended it with ${exitCode ?? 'nothing'}`)
+    }
+  } catch (error) {
+    faults.push((error as Error).message)
+  } finally {
+    for (const { child } of processes) child.kill('SIGKILL')
+    const said = await Promise.all(logs)
+    if (faults.length > 0) faults.push(...said.map((log) => log.slice(-2_000)))
+    await broker.stop()
+  }
+  return { passed, faults }
+}
+
+async function checkImages(say: Say): Promise<Outcome> {
+  await provideTools(say)
+  await mkdir(storage, { recursive: true })
+  const bases = basesOf(stagesOf(await Bun.file(join(root, '.docker/Dockerfile')).text()))
+  for (const base of bases) await provideBase(`docker.io/${base}`, say)
+  const mounted: Mounted[] = []
+  const containers: string[] = []
+  try {
+    for (const service of ['producer', 'consumer'] as const) {
+      const image = await buildImage(service, say)
+      const { Docker } = JSON.parse(await buildah('inspect', '--type=image', image)) as {
+        Docker: { config: ImageConfig }
+      }
+      const container = await buildah('from', '--pull-never', image)
+      containers.push(container)
+      mounted.push({ service, at: await buildah('mount', container), config: Docker.config })
+    }
+    const outcomes: Outcome[] = []
+    for (const { service, at, config } of mounted) outcomes.push(await imageFaults(service, at, config))
+    outcomes.push(await startFaults(mounted, say))
+    return {
+      passed: outcomes.reduce((sum, { passed }) => sum + passed, 0),
+      faults: outcomes.flatMap(({ faults }) => faults),
+    }
+  } finally {
+    for (const container of containers) await buildah('rm', container)
+  }
+}
+
+export const imagesStart: Check = {
+  name: 'images build, start, store and process an event',
+  counts: 'demands',
+  async run(say) {
+    if (process.getuid?.() === 0) return checkImages(say)
+    if (Bun.which('sudo') === null) throw new ToolUnavailableError('mounts and chroot need root, and there is no sudo')
+    // Only this check is root's: mounts and chroot need it.
+    say('building the images and starting them, as root')
+    const kept = '--preserve-env=PATH,HOME,KAFKATRACE_CACHE_DIR,XDG_CACHE_HOME,NODE_EXTRA_CA_CERTS'
+    const { exitCode, output, errors } = await run(['sudo', '-n', kept, process.execPath, import.meta.path])
+    if (exitCode !== 0) throw new ToolUnavailableError(`as root, it ended with ${exitCode}:\n${errors.slice(-2_000)}`)
+    return JSON.parse(output) as Outcome
+  },
+}
+
+if (import.meta.main) console.log(JSON.stringify(await checkImages((progress) => console.error(progress))))
