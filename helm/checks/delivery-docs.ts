@@ -99,6 +99,8 @@ const commands: Check = {
         demand(named === version, `names version ${named}, where package.json says ${version}`)
 
       const rendered: string[] = []
+      /** What the release was last given with --set. */
+      let reused: string[] = []
       for (const command of commandsIn(text)) {
         const words = wordsOf(command)
         if (words[0] !== 'helm') continue
@@ -112,6 +114,11 @@ const commands: Check = {
         const template = templateOf(words, (name) => join(root, 'helm/charts', name))
         if (template === undefined) continue
         say(command)
+        if (words.includes('--reset-then-reuse-values')) template.push(...reused)
+        else
+          reused = template.filter(
+            (word, index) => word.startsWith('--set') || template[index - 1]?.startsWith('--set'),
+          )
         const { exitCode, output, errors } = await run([helm, ...template])
         demand(exitCode === 0, `does not render: ${command}\n${errors.trimEnd()}`)
         rendered.push(output)

@@ -31,7 +31,7 @@ const PINNED = /^\s*(?:- )?uses: ([\w.-]+\/[\w./-]+)@([0-9a-f]{40}) # (v\d+\.\d+
 
 /** Folders whose files commands name. */
 export const OWN_PATH =
-  /(?<![\w./-])((?:\.docker|\.github|bench|consumer|docs|helm|producer|shared)\/[\w./{},-]*[\w}])/g
+  /(?<![\w./-])((?:\.docker|\.github|bench|consumer|docs|helm|producer|shared)\/[\w./{},-]*[\w}])(?![\w\\])/g
 
 /** A script of package.json. */
 const BUN_RUN = /\bbun run ([\w:-]+)/g

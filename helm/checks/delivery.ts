@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { type Area, type Check, root, run } from './check.ts'
 import { docsChecks } from './delivery-docs.ts'
 import { gitopsChecks } from './delivery-gitops.ts'
+import { renovate } from './delivery-renovate.ts'
 import { bunVersions, pinFaults, workflowFaults } from './delivery-workflows.ts'
 import { tool } from './tools.ts'
 
@@ -113,5 +114,5 @@ const versions: Check = {
 
 export const delivery: Area = {
   name: 'delivery',
-  checks: [actionlint, zizmor, fit, versions, ...gitopsChecks, ...docsChecks],
+  checks: [actionlint, zizmor, fit, versions, renovate, ...gitopsChecks, ...docsChecks],
 }
