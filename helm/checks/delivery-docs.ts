@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { type Check, root, run } from './check.ts'
+import { type Check, type Outcome, root, run } from './check.ts'
+import { withCharts } from './delivery-charts.ts'
 import { manifestsOf } from './delivery-gitops.ts'
 import { alternatives, OWN_PATH } from './delivery-workflows.ts'
 import { tool } from './tools.ts'
@@ -78,59 +79,61 @@ const commands: Check = {
   counts: 'names',
   async run(say) {
     const helm = await tool('helm', say)
-    const { scripts, version } = (await Bun.file(join(root, 'package.json')).json()) as {
-      scripts: Record<string, string>
-      version: string
-    }
-    let passed = 0
-    const faults: string[] = []
-    const help = new Map<string, string>()
-    for (const document of documents) {
-      const text = await Bun.file(join(root, document)).text()
-      const demand = (right: boolean, fault: string): void => {
-        if (right) passed++
-        else faults.push(`${document}: ${fault}`)
-      }
-      for (const [, path = ''] of text.matchAll(OWN_PATH))
-        for (const one of alternatives(path)) demand(existsSync(join(root, one)), `names ${one}, which is not there`)
-      for (const [, script = ''] of text.matchAll(/\bbun(?:@[\d.]+)? run ([\w:-]+)/g))
-        demand(scripts[script] !== undefined, `names "bun run ${script}", which package.json does not have`)
-      for (const [, , named = ''] of text.matchAll(/ghcr\.io\/kafkatrace\/([\w/]+):(\d+\.\d+\.\d+)/g))
-        demand(named === version, `names version ${named}, where package.json says ${version}`)
-
-      const rendered: string[] = []
-      /** What the release was last given with --set. */
-      let reused: string[] = []
-      for (const command of commandsIn(text)) {
-        const words = wordsOf(command)
-        if (words[0] !== 'helm') continue
-        const { command: subcommand, options } = helmOptions(words)
-        const page = help.get(subcommand) ?? (await run([helm, subcommand, '--help'])).output
-        help.set(subcommand, page)
-        for (const option of options)
-          demand(new RegExp(`(?:^|\\s)${option}\\b`).test(page), `helm ${subcommand} has no ${option}: ${command}`)
-        const versionAt = words.indexOf('--version')
-        if (versionAt !== -1) demand(words[versionAt + 1] === version, `installs ${words[versionAt + 1]}: ${command}`)
-        const template = templateOf(words, (name) => join(root, 'helm/charts', name))
-        if (template === undefined) continue
-        say(command)
-        if (words.includes('--reset-then-reuse-values')) template.push(...reused)
-        else
-          reused = template.filter(
-            (word, index) => word.startsWith('--set') || template[index - 1]?.startsWith('--set'),
-          )
-        const { exitCode, output, errors } = await run([helm, ...template])
-        demand(exitCode === 0, `does not render: ${command}\n${errors.trimEnd()}`)
-        rendered.push(output)
-      }
-      const there = new Set(
-        rendered.flatMap((output) => manifestsOf(output).map(({ kind, metadata }) => `${kind} ${metadata.name}`)),
-      )
-      for (const [, kind = '', name = ''] of text.matchAll(RESOURCE))
-        demand(there.has(`${kinds[kind]} ${name}`), `names ${kind}/${name}, which its helm commands do not create`)
-    }
-    return { passed, faults }
+    return withCharts(helm, (charts) => compared(helm, charts, say))
   },
+}
+
+async function compared(helm: string, charts: string, say: (progress: string) => void): Promise<Outcome> {
+  const { scripts, version } = (await Bun.file(join(root, 'package.json')).json()) as {
+    scripts: Record<string, string>
+    version: string
+  }
+  let passed = 0
+  const faults: string[] = []
+  const help = new Map<string, string>()
+  for (const document of documents) {
+    const text = await Bun.file(join(root, document)).text()
+    const demand = (right: boolean, fault: string): void => {
+      if (right) passed++
+      else faults.push(`${document}: ${fault}`)
+    }
+    for (const [, path = ''] of text.matchAll(OWN_PATH))
+      for (const one of alternatives(path)) demand(existsSync(join(root, one)), `names ${one}, which is not there`)
+    for (const [, script = ''] of text.matchAll(/\bbun(?:@[\d.]+)? run ([\w:-]+)/g))
+      demand(scripts[script] !== undefined, `names "bun run ${script}", which package.json does not have`)
+    for (const [, , named = ''] of text.matchAll(/ghcr\.io\/kafkatrace\/([\w/]+):(\d+\.\d+\.\d+)/g))
+      demand(named === version, `names version ${named}, where package.json says ${version}`)
+
+    const rendered: string[] = []
+    /** What the release was last given with --set. */
+    let reused: string[] = []
+    for (const command of commandsIn(text)) {
+      const words = wordsOf(command)
+      if (words[0] !== 'helm') continue
+      const { command: subcommand, options } = helmOptions(words)
+      const page = help.get(subcommand) ?? (await run([helm, subcommand, '--help'])).output
+      help.set(subcommand, page)
+      for (const option of options)
+        demand(new RegExp(`(?:^|\\s)${option}\\b`).test(page), `helm ${subcommand} has no ${option}: ${command}`)
+      const versionAt = words.indexOf('--version')
+      if (versionAt !== -1) demand(words[versionAt + 1] === version, `installs ${words[versionAt + 1]}: ${command}`)
+      const template = templateOf(words, (name) => join(charts, name))
+      if (template === undefined) continue
+      say(command)
+      if (words.includes('--reset-then-reuse-values')) template.push(...reused)
+      else
+        reused = template.filter((word, index) => word.startsWith('--set') || template[index - 1]?.startsWith('--set'))
+      const { exitCode, output, errors } = await run([helm, ...template])
+      demand(exitCode === 0, `does not render: ${command}\n${errors.trimEnd()}`)
+      rendered.push(output)
+    }
+    const there = new Set(
+      rendered.flatMap((output) => manifestsOf(output).map(({ kind, metadata }) => `${kind} ${metadata.name}`)),
+    )
+    for (const [, kind = '', name = ''] of text.matchAll(RESOURCE))
+      demand(there.has(`${kinds[kind]} ${name}`), `names ${kind}/${name}, which its helm commands do not create`)
+  }
+  return { passed, faults }
 }
 
 export const docsChecks: readonly Check[] = [commands]

@@ -1,15 +1,14 @@
-import { existsSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { type Check, type Outcome, root, run } from './check.ts'
+import { withCharts } from './delivery-charts.ts'
 import { writeSchemas } from './delivery-schemas.ts'
 import { tool } from './tools.ts'
 
 /** helm/gitops: that Argo CD and Flux would accept it, and that what it names renders. */
 
 const gitops = join(root, 'helm/gitops')
-const charts = join(root, 'helm/charts')
 const environments = ['dev', 'staging', 'production'] as const
 
 interface Manifest {
@@ -131,73 +130,77 @@ const renders: Check = {
   counts: 'clusters and kinds',
   async run(say) {
     const helm = await tool('helm', say)
-    const project = await manifestIn('argocd/project.yaml')
-    let passed = 0
-    const faults: string[] = []
-    const template = async (where: string, valuesFile: string, values: unknown): Promise<void> => {
-      say(where)
-      const { exitCode, output, errors } = await run(
-        [
-          helm,
-          'template',
-          'kafkatrace',
-          join(charts, 'kafkatrace'),
-          '--namespace=kafkatrace',
-          '--values',
-          valuesFile,
-          '--values',
-          '-',
-        ],
-        { input: JSON.stringify(values) },
-      )
-      if (exitCode !== 0) return void faults.push(`${where}: ${errors.trimEnd()}`)
-      if (!output.includes(brokersOf(values)))
-        faults.push(`${where}: the cluster’s brokers are nowhere in what is rendered`)
-      else passed++
-      const kinds = new Map(manifestsOf(output).map((one) => [`${one.apiVersion} ${one.kind}`, one]))
-      for (const [kind, manifest] of kinds)
-        if (allowedBy(project, manifest)) passed++
-        else faults.push(`${where}: helm/gitops/argocd/project.yaml does not allow ${kind}`)
-    }
-
-    const clusters = await fluxClusters()
-    for (const environment of environments)
-      if (!clusters.some((cluster) => cluster.environment === environment))
-        faults.push(`helm/gitops/flux/clusters: none takes ${environment}`)
-    for (const { name, environment, substitute } of clusters) {
-      const built = manifestsOf(substituted(await overlay(environment, say), substitute))
-      const release = built.find(({ kind }) => kind === 'HelmRelease')
-      const from = (release?.spec?.['valuesFrom'] as { name: string }[] | undefined)?.[0]?.name
-      const generated = built.find((one) => one.kind === 'ConfigMap' && one.metadata.name === from)
-      const text = generated?.data?.['values.yaml']
-      if (text === undefined) {
-        faults.push(`flux/environments/${environment}: the release takes values from ${from}, which is not generated`)
-        continue
-      }
-      const packaged = join(charts, `kafkatrace/values-${environment}.yaml`)
-      if (!existsSync(packaged)) faults.push(`${packaged} is not there: Argo CD’s valueFiles name it`)
-      else await template(`flux/clusters/${name}`, packaged, release?.spec?.['values'])
-    }
-
-    // Argo CD's template, for a cluster of each environment.
-    const set = await manifestIn('argocd/applicationset.yaml')
-    const { source } = (set.spec as { template: { spec: { source: { helm: ArgoHelm } } } }).template.spec
-    for (const environment of environments) {
-      const filled = (text: string): string =>
-        text
-          .replaceAll('{{ .environment }}', environment)
-          .replaceAll(
-            /\{\{ index \.metadata\.annotations "kafkatrace\.dev\/kafka-brokers" \}\}/g,
-            'kafka.example.com:9093',
-          )
-      const values: unknown = JSON.parse(JSON.stringify(source.helm.valuesObject), (_, value: unknown) =>
-        typeof value === 'string' ? filled(value) : value,
-      )
-      for (const file of source.helm.valueFiles)
-        await template(`argocd ${environment}`, join(charts, 'kafkatrace', filled(file)), values)
-    }
-    return { passed, faults }
+    return withCharts(helm, (charts) => rendered(helm, charts, say))
   },
+}
+
+async function rendered(helm: string, charts: string, say: (progress: string) => void): Promise<Outcome> {
+  const project = await manifestIn('argocd/project.yaml')
+  let passed = 0
+  const faults: string[] = []
+  const template = async (where: string, valuesFile: string, values: unknown): Promise<void> => {
+    say(where)
+    const { exitCode, output, errors } = await run(
+      [
+        helm,
+        'template',
+        'kafkatrace',
+        join(charts, 'kafkatrace'),
+        '--namespace=kafkatrace',
+        '--values',
+        valuesFile,
+        '--values',
+        '-',
+      ],
+      { input: JSON.stringify(values) },
+    )
+    if (exitCode !== 0) return void faults.push(`${where}: ${errors.trimEnd()}`)
+    if (!output.includes(brokersOf(values)))
+      faults.push(`${where}: the cluster’s brokers are nowhere in what is rendered`)
+    else passed++
+    const kinds = new Map(manifestsOf(output).map((one) => [`${one.apiVersion} ${one.kind}`, one]))
+    for (const [kind, manifest] of kinds)
+      if (allowedBy(project, manifest)) passed++
+      else faults.push(`${where}: helm/gitops/argocd/project.yaml does not allow ${kind}`)
+  }
+
+  const clusters = await fluxClusters()
+  for (const environment of environments)
+    if (!clusters.some((cluster) => cluster.environment === environment))
+      faults.push(`helm/gitops/flux/clusters: none takes ${environment}`)
+  for (const { name, environment, substitute } of clusters) {
+    const built = manifestsOf(substituted(await overlay(environment, say), substitute))
+    const release = built.find(({ kind }) => kind === 'HelmRelease')
+    const from = (release?.spec?.['valuesFrom'] as { name: string }[] | undefined)?.[0]?.name
+    const generated = built.find((one) => one.kind === 'ConfigMap' && one.metadata.name === from)
+    const text = generated?.data?.['values.yaml']
+    if (text === undefined) {
+      faults.push(`flux/environments/${environment}: the release takes values from ${from}, which is not generated`)
+      continue
+    }
+    const valuesFile = join(charts, `flux-${name}.yaml`)
+    await Bun.write(valuesFile, text)
+    await template(`flux/clusters/${name}`, valuesFile, release?.spec?.['values'])
+  }
+
+  // Argo CD's template, for a cluster of each environment.
+  const set = await manifestIn('argocd/applicationset.yaml')
+  const { source } = (set.spec as { template: { spec: { source: { helm: ArgoHelm } } } }).template.spec
+  for (const environment of environments) {
+    const filled = (text: string): string =>
+      text
+        .replaceAll('{{ .environment }}', environment)
+        .replaceAll(
+          /\{\{ index \.metadata\.annotations "kafkatrace\.dev\/kafka-brokers" \}\}/g,
+          'kafka.example.com:9093',
+        )
+    const values: unknown = JSON.parse(JSON.stringify(source.helm.valuesObject), (_, value: unknown) =>
+      typeof value === 'string' ? filled(value) : value,
+    )
+    for (const file of source.helm.valueFiles)
+      await template(`argocd ${environment}`, join(charts, 'kafkatrace', filled(file)), values)
+  }
+  return { passed, faults }
 }
 
 interface ArgoHelm {
