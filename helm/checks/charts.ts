@@ -1,3 +1,145 @@
-import type { Area } from './check.ts'
+import { loadConsumerConfig } from '../../consumer/config.ts'
+import { loadProducerConfig } from '../../producer/config.ts'
+import { allows, type Peer, podFaults } from './charts-policy.ts'
+import { refusals } from './charts-refusals.ts'
+import { type Manifest, podsOf, type Rendering, renderAll, valuesFiles, withCharts } from './charts-render.ts'
+import type { Area, Outcome } from './check.ts'
+import { run } from './check.ts'
+import { tool } from './tools.ts'
 
-export const charts: Area = { name: 'charts', checks: [] }
+type Say = (progress: string) => void
+
+/** Judges each rendering; what does not render is a fault. */
+async function each(say: Say, judge: (rendering: Rendering) => Promise<Outcome> | Outcome): Promise<Outcome> {
+  const { renderings, faults } = await renderAll(say)
+  let passed = 0
+  const all = [...faults]
+  for (const rendering of renderings) {
+    const outcome = await judge(rendering)
+    passed += outcome.passed
+    all.push(...outcome.faults.map((fault) => `${rendering.values}: ${fault}`))
+  }
+  return { passed, faults: all }
+}
+
+const lint = (say: Say): Promise<Outcome> =>
+  withCharts(say, async (helm, folder) => {
+    const faults: string[] = []
+    const files = await valuesFiles(folder)
+    for (const { chart, values } of files) {
+      const ran = await helm('lint', '--strict', chart, '--values', values)
+      if (ran.exitCode !== 0) faults.push(`${values}: ${ran.output}${ran.errors}`)
+    }
+    return { passed: files.length - faults.length, faults }
+  })
+
+/** Kinds that Kubernetes itself has; those of operators are no part of its schemas. */
+const builtIn = ({ apiVersion }: Manifest): boolean =>
+  !/^[^/]*(coreos|keda|external-secrets|gateway\.networking)/.test(apiVersion)
+
+const schemas = async (say: Say): Promise<Outcome> => {
+  const program = await tool('kubernetes-validate', say)
+  return each(say, async ({ manifests }) => {
+    const own = manifests.filter(builtIn)
+    const input = own.map((one) => JSON.stringify(one)).join('\n---\n')
+    const ran = await run([program, '--strict', '-'], { input })
+    return ran.exitCode === 0 ? { passed: own.length, faults: [] } : { passed: 0, faults: [ran.output + ran.errors] }
+  })
+}
+
+const pods = (say: Say): Promise<Outcome> =>
+  each(say, ({ manifests }) => {
+    const found = podsOf(manifests).map(({ name, template }) => podFaults(template).map((fault) => `${name} ${fault}`))
+    return { passed: found.filter((faults) => faults.length === 0).length, faults: found.flat() }
+  })
+
+const inNamespace = (name: string, pod: Record<string, string> = {}): Peer => ({
+  namespace: { 'kubernetes.io/metadata.name': name },
+  pod,
+})
+
+const tcp = (port: number) => ({ protocol: 'TCP', port })
+const udp = (port: number) => ({ protocol: 'UDP', port })
+
+/** Who may talk with a service, and on which port. What is not here is denied. */
+const connections = (chart: string) => {
+  const ops = chart === 'producer' ? 9080 : 9081
+  const dns = inNamespace('kube-system', { 'k8s-app': 'kube-dns' })
+  return [
+    ['ingress', 'the gateway to the public port', inNamespace('gateway'), tcp(8080), chart === 'producer'],
+    ['ingress', 'the gateway to operations', inNamespace('gateway'), tcp(ops), false],
+    ['ingress', 'monitoring to operations', inNamespace('monitoring'), tcp(ops), true],
+    ['ingress', 'monitoring to the public port', inNamespace('monitoring'), tcp(8080), false],
+    ['ingress', 'another pod to operations', inNamespace('kafkatrace', { app: 'other' }), tcp(ops), false],
+    ['ingress', 'another pod to the public port', inNamespace('kafkatrace', { app: 'other' }), tcp(8080), false],
+    ['egress', 'Kafka', inNamespace('kafka'), tcp(9092), true],
+    ['egress', 'Kafka’s namespace on another port', inNamespace('kafka'), tcp(9644), false],
+    ['egress', 'DNS over UDP', dns, udp(53), true],
+    ['egress', 'DNS over TCP', dns, tcp(53), true],
+    ['egress', 'another pod of kube-system', inNamespace('kube-system'), tcp(443), false],
+    ['egress', 'an OTLP collector', inNamespace('monitoring'), tcp(4317), false],
+    ['egress', 'another pod', inNamespace('kafkatrace', { app: 'other' }), tcp(8080), false],
+    ['egress', 'the internet', { namespace: {}, pod: {} }, tcp(443), false],
+  ] as const
+}
+
+const network = (say: Say): Promise<Outcome> =>
+  each(say, ({ chart, manifests }) => {
+    const policies = manifests.filter(({ kind }) => kind === 'NetworkPolicy')
+    const faults: string[] = []
+    const table = connections(chart)
+    for (const { template } of podsOf(manifests))
+      for (const [direction, what, peer, port, wanted] of table)
+        if (allows(policies, template.metadata.labels, direction, peer, port) !== wanted)
+          faults.push(`${direction}, ${what}: must be ${wanted ? 'allowed' : 'denied'}`)
+    return { passed: table.length - faults.length, faults }
+  })
+
+/** The environment as a pod would see it; what comes from a Secret or the pod has a stand-in. */
+export function environmentOf(template: Manifest): Record<string, string> {
+  const entries: Manifest[] = template.spec.containers[0].env
+  return Object.fromEntries(entries.map(({ name, value }) => [name, value ?? 'stand-in']))
+}
+
+const environment = (say: Say): Promise<Outcome> =>
+  each(say, ({ chart, manifests }) => {
+    const faults: string[] = []
+    let passed = 0
+    const load = chart === 'producer' ? loadProducerConfig : loadConsumerConfig
+    for (const { template } of podsOf(manifests)) {
+      const env = environmentOf(template)
+      try {
+        const config: object = load(env)
+        for (const name of Object.keys(env))
+          if (name in config) passed++
+          else faults.push(`${name} is no variable of the ${chart}`)
+      } catch (error) {
+        faults.push((error as Error).message)
+      }
+    }
+    return { passed, faults }
+  })
+
+const refused = (say: Say): Promise<Outcome> =>
+  withCharts(say, async (helm) => {
+    const faults: string[] = []
+    for (const { chart, set, says } of refusals) {
+      const ran = await helm('template', 'kt', chart, '--values', `${chart}/ci/default-values.yaml`, '--set', set)
+      if (ran.exitCode === 0) faults.push(`${chart} --set ${set}: renders, and should be refused`)
+      else if (!ran.errors.includes(says))
+        faults.push(`${chart} --set ${set}: does not say “${says}”, but ${ran.errors}`)
+    }
+    return { passed: refusals.length - faults.length, faults }
+  })
+
+export const charts: Area = {
+  name: 'charts',
+  checks: [
+    { name: 'helm lint --strict', counts: 'values files', run: lint },
+    { name: 'strict schemas of Kubernetes', counts: 'objects', run: schemas },
+    { name: 'restricted pods, and the checklist', counts: 'pods', run: pods },
+    { name: 'network policies: who reaches whom', counts: 'connections', run: network },
+    { name: 'environments load by the services’ own schema', counts: 'variables', run: environment },
+    { name: 'contradictions are refused', counts: 'refusals', run: refused },
+  ],
+}

@@ -1,0 +1,89 @@
+import type { Manifest } from './charts-render.ts'
+
+/** What the restricted Pod Security Standard and our own checklist find wrong with a service's pod. */
+export function podFaults({ metadata, spec }: Manifest): string[] {
+  const faults: string[] = []
+  const must = (holds: boolean, text: string): void => {
+    if (!holds) faults.push(text)
+  }
+  const pod = spec.securityContext
+  must(pod?.runAsNonRoot === true && pod?.runAsUser > 0, 'runs as root, or may')
+  must(pod?.seccompProfile?.type === 'RuntimeDefault', 'has no seccomp profile')
+  must(spec.automountServiceAccountToken === false, 'has a token of the Kubernetes API')
+  must(spec.enableServiceLinks === false, 'has variables of every Service')
+  must(!spec.hostNetwork && !spec.hostPID && !spec.hostIPC, 'shares a namespace with the node')
+  must((spec.topologySpreadConstraints ?? []).length >= 2, 'is not spread over zones and nodes')
+  must(metadata.annotations?.['checksum/config'] !== undefined, 'is not rolled out when secrets of the chart change')
+  for (const volume of spec.volumes ?? [])
+    must(
+      ['configMap', 'emptyDir', 'projected', 'secret', 'csi', 'persistentVolumeClaim'].some((one) => one in volume),
+      `volume ${volume.name} is of a kind that restricted pods may not have`,
+    )
+  for (const one of spec.containers) {
+    const context = one.securityContext
+    must(context?.allowPrivilegeEscalation === false, `${one.name} may gain privileges`)
+    must(
+      context?.capabilities?.drop?.includes('ALL') === true && !context.capabilities.add,
+      `${one.name} has capabilities`,
+    )
+    must(context?.readOnlyRootFilesystem === true, `${one.name} can write its root file system`)
+    must(
+      (one.volumeMounts ?? []).some((mount: Manifest) => mount.mountPath === '/tmp'),
+      `${one.name} has no /tmp`,
+    )
+    must(one.resources?.requests?.cpu !== undefined, `${one.name} requests no CPU`)
+    must(one.resources?.limits?.memory !== undefined, `${one.name} has no memory limit`)
+    must(
+      one.resources?.requests?.memory === one.resources?.limits?.memory,
+      `${one.name} requests other memory than its limit`,
+    )
+    must(one.startupProbe?.httpGet?.path === '/startupz', `${one.name} has no startup probe`)
+    must(one.livenessProbe?.httpGet?.path === '/livez', `${one.name} has no liveness probe, or one that asks Kafka`)
+    must(one.readinessProbe?.httpGet?.path === '/readyz', `${one.name} has no readiness probe`)
+    const drainMs = Number(one.env?.find((variable: Manifest) => variable.name === 'DRAIN_TIMEOUT_MS')?.value ?? 15_000)
+    const neededSeconds = (one.lifecycle?.preStop?.sleep?.seconds ?? 0) + drainMs / 1_000
+    must(spec.terminationGracePeriodSeconds > neededSeconds, `${one.name} is killed before it has drained`)
+  }
+  return faults
+}
+
+/** Somebody that a pod may talk to. */
+export interface Peer {
+  readonly namespace: Readonly<Record<string, string>>
+  readonly pod: Readonly<Record<string, string>>
+}
+
+/** Whether the policies that select a pod let it talk with the peer in this direction; nothing is allowed that no rule names. */
+export function allows(
+  policies: readonly Manifest[],
+  labels: Readonly<Record<string, string>>,
+  direction: 'ingress' | 'egress',
+  peer: Peer,
+  port: { protocol: string; port: number },
+): boolean {
+  const type = direction === 'ingress' ? 'Ingress' : 'Egress'
+  const selecting = policies.filter(({ spec }) => spec.policyTypes.includes(type) && selects(spec.podSelector, labels))
+  if (selecting.length === 0) return true
+  return selecting.some(({ spec }) =>
+    (spec[direction] ?? []).some((rule: Manifest) => {
+      const peers: Manifest[] = rule[direction === 'ingress' ? 'from' : 'to'] ?? []
+      const ports: Manifest[] = rule.ports ?? []
+      // Kubernetes: an absent or empty list means all.
+      const peerNamed = peers.length === 0 || peers.some((one) => names(one, peer))
+      return (
+        peerNamed &&
+        (ports.length === 0 || ports.some((one) => one.protocol === port.protocol && one.port === port.port))
+      )
+    }),
+  )
+}
+
+/** Without a namespace selector the policy's own namespace is meant. */
+function names(one: Manifest, peer: Peer): boolean {
+  if (one.ipBlock !== undefined) return false
+  const own = { matchLabels: { 'kubernetes.io/metadata.name': 'kafkatrace' } }
+  return selects(one.namespaceSelector ?? own, peer.namespace) && selects(one.podSelector ?? {}, peer.pod)
+}
+
+const selects = (selector: Manifest, labels: Readonly<Record<string, string>>): boolean =>
+  Object.entries(selector.matchLabels ?? {}).every(([name, value]) => labels[name] === value)

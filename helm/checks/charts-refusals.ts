@@ -1,0 +1,28 @@
+/** Values that contradict each other, on top of a chart's default CI values, and a part of what is said then. */
+export const refusals = [
+  { chart: 'consumer', set: 'hpa.enabled=true,keda.enabled=true', says: 'two of them fight over the replicas' },
+  { chart: 'producer', set: 'hpa.enabled=true,replicas=3', says: 'every upgrade would undo its decision' },
+  { chart: 'producer', set: 'hpa.enabled=true,hpa.minReplicas=11', says: 'minReplicas is more than maxReplicas' },
+  { chart: 'consumer', set: 'keda.enabled=true,keda.maxReplicas=7', says: 'a partition has one reader' },
+  { chart: 'consumer', set: 'replicas=7', says: 'a partition has one reader' },
+  { chart: 'producer', set: 'replicas=1', says: 'podDisruptionBudget.enabled needs at least 2 replicas' },
+  { chart: 'producer', set: 'tenants.values.a=b', says: 'tenants has existingSecret and values' },
+  { chart: 'producer', set: 'tenants.existingSecret=,tenants.values.a=b', says: 'puts secrets into the release' },
+  { chart: 'producer', set: 'tenants.existingSecret=', says: 'names no source of tenants.json' },
+  { chart: 'producer', set: 'auth.enabled=false', says: 'only development takes events from anybody' },
+  { chart: 'producer', set: 'auth.enabled=false,environment=development', says: 'does not read it' },
+  { chart: 'consumer', set: 'kafka.sasl.externalSecret=a', says: 'needs secretStore.name' },
+  { chart: 'consumer', set: 'kafka.securityProtocol=sasl_ssl', says: 'names no source of the user and password' },
+  { chart: 'consumer', set: 'kafka.sasl.existingSecret=a', says: 'would send no user' },
+  { chart: 'consumer', set: 'kafka.tls.existingSecret=a', says: 'does not encrypt' },
+  { chart: 'consumer', set: 'kafka.tls.clientCertificate=true', says: 'names no source of it' },
+  {
+    chart: 'consumer',
+    set: 'kafka.securityProtocol=sasl_plaintext,kafka.sasl.mechanism=PLAIN,kafka.sasl.existingSecret=a',
+    says: 'sends the password in the clear',
+  },
+  { chart: 'producer', set: 'ingress.enabled=true,httpRoute.enabled=true', says: 'two ways in' },
+  { chart: 'producer', set: 'ingress.enabled=true', says: 'needs ingress.hosts' },
+  { chart: 'producer', set: 'httpRoute.enabled=true', says: 'needs httpRoute.parentRefs' },
+  { chart: 'consumer', set: 'referenceTable.content=a,referenceTable.existingConfigMap=b', says: 'name one source' },
+] as const

@@ -1,0 +1,72 @@
+import { cp, mkdtemp, readdir, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { type Ran, root, run } from './check.ts'
+import { tool } from './tools.ts'
+
+/** A Kubernetes object, as far as checks look into it. */
+// biome-ignore lint/suspicious/noExplicitAny: an object of any kind; what is not there is undefined, and a check says so.
+export type Manifest = any
+
+export interface Rendering {
+  readonly chart: string
+  /** The values file, from the charts' folder. */
+  readonly values: string
+  readonly manifests: readonly Manifest[]
+}
+
+export const services = ['producer', 'consumer'] as const
+
+/** Runs `work` in a copy of the charts with their dependencies beside them, so that nothing is left in the tree. */
+export async function withCharts<T>(
+  say: (progress: string) => void,
+  work: (helm: (...args: string[]) => Promise<Ran>, folder: string) => Promise<T>,
+): Promise<T> {
+  const program = await tool('helm', say)
+  const folder = await mkdtemp(join(tmpdir(), 'kafkatrace-charts-'))
+  try {
+    await cp(join(root, 'helm/charts'), folder, { recursive: true, dereference: true })
+    for (const service of services)
+      await cp(join(folder, 'common'), join(folder, service, 'charts/common'), { recursive: true })
+    return await work((...args) => run([program, ...args], { cwd: folder }), folder)
+  } finally {
+    await rm(folder, { recursive: true, force: true })
+  }
+}
+
+/** Every values file that a chart has to render with. */
+export async function valuesFiles(folder: string): Promise<{ chart: string; values: string }[]> {
+  const found = await Promise.all(
+    services.map(async (chart) =>
+      (await readdir(join(folder, chart, 'ci'))).toSorted().map((file) => ({ chart, values: `${chart}/ci/${file}` })),
+    ),
+  )
+  return found.flat()
+}
+
+/** @returns all renderings, and a fault for each values file that does not render */
+export function renderAll(say: (progress: string) => void): Promise<{ renderings: Rendering[]; faults: string[] }> {
+  return withCharts(say, async (helm, folder) => {
+    const renderings: Rendering[] = []
+    const faults: string[] = []
+    for (const { chart, values } of await valuesFiles(folder)) {
+      const ran = await helm('template', 'kt', chart, '--namespace', 'kafkatrace', '--values', values)
+      if (ran.exitCode === 0) renderings.push({ chart, values, manifests: manifestsOf(ran.output) })
+      else faults.push(`${values}: ${ran.errors.trim()}`)
+    }
+    return { renderings, faults }
+  })
+}
+
+/** The objects of a stream of YAML documents. */
+export const manifestsOf = (text: string): Manifest[] =>
+  text
+    .split(/^---$/m)
+    .map((one) => Bun.YAML.parse(one) as Manifest)
+    .filter((one) => one !== null && one !== undefined)
+
+/** The template of each object that makes pods, with a name for faults. */
+export const podsOf = (manifests: readonly Manifest[]): { name: string; template: Manifest; owner: Manifest }[] =>
+  manifests
+    .filter(({ kind }) => ['Deployment', 'StatefulSet', 'Job'].includes(kind))
+    .map((owner) => ({ name: `${owner.kind}/${owner.metadata.name}`, template: owner.spec.template, owner }))
