@@ -112,9 +112,8 @@ async function provideBase(image: string, say: Say): Promise<void> {
   }
 }
 
-async function buildImage(service: Service, say: Say): Promise<string> {
-  say(`building the ${service}'s image (minutes at first: its addon is compiled)`)
-  const image = `ghcr.io/kafkatrace/${service}:check`
+async function buildStage(stage: string): Promise<string> {
+  const image = `ghcr.io/kafkatrace/${stage}:check`
   await buildah(
     'build',
     '--isolation=chroot',
@@ -125,7 +124,7 @@ async function buildImage(service: Service, say: Say): Promise<string> {
     '--quiet',
     '--ignorefile=.docker/Dockerfile.dockerignore',
     '--file=.docker/Dockerfile',
-    `--target=${service}`,
+    `--target=${stage}`,
     `--tag=${image}`,
     root,
   )
@@ -307,16 +306,18 @@ async function checkImages(say: Say): Promise<Outcome> {
   await mkdir(storage, { recursive: true })
   const bases = basesOf(stagesOf(await Bun.file(join(root, '.docker/Dockerfile')).text()))
   for (const base of bases) await provideBase(`docker.io/${base}`, say)
-  const mounted: Mounted[] = []
-  const containers: string[] = []
+  say('building (minutes at first: the addon is compiled)')
   try {
+    // It has a name so that its layers are kept.
+    await buildStage('build')
+    const mounted: Mounted[] = []
     for (const service of ['producer', 'consumer'] as const) {
-      const image = await buildImage(service, say)
+      say(`building the ${service}'s image`)
+      const image = await buildStage(service)
       const { Docker } = JSON.parse(await buildah('inspect', '--type=image', image)) as {
         Docker: { config: ImageConfig }
       }
       const container = await buildah('from', '--pull-never', image)
-      containers.push(container)
       mounted.push({ service, at: await buildah('mount', container), config: Docker.config })
     }
     const outcomes: Outcome[] = []
@@ -327,7 +328,9 @@ async function checkImages(say: Say): Promise<Outcome> {
       faults: outcomes.flatMap(({ faults }) => faults),
     }
   } finally {
-    for (const container of containers) await buildah('rm', container)
+    // A stage without steps leaves a container behind, and every change the layers of what was before it.
+    await buildah('rm', '--all')
+    await buildah('rmi', '--prune')
   }
 }
 
