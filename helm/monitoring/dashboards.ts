@@ -349,7 +349,7 @@ export const dashboards: readonly Dashboard[] = [
             description: 'In the last 15 minutes, by what they did.',
             unit: 'short',
             queries: one('{{kind}}', sum(`increase(${C('rebalances_total')}[15m])`, 'kind')),
-            threshold: 5,
+            threshold: 15,
           },
           {
             title: 'Partitions',
