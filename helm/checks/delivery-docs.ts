@@ -120,7 +120,7 @@ async function compared(helm: string, charts: string, say: (progress: string) =>
       const template = templateOf(words, (name) => join(charts, name))
       if (template === undefined) continue
       say(command)
-      if (words.includes('--reset-then-reuse-values')) template.push(...reused)
+      if (words.includes('--reset-then-reuse-values')) template.splice(1, 0, ...reused)
       else
         reused = template.filter((word, index) => word.startsWith('--set') || template[index - 1]?.startsWith('--set'))
       const { exitCode, output, errors } = await run([helm, ...template])

@@ -155,9 +155,9 @@ async function rendered(helm: string, charts: string, say: (progress: string) =>
       { input: JSON.stringify(values) },
     )
     if (exitCode !== 0) return void faults.push(`${where}: ${errors.trimEnd()}`)
-    if (!output.includes(brokersOf(values)))
-      faults.push(`${where}: the cluster’s brokers are nowhere in what is rendered`)
-    else passed++
+    for (const text of textsIn(values))
+      if (output.includes(text)) passed++
+      else faults.push(`${where}: ${text}, a value of this cluster, is nowhere in what is rendered`)
     const kinds = new Map(manifestsOf(output).map((one) => [`${one.apiVersion} ${one.kind}`, one]))
     for (const [kind, manifest] of kinds)
       if (allowedBy(project, manifest)) passed++
@@ -190,10 +190,8 @@ async function rendered(helm: string, charts: string, say: (progress: string) =>
     const filled = (text: string): string =>
       text
         .replaceAll('{{ .environment }}', environment)
-        .replaceAll(
-          /\{\{ index \.metadata\.annotations "kafkatrace\.dev\/kafka-brokers" \}\}/g,
-          'kafka.example.com:9093',
-        )
+        .replaceAll('{{ index .metadata.annotations "kafkatrace.dev/kafka-brokers" }}', 'kafka.example.com:9093')
+        .replaceAll('{{ index .metadata.annotations "kafkatrace.dev/kafka-cidr" }}', '192.0.2.0/24')
     const values: unknown = JSON.parse(JSON.stringify(source.helm.valuesObject), (_, value: unknown) =>
       typeof value === 'string' ? filled(value) : value,
     )
@@ -208,12 +206,10 @@ interface ArgoHelm {
   readonly valuesObject: unknown
 }
 
-/** The brokers that a cluster's own values name, wherever they stand in them. */
-export function brokersOf(values: unknown): string {
-  if (typeof values === 'string') return values
-  if (typeof values !== 'object' || values === null) throw new Error('a cluster’s values name no brokers')
-  const [first] = Object.values(values)
-  return brokersOf(first)
+/** The texts of a cluster's own values, wherever they stand in them: each has to matter. */
+export function textsIn(values: unknown): string[] {
+  if (typeof values === 'string') return [values]
+  return typeof values === 'object' && values !== null ? Object.values(values).flatMap(textsIn) : []
 }
 
 export const gitopsChecks: readonly Check[] = [schemas, renders]

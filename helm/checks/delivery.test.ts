@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'bun:test'
 import { commandsIn, helmOptions, templateOf, wordsOf } from './delivery-docs.ts'
-import { allowedBy, brokersOf, manifestsOf, substituted } from './delivery-gitops.ts'
+import { allowedBy, manifestsOf, substituted, textsIn } from './delivery-gitops.ts'
 import { strict } from './delivery-schemas.ts'
 import { alternatives, bunVersions, pinFaults, workflowFaults } from './delivery-workflows.ts'
 
@@ -68,7 +68,7 @@ spec: { namespaceResourceWhitelist: [{ group: '', kind: Secret }, { group: apps,
     expect(allowedBy(project, { apiVersion: 'apps/v1', kind: 'Secret' })).toBe(false)
   })
 
-  test('brokers are found at any depth', () => expect(brokersOf({ a: { b: 'k:9092' } })).toBe('k:9092'))
+  test('values are found at any depth', () => expect(textsIn({ a: { b: 'k', c: [1, 'd'] } })).toEqual(['k', 'd']))
 
   test('a schema of known fields refuses others, unless it keeps what it does not know', () => {
     const properties = { a: { type: 'object', properties: { b: {} } } }
