@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'bun:test'
-import { drainTimeoutMs, unknownVariables, valueFaults } from './images-environment.ts'
+import { drainTimeoutMs, portsOf, unknownVariables, valueFaults } from './images-environment.ts'
 
 describe('an environment', () => {
   test('has no variables that the service would ignore', () => {
@@ -22,5 +22,11 @@ describe('an environment', () => {
 
   test('says how long stopping may take', () => {
     expect(drainTimeoutMs('consumer', { KAFKA_BROKERS: 'kafka:9092', DRAIN_TIMEOUT_MS: '2500' })).toBe(2500)
+  })
+
+  test('says which ports are listened on', () => {
+    const kafka = { KAFKA_BROKERS: 'kafka:9092' }
+    expect(portsOf('producer', { ...kafka, AUTH: 'off', NODE_ENV: 'development', PORT: '81' })).toEqual([81, 9080])
+    expect(portsOf('consumer', kafka)).toEqual([9081])
   })
 })

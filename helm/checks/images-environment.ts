@@ -29,3 +29,9 @@ export function valueFaults(service: Service, environment: Readonly<Record<strin
 /** How long the service may take to stop, in ms, in such an environment that has no faults. */
 export const drainTimeoutMs = (service: Service, environment: Readonly<Record<string, string>>): number =>
   services[service].load(environment).DRAIN_TIMEOUT_MS
+
+/** The ports that the service listens on in such an environment. */
+export function portsOf(service: Service, environment: Readonly<Record<string, string>>): number[] {
+  const config: Readonly<Record<string, unknown>> = services[service].load(environment)
+  return ['PORT', 'OPS_PORT'].flatMap((name) => (typeof config[name] === 'number' ? [config[name]] : []))
+}

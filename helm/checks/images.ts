@@ -14,7 +14,7 @@ import {
   variablesOf,
 } from './images-compose.ts'
 import { basesOf, environmentOfStage, stagesOf } from './images-dockerfile.ts'
-import { drainTimeoutMs, type Service, unknownVariables, valueFaults } from './images-environment.ts'
+import { drainTimeoutMs, portsOf, type Service, unknownVariables, valueFaults } from './images-environment.ts'
 import { tool } from './tools.ts'
 
 const text = (path: string): Promise<string> => Bun.file(join(root, path)).text()
@@ -103,6 +103,13 @@ const environment: Check = {
       if (wrong.length > 0) continue
       const graceMs = durationMs(service.stop_grace_period) ?? 0
       const drainMs = drainTimeoutMs(name, all)
+      const ports = portsOf(name, all)
+      const exposed = stages.find((stage) => stage.name === name)?.exposes ?? []
+      if (ports.join() !== exposed.join())
+        faults.push(`${name}: listens on ${ports.join()} and exposes ${exposed.join()}`)
+      for (const published of service.ports ?? [])
+        if (!ports.includes(Number(published.split(':').at(-1))))
+          faults.push(`${name}: nothing listens on ${published}`)
       if (graceMs <= drainMs) faults.push(`${name}: stop_grace_period is not longer than DRAIN_TIMEOUT_MS=${drainMs}`)
     }
     return of(count, faults)
