@@ -1,7 +1,7 @@
 import type { Manifest } from './charts-render.ts'
 
-/** What the restricted Pod Security Standard and our own checklist find wrong with a service's pod. */
-export function podFaults({ metadata, spec }: Manifest): string[] {
+/** What the restricted Pod Security Standard and our own checklist find wrong with a pod; a job's is neither probed, spread nor drained. */
+export function podFaults({ metadata, spec }: Manifest, job = false): string[] {
   const faults: string[] = []
   const must = (holds: boolean, text: string): void => {
     if (!holds) faults.push(text)
@@ -12,8 +12,11 @@ export function podFaults({ metadata, spec }: Manifest): string[] {
   must(spec.automountServiceAccountToken === false, 'has a token of the Kubernetes API')
   must(spec.enableServiceLinks === false, 'has variables of every Service')
   must(!spec.hostNetwork && !spec.hostPID && !spec.hostIPC, 'shares a namespace with the node')
-  must((spec.topologySpreadConstraints ?? []).length >= 2, 'is not spread over zones and nodes')
-  must(metadata.annotations?.['checksum/config'] !== undefined, 'is not rolled out when secrets of the chart change')
+  must(job || (spec.topologySpreadConstraints ?? []).length >= 2, 'is not spread over zones and nodes')
+  must(
+    job || metadata.annotations?.['checksum/config'] !== undefined,
+    'is not rolled out when secrets of the chart change',
+  )
   for (const volume of spec.volumes ?? [])
     must(
       ['configMap', 'emptyDir', 'projected', 'secret', 'csi', 'persistentVolumeClaim'].some((one) => one in volume),
@@ -37,6 +40,7 @@ export function podFaults({ metadata, spec }: Manifest): string[] {
       one.resources?.requests?.memory === one.resources?.limits?.memory,
       `${one.name} requests other memory than its limit`,
     )
+    if (job) continue
     must(one.startupProbe?.httpGet?.path === '/startupz', `${one.name} has no startup probe`)
     must(one.livenessProbe?.httpGet?.path === '/livez', `${one.name} has no liveness probe, or one that asks Kafka`)
     must(one.readinessProbe?.httpGet?.path === '/readyz', `${one.name} has no readiness probe`)

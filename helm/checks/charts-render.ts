@@ -1,4 +1,4 @@
-import { cp, mkdtemp, readdir, rm } from 'node:fs/promises'
+import { cp, mkdir, mkdtemp, readdir, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type Ran, root, run } from './check.ts'
@@ -15,7 +15,7 @@ export interface Rendering {
   readonly manifests: readonly Manifest[]
 }
 
-export const services = ['producer', 'consumer'] as const
+const services = ['producer', 'consumer'] as const
 
 /** Runs `work` in a copy of the charts with their dependencies beside them, so that nothing is left in the tree. */
 export async function withCharts<T>(
@@ -28,6 +28,14 @@ export async function withCharts<T>(
     await cp(join(root, 'helm/charts'), folder, { recursive: true, dereference: true })
     for (const service of services)
       await cp(join(folder, 'common'), join(folder, service, 'charts/common'), { recursive: true })
+    for (const chart of ['common', ...services])
+      await cp(join(folder, chart), join(folder, 'kafkatrace/charts', chart), { recursive: true })
+    // Redpanda's chart comes from its own repository; here only whether it is asked for can be seen.
+    await mkdir(join(folder, 'kafkatrace/charts/redpanda'))
+    await Bun.write(
+      join(folder, 'kafkatrace/charts/redpanda/Chart.yaml'),
+      'apiVersion: v2\nname: redpanda\nversion: 5.9.0\n',
+    )
     return await work((...args) => run([program, ...args], { cwd: folder }), folder)
   } finally {
     await rm(folder, { recursive: true, force: true })
@@ -36,12 +44,17 @@ export async function withCharts<T>(
 
 /** Every values file that a chart has to render with. */
 export async function valuesFiles(folder: string): Promise<{ chart: string; values: string }[]> {
-  const found = await Promise.all(
-    services.map(async (chart) =>
-      (await readdir(join(folder, chart, 'ci'))).toSorted().map((file) => ({ chart, values: `${chart}/ci/${file}` })),
+  const found = await Promise.all([
+    ...services.map(async (chart) =>
+      (await readdir(join(folder, chart, 'ci'))).map((file) => ({ chart, values: `${chart}/ci/${file}` })),
     ),
-  )
-  return found.flat()
+    readdir(join(folder, 'kafkatrace')).then((files) =>
+      files
+        .filter((file) => /^values-.*[.]yaml$/.test(file))
+        .map((file) => ({ chart: 'kafkatrace', values: `kafkatrace/${file}` })),
+    ),
+  ])
+  return found.flat().toSorted((a, b) => a.values.localeCompare(b.values))
 }
 
 /** @returns all renderings, and a fault for each values file that does not render */

@@ -49,7 +49,9 @@ const schemas = async (say: Say): Promise<Outcome> => {
 
 const pods = (say: Say): Promise<Outcome> =>
   each(say, ({ manifests }) => {
-    const found = podsOf(manifests).map(({ name, template }) => podFaults(template).map((fault) => `${name} ${fault}`))
+    const found = podsOf(manifests).map(({ name, template, owner }) =>
+      podFaults(template, owner.kind === 'Job').map((fault) => `${name} ${fault}`),
+    )
     return { passed: found.filter((faults) => faults.length === 0).length, faults: found.flat() }
   })
 
@@ -62,17 +64,24 @@ const tcp = (port: number) => ({ protocol: 'TCP', port })
 const udp = (port: number) => ({ protocol: 'UDP', port })
 
 /** Who may talk with a service, and on which port. What is not here is denied. */
-const connections = (chart: string) => {
-  const ops = chart === 'producer' ? 9080 : 9081
+const connections = (service: string, ownBroker: boolean) => {
+  const ops = service === 'producer' ? 9080 : 9081
   const dns = inNamespace('kube-system', { 'k8s-app': 'kube-dns' })
   return [
-    ['ingress', 'the gateway to the public port', inNamespace('gateway'), tcp(8080), chart === 'producer'],
+    ['ingress', 'the gateway to the public port', inNamespace('gateway'), tcp(8080), service === 'producer'],
     ['ingress', 'the gateway to operations', inNamespace('gateway'), tcp(ops), false],
-    ['ingress', 'monitoring to operations', inNamespace('monitoring'), tcp(ops), true],
+    ['ingress', 'monitoring to operations', inNamespace('monitoring'), tcp(ops), service !== 'topics'],
     ['ingress', 'monitoring to the public port', inNamespace('monitoring'), tcp(8080), false],
     ['ingress', 'another pod to operations', inNamespace('kafkatrace', { app: 'other' }), tcp(ops), false],
     ['ingress', 'another pod to the public port', inNamespace('kafkatrace', { app: 'other' }), tcp(8080), false],
-    ['egress', 'Kafka', inNamespace('kafka'), tcp(9092), true],
+    ['egress', 'Kafka', inNamespace('kafka'), tcp(9092), !ownBroker],
+    [
+      'egress',
+      'the release’s Redpanda',
+      inNamespace('kafkatrace', { 'app.kubernetes.io/name': 'redpanda' }),
+      tcp(9093),
+      ownBroker,
+    ],
     ['egress', 'Kafka’s namespace on another port', inNamespace('kafka'), tcp(9644), false],
     ['egress', 'DNS over UDP', dns, udp(53), true],
     ['egress', 'DNS over TCP', dns, tcp(53), true],
@@ -84,15 +93,18 @@ const connections = (chart: string) => {
 }
 
 const network = (say: Say): Promise<Outcome> =>
-  each(say, ({ chart, manifests }) => {
+  each(say, ({ values, manifests }) => {
     const policies = manifests.filter(({ kind }) => kind === 'NetworkPolicy')
     const faults: string[] = []
-    const table = connections(chart)
-    for (const { template } of podsOf(manifests))
+    let passed = 0
+    for (const { name, template } of podsOf(manifests)) {
+      const { labels } = template.metadata
+      const table = connections(labels['app.kubernetes.io/name'], values.endsWith('values-dev.yaml'))
       for (const [direction, what, peer, port, wanted] of table)
-        if (allows(policies, template.metadata.labels, direction, peer, port) !== wanted)
-          faults.push(`${direction}, ${what}: must be ${wanted ? 'allowed' : 'denied'}`)
-    return { passed: table.length - faults.length, faults }
+        if (allows(policies, labels, direction, peer, port) === wanted) passed++
+        else faults.push(`${name}, ${direction}, ${what}: must be ${wanted ? 'allowed' : 'denied'}`)
+    }
+    return { passed, faults }
   })
 
 /** The environment as a pod would see it; what comes from a Secret or the pod has a stand-in. */
@@ -102,17 +114,19 @@ export function environmentOf(template: Manifest): Record<string, string> {
 }
 
 const environment = (say: Say): Promise<Outcome> =>
-  each(say, ({ chart, manifests }) => {
+  each(say, ({ manifests }) => {
     const faults: string[] = []
     let passed = 0
-    const load = chart === 'producer' ? loadProducerConfig : loadConsumerConfig
-    for (const { template } of podsOf(manifests)) {
+    for (const { name: pod, template } of podsOf(manifests)) {
+      // The job's variables are some of the producer's.
+      const load =
+        template.metadata.labels['app.kubernetes.io/name'] === 'consumer' ? loadConsumerConfig : loadProducerConfig
       const env = environmentOf(template)
       try {
         const config: object = load(env)
         for (const name of Object.keys(env))
           if (name in config) passed++
-          else faults.push(`${name} is no variable of the ${chart}`)
+          else faults.push(`${name} is no variable of ${pod}`)
       } catch (error) {
         faults.push((error as Error).message)
       }
