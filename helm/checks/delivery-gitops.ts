@@ -183,28 +183,38 @@ async function rendered(helm: string, charts: string, say: (progress: string) =>
     await template(`flux/clusters/${name}`, valuesFile, release?.spec?.['values'])
   }
 
-  // Argo CD's template, for a cluster of each environment.
-  const set = await manifestIn('argocd/applicationset.yaml')
-  const { source } = (set.spec as { template: { spec: { source: { helm: ArgoHelm } } } }).template.spec
+  const set = (await manifestIn('argocd/applicationset.yaml')).spec as unknown as ApplicationSet
   for (const environment of environments) {
-    const filled = (text: string): string =>
-      text
-        .replaceAll('{{ .environment }}', environment)
-        .replaceAll('{{ index .metadata.annotations "kafkatrace.dev/kafka-brokers" }}', 'kafka.example.com:9093')
-        .replaceAll('{{ index .metadata.annotations "kafkatrace.dev/kafka-cidr" }}', '192.0.2.0/24')
-    const values: unknown = JSON.parse(JSON.stringify(source.helm.valuesObject), (_, value: unknown) =>
-      typeof value === 'string' ? filled(value) : value,
-    )
-    for (const file of source.helm.valueFiles)
-      await template(`argocd ${environment}`, join(charts, 'kafkatrace', filled(file)), values)
+    const filled = (text: string): string => filledIn(text, environment)
+    const patch = Bun.YAML.parse(filled(set.templatePatch)) as { spec?: ApplicationSpec } | null
+    for (const file of set.template.spec.source.helm.valueFiles)
+      await template(
+        `argocd ${environment}`,
+        join(charts, 'kafkatrace', filled(file)),
+        patch?.spec?.source.helm.valuesObject ?? {},
+      )
   }
   return { passed, faults }
 }
 
-interface ArgoHelm {
-  readonly valueFiles: readonly string[]
-  readonly valuesObject: unknown
+interface ApplicationSpec {
+  readonly source: { readonly helm: { readonly valueFiles: readonly string[]; readonly valuesObject?: unknown } }
 }
+
+interface ApplicationSet {
+  readonly template: { readonly spec: ApplicationSpec }
+  readonly templatePatch: string
+}
+
+/** As much of Go's templates as the ApplicationSet uses, for a cluster with brokers of its own. */
+export const filledIn = (text: string, environment: string): string =>
+  text
+    .replace(/\{\{- if ne \.environment "(\w+)" \}\}(.*?)\{\{- end \}\}/s, (_, but: string, body: string) =>
+      environment === but ? '' : body,
+    )
+    .replaceAll('{{ .environment }}', environment)
+    .replaceAll('{{ index .metadata.annotations "kafkatrace.dev/kafka-brokers" }}', 'kafka.example.com:9093')
+    .replaceAll('{{ index .metadata.annotations "kafkatrace.dev/kafka-cidr" }}', '192.0.2.0/24')
 
 /** The texts of a cluster's own values, wherever they stand in them: each has to matter. */
 export function textsIn(values: unknown): string[] {

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'bun:test'
 import { commandsIn, helmOptions, templateOf, wordsOf } from './delivery-docs.ts'
-import { allowedBy, manifestsOf, substituted, textsIn } from './delivery-gitops.ts'
+import { allowedBy, filledIn, manifestsOf, substituted, textsIn } from './delivery-gitops.ts'
 import { strict } from './delivery-schemas.ts'
 import { alternatives, bunVersions, pinFaults, workflowFaults } from './delivery-workflows.ts'
 
@@ -66,6 +66,12 @@ spec: { namespaceResourceWhitelist: [{ group: '', kind: Secret }, { group: apps,
     expect(allowedBy(project, { apiVersion: 'v1', kind: 'Secret' })).toBe(true)
     expect(allowedBy(project, { apiVersion: 'apps/v1', kind: 'Deployment' })).toBe(true)
     expect(allowedBy(project, { apiVersion: 'apps/v1', kind: 'Secret' })).toBe(false)
+  })
+
+  test('a patch that is not for an environment is empty there', () => {
+    const patch = '{{- if ne .environment "dev" }}\na: {{ .environment }}\n{{- end }}\n'
+    expect(filledIn(patch, 'dev').trim()).toBe('')
+    expect(filledIn(patch, 'staging').trim()).toBe('a: staging')
   })
 
   test('values are found at any depth', () => expect(textsIn({ a: { b: 'k', c: [1, 'd'] } })).toEqual(['k', 'd']))
