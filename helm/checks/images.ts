@@ -57,6 +57,28 @@ const composeLint: Check = {
   },
 }
 
+const composeLoads: Check = {
+  name: "compose.yaml is loaded by Compose's own loader",
+  counts: 'services',
+  async run(say) {
+    const values = parseEnv(await text('.env.example'))
+    const loader = await tool('compose', say)
+    const { exitCode, output, errors } = await run([loader, '-format', 'json', 'compose.yaml'], {
+      env: Object.fromEntries(values),
+    })
+    if (exitCode !== 0) return of(0, [(output + errors).trim()])
+    const loaded = JSON.parse(output) as Compose
+    const { services } = await composeOf()
+    // What our other checks read must be what Compose reads.
+    const faults = Object.entries(services).flatMap(([name, service]) => {
+      const theirs = loaded.services[name]
+      const same = Bun.deepEquals(environmentOf(service, values), environmentOf(theirs ?? {}, values))
+      return same ? [] : [`${name}: Compose reads another environment than our checks do`]
+    })
+    return of(Object.keys(loaded.services).length, faults)
+  },
+}
+
 const composeContained: Check = {
   name: 'compose: probed, bounded, unprivileged, in order',
   counts: 'services',
@@ -174,5 +196,15 @@ const configurations: Check = {
 
 export const images: Area = {
   name: 'images and compose',
-  checks: [dockerfile, versions, composeLint, composeContained, example, environment, configurations, imagesStart],
+  checks: [
+    dockerfile,
+    versions,
+    composeLint,
+    composeLoads,
+    composeContained,
+    example,
+    environment,
+    configurations,
+    imagesStart,
+  ],
 }

@@ -42,6 +42,8 @@ replace github.com/vmware-labs/yaml-jsonpath v0.3.2 => github.com/helm-unittest/
   promtool: { debian: 'prometheus', binary: 'usr/bin/promtool' },
   alertmanager: { debian: 'prometheus-alertmanager', binary: 'usr/bin/prometheus-alertmanager' },
   amtool: { debian: 'prometheus-alertmanager', binary: 'usr/bin/amtool' },
+  // Docker Compose's own loader, as a program.
+  compose: { go: 'github.com/compose-spec/compose-go/v2/cmd', version: 'v2.16.2', binary: 'cmd' },
   dclint: { npm: 'dclint', version: '3.1.0', binary: 'dclint' },
 } as const satisfies Record<string, Source>
 
