@@ -63,16 +63,10 @@ async function provideTools(say: Say): Promise<void> {
   const missing = ['buildah', 'debootstrap'].filter((name) => Bun.which(name) === null)
   if (missing.length === 0) return
   say(`installing ${missing.join(' and ')}`)
-  const { exitCode, errors } = await run([
-    'apt-get',
-    'install',
-    '--yes',
-    '--quiet',
-    '--no-install-recommends',
-    ...missing,
-  ])
-  if (exitCode !== 0)
-    throw new ToolUnavailableError(`apt-get install ${missing.join(' ')} failed:\n${errors.slice(-1_000)}`)
+  for (const args of [['update'], ['install', '--yes', '--no-install-recommends', ...missing]]) {
+    const { exitCode, errors } = await run(['apt-get', '--quiet', ...args])
+    if (exitCode !== 0) throw new ToolUnavailableError(`apt-get ${args.join(' ')} failed:\n${errors.slice(-1_000)}`)
+  }
 }
 
 /** Puts the stand-in for the base image where buildah looks for the base image. */
