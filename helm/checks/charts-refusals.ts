@@ -25,4 +25,14 @@ export const refusals = [
   { chart: 'producer', set: 'ingress.enabled=true', says: 'needs ingress.hosts' },
   { chart: 'producer', set: 'httpRoute.enabled=true', says: 'needs httpRoute.parentRefs' },
   { chart: 'consumer', set: 'referenceTable.content=a,referenceTable.existingConfigMap=b', says: 'name one source' },
+  { chart: 'producer', set: 'replica=3', says: "additional properties 'replica' not allowed" },
+  { chart: 'producer', set: 'config.NODE_ENV=development', says: "additional properties 'NODE_ENV' not allowed" },
+  {
+    chart: 'producer',
+    set: 'config.CREATE_TOPICS=false',
+    says: "/config/CREATE_TOPICS': value must be one of 'on', 'off'",
+  },
+  { chart: 'consumer', set: 'config.MAX_ATTEMPTS=0', says: "/config/MAX_ATTEMPTS': minimum: got 0, want 1" },
+  { chart: 'kafkatrace', set: 'global.kafka.broker=a:1', says: "additional properties 'broker' not allowed" },
+  { chart: 'kafkatrace', set: 'topics.job=true', says: 'topics.job reads the streams from the tenants file' },
 ] as const

@@ -81,5 +81,9 @@ export const manifestsOf = (text: string): Manifest[] =>
 /** The template of each object that makes pods, with a name for faults. */
 export const podsOf = (manifests: readonly Manifest[]): { name: string; template: Manifest; owner: Manifest }[] =>
   manifests
-    .filter(({ kind }) => ['Deployment', 'StatefulSet', 'Job'].includes(kind))
-    .map((owner) => ({ name: `${owner.kind}/${owner.metadata.name}`, template: owner.spec.template, owner }))
+    .filter(({ kind }) => ['Deployment', 'StatefulSet', 'Job', 'Pod'].includes(kind))
+    .map((owner) => ({
+      name: `${owner.kind}/${owner.metadata.name}`,
+      template: owner.kind === 'Pod' ? owner : owner.spec.template,
+      owner,
+    }))

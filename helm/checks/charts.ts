@@ -1,11 +1,15 @@
+import { join } from 'node:path'
 import { loadConsumerConfig } from '../../consumer/config.ts'
 import { loadProducerConfig } from '../../producer/config.ts'
 import { allows, type Peer, podFaults } from './charts-policy.ts'
 import { refusals } from './charts-refusals.ts'
 import { type Manifest, podsOf, type Rendering, renderAll, valuesFiles, withCharts } from './charts-render.ts'
+import { schemaFiles } from './charts-schema.ts'
 import type { Area, Outcome } from './check.ts'
-import { run } from './check.ts'
+import { root, run } from './check.ts'
 import { tool } from './tools.ts'
+
+const docsOptions = ['--skip-version-footer', '--sort-values-order', 'file']
 
 type Say = (progress: string) => void
 
@@ -50,7 +54,7 @@ const schemas = async (say: Say): Promise<Outcome> => {
 const pods = (say: Say): Promise<Outcome> =>
   each(say, ({ manifests }) => {
     const found = podsOf(manifests).map(({ name, template, owner }) =>
-      podFaults(template, owner.kind === 'Job').map((fault) => `${name} ${fault}`),
+      podFaults(template, ['Job', 'Pod'].includes(owner.kind)).map((fault) => `${name} ${fault}`),
     )
     return { passed: found.filter((faults) => faults.length === 0).length, faults: found.flat() }
   })
@@ -97,7 +101,8 @@ const network = (say: Say): Promise<Outcome> =>
     const policies = manifests.filter(({ kind }) => kind === 'NetworkPolicy')
     const faults: string[] = []
     let passed = 0
-    for (const { name, template } of podsOf(manifests)) {
+    for (const { name, template, owner } of podsOf(manifests)) {
+      if (owner.kind === 'Pod') continue
       const { labels } = template.metadata
       const table = connections(labels['app.kubernetes.io/name'], values.endsWith('values-dev.yaml'))
       for (const [direction, what, peer, port, wanted] of table)
@@ -117,7 +122,8 @@ const environment = (say: Say): Promise<Outcome> =>
   each(say, ({ manifests }) => {
     const faults: string[] = []
     let passed = 0
-    for (const { name: pod, template } of podsOf(manifests)) {
+    for (const { name: pod, template, owner } of podsOf(manifests)) {
+      if (owner.kind === 'Pod') continue
       // The job's variables are some of the producer's.
       const load =
         template.metadata.labels['app.kubernetes.io/name'] === 'consumer' ? loadConsumerConfig : loadProducerConfig
@@ -138,7 +144,15 @@ const refused = (say: Say): Promise<Outcome> =>
   withCharts(say, async (helm) => {
     const faults: string[] = []
     for (const { chart, set, says } of refusals) {
-      const ran = await helm('template', 'kt', chart, '--values', `${chart}/ci/default-values.yaml`, '--set', set)
+      const ran = await helm(
+        'template',
+        'kt',
+        chart,
+        '--values',
+        chart === 'kafkatrace' ? 'kafkatrace/values-dev.yaml' : `${chart}/ci/default-values.yaml`,
+        '--set',
+        set,
+      )
       if (ran.exitCode === 0) faults.push(`${chart} --set ${set}: renders, and should be refused`)
       else if (!ran.errors.includes(says))
         faults.push(`${chart} --set ${set}: does not say “${says}”, but ${ran.errors}`)
@@ -146,10 +160,44 @@ const refused = (say: Say): Promise<Outcome> =>
     return { passed: refusals.length - faults.length, faults }
   })
 
+const generated = async (): Promise<Outcome> => {
+  const faults: string[] = []
+  const expected = await schemaFiles()
+  for (const [path, text] of expected)
+    if ((await Bun.file(join(root, path)).text()) !== text)
+      faults.push(`${path} is out of date: bun helm/checks/charts-schema.ts`)
+  return { passed: expected.size - faults.length, faults }
+}
+
+const documented = async (say: Say): Promise<Outcome> => {
+  const program = await tool('helm-docs', say)
+  return withCharts(say, async (_, folder) => {
+    const faults: string[] = []
+    let passed = 0
+    const ran = await run([program, ...docsOptions], { cwd: folder })
+    if (ran.exitCode !== 0) return { passed, faults: [ran.errors] }
+    for (const chart of ['producer', 'consumer', 'kafkatrace']) {
+      const readme = await Bun.file(join(folder, chart, 'README.md')).text()
+      const committed = Bun.file(join(root, 'helm/charts', chart, 'README.md'))
+      if (!(await committed.exists()) || (await committed.text()) !== readme)
+        faults.push(
+          `helm/charts/${chart}/README.md is out of date: run helm-docs ${docsOptions.join(' ')} in helm/charts`,
+        )
+      const rows = readme.split('\n').filter((line) => /^[|] [a-zA-Z].*[|]$/.test(line) && !line.startsWith('| Key'))
+      const bare = rows.filter((row) => /[|]\s*[|]$/.test(row))
+      faults.push(...bare.map((row) => `${chart}: a value without explanation: ${row}`))
+      passed += rows.length - bare.length
+    }
+    return { passed, faults }
+  })
+}
+
 export const charts: Area = {
   name: 'charts',
   checks: [
     { name: 'helm lint --strict', counts: 'values files', run: lint },
+    { name: 'values.schema.json agrees with values and variables', counts: 'schemas', run: generated },
+    { name: 'README agrees with values, each explained', counts: 'values', run: documented },
     { name: 'strict schemas of Kubernetes', counts: 'objects', run: schemas },
     { name: 'restricted pods, and the checklist', counts: 'pods', run: pods },
     { name: 'network policies: who reaches whom', counts: 'connections', run: network },

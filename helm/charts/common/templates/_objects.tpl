@@ -199,6 +199,8 @@ metadata:
 data:
   {{ .Values.referenceTable.fileName }}: {{ .Values.referenceTable.content | quote }}
 {{- end }}
+---
+{{ include "kafkatrace.test" . }}
 {{- range .Values.extraObjects }}
 ---
 {{ toYaml . }}
@@ -321,5 +323,79 @@ spec:
     - {parameter: key, name: {{ $tls }}, key: tls.key}
     {{- end }}
     {{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* `helm test`: asks the operations port, as the kubelet does, but through the Service's name and the network policies. */}}
+{{- define "kafkatrace.test" -}}
+{{- $labels := dict "app.kubernetes.io/name" (printf "%s-test" .Chart.Name) "app.kubernetes.io/instance" .Release.Name "app.kubernetes.io/part-of" "kafkatrace" -}}
+apiVersion: v1
+kind: Pod
+metadata:
+  name: {{ include "kafkatrace.fullname" . }}-test
+  namespace: {{ .Release.Namespace }}
+  labels:
+    {{- toYaml $labels | nindent 4 }}
+  annotations:
+    helm.sh/hook: test
+    helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+spec:
+  restartPolicy: Never
+  automountServiceAccountToken: false
+  enableServiceLinks: false
+  securityContext:
+    {{- include "kafkatrace.podSecurityContext" . | nindent 4 }}
+  {{- with .Values.image.pullSecrets }}
+  imagePullSecrets:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  containers:
+    - name: test
+      image: {{ include "kafkatrace.image" . | quote }}
+      command:
+        - bun
+        - -e
+        - |
+          const answer = await fetch('http://{{ include "kafkatrace.fullname" . }}-ops:{{ include "kafkatrace.opsPort" . }}/readyz')
+          console.log(answer.status, await answer.text())
+          process.exit(answer.ok ? 0 : 1)
+      securityContext:
+        {{- include "kafkatrace.securityContext" . | nindent 8 }}
+      resources:
+        requests: {cpu: 50m, memory: 128Mi}
+        limits: {memory: 128Mi}
+      volumeMounts:
+        - {name: tmp, mountPath: /tmp}
+  volumes:
+    - name: tmp
+      emptyDir: {sizeLimit: 16Mi}
+{{- if .Values.networkPolicy.enabled }}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata:
+  name: {{ include "kafkatrace.fullname" . }}-test
+  namespace: {{ .Release.Namespace }}
+  labels:
+    {{- toYaml $labels | nindent 4 }}
+spec:
+  podSelector:
+    matchLabels:
+      {{- toYaml $labels | nindent 6 }}
+  policyTypes: [Ingress, Egress]
+  egress:
+    {{- with .Values.networkPolicy.dns }}
+    - to:
+        {{- toYaml . | nindent 8 }}
+      ports:
+        - {protocol: UDP, port: 53}
+        - {protocol: TCP, port: 53}
+    {{- end }}
+    - to:
+        - podSelector:
+            matchLabels:
+              {{- include "kafkatrace.selector" . | nindent 14 }}
+      ports:
+        - {protocol: TCP, port: {{ include "kafkatrace.opsPort" . }}}
 {{- end }}
 {{- end -}}

@@ -1,0 +1,124 @@
+/** `bun helm/checks/charts-schema.ts` writes the charts' values.schema.json, from their values and the services' own variables. */
+import { consumerVariables } from '../../consumer/config.ts'
+import { producerVariables } from '../../producer/config.ts'
+import { root } from './check.ts'
+
+type Json = Readonly<Record<string, unknown>>
+
+const open: Json = { type: 'object' }
+const texts: Json = { type: 'object', additionalProperties: { type: 'string' } }
+const count = (minimum: number): Json => ({ type: 'integer', minimum })
+
+/** What a default does not tell of its value, by path. */
+const known: Readonly<Record<string, Json>> = {
+  environment: { enum: ['production', 'staging', 'development'] },
+  'image.digest': { type: 'string', pattern: '^(sha256:[0-9a-f]{64})?$' },
+  'image.pullPolicy': { enum: ['Always', 'IfNotPresent', 'Never'] },
+  replicas: { type: ['integer', 'null'], minimum: 1 },
+  'kafka.securityProtocol': { enum: ['plaintext', 'ssl', 'sasl_plaintext', 'sasl_ssl'] },
+  'kafka.sasl.mechanism': { enum: ['PLAIN', 'SCRAM-SHA-256', 'SCRAM-SHA-512'] },
+  'kafka.sasl.values': texts,
+  'kafka.tls.values': texts,
+  'tenants.values': texts,
+  'secretStore.kind': { enum: ['SecretStore', 'ClusterSecretStore'] },
+  'topologySpread.zone': { enum: ['ScheduleAnyway', 'DoNotSchedule'] },
+  'topologySpread.host': { enum: ['ScheduleAnyway', 'DoNotSchedule'] },
+  'referenceTable.fileName': { type: 'string', pattern: '[.](csv|json)$' },
+  partitions: count(1),
+  'hpa.minReplicas': count(1),
+  'hpa.maxReplicas': count(1),
+  'keda.minReplicas': count(1),
+  'keda.maxReplicas': count(1),
+  'keda.lagThreshold': count(1),
+  'shutdown.preStopSeconds': count(0),
+  'networkPolicy.kafka.ports': { type: 'array', minItems: 1, items: { type: 'integer', minimum: 1, maximum: 65_535 } },
+  // Kubernetes' own shapes, which its schemas check in what is rendered.
+  resources: open,
+  'hpa.behavior': open,
+  'keda.behavior': open,
+  'serviceAccount.annotations': texts,
+  'ingress.annotations': texts,
+  'serviceMonitor.labels': texts,
+  podAnnotations: texts,
+  podLabels: texts,
+  nodeSelector: texts,
+  affinity: open,
+  'rules.labels': texts,
+  'dashboards.labels': texts,
+  'topics.partitions': count(1),
+  'topics.replication': count(-1),
+}
+
+/** Variables that the chart sets by itself. */
+const reserved =
+  /^(NODE_ENV|LOG_FORMAT|HOST|PORT|REUSE_PORT|OPS_HOST|OPS_PORT|AUTH|TENANTS_FILE|INSTANCE_ID|KAFKA_.*|REFERENCE_TABLE_.*)$/
+
+/** The variables that `config` takes. */
+function configSchema(variables: Readonly<Record<string, object>>): Json {
+  const properties = Object.entries(variables)
+    .filter(([name]) => !reserved.test(name))
+    .map(([name, variable]) => {
+      const { default: _, anyOf, ...rest } = JSON.parse(JSON.stringify(variable)) as Record<string, unknown>
+      const words = (anyOf as { const: string }[] | undefined)?.map((one) => one.const)
+      return [name, words === undefined ? rest : { ...rest, enum: words }]
+    })
+  return { type: 'object', additionalProperties: false, properties: Object.fromEntries(properties) }
+}
+
+/** A strict schema of what a value may be, from its default: the same type, and no property that the defaults have not. */
+export function schemaOf(value: unknown, path: string, special: Readonly<Record<string, Json>>): Json {
+  const told = special[path]
+  if (told !== undefined) return told
+  if (Array.isArray(value)) return { type: 'array' }
+  if (typeof value === 'number') return { type: 'integer' }
+  if (typeof value === 'object' && value !== null)
+    return {
+      type: 'object',
+      additionalProperties: false,
+      properties: Object.fromEntries(
+        Object.entries(value).map(([name, one]) => [
+          name,
+          schemaOf(one, path === '' ? name : `${path}.${name}`, special),
+        ]),
+      ),
+    }
+  if (value === null || value === undefined) throw new Error(`${path} has no default, and nothing else tells its type`)
+  return { type: typeof value }
+}
+
+const valuesOf = async (chart: string): Promise<Json> =>
+  Bun.YAML.parse(await Bun.file(`${root}/helm/charts/${chart}/values.yaml`).text()) as Json
+
+/** The text of each chart's values.schema.json, by its path in the project. */
+export async function schemaFiles(): Promise<Map<string, string>> {
+  const charts: Readonly<Record<string, Readonly<Record<string, Json>>>> = {
+    producer: { config: configSchema(producerVariables.properties) },
+    consumer: { config: configSchema(consumerVariables.properties) },
+    // Helm checks what is below a chart's name by that chart's own schema.
+    kafkatrace: {
+      producer: open,
+      consumer: open,
+      redpanda: open,
+      'global.kafka': schemaOf(await valuesOf('producer').then((values) => values['kafka']), 'kafka', known),
+      'global.environment': known['environment'] ?? {},
+    },
+  }
+  const files = new Map<string, string>()
+  for (const [chart, special] of Object.entries(charts)) {
+    const folder = `helm/charts/${chart}`
+    const values = await valuesOf(chart)
+    const { properties, ...strict } = schemaOf(values, '', { ...known, ...special }) as { properties: Json }
+    // Helm itself puts these two, and for a dependency `enabled`, among the values.
+    const all = {
+      ...properties,
+      common: open,
+      global: properties['global'] ?? open,
+      ...(chart === 'kafkatrace' ? {} : { enabled: { type: 'boolean' } }),
+    }
+    const schema = { $schema: 'http://json-schema.org/draft-07/schema#', ...strict, properties: all }
+    files.set(`${folder}/values.schema.json`, `${JSON.stringify(schema, undefined, 2)}\n`)
+  }
+  return files
+}
+
+if (import.meta.main) for (const [path, text] of await schemaFiles()) await Bun.write(`${root}/${path}`, text)
