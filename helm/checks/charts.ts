@@ -192,6 +192,16 @@ const documented = async (say: Say): Promise<Outcome> => {
   })
 }
 
+const behaviour = async (say: Say): Promise<Outcome> => {
+  const program = await tool('helm-unittest', say)
+  return withCharts(say, async (_, folder) => {
+    const charts = ['producer', 'consumer', 'kafkatrace']
+    const ran = await run([program, '--strict', '--with-subchart=false', ...charts], { cwd: folder })
+    const passed = Number(/^Tests: .*?(\d+) passed/m.exec(ran.output)?.[1] ?? 0)
+    return { passed, faults: ran.exitCode === 0 ? [] : [ran.output + ran.errors] }
+  })
+}
+
 export const charts: Area = {
   name: 'charts',
   checks: [
@@ -202,6 +212,7 @@ export const charts: Area = {
     { name: 'restricted pods, and the checklist', counts: 'pods', run: pods },
     { name: 'network policies: who reaches whom', counts: 'connections', run: network },
     { name: 'environments load by the services’ own schema', counts: 'variables', run: environment },
+    { name: 'helm-unittest', counts: 'tests', run: behaviour },
     { name: 'contradictions are refused', counts: 'refusals', run: refused },
   ],
 }
