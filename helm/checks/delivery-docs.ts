@@ -130,6 +130,11 @@ async function compared(helm: string, charts: string, say: (progress: string) =>
     const there = new Set(
       rendered.flatMap((output) => manifestsOf(output).map(({ kind, metadata }) => `${kind} ${metadata.name}`)),
     )
+    if (text.includes('helm test '))
+      demand(
+        rendered.every((output) => /helm\.sh\/hook"?: "?test/.test(output)),
+        'names helm test, and what it installs has no test',
+      )
     for (const [, kind = '', name = ''] of text.matchAll(RESOURCE))
       demand(there.has(`${kinds[kind]} ${name}`), `names ${kind}/${name}, which its helm commands do not create`)
   }

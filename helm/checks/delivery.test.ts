@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'bun:test'
 import { commandsIn, helmOptions, templateOf, wordsOf } from './delivery-docs.ts'
 import { allowedBy, filledIn, manifestsOf, substituted, textsIn } from './delivery-gitops.ts'
+import { pinsFound } from './delivery-renovate.ts'
 import { strict } from './delivery-schemas.ts'
 import { alternatives, bunVersions, pinFaults, workflowFaults } from './delivery-workflows.ts'
 
@@ -51,6 +52,17 @@ test('braces are alternatives', () => expect(alternatives('a/{b,c}/d')).toEqual(
 
 test('versions of Bun are found beside its name only', () => {
   expect(bunVersions('npx -y bun@1.4.5 run x; FROM oven/bun:1.4.4-slim; bundle 1.2.3')).toEqual(['1.4.5', '1.4.4'])
+})
+
+test('a manager of Renovate names what it finds, by expression', () => {
+  const manager = {
+    description: 'x',
+    managerFilePatterns: [],
+    matchStrings: ["go: '(?<depName>[^']+)', version: '(?<currentValue>[^']+)'", 'bun@(?<currentValue>\\S+)'],
+    depNameTemplate: 'bun',
+  }
+  expect(pinsFound(manager, "{ go: 'a/b', version: 'v1' } bun@1.2.3")).toEqual([['a/b@v1'], ['bun@1.2.3']])
+  expect(pinsFound(manager, 'nothing')).toEqual([[], []])
 })
 
 describe('GitOps', () => {
