@@ -1,3 +1,4 @@
+import { connect } from 'node:net'
 import process from 'node:process'
 import { FAULT_TYPE } from '../../bench/faults/handlers.ts'
 import type { Check } from './check.ts'
@@ -9,9 +10,10 @@ import { scaledRules } from './monitoring-scale.ts'
 
 const LOAD_PER_SECOND = 70
 const RESOLVE_TIMEOUT_MS = 120_000
-/** A burst of so many requests while Kafka does not answer is near the limit. */
-const DELIVERY_TIMEOUT_MS = 4_000
-const MAX_QUEUE_RECORDS = 200
+const MAX_BATCH_EVENTS = 200
+/** Together seven eighths of the bytes that the producer sets aside for bodies by default, 64 MiB. */
+const STALLED_BODIES = 14
+const STALLED_BODY_BYTES = 4 * 2 ** 20
 const SLOW_WORK_MS = 90_000
 /** An alert that comes back has not resolved. */
 const QUIET_MS = 5_000
@@ -37,29 +39,46 @@ const nothing = async (): Promise<void> => {}
 
 export const faults: readonly Fault[] = [
   {
-    name: 'Kafka suspended',
-    fires: [
-      'KafkaTraceProduceErrors',
-      'KafkaTraceProducerSlow',
-      'KafkaTraceProducerNearLimit',
-      'KafkaTraceAvailabilityBudgetBurnsFast',
-      'KafkaTraceAvailabilityBudgetBurnsSlowly',
-      'KafkaTraceLatencyBudgetBurnsFast',
-      'KafkaTraceLatencyBudgetBurnsSlowly',
-    ],
-    timeoutMs: 90_000,
-    async begin({ kafka, send }) {
-      process.kill(kafka.pid(0), 'SIGSTOP')
-      for (let sent = 0; sent < 0.9 * MAX_QUEUE_RECORDS; sent++) void send({ type: 'plain', data: {} })
+    name: 'Kafka that answers in fits and starts',
+    fires: ['KafkaTraceProducerSlow', 'KafkaTraceLatencyBudgetBurnsFast', 'KafkaTraceLatencyBudgetBurnsSlowly'],
+    timeoutMs: 60_000,
+    async begin({ kafka }, signal) {
+      const pid = kafka.pid(0)
+      void repeated(signal, 50, async () => {
+        process.kill(pid, 'SIGSTOP')
+        await Bun.sleep(600)
+        process.kill(pid, 'SIGCONT')
+      })
     },
-    end: async ({ kafka }) => void process.kill(kafka.pid(0), 'SIGCONT'),
+    end: () => Bun.sleep(1_000),
   },
   {
     name: 'Kafka killed',
-    fires: ['KafkaTraceKafkaUnreachable'],
-    timeoutMs: 30_000,
+    fires: [
+      'KafkaTraceKafkaUnreachable',
+      'KafkaTraceProduceErrors',
+      'KafkaTraceAvailabilityBudgetBurnsFast',
+      'KafkaTraceAvailabilityBudgetBurnsSlowly',
+    ],
+    timeoutMs: 60_000,
     begin: ({ kafka }) => kafka.kill(0),
     end: ({ kafka }) => kafka.restart(0),
+  },
+  {
+    name: 'bodies that are announced and do not come',
+    fires: ['KafkaTraceProducerNearLimit'],
+    timeoutMs: 40_000,
+    async begin({ producer }, signal) {
+      for (let client = 0; client < STALLED_BODIES; client++) {
+        const socket = connect(producer.port, '127.0.0.1')
+        socket.on('error', () => undefined)
+        socket.write(
+          `POST /v1/events HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: ${STALLED_BODY_BYTES}\r\n\r\n[`,
+        )
+        signal.addEventListener('abort', () => socket.destroy())
+      }
+    },
+    end: nothing,
   },
   {
     name: 'both services killed',
@@ -89,7 +108,7 @@ export const faults: readonly Fault[] = [
     async begin(rig, signal) {
       // Read and checked to the end, where the last event is found to be invalid: it costs time, and Kafka none.
       const large = [
-        ...events('odd', MAX_QUEUE_RECORDS - 1).map((event) => ({ ...event, subject: 'x'.repeat(3_000) })),
+        ...events('odd', MAX_BATCH_EVENTS - 1).map((event) => ({ ...event, subject: 'x'.repeat(3_000) })),
         { type: '' },
       ]
       for (let client = 0; client < 100; client++) void repeated(signal, 0, () => rig.send(large))
@@ -196,11 +215,7 @@ const alertsFire: Check = {
     const names = (await alerts()).map(({ alert }) => alert)
     const rig = await startRig({
       rules: scaledRules,
-      producerEnv: {
-        DELIVERY_TIMEOUT_MS: String(DELIVERY_TIMEOUT_MS),
-        MAX_QUEUE_RECORDS: String(MAX_QUEUE_RECORDS),
-        MAX_BATCH_EVENTS: String(MAX_QUEUE_RECORDS),
-      },
+      producerEnv: { MAX_BATCH_EVENTS: String(MAX_BATCH_EVENTS) },
       consumerEnv: {
         SESSION_TIMEOUT_MS: '6000',
         HANDLER_TIMEOUT_MS: String(SLOW_WORK_MS * 2),
