@@ -1,4 +1,5 @@
 import { expect, test } from 'bun:test'
+import { strict } from './charts-crds.ts'
 import { allows, podFaults } from './charts-policy.ts'
 import { schemaOf } from './charts-schema.ts'
 
@@ -48,4 +49,11 @@ test('a schema takes no property that the defaults have not', () => {
     properties: { a: { type: 'object', additionalProperties: false, properties: { b: { enum: ['x'] } } } },
   })
   expect(() => schemaOf({ a: null }, '', {})).toThrow('a has no default')
+})
+
+test('a strict schema closes objects that name their properties, unless they are open by their own word', () => {
+  const object = { type: 'object', properties: { a: {} } }
+  expect(strict({ items: object })).toEqual({ items: { ...object, additionalProperties: false } })
+  const kept = { ...object, 'x-kubernetes-preserve-unknown-fields': true }
+  expect(strict(kept)).toEqual(kept)
 })

@@ -1,6 +1,7 @@
 import { join } from 'node:path'
 import { loadConsumerConfig } from '../../consumer/config.ts'
 import { loadProducerConfig } from '../../producer/config.ts'
+import { withDefinitions } from './charts-crds.ts'
 import { allows, type Peer, podFaults } from './charts-policy.ts'
 import { refusals } from './charts-refusals.ts'
 import { type Manifest, podsOf, type Rendering, renderAll, valuesFiles, withCharts } from './charts-render.ts'
@@ -49,6 +50,21 @@ const schemas = async (say: Say): Promise<Outcome> => {
     const ran = await run([program, '--strict', '-'], { input })
     return ran.exitCode === 0 ? { passed: own.length, faults: [] } : { passed: 0, faults: [ran.output + ran.errors] }
   })
+}
+
+const operators = async (say: Say): Promise<Outcome> => {
+  const program = await tool('kubeconform', say)
+  return withDefinitions((location) =>
+    each(say, async ({ manifests }) => {
+      const theirs = manifests.filter((one) => !builtIn(one))
+      if (theirs.length === 0) return { passed: 0, faults: [] }
+      const input = theirs.map((one) => JSON.stringify(one)).join('\n---\n')
+      const ran = await run([program, '-strict', '-schema-location', location, '-'], { input })
+      return ran.exitCode === 0
+        ? { passed: theirs.length, faults: [] }
+        : { passed: 0, faults: [ran.output + ran.errors] }
+    }),
+  )
 }
 
 const pods = (say: Say): Promise<Outcome> =>
@@ -209,6 +225,7 @@ export const charts: Area = {
     { name: 'values.schema.json agrees with values and variables', counts: 'schemas', run: generated },
     { name: 'README agrees with values, each explained', counts: 'values', run: documented },
     { name: 'strict schemas of Kubernetes', counts: 'objects', run: schemas },
+    { name: 'operators’ definitions of their kinds', counts: 'objects', run: operators },
     { name: 'restricted pods, and the checklist', counts: 'pods', run: pods },
     { name: 'network policies: who reaches whom', counts: 'connections', run: network },
     { name: 'environments load by the services’ own schema', counts: 'variables', run: environment },

@@ -1,0 +1,69 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { Manifest } from './charts-render.ts'
+import { run } from './check.ts'
+
+/** Operators' own definitions of their kinds, from the Go modules that they are released as. */
+const definitions = [
+  {
+    module: 'github.com/prometheus-operator/prometheus-operator@v0.85.0',
+    files: ['servicemonitors', 'prometheusrules'].map(
+      (kind) => `example/prometheus-operator-crd/monitoring.coreos.com_${kind}.yaml`,
+    ),
+  },
+  {
+    module: 'github.com/kedacore/keda/v2@v2.21.0',
+    files: ['scaledobjects', 'triggerauthentications'].map((kind) => `config/crd/bases/keda.sh_${kind}.yaml`),
+  },
+  {
+    module: 'github.com/external-secrets/external-secrets@v1.3.2',
+    files: ['config/crds/bases/external-secrets.io_externalsecrets.yaml'],
+  },
+  {
+    module: 'sigs.k8s.io/gateway-api@v1.6.3',
+    files: ['config/crd/standard/gateway.networking.k8s.io_httproutes.yaml'],
+  },
+] as const
+
+/** A schema that takes no property that it does not name, as the API server's strict field validation does. */
+export function strict(schema: unknown): unknown {
+  if (Array.isArray(schema)) return schema.map(strict)
+  if (typeof schema !== 'object' || schema === null) return schema
+  const all = Object.fromEntries(Object.entries(schema).map(([name, value]) => [name, strict(value)]))
+  const closed =
+    typeof all['properties'] === 'object' &&
+    all['type'] === 'object' &&
+    !('additionalProperties' in all) &&
+    all['x-kubernetes-preserve-unknown-fields'] !== true
+  return closed ? { ...all, additionalProperties: false } : all
+}
+
+/** Runs `work` with a folder of JSON schemas, named as kubeconform asks for them. */
+export async function withDefinitions<T>(work: (location: string) => Promise<T>): Promise<T> {
+  const folder = await mkdtemp(join(tmpdir(), 'kafkatrace-crds-'))
+  try {
+    const ran = await run(['go', 'mod', 'download', '-json', ...definitions.map(({ module }) => module)], {
+      cwd: folder,
+    })
+    if (ran.exitCode !== 0) throw new Error(ran.output + ran.errors)
+    const directories = [...ran.output.matchAll(/"Dir": "([^"]+)"/g)].map((match) => match[1] ?? '')
+    for (const { module, files } of definitions) {
+      const directory = directories.find((one) => one.endsWith(module)) ?? ''
+      for (const file of files) {
+        const definition = Bun.YAML.parse(await Bun.file(join(directory, file)).text()) as Manifest
+        for (const { name, schema } of definition.spec.versions) {
+          const whole = strict(schema.openAPIV3Schema) as { properties: object }
+          const path = `${definition.spec.names.kind.toLowerCase()}-${definition.spec.group}-${name}.json`
+          await Bun.write(
+            join(folder, path),
+            JSON.stringify({ ...whole, properties: { ...whole.properties, metadata: { type: 'object' } } }),
+          )
+        }
+      }
+    }
+    return await work(`${folder}/{{.ResourceKind}}-{{.Group}}-{{.ResourceAPIVersion}}.json`)
+  } finally {
+    await rm(folder, { recursive: true, force: true })
+  }
+}
