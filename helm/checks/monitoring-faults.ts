@@ -11,6 +11,7 @@ import { scaledRules } from './monitoring-scale.ts'
 const LOAD_PER_SECOND = 70
 const RESOLVE_TIMEOUT_MS = 120_000
 const MAX_BATCH_EVENTS = 200
+const DELIVERY_TIMEOUT_MS = 1_000
 /** Together seven eighths of the bytes that the producer sets aside for bodies by default, 64 MiB. */
 const STALLED_BODIES = 14
 const STALLED_BODY_BYTES = 4 * 2 ** 20
@@ -42,21 +43,21 @@ export const faults: readonly Fault[] = [
     name: 'Kafka that answers in fits and starts',
     fires: ['KafkaTraceProducerSlow', 'KafkaTraceLatencyBudgetBurnsFast', 'KafkaTraceLatencyBudgetBurnsSlowly'],
     timeoutMs: 60_000,
-    async begin({ kafka }, signal) {
-      const pid = kafka.pid(0)
-      void repeated(signal, 50, async () => {
-        process.kill(pid, 'SIGSTOP')
-        await Bun.sleep(600)
-        process.kill(pid, 'SIGCONT')
-      })
-    },
+    begin: async ({ kafka }, signal) => void repeated(signal, 50, () => suspended(kafka.pid(0), 600)),
     end: () => Bun.sleep(1_000),
+  },
+  {
+    name: 'Kafka that is silent for longer than a delivery may take, again and again',
+    fires: ['KafkaTraceProduceErrors'],
+    timeoutMs: 60_000,
+    begin: async ({ kafka }, signal) =>
+      void repeated(signal, 1_000, () => suspended(kafka.pid(0), 2.5 * DELIVERY_TIMEOUT_MS)),
+    end: () => Bun.sleep(2.5 * DELIVERY_TIMEOUT_MS),
   },
   {
     name: 'Kafka killed',
     fires: [
       'KafkaTraceKafkaUnreachable',
-      'KafkaTraceProduceErrors',
       'KafkaTraceAvailabilityBudgetBurnsFast',
       'KafkaTraceAvailabilityBudgetBurnsSlowly',
     ],
@@ -146,6 +147,12 @@ export const faults: readonly Fault[] = [
   },
 ]
 
+async function suspended(pid: number, forMs: number): Promise<void> {
+  process.kill(pid, 'SIGSTOP')
+  await Bun.sleep(forMs)
+  process.kill(pid, 'SIGCONT')
+}
+
 async function repeated(signal: AbortSignal, pauseMs: number, what: () => Promise<unknown>): Promise<void> {
   while (!signal.aborted) {
     await what()
@@ -215,7 +222,7 @@ const alertsFire: Check = {
     const names = (await alerts()).map(({ alert }) => alert)
     const rig = await startRig({
       rules: scaledRules,
-      producerEnv: { MAX_BATCH_EVENTS: String(MAX_BATCH_EVENTS) },
+      producerEnv: { MAX_BATCH_EVENTS: String(MAX_BATCH_EVENTS), DELIVERY_TIMEOUT_MS: String(DELIVERY_TIMEOUT_MS) },
       consumerEnv: {
         SESSION_TIMEOUT_MS: '6000',
         HANDLER_TIMEOUT_MS: String(SLOW_WORK_MS * 2),
