@@ -34,7 +34,7 @@ export async function withCharts<T>(
     await mkdir(join(folder, 'kafkatrace/charts/redpanda'))
     await Bun.write(
       join(folder, 'kafkatrace/charts/redpanda/Chart.yaml'),
-      'apiVersion: v2\nname: redpanda\nversion: 5.9.0\n',
+      'apiVersion: v2\nname: redpanda\nversion: 26.1.11\n',
     )
     return await work((...args) => run([program, ...args], { cwd: folder }), folder)
   } finally {

@@ -21,7 +21,6 @@ type Source =
 const sources = {
   helm: { go: 'helm.sh/helm/v4/cmd/helm', version: 'v4.3.1', binary: 'helm' },
   kubeconform: { go: 'github.com/yannh/kubeconform/cmd/kubeconform', version: 'v0.7.0', binary: 'kubeconform' },
-  'flux-schema': { go: 'github.com/fluxcd/flux-schema/cmd/flux-schema', version: 'v0.11.0', binary: 'flux-schema' },
   actionlint: { go: 'github.com/rhysd/actionlint/cmd/actionlint', version: 'v1.7.12', binary: 'actionlint' },
   'helm-docs': { go: 'github.com/norwoodj/helm-docs/cmd/helm-docs', version: 'v1.14.2', binary: 'helm-docs' },
   'helm-unittest': {
