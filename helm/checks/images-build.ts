@@ -146,7 +146,6 @@ function contained(at: string, config: ImageConfig, environment: readonly string
     '--mount',
     '--pid',
     '--fork',
-    '--kill-child',
     'sh',
     '-c',
     contain,
@@ -213,10 +212,13 @@ async function until(text: string, holds: () => Promise<boolean>): Promise<void>
   }
 }
 
-/** The process that `unshare` has forked: the service, which is 1 in its own count. */
-async function signal(pid: number, name: 'TERM'): Promise<void> {
+/**
+ * To the process that `unshare` has forked: the service, which is 1 in its own count. Ending `unshare` would not end it, since the kernel
+ * forgets to tell a child of its parent's end when the child changes its user.
+ */
+async function signal(pid: number, name: 'TERM' | 'KILL'): Promise<void> {
   const children = await Bun.file(`/proc/${pid}/task/${pid}/children`).text()
-  await must(['kill', `-${name}`, ...(children.trim().split(' ') as [string])])
+  for (const child of children.split(' ').filter((text) => text !== '')) process.kill(Number(child), `SIG${name}`)
 }
 
 interface Mounted {
@@ -287,7 +289,7 @@ async function startFaults(images: readonly Mounted[], say: Say): Promise<Outcom
   } catch (error) {
     faults.push((error as Error).message)
   } finally {
-    for (const { child } of processes) child.kill('SIGKILL')
+    for (const { child } of processes) if (child.exitCode === null) await signal(child.pid, 'KILL').catch(() => {})
     const said = await Promise.all(logs)
     if (faults.length > 0) faults.push(...said.map((log) => log.slice(-2_000)))
     await broker.stop()
