@@ -15,7 +15,7 @@ test('an alert is never skipped silently', () => {
     'Dry: no fault of the run is meant to make it fire',
   ])
   expect(faultsOfRun(['Wet'], plan, { ...none, fired: new Map([['Wet', '3 m']]) })).toEqual([
-    'Wet: did not resolve after "a flood"',
+    'Wet: did not resolve after all faults were over',
   ])
   expect(faultsOfRun(['Wet'], plan, { fired: new Map([['Wet', 'wet']]), resolved: new Set(['Wet']) })).toEqual([
     'Wet: its summary tells no figure: wet',
