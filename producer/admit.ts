@@ -42,11 +42,10 @@ export class Gate {
     return Math.floor(this.#admitted)
   }
 
-  /** Looks at how late a timer of the thread was, ms. */
+  /** Looks at how late a timer of the thread was, ms. Once late is an accident, such as a pause of the machine; late again and again is overload. */
   adapt(lateMs: number): void {
     const { maxRequests } = this.limits
-    if (lateMs > MOST_LATE_MS)
-      this.#admitted = Math.max(LEAST_ADMITTED, 0.8 * Math.min(this.#admitted, this.#requests - this.#streams))
+    if (lateMs > MOST_LATE_MS) this.#admitted = Math.max(LEAST_ADMITTED, 0.8 * this.#admitted)
     else this.#admitted += maxRequests / 100
     this.#admitted = Math.min(this.#admitted, maxRequests)
   }

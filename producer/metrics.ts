@@ -29,11 +29,11 @@ export function createMetrics() {
 
   const table = {
     requests: counter('http_requests_total', 'Requests by route and status.', ['route', 'status']),
-    events: counter('events_total', 'Events by outcome: stored, not_stored, unknown or refused (a 4xx).', [
-      'tenant',
-      'stream',
-      'outcome',
-    ]),
+    events: counter(
+      'events_total',
+      'Events by outcome: stored, not_stored, unknown or refused (a 4xx). Not those of a request that is refused unread.',
+      ['tenant', 'stream', 'outcome'],
+    ),
     requestSeconds: histogram(
       'request_seconds',
       'From a request’s arrival to its answer (NDJSON streams: to the answer’s end).',
