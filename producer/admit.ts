@@ -42,12 +42,13 @@ export class Gate {
     return Math.floor(this.#admitted)
   }
 
-  /** Looks at how late a timer of the thread was, ms. Once late is an accident, such as a pause of the machine; late again and again is overload. */
+  /** Looks at how late a timer of the thread was, ms. With few requests being served it was not they who held it up, but a pause of the machine. */
   adapt(lateMs: number): void {
     const { maxRequests } = this.limits
-    if (lateMs > MOST_LATE_MS) this.#admitted = Math.max(LEAST_ADMITTED, 0.8 * this.#admitted)
-    else this.#admitted += maxRequests / 100
-    this.#admitted = Math.min(this.#admitted, maxRequests)
+    const served = this.#requests - this.#streams
+    if (lateMs <= MOST_LATE_MS) this.#admitted += maxRequests / 100
+    else if (served > LEAST_ADMITTED) this.#admitted = 0.8 * Math.min(this.#admitted, served)
+    this.#admitted = Math.min(Math.max(this.#admitted, LEAST_ADMITTED), maxRequests)
   }
 
   /** Adapts until the function that is returned is called. */
