@@ -489,7 +489,7 @@ export function drained(timesMs: readonly number[], warmUpShare: number): { seco
   const inOrder = Float64Array.from(timesMs).sort()
   const first = inOrder[Math.floor(inOrder.length * warmUpShare)] ?? 0
   const last = inOrder.at(-1) ?? 0
-  const events = inOrder.length - inOrder.findLastIndex((atMs) => atMs === first) - 1
+  const events = inOrder.length - inOrder.lastIndexOf(first) - 1
   return { events, seconds: (last - first) / 1000 }
 }
 

@@ -121,7 +121,8 @@ function eventsPath(config: ProducerConfig, operationId: string, stream?: string
           name: 'X-Request-Id',
           in: 'header',
           required: false,
-          description: 'Returned, and in the service’s log. Made when absent.',
+          description:
+            'Returned, and in the service’s log. Made when absent. Not returned by a service that refuses everybody.',
           schema: { type: 'string', maxLength: 128 },
         },
         {
