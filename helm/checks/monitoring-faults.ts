@@ -224,8 +224,7 @@ export function faultsOfRun(
 const alertsFire: Check = {
   name: 'live: every alert fires by a real fault, and resolves',
   counts: 'alerts',
-  onlyNamed:
-    'takes minutes, and in one of three runs a consumer that was killed was not ready again within 45 s',
+  onlyNamed: 'takes minutes, and in one of three runs a consumer that was killed was not ready again within 45 s',
   async run(say) {
     const names = (await alerts()).map(({ alert }) => alert)
     const rig = await startRig({
