@@ -32,7 +32,7 @@ test('a lost event breaks a run, whether it counts or not', () => {
   expect(brokenRuns([run(1), broken, run(1, { scan: { ...scan, lost: 0 } })])).toEqual([broken])
 })
 
-test('a drain lasts from the first outcome to the last, and the first is not of those that came in that time', () => {
+test('a drain lasts from the end of its warm-up to the last outcome, and what came at that moment is not of those that came in that time', () => {
   expect(drained([2000, 1000, 1000, 3000], 0)).toEqual({ seconds: 2, events: 2 })
   expect(drained([2000, 1000, 1000, 3000], 0.5)).toEqual({ seconds: 1, events: 1 })
   expect(drained([1000], 0)).toEqual({ seconds: 0, events: 0 })

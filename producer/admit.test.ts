@@ -65,7 +65,7 @@ describe('the gate', () => {
     expect(gate.admitted).toBe(1_000)
   })
 
-  test('lets in as many as before after a pause of the machine, while which nobody could send', () => {
+  test('lets in as many as before after a pause of the machine, during which nobody could send', () => {
     const gate = new Gate({ maxRequests: 1_000, maxBytes: 1_000_000 })
     for (let i = 0; i < 64; i++) gate.enter(1, false)
     for (let i = 0; i < 200; i++) gate.enter(1, true)
@@ -89,7 +89,7 @@ describe('the gate', () => {
   test('that watches notices a thread that is busy', async () => {
     const gate = new Gate({ maxRequests: 1_000, maxBytes: 1_000_000 })
     for (let i = 0; i < 500; i++) gate.enter(1, false)
-    const stop = gate.watch(() => performance.now())
+    const stop = gate.watch()
     try {
       const end = performance.now() + 100
       while (performance.now() < end);

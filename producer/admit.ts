@@ -52,10 +52,10 @@ export class Gate {
   }
 
   /** Adapts until the function that is returned is called. */
-  watch(nowMs: () => number): () => void {
-    let dueMs = nowMs() + LOOK_MS
+  watch(): () => void {
+    let dueMs = performance.now() + LOOK_MS
     const timer = setInterval(() => {
-      const now = nowMs()
+      const now = performance.now()
       this.adapt(now - dueMs)
       dueMs = now + LOOK_MS
     }, LOOK_MS)

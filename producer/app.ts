@@ -309,11 +309,14 @@ export function createApp(deps: AppDeps): Hono {
   app.fetch = (request, ...rest) => {
     const { closed } = gate
     if (closed === undefined || request.method !== 'POST') return routed(request, ...rest)
-    const refusal = refusals.get(closed) ?? repeatedProblem(closed)
-    refusals.set(closed, refusal)
+    let refusal = refusals.get(closed)
+    if (refusal === undefined) {
+      refusal = repeatedProblem(closed)
+      refusals.set(closed, refusal)
+    }
     metrics.answered('events', PROBLEMS[closed.kind].status, 0)
     const announced = announcedBytes(request.headers)
-    return refusal(gate.draining || announced === undefined || announced > MAX_DROPPED_BYTES)
+    return refusal(announced === undefined || announced > MAX_DROPPED_BYTES)
   }
   return app
 }

@@ -49,7 +49,7 @@ const producer = createRecordProducer({
   onStatistics: addClientMetrics(metrics.registry).sink('producer').take,
 })
 const gate = new Gate({ maxRequests: config.MAX_IN_FLIGHT_REQUESTS, maxBytes: config.MAX_IN_FLIGHT_BYTES })
-const stopWatching = gate.watch(() => performance.now())
+const stopWatching = gate.watch()
 const draining = new AbortController()
 const app = createApp({
   config,

@@ -15,5 +15,5 @@ test('every stream of every tenant gets its four topics', async () => {
 
 test('a refusal of the broker is the job’s', async () => {
   const ensureTopics = () => Promise.reject(new Error('not authorized'))
-  expect(createTopics(tenants, { ensureTopics }, options)).rejects.toThrow('not authorized')
+  await expect(createTopics(tenants, { ensureTopics }, options)).rejects.toThrow('not authorized')
 })

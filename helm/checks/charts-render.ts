@@ -57,8 +57,20 @@ export async function valuesFiles(folder: string): Promise<{ chart: string; valu
   return found.flat().toSorted((a, b) => a.values.localeCompare(b.values))
 }
 
-/** @returns all renderings, and a fault for each values file that does not render */
-export function renderAll(say: (progress: string) => void): Promise<{ renderings: Rendering[]; faults: string[] }> {
+interface Rendered {
+  renderings: Rendering[]
+  faults: string[]
+}
+
+let rendered: Promise<Rendered> | undefined
+
+/** Rendered once, however many checks look at it. @returns all renderings, and a fault for each values file that does not render */
+export function renderAll(say: (progress: string) => void): Promise<Rendered> {
+  rendered ??= render(say)
+  return rendered
+}
+
+function render(say: (progress: string) => void): Promise<Rendered> {
   return withCharts(say, async (helm, folder) => {
     const renderings: Rendering[] = []
     const faults: string[] = []

@@ -1,6 +1,4 @@
 import { join } from 'node:path'
-import { loadConsumerConfig } from '../../consumer/config.ts'
-import { loadProducerConfig } from '../../producer/config.ts'
 import { withDefinitions } from './charts-crds.ts'
 import { allows, type Peer, podFaults } from './charts-policy.ts'
 import { refusals } from './charts-refusals.ts'
@@ -8,6 +6,7 @@ import { type Manifest, podsOf, type Rendering, renderAll, valuesFiles, withChar
 import { schemaFiles } from './charts-schema.ts'
 import type { Area, Outcome } from './check.ts'
 import { root, run } from './check.ts'
+import { unknownVariables, valueFaults } from './images-environment.ts'
 import { tool } from './tools.ts'
 
 const docsOptions = ['--skip-version-footer', '--sort-values-order', 'file']
@@ -129,7 +128,7 @@ const network = (say: Say): Promise<Outcome> =>
   })
 
 /** The environment as a pod would see it; what comes from a Secret or the pod has a stand-in. */
-export function environmentOf(template: Manifest): Record<string, string> {
+function environmentOf(template: Manifest): Record<string, string> {
   const entries: Manifest[] = template.spec.containers[0].env
   return Object.fromEntries(entries.map(({ name, value }) => [name, value ?? 'stand-in']))
 }
@@ -141,17 +140,12 @@ const environment = (say: Say): Promise<Outcome> =>
     for (const { name: pod, template, owner } of podsOf(manifests)) {
       if (owner.kind === 'Pod') continue
       // The job's variables are some of the producer's.
-      const load =
-        template.metadata.labels['app.kubernetes.io/name'] === 'consumer' ? loadConsumerConfig : loadProducerConfig
+      const service = template.metadata.labels['app.kubernetes.io/name'] === 'consumer' ? 'consumer' : 'producer'
       const env = environmentOf(template)
-      try {
-        const config: object = load(env)
-        for (const name of Object.keys(env))
-          if (name in config) passed++
-          else faults.push(`${name} is no variable of ${pod}`)
-      } catch (error) {
-        faults.push((error as Error).message)
-      }
+      const names = Object.keys(env)
+      const wrong = [...unknownVariables(service, names), ...valueFaults(service, env)]
+      passed += Math.max(0, names.length - wrong.length)
+      faults.push(...wrong.map((fault) => `${pod}: ${fault}`))
     }
     return { passed, faults }
   })

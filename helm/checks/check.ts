@@ -17,6 +17,12 @@ export interface Check {
   run(say: (progress: string) => void): Promise<Outcome>
 }
 
+/** Of so many things that were looked at, a fault each. */
+export const outcome = (count: number, faults: readonly string[]): Outcome => ({
+  passed: Math.max(0, count - faults.length),
+  faults,
+})
+
 /** The checks of one area: images, charts, monitoring, delivery. */
 export interface Area {
   readonly name: string

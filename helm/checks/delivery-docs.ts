@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
+import { withCharts } from './charts-render.ts'
 import { type Check, type Outcome, root, run } from './check.ts'
-import { withCharts } from './delivery-charts.ts'
 import { manifestsOf } from './delivery-gitops.ts'
 import { alternatives, OWN_PATH } from './delivery-workflows.ts'
 import { tool } from './tools.ts'
@@ -79,7 +79,7 @@ const commands: Check = {
   counts: 'names',
   async run(say) {
     const helm = await tool('helm', say)
-    return withCharts(helm, (charts) => compared(helm, charts, say))
+    return withCharts(say, (_, charts) => compared(helm, charts, say))
   },
 }
 

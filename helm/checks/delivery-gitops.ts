@@ -1,8 +1,8 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
+import { withCharts } from './charts-render.ts'
 import { type Check, type Outcome, root, run } from './check.ts'
-import { withCharts } from './delivery-charts.ts'
 import { writeSchemas } from './delivery-schemas.ts'
 import { tool } from './tools.ts'
 
@@ -130,7 +130,7 @@ const renders: Check = {
   counts: 'clusters and kinds',
   async run(say) {
     const helm = await tool('helm', say)
-    return withCharts(helm, (charts) => rendered(helm, charts, say))
+    return withCharts(say, (_, charts) => rendered(helm, charts, say))
   },
 }
 

@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
-import { type Area, type Check, type Outcome, root, run } from './check.ts'
+import { type Area, type Check, outcome, root, run } from './check.ts'
 import { imagesStart } from './images-build.ts'
 import {
   type Compose,
@@ -21,11 +21,6 @@ const text = (path: string): Promise<string> => Bun.file(join(root, path)).text(
 
 const composeOf = async (): Promise<Compose> => Bun.YAML.parse(await text('compose.yaml')) as Compose
 
-const of = (count: number, faults: readonly string[]): Outcome => ({
-  passed: Math.max(0, count - faults.length),
-  faults,
-})
-
 const dockerfile: Check = {
   name: 'Dockerfile passes hadolint',
   counts: 'stages',
@@ -38,7 +33,7 @@ const dockerfile: Check = {
     ])
     const lines = (output + errors).split('\n').filter((line) => line !== '')
     const faults = exitCode === 0 || lines.length > 0 ? lines : [`hadolint ended with ${exitCode}`]
-    return of(stagesOf(await text('.docker/Dockerfile')).length, faults)
+    return outcome(stagesOf(await text('.docker/Dockerfile')).length, faults)
   },
 }
 
@@ -53,7 +48,7 @@ const composeLint: Check = {
       '--color=false',
       'compose.yaml',
     ])
-    return of(Object.keys((await composeOf()).services).length, exitCode === 0 ? [] : [(output + errors).trim()])
+    return outcome(Object.keys((await composeOf()).services).length, exitCode === 0 ? [] : [(output + errors).trim()])
   },
 }
 
@@ -66,7 +61,7 @@ const composeLoads: Check = {
     const { exitCode, output, errors } = await run([loader, '-format', 'json', 'compose.yaml'], {
       env: Object.fromEntries(values),
     })
-    if (exitCode !== 0) return of(0, [(output + errors).trim()])
+    if (exitCode !== 0) return outcome(0, [(output + errors).trim()])
     const loaded = JSON.parse(output) as Compose
     const { services } = await composeOf()
     // What our other checks read must be what Compose reads.
@@ -75,7 +70,7 @@ const composeLoads: Check = {
       const same = Bun.deepEquals(environmentOf(service, values), environmentOf(theirs ?? {}, values))
       return same ? [] : [`${name}: Compose reads another environment than our checks do`]
     })
-    return of(Object.keys(loaded.services).length, faults)
+    return outcome(Object.keys(loaded.services).length, faults)
   },
 }
 
@@ -90,7 +85,7 @@ const composeContained: Check = {
       stages,
       writesItsRoot: ['redpanda', 'elasticsearch', 'kibana'],
     })
-    return of(Object.keys(compose.services).length, faults)
+    return outcome(Object.keys(compose.services).length, faults)
   },
 }
 
@@ -99,7 +94,7 @@ const example: Check = {
   counts: 'variables',
   async run() {
     const compose = await text('compose.yaml')
-    return of(variablesOf(compose).size, exampleFaults(compose, await text('.env.example')))
+    return outcome(variablesOf(compose).size, exampleFaults(compose, await text('.env.example')))
   },
 }
 
@@ -134,7 +129,7 @@ const environment: Check = {
           faults.push(`${name}: nothing listens on ${published}`)
       if (graceMs <= drainMs) faults.push(`${name}: stop_grace_period is not longer than DRAIN_TIMEOUT_MS=${drainMs}`)
     }
-    return of(count, faults)
+    return outcome(count, faults)
   },
 }
 
@@ -157,7 +152,7 @@ const versions: Check = {
         .map((image) => `compose.yaml: ${image}, and package.json has ${version}`),
     ]
     if (!source.includes(`\nARG VERSION=${version}\n`)) faults.push(`.docker/Dockerfile: ARG VERSION is not ${version}`)
-    return of(bases.length + own.length + 1, faults)
+    return outcome(bases.length + own.length + 1, faults)
   },
 }
 
@@ -190,7 +185,7 @@ const configurations: Check = {
       const host = target.split(':')[0] ?? ''
       if (host !== '127.0.0.1' && !(host in services)) faults.push(`prometheus.yaml scrapes ${target}: no such service`)
     }
-    return of(2 + targets.length, faults)
+    return outcome(2 + targets.length, faults)
   },
 }
 

@@ -1,6 +1,6 @@
 import { basename, join } from 'node:path'
 import { Glob } from 'bun'
-import { type Check, type Outcome, root, run } from './check.ts'
+import { type Check, outcome, root, run } from './check.ts'
 import { tool } from './tools.ts'
 
 /** Checks of rules, their promtool tests, their runbooks and the Alertmanager example. */
@@ -101,11 +101,6 @@ export function faultsOfRunbooks(named: readonly Omit<Alert, 'file'>[], sections
   ])
   return [...dead, ...others]
 }
-
-const outcome = (count: number, faults: readonly string[]): Outcome => ({
-  passed: Math.max(0, count - faults.length),
-  faults,
-})
 
 const rulesAreValid: Check = {
   name: 'rules: promtool check, linted',

