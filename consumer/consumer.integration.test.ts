@@ -9,6 +9,7 @@ import { createRangeReader } from '../shared/kafka/range-reader.ts'
 import { createTransactor } from '../shared/kafka/transactor.ts'
 import type { IncomingRecord } from '../shared/kafka/types.ts'
 import { testBrokers, uniqueName } from '../shared/testing/brokers.ts'
+import { openTransaction } from '../shared/testing/open-transaction.ts'
 import { until } from '../shared/testing/until.ts'
 import { inputTopic, siblingTopic, streamTopics } from '../shared/topics.ts'
 import { loadConsumerConfig } from './config.ts'
@@ -323,6 +324,28 @@ test(
     expect(await first.ended).toBeString()
     await until(async () => (await idsIn(siblingTopic(topic, 'processed'))).length === 13, SLOW)
     expect(new Set(await idsIn(siblingTopic(topic, 'processed'))).size).toBe(13)
+  },
+  TEST_TIMEOUT_MS,
+)
+
+test(
+  'says which transaction holds a partition back, reads the others meanwhile, and that one once it has ended',
+  async () => {
+    const tenant = uniqueName('tenant')
+    const topic = await createTopics(tenant)
+    const held = await openTransaction(testBrokers(), siblingTopic(topic, 'processed'), 1)
+    const written = events(1, 30)
+    await writeWithKcat(topic, written)
+    const { pipeline } = start({ tenant })
+    const reason = `${topic}/1 (a transaction that has not ended holds back ${topic}.processed/1 from offset 0 on)`
+    await until(() => pipeline.state().preparing[0] === reason, SLOW)
+    expect(pipeline.state()).toEqual({ assigned: PARTITIONS, preparing: [reason] })
+    await until(() => pipeline.progress().some((one) => one.topic === topic && one.committed > 0), SLOW)
+    await held.abort()
+    await until(() => pipeline.state().preparing.length === 0, SLOW)
+    const ids = written.map(({ id }) => id)
+    await until(async () => (await idsIn(siblingTopic(topic, 'processed'))).length >= ids.length, SLOW)
+    expect((await idsIn(siblingTopic(topic, 'processed'))).sort()).toEqual(ids.sort())
   },
   TEST_TIMEOUT_MS,
 )

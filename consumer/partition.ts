@@ -118,6 +118,8 @@ export class Partition implements PartitionState, TopicPartition {
   /** Aborted when what runs is given up too. */
   readonly #given = new AbortController()
   sources: { input: Source; retry: Source } | undefined
+  /** Why it could not be prepared when that was last tried. */
+  fault: string | undefined
   /** Decisions that are being made. */
   running = 0
   /** Decided and not committed. */

@@ -126,9 +126,11 @@ export class Pipeline {
     await this.deps.reader.close()
   }
 
-  /** Assigned partitions, and why those that are not read yet are not. */
+  /** How many partitions are assigned, and those that are not read yet, each with the reason where there is one. */
   state(): { assigned: number; preparing: string[] } {
-    const preparing = [...this.#partitions.values()].filter((one) => one.sources === undefined).map(named)
+    const preparing = [...this.#partitions.values()]
+      .filter((one) => one.sources === undefined)
+      .map((one) => (one.fault === undefined ? named(one) : `${named(one)} (${one.fault})`))
     return { assigned: this.#partitions.size, preparing }
   }
 
@@ -207,10 +209,8 @@ export class Pipeline {
         return
       } catch (error) {
         if (partition.ending.signal.aborted) return
-        log.warn(
-          { partition: named(partition), reason: error instanceof Error ? error.message : String(error) },
-          'cannot prepare yet; trying again',
-        )
+        partition.fault = error instanceof Error ? error.message : String(error)
+        log.warn({ partition: named(partition), reason: partition.fault }, 'cannot prepare yet; trying again')
         await sleep(delayMs(CONNECT_BACKOFF, attempt), partition.ending.signal)
       }
     }

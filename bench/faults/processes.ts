@@ -54,14 +54,15 @@ export async function createService(
     if (life === undefined) throw new Error(`${name} has not been started`)
     return life.child
   }
-  const isReady = async (): Promise<boolean> => {
+  /** Why it is not ready; undefined when it is. */
+  const unready = async (): Promise<string | undefined> => {
     try {
       const response = await fetch(`http://127.0.0.1:${opsPort}/readyz`, {
         signal: AbortSignal.timeout(PROBE_TIMEOUT_MS),
       })
-      return response.ok
-    } catch {
-      return false
+      return response.ok ? undefined : await response.text()
+    } catch (error) {
+      return (error as Error).message
     }
   }
   const lastLines = async (): Promise<string> => {
@@ -98,15 +99,15 @@ export async function createService(
       })
       lives.push({ child: started, log })
     },
-    isReady,
+    isReady: async () => (await unready()) === undefined,
     async ready() {
       const deadline = performance.now() + READY_TIMEOUT_MS
-      while (!(await isReady())) {
+      for (let why = await unready(); why !== undefined; why = await unready()) {
         const ended = !isRunning(child())
         if (ended || performance.now() > deadline) {
           const what = ended
             ? `ended (${child().exitCode ?? child().signalCode})`
-            : `is not ready after ${READY_TIMEOUT_MS} ms`
+            : `is not ready after ${READY_TIMEOUT_MS} ms (${why})`
           throw new Error(`${name} ${what}; it logged:\n${await lastLines()}`)
         }
         await Bun.sleep(PROBE_PAUSE_MS)

@@ -185,9 +185,16 @@ function printTable(results: readonly SuiteResult[]): void {
     const row = `${title.padEnd(24)}${String(files).padStart(6)}${String(passed).padStart(8)}${String(failed).padStart(8)}${seconds(elapsedMs).padStart(10)}`
     console.log(failed > 0 || fault ? paint('red', `${row}  ${fault ?? ''}`) : row)
   }
-  // Again, where one looks for it: what a failed test said may be thousands of lines above.
-  const failures = results.flatMap((result) => result.failures)
-  if (failures.length > 0) console.log(paint('red', `\nfailed:\n${failures.map((one) => `  ${one}`).join('\n')}`))
+}
+
+/** What failed, again, where one looks for it: what a failed test said may be thousands of lines above. */
+function printFailures(results: readonly SuiteResult[], coverageFault: string | undefined): void {
+  const failures = results.flatMap(({ title, fault, failures }) =>
+    fault === undefined ? failures : [...failures, `${title}: ${fault}`],
+  )
+  if (coverageFault !== undefined) failures.push(`coverage: ${coverageFault}`)
+  console.log()
+  for (const one of failures) console.log(`${paint('red', 'FAILED')}  ${one}`)
 }
 
 function options() {
@@ -257,11 +264,11 @@ async function main(): Promise<number> {
 
   const coverageFault = complete ? await judgeCoverage(results.map((result) => result.lcov)) : undefined
   printTable(results)
-  if (coverageFault !== undefined) console.log(paint('red', `coverage: ${coverageFault}`))
+  printFailures(results, coverageFault)
   const passed = results.reduce((sum, result) => sum + result.passed, 0)
   const faults = results.filter(({ fault }) => fault !== undefined).length + (coverageFault === undefined ? 0 : 1)
   const failed = results.reduce((sum, result) => sum + result.failed, 0) + faults
-  console.log(`\nin ${seconds(performance.now() - beganMs)} on ${availableParallelism()} cores`)
+  console.log(`in ${seconds(performance.now() - beganMs)} on ${availableParallelism()} cores`)
   console.log(`${passed} passed, ${failed} failed`)
   return failed === 0 ? 0 : 1
 }

@@ -1,5 +1,6 @@
 import type { CommonConfig } from '../config.ts'
 import type { Logger } from '../logger.ts'
+import { sleep } from '../retry.ts'
 import {
   CODE,
   type Consumer,
@@ -23,6 +24,17 @@ const READ_MAX_RECORDS = 1_000
 /** How soon it is looked again when no record was ready. */
 const READ_PAUSE_MS = 2
 
+/** How long a range waits for the transactions in it to end, and how soon it is looked again. */
+const TRANSACTIONS_TIMEOUT_MS = 5_000
+const TRANSACTIONS_PAUSE_MS = 50
+
+type Isolation = 'read_committed' | 'read_uncommitted'
+
+interface Offsets {
+  lowOffset: number
+  highOffset: number
+}
+
 /** One range at a time, over a client that is kept open between ranges. */
 export function createRangeReader(options: { config: CommonConfig; clientId: string; log: Logger }): RangeReader {
   const { config, clientId, log } = options
@@ -30,7 +42,7 @@ export function createRangeReader(options: { config: CommonConfig; clientId: str
   // Two clients, since the isolation level decides what "the end" is: the last committed record or the last record.
   const opening = new Map<string, Promise<Consumer>>()
 
-  const client = (isolation: 'read_committed' | 'read_uncommitted'): Promise<Consumer> => {
+  const client = (isolation: Isolation): Promise<Consumer> => {
     const open = () =>
       new (native().KafkaConsumer)({
         ...readerSettings(config, clientId),
@@ -60,8 +72,7 @@ export function createRangeReader(options: { config: CommonConfig; clientId: str
     onRecord: Parameters<RangeReader['read']>[3],
   ): Promise<void> {
     const consumer = await client('read_committed')
-    // Control records and aborted ones at the end of a range show up in no message; librdkafka's end-of-partition event counts them, and is
-    // raised again whenever the end moves because an open transaction has ended.
+    // Control records and aborted ones at the end of a range show up in no message; librdkafka's end-of-partition event counts them.
     let reached = from
     let fault: string | undefined
     const interrupted = ({ code, topic, partition, offset }: Interruption): void => {
@@ -86,34 +97,55 @@ export function createRangeReader(options: { config: CommonConfig; clientId: str
     }
   }
 
+  /** The first offset, and the one past the last that the isolation level lets a reader see. */
+  async function offsetsOf({ topic, partition }: TopicPartition, isolation: Isolation): Promise<Offsets> {
+    const consumer = await client(isolation)
+    const query = () =>
+      promised<Offsets>((done) => consumer.queryWatermarkOffsets(topic, partition, BROKER_CALL_TIMEOUT_MS, done))
+    try {
+      return await query()
+    } catch (error) {
+      const { code } = error as LibrdKafkaError
+      if (code !== CODE.UNKNOWN_PARTITION && code !== CODE.UNKNOWN_TOPIC) throw error
+      // The client goes on believing that a topic does not exist until it is told to look.
+      await promised<unknown>((done) =>
+        consumer.getMetadata({ topic, allTopics: false, timeout: BROKER_CALL_TIMEOUT_MS }, done),
+      )
+      return query().catch((again: LibrdKafkaError) => {
+        throw new Error(`${topic}/${partition}: ${again.message}`)
+      })
+    }
+  }
+
+  /**
+   * Waits until no transaction is open below an offset. Not while it is its turn to read: a transaction that nobody ends holds back its own
+   * partition and no other.
+   */
+  async function transactionsEnded(at: TopicPartition, to: number): Promise<void> {
+    const deadline = performance.now() + TRANSACTIONS_TIMEOUT_MS
+    for (;;) {
+      const { highOffset: stable } = await offsetsOf(at, 'read_committed')
+      if (stable >= to) return
+      if (performance.now() > deadline)
+        throw new Error(
+          `a transaction that has not ended holds back ${at.topic}/${at.partition} from offset ${stable} on`,
+        )
+      await sleep(TRANSACTIONS_PAUSE_MS, stopping.signal)
+      if (stopping.signal.aborted) throw new Error('closed')
+    }
+  }
+
   return {
-    async watermarks({ topic, partition }) {
-      const consumer = await client('read_uncommitted')
-      const query = () =>
-        promised<{ lowOffset: number; highOffset: number }>((done) =>
-          consumer.queryWatermarkOffsets(topic, partition, BROKER_CALL_TIMEOUT_MS, done),
-        )
-      let offsets: { lowOffset: number; highOffset: number }
-      try {
-        offsets = await query()
-      } catch (error) {
-        const { code } = error as LibrdKafkaError
-        if (code !== CODE.UNKNOWN_PARTITION && code !== CODE.UNKNOWN_TOPIC) throw error
-        // The client goes on believing that a topic does not exist until it is told to look.
-        await promised<unknown>((done) =>
-          consumer.getMetadata({ topic, allTopics: false, timeout: BROKER_CALL_TIMEOUT_MS }, done),
-        )
-        offsets = await query().catch((again: LibrdKafkaError) => {
-          throw new Error(`${topic}/${partition}: ${again.message}`)
-        })
-      }
-      return { beginning: offsets.lowOffset, end: offsets.highOffset }
+    async watermarks(at) {
+      const { lowOffset, highOffset } = await offsetsOf(at, 'read_uncommitted')
+      return { beginning: lowOffset, end: highOffset }
     },
-    read(at, from, to, onRecord) {
-      if (from >= to) return Promise.resolve()
+    async read(at, from, to, onRecord) {
+      if (from >= to) return
+      await transactionsEnded(at, to)
       const mine = turn.then(() => readRange(at, from, to, onRecord))
       turn = mine.catch(() => undefined)
-      return mine
+      await mine
     },
     async close() {
       stopping.abort()

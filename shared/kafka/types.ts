@@ -167,7 +167,10 @@ export interface Transactor {
 export interface RangeReader {
   /** `end`: one past the last record, uncommitted ones included. */
   watermarks(partition: TopicPartition): Promise<{ beginning: number; end: number }>
-  /** Calls back for every committed record from `from` up to `to`, waiting for open transactions below `to` to end. */
+  /**
+   * Calls back for every committed record from `from` up to `to`, once the transactions below `to` have ended.
+   * @throws Error naming the offset of one that does not end
+   */
   read(partition: TopicPartition, from: number, to: number, onRecord: (record: IncomingRecord) => void): Promise<void>
   close(): Promise<void>
 }
