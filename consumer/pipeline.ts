@@ -1,12 +1,13 @@
 import { headerText, TRACEPARENT } from '../shared/headers.ts'
-import type {
-  CommittedOffset,
-  GroupConsumer,
-  IncomingRecord,
-  OutgoingRecord,
-  RangeReader,
-  TopicPartition,
-  Transactor,
+import {
+  type CommittedOffset,
+  type GroupConsumer,
+  HeldBackError,
+  type IncomingRecord,
+  type OutgoingRecord,
+  type RangeReader,
+  type TopicPartition,
+  type Transactor,
 } from '../shared/kafka/types.ts'
 import type { Logger } from '../shared/logger.ts'
 import { CONNECT_BACKOFF, delayMs, sleep } from '../shared/retry.ts'
@@ -18,7 +19,7 @@ import { deadLetter } from './dead-letter.ts'
 import { Gate, Lanes } from './lanes.ts'
 import type { ConsumerMetrics } from './metrics.ts'
 import { type Item, Partition, Source } from './partition.ts'
-import { rebuild } from './rebuild.ts'
+import { isDoneAgain, rebuild } from './rebuild.ts'
 import type { Failure } from './retry.ts'
 
 /** Bounds of everything that is held between fetch and commit. */
@@ -211,8 +212,31 @@ export class Pipeline {
         if (partition.ending.signal.aborted) return
         partition.fault = error instanceof Error ? error.message : String(error)
         log.warn({ partition: named(partition), reason: partition.fault }, 'cannot prepare yet; trying again')
+        if (error instanceof HeldBackError) await this.#release(error, partition)
         await sleep(delayMs(CONNECT_BACKOFF, attempt), partition.ending.signal)
       }
+    }
+  }
+
+  /** A transaction that holds the partition back is aborted, should it be one of ours that nobody else will end. */
+  async #release(held: HeldBackError, partition: Partition): Promise<void> {
+    const { group, reader, transactor, log } = this.deps
+    const what = held.offset === undefined ? 'committed offset' : 'records'
+    try {
+      if (!(await isDoneAgain(held, partition, group, reader))) {
+        log.error(
+          { held: named(held.at), offset: held.offset },
+          'a transaction is left open that holds outcomes of committed offsets; see the runbook of KafkaTracePartitionsNotRead',
+        )
+        return
+      }
+      const result = await transactor.release(held.at, what)
+      log.warn(
+        { held: named(held.at), offset: held.offset, what, result: result.kind },
+        'aborted what a transaction of ours may have left open',
+      )
+    } catch (error) {
+      log.warn({ held: named(held.at), err: error }, 'could not be released')
     }
   }
 

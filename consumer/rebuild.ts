@@ -1,6 +1,12 @@
 import { headerText, ORIGIN } from '../shared/headers.ts'
-import type { CommittedOffset, GroupConsumer, IncomingRecord, RangeReader } from '../shared/kafka/types.ts'
-import { decodeAhead } from './ahead.ts'
+import type {
+  CommittedOffset,
+  GroupConsumer,
+  HeldBackError,
+  IncomingRecord,
+  RangeReader,
+} from '../shared/kafka/types.ts'
+import { decodeAhead, MAX_AHEAD_OFFSETS } from './ahead.ts'
 import { decode } from './decode.ts'
 import type { Partition } from './partition.ts'
 
@@ -48,6 +54,37 @@ export async function rebuild(
     partition.addWaiting(key)
   }
   return { input, retry }
+}
+
+/**
+ * Whether what a transaction holds back may be aborted: each of its records is an outcome of an event that stands among those whose offsets
+ * are not committed, so that it will be done again, and has had no effect yet.
+ */
+export async function isDoneAgain(
+  { at, offset }: HeldBackError,
+  partition: Partition,
+  group: GroupConsumer,
+  reader: RangeReader,
+): Promise<boolean> {
+  // Offsets that are held back are not committed; what is already known to be done will be recognised.
+  if (offset === undefined) return true
+  const open = new Set<string>()
+  for (const committed of await group.committed(partition.read)) {
+    // What is in `.retry` only since that transaction has put it there is not to be done from there.
+    if (committed.topic === at.topic) continue
+    const { beginning, end } = await reader.watermarks(committed)
+    const from = Math.max(beginning, committed.offset)
+    const done = decodeAhead(committed.offset, committed.metadata)
+    await reader.read(committed, from, Math.min(end, from + MAX_AHEAD_OFFSETS), (record) => {
+      if (!done.has(record.offset)) open.add(identityOf(record))
+    })
+  }
+  let all = true
+  const { end } = await reader.watermarks(at)
+  await reader.readUncommitted(at, offset, end, (record) => {
+    all &&= open.has(identityOf(record))
+  })
+  return all
 }
 
 /** The latest outcomes of a kind, as many as the window holds. */

@@ -1,9 +1,11 @@
+import process from 'node:process'
 import { FAULT_TYPE } from './handlers.ts'
 import type { Log } from './judge.ts'
 import { type Kind, PLAIN } from './load.ts'
 import type { Service } from './processes.ts'
 import { kcatCommand } from './scan.ts'
-import type { Fault, Stage } from './stage.ts'
+import { type Fault, GROUP, PARTITIONS, type Stage } from './stage.ts'
+import { forgetOpenTransaction, openPartitions } from './transaction-state.ts'
 
 /** Every fault that is played, by the name that `--fault` and the tests call it. */
 
@@ -85,6 +87,33 @@ export const FAULTS: readonly Fault[] = [
       await load.stop()
       const unanswered = load.facts.statuses[0] ?? 0
       if (unanswered > 0) stage.wrong(`${unanswered} requests were not answered in time, though the producer lived`)
+    },
+  },
+  {
+    name: 'forgotten-commit',
+    what: 'the broker restarts and counts a transaction of the consumer as committed that it has never ended',
+    async play(stage) {
+      const load = stage.load({ eventsPerSecond: 400 })
+      const brokers = stage.kafka().bootstrapServers
+      const outputs = `${stage.topic}.processed`
+      const open = () => openPartitions(brokers, outputs, PARTITIONS)
+      // Stopped again and again until it is in the midst of a transaction.
+      do {
+        process.kill(stage.consumer.pid(), 'SIGCONT')
+        await stage.pause(300, 600)
+        process.kill(stage.consumer.pid(), 'SIGSTOP')
+      } while ((await open()).length === 0)
+      if (!(await forgetOpenTransaction(brokers, `${GROUP}-${stage.consumer.name}`)))
+        stage.wrong('the consumer has committed nothing before')
+      await stage.consumer.kill()
+      await stage.kafka().kill(0)
+      await stage.kafka().restart(0)
+      stage.did('broker restarted')
+      if ((await open()).length === 0) stage.wrong('no transaction was left open: the run has tested nothing')
+      stage.consumer.start()
+      await stage.consumer.ready()
+      await stage.pause(1500, 2500)
+      await load.stop()
     },
   },
   {

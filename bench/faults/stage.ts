@@ -60,7 +60,8 @@ export interface RunResult {
 
 const STREAM = 'events'
 const TOPIC = `kt.default.${STREAM}`
-const PARTITIONS = 4
+export const PARTITIONS = 4
+export const GROUP = 'faults'
 /** How long outcomes may take to be there once the load has ended. */
 const SETTLE_TIMEOUT_MS = 60_000
 const SETTLE_PAUSE_MS = 250
@@ -68,7 +69,7 @@ const SETTLE_PAUSE_MS = 250
 /** A crashed member and its transaction are found dead soon, so that a run with many crashes takes seconds. */
 const KAFKA_SETTINGS = { 'group.min.session.timeout.ms': '500' }
 const CONSUMER_ENV = {
-  GROUP_ID: 'faults',
+  GROUP_ID: GROUP,
   SESSION_TIMEOUT_MS: '1500',
   TRANSACTION_TIMEOUT_MS: '5000',
   HANDLERS_MODULE: join(import.meta.dir, 'handlers.ts'),

@@ -11,8 +11,6 @@ export interface Check {
   readonly name: string
   /** What is counted, in the plural: "rule files". */
   readonly counts: string
-  /** Why it runs only when an argument names it. */
-  readonly onlyNamed?: string
   /** @param say tells what a long check is at */
   run(say: (progress: string) => void): Promise<Outcome>
 }

@@ -60,11 +60,7 @@ if (values.help) {
 }
 const chosen = areas.flatMap(({ name, checks }) =>
   checks
-    .filter((check) =>
-      positionals.length === 0
-        ? values.list || check.onlyNamed === undefined
-        : positionals.some((text) => `${name} ${check.name}`.includes(text)),
-    )
+    .filter((check) => positionals.length === 0 || positionals.some((text) => `${name} ${check.name}`.includes(text)))
     .map((check) => ({ area: name, check })),
 )
 if (values.list) {
@@ -90,9 +86,6 @@ for (const [index, { check, passed, faults, elapsedMs }] of results.entries()) {
   )
   for (const fault of faults) console.log(`          ${fault.replaceAll('\n', '\n          ')}`)
 }
-if (positionals.length === 0)
-  for (const { name, onlyNamed } of areas.flatMap(({ checks }) => checks))
-    if (onlyNamed !== undefined) console.log(`\nnot run, since it ${onlyNamed}: bun run check:deploy "${name}"`)
 const passed = results.reduce((sum, result) => sum + result.passed, 0)
 const failed = results.reduce((sum, result) => sum + result.faults.length, 0)
 console.log(`\n${passed} passed, ${failed} failed`)

@@ -8,7 +8,7 @@ const headers = (id: string, type: string): RecordHeaders => headersOf({ ce_id: 
 /** A reader of topics that are lists of headers, which notes from where it was asked to read. */
 function readerOf(topics: Record<string, RecordHeaders[]>) {
   const reads: string[] = []
-  const reader: RangeReader = {
+  const reader: Pick<RangeReader, 'watermarks' | 'read'> = {
     watermarks: async ({ topic, partition }) => ({ beginning: 0, end: topics[`${topic}/${partition}`]?.length ?? 0 }),
     async read({ topic, partition }, from, to, visit) {
       const name = `${topic}/${partition}`
@@ -19,7 +19,6 @@ function readerOf(topics: Record<string, RecordHeaders[]>) {
         visit({ topic, partition, offset, timestampMs: 0, key: null, value: null, headers: found })
       }
     },
-    close: async () => {},
   }
   return { reader, reads }
 }

@@ -16,7 +16,11 @@ export interface TypeOutcome {
  * Reads what became of events from `.processed` and `.dlq`, as any reader of those topics could; each call goes on where the one before
  * ended.
  */
-export function createOutcomeReader(reader: RangeReader, input: string, partitions: number) {
+export function createOutcomeReader(
+  reader: Pick<RangeReader, 'watermarks' | 'read'>,
+  input: string,
+  partitions: number,
+) {
   const position = new Map<string, number>()
   const outcomes = new Map<string, { role: 'processed' | 'dlq'; type: string }>()
   return {

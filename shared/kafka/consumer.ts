@@ -14,13 +14,14 @@ import {
   type Settings,
 } from './client.ts'
 import { consumePacked, type Interruption } from './packed.ts'
-import type {
-  Connection,
-  GroupConsumer,
-  IncomingRecord,
-  RebalanceListener,
-  TopicPartition,
-  TopicPartitionOffset,
+import {
+  type Connection,
+  type GroupConsumer,
+  HeldBackError,
+  type IncomingRecord,
+  type RebalanceListener,
+  type TopicPartition,
+  type TopicPartitionOffset,
 } from './types.ts'
 
 /** A group member, and the native consumer behind it, whose membership a transaction carries. */
@@ -171,7 +172,11 @@ export function createGroupConsumer(options: GroupConsumerOptions): NativeGroupC
     async committed(partitions) {
       const rows = await promised<(TopicPartitionOffset & { metadata?: string | null })[]>((done) =>
         connected().committed(partitions, BROKER_CALL_TIMEOUT_MS, done),
-      )
+      ).catch((error: LibrdKafkaError) => {
+        const [first] = partitions
+        const waited = error.code === CODE.TIMED_OUT || error.code === CODE.UNSTABLE_OFFSET_COMMIT
+        throw waited && first !== undefined ? new HeldBackError(first, undefined) : error
+      })
       // librdkafka says "none" as OFFSET_INVALID, which reaches us as undefined or negative.
       return rows.map(({ topic, partition, offset, metadata }) => ({
         topic,

@@ -13,7 +13,7 @@ import {
 } from './client.ts'
 import { readerSettings } from './consumer.ts'
 import { consumePacked, type Interruption } from './packed.ts'
-import type { RangeReader, TopicPartition } from './types.ts'
+import { HeldBackError, type RangeReader, type TopicPartition } from './types.ts'
 
 /** How long a broker may take to answer a question about a partition. */
 const BROKER_CALL_TIMEOUT_MS = 10_000
@@ -65,13 +65,18 @@ export function createRangeReader(options: { config: CommonConfig; clientId: str
 
   let turn: Promise<unknown> = Promise.resolve()
 
+  /** Reads when it is its turn. */
+  function inTurn(isolation: Isolation, ...range: Parameters<RangeReader['read']>): Promise<void> {
+    const mine = turn.then(() => readRange(isolation, ...range))
+    turn = mine.catch(() => undefined)
+    return mine
+  }
+
   async function readRange(
-    at: TopicPartition,
-    from: number,
-    to: number,
-    onRecord: Parameters<RangeReader['read']>[3],
+    isolation: Isolation,
+    ...[at, from, to, onRecord]: Parameters<RangeReader['read']>
   ): Promise<void> {
-    const consumer = await client('read_committed')
+    const consumer = await client(isolation)
     // Control records and aborted ones at the end of a range show up in no message; librdkafka's end-of-partition event counts them.
     let reached = from
     let fault: string | undefined
@@ -126,10 +131,7 @@ export function createRangeReader(options: { config: CommonConfig; clientId: str
     for (;;) {
       const { highOffset: stable } = await offsetsOf(at, 'read_committed')
       if (stable >= to) return
-      if (performance.now() > deadline)
-        throw new Error(
-          `a transaction that has not ended holds back ${at.topic}/${at.partition} from offset ${stable} on`,
-        )
+      if (performance.now() > deadline) throw new HeldBackError(at, stable)
       await sleep(TRANSACTIONS_PAUSE_MS, stopping.signal)
       if (stopping.signal.aborted) throw new Error('closed')
     }
@@ -143,9 +145,10 @@ export function createRangeReader(options: { config: CommonConfig; clientId: str
     async read(at, from, to, onRecord) {
       if (from >= to) return
       await transactionsEnded(at, to)
-      const mine = turn.then(() => readRange(at, from, to, onRecord))
-      turn = mine.catch(() => undefined)
-      await mine
+      await inTurn('read_committed', at, from, to, onRecord)
+    },
+    async readUncommitted(at, from, to, onRecord) {
+      if (from < to) await inTurn('read_uncommitted', at, from, to, onRecord)
     },
     async close() {
       stopping.abort()

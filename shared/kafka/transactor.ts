@@ -1,8 +1,10 @@
 import type { CommonConfig } from '../config.ts'
+import { NO_HEADERS } from '../headers.ts'
 import type { Logger } from '../logger.ts'
 import { CONNECT_BACKOFF, delayMs, sleep } from '../retry.ts'
 import {
   CODE,
+  type Consumer,
   connectForever,
   connectionSettings,
   eventCode,
@@ -52,6 +54,8 @@ export function createTransactor(options: TransactorOptions): Transactor {
   let refused = new Map<number, string>()
   /** Why not all outputs were queued. */
   let notQueued: string | undefined
+  /** One transaction at a time. */
+  let turn: Promise<unknown> = Promise.resolve()
 
   function open(): Producer {
     const opened = new (native().Producer)({
@@ -116,6 +120,23 @@ export function createTransactor(options: TransactorOptions): Transactor {
     return { kind: 'aborted', reason: error.message, refused }
   }
 
+  /** Runs one transaction when those before it are over. */
+  function inTurn(
+    run: (ready: { kafka: Producer; records: PackedProducer }, member: Consumer) => Promise<TransactionResult>,
+  ): Promise<TransactionResult> {
+    const mine = turn.then(async (): Promise<TransactionResult> => {
+      const member = group.native()
+      if (producer === undefined || member === undefined)
+        return { kind: 'aborted', reason: 'not connected', refused: new Map() }
+      refused = new Map()
+      notQueued = undefined
+      const begun = await step((done) => producer?.kafka.beginTransaction(done))
+      return begun === undefined ? run(producer, member) : { kind: 'fatal', reason: begun.message }
+    })
+    turn = mine
+    return mine
+  }
+
   return {
     connection: () => connection,
     async start() {
@@ -142,32 +163,42 @@ export function createTransactor(options: TransactorOptions): Transactor {
         await sleep(delayMs(CONNECT_BACKOFF, attempt), stopping.signal)
       }
     },
-    async commit(outputs, offsets) {
-      const member = group.native()
-      if (producer === undefined || member === undefined)
-        return { kind: 'aborted', reason: 'not connected', refused: new Map() }
-      const ready = producer
-      const { kafka, records } = ready
-      refused = new Map()
-      notQueued = undefined
-      const begun = await step((done) => kafka.beginTransaction(done))
-      if (begun !== undefined) return { kind: 'fatal', reason: begun.message }
-      // Offsets first: while the markers of the transaction before are being written, adding them is tried again soon, whereas librdkafka gives
-      // outputs that come too early a fixed pause of 20 ms. For what is committed together the order makes no difference.
-      if (offsets.length > 0) {
-        const sent = await step((done) => kafka.sendOffsetsToTransaction([...offsets], member, STEP_TIMEOUT_MS, done))
-        if (sent !== undefined) return abort(ready, sent)
-      }
-      for (let index = 0; index < outputs.length; index++) records.packer.add(outputs[index] as OutgoingRecord, index)
-      records.flush()
-      records.take()
-      if (notQueued !== undefined) return abort(ready, { message: notQueued })
-      const committed = await step((done) => kafka.commitTransaction(STEP_TIMEOUT_MS, done))
-      if (committed === undefined) return { kind: 'committed' }
-      // Without a word on whether to abort, the transaction may have been committed.
-      if (committed.isTxnRequiresAbort === true) return abort(ready, committed)
-      return { kind: 'fatal', reason: committed.message }
-    },
+    commit: (outputs, offsets) =>
+      inTurn(async (ready, member) => {
+        const { kafka, records } = ready
+        // Offsets first: while the markers of the transaction before are being written, adding them is tried again soon, whereas librdkafka gives
+        // outputs that come too early a fixed pause of 20 ms. For what is committed together the order makes no difference.
+        if (offsets.length > 0) {
+          const sent = await step((done) => kafka.sendOffsetsToTransaction([...offsets], member, STEP_TIMEOUT_MS, done))
+          if (sent !== undefined) return abort(ready, sent)
+        }
+        for (let index = 0; index < outputs.length; index++) records.packer.add(outputs[index] as OutgoingRecord, index)
+        records.flush()
+        records.take()
+        if (notQueued !== undefined) return abort(ready, { message: notQueued })
+        const committed = await step((done) => kafka.commitTransaction(STEP_TIMEOUT_MS, done))
+        if (committed === undefined) return { kind: 'committed' }
+        // Without a word on whether to abort, the transaction may have been committed.
+        if (committed.isTxnRequiresAbort === true) return abort(ready, committed)
+        return { kind: 'fatal', reason: committed.message }
+      }),
+    // An end that is written to a partition ends all that this id has open there.
+    release: (held, what) =>
+      inTurn(async (ready, member) => {
+        const { kafka, records } = ready
+        if (what === 'committed offset') {
+          const offsets = [{ ...held, offset: 0, metadata: '' }]
+          const sent = await step((done) => kafka.sendOffsetsToTransaction(offsets, member, STEP_TIMEOUT_MS, done))
+          if (sent !== undefined) return abort(ready, sent)
+        } else {
+          records.packer.add({ ...held, key: null, value: null, headers: NO_HEADERS }, 0)
+          records.flush()
+          const flushed = await step((done) => kafka.flush(STEP_TIMEOUT_MS, (error) => done(error)))
+          records.take()
+          if (flushed !== undefined) return abort(ready, flushed)
+        }
+        return abort(ready, { message: 'to end what was left open' })
+      }),
     async close() {
       stopping.abort()
       const open = producer

@@ -130,7 +130,10 @@ export interface GroupConsumer {
   /** Begins to connect and subscribes; goes on for ever, with back-off; returns at once. */
   start(topicPattern: RegExp, listener: RebalanceListener): void
   connection(): Connection
-  /** Committed offsets, waiting for transactions that are about to change them; -1 where none is committed. */
+  /**
+   * Committed offsets, waiting for transactions that are about to change them; -1 where none is committed.
+   * @throws HeldBackError when one of these does not end, or the broker does not answer
+   */
   committed(partitions: TopicPartition[]): Promise<CommittedOffset[]>
   /** Reads these from these offsets on. They need not be among the assigned ones: partitions that follow an assigned one may be added. */
   startReading(partitions: TopicPartitionOffset[]): void
@@ -140,6 +143,22 @@ export interface GroupConsumer {
   resume(partitions: TopicPartition[]): void
   /** Leaves the group, calling `revoked` first, and disconnects. */
   close(): Promise<void>
+}
+
+/** What is to be known of a partition waits for a transaction, and has waited for long. */
+export class HeldBackError extends Error {
+  override readonly name = 'HeldBackError'
+  constructor(
+    readonly at: TopicPartition,
+    /** Where the transaction's first record stands; undefined when what is committed of the partition is what waits. */
+    readonly offset: number | undefined,
+  ) {
+    const what =
+      offset === undefined ? `the committed offset of ${at.topic}/${at.partition}` : `${at.topic}/${at.partition}`
+    super(
+      `a transaction that has not ended holds back ${what}${offset === undefined ? '' : ` from offset ${offset} on`}`,
+    )
+  }
 }
 
 /** What became of a transaction. */
@@ -160,6 +179,13 @@ export interface Transactor {
   connection(): Connection
   /** One transaction. Never rejects. Not to be called again before it has resolved. */
   commit(outputs: readonly OutgoingRecord[], offsets: readonly CommittedOffset[]): Promise<TransactionResult>
+  /**
+   * Aborts what transactions of this id have left open in a partition or, of an input partition, in its committed offset. There is such a
+   * thing only when the broker counts a transaction as ended without having written so: Apache Kafka 4.3.1 can when it restarts and no
+   * other broker leads its partitions. Transactions of others stay open. Never rejects; waits for a commit that is on its way.
+   * @returns 'aborted' when that is done
+   */
+  release(held: TopicPartition, what: 'records' | 'committed offset'): Promise<TransactionResult>
   close(): Promise<void>
 }
 
@@ -169,9 +195,11 @@ export interface RangeReader {
   watermarks(partition: TopicPartition): Promise<{ beginning: number; end: number }>
   /**
    * Calls back for every committed record from `from` up to `to`, once the transactions below `to` have ended.
-   * @throws Error naming the offset of one that does not end
+   * @throws HeldBackError when one does not end
    */
   read(partition: TopicPartition, from: number, to: number, onRecord: (record: IncomingRecord) => void): Promise<void>
+  /** The same without waiting: records of open and of aborted transactions, too. */
+  readUncommitted: RangeReader['read']
   close(): Promise<void>
 }
 

@@ -178,16 +178,20 @@ export class FakeKafka {
         this.transactions.push({ outputs, offsets })
         return { kind: 'committed' }
       },
+      // Nothing is ever left open here.
+      release: async () => ({ kind: 'aborted', reason: '', refused: new Map() }),
       close: async () => undefined,
     }
   }
 
   reader(): RangeReader {
+    const read: RangeReader['read'] = async ({ topic, partition }, from, to, onRecord) => {
+      for (const record of this.records(topic, partition).slice(Math.max(0, from), to)) onRecord(record)
+    }
     return {
       watermarks: async ({ topic, partition }) => ({ beginning: 0, end: this.records(topic, partition).length }),
-      read: async ({ topic, partition }, from, to, onRecord) => {
-        for (const record of this.records(topic, partition).slice(Math.max(0, from), to)) onRecord(record)
-      },
+      read,
+      readUncommitted: read,
       close: async () => undefined,
     }
   }

@@ -1,0 +1,85 @@
+import pino from 'pino'
+import { loadConsumerConfig } from '../../consumer/config.ts'
+import { native, promised } from '../../shared/kafka/client.ts'
+import { createRangeReader } from '../../shared/kafka/range-reader.ts'
+import type { IncomingRecord } from '../../shared/kafka/types.ts'
+
+/** What the broker remembers of transactions, looked at and falsified from outside. */
+
+const STATE_TOPIC = '__transaction_state'
+const STATE_PARTITIONS = 4
+/** Kafka lets this client write to internal topics. */
+const ADMIN_CLIENT_ID = '__admin_client'
+const CALL_TIMEOUT_MS = 10_000
+
+/** Where the value of a record of the topic says which state the transaction is in (TransactionLogValue.json of Apache Kafka). */
+const STATUS_OFFSET = 16
+const COMPLETE_COMMIT = 4
+
+/** Partitions of a topic in which a transaction is open: to readers of committed records they end before the last record. */
+export async function openPartitions(brokers: string, topic: string, partitions: number): Promise<number[]> {
+  // The stable ends first: what is written between the two questions only makes them look more open.
+  const stable = await endsOf('read_committed')
+  const ends = await endsOf('read_uncommitted')
+  return ends.flatMap((end, partition) => (stable[partition] === end ? [] : partition))
+
+  async function endsOf(isolation: string): Promise<number[]> {
+    const client = new (native().KafkaConsumer)({
+      'metadata.broker.list': brokers,
+      'group.id': 'transaction-state',
+      'isolation.level': isolation,
+    })
+    await promised((done) => client.connect({ timeout: CALL_TIMEOUT_MS }, (error) => done(error)))
+    const found = await Promise.all(
+      Array.from({ length: partitions }, (_, partition) =>
+        promised<{ highOffset: number }>((done) =>
+          client.queryWatermarkOffsets(topic, partition, CALL_TIMEOUT_MS, done),
+        ),
+      ),
+    )
+    await promised((done) => client.disconnect((error) => done(error)))
+    return found.map(({ highOffset }) => highOffset)
+  }
+}
+
+/**
+ * Makes the broker, when it is started the next time, count the transaction that an id has open as committed without ever ending it. That is
+ * what Apache Kafka 4.3.1 does by itself now and then when it restarts and has no other broker beside it.
+ * @returns false when the id has not committed anything before: there is nothing to make it believe
+ */
+export async function forgetOpenTransaction(brokers: string, transactionalId: string): Promise<boolean> {
+  const reader = createRangeReader({
+    config: loadConsumerConfig({ KAFKA_BROKERS: brokers }),
+    clientId: 'transaction-state',
+    log: pino({ level: 'silent' }),
+  })
+  let last: Pick<IncomingRecord, 'partition' | 'key' | 'value'> | undefined
+  try {
+    for (let partition = 0; partition < STATE_PARTITIONS; partition++) {
+      const at = { topic: STATE_TOPIC, partition }
+      const { beginning, end } = await reader.watermarks(at)
+      await reader.read(at, beginning, end, ({ key, value }) => {
+        if (key?.toString().endsWith(transactionalId) && value?.[STATUS_OFFSET] === COMPLETE_COMMIT)
+          last = { partition, key: Buffer.from(key), value: Buffer.from(value) }
+      })
+    }
+  } finally {
+    await reader.close()
+  }
+  if (last === undefined) return false
+  const { partition, key, value } = last
+  const client = new (native().Producer)({
+    'metadata.broker.list': brokers,
+    'client.id': ADMIN_CLIENT_ID,
+    dr_cb: true,
+  })
+  await promised((done) => client.connect({ timeout: CALL_TIMEOUT_MS }, (error) => done(error)))
+  const stored = new Promise<void>((resolve, reject) => {
+    client.on('delivery-report', (error) => (error ? reject(error) : resolve()))
+  })
+  client.setPollInterval(10)
+  client.produce(STATE_TOPIC, partition, value, key)
+  await stored
+  await promised((done) => client.disconnect(0, (error) => done(error)))
+  return true
+}
