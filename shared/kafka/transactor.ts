@@ -125,13 +125,14 @@ export function createTransactor(options: TransactorOptions): Transactor {
     run: (ready: { kafka: Producer; records: PackedProducer }, member: Consumer) => Promise<TransactionResult>,
   ): Promise<TransactionResult> {
     const mine = turn.then(async (): Promise<TransactionResult> => {
+      const ready = producer
       const member = group.native()
-      if (producer === undefined || member === undefined)
+      if (ready === undefined || member === undefined)
         return { kind: 'aborted', reason: 'not connected', refused: new Map() }
       refused = new Map()
       notQueued = undefined
-      const begun = await step((done) => producer?.kafka.beginTransaction(done))
-      return begun === undefined ? run(producer, member) : { kind: 'fatal', reason: begun.message }
+      const begun = await step((done) => ready.kafka.beginTransaction(done))
+      return begun === undefined ? run(ready, member) : { kind: 'fatal', reason: begun.message }
     })
     turn = mine
     return mine
