@@ -59,6 +59,7 @@ function start(options: { tenant: string; group?: string; instance?: string; han
     reader: createRangeReader({ config, clientId: `${clientId}-r`, log }),
     topics: options.topics ?? new RegExp(`^kt[.]${options.tenant}[.][a-z]+$`),
     metrics,
+    tracing: undefined,
     log,
     enrich: createEnricher({ lookups: [], nowMs: Date.now }),
     handlerOf: handlerIndex(options.handlers ?? []),

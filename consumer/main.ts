@@ -16,6 +16,7 @@ import { addProcessMetrics } from '../shared/process-metrics.ts'
 import { CONNECT_BACKOFF, delayMs, sleep } from '../shared/retry.ts'
 import { stopOnSignal } from '../shared/shutdown.ts'
 import { INPUT_TOPICS } from '../shared/topics.ts'
+import { createTracing } from '../shared/tracing.ts'
 import { type ConsumerConfig, loadConsumerConfig } from './config.ts'
 import { createEnricher } from './enrich.ts'
 import { type Handler, handlerIndex } from './handlers/handler.ts'
@@ -31,6 +32,7 @@ const LAG_INTERVAL_MS = 1_000
 const config = loadConfigOrExit(loadConsumerConfig)
 const log = createLogger('consumer', config)
 const metrics = createMetrics()
+const tracing = await createTracing(config, 'consumer', log)
 const stopProcessMetrics = addProcessMetrics(metrics.registry)
 const clientMetrics = addClientMetrics(metrics.registry)
 const statistics = { group: clientMetrics.sink('consumer'), transactions: clientMetrics.sink('transactions') }
@@ -51,6 +53,7 @@ stopOnSignal(
     { name: 'readiness', run: () => draining.abort() },
     { name: 'pipeline', run: () => current.pipeline.stop() },
     { name: 'look-ups', run: stopLookups },
+    { name: 'spans', run: () => tracing?.stop() },
     {
       name: 'operations',
       run: () => {
@@ -102,6 +105,7 @@ function open() {
     reader,
     topics: INPUT_TOPICS,
     metrics,
+    tracing,
     log,
     enrich,
     handlerOf,

@@ -1,3 +1,4 @@
+import type { Span } from '@opentelemetry/api'
 import type { CommittedOffset, IncomingRecord, TopicPartition } from '../shared/kafka/types.ts'
 import { siblingTopic, type TopicRole } from '../shared/topics.ts'
 import { decodeAhead, encodeAhead } from './ahead.ts'
@@ -13,6 +14,8 @@ export interface Item {
   /** Set once it is decided. */
   outcome: Exclude<Outcome, { kind: 'later' | 'abandoned' }> | undefined
   place: Place
+  /** From fetch to commit; undefined when nobody records its trace. */
+  span: Span | undefined
 }
 
 /** A record's place in the order of its source. */

@@ -51,6 +51,7 @@ function start(
     reader: kafka.reader(),
     topics: INPUT_TOPICS,
     metrics,
+    tracing: undefined,
     log: pino({ level: 'silent' }),
     enrich: createEnricher({ lookups: [], nowMs: Date.now }),
     handlerOf: handlerIndex(handlers),

@@ -1,4 +1,5 @@
-import { headerText, TRACEPARENT } from '../shared/headers.ts'
+import type { Span } from '@opentelemetry/api'
+import { headerText, TRACEPARENT, TRACESTATE } from '../shared/headers.ts'
 import {
   type CommittedOffset,
   type GroupConsumer,
@@ -13,8 +14,9 @@ import type { Logger } from '../shared/logger.ts'
 import { CONNECT_BACKOFF, delayMs, sleep } from '../shared/retry.ts'
 import { parseTraceparent } from '../shared/telemetry.ts'
 import { parseTopic } from '../shared/topics.ts'
+import { contextOf, type Tracing } from '../shared/tracing.ts'
 import { MAX_AHEAD_OFFSETS } from './ahead.ts'
-import { type ConsumeDeps, consume, jobOf, type Outcome } from './consume.ts'
+import { type ConsumeDeps, consume, type Job, jobOf, type Outcome } from './consume.ts'
 import { deadLetter } from './dead-letter.ts'
 import { Gate, Lanes } from './lanes.ts'
 import type { ConsumerMetrics } from './metrics.ts'
@@ -46,6 +48,8 @@ export interface PipelineDeps extends ConsumeDeps {
   /** The streams' own topics that are read. */
   topics: RegExp
   metrics: ConsumerMetrics
+  /** undefined: no spans. */
+  tracing: Tracing | undefined
   limits: PipelineLimits
   log: Logger
 }
@@ -340,12 +344,35 @@ export class Pipeline {
     const { owner, role } = source
     const job = jobOf(record, { input: owner.topic, role, tenant: owner.tenant, stream: owner.stream })
     const heldBytes = (record.value?.length ?? 0) + RECORD_OVERHEAD_BYTES
-    const item: Item = { job, source, heldBytes, outcome: undefined, place }
+    const item: Item = { job, source, heldBytes, outcome: undefined, place, span: this.#span(job) }
     source.open++
     this.#hold(source, heldBytes)
     this.deps.metrics.fetched(item)
     this.#lanes.submit(job.key === undefined ? undefined : `${named(source)}\n${job.key}`, () => this.#decide(item))
     this.#balance(source)
+  }
+
+  #span({ record, input, tenant, decoded }: Job): Span | undefined {
+    const { tracing } = this.deps
+    if (tracing === undefined) return undefined
+    const { headers, topic, partition, offset } = record
+    const parent = parseTraceparent(headerText(headers, TRACEPARENT), headerText(headers, TRACESTATE))
+    if (parent === undefined) return undefined
+    return tracing.begin(`process ${input}`, 'consumer', parent, {
+      'messaging.system': 'kafka',
+      'messaging.operation.type': 'process',
+      'messaging.destination.name': topic,
+      'messaging.destination.partition.id': String(partition),
+      'messaging.kafka.offset': offset,
+      'kafkatrace.tenant': tenant,
+      ...(decoded.ok && { 'cloudevents.event_id': decoded.event.id, 'cloudevents.event_type': decoded.event.type }),
+    })
+  }
+
+  #ended({ span }: Item, outcome: Outcome['kind'] | undefined): void {
+    if (span === undefined || outcome === undefined) return
+    span.setAttribute('kafkatrace.outcome', outcome)
+    this.deps.tracing?.end(span, outcome === 'dead' ? 'failed' : 'ok')
   }
 
   // ---- decide
@@ -383,6 +410,7 @@ export class Pipeline {
     this.deps.metrics.decided(outcome)
     switch (outcome.kind) {
       case 'abandoned':
+        this.#ended(item, 'abandoned')
         owner.settle()
         return undefined
       case 'later':
@@ -391,6 +419,7 @@ export class Pipeline {
           'is tried again later',
         )
         item.job.past = outcome.past
+        item.span?.addEvent('is tried again later', { reason: outcome.failure.reason })
         owner.settle()
         return this.#decide(item)
       case 'retry':
@@ -403,6 +432,7 @@ export class Pipeline {
         break
       case 'processed':
         owner.dedupe.finish(decoded.identity)
+        goOnBehind(item, outcome.output)
         break
       case 'duplicate':
         break
@@ -465,6 +495,7 @@ export class Pipeline {
       source.owner.uncommitted--
       source.owner.settle()
       this.deps.metrics.committed(item, nowMs)
+      this.#ended(item, item.outcome?.kind)
       // What was given up meanwhile has given everything back.
       if (source.owner.sources === undefined) continue
       this.#hold(source, -item.heldBytes)
@@ -489,6 +520,13 @@ function traits({ job: { record, decoded } }: Item): Record<string, unknown> {
     ...(decoded.ok ? { eventId: decoded.event.id, type: decoded.event.type } : {}),
     ...(traceId === undefined ? {} : { traceId }),
   }
+}
+
+/** A result belongs to the trace behind the span that made it. */
+function goOnBehind({ span }: Item, output: OutgoingRecord): void {
+  if (span === undefined) return
+  const { names, values } = output.headers
+  output.headers = { names, values: values.with(names.indexOf(TRACEPARENT), contextOf(span, undefined).traceparent) }
 }
 
 const outputOf = (outcome: Item['outcome']): OutgoingRecord | undefined =>

@@ -1,13 +1,16 @@
 import { describe, expect, test } from 'bun:test'
 import { gzipSync, zstdCompressSync } from 'node:zlib'
+import { InMemorySpanExporter, type ReadableSpan } from '@opentelemetry/sdk-trace'
 import { Value } from '@sinclair/typebox/value'
 import pino from 'pino'
 import { headerText, NO_HEADERS } from '../shared/headers.ts'
 import { ProduceError } from '../shared/kafka/types.ts'
 import { fromRecord } from '../shared/record.ts'
+import { tracingTo } from '../shared/spans.ts'
 import { makeKey, type TenantsFile, tenantsOf } from '../shared/tenants.ts'
 import { FakeKafka } from '../shared/testing/fake-kafka.ts'
 import { until } from '../shared/testing/until.ts'
+import type { Tracing } from '../shared/tracing.ts'
 import { Gate, Meters } from './admit.ts'
 import { createApp } from './app.ts'
 import { type Authenticate, authenticateByKey, authenticateNobody } from './authenticate.ts'
@@ -24,6 +27,7 @@ function service(
     timeouts?: Partial<ProducerConfig>
     authenticate?: Authenticate
     partitions?: number
+    tracing?: Tracing
   } = {},
 ) {
   const kafka = new FakeKafka().createTopic(TOPIC, options.partitions ?? 3)
@@ -52,6 +56,7 @@ function service(
     meters: new Meters(() => clock.nowMs),
     metrics,
     log,
+    tracing: options.tracing,
     nowMs: () => clock.nowMs,
     draining: stop.signal,
   })
@@ -799,6 +804,42 @@ describe('around it', () => {
     expect(
       logged.some((line) => line['requestId'] === 'mine' && line['traceId'] === '0af7651916cd43dd8448eb211c80319c'),
     ).toBe(true)
+  })
+
+  test('with spans, an event goes on behind that of its request, or in the trace of its own, and each answer ends one', async () => {
+    const kept: ReadableSpan[] = []
+    const exporter = new InMemorySpanExporter()
+    exporter.export = (spans, done) => {
+      kept.push(...spans)
+      done({ code: 0 })
+    }
+    const tracing = tracingTo(exporter, 'producer', { OTEL_TRACES_SAMPLER_ARG: 1 }, () => undefined)
+    const { post, kafka } = service({ tracing, partitions: 1 })
+    const given = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'
+    const own = '00-1af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'
+    await post('{"type":"t"}', { ...JSON_TYPE, traceparent: given, tracestate: 'a=b' })
+    await post('{"type":"t"}', JSON_TYPE)
+    await post(JSON.stringify({ type: 't', traceparent: own }), JSON_TYPE)
+    await post('{"type":"t"}', { ...JSON_TYPE, traceparent: given.replace(/01$/, '00') })
+    await post('not json', JSON_TYPE)
+    await ndjson(await post('{"type":"t"}\n{"type":"t"}\n', NDJSON))
+    await tracing.stop()
+
+    const ids = kept.map((span) => span.spanContext())
+    const behind = (at: number) => `00-${ids[at]?.traceId}-${ids[at]?.spanId}-01`
+    // Records in the order of the requests; the unsampled one has no span, and the refused one no record.
+    expect(kafka.all(TOPIC).map((record) => headerText(record.headers, 'traceparent'))).toEqual([
+      behind(0),
+      behind(1),
+      own,
+      given.replace(/01$/, '00'),
+      behind(4),
+      behind(4),
+    ])
+    expect(ids[0]?.traceId).toBe('0af7651916cd43dd8448eb211c80319c')
+    expect(headerText(kafka.all(TOPIC)[0]?.headers ?? NO_HEADERS, 'tracestate')).toBe('a=b')
+    expect(kept.map((span) => span.attributes['http.response.status_code'])).toEqual([202, 202, 202, 400, 200])
+    expect(kept.map((span) => span.attributes['messaging.batch.message_count'])).toEqual([1, 1, 1, undefined, 2])
   })
 
   test('while draining every request is refused at once, and streams are ended', async () => {

@@ -1,3 +1,4 @@
+import type { Span } from '@opentelemetry/api'
 import { Hono } from 'hono'
 import type { Event } from '../shared/event.ts'
 import type { Defaults } from '../shared/event-json.ts'
@@ -8,6 +9,7 @@ import { parseTraceparent, type TraceContext } from '../shared/telemetry.ts'
 import type { Tenant } from '../shared/tenants.ts'
 import { isoTime } from '../shared/time.ts'
 import { inputTopic } from '../shared/topics.ts'
+import { contextOf, type Tracing } from '../shared/tracing.ts'
 import { type Gate, type Meters, overQuota } from './admit.ts'
 import { type Authenticate, DEFAULT_STREAM, hasQueryKey } from './authenticate.ts'
 import { announcedBytes, readBody, streamBody } from './body.ts'
@@ -32,6 +34,8 @@ export interface AppDeps {
   meters: Meters
   metrics: Metrics
   log: Logger
+  /** undefined: no spans. */
+  tracing: Tracing | undefined
   nowMs(): number
   /** Aborted when the process begins to stop; ends NDJSON streams. */
   draining: AbortSignal
@@ -44,6 +48,7 @@ interface Visit {
   route: Route
   receivedAtMs: number
   startedAt: number
+  span: Span | undefined
 }
 
 /** An unread body up to this size is read and dropped to keep the connection; a larger one costs more than a new connection. */
@@ -85,12 +90,20 @@ export function createApp(deps: AppDeps): Hono {
     route,
     receivedAtMs: deps.nowMs(),
     startedAt: performance.now(),
+    span: undefined,
   })
 
   /** The one place where an answer is counted. */
   function finish(of: Visit, response: Response): Response {
-    metrics.answered(of.route, response.status, (performance.now() - of.startedAt) / 1_000)
+    answered(of, response.status)
     return response
+  }
+
+  function answered({ route, span, startedAt }: Visit, status: number): void {
+    metrics.answered(route, status, (performance.now() - startedAt) / 1_000)
+    if (span === undefined) return
+    span.setAttribute('http.response.status_code', status)
+    deps.tracing?.end(span, status >= 500 ? 'failed' : 'ok')
   }
 
   function refuse(of: Visit, problem: Problem, context: Record<string, unknown> = {}): Response {
@@ -105,12 +118,23 @@ export function createApp(deps: AppDeps): Hono {
 
   async function post(request: Request, stream: string): Promise<Response> {
     const of = visit(request, 'events')
+    const trace = traceOfRequest(request.headers)
+    of.span = deps.tracing?.begin(`POST ${STREAM_PATH}`, 'server', trace, {
+      'http.request.method': 'POST',
+      'http.route': STREAM_PATH,
+      'kafkatrace.request_id': of.id,
+    })
     const { bytes: headerBytes, hasAttributes } = headerFacts(request.headers)
     if (headerBytes > config.MAX_HEADER_BYTES) return refuse(of, headersTooLarge(config.MAX_HEADER_BYTES))
     const authenticated = deps.authenticate(request, stream)
     if (!authenticated.ok) return refuse(of, authenticated.problem)
     const { tenant, keyId } = authenticated
     const target = targetOf(tenant, stream)
+    of.span?.setAttributes({
+      'kafkatrace.tenant': tenant.name,
+      'messaging.system': 'kafka',
+      'messaging.destination.name': target.topic,
+    })
     const context = { tenant: tenant.name, stream, key: keyId }
     const mode = modeOf(request.headers, hasAttributes)
     if (!mode.ok) return refuse(of, mode.problem, context)
@@ -121,7 +145,13 @@ export function createApp(deps: AppDeps): Hono {
       stream,
       topic: target.topic,
       receivedAtMs: of.receivedAtMs,
-      trace: traceOfRequest(request.headers),
+      trace,
+    }
+    if (of.span !== undefined) {
+      const ours = contextOf(of.span, trace?.tracestate)
+      // An event may carry a trace of its own, which comes before one that has begun here.
+      if (trace === undefined) origin.begun = ours
+      else origin.trace = ours
     }
     // Before the body is read, so that an outage costs neither memory nor the client's time.
     const blocked = cannotTake(deps.producer, origin.topic, 1, 0)
@@ -140,6 +170,7 @@ export function createApp(deps: AppDeps): Hono {
       const prepared = prepare(of, mode.mode, body.bytes, origin, target)
       if (!prepared.ok) return refuse(of, prepared.problem, context)
       const { events, records } = prepared
+      of.span?.setAttribute('messaging.batch.message_count', events.length).addEvent('handed over to Kafka')
       const handedOver = performance.now()
       const results = await deps.producer.produce(records)
       metrics.ackSeconds.observe((performance.now() - handedOver) / 1_000)
@@ -245,7 +276,8 @@ export function createApp(deps: AppDeps): Hono {
       },
       ended: (summary) => {
         gate.leave(reserved, true)
-        metrics.answered(of.route, 200, (performance.now() - of.startedAt) / 1_000)
+        of.span?.setAttribute('messaging.batch.message_count', summary.events)
+        answered(of, 200)
         log[summary.complete ? 'debug' : 'info'](
           { requestId: of.id, traceId: origin.trace?.traceId, tenant: tenant.name, stream: origin.stream, ...summary },
           'an NDJSON stream has ended',
@@ -277,7 +309,7 @@ export function createApp(deps: AppDeps): Hono {
       headers: { allow },
     })
 
-  for (const path of ['/v1/events', '/v1/streams/:stream/events'] as const) {
+  for (const path of ['/v1/events', STREAM_PATH] as const) {
     app.post(path, (c) => post(c.req.raw, c.req.param('stream' as never) ?? DEFAULT_STREAM))
     app.options(path, (c) => options(c.req.raw, c.req.param('stream' as never) ?? DEFAULT_STREAM))
   }
@@ -321,6 +353,7 @@ export function createApp(deps: AppDeps): Hono {
   return app
 }
 
+const STREAM_PATH = '/v1/streams/:stream/events'
 const EVENTS_PATH = /^\/v1\/(?:events|streams\/[^/]+\/events)$/
 
 const brokenOff = () =>

@@ -17,6 +17,7 @@ import { CONNECT_BACKOFF, delayMs, sleep } from '../shared/retry.ts'
 import { stopOnSignal } from '../shared/shutdown.ts'
 import { loadTenants, type Tenants } from '../shared/tenants.ts'
 import { inputTopic, streamTopics } from '../shared/topics.ts'
+import { createTracing } from '../shared/tracing.ts'
 import { Gate, Meters } from './admit.ts'
 import { createApp } from './app.ts'
 import { authenticateByKey, authenticateNobody } from './authenticate.ts'
@@ -33,6 +34,7 @@ const config = loadConfigOrExit(loadProducerConfig)
 const { authenticate, tenants } = access(config)
 const log = createLogger('producer', config)
 const metrics = createMetrics()
+const tracing = await createTracing(config, 'producer', log)
 const stopProcessMetrics = addProcessMetrics(metrics.registry)
 const clientId = `kafkatrace-producer-${hostname()}-${process.pid}`
 const streams = tenants.flatMap((tenant) => [...tenant.streams].map((stream) => ({ tenant: tenant.name, stream })))
@@ -59,6 +61,7 @@ const app = createApp({
   meters: new Meters(() => performance.now()),
   metrics,
   log,
+  tracing,
   nowMs: Date.now,
   draining: draining.signal,
 })
@@ -89,6 +92,7 @@ stopOnSignal(
     { name: 'requests', run: drain },
     { name: 'kafka', run: () => producer.close(config.DRAIN_TIMEOUT_MS * (1 - REQUESTS_SHARE) * 0.8) },
     { name: 'public port', run: () => server.stop(true) },
+    { name: 'spans', run: () => tracing?.stop() },
     {
       name: 'operations',
       run: () => {

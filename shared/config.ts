@@ -136,6 +136,17 @@ export const commonVariables = {
   ),
   KAFKA_SSL_CERTIFICATE_FILE: optionalText('With ssl and sasl_ssl: this client’s certificate, PEM.'),
   KAFKA_SSL_KEY_FILE: optionalText('With ssl and sasl_ssl: this client’s key, PEM.'),
+  OTEL_EXPORTER_OTLP_ENDPOINT: optionalText(
+    'Where spans go, by OTLP over HTTP, such as http://collector:4318. Without it none are made.',
+    { pattern: '^https?://[^\\s]+$' },
+  ),
+  OTEL_TRACES_SAMPLER_ARG: Type.Number({
+    default: 0.1,
+    minimum: 0,
+    maximum: 1,
+    description:
+      'The part of the traces that begin here which is recorded. One that a client has begun follows its flag.',
+  }),
 }
 
 /** Faults that concern the common variables together. */

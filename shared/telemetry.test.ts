@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'bun:test'
 import fc from 'fast-check'
-import { newTraceContext, parseTraceparent } from './telemetry.ts'
+import { isSampled, newTraceContext, parseTraceparent } from './telemetry.ts'
 
 const hex = (digits: number) =>
   fc
@@ -61,4 +61,13 @@ describe('traceparent', () => {
     }
     expect(new Set(begun.map(({ traceId }) => traceId)).size).toBe(begun.length)
   })
+})
+
+test('a trace is sampled when its flags say so, whatever else they say', () => {
+  const flagged = (flags: string) => {
+    const context = parseTraceparent(`00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-${flags}`)
+    return context !== undefined && isSampled(context)
+  }
+  expect(['00', '01', '02', '03', 'ff', 'fe'].map(flagged)).toEqual([false, true, false, true, true, false])
+  expect(isSampled(newTraceContext())).toBe(true)
 })

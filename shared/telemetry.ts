@@ -28,6 +28,12 @@ export function parseTraceparent(
   return context
 }
 
+/** Section 3.2.2.4: the caller has recorded it, and asks others to do so. */
+export const isSampled = ({ traceparent }: TraceContext): boolean =>
+  (Number.parseInt(traceparent.slice(FLAGS_AT, FLAGS_AT + 2), 16) & 1) === 1
+
+const FLAGS_AT = '00-'.length + 32 + '-'.length + 16 + '-'.length
+
 /** Begins a trace. Flag 01 (sampled) is a collector's to overrule. */
 export function newTraceContext(): TraceContext {
   const traceId = randomHex(32)

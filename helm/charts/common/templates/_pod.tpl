@@ -1,6 +1,6 @@
-{{/* Numbers of a values file are floats to a template; in an environment they have to be whole. */}}
+{{/* Numbers of a values file are floats to a template, which would write large ones with an exponent. */}}
 {{- define "kafkatrace.env.value" -}}
-{{- if kindIs "float64" . -}}{{ printf "%d" (int64 .) | quote }}{{- else -}}{{ toString . | quote }}{{- end -}}
+{{- if and (kindIs "float64" .) (eq (floor .) .) -}}{{ printf "%d" (int64 .) | quote }}{{- else -}}{{ toString . | quote }}{{- end -}}
 {{- end -}}
 
 {{- define "kafkatrace.env.fromSecret" -}}

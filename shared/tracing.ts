@@ -1,0 +1,47 @@
+import type { Attributes, Span } from '@opentelemetry/api'
+import type { CommonConfig } from './config.ts'
+import type { Logger } from './logger.ts'
+import type { TraceContext } from './telemetry.ts'
+
+/**
+ * OpenTelemetry spans, where `OTEL_EXPORTER_OTLP_ENDPOINT` says whereto; without it there is none of this and nothing is paid for it. Names and
+ * attributes follow the semantic conventions for HTTP and messaging spans.
+ */
+export interface Tracing {
+  /**
+   * Begins a span; undefined when its parent is not sampled. One that begins a trace may turn out not to be recorded: its ids go on all the
+   * same, with a flag that says so.
+   */
+  begin(
+    name: string,
+    kind: 'server' | 'consumer',
+    parent: TraceContext | undefined,
+    attributes: Attributes,
+  ): Span | undefined
+  end(span: Span, outcome: 'ok' | 'failed'): void
+  /** Sends what has ended and is not sent yet. */
+  stop(): Promise<void>
+}
+
+/** @returns undefined without `OTEL_EXPORTER_OTLP_ENDPOINT` */
+export async function createTracing(config: CommonConfig, service: string, log: Logger): Promise<Tracing | undefined> {
+  const endpoint = config.OTEL_EXPORTER_OTLP_ENDPOINT
+  if (endpoint === undefined) return undefined
+  // The libraries take some 20 MB, which only those who want spans should pay.
+  const { exporterTo, tracingTo } = await import('./spans.ts')
+  const told = (reason: string): void => log.warn({ reason, endpoint }, 'spans were not taken')
+  return tracingTo(exporterTo(endpoint, told), service, config, told)
+}
+
+/** What goes on behind a span. */
+export function contextOf(span: Span, tracestate: string | undefined): TraceContext {
+  const { traceId, spanId, traceFlags } = span.spanContext()
+  const context: TraceContext = {
+    traceId,
+    traceparent: `00-${traceId}-${spanId}-${(traceFlags & SAMPLED) === 0 ? '00' : '01'}`,
+  }
+  if (tracestate !== undefined) context.tracestate = tracestate
+  return context
+}
+
+const SAMPLED = 1
