@@ -92,17 +92,19 @@ export const FAULTS: readonly Fault[] = [
   {
     name: 'forgotten-commit',
     what: 'the broker restarts and counts a transaction of the consumer as committed that it has never ended',
+    // The broker must not end it by itself before it is made to forget it.
+    env: { consumer: { TRANSACTION_TIMEOUT_MS: '60000' } },
     async play(stage) {
       const load = stage.load({ eventsPerSecond: 400 })
       const brokers = stage.kafka().bootstrapServers
       const outputs = `${stage.topic}.processed`
       const open = () => openPartitions(brokers, outputs, PARTITIONS)
-      // Stopped again and again until it is in the midst of a transaction.
+      // Stopped again and again until it is in the midst of a transaction, and not only of its end: that would be over at the second look.
       do {
         process.kill(stage.consumer.pid(), 'SIGCONT')
         await stage.pause(300, 600)
         process.kill(stage.consumer.pid(), 'SIGSTOP')
-      } while ((await open()).length === 0)
+      } while ((await open()).length === 0 || (await open()).length === 0)
       if (!(await forgetOpenTransaction(brokers, `${GROUP}-${stage.consumer.name}`)))
         stage.wrong('the consumer has committed nothing before')
       await stage.consumer.kill()

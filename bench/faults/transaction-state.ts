@@ -11,6 +11,7 @@ const STATE_PARTITIONS = 4
 /** Kafka lets this client write to internal topics. */
 const ADMIN_CLIENT_ID = '__admin_client'
 const CALL_TIMEOUT_MS = 10_000
+const RETRY_PAUSE_MS = 100
 
 /** Where the value of a record of the topic says which state the transaction is in (TransactionLogValue.json of Apache Kafka). */
 const STATUS_OFFSET = 16
@@ -30,13 +31,18 @@ export async function openPartitions(brokers: string, topic: string, partitions:
       'isolation.level': isolation,
     })
     await promised((done) => client.connect({ timeout: CALL_TIMEOUT_MS }, (error) => done(error)))
-    const found = await Promise.all(
-      Array.from({ length: partitions }, (_, partition) =>
-        promised<{ highOffset: number }>((done) =>
-          client.queryWatermarkOffsets(topic, partition, CALL_TIMEOUT_MS, done),
-        ),
-      ),
-    )
+    // A broker that has just come back answers before it leads its partitions.
+    const deadline = performance.now() + CALL_TIMEOUT_MS
+    const endOf = async (partition: number): Promise<{ highOffset: number }> => {
+      try {
+        return await promised((done) => client.queryWatermarkOffsets(topic, partition, CALL_TIMEOUT_MS, done))
+      } catch (error) {
+        if (performance.now() > deadline) throw error
+        await Bun.sleep(RETRY_PAUSE_MS)
+        return endOf(partition)
+      }
+    }
+    const found = await Promise.all(Array.from({ length: partitions }, (_, partition) => endOf(partition)))
     await promised((done) => client.disconnect((error) => done(error)))
     return found.map(({ highOffset }) => highOffset)
   }
