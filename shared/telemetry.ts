@@ -30,7 +30,10 @@ export function parseTraceparent(
 
 /** Section 3.2.2.4: the caller has recorded it, and asks others to do so. */
 export const isSampled = ({ traceparent }: TraceContext): boolean =>
-  (Number.parseInt(traceparent.slice(FLAGS_AT, FLAGS_AT + 2), 16) & 1) === 1
+  (Number.parseInt(traceparent.slice(FLAGS_AT, FLAGS_AT + 2), 16) & SAMPLED) !== 0
+
+/** The flag of section 3.2.2.4. */
+export const SAMPLED = 1
 
 const FLAGS_AT = '00-'.length + 32 + '-'.length + 16 + '-'.length
 

@@ -1,7 +1,7 @@
 import type { Attributes, Span } from '@opentelemetry/api'
 import type { CommonConfig } from './config.ts'
 import type { Logger } from './logger.ts'
-import type { TraceContext } from './telemetry.ts'
+import { SAMPLED, type TraceContext } from './telemetry.ts'
 
 /**
  * OpenTelemetry spans, where `OTEL_EXPORTER_OTLP_ENDPOINT` says whereto; without it there is none of this and nothing is paid for it. Names and
@@ -43,5 +43,3 @@ export function contextOf(span: Span, tracestate: string | undefined): TraceCont
   if (tracestate !== undefined) context.tracestate = tracestate
   return context
 }
-
-const SAMPLED = 1

@@ -1,5 +1,6 @@
 import pino from 'pino'
 import { loadConsumerConfig } from '../../consumer/config.ts'
+import { partitionsByDefault } from '../../shared/kafka/brokers/kafka.ts'
 import { native, promised } from '../../shared/kafka/client.ts'
 import { createRangeReader } from '../../shared/kafka/range-reader.ts'
 import type { IncomingRecord } from '../../shared/kafka/types.ts'
@@ -7,7 +8,6 @@ import type { IncomingRecord } from '../../shared/kafka/types.ts'
 /** What the broker remembers of transactions, looked at and falsified from outside. */
 
 const STATE_TOPIC = '__transaction_state'
-const STATE_PARTITIONS = 4
 /** Kafka lets this client write to internal topics. */
 const ADMIN_CLIENT_ID = '__admin_client'
 const CALL_TIMEOUT_MS = 10_000
@@ -61,7 +61,7 @@ export async function forgetOpenTransaction(brokers: string, transactionalId: st
   })
   let last: Pick<IncomingRecord, 'partition' | 'key' | 'value'> | undefined
   try {
-    for (let partition = 0; partition < STATE_PARTITIONS; partition++) {
+    for (let partition = 0; partition < partitionsByDefault; partition++) {
       const at = { topic: STATE_TOPIC, partition }
       const { beginning, end } = await reader.watermarks(at)
       await reader.read(at, beginning, end, ({ key, value }) => {

@@ -177,7 +177,7 @@ export interface Transactor {
   /** Initialises transactions, aborting what an earlier owner of the id left open; goes on for ever, with back-off. */
   start(): Promise<void>
   connection(): Connection
-  /** One transaction. Never rejects. Not to be called again before it has resolved. */
+  /** One transaction, when those before it are over. Never rejects. */
   commit(outputs: readonly OutgoingRecord[], offsets: readonly CommittedOffset[]): Promise<TransactionResult>
   /**
    * Aborts what transactions of this id have left open in a partition or, of an input partition, in its committed offset. There is such a

@@ -14,7 +14,8 @@ const probeTimeoutMs = 2_000
 const probePauseMs = 25
 /** The last of three nodes waits long for the others, which are gone, to save data that nobody will read. */
 const stopGraceMs = 2_000
-const partitionsByDefault = 4
+/** Of topics that nobody has created otherwise, and of each of Kafka's own. */
+export const partitionsByDefault = 4
 
 /** Apache Kafka in KRaft mode on loopback: every node is broker and controller. Nodes are counted from 0. */
 export interface KafkaCluster extends Broker {
