@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import type * as RdKafka from '@confluentinc/kafka-javascript/types/rdkafka'
 import type { CommonConfig } from '../config.ts'
 import { CONNECT_BACKOFF, delayMs, sleep } from '../retry.ts'
+import type { TransactionsAddon } from './group-metadata.ts'
 import { ADDON_FILE, checkAddon, INSTALLED } from './native/check.ts'
 import { declareNames, type PackedAddon } from './packed.ts'
 
@@ -37,6 +38,7 @@ let loadedAddon: Addon | undefined
 /** What we use of the addon itself, beside the package's own interface to it. */
 interface Addon {
   packed: PackedAddon
+  transactions: TransactionsAddon
   err2str(code: number): string
 }
 
@@ -60,6 +62,15 @@ function addon(): Addon {
 
 /** The way for many records at a time; loads the addon at first use, as {@link native} does. */
 export const packed = (): PackedAddon => addon().packed
+
+/** Offsets in a transaction; loads the addon at first use, as {@link native} does. */
+export const transactions = (): TransactionsAddon => addon().transactions
+
+/** What the package's own calls make of an error that the addon gives. */
+export const libraryError = (fault: object): RdKafka.LibrdKafkaError =>
+  (require('@confluentinc/kafka-javascript/lib/error') as { create(fault: object): RdKafka.LibrdKafkaError }).create(
+    fault,
+  )
 
 /** librdkafka's words for one of its codes. */
 export const messageOf = (code: number): string => addon().err2str(code)
@@ -85,6 +96,8 @@ export const CODE = {
   FENCED: -144,
   UNKNOWN_TOPIC_OR_PART: 3,
   MSG_SIZE_TOO_LARGE: 10,
+  ILLEGAL_GENERATION: 22,
+  UNKNOWN_MEMBER_ID: 25,
   TOPIC_AUTHORIZATION_FAILED: 29,
   TOPIC_ALREADY_EXISTS: 36,
   UNSTABLE_OFFSET_COMMIT: 88,

@@ -43,7 +43,7 @@ export function declareNames(addon: PackedAddon): void {
 }
 
 /** The native object that the client's JavaScript class wraps. */
-const nativeOf = (client: Producer | Consumer): object => (client as unknown as { _client: object })._client
+export const nativeOf = (client: Producer | Consumer): object => (client as unknown as { _client: object })._client
 
 // ---- outgoing
 

@@ -68,6 +68,7 @@ const REACHED_BY: Record<string, string> = {
   uv_rwlock_init: 'a read-write lock lets readers share it and a writer have it alone',
   uv_rwlock_destroy: 'a read-write lock lets readers share it and a writer have it alone',
   uv_rwlock_rdlock: 'a read-write lock lets readers share it and a writer have it alone',
+  uv_rwlock_tryrdlock: 'a read-write lock lets readers share it and a writer have it alone',
   uv_rwlock_rdunlock: 'a read-write lock lets readers share it and a writer have it alone',
   uv_rwlock_wrlock: 'a read-write lock lets readers share it and a writer have it alone',
   uv_rwlock_wrunlock: 'a read-write lock lets readers share it and a writer have it alone',
@@ -396,6 +397,7 @@ promise('a read-write lock lets readers share it and a writer have it alone', ()
     uv_rwlock_init: takes,
     uv_rwlock_destroy: takes,
     uv_rwlock_rdlock: takes,
+    uv_rwlock_tryrdlock: takes,
     uv_rwlock_rdunlock: takes,
     uv_rwlock_wrlock: takes,
     uv_rwlock_wrunlock: takes,
@@ -410,13 +412,14 @@ promise('a read-write lock lets readers share it and a writer have it alone', ()
   const lock = ptr(new Uint8Array(256).fill(0xff))
   expect(ours.uv_rwlock_init(lock)).toBe(0)
   ours.uv_rwlock_rdlock(lock)
-  ours.uv_rwlock_rdlock(lock)
+  expect(ours.uv_rwlock_tryrdlock(lock)).toBe(0)
   expect(system.pthread_rwlock_trywrlock(lock)).toBe(busy)
   ours.uv_rwlock_rdunlock(lock)
   expect(system.pthread_rwlock_trywrlock(lock)).toBe(busy)
   ours.uv_rwlock_rdunlock(lock)
   ours.uv_rwlock_wrlock(lock)
   expect(system.pthread_rwlock_tryrdlock(lock)).toBe(busy)
+  expect(ours.uv_rwlock_tryrdlock(lock)).toBe(-busy)
   ours.uv_rwlock_wrunlock(lock)
   expect(system.pthread_rwlock_trywrlock(lock)).toBe(0)
   expect(system.pthread_rwlock_unlock(lock)).toBe(0)

@@ -23,11 +23,9 @@
 #include <vector>
 
 #include "librdkafka/src/rdkafka.h"
+#include "shim/clients.h"
 #include "src/kafka-consumer.h"
 #include "src/producer.h"
-
-// shim/v8.cc: a Buffer of its own, with nothing in it yet.
-v8::MaybeLocal<v8::Object> NewBuffer(v8::Isolate* isolate, size_t length);
 
 namespace NodeKafka {
 
@@ -105,7 +103,7 @@ class PackedProducer : public Callbacks::Dispatcher {
   std::vector<rd_kafka_topic_t*> handles;
 };
 
-// The one friend of the client's classes: sees the connection and its lock.
+// Sees a client's connection and its lock.
 class Packed {
  public:
   static NAN_METHOD(Names);
@@ -145,13 +143,6 @@ int32_t PlaceOfTopic(const std::string& topic) {
   topics.push_back(topic);
   place_of_topic.emplace(topic, place);
   return place;
-}
-
-// The object behind one of the client's, or NULL for anything else.
-template <class T>
-T* ClientOf(v8::Local<v8::Value> value) {
-  if (!value->IsObject() || value.As<v8::Object>()->InternalFieldCount() < 1) return NULL;
-  return dynamic_cast<T*>(Nan::ObjectWrap::Unwrap<Nan::ObjectWrap>(value.As<v8::Object>()));
 }
 
 struct Bytes {
@@ -460,14 +451,9 @@ NAN_METHOD(Packed::Produce) {
   int64_t length = Nan::To<int64_t>(info[2]).FromJust();
   if (length < 0 || static_cast<size_t>(length) > buffer.length) return Nan::ThrowTypeError("the length is beyond the buffer");
   uintptr_t number = Nan::To<int32_t>(info[0]).FromJust();
-  // A closed one's client may be disconnecting, which holds the lock for as long as that takes.
-  std::unique_ptr<scoped_shared_read_lock> lock;
   rd_kafka_t* rk = NULL;
-  if (!packed->closed) {
-    Producer* producer = packed->producer;
-    lock.reset(new scoped_shared_read_lock(producer->m_connection_lock));
-    if (producer->m_client != NULL) rk = producer->m_client->c_ptr();
-  }
+  TryReadLock lock(packed->producer->m_connection_lock);
+  if (!packed->closed && lock && packed->producer->m_client != NULL) rk = packed->producer->m_client->c_ptr();
   for (int64_t at = 0; at < length;) {
     int32_t bytes = length - at < 8 ? 0 : Int(buffer.data + at);
     if (bytes < 8 || bytes > length - at) return Nan::ThrowTypeError("a record is beyond the length");
@@ -508,8 +494,8 @@ NAN_METHOD(Packed::Consume) {
   messages.resize(most);
   incoming.clear();
   headers.clear();
-  scoped_shared_read_lock lock(consumer->m_connection_lock);
-  if (consumer->m_client == NULL) return;
+  TryReadLock lock(consumer->m_connection_lock);
+  if (!lock || consumer->m_client == NULL) return;
   rd_kafka_queue_t* queue = rd_kafka_queue_get_consumer(consumer->m_client->c_ptr());
   if (queue == NULL) return;
   ssize_t count = rd_kafka_consume_batch_queue(queue, 0, messages.data(), most);

@@ -14,6 +14,7 @@ extern "C" {
 int uv_rwlock_init(pthread_rwlock_t* lock) { return -pthread_rwlock_init(lock, nullptr); }
 void uv_rwlock_destroy(pthread_rwlock_t* lock) { Must(pthread_rwlock_destroy(lock)); }
 void uv_rwlock_rdlock(pthread_rwlock_t* lock) { Must(pthread_rwlock_rdlock(lock)); }
+int uv_rwlock_tryrdlock(pthread_rwlock_t* lock) { return -pthread_rwlock_tryrdlock(lock); }
 void uv_rwlock_rdunlock(pthread_rwlock_t* lock) { Must(pthread_rwlock_unlock(lock)); }
 void uv_rwlock_wrlock(pthread_rwlock_t* lock) { Must(pthread_rwlock_wrlock(lock)); }
 void uv_rwlock_wrunlock(pthread_rwlock_t* lock) { Must(pthread_rwlock_unlock(lock)); }
