@@ -24,6 +24,9 @@ export type Outcome =
   /** The process gives the record up; its offset is not committed, and whoever gets the partition does it. */
   | { kind: 'abandoned' }
 
+/** What goes into a transaction. */
+export type DecidedOutcome = Exclude<Outcome, { kind: 'later' | 'abandoned' }>
+
 /** A record that has been claimed, between its fetch and its outcome. */
 export interface Job {
   record: IncomingRecord
@@ -39,7 +42,7 @@ export interface Job {
 }
 
 /** What of the partition's state a decision rests on. */
-export interface PartitionState {
+export interface PartitionView {
   dedupe: Deduplication
   /** Whether an earlier event of that key waits in `.retry`. */
   waits(key: string): boolean
@@ -72,7 +75,7 @@ export function jobOf(
 /**
  * Decides a record's outcome. Synchronous where nothing has to be waited for, since most records pass through without.
  */
-export function consume(job: Job, partition: PartitionState, deps: ConsumeDeps): Outcome | Promise<Outcome> {
+export function consume(job: Job, partition: PartitionView, deps: ConsumeDeps): Outcome | Promise<Outcome> {
   const { decoded, record, input, role, past, key } = job
   const { dedupe } = partition
   // A copy in `.retry` was claimed by the record that put it there; only its outcome makes it a duplicate.

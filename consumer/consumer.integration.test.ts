@@ -5,7 +5,7 @@ import { headerText, NO_HEADERS } from '../shared/headers.ts'
 import { createTopicAdmin } from '../shared/kafka/admin.ts'
 import { runKafkaTool } from '../shared/kafka/brokers/kafka-distribution.ts'
 import { createGroupConsumer } from '../shared/kafka/consumer.ts'
-import { createRangeReader } from '../shared/kafka/range-reader.ts'
+import { createRangeReader, readAll as readRecords } from '../shared/kafka/range-reader.ts'
 import { createTransactor } from '../shared/kafka/transactor.ts'
 import type { IncomingRecord } from '../shared/kafka/types.ts'
 import { testBrokers, uniqueName } from '../shared/testing/brokers.ts'
@@ -40,22 +40,29 @@ function start(options: { tenant: string; group?: string; instance?: string; han
     clientId,
     groupId,
     sessionTimeoutMs: 6_000,
+    leaveTimeoutMs: 10_000,
     prefetchMaxBytes: 2 ** 20,
     log,
     onStatistics: (json) => statistics.push(json),
   })
   const metrics = createMetrics()
-  const pipeline = new Pipeline({
-    group,
-    transactor: createTransactor({
+  const transactor = (transactionalId: string) =>
+    createTransactor({
       config,
       clientId: `${clientId}-t`,
-      transactionalId: `${groupId}-${clientId}`,
+      transactionalId,
       transactionTimeoutMs: 10_000,
-      group,
       log,
       onStatistics: () => undefined,
-    }),
+    })
+  const pipeline = new Pipeline({
+    group,
+    transactor: transactor(`${groupId}-${clientId}`),
+    async openTransactor(transactionalId) {
+      const opened = transactor(transactionalId)
+      await opened.start()
+      return opened
+    },
     reader: createRangeReader({ config, clientId: `${clientId}-r`, log }),
     topics: options.topics ?? new RegExp(`^kt[.]${options.tenant}[.][a-z]+$`),
     metrics,
@@ -76,12 +83,21 @@ function start(options: { tenant: string; group?: string; instance?: string; han
       maxTransactionRecords: 500,
       dedupeWindowRecords: 10_000,
       revokeTimeoutMs: 3_000,
+      commitStallTimeoutMs: 30_000,
     },
   })
   const ended = pipeline.run()
   ending.push(() => pipeline.stop())
   return { pipeline, metrics, ended, statistics, groupId }
 }
+
+/** Partitions that are not read yet, with the reason where there is one. */
+const restoring = (pipeline: Pipeline): string[] =>
+  pipeline
+    .partitions()
+    .flatMap(({ name, state }) =>
+      state.kind === 'restoring' ? [state.fault === undefined ? name : `${name} (${state.fault})`] : [],
+    )
 
 async function createTopics(tenant: string, stream = 'events'): Promise<string> {
   const admin = createTopicAdmin({ config, clientId: 'tests', log })
@@ -134,10 +150,8 @@ const byType = <E extends { type?: string }>(events: E[]) =>
 async function readAll(topic: string): Promise<IncomingRecord[]> {
   const reader = createRangeReader({ config, clientId: 'tests', log })
   const records: IncomingRecord[] = []
-  for (let partition = 0; partition < PARTITIONS; partition++) {
-    const { beginning, end } = await reader.watermarks({ topic, partition })
-    await reader.read({ topic, partition }, beginning, end, (record) => records.push(record))
-  }
+  const partitions = Array.from({ length: PARTITIONS }, (_, partition) => ({ topic, partition }))
+  await readRecords(reader, partitions, (record) => records.push(record))
   await reader.close()
   return records
 }
@@ -215,14 +229,14 @@ test(
     const topic = await createTopics(tenant)
     const first = start({ tenant })
     await writeWithKcat(topic, events(0, 10))
-    await until(() => first.pipeline.state().assigned === PARTITIONS, SLOW)
+    await until(() => first.pipeline.partitions().length === PARTITIONS, SLOW)
     const second = start({ tenant, group: first.groupId })
     await writeWithKcat(topic, events(10, 10))
-    await until(() => second.pipeline.state().assigned > 0 && second.pipeline.state().preparing.length === 0, SLOW)
-    expect(first.pipeline.state().assigned + second.pipeline.state().assigned).toBe(PARTITIONS)
+    await until(() => second.pipeline.partitions().length > 0 && restoring(second.pipeline).length === 0, SLOW)
+    expect(first.pipeline.partitions().length + second.pipeline.partitions().length).toBe(PARTITIONS)
     await writeWithKcat(topic, events(20, 10))
     await second.pipeline.stop()
-    await until(() => first.pipeline.state().assigned === PARTITIONS, SLOW)
+    await until(() => first.pipeline.partitions().length === PARTITIONS, SLOW)
     await writeWithKcat(topic, events(30, 5))
     await until(async () => (await idsIn(siblingTopic(topic, 'processed'))).length >= 35, SLOW)
     const records = await readAll(siblingTopic(topic, 'processed'))
@@ -244,7 +258,7 @@ test(
     ending.push(() => admin.close())
     const [topic = '', ...beside] = streamTopics(tenant, 'late')
     await admin.ensureTopics([topic], { partitions: PARTITIONS, replication: 1 })
-    await until(() => pipeline.state().preparing.length === PARTITIONS, SLOW)
+    await until(() => restoring(pipeline).length === PARTITIONS, SLOW)
     await admin.ensureTopics(beside, { partitions: PARTITIONS, replication: 1 })
     await writeWithKcat(topic, events(0, 2))
     await until(async () => (await idsIn(siblingTopic(topic, 'processed'))).length === 2, SLOW)
@@ -320,7 +334,7 @@ test(
     await writeWithKcat(topic, events(0, 1))
     await until(async () => (await idsIn(siblingTopic(topic, 'processed'))).length === 1, SLOW)
     const second = start({ tenant, instance, group: first.groupId })
-    await until(() => second.pipeline.state().assigned > 0, SLOW)
+    await until(() => second.pipeline.partitions().length > 0, SLOW)
     await writeWithKcat(topic, events(1, 12))
     expect(await first.ended).toBeString()
     await until(async () => (await idsIn(siblingTopic(topic, 'processed'))).length === 13, SLOW)
@@ -339,11 +353,15 @@ test(
     await writeWithKcat(topic, written)
     const { pipeline } = start({ tenant })
     const reason = `${topic}/1 (a transaction that has not ended holds back ${topic}.processed/1 from offset 0 on)`
-    await until(() => pipeline.state().preparing[0] === reason, SLOW)
-    expect(pipeline.state()).toEqual({ assigned: PARTITIONS, preparing: [reason] })
-    await until(() => pipeline.progress().some((one) => one.topic === topic && one.committed > 0), SLOW)
+    await until(() => restoring(pipeline)[0] === reason, SLOW)
+    expect(pipeline.partitions()).toHaveLength(PARTITIONS)
+    expect(restoring(pipeline)).toEqual([reason])
+    await until(
+      () => pipeline.progress().some((one) => one.topic === topic && one.next > 0 && one.uncommitted === 0),
+      SLOW,
+    )
     await held.abort()
-    await until(() => pipeline.state().preparing.length === 0, SLOW)
+    await until(() => restoring(pipeline).length === 0, SLOW)
     const ids = written.map(({ id }) => id)
     await until(async () => (await idsIn(siblingTopic(topic, 'processed'))).length >= ids.length, SLOW)
     expect((await idsIn(siblingTopic(topic, 'processed'))).sort()).toEqual(ids.sort())

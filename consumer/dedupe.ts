@@ -18,9 +18,14 @@ export class Deduplication {
     return this.#done.has(identity)
   }
 
+  /** Whether the event has had its outcome, or is in hand. */
+  isKnown(identity: string): boolean {
+    return this.#claimed.has(identity) || this.#done.has(identity)
+  }
+
   /** Takes an event that is neither done nor in hand; false for a duplicate. */
   claim(identity: string): boolean {
-    if (this.#claimed.has(identity) || this.#done.has(identity)) return false
+    if (this.isKnown(identity)) return false
     this.#claimed.add(identity)
     return true
   }

@@ -1,8 +1,8 @@
 /**
  * The consumer: Kafka → outcome. In the order in which an event passes through:
- *   pipeline (fetch) → decode → dedupe → enrich (lookup) → handlers/ → retry · dead-letter · processed → pipeline (commit)
- *   consume decides; lanes keep a key in order; partition holds an assigned partition's state, rebuild makes it, ahead saves it
- *   config: every variable; metrics: every metric; this file wires them and holds no logic
+ *   assignment (restore, hanging) → fetch → decide → decode → dedupe → enrich (lookup) → handlers/ → retry · dead-letter · processed → commit
+ *   consume decides what becomes of a record; lanes keep a key in order; partition holds every state, ahead saves what is done out of turn
+ *   pipeline joins these; config: every variable; metrics: every metric; health: readiness and lag; this file wires them and holds no logic
  */
 import { resolve } from 'node:path'
 import { EXIT_BAD_CONFIG, loadConfigOrExit } from '../shared/config.ts'
@@ -11,9 +11,9 @@ import { createRangeReader } from '../shared/kafka/range-reader.ts'
 import { addClientMetrics } from '../shared/kafka/statistics.ts'
 import { createTransactor } from '../shared/kafka/transactor.ts'
 import { createLogger } from '../shared/logger.ts'
-import { type Check, serveOps } from '../shared/ops.ts'
+import { serveOps } from '../shared/ops.ts'
 import { addProcessMetrics } from '../shared/process-metrics.ts'
-import { CONNECT_BACKOFF, delayMs, sleep } from '../shared/retry.ts'
+import { CONNECT_BACKOFF, delayMs, sleep, within } from '../shared/retry.ts'
 import { stopOnSignal } from '../shared/shutdown.ts'
 import { INPUT_TOPICS } from '../shared/topics.ts'
 import { createTracing } from '../shared/tracing.ts'
@@ -21,13 +21,27 @@ import { type ConsumerConfig, loadConsumerConfig } from './config.ts'
 import { createEnricher } from './enrich.ts'
 import { type Handler, handlerIndex } from './handlers/handler.ts'
 import { handlers as builtIn } from './handlers/index.ts'
+import { createChecks, measure, measureLag } from './health.ts'
 import { type CircuitState, type GuardedLookup, guardLookup, LOOKUP_OUTCOMES, type LookupOutcome } from './lookup.ts'
 import { createMetrics } from './metrics.ts'
 import { Pipeline } from './pipeline.ts'
 import { createReferenceTable } from './reference-table.ts'
 
-/** How often lag is measured. */
-const LAG_INTERVAL_MS = 1_000
+/** How often gauges are brought up to date, and lag is asked for. */
+const MEASURE_INTERVAL_MS = 1_000
+const LAG_INTERVAL_MS = 2_000
+
+/** How much longer than a transaction may take decided records may wait for their commit before the clients are replaced. */
+const COMMIT_STALL_GRACE_MS = 10_000
+
+/** How long a client for another transactional id may take to connect. */
+const OPEN_TIMEOUT_MS = 20_000
+
+/** How often in a row the clients are replaced without a single commit before the process ends, for its supervisor to start it anew. */
+const MAX_REPLACEMENTS_IN_A_ROW = 10
+
+/** `sysexits.h`: EX_UNAVAILABLE. */
+const EXIT_UNAVAILABLE = 69
 
 const config = loadConfigOrExit(loadConsumerConfig)
 const log = createLogger('consumer', config)
@@ -44,11 +58,12 @@ const draining = new AbortController()
 
 let current = open()
 const ops = serveOps(
-  { registry: metrics.registry, checks: checks() },
+  { registry: metrics.registry, checks: createChecks(() => current, draining.signal) },
   { hostname: config.OPS_HOST, port: config.OPS_PORT },
 )
-const measuring = setInterval(measure, LAG_INTERVAL_MS)
-stopOnSignal(
+const measuring = setInterval(() => measure(current.pipeline, metrics), MEASURE_INTERVAL_MS)
+void lagUntilDrained()
+const stop = stopOnSignal(
   [
     { name: 'readiness', run: () => draining.abort() },
     { name: 'pipeline', run: () => current.pipeline.stop() },
@@ -85,24 +100,36 @@ function open() {
     clientId,
     groupId: config.GROUP_ID,
     sessionTimeoutMs: config.SESSION_TIMEOUT_MS,
+    leaveTimeoutMs: config.DRAIN_TIMEOUT_MS * 0.6,
     prefetchMaxBytes: config.PREFETCH_MAX_BYTES,
     log,
     onStatistics: statistics.group.take,
   })
-  const transactor = createTransactor({
-    config,
-    clientId: `${clientId}-transactions`,
-    transactionalId: `${config.GROUP_ID}-${config.INSTANCE_ID}`,
-    transactionTimeoutMs: config.TRANSACTION_TIMEOUT_MS,
-    group,
-    log,
-    onStatistics: statistics.transactions.take,
-  })
+  const transactorOf = (transactionalId: string, onStatistics: (json: string) => void) =>
+    createTransactor({
+      config,
+      clientId: `${clientId}-transactions`,
+      transactionalId,
+      transactionTimeoutMs: config.TRANSACTION_TIMEOUT_MS,
+      log,
+      onStatistics,
+    })
+  const transactor = transactorOf(`${config.GROUP_ID}-${config.INSTANCE_ID}`, statistics.transactions.take)
   const reader = createRangeReader({ config, clientId: `${clientId}-rebuild`, log })
   const pipeline = new Pipeline({
     group,
     transactor,
     reader,
+    async openTransactor(transactionalId) {
+      const opened = transactorOf(transactionalId, () => undefined)
+      try {
+        await within(OPEN_TIMEOUT_MS, opened.start())
+        return opened
+      } catch (error) {
+        await opened.close()
+        throw error
+      }
+    },
     topics: INPUT_TOPICS,
     metrics,
     tracing,
@@ -126,70 +153,42 @@ function open() {
       maxRetryBacklogRecords: config.MAX_RETRY_BACKLOG_RECORDS,
       maxTransactionRecords: config.MAX_TRANSACTION_RECORDS,
       dedupeWindowRecords: config.DEDUPE_WINDOW_RECORDS,
-      // The last quarter of stopping is for leaving the group and closing.
-      revokeTimeoutMs: config.DRAIN_TIMEOUT_MS * 0.75,
+      // The rest of stopping is for leaving the group and closing.
+      revokeTimeoutMs: config.DRAIN_TIMEOUT_MS * 0.5,
+      commitStallTimeoutMs: config.TRANSACTION_TIMEOUT_MS + COMMIT_STALL_GRACE_MS,
     },
   })
-  return { pipeline, group, transactor }
+  return { pipeline, group, transactor, reader }
 }
 
 /** Works until stopped. When the clients cannot go on, everything is opened anew: what is not committed is then read again. */
 async function work(): Promise<void> {
   for (let attempt = 1; ; attempt++) {
-    const begun = performance.now()
     const failure = await current.pipeline.run()
     if (failure === undefined) return
+    if (current.pipeline.hasCommitted()) attempt = 1
+    metrics.replacements.inc()
     log.error(
-      { reason: failure },
-      'the consumer cannot go on with its connections and opens new ones; does another process use this INSTANCE_ID?',
+      { reason: failure, attempt },
+      'the consumer cannot go on with its clients and opens new ones; does another process use this INSTANCE_ID?',
     )
-    if (performance.now() - begun > CONNECT_BACKOFF.maxMs * 2) attempt = 1
+    if (attempt >= MAX_REPLACEMENTS_IN_A_ROW) {
+      log.fatal({ attempt }, 'new clients did not help: the process ends')
+      return void stop(EXIT_UNAVAILABLE)
+    }
     await sleep(delayMs(CONNECT_BACKOFF, attempt), draining.signal)
     if (draining.signal.aborted) return
     current = open()
   }
 }
 
-function checks(): Record<string, Check> {
-  const connected =
-    (client: 'group' | 'transactor'): Check =>
-    () => {
-      const connection = current[client].connection()
-      if (connection.state === 'connected') return { ok: true }
-      return { ok: false, reason: connection.state === 'closed' ? 'closed' : connection.reason }
-    }
-  return {
-    draining: () => (draining.signal.aborted ? { ok: false, reason: 'the service is stopping' } : { ok: true }),
-    kafka: connected('group'),
-    transactions: connected('transactor'),
-    partitions: () => {
-      const { preparing } = current.pipeline.state()
-      return preparing.length === 0 ? { ok: true } : { ok: false, reason: `not read yet: ${preparing.join(', ')}` }
-    },
-  }
-}
-
-/** Brings the gauges up to date. */
-function measure(): void {
-  const { pipeline } = current
-  const { open, decided, handlers, parkedBytes, heldBytes, waiting } = pipeline.levels()
-  metrics.held.set({ state: 'open' }, open)
-  metrics.held.set({ state: 'decided' }, decided)
-  metrics.held.set({ state: 'waiting' }, waiting)
-  metrics.heldBytes.set({ source: 'input' }, heldBytes)
-  metrics.heldBytes.set({ source: 'retry' }, parkedBytes)
-  metrics.handlers.set(handlers)
-  const { assigned, preparing } = pipeline.state()
-  metrics.partitions.set({ state: 'reading' }, assigned - preparing.length)
-  metrics.partitions.set({ state: 'preparing' }, preparing.length)
-  const ends = new Map(statistics.group.logEnds().map(({ topic, partition, end }) => [`${topic}/${partition}`, end]))
-  const nowMs = Date.now()
-  for (const { topic, partition, committed, oldestMs } of pipeline.progress()) {
-    const end = ends.get(`${topic}/${partition}`)
-    if (end === undefined) continue
-    const labels = { topic, partition: String(partition) }
-    metrics.lagRecords.set(labels, Math.max(0, end - Math.max(0, committed)))
-    metrics.lagSeconds.set(labels, oldestMs === undefined ? 0 : Math.max(0, nowMs - oldestMs) / 1000)
+async function lagUntilDrained(): Promise<void> {
+  while (!draining.signal.aborted) {
+    const { pipeline, reader } = current
+    await measureLag(pipeline, reader, statistics.group.positions(), metrics).catch((error: Error) =>
+      log.debug({ reason: error.message }, 'lag could not be asked for'),
+    )
+    await sleep(LAG_INTERVAL_MS, draining.signal)
   }
 }
 

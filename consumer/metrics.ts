@@ -4,6 +4,7 @@ import { LATENCY_BUCKETS_SECONDS } from '../shared/ops.ts'
 import { LatencyHistogram, type Tally, tallies } from '../shared/tally.ts'
 import type { Outcome } from './consume.ts'
 import type { Item, Partition } from './partition.ts'
+import type { Past } from './restore.ts'
 import type { Failure } from './retry.ts'
 
 /** The reasons a failure can have, for counting from zero. */
@@ -66,11 +67,22 @@ export function createMetrics() {
     ),
     heldBytes: gauge('held_bytes', 'Bytes held in memory, by source: input or retry.', ['source']),
     handlers: gauge('handlers_running', 'Handlers that run at this moment.'),
-    partitions: gauge('partitions', 'Assigned partitions by state: reading or preparing.', ['state']),
+    partitions: gauge('partitions', 'Assigned partitions by state: restoring, reading, paused or draining.', ['state']),
+    repaired: counter('repaired_total', 'Records that were called done, had no outcome, and were processed then.'),
+    skipped: counter('skipped_offsets_total', 'Offsets whose records were deleted before they were read.'),
+    stalledSeconds: gauge(
+      'commit_stalled_seconds',
+      'How long there has been something to commit and nothing was; 0 when commits go through.',
+    ),
+    replacements: counter(
+      'client_replacements_total',
+      'Times that the Kafka clients were replaced since they could not go on.',
+    ),
   }
   const fetchedTally = tallies(table.fetchedRecords)
   const fetched = { input: fetchedTally({ source: 'input' }), retry: fetchedTally({ source: 'retry' }) }
   const outcomes = byOutcome(tallies(table.outcomes))
+  const rebuildSeconds = table.rebuildSeconds.series()
   const recordsTally = tallies(table.transactionRecords)({})
   const latency = {
     processed: table.latency.series({ outcome: 'processed' }),
@@ -92,15 +104,20 @@ export function createMetrics() {
   for (const kind of ['quick', 'slow']) table.retries.inc({ kind }, 0)
   for (const result of ['committed', 'aborted', 'fatal']) table.transactions.inc({ result }, 0)
   for (const kind of ['assigned', 'revoked', 'lost']) table.rebalances.inc({ kind }, 0)
-  for (const reason of ['open', 'retry-backlog', 'parked', 'memory']) table.pauses.inc({ reason }, 0)
+  for (const reason of ['open', 'state', 'retry-backlog', 'parked', 'memory']) table.pauses.inc({ reason }, 0)
 
   return {
     ...table,
     registry,
     commitSeconds: table.commitSeconds.series(),
-    rebuildSeconds: table.rebuildSeconds.series(),
+    rebuildSeconds,
     fetched(item: Item): void {
       fetched[item.source.role].count++
+    },
+    restored({ skipped, missing }: Past, seconds: number): void {
+      rebuildSeconds.observe(seconds)
+      table.skipped.inc(skipped)
+      table.repaired.inc(missing.length)
     },
     decided(outcome: Outcome): void {
       if (outcome.kind === 'later' || (outcome.kind === 'retry' && outcome.failure.reason !== 'waits behind its key'))

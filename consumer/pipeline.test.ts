@@ -2,7 +2,7 @@ import { afterEach, expect, test } from 'bun:test'
 import { Type } from '@sinclair/typebox'
 import pino from 'pino'
 import { headersOf, headerText, NO_HEADERS } from '../shared/headers.ts'
-import type { OutgoingRecord } from '../shared/kafka/types.ts'
+import type { OutgoingRecord, TransactionResult } from '../shared/kafka/types.ts'
 import { toRecord } from '../shared/record.ts'
 import { FakeKafka } from '../shared/testing/fake-kafka.ts'
 import { until } from '../shared/testing/until.ts'
@@ -29,6 +29,13 @@ const event = (id: string, subject?: string, type = 'plain', data: unknown = { i
     { topic: INPUT, partition: 0, tenant: 'acme', receivedAtMs: Date.now() },
   )
 
+const TOO_LARGE: Exclude<TransactionResult, { kind: 'committed' }> = {
+  kind: 'aborted',
+  reason: 'too large',
+  failed: new Map([[0, { reason: 'too large', tooLarge: true }]]),
+  passing: false,
+}
+
 const running: Pipeline[] = []
 
 afterEach(async () => {
@@ -48,6 +55,7 @@ function start(
   const pipeline = new Pipeline({
     group,
     transactor: kafka.transactor(),
+    openTransactor: async () => kafka.transactor(),
     reader: kafka.reader(),
     topics: INPUT_TOPICS,
     metrics,
@@ -73,6 +81,7 @@ function start(
       maxTransactionRecords: 50,
       dedupeWindowRecords: 1_000,
       revokeTimeoutMs: 500,
+      commitStallTimeoutMs: 10_000,
       ...overrides,
     },
   })
@@ -280,7 +289,7 @@ test('records that finish out of turn are not done again after a restart', async
 
 test('an aborted transaction is sent again, whole', async () => {
   const kafka = new FakeKafka()
-  kafka.transactionFaults.push({ kind: 'aborted', reason: 'a test', refused: new Map() })
+  kafka.transactionFaults.push({ kind: 'aborted', reason: 'a test', failed: new Map(), passing: true })
   start(kafka)
   kafka.append(event('1', 'a'))
   await until(() => kafka.committedOffset(INPUT) === 1)
@@ -289,7 +298,7 @@ test('an aborted transaction is sent again, whole', async () => {
 
 test('a result that Kafka will never take makes its event a dead letter', async () => {
   const kafka = new FakeKafka()
-  kafka.transactionFaults.push({ kind: 'aborted', reason: 'too large', refused: new Map([[0, 'too large']]) })
+  kafka.transactionFaults.push(TOO_LARGE)
   start(kafka)
   kafka.append(event('1', 'a'))
   await until(() => kafka.committedOffset(INPUT) === 1)
@@ -301,7 +310,7 @@ test('a result that Kafka will never take makes its event a dead letter', async 
 
 test('an event that is too large to wait in .retry is a dead letter, and its key passes', async () => {
   const kafka = new FakeKafka()
-  kafka.transactionFaults.push({ kind: 'aborted', reason: 'too large', refused: new Map([[0, 'too large']]) })
+  kafka.transactionFaults.push(TOO_LARGE)
   const { pipeline } = start(kafka, [failing(99)])
   kafka.append(event('1', 'a', 'fails'))
   await until(() => kafka.committedOffset(INPUT) === 1)
@@ -328,7 +337,7 @@ test('nothing of a lost partition is committed', async () => {
   kafka.hold = new Promise<void>((resolve) => {
     release = resolve
   })
-  kafka.transactionFaults.push({ kind: 'aborted', reason: 'a test', refused: new Map() })
+  kafka.transactionFaults.push({ kind: 'aborted', reason: 'a test', failed: new Map(), passing: true })
   const { group } = start(kafka)
   kafka.append(event('1', 'a'))
   await until(() => kafka.transactions.length === 0 && running[0]?.levels().heldBytes !== 0)

@@ -1,4 +1,4 @@
-import { ATTEMPT, ERROR, headerText, NOT_BEFORE, ORIGIN, withHeaders } from '../shared/headers.ts'
+import { ATTEMPT, ERROR, headerText, NOT_BEFORE, ORIGIN, TRANSACTION, withHeaders } from '../shared/headers.ts'
 import type { IncomingRecord, OutgoingRecord, RecordHeaders } from '../shared/kafka/types.ts'
 import { type Backoff, delayMs } from '../shared/retry.ts'
 import { siblingTopic } from '../shared/topics.ts'
@@ -94,7 +94,7 @@ export function pastOf(record: IncomingRecord): Past {
   }
 }
 
-const OURS = new Set<string>([ATTEMPT, NOT_BEFORE, ERROR, ORIGIN])
+const OURS = new Set<string>([ATTEMPT, NOT_BEFORE, ERROR, ORIGIN, TRANSACTION])
 
 /** A record's headers without those that say what we made of it. */
 export function originalHeaders({ headers }: IncomingRecord): RecordHeaders {

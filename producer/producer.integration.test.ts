@@ -8,7 +8,7 @@ import { gzipSync } from 'node:zlib'
 import pino from 'pino'
 import { createTopicAdmin } from '../shared/kafka/admin.ts'
 import { runKafkaTool } from '../shared/kafka/brokers/kafka-distribution.ts'
-import { createRangeReader } from '../shared/kafka/range-reader.ts'
+import { createRangeReader, readAll } from '../shared/kafka/range-reader.ts'
 import type { IncomingRecord, RangeReader } from '../shared/kafka/types.ts'
 import { murmur2, partitionOfHash } from '../shared/partition.ts'
 import { residentMemoryBytes } from '../shared/process-metrics.ts'
@@ -82,17 +82,16 @@ const receipts = async (response: Response): Promise<Receipt[]> => {
 async function stored({ stream, partition, offset }: Receipt): Promise<IncomingRecord> {
   const found: IncomingRecord[] = []
   const topic = inputTopic(tenant, stream)
-  await reader.read({ topic, partition }, offset, offset + 1, (record) => found.push(record))
+  await reader.read([{ topic, partition, from: offset, to: offset + 1 }], (record) => found.push(record))
   const [record] = found
   if (record === undefined) throw new Error(`nothing at ${topic}/${partition}/${offset}`)
   return record
 }
 
+const partitionsOf = (topic: string) => Array.from({ length: PARTITIONS }, (_, partition) => ({ topic, partition }))
+
 const ends = async (topic = TOPIC): Promise<number> => {
-  let sum = 0
-  for (let partition = 0; partition < PARTITIONS; partition++)
-    sum += (await reader.watermarks({ topic, partition })).end
-  return sum
+  return (await reader.ends(partitionsOf(topic))).reduce((sum, { end }) => sum + end, 0)
 }
 
 const JSON_TYPE = { 'content-type': 'application/json' }
@@ -185,10 +184,7 @@ describe('what is answered 202', () => {
         keys.map((one) => `${one}|x`).join('\n'),
       )
       const java = new Map<string, number>()
-      for (let partition = 0; partition < PARTITIONS; partition++)
-        await reader.read({ topic, partition }, 0, (await reader.watermarks({ topic, partition })).end, (record) =>
-          java.set(record.key?.toString() ?? '', partition),
-        )
+      await readAll(reader, partitionsOf(topic), ({ key, partition }) => java.set(key?.toString() ?? '', partition))
       const ours = await receipts(
         await post(JSON.stringify(keys.map((partitionkey) => ({ type: 't', partitionkey }))), JSON_TYPE),
       )
@@ -424,13 +420,10 @@ describe('a process', () => {
       expect(new Set(other)).toEqual(other.length === 0 ? new Set() : new Set(['503 not stored close']))
       const topic = inputTopic('default', own)
       const ids = new Set<string>()
-      for (let partition = 0; partition < PARTITIONS; partition++) {
-        const { end } = await reader.watermarks({ topic, partition })
-        await reader.read({ topic, partition }, 0, end, (record) => {
-          const read = fromRecord(record)
-          if (read.ok) ids.add(read.event.id)
-        })
-      }
+      await readAll(reader, partitionsOf(topic), (record) => {
+        const read = fromRecord(record)
+        if (read.ok) ids.add(read.event.id)
+      })
       expect(acknowledged.filter((receipt) => !ids.has(receipt.id))).toEqual([])
     },
     TEST_TIMEOUT_MS,

@@ -26,6 +26,8 @@ export const NOT_BEFORE = 'kt-not-before'
 export const ERROR = 'kt-error'
 /** On retries and dead letters: where the original record stands, `topic/partition/offset`. */
 export const ORIGIN = 'kt-origin'
+/** On results, retries and dead letters: the transaction that wrote them, `TRANSACTIONAL-ID:CLIENT-NUMBER`. */
+export const TRANSACTION = 'kt-transaction'
 
 /** The last header of that name, as text; undefined when there is none. Names are compared exactly, as Kafka does. */
 export function headerText(headers: RecordHeaders, name: string): string | undefined {

@@ -32,3 +32,20 @@ export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
     signal?.addEventListener('abort', done)
   })
 }
+
+/** Something did not come in the time that it had. */
+export class TimeoutError extends Error {
+  override readonly name = 'TimeoutError'
+}
+
+/**
+ * The promise, or a rejection once it has not settled for so long. What it stands for goes on in the background; its later rejection is nobody's.
+ * @throws TimeoutError
+ */
+export function within<T>(timeoutMs: number, promise: Promise<T>, what = 'no answer'): Promise<T> {
+  let timer: ReturnType<typeof setTimeout> | undefined
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new TimeoutError(`${what} within ${timeoutMs} ms`)), timeoutMs)
+  })
+  return Promise.race([promise, late]).finally(() => clearTimeout(timer))
+}

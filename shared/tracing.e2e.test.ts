@@ -3,7 +3,7 @@ import pino from 'pino'
 import { loadConsumerConfig } from '../consumer/config.ts'
 import { headerText, TRACEPARENT } from './headers.ts'
 import { embeddedPartitions, startEmbedded } from './kafka/brokers/embedded.ts'
-import { createRangeReader } from './kafka/range-reader.ts'
+import { createRangeReader, readAll } from './kafka/range-reader.ts'
 import { startService } from './testing/service-process.ts'
 import { until } from './testing/until.ts'
 import { createTracing } from './tracing.ts'
@@ -102,11 +102,11 @@ test(
     })
     ending.push(() => reader.close())
     const carried: (string | undefined)[] = []
-    for (let partition = 0; partition < embeddedPartitions; partition++) {
-      const at = { topic: 'kt.default.events.processed', partition }
-      const { beginning, end } = await reader.watermarks(at)
-      await reader.read(at, beginning, end, ({ headers }) => carried.push(headerText(headers, TRACEPARENT)))
-    }
+    const partitions = Array.from({ length: embeddedPartitions }, (_, partition) => ({
+      topic: 'kt.default.events.processed',
+      partition,
+    }))
+    await readAll(reader, partitions, ({ headers }) => carried.push(headerText(headers, TRACEPARENT)))
     expect(carried).toContain(`00-${TRACE_ID}-${process?.spanId}-01`)
     expect(carried).toContain(`00-${TRACE_ID}-${CLIENT_SPAN_ID}-00`)
   },

@@ -2,7 +2,7 @@ import pino from 'pino'
 import { loadConsumerConfig } from '../../consumer/config.ts'
 import { partitionsByDefault } from '../../shared/kafka/brokers/kafka.ts'
 import { native, promised } from '../../shared/kafka/client.ts'
-import { createRangeReader } from '../../shared/kafka/range-reader.ts'
+import { createRangeReader, readAll } from '../../shared/kafka/range-reader.ts'
 import type { IncomingRecord } from '../../shared/kafka/types.ts'
 
 /** What the broker remembers of transactions, looked at and falsified from outside. */
@@ -61,14 +61,14 @@ export async function forgetOpenTransaction(brokers: string, transactionalId: st
   })
   let last: Pick<IncomingRecord, 'partition' | 'key' | 'value'> | undefined
   try {
-    for (let partition = 0; partition < partitionsByDefault; partition++) {
-      const at = { topic: STATE_TOPIC, partition }
-      const { beginning, end } = await reader.watermarks(at)
-      await reader.read(at, beginning, end, ({ key, value }) => {
-        if (key?.toString().endsWith(transactionalId) && value?.[STATUS_OFFSET] === COMPLETE_COMMIT)
-          last = { partition, key: Buffer.from(key), value: Buffer.from(value) }
-      })
-    }
+    const partitions = Array.from({ length: partitionsByDefault }, (_, partition) => ({
+      topic: STATE_TOPIC,
+      partition,
+    }))
+    await readAll(reader, partitions, ({ partition, key, value }) => {
+      if (key?.toString().endsWith(transactionalId) && value?.[STATUS_OFFSET] === COMPLETE_COMMIT)
+        last = { partition, key: Buffer.from(key), value: Buffer.from(value) }
+    })
   } finally {
     await reader.close()
   }

@@ -33,11 +33,17 @@ if (args.length !== 3 || !Number.isInteger(records) || records <= 0) {
   process.exit(2)
 }
 
+function gaveUp(): never {
+  process.stderr.write('the topic cannot be read\n')
+  process.exit(1)
+}
+
 const group = createGroupConsumer({
   config: loadConfig(Type.Object(commonVariables), { KAFKA_BROKERS: brokers }),
   clientId: 'bun-drain',
   groupId: `bun-drain-${crypto.randomUUID()}`,
   sessionTimeoutMs: SESSION_TIMEOUT_MS,
+  leaveTimeoutMs: SESSION_TIMEOUT_MS,
   prefetchMaxBytes: PREFETCH_MAX_BYTES,
   log: createLogger('bun-drain', { LOG_LEVEL: 'fatal', LOG_FORMAT: 'json' }),
   onStatistics: () => undefined,
@@ -46,6 +52,9 @@ const group = createGroupConsumer({
 group.start(new RegExp(`^${topic.replaceAll('.', '\\.')}$`), {
   assigned: (partitions) => group.startReading(partitions.map((one) => ({ ...one, offset: -1 }))),
   revoked: (partitions) => Promise.resolve(partitions),
+  outOfRange: gaveUp,
+  unreadable: gaveUp,
+  failed: gaveUp,
 })
 
 const cpuSeconds = (): number => {

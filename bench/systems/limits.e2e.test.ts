@@ -6,7 +6,7 @@ import { Type } from '@sinclair/typebox'
 import { commonVariables, loadConfig } from '../../shared/config.ts'
 import { findFreePorts } from '../../shared/kafka/brokers/ports.ts'
 import { createTopicsAndWait } from '../../shared/kafka/brokers/wire.ts'
-import { createRangeReader } from '../../shared/kafka/range-reader.ts'
+import { createRangeReader, readAll } from '../../shared/kafka/range-reader.ts'
 import type { IncomingRecord } from '../../shared/kafka/types.ts'
 import { createLogger } from '../../shared/logger.ts'
 import { fromRecord } from '../../shared/record.ts'
@@ -46,10 +46,8 @@ async function recordsOf(topic: string): Promise<IncomingRecord[]> {
     log: createLogger('limits', { LOG_LEVEL: 'fatal', LOG_FORMAT: 'json' }),
   })
   const records: IncomingRecord[] = []
-  for (let partition = 0; partition < PARTITIONS; partition++) {
-    const { beginning, end } = await reader.watermarks({ topic, partition })
-    await reader.read({ topic, partition }, beginning, end, (record) => records.push(record))
-  }
+  const partitions = Array.from({ length: PARTITIONS }, (_, partition) => ({ topic, partition }))
+  await readAll(reader, partitions, (record) => records.push(record))
   await reader.close()
   return records
 }

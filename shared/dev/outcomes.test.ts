@@ -1,6 +1,6 @@
 import { expect, test } from 'bun:test'
 import { headersOf } from '../headers.ts'
-import type { RangeReader, RecordHeaders } from '../kafka/types.ts'
+import { partitionName, type RangeReader, type RecordHeaders } from '../kafka/types.ts'
 import { createOutcomeReader } from './outcomes.ts'
 
 const headers = (id: string, type: string): RecordHeaders => headersOf({ ce_id: id, ce_type: type })
@@ -8,15 +8,21 @@ const headers = (id: string, type: string): RecordHeaders => headersOf({ ce_id: 
 /** A reader of topics that are lists of headers, which notes from where it was asked to read. */
 function readerOf(topics: Record<string, RecordHeaders[]>) {
   const reads: string[] = []
-  const reader: Pick<RangeReader, 'watermarks' | 'read'> = {
-    watermarks: async ({ topic, partition }) => ({ beginning: 0, end: topics[`${topic}/${partition}`]?.length ?? 0 }),
-    async read({ topic, partition }, from, to, visit) {
-      const name = `${topic}/${partition}`
-      if (to > from) reads.push(`${name} ${from}-${to}`)
-      for (let offset = from; offset < to; offset++) {
-        const found = topics[name]?.[offset]
-        if (found === undefined) throw new RangeError(`${name} has no offset ${offset}`)
-        visit({ topic, partition, offset, timestampMs: 0, key: null, value: null, headers: found })
+  const reader: Pick<RangeReader, 'ends' | 'read'> = {
+    ends: async (partitions) =>
+      partitions.map((at) => {
+        const end = topics[partitionName(at)]?.length ?? 0
+        return { beginning: 0, stable: end, end }
+      }),
+    async read(ranges, visit) {
+      for (const { topic, partition, from, to } of ranges) {
+        const name = partitionName({ topic, partition })
+        if (to > from) reads.push(`${name} ${from}-${to}`)
+        for (let offset = from; offset < to; offset++) {
+          const found = topics[name]?.[offset]
+          if (found === undefined) throw new RangeError(`${name} has no offset ${offset}`)
+          visit({ topic, partition, offset, timestampMs: 0, key: null, value: null, headers: found })
+        }
       }
     },
   }

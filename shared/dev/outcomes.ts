@@ -1,5 +1,5 @@
 import { headerText } from '../headers.ts'
-import type { RangeReader } from '../kafka/types.ts'
+import { partitionName, type RangeReader } from '../kafka/types.ts'
 import { siblingTopic } from '../topics.ts'
 
 /** What became of one type's events. */
@@ -16,11 +16,7 @@ export interface TypeOutcome {
  * Reads what became of events from `.processed` and `.dlq`, as any reader of those topics could; each call goes on where the one before
  * ended.
  */
-export function createOutcomeReader(
-  reader: Pick<RangeReader, 'watermarks' | 'read'>,
-  input: string,
-  partitions: number,
-) {
+export function createOutcomeReader(reader: Pick<RangeReader, 'ends' | 'read'>, input: string, partitions: number) {
   const position = new Map<string, number>()
   const outcomes = new Map<string, { role: 'processed' | 'dlq'; type: string }>()
   return {
@@ -28,14 +24,17 @@ export function createOutcomeReader(
     async update(): Promise<void> {
       for (const role of ['processed', 'dlq'] as const) {
         const topic = siblingTopic(input, role)
-        for (let partition = 0; partition < partitions; partition++) {
-          const { end } = await reader.watermarks({ topic, partition })
-          const name = `${topic}/${partition}`
-          await reader.read({ topic, partition }, position.get(name) ?? 0, end, ({ headers }) => {
-            outcomes.set(headerText(headers, 'ce_id') ?? '', { role, type: headerText(headers, 'ce_type') ?? '' })
-          })
-          position.set(name, end)
-        }
+        const places = Array.from({ length: partitions }, (_, partition) => ({ topic, partition }))
+        const ends = await reader.ends(places)
+        const ranges = places.map((at, index) => ({
+          ...at,
+          from: position.get(partitionName(at)) ?? 0,
+          to: ends[index]?.stable ?? 0,
+        }))
+        await reader.read(ranges, ({ headers }) => {
+          outcomes.set(headerText(headers, 'ce_id') ?? '', { role, type: headerText(headers, 'ce_type') ?? '' })
+        })
+        for (const range of ranges) position.set(partitionName(range), range.to)
       }
     },
     /** How many of these ids have an outcome. */

@@ -86,20 +86,28 @@ export const CODE = {
   PARTITION_EOF: -191,
   TIMED_OUT: -185,
   QUEUE_FULL: -184,
+  MAX_POLL_EXCEEDED: -147,
   REVOKE_PARTITIONS: -174,
   ASSIGN_PARTITIONS: -175,
   STATE: -172,
   AUTHENTICATION: -169,
+  AUTO_OFFSET_RESET: -140,
   PURGE_QUEUE: -152,
   PURGE_INFLIGHT: -151,
   FATAL: -150,
   FENCED: -144,
   UNKNOWN_TOPIC_OR_PART: 3,
   MSG_SIZE_TOO_LARGE: 10,
+  COORDINATOR_LOAD_IN_PROGRESS: 14,
+  COORDINATOR_NOT_AVAILABLE: 15,
+  NOT_COORDINATOR: 16,
   ILLEGAL_GENERATION: 22,
   UNKNOWN_MEMBER_ID: 25,
+  REBALANCE_IN_PROGRESS: 27,
   TOPIC_AUTHORIZATION_FAILED: 29,
+  GROUP_AUTHORIZATION_FAILED: 30,
   TOPIC_ALREADY_EXISTS: 36,
+  CONCURRENT_TRANSACTIONS: 51,
   UNSTABLE_OFFSET_COMMIT: 88,
 } as const
 
@@ -146,6 +154,9 @@ export function connectionSettings(config: CommonConfig, clientId: string): Sett
 
 /** How often librdkafka reports its statistics; also how soon a broker's coming and going is noticed when nothing is sent. */
 export const STATISTICS_INTERVAL_MS = 1_000
+
+/** How long disconnecting a client may take before it is left to itself. */
+export const CLOSE_TIMEOUT_MS = 3_000
 
 /** How long one attempt to connect may take. */
 const CONNECT_TIMEOUT_MS = 5_000

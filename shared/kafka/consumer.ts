@@ -1,6 +1,8 @@
 import type { CommonConfig } from '../config.ts'
 import type { Logger } from '../logger.ts'
+import { within } from '../retry.ts'
 import {
+  CLOSE_TIMEOUT_MS,
   CODE,
   type Consumer,
   connectForever,
@@ -13,32 +15,21 @@ import {
   promised,
   type Settings,
 } from './client.ts'
+import { groupMetadata } from './group-metadata.ts'
 import { consumePacked, type Interruption } from './packed.ts'
 import {
   type Connection,
   type GroupConsumer,
+  type GroupListener,
   HeldBackError,
   type IncomingRecord,
-  type RebalanceListener,
+  partitionName,
   type TopicPartition,
   type TopicPartitionOffset,
 } from './types.ts'
 
-/** A group member, and the native consumer behind it, whose membership a transaction carries. */
-export interface NativeGroupConsumer extends GroupConsumer {
-  native(): Consumer | undefined
-}
-
-/** How long a call that asks the broker for something may take. */
-const BROKER_CALL_TIMEOUT_MS = 10_000
-
-/** How long leaving the group may take before the connection is closed all the same. */
-const LEAVE_TIMEOUT_MS = 10_000
-
 /** How often a member that leaves looks for what it has to answer. */
 const LEAVE_PAUSE_MS = 2
-
-const named = ({ topic, partition }: TopicPartition): string => `${topic}/${partition}`
 
 /** Settings of everything that reads: committed records only, offsets committed by nobody but us. */
 export function readerSettings(config: CommonConfig, clientId: string): Settings {
@@ -60,6 +51,8 @@ export interface GroupConsumerOptions {
   clientId: string
   groupId: string
   sessionTimeoutMs: number
+  /** How long leaving the group may take before the connection is closed all the same. */
+  leaveTimeoutMs: number
   /** librdkafka's read-ahead. */
   prefetchMaxBytes: number
   log: Logger
@@ -68,12 +61,12 @@ export interface GroupConsumerOptions {
 }
 
 /** A cooperative-sticky group member. Its methods may be called before it has connected, except those that need the broker. */
-export function createGroupConsumer(options: GroupConsumerOptions): NativeGroupConsumer {
+export function createGroupConsumer(options: GroupConsumerOptions): GroupConsumer {
   const { config, clientId, groupId, log } = options
   const stopping = new AbortController()
   let consumer: Consumer | undefined
   let connection: Connection = { state: 'connecting', reason: 'not connected yet' }
-  let listener: RebalanceListener | undefined
+  let listener: GroupListener | undefined
   /** Everything that is being read, by name: incremental calls must name neither more nor less. */
   const reading = new Map<string, TopicPartition>()
   let handingOver: Promise<void> = Promise.resolve()
@@ -86,6 +79,8 @@ export function createGroupConsumer(options: GroupConsumerOptions): NativeGroupC
     'partition.assignment.strategy': 'cooperative-sticky',
     'session.timeout.ms': options.sessionTimeoutMs,
     'heartbeat.interval.ms': Math.floor(options.sessionTimeoutMs / 5),
+    // An offset that is not there is told: what is skipped is to be known, and a topic that was made anew is to be read from its beginning.
+    'auto.offset.reset': 'error',
     // New tenants' topics match the subscription at the next metadata refresh.
     'topic.metadata.refresh.interval.ms': 5_000,
     'queued.max.messages.kbytes': Math.ceil(options.prefetchMaxBytes / 1024),
@@ -118,8 +113,7 @@ export function createGroupConsumer(options: GroupConsumerOptions): NativeGroupC
         // The group waits for the answer below, whatever went wrong before it.
         log.error({ err: fault }, 'giving up partitions failed')
       }
-      const read = ended.filter((one) => reading.delete(named(one)))
-      consumer?.incrementalUnassign(read)
+      stopReading(ended)
       owned -= partitions.length
     }
     handingOver = handingOver.then(giveUp).catch((fault) => log.error({ err: fault }, 'the group was not answered'))
@@ -130,15 +124,26 @@ export function createGroupConsumer(options: GroupConsumerOptions): NativeGroupC
     return consumer
   }
 
-  const readingFailed = ({ code, topic, partition }: Interruption): void =>
+  function stopReading(partitions: readonly TopicPartition[]): void {
+    const read = partitions.filter((one) => reading.delete(partitionName(one)))
+    if (read.length > 0) consumer?.incrementalUnassign(read)
+  }
+
+  function readingFailed({ code, topic, partition }: Interruption): void {
     log.warn({ code, reason: messageOf(code), topic, partition }, 'reading failed')
+    if (code === CODE.FATAL || code === CODE.MAX_POLL_EXCEEDED) listener?.failed(messageOf(code))
+    // Of what is no longer read nothing more is to be known.
+    if (topic === undefined || !reading.has(partitionName({ topic, partition }))) return
+    if (code === CODE.AUTO_OFFSET_RESET) listener?.outOfRange({ topic, partition })
+    else if (UNREADABLE.has(code)) listener?.unreadable({ topic, partition }, messageOf(code))
+  }
 
   /** What is ready, without waiting; rebalances are served by it, too. */
   const poll = (maxRecords: number): IncomingRecord[] => consumePacked(packed(), connected(), maxRecords, readingFailed)
 
   return {
-    native: () => consumer,
     connection: () => connection,
+    membership: () => (consumer === undefined ? undefined : (groupMetadata(consumer) ?? undefined)),
     start(topicPattern, to) {
       listener = to
       const open = () => {
@@ -154,6 +159,7 @@ export function createGroupConsumer(options: GroupConsumerOptions): NativeGroupC
           if (connection.state === 'connected' && code === CODE.ALL_BROKERS_DOWN)
             connection = { state: 'connecting', reason: error.message }
           log.warn({ code, reason: error.message }, 'Kafka consumer')
+          if (code === CODE.FATAL || error.isFatal === true) to.failed(error.message)
         })
         return opened
       }
@@ -169,9 +175,9 @@ export function createGroupConsumer(options: GroupConsumerOptions): NativeGroupC
         wake?.()
       })
     },
-    async committed(partitions) {
+    async committed(partitions, timeoutMs) {
       const rows = await promised<(TopicPartitionOffset & { metadata?: string | null })[]>((done) =>
-        connected().committed(partitions, BROKER_CALL_TIMEOUT_MS, done),
+        connected().committed([...partitions], timeoutMs, done),
       ).catch((error: LibrdKafkaError) => {
         const [first] = partitions
         const waited = error.code === CODE.TIMED_OUT || error.code === CODE.UNSTABLE_OFFSET_COMMIT
@@ -186,11 +192,13 @@ export function createGroupConsumer(options: GroupConsumerOptions): NativeGroupC
       }))
     },
     startReading(partitions) {
-      for (const { topic, partition } of partitions) reading.set(`${topic}/${partition}`, { topic, partition })
+      for (const { topic, partition } of partitions)
+        reading.set(partitionName({ topic, partition }), { topic, partition })
       connected().incrementalAssign(
         partitions.map((one) => ({ ...one, offset: one.offset < 0 ? OFFSET_BEGINNING : one.offset })),
       )
     },
+    stopReading,
     async consume(maxRecords, waitMs) {
       let timer: ReturnType<typeof setTimeout> | undefined
       const woken = new Promise<void>((resolve) => {
@@ -209,29 +217,40 @@ export function createGroupConsumer(options: GroupConsumerOptions): NativeGroupC
         wake = undefined
       }
     },
-    pause: (partitions) => void connected().pause(partitions),
-    resume: (partitions) => void connected().resume(partitions),
+    pause: (partitions) => void connected().pause([...partitions]),
+    resume: (partitions) => void connected().resume([...partitions]),
     async close() {
       stopping.abort()
       const open = consumer
       if (open !== undefined) {
         // Leaving is a rebalance, and rebalances are served by polling.
         open.unsubscribe()
-        const deadline = performance.now() + LEAVE_TIMEOUT_MS
+        const deadline = performance.now() + options.leaveTimeoutMs
         while (owned > 0 && performance.now() < deadline) {
           poll(1)
           await Bun.sleep(LEAVE_PAUSE_MS)
         }
         consumer = undefined
-        await promised((done) => open.disconnect((error) => done(error)))
+        await within(
+          CLOSE_TIMEOUT_MS,
+          promised((done) => open.disconnect((error) => done(error))),
+        ).catch((error: Error) => log.warn({ reason: error.message }, 'the consumer was not closed in time'))
       }
       connection = { state: 'closed' }
     },
   }
 }
 
+/** Why a partition is not read, when that lasts until somebody changes something at the brokers. */
+const UNREADABLE = new Set<number>([
+  CODE.TOPIC_AUTHORIZATION_FAILED,
+  CODE.UNKNOWN_TOPIC_OR_PART,
+  CODE.UNKNOWN_TOPIC,
+  CODE.UNKNOWN_PARTITION,
+])
+
 /** librdkafka's OFFSET_BEGINNING. */
-export const OFFSET_BEGINNING = -2
+const OFFSET_BEGINNING = -2
 
 interface StatisticsBrokers {
   brokers?: Record<string, { nodeid: number; state: string }>

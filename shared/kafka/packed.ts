@@ -34,6 +34,7 @@ const NAMES: readonly string[] = [
   headerNames.NOT_BEFORE,
   headerNames.ERROR,
   headerNames.ORIGIN,
+  headerNames.TRANSACTION,
 ]
 const PLACES = new Map(NAMES.map((name, place) => [name, place]))
 

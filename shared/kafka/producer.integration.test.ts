@@ -92,7 +92,7 @@ describe('the record producer', () => {
       const reader = createRangeReader({ config, clientId: uniqueName('reader'), log })
       ending.push(() => reader.close())
       const read: (string | null)[] = []
-      await reader.read({ topic, partition: 1 }, 0, 4, (one) => read.push(one.value?.toString() ?? null))
+      await reader.read([{ topic, partition: 1, from: 0, to: 4 }], (one) => read.push(one.value?.toString() ?? null))
       expect(read).toEqual(['a', '', null, 'd'])
     },
     TEST_TIMEOUT_MS,

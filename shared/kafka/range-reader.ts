@@ -1,7 +1,8 @@
 import type { CommonConfig } from '../config.ts'
 import type { Logger } from '../logger.ts'
-import { sleep } from '../retry.ts'
+import { within } from '../retry.ts'
 import {
+  CLOSE_TIMEOUT_MS,
   CODE,
   type Consumer,
   connectForever,
@@ -13,34 +14,52 @@ import {
 } from './client.ts'
 import { readerSettings } from './consumer.ts'
 import { consumePacked, type Interruption } from './packed.ts'
-import { HeldBackError, type RangeReader, type TopicPartition } from './types.ts'
+import {
+  type IncomingRecord,
+  type PartitionEnds,
+  partitionName,
+  type RangeReader,
+  type TopicPartition,
+} from './types.ts'
 
-/** How long a broker may take to answer a question about a partition. */
+/** How long brokers may take to answer a question about partitions. */
 const BROKER_CALL_TIMEOUT_MS = 10_000
 
+/** How long reading may bring nothing at all before it is given up. */
+const READ_STALL_TIMEOUT_MS = 15_000
+
 /** Records taken in one call. */
-const READ_MAX_RECORDS = 1_000
+const READ_MAX_RECORDS = 2_000
 
 /** How soon it is looked again when no record was ready. */
 const READ_PAUSE_MS = 2
 
-/** How long a range waits for the transactions in it to end, and how soon it is looked again. */
-const TRANSACTIONS_TIMEOUT_MS = 5_000
-const TRANSACTIONS_PAUSE_MS = 50
+/** Kafka's special timestamps of a ListOffsets request. */
+const LATEST = -1
+const EARLIEST = -2
 
 type Isolation = 'read_committed' | 'read_uncommitted'
 
-interface Offsets {
-  lowOffset: number
-  highOffset: number
+/** Calls back for every committed record that is in these partitions now. */
+export async function readAll(
+  reader: Pick<RangeReader, 'ends' | 'read'>,
+  partitions: readonly TopicPartition[],
+  onRecord: (record: IncomingRecord) => void,
+): Promise<void> {
+  const ends = await reader.ends(partitions)
+  const ranges = partitions.map((at, index) => {
+    const { beginning, stable } = ends[index] as PartitionEnds
+    return { ...at, from: beginning, to: stable }
+  })
+  await reader.read(ranges, onRecord)
 }
 
-/** One range at a time, over a client that is kept open between ranges. */
+/** Ranges over clients that are kept open between them. */
 export function createRangeReader(options: { config: CommonConfig; clientId: string; log: Logger }): RangeReader {
   const { config, clientId, log } = options
   const stopping = new AbortController()
   // Two clients, since the isolation level decides what "the end" is: the last committed record or the last record.
-  const opening = new Map<string, Promise<Consumer>>()
+  const opening = new Map<Isolation, Promise<Consumer>>()
 
   const client = (isolation: Isolation): Promise<Consumer> => {
     const open = () =>
@@ -63,100 +82,152 @@ export function createRangeReader(options: { config: CommonConfig; clientId: str
     return opened
   }
 
-  let turn: Promise<unknown> = Promise.resolve()
+  let admin: ReturnType<ReturnType<typeof native>['AdminClient']['createFrom']> | undefined
 
-  /** Reads when it is its turn. */
-  function inTurn(isolation: Isolation, ...range: Parameters<RangeReader['read']>): Promise<void> {
-    const mine = turn.then(() => readRange(isolation, ...range))
-    turn = mine.catch(() => undefined)
+  /** One at a time for each client: what is assigned is what is read. */
+  const turns: Record<Isolation, Promise<unknown>> = {
+    read_committed: Promise.resolve(),
+    read_uncommitted: Promise.resolve(),
+  }
+
+  function inTurn(isolation: Isolation, ...given: Parameters<RangeReader['read']>): Promise<void> {
+    const mine = turns[isolation].then(() => readRanges(isolation, ...given))
+    turns[isolation] = mine.catch(() => undefined)
     return mine
   }
 
-  async function readRange(
+  async function readRanges(
     isolation: Isolation,
-    ...[at, from, to, onRecord]: Parameters<RangeReader['read']>
+    ...[given, onRecord]: Parameters<RangeReader['read']>
   ): Promise<void> {
+    const ranges = given.filter(({ from, to }) => from < to)
+    if (ranges.length === 0) return
     const consumer = await client(isolation)
-    // Control records and aborted ones at the end of a range show up in no message; librdkafka's end-of-partition event counts them.
-    let reached = from
+    /** What is left to read, by partition: up to where, and the next offset. */
+    const left = new Map(ranges.map((range) => [partitionName(range), { to: range.to, next: range.from }]))
     let fault: string | undefined
-    const interrupted = ({ code, topic, partition, offset }: Interruption): void => {
-      if (code !== CODE.PARTITION_EOF) fault = messageOf(code)
-      else if (topic === at.topic && partition === at.partition) reached = Math.max(reached, offset)
+    const reached = (at: TopicPartition, next: number): void => {
+      const name = partitionName(at)
+      const range = left.get(name)
+      if (range === undefined) return
+      range.next = Math.max(range.next, next)
+      if (range.next >= range.to) left.delete(name)
     }
-    consumer.assign([{ ...at, offset: from }])
+    const interrupted = ({ code, topic, partition, offset }: Interruption): void => {
+      if (topic === undefined) fault = messageOf(code)
+      // Control records and aborted ones at the end of a range show up in no message; librdkafka's end-of-partition event counts them.
+      else if (code === CODE.PARTITION_EOF) reached({ topic, partition }, offset)
+      else if (left.has(partitionName({ topic, partition }))) fault = `${topic}/${partition}: ${messageOf(code)}`
+    }
+    consumer.assign(ranges.map(({ topic, partition, from }) => ({ topic, partition, offset: from })))
     try {
-      while (reached < to && !stopping.signal.aborted) {
+      let movedMs = performance.now()
+      while (left.size > 0) {
+        if (stopping.signal.aborted) throw new Error('closed')
+        const before = left.size
         const records = consumePacked(packed(), consumer, READ_MAX_RECORDS, interrupted)
         for (const record of records) {
-          if (record.offset < to) onRecord(record)
-          reached = Math.max(reached, record.offset + 1)
+          const range = left.get(partitionName(record))
+          if (range === undefined || record.offset < range.next) continue
+          if (record.offset < range.to) onRecord(record)
+          reached(record, record.offset + 1)
         }
-        if (fault !== undefined) throw new Error(`${at.topic}/${at.partition}: ${fault}`)
+        if (fault !== undefined) throw new Error(fault)
+        const nowMs = performance.now()
+        if (records.length > 0 || left.size < before) movedMs = nowMs
+        else if (nowMs - movedMs > READ_STALL_TIMEOUT_MS)
+          throw new Error(`${[...left.keys()][0]}: nothing could be read for ${READ_STALL_TIMEOUT_MS} ms`)
         // Between two batches others get their turn, too.
         await Bun.sleep(records.length === 0 ? READ_PAUSE_MS : 0)
       }
-      if (reached < to) throw new Error('closed')
     } finally {
       consumer.unassign()
     }
   }
 
-  /** The first offset, and the one past the last that the isolation level lets a reader see. */
-  async function offsetsOf({ topic, partition }: TopicPartition, isolation: Isolation): Promise<Offsets> {
+  /** The offsets that a ListOffsets request gives for one of the special timestamps, in the order of the partitions. */
+  async function listOffsets(
+    partitions: readonly TopicPartition[],
+    timestamp: number,
+    isolation: Isolation,
+  ): Promise<number[]> {
     const consumer = await client(isolation)
-    const query = () =>
-      promised<Offsets>((done) => consumer.queryWatermarkOffsets(topic, partition, BROKER_CALL_TIMEOUT_MS, done))
-    try {
-      return await query()
-    } catch (error) {
-      const { code } = error as LibrdKafkaError
-      if (code !== CODE.UNKNOWN_PARTITION && code !== CODE.UNKNOWN_TOPIC) throw error
-      // The client goes on believing that a topic does not exist until it is told to look.
-      await promised<unknown>((done) =>
-        consumer.getMetadata({ topic, allTopics: false, timeout: BROKER_CALL_TIMEOUT_MS }, done),
-      )
-      return query().catch((again: LibrdKafkaError) => {
-        throw new Error(`${topic}/${partition}: ${again.message}`)
-      })
-    }
+    const rows = await promised<{ topic: string; partition: number; offset: number }[]>((done) =>
+      consumer.offsetsForTimes(
+        partitions.map(({ topic, partition }) => ({ topic, partition, offset: timestamp })),
+        BROKER_CALL_TIMEOUT_MS,
+        done,
+      ),
+    )
+    const found = new Map(rows.map((row) => [partitionName(row), row.offset]))
+    return partitions.map((at) => {
+      const offset = found.get(partitionName(at))
+      if (offset === undefined || offset < 0) throw new Error(`${partitionName(at)}: its offsets are not known`)
+      return offset
+    })
   }
 
-  /**
-   * Waits until no transaction is open below an offset. Not while it is its turn to read: a transaction that nobody ends holds back its own
-   * partition and no other.
-   */
-  async function transactionsEnded(at: TopicPartition, to: number): Promise<void> {
-    const deadline = performance.now() + TRANSACTIONS_TIMEOUT_MS
-    for (;;) {
-      const { highOffset: stable } = await offsetsOf(at, 'read_committed')
-      if (stable >= to) return
-      if (performance.now() > deadline) throw new HeldBackError(at, stable)
-      await sleep(TRANSACTIONS_PAUSE_MS, stopping.signal)
-      if (stopping.signal.aborted) throw new Error('closed')
-    }
+  async function endsOf(partitions: readonly TopicPartition[]): Promise<PartitionEnds[]> {
+    // `stable` is asked for last: it may be taken for the end only where it has reached an end that was there before.
+    const ends = await listOffsets(partitions, LATEST, 'read_uncommitted')
+    const [beginnings, stables] = await Promise.all([
+      listOffsets(partitions, EARLIEST, 'read_uncommitted'),
+      listOffsets(partitions, LATEST, 'read_committed'),
+    ])
+    return partitions.map((_, index) => ({
+      beginning: beginnings[index] as number,
+      stable: stables[index] as number,
+      end: ends[index] as number,
+    }))
   }
 
   return {
-    async watermarks(at) {
-      const { lowOffset, highOffset } = await offsetsOf(at, 'read_uncommitted')
-      return { beginning: lowOffset, end: highOffset }
+    async topicIds(topics) {
+      admin ??= native().AdminClient.createFrom(await client('read_committed'))
+      const using = admin
+      const found = await promised<{ name: string; topicId: object; error?: unknown }[]>((done) =>
+        using.describeTopics([...topics], { timeout: BROKER_CALL_TIMEOUT_MS }, done),
+      )
+      return new Map(
+        found.flatMap(({ name, topicId, error }) => (error ? [] : [[name, (topicId as { base64: string }).base64]])),
+      )
     },
-    async read(at, from, to, onRecord) {
-      if (from >= to) return
-      await transactionsEnded(at, to)
-      await inTurn('read_committed', at, from, to, onRecord)
+    async ends(partitions) {
+      if (partitions.length === 0) return []
+      try {
+        return await endsOf(partitions)
+      } catch (error) {
+        const { code, message } = error as LibrdKafkaError
+        const topics = [...new Set(partitions.map(({ topic }) => topic))]
+        if (code !== CODE.UNKNOWN_PARTITION && code !== CODE.UNKNOWN_TOPIC && code !== CODE.UNKNOWN_TOPIC_OR_PART)
+          throw new Error(`${topics.join(', ')}: ${message}`)
+        // The client goes on believing that a topic does not exist until it is told to look.
+        for (const isolation of ['read_committed', 'read_uncommitted'] as const) {
+          const consumer = await client(isolation)
+          for (const topic of topics)
+            await promised<unknown>((done) =>
+              consumer.getMetadata({ topic, allTopics: false, timeout: BROKER_CALL_TIMEOUT_MS }, done),
+            )
+        }
+        return await endsOf(partitions).catch((again: LibrdKafkaError) => {
+          throw new Error(`${topics.join(', ')}: ${again.message}`)
+        })
+      }
     },
-    async readUncommitted(at, from, to, onRecord) {
-      if (from < to) await inTurn('read_uncommitted', at, from, to, onRecord)
-    },
+    read: (ranges, onRecord) => inTurn('read_committed', ranges, onRecord),
+    readUncommitted: (ranges, onRecord) => inTurn('read_uncommitted', ranges, onRecord),
     async close() {
       stopping.abort()
-      await turn
-      for (const opened of opening.values()) {
-        const consumer = await opened.catch(() => undefined)
-        if (consumer !== undefined) await promised((done) => consumer.disconnect((error) => done(error)))
-      }
+      await Promise.all(
+        [...opening.values()].map(async (opened) => {
+          const consumer = await within(CLOSE_TIMEOUT_MS, opened).catch(() => undefined)
+          if (consumer !== undefined)
+            await within(
+              CLOSE_TIMEOUT_MS,
+              promised((done) => consumer.disconnect((error) => done(error))),
+            ).catch((error: Error) => log.warn({ reason: error.message }, 'a reader was not closed in time'))
+        }),
+      )
     },
   }
 }

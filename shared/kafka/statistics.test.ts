@@ -99,7 +99,7 @@ describe('client metrics', () => {
     const { registry, sink } = createSink()
     sink.take(JSON.stringify({ msg_cnt: 0, msg_size: 0 }))
     expect(Object.values(await scrape(registry)).every((value) => value === 0)).toBe(true)
-    expect(sink.logEnds()).toEqual([])
+    expect(sink.positions()).toEqual([])
   })
 
   test('clients are kept apart', async () => {
@@ -117,14 +117,14 @@ describe('client metrics', () => {
 test('log ends are those of committed records, of partitions that are read', () => {
   const { sink } = createSink()
   const partitions = {
-    0: { ls_offset: 12, hi_offset: 15 },
-    1: { ls_offset: -1001, hi_offset: -1001 },
-    2: { ls_offset: 0, hi_offset: 0 },
-    [-1]: { ls_offset: 5, hi_offset: 5 },
+    0: { next_offset: 12, fetchq_cnt: 3 },
+    1: { next_offset: -1001, fetchq_cnt: 0 },
+    2: { next_offset: 0, fetchq_cnt: 0 },
+    [-1]: { next_offset: 5, fetchq_cnt: 0 },
   }
   sink.take(statistics({ topics: { 'kt.a.b': { topic: 'kt.a.b', partitions } } }))
-  expect(sink.logEnds()).toEqual([
-    { topic: 'kt.a.b', partition: 0, end: 12 },
-    { topic: 'kt.a.b', partition: 2, end: 0 },
+  expect(sink.positions()).toEqual([
+    { topic: 'kt.a.b', partition: 0, next: 12, queued: 3 },
+    { topic: 'kt.a.b', partition: 2, next: 0, queued: 0 },
   ])
 })

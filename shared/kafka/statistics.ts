@@ -26,21 +26,24 @@ interface Statistics {
       outbuf_latency: Window
     }
   >
-  topics: Record<string, { partitions: Record<string, { ls_offset: number; hi_offset: number }> }>
+  topics: Record<string, { partitions: Record<string, { next_offset: number; fetchq_cnt: number }> }>
 }
 
-/** Where the log of a partition ends for readers of committed records. */
-export interface LogEnd {
+/** How far a client has fetched a partition. */
+export interface Position {
   topic: string
   partition: number
-  end: number
+  /** The next offset to be fetched from the broker. */
+  next: number
+  /** Records that were fetched and not taken. */
+  queued: number
 }
 
 /** Takes one client's statistics, JSON text, about once a second. */
 export interface StatisticsSink {
   take(json: string): void
   /** As of the last statistics. */
-  logEnds(): LogEnd[]
+  positions(): Position[]
 }
 
 const MICROS = 1_000_000
@@ -87,7 +90,7 @@ export function addClientMetrics(registry: Registry): { sink(client: string): St
       queuedBytes.set({ client }, 0)
       const counted = { retry: 0, timeout: 0 }
       for (const trouble of ['retry', 'timeout']) troubles.inc({ client, trouble }, 0)
-      let ends: LogEnd[] = []
+      let positions: Position[] = []
       return {
         take(json) {
           const { brokers, topics, msg_cnt, msg_size } = JSON.parse(json) as Statistics
@@ -115,13 +118,18 @@ export function addClientMetrics(registry: Registry): { sink(client: string): St
             troubles.inc({ client, trouble }, Math.max(0, now[trouble] - counted[trouble]))
             counted[trouble] = now[trouble]
           }
-          ends = Object.entries(topics ?? {}).flatMap(([topic, { partitions }]) =>
+          positions = Object.entries(topics ?? {}).flatMap(([topic, { partitions }]) =>
             Object.entries(partitions)
-              .filter(([partition, one]) => Number(partition) >= 0 && one.ls_offset >= 0)
-              .map(([partition, one]) => ({ topic, partition: Number(partition), end: one.ls_offset })),
+              .filter(([partition, one]) => Number(partition) >= 0 && one.next_offset >= 0)
+              .map(([partition, { next_offset: next, fetchq_cnt: queued }]) => ({
+                topic,
+                partition: Number(partition),
+                next,
+                queued,
+              })),
           )
         },
-        logEnds: () => ends,
+        positions: () => positions,
       }
     },
   }

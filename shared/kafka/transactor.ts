@@ -1,10 +1,10 @@
 import type { CommonConfig } from '../config.ts'
-import { NO_HEADERS } from '../headers.ts'
+import { NO_HEADERS, TRANSACTION, withHeaders } from '../headers.ts'
 import type { Logger } from '../logger.ts'
-import { CONNECT_BACKOFF, delayMs, sleep } from '../retry.ts'
+import { CONNECT_BACKOFF, delayMs, sleep, TimeoutError, within } from '../retry.ts'
 import {
+  CLOSE_TIMEOUT_MS,
   CODE,
-  type Consumer,
   connectForever,
   connectionSettings,
   eventCode,
@@ -15,9 +15,18 @@ import {
   packed,
   promised,
 } from './client.ts'
-import { connectionOf, type NativeGroupConsumer } from './consumer.ts'
+import { connectionOf } from './consumer.ts'
+import { sendOffsetsToTransaction } from './group-metadata.ts'
 import { isNotQueued, type PackedProducer, packProducer, type Report } from './packed.ts'
-import type { Connection, OutgoingRecord, TransactionResult, Transactor } from './types.ts'
+import type {
+  CommittedOffset,
+  Connection,
+  Membership,
+  OutputFault,
+  ReleaseResult,
+  TransactionResult,
+  Transactor,
+} from './types.ts'
 
 export interface TransactorOptions {
   config: CommonConfig
@@ -26,8 +35,6 @@ export interface TransactorOptions {
   transactionalId: string
   /** After which the broker aborts a transaction whose owner is gone; readers of committed records wait that long. */
   transactionTimeoutMs: number
-  /** Its membership of the group fences transactions of members that lost their partitions (KIP-447). */
-  group: NativeGroupConsumer
   log: Logger
   onStatistics(json: string): void
 }
@@ -44,23 +51,66 @@ const POLL_INTERVAL_MS = 100
 /** How long one step of a transaction is waited for before it is asked for again; steps are resumable. */
 const STEP_TIMEOUT_MS = 5_000
 
+/** How much later than its own bound the client may answer before it counts as one that never does. */
+const ANSWER_GRACE_MS = 5_000
+
+/** How soon a topic's new partitions are known, and that a topic is gone. */
+const METADATA_REFRESH_MS = 5_000
+const TOPIC_GONE_AFTER_MS = 3_000
+const METADATA_TIMEOUT_MS = 5_000
+
+/** Faults of the group and of coordinators, which go on by themselves. They are no topic's, and none of the records'. */
+const PASSING = new Set<number>([
+  CODE.TIMED_OUT,
+  CODE.TRANSPORT,
+  CODE.COORDINATOR_LOAD_IN_PROGRESS,
+  CODE.COORDINATOR_NOT_AVAILABLE,
+  CODE.NOT_COORDINATOR,
+  CODE.ILLEGAL_GENERATION,
+  CODE.UNKNOWN_MEMBER_ID,
+  CODE.REBALANCE_IN_PROGRESS,
+  CODE.GROUP_AUTHORIZATION_FAILED,
+  CODE.CONCURRENT_TRANSACTIONS,
+])
+
+/** What an error of a step comes to. */
+interface StepFault {
+  message: string
+  code?: number
+  isFatal?: boolean
+  isTxnRequiresAbort?: boolean
+}
+
+/** A transaction that is under way. */
+interface Open {
+  kafka: Producer
+  records: PackedProducer
+  /** Monotonic; after it the broker may have ended the transaction. */
+  deadlineMs: number
+}
+
 /** A transactional producer. */
 export function createTransactor(options: TransactorOptions): Transactor {
-  const { config, clientId, group, log } = options
+  const { config, clientId, log, transactionalId } = options
   const stopping = new AbortController()
   let producer: { kafka: Producer; records: PackedProducer } | undefined
   let connection: Connection = { state: 'connecting', reason: 'not connected yet' }
-  /** Outputs of the open transaction that the broker refused for good, by index. */
-  let refused = new Map<number, string>()
+  /** Outputs of the open transaction that were not taken, by index. */
+  let failed = new Map<number, OutputFault>()
   /** Why not all outputs were queued. */
   let notQueued: string | undefined
+  /** Connections that were lost, as of the last statistics, and steps that were repeated. */
+  const disturbances = { disconnects: 0, repeats: 0 }
   /** One transaction at a time. */
   let turn: Promise<unknown> = Promise.resolve()
+  /** Names of transactions: this client's, and how many there have been. */
+  const life = `${transactionalId}:${Date.now().toString(36)}`
+  let transactions = 0
 
   function open(): Producer {
     const opened = new (native().Producer)({
       ...connectionSettings(config, clientId),
-      'transactional.id': options.transactionalId,
+      'transactional.id': transactionalId,
       'transaction.timeout.ms': options.transactionTimeoutMs,
       'enable.idempotence': true,
       'compression.codec': 'lz4',
@@ -71,11 +121,14 @@ export function createTransactor(options: TransactorOptions): Transactor {
       // The topic's limit decides; a local one would only be a second, different error for the same thing.
       'message.max.bytes': MAX_MESSAGE_BYTES,
       'message.timeout.ms': options.transactionTimeoutMs,
+      'topic.metadata.refresh.interval.ms': METADATA_REFRESH_MS,
+      'topic.metadata.propagation.max.ms': TOPIC_GONE_AFTER_MS,
       partitioner: 'murmur2_random',
       dr_cb: true,
     })
     opened.on('event.stats', (event: { message: string }) => {
       if (connection.state !== 'closed') connection = connectionOf(event.message) ?? connection
+      disturbances.disconnects = Math.max(disturbances.disconnects, disconnectsOf(event.message))
       options.onStatistics(event.message)
     })
     opened.on('event.error', (error) => {
@@ -87,59 +140,77 @@ export function createTransactor(options: TransactorOptions): Transactor {
     return opened
   }
 
-  function failed(report: Readonly<Report>): void {
+  function reported(report: Readonly<Report>): void {
     const reason = messageOf(report.code)
-    if (report.code === CODE.MSG_SIZE_TOO_LARGE) refused.set(report.sequence, reason)
-    else if (isNotQueued(report)) notQueued = reason
+    if (isNotQueued(report)) notQueued ??= reason
+    // What was given up because another output, or the transaction, failed says nothing of this one.
+    if (report.code === CODE.PURGE_QUEUE || report.code === CODE.PURGE_INFLIGHT) return
+    failed.set(report.sequence, { reason, tooLarge: report.code === CODE.MSG_SIZE_TOO_LARGE })
   }
 
-  /** Asks again for a step while the client says that this is all it takes. */
-  async function step(call: (done: (error: LibrdKafkaError) => void) => void): Promise<LibrdKafkaError | undefined> {
+  /** Asks again for a step while the client says that this is all it takes, until the deadline or the signal. */
+  async function step(
+    call: (done: (error: LibrdKafkaError | null) => void) => void,
+    deadlineMs: number,
+    signal: AbortSignal = stopping.signal,
+  ): Promise<StepFault | undefined> {
     for (let attempt = 1; ; attempt++) {
       try {
-        await promised(call)
+        await within(STEP_TIMEOUT_MS + ANSWER_GRACE_MS, promised(call))
         return undefined
       } catch (thrown) {
+        if (thrown instanceof TimeoutError)
+          return { message: `the client does not answer: ${thrown.message}`, isFatal: true }
         const error = thrown as LibrdKafkaError
-        if (error.isRetriable !== true || error.isFatal === true || stopping.signal.aborted) return error
+        if (error.isRetriable !== true || error.isFatal === true) return error
+        if (signal.aborted || stopping.signal.aborted || performance.now() > deadlineMs) return error
+        disturbances.repeats++
         log.warn({ code: error.code, reason: error.message }, 'a step of a transaction is tried again')
-        await sleep(delayMs(CONNECT_BACKOFF, attempt), stopping.signal)
+        await sleep(delayMs(CONNECT_BACKOFF, attempt), signal)
       }
     }
   }
 
-  async function abort(
-    { kafka, records }: { kafka: Producer; records: PackedProducer },
-    error: { message: string; isFatal?: boolean },
-  ): Promise<TransactionResult> {
-    if (error.isFatal === true) return { kind: 'fatal', reason: error.message }
-    const fault = await step((done) => kafka.abortTransaction(STEP_TIMEOUT_MS, done))
-    if (fault !== undefined) return { kind: 'fatal', reason: `${error.message}; aborting failed: ${fault.message}` }
+  async function abort({ kafka, records }: Open, fault: StepFault): Promise<TransactionResult> {
+    if (fault.isFatal === true) return { kind: 'fatal', reason: fault.message }
+    const deadlineMs = performance.now() + options.transactionTimeoutMs
+    const notAborted = await step((done) => kafka.abortTransaction(STEP_TIMEOUT_MS, done), deadlineMs)
+    if (notAborted !== undefined)
+      return { kind: 'fatal', reason: `${fault.message}; aborting failed: ${notAborted.message}` }
     // Whatever has been reported counts, also what the event loop was not told of yet.
     records.take()
-    return { kind: 'aborted', reason: error.message, refused }
+    const passing = failed.size === 0 && (fault.code === undefined || PASSING.has(fault.code))
+    return { kind: 'aborted', reason: fault.message, failed, passing }
   }
 
   /** Runs one transaction when those before it are over. */
-  function inTurn(
-    run: (ready: { kafka: Producer; records: PackedProducer }, member: Consumer) => Promise<TransactionResult>,
-  ): Promise<TransactionResult> {
-    const mine = turn.then(async (): Promise<TransactionResult> => {
+  function inTurn<R>(run: (open: Open) => Promise<R>): Promise<R | TransactionResult> {
+    const mine = turn.then(async (): Promise<R | TransactionResult> => {
       const ready = producer
-      const member = group.native()
-      if (ready === undefined || member === undefined)
-        return { kind: 'aborted', reason: 'not connected', refused: new Map() }
-      refused = new Map()
+      failed = new Map()
       notQueued = undefined
-      const begun = await step((done) => ready.kafka.beginTransaction(done))
-      return begun === undefined ? run(ready, member) : { kind: 'fatal', reason: begun.message }
+      if (ready === undefined) return { kind: 'aborted', reason: 'not connected', failed, passing: true }
+      const deadlineMs = performance.now() + options.transactionTimeoutMs
+      const begun = await step((done) => ready.kafka.beginTransaction(done), deadlineMs)
+      if (begun !== undefined) return { kind: 'fatal', reason: begun.message }
+      return run({ ...ready, deadlineMs })
     })
     turn = mine
     return mine
   }
 
+  const send = (
+    { kafka, deadlineMs }: Open,
+    offsets: readonly CommittedOffset[],
+    membership: Membership,
+    signal?: AbortSignal,
+  ): Promise<StepFault | undefined> =>
+    step((done) => sendOffsetsToTransaction(kafka, offsets, membership, STEP_TIMEOUT_MS, done), deadlineMs, signal)
+
   return {
+    transactionalId,
     connection: () => connection,
+    disturbances: () => disturbances.disconnects + disturbances.repeats,
     async start() {
       for (let attempt = 1; !stopping.signal.aborted; attempt++) {
         const opened = await connectForever(
@@ -152,66 +223,104 @@ export function createTransactor(options: TransactorOptions): Transactor {
         )
         if (opened === undefined) return
         opened.setPollInterval(POLL_INTERVAL_MS)
-        const fault = await step((done) => opened.initTransactions(INIT_TIMEOUT_MS, done))
+        const fault = await initialised(opened)
         if (fault === undefined) {
-          producer = { kafka: opened, records: packProducer(packed(), opened, failed, true) }
+          producer = { kafka: opened, records: packProducer(packed(), opened, reported, true) }
           connection = { state: 'connected' }
           return
         }
-        connection = { state: 'connecting', reason: `transactions cannot be initialised: ${fault.message}` }
-        log.warn({ reason: fault.message }, 'transactions cannot be initialised; trying again')
-        await promised((done) => opened.disconnect(0, (error) => done(error)))
+        connection = { state: 'connecting', reason: `transactions cannot be initialised: ${fault}` }
+        log.warn({ reason: fault }, 'transactions cannot be initialised; trying again')
+        await disconnect(opened)
         await sleep(delayMs(CONNECT_BACKOFF, attempt), stopping.signal)
       }
     },
-    commit: (outputs, offsets) =>
-      inTurn(async (ready, member) => {
-        const { kafka, records } = ready
+    async refresh() {
+      const kafka = producer?.kafka
+      if (kafka === undefined) throw new Error('not connected')
+      await promised<unknown>((done) => kafka.getMetadata({ timeout: METADATA_TIMEOUT_MS, allTopics: true }, done))
+    },
+    commit: (outputs, offsets, membership, lost) =>
+      inTurn(async (open) => {
+        const { kafka, records, deadlineMs } = open
         // Offsets first: while the markers of the transaction before are being written, adding them is tried again soon, whereas librdkafka gives
         // outputs that come too early a fixed pause of 20 ms. For what is committed together the order makes no difference.
-        if (offsets.length > 0) {
-          const sent = await step((done) => kafka.sendOffsetsToTransaction([...offsets], member, STEP_TIMEOUT_MS, done))
-          if (sent !== undefined) return abort(ready, sent)
-        }
-        for (let index = 0; index < outputs.length; index++) records.packer.add(outputs[index] as OutgoingRecord, index)
+        const sent = await send(open, offsets, membership, lost)
+        if (sent !== undefined) return abort(open, sent)
+        if (lost.aborted) return abort(open, LOST)
+        const name = { [TRANSACTION]: `${life}-${++transactions}` }
+        for (const [index, output] of outputs.entries())
+          records.packer.add({ ...output, headers: withHeaders(output.headers, name) }, index)
         records.flush()
         records.take()
-        if (notQueued !== undefined) return abort(ready, { message: notQueued })
-        const committed = await step((done) => kafka.commitTransaction(STEP_TIMEOUT_MS, done))
+        if (notQueued !== undefined) return abort(open, { message: notQueued })
+        const committed = await step((done) => kafka.commitTransaction(STEP_TIMEOUT_MS, done), deadlineMs)
         if (committed === undefined) return { kind: 'committed' }
         // Without a word on whether to abort, the transaction may have been committed.
-        if (committed.isTxnRequiresAbort === true) return abort(ready, committed)
+        if (committed.isTxnRequiresAbort === true) return abort(open, committed)
         return { kind: 'fatal', reason: committed.message }
       }),
-    // An end that is written to a partition ends all that this id has open there.
-    release: (held, what) =>
-      inTurn(async (ready, member) => {
-        const { kafka, records } = ready
+    async release(held, what, membership) {
+      // An end that is written to a partition ends all that this id has open there.
+      const result = await inTurn(async (open): Promise<ReleaseResult | TransactionResult> => {
+        const { kafka, records, deadlineMs } = open
         if (what === 'committed offset') {
-          const offsets = [{ ...held, offset: 0, metadata: '' }]
-          const sent = await step((done) => kafka.sendOffsetsToTransaction(offsets, member, STEP_TIMEOUT_MS, done))
-          if (sent !== undefined) return abort(ready, sent)
+          const sent = await send(open, [{ ...held, offset: 0, metadata: '' }], membership)
+          if (sent !== undefined) return abort(open, sent)
         } else {
           records.packer.add({ ...held, key: null, value: null, headers: NO_HEADERS }, 0)
           records.flush()
-          const flushed = await step((done) => kafka.flush(STEP_TIMEOUT_MS, (error) => done(error)))
+          const flushed = await step((done) => kafka.flush(STEP_TIMEOUT_MS, (error) => done(error)), deadlineMs)
           records.take()
-          if (flushed !== undefined) return abort(ready, flushed)
+          if (flushed !== undefined) return abort(open, flushed)
+          if (failed.size > 0) return abort(open, { message: failed.get(0)?.reason ?? 'refused' })
         }
-        return abort(ready, { message: 'to end what was left open' })
-      }),
+        const aborted = await abort(open, { message: '' })
+        return aborted.kind === 'aborted' ? { kind: 'released' } : aborted
+      })
+      if (result.kind === 'released' || result.kind === 'fatal') return result
+      return { kind: 'not released', reason: 'reason' in result ? result.reason : result.kind }
+    },
     async close() {
       stopping.abort()
       const open = producer
       producer = undefined
       if (open !== undefined) {
         open.records.close()
-        await promised((done) => open.kafka.disconnect(0, (error) => done(error)))
+        await disconnect(open.kafka)
       }
       connection = { state: 'closed' }
     },
   }
+
+  /** @returns why it cannot be used */
+  async function initialised(opened: Producer): Promise<string | undefined> {
+    try {
+      await within(
+        INIT_TIMEOUT_MS + ANSWER_GRACE_MS,
+        promised((done) => opened.initTransactions(INIT_TIMEOUT_MS, done)),
+      )
+      return undefined
+    } catch (error) {
+      return (error as Error).message
+    }
+  }
+
+  async function disconnect(opened: Producer): Promise<void> {
+    await within(
+      CLOSE_TIMEOUT_MS,
+      promised((done) => opened.disconnect(0, (error) => done(error))),
+    ).catch((error: Error) => log.warn({ reason: error.message }, 'the client of transactions was not closed in time'))
+  }
 }
+
+/** How many connections a client has lost so far, as its statistics tell (librdkafka's STATISTICS.md, "brokers"). */
+function disconnectsOf(statisticsJson: string): number {
+  const { brokers } = JSON.parse(statisticsJson) as { brokers?: Record<string, { disconnects?: number }> }
+  return Object.values(brokers ?? {}).reduce((sum, { disconnects }) => sum + (disconnects ?? 0), 0)
+}
+
+const LOST: StepFault = { message: 'a partition of it is no longer this member’s' }
 
 /** How long initialising waits for a predecessor's transaction to end before it is asked for again. */
 const INIT_TIMEOUT_MS = 15_000

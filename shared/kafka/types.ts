@@ -2,6 +2,7 @@
  * The shapes that cross the border to Kafka, and what each service needs of it. `client.ts` and its neighbours implement these on the
  * Confluent client; `shared/testing/fake-kafka.ts` implements them in memory for unit tests.
  */
+import type { GroupMetadata } from './group-metadata.ts'
 
 /**
  * A header's value. What was read is text where its bytes are UTF-8, else the bytes, so that either way it is written again as it was. null is
@@ -111,8 +112,17 @@ export interface RecordProducer {
   close(timeoutMs: number): Promise<void>
 }
 
-/** The partitions that a group gives to, or takes from, this member. */
-export interface RebalanceListener {
+/** `topic/partition`: how a partition is named in logs, reasons and maps. */
+export const partitionName = ({ topic, partition }: TopicPartition): string => `${topic}/${partition}`
+
+/**
+ * A member's place in its group at one moment. A transaction that carries it is refused by the broker once the group has gone on to another
+ * generation (KIP-447).
+ */
+export type Membership = GroupMetadata
+
+/** What the group tells this member. */
+export interface GroupListener {
   /**
    * Called when partitions become this member's; reading them starts only when {@link GroupConsumer.startReading} is called for them.
    */
@@ -123,25 +133,35 @@ export interface RebalanceListener {
    * @returns all that must no longer be read: these and what was added with them. They are given up when the promise settles.
    */
   revoked(partitions: TopicPartition[], lost: boolean): Promise<TopicPartition[]>
+  /** A partition cannot be read on from where it was: its records are gone, or the topic is another one. */
+  outOfRange(partition: TopicPartition): void
+  /** A partition cannot be read at present, such as for lack of a permission; the client goes on trying. */
+  unreadable(partition: TopicPartition, reason: string): void
+  /** The client cannot go on. */
+  failed(reason: string): void
 }
 
 /** What the consumer service needs: a cooperative group member that reads committed records only. */
 export interface GroupConsumer {
   /** Begins to connect and subscribes; goes on for ever, with back-off; returns at once. */
-  start(topicPattern: RegExp, listener: RebalanceListener): void
+  start(topicPattern: RegExp, listener: GroupListener): void
   connection(): Connection
+  /** undefined while this client is no member of its group. */
+  membership(): Membership | undefined
   /**
    * Committed offsets, waiting for transactions that are about to change them; -1 where none is committed.
    * @throws HeldBackError when one of these does not end, or the broker does not answer
    */
-  committed(partitions: TopicPartition[]): Promise<CommittedOffset[]>
+  committed(partitions: readonly TopicPartition[], timeoutMs: number): Promise<CommittedOffset[]>
   /** Reads these from these offsets on. They need not be among the assigned ones: partitions that follow an assigned one may be added. */
-  startReading(partitions: TopicPartitionOffset[]): void
+  startReading(partitions: readonly TopicPartitionOffset[]): void
+  /** Reads these no longer. Those that are not read are passed over. */
+  stopReading(partitions: readonly TopicPartition[]): void
   /** Up to `maxRecords`; waits at most `waitMs` for the first. */
   consume(maxRecords: number, waitMs: number): Promise<IncomingRecord[]>
-  pause(partitions: TopicPartition[]): void
-  resume(partitions: TopicPartition[]): void
-  /** Leaves the group, calling `revoked` first, and disconnects. */
+  pause(partitions: readonly TopicPartition[]): void
+  resume(partitions: readonly TopicPartition[]): void
+  /** Leaves the group, calling `revoked` first, and disconnects; within a bound, whether or not Kafka answers. */
   close(): Promise<void>
 }
 
@@ -153,53 +173,104 @@ export class HeldBackError extends Error {
     /** Where the transaction's first record stands; undefined when what is committed of the partition is what waits. */
     readonly offset: number | undefined,
   ) {
-    const what =
-      offset === undefined ? `the committed offset of ${at.topic}/${at.partition}` : `${at.topic}/${at.partition}`
+    const what = offset === undefined ? `the committed offset of ${partitionName(at)}` : partitionName(at)
     super(
       `a transaction that has not ended holds back ${what}${offset === undefined ? '' : ` from offset ${offset} on`}`,
     )
   }
 }
 
+/** An output that the broker has not taken. */
+export interface OutputFault {
+  reason: string
+  /** It is over the topic's `max.message.bytes`: it will never be taken. */
+  tooLarge: boolean
+}
+
 /** What became of a transaction. */
 export type TransactionResult =
   | { kind: 'committed' }
-  /**
-   * Nothing of it took effect; the same may be sent again in a new one, except the outputs that the broker will never take, by their
-   * index.
-   */
-  | { kind: 'aborted'; reason: string; refused: ReadonlyMap<number, string> }
+  /** Nothing of it took effect, and the same may be sent again in a new one. */
+  | {
+      kind: 'aborted'
+      reason: string
+      /** The outputs that the broker refused, by their index. */
+      failed: ReadonlyMap<number, OutputFault>
+      /** The fault is none of the outputs' or partitions': the group or the coordinators have gone on. */
+      passing: boolean
+    }
   /** Another process uses this transactional id, or the client cannot go on. Whether it took effect is not known. */
+  | { kind: 'fatal'; reason: string }
+
+/** What became of an attempt to end what was left open. */
+export type ReleaseResult =
+  | { kind: 'released' }
+  | { kind: 'not released'; reason: string }
   | { kind: 'fatal'; reason: string }
 
 /** Outputs and input offsets, all or nothing. */
 export interface Transactor {
+  readonly transactionalId: string
   /** Initialises transactions, aborting what an earlier owner of the id left open; goes on for ever, with back-off. */
   start(): Promise<void>
   connection(): Connection
-  /** One transaction, when those before it are over. Never rejects. */
-  commit(outputs: readonly OutgoingRecord[], offsets: readonly CommittedOffset[]): Promise<TransactionResult>
   /**
-   * Aborts what transactions of this id have left open in a partition or, of an input partition, in its committed offset. There is such a
-   * thing only when the broker counts a transaction as ended without having written so: Apache Kafka 4.3.1 can when it restarts and no
-   * other broker leads its partitions. Transactions of others stay open. Never rejects; waits for a commit that is on its way.
-   * @returns 'aborted' when that is done
+   * How often so far a connection to a broker was lost or a step had to be repeated. Apache Kafka can count a transaction as ended without
+   * having written so into every partition when a broker restarts, so that what is in the log is then to be looked at anew.
    */
-  release(held: TopicPartition, what: 'records' | 'committed offset'): Promise<TransactionResult>
+  disturbances(): number
+  /** Looks up topics and their partitions anew, so that records to new ones do not wait for that. */
+  refresh(): Promise<void>
+  /**
+   * One transaction, when those before it are over. Never rejects.
+   * @param membership taken when the transaction's records were known to be this member's; it is never taken anew
+   * @param lost aborted when a partition of it is no longer this member's: the transaction is then aborted, unless it is being committed
+   */
+  commit(
+    outputs: readonly OutgoingRecord[],
+    offsets: readonly CommittedOffset[],
+    membership: Membership,
+    lost: AbortSignal,
+  ): Promise<TransactionResult>
+  /**
+   * Aborts what transactions of this id have left open in a partition or, of an input partition, among the committed offsets that are kept
+   * with its own. There is such a thing only when the broker counts a transaction as ended without having written so: Apache Kafka 4.3.1
+   * can when it restarts and no other broker leads its partitions. Transactions of others stay open. Never rejects; waits for a commit that
+   * is on its way.
+   */
+  release(held: TopicPartition, what: 'records' | 'committed offset', membership: Membership): Promise<ReleaseResult>
+  /** Within a bound, whether or not Kafka answers. */
   close(): Promise<void>
 }
 
-/** Reads ranges of a partition outside of any group. */
+/** Where a partition begins, and ends: for readers of committed records (`stable`), and behind its last record (`end`). */
+export interface PartitionEnds {
+  beginning: number
+  stable: number
+  end: number
+}
+
+/** Records of a partition from `from` up to `to`, which is not among them. */
+export interface Range extends TopicPartition {
+  from: number
+  to: number
+}
+
+/** Reads ranges of partitions outside of any group. */
 export interface RangeReader {
-  /** `end`: one past the last record, uncommitted ones included. */
-  watermarks(partition: TopicPartition): Promise<{ beginning: number; end: number }>
+  /** Ids of topics, by name: a topic that is made anew has another. A topic that is not there has none. */
+  topicIds(topics: readonly string[]): Promise<Map<string, string>>
+  /** In the order of the partitions. @throws Error when one of them cannot be asked for */
+  ends(partitions: readonly TopicPartition[]): Promise<PartitionEnds[]>
   /**
-   * Calls back for every committed record from `from` up to `to`, once the transactions below `to` have ended.
-   * @throws HeldBackError when one does not end
+   * Calls back for every committed record of the ranges, each in its order, ranges side by side. What is behind a transaction that has not
+   * ended is waited for, so a range should end at or before `stable`.
+   * @throws Error when one of them cannot be read
    */
-  read(partition: TopicPartition, from: number, to: number, onRecord: (record: IncomingRecord) => void): Promise<void>
-  /** The same without waiting: records of open and of aborted transactions, too. */
+  read(ranges: readonly Range[], onRecord: (record: IncomingRecord) => void): Promise<void>
+  /** Records of open and of aborted transactions, too. */
   readUncommitted: RangeReader['read']
+  /** Within a bound, whether or not Kafka answers. */
   close(): Promise<void>
 }
 

@@ -3,11 +3,12 @@ import type {
   Connection,
   Delivery,
   GroupConsumer,
+  GroupListener,
   IncomingRecord,
+  Membership,
   OutgoingRecord,
   ProduceError,
   RangeReader,
-  RebalanceListener,
   RecordProducer,
   TopicAdmin,
   TopicPartition,
@@ -32,6 +33,10 @@ export class FakeKafka {
   /** While set, records are not acknowledged before it resolves. */
   hold: Promise<void> | undefined
   connection: Connection = { state: 'connected' }
+  /** Whether the one member of the group is one at this moment. */
+  isMember = true
+  /** What transactors say of lost connections. */
+  disturbances = 0
   nowMs: () => number = Date.now
 
   createTopic(topic: string, partitions = 1): this {
@@ -108,7 +113,7 @@ export class FakeKafka {
     assign(partitions: TopicPartition[]): void
     revoke(partitions: TopicPartition[], lost?: boolean): Promise<void>
   } {
-    let listener: RebalanceListener | undefined
+    let listener: GroupListener | undefined
     const owned = new Map<string, TopicPartition>()
     const reading = new Map<string, { at: TopicPartition; next: number; paused: boolean }>()
     const named = ({ topic, partition }: TopicPartition) => `${topic}/${partition}`
@@ -129,7 +134,7 @@ export class FakeKafka {
       }
       return taken
     }
-    const setPaused = (partitions: TopicPartition[], paused: boolean): void => {
+    const setPaused = (partitions: readonly TopicPartition[], paused: boolean): void => {
       for (const one of partitions) {
         const cursor = reading.get(named(one))
         if (cursor !== undefined) cursor.paused = paused
@@ -141,6 +146,7 @@ export class FakeKafka {
         if (owned.size > 0) to.assigned([...owned.values()])
       },
       connection: () => this.connection,
+      membership: () => (this.isMember ? (Buffer.from('member') as Membership) : undefined),
       assign: (partitions) => {
         for (const one of partitions) owned.set(named(one), one)
         listener?.assigned(partitions)
@@ -152,6 +158,9 @@ export class FakeKafka {
         for (const { topic, partition, offset } of partitions)
           reading.set(`${topic}/${partition}`, { at: { topic, partition }, next: Math.max(0, offset), paused: false })
         for (const wake of this.#arrived.splice(0)) wake()
+      },
+      stopReading: (partitions) => {
+        for (const one of partitions) reading.delete(named(one))
       },
       consume: async (maxRecords, waitMs) => {
         const at = ready(maxRecords)
@@ -167,29 +176,39 @@ export class FakeKafka {
 
   transactor(): Transactor {
     return {
+      transactionalId: 'fake',
       start: async () => undefined,
       connection: () => this.connection,
-      commit: async (outputs, offsets) => {
+      disturbances: () => this.disturbances,
+      refresh: async () => undefined,
+      commit: async (outputs, offsets, _membership, lost) => {
         await this.hold
         const fault = this.transactionFaults.shift()
         if (fault !== undefined) return fault
+        if (lost.aborted) return { kind: 'aborted', reason: 'lost', failed: new Map(), passing: true }
         for (const output of outputs) this.append(output)
         for (const offset of offsets) this.#committed.set(`${offset.topic}/${offset.partition}`, offset)
         this.transactions.push({ outputs, offsets })
         return { kind: 'committed' }
       },
       // Nothing is ever left open here.
-      release: async () => ({ kind: 'aborted', reason: '', refused: new Map() }),
+      release: async () => ({ kind: 'released' }),
       close: async () => undefined,
     }
   }
 
   reader(): RangeReader {
-    const read: RangeReader['read'] = async ({ topic, partition }, from, to, onRecord) => {
-      for (const record of this.records(topic, partition).slice(Math.max(0, from), to)) onRecord(record)
+    const read: RangeReader['read'] = async (ranges, onRecord) => {
+      for (const { topic, partition, from, to } of ranges)
+        for (const record of this.records(topic, partition).slice(Math.max(0, from), to)) onRecord(record)
     }
     return {
-      watermarks: async ({ topic, partition }) => ({ beginning: 0, end: this.records(topic, partition).length }),
+      topicIds: async (topics) => new Map(topics.map((topic) => [topic, topic])),
+      ends: async (partitions) =>
+        partitions.map(({ topic, partition }) => {
+          const end = this.records(topic, partition).length
+          return { beginning: 0, stable: end, end }
+        }),
       read,
       readUncommitted: read,
       close: async () => undefined,

@@ -1,0 +1,329 @@
+import {
+  type GroupConsumer,
+  type GroupListener,
+  HeldBackError,
+  type IncomingRecord,
+  partitionName,
+  type RangeReader,
+  type TopicPartition,
+  type Transactor,
+} from '../shared/kafka/types.ts'
+import type { Logger } from '../shared/logger.ts'
+import { type Backoff, CONNECT_BACKOFF, delayMs, sleep } from '../shared/retry.ts'
+import { parseTopic } from '../shared/topics.ts'
+import { endHanging } from './hanging.ts'
+import { Gate } from './lanes.ts'
+import type { ConsumerMetrics } from './metrics.ts'
+import { type Held, Partition, type Place, type Source } from './partition.ts'
+import { type Past, restore } from './restore.ts'
+
+export interface AssignmentDeps {
+  group: GroupConsumer
+  transactor: Transactor
+  reader: RangeReader
+  /** A client for another transactional id, connected; it is closed by who asked for it. */
+  openTransactor(transactionalId: string): Promise<Transactor>
+  /** Of all partitions. */
+  held: Held
+  metrics: ConsumerMetrics
+  log: Logger
+  dedupeWindowRecords: number
+  /** How long partitions that are being given up may take to finish. */
+  revokeTimeoutMs: number
+  /** Resolves when no transaction of ours that touches the partition is under way. */
+  free(partition: string): Promise<void>
+  /** A partition begins to be read. */
+  onReading(partition: Partition): void
+  /** A record before the committed offset has no outcome and is to have one. */
+  onMissing(record: IncomingRecord, source: Source, place: Place): void
+  /** A partition is no longer this member's, or begins anew. */
+  onDropped(partition: Partition): void
+  /** The clients cannot go on. */
+  onFailed(reason: string): void
+}
+
+/** Partitions that are restored one by one at a time. */
+const MAX_RESTORED_ALONE = 16
+
+/** How often a partition that could not be read is tried. */
+const UNREADABLE_BACKOFF: Backoff = { firstMs: 500, maxMs: 10_000 }
+
+/** A transaction of another id is aborted in its place when it has held a partition back for so many attempts, each of which waits for it. */
+const ATTEMPTS_BEFORE_TAKING_OVER = 3
+
+/** What of the missing is named in one line of the log. */
+const MAX_OFFSETS_LOGGED = 50
+
+/** Partitions as they come and go: what is known of one is restored from Kafka before it is read. */
+export class Assignments {
+  readonly partitions = new Map<string, Partition>()
+  /** What is read, by topic and partition. */
+  readonly sources = new Map<string, Source>()
+  /** Whether the group has told what is this member's, be it nothing. */
+  assigned = false
+  readonly #alone = new Gate(MAX_RESTORED_ALONE)
+  /** What an earlier client of this id has left open among committed offsets is ended; undefined: to be done before anything is restored. */
+  #leftOversEnded: Promise<void> | undefined
+  readonly #ending = new AbortController()
+
+  constructor(readonly deps: AssignmentDeps) {}
+
+  /** What the group tells. */
+  listener(): GroupListener {
+    return {
+      assigned: (given) => this.#assigned(given),
+      revoked: (taken, lost) => this.#revoked(taken, lost),
+      outOfRange: (at) => {
+        const owner = this.sources.get(partitionName(at))?.owner
+        if (owner !== undefined) this.again([owner], `${partitionName(at)} has no record where it was to be read on`)
+      },
+      unreadable: (at, reason) => {
+        const owner = this.sources.get(partitionName(at))?.owner
+        if (owner?.state.kind === 'reading') void this.#unreadable(owner, `${partitionName(at)}: ${reason}`)
+      },
+      failed: (reason) => this.deps.onFailed(reason),
+    }
+  }
+
+  /** Restores partitions anew, from what is in Kafka; what is in hand of them is given up. */
+  again(partitions: readonly Partition[], reason: string): void {
+    const { group, log } = this.deps
+    const ours = partitions.filter((one) => one.isOurs)
+    if (ours.length === 0) return
+    log.warn({ partitions: ours.map((one) => one.name), reason }, 'restored anew')
+    group.stopReading(ours.flatMap((one) => one.both))
+    // One that is being given up is not begun again.
+    const kept = ours.filter((one) => one.state.kind !== 'draining')
+    for (const one of ours) this.#drop(one)
+    void this.#restore(kept.map((one) => this.#own(one)))
+  }
+
+  /** The same for all; what transactions may have left open is ended first. */
+  allAgain(reason: string): void {
+    this.#leftOversEnded = undefined
+    this.again([...this.partitions.values()], reason)
+  }
+
+  /** Gives up everything at once. */
+  dropAll(): void {
+    this.#ending.abort()
+    for (const partition of [...this.partitions.values()]) this.#drop(partition)
+  }
+
+  #assigned(given: TopicPartition[]): void {
+    this.assigned = true
+    this.deps.metrics.rebalances.inc({ kind: 'assigned' })
+    const partitions = given.flatMap(({ topic, partition }) => {
+      const names = parseTopic(topic)
+      return names === undefined ? [] : [this.#own({ topic, partition, ...names })]
+    })
+    this.deps.log.info({ partitions: given.map(partitionName) }, 'assigned')
+    void this.#restore(partitions)
+  }
+
+  #own({ topic, partition, tenant, stream }: Pick<Partition, 'topic' | 'partition' | 'tenant' | 'stream'>): Partition {
+    const { dedupeWindowRecords, held } = this.deps
+    const owned = new Partition(topic, partition, tenant, stream, dedupeWindowRecords, held)
+    this.partitions.set(owned.name, owned)
+    return owned
+  }
+
+  async #revoked(taken: TopicPartition[], lost: boolean): Promise<TopicPartition[]> {
+    this.deps.metrics.rebalances.inc({ kind: lost ? 'lost' : 'revoked' })
+    const named = taken.map(partitionName)
+    const ending = named.flatMap((name) => this.partitions.get(name) ?? [])
+    if (!lost) await Promise.all(ending.map((one) => one.drain(this.deps.revokeTimeoutMs)))
+    // One that was restored anew meanwhile is another object.
+    const read = named.flatMap((name) => this.partitions.get(name) ?? []).flatMap((one) => one.both)
+    for (const name of named) {
+      const partition = this.partitions.get(name)
+      if (partition !== undefined) this.#drop(partition)
+    }
+    this.deps.log.info({ partitions: named, lost }, lost ? 'lost' : 'given up')
+    return read
+  }
+
+  #drop(partition: Partition): void {
+    for (const at of partition.both) {
+      this.sources.delete(partitionName(at))
+      this.deps.metrics.forget(at)
+    }
+    partition.revoke()
+    this.partitions.delete(partition.name)
+    this.deps.onDropped(partition)
+  }
+
+  // ---- restore
+
+  /** All together, which takes few questions; those for which that does not work one by one, as long as it takes. */
+  async #restore(partitions: readonly Partition[]): Promise<void> {
+    const { group, reader, transactor, log } = this.deps
+    if (partitions.length === 0) return
+    const begun = performance.now()
+    try {
+      await this.#ready(partitions)
+      await transactor.refresh()
+      this.#begin(await restore(partitions.filter(isRestoring), group, reader, false), begun)
+    } catch (error) {
+      log.debug({ reason: (error as Error).message }, 'partitions could not be restored together')
+    }
+    await Promise.all(partitions.filter(isRestoring).map((one) => this.#restoreAlone(one)))
+  }
+
+  async #restoreAlone(partition: Partition): Promise<void> {
+    const { group, reader, log } = this.deps
+    for (let attempt = 1; isRestoring(partition); attempt++) {
+      const begun = performance.now()
+      try {
+        await this.#alone.run(async () => {
+          await this.#ready([partition])
+          if (isRestoring(partition)) this.#begin(await restore([partition], group, reader, true), begun)
+        })
+      } catch (error) {
+        if (!isRestoring(partition)) return
+        const fault = error instanceof Error ? error.message : String(error)
+        partition.enter({ kind: 'restoring', fault })
+        log.warn({ partition: partition.name, reason: fault }, 'cannot be restored yet; trying again')
+        if (error instanceof HeldBackError) await this.#release(error, partition, attempt)
+        await sleep(delayMs(CONNECT_BACKOFF, attempt), partition.ending.signal)
+      }
+    }
+  }
+
+  /** Nothing of ours that touches the partitions is under way, nor left open. */
+  async #ready(partitions: readonly Partition[]): Promise<void> {
+    const [first] = partitions
+    if (first === undefined) return
+    for (const one of partitions) await this.deps.free(one.name)
+    this.#leftOversEnded ??= this.#endLeftOvers(first)
+    try {
+      await this.#leftOversEnded
+    } catch (error) {
+      this.#leftOversEnded = undefined
+      throw error
+    }
+  }
+
+  /**
+   * The broker makes all offsets that are pending under a producer id committed with the next commit of it, also those of a transaction that it
+   * has forgotten to end. Therefore nothing is committed, and nothing believed, before these are aborted.
+   */
+  async #endLeftOvers(at: TopicPartition): Promise<void> {
+    const { group, transactor, onFailed } = this.deps
+    const membership = group.membership()
+    if (membership === undefined) throw new Error('not a member of the group')
+    const result = await transactor.release(
+      { topic: at.topic, partition: at.partition },
+      'committed offset',
+      membership,
+    )
+    if (result.kind === 'released') return
+    if (result.kind === 'fatal') onFailed(result.reason)
+    throw new Error(`what may be left open of transactions cannot be ended: ${result.reason}`)
+  }
+
+  /** Begins to read the partitions whose past is known. */
+  #begin(pasts: ReadonlyMap<Partition, Past>, begun: number): void {
+    const { group, log, metrics, onReading, onMissing } = this.deps
+    const restored = [...pasts].filter(([partition]) => isRestoring(partition))
+    if (restored.length === 0) return
+    // First of all, since it throws when the client is being closed.
+    group.startReading(restored.flatMap(([, { input, retry }]) => [input, retry]))
+    const seconds = (performance.now() - begun) / 1000
+    for (const [partition, past] of restored) {
+      const sources = partition.read(past)
+      for (const source of [sources.input, sources.retry]) this.sources.set(partitionName(source), source)
+      metrics.restored(past, seconds)
+      log.info(
+        {
+          partition: partition.name,
+          from: past.input.offset,
+          known: partition.dedupe.size,
+          waiting: partition.waitingRecords,
+          seconds: Number(seconds.toFixed(3)),
+        },
+        'reading',
+      )
+      this.#tell(partition, past)
+      onReading(partition)
+      for (const record of past.missing) {
+        const { offset, timestampMs } = record
+        onMissing(record, sources.input, { offset, timestampMs, state: 'open' })
+      }
+    }
+  }
+
+  #tell({ name }: Partition, { skipped, fresh, missing, input }: Past): void {
+    const { log } = this.deps
+    if (skipped > 0)
+      log.error({ partition: name, skipped, from: input.offset }, 'records were deleted before they were read')
+    if (fresh === 'committed beyond the end')
+      log.error(
+        { partition: name },
+        'the committed offset is beyond the end: the topic was made anew or has lost records',
+      )
+    if (missing.length > 0)
+      log.error(
+        {
+          partition: name,
+          records: missing.length,
+          offsets: missing.slice(0, MAX_OFFSETS_LOGGED).map(({ offset }) => offset),
+        },
+        'records before the committed offset have no outcome and are processed now',
+      )
+  }
+
+  /** A transaction that holds the partition back is ended, should nobody else be going to. */
+  async #release(held: HeldBackError, partition: Partition, attempt: number): Promise<void> {
+    const { group, reader, transactor, openTransactor, log, onFailed } = this.deps
+    // What is pending of ours was ended; of others it ends by itself.
+    if (held.offset === undefined) return
+    try {
+      const result = await endHanging(partition, {
+        group,
+        reader,
+        transactor,
+        openTransactor,
+        mayTakeOver: attempt >= ATTEMPTS_BEFORE_TAKING_OVER,
+      })
+      if (result.kind === 'fatal') onFailed(result.reason)
+      else
+        log[result.kind === 'ended' ? 'warn' : 'error'](
+          { held: partitionName(held.at), offset: held.offset, ...result },
+          'a transaction was left open',
+        )
+    } catch (error) {
+      log.warn(
+        { held: partitionName(held.at), reason: (error as Error).message },
+        'what was left open could not be ended',
+      )
+    }
+  }
+
+  /** The partition is not read for a reason that lasts. It is restored once it can be read again. */
+  async #unreadable(partition: Partition, reason: string): Promise<void> {
+    const { reader, log } = this.deps
+    partition.enter({ kind: 'paused', reason })
+    log.error({ partition: partition.name, reason }, 'paused')
+    for (let attempt = 1; partition.state.kind === 'paused'; attempt++) {
+      await sleep(delayMs(UNREADABLE_BACKOFF, attempt), partition.ending.signal)
+      if (partition.state.kind !== 'paused') return
+      try {
+        const ends = await reader.ends(partition.both)
+        await reader.read(
+          partition.both.map((at, index) => {
+            const { beginning = 0, stable = 0 } = ends[index] ?? {}
+            return { ...at, from: Math.max(beginning, stable - 1), to: stable }
+          }),
+          () => undefined,
+        )
+        this.again([partition], 'it can be read again')
+        return
+      } catch (error) {
+        log.debug({ partition: partition.name, reason: (error as Error).message }, 'cannot be read yet')
+      }
+    }
+  }
+}
+
+const isRestoring = (partition: Partition): boolean => partition.state.kind === 'restoring'

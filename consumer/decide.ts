@@ -1,0 +1,162 @@
+import type { Span } from '@opentelemetry/api'
+import { headerText, TRACEPARENT, TRACESTATE } from '../shared/headers.ts'
+import { type IncomingRecord, type OutgoingRecord, partitionName } from '../shared/kafka/types.ts'
+import type { Logger } from '../shared/logger.ts'
+import { sleep } from '../shared/retry.ts'
+import { parseTraceparent } from '../shared/telemetry.ts'
+import { contextOf, type Tracing } from '../shared/tracing.ts'
+import { type ConsumeDeps, consume, type Job, jobOf, type Outcome } from './consume.ts'
+import { Gate, Lanes } from './lanes.ts'
+import type { ConsumerMetrics } from './metrics.ts'
+import type { Item, Partition, Place, Source } from './partition.ts'
+
+export interface DecideDeps extends ConsumeDeps {
+  metrics: ConsumerMetrics
+  /** undefined: no spans. */
+  tracing: Tracing | undefined
+  log: Logger
+  maxConcurrentHandlers: number
+  /** Told when a record has its outcome, which is to be committed. */
+  onDecided(item: Item): void
+}
+
+/** What a record takes beside its value: headers, key and our own objects, roughly, until its outcome is committed. */
+const RECORD_OVERHEAD_BYTES = 4_096
+
+/** Decides what becomes of records (consume.ts), one key in order and different keys beside each other. */
+export class Decider {
+  readonly #lanes = new Lanes()
+  readonly #gate: Gate
+
+  constructor(readonly deps: DecideDeps) {
+    this.#gate = new Gate(deps.maxConcurrentHandlers)
+  }
+
+  /** Handlers that run at this moment. */
+  get handlers(): number {
+    return this.#gate.inside
+  }
+
+  /** A record that was fetched, with its place in the order of its source. */
+  take(record: IncomingRecord, source: Source, place: Place): void {
+    const { owner, role } = source
+    const job = jobOf(record, { input: owner.topic, role, tenant: owner.tenant, stream: owner.stream })
+    const heldBytes = (record.value?.length ?? 0) + RECORD_OVERHEAD_BYTES
+    const item: Item = { job, source, heldBytes, outcome: undefined, refused: undefined, place, span: this.#span(job) }
+    owner.hold(item)
+    this.deps.metrics.fetched(item)
+    this.#lanes.submit(job.key === undefined ? undefined : `${partitionName(source)}\n${job.key}`, () =>
+      this.#decide(item),
+    )
+  }
+
+  /** Its outcome is committed, or it was given up. */
+  ended({ span }: Item, outcome: Outcome['kind'] | undefined): void {
+    if (span === undefined || outcome === undefined) return
+    span.setAttribute('kafkatrace.outcome', outcome)
+    this.deps.tracing?.end(span, outcome === 'dead' ? 'failed' : 'ok')
+  }
+
+  #span({ record, input, tenant, decoded }: Job): Span | undefined {
+    const { tracing } = this.deps
+    if (tracing === undefined) return undefined
+    const { headers, topic, partition, offset } = record
+    const parent = parseTraceparent(headerText(headers, TRACEPARENT), headerText(headers, TRACESTATE))
+    if (parent === undefined) return undefined
+    return tracing.begin(`process ${input}`, 'consumer', parent, {
+      'messaging.system': 'kafka',
+      'messaging.operation.type': 'process',
+      'messaging.destination.name': topic,
+      'messaging.destination.partition.id': String(partition),
+      'messaging.kafka.offset': offset,
+      'kafkatrace.tenant': tenant,
+      ...(decoded.ok && { 'cloudevents.event_id': decoded.event.id, 'cloudevents.event_type': decoded.event.type }),
+    })
+  }
+
+  #decide(item: Item): Promise<void> | undefined {
+    const { owner } = item.source
+    if (owner.ending.signal.aborted) return undefined
+    if (item.job.past.notBeforeMs > this.deps.nowMs()) return this.#decideLater(item)
+    const outcome = this.#consume(item, owner)
+    if (outcome instanceof Promise) return outcome.then((later) => this.#settled(item, later))
+    return this.#settled(item, outcome)
+  }
+
+  async #decideLater(item: Item): Promise<void> {
+    await sleep(item.job.past.notBeforeMs - this.deps.nowMs(), item.source.owner.ending.signal)
+    await this.#decide(item)
+  }
+
+  #consume(item: Item, owner: Partition): Outcome | Promise<Outcome> {
+    owner.running++
+    const outcome = this.#gate.run(() => consume(item.job, owner, this.deps))
+    if (!(outcome instanceof Promise)) {
+      owner.running--
+      return outcome
+    }
+    // consume() turns what handlers throw into outcomes; anything else is a fault of ours that must not take the partition along.
+    return outcome.finally(() => owner.running--)
+  }
+
+  #settled(item: Item, outcome: Outcome): Promise<void> | undefined {
+    const { owner, role } = item.source
+    const { decoded, key } = item.job
+    if (!owner.isOurs) return undefined
+    this.deps.metrics.decided(outcome)
+    switch (outcome.kind) {
+      case 'abandoned':
+        this.ended(item, 'abandoned')
+        owner.settle()
+        return undefined
+      case 'later':
+        this.deps.log.info(
+          { ...traits(item), attempts: outcome.past.attempts, ...outcome.failure },
+          'is tried again later',
+        )
+        item.job.past = outcome.past
+        item.span?.addEvent('is tried again later', { reason: outcome.failure.reason })
+        owner.settle()
+        return this.#decide(item)
+      case 'retry':
+        this.deps.log.info({ ...traits(item), ...outcome.failure }, 'goes to .retry')
+        owner.addWaiting(key)
+        break
+      case 'dead':
+        this.deps.log.warn({ ...traits(item), ...outcome.failure }, 'dead letter')
+        owner.dedupe.finish(decoded.identity)
+        break
+      case 'processed':
+        owner.dedupe.finish(decoded.identity)
+        goOnBehind(item, outcome.output)
+        break
+      case 'duplicate':
+        break
+    }
+    if (role === 'retry') owner.removeWaiting(key)
+    item.outcome = outcome
+    owner.move(item, 'decided')
+    this.deps.onDecided(item)
+    return undefined
+  }
+}
+
+/** What a log line says of a record: where it is and whose, never what is in it. */
+function traits({ job: { record, decoded } }: Item): Record<string, unknown> {
+  const { topic, partition, offset } = record
+  const traceId = parseTraceparent(headerText(record.headers, TRACEPARENT))?.traceId
+  return {
+    topic,
+    partition,
+    offset,
+    ...(decoded.ok ? { eventId: decoded.event.id, type: decoded.event.type } : {}),
+    ...(traceId === undefined ? {} : { traceId }),
+  }
+}
+
+/** A result belongs to the trace behind the span that made it. */
+function goOnBehind({ span }: Item, output: OutgoingRecord): void {
+  if (span === undefined) return
+  const { names, values } = output.headers
+  output.headers = { names, values: values.with(names.indexOf(TRACEPARENT), contextOf(span, undefined).traceparent) }
+}

@@ -1,0 +1,171 @@
+import { type GroupConsumer, type IncomingRecord, partitionName } from '../shared/kafka/types.ts'
+import type { Logger } from '../shared/logger.ts'
+import { MAX_AHEAD_OFFSETS } from './ahead.ts'
+import type { ConsumerMetrics } from './metrics.ts'
+import type { Held, Partition, Place, Source } from './partition.ts'
+import { identityOf } from './restore.ts'
+
+/** Bounds of what is held between fetch and commit. */
+export interface FetchLimits {
+  /** Records of one partition that are fetched and not decided; then it is paused. */
+  maxOpenRecords: number
+  /** Bytes of input records between fetch and commit; then nothing more is fetched. */
+  maxHeldBytes: number
+  /** Bytes of records that wait in memory for their retry; then `.retry` is paused. */
+  maxParkedBytes: number
+  /** Records in one partition of `.retry`; then its input is paused until they are fewer. */
+  maxRetryBacklogRecords: number
+  maxTransactionRecords: number
+}
+
+export interface FetchDeps {
+  group: GroupConsumer
+  /** What is read, by topic and partition. */
+  sources: ReadonlyMap<string, Source>
+  /** Of all partitions. */
+  held: Held
+  limits: FetchLimits
+  metrics: ConsumerMetrics
+  log: Logger
+  /** Goes on with a record that is to be decided. */
+  onRecord(record: IncomingRecord, source: Source, place: Place): void
+}
+
+/** Records fetched in one call. */
+const FETCH_MAX_RECORDS = 1_000
+
+/** How long one fetch waits for the first record. */
+const FETCH_WAIT_MS = 100
+
+/** How long fetching may stand still for lack of room before partitions are paused, so that polling can go on. */
+const FULL_PATIENCE_MS = 500
+
+/** Fetches records while there is room for them, and pauses partitions whose own room is full. */
+export class Fetcher {
+  #stopping = false
+  /** Everything is paused for lack of room. */
+  #paused = false
+  #wake: (() => void) | undefined
+
+  constructor(readonly deps: FetchDeps) {}
+
+  /** Until {@link stop}. */
+  async run(): Promise<void> {
+    const { group } = this.deps
+    while (!this.#stopping) {
+      if (this.#full() && !this.#paused) {
+        await this.#room()
+        // Rebalances are served by polling: when nothing moves, partitions are paused and polling goes on without records.
+        if (this.#full()) this.#pauseAll(true)
+        continue
+      }
+      if (this.#paused && !this.#full()) this.#pauseAll(false)
+      for (const record of await group.consume(FETCH_MAX_RECORDS, FETCH_WAIT_MS)) this.#take(record)
+    }
+  }
+
+  stop(): void {
+    this.#stopping = true
+    this.committed()
+  }
+
+  /** There may be room again. */
+  committed(): void {
+    this.#wake?.()
+    this.#wake = undefined
+  }
+
+  /** Newly read partitions begin as everything else is: paused, when there is no room. */
+  added(sources: readonly Source[]): void {
+    if (this.#paused) this.deps.group.pause(sources)
+  }
+
+  /** What paused partitions hold is theirs: it takes no room from the others. */
+  #full(): boolean {
+    const { held, sources, limits } = this.deps
+    let { uncommitted } = held
+    let bytes = held.bytes.input
+    for (const { owner, role } of sources.values())
+      if (role === 'input' && owner.state.kind === 'paused') {
+        uncommitted -= owner.held.uncommitted
+        bytes -= owner.held.bytes.input
+      }
+    return uncommitted >= 2 * limits.maxTransactionRecords || bytes >= limits.maxHeldBytes
+  }
+
+  #room(): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, FULL_PATIENCE_MS)
+      this.#wake = () => {
+        clearTimeout(timer)
+        resolve()
+      }
+    })
+  }
+
+  #pauseAll(paused: boolean): void {
+    this.#paused = paused
+    const { group, metrics, sources } = this.deps
+    const others = [...sources.values()].filter((source) => !source.full)
+    if (others.length === 0) return
+    if (paused) group.pause(others)
+    else group.resume(others)
+    metrics.pauses.inc({ reason: 'memory' }, paused ? 1 : 0)
+  }
+
+  /** Pauses or resumes both sources of a partition as their room, and the partition's state, want it. */
+  balance({ sources }: Partition): void {
+    if (sources === undefined) return
+    this.#balance(sources.input)
+    this.#balance(sources.retry)
+  }
+
+  /** Pauses a source whose records wait, so that they do not take the room of others. */
+  #balance(source: Source): void {
+    const { limits, group, metrics } = this.deps
+    const { open } = source
+    const reason = this.#reasonToPause(source)
+    if (reason !== undefined && !source.full) {
+      source.full = true
+      if (!this.#paused) group.pause([source])
+      metrics.pauses.inc({ reason })
+    } else if (
+      source.full &&
+      reason === undefined &&
+      open <= limits.maxOpenRecords / 2 &&
+      source.span < MAX_AHEAD_OFFSETS / 2
+    ) {
+      source.full = false
+      if (!this.#paused) group.resume([source])
+    }
+  }
+
+  #reasonToPause(source: Source): 'state' | 'open' | 'retry-backlog' | 'parked' | undefined {
+    const { limits, held } = this.deps
+    const { owner, role, open, span } = source
+    if (owner.state.kind !== 'reading') return 'state'
+    if (open >= limits.maxOpenRecords || span >= MAX_AHEAD_OFFSETS) return 'open'
+    if (role === 'input') return owner.waitingRecords >= limits.maxRetryBacklogRecords ? 'retry-backlog' : undefined
+    return held.bytes.retry >= limits.maxParkedBytes ? 'parked' : undefined
+  }
+
+  #take(record: IncomingRecord): void {
+    const source = this.deps.sources.get(partitionName(record))
+    if (source === undefined || source.owner.ending.signal.aborted) return
+    const { owner } = source
+    const place = source.add(record, () => this.#isDone(record, owner))
+    if (place === undefined) return
+    this.deps.onRecord(record, source, place)
+    this.#balance(source)
+  }
+
+  /** Whether what a commit calls done has an outcome, or waits for one in `.retry`. */
+  #isDone(record: IncomingRecord, owner: Partition): boolean {
+    if (!owner.canCheckAhead || owner.dedupe.isKnown(identityOf(record))) return true
+    const { log, metrics } = this.deps
+    const { topic, partition, offset } = record
+    metrics.repaired.inc()
+    log.error({ topic, partition, offset }, 'called done by its commit, and has no outcome: is processed now')
+    return false
+  }
+}

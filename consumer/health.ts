@@ -1,0 +1,132 @@
+import type { Position } from '../shared/kafka/statistics.ts'
+import {
+  type GroupConsumer,
+  type PartitionEnds,
+  partitionName,
+  type RangeReader,
+  type TopicPartition,
+  type Transactor,
+} from '../shared/kafka/types.ts'
+import type { Check } from '../shared/ops.ts'
+import type { ConsumerMetrics } from './metrics.ts'
+import type { Pipeline } from './pipeline.ts'
+
+/** What is told of the consumer: whether it is ready, what it holds and how far it is behind. All of it is read from the partitions' states. */
+
+/** How long decided records may wait for their commit before the consumer is not ready. */
+const COMMIT_STALL_MS = 5_000
+
+/** How many partitions are named in a reason. */
+const MAX_NAMED = 20
+
+interface Working {
+  pipeline: Pipeline
+  group: Pick<GroupConsumer, 'connection'>
+  transactor: Pick<Transactor, 'connection'>
+}
+
+/** Ready: in the group, every assigned partition is read, and commits go through or there is nothing to commit. */
+export function createChecks(current: () => Working, draining: AbortSignal): Record<string, Check> {
+  const connected =
+    (client: 'group' | 'transactor'): Check =>
+    () => {
+      const connection = current()[client].connection()
+      if (connection.state === 'connected') return { ok: true }
+      return { ok: false, reason: connection.state === 'closed' ? 'closed' : connection.reason }
+    }
+  return {
+    draining: () => (draining.aborted ? { ok: false, reason: 'the service is stopping' } : { ok: true }),
+    kafka: connected('group'),
+    transactions: connected('transactor'),
+    group: () =>
+      current().pipeline.isMember()
+        ? { ok: true }
+        : { ok: false, reason: 'not a member of the group, or not told yet which partitions to read' },
+    partitions: () => {
+      const reasons = current()
+        .pipeline.partitions()
+        .flatMap(({ name, state }) => {
+          if (state.kind === 'restoring')
+            return [
+              state.fault === undefined ? `${name} is being restored` : `${name} cannot be restored: ${state.fault}`,
+            ]
+          return state.kind === 'paused' ? [`${name} is paused: ${state.reason}`] : []
+        })
+      if (reasons.length === 0) return { ok: true }
+      const more = reasons.length > MAX_NAMED ? `, and ${reasons.length - MAX_NAMED} more` : ''
+      return { ok: false, reason: `not read: ${reasons.slice(0, MAX_NAMED).join(', ')}${more}` }
+    },
+    commits: () => {
+      const stalledMs = current().pipeline.stalledMs()
+      if (stalledMs < COMMIT_STALL_MS) return { ok: true }
+      return {
+        ok: false,
+        reason: `nothing has been committed for ${Math.round(stalledMs / 1000)} s, though records are decided`,
+      }
+    },
+  }
+}
+
+/** Brings the gauges up to date. */
+export function measure(pipeline: Pipeline, metrics: ConsumerMetrics): void {
+  const { open, decided, handlers, parkedBytes, heldBytes, waiting } = pipeline.levels()
+  metrics.held.set({ state: 'open' }, open)
+  metrics.held.set({ state: 'decided' }, decided)
+  metrics.held.set({ state: 'waiting' }, waiting)
+  metrics.heldBytes.set({ source: 'input' }, heldBytes)
+  metrics.heldBytes.set({ source: 'retry' }, parkedBytes)
+  metrics.handlers.set(handlers)
+  metrics.stalledSeconds.set(pipeline.stalledMs() / 1000)
+  const counts = { restoring: 0, reading: 0, paused: 0, draining: 0, revoked: 0 }
+  for (const { state } of pipeline.partitions()) counts[state.kind]++
+  for (const state of ['restoring', 'reading', 'paused', 'draining'] as const)
+    metrics.partitions.set({ state }, counts[state])
+}
+
+/**
+ * Asks the broker where the partitions end, and says how far they are behind: records that are fetched and not committed, and what a reader of
+ * committed records has still to fetch. A transaction's mark at the end is no record: the client's position says that it has been passed.
+ */
+export async function measureLag(
+  pipeline: Pipeline,
+  reader: RangeReader,
+  positions: readonly Position[],
+  metrics: ConsumerMetrics,
+): Promise<void> {
+  const progress = pipeline.progress()
+  const ends = await endsOf(progress, reader)
+  const positionOf = new Map(positions.map((one) => [partitionName(one), one]))
+  const nowMs = Date.now()
+  const behind: string[] = []
+  for (const [index, { topic, partition, next, uncommitted, oldestMs }] of progress.entries()) {
+    const { stable = next, end = next } = ends[index] ?? {}
+    const name = partitionName({ topic, partition })
+    // Given up meanwhile: its lag is another's to tell.
+    if (!pipeline.has({ topic, partition })) continue
+    if (end < next) behind.push(name)
+    const position = positionOf.get(name)
+    const isAhead = position !== undefined && position.next > next
+    const toFetch = Math.max(0, stable - (isAhead ? position.next : next)) + (isAhead ? position.queued : 0)
+    const labels = { topic, partition: String(partition) }
+    metrics.lagRecords.set(labels, uncommitted + toFetch)
+    metrics.lagSeconds.set(labels, oldestMs === undefined ? 0 : Math.max(0, nowMs - oldestMs) / 1000)
+  }
+  for (const name of behind) pipeline.endedBefore(name)
+}
+
+/** A topic that cannot be asked for says nothing of the others. */
+async function endsOf(
+  partitions: readonly TopicPartition[],
+  reader: RangeReader,
+): Promise<readonly (PartitionEnds | undefined)[]> {
+  try {
+    return await reader.ends(partitions)
+  } catch {
+    const found = new Map<string, PartitionEnds>()
+    for (const [, own] of Map.groupBy(partitions, ({ topic }) => topic)) {
+      const ends = await reader.ends(own).catch(() => [])
+      for (const [index, one] of ends.entries()) found.set(partitionName(own[index] as TopicPartition), one)
+    }
+    return partitions.map((at) => found.get(partitionName(at)))
+  }
+}
