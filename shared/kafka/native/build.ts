@@ -53,8 +53,7 @@ const LIBRARIES = [
  * What the addon may use of libuv: Bun exports all of libuv's names, but most of its functions only end the process. These were seen to
  * work, or come from shim/.
  */
-const WORKING_LIBUV =
-  /^uv_(async_init|async_send|close|default_loop|queue_work|mutex_\w+|rwlock_\w+|thread_create|thread_join)$/
+const WORKING_LIBUV = /^uv_(async_init|async_send|close|default_loop|mutex_\w+|rwlock_\w+|thread_create|thread_join)$/
 
 /** A failure that the person at the terminal can mend; shown without a stack. */
 class BuildError extends Error {}

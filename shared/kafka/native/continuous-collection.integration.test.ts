@@ -1,13 +1,14 @@
 import { expect, test } from 'bun:test'
 import { join } from 'node:path'
 
-/** Without continuous collection these take about ten seconds. */
+/** Without continuous collection these take about twenty seconds. */
 const TIMEOUT_MS = 120_000
 
 const FILES = [
   'shim.integration.test.ts',
   'patch.integration.test.ts',
   'delivery.integration.test.ts',
+  'work.integration.test.ts',
   '../packed.integration.test.ts',
 ]
 

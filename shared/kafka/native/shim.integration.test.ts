@@ -65,6 +65,7 @@ const REACHED_BY: Record<string, string> = {
   'v8::api_internal::MakeWeak(unsigned long*, void*, void (*)(v8::WeakCallbackInfo<void> const&), v8::WeakCallbackType)':
     'a weak handle gives its parameter back, once',
   'v8::api_internal::ClearWeak(unsigned long*)': 'a weak handle gives its parameter back, once',
+  uv_queue_work: 'values and keys of every size come back as they were',
   uv_rwlock_init: 'a read-write lock lets readers share it and a writer have it alone',
   uv_rwlock_destroy: 'a read-write lock lets readers share it and a writer have it alone',
   uv_rwlock_rdlock: 'a read-write lock lets readers share it and a writer have it alone',

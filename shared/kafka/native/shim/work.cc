@@ -1,0 +1,131 @@
+// Threads for the client's blocking calls.
+//
+// Bun's pool has as many threads as the machine has cores, and its own file and DNS calls need them: a few calls that wait for a broker would
+// take the whole process along. Every call gets a thread of its own here, so that none waits for another. Linking with -Bsymbolic makes this
+// win over Bun's uv_queue_work.
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <uv.h>
+
+#include <deque>
+#include <vector>
+
+namespace {
+
+// So many calls can wait at a time; one more waits until one of them returns, and every call has a time-out. What waits is one step a client, and
+// one question a partition while partitions are assigned; both stay well below. A thread takes some 20 KB.
+constexpr size_t kMostThreads = 256;
+
+// An idle thread is kept for so long: the next step of a transaction follows within milliseconds.
+constexpr time_t kIdleSeconds = 2;
+
+// librdkafka's calls put names and messages on the stack, nothing large.
+constexpr size_t kStackBytes = 512 * 1024;
+
+struct Pool {
+  pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+  pthread_cond_t given = PTHREAD_COND_INITIALIZER;
+  std::deque<uv_work_t*> waiting;
+  std::vector<uv_work_t*> done;
+  size_t threads = 0;
+  size_t idle = 0;
+
+  // Of the JavaScript thread only. An open handle keeps the process alive, so that there is one while calls are under way.
+  uv_async_t* async = nullptr;
+  size_t under_way = 0;
+};
+
+// Never destroyed: threads may be waiting in a call when the process ends.
+Pool* const pool = new Pool();
+
+void* Run(void*) {
+#ifdef __linux__
+  pthread_setname_np(pthread_self(), "kafka-call");
+#endif
+  Pool& p = *pool;
+  pthread_mutex_lock(&p.lock);
+  for (;;) {
+    timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += kIdleSeconds;
+    int result = 0;
+    p.idle++;
+    while (p.waiting.empty() && result == 0) result = pthread_cond_timedwait(&p.given, &p.lock, &until);
+    p.idle--;
+    if (p.waiting.empty()) break;
+    uv_work_t* work = p.waiting.front();
+    p.waiting.pop_front();
+    pthread_mutex_unlock(&p.lock);
+    work->work_cb(work);
+    pthread_mutex_lock(&p.lock);
+    // The handle is closed once all is done and told, hence not before this. Within the lock, as it is told from there on.
+    if (p.done.empty()) uv_async_send(p.async);
+    p.done.push_back(work);
+  }
+  p.threads--;
+  pthread_mutex_unlock(&p.lock);
+  return nullptr;
+}
+
+bool StartThread() {
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+  pthread_attr_setstacksize(&attributes, kStackBytes);
+  // Signals are the business of Bun's threads.
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  pthread_t thread;
+  int result = pthread_create(&thread, &attributes, Run, nullptr);
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  pthread_attr_destroy(&attributes);
+  return result == 0;
+}
+
+// On the JavaScript thread, in the order in which the calls returned.
+void Tell(uv_async_t*) {
+  Pool& p = *pool;
+  pthread_mutex_lock(&p.lock);
+  std::vector<uv_work_t*> done;
+  done.swap(p.done);
+  pthread_mutex_unlock(&p.lock);
+  p.under_way -= done.size();
+  if (p.under_way == 0) {
+    uv_close(reinterpret_cast<uv_handle_t*>(p.async), [](uv_handle_t* handle) { delete reinterpret_cast<uv_async_t*>(handle); });
+    p.async = nullptr;
+  }
+  for (uv_work_t* work : done) work->after_work_cb(work, 0);
+}
+
+}  // namespace
+
+extern "C" int uv_queue_work(uv_loop_t* loop, uv_work_t* work, uv_work_cb work_cb, uv_after_work_cb after_work_cb) {
+  Pool& p = *pool;
+  work->loop = loop;
+  work->work_cb = work_cb;
+  work->after_work_cb = after_work_cb;
+  if (p.async == nullptr) {
+    p.async = new uv_async_t();
+    int result = uv_async_init(loop, p.async, Tell);
+    if (result != 0) return result;
+  }
+  p.under_way++;
+  pthread_mutex_lock(&p.lock);
+  p.waiting.push_back(work);
+  if (p.waiting.size() > p.idle && p.threads < kMostThreads) {
+    if (StartThread()) {
+      p.threads++;
+    } else if (p.threads == 0) {
+      // As libuv does: there is nobody who could ever do it.
+      fprintf(stderr, "kafka addon: no thread can be started; raise the limit of processes\n");
+      abort();
+    }
+  }
+  pthread_cond_signal(&p.given);
+  pthread_mutex_unlock(&p.lock);
+  return 0;
+}
