@@ -20,6 +20,7 @@ import {
   partitionName,
   type RangeReader,
   type TopicPartition,
+  type TopicPartitionOffset,
 } from './types.ts'
 
 /** How long brokers may take to answer a question about partitions. */
@@ -106,6 +107,11 @@ export function createRangeReader(options: { config: CommonConfig; clientId: str
     /** What is left to read, by partition: up to where, and the next offset. */
     const left = new Map(ranges.map((range) => [partitionName(range), { to: range.to, next: range.from }]))
     let fault: string | undefined
+    /**
+     * Control records and aborted ones at the end of a range show up in no message; librdkafka's end-of-partition event counts them. It is told
+     * before the records of the same call.
+     */
+    const partitionEnds: TopicPartitionOffset[] = []
     const reached = (at: TopicPartition, next: number): void => {
       const name = partitionName(at)
       const range = left.get(name)
@@ -115,8 +121,7 @@ export function createRangeReader(options: { config: CommonConfig; clientId: str
     }
     const interrupted = ({ code, topic, partition, offset }: Interruption): void => {
       if (topic === undefined) fault = messageOf(code)
-      // Control records and aborted ones at the end of a range show up in no message; librdkafka's end-of-partition event counts them.
-      else if (code === CODE.PARTITION_EOF) reached({ topic, partition }, offset)
+      else if (code === CODE.PARTITION_EOF) partitionEnds.push({ topic, partition, offset })
       else if (left.has(partitionName({ topic, partition }))) fault = `${topic}/${partition}: ${messageOf(code)}`
     }
     consumer.assign(ranges.map(({ topic, partition, from }) => ({ topic, partition, offset: from })))
@@ -132,6 +137,7 @@ export function createRangeReader(options: { config: CommonConfig; clientId: str
           if (record.offset < range.to) onRecord(record)
           reached(record, record.offset + 1)
         }
+        for (const { offset, ...at } of partitionEnds.splice(0)) reached(at, offset)
         if (fault !== undefined) throw new Error(fault)
         const nowMs = performance.now()
         if (records.length > 0 || left.size < before) movedMs = nowMs
