@@ -58,8 +58,8 @@ export class Pipeline {
   readonly #decider: Decider
   readonly #committer: Committer
   readonly #failed = Promise.withResolvers<string>()
-  /** The transactor's disturbances when everything was last restored. */
-  #disturbances = 0
+  /** The lost connections of the transactor when everything was last restored. */
+  #disconnects = 0
   #topicIds = new Map<string, string>()
   #fetching: Promise<void> = Promise.resolve()
   #looking: ReturnType<typeof setInterval> | undefined
@@ -103,7 +103,7 @@ export class Pipeline {
       metrics,
       log,
       maxTransactionRecords: limits.maxTransactionRecords,
-      isDisturbed: () => transactor.disturbances() !== this.#disturbances,
+      isDisturbed: () => transactor.disconnects() !== this.#disconnects,
       onDisturbed: () => this.#disturbed(),
       onPaused: (partition) => this.#fetcher.balance(partition),
       onCommitted: (items) => this.#committed(items),
@@ -118,7 +118,7 @@ export class Pipeline {
     const { group, transactor } = this.deps
     await transactor.start()
     if (this.#ending !== undefined) return undefined
-    this.#disturbances = transactor.disturbances()
+    this.#disconnects = transactor.disconnects()
     group.start(this.deps.topics, this.#assignments.listener())
     this.#fetching = this.#fetcher.run().catch((error: Error) => this.fail(`fetching failed: ${error.message}`))
     const committing = this.#committer.run().catch((error: Error) => `committing failed: ${error.message}`)
@@ -259,13 +259,13 @@ export class Pipeline {
 
   /** A connection to a broker was lost: what is in the log may not be what this process has been told. */
   #disturbed(): void {
-    this.#disturbances = this.deps.transactor.disturbances()
-    this.#assignments.allAgain('a connection to a broker was lost, or a transaction was not answered in time')
+    this.#disconnects = this.deps.transactor.disconnects()
+    this.#assignments.allAgain('a connection to a broker was lost')
   }
 
   #look(): void {
     const { transactor, limits } = this.deps
-    if (transactor.disturbances() !== this.#disturbances && transactor.connection().state === 'connected')
+    if (transactor.disconnects() !== this.#disconnects && transactor.connection().state === 'connected')
       this.#disturbed()
     const stalledMs = this.#committer.stalledMs()
     if (stalledMs > limits.commitStallTimeoutMs)

@@ -9,7 +9,7 @@ import type { Log, LogRecord } from './judge.ts'
 const SCAN_TIMEOUT_MS = 120_000
 
 /** Headers that are ours to add; whatever else a dead letter has is the original's. Spelled out here, so that a slip in the services shows. */
-const ADDED_HEADERS = new Set(['kt-attempt', 'kt-not-before', 'kt-error', 'kt-origin'])
+const ADDED_HEADERS = new Set(['kt-attempt', 'kt-not-before', 'kt-error', 'kt-origin', 'kt-transaction'])
 
 /** @throws Error that says how to get kcat, when it is not there */
 export function kcatCommand(): string {

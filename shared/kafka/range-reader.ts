@@ -1,17 +1,7 @@
 import type { CommonConfig } from '../config.ts'
 import type { Logger } from '../logger.ts'
 import { within } from '../retry.ts'
-import {
-  CLOSE_TIMEOUT_MS,
-  CODE,
-  type Consumer,
-  connectForever,
-  type LibrdKafkaError,
-  messageOf,
-  native,
-  packed,
-  promised,
-} from './client.ts'
+import { CLOSE_TIMEOUT_MS, CODE, type Consumer, connectForever, messageOf, native, packed, promised } from './client.ts'
 import { readerSettings } from './consumer.ts'
 import { consumePacked, type Interruption } from './packed.ts'
 import {
@@ -203,11 +193,8 @@ export function createRangeReader(options: { config: CommonConfig; clientId: str
       try {
         return await endsOf(partitions)
       } catch (error) {
-        const { code, message } = error as LibrdKafkaError
-        const topics = [...new Set(partitions.map(({ topic }) => topic))]
-        if (code !== CODE.UNKNOWN_PARTITION && code !== CODE.UNKNOWN_TOPIC && code !== CODE.UNKNOWN_TOPIC_OR_PART)
-          throw new Error(`${topics.join(', ')}: ${message}`)
         // The client goes on believing that a topic does not exist until it is told to look.
+        const topics = [...new Set(partitions.map(({ topic }) => topic))]
         for (const isolation of ['read_committed', 'read_uncommitted'] as const) {
           const consumer = await client(isolation)
           for (const topic of topics)
@@ -215,8 +202,8 @@ export function createRangeReader(options: { config: CommonConfig; clientId: str
               consumer.getMetadata({ topic, allTopics: false, timeout: BROKER_CALL_TIMEOUT_MS }, done),
             )
         }
-        return await endsOf(partitions).catch((again: LibrdKafkaError) => {
-          throw new Error(`${topics.join(', ')}: ${again.message}`)
+        return await endsOf(partitions).catch(() => {
+          throw new Error(`${topics.join(', ')}: ${(error as Error).message}`)
         })
       }
     },

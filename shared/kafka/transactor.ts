@@ -99,8 +99,8 @@ export function createTransactor(options: TransactorOptions): Transactor {
   let failed = new Map<number, OutputFault>()
   /** Why not all outputs were queued. */
   let notQueued: string | undefined
-  /** Connections that were lost, as of the last statistics, and steps that were repeated. */
-  const disturbances = { disconnects: 0, repeats: 0 }
+  /** Connections that were lost, as of the last statistics. */
+  let disconnects = 0
   /** One transaction at a time. */
   let turn: Promise<unknown> = Promise.resolve()
   /** Names of transactions: this client's, and how many there have been. */
@@ -128,7 +128,7 @@ export function createTransactor(options: TransactorOptions): Transactor {
     })
     opened.on('event.stats', (event: { message: string }) => {
       if (connection.state !== 'closed') connection = connectionOf(event.message) ?? connection
-      disturbances.disconnects = Math.max(disturbances.disconnects, disconnectsOf(event.message))
+      disconnects = Math.max(disconnects, disconnectsOf(event.message))
       options.onStatistics(event.message)
     })
     opened.on('event.error', (error) => {
@@ -164,7 +164,6 @@ export function createTransactor(options: TransactorOptions): Transactor {
         const error = thrown as LibrdKafkaError
         if (error.isRetriable !== true || error.isFatal === true) return error
         if (signal.aborted || stopping.signal.aborted || performance.now() > deadlineMs) return error
-        disturbances.repeats++
         log.warn({ code: error.code, reason: error.message }, 'a step of a transaction is tried again')
         await sleep(delayMs(CONNECT_BACKOFF, attempt), signal)
       }
@@ -210,7 +209,7 @@ export function createTransactor(options: TransactorOptions): Transactor {
   return {
     transactionalId,
     connection: () => connection,
-    disturbances: () => disturbances.disconnects + disturbances.repeats,
+    disconnects: () => disconnects,
     async start() {
       for (let attempt = 1; !stopping.signal.aborted; attempt++) {
         const opened = await connectForever(

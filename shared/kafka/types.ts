@@ -215,10 +215,10 @@ export interface Transactor {
   start(): Promise<void>
   connection(): Connection
   /**
-   * How often so far a connection to a broker was lost or a step had to be repeated. Apache Kafka can count a transaction as ended without
-   * having written so into every partition when a broker restarts, so that what is in the log is then to be looked at anew.
+   * How often so far a connection to a broker was lost. Apache Kafka can count a transaction as ended without having written so into every
+   * partition when a broker restarts, so that what is in the log is then to be looked at anew.
    */
-  disturbances(): number
+  disconnects(): number
   /** Looks up topics and their partitions anew, so that records to new ones do not wait for that. */
   refresh(): Promise<void>
   /**

@@ -36,7 +36,7 @@ export class FakeKafka {
   /** Whether the one member of the group is one at this moment. */
   isMember = true
   /** What transactors say of lost connections. */
-  disturbances = 0
+  disconnects = 0
   nowMs: () => number = Date.now
 
   createTopic(topic: string, partitions = 1): this {
@@ -179,7 +179,7 @@ export class FakeKafka {
       transactionalId: 'fake',
       start: async () => undefined,
       connection: () => this.connection,
-      disturbances: () => this.disturbances,
+      disconnects: () => this.disconnects,
       refresh: async () => undefined,
       commit: async (outputs, offsets, _membership, lost) => {
         await this.hold
