@@ -161,26 +161,65 @@ async function runHandler(
   const fault = check.Check(data) ? undefined : check.Errors(data).First()
   if (fault !== undefined)
     throw new TerminalError(`the data is not what ${handler.type} takes: ${fault.path || '/'} ${fault.message}`)
-  // Most handlers answer at once and never look at the signal, so it is made when somebody asks for it.
-  let timeout: AbortSignal | undefined
-  let either: AbortSignal | undefined
-  const handling: Handling = {
-    ...given,
-    get signal() {
-      timeout ??= AbortSignal.timeout(handlerTimeoutMs)
-      either ??= AbortSignal.any([timeout, partitionSignal])
-      return either
-    },
+  const limit = new AttemptLimit(handlerTimeoutMs, partitionSignal)
+  try {
+    const handling: Handling = {
+      ...given,
+      get signal() {
+        return limit.signal
+      },
+    }
+    const result = handler.handle(data, handling)
+    return result instanceof Promise ? await Promise.race([result, limit.reached()]) : result
+  } finally {
+    limit.end()
   }
-  const result = handler.handle(data, handling)
-  if (!(result instanceof Promise)) return result
-  const { signal } = handling
-  return await Promise.race([
-    result,
-    rejected(signal, () =>
-      timeout?.aborted === true ? new HandlerTimeout(`no result within ${handlerTimeoutMs} ms`) : new Error('given up'),
-    ),
-  ])
+}
+
+/**
+ * The end of an attempt's time, or of its partition. Most handlers answer at once and never look at the signal, so it is made when somebody asks
+ * for it. An `AbortSignal.timeout` would stay in memory, with the attempt's event, until its time has come.
+ */
+class AttemptLimit {
+  #controller: AbortController | undefined
+  #timer: ReturnType<typeof setTimeout> | undefined
+  readonly #givenUp = (): void => this.#controller?.abort(new Error('given up'))
+
+  constructor(
+    readonly timeoutMs: number,
+    readonly partitionSignal: AbortSignal,
+  ) {}
+
+  get signal(): AbortSignal {
+    if (this.#controller !== undefined) return this.#controller.signal
+    const controller = new AbortController()
+    this.#controller = controller
+    if (this.partitionSignal.aborted) this.#givenUp()
+    else {
+      this.partitionSignal.addEventListener('abort', this.#givenUp)
+      const { timeoutMs } = this
+      this.#timer = setTimeout(
+        () => controller.abort(new HandlerTimeout(`no result within ${timeoutMs} ms`)),
+        timeoutMs,
+      )
+    }
+    return controller.signal
+  }
+
+  /** Rejects when the limit is reached, with the reason. */
+  reached(): Promise<never> {
+    const { signal } = this
+    return new Promise((_, reject) => {
+      if (signal.aborted) reject(signal.reason)
+      else signal.addEventListener('abort', () => reject(signal.reason), { once: true })
+    })
+  }
+
+  /** The attempt is over. */
+  end(): void {
+    clearTimeout(this.#timer)
+    this.partitionSignal.removeEventListener('abort', this.#givenUp)
+  }
 }
 
 function jsonData(data: Buffer | null): unknown {
@@ -192,9 +231,3 @@ function jsonData(data: Buffer | null): unknown {
     throw new TerminalError('the data is not JSON')
   }
 }
-
-const rejected = (signal: AbortSignal, error: () => Error): Promise<never> =>
-  new Promise((_, reject) => {
-    if (signal.aborted) reject(error())
-    else signal.addEventListener('abort', () => reject(error()), { once: true })
-  })
