@@ -1,4 +1,6 @@
 import { afterEach, expect, test } from 'bun:test'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { Type } from '@sinclair/typebox'
 import pino from 'pino'
 import { headerText, NO_HEADERS } from '../shared/headers.ts'
@@ -365,6 +367,80 @@ test(
     const ids = written.map(({ id }) => id)
     await until(async () => (await idsIn(siblingTopic(topic, 'processed'))).length >= ids.length, SLOW)
     expect((await idsIn(siblingTopic(topic, 'processed'))).sort()).toEqual(ids.sort())
+  },
+  TEST_TIMEOUT_MS,
+)
+
+/** Changes a topic's settings, with Kafka's own tool. */
+const alterTopic = (topic: string, change: string[]) =>
+  runKafkaTool(testBrokers(), 'configs', ['--alter', '--entity-type', 'topics', '--entity-name', topic, ...change])
+
+test(
+  'a stream whose outcomes cannot be written is paused with its reason, the others go on, and it resumes by itself',
+  async () => {
+    const tenant = uniqueName('apart')
+    const good = await createTopics(tenant, 'good')
+    const bad = await createTopics(tenant, 'bad')
+    for (const role of ['processed', 'dlq'] as const)
+      await alterTopic(siblingTopic(bad, role), ['--add-config', 'max.message.bytes=300'])
+    const { pipeline, metrics } = start({ tenant })
+    await writeWithKcat(bad, events(0, 4))
+    const paused = () =>
+      pipeline.partitions().filter(({ name, state }) => name.startsWith(`${bad}/`) && state.kind === 'paused')
+    await until(() => paused().length > 0, SLOW)
+    expect(paused()[0]?.state).toMatchObject({ reason: expect.stringContaining('too large') })
+    await writeWithKcat(good, events(0, 4))
+    await until(async () => (await idsIn(siblingTopic(good, 'processed'))).length === 4, SLOW)
+    const aborted = async () =>
+      (await metrics.transactions.get()).values.find((one) => one.labels.result === 'aborted')?.value ?? 0
+    expect(await aborted()).toBeLessThan(30)
+    for (const role of ['processed', 'dlq'] as const)
+      await alterTopic(siblingTopic(bad, role), ['--delete-config', 'max.message.bytes'])
+    await until(async () => (await idsIn(siblingTopic(bad, 'processed'))).length === 4, SLOW)
+    await until(() => paused().length === 0, SLOW)
+    expect(await idsIn(siblingTopic(bad, 'dlq'))).toEqual([])
+    expect(pipeline.levels()).toMatchObject({ open: 0, decided: 0, heldBytes: 0 })
+  },
+  TEST_TIMEOUT_MS,
+)
+
+test(
+  'a group with another name gives no event a second outcome, whatever the size of its window',
+  async () => {
+    const tenant = uniqueName('renamed')
+    const topic = await createTopics(tenant)
+    const first = start({ tenant })
+    await writeWithKcat(topic, events(0, 6))
+    await until(async () => (await idsIn(siblingTopic(topic, 'processed'))).length === 6, SLOW)
+    await first.pipeline.stop()
+    const second = start({ tenant })
+    expect(second.groupId).not.toBe(first.groupId)
+    await writeWithKcat(topic, events(6, 2))
+    await until(async () => (await idsIn(siblingTopic(topic, 'processed'))).includes('7'), SLOW)
+    await until(() => second.pipeline.levels().decided === 0 && second.pipeline.levels().open === 0, SLOW)
+    expect((await idsIn(siblingTopic(topic, 'processed'))).toSorted()).toEqual(['0', '1', '2', '3', '4', '5', '6', '7'])
+  },
+  TEST_TIMEOUT_MS,
+)
+
+test(
+  'records that were deleted before they were read are counted, and reading goes on behind them',
+  async () => {
+    const tenant = uniqueName('deleted')
+    const topic = await createTopics(tenant)
+    const first = start({ tenant })
+    await writeWithKcat(topic, events(0, 3, 1))
+    await until(async () => (await idsIn(siblingTopic(topic, 'processed'))).length === 3, SLOW)
+    await first.pipeline.stop()
+    await writeWithKcat(topic, events(3, 3, 1))
+    const [{ partition = 0 } = {}] = await readAll(topic)
+    const file = join(tmpdir(), `${uniqueName('delete')}.json`)
+    await Bun.write(file, JSON.stringify({ version: 1, partitions: [{ topic, partition, offset: 5 }] }))
+    await runKafkaTool(testBrokers(), 'delete-records', ['--offset-json-file', file])
+    const second = start({ tenant, group: first.groupId })
+    await until(async () => (await idsIn(siblingTopic(topic, 'processed'))).length === 4, SLOW)
+    expect((await idsIn(siblingTopic(topic, 'processed'))).toSorted()).toEqual(['0', '1', '2', '5'])
+    expect((await second.metrics.skipped.get()).values[0]?.value).toBe(2)
   },
   TEST_TIMEOUT_MS,
 )
