@@ -112,7 +112,7 @@ export async function runFault(fault: Fault, seed: number, say: (progress: strin
   try {
     const [port = 0] = await findFreePorts(1)
     const start = async (): Promise<void> => {
-      cluster = await startKafka({ port, settings: KAFKA_SETTINGS })
+      cluster = await startKafka({ ports: [port], settings: KAFKA_SETTINGS })
     }
     if (fault.brokerFirst !== false) {
       await start()

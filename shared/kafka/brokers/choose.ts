@@ -47,15 +47,15 @@ export interface StartOptions {
   readonly say?: (progress: string) => void
 }
 
-/** Starts what was chosen. `nodes` and `port` are Apache Kafka's. */
-export function startBroker(choice: BrokerChoice, options: StartOptions = {}): Promise<Broker> {
+/** Starts what was chosen. `nodes` and `port` are Apache Kafka's: the port of the first node, whom the others follow. */
+export function startBroker(choice: BrokerChoice, { port, ...options }: StartOptions = {}): Promise<Broker> {
   switch (choice.kind) {
     case 'embedded':
       return startEmbedded(options.say)
     case 'redpanda':
       return startRedpanda(options.say)
     case 'kafka':
-      return startKafka(options)
+      return startKafka({ ...options, ...(port === undefined ? {} : { ports: [port, port + 1, port + 2] }) })
     case 'external':
       return connectExternal(choice.bootstrapServers)
   }

@@ -6,6 +6,7 @@ import { connectExternal } from './external.ts'
 import { type KafkaCluster, startKafka } from './kafka.ts'
 import { runKafkaTool } from './kafka-distribution.ts'
 import { fetchMetadata } from './wire.ts'
+import { createAcls, deleteAcls } from './wire-admin.ts'
 
 let cluster: KafkaCluster | undefined
 
@@ -57,20 +58,67 @@ describe('Apache Kafka, one node', () => {
     await expect(startKafka({ settings: { 'num.partitions': 'many' } })).rejects.toThrow(/num\.partitions/)
     cluster = await startKafka()
     const port = Number(cluster.bootstrapServers.split(':')[1])
-    await expect(startKafka({ port })).rejects.toThrow(/Kafka node 1 ended/)
+    await expect(startKafka({ ports: [port] })).rejects.toThrow(/Kafka node 1 ended/)
+  })
+})
+
+describe('Apache Kafka, with users', () => {
+  test('lets them do what ACLs give them, for as long as they give it', async () => {
+    cluster = await startKafka({ users: { alice: 'secret' } })
+    const { bootstrapServers, userServers } = cluster
+    await cluster.createTopics(['hers'], 1)
+    const write = async (): Promise<string> => {
+      const sasl = { 'security.protocol': 'sasl_plaintext', 'sasl.mechanism': 'PLAIN', 'sasl.username': 'alice' }
+      const options = Object.entries({ ...sasl, 'sasl.password': 'secret', 'message.timeout.ms': '5000' })
+      const command = ['kcat', '-P', '-b', userServers, '-t', 'hers', '-p', '0']
+      const child = Bun.spawn([...command, ...options.flatMap(([name, value]) => ['-X', `${name}=${value}`])], {
+        stdin: Buffer.from('a\n'),
+        stdout: 'ignore',
+        stderr: 'pipe',
+      })
+      const errors = await child.stderr.text()
+      return (await child.exited) === 0 ? 'written' : errors
+    }
+    const acls = (['write', 'describe'] as const).map((operation) => ({
+      ...({ principal: 'User:alice', resource: 'topic', name: 'he', pattern: 'prefixed' } as const),
+      operation,
+    }))
+    expect(await write()).toContain('authorization failed')
+    await createAcls(bootstrapServers, 5_000, acls)
+    await until(async () => (await write()) === 'written')
+    await deleteAcls(bootstrapServers, 5_000, acls)
+    await until(async () => (await write()).includes('authorization failed'))
   })
 })
 
 describe('Apache Kafka, three nodes', () => {
-  test('acknowledges with one of them killed, and takes it in again', async () => {
+  test('acknowledges with one of them killed, frozen or gone, and takes it in again', async () => {
     cluster = await startKafka({ nodes: 3 })
+    const { bootstrapServers } = cluster
     await cluster.createTopics(['replicated'], 1)
-    const survivors = cluster.bootstrapServers.split(',').slice(1).join(',')
-    await produce(cluster.bootstrapServers, 'replicated', 'before\n')
-    await cluster.kill(0)
-    await produce(survivors, 'replicated', 'during\n')
-    await cluster.restart(0)
-    expect(await consume(cluster.bootstrapServers, 'replicated', 2)).toBe('before\nduring\n')
+    const survivorsOf = (node: number) => bootstrapServers.split(',').toSpliced(node, 1).join(',')
+    await produce(bootstrapServers, 'replicated', 'before\n')
+
+    const killed = await cluster.leaderOf('replicated', 0)
+    await cluster.kill(killed)
+    await produce(survivorsOf(killed), 'replicated', 'killed\n')
+    expect(await cluster.leaderOf('replicated', 0)).not.toBe(killed)
+    await cluster.restart(killed)
+    await cluster.inSync()
+
+    const frozen = await cluster.leaderOf('replicated', 0)
+    const coordinator = await cluster.coordinatorOf('group', 'a-group')
+    cluster.freeze(frozen)
+    await produce(survivorsOf(frozen), 'replicated', 'frozen\n')
+    cluster.thaw(frozen)
+    await cluster.inSync()
+    expect(await cluster.leaderOf('replicated', 0)).not.toBe(frozen)
+
+    await cluster.leave(coordinator)
+    expect(await cluster.coordinatorOf('group', 'a-group')).not.toBe(coordinator)
+    await produce(survivorsOf(coordinator), 'replicated', 'gone\n')
+    await cluster.restart(coordinator)
+    expect(await consume(bootstrapServers, 'replicated', 4)).toBe('before\nkilled\nfrozen\ngone\n')
   })
 })
 

@@ -1,0 +1,48 @@
+import { expect, test } from 'bun:test'
+import { testBrokers, uniqueName } from '../../testing/brokers.ts'
+import { until } from '../../testing/until.ts'
+import { createTopicsAndWait, fetchMetadata } from './wire.ts'
+import {
+  createPartitions,
+  deleteRecords,
+  deleteTopics,
+  fetchCommitted,
+  findCoordinator,
+  listOffsets,
+} from './wire-admin.ts'
+
+const [address = ''] = testBrokers().split(',')
+const timeoutMs = 10_000
+const partitionsOf = async (topic: string): Promise<number> =>
+  (await fetchMetadata(address, timeoutMs, [topic])).topics[0]?.partitions ?? 0
+
+test('a topic grows, loses its oldest records and goes', async () => {
+  const topic = uniqueName('wire-admin')
+  await createTopicsAndWait(address, [topic], 2)
+  const kcat = Bun.spawn(['kcat', '-P', '-b', address, '-t', topic, '-p', '1'], { stdin: Buffer.from('a\nb\nc\n') })
+  expect(await kcat.exited).toBe(0)
+  expect(await listOffsets(address, timeoutMs, topic, [0, 1], 'end')).toEqual([0, 3])
+  await deleteRecords(address, timeoutMs, topic, 1, 2)
+  expect(await listOffsets(address, timeoutMs, topic, [1, 0], 'beginning')).toEqual([2, 0])
+  await expect(deleteRecords(address, timeoutMs, topic, 1, 9)).rejects.toThrow(`${topic}/1: error 1`)
+  await createPartitions(address, timeoutMs, [topic], 3)
+  await until(async () => (await partitionsOf(topic)) === 3)
+  await expect(createPartitions(address, timeoutMs, [topic], 3)).rejects.toThrow(topic)
+  await deleteTopics(address, timeoutMs, [topic])
+  await until(async () => (await partitionsOf(topic)) === 0)
+  await expect(deleteTopics(address, timeoutMs, [topic])).rejects.toThrow(topic)
+  await expect(listOffsets(address, timeoutMs, topic, [0], 'end')).rejects.toThrow(`${topic}/0: error`)
+})
+
+test('a group that has committed nothing has a coordinator and no offsets', async () => {
+  const group = uniqueName('wire-admin')
+  const { brokers } = await fetchMetadata(address, timeoutMs)
+  const ids = brokers.map(({ id }) => id)
+  // The topic of offsets is made when it is asked for the first time, and has no leader at first.
+  await until(async () => ids.includes(await findCoordinator(address, timeoutMs, 'group', group).catch(() => -1)), {
+    timeoutMs,
+  })
+  const committed = () => fetchCommitted(address, timeoutMs, group, 'any', [0]).catch(() => undefined)
+  await until(async () => (await committed()) !== undefined, { timeoutMs })
+  expect(await committed()).toEqual([{ offset: -1, metadata: '' }])
+})

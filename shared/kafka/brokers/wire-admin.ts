@@ -1,0 +1,231 @@
+/**
+ * What one looks at, and changes, from outside while services are at work: where things are, how far a group has come, and topics and
+ * permissions. Versions are those that Apache Kafka 4 speaks and that are not flexible (https://kafka.apache.org/protocol).
+ */
+import { type Api, type Decoder, Encoder, request } from './wire-codec.ts'
+
+const listOffsetsApi = { key: 2, version: 2 }
+const offsetFetchApi = { key: 9, version: 3 }
+const findCoordinatorApi = { key: 10, version: 2 }
+const deleteTopicsApi = { key: 20, version: 3 }
+const deleteRecordsApi = { key: 21, version: 1 }
+const createAclsApi = { key: 30, version: 1 }
+const deleteAclsApi = { key: 31, version: 1 }
+const createPartitionsApi = { key: 37, version: 1 }
+
+const coordinatorTypes = { group: 0, transaction: 1 } as const
+const timestamps = { end: -1, beginning: -2 } as const
+const isolation = { 'read uncommitted': 0, 'read committed': 1 } as const
+/** A client, not a replica. */
+const noReplica = -1
+
+/** The id of the broker that coordinates a group, or the transactions of an id. Rejects while there is none. */
+export async function findCoordinator(
+  address: string,
+  timeoutMs: number,
+  type: keyof typeof coordinatorTypes,
+  id: string,
+): Promise<number> {
+  const body = new Encoder().string(id).int8(coordinatorTypes[type])
+  const response = await request(address, findCoordinatorApi, body, timeoutMs)
+  response.int32()
+  const error = response.int16()
+  const message = response.string()
+  if (error !== 0) throw new Error(`the ${type} ${id} has no coordinator: ${message ?? `error ${error}`}`)
+  return response.int32()
+}
+
+export interface CommittedOffset {
+  /** -1 where nothing is committed. */
+  readonly offset: number
+  readonly metadata: string
+}
+
+/** What a group has committed of a topic's partitions, by their numbers. The group's coordinator is to be asked. */
+export async function fetchCommitted(
+  address: string,
+  timeoutMs: number,
+  group: string,
+  topic: string,
+  partitions: readonly number[],
+): Promise<CommittedOffset[]> {
+  const body = new Encoder()
+    .string(group)
+    .array([topic], (topics, name) =>
+      topics.string(name).array(partitions, (encoder, partition) => encoder.int32(partition)),
+    )
+  const response = await request(address, offsetFetchApi, body, timeoutMs)
+  response.int32()
+  const committed = partitionsOf(response, () => {
+    const offset = response.int64()
+    const metadata = response.string() ?? ''
+    return { error: response.int16(), value: { offset, metadata } }
+  })
+  const error = response.int16()
+  if (error !== 0) throw new Error(`the offsets of the group ${group} cannot be read: error ${error}`)
+  return inOrder(topic, partitions, committed)
+}
+
+/**
+ * Where partitions begin or end. Their leader is to be asked.
+ * @param seen to readers of committed records a partition ends where the first open transaction begins
+ */
+export async function listOffsets(
+  address: string,
+  timeoutMs: number,
+  topic: string,
+  partitions: readonly number[],
+  which: keyof typeof timestamps,
+  seen: keyof typeof isolation = 'read committed',
+): Promise<number[]> {
+  const body = new Encoder()
+    .int32(noReplica)
+    .int8(isolation[seen])
+    .array([topic], (topics, name) =>
+      topics.string(name).array(partitions, (encoder, partition) => encoder.int32(partition).int64(timestamps[which])),
+    )
+  const response = await request(address, listOffsetsApi, body, timeoutMs)
+  response.int32()
+  const offsets = partitionsOf(response, () => {
+    const error = response.int16()
+    response.int64()
+    return { error, value: response.int64() }
+  })
+  return inOrder(topic, partitions, offsets)
+}
+
+/** Gives topics more partitions. Any broker may be asked. */
+export async function createPartitions(
+  address: string,
+  timeoutMs: number,
+  topics: readonly string[],
+  count: number,
+): Promise<void> {
+  const body = new Encoder()
+    .array(topics, (encoder, topic) => encoder.string(topic).int32(count).int32(noReplica))
+    .int32(timeoutMs)
+    .int8(0)
+  const response = await request(address, createPartitionsApi, body, timeoutMs)
+  response.int32()
+  const faults = response
+    .array(() => ({ name: response.string(), error: response.int16(), message: response.string() }))
+    .filter(({ error }) => error !== 0)
+  if (faults.length > 0)
+    throw new Error(`partitions were not added: ${faults.map(({ name, message }) => `${name}: ${message}`).join('; ')}`)
+}
+
+/** Deletes topics. Any broker may be asked. */
+export async function deleteTopics(address: string, timeoutMs: number, topics: readonly string[]): Promise<void> {
+  const body = new Encoder().array(topics, (encoder, topic) => encoder.string(topic)).int32(timeoutMs)
+  const response = await request(address, deleteTopicsApi, body, timeoutMs)
+  response.int32()
+  const faults = response
+    .array(() => ({ name: response.string(), error: response.int16() }))
+    .filter(({ error }) => error !== 0)
+  if (faults.length > 0)
+    throw new Error(`topics were not deleted: ${faults.map(({ name, error }) => `${name}: error ${error}`).join('; ')}`)
+}
+
+/** Removes a partition's records before an offset, as retention does. The partition's leader is to be asked. */
+export async function deleteRecords(
+  address: string,
+  timeoutMs: number,
+  topic: string,
+  partition: number,
+  beforeOffset: number,
+): Promise<void> {
+  const body = new Encoder()
+    .array([topic], (topics, name) =>
+      topics.string(name).array([partition], (encoder, index) => encoder.int32(index).int64(beforeOffset)),
+    )
+    .int32(timeoutMs)
+  const response = await request(address, deleteRecordsApi, body, timeoutMs)
+  response.int32()
+  const removed = partitionsOf(response, () => {
+    const value = response.int64()
+    return { error: response.int16(), value }
+  })
+  inOrder(topic, [partition], removed)
+}
+
+/** What a principal may do with the resources of a name, or whose names begin so. */
+export interface Acl {
+  /** `User:name`. */
+  readonly principal: string
+  readonly resource: keyof typeof resourceTypes
+  readonly name: string
+  readonly pattern: keyof typeof patternTypes
+  readonly operation: keyof typeof operations
+}
+
+const resourceTypes = { topic: 2, group: 3, cluster: 4, 'transactional id': 5 } as const
+const patternTypes = { literal: 3, prefixed: 4 } as const
+const operations = { read: 3, write: 4, create: 5, describe: 8, 'idempotent write': 12 } as const
+const anyHost = '*'
+const allow = 3
+
+const encodeAcl = (encoder: Encoder, { principal, resource, name, pattern, operation }: Acl): Encoder =>
+  encoder
+    .int8(resourceTypes[resource])
+    .string(name)
+    .int8(patternTypes[pattern])
+    .string(principal)
+    .string(anyHost)
+    .int8(operations[operation])
+    .int8(allow)
+
+/** Gives permissions. Any broker may be asked. */
+export const createAcls = (address: string, timeoutMs: number, acls: readonly Acl[]): Promise<void> =>
+  changeAcls(address, createAclsApi, timeoutMs, acls)
+
+/** Takes exactly these permissions away. Any broker may be asked. */
+export const deleteAcls = (address: string, timeoutMs: number, acls: readonly Acl[]): Promise<void> =>
+  changeAcls(address, deleteAclsApi, timeoutMs, acls)
+
+async function changeAcls(address: string, api: Api, timeoutMs: number, acls: readonly Acl[]): Promise<void> {
+  const response = await request(address, api, new Encoder().array(acls, encodeAcl), timeoutMs)
+  response.int32()
+  response.array(() => {
+    const error = response.int16()
+    const message = response.string()
+    if (error !== 0) throw new Error(`permissions were not changed: ${message ?? `error ${error}`}`)
+    if (api === deleteAclsApi) response.array(() => skipAcl(response))
+  })
+}
+
+/** One that was deleted: its own error, then what it was. */
+function skipAcl(response: Decoder): void {
+  response.int16()
+  response.string()
+  response.int8()
+  response.string()
+  response.int8()
+  response.string()
+  response.string()
+  response.int8()
+  response.int8()
+}
+
+interface OfPartition<Value> {
+  partition: number
+  error: number
+  value: Value
+}
+
+/** Answers that have partitions by topic, of which one was asked for. */
+const partitionsOf = <Value>(response: Decoder, decode: () => { error: number; value: Value }): OfPartition<Value>[] =>
+  response
+    .array(() => {
+      response.string()
+      return response.array(() => ({ partition: response.int32(), ...decode() }))
+    })
+    .flat()
+
+function inOrder<Value>(topic: string, partitions: readonly number[], found: readonly OfPartition<Value>[]): Value[] {
+  return partitions.map((partition) => {
+    const one = found.find((other) => other.partition === partition)
+    if (one === undefined || one.error !== 0)
+      throw new Error(`${topic}/${partition}: ${one === undefined ? 'no answer' : `error ${one.error}`}`)
+    return one.value
+  })
+}

@@ -1,0 +1,129 @@
+/** Kafka's protocol on one connection: requests with header v1, and the types of versions that are not flexible. */
+import { connect } from 'node:net'
+
+const maxResponseBytes = 16 * 1024 * 1024
+
+/** A request's kind, and the version that is spoken. */
+export interface Api {
+  readonly key: number
+  readonly version: number
+}
+
+/** One request, one response, one connection. Rejects when the answer is not there in time, naming the address. */
+export function request(address: string, api: Api, body: Encoder, timeoutMs: number): Promise<Decoder> {
+  const colon = address.lastIndexOf(':')
+  const header = new Encoder().int16(api.key).int16(api.version).int32(1).string('kafkatrace-broker-check')
+  const message = Buffer.concat([header.bytes(), body.bytes()])
+  return new Promise((resolve, reject) => {
+    const socket = connect({ host: address.slice(0, colon), port: Number(address.slice(colon + 1)) })
+    const fail = (why: string) => {
+      clearTimeout(timer)
+      socket.destroy()
+      reject(new Error(`${address} ${why}`))
+    }
+    const timer = setTimeout(() => fail(`did not answer within ${timeoutMs} ms`), timeoutMs)
+    let received = Buffer.alloc(0)
+    socket.once('connect', () => socket.write(Buffer.concat([new Encoder().int32(message.length).bytes(), message])))
+    socket.on('error', (error) => fail(`cannot be reached (${error.message})`))
+    socket.on('close', () => fail('closed the connection'))
+    socket.on('data', (chunk: Buffer) => {
+      received = Buffer.concat([received, chunk])
+      if (received.length < 4) return
+      const length = received.readInt32BE(0)
+      if (length < 4 || length > maxResponseBytes) return fail('does not speak the Kafka protocol')
+      if (received.length < 4 + length) return
+      clearTimeout(timer)
+      socket.destroy()
+      resolve(new Decoder(received.subarray(8, 4 + length)))
+    })
+  })
+}
+
+export class Encoder {
+  readonly #parts: Buffer[] = []
+
+  int8(value: number): this {
+    return this.#write(1, (buffer) => buffer.writeInt8(value))
+  }
+
+  int16(value: number): this {
+    return this.#write(2, (buffer) => buffer.writeInt16BE(value))
+  }
+
+  int32(value: number): this {
+    return this.#write(4, (buffer) => buffer.writeInt32BE(value))
+  }
+
+  int64(value: number): this {
+    return this.#write(8, (buffer) => buffer.writeBigInt64BE(BigInt(value)))
+  }
+
+  string(value: string): this {
+    const bytes = Buffer.from(value)
+    this.int16(bytes.length)
+    this.#parts.push(bytes)
+    return this
+  }
+
+  array<Item>(items: readonly Item[], encode: (encoder: this, item: Item) => void): this {
+    this.int32(items.length)
+    for (const item of items) encode(this, item)
+    return this
+  }
+
+  bytes(): Buffer {
+    return Buffer.concat(this.#parts)
+  }
+
+  #write(bytes: number, write: (buffer: Buffer) => void): this {
+    const buffer = Buffer.alloc(bytes)
+    write(buffer)
+    this.#parts.push(buffer)
+    return this
+  }
+}
+
+export class Decoder {
+  readonly #bytes: Buffer
+  #offset = 0
+
+  constructor(bytes: Buffer) {
+    this.#bytes = bytes
+  }
+
+  int8(): number {
+    return this.#bytes.readInt8(this.#advance(1))
+  }
+
+  int16(): number {
+    return this.#bytes.readInt16BE(this.#advance(2))
+  }
+
+  int32(): number {
+    return this.#bytes.readInt32BE(this.#advance(4))
+  }
+
+  int64(): number {
+    return Number(this.#bytes.readBigInt64BE(this.#advance(8)))
+  }
+
+  string(): string | null {
+    const length = this.int16()
+    if (length < 0) return null
+    const start = this.#advance(length)
+    return this.#bytes.toString('utf8', start, start + length)
+  }
+
+  array<Item>(decode: () => Item): Item[] {
+    const length = this.int32()
+    const items: Item[] = []
+    for (let index = 0; index < length; index++) items.push(decode())
+    return items
+  }
+
+  #advance(bytes: number): number {
+    const at = this.#offset
+    this.#offset += bytes
+    return at
+  }
+}
