@@ -389,6 +389,70 @@ describe('what the verdict leaves open', () => {
   })
 })
 
+describe('what was done to the topics themselves', () => {
+  const record = (id: string, partition: number, offset: number): LogRecord => ({
+    partition,
+    offset,
+    timestampMs: 0,
+    key: 'k',
+    event: { source: '/s', id },
+    origin: undefined,
+    passedThrough: true,
+    value: id,
+    content: id,
+  })
+  const acknowledged = (id: string, ...places: [partition: number, offset: number][]): Entry => ({
+    source: '/s',
+    id,
+    key: 'k',
+    expected: 'processed',
+    answers: places.map(([partition, offset]) => ({ kind: 'acknowledged', partition, offset })),
+  })
+  const logOf = (input: LogRecord[], processed: LogRecord[]): Log => ({
+    topic: TOPIC,
+    input,
+    retry: [],
+    dlq: [],
+    processed,
+  })
+
+  describe('partitions were added: each has an order and an outcome of its own', () => {
+    const changes = { partitionsAdded: true }
+    const entries = [acknowledged('1', [0, 0], [5, 0]), acknowledged('2', [0, 1])]
+    const input = [record('1', 0, 0), record('2', 0, 1), record('1', 5, 0)]
+
+    test('an event that came again in another partition has an outcome there too', () => {
+      expect(judge(entries, logOf(input, input), changes).violations).toEqual([])
+      expect(judge(entries, logOf(input, input)).doubled).toBe(1)
+      expect(judge(entries, logOf(input, input.slice(0, 2)), changes)).toMatchObject({ undecided: 1, lost: 1 })
+      expect(judge(entries, logOf(input, [...input, record('1', 5, 1)]), changes).doubled).toBe(1)
+    })
+
+    test('an outcome where the event is not, and a key that is out of order in one partition, are seen', () => {
+      expect(judge(entries, logOf(input, [...input, record('2', 5, 1)]), changes).altered).toBe(1)
+      const turned = [record('2', 0, 0), record('1', 0, 1), record('1', 5, 0)]
+      expect(judge(entries, logOf(input, turned), changes).outOfOrder).toBe(1)
+    })
+  })
+
+  describe('the oldest records are gone: what is left is judged', () => {
+    const changes = { firstOffsets: [2] }
+    const entries = [acknowledged('1', [0, 0]), acknowledged('2', [0, 1]), acknowledged('3', [0, 2])]
+    const left = [record('3', 0, 2)]
+
+    test('what is gone may have an outcome, or none', () => {
+      const verdict = judge(entries, logOf(left, [record('1', 0, 0), record('3', 0, 1)]), changes)
+      expect(verdict).toMatchObject({ acknowledged: 3, inLog: 1, processed: 1, violations: [] })
+    })
+
+    test('what is left must be there, and have one', () => {
+      expect(judge(entries, logOf([], []), changes).lost).toBe(1)
+      expect(judge(entries, logOf(left, []), changes)).toMatchObject({ lost: 1, undecided: 1 })
+      expect(judge(entries, logOf(left, [...left, record('4', 0, 9)]), changes).altered).toBe(1)
+    })
+  })
+})
+
 describe('the ledger', () => {
   test('counts an event as unknown until it is answered, each time anew', () => {
     const ledger = new Ledger()

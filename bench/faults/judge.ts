@@ -32,6 +32,14 @@ export interface Log {
   processed: readonly LogRecord[]
 }
 
+/** What was done to the topics themselves, and what therefore need not hold. */
+export interface Changes {
+  /** Partitions were added: a key may be in two of them, and an event that is repeated in another partition is another event. */
+  partitionsAdded?: boolean
+  /** By partition, the first offset that is left of the input: what stood before it is gone, whatever came of it. */
+  firstOffsets?: readonly number[]
+}
+
 export type Invariant = 'I1' | 'I2' | 'I3' | 'I4' | 'I5'
 
 export interface Violation {
@@ -57,7 +65,9 @@ export interface Verdict {
   retried: number
   processed: number
   dead: number
-  /** Acknowledged and not in the log, or in the log without an outcome. */
+  /** In the log without an outcome. */
+  undecided: number
+  /** Acknowledged and not in the log, or undecided. */
   lost: number
   /** With more than one outcome. */
   doubled: number
@@ -82,7 +92,7 @@ interface Logged {
   dead: LogRecord[]
 }
 
-export function judge(entries: readonly Entry[], log: Log): Verdict {
+export function judge(entries: readonly Entry[], log: Log, changes: Changes = {}): Verdict {
   const violations: Violation[] = []
   const violate = (invariant: Invariant, what: string): void => void violations.push({ invariant, what })
   const inLog = gather(log)
@@ -97,6 +107,7 @@ export function judge(entries: readonly Entry[], log: Log): Verdict {
     retried: log.retry.length,
     processed: 0,
     dead: 0,
+    undecided: 0,
     lost: 0,
     doubled: 0,
     outOfOrder: 0,
@@ -104,10 +115,10 @@ export function judge(entries: readonly Entry[], log: Log): Verdict {
     altered: 0,
     violations,
   }
-  judgeAnswers(entries, inLog, verdict, violate)
-  judgeOutcomes(log, inLog, verdict, violate)
+  judgeAnswers(entries, inLog, verdict, violate, changes)
+  judgeOutcomes(entries, log, inLog, verdict, violate, changes)
   judgeExpectations(entries, inLog, verdict, violate)
-  judgeOrder(log, inLog, verdict, violate)
+  judgeOrder(log, inLog, verdict, violate, changes)
   return verdict
 }
 
@@ -122,6 +133,9 @@ const nameOf = (event: LogRecord['event'], place: string): string =>
 
 const placeOf = (topic: string, { partition, offset }: { partition: number; offset: number }): string =>
   `${topic}/${partition}/${offset}`
+
+const isGone = ({ partition, offset }: { partition: number; offset: number }, { firstOffsets }: Changes): boolean =>
+  offset < (firstOffsets?.[partition] ?? 0)
 
 function gather(log: Log): Map<string, Logged> {
   const inLog = new Map<string, Logged>()
@@ -142,7 +156,13 @@ const byOffset = (records: readonly LogRecord[]): LogRecord[] =>
   [...records].sort((a, b) => a.partition - b.partition || a.offset - b.offset)
 
 /** I1 and I4: what was answered, against what stands in the log. */
-function judgeAnswers(entries: readonly Entry[], inLog: Map<string, Logged>, verdict: Verdict, violate: Violate): void {
+function judgeAnswers(
+  entries: readonly Entry[],
+  inLog: Map<string, Logged>,
+  verdict: Verdict,
+  violate: Violate,
+  changes: Changes,
+): void {
   let ours = 0
   for (const { source, id, key, answers } of entries) {
     const name = `${source} ${id}`
@@ -150,11 +170,13 @@ function judgeAnswers(entries: readonly Entry[], inLog: Map<string, Logged>, ver
     if (copies.length > 0) ours++
     const receipts = new Set<string>()
     let possible = 0
+    const acknowledged = answers.some(({ kind }) => kind === 'acknowledged')
     for (const answer of answers) {
-      if (answer.kind === 'acknowledged') receipts.add(`${answer.partition}/${answer.offset}`)
+      if (answer.kind === 'acknowledged' && !isGone(answer, changes))
+        receipts.add(`${answer.partition}/${answer.offset}`)
       if (answer.kind === 'unknown') possible++
     }
-    if (receipts.size > 0) verdict.acknowledged++
+    if (acknowledged) verdict.acknowledged++
     else if (possible > 0) verdict.unknown++
     else verdict.refused++
     const places = new Set(copies.map(({ partition, offset }) => `${partition}/${offset}`))
@@ -179,45 +201,77 @@ function judgeAnswers(entries: readonly Entry[], inLog: Map<string, Logged>, ver
 }
 
 /** I2 and I3: every event in the log has one outcome, which is of it. */
-function judgeOutcomes(log: Log, inLog: Map<string, Logged>, verdict: Verdict, violate: Violate): void {
+function judgeOutcomes(
+  entries: readonly Entry[],
+  log: Log,
+  inLog: Map<string, Logged>,
+  verdict: Verdict,
+  violate: Violate,
+  changes: Changes,
+): void {
+  /** Events of which a record may have been in the part of the log that is gone. */
+  const gone = new Set(
+    entries.flatMap(({ source, id, answers }) =>
+      changes.firstOffsets !== undefined &&
+      answers.some((answer) => answer.kind === 'unknown' || (answer.kind === 'acknowledged' && isGone(answer, changes)))
+        ? [`${source}\n${id}`]
+        : [],
+    ),
+  )
   for (const role of ['processed', 'dlq'] as const) {
     for (const record of log[role]) {
       const place = placeOf(`${log.topic}.${role}`, record)
+      const identity = identityOf(record.event, place)
       // A dead letter is one of an event that could be read, or of a record that could not: its origin is then all that it is known by.
-      const logged =
-        inLog.get(identityOf(record.event, place)) ??
-        (role === 'dlq' ? inLog.get(`\n${record.origin ?? ''}`) : undefined)
+      const logged = inLog.get(identity) ?? (role === 'dlq' ? inLog.get(`\n${record.origin ?? ''}`) : undefined)
       if (logged === undefined) {
+        if (gone.has(identity)) continue
         verdict.altered++
         violate('I3', `${place} is the outcome of nothing in the log: ${nameOf(record.event, record.origin ?? '?')}`)
         continue
       }
       if (role === 'processed') logged.processed.push(record)
       else logged.dead.push(record)
-      const fault = faultOfOutcome(role, record, logged)
+      const fault = faultOfOutcome(role, record, logged, changes)
       if (fault !== undefined) {
         verdict.altered++
         violate('I3', `${logged.name}: ${fault}`)
       }
     }
   }
-  for (const { name, first, processed, dead } of inLog.values()) {
-    if (processed.length > 0) verdict.processed++
-    if (dead.length > 0) verdict.dead++
-    const outcomes = processed.length + dead.length
-    if (outcomes === 0) {
-      verdict.lost++
-      violate('I3', `${name} has no outcome; it stands at ${placeOf(log.topic, first)}`)
-    }
-    if (outcomes > 1) {
-      verdict.doubled++
-      const where = [
-        ...processed.map((record) => placeOf('processed', record)),
-        ...dead.map((record) => placeOf('dlq', record)),
-      ].join(', ')
-      violate(processed.length > 1 ? 'I2' : 'I3', `${name} has ${outcomes} outcomes: ${where}`)
-    }
+  for (const logged of inLog.values()) {
+    if (logged.processed.length > 0) verdict.processed++
+    if (logged.dead.length > 0) verdict.dead++
+    // In each partition it is an event of its own once partitions were added.
+    if (changes.partitionsAdded !== true) judgeOutcomesOf(logged, log, verdict, violate)
+    else
+      for (const partition of new Set(logged.copies.map((copy) => copy.partition)))
+        judgeOutcomesOf(inPartition(logged, partition), log, verdict, violate)
   }
+}
+
+function judgeOutcomesOf({ name, first, processed, dead }: Logged, log: Log, verdict: Verdict, violate: Violate): void {
+  const outcomes = processed.length + dead.length
+  if (outcomes === 0) {
+    verdict.undecided++
+    verdict.lost++
+    violate('I3', `${name} has no outcome; it stands at ${placeOf(log.topic, first)}`)
+  }
+  if (outcomes > 1) {
+    verdict.doubled++
+    const where = [
+      ...processed.map((record) => placeOf('processed', record)),
+      ...dead.map((record) => placeOf('dlq', record)),
+    ].join(', ')
+    violate(processed.length > 1 ? 'I2' : 'I3', `${name} has ${outcomes} outcomes: ${where}`)
+  }
+}
+
+/** What one partition has of an event that is in it. */
+function inPartition({ name, first, copies, processed, dead }: Logged, partition: number): Logged {
+  const there = (records: LogRecord[]) => records.filter((record) => record.partition === partition)
+  const here = there(copies)
+  return { name, first: here[0] ?? first, copies: here, processed: there(processed), dead: there(dead) }
 }
 
 /** Whether what ought to be processed was, and what ought to be dead is. */
@@ -237,9 +291,15 @@ function judgeExpectations(
 }
 
 /** What is wrong with an outcome, if anything is. */
-function faultOfOutcome(role: 'processed' | 'dlq', record: LogRecord, { copies, first }: Logged): string | undefined {
+function faultOfOutcome(
+  role: 'processed' | 'dlq',
+  record: LogRecord,
+  { copies, first }: Logged,
+  { partitionsAdded = false }: Changes,
+): string | undefined {
   // Duplicates are looked for in the partition of the input, so that is where an outcome must be.
-  if (record.partition !== first.partition)
+  const places = partitionsAdded ? copies : [first]
+  if (!places.some(({ partition }) => partition === record.partition))
     return `its outcome is in partition ${record.partition}, itself in ${first.partition}`
   if (record.key !== first.key) return `its outcome has the key ${record.key}, itself ${first.key}`
   if (role === 'dlq' && !copies.some((copy) => copy.content === record.content))
@@ -249,12 +309,21 @@ function faultOfOutcome(role: 'processed' | 'dlq', record: LogRecord, { copies, 
   return undefined
 }
 
-/** I5: the processed events of a key are in the order of the input. An event that was stored several times has the place of its first. */
-function judgeOrder(log: Log, inLog: Map<string, Logged>, verdict: Verdict, violate: Violate): void {
+/**
+ * I5: the processed events of a key are in the order of the input. An event that was stored several times has the place of its first. Where
+ * partitions were added, each partition has an order of its own.
+ */
+function judgeOrder(
+  log: Log,
+  inLog: Map<string, Logged>,
+  verdict: Verdict,
+  violate: Violate,
+  { partitionsAdded = false }: Changes,
+): void {
   const partitionsOfKey = new Map<string, Set<number>>()
   for (const { key, partition, event } of log.input) {
     // Where other clients put what is no event is their business.
-    if (key === null || event === undefined) continue
+    if (key === null || event === undefined || partitionsAdded) continue
     const partitions = partitionsOfKey.get(key)
     if (partitions === undefined) partitionsOfKey.set(key, new Set([partition]))
     else partitions.add(partition)
@@ -267,14 +336,17 @@ function judgeOrder(log: Log, inLog: Map<string, Logged>, verdict: Verdict, viol
   const last = new Map<string, Logged>()
   for (const record of byOffset(log.processed)) {
     if (record.key === null || record.event === undefined) continue
-    const logged = inLog.get(identityOf(record.event, ''))
+    const whole = inLog.get(identityOf(record.event, ''))
+    if (whole === undefined) continue
+    const logged = partitionsAdded ? inPartition(whole, record.partition) : whole
     // A second outcome has been judged; it says nothing about order.
-    if (logged === undefined || logged.processed[0] !== record) continue
-    const before = last.get(record.key)
+    if (logged.processed[0] !== record) continue
+    const lane = partitionsAdded ? `${record.partition} ${record.key}` : record.key
+    const before = last.get(lane)
     if (before !== undefined && before.first.offset > logged.first.offset) {
       verdict.outOfOrder++
       const offsets = `offsets ${logged.first.offset} and ${before.first.offset}`
       violate('I5', `${logged.name} was processed after ${before.name} of the same key ${record.key}: ${offsets}`)
-    } else last.set(record.key, logged)
+    } else last.set(lane, logged)
   }
 }

@@ -50,6 +50,11 @@ export class Ledger {
     return counts
   }
 
+  /** Forgets everything: what has been judged, and is not there to be judged again. */
+  clear(): void {
+    this.#entries.clear()
+  }
+
   get size(): number {
     return this.#entries.size
   }

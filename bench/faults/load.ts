@@ -41,6 +41,8 @@ export interface LoadOptions {
   repeatedAnyway: number
   /** After this long a request is given up, by chance anywhere between the two; the second time after twice as long, and so on. */
   timeoutMs: readonly [least: number, most: number]
+  /** How requests are sent: each on a connection of its own where not given. */
+  post?: Post
 }
 
 export interface LoadFacts {
@@ -49,11 +51,16 @@ export interface LoadFacts {
   repeated: number
   /** By status; 0 stands for requests without an answer. */
   statuses: Record<number, number>
+  /** Requests whose events were still neither acknowledged nor refused for good when the client had no more patience. */
+  givenUp: number
 }
 
 export interface Load {
   readonly facts: LoadFacts
-  /** Stops beginning new requests. Resolves when every event has been acknowledged, refused for good, or sent as often as it may be. */
+  /**
+   * Stops beginning new requests. Resolves when every event has been acknowledged, refused for good, or sent as often as it may be; what
+   * takes longer than two minutes is given up.
+   */
   stop(): Promise<void>
 }
 
@@ -63,6 +70,8 @@ const MAX_EVENTS_A_REQUEST = 20
 const MAX_SENDS = 60
 const PAUSE_MS: readonly [number, number] = [100, 700]
 const TICK_MS = 10
+/** How long a client that sends nothing new goes on with what it has begun. */
+const PATIENCE_MS = 120_000
 
 /** An event as the client has it. */
 export interface Sent {
@@ -90,7 +99,8 @@ interface Prepared {
 
 export function startLoad(options: LoadOptions): Load {
   const { random, ledger } = options
-  const facts: LoadFacts = { requests: 0, repeated: 0, statuses: {} }
+  const facts: LoadFacts = { requests: 0, repeated: 0, statuses: {}, givenUp: 0 }
+  const impatient = new AbortController()
   const inFlight = new Set<Promise<void>>()
   const begunMs = performance.now()
   let made = 0
@@ -106,7 +116,7 @@ export function startLoad(options: LoadOptions): Load {
       request.body = Bun.gzipSync(Buffer.from(request.body as string))
       request.headers['content-encoding'] = 'gzip'
     }
-    const running = sendUntilSettled(options, facts, events, request, random.fork()).finally(() =>
+    const running = sendUntilSettled(options, facts, events, request, random.fork(), impatient.signal).finally(() =>
       inFlight.delete(running),
     )
     inFlight.add(running)
@@ -121,7 +131,9 @@ export function startLoad(options: LoadOptions): Load {
     facts,
     async stop() {
       clearInterval(timer)
+      const patience = setTimeout(() => impatient.abort(), PATIENCE_MS)
       await Promise.all(inFlight)
+      clearTimeout(patience)
     },
   }
 }
@@ -209,14 +221,15 @@ function prepareWrong(events: readonly Sent[], random: Random): Prepared {
 }
 
 async function sendUntilSettled(
-  { url, stream, ledger, repeatedAnyway, timeoutMs, kinds }: LoadOptions,
+  { url, stream, ledger, repeatedAnyway, timeoutMs, kinds, post = postOnce }: LoadOptions,
   facts: LoadFacts,
   events: readonly Sent[],
   { headers, body }: Prepared,
   random: Random,
+  impatient: AbortSignal,
 ): Promise<void> {
   const expected = new Map(kinds.map((kind) => [kind.type, kind.expected]))
-  for (let send = 1; send <= MAX_SENDS; send++) {
+  for (let send = 1; send <= MAX_SENDS && !impatient.aborted; send++) {
     const notes = events.map((event) =>
       ledger.send({
         source: event.source,
@@ -227,13 +240,11 @@ async function sendUntilSettled(
     )
     facts.requests++
     if (send > 1) facts.repeated++
+    // With each time a little more patience, or on a slow machine an impatient client would never be done.
+    const timedOut = AbortSignal.timeout(random.integer(...timeoutMs) * send)
     const { status, answers } = await ask(
-      `${url}/v1/streams/${stream}/events`,
-      headers,
-      body,
+      () => post(`${url}/v1/streams/${stream}/events`, headers, body, AbortSignal.any([timedOut, impatient])),
       events.length,
-      // With each time a little more patience, or on a slow machine an impatient client would never be done.
-      random.integer(...timeoutMs) * send,
     )
     facts.statuses[status] = (facts.statuses[status] ?? 0) + 1
     for (const [index, note] of notes.entries())
@@ -242,32 +253,35 @@ async function sendUntilSettled(
     if (final && !(status < 300 && random.chance(repeatedAnyway))) return
     await Bun.sleep(random.integer(...PAUSE_MS))
   }
+  facts.givenUp++
 }
 
-/** One request, and what its answer says of each of its events. */
-async function ask(
+/** Sends one request, once, and gives its answer as it comes. Rejects with the code `ECONNREFUSED` when nothing was sent. */
+export type Post = (
   url: string,
   headers: Record<string, string>,
   body: Prepared['body'],
-  count: number,
-  timeoutMs: number,
-): Promise<{ status: number; answers: Answer[] }> {
+  signal: AbortSignal,
+) => Promise<{ status: number; body: AsyncIterable<Uint8Array> }>
+
+/** A connection for every request. */
+const postOnce: Post = async (url, headers, body, signal) => {
+  // A pooled connection that turns out to be closed would be replaced, and the request sent again, without our knowing.
+  const response = await fetch(url, { method: 'POST', headers, body, keepalive: false, signal })
+  return { status: response.status, body: response.body ?? new Blob([]).stream() }
+}
+
+/** One request, and what its answer says of each of its events. */
+async function ask(post: () => ReturnType<Post>, count: number): Promise<{ status: number; answers: Answer[] }> {
   let status = 0
   // Whatever has been read of an answer counts, also when the rest never comes.
   let text = ''
   let fault = 'the answer was cut off'
   try {
-    const response = await fetch(url, {
-      method: 'POST',
-      headers,
-      body,
-      // A pooled connection that turns out to be closed would be replaced, and the request sent again, without our knowing.
-      keepalive: false,
-      signal: AbortSignal.timeout(timeoutMs),
-    })
+    const response = await post()
     status = response.status
     const decoder = new TextDecoder()
-    for await (const chunk of response.body ?? []) text += decoder.decode(chunk, { stream: true })
+    for await (const chunk of response.body) text += decoder.decode(chunk, { stream: true })
     fault = ''
   } catch (error) {
     const { code, name, message } = error as Error & { code?: string }

@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import { type BoundChild, endBoundChild, isRunning, spawnBoundChild } from '../../shared/dev/bound-child.ts'
-import { findFreePorts } from '../../shared/kafka/brokers/ports.ts'
+import { findFreePorts, releasePorts } from '../../shared/kafka/brokers/ports.ts'
 
 /** The services as processes of their own, to be killed and started again with the same environment, by id and nothing else. */
 
@@ -21,6 +21,14 @@ export interface Service {
   kill(): Promise<void>
   /** SIGTERM, and how it ended; SIGKILL after the bound. */
   terminate(): Promise<{ exitCode: number | null; seconds: number }>
+  /** SIGSTOP: the process keeps its connections and does nothing. */
+  freeze(): void
+  /** SIGCONT: the process goes on where it was frozen, and knows nothing of the time between. */
+  thaw(): void
+  /** All that it logged in its present life, or in its last. */
+  log(): Promise<string>
+  /** Gives its ports back, once it has ended for good. */
+  releasePorts(): void
   /** The last lines that it logged, ordinary steps left out. */
   lastLines(): Promise<string>
 }
@@ -28,26 +36,37 @@ export interface Service {
 const READY_TIMEOUT_MS = 45_000
 const PROBE_PAUSE_MS = 20
 const PROBE_TIMEOUT_MS = 2_000
-/** Longer than the services' own bound on stopping, so that ending by SIGKILL means that they did not keep to it. */
-const TERMINATE_GRACE_MS = 20_000
+const DRAIN_TIMEOUT_MS = 15_000
+/** Within this time of SIGTERM a service has to be gone, whatever is away. */
+export const STOP_LIMIT_SECONDS = DRAIN_TIMEOUT_MS / 1_000 + 5
+/** Longer than the limit, so that ending by SIGKILL means that it was not kept. */
+const TERMINATE_GRACE_MS = STOP_LIMIT_SECONDS * 1_000 + 5_000
 const LINES_SHOWN = 15
 
 const ROOT = join(import.meta.dir, '..', '..')
 
 /** What every service gets beside its own variables. */
-const COMMON_ENV = { NODE_ENV: 'development', LOG_FORMAT: 'json', OPS_HOST: '127.0.0.1', DRAIN_TIMEOUT_MS: '15000' }
+const COMMON_ENV = {
+  NODE_ENV: 'development',
+  LOG_FORMAT: 'json',
+  OPS_HOST: '127.0.0.1',
+  DRAIN_TIMEOUT_MS: String(DRAIN_TIMEOUT_MS),
+}
 
 /**
  * A service that is not started yet. Its ports are chosen once, so that it comes back where it was.
  * @param logDirectory gets a file of everything that it prints, of all its lives
+ * @param sharedPort the public port of another producer, which shares it
  */
 export async function createService(
   kind: 'producer' | 'consumer',
   name: string,
   env: Record<string, string>,
   logDirectory: string,
+  sharedPort?: number,
 ): Promise<Service> {
-  const [port = 0, opsPort = 0] = await findFreePorts(2)
+  const ports = await findFreePorts(sharedPort === undefined ? 2 : 1)
+  const [opsPort = 0, port = sharedPort ?? 0] = ports
   const lives: { child: BoundChild; log: Bun.BunFile }[] = []
   const child = (): BoundChild => {
     const life = lives.at(-1)
@@ -117,6 +136,10 @@ export async function createService(
       child().kill('SIGKILL')
       await child().exited
     },
+    freeze: () => child().kill('SIGSTOP'),
+    thaw: () => child().kill('SIGCONT'),
+    releasePorts: () => releasePorts(ports),
+    log: async () => (await lives.at(-1)?.log.text()) ?? '',
     async terminate() {
       const begunMs = performance.now()
       await endBoundChild(child(), TERMINATE_GRACE_MS)

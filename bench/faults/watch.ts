@@ -1,0 +1,200 @@
+import { fetchMetadata } from '../../shared/kafka/brokers/wire.ts'
+import {
+  type CommittedOffset,
+  fetchCommitted,
+  findCoordinator,
+  listOffsets,
+} from '../../shared/kafka/brokers/wire-admin.ts'
+import type { Service } from './processes.ts'
+
+/**
+ * Watches from outside, as a client that is none of the services', whether what a group decides is committed: how long it takes until it is
+ * again, and whether a consumer calls itself ready meanwhile though nothing is.
+ */
+
+/** What a look sees of one partition of the stream's own topic. */
+export interface Seen {
+  /** Changes with every commit. */
+  position: string
+  /** Events that stand in the log and behind the committed offset. */
+  undecided: number
+}
+
+/** One look at all partitions; undefined while the cluster cannot answer. */
+export type Look = () => Promise<readonly Seen[] | undefined>
+
+export interface Watch {
+  /**
+   * Resolves to how many seconds after `sinceMs` (of `performance.now()`) every partition with undecided events had been committed again, and
+   * to undefined when that takes longer than the limit.
+   */
+  nextCommit(sinceMs: number, limitSeconds: number): Promise<number | undefined>
+  stop(): Promise<void>
+}
+
+export interface WatchOptions {
+  look: Look
+  /** Those of the group; those that do not run do not count. */
+  consumers(): readonly Pick<Service, 'name' | 'pid' | 'running' | 'isReady'>[]
+  /** Is told of consumers that have been ready for too long without a commit, once a stall. */
+  wrong(what: string): void
+  pauseMs?: number
+  /** After this long without a commit no consumer of undecided events may say that it is ready. */
+  readyLimitMs?: number
+}
+
+const LOOK_PAUSE_MS = 250
+const READY_LIMIT_MS = 30_000
+const QUESTION_TIMEOUT_MS = 1_000
+/** After so many looks it is asked again who leads what, and how many partitions there are. */
+const LOOKS_PER_SEARCH = 8
+
+interface Partition {
+  position: string
+  /** Since when there has been something to commit and nothing was committed. */
+  stalledSinceMs: number
+  told: boolean
+}
+
+export function watchCommits(options: WatchOptions): Watch {
+  const { look, consumers, wrong, pauseMs = LOOK_PAUSE_MS, readyLimitMs = READY_LIMIT_MS } = options
+  const partitions: Partition[] = []
+  /** Since when each process has said that it is ready without a break, by its id. */
+  let readySinceMs = new Map<number, number>()
+  const waiting = new Set<(seen: readonly Seen[], atMs: number) => void>()
+  let stopped = false
+  const running = () => consumers().filter((one) => one.running())
+
+  const judge = (seen: readonly Seen[], atMs: number): void => {
+    for (const [index, { position, undecided }] of seen.entries()) {
+      const known = partitions[index]
+      if (known === undefined || known.position !== position || undecided === 0) {
+        partitions[index] = { position, stalledSinceMs: atMs, told: false }
+        continue
+      }
+      const all = running()
+      const ready = all.map((one) => readySinceMs.get(one.pid()) ?? Number.POSITIVE_INFINITY)
+      const sinceMs = Math.max(known.stalledSinceMs, ...ready)
+      if (known.told || all.length === 0 || atMs - sinceMs < readyLimitMs) continue
+      known.told = true
+      const names = all.map(({ name }) => name).join(', ')
+      const seconds = ((atMs - sinceMs) / 1_000).toFixed(0)
+      wrong(`${names}: ready for ${seconds} s without a commit in partition ${index}; undecided events: ${undecided}`)
+    }
+  }
+  const repeat = async (turn: () => Promise<void>): Promise<void> => {
+    while (!stopped) {
+      await turn()
+      await Bun.sleep(pauseMs)
+    }
+  }
+  const looking = repeat(async () => {
+    const beganMs = performance.now()
+    const seen = await look()
+    if (seen === undefined) return
+    judge(seen, beganMs)
+    for (const take of [...waiting]) take(seen, beganMs)
+  })
+  // On its own, since a process that is frozen takes its time to say nothing.
+  const probing = repeat(async () => {
+    const beganMs = performance.now()
+    const all = running()
+    const ready = await Promise.all(all.map((one) => one.isReady()))
+    readySinceMs = new Map(
+      all.flatMap((one, index) => (ready[index] ? [[one.pid(), readySinceMs.get(one.pid()) ?? beganMs] as const] : [])),
+    )
+  })
+
+  return {
+    nextCommit(sinceMs, limitSeconds) {
+      return new Promise((resolve) => {
+        let before: readonly Seen[] | undefined
+        const open = new Set<number>()
+        const take = (seen: readonly Seen[], atMs: number): void => {
+          if (atMs < sinceMs) return
+          if (before === undefined) {
+            before = seen
+            for (const [index, { undecided }] of seen.entries()) if (undecided > 0) open.add(index)
+          }
+          for (const index of open) {
+            const now = seen[index]
+            if (now === undefined || now.undecided === 0 || now.position !== before[index]?.position) open.delete(index)
+          }
+          if (open.size === 0) end((performance.now() - sinceMs) / 1_000)
+        }
+        const end = (seconds: number | undefined): void => {
+          clearTimeout(timer)
+          waiting.delete(take)
+          resolve(seconds)
+        }
+        const timer = setTimeout(() => end(undefined), limitSeconds * 1_000 - (performance.now() - sinceMs))
+        waiting.add(take)
+      })
+    },
+    async stop() {
+      stopped = true
+      await Promise.all([looking, probing])
+    },
+  }
+}
+
+/** Looks by Kafka's own protocol. Answers nothing while any part of what it asks is away. */
+export function lookFromOutside(servers: () => readonly string[], group: string, topic: string): Look {
+  /** Who is to be asked for what; found anew when one of them does not answer. */
+  let known: { coordinator: string; partitionsOf: Map<string, number[]>; count: number } | undefined
+
+  const find = async (address: string): Promise<NonNullable<typeof known> | undefined> => {
+    const { brokers, topics } = await fetchMetadata(address, QUESTION_TIMEOUT_MS, [topic])
+    const addressOf = new Map(brokers.map(({ id, host, port }) => [id, `${host}:${port}`]))
+    const coordinator = addressOf.get(await findCoordinator(address, QUESTION_TIMEOUT_MS, 'group', group))
+    const leaders = topics[0]?.leaders ?? []
+    const partitionsOf = new Map<string, number[]>()
+    for (const [partition, id] of leaders.entries()) {
+      const leader = addressOf.get(id)
+      if (leader === undefined) return undefined
+      partitionsOf.set(leader, [...(partitionsOf.get(leader) ?? []), partition])
+    }
+    return coordinator === undefined || leaders.length === 0
+      ? undefined
+      : { coordinator, partitionsOf, count: leaders.length }
+  }
+
+  const ask = async ({ coordinator, partitionsOf, count }: NonNullable<typeof known>): Promise<Seen[]> => {
+    const all = Array.from({ length: count }, (_, partition) => partition)
+    const ends: number[] = []
+    const beginnings: number[] = []
+    const [committed] = await Promise.all([
+      fetchCommitted(coordinator, QUESTION_TIMEOUT_MS, group, topic, all),
+      ...[...partitionsOf].flatMap(([leader, partitions]) =>
+        (['end', 'beginning'] as const).map(async (which) => {
+          const offsets = await listOffsets(leader, QUESTION_TIMEOUT_MS, topic, partitions, which)
+          for (const [index, partition] of partitions.entries())
+            (which === 'end' ? ends : beginnings)[partition] = offsets[index] ?? 0
+        }),
+      ),
+    ])
+    return committed.map((one, partition) => seenOf(one, beginnings[partition] ?? 0, ends[partition] ?? 0))
+  }
+
+  let turns = 0
+  return async () => {
+    try {
+      // Partitions may have been added.
+      if (turns++ % LOOKS_PER_SEARCH === 0) known = undefined
+      for (const address of servers()) {
+        known ??= await find(address).catch(() => undefined)
+        if (known !== undefined) break
+      }
+      return known && (await ask(known))
+    } catch {
+      known = undefined
+      return undefined
+    }
+  }
+}
+
+/** What was committed before the first record that is left is behind all that can still be read. */
+const seenOf = ({ offset, metadata }: CommittedOffset, beginning: number, end: number): Seen => ({
+  position: `${offset} ${metadata}`,
+  undecided: Math.max(0, end - Math.max(offset, beginning)),
+})
