@@ -1,18 +1,18 @@
 import { expect, test } from 'bun:test'
 import { faultNamed } from './faults.ts'
-import { runFault, seedOf } from './stage.ts'
+import { type NodeCount, runFault, seedOf } from './stage.ts'
 
 /** Several times what a run takes on two cores that nobody else uses. */
 const TIMEOUT_MS = 180_000
 
-/** A test that plays a fault and prints its report; FAULT_SEED plays a printed one again. */
-export function faultTest(name: string, promise: string): void {
+/** A test that plays a fault in its short form and prints its report; FAULT_SEED plays a printed one again. */
+export function faultTest(name: string, promise: string, nodes?: NodeCount): void {
   test(
     promise,
     async () => {
       const { verdict, wrong } = await runFault(
         faultNamed(name),
-        seedOf(),
+        { seed: seedOf(), short: true, ...(nodes === undefined ? {} : { nodes }) },
         (text) => void process.stderr.write(`${text}\n`),
       )
       expect({ violations: verdict.violations, wrong }).toEqual({ violations: [], wrong: [] })

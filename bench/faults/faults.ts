@@ -1,4 +1,3 @@
-import process from 'node:process'
 import { FAULT_TYPE } from './handlers.ts'
 import type { Log } from './judge.ts'
 import { type Kind, PLAIN } from './load.ts'
@@ -11,6 +10,8 @@ import { forgetOpenTransaction, openPartitions } from './transaction-state.ts'
 
 /** How often a process is killed in the runs that do so again and again. */
 const KILLS = 10
+/** How often a consumer is looked at for an open transaction. */
+const MAX_TRIES = 200
 
 const kind = (name: string, expected: Kind['expected'], weight: number, data: Kind['data']): Kind => ({
   type: FAULT_TYPE + name,
@@ -68,6 +69,7 @@ export const FAULTS: readonly Fault[] = [
         await stage.pause(150, 2200)
         await killAndRestart(stage, stage.consumer, 'consumer')
       }
+      await stage.recovered('consumer started', 'session')
       await load.stop()
     },
   },
@@ -78,11 +80,13 @@ export const FAULTS: readonly Fault[] = [
       const load = stage.load()
       for (let kills = 0; kills < 2; kills++) {
         await stage.pause(500, 1500)
-        await stage.kafka().kill(0)
+        const node = stage.anyNode()
+        await stage.kafka().kill(node)
         stage.did('broker killed')
         await stage.pause(100, 1500)
-        await stage.kafka().restart(0)
+        await stage.kafka().restart(node)
       }
+      await stage.recovered('broker restarted', 'ordinary')
       await stage.pause(1500, 2500)
       await load.stop()
       const unanswered = load.facts.statuses[0] ?? 0
@@ -96,24 +100,28 @@ export const FAULTS: readonly Fault[] = [
     env: { consumer: { TRANSACTION_TIMEOUT_MS: '60000' } },
     async play(stage) {
       const load = stage.load({ eventsPerSecond: 400 })
-      const brokers = stage.kafka().bootstrapServers
-      const outputs = `${stage.topic}.processed`
-      const open = () => openPartitions(brokers, outputs, PARTITIONS)
+      const kafka = stage.kafka()
+      const transactionalId = `${GROUP}-${stage.consumer.name}`
+      const open = () => openPartitions(kafka, `${stage.topic}.processed`, PARTITIONS)
       // Stopped again and again until it is in the midst of a transaction, and not only of its end: that would be over at the second look.
-      do {
-        process.kill(stage.consumer.pid(), 'SIGCONT')
+      for (let tries = 1; ; tries++) {
         await stage.pause(300, 600)
-        process.kill(stage.consumer.pid(), 'SIGSTOP')
-      } while ((await open()).length === 0 || (await open()).length === 0)
-      if (!(await forgetOpenTransaction(brokers, `${GROUP}-${stage.consumer.name}`)))
+        stage.consumer.freeze()
+        if ((await open()).length > 0 && (await open()).length > 0) break
+        if (tries === MAX_TRIES) throw new Error(`no transaction was open in ${tries} looks`)
+        stage.consumer.thaw()
+      }
+      if (!(await forgetOpenTransaction(kafka.bootstrapServers, transactionalId)))
         stage.wrong('the consumer has committed nothing before')
       await stage.consumer.kill()
-      await stage.kafka().kill(0)
-      await stage.kafka().restart(0)
+      const coordinator = await kafka.coordinatorOf('transaction', transactionalId)
+      await kafka.kill(coordinator)
+      await kafka.restart(coordinator)
       stage.did('broker restarted')
       if ((await open()).length === 0) stage.wrong('no transaction was left open: the run has tested nothing')
       stage.consumer.start()
       await stage.consumer.ready()
+      await stage.recovered('consumer started', 'session')
       await stage.pause(1500, 2500)
       await load.stop()
     },
@@ -138,6 +146,7 @@ export const FAULTS: readonly Fault[] = [
       if ((load.facts.statuses[503] ?? 0) === 0) stage.wrong('no request was answered by 503 while there was no broker')
       await stage.startKafka()
       stage.did('broker started')
+      await stage.recovered('broker started', 'ordinary')
       await Promise.all([producer.ready(), consumer.ready()])
       await stage.pause(1500, 2500)
       await load.stop()
@@ -166,6 +175,7 @@ export const FAULTS: readonly Fault[] = [
         }
         await stage.pause(300, 2000)
       }
+      await stage.recovered('consumers joined and left', 'session')
       await load.stop()
     },
   },
@@ -250,6 +260,7 @@ export const FAULTS: readonly Fault[] = [
         }
         await Promise.all([stage.producer.ready(), stage.consumer.ready()])
       }
+      await stage.recovered('services started', 'ordinary')
       await load.stop()
     },
     // A client of a service that stops gracefully is told what became of its request.
@@ -273,14 +284,16 @@ export const FAULTS: readonly Fault[] = [
       for (let turn = 0; turn < KILLS; turn++) {
         await stage.pause(100, 1500)
         if (turn === brokerTurn) {
-          await stage.kafka().kill(0)
+          const node = stage.anyNode()
+          await stage.kafka().kill(node)
           stage.did('broker killed')
-          await stage.kafka().restart(0)
+          await stage.kafka().restart(node)
         } else {
           const victim = random.pick([producer, consumer, other])
           await killAndRestart(stage, victim, victim.name)
         }
       }
+      await stage.recovered('everything started', 'session')
       await load.stop()
     },
   },

@@ -1,20 +1,32 @@
 #!/usr/bin/env bun
 /**
  * Plays faults, or runs steadily, against real processes and Apache Kafka, and prints what the ledger and the log say.
- *   random (the seed) → stage (processes, load, ledger) → faults (what goes wrong) → scan (kcat) → judge (I1 to I5) → report
+ *   random (the seed) → stage (processes, load, ledger, watch) → faults (what goes wrong) → scan (kcat) → judge (I1 to I5) → report
  */
 import { parseArgs } from 'node:util'
 import { FAULTS } from './faults.ts'
-import { runFault, seedOf } from './stage.ts'
+import { playSeries, seriesTable, startBusyLoops } from './series.ts'
+import { type Fault, type NodeCount, runFault, seedOf } from './stage.ts'
 import { runSteadily, STEADY_LIMITS } from './steady.ts'
 
-const USAGE = `bun bench/faults/main.ts --fault NAME [--seed N]    plays one fault, or all of them with NAME "all"
+const SERIES_LIMITS = { maxRuns: 1_000, maxMinutes: 24 * 60, maxBusy: 16 } as const
+
+const USAGE = `bun bench/faults/main.ts --fault NAME[,NAME…]       plays faults, each once; all of them with NAME "all"
+bun bench/faults/main.ts --series --runs N          plays all faults, or those of --fault, N times by turns, and prints a table
 bun bench/faults/main.ts --minutes M --rate R       runs for M minutes at R events a second and watches the services' memory
 bun bench/faults/main.ts --help
 
+  --seed N      plays the run with that seed; of a series, the first run, which the others follow
+  --nodes 1|3   how many brokers there are (1; faults that need three have them)
+  --short       fewer rounds and shorter faults, as in the tests
+  --busy N      N busy loops beside, as other work on the machine (at most ${SERIES_LIMITS.maxBusy})
+  --keep        leaves the brokers' data where it is when a run does not hold
+  --minutes M   of a series: no run begins after M minutes
+  --out FILE    of a series: writes the table there, too
+
 Ends with 0 when every guarantee held (and memory was flat), 1 otherwise, 64 for a wrong command. A seed that was printed plays the same
-run again, as far as two machines are ever the same; FAULT_SEED does it for the tests. Needs kcat and Java 17; everything runs on loopback.
-M is at most ${STEADY_LIMITS.maxMinutes}, R at most ${STEADY_LIMITS.maxRate}.
+run again, as far as two machines are ever the same; FAULT_SEED does it for the tests. Needs kcat and Java 17; partition-network needs root,
+iproute2 and iptables. Everything runs on loopback. Steadily, M is at most ${STEADY_LIMITS.maxMinutes}, R at most ${STEADY_LIMITS.maxRate}.
 
 Faults:
 ${FAULTS.map(({ name, what }) => `  ${name.padEnd(18)} ${what}`).join('\n')}
@@ -41,8 +53,15 @@ function options() {
     return parseArgs({
       options: {
         fault: { type: 'string' },
+        series: { type: 'boolean', default: false },
+        runs: { type: 'string', default: '1' },
         seed: { type: 'string' },
+        nodes: { type: 'string', default: '1' },
+        short: { type: 'boolean', default: false },
+        busy: { type: 'string' },
+        keep: { type: 'boolean', default: false },
         minutes: { type: 'string' },
+        out: { type: 'string' },
         rate: { type: 'string' },
         help: { type: 'boolean', short: 'h' },
       },
@@ -52,27 +71,56 @@ function options() {
   }
 }
 
-const say = (text: string): void => void process.stdout.write(`${text}\n`)
-const { fault, seed: seedGiven, minutes, rate, help } = options()
+function faultsNamed(names: string): Fault[] {
+  if (names === 'all') return [...FAULTS]
+  return names
+    .split(',')
+    .map((name) => FAULTS.find((one) => one.name === name) ?? refuse(`there is no fault "${name}"`))
+}
 
-if (help === true) {
+const say = (text: string): void => void process.stdout.write(`${text}\n`)
+const given = options()
+
+if (given.help === true) {
   process.stdout.write(USAGE)
-} else if (fault !== undefined) {
-  const chosen = FAULTS.filter(({ name }) => fault === 'all' || name === fault)
-  if (chosen.length === 0) refuse(`there is no fault "${fault}"`)
-  if (seedGiven !== undefined && !/^\d{1,10}$/.test(seedGiven)) refuse(`--seed ${seedGiven} is not a whole number`)
-  const seed = seedGiven === undefined ? seedOf() : Number(seedGiven)
-  let held = 0
-  for (const one of chosen) if ((await runFault(one, seed, say)).ok) held++
-  say(`${held} of ${chosen.length} held`)
-  process.exitCode = held === chosen.length ? 0 : 1
-} else if (minutes !== undefined || rate !== undefined) {
+} else if (given.fault !== undefined || given.series) {
+  process.exitCode = (await playFaults()) ? 0 : 1
+} else if (given.minutes !== undefined || given.rate !== undefined) {
   const ok = await runSteadily(
     {
-      minutes: whole('minutes', minutes ?? '10', STEADY_LIMITS.maxMinutes),
-      eventsPerSecond: whole('rate', rate ?? '1000', STEADY_LIMITS.maxRate),
+      minutes: whole('minutes', given.minutes ?? '10', STEADY_LIMITS.maxMinutes),
+      eventsPerSecond: whole('rate', given.rate ?? '1000', STEADY_LIMITS.maxRate),
     },
     say,
   )
   process.exitCode = ok ? 0 : 1
-} else refuse('say what to run: --fault NAME, or --minutes M --rate R')
+} else refuse('say what to run: --fault NAME, --series, or --minutes M --rate R')
+
+/** One run is a series of one, without its table. Returns whether all held. */
+async function playFaults(): Promise<boolean> {
+  if (given.seed !== undefined && !/^\d{1,10}$/.test(given.seed)) refuse(`--seed ${given.seed} is not a whole number`)
+  const nodes: NodeCount = given.nodes === '1' ? 1 : given.nodes === '3' ? 3 : refuse('--nodes is 1 or 3')
+  const faults = faultsNamed(given.fault ?? 'all')
+  const busy = startBusyLoops(given.busy === undefined ? 0 : whole('busy', given.busy, SERIES_LIMITS.maxBusy))
+  try {
+    const outcomes = await playSeries({
+      faults,
+      runs: whole('runs', given.runs, SERIES_LIMITS.maxRuns),
+      nodes,
+      firstSeed: given.seed === undefined ? seedOf() : Number(given.seed),
+      minutes: whole('minutes', given.minutes ?? String(SERIES_LIMITS.maxMinutes), SERIES_LIMITS.maxMinutes),
+      play: (fault, seed) =>
+        runFault(fault, { seed, nodes: fault.nodes ?? nodes, short: given.short, keepData: given.keep }, say),
+      say,
+      nowMs: () => performance.now(),
+    })
+    if (given.series) {
+      const table = seriesTable(outcomes)
+      say(table)
+      if (given.out !== undefined) await Bun.write(given.out, table)
+    }
+    return outcomes.every(({ ok }) => ok)
+  } finally {
+    await busy.stop()
+  }
+}

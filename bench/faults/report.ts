@@ -3,9 +3,18 @@ import type { Verdict } from './judge.ts'
 /** What a run prints: one line a group of figures, and each violation, at most this many. */
 const MAX_VIOLATIONS_PRINTED = 20
 
+/** After something that was away had come back. */
+export interface Round {
+  what: string
+  /** Until the next commit; undefined when there was none within the limit. */
+  seconds: number | undefined
+  limitSeconds: number
+}
+
 /** What happened in a run beside its verdict. */
 export interface RunFacts {
   fault: string
+  nodes: number
   seed: number
   seconds: number
   requests: number
@@ -14,20 +23,38 @@ export interface RunFacts {
   answers: { acknowledged: number; unknown: number; refused: number }
   /** What was done to the services, counted: `{'consumer killed': 10}`. */
   done: Readonly<Record<string, number>>
+  rounds: readonly Round[]
+  /** How long services took from SIGTERM to their end, in seconds. */
+  stops: readonly number[]
 }
 
-export function formatReport(facts: RunFacts, verdict: Verdict, colour: boolean): string {
+/** The longest time to the next commit, in seconds; infinite when there was none within a limit, undefined without rounds. */
+export function longestSeconds(rounds: readonly Round[]): number | undefined {
+  return rounds.length === 0 ? undefined : Math.max(...rounds.map(({ seconds }) => seconds ?? Number.POSITIVE_INFINITY))
+}
+
+/** @param wrong how much was not as it must be beside the violations */
+export function formatReport(facts: RunFacts, verdict: Verdict, wrong: number, colour: boolean): string {
   const { violations } = verdict
+  const { rounds, stops } = facts
   const paint = (code: number, text: string) => (colour ? `\u001b[${code}m${text}\u001b[0m` : text)
   const zero = (name: keyof Omit<Verdict, 'violations'>, words: string): string => {
     const text = `${words} ${verdict[name]}`
     return verdict[name] === 0 ? text : paint(31, text)
   }
   const done = Object.entries(facts.done).map(([what, times]) => `${what} ${times}×`)
+  const seconds = (value: number) => (value === Number.POSITIVE_INFINITY ? 'never' : `${value.toFixed(1)} s`)
+  const each = rounds.map((round) => seconds(round.seconds ?? Number.POSITIVE_INFINITY))
+  const longest = longestSeconds(rounds)
   const lines = [
-    `${facts.fault}: ${violations.length === 0 ? paint(32, 'holds') : paint(31, 'BROKEN')}` +
-      `   seed ${facts.seed}, ${facts.seconds.toFixed(1)} s, ${facts.requests} requests (${facts.repeated} repeats)`,
+    `${facts.fault}: ${violations.length + wrong === 0 ? paint(32, 'holds') : paint(31, 'BROKEN')}` +
+      `   nodes ${facts.nodes}, seed ${facts.seed}, ${facts.seconds.toFixed(1)} s,` +
+      ` ${facts.requests} requests (${facts.repeated} repeats)`,
     ...(done.length === 0 ? [] : [`  done       ${done.join(', ')}`]),
+    ...(longest === undefined
+      ? []
+      : [`  to commit  ${seconds(longest)} at the longest after recovery; by round: ${each.join(', ')}`]),
+    ...(stops.length === 0 ? [] : [`  SIGTERM    ${seconds(Math.max(...stops))} at the longest of ${stops.length}`]),
     `  answers    acknowledged ${facts.answers.acknowledged}, unknown ${facts.answers.unknown}, refused ${facts.answers.refused}`,
     `  sent       ${verdict.sent}: acknowledged ${verdict.acknowledged}, unknown ${verdict.unknown}, refused ${verdict.refused}`,
     `  in log     ${verdict.inLog} in ${verdict.records} records: processed ${verdict.processed}, dead ${verdict.dead}` +

@@ -26,7 +26,7 @@ test('a run is judged by what the processes did: two groups at work on one strea
         await load.stop()
       },
     },
-    1,
+    { seed: 1 },
     (text) => void said.push(text),
   )
   expect(ok).toBe(false)

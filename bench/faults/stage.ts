@@ -1,27 +1,38 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { type KafkaCluster, startKafka } from '../../shared/kafka/brokers/kafka.ts'
-import { findFreePorts } from '../../shared/kafka/brokers/ports.ts'
-import { holds, judge, type Log, type Verdict } from './judge.ts'
+import { type KafkaCluster, type KafkaOptions, startKafka } from '../../shared/kafka/brokers/kafka.ts'
+import { findFreePorts, releasePorts } from '../../shared/kafka/brokers/ports.ts'
+import { type Changes, holds, judge, type Log, type Verdict } from './judge.ts'
 import { Ledger } from './ledger.ts'
 import { type Load, type LoadOptions, PLAIN, startLoad } from './load.ts'
-import { createService, type Service } from './processes.ts'
+import { createNetwork, type TestNetwork } from './network.ts'
+import { createService, type Service, STOP_LIMIT_SECONDS } from './processes.ts'
 import { createRandom, type Random } from './random.ts'
-import { formatReport, type RunFacts } from './report.ts'
+import { formatReport, type Round, type RunFacts } from './report.ts'
 import { kcatCommand, scanStream } from './scan.ts'
+import { lookFromOutside, type Watch, watchCommits } from './watch.ts'
 
 /**
- * Where a fault is played: a Kafka of its own, since the consumer reads every stream that there is; a producer; consumers; a ledger; and a
- * seed that decides when what happens.
+ * Where a fault is played: a Kafka of its own, since the consumer reads every stream that there is; a producer; consumers; a ledger; a watch
+ * from outside; and a seed that decides when what happens.
  */
+
+export type NodeCount = 1 | 3
 
 export interface Fault {
   name: string
   /** What is done and what must come of it, in a sentence. */
   what: string
+  /** The number of nodes that it needs, when not any will do. */
+  nodes?: NodeCount
   /** Variables of the services beside those of every run. */
   env?: { producer?: Record<string, string>; consumer?: Record<string, string> }
+  /** Users of the brokers, by whom the services come in place of coming as anybody, and what they may do at first. */
+  users?: KafkaOptions['users']
+  permit?(kafka: KafkaCluster): Promise<void>
+  /** Every node has an address of its own, and its connections can be cut. */
+  network?: true
   /** false: the fault starts the broker itself, after the services. */
   brokerFirst?: boolean
   play(stage: Stage): Promise<void>
@@ -29,25 +40,67 @@ export interface Fault {
   check?(log: Log, verdict: Verdict): string[]
 }
 
+/** How soon after something is back there must be a commit. */
+const COMMIT_LIMITS_SECONDS = {
+  /** A broker is there again, or a permission, or a topic. */
+  ordinary: 30,
+  /** A member is gone, and nobody knows it before its session times out. */
+  session: 60,
+} as const
+
+/** The services' own defaults: what a fault lasts must be seen in relation to them. */
+export const DEFAULT_TIMES = {
+  consumer: { SESSION_TIMEOUT_MS: '10000', TRANSACTION_TIMEOUT_MS: '10000' },
+  producer: { DELIVERY_TIMEOUT_MS: '10000', REQUEST_TIMEOUT_MS: '30000' },
+} as const
+
 export interface Stage {
   readonly random: Random
   readonly ledger: Ledger
   readonly producer: Service
   readonly consumer: Service
   readonly topic: string
+  /** Fewer rounds and shorter faults, for tests. */
+  readonly short: boolean
   kafka(): KafkaCluster
+  /** With `network`. */
+  network(): TestNetwork
   /** With `brokerFirst: false`: starts it where the services look for it. */
   startKafka(): Promise<void>
+  /** A node by chance. */
+  anyNode(): number
   /** One more consumer, not started: of the same group unless its variables say otherwise. */
   addConsumer(env?: Record<string, string>): Promise<Service>
+  /** One more producer, not started, on the port of the first, which needs `REUSE_PORT=on`. */
+  addProducer(): Promise<Service>
   /** Begins to send. What is not said is that of an ordinary client. */
   load(options?: Partial<LoadOptions>): Load
   /** Waits for some time, by chance between the two; how long a fault is left alone is what makes it this fault. */
   pause(leastMs: number, mostMs: number): Promise<void>
+  /**
+   * What was away is back: waits until every partition with undecided events is committed again, and notes how long it took. Longer than the
+   * limit is wrong; when there is no commit at all, the run is broken off.
+   */
+  recovered(what: string, limit: keyof typeof COMMIT_LIMITS_SECONDS): Promise<void>
+  /** SIGTERM, while something is away: the service must be gone in time, whatever its exit code. */
+  stopMeanwhile(service: Service): Promise<void>
+  /** Judges everything so far, and forgets it: what follows is judged alone. The load must have stopped. */
+  judgeSoFar(): Promise<void>
+  /** The fault has changed the topics themselves. */
+  changed(changes: Changes): void
   /** Notes in the report that this was done. */
   did(what: string): void
   /** Notes something that must not be. */
   wrong(what: string): void
+}
+
+export interface RunOptions {
+  seed: number
+  /** One, unless the fault needs another number. */
+  nodes?: NodeCount
+  short?: boolean
+  /** Leaves the brokers' data where it is when something was wrong. */
+  keepData?: boolean
 }
 
 export interface RunResult {
@@ -60,14 +113,22 @@ export interface RunResult {
 
 const STREAM = 'events'
 const TOPIC = `kt.default.${STREAM}`
+/** All that a stream has. */
+export const TOPICS = [TOPIC, `${TOPIC}.retry`, `${TOPIC}.dlq`, `${TOPIC}.processed`]
 export const PARTITIONS = 4
 export const GROUP = 'faults'
 /** How long outcomes may take to be there once the load has ended. */
 const SETTLE_TIMEOUT_MS = 60_000
 const SETTLE_PAUSE_MS = 250
+/** When there was no commit for this long, there will be none. */
+const NEVER_SECONDS = 120
 
 /** A crashed member and its transaction are found dead soon, so that a run with many crashes takes seconds. */
-const KAFKA_SETTINGS = { 'group.min.session.timeout.ms': '500' }
+const KAFKA_SETTINGS = {
+  'group.min.session.timeout.ms': '500',
+  // As in production: a client that asks for a topic does not make it.
+  'auto.create.topics.enable': 'false',
+}
 const CONSUMER_ENV = {
   GROUP_ID: GROUP,
   SESSION_TIMEOUT_MS: '1500',
@@ -97,130 +158,311 @@ export function seedOf(env: Readonly<Record<string, string | undefined>> = proce
 }
 
 /** Plays a fault and judges it. Nothing that it started outlives it. */
-export async function runFault(fault: Fault, seed: number, say: (progress: string) => void): Promise<RunResult> {
+export async function runFault(fault: Fault, options: RunOptions, say: (progress: string) => void): Promise<RunResult> {
   kcatCommand()
-  say(`${fault.name}: ${fault.what}; FAULT_SEED=${seed}`)
-  const begunMs = performance.now()
-  const random = createRandom(seed)
-  const directory = await mkdtemp(join(tmpdir(), 'kafkatrace-faults-'))
-  const done: Record<string, number> = {}
-  const wrong: string[] = []
-  const loads: Load[] = []
-  const ledger = new Ledger()
-  const services: Service[] = []
-  let cluster: KafkaCluster | undefined
+  const run = new Run(fault, options, await mkdtemp(join(tmpdir(), 'kafkatrace-faults-')))
+  say(`${fault.name}: ${fault.what}; nodes ${run.nodes}, FAULT_SEED=${options.seed}`)
   try {
-    const [port = 0] = await findFreePorts(1)
-    const start = async (): Promise<void> => {
-      cluster = await startKafka({ ports: [port], settings: KAFKA_SETTINGS })
-    }
-    if (fault.brokerFirst !== false) {
-      await start()
-      await kafkaOf(cluster).createTopics([TOPIC, `${TOPIC}.retry`, `${TOPIC}.dlq`, `${TOPIC}.processed`], PARTITIONS)
-    }
-    const brokers = { KAFKA_BROKERS: `127.0.0.1:${port}` }
-    const addService = async (kind: 'producer' | 'consumer', name: string, env: Record<string, string>) => {
-      const service = await createService(kind, name, { ...brokers, ...env, ...fault.env?.[kind] }, directory)
-      services.push(service)
-      return service
-    }
-    const addConsumer = async (env: Record<string, string> = {}) => {
-      const name = `consumer-${services.length}`
-      return await addService('consumer', name, { ...CONSUMER_ENV, INSTANCE_ID: name, ...env })
-    }
-    const producer = await addService('producer', 'producer', PRODUCER_ENV)
-    const consumer = await addConsumer()
-    for (const service of services) service.start()
-    if (fault.brokerFirst !== false) await Promise.all(services.map((service) => service.ready()))
+    await run.begin()
+    await run.play()
+    const result = await run.conclude()
+    const colour = process.stdout.isTTY === true && process.env['NO_COLOR'] === undefined
+    say(formatReport(result.facts, result.verdict, result.wrong.length, colour))
+    for (const what of result.wrong) say(`  wrong: ${what}`)
+    return result
+  } catch (error) {
+    run.wrong((error as Error).message)
+    throw error
+  } finally {
+    await run.end(say)
+  }
+}
 
-    await fault.play({
-      random,
-      ledger,
-      producer,
-      consumer,
-      topic: TOPIC,
-      kafka: () => kafkaOf(cluster),
-      startKafka: start,
-      addConsumer,
-      load(options) {
-        const load = startLoad({
-          url: `http://127.0.0.1:${producer.port}`,
-          stream: STREAM,
-          ledger,
-          random: random.fork(),
-          name: `${seed}-${loads.length}`,
-          eventsPerSecond: 500,
-          kinds: [PLAIN],
-          keys: 200,
-          keyless: 0.25,
-          wrong: 0.03,
-          repeatedAnyway: 0.02,
-          timeoutMs: [8_000, 10_000],
-          ...options,
-        })
-        loads.push(load)
-        return load
-      },
-      pause: (leastMs, mostMs) => Bun.sleep(random.integer(leastMs, mostMs)),
-      did(what) {
-        done[what] = (done[what] ?? 0) + 1
-      },
-      wrong: (what) => void wrong.push(what),
+class Run implements Stage {
+  readonly random: Random
+  readonly ledger = new Ledger()
+  readonly topic = TOPIC
+  readonly short: boolean
+  readonly nodes: NodeCount
+  readonly #fault: Fault
+  readonly #options: RunOptions
+  readonly #directory: string
+  readonly #begunMs = performance.now()
+  readonly #services: Service[] = []
+  /** Those of the group that is judged. */
+  readonly #consumers: Service[] = []
+  readonly #loads: Load[] = []
+  readonly #done: Record<string, number> = {}
+  readonly #wrong: string[] = []
+  readonly #rounds: Round[] = []
+  readonly #stops: number[] = []
+  readonly #ports: number[] = []
+  #changes: Changes = {}
+  #verdict: Verdict | undefined
+  #answers = { acknowledged: 0, unknown: 0, refused: 0 }
+  #cluster: KafkaCluster | undefined
+  #network: TestNetwork | undefined
+  #watch: Watch | undefined
+
+  constructor(fault: Fault, options: RunOptions, directory: string) {
+    this.#fault = fault
+    this.#options = options
+    this.#directory = directory
+    this.nodes = options.nodes ?? fault.nodes ?? 1
+    if (fault.nodes !== undefined && this.nodes !== fault.nodes)
+      throw new Error(`${fault.name} is played on ${fault.nodes} nodes only`)
+    this.short = options.short ?? false
+    this.random = createRandom(options.seed)
+  }
+
+  get producer(): Service {
+    return this.#services[0] ?? missing('producer')
+  }
+
+  get consumer(): Service {
+    return this.#consumers[0] ?? missing('consumer')
+  }
+
+  kafka(): KafkaCluster {
+    return this.#cluster ?? missing('broker')
+  }
+
+  network(): TestNetwork {
+    return this.#network ?? missing('network of its own')
+  }
+
+  async begin(): Promise<void> {
+    const { brokerFirst = true, network = false } = this.#fault
+    this.#ports.push(...(await findFreePorts(this.nodes)))
+    if (network) this.#network = await createNetwork(this.nodes)
+    if (brokerFirst) {
+      await this.startKafka()
+      await this.kafka().createTopics(TOPICS, PARTITIONS)
+      await this.#fault.permit?.(this.kafka())
+    }
+    await this.#addService('producer', 'producer', PRODUCER_ENV)
+    await this.addConsumer()
+    for (const service of this.#services) service.start()
+    if (brokerFirst) await Promise.all(this.#services.map((service) => service.ready()))
+    this.#watch = watchCommits({
+      look: lookFromOutside(() => this.#cluster?.bootstrapServers.split(',') ?? [], GROUP, TOPIC),
+      consumers: () => this.#consumers,
+      wrong: (what) => this.wrong(what),
     })
+  }
 
-    await Promise.all(loads.map((load) => load.stop()))
-    const bootstrap = kafkaOf(cluster).bootstrapServers
-    await settle(bootstrap, ledger)
-    for (const service of services.filter((one) => one.running())) {
-      const { exitCode, seconds } = await service.terminate()
+  /** Plays the fault. When that cannot be done to its end, everything is put back in its place, so that what happened can be judged. */
+  async play(): Promise<void> {
+    try {
+      await this.#fault.play(this)
+    } catch (error) {
+      this.wrong(`broken off: ${(error as Error).message}`)
+      await this.#network?.healAll()
+      await this.#cluster?.restore()
+      for (const service of [this.producer, this.consumer]) {
+        if (service.running()) service.thaw()
+        else service.start()
+      }
+    }
+    await Promise.all(this.#loads.map((load) => load.stop()))
+    const givenUp = sum(this.#loads.map((load) => load.facts.givenUp))
+    if (givenUp > 0) this.wrong(`requests that were never answered for good: ${givenUp}`)
+  }
+
+  async conclude(): Promise<RunResult> {
+    await this.#settle()
+    await this.#watch?.stop()
+    for (const service of this.#services.filter((one) => one.running())) {
+      const { exitCode, seconds } = await this.#stop(service)
       if (exitCode !== 0)
-        wrong.push(
+        this.wrong(
           `${service.name} ended with ${exitCode} after ${seconds.toFixed(1)} s; it logged:\n${await service.lastLines()}`,
         )
     }
-    const log = await scanStream(bootstrap, TOPIC)
-    const verdict = judge(ledger.entries(), log)
-    wrong.push(...(fault.check?.(log, verdict) ?? []))
+    const { log, verdict } = await this.#judge()
+    for (const what of this.#fault.check?.(log, verdict) ?? []) this.wrong(what)
     const facts: RunFacts = {
-      fault: fault.name,
-      seed,
-      seconds: (performance.now() - begunMs) / 1000,
-      requests: sum(loads.map((load) => load.facts.requests)),
-      repeated: sum(loads.map((load) => load.facts.repeated)),
-      answers: ledger.answers(),
-      done,
+      fault: this.#fault.name,
+      nodes: this.nodes,
+      seed: this.#options.seed,
+      seconds: (performance.now() - this.#begunMs) / 1000,
+      requests: sum(this.#loads.map((load) => load.facts.requests)),
+      repeated: sum(this.#loads.map((load) => load.facts.repeated)),
+      answers: this.#answers,
+      done: this.#done,
+      rounds: this.#rounds,
+      stops: this.#stops,
     }
-    const ok = holds(verdict) && wrong.length === 0
-    if (!ok) {
-      for (const service of services) wrong.push(`the last lines of ${service.name}:\n${await service.lastLines()}`)
+    if (!holds(verdict))
+      await Bun.write(join(this.#directory, 'violations.json'), JSON.stringify(verdict.violations, undefined, 2))
+    const ok = holds(verdict) && this.#wrong.length === 0
+    if (!ok)
+      for (const service of this.#services)
+        this.wrong(`the last lines of ${service.name}:\n${await service.lastLines()}`)
+    return { verdict, facts, wrong: this.#wrong, ok }
+  }
+
+  /** Ends all that was started for the run. */
+  async end(say: (progress: string) => void): Promise<void> {
+    const red = this.#wrong.length > 0
+    const keepDirectory = red && this.#options.keepData === true
+    await Promise.all(this.#loads.map((load) => load.stop()))
+    await this.#watch?.stop()
+    for (const service of this.#services) {
+      if (service.running()) await service.kill()
+      service.releasePorts()
     }
-    say(formatReport(facts, verdict, process.stdout.isTTY === true && process.env['NO_COLOR'] === undefined))
-    for (const what of wrong) say(`  wrong: ${what}`)
-    return { verdict, facts, wrong, ok }
-  } finally {
-    await Promise.all(loads.map((load) => load.stop()))
-    for (const service of services) if (service.running()) await service.kill()
-    await cluster?.stop()
-    if (wrong.length === 0) await rm(directory, { recursive: true, force: true })
-    else say(`  all that the services logged: ${directory}`)
+    await this.#cluster?.stop({ keepDirectory })
+    await this.#network?.stop()
+    releasePorts(this.#ports)
+    if (keepDirectory && this.#cluster !== undefined) say(`  the brokers’ data: ${this.#cluster.directory}`)
+    if (red) say(`  all that the services logged: ${this.#directory}`)
+    else await rm(this.#directory, { recursive: true, force: true })
+  }
+
+  async startKafka(): Promise<void> {
+    const { users } = this.#fault
+    this.#cluster = await startKafka({
+      nodes: this.nodes,
+      ports: this.#ports,
+      settings: KAFKA_SETTINGS,
+      ...(this.#network === undefined ? {} : { places: this.#network.places }),
+      ...(users === undefined ? {} : { users }),
+    })
+  }
+
+  anyNode(): number {
+    return this.nodes === 1 ? 0 : this.random.integer(0, this.nodes - 1)
+  }
+
+  async addConsumer(env: Record<string, string> = {}): Promise<Service> {
+    const name = `consumer-${this.#services.length}`
+    const service = await this.#addService('consumer', name, { ...CONSUMER_ENV, INSTANCE_ID: name, ...env })
+    if ((env['GROUP_ID'] ?? GROUP) === GROUP) this.#consumers.push(service)
+    return service
+  }
+
+  addProducer(): Promise<Service> {
+    return this.#addService('producer', `producer-${this.#services.length}`, PRODUCER_ENV, this.producer.port)
+  }
+
+  async #addService(
+    kind: 'producer' | 'consumer',
+    name: string,
+    env: Record<string, string>,
+    sharedPort?: number,
+  ): Promise<Service> {
+    const { users, env: own } = this.#fault
+    const servers = users === undefined ? this.#cluster?.bootstrapServers : this.kafka().userServers
+    const brokers = { KAFKA_BROKERS: servers ?? this.#ports.map((port) => `127.0.0.1:${port}`).join(',') }
+    const service = await createService(kind, name, { ...brokers, ...env, ...own?.[kind] }, this.#directory, sharedPort)
+    this.#services.push(service)
+    return service
+  }
+
+  load(options: Partial<LoadOptions> = {}): Load {
+    const load = startLoad({
+      url: `http://127.0.0.1:${this.producer.port}`,
+      stream: STREAM,
+      ledger: this.ledger,
+      random: this.random.fork(),
+      name: `${this.#options.seed}-${this.#loads.length}`,
+      eventsPerSecond: 500,
+      kinds: [PLAIN],
+      keys: 200,
+      keyless: 0.25,
+      wrong: 0.03,
+      repeatedAnyway: 0.02,
+      timeoutMs: [8_000, 10_000],
+      ...options,
+    })
+    this.#loads.push(load)
+    return load
+  }
+
+  pause(leastMs: number, mostMs: number): Promise<void> {
+    return Bun.sleep(this.random.integer(leastMs, mostMs))
+  }
+
+  async recovered(what: string, limit: keyof typeof COMMIT_LIMITS_SECONDS): Promise<void> {
+    const limitSeconds = COMMIT_LIMITS_SECONDS[limit]
+    const { seconds, waitingFor } =
+      (await this.#watch?.nextCommit(performance.now(), NEVER_SECONDS)) ?? missing('watch')
+    this.#rounds.push({ what, seconds, limitSeconds })
+    if (seconds === undefined)
+      throw new Error(`${what}: no commit within ${NEVER_SECONDS} s in the partitions ${waitingFor.join(', ')}`)
+    if (seconds > limitSeconds)
+      this.wrong(`${what}: ${seconds.toFixed(1)} s to the next commit of every partition, of ${limitSeconds} s at most`)
+  }
+
+  async stopMeanwhile(service: Service): Promise<void> {
+    await this.#stop(service)
+    this.did(`${service.name} stopped meanwhile`)
+  }
+
+  async #stop(service: Service): Promise<{ exitCode: number | null; seconds: number }> {
+    const ended = await service.terminate()
+    this.#stops.push(ended.seconds)
+    if (ended.seconds > STOP_LIMIT_SECONDS)
+      this.wrong(
+        `${service.name} took ${ended.seconds.toFixed(1)} s to end after SIGTERM, of ${STOP_LIMIT_SECONDS} s at most`,
+      )
+    return ended
+  }
+
+  changed(changes: Changes): void {
+    this.#changes = { ...this.#changes, ...changes }
+  }
+
+  did(what: string): void {
+    this.#done[what] = (this.#done[what] ?? 0) + 1
+  }
+
+  wrong(what: string): void {
+    this.#wrong.push(what)
+  }
+
+  async judgeSoFar(): Promise<void> {
+    await this.#settle()
+    await this.#judge()
+    this.ledger.clear()
+  }
+
+  /** Judges what the ledger has, and adds it to what was judged before. */
+  async #judge(): Promise<{ log: Log; verdict: Verdict }> {
+    const log = await scanStream(this.kafka().bootstrapServers, TOPIC)
+    const verdict = together(this.#verdict, judge(this.ledger.entries(), log, this.#changes))
+    this.#verdict = verdict
+    const { acknowledged, unknown, refused } = this.ledger.answers()
+    this.#answers = {
+      acknowledged: this.#answers.acknowledged + acknowledged,
+      unknown: this.#answers.unknown + unknown,
+      refused: this.#answers.refused + refused,
+    }
+    return { log, verdict }
+  }
+
+  /** Waits until every event in the log has an outcome. What has none after that long has none: the judge says so. */
+  async #settle(): Promise<void> {
+    const deadline = performance.now() + SETTLE_TIMEOUT_MS
+    while (performance.now() < deadline) {
+      // A broker that has just come back may not answer a scan yet.
+      const log = await scanStream(this.kafka().bootstrapServers, TOPIC).catch(() => undefined)
+      if (log !== undefined && judge(this.ledger.entries(), log, this.#changes).undecided === 0) return
+      await Bun.sleep(SETTLE_PAUSE_MS)
+    }
   }
 }
 
-/** Waits until every event in the log has an outcome. What has none after that long has none: the judge says so. */
-async function settle(brokers: string, ledger: Ledger): Promise<void> {
-  const deadline = performance.now() + SETTLE_TIMEOUT_MS
-  while (performance.now() < deadline) {
-    // A broker that has just come back may not answer a scan yet.
-    const log = await scanStream(brokers, TOPIC).catch(() => undefined)
-    const verdict = log === undefined ? undefined : judge(ledger.entries(), log)
-    if (verdict !== undefined && verdict.processed + verdict.dead >= verdict.inLog) return
-    await Bun.sleep(SETTLE_PAUSE_MS)
-  }
+/** The verdict on two parts of a run. */
+function together(before: Verdict | undefined, { violations, ...figures }: Verdict): Verdict {
+  const sums = { ...figures }
+  for (const name of Object.keys(figures) as (keyof typeof figures)[]) sums[name] += before?.[name] ?? 0
+  return { ...sums, violations: [...(before?.violations ?? []), ...violations] }
 }
 
-function kafkaOf(cluster: KafkaCluster | undefined): KafkaCluster {
-  if (cluster === undefined) throw new Error('there is no broker yet')
-  return cluster
+function missing(what: string): never {
+  throw new Error(`there is no ${what}`)
 }
 
 const sum = (numbers: readonly number[]): number => numbers.reduce((total, one) => total + one, 0)

@@ -56,7 +56,7 @@ export async function runSteadily(
       }
     },
   }
-  const { ok } = await runFault(steady, seedOf(), say)
+  const { ok } = await runFault(steady, { seed: seedOf() }, say)
   for (const line of lines) say(line)
   return ok
 }

@@ -1,6 +1,7 @@
 import pino from 'pino'
 import { loadConsumerConfig } from '../../consumer/config.ts'
-import { partitionsByDefault } from '../../shared/kafka/brokers/kafka.ts'
+import { type KafkaCluster, partitionsByDefault } from '../../shared/kafka/brokers/kafka.ts'
+import { listOffsets } from '../../shared/kafka/brokers/wire-admin.ts'
 import { native, promised } from '../../shared/kafka/client.ts'
 import { createRangeReader, readAll } from '../../shared/kafka/range-reader.ts'
 import type { IncomingRecord } from '../../shared/kafka/types.ts'
@@ -18,33 +19,27 @@ const STATUS_OFFSET = 16
 const COMPLETE_COMMIT = 4
 
 /** Partitions of a topic in which a transaction is open: to readers of committed records they end before the last record. */
-export async function openPartitions(brokers: string, topic: string, partitions: number): Promise<number[]> {
-  // The stable ends first: what is written between the two questions only makes them look more open.
-  const stable = await endsOf('read_committed')
-  const ends = await endsOf('read_uncommitted')
-  return ends.flatMap((end, partition) => (stable[partition] === end ? [] : partition))
-
-  async function endsOf(isolation: string): Promise<number[]> {
-    const client = new (native().KafkaConsumer)({
-      'metadata.broker.list': brokers,
-      'group.id': 'transaction-state',
-      'isolation.level': isolation,
-    })
-    await promised((done) => client.connect({ timeout: CALL_TIMEOUT_MS }, (error) => done(error)))
-    // A broker that has just come back answers before it leads its partitions.
-    const deadline = performance.now() + CALL_TIMEOUT_MS
-    const endOf = async (partition: number): Promise<{ highOffset: number }> => {
-      try {
-        return await promised((done) => client.queryWatermarkOffsets(topic, partition, CALL_TIMEOUT_MS, done))
-      } catch (error) {
-        if (performance.now() > deadline) throw error
-        await Bun.sleep(RETRY_PAUSE_MS)
-        return endOf(partition)
-      }
+export async function openPartitions(kafka: KafkaCluster, topic: string, partitions: number): Promise<number[]> {
+  const servers = kafka.bootstrapServers.split(',')
+  const isOpen = async (partition: number): Promise<boolean> => {
+    const leader = servers[await kafka.leaderOf(topic, partition)] ?? ''
+    const endOf = (seen: 'read committed' | 'read uncommitted') =>
+      listOffsets(leader, CALL_TIMEOUT_MS, topic, [partition], 'end', seen)
+    // The stable end first: what is written between the two questions only makes it look more open.
+    const [stable] = await endOf('read committed')
+    const [end] = await endOf('read uncommitted')
+    return stable !== end
+  }
+  // A broker that has just come back answers before it leads its partitions.
+  const deadline = performance.now() + CALL_TIMEOUT_MS
+  for (;;) {
+    try {
+      const open = await Promise.all(Array.from({ length: partitions }, (_, partition) => isOpen(partition)))
+      return open.flatMap((is, partition) => (is ? [partition] : []))
+    } catch (error) {
+      if (performance.now() > deadline) throw error
+      await Bun.sleep(RETRY_PAUSE_MS)
     }
-    const found = await Promise.all(Array.from({ length: partitions }, (_, partition) => endOf(partition)))
-    await promised((done) => client.disconnect((error) => done(error)))
-    return found.map(({ highOffset }) => highOffset)
   }
 }
 

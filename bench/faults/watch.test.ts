@@ -98,11 +98,12 @@ test('the next commit is that of the last partition that had something to commit
   expect(await Promise.race([next, 'none yet'])).toBe('none yet')
   const almostMs = performance.now()
   seen = [seen[0] as Seen, { position: '6', undecided: 2 }, seen[2] as Seen]
-  const seconds = (await next) ?? 0
+  const { seconds, waitingFor } = await next
+  expect(waitingFor).toEqual([])
   expect(seconds).toBeGreaterThanOrEqual((almostMs - sinceMs) / 1_000)
 })
 
 test('no next commit within the limit is none', async () => {
   seen = [{ position: '5', undecided: 2 }]
-  expect(await start().nextCommit(performance.now(), 0.05)).toBeUndefined()
+  expect(await start().nextCommit(performance.now(), 0.05)).toEqual({ seconds: undefined, waitingFor: [0] })
 })

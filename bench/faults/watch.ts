@@ -25,10 +25,10 @@ export type Look = () => Promise<readonly Seen[] | undefined>
 
 export interface Watch {
   /**
-   * Resolves to how many seconds after `sinceMs` (of `performance.now()`) every partition with undecided events had been committed again, and
-   * to undefined when that takes longer than the limit.
+   * Resolves to how many seconds after `sinceMs` (of `performance.now()`) every partition with undecided events had been committed again; to
+   * undefined when that takes longer than the limit, with the partitions that were not. None are named when the log could not be seen.
    */
-  nextCommit(sinceMs: number, limitSeconds: number): Promise<number | undefined>
+  nextCommit(sinceMs: number, limitSeconds: number): Promise<{ seconds: number | undefined; waitingFor: number[] }>
   stop(): Promise<void>
 }
 
@@ -125,7 +125,7 @@ export function watchCommits(options: WatchOptions): Watch {
         const end = (seconds: number | undefined): void => {
           clearTimeout(timer)
           waiting.delete(take)
-          resolve(seconds)
+          resolve({ seconds, waitingFor: [...open] })
         }
         const timer = setTimeout(() => end(undefined), limitSeconds * 1_000 - (performance.now() - sinceMs))
         waiting.add(take)

@@ -49,6 +49,8 @@ export interface KafkaCluster extends Broker {
   coordinatorOf(type: 'group' | 'transaction', id: string): Promise<number>
   /** The node that leads a partition. Waits while there is none. */
   leaderOf(topic: string, partition: number): Promise<number>
+  /** Thaws what is frozen and starts what does not run. */
+  restore(): Promise<void>
   /** Waits until every replica of every partition has all that was acknowledged, as one does before one touches the next node. */
   inSync(): Promise<void>
   /** @param options.keepDirectory leaves configuration, logs and data to be looked at */
@@ -152,6 +154,10 @@ export async function startKafka(options: KafkaOptions = {}): Promise<KafkaClust
     }
   }
   const indexOf = (id: number): number => nodes.findIndex((node) => node.id === id)
+  const thaw = (index: number): void => {
+    running(index).kill('SIGCONT')
+    nodeAt(index).frozen = false
+  }
   return {
     name: 'kafka',
     nodeCount,
@@ -185,9 +191,12 @@ export async function startKafka(options: KafkaOptions = {}): Promise<KafkaClust
       running(index).kill('SIGSTOP')
       nodeAt(index).frozen = true
     },
-    thaw(index) {
-      running(index).kill('SIGCONT')
-      nodeAt(index).frozen = false
+    thaw,
+    async restore() {
+      for (const [index, { child, frozen }] of nodes.entries()) if (child !== undefined && frozen) thaw(index)
+      const away = nodes.filter(({ child }) => child === undefined)
+      // Of three nodes, one alone waits for another.
+      await Promise.all(away.map((node) => startNode(cluster, node, answering().length + 1)))
     },
     coordinatorOf: (type, id) =>
       ask(
