@@ -1,6 +1,7 @@
-import { FAULT_TYPE } from './handlers.ts'
+import { BROKER_FAULTS } from './broker-faults.ts'
 import type { Log } from './judge.ts'
-import { type Kind, PLAIN } from './load.ts'
+import { ALWAYS, kind, SLOW, SOMETIMES } from './kinds.ts'
+import { PLAIN } from './load.ts'
 import type { Service } from './processes.ts'
 import { kcatCommand } from './scan.ts'
 import { type Fault, GROUP, PARTITIONS, type Stage } from './stage.ts'
@@ -12,21 +13,6 @@ import { forgetOpenTransaction, openPartitions } from './transaction-state.ts'
 const KILLS = 10
 /** How often a consumer is looked at for an open transaction. */
 const MAX_TRIES = 200
-
-const kind = (name: string, expected: Kind['expected'], weight: number, data: Kind['data']): Kind => ({
-  type: FAULT_TYPE + name,
-  expected,
-  weight,
-  data,
-})
-
-/** Handlers that work after a few attempts, at once or from `.retry`, but before attempts are over. */
-const SOMETIMES = kind('sometimes', 'processed', 1, (random) => ({ failures: random.integer(0, 4), workMs: 0 }))
-const ALWAYS = kind('always', 'dead', 1, () => ({ failures: 0, workMs: 0 }))
-const SLOW = kind('slow', 'processed', 1, (random) => ({
-  failures: random.integer(0, 1),
-  workMs: random.integer(1, 60),
-}))
 
 async function killAndRestart(stage: Stage, service: Service, what: string): Promise<void> {
   await service.kill()
@@ -297,6 +283,7 @@ export const FAULTS: readonly Fault[] = [
       await load.stop()
     },
   },
+  ...BROKER_FAULTS,
 ]
 
 /** @throws Error for a name that no fault has */

@@ -1,0 +1,19 @@
+import { FAULT_TYPE } from './handlers.ts'
+import type { Kind } from './load.ts'
+
+/** Events for the handlers that misbehave, and what is to become of them. */
+
+export const kind = (name: string, expected: Kind['expected'], weight: number, data: Kind['data']): Kind => ({
+  type: FAULT_TYPE + name,
+  expected,
+  weight,
+  data,
+})
+
+/** Handlers that work after a few attempts, at once or from `.retry`, but before attempts are over. */
+export const SOMETIMES = kind('sometimes', 'processed', 1, (random) => ({ failures: random.integer(0, 4), workMs: 0 }))
+export const ALWAYS = kind('always', 'dead', 1, () => ({ failures: 0, workMs: 0 }))
+export const SLOW = kind('slow', 'processed', 1, (random) => ({
+  failures: random.integer(0, 1),
+  workMs: random.integer(1, 60),
+}))
