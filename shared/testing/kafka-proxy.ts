@@ -1,0 +1,192 @@
+import { connect, createServer, type Server, type Socket } from 'node:net'
+
+/**
+ * A proxy between Kafka's clients and one broker that understands frames, so that a test can have one kind of request of one client come late,
+ * or never. The broker's `advertised.listeners` must name the proxy's port. With only one broker, what it sends to itself comes this way too.
+ */
+
+/** Kinds of requests, by Kafka's names (https://kafka.apache.org/protocol#protocol_api_keys). */
+export const API_KEYS = {
+  Produce: 0,
+  Fetch: 1,
+  ListOffsets: 2,
+  Metadata: 3,
+  OffsetFetch: 9,
+  FindCoordinator: 10,
+  JoinGroup: 11,
+  Heartbeat: 12,
+  LeaveGroup: 13,
+  SyncGroup: 14,
+  InitProducerId: 22,
+  AddPartitionsToTxn: 24,
+  AddOffsetsToTxn: 25,
+  EndTxn: 26,
+  WriteTxnMarkers: 27,
+  TxnOffsetCommit: 28,
+} as const
+
+export interface Match {
+  api: keyof typeof API_KEYS
+  /** The `client.id`; absent: of every client. */
+  client?: string
+}
+
+/**
+ * `hold`: waits until the interference ends. `drop`: never arrives. `cut`: never arrives, and its connection is closed. What comes behind a
+ * frame on its connection waits with it, as on a network.
+ */
+export type Action = 'hold' | 'drop' | 'cut' | { delayMs: number }
+
+export interface Interference {
+  /** How many frames it has met. */
+  readonly met: number
+  /** From here on it meets no more; what it holds goes on. */
+  end(): void
+}
+
+export interface KafkaProxy {
+  readonly port: number
+  /** What is to become of requests, or of their answers. A frame meets the first interference that matches. */
+  interfere(at: 'request' | 'answer', match: Match, action: Action): Interference
+  /** Closes every connection and takes no more. */
+  stop(): Promise<void>
+}
+
+/** Kafka's header of a request, as far as all versions have it in common. */
+interface Request {
+  apiKey: number
+  correlationId: number
+  clientId: string
+}
+
+const LENGTH_BYTES = 4
+/** The broker's own bound, `socket.request.max.bytes`. */
+const MAX_FRAME_BYTES = 100 * 1024 * 1024
+
+/** Cuts a stream of bytes into frames: four bytes that tell the length, and as many more. */
+export class FrameSplitter {
+  #rest: Buffer = Buffer.alloc(0)
+
+  /**
+   * Frames that are whole with this chunk, each with its length in front.
+   * @throws RangeError for a length that no frame of Kafka has
+   */
+  push(chunk: Buffer): Buffer[] {
+    const frames: Buffer[] = []
+    let rest = this.#rest.length === 0 ? chunk : Buffer.concat([this.#rest, chunk])
+    while (rest.length >= LENGTH_BYTES) {
+      const length = rest.readInt32BE(0)
+      if (length < 0 || length > MAX_FRAME_BYTES) throw new RangeError(`a frame cannot have ${length} bytes`)
+      if (rest.length < LENGTH_BYTES + length) break
+      frames.push(rest.subarray(0, LENGTH_BYTES + length))
+      rest = rest.subarray(LENGTH_BYTES + length)
+    }
+    this.#rest = rest
+    return frames
+  }
+}
+
+function requestOf(frame: Buffer): Request {
+  const clientIdLength = frame.readInt16BE(12)
+  return {
+    apiKey: frame.readInt16BE(4),
+    correlationId: frame.readInt32BE(8),
+    clientId: clientIdLength < 0 ? '' : frame.toString('utf8', 14, 14 + clientIdLength),
+  }
+}
+
+interface Rule extends Interference {
+  at: 'request' | 'answer'
+  matches(request: Request): boolean
+  /** Resolves with whether the frame goes on. */
+  meet(): Promise<'pass' | 'drop' | 'cut'>
+}
+
+/** @param brokerPort on loopback, as the proxy is; nothing need listen there yet */
+export async function startKafkaProxy(brokerPort: number): Promise<KafkaProxy> {
+  const rules = new Set<Rule>()
+  const sockets = new Set<Socket>()
+
+  const fateOf = async (at: Rule['at'], request: Request | undefined): Promise<'pass' | 'drop' | 'cut'> => {
+    const rule = request && [...rules].find((one) => one.at === at && one.matches(request))
+    return rule === undefined ? 'pass' : rule.meet()
+  }
+
+  async function pass(
+    at: Rule['at'],
+    from: Socket,
+    to: Socket,
+    whose: (frame: Buffer) => Request | undefined,
+  ): Promise<void> {
+    const splitter = new FrameSplitter()
+    try {
+      for await (const chunk of from)
+        for (const frame of splitter.push(chunk as Buffer)) {
+          const fate = await fateOf(at, whose(frame))
+          if (fate === 'cut') return
+          if (fate === 'pass') to.write(frame)
+        }
+    } catch {
+      // One side has broken off, which is told to the other as it is told to us.
+    } finally {
+      from.destroy()
+      to.destroy()
+    }
+  }
+
+  const server: Server = createServer((client) => {
+    const broker = connect({ host: '127.0.0.1', port: brokerPort })
+    for (const socket of [client, broker]) {
+      socket.setNoDelay(true)
+      socket.on('error', () => undefined)
+      socket.on('close', () => sockets.delete(socket))
+      sockets.add(socket)
+    }
+    const unanswered = new Map<number, Request>()
+    void pass('request', client, broker, (frame) => {
+      const request = requestOf(frame)
+      unanswered.set(request.correlationId, request)
+      return request
+    })
+    void pass('answer', broker, client, (frame) => {
+      const correlationId = frame.readInt32BE(4)
+      const request = unanswered.get(correlationId)
+      unanswered.delete(correlationId)
+      return request
+    })
+  })
+  await new Promise<void>((resolve) => server.listen({ host: '127.0.0.1', port: 0 }, resolve))
+
+  return {
+    port: (server.address() as { port: number }).port,
+    interfere(at, { api, client }, action) {
+      let met = 0
+      const { promise: ended, resolve: end } = Promise.withResolvers<void>()
+      const rule: Rule = {
+        at,
+        matches: ({ apiKey, clientId }) => apiKey === API_KEYS[api] && (client === undefined || clientId === client),
+        async meet() {
+          met++
+          if (action === 'drop' || action === 'cut') return action
+          await (action === 'hold' ? ended : Bun.sleep(action.delayMs))
+          return 'pass'
+        },
+        get met() {
+          return met
+        },
+        end() {
+          rules.delete(rule)
+          end()
+        },
+      }
+      rules.add(rule)
+      return rule
+    },
+    async stop() {
+      for (const rule of rules) rule.end()
+      const closed = new Promise((resolve) => server.close(resolve))
+      for (const socket of sockets) socket.destroy()
+      await closed
+    },
+  }
+}
