@@ -5,7 +5,7 @@ import { native } from '../client.ts'
 import { ADDON_FILE, INSTALLED } from './check.ts'
 
 /** A request's number in the protocol. */
-export const API = { TxnOffsetCommit: 28, FindCoordinator: 10 } as const
+export const API = { TxnOffsetCommit: 28 } as const
 
 export interface ControlledMock {
   /** `host:port` of every broker, which have the ids from 1 on. */
@@ -17,6 +17,8 @@ export interface ControlledMock {
   setRoundTrip(broker: number, ms: number): void
   /** Gone from the cluster, and its number from metadata, as an operator takes a broker away. */
   decommission(broker: number): void
+  /** With one partition. */
+  createTopic(topic: string, leader: number): void
   setCoordinator(of: 'group' | 'transaction', key: string, broker: number): void
   /** The next requests of this kind are answered with these codes. */
   pushErrors(api: number, codes: readonly number[]): void
@@ -44,6 +46,8 @@ export function startControlledMock(brokerCount: number): ControlledMock {
     rd_kafka_mock_broker_set_up: { args: [pointer, i32], returns: i32 },
     rd_kafka_mock_broker_set_rtt: { args: [pointer, i32, i32], returns: i32 },
     rd_kafka_mock_broker_decommission: { args: [pointer, i32], returns: i32 },
+    rd_kafka_mock_topic_create: { args: [pointer, pointer, i32, i32], returns: i32 },
+    rd_kafka_mock_partition_set_leader: { args: [pointer, pointer, i32, i32], returns: i32 },
     rd_kafka_mock_coordinator_set: { args: [pointer, pointer, pointer, i32], returns: i32 },
     rd_kafka_mock_push_request_errors_array: { args: [pointer, i16, u64, pointer], returns: FFIType.void },
     rd_kafka_mock_group_initial_rebalance_delay_ms: { args: [pointer, i32], returns: FFIType.void },
@@ -64,6 +68,10 @@ export function startControlledMock(brokerCount: number): ControlledMock {
     setUp: (broker) => must(kafka.rd_kafka_mock_broker_set_up(cluster, broker)),
     setRoundTrip: (broker, ms) => must(kafka.rd_kafka_mock_broker_set_rtt(cluster, broker, ms)),
     decommission: (broker) => must(kafka.rd_kafka_mock_broker_decommission(cluster, broker)),
+    createTopic(topic, leader) {
+      must(kafka.rd_kafka_mock_topic_create(cluster, ptr(text(topic)), 1, 1))
+      must(kafka.rd_kafka_mock_partition_set_leader(cluster, ptr(text(topic)), 0, leader))
+    },
     setCoordinator: (of, key, broker) =>
       must(kafka.rd_kafka_mock_coordinator_set(cluster, ptr(text(of)), ptr(text(key)), broker)),
     pushErrors: (api, codes) =>
