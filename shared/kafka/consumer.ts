@@ -113,7 +113,8 @@ export function createGroupConsumer(options: GroupConsumerOptions): GroupConsume
         // The group waits for the answer below, whatever went wrong before it.
         log.error({ err: fault }, 'giving up partitions failed')
       }
-      stopReading(ended)
+      // An answer, be it to give up nothing, is what the group waits for.
+      consumer?.incrementalUnassign(notReading(ended))
       owned -= partitions.length
     }
     handingOver = handingOver.then(giveUp).catch((fault) => log.error({ err: fault }, 'the group was not answered'))
@@ -124,10 +125,9 @@ export function createGroupConsumer(options: GroupConsumerOptions): GroupConsume
     return consumer
   }
 
-  function stopReading(partitions: readonly TopicPartition[]): void {
-    const read = partitions.filter((one) => reading.delete(partitionName(one)))
-    if (read.length > 0) consumer?.incrementalUnassign(read)
-  }
+  /** @returns those that were read until now */
+  const notReading = (partitions: readonly TopicPartition[]): TopicPartition[] =>
+    partitions.filter((one) => reading.delete(partitionName(one)))
 
   function readingFailed({ code, topic, partition }: Interruption): void {
     log.warn({ code, reason: messageOf(code), topic, partition }, 'reading failed')
@@ -198,7 +198,10 @@ export function createGroupConsumer(options: GroupConsumerOptions): GroupConsume
         partitions.map((one) => ({ ...one, offset: one.offset < 0 ? OFFSET_BEGINNING : one.offset })),
       )
     },
-    stopReading,
+    stopReading(partitions) {
+      const read = notReading(partitions)
+      if (read.length > 0) consumer?.incrementalUnassign(read)
+    },
     async consume(maxRecords, waitMs) {
       let timer: ReturnType<typeof setTimeout> | undefined
       const woken = new Promise<void>((resolve) => {
