@@ -86,6 +86,7 @@ function start(options: { tenant: string; group?: string; instance?: string; han
       dedupeWindowRecords: 10_000,
       revokeTimeoutMs: 3_000,
       commitStallTimeoutMs: 30_000,
+      membershipTimeoutMs: 60_000,
     },
   })
   const ended = pipeline.run()

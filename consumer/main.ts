@@ -34,6 +34,9 @@ const LAG_INTERVAL_MS = 2_000
 /** How much longer than a transaction may take decided records may wait for their commit before the clients are replaced. */
 const COMMIT_STALL_GRACE_MS = 10_000
 
+/** How much longer than two session time-outs a client may be without membership before it is replaced; others may be slow to leave. */
+const MEMBERSHIP_GRACE_MS = 30_000
+
 /** How long a client for another transactional id may take to connect. */
 const OPEN_TIMEOUT_MS = 20_000
 
@@ -156,6 +159,7 @@ function open() {
       // The rest of stopping is for leaving the group and closing.
       revokeTimeoutMs: config.DRAIN_TIMEOUT_MS * 0.5,
       commitStallTimeoutMs: config.TRANSACTION_TIMEOUT_MS + COMMIT_STALL_GRACE_MS,
+      membershipTimeoutMs: 2 * config.SESSION_TIMEOUT_MS + MEMBERSHIP_GRACE_MS,
     },
   })
   return { pipeline, group, transactor, reader }

@@ -82,6 +82,7 @@ function start(
       dedupeWindowRecords: 1_000,
       revokeTimeoutMs: 500,
       commitStallTimeoutMs: 10_000,
+      membershipTimeoutMs: 60_000,
       ...overrides,
     },
   })

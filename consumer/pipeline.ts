@@ -24,6 +24,8 @@ export interface PipelineLimits extends FetchLimits {
   revokeTimeoutMs: number
   /** How long decided records may wait for a commit before the clients are replaced. */
   commitStallTimeoutMs: number
+  /** How long this client may be no member of its group, though Kafka is reached, before the clients are replaced. */
+  membershipTimeoutMs: number
 }
 
 export interface PipelineDeps extends ConsumeDeps {
@@ -63,6 +65,8 @@ export class Pipeline {
   #topicIds = new Map<string, string>()
   #fetching: Promise<void> = Promise.resolve()
   #looking: ReturnType<typeof setInterval> | undefined
+  /** Monotonic; when this client was last a member of its group, or could not reach Kafka. */
+  #memberMs = 0
   #ending: Promise<void> | undefined
 
   constructor(readonly deps: PipelineDeps) {
@@ -122,6 +126,7 @@ export class Pipeline {
     group.start(this.deps.topics, this.#assignments.listener())
     this.#fetching = this.#fetcher.run().catch((error: Error) => this.fail(`fetching failed: ${error.message}`))
     const committing = this.#committer.run().catch((error: Error) => `committing failed: ${error.message}`)
+    this.#memberMs = performance.now()
     this.#looking = setInterval(() => this.#look(), LOOK_INTERVAL_MS)
     void this.#watchTopics()
     const failure = await Promise.race([committing, this.#failed.promise])
@@ -264,7 +269,10 @@ export class Pipeline {
   }
 
   #look(): void {
-    const { transactor, limits } = this.deps
+    const { group, transactor, limits } = this.deps
+    if (this.isMember() || group.connection().state !== 'connected') this.#memberMs = performance.now()
+    else if (performance.now() - this.#memberMs > limits.membershipTimeoutMs)
+      this.fail(`this client has not been a member of the group for ${Math.round(limits.membershipTimeoutMs / 1000)} s`)
     if (transactor.disconnects() !== this.#disconnects && transactor.connection().state === 'connected')
       this.#disturbed()
     const stalledMs = this.#committer.stalledMs()
