@@ -3,7 +3,7 @@ import { faultNamed } from './faults.ts'
 import { type NodeCount, runFault, seedOf } from './stage.ts'
 
 /** Several times what a run takes on two cores that nobody else uses. */
-const TIMEOUT_MS = 180_000
+const TIMEOUT_MS = 300_000
 
 /** A test that plays a fault in its short form and prints its report; FAULT_SEED plays a printed one again. */
 export function faultTest(name: string, promise: string, nodes?: NodeCount): void {

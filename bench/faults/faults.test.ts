@@ -26,6 +26,7 @@ describe('an event that waits for its retry is passed by', () => {
     key,
     event: { source: '/s', id },
     origin: undefined,
+    receivedAt: undefined,
     passedThrough: true,
     value: '',
     content: '',

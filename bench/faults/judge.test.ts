@@ -39,6 +39,7 @@ function goodRun(seed: number): Run {
       event,
       timestampMs: n,
       origin: undefined,
+      receivedAt: undefined,
       passedThrough: true,
       value: `v${n}`,
       content: `c${n}`,
@@ -70,6 +71,7 @@ function goodRun(seed: number): Run {
     event: undefined,
     timestampMs: 0,
     origin: undefined,
+    receivedAt: undefined,
     passedThrough: false,
     value: 'p',
     content: 'p',
@@ -321,6 +323,7 @@ describe('what the verdict leaves open', () => {
     key: null,
     event: { source: '/s', id: '1' },
     origin: undefined,
+    receivedAt: undefined,
     passedThrough: true,
     value: 'v',
     content: 'c',
@@ -336,6 +339,18 @@ describe('what the verdict leaves open', () => {
       processed: 1,
       violations: [],
     })
+  })
+
+  test('a client may write a record of a request again, and it is told from one of another request', () => {
+    const ledger = new Ledger()
+    ledger.send({ source: '/s', id: '1', key: null, expected: 'processed' })
+    const log = (...received: string[]) => ({
+      ...empty,
+      input: received.map((receivedAt, offset) => ({ ...record, receivedAt, offset })),
+      processed: [record],
+    })
+    expect(judge(ledger.entries(), log('a', 'a'))).toMatchObject({ rewritten: 1, unwanted: 0, violations: [] })
+    expect(judge(ledger.entries(), log('a', 'a', 'b'))).toMatchObject({ rewritten: 1, unwanted: 1 })
   })
 
   test('events without a key have no order', () => {
@@ -397,6 +412,7 @@ describe('what was done to the topics themselves', () => {
     key: 'k',
     event: { source: '/s', id },
     origin: undefined,
+    receivedAt: undefined,
     passedThrough: true,
     value: id,
     content: id,

@@ -15,6 +15,8 @@ export interface LogRecord {
   event: { source: string; id: string } | undefined
   /** Of a retry or a dead letter: `topic/partition/offset` of the original. */
   origin: string | undefined
+  /** When the producer had received the request that stored it; undefined for a record that did not come by it. */
+  receivedAt: string | undefined
   /** Of a processed record: whether no handler changed its data. */
   passedThrough: boolean
   /** A digest of the value. */
@@ -62,6 +64,8 @@ export interface Verdict {
   foreign: number
   /** Records of the input, repeated events included. */
   records: number
+  /** Of `records`: the same record of the same request once more, as the producer's client writes it when it gives a delivery up half-way. */
+  rewritten: number
   retried: number
   processed: number
   dead: number
@@ -104,6 +108,7 @@ export function judge(entries: readonly Entry[], log: Log, changes: Changes = {}
     inLog: inLog.size,
     foreign: 0,
     records: log.input.length,
+    rewritten: 0,
     retried: log.retry.length,
     processed: 0,
     dead: 0,
@@ -185,11 +190,13 @@ function judgeAnswers(
       verdict.lost++
       violate('I1', `${name} was acknowledged at ${missing.join(', ')} and is not there`)
     }
-    // A request stores an event once or, where nobody can say, at most once; a refused one never does.
-    if (copies.length > receipts.size + possible) {
+    // Of the requests with it, those have stored it that say so and those that cannot say; a refused one never has.
+    const requests = new Set(copies.map(({ receivedAt, partition, offset }) => receivedAt ?? `${partition}/${offset}`))
+    verdict.rewritten += copies.length - requests.size
+    if (requests.size > receipts.size + possible) {
       verdict.unwanted++
       const said = `${receipts.size} receipts, ${possible} unknown answers of ${answers.length}`
-      violate('I4', `${name} is in the log ${copies.length} times: ${said}`)
+      violate('I4', `${name} was stored by ${requests.size} requests: ${said}`)
     }
     const otherKey = copies.find((copy) => copy.key !== key)
     if (otherKey !== undefined) {

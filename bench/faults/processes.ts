@@ -17,6 +17,8 @@ export interface Service {
   ready(): Promise<void>
   /** Whether `/readyz` says yes at this moment. */
   isReady(): Promise<boolean>
+  /** What `/readyz` says against it, or why it says nothing; undefined when it says yes. */
+  unready(): Promise<string | undefined>
   /** SIGKILL: as a crash would end it, between any two instructions. */
   kill(): Promise<void>
   /** SIGTERM, and how it ended; SIGKILL after the bound. */
@@ -73,7 +75,6 @@ export async function createService(
     if (life === undefined) throw new Error(`${name} has not been started`)
     return life.child
   }
-  /** Why it is not ready; undefined when it is. */
   const unready = async (): Promise<string | undefined> => {
     try {
       const response = await fetch(`http://127.0.0.1:${opsPort}/readyz`, {
@@ -119,6 +120,7 @@ export async function createService(
       lives.push({ child: started, log })
     },
     isReady: async () => (await unready()) === undefined,
+    unready,
     async ready() {
       const deadline = performance.now() + READY_TIMEOUT_MS
       for (let why = await unready(); why !== undefined; why = await unready()) {

@@ -101,6 +101,7 @@ export function parseRecord(line: string): LogRecord {
     key: key === null ? null : utf8(key),
     event: isEvent && source && id ? { source, id } : undefined,
     origin: named.get('kt-origin'),
+    receivedAt: named.get('kt-received-at'),
     passedThrough: handlerOf(named.get('kt-context')) === undefined,
     value: digest(payload),
     content: digest(JSON.stringify([key, payload, original])),

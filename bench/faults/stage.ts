@@ -389,8 +389,13 @@ class Run implements Stage {
     const { seconds, waitingFor } =
       (await this.#watch?.nextCommit(performance.now(), NEVER_SECONDS)) ?? missing('watch')
     this.#rounds.push({ what, seconds, limitSeconds })
-    if (seconds === undefined)
-      throw new Error(`${what}: no commit within ${NEVER_SECONDS} s in the partitions ${waitingFor.join(', ')}`)
+    if (seconds === undefined) {
+      const running = this.#consumers.filter((one) => one.running())
+      const states = await Promise.all(running.map(async (one) => `${one.name}: ${(await one.unready()) ?? 'ready'}`))
+      throw new Error(
+        `${what}: no commit within ${NEVER_SECONDS} s in the partitions ${waitingFor.join(', ')}\n${states.join('\n')}`,
+      )
+    }
     if (seconds > limitSeconds)
       this.wrong(`${what}: ${seconds.toFixed(1)} s to the next commit of every partition, of ${limitSeconds} s at most`)
   }
