@@ -1,10 +1,13 @@
 import { BROKER_FAULTS } from './broker-faults.ts'
+import { type ForeignRecord, writeRecord } from './foreign-record.ts'
 import type { Log } from './judge.ts'
 import { ALWAYS, kind, SLOW, SOMETIMES } from './kinds.ts'
 import { PLAIN } from './load.ts'
+import { PERMISSION_FAULT } from './permission-fault.ts'
 import type { Service } from './processes.ts'
-import { kcatCommand } from './scan.ts'
+import { SERVICE_FAULTS } from './service-faults.ts'
 import { type Fault, GROUP, PARTITIONS, type Stage } from './stage.ts'
+import { TOPIC_FAULTS } from './topic-faults.ts'
 import { forgetOpenTransaction, openPartitions } from './transaction-state.ts'
 
 /** Every fault that is played, by the name that `--fault` and the tests call it. */
@@ -184,7 +187,12 @@ export const FAULTS: readonly Fault[] = [
       for (let batch = 0; batch < POISON_BATCHES; batch++) {
         await stage.pause(200, 700)
         for (let partition = 0; partition < 4; partition++)
-          await produce(stage, partition, POISONS[(batch + partition) % POISONS.length] as Poison)
+          await writeRecord(
+            stage.kafka().bootstrapServers,
+            stage.topic,
+            partition,
+            POISONS[(batch + partition) % POISONS.length] as ForeignRecord,
+          )
         stage.did('poison written')
       }
       await load.stop()
@@ -284,6 +292,9 @@ export const FAULTS: readonly Fault[] = [
     },
   },
   ...BROKER_FAULTS,
+  ...SERVICE_FAULTS,
+  ...TOPIC_FAULTS,
+  PERMISSION_FAULT,
 ]
 
 /** @throws Error for a name that no fault has */
@@ -324,36 +335,11 @@ export function overtaken({ input, retry, dlq, processed }: Log): { waited: numb
 
 const POISON_BATCHES = 8
 
-/** Bytes and headers of a record that cannot be read as an event; neither bytes nor headers need be text. */
-interface Poison {
-  value: Buffer
-  key?: string
-  headers: readonly string[]
-}
-
-const POISONS: readonly [Poison, ...Poison[]] = [
+/** Records that cannot be read as an event. */
+const POISONS: readonly [ForeignRecord, ...ForeignRecord[]] = [
   { value: Buffer.from('this is no event'), headers: [] },
   { value: Buffer.from([0xff, 0xfe, 0x00, 0x80, 0xc3]), headers: ['x=1'] },
   { value: Buffer.from('{"a":1}'), key: 'key-1', headers: ['ce_specversion=1.0', 'ce_id=1', 'ce_source=/poison'] },
   { value: Buffer.from('{}'), headers: ['ce_specversion=0.3', 'ce_id=2', 'ce_source=/poison', 'ce_type=t'] },
   { value: Buffer.from('{"specversion":"1.0"'), headers: ['content-type=application/cloudevents+json'] },
 ]
-
-/** Writes one record as anybody could: with kcat. */
-async function produce(stage: Stage, partition: number, { value, key, headers }: Poison): Promise<void> {
-  const args = [
-    '-P',
-    '-b',
-    stage.kafka().bootstrapServers,
-    '-t',
-    stage.topic,
-    '-p',
-    String(partition),
-    '-X',
-    'acks=all',
-  ]
-  if (key !== undefined) args.push('-k', key)
-  for (const header of headers) args.push('-H', header)
-  const child = Bun.spawn([kcatCommand(), ...args], { stdin: value, stdout: 'ignore', stderr: 'pipe' })
-  if ((await child.exited) !== 0) throw new Error(`kcat could not write: ${await child.stderr.text()}`)
-}

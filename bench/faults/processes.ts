@@ -27,6 +27,8 @@ export interface Service {
   freeze(): void
   /** SIGCONT: the process goes on where it was frozen, and knows nothing of the time between. */
   thaw(): void
+  /** One of its metrics: the sum over all labels. */
+  metric(name: string): Promise<number>
   /** All that it logged in its present life, or in its last. */
   log(): Promise<string>
   /** Gives its ports back, once it has ended for good. */
@@ -141,6 +143,13 @@ export async function createService(
     freeze: () => child().kill('SIGSTOP'),
     thaw: () => child().kill('SIGCONT'),
     releasePorts: () => releasePorts(ports),
+    async metric(wanted) {
+      const response = await fetch(`http://127.0.0.1:${opsPort}/metrics`, {
+        signal: AbortSignal.timeout(PROBE_TIMEOUT_MS),
+      })
+      const samples = (await response.text()).matchAll(/^(\w+)(?:\{.*\})? (\S+)$/gm)
+      return [...samples].reduce((sum, [, found, value]) => (found === wanted ? sum + Number(value) : sum), 0)
+    },
     log: async () => (await lives.at(-1)?.log.text()) ?? '',
     async terminate() {
       const begunMs = performance.now()

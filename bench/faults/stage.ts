@@ -78,8 +78,8 @@ export interface Stage {
   /** Waits for some time, by chance between the two; how long a fault is left alone is what makes it this fault. */
   pause(leastMs: number, mostMs: number): Promise<void>
   /**
-   * What was away is back: waits until every partition with undecided events is committed again, and notes how long it took. Longer than the
-   * limit is wrong; when there is no commit at all, the run is broken off.
+   * What was away is back: waits until an event is acknowledged and then every partition with undecided events is committed, and notes how
+   * long it took. Longer than the limit is wrong; when that does not happen at all, the run is broken off. There must be a load.
    */
   recovered(what: string, limit: keyof typeof COMMIT_LIMITS_SECONDS): Promise<void>
   /** SIGTERM, while something is away: the service must be gone in time, whatever its exit code. */
@@ -122,6 +122,7 @@ const SETTLE_TIMEOUT_MS = 60_000
 const SETTLE_PAUSE_MS = 250
 /** When there was no commit for this long, there will be none. */
 const NEVER_SECONDS = 120
+const ANSWER_PAUSE_MS = 10
 
 /** A crashed member and its transaction are found dead soon, so that a run with many crashes takes seconds. */
 const KAFKA_SETTINGS = {
@@ -386,18 +387,32 @@ class Run implements Stage {
 
   async recovered(what: string, limit: keyof typeof COMMIT_LIMITS_SECONDS): Promise<void> {
     const limitSeconds = COMMIT_LIMITS_SECONDS[limit]
-    const { seconds, waitingFor } =
-      (await this.#watch?.nextCommit(performance.now(), NEVER_SECONDS)) ?? missing('watch')
-    this.#rounds.push({ what, seconds, limitSeconds })
-    if (seconds === undefined) {
-      const running = this.#consumers.filter((one) => one.running())
+    const sinceMs = performance.now()
+    const seconds = () => (performance.now() - sinceMs) / 1_000
+    try {
+      await this.#nextAcknowledgement()
+      const waiting = (await this.#watch?.nextCommit((NEVER_SECONDS - seconds()) * 1_000)) ?? missing('watch')
+      if (waiting.length > 0)
+        throw new Error(`no commit within ${NEVER_SECONDS} s in the partitions ${waiting.join(', ')}`)
+    } catch (error) {
+      this.#rounds.push({ what, seconds: undefined, limitSeconds })
+      const running = this.#services.filter((one) => one.running())
       const states = await Promise.all(running.map(async (one) => `${one.name}: ${(await one.unready()) ?? 'ready'}`))
-      throw new Error(
-        `${what}: no commit within ${NEVER_SECONDS} s in the partitions ${waitingFor.join(', ')}\n${states.join('\n')}`,
-      )
+      throw new Error([`${what}: ${(error as Error).message}`, ...states].join('\n'))
     }
-    if (seconds > limitSeconds)
-      this.wrong(`${what}: ${seconds.toFixed(1)} s to the next commit of every partition, of ${limitSeconds} s at most`)
+    this.#rounds.push({ what, seconds: seconds(), limitSeconds })
+    if (seconds() > limitSeconds)
+      this.wrong(`${what}: ${seconds().toFixed(1)} s to the next commit of every partition; at most ${limitSeconds} s`)
+  }
+
+  /** Resolves when a request is answered by 202. */
+  async #nextAcknowledgement(): Promise<void> {
+    const answered = () => sum(this.#loads.map(({ facts }) => facts.statuses[202] ?? 0))
+    const [before, deadline] = [answered(), performance.now() + NEVER_SECONDS * 1_000]
+    while (answered() === before) {
+      if (performance.now() > deadline) throw new Error(`no event was acknowledged within ${NEVER_SECONDS} s`)
+      await Bun.sleep(ANSWER_PAUSE_MS)
+    }
   }
 
   async stopMeanwhile(service: Service): Promise<void> {

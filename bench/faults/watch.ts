@@ -25,10 +25,10 @@ export type Look = () => Promise<readonly Seen[] | undefined>
 
 export interface Watch {
   /**
-   * Resolves to how many seconds after `sinceMs` (of `performance.now()`) every partition with undecided events had been committed again; to
-   * undefined when that takes longer than the limit, with the partitions that were not. None are named when the log could not be seen.
+   * Resolves once every partition that has undecided events now has been committed again, to the partitions that were not within the limit.
+   * @throws Error when the log could not be seen within the limit
    */
-  nextCommit(sinceMs: number, limitSeconds: number): Promise<{ seconds: number | undefined; waitingFor: number[] }>
+  nextCommit(limitMs: number): Promise<number[]>
   stop(): Promise<void>
 }
 
@@ -46,8 +46,6 @@ export interface WatchOptions {
 const LOOK_PAUSE_MS = 250
 const READY_LIMIT_MS = 30_000
 const QUESTION_TIMEOUT_MS = 1_000
-/** After so many looks it is asked again who leads what, and how many partitions there are. */
-const LOOKS_PER_SEARCH = 8
 
 interface Partition {
   position: string
@@ -106,8 +104,9 @@ export function watchCommits(options: WatchOptions): Watch {
   })
 
   return {
-    nextCommit(sinceMs, limitSeconds) {
-      return new Promise((resolve) => {
+    nextCommit(limitMs) {
+      return new Promise((resolve, reject) => {
+        const sinceMs = performance.now()
         let before: readonly Seen[] | undefined
         const open = new Set<number>()
         const take = (seen: readonly Seen[], atMs: number): void => {
@@ -120,14 +119,15 @@ export function watchCommits(options: WatchOptions): Watch {
             const now = seen[index]
             if (now === undefined || now.undecided === 0 || now.position !== before[index]?.position) open.delete(index)
           }
-          if (open.size === 0) end((performance.now() - sinceMs) / 1_000)
+          if (open.size === 0) end()
         }
-        const end = (seconds: number | undefined): void => {
+        const end = (): void => {
           clearTimeout(timer)
           waiting.delete(take)
-          resolve({ seconds, waitingFor: [...open] })
+          if (before === undefined) reject(new Error(`the cluster could not be asked within ${limitMs} ms`))
+          else resolve([...open])
         }
-        const timer = setTimeout(() => end(undefined), limitSeconds * 1_000 - (performance.now() - sinceMs))
+        const timer = setTimeout(end, limitMs)
         waiting.add(take)
       })
     },
@@ -140,56 +140,36 @@ export function watchCommits(options: WatchOptions): Watch {
 
 /** Looks by Kafka's own protocol. Answers nothing while any part of what it asks is away. */
 export function lookFromOutside(servers: () => readonly string[], group: string, topic: string): Look {
-  /** Who is to be asked for what; found anew when one of them does not answer. */
-  let known: { coordinator: string; partitionsOf: Map<string, number[]>; count: number } | undefined
-
-  const find = async (address: string): Promise<NonNullable<typeof known> | undefined> => {
+  const find = async (address: string) => {
     const { brokers, topics } = await fetchMetadata(address, QUESTION_TIMEOUT_MS, [topic])
     const addressOf = new Map(brokers.map(({ id, host, port }) => [id, `${host}:${port}`]))
     const coordinator = addressOf.get(await findCoordinator(address, QUESTION_TIMEOUT_MS, 'group', group))
-    const leaders = topics[0]?.leaders ?? []
-    const partitionsOf = new Map<string, number[]>()
-    for (const [partition, id] of leaders.entries()) {
-      const leader = addressOf.get(id)
-      if (leader === undefined) return undefined
-      partitionsOf.set(leader, [...(partitionsOf.get(leader) ?? []), partition])
-    }
-    return coordinator === undefined || leaders.length === 0
-      ? undefined
-      : { coordinator, partitionsOf, count: leaders.length }
+    const leaders = (topics[0]?.leaders ?? []).map((id) => addressOf.get(id))
+    return { coordinator, leaders }
   }
-
-  const ask = async ({ coordinator, partitionsOf, count }: NonNullable<typeof known>): Promise<Seen[]> => {
-    const all = Array.from({ length: count }, (_, partition) => partition)
-    const ends: number[] = []
-    const beginnings: number[] = []
-    const [committed] = await Promise.all([
-      fetchCommitted(coordinator, QUESTION_TIMEOUT_MS, group, topic, all),
-      ...[...partitionsOf].flatMap(([leader, partitions]) =>
-        (['end', 'beginning'] as const).map(async (which) => {
-          const offsets = await listOffsets(leader, QUESTION_TIMEOUT_MS, topic, partitions, which)
-          for (const [index, partition] of partitions.entries())
-            (which === 'end' ? ends : beginnings)[partition] = offsets[index] ?? 0
-        }),
-      ),
+  const seeBy = async (address: string): Promise<Seen[] | undefined> => {
+    const { coordinator, leaders } = await find(address)
+    if (coordinator === undefined || leaders.length === 0 || leaders.includes(undefined)) return undefined
+    const offsets = (partition: number, which: 'beginning' | 'end') =>
+      listOffsets(leaders[partition] ?? '', QUESTION_TIMEOUT_MS, topic, [partition], which)
+    const partitions = [...leaders.keys()]
+    const [committed, beginnings, ends] = await Promise.all([
+      fetchCommitted(coordinator, QUESTION_TIMEOUT_MS, group, topic, partitions),
+      Promise.all(partitions.map((partition) => offsets(partition, 'beginning'))),
+      Promise.all(partitions.map((partition) => offsets(partition, 'end'))),
     ])
-    return committed.map((one, partition) => seenOf(one, beginnings[partition] ?? 0, ends[partition] ?? 0))
+    return committed.map((one, partition) => seenOf(one, beginnings[partition]?.[0] ?? 0, ends[partition]?.[0] ?? 0))
   }
-
-  let turns = 0
+  /** Who answered last is asked first: another may be frozen. */
+  let first = ''
   return async () => {
-    try {
-      // Partitions may have been added.
-      if (turns++ % LOOKS_PER_SEARCH === 0) known = undefined
-      for (const address of servers()) {
-        known ??= await find(address).catch(() => undefined)
-        if (known !== undefined) break
-      }
-      return known && (await ask(known))
-    } catch {
-      known = undefined
-      return undefined
+    const others = servers().filter((address) => address !== first)
+    for (const address of servers().includes(first) ? [first, ...others] : others) {
+      const seen = await seeBy(address).catch(() => undefined)
+      first = address
+      if (seen !== undefined) return seen
     }
+    return undefined
   }
 }
 

@@ -1,0 +1,90 @@
+import { createKeepAliveClient } from './keep-alive.ts'
+import { SLOW, SOMETIMES } from './kinds.ts'
+import { PLAIN } from './load.ts'
+import type { Service } from './processes.ts'
+import type { Fault } from './stage.ts'
+
+/** Services that stand still and go on, or are replaced. */
+
+export const SERVICE_FAULTS: readonly Fault[] = [
+  {
+    name: 'freeze-consumer',
+    what: 'one of two consumers is frozen (SIGSTOP) until its session is over and the other has its partitions, and then goes on',
+    async play(stage) {
+      const load = stage.load({ kinds: [{ ...PLAIN, weight: 20 }, SOMETIMES, SLOW], eventsPerSecond: 300 })
+      const other = await stage.addConsumer()
+      other.start()
+      await other.ready()
+      for (let round = 0; round < (stage.short ? 2 : 10); round++) {
+        await stage.pause(500, 2_000)
+        const victim = stage.random.pick([stage.consumer, other])
+        victim.freeze()
+        stage.did('consumer frozen')
+        // Past its session, and in some rounds past the time-out of the transaction that it has open.
+        await stage.pause(2_000, 8_000)
+        await stage.recovered('consumer frozen', 'session')
+        victim.thaw()
+        await stage.recovered('consumer thawed', 'ordinary')
+      }
+      await load.stop()
+    },
+  },
+  {
+    name: 'freeze-producer',
+    what: 'the producer is frozen (SIGSTOP), for less and for more than a delivery may take, and goes on',
+    async play(stage) {
+      const load = stage.load({ eventsPerSecond: 300 })
+      for (let round = 0; round < (stage.short ? 2 : 10); round++) {
+        await stage.pause(500, 2_000)
+        stage.producer.freeze()
+        stage.did('producer frozen')
+        await stage.pause(500, stage.short ? 5_000 : 12_000)
+        stage.producer.thaw()
+        await stage.recovered('producer thawed', 'ordinary')
+      }
+      await load.stop()
+    },
+  },
+  {
+    name: 'rolling-update',
+    what: 'two producers on one port and two consumers are replaced in turn under load: no request fails, none has to be sent again',
+    env: { producer: { REUSE_PORT: 'on' } },
+    async play(stage) {
+      const client = createKeepAliveClient()
+      let [one, two, spare] = [stage.producer, await stage.addProducer(), await stage.addProducer()]
+      two.start()
+      await two.ready()
+      const consumers = [stage.consumer, await stage.addConsumer()]
+      consumers[1]?.start()
+      await consumers[1]?.ready()
+      const load = stage.load({ eventsPerSecond: 300, repeatedAnyway: 0, post: client.post })
+      const end = async (service: Service): Promise<void> => {
+        const { exitCode, seconds } = await service.terminate()
+        stage.did(`${service.name.replace(/-\d+$/, '')} replaced`)
+        if (exitCode !== 0) stage.wrong(`${service.name} ended with ${exitCode} after ${seconds.toFixed(1)} s`)
+      }
+      for (let round = 0; round < (stage.short ? 2 : 10); round++) {
+        await stage.pause(500, 1_500)
+        // The new one serves before the old one goes.
+        spare.start()
+        await spare.ready()
+        await end(one)
+        ;[one, two, spare] = [two, spare, one]
+        const consumer = consumers[round % 2] as Service
+        await end(consumer)
+        consumer.start()
+        await consumer.ready()
+      }
+      await stage.recovered('everything replaced', 'ordinary')
+      await load.stop()
+      client.close()
+      const { statuses, repeated, requests } = load.facts
+      for (const [status, count] of Object.entries(statuses))
+        if (Number(status) < 200 || Number(status) >= 500)
+          stage.wrong(`${count} of ${requests} requests: status ${status}`)
+      if (repeated > 0) stage.wrong(`requests that had to be sent again: ${repeated}`)
+      const failures = Map.groupBy(client.facts.failures, (why) => why)
+      for (const [why, all] of failures) stage.wrong(`connections: ${why}, ${all.length} times`)
+    },
+  },
+]

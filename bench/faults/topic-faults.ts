@@ -1,0 +1,118 @@
+import { createTopicsAndWait } from '../../shared/kafka/brokers/wire.ts'
+import {
+  createPartitions,
+  deleteRecords,
+  deleteTopics,
+  fetchCommitted,
+  listOffsets,
+} from '../../shared/kafka/brokers/wire-admin.ts'
+import { writeRecord } from './foreign-record.ts'
+import { SOMETIMES } from './kinds.ts'
+import { PLAIN } from './load.ts'
+import { type Fault, GROUP, PARTITIONS, type Stage, TOPICS } from './stage.ts'
+
+/** Topics that change under running services. */
+
+const CALL_TIMEOUT_MS = 10_000
+
+const serverOf = (stage: Stage, node = 0): string => stage.kafka().bootstrapServers.split(',')[node] ?? ''
+
+export const TOPIC_FAULTS: readonly Fault[] = [
+  {
+    name: 'grow-partitions',
+    what: 'a stream’s four topics get more partitions under load, and events in them',
+    async play(stage) {
+      const load = stage.load({ kinds: [{ ...PLAIN, weight: 20 }, SOMETIMES], eventsPerSecond: 300 })
+      let before = PARTITIONS
+      for (const count of stage.short ? [PARTITIONS + 2] : [PARTITIONS + 2, PARTITIONS + 3, PARTITIONS + 8]) {
+        await stage.pause(1_000, 3_000)
+        // Whoever does it may begin at either end.
+        for (const topic of stage.random.chance(0.5) ? TOPICS : TOPICS.toReversed())
+          await createPartitions(serverOf(stage), CALL_TIMEOUT_MS, [topic], count)
+        stage.changed({ partitionsAdded: true })
+        stage.did('partitions added')
+        // Another client knows of them before the producer does.
+        for (let partition = before; partition < count; partition++)
+          await writeRecord(stage.kafka().bootstrapServers, stage.topic, partition, {
+            value: Buffer.from('{}'),
+            key: `new-${partition}`,
+            headers: [
+              ...['ce_specversion=1.0', `ce_id=${partition}`, 'ce_source=/new', 'ce_type=dev.kafkatrace.plain'],
+              'content-type=application/json',
+            ],
+          })
+        before = count
+        await stage.recovered('partitions added', 'ordinary')
+      }
+      await stage.pause(2_000, 3_000)
+      await load.stop()
+    },
+    check: (_, { foreign }) => (foreign > 0 ? [] : ['no event was in a new partition: the run has tested nothing']),
+  },
+  {
+    name: 'recreate-topic',
+    what: 'a stream’s topics are deleted and made again within a second: what is acknowledged afterwards has its outcomes',
+    async play(stage) {
+      for (let round = 0; round < (stage.short ? 1 : 5); round++) {
+        const before = stage.load({ eventsPerSecond: 300 })
+        await stage.pause(2_000, 4_000)
+        await before.stop()
+        await stage.judgeSoFar()
+        await deleteTopics(serverOf(stage), CALL_TIMEOUT_MS, TOPICS)
+        await createTopicsAndWait(serverOf(stage), TOPICS, PARTITIONS)
+        stage.did('topics made again')
+        const load = stage.load({ eventsPerSecond: 300 })
+        await stage.recovered('topics made again', 'ordinary')
+        await stage.pause(2_000, 4_000)
+        await load.stop()
+      }
+    },
+  },
+  {
+    name: 'retention-overtakes',
+    what: 'records that a stopped consumer has not read are deleted: it goes on with what is left, and says how many it could not read',
+    async play(stage) {
+      const firstOffsets: number[] = []
+      for (let round = 0; round < (stage.short ? 1 : 5); round++) {
+        const before = stage.load({ eventsPerSecond: 300, repeatedAnyway: 0 })
+        await stage.pause(1_500, 3_000)
+        const { exitCode } = await stage.consumer.terminate()
+        if (exitCode !== 0) stage.wrong(`the consumer ended with ${exitCode}: ${await stage.consumer.lastLines()}`)
+        await stage.pause(1_500, 3_000)
+        await before.stop()
+        const gone = await deleteUnread(stage, firstOffsets)
+        stage.changed({ firstOffsets: [...firstOffsets] })
+        stage.did('records deleted')
+        stage.consumer.start()
+        await stage.consumer.ready()
+        const load = stage.load({ eventsPerSecond: 300, repeatedAnyway: 0 })
+        await stage.recovered('consumer started', 'ordinary')
+        await load.stop()
+        const skipped = await stage.consumer.metric('kafkatrace_consumer_skipped_offsets_total')
+        if (skipped !== gone)
+          stage.wrong(`${gone} records were deleted unread, and the consumer says that it skipped ${skipped}`)
+      }
+    },
+  },
+]
+
+/** Deletes some of what the group has not read, in partitions by chance. Returns how many records that were. */
+async function deleteUnread(stage: Stage, firstOffsets: number[]): Promise<number> {
+  const kafka = stage.kafka()
+  const partitions = Array.from({ length: PARTITIONS }, (_, partition) => partition)
+  const coordinator = serverOf(stage, await kafka.coordinatorOf('group', GROUP))
+  const committed = await fetchCommitted(coordinator, CALL_TIMEOUT_MS, GROUP, stage.topic, partitions)
+  let gone = 0
+  for (const partition of partitions) {
+    const leader = serverOf(stage, await kafka.leaderOf(stage.topic, partition))
+    const [end = 0] = await listOffsets(leader, CALL_TIMEOUT_MS, stage.topic, [partition], 'end')
+    const from = Math.max(0, committed[partition]?.offset ?? 0)
+    // One partition is left alone, to show that it goes on at once.
+    if (end <= from || partition === PARTITIONS - 1) continue
+    const to = stage.random.integer(from + 1, end)
+    await deleteRecords(leader, CALL_TIMEOUT_MS, stage.topic, partition, to)
+    firstOffsets[partition] = to
+    gone += to - from
+  }
+  return gone
+}
