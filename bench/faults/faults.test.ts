@@ -5,10 +5,14 @@ import { FAULTS, faultNamed, overtaken } from './faults.ts'
 import type { LogRecord } from './judge.ts'
 import { seedOf } from './stage.ts'
 
-test('every fault has a name of its own, and a test', () => {
+/** Played by night, not with every change: they take long, or need root. */
+const NIGHTLY = ['freeze-producer', 'lose-majority', 'partition-network', 'permissions', 'retention-overtakes']
+
+test('every fault has a name of its own, and a test unless it is left to the night', () => {
   expect(new Set(FAULTS.map(({ name }) => name)).size).toBe(FAULTS.length)
-  for (const { name } of FAULTS)
-    expect([name, existsSync(join(import.meta.dir, `${name}.e2e.test.ts`))]).toEqual([name, true])
+  const tested = FAULTS.filter(({ name }) => existsSync(join(import.meta.dir, `${name}.e2e.test.ts`)))
+  const untested = FAULTS.filter((fault) => !tested.includes(fault)).map(({ name }) => name)
+  expect(untested.sort()).toEqual(NIGHTLY)
   expect(() => faultNamed('no such fault')).toThrow('no such fault')
 })
 

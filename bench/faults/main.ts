@@ -17,7 +17,7 @@ bun bench/faults/main.ts --minutes M --rate R       runs for M minutes at R even
 bun bench/faults/main.ts --help
 
   --seed N      plays the run with that seed; of a series, the first run, which the others follow
-  --nodes 1|3   how many brokers there are (1; faults that need three have them)
+  --nodes 1|3   how many brokers there are (1); faults that need another number are left out of "all", or have theirs when named
   --short       fewer rounds and shorter faults, as in the tests
   --busy N      N busy loops beside, as other work on the machine (at most ${SERIES_LIMITS.maxBusy})
   --keep        leaves the brokers' data where it is when a run does not hold
@@ -40,11 +40,11 @@ function refuse(why: string): never {
   process.exit(EXIT_USAGE)
 }
 
-/** A whole number from 1 to `most`. */
-function whole(name: string, text: string, most: number): number {
+/** A whole number from `least` to `most`. */
+function whole(name: string, text: string, most: number, least = 1): number {
   const value = Number(text)
-  if (!/^\d+$/.test(text) || value < 1 || value > most)
-    refuse(`--${name} ${text} is not a whole number from 1 to ${most}`)
+  if (!/^\d+$/.test(text) || value < least || value > most)
+    refuse(`--${name} ${text} is not a whole number from ${least} to ${most}`)
   return value
 }
 
@@ -58,7 +58,7 @@ function options() {
         seed: { type: 'string' },
         nodes: { type: 'string', default: '1' },
         short: { type: 'boolean', default: false },
-        busy: { type: 'string' },
+        busy: { type: 'string', default: '0' },
         keep: { type: 'boolean', default: false },
         minutes: { type: 'string' },
         out: { type: 'string' },
@@ -71,8 +71,8 @@ function options() {
   }
 }
 
-function faultsNamed(names: string): Fault[] {
-  if (names === 'all') return [...FAULTS]
+function faultsNamed(names: string, nodes: NodeCount): Fault[] {
+  if (names === 'all') return FAULTS.filter((fault) => (fault.nodes ?? nodes) === nodes)
   return names
     .split(',')
     .map((name) => FAULTS.find((one) => one.name === name) ?? refuse(`there is no fault "${name}"`))
@@ -100,8 +100,8 @@ if (given.help === true) {
 async function playFaults(): Promise<boolean> {
   if (given.seed !== undefined && !/^\d{1,10}$/.test(given.seed)) refuse(`--seed ${given.seed} is not a whole number`)
   const nodes: NodeCount = given.nodes === '1' ? 1 : given.nodes === '3' ? 3 : refuse('--nodes is 1 or 3')
-  const faults = faultsNamed(given.fault ?? 'all')
-  const busy = startBusyLoops(given.busy === undefined ? 0 : whole('busy', given.busy, SERIES_LIMITS.maxBusy))
+  const faults = faultsNamed(given.fault ?? 'all', nodes)
+  const busy = startBusyLoops(whole('busy', given.busy, SERIES_LIMITS.maxBusy, 0))
   try {
     const outcomes = await playSeries({
       faults,
