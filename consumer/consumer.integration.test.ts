@@ -6,19 +6,16 @@ import pino from 'pino'
 import { headerText, NO_HEADERS } from '../shared/headers.ts'
 import { createTopicAdmin } from '../shared/kafka/admin.ts'
 import { runKafkaTool } from '../shared/kafka/brokers/kafka-distribution.ts'
-import { createGroupConsumer } from '../shared/kafka/consumer.ts'
 import { createRangeReader, readAll as readRecords } from '../shared/kafka/range-reader.ts'
-import { createTransactor } from '../shared/kafka/transactor.ts'
 import type { IncomingRecord } from '../shared/kafka/types.ts'
 import { testBrokers, uniqueName } from '../shared/testing/brokers.ts'
 import { openTransaction } from '../shared/testing/open-transaction.ts'
 import { until } from '../shared/testing/until.ts'
 import { inputTopic, siblingTopic, streamTopics } from '../shared/topics.ts'
 import { loadConsumerConfig } from './config.ts'
-import { createEnricher } from './enrich.ts'
-import { defineHandler, type Handler, handlerIndex } from './handlers/handler.ts'
-import { createMetrics } from './metrics.ts'
-import { Pipeline } from './pipeline.ts'
+import { defineHandler } from './handlers/handler.ts'
+import type { Pipeline } from './pipeline.ts'
+import { startTestConsumer, type TestConsumerOptions } from './test-consumer.ts'
 
 const PARTITIONS = 3
 const SLOW = { timeoutMs: 30_000 }
@@ -32,66 +29,11 @@ afterEach(async () => {
   for (const end of ending.splice(0).reverse()) await end()
 })
 
-/** A consumer like the service's own, with a group of its own unless it is given one, that sees one tenant's topics only. */
-function start(options: { tenant: string; group?: string; instance?: string; handlers?: Handler[]; topics?: RegExp }) {
-  const groupId = options.group ?? uniqueName('group')
-  const clientId = options.instance ?? uniqueName('instance')
-  const statistics: string[] = []
-  const group = createGroupConsumer({
-    config,
-    clientId,
-    groupId,
-    sessionTimeoutMs: 6_000,
-    leaveTimeoutMs: 10_000,
-    prefetchMaxBytes: 2 ** 20,
-    log,
-    onStatistics: (json) => statistics.push(json),
-  })
-  const metrics = createMetrics()
-  const transactor = (transactionalId: string) =>
-    createTransactor({
-      config,
-      clientId: `${clientId}-t`,
-      transactionalId,
-      transactionTimeoutMs: 10_000,
-      log,
-      onStatistics: () => undefined,
-    })
-  const pipeline = new Pipeline({
-    group,
-    transactor: transactor(`${groupId}-${clientId}`),
-    async openTransactor(transactionalId) {
-      const opened = transactor(transactionalId)
-      await opened.start()
-      return opened
-    },
-    reader: createRangeReader({ config, clientId: `${clientId}-r`, log }),
-    topics: options.topics ?? new RegExp(`^kt[.]${options.tenant}[.][a-z]+$`),
-    metrics,
-    tracing: undefined,
-    log,
-    enrich: createEnricher({ lookups: [], nowMs: Date.now }),
-    handlerOf: handlerIndex(options.handlers ?? []),
-    policy: { quickAttempts: 2, quick: { firstMs: 5, maxMs: 10 }, maxAttempts: 4, slow: { firstMs: 300, maxMs: 300 } },
-    handlerTimeoutMs: 5_000,
-    nowMs: Date.now,
-    onQuickRetry: () => undefined,
-    limits: {
-      maxConcurrentHandlers: 16,
-      maxOpenRecords: 500,
-      maxHeldBytes: 2 ** 24,
-      maxParkedBytes: 2 ** 22,
-      maxRetryBacklogRecords: 1_000,
-      maxTransactionRecords: 500,
-      dedupeWindowRecords: 10_000,
-      revokeTimeoutMs: 3_000,
-      commitStallTimeoutMs: 30_000,
-      membershipTimeoutMs: 60_000,
-    },
-  })
-  const ended = pipeline.run()
-  ending.push(() => pipeline.stop())
-  return { pipeline, metrics, ended, statistics, groupId }
+/** A consumer that stops when the test ends. */
+function start(options: Omit<TestConsumerOptions, 'config' | 'log'>) {
+  const started = startTestConsumer({ config, log, ...options })
+  ending.push(() => started.pipeline.stop())
+  return started
 }
 
 /** Partitions that are not read yet, with the reason where there is one. */
