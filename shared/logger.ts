@@ -1,3 +1,4 @@
+import { writeSync } from 'node:fs'
 import pino, { type Logger } from 'pino'
 import { PinoPretty as pretty } from 'pino-pretty'
 
@@ -28,6 +29,27 @@ export function createLogger(
     // the last one before the end of a process would be lost.
     readable ? prettyStream() : pino.destination({ fd: 1, sync: false, minLength: 1 }),
   )
+}
+
+/** What pino's destination has beside its interface (sonic-boom 4). */
+interface Destination {
+  fd?: number
+  /** A write in the background is under way. */
+  _writing?: boolean
+  /** What is left of it. */
+  _writingBuf?: string | Buffer
+  flushSync?(): void
+}
+
+/**
+ * Writes what has been logged and is not written yet, by this thread alone: the last thing before the end of a process, when waiting for the
+ * write in the background was in vain. What that one may yet write is written twice. Blocks while nobody reads the output.
+ */
+export function writeRest(log: Logger): void {
+  const destination = (log as unknown as Record<symbol, Destination>)[pino.symbols.streamSym] ?? {}
+  const { fd, _writing, _writingBuf = '' } = destination
+  if (fd !== undefined && _writing === true && _writingBuf.length > 0) writeSync(fd, String(_writingBuf))
+  destination.flushSync?.()
 }
 
 // pino's transports run in a worker thread; written to directly, the same formatter needs none.
