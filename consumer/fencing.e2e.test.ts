@@ -41,7 +41,7 @@ beforeAll(async () => {
   const [port = 0] = await findFreePorts(1)
   proxy = await startKafkaProxy(port)
   kafka = await startKafka({
-    port,
+    ports: [port],
     settings: {
       'advertised.listeners': `PLAINTEXT://127.0.0.1:${proxy.port}`,
       'group.min.session.timeout.ms': '500',
