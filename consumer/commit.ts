@@ -61,15 +61,19 @@ export class Committer {
   #wake: (() => void) | undefined
   /** Failed in a row. */
   #attempt = 0
-  /** Monotonic; when there was last nothing to commit, or something was committed. */
+  /** Monotonic; when there was last nothing to commit of partitions that are not paused, or something was committed. */
   #movedMs = performance.now()
   readonly #stopped = new AbortController()
 
   constructor(readonly deps: CommitDeps) {}
 
-  /** How long there has been something to commit of partitions that are not paused, and nothing was committed, ms. */
+  /** How long there has been something to commit of partitions that are not paused, and nothing was committed, ms. To be asked regularly. */
   stalledMs(): number {
-    return this.#ready().length === 0 && this.#current === undefined ? 0 : performance.now() - this.#movedMs
+    const pending = [...this.#waiting, ...(this.#current?.partitions ?? [])].some(
+      (one) => one.held.uncommitted > 0 && !this.#paused.has(one),
+    )
+    if (!pending) this.#movedMs = performance.now()
+    return performance.now() - this.#movedMs
   }
 
   /** Resolves when no transaction that touches the partition, by its name, is under way. */
@@ -80,7 +84,6 @@ export class Committer {
 
   /** A record was decided. */
   add({ source: { owner } }: Item): void {
-    if (this.#waiting.size === 0 && this.#current === undefined) this.#movedMs = performance.now()
     this.#waiting.add(owner)
     this.#wake?.()
   }

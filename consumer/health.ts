@@ -38,10 +38,16 @@ export function createChecks(current: () => Working, draining: AbortSignal): Rec
     draining: () => (draining.aborted ? { ok: false, reason: 'the service is stopping' } : { ok: true }),
     kafka: connected('group'),
     transactions: connected('transactor'),
-    group: () =>
-      current().pipeline.isMember()
-        ? { ok: true }
-        : { ok: false, reason: 'not a member of the group, or not told yet which partitions to read' },
+    group: () => {
+      switch (current().pipeline.membership()) {
+        case 'member':
+          return { ok: true }
+        case 'no topics':
+          return { ok: false, reason: 'there is no topic of a stream yet' }
+        case 'not a member':
+          return { ok: false, reason: 'not a member of the group, or not told yet which partitions to read' }
+      }
+    },
     partitions: () => {
       const reasons = current()
         .pipeline.partitions()

@@ -6,6 +6,7 @@ import {
   type Transactor,
 } from '../shared/kafka/types.ts'
 import type { Logger } from '../shared/logger.ts'
+import { sleep } from '../shared/retry.ts'
 import { parseTopic } from '../shared/topics.ts'
 import type { Tracing } from '../shared/tracing.ts'
 import { Assignments } from './assignment.ts'
@@ -62,11 +63,14 @@ export class Pipeline {
   readonly #failed = Promise.withResolvers<string>()
   /** The lost connections of the transactor when everything was last restored. */
   #disconnects = 0
-  #topicIds = new Map<string, string>()
+  readonly #topicIds = new Map<string, string>()
+  /** Whether there is a topic to be read; without one the client does not join the group. */
+  #hasTopics = false
   #fetching: Promise<void> = Promise.resolve()
   #looking: ReturnType<typeof setInterval> | undefined
   /** Monotonic; when this client was last a member of its group, or could not reach Kafka. */
   #memberMs = 0
+  readonly #stopping = new AbortController()
   #ending: Promise<void> | undefined
 
   constructor(readonly deps: PipelineDeps) {
@@ -147,6 +151,7 @@ export class Pipeline {
 
   async #end(): Promise<void> {
     const { group, transactor, reader } = this.deps
+    this.#stopping.abort()
     clearInterval(this.#looking)
     this.#fetcher.stop()
     await this.#fetching
@@ -159,6 +164,7 @@ export class Pipeline {
   #abandon(): void {
     this.#ending ??= Promise.resolve()
     const { group, transactor, reader, log } = this.deps
+    this.#stopping.abort()
     clearInterval(this.#looking)
     this.#fetcher.stop()
     this.#committer.stop()
@@ -172,9 +178,10 @@ export class Pipeline {
     return [...this.#assignments.partitions.values()].map(({ name, state }) => ({ name, state }))
   }
 
-  /** Whether the group has told what is this member's, and this client is still a member. */
-  isMember(): boolean {
-    return this.#assignments.assigned && this.deps.group.membership() !== undefined
+  /** Whether the group has told what is this member's, be it nothing, and this client is still a member. */
+  membership(): 'member' | 'not a member' | 'no topics' {
+    if (this.#assignments.assigned && this.deps.group.membership() !== undefined) return 'member'
+    return this.#hasTopics ? 'not a member' : 'no topics'
   }
 
   /** How long there has been something to commit and nothing was committed, ms. */
@@ -270,7 +277,8 @@ export class Pipeline {
 
   #look(): void {
     const { group, transactor, limits } = this.deps
-    if (this.isMember() || group.connection().state !== 'connected') this.#memberMs = performance.now()
+    if (this.membership() !== 'not a member' || group.connection().state !== 'connected')
+      this.#memberMs = performance.now()
     else if (performance.now() - this.#memberMs > limits.membershipTimeoutMs)
       this.fail(`this client has not been a member of the group for ${Math.round(limits.membershipTimeoutMs / 1000)} s`)
     if (transactor.disconnects() !== this.#disconnects && transactor.connection().state === 'connected')
@@ -282,25 +290,25 @@ export class Pipeline {
 
   /** A topic that was made anew has another id: the client would go on reading where the old one was. */
   async #watchTopics(): Promise<void> {
+    const { reader, topics: pattern, log } = this.deps
     while (this.#ending === undefined) {
-      await Bun.sleep(TOPICS_INTERVAL_MS)
-      const topics = [
-        ...new Set(
-          [...this.#assignments.partitions.values()]
-            .flatMap((one) => [...one.both, one.sibling('dlq'), one.sibling('processed')])
-            .map(({ topic }) => topic),
-        ),
-      ]
-      if (topics.length === 0 || this.#ending !== undefined) continue
       try {
-        for (const [topic, id] of await this.deps.reader.topicIds(topics)) {
+        this.#hasTopics = (await reader.topics()).some((topic) => pattern.test(topic))
+        const ours = [...this.#assignments.partitions.values()].flatMap((one) => [
+          ...one.both,
+          one.sibling('dlq'),
+          one.sibling('processed'),
+        ])
+        const names = new Set(ours.map(({ topic }) => topic))
+        for (const [topic, id] of names.size === 0 ? [] : await reader.topicIds([...names])) {
           const before = this.#topicIds.get(topic)
           this.#topicIds.set(topic, id)
           if (before !== undefined && before !== id) this.fail(`${topic} was deleted and made anew`)
         }
       } catch (error) {
-        this.deps.log.debug({ reason: (error as Error).message }, 'topics could not be looked up')
+        log.debug({ reason: (error as Error).message }, 'topics could not be looked up')
       }
+      await sleep(TOPICS_INTERVAL_MS, this.#stopping.signal)
     }
   }
 }

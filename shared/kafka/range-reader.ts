@@ -178,6 +178,15 @@ export function createRangeReader(options: { config: CommonConfig; clientId: str
   }
 
   return {
+    async topics() {
+      const consumer = await client('read_committed')
+      const { topics } = await promised<{ topics: { name: string }[] }>((done) =>
+        consumer.getMetadata({ allTopics: true, timeout: BROKER_CALL_TIMEOUT_MS }, (error, value) =>
+          done(error, value),
+        ),
+      )
+      return topics.map(({ name }) => name)
+    },
     async topicIds(topics) {
       admin ??= native().AdminClient.createFrom(await client('read_committed'))
       const using = admin

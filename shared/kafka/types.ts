@@ -258,6 +258,8 @@ export interface Range extends TopicPartition {
 
 /** Reads ranges of partitions outside of any group. */
 export interface RangeReader {
+  /** The names of all topics. */
+  topics(): Promise<string[]>
   /** Ids of topics, by name: a topic that is made anew has another. A topic that is not there has none. */
   topicIds(topics: readonly string[]): Promise<Map<string, string>>
   /** In the order of the partitions. @throws Error when one of them cannot be asked for */

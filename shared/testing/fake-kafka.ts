@@ -203,6 +203,7 @@ export class FakeKafka {
         for (const record of this.records(topic, partition).slice(Math.max(0, from), to)) onRecord(record)
     }
     return {
+      topics: async () => [...this.#topics.keys()],
       topicIds: async (topics) => new Map(topics.map((topic) => [topic, topic])),
       ends: async (partitions) =>
         partitions.map(({ topic, partition }) => {
