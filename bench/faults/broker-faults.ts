@@ -52,11 +52,14 @@ async function away(
   back: () => Promise<void> | void,
 ): Promise<void> {
   const stopped = stoppedIn(stage, round)
-  const stopping = stopped === undefined ? undefined : stage.stopMeanwhile(stopped)
+  const stopping = stopped === undefined ? undefined : stage.stop(stopped)
   await stage.pause(...lastsMs)
   await back()
   await stopping
-  stopped?.start()
+  if (stopped !== undefined) {
+    stage.did(`${stopped.name} stopped meanwhile`)
+    stopped.start()
+  }
   // One that was stopped while its coordinator was away could not say that it leaves.
   await stage.recovered(what, stopped === stage.consumer ? 'session' : 'ordinary')
 }

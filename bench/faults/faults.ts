@@ -158,7 +158,7 @@ export const FAULTS: readonly Fault[] = [
           await one.kill()
           stage.did('consumer killed')
         } else {
-          const { exitCode } = await one.terminate()
+          const { exitCode } = await stage.stop(one)
           stage.did('consumer left')
           if (exitCode !== 0) stage.wrong(`${one.name} left with ${exitCode}: ${await one.lastLines()}`)
         }
@@ -244,7 +244,7 @@ export const FAULTS: readonly Fault[] = [
       for (let round = 0; round < 3; round++) {
         for (const service of [stage.producer, stage.consumer]) {
           await stage.pause(500, 1800)
-          const { exitCode, seconds } = await service.terminate()
+          const { exitCode, seconds } = await stage.stop(service)
           stage.did(`${service.name} stopped`)
           if (exitCode !== 0)
             stage.wrong(

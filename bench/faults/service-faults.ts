@@ -59,7 +59,7 @@ export const SERVICE_FAULTS: readonly Fault[] = [
       await consumers[1]?.ready()
       const load = stage.load({ eventsPerSecond: 300, repeatedAnyway: 0, post: client.post })
       const end = async (service: Service): Promise<void> => {
-        const { exitCode, seconds } = await service.terminate()
+        const { exitCode, seconds } = await stage.stop(service)
         stage.did(`${service.name.replace(/-\d+$/, '')} replaced`)
         if (exitCode !== 0) stage.wrong(`${service.name} ended with ${exitCode} after ${seconds.toFixed(1)} s`)
       }

@@ -82,8 +82,8 @@ export interface Stage {
    * long it took. Longer than the limit is wrong; when that does not happen at all, the run is broken off. There must be a load.
    */
   recovered(what: string, limit: keyof typeof COMMIT_LIMITS_SECONDS): Promise<void>
-  /** SIGTERM, while something is away: the service must be gone in time, whatever its exit code. */
-  stopMeanwhile(service: Service): Promise<void>
+  /** SIGTERM, and how the service ended: it must be gone in time, whatever is away. */
+  stop(service: Service): Promise<{ exitCode: number | null; seconds: number }>
   /** Judges everything so far, and forgets it: what follows is judged alone. The load must have stopped. */
   judgeSoFar(): Promise<void>
   /** The fault has changed the topics themselves. */
@@ -274,7 +274,7 @@ class Run implements Stage {
     await this.#settle()
     await this.#watch?.stop()
     for (const service of this.#services.filter((one) => one.running())) {
-      const { exitCode, seconds } = await this.#stop(service)
+      const { exitCode, seconds } = await this.stop(service)
       if (exitCode !== 0)
         this.wrong(
           `${service.name} ended with ${exitCode} after ${seconds.toFixed(1)} s; it logged:\n${await service.lastLines()}`,
@@ -415,12 +415,7 @@ class Run implements Stage {
     }
   }
 
-  async stopMeanwhile(service: Service): Promise<void> {
-    await this.#stop(service)
-    this.did(`${service.name} stopped meanwhile`)
-  }
-
-  async #stop(service: Service): Promise<{ exitCode: number | null; seconds: number }> {
+  async stop(service: Service): Promise<{ exitCode: number | null; seconds: number }> {
     const ended = await service.terminate()
     this.#stops.push(ended.seconds)
     if (ended.seconds > STOP_LIMIT_SECONDS)

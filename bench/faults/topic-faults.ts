@@ -76,7 +76,7 @@ export const TOPIC_FAULTS: readonly Fault[] = [
       for (let round = 0; round < (stage.short ? 1 : 5); round++) {
         const before = stage.load({ eventsPerSecond: 300, repeatedAnyway: 0 })
         await stage.pause(1_500, 3_000)
-        const { exitCode } = await stage.consumer.terminate()
+        const { exitCode } = await stage.stop(stage.consumer)
         if (exitCode !== 0) stage.wrong(`the consumer ended with ${exitCode}: ${await stage.consumer.lastLines()}`)
         await stage.pause(1_500, 3_000)
         await before.stop()
