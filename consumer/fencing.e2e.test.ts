@@ -3,52 +3,55 @@ import { Type } from '@sinclair/typebox'
 import pino from 'pino'
 import { headerText } from '../shared/headers.ts'
 import { type KafkaCluster, startKafka } from '../shared/kafka/brokers/kafka.ts'
-import { findFreePorts } from '../shared/kafka/brokers/ports.ts'
+import { findFreePorts, releasePorts } from '../shared/kafka/brokers/ports.ts'
 import { createRecordProducer } from '../shared/kafka/producer.ts'
 import { createRangeReader, readAll } from '../shared/kafka/range-reader.ts'
 import type { RangeReader, RecordProducer } from '../shared/kafka/types.ts'
 import { toRecord } from '../shared/record.ts'
 import { uniqueName } from '../shared/testing/brokers.ts'
-import { type KafkaProxy, type Match, startKafkaProxy } from '../shared/testing/kafka-proxy.ts'
+import { type Action, type KafkaProxy, type Match, startKafkaProxy } from '../shared/testing/kafka-proxy.ts'
 import { until } from '../shared/testing/until.ts'
-import { inputTopic, siblingTopic, streamTopics } from '../shared/topics.ts'
+import { inputTopic, siblingTopic, streamTopics, type TopicRole } from '../shared/topics.ts'
 import { type ConsumerConfig, loadConsumerConfig } from './config.ts'
-import { defineHandler } from './handlers/handler.ts'
+import { defineHandler, type Handler } from './handlers/handler.ts'
+import { Gate } from './lanes.ts'
 import { startTestConsumer } from './test-consumer.ts'
 
 /**
- * A step of a transaction that comes late: while it is on its way its member loses the partition, and it or another one gets it. Whatever
- * comes of the step then, every event has one outcome.
+ * Steps of a transaction that come late, or whose answers are lost, while the transaction's member loses the partition and it or another one gets
+ * it. Whatever becomes of the step, every event has one outcome.
  */
+
+setDefaultTimeout(180_000)
 
 const SESSION_TIMEOUT_MS = 1_500
 const TRANSACTION_TIMEOUT_MS = 8_000
-/** Longer than a step of a transaction is waited for before it is asked for again. */
+/** A step is waited for 5 s, and some transactions have to time out at the broker. */
 const PATIENCE = { timeoutMs: 40_000 }
 const BATCH = 10
-const FAILS = 'fails-once'
-
-setDefaultTimeout(90_000)
+/** Most of a play is waiting for time-outs, so that several go on at a time. */
+const playing = new Gate(8)
 
 let proxy: KafkaProxy
 let kafka: KafkaCluster
 let config: ConsumerConfig
 let producer: RecordProducer
 let reader: RangeReader
-const quiet = pino({ level: 'silent' })
+let ports: number[] = []
 
 beforeAll(async () => {
-  const [port = 0] = await findFreePorts(1)
-  proxy = await startKafkaProxy(port)
+  ports = await findFreePorts(1)
+  proxy = await startKafkaProxy(ports[0] as number)
   kafka = await startKafka({
-    ports: [port],
+    ports,
     settings: {
       'advertised.listeners': `PLAINTEXT://127.0.0.1:${proxy.port}`,
       'group.min.session.timeout.ms': '500',
     },
   })
   config = loadConsumerConfig({ KAFKA_BROKERS: `127.0.0.1:${proxy.port}` })
-  reader = createRangeReader({ config, clientId: 'tests', log: quiet })
+  const log = pino({ level: 'silent' })
+  reader = createRangeReader({ config, clientId: 'tests', log })
   producer = createRecordProducer({
     config,
     clientId: 'tests',
@@ -58,10 +61,11 @@ beforeAll(async () => {
     maxQueueRecords: 1_000,
     maxQueueBytes: 2 ** 24,
     maxRecordBytes: 2 ** 20,
-    log: quiet,
+    log,
     onStatistics: () => undefined,
   })
   producer.start()
+  await until(() => producer.connection().state === 'connected', PATIENCE)
 })
 
 afterAll(async () => {
@@ -69,57 +73,62 @@ afterAll(async () => {
   await reader.close()
   await kafka.stop()
   await proxy.stop()
+  releasePorts(ports)
 })
 
-/** A consumer that opens new clients when it cannot go on, as the service does, and what it has logged. */
-function run(tenant: string, group: string) {
-  const instance = uniqueName('member')
-  const lines: { msg: string; level: number; reason?: string; partitions?: string[] }[] = []
-  const log = pino({ level: 'debug' }, { write: (line: string) => void lines.push(JSON.parse(line)) })
-  // The first attempt of an event's first consumer fails, so that the event waits in `.retry`.
-  const failed = new Set<string>()
-  const failsOnce = defineHandler({
-    type: FAILS,
-    version: '1',
-    schema: Type.Unknown(),
-    handle: async (_, { event, attempt }) => {
-      if (attempt <= 2 && !failed.has(`${event.id}/${attempt}`)) {
-        failed.add(`${event.id}/${attempt}`)
-        throw new Error('not yet')
-      }
-      return { data: { attempt } }
-    },
-  })
-  let stopping = false
-  let current = open()
-  const ended = work()
+interface Line {
+  level: number
+  msg: string
+}
 
-  function open() {
-    return startTestConsumer({
+/** A consumer that opens new clients when it cannot go on, as the service does, and what it has logged. */
+function run(options: { tenant: string; group: string; instance: string; handlers: readonly Handler[] }) {
+  const lines: Line[] = []
+  const log = pino({}, { write: (line: string) => void lines.push(JSON.parse(line) as Line) })
+  const open = () =>
+    startTestConsumer({
+      ...options,
       config,
       log,
-      tenant,
-      group,
-      instance,
-      handlers: [failsOnce],
       sessionTimeoutMs: SESSION_TIMEOUT_MS,
       transactionTimeoutMs: TRANSACTION_TIMEOUT_MS,
     })
-  }
-
-  async function work(): Promise<void> {
+  let stopping = false
+  let current = open()
+  const work = async (): Promise<void> => {
     for (let reason = await current.ended; reason !== undefined && !stopping; reason = await current.ended) {
       log.error({ reason }, 'new clients')
       current = open()
     }
   }
-
+  const ended = work()
+  const said = (msg: string): number => lines.filter((line) => line.msg === msg).length
   return {
-    instance,
-    transactions: `${instance}-t`,
     lines,
-    /** How often it has logged this. */
-    said: (msg: string): number => lines.filter((line) => line.msg === msg).length,
+    said,
+    /** Until it says this, or one of these, once more. */
+    says(...msgs: string[]): Promise<void> {
+      const before = msgs.map(said)
+      return until(() => msgs.some((msg, index) => said(msg) > (before[index] as number)), {
+        ...PATIENCE,
+        what: `"${msgs.join('" or "')}"`,
+      })
+    },
+    /** What is to become of requests of its transactions, or of their answers. */
+    interfere: (at: 'request' | 'answer', api: Match['api'], action: Action) =>
+      proxy.interfere(at, { api, client: `${options.instance}-t` }, action),
+    /** Meets requests of its membership and lets them pass. */
+    watch: (api: Match['api']) => proxy.interfere('request', { api, client: options.instance }, { delayMs: 0 }),
+    /**
+     * Its heartbeats, and all that it says to the group behind them, do not arrive until its session is over and it has lost its partitions.
+     * @param meanwhile and until this has happened
+     */
+    async lose(meanwhile?: Promise<void>): Promise<void> {
+      const lost = this.says('lost')
+      const heartbeats = proxy.interfere('request', { api: 'Heartbeat', client: options.instance }, 'hold')
+      await Promise.all([lost, meanwhile])
+      heartbeats.end()
+    },
     async stop() {
       stopping = true
       await current.pipeline.stop()
@@ -130,125 +139,235 @@ function run(tenant: string, group: string) {
 
 type Member = ReturnType<typeof run>
 
-/** A stream of one partition and a group of one member, which has processed its first events. */
-async function begin() {
-  const tenant = uniqueName('fencing')
+/** A stream of one partition, the members of a group, and what was written. */
+function stageOf(tenant: string) {
   const group = uniqueName('group')
   const topic = inputTopic(tenant, 'events')
-  await kafka.createTopics(streamTopics(tenant, 'events'), 1)
   const members: Member[] = []
-  let written = 0
-  const outcomes = async (): Promise<string[]> => {
-    const ids: string[] = []
-    const partitions = ['processed', 'dlq'].map((role) => ({
-      topic: siblingTopic(topic, role as 'processed' | 'dlq'),
-      partition: 0,
-    }))
-    await readAll(reader, partitions, ({ headers }) => ids.push(headerText(headers, 'ce_id') ?? ''))
-    return ids.toSorted()
+  const ids: string[] = []
+  /** Whether events of the type `later`, which fail at first and wait in `.retry`, may succeed. */
+  const later = Promise.withResolvers<void>()
+  const handlers = [
+    defineHandler({
+      type: 'later',
+      version: '1',
+      schema: Type.Unknown(),
+      async handle(_, { attempt }) {
+        if (attempt <= 2) throw new Error('not yet')
+        await later.promise
+        return { data: { attempt } }
+      },
+    }),
+  ]
+  const idsIn = async (...roles: TopicRole[]): Promise<string[]> => {
+    const found: string[] = []
+    await readAll(
+      reader,
+      roles.map((role) => ({ topic: siblingTopic(topic, role), partition: 0 })),
+      ({ headers }) => found.push(headerText(headers, 'ce_id') ?? ''),
+    )
+    return found.toSorted()
   }
-  const ids = () => Array.from({ length: written }, (_, index) => String(index).padStart(4, '0'))
-  const stage = {
-    join(): Member {
-      const member = run(tenant, group)
+  return {
+    ids,
+    members,
+    later,
+    idsIn,
+    join(instance = uniqueName('member')): Member {
+      const member = run({ tenant, group, instance, handlers })
       members.push(member)
       return member
     },
-    async write(type = 'plain') {
+    async write(type = 'plain'): Promise<void> {
       const records = Array.from({ length: BATCH }, () => {
-        const id = String(written++).padStart(4, '0')
+        const id = String(ids.length).padStart(4, '0')
+        ids.push(id)
         return toRecord(
-          {
-            id,
-            source: '/tests',
-            type,
-            subject: `key-${Number(id) % 3}`,
-            datacontenttype: 'application/json',
-            extensions: {},
-            data: Buffer.from('{}'),
-          },
+          { id, source: '/tests', type, subject: `key-${ids.length % 3}`, extensions: {}, data: Buffer.from('{}') },
           { topic, partition: 0, tenant, receivedAtMs: Date.now() },
         )
       })
-      await until(() => producer.connection().state === 'connected', PATIENCE)
       for (const result of await producer.produce(records)) if (result instanceof Error) throw result
     },
-    /** Waits until every event has its outcome. */
-    async settled() {
-      await until(async () => (await outcomes()).length >= written, { ...PATIENCE, what: `${written} outcomes` })
-    },
-    /** Every event has one outcome, once all is over. */
-    async judge() {
-      try {
-        await stage.settled()
-        await stage.write()
-        await stage.settled()
-      } catch (error) {
-        expect({ error: (error as Error).message, outcomes: await outcomes() }).toEqual({ error: '', outcomes: ids() })
-      }
-      await Promise.all(members.splice(0).map((one) => one.stop()))
-      expect(await outcomes()).toEqual(ids())
-    },
-    async end() {
-      await Promise.all(members.map((one) => one.stop()))
-    },
-    topic,
+    /** Every event has an outcome. Topics that have just been made cannot always be read at once. */
+    settled: () =>
+      until(async () => (await idsIn('processed', 'dlq').catch(() => [])).length >= ids.length, {
+        ...PATIENCE,
+        what: `${ids.length} outcomes`,
+      }),
   }
-  return stage
 }
 
-type Stage = Awaited<ReturnType<typeof begin>>
+type Stage = ReturnType<typeof stageOf>
 
-/** Plays on a stage of its own and judges, whatever happened. */
-async function play(act: (stage: Stage, member: Member) => Promise<void>): Promise<void> {
-  const stage = await begin()
+type Act = (stage: Stage, member: Member) => Promise<void>
+
+/** Plays with a member that has processed its first events, and judges what came of all. */
+const play = async (act: Act): Promise<void> => playing.run(() => playOne(act))
+
+async function playOne(act: Act): Promise<void> {
+  const tenant = uniqueName('fencing')
+  await kafka.createTopics(streamTopics(tenant, 'events'), 1)
+  const stage = stageOf(tenant)
   try {
     const member = stage.join()
     await stage.write()
     await stage.settled()
     await act(stage, member)
-    await stage.judge()
+    await stage.write()
+    await stage.settled()
+    await Promise.all(stage.members.map((one) => one.stop()))
+    expect(await stage.idsIn('processed', 'dlq')).toEqual(stage.ids)
+  } catch (error) {
+    for (const { lines } of stage.members) for (const line of lines) process.stderr.write(`${JSON.stringify(line)}\n`)
+    throw error
   } finally {
-    await stage.end()
+    await Promise.all(stage.members.map((one) => one.stop()))
   }
 }
 
-/** Takes a member's partitions away: its heartbeats do not arrive until its session is over. */
-async function lose(member: Member): Promise<void> {
-  const lost = member.said('lost')
-  const heartbeats = proxy.interfere('request', { api: 'Heartbeat', client: member.instance }, 'hold')
-  await until(() => member.said('lost') > lost, { ...PATIENCE, what: 'the partitions to be lost' })
-  heartbeats.end()
-}
+const has = (interference: { readonly met: number }) => until(() => interference.met > 0, PATIENCE)
 
-const holdOne = (api: Match['api'], member: Member) =>
-  proxy.interfere('request', { api, client: member.transactions }, 'hold')
+/** What is said when a transaction did not come through: a step of it, all of it, or its clients. */
+const FAILED = [
+  'a step of a transaction is tried again',
+  'a transaction was aborted and is tried again',
+  'new clients',
+] as const
 
 const STEPS = ['AddOffsetsToTxn', 'TxnOffsetCommit', 'Produce', 'EndTxn'] as const
 
 for (const api of STEPS)
-  test.concurrent(`${api} that comes when its member has lost the partition and got it again`, () =>
+  test.concurrent(`${api} comes when its member has lost the partition and got it again`, () =>
     play(async (stage, member) => {
-      const assigned = member.said('assigned')
-      const held = holdOne(api, member)
+      const held = member.interfere('request', api, 'hold')
       await stage.write()
-      await until(() => held.met > 0, PATIENCE)
-      await lose(member)
-      await until(() => member.said('assigned') > assigned, PATIENCE)
+      await has(held)
+      const assigned = member.says('assigned')
+      await member.lose()
+      await assigned
       held.end()
     }))
 
-test.concurrent('offsets that come when they have been waited for in vain, and the partition was lost and got again', () =>
+for (const api of ['AddOffsetsToTxn', 'TxnOffsetCommit'] as const)
+  test.concurrent(`${api} cannot be sent until its member has lost the partition and got it again`, () =>
+    play(async (stage, member) => {
+      const cut = member.interfere('request', api, 'cut')
+      const failed = member.says(...FAILED)
+      await stage.write()
+      await has(cut)
+      const assigned = member.says('assigned')
+      await member.lose()
+      await assigned
+      await failed
+      cut.end()
+    }))
+
+for (const api of ['AddOffsetsToTxn', 'TxnOffsetCommit'] as const)
+  test.concurrent(`${api} comes when another member has done its events meanwhile`, () =>
+    play(async (stage, member) => {
+      const other = stage.join()
+      await has(other.watch('Heartbeat'))
+      const held = member.interfere('request', api, 'hold')
+      await stage.write()
+      await has(held)
+      await member.lose(other.says('reading').then(() => stage.settled()))
+      held.end()
+    }))
+
+for (const api of ['Produce', 'EndTxn'] as const)
+  test.concurrent(`${api} comes when another member waits for the offsets of its transaction`, () =>
+    play(async (stage, member) => {
+      const other = stage.join()
+      await has(other.watch('Heartbeat'))
+      const held = member.interfere('request', api, 'hold')
+      await stage.write()
+      await has(held)
+      await member.lose(has(other.watch('OffsetFetch')))
+      held.end()
+    }))
+
+test.concurrent('offsets come when their transaction was given up, and its member is still the same', () =>
   play(async (stage, member) => {
-    const assigned = member.said('assigned')
-    const held = holdOne('TxnOffsetCommit', member)
+    const held = member.interfere('request', 'TxnOffsetCommit', 'hold')
+    const failed = member.says(...FAILED)
     await stage.write()
-    await until(() => held.met > 0, PATIENCE)
-    await lose(member)
-    await until(() => member.said('assigned') > assigned, PATIENCE)
-    await until(
-      () => member.lines.some(({ msg }) => msg.includes('transaction') && msg.includes('tried again')),
-      PATIENCE,
-    )
+    await has(held)
+    await failed
+    held.end()
+  }))
+
+test.concurrent('a commit comes when it has been asked for again', () =>
+  play(async (stage, member) => {
+    const held = member.interfere('request', 'EndTxn', 'hold')
+    const failed = member.says(...FAILED)
+    await stage.write()
+    await has(held)
+    await failed
+    held.end()
+  }))
+
+for (const [how, what] of [
+  ['cut', 'and its connection'],
+  ['drop', 'and nothing else'],
+] as const) {
+  test.concurrent(`the answer to a commit is lost, ${what}`, () =>
+    play(async (stage, member) => {
+      const lost = member.interfere('answer', 'EndTxn', how)
+      await stage.write()
+      await has(lost)
+      lost.end()
+    }))
+
+  test.concurrent(`the answer to a commit is lost, ${what}, while its member has lost the partition and got it again`, () =>
+    play(async (stage, member) => {
+      const lost = member.interfere('answer', 'EndTxn', how)
+      await stage.write()
+      await has(lost)
+      const assigned = member.says('assigned')
+      await member.lose()
+      await assigned
+      lost.end()
+    }))
+
+  test.concurrent(`the answer to an abort is lost, ${what}, after its member has lost the partition`, () =>
+    play(async (stage, member) => {
+      const held = member.interfere('request', 'TxnOffsetCommit', 'hold')
+      await stage.write()
+      await has(held)
+      const assigned = member.says('assigned')
+      await member.lose()
+      await assigned
+      const lost = member.interfere('answer', 'EndTxn', how)
+      held.end()
+      await has(lost)
+      lost.end()
+    }))
+}
+
+test.concurrent('offsets of .retry come when their member has lost the partition and got it again', () =>
+  play(async (stage, member) => {
+    await stage.write('later')
+    await until(async () => (await stage.idsIn('retry')).length === BATCH, PATIENCE)
+    const held = member.interfere('request', 'TxnOffsetCommit', 'hold')
+    stage.later.resolve()
+    await has(held)
+    const assigned = member.says('assigned')
+    await member.lose()
+    await assigned
+    held.end()
+  }))
+
+test.concurrent('what may be left open is being ended when its member has lost the partition and got it again', () =>
+  play(async (stage, member) => {
+    await member.stop()
+    await stage.write()
+    const instance = uniqueName('member')
+    const held = proxy.interfere('request', { api: 'TxnOffsetCommit', client: `${instance}-t` }, 'hold')
+    const next = stage.join(instance)
+    await has(held)
+    const assigned = next.says('assigned')
+    await next.lose()
+    await assigned
     held.end()
   }))
