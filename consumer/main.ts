@@ -41,7 +41,7 @@ const MEMBERSHIP_GRACE_MS = 30_000
 const OPEN_TIMEOUT_MS = 20_000
 
 /** How often in a row the clients are replaced without a single commit before the process ends, for its supervisor to start it anew. */
-const MAX_REPLACEMENTS_IN_A_ROW = 10
+const MAX_REPLACEMENTS_IN_A_ROW = 20
 
 /** `sysexits.h`: EX_UNAVAILABLE. */
 const EXIT_UNAVAILABLE = 69
