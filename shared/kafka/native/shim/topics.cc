@@ -1,0 +1,254 @@
+// Topics by the batch: the client's own calls create one topic a request, which costs a broker three times as much, and describe them on an
+// admin client that its producer may be taken away from meanwhile. shared/kafka/topic-requests.ts is the other side.
+#include <nan.h>
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "shim/clients.h"
+#include "src/producer.h"
+#include "src/workers.h"
+
+namespace NodeKafka {
+
+namespace {
+
+struct Row {
+  std::string topic;
+  int code;
+  std::string message;
+  int partitions;
+  // 1 yes, 0 no, -1 the broker does not say.
+  int writable;
+};
+
+using Rows = std::vector<Row>;
+
+// How much longer than the request itself its answer is waited for: librdkafka ends requests once a second.
+constexpr int kAnswerGraceMs = 1500;
+
+template <class T, void (*Free)(T*)>
+struct Freed {
+  void operator()(T* given) const { Free(given); }
+};
+using Options = std::unique_ptr<rd_kafka_AdminOptions_t, Freed<rd_kafka_AdminOptions_t, rd_kafka_AdminOptions_destroy>>;
+using Queue = std::unique_ptr<rd_kafka_queue_t, Freed<rd_kafka_queue_t, rd_kafka_queue_destroy>>;
+using Event = std::unique_ptr<rd_kafka_event_t, Freed<rd_kafka_event_t, rd_kafka_event_destroy>>;
+
+std::string Text(const char* given) { return given == NULL ? "" : given; }
+
+// Sends what `send` sends, and waits for its one answer.
+Baton Ask(rd_kafka_t* client, rd_kafka_admin_op_t operation, int timeout_ms,
+          const std::function<void(rd_kafka_AdminOptions_t*, rd_kafka_queue_t*)>& send,
+          const std::function<void(rd_kafka_event_t*)>& read) {
+  Options options(rd_kafka_AdminOptions_new(client, operation));
+  char reason[256];
+  rd_kafka_resp_err_t fault =
+      rd_kafka_AdminOptions_set_request_timeout(options.get(), timeout_ms, reason, sizeof(reason));
+  if (fault != RD_KAFKA_RESP_ERR_NO_ERROR) return Baton(static_cast<RdKafka::ErrorCode>(fault), reason);
+  Queue queue(rd_kafka_queue_new(client));
+  send(options.get(), queue.get());
+  Event answer(rd_kafka_queue_poll(queue.get(), timeout_ms + kAnswerGraceMs));
+  if (!answer) return Baton(RdKafka::ERR__TIMED_OUT);
+  fault = rd_kafka_event_error(answer.get());
+  if (fault != RD_KAFKA_RESP_ERR_NO_ERROR)
+    return Baton(static_cast<RdKafka::ErrorCode>(fault), Text(rd_kafka_event_error_string(answer.get())));
+  read(answer.get());
+  return Baton(RdKafka::ERR_NO_ERROR);
+}
+
+}  // namespace
+
+// Sees a client's connection and its lock.
+class Topics {
+ public:
+  static NAN_METHOD(Create);
+  static NAN_METHOD(Describe);
+
+  // Held until the call returns: the client is not destroyed meanwhile.
+  static Baton With(Producer* producer, const std::function<Baton(rd_kafka_t*)>& ask) {
+    scoped_shared_read_lock lock(producer->m_connection_lock);
+    if (!producer->IsConnected()) return Baton(RdKafka::ERR__STATE, "The producer is not connected");
+    return ask(producer->m_client->c_ptr());
+  }
+};
+
+namespace {
+
+class TopicsWorker : public Workers::ErrorAwareWorker {
+ public:
+  TopicsWorker(Nan::Callback* callback, Producer* producer, std::vector<std::string> names, int timeout_ms)
+      : ErrorAwareWorker(callback), producer_(producer), names_(std::move(names)), timeout_ms_(timeout_ms) {}
+
+  void Execute() override {
+    Baton baton = Topics::With(producer_, [this](rd_kafka_t* client) { return Send(client); });
+    if (baton.err() != RdKafka::ERR_NO_ERROR) SetErrorBaton(baton);
+  }
+
+  void HandleOKCallback() override {
+    Nan::HandleScope scope;
+    v8::Local<v8::Array> rows = Nan::New<v8::Array>(static_cast<int>(rows_.size()));
+    for (uint32_t at = 0; at < rows_.size(); at++) {
+      const Row& row = rows_[at];
+      v8::Local<v8::Object> one = Nan::New<v8::Object>();
+      Nan::Set(one, Nan::New("topic").ToLocalChecked(), Nan::New(row.topic).ToLocalChecked());
+      Nan::Set(one, Nan::New("code").ToLocalChecked(), Nan::New(row.code));
+      Nan::Set(one, Nan::New("message").ToLocalChecked(), Nan::New(row.message).ToLocalChecked());
+      Nan::Set(one, Nan::New("partitions").ToLocalChecked(), Nan::New(row.partitions));
+      Nan::Set(one, Nan::New("writable").ToLocalChecked(), Nan::New(row.writable));
+      Nan::Set(rows, at, one);
+    }
+    v8::Local<v8::Value> arguments[2] = {Nan::Null(), rows};
+    callback->Call(2, arguments);
+  }
+
+  void HandleErrorCallback() override {
+    Nan::HandleScope scope;
+    v8::Local<v8::Value> arguments[1] = {GetErrorObject()};
+    callback->Call(1, arguments);
+  }
+
+ protected:
+  virtual Baton Send(rd_kafka_t* client) = 0;
+
+  Producer* producer_;
+  std::vector<std::string> names_;
+  int timeout_ms_;
+  Rows rows_;
+};
+
+class CreateWorker : public TopicsWorker {
+ public:
+  CreateWorker(Nan::Callback* callback, Producer* producer, std::vector<std::string> names, int partitions,
+               int replication, int timeout_ms)
+      : TopicsWorker(callback, producer, std::move(names), timeout_ms),
+        partitions_(partitions),
+        replication_(replication) {}
+
+ private:
+  Baton Send(rd_kafka_t* client) override {
+    std::vector<rd_kafka_NewTopic_t*> wanted;
+    for (const std::string& name : names_) {
+      char reason[256];
+      rd_kafka_NewTopic_t* topic =
+          rd_kafka_NewTopic_new(name.c_str(), partitions_, replication_, reason, sizeof(reason));
+      if (topic != NULL)
+        wanted.push_back(topic);
+      else
+        rows_.push_back({name, RdKafka::ERR__INVALID_ARG, reason, 0, -1});
+    }
+    Baton baton(RdKafka::ERR_NO_ERROR);
+    if (!wanted.empty())
+      baton = Ask(
+          client, RD_KAFKA_ADMIN_OP_CREATETOPICS, timeout_ms_,
+          [&](rd_kafka_AdminOptions_t* options, rd_kafka_queue_t* queue) {
+            rd_kafka_CreateTopics(client, wanted.data(), wanted.size(), options, queue);
+          },
+          [&](rd_kafka_event_t* answer) {
+            size_t count;
+            const rd_kafka_topic_result_t** results =
+                rd_kafka_CreateTopics_result_topics(rd_kafka_event_CreateTopics_result(answer), &count);
+            for (size_t at = 0; at < count; at++)
+              rows_.push_back({rd_kafka_topic_result_name(results[at]), rd_kafka_topic_result_error(results[at]),
+                               Text(rd_kafka_topic_result_error_string(results[at])), 0, -1});
+          });
+    rd_kafka_NewTopic_destroy_array(wanted.data(), wanted.size());
+    return baton;
+  }
+
+  int partitions_;
+  int replication_;
+};
+
+class DescribeWorker : public TopicsWorker {
+ public:
+  using TopicsWorker::TopicsWorker;
+
+ private:
+  Baton Send(rd_kafka_t* client) override {
+    std::vector<const char*> names;
+    for (const std::string& name : names_) names.push_back(name.c_str());
+    std::unique_ptr<rd_kafka_TopicCollection_t, Freed<rd_kafka_TopicCollection_t, rd_kafka_TopicCollection_destroy>>
+        topics(rd_kafka_TopicCollection_of_topic_names(names.data(), names.size()));
+    return Ask(
+        client, RD_KAFKA_ADMIN_OP_DESCRIBETOPICS, timeout_ms_,
+        [&](rd_kafka_AdminOptions_t* options, rd_kafka_queue_t* queue) {
+          rd_kafka_error_t* error = rd_kafka_AdminOptions_set_include_authorized_operations(options, 1);
+          if (error != NULL) rd_kafka_error_destroy(error);
+          rd_kafka_DescribeTopics(client, topics.get(), options, queue);
+        },
+        [&](rd_kafka_event_t* answer) {
+          size_t count;
+          const rd_kafka_TopicDescription_t** results =
+              rd_kafka_DescribeTopics_result_topics(rd_kafka_event_DescribeTopics_result(answer), &count);
+          for (size_t at = 0; at < count; at++) rows_.push_back(RowOf(results[at]));
+        });
+  }
+
+  static Row RowOf(const rd_kafka_TopicDescription_t* topic) {
+    const rd_kafka_error_t* error = rd_kafka_TopicDescription_error(topic);
+    size_t partitions;
+    rd_kafka_TopicDescription_partitions(topic, &partitions);
+    size_t allowed;
+    const rd_kafka_AclOperation_t* operations = rd_kafka_TopicDescription_authorized_operations(topic, &allowed);
+    int writable = -1;
+    if (operations != NULL) {
+      writable = 0;
+      for (size_t at = 0; at < allowed; at++)
+        if (operations[at] == RD_KAFKA_ACL_OPERATION_WRITE) writable = 1;
+    }
+    return {rd_kafka_TopicDescription_name(topic), error == NULL ? 0 : rd_kafka_error_code(error),
+            error == NULL ? "" : Text(rd_kafka_error_string(error)), static_cast<int>(partitions), writable};
+  }
+};
+
+bool NamesOf(v8::Local<v8::Value> value, std::vector<std::string>* names) {
+  if (!value->IsArray()) return false;
+  v8::Local<v8::Array> given = value.As<v8::Array>();
+  for (uint32_t at = 0; at < given->Length(); at++) {
+    v8::Local<v8::Value> name;
+    if (!Nan::Get(given, at).ToLocal(&name) || !name->IsString()) return false;
+    names->push_back(*Nan::Utf8String(name));
+  }
+  return !names->empty();
+}
+
+}  // namespace
+
+// createTopics(producer, names, partitions, replication, timeout in ms, callback(error or null, [{topic, code, message, …}]))
+NAN_METHOD(Topics::Create) {
+  Producer* producer = ClientOf<Producer>(info[0]);
+  if (producer == NULL) return Nan::ThrowTypeError("a producer is needed");
+  std::vector<std::string> names;
+  if (!NamesOf(info[1], &names)) return Nan::ThrowTypeError("names must be texts, one at least");
+  if (!info[2]->IsInt32() || !info[3]->IsInt32())
+    return Nan::ThrowTypeError("partitions and replication must be numbers");
+  if (!info[4]->IsInt32()) return Nan::ThrowTypeError("the time-out must be a number of milliseconds");
+  if (!info[5]->IsFunction()) return Nan::ThrowTypeError("a callback is needed");
+  Nan::AsyncQueueWorker(new CreateWorker(new Nan::Callback(info[5].As<v8::Function>()), producer, std::move(names),
+                                         Nan::To<int>(info[2]).FromJust(), Nan::To<int>(info[3]).FromJust(),
+                                         Nan::To<int>(info[4]).FromJust()));
+}
+
+// describeTopics(producer, names, timeout in ms, callback(error or null, [{topic, code, message, partitions, writable}]))
+NAN_METHOD(Topics::Describe) {
+  Producer* producer = ClientOf<Producer>(info[0]);
+  if (producer == NULL) return Nan::ThrowTypeError("a producer is needed");
+  std::vector<std::string> names;
+  if (!NamesOf(info[1], &names)) return Nan::ThrowTypeError("names must be texts, one at least");
+  if (!info[2]->IsInt32()) return Nan::ThrowTypeError("the time-out must be a number of milliseconds");
+  if (!info[3]->IsFunction()) return Nan::ThrowTypeError("a callback is needed");
+  Nan::AsyncQueueWorker(new DescribeWorker(new Nan::Callback(info[3].As<v8::Function>()), producer, std::move(names),
+                                           Nan::To<int>(info[2]).FromJust()));
+}
+
+void ExportTopics(v8::Local<v8::Object> exports) {
+  v8::Local<v8::Object> topics = Nan::New<v8::Object>();
+  Nan::SetMethod(topics, "create", Topics::Create);
+  Nan::SetMethod(topics, "describe", Topics::Describe);
+  Nan::Set(exports, Nan::New("topics").ToLocalChecked(), topics);
+}
+
+}  // namespace NodeKafka
