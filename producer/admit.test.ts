@@ -37,7 +37,7 @@ describe('the gate', () => {
     const gate = new Gate({ maxRequests: 5, maxBytes: 100 })
     gate.enter(10, false)
     let drained = false
-    const draining = gate.drain().then(() => {
+    const draining = gate.shut().then(() => {
       drained = true
     })
     expect(gate.enter(1, false)?.kind).toBe('draining')
@@ -45,7 +45,7 @@ describe('the gate', () => {
     expect(drained).toBe(false)
     gate.leave(10, false)
     await draining
-    await gate.drain()
+    await gate.shut()
   })
 
   test('lets fewer in while the thread is late, never fewer than some, and by and by as many as before', () => {

@@ -18,7 +18,7 @@ const MOST_LATE_MS = 20
 const LEAST_ADMITTED = 64
 
 /**
- * Counts requests and the bytes of their bodies; full, or closed while the process stops, it refuses at once. While the thread does not
+ * Counts requests and the bytes of their bodies; full, or shut when the process stops, it refuses at once. While the thread does not
  * keep up it lets fewer in, since a longer queue makes everybody wait and nobody faster: additive increase, multiplicative decrease.
  */
 export class Gate {
@@ -27,6 +27,7 @@ export class Gate {
   #bytes = 0
   #admitted: number
   #draining = false
+  #shut = false
   #idle: (() => void)[] = []
   readonly limits: GateLimits
   readonly #tooManyRequests: Problem
@@ -66,13 +67,18 @@ export class Gate {
     return { requests: this.#requests, bytes: this.#bytes }
   }
 
+  /** Whether whoever is answered is to close its connection. */
   get draining(): boolean {
     return this.#draining
   }
 
+  drain(): void {
+    this.#draining = true
+  }
+
   /** Why nobody can be let in, whatever the request; undefined when somebody can. */
   get closed(): Problem | undefined {
-    if (this.#draining) return DRAINING
+    if (this.#shut) return DRAINING
     if (this.#requests >= this.limits.maxRequests) return this.#tooManyRequests
     return this.#requests - this.#streams >= this.#admitted ? BUSY : undefined
   }
@@ -107,8 +113,9 @@ export class Gate {
   }
 
   /** Refuses from now on, and resolves when all that were let in have left. */
-  async drain(): Promise<void> {
+  async shut(): Promise<void> {
     this.#draining = true
+    this.#shut = true
     if (this.#requests > 0) await new Promise<void>((resolve) => this.#idle.push(resolve))
   }
 }

@@ -58,7 +58,7 @@ function service(
     log,
     tracing: options.tracing,
     nowMs: () => clock.nowMs,
-    draining: stop.signal,
+    ending: stop.signal,
   })
   const post = (
     body: string | Uint8Array | ReadableStream | null,
@@ -842,11 +842,27 @@ describe('around it', () => {
     expect(kept.map((span) => span.attributes['messaging.batch.message_count'])).toEqual([1, 1, 1, undefined, 2])
   })
 
-  test('while draining every request is refused at once, and streams are ended', async () => {
+  test('while draining requests are served, and whoever is answered is told to close the connection', async () => {
+    const { app, post, gate } = service()
+    gate.drain()
+    const answers = [
+      await post('{"type":"t"}', JSON_TYPE),
+      await post('{"type":"t"}\n', NDJSON),
+      await post('{', JSON_TYPE),
+      await app.request('/docs'),
+      await app.request('/nope'),
+    ]
+    expect(answers.map((one) => [one.status, one.headers.get('connection')])).toEqual(
+      [202, 200, 400, 200, 404].map((status) => [status, 'close']),
+    )
+    expect((await ndjson(answers[1] as Response)).at(-1)?.['summary']).toMatchObject({ stored: 1, complete: true })
+  })
+
+  test('once shut every request is refused at once, and streams are ended', async () => {
     const { post, gate, stop } = service()
     const body = new ReadableStream({ start: (c) => c.enqueue(Buffer.from('{"type":"t"}\n')) })
     const stream = await post(body, NDJSON)
-    const drained = gate.drain()
+    const drained = gate.shut()
     const refused = await post('{"type":"t"}', JSON_TYPE)
     expect([refused.status, refused.headers.get('connection')]).toEqual([503, 'close'])
     expect(await problem(refused)).toMatchObject({ type: 'urn:kafkatrace:problem:draining', outcome: 'not stored' })

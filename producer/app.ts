@@ -37,8 +37,8 @@ export interface AppDeps {
   /** undefined: no spans. */
   tracing: Tracing | undefined
   nowMs(): number
-  /** Aborted when the process begins to stop; ends NDJSON streams. */
-  draining: AbortSignal
+  /** Aborted when NDJSON streams have to end, since the process stops. */
+  ending: AbortSignal
 }
 
 /** A request, and what is known of it so far. */
@@ -96,6 +96,7 @@ export function createApp(deps: AppDeps): Hono {
   /** The one place where an answer is counted. */
   function finish(of: Visit, response: Response): Response {
     answered(of, response.status)
+    if (gate.draining) response.headers.set('connection', 'close')
     return response
   }
 
@@ -112,7 +113,7 @@ export function createApp(deps: AppDeps): Hono {
     const level = status === 503 && problem.kind !== 'undelivered' ? 'debug' : status >= 500 ? 'warn' : 'info'
     if (log.isLevelEnabled(level))
       log[level]({ requestId: of.id, status, problem: problem.kind, ...context }, problem.detail)
-    const headers: Record<string, string> = gate.draining || leavesBody(of.request) ? { connection: 'close' } : {}
+    const headers: Record<string, string> = leavesBody(of.request) ? { connection: 'close' } : {}
     return finish(of, problemResponse(problem, of.id, headers))
   }
 
@@ -247,7 +248,6 @@ export function createApp(deps: AppDeps): Hono {
   function accepted(of: Visit, receipts: string, limits: Record<string, string> = {}): Response {
     const headers: Record<string, string> = { 'content-type': 'application/json', 'x-request-id': of.id, ...limits }
     if (hasQueryKey(of.request.url)) headers['cache-control'] = 'private'
-    if (gate.draining) headers['connection'] = 'close'
     return new Response(`{"receipts":[${receipts}]}`, { status: 202, headers })
   }
 
@@ -270,7 +270,7 @@ export function createApp(deps: AppDeps): Hono {
         progressTimeoutMs: config.NDJSON_PROGRESS_TIMEOUT_MS,
       },
       nowMs: deps.nowMs,
-      draining: deps.draining,
+      ending: deps.ending,
       count: (outcome) => {
         counted[outcome].count++
       },
@@ -290,6 +290,7 @@ export function createApp(deps: AppDeps): Hono {
         'cache-control': hasQueryKey(of.request.url) ? 'private, no-store' : 'no-store',
         'x-request-id': of.id,
         ...meter?.headers(),
+        ...(gate.draining ? { connection: 'close' } : {}),
       },
     })
   }
@@ -348,7 +349,7 @@ export function createApp(deps: AppDeps): Hono {
     }
     metrics.answered('events', PROBLEMS[closed.kind].status, 0)
     const announced = announcedBytes(request.headers)
-    return refusal(announced === undefined || announced > MAX_DROPPED_BYTES)
+    return refusal(gate.draining || announced === undefined || announced > MAX_DROPPED_BYTES)
   }
   return app
 }

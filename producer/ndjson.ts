@@ -52,8 +52,8 @@ export interface StreamDeps {
   defaults: Defaults
   limits: StreamLimits
   nowMs(): number
-  /** Aborted when the process stops: what was read is answered, the rest is not read. */
-  draining: AbortSignal
+  /** Aborted when the stream has to end: what was read is answered, the rest is not read. */
+  ending: AbortSignal
   count(outcome: EventsOutcome): void
   /** Called once, when the last line of the answer was taken or the client is gone. */
   ended(summary: Summary): void
@@ -87,7 +87,7 @@ const NEWLINE = 0x0a
  * queue is full, and while the tenant's quota is used up: the client is slowed down, not refused. Memory is bounded by the window.
  */
 export function answerStream(deps: StreamDeps): ReadableStream<Uint8Array> {
-  const { limits, draining } = deps
+  const { limits, ending } = deps
   const pending: Pending[] = []
   /** Not handed over yet. */
   let ready: { one: Pending; event: Event; record: OutgoingRecord }[] = []
@@ -109,9 +109,9 @@ export function answerStream(deps: StreamDeps): ReadableStream<Uint8Array> {
       let number = 0
       for (;;) {
         // Bytes are no progress, lines are: otherwise a byte a minute would hold a stream for ever.
-        const next = await within(lines.next(), limits.progressTimeoutMs, draining, gone.signal)
+        const next = await within(lines.next(), limits.progressTimeoutMs, ending, gone.signal)
         if (next === undefined) {
-          if (!gone.signal.aborted) failure = draining.aborted ? STOPPING : tooSlow(limits.progressTimeoutMs)
+          if (!gone.signal.aborted) failure = ending.aborted ? STOPPING : tooSlow(limits.progressTimeoutMs)
           // The generator is in the middle of a read, which cancelling the body ends; waiting for that would be waiting for the client.
           void lines.return?.(undefined)?.catch(() => undefined)
           return
@@ -206,7 +206,7 @@ export function answerStream(deps: StreamDeps): ReadableStream<Uint8Array> {
     const deadline = performance.now() + limits.progressTimeoutMs
     while (waitMs > 0) {
       const leftMs = deadline - performance.now()
-      if (waitMs === Number.POSITIVE_INFINITY || leftMs <= 0 || draining.aborted || gone.signal.aborted)
+      if (waitMs === Number.POSITIVE_INFINITY || leftMs <= 0 || ending.aborted || gone.signal.aborted)
         return problem ?? { ...overQuota(waitMs), outcome: 'not stored' }
       await sleep(Math.min(waitMs, leftMs), gone.signal)
       ;({ waitMs, problem } = admit(bytes))

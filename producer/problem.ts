@@ -24,7 +24,7 @@ export const PROBLEMS = {
   internal: { status: 500, title: 'The service failed' },
   overloaded: { status: 503, title: 'The service is over its limits' },
   draining: { status: 503, title: 'The service is stopping' },
-  'kafka-unavailable': { status: 503, title: 'Kafka cannot be reached' },
+  'kafka-unavailable': { status: 503, title: 'Kafka cannot take the events now' },
   undelivered: { status: 503, title: 'Not every event was acknowledged by Kafka' },
 } as const satisfies Record<string, { status: number; title: string }>
 

@@ -50,10 +50,10 @@ export function cannotTake(
   records: number,
   bytes: number,
 ): Problem | undefined {
-  const connection = producer.connection()
-  if (connection.state !== 'connected')
-    return unavailable(connection.state === 'connecting' ? connection.reason : 'the connection is closed')
-  if (producer.partitionCount(topic) === undefined) return unavailable(`the topic ${topic} is not there (yet)`)
+  const blocked = producer.blocked(topic)
+  // Where the brokers are, and how we are known to them, is for operators: /readyz and the log say it.
+  if (blocked !== undefined)
+    return unavailable(producer.connection().state === 'connected' ? blocked : 'it cannot be reached')
   const queue = producer.queue()
   if (queue.records + records > queue.maxRecords || queue.bytes + bytes > queue.maxBytes)
     return {

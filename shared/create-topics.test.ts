@@ -6,14 +6,19 @@ const tenants = tenantsOf({ tenants: { shop: { streams: ['orders', 'events'], ke
 const options = { partitions: 3, replication: -1 }
 
 test('every stream of every tenant gets its four topics', async () => {
-  const asked: string[][] = []
-  const ensureTopics = async (topics: readonly string[]) => void asked.push([...topics])
-  expect(await createTopics(tenants, { ensureTopics }, options)).toBe(2)
+  const asked: (readonly string[])[] = []
+  const ensureGroups = async (groups: readonly (readonly string[])[]) => {
+    asked.push(...groups)
+    return groups.map(() => undefined)
+  }
+  expect(await createTopics(tenants, { ensureGroups }, options)).toBe(2)
   expect(asked.map((topics) => topics[0])).toEqual(['kt.shop.orders', 'kt.shop.events'])
   expect(asked.flat()).toHaveLength(8)
 })
 
-test('a refusal of the broker is the job’s', async () => {
-  const ensureTopics = () => Promise.reject(new Error('not authorized'))
-  await expect(createTopics(tenants, { ensureTopics }, options)).rejects.toThrow('not authorized')
+test('a refusal of the broker is the job’s, and names every stream that it concerns', async () => {
+  const ensureGroups = async (groups: readonly (readonly string[])[]) =>
+    groups.map(([topic]) => `${topic}: not authorized`)
+  const failed = createTopics(tenants, { ensureGroups }, options)
+  await expect(failed).rejects.toThrow('kt.shop.orders: not authorized\nkt.shop.events: not authorized')
 })

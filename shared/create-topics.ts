@@ -12,14 +12,15 @@ const variables = Type.Object({
   TOPIC_REPLICATION: integer(-1, -1, 100, 'Replicas of a new topic; -1 leaves it to the brokers.'),
 })
 
-/** @returns how many streams have their topics now @throws the first refusal, after which nothing more is tried */
+/** @returns how many streams have their topics now @throws naming every stream whose topics are not all there */
 export async function createTopics(
   tenants: Tenants,
-  admin: Pick<TopicAdmin, 'ensureTopics'>,
+  admin: Pick<TopicAdmin, 'ensureGroups'>,
   options: { partitions: number; replication: number },
 ): Promise<number> {
   const streams = tenants.list.flatMap(({ name, streams }) => [...streams].map((stream) => streamTopics(name, stream)))
-  for (const topics of streams) await admin.ensureTopics(topics, options)
+  const faults = (await admin.ensureGroups(streams, options)).filter((fault) => fault !== undefined)
+  if (faults.length > 0) throw new Error(faults.join('\n'))
   return streams.length
 }
 

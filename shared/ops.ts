@@ -11,8 +11,8 @@ export const LATENCY_BUCKETS_SECONDS = [
   3, 5, 7.5, 10,
 ]
 
-/** What is asked when somebody wants to know whether the service is ready: a reason when it is not. */
-export type Check = () => { ok: true } | { ok: false; reason: string }
+/** What is asked when somebody wants to know whether the service is ready: a reason when it is not. `detail`: what is wrong all the same. */
+export type Check = () => { ok: true; detail?: string } | { ok: false; reason: string }
 
 export interface Ops {
   registry: Registry

@@ -9,102 +9,181 @@ import {
   type Producer,
   promised,
 } from './client.ts'
+import { watchConnection } from './connection.ts'
+import { createTopics, describeTopics } from './topic-requests.ts'
 import type { TopicAdmin } from './types.ts'
 
 const METADATA_TIMEOUT_MS = 5_000
-const CREATE_TIMEOUT_MS = 5_000
 
-/** How long a topic that was created may take to be seen, and how often it is looked for. */
-const VISIBLE_TIMEOUT_MS = 10_000
+/** How long a request to create topics may take; thousands of partitions take a broker seconds. */
+const CREATE_TIMEOUT_MS = 30_000
+
+/** How long topics that were created may take to be seen: a broker first makes the files of those before. And how often they are looked for. */
+const VISIBLE_TIMEOUT_MS = 60_000
 const LOOK_INTERVAL_MS = 50
+
+/** A controller of Apache Kafka writes 10,000 records for one request, one a topic and one a partition, and refuses what takes more. */
+const MAX_REQUEST_RECORDS = 9_000
+
+/** Of topics that were created, so many are named in a line of the log. */
+const LOGGED_TOPICS = 10
+
+interface Options {
+  partitions: number
+  replication: number
+}
+
+/** Topics that belong together, and what is known of them. */
+interface Group {
+  topics: readonly string[]
+  missing: string[]
+  /** Partitions of those that are missing. */
+  partitions: number
+  fault: string | undefined
+}
 
 /** Creates topics. Connects at first use, for ever with back-off, until closed. */
 export function createTopicAdmin(options: { config: CommonConfig; clientId: string; log: Logger }): TopicAdmin {
   const { config, clientId, log } = options
   const stopping = new AbortController()
+  const watch = watchConnection({ config, client: 'topics', log })
   /** Topics are made by asking for them. */
   let byName = false
   let connecting: Promise<Producer | undefined> | undefined
 
-  // Of the clients, a producer is the lightest that can ask for metadata; the admin client shares its connections.
+  // Of the clients, a producer is the lightest that can ask for metadata and create topics.
   const connected = () =>
     (connecting ??= connectForever(
-      () => new (native().Producer)(connectionSettings(config, clientId)),
-      (reason) => log.warn({ reason }, 'cannot reach Kafka to create topics; trying again'),
+      () => watch.attach(new (native().Producer)(connectionSettings(config, clientId))),
+      watch.failed,
       stopping.signal,
     ))
 
+  /** Creates topics of the same number of partitions. @returns by topic: why it was not created */
+  async function create(client: Producer, topics: readonly string[], of: Options): Promise<Map<string, string>> {
+    const refused = new Map<string, string>()
+    if (!byName) {
+      try {
+        for (const { topic, code, message } of await createTopics(client, topics, {
+          ...of,
+          timeoutMs: CREATE_TIMEOUT_MS,
+        }))
+          if (code !== 0 && code !== CODE.TOPIC_ALREADY_EXISTS) refused.set(topic, message)
+        return refused
+      } catch (thrown) {
+        const error = thrown as LibrdKafkaError
+        // librdkafka's mock cluster, always one broker, has no controller that could create topics; it makes one when asked for it by name. Others
+        // must not be asked so: they may make topics as well, with a number of partitions that nobody chose.
+        byName = error.code === CODE.UNKNOWN_BROKER && (await metadata(client)).brokers.length === 1
+        if (!byName) return new Map(topics.map((topic) => [topic, error.message]))
+      }
+    }
+    for (const topic of topics)
+      if (!(await comesIntoBeing(client, topic))) refused.set(topic, 'it does not come into being')
+    return refused
+  }
+
+  /** Waits until these are seen. @returns those that are not */
+  async function unseen(client: Producer, topics: readonly string[]): Promise<string[]> {
+    const deadline = performance.now() + VISIBLE_TIMEOUT_MS
+    for (;;) {
+      const seen = await partitionCounts(client, topics)
+      const missing = topics.filter((topic) => !seen.has(topic))
+      if (missing.length === 0 || performance.now() > deadline || stopping.signal.aborted) return missing
+      await Bun.sleep(LOOK_INTERVAL_MS)
+    }
+  }
+
+  async function ensureGroups(given: readonly (readonly string[])[], { partitions, replication }: Options) {
+    const client = await connected()
+    if (client === undefined) throw new Error('closed before Kafka was reached')
+    watch.connected()
+    const existing = await partitionCounts(client, given.flat())
+    const groups = given.map((topics) => groupOf(topics, existing, partitions))
+    const refused = new Map<string, string>()
+    const created: string[] = []
+    for (const { topics, partitions: each } of requestsFor(groups)) {
+      const reasons = await create(client, topics, { partitions: each, replication })
+      for (const [topic, reason] of reasons) refused.set(topic, reason)
+      created.push(...topics.filter((topic) => !reasons.has(topic)))
+    }
+    const notSeen = new Set(created.length === 0 ? [] : await unseen(client, created))
+    if (created.length > 0)
+      log.info(
+        { topics: created.length, first: created.slice(0, LOGGED_TOPICS), partitions, replication },
+        'topics were created',
+      )
+    return groups.map(({ missing, fault }) => {
+      if (fault !== undefined) return fault
+      const why = missing.flatMap((topic) => {
+        const reason = refused.get(topic) ?? (notSeen.has(topic) ? 'it is not seen after its creation' : undefined)
+        return reason === undefined ? [] : [`${topic}: ${reason}`]
+      })
+      return why.length === 0 ? undefined : `topics cannot be created: ${why.join('; ')}`
+    })
+  }
+
   return {
-    async ensureTopics(topics, { partitions, replication }) {
-      const client = await connected()
-      if (client === undefined) throw new Error('closed before Kafka was reached')
-      const existing = await partitionCounts(client)
-      const counts = new Map(topics.flatMap((topic) => [[topic, existing.get(topic)]] as const))
-      const missing = topics.filter((topic) => counts.get(topic) === undefined)
-      const present = [...counts].filter(([, count]) => count !== undefined)
-      const [first] = present
-      if (present.some(([, count]) => count !== first?.[1]))
-        throw new Error(
-          `topics that belong together have different numbers of partitions: ${present.map(([topic, count]) => `${topic} ${count}`).join(', ')}`,
-        )
-      if (missing.length === 0) return
-      // What is there already decides, so that all stay co-partitioned.
-      const wanted = first?.[1] ?? partitions
-      const admin = native().AdminClient.createFrom(client)
-      const refused: string[] = []
-      // A stream's own topic stands first and is made last: once it is there, its readers expect the others.
-      for (const topic of missing.toReversed()) {
-        const error = byName ? undefined : await createTopic(admin, topic, wanted, replication)
-        // librdkafka's mock cluster, always one broker, never answers this request; it makes a topic when asked for it by name. A cluster that
-        // is only slow must not be asked so: it may make topics as well, with a number of partitions that nobody chose.
-        byName ||= error?.code === CODE.TIMED_OUT && (await brokerCount(client)) === 1
-        if (byName ? await comesIntoBeing(client, topic) : isThere(error)) continue
-        refused.push(`${topic}: ${error?.message ?? 'it does not come into being'}`)
-      }
-      if (refused.length > 0) throw new Error(`topics cannot be created: ${refused.join('; ')}`)
-      const deadline = performance.now() + VISIBLE_TIMEOUT_MS
-      for (;;) {
-        const seen = await partitionCounts(client)
-        const unseen = missing.filter((topic) => !seen.has(topic))
-        if (unseen.length === 0) break
-        if (performance.now() > deadline)
-          throw new Error(`topics are not seen after their creation: ${unseen.join(', ')}`)
-        await Bun.sleep(LOOK_INTERVAL_MS)
-      }
-      log.info({ topics: missing, partitions: wanted, replication }, 'topics were created')
+    ensureGroups,
+    async ensureTopics(topics, wanted) {
+      const [fault] = await ensureGroups([topics], wanted)
+      if (fault !== undefined) throw new Error(fault)
     },
     async close() {
       stopping.abort()
+      watch.closed()
       const client = await connecting
       if (client !== undefined) await promised((done) => client.disconnect(0, (error) => done(error)))
     },
   }
 }
 
-type Admin = ReturnType<ReturnType<typeof native>['AdminClient']['createFrom']>
-
-async function createTopic(
-  admin: Admin,
-  topic: string,
-  partitions: number,
-  replication: number,
-): Promise<LibrdKafkaError | undefined> {
-  try {
-    await promised((done) =>
-      admin.createTopic(
-        { topic, num_partitions: partitions, replication_factor: replication },
-        CREATE_TIMEOUT_MS,
-        (error) => done(error),
-      ),
-    )
-    return undefined
-  } catch (error) {
-    return error as LibrdKafkaError
+/** What is missing of topics that belong together, and how many partitions it is to have. */
+function groupOf(topics: readonly string[], existing: ReadonlyMap<string, number>, partitions: number): Group {
+  const present = topics.flatMap((topic) => {
+    const count = existing.get(topic)
+    return count === undefined ? [] : [{ topic, count }]
+  })
+  const [first] = present
+  const missing = topics.filter((topic) => !existing.has(topic))
+  const differ = present.some(({ count }) => count !== first?.count)
+  return {
+    topics,
+    missing: differ ? [] : missing,
+    // What is there already decides, so that all stay co-partitioned.
+    partitions: first?.count ?? partitions,
+    fault: differ
+      ? `topics that belong together have different numbers of partitions: ${present.map(({ topic, count }) => `${topic} ${count}`).join(', ')}`
+      : undefined,
   }
 }
 
-const isThere = (error: LibrdKafkaError | undefined): boolean =>
-  error === undefined || error.code === CODE.TOPIC_ALREADY_EXISTS
+/**
+ * The requests that create what is missing, in their order. All in one, where a request may be so large: then topics that belong together come to be
+ * together. Else the first of each group before the others: brokers take seconds for thousands of partitions, and events can be taken meanwhile.
+ */
+export function requestsFor(
+  groups: readonly { topics: readonly string[]; missing: readonly string[]; partitions: number }[],
+): { topics: string[]; partitions: number }[] {
+  const records = groups.reduce((sum, { missing, partitions }) => sum + missing.length * (1 + partitions), 0)
+  const rounds =
+    records <= MAX_REQUEST_RECORDS
+      ? [(_first: boolean) => true]
+      : [(first: boolean) => first, (first: boolean) => !first]
+  return rounds.flatMap((takes) => {
+    const byPartitions = new Map<number, string[]>()
+    for (const { topics, missing, partitions } of groups)
+      for (const topic of missing)
+        if (takes(topic === topics[0])) byPartitions.set(partitions, [...(byPartitions.get(partitions) ?? []), topic])
+    return [...byPartitions].flatMap(([partitions, topics]) => {
+      const most = Math.max(1, Math.floor(MAX_REQUEST_RECORDS / (1 + partitions)))
+      return Array.from({ length: Math.ceil(topics.length / most) }, (_, index) => ({
+        topics: topics.slice(index * most, (index + 1) * most),
+        partitions,
+      }))
+    })
+  })
+}
 
 interface Metadata {
   brokers: unknown[]
@@ -119,20 +198,24 @@ const metadata = (client: Producer, topic?: string): Promise<Metadata> =>
     ),
   )
 
-const brokerCount = async (client: Producer): Promise<number> => (await metadata(client)).brokers.length
-
 /** How many partitions each topic has; those without any are about to be created, or to go. */
-async function partitionCounts(client: Producer, topic?: string): Promise<Map<string, number>> {
-  const { topics } = await metadata(client, topic)
-  return new Map(topics.filter((one) => one.partitions.length > 0).map((one) => [one.name, one.partitions.length]))
+async function partitionCounts(client: Producer, topics: readonly string[]): Promise<Map<string, number>> {
+  const described = await describeTopics(client, topics, METADATA_TIMEOUT_MS).catch(async () =>
+    (await metadata(client)).topics.map(({ name, partitions }) => ({ topic: name, partitions: partitions.length })),
+  )
+  return new Map(described.flatMap(({ topic, partitions }) => (partitions > 0 ? [[topic, partitions] as const] : [])))
 }
 
+/** Asks for a topic by its name until it is there. */
 async function comesIntoBeing(client: Producer, topic: string): Promise<boolean> {
-  const deadline = performance.now() + VISIBLE_TIMEOUT_MS
+  const deadline = performance.now() + BY_NAME_TIMEOUT_MS
   while (performance.now() < deadline) {
-    const counts = await partitionCounts(client, topic).catch(() => new Map<string, number>())
-    if (counts.has(topic)) return true
+    const found = await metadata(client, topic).catch(() => undefined)
+    if (found?.topics.some(({ name, partitions }) => name === topic && partitions.length > 0) === true) return true
     await Bun.sleep(LOOK_INTERVAL_MS)
   }
   return false
 }
+
+/** How long a topic may take to come into being by being asked for. */
+const BY_NAME_TIMEOUT_MS = 10_000

@@ -9,6 +9,7 @@ import { CONNECT_BACKOFF, delayMs, sleep } from '../retry.ts'
 import type { TransactionsAddon } from './group-metadata.ts'
 import { ADDON_FILE, checkAddon, INSTALLED } from './native/check.ts'
 import { declareNames, type PackedAddon } from './packed.ts'
+import type { TopicsAddon } from './topic-requests.ts'
 
 export type { LibrdKafkaError, Message, Producer } from '@confluentinc/kafka-javascript/types/rdkafka'
 
@@ -39,6 +40,7 @@ let loadedAddon: Addon | undefined
 interface Addon {
   packed: PackedAddon
   transactions: TransactionsAddon
+  topics: TopicsAddon
   err2str(code: number): string
 }
 
@@ -66,6 +68,9 @@ export const packed = (): PackedAddon => addon().packed
 /** Offsets in a transaction; loads the addon at first use, as {@link native} does. */
 export const transactions = (): TransactionsAddon => addon().transactions
 
+/** Topics by the batch; loads the addon at first use, as {@link native} does. */
+export const topicRequests = (): TopicsAddon => addon().topics
+
 /** What the package's own calls make of an error that the addon gives. */
 export const libraryError = (fault: object): RdKafka.LibrdKafkaError =>
   (require('@confluentinc/kafka-javascript/lib/error') as { create(fault: object): RdKafka.LibrdKafkaError }).create(
@@ -79,6 +84,7 @@ export const messageOf = (code: number): string => addon().err2str(code)
 export const CODE = {
   BAD_MSG: -199,
   TRANSPORT: -195,
+  RESOLVE: -193,
   MSG_TIMED_OUT: -192,
   UNKNOWN_PARTITION: -190,
   UNKNOWN_TOPIC: -188,
@@ -87,6 +93,7 @@ export const CODE = {
   TIMED_OUT: -185,
   QUEUE_FULL: -184,
   MAX_POLL_EXCEEDED: -147,
+  SSL: -181,
   REVOKE_PARTITIONS: -174,
   ASSIGN_PARTITIONS: -175,
   STATE: -172,
@@ -95,6 +102,7 @@ export const CODE = {
   PURGE_QUEUE: -152,
   PURGE_INFLIGHT: -151,
   FATAL: -150,
+  UNKNOWN_BROKER: -146,
   FENCED: -144,
   UNKNOWN_TOPIC_OR_PART: 3,
   MSG_SIZE_TOO_LARGE: 10,
@@ -106,6 +114,7 @@ export const CODE = {
   REBALANCE_IN_PROGRESS: 27,
   TOPIC_AUTHORIZATION_FAILED: 29,
   GROUP_AUTHORIZATION_FAILED: 30,
+  CLUSTER_AUTHORIZATION_FAILED: 31,
   TOPIC_ALREADY_EXISTS: 36,
   CONCURRENT_TRANSACTIONS: 51,
   UNSTABLE_OFFSET_COMMIT: 88,
@@ -122,7 +131,11 @@ export function eventCode(error: RdKafka.LibrdKafkaError): number {
 const EVENT_CODES: Readonly<Record<string, number>> = {
   'all broker connections are down': CODE.ALL_BROKERS_DOWN,
   'broker transport failure': CODE.TRANSPORT,
+  'host resolution failure': CODE.RESOLVE,
+  'ssl error': CODE.SSL,
+  'authentication failure': CODE.AUTHENTICATION,
   'fatal error': CODE.FATAL,
+  'cluster authorization failed': CODE.CLUSTER_AUTHORIZATION_FAILED,
 }
 
 /** Settings of every client: where the brokers are and how they are spoken to. */

@@ -1,5 +1,6 @@
 import type { CommonConfig } from '../config.ts'
 import type { Logger } from '../logger.ts'
+import { CONNECT_BACKOFF, delayMs, sleep } from '../retry.ts'
 import {
   CODE,
   connectForever,
@@ -12,15 +13,10 @@ import {
   packed,
   promised,
 } from './client.ts'
-import { connectionOf } from './consumer.ts'
+import { watchConnection } from './connection.ts'
 import { isNotQueued, type PackedProducer, packProducer, type Report } from './packed.ts'
-import {
-  type Connection,
-  type DeliveryResult,
-  type OutgoingRecord,
-  ProduceError,
-  type RecordProducer,
-} from './types.ts'
+import { type Described, describeTopics, NOT_AUTHORIZED } from './topic-requests.ts'
+import { type DeliveryResult, type OutgoingRecord, ProduceError, type RecordProducer } from './types.ts'
 
 export interface RecordProducerOptions {
   config: CommonConfig
@@ -39,17 +35,34 @@ export interface RecordProducerOptions {
   onStatistics(json: string): void
 }
 
-/** How often the number of partitions of every topic is asked for: partitions may be added at any time. */
-const METADATA_INTERVAL_MS = 30_000
+/** How often it is asked how many partitions every topic has and whether it may be written to: both may change at any time. */
+const LOOK_INTERVAL_MS = 10_000
 
-/** While a topic that is needed is missing, how often it is asked for. */
-const MISSING_TOPIC_INTERVAL_MS = 500
+/** The same while a topic cannot be written to. */
+const BLOCKED_LOOK_INTERVAL_MS = 500
 
-const METADATA_TIMEOUT_MS = 5_000
+const LOOK_TIMEOUT_MS = 5_000
+
+/** How long a refusal counts where the broker does not say who may write: after it the next record is a try. */
+const REFUSAL_MS = 5_000
 
 /** librdkafka looks for time-outs once a second; a report that is later than this is not waited for. */
 const REPORT_GRACE_MS = 1_500
 const SWEEP_INTERVAL_MS = 100
+
+/** Of topics that cannot be written to, and can again, so many are named in a line of the log. */
+const LOGGED_TOPICS = 10
+
+/** In librdkafka's statistics: what has become of the producer id (STATISTICS.md, "eos"). */
+const PRODUCER_ID = /"idemp_state":\s*"(?<idempotence>\w+)"/
+
+/** Errors after which a client takes no record any more. */
+const FATAL = new Set<number>([CODE.FATAL, CODE.CLUSTER_AUTHORIZATION_FAILED])
+
+const NO_PRODUCER_ID =
+  'not authorized to get a producer id: it takes an ACL that allows WRITE on a topic, or IDEMPOTENT_WRITE on the cluster'
+
+const NOT_THERE = (topic: string): string => `the topic ${topic} is not there (yet)`
 
 /** librdkafka's default of message.max.bytes, and below the brokers' default of max.message.bytes. */
 const DEFAULT_MESSAGE_BYTES = 1_000_000
@@ -84,13 +97,21 @@ const MAX_SEQUENCE = 0x7fffffff
 export function createRecordProducer(options: RecordProducerOptions): RecordProducer {
   const { config, clientId, log, deliveryTimeoutMs, maxQueueRecords, maxQueueBytes } = options
   const stopping = new AbortController()
+  const watch = watchConnection({ config, client: 'producer', log })
   const partitions = new Map<string, number>()
+  /** By topic: why it cannot be written to. */
+  const blocked = new Map<string, string>(options.topics.map((topic) => [topic, `the topic ${topic} is not known yet`]))
   /** By sequence, in order of arrival. */
   const waiting = new Map<number, Waiting>()
+  /** By topic: when the broker last refused a record of ours, monotonic. */
+  const refusedAtMs = new Map<string, number>()
   let sequence = 0
   let queuedBytes = 0
   let client: { kafka: Producer; records: PackedProducer } | undefined
-  let connection: Connection = { state: 'connecting', reason: 'not connected yet' }
+  /** Why the client before could not go on, until this one is known to be able to. */
+  let trouble: string | undefined
+  /** How often in a row a client was replaced. */
+  let replaced = 0
   let refreshing: NodeJS.Timeout | undefined
   let sweeping: NodeJS.Timeout | undefined
 
@@ -109,61 +130,49 @@ export function createRecordProducer(options: RecordProducerOptions): RecordProd
       partitioner: 'murmur2_random',
       dr_cb: true,
     })
+    watch.attach(opened)
     // Only a connected client can be polled; before that the addon would follow a null pointer.
     opened.on('ready', () => opened.setPollInBackground(true))
     opened.on('event.stats', (event: { message: string }) => {
       if (opened !== client?.kafka) return
-      const seen = connectionOf(event.message)
-      if (seen !== undefined && connection.state !== 'closed') changeTo(seen)
+      const { idempotence } = PRODUCER_ID.exec(event.message)?.groups ?? {}
+      if (idempotence === 'FatalError') return replace('fatal error')
+      if (idempotence === 'Assigned') recovered()
       options.onStatistics(event.message)
     })
     opened.on('event.error', (error) => {
       const code = eventCode(error)
-      // While brokers are away these come with every try; that they are away is said once, by changeTo.
-      const level = code === CODE.ALL_BROKERS_DOWN || code === CODE.TRANSPORT ? 'debug' : 'warn'
-      log[level]({ code, reason: error.message }, 'Kafka producer')
-      if (opened !== client?.kafka) return
-      if (code === CODE.FATAL || error.isFatal === true) replace(error.message)
-      else if (code === CODE.ALL_BROKERS_DOWN) changeTo({ state: 'connecting', reason: error.message })
+      if (opened === client?.kafka && (FATAL.has(code) || error.isFatal === true)) replace(error.message, code)
     })
     return opened
   }
 
-  function changeTo(next: Connection): void {
-    if (connection.state === 'closed') return
-    if (next.state !== connection.state)
-      log.info(
-        { brokers: config.KAFKA_BROKERS, ...next },
-        next.state === 'connected' ? 'Kafka is reached' : 'Kafka is lost',
-      )
-    connection = next
-  }
-
   async function connect(): Promise<void> {
-    const opened = await connectForever(
-      open,
-      (reason) => {
-        changeTo({ state: 'connecting', reason })
-        log.warn({ reason }, 'cannot reach Kafka; trying again')
-      },
-      stopping.signal,
-    )
+    const opened = await connectForever(open, watch.failed, stopping.signal)
     if (opened === undefined) return
     client = { kafka: opened, records: packProducer(packed(), opened, reported) }
-    changeTo({ state: 'connected' })
+    watch.connected()
     await refresh()
   }
 
-  /** Puts a client aside that cannot go on, and begins with a new one. */
-  function replace(reason: string): void {
-    log.error({ reason }, 'the producer cannot go on: it is replaced by a new one')
+  /** Puts a client aside that cannot go on, and begins with a new one after a pause that grows. */
+  function replace(message: string, code?: number): void {
+    const reason = code === CODE.CLUSTER_AUTHORIZATION_FAILED ? NO_PRODUCER_ID : message
+    log[reason === trouble ? 'debug' : 'error']({ reason }, 'the producer cannot go on: it is replaced by a new one')
+    trouble = reason
     const broken = client
     client = undefined
-    changeTo({ state: 'connecting', reason })
     giveUpAll(produceError(CODE.FATAL, reason))
     broken?.records.close()
     broken?.kafka.disconnect(0, () => undefined)
-    void connect()
+    void sleep(delayMs(CONNECT_BACKOFF, ++replaced), stopping.signal).then(connect)
+  }
+
+  /** The client has a producer id, without which no record is sent. */
+  function recovered(): void {
+    if (trouble !== undefined) log.info('the producer goes on')
+    trouble = undefined
+    replaced = 0
   }
 
   function reported(report: Readonly<Report>): void {
@@ -179,6 +188,28 @@ export function createRecordProducer(options: RecordProducerOptions): RecordProd
             new ProduceError(faultOf(code), 'not stored', messageOf(code))
           : produceError(code, messageOf(code))
     settle(report.sequence, one, result)
+    if (code === CODE.FATAL) replace(messageOf(code))
+    else if (code === CODE.TOPIC_AUTHORIZATION_FAILED) refused(one.topic)
+  }
+
+  /** The broker has not let us write to a topic. Whether it does again is asked at once, and again until it does. */
+  function refused(topic: string): void {
+    if (blocked.has(topic)) return
+    block(new Map(blocked).set(topic, NOT_AUTHORIZED(topic)))
+    refusedAtMs.set(topic, performance.now())
+    void refresh()
+  }
+
+  /** Takes what is known now of the topics that cannot be written to; what has changed is logged. */
+  function block(now: ReadonlyMap<string, string>): void {
+    const begun = [...now].filter(([topic, reason]) => blocked.get(topic) !== reason).map(([, reason]) => reason)
+    const ended = [...blocked.keys()].filter((topic) => !now.has(topic))
+    blocked.clear()
+    for (const [topic, reason] of now) blocked.set(topic, reason)
+    if (begun.length > 0)
+      log.warn({ topics: begun.length, reasons: begun.slice(0, LOGGED_TOPICS) }, 'topics cannot be written to')
+    if (ended.length > 0)
+      log.info({ topics: ended.length, first: ended.slice(0, LOGGED_TOPICS) }, 'topics can be written to')
   }
 
   function settle(number: number, { batch, index, bytes }: Waiting, result: DeliveryResult): void {
@@ -192,17 +223,31 @@ export function createRecordProducer(options: RecordProducerOptions): RecordProd
     for (const [number, one] of waiting) settle(number, one, error)
   }
 
-  /**
-   * Asks for the partitions of all topics together. Never for one by its name: brokers that create topics on demand would make it, with a number
-   * of partitions that nobody chose.
-   */
+  /** Asks how many partitions the topics have, and whether they may be written to; again and again. */
   async function refresh(): Promise<void> {
     clearTimeout(refreshing)
     if (client === undefined || stopping.signal.aborted) return
     const from = client
     try {
+      await look(from.kafka)
+    } catch (error) {
+      log.debug({ reason: (error as Error).message }, 'our topics cannot be asked for')
+    }
+    // Replaced meanwhile, the new client asks for itself.
+    if (from !== client) return
+    clearTimeout(refreshing)
+    refreshing = setTimeout(() => void refresh(), blocked.size > 0 ? BLOCKED_LOOK_INTERVAL_MS : LOOK_INTERVAL_MS)
+  }
+
+  async function look(kafka: Producer): Promise<void> {
+    // A cluster may be unable to answer this one at the moment; metadata is all it takes to go on.
+    const described = await describeTopics(kafka, options.topics, LOOK_TIMEOUT_MS).catch(() => undefined)
+    if (kafka !== client?.kafka) return
+    if (described === undefined || described.some((one) => (partitions.get(one.topic) ?? 0) !== one.partitions)) {
+      // librdkafka has to know of partitions before records are addressed to them, and learns it only so. Never for one topic by its name:
+      // brokers that create topics on demand would make it, with a number of partitions that nobody chose.
       const answer = await promised<{ topics: { name: string; partitions: unknown[] }[] }>((done) =>
-        from.kafka.getMetadata({ timeout: METADATA_TIMEOUT_MS, allTopics: true }, (error, value) => done(error, value)),
+        kafka.getMetadata({ timeout: LOOK_TIMEOUT_MS, allTopics: true }, (error, value) => done(error, value)),
       )
       const found = new Map(answer.topics.map((one) => [one.name, one.partitions.length]))
       for (const topic of options.topics) {
@@ -210,13 +255,26 @@ export function createRecordProducer(options: RecordProducerOptions): RecordProd
         if (count > 0) partitions.set(topic, count)
         else partitions.delete(topic)
       }
-    } catch (error) {
-      log.debug({ reason: (error as Error).message }, 'the partitions of our topics cannot be asked for')
     }
-    // Replaced meanwhile, the new client asks for itself.
-    if (from !== client) return
-    const missing = options.topics.some((topic) => !partitions.has(topic))
-    refreshing = setTimeout(() => void refresh(), missing ? MISSING_TOPIC_INTERVAL_MS : METADATA_INTERVAL_MS)
+    if (kafka !== client?.kafka) return
+    const by = new Map(described?.map((one) => [one.topic, one]))
+    block(
+      new Map(
+        options.topics.flatMap((topic) => {
+          const reason = faultOfTopic(topic, by.get(topic))
+          return reason === undefined ? [] : [[topic, reason] as const]
+        }),
+      ),
+    )
+  }
+
+  function faultOfTopic(topic: string, described: Described | undefined): string | undefined {
+    if (described?.fault !== undefined) return described.fault
+    if (!partitions.has(topic)) return NOT_THERE(topic)
+    const refusedMs = performance.now() - (refusedAtMs.get(topic) ?? Number.NEGATIVE_INFINITY)
+    if (described?.writable === undefined && refusedMs < REFUSAL_MS) return NOT_AUTHORIZED(topic)
+    refusedAtMs.delete(topic)
+    return undefined
   }
 
   /** Gives up what is overdue, so that nobody's wait rests on librdkafka alone. In the order of arrival, the first is the oldest. */
@@ -233,12 +291,19 @@ export function createRecordProducer(options: RecordProducerOptions): RecordProd
       sweeping = setInterval(sweep, SWEEP_INTERVAL_MS)
       void connect()
     },
-    connection: () => connection,
+    connection: watch.current,
+    blocked(topic) {
+      const connection = watch.current()
+      if (connection.state === 'closed') return 'the connection is closed'
+      // A client that is being replaced says more than that there is none.
+      if (trouble !== undefined) return trouble
+      return connection.state === 'connecting' ? connection.reason : blocked.get(topic)
+    },
     partitionCount: (topic) => partitions.get(topic),
     produce(records: readonly OutgoingRecord[]) {
       const to = client?.records
-      if (to === undefined || connection.state !== 'connected') {
-        const reason = connection.state === 'connecting' ? connection.reason : 'closing'
+      if (to === undefined || watch.current().state !== 'connected') {
+        const reason = trouble ?? 'Kafka cannot be reached'
         return Promise.resolve(records.map(() => new ProduceError('unavailable', 'not stored', reason)))
       }
       return new Promise<DeliveryResult[]>((resolve) => {
@@ -273,7 +338,7 @@ export function createRecordProducer(options: RecordProducerOptions): RecordProd
             log.warn({ records: waiting.size, reason: error.message }, 'not everything was delivered in time'),
         )
       client = undefined
-      connection = { state: 'closed' }
+      watch.closed()
       if (last !== undefined) {
         last.records.close()
         await promised((done) => last.kafka.disconnect(0, (error) => done(error)))

@@ -98,6 +98,11 @@ export interface RecordProducer {
   /** Begins to connect and goes on for ever, with back-off; returns at once. */
   start(): void
   connection(): Connection
+  /**
+   * Why no record can be written to a topic now: no broker, no producer id, no such topic, no right to write to it. undefined when nothing is
+   * known that would keep one from it. No I/O; as of the last look at the cluster and of the last refusal.
+   */
+  blocked(topic: string): string | undefined
   /** From cached metadata, no I/O; undefined while the topic is not known to exist. */
   partitionCount(topic: string): number | undefined
   /**
@@ -278,6 +283,15 @@ export interface RangeReader {
 
 /** Creating topics, and which there are. */
 export interface TopicAdmin {
+  /**
+   * {@link ensureTopics} for many groups of topics that belong together, in few requests: one group's trouble is no other's. The first topic of
+   * each group may come to be before the others.
+   * @returns in the order of the groups: why its topics are not all there; undefined where they are
+   */
+  ensureGroups(
+    groups: readonly (readonly string[])[],
+    options: { partitions: number; replication: number },
+  ): Promise<(string | undefined)[]>
   /**
    * Creates those that are missing, with as many partitions as those that exist have. Resolves when all exist. Rejects with the broker's
    * reason a topic, and when those that exist differ in their partitions: the topics belong together.

@@ -89,6 +89,11 @@ export class FakeKafka {
     return {
       start: () => undefined,
       connection: () => this.connection,
+      blocked: (topic) => {
+        if (this.connection.state !== 'connected')
+          return this.connection.state === 'connecting' ? this.connection.reason : 'the connection is closed'
+        return this.#topics.has(topic) ? undefined : `the topic ${topic} is not there (yet)`
+      },
       partitionCount: (topic) => this.#topics.get(topic)?.length,
       produce: (records) =>
         Promise.all(
@@ -221,6 +226,11 @@ export class FakeKafka {
       ensureTopics: async (topics, { partitions }) => {
         for (const topic of topics) this.createTopic(topic, partitions)
       },
+      ensureGroups: async (groups, { partitions }) =>
+        groups.map((topics) => {
+          for (const topic of topics) this.createTopic(topic, partitions)
+          return undefined
+        }),
       close: async () => undefined,
     }
   }

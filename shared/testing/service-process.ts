@@ -7,8 +7,8 @@ const START_TIMEOUT_MS = 20_000
 /** A service as a process of its own. */
 export interface ServiceProcess {
   pid: number
-  /** The fields of its start-up line. */
-  started: Record<string, unknown>
+  /** The fields of its start-up line and, of a producer whose public port is open, that `port`. */
+  readonly started: Record<string, unknown>
   /** Every line it has logged. */
   log: Record<string, unknown>[]
   /** Sends the signal, waits for the end, and gives the exit code. */
@@ -43,7 +43,9 @@ export async function startService(
   if (started === undefined) throw new Error(`${service} ended with ${child.exitCode}:\n${errors}`)
   return {
     pid: child.pid,
-    started,
+    get started() {
+      return { ...started, ...log.find((one) => one['msg'] === 'the public port is open') }
+    },
     log,
     async stop(signal = 'SIGTERM') {
       child.kill(signal)

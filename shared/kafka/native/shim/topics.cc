@@ -29,6 +29,12 @@ using Rows = std::vector<Row>;
 // How much longer than the request itself its answer is waited for: librdkafka ends requests once a second.
 constexpr int kAnswerGraceMs = 1500;
 
+// Requests go to the controller. librdkafka's mock cluster never has one, and another cluster may be without one for a moment: so long is waited for
+// one that is to create topics.
+constexpr int kControllerTimeoutMs = 5000;
+
+Baton WithoutController() { return Baton(RdKafka::ERR__UNKNOWN_BROKER, "The cluster has no controller"); }
+
 template <class T, void (*Free)(T*)>
 struct Freed {
   void operator()(T* given) const { Free(given); }
@@ -129,6 +135,7 @@ class CreateWorker : public TopicsWorker {
 
  private:
   Baton Send(rd_kafka_t* client) override {
+    if (rd_kafka_controllerid(client, kControllerTimeoutMs) < 0) return WithoutController();
     std::vector<rd_kafka_NewTopic_t*> wanted;
     for (const std::string& name : names_) {
       char reason[256];
@@ -168,6 +175,7 @@ class DescribeWorker : public TopicsWorker {
 
  private:
   Baton Send(rd_kafka_t* client) override {
+    if (rd_kafka_controllerid(client, 0) < 0) return WithoutController();
     std::vector<const char*> names;
     for (const std::string& name : names_) names.push_back(name.c_str());
     std::unique_ptr<rd_kafka_TopicCollection_t, Freed<rd_kafka_TopicCollection_t, rd_kafka_TopicCollection_destroy>>

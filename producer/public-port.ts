@@ -1,0 +1,102 @@
+import http from 'node:http'
+import type { Logger } from '../shared/logger.ts'
+import { delayMs, sleep } from '../shared/retry.ts'
+import type { Gate } from './admit.ts'
+import type { ProducerConfig } from './config.ts'
+import { openSockets } from './sockets.ts'
+
+/** The public port: opened when events can be stored, and closed so that no request is lost. */
+
+/** The runtime's own bound on header fields answers with an empty 431; ours, a little lower, with a problem document. */
+const HEADER_SLACK_BYTES = 4_096
+
+/** How often it is looked whether the port may be opened. */
+const READY_LOOK = { firstMs: 20, maxMs: 100 }
+
+/** How long the next request of a connection is still answered, with the word that it was the last. Then idle ones are closed. */
+const IDLE_GRACE_MS = 2_000
+
+/** How often it is looked whether connections are left. */
+const CONNECTIONS_LOOK_MS = 20
+
+export interface PublicPortDeps {
+  config: ProducerConfig
+  gate: Gate
+  log: Logger
+  fetch(request: Request): Response | Promise<Response>
+  /** Whether the port may be opened. */
+  ready(): boolean
+}
+
+export interface PublicPort {
+  /**
+   * Opens the port once it may be opened. Resolves then, or when it is drained before.
+   * @throws Error when the port cannot be had
+   */
+  open(): Promise<void>
+  listening(): boolean
+  /**
+   * New connections are left to other processes at once. Those that are open have their requests answered, each with `Connection: close`; then the
+   * gate is shut, streams are ended, and what is left of requests is waited for until `timeoutMs` have passed in all.
+   * @param endStreams called when streams have to end
+   */
+  drain(timeoutMs: number, endStreams: () => void): Promise<void>
+  close(): Promise<void>
+}
+
+export function createPublicPort({ config, gate, log, fetch, ready }: PublicPortDeps): PublicPort {
+  const draining = new AbortController()
+  const sockets = openSockets()
+  let server: ReturnType<typeof Bun.serve> | undefined
+
+  /** Waits until every connection is closed, at most so long. */
+  async function connectionsGone(port: number, timeoutMs: number): Promise<void> {
+    const deadline = performance.now() + timeoutMs
+    while (performance.now() < deadline && (sockets === undefined || sockets.connections(port) > 0))
+      await sleep(CONNECTIONS_LOOK_MS)
+  }
+
+  return {
+    async open() {
+      for (let attempt = 1; !ready(); attempt++) {
+        if (draining.signal.aborted) return
+        await sleep(delayMs(READY_LOOK, attempt), draining.signal)
+      }
+      if (draining.signal.aborted) return
+      ;(http as { maxHeaderSize: number }).maxHeaderSize = config.MAX_HEADER_BYTES + HEADER_SLACK_BYTES
+      server = Bun.serve({
+        hostname: config.HOST,
+        port: config.PORT,
+        reusePort: config.REUSE_PORT === 'on',
+        // Bodies are counted where they are read: a stream of lines has no bound of its own.
+        maxRequestBodySize: Number.MAX_SAFE_INTEGER,
+        idleTimeout: idleTimeoutSeconds(config),
+        fetch,
+      })
+      log.info({ port: server.port }, 'the public port is open')
+    },
+    listening: () => server !== undefined,
+    async drain(timeoutMs, endStreams) {
+      const deadline = performance.now() + timeoutMs
+      draining.abort()
+      gate.drain()
+      const port = server?.port
+      if (port !== undefined) {
+        await sockets?.stopListening(port)
+        await connectionsGone(port, Math.min(IDLE_GRACE_MS, timeoutMs / 2))
+      }
+      endStreams()
+      const cut = new AbortController()
+      const left = gate.shut().then(() => cut.abort())
+      await Promise.race([left, sleep(deadline - performance.now(), cut.signal)])
+      if (gate.level.requests > 0)
+        log.warn({ requests: gate.level.requests, timeoutMs }, 'requests were still being served and are cut off')
+    },
+    close: async () => server?.stop(true),
+  }
+}
+
+/** Bun counts whole seconds, 255 at most. Bodies and streams have deadlines of their own, below this one. */
+function idleTimeoutSeconds({ REQUEST_TIMEOUT_MS, NDJSON_PROGRESS_TIMEOUT_MS }: ProducerConfig): number {
+  return Math.min(255, Math.ceil(Math.max(REQUEST_TIMEOUT_MS, NDJSON_PROGRESS_TIMEOUT_MS) / 1_000) + 5)
+}

@@ -1,0 +1,88 @@
+import { dlopen, ptr } from 'bun:ffi'
+import { closeSync, openSync, readdirSync } from 'node:fs'
+
+/**
+ * The sockets behind a port of this process. Bun's server ends its listening socket and its idle connections together, and a request that is on its
+ * way on one of them, or the first one of a connection that was just accepted, is lost then. On Linux the listening socket can be closed alone.
+ */
+
+const SOL_SOCKET = 1
+const SO_ACCEPTCONN = 30
+const IPPROTO_TCP = 6
+const TCP_INFO = 11
+/** In `struct tcp_info` of a listening socket: connections that wait to be accepted (tcpi_unacked). */
+const TCP_INFO_WAITING_AT = 24
+
+/** Longer than any address. */
+const ADDRESS_BYTES = 128
+const TCP_INFO_BYTES = 256
+
+/** How long connections that wait are accepted before the socket is closed, however many come. */
+const ACCEPT_TIMEOUT_MS = 250
+
+const libc = () =>
+  dlopen('libc.so.6', {
+    getsockopt: { args: ['i32', 'i32', 'i32', 'ptr', 'ptr'], returns: 'i32' },
+    getsockname: { args: ['i32', 'ptr', 'ptr'], returns: 'i32' },
+    dup2: { args: ['i32', 'i32'], returns: 'i32' },
+  }).symbols
+
+/** Looks at, and closes, sockets of this process by their local port. */
+export interface Sockets {
+  /** Connections that were accepted at the port and are open. */
+  connections(port: number): number
+  /**
+   * Accepts what waits at the port, then closes its listening socket; connections stay open. What begins to connect in the very moment is reset,
+   * unless the kernel hands it to another process that listens at the port (net.ipv4.tcp_migrate_req=1).
+   */
+  stopListening(port: number): Promise<void>
+}
+
+/** undefined where it is not known how: anywhere but on Linux with glibc. */
+export function openSockets(): Sockets | undefined {
+  if (process.platform !== 'linux') return undefined
+  let c: ReturnType<typeof libc>
+  try {
+    c = libc()
+  } catch {
+    return undefined
+  }
+  const number = new Int32Array(1)
+  const length = new Uint32Array(1)
+  const address = new DataView(new ArrayBuffer(ADDRESS_BYTES))
+  const info = new DataView(new ArrayBuffer(TCP_INFO_BYTES))
+
+  const at = (port: number): { fd: number; listens: boolean }[] =>
+    readdirSync('/proc/self/fd').flatMap((name) => {
+      const fd = Number(name)
+      length[0] = ADDRESS_BYTES
+      if (c.getsockname(fd, ptr(address), ptr(length)) !== 0 || address.getUint16(2) !== port) return []
+      length[0] = number.byteLength
+      const asked = c.getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, ptr(number), ptr(length))
+      return [{ fd, listens: asked === 0 && number[0] === 1 }]
+    })
+
+  const waiting = (fd: number): number => {
+    length[0] = TCP_INFO_BYTES
+    return c.getsockopt(fd, IPPROTO_TCP, TCP_INFO, ptr(info), ptr(length)) === 0
+      ? info.getUint32(TCP_INFO_WAITING_AT, true)
+      : 0
+  }
+
+  return {
+    connections: (port) => at(port).filter(({ listens }) => !listens).length,
+    async stopListening(port) {
+      const nothing = openSync('/dev/null', 'r')
+      for (const { fd, listens } of at(port)) {
+        if (!listens) continue
+        const deadline = performance.now() + ACCEPT_TIMEOUT_MS
+        // Bun accepts all that wait in one turn of its event loop.
+        while (waiting(fd) > 0 && performance.now() < deadline)
+          await new Promise<void>((done) => void setImmediate(done))
+        // The descriptor stays Bun's, and is nothing to wait for any more.
+        c.dup2(nothing, fd)
+      }
+      closeSync(nothing)
+    },
+  }
+}

@@ -1,0 +1,197 @@
+import type { CommonConfig } from '../config.ts'
+import type { Logger } from '../logger.ts'
+import { CODE, eventCode, type LibrdKafkaError } from './client.ts'
+import type { Connection } from './types.ts'
+
+/**
+ * Whether a client has a broker, and why not, by name. librdkafka's calls say "broker transport failure" whatever the cause; the cause is in
+ * its log lines.
+ */
+
+/** What a watch needs of a client; producers and consumers have it. */
+interface Watchable {
+  on(event: 'event.log', listener: (line: { fac: string; message: string }) => void): unknown
+  on(event: 'event.stats', listener: (event: { message: string }) => void): unknown
+  on(event: 'event.error', listener: (error: LibrdKafkaError) => void): unknown
+}
+
+/** Of one client and of those that replace it, one after the other. */
+export interface ConnectionWatch {
+  current(): Connection
+  /** Listens to a client that was just made, and no longer to the one before. */
+  attach<C extends Watchable>(client: C): C
+  /** The client is connected. */
+  connected(): void
+  /** An attempt to connect has failed, or the client was given up. The reason is told where the log lines name none. */
+  failed(reason: string): void
+  closed(): void
+}
+
+const OF_CONNECTIONS = new Set<number>([
+  CODE.ALL_BROKERS_DOWN,
+  CODE.TRANSPORT,
+  CODE.RESOLVE,
+  CODE.SSL,
+  CODE.AUTHENTICATION,
+])
+
+/** How many brokers a reason names. */
+const NAMED_BROKERS = 3
+
+/**
+ * Watches a client's connections. What it sees is logged once, and again when it changes; a reason is fit for `/readyz`, with no credential in it.
+ * @param options.client what the client is for, one word, as it stands in the log
+ */
+export function watchConnection(options: { config: CommonConfig; client: string; log: Logger }): ConnectionWatch {
+  const { config, client: name, log } = options
+  let connection: Connection = { state: 'connecting', reason: 'not connected yet' }
+  let attached: Watchable | undefined
+  /** By broker: why it is not reached. */
+  const reasons = new Map<string, string>()
+  /** What was logged last of brokers that are not reached while others are. */
+  let partly = ''
+
+  function changeTo(next: Connection): void {
+    if (connection.state === 'closed') return
+    const before = connection
+    connection = next
+    if (next.state === 'connected') {
+      if (before.state !== 'connected') log.info({ client: name, brokers: config.KAFKA_BROKERS }, 'Kafka is reached')
+    } else if (next.state === 'connecting' && (before.state !== 'connecting' || before.reason !== next.reason))
+      log.warn({ client: name, brokers: config.KAFKA_BROKERS, reason: next.reason }, 'Kafka is not reached')
+  }
+
+  const because = (otherwise: string): string => (reasons.size === 0 ? otherwise : summary(reasons))
+
+  return {
+    current: () => connection,
+    attach(client) {
+      attached = client
+      reasons.clear()
+      client.on('event.log', ({ fac, message }) => {
+        const found = client === attached && fac === 'FAIL' ? reasonOf(message, config) : undefined
+        if (found === undefined) return
+        reasons.set(found.broker, found.reason)
+        if (connection.state === 'connecting') changeTo({ state: 'connecting', reason: summary(reasons) })
+      })
+      client.on('event.stats', ({ message }) => {
+        if (client !== attached) return
+        const brokers = brokersOf(message)
+        if (brokers === undefined) return
+        // A broker has several entries: as it was configured, and as a member of the cluster.
+        for (const broker of reasons.keys()) {
+          const entries = brokers.filter((one) => one.broker === broker)
+          if (entries.length === 0 || entries.some(({ up }) => up)) reasons.delete(broker)
+        }
+        if (!brokers.some(({ up }) => up)) return changeTo({ state: 'connecting', reason: because('no broker is up') })
+        changeTo({ state: 'connected' })
+        const now = reasons.size === 0 ? '' : summary(reasons)
+        if (now !== partly && now !== '') log.warn({ client: name, reason: now }, 'a broker is not reached')
+        partly = now
+      })
+      client.on('event.error', (error) => {
+        if (client !== attached) return
+        const code = eventCode(error)
+        // Those of connections come with every try, and are named by what is logged of them.
+        if (!OF_CONNECTIONS.has(code)) log.warn({ client: name, code, reason: error.message }, 'Kafka reports an error')
+        if (connection.state === 'connected' && code === CODE.ALL_BROKERS_DOWN)
+          changeTo({ state: 'connecting', reason: because(error.message) })
+      })
+      return client
+    },
+    connected: () => changeTo({ state: 'connected' }),
+    failed: (reason) => changeTo({ state: 'connecting', reason: because(reason) }),
+    closed() {
+      connection = { state: 'closed' }
+    },
+  }
+}
+
+/** "127.0.0.1:9092, 127.0.0.1:9093: connection refused …; …", the same whatever the order in which they came. */
+function summary(reasons: ReadonlyMap<string, string>): string {
+  const brokers = new Map<string, string[]>()
+  for (const [broker, reason] of [...reasons].sort(([a], [b]) => (a < b ? -1 : 1)))
+    brokers.set(reason, [...(brokers.get(reason) ?? []), broker])
+  return [...brokers]
+    .map(([reason, of]) => {
+      const more = of.length > NAMED_BROKERS ? ` and ${of.length - NAMED_BROKERS} more` : ''
+      return `${of.slice(0, NAMED_BROKERS).join(', ')}${more}: ${reason}`
+    })
+    .join('; ')
+}
+
+/** Every broker that librdkafka's statistics know (STATISTICS.md, "brokers"); undefined when they say nothing of them. */
+function brokersOf(statisticsJson: string): { broker: string; up: boolean }[] | undefined {
+  const { brokers } = JSON.parse(statisticsJson) as { brokers?: Record<string, { name: string; state: string }> }
+  return brokers && Object.values(brokers).map(({ name, state }) => ({ broker: addressOf(name), up: state === 'UP' }))
+}
+
+/** Of "ssl://host:9093/1" or "host:9093/bootstrap". */
+const addressOf = (broker: string): string => broker.replace(/^\w+:\/\//, '').replace(/\/[^/]*$/, '')
+
+/** A line of librdkafka about a connection that failed: thread, broker, what happened, how long after the last change of its state. */
+const FAILURE = /^(?:\[thrd:[^\]]*\]: )?(\S+\/\S+): (.*?)(?: \(after (\d+)ms in state (\w+).*\))?$/s
+
+/** A connection that lived for longer than this was ended for another reason than how it began. */
+const AT_ONCE_MS = 2_000
+
+/**
+ * Which broker is not reached, and why, by what librdkafka logs of it under the facility FAIL. undefined: the line tells of nothing wrong, such
+ * as a connection that a broker ends after it was idle.
+ */
+export function reasonOf(line: string, config: CommonConfig): { broker: string; reason: string } | undefined {
+  const found = FAILURE.exec(line)
+  if (found === null) return undefined
+  const [, broker = '', what = '', afterMs, state = ''] = found
+  const reason = named(what, state, Number(afterMs ?? 0), config)
+  return reason === undefined ? undefined : { broker: addressOf(broker), reason }
+}
+
+function named(what: string, state: string, afterMs: number, config: CommonConfig): string | undefined {
+  const { KAFKA_SECURITY_PROTOCOL: protocol, KAFKA_SASL_MECHANISM: mechanism } = config
+  const says = (...texts: RegExp[]): boolean => texts.some((text) => text.test(what))
+  if (says(/unsupported sasl mechanism/i)) {
+    const offered = /supported mechanisms: (.+)/.exec(what)?.[1] ?? 'none'
+    return `SASL mechanism not offered: the broker has ${offered}; check KAFKA_SASL_MECHANISM=${mechanism}`
+  }
+  if (says(/SASL \S+ mechanism handshake failed/))
+    return `no SASL on this listener: check KAFKA_SECURITY_PROTOCOL=${protocol}`
+  if (says(/sasl authentication error/i, /authentication failed/i))
+    return `wrong user name or password: check KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD and KAFKA_SASL_MECHANISM=${mechanism}`
+  if (says(/certificate has expired/, /certificate is not yet valid/))
+    return 'expired certificate: the broker’s certificate has expired or is not valid yet; renew it, or correct the clock of this machine'
+  if (says(/hostname mismatch/i, /IP address mismatch/i))
+    return 'wrong host name: the broker’s certificate is not for this address; give it this name, or change KAFKA_BROKERS and advertised.listeners to a name that it has'
+  if (says(/issuer certificate/, /self[- ]signed certificate/, /unable to verify the first certificate/))
+    return config.KAFKA_SSL_CA_FILE === undefined
+      ? 'unknown authority: the broker’s certificate is signed by none that this system trusts; set KAFKA_SSL_CA_FILE'
+      : 'unknown authority: the broker’s certificate is not signed by an authority in KAFKA_SSL_CA_FILE'
+  if (says(/certificate verify failed/)) return `broker certificate not accepted: ${what}`
+  if (says(/alert (?:bad certificate|certificate required|certificate unknown|certificate expired|unknown ca)/i))
+    return clientCertificate(config)
+  // Before TLS 1.3 this is how a missing certificate is refused.
+  if (says(/alert handshake failure/i) && config.KAFKA_SSL_CERTIFICATE_FILE === undefined)
+    return clientCertificate(config)
+  if (
+    protocol.endsWith('ssl') &&
+    (says(/PLAINTEXT broker listener/, /wrong version number/i) || (says(/^Disconnected/) && state === 'SSL_HANDSHAKE'))
+  )
+    return `no TLS on this listener: check KAFKA_SECURITY_PROTOCOL=${protocol}`
+  if (says(/^Disconnected/)) {
+    if (afterMs > AT_ONCE_MS || !ENDED_UNANSWERED.has(state)) return undefined
+    const expected = protocol === 'plaintext' ? 'TLS or SASL' : protocol === 'ssl' ? 'SASL' : 'TLS'
+    return `connection ended by the broker before it answered: the listener may expect ${expected}; check KAFKA_SECURITY_PROTOCOL=${protocol}`
+  }
+  if (says(/connection refused/i)) return 'connection refused: nothing listens at this address'
+  if (says(/^Failed to resolve/)) return 'unknown host name: it cannot be resolved; check KAFKA_BROKERS'
+  if (says(/timed out/i)) return 'no answer: a firewall may be in the way, or the broker is not able to work'
+  return what
+}
+
+/** States of a broker in which it has not answered anything of ours yet; a listener that expects TLS or SASL may let one request pass. */
+const ENDED_UNANSWERED = new Set(['APIVERSION_QUERY', 'AUTH_HANDSHAKE', 'UP'])
+
+const clientCertificate = (config: CommonConfig): string =>
+  config.KAFKA_SSL_CERTIFICATE_FILE === undefined
+    ? 'missing client certificate: the broker asks for one; set KAFKA_SSL_CERTIFICATE_FILE and KAFKA_SSL_KEY_FILE'
+    : 'client certificate refused: KAFKA_SSL_CERTIFICATE_FILE has expired, or is signed by an authority that the broker does not trust'
