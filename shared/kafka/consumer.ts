@@ -15,10 +15,10 @@ import {
   promised,
   type Settings,
 } from './client.ts'
+import { watchConnection } from './connection.ts'
 import { groupMetadata } from './group-metadata.ts'
 import { consumePacked, type Interruption } from './packed.ts'
 import {
-  type Connection,
   type GroupConsumer,
   type GroupListener,
   HeldBackError,
@@ -65,7 +65,7 @@ export function createGroupConsumer(options: GroupConsumerOptions): GroupConsume
   const { config, clientId, groupId, log } = options
   const stopping = new AbortController()
   let consumer: Consumer | undefined
-  let connection: Connection = { state: 'connecting', reason: 'not connected yet' }
+  const watch = watchConnection({ config, client: 'consumer', log })
   let listener: GroupListener | undefined
   /** Everything that is being read, by name: incremental calls must name neither more nor less. */
   const reading = new Map<string, TopicPartition>()
@@ -142,35 +142,25 @@ export function createGroupConsumer(options: GroupConsumerOptions): GroupConsume
   const poll = (maxRecords: number): IncomingRecord[] => consumePacked(packed(), connected(), maxRecords, readingFailed)
 
   return {
-    connection: () => connection,
+    connection: watch.current,
     membership: () => (consumer === undefined ? undefined : (groupMetadata(consumer) ?? undefined)),
     start(topicPattern, to) {
       listener = to
       const open = () => {
-        const opened = new (native().KafkaConsumer)(settings)
+        const opened = watch.attach(new (native().KafkaConsumer)(settings))
         opened.on('event.stats', (event: { message: string }) => {
-          if (connection.state !== 'closed') {
-            connection = connectionOf(event.message) ?? connection
-            options.onStatistics(event.message)
-          }
+          if (watch.current().state !== 'closed') options.onStatistics(event.message)
         })
         opened.on('event.error', (error) => {
           const code = eventCode(error)
-          if (connection.state === 'connected' && code === CODE.ALL_BROKERS_DOWN)
-            connection = { state: 'connecting', reason: error.message }
-          log.warn({ code, reason: error.message }, 'Kafka consumer')
           if (code === CODE.FATAL || error.isFatal === true) to.failed(error.message)
         })
         return opened
       }
-      const failed = (reason: string) => {
-        connection = { state: 'connecting', reason }
-        log.warn({ reason }, 'cannot reach Kafka; trying again')
-      }
-      void connectForever(open, failed, stopping.signal).then((opened) => {
+      void connectForever(open, watch.failed, stopping.signal).then((opened) => {
         if (opened === undefined) return
         consumer = opened
-        connection = { state: 'connected' }
+        watch.connected()
         opened.subscribe([topicPattern])
         wake?.()
       })
@@ -239,7 +229,7 @@ export function createGroupConsumer(options: GroupConsumerOptions): GroupConsume
           promised((done) => open.disconnect((error) => done(error))),
         ).catch((error: Error) => log.warn({ reason: error.message }, 'the consumer was not closed in time'))
       }
-      connection = { state: 'closed' }
+      watch.closed()
     },
   }
 }
@@ -254,19 +244,3 @@ const UNREADABLE = new Set<number>([
 
 /** librdkafka's OFFSET_BEGINNING. */
 const OFFSET_BEGINNING = -2
-
-interface StatisticsBrokers {
-  brokers?: Record<string, { nodeid: number; state: string }>
-}
-
-/** Whether a broker is up, as librdkafka's statistics tell (STATISTICS.md, "brokers"); undefined when they say nothing of it. */
-export function connectionOf(statisticsJson: string): Connection | undefined {
-  const { brokers } = JSON.parse(statisticsJson) as StatisticsBrokers
-  if (brokers === undefined) return undefined
-  const states = Object.values(brokers)
-  if (states.some((one) => one.state === 'UP')) return { state: 'connected' }
-  return {
-    state: 'connecting',
-    reason: `no broker is up (${states.map((one) => one.state).join(', ') || 'none known'})`,
-  }
-}

@@ -7,7 +7,6 @@ import {
   CODE,
   connectForever,
   connectionSettings,
-  eventCode,
   type LibrdKafkaError,
   messageOf,
   native,
@@ -15,18 +14,10 @@ import {
   packed,
   promised,
 } from './client.ts'
-import { connectionOf } from './consumer.ts'
+import { watchConnection } from './connection.ts'
 import { sendOffsetsToTransaction } from './group-metadata.ts'
 import { isNotQueued, type PackedProducer, packProducer, type Report } from './packed.ts'
-import type {
-  CommittedOffset,
-  Connection,
-  Membership,
-  OutputFault,
-  ReleaseResult,
-  TransactionResult,
-  Transactor,
-} from './types.ts'
+import type { CommittedOffset, Membership, OutputFault, ReleaseResult, TransactionResult, Transactor } from './types.ts'
 
 export interface TransactorOptions {
   config: CommonConfig
@@ -94,7 +85,7 @@ export function createTransactor(options: TransactorOptions): Transactor {
   const { config, clientId, log, transactionalId } = options
   const stopping = new AbortController()
   let producer: { kafka: Producer; records: PackedProducer } | undefined
-  let connection: Connection = { state: 'connecting', reason: 'not connected yet' }
+  const watch = watchConnection({ config, client: 'transactions', log })
   /** Outputs of the open transaction that were not taken, by index. */
   let failed = new Map<number, OutputFault>()
   /** Why not all outputs were queued. */
@@ -108,34 +99,29 @@ export function createTransactor(options: TransactorOptions): Transactor {
   let transactions = 0
 
   function open(): Producer {
-    const opened = new (native().Producer)({
-      ...connectionSettings(config, clientId),
-      'transactional.id': transactionalId,
-      'transaction.timeout.ms': options.transactionTimeoutMs,
-      'enable.idempotence': true,
-      'compression.codec': 'lz4',
-      'linger.ms': 0,
-      // A transaction that begins before the markers of the one before are written is told to try again, which takes this long: with the default
-      // of 100 ms nearly every transaction does.
-      'retry.backoff.ms': TRANSACTION_RETRY_MS,
-      // The topic's limit decides; a local one would only be a second, different error for the same thing.
-      'message.max.bytes': MAX_MESSAGE_BYTES,
-      'message.timeout.ms': options.transactionTimeoutMs,
-      'topic.metadata.refresh.interval.ms': METADATA_REFRESH_MS,
-      'topic.metadata.propagation.max.ms': TOPIC_GONE_AFTER_MS,
-      partitioner: 'murmur2_random',
-      dr_cb: true,
-    })
+    const opened = watch.attach(
+      new (native().Producer)({
+        ...connectionSettings(config, clientId),
+        'transactional.id': transactionalId,
+        'transaction.timeout.ms': options.transactionTimeoutMs,
+        'enable.idempotence': true,
+        'compression.codec': 'lz4',
+        'linger.ms': 0,
+        // A transaction that begins before the markers of the one before are written is told to try again, which takes this long: with the default
+        // of 100 ms nearly every transaction does.
+        'retry.backoff.ms': TRANSACTION_RETRY_MS,
+        // The topic's limit decides; a local one would only be a second, different error for the same thing.
+        'message.max.bytes': MAX_MESSAGE_BYTES,
+        'message.timeout.ms': options.transactionTimeoutMs,
+        'topic.metadata.refresh.interval.ms': METADATA_REFRESH_MS,
+        'topic.metadata.propagation.max.ms': TOPIC_GONE_AFTER_MS,
+        partitioner: 'murmur2_random',
+        dr_cb: true,
+      }),
+    )
     opened.on('event.stats', (event: { message: string }) => {
-      if (connection.state !== 'closed') connection = connectionOf(event.message) ?? connection
       disconnects = Math.max(disconnects, disconnectsOf(event.message))
       options.onStatistics(event.message)
-    })
-    opened.on('event.error', (error) => {
-      const code = eventCode(error)
-      if (connection.state === 'connected' && code === CODE.ALL_BROKERS_DOWN)
-        connection = { state: 'connecting', reason: error.message }
-      log.warn({ code, reason: error.message }, 'Kafka transactions')
     })
     return opened
   }
@@ -208,28 +194,20 @@ export function createTransactor(options: TransactorOptions): Transactor {
 
   return {
     transactionalId,
-    connection: () => connection,
+    connection: watch.current,
     disconnects: () => disconnects,
     async start() {
       for (let attempt = 1; !stopping.signal.aborted; attempt++) {
-        const opened = await connectForever(
-          open,
-          (reason) => {
-            connection = { state: 'connecting', reason }
-            log.warn({ reason }, 'cannot reach Kafka; trying again')
-          },
-          stopping.signal,
-        )
+        const opened = await connectForever(open, watch.failed, stopping.signal)
         if (opened === undefined) return
         opened.setPollInterval(POLL_INTERVAL_MS)
         const fault = await initialised(opened)
         if (fault === undefined) {
           producer = { kafka: opened, records: packProducer(packed(), opened, reported, true) }
-          connection = { state: 'connected' }
+          watch.connected()
           return
         }
-        connection = { state: 'connecting', reason: `transactions cannot be initialised: ${fault}` }
-        log.warn({ reason: fault }, 'transactions cannot be initialised; trying again')
+        watch.failed(`transactions cannot be initialised: ${fault}`)
         await disconnect(opened)
         await sleep(delayMs(CONNECT_BACKOFF, attempt), stopping.signal)
       }
@@ -288,7 +266,7 @@ export function createTransactor(options: TransactorOptions): Transactor {
         open.records.close()
         await disconnect(open.kafka)
       }
-      connection = { state: 'closed' }
+      watch.closed()
     },
   }
 
