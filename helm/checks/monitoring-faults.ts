@@ -1,10 +1,12 @@
 import { connect } from 'node:net'
+import { join } from 'node:path'
 import process from 'node:process'
 import { FAULT_TYPE } from '../../bench/faults/handlers.ts'
+import { type KafkaTool, runKafkaTool } from '../../shared/kafka/brokers/kafka-distribution.ts'
 import { openTransaction } from '../../shared/testing/open-transaction.ts'
 import { inputTopic, siblingTopic } from '../../shared/topics.ts'
 import type { Check } from './check.ts'
-import { type FiringAlert, holdsWithin, type Rig, startRig } from './monitoring-rig.ts'
+import { type FiringAlert, holdsWithin, MONITORING_GROUP, type Rig, startRig } from './monitoring-rig.ts'
 import { alerts } from './monitoring-rules.ts'
 import { scaledRules } from './monitoring-scale.ts'
 
@@ -112,6 +114,28 @@ export const faults: readonly Fault[] = [
       signal.addEventListener('abort', () => void held.abort().catch(() => undefined))
       // Who works already needs not read back what was done.
       await consumer.terminate()
+      consumer.start()
+    },
+    end: ({ consumer }) => consumer.ready(),
+  },
+  {
+    name: 'offsets that somebody else commits, and records that are deleted unread',
+    fires: ['KafkaTraceRecordsRepaired', 'KafkaTraceRecordsSkipped'],
+    timeoutMs: 60_000,
+    async begin({ kafka, consumer }) {
+      const topic = inputTopic('default', 'events')
+      await consumer.terminate()
+      // What comes in meanwhile has no outcome.
+      await Bun.sleep(2_000)
+      const tool = (name: KafkaTool, args: string[]) => runKafkaTool(kafka.bootstrapServers, name, args)
+      const file = join(kafka.directory, 'delete.json')
+      // To the high watermark.
+      await Bun.write(file, JSON.stringify({ version: 1, partitions: [{ topic, partition: 0, offset: -1 }] }))
+      await tool('delete-records', ['--offset-json-file', file])
+      await tool('consumer-groups', [
+        ...['--group', MONITORING_GROUP, '--topic', `${topic}:1,2,3`],
+        ...['--reset-offsets', '--to-latest', '--execute'],
+      ])
       consumer.start()
     },
     end: ({ consumer }) => consumer.ready(),

@@ -50,6 +50,7 @@ export interface RigOptions {
   say: (progress: string) => void
 }
 
+export const MONITORING_GROUP = 'monitoring'
 const COMMON_ENV = { LOG_LEVEL: 'warn' }
 
 export async function startRig({ rules, producerEnv, consumerEnv, say }: RigOptions): Promise<Rig> {
@@ -66,7 +67,7 @@ export async function startRig({ rules, producerEnv, consumerEnv, say }: RigOpti
     const common = { ...COMMON_ENV, KAFKA_BROKERS: kafka.bootstrapServers }
     const consumerCommon = {
       ...common,
-      GROUP_ID: 'monitoring',
+      GROUP_ID: MONITORING_GROUP,
       HANDLERS_MODULE: join(root, 'bench/faults/handlers.ts'),
       ...consumerEnv,
     }

@@ -17,9 +17,12 @@ export function scaledWindowSeconds(duration: string): number {
 /** How long a condition has to hold: a sixtieth. */
 export const scaledForSeconds = (duration: string): number => Math.ceil(secondsOf(duration) / 60)
 
-/** Shortens every range of a query, and nothing else. */
+/** Shortens every range and offset of a query, and nothing else. */
 export const scaledExpr = (expr: string): string =>
-  expr.replaceAll(/\[(\d+[smhd])\]/g, (_, window: string) => `[${scaledWindowSeconds(window)}s]`)
+  expr.replaceAll(
+    /(\[|\boffset )(\d+[smhd])\b/g,
+    (_, before: string, window: string) => `${before}${scaledWindowSeconds(window)}s`,
+  )
 
 export function scaledRules({ groups }: RuleFile): RuleFile {
   return {

@@ -353,15 +353,31 @@ export const dashboards: readonly Dashboard[] = [
           },
           {
             title: 'Partitions',
-            description: 'Assigned, by whether they are read already.',
+            description: 'Assigned, by state. A paused one cannot be read, or its outcomes cannot be written.',
             unit: 'short',
             queries: one('{{state}} {{instance}}', C('partitions')),
           },
           {
-            title: 'Rebuilding a partition, average',
+            title: 'Restoring a partition, average',
             description: 'How long an assigned partition took to be read from, on average since the start.',
             unit: 's',
             queries: one('{{instance}}', `${C('rebuild_seconds_sum')} / ${C('rebuild_seconds_count')}`),
+          },
+          {
+            title: 'Repaired and skipped',
+            description:
+              'In the last 15 minutes: records that were called done without an outcome, and offsets that were deleted unread.',
+            unit: 'short',
+            queries: [
+              ...one('repaired', sum(`increase(${C('repaired_total')}[15m])`)),
+              ...one('skipped', sum(`increase(${C('skipped_offsets_total')}[15m])`)),
+            ],
+          },
+          {
+            title: 'Commits stalled',
+            description: 'How long records have been decided and none was committed.',
+            unit: 's',
+            queries: one('{{instance}}', C('commit_stalled_seconds')),
           },
           {
             title: 'Transactions',
