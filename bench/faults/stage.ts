@@ -161,7 +161,7 @@ export function seedOf(env: Readonly<Record<string, string | undefined>> = proce
 /** Plays a fault and judges it. Nothing that it started outlives it. */
 export async function runFault(fault: Fault, options: RunOptions, say: (progress: string) => void): Promise<RunResult> {
   kcatCommand()
-  const run = new Run(fault, options, await mkdtemp(join(tmpdir(), 'kafkatrace-faults-')))
+  const run = new Run(fault, options, await mkdtemp(join(tmpdir(), 'kafkatrace-faults-')), say)
   say(`${fault.name}: ${fault.what}; nodes ${run.nodes}, FAULT_SEED=${options.seed}`)
   try {
     await run.begin()
@@ -175,7 +175,7 @@ export async function runFault(fault: Fault, options: RunOptions, say: (progress
     run.wrong((error as Error).message)
     throw error
   } finally {
-    await run.end(say)
+    await run.end()
   }
 }
 
@@ -188,6 +188,7 @@ class Run implements Stage {
   readonly #fault: Fault
   readonly #options: RunOptions
   readonly #directory: string
+  readonly #say: (progress: string) => void
   readonly #begunMs = performance.now()
   readonly #services: Service[] = []
   /** Those of the group that is judged. */
@@ -205,10 +206,11 @@ class Run implements Stage {
   #network: TestNetwork | undefined
   #watch: Watch | undefined
 
-  constructor(fault: Fault, options: RunOptions, directory: string) {
+  constructor(fault: Fault, options: RunOptions, directory: string, say: (progress: string) => void) {
     this.#fault = fault
     this.#options = options
     this.#directory = directory
+    this.#say = say
     this.nodes = options.nodes ?? fault.nodes ?? 1
     if (fault.nodes !== undefined && this.nodes !== fault.nodes)
       throw new Error(`${fault.name} is played on ${fault.nodes} nodes only`)
@@ -304,7 +306,7 @@ class Run implements Stage {
   }
 
   /** Ends all that was started for the run. */
-  async end(say: (progress: string) => void): Promise<void> {
+  async end(): Promise<void> {
     const red = this.#wrong.length > 0
     const keepDirectory = red && this.#options.keepData === true
     await Promise.all(this.#loads.map((load) => load.stop()))
@@ -316,8 +318,8 @@ class Run implements Stage {
     await this.#cluster?.stop({ keepDirectory })
     await this.#network?.stop()
     releasePorts(this.#ports)
-    if (keepDirectory && this.#cluster !== undefined) say(`  the brokers’ data: ${this.#cluster.directory}`)
-    if (red) say(`  all that the services logged: ${this.#directory}`)
+    if (keepDirectory && this.#cluster !== undefined) this.#say(`  the brokers’ data: ${this.#cluster.directory}`)
+    if (red) this.#say(`  all that the services logged: ${this.#directory}`)
     else await rm(this.#directory, { recursive: true, force: true })
   }
 
@@ -388,10 +390,10 @@ class Run implements Stage {
   async recovered(what: string, limit: keyof typeof COMMIT_LIMITS_SECONDS): Promise<void> {
     const limitSeconds = COMMIT_LIMITS_SECONDS[limit]
     const sinceMs = performance.now()
-    const seconds = () => (performance.now() - sinceMs) / 1_000
+    const elapsedMs = () => performance.now() - sinceMs
     try {
       await this.#nextAcknowledgement()
-      const waiting = (await this.#watch?.nextCommit((NEVER_SECONDS - seconds()) * 1_000)) ?? missing('watch')
+      const waiting = (await this.#watch?.nextCommit(NEVER_SECONDS * 1_000 - elapsedMs())) ?? missing('watch')
       if (waiting.length > 0)
         throw new Error(`no commit within ${NEVER_SECONDS} s in the partitions ${waiting.join(', ')}`)
     } catch (error) {
@@ -400,9 +402,11 @@ class Run implements Stage {
       const states = await Promise.all(running.map(async (one) => `${one.name}: ${(await one.unready()) ?? 'ready'}`))
       throw new Error([`${what}: ${(error as Error).message}`, ...states].join('\n'))
     }
-    this.#rounds.push({ what, seconds: seconds(), limitSeconds })
-    if (seconds() > limitSeconds)
-      this.wrong(`${what}: ${seconds().toFixed(1)} s to the next commit of every partition; at most ${limitSeconds} s`)
+    const seconds = elapsedMs() / 1_000
+    this.#rounds.push({ what, seconds, limitSeconds })
+    this.#say(`  ${what}: committed after ${seconds.toFixed(1)} s`)
+    if (seconds > limitSeconds)
+      this.wrong(`${what}: ${seconds.toFixed(1)} s to the next commit of every partition; at most ${limitSeconds} s`)
   }
 
   /** Resolves when a request is answered by 202. */

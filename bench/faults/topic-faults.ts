@@ -1,5 +1,6 @@
 import { createTopicsAndWait } from '../../shared/kafka/brokers/wire.ts'
 import {
+  commitOffsets,
   createPartitions,
   deleteRecords,
   deleteTopics,
@@ -11,7 +12,7 @@ import { SOMETIMES } from './kinds.ts'
 import { PLAIN } from './load.ts'
 import { type Fault, GROUP, PARTITIONS, type Stage, TOPICS } from './stage.ts'
 
-/** Topics that change under running services. */
+/** Topics, and what a group has committed, that others change under the services. */
 
 const CALL_TIMEOUT_MS = 10_000
 
@@ -76,8 +77,7 @@ export const TOPIC_FAULTS: readonly Fault[] = [
       for (let round = 0; round < (stage.short ? 1 : 5); round++) {
         const before = stage.load({ eventsPerSecond: 300, repeatedAnyway: 0 })
         await stage.pause(1_500, 3_000)
-        const { exitCode } = await stage.stop(stage.consumer)
-        if (exitCode !== 0) stage.wrong(`the consumer ended with ${exitCode}: ${await stage.consumer.lastLines()}`)
+        await stopConsumer(stage)
         await stage.pause(1_500, 3_000)
         await before.stop()
         const gone = await deleteUnread(stage, firstOffsets)
@@ -94,19 +94,62 @@ export const TOPIC_FAULTS: readonly Fault[] = [
       }
     },
   },
+  {
+    name: 'falsified-offsets',
+    what: 'another client commits the group’s offsets past events that have no outcome: they are processed all the same',
+    async play(stage) {
+      for (let round = 0; round < (stage.short ? 1 : 5); round++) {
+        const before = stage.load({ eventsPerSecond: 300 })
+        await stage.pause(1_500, 3_000)
+        await stopConsumer(stage)
+        await stage.pause(1_500, 3_000)
+        await before.stop()
+        const unread = await unreadBy(stage)
+        const offsets = unread.map(({ partition, from, end }) => [partition, stage.random.integer(from, end)] as const)
+        await commitOffsets(await coordinator(stage), CALL_TIMEOUT_MS, GROUP, stage.topic, new Map(offsets))
+        const falsified = offsets.reduce((total, [, offset], index) => total + offset - (unread[index]?.from ?? 0), 0)
+        stage.did('offsets falsified')
+        stage.consumer.start()
+        await stage.consumer.ready()
+        const load = stage.load({ eventsPerSecond: 300 })
+        await stage.recovered('consumer started', 'ordinary')
+        await load.stop()
+        const repaired = await stage.consumer.metric('kafkatrace_consumer_repaired_total')
+        // Repeated events among them have had their outcomes.
+        if (falsified === 0 || repaired === 0 || repaired > falsified)
+          stage.wrong(
+            `offsets were committed past ${falsified} records, and the consumer says that it repaired ${repaired}`,
+          )
+      }
+    },
+  },
 ]
 
-/** Deletes some of what the group has not read, in partitions by chance. Returns how many records that were. */
-async function deleteUnread(stage: Stage, firstOffsets: number[]): Promise<number> {
-  const kafka = stage.kafka()
+async function stopConsumer(stage: Stage): Promise<void> {
+  const { exitCode } = await stage.stop(stage.consumer)
+  if (exitCode !== 0) stage.wrong(`the consumer ended with ${exitCode}: ${await stage.consumer.lastLines()}`)
+}
+
+const coordinator = async (stage: Stage): Promise<string> =>
+  serverOf(stage, await stage.kafka().coordinatorOf('group', GROUP))
+
+/** What the group has not read of each partition: from the committed offset to the end. */
+async function unreadBy(stage: Stage): Promise<{ partition: number; leader: string; from: number; end: number }[]> {
   const partitions = Array.from({ length: PARTITIONS }, (_, partition) => partition)
-  const coordinator = serverOf(stage, await kafka.coordinatorOf('group', GROUP))
-  const committed = await fetchCommitted(coordinator, CALL_TIMEOUT_MS, GROUP, stage.topic, partitions)
+  const committed = await fetchCommitted(await coordinator(stage), CALL_TIMEOUT_MS, GROUP, stage.topic, partitions)
+  return Promise.all(
+    partitions.map(async (partition) => {
+      const leader = serverOf(stage, await stage.kafka().leaderOf(stage.topic, partition))
+      const [end = 0] = await listOffsets(leader, CALL_TIMEOUT_MS, stage.topic, [partition], 'end')
+      return { partition, leader, from: Math.max(0, committed[partition]?.offset ?? 0), end }
+    }),
+  )
+}
+
+/** Deletes some of what the group has not read. Returns how many records that were. */
+async function deleteUnread(stage: Stage, firstOffsets: number[]): Promise<number> {
   let gone = 0
-  for (const partition of partitions) {
-    const leader = serverOf(stage, await kafka.leaderOf(stage.topic, partition))
-    const [end = 0] = await listOffsets(leader, CALL_TIMEOUT_MS, stage.topic, [partition], 'end')
-    const from = Math.max(0, committed[partition]?.offset ?? 0)
+  for (const { partition, leader, from, end } of await unreadBy(stage)) {
     // One partition is left alone, to show that it goes on at once.
     if (end <= from || partition === PARTITIONS - 1) continue
     const to = stage.random.integer(from + 1, end)

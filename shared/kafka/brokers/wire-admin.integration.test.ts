@@ -3,6 +3,7 @@ import { testBrokers, uniqueName } from '../../testing/brokers.ts'
 import { until } from '../../testing/until.ts'
 import { createTopicsAndWait, fetchMetadata } from './wire.ts'
 import {
+  commitOffsets,
   createPartitions,
   deleteRecords,
   deleteTopics,
@@ -34,7 +35,7 @@ test('a topic grows, loses its oldest records and goes', async () => {
   await expect(listOffsets(address, timeoutMs, topic, [0], 'end')).rejects.toThrow(`${topic}/0: error`)
 })
 
-test('a group that has committed nothing has a coordinator and no offsets', async () => {
+test('a group that has committed nothing has a coordinator and no offsets, and without members takes anybody’s', async () => {
   const group = uniqueName('wire-admin')
   const { brokers } = await fetchMetadata(address, timeoutMs)
   const ids = brokers.map(({ id }) => id)
@@ -45,4 +46,11 @@ test('a group that has committed nothing has a coordinator and no offsets', asyn
   const committed = () => fetchCommitted(address, timeoutMs, group, 'any', [0]).catch(() => undefined)
   await until(async () => (await committed()) !== undefined, { timeoutMs })
   expect(await committed()).toEqual([{ offset: -1, metadata: '' }])
+  const topic = uniqueName('wire-admin')
+  await createTopicsAndWait(address, [topic], 2)
+  await commitOffsets(address, timeoutMs, group, topic, new Map([[1, 7]]))
+  expect(await fetchCommitted(address, timeoutMs, group, topic, [0, 1])).toEqual([
+    { offset: -1, metadata: '' },
+    { offset: 7, metadata: '' },
+  ])
 })

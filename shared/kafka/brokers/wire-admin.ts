@@ -5,6 +5,7 @@
 import { type Api, type Decoder, Encoder, request } from './wire-codec.ts'
 
 const listOffsetsApi = { key: 2, version: 2 }
+const offsetCommitApi = { key: 8, version: 2 }
 const offsetFetchApi = { key: 9, version: 3 }
 const findCoordinatorApi = { key: 10, version: 2 }
 const deleteTopicsApi = { key: 20, version: 3 }
@@ -18,6 +19,9 @@ const timestamps = { end: -1, beginning: -2 } as const
 const isolation = { 'read uncommitted': 0, 'read committed': 1 } as const
 /** A client, not a replica. */
 const noReplica = -1
+/** Of a group without members anybody may commit offsets. */
+const noMember = { generation: -1, member: '' } as const
+const brokersRetention = -1
 
 /** The id of the broker that coordinates a group, or the transactions of an id. Rejects while there is none. */
 export async function findCoordinator(
@@ -64,6 +68,29 @@ export async function fetchCommitted(
   const error = response.int16()
   if (error !== 0) throw new Error(`the offsets of the group ${group} cannot be read: error ${error}`)
   return inOrder(topic, partitions, committed)
+}
+
+/** Commits offsets of a topic's partitions, by their numbers, for a group that has no members. The group's coordinator is to be asked. */
+export async function commitOffsets(
+  address: string,
+  timeoutMs: number,
+  group: string,
+  topic: string,
+  offsets: ReadonlyMap<number, number>,
+): Promise<void> {
+  const body = new Encoder()
+    .string(group)
+    .int32(noMember.generation)
+    .string(noMember.member)
+    .int64(brokersRetention)
+    .array([topic], (topics, name) =>
+      topics
+        .string(name)
+        .array([...offsets], (encoder, [partition, offset]) => encoder.int32(partition).int64(offset).string('')),
+    )
+  const response = await request(address, offsetCommitApi, body, timeoutMs)
+  const committed = partitionsOf(response, () => ({ error: response.int16(), value: undefined }))
+  inOrder(topic, [...offsets.keys()], committed)
 }
 
 /**
