@@ -1,4 +1,7 @@
-/** Kafka's protocol on one connection: requests with header v1, and the types of versions that are not flexible. */
+/**
+ * Kafka's protocol on one connection: requests with header v1, and the types of versions that are not flexible. Those of flexible ones are named
+ * `compact`; their tagged fields are left empty, and passed over.
+ */
 import { connect } from 'node:net'
 
 const maxResponseBytes = 16 * 1024 * 1024
@@ -71,6 +74,25 @@ export class Encoder {
     return this
   }
 
+  /** Of fewer than 127 bytes. */
+  compactString(value: string): this {
+    const bytes = Buffer.from(value)
+    this.int8(bytes.length + 1)
+    this.#parts.push(bytes)
+    return this
+  }
+
+  /** Of fewer than 127 items. */
+  compactArray<Item>(items: readonly Item[], encode: (encoder: this, item: Item) => void): this {
+    this.int8(items.length + 1)
+    for (const item of items) encode(this, item)
+    return this
+  }
+
+  noTags(): this {
+    return this.int8(0)
+  }
+
   bytes(): Buffer {
     return Buffer.concat(this.#parts)
   }
@@ -119,6 +141,37 @@ export class Decoder {
     const items: Item[] = []
     for (let index = 0; index < length; index++) items.push(decode())
     return items
+  }
+
+  compactString(): string | null {
+    const length = this.#unsigned() - 1
+    if (length < 0) return null
+    const start = this.#advance(length)
+    return this.#bytes.toString('utf8', start, start + length)
+  }
+
+  compactArray<Item>(decode: () => Item): Item[] {
+    const length = this.#unsigned() - 1
+    const items: Item[] = []
+    for (let index = 0; index < length; index++) items.push(decode())
+    return items
+  }
+
+  skipTags(): void {
+    for (let left = this.#unsigned(); left > 0; left--) {
+      this.#unsigned()
+      this.#advance(this.#unsigned())
+    }
+  }
+
+  /** A number of seven bits a byte, the lowest first. */
+  #unsigned(): number {
+    let value = 0
+    for (let shift = 0; ; shift += 7) {
+      const byte = this.#bytes.readUInt8(this.#advance(1))
+      value += (byte & 0x7f) * 2 ** shift
+      if (byte < 0x80) return value
+    }
   }
 
   #advance(bytes: number): number {
