@@ -14,6 +14,7 @@ import { until } from '../shared/testing/until.ts'
 import { inputTopic, siblingTopic, streamTopics } from '../shared/topics.ts'
 import { loadConsumerConfig } from './config.ts'
 import { defineHandler } from './handlers/handler.ts'
+import { measureLag } from './health.ts'
 import type { Pipeline } from './pipeline.ts'
 import { startTestConsumer, type TestConsumerOptions } from './test-consumer.ts'
 
@@ -310,6 +311,41 @@ test(
     const ids = written.map(({ id }) => id)
     await until(async () => (await idsIn(siblingTopic(topic, 'processed'))).length >= ids.length, SLOW)
     expect((await idsIn(siblingTopic(topic, 'processed'))).sort()).toEqual(ids.sort())
+  },
+  TEST_TIMEOUT_MS,
+)
+
+test(
+  'lag is records: there from the assignment on, counts what waits, and is nothing again behind the last transaction',
+  async () => {
+    const tenant = uniqueName('lag')
+    const topic = await createTopics(tenant)
+    let fails = true
+    const handler = defineHandler({
+      type: 'fails',
+      version: '1',
+      schema: Type.Unknown(),
+      handle: async () => {
+        if (fails) throw new Error('not yet')
+        return { data: {} }
+      },
+    })
+    const { pipeline, metrics, statistics } = start({ tenant, handlers: [handler] })
+    const reader = createRangeReader({ config, clientId: 'tests', log })
+    ending.push(() => reader.close())
+    const lagOf = async (name: string): Promise<number | undefined> => {
+      await measureLag(pipeline, reader, statistics.positions(), metrics)
+      const { values } = await metrics.lagRecords.get()
+      const own = values.filter(({ labels }) => labels.topic === name)
+      return own.length === PARTITIONS ? own.reduce((sum, { value }) => sum + value, 0) : undefined
+    }
+    const retry = siblingTopic(topic, 'retry')
+    await until(async () => (await lagOf(topic)) === 0 && (await lagOf(retry)) === 0, SLOW)
+    await writeWithKcat(topic, [{ id: '1', key: 'a', value: '{}', type: 'fails' }])
+    await until(async () => (await lagOf(retry)) === 1, SLOW)
+    fails = false
+    await until(async () => (await idsIn(siblingTopic(topic, 'processed'))).length === 1, SLOW)
+    await until(async () => (await lagOf(topic)) === 0 && (await lagOf(retry)) === 0, SLOW)
   },
   TEST_TIMEOUT_MS,
 )

@@ -1,5 +1,7 @@
+import { Registry } from 'prom-client'
 import { createGroupConsumer } from '../shared/kafka/consumer.ts'
 import { createRangeReader } from '../shared/kafka/range-reader.ts'
+import { addClientMetrics } from '../shared/kafka/statistics.ts'
 import { createTransactor } from '../shared/kafka/transactor.ts'
 import type { Logger } from '../shared/logger.ts'
 import { uniqueName } from '../shared/testing/brokers.ts'
@@ -29,7 +31,7 @@ export function startTestConsumer(options: TestConsumerOptions) {
   const { config, log, transactionTimeoutMs = 10_000 } = options
   const groupId = options.group ?? uniqueName('group')
   const clientId = options.instance ?? uniqueName('instance')
-  const statistics: string[] = []
+  const statistics = addClientMetrics(new Registry()).sink('consumer')
   const group = createGroupConsumer({
     config,
     clientId,
@@ -38,7 +40,7 @@ export function startTestConsumer(options: TestConsumerOptions) {
     leaveTimeoutMs: 10_000,
     prefetchMaxBytes: 2 ** 20,
     log,
-    onStatistics: (json) => statistics.push(json),
+    onStatistics: statistics.take,
   })
   const metrics = createMetrics()
   const transactor = (transactionalId: string) =>

@@ -1,6 +1,6 @@
 import type { CommonConfig } from '../config.ts'
 import type { Logger } from '../logger.ts'
-import { within } from '../retry.ts'
+import { CONNECT_BACKOFF, delayMs, sleep, within } from '../retry.ts'
 import { CLOSE_TIMEOUT_MS, CODE, type Consumer, connectForever, messageOf, native, packed, promised } from './client.ts'
 import { readerSettings } from './consumer.ts'
 import { consumePacked, type Interruption } from './packed.ts'
@@ -15,6 +15,9 @@ import {
 
 /** How long brokers may take to answer a question about partitions. */
 const BROKER_CALL_TIMEOUT_MS = 10_000
+
+/** A topic that was just made, or whose leader has changed, is asked for again. */
+const MAX_ENDS_ATTEMPTS = 4
 
 /** How long reading may bring nothing at all before it is given up. */
 const READ_STALL_TIMEOUT_MS = 15_000
@@ -163,6 +166,14 @@ export function createRangeReader(options: { config: CommonConfig; clientId: str
     })
   }
 
+  async function lookUp(topics: readonly string[], isolation: Isolation): Promise<void> {
+    const consumer = await client(isolation)
+    for (const topic of topics)
+      await promised<unknown>((done) =>
+        consumer.getMetadata({ topic, allTopics: false, timeout: BROKER_CALL_TIMEOUT_MS }, done),
+      )
+  }
+
   async function endsOf(partitions: readonly TopicPartition[]): Promise<PartitionEnds[]> {
     // `stable` is asked for last: it may be taken for the end only where it has reached an end that was there before.
     const ends = await listOffsets(partitions, LATEST, 'read_uncommitted')
@@ -199,21 +210,17 @@ export function createRangeReader(options: { config: CommonConfig; clientId: str
     },
     async ends(partitions) {
       if (partitions.length === 0) return []
-      try {
-        return await endsOf(partitions)
-      } catch (error) {
-        // The client goes on believing that a topic does not exist until it is told to look.
-        const topics = [...new Set(partitions.map(({ topic }) => topic))]
-        for (const isolation of ['read_committed', 'read_uncommitted'] as const) {
-          const consumer = await client(isolation)
-          for (const topic of topics)
-            await promised<unknown>((done) =>
-              consumer.getMetadata({ topic, allTopics: false, timeout: BROKER_CALL_TIMEOUT_MS }, done),
-            )
+      for (let attempt = 1; ; attempt++) {
+        try {
+          return await endsOf(partitions)
+        } catch (error) {
+          const topics = [...new Set(partitions.map(({ topic }) => topic))]
+          if (attempt === MAX_ENDS_ATTEMPTS || stopping.signal.aborted)
+            throw new Error(`${topics.join(', ')}: ${(error as Error).message}`)
+          // The client goes on believing that a topic does not exist, or who leads it, until it is told to look.
+          await Promise.all((['read_committed', 'read_uncommitted'] as const).map((one) => lookUp(topics, one)))
+          await sleep(delayMs(CONNECT_BACKOFF, attempt), stopping.signal)
         }
-        return await endsOf(partitions).catch(() => {
-          throw new Error(`${topics.join(', ')}: ${(error as Error).message}`)
-        })
       }
     },
     read: (ranges, onRecord) => inTurn('read_committed', ranges, onRecord),
