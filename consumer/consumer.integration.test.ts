@@ -320,15 +320,11 @@ test(
   async () => {
     const tenant = uniqueName('lag')
     const topic = await createTopics(tenant)
-    let fails = true
     const handler = defineHandler({
       type: 'fails',
       version: '1',
       schema: Type.Unknown(),
-      handle: async () => {
-        if (fails) throw new Error('not yet')
-        return { data: {} }
-      },
+      handle: () => Promise.reject(new Error('never')),
     })
     const { pipeline, metrics, statistics } = start({ tenant, handlers: [handler] })
     const reader = createRangeReader({ config, clientId: 'tests', log })
@@ -343,8 +339,7 @@ test(
     await until(async () => (await lagOf(topic)) === 0 && (await lagOf(retry)) === 0, SLOW)
     await writeWithKcat(topic, [{ id: '1', key: 'a', value: '{}', type: 'fails' }])
     await until(async () => (await lagOf(retry)) === 1, SLOW)
-    fails = false
-    await until(async () => (await idsIn(siblingTopic(topic, 'processed'))).length === 1, SLOW)
+    await until(async () => (await idsIn(siblingTopic(topic, 'dlq'))).length === 1, SLOW)
     await until(async () => (await lagOf(topic)) === 0 && (await lagOf(retry)) === 0, SLOW)
   },
   TEST_TIMEOUT_MS,
