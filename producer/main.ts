@@ -24,7 +24,7 @@ import { authenticateByKey, authenticateNobody } from './authenticate.ts'
 import { loadProducerConfig, type ProducerConfig } from './config.ts'
 import { createMetrics } from './metrics.ts'
 import { createPublicPort } from './public-port.ts'
-import { type Creation, readinessChecks } from './readiness.ts'
+import { readinessChecks } from './readiness.ts'
 
 /** Of the streams whose topics cannot be created, so many are named. */
 const LOGGED_FAULTS = 5
@@ -71,8 +71,14 @@ const app = createApp({
 metrics.declare(tenants)
 metrics.observe(gate, producer)
 
-const creation: Creation = { settled: config.CREATE_TOPICS === 'off', fault: undefined }
-const { kafka, streams: writable } = readinessChecks(topics, producer, creation)
+/** Why not all topics could be created. */
+let creationFault: string | undefined
+const { kafka, streams: writable } = readinessChecks({
+  topics,
+  producer,
+  creationFault: () => creationFault,
+  nowMs: () => performance.now(),
+})
 const port = createPublicPort({
   config,
   gate,
@@ -146,13 +152,12 @@ async function ensureTopics(): Promise<void> {
       const faults = await admin.ensureGroups(left, options)
       left = left.filter((_, index) => faults[index] !== undefined)
       const found = faults.filter((fault) => fault !== undefined)
-      creation.fault = found.length === 0 ? undefined : found.slice(0, LOGGED_FAULTS).join('; ')
-      creation.settled = true
+      creationFault = found.length === 0 ? undefined : found.slice(0, LOGGED_FAULTS).join('; ')
     } catch (error) {
-      creation.fault = (error as Error).message
+      creationFault = (error as Error).message
     }
-    if (creation.fault === undefined) break
-    log.warn({ streams: left.length, reason: creation.fault }, 'not all topics are there; trying again')
+    if (creationFault === undefined) break
+    log.warn({ streams: left.length, reason: creationFault }, 'not all topics are there; trying again')
     await sleep(delayMs(CONNECT_BACKOFF, attempt), ending.signal)
   }
   await admin.close()

@@ -3,27 +3,28 @@ import type { Check } from '../shared/ops.ts'
 
 /** Whether events can be stored: what `/readyz` says, and what the public port waits for. */
 
-/** What has become of the topics that are to be created. */
-export interface Creation {
-  /** Every topic was asked for at least once. */
-  settled: boolean
-  /** Why not all of them are there. */
-  fault: string | undefined
-}
+/** How many reasons are named. */
+const NAMED_REASONS = 5
 
-/** How many streams a reason names. */
-const NAMED_STREAMS = 5
+/** Once the first stream can be written to, the others are waited for so long: their topics may be about to come to be. */
+const START_PATIENCE_MS = 8_000
 
 /**
- * Kafka and the streams. One stream that cannot be written to is no reason to turn away the others' events: it is named, and its own events are
- * answered 503. Not ready while there is none that can, or while the topics are still being created.
+ * Kafka and the streams. Not ready while no stream can be written to and, at the start, for a while until all can. Later, one stream that cannot is no
+ * reason to turn away the others' events: it is named, and its own events are answered 503.
  * @param topics the streams' own; those beside them are their readers' concern
  */
-export function readinessChecks(
-  topics: readonly string[],
-  producer: Pick<RecordProducer, 'connection' | 'blocked'>,
-  creation: Readonly<Creation>,
-): { kafka: Check; streams: Check } {
+export function readinessChecks(deps: {
+  topics: readonly string[]
+  producer: Pick<RecordProducer, 'connection' | 'blocked'>
+  /** Why not all topics could be created. */
+  creationFault(): string | undefined
+  /** Monotonic. */
+  nowMs(): number
+}): { kafka: Check; streams: Check } {
+  const { topics, producer, creationFault, nowMs } = deps
+  let firstMs: number | undefined
+  let complete = false
   return {
     kafka: () => {
       const connection = producer.connection()
@@ -31,17 +32,23 @@ export function readinessChecks(
       return { ok: false, reason: connection.state === 'closed' ? 'closed' : connection.reason }
     },
     streams: () => {
+      if (producer.connection().state !== 'connected')
+        return { ok: false, reason: 'not known while Kafka is not reached' }
       const reasons = topics.flatMap((topic) => producer.blocked(topic) ?? [])
+      if (reasons.length < topics.length) firstMs ??= nowMs()
+      complete ||= reasons.length === 0
       if (reasons.length === 0) return { ok: true }
-      const reason = summary(reasons, topics.length, creation.fault)
-      return reasons.length < topics.length && creation.settled ? { ok: true, detail: reason } : { ok: false, reason }
+      const reason = summary(reasons, topics.length, creationFault())
+      const waited = complete || (firstMs !== undefined && nowMs() - firstMs >= START_PATIENCE_MS)
+      return waited && reasons.length < topics.length ? { ok: true, detail: reason } : { ok: false, reason }
     },
   }
 }
 
-function summary(reasons: readonly string[], streams: number, fault: string | undefined): string {
+function summary(reasons: readonly string[], streams: number, creationFault: string | undefined): string {
   const distinct = [...new Set(reasons)]
-  const more = distinct.length > NAMED_STREAMS ? `; and ${distinct.length - NAMED_STREAMS} more reasons` : ''
-  const why = `${distinct.slice(0, NAMED_STREAMS).join('; ')}${more}`
-  return `${reasons.length} of ${streams} streams cannot be written to: ${why}${fault === undefined ? '' : `; ${fault}`}`
+  const named = distinct.slice(0, NAMED_REASONS)
+  if (distinct.length > NAMED_REASONS) named.push(`and ${distinct.length - NAMED_REASONS} more reasons`)
+  if (creationFault !== undefined) named.push(creationFault)
+  return `${reasons.length} of ${streams} streams cannot be written to: ${named.join('; ')}`
 }

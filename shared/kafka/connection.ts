@@ -35,6 +35,10 @@ const OF_CONNECTIONS = new Set<number>([
   CODE.AUTHENTICATION,
 ])
 
+/** What a call says whose broker was not heard of in time. */
+const UNNAMED = new Set(['broker transport failure', 'timed out'])
+const UNANSWERED = 'no answer: a firewall may be in the way, or the broker is not able to work'
+
 /** How many brokers a reason names. */
 const NAMED_BROKERS = 3
 
@@ -100,7 +104,7 @@ export function watchConnection(options: { config: CommonConfig; client: string;
       return client
     },
     connected: () => changeTo({ state: 'connected' }),
-    failed: (reason) => changeTo({ state: 'connecting', reason: because(reason) }),
+    failed: (reason) => changeTo({ state: 'connecting', reason: because(UNNAMED.has(reason) ? UNANSWERED : reason) }),
     closed() {
       connection = { state: 'closed' }
     },
@@ -184,7 +188,7 @@ function named(what: string, state: string, afterMs: number, config: CommonConfi
   }
   if (says(/connection refused/i)) return 'connection refused: nothing listens at this address'
   if (says(/^Failed to resolve/)) return 'unknown host name: it cannot be resolved; check KAFKA_BROKERS'
-  if (says(/timed out/i)) return 'no answer: a firewall may be in the way, or the broker is not able to work'
+  if (says(/timed out/i)) return UNANSWERED
   return what
 }
 

@@ -15,7 +15,7 @@ import {
 } from './client.ts'
 import { watchConnection } from './connection.ts'
 import { isNotQueued, type PackedProducer, packProducer, type Report } from './packed.ts'
-import { type Described, describeTopics, NOT_AUTHORIZED } from './topic-requests.ts'
+import { type Described, describeTopics, NOT_AUTHORIZED, unmadeTopics } from './topic-requests.ts'
 import { type DeliveryResult, type OutgoingRecord, ProduceError, type RecordProducer } from './types.ts'
 
 export interface RecordProducerOptions {
@@ -103,6 +103,8 @@ export function createRecordProducer(options: RecordProducerOptions): RecordProd
   const blocked = new Map<string, string>(options.topics.map((topic) => [topic, `the topic ${topic} is not known yet`]))
   /** By sequence, in order of arrival. */
   const waiting = new Map<number, Waiting>()
+  /** Topics that were seen with a leader for every partition. One that is lost later is librdkafka's to wait for. */
+  const made = new Set<string>()
   /** By topic: when the broker last refused a record of ours, monotonic. */
   const refusedAtMs = new Map<string, number>()
   let sequence = 0
@@ -256,6 +258,7 @@ export function createRecordProducer(options: RecordProducerOptions): RecordProd
         else partitions.delete(topic)
       }
     }
+    await lookForMade(kafka)
     if (kafka !== client?.kafka) return
     const by = new Map(described?.map((one) => [one.topic, one]))
     block(
@@ -268,9 +271,23 @@ export function createRecordProducer(options: RecordProducerOptions): RecordProd
     )
   }
 
+  /** Finds out which of the topics that were not there yet have their partitions on the brokers now. */
+  async function lookForMade(kafka: Producer): Promise<void> {
+    for (const topic of made) if (!partitions.has(topic)) made.delete(topic)
+    const wanted = options.topics.flatMap((topic) => {
+      const count = partitions.get(topic)
+      return count === undefined || made.has(topic) ? [] : [{ topic, partitions: count }]
+    })
+    if (wanted.length === 0) return
+    // Where the question as a whole fails, a partition has no leader at all: nothing that concerns the other topics.
+    const unmade = new Set(await unmadeTopics(kafka, wanted, LOOK_TIMEOUT_MS).catch(() => []))
+    for (const { topic } of wanted) if (!unmade.has(topic)) made.add(topic)
+  }
+
   function faultOfTopic(topic: string, described: Described | undefined): string | undefined {
     if (described?.fault !== undefined) return described.fault
     if (!partitions.has(topic)) return NOT_THERE(topic)
+    if (!made.has(topic)) return `the partitions of ${topic} do not all have a leader that answers (yet)`
     const refusedMs = performance.now() - (refusedAtMs.get(topic) ?? Number.NEGATIVE_INFINITY)
     if (described?.writable === undefined && refusedMs < REFUSAL_MS) return NOT_AUTHORIZED(topic)
     refusedAtMs.delete(topic)

@@ -19,6 +19,13 @@ export interface TopicsAddon {
     timeoutMs: number,
     done: (fault: object | null, answers?: AddonAnswer[]) => void,
   ): void
+  ends(
+    client: object,
+    topics: readonly string[],
+    partitions: readonly number[],
+    timeoutMs: number,
+    done: (fault: object | null, answers?: AddonAnswer[]) => void,
+  ): void
 }
 
 interface AddonAnswer {
@@ -91,6 +98,27 @@ export async function describeTopics(
               : undefined,
     writable: writable === -1 ? undefined : writable === 1,
   }))
+}
+
+/**
+ * Asks the leaders of all partitions of topics whether they have them: a broker knows of a topic before it has made its files, which takes it seconds
+ * for thousands of partitions.
+ * @returns the topics of which not every partition is there
+ * @throws LibrdKafkaError when the request as a whole fails
+ */
+export async function unmadeTopics(
+  producer: Producer,
+  topics: readonly { topic: string; partitions: number }[],
+  timeoutMs: number,
+): Promise<string[]> {
+  const names = topics.map(({ topic }) => topic)
+  const counts = topics.map(({ partitions }) => partitions)
+  const answers = await promised<AddonAnswer[]>((done) =>
+    topicRequests().ends(nativeOf(producer), names, counts, timeoutMs, (fault, found) =>
+      done(fault === null ? null : libraryError(fault), found),
+    ),
+  )
+  return answers.filter(({ code }) => code !== 0).map(({ topic }) => topic)
 }
 
 /** For who may not write to a topic. */

@@ -3,6 +3,7 @@
 #include <nan.h>
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -72,6 +73,7 @@ class Topics {
  public:
   static NAN_METHOD(Create);
   static NAN_METHOD(Describe);
+  static NAN_METHOD(Ends);
 
   // Held until the call returns: the client is not destroyed meanwhile.
   static Baton With(Producer* producer, const std::function<Baton(rd_kafka_t*)>& ask) {
@@ -212,6 +214,49 @@ class DescribeWorker : public TopicsWorker {
   }
 };
 
+// Asks the leader of every partition where its log ends. A row a topic, with the first error of its partitions.
+class EndsWorker : public TopicsWorker {
+ public:
+  EndsWorker(Nan::Callback* callback, Producer* producer, std::vector<std::string> names, std::vector<int> counts,
+             int timeout_ms)
+      : TopicsWorker(callback, producer, std::move(names), timeout_ms), counts_(std::move(counts)) {}
+
+ private:
+  Baton Send(rd_kafka_t* client) override {
+    std::unique_ptr<rd_kafka_topic_partition_list_t,
+                    Freed<rd_kafka_topic_partition_list_t, rd_kafka_topic_partition_list_destroy>>
+        partitions(rd_kafka_topic_partition_list_new(static_cast<int>(names_.size())));
+    std::map<std::string, Row> rows;
+    for (size_t at = 0; at < names_.size(); at++) {
+      rows[names_[at]] = {names_[at], RdKafka::ERR_NO_ERROR, "", counts_[at], -1};
+      for (int partition = 0; partition < counts_[at]; partition++)
+        rd_kafka_topic_partition_list_add(partitions.get(), names_[at].c_str(), partition)->offset =
+            RD_KAFKA_OFFSET_SPEC_LATEST;
+    }
+    Baton baton = Ask(
+        client, RD_KAFKA_ADMIN_OP_LISTOFFSETS, timeout_ms_,
+        [&](rd_kafka_AdminOptions_t* options, rd_kafka_queue_t* queue) {
+          rd_kafka_ListOffsets(client, partitions.get(), options, queue);
+        },
+        [&](rd_kafka_event_t* answer) {
+          size_t count;
+          const rd_kafka_ListOffsetsResultInfo_t** results =
+              rd_kafka_ListOffsets_result_infos(rd_kafka_event_ListOffsets_result(answer), &count);
+          for (size_t at = 0; at < count; at++) {
+            const rd_kafka_topic_partition_t* one = rd_kafka_ListOffsetsResultInfo_topic_partition(results[at]);
+            Row& row = rows[one->topic];
+            if (one->err == RD_KAFKA_RESP_ERR_NO_ERROR || row.code != RdKafka::ERR_NO_ERROR) continue;
+            row.code = one->err;
+            row.message = rd_kafka_err2str(one->err);
+          }
+        });
+    for (const auto& one : rows) rows_.push_back(one.second);
+    return baton;
+  }
+
+  std::vector<int> counts_;
+};
+
 bool NamesOf(v8::Local<v8::Value> value, std::vector<std::string>* names) {
   if (!value->IsArray()) return false;
   v8::Local<v8::Array> given = value.As<v8::Array>();
@@ -252,10 +297,31 @@ NAN_METHOD(Topics::Describe) {
                                            Nan::To<int>(info[2]).FromJust()));
 }
 
+// ends(producer, names, partitions of each, timeout in ms, callback(error or null, [{topic, code, message, …}]))
+NAN_METHOD(Topics::Ends) {
+  Producer* producer = ClientOf<Producer>(info[0]);
+  if (producer == NULL) return Nan::ThrowTypeError("a producer is needed");
+  std::vector<std::string> names;
+  if (!NamesOf(info[1], &names)) return Nan::ThrowTypeError("names must be texts, one at least");
+  std::vector<int> counts;
+  if (info[2]->IsArray()) {
+    v8::Local<v8::Array> given = info[2].As<v8::Array>();
+    v8::Local<v8::Value> count;
+    for (uint32_t at = 0; at < given->Length(); at++)
+      if (Nan::Get(given, at).ToLocal(&count) && count->IsInt32()) counts.push_back(Nan::To<int>(count).FromJust());
+  }
+  if (counts.size() != names.size()) return Nan::ThrowTypeError("a number of partitions is needed for each name");
+  if (!info[3]->IsInt32()) return Nan::ThrowTypeError("the time-out must be a number of milliseconds");
+  if (!info[4]->IsFunction()) return Nan::ThrowTypeError("a callback is needed");
+  Nan::AsyncQueueWorker(new EndsWorker(new Nan::Callback(info[4].As<v8::Function>()), producer, std::move(names),
+                                       std::move(counts), Nan::To<int>(info[3]).FromJust()));
+}
+
 void ExportTopics(v8::Local<v8::Object> exports) {
   v8::Local<v8::Object> topics = Nan::New<v8::Object>();
   Nan::SetMethod(topics, "create", Topics::Create);
   Nan::SetMethod(topics, "describe", Topics::Describe);
+  Nan::SetMethod(topics, "ends", Topics::Ends);
   Nan::Set(exports, Nan::New("topics").ToLocalChecked(), topics);
 }
 

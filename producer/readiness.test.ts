@@ -1,0 +1,56 @@
+import { describe, expect, test } from 'bun:test'
+import type { Connection } from '../shared/kafka/types.ts'
+import { readinessChecks } from './readiness.ts'
+
+function service(topics: string[]) {
+  const blocked = new Map(topics.map((topic) => [topic, `${topic} is not there`]))
+  const now = { ms: 0, connection: { state: 'connected' } as Connection, fault: undefined as string | undefined }
+  const checks = readinessChecks({
+    topics,
+    producer: { connection: () => now.connection, blocked: (topic) => blocked.get(topic) },
+    creationFault: () => now.fault,
+    nowMs: () => now.ms,
+  })
+  return { ...checks, blocked, now }
+}
+
+describe('the streams', () => {
+  test('at the start all are waited for, and one that does not come holds the others back for a while only', () => {
+    const { streams, blocked, now } = service(['a', 'b'])
+    expect(streams()).toEqual({
+      ok: false,
+      reason: '2 of 2 streams cannot be written to: a is not there; b is not there',
+    })
+    now.ms = 60_000
+    expect(streams().ok).toBe(false)
+    blocked.delete('a')
+    expect(streams().ok).toBe(false)
+    now.ms += 7_999
+    now.fault = 'b: no leave'
+    expect(streams()).toEqual({ ok: false, reason: '1 of 2 streams cannot be written to: b is not there; b: no leave' })
+    now.ms += 1
+    expect(streams()).toEqual({ ok: true, detail: '1 of 2 streams cannot be written to: b is not there; b: no leave' })
+  })
+
+  test('later one that cannot be written to is named, and none left is not ready', () => {
+    const { streams, blocked } = service(['a', 'b'])
+    blocked.clear()
+    expect(streams()).toEqual({ ok: true })
+    blocked.set('b', 'not authorized to write to b')
+    expect(streams()).toEqual({ ok: true, detail: '1 of 2 streams cannot be written to: not authorized to write to b' })
+    blocked.set('a', 'not authorized to write to a')
+    expect(streams().ok).toBe(false)
+  })
+
+  test('are not known without Kafka, whose reason is told once', () => {
+    const { kafka, streams, now } = service(['a'])
+    now.connection = { state: 'connecting', reason: 'a:1: connection refused' }
+    expect(kafka()).toEqual({ ok: false, reason: 'a:1: connection refused' })
+    expect(streams()).toEqual({ ok: false, reason: 'not known while Kafka is not reached' })
+  })
+
+  test('a long list of reasons is cut', () => {
+    const { streams } = service(Array.from({ length: 9 }, (_, index) => `t${index}`))
+    expect(streams()).toMatchObject({ reason: expect.stringMatching(/t4 is not there; and 4 more reasons$/) })
+  })
+})

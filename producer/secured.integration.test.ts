@@ -1,0 +1,249 @@
+import { afterAll, beforeAll, describe, expect, test } from 'bun:test'
+import { mkdtempSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { type KafkaCluster, startKafka } from '../shared/kafka/brokers/kafka.ts'
+import { findFreePorts, releasePorts } from '../shared/kafka/brokers/ports.ts'
+import { createAcls, deleteAcls } from '../shared/kafka/brokers/wire-admin.ts'
+import { makeKey } from '../shared/tenants.ts'
+import { createAuthority } from '../shared/testing/certificates.ts'
+import { type ServiceProcess, startService } from '../shared/testing/service-process.ts'
+import { until } from '../shared/testing/until.ts'
+
+/** The producer as a process, on a Kafka of its own that asks who one is and what one may do. */
+
+const TEST_TIMEOUT_MS = 120_000
+/** A client that was refused comes back after 5 s at most; the rest is what a busy machine adds. */
+const SOON_MS = 20_000
+const ACL_TIMEOUT_MS = 10_000
+const USER = 'producer'
+const PASSWORD = 'right-password'
+
+/** Listeners beside the one that asks for nothing, each with its security protocol. */
+const LISTENERS = { TLS: 'SSL', EXPIRED: 'SSL', ELSEWHERE: 'SSL', MUTUAL: 'SSL', SASL: 'SASL_SSL' }
+
+let kafka: KafkaCluster
+let ports: number[]
+/** Environments that reach Kafka, by listener. */
+let reaching: Record<'tls' | 'mutual' | 'sasl', Record<string, string>>
+/** Environments that do not, and how the reason begins. */
+let failing: { name: string; env: Record<string, string> }[]
+const running: ServiceProcess[] = []
+
+beforeAll(async () => {
+  const authority = await createAuthority()
+  const other = await createAuthority()
+  const here = 'DNS:localhost,IP:127.0.0.1'
+  const good = await authority.issue(here)
+  const expired = await authority.issue(here, -1)
+  const elsewhere = await authority.issue('DNS:elsewhere.example')
+  const client = await authority.issue('DNS:client')
+  const keystore = (listener: string, { keystoreFile }: typeof good) => ({
+    [`listener.name.${listener}.ssl.keystore.type`]: 'PEM',
+    [`listener.name.${listener}.ssl.keystore.location`]: keystoreFile,
+  })
+  ports = await findFreePorts(2 + Object.keys(LISTENERS).length)
+  const [plain = 0, controller = 0, ...others] = ports
+  const addresses = Object.fromEntries(Object.keys(LISTENERS).map((name, at) => [name, `127.0.0.1:${others[at]}`]))
+  const more = Object.entries(addresses).map(([name, address]) => `,${name}://${address}`)
+  const protocols = Object.entries(LISTENERS).map(([name, protocol]) => `,${name}:${protocol}`)
+  kafka = await startKafka({
+    ports: [plain],
+    settings: {
+      'controller.quorum.voters': `1@127.0.0.1:${controller}`,
+      listeners: `PLAINTEXT://127.0.0.1:${plain},CONTROLLER://127.0.0.1:${controller}${more.join('')}`,
+      'advertised.listeners': `PLAINTEXT://127.0.0.1:${plain}${more.join('')}`,
+      'listener.security.protocol.map': `PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT${protocols.join('')}`,
+      ...keystore('tls', good),
+      ...keystore('expired', expired),
+      ...keystore('elsewhere', elsewhere),
+      ...keystore('mutual', good),
+      ...keystore('sasl', good),
+      'listener.name.mutual.ssl.client.auth': 'required',
+      'listener.name.mutual.ssl.truststore.type': 'PEM',
+      'listener.name.mutual.ssl.truststore.location': authority.certificateFile,
+      'sasl.enabled.mechanisms': 'PLAIN',
+      'listener.name.sasl.plain.sasl.jaas.config': `org.apache.kafka.common.security.plain.PlainLoginModule required user_${USER}="${PASSWORD}";`,
+      'authorizer.class.name': 'org.apache.kafka.metadata.authorizer.StandardAuthorizer',
+      // Who comes by a listener that asks for nothing, and who has a certificate.
+      'super.users': 'User:ANONYMOUS;User:CN=client',
+    },
+  })
+  const by = (listener: keyof typeof LISTENERS, protocol: string, rest: Record<string, string> = {}) => ({
+    KAFKA_BROKERS: addresses[listener] as string,
+    KAFKA_SECURITY_PROTOCOL: protocol,
+    KAFKA_SSL_CA_FILE: authority.certificateFile,
+    ...rest,
+  })
+  const user = { KAFKA_SASL_MECHANISM: 'PLAIN', KAFKA_SASL_USERNAME: USER, KAFKA_SASL_PASSWORD: PASSWORD }
+  reaching = {
+    tls: by('TLS', 'ssl'),
+    mutual: by('MUTUAL', 'ssl', {
+      KAFKA_SSL_CERTIFICATE_FILE: client.certificateFile,
+      KAFKA_SSL_KEY_FILE: client.keyFile,
+    }),
+    sasl: by('SASL', 'sasl_ssl', user),
+  }
+  failing = [
+    { name: 'wrong user name or password', env: { ...reaching.sasl, KAFKA_SASL_PASSWORD: 'wrong-password' } },
+    { name: 'SASL mechanism not offered', env: { ...reaching.sasl, KAFKA_SASL_MECHANISM: 'SCRAM-SHA-512' } },
+    { name: 'unknown authority', env: { ...reaching.tls, KAFKA_SSL_CA_FILE: other.certificateFile } },
+    { name: 'expired certificate', env: by('EXPIRED', 'ssl') },
+    { name: 'wrong host name', env: by('ELSEWHERE', 'ssl') },
+    { name: 'missing client certificate', env: by('MUTUAL', 'ssl') },
+    { name: 'no TLS on this listener', env: { ...reaching.tls, KAFKA_BROKERS: kafka.bootstrapServers } },
+    {
+      name: 'connection ended by the broker before it answered: the listener may expect TLS or SASL',
+      env: { ...reaching.tls, KAFKA_SECURITY_PROTOCOL: 'plaintext' },
+    },
+  ]
+}, TEST_TIMEOUT_MS)
+
+afterAll(async () => {
+  await Promise.all(running.splice(0).map((service) => service.stop('SIGKILL')))
+  await kafka.stop()
+  releasePorts(ports)
+}, TEST_TIMEOUT_MS)
+
+async function start(env: Record<string, string>): Promise<ServiceProcess> {
+  const service = await startService('producer', { NODE_ENV: 'development', AUTH: 'off', ...env })
+  running.push(service)
+  return service
+}
+
+interface Readiness {
+  ok: boolean
+  checks: { name: string; ok: boolean; reason?: string; detail?: string }[]
+}
+
+const readiness = async (of: ServiceProcess): Promise<Readiness> =>
+  (await fetch(`http://127.0.0.1:${of.started['opsPort']}/readyz`)).json() as Promise<Readiness>
+const check = async (of: ServiceProcess, name: string) => (await readiness(of)).checks.find((one) => one.name === name)
+const ready = (of: ServiceProcess) =>
+  until(async () => (await readiness(of)).ok, { timeoutMs: SOON_MS, what: 'readiness' })
+/** What it has logged of why its producing client does not reach Kafka. */
+const unreached = (of: ServiceProcess): string[] =>
+  of.log
+    .filter((line) => line['msg'] === 'Kafka is not reached' && line['client'] === 'producer')
+    .map((line) => String(line['reason']))
+
+describe('who Kafka does not let in', () => {
+  test(
+    'finds why, by its name, in /readyz and once in the log; and again when it changes',
+    async () => {
+      const services = await Promise.all(failing.map(({ env }) => start(env)))
+      for (const [index, { name, env }] of failing.entries()) {
+        const service = services[index] as ServiceProcess
+        const says = async () => ((await check(service, 'kafka'))?.reason ?? '').includes(`: ${name}`)
+        await until(says, { timeoutMs: SOON_MS, what: `"${name}"` })
+
+        await until(() => unreached(service).at(-1)?.startsWith(`${env['KAFKA_BROKERS']}: ${name}`) === true)
+        expect(JSON.stringify(service.log)).not.toContain(env['KAFKA_SASL_PASSWORD'] ?? PASSWORD)
+      }
+      await kafka.kill(0)
+      for (const [index, { name }] of failing.entries()) {
+        const service = services[index] as ServiceProcess
+        await until(() => unreached(service).at(-1)?.includes(': connection refused') === true, {
+          timeoutMs: SOON_MS,
+          what: `"connection refused" after "${name}"`,
+        })
+        // A try every few seconds, and a line for what has changed.
+        const lines = unreached(service)
+        expect(lines.filter((line, at) => line === lines[at - 1])).toEqual([])
+      }
+      await Promise.all(services.map((service) => service.stop('SIGKILL')))
+      await kafka.restart(0)
+    },
+    TEST_TIMEOUT_MS,
+  )
+
+  test(
+    'whoever is let in is ready',
+    async () => {
+      for (const env of [reaching.tls, reaching.mutual]) {
+        const service = await start(env)
+        await ready(service)
+        expect(unreached(service)).toEqual([])
+        await service.stop()
+      }
+    },
+    TEST_TIMEOUT_MS,
+  )
+})
+
+describe('who may not write', () => {
+  const tenant = 'secured'
+  const { key, sha256 } = makeKey('secured-key')
+  const tenantsFile = join(mkdtempSync(join(tmpdir(), 'secured-')), 'tenants.json')
+  writeFileSync(
+    tenantsFile,
+    JSON.stringify({ tenants: { [tenant]: { streams: ['one', 'two'], keys: [{ id: 'secured-key', sha256 }] } } }),
+  )
+  const TOPICS = ['one', 'two'].map((stream) => `kt.${tenant}.${stream}`)
+
+  const rights = (topics: readonly string[]) =>
+    topics.map((name) => ({
+      principal: `User:${USER}`,
+      resource: 'topic' as const,
+      name,
+      pattern: 'literal' as const,
+      operation: 'write' as const,
+    }))
+  const give = (...topics: string[]) => createAcls(kafka.bootstrapServers, ACL_TIMEOUT_MS, rights(topics))
+  const take = (...topics: string[]) => deleteAcls(kafka.bootstrapServers, ACL_TIMEOUT_MS, rights(topics))
+
+  test(
+    'is not ready and says why, is ready soon after the right is given, and so again and again, without a restart',
+    async () => {
+      await kafka.createTopics(TOPICS, 2)
+      const service = await start({
+        ...reaching.sasl,
+        AUTH: 'on',
+        TENANTS_FILE: tenantsFile,
+        CREATE_TOPICS: 'off',
+      })
+      const post = async (stream: string) => {
+        const response = await fetch(`http://127.0.0.1:${service.started['port']}/v1/streams/${stream}/events`, {
+          method: 'POST',
+          headers: { authorization: `Bearer ${key}`, 'content-type': 'application/json' },
+          body: '{"type":"t"}',
+        })
+        return { status: response.status, ...((await response.json()) as { detail?: string; outcome?: string }) }
+      }
+      const streams = () => check(service, 'streams')
+      await until(async () => (await streams())?.reason?.includes('not authorized') === true, { timeoutMs: SOON_MS })
+      expect(await readiness(service)).toMatchObject({ ok: false })
+      expect(service.started['port']).toBeUndefined()
+
+      await give(...TOPICS)
+      await ready(service)
+      await until(async () => (await streams())?.detail === undefined, { timeoutMs: SOON_MS, what: 'both streams' })
+      expect(await post('one')).toMatchObject({ status: 202 })
+      expect(await post('two')).toMatchObject({ status: 202 })
+
+      await take('kt.secured.two')
+      // The first one finds it out.
+      await until(async () => (await post('two')).outcome === 'not stored', { timeoutMs: SOON_MS })
+      expect(await post('two')).toMatchObject({
+        status: 503,
+        detail: expect.stringContaining('not authorized to write to kt.secured.two'),
+      })
+      expect(await post('one')).toMatchObject({ status: 202 })
+      expect(await readiness(service)).toMatchObject({ ok: true })
+      expect((await streams())?.detail).toContain('1 of 2 streams cannot be written to: not authorized')
+
+      await take('kt.secured.one')
+      // Nobody sends: it is asked for.
+      await until(async () => !(await readiness(service)).ok, { timeoutMs: SOON_MS, what: 'the loss to be seen' })
+      expect(await post('one')).toMatchObject({ status: 503, outcome: 'not stored' })
+
+      await give(...TOPICS)
+      await ready(service)
+      await until(async () => (await streams())?.detail === undefined, { timeoutMs: SOON_MS, what: 'both streams' })
+      expect(await post('one')).toMatchObject({ status: 202 })
+      expect(await post('two')).toMatchObject({ status: 202 })
+      expect(await service.stop()).toBe(0)
+    },
+    TEST_TIMEOUT_MS,
+  )
+})

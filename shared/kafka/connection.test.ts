@@ -1,0 +1,207 @@
+import { describe, expect, test } from 'bun:test'
+import { EventEmitter } from 'node:events'
+import { Type } from '@sinclair/typebox'
+import pino from 'pino'
+import { commonVariables, loadConfig } from '../config.ts'
+import { reasonOf, watchConnection } from './connection.ts'
+
+const config = (env: Record<string, string> = {}) =>
+  loadConfig(Type.Object(commonVariables), { KAFKA_BROKERS: 'a:9092', ...env })
+const ssl = config({ KAFKA_SECURITY_PROTOCOL: 'ssl' })
+const mutual = config({
+  KAFKA_SECURITY_PROTOCOL: 'ssl',
+  KAFKA_SSL_CERTIFICATE_FILE: 'c.pem',
+  KAFKA_SSL_KEY_FILE: 'k.pem',
+})
+const sasl = config({ KAFKA_SECURITY_PROTOCOL: 'sasl_ssl', KAFKA_SASL_USERNAME: 'u', KAFKA_SASL_PASSWORD: 'hidden' })
+const verify = 'SSL handshake failed: error:0A000086:SSL routines::certificate verify failed'
+
+/** As librdkafka 2.15 logs them under FAIL. */
+const line = (what: string, state: string, ms = 2, broker = 'ssl://a:9093/bootstrap') =>
+  `[thrd:${broker}]: ${broker}: ${what} (after ${ms}ms in state ${state})`
+
+describe('why a broker is not reached', () => {
+  test.each([
+    [
+      'wrong user name or password',
+      sasl,
+      line('SASL authentication error: Authentication failed: Invalid username or password', 'AUTH_REQ'),
+    ],
+    [
+      'SASL mechanism not offered: the broker has PLAIN;',
+      sasl,
+      line(
+        "SASL SCRAM-SHA-512 mechanism handshake failed: Broker: Unsupported SASL mechanism: broker's supported mechanisms: PLAIN",
+        'AUTH_HANDSHAKE',
+      ),
+    ],
+    [
+      'no SASL on this listener',
+      sasl,
+      line(
+        "SASL PLAIN mechanism handshake failed: Broker: Request not valid in current SASL state: broker's supported mechanisms: ",
+        'AUTH_HANDSHAKE',
+      ),
+    ],
+    [
+      'unknown authority',
+      ssl,
+      line(
+        `${verify}: unable to get local issuer certificate: broker certificate could not be verified, verify that …`,
+        'SSL_HANDSHAKE',
+      ),
+    ],
+    [
+      'unknown authority',
+      ssl,
+      line(`${verify}: self-signed certificate in certificate chain: broker certificate …`, 'SSL_HANDSHAKE'),
+    ],
+    ['expired certificate', ssl, line(`${verify}: certificate has expired: broker certificate …`, 'SSL_HANDSHAKE')],
+    [
+      'expired certificate',
+      ssl,
+      line('error:0A000086:SSL routines::certificate verify failed: certificate is not yet valid', 'SSL_HANDSHAKE'),
+    ],
+    ['wrong host name', ssl, line(`${verify}: hostname mismatch: broker certificate …`, 'SSL_HANDSHAKE')],
+    ['wrong host name', ssl, line(`${verify}: IP address mismatch: broker certificate …`, 'SSL_HANDSHAKE')],
+    [
+      'missing client certificate',
+      ssl,
+      line(
+        'Receive failed: error:0A000412:SSL routines::sslv3 alert bad certificate: SSL alert number 42',
+        'APIVERSION_QUERY',
+      ),
+    ],
+    [
+      'missing client certificate',
+      ssl,
+      line(
+        'Receive failed: error:0A00045C:SSL routines::tlsv13 alert certificate required: SSL alert number 116',
+        'APIVERSION_QUERY',
+      ),
+    ],
+    [
+      'client certificate refused',
+      mutual,
+      line(
+        'Receive failed: error:0A000416:SSL routines::sslv3 alert certificate unknown: SSL alert number 46',
+        'APIVERSION_QUERY',
+      ),
+    ],
+    [
+      'no TLS on this listener',
+      ssl,
+      line(
+        'SSL handshake failed: Disconnected: SSL connection closed by peer: connecting to a PLAINTEXT broker listener?',
+        'SSL_HANDSHAKE',
+      ),
+    ],
+    ['no TLS on this listener', ssl, line('Disconnected: SSL connection closed by peer', 'SSL_HANDSHAKE')],
+    [
+      'connection ended by the broker before it answered: the listener may expect TLS or SASL',
+      config(),
+      line(
+        'Disconnected: connection closed by peer: receive 0 after POLLIN',
+        'APIVERSION_QUERY',
+        2,
+        'a:9093/bootstrap',
+      ),
+    ],
+    [
+      'connection refused',
+      config(),
+      line('Connect to ipv4#127.0.0.1:1 failed: Connection refused', 'CONNECT', 0, 'a:9093/1'),
+    ],
+    [
+      'unknown host name',
+      config(),
+      line("Failed to resolve 'a:9093': Name or service not known", 'CONNECT', 0, 'a:9093/bootstrap'),
+    ],
+    ['no answer', config(), line('Connection setup timed out in state CONNECT', 'CONNECT', 30_000, 'a:9093/bootstrap')],
+  ])('%s', (name, of, text) => {
+    const found = reasonOf(text, of)
+    expect(found?.broker).toBe('a:9093')
+    expect(found?.reason).toStartWith(name)
+    expect(found?.reason).not.toContain('hidden')
+  })
+
+  test('is nothing where a broker ends a connection that was idle, or one that had worked', () => {
+    const ended = 'Disconnected: connection closed by peer: receive 0 after POLLIN'
+    expect(reasonOf(line(ended, 'UP', 600_000), config())).toBeUndefined()
+    expect(reasonOf('something else altogether', config())).toBeUndefined()
+  })
+})
+
+describe('a watch', () => {
+  function watched() {
+    const logged: Record<string, unknown>[] = []
+    const log = pino({ level: 'info' }, { write: (text: string) => void logged.push(JSON.parse(text)) })
+    const watch = watchConnection({ config: config(), client: 'test', log })
+    const client = watch.attach(new EventEmitter())
+    const fail = (broker: string, what: string) =>
+      client.emit('event.log', { fac: 'FAIL', message: line(what, 'CONNECT', 0, broker) })
+    const stats = (brokers: Record<string, string>) =>
+      client.emit('event.stats', {
+        message: JSON.stringify({
+          brokers: Object.fromEntries(Object.entries(brokers).map(([name, state]) => [name, { name, state }])),
+        }),
+      })
+    return { watch, client, fail, stats, messages: () => logged.map((one) => `${one['msg']}: ${one['reason'] ?? ''}`) }
+  }
+
+  test('says a reason once, and again when it changes', () => {
+    const { watch, fail, stats, messages } = watched()
+    for (let attempt = 0; attempt < 3; attempt++) {
+      fail('a:1/bootstrap', 'Connection refused')
+      watch.failed('broker transport failure')
+    }
+    expect(watch.current()).toEqual({ state: 'connecting', reason: expect.stringContaining('a:1: connection refused') })
+    fail('a:1/bootstrap', "Failed to resolve 'a'")
+    watch.connected()
+    stats({ 'a:1/1': 'UP' })
+    stats({ 'a:1/1': 'DOWN' })
+    stats({ 'a:1/1': 'CONNECT' })
+    expect(messages().map((one) => one.split(':').slice(0, 4).join(':'))).toEqual([
+      'Kafka is not reached: a:1: connection refused',
+      'Kafka is not reached: a:1: unknown host name',
+      'Kafka is reached: ',
+      'Kafka is not reached: no broker is up',
+    ])
+  })
+
+  test('names brokers by what they have in common, in an order that does not change', () => {
+    const { watch, fail } = watched()
+    for (const broker of ['d:1', 'b:1', 'c:1', 'a:1', 'e:1']) fail(`${broker}/bootstrap`, 'Connection refused')
+    fail('f:1/bootstrap', "Failed to resolve 'f'")
+    const { reason } = watch.current() as { reason: string }
+    expect(reason).toMatch(/^a:1, b:1, c:1 and 2 more: connection refused.*; f:1: unknown host name/)
+  })
+
+  test('is connected while one broker is up, and logs once that another is not', () => {
+    const { watch, fail, stats, messages } = watched()
+    watch.connected()
+    fail('b:1/2', 'Connection refused')
+    for (let second = 0; second < 3; second++) stats({ 'a:1/1': 'UP', 'b:1/2': 'CONNECT' })
+    expect(watch.current()).toEqual({ state: 'connected' })
+    stats({ 'a:1/1': 'UP', 'b:1/2': 'UP' })
+    expect(messages()).toHaveLength(2)
+    expect(messages()[1]).toStartWith('a broker is not reached: b:1: connection refused')
+  })
+
+  test('does not listen to a client that another has replaced', () => {
+    const { watch, stats } = watched()
+    watch.attach(new EventEmitter())
+    stats({ 'a:1/1': 'UP' })
+    expect(watch.current().state).toBe('connecting')
+  })
+
+  test('says what is no matter of connections, and stays closed', () => {
+    const { watch, client, messages } = watched()
+    client.emit('event.error', Object.assign(new Error('broker transport failure'), { code: -1 }))
+    client.emit('event.error', Object.assign(new Error('topic authorization failed'), { code: -1 }))
+    expect(messages()).toEqual(['Kafka reports an error: topic authorization failed'])
+    watch.closed()
+    watch.connected()
+    expect(watch.current()).toEqual({ state: 'closed' })
+  })
+})
