@@ -117,6 +117,7 @@ export async function startKafkaProxy(brokerPort: number): Promise<KafkaProxy> {
     from: Socket,
     to: Socket,
     whose: (frame: Buffer) => Request | undefined,
+    ended: () => void,
   ): Promise<void> {
     const splitter = new FrameSplitter()
     try {
@@ -130,7 +131,7 @@ export async function startKafkaProxy(brokerPort: number): Promise<KafkaProxy> {
       // One side has broken off, which is told to the other as it is told to us.
     } finally {
       from.destroy()
-      to.destroy()
+      ended()
     }
   }
 
@@ -143,17 +144,38 @@ export async function startKafkaProxy(brokerPort: number): Promise<KafkaProxy> {
       sockets.add(socket)
     }
     const unanswered = new Map<number, Request>()
-    void pass('request', client, broker, (frame) => {
-      const request = requestOf(frame)
-      unanswered.set(request.correlationId, request)
-      return request
-    })
-    void pass('answer', broker, client, (frame) => {
-      const correlationId = frame.readInt32BE(4)
-      const request = unanswered.get(correlationId)
-      unanswered.delete(correlationId)
-      return request
-    })
+    // What a client has sent reaches the broker also when the client has left meanwhile: not every request is acted on once its connection ends.
+    let left = false
+    const leave = () => {
+      if (left && unanswered.size === 0) broker.end()
+    }
+    void pass(
+      'request',
+      client,
+      broker,
+      (frame) => {
+        const request = requestOf(frame)
+        unanswered.set(request.correlationId, request)
+        return request
+      },
+      () => {
+        left = true
+        leave()
+      },
+    )
+    void pass(
+      'answer',
+      broker,
+      client,
+      (frame) => {
+        const correlationId = frame.readInt32BE(4)
+        const request = unanswered.get(correlationId)
+        unanswered.delete(correlationId)
+        leave()
+        return request
+      },
+      () => client.end(),
+    )
   })
   await new Promise<void>((resolve) => server.listen({ host: '127.0.0.1', port: 0 }, resolve))
 
