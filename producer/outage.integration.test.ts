@@ -51,7 +51,8 @@ const check = async (path: string) => (await fetch(`http://127.0.0.1:${service.s
 test(
   'a broker that is killed: what was begun is told as unknown in time, the rest is refused at once, and it recovers by itself',
   async () => {
-    await until(async () => (await post()).status === 202, { timeoutMs: 30_000, what: 'the first event' })
+    await until(() => service.started['port'] !== undefined, { timeoutMs: 30_000, what: 'the public port' })
+    expect((await post()).status).toBe(202)
     await kafka.kill(0)
     // Before the loss is noticed an event may be handed over; nobody then knows.
     const cut = await Promise.all(Array.from({ length: 20 }, () => post()))

@@ -26,6 +26,10 @@ const PARTITIONS = 5
 const TEST_TIMEOUT_MS = 60_000
 const MIB = 1024 * 1024
 
+/** With a request a topic, these took a broker half a minute. */
+const STREAMS = 200
+const MANY_STREAMS_MS = 15_000
+
 const brokers = testBrokers()
 const tenant = uniqueName('contract')
 const TOPIC = inputTopic(tenant, 'events')
@@ -351,7 +355,7 @@ describe('a process', () => {
   })
 
   test(
-    'without a broker is alive, not ready, and answers 503 in milliseconds',
+    'without a broker is alive, says why it is not ready, and leaves its public port closed',
     async () => {
       const alone = await startService('producer', {
         NODE_ENV: 'development',
@@ -359,20 +363,44 @@ describe('a process', () => {
         KAFKA_BROKERS: '127.0.0.1:1',
       })
       expect((await ops('/livez', alone)).status).toBe(200)
+      const reason = '127.0.0.1:1: connection refused: nothing listens at this address'
+      await until(async () => (await (await ops('/readyz', alone)).text()).includes(reason))
       const readiness = await ops('/readyz', alone)
       expect(readiness.status).toBe(503)
       expect(await readiness.json()).toMatchObject({
         ok: false,
-        checks: [{ ok: true }, { name: 'kafka', ok: false }, { ok: false }],
+        checks: [
+          { name: 'draining', ok: true },
+          { name: 'kafka', ok: false, reason },
+          { name: 'streams', ok: false },
+          { name: 'port', ok: false },
+        ],
       })
-      const send = () => fetch(url('/v1/events', alone), { method: 'POST', headers: JSON_TYPE, body: '{"type":"t"}' })
-      await (await send()).text()
-      const begun = performance.now()
-      const response = await send()
-      expect(response.status).toBe(503)
-      expect(await response.json()).toMatchObject({ outcome: 'not stored' })
-      expect(performance.now() - begun).toBeLessThan(100)
+      expect(alone.started['port']).toBeUndefined()
       expect(await alone.stop()).toBe(0)
+    },
+    TEST_TIMEOUT_MS,
+  )
+
+  test(
+    'with many streams, none of whose topics is there, is ready in seconds',
+    async () => {
+      const streams = Array.from({ length: STREAMS }, (_, index) => uniqueName(`s${index}`))
+      const begun = performance.now()
+      const many = await startService('producer', {
+        KAFKA_BROKERS: brokers,
+        NODE_ENV: 'development',
+        AUTH: 'off',
+        STREAMS: streams.join(),
+        TOPIC_PARTITIONS: '1',
+      })
+      await ready(many)
+      expect(performance.now() - begun).toBeLessThan(MANY_STREAMS_MS)
+      const send = (stream: string) =>
+        fetch(url(`/v1/streams/${stream}/events`, many), { method: 'POST', headers: JSON_TYPE, body: '{"type":"t"}' })
+      const answers = await Promise.all(streams.slice(0, 40).map(send))
+      expect(answers.map(({ status }) => status)).toEqual(answers.map(() => 202))
+      expect(await many.stop()).toBe(0)
     },
     TEST_TIMEOUT_MS,
   )

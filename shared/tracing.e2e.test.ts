@@ -77,7 +77,8 @@ test(
         },
         body: JSON.stringify({ type: 'traced', id: `traced-${flags}`, subject: 'one key' }),
       })
-    await until(async () => (await post('00')).status === 202, { timeoutMs: TIMEOUT_MS, what: 'an event to be taken' })
+    await until(() => producer.started['port'] !== undefined, { timeoutMs: TIMEOUT_MS, what: 'the public port' })
+    expect((await post('00')).status).toBe(202)
     expect((await post('01')).status).toBe(202)
     await until(() => collector.spans.length >= 2, { timeoutMs: TIMEOUT_MS, what: 'both services’ spans' })
     expect(await consumer.stop()).toBe(0)

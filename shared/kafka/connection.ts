@@ -103,7 +103,11 @@ export function watchConnection(options: { config: CommonConfig; client: string;
       })
       return client
     },
-    connected: () => changeTo({ state: 'connected' }),
+    connected() {
+      // What kept it from that is over.
+      reasons.clear()
+      changeTo({ state: 'connected' })
+    },
     failed: (reason) => changeTo({ state: 'connecting', reason: because(UNNAMED.has(reason) ? UNANSWERED : reason) }),
     closed() {
       connection = { state: 'closed' }

@@ -2,10 +2,12 @@
 // admin client that its producer may be taken away from meanwhile. shared/kafka/topic-requests.ts is the other side.
 #include <nan.h>
 
+#include <chrono>
 #include <functional>
 #include <map>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "shim/clients.h"
@@ -30,9 +32,20 @@ using Rows = std::vector<Row>;
 // How much longer than the request itself its answer is waited for: librdkafka ends requests once a second.
 constexpr int kAnswerGraceMs = 1500;
 
-// Requests go to the controller. librdkafka's mock cluster never has one, and another cluster may be without one for a moment: so long is waited for
-// one that is to create topics.
+// Requests go to the controller. A cluster may be without one for a moment, and librdkafka's mock cluster names one that is none of its brokers: so
+// long is waited for one that is to create topics.
 constexpr int kControllerTimeoutMs = 5000;
+constexpr int kControllerLookMs = 100;
+
+bool HasController(rd_kafka_t* client, int timeout_ms) {
+  const rd_kafka_metadata_t* found;
+  if (rd_kafka_metadata(client, 0, NULL, &found, timeout_ms) != RD_KAFKA_RESP_ERR_NO_ERROR) return false;
+  const int32_t controller = rd_kafka_controllerid(client, 0);
+  bool has = false;
+  for (int at = 0; at < found->broker_cnt; at++) has = has || found->brokers[at].id == controller;
+  rd_kafka_metadata_destroy(found);
+  return has;
+}
 
 Baton WithoutController() { return Baton(RdKafka::ERR__UNKNOWN_BROKER, "The cluster has no controller"); }
 
@@ -137,7 +150,10 @@ class CreateWorker : public TopicsWorker {
 
  private:
   Baton Send(rd_kafka_t* client) override {
-    if (rd_kafka_controllerid(client, kControllerTimeoutMs) < 0) return WithoutController();
+    for (int waited_ms = 0; !HasController(client, timeout_ms_); waited_ms += kControllerLookMs) {
+      if (waited_ms >= kControllerTimeoutMs) return WithoutController();
+      std::this_thread::sleep_for(std::chrono::milliseconds(kControllerLookMs));
+    }
     std::vector<rd_kafka_NewTopic_t*> wanted;
     for (const std::string& name : names_) {
       char reason[256];
@@ -177,7 +193,7 @@ class DescribeWorker : public TopicsWorker {
 
  private:
   Baton Send(rd_kafka_t* client) override {
-    if (rd_kafka_controllerid(client, 0) < 0) return WithoutController();
+    if (!HasController(client, timeout_ms_)) return WithoutController();
     std::vector<const char*> names;
     for (const std::string& name : names_) names.push_back(name.c_str());
     std::unique_ptr<rd_kafka_TopicCollection_t, Freed<rd_kafka_TopicCollection_t, rd_kafka_TopicCollection_destroy>>
