@@ -1,5 +1,5 @@
 import type { Event } from '../shared/event.ts'
-import { headerText, RECEIVED_AT } from '../shared/headers.ts'
+import { headerText, ORIGIN, RECEIVED_AT } from '../shared/headers.ts'
 import type { IncomingRecord } from '../shared/kafka/types.ts'
 import { fromRecord } from '../shared/record.ts'
 
@@ -34,6 +34,10 @@ export function decode(record: IncomingRecord, origin?: string): Decoded {
     receivedAtMs: headerNumber(record, RECEIVED_AT),
   }
 }
+
+/** What a record, or a copy of one, is known by: a copy by what the original was known by. */
+export const identityOf = (record: IncomingRecord): string =>
+  decode(record, headerText(record.headers, ORIGIN)).identity
 
 /** A header that holds a whole number; undefined when it is absent or holds something else. */
 export function headerNumber(record: IncomingRecord, name: string): number | undefined {

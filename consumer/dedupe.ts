@@ -1,3 +1,5 @@
+import { HASH_WORDS, hashOf } from '../shared/kafka/identity.ts'
+
 /**
  * What of one input partition has been done, and what is being done: an event whose identity is in here is a duplicate.
  *
@@ -15,12 +17,12 @@ export class Deduplication {
 
   /** Whether the event has had its outcome. */
   isDone(identity: string): boolean {
-    return this.#done.has(identity)
+    return this.#done.has(hashOf(identity))
   }
 
   /** Whether the event has had its outcome, or is in hand. */
   isKnown(identity: string): boolean {
-    return this.#claimed.has(identity) || this.#done.has(identity)
+    return this.#claimed.has(identity) || this.isDone(identity)
   }
 
   /** Takes an event that is neither done nor in hand; false for a duplicate. */
@@ -33,7 +35,17 @@ export class Deduplication {
   /** The event has its outcome. */
   finish(identity: string): void {
     this.#claimed.delete(identity)
-    this.#done.add(identity)
+    this.#done.add(hashOf(identity))
+  }
+
+  /** {@link finish} of an event that is not in hand, by the hash of its identity. */
+  addDone(hash: Uint32Array): void {
+    this.#done.add(hash)
+  }
+
+  /** {@link isDone} by the hash of the event's identity. */
+  hasDone(hash: Uint32Array): boolean {
+    return this.#done.has(hash)
   }
 
   get size(): number {
@@ -41,89 +53,97 @@ export class Deduplication {
   }
 }
 
-// Secret to the process, so that nobody can make identities that meet on purpose.
-const SEEDS = crypto.getRandomValues(new BigUint64Array(2))
-
-// One hash at a time: written as two 64-bit numbers, read as four of 32.
-const hash64 = new BigUint64Array(2)
-const hash32 = new Uint32Array(hash64.buffer)
-
-function hash(identity: string): void {
-  hash64[0] = BigInt(Bun.hash.wyhash(identity, SEEDS[0]))
-  hash64[1] = BigInt(Bun.hash.wyhash(identity, SEEDS[1]))
-}
-
-/** Words of 32 bits in a hash. */
-const WORDS = 4
+/** Places that there is room for at first; doubled until there is room for all. */
+const FIRST_PLACES = 64
 
 /**
- * The last so many of a sequence of texts, as 128-bit hashes: 24 to 32 bytes each. Two different texts among 100,000 meet with a chance of
+ * The last so many of a sequence of identities, as 128-bit hashes: 24 to 32 bytes each once it is full. Two different ones among 100,000 meet with a chance of
  * 2^-95.
  */
 export class HashWindow {
   /** Hashes in order of arrival, the oldest written over. */
-  readonly #ring: Uint32Array
-  /** Open addressing, linear probing: a place in the ring plus one, or 0. Twice as many cells as hashes, or more. */
-  readonly #cells: Uint32Array
-  readonly #mask: number
+  #ring: Uint32Array
+  /** Open addressing, linear probing: a place in the ring plus one, or 0. Twice as many cells as places, or more. */
+  #cells: Uint32Array
+  #mask: number
   #next = 0
   #size = 0
 
   constructor(readonly capacity: number) {
-    this.#ring = new Uint32Array(capacity * WORDS)
-    const cells = 2 ** Math.ceil(Math.log2(capacity * 2))
-    this.#cells = new Uint32Array(cells)
-    this.#mask = cells - 1
+    const places = Math.min(capacity, FIRST_PLACES)
+    this.#ring = new Uint32Array(places * HASH_WORDS)
+    this.#cells = cellsFor(places)
+    this.#mask = this.#cells.length - 1
   }
 
   get size(): number {
     return this.#size
   }
 
-  has(text: string): boolean {
-    hash(text)
-    return this.#cells[this.#find()] !== 0
+  has(hash: Uint32Array): boolean {
+    return this.#cells[this.#find(hash)] !== 0
+  }
+
+  /** Where it is among the hashes, from 0 in the order in which they came until the oldest is written over; undefined when it is not there. */
+  placeOf(hash: Uint32Array): number | undefined {
+    const place = this.#cells[this.#find(hash)] as number
+    return place === 0 ? undefined : place - 1
   }
 
   /** Nothing changes when it is in already. */
-  add(text: string): void {
-    hash(text)
-    if (this.#cells[this.#find()] !== 0) return
+  add(hash: Uint32Array): void {
+    if (this.#cells[this.#find(hash)] !== 0) return
     const place = this.#next
     if (this.#size === this.capacity) this.#forget(place)
-    else this.#size++
-    for (let word = 0; word < WORDS; word++) this.#ring[place * WORDS + word] = hash32[word] as number
-    // Looked for again: forgetting may have moved cells.
-    this.#cells[this.#find()] = place + 1
+    else if (++this.#size * HASH_WORDS > this.#ring.length) this.#grow()
+    for (let word = 0; word < HASH_WORDS; word++) this.#ring[place * HASH_WORDS + word] = hash[word] as number
+    // Looked for again: forgetting and growing move cells.
+    this.#cells[this.#find(hash)] = place + 1
     this.#next = (place + 1) % this.capacity
   }
 
-  /** The cell of the current hash, or the empty one where it would go. */
-  #find(): number {
-    let cell = (hash32[0] as number) & this.#mask
+  /** Before anything was written over. */
+  #grow(): void {
+    const places = this.#ring.length / HASH_WORDS
+    const grown = new Uint32Array(Math.min(this.capacity, places * 2) * HASH_WORDS)
+    grown.set(this.#ring)
+    this.#ring = grown
+    this.#cells = cellsFor(grown.length / HASH_WORDS)
+    this.#mask = this.#cells.length - 1
+    for (let place = 0; place < places; place++) {
+      let cell = this.#home(place)
+      while (this.#cells[cell] !== 0) cell = (cell + 1) & this.#mask
+      this.#cells[cell] = place + 1
+    }
+  }
+
+  /** The cell of the hash, or the empty one where it would go. */
+  #find(hash: Uint32Array): number {
+    let cell = (hash[0] as number) & this.#mask
     for (;;) {
       const place = this.#cells[cell] as number
-      if (place === 0 || this.#holds(place - 1)) return cell
+      if (place === 0 || this.#holds(place - 1, hash)) return cell
       cell = (cell + 1) & this.#mask
     }
   }
 
-  #holds(place: number): boolean {
+  #holds(place: number, hash: Uint32Array): boolean {
     const ring = this.#ring
-    const at = place * WORDS
-    return (
-      ring[at] === hash32[0] && ring[at + 1] === hash32[1] && ring[at + 2] === hash32[2] && ring[at + 3] === hash32[3]
-    )
+    const at = place * HASH_WORDS
+    return ring[at] === hash[0] && ring[at + 1] === hash[1] && ring[at + 2] === hash[2] && ring[at + 3] === hash[3]
+  }
+
+  #home(place: number): number {
+    return (this.#ring[place * HASH_WORDS] as number) & this.#mask
   }
 
   /** Empties the place's cell, and moves up what had to go past it (Knuth, The Art of Computer Programming 3, 6.4, algorithm R). */
   #forget(place: number): void {
     const cells = this.#cells
-    const home = (ofPlace: number): number => (this.#ring[ofPlace * WORDS] as number) & this.#mask
-    let empty = home(place)
+    let empty = this.#home(place)
     while (cells[empty] !== place + 1) empty = (empty + 1) & this.#mask
     for (let cell = (empty + 1) & this.#mask; cells[cell] !== 0; cell = (cell + 1) & this.#mask) {
-      const wanted = home((cells[cell] as number) - 1)
+      const wanted = this.#home((cells[cell] as number) - 1)
       // It may stay when its home lies between the hole and where it is, going round.
       const stays = empty <= cell ? empty < wanted && wanted <= cell : empty < wanted || wanted <= cell
       if (stays) continue
@@ -133,3 +153,5 @@ export class HashWindow {
     cells[empty] = 0
   }
 }
+
+const cellsFor = (places: number): Uint32Array => new Uint32Array(2 ** Math.ceil(Math.log2(Math.max(1, places) * 2)))

@@ -1,9 +1,9 @@
 import { type GroupConsumer, type IncomingRecord, partitionName } from '../shared/kafka/types.ts'
 import type { Logger } from '../shared/logger.ts'
 import { MAX_AHEAD_OFFSETS } from './ahead.ts'
+import { identityOf } from './decode.ts'
 import type { ConsumerMetrics } from './metrics.ts'
 import type { Held, Partition, Place, Source } from './partition.ts'
-import { identityOf } from './restore.ts'
 
 /** Bounds of what is held between fetch and commit. */
 export interface FetchLimits {

@@ -10,8 +10,8 @@ import {
   type Transactor,
 } from '../shared/kafka/types.ts'
 import { decodeAhead, isCompleted, MAX_AHEAD_OFFSETS, withCompleted } from './ahead.ts'
+import { identityOf } from './decode.ts'
 import type { Partition } from './partition.ts'
-import { identityOf } from './restore.ts'
 
 export interface HangingDeps {
   group: Pick<GroupConsumer, 'committed' | 'membership'>

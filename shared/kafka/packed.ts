@@ -1,5 +1,6 @@
 import * as headerNames from '../headers.ts'
 import type { Consumer, Producer } from './client.ts'
+import { HASH_WORDS, hashOf, SEEDS } from './identity.ts'
 import type { HeaderValue, IncomingRecord, OutgoingRecord, RecordHeaders } from './types.ts'
 
 /**
@@ -16,7 +17,8 @@ export interface PackedAddon {
   produce(producer: number, records: Buffer, bytes: number): void
   reports(producer: number, reports: Buffer): number
   closeProducer(producer: number): void
-  consume(client: object, maxRecords: number): Buffer | undefined
+  /** With seeds, only what the records are known by. */
+  consume(client: object, maxRecords: number, seeds: Buffer | undefined): Buffer | undefined
 }
 
 /** Header names that cross by number. Names that are not among these cross as text. */
@@ -297,8 +299,40 @@ export function consumePacked(
   maxRecords: number,
   onInterruption: (interruption: Interruption) => void,
 ): IncomingRecord[] {
-  const bytes = addon.consume(nativeOf(client), maxRecords)
+  const bytes = addon.consume(nativeOf(client), maxRecords, undefined)
   return bytes === undefined ? [] : unpack(bytes, (number) => topicOf(addon, number), onInterruption)
+}
+
+const SEED_BYTES = Buffer.from(SEEDS.buffer)
+
+/**
+ * The same of records that are only to be known from each other.
+ * @param identityOf says what a record is known by; asked for those only whose identity the addon leaves to JavaScript
+ * @param onIdentity is called with each; the hash is valid until it returns
+ * @returns how many there were
+ */
+export function consumeIdentities(
+  addon: PackedAddon,
+  client: Consumer,
+  maxRecords: number,
+  identityOf: (record: IncomingRecord) => string,
+  onIdentity: (topic: string, partition: number, offset: number, timestampMs: number, hash: Uint32Array) => void,
+  onInterruption: (interruption: Interruption) => void,
+): number {
+  const bytes = addon.consume(nativeOf(client), maxRecords, SEED_BYTES)
+  if (bytes === undefined) return 0
+  let count = 0
+  eachRecord(
+    bytes,
+    (number) => topicOf(addon, number),
+    (record, hash) => {
+      count++
+      const { topic, partition, offset, timestampMs } = record
+      onIdentity(topic, partition, offset, timestampMs, hash ?? hashOf(identityOf(record)))
+    },
+    onInterruption,
+  )
+  return count
 }
 
 const topics: string[] = []
@@ -318,25 +352,44 @@ export function unpack(
   topicOf: (number: number) => string,
   onInterruption: (interruption: Interruption) => void,
 ): IncomingRecord[] {
+  const records: IncomingRecord[] = []
+  eachRecord(bytes, topicOf, (record) => records.push(record), onInterruption)
+  return records
+}
+
+/** @param onRecord is given the hash of the record's identity where that is all that there is of it; valid until it returns */
+function eachRecord(
+  bytes: Buffer,
+  topicOf: (number: number) => string,
+  onRecord: (record: IncomingRecord, hash: Uint32Array | undefined) => void,
+  onInterruption: (interruption: Interruption) => void,
+): void {
   const batch: Batch = {
     bytes,
     ints: new Int32Array(bytes.buffer, bytes.byteOffset, bytes.length >> 2),
   }
   const doubles = new Float64Array(bytes.buffer, bytes.byteOffset, bytes.length >> 3)
-  const records: IncomingRecord[] = []
   for (let at = 0; at < bytes.length; ) {
     const int = at >> 2
     const code = batch.ints[int + 1] as number
     const number = batch.ints[int + 2] as number
     const partition = batch.ints[int + 3] as number
     const offset = doubles[(at >> 3) + 2] as number
-    if (code === 0)
-      records.push(new PackedRecord(topicOf(number), partition, offset, doubles[(at >> 3) + 3] as number, batch, at))
-    else onInterruption({ code, topic: number < 0 ? undefined : topicOf(number), partition, offset })
+    if (code === 0) {
+      const record = new PackedRecord(topicOf(number), partition, offset, doubles[(at >> 3) + 3] as number, batch, at)
+      const isIdentity = batch.ints[int + 10] === IDENTITY_ONLY
+      if (isIdentity)
+        for (let word = 0; word < HASH_WORDS; word++) hash[word] = batch.ints[int + HEAD_INTS + word] as number
+      onRecord(record, isIdentity ? hash : undefined)
+    } else onInterruption({ code, topic: number < 0 ? undefined : topicOf(number), partition, offset })
     at += batch.ints[int] as number
   }
-  return records
 }
+
+/** In place of the number of headers. */
+const IDENTITY_ONLY = -1
+const HEAD_INTS = INCOMING_BYTES / 4
+const hash = new Uint32Array(HASH_WORDS)
 
 interface Batch {
   bytes: Buffer

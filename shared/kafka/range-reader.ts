@@ -3,11 +3,13 @@ import type { Logger } from '../logger.ts'
 import { CONNECT_BACKOFF, delayMs, sleep, within } from '../retry.ts'
 import { CLOSE_TIMEOUT_MS, CODE, type Consumer, connectForever, messageOf, native, packed, promised } from './client.ts'
 import { readerSettings } from './consumer.ts'
-import { consumePacked, type Interruption } from './packed.ts'
+import { consumeIdentities, consumePacked, type Interruption } from './packed.ts'
 import {
   type IncomingRecord,
+  type KnownRecord,
   type PartitionEnds,
   partitionName,
+  type Range,
   type RangeReader,
   type TopicPartition,
   type TopicPartitionOffset,
@@ -84,64 +86,119 @@ export function createRangeReader(options: { config: CommonConfig; clientId: str
     read_uncommitted: Promise.resolve(),
   }
 
-  function inTurn(isolation: Isolation, ...given: Parameters<RangeReader['read']>): Promise<void> {
-    const mine = turns[isolation].then(() => readRanges(isolation, ...given))
+  /** Takes what is ready of a client. @returns how many records there were */
+  type Poll = (consumer: Consumer, accept: Accept, onInterruption: (interruption: Interruption) => void) => number
+
+  /** The place of the range that a record belongs to and that has not had it; undefined for a record that nobody has asked for. */
+  type Accept = (topic: string, partition: number, offset: number) => number | undefined
+
+  function inTurn(isolation: Isolation, ranges: readonly Range[], poll: Poll): Promise<void> {
+    const mine = turns[isolation].then(() => readRanges(isolation, ranges, poll))
     turns[isolation] = mine.catch(() => undefined)
     return mine
   }
 
-  async function readRanges(
-    isolation: Isolation,
-    ...[given, onRecord]: Parameters<RangeReader['read']>
-  ): Promise<void> {
-    const ranges = given.filter(({ from, to }) => from < to)
-    if (ranges.length === 0) return
+  async function readRanges(isolation: Isolation, ranges: readonly Range[], poll: Poll): Promise<void> {
+    const left = ranges.flatMap(({ from, to }, place) => (from < to ? [{ place, next: from, to }] : []))
+    if (left.length === 0) return
     const consumer = await client(isolation)
-    /** What is left to read, by partition: up to where, and the next offset. */
-    const left = new Map(ranges.map((range) => [partitionName(range), { to: range.to, next: range.from }]))
+    /** By topic and partition, those that are left to read. */
+    const cursors = new Map<string, ((typeof left)[number] | undefined)[]>()
+    for (const one of left) {
+      const { topic, partition } = ranges[one.place] as Range
+      const ofTopic = cursors.get(topic) ?? []
+      ofTopic[partition] = one
+      cursors.set(topic, ofTopic)
+    }
+    let unread = left.length
     let fault: string | undefined
     /**
      * Control records and aborted ones at the end of a range show up in no message; librdkafka's end-of-partition event counts them. It is told
      * before the records of the same call.
      */
     const partitionEnds: TopicPartitionOffset[] = []
-    const reached = (at: TopicPartition, next: number): void => {
-      const name = partitionName(at)
-      const range = left.get(name)
-      if (range === undefined) return
-      range.next = Math.max(range.next, next)
-      if (range.next >= range.to) left.delete(name)
+    const reached = (topic: string, partition: number, next: number): void => {
+      const ofTopic = cursors.get(topic)
+      const cursor = ofTopic?.[partition]
+      if (ofTopic === undefined || cursor === undefined) return
+      cursor.next = Math.max(cursor.next, next)
+      if (cursor.next < cursor.to) return
+      ofTopic[partition] = undefined
+      unread--
+    }
+    const accept: Accept = (topic, partition, offset) => {
+      const cursor = cursors.get(topic)?.[partition]
+      if (cursor === undefined || offset < cursor.next) return undefined
+      const { place, to } = cursor
+      reached(topic, partition, offset + 1)
+      return offset < to ? place : undefined
     }
     const interrupted = ({ code, topic, partition, offset }: Interruption): void => {
       if (topic === undefined) fault = messageOf(code)
       else if (code === CODE.PARTITION_EOF) partitionEnds.push({ topic, partition, offset })
-      else if (left.has(partitionName({ topic, partition }))) fault = `${topic}/${partition}: ${messageOf(code)}`
+      else if (cursors.get(topic)?.[partition] !== undefined) fault = `${topic}/${partition}: ${messageOf(code)}`
     }
-    consumer.assign(ranges.map(({ topic, partition, from }) => ({ topic, partition, offset: from })))
+    consumer.assign(
+      left.map(({ place, next }) => {
+        const { topic, partition } = ranges[place] as Range
+        return { topic, partition, offset: next }
+      }),
+    )
     try {
       let movedMs = performance.now()
-      while (left.size > 0) {
+      while (unread > 0) {
         if (stopping.signal.aborted) throw new Error('closed')
-        const before = left.size
-        const records = consumePacked(packed(), consumer, READ_MAX_RECORDS, interrupted)
-        for (const record of records) {
-          const range = left.get(partitionName(record))
-          if (range === undefined || record.offset < range.next) continue
-          if (record.offset < range.to) onRecord(record)
-          reached(record, record.offset + 1)
-        }
-        for (const { offset, ...at } of partitionEnds.splice(0)) reached(at, offset)
+        const before = unread
+        const count = poll(consumer, accept, interrupted)
+        for (const { topic, partition, offset } of partitionEnds.splice(0)) reached(topic, partition, offset)
         if (fault !== undefined) throw new Error(fault)
         const nowMs = performance.now()
-        if (records.length > 0 || left.size < before) movedMs = nowMs
-        else if (nowMs - movedMs > READ_STALL_TIMEOUT_MS)
-          throw new Error(`${[...left.keys()][0]}: nothing could be read for ${READ_STALL_TIMEOUT_MS} ms`)
+        if (count > 0 || unread < before) movedMs = nowMs
+        else if (nowMs - movedMs > READ_STALL_TIMEOUT_MS) {
+          const stalled = left.find(({ next, to }) => next < to)
+          throw new Error(
+            `${partitionName(ranges[stalled?.place ?? 0] as Range)}: nothing could be read for ${READ_STALL_TIMEOUT_MS} ms`,
+          )
+        }
         // Between two batches others get their turn, too.
-        await Bun.sleep(records.length === 0 ? READ_PAUSE_MS : 0)
+        await Bun.sleep(count === 0 ? READ_PAUSE_MS : 0)
       }
     } finally {
       consumer.unassign()
     }
+  }
+
+  const pollRecords =
+    (onRecord: (record: IncomingRecord) => void): Poll =>
+    (consumer, accept, onInterruption) => {
+      const records = consumePacked(packed(), consumer, READ_MAX_RECORDS, onInterruption)
+      for (const record of records)
+        if (accept(record.topic, record.partition, record.offset) !== undefined) onRecord(record)
+      return records.length
+    }
+
+  const pollIdentities = (
+    identityOf: (record: IncomingRecord) => string,
+    onRecord: (record: Readonly<KnownRecord>) => void,
+  ): Poll => {
+    const known: KnownRecord = { range: 0, offset: 0, timestampMs: 0, hash: new Uint32Array(0) }
+    return (consumer, accept, onInterruption) =>
+      consumeIdentities(
+        packed(),
+        consumer,
+        READ_MAX_RECORDS,
+        identityOf,
+        (topic, partition, offset, timestampMs, hash) => {
+          const range = accept(topic, partition, offset)
+          if (range === undefined) return
+          known.range = range
+          known.offset = offset
+          known.timestampMs = timestampMs
+          known.hash = hash
+          onRecord(known)
+        },
+        onInterruption,
+      )
   }
 
   /** The offsets that a ListOffsets request gives for one of the special timestamps, in the order of the partitions. */
@@ -223,8 +280,10 @@ export function createRangeReader(options: { config: CommonConfig; clientId: str
         }
       }
     },
-    read: (ranges, onRecord) => inTurn('read_committed', ranges, onRecord),
-    readUncommitted: (ranges, onRecord) => inTurn('read_uncommitted', ranges, onRecord),
+    read: (ranges, onRecord) => inTurn('read_committed', ranges, pollRecords(onRecord)),
+    readUncommitted: (ranges, onRecord) => inTurn('read_uncommitted', ranges, pollRecords(onRecord)),
+    readIdentities: (ranges, identityOf, onRecord) =>
+      inTurn('read_committed', ranges, pollIdentities(identityOf, onRecord)),
     async close() {
       stopping.abort()
       await Promise.all(

@@ -261,6 +261,16 @@ export interface Range extends TopicPartition {
   to: number
 }
 
+/** A record as far as it takes to know it from others. Used again for the next one. */
+export interface KnownRecord {
+  /** The place of its range among those that were asked for. */
+  range: number
+  offset: number
+  timestampMs: number
+  /** What it is known by, as {@link hashOf} (identity.ts) makes it. */
+  hash: Uint32Array
+}
+
 /** Reads ranges of partitions outside of any group. */
 export interface RangeReader {
   /** The names of all topics. */
@@ -277,6 +287,15 @@ export interface RangeReader {
   read(ranges: readonly Range[], onRecord: (record: IncomingRecord) => void): Promise<void>
   /** Records of open and of aborted transactions, too. */
   readUncommitted: RangeReader['read']
+  /**
+   * {@link read} of what records are known by, which costs a fraction of it.
+   * @param identityOf what a record is known by: the same for every record of the same event
+   */
+  readIdentities(
+    ranges: readonly Range[],
+    identityOf: (record: IncomingRecord) => string,
+    onRecord: (record: Readonly<KnownRecord>) => void,
+  ): Promise<void>
   /** Within a bound, whether or not Kafka answers. */
   close(): Promise<void>
 }

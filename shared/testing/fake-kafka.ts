@@ -1,3 +1,4 @@
+import { hashOf } from '../kafka/identity.ts'
 import type {
   CommittedOffset,
   Connection,
@@ -217,6 +218,13 @@ export class FakeKafka {
         }),
       read,
       readUncommitted: read,
+      readIdentities: async (ranges, identityOf, onRecord) => {
+        for (const [range, one] of ranges.entries())
+          await read([one], (record) => {
+            const { offset, timestampMs } = record
+            onRecord({ range, offset, timestampMs, hash: hashOf(identityOf(record)) })
+          })
+      },
       close: async () => undefined,
     }
   }

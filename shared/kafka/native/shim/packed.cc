@@ -13,6 +13,8 @@
 //   i32 key bytes · i32 value bytes · i32 headers · i32 bytes from the record's beginning to its value
 //   a header: i32 name, as above · i32 value bytes (-1: none) · i32 0 ASCII, 1 other UTF-8, 2 other bytes
 //   then the bytes: key, and of every header the name, where it has no place, and the value; then the record's value
+// Where only identities are asked for, a record whose identity is told has -1 headers, no key and no value; instead of them:
+//   u64 and u64, the hashes of its identity
 #include <nan.h>
 
 #include <cstdint>
@@ -24,6 +26,7 @@
 
 #include "librdkafka/src/rdkafka.h"
 #include "shim/clients.h"
+#include "shim/identity.h"
 #include "src/kafka-consumer.h"
 #include "src/producer.h"
 
@@ -311,20 +314,31 @@ size_t Aligned(size_t length) { return (length + 7) & ~static_cast<size_t>(7); }
 constexpr uint32_t kMostMessages = 100000;
 constexpr size_t kRecordHead = 48;
 constexpr size_t kHeaderHead = 12;
+constexpr int32_t kIdentityOnly = -1;
 
 // A message with what packing it takes, worked out once.
 struct Incoming {
   rd_kafka_message_t* message;
   int32_t topic;
   size_t first_header;
+  // Or kIdentityOnly.
   int32_t headers;
   size_t value_at;
   size_t bytes;
+  uint64_t identity[2];
 };
 
 // Sizes a message and lists its headers in `list`.
-Incoming Measure(rd_kafka_message_t* message, std::vector<Header>* list) {
-  Incoming one{message, -1, list->size(), 0, 0, 0};
+// @param seeds NULL: all of the message is wanted, not only its identity
+Incoming Measure(rd_kafka_message_t* message, std::vector<Header>* list, const uint64_t* seeds) {
+  Incoming one{message, -1, list->size(), 0, 0, 0, {}};
+  if (seeds != NULL && message->err == RD_KAFKA_RESP_ERR_NO_ERROR && HashIdentity(message, seeds, one.identity)) {
+    one.topic = PlaceOfTopic(rd_kafka_topic_name(message->rkt));
+    one.headers = kIdentityOnly;
+    one.value_at = kRecordHead;
+    one.bytes = kRecordHead + sizeof one.identity;
+    return one;
+  }
   size_t text = message->key == NULL ? 0 : message->key_len;
   rd_kafka_headers_t* headers = NULL;
   if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR) rd_kafka_message_headers(message, &headers);
@@ -369,6 +383,7 @@ char* Put(char* at, const void* bytes, size_t length) {
 void Pack(const Incoming& one, const Header* headers, char* to) {
   const rd_kafka_message_t* message = one.message;
   bool good = message->err == RD_KAFKA_RESP_ERR_NO_ERROR;
+  bool identity_only = one.headers == kIdentityOnly;
   rd_kafka_timestamp_type_t type;
   int64_t timestamp = good ? rd_kafka_message_timestamp(message, &type) : -1;
   char* at = to;
@@ -378,10 +393,14 @@ void Pack(const Incoming& one, const Header* headers, char* to) {
   at = Put(at, message->partition);
   at = Put(at, static_cast<double>(message->offset));
   at = Put(at, static_cast<double>(timestamp));
-  at = Put(at, message->key == NULL ? -1 : static_cast<int32_t>(message->key_len));
-  at = Put(at, !good || message->payload == NULL ? -1 : static_cast<int32_t>(message->len));
+  at = Put(at, identity_only || message->key == NULL ? -1 : static_cast<int32_t>(message->key_len));
+  at = Put(at, identity_only || !good || message->payload == NULL ? -1 : static_cast<int32_t>(message->len));
   at = Put(at, one.headers);
   at = Put(at, static_cast<int32_t>(one.value_at));
+  if (identity_only) {
+    Put(at, one.identity, sizeof one.identity);
+    return;
+  }
   for (int32_t index = 0; index < one.headers; index++) {
     const Header& header = headers[index];
     at = Put(at, header.name);
@@ -482,10 +501,18 @@ NAN_METHOD(Packed::CloseProducer) {
   if (!packed->closed) packed->Close();
 }
 
-// consume(client, most) → a buffer of records that are ready; undefined when none is. Does not wait.
+// consume(client, most, seeds?) → a buffer of records that are ready; undefined when none is. Does not wait. With seeds, two numbers of 64 bits
+// in a buffer, only their identities are asked for.
 NAN_METHOD(Packed::Consume) {
   KafkaConsumer* consumer = ClientOf<KafkaConsumer>(info[0]);
   if (consumer == NULL || !info[1]->IsUint32()) return Nan::ThrowTypeError("a consumer and a number are needed");
+  uint64_t seeds[2];
+  bool identities = !info[2]->IsUndefined();
+  Bytes given;
+  if (identities) {
+    if (!BytesOf(info[2], &given) || given.length != sizeof seeds) return Nan::ThrowTypeError("the seeds are 16 bytes");
+    std::memcpy(seeds, given.data, sizeof seeds);
+  }
   uint32_t most = Nan::To<uint32_t>(info[1]).FromJust();
   if (most > kMostMessages) return Nan::ThrowTypeError("that is too many at a time");
   static std::vector<rd_kafka_message_t*> messages;
@@ -503,7 +530,7 @@ NAN_METHOD(Packed::Consume) {
   if (count <= 0) return;
   size_t bytes = 0;
   for (ssize_t index = 0; index < count; index++) {
-    incoming.push_back(Measure(messages[index], &headers));
+    incoming.push_back(Measure(messages[index], &headers, identities ? seeds : NULL));
     bytes += incoming.back().bytes;
   }
   v8::Local<v8::Object> buffer;

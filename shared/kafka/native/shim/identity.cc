@@ -1,0 +1,198 @@
+// What a record is known by (CloudEvents 1.0.2, section 3.1.1: source and id), as a hash, for reading many records only to tell their events apart.
+// JavaScript knows by which rules a record is an event (shared/record.ts): here are told only those for which that is plain, with values of a few
+// harmless characters. All others are left to it.
+#include "shim/identity.h"
+
+#include <cstring>
+#include <string>
+
+namespace NodeKafka {
+
+namespace {
+
+// Wyhash, final version 4, as Bun.hash.wyhash has it: both sides must come to the same number.
+constexpr uint64_t kSecret[4] = {0xa0761d6478bd642full, 0xe7037ed1a0b428dbull, 0x8ebc6af09c88c6e3ull, 0x589965cc75374cc3ull};
+
+uint64_t Mix(uint64_t a, uint64_t b) {
+  unsigned __int128 product = static_cast<unsigned __int128>(a) * b;
+  return static_cast<uint64_t>(product) ^ static_cast<uint64_t>(product >> 64);
+}
+
+uint64_t Read8(const char* at) {
+  uint64_t number;
+  std::memcpy(&number, at, sizeof number);
+  return number;
+}
+
+uint64_t Read4(const char* at) {
+  uint32_t number;
+  std::memcpy(&number, at, sizeof number);
+  return number;
+}
+
+uint64_t Wyhash(uint64_t seed, const char* text, size_t length) {
+  uint64_t state = seed ^ Mix(seed ^ kSecret[0], kSecret[1]);
+  uint64_t a = 0, b = 0;
+  if (length <= 16) {
+    if (length >= 4) {
+      size_t end = length - 4, quarter = (length >> 3) << 2;
+      a = (Read4(text) << 32) | Read4(text + quarter);
+      b = (Read4(text + end) << 32) | Read4(text + end - quarter);
+    } else if (length > 0) {
+      auto byte = [text](size_t at) { return static_cast<uint64_t>(static_cast<unsigned char>(text[at])); };
+      a = (byte(0) << 16) | (byte(length >> 1) << 8) | byte(length - 1);
+    }
+  } else {
+    size_t at = 0;
+    if (length >= 48) {
+      uint64_t lanes[3] = {state, state, state};
+      for (; at + 48 < length; at += 48)
+        for (size_t lane = 0; lane < 3; lane++)
+          lanes[lane] = Mix(Read8(text + at + 16 * lane) ^ kSecret[lane + 1], Read8(text + at + 16 * lane + 8) ^ lanes[lane]);
+      state = lanes[0] ^ lanes[1] ^ lanes[2];
+    }
+    for (; at + 16 < length; at += 16) state = Mix(Read8(text + at) ^ kSecret[1], Read8(text + at + 8) ^ state);
+    a = Read8(text + length - 16);
+    b = Read8(text + length - 8);
+  }
+  a ^= kSecret[1];
+  b ^= state;
+  unsigned __int128 product = static_cast<unsigned __int128>(a) * b;
+  return Mix(static_cast<uint64_t>(product) ^ kSecret[0] ^ length, static_cast<uint64_t>(product >> 64) ^ kSecret[1]);
+}
+
+// A header's value.
+struct Text {
+  const char* at;
+  size_t length;
+};
+
+bool IsDigit(char c) { return c >= '0' && c <= '9'; }
+bool IsLetter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
+bool IsUnreserved(char c) { return IsDigit(c) || IsLetter(c) || c == '-' || c == '.' || c == '_' || c == '~'; }
+
+bool IsPlain(Text text) {
+  // An attribute may have 16,384 characters (shared/event.ts).
+  if (text.length == 0 || text.length > 4096) return false;
+  for (size_t index = 0; index < text.length; index++)
+    if (text.at[index] < 0x20 || text.at[index] > 0x7e) return false;
+  return true;
+}
+
+bool Is(Text text, const char* other) {
+  return text.length == std::strlen(other) && std::memcmp(text.at, other, text.length) == 0;
+}
+
+// Of URI-references: unreserved characters, slashes, and colons behind a scheme (RFC 3986, section 4.1).
+bool IsPlainUri(Text text, bool absolute) {
+  if (text.length == 0 || text.length > 4096) return false;
+  size_t path = 0;
+  size_t first = 0;
+  while (first < text.length && text.at[first] != '/' && text.at[first] != ':') first++;
+  if (first < text.length && text.at[first] == ':') {
+    if (first == 0 || !IsLetter(text.at[0])) return false;
+    for (size_t index = 0; index < first; index++)
+      if (!IsDigit(text.at[index]) && !IsLetter(text.at[index])) return false;
+    path = first + 1;
+  } else if (absolute) {
+    return false;
+  }
+  // What follows two slashes is an authority: a colon there would begin a port.
+  if (path + 1 < text.length && text.at[path] == '/' && text.at[path + 1] == '/') {
+    path += 2;
+    while (path < text.length && text.at[path] != '/')
+      if (!IsUnreserved(text.at[path++])) return false;
+  }
+  for (; path < text.length; path++)
+    if (!IsUnreserved(text.at[path]) && text.at[path] != '/' && text.at[path] != ':') return false;
+  return true;
+}
+
+// `yyyy-mm-ddThh:mm:ss`, a fraction or none, `Z` or an offset (RFC 3339, section 5.6), of days that every month has.
+bool IsPlainTime(Text text) {
+  static const char kForm[] = "0000-00-00T00:00:00";
+  constexpr size_t kSeconds = sizeof kForm - 1;
+  if (text.length <= kSeconds) return false;
+  for (size_t index = 0; index < kSeconds; index++)
+    if (kForm[index] == '0' ? !IsDigit(text.at[index]) : text.at[index] != kForm[index]) return false;
+  auto number = [text](size_t at) { return (text.at[at] - '0') * 10 + (text.at[at + 1] - '0'); };
+  if (number(5) < 1 || number(5) > 12 || number(8) < 1 || number(8) > 28) return false;
+  if (number(11) > 23 || number(14) > 59 || number(17) > 59) return false;
+  size_t at = kSeconds;
+  if (text.at[at] == '.') {
+    size_t digits = ++at;
+    while (at < text.length && IsDigit(text.at[at])) at++;
+    if (at == digits) return false;
+  }
+  if (at + 1 == text.length) return text.at[at] == 'Z';
+  if (at + 6 != text.length || (text.at[at] != '+' && text.at[at] != '-')) return false;
+  if (!IsDigit(text.at[at + 1]) || !IsDigit(text.at[at + 2]) || text.at[at + 3] != ':') return false;
+  if (!IsDigit(text.at[at + 4]) || !IsDigit(text.at[at + 5])) return false;
+  return number(at + 1) <= 23 && number(at + 4) <= 59;
+}
+
+bool IsPlainMediaType(Text text) {
+  return Is(text, "application/json") || Is(text, "application/json; charset=utf-8") || Is(text, "text/plain") ||
+         Is(text, "application/octet-stream");
+}
+
+constexpr const char kContentType[] = "content-type";
+constexpr const char kPrefix[] = "ce_";
+constexpr size_t kPrefixLength = sizeof kPrefix - 1;
+constexpr size_t kMostAttributes = 32;
+
+}  // namespace
+
+bool HashIdentity(const rd_kafka_message_t* message, const uint64_t seeds[2], uint64_t hash[2]) {
+  rd_kafka_headers_t* headers = NULL;
+  if (rd_kafka_message_headers(message, &headers) != RD_KAFKA_RESP_ERR_NO_ERROR) return false;
+  const char* names[kMostAttributes];
+  size_t attributes = 0;
+  Text id{}, source{};
+  bool has_version = false, has_type = false;
+  const char* name;
+  const void* bytes;
+  size_t length;
+  for (size_t index = 0; rd_kafka_header_get_all(headers, index, &name, &bytes, &length) == RD_KAFKA_RESP_ERR_NO_ERROR;
+       index++) {
+    bool is_type = std::strcmp(name, kContentType) == 0;
+    if (!is_type && std::strncmp(name, kPrefix, kPrefixLength) != 0) continue;
+    if (bytes == NULL || attributes == kMostAttributes) return false;
+    // Most differ in the first letter behind the prefix.
+    for (size_t earlier = 0; earlier < attributes; earlier++)
+      if (names[earlier][kPrefixLength] == name[kPrefixLength] && std::strcmp(names[earlier], name) == 0) return false;
+    names[attributes++] = name;
+    Text value{static_cast<const char*>(bytes), length};
+    if (is_type) {
+      if (!IsPlainMediaType(value)) return false;
+      continue;
+    }
+    const char* attribute = name + kPrefixLength;
+    if (std::strcmp(attribute, "source") == 0) {
+      if (!IsPlainUri(value, false)) return false;
+      source = value;
+    } else if (std::strcmp(attribute, "dataschema") == 0) {
+      if (!IsPlainUri(value, true)) return false;
+    } else if (std::strcmp(attribute, "time") == 0) {
+      if (!IsPlainTime(value)) return false;
+    } else {
+      if (!IsPlain(value) || *attribute == '\0' || std::strncmp(attribute, "data", 4) == 0) return false;
+      for (const char* at = attribute; *at != '\0'; at++)
+        if (!IsDigit(*at) && !(*at >= 'a' && *at <= 'z')) return false;
+      if (std::strcmp(attribute, "id") == 0) id = value;
+      if (std::strcmp(attribute, "type") == 0) has_type = true;
+      if (std::strcmp(attribute, "specversion") == 0) {
+        if (!Is(value, "1.0")) return false;
+        has_version = true;
+      }
+    }
+  }
+  if (!has_version || !has_type || id.at == NULL || source.at == NULL) return false;
+  // As consumer/decode.ts puts them together.
+  static thread_local std::string identity;
+  identity.assign(source.at, source.length).append(1, '\n').append(id.at, id.length);
+  for (size_t which = 0; which < 2; which++) hash[which] = Wyhash(seeds[which], identity.data(), identity.size());
+  return true;
+}
+
+}  // namespace NodeKafka

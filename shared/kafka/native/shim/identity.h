@@ -1,0 +1,12 @@
+// What a record is known by: see identity.cc.
+#pragma once
+#include <cstdint>
+
+#include "librdkafka/src/rdkafka.h"
+
+namespace NodeKafka {
+
+// @returns false when it takes all of the rules for events to tell
+bool HashIdentity(const rd_kafka_message_t* message, const uint64_t seeds[2], uint64_t hash[2]);
+
+}  // namespace NodeKafka
