@@ -11,7 +11,7 @@ import {
 import type { Logger } from '../shared/logger.ts'
 import { type Backoff, CONNECT_BACKOFF, delayMs, sleep } from '../shared/retry.ts'
 import { parseTopic } from '../shared/topics.ts'
-import { endHanging } from './hanging.ts'
+import { endHanging, recoveryIds } from './hanging.ts'
 import { Gate } from './lanes.ts'
 import type { ConsumerMetrics } from './metrics.ts'
 import { type Held, Partition, type Place, type Source } from './partition.ts'
@@ -62,6 +62,10 @@ export class Assignments {
   /** Whether the group has told what is this member's, be it nothing. */
   assigned = false
   readonly #alone = new Gate(MAX_RESTORED_ALONE)
+  /** What hangs is ended one partition after the other: clients of the same id would put each other out of work. */
+  readonly #releasing = new Gate(1)
+  /** Of the group's offsets, any will do to end those that are pending. */
+  #lastOwned: TopicPartition | undefined
   /** What an earlier client of this id has left open among committed offsets is ended; undefined: to be done before anything is restored. */
   #leftOversEnded: Promise<void> | undefined
   readonly #ending = new AbortController()
@@ -101,7 +105,10 @@ export class Assignments {
   /** The same for all; what transactions may have left open is ended first. */
   allAgain(reason: string): void {
     this.#leftOversEnded = undefined
-    this.again([...this.partitions.values()], reason)
+    const partitions = [...this.partitions.values()]
+    // What is pending of ours holds back others, too, who may have our partitions now.
+    if (partitions.length === 0 && this.#lastOwned !== undefined) void this.#endLeftOversOf(this.#lastOwned)
+    this.again(partitions, reason)
   }
 
   /** Gives up everything at once. */
@@ -111,6 +118,7 @@ export class Assignments {
   }
 
   #assigned(given: TopicPartition[]): void {
+    if (this.#ending.signal.aborted) return
     this.assigned = true
     this.deps.metrics.rebalances.inc({ kind: 'assigned' })
     const partitions = given.flatMap(({ topic, partition }) => {
@@ -124,12 +132,14 @@ export class Assignments {
   #own({ topic, partition, tenant, stream }: Pick<Partition, 'topic' | 'partition' | 'tenant' | 'stream'>): Partition {
     const { dedupeWindowRecords, held } = this.deps
     const owned = new Partition(topic, partition, tenant, stream, dedupeWindowRecords, held)
+    this.#lastOwned = { topic, partition }
     this.partitions.set(owned.name, owned)
     return owned
   }
 
   async #revoked(taken: TopicPartition[], lost: boolean): Promise<TopicPartition[]> {
     this.deps.metrics.rebalances.inc({ kind: lost ? 'lost' : 'revoked' })
+    if (lost) this.assigned = false
     const named = taken.map(partitionName)
     const ending = named.flatMap((name) => this.partitions.get(name) ?? [])
     if (!lost) await Promise.all(ending.map((one) => one.drain(this.deps.revokeTimeoutMs)))
@@ -184,7 +194,10 @@ export class Assignments {
         const fault = error instanceof Error ? error.message : String(error)
         partition.enter({ kind: 'restoring', fault })
         log.warn({ partition: partition.name, reason: fault }, 'cannot be restored yet; trying again')
-        if (error instanceof HeldBackError) await this.#release(error, partition, attempt)
+        if (error instanceof HeldBackError)
+          await this.#releasing.run(async () => {
+            if (isRestoring(partition)) await this.#release(error, partition, attempt)
+          })
         await sleep(delayMs(CONNECT_BACKOFF, attempt), partition.ending.signal)
       }
     }
@@ -201,6 +214,31 @@ export class Assignments {
     } catch (error) {
       this.#leftOversEnded = undefined
       throw error
+    }
+  }
+
+  /** Tried once: what it does not end is ended before the next partition is restored. */
+  async #endLeftOversOf(at: TopicPartition): Promise<void> {
+    try {
+      await this.#endLeftOvers(at)
+    } catch (error) {
+      this.deps.log.warn({ reason: (error as Error).message }, 'what may be left open of transactions was not ended')
+    }
+  }
+
+  /** Aborts offsets that are pending under the id that writes outcomes again. */
+  async #endRecovery(at: TopicPartition): Promise<void> {
+    const { group, transactor, openTransactor, log } = this.deps
+    const membership = group.membership()
+    if (membership === undefined) return
+    for (const id of recoveryIds(transactor.transactionalId)) {
+      const recovery = await openTransactor(id)
+      try {
+        const result = await recovery.release(at, 'committed offset', membership)
+        log.warn({ id, result: result.kind }, 'aborted the offsets that a recovery may have left pending')
+      } finally {
+        await recovery.close()
+      }
     }
   }
 
@@ -276,9 +314,12 @@ export class Assignments {
   /** A transaction that holds the partition back is ended, should nobody else be going to. */
   async #release(held: HeldBackError, partition: Partition, attempt: number): Promise<void> {
     const { group, reader, transactor, openTransactor, log, onFailed } = this.deps
-    // What is pending of ours was ended; of others it ends by itself.
-    if (held.offset === undefined) return
     try {
+      // What is pending of ours was ended, and that of others ends by itself; but the id that writes outcomes again is nobody's.
+      if (held.offset === undefined) {
+        if (attempt >= ATTEMPTS_BEFORE_TAKING_OVER) await this.#endRecovery(held.at)
+        return
+      }
       const result = await endHanging(partition, {
         group,
         reader,
@@ -305,9 +346,9 @@ export class Assignments {
     const { reader, log } = this.deps
     partition.enter({ kind: 'paused', reason })
     log.error({ partition: partition.name, reason }, 'paused')
-    for (let attempt = 1; partition.state.kind === 'paused'; attempt++) {
+    for (let attempt = 1; partition.isOpen; attempt++) {
       await sleep(delayMs(UNREADABLE_BACKOFF, attempt), partition.ending.signal)
-      if (partition.state.kind !== 'paused') return
+      if (!partition.isOpen) return
       try {
         const ends = await reader.ends(partition.both)
         await reader.read(

@@ -10,7 +10,7 @@ import type { Logger } from '../shared/logger.ts'
 import { type Backoff, CONNECT_BACKOFF, delayMs, sleep } from '../shared/retry.ts'
 import { deadLetter } from './dead-letter.ts'
 import type { ConsumerMetrics } from './metrics.ts'
-import type { Held, Item, Partition, Source } from './partition.ts'
+import type { Held, Item, Partition } from './partition.ts'
 import type { Failure } from './retry.ts'
 
 export interface CommitDeps {
@@ -176,7 +176,7 @@ export class Committer {
     const { promise: ended, resolve: end } = Promise.withResolvers<void>()
     this.#current = { partitions, lost, ended }
     const outputs = writing.flatMap((item) => outputOf(item.outcome) ?? [])
-    const result = await transactor.commit(outputs, offsetsOf(items), membership, lost.signal)
+    const result = await transactor.commit(outputs, offsetsOf(partitions), membership, lost.signal)
     this.#current = undefined
     end()
     metrics.transactions.inc({ result: result.kind })
@@ -273,13 +273,14 @@ const outputOf = (outcome: Item['outcome']): OutgoingRecord | undefined =>
   outcome === undefined || outcome.kind === 'duplicate' ? undefined : outcome.output
 
 /**
- * The offsets that go with these outcomes. Every source that is touched is named, moved or not: the offsets are what makes the broker check
- * that the partition is still ours.
+ * The offsets that go with these outcomes. Both sources of every partition that is touched are named, moved or not: the offsets are what makes
+ * the broker check that the partition is still ours, and those of `.retry`, which the group does not subscribe to, would expire
+ * `offsets.retention.minutes` after their last commit (KIP-211).
  */
-function offsetsOf(items: readonly Item[]): CommittedOffset[] {
-  const touched = new Set<Source>()
-  for (const item of items) touched.add(item.source)
-  return [...touched].map((source) => source.commit())
+function offsetsOf(partitions: ReadonlySet<Partition>): CommittedOffset[] {
+  return [...partitions].flatMap(({ sources }) =>
+    sources === undefined ? [] : [sources.input.commit(), sources.retry.commit()],
+  )
 }
 
 const withoutValue = ({ topic, partition, offset, timestampMs, key, headers }: IncomingRecord): IncomingRecord => ({

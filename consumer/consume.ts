@@ -77,6 +77,8 @@ export function jobOf(
  */
 export function consume(job: Job, partition: PartitionView, deps: ConsumeDeps): Outcome | Promise<Outcome> {
   const { decoded, record, input, role, past, key } = job
+  // It may have waited for its turn while the partition was given up.
+  if (partition.signal.aborted) return { kind: 'abandoned' }
   const { dedupe } = partition
   // A copy in `.retry` was claimed by the record that put it there; only its outcome makes it a duplicate.
   if (role === 'input' ? !dedupe.claim(decoded.identity) : dedupe.isDone(decoded.identity)) return { kind: 'duplicate' }

@@ -43,6 +43,8 @@ const FULL_PATIENCE_MS = 500
 /** Fetches records while there is room for them, and pauses partitions whose own room is full. */
 export class Fetcher {
   #stopping = false
+  /** Those that are paused for a reason of their own. */
+  readonly #full = new Set<Source>()
   /** Everything is paused for lack of room. */
   #paused = false
   #wake: (() => void) | undefined
@@ -53,13 +55,13 @@ export class Fetcher {
   async run(): Promise<void> {
     const { group } = this.deps
     while (!this.#stopping) {
-      if (this.#full() && !this.#paused) {
+      if (this.#isFull() && !this.#paused) {
         await this.#room()
         // Rebalances are served by polling: when nothing moves, partitions are paused and polling goes on without records.
-        if (this.#full()) this.#pauseAll(true)
+        if (this.#isFull()) this.#pauseAll(true)
         continue
       }
-      if (this.#paused && !this.#full()) this.#pauseAll(false)
+      if (this.#paused && !this.#isFull()) this.#pauseAll(false)
       for (const record of await group.consume(FETCH_MAX_RECORDS, FETCH_WAIT_MS)) this.#take(record)
     }
   }
@@ -69,8 +71,11 @@ export class Fetcher {
     this.committed()
   }
 
-  /** There may be room again. */
+  /** There may be room again, also for what waits for the room that others take. */
   committed(): void {
+    for (const source of [...this.#full])
+      if (source.owner.isOurs) this.#balance(source)
+      else this.#full.delete(source)
     this.#wake?.()
     this.#wake = undefined
   }
@@ -81,7 +86,7 @@ export class Fetcher {
   }
 
   /** What paused partitions hold is theirs: it takes no room from the others. */
-  #full(): boolean {
+  #isFull(): boolean {
     const { held, sources, limits } = this.deps
     let { uncommitted } = held
     let bytes = held.bytes.input
@@ -127,6 +132,7 @@ export class Fetcher {
     const reason = this.#reasonToPause(source)
     if (reason !== undefined && !source.full) {
       source.full = true
+      this.#full.add(source)
       if (!this.#paused) group.pause([source])
       metrics.pauses.inc({ reason })
     } else if (
@@ -136,6 +142,7 @@ export class Fetcher {
       source.span < MAX_AHEAD_OFFSETS / 2
     ) {
       source.full = false
+      this.#full.delete(source)
       if (!this.#paused) group.resume([source])
     }
   }
@@ -155,6 +162,11 @@ export class Fetcher {
     const { owner } = source
     const place = source.add(record, () => this.#isDone(record, owner))
     if (place === undefined) return
+    // What waits in `.retry` is known from the restore, except what its commit had called done.
+    if (source.role === 'retry' && !owner.dedupe.isKnown(identityOf(record))) {
+      owner.dedupe.claim(identityOf(record))
+      owner.addWaiting(record.key?.toString('latin1'))
+    }
     this.deps.onRecord(record, source, place)
     this.#balance(source)
   }

@@ -1,8 +1,10 @@
 import { headerText, TRANSACTION } from '../shared/headers.ts'
+import { RELEASE_SUFFIX } from '../shared/kafka/transactor.ts'
 import {
   type CommittedOffset,
   type GroupConsumer,
   type IncomingRecord,
+  type Membership,
   type OutgoingRecord,
   partitionName,
   type RangeReader,
@@ -30,8 +32,14 @@ export type HangingResult =
 
 const COMMITTED_TIMEOUT_MS = 10_000
 
-/** The id under which outcomes are written again: not the one whose next commit would commit what hangs. */
-const RECOVERY_SUFFIX = '-recovery'
+/**
+ * The ids under which outcomes are written again: the first one that is not that of the transaction which hangs, since its commit would commit
+ * what hangs.
+ */
+export const recoveryIds = (transactionalId: string): readonly [string, string] => [
+  `${transactionalId}-recovery`,
+  `${transactionalId}-recovery-2`,
+]
 
 /**
  * Ends a transaction that a broker counts as ended without having written so into a partition's topics: nobody can read past it.
@@ -44,62 +52,97 @@ export async function endHanging(partition: Partition, deps: HangingDeps): Promi
   const { group, reader, transactor, openTransactor, mayTakeOver } = deps
   const membership = group.membership()
   if (membership === undefined) return { kind: 'waits', reason: 'this process is not a member of the group' }
-  const committed = await group.committed(partition.both, COMMITTED_TIMEOUT_MS)
   const places = (['retry', 'dlq', 'processed'] as const).map((role) => partition.sibling(role))
+  const found = await oldestOpen(places, reader)
+  if (found === undefined) return NOTHING_OPEN
+  if (found.transaction === undefined)
+    return { kind: 'waits', reason: `another client has it open in ${partitionName(found.at)}` }
+  const { transaction } = found
+  const id = transaction.slice(0, transaction.lastIndexOf(':'))
+  const isOwn = id === transactor.transactionalId
+  if (!isOwn && !mayTakeOver) return { kind: 'waits', reason: `it belongs to ${id}` }
+
+  const [input] = partition.both
+  const owner = isOwn ? transactor : await openTransactor(id)
+  try {
+    // The coordinator refuses it, or waits, until it has ended the transaction as far as it knows. What is open then is forgotten, not late.
+    const settled = await owner.release(input, 'committed offset', membership)
+    if (settled.kind === 'fatal' && isOwn) return settled
+    if (settled.kind !== 'released') return { kind: 'waits', reason: settled.reason }
+    const still = await oldestOpen(places, reader)
+    if (still === undefined) return NOTHING_OPEN
+    if (still.transaction !== transaction) return { kind: 'waits', reason: 'another transaction is open now' }
+    const hanging = still.records.filter((record) => nameOf(record) === transaction)
+    const completed = await writeAgain(partition, transaction, hanging, membership, deps)
+    if (typeof completed === 'string') return { kind: 'waits', reason: completed }
+    for (const at of topicsOf(hanging)) {
+      const result = await owner.release(at, 'records', membership)
+      if (result.kind === 'fatal' && isOwn) return result
+      if (result.kind !== 'released') return { kind: 'waits', reason: result.reason }
+    }
+    return { kind: 'ended', transaction, completed }
+  } finally {
+    if (!isOwn) await owner.close()
+  }
+}
+
+const NOTHING_OPEN: HangingResult = { kind: 'waits', reason: 'nothing is left open any more' }
+
+const nameOf = (record: IncomingRecord): string | undefined => headerText(record.headers, TRANSACTION)
+
+/** The oldest transaction that is open in one of the partitions, by name, and all records from there on. */
+async function oldestOpen(
+  places: readonly TopicPartition[],
+  reader: RangeReader,
+): Promise<{ at: TopicPartition; transaction: string | undefined; records: IncomingRecord[] } | undefined> {
   const ends = await reader.ends(places)
   const held = places.flatMap((at, index) => {
     const { stable = 0, end = 0 } = ends[index] ?? {}
     return stable < end ? [{ ...at, from: stable, to: end }] : []
   })
   const [first] = held
-  if (first === undefined) return { kind: 'waits', reason: 'nothing is left open any more' }
+  if (first === undefined) return undefined
   const records: IncomingRecord[] = []
   await reader.readUncommitted(held, (record) => records.push(record))
-  const nameOf = (record: IncomingRecord): string | undefined => headerText(record.headers, TRANSACTION)
   const oldest = records.find((record) => record.topic === first.topic && record.offset === first.from)
-  const transaction = oldest && nameOf(oldest)
-  if (transaction === undefined)
-    return { kind: 'waits', reason: `another client has it open in ${partitionName(first)}` }
-  const id = transaction.slice(0, transaction.lastIndexOf(':'))
-  const isOwn = id === transactor.transactionalId
-  if (!isOwn && !mayTakeOver) return { kind: 'waits', reason: `it belongs to ${id}` }
+  return { at: first, transaction: oldest && nameOf(oldest), records }
+}
 
-  const hanging = records.filter((record) => nameOf(record) === transaction)
+const topicsOf = (records: readonly IncomingRecord[]): TopicPartition[] => [
+  ...new Map(records.map(({ topic, partition }) => [topic, { topic, partition }])).values(),
+]
+
+/** Writes the outcomes again that count and hang, unless that is noted already. @returns how many, or why that cannot be done now */
+async function writeAgain(
+  partition: Partition,
+  transaction: string,
+  hanging: readonly IncomingRecord[],
+  membership: Membership,
+  { group, reader, transactor, openTransactor }: HangingDeps,
+): Promise<number | string> {
+  // A transaction that was only to end another one has no outcomes.
+  if (transaction.endsWith(RELEASE_SUFFIX)) return 0
+  const committed = await group.committed(partition.both, COMMITTED_TIMEOUT_MS)
   const [input] = committed
-  let completed = 0
-  if (input !== undefined && !isCompleted(input.metadata, transaction)) {
-    const again = await toBeDone(partition, committed, reader)
-    const owed = hanging.filter((record) => !again.has(identityOf(record)))
-    if (owed.length > 0) {
-      const recovery = await openTransactor(transactor.transactionalId + RECOVERY_SUFFIX)
-      try {
-        const ended = await recovery.release(input, 'committed offset', membership)
-        if (ended.kind !== 'released') return { kind: 'waits', reason: ended.reason }
-        const note = {
-          ...input,
-          offset: Math.max(0, input.offset),
-          metadata: withCompleted(input.metadata, transaction),
-        }
-        const result = await recovery.commit(owed.map(writtenAgain), [note], membership, new AbortController().signal)
-        if (result.kind !== 'committed') return { kind: 'waits', reason: result.reason }
-      } finally {
-        await recovery.close()
-      }
-      completed = owed.length
-    }
-  }
-  const owner = isOwn ? transactor : await openTransactor(id)
+  if (input === undefined || isCompleted(input.metadata, transaction)) return 0
+  const again = await toBeDone(partition, committed, reader)
+  const owed = hanging.filter((record) => !again.has(identityOf(record)))
+  if (owed.length === 0) return 0
+  const [first, second] = recoveryIds(transactor.transactionalId)
+  const recovery = await openTransactor(transaction.startsWith(`${first}:`) ? second : first)
   try {
-    const topics = new Map<string, TopicPartition>(hanging.map(({ topic, partition }) => [topic, { topic, partition }]))
-    for (const at of topics.values()) {
-      const result = await owner.release(at, 'records', membership)
-      if (result.kind === 'fatal' && isOwn) return result
-      if (result.kind !== 'released') return { kind: 'waits', reason: result.reason }
-    }
+    // What an attempt before this one has left open would be committed with this one.
+    const leftOpen = [
+      await recovery.release(input, 'committed offset', membership),
+      ...(await Promise.all(topicsOf(owed).map((at) => recovery.release(at, 'records', membership)))),
+    ]
+    for (const ended of leftOpen) if (ended.kind !== 'released') return ended.reason
+    const note = { ...input, offset: Math.max(0, input.offset), metadata: withCompleted(input.metadata, transaction) }
+    const result = await recovery.commit(owed.map(writtenAgain), [note], membership, new AbortController().signal)
+    return result.kind === 'committed' ? owed.length : result.reason
   } finally {
-    if (!isOwn) await owner.close()
+    await recovery.close()
   }
-  return { kind: 'ended', transaction, completed }
 }
 
 /** Identities of the events whose offsets are not committed: whoever reads the partition does them. */

@@ -277,7 +277,8 @@ async function findMissing(
     // All outcomes that there ever were are known, so what has none among them has none.
     const complete = dlq.beginning === 0 && processed.beginning === 0 && there <= capacity
     const reach = complete ? capacity : Math.max(0, size - MAX_OUT_OF_TURN)
-    past.canCheckAhead = complete || reach > 0
+    // A repeated event beyond the committed offset has no outcome of its own: only where all outcomes are known is it told from one that is missing.
+    past.canCheckAhead = complete
     const from = Math.max(input.beginning, past.input.offset - reach)
     ranges.push({ topic: partition.topic, partition: partition.partition, from, to: past.input.offset })
     const waiting = new Set(past.waiting.map(({ identity }) => identity))

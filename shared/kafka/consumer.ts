@@ -187,6 +187,8 @@ export function createGroupConsumer(options: GroupConsumerOptions): GroupConsume
       connected().incrementalAssign(
         partitions.map((one) => ({ ...one, offset: one.offset < 0 ? OFFSET_BEGINNING : one.offset })),
       )
+      // librdkafka keeps a pause beyond the assignment in which it was asked for.
+      connected().resume(partitions.map(({ topic, partition }) => ({ topic, partition })))
     },
     stopReading(partitions) {
       const read = notReading(partitions)

@@ -1,5 +1,5 @@
 import type { CommonConfig } from '../config.ts'
-import { NO_HEADERS, TRANSACTION, withHeaders } from '../headers.ts'
+import { headersOf, TRANSACTION, withHeaders } from '../headers.ts'
 import type { Logger } from '../logger.ts'
 import { CONNECT_BACKOFF, delayMs, sleep, TimeoutError, within } from '../retry.ts'
 import {
@@ -245,7 +245,8 @@ export function createTransactor(options: TransactorOptions): Transactor {
           const sent = await send(open, [{ ...held, offset: 0, metadata: '' }], membership)
           if (sent !== undefined) return abort(open, sent)
         } else {
-          records.packer.add({ ...held, key: null, value: null, headers: NO_HEADERS }, 0)
+          const headers = headersOf({ [TRANSACTION]: `${life}-${++transactions}${RELEASE_SUFFIX}` })
+          records.packer.add({ ...held, key: null, value: null, headers }, 0)
           records.flush()
           const flushed = await step((done) => kafka.flush(STEP_TIMEOUT_MS, (error) => done(error)), deadlineMs)
           records.take()
@@ -298,6 +299,9 @@ function disconnectsOf(statisticsJson: string): number {
 }
 
 const LOST: StepFault = { message: 'a partition of it is no longer this member’s' }
+
+/** Marks the names of transactions that are only there to end others: their records are none that count. */
+export const RELEASE_SUFFIX = '-release'
 
 /** How long initialising waits for a predecessor's transaction to end before it is asked for again. */
 const INIT_TIMEOUT_MS = 15_000
