@@ -129,7 +129,11 @@ test('the outcome and the offset go into one transaction', async () => {
   await until(() => kafka.transactions.length === 1)
   const [transaction] = kafka.transactions
   expect(transaction?.outputs.map((one) => one.topic)).toEqual([`${INPUT}.processed`])
-  expect(transaction?.offsets).toEqual([{ topic: INPUT, partition: 0, offset: 1, metadata: '' }])
+  // Those of `.retry` go along, so that they do not expire.
+  expect(transaction?.offsets).toEqual([
+    { topic: INPUT, partition: 0, offset: 1, metadata: '' },
+    { topic: `${INPUT}.retry`, partition: 0, offset: 0, metadata: '' },
+  ])
 })
 
 test('an event that comes twice takes effect once', async () => {
