@@ -11,7 +11,8 @@ export const producerVariables = Type.Object({
   PORT: integer(8080, 0, 65_535, 'The public port. 0 takes a free one.'),
   REUSE_PORT: choice(['on', 'off'], {
     default: 'off',
-    description: 'on: several processes of one machine share the public port.',
+    description:
+      'on: several processes of one machine share the public port. With net.ipv4.tcp_migrate_req=1 one of them can be replaced without a request that fails.',
   }),
   OPS_PORT: integer(9080, 0, 65_535, 'The operations port: /livez, /readyz, /startupz, /metrics. 0 takes a free one.'),
   AUTH: choice(['on', 'off'], {

@@ -69,7 +69,7 @@ const app = createApp({
   ending: ending.signal,
 })
 metrics.declare(tenants)
-metrics.observe(gate, producer)
+metrics.observe(gate, producer, topics)
 
 /** Why not all topics could be created. */
 let creationFault: string | undefined
@@ -148,16 +148,22 @@ async function ensureTopics(): Promise<void> {
   const options = { partitions: config.TOPIC_PARTITIONS, replication: config.TOPIC_REPLICATION }
   let left = streams.map(({ tenant, stream }) => streamTopics(tenant, stream))
   for (let attempt = 1; !gate.draining; attempt++) {
+    let fault: string | undefined
     try {
       const faults = await admin.ensureGroups(left, options)
       left = left.filter((_, index) => faults[index] !== undefined)
       const found = faults.filter((fault) => fault !== undefined)
-      creationFault = found.length === 0 ? undefined : found.slice(0, LOGGED_FAULTS).join('; ')
+      fault = found.length === 0 ? undefined : found.slice(0, LOGGED_FAULTS).join('; ')
     } catch (error) {
-      creationFault = (error as Error).message
+      fault = (error as Error).message
     }
-    if (creationFault === undefined) break
-    log.warn({ streams: left.length, reason: creationFault }, 'not all topics are there; trying again')
+    if (fault !== undefined)
+      log[fault === creationFault ? 'debug' : 'warn'](
+        { streams: left.length, reason: fault },
+        'not all topics are there',
+      )
+    creationFault = fault
+    if (fault === undefined) break
     await sleep(delayMs(CONNECT_BACKOFF, attempt), ending.signal)
   }
   await admin.close()

@@ -49,6 +49,10 @@ export function createMetrics() {
     ),
     limit: gauge('limit', 'The configured limit of a level.', ['level']),
     connected: gauge('kafka_connected', '1 while Kafka can be reached, else 0.'),
+    blockedStreams: gauge(
+      'blocked_streams',
+      'Streams that no event can be written to now: without Kafka, a producer id, their topic or the right to write to it.',
+    ),
     handshakes: counter('webhook_handshakes_total', 'Webhook validation requests that were granted.'),
   }
   const requestTally = tallies(table.requests)
@@ -101,8 +105,8 @@ export function createMetrics() {
     declare(tenants: readonly Tenant[]): void {
       for (const { name: tenant, streams } of tenants) for (const stream of streams) eventsOf(tenant, stream)
     },
-    /** Reads levels whenever metrics are asked for. */
-    observe(gate: Gate, producer: RecordProducer): void {
+    /** Reads levels whenever metrics are asked for. `topics`: the streams' own. */
+    observe(gate: Gate, producer: RecordProducer, topics: readonly string[]): void {
       const { maxRecords, maxBytes } = producer.queue()
       table.limit.set({ level: 'in_flight_requests' }, gate.limits.maxRequests)
       table.limit.set({ level: 'in_flight_bytes' }, gate.limits.maxBytes)
@@ -116,6 +120,7 @@ export function createMetrics() {
         table.queueRecords.set(queue.records)
         table.queueBytes.set(queue.bytes)
         table.connected.set(producer.connection().state === 'connected' ? 1 : 0)
+        table.blockedStreams.set(topics.filter((topic) => producer.blocked(topic) !== undefined).length)
       }
       read()
       // prom-client asks each metric to collect itself; one of them reads all levels at the same moment.

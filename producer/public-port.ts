@@ -3,7 +3,7 @@ import type { Logger } from '../shared/logger.ts'
 import { delayMs, sleep } from '../shared/retry.ts'
 import type { Gate } from './admit.ts'
 import type { ProducerConfig } from './config.ts'
-import { openSockets } from './sockets.ts'
+import { kernelHandsOver, openSockets } from './sockets.ts'
 
 /** The public port: opened when events can be stored, and closed so that no request is lost. */
 
@@ -74,6 +74,10 @@ export function createPublicPort({ config, gate, log, fetch, ready }: PublicPort
         fetch,
       })
       log.info({ port: server.port }, 'the public port is open')
+      if (config.REUSE_PORT === 'on' && kernelHandsOver() !== true)
+        log.warn(
+          'when this process stops, connections that are just being made are reset: set net.ipv4.tcp_migrate_req=1',
+        )
     },
     listening: () => server !== undefined,
     async drain(timeoutMs, endStreams) {

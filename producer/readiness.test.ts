@@ -25,7 +25,7 @@ describe('the streams', () => {
     expect(streams().ok).toBe(false)
     blocked.delete('a')
     expect(streams().ok).toBe(false)
-    now.ms += 7_999
+    now.ms += 4_999
     now.fault = 'b: no leave'
     expect(streams()).toEqual({ ok: false, reason: '1 of 2 streams cannot be written to: b is not there; b: no leave' })
     now.ms += 1

@@ -7,7 +7,7 @@ import type { Check } from '../shared/ops.ts'
 const NAMED_REASONS = 5
 
 /** Once the first stream can be written to, the others are waited for so long: their topics may be about to come to be. */
-const START_PATIENCE_MS = 8_000
+const START_PATIENCE_MS = 5_000
 
 /**
  * Kafka and the streams. Not ready while no stream can be written to and, at the start, for a while until all can. Later, one stream that cannot is no

@@ -1,5 +1,5 @@
 import { dlopen, ptr } from 'bun:ffi'
-import { closeSync, openSync, readdirSync } from 'node:fs'
+import { closeSync, openSync, readdirSync, readFileSync } from 'node:fs'
 
 /**
  * The sockets behind a port of this process. Bun's server ends its listening socket and its idle connections together, and a request that is on its
@@ -36,6 +36,18 @@ export interface Sockets {
    * unless the kernel hands it to another process that listens at the port (net.ipv4.tcp_migrate_req=1).
    */
   stopListening(port: number): Promise<void>
+}
+
+/**
+ * Whether the kernel hands connections that are being made to another process when one stops listening (Linux from 5.14 on); undefined where
+ * it does not say.
+ */
+export function kernelHandsOver(): boolean | undefined {
+  try {
+    return readFileSync('/proc/sys/net/ipv4/tcp_migrate_req', 'utf8').trim() === '1'
+  } catch {
+    return undefined
+  }
 }
 
 /** undefined where it is not known how: anywhere but on Linux with glibc. */
