@@ -1,29 +1,71 @@
+import { NO_HEADERS, TRANSACTION, withHeaders } from '../headers.ts'
 import { hashOf } from '../kafka/identity.ts'
-import type {
-  CommittedOffset,
-  Connection,
-  Delivery,
-  GroupConsumer,
-  GroupListener,
-  IncomingRecord,
-  Membership,
-  OutgoingRecord,
-  ProduceError,
-  RangeReader,
-  RecordProducer,
-  TopicAdmin,
-  TopicPartition,
-  TransactionResult,
-  Transactor,
+import { RELEASE_SUFFIX } from '../kafka/transactor.ts'
+import {
+  type CommittedOffset,
+  type Connection,
+  type Delivery,
+  type GroupConsumer,
+  type GroupListener,
+  HeldBackError,
+  type IncomingRecord,
+  type Membership,
+  type OutgoingRecord,
+  type OutputFault,
+  type ProduceError,
+  partitionName,
+  type RangeReader,
+  type RecordProducer,
+  type ReleaseResult,
+  type TopicAdmin,
+  type TopicPartition,
+  type TransactionResult,
+  type Transactor,
 } from '../kafka/types.ts'
+import { sleep } from '../retry.ts'
+import { FakeCoordinator, FakeLog, type Mark, type MarkFate, type Owner } from './fake-broker.ts'
+
+/** A step that a transactor is about to take, or whose answer it is about to get. */
+export interface Step {
+  transactionalId: string
+  name: 'offsets' | 'outputs' | 'end' | 'answer'
+  kind: 'commit' | 'abort' | 'release'
+}
+
+/** What the client makes of a step; undefined: it goes on. */
+export type StepFault = { kind: 'aborted'; reason: string; passing: boolean } | { kind: 'fatal'; reason: string }
+
+/** A process of ours: what it was doing when it is killed is never gone on with, and its clients answer no more. */
+export interface FakeProcess {
+  killed: boolean
+}
+
+/** A member of the fake's group, as a test steers it. */
+export interface FakeMember extends GroupConsumer {
+  /** The group gives it partitions. */
+  assign(partitions: TopicPartition[]): void
+  /** The group takes partitions from it; they are given up when this resolves. When `lost` its membership has ended before. */
+  revoke(partitions: TopicPartition[], lost?: boolean): Promise<void>
+  /** Its session has timed out at the broker. It has not noticed, unless told by `revoke`. */
+  expire(): void
+  /** What it believes to own. */
+  owned(): TopicPartition[]
+}
+
+/** How soon it is looked again whether a pending offset has been committed or aborted. */
+const PENDING_PAUSE_MS = 20
 
 /**
- * Kafka in memory, for unit tests of both services: topics of partitions of records, one consumer group, transactions that take effect as a
- * whole. It has no wire, no other members and no timing; what rests on those is tested against a real broker.
+ * Kafka in memory, for unit tests of both services: topics of partitions of records, one consumer group with generations, transactions with marks
+ * that may be late or forgotten. It has no wire; what rests on that is tested against a real broker.
  */
 export class FakeKafka {
-  readonly #topics = new Map<string, IncomingRecord[][]>()
-  readonly #committed = new Map<string, CommittedOffset>()
+  readonly #topics = new Map<string, FakeLog[]>()
+  readonly #coordinator = new FakeCoordinator((mark) => this.#fateOf(mark))
+  /** Members that the group knows. */
+  readonly #members = new Set<string>()
+  #generation = 0
+  #joined = 0
   #arrived: (() => void)[] = []
   /** Every transaction that was committed, in order. */
   readonly transactions: { outputs: readonly OutgoingRecord[]; offsets: readonly CommittedOffset[] }[] = []
@@ -31,56 +73,91 @@ export class FakeKafka {
   readonly transactionFaults: Exclude<TransactionResult, { kind: 'committed' }>[] = []
   /** What the next records that are produced are refused with. */
   readonly produceFaults: ProduceError[] = []
-  /** While set, records are not acknowledged before it resolves. */
+  /** While set, records are not acknowledged, and transactions do not begin, before it resolves. */
   hold: Promise<void> | undefined
   connection: Connection = { state: 'connected' }
-  /** Whether the one member of the group is one at this moment. */
+  /** Whether the group's members are such at this moment. */
   isMember = true
-  /** What transactors say of lost connections. */
+  /** What transactors say of lost connections. One is lost with every mark that is forgotten. */
   disconnects = 0
   nowMs: () => number = Date.now
+  /** Asked before every step of a transaction. */
+  onStep: (step: Step) => Promise<StepFault | undefined> = async () => undefined
+  /** Asked for every mark. */
+  onMark: (mark: Mark) => MarkFate = () => 'written'
+  /** Why an output is not taken; undefined: it is. */
+  refuses: (output: OutgoingRecord) => OutputFault | undefined = () => undefined
+  /** How long brokers take to answer a question. */
+  latency: () => Promise<void> = async () => undefined
 
   createTopic(topic: string, partitions = 1): this {
     if (!this.#topics.has(topic))
       this.#topics.set(
         topic,
-        Array.from({ length: partitions }, () => []),
+        Array.from({ length: partitions }, (_, partition) => new FakeLog(topic, partition)),
       )
     return this
   }
 
-  /** A partition's records; empty for one that does not exist. */
+  /** A partition's committed records; empty for one that does not exist. */
   records(topic: string, partition = 0): readonly IncomingRecord[] {
-    return this.#topics.get(topic)?.[partition] ?? []
+    const log = this.#topics.get(topic)?.[partition]
+    return log?.read(0, log.end, 'committed') ?? []
   }
 
-  /** All records of a topic, partition after partition. */
+  /** All committed records of a topic, partition after partition. */
   all(topic: string): readonly IncomingRecord[] {
-    return (this.#topics.get(topic) ?? []).flat()
+    return (this.#topics.get(topic) ?? []).flatMap(({ partition }) => this.records(topic, partition))
+  }
+
+  /** @throws Error for one that does not exist */
+  log({ topic, partition }: TopicPartition): FakeLog {
+    const log = this.#topics.get(topic)?.[partition]
+    if (log === undefined) throw new Error(`no partition ${partition} of ${topic}`)
+    return log
   }
 
   committedOffset(topic: string, partition = 0): number {
-    return this.#committed.get(`${topic}/${partition}`)?.offset ?? -1
+    return this.committed({ topic, partition }).offset
+  }
+
+  committed(at: TopicPartition): CommittedOffset {
+    return this.#coordinator.committed(at)
+  }
+
+  /** Without a transaction, and without being a member: what a tool of an administrator does. */
+  setOffset(offset: CommittedOffset): void {
+    this.#coordinator.commit(offset)
+  }
+
+  /** Deletes a partition's records before an offset. */
+  deleteRecords(at: TopicPartition, before: number): void {
+    this.log(at).beginning = before
   }
 
   /** Appends, as any client would. */
   append(record: OutgoingRecord): Delivery {
-    const partitions = this.#topics.get(record.topic)
-    const partition = record.partition ?? partitionOf(record.key, partitions?.length ?? 1)
-    const log = partitions?.[partition]
-    if (log === undefined) throw new Error(`no partition ${partition} of ${record.topic}`)
-    const timestampMs = this.nowMs()
-    log.push({
-      topic: record.topic,
-      partition,
-      offset: log.length,
-      timestampMs,
-      key: typeof record.key === 'string' ? Buffer.from(record.key) : record.key,
-      value: record.value,
-      headers: record.headers,
-    })
+    const partition = record.partition ?? partitionOf(record.key, this.#topics.get(record.topic)?.length ?? 1)
+    const { topic, offset, timestampMs } = this.log({ topic: record.topic, partition }).append(record, this.nowMs())
+    this.#wake()
+    return { topic, partition, offset, timestampMs }
+  }
+
+  /** The transactions of clients that are gone have timed out. */
+  timeOutTransactions(): void {
+    this.#coordinator.timeOutAll()
+    this.#wake()
+  }
+
+  #wake(): void {
     for (const wake of this.#arrived.splice(0)) wake()
-    return { topic: record.topic, partition, offset: log.length - 1, timestampMs }
+  }
+
+  #fateOf(mark: Mark): MarkFate {
+    const fate = this.onMark(mark)
+    if (fate === 'forgotten') this.disconnects++
+    if (fate instanceof Promise) return fate.finally(() => queueMicrotask(() => this.#wake()))
+    return fate
   }
 
   producer(
@@ -114,113 +191,267 @@ export class FakeKafka {
     }
   }
 
-  /** One member, which is given the partitions that a test gives it. */
-  group(): GroupConsumer & {
-    assign(partitions: TopicPartition[]): void
-    revoke(partitions: TopicPartition[], lost?: boolean): Promise<void>
-  } {
+  /** A member, which is given the partitions that a test gives it. */
+  group(process: FakeProcess = { killed: false }): FakeMember {
     let listener: GroupListener | undefined
+    /** As it believes. */
+    let memberId: string | undefined
     const owned = new Map<string, TopicPartition>()
-    const reading = new Map<string, { at: TopicPartition; next: number; paused: boolean }>()
-    const named = ({ topic, partition }: TopicPartition) => `${topic}/${partition}`
+    const reading = new Map<string, { log: FakeLog; next: number; paused: boolean }>()
+
+    const join = (): void => {
+      memberId = `member-${++this.#joined}`
+      this.#members.add(memberId)
+      this.#generation++
+    }
+    const leave = (): void => {
+      if (memberId !== undefined && this.#members.delete(memberId)) this.#generation++
+    }
     const revoke = async (partitions: TopicPartition[], lost = false): Promise<void> => {
-      for (const one of (await listener?.revoked(partitions, lost)) ?? []) reading.delete(named(one))
-      for (const one of partitions) owned.delete(named(one))
+      if (lost) {
+        leave()
+        memberId = undefined
+      } else this.#generation++
+      for (const one of (await alive(process, listener?.revoked(partitions, lost))) ?? [])
+        reading.delete(partitionName(one))
+      for (const one of partitions) owned.delete(partitionName(one))
     }
     const ready = (maxRecords: number): IncomingRecord[] => {
       const taken: IncomingRecord[] = []
       for (const cursor of reading.values()) {
         if (cursor.paused) continue
-        const found = this.records(cursor.at.topic, cursor.at.partition).slice(
-          cursor.next,
-          cursor.next + maxRecords - taken.length,
-        )
-        cursor.next += found.length
+        const { log } = cursor
+        if (cursor.next < log.beginning || cursor.next > log.end) {
+          cursor.paused = true
+          listener?.outOfRange(log)
+          continue
+        }
+        const found = log.read(cursor.next, log.stable, 'committed').slice(0, maxRecords - taken.length)
+        const last = found.at(-1)
+        if (last !== undefined) cursor.next = last.offset + 1
         taken.push(...found)
       }
       return taken
     }
     const setPaused = (partitions: readonly TopicPartition[], paused: boolean): void => {
       for (const one of partitions) {
-        const cursor = reading.get(named(one))
+        const cursor = reading.get(partitionName(one))
         if (cursor !== undefined) cursor.paused = paused
       }
     }
     return {
       start: (_pattern, to) => {
         listener = to
+        join()
         if (owned.size > 0) to.assigned([...owned.values()])
       },
       connection: () => this.connection,
-      membership: () => (this.isMember ? (Buffer.from('member') as Membership) : undefined),
+      membership: () => {
+        // A member that has been forgotten knows the generation it was in.
+        if (!this.isMember || memberId === undefined) return undefined
+        return membershipOf(memberId, this.#generation)
+      },
+      owned: () => [...owned.values()],
       assign: (partitions) => {
-        for (const one of partitions) owned.set(named(one), one)
+        for (const one of partitions) owned.set(partitionName(one), one)
+        if (memberId === undefined && listener !== undefined) join()
+        else this.#generation++
         listener?.assigned(partitions)
       },
       revoke,
-      committed: async (partitions) =>
-        partitions.map((one) => this.#committed.get(named(one)) ?? { ...one, offset: -1, metadata: '' }),
+      expire: leave,
+      committed: async (partitions, timeoutMs) => {
+        const deadlineMs = performance.now() + timeoutMs
+        await alive(process, this.latency())
+        while (partitions.some((one) => this.#coordinator.isPending(one))) {
+          const [first] = partitions
+          if (first !== undefined && performance.now() >= deadlineMs) throw new HeldBackError(first, undefined)
+          await alive(process, sleep(PENDING_PAUSE_MS))
+        }
+        const rows = partitions.map((one) => this.committed(one))
+        await alive(process, this.latency())
+        return rows
+      },
       startReading: (partitions) => {
-        for (const { topic, partition, offset } of partitions)
-          reading.set(`${topic}/${partition}`, { at: { topic, partition }, next: Math.max(0, offset), paused: false })
-        for (const wake of this.#arrived.splice(0)) wake()
+        for (const { topic, partition, offset } of partitions) {
+          const log = this.log({ topic, partition })
+          const next = offset < 0 ? log.beginning : offset
+          reading.set(partitionName(log), { log, next, paused: false })
+        }
+        this.#wake()
       },
       stopReading: (partitions) => {
-        for (const one of partitions) reading.delete(named(one))
+        for (const one of partitions) reading.delete(partitionName(one))
       },
       consume: async (maxRecords, waitMs) => {
         const at = ready(maxRecords)
         if (at.length > 0) return at
-        await Promise.race([new Promise<void>((resolve) => this.#arrived.push(resolve)), Bun.sleep(waitMs)])
+        const waiting = new AbortController()
+        this.#arrived.push(() => waiting.abort())
+        await alive(process, sleep(waitMs, waiting.signal))
         return ready(maxRecords)
       },
       pause: (partitions) => setPaused(partitions, true),
-      resume: (partitions) => setPaused(partitions, false),
-      close: () => revoke([...owned.values()]),
+      resume: (partitions) => {
+        setPaused(partitions, false)
+        this.#wake()
+      },
+      close: async () => {
+        await revoke([...owned.values()])
+        leave()
+        memberId = undefined
+      },
     }
   }
 
-  transactor(): Transactor {
+  transactor(transactionalId = 'fake', process: FakeProcess = { killed: false }): Transactor {
+    const owner = this.#coordinator.owner(transactionalId)
+    /** Set once transactions are initialised. */
+    let epoch: number | undefined
+    let turn: Promise<unknown> = Promise.resolve()
+    const life = `${transactionalId}:${++this.#joined}`
+    let transactions = 0
+
+    const inTurn = <R>(run: () => Promise<R>): Promise<R> => {
+      const mine = turn.then(run)
+      turn = mine
+      return mine
+    }
+    /** @returns why the client cannot take the step */
+    const step = async (name: Step['name'], kind: Step['kind']): Promise<StepFault | undefined> => {
+      const fault = await alive(process, this.onStep({ transactionalId, name, kind }))
+      if (fault !== undefined) return fault
+      return owner.epoch === epoch ? undefined : FENCED
+    }
+    const abort = async (
+      fault: StepFault,
+      failed: ReadonlyMap<number, OutputFault> = new Map(),
+    ): Promise<Exclude<TransactionResult, { kind: 'committed' }>> => {
+      if (fault.kind === 'fatal') return fault
+      const notAborted = await step('end', 'abort')
+      if (notAborted?.kind === 'fatal') return notAborted
+      this.#end(owner, 'abort')
+      return { kind: 'aborted', reason: fault.reason, failed, passing: fault.passing }
+    }
+    /** Adds offsets to the transaction, which begins with that, once the one before has ended. */
+    const addOffsets = async (
+      offsets: readonly CommittedOffset[],
+      membership: Membership,
+      kind: Step['kind'],
+    ): Promise<StepFault | undefined> => {
+      const fault = (await begin('offsets', kind)) ?? undefined
+      if (fault !== undefined) return fault
+      owner.touched.add(undefined)
+      if (!this.#isCurrent(membership)) return { kind: 'aborted', reason: 'the membership is over', passing: true }
+      this.#coordinator.add(owner, offsets)
+      return undefined
+    }
+    const begin = async (name: Step['name'], kind: Step['kind']): Promise<StepFault | undefined> => {
+      const fault = await step(name, kind)
+      if (fault !== undefined) return fault
+      while (owner.ending !== undefined) await alive(process, owner.ending)
+      if (owner.epoch !== epoch) return FENCED
+      owner.isOpen = true
+      return undefined
+    }
     return {
-      transactionalId: 'fake',
-      start: async () => undefined,
+      transactionalId,
+      start: async () => {
+        await alive(process, this.latency())
+        epoch = await alive(process, this.#coordinator.initialise(transactionalId))
+        this.#wake()
+      },
       connection: () => this.connection,
       disconnects: () => this.disconnects,
-      refresh: async () => undefined,
-      commit: async (outputs, offsets, _membership, lost) => {
-        await this.hold
-        const fault = this.transactionFaults.shift()
-        if (fault !== undefined) return fault
-        if (lost.aborted) return { kind: 'aborted', reason: 'lost', failed: new Map(), passing: true }
-        for (const output of outputs) this.append(output)
-        for (const offset of offsets) this.#committed.set(`${offset.topic}/${offset.partition}`, offset)
-        this.transactions.push({ outputs, offsets })
-        return { kind: 'committed' }
+      refresh: () => alive(process, this.latency()),
+      commit: (outputs, offsets, membership, lost) =>
+        inTurn(async () => {
+          await this.hold
+          const given = this.transactionFaults.shift()
+          if (given !== undefined) return given
+          if (epoch === undefined) return { kind: 'aborted', reason: 'not connected', failed: new Map(), passing: true }
+          const notSent = await addOffsets(offsets, membership, 'commit')
+          if (notSent !== undefined) return abort(notSent)
+          if (lost.aborted) return abort(LOST)
+          const notWritten = await step('outputs', 'commit')
+          if (notWritten !== undefined) return abort(notWritten)
+          const name = { [TRANSACTION]: `${life}-${++transactions}` }
+          const failed = new Map<number, OutputFault>()
+          for (const [index, output] of outputs.entries()) {
+            const refused = this.refuses(output)
+            if (refused !== undefined) failed.set(index, refused)
+            if (refused !== undefined) continue
+            const log = this.log({ topic: output.topic, partition: output.partition ?? 0 })
+            owner.touched.add(log)
+            log.append({ ...output, headers: withHeaders(output.headers, name) }, this.nowMs(), owner.producer)
+          }
+          if (failed.size > 0) return abort({ kind: 'aborted', reason: 'refused', passing: false }, failed)
+          const notEnded = await step('end', 'commit')
+          if (notEnded !== undefined) return abort(notEnded)
+          this.transactions.push({ outputs, offsets })
+          this.#end(owner, 'commit')
+          const unanswered = await alive(process, this.onStep({ transactionalId, name: 'answer', kind: 'commit' }))
+          return unanswered?.kind === 'fatal' ? unanswered : { kind: 'committed' }
+        }),
+      release: (held, what, membership) =>
+        inTurn(async (): Promise<ReleaseResult> => {
+          if (epoch === undefined) return { kind: 'not released', reason: 'not connected' }
+          const { topic, partition } = held
+          const isOffset = what === 'committed offset'
+          const offset = { topic, partition, offset: 0, metadata: '' }
+          const fault = isOffset ? await addOffsets([offset], membership, 'release') : await begin('outputs', 'release')
+          if (fault === undefined && !isOffset) {
+            const log = this.log(held)
+            owner.touched.add(log)
+            log.append({ topic, key: null, value: null, headers: NO_HEADERS }, 0, owner.producer)
+          }
+          const result = await abort(fault ?? { kind: 'aborted', reason: '', passing: true })
+          if (result.kind === 'fatal') return result
+          return fault === undefined ? { kind: 'released' } : { kind: 'not released', reason: fault.reason }
+        }),
+      close: async () => {
+        epoch = undefined
       },
-      // Nothing is ever left open here.
-      release: async () => ({ kind: 'released' }),
-      close: async () => undefined,
     }
   }
 
-  reader(): RangeReader {
-    const read: RangeReader['read'] = async (ranges, onRecord) => {
-      for (const { topic, partition, from, to } of ranges)
-        for (const record of this.records(topic, partition).slice(Math.max(0, from), to)) onRecord(record)
-    }
+  #end(owner: Owner, kind: Mark['kind']): void {
+    this.#coordinator.end(owner, kind)
+    this.#wake()
+  }
+
+  #isCurrent(membership: Membership): boolean {
+    return [...this.#members].some((id) => membership.equals(membershipOf(id, this.#generation)))
+  }
+
+  reader(process: FakeProcess = { killed: false }): RangeReader {
+    const reading =
+      (isolation: 'committed' | 'uncommitted'): RangeReader['read'] =>
+      async (ranges, onRecord) => {
+        await alive(process, this.latency())
+        for (const { topic, partition, from, to } of ranges) {
+          const log = this.log({ topic, partition })
+          if (isolation === 'committed' && Math.min(to, log.end) > log.stable)
+            throw new Error(`${partitionName(log)}: nothing could be read behind ${log.stable}`)
+          for (const record of log.read(from, to, isolation)) onRecord(record)
+        }
+        await alive(process, this.latency())
+      }
+    const read = reading('committed')
     return {
       topics: async () => [...this.#topics.keys()],
       topicIds: async (topics) => new Map(topics.map((topic) => [topic, topic])),
-      ends: async (partitions) =>
-        partitions.map(({ topic, partition }) => {
-          const end = this.records(topic, partition).length
-          return { beginning: 0, stable: end, end }
-        }),
+      ends: async (partitions) => {
+        await alive(process, this.latency())
+        const ends = partitions.map((at) => this.log(at).ends())
+        await alive(process, this.latency())
+        return ends
+      },
       read,
-      readUncommitted: read,
+      readUncommitted: reading('uncommitted'),
       readIdentities: async (ranges, identityOf, onRecord) => {
-        for (const [range, one] of ranges.entries())
-          await read([one], (record) => {
+        for (const [range, given] of ranges.entries())
+          await read([given], (record) => {
             const { offset, timestampMs } = record
             onRecord({ range, offset, timestampMs, hash: hashOf(identityOf(record)) })
           })
@@ -242,6 +473,19 @@ export class FakeKafka {
       close: async () => undefined,
     }
   }
+}
+
+const FENCED: StepFault = { kind: 'fatal', reason: 'fenced' }
+const LOST: StepFault = { kind: 'aborted', reason: 'a partition of it is lost', passing: true }
+
+const membershipOf = (memberId: string, generation: number): Membership =>
+  Buffer.from(`${memberId} in ${generation}`) as Membership
+
+/** What a killed process waits for never comes. */
+async function alive<T>(process: FakeProcess, promise: Promise<T> | undefined): Promise<T> {
+  const result = (await promise) as T
+  if (process.killed) await new Promise<never>(() => undefined)
+  return result
 }
 
 // Any function of the key will do here: that ours is Java's is tested where it is written.

@@ -1,0 +1,193 @@
+import {
+  type CommittedOffset,
+  type IncomingRecord,
+  type OutgoingRecord,
+  type PartitionEnds,
+  partitionName,
+  type TopicPartition,
+} from '../kafka/types.ts'
+
+/** What of Kafka's transactions its clients rest on: logs with marks, offsets that are pending, and a coordinator that may forget to write marks. */
+
+/** The end of a transaction in one of its partitions; among the group's offsets where `at` is undefined. */
+export interface Mark {
+  transactionalId: string
+  kind: 'commit' | 'abort'
+  at: TopicPartition | undefined
+}
+
+/**
+ * What becomes of a mark. One that is forgotten is never written, though the transaction counts as ended: a broker that restarts does that. Until
+ * one that is late is written, the transaction has not ended.
+ */
+export type MarkFate = 'written' | 'forgotten' | Promise<void>
+
+interface Entry {
+  /** undefined: a transaction's mark. */
+  record: IncomingRecord | undefined
+  /** Who wrote it in a transaction. */
+  producer: number | undefined
+  state: 'committed' | 'open' | 'aborted'
+}
+
+/** A partition's log. */
+export class FakeLog implements TopicPartition {
+  readonly #entries: Entry[] = []
+  /** Offsets before it were deleted. */
+  beginning = 0
+
+  constructor(
+    readonly topic: string,
+    readonly partition: number,
+  ) {}
+
+  get end(): number {
+    return this.#entries.length
+  }
+
+  /** Readers of committed records get this far. */
+  get stable(): number {
+    const first = this.#entries.findIndex(({ state }) => state === 'open')
+    return first === -1 ? this.end : first
+  }
+
+  ends(): PartitionEnds {
+    const { beginning, stable, end } = this
+    return { beginning, stable, end }
+  }
+
+  /** @param producer who writes it in a transaction; undefined: it is committed at once */
+  append({ key, value, headers }: OutgoingRecord, timestampMs: number, producer?: number): IncomingRecord {
+    const record: IncomingRecord = {
+      topic: this.topic,
+      partition: this.partition,
+      offset: this.end,
+      timestampMs,
+      key: typeof key === 'string' ? Buffer.from(key) : key,
+      value,
+      headers,
+    }
+    this.#entries.push({ record, producer, state: producer === undefined ? 'committed' : 'open' })
+    return record
+  }
+
+  /** Ends all that a producer has open here, of whichever of its transactions. */
+  mark(producer: number, kind: Mark['kind']): void {
+    for (const entry of this.#entries)
+      if (entry.state === 'open' && entry.producer === producer)
+        entry.state = kind === 'commit' ? 'committed' : 'aborted'
+    this.#entries.push({ record: undefined, producer, state: 'committed' })
+  }
+
+  read(from: number, to: number, isolation: 'committed' | 'uncommitted'): IncomingRecord[] {
+    return this.#entries
+      .slice(Math.max(this.beginning, from), Math.max(0, to))
+      .flatMap(({ record, state }) =>
+        record !== undefined && (isolation === 'uncommitted' || state === 'committed') ? [record] : [],
+      )
+  }
+}
+
+/** A transactional id, as its coordinator knows it. */
+export interface Owner {
+  readonly transactionalId: string
+  readonly producer: number
+  /** Clients of earlier epochs are fenced. */
+  epoch: number
+  isOpen: boolean
+  /** What the open transaction has touched; undefined: the group's offsets. */
+  readonly touched: Set<FakeLog | undefined>
+  /** Set while an ended transaction's marks are not all written: the next one waits. */
+  ending: Promise<void> | undefined
+}
+
+/** The committed offsets of one group, and transactions. */
+export class FakeCoordinator {
+  readonly #owners = new Map<string, Owner>()
+  readonly #committed = new Map<string, CommittedOffset>()
+  /** By producer. */
+  readonly #pending = new Map<number, CommittedOffset[]>()
+
+  /** @param fateOf asked for every mark */
+  constructor(readonly fateOf: (mark: Mark) => MarkFate) {}
+
+  owner(transactionalId: string): Owner {
+    const found = this.#owners.get(transactionalId) ?? {
+      transactionalId,
+      producer: this.#owners.size + 1,
+      epoch: 0,
+      isOpen: false,
+      touched: new Set<FakeLog | undefined>(),
+      ending: undefined,
+    }
+    this.#owners.set(transactionalId, found)
+    return found
+  }
+
+  /** @returns the epoch of the client that initialises the id's transactions; those before it are fenced, and what they have open is aborted */
+  async initialise(transactionalId: string): Promise<number> {
+    const owner = this.owner(transactionalId)
+    this.timeOut(owner)
+    const epoch = ++owner.epoch
+    while (owner.ending !== undefined) await owner.ending
+    return epoch
+  }
+
+  /** Aborts a transaction whose client is gone or too slow. */
+  timeOut(owner: Owner): void {
+    if (!owner.isOpen) return
+    owner.epoch++
+    this.end(owner, 'abort')
+  }
+
+  timeOutAll(): void {
+    for (const owner of this.#owners.values()) this.timeOut(owner)
+  }
+
+  /** Adds an offset to the owner's open transaction. */
+  add(owner: Owner, offsets: readonly CommittedOffset[]): void {
+    this.#pending.set(owner.producer, [...(this.#pending.get(owner.producer) ?? []), ...offsets])
+  }
+
+  /** Ends the owner's open transaction, as far as its marks are written. */
+  end(owner: Owner, kind: Mark['kind']): void {
+    const { transactionalId, producer } = owner
+    const late: Promise<void>[] = []
+    for (const log of owner.touched) {
+      const at = log && { topic: log.topic, partition: log.partition }
+      const write = (): void => (log === undefined ? this.#mark(producer, kind) : log.mark(producer, kind))
+      const fate = this.fateOf({ transactionalId, kind, at })
+      if (fate === 'written') write()
+      else if (fate !== 'forgotten') late.push(fate.then(write))
+    }
+    owner.touched.clear()
+    owner.isOpen = false
+    if (late.length === 0) return
+    owner.ending = Promise.all(late).then(() => {
+      owner.ending = undefined
+    })
+  }
+
+  /** All that is pending of a producer, of whichever of its transactions. */
+  #mark(producer: number, kind: Mark['kind']): void {
+    if (kind === 'commit')
+      for (const offset of this.#pending.get(producer) ?? []) this.#committed.set(partitionName(offset), offset)
+    this.#pending.delete(producer)
+  }
+
+  /** Without a transaction, as a tool does. */
+  commit(offset: CommittedOffset): void {
+    this.#committed.set(partitionName(offset), offset)
+  }
+
+  committed(at: TopicPartition): CommittedOffset {
+    const { topic, partition } = at
+    return this.#committed.get(partitionName(at)) ?? { topic, partition, offset: -1, metadata: '' }
+  }
+
+  /** Whether a transaction that has not ended is about to change it. */
+  isPending(at: TopicPartition): boolean {
+    const name = partitionName(at)
+    return [...this.#pending.values()].some((offsets) => offsets.some((one) => partitionName(one) === name))
+  }
+}
