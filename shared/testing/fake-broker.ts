@@ -94,7 +94,8 @@ export interface Owner {
   readonly producer: number
   /** Clients of earlier epochs are fenced. */
   epoch: number
-  isOpen: boolean
+  /** Monotonic; when its open transaction began. */
+  openedMs: number | undefined
   /** What the open transaction has touched; undefined: the group's offsets. */
   readonly touched: Set<FakeLog | undefined>
   /** Set while an ended transaction's marks are not all written: the next one waits. */
@@ -116,7 +117,7 @@ export class FakeCoordinator {
       transactionalId,
       producer: this.#owners.size + 1,
       epoch: 0,
-      isOpen: false,
+      openedMs: undefined,
       touched: new Set<FakeLog | undefined>(),
       ending: undefined,
     }
@@ -135,13 +136,16 @@ export class FakeCoordinator {
 
   /** Aborts a transaction whose client is gone or too slow. */
   timeOut(owner: Owner): void {
-    if (!owner.isOpen) return
+    if (owner.openedMs === undefined) return
     owner.epoch++
     this.end(owner, 'abort')
   }
 
-  timeOutAll(): void {
-    for (const owner of this.#owners.values()) this.timeOut(owner)
+  /** The same for all that have been open for so long. */
+  timeOutAll(afterMs: number): void {
+    const sinceMs = performance.now() - afterMs
+    for (const owner of this.#owners.values())
+      if (owner.openedMs !== undefined && owner.openedMs <= sinceMs) this.timeOut(owner)
   }
 
   /** Adds an offset to the owner's open transaction. */
@@ -161,7 +165,7 @@ export class FakeCoordinator {
       else if (fate !== 'forgotten') late.push(fate.then(write))
     }
     owner.touched.clear()
-    owner.isOpen = false
+    owner.openedMs = undefined
     if (late.length === 0) return
     owner.ending = Promise.all(late).then(() => {
       owner.ending = undefined

@@ -125,6 +125,11 @@ export class FakeKafka {
     return this.#coordinator.committed(at)
   }
 
+  /** Whether a transaction that has not ended is about to change what is committed. */
+  isPending(at: TopicPartition): boolean {
+    return this.#coordinator.isPending(at)
+  }
+
   /** Without a transaction, and without being a member: what a tool of an administrator does. */
   setOffset(offset: CommittedOffset): void {
     this.#coordinator.commit(offset)
@@ -143,9 +148,9 @@ export class FakeKafka {
     return { topic, partition, offset, timestampMs }
   }
 
-  /** The transactions of clients that are gone have timed out. */
-  timeOutTransactions(): void {
-    this.#coordinator.timeOutAll()
+  /** Aborts transactions that have been open for so long, and fences their clients. */
+  timeOutTransactions(afterMs: number): void {
+    this.#coordinator.timeOutAll(afterMs)
     this.#wake()
   }
 
@@ -263,7 +268,7 @@ export class FakeKafka {
       committed: async (partitions, timeoutMs) => {
         const deadlineMs = performance.now() + timeoutMs
         await alive(process, this.latency())
-        while (partitions.some((one) => this.#coordinator.isPending(one))) {
+        while (partitions.some((one) => this.isPending(one))) {
           const [first] = partitions
           if (first !== undefined && performance.now() >= deadlineMs) throw new HeldBackError(first, undefined)
           await alive(process, sleep(PENDING_PAUSE_MS))
@@ -351,7 +356,7 @@ export class FakeKafka {
       if (fault !== undefined) return fault
       while (owner.ending !== undefined) await alive(process, owner.ending)
       if (owner.epoch !== epoch) return FENCED
-      owner.isOpen = true
+      owner.openedMs ??= performance.now()
       return undefined
     }
     return {

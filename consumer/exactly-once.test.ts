@@ -1,0 +1,80 @@
+import { expect, test } from 'bun:test'
+import fc from 'fast-check'
+import { simulateTime } from '../shared/testing/simulated-time.ts'
+import { EVENT_TYPES, type Happening, KEYS, Model, PARTITIONS, PROCESSES } from './test-model.ts'
+
+const process = fc.nat(PROCESSES - 1)
+const partition = fc.nat(PARTITIONS - 1)
+const key = fc.nat(KEYS - 1)
+const ms = fc.oneof(fc.nat(20), fc.nat(1_000), fc.nat(15_000))
+const mark = fc.constantFrom('written' as const, 'forgotten' as const, 'late' as const)
+
+const happening: fc.Arbitrary<Happening> = fc.oneof(
+  {
+    weight: 12,
+    arbitrary: fc.record({
+      kind: fc.constant('event' as const),
+      type: fc.constantFrom(...EVENT_TYPES),
+      key: fc.option(key, { nil: undefined, freq: 6 }),
+    }),
+  },
+  { weight: 2, arbitrary: fc.record({ kind: fc.constant('repeat' as const), event: fc.nat(20) }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant('poison' as const), key }) },
+  { weight: 12, arbitrary: fc.record({ kind: fc.constant('time' as const), ms }) },
+  {
+    weight: 3,
+    arbitrary: fc.record({ kind: fc.constant('give' as const), partition, to: fc.option(process, { nil: undefined }) }),
+  },
+  { weight: 2, arbitrary: fc.record({ kind: fc.constant('expire' as const), process, learnsAfterMs: ms }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant('kill' as const), process, backAfterMs: ms }) },
+  { weight: 1, arbitrary: fc.constant({ kind: 'disconnect' as const }) },
+  {
+    weight: 4,
+    arbitrary: fc.record({
+      kind: fc.constant('step' as const),
+      process,
+      name: fc.constantFrom('offsets' as const, 'outputs' as const, 'end' as const, 'answer' as const),
+      of: fc.constantFrom('commit' as const, 'commit' as const, 'abort' as const, 'release' as const),
+      fate: fc.oneof(
+        fc.record({ kind: fc.constant('late' as const), ms }),
+        fc.record({ kind: fc.constant('abort' as const), passing: fc.boolean() }),
+        fc.constant({ kind: 'fatal' as const }),
+      ),
+    }),
+  },
+  {
+    weight: 3,
+    arbitrary: fc.record({ kind: fc.constant('marks' as const), process, offsets: mark, outputs: mark }),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.record({
+      kind: fc.constant('refuse' as const),
+      partition,
+      role: fc.constantFrom('processed' as const, 'dlq' as const, 'retry' as const),
+      ms,
+      tooLarge: fc.boolean(),
+    }),
+  },
+)
+
+/** What is wrong after these have happened. */
+async function play(happenings: readonly Happening[], seed: number): Promise<string[]> {
+  const time = simulateTime(seed)
+  try {
+    const model = new Model(time)
+    for (const one of happenings) await model.happen(one)
+    return await model.judge()
+  } finally {
+    time.end()
+  }
+}
+
+test('whatever happens, each event has one outcome, keys keep their order, and nothing stands still', async () => {
+  await fc.assert(
+    fc.asyncProperty(fc.array(happening, { maxLength: 40, size: 'max' }), fc.integer(), async (happenings, seed) => {
+      expect(await play(happenings, seed)).toEqual([])
+    }),
+    { numRuns: Number(globalThis.process.env['RUNS'] ?? 100) },
+  )
+}, 600_000)
