@@ -262,9 +262,9 @@ class Run implements Stage {
       this.wrong(`broken off: ${(error as Error).message}`)
       await this.#network?.healAll()
       await this.#cluster?.restore()
-      for (const service of [this.producer, this.consumer]) {
+      for (const service of this.#services) {
         if (service.running()) service.thaw()
-        else service.start()
+        else if (service === this.producer || service === this.consumer) service.start()
       }
     }
     await Promise.all(this.#loads.map((load) => load.stop()))

@@ -1,6 +1,5 @@
 import { NO_HEADERS, TRANSACTION, withHeaders } from '../headers.ts'
 import { hashOf } from '../kafka/identity.ts'
-import { RELEASE_SUFFIX } from '../kafka/transactor.ts'
 import {
   type CommittedOffset,
   type Connection,
