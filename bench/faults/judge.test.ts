@@ -157,6 +157,19 @@ describe('the verdict turns red when', () => {
       },
     ],
     [
+      'a receipt names no offset',
+      'I1',
+      'altered',
+      ({ entries }, seed) => {
+        const { answers } = at(entries, seed, acknowledged)
+        answers[answers.findIndex(({ kind }) => kind === 'acknowledged')] = {
+          kind: 'acknowledged',
+          partition: 0,
+          offset: -1,
+        }
+      },
+    ],
+    [
       'one of two receipts of an event has no record',
       'I1',
       'lost',

@@ -140,7 +140,7 @@ const placeOf = (topic: string, { partition, offset }: { partition: number; offs
   `${topic}/${partition}/${offset}`
 
 const isGone = ({ partition, offset }: { partition: number; offset: number }, { firstOffsets }: Changes): boolean =>
-  offset < (firstOffsets?.[partition] ?? 0)
+  firstOffsets !== undefined && offset < (firstOffsets[partition] ?? 0)
 
 function gather(log: Log): Map<string, Logged> {
   const inLog = new Map<string, Logged>()
@@ -177,9 +177,16 @@ function judgeAnswers(
     let possible = 0
     const acknowledged = answers.some(({ kind }) => kind === 'acknowledged')
     for (const answer of answers) {
-      if (answer.kind === 'acknowledged' && !isGone(answer, changes))
-        receipts.add(`${answer.partition}/${answer.offset}`)
       if (answer.kind === 'unknown') possible++
+      if (answer.kind !== 'acknowledged' || isGone(answer, changes)) continue
+      if (answer.offset >= 0) receipts.add(`${answer.partition}/${answer.offset}`)
+      else {
+        // Stored, and nobody knows where.
+        possible++
+        if (copies.length === 0) verdict.lost++
+        else verdict.altered++
+        violate('I1', `${name} was acknowledged at the offset ${answer.offset} of partition ${answer.partition}`)
+      }
     }
     if (acknowledged) verdict.acknowledged++
     else if (possible > 0) verdict.unknown++

@@ -27,6 +27,7 @@ export interface Service {
   freeze(): void
   /** SIGCONT: the process goes on where it was frozen, and knows nothing of the time between. */
   thaw(): void
+  frozen(): boolean
   /** One of its metrics: the sum over all labels. */
   metric(name: string): Promise<number>
   /** All that it logged in its present life, or in its last. */
@@ -72,6 +73,7 @@ export async function createService(
   const ports = await findFreePorts(sharedPort === undefined ? 2 : 1)
   const [opsPort = 0, port = sharedPort ?? 0] = ports
   const lives: { child: BoundChild; log: Bun.BunFile }[] = []
+  let frozen = false
   const child = (): BoundChild => {
     const life = lives.at(-1)
     if (life === undefined) throw new Error(`${name} has not been started`)
@@ -120,6 +122,7 @@ export async function createService(
         },
       })
       lives.push({ child: started, log })
+      frozen = false
     },
     isReady: async () => (await unready()) === undefined,
     unready,
@@ -140,8 +143,15 @@ export async function createService(
       child().kill('SIGKILL')
       await child().exited
     },
-    freeze: () => child().kill('SIGSTOP'),
-    thaw: () => child().kill('SIGCONT'),
+    freeze() {
+      child().kill('SIGSTOP')
+      frozen = true
+    },
+    thaw() {
+      child().kill('SIGCONT')
+      frozen = false
+    },
+    frozen: () => frozen,
     releasePorts: () => releasePorts(ports),
     async metric(wanted) {
       const response = await fetch(`http://127.0.0.1:${opsPort}/metrics`, {

@@ -249,7 +249,8 @@ class Run implements Stage {
     if (brokerFirst) await Promise.all(this.#services.map((service) => service.ready()))
     this.#watch = watchCommits({
       look: lookFromOutside(() => this.#cluster?.bootstrapServers.split(',') ?? [], GROUP, TOPIC),
-      consumers: () => this.#consumers,
+      // What is frozen does not speak, and its partitions are others' once its session is over.
+      consumers: () => this.#consumers.filter((one) => !one.frozen()),
       wrong: (what) => this.wrong(what),
     })
   }
@@ -262,10 +263,8 @@ class Run implements Stage {
       this.wrong(`broken off: ${(error as Error).message}`)
       await this.#network?.healAll()
       await this.#cluster?.restore()
-      for (const service of this.#services) {
-        if (service.running()) service.thaw()
-        else if (service === this.producer || service === this.consumer) service.start()
-      }
+      for (const service of this.#services) if (service.running()) service.thaw()
+      for (const service of [this.producer, this.consumer]) if (!service.running()) service.start()
     }
     await Promise.all(this.#loads.map((load) => load.stop()))
     const givenUp = sum(this.#loads.map((load) => load.facts.givenUp))
