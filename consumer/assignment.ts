@@ -89,8 +89,11 @@ export class Assignments {
     }
   }
 
-  /** Restores partitions anew, from what is in Kafka; what is in hand of them is given up. */
-  again(partitions: readonly Partition[], reason: string): void {
+  /**
+   * Restores partitions anew, from what is in Kafka; what is in hand of them is given up.
+   * @param suspects see {@link Partition.suspects}
+   */
+  again(partitions: readonly Partition[], reason: string, suspects: readonly number[] = []): void {
     const { group, log } = this.deps
     const ours = partitions.filter((one) => one.isOurs)
     if (ours.length === 0) return
@@ -99,7 +102,9 @@ export class Assignments {
     // One that is being given up is not begun again.
     const kept = ours.filter((one) => one.state.kind !== 'draining')
     for (const one of ours) this.#drop(one)
-    void this.#restore(kept.map((one) => this.#own(one)))
+    const begun = kept.map((one) => this.#own(one))
+    for (const one of begun) one.suspects = suspects
+    void this.#restore(begun)
   }
 
   /** The same for all; what transactions may have left open is ended first. */
@@ -291,7 +296,7 @@ export class Assignments {
     }
   }
 
-  #tell({ name }: Partition, { skipped, fresh, missing, input }: Past): void {
+  #tell({ name }: Partition, { skipped, fresh, missing, unknown, input }: Past): void {
     const { log } = this.deps
     if (skipped > 0)
       log.error({ partition: name, skipped, from: input.offset }, 'records were deleted before they were read')
@@ -299,6 +304,11 @@ export class Assignments {
       log.error(
         { partition: name },
         'the committed offset is beyond the end: the topic was made anew or has lost records',
+      )
+    if (unknown > 0)
+      log.warn(
+        { partition: name, records: unknown },
+        'records before the committed offset have no outcome that is still there, and may have had one that was deleted',
       )
     if (missing.length > 0)
       log.error(

@@ -217,6 +217,8 @@ export class Partition implements PartitionView, TopicPartition {
   #sources: { input: Source; retry: Source } | undefined
   #state: PartitionState = { kind: 'restoring', fault: undefined }
   readonly held = new Held()
+  /** Offsets before the committed one of events that the audit has found no outcome of: to be looked at when it is restored. */
+  suspects: readonly number[] = []
   /** Decided and in no transaction, in the order of their decisions. */
   readonly decided: Item[] = []
   /** What was committed of it, and of its `.retry`, when that was last asked for; -1: nothing. */

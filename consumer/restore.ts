@@ -1,9 +1,10 @@
-import { headerText, ORIGIN } from '../shared/headers.ts'
+import { hashOf } from '../shared/kafka/identity.ts'
 import {
   type CommittedOffset,
   type GroupConsumer,
   HeldBackError,
   type IncomingRecord,
+  type KnownRecord,
   type PartitionEnds,
   partitionName,
   type Range,
@@ -11,9 +12,10 @@ import {
   type TopicPartition,
 } from '../shared/kafka/types.ts'
 import { sleep } from '../shared/retry.ts'
-import { decodeAhead, encodeAhead, MAX_AHEAD_OFFSETS } from './ahead.ts'
-import { decode } from './decode.ts'
-import type { Deduplication } from './dedupe.ts'
+import { decodeAhead, MAX_AHEAD_OFFSETS } from './ahead.ts'
+import { Events, readEarlier, readOutcomes, type Search, startOf, type Verdict } from './audit.ts'
+import { identityOf } from './decode.ts'
+import { type Deduplication, HashWindow } from './dedupe.ts'
 import type { Partition } from './partition.ts'
 
 /**
@@ -49,6 +51,8 @@ export interface Past {
   waiting: { identity: string; key: string | undefined }[]
   /** Records before the committed offset that have no outcome; in their order. */
   missing: IncomingRecord[]
+  /** How many have none that is still there, and may have had one that was deleted. */
+  unknown: number
   /** Whether what a commit calls done beyond its offset can be looked up among the outcomes. */
   canCheckAhead: boolean
   /** How many offsets were deleted before they were read. */
@@ -97,8 +101,8 @@ export async function restore(
     ) as [CommittedOffset, CommittedOffset]
     pasts.set(partition, pastOf(input, retry, ends))
   }
-  await readOutcomes(pasts, endsOf, reader)
-  await readWaiting(pasts, endsOf, reader)
+  await fillWindows(pasts, endsOf, reader)
+  await findWaiting(pasts, endsOf, reader)
   await findMissing(pasts, endsOf, reader)
   return pasts
 }
@@ -113,18 +117,11 @@ function pastOf(input: CommittedOffset, retry: CommittedOffset, ends: Ends): Pas
     retry: startOf(retry, ends.retry),
     waiting: [],
     missing: [],
+    unknown: 0,
     canCheckAhead: false,
     skipped: fresh === undefined ? Math.max(0, beginning - input.offset) : 0,
     fresh,
   }
-}
-
-function startOf(committed: CommittedOffset, { beginning, end }: PartitionEnds): CommittedOffset {
-  const { offset, metadata } = committed
-  if (offset >= beginning && offset <= end) return committed
-  if (offset < 0 || offset > end) return { ...committed, offset: beginning, metadata: '' }
-  const ahead = [...decodeAhead(offset, metadata)].filter((one) => one > beginning)
-  return { ...committed, offset: beginning, metadata: encodeAhead(beginning, ahead) }
 }
 
 /** The ends of a partition's topics, once no transaction is open below them. */
@@ -175,12 +172,12 @@ async function transactionsEnded(
 }
 
 /** Fills the windows with the latest outcomes. */
-async function readOutcomes(
+async function fillWindows(
   pasts: ReadonlyMap<Partition, Past>,
   endsOf: ReadonlyMap<Partition, Ends>,
   reader: RangeReader,
 ): Promise<void> {
-  const byTopic = new Map<string, Outcomes>()
+  const all: Outcomes[] = []
   const ranges: { dlq: Range[]; processed: Range[] } = { dlq: [], processed: [] }
   for (const [partition, past] of pasts) {
     const { dlq, processed } = endsOf.get(partition) as Ends
@@ -191,36 +188,35 @@ async function readOutcomes(
       )
     // Nothing says where to go on: every event that has an outcome is to be recognised.
     if (past.fresh !== undefined) partition.remember(there)
-    const { capacity } = partition.dedupe
-    const outcomes = new Outcomes(partition.dedupe)
-    for (const [role, { beginning, end }] of [['dlq', dlq] as const, ['processed', processed] as const]) {
-      const at = partition.sibling(role)
-      // Each transaction takes an offset for its own mark: in the worst case one a record.
-      const from = Math.max(beginning, end - 2 * capacity)
-      ranges[role].push({ ...at, from, to: end })
-      byTopic.set(partitionName(at), outcomes)
-    }
+    all.push(new Outcomes(partition.dedupe))
+    // Each transaction takes an offset for its own mark: in the worst case one a record.
+    for (const [role, { beginning, end }] of [['dlq', dlq] as const, ['processed', processed] as const])
+      ranges[role].push({
+        ...partition.sibling(role),
+        from: Math.max(beginning, end - 2 * partition.dedupe.capacity),
+        to: end,
+      })
   }
-  const of = (record: IncomingRecord): Outcomes => byTopic.get(partitionName(record)) as Outcomes
-  await reader.read(ranges.dlq, (record) => of(record).addDead(record))
-  await reader.read(ranges.processed, (record) => of(record).add(record))
-  for (const outcomes of new Set(byTopic.values())) outcomes.finish()
+  const of = ({ range }: Readonly<KnownRecord>): Outcomes => all[range] as Outcomes
+  await reader.readIdentities(ranges.dlq, identityOf, (record) => of(record).addDead(record))
+  await reader.readIdentities(ranges.processed, identityOf, (record) => of(record).add(record))
+  for (const outcomes of all) outcomes.finish()
 }
 
 /** Dead letters are the fewer; held back and put in among the results by their time, they leave the window oldest first. */
 class Outcomes {
-  readonly #dead: { timestampMs: number; identity: string }[] = []
+  readonly #dead: { timestampMs: number; hash: Uint32Array }[] = []
   #next = 0
 
   constructor(readonly dedupe: Deduplication) {}
 
-  addDead(record: IncomingRecord): void {
-    this.#dead.push({ timestampMs: record.timestampMs, identity: identityOf(record) })
+  addDead({ timestampMs, hash }: Readonly<KnownRecord>): void {
+    this.#dead.push({ timestampMs, hash: hash.slice() })
   }
 
-  add(record: IncomingRecord): void {
-    this.#addDeadUntil(record.timestampMs)
-    this.dedupe.finish(identityOf(record))
+  add({ timestampMs, hash }: Readonly<KnownRecord>): void {
+    this.#addDeadUntil(timestampMs)
+    this.dedupe.addDone(hash)
   }
 
   finish(): void {
@@ -233,12 +229,12 @@ class Outcomes {
       one !== undefined && one.timestampMs <= timestampMs;
       one = this.#dead[++this.#next]
     )
-      this.dedupe.finish(one.identity)
+      this.dedupe.addDone(one.hash)
   }
 }
 
 /** Finds the events that wait in `.retry`. */
-async function readWaiting(
+async function findWaiting(
   pasts: ReadonlyMap<Partition, Past>,
   endsOf: ReadonlyMap<Partition, Ends>,
   reader: RangeReader,
@@ -258,6 +254,16 @@ async function readWaiting(
   })
 }
 
+/** What has no outcome that the window knows, of one partition. */
+interface Doubts {
+  events: Events
+  waiting: HashWindow
+  /** The audit has looked for their outcomes already. */
+  suspects: ReadonlySet<number>
+  /** Offsets of those that have none, rising. */
+  missing: number[]
+}
+
 /** Looks for an outcome of every input record before the committed offset, as far as the window reaches. */
 async function findMissing(
   pasts: ReadonlyMap<Partition, Past>,
@@ -265,13 +271,10 @@ async function findMissing(
   reader: RangeReader,
 ): Promise<void> {
   const ranges: Range[] = []
-  const found = new Map<
-    string,
-    { partition: Partition; past: Past; ends: Ends; complete: boolean; waiting: Set<string> }
-  >()
+  const doubts: Doubts[] = []
+  const isComplete: boolean[] = []
   for (const [partition, past] of pasts) {
-    const ends = endsOf.get(partition) as Ends
-    const { input, dlq, processed } = ends
+    const { input, dlq, processed } = endsOf.get(partition) as Ends
     const { size, capacity } = partition.dedupe
     const there = dlq.end - dlq.beginning + (processed.end - processed.beginning)
     // All outcomes that there ever were are known, so what has none among them has none.
@@ -279,47 +282,92 @@ async function findMissing(
     const reach = complete ? capacity : Math.max(0, size - MAX_OUT_OF_TURN)
     // A repeated event beyond the committed offset has no outcome of its own: only where all outcomes are known is it told from one that is missing.
     past.canCheckAhead = complete
-    const from = Math.max(input.beginning, past.input.offset - reach)
-    ranges.push({ topic: partition.topic, partition: partition.partition, from, to: past.input.offset })
-    const waiting = new Set(past.waiting.map(({ identity }) => identity))
-    found.set(partition.name, { partition, past, ends, complete, waiting })
+    isComplete.push(complete)
+    const to = past.input.offset
+    ranges.push({
+      topic: partition.topic,
+      partition: partition.partition,
+      from: Math.max(input.beginning, to - reach),
+      to,
+    })
+    const waiting = new HashWindow(Math.max(1, past.waiting.length))
+    for (const { identity } of past.waiting) waiting.add(hashOf(identity))
+    const suspects = new Set(partition.suspects)
+    doubts.push({ events: new Events(Math.max(0, to - input.beginning)), waiting, suspects, missing: [] })
   }
-  await reader.read(ranges, (record) => {
-    const { partition, past, waiting } = found.get(partitionName(record)) as {
-      partition: Partition
-      past: Past
-      waiting: Set<string>
+  const all = [...pasts]
+  const look = ({ range, offset, timestampMs, hash }: Readonly<KnownRecord>): void => {
+    const { events, waiting, suspects, missing } = doubts[range] as Doubts
+    if (all[range]?.[0].dedupe.hasDone(hash) === true || waiting.has(hash)) return
+    if (suspects.has(offset)) missing.push(offset)
+    else events.add({ offset, timestampMs, hash }, true)
+  }
+  await reader.readIdentities(ranges, identityOf, look)
+  for (const [index, [partition, past]] of all.entries()) {
+    const { events, suspects, missing } = doubts[index] as Doubts
+    const { from = 0 } = ranges[index] ?? {}
+    for (const run of runsOf([...suspects].filter((offset) => offset < from)))
+      await reader.readIdentities([{ ...(ranges[index] as Range), ...run }], identityOf, (record) => {
+        if (suspects.has(record.offset)) look({ ...record, range: index })
+      })
+    if (events.size > 0) {
+      const { input, retry } = past
+      const snapshot = { at: partition, input, retry, ends: endsOf.get(partition) as Ends, heldBack: undefined }
+      await judge({ events, snapshot }, isComplete[index] === true ? undefined : reader, (verdict, offset) => {
+        if (verdict === 'missing') missing.push(offset)
+        else if (verdict === 'unknown') past.unknown++
+      })
     }
-    const identity = identityOf(record)
-    if (!partition.dedupe.isDone(identity) && !waiting.has(identity)) past.missing.push(copyOf(record))
-  })
-  for (const { partition, past, ends, complete } of found.values())
-    if (past.missing.length > 0 && !complete) await leaveOutOlder(partition, past, ends, reader)
+    if (missing.length > 0) past.missing = await recordsAt(partition, missing, reader)
+  }
 }
 
 /**
- * What has no outcome among the latest may be a repeated event whose outcome is older than those. Such are left out: the whole of the
- * outcomes is read for them, and where the oldest have been deleted, the whole of the input for an earlier copy.
+ * What has no outcome among the latest may be a repeated event whose outcome is older than those: the whole of the outcomes is read for them, and where
+ * the oldest have been deleted, the whole of the input for an earlier copy.
+ * @param reader undefined: all outcomes have been looked at already
  */
-async function leaveOutOlder(partition: Partition, past: Past, ends: Ends, reader: RangeReader): Promise<void> {
-  const searched = new Set(past.missing.map(identityOf))
-  const older = new Set<string>()
-  const note = (record: IncomingRecord): void => {
-    const identity = identityOf(record)
-    if (searched.has(identity)) older.add(identity)
+async function judge(
+  search: Search,
+  reader: RangeReader | undefined,
+  onEvent: (verdict: Verdict, offset: number) => void,
+): Promise<void> {
+  let knownSinceMs: number | undefined = Number.NEGATIVE_INFINITY
+  if (reader !== undefined) {
+    knownSinceMs = (await readOutcomes([search], reader))[0]
+    const { first } = search.events
+    if (Number.isFinite(knownSinceMs) && first !== undefined) await readEarlier([{ ...search, from: first }], reader)
   }
-  for (const role of ['dlq', 'processed'] as const) {
-    const { beginning, end } = ends[role]
-    await reader.read([{ ...partition.sibling(role), from: beginning, to: end }], note)
+  search.events.each(knownSinceMs, onEvent)
+}
+
+/** Offsets that are so close together are read in one go. */
+const MAX_GAP_OFFSETS = 10_000
+
+/** Ranges that hold all of the offsets. */
+function runsOf(offsets: readonly number[]): { from: number; to: number }[] {
+  const runs: { from: number; to: number }[] = []
+  for (const offset of offsets.toSorted((a, b) => a - b)) {
+    const last = runs.at(-1)
+    if (last === undefined || offset > last.to + MAX_GAP_OFFSETS) runs.push({ from: offset, to: offset + 1 })
+    else last.to = offset + 1
   }
-  if (ends.dlq.beginning > 0 || ends.processed.beginning > 0) {
-    const to = past.missing[0]?.offset ?? 0
-    await reader.read(
-      [{ topic: partition.topic, partition: partition.partition, from: ends.input.beginning, to }],
-      note,
-    )
-  }
-  past.missing = past.missing.filter((record) => !older.has(identityOf(record)))
+  return runs
+}
+
+/** Records of the input by their offsets, in their order. */
+async function recordsAt(
+  { topic, partition }: TopicPartition,
+  offsets: readonly number[],
+  reader: RangeReader,
+): Promise<IncomingRecord[]> {
+  const wanted = new Set(offsets)
+  const records: IncomingRecord[] = []
+  for (const run of runsOf(offsets))
+    await reader.read([{ topic, partition, ...run }], (record) => {
+      if (wanted.has(record.offset)) records.push(copyOf(record))
+    })
+  return records
 }
 
 /** Of its own, so that it does not keep its whole batch in memory. */
@@ -332,7 +380,3 @@ const copyOf = ({ topic, partition, offset, timestampMs, key, value, headers }: 
   value: value === null ? null : Buffer.from(value),
   headers,
 })
-
-/** A copy is known by what the original was known by. */
-export const identityOf = (record: IncomingRecord): string =>
-  decode(record, headerText(record.headers, ORIGIN)).identity
