@@ -2,7 +2,7 @@ import { afterEach, expect, test } from 'bun:test'
 import { Type } from '@sinclair/typebox'
 import pino from 'pino'
 import { headersOf, headerText, NO_HEADERS } from '../shared/headers.ts'
-import type { Membership, OutgoingRecord, TransactionResult } from '../shared/kafka/types.ts'
+import type { OutgoingRecord, TransactionResult } from '../shared/kafka/types.ts'
 import { toRecord } from '../shared/record.ts'
 import { FakeKafka } from '../shared/testing/fake-kafka.ts'
 import { until } from '../shared/testing/until.ts'
@@ -380,12 +380,6 @@ test('stopping gives up a handler that does not end, and commits what is decided
   expect(kafka.committedOffset(INPUT)).toBe(0)
 })
 
-/** What another client can do: commits an offset of the group. */
-const commitFromOutside = (kafka: FakeKafka, offset: number) =>
-  kafka
-    .transactor()
-    .commit([], [{ ...AT, offset, metadata: '' }], Buffer.from('member') as Membership, new AbortController().signal)
-
 test('events before a committed offset that have no outcome are processed after all, each once and in the order of its key', async () => {
   const kafka = new FakeKafka()
   const first = start(kafka)
@@ -393,7 +387,8 @@ test('events before a committed offset that have no outcome are processed after 
   await until(() => kafka.committedOffset(INPUT) === 1)
   await first.pipeline.stop()
   for (const id of ['2', '1', '3', '2']) kafka.append(event(id, 'a'))
-  await commitFromOutside(kafka, 5)
+  // As another client can.
+  kafka.setOffset({ ...AT, offset: 5, metadata: '' })
   kafka.append(event('4', 'a'))
   const { metrics } = start(kafka)
   await until(() => kafka.committedOffset(INPUT) === 6)

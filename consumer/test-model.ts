@@ -318,7 +318,8 @@ export class Model {
       for (const at of this.#logs(role)) {
         const last = kafka.records(at.topic, at.partition).at(-1)?.offset ?? -1
         const { offset } = kafka.committed(at)
-        if (last >= 0 && offset <= last) found.push(`${partitionName(at)} is committed to ${offset}, and goes to ${last}`)
+        if (last >= 0 && offset <= last)
+          found.push(`${partitionName(at)} is committed to ${offset}, and goes to ${last}`)
       }
     for (const role of ['retry', 'dlq', 'processed'] as const)
       for (const at of this.#logs(role)) {
@@ -420,8 +421,7 @@ class ModelProcess {
     const member = kafka.group(process)
     const note = (line: string): void => {
       const { level, msg, reason } = JSON.parse(line) as { level: number; msg: string; reason?: string }
-      if (level >= ERROR_LEVEL || STATE_FAULT.test(line))
-        this.reasons.push(`${msg}: ${reason ?? line}`)
+      if (level >= ERROR_LEVEL || STATE_FAULT.test(line)) this.reasons.push(`${msg}: ${reason ?? line}`)
     }
     const pipeline = new Pipeline({
       group: member,
