@@ -1,5 +1,6 @@
 import { BROKER_FAULTS } from './broker-faults.ts'
 import { type ForeignRecord, writeRecord } from './foreign-record.ts'
+import { HALF_DONE_FAULT } from './half-done.ts'
 import type { Log } from './judge.ts'
 import { ALWAYS, kind, SLOW, SOMETIMES } from './kinds.ts'
 import { PLAIN } from './load.ts'
@@ -100,7 +101,7 @@ export const FAULTS: readonly Fault[] = [
         if (tries === MAX_TRIES) throw new Error(`no transaction was open in ${tries} looks`)
         stage.consumer.thaw()
       }
-      if (!(await forgetOpenTransaction(kafka.bootstrapServers, transactionalId)))
+      if (!(await forgetOpenTransaction(kafka.bootstrapServers, transactionalId, 'commit')))
         stage.wrong('the consumer has committed nothing before')
       await stage.consumer.kill()
       const coordinator = await kafka.coordinatorOf('transaction', transactionalId)
@@ -291,6 +292,7 @@ export const FAULTS: readonly Fault[] = [
       await load.stop()
     },
   },
+  HALF_DONE_FAULT,
   ...BROKER_FAULTS,
   ...SERVICE_FAULTS,
   ...TOPIC_FAULTS,

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type KafkaCluster, type KafkaOptions, startKafka } from '../../shared/kafka/brokers/kafka.ts'
 import { findFreePorts, releasePorts } from '../../shared/kafka/brokers/ports.ts'
+import { type KafkaProxy, startKafkaProxy } from '../../shared/testing/kafka-proxy.ts'
 import { type Changes, holds, judge, type Log, type Verdict } from './judge.ts'
 import { Ledger } from './ledger.ts'
 import { type Load, type LoadOptions, PLAIN, startLoad } from './load.ts'
@@ -33,6 +34,8 @@ export interface Fault {
   permit?(kafka: KafkaCluster): Promise<void>
   /** Every node has an address of its own, and its connections can be cut. */
   network?: true
+  /** Everybody reaches the brokers by a proxy that can hold back what they say; with one node only. */
+  proxy?: true
   /** false: the fault starts the broker itself, after the services. */
   brokerFirst?: boolean
   play(stage: Stage): Promise<void>
@@ -65,6 +68,8 @@ export interface Stage {
   kafka(): KafkaCluster
   /** With `network`. */
   network(): TestNetwork
+  /** With `proxy`. */
+  proxy(): KafkaProxy
   /** With `brokerFirst: false`: starts it where the services look for it. */
   startKafka(): Promise<void>
   /** A node by chance. */
@@ -204,6 +209,7 @@ class Run implements Stage {
   #answers = { acknowledged: 0, unknown: 0, refused: 0 }
   #cluster: KafkaCluster | undefined
   #network: TestNetwork | undefined
+  #proxy: KafkaProxy | undefined
   #watch: Watch | undefined
 
   constructor(fault: Fault, options: RunOptions, directory: string, say: (progress: string) => void) {
@@ -234,10 +240,15 @@ class Run implements Stage {
     return this.#network ?? missing('network of its own')
   }
 
+  proxy(): KafkaProxy {
+    return this.#proxy ?? missing('proxy')
+  }
+
   async begin(): Promise<void> {
-    const { brokerFirst = true, network = false } = this.#fault
+    const { brokerFirst = true, network = false, proxy = false } = this.#fault
     this.#ports.push(...(await findFreePorts(this.nodes)))
     if (network) this.#network = await createNetwork(this.nodes)
+    if (proxy) this.#proxy = await startKafkaProxy(this.#ports[0] ?? missing('port'))
     if (brokerFirst) {
       await this.startKafka()
       await this.kafka().createTopics(TOPICS, PARTITIONS)
@@ -316,6 +327,7 @@ class Run implements Stage {
     }
     await this.#cluster?.stop({ keepDirectory })
     await this.#network?.stop()
+    await this.#proxy?.stop()
     releasePorts(this.#ports)
     if (keepDirectory && this.#cluster !== undefined) this.#say(`  the brokers’ data: ${this.#cluster.directory}`)
     if (red) this.#say(`  all that the services logged: ${this.#directory}`)
@@ -327,7 +339,10 @@ class Run implements Stage {
     this.#cluster = await startKafka({
       nodes: this.nodes,
       ports: this.#ports,
-      settings: KAFKA_SETTINGS,
+      settings: {
+        ...KAFKA_SETTINGS,
+        ...(this.#proxy && { 'advertised.listeners': `PLAINTEXT://127.0.0.1:${this.#proxy.port}` }),
+      },
       ...(this.#network === undefined ? {} : { places: this.#network.places }),
       ...(users === undefined ? {} : { users }),
     })

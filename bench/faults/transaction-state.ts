@@ -16,7 +16,7 @@ const RETRY_PAUSE_MS = 100
 
 /** Where the value of a record of the topic says which state the transaction is in (TransactionLogValue.json of Apache Kafka). */
 const STATUS_OFFSET = 16
-const COMPLETE_COMMIT = 4
+const STATUS = { commit: 4, abort: 5 } as const
 
 /** Partitions of a topic in which a transaction is open: to readers of committed records they end before the last record. */
 export async function openPartitions(kafka: KafkaCluster, topic: string, partitions: number): Promise<number[]> {
@@ -44,11 +44,15 @@ export async function openPartitions(kafka: KafkaCluster, topic: string, partiti
 }
 
 /**
- * Makes the broker, when it is started the next time, count the transaction that an id has open as committed without ever ending it. That is
+ * Makes the broker, when it is started the next time, count the transaction that an id has open as complete without ever ending it. That is
  * what Apache Kafka 4.3.1 does by itself now and then when it restarts and has no other broker beside it.
  * @returns false when the id has not committed anything before: there is nothing to make it believe
  */
-export async function forgetOpenTransaction(brokers: string, transactionalId: string): Promise<boolean> {
+export async function forgetOpenTransaction(
+  brokers: string,
+  transactionalId: string,
+  end: 'commit' | 'abort',
+): Promise<boolean> {
   const reader = createRangeReader({
     config: loadConsumerConfig({ KAFKA_BROKERS: brokers }),
     clientId: 'transaction-state',
@@ -61,7 +65,7 @@ export async function forgetOpenTransaction(brokers: string, transactionalId: st
       partition,
     }))
     await readAll(reader, partitions, ({ partition, key, value }) => {
-      if (key?.toString().endsWith(transactionalId) && value?.[STATUS_OFFSET] === COMPLETE_COMMIT)
+      if (key?.toString().endsWith(transactionalId) && value?.[STATUS_OFFSET] === STATUS.commit)
         last = { partition, key: Buffer.from(key), value: Buffer.from(value) }
     })
   } finally {
@@ -69,6 +73,7 @@ export async function forgetOpenTransaction(brokers: string, transactionalId: st
   }
   if (last === undefined) return false
   const { partition, key, value } = last
+  if (value !== null) value[STATUS_OFFSET] = STATUS[end]
   const client = new (native().Producer)({
     'metadata.broker.list': brokers,
     'client.id': ADMIN_CLIENT_ID,

@@ -1,0 +1,205 @@
+import { partitionsByDefault } from '../../shared/kafka/brokers/kafka.ts'
+import {
+  type OpenTransaction,
+  openTransactions,
+  writeTransactionMarks,
+} from '../../shared/kafka/brokers/wire-transactions.ts'
+import { until } from '../../shared/testing/until.ts'
+import { kind, SOMETIMES } from './kinds.ts'
+import { type Kind, PLAIN } from './load.ts'
+import { type Fault, GROUP, PARTITIONS, type Stage } from './stage.ts'
+import { forgetOpenTransaction } from './transaction-state.ts'
+
+/**
+ * Transactions that a broker counts as complete without having written so everywhere: a single broker that restarts does that now and then. Here
+ * every place that is to be without a mark is, and those that are not get theirs.
+ */
+
+/** What a transaction writes to: outputs by their topics, and offsets. */
+type Role = 'offsets' | 'processed' | 'retry' | 'dlq'
+
+interface Place extends OpenTransaction {
+  role: Role
+  topic: string
+}
+
+interface Round {
+  what: string
+  /** What the broker counts the transaction as. */
+  end: 'commit' | 'abort'
+  /** Whether it is left without a mark in a place. */
+  left(place: Place, all: readonly Place[]): boolean
+  /** What the transaction must have. */
+  needs?(all: readonly Place[]): boolean
+  /** What its events are; plain ones where not given. */
+  kinds?: readonly [Kind, ...Kind[]]
+  /** Another consumer than that whose transaction it is goes on. */
+  successor?: true
+}
+
+const isOffsets = ({ role }: Place): boolean => role === 'offsets'
+const isOutput = ({ role }: Place): boolean => role !== 'offsets'
+const anywhere = (): boolean => true
+const has =
+  (role: Role) =>
+  (all: readonly Place[]): boolean =>
+    all.some((place) => place.role === role)
+/** Some partitions are ready before those that the transaction is of. */
+const isOfSomePartitions = (all: readonly Place[]): boolean =>
+  new Set(all.filter(isOutput).map(({ partition }) => partition)).size < PARTITIONS
+
+const MANY_PLAIN = { ...PLAIN, weight: 20 }
+const RETRIED = [MANY_PLAIN, SOMETIMES] as const
+const DEAD = [MANY_PLAIN, kind('hopeless', 'dead', 1, () => ({ failures: 0, workMs: 0 }))] as const
+
+const ROUNDS: readonly [Round, Round, Round, ...Round[]] = [
+  { what: 'abort, forgotten for offsets', end: 'abort', left: isOffsets, needs: isOfSomePartitions },
+  { what: 'commit, forgotten for outcomes', end: 'commit', left: isOutput },
+  { what: 'abort, forgotten everywhere', end: 'abort', left: anywhere, needs: isOfSomePartitions },
+  { what: 'abort, forgotten for outcomes', end: 'abort', left: isOutput },
+  { what: 'commit, forgotten for offsets', end: 'commit', left: isOffsets, needs: isOfSomePartitions },
+  { what: 'commit, forgotten everywhere', end: 'commit', left: anywhere, needs: isOfSomePartitions },
+  {
+    what: 'commit, forgotten in one partition',
+    end: 'commit',
+    left: (place, all) => place === all.find(isOutput),
+    needs: (all) => all.filter(isOutput).length > 1,
+  },
+  {
+    what: 'commit, forgotten in .retry',
+    end: 'commit',
+    left: ({ role }) => role === 'retry',
+    needs: has('retry'),
+    kinds: RETRIED,
+  },
+  {
+    what: 'abort, forgotten in .retry and for offsets',
+    end: 'abort',
+    left: ({ role }) => role === 'retry' || role === 'offsets',
+    needs: has('retry'),
+    kinds: RETRIED,
+  },
+  {
+    what: 'commit, forgotten in .dlq',
+    end: 'commit',
+    left: ({ role }) => role === 'dlq',
+    needs: has('dlq'),
+    kinds: DEAD,
+  },
+  { what: 'commit, forgotten for outcomes, for a successor', end: 'commit', left: isOutput, successor: true },
+  { what: 'abort, forgotten for outcomes, for a successor', end: 'abort', left: isOutput, successor: true },
+]
+
+const TIMEOUT_MS = 10_000
+/** How many transactions are looked at for one that has what it must have. */
+const MAX_TRIES = 200
+
+export const HALF_DONE_FAULT: Fault = {
+  name: 'half-done',
+  what: 'the broker restarts and counts a transaction of the consumer as complete that it has not ended, or not everywhere',
+  nodes: 1,
+  proxy: true,
+  // The broker must not end it by itself before it is made to forget it; and what is looked for has nothing to do with sessions.
+  env: { consumer: { TRANSACTION_TIMEOUT_MS: '60000', SESSION_TIMEOUT_MS: '4000' } },
+  async play(stage) {
+    const [first, second, ...others] = ROUNDS
+    const rounds = stage.short ? [first, second, stage.random.pick(others)] : ROUNDS
+    for (const round of rounds) await playRound(stage, round)
+  },
+}
+
+async function playRound(stage: Stage, round: Round): Promise<void> {
+  const { what, end, kinds = [PLAIN], successor = false } = round
+  const { consumer } = stage
+  const kafka = stage.kafka()
+  const load = stage.load({ eventsPerSecond: 100, kinds })
+  await stage.pause(500, 1_500)
+  const { places, release } = await holdTransaction(stage, round)
+  const left = places.filter((place) => round.left(place, places))
+  try {
+    for (const place of places)
+      if (!left.includes(place))
+        await writeTransactionMarks(kafka.bootstrapServers, TIMEOUT_MS, place, end, place.topic, [place.partition])
+    await consumer.kill()
+    await kafka.kill(0)
+  } finally {
+    release()
+  }
+  await kafka.restart(0)
+  stage.did(what)
+  const found = await openPlaces(stage)
+  if (namesOf(found) !== namesOf(left) || left.length === 0)
+    stage.wrong(`${what}: without a mark are ${namesOf(found)}, not ${namesOf(left)}: the round has tested nothing`)
+  const next = successor ? await stage.addConsumer() : consumer
+  next.start()
+  await stage.recovered(what, 'session')
+  await next.ready()
+  await load.stop()
+  await stage.judgeSoFar()
+  if (!successor) return
+  await next.terminate()
+  consumer.start()
+  await consumer.ready()
+}
+
+/**
+ * A transaction that is complete but for its end, which does not arrive until it is released. When the broker is started the next time, it counts
+ * the transaction as ended.
+ */
+async function holdTransaction(
+  stage: Stage,
+  { what, end, needs = anywhere }: Round,
+): Promise<{ places: Place[]; release(): void }> {
+  const { name } = stage.consumer
+  const client = `kafkatrace-consumer-${name}-transactions`
+  for (let tries = 1; tries <= MAX_TRIES; tries++) {
+    const held = stage.proxy().interfere('request', { api: 'EndTxn', client }, 'hold')
+    const release = () => held.end()
+    try {
+      await until(() => held.met > 0, { timeoutMs: TIMEOUT_MS, what: 'a transaction to end' })
+      const places = await openPlaces(stage)
+      const isWanted = places.some(isOffsets) && places.some(isOutput) && needs(places)
+      if (isWanted && (await forgetOpenTransaction(stage.kafka().bootstrapServers, `${GROUP}-${name}`, end)))
+        return { places, release }
+    } catch (error) {
+      release()
+      throw error
+    }
+    release()
+  }
+  throw new Error(`${what}: of ${MAX_TRIES} transactions none has what is needed`)
+}
+
+async function openPlaces(stage: Stage): Promise<Place[]> {
+  const { topic } = stage
+  const topics: readonly (readonly [Role, string, number])[] = [
+    ['offsets', '__consumer_offsets', partitionsByDefault],
+    ['processed', `${topic}.processed`, PARTITIONS],
+    ['retry', `${topic}.retry`, PARTITIONS],
+    ['dlq', `${topic}.dlq`, PARTITIONS],
+  ]
+  const look = () =>
+    Promise.all(
+      topics.map(async ([role, name, count]) => {
+        const partitions = Array.from({ length: count }, (_, partition) => partition)
+        const open = await openTransactions(stage.kafka().bootstrapServers, TIMEOUT_MS, name, partitions)
+        return open.map((one): Place => ({ ...one, role, topic: name }))
+      }),
+    )
+  let found: Place[][] = []
+  // A broker that has just come back answers before it leads its partitions.
+  await until(
+    async () => {
+      found = await look().catch(() => [])
+      return found.length > 0
+    },
+    { timeoutMs: TIMEOUT_MS, what: 'open transactions to be known' },
+  )
+  return found.flat()
+}
+
+const namesOf = (places: readonly Place[]): string =>
+  places
+    .map(({ topic, partition }) => `${topic}/${partition}`)
+    .sort()
+    .join(', ') || 'none'
