@@ -94,7 +94,8 @@ void Tell(uv_async_t*) {
   done.swap(p.done);
   pthread_mutex_unlock(&p.lock);
   p.under_way -= done.size();
-  if (p.under_way == 0) {
+  // Where this comes twice for one call, the handle is closed already.
+  if (p.under_way == 0 && p.async != nullptr) {
     uv_close(reinterpret_cast<uv_handle_t*>(p.async), [](uv_handle_t* handle) { delete reinterpret_cast<uv_async_t*>(handle); });
     p.async = nullptr;
   }
