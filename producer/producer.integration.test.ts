@@ -53,7 +53,10 @@ let reader: RangeReader
 const url = (path: string, of = service) => `http://127.0.0.1:${of.started['port']}${path}`
 const ops = (path: string, of = service) => fetch(`http://127.0.0.1:${of.started['opsPort']}${path}`)
 const ready = (of: ServiceProcess) =>
-  until(async () => (await ops('/readyz', of)).ok, { timeoutMs: 30_000, what: 'readiness' })
+  until(async () => (await ops('/readyz', of)).ok && of.started['port'] !== undefined, {
+    timeoutMs: 30_000,
+    what: 'readiness',
+  })
 
 beforeAll(async () => {
   service = await startService('producer', ENV)
@@ -378,6 +381,26 @@ describe('a process', () => {
       })
       expect(alone.started['port']).toBeUndefined()
       expect(await alone.stop()).toBe(0)
+    },
+    TEST_TIMEOUT_MS,
+  )
+
+  test(
+    'whose public port is taken says so and ends with 1',
+    async () => {
+      const taken = Bun.listen({ hostname: '127.0.0.1', port: 0, socket: { data: () => undefined } })
+      const { PATH = '', HOME = '' } = process.env
+      const child = Bun.spawn([process.execPath, join(import.meta.dir, 'main.ts')], {
+        env: {
+          ...{ PATH, HOME, NODE_ENV: 'development', AUTH: 'off', KAFKA_BROKERS: brokers, OPS_PORT: '0' },
+          ...{ HOST: '127.0.0.1', PORT: String(taken.port), LOG_FORMAT: 'json' },
+        },
+        stdout: 'pipe',
+      })
+      const [output, code] = await Promise.all([child.stdout.text(), child.exited])
+      taken.stop(true)
+      expect(code).toBe(1)
+      expect(output).toContain('the public port cannot be opened')
     },
     TEST_TIMEOUT_MS,
   )

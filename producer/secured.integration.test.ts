@@ -120,7 +120,10 @@ const readiness = async (of: ServiceProcess): Promise<Readiness> =>
   (await fetch(`http://127.0.0.1:${of.started['opsPort']}/readyz`)).json() as Promise<Readiness>
 const check = async (of: ServiceProcess, name: string) => (await readiness(of)).checks.find((one) => one.name === name)
 const ready = (of: ServiceProcess) =>
-  until(async () => (await readiness(of)).ok, { timeoutMs: SOON_MS, what: 'readiness' })
+  until(async () => (await readiness(of)).ok && of.started['port'] !== undefined, {
+    timeoutMs: SOON_MS,
+    what: 'readiness',
+  })
 /** What it has logged of why its producing client does not reach Kafka. */
 const unreached = (of: ServiceProcess): string[] =>
   of.log

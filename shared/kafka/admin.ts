@@ -1,6 +1,8 @@
 import type { CommonConfig } from '../config.ts'
 import type { Logger } from '../logger.ts'
+import { within } from '../retry.ts'
 import {
+  CLOSE_TIMEOUT_MS,
   CODE,
   connectForever,
   connectionSettings,
@@ -133,7 +135,11 @@ export function createTopicAdmin(options: { config: CommonConfig; clientId: stri
       stopping.abort()
       watch.closed()
       const client = await connecting
-      if (client !== undefined) await promised((done) => client.disconnect(0, (error) => done(error)))
+      if (client !== undefined)
+        await within(
+          CLOSE_TIMEOUT_MS,
+          promised((done) => client.disconnect(0, (error) => done(error))),
+        ).catch((error: Error) => log.warn({ reason: error.message }, 'the client of topics was not closed in time'))
     },
   }
 }

@@ -1,7 +1,8 @@
 import type { CommonConfig } from '../config.ts'
 import type { Logger } from '../logger.ts'
-import { CONNECT_BACKOFF, delayMs, sleep } from '../retry.ts'
+import { CONNECT_BACKOFF, delayMs, sleep, within } from '../retry.ts'
 import {
+  CLOSE_TIMEOUT_MS,
   CODE,
   connectForever,
   connectionSettings,
@@ -358,7 +359,10 @@ export function createRecordProducer(options: RecordProducerOptions): RecordProd
       watch.closed()
       if (last !== undefined) {
         last.records.close()
-        await promised((done) => last.kafka.disconnect(0, (error) => done(error)))
+        await within(
+          CLOSE_TIMEOUT_MS,
+          promised((done) => last.kafka.disconnect(0, (error) => done(error))),
+        ).catch((error: Error) => log.warn({ reason: error.message }, 'the producer was not closed in time'))
         // Disconnecting brings the reports that are there; only what has none is unknown.
         last.records.take()
       }
