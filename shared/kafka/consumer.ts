@@ -221,7 +221,8 @@ export function createGroupConsumer(options: GroupConsumerOptions): GroupConsume
         // Leaving is a rebalance, and rebalances are served by polling.
         open.unsubscribe()
         const deadline = performance.now() + options.leaveTimeoutMs
-        while (owned > 0 && performance.now() < deadline) {
+        // A client that is closed while it is giving up many partitions does not tell the group: its successor would wait for the session's end.
+        while ((owned > 0 || groupMetadata(open) !== null) && performance.now() < deadline) {
           poll(1)
           await Bun.sleep(LEAVE_PAUSE_MS)
         }
