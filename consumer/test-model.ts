@@ -464,7 +464,7 @@ class ModelProcess {
 
   expire(learnsAfterMs: number): void {
     const life = this.#life
-    if (life === undefined || this.#isZombie || life.process.killed) return
+    if (life === undefined || this.#isZombie || life.process.killed || life.member.membership() === undefined) return
     this.#isZombie = true
     const { member } = life
     member.expire()

@@ -1,5 +1,6 @@
-import { NO_HEADERS, TRANSACTION, withHeaders } from '../headers.ts'
+import { headersOf, TRANSACTION, withHeaders } from '../headers.ts'
 import { hashOf } from '../kafka/identity.ts'
+import { RELEASE_SUFFIX } from '../kafka/transactor.ts'
 import {
   type CommittedOffset,
   type Connection,
@@ -200,6 +201,7 @@ export class FakeKafka {
     let listener: GroupListener | undefined
     /** As it believes. */
     let memberId: string | undefined
+    let isClosed = false
     const owned = new Map<string, TopicPartition>()
     const reading = new Map<string, { log: FakeLog; next: number; paused: boolean }>()
 
@@ -219,6 +221,9 @@ export class FakeKafka {
       for (const one of (await alive(process, listener?.revoked(partitions, lost))) ?? [])
         reading.delete(partitionName(one))
       for (const one of partitions) owned.delete(partitionName(one))
+      if (!lost || isClosed) return
+      join()
+      listener?.assigned([])
     }
     const ready = (maxRecords: number): IncomingRecord[] => {
       const taken: IncomingRecord[] = []
@@ -301,6 +306,7 @@ export class FakeKafka {
         this.#wake()
       },
       close: async () => {
+        isClosed = true
         await revoke([...owned.values()])
         leave()
         memberId = undefined
@@ -407,7 +413,8 @@ export class FakeKafka {
           if (fault === undefined && !isOffset) {
             const log = this.log(held)
             owner.touched.add(log)
-            log.append({ topic, key: null, value: null, headers: NO_HEADERS }, 0, owner.producer)
+            const headers = headersOf({ [TRANSACTION]: `${life}-${++transactions}${RELEASE_SUFFIX}` })
+            log.append({ topic, key: null, value: null, headers }, this.nowMs(), owner.producer)
           }
           const result = await abort(fault ?? { kind: 'aborted', reason: '', passing: true })
           if (result.kind === 'fatal') return result
