@@ -64,6 +64,8 @@ export class Assignments {
   readonly #alone = new Gate(MAX_RESTORED_ALONE)
   /** What hangs is ended one partition after the other: clients of the same id would put each other out of work. */
   readonly #releasing = new Gate(1)
+  /** By partition, while something that hangs in it is being ended. */
+  readonly #releases = new Map<string, Promise<unknown>>()
   /** Of the group's offsets, any will do to end those that are pending. */
   #lastOwned: TopicPartition | undefined
   /** What an earlier client of this id has left open among committed offsets is ended; undefined: to be done before anything is restored. */
@@ -111,8 +113,6 @@ export class Assignments {
   allAgain(reason: string): void {
     this.#leftOversEnded = undefined
     const partitions = [...this.partitions.values()]
-    // What is pending of ours holds back others, too, who may have our partitions now.
-    if (partitions.length === 0 && this.#lastOwned !== undefined) void this.#endLeftOversOf(this.#lastOwned)
     this.again(partitions, reason)
   }
 
@@ -199,35 +199,58 @@ export class Assignments {
         const fault = error instanceof Error ? error.message : String(error)
         partition.enter({ kind: 'restoring', fault })
         log.warn({ partition: partition.name, reason: fault }, 'cannot be restored yet; trying again')
-        if (error instanceof HeldBackError)
-          await this.#releasing.run(async () => {
-            if (isRestoring(partition)) await this.#release(error, partition, attempt)
-          })
+        if (error instanceof HeldBackError) await this.#releaseInTurn(error, partition, attempt)
         await sleep(delayMs(CONNECT_BACKOFF, attempt), partition.ending.signal)
       }
     }
+  }
+
+  async #releaseInTurn(error: HeldBackError, partition: Partition, attempt: number): Promise<void> {
+    const release = Promise.resolve(
+      this.#releasing.run(async () => {
+        if (isRestoring(partition)) await this.#release(error, partition, attempt)
+      }),
+    )
+    this.#releases.set(partition.name, release)
+    await release
+    if (this.#releases.get(partition.name) === release) this.#releases.delete(partition.name)
   }
 
   /** Nothing of ours that touches the partitions is under way, nor left open. */
   async #ready(partitions: readonly Partition[]): Promise<void> {
     const [first] = partitions
     if (first === undefined) return
-    for (const one of partitions) await this.deps.free(one.name)
+    for (const { name } of partitions) {
+      await this.deps.free(name)
+      await this.#releases.get(name)
+    }
     this.#leftOversEnded ??= this.#endLeftOvers(first)
+    const ended = this.#leftOversEnded
     try {
-      await this.#leftOversEnded
+      await ended
     } catch (error) {
-      this.#leftOversEnded = undefined
+      if (this.#leftOversEnded === ended) this.#leftOversEnded = undefined
       throw error
     }
   }
 
-  /** Tried once: what it does not end is ended before the next partition is restored. */
-  async #endLeftOversOf(at: TopicPartition): Promise<void> {
+  /**
+   * What is pending of this id holds back whoever has the partitions now. With a partition of its own, a member ends it before the first is restored;
+   * without one it is to be ended all the same. To be called regularly.
+   */
+  async endLeftOversWithoutPartitions(): Promise<void> {
+    const { group, reader, log } = this.deps
+    if (this.partitions.size > 0 || this.#leftOversEnded !== undefined || group.membership() === undefined) return
+    const ended = (async () => {
+      const at = this.#lastOwned ?? (await anyInput(reader))
+      if (at !== undefined) await this.#endLeftOvers(at)
+    })()
+    this.#leftOversEnded = ended
     try {
-      await this.#endLeftOvers(at)
+      await ended
     } catch (error) {
-      this.deps.log.warn({ reason: (error as Error).message }, 'what may be left open of transactions was not ended')
+      if (this.#leftOversEnded === ended) this.#leftOversEnded = undefined
+      log.debug({ reason: (error as Error).message }, 'what may be left open of transactions was not ended yet')
     }
   }
 
@@ -375,6 +398,12 @@ export class Assignments {
       }
     }
   }
+}
+
+/** A partition of a stream, whichever. */
+async function anyInput(reader: RangeReader): Promise<TopicPartition | undefined> {
+  const topic = (await reader.topics()).find((name) => parseTopic(name)?.role === 'input')
+  return topic === undefined ? undefined : { topic, partition: 0 }
 }
 
 const isRestoring = (partition: Partition): boolean => partition.state.kind === 'restoring'

@@ -314,7 +314,7 @@ function refuse(item: Item, message: string): boolean {
   const kept = outcome.kind === 'processed' ? record : withoutValue(record)
   // It does not wait in .retry after all, and its key's later events need not wait behind it.
   if (outcome.kind === 'retry') {
-    owner.removeWaiting(key)
+    owner.removeWaiting(decoded.identity, key)
     owner.dedupe.finish(decoded.identity)
   }
   item.outcome = { kind: 'dead', output: deadLetter(kept, input, past, failure), failure }

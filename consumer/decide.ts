@@ -18,6 +18,8 @@ export interface DecideDeps extends ConsumeDeps {
   maxConcurrentHandlers: number
   /** Told when a record has its outcome, which is to be committed. */
   onDecided(item: Item): void
+  /** Told of a fault that no record is to blame for. */
+  onFailed(reason: string): void
 }
 
 /** What a record takes beside its value: headers, key and our own objects, roughly, until its outcome is committed. */
@@ -46,7 +48,7 @@ export class Decider {
     owner.hold(item)
     this.deps.metrics.fetched(item)
     this.#lanes.submit(job.key === undefined ? undefined : `${partitionName(source)}\n${job.key}`, () =>
-      this.#decide(item),
+      this.#attempt(item),
     )
   }
 
@@ -72,6 +74,18 @@ export class Decider {
       'kafkatrace.tenant': tenant,
       ...(decoded.ok && { 'cloudevents.event_id': decoded.event.id, 'cloudevents.event_type': decoded.event.type }),
     })
+  }
+
+  /** Whatever goes wrong in it is a fault of ours: the clients are replaced, and the record is read again. */
+  #attempt(item: Item): Promise<void> | undefined {
+    const failed = (error: unknown): void =>
+      this.deps.onFailed(`deciding failed: ${error instanceof Error ? error.message : String(error)}`)
+    try {
+      return this.#decide(item)?.catch(failed)
+    } catch (error) {
+      failed(error)
+      return undefined
+    }
   }
 
   #decide(item: Item): Promise<void> | undefined {
@@ -120,7 +134,7 @@ export class Decider {
         return this.#decide(item)
       case 'retry':
         this.deps.log.info({ ...traits(item), ...outcome.failure }, 'goes to .retry')
-        owner.addWaiting(key)
+        owner.addWaiting(decoded.identity, key)
         break
       case 'dead':
         this.deps.log.warn({ ...traits(item), ...outcome.failure }, 'dead letter')
@@ -133,7 +147,7 @@ export class Decider {
       case 'duplicate':
         break
     }
-    if (role === 'retry') owner.removeWaiting(key)
+    if (role === 'retry') owner.removeWaiting(decoded.identity, key)
     item.outcome = outcome
     owner.move(item, 'decided')
     this.deps.onDecided(item)

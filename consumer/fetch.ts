@@ -162,10 +162,12 @@ export class Fetcher {
     const { owner } = source
     const place = source.add(record, () => this.#isDone(record, owner))
     if (place === undefined) return
-    // What waits in `.retry` is known from the restore, except what its commit had called done.
-    if (source.role === 'retry' && !owner.dedupe.isKnown(identityOf(record))) {
-      owner.dedupe.claim(identityOf(record))
-      owner.addWaiting(record.key?.toString('latin1'))
+    // What waits in `.retry` is known from the restore and from what was sent there, except what its commit had called done, and what another
+    // member has sent there that owns the partition meanwhile.
+    if (source.role === 'retry') {
+      const identity = identityOf(record)
+      owner.dedupe.claim(identity)
+      owner.addWaiting(identity, record.key?.toString('latin1'))
     }
     this.deps.onRecord(record, source, place)
     this.#balance(source)

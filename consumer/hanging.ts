@@ -73,7 +73,7 @@ export async function endHanging(partition: Partition, deps: HangingDeps): Promi
     if (still === undefined) return NOTHING_OPEN
     if (still.transaction !== transaction) return { kind: 'waits', reason: 'another transaction is open now' }
     const hanging = still.records.filter((record) => nameOf(record) === transaction)
-    const completed = await writeAgain(partition, transaction, hanging, membership, deps)
+    const completed = await writeAgain(partition, transaction, hanging, still.records, membership, deps)
     if (typeof completed === 'string') return { kind: 'waits', reason: completed }
     for (const at of topicsOf(hanging)) {
       const result = await owner.release(at, 'records', membership)
@@ -108,6 +108,11 @@ async function oldestOpen(
   return { at: first, transaction: oldest && nameOf(oldest), records }
 }
 
+const isOfRecovery = (transaction: string | undefined, transactionalId: string): boolean =>
+  transaction !== undefined &&
+  !transaction.endsWith(RELEASE_SUFFIX) &&
+  recoveryIds(transactionalId).some((id) => transaction.startsWith(`${id}:`))
+
 const topicsOf = (records: readonly IncomingRecord[]): TopicPartition[] => [
   ...new Map(records.map(({ topic, partition }) => [topic, { topic, partition }])).values(),
 ]
@@ -117,6 +122,7 @@ async function writeAgain(
   partition: Partition,
   transaction: string,
   hanging: readonly IncomingRecord[],
+  behind: readonly IncomingRecord[],
   membership: Membership,
   { group, reader, transactor, openTransactor }: HangingDeps,
 ): Promise<number | string> {
@@ -137,6 +143,9 @@ async function writeAgain(
       ...(await Promise.all(topicsOf(owed).map((at) => recovery.release(at, 'records', membership)))),
     ]
     for (const ended of leftOpen) if (ended.kind !== 'released') return ended.reason
+    // An attempt before this one stands there without its note: whether it counts shows once nothing is open any more, and what then has no outcome
+    // is found by the restore.
+    if (behind.some((record) => isOfRecovery(nameOf(record), transactor.transactionalId))) return 0
     const note = { ...input, offset: Math.max(0, input.offset), metadata: withCompleted(input.metadata, transaction) }
     const result = await recovery.commit(owed.map(writtenAgain), [note], membership, new AbortController().signal)
     return result.kind === 'committed' ? owed.length : result.reason
@@ -158,10 +167,19 @@ async function toBeDone(
     if (ends === undefined) continue
     const from = Math.max(ends.beginning, offset)
     const done = decodeAhead(offset, metadata)
+    // What stands before the offset, too, is a repeated event, which is passed over.
+    const before = new Set<string>()
+    await reader.read(
+      [{ ...at, from: Math.max(ends.beginning, offset - MAX_AHEAD_OFFSETS), to: Math.max(0, offset) }],
+      (record) => {
+        before.add(identityOf(record))
+      },
+    )
     // What is behind `stable` in `.retry` is itself in question, and has not been read by anybody.
     const to = Math.min(ends.stable, from + MAX_AHEAD_OFFSETS)
     await reader.read([{ ...at, from, to }], (record) => {
-      if (!done.has(record.offset)) found.add(identityOf(record))
+      const identity = identityOf(record)
+      if (!done.has(record.offset) && !before.has(identity)) found.add(identity)
     })
   }
   return found

@@ -207,8 +207,8 @@ export class Partition implements PartitionView, TopicPartition {
   readonly #waiting = new Map<string, number>()
   /** Whether what a commit calls done beyond its offset can be looked up among the outcomes. */
   canCheckAhead = false
-  /** Records in `.retry` that are not done, with or without a key. */
-  waitingRecords = 0
+  /** Identities of the events in `.retry` that are not done, with or without a key. */
+  readonly #inRetry = new Set<string>()
   /** Aborted when nothing new is to be begun. */
   readonly ending = new AbortController()
   /** Aborted when what runs is given up too, and nothing is committed any more. */
@@ -292,7 +292,7 @@ export class Partition implements PartitionView, TopicPartition {
     this.enter({ kind: 'reading' })
     for (const { identity, key } of waiting) {
       this.#dedupe.claim(identity)
-      this.addWaiting(key)
+      this.addWaiting(identity, key)
     }
     this.canCheckAhead = canCheckAhead
     this.#sources = { input: new Source(this, 'input', input), retry: new Source(this, 'retry', retry) }
@@ -307,17 +307,21 @@ export class Partition implements PartitionView, TopicPartition {
     return this.#waiting.has(key)
   }
 
-  /** A record was, or is found to be, in `.retry`. */
-  addWaiting(key: string | undefined): void {
-    this.waitingRecords++
+  /** Records in `.retry` that are not done. */
+  get waitingRecords(): number {
+    return this.#inRetry.size
+  }
+
+  /** An event was, or is found to be, in `.retry`. Said again, it changes nothing. */
+  addWaiting(identity: string, key: string | undefined): void {
+    if (this.#inRetry.has(identity)) return
+    this.#inRetry.add(identity)
     if (key !== undefined) this.#waiting.set(key, (this.#waiting.get(key) ?? 0) + 1)
   }
 
-  /** A record of `.retry` has its outcome. */
-  removeWaiting(key: string | undefined): void {
-    this.waitingRecords--
-    if (this.waitingRecords < 0) throw new StateError(`${this.name}: fewer than no records wait in .retry`)
-    if (key === undefined) return
+  /** An event in `.retry` has its outcome. Of one that is not there, it says nothing. */
+  removeWaiting(identity: string, key: string | undefined): void {
+    if (!this.#inRetry.delete(identity) || key === undefined) return
     const left = (this.#waiting.get(key) ?? 1) - 1
     if (left === 0) this.#waiting.delete(key)
     else this.#waiting.set(key, left)

@@ -94,6 +94,7 @@ export class Pipeline {
       ...deps,
       maxConcurrentHandlers: limits.maxConcurrentHandlers,
       onDecided: (item) => this.#decided(item),
+      onFailed: (reason) => this.fail(reason),
     })
     this.#fetcher = new Fetcher({
       group,
@@ -283,6 +284,7 @@ export class Pipeline {
       this.fail(`this client has not been a member of the group for ${Math.round(limits.membershipTimeoutMs / 1000)} s`)
     if (transactor.disconnects() !== this.#disconnects && transactor.connection().state === 'connected')
       this.#disturbed()
+    void this.#assignments.endLeftOversWithoutPartitions()
     const stalledMs = this.#committer.stalledMs()
     if (stalledMs > limits.commitStallTimeoutMs)
       this.fail(`nothing was committed for ${Math.round(stalledMs / 1000)} s, though records are decided`)
