@@ -1,6 +1,6 @@
 import type { CommonConfig } from '../config.ts'
 import type { Logger } from '../logger.ts'
-import { within } from '../retry.ts'
+import { type Backoff, delayMs, sleep, within } from '../retry.ts'
 import {
   CLOSE_TIMEOUT_MS,
   CODE,
@@ -22,7 +22,7 @@ const CREATE_TIMEOUT_MS = 30_000
 
 /** How long topics that were created may take to be seen: a broker first makes the files of those before. And how often they are looked for. */
 const VISIBLE_TIMEOUT_MS = 60_000
-const LOOK_INTERVAL_MS = 50
+const LOOK_BACKOFF: Backoff = { firstMs: 50, maxMs: 1_000 }
 
 /** A controller of Apache Kafka writes 10,000 records for one request, one a topic and one a partition, and refuses what takes more. */
 const MAX_REQUEST_RECORDS = 9_000
@@ -86,13 +86,14 @@ export function createTopicAdmin(options: { config: CommonConfig; clientId: stri
   }
 
   /** Waits until these are seen. @returns those that are not */
-  async function unseen(client: Producer, topics: readonly string[]): Promise<string[]> {
+  async function unseen(client: Producer, topics: readonly string[]): Promise<readonly string[]> {
     const deadline = performance.now() + VISIBLE_TIMEOUT_MS
-    for (;;) {
-      const seen = await partitionCounts(client, topics)
-      const missing = topics.filter((topic) => !seen.has(topic))
+    let missing = topics
+    for (let attempt = 1; ; attempt++) {
+      const seen = await partitionCounts(client, missing)
+      missing = missing.filter((topic) => !seen.has(topic))
       if (missing.length === 0 || performance.now() > deadline || stopping.signal.aborted) return missing
-      await Bun.sleep(LOOK_INTERVAL_MS)
+      await sleep(delayMs(LOOK_BACKOFF, attempt), stopping.signal)
     }
   }
 
@@ -215,10 +216,10 @@ async function partitionCounts(client: Producer, topics: readonly string[]): Pro
 /** Asks for a topic by its name until it is there. */
 async function comesIntoBeing(client: Producer, topic: string): Promise<boolean> {
   const deadline = performance.now() + BY_NAME_TIMEOUT_MS
-  while (performance.now() < deadline) {
+  for (let attempt = 1; performance.now() < deadline; attempt++) {
     const found = await metadata(client, topic).catch(() => undefined)
     if (found?.topics.some(({ name, partitions }) => name === topic && partitions.length > 0) === true) return true
-    await Bun.sleep(LOOK_INTERVAL_MS)
+    await sleep(delayMs(LOOK_BACKOFF, attempt))
   }
   return false
 }

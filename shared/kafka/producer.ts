@@ -104,7 +104,7 @@ export function createRecordProducer(options: RecordProducerOptions): RecordProd
   const blocked = new Map<string, string>(options.topics.map((topic) => [topic, `the topic ${topic} is not known yet`]))
   /** By sequence, in order of arrival. */
   const waiting = new Map<number, Waiting>()
-  /** Topics that were seen with a leader for every partition. One that is lost later is librdkafka's to wait for. */
+  /** Topics that were seen with a leader that answers; those of other partitions are librdkafka's to wait for. */
   const made = new Set<string>()
   /** By topic: when the broker last refused a record of ours, monotonic. */
   const refusedAtMs = new Map<string, number>()
@@ -272,7 +272,7 @@ export function createRecordProducer(options: RecordProducerOptions): RecordProd
     )
   }
 
-  /** Finds out which of the topics that were not there yet have their partitions on the brokers now. */
+  /** Finds out which of the topics that were not there yet have partitions on the brokers now. */
   async function lookForMade(kafka: Producer): Promise<void> {
     for (const topic of made) if (!partitions.has(topic)) made.delete(topic)
     const wanted = options.topics.flatMap((topic) => {
@@ -280,7 +280,7 @@ export function createRecordProducer(options: RecordProducerOptions): RecordProd
       return count === undefined || made.has(topic) ? [] : [{ topic, partitions: count }]
     })
     if (wanted.length === 0) return
-    // Where the question as a whole fails, a partition has no leader at all: nothing that concerns the other topics.
+    // Where the question as a whole fails, some partition has no leader at all: nothing that concerns the other topics.
     const unmade = new Set(await unmadeTopics(kafka, wanted, LOOK_TIMEOUT_MS).catch(() => []))
     for (const { topic } of wanted) if (!unmade.has(topic)) made.add(topic)
   }
@@ -288,7 +288,7 @@ export function createRecordProducer(options: RecordProducerOptions): RecordProd
   function faultOfTopic(topic: string, described: Described | undefined): string | undefined {
     if (described?.fault !== undefined) return described.fault
     if (!partitions.has(topic)) return NOT_THERE(topic)
-    if (!made.has(topic)) return `the partitions of ${topic} do not all have a leader that answers (yet)`
+    if (!made.has(topic)) return `no partition of ${topic} has a leader that answers (yet)`
     const refusedMs = performance.now() - (refusedAtMs.get(topic) ?? Number.NEGATIVE_INFINITY)
     if (described?.writable === undefined && refusedMs < REFUSAL_MS) return NOT_AUTHORIZED(topic)
     refusedAtMs.delete(topic)

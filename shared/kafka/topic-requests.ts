@@ -103,7 +103,7 @@ export async function describeTopics(
 /**
  * Asks the leaders of all partitions of topics whether they have them: a broker knows of a topic before it has made its files, which takes it seconds
  * for thousands of partitions.
- * @returns the topics of which not every partition is there
+ * @returns the topics of which no partition is there
  * @throws LibrdKafkaError when the request as a whole fails
  */
 export async function unmadeTopics(

@@ -230,7 +230,7 @@ class DescribeWorker : public TopicsWorker {
   }
 };
 
-// Asks the leader of every partition where its log ends. A row a topic, with the first error of its partitions.
+// Asks the leader of every partition where its log ends. A row a topic, with an error of its partitions when all have one.
 class EndsWorker : public TopicsWorker {
  public:
   EndsWorker(Nan::Callback* callback, Producer* producer, std::vector<std::string> names, std::vector<int> counts,
@@ -244,7 +244,7 @@ class EndsWorker : public TopicsWorker {
         partitions(rd_kafka_topic_partition_list_new(static_cast<int>(names_.size())));
     std::map<std::string, Row> rows;
     for (size_t at = 0; at < names_.size(); at++) {
-      rows[names_[at]] = {names_[at], RdKafka::ERR_NO_ERROR, "", counts_[at], -1};
+      rows[names_[at]] = {names_[at], RdKafka::ERR__UNKNOWN_PARTITION, "", counts_[at], -1};
       for (int partition = 0; partition < counts_[at]; partition++)
         rd_kafka_topic_partition_list_add(partitions.get(), names_[at].c_str(), partition)->offset =
             RD_KAFKA_OFFSET_SPEC_LATEST;
@@ -261,7 +261,7 @@ class EndsWorker : public TopicsWorker {
           for (size_t at = 0; at < count; at++) {
             const rd_kafka_topic_partition_t* one = rd_kafka_ListOffsetsResultInfo_topic_partition(results[at]);
             Row& row = rows[one->topic];
-            if (one->err == RD_KAFKA_RESP_ERR_NO_ERROR || row.code != RdKafka::ERR_NO_ERROR) continue;
+            if (row.code == RdKafka::ERR_NO_ERROR) continue;
             row.code = one->err;
             row.message = rd_kafka_err2str(one->err);
           }
