@@ -109,10 +109,10 @@ describe('Apache Kafka, three nodes', () => {
     const frozen = await cluster.leaderOf('replicated', 0)
     const coordinator = await cluster.coordinatorOf('group', 'a-group')
     cluster.freeze(frozen)
+    // Only another leader can acknowledge it. Once it is thawed, the node may say for a moment that it still leads.
     await produce(survivorsOf(frozen), 'replicated', 'frozen\n')
     cluster.thaw(frozen)
     await cluster.inSync()
-    expect(await cluster.leaderOf('replicated', 0)).not.toBe(frozen)
 
     await cluster.leave(coordinator)
     expect(await cluster.coordinatorOf('group', 'a-group')).not.toBe(coordinator)
