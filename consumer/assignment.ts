@@ -91,11 +91,8 @@ export class Assignments {
     }
   }
 
-  /**
-   * Restores partitions anew, from what is in Kafka; what is in hand of them is given up.
-   * @param suspects see {@link Partition.suspects}
-   */
-  again(partitions: readonly Partition[], reason: string, suspects: readonly number[] = []): void {
+  /** Restores partitions anew, from what is in Kafka; what is in hand of them is given up. */
+  again(partitions: readonly Partition[], reason: string): void {
     const { group, log } = this.deps
     const ours = partitions.filter((one) => one.isOurs)
     if (ours.length === 0) return
@@ -104,16 +101,13 @@ export class Assignments {
     // One that is being given up is not begun again.
     const kept = ours.filter((one) => one.state.kind !== 'draining')
     for (const one of ours) this.#drop(one)
-    const begun = kept.map((one) => this.#own(one))
-    for (const one of begun) one.suspects = suspects
-    void this.#restore(begun)
+    void this.#restore(kept.map((one) => this.#own(one)))
   }
 
   /** The same for all; what transactions may have left open is ended first. */
   allAgain(reason: string): void {
     this.#leftOversEnded = undefined
-    const partitions = [...this.partitions.values()]
-    this.again(partitions, reason)
+    this.again([...this.partitions.values()], reason)
   }
 
   /** Gives up everything at once. */

@@ -170,7 +170,13 @@ async function toBeDone(
     // What stands before the offset, too, is a repeated event, which is passed over.
     const before = new Set<string>()
     await reader.read(
-      [{ ...at, from: Math.max(ends.beginning, offset - MAX_AHEAD_OFFSETS), to: Math.max(0, offset) }],
+      [
+        {
+          ...at,
+          from: Math.max(ends.beginning, offset - MAX_AHEAD_OFFSETS),
+          to: Math.min(Math.max(0, offset), ends.stable),
+        },
+      ],
       (record) => {
         before.add(identityOf(record))
       },

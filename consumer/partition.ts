@@ -85,7 +85,7 @@ export class Held {
     this.addBytes('retry', -bytes.retry)
   }
 
-  add(state: RecordState, count: 1 | -1 | number): void {
+  add(state: RecordState, count: number): void {
     if (state === 'committed') return
     this.records[state] += count
     if (this.records[state] < 0) throw new StateError(`fewer than no records are ${state}`)
@@ -217,8 +217,6 @@ export class Partition implements PartitionView, TopicPartition {
   #sources: { input: Source; retry: Source } | undefined
   #state: PartitionState = { kind: 'restoring', fault: undefined }
   readonly held = new Held()
-  /** Offsets before the committed one of events that the audit has found no outcome of: to be looked at when it is restored. */
-  suspects: readonly number[] = []
   /** Decided and in no transaction, in the order of their decisions. */
   readonly decided: Item[] = []
   /** What was committed of it, and of its `.retry`, when that was last asked for; -1: nothing. */

@@ -258,10 +258,6 @@ async function findWaiting(
 interface Doubts {
   events: Events
   waiting: HashWindow
-  /** The audit has looked for their outcomes already. */
-  suspects: ReadonlySet<number>
-  /** Offsets of those that have none, rising. */
-  missing: number[]
 }
 
 /** Looks for an outcome of every input record before the committed offset, as far as the window reaches. */
@@ -292,32 +288,25 @@ async function findMissing(
     })
     const waiting = new HashWindow(Math.max(1, past.waiting.length))
     for (const { identity } of past.waiting) waiting.add(hashOf(identity))
-    const suspects = new Set(partition.suspects)
-    doubts.push({ events: new Events(Math.max(0, to - input.beginning)), waiting, suspects, missing: [] })
+    doubts.push({ events: new Events(Math.max(0, to - input.beginning)), waiting })
   }
   const all = [...pasts]
   const look = ({ range, offset, timestampMs, hash }: Readonly<KnownRecord>): void => {
-    const { events, waiting, suspects, missing } = doubts[range] as Doubts
+    const { events, waiting } = doubts[range] as Doubts
     if (all[range]?.[0].dedupe.hasDone(hash) === true || waiting.has(hash)) return
-    if (suspects.has(offset)) missing.push(offset)
-    else events.add({ offset, timestampMs, hash }, true)
+    events.add({ offset, timestampMs, hash }, true)
   }
   await reader.readIdentities(ranges, identityOf, look)
   for (const [index, [partition, past]] of all.entries()) {
-    const { events, suspects, missing } = doubts[index] as Doubts
-    const { from = 0 } = ranges[index] ?? {}
-    for (const run of runsOf([...suspects].filter((offset) => offset < from)))
-      await reader.readIdentities([{ ...(ranges[index] as Range), ...run }], identityOf, (record) => {
-        if (suspects.has(record.offset)) look({ ...record, range: index })
-      })
-    if (events.size > 0) {
-      const { input, retry } = past
-      const snapshot = { at: partition, input, retry, ends: endsOf.get(partition) as Ends, heldBack: undefined }
-      await judge({ events, snapshot }, isComplete[index] === true ? undefined : reader, (verdict, offset) => {
-        if (verdict === 'missing') missing.push(offset)
-        else if (verdict === 'unknown') past.unknown++
-      })
-    }
+    const { events } = doubts[index] as Doubts
+    if (events.size === 0) continue
+    const missing: number[] = []
+    const { input, retry } = past
+    const snapshot = { at: partition, input, retry, ends: endsOf.get(partition) as Ends, heldBack: undefined }
+    await judge({ events, snapshot }, isComplete[index] === true ? undefined : reader, (verdict, offset) => {
+      if (verdict === 'missing') missing.push(offset)
+      else if (verdict === 'unknown') past.unknown++
+    })
     if (missing.length > 0) past.missing = await recordsAt(partition, missing, reader)
   }
 }
