@@ -371,7 +371,7 @@ export class Assignments {
   /** The partition is not read for a reason that lasts. It is restored once it can be read again. */
   async #unreadable(partition: Partition, reason: string): Promise<void> {
     const { reader, log } = this.deps
-    partition.enter({ kind: 'paused', reason })
+    partition.enter({ kind: 'paused', cause: 'unreadable', reason })
     log.error({ partition: partition.name, reason }, 'paused')
     for (let attempt = 1; partition.isOpen; attempt++) {
       await sleep(delayMs(UNREADABLE_BACKOFF, attempt), partition.ending.signal)

@@ -251,7 +251,7 @@ export class Committer {
     if (before.kind === 'draining') return
     if (before.kind !== 'paused' || before.reason !== reason)
       this.deps.log.error({ partition: partition.name, reason }, 'paused')
-    partition.enter({ kind: 'paused', reason })
+    partition.enter({ kind: 'paused', cause: 'unwritable', reason })
     this.deps.onPaused(partition)
   }
 

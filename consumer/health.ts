@@ -9,6 +9,7 @@ import {
 } from '../shared/kafka/types.ts'
 import type { Check } from '../shared/ops.ts'
 import type { ConsumerMetrics } from './metrics.ts'
+import { PAUSE_CAUSES, type PauseCause } from './partition.ts'
 import type { Pipeline } from './pipeline.ts'
 
 /** What is told of the consumer: whether it is ready, what it holds and how far it is behind. All of it is read from the partitions' states. */
@@ -20,7 +21,7 @@ const COMMIT_STALL_MS = 5_000
 const MAX_NAMED = 20
 
 interface Working {
-  pipeline: Pipeline
+  pipeline: Pick<Pipeline, 'membership' | 'partitions' | 'stalledMs'>
   group: Pick<GroupConsumer, 'connection'>
   transactor: Pick<Transactor, 'connection'>
 }
@@ -74,7 +75,10 @@ export function createChecks(current: () => Working, draining: AbortSignal): Rec
 }
 
 /** Brings the gauges up to date. */
-export function measure(pipeline: Pipeline, metrics: ConsumerMetrics): void {
+export function measure(
+  pipeline: Pick<Pipeline, 'levels' | 'partitions' | 'stalledMs'>,
+  metrics: ConsumerMetrics,
+): void {
   const { open, decided, handlers, parkedBytes, heldBytes, waiting } = pipeline.levels()
   metrics.held.set({ state: 'open' }, open)
   metrics.held.set({ state: 'decided' }, decided)
@@ -84,9 +88,19 @@ export function measure(pipeline: Pipeline, metrics: ConsumerMetrics): void {
   metrics.handlers.set(handlers)
   metrics.stalledSeconds.set(pipeline.stalledMs() / 1000)
   const counts = { restoring: 0, reading: 0, paused: 0, draining: 0, revoked: 0 }
-  for (const { state } of pipeline.partitions()) counts[state.kind]++
+  const paused = new Map<string, Record<PauseCause, number>>()
+  for (const { topic, state } of pipeline.partitions()) {
+    counts[state.kind]++
+    const ofTopic = paused.get(topic) ?? { unreadable: 0, unwritable: 0 }
+    paused.set(topic, ofTopic)
+    if (state.kind === 'paused') ofTopic[state.cause]++
+  }
   for (const state of ['restoring', 'reading', 'paused', 'draining'] as const)
     metrics.partitions.set({ state }, counts[state])
+  // A topic of which nothing is assigned any more has no series.
+  metrics.pausedPartitions.reset()
+  for (const [topic, ofTopic] of paused)
+    for (const cause of PAUSE_CAUSES) metrics.pausedPartitions.set({ topic, cause }, ofTopic[cause])
 }
 
 /**
@@ -94,8 +108,8 @@ export function measure(pipeline: Pipeline, metrics: ConsumerMetrics): void {
  * committed records has still to fetch. A transaction's mark at the end is no record: the client's position says that it has been passed.
  */
 export async function measureLag(
-  pipeline: Pipeline,
-  reader: RangeReader,
+  pipeline: Pick<Pipeline, 'progress' | 'has' | 'endedBefore'>,
+  reader: Pick<RangeReader, 'ends'>,
   positions: readonly Position[],
   metrics: ConsumerMetrics,
 ): Promise<void> {
@@ -105,17 +119,19 @@ export async function measureLag(
   const nowMs = Date.now()
   const behind: string[] = []
   for (const [index, { topic, partition, next, uncommitted, oldestMs }] of progress.entries()) {
-    const { stable = next, end = next } = ends[index] ?? {}
     const name = partitionName({ topic, partition })
     // Given up meanwhile: its lag is another's to tell.
     if (!pipeline.has({ topic, partition })) continue
-    if (end < next) behind.push(name)
+    const labels = { topic, partition: String(partition) }
+    metrics.lagSeconds.set(labels, oldestMs === undefined ? 0 : Math.max(0, nowMs - oldestMs) / 1000)
+    const found = ends[index]
+    // A broker that does not answer makes nothing shorter: what was last known stays.
+    if (found === undefined) continue
+    if (found.end < next) behind.push(name)
     const position = positionOf.get(name)
     const isAhead = position !== undefined && position.next > next
-    const toFetch = Math.max(0, stable - (isAhead ? position.next : next)) + (isAhead ? position.queued : 0)
-    const labels = { topic, partition: String(partition) }
+    const toFetch = Math.max(0, found.stable - (isAhead ? position.next : next)) + (isAhead ? position.queued : 0)
     metrics.lagRecords.set(labels, uncommitted + toFetch)
-    metrics.lagSeconds.set(labels, oldestMs === undefined ? 0 : Math.max(0, nowMs - oldestMs) / 1000)
   }
   for (const name of behind) pipeline.endedBefore(name)
 }
@@ -123,7 +139,7 @@ export async function measureLag(
 /** A topic that cannot be asked for says nothing of the others. */
 async function endsOf(
   partitions: readonly TopicPartition[],
-  reader: RangeReader,
+  reader: Pick<RangeReader, 'ends'>,
 ): Promise<readonly (PartitionEnds | undefined)[]> {
   try {
     return await reader.ends(partitions)

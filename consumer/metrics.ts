@@ -55,7 +55,11 @@ export function createMetrics() {
     rebuildSeconds: histogram('rebuild_seconds', 'How long an assigned partition took to be read from.'),
     pauses: counter('pauses_total', 'Times that fetching was paused, by reason.', ['reason']),
     lookups: counter('lookups_total', 'Look-ups by name and outcome.', ['lookup', 'outcome']),
-    lagRecords: gauge('lag_records', 'Records after the committed offset.', ['topic', 'partition']),
+    lagRecords: gauge(
+      'lag_records',
+      'Records that are fetched and not committed, and those that a reader of committed records has still to fetch.',
+      ['topic', 'partition'],
+    ),
     lagSeconds: gauge('lag_seconds', 'Age of the oldest record whose outcome is not committed; 0 when there is none.', [
       'topic',
       'partition',
@@ -68,6 +72,11 @@ export function createMetrics() {
     heldBytes: gauge('held_bytes', 'Bytes held in memory, by source: input or retry.', ['source']),
     handlers: gauge('handlers_running', 'Handlers that run at this moment.'),
     partitions: gauge('partitions', 'Assigned partitions by state: restoring, reading, paused or draining.', ['state']),
+    pausedPartitions: gauge(
+      'paused_partitions',
+      'Assigned partitions of a topic that are paused, by cause: unreadable (its records) or unwritable (its outcomes).',
+      ['topic', 'cause'],
+    ),
     repaired: counter('repaired_total', 'Records that were called done, had no outcome, and were processed then.'),
     skipped: counter('skipped_offsets_total', 'Offsets whose records were deleted before they were read.'),
     stalledSeconds: gauge(

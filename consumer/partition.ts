@@ -11,13 +11,17 @@ import type { Past } from './restore.ts'
  * partition is still this member's, or what is in hand, asks here.
  */
 
+/** Why a partition is paused: its records cannot be read, or its outcomes cannot be written or committed. */
+export const PAUSE_CAUSES = ['unreadable', 'unwritable'] as const
+export type PauseCause = (typeof PAUSE_CAUSES)[number]
+
 /** What is done with an assigned partition. */
 export type PartitionState =
   /** What was done of it is being read from Kafka. */
   | { kind: 'restoring'; fault: string | undefined }
   | { kind: 'reading' }
-  /** It cannot be read, or its outcomes cannot be written; tried again after a while. */
-  | { kind: 'paused'; reason: string }
+  /** Tried again after a while. */
+  | { kind: 'paused'; cause: PauseCause; reason: string }
   /** It is about to be given up: nothing new is begun. */
   | { kind: 'draining' }
   /** It is no longer this member's, or is restored anew as another object. Nothing of it is committed any more. */

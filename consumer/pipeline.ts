@@ -175,8 +175,8 @@ export class Pipeline {
   }
 
   /** Every assigned partition with its state. */
-  partitions(): { name: string; state: PartitionState }[] {
-    return [...this.#assignments.partitions.values()].map(({ name, state }) => ({ name, state }))
+  partitions(): { name: string; topic: string; state: PartitionState }[] {
+    return [...this.#assignments.partitions.values()].map(({ name, topic, state }) => ({ name, topic, state }))
   }
 
   /** Whether the group has told what is this member's, be it nothing, and this client is still a member. */
