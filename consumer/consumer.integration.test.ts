@@ -1,11 +1,10 @@
 import { afterEach, expect, test } from 'bun:test'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { Type } from '@sinclair/typebox'
 import pino from 'pino'
 import { headerText, NO_HEADERS } from '../shared/headers.ts'
 import { createTopicAdmin } from '../shared/kafka/admin.ts'
 import { runKafkaTool } from '../shared/kafka/brokers/kafka-distribution.ts'
+import { alterTopic, deleteRecords } from '../shared/kafka/brokers/wire-admin.ts'
 import { createRangeReader, readAll as readRecords } from '../shared/kafka/range-reader.ts'
 import type { IncomingRecord } from '../shared/kafka/types.ts'
 import { testBrokers, uniqueName } from '../shared/testing/brokers.ts'
@@ -19,6 +18,8 @@ import type { Pipeline } from './pipeline.ts'
 import { startTestConsumer, type TestConsumerOptions } from './test-consumer.ts'
 
 const PARTITIONS = 3
+const WIRE_TIMEOUT_MS = 10_000
+const [address = ''] = testBrokers().split(',')
 const SLOW = { timeoutMs: 30_000 }
 const TEST_TIMEOUT_MS = 60_000
 
@@ -345,9 +346,9 @@ test(
   TEST_TIMEOUT_MS,
 )
 
-/** Changes a topic's settings, with Kafka's own tool. */
-const alterTopic = (topic: string, change: string[]) =>
-  runKafkaTool(testBrokers(), 'configs', ['--alter', '--entity-type', 'topics', '--entity-name', topic, ...change])
+/** Limits the size of a topic's records. */
+const limitSize = (topic: string, bytes: string | undefined) =>
+  alterTopic(address, WIRE_TIMEOUT_MS, topic, 'max.message.bytes', bytes)
 
 test(
   'a stream whose outcomes cannot be written is paused with its reason, the others go on, and it resumes by itself',
@@ -355,21 +356,19 @@ test(
     const tenant = uniqueName('apart')
     const good = await createTopics(tenant, 'good')
     const bad = await createTopics(tenant, 'bad')
-    for (const role of ['processed', 'dlq'] as const)
-      await alterTopic(siblingTopic(bad, role), ['--add-config', 'max.message.bytes=300'])
+    for (const role of ['processed', 'dlq'] as const) await limitSize(siblingTopic(bad, role), '300')
     const { pipeline, metrics } = start({ tenant })
     await writeWithKcat(bad, events(0, 4))
     const paused = () =>
       pipeline.partitions().filter(({ name, state }) => name.startsWith(`${bad}/`) && state.kind === 'paused')
     await until(() => paused().length > 0, SLOW)
-    expect(paused()[0]?.state).toMatchObject({ reason: expect.stringContaining('too large') })
+    expect(paused()[0]?.state).toMatchObject({ cause: 'unwritable', reason: expect.stringContaining('too large') })
     await writeWithKcat(good, events(0, 4))
     await until(async () => (await idsIn(siblingTopic(good, 'processed'))).length === 4, SLOW)
     const aborted = async () =>
       (await metrics.transactions.get()).values.find((one) => one.labels.result === 'aborted')?.value ?? 0
     expect(await aborted()).toBeLessThan(30)
-    for (const role of ['processed', 'dlq'] as const)
-      await alterTopic(siblingTopic(bad, role), ['--delete-config', 'max.message.bytes'])
+    for (const role of ['processed', 'dlq'] as const) await limitSize(siblingTopic(bad, role), undefined)
     await until(async () => (await idsIn(siblingTopic(bad, 'processed'))).length === 4, SLOW)
     await until(() => paused().length === 0, SLOW)
     expect(await idsIn(siblingTopic(bad, 'dlq'))).toEqual([])
@@ -408,9 +407,7 @@ test(
     await first.pipeline.stop()
     await writeWithKcat(topic, events(3, 3, 1))
     const [{ partition = 0 } = {}] = await readAll(topic)
-    const file = join(tmpdir(), `${uniqueName('delete')}.json`)
-    await Bun.write(file, JSON.stringify({ version: 1, partitions: [{ topic, partition, offset: 5 }] }))
-    await runKafkaTool(testBrokers(), 'delete-records', ['--offset-json-file', file])
+    await deleteRecords(address, WIRE_TIMEOUT_MS, topic, partition, 5)
     const second = start({ tenant, group: first.groupId })
     await until(async () => (await idsIn(siblingTopic(topic, 'processed'))).length === 4, SLOW)
     expect((await idsIn(siblingTopic(topic, 'processed'))).toSorted()).toEqual(['0', '1', '2', '5'])

@@ -75,13 +75,10 @@ export function cacheFolder(env: Record<string, string | undefined> = process.en
 const toolClasses = {
   'console-consumer': 'org.apache.kafka.tools.consumer.ConsoleConsumer',
   'console-producer': 'org.apache.kafka.tools.ConsoleProducer',
-  configs: 'kafka.admin.ConfigCommand',
-  'consumer-groups': 'org.apache.kafka.tools.consumer.group.ConsumerGroupCommand',
-  'delete-records': 'org.apache.kafka.tools.DeleteRecordsCommand',
   topics: 'org.apache.kafka.tools.TopicCommand',
 } as const
 
-export type KafkaTool = keyof typeof toolClasses
+type KafkaTool = keyof typeof toolClasses
 
 /**
  * Runs one of Kafka's own tools against any broker and returns what it printed: a client that we did not write.

@@ -3,6 +3,7 @@ import { testBrokers, uniqueName } from '../../testing/brokers.ts'
 import { until } from '../../testing/until.ts'
 import { createTopicsAndWait, fetchMetadata } from './wire.ts'
 import {
+  alterTopic,
   commitOffsets,
   createPartitions,
   deleteRecords,
@@ -33,6 +34,23 @@ test('a topic grows, loses its oldest records and goes', async () => {
   await until(async () => (await partitionsOf(topic)) === 0)
   await expect(deleteTopics(address, timeoutMs, [topic])).rejects.toThrow(topic)
   await expect(listOffsets(address, timeoutMs, topic, [0], 'end')).rejects.toThrow(`${topic}/0: error`)
+})
+
+test('a topic’s setting is changed, and taken back', async () => {
+  const topic = uniqueName('wire-admin')
+  await createTopicsAndWait(address, [topic], 1)
+  const write = () => {
+    const kcat = Bun.spawn(['kcat', '-P', '-b', address, '-t', topic], {
+      stdin: Buffer.alloc(400, 'x'),
+      stderr: 'ignore',
+    })
+    return kcat.exited
+  }
+  await alterTopic(address, timeoutMs, topic, 'max.message.bytes', '300')
+  await until(async () => (await write()) !== 0)
+  await alterTopic(address, timeoutMs, topic, 'max.message.bytes', undefined)
+  await until(async () => (await write()) === 0)
+  await expect(alterTopic(address, timeoutMs, topic, 'max.message.bytes', 'many')).rejects.toThrow('max.message.bytes')
 })
 
 test('a group that has committed nothing has a coordinator and no offsets, and without members takes anybody’s', async () => {

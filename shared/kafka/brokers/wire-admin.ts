@@ -13,6 +13,7 @@ const deleteRecordsApi = { key: 21, version: 1 }
 const createAclsApi = { key: 30, version: 1 }
 const deleteAclsApi = { key: 31, version: 1 }
 const createPartitionsApi = { key: 37, version: 1 }
+const incrementalAlterConfigsApi = { key: 44, version: 0 }
 
 const coordinatorTypes = { group: 0, transaction: 1 } as const
 const timestamps = { end: -1, beginning: -2 } as const
@@ -153,6 +154,38 @@ export async function deleteTopics(address: string, timeoutMs: number, topics: r
     throw new Error(`topics were not deleted: ${faults.map(({ name, error }) => `${name}: error ${error}`).join('; ')}`)
 }
 
+/** Sets one setting of a topic, or takes it back to what brokers have. Any broker may be asked. */
+export async function alterTopic(
+  address: string,
+  timeoutMs: number,
+  topic: string,
+  name: string,
+  value: string | undefined,
+): Promise<void> {
+  const body = new Encoder()
+    .array([topic], (resources, of) =>
+      resources
+        .int8(resourceTypes.topic)
+        .string(of)
+        .array([name], (encoder, setting) =>
+          encoder
+            .string(setting)
+            .int8(value === undefined ? configOperations.delete : configOperations.set)
+            .string(value ?? ''),
+        ),
+    )
+    .int8(0)
+  const response = await request(address, incrementalAlterConfigsApi, body, timeoutMs)
+  response.int32()
+  response.array(() => {
+    const error = response.int16()
+    const message = response.string()
+    if (error !== 0) throw new Error(`${name} of ${topic} was not changed: ${message ?? `error ${error}`}`)
+    response.int8()
+    response.string()
+  })
+}
+
 /** Removes a partition's records before an offset, as retention does. The partition's leader is to be asked. */
 export async function deleteRecords(
   address: string,
@@ -187,6 +220,7 @@ export interface Acl {
 
 const resourceTypes = { topic: 2, group: 3, cluster: 4, 'transactional id': 5 } as const
 const patternTypes = { literal: 3, prefixed: 4 } as const
+const configOperations = { set: 0, delete: 1 } as const
 const operations = { read: 3, write: 4, create: 5, describe: 8, 'idempotent write': 12 } as const
 const anyHost = '*'
 const allow = 3
