@@ -1,10 +1,10 @@
 import { connect } from 'node:net'
-import { join } from 'node:path'
 import process from 'node:process'
+import { writeRecord } from '../../bench/faults/foreign-record.ts'
 import { FAULT_TYPE } from '../../bench/faults/handlers.ts'
-import { type KafkaTool, runKafkaTool } from '../../shared/kafka/brokers/kafka-distribution.ts'
+import { alterTopic, commitOffsets, deleteRecords, listOffsets } from '../../shared/kafka/brokers/wire-admin.ts'
 import { openTransaction } from '../../shared/testing/open-transaction.ts'
-import { inputTopic, siblingTopic } from '../../shared/topics.ts'
+import { inputTopic, siblingTopic, streamTopics } from '../../shared/topics.ts'
 import type { Check } from './check.ts'
 import { type FiringAlert, holdsWithin, MONITORING_GROUP, type Rig, startRig } from './monitoring-rig.ts'
 import { alerts } from './monitoring-rules.ts'
@@ -20,6 +20,7 @@ const DELIVERY_TIMEOUT_MS = 1_000
 const STALLED_BODIES = 14
 const STALLED_BODY_BYTES = 4 * 2 ** 20
 const SLOW_WORK_MS = 90_000
+const WIRE_TIMEOUT_MS = 10_000
 /** An alert that comes back has not resolved. */
 const QUIET_MS = 5_000
 
@@ -127,18 +128,65 @@ export const faults: readonly Fault[] = [
       await consumer.terminate()
       // What comes in meanwhile has no outcome.
       await Bun.sleep(2_000)
-      const tool = (name: KafkaTool, args: string[]) => runKafkaTool(kafka.bootstrapServers, name, args)
-      const file = join(kafka.directory, 'delete.json')
-      // To the high watermark.
-      await Bun.write(file, JSON.stringify({ version: 1, partitions: [{ topic, partition: 0, offset: -1 }] }))
-      await tool('delete-records', ['--offset-json-file', file])
-      await tool('consumer-groups', [
-        ...['--group', MONITORING_GROUP, '--topic', `${topic}:1,2,3`],
-        ...['--reset-offsets', '--to-latest', '--execute'],
-      ])
+      const [unread = 0, ...others] = await listOffsets(
+        kafka.bootstrapServers,
+        WIRE_TIMEOUT_MS,
+        topic,
+        [0, 1, 2, 3],
+        'end',
+      )
+      await deleteRecords(kafka.bootstrapServers, WIRE_TIMEOUT_MS, topic, 0, unread)
+      const falsified = new Map(others.map((end, index) => [index + 1, end]))
+      await commitOffsets(kafka.bootstrapServers, WIRE_TIMEOUT_MS, MONITORING_GROUP, topic, falsified)
       consumer.start()
     },
     end: ({ consumer }) => consumer.ready(),
+  },
+  {
+    name: 'one stream whose outcomes Kafka refuses',
+    fires: ['KafkaTracePartitionsPaused'],
+    timeoutMs: 60_000,
+    async begin({ kafka }) {
+      await kafka.createTopics(streamTopics('default', REFUSED_STREAM), REFUSED_PARTITIONS)
+      await limitRefused(kafka, '300')
+      for (let partition = 0; partition < REFUSED_PARTITIONS; partition++)
+        await writeRecord(kafka.bootstrapServers, inputTopic('default', REFUSED_STREAM), partition, {
+          value: Buffer.from('{}'),
+          headers: [
+            ...['ce_specversion=1.0', `ce_id=${partition}`, 'ce_source=/refused', 'ce_type=dev.kafkatrace.plain'],
+            'content-type=application/json',
+          ],
+        })
+    },
+    async end({ kafka, query }) {
+      const [processed] = await query(
+        'sum(increase(kafkatrace_consumer_events_total{stream="events",outcome="processed"}[5s]))',
+      )
+      // It goes on by itself within half a minute: nothing fires in the end.
+      await limitRefused(kafka, undefined)
+      if (!(Number(processed?.value[1]) > 0)) throw new Error('the other streams do not go on')
+    },
+  },
+  {
+    name: 'two processes of one name',
+    fires: ['KafkaTraceClientsReplaced'],
+    timeoutMs: 60_000,
+    begin: async ({ twin }) => twin.start(),
+    async end({ twin, consumer }) {
+      await twin.terminate()
+      await consumer.ready()
+    },
+  },
+  {
+    name: 'committed offsets that Kafka cannot keep',
+    fires: ['KafkaTraceCommitsStalled', 'KafkaTraceNothingRead'],
+    timeoutMs: 90_000,
+    // Members stay members: only what has to be written waits for a second replica.
+    begin: ({ kafka }) => keepOffsetsOn(kafka, '2'),
+    async end({ kafka, consumer }) {
+      await keepOffsetsOn(kafka, undefined)
+      await consumer.ready()
+    },
   },
   {
     name: 'events that no handler can handle',
@@ -194,6 +242,24 @@ export const faults: readonly Fault[] = [
     end: nothing,
   },
 ]
+
+const REFUSED_STREAM = 'refused'
+const REFUSED_PARTITIONS = 2
+
+/** Limits the size of the stream's outcomes. */
+async function limitRefused({ bootstrapServers }: Rig['kafka'], bytes: string | undefined): Promise<void> {
+  for (const role of ['processed', 'dlq'] as const)
+    await alterTopic(
+      bootstrapServers,
+      WIRE_TIMEOUT_MS,
+      siblingTopic(inputTopic('default', REFUSED_STREAM), role),
+      'max.message.bytes',
+      bytes,
+    )
+}
+
+const keepOffsetsOn = ({ bootstrapServers }: Rig['kafka'], replicas: string | undefined): Promise<void> =>
+  alterTopic(bootstrapServers, WIRE_TIMEOUT_MS, '__consumer_offsets', 'min.insync.replicas', replicas)
 
 async function suspended(pid: number, forMs: number): Promise<void> {
   process.kill(pid, 'SIGSTOP')

@@ -33,6 +33,8 @@ export interface Rig {
   consumer: Service
   /** A further consumer of the same group, not started; Prometheus knows nothing of it. */
   second: Service
+  /** The same with the name of the first, which no two may have. */
+  twin: Service
   query(expr: string): Promise<Sample[]>
   /** Alerts that are firing at this moment. */
   firing(): Promise<FiringAlert[]>
@@ -72,12 +74,12 @@ export async function startRig({ rules, producerEnv, consumerEnv, say }: RigOpti
       ...consumerEnv,
     }
     const producer = await createService('producer', 'producer', { ...common, AUTH: 'off', ...producerEnv }, directory)
-    const [consumer, second] = (await Promise.all(
-      ['first', 'second'].map((name) =>
-        createService('consumer', name, { ...consumerCommon, INSTANCE_ID: name }, directory),
-      ),
-    )) as [Service, Service]
-    const services = [producer, consumer, second]
+    const consumerOf = (name: string, instance: string): Promise<Service> =>
+      createService('consumer', name, { ...consumerCommon, INSTANCE_ID: instance }, directory)
+    const consumer = await consumerOf('first', 'first')
+    const second = await consumerOf('second', 'second')
+    const twin = await consumerOf('twin', 'first')
+    const services = [producer, consumer, second, twin]
     ending.push(() => Promise.all(services.filter((one) => one.running()).map((one) => one.kill())))
     say('starting the services')
     producer.start()
@@ -131,6 +133,7 @@ export async function startRig({ rules, producerEnv, consumerEnv, say }: RigOpti
       producer,
       consumer,
       second,
+      twin,
       query: async (expr) =>
         (await ask<{ result: Sample[] }>(`/api/v1/query?query=${encodeURIComponent(expr)}`)).result,
       async firing() {

@@ -179,7 +179,7 @@ export const dashboards: readonly Dashboard[] = [
           },
           {
             title: 'Waiting events',
-            description: 'After the committed offsets, and in .retry.',
+            description: 'Not committed or not fetched yet, and in .retry.',
             unit: 'short',
             queries: [
               { legend: 'lag', expr: sum(C('lag_records', INPUT)) },
@@ -266,7 +266,7 @@ export const dashboards: readonly Dashboard[] = [
         panels: [
           {
             title: 'Lag by partition',
-            description: 'Records after the committed offset.',
+            description: 'Records that are fetched and not committed, and those that are still to be fetched.',
             unit: 'short',
             queries: one('{{topic}}/{{partition}}', C('lag_records')),
           },
@@ -335,9 +335,43 @@ export const dashboards: readonly Dashboard[] = [
           },
           {
             title: 'Pauses of fetching',
-            description: '"open" is ordinary back-pressure; the others are limits that were reached.',
+            description:
+              '"open" is ordinary back-pressure, "state" a partition that is paused or about to be given up; the others are limits that were reached.',
             unit: 'ops',
             queries: one('{{reason}}', sum(rate(C('pauses_total')), 'reason')),
+          },
+        ],
+      },
+      {
+        title: 'Partitions',
+        panels: [
+          {
+            title: 'Partitions by state',
+            description: 'Assigned: restored, read, paused, or about to be given up.',
+            unit: 'short',
+            queries: one('{{state}} {{instance}}', C('partitions')),
+          },
+          {
+            title: 'Paused partitions',
+            description:
+              'By topic and cause: records cannot be read (unreadable), or outcomes cannot be written or committed (unwritable). /readyz has the reason.',
+            unit: 'short',
+            queries: one('{{topic}} {{cause}}', sum(C('paused_partitions'), 'topic, cause')),
+            threshold: 1,
+          },
+          {
+            title: 'Restoring a partition, average',
+            description: 'How long an assigned partition took to be read from, on average since the start.',
+            unit: 's',
+            queries: one('{{instance}}', `${C('rebuild_seconds_sum')} / ${C('rebuild_seconds_count')}`),
+          },
+          {
+            title: 'Repaired and skipped',
+            description:
+              'Since the consumers’ start: records that were called done without an outcome and were processed then, and offsets that were deleted unread.',
+            unit: 'short',
+            queries: [...one('repaired', sum(C('repaired_total'))), ...one('skipped', sum(C('skipped_offsets_total')))],
+            threshold: 1,
           },
         ],
       },
@@ -352,32 +386,19 @@ export const dashboards: readonly Dashboard[] = [
             threshold: 15,
           },
           {
-            title: 'Partitions',
-            description: 'Assigned, by state. A paused one cannot be read, or its outcomes cannot be written.',
+            title: 'Clients replaced',
+            description: 'In the last 15 minutes: Kafka clients that could not go on.',
             unit: 'short',
-            queries: one('{{state}} {{instance}}', C('partitions')),
-          },
-          {
-            title: 'Restoring a partition, average',
-            description: 'How long an assigned partition took to be read from, on average since the start.',
-            unit: 's',
-            queries: one('{{instance}}', `${C('rebuild_seconds_sum')} / ${C('rebuild_seconds_count')}`),
-          },
-          {
-            title: 'Repaired and skipped',
-            description:
-              'In the last 15 minutes: records that were called done without an outcome, and offsets that were deleted unread.',
-            unit: 'short',
-            queries: [
-              ...one('repaired', sum(`increase(${C('repaired_total')}[15m])`)),
-              ...one('skipped', sum(`increase(${C('skipped_offsets_total')}[15m])`)),
-            ],
+            queries: one('{{instance}}', `increase(${C('client_replacements_total')}[15m])`),
+            threshold: 3,
           },
           {
             title: 'Commits stalled',
-            description: 'How long records have been decided and none was committed.',
+            description:
+              'How long records have been decided and none was committed. After TRANSACTION_TIMEOUT_MS and 10 s the clients are replaced, and it begins anew.',
             unit: 's',
             queries: one('{{instance}}', C('commit_stalled_seconds')),
+            threshold: 10,
           },
           {
             title: 'Transactions',
