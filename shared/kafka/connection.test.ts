@@ -127,7 +127,7 @@ describe('why a broker is not reached', () => {
 
   test('is nothing where a broker ends a connection that was idle, or one that had worked', () => {
     const ended = 'Disconnected: connection closed by peer: receive 0 after POLLIN'
-    expect(reasonOf(line(ended, 'UP', 600_000), config())).toBeUndefined()
+    expect(reasonOf(line(ended, 'UP', 600_000), config(), false)).toBeUndefined()
     expect(reasonOf('something else altogether', config())).toBeUndefined()
   })
 })
@@ -186,6 +186,15 @@ describe('a watch', () => {
     stats({ 'a:1/1': 'UP', 'b:1/2': 'UP' })
     expect(messages()).toHaveLength(2)
     expect(messages()[1]).toStartWith('a broker is not reached: b:1: connection refused')
+  })
+
+  test('does not take a broker that stops for one that expects another protocol', () => {
+    const { watch, client, stats } = watched()
+    const ended = line('Disconnected: connection closed by peer', 'UP', 5, 'a:1/1')
+    watch.connected()
+    client.emit('event.log', { fac: 'FAIL', message: ended })
+    stats({ 'a:1/1': 'DOWN' })
+    expect(watch.current()).toEqual({ state: 'connecting', reason: 'no broker is up' })
   })
 
   test('does not listen to a client that another has replaced', () => {

@@ -50,6 +50,8 @@ export function watchConnection(options: { config: CommonConfig; client: string;
   const { config, client: name, log } = options
   let connection: Connection = { state: 'connecting', reason: 'not connected yet' }
   let attached: Watchable | undefined
+  /** Whether a broker has answered this client. */
+  let answered = false
   /** By broker: why it is not reached. */
   const reasons = new Map<string, string>()
   /** What was logged last of brokers that are not reached while others are. */
@@ -71,9 +73,11 @@ export function watchConnection(options: { config: CommonConfig; client: string;
     current: () => connection,
     attach(client) {
       attached = client
+      answered = false
       reasons.clear()
       client.on('event.log', ({ fac, message }) => {
-        const found = client === attached && fac === 'FAIL' ? reasonOf(message, config) : undefined
+        if (client !== attached || fac !== 'FAIL') return
+        const found = reasonOf(message, config, !answered)
         if (found === undefined) return
         reasons.set(found.broker, found.reason)
         if (connection.state === 'connecting') changeTo({ state: 'connecting', reason: summary(reasons) })
@@ -104,6 +108,7 @@ export function watchConnection(options: { config: CommonConfig; client: string;
       return client
     },
     connected() {
+      answered = true
       // What kept it from that is over.
       reasons.clear()
       changeTo({ state: 'connected' })
@@ -137,25 +142,27 @@ function brokersOf(statisticsJson: string): { broker: string; up: boolean }[] | 
 /** Of "ssl://host:9093/1" or "host:9093/bootstrap". */
 const addressOf = (broker: string): string => broker.replace(/^\w+:\/\//, '').replace(/\/[^/]*$/, '')
 
-/** A line of librdkafka about a connection that failed: thread, broker, what happened, how long after the last change of its state. */
-const FAILURE = /^(?:\[thrd:[^\]]*\]: )?(\S+\/\S+): (.*?)(?: \(after (\d+)ms in state (\w+).*\))?$/s
-
-/** A connection that lived for longer than this was ended for another reason than how it began. */
-const AT_ONCE_MS = 2_000
+/** A line of librdkafka about a connection that failed: thread, broker, what happened, in which state. */
+const FAILURE = /^(?:\[thrd:[^\]]*\]: )?(\S+\/\S+): (.*?)(?: \(after \d+ms in state (\w+).*\))?$/s
 
 /**
  * Which broker is not reached, and why, by what librdkafka logs of it under the facility FAIL. undefined: the line tells of nothing wrong, such
  * as a connection that a broker ends after it was idle.
+ * @param unanswered whether no broker has answered anything so far
  */
-export function reasonOf(line: string, config: CommonConfig): { broker: string; reason: string } | undefined {
+export function reasonOf(
+  line: string,
+  config: CommonConfig,
+  unanswered = true,
+): { broker: string; reason: string } | undefined {
   const found = FAILURE.exec(line)
   if (found === null) return undefined
-  const [, broker = '', what = '', afterMs, state = ''] = found
-  const reason = named(what, state, Number(afterMs ?? 0), config)
+  const [, broker = '', what = '', state = ''] = found
+  const reason = named(what, state, unanswered, config)
   return reason === undefined ? undefined : { broker: addressOf(broker), reason }
 }
 
-function named(what: string, state: string, afterMs: number, config: CommonConfig): string | undefined {
+function named(what: string, state: string, unanswered: boolean, config: CommonConfig): string | undefined {
   const { KAFKA_SECURITY_PROTOCOL: protocol, KAFKA_SASL_MECHANISM: mechanism } = config
   const says = (...texts: RegExp[]): boolean => texts.some((text) => text.test(what))
   if (says(/unsupported sasl mechanism/i)) {
@@ -186,7 +193,7 @@ function named(what: string, state: string, afterMs: number, config: CommonConfi
   )
     return `no TLS on this listener: check KAFKA_SECURITY_PROTOCOL=${protocol}`
   if (says(/^Disconnected/)) {
-    if (afterMs > AT_ONCE_MS || !ENDED_UNANSWERED.has(state)) return undefined
+    if (!unanswered || !ENDED_UNANSWERED.has(state)) return undefined
     const expected = protocol === 'plaintext' ? 'TLS or SASL' : protocol === 'ssl' ? 'SASL' : 'TLS'
     return `connection ended by the broker before it answered: the listener may expect ${expected}; check KAFKA_SECURITY_PROTOCOL=${protocol}`
   }
