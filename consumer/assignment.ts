@@ -3,6 +3,7 @@ import {
   type GroupListener,
   HeldBackError,
   type IncomingRecord,
+  type Membership,
   partitionName,
   type RangeReader,
   type TopicPartition,
@@ -11,8 +12,9 @@ import {
 import type { Logger } from '../shared/logger.ts'
 import { type Backoff, CONNECT_BACKOFF, delayMs, sleep } from '../shared/retry.ts'
 import { parseTopic } from '../shared/topics.ts'
-import { endHanging, recoveryIds } from './hanging.ts'
+import { endHanging, recoveryIds, released } from './hanging.ts'
 import { Gate } from './lanes.ts'
+import { proveLeaders, waitForOffset } from './leaders.ts'
 import type { ConsumerMetrics } from './metrics.ts'
 import { type Held, Partition, type Place, type Source } from './partition.ts'
 import { type Past, restore } from './restore.ts'
@@ -172,7 +174,8 @@ export class Assignments {
     try {
       await this.#ready(partitions)
       await transactor.refresh()
-      this.#begin(await restore(partitions.filter(isRestoring), group, reader, false), begun)
+      const pasts = await restore(partitions.filter(isRestoring), group, reader, false)
+      this.#begin(new Map([...pasts].filter(([, { doubtful }]) => !doubtful)), begun)
     } catch (error) {
       log.debug({ reason: (error as Error).message }, 'partitions could not be restored together')
     }
@@ -186,6 +189,10 @@ export class Assignments {
       try {
         await this.#alone.run(async () => {
           await this.#ready([partition])
+          if (!isRestoring(partition)) return
+          const pasts = await restore([partition], group, reader, true)
+          if (pasts.get(partition)?.doubtful !== true) return this.#begin(pasts, begun)
+          await this.#proveLeaders(partition)
           if (isRestoring(partition)) this.#begin(await restore([partition], group, reader, true), begun)
         })
       } catch (error) {
@@ -199,10 +206,26 @@ export class Assignments {
     }
   }
 
+  /** What is known of the partition comes from brokers that lead its topics. */
+  async #proveLeaders(partition: Partition): Promise<void> {
+    const { reader, transactor, openTransactor, log } = this.deps
+    log.warn({ partition: partition.name }, 'what Kafka says does not fit together; looking up who leads its topics')
+    const [input] = partition.both
+    await waitForOffset(input, partition.claimed?.[0] ?? 0, reader)
+    const outputs = (['retry', 'dlq', 'processed'] as const).map((role) => partition.sibling(role))
+    // By an id that has nothing open there: what hangs may count, and is not to be aborted.
+    const other = await openTransactor(recoveryIds(transactor.transactionalId)[1])
+    try {
+      await proveLeaders(outputs, reader, (at) => released(other.release(at, 'records', this.#membership())))
+    } finally {
+      await other.close()
+    }
+  }
+
   async #releaseInTurn(error: HeldBackError, partition: Partition, attempt: number): Promise<void> {
     const release = Promise.resolve(
       this.#releasing.run(async () => {
-        if (isRestoring(partition)) await this.#release(error, partition, attempt)
+        if (isRestoring(partition)) await this.#endHanging(error, partition, attempt)
       }),
     )
     this.#releases.set(partition.name, release)
@@ -268,18 +291,18 @@ export class Assignments {
    * The broker makes all offsets that are pending under a producer id committed with the next commit of it, also those of a transaction that it
    * has forgotten to end. Therefore nothing is committed, and nothing believed, before these are aborted.
    */
-  async #endLeftOvers(at: TopicPartition): Promise<void> {
-    const { group, transactor, onFailed } = this.deps
-    const membership = group.membership()
-    if (membership === undefined) throw new Error('not a member of the group')
-    const result = await transactor.release(
-      { topic: at.topic, partition: at.partition },
-      'committed offset',
-      membership,
-    )
+  async #endLeftOvers({ topic, partition }: TopicPartition): Promise<void> {
+    const { transactor, onFailed } = this.deps
+    const result = await transactor.release({ topic, partition }, 'committed offset', this.#membership())
     if (result.kind === 'released') return
     if (result.kind === 'fatal') onFailed(result.reason)
     throw new Error(`what may be left open of transactions cannot be ended: ${result.reason}`)
+  }
+
+  #membership(): Membership {
+    const membership = this.deps.group.membership()
+    if (membership === undefined) throw new Error('not a member of the group')
+    return membership
   }
 
   /** Begins to read the partitions whose past is known. */
@@ -313,7 +336,7 @@ export class Assignments {
     }
   }
 
-  #tell({ name }: Partition, { skipped, fresh, missing, unknown, input }: Past): void {
+  #tell({ name }: Partition, { skipped, fresh, missing, undone, unknown, input }: Past): void {
     const { log } = this.deps
     if (skipped > 0)
       log.error({ partition: name, skipped, from: input.offset }, 'records were deleted before they were read')
@@ -336,10 +359,16 @@ export class Assignments {
         },
         'records before the committed offset have no outcome and are processed now',
       )
+    for (const [role, offsets] of Object.entries(undone))
+      if (offsets.size > 0)
+        log.error(
+          { partition: name, role, records: offsets.size, offsets: [...offsets].slice(0, MAX_OFFSETS_LOGGED) },
+          'records that their commit calls done have no outcome and are processed',
+        )
   }
 
   /** A transaction that holds the partition back is ended, should nobody else be going to. */
-  async #release(held: HeldBackError, partition: Partition, attempt: number): Promise<void> {
+  async #endHanging(held: HeldBackError, partition: Partition, attempt: number): Promise<void> {
     const { group, reader, transactor, openTransactor, log, onFailed } = this.deps
     try {
       // What is pending of ours was ended, and that of others ends by itself; but the id that writes outcomes again is nobody's.

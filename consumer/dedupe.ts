@@ -20,14 +20,9 @@ export class Deduplication {
     return this.#done.has(hashOf(identity))
   }
 
-  /** Whether the event has had its outcome, or is in hand. */
-  isKnown(identity: string): boolean {
-    return this.#claimed.has(identity) || this.isDone(identity)
-  }
-
   /** Takes an event that is neither done nor in hand; false for a duplicate. */
   claim(identity: string): boolean {
-    if (this.isKnown(identity)) return false
+    if (this.#claimed.has(identity) || this.isDone(identity)) return false
     this.#claimed.add(identity)
     return true
   }

@@ -28,6 +28,7 @@ const happening: fc.Arbitrary<Happening> = fc.oneof(
   { weight: 2, arbitrary: fc.record({ kind: fc.constant('expire' as const), process, learnsAfterMs: ms }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('kill' as const), process, backAfterMs: ms }) },
   { weight: 1, arbitrary: fc.constant({ kind: 'disconnect' as const }) },
+  { weight: 2, arbitrary: fc.record({ kind: fc.constant('stale' as const), process, ms }) },
   {
     weight: 4,
     arbitrary: fc.record({

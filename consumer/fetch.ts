@@ -160,7 +160,7 @@ export class Fetcher {
     const source = this.deps.sources.get(partitionName(record))
     if (source === undefined || source.owner.ending.signal.aborted) return
     const { owner } = source
-    const place = source.add(record, () => this.#isDone(record, owner))
+    const place = source.add(record)
     if (place === undefined) return
     // What waits in `.retry` is known from the restore and from what was sent there, except what its commit had called done, and what another
     // member has sent there that owns the partition meanwhile.
@@ -171,15 +171,5 @@ export class Fetcher {
     }
     this.deps.onRecord(record, source, place)
     this.#balance(source)
-  }
-
-  /** Whether what a commit calls done has an outcome, or waits for one in `.retry`. */
-  #isDone(record: IncomingRecord, owner: Partition): boolean {
-    if (!owner.canCheckAhead || owner.dedupe.isKnown(identityOf(record))) return true
-    const { log, metrics } = this.deps
-    const { topic, partition, offset } = record
-    metrics.repaired.inc()
-    log.error({ topic, partition, offset }, 'called done by its commit, and has no outcome: is processed now')
-    return false
   }
 }

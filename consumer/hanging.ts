@@ -8,11 +8,13 @@ import {
   type OutgoingRecord,
   partitionName,
   type RangeReader,
+  type ReleaseResult,
   type TopicPartition,
   type Transactor,
 } from '../shared/kafka/types.ts'
 import { decodeAhead, isCompleted, MAX_AHEAD_OFFSETS, withCompleted } from './ahead.ts'
 import { identityOf } from './decode.ts'
+import { proveLeaders } from './leaders.ts'
 import type { Partition } from './partition.ts'
 
 export interface HangingDeps {
@@ -31,6 +33,8 @@ export type HangingResult =
   | { kind: 'fatal'; reason: string }
 
 const COMMITTED_TIMEOUT_MS = 10_000
+
+const OUTPUTS = ['retry', 'dlq', 'processed'] as const
 
 /**
  * The ids under which outcomes are written again: the first one that is not that of the transaction which hangs, since its commit would commit
@@ -52,7 +56,7 @@ export async function endHanging(partition: Partition, deps: HangingDeps): Promi
   const { group, reader, transactor, openTransactor, mayTakeOver } = deps
   const membership = group.membership()
   if (membership === undefined) return { kind: 'waits', reason: 'this process is not a member of the group' }
-  const places = (['retry', 'dlq', 'processed'] as const).map((role) => partition.sibling(role))
+  const places = OUTPUTS.map((role) => partition.sibling(role))
   const found = await oldestOpen(places, reader)
   if (found === undefined) return NOTHING_OPEN
   if (found.transaction === undefined)
@@ -69,13 +73,11 @@ export async function endHanging(partition: Partition, deps: HangingDeps): Promi
     const settled = await owner.release(input, 'committed offset', membership)
     if (settled.kind === 'fatal' && isOwn) return settled
     if (settled.kind !== 'released') return { kind: 'waits', reason: settled.reason }
-    const still = await oldestOpen(places, reader)
-    if (still === undefined) return NOTHING_OPEN
-    if (still.transaction !== transaction) return { kind: 'waits', reason: 'another transaction is open now' }
-    const hanging = still.records.filter((record) => nameOf(record) === transaction)
-    const completed = await writeAgain(partition, transaction, hanging, still.records, membership, deps)
+    const still = await recordsOf(transaction, places, reader)
+    if (typeof still === 'string') return { kind: 'waits', reason: still }
+    const completed = await writeAgain(partition, transaction, membership, deps)
     if (typeof completed === 'string') return { kind: 'waits', reason: completed }
-    for (const at of topicsOf(hanging)) {
+    for (const at of topicsOf(still.hanging)) {
       const result = await owner.release(at, 'records', membership)
       if (result.kind === 'fatal' && isOwn) return result
       if (result.kind !== 'released') return { kind: 'waits', reason: result.reason }
@@ -86,7 +88,19 @@ export async function endHanging(partition: Partition, deps: HangingDeps): Promi
   }
 }
 
-const NOTHING_OPEN: HangingResult = { kind: 'waits', reason: 'nothing is left open any more' }
+const NOTHING_OPEN = { kind: 'waits', reason: 'nothing is left open any more' } as const
+
+/** The records of a transaction and all that stand behind them, if it is the oldest one that is open; or what is. */
+async function recordsOf(
+  transaction: string,
+  places: readonly TopicPartition[],
+  reader: RangeReader,
+): Promise<{ hanging: IncomingRecord[]; behind: IncomingRecord[] } | string> {
+  const open = await oldestOpen(places, reader)
+  if (open === undefined) return NOTHING_OPEN.reason
+  if (open.transaction !== transaction) return 'another transaction is open now'
+  return { hanging: open.records.filter((record) => nameOf(record) === transaction), behind: open.records }
+}
 
 const nameOf = (record: IncomingRecord): string | undefined => headerText(record.headers, TRANSACTION)
 
@@ -121,37 +135,43 @@ const topicsOf = (records: readonly IncomingRecord[]): TopicPartition[] => [
 async function writeAgain(
   partition: Partition,
   transaction: string,
-  hanging: readonly IncomingRecord[],
-  behind: readonly IncomingRecord[],
   membership: Membership,
   { group, reader, transactor, openTransactor }: HangingDeps,
 ): Promise<number | string> {
   // A transaction that was only to end another one has no outcomes.
   if (transaction.endsWith(RELEASE_SUFFIX)) return 0
-  const committed = await group.committed(partition.both, COMMITTED_TIMEOUT_MS)
-  const [input] = committed
-  if (input === undefined || isCompleted(input.metadata, transaction)) return 0
-  const again = await toBeDone(partition, committed, reader)
-  const owed = hanging.filter((record) => !again.has(identityOf(record)))
-  if (owed.length === 0) return 0
   const [first, second] = recoveryIds(transactor.transactionalId)
   const recovery = await openTransactor(transaction.startsWith(`${first}:`) ? second : first)
+  const places = OUTPUTS.map((role) => partition.sibling(role))
   try {
-    // What an attempt before this one has left open would be committed with this one.
-    const leftOpen = [
-      await recovery.release(input, 'committed offset', membership),
-      ...(await Promise.all(topicsOf(owed).map((at) => recovery.release(at, 'records', membership)))),
-    ]
-    for (const ended of leftOpen) if (ended.kind !== 'released') return ended.reason
+    // What an attempt before this one has left open would be committed with this one. And a broker that leads no more believes that a transaction is
+    // open which has ended.
+    await released(recovery.release(partition.both[0], 'committed offset', membership))
+    await proveLeaders(places, reader, (at) => released(recovery.release(at, 'records', membership)))
+    const still = await recordsOf(transaction, places, reader)
+    if (typeof still === 'string') return still
+    const committed = await group.committed(partition.both, COMMITTED_TIMEOUT_MS)
+    const [input] = committed
+    if (input === undefined || isCompleted(input.metadata, transaction)) return 0
+    const again = await toBeDone(partition, committed, reader)
+    const owed = still.hanging.filter((record) => !again.has(identityOf(record)))
+    if (owed.length === 0) return 0
     // An attempt before this one stands there without its note: whether it counts shows once nothing is open any more, and what then has no outcome
     // is found by the restore.
-    if (behind.some((record) => isOfRecovery(nameOf(record), transactor.transactionalId))) return 0
+    if (still.behind.some((record) => isOfRecovery(nameOf(record), transactor.transactionalId))) return 0
     const note = { ...input, offset: Math.max(0, input.offset), metadata: withCompleted(input.metadata, transaction) }
     const result = await recovery.commit(owed.map(writtenAgain), [note], membership, new AbortController().signal)
     return result.kind === 'committed' ? owed.length : result.reason
   } finally {
     await recovery.close()
   }
+}
+
+/** What it is known by that ended what was left open. @throws Error when it was not ended */
+export async function released(result: Promise<ReleaseResult>): Promise<string | undefined> {
+  const ended = await result
+  if (ended.kind !== 'released') throw new Error(ended.reason)
+  return ended.transaction
 }
 
 /** Identities of the events whose offsets are not committed: whoever reads the partition does them. */
@@ -167,7 +187,7 @@ async function toBeDone(
     if (ends === undefined) continue
     const from = Math.max(ends.beginning, offset)
     const done = decodeAhead(offset, metadata)
-    // What stands before the offset, too, is a repeated event, which is passed over.
+    // What stands before the offset, too, or is done beyond it, is a repeated event, which is passed over.
     const before = new Set<string>()
     await reader.read(
       [
@@ -185,7 +205,8 @@ async function toBeDone(
     const to = Math.min(ends.stable, from + MAX_AHEAD_OFFSETS)
     await reader.read([{ ...at, from, to }], (record) => {
       const identity = identityOf(record)
-      if (!done.has(record.offset) && !before.has(identity)) found.add(identity)
+      if (done.has(record.offset)) before.add(identity)
+      else if (!before.has(identity)) found.add(identity)
     })
   }
   return found

@@ -123,10 +123,10 @@ export function createMetrics() {
     fetched(item: Item): void {
       fetched[item.source.role].count++
     },
-    restored({ skipped, missing }: Past, seconds: number): void {
+    restored({ skipped, missing, undone }: Past, seconds: number): void {
       rebuildSeconds.observe(seconds)
       table.skipped.inc(skipped)
-      table.repaired.inc(missing.length)
+      table.repaired.inc(missing.length + undone.input.size + undone.retry.size)
     },
     decided(outcome: Outcome): void {
       if (outcome.kind === 'later' || (outcome.kind === 'retry' && outcome.failure.reason !== 'waits behind its key'))

@@ -119,11 +119,13 @@ export class Source implements TopicPartition {
     readonly owner: Partition,
     readonly role: 'input' | 'retry',
     committed: CommittedOffset,
+    /** What its metadata calls done and is not. */
+    undone: ReadonlySet<number> = new Set(),
   ) {
     this.topic = committed.topic
     this.partition = committed.partition
     this.#next = Math.max(0, committed.offset)
-    this.#ahead = decodeAhead(committed.offset, committed.metadata)
+    this.#ahead = decodeAhead(committed.offset, committed.metadata).difference(undone)
   }
 
   readonly topic: string
@@ -134,17 +136,11 @@ export class Source implements TopicPartition {
     return this.#next
   }
 
-  /**
-   * @param isDone whether an earlier owner has really done a record that its commit calls done
-   * @returns its place; undefined for a record that needs nothing: a resumed partition brought it again, or an earlier owner has done it
-   */
-  add(
-    { offset, timestampMs }: Pick<IncomingRecord, 'offset' | 'timestampMs'>,
-    isDone: () => boolean,
-  ): Place | undefined {
+  /** @returns its place; undefined for a record that needs nothing: a resumed partition brought it again, or an earlier owner has done it */
+  add({ offset, timestampMs }: Pick<IncomingRecord, 'offset' | 'timestampMs'>): Place | undefined {
     if (offset < this.#next) return undefined
     this.#next = offset + 1
-    const done = this.#ahead.delete(offset) && isDone()
+    const done = this.#ahead.delete(offset)
     const place: Place = { offset, timestampMs, state: done ? 'committed' : 'open' }
     this.#places.push(place)
     return done ? undefined : place
@@ -209,8 +205,6 @@ export class Partition implements PartitionView, TopicPartition {
   #dedupe: Deduplication
   /** Events that wait in `.retry`, by key: later ones of the key go there too, or they would overtake. */
   readonly #waiting = new Map<string, number>()
-  /** Whether what a commit calls done beyond its offset can be looked up among the outcomes. */
-  canCheckAhead = false
   /** Identities of the events in `.retry` that are not done, with or without a key. */
   readonly #inRetry = new Set<string>()
   /** Aborted when nothing new is to be begun. */
@@ -290,14 +284,16 @@ export class Partition implements PartitionView, TopicPartition {
   }
 
   /** Its past is known: from here on it is read. */
-  read({ input, retry, waiting, canCheckAhead }: Past): { input: Source; retry: Source } {
+  read({ input, retry, waiting, undone }: Past): { input: Source; retry: Source } {
     this.enter({ kind: 'reading' })
     for (const { identity, key } of waiting) {
       this.#dedupe.claim(identity)
       this.addWaiting(identity, key)
     }
-    this.canCheckAhead = canCheckAhead
-    this.#sources = { input: new Source(this, 'input', input), retry: new Source(this, 'retry', retry) }
+    this.#sources = {
+      input: new Source(this, 'input', input, undone.input),
+      retry: new Source(this, 'retry', retry, undone.retry),
+    }
     return this.#sources
   }
 

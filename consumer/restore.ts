@@ -42,23 +42,35 @@ const MAX_OUT_OF_TURN = 3 * MAX_AHEAD_OFFSETS
  */
 const MAX_REMEMBERED_OUTCOMES = 5_000_000
 
+export interface Waiting {
+  /** In `.retry`. */
+  offset: number
+  identity: string
+  key: string | undefined
+}
+
 /** What Kafka says of a partition's past. */
 export interface Past {
   /** Where reading goes on. */
   input: CommittedOffset
   retry: CommittedOffset
   /** Events that wait in `.retry`. */
-  waiting: { identity: string; key: string | undefined }[]
+  waiting: Waiting[]
   /** Records before the committed offset that have no outcome; in their order. */
   missing: IncomingRecord[]
   /** How many have none that is still there, and may have had one that was deleted. */
   unknown: number
-  /** Whether what a commit calls done beyond its offset can be looked up among the outcomes. */
-  canCheckAhead: boolean
+  /** Of what a commit calls done beyond its offset, those that have no outcome: they are processed when they are read. */
+  undone: { input: Set<number>; retry: Set<number> }
   /** How many offsets were deleted before they were read. */
   skipped: number
   /** Nothing that is committed says where to go on: reading begins at the beginning. */
   fresh: 'nothing committed' | 'committed beyond the end' | undefined
+  /**
+   * What Kafka says does not fit together: records are lost, or a broker that is cut off from the others has answered as the leader that it was.
+   * To be believed only after {@link proveLeaders} (leaders.ts).
+   */
+  doubtful: boolean
 }
 
 /** What a partition's restore needs to know beside its committed offsets. */
@@ -104,8 +116,19 @@ export async function restore(
   await fillWindows(pasts, endsOf, reader)
   await findWaiting(pasts, endsOf, reader)
   await findMissing(pasts, endsOf, reader)
+  for (const [partition, past] of pasts) past.doubtful = isDoubtful(partition, past, endsOf.get(partition) as Ends)
   return pasts
 }
+
+const isDoubtful = (
+  { claimed }: Partition,
+  { missing, undone, fresh }: Past,
+  { retry, dlq, processed }: Ends,
+): boolean =>
+  missing.length + undone.input.size + undone.retry.size > 0 ||
+  fresh === 'committed beyond the end' ||
+  (fresh !== undefined && dlq.end + processed.end > 0) ||
+  (claimed?.[1] ?? -1) > retry.end
 
 /** Where reading begins, of what the group has committed and what is there. */
 function pastOf(input: CommittedOffset, retry: CommittedOffset, ends: Ends): Past {
@@ -118,9 +141,10 @@ function pastOf(input: CommittedOffset, retry: CommittedOffset, ends: Ends): Pas
     waiting: [],
     missing: [],
     unknown: 0,
-    canCheckAhead: false,
+    undone: { input: new Set(), retry: new Set() },
     skipped: fresh === undefined ? Math.max(0, beginning - input.offset) : 0,
     fresh,
+    doubtful: false,
   }
 }
 
@@ -239,77 +263,97 @@ async function findWaiting(
   endsOf: ReadonlyMap<Partition, Ends>,
   reader: RangeReader,
 ): Promise<void> {
-  const found = new Map<string, { past: Past; done: Set<number> }>()
-  const ranges: Range[] = []
-  for (const [partition, past] of pasts) {
-    const { retry } = past
+  const all = [...pasts].map(([{ dedupe }, { retry }]) => ({
+    dedupe,
+    done: decodeAhead(retry.offset, retry.metadata),
+    waiting: [] as Waiting[],
+    unproven: [] as Waiting[],
+  }))
+  const ranges = [...pasts].map(([partition, { retry }]): Range => {
     const { end } = (endsOf.get(partition) as Ends).retry
-    found.set(partitionName(retry), { past, done: decodeAhead(retry.offset, retry.metadata) })
-    ranges.push({ topic: retry.topic, partition: retry.partition, from: retry.offset, to: end })
-  }
-  await reader.read(ranges, (record) => {
-    const { past, done } = found.get(partitionName(record)) as { past: Past; done: Set<number> }
-    if (!done.has(record.offset))
-      past.waiting.push({ identity: identityOf(record), key: record.key?.toString('latin1') })
+    return { topic: retry.topic, partition: retry.partition, from: retry.offset, to: end }
   })
+  const places = new Map(ranges.map((range, index) => [partitionName(range), index]))
+  await reader.read(ranges, (record) => {
+    const { dedupe, done, waiting, unproven } = all[places.get(partitionName(record)) as number] as (typeof all)[number]
+    const { offset } = record
+    const event = { offset, identity: identityOf(record), key: record.key?.toString('latin1') }
+    if (!done.has(offset)) waiting.push(event)
+    else if (!dedupe.isDone(event.identity)) unproven.push(event)
+  })
+  for (const [index, [partition, past]] of [...pasts].entries()) {
+    const { waiting, unproven } = all[index] as (typeof all)[number]
+    // One that was written to `.retry` again waits there.
+    const again = new Set(waiting.map(({ identity }) => identity))
+    const undone = isComplete(partition, endsOf.get(partition) as Ends)
+      ? unproven.filter(({ identity }) => !again.has(identity))
+      : []
+    past.waiting = [...waiting, ...undone]
+    past.undone.retry = new Set(undone.map(({ offset }) => offset))
+  }
 }
 
-/** What has no outcome that the window knows, of one partition. */
+/** All outcomes that there ever were are in the window, so what has none among them has none. */
+function isComplete({ dedupe }: Partition, { dlq, processed }: Ends): boolean {
+  const there = dlq.end - dlq.beginning + (processed.end - processed.beginning)
+  return dlq.beginning === 0 && processed.beginning === 0 && there <= dedupe.capacity
+}
+
+/** What is called done of one partition and has no outcome that the window knows. */
 interface Doubts {
   events: Events
-  waiting: HashWindow
+  /** What waits in `.retry`, and what is not done beyond the committed offset: a record that repeats it has no outcome of its own. */
+  owed: HashWindow
+  /** Done, beyond the committed offset. */
+  ahead: Set<number>
 }
 
-/** Looks for an outcome of every input record before the committed offset, as far as the window reaches. */
+/** Looks for an outcome of every input record that is called done, as far as the window reaches. */
 async function findMissing(
   pasts: ReadonlyMap<Partition, Past>,
   endsOf: ReadonlyMap<Partition, Ends>,
   reader: RangeReader,
 ): Promise<void> {
-  const ranges: Range[] = []
-  const doubts: Doubts[] = []
-  const isComplete: boolean[] = []
-  for (const [partition, past] of pasts) {
-    const { input, dlq, processed } = endsOf.get(partition) as Ends
+  const all = [...pasts].map(([partition, past]) => {
+    const ends = endsOf.get(partition) as Ends
     const { size, capacity } = partition.dedupe
-    const there = dlq.end - dlq.beginning + (processed.end - processed.beginning)
-    // All outcomes that there ever were are known, so what has none among them has none.
-    const complete = dlq.beginning === 0 && processed.beginning === 0 && there <= capacity
+    const complete = isComplete(partition, ends)
     const reach = complete ? capacity : Math.max(0, size - MAX_OUT_OF_TURN)
-    // A repeated event beyond the committed offset has no outcome of its own: only where all outcomes are known is it told from one that is missing.
-    past.canCheckAhead = complete
-    isComplete.push(complete)
-    const to = past.input.offset
-    ranges.push({
-      topic: partition.topic,
-      partition: partition.partition,
-      from: Math.max(input.beginning, to - reach),
-      to,
-    })
-    const waiting = new HashWindow(Math.max(1, past.waiting.length))
-    for (const { identity } of past.waiting) waiting.add(hashOf(identity))
-    doubts.push({ events: new Events(Math.max(0, to - input.beginning)), waiting })
-  }
-  const all = [...pasts]
-  const look = ({ range, offset, timestampMs, hash }: Readonly<KnownRecord>): void => {
-    const { events, waiting } = doubts[range] as Doubts
-    if (all[range]?.[0].dedupe.hasDone(hash) === true || waiting.has(hash)) return
-    events.add({ offset, timestampMs, hash }, true)
-  }
-  await reader.readIdentities(ranges, identityOf, look)
-  for (const [index, [partition, past]] of all.entries()) {
-    const { events } = doubts[index] as Doubts
-    if (events.size === 0) continue
+    const { offset, metadata } = past.input
+    const ahead = reach === 0 ? new Set<number>() : decodeAhead(offset, metadata)
+    const to = Math.min(ends.input.end, Math.max(offset - 1, ...ahead) + 1)
+    const owed = new HashWindow(Math.max(1, past.waiting.length + to - offset))
+    for (const { identity } of past.waiting) owed.add(hashOf(identity))
+    const doubts: Doubts = { events: new Events(Math.max(0, to - ends.input.beginning)), owed, ahead }
+    const range = { ...place(partition), from: Math.max(ends.input.beginning, offset - reach), to }
+    return { partition, past, ends, complete, doubts, range }
+  })
+  await reader.readIdentities(
+    all.map(({ range }) => range),
+    identityOf,
+    (record) => {
+      const { partition, past, doubts } = all[record.range] as (typeof all)[number]
+      const { events, owed, ahead } = doubts
+      const { offset, hash } = record
+      if (offset >= past.input.offset && !ahead.has(offset)) owed.add(hash)
+      else if (!partition.dedupe.hasDone(hash) && !owed.has(hash)) events.add(record, true)
+    },
+  )
+  for (const { partition, past, ends, complete, doubts } of all) {
+    if (doubts.events.size === 0) continue
     const missing: number[] = []
     const { input, retry } = past
-    const snapshot = { at: partition, input, retry, ends: endsOf.get(partition) as Ends, heldBack: undefined }
-    await judge({ events, snapshot }, isComplete[index] === true ? undefined : reader, (verdict, offset) => {
-      if (verdict === 'missing') missing.push(offset)
+    const snapshot = { at: partition, input, retry, ends, heldBack: undefined }
+    await judge({ events: doubts.events, snapshot }, complete ? undefined : reader, (verdict, offset) => {
+      if (verdict === 'missing' && offset >= input.offset) past.undone.input.add(offset)
+      else if (verdict === 'missing') missing.push(offset)
       else if (verdict === 'unknown') past.unknown++
     })
     if (missing.length > 0) past.missing = await recordsAt(partition, missing, reader)
   }
 }
+
+const place = ({ topic, partition }: TopicPartition): TopicPartition => ({ topic, partition })
 
 /**
  * What has no outcome among the latest may be a repeated event whose outcome is older than those: the whole of the outcomes is read for them, and where

@@ -1,6 +1,7 @@
 import { Type } from '@sinclair/typebox'
 import pino from 'pino'
-import { headersOf, headerText, ORIGIN } from '../shared/headers.ts'
+import { headersOf, headerText, ORIGIN, TRANSACTION } from '../shared/headers.ts'
+import { RELEASE_SUFFIX } from '../shared/kafka/transactor.ts'
 import type { IncomingRecord, OutgoingRecord, TopicPartition } from '../shared/kafka/types.ts'
 import { partitionName } from '../shared/kafka/types.ts'
 import { toRecord } from '../shared/record.ts'
@@ -17,6 +18,7 @@ import type { SimulatedTime } from '../shared/testing/simulated-time.ts'
 import { INPUT_TOPICS, siblingTopic, streamTopics, type TopicRole } from '../shared/topics.ts'
 import { createEnricher } from './enrich.ts'
 import { defineHandler, handlerIndex, TerminalError } from './handlers/handler.ts'
+import { recoveryIds } from './hanging.ts'
 import { createMetrics } from './metrics.ts'
 import { Pipeline } from './pipeline.ts'
 
@@ -64,6 +66,8 @@ export type Happening =
   /** SIGKILL, and a new process some time after. */
   | { kind: 'kill'; process: number; backAfterMs: number }
   | { kind: 'disconnect' }
+  /** A process asks brokers that lead no more, and learns of it some time after. */
+  | { kind: 'stale'; process: number; ms: number }
   /** The next such step of a process. */
   | { kind: 'step'; process: number; name: Step['name']; of: Step['kind']; fate: StepFate }
   /** The marks of the next transaction that ends in a process's name. */
@@ -153,6 +157,8 @@ export class Model {
       case 'disconnect':
         kafka.disconnects++
         return
+      case 'stale':
+        return this.#process(happening.process).cutOff(happening.ms)
       case 'step':
         this.#steps.push(happening)
         return
@@ -186,7 +192,7 @@ export class Model {
     faults.push(...this.#outcomeFaults(), ...this.#orderFaults())
     for (const one of this.#processes) {
       const repaired = await one.repaired()
-      if (repaired > 0) faults.push(`${repaired} records were repaired`)
+      if (repaired > 0 && !this.#isRecoveryBrokenOff()) faults.push(`${repaired} records were repaired`)
     }
     const { reasons } = this
     faults.push(...reasons.filter((reason) => STATE_FAULT.test(reason)))
@@ -221,6 +227,21 @@ export class Model {
   #write(record: OutgoingRecord): void {
     this.#written.push(record)
     this.kafka.append(record)
+  }
+
+  /** Whether outcomes were written again and that was aborted: then what they are outcomes of may be processed again instead. */
+  #isRecoveryBrokenOff(): boolean {
+    const ids = this.#processes.flatMap(({ transactionalId }) => recoveryIds(transactionalId))
+    return (['processed', 'dlq', 'retry'] as const)
+      .flatMap((role) => this.#logs(role))
+      .some((at) => {
+        const log = this.kafka.log(at)
+        const committed = new Set(log.read(0, log.end, 'committed'))
+        return log.read(0, log.end, 'uncommitted').some((record) => {
+          const name = headerText(record.headers, TRANSACTION) ?? ''
+          return !committed.has(record) && !name.endsWith(RELEASE_SUFFIX) && ids.some((id) => name.startsWith(`${id}:`))
+        })
+      })
   }
 
   // ---- the group
@@ -300,6 +321,8 @@ export class Model {
       if (index !== -1) this.#marks.splice(index, 1)
     })
     const fate = at === undefined ? given.offsets : given.outputs
+    // Outcomes whose offsets are lost, and a leader that does not have them: where both come together nothing tells of these outcomes.
+    if (at === undefined && fate === 'forgotten') this.kafka.heal()
     return fate === 'late' ? sleep(LATE_MARK_MS) : fate
   }
 
@@ -474,6 +497,11 @@ class ModelProcess {
       await member.revoke(member.owned(), true)
       if (this.#life === life) this.#isZombie = false
     }, learnsAfterMs)
+  }
+
+  cutOff(ms: number): void {
+    const { process } = this.#life ?? {}
+    if (process !== undefined) this.model.kafka.cutOff(process, ms)
   }
 
   kill(backAfterMs: number): void {

@@ -31,6 +31,8 @@ interface Native {
   Producer: new (settings: Settings, topicSettings?: Settings) => RdKafka.Producer
   KafkaConsumer: new (settings: Settings, topicSettings?: Settings) => Consumer
   AdminClient: typeof RdKafka.AdminClient
+  OffsetSpec: typeof RdKafka.OffsetSpec
+  IsolationLevel: typeof RdKafka.IsolationLevel
 }
 
 let loaded: Native | undefined

@@ -1,3 +1,4 @@
+import type * as RdKafka from '@confluentinc/kafka-javascript/types/rdkafka'
 import type { CommonConfig } from '../config.ts'
 import type { Logger } from '../logger.ts'
 import { CONNECT_BACKOFF, delayMs, sleep, within } from '../retry.ts'
@@ -30,11 +31,8 @@ const READ_MAX_RECORDS = 2_000
 /** How soon it is looked again when no record was ready. */
 const READ_PAUSE_MS = 2
 
-/** Kafka's special timestamps of a ListOffsets request. */
-const LATEST = -1
-const EARLIEST = -2
-
 type Isolation = 'read_committed' | 'read_uncommitted'
+const BOTH = ['read_committed', 'read_uncommitted'] as const satisfies readonly Isolation[]
 
 /** Calls back for every committed record that is in these partitions now. */
 export async function readAll(
@@ -54,7 +52,7 @@ export async function readAll(
 export function createRangeReader(options: { config: CommonConfig; clientId: string; log: Logger }): RangeReader {
   const { config, clientId, log } = options
   const stopping = new AbortController()
-  // Two clients, since the isolation level decides what "the end" is: the last committed record or the last record.
+  // Two clients, since the isolation level is a client's setting.
   const opening = new Map<Isolation, Promise<Consumer>>()
 
   const client = (isolation: Isolation): Promise<Consumer> => {
@@ -78,7 +76,13 @@ export function createRangeReader(options: { config: CommonConfig; clientId: str
     return opened
   }
 
-  let admin: ReturnType<ReturnType<typeof native>['AdminClient']['createFrom']> | undefined
+  let asking: RdKafka.IAdminClient | undefined
+
+  /** Asks by one client, so that all answers of a partition come from the same leader. */
+  async function admin(): Promise<RdKafka.IAdminClient> {
+    asking ??= native().AdminClient.createFrom(await client('read_uncommitted'))
+    return asking
+  }
 
   /** One at a time for each client: what is assigned is what is read. */
   const turns: Record<Isolation, Promise<unknown>> = {
@@ -201,42 +205,45 @@ export function createRangeReader(options: { config: CommonConfig; clientId: str
       )
   }
 
-  /** The offsets that a ListOffsets request gives for one of the special timestamps, in the order of the partitions. */
+  /** In the order of the partitions. */
   async function listOffsets(
     partitions: readonly TopicPartition[],
-    timestamp: number,
-    isolation: Isolation,
+    which: 'EARLIEST' | 'LATEST',
+    isolation: 'READ_COMMITTED' | 'READ_UNCOMMITTED',
   ): Promise<number[]> {
-    const consumer = await client(isolation)
-    const rows = await promised<{ topic: string; partition: number; offset: number }[]>((done) =>
-      consumer.offsetsForTimes(
-        partitions.map(({ topic, partition }) => ({ topic, partition, offset: timestamp })),
-        BROKER_CALL_TIMEOUT_MS,
+    const asked = await admin()
+    const { OffsetSpec, IsolationLevel } = native()
+    const rows = await promised<RdKafka.ListOffsetsResult[]>((done) =>
+      asked.listOffsets(
+        partitions.map(({ topic, partition }) => ({ topic, partition, offset: OffsetSpec[which] })),
+        { timeout: BROKER_CALL_TIMEOUT_MS, isolationLevel: IsolationLevel[isolation] },
         done,
       ),
     )
-    const found = new Map(rows.map((row) => [partitionName(row), row.offset]))
+    const found = new Map(rows.map((row) => [partitionName(row), row]))
     return partitions.map((at) => {
-      const offset = found.get(partitionName(at))
-      if (offset === undefined || offset < 0) throw new Error(`${partitionName(at)}: its offsets are not known`)
+      const { offset = -1, error } = found.get(partitionName(at)) ?? {}
+      if (offset < 0) throw new Error(`${partitionName(at)}: ${error?.message ?? 'its offsets are not known'}`)
       return offset
     })
   }
 
-  async function lookUp(topics: readonly string[], isolation: Isolation): Promise<void> {
-    const consumer = await client(isolation)
-    for (const topic of topics)
-      await promised<unknown>((done) =>
-        consumer.getMetadata({ topic, allTopics: false, timeout: BROKER_CALL_TIMEOUT_MS }, done),
-      )
+  async function lookUp(topics: readonly string[]): Promise<void> {
+    for (const isolation of BOTH) {
+      const consumer = await client(isolation)
+      for (const topic of new Set(topics))
+        await promised<unknown>((done) =>
+          consumer.getMetadata({ topic, allTopics: false, timeout: BROKER_CALL_TIMEOUT_MS }, done),
+        )
+    }
   }
 
   async function endsOf(partitions: readonly TopicPartition[]): Promise<PartitionEnds[]> {
     // `stable` is asked for last: it may be taken for the end only where it has reached an end that was there before.
-    const ends = await listOffsets(partitions, LATEST, 'read_uncommitted')
+    const ends = await listOffsets(partitions, 'LATEST', 'READ_UNCOMMITTED')
     const [beginnings, stables] = await Promise.all([
-      listOffsets(partitions, EARLIEST, 'read_uncommitted'),
-      listOffsets(partitions, LATEST, 'read_committed'),
+      listOffsets(partitions, 'EARLIEST', 'READ_UNCOMMITTED'),
+      listOffsets(partitions, 'LATEST', 'READ_COMMITTED'),
     ])
     return partitions.map((_, index) => ({
       beginning: beginnings[index] as number,
@@ -256,8 +263,7 @@ export function createRangeReader(options: { config: CommonConfig; clientId: str
       return topics.map(({ name }) => name)
     },
     async topicIds(topics) {
-      admin ??= native().AdminClient.createFrom(await client('read_committed'))
-      const using = admin
+      const using = await admin()
       const found = await promised<{ name: string; topicId: object; error?: unknown }[]>((done) =>
         using.describeTopics([...topics], { timeout: BROKER_CALL_TIMEOUT_MS }, done),
       )
@@ -271,15 +277,14 @@ export function createRangeReader(options: { config: CommonConfig; clientId: str
         try {
           return await endsOf(partitions)
         } catch (error) {
-          const topics = [...new Set(partitions.map(({ topic }) => topic))]
-          if (attempt === MAX_ENDS_ATTEMPTS || stopping.signal.aborted)
-            throw new Error(`${topics.join(', ')}: ${(error as Error).message}`)
+          if (attempt === MAX_ENDS_ATTEMPTS || stopping.signal.aborted) throw error
           // The client goes on believing that a topic does not exist, or who leads it, until it is told to look.
-          await Promise.all((['read_committed', 'read_uncommitted'] as const).map((one) => lookUp(topics, one)))
+          await lookUp(partitions.map(({ topic }) => topic))
           await sleep(delayMs(CONNECT_BACKOFF, attempt), stopping.signal)
         }
       }
     },
+    lookUp,
     read: (ranges, onRecord) => inTurn('read_committed', ranges, pollRecords(onRecord)),
     readUncommitted: (ranges, onRecord) => inTurn('read_uncommitted', ranges, pollRecords(onRecord)),
     readIdentities: (ranges, identityOf, onRecord) =>

@@ -241,12 +241,12 @@ export function createTransactor(options: TransactorOptions): Transactor {
       // An end that is written to a partition ends all that this id has open there.
       const result = await inTurn(async (open): Promise<ReleaseResult | TransactionResult> => {
         const { kafka, records, deadlineMs } = open
-        if (what === 'committed offset') {
+        const transaction = what === 'records' ? `${life}-${++transactions}${RELEASE_SUFFIX}` : undefined
+        if (transaction === undefined) {
           const sent = await send(open, [{ ...held, offset: 0, metadata: '' }], membership)
           if (sent !== undefined) return abort(open, sent)
         } else {
-          const headers = headersOf({ [TRANSACTION]: `${life}-${++transactions}${RELEASE_SUFFIX}` })
-          records.packer.add({ ...held, key: null, value: null, headers }, 0)
+          records.packer.add({ ...held, key: null, value: null, headers: headersOf({ [TRANSACTION]: transaction }) }, 0)
           records.flush()
           const flushed = await step((done) => kafka.flush(STEP_TIMEOUT_MS, (error) => done(error)), deadlineMs)
           records.take()
@@ -254,7 +254,7 @@ export function createTransactor(options: TransactorOptions): Transactor {
           if (failed.size > 0) return abort(open, { message: failed.get(0)?.reason ?? 'refused' })
         }
         const aborted = await abort(open, { message: '' })
-        return aborted.kind === 'aborted' ? { kind: 'released' } : aborted
+        return aborted.kind === 'aborted' ? { kind: 'released', transaction } : aborted
       })
       if (result.kind === 'released' || result.kind === 'fatal') return result
       return { kind: 'not released', reason: 'reason' in result ? result.reason : result.kind }

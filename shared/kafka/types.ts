@@ -209,7 +209,11 @@ export type TransactionResult =
 
 /** What became of an attempt to end what was left open. */
 export type ReleaseResult =
-  | { kind: 'released' }
+  | {
+      kind: 'released'
+      /** What the record that was written for it is known by, which all in-sync replicas have; undefined for a committed offset. */
+      transaction: string | undefined
+    }
   | { kind: 'not released'; reason: string }
   | { kind: 'fatal'; reason: string }
 
@@ -279,6 +283,11 @@ export interface RangeReader {
   topicIds(topics: readonly string[]): Promise<Map<string, string>>
   /** In the order of the partitions. @throws Error when one of them cannot be asked for */
   ends(partitions: readonly TopicPartition[]): Promise<PartitionEnds[]>
+  /**
+   * Asks a broker, whichever, who leads the partitions of topics: one that is cut off from the others may go on believing that it does.
+   * @throws Error when it does not answer
+   */
+  lookUp(topics: readonly string[]): Promise<void>
   /**
    * Calls back for every committed record of the ranges, each in its order, ranges side by side. What is behind a transaction that has not
    * ended is waited for, so a range should end at or before `stable`.

@@ -12,6 +12,7 @@ import {
   type Membership,
   type OutgoingRecord,
   type OutputFault,
+  type PartitionEnds,
   type ProduceError,
   partitionName,
   type RangeReader,
@@ -61,6 +62,8 @@ const PENDING_PAUSE_MS = 20
  */
 export class FakeKafka {
   readonly #topics = new Map<string, FakeLog[]>()
+  /** By process, where partitions ended when it was cut off from their leaders. */
+  readonly #stale = new Map<FakeProcess, ReadonlyMap<FakeLog, PartitionEnds>>()
   readonly #coordinator = new FakeCoordinator((mark) => this.#fateOf(mark))
   /** Members that the group knows. */
   readonly #members = new Set<string>()
@@ -410,15 +413,18 @@ export class FakeKafka {
           const isOffset = what === 'committed offset'
           const offset = { topic, partition, offset: 0, metadata: '' }
           const fault = isOffset ? await addOffsets([offset], membership, 'release') : await begin('outputs', 'release')
-          if (fault === undefined && !isOffset) {
+          const transaction = isOffset ? undefined : `${life}-${++transactions}${RELEASE_SUFFIX}`
+          if (fault === undefined && transaction !== undefined) {
             const log = this.log(held)
             owner.touched.add(log)
-            const headers = headersOf({ [TRANSACTION]: `${life}-${++transactions}${RELEASE_SUFFIX}` })
+            const headers = headersOf({ [TRANSACTION]: transaction })
             log.append({ topic, key: null, value: null, headers }, this.nowMs(), owner.producer)
           }
           const result = await abort(fault ?? { kind: 'aborted', reason: '', passing: true })
           if (result.kind === 'fatal') return result
-          return fault === undefined ? { kind: 'released' } : { kind: 'not released', reason: fault.reason }
+          return fault === undefined
+            ? { kind: 'released', transaction }
+            : { kind: 'not released', reason: fault.reason }
         }),
       close: async () => {
         epoch = undefined
@@ -442,8 +448,9 @@ export class FakeKafka {
         await alive(process, this.latency())
         for (const { topic, partition, from, to } of ranges) {
           const log = this.log({ topic, partition })
-          if (isolation === 'committed' && Math.min(to, log.end) > log.stable)
-            throw new Error(`${partitionName(log)}: nothing could be read behind ${log.stable}`)
+          const { stable, end } = this.#endsFor(process, log)
+          if (isolation === 'committed' && Math.min(to, log.end) > Math.min(stable, end))
+            throw new Error(`${partitionName(log)}: nothing could be read behind ${Math.min(stable, end)}`)
           for (const record of log.read(from, to, isolation)) onRecord(record)
         }
         await alive(process, this.latency())
@@ -454,9 +461,13 @@ export class FakeKafka {
       topicIds: async (topics) => new Map(topics.map((topic) => [topic, topic])),
       ends: async (partitions) => {
         await alive(process, this.latency())
-        const ends = partitions.map((at) => this.log(at).ends())
+        const ends = partitions.map((at) => this.#endsFor(process, this.log(at)))
         await alive(process, this.latency())
         return ends
+      },
+      lookUp: async () => {
+        await alive(process, this.latency())
+        this.#stale.delete(process)
       },
       read,
       readUncommitted: reading('uncommitted'),
@@ -469,6 +480,25 @@ export class FakeKafka {
       },
       close: async () => undefined,
     }
+  }
+
+  /** A process asks brokers that lead no more, until it looks up who does, or that time is over. */
+  cutOff(process: FakeProcess, ms: number): void {
+    const logs = [...this.#topics.values()].flat()
+    const ends = new Map(logs.map((log) => [log, log.ends()]))
+    this.#stale.set(process, ends)
+    setTimeout(() => {
+      if (this.#stale.get(process) === ends) this.#stale.delete(process)
+    }, ms)
+  }
+
+  /** Every process knows who leads. */
+  heal(): void {
+    this.#stale.clear()
+  }
+
+  #endsFor(process: FakeProcess, log: FakeLog): PartitionEnds {
+    return this.#stale.get(process)?.get(log) ?? log.ends()
   }
 
   admin(): TopicAdmin {

@@ -1,0 +1,61 @@
+import { headerText, TRANSACTION } from '../shared/headers.ts'
+import { partitionName, type RangeReader, type TopicPartition } from '../shared/kafka/types.ts'
+import { sleep } from '../shared/retry.ts'
+
+/** How often it is looked up who leads a partition, each time from a broker by chance, and the pause between. */
+const MAX_LOOKS = 10
+const LOOK_PAUSE_MS = 200
+
+/** How far before the end a record that was just written may stand, in offsets. */
+const MAX_BEHIND_END_OFFSETS = 10_000
+
+/**
+ * Makes sure that partitions are read from their leaders. A broker that is cut off from the others, and not from its clients, goes on answering as
+ * the leader that it was: what was written since is not there, and looks as if it had been lost. It cannot acknowledge a record for all in-sync
+ * replicas, so one that was acknowledged is written to each partition, and read back.
+ * @param write writes a record that nobody counts. @returns what it is known by. @throws Error when it was not acknowledged
+ * @throws Error when what was written cannot be read
+ */
+export async function proveLeaders(
+  places: readonly TopicPartition[],
+  reader: RangeReader,
+  write: (at: TopicPartition) => Promise<string | undefined>,
+): Promise<void> {
+  const names = new Map<string, string | undefined>()
+  for (const at of places) names.set(partitionName(at), await write(at))
+  let left = [...places]
+  for (let look = 1; ; look++) {
+    const ends = await reader.ends(left)
+    const ranges = left.map((at, index) => {
+      const { beginning = 0, end = 0 } = ends[index] ?? {}
+      return { ...at, from: Math.max(beginning, end - MAX_BEHIND_END_OFFSETS), to: end }
+    })
+    const found = new Set<string>()
+    await reader.readUncommitted(ranges, (record) => {
+      const name = partitionName(record)
+      if (headerText(record.headers, TRANSACTION) === names.get(name)) found.add(name)
+    })
+    left = left.filter((at) => !found.has(partitionName(at)))
+    const [first] = left
+    if (first === undefined) return
+    if (look === MAX_LOOKS)
+      throw new Error(
+        `${partitionName(first)}: what was written to it cannot be read: its leader is not known, or it loses records`,
+      )
+    await lookAgain(left, reader)
+  }
+}
+
+/** Waits until the leader of a partition has an offset, or until a broker that leads no more would have been found out. */
+export async function waitForOffset(at: TopicPartition, offset: number, reader: RangeReader): Promise<void> {
+  for (let look = 1; look <= MAX_LOOKS; look++) {
+    const [ends] = await reader.ends([at])
+    if (ends === undefined || ends.end >= offset) return
+    await lookAgain([at], reader)
+  }
+}
+
+async function lookAgain(places: readonly TopicPartition[], reader: RangeReader): Promise<void> {
+  await reader.lookUp(places.map(({ topic }) => topic))
+  await sleep(LOOK_PAUSE_MS)
+}
