@@ -5,7 +5,7 @@ import { NO_HEADERS } from '../headers.ts'
 import { testBrokers, uniqueName } from '../testing/brokers.ts'
 import { until } from '../testing/until.ts'
 import { createTopicAdmin } from './admin.ts'
-import { createRecordProducer, produceError, type RecordProducerOptions } from './producer.ts'
+import { createRecordProducer, deliveryOf, produceError, type RecordProducerOptions } from './producer.ts'
 import { createRangeReader } from './range-reader.ts'
 import { type DeliveryResult, type OutgoingRecord, ProduceError, type RecordProducer } from './types.ts'
 
@@ -154,6 +154,12 @@ describe('the record producer', () => {
       expect(produceError(code, '').outcome).toBe('unknown')
     expect(produceError(PURGE_QUEUE, '')).toMatchObject({ fault: 'unavailable', outcome: 'not stored' })
     expect(produceError(TOPIC_AUTHORIZATION_FAILED, '')).toBeInstanceOf(ProduceError)
+  })
+
+  test('calls a record stored only where the broker says where it stands', () => {
+    const report = { sequence: 1, code: 0, partition: 2, offset: 3, timestampMs: 4 }
+    expect(deliveryOf('records', report)).toEqual({ topic: 'records', partition: 2, offset: 3, timestampMs: 4 })
+    expect(deliveryOf('records', { ...report, offset: -1 })).toMatchObject({ fault: 'timed out', outcome: 'unknown' })
   })
 })
 

@@ -182,15 +182,8 @@ export function createRecordProducer(options: RecordProducerOptions): RecordProd
     const one = waiting.get(report.sequence)
     // A report that comes after a record was given up changes nothing.
     if (one === undefined) return
-    const { code, partition, offset, timestampMs } = report
-    const result =
-      code === 0
-        ? { topic: one.topic, partition, offset, timestampMs }
-        : isNotQueued(report)
-          ? // What the queue has not taken is in nobody's hands.
-            new ProduceError(faultOf(code), 'not stored', messageOf(code))
-          : produceError(code, messageOf(code))
-    settle(report.sequence, one, result)
+    const { code } = report
+    settle(report.sequence, one, deliveryOf(one.topic, report))
     if (code === CODE.FATAL) replace(messageOf(code))
     else if (code === CODE.TOPIC_AUTHORIZATION_FAILED) refused(one.topic)
   }
@@ -373,6 +366,17 @@ export function createRecordProducer(options: RecordProducerOptions): RecordProd
 
 /** What a record takes of the queue's bound; headers are counted by librdkafka's own limit only. */
 const queueBytes = (record: OutgoingRecord): number => (record.value?.length ?? 0) + (record.key?.length ?? 0)
+
+/** What a delivery report says of a record. */
+export function deliveryOf(topic: string, report: Readonly<Report>): DeliveryResult {
+  const { code, partition, offset, timestampMs } = report
+  // What the queue has not taken is in nobody's hands.
+  if (isNotQueued(report)) return new ProduceError(faultOf(code), 'not stored', messageOf(code))
+  if (code !== 0) return produceError(code, messageOf(code))
+  if (offset >= 0) return { topic, partition, offset, timestampMs }
+  // A broker that has had the batch before, as it believes. In a topic that was made anew, or that has lost its last records, it is not there.
+  return new ProduceError('timed out', 'unknown', 'it was acknowledged as a repeated record, and not where it stands')
+}
 
 /** An undelivered record's error, by librdkafka's code. */
 export function produceError(code: number, message: string): ProduceError {
