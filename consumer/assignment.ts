@@ -12,7 +12,7 @@ import {
 import type { Logger } from '../shared/logger.ts'
 import { type Backoff, CONNECT_BACKOFF, delayMs, sleep } from '../shared/retry.ts'
 import { parseTopic } from '../shared/topics.ts'
-import { endHanging, recoveryIds, released } from './hanging.ts'
+import { endHanging, recoveryIds, released, writersOf } from './hanging.ts'
 import { Gate } from './lanes.ts'
 import { proveLeaders, waitForOffset } from './leaders.ts'
 import type { ConsumerMetrics } from './metrics.ts'
@@ -271,18 +271,17 @@ export class Assignments {
     }
   }
 
-  /** Aborts offsets that are pending under the id that writes outcomes again. */
-  async #endRecovery(at: TopicPartition): Promise<void> {
-    const { group, transactor, openTransactor, log } = this.deps
-    const membership = group.membership()
-    if (membership === undefined) return
-    for (const id of recoveryIds(transactor.transactionalId)) {
-      const recovery = await openTransactor(id)
+  /** Aborts offsets that are pending under ids that may not come back to do so. */
+  async #endPending(at: TopicPartition, ids: Iterable<string>): Promise<void> {
+    const { openTransactor, log } = this.deps
+    for (const id of ids) {
+      const other = await openTransactor(id)
       try {
-        const result = await recovery.release(at, 'committed offset', membership)
-        log.warn({ id, result: result.kind }, 'aborted the offsets that a recovery may have left pending')
+        const { topic, partition } = at
+        await released(other.release({ topic, partition }, 'committed offset', this.#membership()))
+        log.warn({ id, partition: partitionName(at) }, 'aborted the offsets that may have been left pending')
       } finally {
-        await recovery.close()
+        await other.close()
       }
     }
   }
@@ -371,9 +370,14 @@ export class Assignments {
   async #endHanging(held: HeldBackError, partition: Partition, attempt: number): Promise<void> {
     const { group, reader, transactor, openTransactor, log, onFailed } = this.deps
     try {
-      // What is pending of ours was ended, and that of others ends by itself; but the id that writes outcomes again is nobody's.
+      // What is pending of ours was ended, and that of others ends by itself, unless they do not come back.
       if (held.offset === undefined) {
-        if (attempt >= ATTEMPTS_BEFORE_TAKING_OVER) await this.#endRecovery(held.at)
+        if (attempt < ATTEMPTS_BEFORE_TAKING_OVER) return
+        const own = transactor.transactionalId
+        await this.#endPending(held.at, recoveryIds(own))
+        // Now and then only: whoever uses one of these ids opens new clients then.
+        if (attempt % ATTEMPTS_BEFORE_TAKING_OVER === 0)
+          await this.#endPending(held.at, (await writersOf(partition, reader)).difference(new Set([own])))
         return
       }
       const result = await endHanging(partition, {

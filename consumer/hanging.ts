@@ -62,7 +62,7 @@ export async function endHanging(partition: Partition, deps: HangingDeps): Promi
   if (found.transaction === undefined)
     return { kind: 'waits', reason: `another client has it open in ${partitionName(found.at)}` }
   const { transaction } = found
-  const id = transaction.slice(0, transaction.lastIndexOf(':'))
+  const id = idOf(transaction)
   const isOwn = id === transactor.transactionalId
   if (!isOwn && !mayTakeOver) return { kind: 'waits', reason: `it belongs to ${id}` }
 
@@ -121,6 +121,28 @@ async function oldestOpen(
   const oldest = records.find((record) => record.topic === first.topic && record.offset === first.from)
   return { at: first, transaction: oldest && nameOf(oldest), records }
 }
+
+/** How many of the latest offsets are looked at for those who wrote there. */
+const WRITERS_LOOK_OFFSETS = 5_000
+
+/** Ids that have written to a partition's topics lately, in transactions of whatever end. */
+export async function writersOf(partition: Partition, reader: RangeReader): Promise<Set<string>> {
+  const places = OUTPUTS.map((role) => partition.sibling(role))
+  const ends = await reader.ends(places)
+  const ranges = places.map((at, index) => {
+    const { beginning = 0, end = 0 } = ends[index] ?? {}
+    return { ...at, from: Math.max(beginning, end - WRITERS_LOOK_OFFSETS), to: end }
+  })
+  const ids = new Set<string>()
+  await reader.readUncommitted(ranges, (record) => {
+    const transaction = nameOf(record)
+    if (transaction !== undefined) ids.add(idOf(transaction))
+  })
+  return ids
+}
+
+/** Of the transaction's name. */
+const idOf = (transaction: string): string => transaction.slice(0, transaction.lastIndexOf(':'))
 
 const isOfRecovery = (transaction: string | undefined, transactionalId: string): boolean =>
   transaction !== undefined &&

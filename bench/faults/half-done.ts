@@ -86,6 +86,13 @@ const ROUNDS: readonly [Round, Round, Round, ...Round[]] = [
     needs: has('dlq'),
     kinds: DEAD,
   },
+  {
+    what: 'abort, forgotten for offsets, for a successor',
+    end: 'abort',
+    left: isOffsets,
+    needs: isOfSomePartitions,
+    successor: true,
+  },
   { what: 'commit, forgotten for outcomes, for a successor', end: 'commit', left: isOutput, successor: true },
   { what: 'abort, forgotten for outcomes, for a successor', end: 'abort', left: isOutput, successor: true },
 ]
