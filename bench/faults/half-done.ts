@@ -8,6 +8,7 @@ import { until } from '../../shared/testing/until.ts'
 import { kind, SOMETIMES } from './kinds.ts'
 import { type Kind, PLAIN } from './load.ts'
 import { type Fault, GROUP, PARTITIONS, type Stage } from './stage.ts'
+import { addPartitions } from './topic-faults.ts'
 import { forgetOpenTransaction } from './transaction-state.ts'
 
 /**
@@ -33,6 +34,8 @@ interface Round {
   needs?(all: readonly Place[]): boolean
   /** What its events are; plain ones where not given. */
   kinds?: readonly [Kind, ...Kind[]]
+  /** The stream gets more partitions before it goes on. The last round, since others know only of the first ones. */
+  grows?: true
   /** Another consumer than that whose transaction it is goes on. */
   successor?: true
 }
@@ -95,6 +98,7 @@ const ROUNDS: readonly [Round, Round, Round, ...Round[]] = [
   },
   { what: 'commit, forgotten for outcomes, for a successor', end: 'commit', left: isOutput, successor: true },
   { what: 'abort, forgotten for outcomes, for a successor', end: 'abort', left: isOutput, successor: true },
+  { what: 'commit, forgotten everywhere, with new partitions', end: 'commit', left: anywhere, grows: true },
 ]
 
 const TIMEOUT_MS = 10_000
@@ -116,7 +120,7 @@ export const HALF_DONE_FAULT: Fault = {
 }
 
 async function playRound(stage: Stage, round: Round): Promise<void> {
-  const { what, end, kinds = [PLAIN], successor = false } = round
+  const { what, end, kinds = [PLAIN], grows = false, successor = false } = round
   const { consumer } = stage
   const kafka = stage.kafka()
   const load = stage.load({ eventsPerSecond: 100, kinds })
@@ -137,6 +141,7 @@ async function playRound(stage: Stage, round: Round): Promise<void> {
   const found = await openPlaces(stage)
   if (namesOf(found) !== namesOf(left) || left.length === 0)
     stage.wrong(`${what}: without a mark are ${namesOf(found)}, not ${namesOf(left)}: the round has tested nothing`)
+  if (grows) await addPartitions(stage, PARTITIONS, PARTITIONS + 2)
   const next = successor ? await stage.addConsumer() : consumer
   next.start()
   await stage.recovered(what, 'session')

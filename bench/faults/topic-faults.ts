@@ -7,6 +7,7 @@ import {
   fetchCommitted,
   listOffsets,
 } from '../../shared/kafka/brokers/wire-admin.ts'
+import { until } from '../../shared/testing/until.ts'
 import { writeRecord } from './foreign-record.ts'
 import { SOMETIMES } from './kinds.ts'
 import { PLAIN } from './load.ts'
@@ -27,21 +28,7 @@ export const TOPIC_FAULTS: readonly Fault[] = [
       let before = PARTITIONS
       for (const count of stage.short ? [PARTITIONS + 2] : [PARTITIONS + 2, PARTITIONS + 3, PARTITIONS + 8]) {
         await stage.pause(1_000, 3_000)
-        // Whoever does it may begin at either end.
-        for (const topic of stage.random.chance(0.5) ? TOPICS : TOPICS.toReversed())
-          await createPartitions(serverOf(stage), CALL_TIMEOUT_MS, [topic], count)
-        stage.changed({ partitionsAdded: true })
-        stage.did('partitions added')
-        // Another client knows of them before the producer does.
-        for (let partition = before; partition < count; partition++)
-          await writeRecord(stage.kafka().bootstrapServers, stage.topic, partition, {
-            value: Buffer.from('{}'),
-            key: `new-${partition}`,
-            headers: [
-              ...['ce_specversion=1.0', `ce_id=${partition}`, 'ce_source=/new', 'ce_type=dev.kafkatrace.plain'],
-              'content-type=application/json',
-            ],
-          })
+        await addPartitions(stage, before, count)
         before = count
         await stage.recovered('partitions added', 'ordinary')
       }
@@ -158,4 +145,34 @@ async function deleteUnread(stage: Stage, firstOffsets: number[]): Promise<numbe
     gone += to - from
   }
   return gone
+}
+
+/** Gives the stream's four topics more partitions, and each new one an event. */
+export async function addPartitions(stage: Stage, before: number, count: number): Promise<void> {
+  // Whoever does it may begin at either end.
+  for (const topic of stage.random.chance(0.5) ? TOPICS : TOPICS.toReversed())
+    await createPartitions(serverOf(stage), CALL_TIMEOUT_MS, [topic], count)
+  stage.changed({ partitionsAdded: true })
+  stage.did('partitions added')
+  // Another client knows of them before the producer does.
+  for (let partition = before; partition < count; partition++) {
+    const write = () =>
+      writeRecord(stage.kafka().bootstrapServers, stage.topic, partition, {
+        value: Buffer.from('{}'),
+        key: `new-${partition}`,
+        headers: [
+          ...['ce_specversion=1.0', `ce_id=${partition}`, 'ce_source=/new', 'ce_type=dev.kafkatrace.plain'],
+          'content-type=application/json',
+        ],
+      })
+    // The brokers tell of a partition a moment after it was made.
+    await until(
+      () =>
+        write().then(
+          () => true,
+          () => false,
+        ),
+      { timeoutMs: CALL_TIMEOUT_MS, what: 'a new partition to take a record' },
+    )
+  }
 }
