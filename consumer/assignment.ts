@@ -2,7 +2,6 @@ import {
   type GroupConsumer,
   type GroupListener,
   HeldBackError,
-  type IncomingRecord,
   type Membership,
   partitionName,
   type RangeReader,
@@ -16,7 +15,7 @@ import { endHanging, recoveryIds, released, writersOf } from './hanging.ts'
 import { Gate } from './lanes.ts'
 import { proveLeaders, waitForOffset } from './leaders.ts'
 import type { ConsumerMetrics } from './metrics.ts'
-import { type Held, Partition, type Place, type Source } from './partition.ts'
+import { type Held, Partition, type Source } from './partition.ts'
 import { type Past, restore } from './restore.ts'
 
 export interface AssignmentDeps {
@@ -36,8 +35,6 @@ export interface AssignmentDeps {
   free(partition: string): Promise<void>
   /** A partition begins to be read. */
   onReading(partition: Partition): void
-  /** A record before the committed offset has no outcome and is to have one. */
-  onMissing(record: IncomingRecord, source: Source, place: Place): void
   /** A partition is no longer this member's, or begins anew. */
   onDropped(partition: Partition): void
   /** The clients cannot go on. */
@@ -306,7 +303,7 @@ export class Assignments {
 
   /** Begins to read the partitions whose past is known. */
   #begin(pasts: ReadonlyMap<Partition, Past>, begun: number): void {
-    const { group, log, metrics, onReading, onMissing } = this.deps
+    const { group, log, metrics, onReading } = this.deps
     const restored = [...pasts].filter(([partition]) => isRestoring(partition))
     if (restored.length === 0) return
     // First of all, since it throws when the client is being closed.
@@ -328,14 +325,10 @@ export class Assignments {
       )
       this.#tell(partition, past)
       onReading(partition)
-      for (const record of past.missing) {
-        const { offset, timestampMs } = record
-        onMissing(record, sources.input, { offset, timestampMs, state: 'open' })
-      }
     }
   }
 
-  #tell({ name }: Partition, { skipped, fresh, missing, undone, unknown, input }: Past): void {
+  #tell({ name, partition }: Partition, { skipped, fresh, unknown, input, retry }: Past): void {
     const { log } = this.deps
     if (skipped > 0)
       log.error({ partition: name, skipped, from: input.offset }, 'records were deleted before they were read')
@@ -349,20 +342,11 @@ export class Assignments {
         { partition: name, records: unknown },
         'records before the committed offset have no outcome that is still there, and may have had one that was deleted',
       )
-    if (missing.length > 0)
-      log.error(
-        {
-          partition: name,
-          records: missing.length,
-          offsets: missing.slice(0, MAX_OFFSETS_LOGGED).map(({ offset }) => offset),
-        },
-        'records before the committed offset have no outcome and are processed now',
-      )
-    for (const [role, offsets] of Object.entries(undone))
-      if (offsets.size > 0)
+    for (const { topic, missing } of [input, retry])
+      if (missing.length > 0)
         log.error(
-          { partition: name, role, records: offsets.size, offsets: [...offsets].slice(0, MAX_OFFSETS_LOGGED) },
-          'records that their commit calls done have no outcome and are processed',
+          { topic, partition, records: missing.length, offsets: missing.slice(0, MAX_OFFSETS_LOGGED) },
+          'records are committed as done and have no outcome: they are processed now',
         )
   }
 

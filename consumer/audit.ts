@@ -258,7 +258,7 @@ export class Events {
 /** Events whose outcomes are looked for, and where. */
 export interface Search {
   events: Events
-  snapshot: Snapshot
+  snapshot: Pick<Snapshot, 'at' | 'ends' | 'heldBack'>
 }
 
 /**
@@ -313,7 +313,10 @@ class Times {
 }
 
 /** Reads what waits in `.retry`. */
-export async function readWaiting(searches: readonly Search[], reader: AuditReader): Promise<void> {
+export async function readWaiting(
+  searches: readonly { events: Events; snapshot: Snapshot }[],
+  reader: AuditReader,
+): Promise<void> {
   const done = searches.map(({ snapshot: { retry } }) => decodeAhead(retry.offset, retry.metadata))
   const ranges = searches.map(({ snapshot: { retry, ends } }) => ({
     topic: retry.topic,

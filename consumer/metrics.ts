@@ -123,10 +123,10 @@ export function createMetrics() {
     fetched(item: Item): void {
       fetched[item.source.role].count++
     },
-    restored({ skipped, missing, undone }: Past, seconds: number): void {
+    restored({ skipped, input, retry }: Past, seconds: number): void {
       rebuildSeconds.observe(seconds)
       table.skipped.inc(skipped)
-      table.repaired.inc(missing.length + undone.input.size + undone.retry.size)
+      table.repaired.inc(input.missing.length + retry.missing.length)
     },
     decided(outcome: Outcome): void {
       if (outcome.kind === 'later' || (outcome.kind === 'retry' && outcome.failure.reason !== 'waits behind its key'))

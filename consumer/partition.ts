@@ -1,10 +1,10 @@
 import type { Span } from '@opentelemetry/api'
 import { type CommittedOffset, type IncomingRecord, partitionName, type TopicPartition } from '../shared/kafka/types.ts'
 import { siblingTopic, type TopicRole } from '../shared/topics.ts'
-import { decodeAhead, encodeAhead } from './ahead.ts'
+import { encodeAhead } from './ahead.ts'
 import type { DecidedOutcome, Job, PartitionView } from './consume.ts'
 import { Deduplication } from './dedupe.ts'
-import type { Past } from './restore.ts'
+import type { Past, SourcePast } from './restore.ts'
 
 /**
  * The states of an assigned partition and of its records, and the only places where they change. Everything that wants to know whether a
@@ -118,14 +118,12 @@ export class Source implements TopicPartition {
   constructor(
     readonly owner: Partition,
     readonly role: 'input' | 'retry',
-    committed: CommittedOffset,
-    /** What its metadata calls done and is not. */
-    undone: ReadonlySet<number> = new Set(),
+    { topic, partition, offset, done }: SourcePast,
   ) {
-    this.topic = committed.topic
-    this.partition = committed.partition
-    this.#next = Math.max(0, committed.offset)
-    this.#ahead = decodeAhead(committed.offset, committed.metadata).difference(undone)
+    this.topic = topic
+    this.partition = partition
+    this.#next = Math.max(0, offset)
+    this.#ahead = done
   }
 
   readonly topic: string
@@ -284,16 +282,13 @@ export class Partition implements PartitionView, TopicPartition {
   }
 
   /** Its past is known: from here on it is read. */
-  read({ input, retry, waiting, undone }: Past): { input: Source; retry: Source } {
+  read({ input, retry, waiting }: Past): { input: Source; retry: Source } {
     this.enter({ kind: 'reading' })
     for (const { identity, key } of waiting) {
       this.#dedupe.claim(identity)
       this.addWaiting(identity, key)
     }
-    this.#sources = {
-      input: new Source(this, 'input', input, undone.input),
-      retry: new Source(this, 'retry', retry, undone.retry),
-    }
+    this.#sources = { input: new Source(this, 'input', input), retry: new Source(this, 'retry', retry) }
     return this.#sources
   }
 

@@ -55,7 +55,11 @@ function start(
   const pipeline = new Pipeline({
     group,
     transactor: kafka.transactor(),
-    openTransactor: async () => kafka.transactor(),
+    async openTransactor(transactionalId) {
+      const opened = kafka.transactor(transactionalId)
+      await opened.start()
+      return opened
+    },
     reader: kafka.reader(),
     topics: INPUT_TOPICS,
     metrics,

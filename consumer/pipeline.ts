@@ -83,7 +83,6 @@ export class Pipeline {
       revokeTimeoutMs: limits.revokeTimeoutMs,
       free: (partition) => this.#committer.free(partition),
       onReading: ({ sources }) => this.#fetcher.added(sources === undefined ? [] : Object.values(sources)),
-      onMissing: (record, source, place) => this.#decider.take(record, source, place),
       onDropped: (partition) => {
         this.#committer.drop(partition)
         this.#fetcher.committed()

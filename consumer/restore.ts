@@ -3,7 +3,6 @@ import {
   type CommittedOffset,
   type GroupConsumer,
   HeldBackError,
-  type IncomingRecord,
   type KnownRecord,
   type PartitionEnds,
   partitionName,
@@ -49,19 +48,23 @@ export interface Waiting {
   key: string | undefined
 }
 
+export interface SourcePast extends TopicPartition {
+  /** Where reading goes on. */
+  offset: number
+  /** Offsets from there on that are done. */
+  done: Set<number>
+  /** Offsets that are committed as done and have no outcome, rising: they are not among those that are done, and are processed when they are read. */
+  missing: number[]
+}
+
 /** What Kafka says of a partition's past. */
 export interface Past {
-  /** Where reading goes on. */
-  input: CommittedOffset
-  retry: CommittedOffset
+  input: SourcePast
+  retry: SourcePast
   /** Events that wait in `.retry`. */
   waiting: Waiting[]
-  /** Records before the committed offset that have no outcome; in their order. */
-  missing: IncomingRecord[]
   /** How many have none that is still there, and may have had one that was deleted. */
   unknown: number
-  /** Of what a commit calls done beyond its offset, those that have no outcome: they are processed when they are read. */
-  undone: { input: Set<number>; retry: Set<number> }
   /** How many offsets were deleted before they were read. */
   skipped: number
   /** Nothing that is committed says where to go on: reading begins at the beginning. */
@@ -122,10 +125,10 @@ export async function restore(
 
 const isDoubtful = (
   { claimed }: Partition,
-  { missing, undone, fresh }: Past,
+  { input, retry: waiting, fresh }: Past,
   { retry, dlq, processed }: Ends,
 ): boolean =>
-  missing.length + undone.input.size + undone.retry.size > 0 ||
+  input.missing.length + waiting.missing.length > 0 ||
   fresh === 'committed beyond the end' ||
   (fresh !== undefined && dlq.end + processed.end > 0) ||
   (claimed?.[1] ?? -1) > retry.end
@@ -136,17 +139,23 @@ function pastOf(input: CommittedOffset, retry: CommittedOffset, ends: Ends): Pas
   // Beyond the end: the topic was made anew, or has lost its last records.
   const fresh = input.offset < 0 ? 'nothing committed' : input.offset > end ? 'committed beyond the end' : undefined
   return {
-    input: startOf(input, ends.input),
-    retry: startOf(retry, ends.retry),
+    input: sourcePastOf(startOf(input, ends.input)),
+    retry: sourcePastOf(startOf(retry, ends.retry)),
     waiting: [],
-    missing: [],
     unknown: 0,
-    undone: { input: new Set(), retry: new Set() },
     skipped: fresh === undefined ? Math.max(0, beginning - input.offset) : 0,
     fresh,
     doubtful: false,
   }
 }
+
+const sourcePastOf = ({ topic, partition, offset, metadata }: CommittedOffset): SourcePast => ({
+  topic,
+  partition,
+  offset,
+  done: decodeAhead(offset, metadata),
+  missing: [],
+})
 
 /** The ends of a partition's topics, once no transaction is open below them. */
 async function stableEnds(
@@ -265,7 +274,7 @@ async function findWaiting(
 ): Promise<void> {
   const all = [...pasts].map(([{ dedupe }, { retry }]) => ({
     dedupe,
-    done: decodeAhead(retry.offset, retry.metadata),
+    done: retry.done,
     waiting: [] as Waiting[],
     unproven: [] as Waiting[],
   }))
@@ -285,18 +294,22 @@ async function findWaiting(
     const { waiting, unproven } = all[index] as (typeof all)[number]
     // One that was written to `.retry` again waits there.
     const again = new Set(waiting.map(({ identity }) => identity))
-    const undone = isComplete(partition, endsOf.get(partition) as Ends)
-      ? unproven.filter(({ identity }) => !again.has(identity))
-      : []
+    const { complete } = reachOf(partition.dedupe, endsOf.get(partition) as Ends)
+    const undone = complete ? unproven.filter(({ identity }) => !again.has(identity)) : []
     past.waiting = [...waiting, ...undone]
-    past.undone.retry = new Set(undone.map(({ offset }) => offset))
+    past.retry.missing = undone.map(({ offset }) => offset)
+    for (const { offset } of undone) past.retry.done.delete(offset)
   }
 }
 
-/** All outcomes that there ever were are in the window, so what has none among them has none. */
-function isComplete({ dedupe }: Partition, { dlq, processed }: Ends): boolean {
+/** How far before the committed offset records are looked at, and whether all outcomes are known that there ever were: what has none among them has none. */
+export function reachOf(
+  { size, capacity }: Pick<Deduplication, 'size' | 'capacity'>,
+  { dlq, processed }: Pick<Ends, 'dlq' | 'processed'>,
+): { complete: boolean; reach: number } {
   const there = dlq.end - dlq.beginning + (processed.end - processed.beginning)
-  return dlq.beginning === 0 && processed.beginning === 0 && there <= dedupe.capacity
+  const complete = dlq.beginning === 0 && processed.beginning === 0 && there <= capacity
+  return { complete, reach: complete ? capacity : Math.max(0, size - MAX_OUT_OF_TURN) }
 }
 
 /** What is called done of one partition and has no outcome that the window knows. */
@@ -304,8 +317,6 @@ interface Doubts {
   events: Events
   /** What waits in `.retry`, and what is not done beyond the committed offset: a record that repeats it has no outcome of its own. */
   owed: HashWindow
-  /** Done, beyond the committed offset. */
-  ahead: Set<number>
 }
 
 /** Looks for an outcome of every input record that is called done, as far as the window reaches. */
@@ -316,15 +327,12 @@ async function findMissing(
 ): Promise<void> {
   const all = [...pasts].map(([partition, past]) => {
     const ends = endsOf.get(partition) as Ends
-    const { size, capacity } = partition.dedupe
-    const complete = isComplete(partition, ends)
-    const reach = complete ? capacity : Math.max(0, size - MAX_OUT_OF_TURN)
-    const { offset, metadata } = past.input
-    const ahead = reach === 0 ? new Set<number>() : decodeAhead(offset, metadata)
-    const to = Math.min(ends.input.end, Math.max(offset - 1, ...ahead) + 1)
+    const { complete, reach } = reachOf(partition.dedupe, ends)
+    const { offset, done } = past.input
+    const to = reach === 0 ? offset : Math.min(ends.input.end, Math.max(offset - 1, ...done) + 1)
     const owed = new HashWindow(Math.max(1, past.waiting.length + to - offset))
     for (const { identity } of past.waiting) owed.add(hashOf(identity))
-    const doubts: Doubts = { events: new Events(Math.max(0, to - ends.input.beginning)), owed, ahead }
+    const doubts: Doubts = { events: new Events(Math.max(0, to - ends.input.beginning)), owed }
     const range = { ...place(partition), from: Math.max(ends.input.beginning, offset - reach), to }
     return { partition, past, ends, complete, doubts, range }
   })
@@ -333,24 +341,31 @@ async function findMissing(
     identityOf,
     (record) => {
       const { partition, past, doubts } = all[record.range] as (typeof all)[number]
-      const { events, owed, ahead } = doubts
+      const { events, owed } = doubts
       const { offset, hash } = record
-      if (offset >= past.input.offset && !ahead.has(offset)) owed.add(hash)
+      if (offset >= past.input.offset && !past.input.done.has(offset)) owed.add(hash)
       else if (!partition.dedupe.hasDone(hash) && !owed.has(hash)) events.add(record, true)
     },
   )
   for (const { partition, past, ends, complete, doubts } of all) {
     if (doubts.events.size === 0) continue
-    const missing: number[] = []
-    const { input, retry } = past
-    const snapshot = { at: partition, input, retry, ends, heldBack: undefined }
-    await judge({ events: doubts.events, snapshot }, complete ? undefined : reader, (verdict, offset) => {
-      if (verdict === 'missing' && offset >= input.offset) past.undone.input.add(offset)
-      else if (verdict === 'missing') missing.push(offset)
+    const { input } = past
+    const search = { events: doubts.events, snapshot: { at: partition, ends, heldBack: undefined } }
+    await judge(search, complete ? undefined : reader, (verdict, offset) => {
+      if (verdict === 'missing') input.missing.push(offset)
       else if (verdict === 'unknown') past.unknown++
     })
-    if (missing.length > 0) past.missing = await recordsAt(partition, missing, reader)
+    goBack(input)
   }
+}
+
+/** Reading goes on at the first record that is missing; those behind it that are not are done. */
+function goBack(input: SourcePast): void {
+  const { offset, done, missing } = input
+  const [first = offset] = missing
+  for (let between = first; between < offset; between++) done.add(between)
+  for (const one of missing) done.delete(one)
+  input.offset = Math.min(first, offset)
 }
 
 const place = ({ topic, partition }: TopicPartition): TopicPartition => ({ topic, partition })
@@ -373,43 +388,3 @@ async function judge(
   }
   search.events.each(knownSinceMs, onEvent)
 }
-
-/** Offsets that are so close together are read in one go. */
-const MAX_GAP_OFFSETS = 10_000
-
-/** Ranges that hold all of the offsets. */
-function runsOf(offsets: readonly number[]): { from: number; to: number }[] {
-  const runs: { from: number; to: number }[] = []
-  for (const offset of offsets.toSorted((a, b) => a - b)) {
-    const last = runs.at(-1)
-    if (last === undefined || offset > last.to + MAX_GAP_OFFSETS) runs.push({ from: offset, to: offset + 1 })
-    else last.to = offset + 1
-  }
-  return runs
-}
-
-/** Records of the input by their offsets, in their order. */
-async function recordsAt(
-  { topic, partition }: TopicPartition,
-  offsets: readonly number[],
-  reader: RangeReader,
-): Promise<IncomingRecord[]> {
-  const wanted = new Set(offsets)
-  const records: IncomingRecord[] = []
-  for (const run of runsOf(offsets))
-    await reader.read([{ topic, partition, ...run }], (record) => {
-      if (wanted.has(record.offset)) records.push(copyOf(record))
-    })
-  return records
-}
-
-/** Of its own, so that it does not keep its whole batch in memory. */
-const copyOf = ({ topic, partition, offset, timestampMs, key, value, headers }: IncomingRecord): IncomingRecord => ({
-  topic,
-  partition,
-  offset,
-  timestampMs,
-  key: key === null ? null : Buffer.from(key),
-  value: value === null ? null : Buffer.from(value),
-  headers,
-})
