@@ -11,7 +11,7 @@ import {
 import type { Logger } from '../shared/logger.ts'
 import { type Backoff, CONNECT_BACKOFF, delayMs, sleep } from '../shared/retry.ts'
 import { parseTopic } from '../shared/topics.ts'
-import { endHanging, recoveryIds, released, writersOf } from './hanging.ts'
+import { endHanging, OUTPUTS, recoveryIds, released, writersOf } from './hanging.ts'
 import { Gate } from './lanes.ts'
 import { proveLeaders, waitForOffset } from './leaders.ts'
 import type { ConsumerMetrics } from './metrics.ts'
@@ -50,6 +50,9 @@ const UNREADABLE_BACKOFF: Backoff = { firstMs: 500, maxMs: 10_000 }
 /** A transaction of another id is aborted in its place when it has held a partition back for so many attempts, each of which waits for it. */
 const ATTEMPTS_BEFORE_TAKING_OVER = 3
 
+/** For how long after something has happened to a broker those that are assigned are restored with care. */
+const DISTURBED_FOR_MS = 60_000
+
 /** What of the missing is named in one line of the log. */
 const MAX_OFFSETS_LOGGED = 50
 
@@ -69,6 +72,10 @@ export class Assignments {
   #lastOwned: TopicPartition | undefined
   /** What an earlier client of this id has left open among committed offsets is ended; undefined: to be done before anything is restored. */
   #leftOversEnded: Promise<void> | undefined
+  /** Those for which brokers may answer that lead no more. */
+  readonly #unproven = new WeakSet<Partition>()
+  /** Monotonic; when something was last seen to happen to a broker. */
+  #disturbedMs = Number.NEGATIVE_INFINITY
   readonly #ending = new AbortController()
 
   constructor(readonly deps: AssignmentDeps) {}
@@ -100,11 +107,15 @@ export class Assignments {
     // One that is being given up is not begun again.
     const kept = ours.filter((one) => one.state.kind !== 'draining')
     for (const one of ours) this.#drop(one)
-    void this.#restore(kept.map((one) => this.#own(one)))
+    const begun = kept.map((one) => this.#own(one))
+    // Nothing says that the group's coordinator, which is asked for offsets, leads: partitions that are assigned come from one that could write so down.
+    for (const one of begun) this.#unproven.add(one)
+    void this.#restore(begun)
   }
 
-  /** The same for all; what transactions may have left open is ended first. */
+  /** The same for all, since something has happened to a broker; what transactions may have left open is ended first. */
   allAgain(reason: string): void {
+    this.#disturbedMs = performance.now()
     this.#leftOversEnded = undefined
     this.again([...this.partitions.values()], reason)
   }
@@ -123,6 +134,7 @@ export class Assignments {
       const names = parseTopic(topic)
       return names === undefined ? [] : [this.#own({ topic, partition, ...names })]
     })
+    if (performance.now() - this.#disturbedMs < DISTURBED_FOR_MS) for (const one of partitions) this.#unproven.add(one)
     this.deps.log.info({ partitions: given.map(partitionName) }, 'assigned')
     void this.#restore(partitions)
   }
@@ -171,8 +183,11 @@ export class Assignments {
     try {
       await this.#ready(partitions)
       await transactor.refresh()
+      const unproven = partitions.filter((one) => isRestoring(one) && this.#unproven.has(one))
+      if (unproven.length > 0) await this.#proveLeaders(unproven)
       const pasts = await restore(partitions.filter(isRestoring), group, reader, false)
-      this.#begin(new Map([...pasts].filter(([, { doubtful }]) => !doubtful)), begun)
+      const isToBegin = ([one, { doubtful }]: [Partition, Past]) => !doubtful || unproven.includes(one)
+      this.#begin(new Map([...pasts].filter(isToBegin)), begun)
     } catch (error) {
       log.debug({ reason: (error as Error).message }, 'partitions could not be restored together')
     }
@@ -186,11 +201,12 @@ export class Assignments {
       try {
         await this.#alone.run(async () => {
           await this.#ready([partition])
+          if (this.#unproven.has(partition)) await this.#proveLeaders([partition])
           if (!isRestoring(partition)) return
           const pasts = await restore([partition], group, reader, true)
-          if (pasts.get(partition)?.doubtful !== true) return this.#begin(pasts, begun)
-          await this.#proveLeaders(partition)
-          if (isRestoring(partition)) this.#begin(await restore([partition], group, reader, true), begun)
+          if (pasts.get(partition)?.doubtful !== true || this.#unproven.has(partition)) return this.#begin(pasts, begun)
+          this.#unproven.add(partition)
+          throw new Error('what Kafka says does not fit together: it is asked again, of brokers that prove to lead')
         })
       } catch (error) {
         if (!isRestoring(partition)) return
@@ -203,20 +219,20 @@ export class Assignments {
     }
   }
 
-  /** What is known of the partition comes from brokers that lead its topics. */
-  async #proveLeaders(partition: Partition): Promise<void> {
-    const { reader, transactor, openTransactor, log } = this.deps
-    log.warn({ partition: partition.name }, 'what Kafka says does not fit together; looking up who leads its topics')
-    const [input] = partition.both
-    await waitForOffset(input, partition.claimed?.[0] ?? 0, reader)
-    const outputs = (['retry', 'dlq', 'processed'] as const).map((role) => partition.sibling(role))
-    // By an id that has nothing open there: what hangs may count, and is not to be aborted.
-    const other = await openTransactor(recoveryIds(transactor.transactionalId)[1])
-    try {
-      await proveLeaders(outputs, reader, (at) => released(other.release(at, 'records', this.#membership())))
-    } finally {
-      await other.close()
-    }
+  /** What is read of the partitions is read from brokers that lead their topics. */
+  async #proveLeaders(partitions: readonly Partition[]): Promise<void> {
+    const { reader, transactor, openTransactor } = this.deps
+    for (const { both, claimed } of partitions) await waitForOffset(both[0], claimed?.[0] ?? 0, reader)
+    const outputs = partitions.flatMap((one) => OUTPUTS.map((role) => one.sibling(role)))
+    await this.#releasing.run(async () => {
+      // By an id that has nothing open there: what hangs may count, and is not to be aborted.
+      const other = await openTransactor(recoveryIds(transactor.transactionalId)[1])
+      try {
+        await proveLeaders(outputs, reader, (places) => released(other.release(places, 'records', this.#membership())))
+      } finally {
+        await other.close()
+      }
+    })
   }
 
   async #releaseInTurn(error: HeldBackError, partition: Partition, attempt: number): Promise<void> {
@@ -275,7 +291,7 @@ export class Assignments {
       const other = await openTransactor(id)
       try {
         const { topic, partition } = at
-        await released(other.release({ topic, partition }, 'committed offset', this.#membership()))
+        await released(other.release([{ topic, partition }], 'committed offset', this.#membership()))
         log.warn({ id, partition: partitionName(at) }, 'aborted the offsets that may have been left pending')
       } finally {
         await other.close()
@@ -289,7 +305,7 @@ export class Assignments {
    */
   async #endLeftOvers({ topic, partition }: TopicPartition): Promise<void> {
     const { transactor, onFailed } = this.deps
-    const result = await transactor.release({ topic, partition }, 'committed offset', this.#membership())
+    const result = await transactor.release([{ topic, partition }], 'committed offset', this.#membership())
     if (result.kind === 'released') return
     if (result.kind === 'fatal') onFailed(result.reason)
     throw new Error(`what may be left open of transactions cannot be ended: ${result.reason}`)

@@ -34,7 +34,7 @@ export type HangingResult =
 
 const COMMITTED_TIMEOUT_MS = 10_000
 
-const OUTPUTS = ['retry', 'dlq', 'processed'] as const
+export const OUTPUTS = ['retry', 'dlq', 'processed'] as const
 
 /**
  * The ids under which outcomes are written again: the first one that is not that of the transaction which hangs, since its commit would commit
@@ -70,18 +70,16 @@ export async function endHanging(partition: Partition, deps: HangingDeps): Promi
   const owner = isOwn ? transactor : await openTransactor(id)
   try {
     // The coordinator refuses it, or waits, until it has ended the transaction as far as it knows. What is open then is forgotten, not late.
-    const settled = await owner.release(input, 'committed offset', membership)
+    const settled = await owner.release([input], 'committed offset', membership)
     if (settled.kind === 'fatal' && isOwn) return settled
     if (settled.kind !== 'released') return { kind: 'waits', reason: settled.reason }
     const still = await recordsOf(transaction, places, reader)
     if (typeof still === 'string') return { kind: 'waits', reason: still }
     const completed = await writeAgain(partition, transaction, membership, deps)
     if (typeof completed === 'string') return { kind: 'waits', reason: completed }
-    for (const at of topicsOf(still.hanging)) {
-      const result = await owner.release(at, 'records', membership)
-      if (result.kind === 'fatal' && isOwn) return result
-      if (result.kind !== 'released') return { kind: 'waits', reason: result.reason }
-    }
+    const result = await owner.release(topicsOf(still.hanging), 'records', membership)
+    if (result.kind === 'fatal' && isOwn) return result
+    if (result.kind !== 'released') return { kind: 'waits', reason: result.reason }
     return { kind: 'ended', transaction, completed }
   } finally {
     if (!isOwn) await owner.close()
@@ -168,8 +166,8 @@ async function writeAgain(
   try {
     // What an attempt before this one has left open would be committed with this one. And a broker that leads no more believes that a transaction is
     // open which has ended.
-    await released(recovery.release(partition.both[0], 'committed offset', membership))
-    await proveLeaders(places, reader, (at) => released(recovery.release(at, 'records', membership)))
+    await released(recovery.release([partition.both[0]], 'committed offset', membership))
+    await proveLeaders(places, reader, (all) => released(recovery.release(all, 'records', membership)))
     const still = await recordsOf(transaction, places, reader)
     if (typeof still === 'string') return still
     const committed = await group.committed(partition.both, COMMITTED_TIMEOUT_MS)

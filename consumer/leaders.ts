@@ -13,16 +13,15 @@ const MAX_BEHIND_END_OFFSETS = 10_000
  * Makes sure that partitions are read from their leaders. A broker that is cut off from the others, and not from its clients, goes on answering as
  * the leader that it was: what was written since is not there, and looks as if it had been lost. It cannot acknowledge a record for all in-sync
  * replicas, so one that was acknowledged is written to each partition, and read back.
- * @param write writes a record that nobody counts. @returns what it is known by. @throws Error when it was not acknowledged
+ * @param write writes a record that nobody counts to each of them. @returns what these are known by. @throws Error when one was not acknowledged
  * @throws Error when what was written cannot be read
  */
 export async function proveLeaders(
   places: readonly TopicPartition[],
   reader: RangeReader,
-  write: (at: TopicPartition) => Promise<string | undefined>,
+  write: (places: readonly TopicPartition[]) => Promise<string | undefined>,
 ): Promise<void> {
-  const names = new Map<string, string | undefined>()
-  for (const at of places) names.set(partitionName(at), await write(at))
+  const written = await write(places)
   let left = [...places]
   for (let look = 1; ; look++) {
     const ends = await reader.ends(left)
@@ -32,8 +31,7 @@ export async function proveLeaders(
     })
     const found = new Set<string>()
     await reader.readUncommitted(ranges, (record) => {
-      const name = partitionName(record)
-      if (headerText(record.headers, TRANSACTION) === names.get(name)) found.add(name)
+      if (headerText(record.headers, TRANSACTION) === written) found.add(partitionName(record))
     })
     left = left.filter((at) => !found.has(partitionName(at)))
     const [first] = left

@@ -321,8 +321,6 @@ export class Model {
       if (index !== -1) this.#marks.splice(index, 1)
     })
     const fate = at === undefined ? given.offsets : given.outputs
-    // Outcomes whose offsets are lost, and a leader that does not have them: where both come together nothing tells of these outcomes.
-    if (at === undefined && fate === 'forgotten') this.kafka.heal()
     return fate === 'late' ? sleep(LATE_MARK_MS) : fate
   }
 

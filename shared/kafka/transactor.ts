@@ -243,15 +243,18 @@ export function createTransactor(options: TransactorOptions): Transactor {
         const { kafka, records, deadlineMs } = open
         const transaction = what === 'records' ? `${life}-${++transactions}${RELEASE_SUFFIX}` : undefined
         if (transaction === undefined) {
-          const sent = await send(open, [{ ...held, offset: 0, metadata: '' }], membership)
+          const offsets = held.map((at) => ({ ...at, offset: 0, metadata: '' }))
+          const sent = await send(open, offsets, membership)
           if (sent !== undefined) return abort(open, sent)
         } else {
-          records.packer.add({ ...held, key: null, value: null, headers: headersOf({ [TRANSACTION]: transaction }) }, 0)
+          const headers = headersOf({ [TRANSACTION]: transaction })
+          for (const [index, at] of held.entries())
+            records.packer.add({ ...at, key: null, value: null, headers }, index)
           records.flush()
           const flushed = await step((done) => kafka.flush(STEP_TIMEOUT_MS, (error) => done(error)), deadlineMs)
           records.take()
           if (flushed !== undefined) return abort(open, flushed)
-          if (failed.size > 0) return abort(open, { message: failed.get(0)?.reason ?? 'refused' })
+          for (const { reason } of failed.values()) return abort(open, { message: reason })
         }
         const aborted = await abort(open, { message: '' })
         return aborted.kind === 'aborted' ? { kind: 'released', transaction } : aborted

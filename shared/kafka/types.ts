@@ -211,7 +211,7 @@ export type TransactionResult =
 export type ReleaseResult =
   | {
       kind: 'released'
-      /** What the record that was written for it is known by, which all in-sync replicas have; undefined for a committed offset. */
+      /** What the records that were written for it are known by, which all in-sync replicas have; undefined for a committed offset. */
       transaction: string | undefined
     }
   | { kind: 'not released'; reason: string }
@@ -242,12 +242,16 @@ export interface Transactor {
     lost: AbortSignal,
   ): Promise<TransactionResult>
   /**
-   * Aborts what transactions of this id have left open in a partition or, of an input partition, among the committed offsets that are kept
-   * with its own. There is such a thing only when the broker counts a transaction as ended without having written so: Apache Kafka 4.3.1
+   * Aborts what transactions of this id have left open in partitions or, of input partitions, among the committed offsets that are kept
+   * with theirs. There is such a thing only when the broker counts a transaction as ended without having written so: Apache Kafka 4.3.1
    * can when it restarts and no other broker leads its partitions. Transactions of others stay open. Never rejects; waits for a commit that
    * is on its way.
    */
-  release(held: TopicPartition, what: 'records' | 'committed offset', membership: Membership): Promise<ReleaseResult>
+  release(
+    held: readonly TopicPartition[],
+    what: 'records' | 'committed offset',
+    membership: Membership,
+  ): Promise<ReleaseResult>
   /** Within a bound, whether or not Kafka answers. */
   close(): Promise<void>
 }

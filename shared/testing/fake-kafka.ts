@@ -62,8 +62,14 @@ const PENDING_PAUSE_MS = 20
  */
 export class FakeKafka {
   readonly #topics = new Map<string, FakeLog[]>()
-  /** By process, where partitions ended when it was cut off from their leaders. */
-  readonly #stale = new Map<FakeProcess, ReadonlyMap<FakeLog, PartitionEnds>>()
+  /** By process, where partitions ended, and what was committed, when it was cut off from those who lead. */
+  readonly #stale = new Map<
+    FakeProcess,
+    {
+      ends?: ReadonlyMap<FakeLog, PartitionEnds> | undefined
+      committed?: ReadonlyMap<string, CommittedOffset> | undefined
+    }
+  >()
   readonly #coordinator = new FakeCoordinator((mark) => this.#fateOf(mark))
   /** Members that the group knows. */
   readonly #members = new Set<string>()
@@ -265,6 +271,9 @@ export class FakeKafka {
       },
       owned: () => [...owned.values()],
       assign: (partitions) => {
+        // Nobody joins a group at a coordinator that leads no more: it cannot write that down.
+        const stale = this.#stale.get(process)
+        if (stale !== undefined) stale.committed = undefined
         for (const one of partitions) owned.set(partitionName(one), one)
         if (memberId === undefined && listener !== undefined) join()
         else this.#generation++
@@ -275,6 +284,9 @@ export class FakeKafka {
       committed: async (partitions, timeoutMs) => {
         const deadlineMs = performance.now() + timeoutMs
         await alive(process, this.latency())
+        const stale = this.#stale.get(process)?.committed
+        if (stale !== undefined)
+          return partitions.map((at) => stale.get(partitionName(at)) ?? { ...at, offset: -1, metadata: '' })
         while (partitions.some((one) => this.isPending(one))) {
           const [first] = partitions
           if (first !== undefined && performance.now() >= deadlineMs) throw new HeldBackError(first, undefined)
@@ -409,17 +421,17 @@ export class FakeKafka {
       release: (held, what, membership) =>
         inTurn(async (): Promise<ReleaseResult> => {
           if (epoch === undefined) return { kind: 'not released', reason: 'not connected' }
-          const { topic, partition } = held
           const isOffset = what === 'committed offset'
-          const offset = { topic, partition, offset: 0, metadata: '' }
-          const fault = isOffset ? await addOffsets([offset], membership, 'release') : await begin('outputs', 'release')
+          const offsets = held.map((at) => ({ ...at, offset: 0, metadata: '' }))
+          const fault = isOffset ? await addOffsets(offsets, membership, 'release') : await begin('outputs', 'release')
           const transaction = isOffset ? undefined : `${life}-${++transactions}${RELEASE_SUFFIX}`
-          if (fault === undefined && transaction !== undefined) {
-            const log = this.log(held)
-            owner.touched.add(log)
-            const headers = headersOf({ [TRANSACTION]: transaction })
-            log.append({ topic, key: null, value: null, headers }, this.nowMs(), owner.producer)
-          }
+          if (fault === undefined && transaction !== undefined)
+            for (const at of held) {
+              const log = this.log(at)
+              owner.touched.add(log)
+              const headers = headersOf({ [TRANSACTION]: transaction })
+              log.append({ ...at, key: null, value: null, headers }, this.nowMs(), owner.producer)
+            }
           const result = await abort(fault ?? { kind: 'aborted', reason: '', passing: true })
           if (result.kind === 'fatal') return result
           return fault === undefined
@@ -467,7 +479,8 @@ export class FakeKafka {
       },
       lookUp: async () => {
         await alive(process, this.latency())
-        this.#stale.delete(process)
+        const stale = this.#stale.get(process)
+        if (stale !== undefined) stale.ends = undefined
       },
       read,
       readUncommitted: reading('uncommitted'),
@@ -486,19 +499,16 @@ export class FakeKafka {
   cutOff(process: FakeProcess, ms: number): void {
     const logs = [...this.#topics.values()].flat()
     const ends = new Map(logs.map((log) => [log, log.ends()]))
-    this.#stale.set(process, ends)
+    const committed = new Map(logs.map((log) => [partitionName(log), this.committed(log)]))
+    const stale = { ends, committed }
+    this.#stale.set(process, stale)
     setTimeout(() => {
-      if (this.#stale.get(process) === ends) this.#stale.delete(process)
+      if (this.#stale.get(process) === stale) this.#stale.delete(process)
     }, ms)
   }
 
-  /** Every process knows who leads. */
-  heal(): void {
-    this.#stale.clear()
-  }
-
   #endsFor(process: FakeProcess, log: FakeLog): PartitionEnds {
-    return this.#stale.get(process)?.get(log) ?? log.ends()
+    return this.#stale.get(process)?.ends?.get(log) ?? log.ends()
   }
 
   admin(): TopicAdmin {
