@@ -26,17 +26,15 @@ function pipelineOf(
 
 const connected = { connection: () => ({ state: 'connected' as const }) }
 
+const checksOf = (pipeline: ReturnType<typeof pipelineOf>) =>
+  createChecks(() => ({ pipeline, group: connected, transactor: connected }), new AbortController().signal)
+
 /** What is said against readiness. */
-function reasons(pipeline: ReturnType<typeof pipelineOf>): string[] {
-  const checks = createChecks(
-    () => ({ pipeline, group: connected, transactor: connected }),
-    new AbortController().signal,
-  )
-  return Object.values(checks).flatMap((check) => {
+const reasons = (pipeline: ReturnType<typeof pipelineOf>): string[] =>
+  Object.values(checksOf(pipeline)).flatMap((check) => {
     const result = check()
     return result.ok ? [] : [result.reason]
   })
-}
 
 const reading: PartitionState = { kind: 'reading' }
 const refused: PartitionState = { kind: 'paused', cause: 'unwritable', reason: 'its outcomes cannot be written: no' }
@@ -55,6 +53,18 @@ test('whoever is no member, does not read a partition, or does not commit is not
   ])
   expect(reasons(pipelineOf([reading], { stalledMs: 5_000 }))).toEqual([
     'nothing has been committed for 5 s, though records are decided',
+  ])
+})
+
+test('a paused partition is named and keeps nobody unready who reads another; one that is being restored does', () => {
+  const paused = `${INPUT}/1 is paused: its outcomes cannot be written: no`
+  expect(checksOf(pipelineOf([reading, refused]))['partitions']?.()).toEqual({
+    ok: true,
+    detail: `not read: ${paused}`,
+  })
+  expect(reasons(pipelineOf([gone, refused]))).toEqual([`not read: ${INPUT}/0 is paused: no such topic, ${paused}`])
+  expect(reasons(pipelineOf([reading, refused, { kind: 'restoring', fault: 'no leader' }]))).toEqual([
+    `not read: ${INPUT}/2 cannot be restored: no leader, ${paused}`,
   ])
 })
 

@@ -26,7 +26,10 @@ interface Working {
   transactor: Pick<Transactor, 'connection'>
 }
 
-/** Ready: in the group, every assigned partition is read, and commits go through or there is nothing to commit. */
+/**
+ * Ready: in the group, every assigned partition is restored, and commits go through or there is nothing to commit. A paused partition is one stream's
+ * trouble, which a new process cannot mend: it is named, and makes no process unready that reads another.
+ */
 export function createChecks(current: () => Working, draining: AbortSignal): Record<string, Check> {
   const connected =
     (client: 'group' | 'transactor'): Check =>
@@ -50,18 +53,21 @@ export function createChecks(current: () => Working, draining: AbortSignal): Rec
       }
     },
     partitions: () => {
-      const reasons = current()
-        .pipeline.partitions()
-        .flatMap(({ name, state }) => {
-          if (state.kind === 'restoring')
-            return [
-              state.fault === undefined ? `${name} is being restored` : `${name} cannot be restored: ${state.fault}`,
-            ]
-          return state.kind === 'paused' ? [`${name} is paused: ${state.reason}`] : []
-        })
-      if (reasons.length === 0) return { ok: true }
-      const more = reasons.length > MAX_NAMED ? `, and ${reasons.length - MAX_NAMED} more` : ''
-      return { ok: false, reason: `not read: ${reasons.slice(0, MAX_NAMED).join(', ')}${more}` }
+      const partitions = current().pipeline.partitions()
+      const restoring = partitions.flatMap(({ name, state }) => {
+        if (state.kind !== 'restoring') return []
+        return state.fault === undefined ? `${name} is being restored` : `${name} cannot be restored: ${state.fault}`
+      })
+      const paused = partitions.flatMap(({ name, state }) =>
+        state.kind === 'paused' ? `${name} is paused: ${state.reason}` : [],
+      )
+      const notRead = [...restoring, ...paused]
+      if (notRead.length === 0) return { ok: true }
+      const more = notRead.length > MAX_NAMED ? `, and ${notRead.length - MAX_NAMED} more` : ''
+      const reason = `not read: ${notRead.slice(0, MAX_NAMED).join(', ')}${more}`
+      return restoring.length > 0 || paused.length === partitions.length
+        ? { ok: false, reason }
+        : { ok: true, detail: reason }
     },
     commits: () => {
       const stalledMs = current().pipeline.stalledMs()
