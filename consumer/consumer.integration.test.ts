@@ -13,7 +13,7 @@ import { until } from '../shared/testing/until.ts'
 import { inputTopic, siblingTopic, streamTopics } from '../shared/topics.ts'
 import { loadConsumerConfig } from './config.ts'
 import { defineHandler } from './handlers/handler.ts'
-import { measureLag } from './health.ts'
+import { createLagMeter } from './health.ts'
 import type { Pipeline } from './pipeline.ts'
 import { startTestConsumer, type TestConsumerOptions } from './test-consumer.ts'
 
@@ -327,11 +327,12 @@ test(
       schema: Type.Unknown(),
       handle: () => Promise.reject(new Error('never')),
     })
-    const { pipeline, metrics, statistics } = start({ tenant, handlers: [handler] })
+    const { pipeline, metrics, positions } = start({ tenant, handlers: [handler] })
     const reader = createRangeReader({ config, clientId: 'tests', log })
     ending.push(() => reader.close())
+    const measureLag = createLagMeter(metrics, Date.now)
     const lagOf = async (name: string): Promise<number | undefined> => {
-      await measureLag(pipeline, reader, statistics.positions(), metrics)
+      await measureLag(pipeline, reader, positions())
       const { values } = await metrics.lagRecords.get()
       const own = values.filter(({ labels }) => labels.topic === name)
       return own.length === PARTITIONS ? own.reduce((sum, { value }) => sum + value, 0) : undefined

@@ -1,7 +1,8 @@
 import { expect, test } from 'bun:test'
+import { NO_HEADERS } from '../shared/headers.ts'
 import type { Position } from '../shared/kafka/statistics.ts'
-import type { PartitionEnds, TopicPartition } from '../shared/kafka/types.ts'
-import { createChecks, measure, measureLag } from './health.ts'
+import type { IncomingRecord, PartitionEnds, Range, TopicPartition } from '../shared/kafka/types.ts'
+import { createChecks, createLagMeter, createLiveness, measure } from './health.ts'
 import { createMetrics } from './metrics.ts'
 import type { PartitionState } from './partition.ts'
 import type { Pipeline } from './pipeline.ts'
@@ -82,52 +83,113 @@ test('partitions are counted by state, and paused ones by topic and cause for as
   expect(await paused()).toEqual({})
 })
 
+const AT = { topic: INPUT, partition: 0 }
+const NOW_MS = 1_700_000_000_000
+const RECORD: IncomingRecord = { ...AT, offset: 0, timestampMs: 0, key: null, value: null, headers: NO_HEADERS }
+
 /** The lag that is told of a partition that has ten records, the last of them behind a transaction that is open. */
-async function lagOf(
-  progress: { next: number; uncommitted: number },
-  { position, isOurs = true }: { position?: Omit<Position, keyof TopicPartition>; isOurs?: boolean } = {},
-  metrics = createMetrics(),
-) {
-  const at = { topic: INPUT, partition: 0 }
-  const ended: string[] = []
-  const pipeline = {
-    progress: () => [{ ...at, ...progress, oldestMs: progress.uncommitted > 0 ? Date.now() - 7_000 : undefined }],
-    has: () => isOurs,
-    endedBefore: (name: string) => void ended.push(name),
+function lagged({ isOurs = true } = {}) {
+  const metrics = createMetrics()
+  const broker = {
+    nowMs: NOW_MS,
+    ends: async (): Promise<PartitionEnds[]> => [{ beginning: 0, stable: 9, end: 10 }],
+    read: async (_: readonly Range[], __: (record: IncomingRecord) => void): Promise<void> => undefined,
   }
-  const ends: PartitionEnds = { beginning: 0, stable: 9, end: 10 }
-  const reader = { ends: async () => [ends] }
-  await measureLag(pipeline, reader, position === undefined ? [] : [{ ...at, ...position }], metrics)
-  const records = (await metrics.lagRecords.get()).values[0]?.value
-  const seconds = (await metrics.lagSeconds.get()).values[0]?.value
-  return { records, seconds: seconds === undefined ? undefined : Math.round(seconds), ended }
+  const measureLag = createLagMeter(metrics, () => broker.nowMs)
+  const ended: string[] = []
+  return {
+    broker,
+    async after(progress: { next: number; uncommitted: number }, position?: Omit<Position, keyof TopicPartition>) {
+      const pipeline = {
+        progress: () => [{ ...AT, ...progress, oldestMs: progress.uncommitted > 0 ? NOW_MS - 7_000 : undefined }],
+        has: () => isOurs,
+        endedBefore: (name: string) => void ended.push(name),
+      }
+      await measureLag(pipeline, broker, position === undefined ? [] : [{ ...AT, ...position }])
+      const records = (await metrics.lagRecords.get()).values[0]?.value
+      const seconds = (await metrics.lagSeconds.get()).values[0]?.value
+      return { records, seconds, ended }
+    },
+  }
 }
 
 test('lag is what is fetched and not committed, and what a reader of committed records has still to fetch', async () => {
-  expect(await lagOf({ next: 4, uncommitted: 3 })).toEqual({ records: 3 + 5, seconds: 7, ended: [] })
-  expect(await lagOf({ next: 9, uncommitted: 0 })).toEqual({ records: 0, seconds: 0, ended: [] })
+  expect(await lagged().after({ next: 4, uncommitted: 3 })).toEqual({ records: 3 + 5, seconds: 7, ended: [] })
+  expect(await lagged().after({ next: 9, uncommitted: 0 })).toEqual({ records: 0, seconds: 0, ended: [] })
 })
 
 test('a transaction’s mark that the client has passed is no lag, and what waits in the client is', async () => {
-  expect(await lagOf({ next: 8, uncommitted: 0 }, { position: { next: 9, queued: 0 } })).toMatchObject({ records: 0 })
-  expect(await lagOf({ next: 2, uncommitted: 1 }, { position: { next: 9, queued: 5 } })).toMatchObject({ records: 6 })
+  expect(await lagged().after({ next: 8, uncommitted: 0 }, { next: 9, queued: 0 })).toMatchObject({ records: 0 })
+  expect(await lagged().after({ next: 2, uncommitted: 1 }, { next: 9, queued: 5 })).toMatchObject({ records: 6 })
 })
 
 test('a partition that ends before what was read of it is told of, and one that was given up has no lag', async () => {
-  expect(await lagOf({ next: 12, uncommitted: 0 })).toMatchObject({ records: 0, ended: [`${INPUT}/0`] })
-  expect(await lagOf({ next: 4, uncommitted: 3 }, { isOurs: false })).toEqual({
+  expect(await lagged().after({ next: 12, uncommitted: 0 })).toMatchObject({ records: 0, ended: [`${INPUT}/0`] })
+  expect(await lagged({ isOurs: false }).after({ next: 4, uncommitted: 3 })).toEqual({
     records: undefined,
     seconds: undefined,
     ended: [],
   })
 })
 
+const unanswered = async () => Promise.reject(new Error('no answer'))
+
 test('lag does not fall when the broker cannot be asked', async () => {
-  const metrics = createMetrics()
-  expect(await lagOf({ next: 4, uncommitted: 3 }, {}, metrics)).toMatchObject({ records: 8 })
-  const unanswered = async () => Promise.reject(new Error('no answer'))
-  const at = { topic: INPUT, partition: 0, next: 4, uncommitted: 3, oldestMs: undefined }
-  const pipeline = { progress: () => [at], has: () => true, endedBefore: () => undefined }
-  await measureLag(pipeline, { ends: unanswered }, [], metrics)
-  expect((await metrics.lagRecords.get()).values.map(({ value }) => value)).toEqual([8])
+  const { broker, after } = lagged()
+  expect(await after({ next: 4, uncommitted: 3 })).toMatchObject({ records: 8, seconds: 7 })
+  broker.ends = unanswered
+  expect(await after({ next: 4, uncommitted: 3 })).toMatchObject({ records: 8, seconds: 7 })
+})
+
+test('what is not fetched is as old as its oldest record, which is read once it has waited', async () => {
+  const { broker, after } = lagged()
+  const asked: Range[] = []
+  broker.read = async (ranges, onRecord) => {
+    asked.push(...ranges)
+    for (const offset of [5, 6]) onRecord({ ...RECORD, offset, timestampMs: NOW_MS - 1_000 * (3_606 - offset) })
+  }
+  const unread = { next: 4, uncommitted: 0 }
+  expect(await after(unread)).toMatchObject({ records: 5, seconds: 0 })
+  broker.nowMs += 9_000
+  expect(await after(unread)).toMatchObject({ seconds: 9 })
+  broker.nowMs += 1_000
+  await after(unread)
+  expect(await after(unread)).toMatchObject({ records: 5, seconds: 3_601 + 10 })
+  broker.nowMs += 20_000
+  broker.ends = unanswered
+  expect(await after(unread)).toMatchObject({ records: 5, seconds: 3_601 + 30 })
+  expect(asked).toEqual([{ ...AT, from: 4, to: 9 }])
+})
+
+test('what cannot be read is as old as it has been unread for; what has been read is not told of any more', async () => {
+  const { broker, after } = lagged()
+  let asked = 0
+  broker.read = async () => {
+    asked++
+    return unanswered()
+  }
+  for (const seconds of [0, 10, 20]) {
+    broker.nowMs = NOW_MS + 1_000 * seconds
+    expect(await after({ next: 4, uncommitted: 0 })).toMatchObject({ seconds })
+  }
+  expect(asked).toBe(2)
+  expect(await after({ next: 5, uncommitted: 0 })).toMatchObject({ records: 4, seconds: 0 })
+  expect(await after({ next: 9, uncommitted: 0 })).toMatchObject({ records: 0, seconds: 0 })
+})
+
+test('a process is dead when nobody looks whether work goes on, or new clients do not help, and is left to drain', () => {
+  const state = { unwatchedMs: 59_999, gaveUp: false }
+  const draining = new AbortController()
+  const alive = createLiveness(
+    () => ({ pipeline: { unwatchedMs: () => state.unwatchedMs } }),
+    () => state.gaveUp,
+    draining.signal,
+  )
+  expect(alive()).toEqual({ ok: true })
+  state.unwatchedMs++
+  expect(alive()).toEqual({ ok: false, reason: 'nobody has looked for 60 s whether work goes on' })
+  draining.abort()
+  expect(alive().ok).toBe(true)
+  state.gaveUp = true
+  expect(alive()).toEqual({ ok: false, reason: 'new Kafka clients did not help: the process ends' })
 })

@@ -1,8 +1,10 @@
 import type { Position } from '../shared/kafka/statistics.ts'
 import {
   type GroupConsumer,
+  type IncomingRecord,
   type PartitionEnds,
   partitionName,
+  type Range,
   type RangeReader,
   type TopicPartition,
   type Transactor,
@@ -19,6 +21,15 @@ const COMMIT_STALL_MS = 5_000
 
 /** How many partitions are named in a reason. */
 const MAX_NAMED = 20
+
+/** How long records may be unread before it is looked up when they were written: most are fetched, or their partition is restored, sooner. */
+const UNREAD_PATIENCE_MS = 10_000
+
+/** Among so many offsets one is a record's: others are transactions' marks, or of records that were aborted or deleted. */
+const UNREAD_SEARCHED_OFFSETS = 100
+
+/** How long the watch on progress may not run: the pause between two clients is shorter. */
+const WATCH_TIMEOUT_MS = 60_000
 
 interface Working {
   pipeline: Pick<Pipeline, 'membership' | 'partitions' | 'stalledMs'>
@@ -80,6 +91,20 @@ export function createChecks(current: () => Working, draining: AbortSignal): Rec
   }
 }
 
+/** Alive: the watch on progress runs, which replaces clients that do not go on, and new ones have helped. Kafka is not asked. */
+export function createLiveness(
+  current: () => { pipeline: Pick<Pipeline, 'unwatchedMs'> },
+  gaveUp: () => boolean,
+  draining: AbortSignal,
+): Check {
+  return () => {
+    if (gaveUp()) return { ok: false, reason: 'new Kafka clients did not help: the process ends' }
+    const unwatchedMs = draining.aborted ? 0 : current().pipeline.unwatchedMs()
+    if (unwatchedMs < WATCH_TIMEOUT_MS) return { ok: true }
+    return { ok: false, reason: `nobody has looked for ${Math.round(unwatchedMs / 1000)} s whether work goes on` }
+  }
+}
+
 /** Brings the gauges up to date. */
 export function measure(
   pipeline: Pick<Pipeline, 'levels' | 'partitions' | 'stalledMs'>,
@@ -109,37 +134,95 @@ export function measure(
     for (const cause of PAUSE_CAUSES) metrics.pausedPartitions.set({ topic, cause }, ofTopic[cause])
 }
 
+/** The oldest record of a partition that is not even fetched. */
+interface Unread {
+  next: number
+  /** When it was written; until that is found, when it was first seen that it is not read. */
+  sinceMs: number
+  isFound: boolean
+  /** When it is looked for. */
+  lookAtMs: number
+}
+
 /**
  * Asks the broker where the partitions end, and says how far they are behind: records that are fetched and not committed, and what a reader of
  * committed records has still to fetch. A transaction's mark at the end is no record: the client's position says that it has been passed.
+ *
+ * Where there are unread records and nothing is fetched for some time, when the oldest of them was written is read from the log, once.
+ * @param nowMs since the epoch
  */
-export async function measureLag(
-  pipeline: Pick<Pipeline, 'progress' | 'has' | 'endedBefore'>,
-  reader: Pick<RangeReader, 'ends'>,
-  positions: readonly Position[],
-  metrics: ConsumerMetrics,
-): Promise<void> {
-  const progress = pipeline.progress()
-  const ends = await endsOf(progress, reader)
-  const positionOf = new Map(positions.map((one) => [partitionName(one), one]))
-  const nowMs = Date.now()
-  const behind: string[] = []
-  for (const [index, { topic, partition, next, uncommitted, oldestMs }] of progress.entries()) {
-    const name = partitionName({ topic, partition })
-    // Given up meanwhile: its lag is another's to tell.
-    if (!pipeline.has({ topic, partition })) continue
-    const labels = { topic, partition: String(partition) }
-    metrics.lagSeconds.set(labels, oldestMs === undefined ? 0 : Math.max(0, nowMs - oldestMs) / 1000)
-    const found = ends[index]
-    // A broker that does not answer makes nothing shorter: what was last known stays.
-    if (found === undefined) continue
-    if (found.end < next) behind.push(name)
-    const position = positionOf.get(name)
-    const isAhead = position !== undefined && position.next > next
-    const toFetch = Math.max(0, found.stable - (isAhead ? position.next : next)) + (isAhead ? position.queued : 0)
-    metrics.lagRecords.set(labels, uncommitted + toFetch)
+export function createLagMeter(metrics: Pick<ConsumerMetrics, 'lagRecords' | 'lagSeconds'>, nowMs: () => number) {
+  /** By partition. */
+  const unread = new Map<string, Unread>()
+  let looking: Promise<void> | undefined
+
+  /** One topic after the other: what makes one unreadable says nothing of the others. */
+  async function look(due: readonly { range: Range; one: Unread }[], reader: Pick<RangeReader, 'read'>): Promise<void> {
+    for (const [, ofTopic] of Map.groupBy(due, ({ range }) => range.topic)) {
+      const oneOf = new Map(ofTopic.map(({ range, one }) => [partitionName(range), one]))
+      const found = (record: IncomingRecord): void => {
+        const one = oneOf.get(partitionName(record))
+        if (one === undefined || one.isFound) return
+        one.sinceMs = record.timestampMs
+        one.isFound = true
+      }
+      await reader
+        .read(
+          ofTopic.map(({ range }) => range),
+          found,
+        )
+        .catch(() => undefined)
+    }
   }
-  for (const name of behind) pipeline.endedBefore(name)
+
+  return async (
+    pipeline: Pick<Pipeline, 'progress' | 'has' | 'endedBefore'>,
+    reader: Pick<RangeReader, 'ends' | 'read'>,
+    positions: readonly Position[],
+  ): Promise<void> => {
+    const progress = pipeline.progress()
+    const ends = await endsOf(progress, reader)
+    const positionOf = new Map(positions.map((one) => [partitionName(one), one]))
+    const timeMs = nowMs()
+    const behind: string[] = []
+    const due: { range: Range; one: Unread }[] = []
+    const names = new Set(progress.map(partitionName))
+    for (const name of unread.keys()) if (!names.has(name)) unread.delete(name)
+    for (const [index, { topic, partition, next, uncommitted, oldestMs }] of progress.entries()) {
+      const name = partitionName({ topic, partition })
+      // Given up meanwhile: its lag is another's to tell.
+      if (!pipeline.has({ topic, partition })) continue
+      const labels = { topic, partition: String(partition) }
+      const found = ends[index]
+      // A broker that does not answer makes nothing shorter: what was last known stays.
+      if (found !== undefined) {
+        const { beginning, stable, end } = found
+        if (end < next) behind.push(name)
+        const position = positionOf.get(name)
+        const isAhead = position !== undefined && position.next > next
+        const toFetch = Math.max(0, stable - (isAhead ? position.next : next)) + (isAhead ? position.queued : 0)
+        metrics.lagRecords.set(labels, uncommitted + toFetch)
+        let one = unread.get(name)
+        if (toFetch === 0 || oldestMs !== undefined) unread.delete(name)
+        else if (one?.next !== next) {
+          one = { next, sinceMs: timeMs, isFound: false, lookAtMs: timeMs + UNREAD_PATIENCE_MS }
+          unread.set(name, one)
+        } else if (!one.isFound && one.lookAtMs <= timeMs && looking === undefined) {
+          one.lookAtMs = timeMs + UNREAD_PATIENCE_MS
+          const from = Math.max(next, beginning)
+          due.push({ range: { topic, partition, from, to: Math.min(stable, from + UNREAD_SEARCHED_OFFSETS) }, one })
+        }
+      }
+      const sinceMs = oldestMs ?? unread.get(name)?.sinceMs
+      if (sinceMs !== undefined || found !== undefined)
+        metrics.lagSeconds.set(labels, Math.max(0, timeMs - (sinceMs ?? timeMs)) / 1000)
+    }
+    if (due.length > 0)
+      looking = look(due, reader).finally(() => {
+        looking = undefined
+      })
+    for (const name of behind) pipeline.endedBefore(name)
+  }
 }
 
 /** A topic that cannot be asked for says nothing of the others. */

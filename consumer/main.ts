@@ -8,7 +8,7 @@ import { resolve } from 'node:path'
 import { EXIT_BAD_CONFIG, loadConfigOrExit } from '../shared/config.ts'
 import { createGroupConsumer } from '../shared/kafka/consumer.ts'
 import { createRangeReader } from '../shared/kafka/range-reader.ts'
-import { addClientMetrics } from '../shared/kafka/statistics.ts'
+import { addClientMetrics, type Position } from '../shared/kafka/statistics.ts'
 import { createTransactor } from '../shared/kafka/transactor.ts'
 import { createLogger } from '../shared/logger.ts'
 import { serveOps } from '../shared/ops.ts'
@@ -21,7 +21,7 @@ import { type ConsumerConfig, loadConsumerConfig } from './config.ts'
 import { createEnricher } from './enrich.ts'
 import { type Handler, handlerIndex } from './handlers/handler.ts'
 import { handlers as builtIn } from './handlers/index.ts'
-import { createChecks, measure, measureLag } from './health.ts'
+import { createChecks, createLagMeter, createLiveness, measure } from './health.ts'
 import { type CircuitState, type GuardedLookup, guardLookup, LOOKUP_OUTCOMES, type LookupOutcome } from './lookup.ts'
 import { createMetrics } from './metrics.ts'
 import { Pipeline } from './pipeline.ts'
@@ -53,15 +53,26 @@ const tracing = await createTracing(config, 'consumer', log)
 const stopProcessMetrics = addProcessMetrics(metrics.registry)
 const clientMetrics = addClientMetrics(metrics.registry)
 const statistics = { group: clientMetrics.sink('consumer'), transactions: clientMetrics.sink('transactions') }
+const measureLag = createLagMeter(metrics, Date.now)
 const handlers = [...(config.BUILT_IN_HANDLERS === 'on' ? builtIn : []), ...(await additionalHandlers(config))]
 const handlerOf = handlerIndex(handlers)
 const { lookups, stopLookups } = await startLookups(config)
 const enrich = createEnricher({ lookups, nowMs: Date.now })
 const draining = new AbortController()
 
+/** New clients did not help. */
+let gaveUp = false
 let current = open()
 const ops = serveOps(
-  { registry: metrics.registry, checks: createChecks(() => current, draining.signal) },
+  {
+    registry: metrics.registry,
+    checks: createChecks(() => current, draining.signal),
+    alive: createLiveness(
+      () => current,
+      () => gaveUp,
+      draining.signal,
+    ),
+  },
   { hostname: config.OPS_HOST, port: config.OPS_PORT },
 )
 const measuring = setInterval(() => measure(current.pipeline, metrics), MEASURE_INTERVAL_MS)
@@ -98,6 +109,8 @@ await work()
 /** A pipeline with clients of its own, not started. */
 function open() {
   const clientId = `kafkatrace-consumer-${config.INSTANCE_ID}`
+  /** Of this client only: one before it may have been further. */
+  let positions: readonly Position[] = []
   const group = createGroupConsumer({
     config,
     clientId,
@@ -106,7 +119,9 @@ function open() {
     leaveTimeoutMs: config.DRAIN_TIMEOUT_MS * 0.6,
     prefetchMaxBytes: config.PREFETCH_MAX_BYTES,
     log,
-    onStatistics: statistics.group.take,
+    onStatistics(json) {
+      positions = statistics.group.take(json)
+    },
   })
   const transactorOf = (transactionalId: string, onStatistics: (json: string) => void) =>
     createTransactor({
@@ -162,7 +177,7 @@ function open() {
       membershipTimeoutMs: 2 * config.SESSION_TIMEOUT_MS + MEMBERSHIP_GRACE_MS,
     },
   })
-  return { pipeline, group, transactor, reader }
+  return { pipeline, group, transactor, reader, positions: () => positions }
 }
 
 /** Works until stopped. When the clients cannot go on, everything is opened anew: what is not committed is then read again. */
@@ -177,6 +192,7 @@ async function work(): Promise<void> {
       'the consumer cannot go on with its clients and opens new ones; does another process use this INSTANCE_ID?',
     )
     if (attempt >= MAX_REPLACEMENTS_IN_A_ROW) {
+      gaveUp = true
       log.fatal({ attempt }, 'new clients did not help: the process ends')
       return void stop(EXIT_UNAVAILABLE)
     }
@@ -188,8 +204,8 @@ async function work(): Promise<void> {
 
 async function lagUntilDrained(): Promise<void> {
   while (!draining.signal.aborted) {
-    const { pipeline, reader } = current
-    await measureLag(pipeline, reader, statistics.group.positions(), metrics).catch((error: Error) =>
+    const { pipeline, reader, positions } = current
+    await measureLag(pipeline, reader, positions()).catch((error: Error) =>
       log.debug({ reason: error.message }, 'lag could not be asked for'),
     )
     await sleep(LAG_INTERVAL_MS, draining.signal)

@@ -60,10 +60,11 @@ export function createMetrics() {
       'Records that are fetched and not committed, and those that a reader of committed records has still to fetch.',
       ['topic', 'partition'],
     ),
-    lagSeconds: gauge('lag_seconds', 'Age of the oldest record whose outcome is not committed; 0 when there is none.', [
-      'topic',
-      'partition',
-    ]),
+    lagSeconds: gauge(
+      'lag_seconds',
+      'Age of the oldest record whose outcome is not committed, fetched or not; 0 when there is none.',
+      ['topic', 'partition'],
+    ),
     held: gauge(
       'records_held',
       'Records in memory by state: open (fetched, not decided), decided (not committed), waiting (in .retry).',

@@ -400,3 +400,12 @@ test('events before a committed offset that have no outcome are processed after 
   expect(idsOf(kafka, 'processed')).toEqual(['1', '2', '3', '4'])
   expect((await metrics.repaired.get()).values[0]?.value).toBe(2)
 })
+
+test('it is looked again and again whether everything goes on, until the clients are given up', async () => {
+  const { pipeline, ended } = start(new FakeKafka())
+  await until(() => pipeline.unwatchedMs() > 100)
+  await until(() => pipeline.unwatchedMs() < 100)
+  pipeline.fail('enough')
+  await ended
+  await until(() => pipeline.unwatchedMs() > 600)
+})

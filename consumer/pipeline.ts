@@ -68,6 +68,8 @@ export class Pipeline {
   #hasTopics = false
   #fetching: Promise<void> = Promise.resolve()
   #looking: ReturnType<typeof setInterval> | undefined
+  /** Monotonic; when it was last looked whether everything goes on. */
+  #lookedMs: number | undefined
   /** Monotonic; when this client was last a member of its group, or could not reach Kafka. */
   #memberMs = 0
   readonly #stopping = new AbortController()
@@ -131,6 +133,7 @@ export class Pipeline {
     this.#fetching = this.#fetcher.run().catch((error: Error) => this.fail(`fetching failed: ${error.message}`))
     const committing = this.#committer.run().catch((error: Error) => `committing failed: ${error.message}`)
     this.#memberMs = performance.now()
+    this.#lookedMs = this.#memberMs
     this.#looking = setInterval(() => this.#look(), LOOK_INTERVAL_MS)
     void this.#watchTopics()
     const failure = await Promise.race([committing, this.#failed.promise])
@@ -187,6 +190,11 @@ export class Pipeline {
   /** How long there has been something to commit and nothing was committed, ms. */
   stalledMs(): number {
     return this.#committer.stalledMs()
+  }
+
+  /** How long it has not been looked whether everything goes on, ms; 0 before the clients are ready to work. */
+  unwatchedMs(): number {
+    return this.#lookedMs === undefined ? 0 : performance.now() - this.#lookedMs
   }
 
   /** Records that are held in memory, by what they wait for. */
@@ -287,6 +295,7 @@ export class Pipeline {
     const stalledMs = this.#committer.stalledMs()
     if (stalledMs > limits.commitStallTimeoutMs)
       this.fail(`nothing was committed for ${Math.round(stalledMs / 1000)} s, though records are decided`)
+    this.#lookedMs = performance.now()
   }
 
   /** A topic that was made anew has another id: the client would go on reading where the old one was. */

@@ -1,7 +1,7 @@
 import { Registry } from 'prom-client'
 import { createGroupConsumer } from '../shared/kafka/consumer.ts'
 import { createRangeReader } from '../shared/kafka/range-reader.ts'
-import { addClientMetrics } from '../shared/kafka/statistics.ts'
+import { addClientMetrics, type Position } from '../shared/kafka/statistics.ts'
 import { createTransactor } from '../shared/kafka/transactor.ts'
 import type { Logger } from '../shared/logger.ts'
 import { uniqueName } from '../shared/testing/brokers.ts'
@@ -32,6 +32,7 @@ export function startTestConsumer(options: TestConsumerOptions) {
   const groupId = options.group ?? uniqueName('group')
   const clientId = options.instance ?? uniqueName('instance')
   const statistics = addClientMetrics(new Registry()).sink('consumer')
+  let positions: readonly Position[] = []
   const group = createGroupConsumer({
     config,
     clientId,
@@ -40,7 +41,9 @@ export function startTestConsumer(options: TestConsumerOptions) {
     leaveTimeoutMs: 10_000,
     prefetchMaxBytes: 2 ** 20,
     log,
-    onStatistics: statistics.take,
+    onStatistics(json) {
+      positions = statistics.take(json)
+    },
   })
   const metrics = createMetrics()
   const transactor = (transactionalId: string) =>
@@ -85,5 +88,5 @@ export function startTestConsumer(options: TestConsumerOptions) {
     },
   })
   const ended = pipeline.run()
-  return { pipeline, metrics, ended, statistics, groupId }
+  return { pipeline, metrics, ended, positions: () => positions, groupId }
 }

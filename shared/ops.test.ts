@@ -17,6 +17,13 @@ describe('the operations port', () => {
     expect((await app.request('/livez')).status).toBe(200)
   })
 
+  test('says why it is not alive', async () => {
+    const alive: Check = () => ({ ok: false, reason: 'nothing moves' })
+    const answer = await createOpsApp({ registry: new Registry(), checks: {}, alive }).request('/livez')
+    expect(answer.status).toBe(503)
+    expect(await answer.json()).toEqual({ ok: false, reason: 'nothing moves' })
+  })
+
   test('says why it is not ready, check by check', async () => {
     const { app } = createApp()
     const answer = await app.request('/readyz')

@@ -18,6 +18,8 @@ export interface Ops {
   registry: Registry
   /** By name; all must hold. */
   checks: Readonly<Record<string, Check>>
+  /** Whether the process is able to work. It asks nobody outside, so that no outage of Kafka restarts anything; always, where it is not given. */
+  alive?: Check
 }
 
 /** Every check's answer, and whether all are fine. */
@@ -26,11 +28,14 @@ function readiness(checks: Ops['checks']) {
   return { ok: results.every((one) => one.ok), checks: results }
 }
 
-/** The app behind the operations port. Liveness says only that the process answers, so that no outage of Kafka restarts anything. */
-export function createOpsApp({ registry, checks }: Ops): Hono {
+/** The app behind the operations port. */
+export function createOpsApp({ registry, checks, alive = () => ({ ok: true }) }: Ops): Hono {
   let started = false
   return new Hono()
-    .get('/livez', (c) => c.json({ ok: true }))
+    .get('/livez', (c) => {
+      const state = alive()
+      return c.json(state, state.ok ? 200 : 503)
+    })
     .get('/readyz', (c) => {
       const state = readiness(checks)
       started ||= state.ok

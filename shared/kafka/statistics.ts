@@ -41,9 +41,8 @@ export interface Position {
 
 /** Takes one client's statistics, JSON text, about once a second. */
 export interface StatisticsSink {
-  take(json: string): void
-  /** As of the last statistics. */
-  positions(): Position[]
+  /** @returns how far the client has fetched */
+  take(json: string): Position[]
 }
 
 const MICROS = 1_000_000
@@ -90,7 +89,6 @@ export function addClientMetrics(registry: Registry): { sink(client: string): St
       queuedBytes.set({ client }, 0)
       const counted = { retry: 0, timeout: 0 }
       for (const trouble of ['retry', 'timeout']) troubles.inc({ client, trouble }, 0)
-      let positions: Position[] = []
       return {
         take(json) {
           const { brokers, topics, msg_cnt, msg_size } = JSON.parse(json) as Statistics
@@ -118,7 +116,7 @@ export function addClientMetrics(registry: Registry): { sink(client: string): St
             troubles.inc({ client, trouble }, Math.max(0, now[trouble] - counted[trouble]))
             counted[trouble] = now[trouble]
           }
-          positions = Object.entries(topics ?? {}).flatMap(([topic, { partitions }]) =>
+          return Object.entries(topics ?? {}).flatMap(([topic, { partitions }]) =>
             Object.entries(partitions)
               .filter(([partition, one]) => Number(partition) >= 0 && one.next_offset >= 0)
               .map(([partition, { next_offset: next, fetchq_cnt: queued }]) => ({
@@ -129,7 +127,6 @@ export function addClientMetrics(registry: Registry): { sink(client: string): St
               })),
           )
         },
-        positions: () => positions,
       }
     },
   }
