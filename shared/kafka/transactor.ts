@@ -62,6 +62,8 @@ const PASSING = new Set<number>([
   CODE.REBALANCE_IN_PROGRESS,
   CODE.GROUP_AUTHORIZATION_FAILED,
   CODE.CONCURRENT_TRANSACTIONS,
+  // Left behind by records that were refused; aborting begins a new sequence.
+  CODE.OUT_OF_ORDER_SEQUENCE_NUMBER,
 ])
 
 /** What an error of a step comes to. */
