@@ -2,7 +2,13 @@ import { connect } from 'node:net'
 import process from 'node:process'
 import { writeRecord } from '../../bench/faults/foreign-record.ts'
 import { FAULT_TYPE } from '../../bench/faults/handlers.ts'
-import { alterTopic, commitOffsets, deleteRecords, listOffsets } from '../../shared/kafka/brokers/wire-admin.ts'
+import {
+  alterTopic,
+  commitOffsets,
+  deleteRecords,
+  deleteTopics,
+  listOffsets,
+} from '../../shared/kafka/brokers/wire-admin.ts'
 import { openTransaction } from '../../shared/testing/open-transaction.ts'
 import { inputTopic, siblingTopic, streamTopics } from '../../shared/topics.ts'
 import type { Check } from './check.ts'
@@ -168,6 +174,17 @@ export const faults: readonly Fault[] = [
     },
   },
   {
+    name: 'a stream whose topics are deleted',
+    fires: ['KafkaTraceStreamsBlocked'],
+    timeoutMs: 60_000,
+    begin: ({ kafka }) =>
+      deleteTopics(kafka.bootstrapServers, WIRE_TIMEOUT_MS, streamTopics('default', DELETED_STREAM)),
+    async end({ kafka, producer, consumer }) {
+      await kafka.createTopics(streamTopics('default', DELETED_STREAM), 2)
+      await Promise.all([producer.ready(), consumer.ready()])
+    },
+  },
+  {
     name: 'two processes of one name',
     fires: ['KafkaTraceClientsReplaced'],
     timeoutMs: 60_000,
@@ -243,6 +260,7 @@ export const faults: readonly Fault[] = [
   },
 ]
 
+const DELETED_STREAM = 'deleted'
 const REFUSED_STREAM = 'refused'
 const REFUSED_PARTITIONS = 2
 
@@ -338,7 +356,11 @@ const alertsFire: Check = {
     const names = (await alerts()).map(({ alert }) => alert)
     const rig = await startRig({
       rules: scaledRules,
-      producerEnv: { MAX_BATCH_EVENTS: String(MAX_BATCH_EVENTS), DELIVERY_TIMEOUT_MS: String(DELIVERY_TIMEOUT_MS) },
+      producerEnv: {
+        STREAMS: DELETED_STREAM,
+        MAX_BATCH_EVENTS: String(MAX_BATCH_EVENTS),
+        DELIVERY_TIMEOUT_MS: String(DELIVERY_TIMEOUT_MS),
+      },
       consumerEnv: {
         SESSION_TIMEOUT_MS: '6000',
         HANDLER_TIMEOUT_MS: String(SLOW_WORK_MS * 2),
