@@ -32,6 +32,18 @@ describe('the streams', () => {
     expect(streams()).toEqual({ ok: true, detail: '1 of 2 streams cannot be written to: b is not there; b: no leave' })
   })
 
+  test('at the start all are waited for as long as one follows the other', () => {
+    const { streams, blocked, now } = service(['a', 'b', 'c', 'd'])
+    for (const topic of ['a', 'b', 'c']) {
+      blocked.delete(topic)
+      expect(streams().ok).toBe(false)
+      now.ms += 4_999
+      expect(streams().ok).toBe(false)
+    }
+    now.ms += 1
+    expect(streams()).toEqual({ ok: true, detail: '1 of 4 streams cannot be written to: d is not there' })
+  })
+
   test('later one that cannot be written to is named, and none left is not ready', () => {
     const { streams, blocked } = service(['a', 'b'])
     blocked.clear()

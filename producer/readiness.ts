@@ -6,11 +6,14 @@ import type { Check } from '../shared/ops.ts'
 /** How many reasons are named. */
 const NAMED_REASONS = 5
 
-/** Once the first stream can be written to, the others are waited for so long: their topics may be about to come to be. */
+/**
+ * Once the first stream can be written to, the others are waited for until so long none has followed: brokers need many seconds to make the topics of
+ * hundreds of streams.
+ */
 const START_PATIENCE_MS = 5_000
 
 /**
- * Kafka and the streams. Not ready while no stream can be written to and, at the start, for a while until all can. Later, one stream that cannot is no
+ * Kafka and the streams. Not ready while no stream can be written to and, at the start, until all can or no more come. Later, one stream that cannot is no
  * reason to turn away the others' events: it is named, and its own events are answered 503.
  * @param topics the streams' own; those beside them are their readers' concern
  */
@@ -23,7 +26,8 @@ export function readinessChecks(deps: {
   nowMs(): number
 }): { kafka: Check; streams: Check } {
   const { topics, producer, creationFault, nowMs } = deps
-  let firstMs: number | undefined
+  /** When the fewest streams were blocked so far, and how many. */
+  let fewest = { streams: topics.length, sinceMs: nowMs() }
   let complete = false
   return {
     kafka: () => {
@@ -35,11 +39,11 @@ export function readinessChecks(deps: {
       if (producer.connection().state !== 'connected')
         return { ok: false, reason: 'not known while Kafka is not reached' }
       const reasons = topics.flatMap((topic) => producer.blocked(topic) ?? [])
-      if (reasons.length < topics.length) firstMs ??= nowMs()
+      if (reasons.length < fewest.streams) fewest = { streams: reasons.length, sinceMs: nowMs() }
       complete ||= reasons.length === 0
       if (reasons.length === 0) return { ok: true }
       const reason = summary(reasons, topics.length, creationFault())
-      const waited = complete || (firstMs !== undefined && nowMs() - firstMs >= START_PATIENCE_MS)
+      const waited = complete || (fewest.streams < topics.length && nowMs() - fewest.sinceMs >= START_PATIENCE_MS)
       return waited && reasons.length < topics.length ? { ok: true, detail: reason } : { ok: false, reason }
     },
   }
