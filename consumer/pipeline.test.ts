@@ -46,7 +46,7 @@ afterEach(async () => {
 function start(
   kafka: FakeKafka,
   handlers: Handler[] = [],
-  overrides: { maxRetryBacklogRecords?: number } = {},
+  overrides: { maxRetryBacklogRecords?: number; membershipTimeoutMs?: number } = {},
   slowMs = 20,
 ) {
   for (const topic of streamTopics('acme', 'events')) kafka.createTopic(topic)
@@ -399,6 +399,14 @@ test('events before a committed offset that have no outcome are processed after 
   await until(() => idsOf(kafka, 'processed').length === 4)
   expect(idsOf(kafka, 'processed')).toEqual(['1', '2', '3', '4'])
   expect((await metrics.repaired.get()).values[0]?.value).toBe(2)
+})
+
+test('a client that is no member for long is given up, also when it alone does not reach Kafka', async () => {
+  const kafka = new FakeKafka()
+  const { group, ended } = start(kafka, [], { membershipTimeoutMs: 300 })
+  group.connection = () => ({ state: 'connecting', reason: 'no broker is up' })
+  kafka.isMember = false
+  expect(await ended).toContain('has not been a member of the group')
 })
 
 test('it is looked again and again whether everything goes on, until the clients are given up', async () => {

@@ -70,7 +70,7 @@ export class Pipeline {
   #looking: ReturnType<typeof setInterval> | undefined
   /** Monotonic; when it was last looked whether everything goes on. */
   #lookedMs: number | undefined
-  /** Monotonic; when this client was last a member of its group, or could not reach Kafka. */
+  /** Monotonic; when this client was last a member of its group, or Kafka could not be reached. */
   #memberMs = 0
   readonly #stopping = new AbortController()
   #ending: Promise<void> | undefined
@@ -285,8 +285,9 @@ export class Pipeline {
 
   #look(): void {
     const { group, transactor, limits } = this.deps
-    if (this.membership() !== 'not a member' || group.connection().state !== 'connected')
-      this.#memberMs = performance.now()
+    // That one client reaches Kafka is enough: the other may have given up.
+    const isReached = [group, transactor].some((one) => one.connection().state === 'connected')
+    if (this.membership() !== 'not a member' || !isReached) this.#memberMs = performance.now()
     else if (performance.now() - this.#memberMs > limits.membershipTimeoutMs)
       this.fail(`this client has not been a member of the group for ${Math.round(limits.membershipTimeoutMs / 1000)} s`)
     if (transactor.disconnects() !== this.#disconnects && transactor.connection().state === 'connected')
