@@ -195,14 +195,18 @@ export const faults: readonly Fault[] = [
     },
   },
   {
-    name: 'committed offsets that Kafka cannot keep',
+    name: 'Kafka that hangs',
     fires: ['KafkaTraceCommitsStalled', 'KafkaTraceNothingRead'],
     timeoutMs: 90_000,
-    // Members stay members: only what has to be written waits for a second replica.
-    begin: ({ kafka }) => keepOffsetsOn(kafka, '2'),
-    async end({ kafka, consumer }) {
-      await keepOffsetsOn(kafka, undefined)
-      await consumer.ready()
+    async begin(rig) {
+      // They are decided when Kafka does not answer any more.
+      await sendInBatches(rig, events('slow', 40, 3_000))
+      await Bun.sleep(1_000)
+      process.kill(rig.kafka.pid(0), 'SIGSTOP')
+    },
+    async end({ kafka, producer, consumer }) {
+      process.kill(kafka.pid(0), 'SIGCONT')
+      await Promise.all([producer.ready(), consumer.ready()])
     },
   },
   {
@@ -275,9 +279,6 @@ async function limitRefused({ bootstrapServers }: Rig['kafka'], bytes: string | 
       bytes,
     )
 }
-
-const keepOffsetsOn = ({ bootstrapServers }: Rig['kafka'], replicas: string | undefined): Promise<void> =>
-  alterTopic(bootstrapServers, WIRE_TIMEOUT_MS, '__consumer_offsets', 'min.insync.replicas', replicas)
 
 async function suspended(pid: number, forMs: number): Promise<void> {
   process.kill(pid, 'SIGSTOP')
@@ -363,6 +364,7 @@ const alertsFire: Check = {
       },
       consumerEnv: {
         SESSION_TIMEOUT_MS: '6000',
+        TRANSACTION_TIMEOUT_MS: '20000',
         HANDLER_TIMEOUT_MS: String(SLOW_WORK_MS * 2),
         MAX_CONCURRENT_HANDLERS: '1000',
         MAX_HELD_BYTES: String(2 * 2 ** 20),
