@@ -421,8 +421,11 @@ describe('a process', () => {
       expect(performance.now() - begun).toBeLessThan(MANY_STREAMS_MS)
       const send = (stream: string) =>
         fetch(url(`/v1/streams/${stream}/events`, many), { method: 'POST', headers: JSON_TYPE, body: '{"type":"t"}' })
-      const answers = await Promise.all(streams.slice(0, 40).map(send))
-      expect(answers.map(({ status }) => status)).toEqual(answers.map(() => 202))
+      const statuses: number[] = []
+      // Few at a time: it is not about how much it does at once.
+      for (let from = 0; from < STREAMS; from += 40)
+        for (const { status } of await Promise.all(streams.slice(from, from + 40).map(send))) statuses.push(status)
+      expect(statuses).toEqual(streams.map(() => 202))
       expect(await many.stop()).toBe(0)
     },
     TEST_TIMEOUT_MS,
