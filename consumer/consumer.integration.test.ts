@@ -14,6 +14,7 @@ import { inputTopic, siblingTopic, streamTopics } from '../shared/topics.ts'
 import { loadConsumerConfig } from './config.ts'
 import { defineHandler } from './handlers/handler.ts'
 import { createLagMeter } from './health.ts'
+import { createMetrics } from './metrics.ts'
 import type { Pipeline } from './pipeline.ts'
 import { startTestConsumer, type TestConsumerOptions } from './test-consumer.ts'
 
@@ -345,6 +346,35 @@ test(
     await until(async () => (await lagOf(retry)) === 1, SLOW)
     await until(async () => (await idsIn(siblingTopic(topic, 'dlq'))).length === 1, SLOW)
     await until(async () => (await lagOf(topic)) === 0 && (await lagOf(retry)) === 0, SLOW)
+  },
+  TEST_TIMEOUT_MS,
+)
+
+test(
+  'the age of what is not fetched is that of its oldest record, as the log has it',
+  async () => {
+    const topic = await createTopics(uniqueName('unread'))
+    await writeWithKcat(topic, events(0, 20))
+    const reader = createRangeReader({ config, clientId: 'tests', log })
+    ending.push(() => reader.close())
+    const metrics = createMetrics()
+    // As if the records had been written an hour ago.
+    let aheadMs = 3_600_000
+    const measureLag = createLagMeter(metrics, () => Date.now() + aheadMs)
+    const unread = { topic, next: 0, uncommitted: 0, oldestMs: undefined }
+    const progress = Array.from({ length: PARTITIONS }, (_, partition) => ({ ...unread, partition }))
+    const pipeline = { progress: () => progress, has: () => true, endedBefore: () => undefined }
+    const ages = async () => {
+      await measureLag(pipeline, reader, [])
+      return (await metrics.lagSeconds.get()).values.map(({ value }) => value)
+    }
+    expect(Math.max(...(await ages()))).toBe(0)
+    aheadMs += 10_000
+    await until(async () => Math.max(...(await ages())) > 3_600, SLOW)
+    for (const [partition, age] of (await ages()).entries()) {
+      const [oldest] = (await readAll(topic)).filter((record) => record.partition === partition)
+      expect(age > 3_600).toBe(oldest !== undefined)
+    }
   },
   TEST_TIMEOUT_MS,
 )
