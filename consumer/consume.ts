@@ -35,11 +35,13 @@ export interface Job {
   role: Extract<TopicRole, 'retry'> | 'input'
   tenant: string
   stream: string
-  /** Set when the record was looked at first, so that waiting in `.retry` decodes nothing twice. */
-  decoded: Decoded
+  /** Made when it is asked for first. */
+  readonly decoded: Decoded
   past: Past
   key: string | undefined
 }
+
+type JobPlace = Pick<Job, 'input' | 'role' | 'tenant' | 'stream'>
 
 /** What of the partition's state a decision rests on. */
 export interface PartitionView {
@@ -60,17 +62,45 @@ export interface ConsumeDeps {
   onQuickRetry(job: Job, failure: Failure): void
 }
 
-/** Makes a job of a record: the only place where a record is decoded. */
-export function jobOf(
-  record: IncomingRecord,
-  place: { input: string; role: 'input' | 'retry'; tenant: string; stream: string },
-): Job {
-  const past = pastOf(record)
-  const decoded = decode(record, past.origin)
-  // Without a key nothing orders the records, so each is on its own.
-  const key = record.key === null ? undefined : record.key.toString('latin1')
-  return { record, ...place, decoded, past, key }
+/** A record that is decoded when somebody asks: what is made of it takes several times its own memory, and many wait for their turn. */
+class RecordJob implements Job {
+  readonly input: string
+  readonly role: Job['role']
+  readonly tenant: string
+  readonly stream: string
+  readonly key: string | undefined
+  #decoded: Decoded | undefined
+  #past: Past | undefined
+
+  constructor(
+    readonly record: IncomingRecord,
+    { input, role, tenant, stream }: JobPlace,
+  ) {
+    this.input = input
+    this.role = role
+    this.tenant = tenant
+    this.stream = stream
+    // Without a key nothing orders the records, so each is on its own.
+    this.key = record.key === null ? undefined : record.key.toString('latin1')
+  }
+
+  get decoded(): Decoded {
+    this.#decoded ??= decode(this.record, this.past.origin)
+    return this.#decoded
+  }
+
+  get past(): Past {
+    this.#past ??= pastOf(this.record)
+    return this.#past
+  }
+
+  set past(past: Past) {
+    this.#past = past
+  }
 }
+
+/** Makes a job of a record: the only place where a record is decoded. */
+export const jobOf = (record: IncomingRecord, place: JobPlace): Job => new RecordJob(record, place)
 
 /**
  * Decides a record's outcome. Synchronous where nothing has to be waited for, since most records pass through without.

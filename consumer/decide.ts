@@ -59,9 +59,10 @@ export class Decider {
     this.deps.tracing?.end(span, outcome === 'dead' ? 'failed' : 'ok')
   }
 
-  #span({ record, input, tenant, decoded }: Job): Span | undefined {
+  #span(job: Job): Span | undefined {
     const { tracing } = this.deps
     if (tracing === undefined) return undefined
+    const { record, input, tenant, decoded } = job
     const { headers, topic, partition, offset } = record
     const parent = parseTraceparent(headerText(headers, TRACEPARENT), headerText(headers, TRACESTATE))
     if (parent === undefined) return undefined
@@ -91,7 +92,8 @@ export class Decider {
   #decide(item: Item): Promise<void> | undefined {
     const { owner } = item.source
     if (owner.ending.signal.aborted) return undefined
-    if (item.job.past.notBeforeMs > this.deps.nowMs()) return this.#decideLater(item)
+    // What is not from `.retry` waits for no time, and is not decoded before its turn.
+    if (item.source.role === 'retry' && item.job.past.notBeforeMs > this.deps.nowMs()) return this.#decideLater(item)
     const outcome = this.#consume(item, owner)
     if (outcome instanceof Promise) return outcome.then((later) => this.#settled(item, later))
     return this.#settled(item, outcome)
