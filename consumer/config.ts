@@ -36,7 +36,7 @@ export const consumerVariables = Type.Object({
     1_000,
     1,
     20_000,
-    'Records of one partition that are fetched and not decided; then it is paused.',
+    'Records of one partition that are fetched and not decided; then nothing more is fetched and, when that lasts, it is paused.',
   ),
   MAX_HELD_BYTES: integer(
     64 * 2 ** 20,

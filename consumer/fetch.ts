@@ -7,7 +7,7 @@ import type { Held, Partition, Place, Source } from './partition.ts'
 
 /** Bounds of what is held between fetch and commit. */
 export interface FetchLimits {
-  /** Records of one partition that are fetched and not decided; then it is paused. */
+  /** Records of one partition that are fetched and not decided; then nothing more is fetched and, when that lasts, it is paused. */
   maxOpenRecords: number
   /** Bytes of input records between fetch and commit; then nothing more is fetched. */
   maxHeldBytes: number
@@ -40,6 +40,8 @@ const FETCH_WAIT_MS = 100
 /** How long fetching may stand still for lack of room before partitions are paused, so that polling can go on. */
 const FULL_PATIENCE_MS = 500
 
+type PauseReason = 'state' | 'open' | 'retry-backlog' | 'parked'
+
 /** Fetches records while there is room for them, and pauses partitions whose own room is full. */
 export class Fetcher {
   #stopping = false
@@ -57,7 +59,8 @@ export class Fetcher {
     while (!this.#stopping) {
       if (this.#isFull() && !this.#paused) {
         await this.#room()
-        // Rebalances are served by polling: when nothing moves, partitions are paused and polling goes on without records.
+        // Rebalances are served by polling: when there is no room for long, partitions are paused and polling goes on without their records.
+        this.#pauseFilled()
         if (this.#isFull()) this.#pauseAll(true)
         continue
       }
@@ -68,7 +71,7 @@ export class Fetcher {
 
   stop(): void {
     this.#stopping = true
-    this.committed()
+    this.#wake?.()
   }
 
   /** There may be room again, also for what waits for the room that others take. */
@@ -76,8 +79,7 @@ export class Fetcher {
     for (const source of [...this.#full])
       if (source.owner.isOurs) this.#balance(source)
       else this.#full.delete(source)
-    this.#wake?.()
-    this.#wake = undefined
+    if (this.#wake !== undefined && !this.#isFull()) this.#wake()
   }
 
   /** Newly read partitions begin as everything else is: paused, when there is no room. */
@@ -85,27 +87,42 @@ export class Fetcher {
     if (this.#paused) this.deps.group.pause(sources)
   }
 
-  /** What paused partitions hold is theirs: it takes no room from the others. */
+  /**
+   * What paused partitions hold is theirs: it takes no room from the others. A partition whose own room is taken is waited for rather than paused:
+   * the client drops what it has read ahead of a paused one, and reads it again.
+   */
   #isFull(): boolean {
     const { held, sources, limits } = this.deps
     let { uncommitted } = held
     let bytes = held.bytes.input
-    for (const { owner, role } of sources.values())
+    for (const source of sources.values()) {
+      const { owner, role } = source
+      if (this.#isFilled(source)) return true
       if (role === 'input' && owner.state.kind === 'paused') {
         uncommitted -= owner.held.uncommitted
         bytes -= owner.held.bytes.input
       }
+    }
     return uncommitted >= 2 * limits.maxTransactionRecords || bytes >= limits.maxHeldBytes
   }
 
-  #room(): Promise<void> {
-    return new Promise((resolve) => {
-      const timer = setTimeout(resolve, FULL_PATIENCE_MS)
-      this.#wake = () => {
-        clearTimeout(timer)
-        resolve()
-      }
+  /** Its own room is taken, and it is not paused. */
+  #isFilled({ open, full }: Source): boolean {
+    return !full && open >= this.deps.limits.maxOpenRecords
+  }
+
+  #pauseFilled(): void {
+    for (const source of this.deps.sources.values()) if (this.#isFilled(source)) this.#pause(source, 'open')
+  }
+
+  async #room(): Promise<void> {
+    let timer: ReturnType<typeof setTimeout> | undefined
+    await new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, FULL_PATIENCE_MS)
+      this.#wake = resolve
     })
+    clearTimeout(timer)
+    this.#wake = undefined
   }
 
   #pauseAll(paused: boolean): void {
@@ -127,15 +144,11 @@ export class Fetcher {
 
   /** Pauses a source whose records wait, so that they do not take the room of others. */
   #balance(source: Source): void {
-    const { limits, group, metrics } = this.deps
+    const { limits, group } = this.deps
     const { open } = source
     const reason = this.#reasonToPause(source)
-    if (reason !== undefined && !source.full) {
-      source.full = true
-      this.#full.add(source)
-      if (!this.#paused) group.pause([source])
-      metrics.pauses.inc({ reason })
-    } else if (
+    if (reason !== undefined && !source.full) this.#pause(source, reason)
+    else if (
       source.full &&
       reason === undefined &&
       open <= limits.maxOpenRecords / 2 &&
@@ -147,11 +160,19 @@ export class Fetcher {
     }
   }
 
-  #reasonToPause(source: Source): 'state' | 'open' | 'retry-backlog' | 'parked' | undefined {
+  #pause(source: Source, reason: PauseReason): void {
+    const { group, metrics } = this.deps
+    source.full = true
+    this.#full.add(source)
+    if (!this.#paused) group.pause([source])
+    metrics.pauses.inc({ reason })
+  }
+
+  #reasonToPause(source: Source): PauseReason | undefined {
     const { limits, held } = this.deps
-    const { owner, role, open, span } = source
+    const { owner, role, span } = source
     if (owner.state.kind !== 'reading') return 'state'
-    if (open >= limits.maxOpenRecords || span >= MAX_AHEAD_OFFSETS) return 'open'
+    if (span >= MAX_AHEAD_OFFSETS) return 'open'
     if (role === 'input') return owner.waitingRecords >= limits.maxRetryBacklogRecords ? 'retry-backlog' : undefined
     return held.bytes.retry >= limits.maxParkedBytes ? 'parked' : undefined
   }
