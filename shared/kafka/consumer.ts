@@ -31,6 +31,18 @@ import {
 /** How often a member that leaves looks for what it has to answer. */
 const LEAVE_PAUSE_MS = 2
 
+/**
+ * What librdkafka keeps of a record that it has read ahead, beside key and value, which are all that it counts: headers, its own structures, and
+ * what the allocator loses between them.
+ */
+const PREFETCHED_RECORD_BYTES = 2_048
+
+/**
+ * What one fetch brings of a partition: they come one behind the other, so that little of each keeps all of them going, and compressed, so that
+ * a megabyte would be several of them.
+ */
+const FETCH_PARTITION_MAX_BYTES = 128 * 1024
+
 /** Settings of everything that reads: committed records only, offsets committed by nobody but us. */
 export function readerSettings(config: CommonConfig, clientId: string): Settings {
   return {
@@ -84,6 +96,8 @@ export function createGroupConsumer(options: GroupConsumerOptions): GroupConsume
     // New tenants' topics match the subscription at the next metadata refresh.
     'topic.metadata.refresh.interval.ms': 5_000,
     'queued.max.messages.kbytes': Math.ceil(options.prefetchMaxBytes / 1024),
+    'queued.min.messages': Math.ceil(options.prefetchMaxBytes / PREFETCHED_RECORD_BYTES),
+    'fetch.message.max.bytes': FETCH_PARTITION_MAX_BYTES,
     rebalance_cb: (error: LibrdKafkaError, partitions: TopicPartition[]) => onRebalance(error, partitions),
     queue_non_empty_cb: () => {
       wake?.()
