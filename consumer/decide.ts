@@ -8,7 +8,7 @@ import { contextOf, type Tracing } from '../shared/tracing.ts'
 import { type ConsumeDeps, consume, type Job, jobOf, type Outcome } from './consume.ts'
 import { Gate, Lanes } from './lanes.ts'
 import type { ConsumerMetrics } from './metrics.ts'
-import type { Item, Partition, Place, Source } from './partition.ts'
+import type { Item, Place, Source } from './partition.ts'
 
 export interface DecideDeps extends ConsumeDeps {
   metrics: ConsumerMetrics
@@ -79,22 +79,25 @@ export class Decider {
 
   /** Whatever goes wrong in it is a fault of ours: the clients are replaced, and the record is read again. */
   #attempt(item: Item): Promise<void> | undefined {
-    const failed = (error: unknown): void =>
-      this.deps.onFailed(`deciding failed: ${error instanceof Error ? error.message : String(error)}`)
     try {
-      return this.#decide(item)?.catch(failed)
+      return this.#decide(item)?.catch(this.#failed)
     } catch (error) {
-      failed(error)
+      this.#failed(error)
       return undefined
     }
   }
+
+  readonly #failed = (error: unknown): void =>
+    this.deps.onFailed(`deciding failed: ${error instanceof Error ? error.message : String(error)}`)
 
   #decide(item: Item): Promise<void> | undefined {
     const { owner } = item.source
     if (owner.ending.signal.aborted) return undefined
     // What is not from `.retry` waits for no time, and is not decoded before its turn.
     if (item.source.role === 'retry' && item.job.past.notBeforeMs > this.deps.nowMs()) return this.#decideLater(item)
-    const outcome = this.#consume(item, owner)
+    owner.running++
+    const outcome = this.#gate.run(() => consume(item.job, owner, this.deps))
+    // consume() turns what handlers throw into outcomes; anything else is a fault of ours that must not take the partition along.
     if (outcome instanceof Promise) return outcome.then((later) => this.#settled(item, later))
     return this.#settled(item, outcome)
   }
@@ -104,20 +107,10 @@ export class Decider {
     await this.#decide(item)
   }
 
-  #consume(item: Item, owner: Partition): Outcome | Promise<Outcome> {
-    owner.running++
-    const outcome = this.#gate.run(() => consume(item.job, owner, this.deps))
-    if (!(outcome instanceof Promise)) {
-      owner.running--
-      return outcome
-    }
-    // consume() turns what handlers throw into outcomes; anything else is a fault of ours that must not take the partition along.
-    return outcome.finally(() => owner.running--)
-  }
-
   #settled(item: Item, outcome: Outcome): Promise<void> | undefined {
     const { owner, role } = item.source
     const { decoded, key } = item.job
+    owner.running--
     if (!owner.isOurs) return undefined
     this.deps.metrics.decided(outcome)
     switch (outcome.kind) {

@@ -40,13 +40,15 @@ export class Lanes {
   }
 }
 
-/** Done tasks at the front of a lane that are worth moving the others for. */
+/** What is done at the front of a list that is worth moving the others for. */
 const COMPACT_AT = 1024
 
 /** Lets at most so many asynchronous calls run at a time; those that return at once take no place. */
 export class Gate {
   #inside = 0
-  readonly #waiting: (() => void)[] = []
+  /** What waits is started by who leaves: thousands may wait, and each is no more than an entry here. */
+  #waiting: (() => void)[] = []
+  #first = 0
 
   constructor(readonly limit: number) {}
 
@@ -56,7 +58,16 @@ export class Gate {
 
   /** Calls now, or when a place is free. */
   run<T>(call: () => T | Promise<T>): T | Promise<T> {
-    return this.#inside < this.limit ? this.#enter(call) : this.#later(call)
+    if (this.#inside < this.limit) return this.#enter(call)
+    return new Promise((resolve, reject) => {
+      this.#waiting.push(() => {
+        try {
+          resolve(this.#enter(call))
+        } catch (error) {
+          reject(error)
+        }
+      })
+    })
   }
 
   #enter<T>(call: () => T | Promise<T>): T | Promise<T> {
@@ -65,17 +76,21 @@ export class Gate {
     this.#inside++
     return result.finally(() => {
       this.#inside--
-      this.#waiting.shift()?.()
+      this.#startWaiting()
     })
   }
 
-  async #later<T>(call: () => T | Promise<T>): Promise<T> {
-    while (this.#inside >= this.limit) await new Promise<void>((resolve) => this.#waiting.push(resolve))
-    try {
-      return await this.#enter(call)
-    } finally {
-      // A call that took no place, or threw before it could, passes on the one that was freed for it.
-      if (this.#inside < this.limit) this.#waiting.shift()?.()
+  /** A call that takes no place, or throws before it could, passes it on to the next. */
+  #startWaiting(): void {
+    while (this.#inside < this.limit) {
+      const start = this.#waiting[this.#first]
+      if (start === undefined) break
+      this.#first++
+      start()
+    }
+    if (this.#first >= COMPACT_AT || this.#first === this.#waiting.length) {
+      this.#waiting.splice(0, this.#first)
+      this.#first = 0
     }
   }
 }
