@@ -32,7 +32,7 @@ export interface FetchDeps {
 }
 
 /** Records fetched in one call. */
-const FETCH_MAX_RECORDS = 1_000
+const FETCH_MAX_RECORDS = 500
 
 /** How long one fetch waits for the first record. */
 const FETCH_WAIT_MS = 100
@@ -79,6 +79,10 @@ export class Fetcher {
     for (const source of [...this.#full])
       if (source.owner.isOurs) this.#balance(source)
       else this.#full.delete(source)
+    this.#wakeIfRoom()
+  }
+
+  #wakeIfRoom(): void {
     if (this.#wake !== undefined && !this.#isFull()) this.#wake()
   }
 
@@ -140,6 +144,13 @@ export class Fetcher {
     if (sources === undefined) return
     this.#balance(sources.input)
     this.#balance(sources.retry)
+  }
+
+  /** A record of the source was decided. */
+  decided(source: Source): void {
+    this.balance(source.owner)
+    // Once, when its own room is no longer taken.
+    if (source.open === this.deps.limits.maxOpenRecords - 1) this.#wakeIfRoom()
   }
 
   /** Pauses a source whose records wait, so that they do not take the room of others. */

@@ -260,9 +260,7 @@ export class Pipeline {
   }
 
   #decided(item: Item): void {
-    const { source } = item
-    const { owner } = source
-    this.#fetcher.balance(owner)
+    this.#fetcher.decided(item.source)
     this.#committer.add(item)
   }
 
