@@ -6,7 +6,14 @@ import type { LogRecord } from './judge.ts'
 import { seedOf } from './stage.ts'
 
 /** Played by night, not with every change: they take long, or need root. */
-const NIGHTLY = ['freeze-producer', 'lose-majority', 'partition-network', 'permissions', 'retention-overtakes']
+const NIGHTLY = [
+  'backlog',
+  'freeze-producer',
+  'lose-majority',
+  'partition-network',
+  'permissions',
+  'retention-overtakes',
+]
 
 test('every fault has a name of its own, and a test unless it is left to the night', () => {
   expect(new Set(FAULTS.map(({ name }) => name)).size).toBe(FAULTS.length)

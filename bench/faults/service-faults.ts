@@ -1,10 +1,17 @@
 import { createKeepAliveClient } from './keep-alive.ts'
-import { SLOW, SOMETIMES } from './kinds.ts'
+import { kind, SLOW, SOMETIMES } from './kinds.ts'
 import { PLAIN } from './load.ts'
+import { sampleMemory } from './memory.ts'
 import type { Service } from './processes.ts'
 import type { Fault } from './stage.ts'
 
-/** Services that stand still and go on, or are replaced. */
+/** Services that stand still and go on, are replaced, or have much to catch up on. */
+
+const MB = 1024 * 1024
+/** What the consumer may take whatever its handlers do, from its start on. */
+const CONSUMER_LIMIT_BYTES = 250 * MB
+const MEMORY_INTERVAL_MS = 100
+const CATCH_UP_TIMEOUT_MS = 120_000
 
 export const SERVICE_FAULTS: readonly Fault[] = [
   {
@@ -85,6 +92,37 @@ export const SERVICE_FAULTS: readonly Fault[] = [
       if (repeated > 0) stage.wrong(`requests that had to be sent again: ${repeated}`)
       const failures = Map.groupBy(client.facts.failures, (why) => why)
       for (const [why, all] of failures) stage.wrong(`connections: ${why}, ${all.length} times`)
+    },
+  },
+  {
+    name: 'backlog',
+    what: `events gather while the consumer is away, and fast handlers work them off: it never takes more than ${CONSUMER_LIMIT_BYTES / MB} MB`,
+    async play(stage) {
+      const { consumer, ledger } = stage
+      await stage.stop(consumer)
+      const load = stage.load({
+        kinds: [kind('slow', 'processed', 1, () => ({ failures: 0, workMs: 3 }))],
+        eventsPerSecond: 3_000,
+        keys: 5_000,
+        wrong: 0,
+      })
+      // A tenth of what gathers here is enough to fill every stage of the consumer.
+      await stage.pause(10_000, 10_000)
+      await load.stop()
+      const { acknowledged } = ledger.answers()
+      consumer.start()
+      const sampling = sampleMemory([consumer.pid()], MEMORY_INTERVAL_MS)
+      await consumer.ready()
+      const deadlineMs = performance.now() + CATCH_UP_TIMEOUT_MS
+      while ((await consumer.metric('kafkatrace_consumer_events_total')) < acknowledged) {
+        if (performance.now() > deadlineMs) throw new Error(`${acknowledged} events were not worked off in time`)
+        await stage.pause(500, 500)
+      }
+      sampling.stop()
+      const peakMb = Math.round(Math.max(...(sampling.samples[0] ?? [])) / MB)
+      stage.did(`${acknowledged} events worked off in ${peakMb} MB at most`)
+      if (peakMb * MB > CONSUMER_LIMIT_BYTES)
+        stage.wrong(`the consumer took ${peakMb} MB; the limit is ${CONSUMER_LIMIT_BYTES / MB} MB`)
     },
   },
 ]
