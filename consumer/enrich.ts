@@ -73,11 +73,14 @@ function latenessMs(time: string | undefined, referenceMs: number): number | und
 
 const FINGERPRINT_HEX_DIGITS = 32
 
+/** Used again and again: a digest ends what was hashed, and one for each event would keep its native memory until it is collected. */
+const hasher = new Bun.CryptoHasher('sha256')
+
 /** See {@link Context.fingerprint}. No data and zero bytes of it differ. */
 export function fingerprint({ type, source, subject, data }: Event): string {
   // A JSON text ends where its brackets close, whatever follows: no two events can give the same bytes to hash.
   const framed = JSON.stringify([type, source, subject ?? null, data === null])
-  const hasher = new Bun.CryptoHasher('sha256').update(framed)
+  hasher.update(framed)
   if (data !== null) hasher.update(data)
   return hasher.digest('hex').slice(0, FINGERPRINT_HEX_DIGITS)
 }
