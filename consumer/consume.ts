@@ -209,13 +209,15 @@ async function runHandler(
 }
 
 /**
- * The end of an attempt's time, or of its partition. Most handlers answer at once and never look at the signal, so it is made when somebody asks
- * for it. An `AbortSignal.timeout` would stay in memory, with the attempt's event, until its time has come.
+ * The end of an attempt's time, or of its partition. Most handlers never look at the signal, so it is made when somebody asks for it. An
+ * `AbortSignal.timeout` would stay in memory, with the attempt's event, until its time has come.
  */
 class AttemptLimit {
   #controller: AbortController | undefined
+  #reject: ((reason: Error) => void) | undefined
   #timer: ReturnType<typeof setTimeout> | undefined
-  readonly #givenUp = (): void => this.#controller?.abort(new Error('given up'))
+  #reason: Error | undefined
+  readonly #givenUp = (): void => this.#end(new Error('given up'))
 
   constructor(
     readonly timeoutMs: number,
@@ -223,27 +225,20 @@ class AttemptLimit {
   ) {}
 
   get signal(): AbortSignal {
-    if (this.#controller !== undefined) return this.#controller.signal
-    const controller = new AbortController()
-    this.#controller = controller
-    if (this.partitionSignal.aborted) this.#givenUp()
-    else {
-      this.partitionSignal.addEventListener('abort', this.#givenUp)
-      const { timeoutMs } = this
-      this.#timer = setTimeout(
-        () => controller.abort(new HandlerTimeout(`no result within ${timeoutMs} ms`)),
-        timeoutMs,
-      )
+    if (this.#controller === undefined) {
+      this.#watch()
+      this.#controller = new AbortController()
+      if (this.#reason !== undefined) this.#controller.abort(this.#reason)
     }
-    return controller.signal
+    return this.#controller.signal
   }
 
   /** Rejects when the limit is reached, with the reason. */
   reached(): Promise<never> {
-    const { signal } = this
+    this.#watch()
     return new Promise((_, reject) => {
-      if (signal.aborted) reject(signal.reason)
-      else signal.addEventListener('abort', () => reject(signal.reason), { once: true })
+      if (this.#reason !== undefined) reject(this.#reason)
+      else this.#reject = reject
     })
   }
 
@@ -251,6 +246,22 @@ class AttemptLimit {
   end(): void {
     clearTimeout(this.#timer)
     this.partitionSignal.removeEventListener('abort', this.#givenUp)
+  }
+
+  #watch(): void {
+    if (this.#timer !== undefined || this.#reason !== undefined) return
+    if (this.partitionSignal.aborted) return this.#givenUp()
+    this.partitionSignal.addEventListener('abort', this.#givenUp)
+    this.#timer = setTimeout(
+      () => this.#end(new HandlerTimeout(`no result within ${this.timeoutMs} ms`)),
+      this.timeoutMs,
+    )
+  }
+
+  #end(reason: Error): void {
+    this.#reason ??= reason
+    this.#controller?.abort(this.#reason)
+    this.#reject?.(this.#reason)
   }
 }
 

@@ -35,7 +35,7 @@ const LEAVE_PAUSE_MS = 2
  * What librdkafka keeps of a record that it has read ahead, beside key and value, which are all that it counts: headers, its own structures, and
  * what the allocator loses between them.
  */
-const PREFETCHED_RECORD_BYTES = 2_048
+const PREFETCHED_RECORD_BYTES = 4_096
 
 /**
  * What one fetch brings of a partition: they come one behind the other, so that little of each keeps all of them going, and compressed, so that
