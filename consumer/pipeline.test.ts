@@ -46,7 +46,7 @@ afterEach(async () => {
 function start(
   kafka: FakeKafka,
   handlers: Handler[] = [],
-  overrides: { maxRetryBacklogRecords?: number; membershipTimeoutMs?: number } = {},
+  overrides: { maxRetryBacklogRecords?: number; maxOpenRecords?: number; membershipTimeoutMs?: number } = {},
   slowMs = 20,
 ) {
   for (const topic of streamTopics('acme', 'events')) kafka.createTopic(topic)
@@ -364,6 +364,33 @@ test('a full retry backlog pauses the input, and both go on when it empties', as
   expect(
     (await metrics.pauses.get()).values.find((one) => one.labels.reason === 'retry-backlog')?.value,
   ).toBeGreaterThan(0)
+})
+
+test('a partition with many open records is waited for, and paused only when that lasts', async () => {
+  const kafka = new FakeKafka()
+  const release = Promise.withResolvers<void>()
+  const handler = (type: string, wait: () => Promise<void>): Handler =>
+    defineHandler({
+      type,
+      version: '1',
+      schema: Type.Unknown(),
+      async handle() {
+        await wait()
+        return { data: {} }
+      },
+    })
+  const { metrics } = start(kafka, [handler('quick', () => Bun.sleep(1)), handler('stuck', () => release.promise)], {
+    maxOpenRecords: 3,
+  })
+  const pauses = async () => (await metrics.pauses.get()).values.find((one) => one.labels.reason === 'open')?.value
+  for (let id = 1; id <= 40; id++) kafka.append(event(String(id), `k${id}`, 'quick'))
+  await until(() => idsOf(kafka, 'processed').length === 40)
+  expect(await pauses()).toBe(0)
+  for (let id = 41; id <= 44; id++) kafka.append(event(String(id), `k${id}`, 'stuck'))
+  await until(async () => (await pauses()) === 1)
+  kafka.append(event('45', 'k45'))
+  release.resolve()
+  await until(() => idsOf(kafka, 'processed').length === 45)
 })
 
 test('stopping gives up a handler that does not end, and commits what is decided', async () => {
