@@ -58,16 +58,17 @@ export interface LoadFacts {
 export interface Load {
   readonly facts: LoadFacts
   /**
-   * Stops beginning new requests. Resolves when every event has been acknowledged, refused for good, or sent as often as it may be; what
-   * takes longer than two minutes is given up.
+   * Stops beginning new requests. Resolves when every event has been acknowledged or refused for good; what takes longer than two minutes is
+   * given up.
    */
   stop(): Promise<void>
 }
 
 const MAX_REQUESTS_IN_FLIGHT = 64
 const MAX_EVENTS_A_REQUEST = 20
-/** How often the same request is sent at most, and how long the client waits in between. */
-const MAX_SENDS = 60
+/** From which repeat on a request is given no more time than before. */
+const MOST_PATIENT_SEND = 60
+/** How long the client waits before it sends a request again. */
 const PAUSE_MS: readonly [number, number] = [100, 700]
 const TICK_MS = 10
 /** How long a client that sends nothing new goes on with what it has begun. */
@@ -229,7 +230,7 @@ async function sendUntilSettled(
   impatient: AbortSignal,
 ): Promise<void> {
   const expected = new Map(kinds.map((kind) => [kind.type, kind.expected]))
-  for (let send = 1; send <= MAX_SENDS && !impatient.aborted; send++) {
+  for (let send = 1; !impatient.aborted; send++) {
     const notes = events.map((event) =>
       ledger.send({
         source: event.source,
@@ -241,7 +242,7 @@ async function sendUntilSettled(
     facts.requests++
     if (send > 1) facts.repeated++
     // With each time a little more patience, or on a slow machine an impatient client would never be done.
-    const timedOut = AbortSignal.timeout(random.integer(...timeoutMs) * send)
+    const timedOut = AbortSignal.timeout(random.integer(...timeoutMs) * Math.min(send, MOST_PATIENT_SEND))
     const { status, answers } = await ask(
       () => post(`${url}/v1/streams/${stream}/events`, headers, body, AbortSignal.any([timedOut, impatient])),
       events.length,
