@@ -106,8 +106,8 @@ export const SERVICE_FAULTS: readonly Fault[] = [
         keys: 5_000,
         wrong: 0,
       })
-      // A tenth of what gathers here is enough to fill every stage of the consumer.
-      await stage.pause(10_000, 10_000)
+      // Enough to fill every stage of the consumer, and what its client reads ahead.
+      await stage.pause(20_000, 20_000)
       await load.stop()
       const { acknowledged } = ledger.answers()
       consumer.start()
