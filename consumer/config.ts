@@ -33,7 +33,7 @@ export const consumerVariables = Type.Object({
   MAX_TRANSACTION_RECORDS: integer(2_000, 1, 50_000, 'The most outcomes that are committed in one transaction.'),
   MAX_CONCURRENT_HANDLERS: integer(64, 1, 10_000, 'How many handlers may run at a time, each on another key.'),
   MAX_OPEN_RECORDS: integer(
-    500,
+    250,
     1,
     20_000,
     'Records of one partition that are fetched and not decided; then nothing more is fetched and, when that lasts, it is paused.',
