@@ -20,15 +20,13 @@ const newPartition = (number: number, all: Held): Partition =>
   new Partition(TOPIC, number, 'acme', 'events', 1_000, all)
 
 /** As if nothing of it had been done. */
-function read(partition: Partition, input = { offset: 0, metadata: '' }): Record<Source['role'], Source> {
+function read(partition: Partition, input = { offset: 0, done: new Set<number>() }): Record<Source['role'], Source> {
   const [inputAt, retryAt] = partition.both
   return partition.read({
-    input: { ...inputAt, ...input },
-    retry: { ...retryAt, offset: 0, metadata: '' },
+    input: { ...inputAt, ...input, missing: [] },
+    retry: { ...retryAt, offset: 0, done: new Set(), missing: [] },
     waiting: [],
-    missing: [],
     unknown: 0,
-    undone: { input: new Set(), retry: new Set() },
     skipped: 0,
     fresh: undefined,
     doubtful: false,
@@ -223,7 +221,10 @@ describe('the states of records', () => {
           const ahead = taken.map(({ place }) => place.offset).filter((at) => at > offset)
           expect([...decodeAhead(offset, metadata)]).toEqual(ahead)
           // A successor does what is left, and nothing twice.
-          const next = read(newPartition(source.partition, new Held()), { offset, metadata }).input
+          const next = read(newPartition(source.partition, new Held()), {
+            offset,
+            done: decodeAhead(offset, metadata),
+          }).input
           const again = own.filter(({ place }) => next.add(place) !== undefined)
           expect(again).toEqual(left)
         }
