@@ -250,7 +250,10 @@ class AttemptLimit {
 
   #watch(): void {
     if (this.#timer !== undefined || this.#reason !== undefined) return
-    if (this.partitionSignal.aborted) return this.#givenUp()
+    if (this.partitionSignal.aborted) {
+      this.#givenUp()
+      return
+    }
     this.partitionSignal.addEventListener('abort', this.#givenUp)
     this.#timer = setTimeout(
       () => this.#end(new HandlerTimeout(`no result within ${this.timeoutMs} ms`)),
