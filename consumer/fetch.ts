@@ -40,6 +40,9 @@ const FETCH_WAIT_MS = 100
 /** How long fetching may stand still for lack of room before partitions are paused, so that polling can go on. */
 const FULL_PATIENCE_MS = 500
 
+/** The same for the room of one partition: others wait that long for it. */
+const FILLED_PATIENCE_MS = 50
+
 type PauseReason = 'state' | 'open' | 'retry-backlog' | 'parked'
 
 /** Fetches records while there is room for them, and pauses partitions whose own room is full. */
@@ -58,10 +61,11 @@ export class Fetcher {
     const { group } = this.deps
     while (!this.#stopping) {
       if (this.#isFull() && !this.#paused) {
-        await this.#room()
+        const filled = this.#filled()
+        await this.#room(filled.length > 0 ? FILLED_PATIENCE_MS : FULL_PATIENCE_MS)
         // Rebalances are served by polling: when there is no room for long, partitions are paused and polling goes on without their records.
-        this.#pauseFilled()
-        if (this.#isFull()) this.#pauseAll(true)
+        if (filled.length > 0) for (const source of this.#filled()) this.#pause(source, 'open')
+        else if (this.#isFull()) this.#pauseAll(true)
         continue
       }
       if (this.#paused && !this.#isFull()) this.#pauseAll(false)
@@ -115,14 +119,14 @@ export class Fetcher {
     return !full && open >= this.deps.limits.maxOpenRecords
   }
 
-  #pauseFilled(): void {
-    for (const source of this.deps.sources.values()) if (this.#isFilled(source)) this.#pause(source, 'open')
+  #filled(): Source[] {
+    return [...this.deps.sources.values()].filter((source) => this.#isFilled(source))
   }
 
-  async #room(): Promise<void> {
+  async #room(patienceMs: number): Promise<void> {
     let timer: ReturnType<typeof setTimeout> | undefined
     await new Promise<void>((resolve) => {
-      timer = setTimeout(resolve, FULL_PATIENCE_MS)
+      timer = setTimeout(resolve, patienceMs)
       this.#wake = resolve
     })
     clearTimeout(timer)
