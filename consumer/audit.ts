@@ -25,7 +25,7 @@ export type Verdict =
   /** It waits in `.retry`. */
   | 'waiting'
   /** It is not committed as done yet. */
-  | 'open'
+  | 'pending'
   /** It is committed as done, and has no outcome. */
   | 'missing'
   /** It has more than one outcome. */
@@ -37,7 +37,7 @@ export const VERDICTS = [
   'processed',
   'dead',
   'waiting',
-  'open',
+  'pending',
   'missing',
   'doubled',
   'unknown',
@@ -248,7 +248,7 @@ export class Events {
     if ((found & FOUND.processed) !== 0) return 'processed'
     if ((found & FOUND.dead) !== 0) return 'dead'
     if ((found & FOUND.waiting) !== 0) return 'waiting'
-    if ((found & FOUND.claimed) === 0) return 'open'
+    if ((found & FOUND.claimed) === 0) return 'pending'
     return knownSinceMs === undefined || (this.#timesMs[place] as number) < knownSinceMs ? 'unknown' : 'missing'
   }
 }
@@ -262,27 +262,40 @@ export interface Search {
 }
 
 /**
- * Reads all outcomes.
+ * Reads outcomes.
+ * @param latest so many offsets of the latest in each topic are read first, and the others only where an event has none among these
  * @returns for each search, from which time on an event's outcome would still be there; undefined when nothing is known of that
  */
-export async function readOutcomes(searches: readonly Search[], reader: AuditReader): Promise<(number | undefined)[]> {
+export async function readOutcomes(
+  searches: readonly Search[],
+  reader: AuditReader,
+  latest = Number.POSITIVE_INFINITY,
+): Promise<(number | undefined)[]> {
   const times = searches.map(() => ({ dlq: new Times(), processed: new Times() }))
-  const rangesOf = (role: (typeof OUTCOME_ROLES)[number]): Range[] =>
-    searches.map(({ snapshot: { at, ends } }) => ({
-      topic: siblingTopic(at.topic, role),
-      partition: at.partition,
-      from: ends[role].beginning,
-      to: ends[role].stable,
-    }))
-  for (const role of OUTCOME_ROLES) {
-    const kind = role === 'dlq' ? 'dead' : 'processed'
-    await reader.readIdentities(rangesOf(role), identityOf, ({ range, offset, timestampMs, hash }) => {
-      searches[range]?.events.addOutcome(hash, kind)
-      times[range]?.[role].add(offset, timestampMs)
+  const rangesOf = (
+    role: (typeof OUTCOME_ROLES)[number],
+    boundsOf: (ends: PartitionEnds, search: Search) => [from: number, to: number],
+  ): Range[] =>
+    searches.map((search) => {
+      const { at, ends } = search.snapshot
+      const [from, to] = boundsOf(ends[role], search)
+      return { topic: siblingTopic(at.topic, role), partition: at.partition, from, to }
     })
+  const read = async (boundsOf: Parameters<typeof rangesOf>[1]): Promise<void> => {
+    for (const role of OUTCOME_ROLES) {
+      const kind = role === 'dlq' ? 'dead' : 'processed'
+      await reader.readIdentities(rangesOf(role, boundsOf), identityOf, ({ range, offset, timestampMs, hash }) => {
+        searches[range]?.events.addOutcome(hash, kind)
+        times[range]?.[role].add(offset, timestampMs)
+      })
+    }
   }
+  const latestOf = ({ beginning, stable }: PartitionEnds): number => Math.max(beginning, stable - latest)
+  await read((ends) => [latestOf(ends), ends.stable])
+  if (Number.isFinite(latest))
+    await read((ends, { events }) => [ends.beginning, events.unresolved > 0 ? latestOf(ends) : ends.beginning])
   // Asked for behind the reading: what was deleted meanwhile may not have been read.
-  const beginnings = await Promise.all(OUTCOME_ROLES.map((role) => reader.ends(rangesOf(role))))
+  const beginnings = await Promise.all(OUTCOME_ROLES.map((role) => reader.ends(rangesOf(role, () => [0, 0]))))
   return searches.map(({ snapshot }, index) => {
     if (snapshot.heldBack !== undefined) return undefined
     let knownSinceMs = Number.NEGATIVE_INFINITY
@@ -297,18 +310,23 @@ export async function readOutcomes(searches: readonly Search[], reader: AuditRea
   })
 }
 
-/** When records were written that were read in their order, a few of them. */
+/** When records were written, a few of them. */
 class Times {
-  readonly #samples: { offset: number; timestampMs: number }[] = []
+  /** The first of every so many offsets. */
+  readonly #samples = new Map<number, { offset: number; timestampMs: number }>()
 
   add(offset: number, timestampMs: number): void {
-    const last = this.#samples.at(-1)
-    if (last === undefined || offset >= last.offset + TIME_SAMPLE_OFFSETS) this.#samples.push({ offset, timestampMs })
+    const key = Math.floor(offset / TIME_SAMPLE_OFFSETS)
+    const known = this.#samples.get(key)
+    if (known === undefined || offset < known.offset) this.#samples.set(key, { offset, timestampMs })
   }
 
   /** The time of one of the first records from an offset on; undefined when there is none. */
   since(offset: number): number | undefined {
-    return this.#samples.find((one) => one.offset >= offset)?.timestampMs
+    let first: { offset: number; timestampMs: number } | undefined
+    for (const one of this.#samples.values())
+      if (one.offset >= offset && (first === undefined || one.offset < first.offset)) first = one
+    return first?.timestampMs
   }
 }
 
@@ -361,12 +379,13 @@ export interface Findings extends AuditRange {
  * Judges the events of ranges.
  * @param maxEvents that are held in memory; where there are more, everything is read more often
  * @param maxNamed how many offsets are told of each range's missing and doubled events
+ * @param latest of the outcomes, as in {@link readOutcomes}; an event is then doubled when both of its outcomes were read
  * @returns in the order of the ranges
  */
 export async function audit(
   ranges: readonly AuditRange[],
   reader: AuditReader,
-  { maxEvents, maxNamed }: { maxEvents: number; maxNamed: number },
+  { maxEvents, maxNamed, latest }: { maxEvents: number; maxNamed: number; latest?: number },
 ): Promise<Findings[]> {
   const findings = ranges.map(
     (range): Findings => ({ ...range, records: 0, counts: noCounts(), missing: [], doubled: [] }),
@@ -385,8 +404,9 @@ export async function audit(
         searches[range]?.events.add(record, claims[range]?.(offset) === true)
       },
     )
-    const knownSince = await readOutcomes(searches, reader)
+    // First, since what waits needs no outcome to be looked for.
     await readWaiting(searches, reader)
+    const knownSince = await readOutcomes(searches, reader, latest)
     // Where all outcomes are still there, no time matters; where none is known to be, none does either.
     const doubtful = searches.filter(({ events }, index) => events.unresolved > 0 && Number.isFinite(knownSince[index]))
     await readEarlier(doubtful, reader)

@@ -1,12 +1,12 @@
 import type {
   CommittedOffset,
   GroupConsumer,
-  IncomingRecord,
   OutgoingRecord,
   TransactionResult,
   Transactor,
 } from '../shared/kafka/types.ts'
 import type { Logger } from '../shared/logger.ts'
+import { withoutValue } from '../shared/record.ts'
 import { type Backoff, CONNECT_BACKOFF, delayMs, sleep } from '../shared/retry.ts'
 import { deadLetter } from './dead-letter.ts'
 import type { ConsumerMetrics } from './metrics.ts'
@@ -283,16 +283,6 @@ function offsetsOf(partitions: ReadonlySet<Partition>): CommittedOffset[] {
   )
 }
 
-const withoutValue = ({ topic, partition, offset, timestampMs, key, headers }: IncomingRecord): IncomingRecord => ({
-  topic,
-  partition,
-  offset,
-  timestampMs,
-  key,
-  headers,
-  value: null,
-})
-
 /**
  * The broker will never take this output. A result that is too large makes its event a dead letter; a dead letter or a retry that is too large
  * with our headers leaves its bytes where `kt-origin` says.
@@ -311,7 +301,12 @@ function refuse(item: Item, message: string): boolean {
   }
   if (outcome.kind !== 'retry') item.refused ??= outcome
   const failure: Failure = { reason: 'result too large', message }
-  const kept = outcome.kind === 'processed' ? record : withoutValue(record)
+  const kept =
+    outcome.kind === 'processed'
+      ? record
+      : decoded.ok
+        ? withoutValue(record, decoded.event)
+        : { ...record, value: null }
   // It does not wait in .retry after all, and its key's later events need not wait behind it.
   if (outcome.kind === 'retry') {
     owner.removeWaiting(decoded.identity, key)

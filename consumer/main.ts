@@ -37,6 +37,11 @@ const COMMIT_STALL_GRACE_MS = 10_000
 /** How much longer than two session time-outs a client may be without membership before it is replaced; others may be slow to leave. */
 const MEMBERSHIP_GRACE_MS = 30_000
 
+/** How much of its time a consumer checks in the background what it has done, between two rounds of that at least, and what is read ahead for it. */
+const AUDIT_SHARE = 0.01
+const AUDIT_PAUSE_MS = 10_000
+const AUDIT_PREFETCH_MAX_BYTES = 2 ** 20
+
 /** How long a client for another transactional id may take to connect. */
 const OPEN_TIMEOUT_MS = 20_000
 
@@ -134,10 +139,18 @@ function open() {
     })
   const transactor = transactorOf(`${config.GROUP_ID}-${config.INSTANCE_ID}`, statistics.transactions.take)
   const reader = createRangeReader({ config, clientId: `${clientId}-rebuild`, log })
+  const auditReader = createRangeReader({
+    config,
+    clientId: `${clientId}-audit`,
+    log,
+    groupId: config.GROUP_ID,
+    prefetchMaxBytes: AUDIT_PREFETCH_MAX_BYTES,
+  })
   const pipeline = new Pipeline({
     group,
     transactor,
     reader,
+    auditReader,
     async openTransactor(transactionalId) {
       const opened = transactorOf(transactionalId, () => undefined)
       try {
@@ -175,6 +188,8 @@ function open() {
       revokeTimeoutMs: config.DRAIN_TIMEOUT_MS * 0.5,
       commitStallTimeoutMs: config.TRANSACTION_TIMEOUT_MS + COMMIT_STALL_GRACE_MS,
       membershipTimeoutMs: 2 * config.SESSION_TIMEOUT_MS + MEMBERSHIP_GRACE_MS,
+      auditShare: AUDIT_SHARE,
+      auditPauseMs: AUDIT_PAUSE_MS,
     },
   })
   return { pipeline, group, transactor, reader, positions: () => positions }

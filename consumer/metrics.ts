@@ -79,6 +79,13 @@ export function createMetrics() {
       ['topic', 'cause'],
     ),
     repaired: counter('repaired_total', 'Records that were called done, had no outcome, and were processed then.'),
+    audited: counter(
+      'audit_records_total',
+      'Records before the committed offset whose outcomes were looked for in the background, in each round again.',
+    ),
+    doubled: counter('audit_doubled_total', 'Events with more than one outcome that were found in the background.', [
+      'topic',
+    ]),
     skipped: counter('skipped_offsets_total', 'Offsets whose records were deleted before they were read.'),
     stalledSeconds: gauge(
       'commit_stalled_seconds',

@@ -46,7 +46,12 @@ afterEach(async () => {
 function start(
   kafka: FakeKafka,
   handlers: Handler[] = [],
-  overrides: { maxRetryBacklogRecords?: number; maxOpenRecords?: number; membershipTimeoutMs?: number } = {},
+  overrides: {
+    maxRetryBacklogRecords?: number
+    maxOpenRecords?: number
+    membershipTimeoutMs?: number
+    auditPauseMs?: number
+  } = {},
   slowMs = 20,
 ) {
   for (const topic of streamTopics('acme', 'events')) kafka.createTopic(topic)
@@ -61,6 +66,7 @@ function start(
       return opened
     },
     reader: kafka.reader(),
+    auditReader: kafka.reader(),
     topics: INPUT_TOPICS,
     metrics,
     tracing: undefined,
@@ -87,6 +93,8 @@ function start(
       revokeTimeoutMs: 500,
       commitStallTimeoutMs: 10_000,
       membershipTimeoutMs: 60_000,
+      auditShare: 0.2,
+      auditPauseMs: 60_000,
       ...overrides,
     },
   })
@@ -317,6 +325,39 @@ test('a result that Kafka will never take makes its event a dead letter', async 
   })
 })
 
+test('a structured event whose dead letter is too large keeps its attributes, so that it is known again after a restart', async () => {
+  const kafka = new FakeKafka()
+  kafka.transactionFaults.push(TOO_LARGE, TOO_LARGE)
+  const structured = {
+    topic: INPUT,
+    partition: 0,
+    key: 'a',
+    value: Buffer.from(JSON.stringify({ specversion: '1.0', id: 's', source: '/test', type: 'plain' })),
+    headers: headersOf({ 'content-type': 'application/cloudevents+json' }),
+  }
+  const first = start(kafka)
+  kafka.append(structured)
+  await until(() => kafka.committedOffset(INPUT) === 1)
+  expect(idsOf(kafka, 'dlq')).toEqual(['s'])
+  expect(kafka.all(`${INPUT}.dlq`)[0]?.value).toBeNull()
+  await first.pipeline.stop()
+  kafka.append(structured)
+  const { metrics } = start(kafka)
+  await until(() => kafka.committedOffset(INPUT) === 2)
+  expect((await metrics.repaired.get()).values[0]?.value).toBe(0)
+  expect([idsOf(kafka, 'dlq'), idsOf(kafka, 'processed')]).toEqual([['s'], []])
+})
+
+test('a result with a type that no event may have makes its event a dead letter at once', async () => {
+  const kafka = new FakeKafka()
+  start(kafka, [
+    defineHandler({ type: 'odd', version: '1', schema: Type.Unknown(), handle: () => ({ type: '', data: {} }) }),
+  ])
+  kafka.append(event('1', 'a', 'odd'))
+  await until(() => kafka.committedOffset(INPUT) === 1)
+  expect([idsOf(kafka, 'dlq'), idsOf(kafka, 'processed'), idsOf(kafka, 'retry')]).toEqual([['1'], [], []])
+})
+
 test('an event that is too large to wait in .retry is a dead letter, and its key passes', async () => {
   const kafka = new FakeKafka()
   kafka.transactionFaults.push(TOO_LARGE)
@@ -440,4 +481,68 @@ test('it is looked again and again whether everything goes on', async () => {
   const { pipeline } = start(new FakeKafka())
   await until(() => pipeline.unwatchedMs() > 100)
   await until(() => pipeline.unwatchedMs() < 100)
+})
+
+const sumOf = async (counter: { get(): Promise<{ values: { value: number }[] }> }): Promise<number> =>
+  (await counter.get()).values.reduce((sum, { value }) => sum + value, 0)
+
+/** Until the check in the background has been round so many partitions more. */
+async function rounds(metrics: ReturnType<typeof createMetrics>, count: number): Promise<void> {
+  for (let round = 0; round < count; round++) {
+    const before = await sumOf(metrics.audited)
+    await until(async () => (await sumOf(metrics.audited)) > before)
+  }
+}
+
+test('an outcome that is lost while the consumer runs is made again, and counted once', async () => {
+  const kafka = new FakeKafka()
+  const { metrics } = start(kafka, [], { auditPauseMs: 5 })
+  for (const id of ['1', '2', '1', '3']) kafka.append(event(id, 'a'))
+  await until(() => kafka.committedOffset(INPUT) === 4)
+  await rounds(metrics, 1)
+  expect(await sumOf(metrics.repaired)).toBe(0)
+  const log = kafka.log({ topic: `${INPUT}.processed`, partition: 0 })
+  const lost = kafka.all(log.topic).find(({ headers }) => headerText(headers, 'ce_id') === '2')
+  log.lose(lost?.offset ?? -1)
+  await until(() => idsOf(kafka, 'processed').length === 3)
+  expect(idsOf(kafka, 'processed')).toEqual(['1', '3', '2'])
+  await rounds(metrics, 2)
+  expect([await sumOf(metrics.repaired), await sumOf(metrics.doubled)]).toEqual([1, 0])
+  kafka.append(event('4', 'a'))
+  await until(() => idsOf(kafka, 'processed').length === 4)
+})
+
+test('a record that is committed as done by somebody else while it is in hand has its outcome once', async () => {
+  const kafka = new FakeKafka()
+  let calls = 0
+  const { metrics } = start(
+    kafka,
+    [
+      defineHandler({
+        type: 'hangs once',
+        version: '1',
+        schema: Type.Unknown(),
+        handle: () => (++calls === 1 ? new Promise<never>(() => undefined) : { data: {} }),
+      }),
+    ],
+    { auditPauseMs: 5 },
+  )
+  kafka.append(event('1', 'a', 'hangs once'))
+  await until(() => calls === 1)
+  kafka.setOffset({ ...AT, offset: 1, metadata: '' })
+  await until(() => idsOf(kafka, 'processed').length === 1)
+  await rounds(metrics, 2)
+  expect([idsOf(kafka, 'processed'), calls, await sumOf(metrics.repaired)]).toEqual([['1'], 2, 1])
+})
+
+test('an event that has a second outcome is told of once, by its stream', async () => {
+  const kafka = new FakeKafka()
+  const { metrics } = start(kafka, [], { auditPauseMs: 5 })
+  for (const id of ['1', '2']) kafka.append(event(id, 'a'))
+  await until(() => kafka.committedOffset(INPUT) === 2)
+  kafka.append({ ...event('2', 'a'), topic: `${INPUT}.dlq` })
+  await until(async () => (await sumOf(metrics.doubled)) > 0)
+  await rounds(metrics, 2)
+  expect((await metrics.doubled.get()).values).toMatchObject([{ value: 1, labels: { topic: INPUT } }])
+  expect(await sumOf(metrics.repaired)).toBe(0)
 })

@@ -10,6 +10,7 @@ import { sleep } from '../shared/retry.ts'
 import { parseTopic } from '../shared/topics.ts'
 import type { Tracing } from '../shared/tracing.ts'
 import { Assignments } from './assignment.ts'
+import { BackgroundAudit } from './background-audit.ts'
 import { Committer } from './commit.ts'
 import type { ConsumeDeps } from './consume.ts'
 import { Decider } from './decide.ts'
@@ -27,12 +28,17 @@ export interface PipelineLimits extends FetchLimits {
   commitStallTimeoutMs: number
   /** How long this client may be no member of its group, though Kafka is reached, before the clients are replaced. */
   membershipTimeoutMs: number
+  /** How much of the time the check in the background may be at work, from 0 to 1; and the least time between two rounds of it. */
+  auditShare: number
+  auditPauseMs: number
 }
 
 export interface PipelineDeps extends ConsumeDeps {
   group: GroupConsumer
   transactor: Transactor
   reader: RangeReader
+  /** Another one, for the check in the background; made for the group. */
+  auditReader: RangeReader
   /** A client for another transactional id, connected; it is closed by who asked for it. */
   openTransactor(transactionalId: string): Promise<Transactor>
   /** The streams' own topics that are read. */
@@ -136,6 +142,7 @@ export class Pipeline {
     this.#lookedMs = this.#memberMs
     this.#looking = setInterval(() => this.#look(), LOOK_INTERVAL_MS)
     void this.#watchTopics()
+    void this.#audit()
     const failure = await Promise.race([committing, this.#failed.promise])
     if (failure !== undefined) this.#abandon()
     return failure
@@ -153,26 +160,26 @@ export class Pipeline {
   }
 
   async #end(): Promise<void> {
-    const { group, transactor, reader } = this.deps
+    const { group, transactor, reader, auditReader } = this.deps
     this.#stopping.abort()
     clearInterval(this.#looking)
     this.#fetcher.stop()
     await this.#fetching
     await group.close()
     this.#committer.stop()
-    await Promise.all([transactor.close(), reader.close()])
+    await Promise.all([transactor.close(), reader.close(), auditReader.close()])
   }
 
   /** Nothing is waited for: what is broken may never answer. */
   #abandon(): void {
     this.#ending ??= Promise.resolve()
-    const { group, transactor, reader, log } = this.deps
+    const { group, transactor, reader, auditReader, log } = this.deps
     this.#stopping.abort()
     clearInterval(this.#looking)
     this.#fetcher.stop()
     this.#committer.stop()
     this.#assignments.dropAll()
-    for (const client of [group, transactor, reader])
+    for (const client of [group, transactor, reader, auditReader])
       client.close().catch((error: Error) => log.warn({ reason: error.message }, 'a client was not closed'))
   }
 
@@ -295,6 +302,20 @@ export class Pipeline {
     if (stalledMs > limits.commitStallTimeoutMs)
       this.fail(`nothing was committed for ${Math.round(stalledMs / 1000)} s, though records are decided`)
     this.#lookedMs = performance.now()
+  }
+
+  /** Whether what was done has its outcomes is looked at again and again. */
+  async #audit(): Promise<void> {
+    const { auditReader, metrics, log, limits } = this.deps
+    await new BackgroundAudit({
+      reader: auditReader,
+      partitions: () => [...this.#assignments.partitions.values()],
+      again: (partition, reason) => this.#assignments.again([partition], reason),
+      metrics,
+      log,
+      share: limits.auditShare,
+      pauseMs: limits.auditPauseMs,
+    }).run(this.#stopping.signal)
   }
 
   /** A topic that was made anew has another id: the client would go on reading where the old one was. */

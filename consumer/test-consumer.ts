@@ -24,11 +24,16 @@ export interface TestConsumerOptions {
   topics?: RegExp
   sessionTimeoutMs?: number
   transactionTimeoutMs?: number
+  /** How long an event waits in `.retry`. */
+  slowRetryMs?: number
+  handlerTimeoutMs?: number
+  /** The check in the background does not come to a second round where not given. */
+  auditPauseMs?: number
 }
 
 /** A consumer as the service has it, in the process of a test. */
 export function startTestConsumer(options: TestConsumerOptions) {
-  const { config, log, transactionTimeoutMs = 10_000 } = options
+  const { config, log, transactionTimeoutMs = 10_000, slowRetryMs = 300 } = options
   const groupId = options.group ?? uniqueName('group')
   const clientId = options.instance ?? uniqueName('instance')
   const statistics = addClientMetrics(new Registry()).sink('consumer')
@@ -64,14 +69,20 @@ export function startTestConsumer(options: TestConsumerOptions) {
       return opened
     },
     reader: createRangeReader({ config, clientId: `${clientId}-r`, log }),
+    auditReader: createRangeReader({ config, clientId: `${clientId}-a`, log, groupId, prefetchMaxBytes: 2 ** 20 }),
     topics: options.topics ?? new RegExp(`^kt[.]${options.tenant}[.][a-z]+$`),
     metrics,
     tracing: undefined,
     log,
     enrich: createEnricher({ lookups: [], nowMs: Date.now }),
     handlerOf: handlerIndex(options.handlers ?? []),
-    policy: { quickAttempts: 2, quick: { firstMs: 5, maxMs: 10 }, maxAttempts: 4, slow: { firstMs: 300, maxMs: 300 } },
-    handlerTimeoutMs: 5_000,
+    policy: {
+      quickAttempts: 2,
+      quick: { firstMs: 5, maxMs: 10 },
+      maxAttempts: 4,
+      slow: { firstMs: slowRetryMs, maxMs: slowRetryMs },
+    },
+    handlerTimeoutMs: options.handlerTimeoutMs ?? 5_000,
     nowMs: Date.now,
     onQuickRetry: () => undefined,
     limits: {
@@ -85,6 +96,8 @@ export function startTestConsumer(options: TestConsumerOptions) {
       revokeTimeoutMs: 3_000,
       commitStallTimeoutMs: 30_000,
       membershipTimeoutMs: 60_000,
+      auditShare: 0.2,
+      auditPauseMs: options.auditPauseMs ?? 600_000,
     },
   })
   const ended = pipeline.run()

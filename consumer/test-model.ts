@@ -448,6 +448,7 @@ class ModelProcess {
       group: member,
       transactor: kafka.transactor(this.transactionalId, process),
       reader: kafka.reader(process),
+      auditReader: kafka.reader(process),
       async openTransactor(transactionalId) {
         const opened = kafka.transactor(transactionalId, process)
         await opened.start()
@@ -550,6 +551,8 @@ const LIMITS = {
   revokeTimeoutMs: 3_000,
   commitStallTimeoutMs: TRANSACTION_TIMEOUT_MS + 10_000,
   membershipTimeoutMs: 2 * SESSION_TIMEOUT_MS + 30_000,
+  auditShare: 0.05,
+  auditPauseMs: 500,
 }
 
 const handlerOf = (type: EventType, handle: (attempt: number) => Promise<void> | void) =>

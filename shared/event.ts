@@ -156,6 +156,9 @@ const NO_EXTENSIONS: Record<string, string> = Object.freeze(Object.create(null) 
 /** The longest value of an attribute, in UTF-16 code units. It bounds what the grammars below cost. */
 export const MAX_ATTRIBUTE_LENGTH = 16_384
 
+/** The media types that announce a structured event, or a batch (Kafka binding 1.0.2, section 3): no binary one can have them. */
+export const STRUCTURED = /^application\/cloudevents/i
+
 /** What is wrong with an attribute; undefined when nothing is. */
 export function attributeFault(name: string, value: string): string | undefined {
   if (value.length > MAX_ATTRIBUTE_LENGTH) return `must not be longer than ${MAX_ATTRIBUTE_LENGTH} characters`
@@ -178,6 +181,7 @@ export function attributeFault(name: string, value: string): string | undefined 
     case 'time':
       return isTimestamp(value) ? undefined : 'must be an RFC 3339 timestamp, such as 2026-01-31T23:59:59Z'
     case 'datacontenttype':
+      if (STRUCTURED.test(value)) return 'must not be a media type of CloudEvents: Kafka tells structured events by it'
       return isMediaType(value) ? undefined : 'must be a media type (RFC 2046), such as application/json'
     case 'data':
       return 'is a reserved name (CloudEvents 1.0.2, section 3.1) and cannot be an attribute'

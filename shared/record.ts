@@ -1,6 +1,15 @@
-import { type Event, EventBuilder, type Fault, SPEC_VERSION } from './event.ts'
+import { type Event, EventBuilder, type Fault, SPEC_VERSION, STRUCTURED } from './event.ts'
 import { eventFromJson, NOT_AN_OBJECT } from './event-json.ts'
-import { ATTRIBUTE_PREFIX, CONTENT_TYPE, CONTEXT, RECEIVED_AT, TENANT, TRACEPARENT, TRACESTATE } from './headers.ts'
+import {
+  ATTRIBUTE_PREFIX,
+  CONTENT_TYPE,
+  CONTEXT,
+  headerText,
+  RECEIVED_AT,
+  TENANT,
+  TRACEPARENT,
+  TRACESTATE,
+} from './headers.ts'
 import { outlineJson } from './json.ts'
 import type { HeaderValue, IncomingRecord, OutgoingRecord } from './kafka/types.ts'
 import { recordKey } from './partition.ts'
@@ -20,10 +29,10 @@ export interface RecordContext {
   context?: string
 }
 
-/** Binary content mode (section 3.2): data as it is in the value, attributes in `ce_` headers, then our own headers. */
-export function toRecord(event: Event, at: RecordContext): OutgoingRecord {
+/** The attributes as headers, without the media type of the data. */
+function attributeHeaders(event: Event): { names: string[]; values: HeaderValue[] } {
   const names = ['ce_specversion', 'ce_id', 'ce_source', 'ce_type']
-  const values = [SPEC_VERSION, event.id, event.source, event.type]
+  const values: HeaderValue[] = [SPEC_VERSION, event.id, event.source, event.type]
   const add = (name: string, value: string | undefined): void => {
     if (value === undefined) return
     names.push(name)
@@ -33,6 +42,17 @@ export function toRecord(event: Event, at: RecordContext): OutgoingRecord {
   add('ce_time', event.time)
   add('ce_dataschema', event.dataschema)
   for (const name in event.extensions) add(ATTRIBUTE_PREFIX + name, event.extensions[name])
+  return { names, values }
+}
+
+/** Binary content mode (section 3.2): data as it is in the value, attributes in `ce_` headers, then our own headers. */
+export function toRecord(event: Event, at: RecordContext): OutgoingRecord {
+  const { names, values } = attributeHeaders(event)
+  const add = (name: string, value: string | undefined): void => {
+    if (value === undefined) return
+    names.push(name)
+    values.push(value)
+  }
   add(CONTENT_TYPE, event.datacontenttype)
   add(TRACEPARENT, at.traceparent)
   add(TRACESTATE, at.tracestate)
@@ -47,6 +67,22 @@ export function toRecord(event: Event, at: RecordContext): OutgoingRecord {
   }
   if (at.partition !== undefined) record.partition = at.partition
   return record
+}
+
+/**
+ * An event's record without its value: what is known of the event is still in the headers. In structured mode it was in the value, so that the headers are
+ * then those of binary mode.
+ */
+export function withoutValue(record: IncomingRecord, event: Event): IncomingRecord {
+  const { headers } = record
+  if (!STRUCTURED.test(headerText(headers, CONTENT_TYPE) ?? '')) return { ...record, value: null }
+  const { names, values } = attributeHeaders(event)
+  for (const [index, name] of headers.names.entries()) {
+    if (name === CONTENT_TYPE || name.startsWith(ATTRIBUTE_PREFIX)) continue
+    names.push(name)
+    values.push(headers.values[index] ?? null)
+  }
+  return { ...record, value: null, headers: { names, values } }
 }
 
 export type FromRecord = { ok: true; event: Event } | { ok: false; reason: string }
@@ -80,7 +116,6 @@ export function fromRecord(record: IncomingRecord): FromRecord {
   return result.ok ? result : { ok: false, reason: reasonOf(result.faults) }
 }
 
-const STRUCTURED = /^application\/cloudevents/i
 const STRUCTURED_JSON = /^application\/cloudevents\+json[ \t]*(?:;|$)/i
 
 /** What the limits on a structured record guard is the stack; its size is Kafka's. */

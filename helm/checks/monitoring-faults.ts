@@ -149,6 +149,22 @@ export const faults: readonly Fault[] = [
     end: ({ consumer }) => consumer.ready(),
   },
   {
+    name: 'a second outcome that somebody else writes',
+    fires: ['KafkaTraceEventsDoubled'],
+    // The consumer looks for such a thing for a hundredth of its time.
+    timeoutMs: 300_000,
+    async begin({ kafka }) {
+      const topic = inputTopic('default', 'events')
+      const record = {
+        value: Buffer.from('{}'),
+        headers: ['ce_specversion=1.0', 'ce_id=twice', 'ce_source=/doubled', 'ce_type=dev.kafkatrace.plain'],
+      }
+      for (const name of [topic, siblingTopic(topic, 'processed')])
+        await writeRecord(kafka.bootstrapServers, name, 1, record)
+    },
+    end: nothing,
+  },
+  {
     name: 'one stream whose outcomes Kafka refuses',
     fires: ['KafkaTracePartitionsPaused'],
     timeoutMs: 60_000,

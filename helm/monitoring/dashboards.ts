@@ -368,9 +368,13 @@ export const dashboards: readonly Dashboard[] = [
           {
             title: 'Repaired and skipped',
             description:
-              'Since the consumers’ start: records that were called done without an outcome and were processed then, and offsets that were deleted unread.',
+              'Since the consumers’ start: records that were called done without an outcome and were processed then, offsets that were deleted unread, and events with more than one outcome.',
             unit: 'short',
-            queries: [...one('repaired', sum(C('repaired_total'))), ...one('skipped', sum(C('skipped_offsets_total')))],
+            queries: [
+              ...one('repaired', sum(C('repaired_total'))),
+              ...one('skipped', sum(C('skipped_offsets_total'))),
+              ...one('doubled', sum(C('audit_doubled_total'))),
+            ],
             threshold: 1,
           },
         ],

@@ -19,6 +19,7 @@ import { watchConnection } from './connection.ts'
 import { groupMetadata } from './group-metadata.ts'
 import { consumePacked, type Interruption } from './packed.ts'
 import {
+  type CommittedOffset,
   type GroupConsumer,
   type GroupListener,
   HeldBackError,
@@ -57,6 +58,14 @@ export function readerSettings(config: CommonConfig, clientId: string): Settings
     'fetch.error.backoff.ms': 100,
   }
 }
+
+/** What the client says of a committed offset. "None" is librdkafka's OFFSET_INVALID, which reaches us as undefined or negative. */
+export const committedOffset = (row: TopicPartitionOffset & { metadata?: string | null }): CommittedOffset => ({
+  topic: row.topic,
+  partition: row.partition,
+  offset: row.offset >= 0 ? row.offset : -1,
+  metadata: row.metadata ?? '',
+})
 
 export interface GroupConsumerOptions {
   config: CommonConfig
@@ -187,13 +196,7 @@ export function createGroupConsumer(options: GroupConsumerOptions): GroupConsume
         const waited = error.code === CODE.TIMED_OUT || error.code === CODE.UNSTABLE_OFFSET_COMMIT
         throw waited && first !== undefined ? new HeldBackError(first, undefined) : error
       })
-      // librdkafka says "none" as OFFSET_INVALID, which reaches us as undefined or negative.
-      return rows.map(({ topic, partition, offset, metadata }) => ({
-        topic,
-        partition,
-        offset: offset >= 0 ? offset : -1,
-        metadata: metadata ?? '',
-      }))
+      return rows.map(committedOffset)
     },
     startReading(partitions) {
       for (const { topic, partition } of partitions)

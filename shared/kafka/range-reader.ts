@@ -3,7 +3,8 @@ import type { CommonConfig } from '../config.ts'
 import type { Logger } from '../logger.ts'
 import { CONNECT_BACKOFF, delayMs, sleep, within } from '../retry.ts'
 import { CLOSE_TIMEOUT_MS, CODE, type Consumer, connectForever, messageOf, native, packed, promised } from './client.ts'
-import { readerSettings } from './consumer.ts'
+import { reasonOf } from './connection.ts'
+import { committedOffset, readerSettings } from './consumer.ts'
 import { consumeIdentities, consumePacked, type Interruption } from './packed.ts'
 import {
   type IncomingRecord,
@@ -49,22 +50,38 @@ export async function readAll(
 }
 
 /** Ranges over clients that are kept open between them. */
-export function createRangeReader(options: { config: CommonConfig; clientId: string; log: Logger }): RangeReader {
-  const { config, clientId, log } = options
+export function createRangeReader(options: {
+  config: CommonConfig
+  clientId: string
+  log: Logger
+  /** Whose committed offsets are asked for. It is never joined and never committed to. */
+  groupId?: string
+  /** Bytes that are read ahead; librdkafka's default where not given. */
+  prefetchMaxBytes?: number
+}): RangeReader {
+  const { config, clientId, log, groupId, prefetchMaxBytes } = options
   const stopping = new AbortController()
   // Two clients, since the isolation level is a client's setting.
   const opening = new Map<Isolation, Promise<Consumer>>()
 
   const client = (isolation: Isolation): Promise<Consumer> => {
-    const open = () =>
-      new (native().KafkaConsumer)({
+    /** What librdkafka logs says more than what an attempt to connect fails with. */
+    let named: string | undefined
+    const open = () => {
+      const consumer = new (native().KafkaConsumer)({
         ...readerSettings(config, clientId),
         'isolation.level': isolation,
-        // Never joined and never committed to; librdkafka wants a name.
-        'group.id': `${clientId}-ranges`,
+        // librdkafka wants a name, whether it is used or not.
+        'group.id': groupId ?? `${clientId}-ranges`,
         'enable.partition.eof': true,
+        ...(prefetchMaxBytes !== undefined && { 'queued.max.messages.kbytes': Math.ceil(prefetchMaxBytes / 1024) }),
       })
-    const failed = (reason: string) => log.warn({ reason }, 'cannot reach Kafka; trying again')
+      consumer.on('event.log', ({ fac, message }) => {
+        if (fac === 'FAIL') named = reasonOf(message, config)?.reason ?? named
+      })
+      return consumer
+    }
+    const failed = (reason: string) => log.warn({ reason: named ?? reason }, 'cannot reach Kafka; trying again')
     let opened = opening.get(isolation)
     if (opened === undefined) {
       opened = connectForever(open, failed, stopping.signal).then((ready) => {
@@ -261,6 +278,35 @@ export function createRangeReader(options: { config: CommonConfig; clientId: str
         ),
       )
       return topics.map(({ name }) => name)
+    },
+    async partitionCount(topic) {
+      const consumer = await client('read_committed')
+      const { topics } = await promised<{ topics: { name: string; partitions: unknown[] }[] }>((done) =>
+        consumer.getMetadata({ topic, allTopics: false, timeout: BROKER_CALL_TIMEOUT_MS }, (error, value) =>
+          done(error, value),
+        ),
+      )
+      return topics.find(({ name }) => name === topic)?.partitions.length ?? 0
+    },
+    async offsetsAt(partitions, timestampMs) {
+      const consumer = await client('read_uncommitted')
+      const asked = partitions.map(({ topic, partition }) => ({ topic, partition, offset: timestampMs }))
+      const rows = await promised<TopicPartitionOffset[]>((done) =>
+        consumer.offsetsForTimes(asked, BROKER_CALL_TIMEOUT_MS, done),
+      )
+      const found = new Map(rows.map((row) => [partitionName(row), row.offset]))
+      return partitions.map((at) => {
+        const offset = found.get(partitionName(at)) ?? -1
+        return offset < 0 ? undefined : offset
+      })
+    },
+    async committed(partitions) {
+      // Readers of uncommitted records do not wait for transactions that are about to change what is committed.
+      const consumer = await client('read_uncommitted')
+      const rows = await promised<(TopicPartitionOffset & { metadata?: string | null })[]>((done) =>
+        consumer.committed([...partitions], BROKER_CALL_TIMEOUT_MS, done),
+      )
+      return rows.map(committedOffset)
     },
     async topicIds(topics) {
       const using = await admin()

@@ -285,6 +285,14 @@ export interface RangeReader {
   topics(): Promise<string[]>
   /** Ids of topics, by name: a topic that is made anew has another. A topic that is not there has none. */
   topicIds(topics: readonly string[]): Promise<Map<string, string>>
+  /** How many partitions a topic has; 0 when it is not there. */
+  partitionCount(topic: string): Promise<number>
+  /** The offset of the first record that is not older, in the order of the partitions; undefined where there is none. */
+  offsetsAt(partitions: readonly TopicPartition[], timestampMs: number): Promise<(number | undefined)[]>
+  /**
+   * What the group that the reader was made for has committed, as of transactions that have ended; -1 where nothing is. It never joins that group.
+   */
+  committed(partitions: readonly TopicPartition[]): Promise<CommittedOffset[]>
   /** In the order of the partitions. @throws Error when one of them cannot be asked for */
   ends(partitions: readonly TopicPartition[]): Promise<PartitionEnds[]>
   /**

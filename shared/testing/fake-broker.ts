@@ -79,6 +79,12 @@ export class FakeLog implements TopicPartition {
     this.#entries.push({ record: undefined, producer, state: 'committed' })
   }
 
+  /** A record is no longer there, though those around it are: what a broker has lost, or has compacted. */
+  lose(offset: number): void {
+    const entry = this.#entries[offset]
+    if (entry !== undefined) entry.record = undefined
+  }
+
   read(from: number, to: number, isolation: 'committed' | 'uncommitted'): IncomingRecord[] {
     return this.#entries
       .slice(Math.max(this.beginning, from), Math.max(0, to))

@@ -470,6 +470,20 @@ export class FakeKafka {
     const read = reading('committed')
     return {
       topics: async () => [...this.#topics.keys()],
+      partitionCount: async (topic) => this.#topics.get(topic)?.length ?? 0,
+      offsetsAt: async (partitions, timestampMs) =>
+        partitions.map(
+          (at) =>
+            this.log(at)
+              .read(0, this.log(at).end, 'uncommitted')
+              .find((record) => record.timestampMs >= timestampMs)?.offset,
+        ),
+      committed: async (partitions) => {
+        await alive(process, this.latency())
+        const rows = partitions.map((one) => this.committed(one))
+        await alive(process, this.latency())
+        return rows
+      },
       topicIds: async (topics) => new Map(topics.map((topic) => [topic, topic])),
       ends: async (partitions) => {
         await alive(process, this.latency())

@@ -1,0 +1,411 @@
+/** `bun run audit STREAM`: whether every event of a stream, or of a range of it, has its one outcome. Reads only, and joins no group. */
+import { parseArgs } from 'node:util'
+import { Type } from '@sinclair/typebox'
+import pino from 'pino'
+import { commonFaults, commonVariables, loadConfig, loadConfigOrExit } from '../shared/config.ts'
+import type { CommittedOffset, RangeReader, TopicPartition } from '../shared/kafka/types.ts'
+import type { Logger } from '../shared/logger.ts'
+import { within } from '../shared/retry.ts'
+import { DEFAULT_TENANT } from '../shared/tenants.ts'
+import { inputTopic, NAME_PATTERN, parseTopic } from '../shared/topics.ts'
+import {
+  type AuditRange,
+  type AuditReader,
+  audit,
+  type Findings,
+  noCounts,
+  type Snapshot,
+  shareCount,
+  takeSnapshots,
+  VERDICTS,
+  type Verdict,
+} from './audit.ts'
+import { consumerVariables } from './config.ts'
+import { decode, originOf } from './decode.ts'
+
+const HELP = `Tells whether every event of a stream has its one outcome, in .processed or in .dlq. Reads only, and joins no group: services may run beside it.
+
+Usage: bun run audit STREAM [--tenant TENANT] [--from OFFSET|TIME] [--to OFFSET|TIME] [--json]
+
+  --tenant   whose stream it is; ${DEFAULT_TENANT} where not given
+  --from     where to begin: an offset of every partition, or the time of the first record, such as 2026-01-31T12:00:00Z; else at the beginning
+  --to       where to end, itself not audited: the same; else at the end
+  --json     the findings as JSON
+  --help     this text
+
+The brokers and the group are those of the services' variables: KAFKA_BROKERS, KAFKA_…, GROUP_ID.
+
+An event counts once, however often it was sent.
+  acknowledged  is in the stream
+  processed     has one outcome, in .processed
+  dead          has one outcome, in .dlq
+  waiting       waits in .retry
+  pending       is not committed as done yet
+  missing       is committed as done, and has no outcome
+  doubled       has more than one outcome
+  unknown       has no outcome that is still there; it may have had one that was deleted, or have one behind a transaction that has not ended
+
+Exit code: 0; 1 when events are missing or doubled; 64 for wrong arguments; 69 when Kafka does not answer or refuses; 78 for wrong variables.
+`
+
+/** `sysexits.h`. */
+const EXIT = { usage: 64, unavailable: 69 } as const
+const EXIT_FOUND = 1
+
+/** How long Kafka may take to be reached, and transactions to end. */
+const REACH_TIMEOUT_MS = 15_000
+const TRANSACTIONS_TIMEOUT_MS = 15_000
+
+/** Events that are held in memory at a time: some 200 MB. */
+const MAX_EVENTS = 4_000_000
+
+/** How many of the missing and of the doubled events are named. */
+const MAX_NAMED = 20
+
+/** Up to so many partitions have a line each; of more, those in which something is wrong. */
+const MAX_LINES = 24
+
+/** How often progress is told, on a terminal and elsewhere. */
+const PROGRESS_MS = { terminal: 200, other: 10_000 } as const
+
+// ---- arguments
+
+/** Where a range begins or ends. */
+export type Bound = { offset: number } | { timestampMs: number }
+
+export type Arguments =
+  | { kind: 'help' }
+  | { kind: 'usage'; fault: string }
+  | { kind: 'audit'; topic: string; from: Bound | undefined; to: Bound | undefined; json: boolean }
+
+export function parseArguments(args: readonly string[]): Arguments {
+  const usage = (fault: string): Arguments => ({ kind: 'usage', fault })
+  try {
+    const { values, positionals } = parseArgs({
+      args: [...args],
+      allowPositionals: true,
+      options: {
+        tenant: { type: 'string', default: DEFAULT_TENANT },
+        from: { type: 'string' },
+        to: { type: 'string' },
+        json: { type: 'boolean', default: false },
+        help: { type: 'boolean', default: false },
+      },
+    })
+    if (values.help) return { kind: 'help' }
+    const [stream, ...more] = positionals
+    if (stream === undefined) return usage('STREAM is missing')
+    if (more.length > 0) return usage(`one stream at a time, and not ${more.join(', ')} too`)
+    for (const name of [stream, values.tenant])
+      if (!new RegExp(NAME_PATTERN).test(name)) return usage(`${name} is no name of a tenant or stream`)
+    const { from, to } = { from: boundOf(values.from), to: boundOf(values.to) }
+    if (from === 'wrong') return usage(`--from ${values.from}: neither an offset nor a time`)
+    if (to === 'wrong') return usage(`--to ${values.to}: neither an offset nor a time`)
+    return { kind: 'audit', topic: inputTopic(values.tenant, stream), from, to, json: values.json }
+  } catch (error) {
+    return usage((error as Error).message)
+  }
+}
+
+function boundOf(text: string | undefined): Bound | 'wrong' | undefined {
+  if (text === undefined) return undefined
+  if (/^\d{1,15}$/.test(text)) return { offset: Number(text) }
+  const timestampMs = /^\d{4}-/.test(text) ? Date.parse(text) : Number.NaN
+  return Number.isNaN(timestampMs) ? 'wrong' : { timestampMs }
+}
+
+// ---- ranges
+
+/** The ranges between the bounds, as far as there are records for readers of committed ones. */
+export async function rangesOf(
+  snapshots: readonly Snapshot[],
+  bounds: { from: Bound | undefined; to: Bound | undefined },
+  reader: Pick<RangeReader, 'offsetsAt'>,
+): Promise<AuditRange[]> {
+  const offsetsOf = async (bound: Bound | undefined): Promise<readonly (number | undefined)[]> => {
+    if (bound === undefined) return []
+    if ('offset' in bound) return snapshots.map(() => bound.offset)
+    // No record is as late: the range begins, or ends, at the end.
+    const found = await reader.offsetsAt(
+      snapshots.map(({ at }) => at),
+      bound.timestampMs,
+    )
+    return found.map((offset) => offset ?? Number.POSITIVE_INFINITY)
+  }
+  const [froms, tos] = [await offsetsOf(bounds.from), await offsetsOf(bounds.to)]
+  return snapshots.map((snapshot, index) => {
+    const { beginning, stable } = snapshot.ends.input
+    const within = (offset: number): number => Math.min(Math.max(offset, beginning), stable)
+    const from = within(froms[index] ?? beginning)
+    return { snapshot, from, to: Math.max(from, within(tos[index] ?? stable)) }
+  })
+}
+
+/** Ranges that fit into memory together. One that does not on its own stands alone, and is read more often. */
+export function groupsOf(ranges: readonly AuditRange[], maxEvents: number): AuditRange[][] {
+  const groups: AuditRange[][] = []
+  for (const range of ranges) {
+    const last = groups.at(-1)
+    if (last === undefined || shareCount([...last, range], maxEvents) > 1) groups.push([range])
+    else last.push(range)
+  }
+  return groups
+}
+
+// ---- progress
+
+/** Offsets that are to be read in all. */
+const offsetsToRead = (groups: readonly (readonly AuditRange[])[]): number =>
+  groups.reduce((sum, group) => {
+    const once = group.reduce((of, { snapshot: { ends, retry }, from, to }) => {
+      const outcomes = [ends.dlq, ends.processed].reduce((both, { beginning, stable }) => both + stable - beginning, 0)
+      return of + (to - from) + outcomes + Math.max(0, ends.retry.stable - retry.offset)
+    }, 0)
+    return sum + once * shareCount(group, MAX_EVENTS)
+  }, 0)
+
+/** Tells on standard error how far reading is, how fast it goes and how long it will take. */
+function progressOf(reader: AuditReader, total: number): { reader: AuditReader; end(): void } {
+  const terminal = process.stderr.isTTY === true && process.env.TERM !== 'dumb'
+  const begunMs = performance.now()
+  let done = 0
+  let told = false
+  const number = (of: number): string => Math.round(of).toLocaleString('en')
+  const tell = (): void => {
+    const seconds = (performance.now() - begunMs) / 1_000
+    const left = done === 0 ? undefined : (seconds * Math.max(0, total - done)) / done
+    const line = `audit: ${number(done)} of ${number(total)} offsets read, ${number(done / seconds)}/s${left === undefined ? '' : `, ${number(Math.ceil(left))} s left`}`
+    process.stderr.write(terminal ? `\r\x1b[2K${line}` : `${line}\n`)
+    told = true
+  }
+  const timer = setInterval(tell, terminal ? PROGRESS_MS.terminal : PROGRESS_MS.other)
+  return {
+    reader: {
+      ends: (partitions) => reader.ends(partitions),
+      async readIdentities(ranges, identityOf, onRecord) {
+        const before = done
+        await reader.readIdentities(ranges, identityOf, (record) => {
+          done++
+          onRecord(record)
+        })
+        // Some offsets hold no record, such as marks of transactions.
+        done = before + ranges.reduce((sum, { from, to }) => sum + Math.max(0, to - from), 0)
+      },
+    },
+    end() {
+      clearInterval(timer)
+      if (terminal && told) process.stderr.write('\r\x1b[2K')
+    },
+  }
+}
+
+// ---- findings
+
+/** An event that is missing or doubled, and where its first record stands. */
+export interface Named extends TopicPartition {
+  verdict: 'missing' | 'doubled'
+  offset: number
+  /** undefined for a record that is no event. */
+  source: string | undefined
+  id: string | undefined
+}
+
+/** Reads the first of the events that are missing or doubled, to name them. */
+export async function named(findings: readonly Findings[], reader: Pick<RangeReader, 'read'>): Promise<Named[]> {
+  const found: Named[] = []
+  for (const verdict of ['missing', 'doubled'] as const) {
+    const places = findings.flatMap(({ snapshot: { at }, [verdict]: offsets }) =>
+      offsets.map((offset) => ({ topic: at.topic, partition: at.partition, offset })),
+    )
+    for (const { topic, partition, offset } of places.slice(0, MAX_NAMED)) {
+      const one: Named = { verdict, topic, partition, offset, source: undefined, id: undefined }
+      await reader.read([{ topic, partition, from: offset, to: offset + 1 }], (record) => {
+        const decoded = decode(record)
+        if (!decoded.ok) return
+        one.source = decoded.event.source
+        one.id = decoded.event.id
+      })
+      found.push(one)
+    }
+  }
+  return found
+}
+
+export const totalOf = (findings: readonly Pick<Findings, 'counts'>[]): Record<Verdict, number> => {
+  const total = noCounts()
+  for (const { counts } of findings) for (const verdict of VERDICTS) total[verdict] += counts[verdict]
+  return total
+}
+
+export const acknowledgedOf = (counts: Readonly<Record<Verdict, number>>): number =>
+  VERDICTS.reduce((sum, verdict) => sum + counts[verdict], 0)
+
+/** The findings in one screen. */
+export function tableOf(findings: readonly Findings[], events: readonly Named[]): string {
+  const isWrong = ({ counts }: Findings): boolean => counts.missing + counts.doubled + counts.unknown > 0
+  const many = findings.length > MAX_LINES
+  const lines = (many ? findings.filter(isWrong) : findings).slice(0, MAX_LINES)
+  const row = (name: string, offsets: string, counts: Readonly<Record<Verdict, number>>): string[] => [
+    name,
+    offsets,
+    ...[acknowledgedOf(counts), ...VERDICTS.map((verdict) => counts[verdict])].map((count) =>
+      count.toLocaleString('en'),
+    ),
+  ]
+  const rows = [
+    ['partition', 'offsets', 'acknowledged', ...VERDICTS],
+    ...lines.map(({ snapshot: { at }, from, to, counts }) => row(String(at.partition), `${from} up to ${to}`, counts)),
+    row('all', '', totalOf(findings)),
+  ]
+  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((cells) => cells[column]?.length ?? 0)))
+  const table = rows.map((cells) => cells.map((cell, column) => cell.padStart(widths[column] ?? 0)).join('  '))
+  const rest = findings.length - lines.length
+  if (rest > 0) table.splice(-1, 0, `and ${rest} partitions more`)
+  const held = findings.flatMap(({ snapshot: { heldBack, at } }) =>
+    heldBack === undefined
+      ? []
+      : [
+          `a transaction that has not ended holds back ${heldBack.topic}/${at.partition} from offset ${heldBack.offset} on`,
+        ],
+  )
+  const names = events.map(
+    (one) =>
+      `${one.verdict}  ${originOf(one)}  ${one.id === undefined ? 'not a CloudEvent' : `id ${one.id}, source ${one.source}`}`,
+  )
+  const total = totalOf(findings)
+  const unnamed = total.missing + total.doubled - events.length
+  if (unnamed > 0) names.push(`and ${unnamed.toLocaleString('en')} more`)
+  return [table, held, names, [sentenceOf(total)]]
+    .filter((part) => part.length > 0)
+    .map((part) => part.join('\n'))
+    .join('\n\n')
+}
+
+/** What it comes to, and what to do. */
+function sentenceOf({ missing, doubled, unknown }: Readonly<Record<Verdict, number>>): string {
+  if (missing > 0)
+    return 'Events are missing. A consumer processes those among the latest of each partition by itself, at the latest when it is restarted; to have the others processed, send them again with the same ids. See KafkaTraceRecordsRepaired in docs/runbooks/consumer.md.'
+  if (doubled > 0) return 'Events have more than one outcome. See KafkaTraceEventsDoubled in docs/runbooks/consumer.md.'
+  if (unknown > 0) return 'Nothing is missing or doubled, as far as outcomes are still there.'
+  return 'Nothing is missing or doubled.'
+}
+
+/** The findings as JSON. */
+export const jsonOf = (
+  topic: string,
+  group: string,
+  findings: readonly Findings[],
+  events: readonly Named[],
+): string => {
+  const counted = (counts: Record<Verdict, number>) => ({ acknowledged: acknowledgedOf(counts), ...counts })
+  return JSON.stringify({
+    topic,
+    group,
+    partitions: findings.map(({ snapshot: { at, heldBack }, from, to, records, counts }) => ({
+      partition: at.partition,
+      from,
+      to,
+      records,
+      ...counted(counts),
+      ...(heldBack !== undefined && { heldBack }),
+    })),
+    total: counted(totalOf(findings)),
+    events,
+  })
+}
+
+// ---- the command
+
+const variables = Type.Object({ ...commonVariables, GROUP_ID: consumerVariables.properties.GROUP_ID })
+
+/** Tells why Kafka cannot be reached, once each reason, while it is tried again. */
+function connectionLog(): Logger {
+  let told: string | undefined
+  const write = (line: string): void => {
+    const { reason } = JSON.parse(line) as { reason?: string }
+    if (reason === undefined || reason === told) return
+    told = reason
+    process.stderr.write(`audit: cannot reach Kafka: ${reason}; trying again\n`)
+  }
+  return pino({ level: 'warn' }, { write })
+}
+
+async function run({ topic, from, to, json }: Extract<Arguments, { kind: 'audit' }>): Promise<number> {
+  // Here, so that tests of the rest need no addon.
+  const { createRangeReader } = await import('../shared/kafka/range-reader.ts')
+  const config = loadConfigOrExit((env) => loadConfig(variables, env, commonFaults))
+  const { KAFKA_BROKERS: brokers, GROUP_ID: groupId } = config
+  const reader = createRangeReader({ config, clientId: 'kafkatrace-audit', log: connectionLog(), groupId })
+  try {
+    const partitions = await within(
+      REACH_TIMEOUT_MS,
+      reader.partitionCount(topic),
+      `Kafka at ${brokers} has not answered`,
+    )
+    if (partitions === 0) {
+      process.stderr.write(`audit: ${absent(topic, await reader.topics())}\n`)
+      return EXIT.usage
+    }
+    const inputs = Array.from({ length: partitions }, (_, partition) => ({ topic, partition }))
+    const committed = async (at: readonly TopicPartition[]): Promise<CommittedOffset[]> => {
+      const rows = await reader.committed(at).catch((error: Error) => {
+        throw new Error(
+          `what the group ${groupId} has committed cannot be asked for (${error.message}); the credentials need DESCRIBE on the group, and READ on the stream's four topics`,
+        )
+      })
+      if (rows.every(({ offset }) => offset < 0))
+        process.stderr.write(`audit: the group ${groupId} has committed nothing of this stream; is GROUP_ID right?\n`)
+      return rows
+    }
+    const snapshots = await takeSnapshots(inputs, committed, reader, TRANSACTIONS_TIMEOUT_MS)
+    const groups = groupsOf(await rangesOf(snapshots, { from, to }, reader), MAX_EVENTS)
+    const progress = progressOf(reader, offsetsToRead(groups))
+    const findings: Findings[] = []
+    try {
+      for (const group of groups)
+        findings.push(...(await audit(group, progress.reader, { maxEvents: MAX_EVENTS, maxNamed: MAX_NAMED })))
+    } finally {
+      progress.end()
+    }
+    const events = await named(findings, reader)
+    process.stdout.write(
+      json
+        ? `${jsonOf(topic, groupId, findings, events)}\n`
+        : `${topic}, group ${groupId}\n\n${tableOf(findings, events)}\n`,
+    )
+    const { missing, doubled } = totalOf(findings)
+    return missing + doubled > 0 ? EXIT_FOUND : 0
+  } catch (error) {
+    process.stderr.write(`audit: ${(error as Error).message}\n`)
+    return EXIT.unavailable
+  } finally {
+    await reader.close()
+  }
+}
+
+/** Says that a stream is not there, and which are. */
+export function absent(topic: string, topics: readonly string[]): string {
+  const streams = topics.flatMap((name) => {
+    const parsed = parseTopic(name)
+    return parsed?.role === 'input' ? [parsed] : []
+  })
+  const tenant = parseTopic(topic)?.tenant
+  const own = streams.filter((one) => one.tenant === tenant).map(({ stream }) => stream)
+  const tenants = [...new Set(streams.map((one) => one.tenant))].toSorted()
+  const instead =
+    own.length > 0
+      ? `streams of ${tenant}: ${own.toSorted().join(', ')}`
+      : tenants.length > 0
+        ? `tenants with streams: ${tenants.slice(0, MAX_NAMED).join(', ')}`
+        : 'there are no streams, or they may not be described with these credentials'
+  return `there is no topic ${topic}, or it may not be described with these credentials; ${instead}`
+}
+
+if (import.meta.main) {
+  const args = parseArguments(process.argv.slice(2))
+  if (args.kind === 'help') process.stdout.write(HELP)
+  else if (args.kind === 'usage') {
+    process.stderr.write(`audit: ${args.fault}\n\n${HELP}`)
+    process.exitCode = EXIT.usage
+  } else process.exit(await run(args))
+}

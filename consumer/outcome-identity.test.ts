@@ -1,0 +1,102 @@
+import { expect, test } from 'bun:test'
+import { headersOf, headerText } from '../shared/headers.ts'
+import type { HeaderValue, IncomingRecord, OutgoingRecord } from '../shared/kafka/types.ts'
+import { withoutValue } from '../shared/record.ts'
+import { deadLetter } from './dead-letter.ts'
+import { decode, identityOf } from './decode.ts'
+import type { Context } from './enrich.ts'
+import { TerminalError } from './handlers/handler.ts'
+import { processedRecord } from './processed.ts'
+import { type Failure, retryRecord } from './retry.ts'
+
+/** Whatever is made of a record must be known by what the record is known by: else its event looks as if it had no outcome. */
+
+const INPUT = 'kt.acme.events'
+const FAILURE: Failure = { reason: 'result too large', message: 'a test' }
+const PAST = { attempts: 1, notBeforeMs: 0, origin: undefined }
+
+const recordOf = (headers: Record<string, HeaderValue>, value: string | null): IncomingRecord => ({
+  topic: INPUT,
+  partition: 0,
+  offset: 7,
+  timestampMs: 1,
+  key: null,
+  value: value === null ? null : Buffer.from(value),
+  headers: headersOf(headers),
+})
+
+const ATTRIBUTES = { specversion: '1.0', id: '1', source: '/shop', type: 'order.placed', subject: 'ä', tier: 'gold' }
+const BINARY = Object.fromEntries(Object.entries(ATTRIBUTES).map(([name, value]) => [`ce_${name}`, value]))
+const STRUCTURED = { 'content-type': 'application/cloudevents+json; charset=utf-8', other: 'header' }
+
+const records: Record<string, IncomingRecord> = {
+  binary: recordOf({ ...BINARY, 'content-type': 'application/json' }, '{}'),
+  'binary without a value': recordOf(BINARY, null),
+  structured: recordOf(STRUCTURED, JSON.stringify({ ...ATTRIBUTES, data: { n: 1 } })),
+  'structured with attributes in headers too': recordOf(
+    { ...STRUCTURED, ce_id: 'another' },
+    JSON.stringify({ ...ATTRIBUTES, datacontenttype: 'text/plain', data: 'x' }),
+  ),
+  'structured whose data is said to be an event': recordOf(
+    STRUCTURED,
+    JSON.stringify({
+      ...ATTRIBUTES,
+      datacontenttype: 'application/cloudevents+json',
+      data: { ...ATTRIBUTES, id: '2' },
+    }),
+  ),
+  'structured without a value': recordOf(STRUCTURED, null),
+  'no event': recordOf({ own: 'header' }, 'x'),
+  'a dead letter that was sent again': recordOf({ own: 'header', 'kt-origin': `${INPUT}/0/3` }, 'x'),
+}
+
+const asRead = (made: OutgoingRecord): IncomingRecord => ({
+  ...made,
+  partition: 0,
+  offset: 99,
+  timestampMs: 2,
+  key: null,
+})
+
+for (const [name, record] of Object.entries(records))
+  test(`every outcome of a record is known by what the record is known by: ${name}`, () => {
+    const identity = identityOf(record)
+    const origin = headerText(record.headers, 'kt-origin')
+    const decoded = decode(record, origin)
+    const kept = decoded.ok ? withoutValue(record, decoded.event) : { ...record, value: null }
+    const past = { ...PAST, origin }
+    const retried = retryRecord(record, INPUT, past, FAILURE)
+    const made = [
+      retried,
+      deadLetter(record, INPUT, past, FAILURE),
+      deadLetter(kept, INPUT, past, FAILURE),
+      deadLetter(asRead(retried), INPUT, { ...past, origin: headerText(retried.headers, 'kt-origin') }, FAILURE),
+    ]
+    const context = { tenant: 'acme', receivedAtMs: 1 } as Context
+    if (decoded.ok)
+      for (const handled of [undefined, { data: {} }, { type: 'another', data: {} }])
+        made.push(processedRecord(record, decoded.event, INPUT, context, handled))
+    expect(made.map((one) => identityOf(asRead(one)))).toEqual(made.map(() => identity))
+  })
+
+test('a structured event keeps its attributes and other headers when its value is left out', () => {
+  const { structured = recordOf({}, null) } = records
+  const decoded = decode(structured)
+  if (!decoded.ok) throw new Error(decoded.reason)
+  const left = withoutValue(structured, decoded.event)
+  expect(left.value).toBeNull()
+  expect(Object.fromEntries(left.headers.names.map((name, index) => [name, left.headers.values[index]]))).toEqual({
+    ...BINARY,
+    other: 'header',
+  })
+})
+
+test('a result whose type no event may have is refused for good', () => {
+  const { binary = recordOf({}, null) } = records
+  const decoded = decode(binary)
+  if (!decoded.ok) throw new Error(decoded.reason)
+  for (const type of ['', 'line\nfeed', 7 as never])
+    expect(() => processedRecord(binary, decoded.event, INPUT, {} as Context, { type, data: {} })).toThrow(
+      TerminalError,
+    )
+})
