@@ -301,12 +301,7 @@ function refuse(item: Item, message: string): boolean {
   }
   if (outcome.kind !== 'retry') item.refused ??= outcome
   const failure: Failure = { reason: 'result too large', message }
-  const kept =
-    outcome.kind === 'processed'
-      ? record
-      : decoded.ok
-        ? withoutValue(record, decoded.event)
-        : { ...record, value: null }
+  const kept = outcome.kind === 'processed' ? record : withoutValue(record, decoded.ok ? decoded.event : undefined)
   // It does not wait in .retry after all, and its key's later events need not wait behind it.
   if (outcome.kind === 'retry') {
     owner.removeWaiting(decoded.identity, key)

@@ -70,19 +70,20 @@ export function toRecord(event: Event, at: RecordContext): OutgoingRecord {
 }
 
 /**
- * An event's record without its value: what is known of the event is still in the headers. In structured mode it was in the value, so that the headers are
- * then those of binary mode.
+ * A record without its value; what is known of its event is still in the headers. In structured mode that was in the value, so the headers are then those of
+ * binary mode.
  */
-export function withoutValue(record: IncomingRecord, event: Event): IncomingRecord {
-  const { headers } = record
-  if (!STRUCTURED.test(headerText(headers, CONTENT_TYPE) ?? '')) return { ...record, value: null }
+export function withoutValue(record: IncomingRecord, event: Event | undefined): IncomingRecord {
+  const { topic, partition, offset, timestampMs, key, headers } = record
+  const kept = { topic, partition, offset, timestampMs, key, value: null, headers }
+  if (event === undefined || !STRUCTURED.test(headerText(headers, CONTENT_TYPE) ?? '')) return kept
   const { names, values } = attributeHeaders(event)
   for (const [index, name] of headers.names.entries()) {
     if (name === CONTENT_TYPE || name.startsWith(ATTRIBUTE_PREFIX)) continue
     names.push(name)
     values.push(headers.values[index] ?? null)
   }
-  return { ...record, value: null, headers: { names, values } }
+  return { ...kept, headers: { names, values } }
 }
 
 export type FromRecord = { ok: true; event: Event } | { ok: false; reason: string }

@@ -20,11 +20,18 @@ import {
 /** How long brokers may take to answer a question about partitions. */
 const BROKER_CALL_TIMEOUT_MS = 10_000
 
+/** Partitions in one question about offsets: the client looks for each in the list of all of them. */
+const LISTED_AT_ONCE = 250
+
 /** A topic that was just made, or whose leader has changed, is asked for again. */
 const MAX_ENDS_ATTEMPTS = 4
 
 /** How long reading may bring nothing at all before it is given up. */
 const READ_STALL_TIMEOUT_MS = 15_000
+
+/** What is read ahead at most. librdkafka counts no headers or structures of its own, so records are counted, too. */
+const PREFETCH_MAX_BYTES = 2 ** 24
+const PREFETCHED_RECORD_BYTES = 1_024
 
 /** Records taken in one call. */
 const READ_MAX_RECORDS = 2_000
@@ -56,10 +63,10 @@ export function createRangeReader(options: {
   log: Logger
   /** Whose committed offsets are asked for. It is never joined and never committed to. */
   groupId?: string
-  /** Bytes that are read ahead; librdkafka's default where not given. */
+  /** Bytes that are read ahead. */
   prefetchMaxBytes?: number
 }): RangeReader {
-  const { config, clientId, log, groupId, prefetchMaxBytes } = options
+  const { config, clientId, log, groupId, prefetchMaxBytes = PREFETCH_MAX_BYTES } = options
   const stopping = new AbortController()
   // Two clients, since the isolation level is a client's setting.
   const opening = new Map<Isolation, Promise<Consumer>>()
@@ -74,7 +81,8 @@ export function createRangeReader(options: {
         // librdkafka wants a name, whether it is used or not.
         'group.id': groupId ?? `${clientId}-ranges`,
         'enable.partition.eof': true,
-        ...(prefetchMaxBytes !== undefined && { 'queued.max.messages.kbytes': Math.ceil(prefetchMaxBytes / 1024) }),
+        'queued.max.messages.kbytes': Math.ceil(prefetchMaxBytes / 1024),
+        'queued.min.messages': Math.ceil(prefetchMaxBytes / PREFETCHED_RECORD_BYTES),
       })
       consumer.on('event.log', ({ fac, message }) => {
         if (fac === 'FAIL') named = reasonOf(message, config)?.reason ?? named
@@ -230,13 +238,18 @@ export function createRangeReader(options: {
   ): Promise<number[]> {
     const asked = await admin()
     const { OffsetSpec, IsolationLevel } = native()
-    const rows = await promised<RdKafka.ListOffsetsResult[]>((done) =>
-      asked.listOffsets(
-        partitions.map(({ topic, partition }) => ({ topic, partition, offset: OffsetSpec[which] })),
-        { timeout: BROKER_CALL_TIMEOUT_MS, isolationLevel: IsolationLevel[isolation] },
-        done,
-      ),
-    )
+    const ask = (some: readonly TopicPartition[]) =>
+      promised<RdKafka.ListOffsetsResult[]>((done) =>
+        asked.listOffsets(
+          some.map(({ topic, partition }) => ({ topic, partition, offset: OffsetSpec[which] })),
+          { timeout: BROKER_CALL_TIMEOUT_MS, isolationLevel: IsolationLevel[isolation] },
+          done,
+        ),
+      )
+    const parts: Promise<RdKafka.ListOffsetsResult[]>[] = []
+    for (let from = 0; from < partitions.length; from += LISTED_AT_ONCE)
+      parts.push(ask(partitions.slice(from, from + LISTED_AT_ONCE)))
+    const rows = (await Promise.all(parts)).flat()
     const found = new Map(rows.map((row) => [partitionName(row), row]))
     return partitions.map((at) => {
       const { offset = -1, error } = found.get(partitionName(at)) ?? {}
