@@ -11,6 +11,7 @@ const PREFIX = 'kt1:'
 
 /** Kafka takes 4,096 bytes of metadata (`offset.metadata.max.bytes`): 3,000 bytes are 4,000 characters of base64. */
 const MAX_BITMAP_BYTES = 3_000
+export const AHEAD_BITS = 8 * MAX_BITMAP_BYTES
 
 const COMPLETED = ';completed='
 

@@ -184,10 +184,11 @@ export class Assignments {
       await this.#ready(partitions)
       await transactor.refresh()
       const unproven = partitions.filter((one) => isRestoring(one) && this.#unproven.has(one))
-      if (unproven.length > 0) await this.#proveLeaders(unproven)
-      const pasts = await restore(partitions.filter(isRestoring), group, reader, false)
-      const isToBegin = ([one, { doubtful }]: [Partition, Past]) => !doubtful || unproven.includes(one)
-      this.#begin(new Map([...pasts].filter(isToBegin)), begun)
+      const notProven = unproven.length === 0 ? new Map<Partition, Error>() : await this.#proveLeaders(unproven)
+      const known = partitions.filter((one) => isRestoring(one) && !notProven.has(one))
+      const pasts = await restore(known, group, reader, false)
+      for (const [one, { doubtful }] of pasts) if (doubtful) this.#unproven.add(one)
+      this.#begin(new Map([...pasts].filter(([, { doubtful }]) => !doubtful)), begun)
     } catch (error) {
       log.debug({ reason: (error as Error).message }, 'partitions could not be restored together')
     }
@@ -201,7 +202,8 @@ export class Assignments {
       try {
         await this.#alone.run(async () => {
           await this.#ready([partition])
-          if (this.#unproven.has(partition)) await this.#proveLeaders([partition])
+          if (this.#unproven.has(partition))
+            for (const error of (await this.#proveLeaders([partition])).values()) throw error
           if (!isRestoring(partition)) return
           const pasts = await restore([partition], group, reader, true)
           if (pasts.get(partition)?.doubtful !== true || this.#unproven.has(partition)) return this.#begin(pasts, begun)
@@ -219,20 +221,31 @@ export class Assignments {
     }
   }
 
-  /** What is read of the partitions is read from brokers that lead their topics. */
-  async #proveLeaders(partitions: readonly Partition[]): Promise<void> {
+  /**
+   * What is read of the partitions is read from brokers that lead their topics.
+   * @returns those of which that cannot be told, and why: one stream's trouble is its own
+   */
+  async #proveLeaders(partitions: readonly Partition[]): Promise<Map<Partition, Error>> {
     const { reader, transactor, openTransactor } = this.deps
+    const notProven = new Map<Partition, Error>()
     for (const { both, claimed } of partitions) await waitForOffset(both[0], claimed?.[0] ?? 0, reader)
-    const outputs = partitions.flatMap((one) => OUTPUTS.map((role) => one.sibling(role)))
     await this.#releasing.run(async () => {
       // By an id that has nothing open there: what hangs may count, and is not to be aborted.
-      const other = await openTransactor(recoveryIds(transactor.transactionalId)[1])
+      const other = await openTransactor(`${transactor.transactionalId}-proof`)
+      const write = (places: readonly TopicPartition[]) =>
+        released(other.release(places, 'records', this.#membership()))
       try {
-        await proveLeaders(outputs, reader, (places) => released(other.release(places, 'records', this.#membership())))
+        for (const [, ofStream] of Map.groupBy(partitions, ({ topic }) => topic)) {
+          const outputs = ofStream.flatMap((one) => OUTPUTS.map((role) => one.sibling(role)))
+          await proveLeaders(outputs, reader, write).catch((error: Error) => {
+            for (const one of ofStream) notProven.set(one, error)
+          })
+        }
       } finally {
         await other.close()
       }
     })
+    return notProven
   }
 
   async #releaseInTurn(error: HeldBackError, partition: Partition, attempt: number): Promise<void> {
@@ -287,14 +300,19 @@ export class Assignments {
   /** Aborts offsets that are pending under ids that may not come back to do so. */
   async #endPending(at: TopicPartition, ids: Iterable<string>): Promise<void> {
     const { openTransactor, log } = this.deps
+    const { topic, partition } = at
     for (const id of ids) {
-      const other = await openTransactor(id)
+      const membership = this.#membership()
       try {
-        const { topic, partition } = at
-        await released(other.release([{ topic, partition }], 'committed offset', this.#membership()))
-        log.warn({ id, partition: partitionName(at) }, 'aborted the offsets that may have been left pending')
-      } finally {
-        await other.close()
+        const other = await openTransactor(id)
+        try {
+          await released(other.release([{ topic, partition }], 'committed offset', membership))
+          log.warn({ id, partition: partitionName(at) }, 'aborted the offsets that may have been left pending')
+        } finally {
+          await other.close()
+        }
+      } catch (error) {
+        log.warn({ id, reason: (error as Error).message }, 'what may have been left pending could not be aborted')
       }
     }
   }
@@ -373,6 +391,8 @@ export class Assignments {
       // What is pending of ours was ended, and that of others ends by itself, unless they do not come back.
       if (held.offset === undefined) {
         if (attempt < ATTEMPTS_BEFORE_TAKING_OVER) return
+        // Where the group's coordinator says nothing at all, it is not a transaction that is waited for.
+        await reader.committed([held.at])
         const own = transactor.transactionalId
         await this.#endPending(held.at, recoveryIds(own))
         // Now and then only: whoever uses one of these ids opens new clients then.

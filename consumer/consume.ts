@@ -27,7 +27,7 @@ export type Outcome =
 /** What goes into a transaction. */
 export type DecidedOutcome = Exclude<Outcome, { kind: 'later' | 'abandoned' }>
 
-/** A record that has been claimed, between its fetch and its outcome. */
+/** A record between its fetch and its outcome. */
 export interface Job {
   record: IncomingRecord
   /** The stream's own topic, whichever of its topics the record is from. */
@@ -99,7 +99,7 @@ class RecordJob implements Job {
   }
 }
 
-/** Makes a job of a record: the only place where a record is decoded. */
+/** Makes a job of a record, which is decoded when its turn comes. */
 export const jobOf = (record: IncomingRecord, place: JobPlace): Job => new RecordJob(record, place)
 
 /**

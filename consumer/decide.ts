@@ -62,7 +62,7 @@ export class Decider {
   #span(job: Job): Span | undefined {
     const { tracing } = this.deps
     if (tracing === undefined) return undefined
-    const { record, input, tenant, decoded } = job
+    const { record, input, tenant } = job
     const { headers, topic, partition, offset } = record
     const parent = parseTraceparent(headerText(headers, TRACEPARENT), headerText(headers, TRACESTATE))
     if (parent === undefined) return undefined
@@ -73,7 +73,10 @@ export class Decider {
       'messaging.destination.partition.id': String(partition),
       'messaging.kafka.offset': offset,
       'kafkatrace.tenant': tenant,
-      ...(decoded.ok && { 'cloudevents.event_id': decoded.event.id, 'cloudevents.event_type': decoded.event.type }),
+      ...(job.decoded.ok && {
+        'cloudevents.event_id': job.decoded.event.id,
+        'cloudevents.event_type': job.decoded.event.type,
+      }),
     })
   }
 

@@ -1,5 +1,4 @@
 import { type GroupConsumer, type IncomingRecord, partitionName } from '../shared/kafka/types.ts'
-import type { Logger } from '../shared/logger.ts'
 import { MAX_AHEAD_OFFSETS } from './ahead.ts'
 import { identityOf } from './decode.ts'
 import type { ConsumerMetrics } from './metrics.ts'
@@ -26,7 +25,6 @@ export interface FetchDeps {
   held: Held
   limits: FetchLimits
   metrics: ConsumerMetrics
-  log: Logger
   /** Goes on with a record that is to be decided. */
   onRecord(record: IncomingRecord, source: Source, place: Place): void
 }
@@ -115,8 +113,8 @@ export class Fetcher {
   }
 
   /** Its own room is taken, and it is not paused. */
-  #isFilled({ open, full }: Source): boolean {
-    return !full && open >= this.deps.limits.maxOpenRecords
+  #isFilled({ role, open, full }: Source): boolean {
+    return role === 'input' && !full && open >= this.deps.limits.maxOpenRecords
   }
 
   #filled(): Source[] {
@@ -166,7 +164,7 @@ export class Fetcher {
     else if (
       source.full &&
       reason === undefined &&
-      open <= limits.maxOpenRecords / 2 &&
+      (source.role === 'retry' || open <= limits.maxOpenRecords / 2) &&
       source.span < MAX_AHEAD_OFFSETS / 2
     ) {
       source.full = false
@@ -205,7 +203,21 @@ export class Fetcher {
       owner.dedupe.claim(identity)
       owner.addWaiting(identity, record.key?.toString('latin1'))
     }
-    this.deps.onRecord(record, source, place)
+    // One that waits for its time would keep all that was fetched with it in memory.
+    this.deps.onRecord(source.role === 'retry' ? detached(record) : record, source, place)
     this.#balance(source)
   }
 }
+
+const detached = ({ topic, partition, offset, timestampMs, key, value, headers }: IncomingRecord): IncomingRecord => ({
+  topic,
+  partition,
+  offset,
+  timestampMs,
+  key: key && Buffer.from(key),
+  value: value && Buffer.from(value),
+  headers: {
+    names: headers.names,
+    values: headers.values.map((one) => (Buffer.isBuffer(one) ? Buffer.from(one) : one)),
+  },
+})

@@ -12,7 +12,7 @@ import {
   type TopicPartition,
   type Transactor,
 } from '../shared/kafka/types.ts'
-import { decodeAhead, isCompleted, MAX_AHEAD_OFFSETS, withCompleted } from './ahead.ts'
+import { AHEAD_BITS, decodeAhead, isCompleted, withCompleted } from './ahead.ts'
 import { identityOf } from './decode.ts'
 import { proveLeaders } from './leaders.ts'
 import type { Partition } from './partition.ts'
@@ -40,6 +40,7 @@ export const OUTPUTS = ['retry', 'dlq', 'processed'] as const
  * The ids under which outcomes are written again: the first one that is not that of the transaction which hangs, since its commit would commit
  * what hangs.
  */
+const RECOVERY = /-recovery(-2)?:[^:]*$/
 export const recoveryIds = (transactionalId: string): readonly [string, string] => [
   `${transactionalId}-recovery`,
   `${transactionalId}-recovery-2`,
@@ -142,10 +143,9 @@ export async function writersOf(partition: Partition, reader: RangeReader): Prom
 /** Of the transaction's name. */
 const idOf = (transaction: string): string => transaction.slice(0, transaction.lastIndexOf(':'))
 
-const isOfRecovery = (transaction: string | undefined, transactionalId: string): boolean =>
-  transaction !== undefined &&
-  !transaction.endsWith(RELEASE_SUFFIX) &&
-  recoveryIds(transactionalId).some((id) => transaction.startsWith(`${id}:`))
+/** Whether outcomes were written again, by whichever instance. */
+const isOfRecovery = (transaction: string | undefined): boolean =>
+  transaction !== undefined && !transaction.endsWith(RELEASE_SUFFIX) && RECOVERY.test(transaction)
 
 const topicsOf = (records: readonly IncomingRecord[]): TopicPartition[] => [
   ...new Map(records.map(({ topic, partition }) => [topic, { topic, partition }])).values(),
@@ -178,7 +178,7 @@ async function writeAgain(
     if (owed.length === 0) return 0
     // An attempt before this one stands there without its note: whether it counts shows once nothing is open any more, and what then has no outcome
     // is found by the restore.
-    if (still.behind.some((record) => isOfRecovery(nameOf(record), transactor.transactionalId))) return 0
+    if (still.behind.some((record) => isOfRecovery(nameOf(record)))) return 0
     const note = { ...input, offset: Math.max(0, input.offset), metadata: withCompleted(input.metadata, transaction) }
     const result = await recovery.commit(owed.map(writtenAgain), [note], membership, new AbortController().signal)
     return result.kind === 'committed' ? owed.length : result.reason
@@ -213,7 +213,7 @@ async function toBeDone(
       [
         {
           ...at,
-          from: Math.max(ends.beginning, offset - MAX_AHEAD_OFFSETS),
+          from: Math.max(ends.beginning, offset - AHEAD_BITS),
           to: Math.min(Math.max(0, offset), ends.stable),
         },
       ],
@@ -222,7 +222,7 @@ async function toBeDone(
       },
     )
     // What is behind `stable` in `.retry` is itself in question, and has not been read by anybody.
-    const to = Math.min(ends.stable, from + MAX_AHEAD_OFFSETS)
+    const to = Math.min(ends.stable, from + AHEAD_BITS)
     await reader.read([{ ...at, from, to }], (record) => {
       const identity = identityOf(record)
       if (done.has(record.offset)) before.add(identity)

@@ -6,9 +6,6 @@ import { sleep } from '../shared/retry.ts'
 const MAX_LOOKS = 10
 const LOOK_PAUSE_MS = 200
 
-/** How far before the end a record that was just written may stand, in offsets. */
-const MAX_BEHIND_END_OFFSETS = 10_000
-
 /**
  * Makes sure that partitions are read from their leaders. A broker that is cut off from the others, and not from its clients, goes on answering as
  * the leader that it was: what was written since is not there, and looks as if it had been lost. It cannot acknowledge a record for all in-sync
@@ -21,13 +18,16 @@ export async function proveLeaders(
   reader: RangeReader,
   write: (places: readonly TopicPartition[]) => Promise<string | undefined>,
 ): Promise<void> {
+  const before = new Map<string, number>()
+  for (const [index, { end }] of (await reader.ends(places)).entries())
+    before.set(partitionName(places[index] as TopicPartition), end)
   const written = await write(places)
   let left = [...places]
   for (let look = 1; ; look++) {
     const ends = await reader.ends(left)
     const ranges = left.map((at, index) => {
       const { beginning = 0, end = 0 } = ends[index] ?? {}
-      return { ...at, from: Math.max(beginning, end - MAX_BEHIND_END_OFFSETS), to: end }
+      return { ...at, from: Math.max(beginning, before.get(partitionName(at)) ?? 0), to: end }
     })
     const found = new Set<string>()
     await reader.readUncommitted(ranges, (record) => {

@@ -138,7 +138,7 @@ function open() {
       onStatistics,
     })
   const transactor = transactorOf(`${config.GROUP_ID}-${config.INSTANCE_ID}`, statistics.transactions.take)
-  const reader = createRangeReader({ config, clientId: `${clientId}-rebuild`, log })
+  const reader = createRangeReader({ config, clientId: `${clientId}-rebuild`, log, groupId: config.GROUP_ID })
   const auditReader = createRangeReader({
     config,
     clientId: `${clientId}-audit`,

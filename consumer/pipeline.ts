@@ -36,6 +36,7 @@ export interface PipelineLimits extends FetchLimits {
 export interface PipelineDeps extends ConsumeDeps {
   group: GroupConsumer
   transactor: Transactor
+  /** Made for the group. */
   reader: RangeReader
   /** Another one, for the check in the background; made for the group. */
   auditReader: RangeReader
@@ -109,7 +110,6 @@ export class Pipeline {
       held,
       limits,
       metrics,
-      log,
       onRecord: (record, source, place) => this.#decider.take(record, source, place),
     })
     this.#committer = new Committer({

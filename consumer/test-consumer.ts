@@ -68,7 +68,7 @@ export function startTestConsumer(options: TestConsumerOptions) {
       await opened.start()
       return opened
     },
-    reader: createRangeReader({ config, clientId: `${clientId}-r`, log }),
+    reader: createRangeReader({ config, clientId: `${clientId}-r`, log, groupId }),
     auditReader: createRangeReader({ config, clientId: `${clientId}-a`, log, groupId, prefetchMaxBytes: 2 ** 20 }),
     topics: options.topics ?? new RegExp(`^kt[.]${options.tenant}[.][a-z]+$`),
     metrics,

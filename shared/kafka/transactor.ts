@@ -92,8 +92,7 @@ export function createTransactor(options: TransactorOptions): Transactor {
   let failed = new Map<number, OutputFault>()
   /** Why not all outputs were queued. */
   let notQueued: string | undefined
-  /** Connections that were lost, as of the last statistics. */
-  let disconnects = 0
+  const connections = new Connections()
   /** One transaction at a time. */
   let turn: Promise<unknown> = Promise.resolve()
   /** Names of transactions: this client's, and how many there have been. */
@@ -122,7 +121,7 @@ export function createTransactor(options: TransactorOptions): Transactor {
       }),
     )
     opened.on('event.stats', (event: { message: string }) => {
-      disconnects = Math.max(disconnects, disconnectsOf(event.message))
+      connections.take(event.message)
       options.onStatistics(event.message)
     })
     return opened
@@ -197,13 +196,15 @@ export function createTransactor(options: TransactorOptions): Transactor {
   return {
     transactionalId,
     connection: watch.current,
-    disconnects: () => disconnects,
+    disconnects: () => connections.lost,
     async start() {
       for (let attempt = 1; !stopping.signal.aborted; attempt++) {
         const opened = await connectForever(open, watch.failed, stopping.signal)
         if (opened === undefined) return
         opened.setPollInterval(POLL_INTERVAL_MS)
         const fault = await initialised(opened)
+        // Closed meanwhile: nobody else is going to disconnect it.
+        if (stopping.signal.aborted) return disconnect(opened)
         if (fault === undefined) {
           producer = { kafka: opened, records: packProducer(packed(), opened, reported, true) }
           watch.connected()
@@ -256,7 +257,8 @@ export function createTransactor(options: TransactorOptions): Transactor {
           const flushed = await step((done) => kafka.flush(STEP_TIMEOUT_MS, (error) => done(error)), deadlineMs)
           records.take()
           if (flushed !== undefined) return abort(open, flushed)
-          for (const { reason } of failed.values()) return abort(open, { message: reason })
+          const [refused] = failed.values()
+          if (refused !== undefined) return abort(open, { message: refused.reason })
         }
         const aborted = await abort(open, { message: '' })
         return aborted.kind === 'aborted' ? { kind: 'released', transaction } : aborted
@@ -297,10 +299,26 @@ export function createTransactor(options: TransactorOptions): Transactor {
   }
 }
 
-/** How many connections a client has lost so far, as its statistics tell (librdkafka's STATISTICS.md, "brokers"). */
-function disconnectsOf(statisticsJson: string): number {
-  const { brokers } = JSON.parse(statisticsJson) as { brokers?: Record<string, { disconnects?: number }> }
-  return Object.values(brokers ?? {}).reduce((sum, { disconnects }) => sum + (disconnects ?? 0), 0)
+/** A connection that was silent for so long was closed for that; nothing of ours was on its way. */
+const IDLE_US = 30_000_000
+
+/** The connections that a client has lost, as its statistics tell (librdkafka's STATISTICS.md, "brokers"). */
+export class Connections {
+  lost = 0
+  /** By broker, as of the last statistics. */
+  readonly #known = new Map<string, { disconnects: number; isIdle: boolean }>()
+
+  take(statisticsJson: string): void {
+    const { brokers = {} } = JSON.parse(statisticsJson) as {
+      brokers?: Record<string, { disconnects?: number; rxidle?: number }>
+    }
+    for (const [name, { disconnects = 0, rxidle = 0 }] of Object.entries(brokers)) {
+      const before = this.#known.get(name)
+      const added = disconnects - (before?.disconnects ?? 0)
+      if (added > 1 || (added === 1 && before?.isIdle !== true)) this.lost += added
+      this.#known.set(name, { disconnects, isIdle: rxidle > IDLE_US })
+    }
+  }
 }
 
 const LOST: StepFault = { message: 'a partition of it is no longer this member’s' }

@@ -1,0 +1,25 @@
+import { expect, test } from 'bun:test'
+import { Connections } from './transactor.ts'
+
+const SECOND_US = 1_000_000
+
+test('a connection that a broker closed for its silence is not a lost one', () => {
+  const connections = new Connections()
+  const take = (name: string, disconnects: number, silentSeconds: number) =>
+    connections.take(JSON.stringify({ brokers: { [name]: { disconnects, rxidle: silentSeconds * SECOND_US } } }))
+  take('one', 0, 1)
+  take('one', 1, 0)
+  expect(connections.lost).toBe(1)
+  take('coordinator', 0, 599)
+  take('coordinator', 1, 0)
+  expect(connections.lost).toBe(1)
+  // Lost again as soon as it was made anew.
+  take('coordinator', 2, 0)
+  expect(connections.lost).toBe(2)
+  // More than its closing has happened to it since the last look.
+  take('coordinator', 2, 600)
+  take('coordinator', 4, 0)
+  expect(connections.lost).toBe(4)
+  connections.take('{}')
+  expect(connections.lost).toBe(4)
+})
