@@ -390,6 +390,18 @@ test(
     const good = await createTopics(tenant, 'good')
     const bad = await createTopics(tenant, 'bad')
     for (const role of ['processed', 'dlq'] as const) await limitSize(siblingTopic(bad, role), '300')
+    // A broker makes such settings its own one after the other, and a moment later: once it refuses what is too large for this one, it does for those.
+    const last = await createTopics(tenant, 'last')
+    await limitSize(siblingTopic(last, 'dlq'), '300')
+    const large = [{ id: 'large', key: 'key-1', value: JSON.stringify({ text: 'x'.repeat(300) }) }]
+    await until(
+      () =>
+        writeWithKcat(siblingTopic(last, 'dlq'), large).then(
+          () => false,
+          () => true,
+        ),
+      SLOW,
+    )
     const { pipeline, metrics } = start({ tenant })
     await writeWithKcat(bad, events(0, 4))
     const reasons = new Set<string>()

@@ -143,9 +143,15 @@ test(
       Bun.gc(true)
       return residentMemoryBytes() ?? Number.NaN
     }
-    const before = await calls(20_000)
-    // 100 bytes a call would be 4 MB.
-    expect((await calls(40_000)) - before).toBeLessThan(4 * 2 ** 20)
+    let before = await calls(20_000)
+    const grown: number[] = []
+    for (let round = 0; round < 3; round++) {
+      const after = await calls(40_000)
+      grown.push(after - before)
+      before = after
+    }
+    // 100 bytes a call would be 4 MB, in each round; what else the process needs comes now and then.
+    expect(Math.min(...grown)).toBeLessThan(4 * 2 ** 20)
   },
   TEST_TIMEOUT_MS,
 )
@@ -187,9 +193,21 @@ describe('disconnecting', () => {
         [consumer, []],
       ])
       const both = [...ended.keys()]
-      const asked = both.map((client) => ask(client, 1_500).catch(() => ended.get(client)?.push('asked')))
+      // As their answers come: promises that are settled together say nothing of that.
+      const noted = (client: Producer | Consumer, what: string, call: (done: (error: unknown) => void) => void) =>
+        new Promise<void>((resolve) =>
+          call(() => {
+            ended.get(client)?.push(what)
+            resolve()
+          }),
+        )
+      const asked = both.map((client) =>
+        noted(client, 'asked', (done) => client.getMetadata({ timeout: 1_500 }, (error) => done(error))),
+      )
       await until(() => callThreads() >= 2)
-      const disconnected = both.map((client) => disconnect(client).then(() => ended.get(client)?.push('disconnected')))
+      const disconnected = both.map((client) =>
+        noted(client, 'disconnected', (done) => client.disconnect((error) => done(error))),
+      )
       await until(() => thrown(() => producer.poll()), { what: 'the producer to be flushed, with nothing in it' })
       // The JavaScript thread gets an answer at once, whatever it asks of them now.
       const begun = performance.now()
