@@ -1,4 +1,4 @@
-import { afterEach, expect, test } from 'bun:test'
+import { afterAll, expect, test } from 'bun:test'
 import { Type } from '@sinclair/typebox'
 import pino from 'pino'
 import { headersOf, headerText, NO_HEADERS } from '../shared/headers.ts'
@@ -27,7 +27,7 @@ const config = loadConsumerConfig({ KAFKA_BROKERS: testBrokers() })
 const log = pino({ level: process.env.TEST_LOG_LEVEL ?? 'silent' })
 const ending: (() => Promise<void>)[] = []
 
-afterEach(async () => {
+afterAll(async () => {
   for (const end of ending.splice(0).reverse()) await end()
 })
 
@@ -110,7 +110,7 @@ async function stream(prefix: string) {
   }
 }
 
-test(
+test.concurrent(
   'an offset that was committed without outcomes: audit names the events, the next start repairs them, and audit finds nothing more',
   async () => {
     const { tenant, topic, write, read, event, commitEnds } = await stream('falsified')
@@ -160,7 +160,7 @@ test(
   TEST_TIMEOUT_MS,
 )
 
-test(
+test.concurrent(
   'a second outcome, written by hand, is named',
   async () => {
     const { tenant, topic, write, read, event } = await stream('doubled')
@@ -176,7 +176,7 @@ test(
   TEST_TIMEOUT_MS,
 )
 
-test(
+test.concurrent(
   'beside a running consumer, whatever is in the stream is counted as what it is',
   async () => {
     const { tenant, topic, write, read, event } = await stream('mixed')
@@ -266,7 +266,7 @@ test(
   TEST_TIMEOUT_MS,
 )
 
-test(
+test.concurrent(
   'what a transaction holds back is not called missing, and is told',
   async () => {
     const { tenant, topic, write, event, commitEnds } = await stream('held')
@@ -285,7 +285,7 @@ test(
   TEST_TIMEOUT_MS,
 )
 
-test(
+test.concurrent(
   'arguments that are wrong, a stream that is not there and brokers that do not answer are told with what to do',
   async () => {
     const { tenant } = await stream('arguments')
@@ -322,7 +322,7 @@ async function commitFromOutside(groupId: string, topic: string, partition: numb
   await promised((done) => consumer.disconnect((error) => done(error)))
 }
 
-test(
+test.concurrent(
   'a running consumer finds in the background what somebody else commits for it and writes beside it, and repairs what is missing',
   async () => {
     const { tenant, topic, write, read, event } = await stream('background')

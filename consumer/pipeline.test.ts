@@ -4,7 +4,9 @@ import pino from 'pino'
 import { headersOf, headerText, NO_HEADERS } from '../shared/headers.ts'
 import type { OutgoingRecord, TransactionResult } from '../shared/kafka/types.ts'
 import { toRecord } from '../shared/record.ts'
+import { sleep } from '../shared/retry.ts'
 import { FakeKafka } from '../shared/testing/fake-kafka.ts'
+import { simulateTime } from '../shared/testing/simulated-time.ts'
 import { until } from '../shared/testing/until.ts'
 import { INPUT_TOPICS, streamTopics } from '../shared/topics.ts'
 import { createEnricher } from './enrich.ts'
@@ -408,6 +410,7 @@ test('a full retry backlog pauses the input, and both go on when it empties', as
 })
 
 test('a partition with many open records is waited for, and paused only when that lasts', async () => {
+  const time = simulateTime(1)
   const kafka = new FakeKafka()
   const release = Promise.withResolvers<void>()
   const handler = (type: string, wait: () => Promise<void>): Handler =>
@@ -420,18 +423,30 @@ test('a partition with many open records is waited for, and paused only when tha
         return { data: {} }
       },
     })
-  const { metrics } = start(kafka, [handler('quick', () => Bun.sleep(1)), handler('stuck', () => release.promise)], {
-    maxOpenRecords: 3,
-  })
-  const pauses = async () => (await metrics.pauses.get()).values.find((one) => one.labels.reason === 'open')?.value
-  for (let id = 1; id <= 40; id++) kafka.append(event(String(id), `k${id}`, 'quick'))
-  await until(() => idsOf(kafka, 'processed').length === 40)
-  expect(await pauses()).toBe(0)
-  for (let id = 41; id <= 44; id++) kafka.append(event(String(id), `k${id}`, 'stuck'))
-  await until(async () => (await pauses()) === 1)
-  kafka.append(event('45', 'k45'))
-  release.resolve()
-  await until(() => idsOf(kafka, 'processed').length === 45)
+  try {
+    const { pipeline, metrics } = start(
+      kafka,
+      [handler('quick', () => sleep(1)), handler('stuck', () => release.promise)],
+      { maxOpenRecords: 3 },
+    )
+    const pauses = async () => (await metrics.pauses.get()).values.find((one) => one.labels.reason === 'open')?.value
+    for (let id = 1; id <= 40; id++) kafka.append(event(String(id), `k${id}`, 'quick'))
+    expect(await time.until(() => idsOf(kafka, 'processed').length === 40, 10_000)).toBe(true)
+    expect(await pauses()).toBe(0)
+    for (let id = 41; id <= 44; id++) kafka.append(event(String(id), `k${id}`, 'stuck'))
+    await time.pass(1_000)
+    expect(await pauses()).toBe(1)
+    kafka.append(event('45', 'k45'))
+    release.resolve()
+    expect(await time.until(() => idsOf(kafka, 'processed').length === 45, 10_000)).toBe(true)
+    let isStopped = false
+    void pipeline.stop().then(() => {
+      isStopped = true
+    })
+    expect(await time.until(() => isStopped, 10_000)).toBe(true)
+  } finally {
+    time.end()
+  }
 })
 
 test('stopping gives up a handler that does not end, and commits what is decided', async () => {
