@@ -10,6 +10,7 @@ import {
   listOffsets,
 } from '../../shared/kafka/brokers/wire-admin.ts'
 import { openTransaction } from '../../shared/testing/open-transaction.ts'
+import { until } from '../../shared/testing/until.ts'
 import { inputTopic, siblingTopic, streamTopics } from '../../shared/topics.ts'
 import type { Check } from './check.ts'
 import { type FiringAlert, holdsWithin, MONITORING_GROUP, type Rig, startRig } from './monitoring-rig.ts'
@@ -171,6 +172,16 @@ export const faults: readonly Fault[] = [
     async begin({ kafka }) {
       await kafka.createTopics(streamTopics('default', REFUSED_STREAM), REFUSED_PARTITIONS)
       await limitRefused(kafka, '300')
+      // The broker heeds a limit a moment after it was set.
+      const isRefused = () =>
+        writeRecord(kafka.bootstrapServers, siblingTopic(inputTopic('default', REFUSED_STREAM), 'dlq'), 0, {
+          value: Buffer.alloc(400, 'x'),
+          headers: [],
+        }).then(
+          () => false,
+          () => true,
+        )
+      await until(isRefused, { timeoutMs: WIRE_TIMEOUT_MS, what: 'the limit to be heeded' })
       for (let partition = 0; partition < REFUSED_PARTITIONS; partition++)
         await writeRecord(kafka.bootstrapServers, inputTopic('default', REFUSED_STREAM), partition, {
           value: Buffer.from('{}'),
