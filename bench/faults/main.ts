@@ -112,13 +112,13 @@ async function playFaults(): Promise<boolean> {
       play: (fault, seed) =>
         runFault(fault, { seed, nodes: fault.nodes ?? nodes, short: given.short, keepData: given.keep }, say),
       say,
+      // A series that is broken off has its table, too.
+      async onRun(outcomes) {
+        if (given.series && given.out !== undefined) await Bun.write(given.out, seriesTable(outcomes))
+      },
       nowMs: () => performance.now(),
     })
-    if (given.series) {
-      const table = seriesTable(outcomes)
-      say(table)
-      if (given.out !== undefined) await Bun.write(given.out, table)
-    }
+    if (given.series) say(seriesTable(outcomes))
     return outcomes.every(({ ok }) => ok)
   } finally {
     await busy.stop()

@@ -28,9 +28,12 @@ function result(fault: string, seed: number, wrong: string[], seconds: number | 
 
 const played: string[] = []
 const said: string[] = []
+/** How many runs there were when they were told of. */
+const told: number[] = []
 const series = (changes: Partial<SeriesOptions>): Promise<RunOutcome[]> => {
   played.length = 0
   said.length = 0
+  told.length = 0
   return playSeries({
     faults: [fault('a'), fault('b')],
     runs: 2,
@@ -42,6 +45,9 @@ const series = (changes: Partial<SeriesOptions>): Promise<RunOutcome[]> => {
       return result(name, seed, [], 1)
     },
     say: (text) => void said.push(text),
+    onRun: async (outcomes) => {
+      told.push(outcomes.length)
+    },
     nowMs: () => 0,
     ...changes,
   })
@@ -51,6 +57,7 @@ test('plays every fault by turns, each run with a seed of its own', async () => 
   const outcomes = await series({})
   expect(played).toEqual(['a 10', 'b 11', 'a 12', 'b 13'])
   expect(outcomes.every(({ ok }) => ok)).toBe(true)
+  expect(told).toEqual([1, 2, 3, 4])
 })
 
 test('goes on after a run that broke, and after one that could not be judged, and lists both with their seeds', async () => {

@@ -29,12 +29,14 @@ export interface SeriesOptions {
   minutes: number
   play(fault: Fault, seed: number): Promise<RunResult>
   say(text: string): void
+  /** Told of all runs so far, after each. */
+  onRun(outcomes: readonly RunOutcome[]): Promise<void>
   nowMs(): number
 }
 
 /** Plays every fault as often as is wanted, by turns, so that a series that is cut short has some of each. A run that fails ends nothing. */
 export async function playSeries(options: SeriesOptions): Promise<RunOutcome[]> {
-  const { faults, runs, nodes, firstSeed, minutes, play, say, nowMs } = options
+  const { faults, runs, nodes, firstSeed, minutes, play, say, onRun, nowMs } = options
   const outcomes: RunOutcome[] = []
   const deadlineMs = nowMs() + minutes * 60_000
   const planned = Array.from({ length: runs }, () => faults).flat()
@@ -45,6 +47,7 @@ export async function playSeries(options: SeriesOptions): Promise<RunOutcome[]> 
     }
     const seed = firstSeed + index
     outcomes.push({ fault: fault.name, nodes: fault.nodes ?? nodes, seed, ...(await outcomeOf(play, fault, seed)) })
+    await onRun(outcomes)
     say(`run ${index + 1} of ${planned.length}; ${outcomes.filter(({ ok }) => ok).length} of ${outcomes.length} held\n`)
   }
   return outcomes
