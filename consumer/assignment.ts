@@ -72,8 +72,11 @@ export class Assignments {
   #lastOwned: TopicPartition | undefined
   /** What an earlier client of this id has left open among committed offsets is ended; undefined: to be done before anything is restored. */
   #leftOversEnded: Promise<void> | undefined
-  /** Those for which brokers may answer that lead no more. */
-  readonly #unproven = new WeakSet<Partition>()
+  /**
+   * For which partitions brokers may answer that lead no more, and which of their topics are proven to be read from their leaders. That lasts while a
+   * partition is restored, since nobody else writes outcomes of it.
+   */
+  readonly #proofs = new WeakMap<Partition, 'needed' | 'outputs' | 'all'>()
   /** Monotonic; when something was last seen to happen to a broker. */
   #disturbedMs = Number.NEGATIVE_INFINITY
   readonly #ending = new AbortController()
@@ -109,7 +112,7 @@ export class Assignments {
     for (const one of ours) this.#drop(one)
     const begun = kept.map((one) => this.#own(one))
     // Nothing says that the group's coordinator, which is asked for offsets, leads: partitions that are assigned come from one that could write so down.
-    for (const one of begun) this.#unproven.add(one)
+    for (const one of begun) this.#proofs.set(one, 'needed')
     void this.#restore(begun)
   }
 
@@ -134,7 +137,8 @@ export class Assignments {
       const names = parseTopic(topic)
       return names === undefined ? [] : [this.#own({ topic, partition, ...names })]
     })
-    if (performance.now() - this.#disturbedMs < DISTURBED_FOR_MS) for (const one of partitions) this.#unproven.add(one)
+    if (performance.now() - this.#disturbedMs < DISTURBED_FOR_MS)
+      for (const one of partitions) this.#proofs.set(one, 'needed')
     this.deps.log.info({ partitions: given.map(partitionName) }, 'assigned')
     void this.#restore(partitions)
   }
@@ -183,11 +187,11 @@ export class Assignments {
     try {
       await this.#ready(partitions)
       await transactor.refresh()
-      const unproven = partitions.filter((one) => isRestoring(one) && this.#unproven.has(one))
+      const unproven = partitions.filter((one) => isRestoring(one) && this.#proofs.get(one) === 'needed')
       const notProven = unproven.length === 0 ? new Map<Partition, Error>() : await this.#proveLeaders(unproven)
       const known = partitions.filter((one) => isRestoring(one) && !notProven.has(one))
       const pasts = await restore(known, group, reader, false)
-      for (const [one, { doubtful }] of pasts) if (doubtful) this.#unproven.add(one)
+      for (const [one, { doubtful }] of pasts) if (doubtful) this.#proofs.set(one, 'needed')
       this.#begin(new Map([...pasts].filter(([, { doubtful }]) => !doubtful)), begun)
     } catch (error) {
       log.debug({ reason: (error as Error).message }, 'partitions could not be restored together')
@@ -202,12 +206,13 @@ export class Assignments {
       try {
         await this.#alone.run(async () => {
           await this.#ready([partition])
-          if (this.#unproven.has(partition))
+          if (this.#proofs.get(partition) === 'needed')
             for (const error of (await this.#proveLeaders([partition])).values()) throw error
           if (!isRestoring(partition)) return
           const pasts = await restore([partition], group, reader, true)
-          if (pasts.get(partition)?.doubtful !== true || this.#unproven.has(partition)) return this.#begin(pasts, begun)
-          this.#unproven.add(partition)
+          const isBelieved = pasts.get(partition)?.doubtful !== true || this.#proofs.get(partition) === 'all'
+          if (isBelieved) return this.#begin(pasts, begun)
+          this.#proofs.set(partition, 'needed')
           throw new Error('what Kafka says does not fit together: it is asked again, of brokers that prove to lead')
         })
       } catch (error) {
@@ -237,9 +242,13 @@ export class Assignments {
       try {
         for (const [, ofStream] of Map.groupBy(partitions, ({ topic }) => topic)) {
           const outputs = ofStream.flatMap((one) => OUTPUTS.map((role) => one.sibling(role)))
-          await proveLeaders(outputs, reader, write).catch((error: Error) => {
-            for (const one of ofStream) notProven.set(one, error)
-          })
+          try {
+            await proveLeaders(outputs, reader, write)
+            // Whether the input has what is committed can be told once that is known.
+            for (const one of ofStream) this.#proofs.set(one, one.claimed === undefined ? 'outputs' : 'all')
+          } catch (error) {
+            for (const one of ofStream) notProven.set(one, error as Error)
+          }
         }
       } finally {
         await other.close()
@@ -407,6 +416,8 @@ export class Assignments {
         openTransactor,
         mayTakeOver: attempt >= ATTEMPTS_BEFORE_TAKING_OVER,
       })
+      // What was written again is to be seen.
+      if (this.#proofs.has(partition)) this.#proofs.set(partition, 'needed')
       if (result.kind === 'fatal') onFailed(result.reason)
       else
         log[result.kind === 'ended' ? 'warn' : 'error'](
