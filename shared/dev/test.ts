@@ -151,6 +151,18 @@ async function runSuite(
   return { ...counts, title, files: files.length, elapsedMs, fault, failures: failedTests(junit), lcov }
 }
 
+/** Fault runs wait most of the time, and are to hold with other work on the machine: the other e2e tests run meanwhile. */
+function sideBySide(suite: SuiteName, files: readonly string[]): { title: string; files: readonly string[] }[] {
+  if (suite !== 'e2e') return [{ title: suite, files }]
+  const [faults, others] = [true, false].map((isFault) =>
+    files.filter((file) => file.startsWith('bench/faults/') === isFault),
+  ) as [string[], string[]]
+  return [
+    { title: 'e2e, fault runs', files: faults },
+    { title: 'e2e, others', files: others },
+  ].filter((one) => one.files.length > 0)
+}
+
 const scan = (pattern: string): string[] => [...new Bun.Glob(pattern).scanSync(root)].sort()
 
 /** Prints the coverage and returns what is wrong with it. */
@@ -244,7 +256,13 @@ async function main(): Promise<number> {
         broker ??= await step('Apache Kafka', (say) => startKafka({ say }))
         brokers = broker.bootstrapServers
       }
-      results.push(await runSuite(suite, suite, filesOf[suite], brokers, { coverage: complete }))
+      results.push(
+        ...(await Promise.all(
+          sideBySide(suite, filesOf[suite]).map(({ title, files }) =>
+            runSuite(title, suite, files, brokers, { coverage: complete }),
+          ),
+        )),
+      )
       if (suite === 'integration' && broker !== undefined && (await dockerAnswers())) {
         const redpanda = await step('Redpanda', (say) => startRedpanda(say))
         try {
