@@ -30,7 +30,7 @@ export const consumerVariables = Type.Object({
     900_000,
     'After how long the broker aborts a transaction whose owner is gone, in ms; until then its successor waits.',
   ),
-  MAX_TRANSACTION_RECORDS: integer(2_000, 1, 50_000, 'The most outcomes that are committed in one transaction.'),
+  MAX_TRANSACTION_RECORDS: integer(5_000, 1, 50_000, 'The most outcomes that are committed in one transaction.'),
   MAX_CONCURRENT_HANDLERS: integer(64, 1, 10_000, 'How many handlers may run at a time, each on another key.'),
   MAX_OPEN_RECORDS: integer(
     250,
