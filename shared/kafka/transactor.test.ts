@@ -5,8 +5,10 @@ const SECOND_US = 1_000_000
 
 test('a connection that a broker closed for its silence is not a lost one', () => {
   const connections = new Connections()
-  const take = (name: string, disconnects: number, silentSeconds: number) =>
-    connections.take(JSON.stringify({ brokers: { [name]: { disconnects, rxidle: silentSeconds * SECOND_US } } }))
+  const take = (name: string, disconnects: number, silentSeconds: number, askedSeconds = silentSeconds + 1) => {
+    const idle = { rxidle: silentSeconds * SECOND_US, txidle: askedSeconds * SECOND_US }
+    connections.take(JSON.stringify({ brokers: { [name]: { disconnects, ...idle } } }))
+  }
   take('one', 0, 1)
   take('one', 1, 0)
   expect(connections.lost).toBe(1)
@@ -20,6 +22,10 @@ test('a connection that a broker closed for its silence is not a lost one', () =
   take('coordinator', 2, 600)
   take('coordinator', 4, 0)
   expect(connections.lost).toBe(4)
+  // Asked, and it has not answered: it was not for silence.
+  take('coordinator', 4, 600, 40)
+  take('coordinator', 5, 0)
+  expect(connections.lost).toBe(5)
   connections.take('{}')
-  expect(connections.lost).toBe(4)
+  expect(connections.lost).toBe(5)
 })

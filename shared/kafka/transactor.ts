@@ -299,7 +299,10 @@ export function createTransactor(options: TransactorOptions): Transactor {
   }
 }
 
-/** A connection that was silent for so long was closed for that; nothing of ours was on its way. */
+/**
+ * A connection on which so long ago an answer was the last thing, µs, was closed for its silence; nothing of ours was on its way. Where a request was the last
+ * thing, the broker is frozen or cut off.
+ */
 const IDLE_US = 30_000_000
 
 /** The connections that a client has lost, as its statistics tell (librdkafka's STATISTICS.md, "brokers"). */
@@ -310,13 +313,13 @@ export class Connections {
 
   take(statisticsJson: string): void {
     const { brokers = {} } = JSON.parse(statisticsJson) as {
-      brokers?: Record<string, { disconnects?: number; rxidle?: number }>
+      brokers?: Record<string, { disconnects?: number; rxidle?: number; txidle?: number }>
     }
-    for (const [name, { disconnects = 0, rxidle = 0 }] of Object.entries(brokers)) {
+    for (const [name, { disconnects = 0, rxidle = 0, txidle = 0 }] of Object.entries(brokers)) {
       const before = this.#known.get(name)
       const added = disconnects - (before?.disconnects ?? 0)
       if (added > 1 || (added === 1 && before?.isIdle !== true)) this.lost += added
-      this.#known.set(name, { disconnects, isIdle: rxidle > IDLE_US })
+      this.#known.set(name, { disconnects, isIdle: rxidle > IDLE_US && txidle >= rxidle })
     }
   }
 }
