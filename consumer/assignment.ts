@@ -233,7 +233,8 @@ export class Assignments {
   async #proveLeaders(partitions: readonly Partition[]): Promise<Map<Partition, Error>> {
     const { reader, transactor, openTransactor } = this.deps
     const notProven = new Map<Partition, Error>()
-    for (const { both, claimed } of partitions) await waitForOffset(both[0], claimed?.[0] ?? 0, reader)
+    for (const { both, claimed } of partitions)
+      if (claimed !== undefined) await waitForOffset(both[0], claimed[0], reader)
     await this.#releasing.run(async () => {
       // By an id that has nothing open there: what hangs may count, and is not to be aborted.
       const other = await openTransactor(`${transactor.transactionalId}-proof`)

@@ -312,13 +312,6 @@ export function reachOf(
   return { complete, reach: complete ? capacity : Math.max(0, size - MAX_OUT_OF_TURN) }
 }
 
-/** What is called done of one partition and has no outcome that the window knows. */
-interface Doubts {
-  events: Events
-  /** What waits in `.retry`, and what is not done beyond the committed offset: a record that repeats it has no outcome of its own. */
-  owed: HashWindow
-}
-
 /** Looks for an outcome of every input record that is called done, as far as the window reaches. */
 async function findMissing(
   pasts: ReadonlyMap<Partition, Past>,
@@ -330,27 +323,27 @@ async function findMissing(
     const { complete, reach } = reachOf(partition.dedupe, ends)
     const { offset, done } = past.input
     const to = reach === 0 ? offset : Math.min(ends.input.end, Math.max(offset - 1, ...done) + 1)
+    // What waits in `.retry`, and what is not done beyond the committed offset: a record that repeats it has no outcome of its own.
     const owed = new HashWindow(Math.max(1, past.waiting.length + to - offset))
     for (const { identity } of past.waiting) owed.add(hashOf(identity))
-    const doubts: Doubts = { events: new Events(Math.max(0, to - ends.input.beginning)), owed }
+    const events = new Events(Math.max(0, to - ends.input.beginning))
     const range = { ...place(partition), from: Math.max(ends.input.beginning, offset - reach), to }
-    return { partition, past, ends, complete, doubts, range }
+    return { partition, past, ends, complete, events, owed, range }
   })
   await reader.readIdentities(
     all.map(({ range }) => range),
     identityOf,
     (record) => {
-      const { partition, past, doubts } = all[record.range] as (typeof all)[number]
-      const { events, owed } = doubts
+      const { partition, past, events, owed } = all[record.range] as (typeof all)[number]
       const { offset, hash } = record
       if (offset >= past.input.offset && !past.input.done.has(offset)) owed.add(hash)
       else if (!partition.dedupe.hasDone(hash) && !owed.has(hash)) events.add(record, true)
     },
   )
-  for (const { partition, past, ends, complete, doubts } of all) {
-    if (doubts.events.size === 0) continue
+  for (const { partition, past, ends, complete, events } of all) {
+    if (events.size === 0) continue
     const { input } = past
-    const search = { events: doubts.events, snapshot: { at: partition, ends, heldBack: undefined } }
+    const search = { events, snapshot: { at: partition, ends, heldBack: undefined } }
     await judge(search, complete ? undefined : reader, (verdict, offset) => {
       if (verdict === 'missing') input.missing.push(offset)
       else if (verdict === 'unknown') past.unknown++
