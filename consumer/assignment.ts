@@ -147,6 +147,8 @@ export class Assignments {
     const { dedupeWindowRecords, held } = this.deps
     const owned = new Partition(topic, partition, tenant, stream, dedupeWindowRecords, held)
     this.#lastOwned = { topic, partition }
+    // From the first second, not from the first round of the check in the background.
+    this.deps.metrics.doubled.inc({ topic }, 0)
     this.partitions.set(owned.name, owned)
     return owned
   }

@@ -550,6 +550,12 @@ test('a record that is committed as done by somebody else while it is in hand ha
   expect([idsOf(kafka, 'processed'), calls, await sumOf(metrics.repaired)]).toEqual([['1'], 2, 1])
 })
 
+test('an assigned stream has a series of doubled events before the first look for them', async () => {
+  const { metrics } = start(new FakeKafka(), [], { auditPauseMs: 3_600_000 })
+  await until(async () => (await metrics.doubled.get()).values.length > 0)
+  expect((await metrics.doubled.get()).values).toMatchObject([{ value: 0, labels: { topic: INPUT } }])
+})
+
 test('an event that has a second outcome is told of once, by its stream', async () => {
   const kafka = new FakeKafka()
   const { metrics } = start(kafka, [], { auditPauseMs: 5 })
