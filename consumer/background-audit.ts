@@ -4,7 +4,7 @@ import { sleep } from '../shared/retry.ts'
 import { type AuditRange, type AuditReader, audit, takeSnapshots } from './audit.ts'
 import type { ConsumerMetrics } from './metrics.ts'
 import type { Partition } from './partition.ts'
-import { reachOf } from './restore.ts'
+import { reachOf, searchedOffsets } from './restore.ts'
 
 export interface BackgroundAuditDeps {
   /** Of its own, so that nobody waits for it; made for the group. */
@@ -87,8 +87,7 @@ export class BackgroundAudit {
       const { reach } = reachOf((partitions[index] as Partition).dedupe, ends)
       return { snapshot, from: Math.max(ends.input.beginning, to - reach), to }
     })
-    // As much as a restore reads of them: an offset in two may be a transaction's mark.
-    const latest = 2 * Math.max(...partitions.map(({ dedupe }) => dedupe.capacity))
+    const latest = Math.max(...partitions.map(({ dedupe }) => searchedOffsets(dedupe)))
     const findings = await audit(ranges, slow, { maxEvents: MAX_EVENTS, maxNamed: MAX_NAMED, latest })
     if (isOver()) return
     for (const [index, { records, doubled, missing }] of findings.entries()) {

@@ -7,6 +7,7 @@ import {
   type Membership,
   type OutgoingRecord,
   partitionName,
+  type Range,
   type RangeReader,
   type ReleaseResult,
   type TopicPartition,
@@ -58,11 +59,11 @@ export async function endHanging(partition: Partition, deps: HangingDeps): Promi
   const membership = group.membership()
   if (membership === undefined) return { kind: 'waits', reason: 'this process is not a member of the group' }
   const places = OUTPUTS.map((role) => partition.sibling(role))
-  const found = await oldestOpen(places, reader)
-  if (found === undefined) return NOTHING_OPEN
-  if (found.transaction === undefined)
-    return { kind: 'waits', reason: `another client has it open in ${partitionName(found.at)}` }
-  const { transaction } = found
+  const held = await heldOf(places, reader)
+  if (held === undefined) return NOTHING_OPEN
+  const { transaction, ranges } = held
+  if (transaction === undefined)
+    return { kind: 'waits', reason: `another client has it open in ${partitionName(ranges[0])}` }
   const id = idOf(transaction)
   const isOwn = id === transactor.transactionalId
   if (!isOwn && !mayTakeOver) return { kind: 'waits', reason: `it belongs to ${id}` }
@@ -89,36 +90,48 @@ export async function endHanging(partition: Partition, deps: HangingDeps): Promi
 
 const NOTHING_OPEN = { kind: 'waits', reason: 'nothing is left open any more' } as const
 
-/** The records of a transaction and all that stand behind them, if it is the oldest one that is open; or what is. */
-async function recordsOf(
-  transaction: string,
-  places: readonly TopicPartition[],
-  reader: RangeReader,
-): Promise<{ hanging: IncomingRecord[]; behind: IncomingRecord[] } | string> {
-  const open = await oldestOpen(places, reader)
-  if (open === undefined) return NOTHING_OPEN.reason
-  if (open.transaction !== transaction) return 'another transaction is open now'
-  return { hanging: open.records.filter((record) => nameOf(record) === transaction), behind: open.records }
+interface Held {
+  /** The partitions with an open transaction, from where that begins to the end. */
+  ranges: [Range, ...Range[]]
+  /** The oldest that is open in the first of them, by name. */
+  transaction: string | undefined
 }
 
 const nameOf = (record: IncomingRecord): string | undefined => headerText(record.headers, TRANSACTION)
 
-/** The oldest transaction that is open in one of the partitions, by name, and all records from there on. */
-async function oldestOpen(
-  places: readonly TopicPartition[],
-  reader: RangeReader,
-): Promise<{ at: TopicPartition; transaction: string | undefined; records: IncomingRecord[] } | undefined> {
+/** What holds back readers of the partitions, if anything. */
+async function heldOf(places: readonly TopicPartition[], reader: RangeReader): Promise<Held | undefined> {
   const ends = await reader.ends(places)
-  const held = places.flatMap((at, index) => {
+  const [first, ...others] = places.flatMap((at, index) => {
     const { stable = 0, end = 0 } = ends[index] ?? {}
     return stable < end ? [{ ...at, from: stable, to: end }] : []
   })
-  const [first] = held
   if (first === undefined) return undefined
-  const records: IncomingRecord[] = []
-  await reader.readUncommitted(held, (record) => records.push(record))
-  const oldest = records.find((record) => record.topic === first.topic && record.offset === first.from)
-  return { at: first, transaction: oldest && nameOf(oldest), records }
+  let transaction: string | undefined
+  await reader.readUncommitted([{ ...first, to: first.from + 1 }], (record) => {
+    transaction = nameOf(record)
+  })
+  return { ranges: [first, ...others], transaction }
+}
+
+/** The records of a transaction, if it is the oldest one that is open, and the names of all that stand among and behind them; or why they are not told. */
+async function recordsOf(
+  transaction: string,
+  places: readonly TopicPartition[],
+  reader: RangeReader,
+): Promise<{ hanging: IncomingRecord[]; names: Set<string | undefined> } | string> {
+  const held = await heldOf(places, reader)
+  if (held === undefined) return NOTHING_OPEN.reason
+  if (held.transaction !== transaction) return 'another transaction is open now'
+  const hanging: IncomingRecord[] = []
+  const names = new Set<string | undefined>()
+  // Much may stand behind it: of that, no record is kept.
+  await reader.readUncommitted(held.ranges, (record) => {
+    const name = nameOf(record)
+    names.add(name)
+    if (name === transaction) hanging.push(record)
+  })
+  return { hanging, names }
 }
 
 /** How many of the latest offsets are looked at for those who wrote there. */
@@ -178,7 +191,7 @@ async function writeAgain(
     if (owed.length === 0) return 0
     // An attempt before this one stands there without its note: whether it counts shows once nothing is open any more, and what then has no outcome
     // is found by the restore.
-    if (still.behind.some((record) => isOfRecovery(nameOf(record)))) return 0
+    if ([...still.names].some(isOfRecovery)) return 0
     const note = { ...input, offset: Math.max(0, input.offset), metadata: withCompleted(input.metadata, transaction) }
     const result = await recovery.commit(owed.map(writtenAgain), [note], membership, new AbortController().signal)
     return result.kind === 'committed' ? owed.length : result.reason

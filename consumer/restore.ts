@@ -35,6 +35,9 @@ const TRANSACTIONS_PAUSE_MS = 50
  */
 const MAX_OUT_OF_TURN = 3 * MAX_AHEAD_OFFSETS
 
+/** Each transaction takes an offset for its own mark: in the worst case one an outcome. */
+const MAX_OFFSETS_PER_OUTCOME = 2
+
 /**
  * The most outcomes that are remembered of a partition that is read from its beginning though it has outcomes, such as for a new group: each
  * takes some 32 bytes.
@@ -222,11 +225,10 @@ async function fillWindows(
     // Nothing says where to go on: every event that has an outcome is to be recognised.
     if (past.fresh !== undefined) partition.remember(there)
     all.push(new Outcomes(partition.dedupe))
-    // Each transaction takes an offset for its own mark: in the worst case one a record.
     for (const [role, { beginning, end }] of [['dlq', dlq] as const, ['processed', processed] as const])
       ranges[role].push({
         ...partition.sibling(role),
-        from: Math.max(beginning, end - 2 * partition.dedupe.capacity),
+        from: Math.max(beginning, end - MAX_OFFSETS_PER_OUTCOME * partition.dedupe.capacity),
         to: end,
       })
   }
@@ -312,6 +314,13 @@ export function reachOf(
   return { complete, reach: complete ? capacity : Math.max(0, size - MAX_OUT_OF_TURN) }
 }
 
+/**
+ * In how many of the latest offsets of a topic an outcome is looked for first: records are looked at as far back as a window reaches, and whoever passed
+ * one of them over, as a repeated event, had its outcome in the window of then.
+ */
+export const searchedOffsets = ({ capacity }: Pick<Deduplication, 'capacity'>): number =>
+  2 * MAX_OFFSETS_PER_OUTCOME * capacity
+
 /** Looks for an outcome of every input record that is called done, as far as the window reaches. */
 async function findMissing(
   pasts: ReadonlyMap<Partition, Past>,
@@ -344,7 +353,7 @@ async function findMissing(
     if (events.size === 0) continue
     const { input } = past
     const search = { events, snapshot: { at: partition, ends, heldBack: undefined } }
-    await judge(search, complete ? undefined : reader, (verdict, offset) => {
+    await judge(search, complete ? undefined : reader, searchedOffsets(partition.dedupe), (verdict, offset) => {
       if (verdict === 'missing') input.missing.push(offset)
       else if (verdict === 'unknown') past.unknown++
     })
@@ -364,20 +373,23 @@ function goBack(input: SourcePast): void {
 const place = ({ topic, partition }: TopicPartition): TopicPartition => ({ topic, partition })
 
 /**
- * What has no outcome among the latest may be a repeated event whose outcome is older than those: the whole of the outcomes is read for them, and where
- * the oldest have been deleted, the whole of the input for an earlier copy.
+ * What has no outcome among the latest may be a repeated event whose outcome is older than those: more outcomes are read for them, in the end all, and
+ * where the oldest have been deleted, the whole of the input for an earlier copy.
  * @param reader undefined: all outcomes have been looked at already
+ * @param latest as in {@link readOutcomes}
  */
 async function judge(
   search: Search,
   reader: RangeReader | undefined,
+  latest: number,
   onEvent: (verdict: Verdict, offset: number) => void,
 ): Promise<void> {
   let knownSinceMs: number | undefined = Number.NEGATIVE_INFINITY
   if (reader !== undefined) {
-    knownSinceMs = (await readOutcomes([search], reader))[0]
-    const { first } = search.events
-    if (Number.isFinite(knownSinceMs) && first !== undefined) await readEarlier([{ ...search, from: first }], reader)
+    knownSinceMs = (await readOutcomes([search], reader, latest))[0]
+    const { first, unresolved } = search.events
+    if (unresolved > 0 && Number.isFinite(knownSinceMs) && first !== undefined)
+      await readEarlier([{ ...search, from: first }], reader)
   }
   search.events.each(knownSinceMs, onEvent)
 }

@@ -1,0 +1,60 @@
+import { expect, test } from 'bun:test'
+import type { CommittedOffset, KnownRecord, Range, RangeReader } from '../shared/kafka/types.ts'
+import { parseTopic } from '../shared/topics.ts'
+import { Held, Partition } from './partition.ts'
+import { restore } from './restore.ts'
+
+const WINDOW = 80_000
+const OUTCOMES = 400_000
+
+/** A log of numbered events, each of which has its outcome at the offset of its number. */
+function logOf(repeats: ReadonlyMap<number, number>): { reader: RangeReader; read: Range[] } {
+  const read: Range[] = []
+  const roleOf = (topic: string) => parseTopic(topic)?.role
+  const endOf = (topic: string): number => (['input', 'processed'].includes(roleOf(topic) ?? '') ? OUTCOMES : 0)
+  const reader: Partial<RangeReader> = {
+    ends: async (places) => places.map(({ topic }) => ({ beginning: 0, end: endOf(topic), stable: endOf(topic) })),
+    read: async () => undefined,
+    async readIdentities(ranges, _, onRecord) {
+      const hash = new Uint32Array(4)
+      const record = { range: 0, offset: 0, timestampMs: 0, hash } satisfies KnownRecord
+      for (const [index, range] of ranges.entries()) {
+        read.push(range)
+        const isInput = roleOf(range.topic) === 'input'
+        for (let { from: offset } = range; offset < Math.min(range.to, endOf(range.topic)); offset++) {
+          const event = (isInput ? repeats.get(offset) : undefined) ?? offset
+          hash.fill(Math.imul(event + 1, 0x9e3779b1))
+          record.range = index
+          record.offset = offset
+          onRecord(record)
+        }
+      }
+    },
+  }
+  return { reader: reader as RangeReader, read }
+}
+
+async function restored(repeats: ReadonlyMap<number, number>): Promise<{ missing: number[]; firstRead: number }> {
+  const { reader, read } = logOf(repeats)
+  const partition = new Partition('kt.acme.events', 0, 'acme', 'events', WINDOW, new Held())
+  const committed = async (): Promise<CommittedOffset[]> =>
+    partition.both.map((at) => ({ ...at, offset: at.topic === partition.topic ? OUTCOMES : 0, metadata: '' }))
+  const pasts = await restore([partition], { committed }, reader, true)
+  const outcomes = read.filter(({ topic, from, to }) => parseTopic(topic)?.role === 'processed' && from < to)
+  return {
+    missing: pasts.get(partition)?.input.missing ?? [],
+    firstRead: Math.min(...outcomes.map(({ from }) => from)),
+  }
+}
+
+test('for a repeated event no more outcomes are read than its first outcome can be back', async () => {
+  // Passed over when it came, since its outcome was in the window of then; it no longer is.
+  const repeats = new Map([[OUTCOMES - 15_000, OUTCOMES - 15_000 - WINDOW + 1]])
+  expect(await restored(new Map())).toEqual({ missing: [], firstRead: OUTCOMES - 2 * WINDOW })
+  expect(await restored(repeats)).toEqual({ missing: [], firstRead: OUTCOMES - 4 * WINDOW })
+})
+
+test('all outcomes are read before a record is said to have none', async () => {
+  expect(await restored(new Map([[OUTCOMES - 5, OUTCOMES + 1]]))).toEqual({ missing: [OUTCOMES - 5], firstRead: 0 })
+  expect(await restored(new Map([[OUTCOMES - 5, 7]]))).toEqual({ missing: [], firstRead: 0 })
+})
