@@ -1,7 +1,8 @@
 import type { CommittedOffset, Range, RangeReader, TopicPartition } from '../shared/kafka/types.ts'
 import type { Logger } from '../shared/logger.ts'
 import { sleep } from '../shared/retry.ts'
-import { type AuditRange, type AuditReader, audit, takeSnapshots } from './audit.ts'
+import { type AuditRange, type AuditReader, audit, type Snapshot, takeSnapshots } from './audit.ts'
+import { heldOf, OUTPUTS } from './hanging.ts'
 import type { ConsumerMetrics } from './metrics.ts'
 import type { Partition } from './partition.ts'
 import { reachOf, searchedOffsets } from './restore.ts'
@@ -35,8 +36,8 @@ const MAX_NAMED = 1_000
 /** What of them is named in one line of the log. */
 const MAX_OFFSETS_LOGGED = 50
 
-/** How long transactions may take to end before what they hold back is left for the next round. */
-const TRANSACTIONS_TIMEOUT_MS = 5_000
+/** In how many rounds a transaction is met open, one after the other, before it counts as one that nobody is going to end. */
+const MAX_HELD_ROUNDS = 6
 
 /**
  * Looks again and again whether what is committed as done has its outcome, and one only, in the partitions that this member reads; as far back as a
@@ -46,6 +47,8 @@ export class BackgroundAudit {
   /** Offsets that were missing in the last round, and those of doubled events, by partition. */
   readonly #missing = new Map<string, ReadonlySet<number>>()
   readonly #doubled = new Map<string, ReadonlySet<number>>()
+  /** Where transactions have been open, and for how many rounds, by partition. */
+  readonly #held = new Map<string, { at: string; rounds: number }>()
 
   constructor(readonly deps: BackgroundAuditDeps) {}
 
@@ -71,16 +74,19 @@ export class BackgroundAudit {
   /** What was found of other partitions is forgotten. */
   #keep(ours: readonly Partition[]): void {
     const names = new Set(ours.map(({ name }) => name))
-    for (const found of [this.#missing, this.#doubled])
+    for (const found of [this.#missing, this.#doubled, this.#held])
       for (const name of found.keys()) if (!names.has(name)) found.delete(name)
   }
 
   async #look(partitions: readonly Partition[], signal: AbortSignal): Promise<void> {
-    const { reader, share, metrics } = this.deps
+    const { reader, share, metrics, pauseMs } = this.deps
     // What would be found of a partition that was restored meanwhile may be repaired already.
     const isOver = (): boolean => signal.aborted || partitions.some(({ isOpen }) => !isOpen)
     const slow = slowed(reader, share, signal, isOver)
-    const snapshots = await takeSnapshots(partitions, slow.committed, slow, TRANSACTIONS_TIMEOUT_MS)
+    // What transactions hold back that take longer is left for the next round.
+    const snapshots = await takeSnapshots(partitions, slow.committed, slow, pauseMs / 2)
+    for (const [index, { heldBack }] of snapshots.entries())
+      await this.#lookAtHeld(partitions[index] as Partition, heldBack)
     const ranges = snapshots.map((snapshot, index): AuditRange => {
       const { input, ends } = snapshot
       const to = Math.min(input.offset, ends.input.stable)
@@ -96,6 +102,28 @@ export class BackgroundAudit {
       this.#tellDoubled(partition, doubled)
       this.#repair(partition, missing)
     }
+  }
+
+  /** Whoever reads committed records waits for a transaction that is open: one that is ours, and stays so, is ended by a restore. */
+  async #lookAtHeld(partition: Partition, heldBack: Snapshot['heldBack']): Promise<void> {
+    const { reader, again, log } = this.deps
+    const { name } = partition
+    const at = heldBack && `${heldBack.topic} since offset ${heldBack.offset}`
+    const known = this.#held.get(name)
+    if (at === undefined || known?.at !== at) {
+      if (at === undefined) this.#held.delete(name)
+      else this.#held.set(name, { at, rounds: 1 })
+      return
+    }
+    if (++known.rounds % MAX_HELD_ROUNDS !== 0) return
+    const held = await heldOf(
+      OUTPUTS.map((role) => partition.sibling(role)),
+      reader,
+    )
+    if (held === undefined) return
+    if (held.transaction === undefined)
+      log.warn({ partition: name }, `another client’s transaction is open in ${at}: readers of committed records wait`)
+    else again(partition, `a transaction is open in ${at}, and nobody ends it`)
   }
 
   #tellDoubled({ name, topic }: Partition, offsets: readonly number[]): void {

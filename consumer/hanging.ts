@@ -100,7 +100,7 @@ interface Held {
 const nameOf = (record: IncomingRecord): string | undefined => headerText(record.headers, TRANSACTION)
 
 /** What holds back readers of the partitions, if anything. */
-async function heldOf(places: readonly TopicPartition[], reader: RangeReader): Promise<Held | undefined> {
+export async function heldOf(places: readonly TopicPartition[], reader: RangeReader): Promise<Held | undefined> {
   const ends = await reader.ends(places)
   const [first, ...others] = places.flatMap((at, index) => {
     const { stable = 0, end = 0 } = ends[index] ?? {}

@@ -550,6 +550,21 @@ test('a record that is committed as done by somebody else while it is in hand ha
   expect([idsOf(kafka, 'processed'), calls, await sumOf(metrics.repaired)]).toEqual([['1'], 2, 1])
 })
 
+test('a transaction whose end is forgotten while all connections last is ended all the same', async () => {
+  const kafka = new FakeKafka()
+  Object.defineProperty(kafka, 'disconnects', { get: () => 0, set: () => undefined })
+  let marks = 0
+  kafka.onMark = ({ kind, at }) =>
+    kind === 'commit' && at?.topic === `${INPUT}.processed` && marks++ === 0 ? 'forgotten' : 'written'
+  start(kafka, [], { auditPauseMs: 5 })
+  kafka.append(event('1', 'a'))
+  await until(() => kafka.committedOffset(INPUT) === 1)
+  expect(idsOf(kafka, 'processed')).toEqual([])
+  // Nothing else is committed here, with which the records of the same producer would be.
+  await until(() => idsOf(kafka, 'processed').length === 1)
+  expect(idsOf(kafka, 'processed')).toEqual(['1'])
+})
+
 test('an assigned stream has a series of doubled events before the first look for them', async () => {
   const { metrics } = start(new FakeKafka(), [], { auditPauseMs: 3_600_000 })
   await until(async () => (await metrics.doubled.get()).values.length > 0)
