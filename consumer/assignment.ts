@@ -12,7 +12,7 @@ import type { Logger } from '../shared/logger.ts'
 import { type Backoff, CONNECT_BACKOFF, delayMs, sleep } from '../shared/retry.ts'
 import { parseTopic } from '../shared/topics.ts'
 import { endHanging, OUTPUTS, recoveryIds, released, writersOf } from './hanging.ts'
-import { Gate } from './lanes.ts'
+import { Gate, Together } from './lanes.ts'
 import { proveLeaders, waitForOffset } from './leaders.ts'
 import type { ConsumerMetrics } from './metrics.ts'
 import { type Held, Partition, type Source } from './partition.ts'
@@ -56,6 +56,13 @@ const DISTURBED_FOR_MS = 60_000
 /** What of the missing is named in one line of the log. */
 const MAX_OFFSETS_LOGGED = 50
 
+/** What holds a partition back, and in which attempt to restore it that was found. */
+interface HeldBack {
+  partition: Partition
+  error: HeldBackError
+  attempt: number
+}
+
 /** Partitions as they come and go: what is known of one is restored from Kafka before it is read. */
 export class Assignments {
   readonly partitions = new Map<string, Partition>()
@@ -64,10 +71,12 @@ export class Assignments {
   /** Whether the group has told what is this member's, be it nothing. */
   assigned = false
   readonly #alone = new Gate(MAX_RESTORED_ALONE)
-  /** What hangs is ended one partition after the other: clients of the same id would put each other out of work. */
+  /** What hangs is ended one after the other: clients of the same id would put each other out of work. */
   readonly #releasing = new Gate(1)
+  readonly #ended = new Together(this.#releasing, (all: readonly HeldBack[]) => this.#end(all))
+  readonly #proven = new Together(this.#releasing, (all: readonly Partition[]) => this.#proveLeaders(all))
   /** By partition, while something that hangs in it is being ended. */
-  readonly #releases = new Map<string, Promise<unknown>>()
+  readonly #ends = new Map<string, Promise<unknown>>()
   /** Of the group's offsets, any will do to end those that are pending. */
   #lastOwned: TopicPartition | undefined
   /** What an earlier client of this id has left open among committed offsets is ended; undefined: to be done before anything is restored. */
@@ -190,7 +199,7 @@ export class Assignments {
       await this.#ready(partitions)
       await transactor.refresh()
       const unproven = partitions.filter((one) => isRestoring(one) && this.#proofs.get(one) === 'needed')
-      const notProven = unproven.length === 0 ? new Map<Partition, Error>() : await this.#proveLeaders(unproven)
+      const notProven = unproven.length === 0 ? new Map<Partition, Error>() : await this.#proven.run(unproven)
       const known = partitions.filter((one) => isRestoring(one) && !notProven.has(one))
       const pasts = await restore(known, group, reader, false)
       for (const [one, { doubtful }] of pasts) if (doubtful) this.#proofs.set(one, 'needed')
@@ -208,8 +217,10 @@ export class Assignments {
       try {
         await this.#alone.run(async () => {
           await this.#ready([partition])
-          if (this.#proofs.get(partition) === 'needed')
-            for (const error of (await this.#proveLeaders([partition])).values()) throw error
+          if (this.#proofs.get(partition) === 'needed') {
+            const error = (await this.#proven.run([partition])).get(partition)
+            if (error !== undefined) throw error
+          }
           if (!isRestoring(partition)) return
           const pasts = await restore([partition], group, reader, true)
           const isBelieved = pasts.get(partition)?.doubtful !== true || this.#proofs.get(partition) === 'all'
@@ -222,7 +233,7 @@ export class Assignments {
         const fault = error instanceof Error ? error.message : String(error)
         partition.enter({ kind: 'restoring', fault })
         log.warn({ partition: partition.name, reason: fault }, 'cannot be restored yet; trying again')
-        if (error instanceof HeldBackError) await this.#releaseInTurn(error, partition, attempt)
+        if (error instanceof HeldBackError) await this.#endInTurn(error, partition, attempt)
         await sleep(delayMs(CONNECT_BACKOFF, attempt), partition.ending.signal)
       }
     }
@@ -232,43 +243,51 @@ export class Assignments {
    * What is read of the partitions is read from brokers that lead their topics.
    * @returns those of which that cannot be told, and why: one stream's trouble is its own
    */
-  async #proveLeaders(partitions: readonly Partition[]): Promise<Map<Partition, Error>> {
+  async #proveLeaders(all: readonly Partition[]): Promise<Map<Partition, Error>> {
     const { reader, transactor, openTransactor } = this.deps
+    const partitions = all.filter(isRestoring)
     const notProven = new Map<Partition, Error>()
-    for (const { both, claimed } of partitions)
-      if (claimed !== undefined) await waitForOffset(both[0], claimed[0], reader)
-    await this.#releasing.run(async () => {
-      // By an id that has nothing open there: what hangs may count, and is not to be aborted.
-      const other = await openTransactor(`${transactor.transactionalId}-proof`)
-      const write = (places: readonly TopicPartition[]) =>
-        released(other.release(places, 'records', this.#membership()))
-      try {
-        for (const [, ofStream] of Map.groupBy(partitions, ({ topic }) => topic)) {
-          const outputs = ofStream.flatMap((one) => OUTPUTS.map((role) => one.sibling(role)))
-          try {
-            await proveLeaders(outputs, reader, write)
-            // Whether the input has what is committed can be told once that is known.
-            for (const one of ofStream) this.#proofs.set(one, one.claimed === undefined ? 'outputs' : 'all')
-          } catch (error) {
-            for (const one of ofStream) notProven.set(one, error as Error)
-          }
+    if (partitions.length === 0) return notProven
+    // By an id that has nothing open there: what hangs may count, and is not to be aborted.
+    const other = await openTransactor(`${transactor.transactionalId}-proof`)
+    const write = (places: readonly TopicPartition[]) => released(other.release(places, 'records', this.#membership()))
+    try {
+      for (const [, ofStream] of Map.groupBy(partitions, ({ topic }) => topic)) {
+        const outputs = ofStream.flatMap((one) => OUTPUTS.map((role) => one.sibling(role)))
+        try {
+          await Promise.all(
+            ofStream.map(async ({ both: [input], claimed }) => {
+              if (claimed !== undefined) await waitForOffset(input, claimed[0], reader)
+            }),
+          )
+          await proveLeaders(outputs, reader, write)
+          // Whether the input has what is committed can be told once that is known.
+          for (const one of ofStream) this.#proofs.set(one, one.claimed === undefined ? 'outputs' : 'all')
+        } catch (error) {
+          for (const one of ofStream) notProven.set(one, error as Error)
         }
-      } finally {
-        await other.close()
       }
-    })
+    } finally {
+      await other.close()
+    }
     return notProven
   }
 
-  async #releaseInTurn(error: HeldBackError, partition: Partition, attempt: number): Promise<void> {
-    const release = Promise.resolve(
-      this.#releasing.run(async () => {
-        if (isRestoring(partition)) await this.#endHanging(error, partition, attempt)
-      }),
-    )
-    this.#releases.set(partition.name, release)
-    await release
-    if (this.#releases.get(partition.name) === release) this.#releases.delete(partition.name)
+  async #endInTurn(error: HeldBackError, partition: Partition, attempt: number): Promise<void> {
+    const end = this.#ended.run([{ partition, error, attempt }])
+    this.#ends.set(partition.name, end)
+    await end
+    if (this.#ends.get(partition.name) === end) this.#ends.delete(partition.name)
+  }
+
+  /** Ends what holds partitions back, should nobody else be going to. */
+  async #end(all: readonly HeldBack[]): Promise<void> {
+    const still = all.filter(({ partition }) => isRestoring(partition))
+    await this.#endPending(still.filter(({ error }) => error.offset === undefined))
+    const hanging = still.filter(({ error }) => error.offset !== undefined)
+    // One stream's trouble is its own.
+    for (const [, ofStream] of Map.groupBy(hanging, ({ partition }) => partition.topic))
+      await this.#endHanging(ofStream)
   }
 
   /** Nothing of ours that touches the partitions is under way, nor left open. */
@@ -277,7 +296,7 @@ export class Assignments {
     if (first === undefined) return
     for (const { name } of partitions) {
       await this.deps.free(name)
-      await this.#releases.get(name)
+      await this.#ends.get(name)
     }
     this.#leftOversEnded ??= this.#endLeftOvers(first)
     const ended = this.#leftOversEnded
@@ -310,7 +329,7 @@ export class Assignments {
   }
 
   /** Aborts offsets that are pending under ids that may not come back to do so. */
-  async #endPending(at: TopicPartition, ids: Iterable<string>): Promise<void> {
+  async #abortPending(at: TopicPartition, ids: Iterable<string>): Promise<void> {
     const { openTransactor, log } = this.deps
     const { topic, partition } = at
     for (const id of ids) {
@@ -396,40 +415,45 @@ export class Assignments {
         )
   }
 
-  /** A transaction that holds the partition back is ended, should nobody else be going to. */
-  async #endHanging(held: HeldBackError, partition: Partition, attempt: number): Promise<void> {
-    const { group, reader, transactor, openTransactor, log, onFailed } = this.deps
+  /** What is pending of ours was ended, and that of others ends by itself, unless they do not come back. */
+  async #endPending(all: readonly HeldBack[]): Promise<void> {
+    const { reader, transactor, log } = this.deps
+    const patient = all.filter(({ attempt }) => attempt >= ATTEMPTS_BEFORE_TAKING_OVER)
+    const [first] = patient
+    if (first === undefined) return
+    const { at } = first.error
     try {
-      // What is pending of ours was ended, and that of others ends by itself, unless they do not come back.
-      if (held.offset === undefined) {
-        if (attempt < ATTEMPTS_BEFORE_TAKING_OVER) return
-        // Where the group's coordinator says nothing at all, it is not a transaction that is waited for.
-        await reader.committed([held.at])
-        const own = transactor.transactionalId
-        await this.#endPending(held.at, recoveryIds(own))
-        // Now and then only: whoever uses one of these ids opens new clients then.
+      // Where the group's coordinator says nothing at all, it is not a transaction that is waited for.
+      await reader.committed([at])
+      const own = transactor.transactionalId
+      const ids = new Set<string>(recoveryIds(own))
+      // Now and then only: whoever uses one of these ids opens new clients then.
+      for (const { partition, attempt } of patient)
         if (attempt % ATTEMPTS_BEFORE_TAKING_OVER === 0)
-          await this.#endPending(held.at, (await writersOf(partition, reader)).difference(new Set([own])))
-        return
-      }
-      const result = await endHanging(partition, {
-        group,
-        reader,
-        transactor,
-        openTransactor,
-        mayTakeOver: attempt >= ATTEMPTS_BEFORE_TAKING_OVER,
-      })
+          for (const id of await writersOf(partition, reader)) if (id !== own) ids.add(id)
+      await this.#abortPending(at, ids)
+    } catch (error) {
+      log.warn({ held: partitionName(at), reason: (error as Error).message }, 'what was left open could not be ended')
+    }
+  }
+
+  /** Transactions that hold partitions of a stream back are ended, should nobody else be going to. */
+  async #endHanging(ofStream: readonly HeldBack[]): Promise<void> {
+    const { group, reader, transactor, openTransactor, log, onFailed } = this.deps
+    const attempts = new Map(ofStream.map(({ partition, attempt }) => [partition, attempt]))
+    const partitions = [...attempts.keys()]
+    const mayTakeOver = (some: readonly Partition[]): boolean =>
+      some.some((one) => (attempts.get(one) ?? 0) >= ATTEMPTS_BEFORE_TAKING_OVER)
+    try {
+      const results = await endHanging(partitions, { group, reader, transactor, openTransactor, mayTakeOver })
       // What was written again is to be seen.
-      if (this.#proofs.has(partition)) this.#proofs.set(partition, 'needed')
-      if (result.kind === 'fatal') onFailed(result.reason)
-      else
-        log[result.kind === 'ended' ? 'warn' : 'error'](
-          { held: partitionName(held.at), offset: held.offset, ...result },
-          'a transaction was left open',
-        )
+      for (const one of partitions) if (this.#proofs.has(one)) this.#proofs.set(one, 'needed')
+      for (const result of results)
+        if (result.kind === 'fatal') onFailed(result.reason)
+        else log[result.kind === 'ended' ? 'warn' : 'error'](result, 'a transaction was left open')
     } catch (error) {
       log.warn(
-        { held: partitionName(held.at), reason: (error as Error).message },
+        { partitions: partitions.map(({ name }) => name), reason: (error as Error).message },
         'what was left open could not be ended',
       )
     }

@@ -37,7 +37,7 @@ const MAX_NAMED = 1_000
 const MAX_OFFSETS_LOGGED = 50
 
 /** In how many rounds a transaction is met open, one after the other, before it counts as one that nobody is going to end. */
-const MAX_HELD_ROUNDS = 6
+const MAX_HELD_ROUNDS = 3
 
 /**
  * Looks again and again whether what is committed as done has its outcome, and one only, in the partitions that this member reads; as far back as a

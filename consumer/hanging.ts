@@ -23,14 +23,14 @@ export interface HangingDeps {
   reader: RangeReader
   transactor: Transactor
   openTransactor(transactionalId: string): Promise<Transactor>
-  /** Whether a transaction of another id may be ended in its place: whoever uses that id opens new clients then. */
-  mayTakeOver: boolean
+  /** Whether a transaction of another id that hangs in them may be ended in its place: whoever uses that id opens new clients then. */
+  mayTakeOver(partitions: readonly Partition[]): boolean
 }
 
-/** What became of a transaction that nobody was going to end. */
+/** What became of a transaction that nobody was going to end, by the names of the partitions. */
 export type HangingResult =
-  | { kind: 'ended'; transaction: string; completed: number }
-  | { kind: 'waits'; reason: string }
+  | { kind: 'ended'; partitions: string[]; transaction: string; completed: number }
+  | { kind: 'waits'; partitions: string[]; reason: string }
   | { kind: 'fatal'; reason: string }
 
 const COMMITTED_TIMEOUT_MS = 10_000
@@ -48,47 +48,85 @@ export const recoveryIds = (transactionalId: string): readonly [string, string] 
 ]
 
 /**
- * Ends a transaction that a broker counts as ended without having written so into a partition's topics: nobody can read past it.
+ * Ends transactions that a broker counts as ended without having written so into partitions' topics: nobody can read past them. What one transaction
+ * holds is ended together, since it may be all partitions.
  *
  * Where the offsets that belong to it are not committed, its events are done again, and it is aborted. Where they are, its outcomes count: they
- * are written again, by a transaction of another id that also notes so in the committed offset's metadata, and then it is aborted. Broken off
- * before the note is committed, it has not happened; broken off behind it, the note says that only the abort is left.
+ * are written again, by a transaction of another id that also notes so in the committed offsets' metadata, and then it is aborted. Broken off
+ * before the notes are committed, it has not happened; broken off behind it, they say that only the abort is left.
  */
-export async function endHanging(partition: Partition, deps: HangingDeps): Promise<HangingResult> {
-  const { group, reader, transactor, openTransactor, mayTakeOver } = deps
+export async function endHanging(partitions: readonly Partition[], deps: HangingDeps): Promise<HangingResult[]> {
+  const { group, reader } = deps
   const membership = group.membership()
-  if (membership === undefined) return { kind: 'waits', reason: 'this process is not a member of the group' }
-  const places = OUTPUTS.map((role) => partition.sibling(role))
-  const held = await heldOf(places, reader)
-  if (held === undefined) return NOTHING_OPEN
-  const { transaction, ranges } = held
-  if (transaction === undefined)
-    return { kind: 'waits', reason: `another client has it open in ${partitionName(ranges[0])}` }
+  if (membership === undefined) return [waits(partitions, 'this process is not a member of the group')]
+  const results: HangingResult[] = []
+  const byTransaction = new Map<string, Partition[]>()
+  for (const partition of partitions) {
+    const held = await heldOf(outputsOf(partition), reader)
+    if (held === undefined) results.push(waits([partition], NOTHING_OPEN))
+    else if (held.transaction === undefined)
+      results.push(waits([partition], `another client has it open in ${partitionName(held.ranges[0])}`))
+    else byTransaction.set(held.transaction, [...(byTransaction.get(held.transaction) ?? []), partition])
+  }
+  for (const [transaction, some] of byTransaction)
+    results.push(...(await endTransaction(transaction, some, membership, deps)))
+  return results
+}
+
+const NOTHING_OPEN = 'nothing is left open any more'
+
+const waits = (partitions: readonly Partition[], reason: string): HangingResult => ({
+  kind: 'waits',
+  partitions: partitions.map(({ name }) => name),
+  reason,
+})
+
+const outputsOf = (partition: Partition): TopicPartition[] => OUTPUTS.map((role) => partition.sibling(role))
+
+const inputsOf = (partitions: Iterable<Partition>): TopicPartition[] =>
+  [...partitions].map(({ both: [input] }) => input)
+
+async function endTransaction(
+  transaction: string,
+  partitions: readonly Partition[],
+  membership: Membership,
+  deps: HangingDeps,
+): Promise<HangingResult[]> {
+  const { reader, transactor, openTransactor, mayTakeOver } = deps
   const id = idOf(transaction)
   const isOwn = id === transactor.transactionalId
-  if (!isOwn && !mayTakeOver) return { kind: 'waits', reason: `it belongs to ${id}` }
-
-  const [input] = partition.both
+  if (!isOwn && !mayTakeOver(partitions)) return [waits(partitions, `it belongs to ${id}`)]
   const owner = isOwn ? transactor : await openTransactor(id)
+  const notReleased = (
+    of: readonly Partition[],
+    result: Exclude<ReleaseResult, { kind: 'released' }>,
+  ): HangingResult => (result.kind === 'fatal' && isOwn ? result : waits(of, result.reason))
   try {
     // The coordinator refuses it, or waits, until it has ended the transaction as far as it knows. What is open then is forgotten, not late.
-    const settled = await owner.release([input], 'committed offset', membership)
-    if (settled.kind === 'fatal' && isOwn) return settled
-    if (settled.kind !== 'released') return { kind: 'waits', reason: settled.reason }
-    const still = await recordsOf(transaction, places, reader)
-    if (typeof still === 'string') return { kind: 'waits', reason: still }
-    const completed = await writeAgain(partition, transaction, membership, deps)
-    if (typeof completed === 'string') return { kind: 'waits', reason: completed }
-    const result = await owner.release(topicsOf(still.hanging), 'records', membership)
-    if (result.kind === 'fatal' && isOwn) return result
-    if (result.kind !== 'released') return { kind: 'waits', reason: result.reason }
-    return { kind: 'ended', transaction, completed }
+    const settled = await owner.release(inputsOf(partitions), 'committed offset', membership)
+    if (settled.kind !== 'released') return [notReleased(partitions, settled)]
+    const results: HangingResult[] = []
+    const open = new Map<Partition, TopicPartition[]>()
+    for (const partition of partitions) {
+      const still = await recordsOf(transaction, outputsOf(partition), reader)
+      if (typeof still === 'string') results.push(waits([partition], still))
+      else open.set(partition, topicsOf(still.hanging))
+    }
+    const completed = await writeAgain(transaction, [...open.keys()], membership, deps)
+    for (const [partition, reason] of completed.waiting) {
+      results.push(waits([partition], reason))
+      open.delete(partition)
+    }
+    if (open.size === 0) return results
+    const ended = [...open.keys()]
+    const result = await owner.release([...open.values()].flat(), 'records', membership)
+    if (result.kind !== 'released') return [...results, notReleased(ended, result)]
+    const names = ended.map(({ name }) => name)
+    return [...results, { kind: 'ended', partitions: names, transaction, completed: completed.records }]
   } finally {
     if (!isOwn) await owner.close()
   }
 }
-
-const NOTHING_OPEN = { kind: 'waits', reason: 'nothing is left open any more' } as const
 
 interface Held {
   /** The partitions with an open transaction, from where that begins to the end. */
@@ -121,7 +159,7 @@ async function recordsOf(
   reader: RangeReader,
 ): Promise<{ hanging: IncomingRecord[]; names: Set<string | undefined> } | string> {
   const held = await heldOf(places, reader)
-  if (held === undefined) return NOTHING_OPEN.reason
+  if (held === undefined) return NOTHING_OPEN
   if (held.transaction !== transaction) return 'another transaction is open now'
   const hanging: IncomingRecord[] = []
   const names = new Set<string | undefined>()
@@ -139,7 +177,7 @@ const WRITERS_LOOK_OFFSETS = 5_000
 
 /** Ids that have written to a partition's topics lately, in transactions of whatever end. */
 export async function writersOf(partition: Partition, reader: RangeReader): Promise<Set<string>> {
-  const places = OUTPUTS.map((role) => partition.sibling(role))
+  const places = outputsOf(partition)
   const ends = await reader.ends(places)
   const ranges = places.map((at, index) => {
     const { beginning = 0, end = 0 } = ends[index] ?? {}
@@ -164,37 +202,61 @@ const topicsOf = (records: readonly IncomingRecord[]): TopicPartition[] => [
   ...new Map(records.map(({ topic, partition }) => [topic, { topic, partition }])).values(),
 ]
 
-/** Writes the outcomes again that count and hang, unless that is noted already. @returns how many, or why that cannot be done now */
+interface WrittenAgain {
+  records: number
+  /** Those for which it cannot be done now, and why. */
+  waiting: Map<Partition, string>
+}
+
+/** Writes the outcomes again that count and hang, unless that is noted already. */
 async function writeAgain(
-  partition: Partition,
   transaction: string,
+  partitions: readonly Partition[],
   membership: Membership,
   { group, reader, transactor, openTransactor }: HangingDeps,
-): Promise<number | string> {
+): Promise<WrittenAgain> {
+  const waiting = new Map<Partition, string>()
   // A transaction that was only to end another one has no outcomes.
-  if (transaction.endsWith(RELEASE_SUFFIX)) return 0
+  if (partitions.length === 0 || transaction.endsWith(RELEASE_SUFFIX)) return { records: 0, waiting }
   const [first, second] = recoveryIds(transactor.transactionalId)
   const recovery = await openTransactor(transaction.startsWith(`${first}:`) ? second : first)
-  const places = OUTPUTS.map((role) => partition.sibling(role))
   try {
     // What an attempt before this one has left open would be committed with this one. And a broker that leads no more believes that a transaction is
     // open which has ended.
-    await released(recovery.release([partition.both[0]], 'committed offset', membership))
-    await proveLeaders(places, reader, (all) => released(recovery.release(all, 'records', membership)))
-    const still = await recordsOf(transaction, places, reader)
-    if (typeof still === 'string') return still
-    const committed = await group.committed(partition.both, COMMITTED_TIMEOUT_MS)
-    const [input] = committed
-    if (input === undefined || isCompleted(input.metadata, transaction)) return 0
-    const again = await toBeDone(partition, committed, reader)
-    const owed = still.hanging.filter((record) => !again.has(identityOf(record)))
-    if (owed.length === 0) return 0
-    // An attempt before this one stands there without its note: whether it counts shows once nothing is open any more, and what then has no outcome
-    // is found by the restore.
-    if ([...still.names].some(isOfRecovery)) return 0
-    const note = { ...input, offset: Math.max(0, input.offset), metadata: withCompleted(input.metadata, transaction) }
-    const result = await recovery.commit(owed.map(writtenAgain), [note], membership, new AbortController().signal)
-    return result.kind === 'committed' ? owed.length : result.reason
+    await released(recovery.release(inputsOf(partitions), 'committed offset', membership))
+    await proveLeaders(partitions.flatMap(outputsOf), reader, (all) =>
+      released(recovery.release(all, 'records', membership)),
+    )
+    const owed: IncomingRecord[] = []
+    const notes = new Map<Partition, CommittedOffset>()
+    for (const partition of partitions) {
+      const still = await recordsOf(transaction, outputsOf(partition), reader)
+      if (typeof still === 'string') {
+        waiting.set(partition, still)
+        continue
+      }
+      const committed = await group.committed(partition.both, COMMITTED_TIMEOUT_MS)
+      const [input] = committed
+      if (input === undefined || isCompleted(input.metadata, transaction)) continue
+      const again = await toBeDone(partition, committed, reader)
+      const counting = still.hanging.filter((record) => !again.has(identityOf(record)))
+      // An attempt before this one stands there without its note: whether it counts shows once nothing is open any more, and what then has no outcome
+      // is found by the restore.
+      if (counting.length === 0 || [...still.names].some(isOfRecovery)) continue
+      const metadata = withCompleted(input.metadata, transaction)
+      notes.set(partition, { ...input, offset: Math.max(0, input.offset), metadata })
+      owed.push(...counting)
+    }
+    if (owed.length === 0) return { records: 0, waiting }
+    const result = await recovery.commit(
+      owed.map(writtenAgain),
+      [...notes.values()],
+      membership,
+      new AbortController().signal,
+    )
+    if (result.kind === 'committed') return { records: owed.length, waiting }
+    for (const partition of notes.keys()) waiting.set(partition, result.reason)
+    return { records: 0, waiting }
   } finally {
     await recovery.close()
   }

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'bun:test'
 import fc from 'fast-check'
 import { until } from '../shared/testing/until.ts'
-import { Gate, Lanes } from './lanes.ts'
+import { Gate, Lanes, Together } from './lanes.ts'
 
 /** A call that ends when it is told to. */
 function createCall() {
@@ -178,5 +178,32 @@ describe('the gate', () => {
     expect(thrown).rejects.toThrow('thrown')
     await until(() => last.begun === 1, { what: 'the last to be let in' })
     last.end()
+  })
+})
+
+describe('Together', () => {
+  test('what comes while a call waits for its turn is made part of it, and each has the result of its own', async () => {
+    const calls: string[][] = []
+    const turns: PromiseWithResolvers<void>[] = []
+    const together = new Together(new Gate(1), async (items: readonly string[]) => {
+      calls.push([...items])
+      const turn = Promise.withResolvers<void>()
+      turns.push(turn)
+      await turn.promise
+      return calls.length
+    })
+    const first = [together.run(['a']), together.run(['b'])]
+    await until(() => turns.length === 1)
+    const second = [together.run(['c']), together.run(['d', 'e'])]
+    turns[0]?.resolve()
+    expect(await Promise.all(first)).toEqual([1, 1])
+    await until(() => turns.length === 2)
+    const third = together.run(['f'])
+    turns[1]?.reject(new Error('refused'))
+    expect((await Promise.allSettled(second)).map(({ status }) => status)).toEqual(['rejected', 'rejected'])
+    await until(() => turns.length === 3)
+    turns[2]?.resolve()
+    expect(await third).toBe(3)
+    expect(calls).toEqual([['a', 'b'], ['c', 'd', 'e'], ['f']])
   })
 })

@@ -94,3 +94,30 @@ export class Gate {
     }
   }
 }
+
+/** Calls one after the other, through a gate that others may share: what comes while one waits for its turn is made part of it. */
+export class Together<T, R> {
+  #next: { items: T[]; result: Promise<R> } | undefined
+
+  constructor(
+    readonly gate: Gate,
+    readonly call: (items: readonly T[]) => Promise<R>,
+  ) {}
+
+  /** @returns the result of the call that these were part of */
+  run(items: readonly T[]): Promise<R> {
+    if (this.#next !== undefined) {
+      this.#next.items.push(...items)
+      return this.#next.result
+    }
+    const taken = [...items]
+    const turn = async (): Promise<R> => {
+      this.#next = undefined
+      return this.call(taken)
+    }
+    // Not at once, so that what comes in the same moment is part of it.
+    const result = Promise.resolve().then(() => this.gate.run(turn))
+    this.#next = { items: taken, result }
+    return result
+  }
+}

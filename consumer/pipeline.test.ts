@@ -551,18 +551,28 @@ test('a record that is committed as done by somebody else while it is in hand ha
 })
 
 test('a transaction whose end is forgotten while all connections last is ended all the same', async () => {
+  const time = simulateTime(1)
   const kafka = new FakeKafka()
   Object.defineProperty(kafka, 'disconnects', { get: () => 0, set: () => undefined })
   let marks = 0
   kafka.onMark = ({ kind, at }) =>
     kind === 'commit' && at?.topic === `${INPUT}.processed` && marks++ === 0 ? 'forgotten' : 'written'
-  start(kafka, [], { auditPauseMs: 5 })
-  kafka.append(event('1', 'a'))
-  await until(() => kafka.committedOffset(INPUT) === 1)
-  expect(idsOf(kafka, 'processed')).toEqual([])
-  // Nothing else is committed here, with which the records of the same producer would be.
-  await until(() => idsOf(kafka, 'processed').length === 1)
-  expect(idsOf(kafka, 'processed')).toEqual(['1'])
+  try {
+    const { pipeline } = start(kafka, [], { auditPauseMs: 1_000 })
+    kafka.append(event('1', 'a'))
+    expect(await time.until(() => kafka.committedOffset(INPUT) === 1, 10_000)).toBe(true)
+    expect(idsOf(kafka, 'processed')).toEqual([])
+    // Nothing else is committed here, with which the records of the same producer would be.
+    expect(await time.until(() => idsOf(kafka, 'processed').length === 1, 60_000)).toBe(true)
+    expect(idsOf(kafka, 'processed')).toEqual(['1'])
+    let isStopped = false
+    void pipeline.stop().then(() => {
+      isStopped = true
+    })
+    expect(await time.until(() => isStopped, 10_000)).toBe(true)
+  } finally {
+    time.end()
+  }
 })
 
 test('an assigned stream has a series of doubled events before the first look for them', async () => {
