@@ -50,6 +50,9 @@ const UNREADABLE_BACKOFF: Backoff = { firstMs: 500, maxMs: 10_000 }
 /** A transaction of another id is aborted in its place when it has held a partition back for so many attempts, each of which waits for it. */
 const ATTEMPTS_BEFORE_TAKING_OVER = 3
 
+/** What partitions do together each does alone in every other attempt: one of them may make all fail. */
+const isMadeAlone = (attempt: number): boolean => attempt % 2 === 0
+
 /** For how long after something has happened to a broker those that are assigned are restored with care. */
 const DISTURBED_FOR_MS = 60_000
 
@@ -73,8 +76,8 @@ export class Assignments {
   readonly #alone = new Gate(MAX_RESTORED_ALONE)
   /** What hangs is ended one after the other: clients of the same id would put each other out of work. */
   readonly #releasing = new Gate(1)
-  readonly #ended = new Together(this.#releasing, (all: readonly HeldBack[]) => this.#end(all))
-  readonly #proven = new Together(this.#releasing, (all: readonly Partition[]) => this.#proveLeaders(all))
+  readonly #endTogether = new Together(this.#releasing, (all: readonly HeldBack[]) => this.#end(all))
+  readonly #proveTogether = new Together(this.#releasing, (all: readonly Partition[]) => this.#proveLeaders(all))
   /** By partition, while something that hangs in it is being ended. */
   readonly #ends = new Map<string, Promise<unknown>>()
   /** Of the group's offsets, any will do to end those that are pending. */
@@ -199,7 +202,7 @@ export class Assignments {
       await this.#ready(partitions)
       await transactor.refresh()
       const unproven = partitions.filter((one) => isRestoring(one) && this.#proofs.get(one) === 'needed')
-      const notProven = unproven.length === 0 ? new Map<Partition, Error>() : await this.#proven.run(unproven)
+      const notProven = unproven.length === 0 ? new Map<Partition, Error>() : await this.#proveTogether.run(unproven)
       const known = partitions.filter((one) => isRestoring(one) && !notProven.has(one))
       const pasts = await restore(known, group, reader, false)
       for (const [one, { doubtful }] of pasts) if (doubtful) this.#proofs.set(one, 'needed')
@@ -218,7 +221,10 @@ export class Assignments {
         await this.#alone.run(async () => {
           await this.#ready([partition])
           if (this.#proofs.get(partition) === 'needed') {
-            const error = (await this.#proven.run([partition])).get(partition)
+            const proof = isMadeAlone(attempt)
+              ? this.#proveTogether.alone(partition)
+              : this.#proveTogether.run([partition])
+            const error = (await proof).get(partition)
             if (error !== undefined) throw error
           }
           if (!isRestoring(partition)) return
@@ -274,7 +280,9 @@ export class Assignments {
   }
 
   async #endInTurn(error: HeldBackError, partition: Partition, attempt: number): Promise<void> {
-    const end = this.#ended.run([{ partition, error, attempt }])
+    const end = isMadeAlone(attempt)
+      ? this.#endTogether.alone({ partition, error, attempt })
+      : this.#endTogether.run([{ partition, error, attempt }])
     this.#ends.set(partition.name, end)
     await end
     if (this.#ends.get(partition.name) === end) this.#ends.delete(partition.name)
@@ -282,9 +290,8 @@ export class Assignments {
 
   /** Ends what holds partitions back, should nobody else be going to. */
   async #end(all: readonly HeldBack[]): Promise<void> {
-    const still = all.filter(({ partition }) => isRestoring(partition))
-    await this.#endPending(still.filter(({ error }) => error.offset === undefined))
-    const hanging = still.filter(({ error }) => error.offset !== undefined)
+    await this.#endPending(all.filter(({ error }) => error.offset === undefined))
+    const hanging = all.filter(({ error }) => error.offset !== undefined)
     // One stream's trouble is its own.
     for (const [, ofStream] of Map.groupBy(hanging, ({ partition }) => partition.topic))
       await this.#endHanging(ofStream)
@@ -418,7 +425,9 @@ export class Assignments {
   /** What is pending of ours was ended, and that of others ends by itself, unless they do not come back. */
   async #endPending(all: readonly HeldBack[]): Promise<void> {
     const { reader, transactor, log } = this.deps
-    const patient = all.filter(({ attempt }) => attempt >= ATTEMPTS_BEFORE_TAKING_OVER)
+    const patient = all.filter(
+      ({ partition, attempt }) => isRestoring(partition) && attempt >= ATTEMPTS_BEFORE_TAKING_OVER,
+    )
     const [first] = patient
     if (first === undefined) return
     const { at } = first.error
@@ -430,24 +439,35 @@ export class Assignments {
       // Now and then only: whoever uses one of these ids opens new clients then.
       for (const { partition, attempt } of patient)
         if (attempt % ATTEMPTS_BEFORE_TAKING_OVER === 0)
-          for (const id of await writersOf(partition, reader)) if (id !== own) ids.add(id)
+          for (const id of await this.#writersOf(partition)) if (id !== own) ids.add(id)
       await this.#abortPending(at, ids)
     } catch (error) {
       log.warn({ held: partitionName(at), reason: (error as Error).message }, 'what was left open could not be ended')
     }
   }
 
+  /** None where that cannot be told. */
+  async #writersOf(partition: Partition): Promise<Iterable<string>> {
+    const { reader, log } = this.deps
+    try {
+      return await writersOf(partition, reader)
+    } catch (error) {
+      log.debug({ partition: partition.name, reason: (error as Error).message }, 'who has written to it cannot be told')
+      return []
+    }
+  }
+
   /** Transactions that hold partitions of a stream back are ended, should nobody else be going to. */
   async #endHanging(ofStream: readonly HeldBack[]): Promise<void> {
     const { group, reader, transactor, openTransactor, log, onFailed } = this.deps
-    const attempts = new Map(ofStream.map(({ partition, attempt }) => [partition, attempt]))
-    const partitions = [...attempts.keys()]
+    // In the moment in which the membership is taken they are ours.
+    const ours = ofStream.filter(({ partition }) => isRestoring(partition))
+    if (ours.length === 0) return
+    const partitions = ours.map(({ partition }) => partition)
     const mayTakeOver = (some: readonly Partition[]): boolean =>
-      some.some((one) => (attempts.get(one) ?? 0) >= ATTEMPTS_BEFORE_TAKING_OVER)
+      ours.some(({ partition, attempt }) => attempt >= ATTEMPTS_BEFORE_TAKING_OVER && some.includes(partition))
     try {
       const results = await endHanging(partitions, { group, reader, transactor, openTransactor, mayTakeOver })
-      // What was written again is to be seen.
-      for (const one of partitions) if (this.#proofs.has(one)) this.#proofs.set(one, 'needed')
       for (const result of results)
         if (result.kind === 'fatal') onFailed(result.reason)
         else log[result.kind === 'ended' ? 'warn' : 'error'](result, 'a transaction was left open')
@@ -456,6 +476,9 @@ export class Assignments {
         { partitions: partitions.map(({ name }) => name), reason: (error as Error).message },
         'what was left open could not be ended',
       )
+    } finally {
+      // What was written again is to be seen.
+      for (const one of partitions) if (this.#proofs.has(one)) this.#proofs.set(one, 'needed')
     }
   }
 

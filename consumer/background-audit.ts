@@ -2,7 +2,7 @@ import type { CommittedOffset, Range, RangeReader, TopicPartition } from '../sha
 import type { Logger } from '../shared/logger.ts'
 import { sleep } from '../shared/retry.ts'
 import { type AuditRange, type AuditReader, audit, type Snapshot, takeSnapshots } from './audit.ts'
-import { heldOf, OUTPUTS } from './hanging.ts'
+import { heldOf } from './hanging.ts'
 import type { ConsumerMetrics } from './metrics.ts'
 import type { Partition } from './partition.ts'
 import { reachOf, searchedOffsets } from './restore.ts'
@@ -83,8 +83,9 @@ export class BackgroundAudit {
     // What would be found of a partition that was restored meanwhile may be repaired already.
     const isOver = (): boolean => signal.aborted || partitions.some(({ isOpen }) => !isOpen)
     const slow = slowed(reader, share, signal, isOver)
-    // What transactions hold back that take longer is left for the next round.
+    // What is held back for longer is left for the next round, for which there is no hurry: not longer than there is between two.
     const snapshots = await takeSnapshots(partitions, slow.committed, slow, pauseMs / 2)
+    if (isOver()) return
     for (const [index, { heldBack }] of snapshots.entries())
       await this.#lookAtHeld(partitions[index] as Partition, heldBack)
     const ranges = snapshots.map((snapshot, index): AuditRange => {
@@ -104,24 +105,23 @@ export class BackgroundAudit {
     }
   }
 
-  /** Whoever reads committed records waits for a transaction that is open: one that is ours, and stays so, is ended by a restore. */
+  /** Whoever reads committed records waits for a transaction that is open. One of a consumer that stays so is ended by a restore. */
   async #lookAtHeld(partition: Partition, heldBack: Snapshot['heldBack']): Promise<void> {
     const { reader, again, log } = this.deps
     const { name } = partition
-    const at = heldBack && `${heldBack.topic} since offset ${heldBack.offset}`
-    const known = this.#held.get(name)
-    if (at === undefined || known?.at !== at) {
-      if (at === undefined) this.#held.delete(name)
-      else this.#held.set(name, { at, rounds: 1 })
+    if (heldBack === undefined) {
+      this.#held.delete(name)
       return
     }
-    if (++known.rounds % MAX_HELD_ROUNDS !== 0) return
-    const held = await heldOf(
-      OUTPUTS.map((role) => partition.sibling(role)),
-      reader,
-    )
-    if (held === undefined) return
-    if (held.transaction === undefined)
+    const { topic, offset } = heldBack
+    const at = `${topic} since offset ${offset}`
+    const known = this.#held.get(name)
+    const rounds = known?.at === at ? known.rounds + 1 : 1
+    this.#held.set(name, { at, rounds })
+    if (rounds % MAX_HELD_ROUNDS !== 0) return
+    const open = await heldOf([{ topic, partition: partition.partition }], reader)
+    if (open === undefined || open.ranges[0].from !== offset || partition.state.kind !== 'reading') return
+    if (open.transaction === undefined)
       log.warn({ partition: name }, `another client’s transaction is open in ${at}: readers of committed records wait`)
     else again(partition, `a transaction is open in ${at}, and nobody ends it`)
   }

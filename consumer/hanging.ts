@@ -52,8 +52,8 @@ export const recoveryIds = (transactionalId: string): readonly [string, string] 
  * holds is ended together, since it may be all partitions.
  *
  * Where the offsets that belong to it are not committed, its events are done again, and it is aborted. Where they are, its outcomes count: they
- * are written again, by a transaction of another id that also notes so in the committed offsets' metadata, and then it is aborted. Broken off
- * before the notes are committed, it has not happened; broken off behind it, they say that only the abort is left.
+ * are written again, by a transaction of another id for each partition that also notes so in the committed offset's metadata, and then it is aborted.
+ * Broken off before the note is committed, it has not happened; broken off behind it, the note says that only the abort is left.
  */
 export async function endHanging(partitions: readonly Partition[], deps: HangingDeps): Promise<HangingResult[]> {
   const { group, reader } = deps
@@ -128,7 +128,7 @@ async function endTransaction(
   }
 }
 
-interface Held {
+interface OpenTransaction {
   /** The partitions with an open transaction, from where that begins to the end. */
   ranges: [Range, ...Range[]]
   /** The oldest that is open in the first of them, by name. */
@@ -138,7 +138,10 @@ interface Held {
 const nameOf = (record: IncomingRecord): string | undefined => headerText(record.headers, TRANSACTION)
 
 /** What holds back readers of the partitions, if anything. */
-export async function heldOf(places: readonly TopicPartition[], reader: RangeReader): Promise<Held | undefined> {
+export async function heldOf(
+  places: readonly TopicPartition[],
+  reader: RangeReader,
+): Promise<OpenTransaction | undefined> {
   const ends = await reader.ends(places)
   const [first, ...others] = places.flatMap((at, index) => {
     const { stable = 0, end = 0 } = ends[index] ?? {}
@@ -152,7 +155,10 @@ export async function heldOf(places: readonly TopicPartition[], reader: RangeRea
   return { ranges: [first, ...others], transaction }
 }
 
-/** The records of a transaction, if it is the oldest one that is open, and the names of all that stand among and behind them; or why they are not told. */
+/**
+ * The records of a transaction, if it is the oldest one that is open, and the names of all whose records stand among and behind them in the topics where
+ * something is open; or why they are not told.
+ */
 async function recordsOf(
   transaction: string,
   places: readonly TopicPartition[],
@@ -227,8 +233,8 @@ async function writeAgain(
     await proveLeaders(partitions.flatMap(outputsOf), reader, (all) =>
       released(recovery.release(all, 'records', membership)),
     )
-    const owed: IncomingRecord[] = []
-    const notes = new Map<Partition, CommittedOffset>()
+    let records = 0
+    // Each by itself: what one partition refuses would be broken off for all, and be done again there.
     for (const partition of partitions) {
       const still = await recordsOf(transaction, outputsOf(partition), reader)
       if (typeof still === 'string') {
@@ -239,24 +245,17 @@ async function writeAgain(
       const [input] = committed
       if (input === undefined || isCompleted(input.metadata, transaction)) continue
       const again = await toBeDone(partition, committed, reader)
-      const counting = still.hanging.filter((record) => !again.has(identityOf(record)))
+      const owed = still.hanging.filter((record) => !again.has(identityOf(record)))
       // An attempt before this one stands there without its note: whether it counts shows once nothing is open any more, and what then has no outcome
       // is found by the restore.
-      if (counting.length === 0 || [...still.names].some(isOfRecovery)) continue
+      if (owed.length === 0 || [...still.names].some(isOfRecovery)) continue
       const metadata = withCompleted(input.metadata, transaction)
-      notes.set(partition, { ...input, offset: Math.max(0, input.offset), metadata })
-      owed.push(...counting)
+      const note = { ...input, offset: Math.max(0, input.offset), metadata }
+      const result = await recovery.commit(owed.map(writtenAgain), [note], membership, new AbortController().signal)
+      if (result.kind === 'committed') records += owed.length
+      else waiting.set(partition, result.reason)
     }
-    if (owed.length === 0) return { records: 0, waiting }
-    const result = await recovery.commit(
-      owed.map(writtenAgain),
-      [...notes.values()],
-      membership,
-      new AbortController().signal,
-    )
-    if (result.kind === 'committed') return { records: owed.length, waiting }
-    for (const partition of notes.keys()) waiting.set(partition, result.reason)
-    return { records: 0, waiting }
+    return { records, waiting }
   } finally {
     await recovery.close()
   }

@@ -95,7 +95,10 @@ export class Gate {
   }
 }
 
-/** Calls one after the other, through a gate that others may share: what comes while one waits for its turn is made part of it. */
+/**
+ * Calls one after the other, through a gate that others may share: what comes while one waits for its turn is made part of it. Where one item makes a call
+ * fail for all, {@link alone} tells it apart.
+ */
 export class Together<T, R> {
   #next: { items: T[]; result: Promise<R> } | undefined
 
@@ -103,6 +106,10 @@ export class Together<T, R> {
     readonly gate: Gate,
     readonly call: (items: readonly T[]) => Promise<R>,
   ) {}
+
+  async alone(item: T): Promise<R> {
+    return this.gate.run(() => this.call([item]))
+  }
 
   /** @returns the result of the call that these were part of */
   run(items: readonly T[]): Promise<R> {

@@ -2,7 +2,7 @@ import { afterEach, expect, test } from 'bun:test'
 import { Type } from '@sinclair/typebox'
 import pino from 'pino'
 import { headersOf, headerText, NO_HEADERS } from '../shared/headers.ts'
-import type { OutgoingRecord, TransactionResult } from '../shared/kafka/types.ts'
+import type { OutgoingRecord, TopicPartition, TransactionResult } from '../shared/kafka/types.ts'
 import { toRecord } from '../shared/record.ts'
 import { sleep } from '../shared/retry.ts'
 import { FakeKafka } from '../shared/testing/fake-kafka.ts'
@@ -55,6 +55,7 @@ function start(
     auditPauseMs?: number
   } = {},
   slowMs = 20,
+  places: readonly TopicPartition[] = [AT],
 ) {
   for (const topic of streamTopics('acme', 'events')) kafka.createTopic(topic)
   const group = kafka.group()
@@ -102,7 +103,7 @@ function start(
   })
   running.push(pipeline)
   const ended = pipeline.run()
-  group.assign([AT])
+  group.assign([...places])
   return { pipeline, group, metrics, ended }
 }
 
@@ -439,11 +440,7 @@ test('a partition with many open records is waited for, and paused only when tha
     kafka.append(event('45', 'k45'))
     release.resolve()
     expect(await time.until(() => idsOf(kafka, 'processed').length === 45, 10_000)).toBe(true)
-    let isStopped = false
-    void pipeline.stop().then(() => {
-      isStopped = true
-    })
-    expect(await time.until(() => isStopped, 10_000)).toBe(true)
+    await stopIn(time, pipeline)
   } finally {
     time.end()
   }
@@ -565,11 +562,93 @@ test('a transaction whose end is forgotten while all connections last is ended a
     // Nothing else is committed here, with which the records of the same producer would be.
     expect(await time.until(() => idsOf(kafka, 'processed').length === 1, 60_000)).toBe(true)
     expect(idsOf(kafka, 'processed')).toEqual(['1'])
-    let isStopped = false
-    void pipeline.stop().then(() => {
-      isStopped = true
-    })
-    expect(await time.until(() => isStopped, 10_000)).toBe(true)
+    await stopIn(time, pipeline)
+  } finally {
+    time.end()
+  }
+})
+
+/** A stream's outcomes in one transaction, committed but for the marks beside them, since the broker has forgotten these. */
+async function forgetOutcomes(
+  time: ReturnType<typeof simulateTime>,
+  kafka: FakeKafka,
+  places: readonly TopicPartition[],
+  handlers: Handler[] = [],
+) {
+  kafka.onMark = ({ transactionalId, kind, at }) =>
+    transactionalId === 'fake' && kind === 'commit' && at !== undefined ? 'forgotten' : 'written'
+  for (const { topic, partition } of places) kafka.append({ ...event(`${topic}/${partition}`, 'a'), topic, partition })
+  const started = start(kafka, handlers, {}, 20, places)
+  expect(await time.until(() => kafka.transactions.length > 0, 10_000)).toBe(true)
+  expect(kafka.transactions[0]?.outputs).toHaveLength(places.length)
+  // While the first partition is seen to the others come, which then are together.
+  kafka.latency = () => sleep(5)
+  return started
+}
+
+async function stopIn(time: ReturnType<typeof simulateTime>, pipeline: Pipeline): Promise<void> {
+  let isStopped = false
+  void pipeline.stop().then(() => {
+    isStopped = true
+  })
+  expect(await time.until(() => isStopped, 30_000)).toBe(true)
+}
+
+test('outcomes that are written again and refused in one partition are not done again in another', async () => {
+  const time = simulateTime(1)
+  const kafka = new FakeKafka()
+  for (const topic of streamTopics('acme', 'events')) kafka.createTopic(topic, 3)
+  let calls = 0
+  let refused = 0
+  const counted = defineHandler({
+    type: 'plain',
+    version: '1',
+    schema: Type.Unknown(),
+    handle: async () => {
+      calls++
+      return { data: {} }
+    },
+  })
+  try {
+    const { pipeline } = await forgetOutcomes(
+      time,
+      kafka,
+      [AT, { ...AT, partition: 1 }, { ...AT, partition: 2 }],
+      [counted],
+    )
+    kafka.refuses = ({ topic, partition }) =>
+      topic === `${INPUT}.processed` && partition === 2 && refused++ === 0
+        ? { reason: 'not enough replicas', tooLarge: false }
+        : undefined
+    expect(await time.until(() => idsOf(kafka, 'processed').length === 3, 120_000)).toBe(true)
+    expect(refused).toBeGreaterThan(0)
+    expect(calls).toBe(3)
+    await stopIn(time, pipeline)
+  } finally {
+    time.end()
+  }
+})
+
+test('nothing is written again into a partition that is given up while others are seen to', async () => {
+  const time = simulateTime(1)
+  const kafka = new FakeKafka()
+  const orders = { topic: 'kt.acme.orders', partition: 0 }
+  for (const stream of ['events', 'orders'])
+    for (const topic of streamTopics('acme', stream)) kafka.createTopic(topic, 2)
+  try {
+    const { pipeline, group } = await forgetOutcomes(time, kafka, [AT, { ...AT, partition: 1 }, orders])
+    let ends = 0
+    kafka.onStep = async ({ transactionalId, name, kind }) => {
+      const isEnd = transactionalId.includes('-recovery') && name === 'end' && kind === 'commit'
+      if (isEnd && ++ends === 2) await group.revoke([orders])
+      return undefined
+    }
+    expect(await time.until(() => idsOf(kafka, 'processed').length === 2, 120_000)).toBe(true)
+    await time.pass(60_000)
+    expect(ends).toBe(2)
+    const written = kafka.transactions.slice(1).flatMap(({ outputs }) => outputs.map(({ topic }) => topic))
+    expect(written).toEqual([`${INPUT}.processed`, `${INPUT}.processed`])
+    await stopIn(time, pipeline)
   } finally {
     time.end()
   }
