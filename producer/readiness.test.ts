@@ -4,10 +4,15 @@ import { readinessChecks } from './readiness.ts'
 
 function service(topics: string[]) {
   const blocked = new Map(topics.map((topic) => [topic, `${topic} is not there`]))
-  const now = { ms: 0, connection: { state: 'connected' } as Connection, fault: undefined as string | undefined }
+  const now = {
+    ms: 0,
+    connection: { state: 'connected' } as Connection,
+    fault: undefined as string | undefined,
+    making: 0,
+  }
   const checks = readinessChecks({
     topics,
-    producer: { connection: () => now.connection, blocked: (topic) => blocked.get(topic) },
+    producer: { connection: () => now.connection, blocked: (topic) => blocked.get(topic), making: () => now.making },
     creationFault: () => now.fault,
     nowMs: () => now.ms,
   })
@@ -42,6 +47,17 @@ describe('the streams', () => {
     }
     now.ms += 1
     expect(streams()).toEqual({ ok: true, detail: '1 of 4 streams cannot be written to: d is not there' })
+  })
+
+  test('at the start those that brokers are making are waited for longer, and not for ever', () => {
+    const { streams, blocked, now } = service(['a', 'b'])
+    blocked.delete('a')
+    now.making = 1
+    expect(streams().ok).toBe(false)
+    now.ms += 59_999
+    expect(streams().ok).toBe(false)
+    now.ms += 1
+    expect(streams()).toEqual({ ok: true, detail: '1 of 2 streams cannot be written to: b is not there' })
   })
 
   test('later one that cannot be written to is named, and none left is not ready', () => {

@@ -6,11 +6,14 @@ import type { Check } from '../shared/ops.ts'
 /** How many reasons are named. */
 const NAMED_REASONS = 5
 
-/**
- * Once the first stream can be written to, the others are waited for until so long none has followed: brokers need many seconds to make the topics of
- * hundreds of streams.
- */
+/** Once the first stream can be written to, the others are waited for until so long none has followed. */
 const START_PATIENCE_MS = 5_000
+
+/**
+ * The same while brokers make topics, as they do for many seconds for hundreds of streams: several partitions of a hundred topics one after the other,
+ * with none that is new among them.
+ */
+const MAKING_PATIENCE_MS = 60_000
 
 /**
  * Kafka and the streams. Not ready while no stream can be written to and, at the start, until all can or no more come. Later, one stream that cannot is no
@@ -19,7 +22,7 @@ const START_PATIENCE_MS = 5_000
  */
 export function readinessChecks(deps: {
   topics: readonly string[]
-  producer: Pick<RecordProducer, 'connection' | 'blocked'>
+  producer: Pick<RecordProducer, 'connection' | 'blocked' | 'making'>
   /** Why not all topics could be created. */
   creationFault(): string | undefined
   /** Monotonic. */
@@ -43,7 +46,8 @@ export function readinessChecks(deps: {
       complete ||= reasons.length === 0
       if (reasons.length === 0) return { ok: true }
       const reason = summary(reasons, topics.length, creationFault())
-      const waited = complete || (fewest.streams < topics.length && nowMs() - fewest.sinceMs >= START_PATIENCE_MS)
+      const patienceMs = producer.making() > 0 ? MAKING_PATIENCE_MS : START_PATIENCE_MS
+      const waited = complete || (fewest.streams < topics.length && nowMs() - fewest.sinceMs >= patienceMs)
       return waited && reasons.length < topics.length ? { ok: true, detail: reason } : { ok: false, reason }
     },
   }

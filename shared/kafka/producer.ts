@@ -310,6 +310,7 @@ export function createRecordProducer(options: RecordProducerOptions): RecordProd
       if (trouble !== undefined) return trouble
       return connection.state === 'connecting' ? connection.reason : blocked.get(topic)
     },
+    making: () => partitions.size - made.size,
     partitionCount: (topic) => partitions.get(topic),
     produce(records: readonly OutgoingRecord[]) {
       const to = client?.records

@@ -103,6 +103,8 @@ export interface RecordProducer {
    * known that would keep one from it. No I/O; as of the last look at the cluster and of the last refusal.
    */
   blocked(topic: string): string | undefined
+  /** How many of the topics are being made: brokers know of them, and none has one of their partitions yet. No I/O, as `blocked`. */
+  making(): number
   /** From cached metadata, no I/O; undefined while the topic is not known to exist. */
   partitionCount(topic: string): number | undefined
   /**

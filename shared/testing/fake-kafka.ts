@@ -186,6 +186,7 @@ export class FakeKafka {
           return this.connection.state === 'connecting' ? this.connection.reason : 'the connection is closed'
         return this.#topics.has(topic) ? undefined : `the topic ${topic} is not there (yet)`
       },
+      making: () => 0,
       partitionCount: (topic) => this.#topics.get(topic)?.length,
       produce: (records) =>
         Promise.all(
