@@ -6,7 +6,7 @@ const stream = (name: string, partitions = 6, missing = ['', '.retry', '.dlq', '
   return { topics, missing: missing.map((suffix) => name + suffix), partitions }
 }
 
-test('what a request may hold is asked for in one, so that topics that belong together come to be together', () => {
+test('few topics are asked for in one request, so that those that belong together come to be together', () => {
   const requests = requestsFor([stream('a'), stream('b'), stream('c', 6, [])])
   expect(requests).toHaveLength(1)
   expect(requests[0]?.topics).toHaveLength(8)
@@ -21,8 +21,8 @@ test('topics with other numbers of partitions are asked for apart', () => {
   ])
 })
 
-test('of more than a controller takes at a time, the streams’ own topics come first, and no request is too large', () => {
-  const streams = Array.from({ length: 500 }, (_, index) => stream(`s${index}`))
+test.each([20, 500])('of many, %i streams, their own topics come first, and no request is too large', (count) => {
+  const streams = Array.from({ length: count }, (_, index) => stream(`s${index}`))
   const requests = requestsFor(streams)
   expect(requests[0]?.topics).toEqual(streams.map(({ topics }) => topics[0] as string))
   expect(requests.flatMap(({ topics }) => topics).toSorted()).toEqual(

@@ -27,6 +27,9 @@ const LOOK_BACKOFF: Backoff = { firstMs: 50, maxMs: 1_000 }
 /** A controller of Apache Kafka writes 10,000 records for one request, one a topic and one a partition, and refuses what takes more. */
 const MAX_REQUEST_RECORDS = 9_000
 
+/** What a broker makes within a second or two, counted in the same way. */
+const TOGETHER_RECORDS = 500
+
 /** Of topics that were created, so many are named in a line of the log. */
 const LOGGED_TOPICS = 10
 
@@ -166,17 +169,16 @@ function groupOf(topics: readonly string[], existing: ReadonlyMap<string, number
 }
 
 /**
- * The requests that create what is missing, in their order. All in one, where a request may be so large: then topics that belong together come to be
- * together. Else the first of each group before the others: brokers take seconds for thousands of partitions, and events can be taken meanwhile.
+ * The requests that create what is missing, in their order. Few topics in one, so that those that belong together come to be together. Of many, the first of
+ * each group before the others: a broker makes what one request asked for, mixed, before it begins with the next, takes seconds for thousands of
+ * partitions, and events can be taken meanwhile.
  */
 export function requestsFor(
   groups: readonly { topics: readonly string[]; missing: readonly string[]; partitions: number }[],
 ): { topics: string[]; partitions: number }[] {
   const records = groups.reduce((sum, { missing, partitions }) => sum + missing.length * (1 + partitions), 0)
   const rounds =
-    records <= MAX_REQUEST_RECORDS
-      ? [(_first: boolean) => true]
-      : [(first: boolean) => first, (first: boolean) => !first]
+    records <= TOGETHER_RECORDS ? [(_first: boolean) => true] : [(first: boolean) => first, (first: boolean) => !first]
   return rounds.flatMap((takes) => {
     const byPartitions = new Map<number, string[]>()
     for (const { topics, missing, partitions } of groups)
