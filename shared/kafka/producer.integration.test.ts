@@ -5,6 +5,8 @@ import { NO_HEADERS } from '../headers.ts'
 import { testBrokers, uniqueName } from '../testing/brokers.ts'
 import { until } from '../testing/until.ts'
 import { createTopicAdmin } from './admin.ts'
+import { CODE } from './client.ts'
+import { API, startControlledMock } from './native/controlled-mock.ts'
 import { createRecordProducer, deliveryOf, produceError, type RecordProducerOptions } from './producer.ts'
 import { createRangeReader } from './range-reader.ts'
 import { type DeliveryResult, type OutgoingRecord, ProduceError, type RecordProducer } from './types.ts'
@@ -218,6 +220,37 @@ describe('topics', () => {
       ending.push(() => admin.close())
       await admin.ensureTopics([topic], { partitions: 2, replication: -1 })
       await until(() => looking.partitionCount(topic) === 2, { timeoutMs: 10_000 })
+    },
+    TEST_TIMEOUT_MS,
+  )
+
+  test(
+    'that their leader does not have yet are being made, until it has them',
+    async () => {
+      const mock = startControlledMock(1)
+      ending.push(async () => mock.close())
+      mock.createTopic('topic', 1)
+      mock.pushErrors(API.ListOffsets, Array(3).fill(CODE.UNKNOWN_TOPIC_OR_PART))
+      const making = createRecordProducer({
+        config: { ...config, KAFKA_BROKERS: mock.brokers },
+        clientId: uniqueName('producer'),
+        topics: ['topic'],
+        deliveryTimeoutMs: 5_000,
+        lingerMs: 0,
+        maxQueueRecords: 10,
+        maxQueueBytes: 1_000,
+        maxRecordBytes: 1_000,
+        log,
+        onStatistics: () => undefined,
+      })
+      ending.push(() => making.close(100))
+      expect(making.making()).toBe(0)
+      making.start()
+      await until(() => making.making() === 1 && making.blocked('topic')?.startsWith('no partition') === true, {
+        timeoutMs: 10_000,
+      })
+      await until(() => making.blocked('topic') === undefined, { timeoutMs: 10_000 })
+      expect(making.making()).toBe(0)
     },
     TEST_TIMEOUT_MS,
   )
