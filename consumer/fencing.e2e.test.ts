@@ -41,15 +41,13 @@ let ports: number[] = []
 
 beforeAll(async () => {
   ports = await findFreePorts(1)
-  proxy = await startKafkaProxy(ports[0] as number)
+  proxy = await startKafkaProxy(ports)
   kafka = await startKafka({
     ports,
-    settings: {
-      'advertised.listeners': `PLAINTEXT://127.0.0.1:${proxy.port}`,
-      'group.min.session.timeout.ms': '500',
-    },
+    advertisedPorts: proxy.ports,
+    settings: { 'group.min.session.timeout.ms': '500' },
   })
-  config = loadConsumerConfig({ KAFKA_BROKERS: `127.0.0.1:${proxy.port}` })
+  config = loadConsumerConfig({ KAFKA_BROKERS: `127.0.0.1:${proxy.ports[0]}` })
   const log = pino({ level: 'silent' })
   reader = createRangeReader({ config, clientId: 'tests', log })
   producer = createRecordProducer({

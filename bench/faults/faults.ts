@@ -9,7 +9,7 @@ import type { Service } from './processes.ts'
 import { SERVICE_FAULTS } from './service-faults.ts'
 import { type Fault, GROUP, PARTITIONS, type Stage } from './stage.ts'
 import { TOPIC_FAULTS } from './topic-faults.ts'
-import { forgetOpenTransaction, openPartitions } from './transaction-state.ts'
+import { forgetOpenTransaction, openPartitions, restartCoordinator } from './transaction-state.ts'
 
 /** Every fault that is played, by the name that `--fault` and the tests call it. */
 
@@ -101,9 +101,7 @@ export const FAULTS: readonly Fault[] = [
         const isOpen = (await open()).length > 0 && (await open()).length > 0
         if (isOpen && (await forgetOpenTransaction(kafka.bootstrapServers, transactionalId, 'commit'))) {
           await stage.consumer.kill()
-          const coordinator = await kafka.coordinatorOf('transaction', transactionalId)
-          await kafka.kill(coordinator)
-          await kafka.restart(coordinator)
+          await restartCoordinator(kafka, transactionalId)
           stage.did('broker restarted')
           if ((await open()).length > 0) break
           // Its end was on its way already.

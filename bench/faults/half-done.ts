@@ -9,11 +9,11 @@ import { kind, SOMETIMES } from './kinds.ts'
 import { type Kind, PLAIN } from './load.ts'
 import { type Fault, GROUP, PARTITIONS, type Stage } from './stage.ts'
 import { addPartitions } from './topic-faults.ts'
-import { forgetOpenTransaction } from './transaction-state.ts'
+import { forgetOpenTransaction, restartCoordinator } from './transaction-state.ts'
 
 /**
- * Transactions that a broker counts as complete without having written so everywhere: a single broker that restarts does that now and then. Here
- * every place that is to be without a mark is, and those that are not get theirs.
+ * Transactions that their coordinator counts as complete without having written so everywhere: a single broker that restarts does that now and then.
+ * Here every place that is to be without a mark is, and those that are not get theirs.
  */
 
 /** What a transaction writes to: outputs by their topics, and offsets. */
@@ -26,7 +26,7 @@ interface Place extends OpenTransaction {
 
 interface Round {
   what: string
-  /** What the broker counts the transaction as. */
+  /** What the coordinator counts the transaction as. */
   end: 'commit' | 'abort'
   /** Whether it is left without a mark in a place. */
   left(place: Place, all: readonly Place[]): boolean
@@ -107,10 +107,9 @@ const MAX_TRIES = 200
 
 export const HALF_DONE_FAULT: Fault = {
   name: 'half-done',
-  what: 'the broker restarts and counts a transaction of the consumer as complete that it has not ended, or not everywhere',
-  nodes: 1,
+  what: 'the coordinator restarts and counts a transaction of the consumer as complete that it has not ended, or not everywhere',
   proxy: true,
-  // The broker must not end it by itself before it is made to forget it; and what is looked for has nothing to do with sessions.
+  // The coordinator must not end it by itself before it is made to forget it; and what is looked for has nothing to do with sessions.
   env: { consumer: { TRANSACTION_TIMEOUT_MS: '60000', SESSION_TIMEOUT_MS: '4000' } },
   async play(stage) {
     const [first, second, ...others] = ROUNDS
@@ -130,13 +129,14 @@ async function playRound(stage: Stage, round: Round): Promise<void> {
   try {
     for (const place of places)
       if (!left.includes(place))
-        await writeTransactionMarks(kafka.bootstrapServers, TIMEOUT_MS, place, end, place.topic, [place.partition])
+        await writeTransactionMarks(await leaderOf(stage, place), TIMEOUT_MS, place, end, place.topic, [
+          place.partition,
+        ])
     await consumer.kill()
-    await kafka.kill(0)
+    await restartCoordinator(kafka, transactionalIdOf(stage))
   } finally {
     release()
   }
-  await kafka.restart(0)
   stage.did(what)
   const found = await openPlaces(stage)
   if (namesOf(found) !== namesOf(left) || left.length === 0)
@@ -148,6 +148,7 @@ async function playRound(stage: Stage, round: Round): Promise<void> {
   await next.ready()
   await load.stop()
   await stage.judgeSoFar()
+  await kafka.inSync()
   if (!successor) return
   await next.terminate()
   consumer.start()
@@ -155,15 +156,14 @@ async function playRound(stage: Stage, round: Round): Promise<void> {
 }
 
 /**
- * A transaction that is complete but for its end, which does not arrive until it is released. When the broker is started the next time, it counts
- * the transaction as ended.
+ * A transaction that is complete but for its end, which does not arrive until it is released. Once its coordinator is killed, the next one counts it
+ * as ended.
  */
 async function holdTransaction(
   stage: Stage,
   { what, end, needs = anywhere }: Round,
 ): Promise<{ places: Place[]; release(): void }> {
-  const { name } = stage.consumer
-  const client = `kafkatrace-consumer-${name}-transactions`
+  const client = `kafkatrace-consumer-${stage.consumer.name}-transactions`
   for (let tries = 1; tries <= MAX_TRIES; tries++) {
     const held = stage.proxy().interfere('request', { api: 'EndTxn', client }, 'hold')
     const release = () => held.end()
@@ -171,7 +171,7 @@ async function holdTransaction(
       await until(() => held.met > 0, { timeoutMs: TIMEOUT_MS, what: 'a transaction to end' })
       const places = await openPlaces(stage)
       const isWanted = places.some(isOffsets) && places.some(isOutput) && needs(places)
-      if (isWanted && (await forgetOpenTransaction(stage.kafka().bootstrapServers, `${GROUP}-${name}`, end)))
+      if (isWanted && (await forgetOpenTransaction(stage.kafka().bootstrapServers, transactionalIdOf(stage), end)))
         return { places, release }
     } catch (error) {
       release()
@@ -190,12 +190,14 @@ async function openPlaces(stage: Stage): Promise<Place[]> {
     ['retry', `${topic}.retry`, PARTITIONS],
     ['dlq', `${topic}.dlq`, PARTITIONS],
   ]
+  const all = topics.flatMap(([role, name, count]) =>
+    Array.from({ length: count }, (_, partition) => ({ role, topic: name, partition })),
+  )
   const look = () =>
     Promise.all(
-      topics.map(async ([role, name, count]) => {
-        const partitions = Array.from({ length: count }, (_, partition) => partition)
-        const open = await openTransactions(stage.kafka().bootstrapServers, TIMEOUT_MS, name, partitions)
-        return open.map((one): Place => ({ ...one, role, topic: name }))
+      all.map(async (at) => {
+        const open = await openTransactions(await leaderOf(stage, at), TIMEOUT_MS, at.topic, [at.partition])
+        return open.map((one): Place => ({ ...one, ...at }))
       }),
     )
   let found: Place[][] = []
@@ -208,6 +210,13 @@ async function openPlaces(stage: Stage): Promise<Place[]> {
     { timeoutMs: TIMEOUT_MS, what: 'open transactions to be known' },
   )
   return found.flat()
+}
+
+const transactionalIdOf = ({ consumer }: Stage): string => `${GROUP}-${consumer.name}`
+
+async function leaderOf(stage: Stage, { topic, partition }: Pick<Place, 'topic' | 'partition'>): Promise<string> {
+  const kafka = stage.kafka()
+  return kafka.address(await kafka.leaderOf(topic, partition))
 }
 
 const namesOf = (places: readonly Place[]): string =>

@@ -34,7 +34,7 @@ export interface Fault {
   permit?(kafka: KafkaCluster): Promise<void>
   /** Every node has an address of its own, and its connections can be cut. */
   network?: true
-  /** Everybody reaches the brokers by a proxy that can hold back what they say; with one node only. */
+  /** Everybody reaches the brokers by a proxy that can hold back what they say. */
   proxy?: true
   /** false: the fault starts the broker itself, after the services. */
   brokerFirst?: boolean
@@ -248,7 +248,7 @@ class Run implements Stage {
     const { brokerFirst = true, network = false, proxy = false } = this.#fault
     this.#ports.push(...(await findFreePorts(this.nodes)))
     if (network) this.#network = await createNetwork(this.nodes)
-    if (proxy) this.#proxy = await startKafkaProxy(this.#ports[0] ?? missing('port'))
+    if (proxy) this.#proxy = await startKafkaProxy(this.#ports)
     if (brokerFirst) {
       await this.startKafka()
       await this.kafka().createTopics(TOPICS, PARTITIONS)
@@ -339,10 +339,8 @@ class Run implements Stage {
     this.#cluster = await startKafka({
       nodes: this.nodes,
       ports: this.#ports,
-      settings: {
-        ...KAFKA_SETTINGS,
-        ...(this.#proxy && { 'advertised.listeners': `PLAINTEXT://127.0.0.1:${this.#proxy.port}` }),
-      },
+      settings: KAFKA_SETTINGS,
+      ...(this.#proxy === undefined ? {} : { advertisedPorts: this.#proxy.ports }),
       ...(this.#network === undefined ? {} : { places: this.#network.places }),
       ...(users === undefined ? {} : { users }),
     })

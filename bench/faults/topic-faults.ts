@@ -17,8 +17,6 @@ import { type Fault, GROUP, PARTITIONS, type Stage, TOPICS } from './stage.ts'
 
 const CALL_TIMEOUT_MS = 10_000
 
-const serverOf = (stage: Stage, node = 0): string => stage.kafka().bootstrapServers.split(',')[node] ?? ''
-
 export const TOPIC_FAULTS: readonly Fault[] = [
   {
     name: 'grow-partitions',
@@ -46,8 +44,8 @@ export const TOPIC_FAULTS: readonly Fault[] = [
         await stage.pause(2_000, 4_000)
         await before.stop()
         await stage.judgeSoFar()
-        await deleteTopics(serverOf(stage), CALL_TIMEOUT_MS, TOPICS)
-        await createTopicsAndWait(serverOf(stage), TOPICS, PARTITIONS)
+        await deleteTopics(stage.kafka().address(0), CALL_TIMEOUT_MS, TOPICS)
+        await createTopicsAndWait(stage.kafka().address(0), TOPICS, PARTITIONS)
         stage.did('topics made again')
         const load = stage.load({ eventsPerSecond: 300 })
         await stage.recovered('topics made again', 'ordinary')
@@ -118,7 +116,7 @@ async function stopConsumer(stage: Stage): Promise<void> {
 }
 
 const coordinator = async (stage: Stage): Promise<string> =>
-  serverOf(stage, await stage.kafka().coordinatorOf('group', GROUP))
+  stage.kafka().address(await stage.kafka().coordinatorOf('group', GROUP))
 
 /** What the group has not read of each partition: from the committed offset to the end. */
 async function unreadBy(stage: Stage): Promise<{ partition: number; leader: string; from: number; end: number }[]> {
@@ -126,7 +124,7 @@ async function unreadBy(stage: Stage): Promise<{ partition: number; leader: stri
   const committed = await fetchCommitted(await coordinator(stage), CALL_TIMEOUT_MS, GROUP, stage.topic, partitions)
   return Promise.all(
     partitions.map(async (partition) => {
-      const leader = serverOf(stage, await stage.kafka().leaderOf(stage.topic, partition))
+      const leader = stage.kafka().address(await stage.kafka().leaderOf(stage.topic, partition))
       const [end = 0] = await listOffsets(leader, CALL_TIMEOUT_MS, stage.topic, [partition], 'end')
       return { partition, leader, from: Math.max(0, committed[partition]?.offset ?? 0), end }
     }),
@@ -151,7 +149,7 @@ async function deleteUnread(stage: Stage, firstOffsets: number[]): Promise<numbe
 export async function addPartitions(stage: Stage, before: number, count: number): Promise<void> {
   // Whoever does it may begin at either end.
   for (const topic of stage.random.chance(0.5) ? TOPICS : TOPICS.toReversed())
-    await createPartitions(serverOf(stage), CALL_TIMEOUT_MS, [topic], count)
+    await createPartitions(stage.kafka().address(0), CALL_TIMEOUT_MS, [topic], count)
   stage.changed({ partitionsAdded: true })
   stage.did('partitions added')
   // Another client knows of them before the producer does.

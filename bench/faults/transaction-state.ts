@@ -20,9 +20,8 @@ const STATUS = { commit: 4, abort: 5 } as const
 
 /** Partitions of a topic in which a transaction is open: to readers of committed records they end before the last record. */
 export async function openPartitions(kafka: KafkaCluster, topic: string, partitions: number): Promise<number[]> {
-  const servers = kafka.bootstrapServers.split(',')
   const isOpen = async (partition: number): Promise<boolean> => {
-    const leader = servers[await kafka.leaderOf(topic, partition)] ?? ''
+    const leader = kafka.address(await kafka.leaderOf(topic, partition))
     const endOf = (seen: 'read committed' | 'read uncommitted') =>
       listOffsets(leader, CALL_TIMEOUT_MS, topic, [partition], 'end', seen)
     // The stable end first: what is written between the two questions only makes it look more open.
@@ -44,8 +43,9 @@ export async function openPartitions(kafka: KafkaCluster, topic: string, partiti
 }
 
 /**
- * Makes the broker, when it is started the next time, count the transaction that an id has open as complete without ever ending it. That is
- * what Apache Kafka 4.3.1 does by itself now and then when it restarts and has no other broker beside it.
+ * Makes the next coordinator of an id, once the present one is killed, count the transaction that the id has open as complete without ever ending
+ * it: all in-sync replicas have it so in their log. That is what Apache Kafka 4.3.1 does by itself now and then when it restarts and has no other
+ * broker beside it.
  * @returns false when the id has not committed anything before: there is nothing to make it believe
  */
 export async function forgetOpenTransaction(
@@ -88,4 +88,11 @@ export async function forgetOpenTransaction(
   await stored
   await promised((done) => client.disconnect(0, (error) => done(error)))
   return true
+}
+
+/** Kills the coordinator of an id's transactions and starts it again. What it knew, it or another node reads in the log. */
+export async function restartCoordinator(kafka: KafkaCluster, transactionalId: string): Promise<void> {
+  const coordinator = await kafka.coordinatorOf('transaction', transactionalId)
+  await kafka.kill(coordinator)
+  await kafka.restart(coordinator)
 }

@@ -75,13 +75,13 @@ async function startBroker() {
     for (const socket of sockets) socket.destroy()
     server.close()
   })
-  const proxy = await startKafkaProxy((server.address() as { port: number }).port)
+  const proxy = await startKafkaProxy([(server.address() as { port: number }).port])
   ending.push(() => proxy.stop())
   return { came, proxy }
 }
 
 /** A client, and the correlation ids of the answers that it got. */
-async function startClient({ port }: KafkaProxy) {
+async function startClient({ ports: [port = 0] }: KafkaProxy) {
   const answers: number[] = []
   const state = { closed: false }
   const socket = connect({ host: '127.0.0.1', port })

@@ -1,8 +1,8 @@
 import { connect, createServer, type Server, type Socket } from 'node:net'
 
 /**
- * A proxy between Kafka's clients and one broker that understands frames, so that a test can have one kind of request of one client come late,
- * or never. The broker's `advertised.listeners` must name the proxy's port. With only one broker, what it sends to itself comes this way too.
+ * A proxy between Kafka's clients and its brokers that understands frames, so that a test can have one kind of request of one client come late,
+ * or never. The brokers must advertise the proxy's ports. What they send to one another, or to themselves, comes this way too.
  */
 
 /** Kinds of requests, by Kafka's names (https://kafka.apache.org/protocol#protocol_api_keys). */
@@ -45,7 +45,8 @@ export interface Interference {
 }
 
 export interface KafkaProxy {
-  readonly port: number
+  /** One for each broker, in their order. */
+  readonly ports: readonly number[]
   /** What is to become of requests, or of their answers. A frame meets the first interference that matches. */
   interfere(at: 'request' | 'answer', match: Match, action: Action): Interference
   /** Closes every connection and takes no more. */
@@ -102,8 +103,8 @@ interface Rule extends Interference {
   meet(): Promise<'pass' | 'drop' | 'cut'>
 }
 
-/** @param brokerPort on loopback, as the proxy is; nothing need listen there yet */
-export async function startKafkaProxy(brokerPort: number): Promise<KafkaProxy> {
+/** @param brokerPorts on loopback, as the proxy is; nothing need listen there yet */
+export async function startKafkaProxy(brokerPorts: readonly number[]): Promise<KafkaProxy> {
   const rules = new Set<Rule>()
   const sockets = new Set<Socket>()
 
@@ -135,52 +136,56 @@ export async function startKafkaProxy(brokerPort: number): Promise<KafkaProxy> {
     }
   }
 
-  const server: Server = createServer((client) => {
-    const broker = connect({ host: '127.0.0.1', port: brokerPort })
-    for (const socket of [client, broker]) {
-      socket.setNoDelay(true)
-      socket.on('error', () => undefined)
-      socket.on('close', () => sockets.delete(socket))
-      sockets.add(socket)
-    }
-    const unanswered = new Map<number, Request>()
-    // What a client has sent reaches the broker also when the client has left meanwhile: not every request is acted on once its connection ends.
-    let left = false
-    const leave = () => {
-      if (left && unanswered.size === 0) broker.end()
-    }
-    void pass(
-      'request',
-      client,
-      broker,
-      (frame) => {
-        const request = requestOf(frame)
-        unanswered.set(request.correlationId, request)
-        return request
-      },
-      () => {
-        left = true
-        leave()
-      },
-    )
-    void pass(
-      'answer',
-      broker,
-      client,
-      (frame) => {
-        const correlationId = frame.readInt32BE(4)
-        const request = unanswered.get(correlationId)
-        unanswered.delete(correlationId)
-        leave()
-        return request
-      },
-      () => client.end(),
-    )
-  })
-  await new Promise<void>((resolve) => server.listen({ host: '127.0.0.1', port: 0 }, resolve))
+  const serve = (brokerPort: number): Server =>
+    createServer((client) => {
+      const broker = connect({ host: '127.0.0.1', port: brokerPort })
+      for (const socket of [client, broker]) {
+        socket.setNoDelay(true)
+        socket.on('error', () => undefined)
+        socket.on('close', () => sockets.delete(socket))
+        sockets.add(socket)
+      }
+      const unanswered = new Map<number, Request>()
+      // What a client has sent reaches the broker also when the client has left meanwhile: not every request is acted on once its connection ends.
+      let left = false
+      const leave = () => {
+        if (left && unanswered.size === 0) broker.end()
+      }
+      void pass(
+        'request',
+        client,
+        broker,
+        (frame) => {
+          const request = requestOf(frame)
+          unanswered.set(request.correlationId, request)
+          return request
+        },
+        () => {
+          left = true
+          leave()
+        },
+      )
+      void pass(
+        'answer',
+        broker,
+        client,
+        (frame) => {
+          const correlationId = frame.readInt32BE(4)
+          const request = unanswered.get(correlationId)
+          unanswered.delete(correlationId)
+          leave()
+          return request
+        },
+        () => client.end(),
+      )
+    })
+  const servers = brokerPorts.map(serve)
+  await Promise.all(
+    servers.map((server) => new Promise<void>((resolve) => server.listen({ host: '127.0.0.1', port: 0 }, resolve))),
+  )
 
   return {
-    port: (server.address() as { port: number }).port,
+    ports: servers.map((server) => (server.address() as { port: number }).port),
     interfere(at, { api, client }, action) {
       let met = 0
       const { promise: ended, resolve: end } = Promise.withResolvers<void>()
@@ -206,9 +211,9 @@ export async function startKafkaProxy(brokerPort: number): Promise<KafkaProxy> {
     },
     async stop() {
       for (const rule of rules) rule.end()
-      const closed = new Promise((resolve) => server.close(resolve))
+      const closed = servers.map((server) => new Promise((resolve) => server.close(resolve)))
       for (const socket of sockets) socket.destroy()
-      await closed
+      await Promise.all(closed)
     },
   }
 }

@@ -31,6 +31,8 @@ export interface KafkaCluster extends Broker {
   readonly nodeCount: number
   /** Configuration, logs and data of all nodes; removed by `stop`. */
   readonly directory: string
+  /** `host:port` of a node. */
+  address(node: number): string
   /** The process of a node that is running. */
   pid(node: number): number
   /** Where users of `KafkaOptions.users` connect; empty without any. */
@@ -70,6 +72,8 @@ export interface KafkaOptions {
   readonly nodes?: 1 | 3
   /** The port of each node. Free ports where not given. */
   readonly ports?: readonly number[]
+  /** The port at which clients and the other nodes are told to reach each node, where a proxy is before it. */
+  readonly advertisedPorts?: readonly number[]
   /** Of each node. */
   readonly places?: readonly NodePlace[]
   /**
@@ -170,6 +174,7 @@ export async function startKafka(options: KafkaOptions = {}): Promise<KafkaClust
       if (first === undefined) throw new BrokerUnavailableError('every node of this Kafka has been stopped')
       await createTopicsAndWait(first.address, names, partitions)
     },
+    address: (index) => nodeAt(index).address,
     pid: (index) => running(index).pid,
     async kill(index) {
       const child = running(index)
@@ -232,7 +237,7 @@ export async function startKafka(options: KafkaOptions = {}): Promise<KafkaClust
 async function configureNodes(
   root: string,
   nodeCount: number,
-  { ports, places, users, settings }: KafkaOptions,
+  { ports, advertisedPorts, places, users, settings }: KafkaOptions,
   found: number[],
 ): Promise<Node[]> {
   const newPorts = async (): Promise<number[]> => {
@@ -250,6 +255,7 @@ async function configureNodes(
       id: index + 1,
       enter: places?.[index]?.enter ?? [],
       address: addressOf(clientPorts[index]),
+      advertisedAddress: addressOf(advertisedPorts?.[index] ?? clientPorts[index]),
       controllerAddress: addressOf(controllerPorts[index]),
       userAddress: addressOf(userPorts[index]),
       directory: join(root, `node-${index + 1}`),
@@ -276,6 +282,7 @@ async function configureNodes(
 interface Member {
   readonly id: number
   readonly address: string
+  readonly advertisedAddress: string
   readonly controllerAddress: string
   readonly userAddress: string
 }
@@ -290,7 +297,7 @@ function nodeSettings(
     'node.id': String(node.id),
     'controller.quorum.voters': node.voters,
     listeners: `PLAINTEXT://${node.address},CONTROLLER://${node.controllerAddress}`,
-    'advertised.listeners': `PLAINTEXT://${node.address}`,
+    'advertised.listeners': `PLAINTEXT://${node.advertisedAddress}`,
     'listener.security.protocol.map': 'PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT',
     'controller.listener.names': 'CONTROLLER',
     'inter.broker.listener.name': 'PLAINTEXT',
@@ -323,7 +330,7 @@ function userSettings(node: Member, users: Readonly<Record<string, string>>): Re
   const passwords = Object.entries(users).map(([user, password]) => `user_${user}="${password}"`)
   return {
     listeners: `PLAINTEXT://${node.address},CONTROLLER://${node.controllerAddress},USERS://${node.userAddress}`,
-    'advertised.listeners': `PLAINTEXT://${node.address},USERS://${node.userAddress}`,
+    'advertised.listeners': `PLAINTEXT://${node.advertisedAddress},USERS://${node.userAddress}`,
     'listener.security.protocol.map': 'PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,USERS:SASL_PLAINTEXT',
     'sasl.enabled.mechanisms': 'PLAIN',
     'listener.name.users.plain.sasl.jaas.config': `org.apache.kafka.common.security.plain.PlainLoginModule required ${passwords.join(' ')};`,

@@ -23,12 +23,9 @@ let kafka: KafkaCluster
 const topic = uniqueName('late')
 
 beforeAll(async () => {
-  const [port = 0] = await findFreePorts(1)
-  proxy = await startKafkaProxy(port)
-  kafka = await startKafka({
-    ports: [port],
-    settings: { 'advertised.listeners': `PLAINTEXT://127.0.0.1:${proxy.port}` },
-  })
+  const ports = await findFreePorts(1)
+  proxy = await startKafkaProxy(ports)
+  kafka = await startKafka({ ports, advertisedPorts: proxy.ports })
   await kafka.createTopics([topic], 2)
 })
 
@@ -43,7 +40,7 @@ async function connect<C extends Consumer | Producer>(client: C): Promise<C> {
 }
 
 test.each(['TxnOffsetCommit', 'AddOffsetsToTxn'] as const)('%s that comes late has no effect', async (api) => {
-  const common = { 'metadata.broker.list': `127.0.0.1:${proxy.port}`, log_level: 0 }
+  const common = { 'metadata.broker.list': `127.0.0.1:${proxy.ports[0]}`, log_level: 0 }
   const group = uniqueName('group')
   const consumer = await connect(
     new (native().KafkaConsumer)({ ...common, 'group.id': group, 'enable.auto.commit': false }),
