@@ -57,7 +57,7 @@ function request(api: keyof typeof API_KEYS, correlationId: number, client: stri
 }
 
 /** A broker that answers every request with its correlation id, and tells which have come. */
-async function startBroker() {
+async function listen() {
   const came: number[] = []
   const sockets: Socket[] = []
   const server = createServer((socket) => {
@@ -75,16 +75,21 @@ async function startBroker() {
     for (const socket of sockets) socket.destroy()
     server.close()
   })
-  const proxy = await startKafkaProxy([(server.address() as { port: number }).port])
+  return { came, port: (server.address() as { port: number }).port }
+}
+
+async function startBroker() {
+  const { came, port } = await listen()
+  const proxy = await startKafkaProxy([port])
   ending.push(() => proxy.stop())
   return { came, proxy }
 }
 
-/** A client, and the correlation ids of the answers that it got. */
-async function startClient({ ports: [port = 0] }: KafkaProxy) {
+/** A client of one of the brokers, and the correlation ids of the answers that it got. */
+async function startClient({ ports }: KafkaProxy, broker = 0) {
   const answers: number[] = []
   const state = { closed: false }
-  const socket = connect({ host: '127.0.0.1', port })
+  const socket = connect({ host: '127.0.0.1', port: ports[broker] ?? 0 })
   const splitter = new FrameSplitter()
   socket.on('data', (chunk) => {
     for (const frame of splitter.push(chunk as Buffer)) answers.push(frame.readInt32BE(4))
@@ -114,6 +119,26 @@ test('what is held waits with all behind it on its connection, and goes on when 
   one.socket.write(request('TxnOffsetCommit', 5, 'one'))
   await until(() => one.answers.length === 4)
   expect(held.met).toBe(1)
+})
+
+test('each of several brokers is reached by a port of its own, and what is to be held is met on the way to any of them', async () => {
+  const brokers = await Promise.all([listen(), listen()])
+  const proxy = await startKafkaProxy(brokers.map(({ port }) => port))
+  ending.push(() => proxy.stop())
+  const clients = await Promise.all([startClient(proxy, 0), startClient(proxy, 1)])
+  const held = proxy.interfere('request', { api: 'EndTxn' }, 'hold')
+  for (const [broker, { socket }] of clients.entries()) {
+    socket.write(request('Produce', broker, 'one'))
+    socket.write(request('EndTxn', 10 + broker, 'one'))
+  }
+  await until(() => held.met === 2 && clients.every(({ answers }) => answers.length === 1))
+  expect(brokers.map(({ came }) => came)).toEqual([[0], [1]])
+  held.end()
+  await until(() => clients.every(({ answers }) => answers.length === 2))
+  expect(brokers.map(({ came }) => came)).toEqual([
+    [0, 10],
+    [1, 11],
+  ])
 })
 
 test('an answer that is dropped never comes, though the broker has the request', async () => {
