@@ -102,6 +102,8 @@ const ROUNDS: readonly [Round, Round, Round, ...Round[]] = [
 ]
 
 const TIMEOUT_MS = 10_000
+/** Three nodes that have just started beside other work are busy with themselves for a while. */
+const NEXT_END_TIMEOUT_MS = 60_000
 /** How many transactions are looked at for one that has what it must have. */
 const MAX_TRIES = 200
 
@@ -168,7 +170,7 @@ async function holdTransaction(
     const held = stage.proxy().interfere('request', { api: 'EndTxn', client }, 'hold')
     const release = () => held.end()
     try {
-      await until(() => held.met > 0, { timeoutMs: TIMEOUT_MS, what: 'a transaction to end' })
+      await until(() => held.met > 0, { timeoutMs: NEXT_END_TIMEOUT_MS, what: 'a transaction to end' })
       const places = await openPlaces(stage)
       const isWanted = places.some(isOffsets) && places.some(isOutput) && needs(places)
       if (isWanted && (await forgetOpenTransaction(stage.kafka().bootstrapServers, transactionalIdOf(stage), end)))
