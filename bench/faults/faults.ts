@@ -93,8 +93,8 @@ export const FAULTS: readonly Fault[] = [
       const kafka = stage.kafka()
       const transactionalId = `${GROUP}-${stage.consumer.name}`
       const open = () => openPartitions(kafka, `${stage.topic}.processed`, PARTITIONS)
-      // Stopped again and again until it has committed one transaction and is in the midst of another, and not only of its end: that would be over at
-      // the second look.
+      // Stopped again and again until one of its transactions has ended and it is in the midst of another, and not only of its end: that would be over
+      // at the second look.
       for (let tries = 1; ; tries++) {
         await stage.pause(300, 600)
         stage.consumer.freeze()

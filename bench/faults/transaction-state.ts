@@ -4,7 +4,6 @@ import { type KafkaCluster, partitionsByDefault } from '../../shared/kafka/broke
 import { listOffsets } from '../../shared/kafka/brokers/wire-admin.ts'
 import { native, promised } from '../../shared/kafka/client.ts'
 import { createRangeReader, readAll } from '../../shared/kafka/range-reader.ts'
-import type { IncomingRecord } from '../../shared/kafka/types.ts'
 
 /** What the broker remembers of transactions, looked at and falsified from outside. */
 
@@ -14,7 +13,8 @@ const ADMIN_CLIENT_ID = '__admin_client'
 const CALL_TIMEOUT_MS = 10_000
 const RETRY_PAUSE_MS = 100
 
-/** Where the value of a record of the topic says which state the transaction is in (TransactionLogValue.json of Apache Kafka). */
+/** Where the value of a record of the topic has its producer's epoch, and the transaction's state (TransactionLogValue.json of Apache Kafka). */
+const EPOCH_OFFSET = 10
 const STATUS_OFFSET = 16
 const STATUS = { commit: 4, abort: 5 } as const
 
@@ -46,7 +46,7 @@ export async function openPartitions(kafka: KafkaCluster, topic: string, partiti
  * Makes the next coordinator of an id, once the present one is killed, count the transaction that the id has open as complete without ever ending
  * it: all in-sync replicas have it so in their log. That is what Apache Kafka 4.3.1 does by itself now and then when it restarts and has no other
  * broker beside it.
- * @returns false when the id has not committed anything before: there is nothing to make it believe
+ * @returns false when no transaction of the id's present epoch has ended: there is nothing to make it believe
  */
 export async function forgetOpenTransaction(
   brokers: string,
@@ -58,14 +58,17 @@ export async function forgetOpenTransaction(
     clientId: 'transaction-state',
     log: pino({ level: 'silent' }),
   })
-  let last: Pick<IncomingRecord, 'partition' | 'key' | 'value'> | undefined
+  let last: { partition: number; key: Buffer; value: Buffer } | undefined
   try {
     const partitions = Array.from({ length: partitionsByDefault }, (_, partition) => ({
       topic: STATE_TOPIC,
       partition,
     }))
     await readAll(reader, partitions, ({ partition, key, value }) => {
-      if (key?.toString().endsWith(transactionalId) && value?.[STATUS_OFFSET] === STATUS.commit)
+      if (key === null || value === null || !key.toString().endsWith(transactionalId)) return
+      // Nobody could end a transaction whose coordinator had gone back to an epoch before its own.
+      if (last?.value.readInt16BE(EPOCH_OFFSET) !== value.readInt16BE(EPOCH_OFFSET)) last = undefined
+      if (value[STATUS_OFFSET] === STATUS.commit || value[STATUS_OFFSET] === STATUS.abort)
         last = { partition, key: Buffer.from(key), value: Buffer.from(value) }
     })
   } finally {
@@ -73,7 +76,7 @@ export async function forgetOpenTransaction(
   }
   if (last === undefined) return false
   const { partition, key, value } = last
-  if (value !== null) value[STATUS_OFFSET] = STATUS[end]
+  value[STATUS_OFFSET] = STATUS[end]
   const client = new (native().Producer)({
     'metadata.broker.list': brokers,
     'client.id': ADMIN_CLIENT_ID,
