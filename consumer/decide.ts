@@ -1,6 +1,6 @@
 import type { Span } from '@opentelemetry/api'
 import { headerText, TRACEPARENT, TRACESTATE } from '../shared/headers.ts'
-import { type IncomingRecord, type OutgoingRecord, partitionName } from '../shared/kafka/types.ts'
+import type { IncomingRecord, OutgoingRecord } from '../shared/kafka/types.ts'
 import type { Logger } from '../shared/logger.ts'
 import { sleep } from '../shared/retry.ts'
 import { parseTraceparent } from '../shared/telemetry.ts'
@@ -47,9 +47,7 @@ export class Decider {
     const item: Item = { job, source, heldBytes, outcome: undefined, refused: undefined, place, span: this.#span(job) }
     owner.hold(item)
     this.deps.metrics.fetched(item)
-    this.#lanes.submit(job.key === undefined ? undefined : `${partitionName(source)}\n${job.key}`, () =>
-      this.#attempt(item),
-    )
+    this.#lanes.submit(job.key === undefined ? undefined : `${source.name}\n${job.key}`, () => this.#attempt(item))
   }
 
   /** Its outcome is committed, or it was given up. */

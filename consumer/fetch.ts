@@ -67,8 +67,21 @@ export class Fetcher {
         continue
       }
       if (this.#paused && !this.#isFull()) this.#pauseAll(false)
-      for (const record of await group.consume(FETCH_MAX_RECORDS, FETCH_WAIT_MS)) this.#take(record)
+      this.#takeAll(await group.consume(FETCH_MAX_RECORDS, FETCH_WAIT_MS))
     }
+  }
+
+  /** Records of one partition come together: it is looked up, and its room looked at, once for them. */
+  #takeAll(records: readonly IncomingRecord[]): void {
+    let source: Source | undefined
+    for (const record of records) {
+      if (source?.partition !== record.partition || source.topic !== record.topic) {
+        if (source !== undefined) this.#balance(source)
+        source = this.deps.sources.get(partitionName(record))
+      }
+      if (source !== undefined) this.#take(record, source)
+    }
+    if (source !== undefined) this.#balance(source)
   }
 
   stop(): void {
@@ -150,7 +163,9 @@ export class Fetcher {
 
   /** A record of the source was decided. */
   decided(source: Source): void {
-    this.balance(source.owner)
+    const { owner } = source
+    // Of most there is nothing that could have changed.
+    if (source.full || owner.waitingRecords > 0) this.balance(owner)
     // Once, when its own room is no longer taken.
     if (source.open === this.deps.limits.maxOpenRecords - 1) this.#wakeIfRoom()
   }
@@ -190,10 +205,9 @@ export class Fetcher {
     return held.bytes.retry >= limits.maxParkedBytes ? 'parked' : undefined
   }
 
-  #take(record: IncomingRecord): void {
-    const source = this.deps.sources.get(partitionName(record))
-    if (source === undefined || source.owner.ending.signal.aborted) return
+  #take(record: IncomingRecord, source: Source): void {
     const { owner } = source
+    if (owner.ending.signal.aborted) return
     const place = source.add(record)
     if (place === undefined) return
     // What waits in `.retry` is known from the restore and from what was sent there, except what its commit had called done, and what another
@@ -205,7 +219,6 @@ export class Fetcher {
     }
     // One that waits for its time would keep all that was fetched with it in memory.
     this.deps.onRecord(source.role === 'retry' ? detached(record) : record, source, place)
-    this.#balance(source)
   }
 }
 

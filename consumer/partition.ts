@@ -122,12 +122,14 @@ export class Source implements TopicPartition {
   ) {
     this.topic = topic
     this.partition = partition
+    this.name = partitionName(this)
     this.#next = Math.max(0, offset)
     this.#ahead = done
   }
 
   readonly topic: string
   readonly partition: number
+  readonly name: string
 
   /** The next offset to come. */
   get next(): number {
@@ -335,7 +337,7 @@ export class Partition implements PartitionView, TopicPartition {
     const { place, source } = item
     const from = place.state
     if (!RECORD_STEPS[from].includes(to))
-      throw new StateError(`${partitionName(source)}/${place.offset} is ${from} and cannot be ${to}`)
+      throw new StateError(`${source.name}/${place.offset} is ${from} and cannot be ${to}`)
     place.state = to
     // What was given up has given everything back.
     if (!this.isOurs) return
