@@ -73,6 +73,7 @@ async function stream(prefix: string) {
     maxQueueRecords: 10_000,
     maxQueueBytes: 2 ** 24,
     maxRecordBytes: 1_000_000,
+    unreachedTimeoutMs: 60_000,
     log,
     onStatistics: () => undefined,
   })
@@ -292,6 +293,10 @@ test.concurrent(
     const wrong = await audit([STREAM, '--from', 'yesterday'])
     expect(wrong).toMatchObject({ exitCode: 64, output: '' })
     expect(wrong.errors).toContain('--from yesterday: neither an offset nor a time')
+    expect(await audit([STREAM, '--from', '10', '--to', '5'])).toMatchObject({ exitCode: 64, output: '' })
+    const future = await audit([STREAM, '--tenant', tenant, '--from', '2999-01-01'])
+    expect(future).toMatchObject({ exitCode: 64, output: '' })
+    expect(future.errors).toContain('has no record between --from and --to')
     const absent = await audit(['orders', '--tenant', tenant])
     expect(absent.exitCode).toBe(64)
     expect(absent.errors).toContain(`there is no topic kt.${tenant}.orders`)

@@ -28,7 +28,8 @@ const HELP = `Tells whether every event of a stream has its one outcome, in .pro
 Usage: bun run audit STREAM [--tenant TENANT] [--from OFFSET|TIME] [--to OFFSET|TIME] [--json]
 
   --tenant   whose stream it is; ${DEFAULT_TENANT} where not given
-  --from     where to begin: an offset of every partition, or the time of the first record, such as 2026-01-31T12:00:00Z; else at the beginning
+  --from     where to begin: an offset of every partition, or the time of the first record, such as 2026-01-31T12:00:00Z
+             (local time without Z); else at the beginning
   --to       where to end, itself not audited: the same; else at the end
   --json     the findings as JSON
   --help     this text
@@ -45,7 +46,7 @@ An event counts once, however often it was sent.
   doubled       has more than one outcome
   unknown       has no outcome that is still there; it may have had one that was deleted, or have one behind a transaction that has not ended
 
-Exit code: 0; 1 when events are missing or doubled; 64 for wrong arguments; 69 when Kafka does not answer or refuses; 78 for wrong variables.
+Exit code: 0; 1 when events are missing or doubled; 64 for wrong arguments, and for a range without records; 69 when Kafka does not answer or refuses; 78 for wrong variables.
 `
 
 /** `sysexits.h`. */
@@ -101,6 +102,7 @@ export function parseArguments(args: readonly string[]): Arguments {
     const { from, to } = { from: boundOf(values.from), to: boundOf(values.to) }
     if (from === 'wrong') return usage(`--from ${values.from}: neither an offset nor a time`)
     if (to === 'wrong') return usage(`--to ${values.to}: neither an offset nor a time`)
+    if (isBefore(to, from)) return usage(`--to ${values.to} is not behind --from ${values.from}`)
     return { kind: 'audit', topic: inputTopic(values.tenant, stream), from, to, json: values.json }
   } catch (error) {
     return usage((error as Error).message)
@@ -112,6 +114,13 @@ function boundOf(text: string | undefined): Bound | 'wrong' | undefined {
   if (/^\d{1,15}$/.test(text)) return { offset: Number(text) }
   const timestampMs = /^\d{4}-/.test(text) ? Date.parse(text) : Number.NaN
   return Number.isNaN(timestampMs) ? 'wrong' : { timestampMs }
+}
+
+/** Whether a range that ends there would have nothing in it, wherever records stand. */
+function isBefore(end: Bound | undefined, begin: Bound | undefined): boolean {
+  if (end === undefined || begin === undefined) return false
+  if ('offset' in end) return 'offset' in begin && end.offset <= begin.offset
+  return 'timestampMs' in begin && end.timestampMs <= begin.timestampMs
 }
 
 // ---- ranges
@@ -358,7 +367,13 @@ async function run({ topic, from, to, json }: Extract<Arguments, { kind: 'audit'
       return rows
     }
     const snapshots = await takeSnapshots(inputs, committed, reader, TRANSACTIONS_TIMEOUT_MS)
-    const groups = groupsOf(await rangesOf(snapshots, { from, to }, reader), MAX_EVENTS)
+    const ranges = await rangesOf(snapshots, { from, to }, reader)
+    // A check of nothing holds always, which is not what a mistyped bound is to say.
+    if ((from ?? to) !== undefined && ranges.every((range) => range.from >= range.to)) {
+      process.stderr.write(`audit: ${topic} has no record between --from and --to\n`)
+      return EXIT.usage
+    }
+    const groups = groupsOf(ranges, MAX_EVENTS)
     const progress = progressOf(reader, offsetsToRead(groups))
     const findings: Findings[] = []
     try {
