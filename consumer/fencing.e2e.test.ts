@@ -59,6 +59,7 @@ beforeAll(async () => {
     maxQueueRecords: 1_000,
     maxQueueBytes: 2 ** 24,
     maxRecordBytes: 2 ** 20,
+    unreachedTimeoutMs: 60_000,
     log,
     onStatistics: () => undefined,
   })

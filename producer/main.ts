@@ -32,6 +32,9 @@ const LOGGED_FAULTS = 5
 /** Of the time to stop, what requests in flight may take; the rest is for flushing Kafka. */
 const REQUESTS_SHARE = 0.7
 
+/** An outage takes no longer for it: a new client is as good as one that waits for Kafka. */
+const UNREACHED_TIMEOUT_MS = 60_000
+
 const config = loadConfigOrExit(loadProducerConfig)
 const { authenticate, tenants } = access(config)
 const log = createLogger('producer', config)
@@ -50,6 +53,7 @@ const producer = createRecordProducer({
   maxQueueRecords: config.MAX_QUEUE_RECORDS,
   maxQueueBytes: config.MAX_QUEUE_BYTES,
   maxRecordBytes: config.MAX_EVENT_BYTES,
+  unreachedTimeoutMs: UNREACHED_TIMEOUT_MS,
   log,
   onStatistics: addClientMetrics(metrics.registry).sink('producer').take,
 })

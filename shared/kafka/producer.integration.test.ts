@@ -38,6 +38,7 @@ async function connected(topic: string, options: Partial<RecordProducerOptions> 
     maxQueueRecords: 1_000,
     maxQueueBytes: 1_000_000,
     maxRecordBytes: 900_000,
+    unreachedTimeoutMs: 60_000,
     log,
     onStatistics: () => undefined,
     ...options,
@@ -165,6 +166,27 @@ describe('the record producer', () => {
   })
 })
 
+test(
+  'a client that reaches no broker for long is replaced, and the new one goes on',
+  async () => {
+    const mock = startControlledMock(1)
+    ending.push(async () => mock.close())
+    mock.createTopic('topic', 1)
+    const producer = await connected('topic', {
+      config: { ...config, KAFKA_BROKERS: mock.brokers },
+      unreachedTimeoutMs: 1_000,
+    })
+    await until(() => producer.blocked('topic') === undefined, { timeoutMs: 15_000 })
+    mock.setDown(1)
+    await until(() => producer.blocked('topic') === 'no broker was reached for 1 s', { timeoutMs: 15_000 })
+    expect(outcome(await produceOne(producer, record('topic')))).toBe('unavailable, not stored')
+    mock.setUp(1)
+    await until(async () => outcome(await produceOne(producer, record('topic'))) === 'stored', { timeoutMs: 15_000 })
+    await until(() => producer.blocked('topic') === undefined, { timeoutMs: 15_000 })
+  },
+  TEST_TIMEOUT_MS,
+)
+
 describe('topics', () => {
   test(
     'that are missing get the partitions of those that are there',
@@ -208,6 +230,7 @@ describe('topics', () => {
         maxQueueRecords: 10,
         maxQueueBytes: 1_000,
         maxRecordBytes: 1_000,
+        unreachedTimeoutMs: 60_000,
         log,
         onStatistics: () => undefined,
       })
@@ -240,6 +263,7 @@ describe('topics', () => {
         maxQueueRecords: 10,
         maxQueueBytes: 1_000,
         maxRecordBytes: 1_000,
+        unreachedTimeoutMs: 60_000,
         log,
         onStatistics: () => undefined,
       })

@@ -32,6 +32,8 @@ export interface RecordProducerOptions {
   maxQueueBytes: number
   /** The largest record; the topics' `max.message.bytes` has to allow it. */
   maxRecordBytes: number
+  /** How long a client may reach no broker before it is replaced: one may have lost sight of all of them. */
+  unreachedTimeoutMs: number
   log: Logger
   onStatistics(json: string): void
 }
@@ -92,8 +94,8 @@ const MAX_SEQUENCE = 0x7fffffff
 /**
  * An idempotent producer with acks=all on the low-level client: a promise for the records of a call, settled by the last delivery report.
  *
- * A fatal error (the broker has lost track of the producer's sequence) ends a client for good. It is then replaced by a new one; what waited
- * in the old one is reported as unknown, so nothing is called stored that is not, and senders repeat it under the same ids.
+ * A fatal error (the broker has lost track of the producer's sequence) ends a client for good. It is then replaced by a new one, as is one that has reached
+ * no broker for long; what waited in the old one is reported as unknown, so nothing is called stored that is not, and senders repeat it under the same ids.
  */
 export function createRecordProducer(options: RecordProducerOptions): RecordProducer {
   const { config, clientId, log, deliveryTimeoutMs, maxQueueRecords, maxQueueBytes } = options
@@ -115,6 +117,8 @@ export function createRecordProducer(options: RecordProducerOptions): RecordProd
   let trouble: string | undefined
   /** How often in a row a client was replaced. */
   let replaced = 0
+  /** Monotonic; when the client last reached a broker, or began. */
+  let reachedMs = performance.now()
   let refreshing: NodeJS.Timeout | undefined
   let sweeping: NodeJS.Timeout | undefined
 
@@ -288,13 +292,17 @@ export function createRecordProducer(options: RecordProducerOptions): RecordProd
     return undefined
   }
 
-  /** Gives up what is overdue, so that nobody's wait rests on librdkafka alone. In the order of arrival, the first is the oldest. */
+  /** Gives up what is overdue, so that nobody's wait, and nobody's way back, rests on librdkafka alone. In the order of arrival, the first is the oldest. */
   function sweep(): void {
     const nowMs = performance.now()
     for (const [number, one] of waiting) {
       if (one.batch.dueMs > nowMs) break
       settle(number, one, produceError(CODE.MSG_TIMED_OUT, 'no delivery report in time'))
     }
+    const { state } = watch.current()
+    if (client === undefined || state !== 'connecting') reachedMs = nowMs
+    else if (nowMs - reachedMs > options.unreachedTimeoutMs)
+      replace(`no broker was reached for ${Math.round(options.unreachedTimeoutMs / 1000)} s`)
   }
 
   return {

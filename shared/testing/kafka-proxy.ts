@@ -32,10 +32,13 @@ export interface Match {
 }
 
 /**
- * `hold`: waits until the interference ends. `drop`: never arrives. `cut`: never arrives, and its connection is closed. What comes behind a
- * frame on its connection waits with it, as on a network.
+ * `hold`: waits until the interference ends. `drop`: never arrives. `cut`: never arrives, and its connection is closed. `rewrite`: arrives as another frame,
+ * which begins with its length, too. What comes behind a frame on its connection waits with it, as on a network.
  */
-export type Action = 'hold' | 'drop' | 'cut' | { delayMs: number }
+export type Action = 'hold' | 'drop' | 'cut' | { delayMs: number } | { rewrite(frame: Buffer): Buffer }
+
+/** What goes on of a frame, if anything. */
+type Fate = Buffer | 'drop' | 'cut'
 
 export interface Interference {
   /** How many frames it has met. */
@@ -99,8 +102,7 @@ function requestOf(frame: Buffer): Request {
 interface Rule extends Interference {
   at: 'request' | 'answer'
   matches(request: Request): boolean
-  /** Resolves with whether the frame goes on. */
-  meet(): Promise<'pass' | 'drop' | 'cut'>
+  meet(frame: Buffer): Promise<Fate>
 }
 
 /** @param brokerPorts on loopback, as the proxy is; nothing need listen there yet */
@@ -108,9 +110,9 @@ export async function startKafkaProxy(brokerPorts: readonly number[]): Promise<K
   const rules = new Set<Rule>()
   const sockets = new Set<Socket>()
 
-  const fateOf = async (at: Rule['at'], request: Request | undefined): Promise<'pass' | 'drop' | 'cut'> => {
+  const fateOf = async (at: Rule['at'], request: Request | undefined, frame: Buffer): Promise<Fate> => {
     const rule = request && [...rules].find((one) => one.at === at && one.matches(request))
-    return rule === undefined ? 'pass' : rule.meet()
+    return rule === undefined ? frame : rule.meet(frame)
   }
 
   async function pass(
@@ -124,9 +126,9 @@ export async function startKafkaProxy(brokerPorts: readonly number[]): Promise<K
     try {
       for await (const chunk of from)
         for (const frame of splitter.push(chunk as Buffer)) {
-          const fate = await fateOf(at, whose(frame))
+          const fate = await fateOf(at, whose(frame), frame)
           if (fate === 'cut') return
-          if (fate === 'pass') to.write(frame)
+          if (fate !== 'drop') to.write(fate)
         }
     } catch {
       // One side has broken off, which is told to the other as it is told to us.
@@ -192,11 +194,12 @@ export async function startKafkaProxy(brokerPorts: readonly number[]): Promise<K
       const rule: Rule = {
         at,
         matches: ({ apiKey, clientId }) => apiKey === API_KEYS[api] && (client === undefined || clientId === client),
-        async meet() {
+        async meet(frame) {
           met++
           if (action === 'drop' || action === 'cut') return action
+          if (typeof action === 'object' && 'rewrite' in action) return action.rewrite(frame)
           await (action === 'hold' ? ended : Bun.sleep(action.delayMs))
-          return 'pass'
+          return frame
         },
         get met() {
           return met
