@@ -77,3 +77,47 @@ test(
   },
   TEST_TIMEOUT_MS,
 )
+
+test(
+  'a stream that is stopped while the broker stands still ends with its summary, and every line that was read is answered',
+  async () => {
+    const stopped = await startService('producer', {
+      NODE_ENV: 'development',
+      AUTH: 'off',
+      KAFKA_BROKERS: kafka.bootstrapServers,
+      // What is on its way is given up only when the process has to end.
+      DELIVERY_TIMEOUT_MS: '20000',
+      DRAIN_TIMEOUT_MS: '4000',
+    })
+    try {
+      await until(() => stopped.started['port'] !== undefined, { timeoutMs: 30_000, what: 'the public port' })
+      kafka.freeze(0)
+      const lines = Array.from({ length: 3_000 }, (_, id) =>
+        JSON.stringify({ type: 't', id: String(id), subject: 'k' }),
+      )
+      const answering = fetch(`http://127.0.0.1:${stopped.started['port']}/v1/events`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/x-ndjson' },
+        body: `${lines.join('\n')}\n`,
+      })
+      const metrics = `http://127.0.0.1:${stopped.started['opsPort']}/metrics`
+      await until(async () => /_queue_records [1-9]/.test(await (await fetch(metrics)).text()), {
+        timeoutMs: 10_000,
+        what: 'events to be on their way',
+      })
+      const ended = stopped.stop()
+      const answers = (await (await answering).text())
+        .trimEnd()
+        .split('\n')
+        .map((line) => JSON.parse(line) as { line?: number; summary?: { events: number; unknown: number } })
+      const summary = answers.at(-1)?.summary
+      expect(summary?.unknown).toBeGreaterThan(0)
+      expect(answers.filter(({ line }) => line !== undefined)).toHaveLength(summary?.events ?? 0)
+      expect(await ended).toBe(0)
+    } finally {
+      kafka.thaw(0)
+      await stopped.stop()
+    }
+  },
+  TEST_TIMEOUT_MS,
+)

@@ -16,6 +16,9 @@ const READY_LOOK = { firstMs: 20, maxMs: 100 }
 /** How long the next request of a connection is still answered, with the word that it was the last. Then idle ones are closed. */
 const IDLE_GRACE_MS = 2_000
 
+/** How long answers may take that are given at the very end, to what Kafka's client was holding. */
+const LAST_ANSWERS_MS = 500
+
 /** How often it is looked whether connections are left. */
 const CONNECTIONS_LOOK_MS = 20
 
@@ -41,6 +44,7 @@ export interface PublicPort {
    * @param endStreams called when streams have to end
    */
   drain(timeoutMs: number, endStreams: () => void): Promise<void>
+  /** To be called when nothing waits for Kafka any more: what is answered then is sent, then connections are cut. */
   close(): Promise<void>
 }
 
@@ -96,7 +100,13 @@ export function createPublicPort({ config, gate, log, fetch, ready }: PublicPort
       if (gate.level.requests > 0)
         log.warn({ requests: gate.level.requests, timeoutMs }, 'requests were still being served and are cut off')
     },
-    close: async () => server?.stop(true),
+    async close() {
+      const deadline = performance.now() + LAST_ANSWERS_MS
+      await Promise.race([gate.shut(), sleep(LAST_ANSWERS_MS)])
+      // Answered is not sent yet.
+      if (server?.port !== undefined) await connectionsGone(server.port, deadline - performance.now())
+      await server?.stop(true)
+    },
   }
 }
 
