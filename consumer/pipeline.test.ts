@@ -654,6 +654,11 @@ test('nothing is written again into a partition that is given up while others ar
   }
 })
 
+test('nobody says that there are no topics before brokers have said so', () => {
+  const { pipeline } = start(new FakeKafka())
+  expect(pipeline.membership()).not.toBe('no topics')
+})
+
 test('an assigned stream has a series of doubled events before the first look for them', async () => {
   const { metrics } = start(new FakeKafka(), [], { auditPauseMs: 3_600_000 })
   await until(async () => (await metrics.doubled.get()).values.length > 0)

@@ -71,8 +71,8 @@ export class Pipeline {
   /** The lost connections of the transactor when everything was last restored. */
   #disconnects = 0
   readonly #topicIds = new Map<string, string>()
-  /** Whether there is a topic to be read; without one the client does not join the group. */
-  #hasTopics = false
+  /** Whether there is a topic to be read, as long as brokers have not said otherwise; without one the client does not join the group. */
+  #hasTopics = true
   #fetching: Promise<void> = Promise.resolve()
   #looking: ReturnType<typeof setInterval> | undefined
   /** Monotonic; when it was last looked whether everything goes on. */
