@@ -31,6 +31,8 @@ export interface AssignmentDeps {
   dedupeWindowRecords: number
   /** How long partitions that are being given up may take to finish. */
   revokeTimeoutMs: number
+  /** These clients take the place of others that could not go on: something may have happened to a broker. */
+  isReplacement: boolean
   /** Resolves when no transaction of ours that touches the partition is under way. */
   free(partition: string): Promise<void>
   /** A partition begins to be read. */
@@ -49,9 +51,6 @@ const UNREADABLE_BACKOFF: Backoff = { firstMs: 500, maxMs: 10_000 }
 
 /** A transaction of another id is aborted in its place when it has held a partition back for so many attempts, each of which waits for it. */
 const ATTEMPTS_BEFORE_TAKING_OVER = 3
-
-/** What partitions do together each does alone in every other attempt: one of them may make all fail. */
-const isMadeAlone = (attempt: number): boolean => attempt % 2 === 0
 
 /** For how long after something has happened to a broker those that are assigned are restored with care. */
 const DISTURBED_FOR_MS = 60_000
@@ -90,10 +89,12 @@ export class Assignments {
    */
   readonly #proofs = new WeakMap<Partition, 'needed' | 'outputs' | 'all'>()
   /** Monotonic; when something was last seen to happen to a broker. */
-  #disturbedMs = Number.NEGATIVE_INFINITY
+  #disturbedMs: number
   readonly #ending = new AbortController()
 
-  constructor(readonly deps: AssignmentDeps) {}
+  constructor(readonly deps: AssignmentDeps) {
+    this.#disturbedMs = deps.isReplacement ? performance.now() : Number.NEGATIVE_INFINITY
+  }
 
   /** What the group tells. */
   listener(): GroupListener {
@@ -221,10 +222,7 @@ export class Assignments {
         await this.#alone.run(async () => {
           await this.#ready([partition])
           if (this.#proofs.get(partition) === 'needed') {
-            const proof = isMadeAlone(attempt)
-              ? this.#proveTogether.alone(partition)
-              : this.#proveTogether.run([partition])
-            const error = (await proof).get(partition)
+            const error = (await this.#proveTogether.attempt(partition, attempt)).get(partition)
             if (error !== undefined) throw error
           }
           if (!isRestoring(partition)) return
@@ -280,9 +278,7 @@ export class Assignments {
   }
 
   async #endInTurn(error: HeldBackError, partition: Partition, attempt: number): Promise<void> {
-    const end = isMadeAlone(attempt)
-      ? this.#endTogether.alone({ partition, error, attempt })
-      : this.#endTogether.run([{ partition, error, attempt }])
+    const end = this.#endTogether.attempt({ partition, error, attempt }, attempt)
     this.#ends.set(partition.name, end)
     await end
     if (this.#ends.get(partition.name) === end) this.#ends.delete(partition.name)
@@ -383,7 +379,7 @@ export class Assignments {
     const seconds = (performance.now() - begun) / 1000
     for (const [partition, past] of restored) {
       const sources = partition.read(past)
-      for (const source of [sources.input, sources.retry]) this.sources.set(partitionName(source), source)
+      for (const source of [sources.input, sources.retry]) this.sources.set(source.name, source)
       metrics.restored(past, seconds)
       log.info(
         {

@@ -91,3 +91,18 @@ test(
   },
   TIMEOUT_MS,
 )
+
+test('clients that take the place of others believe no broker that leads no more', async () => {
+  const happenings: Happening[] = [
+    { kind: 'time', ms: 506 },
+    { kind: 'expire', process: 0, learnsAfterMs: 0 },
+    { kind: 'step', process: 1, name: 'offsets', of: 'release', fate: { kind: 'fatal' } },
+    { kind: 'marks', process: 1, offsets: 'forgotten', outputs: 'written' },
+    { kind: 'event', type: 'plain', key: undefined },
+    { kind: 'give', partition: 0, to: 1 },
+    { kind: 'stale', process: 1, ms: 655 },
+    { kind: 'time', ms: 645 },
+    { kind: 'event', type: 'plain', key: undefined },
+  ]
+  expect(await play(happenings, 0)).toEqual([])
+})

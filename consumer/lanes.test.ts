@@ -206,4 +206,12 @@ describe('Together', () => {
     expect(await third).toBe(3)
     expect(calls).toEqual([['a', 'b'], ['c', 'd', 'e'], ['f']])
   })
+
+  test('in every other attempt an item is called for alone', async () => {
+    const calls: string[][] = []
+    const together = new Together(new Gate(1), async (items: readonly string[]) => void calls.push([...items]))
+    await Promise.all([together.attempt('a', 1), together.attempt('b', 1)])
+    await Promise.all([together.attempt('a', 2), together.attempt('b', 2)])
+    expect(calls).toEqual([['a', 'b'], ['a'], ['b']])
+  })
 })

@@ -95,10 +95,7 @@ export class Gate {
   }
 }
 
-/**
- * Calls one after the other, through a gate that others may share: what comes while one waits for its turn is made part of it. Where one item makes a call
- * fail for all, {@link alone} tells it apart.
- */
+/** Calls one after the other, through a gate that others may share: what comes while one waits for its turn is made part of it. */
 export class Together<T, R> {
   #next: { items: T[]; result: Promise<R> } | undefined
 
@@ -107,8 +104,12 @@ export class Together<T, R> {
     readonly call: (items: readonly T[]) => Promise<R>,
   ) {}
 
-  async alone(item: T): Promise<R> {
-    return this.gate.run(() => this.call([item]))
+  /**
+   * {@link run} of one item, in every other attempt alone: another one may make the call fail for all.
+   * @param attempt from 1
+   */
+  async attempt(item: T, attempt: number): Promise<R> {
+    return attempt % 2 === 1 ? this.run([item]) : this.gate.run(() => this.call([item]))
   }
 
   /** @returns the result of the call that these were part of */

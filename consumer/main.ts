@@ -67,7 +67,7 @@ const draining = new AbortController()
 
 /** New clients did not help. */
 let gaveUp = false
-let current = open()
+let current = open(false)
 const ops = serveOps(
   {
     registry: metrics.registry,
@@ -112,7 +112,7 @@ log.info(
 await work()
 
 /** A pipeline with clients of its own, not started. */
-function open() {
+function open(isReplacement: boolean) {
   const clientId = `kafkatrace-consumer-${config.INSTANCE_ID}`
   /** Of this client only: one before it may have been further. */
   let positions: readonly Position[] = []
@@ -191,6 +191,7 @@ function open() {
       auditShare: AUDIT_SHARE,
       auditPauseMs: AUDIT_PAUSE_MS,
     },
+    isReplacement,
   })
   return { pipeline, group, transactor, reader, positions: () => positions }
 }
@@ -213,7 +214,7 @@ async function work(): Promise<void> {
     }
     await sleep(delayMs(CONNECT_BACKOFF, attempt), draining.signal)
     if (draining.signal.aborted) return
-    current = open()
+    current = open(true)
   }
 }
 

@@ -100,6 +100,7 @@ function start(
       auditPauseMs: 60_000,
       ...overrides,
     },
+    isReplacement: false,
   })
   running.push(pipeline)
   const ended = pipeline.run()

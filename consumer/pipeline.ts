@@ -48,6 +48,8 @@ export interface PipelineDeps extends ConsumeDeps {
   /** undefined: no spans. */
   tracing: Tracing | undefined
   limits: PipelineLimits
+  /** These clients take the place of others that could not go on: something may have happened to a broker. */
+  isReplacement: boolean
   log: Logger
 }
 

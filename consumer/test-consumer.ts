@@ -27,6 +27,8 @@ export interface TestConsumerOptions {
   /** How long an event waits in `.retry`. */
   slowRetryMs?: number
   handlerTimeoutMs?: number
+  /** See `PipelineDeps`; false where not given. */
+  isReplacement?: boolean
   /** The check in the background does not come to a second round where not given. */
   auditPauseMs?: number
 }
@@ -99,6 +101,7 @@ export function startTestConsumer(options: TestConsumerOptions) {
       auditShare: 0.2,
       auditPauseMs: options.auditPauseMs ?? 600_000,
     },
+    isReplacement: options.isReplacement ?? false,
   })
   const ended = pipeline.run()
   return { pipeline, metrics, ended, positions: () => positions, groupId }

@@ -427,8 +427,8 @@ class ModelProcess {
   }
 
   async #work(process: FakeProcess): Promise<void> {
-    while (!process.killed && !this.#isStopped) {
-      const life = this.#open(process)
+    for (let isReplacement = false; !process.killed && !this.#isStopped; isReplacement = true) {
+      const life = this.#open(process, isReplacement)
       const reason = await life.pipeline.run()
       if (process.killed || reason === undefined) return
       this.reasons.push(reason)
@@ -436,7 +436,7 @@ class ModelProcess {
     }
   }
 
-  #open(process: FakeProcess): Life {
+  #open(process: FakeProcess, isReplacement: boolean): Life {
     const { kafka } = this.model
     const metrics = createMetrics()
     const member = kafka.group(process)
@@ -470,6 +470,7 @@ class ModelProcess {
       nowMs: Date.now,
       onQuickRetry: () => undefined,
       limits: LIMITS,
+      isReplacement,
     })
     this.#isZombie = false
     this.#life = { process, pipeline, member, metrics }
