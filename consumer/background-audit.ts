@@ -83,7 +83,7 @@ export class BackgroundAudit {
     // What would be found of a partition that was restored meanwhile may be repaired already.
     const isOver = (): boolean => signal.aborted || partitions.some(({ isOpen }) => !isOpen)
     const slow = slowed(reader, share, signal, isOver)
-    // What is held back for longer is left for the next round, for which there is no hurry: not longer than there is between two.
+    // Transactions that take longer are looked at in the next round.
     const snapshots = await takeSnapshots(partitions, slow.committed, slow, pauseMs / 2)
     if (isOver()) return
     for (const [index, { heldBack }] of snapshots.entries())

@@ -2,14 +2,13 @@ import { afterAll, beforeAll, expect, setDefaultTimeout, test } from 'bun:test'
 import { Type } from '@sinclair/typebox'
 import pino from 'pino'
 import { headerText } from '../shared/headers.ts'
-import { type KafkaCluster, startKafka } from '../shared/kafka/brokers/kafka.ts'
-import { findFreePorts, releasePorts } from '../shared/kafka/brokers/ports.ts'
 import { createRecordProducer } from '../shared/kafka/producer.ts'
 import { createRangeReader, readAll } from '../shared/kafka/range-reader.ts'
 import type { RangeReader, RecordProducer } from '../shared/kafka/types.ts'
 import { toRecord } from '../shared/record.ts'
 import { uniqueName } from '../shared/testing/brokers.ts'
-import { type Action, type KafkaProxy, type Match, startKafkaProxy } from '../shared/testing/kafka-proxy.ts'
+import type { Action, Match } from '../shared/testing/kafka-proxy.ts'
+import { type ProxiedKafka, startProxiedKafka } from '../shared/testing/proxied-kafka.ts'
 import { until } from '../shared/testing/until.ts'
 import { inputTopic, siblingTopic, streamTopics, type TopicRole } from '../shared/topics.ts'
 import { type ConsumerConfig, loadConsumerConfig } from './config.ts'
@@ -32,22 +31,14 @@ const BATCH = 10
 /** Most of a play is waiting for time-outs, so that several go on at a time. */
 const playing = new Gate(8)
 
-let proxy: KafkaProxy
-let kafka: KafkaCluster
+let proxied: ProxiedKafka
 let config: ConsumerConfig
 let producer: RecordProducer
 let reader: RangeReader
-let ports: number[] = []
 
 beforeAll(async () => {
-  ports = await findFreePorts(1)
-  proxy = await startKafkaProxy(ports)
-  kafka = await startKafka({
-    ports,
-    advertisedPorts: proxy.ports,
-    settings: { 'group.min.session.timeout.ms': '500' },
-  })
-  config = loadConsumerConfig({ KAFKA_BROKERS: `127.0.0.1:${proxy.ports[0]}` })
+  proxied = await startProxiedKafka({ 'group.min.session.timeout.ms': '500' })
+  config = loadConsumerConfig({ KAFKA_BROKERS: proxied.brokers })
   const log = pino({ level: 'silent' })
   reader = createRangeReader({ config, clientId: 'tests', log })
   producer = createRecordProducer({
@@ -70,9 +61,7 @@ beforeAll(async () => {
 afterAll(async () => {
   await producer.close(1_000)
   await reader.close()
-  await kafka.stop()
-  await proxy.stop()
-  releasePorts(ports)
+  await proxied.stop()
 })
 
 interface Line {
@@ -83,21 +72,22 @@ interface Line {
 /** A consumer that opens new clients when it cannot go on, as the service does, and what it has logged. */
 function run(options: { tenant: string; group: string; instance: string; handlers: readonly Handler[] }) {
   const lines: Line[] = []
-  const log = pino({}, { write: (line: string) => void lines.push(JSON.parse(line) as Line) })
-  const open = () =>
+  const log = pino({ level: 'debug' }, { write: (line: string) => void lines.push(JSON.parse(line) as Line) })
+  const open = (isReplacement: boolean) =>
     startTestConsumer({
       ...options,
+      isReplacement,
       config,
       log,
       sessionTimeoutMs: SESSION_TIMEOUT_MS,
       transactionTimeoutMs: TRANSACTION_TIMEOUT_MS,
     })
   let stopping = false
-  let current = open()
+  let current = open(false)
   const work = async (): Promise<void> => {
     for (let reason = await current.ended; reason !== undefined && !stopping; reason = await current.ended) {
       log.error({ reason }, 'new clients')
-      current = open()
+      current = open(true)
     }
   }
   const ended = work()
@@ -115,16 +105,16 @@ function run(options: { tenant: string; group: string; instance: string; handler
     },
     /** What is to become of requests of its transactions, or of their answers. */
     interfere: (at: 'request' | 'answer', api: Match['api'], action: Action) =>
-      proxy.interfere(at, { api, client: `${options.instance}-t` }, action),
+      proxied.proxy.interfere(at, { api, client: `${options.instance}-t` }, action),
     /** Meets requests of its membership and lets them pass. */
-    watch: (api: Match['api']) => proxy.interfere('request', { api, client: options.instance }, { delayMs: 0 }),
+    watch: (api: Match['api']) => proxied.proxy.interfere('request', { api, client: options.instance }, { delayMs: 0 }),
     /**
      * Its heartbeats, and all that it says to the group behind them, do not arrive until its session is over and it has lost its partitions.
      * @param meanwhile and until this has happened
      */
     async lose(meanwhile?: Promise<void>): Promise<void> {
       const lost = this.says('lost')
-      const heartbeats = proxy.interfere('request', { api: 'Heartbeat', client: options.instance }, 'hold')
+      const heartbeats = proxied.proxy.interfere('request', { api: 'Heartbeat', client: options.instance }, 'hold')
       await Promise.all([lost, meanwhile])
       heartbeats.end()
     },
@@ -206,7 +196,7 @@ const play = async (act: Act): Promise<void> => playing.run(() => playOne(act))
 
 async function playOne(act: Act): Promise<void> {
   const tenant = uniqueName('fencing')
-  await kafka.createTopics(streamTopics(tenant, 'events'), 1)
+  await proxied.kafka.createTopics(streamTopics(tenant, 'events'), 1)
   const stage = stageOf(tenant)
   try {
     const member = stage.join()
@@ -227,11 +217,15 @@ async function playOne(act: Act): Promise<void> {
 
 const has = (interference: { readonly met: number }) => until(() => interference.met > 0, PATIENCE)
 
-/** What is said when a transaction did not come through: a step of it, all of it, or its clients. */
+/**
+ * What is said when a transaction did not come through: a step of it, all of it, or its clients. Where a connection happened to be lost before, it is the one
+ * that ends what may be left open, for a restore.
+ */
 const FAILED = [
   'a step of a transaction is tried again',
   'a transaction was aborted and is tried again',
   'new clients',
+  'partitions could not be restored together',
 ] as const
 
 const STEPS = ['AddOffsetsToTxn', 'TxnOffsetCommit', 'Produce', 'EndTxn'] as const
@@ -362,7 +356,7 @@ test.concurrent('what may be left open is being ended when its member has lost t
     await member.stop()
     await stage.write()
     const instance = uniqueName('member')
-    const held = proxy.interfere('request', { api: 'TxnOffsetCommit', client: `${instance}-t` }, 'hold')
+    const held = proxied.proxy.interfere('request', { api: 'TxnOffsetCommit', client: `${instance}-t` }, 'hold')
     const next = stage.join(instance)
     await has(held)
     const assigned = next.says('assigned')

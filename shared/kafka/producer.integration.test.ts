@@ -28,7 +28,8 @@ async function topicOf(partitions: number): Promise<string> {
   return topic
 }
 
-async function connected(topic: string, options: Partial<RecordProducerOptions> = {}) {
+/** Begun; closed when the test ends. */
+function create(topic: string, options: Partial<RecordProducerOptions> = {}): RecordProducer {
   const producer = createRecordProducer({
     config,
     clientId: uniqueName('producer'),
@@ -45,6 +46,11 @@ async function connected(topic: string, options: Partial<RecordProducerOptions> 
   })
   ending.push(() => producer.close(1_000))
   producer.start()
+  return producer
+}
+
+async function connected(topic: string, options: Partial<RecordProducerOptions> = {}) {
+  const producer = create(topic, options)
   await until(() => producer.partitionCount(topic) !== undefined, { timeoutMs: 10_000 })
   return producer
 }
@@ -221,21 +227,7 @@ describe('topics', () => {
     async () => {
       const topic = uniqueName('nobodys')
       const other = await topicOf(1)
-      const looking = createRecordProducer({
-        config,
-        clientId: uniqueName('producer'),
-        topics: [topic, other],
-        deliveryTimeoutMs: 5_000,
-        lingerMs: 0,
-        maxQueueRecords: 10,
-        maxQueueBytes: 1_000,
-        maxRecordBytes: 1_000,
-        unreachedTimeoutMs: 60_000,
-        log,
-        onStatistics: () => undefined,
-      })
-      ending.push(() => looking.close(100))
-      looking.start()
+      const looking = create(other, { topics: [topic, other] })
       await until(() => looking.partitionCount(other) === 1, { timeoutMs: 10_000 })
       // It comes to be known soon after it is made, and with the partitions of whoever made it.
       expect(looking.partitionCount(topic)).toBeUndefined()
@@ -254,22 +246,8 @@ describe('topics', () => {
       ending.push(async () => mock.close())
       mock.createTopic('topic', 1)
       mock.pushErrors(API.ListOffsets, Array(3).fill(CODE.UNKNOWN_TOPIC_OR_PART))
-      const making = createRecordProducer({
-        config: { ...config, KAFKA_BROKERS: mock.brokers },
-        clientId: uniqueName('producer'),
-        topics: ['topic'],
-        deliveryTimeoutMs: 5_000,
-        lingerMs: 0,
-        maxQueueRecords: 10,
-        maxQueueBytes: 1_000,
-        maxRecordBytes: 1_000,
-        unreachedTimeoutMs: 60_000,
-        log,
-        onStatistics: () => undefined,
-      })
-      ending.push(() => making.close(100))
+      const making = create('topic', { config: { ...config, KAFKA_BROKERS: mock.brokers } })
       expect(making.making()).toBe(0)
-      making.start()
       await until(() => making.making() === 1 && making.blocked('topic')?.startsWith('no partition') === true, {
         timeoutMs: 10_000,
       })

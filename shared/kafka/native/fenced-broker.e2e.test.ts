@@ -1,8 +1,6 @@
 import { afterAll, beforeAll, expect, test } from 'bun:test'
 import { uniqueName } from '../../testing/brokers.ts'
-import { type KafkaProxy, startKafkaProxy } from '../../testing/kafka-proxy.ts'
-import { type KafkaCluster, startKafka } from '../brokers/kafka.ts'
-import { findFreePorts } from '../brokers/ports.ts'
+import { type ProxiedKafka, startProxiedKafka } from '../../testing/proxied-kafka.ts'
 import { native, type Producer, promised } from '../client.ts'
 
 /*
@@ -14,21 +12,15 @@ const CALL_TIMEOUT_MS = 5_000
 /** It depends on the moment whether a client loses all brokers for good: of some hundred answers one does it. */
 const ROUNDS = 300
 
-let proxy: KafkaProxy
-let kafka: KafkaCluster
+let proxied: ProxiedKafka
 const topic = uniqueName('fenced')
 
 beforeAll(async () => {
-  const ports = await findFreePorts(1)
-  proxy = await startKafkaProxy(ports)
-  kafka = await startKafka({ ports, advertisedPorts: proxy.ports })
-  await kafka.createTopics([topic], 1)
+  proxied = await startProxiedKafka()
+  await proxied.kafka.createTopics([topic], 1)
 })
 
-afterAll(async () => {
-  await kafka?.stop()
-  await proxy?.stop()
-})
+afterAll(() => proxied?.stop())
 
 /** An unsigned varint: the value, and where it ends. */
 function varint(frame: Buffer, at: number): [value: number, end: number] {
@@ -68,12 +60,12 @@ const brokersOf = (client: Producer): Promise<number> =>
   ).then(({ brokers }) => brokers.length)
 
 test('a client that is told of no broker goes on asking those that it knew', async () => {
-  const client = new (native().Producer)({ 'metadata.broker.list': `127.0.0.1:${proxy.ports[0]}`, log_level: 0 })
+  const client = new (native().Producer)({ 'metadata.broker.list': proxied.brokers, log_level: 0 })
   await promised((done) => client.connect({ timeout: CALL_TIMEOUT_MS }, (error) => done(error)))
   try {
     for (let round = 0; round < ROUNDS; round++) {
       expect(await brokersOf(client)).toBe(1)
-      const fenced = proxy.interfere('answer', { api: 'Metadata' }, { rewrite: withoutBrokers })
+      const fenced = proxied.proxy.interfere('answer', { api: 'Metadata' }, { rewrite: withoutBrokers })
       expect(await brokersOf(client)).toBe(0)
       expect(fenced.met).toBeGreaterThan(0)
       fenced.end()

@@ -1,9 +1,7 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from 'bun:test'
 import { uniqueName } from '../../testing/brokers.ts'
-import { type KafkaProxy, startKafkaProxy } from '../../testing/kafka-proxy.ts'
+import { type ProxiedKafka, startProxiedKafka } from '../../testing/proxied-kafka.ts'
 import { until } from '../../testing/until.ts'
-import { type KafkaCluster, startKafka } from '../brokers/kafka.ts'
-import { findFreePorts } from '../brokers/ports.ts'
 import { CODE, type Consumer, native, type Producer, packed, promised } from '../client.ts'
 import { type GroupMetadata, groupMetadata, sendOffsetsToTransaction } from '../group-metadata.ts'
 import { consumePacked } from '../packed.ts'
@@ -18,21 +16,15 @@ const CALL_TIMEOUT_MS = 10_000
 const SEND_TIMEOUT_MS = 1_000
 setDefaultTimeout(60_000)
 
-let proxy: KafkaProxy
-let kafka: KafkaCluster
+let proxied: ProxiedKafka
 const topic = uniqueName('late')
 
 beforeAll(async () => {
-  const ports = await findFreePorts(1)
-  proxy = await startKafkaProxy(ports)
-  kafka = await startKafka({ ports, advertisedPorts: proxy.ports })
-  await kafka.createTopics([topic], 2)
+  proxied = await startProxiedKafka()
+  await proxied.kafka.createTopics([topic], 2)
 })
 
-afterAll(async () => {
-  await kafka?.stop()
-  await proxy?.stop()
-})
+afterAll(() => proxied?.stop())
 
 async function connect<C extends Consumer | Producer>(client: C): Promise<C> {
   await promised((done) => client.connect({ timeout: CALL_TIMEOUT_MS }, (error) => done(error)))
@@ -40,7 +32,7 @@ async function connect<C extends Consumer | Producer>(client: C): Promise<C> {
 }
 
 test.each(['TxnOffsetCommit', 'AddOffsetsToTxn'] as const)('%s that comes late has no effect', async (api) => {
-  const common = { 'metadata.broker.list': `127.0.0.1:${proxy.ports[0]}`, log_level: 0 }
+  const common = { 'metadata.broker.list': proxied.brokers, log_level: 0 }
   const group = uniqueName('group')
   const consumer = await connect(
     new (native().KafkaConsumer)({ ...common, 'group.id': group, 'enable.auto.commit': false }),
@@ -63,7 +55,7 @@ test.each(['TxnOffsetCommit', 'AddOffsetsToTxn'] as const)('%s that comes late h
       sendOffsetsToTransaction(producer, [{ topic, partition, offset, metadata: '' }], metadata, timeoutMs, done),
     )
 
-  const held = proxy.interfere('request', { api, client: group }, 'hold')
+  const held = proxied.proxy.interfere('request', { api, client: group }, 'hold')
   await promised((done) => producer.beginTransaction(done))
   await expect(send(0, 100, SEND_TIMEOUT_MS)).rejects.toMatchObject({ code: CODE.TIMED_OUT })
   expect(held.met).toBe(1)
@@ -72,7 +64,7 @@ test.each(['TxnOffsetCommit', 'AddOffsetsToTxn'] as const)('%s that comes late h
   await promised((done) => producer.beginTransaction(done))
   const sent = send(1, 1)
   await until(() => held.met === 2)
-  const answered = proxy.interfere('answer', { api, client: group }, { delayMs: 0 })
+  const answered = proxied.proxy.interfere('answer', { api, client: group }, { delayMs: 0 })
   held.end()
   await sent
   await until(() => answered.met >= 2)
