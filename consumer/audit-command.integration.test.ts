@@ -3,7 +3,7 @@ import { Type } from '@sinclair/typebox'
 import pino from 'pino'
 import { headersOf, headerText, NO_HEADERS } from '../shared/headers.ts'
 import { createTopicAdmin } from '../shared/kafka/admin.ts'
-import { commitOffsets } from '../shared/kafka/brokers/wire-admin.ts'
+import { commitOffsets, findCoordinator } from '../shared/kafka/brokers/wire-admin.ts'
 import { native, promised } from '../shared/kafka/client.ts'
 import { createRecordProducer } from '../shared/kafka/producer.ts'
 import { createRangeReader, readAll } from '../shared/kafka/range-reader.ts'
@@ -96,10 +96,19 @@ async function stream(prefix: string) {
       await readAll(reader, all, (record) => records.push(record))
       return records
     },
-    /** As any client can that is no member of the group. */
+    /** As any client can that is no member of the group. A broker's first group has its coordinator once the topic of offsets is made. */
     async commitEnds(group: string): Promise<void> {
       const ends = await reader.ends(Array.from({ length: PARTITIONS }, (_, partition) => ({ topic, partition })))
-      await commitOffsets(address, WIRE_TIMEOUT_MS, group, topic, new Map(ends.map(({ end }, at) => [at, end])))
+      const offsets = new Map(ends.map(({ end }, at) => [at, end]))
+      await until(async () => {
+        try {
+          await findCoordinator(address, WIRE_TIMEOUT_MS, 'group', group)
+          await commitOffsets(address, WIRE_TIMEOUT_MS, group, topic, offsets)
+          return true
+        } catch {
+          return false
+        }
+      }, SLOW)
     },
     event: (id: string, type = 'plain'): OutgoingRecord => ({
       topic,
