@@ -13,7 +13,7 @@ const HEADER_SLACK_BYTES = 4_096
 /** How often it is looked whether the port may be opened. */
 const READY_LOOK = { firstMs: 20, maxMs: 100 }
 
-/** How long the next request of a connection is still answered, with the word that it was the last. Then idle ones are closed. */
+/** How long the next request of a connection is still answered, with the word that it was the last. Then idle ones are closed, before anything is refused. */
 const IDLE_GRACE_MS = 2_000
 
 /** How long answers may take that are given at the very end, to what Kafka's client was holding. */
@@ -39,8 +39,8 @@ export interface PublicPort {
   open(): Promise<void>
   listening(): boolean
   /**
-   * New connections are left to other processes at once. Those that are open have their requests answered, each with `Connection: close`; then the
-   * gate is shut, streams are ended, and what is left of requests is waited for until `timeoutMs` have passed in all.
+   * New connections are left to other processes at once. Those that are open have their requests answered, each with `Connection: close`; then idle
+   * ones are closed, streams are ended, the gate is shut, and what is left of requests is waited for until `timeoutMs` have passed in all.
    * @param endStreams called when streams have to end
    */
   drain(timeoutMs: number, endStreams: () => void): Promise<void>
@@ -93,6 +93,7 @@ export function createPublicPort({ config, gate, log, fetch, ready }: PublicPort
         await sockets?.stopListening(port)
         await connectionsGone(port, Math.min(IDLE_GRACE_MS, timeoutMs / 2))
       }
+      server?.closeIdleConnections()
       endStreams()
       const cut = new AbortController()
       const left = gate.shut().then(() => cut.abort())
