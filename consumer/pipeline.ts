@@ -134,10 +134,12 @@ export class Pipeline {
    */
   async run(): Promise<string | undefined> {
     const { group, transactor } = this.deps
-    await transactor.start()
+    const transactions = transactor.start()
+    // Connecting takes time; a member is one only where transactions can be made.
+    group.start(this.deps.topics, this.#assignments.listener(), transactions)
+    await transactions
     if (this.#ending !== undefined) return undefined
     this.#disconnects = transactor.disconnects()
-    group.start(this.deps.topics, this.#assignments.listener())
     this.#fetching = this.#fetcher.run().catch((error: Error) => this.fail(`fetching failed: ${error.message}`))
     const committing = this.#committer.run().catch((error: Error) => `committing failed: ${error.message}`)
     this.#memberMs = performance.now()

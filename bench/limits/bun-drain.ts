@@ -49,13 +49,17 @@ const group = createGroupConsumer({
   onStatistics: () => undefined,
 })
 // Of what a topic's name may hold, the dot alone means something else.
-group.start(new RegExp(`^${topic.replaceAll('.', '\\.')}$`), {
-  assigned: (partitions) => group.startReading(partitions.map((one) => ({ ...one, offset: -1 }))),
-  revoked: (partitions) => Promise.resolve(partitions),
-  outOfRange: gaveUp,
-  unreadable: gaveUp,
-  failed: gaveUp,
-})
+group.start(
+  new RegExp(`^${topic.replaceAll('.', '\\.')}$`),
+  {
+    assigned: (partitions) => group.startReading(partitions.map((one) => ({ ...one, offset: -1 }))),
+    revoked: (partitions) => Promise.resolve(partitions),
+    outOfRange: gaveUp,
+    unreadable: gaveUp,
+    failed: gaveUp,
+  },
+  Promise.resolve(),
+)
 
 const cpuSeconds = (): number => {
   const { user, system } = process.cpuUsage()

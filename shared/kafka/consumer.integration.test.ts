@@ -34,16 +34,20 @@ test(
         onStatistics: () => undefined,
       })
       const assigned: TopicPartition[] = []
-      consumer.start(new RegExp(`^${topic}$`), {
-        assigned(given) {
-          assigned.push(...given)
-          consumer.startReading(given.map((at) => ({ ...at, offset: 0 })))
+      consumer.start(
+        new RegExp(`^${topic}$`),
+        {
+          assigned(given) {
+            assigned.push(...given)
+            consumer.startReading(given.map((at) => ({ ...at, offset: 0 })))
+          },
+          revoked: async (given) => given,
+          outOfRange: () => undefined,
+          unreadable: () => undefined,
+          failed: () => undefined,
         },
-        revoked: async (given) => given,
-        outOfRange: () => undefined,
-        unreadable: () => undefined,
-        failed: () => undefined,
-      })
+        Promise.resolve(),
+      )
       const joined = () =>
         until(
           async () => {

@@ -167,7 +167,7 @@ export function createGroupConsumer(options: GroupConsumerOptions): GroupConsume
   return {
     connection: watch.current,
     membership: () => (consumer === undefined ? undefined : (groupMetadata(consumer) ?? undefined)),
-    start(topicPattern, to) {
+    start(topicPattern, to, mayJoin) {
       listener = to
       const open = () => {
         const opened = watch.attach(new (native().KafkaConsumer)(settings))
@@ -180,10 +180,12 @@ export function createGroupConsumer(options: GroupConsumerOptions): GroupConsume
         })
         return opened
       }
-      void connectForever(open, watch.failed, stopping.signal).then((opened) => {
+      void connectForever(open, watch.failed, stopping.signal).then(async (opened) => {
         if (opened === undefined) return
         consumer = opened
         watch.connected()
+        await mayJoin
+        if (stopping.signal.aborted) return
         opened.subscribe([topicPattern])
         wake?.()
       })

@@ -150,8 +150,8 @@ export interface GroupListener {
 
 /** What the consumer service needs: a cooperative group member that reads committed records only. */
 export interface GroupConsumer {
-  /** Begins to connect and subscribes; goes on for ever, with back-off; returns at once. */
-  start(topicPattern: RegExp, listener: GroupListener): void
+  /** Begins to connect, and joins the group once it may; goes on for ever, with back-off; returns at once. */
+  start(topicPattern: RegExp, listener: GroupListener, mayJoin: Promise<void>): void
   connection(): Connection
   /** undefined while this client is no member of its group. */
   membership(): Membership | undefined

@@ -259,10 +259,13 @@ export class FakeKafka {
       }
     }
     return {
-      start: (_pattern, to) => {
-        listener = to
-        join()
-        if (owned.size > 0) to.assigned([...owned.values()])
+      start: (_pattern, to, mayJoin) => {
+        void mayJoin.then(() => {
+          if (isClosed) return
+          listener = to
+          join()
+          if (owned.size > 0) to.assigned([...owned.values()])
+        })
       },
       connection: () => this.connection,
       membership: () => {
