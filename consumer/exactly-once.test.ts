@@ -106,3 +106,16 @@ test('clients that take the place of others believe no broker that leads no more
   ]
   expect(await play(happenings, 0)).toEqual([])
 })
+
+test('what was written again behind a transaction that hung is seen by whoever waited for it to end', async () => {
+  const happenings: Happening[] = [
+    { kind: 'time', ms: 53 },
+    { kind: 'marks', process: 0, offsets: 'written', outputs: 'forgotten' },
+    { kind: 'event', type: 'plain', key: 3 },
+    { kind: 'give', partition: 1, to: 1 },
+    { kind: 'time', ms: 443 },
+    { kind: 'time', ms: 7 },
+    { kind: 'expire', process: 1, learnsAfterMs: 5252 },
+  ]
+  expect(await play(happenings, 0)).toEqual([])
+})

@@ -87,6 +87,8 @@ interface Ends {
   processed: PartitionEnds
 }
 
+const OUTPUTS = ['retry', 'dlq', 'processed'] as const
+
 /**
  * Learns from Kafka what of partitions has been done and what waits, whoever did it, and fills their windows.
  *
@@ -160,7 +162,10 @@ const sourcePastOf = ({ topic, partition, offset, metadata }: CommittedOffset): 
   missing: [],
 })
 
-/** The ends of a partition's topics, once no transaction is open below them. */
+/**
+ * The ends of a partition's topics, once no transaction is open below them. Where one was, they are those of after its end: it may have been aborted, and its
+ * outcomes written again behind it.
+ */
 async function stableEnds(
   partitions: readonly Partition[],
   reader: RangeReader,
@@ -183,11 +188,11 @@ async function stableEnds(
     ]
     const outputs = { retry, dlq, processed }
     let isStable = true
-    for (const [role, { end, stable }] of Object.entries(outputs) as ['retry' | 'dlq' | 'processed', PartitionEnds][])
-      if (stable < end) {
-        if (patient) await transactionsEnded(partition.sibling(role), end, reader, deadlineMs)
-        else isStable = false
-      }
+    for (const role of OUTPUTS) {
+      if (outputs[role].stable >= outputs[role].end) continue
+      if (!patient) isStable = false
+      else outputs[role] = await transactionsEnded(partition.sibling(role), outputs[role], reader, deadlineMs)
+    }
     if (isStable) found.set(partition, { input, ...outputs })
   }
   return found
@@ -195,13 +200,13 @@ async function stableEnds(
 
 async function transactionsEnded(
   at: TopicPartition,
-  to: number,
+  before: PartitionEnds,
   reader: RangeReader,
   deadlineMs: number,
-): Promise<void> {
+): Promise<PartitionEnds> {
   for (;;) {
-    const [ends] = await reader.ends([at])
-    if (ends === undefined || ends.stable >= to) return
+    const [ends = before] = await reader.ends([at])
+    if (ends.stable >= before.end) return { ...ends, end: ends.stable }
     if (performance.now() > deadlineMs) throw new HeldBackError(at, ends.stable)
     await sleep(TRANSACTIONS_PAUSE_MS)
   }
