@@ -237,6 +237,30 @@ test('what has no outcome is not missing while a transaction holds its outputs b
   expect(found?.counts).toMatchObject({ processed: 1, unknown: 1, missing: 0 })
 })
 
+test('an outcome that was written again behind a transaction that hung is seen once that has ended', async () => {
+  const world = new World()
+  world.append('input', 1)
+  world.committed.input = 1
+  // What hangs, and is aborted in the end.
+  world.append('processed', undefined)
+  const reader = world.reader()
+  let asked = 0
+  const hanging: AuditReader = {
+    ...reader,
+    ends: async (partitions) => {
+      const isProcessed = partitions[0]?.topic === siblingTopic(INPUT, 'processed')
+      if (isProcessed && asked++ === 1) world.append('processed', 1)
+      const ends = await reader.ends(partitions)
+      return isProcessed && asked === 1 ? ends.map((one) => ({ ...one, stable: 0 })) : ends
+    },
+  }
+  const [snapshot] = await takeSnapshots([AT], async (at) => world.committedOffsets(at), hanging, 10_000)
+  if (snapshot === undefined) throw new Error('no snapshot')
+  expect(snapshot.heldBack).toBeUndefined()
+  const [found] = await audit([{ snapshot, from: 0, to: 1 }], reader, { maxEvents: 10, maxNamed: 3 })
+  expect(found?.counts).toMatchObject({ processed: 1, missing: 0 })
+})
+
 test('outcomes that are deleted while they are read leave what they may have been unknown', async () => {
   const world = new World()
   world.append('processed', 99)

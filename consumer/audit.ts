@@ -127,7 +127,10 @@ export function startOf(committed: CommittedOffset, { beginning, end }: Partitio
   return { ...committed, offset: beginning, metadata: encodeAhead(beginning, ahead) }
 }
 
-/** The ends of one of the topics beside the inputs, and `stable` as of when it has reached them; or as of the time-out. */
+/**
+ * The ends of one of the topics beside the inputs, as of when what was open below them has ended, since its outcomes may have been written again behind
+ * it; or as of the time-out.
+ */
 async function stableEnds(
   inputs: readonly TopicPartition[],
   role: TopicRole,
@@ -148,7 +151,7 @@ async function stableEnds(
     for (const [which, index] of unstable.entries()) {
       const { end } = ends[index] as PartitionEnds
       const { beginning, stable } = now[which] as PartitionEnds
-      ends[index] = { beginning, end, stable: Math.min(stable, end) }
+      ends[index] = { beginning, end: Math.max(stable, end), stable }
     }
   }
 }
