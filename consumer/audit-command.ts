@@ -7,7 +7,7 @@ import type { CommittedOffset, RangeReader, TopicPartition } from '../shared/kaf
 import type { Logger } from '../shared/logger.ts'
 import { within } from '../shared/retry.ts'
 import { DEFAULT_TENANT } from '../shared/tenants.ts'
-import { inputTopic, NAME_PATTERN, parseTopic } from '../shared/topics.ts'
+import { inputTopic, NAME_PATTERN, parseTopic, siblingTopic } from '../shared/topics.ts'
 import {
   type AuditRange,
   type AuditReader,
@@ -46,7 +46,7 @@ An event counts once, however often it was sent.
   doubled       has more than one outcome
   unknown       has no outcome that is still there; it may have had one that was deleted, or have one behind a transaction that has not ended
 
-Exit code: 0; 1 when events are missing or doubled; 64 for wrong arguments, and for a range without records; 69 when Kafka does not answer or refuses; 78 for wrong variables.
+Exit code: 0; 1 when events are missing or doubled; 64 for wrong arguments, and for a range without records; 69 when Kafka does not answer or refuses, or a topic of the stream is not there; 78 for wrong variables.
 `
 
 /** `sysexits.h`. */
@@ -327,8 +327,8 @@ export const jsonOf = (
 
 const variables = Type.Object({ ...commonVariables, GROUP_ID: consumerVariables.properties.GROUP_ID })
 
-/** Tells why Kafka cannot be reached, once each reason, while it is tried again. */
-function connectionLog(): Logger {
+/** Tells why Kafka cannot be reached, once each reason, while it is tried again; and the last reason at the end. */
+function connectionLog(): { log: Logger; reason(): string | undefined } {
   let told: string | undefined
   const write = (line: string): void => {
     const { reason } = JSON.parse(line) as { reason?: string }
@@ -336,31 +336,55 @@ function connectionLog(): Logger {
     told = reason
     process.stderr.write(`audit: cannot reach Kafka: ${reason}; trying again\n`)
   }
-  return pino({ level: 'warn' }, { write })
+  return { log: pino({ level: 'warn' }, { write }), reason: () => told }
+}
+
+/** What is wrong with how many partitions a stream's topics have, the input's first. */
+function topicFault(names: readonly string[], counts: readonly number[]): string | undefined {
+  const [partitions = 0] = counts
+  const short = names.flatMap((name, index) => {
+    const count = counts[index] ?? 0
+    if (count >= partitions) return []
+    return count === 0
+      ? [`there is no topic ${name}, or it may not be described with these credentials`]
+      : [`${name} has ${count} of ${names[0]}'s ${partitions} partitions`]
+  })
+  return short.length > 0
+    ? `${short.join('; ')}. The producer makes what is missing of a stream's topics when it starts`
+    : undefined
 }
 
 async function run({ topic, from, to, json }: Extract<Arguments, { kind: 'audit' }>): Promise<number> {
   // Here, so that tests of the rest need no addon.
-  const { createRangeReader } = await import('../shared/kafka/range-reader.ts')
+  const { createRangeReader, isRefusal } = await import('../shared/kafka/range-reader.ts')
   const config = loadConfigOrExit((env) => loadConfig(variables, env, commonFaults))
   const { KAFKA_BROKERS: brokers, GROUP_ID: groupId } = config
-  const reader = createRangeReader({ config, clientId: 'kafkatrace-audit', log: connectionLog(), groupId })
+  const connecting = connectionLog()
+  const reader = createRangeReader({ config, clientId: 'kafkatrace-audit', log: connecting.log, groupId })
+  const names = [topic, ...(['retry', 'dlq', 'processed'] as const).map((role) => siblingTopic(topic, role))]
   try {
-    const partitions = await within(
+    const counts = await within(
       REACH_TIMEOUT_MS,
-      reader.partitionCount(topic),
+      Promise.all(names.map((name) => reader.partitionCount(name))),
       `Kafka at ${brokers} has not answered`,
-    )
+    ).catch((error: Error) => {
+      const reason = connecting.reason()
+      throw reason === undefined ? error : new Error(`${error.message}: ${reason}`)
+    })
+    const [partitions = 0] = counts
     if (partitions === 0) {
       process.stderr.write(`audit: ${absent(topic, await reader.topics())}\n`)
       return EXIT.usage
     }
+    const fault = topicFault(names, counts)
+    if (fault !== undefined) throw new Error(fault)
     const inputs = Array.from({ length: partitions }, (_, partition) => ({ topic, partition }))
     const committed = async (at: readonly TopicPartition[]): Promise<CommittedOffset[]> => {
       const rows = await reader.committed(at).catch((error: Error) => {
-        throw new Error(
-          `what the group ${groupId} has committed cannot be asked for (${error.message}); the credentials need DESCRIBE on the group, and READ on the stream's four topics`,
-        )
+        const rights = isRefusal(error)
+          ? "; the credentials need DESCRIBE on the group, and READ on the stream's four topics"
+          : ''
+        throw new Error(`what the group ${groupId} has committed cannot be asked for (${error.message})${rights}`)
       })
       if (rows.every(({ offset }) => offset < 0))
         process.stderr.write(`audit: the group ${groupId} has committed nothing of this stream; is GROUP_ID right?\n`)

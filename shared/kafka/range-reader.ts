@@ -2,7 +2,17 @@ import type * as RdKafka from '@confluentinc/kafka-javascript/types/rdkafka'
 import type { CommonConfig } from '../config.ts'
 import type { Logger } from '../logger.ts'
 import { CONNECT_BACKOFF, delayMs, sleep, within } from '../retry.ts'
-import { CLOSE_TIMEOUT_MS, CODE, type Consumer, connectForever, messageOf, native, packed, promised } from './client.ts'
+import {
+  CLOSE_TIMEOUT_MS,
+  CODE,
+  type Consumer,
+  connectForever,
+  type LibrdKafkaError,
+  messageOf,
+  native,
+  packed,
+  promised,
+} from './client.ts'
 import { reasonOf } from './connection.ts'
 import { committedOffset, readerSettings } from './consumer.ts'
 import { consumeIdentities, consumePacked, type Interruption } from './packed.ts'
@@ -25,6 +35,19 @@ const LISTED_AT_ONCE = 250
 
 /** A topic that was just made, or whose leader has changed, is asked for again. */
 const MAX_ENDS_ATTEMPTS = 4
+
+/** A group whose coordinator is being chosen, or loads what it has committed, is asked for again, until so long has passed. */
+const COORDINATOR_TIMEOUT_MS = 15_000
+const PASSING = new Set<number>([
+  CODE.COORDINATOR_LOAD_IN_PROGRESS,
+  CODE.COORDINATOR_NOT_AVAILABLE,
+  CODE.NOT_COORDINATOR,
+])
+
+const REFUSALS = new Set<number>([CODE.TOPIC_AUTHORIZATION_FAILED, CODE.GROUP_AUTHORIZATION_FAILED])
+
+/** Whether brokers refuse what was asked for by their access control. */
+export const isRefusal = (error: Error): boolean => REFUSALS.has((error as Partial<LibrdKafkaError>).code ?? 0)
 
 /** How long reading may bring nothing at all before it is given up. */
 const READ_STALL_TIMEOUT_MS = 15_000
@@ -316,10 +339,19 @@ export function createRangeReader(options: {
     async committed(partitions) {
       // Readers of uncommitted records do not wait for transactions that are about to change what is committed.
       const consumer = await client('read_uncommitted')
-      const rows = await promised<(TopicPartitionOffset & { metadata?: string | null })[]>((done) =>
-        consumer.committed([...partitions], BROKER_CALL_TIMEOUT_MS, done),
-      )
-      return rows.map(committedOffset)
+      const deadlineMs = performance.now() + COORDINATOR_TIMEOUT_MS
+      for (let attempt = 1; ; attempt++) {
+        try {
+          const rows = await promised<(TopicPartitionOffset & { metadata?: string | null })[]>((done) =>
+            consumer.committed([...partitions], BROKER_CALL_TIMEOUT_MS, done),
+          )
+          return rows.map(committedOffset)
+        } catch (error) {
+          const isPassing = PASSING.has((error as LibrdKafkaError).code)
+          if (!isPassing || stopping.signal.aborted || performance.now() > deadlineMs) throw error
+          await sleep(delayMs(CONNECT_BACKOFF, attempt), stopping.signal)
+        }
+      }
     },
     async topicIds(topics) {
       const using = await admin()
