@@ -197,6 +197,20 @@ describe('a watch', () => {
     expect(watch.current()).toEqual({ state: 'connecting', reason: 'no broker is up' })
   })
 
+  test('does not call a client connected that cannot be made ready, though a broker is up', () => {
+    const { watch, stats, messages } = watched()
+    for (let attempt = 0; attempt < 3; attempt++) {
+      stats({ 'a:1/1': 'UP' })
+      watch.failed('transactions cannot be initialised')
+    }
+    stats({ 'a:1/1': 'UP' })
+    expect(watch.current().state).toBe('connecting')
+    expect(messages()).toEqual(['Kafka is not reached: transactions cannot be initialised'])
+    watch.connected()
+    stats({ 'a:1/1': 'UP' })
+    expect(watch.current().state).toBe('connected')
+  })
+
   test('does not listen to a client that another has replaced', () => {
     const { watch, stats } = watched()
     watch.attach(new EventEmitter())

@@ -50,7 +50,7 @@ export function watchConnection(options: { config: CommonConfig; client: string;
   const { config, client: name, log } = options
   let connection: Connection = { state: 'connecting', reason: 'not connected yet' }
   let attached: Watchable | undefined
-  /** Whether a broker has answered this client. */
+  /** Whether a broker has answered this client as it must to be of use. */
   let answered = false
   /** By broker: why it is not reached. */
   const reasons = new Map<string, string>()
@@ -92,6 +92,8 @@ export function watchConnection(options: { config: CommonConfig; client: string;
           if (entries.length === 0 || entries.some(({ up }) => up)) reasons.delete(broker)
         }
         if (!brokers.some(({ up }) => up)) return changeTo({ state: 'connecting', reason: because('no broker is up') })
+        // That a broker is up does not make a client that is still being made ready one that works.
+        if (!answered) return
         changeTo({ state: 'connected' })
         const now = reasons.size === 0 ? '' : summary(reasons)
         if (now !== partly && now !== '') log.warn({ client: name, reason: now }, 'a broker is not reached')
