@@ -677,3 +677,11 @@ test('an event that has a second outcome is told of once, by its stream', async 
   expect((await metrics.doubled.get()).values).toMatchObject([{ value: 1, labels: { topic: INPUT } }])
   expect(await sumOf(metrics.repaired)).toBe(0)
 })
+
+test('clients that cannot go on end the run also while transactions are still being initialised', async () => {
+  const kafka = new FakeKafka()
+  kafka.latency = () => new Promise(() => undefined)
+  const { pipeline, ended } = start(kafka)
+  pipeline.fail('the group refuses this client')
+  expect(await ended).toBe('the group refuses this client')
+})

@@ -137,8 +137,12 @@ export class Pipeline {
     const transactions = transactor.start()
     // Connecting takes time; a member is one only where transactions can be made.
     group.start(this.deps.topics, this.#assignments.listener(), transactions)
-    await transactions
+    const early = await Promise.race([transactions.then(() => undefined), this.#failed.promise])
     if (this.#ending !== undefined) return undefined
+    if (early !== undefined) {
+      this.#abandon()
+      return early
+    }
     this.#disconnects = transactor.disconnects()
     this.#fetching = this.#fetcher.run().catch((error: Error) => this.fail(`fetching failed: ${error.message}`))
     const committing = this.#committer.run().catch((error: Error) => `committing failed: ${error.message}`)

@@ -1,6 +1,8 @@
 import { expect, test } from 'bun:test'
+import { RELEASED } from '../shared/kafka/transactor.ts'
 import type { CommittedOffset, KnownRecord, Range, RangeReader } from '../shared/kafka/types.ts'
 import { parseTopic } from '../shared/topics.ts'
+import { withCompleted } from './ahead.ts'
 import { Held, Partition } from './partition.ts'
 import { restore } from './restore.ts'
 
@@ -34,9 +36,11 @@ function logOf(repeats: ReadonlyMap<number, number>): { reader: RangeReader; rea
   return { reader: reader as RangeReader, read }
 }
 
+const newPartition = () => new Partition('kt.acme.events', 0, 'acme', 'events', WINDOW, new Held())
+
 async function restored(repeats: ReadonlyMap<number, number>): Promise<{ missing: number[]; firstRead: number }> {
   const { reader, read } = logOf(repeats)
-  const partition = new Partition('kt.acme.events', 0, 'acme', 'events', WINDOW, new Held())
+  const partition = newPartition()
   const committed = async (): Promise<CommittedOffset[]> =>
     partition.both.map((at) => ({ ...at, offset: at.topic === partition.topic ? OUTCOMES : 0, metadata: '' }))
   const pasts = await restore([partition], { committed }, reader, true)
@@ -46,6 +50,19 @@ async function restored(repeats: ReadonlyMap<number, number>): Promise<{ missing
     firstRead: Math.min(...outcomes.map(({ from }) => from)),
   }
 }
+
+test.each([RELEASED, withCompleted(RELEASED, 'a transaction')])(
+  'an offset that was to be aborted and is committed is none: every event that has an outcome is recognised (%s)',
+  async (metadata) => {
+    const { reader } = logOf(new Map())
+    const partition = newPartition()
+    const committed = async (): Promise<CommittedOffset[]> =>
+      partition.both.map((at) => ({ ...at, offset: 0, metadata }))
+    const past = (await restore([partition], { committed }, reader, true)).get(partition)
+    expect(past).toMatchObject({ fresh: 'nothing committed', doubtful: true, input: { offset: 0 } })
+    expect(partition.dedupe.size).toBe(OUTCOMES)
+  },
+)
 
 test('for a repeated event no more outcomes are read than its first outcome can be back', async () => {
   // Passed over when it came, since its outcome was in the window of then; it no longer is.

@@ -1,4 +1,5 @@
 import { hashOf } from '../shared/kafka/identity.ts'
+import { RELEASED } from '../shared/kafka/transactor.ts'
 import {
   type CommittedOffset,
   type GroupConsumer,
@@ -116,9 +117,10 @@ export async function restore(
   const endsOf = await stableEnds(partitions, reader, patient)
   const pasts = new Map<Partition, Past>()
   for (const [partition, ends] of endsOf) {
-    const [input, retry] = partition.both.map(
-      (at) => rows.get(partitionName(at)) ?? { ...at, offset: -1, metadata: '' },
-    ) as [CommittedOffset, CommittedOffset]
+    const [input, retry] = partition.both.map((at) => {
+      const row = rows.get(partitionName(at))
+      return row === undefined || row.metadata.startsWith(RELEASED) ? { ...at, offset: -1, metadata: '' } : row
+    }) as [CommittedOffset, CommittedOffset]
     pasts.set(partition, pastOf(input, retry, ends))
   }
   await fillWindows(pasts, endsOf, reader)

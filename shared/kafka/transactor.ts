@@ -246,7 +246,7 @@ export function createTransactor(options: TransactorOptions): Transactor {
         const { kafka, records, deadlineMs } = open
         const transaction = what === 'records' ? `${life}-${++transactions}${RELEASE_SUFFIX}` : undefined
         if (transaction === undefined) {
-          const offsets = held.map((at) => ({ ...at, offset: 0, metadata: '' }))
+          const offsets = held.map((at) => ({ ...at, offset: 0, metadata: RELEASED }))
           const sent = await send(open, offsets, membership)
           if (sent !== undefined) return abort(open, sent)
         } else {
@@ -328,6 +328,11 @@ const LOST: StepFault = { message: 'a partition of it is no longer this memberâ€
 
 /** Marks the names of transactions that are only there to end others: their records are none that count. */
 export const RELEASE_SUFFIX = '-release'
+
+/**
+ * The metadata of an offset that is only there to be aborted. Should a broker count it as committed all the same, it says nothing of what has been done.
+ */
+export const RELEASED = 'released'
 
 /** How long initialising waits for a predecessor's transaction to end before it is asked for again. */
 const INIT_TIMEOUT_MS = 15_000

@@ -1,6 +1,6 @@
 import { headersOf, TRANSACTION, withHeaders } from '../headers.ts'
 import { hashOf } from '../kafka/identity.ts'
-import { RELEASE_SUFFIX } from '../kafka/transactor.ts'
+import { RELEASE_SUFFIX, RELEASED } from '../kafka/transactor.ts'
 import {
   type CommittedOffset,
   type Connection,
@@ -426,7 +426,7 @@ export class FakeKafka {
         inTurn(async (): Promise<ReleaseResult> => {
           if (epoch === undefined) return { kind: 'not released', reason: 'not connected' }
           const isOffset = what === 'committed offset'
-          const offsets = held.map((at) => ({ ...at, offset: 0, metadata: '' }))
+          const offsets = held.map((at) => ({ ...at, offset: 0, metadata: RELEASED }))
           const fault = isOffset ? await addOffsets(offsets, membership, 'release') : await begin('outputs', 'release')
           const transaction = isOffset ? undefined : `${life}-${++transactions}${RELEASE_SUFFIX}`
           if (fault === undefined && transaction !== undefined)
