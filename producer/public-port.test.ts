@@ -1,15 +1,15 @@
 import { expect, test } from 'bun:test'
-import { connect } from 'node:net'
+import { connect, type Socket } from 'node:net'
 import pino from 'pino'
 import { Gate } from './admit.ts'
 import { loadProducerConfig } from './config.ts'
 import { createPublicPort } from './public-port.ts'
 import { openSockets } from './sockets.ts'
 
-const DRAIN_TIMEOUT_MS = 400
+const DRAIN_TIMEOUT_MS = 1_000
 
 /** A connection on which one request was answered, and which is idle since. */
-async function idleConnection(port: number): Promise<{ received(): string; closed: Promise<void> }> {
+async function connection(port: number): Promise<{ socket: Socket; received(): string; closed: Promise<void> }> {
   let received = ''
   const socket = connect(port, '127.0.0.1')
   const closed = new Promise<void>((resolve) => void socket.once('close', () => resolve()))
@@ -19,13 +19,16 @@ async function idleConnection(port: number): Promise<{ received(): string; close
       resolve()
     })
   })
-  socket.write('GET / HTTP/1.1\r\nHost: x\r\n\r\n')
+  socket.write(`${BEGUN}${REST}`)
   await answered
-  return { received: () => received, closed }
+  return { socket, received: () => received, closed }
 }
 
+const BEGUN = 'GET / HTTP/1.1\r\nHost:'
+const REST = ' x\r\n\r\n'
+
 test.skipIf(openSockets() === undefined)(
-  'a connection that stays idle is closed while others are still served: its next request is no 503',
+  'idle connections are closed while requests on others are still taken: none is refused',
   async () => {
     const gate = new Gate({ maxRequests: 10, maxBytes: 1_000 })
     const { promise: listening, resolve: opened } = Promise.withResolvers<number>()
@@ -39,19 +42,26 @@ test.skipIf(openSockets() === undefined)(
       }),
       gate,
       log: pino({ level: 'info' }, { write: (line) => opened((JSON.parse(line) as { port: number }).port) }),
-      fetch: () => new Response(null, { status: gate.closed === undefined ? 202 : 503 }),
+      fetch: () =>
+        new Response(null, {
+          status: gate.closed === undefined ? 202 : 503,
+          headers: gate.draining ? { connection: 'close' } : {},
+        }),
       ready: () => true,
     })
     await port.open()
-    const { received, closed } = await idleConnection(await listening)
-    // Another request keeps the process.
-    expect(gate.enter(1, false)).toBeUndefined()
+    const number = await listening
+    const idle = await connection(number)
+    const slow = await connection(number)
+    slow.socket.write(BEGUN)
     const drained = port.drain(DRAIN_TIMEOUT_MS, () => undefined)
-    expect(gate.closed).toBeUndefined()
-    await closed
-    gate.leave(1, false)
+    await idle.closed
+    slow.socket.write(REST)
+    await slow.closed
     await drained
+    expect(gate.closed?.kind).toBe('draining')
     await port.close()
-    expect(received()).toStartWith('HTTP/1.1 202')
+    expect(idle.received().match(/HTTP\/1\.1 \d+/g)).toEqual(['HTTP/1.1 202'])
+    expect(slow.received().match(/HTTP\/1\.1 \d+/g)).toEqual(['HTTP/1.1 202', 'HTTP/1.1 202'])
   },
 )

@@ -13,8 +13,11 @@ const HEADER_SLACK_BYTES = 4_096
 /** How often it is looked whether the port may be opened. */
 const READY_LOOK = { firstMs: 20, maxMs: 100 }
 
-/** How long the next request of a connection is still answered, with the word that it was the last. Then idle ones are closed, before anything is refused. */
+/** How long the next request of a connection is still answered, with the word that it was the last. Then idle ones are closed. */
 const IDLE_GRACE_MS = 2_000
+
+/** How much longer a request is waited for that is on its way then, before it is refused. */
+const LAST_REQUESTS_MS = 2_000
 
 /** How long answers may take that are given at the very end, to what Kafka's client was holding. */
 const LAST_ANSWERS_MS = 500
@@ -40,7 +43,7 @@ export interface PublicPort {
   listening(): boolean
   /**
    * New connections are left to other processes at once. Those that are open have their requests answered, each with `Connection: close`; then idle
-   * ones are closed, streams are ended, the gate is shut, and what is left of requests is waited for until `timeoutMs` have passed in all.
+   * ones are closed and streams are ended, and a little later the gate is shut; what is left of requests is waited for until `timeoutMs` have passed in all.
    * @param endStreams called when streams have to end
    */
   drain(timeoutMs: number, endStreams: () => void): Promise<void>
@@ -53,7 +56,7 @@ export function createPublicPort({ config, gate, log, fetch, ready }: PublicPort
   const sockets = openSockets()
   let server: ReturnType<typeof Bun.serve> | undefined
 
-  /** Waits until every connection is closed, at most so long. */
+  /** Waits until every connection is closed, at most so long. Where that is not known, so long. */
   async function connectionsGone(port: number, timeoutMs: number): Promise<void> {
     const deadline = performance.now() + timeoutMs
     while (performance.now() < deadline && (sockets === undefined || sockets.connections(port) > 0))
@@ -95,6 +98,9 @@ export function createPublicPort({ config, gate, log, fetch, ready }: PublicPort
       }
       server?.closeIdleConnections()
       endStreams()
+      // A connection that is not idle has one more request at most, since its answer is the last.
+      if (port !== undefined && sockets !== undefined)
+        await connectionsGone(port, Math.min(LAST_REQUESTS_MS, timeoutMs / 4))
       const cut = new AbortController()
       const left = gate.shut().then(() => cut.abort())
       await Promise.race([left, sleep(deadline - performance.now(), cut.signal)])
