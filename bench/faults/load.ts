@@ -51,6 +51,8 @@ export interface LoadFacts {
   repeated: number
   /** By status; 0 stands for requests without an answer. */
   statuses: Record<number, number>
+  /** By status, what the first of those answers said that were not taken: the start of a problem document, or why there is no answer. */
+  refusals: Record<number, string>
   /** Requests whose events were still neither acknowledged nor refused for good when the client had no more patience. */
   givenUp: number
 }
@@ -100,7 +102,7 @@ interface Prepared {
 
 export function startLoad(options: LoadOptions): Load {
   const { random, ledger } = options
-  const facts: LoadFacts = { requests: 0, repeated: 0, statuses: {}, givenUp: 0 }
+  const facts: LoadFacts = { requests: 0, repeated: 0, statuses: {}, refusals: {}, givenUp: 0 }
   const impatient = new AbortController()
   const inFlight = new Set<Promise<void>>()
   const begunMs = performance.now()
@@ -243,11 +245,12 @@ async function sendUntilSettled(
     if (send > 1) facts.repeated++
     // With each time a little more patience, or on a slow machine an impatient client would never be done.
     const timedOut = AbortSignal.timeout(random.integer(...timeoutMs) * Math.min(send, MOST_PATIENT_SEND))
-    const { status, answers } = await ask(
+    const { status, answers, text } = await ask(
       () => post(`${url}/v1/streams/${stream}/events`, headers, body, AbortSignal.any([timedOut, impatient])),
       events.length,
     )
     facts.statuses[status] = (facts.statuses[status] ?? 0) + 1
+    if (status !== 200 && status !== 202) facts.refusals[status] ??= text.slice(0, MAX_REFUSAL_LENGTH)
     for (const [index, note] of notes.entries())
       note(answers[index] ?? { kind: 'unknown', reason: 'no answer to this one' })
     const final = answers.every(({ kind }) => kind === 'acknowledged') || (status >= 400 && status < 429)
@@ -272,8 +275,14 @@ const postOnce: Post = async (url, headers, body, signal) => {
   return { status: response.status, body: response.body ?? new Blob([]).stream() }
 }
 
-/** One request, and what its answer says of each of its events. */
-async function ask(post: () => ReturnType<Post>, count: number): Promise<{ status: number; answers: Answer[] }> {
+/** How much of a refusal is kept. */
+const MAX_REFUSAL_LENGTH = 400
+
+/** One request, what its answer says of each of its events, and the answer itself, or why there is none. */
+async function ask(
+  post: () => ReturnType<Post>,
+  count: number,
+): Promise<{ status: number; answers: Answer[]; text: string }> {
   let status = 0
   // Whatever has been read of an answer counts, also when the rest never comes.
   let text = ''
@@ -288,11 +297,12 @@ async function ask(post: () => ReturnType<Post>, count: number): Promise<{ statu
     const { code, name, message } = error as Error & { code?: string }
     // Nothing was listening, so nothing was sent.
     if (code === 'ECONNREFUSED')
-      return { status: 0, answers: Array<Answer>(count).fill({ kind: 'refused', status: 0 }) }
+      return { status: 0, answers: Array<Answer>(count).fill({ kind: 'refused', status: 0 }), text: message }
     fault = `${name}: ${message}`
-    if (status !== 200) return { status: 0, answers: Array<Answer>(count).fill({ kind: 'unknown', reason: fault }) }
+    if (status !== 200)
+      return { status: 0, answers: Array<Answer>(count).fill({ kind: 'unknown', reason: fault }), text: fault }
   }
-  return { status, answers: answersOf(status, text, count, fault) }
+  return { status, answers: answersOf(status, text, count, fault), text }
 }
 
 /** The parts of the producer's answers that say what became of events; see its OpenAPI document. */

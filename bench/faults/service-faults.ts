@@ -85,10 +85,10 @@ export const SERVICE_FAULTS: readonly Fault[] = [
       await stage.recovered('everything replaced', 'ordinary')
       await load.stop()
       client.close()
-      const { statuses, repeated, requests } = load.facts
+      const { statuses, refusals, repeated, requests } = load.facts
       for (const [status, count] of Object.entries(statuses))
         if (Number(status) < 200 || Number(status) >= 500)
-          stage.wrong(`${count} of ${requests} requests: status ${status}`)
+          stage.wrong(`${count} of ${requests} requests: status ${status}: ${refusals[Number(status)]}`)
       if (repeated > 0) stage.wrong(`requests that had to be sent again: ${repeated}`)
       const failures = Map.groupBy(client.facts.failures, (why) => why)
       for (const [why, all] of failures) stage.wrong(`connections: ${why}, ${all.length} times`)
