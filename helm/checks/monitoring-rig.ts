@@ -31,9 +31,10 @@ export interface Rig {
   kafka: KafkaCluster
   producer: Service
   consumer: Service
-  /** A further consumer of the same group, not started; Prometheus knows nothing of it. */
+  /** Further consumers of the same group, not started; Prometheus knows nothing of them. */
   second: Service
-  /** The same with the name of the first, which no two may have. */
+  third: Service
+  /** Another one with the name of the first, which no two may have. */
   twin: Service
   query(expr: string): Promise<Sample[]>
   /** Alerts that are firing at this moment. */
@@ -78,8 +79,9 @@ export async function startRig({ rules, producerEnv, consumerEnv, say }: RigOpti
       createService('consumer', name, { ...consumerCommon, INSTANCE_ID: instance }, directory)
     const consumer = await consumerOf('first', 'first')
     const second = await consumerOf('second', 'second')
+    const third = await consumerOf('third', 'third')
     const twin = await consumerOf('twin', 'first')
-    const services = [producer, consumer, second, twin]
+    const services = [producer, consumer, second, third, twin]
     ending.push(() => Promise.all(services.filter((one) => one.running()).map((one) => one.kill())))
     say('starting the services')
     producer.start()
@@ -133,6 +135,7 @@ export async function startRig({ rules, producerEnv, consumerEnv, say }: RigOpti
       producer,
       consumer,
       second,
+      third,
       twin,
       query: async (expr) =>
         (await ask<{ result: Sample[] }>(`/api/v1/query?query=${encodeURIComponent(expr)}`)).result,
