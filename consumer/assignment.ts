@@ -10,8 +10,8 @@ import {
 } from '../shared/kafka/types.ts'
 import type { Logger } from '../shared/logger.ts'
 import { type Backoff, CONNECT_BACKOFF, delayMs, sleep } from '../shared/retry.ts'
-import { parseTopic } from '../shared/topics.ts'
-import { endHanging, OUTPUTS, recoveryIds, released, writersOf } from './hanging.ts'
+import { parseTopic, TOPIC_ROLES } from '../shared/topics.ts'
+import { endHanging, recoveryIds, released, writersOf } from './hanging.ts'
 import { Gate, Together } from './lanes.ts'
 import { proveLeaders, waitForOffset } from './leaders.ts'
 import type { ConsumerMetrics } from './metrics.ts'
@@ -257,7 +257,7 @@ export class Assignments {
     const write = (places: readonly TopicPartition[]) => released(other.release(places, 'records', this.#membership()))
     try {
       for (const [, ofStream] of Map.groupBy(partitions, ({ topic }) => topic)) {
-        const outputs = ofStream.flatMap((one) => OUTPUTS.map((role) => one.sibling(role)))
+        const outputs = ofStream.flatMap((one) => TOPIC_ROLES.map((role) => one.sibling(role)))
         try {
           await Promise.all(
             ofStream.map(async ({ both: [input], claimed }) => {

@@ -7,7 +7,7 @@ import type { CommittedOffset, RangeReader, TopicPartition } from '../shared/kaf
 import type { Logger } from '../shared/logger.ts'
 import { within } from '../shared/retry.ts'
 import { DEFAULT_TENANT } from '../shared/tenants.ts'
-import { inputTopic, NAME_PATTERN, parseTopic, siblingTopic } from '../shared/topics.ts'
+import { inputTopic, NAME_PATTERN, parseTopic, siblingTopic, TOPIC_ROLES } from '../shared/topics.ts'
 import {
   type AuditRange,
   type AuditReader,
@@ -361,7 +361,7 @@ async function run({ topic, from, to, json }: Extract<Arguments, { kind: 'audit'
   const { KAFKA_BROKERS: brokers, GROUP_ID: groupId } = config
   const connecting = connectionLog()
   const reader = createRangeReader({ config, clientId: 'kafkatrace-audit', log: connecting.log, groupId })
-  const names = [topic, ...(['retry', 'dlq', 'processed'] as const).map((role) => siblingTopic(topic, role))]
+  const names = [topic, ...TOPIC_ROLES.map((role) => siblingTopic(topic, role))]
   try {
     const counts = await within(
       REACH_TIMEOUT_MS,

@@ -13,6 +13,7 @@ import {
   type TopicPartition,
   type Transactor,
 } from '../shared/kafka/types.ts'
+import { TOPIC_ROLES } from '../shared/topics.ts'
 import { AHEAD_BITS, decodeAhead, isCompleted, withCompleted } from './ahead.ts'
 import { identityOf } from './decode.ts'
 import { proveLeaders } from './leaders.ts'
@@ -34,8 +35,6 @@ export type HangingResult =
   | { kind: 'fatal'; reason: string }
 
 const COMMITTED_TIMEOUT_MS = 10_000
-
-export const OUTPUTS = ['retry', 'dlq', 'processed'] as const
 
 /**
  * The ids under which outcomes are written again: the first one that is not that of the transaction which hangs, since its commit would commit
@@ -81,7 +80,7 @@ const waits = (partitions: readonly Partition[], reason: string): HangingResult 
   reason,
 })
 
-const outputsOf = (partition: Partition): TopicPartition[] => OUTPUTS.map((role) => partition.sibling(role))
+const outputsOf = (partition: Partition): TopicPartition[] => TOPIC_ROLES.map((role) => partition.sibling(role))
 
 const inputsOf = (partitions: Iterable<Partition>): TopicPartition[] =>
   [...partitions].map(({ both: [input] }) => input)

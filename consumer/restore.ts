@@ -12,6 +12,7 @@ import {
   type TopicPartition,
 } from '../shared/kafka/types.ts'
 import { sleep } from '../shared/retry.ts'
+import { TOPIC_ROLES } from '../shared/topics.ts'
 import { decodeAhead, MAX_AHEAD_OFFSETS } from './ahead.ts'
 import { Events, readEarlier, readOutcomes, type Search, startOf, type Verdict } from './audit.ts'
 import { identityOf } from './decode.ts'
@@ -87,8 +88,6 @@ interface Ends {
   dlq: PartitionEnds
   processed: PartitionEnds
 }
-
-const OUTPUTS = ['retry', 'dlq', 'processed'] as const
 
 /**
  * Learns from Kafka what of partitions has been done and what waits, whoever did it, and fills their windows.
@@ -190,7 +189,7 @@ async function stableEnds(
     ]
     const outputs = { retry, dlq, processed }
     let isStable = true
-    for (const role of OUTPUTS) {
+    for (const role of TOPIC_ROLES) {
       if (outputs[role].stable >= outputs[role].end) continue
       if (!patient) isStable = false
       else outputs[role] = await transactionsEnded(partition.sibling(role), outputs[role], reader, deadlineMs)

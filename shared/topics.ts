@@ -6,8 +6,9 @@
  */
 export const NAME_PATTERN = '^[a-z0-9][a-z0-9-]{0,62}$'
 
-/** A suffix of the topics beside a stream's own. */
-export type TopicRole = 'retry' | 'dlq' | 'processed'
+/** The suffixes of the topics beside a stream's own. */
+export const TOPIC_ROLES = ['retry', 'dlq', 'processed'] as const
+export type TopicRole = (typeof TOPIC_ROLES)[number]
 
 export const inputTopic = (tenant: string, stream: string): string => `kt.${tenant}.${stream}`
 
@@ -16,7 +17,7 @@ export const siblingTopic = (input: string, role: TopicRole): string => `${input
 /** A stream's four topics, its own first. */
 export const streamTopics = (tenant: string, stream: string): string[] => {
   const input = inputTopic(tenant, stream)
-  return [input, siblingTopic(input, 'retry'), siblingTopic(input, 'dlq'), siblingTopic(input, 'processed')]
+  return [input, ...TOPIC_ROLES.map((role) => siblingTopic(input, role))]
 }
 
 /** Matches the streams' own topics of every tenant. A POSIX extended expression as well, since librdkafka evaluates it. */
