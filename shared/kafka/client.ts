@@ -179,13 +179,14 @@ const CONNECT_TIMEOUT_MS = 5_000
 
 interface Connectable {
   connect(options: { timeout: number }, done: (error: RdKafka.LibrdKafkaError | null) => void): unknown
+  disconnect(): unknown
 }
 
 /**
  * Connects for ever with back-off. The wrapper closes a client whose first metadata request fails, so every attempt takes a fresh one.
  * @param open makes a client, listeners attached
  * @param failed is told why an attempt failed
- * @returns the connected client; undefined when the signal was aborted first
+ * @returns the connected client; undefined when the signal was aborted first, and no client is left connected then
  */
 export async function connectForever<C extends Connectable>(
   open: () => C,
@@ -197,7 +198,12 @@ export async function connectForever<C extends Connectable>(
     const error = await new Promise<RdKafka.LibrdKafkaError | null>((resolve) => {
       client.connect({ timeout: CONNECT_TIMEOUT_MS }, (fault) => resolve(fault ?? null))
     })
-    if (error === null) return client
+    if (error === null && !signal.aborted) return client
+    if (error === null) {
+      // Nobody else is going to disconnect it.
+      client.disconnect()
+      return undefined
+    }
     failed(error.message)
     await sleep(delayMs(CONNECT_BACKOFF, attempt), signal)
   }

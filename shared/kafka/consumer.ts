@@ -182,8 +182,6 @@ export function createGroupConsumer(options: GroupConsumerOptions): GroupConsume
       }
       void connectForever(open, watch.failed, stopping.signal).then(async (opened) => {
         if (opened === undefined) return
-        // Closed meanwhile: nobody else is going to disconnect it.
-        if (stopping.signal.aborted) return void opened.disconnect()
         consumer = opened
         watch.connected()
         await mayJoin

@@ -33,11 +33,11 @@ const BROKER_CALL_TIMEOUT_MS = 10_000
 /** Partitions in one question about offsets: the client looks for each in the list of all of them. */
 const LISTED_AT_ONCE = 250
 
-/** A topic that was just made, or whose leader has changed, is asked for again. */
+/** How often a topic is asked for that was just made, or whose leader has changed: for less than a second. */
 const MAX_ENDS_ATTEMPTS = 4
 
-/** A group whose coordinator is being chosen, or loads what it has committed, is asked for again, until so long has passed. */
-const COORDINATOR_TIMEOUT_MS = 15_000
+/** How often a group is asked for whose coordinator is being chosen, or loads what was committed: for 8 to 16 s. */
+const MAX_COMMITTED_ATTEMPTS = 9
 const PASSING = new Set<number>([
   CODE.COORDINATOR_LOAD_IN_PROGRESS,
   CODE.COORDINATOR_NOT_AVAILABLE,
@@ -281,6 +281,23 @@ export function createRangeReader(options: {
     })
   }
 
+  /** @param again before it is asked again; throws what does not pass */
+  async function askUntilAnswered<T>(
+    maxAttempts: number,
+    ask: () => Promise<T>,
+    again: (error: unknown) => Promise<void>,
+  ): Promise<T> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await ask()
+      } catch (error) {
+        if (attempt === maxAttempts || stopping.signal.aborted) throw error
+        await again(error)
+        await sleep(delayMs(CONNECT_BACKOFF, attempt), stopping.signal)
+      }
+    }
+  }
+
   async function lookUp(topics: readonly string[]): Promise<void> {
     for (const isolation of BOTH) {
       const consumer = await client(isolation)
@@ -339,19 +356,17 @@ export function createRangeReader(options: {
     async committed(partitions) {
       // Readers of uncommitted records do not wait for transactions that are about to change what is committed.
       const consumer = await client('read_uncommitted')
-      const deadlineMs = performance.now() + COORDINATOR_TIMEOUT_MS
-      for (let attempt = 1; ; attempt++) {
-        try {
-          const rows = await promised<(TopicPartitionOffset & { metadata?: string | null })[]>((done) =>
+      const rows = await askUntilAnswered(
+        MAX_COMMITTED_ATTEMPTS,
+        () =>
+          promised<(TopicPartitionOffset & { metadata?: string | null })[]>((done) =>
             consumer.committed([...partitions], BROKER_CALL_TIMEOUT_MS, done),
-          )
-          return rows.map(committedOffset)
-        } catch (error) {
-          const isPassing = PASSING.has((error as LibrdKafkaError).code)
-          if (!isPassing || stopping.signal.aborted || performance.now() > deadlineMs) throw error
-          await sleep(delayMs(CONNECT_BACKOFF, attempt), stopping.signal)
-        }
-      }
+          ),
+        async (error) => {
+          if (!PASSING.has((error as LibrdKafkaError).code)) throw error
+        },
+      )
+      return rows.map(committedOffset)
     },
     async topicIds(topics) {
       const using = await admin()
@@ -364,16 +379,12 @@ export function createRangeReader(options: {
     },
     async ends(partitions) {
       if (partitions.length === 0) return []
-      for (let attempt = 1; ; attempt++) {
-        try {
-          return await endsOf(partitions)
-        } catch (error) {
-          if (attempt === MAX_ENDS_ATTEMPTS || stopping.signal.aborted) throw error
-          // The client goes on believing that a topic does not exist, or who leads it, until it is told to look.
-          await lookUp(partitions.map(({ topic }) => topic))
-          await sleep(delayMs(CONNECT_BACKOFF, attempt), stopping.signal)
-        }
-      }
+      return askUntilAnswered(
+        MAX_ENDS_ATTEMPTS,
+        () => endsOf(partitions),
+        // The client goes on believing that a topic does not exist, or who leads it, until it is told to look.
+        () => lookUp(partitions.map(({ topic }) => topic)),
+      )
     },
     lookUp,
     read: (ranges, onRecord) => inTurn('read_committed', ranges, pollRecords(onRecord)),
