@@ -115,18 +115,21 @@ export class Assignments {
 
   /** Restores partitions anew, from what is in Kafka; what is in hand of them is given up. */
   again(partitions: readonly Partition[], reason: string): void {
-    const { group, log } = this.deps
+    const { group, log, onFailed } = this.deps
     const ours = partitions.filter((one) => one.isOurs)
     if (ours.length === 0) return
     log.warn({ partitions: ours.map((one) => one.name), reason }, 'restored anew')
-    group.stopReading(ours.flatMap((one) => one.both))
     // One that is being given up is not begun again.
     const kept = ours.filter((one) => one.state.kind !== 'draining')
     for (const one of ours) this.#drop(one)
     const begun = kept.map((one) => this.#own(one))
     // Nothing says that the group's coordinator, which is asked for offsets, leads: partitions that are assigned come from one that could write so down.
     for (const one of begun) this.#proofs.set(one, 'needed')
-    void this.#restore(begun)
+    // What still comes of them belongs to none.
+    group.stopReading(ours.flatMap((one) => one.both)).then(
+      () => this.#restore(begun),
+      (error: Error) => onFailed(`partitions cannot be read anew: ${error.message}`),
+    )
   }
 
   /** The same for all, since something has happened to a broker; what transactions may have left open is ended first. */

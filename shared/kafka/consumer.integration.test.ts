@@ -5,7 +5,7 @@ import { testBrokers, uniqueName } from '../testing/brokers.ts'
 import { until } from '../testing/until.ts'
 import { createTopicAdmin } from './admin.ts'
 import { createGroupConsumer } from './consumer.ts'
-import type { TopicPartition } from './types.ts'
+import type { GroupConsumer, GroupListener, TopicPartition } from './types.ts'
 
 const config = loadConsumerConfig({ KAFKA_BROKERS: testBrokers() })
 const log = pino({ level: 'silent' })
@@ -14,40 +14,60 @@ const PARTITIONS = 1_500
 const SESSION_TIMEOUT_MS = 30_000
 const TEST_TIMEOUT_MS = 60_000
 
+/** The least that brokers take, for few seconds between heartbeats. */
+const SHORT_SESSION_MS = 6_000
+const HEARTBEAT_MS = SHORT_SESSION_MS / 5
+
+/** A member of the group, which is told what a listener does besides reading from the beginning. */
+function createMember(
+  groupId: string,
+  topic: string,
+  revoked: GroupListener['revoked'],
+  sessionTimeoutMs = SESSION_TIMEOUT_MS,
+): { consumer: GroupConsumer; assigned: TopicPartition[] } {
+  const consumer = createGroupConsumer({
+    config,
+    clientId: 'tests',
+    groupId,
+    sessionTimeoutMs,
+    leaveTimeoutMs: 10_000,
+    prefetchMaxBytes: 2 ** 20,
+    log,
+    onStatistics: () => undefined,
+  })
+  const assigned: TopicPartition[] = []
+  consumer.start(
+    new RegExp(`^${topic}$`),
+    {
+      assigned(given) {
+        assigned.push(...given)
+        consumer.startReading(given.map((at) => ({ ...at, offset: 0 })))
+      },
+      revoked,
+      outOfRange: () => undefined,
+      unreadable: () => undefined,
+      failed: () => undefined,
+    },
+    Promise.resolve(),
+  )
+  return { consumer, assigned }
+}
+
+async function makeTopic(partitions: number): Promise<string> {
+  const topic = uniqueName('members')
+  const admin = createTopicAdmin({ config, clientId: 'tests', log })
+  await admin.ensureTopics([topic], { partitions, replication: 1 })
+  await admin.close()
+  return topic
+}
+
 test(
   'a member that is closed has left its group, however many partitions it reads: the next one does not wait for its session’s end',
   async () => {
-    const topic = uniqueName('many')
-    const admin = createTopicAdmin({ config, clientId: 'tests', log })
-    await admin.ensureTopics([topic], { partitions: PARTITIONS, replication: 1 })
-    await admin.close()
+    const topic = await makeTopic(PARTITIONS)
     const groupId = uniqueName('group')
     const member = () => {
-      const consumer = createGroupConsumer({
-        config,
-        clientId: 'tests',
-        groupId,
-        sessionTimeoutMs: SESSION_TIMEOUT_MS,
-        leaveTimeoutMs: 10_000,
-        prefetchMaxBytes: 2 ** 20,
-        log,
-        onStatistics: () => undefined,
-      })
-      const assigned: TopicPartition[] = []
-      consumer.start(
-        new RegExp(`^${topic}$`),
-        {
-          assigned(given) {
-            assigned.push(...given)
-            consumer.startReading(given.map((at) => ({ ...at, offset: 0 })))
-          },
-          revoked: async (given) => given,
-          outOfRange: () => undefined,
-          unreadable: () => undefined,
-          failed: () => undefined,
-        },
-        Promise.resolve(),
-      )
+      const { consumer, assigned } = createMember(groupId, topic, async (given) => given)
       const joined = () =>
         until(
           async () => {
@@ -66,6 +86,48 @@ test(
     await second.joined()
     expect(performance.now() - begun).toBeLessThan(SESSION_TIMEOUT_MS / 2)
     await second.consumer.close()
+  },
+  TEST_TIMEOUT_MS,
+)
+
+test(
+  'a partition that is being handed over stays this member’s until that is answered, whatever else it stops to read meanwhile',
+  async () => {
+    const topic = await makeTopic(2)
+    const groupId = uniqueName('group')
+    const handedOver = Promise.withResolvers<void>()
+    let revoked: TopicPartition[] = []
+    const first = createMember(
+      groupId,
+      topic,
+      async (given) => {
+        revoked = given
+        await handedOver.promise
+        return given
+      },
+      SHORT_SESSION_MS,
+    )
+    const polling = async (until: () => boolean, what: string, timeoutMs = SESSION_TIMEOUT_MS) => {
+      const deadline = performance.now() + timeoutMs
+      while (!until() && performance.now() < deadline)
+        await Promise.all(members.map(({ consumer }) => consumer.consume(100, 10)))
+      if (!until()) throw new Error(`not within ${timeoutMs} ms: ${what}`)
+    }
+    const members = [first]
+    await polling(() => first.assigned.length === 2, 'both partitions')
+    const second = createMember(groupId, topic, async (given) => given, SHORT_SESSION_MS)
+    members.push(second)
+    await polling(() => revoked.length > 0, 'the revocation')
+    const [given] = revoked as [TopicPartition]
+    const kept = first.assigned.filter(({ partition }) => partition !== given.partition)
+    const stopped = first.consumer.stopReading(kept)
+    // An answer that was given for the one that is handed over would bring it to the other member within a heartbeat or two.
+    await expect(polling(() => second.assigned.length > 0, 'nothing', 3 * HEARTBEAT_MS)).rejects.toThrow('nothing')
+    handedOver.resolve()
+    await stopped
+    await polling(() => second.assigned.length === 1, 'the partition that was handed over')
+    expect(second.assigned).toEqual([given])
+    await Promise.all(members.map(({ consumer }) => consumer.close()))
   },
   TEST_TIMEOUT_MS,
 )

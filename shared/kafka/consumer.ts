@@ -209,7 +209,12 @@ export function createGroupConsumer(options: GroupConsumerOptions): GroupConsume
       // librdkafka keeps a pause beyond the assignment in which it was asked for.
       connected().resume(partitions.map(({ topic, partition }) => ({ topic, partition })))
     },
-    stopReading(partitions) {
+    async stopReading(partitions) {
+      // To librdkafka, whatever is taken out of the assignment answers the revocation that it waits for: what is being handed over would be gone early.
+      for (let answered: Promise<void> | undefined; answered !== handingOver; ) {
+        answered = handingOver
+        await answered
+      }
       const read = notReading(partitions)
       if (read.length > 0) consumer?.incrementalUnassign(read)
     },

@@ -162,8 +162,8 @@ export interface GroupConsumer {
   committed(partitions: readonly TopicPartition[], timeoutMs: number): Promise<CommittedOffset[]>
   /** Reads these from these offsets on. They need not be among the assigned ones: partitions that follow an assigned one may be added. */
   startReading(partitions: readonly TopicPartitionOffset[]): void
-  /** Reads these no longer. Those that are not read are passed over. */
-  stopReading(partitions: readonly TopicPartition[]): void
+  /** Reads these no longer, once every revocation that was told before is answered. Those that are not read are passed over. */
+  stopReading(partitions: readonly TopicPartition[]): Promise<void>
   /** Up to `maxRecords`; waits at most `waitMs` for the first. */
   consume(maxRecords: number, waitMs: number): Promise<IncomingRecord[]>
   pause(partitions: readonly TopicPartition[]): void

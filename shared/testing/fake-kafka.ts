@@ -223,7 +223,13 @@ export class FakeKafka {
     const leave = (): void => {
       if (memberId !== undefined && this.#members.delete(memberId)) this.#generation++
     }
-    const revoke = async (partitions: TopicPartition[], lost = false): Promise<void> => {
+    let handingOver: Promise<void> = Promise.resolve()
+    const revoke = (partitions: TopicPartition[], lost = false): Promise<void> => {
+      const done = handOver(partitions, lost)
+      handingOver = done.catch(() => undefined)
+      return done
+    }
+    const handOver = async (partitions: TopicPartition[], lost: boolean): Promise<void> => {
       if (lost) {
         leave()
         memberId = undefined
@@ -308,7 +314,8 @@ export class FakeKafka {
         }
         this.#wake()
       },
-      stopReading: (partitions) => {
+      stopReading: async (partitions) => {
+        await handingOver
         for (const one of partitions) reading.delete(partitionName(one))
       },
       consume: async (maxRecords, waitMs) => {
