@@ -55,6 +55,9 @@ const ATTEMPTS_BEFORE_TAKING_OVER = 3
 /** For how long after something has happened to a broker those that are assigned are restored with care. */
 const DISTURBED_FOR_MS = 60_000
 
+/** After how long what keeps a partition from being restored is taken for something that lasts. */
+const LASTING_FAULT_MS = 60_000
+
 /** What of the missing is named in one line of the log. */
 const MAX_OFFSETS_LOGGED = 50
 
@@ -219,6 +222,7 @@ export class Assignments {
 
   async #restoreAlone(partition: Partition): Promise<void> {
     const { group, reader, log } = this.deps
+    const firstMs = performance.now()
     for (let attempt = 1; isRestoring(partition); attempt++) {
       const begun = performance.now()
       try {
@@ -238,7 +242,7 @@ export class Assignments {
       } catch (error) {
         if (!isRestoring(partition)) return
         const fault = error instanceof Error ? error.message : String(error)
-        partition.enter({ kind: 'restoring', fault })
+        partition.enter({ kind: 'restoring', fault, lasting: performance.now() - firstMs > LASTING_FAULT_MS })
         log.warn({ partition: partition.name, reason: fault }, 'cannot be restored yet; trying again')
         if (error instanceof HeldBackError) await this.#endInTurn(error, partition, attempt)
         await sleep(delayMs(CONNECT_BACKOFF, attempt), partition.ending.signal)

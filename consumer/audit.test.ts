@@ -108,7 +108,7 @@ class World {
     const beginning = this.beginnings[role]
     if (offset >= beginning && offset <= this.logs[role].length) return { offset, ahead: this.ahead[role] }
     const wasThere = offset >= 0 && offset < beginning
-    return { offset: beginning, ahead: wasThere ? this.ahead[role].filter((one) => one > beginning) : [] }
+    return { offset: beginning, ahead: wasThere ? this.ahead[role].filter((one) => one >= beginning) : [] }
   }
 
   #mayHaveBeenDeleted(id: number, to: number): boolean {

@@ -123,7 +123,7 @@ export function startOf(committed: CommittedOffset, { beginning, end }: Partitio
   if (offset >= beginning && offset <= end) return committed
   // Beyond the end: the topic was made anew, or has lost its last records.
   if (offset < 0 || offset > end) return { ...committed, offset: beginning, metadata: '' }
-  const ahead = [...decodeAhead(offset, metadata)].filter((one) => one > beginning)
+  const ahead = [...decodeAhead(offset, metadata)].filter((one) => one >= beginning)
   return { ...committed, offset: beginning, metadata: encodeAhead(beginning, ahead) }
 }
 

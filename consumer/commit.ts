@@ -226,12 +226,14 @@ export class Committer {
       'a transaction was aborted and is tried again',
     )
     let refused = 0
+    const unwritable = new Map<Partition, string>()
     for (const [index, { reason: why, tooLarge }] of failed) {
       const item = writing[index]
       if (item === undefined || !item.source.owner.isOurs) continue
       if (tooLarge && refuse(item, why)) refused++
-      else this.#pause(item.source.owner, `its outcomes cannot be written: ${why}`)
+      else if (!unwritable.has(item.source.owner)) unwritable.set(item.source.owner, why)
     }
+    for (const [partition, why] of unwritable) this.#pause(partition, `its outcomes cannot be written: ${why}`)
     // A transaction without what was refused is another one, and is made at once.
     if (refused === failed.size && refused > 0) return
     if (failed.size === 0 && !passing) {

@@ -95,17 +95,27 @@ export class Decider {
     const { owner } = item.source
     if (owner.ending.signal.aborted) return undefined
     // What is not from `.retry` waits for no time, and is not decoded before its turn.
-    if (item.source.role === 'retry' && item.job.past.notBeforeMs > this.deps.nowMs()) return this.#decideLater(item)
+    if (item.source.role === 'retry') {
+      // The clock of whoever wrote the time may be another one.
+      const waitMs = Math.min(item.job.past.notBeforeMs - this.deps.nowMs(), this.deps.policy.slow.maxMs)
+      if (waitMs > 0) return this.#decideLater(item, waitMs)
+    }
+    return this.#decideNow(item)
+  }
+
+  async #decideLater(item: Item, waitMs: number): Promise<void> {
+    const { signal } = item.source.owner.ending
+    await sleep(waitMs, signal)
+    if (!signal.aborted) await this.#decideNow(item)
+  }
+
+  #decideNow(item: Item): Promise<void> | undefined {
+    const { owner } = item.source
     owner.running++
     const outcome = this.#gate.run(() => consume(item.job, owner, this.deps))
     // consume() turns what handlers throw into outcomes; anything else is a fault of ours that must not take the partition along.
     if (outcome instanceof Promise) return outcome.then((later) => this.#settled(item, later))
     return this.#settled(item, outcome)
-  }
-
-  async #decideLater(item: Item): Promise<void> {
-    await sleep(item.job.past.notBeforeMs - this.deps.nowMs(), item.source.owner.ending.signal)
-    await this.#decide(item)
   }
 
   #settled(item: Item, outcome: Outcome): Promise<void> | undefined {

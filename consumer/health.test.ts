@@ -57,7 +57,7 @@ test('whoever is no member, does not read a partition, or does not commit is not
   ])
 })
 
-test('a paused partition is named and keeps nobody unready who reads another; one that is being restored does', () => {
+test('a paused partition is named and keeps nobody unready who reads another; one that is being restored does, unless it cannot be for long', () => {
   const paused = `${INPUT}/1 is paused: its outcomes cannot be written: no`
   expect(checksOf(pipelineOf([reading, refused]))['partitions']?.()).toEqual({
     ok: true,
@@ -67,6 +67,12 @@ test('a paused partition is named and keeps nobody unready who reads another; on
   expect(reasons(pipelineOf([reading, refused, { kind: 'restoring', fault: 'no leader' }]))).toEqual([
     `not read: ${INPUT}/2 cannot be restored: no leader, ${paused}`,
   ])
+  const lasting: PartitionState = { kind: 'restoring', fault: 'no leader', lasting: true }
+  expect(checksOf(pipelineOf([reading, lasting]))['partitions']?.()).toEqual({
+    ok: true,
+    detail: `not read: ${INPUT}/1 cannot be restored: no leader`,
+  })
+  expect(reasons(pipelineOf([lasting]))).toEqual([`not read: ${INPUT}/0 cannot be restored: no leader`])
 })
 
 test('partitions are counted by state, and paused ones by topic and cause for as long as the topic is assigned', async () => {

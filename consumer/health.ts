@@ -65,18 +65,18 @@ export function createChecks(current: () => Working, draining: AbortSignal): Rec
     },
     partitions: () => {
       const partitions = current().pipeline.partitions()
-      const restoring = partitions.flatMap(({ name, state }) => {
-        if (state.kind !== 'restoring') return []
-        return state.fault === undefined ? `${name} is being restored` : `${name} cannot be restored: ${state.fault}`
-      })
-      const paused = partitions.flatMap(({ name, state }) =>
-        state.kind === 'paused' ? `${name} is paused: ${state.reason}` : [],
-      )
-      const notRead = [...restoring, ...paused]
+      const restoring: string[] = []
+      const lasting: string[] = []
+      for (const { name, state } of partitions)
+        if (state.kind === 'paused') lasting.push(`${name} is paused: ${state.reason}`)
+        else if (state.kind === 'restoring' && state.fault === undefined) restoring.push(`${name} is being restored`)
+        else if (state.kind === 'restoring')
+          (state.lasting ? lasting : restoring).push(`${name} cannot be restored: ${state.fault}`)
+      const notRead = [...restoring, ...lasting]
       if (notRead.length === 0) return { ok: true }
       const more = notRead.length > MAX_NAMED ? `, and ${notRead.length - MAX_NAMED} more` : ''
       const reason = `not read: ${notRead.slice(0, MAX_NAMED).join(', ')}${more}`
-      return restoring.length > 0 || paused.length === partitions.length
+      return restoring.length > 0 || lasting.length === partitions.length
         ? { ok: false, reason }
         : { ok: true, detail: reason }
     },

@@ -233,6 +233,19 @@ describe('the states of records', () => {
     )
   })
 
+  test('a record that an earlier owner has done is done also when everything before it is committed, and it was not fetched yet', () => {
+    const { input } = read(newPartition(0, new Held()), { offset: 10, done: new Set([12, 14]) })
+    for (const offset of [10, 11]) {
+      const item = hold(input, offset, 1)
+      if (item === undefined) throw new Error(`${offset} is not to be done`)
+      input.owner.move(item, 'decided')
+      input.owner.move(item, 'in transaction')
+    }
+    const { offset, metadata } = input.commit()
+    expect(offset).toBe(12)
+    expect([...decodeAhead(offset, metadata)]).toEqual([12, 14])
+  })
+
   test('fewer than nothing is never held', () => {
     const held = new Held()
     expect(() => held.add('open', -1)).toThrow(StateError)

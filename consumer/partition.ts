@@ -17,8 +17,8 @@ export type PauseCause = (typeof PAUSE_CAUSES)[number]
 
 /** What is done with an assigned partition. */
 export type PartitionState =
-  /** What was done of it is being read from Kafka. */
-  | { kind: 'restoring'; fault: string | undefined }
+  /** What was done of it is being read from Kafka; `lasting`: that has not worked for long. */
+  | { kind: 'restoring'; fault: string | undefined; lasting?: boolean }
   | { kind: 'reading' }
   /** Tried again after a while. */
   | { kind: 'paused'; cause: PauseCause; reason: string }
@@ -182,7 +182,7 @@ export class Source implements TopicPartition {
     const offset = places[index]?.offset ?? this.#next
     const done: number[] = []
     for (index++; index < places.length; index++) if (isTaken(places[index])) done.push((places[index] as Place).offset)
-    for (const ahead of this.#ahead) if (ahead > offset) done.push(ahead)
+    for (const ahead of this.#ahead) if (ahead >= offset) done.push(ahead)
     return {
       topic,
       partition,

@@ -274,6 +274,16 @@ test('a restart in the middle of a retry finishes it once, in order', async () =
   expect(idsOf(kafka, 'processed')).toEqual(['a1', 'a2', 'a3'])
 })
 
+test('a retry waits no longer than retries do, whatever the clock of its former owner said', async () => {
+  const kafka = new FakeKafka()
+  const first = start(kafka, [failing(99)], {}, 600_000)
+  kafka.append(event('a1', 'a', 'fails'))
+  await until(() => idsOf(kafka, 'retry').length === 1)
+  await first.pipeline.stop()
+  start(kafka, [failing(3)])
+  await until(() => idsOf(kafka, 'processed').length === 1)
+})
+
 test('records that finish out of turn are not done again after a restart', async () => {
   const kafka = new FakeKafka()
   let release = (): void => undefined
@@ -315,6 +325,17 @@ test('an aborted transaction is sent again, whole', async () => {
   kafka.append(event('1', 'a'))
   await until(() => kafka.committedOffset(INPUT) === 1)
   expect(idsOf(kafka, 'processed')).toEqual(['1'])
+})
+
+test('a partition of which many records are refused at once is tried again as soon as one of which one is', async () => {
+  const kafka = new FakeKafka()
+  const fault = { reason: 'not allowed', tooLarge: false }
+  const failed = new Map(Array.from({ length: 8 }, (_, index) => [index, fault]))
+  kafka.transactionFaults.push({ kind: 'aborted', reason: 'a test', failed, passing: false })
+  start(kafka)
+  for (let id = 1; id <= 8; id++) kafka.append(event(String(id), `k${id}`))
+  // The first pause takes a second at most, the eighth half a minute.
+  await until(() => kafka.committedOffset(INPUT) === 8)
 })
 
 test('a result that Kafka will never take makes its event a dead letter', async () => {

@@ -9,11 +9,18 @@ import { restore } from './restore.ts'
 const WINDOW = 80_000
 const OUTCOMES = 400_000
 
-/** A log of numbered events, each of which has its outcome at the offset of its number. */
-function logOf(repeats: ReadonlyMap<number, number>): { reader: RangeReader; read: Range[] } {
+/** A log of numbered events, each of which has its outcome at the offset of its number, unless it was lost. */
+function logOf(
+  repeats: ReadonlyMap<number, number>,
+  lost: () => number = () => 0,
+): { reader: RangeReader; read: Range[] } {
   const read: Range[] = []
   const roleOf = (topic: string) => parseTopic(topic)?.role
-  const endOf = (topic: string): number => (['input', 'processed'].includes(roleOf(topic) ?? '') ? OUTCOMES : 0)
+  const endOf = (topic: string): number => {
+    const role = roleOf(topic)
+    if (role === 'processed') return OUTCOMES - lost()
+    return role === 'input' ? OUTCOMES : 0
+  }
   const reader: Partial<RangeReader> = {
     ends: async (places) => places.map(({ topic }) => ({ beginning: 0, end: endOf(topic), stable: endOf(topic) })),
     read: async () => undefined,
@@ -69,6 +76,18 @@ test('for a repeated event no more outcomes are read than its first outcome can 
   const repeats = new Map([[OUTCOMES - 15_000, OUTCOMES - 15_000 - WINDOW + 1]])
   expect(await restored(new Map())).toEqual({ missing: [], firstRead: OUTCOMES - 2 * WINDOW })
   expect(await restored(repeats)).toEqual({ missing: [], firstRead: OUTCOMES - 4 * WINDOW })
+})
+
+test('what an attempt has read, and was lost before the next, does not count as done', async () => {
+  let lost = 0
+  const { reader } = logOf(new Map(), () => lost)
+  const partition = newPartition()
+  const committed = async (): Promise<CommittedOffset[]> =>
+    partition.both.map((at) => ({ ...at, offset: at.topic === partition.topic ? OUTCOMES : 0, metadata: '' }))
+  const missing = async () => (await restore([partition], { committed }, reader, true)).get(partition)?.input.missing
+  expect(await missing()).toEqual([])
+  lost = 2
+  expect(await missing()).toEqual([OUTCOMES - 2, OUTCOMES - 1])
 })
 
 test('all outcomes are read before a record is said to have none', async () => {

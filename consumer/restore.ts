@@ -228,8 +228,8 @@ async function fillWindows(
       throw new Error(
         `${partition.name}: ${there} outcomes are there, and nothing that this group has committed: it would give every event another outcome. Is GROUP_ID another one than before?`,
       )
-    // Nothing says where to go on: every event that has an outcome is to be recognised.
-    if (past.fresh !== undefined) partition.remember(there)
+    // Nothing says where to go on: every event that has an outcome is to be recognised. What an attempt before has read may have been lost since.
+    if (past.fresh !== undefined || partition.dedupe.size > 0) partition.remember(past.fresh === undefined ? 0 : there)
     all.push(new Outcomes(partition.dedupe))
     for (const [role, { beginning, end }] of [['dlq', dlq] as const, ['processed', processed] as const])
       ranges[role].push({

@@ -1,6 +1,7 @@
 import { expect, test } from 'bun:test'
 import { connect, type Socket } from 'node:net'
 import pino from 'pino'
+import { until } from '../shared/testing/until.ts'
 import { Gate } from './admit.ts'
 import { loadProducerConfig } from './config.ts'
 import { createPublicPort } from './public-port.ts'
@@ -65,3 +66,19 @@ test.skipIf(openSockets() === undefined)(
     expect(slow.received().match(/HTTP\/1\.1 \d+/g)).toEqual(['HTTP/1.1 202', 'HTTP/1.1 202'])
   },
 )
+
+test.skipIf(openSockets() === undefined)('a request that has arrived is known before it was read', async () => {
+  const sockets = openSockets()
+  const server = Bun.serve({ hostname: '127.0.0.1', port: 0, fetch: () => new Response(null, { status: 202 }) })
+  const port = server.port as number
+  const idle = await connection(port)
+  const other = await connection(port)
+  expect(sockets?.unread(port)).toBe(0)
+  // It reaches the kernel at once, and the server when this turn of the event loop is over.
+  other.socket.write(`${BEGUN}${REST}`)
+  expect(sockets?.unread(port)).toBe(1)
+  await until(() => other.received().split('HTTP/1.1 202').length === 3, { timeoutMs: 5_000, what: 'the answer' })
+  expect(sockets?.unread(port)).toBe(0)
+  for (const { socket } of [idle, other]) socket.destroy()
+  await server.stop(true)
+})

@@ -14,7 +14,10 @@ const HEADER_SLACK_BYTES = 4_096
 const READY_LOOK = { firstMs: 20, maxMs: 100 }
 
 /** How long the next request of a connection is still answered, with the word that it was the last. Then idle ones are closed. */
-const IDLE_GRACE_MS = 2_000
+const IDLE_GRACE_MS = 5_000
+
+/** How long it may take until nothing has arrived that was not read. */
+const UNREAD_TIMEOUT_MS = 250
 
 /** How much longer a request is waited for that is on its way then, before it is refused. */
 const LAST_REQUESTS_MS = 2_000
@@ -63,6 +66,13 @@ export function createPublicPort({ config, gate, log, fetch, ready }: PublicPort
       await sleep(CONNECTIONS_LOOK_MS)
   }
 
+  /** A connection whose next request has arrived, and was not read yet, counts as idle to Bun. */
+  async function nothingUnread(port: number): Promise<void> {
+    const deadline = performance.now() + UNREAD_TIMEOUT_MS
+    while (performance.now() < deadline && sockets !== undefined && sockets.unread(port) > 0)
+      await new Promise<void>((done) => void setImmediate(done))
+  }
+
   return {
     async open() {
       for (let attempt = 1; !ready(); attempt++) {
@@ -95,6 +105,7 @@ export function createPublicPort({ config, gate, log, fetch, ready }: PublicPort
       if (port !== undefined) {
         await sockets?.stopListening(port)
         await connectionsGone(port, Math.min(IDLE_GRACE_MS, timeoutMs / 2))
+        await nothingUnread(port)
       }
       server?.closeIdleConnections()
       endStreams()

@@ -13,6 +13,9 @@ const TCP_INFO = 11
 /** In `struct tcp_info` of a listening socket: connections that wait to be accepted (tcpi_unacked). */
 const TCP_INFO_WAITING_AT = 24
 
+const MSG_PEEK = 0x2
+const MSG_DONTWAIT = 0x40
+
 /** Longer than any address. */
 const ADDRESS_BYTES = 128
 const TCP_INFO_BYTES = 256
@@ -25,12 +28,15 @@ const libc = () =>
     getsockopt: { args: ['i32', 'i32', 'i32', 'ptr', 'ptr'], returns: 'i32' },
     getsockname: { args: ['i32', 'ptr', 'ptr'], returns: 'i32' },
     dup2: { args: ['i32', 'i32'], returns: 'i32' },
+    recv: { args: ['i32', 'ptr', 'u64', 'i32'], returns: 'i64' },
   }).symbols
 
 /** Looks at, and closes, sockets of this process by their local port. */
 export interface Sockets {
   /** Connections that were accepted at the port and are open. */
   connections(port: number): number
+  /** Those of them on which something has arrived that was not read yet. */
+  unread(port: number): number
   /**
    * Accepts what waits at the port, then closes its listening socket; connections stay open. What begins to connect in the very moment is reset,
    * unless the kernel hands it to another process that listens at the port (net.ipv4.tcp_migrate_req=1).
@@ -81,8 +87,11 @@ export function openSockets(): Sockets | undefined {
       : 0
   }
 
+  const hasUnread = (fd: number): boolean => Number(c.recv(fd, ptr(info), 1, MSG_PEEK | MSG_DONTWAIT)) > 0
+
   return {
     connections: (port) => at(port).filter(({ listens }) => !listens).length,
+    unread: (port) => at(port).filter(({ fd, listens }) => !listens && hasUnread(fd)).length,
     async stopListening(port) {
       const nothing = openSync('/dev/null', 'r')
       for (const { fd, listens } of at(port)) {
