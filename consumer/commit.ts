@@ -52,8 +52,11 @@ interface Transaction {
 export class Committer {
   /** Those that have decided records. */
   readonly #waiting = new Set<Partition>()
-  /** To be committed apart from the others, until that has worked: one of them cannot be written, and it is not known which. */
-  readonly #apart = new Set<Partition>()
+  /**
+   * To be committed apart from the others until that has worked, and how many of its records at a time: something of it cannot be written, and it
+   * is not known what.
+   */
+  readonly #apart = new Map<Partition, number>()
   readonly #paused = new Map<Partition, { attempt: number; untilMs: number }>()
   /** Whether a transaction was committed. */
   hasCommitted = false
@@ -144,12 +147,16 @@ export class Committer {
   /** The records of the next transaction, oldest decisions of each partition first. */
   #take(): Item[] {
     const ready = this.#ready()
-    const apart = ready.find((one) => this.#apart.has(one) || this.#paused.has(one))
+    const [first] = ready
+    const isAlone = (one: Partition): boolean => this.#apart.has(one) || this.#paused.has(one)
+    // By turns, so that those that are committed apart do not hold up the others.
+    const taken = first !== undefined && isAlone(first) ? [first] : ready.filter((one) => !isAlone(one))
     const items: Item[] = []
-    for (const partition of apart === undefined ? ready : [apart]) {
+    for (const partition of taken) {
       const room = this.deps.maxTransactionRecords - items.length
       if (room === 0) break
-      for (const item of partition.decided.splice(0, room)) items.push(item)
+      const count = Math.min(room, this.#apart.get(partition) ?? room)
+      for (const item of partition.decided.splice(0, count)) items.push(item)
       // What has more has its turn again behind the others.
       this.#waiting.delete(partition)
       if (partition.decided.length > 0) this.#waiting.add(partition)
@@ -199,7 +206,9 @@ export class Committer {
     this.#movedMs = performance.now()
     for (const item of items) item.source.owner.move(item, 'committed')
     for (const partition of partitions) {
-      this.#apart.delete(partition)
+      const apart = this.#apart.get(partition)
+      if (apart !== undefined && 2 * apart < this.deps.maxTransactionRecords) this.#apart.set(partition, 2 * apart)
+      else this.#apart.delete(partition)
       if (this.#paused.delete(partition) && partition.state.kind === 'paused') {
         partition.enter({ kind: 'reading' })
         this.deps.log.info({ partition: partition.name }, 'its outcomes can be written again')
@@ -225,20 +234,26 @@ export class Committer {
       { reason, records: items.length, attempt: ++this.#attempt },
       'a transaction was aborted and is tried again',
     )
-    let refused = 0
     const unwritable = new Map<Partition, string>()
-    for (const [index, { reason: why, tooLarge }] of failed) {
-      const item = writing[index]
-      if (item === undefined || !item.source.owner.isOurs) continue
-      if (tooLarge && refuse(item, why)) refused++
-      else if (!unwritable.has(item.source.owner)) unwritable.set(item.source.owner, why)
+    const batches = Map.groupBy(writing, batchOf)
+    for (const [owner, own] of Map.groupBy(failed, ([index]) => writing[index]?.source.owner)) {
+      if (owner?.isOurs !== true) continue
+      const records = items.filter(({ source }) => source.owner === owner).length
+      // No more than these, since each that is added may be refused, too.
+      this.#apart.set(owner, records)
+      for (const [index, { reason: why, tooLarge }] of own) {
+        const item = writing[index] as Item
+        // The broker's limit is on a batch, of which all are refused; only of one that is alone in it is it known that it is too large.
+        if (tooLarge && (batches.get(batchOf(item))?.length ?? 0) > 1) this.#apart.set(owner, Math.ceil(records / 2))
+        else if (!tooLarge || !refuse(item, why)) unwritable.set(owner, unwritable.get(owner) ?? why)
+      }
     }
     for (const [partition, why] of unwritable) this.#pause(partition, `its outcomes cannot be written: ${why}`)
     // A transaction without what was refused is another one, and is made at once.
-    if (refused === failed.size && refused > 0) return
+    if (failed.size > 0 && unwritable.size === 0) return
     if (failed.size === 0 && !passing) {
       const [only] = partitions
-      if (partitions.size > 1) for (const one of partitions) this.#apart.add(one)
+      if (partitions.size > 1) for (const one of partitions) this.#apart.set(one, this.deps.maxTransactionRecords)
       else if (only?.isOurs === true) this.#pause(only, `its outcomes cannot be committed: ${reason}`)
     }
     if (passing) await sleep(delayMs(CONNECT_BACKOFF, this.#attempt), this.#stopped.signal)
@@ -270,6 +285,9 @@ function giveBack(items: readonly Item[]): void {
   for (const [owner, own] of Map.groupBy(items, (item) => item.source.owner))
     if (owner.isOurs) owner.decided.unshift(...own)
 }
+
+/** What is written together: a topic and its partition, which is that of the input. */
+const batchOf = ({ source: { owner }, outcome }: Item): string => `${outputOf(outcome)?.topic ?? ''}/${owner.partition}`
 
 const outputOf = (outcome: Item['outcome']): OutgoingRecord | undefined =>
   outcome === undefined || outcome.kind === 'duplicate' ? undefined : outcome.output

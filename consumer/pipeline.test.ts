@@ -350,6 +350,38 @@ test('a result that Kafka will never take makes its event a dead letter', async 
   })
 })
 
+test('results that are too large only together are written apart, and one that is too large by itself is a dead letter', async () => {
+  const kafka = new FakeKafka()
+  start(kafka)
+  kafka.batchLimits.set(`${INPUT}.processed`, 100)
+  const ids = Array.from({ length: 40 }, (_, index) => String(index))
+  for (const id of ids) kafka.append(event(id, `k${id}`, 'plain', id === '17' ? 'x'.repeat(200) : { id }))
+  await until(() => kafka.committedOffset(INPUT) === ids.length)
+  expect(idsOf(kafka, 'dlq')).toEqual(['17'])
+  expect(idsOf(kafka, 'processed').toSorted()).toEqual(ids.filter((id) => id !== '17').toSorted())
+})
+
+test('a stream whose results are all too large, one after the other, holds up no other stream', async () => {
+  const other = 'kt.acme.others'
+  const kafka = new FakeKafka()
+  for (const topic of streamTopics('acme', 'others')) kafka.createTopic(topic)
+  start(kafka, [], {}, 20, [AT, { topic: other, partition: 0 }])
+  kafka.batchLimits.set(`${INPUT}.processed`, 5)
+  const EVENTS = 40
+  let tries = 0
+  // One comes with every transaction that is tried, and would be refused with the next.
+  kafka.onStep = async ({ name }) => {
+    if (name === 'outputs' && ++tries < EVENTS) kafka.append(event(String(tries), `k${tries}`))
+    return undefined
+  }
+  kafka.append(event('0', 'k0'))
+  for (let id = 0; id < 20; id++) kafka.append({ ...event(`o${id}`, `k${id}`), topic: other })
+  await until(() => kafka.committedOffset(other) === 20)
+  expect(tries).toBeLessThan(EVENTS / 2)
+  await until(() => kafka.committedOffset(INPUT) === EVENTS)
+  expect(idsOf(kafka, 'dlq')).toHaveLength(EVENTS)
+})
+
 test('a structured event whose dead letter is too large keeps its attributes, so that it is known again after a restart', async () => {
   const kafka = new FakeKafka()
   kafka.transactionFaults.push(TOO_LARGE, TOO_LARGE)

@@ -66,6 +66,9 @@ const PASSING = new Set<number>([
   CODE.OUT_OF_ORDER_SEQUENCE_NUMBER,
 ])
 
+/** What is told of an output because of another one, or of the transaction. */
+const BESIDE = new Set<number>([CODE.PURGE_QUEUE, CODE.PURGE_INFLIGHT, CODE.STATE])
+
 /** What an error of a step comes to. */
 interface StepFault {
   message: string
@@ -130,8 +133,8 @@ export function createTransactor(options: TransactorOptions): Transactor {
   function reported(report: Readonly<Report>): void {
     const reason = messageOf(report.code)
     if (isNotQueued(report)) notQueued ??= reason
-    // What was given up because another output, or the transaction, failed says nothing of this one.
-    if (report.code === CODE.PURGE_QUEUE || report.code === CODE.PURGE_INFLIGHT) return
+    // What was given up, or came too late, because another output, or the transaction, failed says nothing of this one.
+    if (BESIDE.has(report.code)) return
     failed.set(report.sequence, { reason, tooLarge: report.code === CODE.MSG_SIZE_TOO_LARGE })
   }
 

@@ -190,7 +190,7 @@ export class HeldBackError extends Error {
 /** An output that the broker has not taken. */
 export interface OutputFault {
   reason: string
-  /** It is over the topic's `max.message.bytes`: it will never be taken. */
+  /** Its batch is over the topic's `max.message.bytes`: where it was alone in it, it will never be taken. */
   tooLarge: boolean
 }
 

@@ -96,6 +96,8 @@ export class FakeKafka {
   onMark: (mark: Mark) => MarkFate = () => 'written'
   /** Why an output is not taken; undefined: it is. */
   refuses: (output: OutgoingRecord) => OutputFault | undefined = () => undefined
+  /** `max.message.bytes` of topics, of values alone: what one transaction writes to one partition is one batch. */
+  readonly batchLimits = new Map<string, number>()
   /** How long brokers take to answer a question. */
   latency: () => Promise<void> = async () => undefined
 
@@ -413,8 +415,12 @@ export class FakeKafka {
           if (notWritten !== undefined) return abort(notWritten)
           const name = { [TRANSACTION]: `${life}-${++transactions}` }
           const failed = new Map<number, OutputFault>()
+          const batches = Map.groupBy(outputs, ({ topic, partition }) => `${topic}/${partition}`)
           for (const [index, output] of outputs.entries()) {
-            const refused = this.refuses(output)
+            const batch = batches.get(`${output.topic}/${output.partition}`) ?? []
+            const bytes = batch.reduce((sum, { value }) => sum + (value?.length ?? 0), 0)
+            const isTooLarge = bytes > (this.batchLimits.get(output.topic) ?? Number.POSITIVE_INFINITY)
+            const refused = isTooLarge ? { reason: 'too large', tooLarge: true } : this.refuses(output)
             if (refused !== undefined) failed.set(index, refused)
             if (refused !== undefined) continue
             const log = this.log({ topic: output.topic, partition: output.partition ?? 0 })
