@@ -3,7 +3,7 @@
  * out of turn while an older one is open; without this they would be handled again by the partition's next owner once they have left the
  * de-duplication window.
  *
- * The format is `kt1:` and the base64 of a bitmap, lowest bit first, bit 0 being the committed offset. Empty when nothing is ahead. Behind it may
+ * The format is `kt1:` and the base64 of a bitmap, lowest bit first, bit 0 being the committed offset. No bitmap when nothing is ahead. Behind it may
  * stand `;completed=` and the digest of a transaction whose outcomes were written again (hanging.ts).
  */
 
@@ -24,7 +24,7 @@ export const MAX_AHEAD_OFFSETS = 20_000
  */
 export function encodeAhead(committed: number, done: readonly number[]): string {
   const last = done.at(-1)
-  if (last === undefined) return ''
+  if (last === undefined) return PREFIX
   const bitmap = Buffer.alloc(Math.min(MAX_BITMAP_BYTES, Math.floor((last - committed) / 8) + 1))
   for (const offset of done) {
     const bit = offset - committed
@@ -33,6 +33,9 @@ export function encodeAhead(committed: number, done: readonly number[]): string 
   }
   return PREFIX + bitmap.toString('base64')
 }
+
+/** Whether an offset was committed by a consumer of ours: a tool that resets offsets leaves the metadata empty. */
+export const isOurs = (metadata: string): boolean => metadata.startsWith(PREFIX)
 
 /** The inverse. Metadata that is not ours, such as a tool's, says nothing. */
 export function decodeAhead(committed: number, metadata: string | null | undefined): Set<number> {
@@ -50,7 +53,7 @@ const digestOf = (transaction: string): string =>
 
 /** Metadata that says, beside what it says already, that the outcomes of a transaction that hung were written again. */
 export const withCompleted = (metadata: string, transaction: string): string =>
-  `${metadata.split(COMPLETED)[0] || PREFIX}${COMPLETED}${digestOf(transaction)}`
+  `${metadata.split(COMPLETED)[0]}${COMPLETED}${digestOf(transaction)}`
 
 /** Whether it says so of this transaction. */
 export const isCompleted = (metadata: string, transaction: string): boolean =>

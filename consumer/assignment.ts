@@ -403,8 +403,13 @@ export class Assignments {
     }
   }
 
-  #tell({ name, partition }: Partition, { skipped, fresh, unknown, input, retry }: Past): void {
+  #tell({ name, partition }: Partition, { skipped, fresh, foreign, unknown, input, retry }: Past): void {
     const { log } = this.deps
+    if (foreign)
+      log.warn(
+        { partition: name, from: input.offset },
+        'another client has committed the offset: what it was set back to is recognised where it has an outcome',
+      )
     if (skipped > 0)
       log.error({ partition: name, skipped, from: input.offset }, 'records were deleted before they were read')
     if (fresh === 'committed beyond the end')

@@ -283,14 +283,16 @@ test.concurrent(
     await write(event('0'), event('1'))
     await commitEnds('group-of-nobody')
     const held = await openTransaction(testBrokers(), siblingTopic(topic, 'processed'), 1)
+    const heldInput = await openTransaction(testBrokers(), topic, 0)
     const { exitCode, output } = await audit([STREAM, '--tenant', tenant, '--from', '2026-01-01'], 'group-of-nobody')
-    await held.abort()
+    await Promise.all([held.abort(), heldInput.abort()])
     expect(exitCode).toBe(1)
     expect(output).toContain(`missing  ${topic}/0/0  id 0`)
     expect(output).not.toContain(`${topic}/1/0`)
     expect(output).toContain(
       `a transaction that has not ended holds back ${siblingTopic(topic, 'processed')}/1 from offset 0 on`,
     )
+    expect(output).toContain(`a transaction that has not ended holds back ${topic}/0 from offset 1 on`)
   },
   TEST_TIMEOUT_MS,
 )

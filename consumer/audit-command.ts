@@ -270,12 +270,11 @@ export function tableOf(findings: readonly Findings[], events: readonly Named[])
   const table = rows.map((cells) => cells.map((cell, column) => cell.padStart(widths[column] ?? 0)).join('  '))
   const rest = findings.length - lines.length
   if (rest > 0) table.splice(-1, 0, `and ${rest} partitions more`)
-  const held = findings.flatMap(({ snapshot: { heldBack, at } }) =>
-    heldBack === undefined
-      ? []
-      : [
-          `a transaction that has not ended holds back ${heldBack.topic}/${at.partition} from offset ${heldBack.offset} on`,
-        ],
+  const held = findings.flatMap(({ snapshot }) =>
+    heldBackOf(snapshot).map(
+      ({ topic, offset }) =>
+        `a transaction that has not ended holds back ${topic}/${snapshot.at.partition} from offset ${offset} on`,
+    ),
   )
   const names = events.map(
     (one) =>
@@ -289,6 +288,12 @@ export function tableOf(findings: readonly Findings[], events: readonly Named[])
     .map((part) => part.join('\n'))
     .join('\n\n')
 }
+
+/** Where transactions that have not ended hold a partition back: in its input, and in one of the other topics. */
+const heldBackOf = ({ at, ends: { input }, heldBack }: Snapshot): { topic: string; offset: number }[] => [
+  ...(input.stable < input.end ? [{ topic: at.topic, offset: input.stable }] : []),
+  ...(heldBack === undefined ? [] : [heldBack]),
+]
 
 /** What it comes to, and what to do. */
 function sentenceOf({ missing, doubled, unknown }: Readonly<Record<Verdict, number>>): string {
@@ -310,13 +315,13 @@ export const jsonOf = (
   return JSON.stringify({
     topic,
     group,
-    partitions: findings.map(({ snapshot: { at, heldBack }, from, to, records, counts }) => ({
-      partition: at.partition,
+    partitions: findings.map(({ snapshot, from, to, records, counts }) => ({
+      partition: snapshot.at.partition,
       from,
       to,
       records,
       ...counted(counts),
-      ...(heldBack !== undefined && { heldBack }),
+      heldBack: heldBackOf(snapshot),
     })),
     total: counted(totalOf(findings)),
     events,

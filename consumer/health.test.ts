@@ -89,17 +89,17 @@ test('partitions are counted by state, and paused ones by topic and cause for as
   expect(await paused()).toEqual({})
 })
 
-const AT = { topic: INPUT, partition: 0 }
+const AT = { topic: `${INPUT}.retry`, partition: 0 }
 const NOW_MS = 1_700_000_000_000
 const RECORD: IncomingRecord = { ...AT, offset: 0, timestampMs: 0, key: null, value: null, headers: NO_HEADERS }
 
 /** The lag that is told of a partition that has ten records, the last of them behind a transaction that is open. */
-function lagged({ isOurs = true } = {}) {
+function lagged({ isOurs = true, topic = AT.topic } = {}) {
   const metrics = createMetrics()
   const broker = {
     nowMs: NOW_MS,
     ends: async (): Promise<PartitionEnds[]> => [{ beginning: 0, stable: 9, end: 10 }],
-    read: async (_: readonly Range[], __: (record: IncomingRecord) => void): Promise<void> => undefined,
+    readUncommitted: async (_: readonly Range[], __: (record: IncomingRecord) => void): Promise<void> => undefined,
   }
   const measureLag = createLagMeter(metrics, () => broker.nowMs)
   const ended: string[] = []
@@ -107,11 +107,13 @@ function lagged({ isOurs = true } = {}) {
     broker,
     async after(progress: { next: number; uncommitted: number }, position?: Omit<Position, keyof TopicPartition>) {
       const pipeline = {
-        progress: () => [{ ...AT, ...progress, oldestMs: progress.uncommitted > 0 ? NOW_MS - 7_000 : undefined }],
+        progress: () => [
+          { ...AT, topic, ...progress, oldestMs: progress.uncommitted > 0 ? NOW_MS - 7_000 : undefined },
+        ],
         has: () => isOurs,
         endedBefore: (name: string) => void ended.push(name),
       }
-      await measureLag(pipeline, broker, position === undefined ? [] : [{ ...AT, ...position }])
+      await measureLag(pipeline, broker, position === undefined ? [] : [{ ...AT, topic, ...position }])
       const records = (await metrics.lagRecords.get()).values[0]?.value
       const seconds = (await metrics.lagSeconds.get()).values[0]?.value
       return { records, seconds, ended }
@@ -124,13 +126,24 @@ test('lag is what is fetched and not committed, and what a reader of committed r
   expect(await lagged().after({ next: 9, uncommitted: 0 })).toEqual({ records: 0, seconds: 0, ended: [] })
 })
 
+test('what stands behind a transaction that another producer has left open in an input is lag, and as old as it is', async () => {
+  const { broker, after } = lagged({ topic: INPUT })
+  broker.readUncommitted = async (_, onRecord) =>
+    onRecord({ ...RECORD, topic: INPUT, offset: 9, timestampMs: NOW_MS - 60_000 })
+  expect(await after({ next: 9, uncommitted: 0 })).toMatchObject({ records: 1, seconds: 0 })
+  broker.nowMs += 10_000
+  await after({ next: 9, uncommitted: 0 })
+  expect(await after({ next: 9, uncommitted: 0 })).toMatchObject({ records: 1, seconds: 70 })
+  expect(await after({ next: 9, uncommitted: 0 }, { next: 10, queued: 0 })).toMatchObject({ records: 0 })
+})
+
 test('a transaction’s mark that the client has passed is no lag, and what waits in the client is', async () => {
   expect(await lagged().after({ next: 8, uncommitted: 0 }, { next: 9, queued: 0 })).toMatchObject({ records: 0 })
   expect(await lagged().after({ next: 2, uncommitted: 1 }, { next: 9, queued: 5 })).toMatchObject({ records: 6 })
 })
 
 test('a partition that ends before what was read of it is told of, and one that was given up has no lag', async () => {
-  expect(await lagged().after({ next: 12, uncommitted: 0 })).toMatchObject({ records: 0, ended: [`${INPUT}/0`] })
+  expect(await lagged().after({ next: 12, uncommitted: 0 })).toMatchObject({ records: 0, ended: [`${INPUT}.retry/0`] })
   expect(await lagged({ isOurs: false }).after({ next: 4, uncommitted: 3 })).toEqual({
     records: undefined,
     seconds: undefined,
@@ -150,7 +163,7 @@ test('lag does not fall when the broker cannot be asked', async () => {
 test('what is not fetched is as old as its oldest record, which is read once it has waited', async () => {
   const { broker, after } = lagged()
   const asked: Range[] = []
-  broker.read = async (ranges, onRecord) => {
+  broker.readUncommitted = async (ranges, onRecord) => {
     asked.push(...ranges)
     for (const offset of [5, 6]) onRecord({ ...RECORD, offset, timestampMs: NOW_MS - 1_000 * (3_606 - offset) })
   }
@@ -170,7 +183,7 @@ test('what is not fetched is as old as its oldest record, which is read once it 
 test('what cannot be read is as old as it has been unread for; what has been read is not told of any more', async () => {
   const { broker, after } = lagged()
   let asked = 0
-  broker.read = async () => {
+  broker.readUncommitted = async () => {
     asked++
     return unanswered()
   }

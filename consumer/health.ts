@@ -10,6 +10,7 @@ import {
   type Transactor,
 } from '../shared/kafka/types.ts'
 import type { Check } from '../shared/ops.ts'
+import { parseTopic } from '../shared/topics.ts'
 import type { ConsumerMetrics } from './metrics.ts'
 import { PAUSE_CAUSES, type PauseCause } from './partition.ts'
 import type { Pipeline } from './pipeline.ts'
@@ -146,7 +147,8 @@ interface Unread {
 
 /**
  * Asks the broker where the partitions end, and says how far they are behind: records that are fetched and not committed, and what a reader of
- * committed records has still to fetch. A transaction's mark at the end is no record: the client's position says that it has been passed.
+ * committed records has still to fetch. A transaction's mark at the end is no record: the client's position says that it has been passed. In an input a
+ * transaction is another producer's: what stands behind it, acknowledged events among them, waits for it and counts.
  *
  * Where there are unread records and nothing is fetched for some time, when the oldest of them was written is read from the log, once.
  * @param nowMs since the epoch
@@ -157,7 +159,10 @@ export function createLagMeter(metrics: Pick<ConsumerMetrics, 'lagRecords' | 'la
   let looking: Promise<void> | undefined
 
   /** One topic after the other: what makes one unreadable says nothing of the others. */
-  async function look(due: readonly { range: Range; one: Unread }[], reader: Pick<RangeReader, 'read'>): Promise<void> {
+  async function look(
+    due: readonly { range: Range; one: Unread }[],
+    reader: Pick<RangeReader, 'readUncommitted'>,
+  ): Promise<void> {
     for (const [, ofTopic] of Map.groupBy(due, ({ range }) => range.topic)) {
       const oneOf = new Map(ofTopic.map(({ range, one }) => [partitionName(range), one]))
       const found = (record: IncomingRecord): void => {
@@ -167,7 +172,7 @@ export function createLagMeter(metrics: Pick<ConsumerMetrics, 'lagRecords' | 'la
         one.isFound = true
       }
       await reader
-        .read(
+        .readUncommitted(
           ofTopic.map(({ range }) => range),
           found,
         )
@@ -177,7 +182,7 @@ export function createLagMeter(metrics: Pick<ConsumerMetrics, 'lagRecords' | 'la
 
   return async (
     pipeline: Pick<Pipeline, 'progress' | 'has' | 'endedBefore'>,
-    reader: Pick<RangeReader, 'ends' | 'read'>,
+    reader: Pick<RangeReader, 'ends' | 'readUncommitted'>,
     positions: readonly Position[],
   ): Promise<void> => {
     const progress = pipeline.progress()
@@ -198,9 +203,11 @@ export function createLagMeter(metrics: Pick<ConsumerMetrics, 'lagRecords' | 'la
       if (found !== undefined) {
         const { beginning, stable, end } = found
         if (end < next) behind.push(name)
+        const isInput = parseTopic(topic)?.role === 'input'
         const position = positionOf.get(name)
         const isAhead = position !== undefined && position.next > next
-        const toFetch = Math.max(0, stable - (isAhead ? position.next : next)) + (isAhead ? position.queued : 0)
+        const last = isInput ? end : stable
+        const toFetch = Math.max(0, last - (isAhead ? position.next : next)) + (isAhead ? position.queued : 0)
         metrics.lagRecords.set(labels, uncommitted + toFetch)
         let one = unread.get(name)
         if (toFetch === 0 || oldestMs !== undefined) unread.delete(name)
@@ -210,7 +217,7 @@ export function createLagMeter(metrics: Pick<ConsumerMetrics, 'lagRecords' | 'la
         } else if (!one.isFound && one.lookAtMs <= timeMs && looking === undefined) {
           one.lookAtMs = timeMs + UNREAD_PATIENCE_MS
           const from = Math.max(next, beginning)
-          due.push({ range: { topic, partition, from, to: Math.min(stable, from + UNREAD_SEARCHED_OFFSETS) }, one })
+          due.push({ range: { topic, partition, from, to: Math.min(last, from + UNREAD_SEARCHED_OFFSETS) }, one })
         }
       }
       const sinceMs = oldestMs ?? unread.get(name)?.sinceMs

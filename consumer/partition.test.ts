@@ -29,6 +29,7 @@ function read(partition: Partition, input = { offset: 0, done: new Set<number>()
     unknown: 0,
     skipped: 0,
     fresh: undefined,
+    foreign: false,
     doubtful: false,
   })
 }

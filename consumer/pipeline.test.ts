@@ -147,8 +147,8 @@ test('the outcome and the offset go into one transaction', async () => {
   expect(transaction?.outputs.map((one) => one.topic)).toEqual([`${INPUT}.processed`])
   // Those of `.retry` go along, so that they do not expire.
   expect(transaction?.offsets).toEqual([
-    { topic: INPUT, partition: 0, offset: 1, metadata: '' },
-    { topic: `${INPUT}.retry`, partition: 0, offset: 0, metadata: '' },
+    { topic: INPUT, partition: 0, offset: 1, metadata: 'kt1:' },
+    { topic: `${INPUT}.retry`, partition: 0, offset: 0, metadata: 'kt1:' },
   ])
 })
 

@@ -49,7 +49,7 @@ async function restored(repeats: ReadonlyMap<number, number>): Promise<{ missing
   const { reader, read } = logOf(repeats)
   const partition = newPartition()
   const committed = async (): Promise<CommittedOffset[]> =>
-    partition.both.map((at) => ({ ...at, offset: at.topic === partition.topic ? OUTCOMES : 0, metadata: '' }))
+    partition.both.map((at) => ({ ...at, offset: at.topic === partition.topic ? OUTCOMES : 0, metadata: 'kt1:' }))
   const pasts = await restore([partition], { committed }, reader, true)
   const outcomes = read.filter(({ topic, from, to }) => parseTopic(topic)?.role === 'processed' && from < to)
   return {
@@ -71,6 +71,17 @@ test.each([RELEASED, withCompleted(RELEASED, 'a transaction')])(
   },
 )
 
+test('an offset that another client has set back: every event that is read again is recognised', async () => {
+  const { reader } = logOf(new Map())
+  const partition = newPartition()
+  const back = OUTCOMES - 2 * WINDOW
+  const committed = async (): Promise<CommittedOffset[]> =>
+    partition.both.map((at) => ({ ...at, offset: at.topic === partition.topic ? back : 0, metadata: '' }))
+  const past = (await restore([partition], { committed }, reader, true)).get(partition)
+  expect(past).toMatchObject({ foreign: true, fresh: undefined, input: { offset: back } })
+  expect(partition.dedupe.size).toBe(3 * WINDOW)
+})
+
 test('for a repeated event no more outcomes are read than its first outcome can be back', async () => {
   // Passed over when it came, since its outcome was in the window of then; it no longer is.
   const repeats = new Map([[OUTCOMES - 15_000, OUTCOMES - 15_000 - WINDOW + 1]])
@@ -83,7 +94,7 @@ test('what an attempt has read, and was lost before the next, does not count as 
   const { reader } = logOf(new Map(), () => lost)
   const partition = newPartition()
   const committed = async (): Promise<CommittedOffset[]> =>
-    partition.both.map((at) => ({ ...at, offset: at.topic === partition.topic ? OUTCOMES : 0, metadata: '' }))
+    partition.both.map((at) => ({ ...at, offset: at.topic === partition.topic ? OUTCOMES : 0, metadata: 'kt1:' }))
   const missing = async () => (await restore([partition], { committed }, reader, true)).get(partition)?.input.missing
   expect(await missing()).toEqual([])
   lost = 2

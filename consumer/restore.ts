@@ -13,7 +13,7 @@ import {
 } from '../shared/kafka/types.ts'
 import { sleep } from '../shared/retry.ts'
 import { TOPIC_ROLES } from '../shared/topics.ts'
-import { decodeAhead, MAX_AHEAD_OFFSETS } from './ahead.ts'
+import { decodeAhead, isOurs, MAX_AHEAD_OFFSETS } from './ahead.ts'
 import { Events, readEarlier, readOutcomes, type Search, startOf, type Verdict } from './audit.ts'
 import { identityOf } from './decode.ts'
 import { type Deduplication, HashWindow } from './dedupe.ts'
@@ -74,6 +74,8 @@ export interface Past {
   skipped: number
   /** Nothing that is committed says where to go on: reading begins at the beginning. */
   fresh: 'nothing committed' | 'committed beyond the end' | undefined
+  /** The offset was committed by another client, such as a tool that resets offsets: what is read from there on may have been done. */
+  foreign: boolean
   /**
    * What Kafka says does not fit together: records are lost, or a broker that is cut off from the others has answered as the leader that it was.
    * To be believed only after {@link proveLeaders} (leaders.ts).
@@ -151,6 +153,7 @@ function pastOf(input: CommittedOffset, retry: CommittedOffset, ends: Ends): Pas
     unknown: 0,
     skipped: fresh === undefined ? Math.max(0, beginning - input.offset) : 0,
     fresh,
+    foreign: fresh === undefined && !isOurs(input.metadata),
     doubtful: false,
   }
 }
@@ -224,12 +227,21 @@ async function fillWindows(
   for (const [partition, past] of pasts) {
     const { dlq, processed } = endsOf.get(partition) as Ends
     const there = dlq.end - dlq.beginning + (processed.end - processed.beginning)
-    if (past.fresh !== undefined && there > MAX_REMEMBERED_OUTCOMES)
+    // Nothing says where to go on: every event that has an outcome is to be recognised, or every one that is going to be read.
+    const wanted =
+      past.fresh !== undefined
+        ? there
+        : past.foreign
+          ? Math.min(there, (endsOf.get(partition) as Ends).input.end - past.input.offset + partition.dedupe.capacity)
+          : 0
+    if (wanted > MAX_REMEMBERED_OUTCOMES)
       throw new Error(
-        `${partition.name}: ${there} outcomes are there, and nothing that this group has committed: it would give every event another outcome. Is GROUP_ID another one than before?`,
+        past.foreign
+          ? `${partition.name}: another client has set the group’s offset back to ${past.input.offset}, before ${wanted} outcomes, more than can be remembered: events would have another one. Set it forward.`
+          : `${partition.name}: ${there} outcomes are there, and nothing that this group has committed: it would give every event another outcome. Is GROUP_ID another one than before?`,
       )
-    // Nothing says where to go on: every event that has an outcome is to be recognised. What an attempt before has read may have been lost since.
-    if (past.fresh !== undefined || partition.dedupe.size > 0) partition.remember(past.fresh === undefined ? 0 : there)
+    // What an attempt before has read may have been lost since.
+    if (wanted > partition.dedupe.capacity || partition.dedupe.size > 0) partition.remember(wanted)
     all.push(new Outcomes(partition.dedupe))
     for (const [role, { beginning, end }] of [['dlq', dlq] as const, ['processed', processed] as const])
       ranges[role].push({
