@@ -205,7 +205,7 @@ async function work(): Promise<void> {
     metrics.replacements.inc()
     log.error(
       { reason: failure, attempt },
-      'the consumer cannot go on with its clients and opens new ones; does another process use this INSTANCE_ID?',
+      `the consumer cannot go on with its clients and opens new ones${/fenced/i.test(failure) ? '; does another process use this INSTANCE_ID?' : ''}`,
     )
     if (attempt >= MAX_REPLACEMENTS_IN_A_ROW) {
       gaveUp = true

@@ -3,6 +3,7 @@ import { EventEmitter } from 'node:events'
 import { Type } from '@sinclair/typebox'
 import pino from 'pino'
 import { commonVariables, loadConfig } from '../config.ts'
+import { CODE } from './client.ts'
 import { reasonOf, watchConnection } from './connection.ts'
 
 const config = (env: Record<string, string> = {}) =>
@@ -140,10 +141,12 @@ describe('a watch', () => {
     const client = watch.attach(new EventEmitter())
     const fail = (broker: string, what: string) =>
       client.emit('event.log', { fac: 'FAIL', message: line(what, 'CONNECT', 0, broker) })
-    const stats = (brokers: Record<string, string>) =>
+    const stats = (brokers: Record<string, string>, silentMs = 0) =>
       client.emit('event.stats', {
         message: JSON.stringify({
-          brokers: Object.fromEntries(Object.entries(brokers).map(([name, state]) => [name, { name, state }])),
+          brokers: Object.fromEntries(
+            Object.entries(brokers).map(([name, state]) => [name, { name, state, rxidle: silentMs * 1_000 }]),
+          ),
         }),
       })
     return { watch, client, fail, stats, messages: () => logged.map((one) => `${one['msg']}: ${one['reason'] ?? ''}`) }
@@ -186,6 +189,21 @@ describe('a watch', () => {
     stats({ 'a:1/1': 'UP', 'b:1/2': 'UP' })
     expect(messages()).toHaveLength(2)
     expect(messages()[1]).toStartWith('a broker is not reached: b:1: connection refused')
+  })
+
+  test('does not take a connection that nobody has used since for a broker that answers again', () => {
+    const { watch, client, stats, messages } = watched()
+    watch.connected()
+    stats({ 'a:1/1': 'UP' }, 60_000)
+    expect(watch.current().state).toBe('connected')
+    client.emit('event.error', Object.assign(new Error('all brokers down'), { code: CODE.ALL_BROKERS_DOWN }))
+    stats({ 'a:1/1': 'CONNECT', 'a:1/bootstrap': 'UP' }, 60_000)
+    expect(watch.current()).toEqual({ state: 'connecting', reason: 'no broker is up' })
+    stats({ 'a:1/1': 'UP', 'a:1/bootstrap': 'UP' }, -1)
+    expect(watch.current().state).toBe('connecting')
+    stats({ 'a:1/1': 'UP', 'a:1/bootstrap': 'UP' })
+    expect(watch.current().state).toBe('connected')
+    expect(messages()).toHaveLength(4)
   })
 
   test('does not take a broker that stops for one that expects another protocol', () => {

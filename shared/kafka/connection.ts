@@ -54,6 +54,8 @@ export function watchConnection(options: { config: CommonConfig; client: string;
   let answered = false
   /** By broker: why it is not reached. */
   const reasons = new Map<string, string>()
+  /** Monotonic; when no broker was reached any more. Connections that nobody has used since look as if they were up. */
+  let downMs: number | undefined
   /** What was logged last of brokers that are not reached while others are. */
   let partly = ''
 
@@ -74,6 +76,7 @@ export function watchConnection(options: { config: CommonConfig; client: string;
     attach(client) {
       attached = client
       answered = false
+      downMs = undefined
       reasons.clear()
       client.on('event.log', ({ fac, message }) => {
         if (client !== attached || fac !== 'FAIL') return
@@ -91,7 +94,10 @@ export function watchConnection(options: { config: CommonConfig; client: string;
           const entries = brokers.filter((one) => one.broker === broker)
           if (entries.length === 0 || entries.some(({ up }) => up)) reasons.delete(broker)
         }
-        if (!brokers.some(({ up }) => up)) return changeTo({ state: 'connecting', reason: because('no broker is up') })
+        const silentForMs = downMs === undefined ? Number.POSITIVE_INFINITY : performance.now() - downMs
+        if (!brokers.some(({ up, silentMs }) => up && silentMs < silentForMs))
+          return changeTo({ state: 'connecting', reason: because('no broker is up') })
+        downMs = undefined
         // That a broker is up does not make a client that is still being made ready one that works.
         if (!answered) return
         changeTo({ state: 'connected' })
@@ -104,6 +110,7 @@ export function watchConnection(options: { config: CommonConfig; client: string;
         const code = eventCode(error)
         // Those of connections come with every try, and are named by what is logged of them.
         if (!OF_CONNECTIONS.has(code)) log.warn({ client: name, code, reason: error.message }, 'Kafka reports an error')
+        if (code === CODE.ALL_BROKERS_DOWN) downMs = performance.now()
         if (connection.state === 'connected' && code === CODE.ALL_BROKERS_DOWN)
           changeTo({ state: 'connecting', reason: because(error.message) })
       })
@@ -111,6 +118,7 @@ export function watchConnection(options: { config: CommonConfig; client: string;
     },
     connected() {
       answered = true
+      downMs = undefined
       // What kept it from that is over.
       reasons.clear()
       changeTo({ state: 'connected' })
@@ -135,10 +143,22 @@ function summary(reasons: ReadonlyMap<string, string>): string {
     .join('; ')
 }
 
-/** Every broker that librdkafka's statistics know (STATISTICS.md, "brokers"); undefined when they say nothing of them. */
-function brokersOf(statisticsJson: string): { broker: string; up: boolean }[] | undefined {
-  const { brokers } = JSON.parse(statisticsJson) as { brokers?: Record<string, { name: string; state: string }> }
-  return brokers && Object.values(brokers).map(({ name, state }) => ({ broker: addressOf(name), up: state === 'UP' }))
+/**
+ * Every broker that librdkafka's statistics know (STATISTICS.md, "brokers"), and for how long nothing has come from it; undefined when they say nothing of
+ * them.
+ */
+function brokersOf(statisticsJson: string): { broker: string; up: boolean; silentMs: number }[] | undefined {
+  const { brokers } = JSON.parse(statisticsJson) as {
+    brokers?: Record<string, { name: string; state: string; rxidle: number }>
+  }
+  return (
+    brokers &&
+    Object.values(brokers).map(({ name, state, rxidle }) => ({
+      broker: addressOf(name),
+      up: state === 'UP',
+      silentMs: rxidle < 0 ? Number.POSITIVE_INFINITY : rxidle / 1_000,
+    }))
+  )
 }
 
 /** Of "ssl://host:9093/1" or "host:9093/bootstrap". */
