@@ -27,8 +27,11 @@ function pipelineOf(
 
 const connected = { connection: () => ({ state: 'connected' as const }) }
 
-const checksOf = (pipeline: ReturnType<typeof pipelineOf>) =>
-  createChecks(() => ({ pipeline, group: connected, transactor: connected }), new AbortController().signal)
+const checksOf = (pipeline: ReturnType<typeof pipelineOf>, refusal?: string) =>
+  createChecks(
+    () => ({ pipeline, group: { ...connected, refusal: () => refusal }, transactor: connected }),
+    new AbortController().signal,
+  )
 
 /** What is said against readiness. */
 const reasons = (pipeline: ReturnType<typeof pipelineOf>): string[] =>
@@ -49,6 +52,12 @@ test('a member that reads what it was assigned, be it nothing, and commits is re
 test('whoever is no member, does not read a partition, or does not commit is not ready, and says why', () => {
   expect(reasons(pipelineOf([], { membership: 'no topics' }))).toEqual(['there is no topic of a stream yet'])
   expect(reasons(pipelineOf([], { membership: 'not a member' }))).toHaveLength(1)
+  expect(
+    checksOf(pipelineOf([], { membership: 'not a member' }), 'Broker: Invalid session timeout')['group']?.(),
+  ).toEqual({
+    ok: false,
+    reason: 'not a member of the group, or not told yet which partitions to read: Broker: Invalid session timeout',
+  })
   expect(reasons(pipelineOf([reading, { kind: 'restoring', fault: undefined }, refused]))).toEqual([
     `not read: ${INPUT}/1 is being restored, ${INPUT}/2 is paused: its outcomes cannot be written: no`,
   ])

@@ -34,7 +34,7 @@ const WATCH_TIMEOUT_MS = 60_000
 
 interface Working {
   pipeline: Pick<Pipeline, 'membership' | 'partitions' | 'stalledMs'>
-  group: Pick<GroupConsumer, 'connection'>
+  group: Pick<GroupConsumer, 'connection' | 'refusal'>
   transactor: Pick<Transactor, 'connection'>
 }
 
@@ -60,8 +60,13 @@ export function createChecks(current: () => Working, draining: AbortSignal): Rec
           return { ok: true }
         case 'no topics':
           return { ok: false, reason: 'there is no topic of a stream yet' }
-        case 'not a member':
-          return { ok: false, reason: 'not a member of the group, or not told yet which partitions to read' }
+        case 'not a member': {
+          const refusal = current().group.refusal()
+          return {
+            ok: false,
+            reason: `not a member of the group, or not told yet which partitions to read${refusal === undefined ? '' : `: ${refusal}`}`,
+          }
+        }
       }
     },
     partitions: () => {

@@ -131,3 +131,18 @@ test(
   },
   TEST_TIMEOUT_MS,
 )
+
+test('a member that the broker does not let join says why', async () => {
+  const topic = await makeTopic(1)
+  const { consumer } = createMember(uniqueName('group'), topic, async (given) => given, 1_000)
+  await until(
+    async () => {
+      await consumer.consume(100, 10)
+      return consumer.refusal() !== undefined
+    },
+    { timeoutMs: 30_000, what: 'a refusal' },
+  )
+  expect(consumer.refusal()).toContain('session timeout')
+  expect(consumer.membership()).toBeUndefined()
+  await consumer.close()
+})

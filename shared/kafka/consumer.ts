@@ -93,6 +93,7 @@ export function createGroupConsumer(options: GroupConsumerOptions): GroupConsume
   let handingOver: Promise<void> = Promise.resolve()
   let owned = 0
   let wake: (() => void) | undefined
+  let refusal: string | undefined
 
   const settings: Settings = {
     ...readerSettings(config, clientId),
@@ -118,6 +119,7 @@ export function createGroupConsumer(options: GroupConsumerOptions): GroupConsume
     const partitions = given.map(({ topic, partition }) => ({ topic, partition }))
     if (error.code === CODE.ASSIGN_PARTITIONS) {
       owned += partitions.length
+      refusal = undefined
       // Agreed to at once, so that the group is not held up; what is read, and from where, is said by startReading.
       consumer.incrementalAssign([])
       listener.assigned(partitions)
@@ -155,6 +157,7 @@ export function createGroupConsumer(options: GroupConsumerOptions): GroupConsume
   function readingFailed({ code, topic, partition }: Interruption): void {
     log.warn({ code, reason: messageOf(code), topic, partition }, 'reading failed')
     if (code === CODE.FATAL || code === CODE.MAX_POLL_EXCEEDED) listener?.failed(messageOf(code))
+    if (topic === undefined) refusal = messageOf(code)
     // Of what is no longer read nothing more is to be known.
     if (topic === undefined || !reading.has(partitionName({ topic, partition }))) return
     if (code === CODE.AUTO_OFFSET_RESET) listener?.outOfRange({ topic, partition })
@@ -167,6 +170,7 @@ export function createGroupConsumer(options: GroupConsumerOptions): GroupConsume
   return {
     connection: watch.current,
     membership: () => (consumer === undefined ? undefined : (groupMetadata(consumer) ?? undefined)),
+    refusal: () => refusal,
     start(topicPattern, to, mayJoin) {
       listener = to
       const open = () => {

@@ -155,6 +155,8 @@ export interface GroupConsumer {
   connection(): Connection
   /** undefined while this client is no member of its group. */
   membership(): Membership | undefined
+  /** Why the broker last did not let it join; undefined since it was assigned partitions, be it none. */
+  refusal(): string | undefined
   /**
    * Committed offsets, waiting for transactions that are about to change them; -1 where none is committed.
    * @throws HeldBackError when one of these does not end, or the broker does not answer

@@ -281,6 +281,7 @@ export class FakeKafka {
         if (!this.isMember || memberId === undefined) return undefined
         return membershipOf(memberId, this.#generation)
       },
+      refusal: () => undefined,
       owned: () => [...owned.values()],
       assign: (partitions) => {
         // Nobody joins a group at a coordinator that leads no more: it cannot write that down.
