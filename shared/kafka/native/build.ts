@@ -21,33 +21,31 @@ import {
 } from 'node:fs'
 import { availableParallelism, homedir } from 'node:os'
 import { dirname, join } from 'node:path'
+import { parseArgs } from 'node:util'
 import { ADDON_FILE, MANIFEST_FILE, type Manifest } from './check.ts'
+import { COMPILING, OPTIONAL } from './needs.ts'
+import { RELEASE_OPTIONS_OFF, RELEASE_SYSTEM, releasedAddon, writeReleased } from './released.ts'
 
-const HELP = `Builds the Kafka client's native addon for this Bun, or takes it from the cache.
+const HELP = `Builds the Kafka client's native addon for this Bun, or takes it from the cache or from the release.
 
-Usage: bun shared/kafka/native/build.ts [--rebuild]
+Usage: bun shared/kafka/native/build.ts [--rebuild | --release FOLDER]
 
-  --rebuild   build even when the cache has it
-  --help      this text
+  --rebuild          build even when the cache or the release has it
+  --release FOLDER   build what a release carries, and write its two files there
+  --help             this text
 
+KAFKATRACE_ADDON_URL names the folder of the release's files; empty: none is asked for.
 The cache is $KAFKATRACE_CACHE_DIR, else $XDG_CACHE_HOME/kafkatrace, else ~/.cache/kafkatrace.
 `
 
 const NATIVE = import.meta.dir
 const MODULES = join(NATIVE, '../../../node_modules')
-const CLIENT = join(MODULES, '@confluentinc/kafka-javascript')
+const CLIENT_NAME = '@confluentinc/kafka-javascript'
+const CLIENT = join(MODULES, CLIENT_NAME)
 const CACHE = join(
   process.env.KAFKATRACE_CACHE_DIR ?? join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'kafkatrace'),
   'native',
 )
-
-/** What librdkafka can be built with, and the Debian package that brings the header. */
-const LIBRARIES = [
-  { header: 'zlib.h', debian: 'zlib1g-dev', needed: true, off: undefined },
-  { header: 'openssl/ssl.h', debian: 'libssl-dev', needed: true, off: undefined },
-  { header: 'zstd.h', debian: 'libzstd-dev', needed: false, off: '--disable-zstd' },
-  { header: 'curl/curl.h', debian: 'libcurl4-openssl-dev', needed: false, off: '--disable-curl' },
-] as const
 
 /**
  * What the addon may use of libuv: Bun exports all of libuv's names, but most of its functions only end the process. These were seen to
@@ -60,22 +58,45 @@ class BuildError extends Error {}
 
 async function build(rebuild: boolean): Promise<void> {
   if (!existsSync(CLIENT)) throw new BuildError('the client is not installed: run `bun install`')
-  const manifest = await describe()
-  const cached = join(CACHE, manifest.key)
-  if (rebuild || !existsSync(join(cached, MANIFEST_FILE))) await compile(manifest, cached)
+  const found = rebuild ? undefined : await find()
+  if (found !== undefined) return install(found)
+  const described = describe(optionsOff())
+  const cached = join(CACHE, described.key)
+  await compile(described, cached)
   install(cached)
 }
 
+/** What a release carries. */
+async function buildRelease(folder: string): Promise<void> {
+  const lacking = OPTIONAL.filter((need) => !need.isThere() && !RELEASE_OPTIONS_OFF.some((off) => off === need.off))
+  if (lacking.length > 0)
+    throw new BuildError(`a release is not built without ${lacking.map(({ name }) => name).join(' and ')}`)
+  const described = describe(RELEASE_OPTIONS_OFF, RELEASE_SYSTEM)
+  const cached = join(CACHE, described.key)
+  await compile(described, cached)
+  writeReleased(cached, folder)
+}
+
+/** Whether the addon is in the cache, or is now, so that it need not be compiled. The client need not be installed. */
+export async function haveAddon(): Promise<boolean> {
+  return (await find()) !== undefined
+}
+
+/** librdkafka's options that are off here, since their headers are missing. */
+const optionsOff = (): string[] => OPTIONAL.flatMap((library) => (library.isThere() ? [] : [library.off]))
+
+/** Where the cache has an addon for this machine: its own, or that of the release. */
+async function find(): Promise<string | undefined> {
+  const own = join(CACHE, describe(optionsOff()).key)
+  if (existsSync(join(own, MANIFEST_FILE))) return own
+  return await releasedAddon(CACHE, describe(RELEASE_OPTIONS_OFF, RELEASE_SYSTEM))
+}
+
 /** What is to be built; its key names everything that the result depends on. */
-async function describe(): Promise<Manifest> {
-  const client = JSON.parse(readFileSync(join(CLIENT, 'package.json'), 'utf8')) as {
-    version: string
-    librdkafka: string
+function describe(off: readonly string[], on = system()): Omit<Manifest, 'librdkafka'> {
+  const { dependencies } = JSON.parse(readFileSync(join(NATIVE, '../../../package.json'), 'utf8')) as {
+    dependencies: Record<string, string>
   }
-  const missing = await missingHeaders()
-  const optionsOff = LIBRARIES.flatMap(({ header, off }) =>
-    missing.includes(header) && off !== undefined ? [off] : [],
-  )
   const sources = createHash('sha256')
   for (const file of [
     ...readdirSync(join(NATIVE, 'shim')).map((name) => `shim/${name}`),
@@ -87,11 +108,11 @@ async function describe(): Promise<Manifest> {
     bun: Bun.version,
     node: process.versions.node,
     abi: process.versions.modules,
-    client: client.version,
-    librdkafka: client.librdkafka,
+    // Exact, and librdkafka's version with it.
+    client: dependencies[CLIENT_NAME] as string,
     platform: `${process.platform}-${process.arch}`,
-    system: system(),
-    optionsOff,
+    system: on,
+    optionsOff: [...off],
     sources: sources.digest('hex'),
   }
   const key = createHash('sha256').update(JSON.stringify(description)).digest('hex').slice(0, 16)
@@ -106,37 +127,27 @@ function system(): string {
   return `${value('ID')}-${value('VERSION_ID')}`
 }
 
-/** Headers that the compiler does not find. Without a compiler, all of them. */
-async function missingHeaders(): Promise<string[]> {
-  const missing: string[] = []
-  for (const { header } of LIBRARIES) {
-    const found = await run(['cc', '-E', '-x', 'c', '-o', '/dev/null', '-'], { stdin: `#include <${header}>\n` })
-    if (found.exitCode !== 0) missing.push(header)
-  }
-  return missing
-}
-
 /** @throws BuildError naming all that is missing in one line */
-async function demandTools(): Promise<void> {
-  const packages = new Set<string>()
-  for (const tool of ['c++', 'cc', 'make', 'ar', 'nm']) if (Bun.which(tool) === null) packages.add('build-essential')
-  if (Bun.which('patch') === null) packages.add('patch')
-  const missing = await missingHeaders()
-  for (const { header, debian, needed } of LIBRARIES) if (needed && missing.includes(header)) packages.add(debian)
-  if (packages.size > 0)
+function demandTools(): void {
+  const missing = COMPILING.filter((need) => !need.isThere())
+  if (missing.length > 0) {
+    const packages = [...new Set(missing.map((need) => need.packages['apt-get']))]
     throw new BuildError(
-      `needed for its first build and not found; on Debian or Ubuntu: apt-get install ${[...packages].join(' ')}`,
+      `needed for its first build and not found: ${missing.map(({ name }) => name).join(', ')}; on Debian or Ubuntu: apt-get install ${packages.join(' ')}`,
     )
-  const optional = LIBRARIES.filter(({ header, needed }) => !needed && missing.includes(header)).map(
-    ({ debian }) => debian,
-  )
+  }
+  const optional = OPTIONAL.filter((need) => !need.isThere())
   if (optional.length > 0)
-    say(`without ${optional.join(' and ')}: no zstd, or no OAUTHBEARER over OIDC; install and build again to have them`)
+    say(
+      `without ${optional.map(({ name }) => name).join(' and ')}: no ${optional.map((need) => need.for).join(', no ')}; install and build again to have them`,
+    )
 }
 
 /** Builds in a directory of its own and moves the result to `cached` in one step, so that others may build at the same time. */
-async function compile(manifest: Manifest, cached: string): Promise<void> {
-  await demandTools()
+async function compile(described: Omit<Manifest, 'librdkafka'>, cached: string): Promise<void> {
+  demandTools()
+  const { librdkafka } = JSON.parse(readFileSync(join(CLIENT, 'package.json'), 'utf8')) as { librdkafka: string }
+  const manifest: Manifest = { ...described, librdkafka }
   mkdirSync(CACHE, { recursive: true })
   removeAbandoned(CACHE)
   const work = join(CACHE, `build-${process.pid}-${Date.now()}`)
@@ -366,21 +377,26 @@ function onInterrupt(cleanUp: () => void): () => void {
   }
 }
 
-if (import.meta.main) {
-  const args = process.argv.slice(2)
-  const wrong = args.filter((arg) => arg !== '--rebuild' && arg !== '--help')
-  if (wrong.length > 0) {
-    process.stderr.write(`kafka addon: unknown: ${wrong.join(' ')}\n\n${HELP}`)
+function options() {
+  try {
+    return parseArgs({
+      options: { rebuild: { type: 'boolean', default: false }, release: { type: 'string' }, help: { type: 'boolean' } },
+    }).values
+  } catch (error) {
+    process.stderr.write(`kafka addon: ${(error as Error).message}\n\n${HELP}`)
     process.exit(2)
-  } else if (args.includes('--help')) {
-    process.stdout.write(HELP)
-  } else {
-    try {
-      await build(args.includes('--rebuild'))
-    } catch (error) {
-      if (!(error instanceof BuildError)) throw error
-      process.stderr.write(`kafka addon: ${error.message}\n`)
-      process.exit(1)
-    }
+  }
+}
+
+if (import.meta.main) {
+  const { rebuild, release, help } = options()
+  try {
+    if (help) process.stdout.write(HELP)
+    else if (release !== undefined) await buildRelease(release)
+    else await build(rebuild)
+  } catch (error) {
+    if (!(error instanceof BuildError)) throw error
+    process.stderr.write(`kafka addon: ${error.message}\n`)
+    process.exit(1)
   }
 }
