@@ -26,11 +26,13 @@ Usage: bun run dev [--broker ${brokerSyntax}] [--payloads | --no-payloads] [--ha
                  became of them; that is the default on the embedded broker
   --no-payloads  do not
   --handlers     a file of your own that exports \`handlers\`, used beside those that are built in
+  --no-install   install nothing: what the machine lacks is told
   --logs         show the services' logs here instead of writing them to files
   --help         this text
 
-Ports are 8080 (HTTP), 9080 and 9081 (operations), or free ones where those are taken.
-Every variable of the services may be set too: see bun run config.
+Ports are 8080 (HTTP), 9080 and 9081 (operations), or free ones where those are taken; PORT names another one for HTTP.
+The services' other variables may be set, too (see bun run config), but for those that dev sets itself: AUTH (off), HOST and
+OPS_HOST (127.0.0.1), OPS_PORT, LOG_FORMAT, NODE_ENV and, with --broker, KAFKA_BROKERS.
 `
 
 const READY_TIMEOUT_MS = 60_000
@@ -65,7 +67,7 @@ let midLine = false
 class DevError extends Error {}
 
 async function runServices(broker: Broker): Promise<void> {
-  const [port, producerOps, consumerOps] = [await freePort(8080), await freePort(9080), await freePort(9081)]
+  const [port, producerOps, consumerOps] = [await freePort(httpPort()), await freePort(9080), await freePort(9081)]
   const logs = options.logs ? undefined : mkdtempSync(join(tmpdir(), 'kafkatrace-dev-'))
   const common = {
     ...process.env,
@@ -295,6 +297,13 @@ function step(text: string): void {
 function endLine(): void {
   if (terminal && midLine) process.stdout.write('\r\x1b[K')
   midLine = false
+}
+
+/** @throws DevError for what is no port */
+function httpPort(): number {
+  const text = process.env.PORT ?? '8080'
+  if (!/^\d{1,5}$/.test(text) || Number(text) > 65_535) throw new DevError(`PORT=${text} is no port`)
+  return Number(text)
 }
 
 /** The port, or a free one when somebody listens there. */

@@ -8,7 +8,9 @@ import { defaultBrokerChoice } from '../kafka/brokers/choose.ts'
 import { findJava } from '../kafka/brokers/kafka-distribution.ts'
 import { dockerAnswers } from '../kafka/brokers/redpanda.ts'
 import { AddonError, describeAddon } from '../kafka/native/check.ts'
+import { COMPILING } from '../kafka/native/needs.ts'
 import { paint } from './progress.ts'
+import { missingOf, NEEDS, type Need, packageManager } from './requirements.ts'
 import { wrongBun } from './setup.ts'
 
 /** `wanted`: something works less well without it; `needed`: nothing works without it. */
@@ -19,14 +21,6 @@ interface Finding {
 }
 
 const probeTimeoutMs = 10_000
-/** As Debian names them; each header tells whether its package is there. */
-const headers = [
-  { header: 'zlib.h', package: 'zlib1g-dev', for: 'gzip', state: 'needed' },
-  { header: 'openssl/ssl.h', package: 'libssl-dev', for: 'TLS and SASL', state: 'needed' },
-  { header: 'zstd.h', package: 'libzstd-dev', for: 'zstd', state: 'wanted' },
-  { header: 'curl/curl.h', package: 'libcurl4-openssl-dev', for: 'OAUTHBEARER over OIDC', state: 'wanted' },
-] as const
-
 /** What a command prints, or undefined when it is not there or fails. */
 async function output(command: string, ...args: string[]): Promise<string | undefined> {
   const path = Bun.which(command)
@@ -64,32 +58,29 @@ function addon(): Finding[] {
 
 /** What only matters when the addon has to be built on this machine. */
 async function compiler(): Promise<Finding[]> {
-  const [cxx, make] = await Promise.all([output('g++', '-dumpfullversion'), output('make', '--version')])
-  const findings: Finding[] = [
-    cxx !== undefined && make !== undefined
-      ? { name: 'Compiler', state: 'ok', text: `g++ ${cxx}, ${make.split('\n')[0]}` }
-      : {
-          name: 'Compiler',
-          state: 'needed',
-          text: 'no g++ or no make: the addon cannot be built; apt-get install build-essential',
-        },
+  const [cxx, make, missing] = await Promise.all([
+    output('c++', '-dumpfullversion'),
+    output('make', '--version'),
+    missingOf(NEEDS.addon),
+  ])
+  return [
+    ...(cxx !== undefined && make !== undefined
+      ? [{ name: 'Compiler', state: 'ok' as const, text: `c++ ${cxx}, ${make.split('\n')[0]}` }]
+      : []),
+    ...NEEDS.addon.flatMap((need): Finding[] => {
+      const isMissing = missing.includes(need)
+      // Compilers and their like have one line where they are there.
+      if (!isMissing && !need.name.endsWith('.h')) return []
+      const state = isMissing ? (COMPILING.includes(need) ? 'needed' : 'wanted') : 'ok'
+      return [{ name: `  ${need.name}`, state, text: isMissing ? missingText(need) : need.for }]
+    }),
   ]
-  if (cxx === undefined) return findings
-  for (const { header, package: debian, for: what, state } of headers) {
-    // Asking the compiler finds a header wherever this system keeps it.
-    const child = Bun.spawn(['g++', '-E', '-x', 'c++', '-include', header, '/dev/null'], {
-      stdin: 'ignore',
-      stdout: 'ignore',
-      stderr: 'ignore',
-    })
-    const found = (await child.exited) === 0
-    findings.push({
-      name: `  ${header}`,
-      state: found ? 'ok' : state,
-      text: found ? what : `missing, for ${what}; apt-get install ${debian}`,
-    })
-  }
-  return findings
+}
+
+const missingText = (need: Pick<Need, 'for' | 'packages'>): string => {
+  const manager = packageManager()
+  const how = manager && need.packages[manager] ? `; ${manager} package ${need.packages[manager]}` : ''
+  return `missing, for ${need.for}${how}`
 }
 
 async function java(): Promise<Finding> {
@@ -106,13 +97,14 @@ async function java(): Promise<Finding> {
 
 async function commands(): Promise<Finding[]> {
   const [maven, kcat, docker] = await Promise.all([output('mvn', '-v'), output('kcat', '-V'), dockerAnswers()])
+  const found = (name: string, command: string, text: string | undefined): Finding => {
+    const need = [...NEEDS.kafka, ...NEEDS.tests].find((one) => one.name === command)
+    if (text !== undefined || need === undefined) return { name, state: 'ok', text: text ?? 'there' }
+    return { name, state: 'wanted', text: missingText(need) }
+  }
   return [
-    maven === undefined
-      ? { name: 'Maven', state: 'wanted', text: 'missing, fetches Apache Kafka for the tests; apt-get install maven' }
-      : { name: 'Maven', state: 'ok', text: Bun.stripANSI(maven.split('\n')[0] ?? '') },
-    kcat === undefined
-      ? { name: 'kcat', state: 'wanted', text: 'missing, the tests read topics with it; apt-get install kcat' }
-      : { name: 'kcat', state: 'ok', text: /Version (\S+)/.exec(kcat)?.[1] ?? 'there' },
+    found('Maven', 'mvn', maven && Bun.stripANSI(maven.split('\n')[0] ?? '')),
+    found('kcat', 'kcat', kcat && (/Version (\S+)/.exec(kcat)?.[1] ?? 'there')),
     docker
       ? { name: 'Docker', state: 'ok', text: 'answers' }
       : { name: 'Docker', state: 'wanted', text: 'no engine answers: no Redpanda; the other brokers do without' },

@@ -1,5 +1,5 @@
 import { expect, test } from 'bun:test'
-import { installStamp, wrongBun } from './setup.ts'
+import { installStamp, needsOf, wrongBun } from './setup.ts'
 
 test('the pinned Bun is accepted, any other is told what to type', () => {
   expect(wrongBun('1.4.5', '1.4.5', 'test')).toBeUndefined()
@@ -12,4 +12,17 @@ test('dependencies are installed again when package.json or bun.lock changes, an
   expect(installStamp('a', 'c')).not.toBe(stamp)
   expect(installStamp('c', 'b')).not.toBe(stamp)
   expect(installStamp('ab', '')).not.toBe(installStamp('a', 'b'))
+})
+
+test('a command needs of the machine what it is going to use, and no more', () => {
+  const dev = 'shared/dev/dev.ts'
+  expect(needsOf(dev, [])).toEqual([])
+  expect(needsOf(dev, ['--broker', 'embedded'])).toEqual([])
+  expect(needsOf(dev, ['--broker', 'kafka'])).toEqual(['kafka'])
+  expect(needsOf(dev, ['--broker=kafka'])).toEqual(['kafka'])
+  const tests = 'shared/dev/test.ts'
+  expect(needsOf(tests, ['--unit', 'producer'])).toEqual(['unit'])
+  expect(needsOf(tests, ['--unit', '--e2e'])).toEqual(['tests', 'kafka'])
+  expect(needsOf(tests, [])).toEqual(['tests', 'kafka'])
+  expect(needsOf(undefined, [])).toEqual(['tests', 'kafka'])
 })

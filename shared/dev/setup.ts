@@ -1,13 +1,20 @@
 /**
- * What every command needs before it starts: the pinned Bun, the dependencies of bun.lock, the native addon. Uses nothing but Bun, since
- * nothing is installed yet; silent and quick when all is there.
+ * `bun shared/dev/setup.ts [COMMAND [ARGUMENT…]]`: does what a command needs before it starts, and starts it: the pinned Bun, what the machine has to
+ * have, the dependencies of bun.lock, the native addon. Without a command (`bun run setup`), what the tests need. Uses nothing but Bun, since nothing is
+ * installed yet; silent and quick when all is there.
  */
 import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { join, resolve } from 'node:path'
+import { basename, join, resolve } from 'node:path'
+import { haveAddon } from '../kafka/native/build.ts'
+import { step } from './progress.ts'
+import { MissingError, NEEDS, provide } from './requirements.ts'
 
 const root = resolve(import.meta.dir, '..', '..')
 const stampFile = join(root, 'node_modules', '.kafkatrace-installed')
+
+/** How much of what an installation said is shown when it fails. */
+const SHOWN_LINES = 15
 
 /** What to type when another Bun than the pinned one runs; undefined when it is the right one. */
 export function wrongBun(pinned: string, running: string, script: string): string | undefined {
@@ -20,13 +27,54 @@ export function installStamp(packageJson: string, lockFile: string): string {
   return createHash('sha256').update(packageJson).update('\0').update(lockFile).digest('hex')
 }
 
-async function run(command: readonly string[]): Promise<number> {
-  // Standard output belongs to the command that follows: `bun run config > file`.
-  const child = Bun.spawn([...command], { cwd: root, stdio: ['ignore', 2, 2] })
-  return await child.exited
+type NeedName = keyof typeof NEEDS
+
+/** What a command needs of the machine besides the addon. */
+export function needsOf(command: string | undefined, args: readonly string[]): NeedName[] {
+  switch (command && basename(command)) {
+    case 'dev.ts':
+      return args.some((arg, index) => arg === '--broker=kafka' || (arg === 'kafka' && args[index - 1] === '--broker'))
+        ? ['kafka']
+        : []
+    case 'test.ts': {
+      const others = args.includes('--integration') || args.includes('--e2e')
+      return args.includes('--unit') && !others ? ['unit'] : ['tests', 'kafka']
+    }
+    case undefined:
+      return ['tests', 'kafka']
+    case 'verify.ts':
+      return ['unit']
+    case 'check-deploy.ts':
+      return ['tests', 'kafka', 'deployment']
+    default:
+      return []
+  }
 }
 
-async function setUp(): Promise<number> {
+async function installDependencies(packageJson: string): Promise<number> {
+  const stamp = installStamp(packageJson, readFileSync(join(root, 'bun.lock'), 'utf8'))
+  if (existsSync(stampFile) && readFileSync(stampFile, 'utf8') === stamp) return 0
+  return await step('dependencies', async (say) => {
+    say('installing them as bun.lock says')
+    // Lifecycle scripts stay off: the addon is built afterwards, where its progress is shown and its faults are explained.
+    const child = Bun.spawn([process.execPath, 'install', '--frozen-lockfile', '--ignore-scripts'], {
+      cwd: root,
+      stdio: ['ignore', 'pipe', 'pipe'],
+    })
+    const [output, errors, exitCode] = await Promise.all([child.stdout.text(), child.stderr.text(), child.exited])
+    if (exitCode !== 0) {
+      console.error(`${output}\n${errors}`.trimEnd().split('\n').slice(-SHOWN_LINES).join('\n'))
+      console.error('the dependencies could not be installed (see above); is the npm registry reachable?')
+      return exitCode
+    }
+    mkdirSync(join(root, 'node_modules'), { recursive: true })
+    writeFileSync(stampFile, stamp)
+    return 0
+  })
+}
+
+/** Standard output belongs to the command that follows: `bun run config > file`. */
+async function setUp(command: string | undefined, args: readonly string[], mayInstall: boolean): Promise<number> {
   const packageJson = readFileSync(join(root, 'package.json'), 'utf8')
   const { engines } = JSON.parse(packageJson) as { engines: { bun: string } }
   const fault = wrongBun(engines.bun, Bun.version, process.env.npm_lifecycle_event ?? 'dev')
@@ -34,21 +82,40 @@ async function setUp(): Promise<number> {
     console.error(fault)
     return 1
   }
-  const stamp = installStamp(packageJson, readFileSync(join(root, 'bun.lock'), 'utf8'))
-  if (!existsSync(stampFile) || readFileSync(stampFile, 'utf8') !== stamp) {
-    console.error('installing dependencies as bun.lock says…')
-    const beganMs = performance.now()
-    // Lifecycle scripts stay off: the addon is built below, where its progress is shown and its faults are explained.
-    const exitCode = await run([process.execPath, 'install', '--frozen-lockfile', '--ignore-scripts'])
-    if (exitCode !== 0) {
-      console.error('the dependencies could not be installed (see above); is the npm registry reachable?')
-      return exitCode
-    }
-    mkdirSync(join(root, 'node_modules'), { recursive: true })
-    writeFileSync(stampFile, stamp)
-    console.error(`dependencies installed in ${((performance.now() - beganMs) / 1000).toFixed(1)} s`)
-  }
-  return await run([process.execPath, join('shared', 'kafka', 'native', 'build.ts')])
+  if (args.includes('--help')) return await installDependencies(packageJson)
+  const isAddonThere = await haveAddon()
+  const needs = needsOf(command, args).flatMap((name) => NEEDS[name])
+  await provide(isAddonThere ? needs : [...NEEDS.addon, ...needs], mayInstall)
+  const installed = await installDependencies(packageJson)
+  if (installed !== 0) return installed
+  const build = Bun.spawn([process.execPath, join(root, 'shared', 'kafka', 'native', 'build.ts')], {
+    stdio: ['ignore', 2, 2],
+    // The release was asked already.
+    env: { ...process.env, ...(isAddonThere ? {} : { KAFKATRACE_ADDON_URL: '' }) },
+  })
+  return await build.exited
 }
 
-if (import.meta.main) process.exit(await setUp())
+async function main(): Promise<number> {
+  const given = process.argv.slice(2)
+  const [command, ...args] = given.filter((arg) => arg !== '--no-install')
+  const fault = await setUp(command, args, !given.includes('--no-install'))
+  if (fault !== 0 || command === undefined) return fault
+  const child = Bun.spawn([process.execPath, resolve(root, command), ...args], {
+    stdio: ['inherit', 'inherit', 'inherit'],
+  })
+  // A terminal's Ctrl-C reaches the command as well, which decides how to end.
+  process.on('SIGINT', () => undefined)
+  for (const signal of ['SIGTERM', 'SIGHUP'] as const) process.on(signal, () => child.kill(signal))
+  return await child.exited
+}
+
+if (import.meta.main) {
+  try {
+    process.exit(await main())
+  } catch (error) {
+    if (!(error instanceof MissingError)) throw error
+    console.error(error.message)
+    process.exit(1)
+  }
+}

@@ -68,6 +68,8 @@ export async function sendEvents(
     // All workers take from one iterator.
     for (const event of waiting) {
       const response = await fetch(url, {
+        // Those that are kept open would hold the producer up when it stops.
+        keepalive: false,
         method: 'POST',
         headers: { 'content-type': 'application/json' },
         body: JSON.stringify(event),

@@ -1,0 +1,61 @@
+import { describe, expect, test } from 'bun:test'
+import { advice, commandLine, NEEDS, packagesFor } from './requirements.ts'
+
+const compiling = NEEDS.addon.filter(({ name }) => name !== 'zstd.h' && name !== 'curl/curl.h')
+
+describe('packages', () => {
+  test('each is named once, as each package manager names it', () => {
+    expect(packagesFor('apt-get', compiling)).toEqual(['build-essential', 'patch', 'zlib1g-dev', 'libssl-dev'])
+    expect(packagesFor('dnf', compiling)).toEqual([
+      'gcc-c++',
+      'make',
+      'binutils',
+      'patch',
+      'zlib-devel',
+      'openssl-devel',
+    ])
+    expect(packagesFor('apk', compiling)).toEqual(['build-base', 'patch', 'zlib-dev', 'openssl-dev'])
+  })
+
+  test('none where the system has them', () => {
+    expect(packagesFor('brew', NEEDS.unit)).toEqual([])
+  })
+})
+
+describe('the command to copy', () => {
+  test('is one line, as root and as a user with sudo, who types it before each of its parts', () => {
+    expect(commandLine('apt-get', ['make'], 'as we are')).toBe(
+      'apt-get update && apt-get install --yes --no-install-recommends make',
+    )
+    expect(commandLine('apt-get', ['make'], 'sudo with a password')).toBe(
+      'sudo apt-get update && sudo apt-get install --yes --no-install-recommends make',
+    )
+    expect(commandLine('dnf', ['make'], 'sudo')).toBe('sudo dnf install --assumeyes make')
+  })
+
+  test('asks for root’s password where there is no sudo', () => {
+    expect(commandLine('dnf', ['make'], 'none')).toBe("su -c 'dnf install --assumeyes make'")
+  })
+
+  test('is never root’s with Homebrew', () => {
+    expect(commandLine('brew', ['zstd'], 'none')).toBe('brew install zstd')
+  })
+})
+
+describe('what is told', () => {
+  test('says what is missing and what for, and how this system gets it', () => {
+    expect(advice(NEEDS.kafka, 'apt-get', 'as we are').split('\n')).toEqual([
+      'not on this machine, and needed:',
+      '  java 17: for running Apache Kafka',
+      '  mvn: for fetching Apache Kafka',
+      'to install them:',
+      '  apt-get update && apt-get install --yes --no-install-recommends default-jre-headless maven',
+    ])
+  })
+
+  test('has the command of each system where ours is not known', () => {
+    const lines = advice(NEEDS.kafka, undefined, 'none').split('\n')
+    for (const system of ['Debian, Ubuntu', 'Fedora', 'Alpine', 'macOS'])
+      expect(lines.filter((line) => line.includes(system))).toHaveLength(1)
+  })
+})

@@ -1,0 +1,259 @@
+/**
+ * What commands need of the machine, and how it gets there: installed by the system's package manager where that is allowed, else told in one
+ * command to copy. Uses nothing that has to be installed.
+ */
+import { appendFileSync, closeSync, mkdtempSync, openSync, readFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { findJava } from '../kafka/brokers/kafka-distribution.ts'
+import {
+  COMPILING,
+  hasCommand,
+  type Need as NativeNeed,
+  OPTIONAL,
+  PACKAGE_MANAGERS,
+  type PackageManager,
+} from '../kafka/native/needs.ts'
+import { isTerminal, step } from './progress.ts'
+
+export type Need = Omit<NativeNeed, 'isThere'> & { isThere(): boolean | Promise<boolean> }
+
+const command = (name: string, purpose: string, packages: Need['packages']): Need => ({
+  name,
+  for: purpose,
+  packages,
+  isThere: () => hasCommand(name),
+})
+
+/** The same name everywhere. */
+const everywhere = (name: string): Need['packages'] => ({ 'apt-get': name, dnf: name, apk: name, brew: name })
+
+const KAFKA: readonly Need[] = [
+  {
+    name: 'java 17',
+    for: 'running Apache Kafka',
+    packages: {
+      'apt-get': 'default-jre-headless',
+      dnf: 'java-latest-openjdk-headless',
+      apk: 'openjdk21-jre-headless',
+      brew: 'openjdk',
+    },
+    isThere: () =>
+      findJava().then(
+        () => true,
+        () => false,
+      ),
+  },
+  command('mvn', 'fetching Apache Kafka', everywhere('maven')),
+]
+
+const PROCESSES = command('ps', 'tests that look at processes', {
+  'apt-get': 'procps',
+  dnf: 'procps-ng',
+  apk: 'procps',
+  brew: undefined,
+})
+
+const READER = command('kcat', 'reading topics with a client that is not ours', everywhere('kcat'))
+
+const DEPLOYMENT: readonly Need[] = [
+  command('go', 'building Helm and its neighbours', {
+    'apt-get': 'golang-go',
+    dnf: 'golang',
+    apk: 'go',
+    brew: 'go',
+  }),
+  {
+    name: 'pip',
+    for: 'checks that are Python packages',
+    packages: { 'apt-get': 'python3-pip', dnf: 'python3-pip', apk: 'py3-pip', brew: 'python' },
+    isThere: () => hasCommand('python3') && Bun.spawnSync(['python3', '-m', 'pip', '--version']).success,
+  },
+  command('buildah', 'building the images', {
+    'apt-get': 'buildah',
+    dnf: 'buildah',
+    apk: 'buildah',
+    brew: undefined,
+  }),
+  {
+    name: 'debootstrap',
+    for: 'building the images',
+    packages: { 'apt-get': 'debootstrap', dnf: 'debootstrap', apk: 'debootstrap', brew: undefined },
+    // It is not on every user's path.
+    isThere: () => Bun.which('debootstrap', { PATH: `${process.env.PATH}:/usr/sbin:/sbin` }) !== null,
+  },
+]
+
+export const NEEDS = {
+  addon: [...COMPILING, ...OPTIONAL],
+  kafka: KAFKA,
+  unit: [PROCESSES],
+  tests: [PROCESSES, READER],
+  deployment: DEPLOYMENT,
+} as const satisfies Record<string, readonly Need[]>
+
+export async function missingOf(needs: readonly Need[]): Promise<Need[]> {
+  const there = await Promise.all(needs.map((need) => need.isThere()))
+  return needs.filter((_, index) => !there[index])
+}
+
+/** The packages that bring what is missing, each once. */
+export function packagesFor(manager: PackageManager, missing: readonly Need[]): string[] {
+  return [...new Set(missing.flatMap(({ packages }) => packages[manager] ?? []))]
+}
+
+/** What each package manager is told; `refresh` goes before, `unattended` is added where we do it and somebody else may be installing, too. */
+const INSTALLING: Readonly<
+  Record<
+    PackageManager,
+    { refresh?: readonly string[]; install: readonly string[]; unattended?: readonly string[]; systems: string }
+  >
+> = {
+  'apt-get': {
+    refresh: ['apt-get', 'update'],
+    install: ['apt-get', 'install', '--yes', '--no-install-recommends'],
+    unattended: ['-o', 'DPkg::Lock::Timeout=300'],
+    systems: 'Debian, Ubuntu',
+  },
+  dnf: { install: ['dnf', 'install', '--assumeyes'], systems: 'Fedora' },
+  apk: { install: ['apk', 'add'], systems: 'Alpine' },
+  brew: { install: ['brew', 'install'], systems: 'macOS' },
+}
+
+/** How a package manager may be run. */
+export type Privilege =
+  /** Without more. */
+  | 'as we are'
+  /** By sudo, which asks nobody. */
+  | 'sudo'
+  /** By sudo, which asks for a password. */
+  | 'sudo with a password'
+  /** By nobody here. */
+  | 'none'
+
+/** One line to be pasted into a shell. */
+export function commandLine(manager: PackageManager, packages: readonly string[], privilege: Privilege): string {
+  const { refresh, install } = INSTALLING[manager]
+  const lines = [...(refresh === undefined ? [] : [refresh]), [...install, ...packages]].map((words) => words.join(' '))
+  if (manager === 'brew' || privilege === 'as we are') return lines.join(' && ')
+  if (privilege === 'none') return `su -c '${lines.join(' && ')}'`
+  return lines.map((line) => `sudo ${line}`).join(' && ')
+}
+
+/** Nothing is installed by us; the message says what to do. */
+export class MissingError extends Error {
+  override readonly name = 'MissingError'
+}
+
+/** What is missing, what for, and the command that brings it; without a package manager that is known, the command of each that is. */
+export function advice(missing: readonly Need[], manager: PackageManager | undefined, privilege: Privilege): string {
+  const list = [...Map.groupBy(missing, ({ for: purpose }) => purpose)].map(
+    ([purpose, needs]) => `  ${needs.map(({ name }) => name).join(', ')}: for ${purpose}`,
+  )
+  const commandOf = (one: PackageManager, by: Privilege): string => {
+    const packages = packagesFor(one, missing)
+    const installing = packages.length === 0 ? [] : [commandLine(one, packages, by)]
+    // What Homebrew does not bring is part of Apple's command-line tools.
+    const isApples = one === 'brew' && missing.some((need) => need.packages.brew === undefined)
+    return [...(isApples ? ['xcode-select --install'] : []), ...installing].join(' && ')
+  }
+  const commands =
+    manager === undefined
+      ? PACKAGE_MANAGERS.map(
+          (one) => `  ${INSTALLING[one].systems.padEnd(14)}  ${commandOf(one, one === 'apk' ? 'as we are' : 'sudo')}`,
+        )
+      : [`  ${commandOf(manager, privilege)}`]
+  return ['not on this machine, and needed:', ...list, 'to install them:', ...commands].join('\n')
+}
+
+/** The package manager of this system. */
+export const packageManager = (): PackageManager | undefined => PACKAGE_MANAGERS.find(hasCommand)
+
+function privilegeOf(manager: PackageManager | undefined): Privilege {
+  if (manager === 'brew' || process.getuid?.() === 0) return 'as we are'
+  if (!hasCommand('sudo')) return 'none'
+  return Bun.spawnSync(['sudo', '-n', 'true'], { stdin: 'ignore', stdout: 'ignore', stderr: 'ignore' }).success
+    ? 'sudo'
+    : 'sudo with a password'
+}
+
+/** How long a package manager may take for one of its two steps. */
+const INSTALL_TIMEOUT_MS = 900_000
+const SHOWN_LOG_LINES = 15
+
+/**
+ * Sees to it that everything is there.
+ * @param mayInstall false: nothing is installed, whoever may
+ * @throws MissingError
+ */
+export async function provide(needs: readonly Need[], mayInstall: boolean): Promise<void> {
+  const missing = await missingOf(needs)
+  if (missing.length === 0) return
+  const manager = packageManager()
+  const privilege = privilegeOf(manager)
+  const told = new MissingError(advice(missing, manager, privilege))
+  const canAsk = process.stdin.isTTY === true && isTerminal()
+  if (!mayInstall || manager === undefined || privilege === 'none') throw told
+  const packages = packagesFor(manager, missing)
+  if (packages.length === 0) throw told
+  if (canAsk) {
+    console.error(told.message)
+    if (!/^(y|yes|)$/i.test(prompt('install them now? [Y/n]')?.trim() ?? 'n'))
+      throw new MissingError('nothing was installed')
+    // Its question for a password would be lost in the progress.
+    if (privilege === 'sudo with a password' && !Bun.spawnSync(['sudo', '-v'], { stdio: ['inherit', 2, 2] }).success)
+      throw told
+  } else if (privilege === 'sudo with a password') throw told
+  await install(manager, packages, privilege === 'as we are' ? [] : ['sudo', '-n'], missing)
+  const still = await missingOf(missing)
+  if (still.length > 0)
+    throw new MissingError(`${packages.join(' ')} were installed; still, ${advice(still, undefined, privilege)}`)
+}
+
+async function install(
+  manager: PackageManager,
+  packages: readonly string[],
+  prefix: readonly string[],
+  missing: readonly Need[],
+): Promise<void> {
+  const log = join(mkdtempSync(join(tmpdir(), 'kafkatrace-install-')), 'log')
+  const purposes = [...new Set(missing.map(({ for: purpose }) => purpose))].join(', ')
+  console.error(`installing ${packages.join(' ')} (${purposes})`)
+  const { refresh, install: words, unattended = [] } = INSTALLING[manager]
+  await step(manager, async (say) => {
+    if (refresh !== undefined) {
+      say('looking for the newest versions')
+      await logged([...prefix, ...refresh], log)
+    }
+    say(`installing ${packages.length} packages and what they need`)
+    await logged([...prefix, ...words, ...unattended, ...packages], log)
+  })
+}
+
+/** @throws MissingError with the end of what the command said */
+async function logged(words: readonly string[], log: string): Promise<void> {
+  appendFileSync(log, `$ ${words.join(' ')}\n`)
+  const descriptor = openSync(log, 'a')
+  let exitCode: number
+  try {
+    const child = Bun.spawn(
+      // Debian's packages may ask questions otherwise.
+      words[0] === 'sudo'
+        ? [...words.slice(0, 2), 'env', 'DEBIAN_FRONTEND=noninteractive', ...words.slice(2)]
+        : [...words],
+      {
+        stdin: 'ignore',
+        stdout: descriptor,
+        stderr: descriptor,
+        timeout: INSTALL_TIMEOUT_MS,
+        env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
+      },
+    )
+    exitCode = await child.exited
+  } finally {
+    closeSync(descriptor)
+  }
+  if (exitCode === 0) return
+  const end = readFileSync(log, 'utf8').trimEnd().split('\n').slice(-SHOWN_LOG_LINES).join('\n')
+  throw new MissingError(`packages could not be installed:\n${end}\nAll of it: ${log}`)
+}
