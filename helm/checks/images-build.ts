@@ -59,16 +59,6 @@ const storage = join(cacheFolder(), 'images')
 const buildah = (...args: string[]): Promise<string> =>
   must(['buildah', '--root', join(storage, 'root'), '--runroot', join(storage, 'run'), ...args])
 
-async function provideTools(say: Say): Promise<void> {
-  const missing = ['buildah', 'debootstrap'].filter((name) => Bun.which(name) === null)
-  if (missing.length === 0) return
-  say(`installing ${missing.join(' and ')}`)
-  for (const args of [['update'], ['install', '--yes', '--no-install-recommends', ...missing]]) {
-    const { exitCode, errors } = await run(['apt-get', '--quiet', ...args])
-    if (exitCode !== 0) throw new ToolUnavailableError(`apt-get ${args.join(' ')} failed:\n${errors.slice(-1_000)}`)
-  }
-}
-
 /** Puts the stand-in for the base image where buildah looks for the base image. */
 async function provideBase(image: string, say: Say): Promise<void> {
   const known = await run([
@@ -298,7 +288,6 @@ async function startFaults(images: readonly Mounted[], say: Say): Promise<Outcom
 }
 
 async function checkImages(say: Say): Promise<Outcome> {
-  await provideTools(say)
   await mkdir(storage, { recursive: true })
   const bases = basesOf(stagesOf(await Bun.file(join(root, '.docker/Dockerfile')).text()))
   for (const base of bases) await provideBase(`docker.io/${base}`, say)
