@@ -5,9 +5,10 @@
 import { appendFileSync, closeSync, mkdtempSync, openSync, readFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { findJava } from '../kafka/brokers/kafka-distribution.ts'
+import { findJava, lastLines } from '../kafka/brokers/kafka-distribution.ts'
 import {
   COMPILING,
+  command,
   hasCommand,
   type Need as NativeNeed,
   OPTIONAL,
@@ -17,13 +18,6 @@ import {
 import { isTerminal, step } from './progress.ts'
 
 export type Need = Omit<NativeNeed, 'isThere'> & { isThere(): boolean | Promise<boolean> }
-
-const command = (name: string, purpose: string, packages: Need['packages']): Need => ({
-  name,
-  for: purpose,
-  packages,
-  isThere: () => hasCommand(name),
-})
 
 /** The same name everywhere. */
 const everywhere = (name: string): Need['packages'] => ({ 'apt-get': name, dnf: name, apk: name, brew: name })
@@ -179,7 +173,6 @@ function privilegeOf(manager: PackageManager | undefined): Privilege {
 
 /** How long a package manager may take for one of its two steps. */
 const INSTALL_TIMEOUT_MS = 900_000
-const SHOWN_LOG_LINES = 15
 
 /**
  * Sees to it that everything is there.
@@ -254,6 +247,6 @@ async function logged(words: readonly string[], log: string): Promise<void> {
     closeSync(descriptor)
   }
   if (exitCode === 0) return
-  const end = readFileSync(log, 'utf8').trimEnd().split('\n').slice(-SHOWN_LOG_LINES).join('\n')
+  const end = lastLines(readFileSync(log, 'utf8'))
   throw new MissingError(`packages could not be installed:\n${end}\nAll of it: ${log}`)
 }

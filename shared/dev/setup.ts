@@ -6,15 +6,13 @@
 import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { basename, join, resolve } from 'node:path'
+import { lastLines } from '../kafka/brokers/kafka-distribution.ts'
 import { haveAddon } from '../kafka/native/build.ts'
 import { step } from './progress.ts'
 import { MissingError, NEEDS, provide } from './requirements.ts'
 
 const root = resolve(import.meta.dir, '..', '..')
 const stampFile = join(root, 'node_modules', '.kafkatrace-installed')
-
-/** How much of what an installation said is shown when it fails. */
-const SHOWN_LINES = 15
 
 /** What to type when another Bun than the pinned one runs; undefined when it is the right one. */
 export function wrongBun(pinned: string, running: string, script: string): string | undefined {
@@ -63,7 +61,7 @@ async function installDependencies(packageJson: string): Promise<number> {
     })
     const [output, errors, exitCode] = await Promise.all([child.stdout.text(), child.stderr.text(), child.exited])
     if (exitCode !== 0) {
-      console.error(`${output}\n${errors}`.trimEnd().split('\n').slice(-SHOWN_LINES).join('\n'))
+      console.error(lastLines(`${output}\n${errors}`))
       console.error('the dependencies could not be installed (see above); is the npm registry reachable?')
       return exitCode
     }

@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs'
 import { mkdir, readdir, rename, rm } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { dirname, join } from 'node:path'
+import { onPath } from '../native/needs.ts'
 import { BrokerUnavailableError } from './broker.ts'
 
 const pomPath = join(import.meta.dir, 'pom.xml')
@@ -104,9 +105,6 @@ export async function runKafkaTool(
 export function lastLines(text: string, count = lastLinesShown): string {
   return text.trimEnd().split('\n').slice(-count).join('\n')
 }
-
-/** Of the path as it is now, not as it was when this process started. */
-const onPath = (command: string): string | null => Bun.which(command, { PATH: process.env.PATH ?? '' })
 
 /** The Java of JAVA_HOME, else that of the path. */
 export async function findJava(): Promise<string> {

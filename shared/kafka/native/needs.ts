@@ -17,10 +17,13 @@ export interface Need {
   isThere(): boolean
 }
 
-/** Whether a command is on the path as it is now, not as it was when this process started. */
-export const hasCommand = (name: string): boolean => Bun.which(name, { PATH: process.env.PATH ?? '' }) !== null
+/** Where a command is on the path as it is now, not as it was when this process started; null: nowhere. */
+export const onPath = (command: string): string | null => Bun.which(command, { PATH: process.env.PATH ?? '' })
 
-const command = (name: string, purpose: string, packages: Need['packages']): Need => ({
+export const hasCommand = (name: string): boolean => onPath(name) !== null
+
+/** A command that has to be on the path. */
+export const command = (name: string, purpose: string, packages: Need['packages']): Need => ({
   name,
   for: purpose,
   packages,

@@ -10,7 +10,9 @@ import { ADDON_FILE, MANIFEST_FILE, type Manifest } from './check.ts'
 /** Without libcurl, which has a dozen libraries behind it that a machine may not have. */
 export const RELEASE_OPTIONS_OFF = ['--disable-curl'] as const
 
-/** Which system it is built on: an old one, since newer ones load what was linked there, and not the other way round. */
+/**
+ * Stands in place of the system in the key: whichever it is built on, an old one, others are to load it.
+ */
 export const RELEASE_SYSTEM = 'release'
 
 /** The manifest as it is published: with the addon's own checksum. */
