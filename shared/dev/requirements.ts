@@ -191,7 +191,8 @@ export async function provide(needs: readonly Need[], mayInstall: boolean): Prom
   if (packages.length === 0) throw told
   if (canAsk) {
     console.error(told.message)
-    if (!/^(y|yes|)$/i.test(prompt('install them now? [Y/n]')?.trim() ?? 'n'))
+    // Bun takes an answer that is empty for none, unless there is a default.
+    if (!/^y(es)?$/i.test(prompt('install them now? y or n', 'y')?.trim() ?? 'n'))
       throw new MissingError('nothing was installed')
     // Its question for a password would be lost in the progress.
     if (privilege === 'sudo with a password' && !Bun.spawnSync(['sudo', '-v'], { stdio: ['inherit', 2, 2] }).success)
