@@ -4,12 +4,13 @@
  *   random (the seed) → stage (processes, load, ledger, watch) → faults (what goes wrong) → scan (kcat) → judge (I1 to I5) → report
  */
 import { parseArgs } from 'node:util'
+import { MAX_BUSY_LOOPS, startBusyLoops } from '../../shared/dev/busy-loops.ts'
 import { FAULTS } from './faults.ts'
-import { playSeries, seriesTable, startBusyLoops } from './series.ts'
+import { playSeries, seriesTable } from './series.ts'
 import { type Fault, type NodeCount, runFault, seedOf } from './stage.ts'
 import { runSteadily, STEADY_LIMITS } from './steady.ts'
 
-const SERIES_LIMITS = { maxRuns: 1_000, maxMinutes: 24 * 60, maxBusy: 16 } as const
+const SERIES_LIMITS = { maxRuns: 1_000, maxMinutes: 24 * 60 } as const
 
 const USAGE = `bun bench/faults/main.ts --fault NAME[,NAME…]       plays faults, each once; all of them with NAME "all"
 bun bench/faults/main.ts --series --runs N          plays all faults, or those of --fault, N times by turns, and prints a table
@@ -19,7 +20,7 @@ bun bench/faults/main.ts --help
   --seed N      plays the run with that seed; of a series, the first run, which the others follow
   --nodes 1|3   how many brokers there are (1); faults that need another number are left out of "all", or have theirs when named
   --short       fewer rounds and shorter faults, as in the tests
-  --busy N      N busy loops beside, as other work on the machine (at most ${SERIES_LIMITS.maxBusy})
+  --busy N      N busy loops beside, as other work on the machine (at most ${MAX_BUSY_LOOPS})
   --keep        leaves the brokers' data where it is when a run does not hold
   --minutes M   of a series: no run begins after M minutes
   --out FILE    of a series: writes the table there, too
@@ -101,7 +102,7 @@ async function playFaults(): Promise<boolean> {
   if (given.seed !== undefined && !/^\d{1,10}$/.test(given.seed)) refuse(`--seed ${given.seed} is not a whole number`)
   const nodes: NodeCount = given.nodes === '1' ? 1 : given.nodes === '3' ? 3 : refuse('--nodes is 1 or 3')
   const faults = faultsNamed(given.fault ?? 'all', nodes)
-  const busy = startBusyLoops(whole('busy', given.busy, SERIES_LIMITS.maxBusy, 0))
+  const busy = startBusyLoops(whole('busy', given.busy, MAX_BUSY_LOOPS, 0))
   try {
     const outcomes = await playSeries({
       faults,

@@ -1,4 +1,3 @@
-import { type BoundChild, endBoundChild, spawnBoundChild } from '../../shared/dev/bound-child.ts'
 import { longestSeconds, type Round } from './report.ts'
 import type { Fault, NodeCount, RunResult } from './stage.ts'
 
@@ -118,16 +117,4 @@ export function seriesTable(outcomes: readonly RunOutcome[]): string {
     }),
     '',
   ].join('\n')
-}
-
-/** Processes that use what they can get of a core each, as other work on the machine does. */
-export function startBusyLoops(count: number): { stop(): Promise<void> } {
-  const loops: BoundChild[] = Array.from({ length: count }, () =>
-    spawnBoundChild(['/bin/sh', '-c', 'while :; do :; done'], { stdout: 'ignore', stderr: 'ignore' }),
-  )
-  return {
-    async stop() {
-      await Promise.all(loops.map((loop) => endBoundChild(loop, 1_000)))
-    },
-  }
 }

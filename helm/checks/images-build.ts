@@ -9,6 +9,7 @@
 import { cp, mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { debootstrap } from '../../shared/dev/debian-root.ts'
 import { startEmbedded } from '../../shared/kafka/brokers/embedded.ts'
 import { cacheFolder } from '../../shared/kafka/brokers/kafka-distribution.ts'
 import { findFreePorts } from '../../shared/kafka/brokers/ports.ts'
@@ -22,7 +23,6 @@ const stopTimeoutMs = 20_000
 const pollMs = 200
 
 const debianSuite = 'trixie'
-const debianMirror = 'http://deb.debian.org/debian'
 
 /** Nothing of these belongs into an image that runs: they build, or they help an intruder to build. */
 const unwanted = ['gcc', 'g++', 'cc', 'make', 'patch', 'curl', 'wget', 'git', 'npm', 'node-gyp']
@@ -75,7 +75,7 @@ async function provideBase(image: string, say: Say): Promise<void> {
   try {
     say('making the base image: Debian')
     const system = join(folder, 'system')
-    await must(['debootstrap', '--variant=minbase', '--include=ca-certificates', debianSuite, system, debianMirror])
+    await must(debootstrap(debianSuite, system, ['ca-certificates']))
     say('making the base image: Bun')
     const name = process.arch === 'arm64' ? 'bun-linux-aarch64' : 'bun-linux-x64-baseline'
     await must(['npm', 'install', '--silent', '--no-save', '--prefix', folder, `@oven/${name}@${Bun.version}`])

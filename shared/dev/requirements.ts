@@ -50,6 +50,14 @@ const PROCESSES = command('ps', 'tests that look at processes', {
 
 const READER = command('kcat', 'reading topics with a client that is not ours', everywhere('kcat'))
 
+const DEBOOTSTRAP: Need = {
+  name: 'debootstrap',
+  for: 'making Debian systems in a folder',
+  packages: { 'apt-get': 'debootstrap', dnf: 'debootstrap', apk: 'debootstrap', brew: undefined },
+  // It is not on every user's path.
+  isThere: () => Bun.which('debootstrap', { PATH: `${process.env.PATH}:/usr/sbin:/sbin` }) !== null,
+}
+
 const DEPLOYMENT: readonly Need[] = [
   command('go', 'building Helm and its neighbours', {
     'apt-get': 'golang-go',
@@ -69,13 +77,7 @@ const DEPLOYMENT: readonly Need[] = [
     apk: 'buildah',
     brew: undefined,
   }),
-  {
-    name: 'debootstrap',
-    for: 'building the images',
-    packages: { 'apt-get': 'debootstrap', dnf: 'debootstrap', apk: 'debootstrap', brew: undefined },
-    // It is not on every user's path.
-    isThere: () => Bun.which('debootstrap', { PATH: `${process.env.PATH}:/usr/sbin:/sbin` }) !== null,
-  },
+  DEBOOTSTRAP,
 ]
 
 export const NEEDS = {
@@ -84,6 +86,7 @@ export const NEEDS = {
   unit: [PROCESSES],
   tests: [PROCESSES, READER],
   deployment: DEPLOYMENT,
+  roots: [DEBOOTSTRAP],
 } as const satisfies Record<string, readonly Need[]>
 
 export async function missingOf(needs: readonly Need[]): Promise<Need[]> {

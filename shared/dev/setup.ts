@@ -44,6 +44,8 @@ export function needsOf(command: string | undefined, args: readonly string[]): N
       return ['unit']
     case 'check-deploy.ts':
       return ['tests', 'kafka', 'deployment']
+    case 'check-fresh.ts':
+      return ['roots']
     default:
       return []
   }

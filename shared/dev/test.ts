@@ -78,6 +78,7 @@ const notCounted: readonly { readonly why: string; readonly files: readonly stri
       'shared/dev/dev.ts',
       'shared/dev/test.ts',
       'shared/dev/verify.ts',
+      'shared/dev/check-fresh.ts',
       'shared/dev/doctor.ts',
       'shared/dev/config-reference.ts',
       'shared/kafka/brokers/main.ts',
