@@ -2,7 +2,16 @@
  * `bun run check:fresh`: README's two commands, typed as they stand there, on machines that have nothing but Node, npm and git: Debian roots made by
  * debootstrap, each with a clone of HEAD.
  */
-import { appendFileSync, cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import {
+  appendFileSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { basename, join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
@@ -93,9 +102,12 @@ async function makeRoot(suite: string, say: (progress: string) => void): Promise
   await unpack('npm', join(folder, 'usr/local/lib/node_modules/npm'))
   for (const name of ['npm', 'npx'])
     await must(['ln', '-s', `../lib/node_modules/npm/bin/${name}-cli.js`, join(folder, 'usr/local/bin', name)])
-  // This machine's names and authorities: it may be behind a proxy that ends TLS.
-  for (const file of ['etc/resolv.conf', 'etc/ssl/certs/ca-certificates.crt'])
-    cpSync(join('/', file), join(folder, file), { dereference: true })
+  // This machine's name servers and its own authorities: it may be behind a proxy that ends TLS.
+  for (const file of ['etc/resolv.conf', 'usr/local/share/ca-certificates'])
+    if (existsSync(join('/', file)))
+      cpSync(join('/', file), join(folder, file), { dereference: true, recursive: true, force: true })
+  await must(['chroot', folder, 'update-ca-certificates'])
+  writeFileSync(join(folder, 'etc/hosts'), '127.0.0.1 localhost\n::1 localhost\n')
   appendFileSync(join(folder, 'etc/sudoers'), 'sudoer ALL=(ALL) NOPASSWD: ALL\n')
   return folder
 }

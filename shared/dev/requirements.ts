@@ -48,6 +48,8 @@ const PROCESSES = command('ps', 'tests that look at processes', {
   brew: undefined,
 })
 
+const CURL = command('curl', 'a test that types the example of dev’s screen', everywhere('curl'))
+
 const READER = command('kcat', 'reading topics with a client that is not ours', everywhere('kcat'))
 
 const DEBOOTSTRAP: Need = {
@@ -84,7 +86,7 @@ export const NEEDS = {
   addon: [...COMPILING, ...OPTIONAL],
   kafka: KAFKA,
   unit: [PROCESSES],
-  tests: [PROCESSES, READER],
+  tests: [PROCESSES, READER, CURL],
   deployment: DEPLOYMENT,
   roots: [DEBOOTSTRAP],
 } as const satisfies Record<string, readonly Need[]>

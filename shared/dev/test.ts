@@ -34,16 +34,16 @@ ${brokersVariable}=host:port uses a broker that runs already.
 interface Limits {
   /** For tests that do not say how long they may take. */
   readonly testTimeoutMs: number
-  /** A suite that takes longer has failed. */
+  /** A suite that takes longer is too slow: where CI is set it has failed, and elsewhere the machine may be slow or busy. */
   readonly suiteMs: number
   /** A suite that takes this long does not end by itself, and is killed. */
   readonly killAfterMs: number
 }
 
 const limits: Readonly<Record<SuiteName, Limits>> = {
-  unit: { testTimeoutMs: 10_000, suiteMs: 30_000, killAfterMs: 120_000 },
-  integration: { testTimeoutMs: 60_000, suiteMs: 420_000, killAfterMs: 420_000 },
-  e2e: { testTimeoutMs: 300_000, suiteMs: 900_000, killAfterMs: 900_000 },
+  unit: { testTimeoutMs: 10_000, suiteMs: 30_000, killAfterMs: 300_000 },
+  integration: { testTimeoutMs: 60_000, suiteMs: 420_000, killAfterMs: 1_200_000 },
+  e2e: { testTimeoutMs: 300_000, suiteMs: 900_000, killAfterMs: 2_400_000 },
 }
 
 /**
@@ -147,9 +147,10 @@ async function runSuite(
     if (counts.passed + counts.failed === 0) return 'ran no test'
     if (counts.skipped > 0) return `${counts.skipped} skipped`
     if (exitCode !== 0 && counts.failed === 0) return `bun test exited with ${exitCode}`
-    if (elapsedMs > suiteMs) return `took more than ${seconds(suiteMs)}`
+    if (elapsedMs > suiteMs && process.env.CI) return `took more than ${seconds(suiteMs)}`
     return undefined
   })()
+  if (elapsedMs > suiteMs) console.log(paint('yellow', `${title}: took more than ${seconds(suiteMs)}`))
   return { ...counts, title, files: files.length, elapsedMs, fault, failures: failedTests(junit), lcov }
 }
 
