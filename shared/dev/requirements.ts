@@ -50,6 +50,8 @@ const PROCESSES = command('ps', 'tests that look at processes', {
 
 const CURL = command('curl', 'a test that types the example of dev’s screen', everywhere('curl'))
 
+const OPENSSL = command('openssl', 'certificates of tests', everywhere('openssl'))
+
 const READER = command('kcat', 'reading topics with a client that is not ours', everywhere('kcat'))
 
 const DEBOOTSTRAP: Need = {
@@ -86,7 +88,7 @@ export const NEEDS = {
   addon: [...COMPILING, ...OPTIONAL],
   kafka: KAFKA,
   unit: [PROCESSES],
-  tests: [PROCESSES, READER, CURL],
+  tests: [PROCESSES, READER, CURL, OPENSSL],
   deployment: DEPLOYMENT,
   roots: [DEBOOTSTRAP],
 } as const satisfies Record<string, readonly Need[]>
