@@ -2,7 +2,8 @@ import { createHash, randomUUID } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { mkdir, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { cacheFolder, lastLines } from '../../shared/kafka/brokers/kafka-distribution.ts'
+import { lastLines } from '../../shared/kafka/brokers/kafka-distribution.ts'
+import { cacheFolder } from '../../shared/kafka/native/cache.ts'
 import { UnavailableError } from './system.ts'
 
 /** What has to be compiled before it is measured: built once, kept in the user's cache, and built again when its sources change. */

@@ -2,7 +2,7 @@ import { createHash, randomUUID } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { chmod, mkdir, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { cacheFolder } from '../../shared/kafka/brokers/kafka-distribution.ts'
+import { cacheFolder } from '../../shared/kafka/native/cache.ts'
 import { run } from './check.ts'
 
 /**

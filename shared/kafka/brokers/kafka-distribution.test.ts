@@ -11,7 +11,7 @@ import {
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { cacheFolder, findJava, javaCommand, lastLines, provideKafka } from './kafka-distribution.ts'
+import { findJava, javaCommand, lastLines, provideKafka } from './kafka-distribution.ts'
 
 const names = ['PATH', 'JAVA_HOME', 'KAFKATRACE_CACHE_DIR'] as const
 const before = Object.fromEntries(names.map((name) => [name, process.env[name]]))
@@ -114,12 +114,6 @@ describe('Apache Kafka', () => {
     rmSync(join(bin, 'mvn'))
     await provideKafka()
   })
-})
-
-test('the cache is where the user says, else where the system says', () => {
-  expect(cacheFolder({ KAFKATRACE_CACHE_DIR: '/a', XDG_CACHE_HOME: '/b' })).toBe('/a')
-  expect(cacheFolder({ XDG_CACHE_HOME: '/b' })).toBe('/b/kafkatrace')
-  expect(cacheFolder({})).toEndWith('/.cache/kafkatrace')
 })
 
 test('a command line has the main class before its own arguments', () => {

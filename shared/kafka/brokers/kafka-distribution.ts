@@ -1,8 +1,8 @@
 import { createHash, randomUUID } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { mkdir, readdir, rename, rm } from 'node:fs/promises'
-import { homedir } from 'node:os'
 import { dirname, join } from 'node:path'
+import { cacheFolder } from '../native/cache.ts'
 import { onPath } from '../native/needs.ts'
 import { BrokerUnavailableError } from './broker.ts'
 
@@ -64,12 +64,6 @@ export async function provideKafka(say: (progress: string) => void = () => {}): 
   }
   const jars = (await readdir(folder)).filter((name) => name.endsWith('.jar')).sort()
   return { version, java, classPath: jars.map((name) => join(folder, name)).join(':') }
-}
-
-/** Where downloads and builds are kept between checkouts. */
-export function cacheFolder(env: Record<string, string | undefined> = process.env): string {
-  if (env.KAFKATRACE_CACHE_DIR) return env.KAFKATRACE_CACHE_DIR
-  return join(env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'kafkatrace')
 }
 
 /** Kafka's own command-line tools, by the name of their shell script. */

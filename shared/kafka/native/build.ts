@@ -19,9 +19,10 @@ import {
   rmSync,
   writeFileSync,
 } from 'node:fs'
-import { availableParallelism, homedir } from 'node:os'
+import { availableParallelism } from 'node:os'
 import { dirname, join } from 'node:path'
 import { parseArgs } from 'node:util'
+import { cacheFault, cacheFolder } from './cache.ts'
 import { ADDON_FILE, MANIFEST_FILE, type Manifest } from './check.ts'
 import { COMPILING, OPTIONAL } from './needs.ts'
 import { RELEASE_OPTIONS_OFF, RELEASE_SYSTEM, releasedAddon, writeReleased } from './released.ts'
@@ -42,10 +43,9 @@ const NATIVE = import.meta.dir
 const MODULES = join(NATIVE, '../../../node_modules')
 const CLIENT_NAME = '@confluentinc/kafka-javascript'
 const CLIENT = join(MODULES, CLIENT_NAME)
-const CACHE = join(
-  process.env.KAFKATRACE_CACHE_DIR ?? join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'kafkatrace'),
-  'native',
-)
+
+/** Where addons and Node's headers are kept. Not read when this is imported, since there may be no such folder. */
+const cache = (): string => join(cacheFolder(), 'native')
 
 /**
  * What the addon may use of libuv: Bun exports all of libuv's names, but most of its functions only end the process. These were seen to
@@ -61,7 +61,7 @@ async function build(rebuild: boolean): Promise<void> {
   const found = rebuild ? undefined : await find()
   if (found !== undefined) return install(found)
   const described = describe(optionsOff())
-  const cached = join(CACHE, described.key)
+  const cached = join(cache(), described.key)
   await compile(described, cached)
   install(cached)
 }
@@ -72,7 +72,7 @@ async function buildRelease(folder: string): Promise<void> {
   if (lacking.length > 0)
     throw new BuildError(`a release is not built without ${lacking.map(({ name }) => name).join(' and ')}`)
   const described = describe(RELEASE_OPTIONS_OFF, RELEASE_SYSTEM)
-  const cached = join(CACHE, described.key)
+  const cached = join(cache(), described.key)
   await compile(described, cached)
   writeReleased(cached, folder)
 }
@@ -87,9 +87,9 @@ const optionsOff = (): string[] => OPTIONAL.flatMap((library) => (library.isTher
 
 /** Where the cache has an addon for this machine: its own, or that of the release. */
 async function find(): Promise<string | undefined> {
-  const own = join(CACHE, describe(optionsOff()).key)
+  const own = join(cache(), describe(optionsOff()).key)
   if (existsSync(join(own, MANIFEST_FILE))) return own
-  return await releasedAddon(CACHE, describe(RELEASE_OPTIONS_OFF, RELEASE_SYSTEM))
+  return await releasedAddon(cache(), describe(RELEASE_OPTIONS_OFF, RELEASE_SYSTEM))
 }
 
 /** What is to be built; its key names everything that the result depends on. */
@@ -148,10 +148,10 @@ async function compile(described: Omit<Manifest, 'librdkafka'>, cached: string):
   demandTools()
   const { librdkafka } = JSON.parse(readFileSync(join(CLIENT, 'package.json'), 'utf8')) as { librdkafka: string }
   const manifest: Manifest = { ...described, librdkafka }
-  mkdirSync(CACHE, { recursive: true })
-  removeAbandoned(CACHE)
-  const work = join(CACHE, `build-${process.pid}-${Date.now()}`)
-  const log = join(CACHE, `${manifest.key}.log`)
+  mkdirSync(cache(), { recursive: true })
+  removeAbandoned(cache())
+  const work = join(cache(), `build-${process.pid}-${Date.now()}`)
+  const log = join(cache(), `${manifest.key}.log`)
   writeFileSync(log, '')
   mkdirSync(work)
   const progress = startProgress()
@@ -211,11 +211,11 @@ async function compile(described: Omit<Manifest, 'librdkafka'>, cached: string):
 }
 
 /** Builds that were killed leave their directories behind; their names carry the process. */
-export function removeAbandoned(cache: string): void {
-  for (const name of readdirSync(cache)) {
+export function removeAbandoned(folder: string): void {
+  for (const name of readdirSync(folder)) {
     const builder = /^build-(\d+)-/.exec(name)?.[1]
     if (builder !== undefined && !isRunning(Number(builder)))
-      rmSync(join(cache, name), { recursive: true, force: true })
+      rmSync(join(folder, name), { recursive: true, force: true })
   }
 }
 
@@ -234,7 +234,7 @@ function isRunning(pid: number): boolean {
  */
 async function fetchHeaders(manifest: Manifest, work: string, log: string): Promise<string> {
   const name = `node-${manifest.platform}`
-  const kept = join(CACHE, `${name}-${manifest.node}-headers`)
+  const kept = join(cache(), `${name}-${manifest.node}-headers`)
   if (existsSync(kept)) return kept
   const at = join(work, 'headers')
   mkdirSync(at)
@@ -391,8 +391,13 @@ function options() {
 if (import.meta.main) {
   const { rebuild, release, help } = options()
   try {
-    if (help) process.stdout.write(HELP)
-    else if (release !== undefined) await buildRelease(release)
+    if (help) {
+      process.stdout.write(HELP)
+      process.exit()
+    }
+    const fault = cacheFault()
+    if (fault !== undefined) throw new BuildError(fault)
+    if (release !== undefined) await buildRelease(release)
     else await build(rebuild)
   } catch (error) {
     if (!(error instanceof BuildError)) throw error
