@@ -25,7 +25,7 @@ import { parseArgs } from 'node:util'
 import { cacheFault, cacheFolder } from './cache.ts'
 import { ADDON_FILE, MANIFEST_FILE, type Manifest } from './check.ts'
 import { COMPILING, OPTIONAL } from './needs.ts'
-import { RELEASE_OPTIONS_OFF, RELEASE_SYSTEM, releasedAddon, writeReleased } from './released.ts'
+import { isLoadable, RELEASE_OPTIONS_OFF, RELEASE_SYSTEM, releasedAddon, replace, writeReleased } from './released.ts'
 
 const HELP = `Builds the Kafka client's native addon for this Bun, or takes it from the cache or from the release.
 
@@ -62,7 +62,7 @@ async function build(rebuild: boolean): Promise<void> {
   if (found !== undefined) return install(found)
   const described = describe(optionsOff())
   const cached = join(cache(), described.key)
-  await compile(described, cached)
+  await compile(described, cached, rebuild)
   install(cached)
 }
 
@@ -73,7 +73,7 @@ async function buildRelease(folder: string): Promise<void> {
     throw new BuildError(`a release is not built without ${lacking.map(({ name }) => name).join(' and ')}`)
   const described = describe(RELEASE_OPTIONS_OFF, RELEASE_SYSTEM)
   const cached = join(cache(), described.key)
-  await compile(described, cached)
+  await compile(described, cached, true)
   writeReleased(cached, folder)
 }
 
@@ -88,7 +88,7 @@ const optionsOff = (): string[] => OPTIONAL.flatMap((library) => (library.isTher
 /** Where the cache has an addon for this machine: its own, or that of the release. */
 async function find(): Promise<string | undefined> {
   const own = join(cache(), describe(optionsOff()).key)
-  if (existsSync(join(own, MANIFEST_FILE))) return own
+  if (isLoadable(own)) return own
   return await releasedAddon(cache(), describe(RELEASE_OPTIONS_OFF, RELEASE_SYSTEM))
 }
 
@@ -144,7 +144,7 @@ function demandTools(): void {
 }
 
 /** Builds in a directory of its own and moves the result to `cached` in one step, so that others may build at the same time. */
-async function compile(described: Omit<Manifest, 'librdkafka'>, cached: string): Promise<void> {
+async function compile(described: Omit<Manifest, 'librdkafka'>, cached: string, rebuild: boolean): Promise<void> {
   demandTools()
   const { librdkafka } = JSON.parse(readFileSync(join(CLIENT, 'package.json'), 'utf8')) as { librdkafka: string }
   const manifest: Manifest = { ...described, librdkafka }
@@ -194,14 +194,8 @@ async function compile(described: Omit<Manifest, 'librdkafka'>, cached: string):
     mkdirSync(result)
     copyFileSync(join(work, 'addon.node'), join(result, ADDON_FILE))
     writeFileSync(join(result, MANIFEST_FILE), `${JSON.stringify(manifest, null, 2)}\n`)
-    const old = join(work, 'old')
-    if (existsSync(cached)) renameSync(cached, old)
-    try {
-      renameSync(result, cached)
-    } catch (error) {
-      // Somebody else was quicker; theirs is the same.
-      if (!existsSync(join(cached, MANIFEST_FILE))) throw error
-    }
+    // Somebody else may have been quicker, and a third be copying from theirs.
+    if (rebuild || !isLoadable(cached)) replace(result, cached)
     progress('done', true)
   } finally {
     forget()

@@ -7,6 +7,7 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  truncateSync,
   writeFileSync,
 } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -64,18 +65,41 @@ describe('the release’s addon', () => {
     expect(await take()).toBe(kept as string)
   })
 
-  test('is not there: nothing is said, since it is compiled then', async () => {
-    rmSync(join(release, files.manifest))
+  test('is taken again when the cache’s is damaged, and then loads', async () => {
+    const kept = (await take()) ?? ''
+    truncateSync(join(kept, ADDON_FILE), 100_000)
+    expect(await take()).toBe(kept)
+    expect(readFileSync(join(kept, ADDON_FILE)).equals(readFileSync(join(INSTALLED, ADDON_FILE)))).toBe(true)
+    expect(readdirSync(cache)).toEqual([KEY])
+    said.length = 0
+    await take()
+    expect(said).toEqual([])
+  })
+
+  test('is found behind an address with slashes at its end', async () => {
+    process.env.KAFKATRACE_ADDON_URL += '//'
+    expect(await take()).toBe(join(cache, KEY))
+  })
+
+  test('is not asked for where the variable is empty', async () => {
+    process.env.KAFKATRACE_ADDON_URL = ''
     expect(await take()).toBeUndefined()
     expect(said).toEqual([])
   })
 
-  test('is not asked for where the variable is empty, and is not there where nobody listens', async () => {
-    process.env.KAFKATRACE_ADDON_URL = ''
+  test('is not there: one line says where, why, and what follows', async () => {
+    rmSync(join(release, files.manifest))
     expect(await take()).toBeUndefined()
+    const url = `${process.env.KAFKATRACE_ADDON_URL}/${files.manifest}`
+    expect(said).toEqual([`kafka addon: no addon at ${url}: 404; it has to be compiled\n`])
+  })
+
+  test('is not there where nobody listens', async () => {
     process.env.KAFKATRACE_ADDON_URL = 'http://127.0.0.1:1'
     expect(await take()).toBeUndefined()
-    expect(said).toEqual([])
+    expect(said).toEqual([
+      `kafka addon: no addon at http://127.0.0.1:1/${files.manifest}: ECONNREFUSED; it has to be compiled\n`,
+    ])
   })
 
   const refused = async (reason: string) => {
@@ -93,17 +117,22 @@ describe('the release’s addon', () => {
   test('is refused when it is cut short', async () => {
     const whole = readFileSync(join(release, files.addon))
     writeFileSync(join(release, files.addon), whole.subarray(0, whole.length / 2))
-    await refused('the release’s cannot be used')
+    await refused(`${files.addon} answered is not a release’s file`)
   })
 
   test('is refused when it cannot be loaded here', async () => {
     writeFileSync(join(compiled, ADDON_FILE), 'no addon')
     writeReleased(compiled, release)
-    await refused('it cannot be loaded here')
+    await refused('the release’s cannot be loaded here')
   })
 
   test('is refused when half of the release is missing', async () => {
     rmSync(join(release, files.addon))
     await refused('404')
+  })
+
+  test('is refused when a page is answered in its place', async () => {
+    writeFileSync(join(release, files.manifest), '<!doctype html>')
+    await refused(`${files.manifest} answered is not a release’s file`)
   })
 })
