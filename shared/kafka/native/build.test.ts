@@ -2,7 +2,7 @@ import { afterAll, describe, expect, test } from 'bun:test'
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { missingSymbols, removeAbandoned } from './build.ts'
+import { missingSymbols, removeAbandoned, wrongBun } from './build.ts'
 
 const BUILD = join(import.meta.dir, 'build.ts')
 
@@ -39,6 +39,11 @@ describe('the command', () => {
     expect(stderr).toContain('apt-get install build-essential patch')
     expect(stderr.trimEnd().split('\n')).toHaveLength(1)
   })
+})
+
+test('another Bun than the pinned one is told what to type', () => {
+  expect(wrongBun('1.4.5', '1.4.5')).toBeUndefined()
+  expect(wrongBun('1.4.5', '1.3.0')).toEndWith('type: git checkout bun.lock && npx -y bun@1.4.5 install')
 })
 
 describe('missing symbols', () => {

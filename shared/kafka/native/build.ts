@@ -77,6 +77,15 @@ async function buildRelease(folder: string): Promise<void> {
   writeReleased(cached, folder)
 }
 
+const pinnedBun = (): string =>
+  (JSON.parse(readFileSync(join(NATIVE, '../../../package.json'), 'utf8')) as { engines: { bun: string } }).engines.bun
+
+/** What to type when another Bun than the pinned one installs; undefined when it is the right one. */
+export function wrongBun(pinned: string, running: string): string | undefined {
+  if (pinned === running) return undefined
+  return `KafkaTrace runs on Bun ${pinned}, and this is Bun ${running}, which may have changed bun.lock; type: git checkout bun.lock && npx -y bun@${pinned} install`
+}
+
 /** Whether the addon is in the cache, or is now, so that it need not be compiled. The client need not be installed. */
 export async function haveAddon(): Promise<boolean> {
   return (await find()) !== undefined
@@ -389,7 +398,7 @@ if (import.meta.main) {
       process.stdout.write(HELP)
       process.exit()
     }
-    const fault = cacheFault()
+    const fault = wrongBun(pinnedBun(), Bun.version) ?? cacheFault()
     if (fault !== undefined) throw new BuildError(fault)
     if (release !== undefined) await buildRelease(release)
     else await build(rebuild)
