@@ -17,10 +17,11 @@ import {
   readFileSync,
   renameSync,
   rmSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs'
-import { availableParallelism } from 'node:os'
-import { dirname, join } from 'node:path'
+import { availableParallelism, constants, tmpdir } from 'node:os'
+import { basename, dirname, join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { cacheFault, cacheFolder } from './cache.ts'
 import { ADDON_FILE, MANIFEST_FILE, type Manifest } from './check.ts'
@@ -159,15 +160,26 @@ async function compile(described: Omit<Manifest, 'librdkafka'>, cached: string, 
   const manifest: Manifest = { ...described, librdkafka }
   mkdirSync(cache(), { recursive: true })
   removeAbandoned(cache())
-  const work = join(cache(), `build-${process.pid}-${Date.now()}`)
+  const own = join(cache(), `build-${process.pid}-${Date.now()}`)
+  // librdkafka's configure and make take no path with a space.
+  const work = /\s/.test(own) ? join(tmpdir(), `kafkatrace-${basename(own)}`) : join(own, 'work')
+  if (/\s/.test(work))
+    throw new BuildError(
+      `it cannot be compiled in ${work}, whose path has a space; name another folder with KAFKATRACE_CACHE_DIR or TMPDIR`,
+    )
   const log = join(cache(), `${manifest.key}.log`)
   writeFileSync(log, '')
+  mkdirSync(own)
   mkdirSync(work)
   const progress = startProgress()
-  const forget = onInterrupt(() => rmSync(work, { recursive: true, force: true }))
+  const cleanUp = (): void => {
+    // What was ended a moment ago may still be writing.
+    for (const folder of [work, own]) rmSync(folder, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 })
+  }
+  const forget = onInterrupt(cleanUp)
   try {
     progress('fetching Node’s headers')
-    const headers = await fetchHeaders(manifest, work, log)
+    const headers = await fetchHeaders(manifest, own, log)
     progress('preparing the sources')
     cpSync(join(CLIENT, 'src'), join(work, 'src'), { recursive: true })
     cpSync(join(CLIENT, 'deps/librdkafka'), join(work, 'librdkafka'), { recursive: true })
@@ -190,16 +202,19 @@ async function compile(described: Omit<Manifest, 'librdkafka'>, cached: string, 
       'librdkafka cannot be configured',
     )
     progress('compiling librdkafka and the addon (about two minutes on two cores, once)')
-    const variables = [`HEADERS=${headers}`, `NAN=${join(MODULES, 'nan')}`]
+    // By short names, since their paths may have a space.
+    symlinkSync(headers, join(work, 'headers'))
+    symlinkSync(join(MODULES, 'nan'), join(work, 'nan'))
     await must(
-      ['make', `-j${availableParallelism()}`, 'addon.node', ...variables],
+      ['make', `-j${availableParallelism()}`, 'addon.node', 'HEADERS=headers', 'NAN=nan'],
       work,
       log,
       'the addon cannot be compiled',
+      COMPILING_TIMEOUT_MS,
     )
     progress('checking its symbols')
     await checkSymbols(join(work, 'addon.node'))
-    const result = join(work, 'result')
+    const result = join(own, 'result')
     mkdirSync(result)
     copyFileSync(join(work, 'addon.node'), join(result, ADDON_FILE))
     writeFileSync(join(result, MANIFEST_FILE), `${JSON.stringify(manifest, null, 2)}\n`)
@@ -209,7 +224,7 @@ async function compile(described: Omit<Manifest, 'librdkafka'>, cached: string, 
   } finally {
     forget()
     progress('', true)
-    rmSync(work, { recursive: true, force: true })
+    cleanUp()
   }
 }
 
@@ -235,18 +250,18 @@ function isRunning(pid: number): boolean {
  * The npm package that carries the headers also carries Node itself, 200 MB of it: therefore it is no dependency of the project, and of
  * all that only the headers are kept.
  */
-async function fetchHeaders(manifest: Manifest, work: string, log: string): Promise<string> {
+async function fetchHeaders(manifest: Manifest, own: string, log: string): Promise<string> {
   const name = `node-${manifest.platform}`
   const kept = join(cache(), `${name}-${manifest.node}-headers`)
   if (existsSync(kept)) return kept
-  const at = join(work, 'headers')
+  const at = join(own, 'headers')
   mkdirSync(at)
   writeFileSync(join(at, 'package.json'), JSON.stringify({ private: true, dependencies: { [name]: manifest.node } }))
   await must(
-    [process.execPath, 'install', '--ignore-scripts', '--no-save', '--cache-dir', join(work, 'packages')],
+    [process.execPath, 'install', '--ignore-scripts', '--no-save', '--cache-dir', join(own, 'packages')],
     at,
     log,
-    `the npm package ${name}@${manifest.node} with Node’s headers cannot be installed`,
+    `the npm package ${name}@${manifest.node} with Node’s headers cannot be installed; is the npm registry reachable?`,
   )
   try {
     renameSync(join(at, 'node_modules', name, 'include/node'), kept)
@@ -339,6 +354,7 @@ async function run(command: string[], options: { cwd?: string; stdin?: string } 
       stdin: options.stdin === undefined ? 'ignore' : new Blob([options.stdin]),
       stdout: 'pipe',
       stderr: 'pipe',
+      timeout: STEP_TIMEOUT_MS,
     })
     const [stdout, stderr, exitCode] = await Promise.all([child.stdout.text(), child.stderr.text(), child.exited])
     return { exitCode, stdout, stderr }
@@ -350,27 +366,64 @@ async function run(command: string[], options: { cwd?: string; stdin?: string } 
 /** How many lines of the log are shown when a step fails. */
 const SHOWN_LOG_LINES = 15
 
+/** For downloading 200 MB, or configuring. */
+const STEP_TIMEOUT_MS = 600_000
+
+/** On one slow core. */
+const COMPILING_TIMEOUT_MS = 3_600_000
+
+/** The process group of the step that runs. */
+let running: number | undefined
+
+function endRunning(): void {
+  if (running === undefined) return
+  try {
+    process.kill(-running, 'SIGKILL')
+  } catch (error) {
+    // It has ended by itself.
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error
+  }
+}
+
 /** @throws BuildError with the end of what the command said */
-async function must(command: string[], cwd: string, log: string, otherwise: string): Promise<void> {
+async function must(
+  command: string[],
+  cwd: string,
+  log: string,
+  otherwise: string,
+  timeoutMs = STEP_TIMEOUT_MS,
+): Promise<void> {
   appendFileSync(log, `$ ${command.join(' ')}\n`)
   const descriptor = openSync(log, 'a')
   let exitCode: number
+  let isLate = false
+  // A process group of its own: make's compilers have to be ended with it.
+  const child = Bun.spawn(command, { cwd, stdin: 'ignore', stdout: descriptor, stderr: descriptor, detached: true })
+  running = child.pid
+  const timer = setTimeout(() => {
+    isLate = true
+    endRunning()
+  }, timeoutMs)
   try {
-    exitCode = await Bun.spawn(command, { cwd, stdin: 'ignore', stdout: descriptor, stderr: descriptor }).exited
+    exitCode = await child.exited
   } finally {
+    clearTimeout(timer)
+    running = undefined
     closeSync(descriptor)
   }
   if (exitCode === 0) return
+  if (isLate) throw new BuildError(`${otherwise}: no end within ${timeoutMs / 60_000} minutes\nIts log: ${log}`)
   const end = readFileSync(log, 'utf8').trimEnd().split('\n').slice(-SHOWN_LOG_LINES).join('\n')
   throw new BuildError(`${otherwise}:\n${end}\nAll of it: ${log}`)
 }
 
-/** Runs that, and ends, when the process is asked to end. Returns a function that forgets it. */
+/** Ends the step that runs, runs that, and ends, when the process is asked to end. Returns a function that forgets it. */
 function onInterrupt(cleanUp: () => void): () => void {
-  const listeners = (['SIGINT', 'SIGTERM'] as const).map((signal, index) => {
+  const listeners = (['SIGINT', 'SIGTERM', 'SIGHUP'] as const).map((signal) => {
     const end = (): void => {
+      endRunning()
       cleanUp()
-      process.exit(index === 0 ? 130 : 143)
+      process.exit(128 + constants.signals[signal])
     }
     process.on(signal, end)
     return () => process.removeListener(signal, end)
