@@ -107,6 +107,12 @@ describe('Apache Kafka', () => {
     expect(readdirSync(cache)).toEqual([])
   })
 
+  test('that is not fetched in time leaves nothing that looks like it, and says so', async () => {
+    maven('exec sleep 60')
+    await expect(provideKafka(undefined, 200)).rejects.toThrow('did not fetch Apache Kafka within 0.2 s')
+    expect(readdirSync(cache)).toEqual([])
+  })
+
   test('needs Maven only where the cache is empty', async () => {
     await expect(provideKafka()).rejects.toThrow('apt-get install maven')
     maven('exit 0')

@@ -10,6 +10,8 @@ const pomPath = join(import.meta.dir, 'pom.xml')
 const oldestJava = 17
 const toolHeapMb = 256
 const lastLinesShown = 15
+/** For 45 MB, and Maven's plugins. */
+const fetchTimeoutMs = 600_000
 
 /** Apache Kafka, ready to run: a Java and the class path. */
 export interface KafkaDistribution {
@@ -49,9 +51,12 @@ export function javaCommand(
 
 /**
  * Finds Java, and Kafka's jars in the user's cache; resolves them from Maven Central when they are not there yet. `say` is told what
- * takes long. Throws BrokerUnavailableError when Java or Maven is missing.
+ * takes long. Throws BrokerUnavailableError when Java or Maven is missing, or Maven Central does not answer.
  */
-export async function provideKafka(say: (progress: string) => void = () => {}): Promise<KafkaDistribution> {
+export async function provideKafka(
+  say: (progress: string) => void = () => {},
+  timeoutMs = fetchTimeoutMs,
+): Promise<KafkaDistribution> {
   const pom = await Bun.file(pomPath).text()
   const version = /<artifactId>kafka_2\.13<\/artifactId>\s*<version>([^<]+)</.exec(pom)?.[1]
   if (version === undefined) throw new Error(`${pomPath} names no version of kafka_2.13`)
@@ -60,7 +65,7 @@ export async function provideKafka(say: (progress: string) => void = () => {}): 
   const folder = join(cacheFolder(), `kafka-${version}-${fingerprint}`)
   if (!existsSync(folder)) {
     say(`fetching Apache Kafka ${version} from Maven Central, 45 MB, once`)
-    await resolveJars(folder)
+    await resolveJars(folder, timeoutMs)
   }
   const jars = (await readdir(folder)).filter((name) => name.endsWith('.jar')).sort()
   return { version, java, classPath: jars.map((name) => join(folder, name)).join(':') }
@@ -122,7 +127,7 @@ export async function findJava(): Promise<string> {
 }
 
 /** Copies the jars into a folder beside the wanted one and renames it, so that a folder that exists is always whole. */
-async function resolveJars(folder: string): Promise<void> {
+async function resolveJars(folder: string, timeoutMs: number): Promise<void> {
   const maven = onPath('mvn')
   if (maven === null) {
     throw new BrokerUnavailableError('Apache Kafka is fetched with Maven; install it with: apt-get install maven')
@@ -141,9 +146,14 @@ async function resolveJars(folder: string): Promise<void> {
         '-DincludeScope=runtime',
         `-DoutputDirectory=${unfinished}`,
       ],
-      { stdin: 'ignore', stdout: 'pipe', stderr: 'pipe' },
+      { stdin: 'ignore', stdout: 'pipe', stderr: 'pipe', timeout: timeoutMs, killSignal: 'SIGKILL' },
     )
     const [output, errors, exitCode] = await Promise.all([child.stdout.text(), child.stderr.text(), child.exited])
+    if (child.signalCode === 'SIGKILL') {
+      throw new BrokerUnavailableError(
+        `Maven did not fetch Apache Kafka within ${timeoutMs / 1000} s; is Maven Central reachable?\n${lastLines(`${output}\n${errors}`)}`,
+      )
+    }
     if (exitCode !== 0) {
       throw new BrokerUnavailableError(
         `Maven could not fetch Apache Kafka (exit ${exitCode}); is Maven Central reachable?\n${lastLines(`${output}\n${errors}`)}`,
