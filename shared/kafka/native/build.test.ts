@@ -1,7 +1,8 @@
 import { afterAll, describe, expect, test } from 'bun:test'
-import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { until } from '../../testing/until.ts'
 import { missingSymbols, removeAbandoned, wrongBun } from './build.ts'
 
 const BUILD = join(import.meta.dir, 'build.ts')
@@ -39,6 +40,33 @@ describe('the command', () => {
     expect(stderr).toContain('apt-get install build-essential patch')
     expect(stderr.trimEnd().split('\n')).toHaveLength(1)
   })
+})
+
+test.each([
+  ['SIGTERM', 143],
+  ['SIGHUP', 129],
+] as const)('a build that gets %s ends what it had started, and leaves no folder behind', async (signal, exitCode) => {
+  const bin = join(directory, `bin-${signal}`)
+  const cache = join(directory, `cache of ${signal}`)
+  const started = join(bin, 'started')
+  mkdirSync(bin)
+  for (const name of ['c++', 'cc', 'make', 'ar', 'nm']) writeFileSync(join(bin, name), '#!/bin/sh\n', { mode: 0o755 })
+  // Stands for make and its compilers: the first command that a build runs, with a child.
+  writeFileSync(join(bin, 'patch'), `#!/bin/sh\n/bin/sleep 60 &\necho $! >'${started}'\nwait\n`, { mode: 0o755 })
+  const headers = `node-${process.platform}-${process.arch}-${process.versions.node}-headers`
+  mkdirSync(join(cache, 'native', headers), { recursive: true })
+  const child = Bun.spawn([process.execPath, BUILD, '--rebuild'], {
+    env: { ...process.env, PATH: bin, KAFKATRACE_CACHE_DIR: cache },
+    stdio: ['ignore', 'ignore', 'ignore'],
+  })
+  const text = (): string => (existsSync(started) ? readFileSync(started, 'utf8').trim() : '')
+  await until(() => text() !== '')
+  child.kill(signal)
+  expect(await child.exited).toBe(exitCode)
+  await until(
+    () => !existsSync(`/proc/${text()}`) || /^State:\s+Z/m.test(readFileSync(`/proc/${text()}/status`, 'utf8')),
+  )
+  expect(readdirSync(join(cache, 'native')).filter((name) => name.startsWith('build-'))).toEqual([])
 })
 
 test('another Bun than the pinned one is told what to type', () => {
