@@ -25,6 +25,7 @@ const USAGE = `Measures KafkaTrace, its peers and the machine's limits: bun run 
   --system NAME      only this one; may be repeated
   --repetitions N    in place of each workload's own number
   --out FILE         where the result goes; else bench/results/TIME.json
+  --no-install       install nothing: what the machine lacks is told
   --list             the workloads and systems that there are
   --help             this text
 

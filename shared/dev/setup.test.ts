@@ -24,5 +24,10 @@ test('a command needs of the machine what it is going to use, and no more', () =
   expect(needsOf(tests, ['--unit', 'producer'])).toEqual(['unit'])
   expect(needsOf(tests, ['--unit', '--e2e'])).toEqual(['tests', 'kafka'])
   expect(needsOf(tests, [])).toEqual(['tests', 'kafka'])
+  const bench = 'bench/main.ts'
+  expect(needsOf(bench, ['--quick'])).toEqual(['tests', 'kafka'])
+  expect(needsOf(bench, [])).toEqual(['tests', 'kafka'])
+  for (const reads of ['report', 'compare', 'check', '--list']) expect(needsOf(bench, [reads])).toEqual([])
+  expect(needsOf('bench/test.ts', [])).toEqual([])
   expect(needsOf(undefined, [])).toEqual(['tests', 'kafka'])
 })

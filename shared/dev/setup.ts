@@ -5,7 +5,7 @@
  */
 import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { basename, join, resolve } from 'node:path'
+import { join, resolve } from 'node:path'
 import { lastLines } from '../kafka/brokers/kafka-distribution.ts'
 import { haveAddon } from '../kafka/native/build.ts'
 import { step } from './progress.ts'
@@ -27,24 +27,32 @@ export function installStamp(packageJson: string, lockFile: string): string {
 
 type NeedName = keyof typeof NEEDS
 
-/** What a command needs of the machine besides the addon. */
+/** What reads results of the bench, or names what it has, starts nothing. */
+const BENCH_READS = ['report', 'compare', 'check', '--list']
+
+/**
+ * What a command needs of the machine besides the addon.
+ * @param command its path in the checkout; undefined: what the tests need
+ */
 export function needsOf(command: string | undefined, args: readonly string[]): NeedName[] {
-  switch (command && basename(command)) {
-    case 'dev.ts':
+  switch (command) {
+    case 'shared/dev/dev.ts':
       return args.some((arg, index) => arg === '--broker=kafka' || (arg === 'kafka' && args[index - 1] === '--broker'))
         ? ['kafka']
         : []
-    case 'test.ts': {
+    case 'shared/dev/test.ts': {
       const others = args.includes('--integration') || args.includes('--e2e')
       return args.includes('--unit') && !others ? ['unit'] : ['tests', 'kafka']
     }
+    case 'bench/main.ts':
+      return BENCH_READS.includes(args[0] ?? '') ? [] : ['tests', 'kafka']
     case undefined:
       return ['tests', 'kafka']
-    case 'verify.ts':
+    case 'shared/dev/verify.ts':
       return ['unit']
-    case 'check-deploy.ts':
+    case 'shared/dev/check-deploy.ts':
       return ['tests', 'kafka', 'deployment']
-    case 'check-fresh.ts':
+    case 'shared/dev/check-fresh.ts':
       return ['roots']
     default:
       return []
