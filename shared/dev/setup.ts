@@ -5,7 +5,9 @@
  */
 import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { constants } from 'node:os'
 import { join, resolve } from 'node:path'
+import type { Subprocess } from 'bun'
 import { lastLines } from '../kafka/brokers/kafka-distribution.ts'
 import { haveAddon } from '../kafka/native/build.ts'
 import { step } from './progress.ts'
@@ -59,25 +61,61 @@ export function needsOf(command: string | undefined, args: readonly string[]): N
   }
 }
 
-async function installDependencies(packageJson: string): Promise<number> {
+/** A signal that came while a child ran. */
+let stoppedBy: NodeJS.Signals | undefined
+
+/** Waits for a child's exit code. What would end us ends the child first, so that nothing goes on behind the prompt. */
+async function endOf(child: Subprocess): Promise<number> {
+  const forward = (signal: NodeJS.Signals): void => {
+    stoppedBy = signal
+    // A terminal's Ctrl-C reaches the child as well, which decides how to end.
+    if (signal !== 'SIGINT') child.kill(signal)
+  }
+  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
+  for (const signal of signals) process.on(signal, forward)
+  try {
+    return await child.exited
+  } finally {
+    for (const signal of signals) process.off(signal, forward)
+  }
+}
+
+/** The same for a child after which something else would follow: it does not after a signal. */
+async function endOfStep(child: Subprocess): Promise<number> {
+  const exitCode = await endOf(child)
+  if (stoppedBy !== undefined) process.exit(128 + constants.signals[stoppedBy])
+  return exitCode
+}
+
+/** How long installing the dependencies may take; Bun itself waits for a registry that does not answer without an end. */
+const DEPENDENCIES_TIMEOUT_MS = 300_000
+
+/** @throws MissingError */
+async function installDependencies(packageJson: string): Promise<void> {
   const stamp = installStamp(packageJson, readFileSync(join(root, 'bun.lock'), 'utf8'))
-  if (existsSync(stampFile) && readFileSync(stampFile, 'utf8') === stamp) return 0
-  return await step('dependencies', async (say) => {
+  if (existsSync(stampFile) && readFileSync(stampFile, 'utf8') === stamp) return
+  await step('dependencies', async (say) => {
     say('installing them as bun.lock says')
     // Lifecycle scripts stay off: the addon is built afterwards, where its progress is shown and its faults are explained.
     const child = Bun.spawn([process.execPath, 'install', '--frozen-lockfile', '--ignore-scripts'], {
       cwd: root,
       stdio: ['ignore', 'pipe', 'pipe'],
     })
-    const [output, errors, exitCode] = await Promise.all([child.stdout.text(), child.stderr.text(), child.exited])
+    let isLate = false
+    const timer = setTimeout(() => {
+      isLate = true
+      child.kill('SIGKILL')
+    }, DEPENDENCIES_TIMEOUT_MS)
+    const [output, errors, exitCode] = await Promise.all([child.stdout.text(), child.stderr.text(), endOfStep(child)])
+    clearTimeout(timer)
     if (exitCode !== 0) {
-      console.error(lastLines(`${output}\n${errors}`))
-      console.error('the dependencies could not be installed (see above); is the npm registry reachable?')
-      return exitCode
+      const why = isLate
+        ? `the npm registry did not answer, or too slowly, within ${DEPENDENCIES_TIMEOUT_MS / 1000} s`
+        : 'is the npm registry reachable?'
+      throw new MissingError(`${lastLines(`${output}\n${errors}`)}\nthe dependencies could not be installed: ${why}`)
     }
     mkdirSync(join(root, 'node_modules'), { recursive: true })
     writeFileSync(stampFile, stamp)
-    return 0
   })
 }
 
@@ -90,18 +128,25 @@ async function setUp(command: string | undefined, args: readonly string[], mayIn
     console.error(fault)
     return 1
   }
-  if (args.includes('--help')) return await installDependencies(packageJson)
+  if (args.includes('--help')) {
+    try {
+      await installDependencies(packageJson)
+      return 0
+    } catch (error) {
+      if (!(error instanceof MissingError)) throw error
+      throw new MissingError(`${error.message}\n--help needs the dependencies; README.md says what each command is for`)
+    }
+  }
   const isAddonThere = await haveAddon()
   const needs = needsOf(command, args).flatMap((name) => NEEDS[name])
   await provide(isAddonThere ? needs : [...NEEDS.addon, ...needs], mayInstall)
-  const installed = await installDependencies(packageJson)
-  if (installed !== 0) return installed
+  await installDependencies(packageJson)
   const build = Bun.spawn([process.execPath, join(root, 'shared', 'kafka', 'native', 'build.ts')], {
     stdio: ['ignore', 2, 2],
     // The release was asked already.
     env: { ...process.env, ...(isAddonThere ? {} : { KAFKATRACE_ADDON_URL: '' }) },
   })
-  return await build.exited
+  return await endOfStep(build)
 }
 
 async function main(): Promise<number> {
@@ -112,10 +157,7 @@ async function main(): Promise<number> {
   const child = Bun.spawn([process.execPath, resolve(root, command), ...args], {
     stdio: ['inherit', 'inherit', 'inherit'],
   })
-  // A terminal's Ctrl-C reaches the command as well, which decides how to end.
-  process.on('SIGINT', () => undefined)
-  for (const signal of ['SIGTERM', 'SIGHUP'] as const) process.on(signal, () => child.kill(signal))
-  return await child.exited
+  return await endOf(child)
 }
 
 if (import.meta.main) {
