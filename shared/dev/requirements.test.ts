@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'bun:test'
-import { advice, commandLine, NEEDS, packagesFor } from './requirements.ts'
+import { advice, askingOf, commandLine, NEEDS, packagesFor } from './requirements.ts'
 
 const compiling = NEEDS.addon.filter(({ name }) => name !== 'zstd.h' && name !== 'curl/curl.h')
 
@@ -58,4 +58,11 @@ describe('what is told', () => {
     for (const system of ['Debian, Ubuntu', 'Fedora', 'Alpine', 'macOS'])
       expect(lines.filter((line) => line.includes(system))).toHaveLength(1)
   })
+})
+
+test('a person at a terminal is asked before anything is installed, and only told where the question would not be seen', () => {
+  expect(askingOf(true, true)).toBe('ask')
+  expect(askingOf(true, false)).toBe('tell')
+  expect(askingOf(false, true)).toBe('go on')
+  expect(askingOf(false, false)).toBe('go on')
 })

@@ -15,7 +15,7 @@ import {
   PACKAGE_MANAGERS,
   type PackageManager,
 } from '../kafka/native/needs.ts'
-import { isTerminal, step } from './progress.ts'
+import { step } from './progress.ts'
 
 export type Need = Omit<NativeNeed, 'isThere'> & { isThere(): boolean | Promise<boolean> }
 
@@ -178,6 +178,25 @@ function privilegeOf(manager: PackageManager | undefined): Privilege {
     : 'sudo with a password'
 }
 
+/**
+ * Whether a person is asked first, told only, or nobody is there who could be asked. What the terminal can draw (TERM) does not matter.
+ * @param reads whether standard input is a terminal
+ * @param sees whether standard error is one
+ */
+export function askingOf(reads: boolean, sees: boolean): 'ask' | 'tell' | 'go on' {
+  if (!reads) return 'go on'
+  return sees ? 'ask' : 'tell'
+}
+
+/** Has sudo ask for the password now: its question would be lost in the progress. @throws MissingError when sudo refuses, or asks each time */
+function askPassword(missing: readonly Need[], manager: PackageManager, told: MissingError): void {
+  if (!Bun.spawnSync(['sudo', '-v'], { stdio: ['inherit', 2, 2] }).success)
+    throw new MissingError(`sudo refuses this user.\n${advice(missing, manager, 'none')}`)
+  // With timestamp_timeout=0 it has forgotten the password already.
+  if (!Bun.spawnSync(['sudo', '-n', 'true'], { stdio: ['ignore', 'ignore', 'ignore'] }).success)
+    throw new MissingError(`sudo wants the password each time; this has to be typed:\n${told.message}`)
+}
+
 /** How long a package manager may take for one of its two steps. */
 const INSTALL_TIMEOUT_MS = 900_000
 
@@ -192,18 +211,17 @@ export async function provide(needs: readonly Need[], mayInstall: boolean): Prom
   const manager = packageManager()
   const privilege = privilegeOf(manager)
   const told = new MissingError(advice(missing, manager, privilege))
-  const canAsk = process.stdin.isTTY === true && isTerminal()
   if (!mayInstall || manager === undefined || privilege === 'none') throw told
   const packages = packagesFor(manager, missing)
   if (packages.length === 0) throw told
-  if (canAsk) {
-    console.error(told.message)
+  const asking = askingOf(process.stdin.isTTY === true, process.stderr.isTTY === true)
+  if (asking === 'tell') throw told
+  if (asking === 'ask') {
+    process.stderr.write(`${told.message}\n`)
     // Bun takes an answer that is empty for none, unless there is a default.
     if (!/^y(es)?$/i.test(prompt('install them now? y or n', 'y')?.trim() ?? 'n'))
       throw new MissingError('nothing was installed')
-    // Its question for a password would be lost in the progress.
-    if (privilege === 'sudo with a password' && !Bun.spawnSync(['sudo', '-v'], { stdio: ['inherit', 2, 2] }).success)
-      throw told
+    if (privilege === 'sudo with a password') askPassword(missing, manager, told)
   } else if (privilege === 'sudo with a password') throw told
   await install(manager, packages, privilege === 'as we are' ? [] : ['sudo', '-n'], missing)
   const still = await missingOf(missing)

@@ -125,7 +125,7 @@ async function setUp(command: string | undefined, args: readonly string[], mayIn
   const { engines } = JSON.parse(packageJson) as { engines: { bun: string } }
   const fault = wrongBun(engines.bun, Bun.version, process.env.npm_lifecycle_event ?? 'dev')
   if (fault !== undefined) {
-    console.error(fault)
+    process.stderr.write(`${fault}\n`)
     return 1
   }
   if (args.includes('--help')) {
@@ -165,7 +165,7 @@ if (import.meta.main) {
     process.exit(await main())
   } catch (error) {
     if (!(error instanceof MissingError)) throw error
-    console.error(error.message)
+    process.stderr.write(`${error.message}\n`)
     process.exit(1)
   }
 }
