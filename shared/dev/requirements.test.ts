@@ -1,5 +1,14 @@
 import { describe, expect, test } from 'bun:test'
-import { advice, askingOf, commandLine, NEEDS, packagesFor } from './requirements.ts'
+import {
+  advice,
+  askingOf,
+  commandLine,
+  isLocked,
+  isWaiting,
+  NEEDS,
+  packagesFor,
+  unreachedHosts,
+} from './requirements.ts'
 
 const compiling = NEEDS.addon.filter(({ name }) => name !== 'zstd.h' && name !== 'curl/curl.h')
 
@@ -65,4 +74,32 @@ test('a person at a terminal is asked before anything is installed, and only tol
   expect(askingOf(true, false)).toBe('tell')
   expect(askingOf(false, true)).toBe('go on')
   expect(askingOf(false, false)).toBe('go on')
+})
+
+describe('what a package manager’s log says', () => {
+  const held =
+    'Reading package lists...\nE: Could not get lock /var/lib/apt/lists/lock. It is held by process 42 (apt-get)\nE: Unable to lock directory /var/lib/apt/lists/\n'
+  const waits =
+    'Reading package lists...\nWaiting for cache lock: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 42 (dpkg)... 3s'
+  const down =
+    'Reading package lists...\nW: Failed to fetch http://deb.example/debian/dists/trixie/InRelease  Could not connect to deb.example:80\nW: Failed to fetch http://deb.example/debian/dists/trixie-updates/InRelease  Could not connect\nW: Some index files failed to download.\n'
+
+  test('another one is at work', () => {
+    expect(isLocked(held)).toBe(true)
+    expect(isLocked(waits)).toBe(false)
+    expect(isLocked(down)).toBe(false)
+  })
+
+  test('it waits for another one, and no longer does', () => {
+    expect(isWaiting(waits)).toBe(true)
+    expect(isWaiting(`${waits}\rWaiting for cache lock: Could not get lock ... 4s`)).toBe(true)
+    expect(isWaiting(`${waits}\nSelecting previously unselected package make.\n`)).toBe(false)
+    expect(isWaiting(held)).toBe(false)
+  })
+
+  test('a host cannot be reached', () => {
+    expect(unreachedHosts(down)).toEqual(['deb.example'])
+    expect(unreachedHosts('E: Failed to fetch https://a.example:8080/pool/make.deb  404\n')).toEqual(['a.example:8080'])
+    expect(unreachedHosts(held)).toEqual([])
+  })
 })

@@ -2,8 +2,8 @@
  * What commands need of the machine, and how it gets there: installed by the system's package manager where that is allowed, else told in one
  * command to copy. Uses nothing that has to be installed.
  */
-import { appendFileSync, closeSync, mkdtempSync, openSync, readFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { appendFileSync, closeSync, mkdtempSync, openSync, readFileSync, statSync } from 'node:fs'
+import { constants, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { findJava, lastLines } from '../kafka/brokers/kafka-distribution.ts'
 import {
@@ -241,19 +241,85 @@ async function install(
   const { refresh, install: words, unattended = [] } = INSTALLING[manager]
   await step(manager, async (say) => {
     if (refresh !== undefined) {
-      say('looking for the newest versions')
-      await logged([...prefix, ...refresh], log)
+      const refreshing = 'looking for the newest versions'
+      say(refreshing)
+      await logged([...prefix, ...refresh], log, () => say(`${refreshing}: ${WAITING}`))
     }
-    say(`installing ${packages.length} packages and what they need`)
-    await logged([...prefix, ...words, ...unattended, ...packages], log)
+    const installing = `installing ${packages.length} packages and what they need`
+    say(installing)
+    await logged([...prefix, ...words, ...unattended, ...packages], log, () => say(`${installing}: ${WAITING}`))
   })
 }
 
-/** @throws MissingError with the end of what the command said */
-async function logged(words: readonly string[], log: string): Promise<void> {
+const WAITING = 'waiting for another package manager to end'
+
+/** How long another package manager is waited for, and how often it is looked whether it has ended. */
+const LOCK_TIMEOUT_MS = 300_000
+const LOCK_POLL_MS = 2_000
+
+/** Whether a package manager ended because another one was at work. */
+export const isLocked = (log: string): boolean => /^E: (Could not get lock|Unable to lock directory) /m.test(log)
+
+/** Whether a package manager waits for another one. */
+export const isWaiting = (log: string): boolean => /(^|[\r\n])Waiting for cache lock: [^\r\n]*$/.test(log.trimEnd())
+
+/** The hosts that a package manager could not fetch from, each once. */
+export const unreachedHosts = (log: string): string[] => [
+  ...new Set([...log.matchAll(/^[WE]: Failed to fetch \w+:\/\/([^/\s]+)/gm)].map(([, host = '']) => host)),
+]
+
+/**
+ * Runs a command again while another package manager is in its way.
+ * @param waiting called when it has to wait
+ * @throws MissingError with the end of what the command said
+ */
+async function logged(words: readonly string[], log: string, waiting: () => void): Promise<void> {
+  const begunMs = performance.now()
+  let isFirst = true
+  while (true) {
+    const { exitCode, said } = await runLogged(words, log, waiting)
+    if (exitCode === 0) return
+    if (isLocked(said) && performance.now() - begunMs < LOCK_TIMEOUT_MS) {
+      if (isFirst) waiting()
+      isFirst = false
+      await Bun.sleep(LOCK_POLL_MS)
+      continue
+    }
+    const hosts = unreachedHosts(readFileSync(log, 'utf8'))
+    const why = hosts.length === 0 ? '' : `\n${hosts.join(' and ')} cannot be reached; is there a network, or a proxy?`
+    throw new MissingError(`packages could not be installed:\n${lastLines(said)}${why}\nAll of it: ${log}`)
+  }
+}
+
+/**
+ * One run. A signal ends us when the command has ended: a package manager that goes on alone is in the way of the next.
+ * A terminal's Ctrl-C reaches it as well; it decides whether it can end. In a session of its own, sudo would not know the password.
+ */
+async function runLogged(
+  words: readonly string[],
+  log: string,
+  waiting: () => void,
+): Promise<{ exitCode: number; said: string }> {
   appendFileSync(log, `$ ${words.join(' ')}\n`)
+  const begin = statSync(log).size
+  const said = (): string => readFileSync(log).subarray(begin).toString()
   const descriptor = openSync(log, 'a')
-  let exitCode: number
+  let stoppedBy: NodeJS.Signals | undefined
+  const stop = (signal: NodeJS.Signals): void => {
+    if (stoppedBy === undefined)
+      process.stderr.write(
+        `\nletting ${words.find((word) => word !== 'sudo' && word !== '-n')} finish what it has begun\n`,
+      )
+    stoppedBy = signal
+  }
+  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
+  for (const signal of signals) process.on(signal, stop)
+  let isTold = false
+  const timer = setInterval(() => {
+    if (isTold || !isWaiting(said())) return
+    isTold = true
+    waiting()
+  }, LOCK_POLL_MS)
   try {
     const child = Bun.spawn(
       // Debian's packages may ask questions otherwise.
@@ -268,11 +334,12 @@ async function logged(words: readonly string[], log: string): Promise<void> {
         env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
       },
     )
-    exitCode = await child.exited
+    const exitCode = await child.exited
+    if (stoppedBy !== undefined) process.exit(128 + constants.signals[stoppedBy])
+    return { exitCode, said: said() }
   } finally {
+    clearInterval(timer)
+    for (const signal of signals) process.off(signal, stop)
     closeSync(descriptor)
   }
-  if (exitCode === 0) return
-  const end = lastLines(readFileSync(log, 'utf8'))
-  throw new MissingError(`packages could not be installed:\n${end}\nAll of it: ${log}`)
 }
