@@ -1,5 +1,8 @@
 import { expect, test } from 'bun:test'
-import { installStamp, needsOf, wrongBun } from './setup.ts'
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { installStamp, needsOf, temporaryFault, wrongBun } from './setup.ts'
 
 test('the pinned Bun is accepted, any other is told what to type', () => {
   expect(wrongBun('1.4.5', '1.4.5', 'test')).toBeUndefined()
@@ -30,4 +33,17 @@ test('a command needs of the machine what it is going to use, and no more', () =
   for (const reads of ['report', 'compare', 'check', '--list']) expect(needsOf(bench, [reads])).toEqual([])
   expect(needsOf('bench/test.ts', [])).toEqual([])
   expect(needsOf(undefined, [])).toEqual(['tests', 'kafka'])
+})
+
+test('a folder for temporary files that is not there is named; one that is there is left as it was', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'kafkatrace-setup-test-'))
+  try {
+    expect(temporaryFault(folder)).toBeUndefined()
+    expect(readdirSync(folder)).toEqual([])
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
+  expect(temporaryFault(folder)).toBe(
+    `the folder for temporary files, ${folder}, cannot be written (ENOENT); name another with TMPDIR`,
+  )
 })

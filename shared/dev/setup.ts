@@ -4,8 +4,8 @@
  * installed yet; silent and quick when all is there.
  */
 import { createHash } from 'node:crypto'
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { constants } from 'node:os'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { constants, tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import type { Subprocess } from 'bun'
 import { lastLines } from '../kafka/brokers/kafka-distribution.ts'
@@ -58,6 +58,17 @@ export function needsOf(command: string | undefined, args: readonly string[]): N
       return ['roots']
     default:
       return []
+  }
+}
+
+/** A sentence when files cannot be made in the folder for temporary files; undefined when they can. */
+export function temporaryFault(folder: string): string | undefined {
+  try {
+    rmSync(mkdtempSync(join(folder, 'kafkatrace-probe-')), { recursive: true })
+    return undefined
+  } catch (error) {
+    const { code = String(error) } = error as NodeJS.ErrnoException
+    return `the folder for temporary files, ${folder}, cannot be written (${code}); name another with TMPDIR`
   }
 }
 
@@ -128,6 +139,8 @@ async function setUp(command: string | undefined, args: readonly string[], mayIn
     process.stderr.write(`${fault}\n`)
     return 1
   }
+  const unwritable = temporaryFault(tmpdir())
+  if (unwritable !== undefined) throw new MissingError(unwritable)
   if (args.includes('--help')) {
     try {
       await installDependencies(packageJson)
