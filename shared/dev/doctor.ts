@@ -2,6 +2,8 @@
  * `bun run doctor`: what this machine has and lacks for each part of the project, and what to do about it. One screen. It needs neither
  * packages nor the addon: it is asked when those cannot be had.
  */
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
 import manifest from '../../package.json' with { type: 'json' }
 import { BrokerUnavailableError } from '../kafka/brokers/broker.ts'
 import { defaultBrokerChoice } from '../kafka/brokers/choose.ts'
@@ -31,6 +33,8 @@ async function output(command: string, ...args: string[]): Promise<string | unde
 }
 
 function addon(): Finding[] {
+  if (!existsSync(join(import.meta.dir, '../../node_modules')))
+    return [{ name: 'Kafka client', state: 'needed', text: 'the dependencies are not installed: run `bun run setup`' }]
   try {
     const { manifest: built, librdkafka, codecs, ssl, sasl } = describeAddon()
     const off =
