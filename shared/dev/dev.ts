@@ -201,7 +201,7 @@ function screen(broker: Broker, port: number, logs: string | undefined, table: s
   const ops = (name: Service['name']): string => services.find((one) => one.name === name)?.opsUrl ?? ''
   const curl = `curl -i http://127.0.0.1:${port}/v1/events -H 'content-type: application/json' -d '{"type":"greeting","data":{"hello":"world"}}'`
   return `
-${bold('KafkaTrace')} is up after ${((performance.now() - begun) / 1000).toFixed(1)} s
+${bold('KafkaTrace')} is up; broker and services took ${((performance.now() - begun) / 1000).toFixed(1)} s
 
   broker      ${broker.bootstrapServers}  ${dim(broker.description)}
   producer    http://127.0.0.1:${port}  ${dim(`API page: http://127.0.0.1:${port}/docs`)}
