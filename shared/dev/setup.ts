@@ -10,6 +10,7 @@ import { join, resolve } from 'node:path'
 import type { Subprocess } from 'bun'
 import { lastLines } from '../kafka/brokers/kafka-distribution.ts'
 import { haveAddon } from '../kafka/native/build.ts'
+import { cacheFault } from '../kafka/native/cache.ts'
 import { step } from './progress.ts'
 import { MissingError, NEEDS, provide } from './requirements.ts'
 
@@ -150,6 +151,8 @@ async function setUp(command: string | undefined, args: readonly string[], mayIn
       throw new MissingError(`${error.message}\n--help needs the dependencies; README.md says what each command is for`)
     }
   }
+  const unkept = cacheFault()
+  if (unkept !== undefined) throw new MissingError(unkept)
   const isAddonThere = await haveAddon()
   const needs = needsOf(command, args).flatMap((name) => NEEDS[name])
   await provide(isAddonThere ? needs : [...NEEDS.addon, ...needs], mayInstall)
