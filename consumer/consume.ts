@@ -5,16 +5,18 @@ import { deadLetter } from './dead-letter.ts'
 import { type Decoded, decode } from './decode.ts'
 import type { Deduplication } from './dedupe.ts'
 import type { Enricher } from './enrich.ts'
-import { type Handled, type Handling, type RegisteredHandler, TerminalError } from './handlers/handler.ts'
+import { attempt as attemptBy, type Result } from './handlers/attempt.ts'
+import type { RegisteredHandler } from './handlers/handler.ts'
 import { processedRecord } from './processed.ts'
-import { decide, type Failure, HandlerTimeout, type Past, pastOf, type RetryPolicy, retryRecord } from './retry.ts'
+import { decide, type Failure, failureOf, type Past, pastOf, type RetryPolicy, retryRecord } from './retry.ts'
 
 /**
  * What becomes of a record. All branching of a record's life is in {@link consume}; everything it calls computes and returns.
  */
 export type Outcome =
   | { kind: 'processed'; output: OutgoingRecord; receivedAtMs: number | undefined }
-  | { kind: 'dead'; output: OutgoingRecord; failure: Failure }
+  /** `cause`: what our own code has thrown. */
+  | { kind: 'dead'; output: OutgoingRecord; failure: Failure; cause?: unknown }
   /** Goes to `.retry`; it, and what comes after it of the same key, is done from there. */
   | { kind: 'retry'; output: OutgoingRecord; failure: Failure }
   /** Seen before: nothing is written. */
@@ -103,9 +105,24 @@ class RecordJob implements Job {
 export const jobOf = (record: IncomingRecord, place: JobPlace): Job => new RecordJob(record, place)
 
 /**
- * Decides a record's outcome. Synchronous where nothing has to be waited for, since most records pass through without.
+ * Decides a record's outcome. Synchronous where nothing has to be waited for, since most records pass through without. It never throws: a record
+ * that our own code cannot do is a dead letter like any other, and keeps nothing from going on.
  */
 export function consume(job: Job, partition: PartitionView, deps: ConsumeDeps): Outcome | Promise<Outcome> {
+  const failed = (error: unknown): Outcome => {
+    if (partition.signal.aborted) return { kind: 'abandoned' }
+    const failure: Failure = { ...failureOf(error), reason: 'internal error' }
+    return { kind: 'dead', output: deadLetter(job.record, job.input, job.past, failure), failure, cause: error }
+  }
+  try {
+    const outcome = outcomeOf(job, partition, deps)
+    return outcome instanceof Promise ? outcome.catch(failed) : outcome
+  } catch (error) {
+    return failed(error)
+  }
+}
+
+function outcomeOf(job: Job, partition: PartitionView, deps: ConsumeDeps): Outcome | Promise<Outcome> {
   const { decoded, record, input, role, past, key } = job
   // It may have waited for its turn while the partition was given up.
   if (partition.signal.aborted) return { kind: 'abandoned' }
@@ -128,7 +145,7 @@ export function consume(job: Job, partition: PartitionView, deps: ConsumeDeps): 
   const enriched = deps.enrich(
     event,
     { tenant: job.tenant, stream: job.stream, receivedAtMs, timestampMs: record.timestampMs },
-    registered?.handler,
+    registered,
   )
   if (registered === undefined && !(enriched instanceof Promise))
     return { kind: 'processed', output: processedRecord(record, event, input, enriched, undefined), receivedAtMs }
@@ -138,12 +155,10 @@ export function consume(job: Job, partition: PartitionView, deps: ConsumeDeps): 
     for (let quickAttempt = 1; ; quickAttempt++) {
       const attempt = past.attempts + quickAttempt
       const tried: Past = { ...past, attempts: attempt }
+      let handled: Result | undefined
       try {
-        const handled =
-          registered === undefined
-            ? undefined
-            : await runHandler(registered, { event, context, attempt }, partition.signal, deps)
-        return { kind: 'processed', output: processedRecord(record, event, input, context, handled), receivedAtMs }
+        if (registered !== undefined)
+          handled = await attemptBy(registered, { event, context, attempt }, partition.signal, deps.handlerTimeoutMs)
       } catch (error) {
         if (partition.signal.aborted) return { kind: 'abandoned' }
         const decision = decide(
@@ -172,108 +187,11 @@ export function consume(job: Job, partition: PartitionView, deps: ConsumeDeps): 
             deps.onQuickRetry(job, decision.failure)
             await sleep(decision.delayMs, partition.signal)
             if (partition.signal.aborted) return { kind: 'abandoned' }
+            continue
         }
       }
+      return { kind: 'processed', output: processedRecord(record, event, input, context, handled), receivedAtMs }
     }
   }
   return handle()
-}
-
-/**
- * One attempt, bounded in time. A handler that does not heed its signal goes on in the background; its result is dropped.
- * @throws TerminalError for data that is not JSON or not what the handler's schema says
- */
-async function runHandler(
-  { handler, check }: RegisteredHandler,
-  given: Omit<Handling, 'signal'>,
-  partitionSignal: AbortSignal,
-  { handlerTimeoutMs }: ConsumeDeps,
-): Promise<Handled> {
-  const data = jsonData(given.event.data)
-  const fault = check.Check(data) ? undefined : check.Errors(data).First()
-  if (fault !== undefined)
-    throw new TerminalError(`the data is not what ${handler.type} takes: ${fault.path || '/'} ${fault.message}`)
-  const limit = new AttemptLimit(handlerTimeoutMs, partitionSignal)
-  try {
-    const handling: Handling = {
-      ...given,
-      get signal() {
-        return limit.signal
-      },
-    }
-    const result = handler.handle(data, handling)
-    return result instanceof Promise ? await Promise.race([result, limit.reached()]) : result
-  } finally {
-    limit.end()
-  }
-}
-
-/**
- * The end of an attempt's time, or of its partition. Most handlers never look at the signal, so it is made when somebody asks for it. An
- * `AbortSignal.timeout` would stay in memory, with the attempt's event, until its time has come.
- */
-class AttemptLimit {
-  #controller: AbortController | undefined
-  #reject: ((reason: Error) => void) | undefined
-  #timer: ReturnType<typeof setTimeout> | undefined
-  #reason: Error | undefined
-  readonly #givenUp = (): void => this.#end(new Error('given up'))
-
-  constructor(
-    readonly timeoutMs: number,
-    readonly partitionSignal: AbortSignal,
-  ) {}
-
-  get signal(): AbortSignal {
-    if (this.#controller === undefined) {
-      this.#watch()
-      this.#controller = new AbortController()
-      if (this.#reason !== undefined) this.#controller.abort(this.#reason)
-    }
-    return this.#controller.signal
-  }
-
-  /** Rejects when the limit is reached, with the reason. */
-  reached(): Promise<never> {
-    this.#watch()
-    return new Promise((_, reject) => {
-      if (this.#reason !== undefined) reject(this.#reason)
-      else this.#reject = reject
-    })
-  }
-
-  /** The attempt is over. */
-  end(): void {
-    clearTimeout(this.#timer)
-    this.partitionSignal.removeEventListener('abort', this.#givenUp)
-  }
-
-  #watch(): void {
-    if (this.#timer !== undefined || this.#reason !== undefined) return
-    if (this.partitionSignal.aborted) {
-      this.#givenUp()
-      return
-    }
-    this.partitionSignal.addEventListener('abort', this.#givenUp)
-    this.#timer = setTimeout(
-      () => this.#end(new HandlerTimeout(`no result within ${this.timeoutMs} ms`)),
-      this.timeoutMs,
-    )
-  }
-
-  #end(reason: Error): void {
-    this.#reason ??= reason
-    this.#controller?.abort(this.#reason)
-    this.#reject?.(this.#reason)
-  }
-}
-
-function jsonData(data: Buffer | null): unknown {
-  if (data === null) return undefined
-  try {
-    return JSON.parse(data.toString('utf8'))
-  } catch {
-    // Without the parser's own words: they quote the data.
-    throw new TerminalError('the data is not JSON')
-  }
 }

@@ -143,7 +143,12 @@ export class Decider {
         owner.addWaiting(decoded.identity, key)
         break
       case 'dead':
-        this.deps.log.warn({ ...traits(item), ...outcome.failure }, 'dead letter')
+        if (outcome.failure.reason === 'internal error')
+          this.deps.log.error(
+            { ...traits(item), err: outcome.cause },
+            'dead letter for a fault of KafkaTrace’s own: please report it',
+          )
+        else this.deps.log.warn({ ...traits(item), ...outcome.failure }, 'dead letter')
         owner.dedupe.finish(decoded.identity)
         break
       case 'processed':

@@ -1,7 +1,7 @@
 import type { Event } from '../shared/event.ts'
 import { headerText, ORIGIN, RECEIVED_AT } from '../shared/headers.ts'
 import type { IncomingRecord } from '../shared/kafka/types.ts'
-import { fromRecord } from '../shared/record.ts'
+import { type FromRecord, fromRecord } from '../shared/record.ts'
 
 /** A record as the consumer goes on with it. */
 export type Decoded =
@@ -24,7 +24,7 @@ export const originOf = (record: { topic: string; partition: number; offset: num
  * @param origin where the original stands, when this is a copy of it in `.retry` or `.dlq`
  */
 export function decode(record: IncomingRecord, origin?: string): Decoded {
-  const read = fromRecord(record)
+  const read = readable(record)
   if (!read.ok) return { ok: false, identity: originIdentity(origin ?? originOf(record)), reason: read.reason }
   const { event } = read
   return {
@@ -32,6 +32,15 @@ export function decode(record: IncomingRecord, origin?: string): Decoded {
     identity: eventIdentity(event.source, event.id),
     event,
     receivedAtMs: headerNumber(record, RECEIVED_AT),
+  }
+}
+
+/** Whatever is in a record, it can be told what it is. */
+function readable(record: IncomingRecord): FromRecord {
+  try {
+    return fromRecord(record)
+  } catch (error) {
+    return { ok: false, reason: `reading it failed: ${(error as Error).message}` }
   }
 }
 

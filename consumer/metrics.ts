@@ -5,18 +5,7 @@ import { LatencyHistogram, type Tally, tallies } from '../shared/tally.ts'
 import type { Outcome } from './consume.ts'
 import type { Item, Partition } from './partition.ts'
 import type { Past } from './restore.ts'
-import type { Failure } from './retry.ts'
-
-/** The reasons a failure can have, for counting from zero. */
-const REASONS: readonly Failure['reason'][] = [
-  'undecodable',
-  'invalid data',
-  'handler failed',
-  'handler timed out',
-  'out of attempts',
-  'waits behind its key',
-  'result too large',
-]
+import { REASONS } from './retry.ts'
 
 /** What a transaction commits of an event. */
 const COMMITTED = ['processed', 'dead', 'retry', 'duplicate'] as const

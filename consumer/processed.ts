@@ -1,35 +1,30 @@
-import { attributeFault, type Event } from '../shared/event.ts'
+import type { Event } from '../shared/event.ts'
 import { headerText, TRACEPARENT, TRACESTATE } from '../shared/headers.ts'
 import type { IncomingRecord, OutgoingRecord } from '../shared/kafka/types.ts'
 import { toRecord } from '../shared/record.ts'
 import { siblingTopic } from '../shared/topics.ts'
 import type { Context } from './enrich.ts'
-import { type Handled, TerminalError } from './handlers/handler.ts'
+import type { Result } from './handlers/attempt.ts'
 
 /**
  * The record in `.processed`: a CloudEvent with the `id` and `source` of the one that came in and, where a handler made something of it, that
  * as its data; on the same partition, with the context in a header of its own so that data passes through byte for byte.
- * @throws TerminalError when the handler gives a type that no event may have: nobody could tell whose outcome that is
  */
 export function processedRecord(
   record: IncomingRecord,
   event: Event,
   input: string,
   context: Context,
-  handled: Handled | undefined,
+  handled: Result | undefined,
 ): OutgoingRecord {
-  const type = handled?.type
-  const fault =
-    type === undefined ? undefined : typeof type === 'string' ? attributeFault('type', type) : 'must be a text'
-  if (fault !== undefined) throw new TerminalError(`the type of the handler's result ${fault}`)
   const result: Event =
     handled === undefined
       ? event
       : {
           ...event,
-          type: type ?? event.type,
+          type: handled.type ?? event.type,
           datacontenttype: 'application/json',
-          data: Buffer.from(JSON.stringify(handled.data) ?? 'null'),
+          data: Buffer.from(handled.data),
         }
   const made = toRecord(result, {
     topic: siblingTopic(input, 'processed'),

@@ -2,8 +2,9 @@ import { describe, expect, test } from 'bun:test'
 import fc from 'fast-check'
 import { headersOf, headerText, NO_HEADERS, withHeaders } from '../shared/headers.ts'
 import type { IncomingRecord } from '../shared/kafka/types.ts'
+import { AttemptFault } from './handlers/attempt.ts'
 import { RetryableError, TerminalError } from './handlers/handler.ts'
-import { decide, failureOf, HandlerTimeout, originalHeaders, pastOf, type RetryPolicy, retryRecord } from './retry.ts'
+import { decide, failureOf, originalHeaders, pastOf, type RetryPolicy, retryRecord } from './retry.ts'
 
 const policy: RetryPolicy = {
   quickAttempts: 3,
@@ -66,7 +67,7 @@ describe('after a failed attempt', () => {
 })
 
 test('a failure says what happened, within bounds', () => {
-  expect(failureOf(new HandlerTimeout('no result within 5 ms')).reason).toBe('handler timed out')
+  expect(failureOf(new AttemptFault('handler timed out', 'no result within 5 ms')).reason).toBe('handler timed out')
   expect(failureOf(new Error('x'.repeat(10_000))).message).toHaveLength(500)
   expect(failureOf(undefined)).toEqual({ reason: 'handler failed', message: 'undefined' })
 })

@@ -1,8 +1,10 @@
+import { inspect } from 'node:util'
 import { ATTEMPT, ERROR, headerText, NOT_BEFORE, ORIGIN, TRANSACTION, withHeaders } from '../shared/headers.ts'
 import type { IncomingRecord, OutgoingRecord, RecordHeaders } from '../shared/kafka/types.ts'
 import { type Backoff, delayMs } from '../shared/retry.ts'
 import { siblingTopic } from '../shared/topics.ts'
 import { headerNumber, originOf } from './decode.ts'
+import { AttemptFault } from './handlers/attempt.ts'
 import { TerminalError } from './handlers/handler.ts'
 
 /** How failed handling is tried again: a few times at once, then from `.retry`, then no more. */
@@ -15,16 +17,23 @@ export interface RetryPolicy {
   slow: Backoff
 }
 
-/** Why an event goes to `.retry` or `.dlq`; the `kt-error` header, as JSON. */
+/** Why an event goes to `.retry` or `.dlq`. */
+export const REASONS = [
+  'undecodable',
+  'invalid data',
+  'invalid result',
+  'handler failed',
+  'handler timed out',
+  'out of attempts',
+  'waits behind its key',
+  'result too large',
+  /** A fault of our own code. */
+  'internal error',
+] as const
+
+/** The `kt-error` header, as JSON. */
 export interface Failure {
-  reason:
-    | 'undecodable'
-    | 'invalid data'
-    | 'handler failed'
-    | 'handler timed out'
-    | 'out of attempts'
-    | 'waits behind its key'
-    | 'result too large'
+  reason: (typeof REASONS)[number]
   message: string
 }
 
@@ -37,16 +46,36 @@ export type Decision =
 /** The longest message that is kept of an error, in characters. */
 const MAX_MESSAGE_CHARS = 500
 
-/** An attempt that took longer than handlers may. */
-export class HandlerTimeout extends Error {
-  override readonly name = 'HandlerTimeout'
+/** What is told of whatever was thrown: handlers throw errors, and anything else. */
+export function failureOf(thrown: unknown): Failure {
+  return { reason: isA(AttemptFault, thrown) ? thrown.reason : 'handler failed', message: messageOf(thrown) }
 }
 
-/** What is told of an error. */
-export function failureOf(error: unknown): Failure {
-  const message = (error instanceof Error ? error.message : String(error)).slice(0, MAX_MESSAGE_CHARS)
-  return { reason: error instanceof HandlerTimeout ? 'handler timed out' : 'handler failed', message }
+/** Whether another attempt would end the same way. */
+const isTerminal = (thrown: unknown): boolean =>
+  isA(AttemptFault, thrown) ? thrown.reason !== 'handler timed out' : isA(TerminalError, thrown)
+
+/** A proxy may throw when it is asked. */
+function isA<T>(kind: abstract new (...args: never[]) => T, thrown: unknown): thrown is T {
+  try {
+    return thrown instanceof kind
+  } catch {
+    return false
+  }
 }
+
+/** Nothing that a handler throws keeps its event from an outcome: `message` may be missing, no text, or throw when it is read. */
+function messageOf(thrown: unknown): string {
+  try {
+    const message = typeof thrown === 'object' && thrown !== null ? (thrown as { message?: unknown }).message : thrown
+    const text = typeof message === 'string' && message !== '' ? message : inspect(message || thrown, INSPECTED)
+    return text.slice(0, MAX_MESSAGE_CHARS).toWellFormed()
+  } catch {
+    return 'what was thrown cannot be described'
+  }
+}
+
+const INSPECTED = { depth: 1, breakLength: Number.POSITIVE_INFINITY, customInspect: false } as const
 
 /**
  * Whether and when a failed attempt is followed by another.
@@ -61,8 +90,8 @@ export function decide(
   random: () => number = Math.random,
 ): Decision {
   const failure = failureOf(error)
-  // The handler says that it can never work.
-  if (error instanceof TerminalError) return { kind: 'dead', failure }
+  // The handler, or what it returned, says that it can never work.
+  if (isTerminal(error)) return { kind: 'dead', failure }
   // Anything else may be a passing fault, but not for ever.
   if (attempt >= policy.maxAttempts)
     return {

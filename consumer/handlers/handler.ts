@@ -13,18 +13,21 @@ export class RetryableError extends Error {
   override readonly name = 'RetryableError'
 }
 
-/** What a handler makes of an event: the data of the record in `.processed`, which keeps the event's `id` and `source`. */
+/**
+ * What a handler makes of an event: the data of the record in `.processed`, which keeps the event's `id` and `source`. A result that is anything
+ * else makes the event a dead letter, “invalid result”.
+ */
 export interface Handled {
   /** The CloudEvents type of the result; the event's own when absent. */
   type?: string
-  /** Stored as JSON. */
+  /** Stored as `JSON.stringify` writes it; what that cannot write (`undefined`, functions, BigInt, circles) is no result. */
   data: unknown
 }
 
-/** What a handler is given beside the data. */
+/** What a handler is given beside the data: frozen, and copies, so that nothing it does to them changes what is stored. */
 export interface Handling {
-  event: Event
-  context: Context
+  event: Readonly<Event>
+  context: Readonly<Context>
   /** 1 for the first time. */
   attempt: number
   /** Aborted when the handler's time is over or the process gives the event up; its result is then not used. */
@@ -42,9 +45,8 @@ export interface Handler<S extends TSchema = TSchema> {
   handle(data: Static<S>, handling: Handling): Handled | Promise<Handled>
 }
 
-/** A handler together with its compiled check. */
-export interface RegisteredHandler {
-  handler: Handler
+/** A handler as it was when it was registered, with its compiled check. */
+export interface RegisteredHandler extends Pick<Handler, 'type' | 'version' | 'handle'> {
   check: TypeCheck<TSchema>
 }
 
@@ -59,7 +61,13 @@ export function handlerIndex(handlers: readonly Handler[]): (type: string) => Re
   const exact = new Map<string, RegisteredHandler>()
   const prefixes: { prefix: string; registered: RegisteredHandler }[] = []
   for (const handler of handlers) {
-    const registered = { handler, check: TypeCompiler.Compile(handler.schema) }
+    const { type, version, schema } = handler
+    const registered: RegisteredHandler = {
+      type,
+      version,
+      handle: (data, handling) => handler.handle(data, handling),
+      check: TypeCompiler.Compile(schema),
+    }
     const prefix = handler.type.endsWith('*') ? handler.type.slice(0, -1) : undefined
     if (prefix === undefined ? exact.has(handler.type) : prefixes.some((one) => one.prefix === prefix))
       throw new Error(`two handlers claim the event type ${handler.type}: remove one`)

@@ -25,7 +25,7 @@ function handle(name: string, payload: unknown): { faults: string[]; activity?: 
   if (registered === undefined) throw new Error(`no handler for ${name}`)
   const faults = [...registered.check.Errors(payload)].map(({ path, message }) => `${path}: ${message}`)
   if (faults.length > 0) return { faults }
-  const handled = registered.handler.handle(payload, handling)
+  const handled = registered.handle(payload, handling)
   if (handled instanceof Promise) throw new Error('these handlers answer at once')
   expect(handled.type).toBe(ACTIVITY_TYPE)
   return { faults, activity: handled.data }
@@ -63,7 +63,7 @@ describe('whatever a payload is turned into, it is refused or becomes a valid ac
   const nasty = [undefined, null, '', 0, -1, 1.5, 1e300, true, 'x', '9999-99-99T99:99:99Z', '2020-01-01 10:00', [], {}]
 
   for (const name of names) {
-    const paths = pathsOf(find(`${TYPE_PREFIX}${name}`)?.handler.schema)
+    const paths = pathsOf(find(`${TYPE_PREFIX}${name}`)?.check.Schema())
 
     test(`${name}: each property that is used, replaced by each odd value`, async () => {
       let taken = 0
