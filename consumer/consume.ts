@@ -8,7 +8,16 @@ import type { Enricher } from './enrich.ts'
 import { attempt as attemptBy, type Result } from './handlers/attempt.ts'
 import type { RegisteredHandler } from './handlers/handler.ts'
 import { processedRecord } from './processed.ts'
-import { decide, type Failure, failureOf, type Past, pastOf, type RetryPolicy, retryRecord } from './retry.ts'
+import {
+  BEGINNING,
+  decide,
+  type Failure,
+  failureOf,
+  type Past,
+  pastOf,
+  type RetryPolicy,
+  retryRecord,
+} from './retry.ts'
 
 /**
  * What becomes of a record. All branching of a record's life is in {@link consume}; everything it calls computes and returns.
@@ -92,7 +101,7 @@ class RecordJob implements Job {
   }
 
   get past(): Past {
-    this.#past ??= pastOf(this.record)
+    this.#past ??= this.role === 'retry' ? pastOf(this.record) : BEGINNING
     return this.#past
   }
 

@@ -1,11 +1,11 @@
 import type { Span } from '@opentelemetry/api'
-import { headerText, TRACEPARENT, TRACESTATE } from '../shared/headers.ts'
+import { TRACEPARENT } from '../shared/headers.ts'
 import type { IncomingRecord, OutgoingRecord } from '../shared/kafka/types.ts'
 import type { Logger } from '../shared/logger.ts'
 import { sleep } from '../shared/retry.ts'
-import { parseTraceparent } from '../shared/telemetry.ts'
 import { contextOf, type Tracing } from '../shared/tracing.ts'
 import { type ConsumeDeps, consume, type Job, jobOf, type Outcome } from './consume.ts'
+import { traceOf } from './decode.ts'
 import { Gate, Lanes } from './lanes.ts'
 import type { ConsumerMetrics } from './metrics.ts'
 import type { Item, Place, Source } from './partition.ts'
@@ -61,8 +61,8 @@ export class Decider {
     const { tracing } = this.deps
     if (tracing === undefined) return undefined
     const { record, input, tenant } = job
-    const { headers, topic, partition, offset } = record
-    const parent = parseTraceparent(headerText(headers, TRACEPARENT), headerText(headers, TRACESTATE))
+    const { topic, partition, offset } = record
+    const parent = traceOf(record)
     if (parent === undefined) return undefined
     return tracing.begin(`process ${input}`, 'consumer', parent, {
       'messaging.system': 'kafka',
@@ -169,7 +169,7 @@ export class Decider {
 /** What a log line says of a record: where it is and whose, never what is in it. */
 function traits({ job: { record, decoded } }: Item): Record<string, unknown> {
   const { topic, partition, offset } = record
-  const traceId = parseTraceparent(headerText(record.headers, TRACEPARENT))?.traceId
+  const traceId = traceOf(record)?.traceId
   return {
     topic,
     partition,

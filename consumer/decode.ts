@@ -1,7 +1,9 @@
 import type { Event } from '../shared/event.ts'
-import { headerText, ORIGIN, RECEIVED_AT } from '../shared/headers.ts'
+import { headerText, ORIGIN, RECEIVED_AT, TRACEPARENT, TRACESTATE } from '../shared/headers.ts'
 import type { IncomingRecord } from '../shared/kafka/types.ts'
 import { type FromRecord, fromRecord } from '../shared/record.ts'
+import { parseTraceparent, type TraceContext } from '../shared/telemetry.ts'
+import { parseTopic } from '../shared/topics.ts'
 
 /** A record as the consumer goes on with it. */
 export type Decoded =
@@ -45,8 +47,15 @@ function readable(record: IncomingRecord): FromRecord {
 }
 
 /** What a record, or a copy of one, is known by: a copy by what the original was known by. */
-export const identityOf = (record: IncomingRecord): string =>
-  decode(record, headerText(record.headers, ORIGIN)).identity
+export const identityOf = (record: IncomingRecord): string => decode(record, originIn(record)).identity
+
+/** Where the original stands; undefined when this is it. On a stream's own topic, which others write to, such a header says nothing. */
+export const originIn = ({ topic, headers }: IncomingRecord): string | undefined =>
+  parseTopic(topic)?.role === 'input' ? undefined : headerText(headers, ORIGIN)
+
+/** The trace that a record belongs to; undefined where what its headers say is none. */
+export const traceOf = ({ headers }: IncomingRecord): TraceContext | undefined =>
+  parseTraceparent(headerText(headers, TRACEPARENT), headerText(headers, TRACESTATE))
 
 /** A header that holds a whole number; undefined when it is absent or holds something else. */
 export function headerNumber(record: IncomingRecord, name: string): number | undefined {

@@ -1,6 +1,5 @@
 import { afterEach, expect, test } from 'bun:test'
 import { Type } from '@sinclair/typebox'
-import pino from 'pino'
 import { headersOf, headerText, NO_HEADERS } from '../shared/headers.ts'
 import type { OutgoingRecord, TopicPartition, TransactionResult } from '../shared/kafka/types.ts'
 import { toRecord } from '../shared/record.ts'
@@ -8,11 +7,11 @@ import { sleep } from '../shared/retry.ts'
 import { FakeKafka } from '../shared/testing/fake-kafka.ts'
 import { simulateTime } from '../shared/testing/simulated-time.ts'
 import { until } from '../shared/testing/until.ts'
-import { INPUT_TOPICS, streamTopics } from '../shared/topics.ts'
-import { createEnricher } from './enrich.ts'
-import { defineHandler, type Handler, handlerIndex, TerminalError } from './handlers/handler.ts'
-import { createMetrics } from './metrics.ts'
-import { Pipeline } from './pipeline.ts'
+import { streamTopics } from '../shared/topics.ts'
+import { defineHandler, type Handler, TerminalError } from './handlers/handler.ts'
+import type { createMetrics } from './metrics.ts'
+import type { Pipeline } from './pipeline.ts'
+import { type PipelineOverrides, startPipeline } from './test-pipeline.ts'
 
 const INPUT = 'kt.acme.events'
 const AT = { topic: INPUT, partition: 0 }
@@ -44,68 +43,16 @@ afterEach(async () => {
   for (const pipeline of running.splice(0)) await pipeline.stop()
 })
 
-/** A pipeline on the fake that owns the partition. */
 function start(
   kafka: FakeKafka,
   handlers: Handler[] = [],
-  overrides: {
-    maxRetryBacklogRecords?: number
-    maxOpenRecords?: number
-    membershipTimeoutMs?: number
-    auditPauseMs?: number
-  } = {},
-  slowMs = 20,
-  places: readonly TopicPartition[] = [AT],
+  overrides: PipelineOverrides = {},
+  slowMs?: number,
+  places?: readonly TopicPartition[],
 ) {
-  for (const topic of streamTopics('acme', 'events')) kafka.createTopic(topic)
-  const group = kafka.group()
-  const metrics = createMetrics()
-  const pipeline = new Pipeline({
-    group,
-    transactor: kafka.transactor(),
-    async openTransactor(transactionalId) {
-      const opened = kafka.transactor(transactionalId)
-      await opened.start()
-      return opened
-    },
-    reader: kafka.reader(),
-    auditReader: kafka.reader(),
-    topics: INPUT_TOPICS,
-    metrics,
-    tracing: undefined,
-    log: pino({ level: 'silent' }),
-    enrich: createEnricher({ lookups: [], nowMs: Date.now }),
-    handlerOf: handlerIndex(handlers),
-    policy: {
-      quickAttempts: 2,
-      quick: { firstMs: 1, maxMs: 2 },
-      maxAttempts: 4,
-      slow: { firstMs: slowMs, maxMs: 2 * slowMs },
-    },
-    handlerTimeoutMs: 1_000,
-    nowMs: Date.now,
-    onQuickRetry: () => metrics.retries.inc({ kind: 'quick' }),
-    limits: {
-      maxConcurrentHandlers: 8,
-      maxOpenRecords: 100,
-      maxHeldBytes: 1_000_000,
-      maxParkedBytes: 1_000_000,
-      maxRetryBacklogRecords: 100,
-      maxTransactionRecords: 50,
-      dedupeWindowRecords: 1_000,
-      revokeTimeoutMs: 500,
-      commitStallTimeoutMs: 10_000,
-      membershipTimeoutMs: 60_000,
-      auditShare: 0.2,
-      auditPauseMs: 60_000,
-      ...overrides,
-    },
-    isReplacement: false,
-  })
-  running.push(pipeline)
-  const ended = pipeline.run()
-  group.assign([...places])
-  return { pipeline, group, metrics, ended }
+  const started = startPipeline(kafka, handlers, overrides, slowMs, places)
+  running.push(started.pipeline)
+  return started
 }
 
 const idsOf = (kafka: FakeKafka, role: 'processed' | 'dlq' | 'retry') =>

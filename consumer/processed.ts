@@ -1,8 +1,8 @@
 import type { Event } from '../shared/event.ts'
-import { headerText, TRACEPARENT, TRACESTATE } from '../shared/headers.ts'
 import type { IncomingRecord, OutgoingRecord } from '../shared/kafka/types.ts'
 import { toRecord } from '../shared/record.ts'
 import { siblingTopic } from '../shared/topics.ts'
+import { traceOf } from './decode.ts'
 import type { Context } from './enrich.ts'
 import type { Result } from './handlers/attempt.ts'
 
@@ -26,13 +26,14 @@ export function processedRecord(
           datacontenttype: 'application/json',
           data: Buffer.from(handled.data),
         }
+  const trace = traceOf(record)
   const made = toRecord(result, {
     topic: siblingTopic(input, 'processed'),
     partition: record.partition,
     tenant: context.tenant,
     receivedAtMs: context.receivedAtMs ?? record.timestampMs,
-    traceparent: headerText(record.headers, TRACEPARENT),
-    tracestate: headerText(record.headers, TRACESTATE),
+    traceparent: trace?.traceparent,
+    tracestate: trace?.tracestate,
     context: JSON.stringify(context),
   })
   // The key stays the input's own, whoever wrote it, or the order of a key would end here.

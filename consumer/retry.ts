@@ -106,7 +106,7 @@ export function decide(
   return { kind: 'later', delayMs: delayMs(policy.slow, slowAttempt, random), failure }
 }
 
-/** What a record from `.retry` says of its past; of a record that never was there, the beginning. */
+/** What has become of an event so far. */
 export interface Past {
   /** Attempts so far. */
   attempts: number
@@ -115,6 +115,10 @@ export interface Past {
   origin: string | undefined
 }
 
+/** Of a record of the stream's own topic. Others write there, too: headers that look like ours say nothing. */
+export const BEGINNING: Readonly<Past> = { attempts: 0, notBeforeMs: 0, origin: undefined }
+
+/** What a record from `.retry` says of its past. */
 export function pastOf(record: IncomingRecord): Past {
   return {
     attempts: headerNumber(record, ATTEMPT) ?? 0,

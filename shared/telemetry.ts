@@ -13,19 +13,49 @@ export interface TraceContext {
 }
 
 // Section 3.2: version ff is invalid, as are all-zero ids; a later version may carry more fields after the flags.
-const TRACEPARENT = /^(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?$/
+const TRACEPARENT = /^(?!ff)([0-9a-f]{2})-((?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16})-([0-9a-f]{2})(-.*)?$/
 
-/** Section 3.2.2: what is not valid is ignored, and its `tracestate` with it. */
+/**
+ * Section 3.2.2: what is not valid is ignored, and its `tracestate` with it. What goes on is of version 00 (section 3.4: of a later version only
+ * what is known of this one), with the flags that are defined: sampled, and level 2's random.
+ */
 export function parseTraceparent(
   traceparent: string | null | undefined,
   tracestate?: string | null,
 ): TraceContext | undefined {
   const match = traceparent === null || traceparent === undefined ? null : TRACEPARENT.exec(traceparent)
-  if (match === null || traceparent === null || traceparent === undefined) return undefined
-  if (match[1] === '00' && match[5] !== undefined) return undefined
-  const context: TraceContext = { traceId: match[2] ?? '', traceparent }
-  if (tracestate !== null && tracestate !== undefined && tracestate !== '') context.tracestate = tracestate
+  if (match === null) return undefined
+  const [, version, ids = '', flags = '', more] = match
+  if (version === '00' && more !== undefined) return undefined
+  const known = Number.parseInt(flags, 16) & (SAMPLED | RANDOM)
+  const context: TraceContext = { traceId: ids.slice(0, 32), traceparent: `00-${ids}-0${known}` }
+  const state = tracestate === null || tracestate === undefined ? undefined : validTracestate(tracestate)
+  if (state !== undefined) context.tracestate = state
   return context
+}
+
+// Section 3.3.1.3.1: a key of its own, or one of a tenant at a system; values without comma, equals sign or a space at their end.
+const STATE_MEMBER =
+  /^((?:[a-z][a-z0-9_*/-]{0,255})|(?:[a-z0-9][a-z0-9_*/-]{0,240}@[a-z][a-z0-9_*/-]{0,13}))=[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]$/
+const MAX_STATE_MEMBERS = 32
+/** Section 3.3.1.5: so much is passed on; members at the end are left out before those at the front. */
+const MAX_STATE_CHARS = 512
+
+/** Section 3.3: a list that is not valid is ignored as a whole. */
+function validTracestate(text: string): string | undefined {
+  const keys = new Set<string>()
+  const kept: string[] = []
+  let chars = 0
+  for (const given of text.split(',')) {
+    const member = given.replace(/^[ \t]+|[ \t]+$/g, '')
+    if (member === '') continue
+    const key = STATE_MEMBER.exec(member)?.[1]
+    if (key === undefined || keys.has(key) || keys.size === MAX_STATE_MEMBERS) return undefined
+    keys.add(key)
+    chars += member.length + 1
+    if (chars - 1 <= MAX_STATE_CHARS) kept.push(member)
+  }
+  return kept.length === 0 ? undefined : kept.join(',')
 }
 
 /** Section 3.2.2.4: the caller has recorded it, and asks others to do so. */
@@ -35,12 +65,15 @@ export const isSampled = ({ traceparent }: TraceContext): boolean =>
 /** The flag of section 3.2.2.4. */
 export const SAMPLED = 1
 
+/** Level 2, section 3.2.2.5: at least the right half of the trace id is random. */
+const RANDOM = 2
+
 const FLAGS_AT = '00-'.length + 32 + '-'.length + 16 + '-'.length
 
-/** Begins a trace. Flag 01 (sampled) is a collector's to overrule. */
+/** Begins a trace of which nothing is recorded here: no flag, or others would record what follows for the sake of it. */
 export function newTraceContext(): TraceContext {
   const traceId = randomHex(32)
-  return { traceId, traceparent: `00-${traceId}-${randomHex(16)}-01` }
+  return { traceId, traceparent: `00-${traceId}-${randomHex(16)}-00` }
 }
 
 /** Random bytes are fetched for many traces at a time: one by one they cost more than all the rest of it. */

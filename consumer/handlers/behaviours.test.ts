@@ -1,22 +1,18 @@
 import { afterAll, describe, expect, test } from 'bun:test'
 import { Type } from '@sinclair/typebox'
-import pino from 'pino'
 import { headerText } from '../../shared/headers.ts'
 import type { IncomingRecord } from '../../shared/kafka/types.ts'
 import { toRecord } from '../../shared/record.ts'
 import { FakeKafka } from '../../shared/testing/fake-kafka.ts'
 import { until } from '../../shared/testing/until.ts'
-import { INPUT_TOPICS, streamTopics } from '../../shared/topics.ts'
-import { createEnricher } from '../enrich.ts'
-import { createMetrics } from '../metrics.ts'
-import { Pipeline } from '../pipeline.ts'
+import type { Pipeline } from '../pipeline.ts'
 import type { Failure } from '../retry.ts'
-import { type Handler, type Handling, handlerIndex, TerminalError } from './handler.ts'
+import { startPipeline } from '../test-pipeline.ts'
+import { type Handler, type Handling, TerminalError } from './handler.ts'
 
 const INPUT = 'kt.acme.events'
-const AT = { topic: INPUT, partition: 0 }
 const HANDLER_TIMEOUT_MS = 100
-const MAX_ATTEMPTS = 3
+const MAX_ATTEMPTS = 4
 
 /** `type` and `data` of the record in `.processed`, or the reason of the dead letter and what its message contains. */
 type Expected = { type?: string; data: string } | { dead: Failure['reason']; says?: string; attempts?: number }
@@ -350,51 +346,13 @@ afterAll(async () => {
 })
 
 function start(kafka: FakeKafka): Pipeline {
-  const group = kafka.group()
-  const pipeline = new Pipeline({
-    group,
-    transactor: kafka.transactor(),
-    openTransactor: async (transactionalId) => {
-      const opened = kafka.transactor(transactionalId)
-      await opened.start()
-      return opened
-    },
-    reader: kafka.reader(),
-    auditReader: kafka.reader(),
-    topics: INPUT_TOPICS,
-    metrics: createMetrics(),
-    tracing: undefined,
-    log: pino({ level: 'silent' }),
-    enrich: createEnricher({ lookups: [], nowMs: Date.now }),
-    handlerOf: handlerIndex(handlers),
-    policy: {
-      quickAttempts: 2,
-      quick: { firstMs: 1, maxMs: 2 },
-      maxAttempts: MAX_ATTEMPTS,
-      slow: { firstMs: 5, maxMs: 10 },
-    },
+  const { pipeline } = startPipeline(kafka, handlers, {
     handlerTimeoutMs: HANDLER_TIMEOUT_MS,
-    nowMs: Date.now,
-    onQuickRetry: () => undefined,
-    limits: {
-      maxConcurrentHandlers: 64,
-      maxOpenRecords: 1_000,
-      maxHeldBytes: 2 ** 24,
-      maxParkedBytes: 2 ** 24,
-      maxRetryBacklogRecords: 1_000,
-      maxTransactionRecords: 100,
-      dedupeWindowRecords: 10_000,
-      revokeTimeoutMs: 1_000,
-      commitStallTimeoutMs: 10_000,
-      membershipTimeoutMs: 60_000,
-      auditShare: 0.2,
-      auditPauseMs: 60_000,
-    },
-    isReplacement: false,
+    maxConcurrentHandlers: 64,
+    maxOpenRecords: 1_000,
+    maxRetryBacklogRecords: 1_000,
   })
   running.push(pipeline)
-  void pipeline.run()
-  group.assign([AT])
   return pipeline
 }
 
@@ -413,7 +371,6 @@ const outcomeCount = (kafka: FakeKafka): number =>
   kafka.all(`${INPUT}.processed`).length + kafka.all(`${INPUT}.dlq`).length
 
 const kafka = new FakeKafka()
-for (const topic of streamTopics('acme', 'events')) kafka.createTopic(topic)
 /** All events, and all of them again after each of two restarts. */
 const played = (async () => {
   for (let life = 1; life <= 3; life++) {
