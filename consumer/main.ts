@@ -15,6 +15,7 @@ import { serveOps } from '../shared/ops.ts'
 import { addProcessMetrics } from '../shared/process-metrics.ts'
 import { CONNECT_BACKOFF, delayMs, sleep, within } from '../shared/retry.ts'
 import { stopOnSignal } from '../shared/shutdown.ts'
+import { messageOf, onUncaught } from '../shared/thrown.ts'
 import { INPUT_TOPICS } from '../shared/topics.ts'
 import { createTracing } from '../shared/tracing.ts'
 import { type ConsumerConfig, loadConsumerConfig } from './config.ts'
@@ -54,13 +55,17 @@ const EXIT_UNAVAILABLE = 69
 const config = loadConfigOrExit(loadConsumerConfig)
 const log = createLogger('consumer', config)
 const metrics = createMetrics()
+onUncaught((error) => {
+  metrics.uncaught.inc()
+  // It is mostly a handler's, and one stream's handler must not end the work of all others. What is awaited here is caught where it is awaited.
+  log.error(error, 'an error that nobody has caught; the consumer goes on')
+})
 const tracing = await createTracing(config, 'consumer', log)
 const stopProcessMetrics = addProcessMetrics(metrics.registry)
 const clientMetrics = addClientMetrics(metrics.registry)
 const statistics = { group: clientMetrics.sink('consumer'), transactions: clientMetrics.sink('transactions') }
 const measureLag = createLagMeter(metrics, Date.now)
-const handlers = [...(config.BUILT_IN_HANDLERS === 'on' ? builtIn : []), ...(await additionalHandlers(config))]
-const handlerOf = handlerIndex(handlers)
+const { handlers, handlerOf } = await registeredHandlers(config)
 const { lookups, stopLookups } = await startLookups(config)
 const enrich = createEnricher({ lookups, nowMs: Date.now })
 const draining = new AbortController()
@@ -228,16 +233,19 @@ async function lagUntilDrained(): Promise<void> {
   }
 }
 
-/** The handlers of the module that HANDLERS_MODULE names. */
-async function additionalHandlers({ HANDLERS_MODULE: path }: ConsumerConfig): Promise<readonly Handler[]> {
-  if (path === undefined) return []
-  const module = (await import(resolve(path))) as { handlers?: readonly Handler[] }
-  if (!Array.isArray(module.handlers)) {
-    log.fatal({ path }, 'HANDLERS_MODULE exports no list named `handlers`')
-    log.flush()
+/** The handlers that ship and those of HANDLERS_MODULE; or the end, with every fault, where that is no module of handlers. */
+async function registeredHandlers({ HANDLERS_MODULE: path, BUILT_IN_HANDLERS }: ConsumerConfig) {
+  try {
+    const { handlers } =
+      path === undefined ? { handlers: [] } : ((await import(resolve(path))) as { handlers?: unknown })
+    if (!Array.isArray(handlers)) throw new Error('what it exports as `handlers` is no list')
+    // In this order, since faults are told by their place in the module's own list.
+    const all = [...(handlers as Handler[]), ...(BUILT_IN_HANDLERS === 'on' ? builtIn : [])]
+    return { handlers: all, handlerOf: handlerIndex(all) }
+  } catch (error) {
+    process.stderr.write(`HANDLERS_MODULE=${path} cannot be used: ${messageOf(error, Number.POSITIVE_INFINITY)}\n`)
     process.exit(EXIT_BAD_CONFIG)
   }
-  return module.handlers
 }
 
 /** The look-ups that the configuration names, ready to use. */

@@ -36,6 +36,7 @@ export function createMetrics() {
       'Failed attempts that are followed by another: at once (quick) or from .retry (slow).',
       ['kind'],
     ),
+    uncaught: counter('uncaught_errors_total', 'Errors that nobody has caught, mostly of handlers.'),
     latency: histogram('event_latency_seconds', 'From receipt by the producer to the committed outcome.'),
     commitSeconds: histogram('transaction_seconds', 'Duration of a transaction, from its first record to its commit.'),
     transactions: counter('transactions_total', 'Transactions by result: committed, aborted or fatal.', ['result']),

@@ -1,7 +1,7 @@
-import { inspect } from 'node:util'
 import { ATTEMPT, ERROR, headerText, NOT_BEFORE, ORIGIN, TRANSACTION, withHeaders } from '../shared/headers.ts'
 import type { IncomingRecord, OutgoingRecord, RecordHeaders } from '../shared/kafka/types.ts'
 import { type Backoff, delayMs } from '../shared/retry.ts'
+import { messageOf } from '../shared/thrown.ts'
 import { siblingTopic } from '../shared/topics.ts'
 import { headerNumber, originOf } from './decode.ts'
 import { AttemptFault } from './handlers/attempt.ts'
@@ -43,9 +43,6 @@ export type Decision =
   | { kind: 'later'; delayMs: number; failure: Failure }
   | { kind: 'dead'; failure: Failure }
 
-/** The longest message that is kept of an error, in characters. */
-const MAX_MESSAGE_CHARS = 500
-
 /** What is told of whatever was thrown: handlers throw errors, and anything else. */
 export function failureOf(thrown: unknown): Failure {
   return { reason: isA(AttemptFault, thrown) ? thrown.reason : 'handler failed', message: messageOf(thrown) }
@@ -63,19 +60,6 @@ function isA<T>(kind: abstract new (...args: never[]) => T, thrown: unknown): th
     return false
   }
 }
-
-/** Nothing that a handler throws keeps its event from an outcome: `message` may be missing, no text, or throw when it is read. */
-function messageOf(thrown: unknown): string {
-  try {
-    const message = typeof thrown === 'object' && thrown !== null ? (thrown as { message?: unknown }).message : thrown
-    const text = typeof message === 'string' && message !== '' ? message : inspect(message || thrown, INSPECTED)
-    return text.slice(0, MAX_MESSAGE_CHARS).toWellFormed()
-  } catch {
-    return 'what was thrown cannot be described'
-  }
-}
-
-const INSPECTED = { depth: 1, breakLength: Number.POSITIVE_INFINITY, customInspect: false } as const
 
 /**
  * Whether and when a failed attempt is followed by another.

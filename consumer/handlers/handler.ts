@@ -55,25 +55,41 @@ export const defineHandler = <S extends TSchema>(handler: Handler<S>): Handler<S
 
 /**
  * Finds the handler of an event type: an exact one before prefixes, the longest prefix before shorter ones.
- * @throws Error when two handlers claim the same type
+ * @throws Error naming everything that is no handler, and types that two of them claim
  */
 export function handlerIndex(handlers: readonly Handler[]): (type: string) => RegisteredHandler | undefined {
-  const exact = new Map<string, RegisteredHandler>()
-  const prefixes: { prefix: string; registered: RegisteredHandler }[] = []
-  for (const handler of handlers) {
-    const { type, version, schema } = handler
-    const registered: RegisteredHandler = {
+  const byType = new Map<string, RegisteredHandler>()
+  const faults: string[] = []
+  for (const [index, handler] of handlers.entries()) {
+    const registered = register(handler)
+    if (typeof registered === 'string') faults.push(`handlers[${index}] ${registered}`)
+    else if (byType.has(registered.type))
+      faults.push(`two handlers claim the event type ${registered.type}: remove one`)
+    else byType.set(registered.type, registered)
+  }
+  if (faults.length > 0) throw new Error(faults.join('; '))
+  const prefixes = [...byType.values()]
+    .filter(({ type }) => type.endsWith('*'))
+    .map((registered) => ({ prefix: registered.type.slice(0, -1), registered }))
+    .sort((a, b) => b.prefix.length - a.prefix.length)
+  return (type) => byType.get(type) ?? prefixes.find(({ prefix }) => type.startsWith(prefix))?.registered
+}
+
+/** @returns what keeps it from being one */
+function register(handler: Handler): RegisteredHandler | string {
+  if (typeof handler !== 'object' || handler === null) return 'is no handler: { type, version, schema, handle }'
+  const { type, version, schema } = handler
+  if (typeof type !== 'string' || type === '') return 'has no type'
+  if (typeof version !== 'string') return `(${type}) has no version`
+  if (typeof handler.handle !== 'function') return `(${type}) has no function \`handle\``
+  try {
+    return {
       type,
       version,
       handle: (data, handling) => handler.handle(data, handling),
       check: TypeCompiler.Compile(schema),
     }
-    const prefix = handler.type.endsWith('*') ? handler.type.slice(0, -1) : undefined
-    if (prefix === undefined ? exact.has(handler.type) : prefixes.some((one) => one.prefix === prefix))
-      throw new Error(`two handlers claim the event type ${handler.type}: remove one`)
-    if (prefix === undefined) exact.set(handler.type, registered)
-    else prefixes.push({ prefix, registered })
+  } catch (error) {
+    return `(${type}) has a schema that is none of TypeBox: ${(error as Error).message}`
   }
-  prefixes.sort((a, b) => b.prefix.length - a.prefix.length)
-  return (type) => exact.get(type) ?? prefixes.find((one) => type.startsWith(one.prefix))?.registered
 }
