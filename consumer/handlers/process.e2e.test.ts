@@ -84,8 +84,7 @@ test('errors that nobody catches, and a thread that is kept, cost no other event
   const strays = consumer.log.filter(({ msg }) => msg === 'an error that nobody has caught; the consumer goes on')
   expect(JSON.stringify(strays)).toContain('stray timer')
   expect(strays.length).toBe(await counted('uncaught_errors_total'))
-  expect(await consumer.stop()).toBe(0)
-  expect(await producer.stop()).toBe(0)
+  expect(await Promise.all([consumer.stop(), producer.stop()])).toEqual([0, 0])
 
   const reader = createRangeReader({
     config: loadConsumerConfig({ KAFKA_BROKERS: broker.bootstrapServers }),
