@@ -1,6 +1,7 @@
 import { hostname } from 'node:os'
 import { type Static, Type } from '@sinclair/typebox'
 import { choice, commonFaults, commonVariables, integer, loadConfig } from '../shared/config.ts'
+import { redactor } from '../shared/redact.ts'
 import { referenceTableVariables } from './reference-table.ts'
 
 /** Every variable of the consumer: name, type, default and meaning. */
@@ -73,6 +74,12 @@ export const consumerVariables = Type.Object({
   HANDLERS_MODULE: Type.Optional(
     Type.String({ description: 'A file that exports `handlers`, to be used beside those that are built in.' }),
   ),
+  REDACT_PATTERN: Type.Optional(
+    Type.String({
+      description:
+        'A regular expression: what it matches in the messages of handlers’ errors is left out of logs and kt-error, beside the usual forms of credentials.',
+    }),
+  ),
   BUILT_IN_HANDLERS: choice(['on', 'off'], {
     default: 'on',
     description: 'Whether GitHub webhooks become activity records.',
@@ -94,6 +101,11 @@ export function loadConsumerConfig(env: Readonly<Record<string, string | undefin
     atMost('QUICK_ATTEMPTS', 'MAX_ATTEMPTS', 'attempts in a row count among all attempts.')
     atMost('QUICK_RETRY_FIRST_MS', 'QUICK_RETRY_MAX_MS', 'the first delay is the shortest.')
     atMost('RETRY_FIRST_MS', 'RETRY_MAX_MS', 'the first delay is the shortest.')
+    try {
+      redactor(config.REDACT_PATTERN)
+    } catch (error) {
+      faults.push(`REDACT_PATTERN is no regular expression: ${(error as Error).message}`)
+    }
     return faults
   })
 }

@@ -1,4 +1,5 @@
 import type { IncomingRecord, OutgoingRecord } from '../shared/kafka/types.ts'
+import type { Redact } from '../shared/redact.ts'
 import { sleep } from '../shared/retry.ts'
 import type { TopicRole } from '../shared/topics.ts'
 import { deadLetter } from './dead-letter.ts'
@@ -8,16 +9,7 @@ import type { Enricher } from './enrich.ts'
 import { attempt as attemptBy, type Result } from './handlers/attempt.ts'
 import type { RegisteredHandler } from './handlers/handler.ts'
 import { processedRecord } from './processed.ts'
-import {
-  BEGINNING,
-  decide,
-  type Failure,
-  failureOf,
-  type Past,
-  pastOf,
-  type RetryPolicy,
-  retryRecord,
-} from './retry.ts'
+import { BEGINNING, decide, type Failure, failedBy, type Past, pastOf, type RetryPolicy, retryRecord } from './retry.ts'
 
 /**
  * What becomes of a record. All branching of a record's life is in {@link consume}; everything it calls computes and returns.
@@ -67,6 +59,8 @@ export interface ConsumeDeps {
   enrich: Enricher
   handlerOf(type: string): RegisteredHandler | undefined
   policy: RetryPolicy
+  /** Leaves credentials out of what handlers' errors say. */
+  redact: Redact
   handlerTimeoutMs: number
   nowMs(): number
   /** Told of every attempt that failed and is followed by another at once. */
@@ -120,7 +114,7 @@ export const jobOf = (record: IncomingRecord, place: JobPlace): Job => new Recor
 export function consume(job: Job, partition: PartitionView, deps: ConsumeDeps): Outcome | Promise<Outcome> {
   const failed = (error: unknown): Outcome => {
     if (partition.signal.aborted) return { kind: 'abandoned' }
-    const failure: Failure = { ...failureOf(error), reason: 'internal error' }
+    const failure: Failure = { ...failedBy(error, deps.redact).failure, reason: 'internal error' }
     return { kind: 'dead', output: deadLetter(job.record, job.input, job.past, failure), failure, cause: error }
   }
   try {
@@ -172,7 +166,7 @@ function outcomeOf(job: Job, partition: PartitionView, deps: ConsumeDeps): Outco
         if (partition.signal.aborted) return { kind: 'abandoned' }
         const decision = decide(
           deps.policy,
-          error,
+          failedBy(error, deps.redact),
           attempt,
           role === 'retry' ? deps.policy.quickAttempts : quickAttempt,
         )

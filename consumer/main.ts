@@ -13,6 +13,7 @@ import { createTransactor } from '../shared/kafka/transactor.ts'
 import { createLogger } from '../shared/logger.ts'
 import { serveOps } from '../shared/ops.ts'
 import { addProcessMetrics } from '../shared/process-metrics.ts'
+import { redactor } from '../shared/redact.ts'
 import { CONNECT_BACKOFF, delayMs, sleep, within } from '../shared/retry.ts'
 import { stopOnSignal } from '../shared/shutdown.ts'
 import { messageOf, onUncaught } from '../shared/thrown.ts'
@@ -55,10 +56,14 @@ const EXIT_UNAVAILABLE = 69
 const config = loadConfigOrExit(loadConsumerConfig)
 const log = createLogger('consumer', config)
 const metrics = createMetrics()
-onUncaught((error) => {
+const redact = redactor(config.REDACT_PATTERN)
+onUncaught(({ message, stack }) => {
   metrics.uncaught.inc()
   // It is mostly a handler's, and one stream's handler must not end the work of all others. What is awaited here is caught where it is awaited.
-  log.error(error, 'an error that nobody has caught; the consumer goes on')
+  log.error(
+    { reason: redact(message), stack: stack && redact(stack) },
+    'an error that nobody has caught; the consumer goes on',
+  )
 })
 const tracing = await createTracing(config, 'consumer', log)
 const stopProcessMetrics = addProcessMetrics(metrics.registry)
@@ -180,6 +185,7 @@ function open(isReplacement: boolean) {
     },
     handlerTimeoutMs: config.HANDLER_TIMEOUT_MS,
     nowMs: Date.now,
+    redact,
     onQuickRetry: () => metrics.retries.inc({ kind: 'quick' }),
     limits: {
       maxConcurrentHandlers: config.MAX_CONCURRENT_HANDLERS,

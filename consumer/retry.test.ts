@@ -2,9 +2,10 @@ import { describe, expect, test } from 'bun:test'
 import fc from 'fast-check'
 import { headersOf, headerText, NO_HEADERS, withHeaders } from '../shared/headers.ts'
 import type { IncomingRecord } from '../shared/kafka/types.ts'
+import { redactor } from '../shared/redact.ts'
 import { AttemptFault } from './handlers/attempt.ts'
 import { RetryableError, TerminalError } from './handlers/handler.ts'
-import { decide, failureOf, originalHeaders, pastOf, type RetryPolicy, retryRecord } from './retry.ts'
+import { decide, failedBy, originalHeaders, pastOf, type RetryPolicy, retryRecord } from './retry.ts'
 
 const policy: RetryPolicy = {
   quickAttempts: 3,
@@ -12,6 +13,8 @@ const policy: RetryPolicy = {
   maxAttempts: 8,
   slow: { firstMs: 1_000, maxMs: 60_000 },
 }
+const failed = (thrown: unknown) => failedBy(thrown, redactor())
+
 /** No jitter: the delay is half of the full one. */
 const least = () => 0
 
@@ -27,7 +30,7 @@ const record = (headers: IncomingRecord['headers'] = NO_HEADERS): IncomingRecord
 
 describe('after a failed attempt', () => {
   test('what can never work is dead at once', () => {
-    expect(decide(policy, new TerminalError('not a push'), 1, 1)).toEqual({
+    expect(decide(policy, failed(new TerminalError('not a push')), 1, 1)).toEqual({
       kind: 'dead',
       failure: { reason: 'handler failed', message: 'not a push' },
     })
@@ -39,13 +42,13 @@ describe('after a failed attempt', () => {
     ['what is no error at all', 'later'],
   ])('%s is tried again, quickly at first', (_, error) => {
     const failure = { reason: 'handler failed', message: 'later' } as const
-    expect(decide(policy, error, 1, 1, least)).toEqual({ kind: 'again', delayMs: 25, failure })
-    expect(decide(policy, error, 2, 2, least)).toEqual({ kind: 'again', delayMs: 50, failure })
-    expect(decide(policy, error, 3, 3, least)).toEqual({ kind: 'later', delayMs: 500, failure })
+    expect(decide(policy, failed(error), 1, 1, least)).toEqual({ kind: 'again', delayMs: 25, failure })
+    expect(decide(policy, failed(error), 2, 2, least)).toEqual({ kind: 'again', delayMs: 50, failure })
+    expect(decide(policy, failed(error), 3, 3, least)).toEqual({ kind: 'later', delayMs: 500, failure })
   })
 
   test('no delay in .retry is shorter than the first, also for an event that had waited behind its key', () => {
-    const decision = decide(policy, 'no', 1, policy.quickAttempts, least)
+    const decision = decide(policy, failed('no'), 1, policy.quickAttempts, least)
     expect(decision).toMatchObject({ kind: 'later', delayMs: 500 })
   })
 
@@ -56,7 +59,7 @@ describe('after a failed attempt', () => {
         let attempts = 0
         for (let quick = 1; ; quick++) {
           attempts++
-          const decision = decide({ ...policy, quickAttempts, maxAttempts }, 'no', attempts, quick)
+          const decision = decide({ ...policy, quickAttempts, maxAttempts }, failed('no'), attempts, quick)
           if (decision.kind === 'dead') break
           expect(decision.delayMs).toBeGreaterThan(0)
         }
@@ -66,10 +69,13 @@ describe('after a failed attempt', () => {
   })
 })
 
-test('a failure says what happened, within bounds', () => {
-  expect(failureOf(new AttemptFault('handler timed out', 'no result within 5 ms')).reason).toBe('handler timed out')
-  expect(failureOf(new Error('x'.repeat(10_000))).message).toHaveLength(500)
-  expect(failureOf(undefined)).toEqual({ reason: 'handler failed', message: 'undefined' })
+test('a failure says what happened, within bounds and without credentials', () => {
+  expect(failed(new AttemptFault('handler timed out', 'no result within 5 ms')).failure.reason).toBe(
+    'handler timed out',
+  )
+  expect(failed(new Error('x'.repeat(10_000))).failure.message).toHaveLength(500)
+  expect(failed(undefined).failure).toEqual({ reason: 'handler failed', message: 'undefined' })
+  expect(failed(new Error('refused: token=abc')).failure.message).toBe('refused: token=(redacted)')
 })
 
 describe('what a record says of its past', () => {

@@ -1,5 +1,6 @@
 import { ATTEMPT, ERROR, headerText, NOT_BEFORE, ORIGIN, TRANSACTION, withHeaders } from '../shared/headers.ts'
 import type { IncomingRecord, OutgoingRecord, RecordHeaders } from '../shared/kafka/types.ts'
+import type { Redact } from '../shared/redact.ts'
 import { type Backoff, delayMs } from '../shared/retry.ts'
 import { messageOf } from '../shared/thrown.ts'
 import { siblingTopic } from '../shared/topics.ts'
@@ -43,14 +44,19 @@ export type Decision =
   | { kind: 'later'; delayMs: number; failure: Failure }
   | { kind: 'dead'; failure: Failure }
 
-/** What is told of whatever was thrown: handlers throw errors, and anything else. */
-export function failureOf(thrown: unknown): Failure {
-  return { reason: isA(AttemptFault, thrown) ? thrown.reason : 'handler failed', message: messageOf(thrown) }
+/** An attempt that failed: what is told of it, and whether another one would end the same way. */
+export interface Failed {
+  failure: Failure
+  isTerminal: boolean
 }
 
-/** Whether another attempt would end the same way. */
-const isTerminal = (thrown: unknown): boolean =>
-  isA(AttemptFault, thrown) ? thrown.reason !== 'handler timed out' : isA(TerminalError, thrown)
+/** Whatever a handler throws: an error, or anything else. */
+export function failedBy(thrown: unknown, redact: Redact): Failed {
+  const message = redact(messageOf(thrown))
+  return isA(AttemptFault, thrown)
+    ? { failure: { reason: thrown.reason, message }, isTerminal: thrown.reason !== 'handler timed out' }
+    : { failure: { reason: 'handler failed', message }, isTerminal: isA(TerminalError, thrown) }
+}
 
 /** A proxy may throw when it is asked. */
 function isA<T>(kind: abstract new (...args: never[]) => T, thrown: unknown): thrown is T {
@@ -68,14 +74,13 @@ function isA<T>(kind: abstract new (...args: never[]) => T, thrown: unknown): th
  */
 export function decide(
   policy: RetryPolicy,
-  error: unknown,
+  { failure, isTerminal }: Failed,
   attempt: number,
   quickAttempt: number,
   random: () => number = Math.random,
 ): Decision {
-  const failure = failureOf(error)
   // The handler, or what it returned, says that it can never work.
-  if (isTerminal(error)) return { kind: 'dead', failure }
+  if (isTerminal) return { kind: 'dead', failure }
   // Anything else may be a passing fault, but not for ever.
   if (attempt >= policy.maxAttempts)
     return {

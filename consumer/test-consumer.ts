@@ -4,6 +4,7 @@ import { createRangeReader } from '../shared/kafka/range-reader.ts'
 import { addClientMetrics, type Position } from '../shared/kafka/statistics.ts'
 import { createTransactor } from '../shared/kafka/transactor.ts'
 import type { Logger } from '../shared/logger.ts'
+import { redactor } from '../shared/redact.ts'
 import { uniqueName } from '../shared/testing/brokers.ts'
 import type { ConsumerConfig } from './config.ts'
 import { createEnricher } from './enrich.ts'
@@ -86,6 +87,7 @@ export function startTestConsumer(options: TestConsumerOptions) {
     },
     handlerTimeoutMs: options.handlerTimeoutMs ?? 5_000,
     nowMs: Date.now,
+    redact: redactor(),
     onQuickRetry: () => undefined,
     limits: {
       maxConcurrentHandlers: 16,

@@ -5,6 +5,7 @@ import { RELEASE_SUFFIX } from '../shared/kafka/transactor.ts'
 import type { IncomingRecord, OutgoingRecord, TopicPartition } from '../shared/kafka/types.ts'
 import { partitionName } from '../shared/kafka/types.ts'
 import { toRecord } from '../shared/record.ts'
+import { redactor } from '../shared/redact.ts'
 import { sleep } from '../shared/retry.ts'
 import type { Mark, MarkFate } from '../shared/testing/fake-broker.ts'
 import {
@@ -468,6 +469,7 @@ class ModelProcess {
       },
       handlerTimeoutMs: 5_000,
       nowMs: Date.now,
+      redact: redactor(),
       onQuickRetry: () => undefined,
       limits: LIMITS,
       isReplacement,

@@ -1,5 +1,6 @@
 import pino from 'pino'
 import type { TopicPartition } from '../shared/kafka/types.ts'
+import { redactor } from '../shared/redact.ts'
 import type { FakeKafka } from '../shared/testing/fake-kafka.ts'
 import { INPUT_TOPICS, streamTopics } from '../shared/topics.ts'
 import { createEnricher } from './enrich.ts'
@@ -44,6 +45,7 @@ export function startPipeline(
     },
     handlerTimeoutMs,
     nowMs: Date.now,
+    redact: redactor(),
     onQuickRetry: () => metrics.retries.inc({ kind: 'quick' }),
     limits: {
       maxConcurrentHandlers: 8,

@@ -16,6 +16,7 @@ import { addProcessMetrics } from '../shared/process-metrics.ts'
 import { CONNECT_BACKOFF, delayMs, sleep } from '../shared/retry.ts'
 import { stopOnSignal } from '../shared/shutdown.ts'
 import { loadTenants, type Tenants } from '../shared/tenants.ts'
+import { onUncaught } from '../shared/thrown.ts'
 import { inputTopic, streamTopics } from '../shared/topics.ts'
 import { createTracing } from '../shared/tracing.ts'
 import { Gate, Meters } from './admit.ts'
@@ -120,6 +121,10 @@ const stop = stopOnSignal(
   ],
   { timeoutMs: config.DRAIN_TIMEOUT_MS, log },
 )
+onUncaught((error) => {
+  log.fatal(error, 'a fault of KafkaTrace’s own, please report it: the producer stops')
+  void stop(1)
+})
 log.info(
   {
     opsPort: ops.port,

@@ -25,7 +25,7 @@ function stackOf(thrown: unknown): string | undefined {
   }
 }
 
-/** Calls `told` for every error that nobody has caught, in place of the runtime, which would write it as it likes and end the process. */
+/** Calls `told` for every error that nobody has caught, in place of the runtime, which would write it to standard error and end the process. */
 export function onUncaught(told: (error: { message: string; stack: string | undefined }) => void): void {
   const tell = (thrown: unknown): void => told({ message: messageOf(thrown), stack: stackOf(thrown) })
   process.on('uncaughtException', tell)

@@ -1,5 +1,6 @@
 import { isUtf8 } from 'node:buffer'
 import { Script } from 'node:vm'
+import type { TSchema } from '@sinclair/typebox'
 import { attributeFault, type Event, type Fault, pointerTo } from '../../shared/event.ts'
 import type { Context } from '../enrich.ts'
 import type { Handled, Handling, RegisteredHandler } from './handler.ts'
@@ -43,7 +44,10 @@ export async function attempt(
   const data = jsonData(given.event.data)
   const fault = registered.check.Check(data) ? undefined : registered.check.Errors(data).First()
   if (fault !== undefined)
-    throw new AttemptFault('invalid data', `not what ${registered.type} takes: ${fault.path || '/'} ${fault.message}`)
+    throw new AttemptFault(
+      'invalid data',
+      `not what ${registered.type} takes: ${knownPath(registered.check.Schema(), fault.path)} ${fault.message}`,
+    )
   const limit = new AttemptLimit(timeoutMs, partitionSignal)
   try {
     const handling: Handling = {
@@ -150,6 +154,23 @@ function jsonOf(data: unknown): { text: string } | { text: undefined; fault: str
 
 const kindOf = (value: unknown): string =>
   value === null || value === undefined ? String(value) : Array.isArray(value) ? 'an array' : `a ${typeof value}`
+
+/** As far as the schema names it: what the sender has named is data, and goes into no log. */
+function knownPath(schema: TSchema, path: string): string {
+  let at: TSchema | undefined = schema
+  const known: string[] = []
+  for (const name of path.split('/').slice(1)) {
+    at =
+      at?.['type'] === 'array'
+        ? at['items']
+        : Object.hasOwn(at?.['properties'] ?? {}, name)
+          ? at?.['properties'][name]
+          : undefined
+    if (at === undefined) return `/${[...known, '…'].join('/')}`
+    known.push(name)
+  }
+  return `/${known.join('/')}`
+}
 
 function jsonData(data: Buffer | null): unknown {
   if (data === null) return undefined

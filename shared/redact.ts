@@ -1,0 +1,25 @@
+/**
+ * What others write into their error messages may hold credentials, and messages go into logs and record headers. The usual forms are left out:
+ * what a name such as `token` or `password` is given, credentials of HTTP and of URLs, JSON Web Tokens (RFC 7519), private keys in PEM (RFC 7468).
+ */
+
+const CENSOR = '(redacted)'
+
+const NAME = String.raw`(?:password|passwd|pwd|secret|token|api[-_]?key|access[-_]?key|private[-_]?key|credential|signature|cookie|session)[\w-]{0,32}|authorization`
+const VALUE = String.raw`"[^"]*"?|'[^']*'?|(?:Bearer|Basic|Digest)\s+[^\s,;"']+|[^\s,;&"'}\])]+`
+
+const CREDENTIALS: readonly (readonly [RegExp, string])[] = [
+  [new RegExp(String.raw`((?:${NAME})["']?\s{0,4}[:=]\s{0,4})(?!\(redacted\))(?:${VALUE})`, 'gi'), `$1${CENSOR}`],
+  [/\b(Bearer|Basic)\s+[\w.~+/=-]{8,}/gi, `$1 ${CENSOR}`],
+  [/(\/\/)[^\s/@]*:[^\s/@]*@/g, `$1${CENSOR}@`],
+  [/\beyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]*)?/g, CENSOR],
+  [/-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)/g, CENSOR],
+]
+
+export type Redact = (text: string) => string
+
+/** @param pattern what is left out besides, a regular expression; its case does not matter */
+export function redactor(pattern?: string): Redact {
+  const all = pattern === undefined ? CREDENTIALS : [...CREDENTIALS, [new RegExp(pattern, 'gi'), CENSOR] as const]
+  return (text) => all.reduce((left, [credential, instead]) => left.replace(credential, instead), text)
+}
