@@ -1,0 +1,119 @@
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from 'bun:test'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import fc from 'fast-check'
+import pino from 'pino'
+import { loadConsumerConfig } from '../../consumer/config.ts'
+import { decode, identityOf } from '../../consumer/decode.ts'
+import { foreignRecord } from '../../consumer/test-foreign-records.ts'
+import { type KafkaCluster, startKafka } from '../../shared/kafka/brokers/kafka.ts'
+import { createRecordProducer } from '../../shared/kafka/producer.ts'
+import { createRangeReader, readAll } from '../../shared/kafka/range-reader.ts'
+import { ProduceError } from '../../shared/kafka/types.ts'
+import { type ServiceProcess, startService } from '../../shared/testing/service-process.ts'
+import { until } from '../../shared/testing/until.ts'
+import { siblingTopic, streamTopics } from '../../shared/topics.ts'
+import { FAULT_TYPE } from '../faults/handlers.ts'
+
+/** MUTATION_SEED and MUTATIONS play others, and more. */
+const SEED = Number(process.env['MUTATION_SEED'] ?? 1)
+const COUNT = Number(process.env['MUTATIONS'] ?? 30_000)
+const PARTITIONS = 3
+const KEYS = 500
+const CHUNK = 1_000
+const OUTCOMES_TIMEOUT_MS = 120_000
+/** Of the consumer, at any time: many records are held at once, and some are large. */
+const MAX_RESIDENT_MB = 400
+const [INPUT = '', ...OTHERS] = streamTopics('default', 'events')
+
+setDefaultTimeout(600_000)
+
+let kafka: KafkaCluster
+let consumer: ServiceProcess
+
+beforeAll(async () => {
+  kafka = await startKafka()
+  await kafka.createTopics([INPUT, ...OTHERS], PARTITIONS)
+  consumer = await startService('consumer', {
+    NODE_ENV: 'development',
+    KAFKA_BROKERS: kafka.bootstrapServers,
+    GROUP_ID: 'mutations',
+    INSTANCE_ID: 'one',
+    HANDLERS_MODULE: join(import.meta.dir, '../faults/handlers.ts'),
+    QUICK_ATTEMPTS: '1',
+    MAX_ATTEMPTS: '2',
+    RETRY_FIRST_MS: '50',
+    RETRY_MAX_MS: '100',
+  })
+})
+afterAll(async () => {
+  await consumer?.stop()
+  await kafka?.stop()
+})
+
+const residentMbOf = (pid: number): number =>
+  Number(/^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024
+
+test(`of ${COUNT} odd records none stops its partition, and each event has one outcome`, async () => {
+  const config = loadConsumerConfig({ KAFKA_BROKERS: kafka.bootstrapServers })
+  const log = pino({ level: 'silent' })
+  const writer = createRecordProducer({
+    config,
+    clientId: 'mutations',
+    topics: [INPUT],
+    deliveryTimeoutMs: 30_000,
+    lingerMs: 5,
+    maxQueueRecords: 10 * CHUNK,
+    maxQueueBytes: 2 ** 28,
+    maxRecordBytes: 2 ** 20,
+    unreachedTimeoutMs: 60_000,
+    log,
+    onStatistics: () => undefined,
+  })
+  writer.start()
+  await until(() => writer.connection().state === 'connected', { timeoutMs: 30_000, what: 'the connection' })
+  const reader = createRangeReader({ config, clientId: 'mutations-test', log })
+  const places = (topic: string) => Array.from({ length: PARTITIONS }, (_, partition) => ({ topic, partition }))
+  // A repeat is recognised on its partition: with another key it is another event.
+  const known = (partition: number, identity: string): string => `${partition} ${identity}`
+  const residentMb: number[] = []
+  for (const half of [0, 1]) {
+    const records = fc.sample(foreignRecord(['plain', `${FAULT_TYPE}always`, `${FAULT_TYPE}hopeless`]), {
+      numRuns: COUNT / 2,
+      seed: 2 * SEED + half,
+    })
+    for (let from = 0; from < records.length; from += CHUNK) {
+      const chunk = records.slice(from, from + CHUNK).map(({ headers, value }, index) => ({
+        topic: INPUT,
+        key: index % 7 === 0 ? null : `key ${(from + index) % KEYS}`,
+        value,
+        headers,
+      }))
+      const results = await writer.produce(chunk)
+      expect(results.filter((one) => one instanceof ProduceError)).toEqual([])
+    }
+    const wanted = new Map<string, number>()
+    await readAll(reader, places(INPUT), (record) => wanted.set(known(record.partition, decode(record).identity), 0))
+    const count = async () => {
+      for (const identity of wanted.keys()) wanted.set(identity, 0)
+      for (const role of ['processed', 'dlq'] as const)
+        await readAll(reader, places(siblingTopic(INPUT, role)), (record) => {
+          const identity = known(record.partition, identityOf(record))
+          wanted.set(identity, (wanted.get(identity) ?? 0) + 1)
+        })
+      return [...wanted.values()]
+    }
+    await until(async () => !(await count()).includes(0), { timeoutMs: OUTCOMES_TIMEOUT_MS, what: 'every outcome' })
+    expect([...wanted].filter(([, outcomes]) => outcomes !== 1)).toEqual([])
+    residentMb.push(residentMbOf(consumer.pid))
+    console.log(
+      `seed ${2 * SEED + half}: ${records.length} records, ${wanted.size} events so far, ${residentMb[half]?.toFixed(0)} MB`,
+    )
+  }
+  await reader.close()
+  await writer.close(5_000)
+  expect(Math.max(...residentMb)).toBeLessThan(MAX_RESIDENT_MB)
+  const ready = await fetch(`http://127.0.0.1:${consumer.started['opsPort']}/readyz`)
+  expect(ready.status).toBe(200)
+  expect(consumer.log.filter(({ level }) => level === 'error' || level === 'fatal')).toEqual([])
+})
