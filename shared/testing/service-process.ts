@@ -1,4 +1,5 @@
 import { join } from 'node:path'
+import { spawnBoundChild } from '../dev/bound-child.ts'
 import { until } from './until.ts'
 
 /** How long a service may take to start; the first load of the native addon included. */
@@ -21,7 +22,8 @@ export async function startService(
   env: Record<string, string>,
 ): Promise<ServiceProcess> {
   const { PATH = '', HOME = '' } = process.env
-  const child = Bun.spawn([process.execPath, join(import.meta.dir, '../..', service, 'main.ts')], {
+  // A test that fails before it could stop it leaves nothing behind.
+  const child = spawnBoundChild([process.execPath, join(import.meta.dir, '../..', service, 'main.ts')], {
     env: { PATH, HOME, PORT: '0', OPS_PORT: '0', LOG_FORMAT: 'json', ...env },
     stdout: 'pipe',
     stderr: 'pipe',
