@@ -34,14 +34,14 @@ export function parseTraceparent(
   return context
 }
 
-// Section 3.3.1.3.1: a key of its own, or one of a tenant at a system; values without comma, equals sign or a space at their end.
+// Level 2, section 3.3.1.3; level 1's keys are among these. Values have no comma, no equals sign and no space at their end.
 const STATE_MEMBER =
-  /^((?:[a-z][a-z0-9_*/-]{0,255})|(?:[a-z0-9][a-z0-9_*/-]{0,240}@[a-z][a-z0-9_*/-]{0,13}))=[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]$/
+  /^([a-z0-9][a-z0-9_*/@-]{0,255})=[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]$/
 const MAX_STATE_MEMBERS = 32
 /** Section 3.3.1.5: so much is passed on; members at the end are left out before those at the front. */
 const MAX_STATE_CHARS = 512
 
-/** Section 3.3: a list that is not valid is ignored as a whole. */
+/** Section 3.3: a list that is not valid is ignored as a whole; of a key that is there twice the first one stays. */
 function validTracestate(text: string): string | undefined {
   const keys = new Set<string>()
   const kept: string[] = []
@@ -50,7 +50,8 @@ function validTracestate(text: string): string | undefined {
     const member = given.replace(/^[ \t]+|[ \t]+$/g, '')
     if (member === '') continue
     const key = STATE_MEMBER.exec(member)?.[1]
-    if (key === undefined || keys.has(key) || keys.size === MAX_STATE_MEMBERS) return undefined
+    if (key === undefined || (!keys.has(key) && keys.size === MAX_STATE_MEMBERS)) return undefined
+    if (keys.has(key)) continue
     keys.add(key)
     chars += member.length + 1
     if (chars - 1 <= MAX_STATE_CHARS) kept.push(member)
