@@ -65,7 +65,11 @@ export function createApp(deps: AppDeps): Hono {
     maxBytes: config.MAX_BODY_BYTES,
     timeoutMs: config.REQUEST_TIMEOUT_MS - config.DELIVERY_TIMEOUT_MS,
   }
-  const parseLimits = { maxDepth: config.MAX_NESTING_DEPTH, maxEvents: config.MAX_BATCH_EVENTS }
+  const parseLimits = {
+    maxDepth: config.MAX_NESTING_DEPTH,
+    maxEvents: config.MAX_BATCH_EVENTS,
+    strict: config.CLOUDEVENTS_STRICT === 'on',
+  }
   const targets = new Map<Tenant, Map<string, Target>>()
 
   /** Of a stream that the tenant has. */

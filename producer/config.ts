@@ -29,6 +29,11 @@ export const producerVariables = Type.Object({
       description: 'With AUTH=off: streams besides "events", separated by commas.',
     }),
   ),
+  CLOUDEVENTS_STRICT: choice(['on', 'off'], {
+    default: 'off',
+    description:
+      'on: ce- headers have to be percent-encoded to the letter, else 422. off: what SDKs send as it is (UTF-8, lone per cent signs and double quotes) is taken for itself.',
+  }),
   CREATE_TOPICS: choice(['on', 'off'], {
     default: 'on',
     description: 'on: the four topics of every stream are created where they are missing.',

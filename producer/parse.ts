@@ -1,4 +1,4 @@
-import { EventBuilder, type Fault } from '../shared/event.ts'
+import { attributeFault, EventBuilder, type Fault } from '../shared/event.ts'
 import { atIndex, type Defaults, type EventResult, eventFromJson, NOT_AN_OBJECT } from '../shared/event-json.ts'
 import { type JsonFault, type JsonMember, outlineJson } from '../shared/json.ts'
 import type { Mode } from './media-type.ts'
@@ -9,6 +9,8 @@ import type { Problem } from './problem.ts'
 export interface ParseLimits {
   maxDepth: number
   maxEvents: number
+  /** Binary mode: whether `ce-` headers have to be encoded to the letter. */
+  strict: boolean
 }
 
 /** The events in order; an array's faults have its index in their pointers. */
@@ -22,7 +24,7 @@ export function parseBody(
   defaults: Defaults,
   limits: ParseLimits,
 ): Parsed {
-  if (mode === 'binary') return { ok: true, results: [parseBinary(headers, bytes)] }
+  if (mode === 'binary') return { ok: true, results: [parseBinary(headers, bytes, limits.strict)] }
   const parsed = outlineJson(bytes, { maxDepth: limits.maxDepth, maxElements: limits.maxEvents })
   if (!parsed.ok) return { ok: false, problem: problemOf(parsed.fault, limits) }
   const { outline } = parsed
@@ -61,7 +63,7 @@ const element = (bytes: Buffer, members: JsonMember[] | undefined, defaults: Def
 const numbered = (result: EventResult, index: number): EventResult =>
   result.ok ? result : { ok: false, faults: atIndex(result.faults, index) }
 
-function problemOf(fault: JsonFault, limits: ParseLimits): Problem {
+function problemOf(fault: JsonFault, limits: Pick<ParseLimits, 'maxDepth' | 'maxEvents'>): Problem {
   switch (fault.reason) {
     case 'syntax':
       return { kind: 'malformed', detail: `The body is not valid JSON: ${fault.detail}.` }
@@ -82,65 +84,68 @@ function problemOf(fault: JsonFault, limits: ParseLimits): Problem {
  * Binary mode (HTTP binding 1.0.2, section 3.1): `ce-` headers are attributes, `Content-Type` is `datacontenttype`, the body is the data, byte for
  * byte. HTTP does not tell no body from an empty one: with a Content-Type it is zero bytes of data, without one there is no data.
  */
-function parseBinary(headers: Headers, bytes: Buffer): EventResult {
+function parseBinary(headers: Headers, bytes: Buffer, strict: boolean): EventResult {
   const builder = new EventBuilder()
   headers.forEach((value, name) => {
-    if (name.startsWith('ce-')) setAttribute(builder, name.slice(3), value)
+    if (name.startsWith('ce-')) setAttribute(builder, name.slice(3), value, strict)
   })
   const contentType = headers.get('content-type')
   if (contentType !== null) builder.set('datacontenttype', contentType)
   return builder.build(bytes.length === 0 && contentType === null ? null : bytes)
 }
 
-function setAttribute(builder: EventBuilder, name: string, value: string): void {
+function setAttribute(builder: EventBuilder, name: string, value: string, strict: boolean): void {
   // Section 3.1.1.
   if (name === 'datacontenttype') {
     builder.fault(name, 'must not be given as a ce- header: in binary mode it is the Content-Type')
     return
   }
-  const decoded = decodeHeader(value)
-  if (decoded.ok) builder.set(name, decoded.value)
+  const decoded = decodeHeader(value, strict)
+  // No URI has the space that is behind "/a%20b": what decodes to none was not encoded a second time by its sender.
+  const isUnencodedUri = (): boolean =>
+    URIS.has(name) && value.includes('%') && (!decoded.ok || attributeFault(name, decoded.value) !== undefined)
+  if (!strict && isUnencodedUri()) builder.set(name, value)
+  else if (decoded.ok) builder.set(name, decoded.value)
   else builder.fault(name, decoded.detail)
 }
 
+const URIS = new Set(['source', 'dataschema'])
+
 /**
- * Section 3.1.3.2: double-quoted parts are unescaped first (RFC 7230, section 3.2.6), then one round of percent-decoding.
- * What decodes to invalid UTF-8 is refused, as is a per cent sign that encodes nothing.
+ * Section 3.1.3.2: a value that double quotes enclose is unescaped first (RFC 7230, section 3.2.6), then one round of percent-decoding.
+ * SDKs send values as they are, so what no sender that encodes can have meant is taken for itself: a per cent sign without two hexadecimal digits, a
+ * double quote that does not belong to a pair around the whole, and UTF-8. What would have to be guessed is refused: bytes that are not UTF-8, encoded or not.
+ * @param value as Bun and fetch have it: a character a byte
+ * @param strict refuses all that the section would have had encoded
  */
-export function decodeHeader(value: string): { ok: true; value: string } | { ok: false; detail: string } {
+export function decodeHeader(
+  value: string,
+  strict: boolean,
+): { ok: true; value: string } | { ok: false; detail: string } {
   if (PLAIN.test(value)) return { ok: true, value }
-  if (!PRINTABLE.test(value))
+  if (strict && !PRINTABLE.test(value))
     return { ok: false, detail: 'must be printable ASCII in a header: percent-encode the rest' }
-  let text = value
-  if (value.includes('"')) {
-    const unquoted = unquote(value)
-    if (unquoted === undefined) return { ok: false, detail: 'has a double quote without its partner' }
-    text = unquoted
-  }
-  if (!text.includes('%')) return { ok: true, value: text }
-  if (/%(?![0-9A-Fa-f]{2})/.test(text))
+  const text = ENCLOSED.test(value) ? value.slice(1, -1).replace(/\\(.)/g, '$1') : value
+  if (strict && text === value && value.includes('"'))
+    return { ok: false, detail: 'has a double quote that is not one of two around the whole value: percent-encode it' }
+  if (strict && /%(?![0-9A-Fa-f]{2})/.test(text))
     return { ok: false, detail: 'has a per cent sign without two hexadecimal digits' }
+  const bytes = text.replace(/%([0-9A-Fa-f]{2})/g, (_, digits: string) =>
+    String.fromCharCode(Number.parseInt(digits, 16)),
+  )
+  if (ASCII.test(bytes)) return { ok: true, value: bytes }
   try {
-    return { ok: true, value: decodeURIComponent(text) }
+    return { ok: true, value: utf8.decode(Buffer.from(bytes, 'latin1')) }
   } catch {
-    return { ok: false, detail: 'is percent-encoded, but not valid UTF-8' }
+    return { ok: false, detail: 'is not valid UTF-8' }
   }
 }
 
 const PLAIN = /^[\x20\x21\x23\x24\x26-\x7e]*$/
 const PRINTABLE = /^[\x20-\x7e]*$/
-
-function unquote(value: string): string | undefined {
-  let text = ''
-  let quoted = false
-  for (let at = 0; at < value.length; at++) {
-    const character = value[at] ?? ''
-    if (character === '"') quoted = !quoted
-    else if (character === '\\' && quoted) text += value[++at] ?? ''
-    else text += character
-  }
-  return quoted ? undefined : text
-}
+const ASCII = /^[\0-\x7f]*$/
+const ENCLOSED = /^"(?:[^"\\]|\\.)*"$/
+const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 
 /** All faults of all events; empty when there are none. */
 export const faultsOf = (results: readonly EventResult[]): Fault[] =>
