@@ -39,6 +39,7 @@ const code = (text) => el('code', {}, text)
 const named = (schema) => schema.$ref ? schema.$ref.split('/').pop()
   : schema.const !== undefined ? JSON.stringify(schema.const)
   : schema.anyOf || schema.oneOf ? (schema.anyOf ?? schema.oneOf).map(named).join(' or ')
+  : schema.allOf ? schema.allOf.map(named).join(' and ')
   : schema.type === 'array' ? 'array of ' + named(schema.items) : (schema.title ?? schema.type ?? 'any') + (schema.format ? ' (' + schema.format + ')' : '')
 const members = (schema) => rows(Object.entries(schema.properties ?? {}).map(([name, one]) => [code(name + ((schema.required ?? []).includes(name) ? ' *' : '')), named(one), one.description]))
 const curl = (path, type, example) => {
@@ -57,12 +58,13 @@ const bodies = (path, content) => {
   setTimeout(() => buttons[0].click())
   return el('div', {}, el('div', { class: 'tabs' }, ...buttons), shown)
 }
+const resolved = (one) => one.$ref ? one.$ref.split('/').slice(1).reduce((at, name) => at[name], api) : one
 const operation = (path, method, one) => el('section', {},
   el('div', { class: 'path' }, el('span', { class: 'method' }, method.toUpperCase()), code(path)),
   el('p', {}, one.summary + '.'), one.description ? el('p', {}, one.description) : undefined,
   one.requestBody ? bodies(path, one.requestBody.content) : undefined,
-  one.parameters ? el('details', {}, el('summary', {}, 'Parameters'), rows(one.parameters.map((p) => [code(p.name), p.in, p.description]))) : undefined,
-  el('details', method === 'post' ? { open: '' } : {}, el('summary', {}, 'Answers'), rows(Object.entries(one.responses).map(([status, r]) => [el('span', { class: 'status' }, status), r.description.replaceAll('\`', '')]))))
+  one.parameters ? el('details', {}, el('summary', {}, 'Parameters'), rows(one.parameters.map(resolved).map((p) => [code(p.name), p.in, p.description]))) : undefined,
+  el('details', method === 'post' ? { open: '' } : {}, el('summary', {}, 'Answers'), rows(Object.entries(one.responses).map(([status, r]) => [el('span', { class: 'status' }, status), resolved(r).description.replaceAll('\`', '')]))))
 const api = await (await fetch('openapi.json')).json()
 document.querySelector('h1').textContent = api.info.title
 document.querySelector('#about').append(el('p', {}, api.info.summary), el('p', {}, api.info.description))
@@ -72,7 +74,7 @@ for (const [path, item] of Object.entries(api.paths)) for (const method of ['pos
 main.append(el('h2', {}, 'Schemas'))
 for (const [name, schema] of Object.entries(api.components.schemas))
   main.append(el('section', {}, el('div', { class: 'path' }, code(name)), schema.description ? el('p', {}, schema.description) : undefined,
-    ...(schema.anyOf ? schema.anyOf.map(members) : [members(schema)])))
+    ...(schema.anyOf ? schema.anyOf.map((one) => members(resolved(one))) : [members(schema)])))
 `
 
 const HTML = `<!doctype html>

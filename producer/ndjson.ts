@@ -13,25 +13,32 @@ import { tooLarge, validEvents } from './validate.ts'
 
 /** `application/x-ndjson`: events line by line, each answered by a line, in order and as soon as it is stored. */
 
-/** One line of the answer. */
-export const AnswerLine = Type.Union(
-  [
-    Type.Object({ line: Type.Integer({ minimum: 1 }), receipt: Receipt }),
-    Type.Object({ line: Type.Integer({ minimum: 1 }), problem: ProblemDocument }),
-    Type.Object({ problem: ProblemDocument }, { description: 'Why the stream was ended before its end.' }),
-    Type.Object({
-      summary: Type.Object({
-        events: Type.Integer(),
-        stored: Type.Integer(),
-        notStored: Type.Integer(),
-        unknown: Type.Integer(),
-        refused: Type.Integer({ description: 'Lines with a problem that sending them again will not solve.' }),
-        complete: Type.Boolean({ description: 'false: not all of the request was read. See the problem before.' }),
-      }),
-    }),
-  ],
-  { title: 'AnswerLine', description: 'A line of the answer to application/x-ndjson; the summary is the last one.' },
+const lineNumber = Type.Integer({ minimum: 1, description: 'The line of the request that this answers.' })
+
+export const ReceiptLine = Type.Object({ line: lineNumber, receipt: Receipt }, { title: 'ReceiptLine' })
+export const ProblemLine = Type.Object({ line: lineNumber, problem: ProblemDocument }, { title: 'ProblemLine' })
+export const LastProblem = Type.Object(
+  { problem: ProblemDocument },
+  { title: 'LastProblem', description: 'Why the stream was ended before its end.' },
 )
+export const StreamSummary = Type.Object(
+  {
+    events: Type.Integer(),
+    stored: Type.Integer(),
+    notStored: Type.Integer(),
+    unknown: Type.Integer(),
+    refused: Type.Integer({ description: 'Lines with a problem that sending them again will not solve.' }),
+    complete: Type.Boolean({ description: 'false: not all of the request was read. See the problem before.' }),
+  },
+  { title: 'StreamSummary' },
+)
+export const SummaryLine = Type.Object({ summary: StreamSummary }, { title: 'SummaryLine' })
+
+/** One line of the answer. */
+export const AnswerLine = Type.Union([ReceiptLine, ProblemLine, LastProblem, SummaryLine], {
+  title: 'AnswerLine',
+  description: 'A line of the answer to application/x-ndjson; the summary is the last one.',
+})
 /** Of the lines of an answer, those that are not worth writing by hand. */
 type RareAnswer = Exclude<Static<typeof AnswerLine>, { receipt: unknown }>
 
@@ -59,14 +66,7 @@ export interface StreamDeps {
   ended(summary: Summary): void
 }
 
-export interface Summary {
-  events: number
-  stored: number
-  notStored: number
-  unknown: number
-  refused: number
-  complete: boolean
-}
+export type Summary = Static<typeof StreamSummary>
 
 /** A line that was read and is not answered yet. */
 interface Pending {

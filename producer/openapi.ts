@@ -1,156 +1,198 @@
 import { type TSchema, Type } from '@sinclair/typebox'
+import { MAX_ATTRIBUTE_LENGTH } from '../shared/event.ts'
 import { NAME_PATTERN } from '../shared/topics.ts'
 import { DEFAULT_STREAM } from './authenticate.ts'
 import type { ProducerConfig } from './config.ts'
-import { AnswerLine } from './ndjson.ts'
-import { PROBLEMS, ProblemDocument, type ProblemKind, problemType } from './problem.ts'
+import { AnswerLine, LastProblem, ProblemLine, ReceiptLine, StreamSummary, SummaryLine } from './ndjson.ts'
+import { EventFault, PROBLEMS, ProblemDocument, type ProblemKind, problemType } from './problem.ts'
 import { EventOutcome, Receipt, Receipts } from './receipt.ts'
 
-/** The OpenAPI 3.1 description of the public interface, from the schemas that the code uses. */
+/**
+ * The OpenAPI 3.1 description of the public interface, from the schemas that the code uses. It is written so that common generators make clients of it
+ * that compile and run; `bun run check:deploy clients` tries them.
+ */
 
-const uri = { format: 'uri-reference', minLength: 1 }
-
-const attributes = {
-  id: Type.String({ minLength: 1, description: 'Unique within the source. Repeat it when you repeat the event.' }),
-  source: Type.String({ ...uri, description: 'Where the event comes from, a URI-reference.' }),
-  type: Type.String({ minLength: 1, description: 'What happened.', examples: ['com.example.order.placed'] }),
+/** CloudEvents 1.0.2, section 3.1: no control characters; noncharacters beyond the first plane are left to the service. */
+const text = {
+  minLength: 1,
+  maxLength: MAX_ATTRIBUTE_LENGTH,
+  pattern: '^[^\\u0000-\\u001f\\u007f-\\u009f\\ufdd0-\\ufdef\\ufffe\\uffff]*$',
 }
+const uri = { format: 'uri-reference', minLength: 1, maxLength: MAX_ATTRIBUTE_LENGTH }
+
+/** JSON event format 1.0.2, section 2.2: null is the same as absent. */
+const orAbsent = <T extends TSchema>(schema: T, description: string) =>
+  Type.Optional(Type.Union([schema, Type.Null()], { description }))
+
+const specversion = Type.Literal('1.0', { description: 'The version of CloudEvents.' })
+const type = Type.String({ ...text, description: 'What happened.', examples: ['com.example.order.placed'] })
 const optional = {
-  subject: Type.Optional(
-    Type.String({ minLength: 1, description: 'What it happened to; the record’s key unless there is a partitionkey.' }),
-  ),
-  time: Type.Optional(Type.String({ format: 'date-time', description: 'RFC 3339.' })),
-  datacontenttype: Type.Optional(Type.String({ description: 'The media type of data.', default: 'application/json' })),
-  dataschema: Type.Optional(Type.String({ format: 'uri', description: 'An absolute URI.' })),
-  partitionkey: Type.Optional(
-    Type.String({ minLength: 1, description: 'The record’s key: events of one key stay in order.' }),
-  ),
+  subject: orAbsent(Type.String(text), 'What it happened to; the record’s key unless there is a partitionkey.'),
+  time: orAbsent(Type.String({ format: 'date-time' }), 'RFC 3339, with an offset.'),
+  // A "default" would make it a required member of what generators derive for TypeScript.
+  datacontenttype: orAbsent(Type.String(), 'The media type of data; application/json when absent.'),
+  dataschema: orAbsent(Type.String({ format: 'uri' }), 'An absolute URI.'),
+  partitionkey: orAbsent(Type.String(text), 'The record’s key: events of one key stay in order.'),
   data: Type.Optional(
     Type.Unknown({ description: 'JSON, passed on byte for byte; a string where datacontenttype is not JSON.' }),
   ),
-  data_base64: Type.Optional(Type.String({ contentEncoding: 'base64', description: 'Instead of data: any bytes.' })),
+  data_base64: orAbsent(Type.String({ contentEncoding: 'base64' }), 'Instead of data: any bytes.'),
 }
 
-/** Extension attributes: CloudEvents 1.0.2, section 3.1 and its type system. */
-const extensions = {
-  additionalProperties: Type.Union([Type.String(), Type.Boolean(), Type.Integer(), Type.Null()]),
+/** The values of an extension attribute: CloudEvents 1.0.2, section 3.1. */
+export const Extension = Type.Union([
+  Type.String(),
+  Type.Boolean(),
+  Type.Integer({ minimum: -(2 ** 31), maximum: 2 ** 31 - 1 }),
+  Type.Null(),
+])
+
+const members = {
+  // TypeScript would hold "data" to the type of additional properties too. So that is open, and a keyword that no generator reads narrows it.
+  additionalProperties: Type.Unknown({ description: 'An extension attribute: text, a boolean or a whole number.' }),
+  dependentSchemas: { type: { patternProperties: { '^(?!data$)[a-z0-9]+$': Extension, '^data(_base64)?$': {} } } },
   propertyNames: { pattern: '^([a-z0-9]+|data_base64)$' },
+  not: { required: ['data', 'data_base64'], properties: { data: {}, data_base64: { type: 'string' } } },
 }
 
 export const CloudEvent = Type.Object(
-  { specversion: Type.Literal('1.0'), ...attributes, ...optional },
+  {
+    specversion,
+    id: Type.String({ ...text, description: 'Unique within the source. Repeat it when you repeat the event.' }),
+    source: Type.String({ ...uri, description: 'Where the event comes from, a URI-reference.' }),
+    type,
+    ...optional,
+  },
   {
     title: 'CloudEvent',
     description: 'A CloudEvent 1.0 in the JSON event format. Other members are extension attributes.',
-    ...extensions,
+    ...members,
   },
 )
 
 export const PlainEvent = Type.Object(
   {
-    type: attributes.type,
-    id: Type.Optional(
-      Type.String({
-        minLength: 1,
-        description: 'Made (UUIDv7) when absent; then a repeated request is another event.',
-      }),
-    ),
-    source: Type.Optional(Type.String({ ...uri, description: 'The tenant’s when absent.' })),
+    type,
+    specversion: orAbsent(specversion, 'Makes it a CloudEvent, which needs an id and a source.'),
+    id: orAbsent(Type.String(text), 'Made (UUIDv7) when absent; then a repeated request is another event.'),
+    source: orAbsent(Type.String(uri), 'The tenant’s when absent.'),
     ...optional,
   },
   {
     title: 'PlainEvent',
     description:
       'An event of which the rest is filled in. With a specversion it is a CloudEvent, and has to be a whole one.',
-    ...extensions,
+    ...members,
+    if: { required: ['specversion'], properties: { specversion: { type: 'string' } } },
+    // biome-ignore lint/suspicious/noThenProperty: a keyword of JSON Schema
+    then: { required: ['id', 'source'], properties: { id: { type: 'string' }, source: { type: 'string' } } },
   },
 )
 
-const ref = (name: string) => ({ $ref: `#/components/schemas/${name}` })
+const ref = (kind: 'schemas' | 'parameters' | 'responses', name: string) => ({ $ref: `#/components/${kind}/${name}` })
+
+/**
+ * A body of several events. The array stands behind `allOf`, since openapi-python-client tells bodies apart by `isinstance`, which raises a TypeError for
+ * any list: it makes a class of this that it cannot fill, and requests with one event work.
+ */
+const batchOf = (items: 'PlainEvent' | 'CloudEvent', maxItems: number) => ({
+  title: `${items}Batch`,
+  description: `At most ${maxItems} events: all of them are stored, or none when one is invalid.`,
+  allOf: [{ type: 'array', items: ref('schemas', items), maxItems }],
+})
 
 const EXAMPLE = { type: 'com.example.order.placed', subject: 'order-42', data: { total: 99.5 } }
 const CLOUD_EXAMPLE = { specversion: '1.0', id: '42-1', source: '/shop', ...EXAMPLE }
 
-/** Every status with the problems that have it. */
-function problemResponses(): Record<string, unknown> {
+const problem = (description: string, headers: Record<string, unknown> = {}) => ({
+  description,
+  headers: { 'X-Request-Id': REQUEST_ID, ...headers },
+  content: { 'application/problem+json': { schema: ref('schemas', 'Problem') } },
+})
+
+const REQUEST_ID = { description: 'The request’s id in the service’s log.', schema: { type: 'string' } }
+
+/** Every status with the problems that have it, by the name of its response. */
+function problemResponses(): Map<string, { status: number; response: Record<string, unknown> }> {
   const kinds = Map.groupBy(Object.keys(PROBLEMS) as ProblemKind[], (kind) => PROBLEMS[kind].status)
   kinds.delete(405)
-  return Object.fromEntries(
+  return new Map(
     [...kinds].map(([status, names]) => [
-      String(status),
+      `Problem${status}`,
       {
-        description: names.map((kind) => `${PROBLEMS[kind].title} (\`${problemType(kind)}\`).`).join(' '),
-        ...(status === 429 || status === 503
-          ? { headers: { 'Retry-After': { description: 'Seconds to wait.', schema: { type: 'integer' } } } }
-          : {}),
-        content: { 'application/problem+json': { schema: ref('Problem') } },
+        status,
+        response: problem(
+          names.map((kind) => `${PROBLEMS[kind].title} (\`${problemType(kind)}\`).`).join(' '),
+          status === 429 || status === 503
+            ? { 'Retry-After': { description: 'Seconds to wait.', schema: { type: 'integer' } } }
+            : {},
+        ),
       },
     ]),
   )
 }
 
+const ATTRIBUTE_HEADERS = ['specversion', 'id', 'source', 'type', 'subject', 'time'] as const
+
+const header = (name: string, description: string, schema: Record<string, unknown> = {}) => ({
+  name,
+  in: 'header',
+  required: false,
+  description,
+  schema: { type: 'string', ...schema },
+})
+
+const PARAMETERS: Record<string, Record<string, unknown>> = {
+  stream: {
+    name: 'stream',
+    in: 'path',
+    required: true,
+    description: 'One of the tenant’s streams.',
+    schema: { type: 'string', pattern: NAME_PATTERN },
+  },
+  ...Object.fromEntries(
+    ATTRIBUTE_HEADERS.map((name) => [
+      `ce-${name}`,
+      header(
+        `ce-${name}`,
+        `Binary mode: the attribute ${name}, percent-encoded. So are all others; the body is then the data, of any media type.`,
+      ),
+    ]),
+  ),
+  'X-Request-Id': header(
+    'X-Request-Id',
+    'Returned, and in the service’s log. Made when absent. Not returned by a service that refuses everybody.',
+    { maxLength: 128 },
+  ),
+  traceparent: header('traceparent', 'W3C Trace Context; goes on with the events.'),
+  'WebHook-Request-Origin': header('WebHook-Request-Origin', 'The sender’s DNS name.'),
+  'WebHook-Request-Rate': header('WebHook-Request-Rate', 'Requests per minute asked for.'),
+}
+
 function eventsPath(config: ProducerConfig, operationId: string, stream?: string): Record<string, unknown> {
-  const binaryHeaders = (['specversion', 'id', 'source', 'type', 'subject', 'time'] as const).map((name) => ({
-    name: `ce-${name}`,
-    in: 'header',
-    required: false,
-    description: `Binary mode: the attribute ${name}, percent-encoded. So are all others; the body is then the data, of any media type.`,
-    schema: { type: 'string' },
-  }))
-  const parameters =
-    stream === undefined
-      ? [
-          {
-            name: 'stream',
-            in: 'path',
-            required: true,
-            description: 'One of the tenant’s streams.',
-            schema: { type: 'string', pattern: NAME_PATTERN },
-          },
-        ]
-      : []
   return {
-    ...(parameters.length > 0 ? { parameters } : {}),
+    ...(stream === undefined ? { parameters: [ref('parameters', 'stream')] } : {}),
     post: {
       operationId,
+      tags: ['events'],
       summary: `Store events${stream === undefined ? '' : ` in the stream "${stream}"`}`,
       description: `Answers when Kafka has the events. Bodies may be compressed (Content-Encoding: gzip, zstd) and take up to ${config.MAX_BODY_BYTES} bytes decompressed and ${config.MAX_BATCH_EVENTS} events; NDJSON streams have no end. An event may take ${config.MAX_EVENT_BYTES} bytes as a record.`,
-      parameters: [
-        ...binaryHeaders,
-        {
-          name: 'X-Request-Id',
-          in: 'header',
-          required: false,
-          description:
-            'Returned, and in the service’s log. Made when absent. Not returned by a service that refuses everybody.',
-          schema: { type: 'string', maxLength: 128 },
-        },
-        {
-          name: 'traceparent',
-          in: 'header',
-          required: false,
-          description: 'W3C Trace Context; goes on with the events.',
-          schema: { type: 'string' },
-        },
-      ],
+      parameters: [...ATTRIBUTE_HEADERS.map((name) => `ce-${name}`), 'X-Request-Id', 'traceparent'].map((name) =>
+        ref('parameters', name),
+      ),
       requestBody: {
         required: true,
         content: {
           'application/json': {
-            schema: {
-              oneOf: [
-                ref('PlainEvent'),
-                { type: 'array', items: ref('PlainEvent'), maxItems: config.MAX_BATCH_EVENTS },
-              ],
-            },
+            schema: { oneOf: [ref('schemas', 'PlainEvent'), ref('schemas', 'PlainEventBatch')] },
             examples: {
               one: { value: EXAMPLE },
               several: { value: [EXAMPLE, { type: 'com.example.order.paid', subject: 'order-42' }] },
             },
           },
-          'application/cloudevents+json': { schema: ref('CloudEvent'), example: CLOUD_EXAMPLE },
+          'application/cloudevents+json': { schema: ref('schemas', 'CloudEvent'), example: CLOUD_EXAMPLE },
           'application/cloudevents-batch+json': {
-            schema: { type: 'array', items: ref('CloudEvent'), maxItems: config.MAX_BATCH_EVENTS },
+            schema: ref('schemas', 'CloudEventBatch'),
             example: [CLOUD_EXAMPLE],
           },
           'application/x-ndjson': {
@@ -163,40 +205,29 @@ function eventsPath(config: ProducerConfig, operationId: string, stream?: string
         '200': {
           description:
             'NDJSON only: a line of answer for each line, in order, as it is stored, and a summary at the end.',
-          content: { 'application/x-ndjson': { schema: ref('AnswerLine') } },
+          content: { 'application/x-ndjson': { schema: ref('schemas', 'AnswerLine') } },
         },
         '202': {
           description: 'Every event is stored: all in-sync replicas have it.',
           headers: {
-            'X-Request-Id': { schema: { type: 'string' } },
+            'X-Request-Id': REQUEST_ID,
             RateLimit: { description: 'Where the tenant has a quota: what is left of it.', schema: { type: 'string' } },
             'RateLimit-Policy': { description: 'Where the tenant has a quota.', schema: { type: 'string' } },
           },
-          content: { 'application/json': { schema: ref('Receipts') } },
+          content: { 'application/json': { schema: ref('schemas', 'Receipts') } },
         },
-        ...problemResponses(),
+        ...Object.fromEntries(
+          [...problemResponses()].map(([name, { status }]) => [String(status), ref('responses', name)]),
+        ),
       },
     },
     options: {
       operationId: `${operationId}Handshake`,
+      tags: ['webhooks'],
       summary: 'The validation handshake of CloudEvents webhooks',
+      description: 'A sender that asks for permission (WebHook-Request-Origin) is given it where it may send.',
       security: [],
-      parameters: [
-        {
-          name: 'WebHook-Request-Origin',
-          in: 'header',
-          required: false,
-          description: 'The sender’s DNS name.',
-          schema: { type: 'string' },
-        },
-        {
-          name: 'WebHook-Request-Rate',
-          in: 'header',
-          required: false,
-          description: 'Requests per minute asked for.',
-          schema: { type: 'string' },
-        },
-      ],
+      parameters: ['WebHook-Request-Origin', 'WebHook-Request-Rate'].map((name) => ref('parameters', name)),
       responses: {
         '200': {
           description: 'With WebHook-Allowed-Origin: deliveries are welcome.',
@@ -206,31 +237,39 @@ function eventsPath(config: ProducerConfig, operationId: string, stream?: string
             'WebHook-Allowed-Rate': { description: 'Requests per minute, or *.', schema: { type: 'string' } },
           },
         },
-        '401': {
-          description: PROBLEMS.unauthenticated.title,
-          content: { 'application/problem+json': { schema: ref('Problem') } },
-        },
-        '403': {
-          description: PROBLEMS.forbidden.title,
-          content: { 'application/problem+json': { schema: ref('Problem') } },
-        },
-        '404': {
-          description: PROBLEMS['unknown-stream'].title,
-          content: { 'application/problem+json': { schema: ref('Problem') } },
-        },
+        '401': problem(PROBLEMS.unauthenticated.title),
+        '403': problem(PROBLEMS.forbidden.title),
+        '404': problem(PROBLEMS['unknown-stream'].title),
       },
     },
   }
 }
 
-const SCHEMAS: Record<string, TSchema> = {
-  PlainEvent,
-  CloudEvent,
-  Receipts,
-  Receipt,
-  EventOutcome,
-  Problem: ProblemDocument,
-  AnswerLine,
+/** By their titles. Wherever one is part of another there is a reference to it, so that a generated client has one type for it. */
+const SCHEMAS: ReadonlyMap<string | undefined, TSchema> = new Map(
+  [
+    PlainEvent,
+    CloudEvent,
+    Receipts,
+    Receipt,
+    EventOutcome,
+    ProblemDocument,
+    EventFault,
+    AnswerLine,
+    ReceiptLine,
+    ProblemLine,
+    LastProblem,
+    SummaryLine,
+    StreamSummary,
+  ].map((schema: TSchema) => [schema.title, schema]),
+)
+
+function withReferences(value: unknown, top: boolean): unknown {
+  if (Array.isArray(value)) return value.map((one) => withReferences(one, false))
+  if (typeof value !== 'object' || value === null) return value
+  const { title } = value as { title?: unknown }
+  if (!top && typeof title === 'string' && SCHEMAS.has(title)) return ref('schemas', title)
+  return Object.fromEntries(Object.entries(value).map(([name, one]) => [name, withReferences(one, false)]))
 }
 
 export function openApi(config: ProducerConfig): Record<string, unknown> {
@@ -242,16 +281,30 @@ export function openApi(config: ProducerConfig): Record<string, unknown> {
       summary: 'Events in over HTTP, stored in Kafka before the answer.',
       description:
         'Send CloudEvents or plain JSON. 202 means stored, on all in-sync replicas. After a 503 or a broken connection send the same ids again: they take effect once.',
+      contact: { name: 'The operators of this service' },
       license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
     },
-    servers: [{ url: '/' }],
+    servers: [{ url: '/', description: 'The service that this description comes from.' }],
+    tags: [
+      { name: 'events', description: 'Events, stored in Kafka before the answer.' },
+      { name: 'webhooks', description: 'What senders of webhooks ask before they send.' },
+    ],
     security: config.AUTH === 'on' ? [{ bearer: [] }, { key: [] }, { query: [] }] : [],
     paths: {
       '/v1/events': eventsPath(config, 'postEvents', DEFAULT_STREAM),
       '/v1/streams/{stream}/events': eventsPath(config, 'postStreamEvents'),
     },
     components: {
-      schemas: SCHEMAS,
+      schemas: {
+        ...Object.fromEntries([...SCHEMAS].map(([title, schema]) => [title, withReferences(schema, true)])),
+        ...Object.fromEntries(
+          (['PlainEvent', 'CloudEvent'] as const)
+            .map((items) => batchOf(items, config.MAX_BATCH_EVENTS))
+            .map((batch) => [batch.title, batch]),
+        ),
+      },
+      parameters: PARAMETERS,
+      responses: Object.fromEntries([...problemResponses()].map(([name, { response }]) => [name, response])),
       securitySchemes: {
         bearer: { type: 'http', scheme: 'bearer', description: 'Authorization: Bearer <key>' },
         key: { type: 'apiKey', in: 'header', name: 'X-API-Key' },

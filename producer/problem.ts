@@ -49,6 +49,17 @@ export interface Problem {
   closes?: boolean
 }
 
+export const EventFault = Type.Object(
+  {
+    pointer: Type.String({
+      description: 'RFC 6901 pointer to the member; in arrays it begins with the event’s index.',
+      examples: ['/0/time'],
+    }),
+    detail: Type.String(),
+  },
+  { title: 'EventFault', description: 'What is wrong with one member of an event.' },
+)
+
 /** The problem document, as the OpenAPI description has it. */
 export const ProblemDocument = Type.Object(
   {
@@ -61,18 +72,7 @@ export const ProblemDocument = Type.Object(
     status: Type.Integer(),
     detail: Type.String({ description: 'What happened this time and what to do about it.' }),
     requestId: Type.Optional(Type.String({ description: 'Also in the X-Request-Id header and in the service’s log.' })),
-    errors: Type.Optional(
-      Type.Array(
-        Type.Object({
-          pointer: Type.String({
-            description: 'RFC 6901 pointer to the member; in arrays it begins with the event’s index.',
-            examples: ['/0/time'],
-          }),
-          detail: Type.String(),
-        }),
-        { description: 'With invalid-event: every fault of every event.' },
-      ),
-    ),
+    errors: Type.Optional(Type.Array(EventFault, { description: 'With invalid-event: every fault of every event.' })),
     outcome: Type.Optional(
       Type.Union([Type.Literal('not stored'), Type.Literal('unknown')], {
         description:
