@@ -35,10 +35,10 @@ export interface Ran {
   readonly errors: string
 }
 
-/** Runs a command to its end, in the project's root unless told otherwise. It failing is a result, not an error. */
+/** Runs a command to its end, in the project's root unless told otherwise. It failing, or being ended by the time-out, is a result, not an error. */
 export async function run(
   command: readonly [string, ...string[]],
-  options: { cwd?: string; env?: Record<string, string>; input?: string } = {},
+  options: { cwd?: string; env?: Record<string, string>; input?: string; timeoutMs?: number } = {},
 ): Promise<Ran> {
   const child = Bun.spawn([...command], {
     cwd: options.cwd ?? root,
@@ -46,6 +46,7 @@ export async function run(
     stdin: options.input === undefined ? 'ignore' : Buffer.from(options.input),
     stdout: 'pipe',
     stderr: 'pipe',
+    ...(options.timeoutMs === undefined ? {} : { timeout: options.timeoutMs }),
   })
   const [output, errors, exitCode] = await Promise.all([child.stdout.text(), child.stderr.text(), child.exited])
   return { exitCode, output, errors }

@@ -1,16 +1,17 @@
-/** `bun run check:deploy`: everything that can be known of images, charts, monitoring and delivery without a cluster. */
+/** `bun run check:deploy`: everything that can be known of images, charts, monitoring, delivery and the clients of others without a cluster. */
 import { parseArgs } from 'node:util'
 import { charts } from '../../helm/checks/charts.ts'
 import type { Check } from '../../helm/checks/check.ts'
+import { clients } from '../../helm/checks/clients.ts'
 import { delivery } from '../../helm/checks/delivery.ts'
 import { images } from '../../helm/checks/images.ts'
 import { monitoring } from '../../helm/checks/monitoring.ts'
 import { ToolUnavailableError } from '../../helm/checks/tools.ts'
 import { paint, seconds, step } from './progress.ts'
 
-const areas = [images, charts, monitoring, delivery]
+const areas = [images, charts, monitoring, delivery, clients]
 
-const help = `Checks what is deployed: bun run check:deploy [TEXT…] [--list]
+const help = `Checks what is deployed, and with which clients: bun run check:deploy [TEXT…] [--list]
 
   TEXT     only checks whose area or name contains this
   --list   the checks, a line each

@@ -1,0 +1,181 @@
+import { copyFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { provideBuilt, runTool } from '../../bench/systems/built.ts'
+import type { HeaderValue, IncomingRecord } from '../../shared/kafka/types.ts'
+import { fromRecord } from '../../shared/record.ts'
+import { type Check, type Outcome, outcome, run } from './check.ts'
+import {
+  type ClientEvent,
+  type ClientMode,
+  clientEvent,
+  differences,
+  eventsOf,
+  MARK,
+  readFromHeaders,
+} from './clients-cases.ts'
+import { type ClientService, RESULT, startClientService } from './clients-service.ts'
+
+/** CloudEvents' own SDKs send events in every mode, and read the records that come of them and of their results. */
+
+const SOURCES = join(import.meta.dir, 'clients')
+const PLATFORM = `${process.platform}-${process.arch}`
+const PROGRAM_TIMEOUT_MS = 60_000
+
+interface Sdk {
+  name: string
+  /** How its HTTP client writes what is not ASCII; Latin-1 is what it is, or refused by the client. */
+  headers: 'UTF-8' | 'Latin-1'
+  /** What it does with events without data: neither reads them from records, nor sends them in binary mode. */
+  noData: 'taken' | 'refused'
+  /** Installs and compiles what it takes. @returns a program that reads {@link Orders} and writes {@link Answers} */
+  prepare(say: (progress: string) => void): Promise<[string, ...string[]]>
+}
+
+interface Orders {
+  url: string
+  sends: { mode: ClientMode; events: ClientEvent[] }[]
+  records: { headers: [name: string, base64: string][]; value: string | null }[]
+}
+
+type Sent = { status: number; body: string } | { error: string }
+
+interface Answers {
+  sends: Sent[]
+  records: (ClientEvent | { error: string })[]
+}
+
+const javascript: Sdk = {
+  name: 'JavaScript',
+  headers: 'Latin-1',
+  noData: 'refused',
+  async prepare(say) {
+    const folder = join(SOURCES, 'javascript')
+    const files = ['package.json', 'package-lock.json']
+    const installed = await provideBuilt({
+      name: 'client-javascript',
+      files: files.map((file) => join(folder, file)),
+      made: [PLATFORM],
+      async build(into) {
+        say('installing the SDK for JavaScript')
+        for (const file of files) await copyFile(join(folder, file), join(into, file))
+        const command = ['npm', 'ci', '--ignore-scripts', '--no-audit', '--no-fund'] as const
+        await runTool(command, into, 'install it with: apt-get install npm')
+      },
+    })
+    return ['node', join(folder, 'client.mjs'), installed]
+  },
+}
+
+const SDKS: readonly Sdk[] = [javascript]
+
+async function answersOf(command: [string, ...string[]], orders: Orders): Promise<Answers> {
+  const { exitCode, output, errors } = await run(command, {
+    input: JSON.stringify(orders),
+    timeoutMs: PROGRAM_TIMEOUT_MS,
+  })
+  if (exitCode !== 0) throw new Error(`${command.join(' ')} ended with ${exitCode}:\n${errors.slice(-2_000)}`)
+  return JSON.parse(output) as Answers
+}
+
+/** What has to become of an event: what is stored, or the status; undefined: the client itself does not send it. */
+function expectationOf(sdk: Sdk, mode: ClientMode, index: number, event: ClientEvent): ClientEvent | 422 | undefined {
+  if (mode !== 'binary') return event
+  if (event.data === null && sdk.noData === 'refused') return undefined
+  if (sdk.headers === 'Latin-1' && /[^\p{ASCII}]/u.test(event.id)) return /[^\0-\xff]/.test(event.id) ? undefined : 422
+  return readFromHeaders(event, index)
+}
+
+function sendFault(
+  expected: ClientEvent | 422 | undefined,
+  sent: Sent,
+  found: ClientEvent | undefined,
+): string | undefined {
+  if (expected === undefined)
+    return 'error' in sent ? undefined : `was answered ${sent.status}, and the client should have refused`
+  if ('error' in sent) return `the client says ${sent.error}`
+  const status = expected === 422 ? 422 : 202
+  if (sent.status !== status) return `was answered ${sent.status} in place of ${status}: ${sent.body}`
+  if (expected === 422) return found === undefined ? undefined : 'was answered 422, and stored'
+  if (found === undefined) return 'was answered 202, and is not in the log'
+  return differences(expected, found).join('; ') || undefined
+}
+
+/** Sends every case in every mode. */
+async function sendAll(sdk: Sdk, command: [string, ...string[]], service: ClientService): Promise<Outcome> {
+  const singly = (['binary', 'structured'] as const).flatMap((mode) =>
+    eventsOf(mode).map((event, index) => ({ mode, index, events: [event] })),
+  )
+  const orders = [...singly, { mode: 'batch' as const, index: 0, events: eventsOf('batch') }]
+  const { sends } = await answersOf(command, {
+    url: service.url,
+    sends: orders.map(({ mode, events }) => ({ mode, events })),
+    records: [],
+  })
+  const stored = new Map(
+    service.stored().map((record) => {
+      const event = eventOf(record)
+      return [event.extensions[MARK], event]
+    }),
+  )
+  const faults: string[] = []
+  let looked = 0
+  for (const [at, { mode, index, events }] of orders.entries())
+    for (const [offset, event] of events.entries()) {
+      looked++
+      const expected = expectationOf(sdk, mode, index + offset, event)
+      const fault = sendFault(expected, sends[at] ?? { error: 'nothing' }, stored.get(event.extensions[MARK]))
+      if (fault !== undefined) faults.push(`${mode}, ${JSON.stringify(event.id).slice(0, 40)}: ${fault}`)
+    }
+  return outcome(looked, faults)
+}
+
+/** Has every record read that is in the log by now, and every result. */
+async function readAll(sdk: Sdk, command: [string, ...string[]], service: ClientService): Promise<Outcome> {
+  const records = [...service.stored(), ...(await service.processed())]
+  const readable = records.filter(({ value }) => value !== null || sdk.noData === 'taken')
+  const found = await answersOf(command, {
+    url: service.url,
+    sends: [],
+    records: readable.map(({ headers, value }) => ({
+      headers: headers.names.map((name, at) => [name, bytesOf(headers.values[at] ?? null).toString('base64')]),
+      value: value?.toString('base64') ?? null,
+    })),
+  })
+  const faults: string[] = []
+  for (const [at, record] of readable.entries()) {
+    const expected = eventOf(record)
+    const event = found.records[at] ?? { error: 'nothing' }
+    const fault = 'error' in event ? `the SDK says ${event.error}` : differences(expected, event).join('; ')
+    if (fault !== '') faults.push(`${record.topic}, ${JSON.stringify(expected.id).slice(0, 40)}: ${fault}`)
+  }
+  if (!records.some(({ value }) => value?.toString() === JSON.stringify(RESULT)))
+    faults.push('no record is the result of a handler')
+  return outcome(readable.length, faults)
+}
+
+const bytesOf = (value: HeaderValue): Buffer =>
+  typeof value === 'string' ? Buffer.from(value) : (value ?? Buffer.alloc(0))
+
+function eventOf(record: IncomingRecord): ClientEvent {
+  const read = fromRecord(record)
+  if (!read.ok) throw new Error(read.reason)
+  return clientEvent(read.event)
+}
+
+export const sdkChecks: readonly Check[] = SDKS.map((sdk) => ({
+  name: `CloudEvents SDK for ${sdk.name}: what it sends and reads`,
+  counts: 'events and records',
+  async run(say) {
+    const command = await sdk.prepare(say)
+    const service = startClientService()
+    try {
+      say('sending')
+      const sent = await sendAll(sdk, command, service)
+      say('reading')
+      const read = await readAll(sdk, command, service)
+      return { passed: sent.passed + read.passed, faults: [...sent.faults, ...read.faults] }
+    } finally {
+      service.stop()
+    }
+  },
+}))

@@ -1,0 +1,85 @@
+import { Type } from '@sinclair/typebox'
+import pino from 'pino'
+import { defineHandler } from '../../consumer/handlers/handler.ts'
+import { startPipeline } from '../../consumer/test-pipeline.ts'
+import { Gate, Meters } from '../../producer/admit.ts'
+import { createApp } from '../../producer/app.ts'
+import { authenticateNobody } from '../../producer/authenticate.ts'
+import { loadProducerConfig } from '../../producer/config.ts'
+import { createMetrics } from '../../producer/metrics.ts'
+import type { IncomingRecord } from '../../shared/kafka/types.ts'
+import { FakeKafka } from '../../shared/testing/fake-kafka.ts'
+import { until } from '../../shared/testing/until.ts'
+import { streamTopics } from '../../shared/topics.ts'
+
+/** The HTTP service on a port of its own, and the consumer's pipeline, both on Kafka in memory. */
+
+const RESULTS_TIMEOUT_MS = 20_000
+
+/** What a handler makes of an event. */
+export const RESULT = { handled: 'é "q" 100%' }
+
+export interface ClientService {
+  /** Where events go. */
+  url: string
+  /** The OpenAPI description as it is served. */
+  description(): Promise<string>
+  /** What has been stored. */
+  stored(): readonly IncomingRecord[]
+  /** Has everything processed that was stored. @returns the records of `.processed` */
+  processed(): Promise<readonly IncomingRecord[]>
+  stop(): void
+}
+
+export function startClientService(): ClientService {
+  const [input = '', ...others] = streamTopics('default', 'events')
+  const kafka = new FakeKafka().createTopic(input)
+  for (const topic of others) kafka.createTopic(topic)
+  const config = loadProducerConfig({ NODE_ENV: 'development', AUTH: 'off', KAFKA_BROKERS: 'memory:1' })
+  const app = createApp({
+    config,
+    producer: kafka.producer({ maxRecords: config.MAX_QUEUE_RECORDS, maxBytes: config.MAX_QUEUE_BYTES }),
+    authenticate: authenticateNobody([]).authenticate,
+    gate: new Gate({ maxRequests: config.MAX_IN_FLIGHT_REQUESTS, maxBytes: config.MAX_IN_FLIGHT_BYTES }),
+    meters: new Meters(Date.now),
+    metrics: createMetrics(),
+    log: pino({ level: 'silent' }),
+    tracing: undefined,
+    nowMs: Date.now,
+    ending: new AbortController().signal,
+  })
+  const server = Bun.serve({ hostname: '127.0.0.1', port: 0, fetch: (request) => app.fetch(request) })
+  const origin = `http://127.0.0.1:${server.port}`
+  return {
+    url: `${origin}/v1/events`,
+    description: async () => (await fetch(`${origin}/openapi.json`)).text(),
+    stored: () => kafka.all(input),
+    async processed() {
+      const handler = defineHandler({
+        type: 'odd.handled',
+        version: '1',
+        schema: Type.Unknown(),
+        handle: () => ({ type: 'odd.result', data: RESULT }),
+      })
+      const { pipeline, ended } = startPipeline(kafka, [handler], {}, 20, [{ topic: input, partition: 0 }])
+      const results = () => kafka.all(`${input}.processed`)
+      try {
+        await until(() => results().length >= new Set(kafka.all(input).map(identityOf)).size, {
+          timeoutMs: RESULTS_TIMEOUT_MS,
+          what: 'a result of every event',
+        })
+        return results()
+      } finally {
+        await pipeline.stop()
+        await ended
+      }
+    },
+    stop: () => void server.stop(true),
+  }
+}
+
+/** What tells an event from a repeated one. */
+function identityOf({ headers: { names, values } }: IncomingRecord): string {
+  const of = (name: string) => values[names.indexOf(name)]
+  return JSON.stringify([of('ce_source'), of('ce_id')])
+}

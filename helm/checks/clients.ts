@@ -1,0 +1,5 @@
+import type { Area } from './check.ts'
+import { sdkChecks } from './clients-sdks.ts'
+
+/** What clients that are not ours make of the service. */
+export const clients: Area = { name: 'clients', checks: sdkChecks }
