@@ -66,7 +66,27 @@ const javascript: Sdk = {
   },
 }
 
-const SDKS: readonly Sdk[] = [javascript]
+const python: Sdk = {
+  name: 'Python',
+  headers: 'Latin-1',
+  noData: 'taken',
+  async prepare(say) {
+    const requirements = join(SOURCES, 'python/requirements.txt')
+    const installed = await provideBuilt({
+      name: 'client-python',
+      files: [requirements],
+      made: [PLATFORM],
+      async build(into) {
+        say('installing the SDK for Python')
+        const command = ['python3', '-m', 'pip', 'install', '--quiet', '--target', into, '-r', requirements] as const
+        await runTool(command, into, 'install it with: apt-get install python3-pip')
+      },
+    })
+    return ['env', `PYTHONPATH=${installed}`, 'python3', '-B', join(SOURCES, 'python/client.py')]
+  },
+}
+
+const SDKS: readonly Sdk[] = [javascript, python]
 
 async function answersOf(command: [string, ...string[]], orders: Orders): Promise<Answers> {
   const { exitCode, output, errors } = await run(command, {
@@ -163,7 +183,7 @@ function eventOf(record: IncomingRecord): ClientEvent {
 }
 
 export const sdkChecks: readonly Check[] = SDKS.map((sdk) => ({
-  name: `CloudEvents SDK for ${sdk.name}: what it sends and reads`,
+  name: `SDK for ${sdk.name}: sends and reads CloudEvents`,
   counts: 'events and records',
   async run(say) {
     const command = await sdk.prepare(say)
