@@ -86,7 +86,27 @@ const python: Sdk = {
   },
 }
 
-const SDKS: readonly Sdk[] = [javascript, python]
+const go: Sdk = {
+  name: 'Go',
+  headers: 'UTF-8',
+  noData: 'taken',
+  async prepare(say) {
+    const folder = join(SOURCES, 'go')
+    const advice = 'install it with: apt-get install golang-go, or from go.dev'
+    const built = await provideBuilt({
+      name: 'client-go',
+      files: ['go.mod', 'go.sum', 'main.go'].map((file) => join(folder, file)),
+      made: [(await runTool(['go', 'version'], folder, advice)).trim()],
+      async build(into) {
+        say('compiling the SDK for Go, up to a minute, once')
+        await runTool(['go', 'build', '-trimpath', '-o', join(into, 'client'), '.'], folder, advice)
+      },
+    })
+    return [join(built, 'client')]
+  },
+}
+
+const SDKS: readonly Sdk[] = [javascript, python, go]
 
 async function answersOf(command: [string, ...string[]], orders: Orders): Promise<Answers> {
   const { exitCode, output, errors } = await run(command, {
