@@ -1,6 +1,7 @@
-import { copyFile } from 'node:fs/promises'
+import { copyFile, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { provideBuilt, runTool } from '../../bench/systems/built.ts'
+import { findJava } from '../../shared/kafka/brokers/kafka-distribution.ts'
 import type { HeaderValue, IncomingRecord } from '../../shared/kafka/types.ts'
 import { fromRecord } from '../../shared/record.ts'
 import { type Check, type Outcome, outcome, run } from './check.ts'
@@ -25,7 +26,7 @@ interface Sdk {
   name: string
   /** How its HTTP client writes what is not ASCII; Latin-1 is what it is, or refused by the client. */
   headers: 'UTF-8' | 'Latin-1'
-  /** What it does with events without data: neither reads them from records, nor sends them in binary mode. */
+  /** What it does with events without data. Refused: neither reads them from records, nor sends them in binary mode. */
   noData: 'taken' | 'refused'
   /** Installs and compiles what it takes. @returns a program that reads {@link Orders} and writes {@link Answers} */
   prepare(say: (progress: string) => void): Promise<[string, ...string[]]>
@@ -106,7 +107,46 @@ const go: Sdk = {
   },
 }
 
-const SDKS: readonly Sdk[] = [javascript, python, go]
+const java: Sdk = {
+  name: 'Java',
+  headers: 'UTF-8',
+  noData: 'taken',
+  async prepare(say) {
+    const folder = join(SOURCES, 'java')
+    const program = await findJava()
+    const built = await provideBuilt({
+      name: 'client-java',
+      files: ['pom.xml', 'Client.java'].map((file) => join(folder, file)),
+      made: [],
+      async build(into) {
+        say('fetching the SDK for Java')
+        const maven = ['mvn', '--batch-mode', '--no-transfer-progress', '--file', join(folder, 'pom.xml')] as const
+        const goal = [
+          'dependency:copy-dependencies',
+          '-DincludeScope=runtime',
+          `-DoutputDirectory=${join(into, 'lib')}`,
+        ]
+        await runTool([...maven, ...goal], folder, 'install it with: apt-get install maven')
+        // A JRE has no compiler; Eclipse's is one of the jars.
+        const jars = (await readdir(join(into, 'lib'))).map((jar) => join(into, 'lib', jar)).join(':')
+        const compiler = [program, '-cp', jars, 'org.eclipse.jdt.internal.compiler.batch.Main'] as const
+        const options = ['-17', '-encoding', 'UTF-8', '-nowarn', '-cp', jars, '-d', into]
+        await runTool([...compiler, ...options, join(folder, 'Client.java')], folder, '')
+      },
+    })
+    // Its HTTP client writes headers in this encoding, which otherwise follows from the environment.
+    return [
+      program,
+      '-Dfile.encoding=UTF-8',
+      '-XX:TieredStopAtLevel=1',
+      '-cp',
+      `${built}:${join(built, 'lib/*')}`,
+      'Client',
+    ]
+  },
+}
+
+const SDKS: readonly Sdk[] = [javascript, python, go, java]
 
 async function answersOf(command: [string, ...string[]], orders: Orders): Promise<Answers> {
   const { exitCode, output, errors } = await run(command, {

@@ -1,5 +1,6 @@
 /** `bun run check:deploy`: everything that can be known of images, charts, monitoring, delivery and the clients of others without a cluster. */
 import { parseArgs } from 'node:util'
+import { UnavailableError } from '../../bench/systems/system.ts'
 import { charts } from '../../helm/checks/charts.ts'
 import type { Check } from '../../helm/checks/check.ts'
 import { clients } from '../../helm/checks/clients.ts'
@@ -38,7 +39,11 @@ async function outcomeOf(check: Check): Promise<Result> {
     const { passed, faults } = await step(check.name, (say) => check.run(say))
     return ended(passed, faults)
   } catch (error) {
-    return ended(0, [error instanceof ToolUnavailableError ? error.message : String((error as Error).stack ?? error)])
+    return ended(0, [
+      error instanceof ToolUnavailableError || error instanceof UnavailableError
+        ? error.message
+        : String((error as Error).stack ?? error),
+    ])
   }
 }
 
