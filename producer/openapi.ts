@@ -272,6 +272,17 @@ function withReferences(value: unknown, top: boolean): unknown {
   return Object.fromEntries(Object.entries(value).map(([name, one]) => [name, withReferences(one, false)]))
 }
 
+const SECURITY_SCHEMES = {
+  bearer: { type: 'http', scheme: 'bearer', description: 'Authorization: Bearer <key>' },
+  key: { type: 'apiKey', in: 'header', name: 'X-API-Key' },
+  query: {
+    type: 'apiKey',
+    in: 'query',
+    name: 'access_token',
+    description: 'For senders of webhooks that can set no header; URLs are easily logged.',
+  },
+}
+
 export function openApi(config: ProducerConfig): Record<string, unknown> {
   return {
     openapi: '3.1.0',
@@ -305,16 +316,7 @@ export function openApi(config: ProducerConfig): Record<string, unknown> {
       },
       parameters: PARAMETERS,
       responses: Object.fromEntries([...problemResponses()].map(([name, { response }]) => [name, response])),
-      securitySchemes: {
-        bearer: { type: 'http', scheme: 'bearer', description: 'Authorization: Bearer <key>' },
-        key: { type: 'apiKey', in: 'header', name: 'X-API-Key' },
-        query: {
-          type: 'apiKey',
-          in: 'query',
-          name: 'access_token',
-          description: 'For senders of webhooks that can set no header; URLs are easily logged.',
-        },
-      },
+      ...(config.AUTH === 'on' ? { securitySchemes: SECURITY_SCHEMES } : {}),
     },
   }
 }

@@ -137,7 +137,7 @@ export function decodeHeader(
   try {
     return { ok: true, value: utf8.decode(Buffer.from(bytes, 'latin1')) }
   } catch {
-    return { ok: false, detail: 'is not valid UTF-8' }
+    return { ok: false, detail: 'is not valid UTF-8: percent-encode it, or send the event in structured mode' }
   }
 }
 

@@ -44,6 +44,9 @@ replace github.com/vmware-labs/yaml-jsonpath v0.3.2 => github.com/helm-unittest/
   // Docker Compose's own loader, as a program.
   compose: { go: 'github.com/compose-spec/compose-go/v2/cmd', version: 'v2.16.2', binary: 'cmd' },
   dclint: { npm: 'dclint', version: '3.1.0', binary: 'dclint' },
+  spectral: { npm: '@stoplight/spectral-cli', version: '6.16.3', binary: 'spectral' },
+  redocly: { npm: '@redocly/cli', version: '2.77.0', binary: 'redocly' },
+  'openapi-python-client': { pypi: 'openapi-python-client', version: '0.29.1', binary: 'openapi-python-client' },
 } as const satisfies Record<string, Source>
 
 export type ToolName = keyof typeof sources

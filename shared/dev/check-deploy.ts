@@ -18,7 +18,8 @@ const help = `Checks what is deployed, and with which clients: bun run check:dep
   --list   the checks, a line each
   --help   this text
 
-What a check needs is installed into the user's cache; Go, Python, npm and Debian's apt-get have to be there.
+What a check needs is installed into the user's cache; Go, Python, npm, Java 17, Maven and Debian's apt-get
+have to be there.
 `
 
 interface Result {
