@@ -32,6 +32,21 @@ const faultsOf = (load: () => unknown): readonly string[] => {
 }
 
 describe('a configuration', () => {
+  test('shows no credential of the common variables in a fault', () => {
+    const env = {
+      KAFKA_BROKERS: 'localhost:9092',
+      KAFKA_SECURITY_PROTOCOL: 'sasl_ssl',
+      OTEL_EXPORTER_OTLP_ENDPOINT: 'htp://user:s3cret@collector:4318',
+    }
+    const faults = faultsOf(() => loadConfig(Type.Object(commonVariables), env, commonFaults))
+    expect(faults.some((fault) => fault.startsWith('OTEL_EXPORTER_OTLP_ENDPOINT=(secret) is not'))).toBe(true)
+    expect(faults.join()).not.toContain('s3cret')
+    const unreadable = { KAFKA_BROKERS: 'localhost:9092', OTEL_EXPORTER_OTLP_ENDPOINT: 'http://user:s3cret@[' }
+    expect(faultsOf(() => loadConfig(Type.Object(commonVariables), unreadable, commonFaults))).toEqual([
+      'OTEL_EXPORTER_OTLP_ENDPOINT=(secret) is not a URL.',
+    ])
+  })
+
   test('has its defaults where nothing is set, and takes what is', () => {
     expect(loadConfig(schema, { NAME: 'a' })).toEqual({ PORT: 8080, RATIO: 0.5, MODE: 'on', NAME: 'a' })
     expect(loadConfig(schema, { NAME: 'a', PORT: '1', RATIO: '2.25', MODE: 'off', TOKEN: 't-1' })).toEqual({

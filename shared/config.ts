@@ -138,7 +138,7 @@ export const commonVariables = {
   KAFKA_SSL_KEY_FILE: optionalText('With ssl and sasl_ssl: this client’s key, PEM.'),
   OTEL_EXPORTER_OTLP_ENDPOINT: optionalText(
     'Where spans go, by OTLP over HTTP, such as http://collector:4318. Without it none are made.',
-    { pattern: '^https?://[^\\s]+$' },
+    { pattern: '^https?://[^\\s]+$', ...secret },
   ),
   OTEL_TRACES_SAMPLER_ARG: Type.Number({
     default: 0.1,
@@ -160,6 +160,8 @@ export function commonFaults(config: Static<TObject<typeof commonVariables>>): s
   }
   if ((config.KAFKA_SSL_CERTIFICATE_FILE === undefined) !== (config.KAFKA_SSL_KEY_FILE === undefined))
     faults.push('KAFKA_SSL_CERTIFICATE_FILE and KAFKA_SSL_KEY_FILE go together: set both or neither.')
+  if (config.OTEL_EXPORTER_OTLP_ENDPOINT !== undefined && !URL.canParse(config.OTEL_EXPORTER_OTLP_ENDPOINT))
+    faults.push('OTEL_EXPORTER_OTLP_ENDPOINT=(secret) is not a URL.')
   return faults
 }
 

@@ -148,6 +148,20 @@ describe('the JSON scanner', () => {
     expect(outline(`{${many},"m3":1}`).ok).toBe(false)
   })
 
+  test('says where something is wrong, never what stands there: faults are logged, payloads are not', () => {
+    for (const text of [
+      '{"s3cret":1,"s3cret":2}',
+      '[{"s3cret":1,"s3cret":2}]',
+      '{"s3cret":1,s3cret}',
+      '{"a":s3cret}',
+      '{"a":"s3cret',
+    ])
+      expect(outline(text)).toMatchObject({
+        ok: false,
+        fault: { detail: expect.not.stringContaining('s3cret') },
+      })
+  })
+
   test('leaves twice-given members inside of data alone: data is the sender’s', () => {
     expect(outline('{"data":{"a":1,"a":2}}').ok).toBe(true)
   })

@@ -29,7 +29,11 @@ export async function createTracing(config: CommonConfig, service: string, log: 
   if (endpoint === undefined) return undefined
   // The libraries take some 20 MB, which only those who want spans should pay.
   const { exporterTo, tracingTo } = await import('./spans.ts')
-  const told = (reason: string): void => log.warn({ reason, endpoint }, 'spans were not taken')
+  const told = (reason: string): void =>
+    log.warn(
+      { reason: withoutCredentials(reason, endpoint), endpoint: shownEndpoint(endpoint) },
+      'spans were not taken',
+    )
   return tracingTo(exporterTo(endpoint, told), service, config, told)
 }
 
@@ -43,3 +47,10 @@ export function contextOf(span: Span, tracestate: string | undefined): TraceCont
   if (tracestate !== undefined) context.tracestate = tracestate
   return context
 }
+
+/** What a log may show of a collector's address: neither user, password nor path, in which a key may stand. */
+export const shownEndpoint = (endpoint: string): string => new URL(endpoint).origin
+
+/** What a library says of a collector, which may have its whole address in it. */
+export const withoutCredentials = (reason: string, endpoint: string): string =>
+  reason.replaceAll(endpoint, shownEndpoint(endpoint)).replace(/(?<=:\/\/)[^\s/?#]*@/g, '')
