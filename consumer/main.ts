@@ -8,7 +8,7 @@ import { resolve } from 'node:path'
 import { EXIT_BAD_CONFIG, loadConfigOrExit } from '../shared/config.ts'
 import { createGroupConsumer } from '../shared/kafka/consumer.ts'
 import { createRangeReader } from '../shared/kafka/range-reader.ts'
-import { addClientMetrics, type Position } from '../shared/kafka/statistics.ts'
+import { addClientMetrics, type Position, type Statistics } from '../shared/kafka/statistics.ts'
 import { createTransactor } from '../shared/kafka/transactor.ts'
 import { createLogger } from '../shared/logger.ts'
 import { serveOps } from '../shared/ops.ts'
@@ -134,11 +134,11 @@ function open(isReplacement: boolean) {
     leaveTimeoutMs: config.DRAIN_TIMEOUT_MS * 0.6,
     prefetchMaxBytes: config.PREFETCH_MAX_BYTES,
     log,
-    onStatistics(json) {
-      positions = statistics.group.take(json)
+    onStatistics(taken) {
+      positions = statistics.group.take(taken)
     },
   })
-  const transactorOf = (transactionalId: string, onStatistics: (json: string) => void) =>
+  const transactorOf = (transactionalId: string, onStatistics: (statistics: Statistics) => void) =>
     createTransactor({
       config,
       clientId: `${clientId}-transactions`,

@@ -49,8 +49,8 @@ export function startTestConsumer(options: TestConsumerOptions) {
     leaveTimeoutMs: 10_000,
     prefetchMaxBytes: 2 ** 20,
     log,
-    onStatistics(json) {
-      positions = statistics.take(json)
+    onStatistics(taken) {
+      positions = statistics.take(taken)
     },
   })
   const metrics = createMetrics()

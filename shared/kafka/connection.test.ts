@@ -1,10 +1,11 @@
-import { describe, expect, test } from 'bun:test'
+import { describe, expect, spyOn, test } from 'bun:test'
 import { EventEmitter } from 'node:events'
 import { Type } from '@sinclair/typebox'
 import pino from 'pino'
 import { commonVariables, loadConfig } from '../config.ts'
 import { CODE } from './client.ts'
 import { reasonOf, watchConnection } from './connection.ts'
+import type { Statistics } from './statistics.ts'
 
 const config = (env: Record<string, string> = {}) =>
   loadConfig(Type.Object(commonVariables), { KAFKA_BROKERS: 'a:9092', ...env })
@@ -244,5 +245,24 @@ describe('a watch', () => {
     watch.closed()
     watch.connected()
     expect(watch.current()).toEqual({ state: 'closed' })
+  })
+
+  test('reads a client’s statistics once, and hands them on while it is the one that counts', () => {
+    const { watch, client } = watched()
+    const taken: Statistics[] = []
+    const [first, second] = [new EventEmitter(), new EventEmitter()]
+    watch.attach(first, (statistics) => taken.push(statistics))
+    watch.attach(second, (statistics) => taken.push(statistics))
+    const read = spyOn(JSON, 'parse')
+    try {
+      for (const one of [client, first, second]) one.emit('event.stats', { message: '{"msg_cnt":7}' })
+      expect(read).toHaveBeenCalledTimes(1)
+    } finally {
+      read.mockRestore()
+    }
+    expect(taken).toEqual([{ msg_cnt: 7 }])
+    watch.closed()
+    second.emit('event.stats', { message: '{"msg_cnt":8}' })
+    expect(taken).toHaveLength(1)
   })
 })

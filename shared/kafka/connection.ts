@@ -1,6 +1,7 @@
 import type { CommonConfig } from '../config.ts'
 import type { Logger } from '../logger.ts'
 import { CODE, eventCode, type LibrdKafkaError } from './client.ts'
+import type { Statistics } from './statistics.ts'
 import type { Connection } from './types.ts'
 
 /**
@@ -18,8 +19,11 @@ interface Watchable {
 /** Of one client and of those that replace it, one after the other. */
 export interface ConnectionWatch {
   current(): Connection
-  /** Listens to a client that was just made, and no longer to the one before. */
-  attach<C extends Watchable>(client: C): C
+  /**
+   * Listens to a client that was just made, and no longer to the one before.
+   * @param onStatistics is given the client's statistics, which are long and are read once
+   */
+  attach<C extends Watchable>(client: C, onStatistics?: (statistics: Statistics) => void): C
   /** The client is connected. */
   connected(): void
   /** An attempt to connect has failed, or the client was given up. The reason is told where the log lines name none. */
@@ -71,9 +75,30 @@ export function watchConnection(options: { config: CommonConfig; client: string;
 
   const because = (otherwise: string): string => (reasons.size === 0 ? otherwise : summary(reasons))
 
+  /** What the client's statistics tell of its brokers. */
+  function seen(brokers: ReturnType<typeof brokersOf>): void {
+    // A broker has several entries: as it was configured, and as a member of the cluster.
+    for (const broker of reasons.keys()) {
+      const entries = brokers.filter((one) => one.broker === broker)
+      if (entries.length === 0 || entries.some(({ up }) => up)) reasons.delete(broker)
+    }
+    const silentForMs = downMs === undefined ? Number.POSITIVE_INFINITY : performance.now() - downMs
+    if (!brokers.some(({ up, silentMs }) => up && silentMs < silentForMs)) {
+      changeTo({ state: 'connecting', reason: because('no broker is up') })
+      return
+    }
+    downMs = undefined
+    // That a broker is up does not make a client that is still being made ready one that works.
+    if (!answered) return
+    changeTo({ state: 'connected' })
+    const now = reasons.size === 0 ? '' : summary(reasons)
+    if (now !== partly && now !== '') log.warn({ client: name, reason: now }, 'a broker is not reached')
+    partly = now
+  }
+
   return {
     current: () => connection,
-    attach(client) {
+    attach(client, onStatistics) {
       attached = client
       answered = false
       downMs = undefined
@@ -86,24 +111,10 @@ export function watchConnection(options: { config: CommonConfig; client: string;
         if (connection.state === 'connecting') changeTo({ state: 'connecting', reason: summary(reasons) })
       })
       client.on('event.stats', ({ message }) => {
-        if (client !== attached) return
-        const brokers = brokersOf(message)
-        if (brokers === undefined) return
-        // A broker has several entries: as it was configured, and as a member of the cluster.
-        for (const broker of reasons.keys()) {
-          const entries = brokers.filter((one) => one.broker === broker)
-          if (entries.length === 0 || entries.some(({ up }) => up)) reasons.delete(broker)
-        }
-        const silentForMs = downMs === undefined ? Number.POSITIVE_INFINITY : performance.now() - downMs
-        if (!brokers.some(({ up, silentMs }) => up && silentMs < silentForMs))
-          return changeTo({ state: 'connecting', reason: because('no broker is up') })
-        downMs = undefined
-        // That a broker is up does not make a client that is still being made ready one that works.
-        if (!answered) return
-        changeTo({ state: 'connected' })
-        const now = reasons.size === 0 ? '' : summary(reasons)
-        if (now !== partly && now !== '') log.warn({ client: name, reason: now }, 'a broker is not reached')
-        partly = now
+        if (client !== attached || connection.state === 'closed') return
+        const statistics = JSON.parse(message) as Statistics
+        if (statistics.brokers !== undefined) seen(brokersOf(statistics.brokers))
+        onStatistics?.(statistics)
       })
       client.on('event.error', (error) => {
         if (client !== attached) return
@@ -143,23 +154,13 @@ function summary(reasons: ReadonlyMap<string, string>): string {
     .join('; ')
 }
 
-/**
- * Every broker that librdkafka's statistics know (STATISTICS.md, "brokers"), and for how long nothing has come from it; undefined when they say nothing of
- * them.
- */
-function brokersOf(statisticsJson: string): { broker: string; up: boolean; silentMs: number }[] | undefined {
-  const { brokers } = JSON.parse(statisticsJson) as {
-    brokers?: Record<string, { name: string; state: string; rxidle: number }>
-  }
-  return (
-    brokers &&
-    Object.values(brokers).map(({ name, state, rxidle }) => ({
-      broker: addressOf(name),
-      up: state === 'UP',
-      silentMs: rxidle < 0 ? Number.POSITIVE_INFINITY : rxidle / 1_000,
-    }))
-  )
-}
+/** Every broker that librdkafka's statistics know, and for how long nothing has come from it. */
+const brokersOf = (brokers: NonNullable<Statistics['brokers']>): { broker: string; up: boolean; silentMs: number }[] =>
+  Object.values(brokers).map(({ name, state, rxidle = -1 }) => ({
+    broker: addressOf(name),
+    up: state === 'UP',
+    silentMs: rxidle < 0 ? Number.POSITIVE_INFINITY : rxidle / 1_000,
+  }))
 
 /** Of "ssl://host:9093/1" or "host:9093/bootstrap". */
 const addressOf = (broker: string): string => broker.replace(/^\w+:\/\//, '').replace(/\/[^/]*$/, '')

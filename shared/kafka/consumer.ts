@@ -18,6 +18,7 @@ import {
 import { watchConnection } from './connection.ts'
 import { groupMetadata } from './group-metadata.ts'
 import { consumePacked, type Interruption } from './packed.ts'
+import type { Statistics } from './statistics.ts'
 import {
   type CommittedOffset,
   type GroupConsumer,
@@ -78,7 +79,7 @@ export interface GroupConsumerOptions {
   prefetchMaxBytes: number
   log: Logger
   /** librdkafka's statistics, JSON text, about once a second. */
-  onStatistics(json: string): void
+  onStatistics(statistics: Statistics): void
 }
 
 /** A cooperative-sticky group member. Its methods may be called before it has connected, except those that need the broker. */
@@ -174,10 +175,7 @@ export function createGroupConsumer(options: GroupConsumerOptions): GroupConsume
     start(topicPattern, to, mayJoin) {
       listener = to
       const open = () => {
-        const opened = watch.attach(new (native().KafkaConsumer)(settings))
-        opened.on('event.stats', (event: { message: string }) => {
-          if (watch.current().state !== 'closed') options.onStatistics(event.message)
-        })
+        const opened = watch.attach(new (native().KafkaConsumer)(settings), options.onStatistics)
         opened.on('event.error', (error) => {
           const code = eventCode(error)
           if (code === CODE.FATAL || error.isFatal === true) to.failed(error.message)

@@ -16,6 +16,7 @@ import {
 } from './client.ts'
 import { watchConnection } from './connection.ts'
 import { isNotQueued, type PackedProducer, packProducer, type Report } from './packed.ts'
+import type { Statistics } from './statistics.ts'
 import { type Described, describeTopics, NOT_AUTHORIZED, unmadeTopics } from './topic-requests.ts'
 import { type DeliveryResult, type OutgoingRecord, ProduceError, type RecordProducer } from './types.ts'
 
@@ -35,7 +36,7 @@ export interface RecordProducerOptions {
   /** How long a client may reach no broker before it is replaced: one may have lost sight of all of them. */
   unreachedTimeoutMs: number
   log: Logger
-  onStatistics(json: string): void
+  onStatistics(statistics: Statistics): void
 }
 
 /** How often it is asked how many partitions every topic has and whether it may be written to: both may change at any time. */
@@ -55,9 +56,6 @@ const SWEEP_INTERVAL_MS = 100
 
 /** Of topics that cannot be written to, and can again, so many are named in a line of the log. */
 const LOGGED_TOPICS = 10
-
-/** In librdkafka's statistics: what has become of the producer id (STATISTICS.md, "eos"). */
-const PRODUCER_ID = /"idemp_state":\s*"(?<idempotence>\w+)"/
 
 /** Errors after which a client takes no record any more. */
 const FATAL = new Set<number>([CODE.FATAL, CODE.CLUSTER_AUTHORIZATION_FAILED])
@@ -137,16 +135,15 @@ export function createRecordProducer(options: RecordProducerOptions): RecordProd
       partitioner: 'murmur2_random',
       dr_cb: true,
     })
-    watch.attach(opened)
-    // Only a connected client can be polled; before that the addon would follow a null pointer.
-    opened.on('ready', () => opened.setPollInBackground(true))
-    opened.on('event.stats', (event: { message: string }) => {
+    watch.attach(opened, (statistics) => {
       if (opened !== client?.kafka) return
-      const { idempotence } = PRODUCER_ID.exec(event.message)?.groups ?? {}
+      const idempotence = statistics.eos?.idemp_state
       if (idempotence === 'FatalError') return replace('fatal error')
       if (idempotence === 'Assigned') recovered()
-      options.onStatistics(event.message)
+      options.onStatistics(statistics)
     })
+    // Only a connected client can be polled; before that the addon would follow a null pointer.
+    opened.on('ready', () => opened.setPollInBackground(true))
     opened.on('event.error', (error) => {
       const code = eventCode(error)
       if (opened === client?.kafka && (FATAL.has(code) || error.isFatal === true)) replace(error.message, code)

@@ -1,9 +1,10 @@
 import { describe, expect, test } from 'bun:test'
 import { Registry } from 'prom-client'
-import { addClientMetrics } from './statistics.ts'
+import { addClientMetrics, type Statistics } from './statistics.ts'
 
 const window = (avg: number, p99: number) => ({ avg, p99 })
 const broker = (nodeid: number, overrides: object = {}) => ({
+  name: `${nodeid}`,
   nodeid,
   state: 'UP',
   txretries: 0,
@@ -14,8 +15,13 @@ const broker = (nodeid: number, overrides: object = {}) => ({
   ...overrides,
 })
 
-const statistics = (overrides: object = {}): string =>
-  JSON.stringify({ msg_cnt: 0, msg_size: 0, msg_max: 1, msg_size_max: 1, brokers: {}, topics: {}, ...overrides })
+const statistics = (overrides: Partial<Statistics> = {}): Statistics => ({
+  msg_cnt: 0,
+  msg_size: 0,
+  brokers: {},
+  topics: {},
+  ...overrides,
+})
 
 function createSink() {
   const registry = new Registry()
@@ -97,7 +103,7 @@ describe('client metrics', () => {
 
   test('no broker at all is no fault', async () => {
     const { registry, sink } = createSink()
-    expect(sink.take(JSON.stringify({ msg_cnt: 0, msg_size: 0 }))).toEqual([])
+    expect(sink.take({})).toEqual([])
     expect(Object.values(await scrape(registry)).every((value) => value === 0)).toBe(true)
   })
 
@@ -121,7 +127,7 @@ test('log ends are those of committed records, of partitions that are read', () 
     2: { next_offset: 0, fetchq_cnt: 0 },
     [-1]: { next_offset: 5, fetchq_cnt: 0 },
   }
-  expect(sink.take(statistics({ topics: { 'kt.a.b': { topic: 'kt.a.b', partitions } } }))).toEqual([
+  expect(sink.take(statistics({ topics: { 'kt.a.b': { partitions } } }))).toEqual([
     { topic: 'kt.a.b', partition: 0, next: 12, queued: 3 },
     { topic: 'kt.a.b', partition: 2, next: 0, queued: 0 },
   ])

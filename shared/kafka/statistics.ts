@@ -9,24 +9,32 @@ interface Window {
   p99: number
 }
 
-interface Statistics {
-  msg_cnt: number
-  msg_size: number
-  msg_max: number
-  msg_size_max: number
-  brokers: Record<
+/** What is read of librdkafka's statistics. Parts are left out where a client has nothing to say of them; durations are µs. */
+export interface Statistics {
+  /** Records that wait in the client, and their bytes. */
+  msg_cnt?: number
+  msg_size?: number
+  /** What has become of the producer id. */
+  eos?: { idemp_state?: string }
+  brokers?: Record<
     string,
     {
+      name: string
+      /** Negative: a bootstrap or coordinator connection, which carries no records. */
       nodeid: number
       state: string
       txretries: number
       req_timeouts: number
-      rtt: Window
-      int_latency: Window
-      outbuf_latency: Window
+      disconnects?: number
+      /** How long nothing has come from it, or gone to it; negative: never. */
+      rxidle?: number
+      txidle?: number
+      rtt?: Window
+      int_latency?: Window
+      outbuf_latency?: Window
     }
   >
-  topics: Record<string, { partitions: Record<string, { next_offset: number; fetchq_cnt: number }> }>
+  topics?: Record<string, { partitions: Record<string, { next_offset: number; fetchq_cnt: number }> }>
 }
 
 /** How far a client has fetched a partition. */
@@ -39,10 +47,10 @@ export interface Position {
   queued: number
 }
 
-/** Takes one client's statistics, JSON text, about once a second. */
+/** Takes one client's statistics, about once a second. */
 export interface StatisticsSink {
   /** @returns how far the client has fetched */
-  take(json: string): Position[]
+  take(statistics: Statistics): Position[]
 }
 
 const MICROS = 1_000_000
@@ -90,10 +98,8 @@ export function addClientMetrics(registry: Registry): { sink(client: string): St
       const counted = { retry: 0, timeout: 0 }
       for (const trouble of ['retry', 'timeout']) troubles.inc({ client, trouble }, 0)
       return {
-        take(json) {
-          const { brokers, topics, msg_cnt, msg_size } = JSON.parse(json) as Statistics
-          // Negative ids are bootstrap and coordinator connections, which carry no records.
-          const real = Object.values(brokers ?? {}).filter((one) => one.nodeid >= 0)
+        take({ brokers = {}, topics = {}, msg_cnt = 0, msg_size = 0 }) {
+          const real = Object.values(brokers).filter((one) => one.nodeid >= 0)
           const set = (stage: string, of: (one: (typeof real)[number]) => Window | undefined) => {
             const windows = real.flatMap((one) => of(one) ?? [])
             const average = windows.reduce((sum, one) => sum + one.avg, 0) / Math.max(1, windows.length)
@@ -116,7 +122,7 @@ export function addClientMetrics(registry: Registry): { sink(client: string): St
             troubles.inc({ client, trouble }, Math.max(0, now[trouble] - counted[trouble]))
             counted[trouble] = now[trouble]
           }
-          return Object.entries(topics ?? {}).flatMap(([topic, { partitions }]) =>
+          return Object.entries(topics).flatMap(([topic, { partitions }]) =>
             Object.entries(partitions)
               .filter(([partition, one]) => Number(partition) >= 0 && one.next_offset >= 0)
               .map(([partition, { next_offset: next, fetchq_cnt: queued }]) => ({

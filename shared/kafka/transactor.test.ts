@@ -7,7 +7,8 @@ test('a connection that a broker closed for its silence is not a lost one', () =
   const connections = new Connections()
   const take = (name: string, disconnects: number, silentSeconds: number, askedSeconds = silentSeconds + 1) => {
     const idle = { rxidle: silentSeconds * SECOND_US, txidle: askedSeconds * SECOND_US }
-    connections.take(JSON.stringify({ brokers: { [name]: { disconnects, ...idle } } }))
+    const broker = { name, nodeid: 1, state: 'UP', txretries: 0, req_timeouts: 0, disconnects, ...idle }
+    connections.take({ brokers: { [name]: broker } })
   }
   take('one', 0, 1)
   take('one', 1, 0)
@@ -26,6 +27,6 @@ test('a connection that a broker closed for its silence is not a lost one', () =
   take('coordinator', 4, 600, 40)
   take('coordinator', 5, 0)
   expect(connections.lost).toBe(5)
-  connections.take('{}')
+  connections.take({})
   expect(connections.lost).toBe(5)
 })

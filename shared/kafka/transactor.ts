@@ -17,6 +17,7 @@ import {
 import { watchConnection } from './connection.ts'
 import { sendOffsetsToTransaction } from './group-metadata.ts'
 import { isNotQueued, type PackedProducer, packProducer, type Report } from './packed.ts'
+import type { Statistics } from './statistics.ts'
 import type { CommittedOffset, Membership, OutputFault, ReleaseResult, TransactionResult, Transactor } from './types.ts'
 
 export interface TransactorOptions {
@@ -27,7 +28,7 @@ export interface TransactorOptions {
   /** After which the broker aborts a transaction whose owner is gone; readers of committed records wait that long. */
   transactionTimeoutMs: number
   log: Logger
-  onStatistics(json: string): void
+  onStatistics(statistics: Statistics): void
 }
 
 /** The first pause before a request is sent again; doubled with each, up to librdkafka's bound of a second. */
@@ -103,7 +104,7 @@ export function createTransactor(options: TransactorOptions): Transactor {
   let transactions = 0
 
   function open(): Producer {
-    const opened = watch.attach(
+    return watch.attach(
       new (native().Producer)({
         ...connectionSettings(config, clientId),
         'transactional.id': transactionalId,
@@ -122,12 +123,11 @@ export function createTransactor(options: TransactorOptions): Transactor {
         partitioner: 'murmur2_random',
         dr_cb: true,
       }),
+      (statistics) => {
+        connections.take(statistics)
+        options.onStatistics(statistics)
+      },
     )
-    opened.on('event.stats', (event: { message: string }) => {
-      connections.take(event.message)
-      options.onStatistics(event.message)
-    })
-    return opened
   }
 
   function reported(report: Readonly<Report>): void {
@@ -314,10 +314,7 @@ export class Connections {
   /** By broker, as of the last statistics. */
   readonly #known = new Map<string, { disconnects: number; isIdle: boolean }>()
 
-  take(statisticsJson: string): void {
-    const { brokers = {} } = JSON.parse(statisticsJson) as {
-      brokers?: Record<string, { disconnects?: number; rxidle?: number; txidle?: number }>
-    }
+  take({ brokers = {} }: Statistics): void {
     for (const [name, { disconnects = 0, rxidle = 0, txidle = 0 }] of Object.entries(brokers)) {
       const before = this.#known.get(name)
       const added = disconnects - (before?.disconnects ?? 0)
