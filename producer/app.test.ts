@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'bun:test'
 import { gzipSync, zstdCompressSync } from 'node:zlib'
+import { SpanStatusCode } from '@opentelemetry/api'
 import { InMemorySpanExporter, type ReadableSpan } from '@opentelemetry/sdk-trace'
 import { Value } from '@sinclair/typebox/value'
 import pino from 'pino'
@@ -105,6 +106,14 @@ async function problem(response: Response) {
     events?: unknown[]
   }
 }
+
+/** As with AUTH=off, but for a stream that breaks it. */
+const failingFor =
+  (broken: string): Authenticate =>
+  (request, stream) => {
+    if (stream === broken) throw new TypeError('secret detail')
+    return authenticateNobody([]).authenticate(request, stream)
+  }
 
 const ndjson = async (response: Response) =>
   (await response.text())
@@ -455,6 +464,26 @@ describe('limits', () => {
     expect((await post('{"type":"t"}', JSON_TYPE)).status).toBe(202)
   })
 
+  test('a refusal takes no time, so that it is no measure of how long requests take', async () => {
+    const { post, kafka, metrics } = service({ env: { MAX_IN_FLIGHT_REQUESTS: '1' } })
+    const { promise, resolve } = Promise.withResolvers<void>()
+    kafka.hold = promise
+    const first = post('{"type":"t"}', JSON_TYPE)
+    expect((await post('{"type":"t"}', JSON_TYPE)).status).toBe(503)
+    resolve()
+    await first
+    kafka.connection = { state: 'connecting', reason: 'no broker' }
+    expect((await post('{"type":"t"}', JSON_TYPE)).status).toBe(503)
+    kafka.connection = { state: 'connected' }
+    expect((await post('{"type":""}', JSON_TYPE)).status).toBe(422)
+    kafka.produceFaults.push(new ProduceError('timed out', 'unknown', 'no answer'))
+    expect((await post('{"type":"t"}', JSON_TYPE)).status).toBe(503)
+    const text = await metrics.registry.metrics()
+    expect(text).toContain('kafkatrace_producer_http_requests_total{route="events",status="503"} 3')
+    // What was stored, what is invalid, and what Kafka has not acknowledged in time.
+    expect(text).toContain('kafkatrace_producer_request_seconds_count{route="events"} 3')
+  })
+
   test('over MAX_IN_FLIGHT_BYTES is 503; a body without a length counts as the largest', async () => {
     const { post, kafka, gate } = service({
       env: {
@@ -672,14 +701,53 @@ describe('Kafka’s answers', () => {
     expect(answers[2]?.['summary']).toMatchObject({ unknown: 1, stored: 1 })
   })
 
-  test('a fault of ours is a 500 without a trace of the stack', async () => {
-    const { app, logged, kafka } = service()
-    kafka.createTopic(TOPIC)
-    kafka.produceFaults.push(new TypeError('secret detail') as never)
-    const response = await app.request('/v1/events', { method: 'POST', headers: JSON_TYPE, body: '{"type":"t"}' })
+  test('a fault of ours is a 500 that tells nothing of it, and stands in the log', async () => {
+    const { post, producer, logged, gate } = service()
+    producer.produce = () => Promise.reject(new TypeError('secret detail'))
+    const response = await post('{"type":"t"}', { ...JSON_TYPE, 'x-request-id': 'mine' })
     expect(response.status).toBe(500)
-    expect(JSON.stringify(await problem(response))).not.toContain('secret detail')
-    expect(logged.some((line) => line['level'] === 50)).toBe(true)
+    const document = await problem(response)
+    expect(document).toMatchObject({ type: 'urn:kafkatrace:problem:internal', outcome: 'unknown' })
+    expect(JSON.stringify(document)).not.toContain('secret detail')
+    // It has come to the log, so that there was something to tell.
+    expect(logged).toContainEqual(
+      expect.objectContaining({
+        level: 50,
+        requestId: 'mine',
+        err: expect.objectContaining({ message: 'secret detail' }),
+      }),
+    )
+    expect(gate.level).toEqual({ requests: 0, bytes: 0 })
+  })
+
+  test('a request that fails unexpectedly keeps its route, its time and its span', async () => {
+    const kept: ReadableSpan[] = []
+    const exporter = new InMemorySpanExporter()
+    exporter.export = (spans, done) => {
+      kept.push(...spans)
+      done({ code: 0 })
+    }
+    const tracing = tracingTo(exporter, 'producer', { OTEL_TRACES_SAMPLER_ARG: 1 }, () => undefined)
+    const { app, post, producer, metrics } = service({ tracing, authenticate: failingFor('broken') })
+    const { promise, reject } = Promise.withResolvers<never>()
+    producer.produce = () => promise
+    const answer = post('{"type":"t"}', JSON_TYPE)
+    const begunMs = performance.now()
+    await until(() => performance.now() - begunMs > 20)
+    reject(new TypeError('secret detail'))
+    expect((await answer).status).toBe(500)
+    for (const method of ['POST', 'OPTIONS'])
+      expect((await app.request('/v1/streams/broken/events', { method })).status).toBe(500)
+    await tracing.stop()
+    expect(kept.map((span) => [span.attributes['http.response.status_code'], span.status.code])).toEqual([
+      [500, SpanStatusCode.ERROR],
+      [500, SpanStatusCode.ERROR],
+    ])
+    const text = await metrics.registry.metrics()
+    expect(text).toContain('kafkatrace_producer_http_requests_total{route="events",status="500"} 2')
+    expect(text).toContain('kafkatrace_producer_http_requests_total{route="handshake",status="500"} 1')
+    const seconds = Number(/request_seconds_sum\{route="events"\} (\S+)/.exec(text)?.[1])
+    expect(seconds).toBeGreaterThan(0.02)
   })
 })
 

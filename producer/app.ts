@@ -1,5 +1,5 @@
 import type { Span } from '@opentelemetry/api'
-import { Hono } from 'hono'
+import { type Context, Hono } from 'hono'
 import type { Event } from '../shared/event.ts'
 import type { Defaults } from '../shared/event-json.ts'
 import { type DeliveryResult, type OutgoingRecord, ProduceError, type RecordProducer } from '../shared/kafka/types.ts'
@@ -98,14 +98,14 @@ export function createApp(deps: AppDeps): Hono {
   })
 
   /** The one place where an answer is counted. */
-  function finish(of: Visit, response: Response): Response {
-    answered(of, response.status)
+  function finish(of: Visit, response: Response, refused = false): Response {
+    answered(of, response.status, refused)
     if (gate.draining) response.headers.set('connection', 'close')
     return response
   }
 
-  function answered({ route, span, startedAt }: Visit, status: number): void {
-    metrics.answered(route, status, (performance.now() - startedAt) / 1_000)
+  function answered({ route, span, startedAt }: Visit, status: number, refused = false): void {
+    metrics.answered(route, status, refused ? undefined : (performance.now() - startedAt) / 1_000)
     if (span === undefined) return
     span.setAttribute('http.response.status_code', status)
     deps.tracing?.end(span, status >= 500 ? 'failed' : 'ok')
@@ -113,16 +113,35 @@ export function createApp(deps: AppDeps): Hono {
 
   function refuse(of: Visit, problem: Problem, context: Record<string, unknown> = {}): Response {
     const { status } = PROBLEMS[problem.kind]
+    const unserved = status === 503 && problem.kind !== 'undelivered'
     // Overload must not be made worse by a line a request; the metrics count it.
-    const level = status === 503 && problem.kind !== 'undelivered' ? 'debug' : status >= 500 ? 'warn' : 'info'
+    const level = unserved ? 'debug' : status >= 500 ? 'warn' : 'info'
     if (log.isLevelEnabled(level))
       log[level]({ requestId: of.id, status, problem: problem.kind, ...context }, problem.detail)
     const headers: Record<string, string> = leavesBody(of.request) ? { connection: 'close' } : {}
-    return finish(of, problemResponse(problem, of.id, headers))
+    return finish(of, problemResponse(problem, of.id, headers), unserved)
   }
 
-  async function post(request: Request, stream: string): Promise<Response> {
-    const of = visit(request, 'events')
+  function failed(of: Visit, error: unknown): Response {
+    log.error({ requestId: of.id, err: error }, 'a request failed unexpectedly')
+    return refuse(of, {
+      kind: 'internal',
+      detail: 'The service failed; its log says why. It is unknown what of the request was stored.',
+      outcome: 'unknown',
+    })
+  }
+
+  /** Answers a request; what fails unexpectedly keeps what is known of it. */
+  async function serve(of: Visit, answer: (of: Visit) => Response | Promise<Response>): Promise<Response> {
+    try {
+      return await answer(of)
+    } catch (error) {
+      return failed(of, error)
+    }
+  }
+
+  async function post(of: Visit, stream: string): Promise<Response> {
+    const { request } = of
     const trace = traceOfRequest(request.headers)
     of.span = deps.tracing?.begin(`POST ${STREAM_PATH}`, 'server', trace, {
       'http.request.method': 'POST',
@@ -299,9 +318,8 @@ export function createApp(deps: AppDeps): Hono {
     })
   }
 
-  function options(request: Request, stream: string): Response {
-    const of = visit(request, 'handshake')
-    const answered = handshake(request, stream, deps.authenticate)
+  function options(of: Visit, stream: string): Response {
+    const answered = handshake(of.request, stream, deps.authenticate)
     if (!answered.ok) return refuse(of, answered.problem)
     if (answered.granted) metrics.handshakes.inc()
     return finish(of, new Response(null, { headers: { ...answered.headers, 'x-request-id': of.id } }))
@@ -315,8 +333,9 @@ export function createApp(deps: AppDeps): Hono {
     })
 
   for (const path of ['/v1/events', STREAM_PATH] as const) {
-    app.post(path, (c) => post(c.req.raw, c.req.param('stream' as never) ?? DEFAULT_STREAM))
-    app.options(path, (c) => options(c.req.raw, c.req.param('stream' as never) ?? DEFAULT_STREAM))
+    const stream = (c: Context): string => c.req.param('stream') ?? DEFAULT_STREAM
+    app.post(path, (c) => serve(visit(c.req.raw, 'events'), (of) => post(of, stream(c))))
+    app.options(path, (c) => serve(visit(c.req.raw, 'handshake'), (of) => options(of, stream(c))))
   }
   app.get('/openapi.json', (c) =>
     finish(visit(c.req.raw, 'openapi'), new Response(document, { headers: { 'content-type': 'application/json' } })),
@@ -331,15 +350,7 @@ export function createApp(deps: AppDeps): Hono {
       detail: 'Events go to POST /v1/events or /v1/streams/{stream}/events; GET /docs shows how.',
     })
   })
-  app.onError((error, c) => {
-    const of = visit(c.req.raw, 'other')
-    log.error({ requestId: of.id, err: error }, 'a request failed unexpectedly')
-    return refuse(of, {
-      kind: 'internal',
-      detail: 'The service failed; its log says why. It is unknown what of the request was stored.',
-      outcome: 'unknown',
-    })
-  })
+  app.onError((error, c) => failed(visit(c.req.raw, 'other'), error))
   const routed = app.fetch
   const refusals = new Map<Problem, (closes: boolean) => Response>()
   // Before the request is even routed: under overload a refusal must cost next to nothing, or nothing is left for those who were let in.
@@ -351,7 +362,7 @@ export function createApp(deps: AppDeps): Hono {
       refusal = repeatedProblem(closed)
       refusals.set(closed, refusal)
     }
-    metrics.answered('events', PROBLEMS[closed.kind].status, 0)
+    metrics.answered('events', PROBLEMS[closed.kind].status, undefined)
     const announced = announcedBytes(request.headers)
     return refusal(gate.draining || announced === undefined || announced > MAX_DROPPED_BYTES)
   }

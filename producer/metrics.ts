@@ -36,7 +36,7 @@ export function createMetrics() {
     ),
     requestSeconds: histogram(
       'request_seconds',
-      'From a request’s arrival to its answer (NDJSON streams: to the answer’s end).',
+      'From a request’s arrival to its answer (NDJSON streams: to the answer’s end). Not those that are refused unserved with 503: overload, draining, no Kafka.',
     ),
     ackSeconds: histogram('ack_seconds', 'From handing a request’s events to Kafka to the last acknowledgement.'),
     inFlightRequests: gauge('in_flight_requests', 'Requests being served.'),
@@ -90,8 +90,8 @@ export function createMetrics() {
     ackSeconds,
     /** The events of a stream that is declared, by what they came to. */
     eventsOf,
-    /** A request has its answer. */
-    answered(route: Route, status: number, seconds: number): void {
+    /** A request has its answer. `seconds` undefined: it was refused unserved, which takes no time and says nothing of how long requests take. */
+    answered(route: Route, status: number, seconds: number | undefined): void {
       const { statuses, seconds: series } = byRoute[route]
       let tally = statuses.get(status)
       if (tally === undefined) {
@@ -99,7 +99,7 @@ export function createMetrics() {
         statuses.set(status, tally)
       }
       tally.count++
-      series.observe(seconds)
+      if (seconds !== undefined) series.observe(seconds)
     },
     /** Shows every stream's events from the start. */
     declare(tenants: readonly Tenant[]): void {

@@ -59,7 +59,7 @@ const requests: Panel = {
 }
 const requestTime: Panel = {
   title: 'Request time',
-  description: 'From a request’s arrival to its answer; an NDJSON stream counts to its end.',
+  description: 'From a request’s arrival to its answer; an NDJSON stream counts to its end. What is refused with 503 unserved does not count.',
   unit: 's',
   queries: quantiles(P('request_seconds_bucket', 'route="events"')),
   threshold: 0.1,
