@@ -15,6 +15,7 @@ describe('credentials in a message', () => {
     ['X-API-Key: k_12345', 'X-API-Key: (redacted)'],
     ['AWS_SECRET_ACCESS_KEY=wJalr/K7', 'AWS_SECRET_ACCESS_KEY=(redacted)'],
     ['connect postgres://app:pa55@db:5432/x', 'connect postgres://(redacted)@db:5432/x'],
+    ['GET https://t0ken@host/x', 'GET https://(redacted)@host/x'],
     ['jwt eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln is old', 'jwt (redacted) is old'],
     ['-----BEGIN PRIVATE KEY-----\nMIIE\n-----END PRIVATE KEY-----\n', '(redacted)\n'],
     ['-----BEGIN RSA PRIVATE KEY-----\nMIIE, cut', '(redacted)'],

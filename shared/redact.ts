@@ -11,7 +11,7 @@ const VALUE = String.raw`"[^"]*"?|'[^']*'?|(?:Bearer|Basic|Digest)\s+[^\s,;"']+|
 const CREDENTIALS: readonly (readonly [RegExp, string])[] = [
   [new RegExp(String.raw`((?:${NAME})["']?\s{0,4}[:=]\s{0,4})(?!\(redacted\))(?:${VALUE})`, 'gi'), `$1${CENSOR}`],
   [/\b(Bearer|Basic)\s+[\w.~+/=-]{8,}/gi, `$1 ${CENSOR}`],
-  [/(\/\/)[^\s/@]*:[^\s/@]*@/g, `$1${CENSOR}@`],
+  [/(\/\/)[^\s/@]+@/g, `$1${CENSOR}@`],
   [/\beyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]*)?/g, CENSOR],
   [/-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)/g, CENSOR],
 ]

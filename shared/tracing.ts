@@ -1,6 +1,7 @@
 import type { Attributes, Span } from '@opentelemetry/api'
 import type { CommonConfig } from './config.ts'
 import type { Logger } from './logger.ts'
+import { redactor } from './redact.ts'
 import { SAMPLED, type TraceContext } from './telemetry.ts'
 
 /**
@@ -29,11 +30,10 @@ export async function createTracing(config: CommonConfig, service: string, log: 
   if (endpoint === undefined) return undefined
   // The libraries take some 20 MB, which only those who want spans should pay.
   const { exporterTo, tracingTo } = await import('./spans.ts')
+  const shown = shownEndpoint(endpoint)
+  const redact = redactor()
   const told = (reason: string): void =>
-    log.warn(
-      { reason: withoutCredentials(reason, endpoint), endpoint: shownEndpoint(endpoint) },
-      'spans were not taken',
-    )
+    log.warn({ reason: redact(reason.replaceAll(endpoint, shown)), endpoint: shown }, 'spans were not taken')
   return tracingTo(exporterTo(endpoint, told), service, config, told)
 }
 
@@ -49,8 +49,4 @@ export function contextOf(span: Span, tracestate: string | undefined): TraceCont
 }
 
 /** What a log may show of a collector's address: neither user, password nor path, in which a key may stand. */
-export const shownEndpoint = (endpoint: string): string => new URL(endpoint).origin
-
-/** What a library says of a collector, which may have its whole address in it. */
-export const withoutCredentials = (reason: string, endpoint: string): string =>
-  reason.replaceAll(endpoint, shownEndpoint(endpoint)).replace(/(?<=:\/\/)[^\s/?#]*@/g, '')
+const shownEndpoint = (endpoint: string): string => new URL(endpoint).origin
