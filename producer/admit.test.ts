@@ -1,63 +1,162 @@
 import { describe, expect, test } from 'bun:test'
 import fc from 'fast-check'
+import { NO_HEADERS } from '../shared/headers.ts'
+import { FakeKafka } from '../shared/testing/fake-kafka.ts'
 import { until } from '../shared/testing/until.ts'
-import { Gate, Meter, Meters } from './admit.ts'
+import { Gate, holding, Meter, Meters, type Stay, shareQueue } from './admit.ts'
 
 describe('the gate', () => {
-  test('never holds more than its limits, and is empty when all have left', () => {
+  /** Lets somebody in, or gives the reason why not. */
+  const enter = (gate: Gate, tenant = 'a', bytes = 1, stream = false): Stay | string => {
+    const entered = gate.enter(tenant, bytes, stream)
+    return entered.ok ? entered.stay : entered.problem.detail
+  }
+  const must = (gate: Gate, tenant = 'a', bytes = 1, stream = false): Stay => {
+    const stay = enter(gate, tenant, bytes, stream)
+    if (typeof stay === 'string') throw new Error(stay)
+    return stay
+  }
+
+  test('never holds more than its limits, whoever comes, and is empty when all have left', () => {
     fc.assert(
       fc.property(
-        fc.array(fc.record({ bytes: fc.nat(60), shrinkTo: fc.nat(60), leaves: fc.boolean(), stream: fc.boolean() })),
-        (visits) => {
-          const gate = new Gate({ maxRequests: 5, maxBytes: 100 })
-          const inside: [bytes: number, stream: boolean][] = []
-          for (const { bytes, shrinkTo, leaves, stream } of visits) {
-            if (gate.enter(bytes, stream) === undefined) {
-              const kept = Math.min(bytes, shrinkTo)
-              gate.shrink(bytes, kept)
-              inside.push([kept, stream])
+        fc.constantFrom(1, 3),
+        fc.array(
+          fc.record({
+            tenant: fc.constantFrom('a', 'b', 'c'),
+            bytes: fc.nat(60),
+            later: fc.nat(60),
+            leaves: fc.nat(5),
+            stream: fc.boolean(),
+          }),
+        ),
+        (tenants, visits) => {
+          const gate = new Gate({ maxRequests: 5, maxBytes: 100 }, tenants)
+          const inside = new Set<Stay>()
+          for (const { tenant, bytes, later, leaves, stream } of visits) {
+            const stay = enter(gate, tenants === 1 ? 'a' : tenant, bytes, stream)
+            if (typeof stay !== 'string') inside.add(stay)
+            if (typeof stay !== 'string' && gate.hold(stay, later) !== undefined) expect(stay.bytes).toBe(bytes)
+            const [first] = inside
+            if (first !== undefined && leaves < 2) {
+              inside.delete(first)
+              // Twice is once.
+              for (let time = 0; time <= leaves; time++) gate.leave(first)
+              expect(gate.hold(first, 1_000)).toBeUndefined()
             }
+            expect(gate.level).toEqual({
+              requests: inside.size,
+              bytes: [...inside].reduce((sum, one) => sum + one.bytes, 0),
+            })
             expect(gate.level.requests).toBeLessThanOrEqual(5)
             expect(gate.level.bytes).toBeLessThanOrEqual(100)
-            expect(gate.level.bytes).toBe(inside.reduce((sum, [one]) => sum + one, 0))
-            const [first] = inside
-            if (leaves && first !== undefined) {
-              gate.leave(...first)
-              inside.shift()
-            }
           }
-          for (const one of inside) gate.leave(...one)
+          for (const one of inside) gate.leave(one)
           expect(gate.level).toEqual({ requests: 0, bytes: 0 })
         },
       ),
     )
   })
 
+  test('takes only numbers of bytes, so that no sum becomes none', () => {
+    const gate = new Gate({ maxRequests: 5, maxBytes: 100 })
+    const stay = must(gate, 'a', 10)
+    for (const bytes of [Number.NaN, -1, 0.5, Number.POSITIVE_INFINITY]) {
+      expect(() => gate.enter('a', bytes, false)).toThrow(RangeError)
+      expect(() => gate.hold(stay, bytes)).toThrow(RangeError)
+    }
+    expect(gate.level).toEqual({ requests: 1, bytes: 10 })
+    gate.leave(stay)
+    expect(gate.level).toEqual({ requests: 0, bytes: 0 })
+  })
+
+  test('a single tenant may have all of it', () => {
+    const gate = new Gate({ maxRequests: 10, maxBytes: 100 })
+    for (let i = 0; i < 10; i++) must(gate, 'a', 10)
+    expect(enter(gate)).toContain('MAX_IN_FLIGHT_REQUESTS=10')
+  })
+
+  test('whatever one tenant has and keeps, another has room: half of the requests and bytes stay free for it, and half of these are its own', () => {
+    fc.assert(
+      fc.property(
+        fc.array(fc.record({ bytes: fc.nat(8), later: fc.nat(8), leaves: fc.nat(9), stream: fc.boolean() }), {
+          minLength: 50,
+          maxLength: 100,
+        }),
+        (visits) => {
+          const gate = new Gate({ maxRequests: 40, maxBytes: 160 }, 2)
+          const inside: Stay[] = []
+          for (const { bytes, later, leaves, stream } of visits) {
+            const stay = enter(gate, 'hostile', bytes, stream)
+            if (typeof stay !== 'string') {
+              gate.hold(stay, later)
+              inside.push(stay)
+            }
+            if (leaves === 0 && inside[0] !== undefined) gate.leave(inside.shift() as Stay)
+          }
+          expect(gate.level.requests).toBeLessThanOrEqual(21)
+          expect(gate.level.bytes).toBeLessThanOrEqual(84)
+          for (let i = 0; i < 9; i++) must(gate, 'other', 4)
+        },
+      ),
+    )
+  })
+
+  test('the room is shared by as many as want it', () => {
+    const gate = new Gate({ maxRequests: 1_000, maxBytes: 1_000 }, 10)
+    const turns: Record<string, Stay[]> = { a: [], b: [], c: [] }
+    // Whatever one of them gives back, whoever comes next may take.
+    for (let round = 0; round < 5_000; round++) {
+      const [name = '', mine = []] = Object.entries(turns)[round % 3] ?? []
+      const stay = enter(gate, name)
+      if (typeof stay !== 'string') mine.push(stay)
+      if (round % 2 === 0 && mine[0] !== undefined) gate.leave(mine.shift() as Stay)
+    }
+    for (const mine of Object.values(turns)) expect(mine.length).toBeWithin(240, 261)
+  })
+
+  test('while the thread is late, only whoever has an equal part is refused', () => {
+    const gate = new Gate({ maxRequests: 1_000, maxBytes: 1_000_000 }, 3)
+    for (let i = 0; i < 400; i++) must(gate, 'hostile')
+    for (let i = 0; i < 20; i++) gate.adapt(60)
+    expect(gate.admitted).toBe(64)
+    expect(gate.closed).toBeUndefined()
+    expect(enter(gate, 'hostile')).toContain('more to do than it can')
+    const others = Array.from({ length: 32 }, () => must(gate, 'other'))
+    expect(enter(gate, 'other')).toContain('more to do than it can')
+    // Streams are served besides, and a third tenant has its part as well.
+    must(gate, 'other', 1, true)
+    for (let i = 0; i < 22; i++) must(gate, 'third')
+    expect(enter(gate, 'third')).toContain('more to do than it can')
+    gate.leave(others[0] as Stay)
+    expect(enter(gate, 'other')).toContain('more to do than it can')
+  })
+
   test('closes while draining, and is drained when the last has left', async () => {
     const gate = new Gate({ maxRequests: 5, maxBytes: 100 })
-    gate.enter(10, false)
+    const stay = must(gate)
     let drained = false
     const draining = gate.shut().then(() => {
       drained = true
     })
-    expect(gate.enter(1, false)?.kind).toBe('draining')
+    expect(enter(gate)).toContain('stopping')
     await Promise.resolve()
     expect(drained).toBe(false)
-    gate.leave(10, false)
+    gate.leave(stay)
     await draining
     await gate.shut()
   })
 
   test('lets fewer in while the thread is late, never fewer than some, and by and by as many as before', () => {
     const gate = new Gate({ maxRequests: 1_000, maxBytes: 1_000_000 })
-    for (let i = 0; i < 500; i++) gate.enter(1, false)
+    const stays = Array.from({ length: 500 }, () => must(gate))
     gate.adapt(5)
     expect(gate.admitted).toBe(1_000)
     gate.adapt(60)
     expect(gate.admitted).toBe(400)
     expect(gate.closed).toMatchObject({ kind: 'overloaded', outcome: 'not stored' })
-    expect(gate.enter(1, false)?.detail).toContain('more to do than it can')
-    for (let i = 0; i < 150; i++) gate.leave(1, false)
+    expect(enter(gate)).toContain('more to do than it can')
+    for (const stay of stays.slice(0, 150)) gate.leave(stay)
     expect(gate.closed).toBeUndefined()
     for (let i = 0; i < 100; i++) gate.adapt(60)
     expect(gate.admitted).toBe(64)
@@ -67,28 +166,28 @@ describe('the gate', () => {
 
   test('lets in as many as before after a pause of the machine, during which nobody could send', () => {
     const gate = new Gate({ maxRequests: 1_000, maxBytes: 1_000_000 })
-    for (let i = 0; i < 64; i++) gate.enter(1, false)
-    for (let i = 0; i < 200; i++) gate.enter(1, true)
+    for (let i = 0; i < 64; i++) must(gate)
+    for (let i = 0; i < 200; i++) must(gate, 'a', 1, true)
     gate.adapt(60_000)
     expect(gate.admitted).toBe(1_000)
   })
 
   test('streams are in nobody’s way while fewer are let in', () => {
     const gate = new Gate({ maxRequests: 200, maxBytes: 1_000_000 })
-    for (let i = 0; i < 100; i++) gate.enter(1, true)
-    for (let i = 0; i < 65; i++) gate.enter(1, false)
+    const streams = Array.from({ length: 100 }, () => must(gate, 'a', 1, true))
+    const stays = Array.from({ length: 65 }, () => must(gate))
     gate.adapt(60)
     expect(gate.admitted).toBe(64)
     expect(gate.closed).toBeDefined()
-    for (let i = 0; i < 100; i++) gate.leave(1, true)
+    for (const stay of streams) gate.leave(stay)
     expect(gate.closed).toBeDefined()
-    for (let i = 0; i < 2; i++) gate.leave(1, false)
+    for (const stay of stays.slice(0, 2)) gate.leave(stay)
     expect(gate.closed).toBeUndefined()
   })
 
   test('that watches notices a thread that is busy', async () => {
     const gate = new Gate({ maxRequests: 1_000, maxBytes: 1_000_000 })
-    for (let i = 0; i < 500; i++) gate.enter(1, false)
+    for (let i = 0; i < 500; i++) must(gate)
     const stop = gate.watch()
     try {
       const end = performance.now() + 100
@@ -157,6 +256,26 @@ describe('a quota', () => {
     expect(meter.headers()['ratelimit']).toBe('"events";r=9;t=1, "bytes";r=0;t=1')
   })
 
+  test('what is refused is paid for, with a debt of no more than a burst', () => {
+    const { clock, meter } = meterAt({ events: { perSecond: 10, burst: 20 }, bytes: { perSecond: 100, burst: 100 } })
+    expect(meter.wait(1, 0)).toBe(0)
+    for (let i = 0; i < 25; i++) meter.spend(1, 0)
+    expect(meter.wait(0, 0)).toBe(500)
+    expect(meter.take(1, 0)).toBe(600)
+    clock.nowMs = 600
+    expect(meter.take(1, 0)).toBe(0)
+    for (let i = 0; i < 100; i++) meter.spend(1_000, 1_000_000)
+    expect(meter.wait(1, 0)).toBe(2_100)
+    expect(meter.wait(0, 1)).toBe(2_000)
+    clock.nowMs = 600 + 2_100
+    expect(meter.take(1, 1)).toBe(0)
+    // Somebody who is in deeper debt, for a request larger than the burst, is forgiven nothing by a small mistake.
+    const other = meterAt({ events: { perSecond: 10, burst: 10 } })
+    expect(other.meter.take(100, 0)).toBe(0)
+    other.meter.spend(1, 0)
+    expect(other.meter.take(1, 0)).toBe(9_100)
+  })
+
   test('grants nothing for a clock that was set back', () => {
     const { clock, meter } = meterAt({ events: { perSecond: 1, burst: 1 } })
     clock.nowMs = 10_000
@@ -178,5 +297,92 @@ describe('a quota', () => {
     expect(meters.of({ ...tenant, name: 'b' })?.take(1, 0)).toBe(0)
     const { quota: _, ...free } = tenant
     expect(meters.of(free)).toBeUndefined()
+  })
+})
+
+describe('the body of a stream', () => {
+  const bytes = async (pieces: AsyncIterable<Uint8Array>): Promise<number> => {
+    let sum = 0
+    for await (const piece of pieces) sum += piece.length
+    return sum
+  }
+  async function* pieces(...texts: string[]): AsyncGenerator<Uint8Array> {
+    for (const text of texts) yield Buffer.from(text)
+  }
+  const entered = (gate: Gate, tenant: string, held: number): Stay => {
+    const made = gate.enter(tenant, held, true)
+    if (!made.ok) throw new Error(made.problem.detail)
+    return made.stay
+  }
+
+  test('holds what has come of it, to the size of its window', async () => {
+    const gate = new Gate({ maxRequests: 5, maxBytes: 100 })
+    const stay = entered(gate, 'a', 10)
+    const held: number[] = []
+    for await (const _ of holding(pieces('12\n', '345678901\n', '2\n', '3'.repeat(90)), gate, stay, 30))
+      held.push(stay.bytes)
+    expect(held).toEqual([10, 13, 15, 30])
+    gate.leave(stay)
+    expect(gate.level.bytes).toBe(0)
+  })
+
+  test('goes on with what it holds where there is no room for more, and waits with a line that is longer', async () => {
+    const gate = new Gate({ maxRequests: 5, maxBytes: 100 })
+    const other = entered(gate, 'b', 85)
+    const stay = entered(gate, 'a', 10)
+    expect(await bytes(holding(pieces('123456789\n', '123456789\n', '12345'), gate, stay, 50))).toBe(25)
+    expect(stay.bytes).toBe(10)
+    let read = 0
+    const reading = bytes(holding(pieces('123456789\n', '1234567890', '123456', '78\n'), gate, stay, 50)).then(
+      (all) => {
+        read = all
+      },
+    )
+    for (let turn = 0; turn < 20; turn++) await new Promise((resolve) => setImmediate(resolve))
+    expect(read).toBe(0)
+    gate.leave(other)
+    await reading
+    expect(read).toBe(29)
+  })
+
+  test('ends with its request, though it waits', async () => {
+    const gate = new Gate({ maxRequests: 5, maxBytes: 20 })
+    entered(gate, 'b', 10)
+    const stay = entered(gate, 'a', 10)
+    const reading = bytes(holding(pieces('x'.repeat(15)), gate, stay, 20))
+    gate.leave(stay)
+    expect(await reading).toBe(15)
+  })
+})
+
+describe('the queue', () => {
+  const records = (count: number) =>
+    Array.from({ length: count }, () => ({
+      topic: 't',
+      partition: 0,
+      key: null,
+      value: Buffer.alloc(10),
+      headers: NO_HEADERS,
+    }))
+
+  test('is full for a tenant that has as much in it as is free, and not for another', async () => {
+    const kafka = new FakeKafka().createTopic('t')
+    const { promise, resolve } = Promise.withResolvers<void>()
+    kafka.hold = promise
+    const of = shareQueue(kafka.producer({ maxRecords: 100, maxBytes: 2_000 }), 2)
+    const room = ({ records, maxRecords }: ReturnType<ReturnType<typeof of>['queue']>) => maxRecords - records
+    expect(of('a')).toBe(of('a'))
+    expect([room(of('a').queue()), room(of('b').queue())]).toEqual([100, 100])
+    const sent = of('a').produce(records(40))
+    expect([room(of('a').queue()), room(of('b').queue())]).toEqual([20, 60])
+    expect(of('a').queue()).toMatchObject({ records: 40, bytes: 400, maxRecords: 60, maxBytes: 1_600 })
+    resolve()
+    expect(await sent).toHaveLength(40)
+    expect([room(of('a').queue()), room(of('b').queue())]).toEqual([100, 100])
+  })
+
+  test('belongs to a single tenant as it is', () => {
+    const producer = new FakeKafka().producer()
+    expect(shareQueue(producer, 1)('a')).toBe(producer)
   })
 })

@@ -1,7 +1,9 @@
+import type { RecordProducer } from '../shared/kafka/types.ts'
+import { sleep } from '../shared/retry.ts'
 import type { Quota, Tenant } from '../shared/tenants.ts'
 import type { Problem } from './problem.ts'
 
-/** Who may come in: the service's own limits, and each tenant's quota. */
+/** Who may come in: the service's own limits, a tenant's share of them, and its quota. */
 
 export interface GateLimits {
   maxRequests: number
@@ -17,25 +19,64 @@ const MOST_LATE_MS = 20
 /** So many requests are served at a time, however late the thread is. */
 const LEAST_ADMITTED = 64
 
+/** What a tenant has in the service now. */
+interface Holding {
+  requests: number
+  streams: number
+  bytes: number
+}
+
+/** A request that was let in. */
+export interface Stay {
+  readonly tenant: Holding
+  readonly stream: boolean
+  /** That it holds. */
+  bytes: number
+  inside: boolean
+}
+
 /**
- * Counts requests and the bytes of their bodies; full, or shut when the process stops, it refuses at once. While the thread does not
- * keep up it lets fewer in, since a longer queue makes everybody wait and nobody faster: additive increase, multiplicative decrease.
+ * Whether someone who has `own` of a limit may have `more` of it. Where others may come, what he has is no more than what stays free for them: whoever comes
+ * finds room, however many others keep what they have, and nobody has to be told of anybody else.
+ */
+function isFree(more: number, own: number, used: number, limit: number, shared: boolean): boolean {
+  const free = limit - used - more
+  return free >= 0 && (!shared || own <= free)
+}
+
+/**
+ * Counts requests and the bytes that they hold, for each tenant and in all; full, or shut when the process stops, it refuses at once. While the thread
+ * does not keep up it lets fewer in, since a longer queue makes everybody wait and nobody faster: additive increase, multiplicative decrease.
  */
 export class Gate {
-  #requests = 0
-  #streams = 0
-  #bytes = 0
+  readonly #all: Holding = { requests: 0, streams: 0, bytes: 0 }
+  /** By name. As many as there are tenants. */
+  readonly #tenants = new Map<string, Holding>()
+  /** How many tenants have requests that are being served, streams apart. */
+  #active = 0
   #admitted: number
   #draining = false
   #shut = false
   #idle: (() => void)[] = []
   readonly limits: GateLimits
+  readonly tenants: number
+  readonly #shared: boolean
   readonly #tooManyRequests: Problem
+  readonly #tooManyBytes: Problem
 
-  constructor(limits: GateLimits) {
+  /** @param tenants how many there are: a single one needs to leave no room for others */
+  constructor(limits: GateLimits, tenants = 1) {
     this.limits = limits
+    this.tenants = tenants
     this.#admitted = limits.maxRequests
-    this.#tooManyRequests = overloaded(`MAX_IN_FLIGHT_REQUESTS=${limits.maxRequests} requests are being served.`)
+    this.#shared = tenants > 1
+    const share = this.#shared ? ' One of several tenants may have as much as stays free for the others.' : ''
+    this.#tooManyRequests = overloaded(
+      `There is no room for another request within MAX_IN_FLIGHT_REQUESTS=${limits.maxRequests}.${share}`,
+    )
+    this.#tooManyBytes = overloaded(
+      `There is no room for the body within MAX_IN_FLIGHT_BYTES=${limits.maxBytes}.${share}`,
+    )
   }
 
   /** How many requests may be served at a time now, streams apart. */
@@ -46,7 +87,7 @@ export class Gate {
   /** Looks at how late a timer of the thread was, ms. With few requests being served it was not they who held it up, but a pause of the machine. */
   adapt(lateMs: number): void {
     const { maxRequests } = this.limits
-    const served = this.#requests - this.#streams
+    const served = this.#served
     if (lateMs <= MOST_LATE_MS) this.#admitted += maxRequests / 100
     else if (served > LEAST_ADMITTED) this.#admitted = 0.8 * Math.min(this.#admitted, served)
     this.#admitted = Math.min(Math.max(this.#admitted, LEAST_ADMITTED), maxRequests)
@@ -64,7 +105,7 @@ export class Gate {
   }
 
   get level(): { requests: number; bytes: number } {
-    return { requests: this.#requests, bytes: this.#bytes }
+    return { requests: this.#all.requests, bytes: this.#all.bytes }
   }
 
   /** Whether whoever is answered is to close its connection. */
@@ -76,47 +117,82 @@ export class Gate {
     this.#draining = true
   }
 
-  /** Why nobody can be let in, whatever the request; undefined when somebody can. */
+  /** Why nobody can be let in, whoever asks; undefined when somebody can. */
   get closed(): Problem | undefined {
     if (this.#shut) return DRAINING
-    if (this.#requests >= this.limits.maxRequests) return this.#tooManyRequests
-    return this.#requests - this.#streams >= this.#admitted ? BUSY : undefined
+    if (this.#all.requests >= this.limits.maxRequests) return this.#tooManyRequests
+    return !this.#shared && this.#served >= this.#admitted ? BUSY : undefined
+  }
+
+  get #served(): number {
+    return this.#all.requests - this.#all.streams
   }
 
   /**
-   * Lets a request in that may hold so many bytes, or says why not. Whoever was let in must leave, once. A stream is not counted among those
+   * Lets a tenant's request in that holds so many bytes at first, or says why not. Whoever was let in must leave. A stream is not counted among those
    * that may be served at a time: it lasts, and takes more only as it is answered.
    */
-  enter(bytes: number, stream: boolean): Problem | undefined {
+  enter(name: string, bytes: number, stream: boolean): { ok: true; stay: Stay } | { ok: false; problem: Problem } {
     const { closed } = this
-    if (closed !== undefined) return closed
-    if (this.#bytes + bytes > this.limits.maxBytes)
-      return overloaded(
-        `The bodies of other requests leave no room within MAX_IN_FLIGHT_BYTES=${this.limits.maxBytes}.`,
-      )
-    this.#requests++
-    if (stream) this.#streams++
-    this.#bytes += bytes
+    if (closed !== undefined) return { ok: false, problem: closed }
+    let tenant = this.#tenants.get(name)
+    if (tenant === undefined) {
+      tenant = { requests: 0, streams: 0, bytes: 0 }
+      this.#tenants.set(name, tenant)
+    }
+    if (!isFree(1, tenant.requests, this.#all.requests, this.limits.maxRequests, this.#shared))
+      return { ok: false, problem: this.#tooManyRequests }
+    if (!stream && this.#isBusyFor(tenant)) return { ok: false, problem: BUSY }
+    const stay: Stay = { tenant, stream, bytes: 0, inside: true }
+    const full = this.hold(stay, bytes)
+    if (full !== undefined) return { ok: false, problem: full }
+    if (!stream && tenant.requests === tenant.streams) this.#active++
+    for (const of of [tenant, this.#all]) {
+      of.requests++
+      if (stream) of.streams++
+    }
+    return { ok: true, stay }
+  }
+
+  /** Whether the thread has enough to do without another request of a tenant. Whoever has less than an equal part of what may be served is let in. */
+  #isBusyFor({ requests, streams }: Holding): boolean {
+    return this.#served >= this.#admitted && (requests - streams) * this.#active >= this.#admitted
+  }
+
+  /**
+   * Makes a request hold so many bytes in all, more or fewer than before, or says why it cannot have more.
+   * @throws RangeError for what is no number of bytes: sums would be none from then on, and no limit would hold
+   */
+  hold(stay: Stay, bytes: number): Problem | undefined {
+    if (!Number.isSafeInteger(bytes) || bytes < 0) throw new RangeError(`${bytes} is no number of bytes`)
+    if (!stay.inside) return undefined
+    const more = bytes - stay.bytes
+    if (more > 0 && !isFree(more, stay.tenant.bytes, this.#all.bytes, this.limits.maxBytes, this.#shared))
+      return this.#tooManyBytes
+    stay.tenant.bytes += more
+    this.#all.bytes += more
+    stay.bytes = bytes
     return undefined
   }
 
-  /** Gives back what a body was expected to take and did not. */
-  shrink(from: number, to: number): void {
-    this.#bytes -= from - to
-  }
-
-  leave(bytes: number, stream: boolean): void {
-    this.#requests--
-    if (stream) this.#streams--
-    this.#bytes -= bytes
-    if (this.#requests === 0) for (const wake of this.#idle.splice(0)) wake()
+  /** A second time it does nothing. */
+  leave(stay: Stay): void {
+    if (!stay.inside) return
+    this.hold(stay, 0)
+    stay.inside = false
+    for (const of of [stay.tenant, this.#all]) {
+      of.requests--
+      if (stay.stream) of.streams--
+    }
+    if (!stay.stream && stay.tenant.requests === stay.tenant.streams) this.#active--
+    if (this.#all.requests === 0) for (const wake of this.#idle.splice(0)) wake()
   }
 
   /** Refuses from now on, and resolves when all that were let in have left. */
   async shut(): Promise<void> {
     this.#draining = true
     this.#shut = true
-    if (this.#requests > 0) await new Promise<void>((resolve) => this.#idle.push(resolve))
+    if (this.#all.requests > 0) await new Promise<void>((resolve) => this.#idle.push(resolve))
   }
 }
 
@@ -166,14 +242,25 @@ export class Meter {
    * is granted when the bucket is full, and leaves it in debt: refused, it would be so for ever.
    */
   take(events: number, bytes: number): number {
-    const nowMs = this.#nowMs()
-    refill(this.#events, nowMs)
-    if (this.#bytes !== undefined) refill(this.#bytes, nowMs)
-    const waitMs = Math.max(wait(this.#events, events), this.#bytes === undefined ? 0 : wait(this.#bytes, bytes))
+    const waitMs = this.wait(events, bytes)
     if (waitMs > 0) return waitMs
     this.#events.tokens -= events
     if (this.#bytes !== undefined) this.#bytes.tokens -= bytes
     return 0
+  }
+
+  /** After how many ms so much would be granted. */
+  wait(events: number, bytes: number): number {
+    const nowMs = this.#nowMs()
+    refill(this.#events, nowMs)
+    if (this.#bytes !== undefined) refill(this.#bytes, nowMs)
+    return Math.max(wait(this.#events, events), this.#bytes === undefined ? 0 : wait(this.#bytes, bytes))
+  }
+
+  /** Takes what something has cost that was refused. It puts a bucket in debt by no more than its burst, so that a sender's mistake is paid for soon. */
+  spend(events: number, bytes: number): void {
+    spend(this.#events, events)
+    if (this.#bytes !== undefined) spend(this.#bytes, bytes)
   }
 
   /** The `RateLimit` and `RateLimit-Policy` fields (draft-ietf-httpapi-ratelimit-headers-10). */
@@ -212,6 +299,10 @@ function wait(bucket: Bucket, cost: number): number {
   return missing <= ROUNDING_TOKENS ? 0 : Math.max(1, Math.ceil((missing / bucket.perSecond) * 1_000))
 }
 
+function spend(bucket: Bucket, cost: number): void {
+  bucket.tokens = Math.min(bucket.tokens, Math.max(bucket.tokens - cost, -bucket.burst))
+}
+
 export const overQuota = (waitMs: number): Problem => ({
   kind: 'over-quota',
   detail: `The tenant’s quota is used up for now: wait ${waitMs} ms. Nothing of the request was stored.`,
@@ -233,5 +324,75 @@ export class Meters {
       this.#meters.set(name, meter)
     }
     return meter
+  }
+}
+
+/** So much may come of a body before it is counted: what one read brings. */
+export const PIECE_BYTES = 64 * 1024
+
+/** How often it is looked whether there is room for a line. */
+const ROOM_LOOK_MS = 20
+
+const NEWLINE = 0x0a
+
+/**
+ * The body of a stream, whose request holds what has come of it, up to its window. Without room for more it goes on with what it holds: only a line
+ * that is longer than that waits.
+ */
+export async function* holding(
+  body: AsyncIterable<Uint8Array>,
+  gate: Gate,
+  stay: Stay,
+  windowBytes: number,
+): AsyncGenerator<Uint8Array> {
+  const has = (bytes: number): boolean => {
+    const wanted = Math.min(bytes, windowBytes)
+    return wanted <= stay.bytes || gate.hold(stay, wanted) === undefined
+  }
+  let come = 0
+  let line = 0
+  for await (const piece of body) {
+    come += piece.length
+    const feed = piece.lastIndexOf(NEWLINE)
+    line = feed === -1 ? line + piece.length : piece.length - feed - 1
+    if (!has(come)) while (!has(line)) await sleep(ROOM_LOOK_MS)
+    yield piece
+  }
+}
+
+/** Gives each tenant, by name, a producer whose queue is full to it when it has as much in there as is free for others. A single tenant has all of it. */
+export function shareQueue(producer: RecordProducer, tenants: number): (name: string) => RecordProducer {
+  const shares = new Map<string, RecordProducer>()
+  return (name) => {
+    if (tenants === 1) return producer
+    const share = shares.get(name) ?? queueShare(producer)
+    shares.set(name, share)
+    return share
+  }
+}
+
+function queueShare(producer: RecordProducer): RecordProducer {
+  const own = { records: 0, bytes: 0 }
+  return {
+    ...producer,
+    async produce(records) {
+      const before = producer.queue()
+      const results = producer.produce(records)
+      const after = producer.queue()
+      const added = { records: after.records - before.records, bytes: after.bytes - before.bytes }
+      own.records += added.records
+      own.bytes += added.bytes
+      try {
+        return await results
+      } finally {
+        own.records -= added.records
+        own.bytes -= added.bytes
+      }
+    },
+    // As in `isFree`: what it has itself has to be free once more.
+    queue() {
+      const { records, bytes, maxRecords, maxBytes } = producer.queue()
+      return { records, bytes, maxRecords: maxRecords - own.records, maxBytes: maxBytes - own.bytes }
+    },
   }
 }

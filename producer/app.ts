@@ -10,9 +10,9 @@ import type { Tenant } from '../shared/tenants.ts'
 import { isoTime } from '../shared/time.ts'
 import { inputTopic } from '../shared/topics.ts'
 import { contextOf, type Tracing } from '../shared/tracing.ts'
-import { type Gate, type Meters, overQuota } from './admit.ts'
+import { type Gate, holding, type Meter, type Meters, overQuota, PIECE_BYTES, type Stay, shareQueue } from './admit.ts'
 import { type Authenticate, DEFAULT_STREAM, hasQueryKey } from './authenticate.ts'
-import { announcedBytes, readBody, streamBody } from './body.ts'
+import { announcedBytes, isShort, readBody, streamBody } from './body.ts'
 import type { ProducerConfig } from './config.ts'
 import { docsPage } from './docs.ts'
 import { handshake } from './handshake.ts'
@@ -71,6 +71,7 @@ export function createApp(deps: AppDeps): Hono {
     strict: config.CLOUDEVENTS_STRICT === 'on',
   }
   const targets = new Map<Tenant, Map<string, Target>>()
+  const producerOf = shareQueue(deps.producer, gate.tenants)
 
   /** Of a stream that the tenant has. */
   function targetOf(tenant: Tenant, stream: string): Target {
@@ -80,6 +81,8 @@ export function createApp(deps: AppDeps): Hono {
       target = {
         tenant,
         topic: inputTopic(tenant.name, stream),
+        producer: producerOf(tenant.name),
+        meter: deps.meters.of(tenant),
         counted: metrics.eventsOf(tenant.name, stream),
         defaults: defaultsOf(tenant),
       }
@@ -122,6 +125,20 @@ export function createApp(deps: AppDeps): Hono {
     return finish(of, problemResponse(problem, of.id, headers), unserved)
   }
 
+  const refusals = new Map<Problem, (closes: boolean) => Response>()
+
+  /** Refuses a request for events that finds no room, at the least cost. */
+  function refuseAtOnce(request: Request, problem: Problem): Response {
+    let refusal = refusals.get(problem)
+    if (refusal === undefined) {
+      refusal = repeatedProblem(problem)
+      refusals.set(problem, refusal)
+    }
+    metrics.answered('events', PROBLEMS[problem.kind].status, undefined)
+    const announced = announcedBytes(request.headers)
+    return refusal(gate.draining || announced === undefined || announced > MAX_DROPPED_BYTES)
+  }
+
   function failed(of: Visit, error: unknown): Response {
     log.error({ requestId: of.id, err: error }, 'a request failed unexpectedly')
     return refuse(of, {
@@ -160,10 +177,15 @@ export function createApp(deps: AppDeps): Hono {
       'messaging.destination.name': target.topic,
     })
     const context = { tenant: tenant.name, stream, key: keyId }
+    /** What is wrong with a request costs its tenant's quota all the same: so many bytes, and the events that it has, one where that is not known. */
+    const refused = (problem: Problem, bytes = headerBytes, count = 1): Response => {
+      if (PROBLEMS[problem.kind].status < 500 && problem.kind !== 'over-quota') target.meter?.spend(count, bytes)
+      return refuse(of, problem, context)
+    }
     const mode = modeOf(request.headers, hasAttributes)
-    if (!mode.ok) return refuse(of, mode.problem, context)
+    if (!mode.ok) return refused(mode.problem)
     const encoding = encodingOf(request.headers)
-    if (!encoding.ok) return refuse(of, encoding.problem, context)
+    if (!encoding.ok) return refused(encoding.problem)
     const origin: Origin = {
       tenant: tenant.name,
       stream,
@@ -178,47 +200,58 @@ export function createApp(deps: AppDeps): Hono {
       else origin.trace = ours
     }
     // Before the body is read, so that an outage costs neither memory nor the client's time.
-    const blocked = cannotTake(deps.producer, origin.topic, 1, 0)
+    const blocked = cannotTake(target.producer, origin.topic, 1, 0)
     if (blocked !== undefined) return refuse(of, blocked, context)
-
-    const reserved = reservation(request, mode.mode === 'ndjson', encoding.encoding, config)
-    const full = gate.enter(reserved, mode.mode === 'ndjson')
-    if (full !== undefined) return refuse(of, full, context)
-    if (mode.mode === 'ndjson') return answerLines(of, encoding.encoding, origin, target, reserved)
-    let held = reserved
+    const entered = gate.enter(tenant.name, setAside(request, mode.mode === 'ndjson', config), mode.mode === 'ndjson')
+    if (!entered.ok)
+      return of.span === undefined ? refuseAtOnce(request, entered.problem) : refuse(of, entered.problem, context)
+    const { stay } = entered
+    if (mode.mode === 'ndjson') {
+      target.meter?.spend(0, headerBytes)
+      return answerLines(of, encoding.encoding, origin, target, stay)
+    }
     try {
-      const body = await readBody(request, encoding.encoding, bodyLimits).catch(brokenOff)
-      if (!body.ok) return refuse(of, body.problem, context)
-      gate.shrink(held, body.bytes.length)
-      held = body.bytes.length
-      const prepared = prepare(of, mode.mode, body.bytes, origin, target)
-      if (!prepared.ok) return refuse(of, prepared.problem, context)
+      const over = overQuotaNow(target.meter, headerBytes)
+      if (over !== undefined) return refuse(of, over, context)
+      const limits = { ...bodyLimits, hold: (bytes: number) => gate.hold(stay, bytes) }
+      const body = await readBody(request, encoding.encoding, limits).catch(brokenOff)
+      if (!body.ok) return refused(body.problem, headerBytes + stay.bytes)
+      gate.hold(stay, body.bytes.length)
+      const bytes = headerBytes + body.bytes.length
+      const prepared = prepare(of, mode.mode, body.bytes, bytes, origin, target)
+      if (!prepared.ok) return refused(prepared.problem, bytes, prepared.count)
       const { events, records } = prepared
       of.span?.setAttribute('messaging.batch.message_count', events.length).addEvent('handed over to Kafka')
       const handedOver = performance.now()
-      const results = await deps.producer.produce(records)
+      const results = await target.producer.produce(records)
       metrics.ackSeconds.observe((performance.now() - handedOver) / 1_000)
       return answer(of, events, results, origin, target, context)
     } finally {
-      gate.leave(held, false)
+      gate.leave(stay)
     }
   }
 
-  /** A body that is there as a whole, as records; or what is wrong with the request, of which nothing is stored then. */
+  /**
+   * A body that is there as a whole, as records; or what is wrong with the request, of which nothing is stored then, and how many events it has.
+   * @param cost bytes of the request that count against the quota
+   */
   function prepare(
     of: Visit,
     mode: Exclude<Mode, 'ndjson'>,
     bytes: Buffer,
+    cost: number,
     origin: Origin,
-    { tenant, counted, defaults }: Target,
-  ): { ok: true; events: Event[]; records: OutgoingRecord[] } | { ok: false; problem: Problem } {
+    { producer, meter, counted, defaults }: Target,
+  ): { ok: true; events: Event[]; records: OutgoingRecord[] } | { ok: false; problem: Problem; count: number } {
+    const over = overQuotaNow(meter, cost)
+    if (over !== undefined) return { ok: false, problem: over, count: 0 }
     defaults.nowMs = of.receivedAtMs
     const parsed = parseBody(mode, of.request.headers, bytes, defaults, parseLimits)
-    if (!parsed.ok) return parsed
+    if (!parsed.ok) return { ...parsed, count: 1 }
     const count = parsed.results.length
     const refused = (problem: Problem, outcome: 'refused' | 'not_stored' = 'refused') => {
       counted[outcome].count += count
-      return { ok: false, problem } as const
+      return { ok: false, problem, count } as const
     }
     const valid = validEvents(parsed.results)
     if (!valid.ok) return refused(valid.problem)
@@ -228,10 +261,9 @@ export function createApp(deps: AppDeps): Hono {
     for (const event of events) records.push(recordOf(event, origin, traceOf(event, origin), partitions))
     const large = tooLarge(records, config.MAX_EVENT_BYTES, mode === 'binary' || mode === 'structured')
     if (large !== undefined) return refused(large)
-    const blocked = cannotTake(deps.producer, origin.topic, count, bytes.length)
+    const blocked = cannotTake(producer, origin.topic, count, bytes.length)
     if (blocked !== undefined) return refused(blocked, 'not_stored')
-    const meter = deps.meters.of(tenant)
-    const waitMs = meter?.take(count, bytes.length) ?? 0
+    const waitMs = meter?.take(count, cost) ?? 0
     if (waitMs > 0) return refused({ ...overQuota(waitMs), headers: meter?.headers() ?? {} })
     return { ok: true, events, records }
   }
@@ -242,7 +274,7 @@ export function createApp(deps: AppDeps): Hono {
     events: readonly Event[],
     results: readonly DeliveryResult[],
     origin: Origin,
-    { tenant, counted }: Target,
+    { meter, counted }: Target,
     context: Record<string, unknown>,
   ): Response {
     let receipts = ''
@@ -265,7 +297,7 @@ export function createApp(deps: AppDeps): Hono {
       })
     if (log.isLevelEnabled('debug'))
       log.debug({ requestId: of.id, traceId, ...context, events: events.map((event) => event.id) }, 'stored')
-    return finish(of, accepted(of, receipts, deps.meters.of(tenant)?.headers()))
+    return finish(of, accepted(of, receipts, meter?.headers()))
   }
 
   function accepted(of: Visit, receipts: string, limits: Record<string, string> = {}): Response {
@@ -275,12 +307,13 @@ export function createApp(deps: AppDeps): Hono {
   }
 
   /** The way of an NDJSON stream: the answer begins before the request has ended. */
-  function answerLines(of: Visit, encoding: Encoding, origin: Origin, target: Target, reserved: number): Response {
-    const { tenant, counted } = target
-    const meter = deps.meters.of(tenant)
+  function answerLines(of: Visit, encoding: Encoding, origin: Origin, target: Target, stay: Stay): Response {
+    const { tenant, producer, meter, counted } = target
+    const windowBytes = config.NDJSON_WINDOW_BYTES
+    const body = of.request.body === null ? noBody() : streamBody(of.request.body, encoding)
     const stream = answerStream({
-      body: of.request.body === null ? noBody() : streamBody(of.request.body, encoding),
-      producer: deps.producer,
+      body: holding(body, gate, stay, windowBytes),
+      producer,
       meter,
       origin,
       defaults: defaultsOf(tenant),
@@ -289,7 +322,9 @@ export function createApp(deps: AppDeps): Hono {
         maxDepth: config.MAX_NESTING_DEPTH,
         maxEventBytes: config.MAX_EVENT_BYTES,
         windowEvents: config.NDJSON_WINDOW_EVENTS,
-        windowBytes: config.NDJSON_WINDOW_BYTES,
+        get windowBytes() {
+          return stay.bytes
+        },
         progressTimeoutMs: config.NDJSON_PROGRESS_TIMEOUT_MS,
       },
       nowMs: deps.nowMs,
@@ -298,7 +333,7 @@ export function createApp(deps: AppDeps): Hono {
         counted[outcome].count++
       },
       ended: (summary) => {
-        gate.leave(reserved, true)
+        gate.leave(stay)
         of.span?.setAttribute('messaging.batch.message_count', summary.events)
         answered(of, 200)
         log[summary.complete ? 'debug' : 'info'](
@@ -352,19 +387,10 @@ export function createApp(deps: AppDeps): Hono {
   })
   app.onError((error, c) => failed(visit(c.req.raw, 'other'), error))
   const routed = app.fetch
-  const refusals = new Map<Problem, (closes: boolean) => Response>()
   // Before the request is even routed: under overload a refusal must cost next to nothing, or nothing is left for those who were let in.
   app.fetch = (request, ...rest) => {
     const { closed } = gate
-    if (closed === undefined || request.method !== 'POST') return routed(request, ...rest)
-    let refusal = refusals.get(closed)
-    if (refusal === undefined) {
-      refusal = repeatedProblem(closed)
-      refusals.set(closed, refusal)
-    }
-    metrics.answered('events', PROBLEMS[closed.kind].status, undefined)
-    const announced = announcedBytes(request.headers)
-    return refusal(gate.draining || announced === undefined || announced > MAX_DROPPED_BYTES)
+    return closed === undefined || request.method !== 'POST' ? routed(request, ...rest) : refuseAtOnce(request, closed)
   }
   return app
 }
@@ -378,18 +404,28 @@ const brokenOff = () =>
     problem: { kind: 'malformed', detail: 'The body ended before it was complete.', closes: true },
   }) as const
 
-/** What a request's body may take at most, so that it is set aside before the first byte is read. */
-function reservation(request: Request, ndjson: boolean, encoding: Encoding, config: ProducerConfig): number {
-  if (ndjson) return config.NDJSON_WINDOW_BYTES
+/** What a request holds before any of it has been read: as much as may come before it is counted. */
+function setAside(request: Request, ndjson: boolean, config: ProducerConfig): number {
+  if (ndjson) return Math.min(PIECE_BYTES, config.NDJSON_WINDOW_BYTES)
   const announced = announcedBytes(request.headers)
-  if (encoding !== 'identity' || (announced === undefined && request.body !== null)) return config.MAX_BODY_BYTES
-  return Math.min(announced ?? 0, config.MAX_BODY_BYTES)
+  if (announced === undefined && request.body === null) return 0
+  return isShort(announced) ? announced : Math.min(PIECE_BYTES, config.MAX_BODY_BYTES)
+}
+
+/** Why a tenant has no quota even for one event: asked before its body is read and before that is parsed, since either costs more than refusing it. */
+function overQuotaNow(meter: Meter | undefined, bytes: number): Problem | undefined {
+  const waitMs = meter?.wait(1, bytes) ?? 0
+  return waitMs === 0 ? undefined : { ...overQuota(waitMs), headers: meter?.headers() ?? {} }
 }
 
 /** A stream of a tenant, and what does not change from request to request. */
 interface Target {
   tenant: Tenant
   topic: string
+  /** The tenant's share of it. */
+  producer: RecordProducer
+  /** undefined: the tenant has no quota. */
+  meter: Meter | undefined
   counted: Record<EventsOutcome, Tally>
   defaults: Defaults & { nowMs: number | undefined }
 }

@@ -1,6 +1,7 @@
 import { Readable } from 'node:stream'
 import { promisify } from 'node:util'
 import { constants, createGunzip, createZstdDecompress, gunzip, zstdDecompress } from 'node:zlib'
+import { PIECE_BYTES } from './admit.ts'
 import type { Encoding } from './media-type.ts'
 import type { Problem } from './problem.ts'
 
@@ -12,6 +13,8 @@ export interface BodyLimits {
   maxBytes: number
   /** How long from now the body may take. */
   timeoutMs: number
+  /** Sets so many bytes aside in all, or says why there is no room for them. Not asked for a body that is short. */
+  hold(bytes: number): Problem | undefined
 }
 
 /** RFC 8878, section 3.1.1.1.2: a decoder should take windows of 8 MB; a frame must not make it set aside more. */
@@ -25,6 +28,10 @@ export function announcedBytes(headers: Headers): number | undefined {
   return value === null ? undefined : Number(value)
 }
 
+/** Whether a body is so short that all of it may come before it is counted. */
+export const isShort = (announced: number | undefined): announced is number =>
+  announced !== undefined && announced <= PIECE_BYTES
+
 /** Reads and decompresses a body. Rejects when the client went away. */
 export function readBody(request: Request, encoding: Encoding, limits: BodyLimits): Promise<BodyResult> {
   const raw = readRaw(request, limits)
@@ -32,6 +39,8 @@ export function readBody(request: Request, encoding: Encoding, limits: BodyLimit
 }
 
 async function decompress(bytes: Buffer, encoding: 'gzip' | 'zstd', limits: BodyLimits): Promise<BodyResult> {
+  const full = noRoom(limits.hold(limits.maxBytes))
+  if (full !== undefined) return full
   try {
     const options = { maxOutputLength: limits.maxBytes, ...(encoding === 'zstd' ? { params: ZSTD_WINDOW } : {}) }
     return { ok: true, bytes: await inflate[encoding](bytes, options) }
@@ -44,12 +53,12 @@ async function decompress(bytes: Buffer, encoding: 'gzip' | 'zstd', limits: Body
 
 function readRaw(request: Request, limits: BodyLimits): Promise<BodyResult> {
   const announced = announcedBytes(request.headers)
-  // The length that was announced is the length that comes: HTTP/1.1 knows no more of the body than that.
-  if (announced === undefined)
+  if (announced !== undefined && announced > limits.maxBytes) return Promise.resolve(tooLarge(limits, '', true))
+  // What is announced need not come, so that it is counted as it comes.
+  if (!isShort(announced))
     return request.body === null
       ? Promise.resolve({ ok: true, bytes: Buffer.alloc(0) })
       : readChunks(request.body, limits)
-  if (announced > limits.maxBytes) return Promise.resolve(tooLarge(limits, '', true))
   return within(
     request.arrayBuffer(),
     limits.timeoutMs,
@@ -75,14 +84,26 @@ async function readChunks(body: ReadableStream<Uint8Array>, limits: BodyLimits):
       void reader.cancel().catch(() => undefined)
       return timedOut(limits)
     }
-    if (next.done) return { ok: true, bytes: Buffer.concat(chunks, length) }
+    if (next.done) return { ok: true, bytes: joined(chunks, length) }
     length += next.value.length
-    if (length > limits.maxBytes) {
+    const refused = length > limits.maxBytes ? tooLarge(limits, '', true) : noRoom(limits.hold(length))
+    if (refused !== undefined) {
       void reader.cancel().catch(() => undefined)
-      return tooLarge(limits, '', true)
+      return refused
     }
     chunks.push(next.value)
   }
+}
+
+const noRoom = (problem: Problem | undefined): BodyResult | undefined =>
+  problem === undefined ? undefined : { ok: false, problem: { ...problem, closes: true } }
+
+/** Without a copy where it came in one piece. */
+function joined(pieces: readonly Uint8Array[], length: number): Buffer {
+  const [first] = pieces
+  return pieces.length === 1 && first !== undefined
+    ? Buffer.from(first.buffer, first.byteOffset, first.byteLength)
+    : Buffer.concat(pieces, length)
 }
 
 /** A body as a stream of decompressed pieces, read only as fast as they are taken. Fails when it is not what its encoding says. */

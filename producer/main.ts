@@ -58,7 +58,10 @@ const producer = createRecordProducer({
   log,
   onStatistics: addClientMetrics(metrics.registry).sink('producer').take,
 })
-const gate = new Gate({ maxRequests: config.MAX_IN_FLIGHT_REQUESTS, maxBytes: config.MAX_IN_FLIGHT_BYTES })
+const gate = new Gate(
+  { maxRequests: config.MAX_IN_FLIGHT_REQUESTS, maxBytes: config.MAX_IN_FLIGHT_BYTES },
+  tenants.length,
+)
 const stopWatching = gate.watch()
 const ending = new AbortController()
 const app = createApp({

@@ -1,0 +1,190 @@
+import { afterEach, expect, test } from 'bun:test'
+import { connect, type Socket } from 'node:net'
+import { gzipSync } from 'node:zlib'
+import pino from 'pino'
+import { sleep } from '../shared/retry.ts'
+import { makeKey, tenantsOf } from '../shared/tenants.ts'
+import { FakeKafka } from '../shared/testing/fake-kafka.ts'
+import { until } from '../shared/testing/until.ts'
+import { Gate, Meters } from './admit.ts'
+import { createApp } from './app.ts'
+import { authenticateByKey } from './authenticate.ts'
+import { loadProducerConfig } from './config.ts'
+import { createMetrics } from './metrics.ts'
+
+/** One tenant does what it can to keep the other out, which sends as before, and notices nothing. */
+
+const [hostileKey, otherKey] = [makeKey('hostile'), makeKey('other')]
+
+const ending: (() => unknown)[] = []
+afterEach(async () => {
+  for (const end of ending.splice(0).reverse()) await end()
+})
+
+function serve(env: Record<string, string> = {}) {
+  const config = loadProducerConfig({
+    NODE_ENV: 'development',
+    AUTH: 'on',
+    TENANTS_FILE: 'tenants.json',
+    KAFKA_BROKERS: 'localhost:9092',
+    ...env,
+  })
+  const kafka = new FakeKafka().createTopic('kt.hostile.events').createTopic('kt.other.events')
+  const producer = kafka.producer({ maxRecords: config.MAX_QUEUE_RECORDS, maxBytes: config.MAX_QUEUE_BYTES })
+  const gate = new Gate({ maxRequests: config.MAX_IN_FLIGHT_REQUESTS, maxBytes: config.MAX_IN_FLIGHT_BYTES }, 2)
+  const tenants = tenantsOf({
+    tenants: {
+      hostile: { streams: ['events'], keys: [{ id: 'hostile', sha256: hostileKey.sha256 }] },
+      other: { streams: ['events'], keys: [{ id: 'other', sha256: otherKey.sha256 }] },
+    },
+  })
+  const stop = new AbortController()
+  const app = createApp({
+    config,
+    producer,
+    authenticate: authenticateByKey(tenants),
+    gate,
+    meters: new Meters(() => performance.now()),
+    metrics: createMetrics(),
+    log: pino({ level: 'silent' }),
+    tracing: undefined,
+    nowMs: Date.now,
+    ending: stop.signal,
+  })
+  const server = Bun.serve({ hostname: '127.0.0.1', port: 0, maxRequestBodySize: 2 ** 40, fetch: app.fetch })
+  ending.push(
+    gate.watch(),
+    () => server.stop(true),
+    () => stop.abort(),
+  )
+  return { kafka, producer, gate, port: server.port ?? 0 }
+}
+
+type Service = ReturnType<typeof serve>
+
+/** A connection that says this and no more. */
+function say(port: number, head: Record<string, string>, body: string | Buffer): Socket {
+  const socket = connect(port, '127.0.0.1').on('error', () => undefined)
+  const fields = { host: 'h', 'x-api-key': hostileKey.key, ...head }
+  const lines = Object.entries(fields).map(([name, value]) => `${name}: ${value}\r\n`)
+  socket.write(`POST /v1/events HTTP/1.1\r\n${lines.join('')}\r\n`)
+  socket.write(body)
+  socket.resume()
+  ending.push(() => socket.destroy())
+  return socket
+}
+
+const JSON_TYPE = { 'content-type': 'application/json' }
+const NDJSON = { 'content-type': 'application/x-ndjson', 'transfer-encoding': 'chunked' }
+const chunk = (text: string): string => `${Buffer.byteLength(text).toString(16)}\r\n${text}\r\n`
+
+const post = (port: number, key: string, body: string | Buffer, headers: Record<string, string> = JSON_TYPE) =>
+  fetch(`http://127.0.0.1:${port}/v1/events`, { method: 'POST', headers: { ...headers, 'x-api-key': key }, body })
+
+/** Sends as many at a time, again and again, until the test ends. */
+function flood(at: number, send: () => Promise<Response>): void {
+  let over = false
+  const one = async (): Promise<void> => {
+    while (!over)
+      await send().then(
+        (response) => response.arrayBuffer(),
+        () => sleep(5),
+      )
+  }
+  const all = Array.from({ length: at }, one)
+  ending.push(async () => {
+    over = true
+    await Promise.all(all)
+  })
+}
+
+const hostility: [name: string, env: Record<string, string>, begin: (service: Service) => unknown][] = [
+  [
+    'keeps streams open that send next to nothing',
+    {},
+    async ({ port, gate }) => {
+      for (let i = 0; i < 700; i++) say(port, NDJSON, chunk('{"type":"t"}\n'))
+      await until(() => gate.level.requests > 400)
+    },
+  ],
+  [
+    'keeps streams open in the middle of a long line',
+    {},
+    async ({ port, gate }) => {
+      for (let i = 0; i < 60; i++) say(port, NDJSON, chunk(`{"type":"${'x'.repeat(1_400_000)}`))
+      await until(() => gate.level.bytes > 28 * 2 ** 20)
+    },
+  ],
+  [
+    'announces bodies that do not come',
+    {},
+    async ({ port, gate }) => {
+      for (let i = 0; i < 700; i++) say(port, { ...JSON_TYPE, 'content-length': '4000000' }, '[')
+      await until(() => gate.level.requests > 400)
+    },
+  ],
+  [
+    'stops short of the end of large bodies',
+    {},
+    async ({ port, gate }) => {
+      for (let i = 0; i < 20; i++)
+        say(port, { ...JSON_TYPE, 'content-length': '4000000' }, Buffer.alloc(3_900_000, 0x20))
+      await until(() => gate.level.bytes > 28 * 2 ** 20)
+    },
+  ],
+  [
+    'fills Kafka’s queue',
+    { MAX_QUEUE_RECORDS: '3000', MAX_IN_FLIGHT_REQUESTS: '100' },
+    async ({ port, kafka, producer }) => {
+      const held = Promise.withResolvers<void>()
+      ending.push(() => held.resolve())
+      kafka.hold = held.promise
+      const batch = JSON.stringify(Array.from({ length: 500 }, () => ({ type: 't' })))
+      for (let i = 0; i < 10; i++) void post(port, hostileKey.key, batch).catch(() => undefined)
+      await until(() => producer.queue().records === 1_500)
+      // Whatever has been handed over stays where it is.
+      kafka.hold = undefined
+    },
+  ],
+  [
+    'floods',
+    { MAX_IN_FLIGHT_REQUESTS: '64' },
+    ({ port }) => flood(200, () => post(port, hostileKey.key, '{"type":"t"}')),
+  ],
+  [
+    'floods with what is invalid',
+    {},
+    ({ port }) => flood(50, () => post(port, hostileKey.key, `[${'{},'.repeat(200)}{}]`)),
+  ],
+  [
+    'floods with what is compressed well',
+    {},
+    ({ port }) => {
+      const body = gzipSync(Buffer.alloc(3_000_000, 0x20))
+      flood(30, () => post(port, hostileKey.key, body, { ...JSON_TYPE, 'content-encoding': 'gzip' }))
+    },
+  ],
+]
+
+test.each(hostility)(
+  'a tenant that %s keeps no event of another out',
+  async (_, env, begin) => {
+    const service = serve(env)
+    await begin(service)
+    const statuses: Promise<number>[] = []
+    const begunMs = performance.now()
+    for (let i = 0; i < 60; i++) {
+      const dueMs = begunMs + i * 10
+      if (performance.now() < dueMs) await sleep(dueMs - performance.now())
+      statuses.push(post(service.port, otherKey.key, '{"type":"t"}').then(({ status }) => status))
+    }
+    expect([...new Set(await Promise.all(statuses))]).toEqual([202])
+    const lines = await post(service.port, otherKey.key, '{"type":"t"}\n'.repeat(1_000), NDJSON_WHOLE)
+    expect(await lines.text()).toContain('"stored":1000,"notStored":0')
+    const large = await post(service.port, otherKey.key, JSON.stringify([{ type: 't', data: 'x'.repeat(500_000) }]))
+    expect(large.status).toBe(202)
+  },
+  20_000,
+)
+
+const NDJSON_WHOLE = { 'content-type': 'application/x-ndjson' }
