@@ -855,6 +855,58 @@ describe('who may send', () => {
     expect((await post(batch, bearer(acme.key))).status).toBe(202)
   })
 
+  test('what is refused costs quota, too: each event of it, one where their number is not known, and its bytes', async () => {
+    const three = JSON.stringify([REQUIRED, { ...REQUIRED, id: '' }, {}])
+    for (const [body, headers, status, costs] of [
+      ['{"type":""}', {}, 422, 1],
+      [three, BATCH, 422, 3],
+      ['{"type":', {}, 400, 1],
+      ['a=b', { 'content-type': 'application/x-www-form-urlencoded' }, 415, 1],
+      ['x', { 'content-encoding': 'gzip' }, 400, 1],
+    ] as const) {
+      const { post } = acmeService()
+      const counted = async (): Promise<string | null> => (await post('[]', bearer(acme.key))).headers.get('ratelimit')
+      expect(await counted()).toContain('"events";r=20')
+      expect((await post(body, { ...bearer(acme.key), ...headers })).status).toBe(status)
+      expect(await counted()).toContain(`"events";r=${20 - costs}`)
+    }
+    const { post, clock, logged } = acmeService()
+    const statuses: number[] = []
+    for (let i = 0; i < 30; i++) statuses.push((await post('{"type":""}', bearer(acme.key))).status)
+    expect(statuses).toEqual([...Array(20).fill(422), ...Array(10).fill(429)])
+    clock.nowMs += 100
+    expect((await post('{"type":"t"}', bearer(acme.key))).status).toBe(202)
+    // A tenant that does not wait does not fill the log.
+    expect(logged.filter((line) => line['status'] === 429).map((line) => line['level'])).toEqual(Array(10).fill(20))
+  })
+
+  test('header fields count in the quota of bytes, as attributes in a body do', async () => {
+    const { post, clock } = acmeService()
+    const headers = { ...CE, ...bearer(acme.key), 'ce-long': 'x'.repeat(12_000) }
+    expect((await post(null, headers)).status).toBe(202)
+    const refused = await post(null, headers)
+    expect([refused.status, refused.headers.get('retry-after')]).toEqual([429, '2'])
+    clock.nowMs += 2_000
+    expect((await post(null, headers)).status).toBe(202)
+  })
+
+  test('without quota for a single event, the body is not even read', async () => {
+    const { post, gate } = acmeService()
+    expect((await post(JSON.stringify(Array(30).fill({ type: 't' })), bearer(acme.key))).status).toBe(202)
+    let pulled = false
+    const body = new ReadableStream(
+      {
+        pull: () => {
+          pulled = true
+        },
+      },
+      { highWaterMark: 0 },
+    )
+    const refused = await post(body, bearer(acme.key))
+    expect([refused.status, refused.headers.get('connection'), pulled]).toEqual([429, 'close', false])
+    expect(gate.level).toEqual({ requests: 0, bytes: 0 })
+  })
+
   test('neither keys nor payloads are logged', async () => {
     const { post, logged } = acmeService()
     await post('{"type":"t","data":"s3cret-payload"}', bearer(acme.key))

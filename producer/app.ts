@@ -83,6 +83,7 @@ export function createApp(deps: AppDeps): Hono {
         topic: inputTopic(tenant.name, stream),
         producer: producerOf(tenant.name),
         meter: deps.meters.of(tenant),
+        crowded: metrics.crowdedOf(tenant.name),
         counted: metrics.eventsOf(tenant.name, stream),
         defaults: defaultsOf(tenant),
       }
@@ -117,8 +118,8 @@ export function createApp(deps: AppDeps): Hono {
   function refuse(of: Visit, problem: Problem, context: Record<string, unknown> = {}): Response {
     const { status } = PROBLEMS[problem.kind]
     const unserved = status === 503 && problem.kind !== 'undelivered'
-    // Overload must not be made worse by a line a request; the metrics count it.
-    const level = unserved ? 'debug' : status >= 500 ? 'warn' : 'info'
+    // Neither overload nor a sender that does not wait may fill the log; the metrics count it.
+    const level = unserved || status === 429 ? 'debug' : status >= 500 ? 'warn' : 'info'
     if (log.isLevelEnabled(level))
       log[level]({ requestId: of.id, status, problem: problem.kind, ...context }, problem.detail)
     const headers: Record<string, string> = leavesBody(of.request) ? { connection: 'close' } : {}
@@ -203,8 +204,10 @@ export function createApp(deps: AppDeps): Hono {
     const blocked = cannotTake(target.producer, origin.topic, 1, 0)
     if (blocked !== undefined) return refuse(of, blocked, context)
     const entered = gate.enter(tenant.name, setAside(request, mode.mode === 'ndjson', config), mode.mode === 'ndjson')
-    if (!entered.ok)
+    if (!entered.ok) {
+      target.crowded.count++
       return of.span === undefined ? refuseAtOnce(request, entered.problem) : refuse(of, entered.problem, context)
+    }
     const { stay } = entered
     if (mode.mode === 'ndjson') {
       target.meter?.spend(0, headerBytes)
@@ -426,6 +429,8 @@ interface Target {
   producer: RecordProducer
   /** undefined: the tenant has no quota. */
   meter: Meter | undefined
+  /** Requests that found no room. */
+  crowded: Tally
   counted: Record<EventsOutcome, Tally>
   defaults: Defaults & { nowMs: number | undefined }
 }

@@ -34,6 +34,11 @@ export function createMetrics() {
       'Events by outcome: stored, not_stored, unknown or refused (a 4xx). Not those of a request that is refused unread.',
       ['tenant', 'stream', 'outcome'],
     ),
+    crowded: counter(
+      'crowded_requests_total',
+      'Requests that were refused with 503 for lack of room, by tenant: of several, one has no more of it than stays free for the others.',
+      ['tenant'],
+    ),
     requestSeconds: histogram(
       'request_seconds',
       'From a request’s arrival to its answer (NDJSON streams: to the answer’s end). Not those that are refused unserved with 503: overload, draining, no Kafka.',
@@ -57,6 +62,13 @@ export function createMetrics() {
   }
   const requestTally = tallies(table.requests)
   const eventTally = tallies(table.events)
+  const crowdedTally = tallies(table.crowded)
+  const byTenant = new Map<string, Tally>()
+  const crowdedOf = (tenant: string): Tally => {
+    const crowded = byTenant.get(tenant) ?? crowdedTally({ tenant })
+    byTenant.set(tenant, crowded)
+    return crowded
+  }
   const ackSeconds = table.ackSeconds.series()
   const byRoute = Object.fromEntries(
     ROUTES.map((route) => [
@@ -90,6 +102,8 @@ export function createMetrics() {
     ackSeconds,
     /** The events of a stream that is declared, by what they came to. */
     eventsOf,
+    /** Requests of a tenant that found no room. */
+    crowdedOf,
     /** A request has its answer. `seconds` undefined: it was refused unserved, which takes no time and says nothing of how long requests take. */
     answered(route: Route, status: number, seconds: number | undefined): void {
       const { statuses, seconds: series } = byRoute[route]
@@ -103,7 +117,10 @@ export function createMetrics() {
     },
     /** Shows every stream's events from the start. */
     declare(tenants: readonly Tenant[]): void {
-      for (const { name: tenant, streams } of tenants) for (const stream of streams) eventsOf(tenant, stream)
+      for (const { name: tenant, streams } of tenants) {
+        crowdedOf(tenant)
+        for (const stream of streams) eventsOf(tenant, stream)
+      }
     },
     /** Reads levels whenever metrics are asked for. `topics`: the streams' own. */
     observe(gate: Gate, producer: RecordProducer, topics: readonly string[]): void {
