@@ -59,7 +59,8 @@ const requests: Panel = {
 }
 const requestTime: Panel = {
   title: 'Request time',
-  description: 'From a request’s arrival to its answer; an NDJSON stream counts to its end. What is refused with 503 unserved does not count.',
+  description:
+    'From a request’s arrival to its answer; an NDJSON stream counts to its end. What is refused with 503 unserved does not count.',
   unit: 's',
   queries: quantiles(P('request_seconds_bucket', 'route="events"')),
   threshold: 0.1,
@@ -241,6 +242,13 @@ export const dashboards: readonly Dashboard[] = [
               { legend: 'in flight {{instance}}', expr: P('in_flight_requests') },
               { legend: 'admitted {{instance}}', expr: P('admitted_requests') },
             ],
+          },
+          {
+            title: 'Without room, by tenant',
+            description:
+              'Requests a second that were refused with 503 since their tenant has as much as stays free for others, or nothing is free.',
+            unit: 'reqps',
+            queries: one('{{tenant}}', sum(rate(P('crowded_requests_total')), 'tenant')),
           },
           {
             title: 'Connected to Kafka',
