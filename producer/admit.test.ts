@@ -70,6 +70,19 @@ describe('the gate', () => {
     expect(gate.level).toEqual({ requests: 0, bytes: 0 })
   })
 
+  test('what is announced is believed while half of the room is free', () => {
+    const gate = new Gate({ maxRequests: 10, maxBytes: 1_000_000 })
+    expect(gate.setAside(100, 300_000)).toBe(100)
+    expect(gate.setAside(undefined, 100)).toBe(100)
+    expect(gate.setAside(undefined, 300_000)).toBe(65_536)
+    expect(gate.setAside(300_000, 300_000)).toBe(300_000)
+    expect(gate.setAside(2_000_000, 300_000)).toBe(300_000)
+    expect(gate.setAside(Number.NaN, 300_000)).toBe(65_536)
+    must(gate, 'a', 300_000)
+    expect(gate.setAside(200_000, 300_000)).toBe(200_000)
+    expect(gate.setAside(200_001, 300_000)).toBe(65_536)
+  })
+
   test('a single tenant may have all of it', () => {
     const gate = new Gate({ maxRequests: 10, maxBytes: 100 })
     for (let i = 0; i < 10; i++) must(gate, 'a', 10)

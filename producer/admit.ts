@@ -19,6 +19,9 @@ const MOST_LATE_MS = 20
 /** So many requests are served at a time, however late the thread is. */
 const LEAST_ADMITTED = 64
 
+/** So much of a body is set aside before any of it has come: what one read brings. */
+const PIECE_BYTES = 64 * 1024
+
 /** What a tenant has in the service now. */
 interface Holding {
   requests: number
@@ -126,6 +129,17 @@ export class Gate {
 
   get #served(): number {
     return this.#all.requests - this.#all.streams
+  }
+
+  /**
+   * How many bytes are set aside for a body before any of it has come. What is announced is believed while half of the room is free, since a body that
+   * is read whole costs less than one that is counted piece by piece.
+   */
+  setAside(announced: number | undefined, maxBytes: number): number {
+    const expected = Math.min(announced ?? maxBytes, maxBytes)
+    if (expected <= PIECE_BYTES) return expected
+    const believed = announced !== undefined && this.#all.bytes + expected <= this.limits.maxBytes / 2
+    return believed ? expected : PIECE_BYTES
   }
 
   /**
@@ -326,9 +340,6 @@ export class Meters {
     return meter
   }
 }
-
-/** So much may come of a body before it is counted: what one read brings. */
-export const PIECE_BYTES = 64 * 1024
 
 /** How often it is looked whether there is room for a line. */
 const ROOM_LOOK_MS = 20

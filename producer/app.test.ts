@@ -504,6 +504,19 @@ describe('limits', () => {
     expect(gate.level).toEqual({ requests: 0, bytes: 0 })
   })
 
+  test('bodies that are announced and do not come leave room for those that do', async () => {
+    const { post, gate } = service({ timeouts: { REQUEST_TIMEOUT_MS: 150, DELIVERY_TIMEOUT_MS: 100 } })
+    const silent = Array.from({ length: 40 }, () =>
+      post(new ReadableStream(), { ...JSON_TYPE, 'content-length': String(4 * 2 ** 20) }),
+    )
+    await until(() => gate.level.requests === 40)
+    expect(gate.level.bytes).toBeLessThan(36 * 2 ** 20)
+    expect((await post('{"type":"t"}', JSON_TYPE)).status).toBe(202)
+    expect((await post(JSON.stringify({ type: 't', data: 'x'.repeat(800_000) }), JSON_TYPE)).status).toBe(202)
+    for (const one of silent) expect((await one).status).toBe(408)
+    expect(gate.level).toEqual({ requests: 0, bytes: 0 })
+  })
+
   test('what was set aside for a body without a length, or a compressed one, is given back', async () => {
     const { post, gate, kafka } = service()
     const { promise, resolve } = Promise.withResolvers<void>()

@@ -10,9 +10,9 @@ import type { Tenant } from '../shared/tenants.ts'
 import { isoTime } from '../shared/time.ts'
 import { inputTopic } from '../shared/topics.ts'
 import { contextOf, type Tracing } from '../shared/tracing.ts'
-import { type Gate, holding, type Meter, type Meters, overQuota, PIECE_BYTES, type Stay, shareQueue } from './admit.ts'
+import { type Gate, holding, type Meter, type Meters, overQuota, type Stay, shareQueue } from './admit.ts'
 import { type Authenticate, DEFAULT_STREAM, hasQueryKey } from './authenticate.ts'
-import { announcedBytes, isShort, readBody, streamBody } from './body.ts'
+import { announcedBytes, readBody, streamBody } from './body.ts'
 import type { ProducerConfig } from './config.ts'
 import { docsPage } from './docs.ts'
 import { handshake } from './handshake.ts'
@@ -203,7 +203,12 @@ export function createApp(deps: AppDeps): Hono {
     // Before the body is read, so that an outage costs neither memory nor the client's time.
     const blocked = cannotTake(target.producer, origin.topic, 1, 0)
     if (blocked !== undefined) return refuse(of, blocked, context)
-    const entered = gate.enter(tenant.name, setAside(request, mode.mode === 'ndjson', config), mode.mode === 'ndjson')
+    const lines = mode.mode === 'ndjson'
+    const announced = announcedBytes(request.headers) ?? (request.body === null ? 0 : undefined)
+    const first = lines
+      ? gate.setAside(undefined, config.NDJSON_WINDOW_BYTES)
+      : gate.setAside(announced, config.MAX_BODY_BYTES)
+    const entered = gate.enter(tenant.name, first, lines)
     if (!entered.ok) {
       target.crowded.count++
       return of.span === undefined ? refuseAtOnce(request, entered.problem) : refuse(of, entered.problem, context)
@@ -216,7 +221,7 @@ export function createApp(deps: AppDeps): Hono {
     try {
       const over = overQuotaNow(target.meter, headerBytes)
       if (over !== undefined) return refuse(of, over, context)
-      const limits = { ...bodyLimits, hold: (bytes: number) => gate.hold(stay, bytes) }
+      const limits = { ...bodyLimits, heldBytes: stay.bytes, hold: (bytes: number) => gate.hold(stay, bytes) }
       const body = await readBody(request, encoding.encoding, limits).catch(brokenOff)
       if (!body.ok) return refused(body.problem, headerBytes + stay.bytes)
       gate.hold(stay, body.bytes.length)
@@ -406,14 +411,6 @@ const brokenOff = () =>
     ok: false,
     problem: { kind: 'malformed', detail: 'The body ended before it was complete.', closes: true },
   }) as const
-
-/** What a request holds before any of it has been read: as much as may come before it is counted. */
-function setAside(request: Request, ndjson: boolean, config: ProducerConfig): number {
-  if (ndjson) return Math.min(PIECE_BYTES, config.NDJSON_WINDOW_BYTES)
-  const announced = announcedBytes(request.headers)
-  if (announced === undefined && request.body === null) return 0
-  return isShort(announced) ? announced : Math.min(PIECE_BYTES, config.MAX_BODY_BYTES)
-}
 
 /** Why a tenant has no quota even for one event: asked before its body is read and before that is parsed, since either costs more than refusing it. */
 function overQuotaNow(meter: Meter | undefined, bytes: number): Problem | undefined {

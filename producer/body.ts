@@ -1,7 +1,6 @@
 import { Readable } from 'node:stream'
 import { promisify } from 'node:util'
 import { constants, createGunzip, createZstdDecompress, gunzip, zstdDecompress } from 'node:zlib'
-import { PIECE_BYTES } from './admit.ts'
 import type { Encoding } from './media-type.ts'
 import type { Problem } from './problem.ts'
 
@@ -13,7 +12,9 @@ export interface BodyLimits {
   maxBytes: number
   /** How long from now the body may take. */
   timeoutMs: number
-  /** Sets so many bytes aside in all, or says why there is no room for them. Not asked for a body that is short. */
+  /** So many bytes are set aside. */
+  heldBytes: number
+  /** Sets so many aside in all, or says why there is no room for them. */
   hold(bytes: number): Problem | undefined
 }
 
@@ -27,10 +28,6 @@ export function announcedBytes(headers: Headers): number | undefined {
   const value = headers.get('content-length')
   return value === null ? undefined : Number(value)
 }
-
-/** Whether a body is so short that all of it may come before it is counted. */
-export const isShort = (announced: number | undefined): announced is number =>
-  announced !== undefined && announced <= PIECE_BYTES
 
 /** Reads and decompresses a body. Rejects when the client went away. */
 export function readBody(request: Request, encoding: Encoding, limits: BodyLimits): Promise<BodyResult> {
@@ -54,8 +51,8 @@ async function decompress(bytes: Buffer, encoding: 'gzip' | 'zstd', limits: Body
 function readRaw(request: Request, limits: BodyLimits): Promise<BodyResult> {
   const announced = announcedBytes(request.headers)
   if (announced !== undefined && announced > limits.maxBytes) return Promise.resolve(tooLarge(limits, '', true))
-  // What is announced need not come, so that it is counted as it comes.
-  if (!isShort(announced))
+  // What is announced need not come: where it is not set aside, it is counted as it comes.
+  if (announced === undefined || !(announced <= limits.heldBytes))
     return request.body === null
       ? Promise.resolve({ ok: true, bytes: Buffer.alloc(0) })
       : readChunks(request.body, limits)
@@ -86,7 +83,8 @@ async function readChunks(body: ReadableStream<Uint8Array>, limits: BodyLimits):
     }
     if (next.done) return { ok: true, bytes: joined(chunks, length) }
     length += next.value.length
-    const refused = length > limits.maxBytes ? tooLarge(limits, '', true) : noRoom(limits.hold(length))
+    const refused =
+      length > limits.maxBytes ? tooLarge(limits, '', true) : noRoom(limits.hold(Math.max(length, limits.heldBytes)))
     if (refused !== undefined) {
       void reader.cancel().catch(() => undefined)
       return refused

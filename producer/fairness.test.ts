@@ -125,7 +125,7 @@ const hostility: [name: string, env: Record<string, string>, begin: (service: Se
     {},
     async ({ port, gate }) => {
       for (let i = 0; i < 700; i++) say(port, { ...JSON_TYPE, 'content-length': String(4 * MIB) }, '[')
-      await until(() => gate.level.requests > 400)
+      await until(() => gate.level.bytes > 28 * MIB)
     },
   ],
   [
