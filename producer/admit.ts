@@ -400,10 +400,10 @@ function queueShare(producer: RecordProducer): RecordProducer {
         own.bytes -= added.bytes
       }
     },
-    // As in `isFree`: what it has itself has to be free once more.
+    // What it has itself counts twice: as much has to stay free for others, as in `isFree`.
     queue() {
-      const { records, bytes, maxRecords, maxBytes } = producer.queue()
-      return { records, bytes, maxRecords: maxRecords - own.records, maxBytes: maxBytes - own.bytes }
+      const { records, bytes, ...limits } = producer.queue()
+      return { records: records + own.records, bytes: bytes + own.bytes, ...limits }
     },
   }
 }
