@@ -5,6 +5,7 @@ import { NO_HEADERS } from '../headers.ts'
 import { testBrokers, uniqueName } from '../testing/brokers.ts'
 import { until } from '../testing/until.ts'
 import { createTopicAdmin } from './admin.ts'
+import { alterTopic } from './brokers/wire-admin.ts'
 import { CODE } from './client.ts'
 import { API, startControlledMock } from './native/controlled-mock.ts'
 import { createRecordProducer, deliveryOf, produceError, type RecordProducerOptions } from './producer.ts'
@@ -192,6 +193,143 @@ test(
   },
   TEST_TIMEOUT_MS,
 )
+
+describe('max.message.bytes is a batch’s limit', () => {
+  const LIMIT_BYTES = 100_000
+  const WIRE_TIMEOUT_MS = 10_000
+
+  /** Bytes that do not get smaller by compression. */
+  const random = (bytes: number): Buffer => Buffer.from(crypto.getRandomValues(new Uint8Array(bytes)))
+
+  /** Lowers a topic's limit, and returns once its broker goes by it. */
+  async function limit(topic: string): Promise<void> {
+    await alterTopic(
+      testBrokers().split(',')[0] ?? '',
+      WIRE_TIMEOUT_MS,
+      topic,
+      'max.message.bytes',
+      String(LIMIT_BYTES),
+    )
+    const probe = await connected(topic, roomy)
+    const large = () => outcomeOf(probe, record(topic, { value: random(2 * LIMIT_BYTES) }))
+    await until(async () => (await large()) === 'too large, not stored', { timeoutMs: 10_000 })
+  }
+
+  const roomy = { maxQueueRecords: 10_000, maxQueueBytes: 20_000_000, deliveryTimeoutMs: 15_000 }
+
+  /** The places of records that were all stored, from the first one on. */
+  function placesOf(results: readonly DeliveryResult[]): number[] {
+    const offsets = results.map((result) => (result instanceof ProduceError ? Number.NaN : result.offset))
+    return offsets.map((offset) => offset - (offsets[0] ?? 0))
+  }
+  const places = (count: number): number[] => Array.from({ length: count }, (_, at) => at)
+
+  test(
+    'records that are larger together are all stored, in their order, and so are those behind them',
+    async () => {
+      const topic = await topicOf(1)
+      await limit(topic)
+      const producer = await connected(topic, roomy)
+      // Larger than one batch, so that several requests are on their way when the first is refused.
+      const first = producer.produce(Array.from({ length: 3_000 }, () => record(topic, { value: random(1_100) })))
+      const second = producer.produce(Array.from({ length: 500 }, () => record(topic, { value: random(1_100) })))
+      expect(placesOf([...(await first), ...(await second)])).toEqual(places(3_500))
+    },
+    TEST_TIMEOUT_MS,
+  )
+
+  test(
+    'when the limit is lowered under a producer that has sent before',
+    async () => {
+      const topic = await topicOf(1)
+      const producer = await connected(topic, roomy)
+      const batch = () => producer.produce(Array.from({ length: 2_000 }, () => record(topic, { value: random(1_100) })))
+      expect(placesOf(await batch())).toEqual(places(2_000))
+      await limit(topic)
+      expect(placesOf(await batch())).toEqual(places(2_000))
+    },
+    TEST_TIMEOUT_MS,
+  )
+
+  test(
+    'the first that a broker has of a producer is alone on its way, so that what is behind it is not stored before it',
+    async () => {
+      const mock = startControlledMock(1)
+      ending.push(async () => mock.close())
+      mock.createTopic('topic', 1)
+      const own = { ...roomy, config: { ...config, KAFKA_BROKERS: mock.brokers }, lingerMs: 20 }
+      const producer = await connected('topic', own)
+      await until(() => producer.blocked('topic') === undefined, { timeoutMs: 15_000 })
+      mock.pushErrors(API.Produce, [CODE.MSG_SIZE_TOO_LARGE])
+      // Two of them make a request, so that the third's could go at once.
+      const results = await producer.produce([1, 2, 3].map(() => record('topic', { value: random(400_000) })))
+      expect(results.map(whereOf)).toEqual([
+        [0, 0],
+        [0, 1],
+        [0, 2],
+      ])
+    },
+    TEST_TIMEOUT_MS,
+  )
+
+  test(
+    'only what is too large by itself is refused, wherever it stands',
+    async () => {
+      const topic = await topicOf(1)
+      await limit(topic)
+      const producer = await connected(topic, roomy)
+      const large = new Set([0, 7, 8, 99])
+      const results = await producer.produce(
+        Array.from({ length: 100 }, (_, at) => record(topic, { value: random(large.has(at) ? 150_000 : 10_000) })),
+      )
+      expect(results.map(outcome)).toEqual(
+        Array.from({ length: 100 }, (_, at) => (large.has(at) ? 'too large, not stored' : 'stored')),
+      )
+      const stored = results.filter((_, at) => !large.has(at))
+      expect(placesOf(stored)).toEqual(places(96))
+    },
+    TEST_TIMEOUT_MS,
+  )
+})
+
+describe('a compacted topic', () => {
+  const WIRE_TIMEOUT_MS = 10_000
+  const compact = (topic: string) =>
+    alterTopic(testBrokers().split(',')[0] ?? '', WIRE_TIMEOUT_MS, topic, 'cleanup.policy', 'compact,delete')
+
+  test(
+    'is known as one soon after the client begins',
+    async () => {
+      const topic = await topicOf(1)
+      await compact(topic)
+      const producer = await connected(topic)
+      await until(() => producer.settings(topic).isCompacted, { timeoutMs: 10_000 })
+      expect(producer.settings(topic)).toEqual({ maxMessageBytes: 1_048_588, isCompacted: true })
+    },
+    TEST_TIMEOUT_MS,
+  )
+
+  test(
+    'is known by the first refusal where it has become one since, and only what has no key is invalid',
+    async () => {
+      const topic = await topicOf(1)
+      const producer = await connected(topic)
+      await until(() => producer.settings(topic).maxMessageBytes !== undefined, { timeoutMs: 10_000 })
+      await compact(topic)
+      await until(async () => (await outcomeOf(producer, record(topic))) === 'invalid, not stored', {
+        timeoutMs: 10_000,
+      })
+      // What is in one batch with it is refused, too, and can be sent again.
+      const keyed = record(topic, { key: 'k' })
+      const outcomes = (await producer.produce([keyed, record(topic), keyed])).map(outcome)
+      expect(outcomes[1]).toBe('invalid, not stored')
+      for (const at of [0, 2]) expect(['stored', 'refused, not stored']).toContain(outcomes[at] as string)
+      expect(producer.settings(topic).isCompacted).toBe(true)
+      expect(await outcomeOf(producer, keyed)).toBe('stored')
+    },
+    TEST_TIMEOUT_MS,
+  )
+})
 
 describe('topics', () => {
   test(

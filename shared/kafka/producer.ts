@@ -17,8 +17,14 @@ import {
 import { watchConnection } from './connection.ts'
 import { isNotQueued, type PackedProducer, packProducer, type Report } from './packed.ts'
 import type { Statistics } from './statistics.ts'
-import { type Described, describeTopics, NOT_AUTHORIZED, unmadeTopics } from './topic-requests.ts'
-import { type DeliveryResult, type OutgoingRecord, ProduceError, type RecordProducer } from './types.ts'
+import { type Described, describeTopics, NOT_AUTHORIZED, topicSettings, unmadeTopics } from './topic-requests.ts'
+import {
+  type DeliveryResult,
+  type OutgoingRecord,
+  ProduceError,
+  type RecordProducer,
+  type TopicSettings,
+} from './types.ts'
 
 export interface RecordProducerOptions {
   config: CommonConfig
@@ -31,7 +37,7 @@ export interface RecordProducerOptions {
   lingerMs: number
   maxQueueRecords: number
   maxQueueBytes: number
-  /** The largest record; the topics' `max.message.bytes` has to allow it. */
+  /** The largest record. A topic whose `max.message.bytes` is smaller refuses some, each for itself. */
   maxRecordBytes: number
   /** How long a client may reach no broker before it is replaced: one may have lost sight of all of them. */
   unreachedTimeoutMs: number
@@ -39,7 +45,7 @@ export interface RecordProducerOptions {
   onStatistics(statistics: Statistics): void
 }
 
-/** How often it is asked how many partitions every topic has and whether it may be written to: both may change at any time. */
+/** How often it is asked how many partitions every topic has, what it takes and whether it may be written to: all may change at any time. */
 const LOOK_INTERVAL_MS = 10_000
 
 /** The same while a topic cannot be written to. */
@@ -47,7 +53,7 @@ const BLOCKED_LOOK_INTERVAL_MS = 500
 
 const LOOK_TIMEOUT_MS = 5_000
 
-/** How long a refusal counts where the broker does not say who may write: after it the next record is a try. */
+/** How long a refusal counts where the broker does not say who may write, or what: after it the next record is a try. */
 const REFUSAL_MS = 5_000
 
 /** librdkafka looks for time-outs once a second; a report that is later than this is not waited for. */
@@ -83,8 +89,11 @@ interface Waiting {
   /** Its place among the batch's results. */
   index: number
   topic: string
+  hasKey: boolean
   bytes: number
 }
+
+const UNKNOWN_SETTINGS: TopicSettings = { maxMessageBytes: undefined, isCompacted: false }
 
 /** Sequences start again after this one; reports carry 31 bits. */
 const MAX_SEQUENCE = 0x7fffffff
@@ -108,6 +117,10 @@ export function createRecordProducer(options: RecordProducerOptions): RecordProd
   const made = new Set<string>()
   /** By topic: when the broker last refused a record of ours, monotonic. */
   const refusedAtMs = new Map<string, number>()
+  /** By topic; none where they are not to be had. */
+  const settings = new Map<string, TopicSettings>()
+  /** By topic: when the broker last refused a record without a key as invalid, monotonic. */
+  const keylessRefusedAtMs = new Map<string, number>()
   let sequence = 0
   let queuedBytes = 0
   let client: { kafka: Producer; records: PackedProducer } | undefined
@@ -184,9 +197,15 @@ export function createRecordProducer(options: RecordProducerOptions): RecordProd
     // A report that comes after a record was given up changes nothing.
     if (one === undefined) return
     const { code } = report
-    settle(report.sequence, one, deliveryOf(one.topic, report))
+    // A broker may refuse all that is in a batch for one of them: of a record with a key it is not known.
+    const isInvalid = code === CODE.INVALID_RECORD && !one.hasKey
+    const result = isInvalid
+      ? new ProduceError('invalid', 'not stored', messageOf(code))
+      : deliveryOf(one.topic, report)
+    settle(report.sequence, one, result)
     if (code === CODE.FATAL) replace(messageOf(code))
     else if (code === CODE.TOPIC_AUTHORIZATION_FAILED) refused(one.topic)
+    else if (isInvalid) keylessRefusedAtMs.set(one.topic, performance.now())
   }
 
   /** The broker has not let us write to a topic. Whether it does again is asked at once, and again until it does. */
@@ -255,6 +274,9 @@ export function createRecordProducer(options: RecordProducerOptions): RecordProd
     }
     await lookForMade(kafka)
     if (kafka !== client?.kafka) return
+    // Whoever does not answer the one question does not answer the other.
+    if (described !== undefined) await lookForSettings(kafka)
+    if (kafka !== client?.kafka) return
     const by = new Map(described?.map((one) => [one.topic, one]))
     block(
       new Map(
@@ -279,6 +301,18 @@ export function createRecordProducer(options: RecordProducerOptions): RecordProd
     for (const { topic } of wanted) if (!unmade.has(topic)) made.add(topic)
   }
 
+  async function lookForSettings(kafka: Producer): Promise<void> {
+    const known = await topicSettings(kafka, options.topics, LOOK_TIMEOUT_MS).catch(() => undefined)
+    if (known === undefined || kafka !== client?.kafka) return
+    for (const topic of options.topics) {
+      const now = known.get(topic)
+      if (now?.isCompacted === true && settings.get(topic)?.isCompacted !== true)
+        log.warn({ topic }, 'the topic is compacted (cleanup.policy): events without a key are refused')
+      if (now === undefined) settings.delete(topic)
+      else settings.set(topic, now)
+    }
+  }
+
   function faultOfTopic(topic: string, described: Described | undefined): string | undefined {
     if (described?.fault !== undefined) return described.fault
     if (!partitions.has(topic)) return NOT_THERE(topic)
@@ -288,6 +322,9 @@ export function createRecordProducer(options: RecordProducerOptions): RecordProd
     refusedAtMs.delete(topic)
     return undefined
   }
+
+  const wasRefusedKeyless = (topic: string): boolean =>
+    performance.now() - (keylessRefusedAtMs.get(topic) ?? Number.NEGATIVE_INFINITY) < REFUSAL_MS
 
   /** Gives up what is overdue, so that nobody's wait, and nobody's way back, rests on librdkafka alone. In the order of arrival, the first is the oldest. */
   function sweep(): void {
@@ -317,6 +354,11 @@ export function createRecordProducer(options: RecordProducerOptions): RecordProd
     },
     making: () => partitions.size - made.size,
     partitionCount: (topic) => partitions.get(topic),
+    settings(topic) {
+      const known = settings.get(topic) ?? UNKNOWN_SETTINGS
+      if (known.isCompacted || !wasRefusedKeyless(topic)) return known
+      return { ...known, isCompacted: true }
+    },
     produce(records: readonly OutgoingRecord[]) {
       const to = client?.records
       if (to === undefined || watch.current().state !== 'connected') {
@@ -336,7 +378,7 @@ export function createRecordProducer(options: RecordProducerOptions): RecordProd
           }
           sequence = sequence === MAX_SEQUENCE ? 0 : sequence + 1
           to.packer.add(record, sequence)
-          waiting.set(sequence, { batch, index, topic: record.topic, bytes })
+          waiting.set(sequence, { batch, index, topic: record.topic, hasKey: record.key !== null, bytes })
           queuedBytes += bytes
         }
         to.flush()
@@ -392,7 +434,6 @@ export function produceError(code: number, message: string): ProduceError {
 /** Protocol errors that brokers decide by the record alone: they were the answer to every attempt. */
 const INVALID_TOPIC = 17
 const RECORD_LIST_TOO_LARGE = 18
-const INVALID_RECORD = 87
 
 /**
  * With any other error an earlier attempt may have been stored and its answer lost. In particular a time-out: librdkafka's report does not
@@ -406,7 +447,8 @@ const CERTAINLY_NOT_STORED = new Set<number>([
   CODE.MSG_SIZE_TOO_LARGE,
   INVALID_TOPIC,
   RECORD_LIST_TOO_LARGE,
-  INVALID_RECORD,
+  CODE.INVALID_RECORD,
+  CODE.INVALID_DIFFERENT_RECORD,
 ])
 
 function faultOf(code: number): ProduceError['fault'] {

@@ -1,5 +1,6 @@
 import { CODE, libraryError, type Producer, promised, topicRequests } from './client.ts'
 import { nativeOf } from './packed.ts'
+import type { TopicSettings } from './types.ts'
 
 /** Requests about many topics at a time: native/shim/topics.cc. */
 
@@ -26,6 +27,12 @@ export interface TopicsAddon {
     timeoutMs: number,
     done: (fault: object | null, answers?: AddonAnswer[]) => void,
   ): void
+  configs(
+    client: object,
+    topics: readonly string[],
+    timeoutMs: number,
+    done: (fault: object | null, answers?: AddonAnswer[]) => void,
+  ): void
 }
 
 interface AddonAnswer {
@@ -35,6 +42,9 @@ interface AddonAnswer {
   partitions: number
   /** 1 or 0; -1 where the broker does not say. */
   writable: number
+  /** Settings; empty where they were not asked for. */
+  maxMessageBytes: string
+  cleanupPolicy: string
 }
 
 /** What the broker says of a topic that was to be created; code 0: it was. */
@@ -119,6 +129,38 @@ export async function unmadeTopics(
     ),
   )
   return answers.filter(({ code }) => code !== 0).map(({ topic }) => topic)
+}
+
+/**
+ * Asks for the settings of topics that decide about a record; it takes the right to DESCRIBE_CONFIGS of each.
+ * @returns by topic; a topic whose settings are not to be had is not among them
+ * @throws LibrdKafkaError when the request as a whole fails
+ */
+export async function topicSettings(
+  producer: Producer,
+  topics: readonly string[],
+  timeoutMs: number,
+): Promise<Map<string, TopicSettings>> {
+  const answers = await promised<AddonAnswer[]>((done) =>
+    topicRequests().configs(nativeOf(producer), topics, timeoutMs, (fault, found) =>
+      done(fault === null ? null : libraryError(fault), found),
+    ),
+  )
+  return new Map(
+    answers.flatMap(({ topic, code, maxMessageBytes, cleanupPolicy }) =>
+      code !== 0
+        ? []
+        : [
+            [
+              topic,
+              {
+                maxMessageBytes: maxMessageBytes === '' ? undefined : Number(maxMessageBytes),
+                isCompacted: cleanupPolicy.split(',').some((policy) => policy.trim() === 'compact'),
+              },
+            ] as const,
+          ],
+    ),
+  )
 }
 
 /** For who may not write to a topic. */

@@ -68,8 +68,10 @@ export type ProduceFault =
   | 'unavailable'
   /** Handed to a broker, or due to be, and no acknowledgement came in time. */
   | 'timed out'
-  /** Larger than the client's or the topic's limit. */
+  /** Larger by itself than the client's or the topic's limit. */
   | 'too large'
+  /** The broker takes no such record: it has no key, and the topic, as far as is known, is compacted. */
+  | 'invalid'
   /** The topic or partition does not exist. */
   | 'unknown topic'
   /** The broker refused: authorisation, policy, not enough in-sync replicas. */
@@ -91,6 +93,14 @@ export class ProduceError extends Error {
 /** What became of a record. */
 export type DeliveryResult = Delivery | ProduceError
 
+/** What a topic's settings say of the records that it takes. */
+export interface TopicSettings {
+  /** `max.message.bytes`: what a batch may take, compressed. Every record that takes less by itself is taken. undefined: it is not known. */
+  maxMessageBytes: number | undefined
+  /** `cleanup.policy` has `compact`: records without a key are refused. */
+  isCompacted: boolean
+}
+
 export type Connection = { state: 'connected' } | { state: 'connecting'; reason: string } | { state: 'closed' }
 
 /** What the producer service needs: an idempotent producer with acks=all. */
@@ -107,6 +117,8 @@ export interface RecordProducer {
   making(): number
   /** From cached metadata, no I/O; undefined while the topic is not known to exist. */
   partitionCount(topic: string): number | undefined
+  /** No I/O, as `blocked`. Where the client may not ask for them (DESCRIBE_CONFIGS), only what refusals say. */
+  settings(topic: string): TopicSettings
   /**
    * Resolves, never rejects, when it is known of every record whether all in-sync replicas have it: at once for those that found the queue
    * full or no broker, for the others no later than the delivery timeout.

@@ -20,6 +20,7 @@ import {
   type ReleaseResult,
   type TopicAdmin,
   type TopicPartition,
+  type TopicSettings,
   type TransactionResult,
   type Transactor,
 } from '../kafka/types.ts'
@@ -98,6 +99,8 @@ export class FakeKafka {
   refuses: (output: OutgoingRecord) => OutputFault | undefined = () => undefined
   /** `max.message.bytes` of topics, of values alone: what one transaction writes to one partition is one batch. */
   readonly batchLimits = new Map<string, number>()
+  /** What the producer knows of topics' settings; nothing where none are given. */
+  readonly settings = new Map<string, TopicSettings>()
   /** How long brokers take to answer a question. */
   latency: () => Promise<void> = async () => undefined
 
@@ -190,6 +193,7 @@ export class FakeKafka {
       },
       making: () => 0,
       partitionCount: (topic) => this.#topics.get(topic)?.length,
+      settings: (topic) => this.settings.get(topic) ?? { maxMessageBytes: undefined, isCompacted: false },
       produce: (records) =>
         Promise.all(
           records.map(async (record) => {

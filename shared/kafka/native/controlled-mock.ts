@@ -5,7 +5,7 @@ import { native } from '../client.ts'
 import { ADDON_FILE, INSTALLED } from './check.ts'
 
 /** A request's number in the protocol. */
-export const API = { ListOffsets: 2, TxnOffsetCommit: 28 } as const
+export const API = { Produce: 0, ListOffsets: 2, TxnOffsetCommit: 28 } as const
 
 export interface ControlledMock {
   /** `host:port` of every broker, which have the ids from 1 on. */

@@ -25,6 +25,9 @@ struct Row {
   int partitions;
   // 1 yes, 0 no, -1 the broker does not say.
   int writable;
+  // Settings of the topic; empty where they were not asked for.
+  std::string max_message_bytes = "";
+  std::string cleanup_policy = "";
 };
 
 using Rows = std::vector<Row>;
@@ -87,6 +90,7 @@ class Topics {
   static NAN_METHOD(Create);
   static NAN_METHOD(Describe);
   static NAN_METHOD(Ends);
+  static NAN_METHOD(Configs);
 
   // Held until the call returns: the client is not destroyed meanwhile.
   static Baton With(Producer* producer, const std::function<Baton(rd_kafka_t*)>& ask) {
@@ -119,6 +123,8 @@ class TopicsWorker : public Workers::ErrorAwareWorker {
       Nan::Set(one, Nan::New("message").ToLocalChecked(), Nan::New(row.message).ToLocalChecked());
       Nan::Set(one, Nan::New("partitions").ToLocalChecked(), Nan::New(row.partitions));
       Nan::Set(one, Nan::New("writable").ToLocalChecked(), Nan::New(row.writable));
+      Nan::Set(one, Nan::New("maxMessageBytes").ToLocalChecked(), Nan::New(row.max_message_bytes).ToLocalChecked());
+      Nan::Set(one, Nan::New("cleanupPolicy").ToLocalChecked(), Nan::New(row.cleanup_policy).ToLocalChecked());
       Nan::Set(rows, at, one);
     }
     v8::Local<v8::Value> arguments[2] = {Nan::Null(), rows};
@@ -273,6 +279,55 @@ class EndsWorker : public TopicsWorker {
   std::vector<int> counts_;
 };
 
+// Asks for the two settings that decide about a record.
+class ConfigsWorker : public TopicsWorker {
+ public:
+  using TopicsWorker::TopicsWorker;
+
+ private:
+  static constexpr const char* kMaxMessageBytes = "max.message.bytes";
+  static constexpr const char* kCleanupPolicy = "cleanup.policy";
+
+  Baton Send(rd_kafka_t* client) override {
+    std::vector<rd_kafka_ConfigResource_t*> wanted;
+    for (const std::string& name : names_) {
+      rd_kafka_ConfigResource_t* topic = rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_TOPIC, name.c_str());
+      if (topic == NULL) continue;
+      // What is named is asked for; the values are not sent.
+      for (const char* setting : {kMaxMessageBytes, kCleanupPolicy}) rd_kafka_ConfigResource_set_config(topic, setting, "");
+      wanted.push_back(topic);
+    }
+    Baton baton(RdKafka::ERR_NO_ERROR);
+    if (!wanted.empty())
+      baton = Ask(
+          client, RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS, timeout_ms_,
+          [&](rd_kafka_AdminOptions_t* options, rd_kafka_queue_t* queue) {
+            rd_kafka_DescribeConfigs(client, wanted.data(), wanted.size(), options, queue);
+          },
+          [&](rd_kafka_event_t* answer) {
+            size_t count;
+            const rd_kafka_ConfigResource_t** results =
+                rd_kafka_DescribeConfigs_result_resources(rd_kafka_event_DescribeConfigs_result(answer), &count);
+            for (size_t at = 0; at < count; at++) rows_.push_back(RowOf(results[at]));
+          });
+    rd_kafka_ConfigResource_destroy_array(wanted.data(), wanted.size());
+    return baton;
+  }
+
+  static Row RowOf(const rd_kafka_ConfigResource_t* topic) {
+    Row row = {rd_kafka_ConfigResource_name(topic), rd_kafka_ConfigResource_error(topic),
+               Text(rd_kafka_ConfigResource_error_string(topic)), 0, -1};
+    size_t count;
+    const rd_kafka_ConfigEntry_t** entries = rd_kafka_ConfigResource_configs(topic, &count);
+    for (size_t at = 0; at < count; at++) {
+      const std::string name = rd_kafka_ConfigEntry_name(entries[at]);
+      if (name == kMaxMessageBytes) row.max_message_bytes = Text(rd_kafka_ConfigEntry_value(entries[at]));
+      if (name == kCleanupPolicy) row.cleanup_policy = Text(rd_kafka_ConfigEntry_value(entries[at]));
+    }
+    return row;
+  }
+};
+
 bool NamesOf(v8::Local<v8::Value> value, std::vector<std::string>* names) {
   if (!value->IsArray()) return false;
   v8::Local<v8::Array> given = value.As<v8::Array>();
@@ -333,11 +388,24 @@ NAN_METHOD(Topics::Ends) {
                                        std::move(counts), Nan::To<int>(info[3]).FromJust()));
 }
 
+// configs(producer, names, timeout in ms, callback(error or null, [{topic, code, message, maxMessageBytes, cleanupPolicy, …}]))
+NAN_METHOD(Topics::Configs) {
+  Producer* producer = ClientOf<Producer>(info[0]);
+  if (producer == NULL) return Nan::ThrowTypeError("a producer is needed");
+  std::vector<std::string> names;
+  if (!NamesOf(info[1], &names)) return Nan::ThrowTypeError("names must be texts, one at least");
+  if (!info[2]->IsInt32()) return Nan::ThrowTypeError("the time-out must be a number of milliseconds");
+  if (!info[3]->IsFunction()) return Nan::ThrowTypeError("a callback is needed");
+  Nan::AsyncQueueWorker(new ConfigsWorker(new Nan::Callback(info[3].As<v8::Function>()), producer, std::move(names),
+                                          Nan::To<int>(info[2]).FromJust()));
+}
+
 void ExportTopics(v8::Local<v8::Object> exports) {
   v8::Local<v8::Object> topics = Nan::New<v8::Object>();
   Nan::SetMethod(topics, "create", Topics::Create);
   Nan::SetMethod(topics, "describe", Topics::Describe);
   Nan::SetMethod(topics, "ends", Topics::Ends);
+  Nan::SetMethod(topics, "configs", Topics::Configs);
   Nan::Set(exports, Nan::New("topics").ToLocalChecked(), topics);
 }
 
