@@ -686,6 +686,49 @@ describe('Kafka’s answers', () => {
     expect((await post('{"type":"t"}', JSON_TYPE)).status).toBe(413)
   })
 
+  test('of several events none may be larger than the topic’s batches; one alone is Kafka’s to judge', async () => {
+    const { post, kafka } = service()
+    kafka.settings.set(TOPIC, { maxMessageBytes: 1_000, isCompacted: false })
+    const small = Array.from({ length: 5 }, () => ({ type: 't', data: 'x'.repeat(500) }))
+    const large = { type: 't', data: 'x'.repeat(1_000) }
+    const refused = await post(JSON.stringify([...small, large]), JSON_TYPE)
+    expect([refused.status, (await problem(refused)).errors?.map(({ pointer }) => pointer)]).toEqual([413, ['/5']])
+    expect(kafka.all(TOPIC)).toHaveLength(0)
+    expect((await post(JSON.stringify(small), JSON_TYPE)).status).toBe(202)
+    expect((await post(JSON.stringify(large), JSON_TYPE)).status).toBe(202)
+    expect((await post(JSON.stringify([large]), JSON_TYPE)).status).toBe(202)
+    expect((await ndjson(await post(`${JSON.stringify(large)}\n`, NDJSON)))[0]).toHaveProperty('receipt')
+  })
+
+  test('an event without a key for a compacted topic is 422, each is named, and nothing of its request is stored', async () => {
+    const { post, kafka } = service()
+    kafka.settings.set(TOPIC, { maxMessageBytes: undefined, isCompacted: true })
+    const keyed = { type: 't', subject: 's' }
+    const several = await post(JSON.stringify([keyed, { type: 't' }, { type: 't' }]), JSON_TYPE)
+    const document = await problem(several)
+    expect([several.status, document.errors?.map(({ pointer }) => pointer)]).toEqual([
+      422,
+      ['/1/subject', '/2/subject'],
+    ])
+    expect(kafka.all(TOPIC)).toHaveLength(0)
+    const lines = await ndjson(await post(`{"type":"t"}\n${JSON.stringify(keyed)}\n`, NDJSON))
+    expect(lines.slice(0, 2).map((line) => line['problem']?.['status'] ?? 'stored')).toEqual([422, 'stored'])
+    expect((await post(JSON.stringify({ type: 't', partitionkey: 'k' }), JSON_TYPE)).status).toBe(202)
+  })
+
+  test('an event that only Kafka finds invalid is 422; among others that are stored it is named and they are not to be sent again for it', async () => {
+    const { post, kafka } = service()
+    const invalid = new ProduceError('invalid', 'not stored', 'Broker failed to validate record')
+    kafka.produceFaults.push(invalid)
+    expect((await post('{"type":"t"}', JSON_TYPE)).status).toBe(422)
+    kafka.produceFaults.push(invalid)
+    const response = await post('[{"type":"a"},{"type":"b"}]', JSON_TYPE)
+    const document = await problem(response)
+    expect(response.status).toBe(503)
+    expect(document.detail).toContain('Kafka will never take 1 of them')
+    expect((document.events as { outcome: string }[]).map(({ outcome }) => outcome)).toEqual(['not stored', 'stored'])
+  })
+
   test('a stream of lines is answered in its own order, whatever is acknowledged first', async () => {
     const { post, kafka, producer } = service()
     const { promise, resolve } = Promise.withResolvers<void>()

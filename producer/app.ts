@@ -24,7 +24,7 @@ import { parseBody } from './parse.ts'
 import { PROBLEMS, type Problem, problemResponse, repeatedProblem } from './problem.ts'
 import { cannotTake, type Origin, recordOf, traceOf, undelivered } from './publish.ts'
 import { receiptText } from './receipt.ts'
-import { tooLarge, validEvents } from './validate.ts'
+import { notTaken, tooLarge, validEvents } from './validate.ts'
 
 export interface AppDeps {
   config: ProducerConfig
@@ -267,8 +267,10 @@ export function createApp(deps: AppDeps): Hono {
     const partitions = deps.producer.partitionCount(origin.topic) ?? 1
     const records: OutgoingRecord[] = []
     for (const event of events) records.push(recordOf(event, origin, traceOf(event, origin), partitions))
-    const large = tooLarge(records, config.MAX_EVENT_BYTES, mode === 'binary' || mode === 'structured')
-    if (large !== undefined) return refused(large)
+    const single = mode === 'binary' || mode === 'structured'
+    const refusal =
+      tooLarge(records, config.MAX_EVENT_BYTES, single) ?? notTaken(records, producer.settings(origin.topic), single)
+    if (refusal !== undefined) return refused(refusal)
     const blocked = cannotTake(producer, origin.topic, count, bytes.length)
     if (blocked !== undefined) return refused(blocked, 'not_stored')
     const waitMs = meter?.take(count, cost) ?? 0

@@ -9,7 +9,7 @@ import { parseLine } from './parse.ts'
 import { type Problem, ProblemDocument, problemDocument } from './problem.ts'
 import { cannotTake, type Origin, recordOf, traceOf, undelivered } from './publish.ts'
 import { Receipt, receiptText } from './receipt.ts'
-import { tooLarge, validEvents } from './validate.ts'
+import { notTaken, tooLarge, validEvents } from './validate.ts'
 
 /** `application/x-ndjson`: events line by line, each answered by a line, in order and as soon as it is stored. */
 
@@ -178,8 +178,9 @@ export function answerStream(deps: StreamDeps): ReadableStream<Uint8Array> {
     const { event } = parsed
     const partitions = deps.producer.partitionCount(origin.topic) ?? 1
     const record = recordOf(event, origin, traceOf(event, origin), partitions)
-    const large = tooLarge([record], limits.maxEventBytes, true)
-    if (large !== undefined) return large
+    const refusal =
+      tooLarge([record], limits.maxEventBytes, true) ?? notTaken([record], deps.producer.settings(origin.topic), true)
+    if (refusal !== undefined) return refusal
     const admitted = admit(bytes.length)
     const enter = (problem: Problem | undefined): Problem | undefined => {
       if (problem !== undefined) return problem

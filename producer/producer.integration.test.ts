@@ -8,6 +8,7 @@ import { gzipSync } from 'node:zlib'
 import pino from 'pino'
 import { createTopicAdmin } from '../shared/kafka/admin.ts'
 import { runKafkaTool } from '../shared/kafka/brokers/kafka-distribution.ts'
+import { alterTopic } from '../shared/kafka/brokers/wire-admin.ts'
 import { createRangeReader, readAll } from '../shared/kafka/range-reader.ts'
 import type { IncomingRecord, RangeReader } from '../shared/kafka/types.ts'
 import { murmur2, partitionOfHash } from '../shared/partition.ts'
@@ -38,7 +39,12 @@ const tenantsFile = join(mkdtempSync(join(tmpdir(), 'producer-')), 'tenants.json
 writeFileSync(
   tenantsFile,
   JSON.stringify({
-    tenants: { [tenant]: { streams: ['events', 'orders'], keys: [{ id: `${tenant}-key`.slice(0, 63), sha256 }] } },
+    tenants: {
+      [tenant]: {
+        streams: ['events', 'orders', 'narrow', 'compacted'],
+        keys: [{ id: `${tenant}-key`.slice(0, 63), sha256 }],
+      },
+    },
   }),
 )
 const ENV = {
@@ -58,10 +64,21 @@ const ready = (of: ServiceProcess) =>
     what: 'readiness',
   })
 
+const WIRE_TIMEOUT_MS = 10_000
+const NARROW_BYTES = 100_000
+const alter = (stream: string, name: string, value: string) =>
+  alterTopic(brokers.split(',')[0] ?? '', WIRE_TIMEOUT_MS, inputTopic(tenant, stream), name, value)
+
 beforeAll(async () => {
+  const config = loadProducerConfig({ ...ENV })
+  const admin = createTopicAdmin({ config, clientId: uniqueName('admin'), log: pino({ level: 'silent' }) })
+  for (const stream of ['narrow', 'compacted'])
+    await admin.ensureTopics(streamTopics(tenant, stream), { partitions: PARTITIONS, replication: -1 })
+  await admin.close()
+  await alter('narrow', 'max.message.bytes', String(NARROW_BYTES))
+  await alter('compacted', 'cleanup.policy', 'compact')
   service = await startService('producer', ENV)
   await ready(service)
-  const config = loadProducerConfig({ ...ENV })
   reader = createRangeReader({ config, clientId: uniqueName('reader'), log: pino({ level: 'silent' }) })
 }, TEST_TIMEOUT_MS)
 
@@ -256,6 +273,92 @@ describe('what is refused', () => {
       await refused(post(randomBytes(2 * MIB), { ...CE, 'content-type': 'image/png' }))
       expect(statuses).toEqual([400, 401, 404, 413, 415, 422, 413])
       expect(await ends()).toBe(before)
+    },
+    TEST_TIMEOUT_MS,
+  )
+})
+
+describe('a topic with settings of its own', () => {
+  /** Events of 1.1 KB that do not get smaller by compression, with two keys by turns. */
+  const events = (count: number, from: string) =>
+    Array.from({ length: count }, (_, at) => ({
+      type: 't',
+      id: `${from}-${at}`,
+      subject: `s${at % 2}`,
+      data: randomBytes(825).toString('base64'),
+    }))
+
+  /** The ids of each key in the order of the log. */
+  async function idsOf(stream: string): Promise<Map<string, string[]>> {
+    const ids = new Map<string, string[]>()
+    for (const at of await reader.ends(partitionsOf(inputTopic(tenant, stream))).then((all) => all.entries()))
+      await reader.read(
+        [{ topic: inputTopic(tenant, stream), partition: at[0], from: at[1].beginning, to: at[1].end }],
+        (record) => {
+          const read = fromRecord(record)
+          if (!read.ok) throw new Error('not readable')
+          const subject = read.event.subject ?? ''
+          ids.set(subject, [...(ids.get(subject) ?? []), read.event.id])
+        },
+      )
+    return ids
+  }
+
+  test(
+    'max.message.bytes: events that are larger together are stored, in the order of their keys, as an array and as lines',
+    async () => {
+      const path = '/v1/streams/narrow/events'
+      const array = events(1_000, 'array')
+      expect(await receipts(await post(JSON.stringify(array), JSON_TYPE, path))).toHaveLength(1_000)
+      const lines = events(1_000, 'line')
+      const response = await post(
+        lines.map((event) => JSON.stringify(event)).join('\n'),
+        { 'content-type': 'application/x-ndjson' },
+        path,
+      )
+      expect((await response.text()).trimEnd().split('\n').at(-1)).toBe(
+        '{"summary":{"events":1000,"stored":1000,"notStored":0,"unknown":0,"refused":0,"complete":true}}',
+      )
+      const expected = [...array, ...lines]
+      for (const [subject, ids] of await idsOf('narrow'))
+        expect(ids).toEqual(expected.filter((event) => event.subject === subject).map(({ id }) => id))
+    },
+    TEST_TIMEOUT_MS,
+  )
+
+  test(
+    'max.message.bytes: only what is too large by itself is 413, of several with nothing stored',
+    async () => {
+      const path = '/v1/streams/narrow/events'
+      const large = { type: 't', id: 'large', data: randomBytes(120_000).toString('base64') }
+      const before = await ends(inputTopic(tenant, 'narrow'))
+      expect((await post(JSON.stringify(large), JSON_TYPE, path)).status).toBe(413)
+      const small = events(50, 'beside')
+      expect((await post(JSON.stringify([...small, large]), JSON_TYPE, path)).status).toBe(413)
+      expect(await ends(inputTopic(tenant, 'narrow'))).toBe(before)
+      const lines = [...small, large].map((event) => JSON.stringify(event)).join('\n')
+      const answers = (await (await post(lines, { 'content-type': 'application/x-ndjson' }, path)).text())
+        .trimEnd()
+        .split('\n')
+      expect(answers.filter((line) => line.includes('"receipt"'))).toHaveLength(50)
+      expect(answers[50]).toContain('"status":413')
+      expect(await ends(inputTopic(tenant, 'narrow'))).toBe(before + 50)
+    },
+    TEST_TIMEOUT_MS,
+  )
+
+  test(
+    'cleanup.policy=compact: an event without a key is 422, and /readyz names the topic',
+    async () => {
+      const path = '/v1/streams/compacted/events'
+      const keyless = await post('{"type":"t"}', JSON_TYPE, path)
+      expect(keyless.status).toBe(422)
+      expect((await post('[{"type":"t","subject":"k"},{"type":"t"}]', JSON_TYPE, path)).status).toBe(422)
+      expect(await ends(inputTopic(tenant, 'compacted'))).toBe(0)
+      expect((await post('{"type":"t","subject":"k"}', JSON_TYPE, path)).status).toBe(202)
+      await until(async () =>
+        (await (await ops('/readyz')).text()).includes(`refused: ${inputTopic(tenant, 'compacted')}`),
+      )
     },
     TEST_TIMEOUT_MS,
   )

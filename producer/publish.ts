@@ -1,5 +1,11 @@
 import type { Event } from '../shared/event.ts'
-import { type DeliveryResult, type OutgoingRecord, ProduceError, type RecordProducer } from '../shared/kafka/types.ts'
+import {
+  type DeliveryResult,
+  type OutgoingRecord,
+  ProduceError,
+  type ProduceFault,
+  type RecordProducer,
+} from '../shared/kafka/types.ts'
 import { keylessPartition } from '../shared/partition.ts'
 import { toRecord } from '../shared/record.ts'
 import { newTraceContext, parseTraceparent, type TraceContext } from '../shared/telemetry.ts'
@@ -72,6 +78,14 @@ const unavailable = (reason: string): Problem => ({
   retryAfterSeconds: 1,
 })
 
+/** Faults of the record itself: as it is, the topic will never take it. */
+const NEVER = new Set<ProduceFault>(['too large', 'invalid'])
+
+const advice = (never: number): string =>
+  never === 0
+    ? 'Send the request again with the same ids: what is stored already takes effect once.'
+    : `Kafka will never take ${never} of them, which have their detail below: send the others again with the same ids.`
+
 /** The problem of a request whose events were not all stored. */
 export function undelivered(events: readonly Event[], results: readonly DeliveryResult[], stream: string): Problem {
   const outcomes: EventOutcome[] = results.map((result, index) => {
@@ -82,17 +96,23 @@ export function undelivered(events: readonly Event[], results: readonly Delivery
   })
   const failed = results.filter((one) => one instanceof ProduceError)
   const stored = results.length - failed.length
-  // Smaller than our limit and larger than the topic's: sending it again helps nobody.
-  if (stored === 0 && failed.every((one) => one.fault === 'too large' && one.outcome === 'not stored'))
-    return {
-      kind: 'event-too-large',
-      detail: 'Kafka takes no events of this size (max.message.bytes). Nothing of the request was stored.',
-    }
+  // Sending these again helps nobody.
+  const never = failed.filter((one) => NEVER.has(one.fault) && one.outcome === 'not stored')
+  if (never.length === results.length)
+    return never.every((one) => one.fault === 'too large')
+      ? {
+          kind: 'event-too-large',
+          detail: 'Kafka takes no events of this size (max.message.bytes). Nothing of the request was stored.',
+        }
+      : {
+          kind: 'invalid-event',
+          detail: `Kafka takes no such events, as one without a partitionkey or subject where the topic is compacted. Nothing of the request was stored. (${never[0]?.message ?? ''})`,
+        }
   const certain = failed.filter((one) => one.outcome === 'not stored').length
   const differ = stored > 0 || (certain > 0 && certain < failed.length)
   return {
     kind: failed.every((one) => one.fault === 'queue full') && !differ ? 'overloaded' : 'undelivered',
-    detail: `Of ${results.length} events ${stored} are stored, ${certain} are not, and of ${failed.length - certain} it is unknown. Send the request again with the same ids: what is stored already takes effect once. (${failed[0]?.message ?? ''})`,
+    detail: `Of ${results.length} events ${stored} are stored, ${certain} are not, and of ${failed.length - certain} it is unknown. ${advice(never.length)} (${(never[0] ?? failed[0])?.message ?? ''})`,
     // Of the request as a whole it is certain only when it is of every event.
     outcome: certain === results.length ? 'not stored' : 'unknown',
     ...(differ || results.length > 1 ? { events: outcomes } : {}),

@@ -4,6 +4,7 @@ import { readinessChecks } from './readiness.ts'
 
 function service(topics: string[]) {
   const blocked = new Map(topics.map((topic) => [topic, `${topic} is not there`]))
+  const compacted = new Set<string>()
   const now = {
     ms: 0,
     connection: { state: 'connected' } as Connection,
@@ -12,11 +13,16 @@ function service(topics: string[]) {
   }
   const checks = readinessChecks({
     topics,
-    producer: { connection: () => now.connection, blocked: (topic) => blocked.get(topic), making: () => now.making },
+    producer: {
+      connection: () => now.connection,
+      blocked: (topic) => blocked.get(topic),
+      making: () => now.making,
+      settings: (topic) => ({ maxMessageBytes: undefined, isCompacted: compacted.has(topic) }),
+    },
     creationFault: () => now.fault,
     nowMs: () => now.ms,
   })
-  return { ...checks, blocked, now }
+  return { ...checks, blocked, compacted, now }
 }
 
 describe('the streams', () => {
@@ -68,6 +74,16 @@ describe('the streams', () => {
     expect(streams()).toEqual({ ok: true, detail: '1 of 2 streams cannot be written to: not authorized to write to b' })
     blocked.set('a', 'not authorized to write to a')
     expect(streams().ok).toBe(false)
+  })
+
+  test('that are compacted are named, and take events', () => {
+    const { streams, blocked, compacted } = service(['a', 'b'])
+    blocked.clear()
+    compacted.add('b')
+    const detail = 'compacted (cleanup.policy), so that events without a key are refused: b'
+    expect(streams()).toEqual({ ok: true, detail })
+    blocked.set('a', 'a is not there')
+    expect(streams()).toEqual({ ok: true, detail: `1 of 2 streams cannot be written to: a is not there; ${detail}` })
   })
 
   test('are not known without Kafka, whose reason is told once', () => {

@@ -22,7 +22,7 @@ const MAKING_PATIENCE_MS = 60_000
  */
 export function readinessChecks(deps: {
   topics: readonly string[]
-  producer: Pick<RecordProducer, 'connection' | 'blocked' | 'making'>
+  producer: Pick<RecordProducer, 'connection' | 'blocked' | 'making' | 'settings'>
   /** Why not all topics could be created. */
   creationFault(): string | undefined
   /** Monotonic. */
@@ -44,13 +44,23 @@ export function readinessChecks(deps: {
       const reasons = topics.flatMap((topic) => producer.blocked(topic) ?? [])
       if (reasons.length < fewest.streams) fewest = { streams: reasons.length, sinceMs: nowMs() }
       complete ||= reasons.length === 0
-      if (reasons.length === 0) return { ok: true }
-      const reason = summary(reasons, topics.length, creationFault())
+      const compacted = compactedOf(topics.filter((topic) => producer.settings(topic).isCompacted))
+      if (reasons.length === 0) return { ok: true, ...(compacted === undefined ? {} : { detail: compacted }) }
+      const blocked = summary(reasons, topics.length, creationFault())
+      const reason = compacted === undefined ? blocked : `${blocked}; ${compacted}`
       const patienceMs = producer.making() > 0 ? MAKING_PATIENCE_MS : START_PATIENCE_MS
       const waited = complete || (fewest.streams < topics.length && nowMs() - fewest.sinceMs >= patienceMs)
       return waited && reasons.length < topics.length ? { ok: true, detail: reason } : { ok: false, reason }
     },
   }
+}
+
+/** No reason not to be ready: the topics take all events that have a key. */
+function compactedOf(topics: readonly string[]): string | undefined {
+  if (topics.length === 0) return undefined
+  const named = topics.slice(0, NAMED_REASONS).join(', ')
+  const more = topics.length - NAMED_REASONS
+  return `compacted (cleanup.policy), so that events without a key are refused: ${named}${more > 0 ? ` and ${more} more` : ''}`
 }
 
 function summary(reasons: readonly string[], streams: number, creationFault: string | undefined): string {
