@@ -6,7 +6,7 @@ import { type KafkaCluster, startKafka } from '../shared/kafka/brokers/kafka.ts'
 import { findFreePorts, releasePorts } from '../shared/kafka/brokers/ports.ts'
 import { createAcls, deleteAcls } from '../shared/kafka/brokers/wire-admin.ts'
 import { makeKey } from '../shared/tenants.ts'
-import { createAuthority } from '../shared/testing/certificates.ts'
+import { createAuthority, KEY_PASSWORD } from '../shared/testing/certificates.ts'
 import { type ServiceProcess, startService } from '../shared/testing/service-process.ts'
 import { until } from '../shared/testing/until.ts'
 
@@ -25,7 +25,7 @@ const LISTENERS = { TLS: 'SSL', EXPIRED: 'SSL', ELSEWHERE: 'SSL', MUTUAL: 'SSL',
 let kafka: KafkaCluster
 let ports: number[]
 /** Environments that reach Kafka, by listener. */
-let reaching: Record<'tls' | 'mutual' | 'sasl', Record<string, string>>
+let reaching: Record<'tls' | 'mutual' | 'encrypted' | 'sasl', Record<string, string>>
 /** Environments that do not, and how the reason begins. */
 let failing: { name: string; env: Record<string, string> }[]
 const running: ServiceProcess[] = []
@@ -81,6 +81,11 @@ beforeAll(async () => {
     mutual: by('MUTUAL', 'ssl', {
       KAFKA_SSL_CERTIFICATE_FILE: client.certificateFile,
       KAFKA_SSL_KEY_FILE: client.keyFile,
+    }),
+    encrypted: by('MUTUAL', 'ssl', {
+      KAFKA_SSL_CERTIFICATE_FILE: client.certificateFile,
+      KAFKA_SSL_KEY_FILE: client.encryptedKeyFile,
+      KAFKA_SSL_KEY_PASSWORD: KEY_PASSWORD,
     }),
     sasl: by('SASL', 'sasl_ssl', user),
   }
@@ -163,7 +168,7 @@ describe('who Kafka does not let in', () => {
   test(
     'whoever is let in is ready',
     async () => {
-      for (const env of [reaching.tls, reaching.mutual]) {
+      for (const env of [reaching.tls, reaching.mutual, reaching.encrypted]) {
         const service = await start(env)
         await ready(service)
         expect(unreached(service)).toEqual([])

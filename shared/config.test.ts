@@ -142,7 +142,12 @@ describe('the common variables', () => {
   test('a certificate and its key go together', () => {
     expect(faultsOf(() => load({ KAFKA_SSL_CERTIFICATE_FILE: 'c' }))).toHaveLength(1)
     expect(faultsOf(() => load({ KAFKA_SSL_KEY_FILE: 'k' }))).toHaveLength(1)
-    expect(faultsOf(() => load({ KAFKA_SSL_CERTIFICATE_FILE: 'c', KAFKA_SSL_KEY_FILE: 'k' }))).toEqual([])
+    const both = { KAFKA_SSL_CERTIFICATE_FILE: 'c', KAFKA_SSL_KEY_FILE: 'k' }
+    expect(faultsOf(() => load(both))).toEqual([])
+    expect(faultsOf(() => load({ ...both, KAFKA_SSL_KEY_PASSWORD: 'p' }))).toEqual([])
+    expect(faultsOf(() => load({ KAFKA_SSL_KEY_PASSWORD: 'p' }))).toEqual([
+      'KAFKA_SSL_KEY_PASSWORD is set, and KAFKA_SSL_KEY_FILE is not.',
+    ])
   })
 })
 

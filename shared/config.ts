@@ -136,6 +136,7 @@ export const commonVariables = {
   ),
   KAFKA_SSL_CERTIFICATE_FILE: optionalText('With ssl and sasl_ssl: this client’s certificate, PEM.'),
   KAFKA_SSL_KEY_FILE: optionalText('With ssl and sasl_ssl: this client’s key, PEM.'),
+  KAFKA_SSL_KEY_PASSWORD: optionalText('The password of KAFKA_SSL_KEY_FILE, where it has one.', secret),
   OTEL_EXPORTER_OTLP_ENDPOINT: optionalText(
     'Where spans go, by OTLP over HTTP, such as http://collector:4318. Without it none are made.',
     { pattern: '^https?://[^\\s]+$', ...secret },
@@ -162,6 +163,8 @@ export function commonFaults(config: Static<TObject<typeof commonVariables>>): s
     faults.push('KAFKA_SSL_CERTIFICATE_FILE and KAFKA_SSL_KEY_FILE go together: set both or neither.')
   if (config.OTEL_EXPORTER_OTLP_ENDPOINT !== undefined && !URL.canParse(config.OTEL_EXPORTER_OTLP_ENDPOINT))
     faults.push('OTEL_EXPORTER_OTLP_ENDPOINT=(secret) is not a URL.')
+  if (config.KAFKA_SSL_KEY_PASSWORD !== undefined && config.KAFKA_SSL_KEY_FILE === undefined)
+    faults.push('KAFKA_SSL_KEY_PASSWORD is set, and KAFKA_SSL_KEY_FILE is not.')
   return faults
 }
 

@@ -166,6 +166,7 @@ export function connectionSettings(config: CommonConfig, clientId: string): Sett
     if (config.KAFKA_SSL_CERTIFICATE_FILE !== undefined)
       settings['ssl.certificate.location'] = config.KAFKA_SSL_CERTIFICATE_FILE
     if (config.KAFKA_SSL_KEY_FILE !== undefined) settings['ssl.key.location'] = config.KAFKA_SSL_KEY_FILE
+    if (config.KAFKA_SSL_KEY_PASSWORD !== undefined) settings['ssl.key.password'] = config.KAFKA_SSL_KEY_PASSWORD
   }
   return settings
 }

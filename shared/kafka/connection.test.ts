@@ -237,6 +237,12 @@ describe('a watch', () => {
     expect(watch.current().state).toBe('connecting')
   })
 
+  test('says of a key that cannot be read what to set', () => {
+    const watch = watchConnection({ config: mutual, client: 'c', log: pino({ level: 'silent' }) })
+    watch.failed('ssl.key.location failed: error:0A080009:SSL routines::PEM lib')
+    expect(watch.current()).toMatchObject({ reason: expect.stringContaining('set KAFKA_SSL_KEY_PASSWORD') })
+  })
+
   test('says what is no matter of connections, and stays closed', () => {
     const { watch, client, messages } = watched()
     client.emit('event.error', Object.assign(new Error('broker transport failure'), { code: -1 }))

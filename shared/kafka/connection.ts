@@ -134,7 +134,10 @@ export function watchConnection(options: { config: CommonConfig; client: string;
       reasons.clear()
       changeTo({ state: 'connected' })
     },
-    failed: (reason) => changeTo({ state: 'connecting', reason: because(UNNAMED.has(reason) ? UNANSWERED : reason) }),
+    failed(reason) {
+      const otherwise = UNNAMED.has(reason) ? UNANSWERED : (keyFault(reason, config) ?? reason)
+      changeTo({ state: 'connecting', reason: because(otherwise) })
+    },
     closed() {
       connection = { state: 'closed' }
     },
@@ -228,6 +231,14 @@ function named(what: string, state: string, unanswered: boolean, config: CommonC
 
 /** States of a broker in which it has not answered anything of ours yet; a listener that expects TLS or SASL may let one request pass. */
 const ENDED_UNANSWERED = new Set(['APIVERSION_QUERY', 'AUTH_HANDSHAKE', 'UP'])
+
+/** Before any broker is asked: a key that cannot be read, or not with this password. */
+function keyFault(reason: string, config: CommonConfig): string | undefined {
+  if (!reason.startsWith('ssl.key.location failed')) return undefined
+  return config.KAFKA_SSL_KEY_PASSWORD === undefined
+    ? `KAFKA_SSL_KEY_FILE cannot be read; where the key has a password, set KAFKA_SSL_KEY_PASSWORD (${reason})`
+    : `KAFKA_SSL_KEY_FILE cannot be read: check KAFKA_SSL_KEY_PASSWORD (${reason})`
+}
 
 const clientCertificate = (config: CommonConfig): string =>
   config.KAFKA_SSL_CERTIFICATE_FILE === undefined

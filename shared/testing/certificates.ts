@@ -4,10 +4,14 @@ import { join } from 'node:path'
 
 /** Certificates for tests, made by openssl. */
 
+export const KEY_PASSWORD = 'key-password'
+
 export interface Certificate {
   /** PEM files. */
   certificateFile: string
   keyFile: string
+  /** The key, encrypted with {@link KEY_PASSWORD}. */
+  encryptedKeyFile: string
   /** Both in one, as Kafka's `ssl.keystore.location` takes them with `ssl.keystore.type=PEM`. */
   keystoreFile: string
 }
@@ -55,7 +59,9 @@ export async function createAuthority(): Promise<Authority> {
       )
       const keystoreFile = at(`${number}.keystore.pem`)
       await Bun.write(keystoreFile, (await Bun.file(key).text()) + (await Bun.file(certificate).text()))
-      return { certificateFile: certificate, keyFile: key, keystoreFile }
+      const encrypted = at(`${number}.encrypted.key`)
+      await openssl('pkey', '-in', key, '-aes256', '-passout', `pass:${KEY_PASSWORD}`, '-out', encrypted)
+      return { certificateFile: certificate, keyFile: key, encryptedKeyFile: encrypted, keystoreFile }
     },
   }
 }

@@ -321,6 +321,7 @@ spec:
     {{- if $kafka.tls.clientCertificate }}
     - {parameter: cert, name: {{ $tls }}, key: tls.crt}
     - {parameter: key, name: {{ $tls }}, key: tls.key}
+    - {parameter: keyPassword, name: {{ $tls }}, key: key.password}
     {{- end }}
     {{- end }}
 {{- end }}

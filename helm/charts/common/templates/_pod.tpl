@@ -40,6 +40,9 @@ valueFrom:
   value: /etc/kafkatrace/kafka-tls/tls.crt
 - name: KAFKA_SSL_KEY_FILE
   value: /etc/kafkatrace/kafka-tls/tls.key
+- name: KAFKA_SSL_KEY_PASSWORD
+  {{- include "kafkatrace.env.fromSecret" (list $tls "key.password") | nindent 2 }}
+      optional: true
 {{- end }}
 {{- end }}
 {{- if eq .Chart.Name "producer" }}
