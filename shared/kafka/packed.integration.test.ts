@@ -9,6 +9,7 @@ import { testBrokers, uniqueName } from '../testing/brokers.ts'
 import { until } from '../testing/until.ts'
 import { createTopicAdmin } from './admin.ts'
 import { CODE, type Consumer, native, type Producer, packed, promised, type Settings } from './client.ts'
+import { type ControlledMock, startControlledMock } from './native/controlled-mock.ts'
 import { fromTheBeginning, type MockCluster, newTopic, startMockCluster } from './native/mock-cluster.ts'
 import {
   consumePacked,
@@ -30,6 +31,7 @@ const MEBIBYTE = 2 ** 20
 
 let cluster: MockCluster
 const closing: PackedProducer[] = []
+const mocks: ControlledMock[] = []
 
 beforeAll(async () => {
   cluster = await startMockCluster()
@@ -38,6 +40,7 @@ beforeAll(async () => {
 afterAll(async () => {
   for (const producer of closing) producer.close()
   await cluster.close()
+  for (const mock of mocks) mock.close()
 })
 
 interface Opened {
@@ -399,30 +402,30 @@ describe('what librdkafka does not take is reported as not queued', () => {
 })
 
 test('with errorsOnly, nothing is reported of records that were stored', async () => {
-  const producer = await openProducer({}, true)
-  const topic = await newTopic((await openProducer()).client)
-  const add = (partition: number, sequence: number) =>
-    producer.records.packer.add(record(topic, { partition }), sequence)
-  // This client may not know the topic yet: that there is no such partition comes out when the record is queued already.
-  add(9, 1)
-  for (const sequence of numbers(1_000, 10)) add(sequence % 4, sequence)
-  producer.records.flush()
-  await promised((done) => producer.client.flush(ANSWER_TIMEOUT_MS, (error) => done(error)))
-  add(9, 2)
-  for (const sequence of numbers(1_000, 2_000)) add(sequence % 4, sequence)
-  producer.records.flush()
-  await promised((done) => producer.client.flush(ANSWER_TIMEOUT_MS, (error) => done(error)))
-  await until(() => producer.reports.length >= 2)
-  producer.records.take()
-  // The one comes from a thread of librdkafka's as a rule, the other from the call itself.
-  const reports = producer.reports.toSorted((one, other) => one.sequence - other.sequence)
-  expect(reports.map(({ sequence, code }) => [sequence, code])).toEqual([
-    [1, CODE.UNKNOWN_PARTITION],
-    [2, CODE.UNKNOWN_PARTITION],
+  const mock = startControlledMock(1)
+  mocks.push(mock)
+  const { client, records, reports } = await openProducer({ 'metadata.broker.list': mock.brokers }, true)
+  // A client that connects asks for all topics there are, and may ask again: of one that is made now it hears late, when the first records are handed over.
+  mock.setRoundTrip(1, 500)
+  mock.createTopic('topic', 1)
+  const handOver = async (from: number): Promise<void> => {
+    records.packer.add(record('topic', { partition: 9 }), from)
+    for (const sequence of numbers(1_000, from + 1)) records.packer.add(record('topic'), sequence)
+    records.flush()
+    await promised((done) => client.flush(ANSWER_TIMEOUT_MS, (error) => done(error)))
+  }
+  await handOver(0)
+  mock.setRoundTrip(1, 0)
+  await handOver(2_000)
+  await until(() => reports.length >= 2)
+  records.take()
+  // That there is no such partition comes out when the record is queued already, from a thread of librdkafka's; then from the call itself.
+  expect(outcomesOf(reports.toSorted((one, other) => one.sequence - other.sequence))).toEqual([
+    [0, CODE.UNKNOWN_PARTITION, false],
+    [2_000, CODE.UNKNOWN_PARTITION, true],
   ])
-  expect(reports.map(isNotQueued)[1]).toBe(true)
-  const consumer = await cluster.consumer()
-  consumer.assign(fromTheBeginning(topic))
+  const consumer = await cluster.consumer({ 'metadata.broker.list': mock.brokers })
+  consumer.assign([{ topic: 'topic', partition: 0, offset: 0 }])
   expect(await readAll(consumer, 2_000)).toHaveLength(2_000)
 })
 
