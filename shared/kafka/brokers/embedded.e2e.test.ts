@@ -1,4 +1,5 @@
 import { expect, test } from 'bun:test'
+import { join } from 'node:path'
 import { native } from '../client.ts'
 import { startEmbedded } from './embedded.ts'
 import { fetchMetadata } from './wire.ts'
@@ -16,6 +17,27 @@ test('the embedded broker takes records in a process of its own, says that it fo
   }
   await expect(fetchMetadata(broker.bootstrapServers, 1_000)).rejects.toThrow('cannot be reached')
 })
+
+test('the command that runs a broker ends, and says so, when its broker is gone', async () => {
+  const command = Bun.spawn([process.execPath, join(import.meta.dir, 'main.ts'), '--broker', 'embedded'], {
+    stdout: 'pipe',
+    stderr: 'pipe',
+  })
+  try {
+    const first = await command.stdout.getReader().read()
+    expect(new TextDecoder().decode(first.value)).toMatch(/^127\.0\.0\.1:\d+\n$/)
+    const children = Bun.spawnSync(['pgrep', '-P', String(command.pid)])
+      .stdout.toString()
+      .trim()
+      .split('\n')
+    for (const pid of children) process.kill(Number(pid), 'SIGKILL')
+    expect(await command.exited).toBe(1)
+    expect(await command.stderr.text()).toContain('the broker does not answer any more: no broker at 127.0.0.1')
+  } finally {
+    command.kill('SIGTERM')
+    await command.exited
+  }
+}, 60_000)
 
 /** Produces one record and resolves to the offset that the broker gave it. */
 async function deliver(bootstrapServers: string): Promise<number | undefined> {
