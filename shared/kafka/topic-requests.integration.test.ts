@@ -1,9 +1,10 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test'
 import { testBrokers, uniqueName } from '../testing/brokers.ts'
 import { until } from '../testing/until.ts'
+import { alterTopic } from './brokers/wire-admin.ts'
 import { CODE, native, type Producer, promised, topicRequests } from './client.ts'
 import { nativeOf } from './packed.ts'
-import { createTopics, describeTopics, unmadeTopics } from './topic-requests.ts'
+import { createTopics, describeTopics, topicSettings, unmadeTopics } from './topic-requests.ts'
 
 const TEST_TIMEOUT_MS = 30_000
 const TIMEOUT_MS = 10_000
@@ -45,6 +46,18 @@ describe('requests about many topics', () => {
         { topic: none, partitions: 0, fault: `the topic ${none} is not there (yet)`, writable: undefined },
         { topic: one, partitions: 3, fault: undefined, writable: true },
       ])
+      const alter = (name: string, value: string) =>
+        alterTopic(testBrokers().split(',')[0] ?? '', TIMEOUT_MS, one, name, value)
+      await alter('max.message.bytes', '100000')
+      await alter('cleanup.policy', 'delete,compact')
+      const isHeeded = async () => (await topicSettings(client, [one], TIMEOUT_MS)).get(one)?.isCompacted === true
+      await until(isHeeded, { timeoutMs: TIMEOUT_MS })
+      expect(await topicSettings(client, [none, one, two], TIMEOUT_MS)).toEqual(
+        new Map([
+          [one, { maxMessageBytes: 100_000, isCompacted: true }],
+          [two, { maxMessageBytes: 1_048_588, isCompacted: false }],
+        ]),
+      )
       const asked = [one, two].map((topic) => ({ topic, partitions: 3 }))
       await until(async () => (await unmadeTopics(client, asked, TIMEOUT_MS)).length === 0, { timeoutMs: TIMEOUT_MS })
     },
@@ -69,16 +82,17 @@ describe('requests about many topics', () => {
   )
 
   test('take no nonsense', () => {
-    const call = topicRequests().describe as (...args: unknown[]) => void
     const done = () => undefined
-    for (const args of [
-      [{}, ['a'], 1_000, done],
-      [nativeOf(client), [], 1_000, done],
-      [nativeOf(client), [1], 1_000, done],
-      [nativeOf(client), ['a'], 'x', done],
-      [nativeOf(client), ['a'], 1_000],
-    ])
-      expect(() => call(...args)).toThrow(TypeError)
+    const { describe, configs } = topicRequests()
+    for (const call of [describe, configs] as ((...args: unknown[]) => void)[])
+      for (const args of [
+        [{}, ['a'], 1_000, done],
+        [nativeOf(client), [], 1_000, done],
+        [nativeOf(client), [1], 1_000, done],
+        [nativeOf(client), ['a'], 'x', done],
+        [nativeOf(client), ['a'], 1_000],
+      ])
+        expect(() => call(...args)).toThrow(TypeError)
     const ends = topicRequests().ends as (...args: unknown[]) => void
     expect(() => ends(nativeOf(client), ['a', 'b'], [1], 1_000, done)).toThrow(TypeError)
   })
