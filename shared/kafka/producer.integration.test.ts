@@ -196,6 +196,7 @@ test(
 
 describe('max.message.bytes is a batch’s limit', () => {
   const LIMIT_BYTES = 100_000
+  const NOT_ENOUGH_REPLICAS = 19
   const WIRE_TIMEOUT_MS = 10_000
 
   /** Bytes that do not get smaller by compression. */
@@ -251,17 +252,21 @@ describe('max.message.bytes is a batch’s limit', () => {
     TEST_TIMEOUT_MS,
   )
 
-  test(
-    'the first that a broker has of a producer is alone on its way, so that what is behind it is not stored before it',
-    async () => {
+  test.each([
+    ['too large', CODE.MSG_SIZE_TOO_LARGE],
+    ['refused for now', NOT_ENOUGH_REPLICAS],
+  ])(
+    'the first that a broker has of a producer is alone on its way: %s, it is stored before what is behind it',
+    async (_, code) => {
       const mock = startControlledMock(1)
       ending.push(async () => mock.close())
       mock.createTopic('topic', 1)
       const own = { ...roomy, config: { ...config, KAFKA_BROKERS: mock.brokers }, lingerMs: 20 }
       const producer = await connected('topic', own)
       await until(() => producer.blocked('topic') === undefined, { timeoutMs: 15_000 })
-      mock.pushErrors(API.Produce, [CODE.MSG_SIZE_TOO_LARGE])
-      // Two of them make a request, so that the third's could go at once.
+      mock.pushErrors(API.Produce, [code])
+      // Two of them make a request, so that the third's could go before its answer.
+      mock.setRoundTrip(1, 300)
       const results = await producer.produce([1, 2, 3].map(() => record('topic', { value: random(400_000) })))
       expect(results.map(whereOf)).toEqual([
         [0, 0],
