@@ -889,6 +889,40 @@ describe('who may send', () => {
     expect(kafka.all('kt.acme.events')).toHaveLength(0)
   })
 
+  test.each([
+    ['Authorization and X-API-Key', { authorization: `Bearer ${acme.key}`, 'x-api-key': narrow.key }, ''],
+    ['X-API-Key and access_token', { 'x-api-key': acme.key }, `?access_token=${narrow.key}`],
+    ['access_token twice', {}, `?access_token=${acme.key}&access_token=${narrow.key}`],
+    // As Bun joins two fields of one name.
+    ['Authorization twice', { authorization: `Bearer ${acme.key}, Bearer ${narrow.key}` }, ''],
+    ['a right and a wrong one', { authorization: `Bearer ${acme.key}`, 'x-api-key': 'wrong' }, ''],
+    ['a right and an empty one', { authorization: `Bearer ${acme.key}`, 'x-api-key': '' }, ''],
+  ])('keys that differ are 400: %s', async (_, headers, query) => {
+    const { app, post, kafka } = acmeService()
+    const response = await post('{"type":"t"}', { ...JSON_TYPE, ...headers }, `/v1/events${query}`)
+    expect([response.status, (await problem(response)).type]).toEqual([400, 'urn:kafkatrace:problem:malformed'])
+    expect((await app.request(`/v1/events${query}`, { method: 'OPTIONS', headers })).status).toBe(400)
+    expect(kafka.all('kt.acme.events')).toHaveLength(0)
+  })
+
+  test('the same key twice is one', async () => {
+    const { post } = acmeService()
+    const headers = { ...JSON_TYPE, authorization: `Bearer ${acme.key}`, 'x-api-key': acme.key }
+    expect((await post('{"type":"t"}', headers, `/v1/events?access_token=${acme.key}`)).status).toBe(202)
+  })
+
+  test('a key for some streams is told neither of others nor whether there are such', async () => {
+    const { post } = acmeService()
+    const of = async (stream: string) => {
+      const response = await post('{"type":"t"}', bearer(narrow.key), `/v1/streams/${stream}/events`)
+      return { status: response.status, ...(await problem(response)), requestId: undefined }
+    }
+    const there = await of('events')
+    expect(there.status).toBe(403)
+    expect(there.detail).toContain('orders')
+    expect(await of('nope')).toEqual(there)
+  })
+
   test('a stream that the tenant has not is 404', async () => {
     const { post } = acmeService()
     const response = await post('{"type":"t"}', bearer(acme.key), '/v1/streams/nope/events')
@@ -1088,9 +1122,10 @@ describe('around it', () => {
   })
 
   test('once shut every request is refused at once, and streams are ended', async () => {
-    const { post, gate, stop } = service()
+    const { post, gate, stop, kafka } = service()
     const body = new ReadableStream({ start: (c) => c.enqueue(Buffer.from('{"type":"t"}\n')) })
     const stream = await post(body, NDJSON)
+    await until(() => kafka.all(TOPIC).length === 1, { timeoutMs: 5_000, what: 'the line' })
     const drained = gate.shut()
     const refused = await post('{"type":"t"}', JSON_TYPE)
     expect([refused.status, refused.headers.get('connection')]).toEqual([503, 'close'])
@@ -1117,6 +1152,29 @@ describe('around it', () => {
       expect(response.headers.get('allow')).toBeTruthy()
       await problem(response)
     }
+  })
+
+  test('no answer is to be taken for something else by a browser', async () => {
+    const { app, post, gate } = service()
+    const answers = [
+      await post('{"type":"t"}', JSON_TYPE),
+      await post('{"type":"t"}\n', NDJSON),
+      await post('{', JSON_TYPE),
+      await app.request('/v1/events', { method: 'OPTIONS' }),
+      ...(await Promise.all(['/docs', '/openapi.json', '/nope'].map((path) => app.request(path)))),
+    ]
+    void gate.shut()
+    answers.push(await post('{"type":"t"}', JSON_TYPE))
+    for (const one of answers) expect(one.headers.get('x-content-type-options')).toBe('nosniff')
+  })
+
+  test('a path may end with a slash, a Content-Type with a semicolon', async () => {
+    const { post, events } = service()
+    expect((await post('{"type":"t","data":1}', { 'content-type': 'application/json;' }, '/v1/events/')).status).toBe(
+      202,
+    )
+    expect((await post('x', { ...CE, 'content-type': 'text/plain ; ' }, '/v1/streams/events/events/')).status).toBe(202)
+    expect(events().map((event) => event.datacontenttype)).toEqual(['application/json', 'text/plain'])
   })
 
   test('metrics are there with 0 before the first event', async () => {

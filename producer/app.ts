@@ -2,8 +2,10 @@ import type { Span } from '@opentelemetry/api'
 import { type Context, Hono } from 'hono'
 import type { Event } from '../shared/event.ts'
 import type { Defaults } from '../shared/event-json.ts'
+import { ambiguity, headAsGet, NOSNIFF, pathOf } from '../shared/http.ts'
 import { type DeliveryResult, type OutgoingRecord, ProduceError, type RecordProducer } from '../shared/kafka/types.ts'
 import type { Logger } from '../shared/logger.ts'
+import { turn } from '../shared/retry.ts'
 import type { Tally } from '../shared/tally.ts'
 import { parseTraceparent, type TraceContext } from '../shared/telemetry.ts'
 import type { Tenant } from '../shared/tenants.ts'
@@ -59,7 +61,7 @@ export function createApp(deps: AppDeps): Hono {
   const { config, gate, log, metrics } = deps
   const document = JSON.stringify(openApi(config))
   const page = docsPage()
-  const app = new Hono()
+  const app = new Hono({ getPath: pathOf })
 
   const bodyLimits = {
     maxBytes: config.MAX_BODY_BYTES,
@@ -104,7 +106,7 @@ export function createApp(deps: AppDeps): Hono {
   /** The one place where an answer is counted. */
   function finish(of: Visit, response: Response, refused = false): Response {
     answered(of, response.status, refused)
-    if (gate.draining) response.headers.set('connection', 'close')
+    if (gate.draining || leavesBody(of.request)) response.headers.set('connection', 'close')
     return response
   }
 
@@ -122,8 +124,7 @@ export function createApp(deps: AppDeps): Hono {
     const level = unserved || status === 429 ? 'debug' : status >= 500 ? 'warn' : 'info'
     if (log.isLevelEnabled(level))
       log[level]({ requestId: of.id, status, problem: problem.kind, ...context }, problem.detail)
-    const headers: Record<string, string> = leavesBody(of.request) ? { connection: 'close' } : {}
-    return finish(of, problemResponse(problem, of.id, headers), unserved)
+    return finish(of, problemResponse(problem, of.id), unserved)
   }
 
   const refusals = new Map<Problem, (closes: boolean) => Response>()
@@ -137,7 +138,7 @@ export function createApp(deps: AppDeps): Hono {
     }
     metrics.answered('events', PROBLEMS[problem.kind].status, undefined)
     const announced = announcedBytes(request.headers)
-    return refusal(gate.draining || announced === undefined || announced > MAX_DROPPED_BYTES)
+    return refusal(gate.draining || announced === undefined || !(announced <= MAX_DROPPED_BYTES))
   }
 
   function failed(of: Visit, error: unknown): Response {
@@ -166,8 +167,9 @@ export function createApp(deps: AppDeps): Hono {
       'http.route': STREAM_PATH,
       'kafkatrace.request_id': of.id,
     })
-    const { bytes: headerBytes, hasAttributes } = headerFacts(request.headers)
+    const { bytes: headerBytes, hasAttributes, repeated } = headerFacts(request.headers)
     if (headerBytes > config.MAX_HEADER_BYTES) return refuse(of, headersTooLarge(config.MAX_HEADER_BYTES))
+    if (repeated !== undefined) return refuse(of, repeatedAttribute(repeated))
     const authenticated = deps.authenticate(request, stream)
     if (!authenticated.ok) return refuse(of, authenticated.problem)
     const { tenant, keyId } = authenticated
@@ -226,6 +228,8 @@ export function createApp(deps: AppDeps): Hono {
       if (!body.ok) return refused(body.problem, headerBytes + stay.bytes)
       gate.hold(stay, body.bytes.length)
       const bytes = headerBytes + body.bytes.length
+      await turn()
+      if (request.signal.aborted) return refused(MORE_THAN_A_REQUEST, bytes)
       const prepared = prepare(of, mode.mode, body.bytes, bytes, origin, target)
       if (!prepared.ok) return refused(prepared.problem, bytes, prepared.count)
       const { events, records } = prepared
@@ -311,7 +315,12 @@ export function createApp(deps: AppDeps): Hono {
   }
 
   function accepted(of: Visit, receipts: string, limits: Record<string, string> = {}): Response {
-    const headers: Record<string, string> = { 'content-type': 'application/json', 'x-request-id': of.id, ...limits }
+    const headers: Record<string, string> = {
+      'content-type': 'application/json',
+      'x-request-id': of.id,
+      ...NOSNIFF,
+      ...limits,
+    }
     if (hasQueryKey(of.request.url)) headers['cache-control'] = 'private'
     return new Response(`{"receipts":[${receipts}]}`, { status: 202, headers })
   }
@@ -320,7 +329,8 @@ export function createApp(deps: AppDeps): Hono {
   function answerLines(of: Visit, encoding: Encoding, origin: Origin, target: Target, stay: Stay): Response {
     const { tenant, producer, meter, counted } = target
     const windowBytes = config.NDJSON_WINDOW_BYTES
-    const body = of.request.body === null ? noBody() : streamBody(of.request.body, encoding)
+    const { body: raw, signal } = of.request
+    const body = raw === null ? noBody() : wellEnded(streamBody(raw, encoding), signal)
     const stream = answerStream({
       body: holding(body, gate, stay, windowBytes),
       producer,
@@ -357,6 +367,7 @@ export function createApp(deps: AppDeps): Hono {
         'content-type': 'application/x-ndjson',
         'cache-control': hasQueryKey(of.request.url) ? 'private, no-store' : 'no-store',
         'x-request-id': of.id,
+        ...NOSNIFF,
         ...meter?.headers(),
         ...(gate.draining ? { connection: 'close' } : {}),
       },
@@ -367,7 +378,7 @@ export function createApp(deps: AppDeps): Hono {
     const answered = handshake(of.request, stream, deps.authenticate)
     if (!answered.ok) return refuse(of, answered.problem)
     if (answered.granted) metrics.handshakes.inc()
-    return finish(of, new Response(null, { headers: { ...answered.headers, 'x-request-id': of.id } }))
+    return finish(of, new Response(null, { headers: { ...answered.headers, ...NOSNIFF, 'x-request-id': of.id } }))
   }
 
   const wrongMethod = (request: Request, allow: string): Response =>
@@ -383,7 +394,10 @@ export function createApp(deps: AppDeps): Hono {
     app.options(path, (c) => serve(visit(c.req.raw, 'handshake'), (of) => options(of, stream(c))))
   }
   app.get('/openapi.json', (c) =>
-    finish(visit(c.req.raw, 'openapi'), new Response(document, { headers: { 'content-type': 'application/json' } })),
+    finish(
+      visit(c.req.raw, 'openapi'),
+      new Response(document, { headers: { 'content-type': 'application/json', ...NOSNIFF } }),
+    ),
   )
   app.get('/docs', (c) => finish(visit(c.req.raw, 'docs'), new Response(page.html, { headers: page.headers })))
   // A second handler a path, for its other methods, would make every request go through the first one's `next`.
@@ -400,7 +414,10 @@ export function createApp(deps: AppDeps): Hono {
   // Before the request is even routed: under overload a refusal must cost next to nothing, or nothing is left for those who were let in.
   app.fetch = (request, ...rest) => {
     const { closed } = gate
-    return closed === undefined || request.method !== 'POST' ? routed(request, ...rest) : refuseAtOnce(request, closed)
+    if (closed !== undefined && request.method === 'POST') return refuseAtOnce(request, closed)
+    const fault = ambiguity(request.headers)
+    if (fault === undefined) return routed(headAsGet(request), ...rest)
+    return refuse(visit(request, 'other'), { kind: 'malformed', detail: fault, closes: true })
   }
   return app
 }
@@ -413,6 +430,26 @@ const brokenOff = () =>
     ok: false,
     problem: { kind: 'malformed', detail: 'The body ended before it was complete.', closes: true },
   }) as const
+
+/**
+ * Bun reads on behind a request that is not answered yet. What is no request there, the trailer of a chunked body too, it answers by itself, 400, and
+ * hangs up; another request makes it hang up. What comes together with the end of a body shows in the signal a turn later, before anything is stored.
+ */
+const MORE_THAN_A_REQUEST: Problem = {
+  kind: 'malformed',
+  detail:
+    'The connection has ended, or brought more than a request before its answer. Nothing of the request was stored.',
+  closes: true,
+}
+
+/** A stream whose pieces are given on only when nothing came with them that has ended the connection. */
+async function* wellEnded(body: AsyncIterable<Uint8Array>, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+  for await (const piece of body) {
+    await turn()
+    if (signal.aborted) throw new Error(MORE_THAN_A_REQUEST.detail)
+    yield piece
+  }
+}
 
 /** Why a tenant has no quota even for one event: asked before its body is read and before that is parsed, since either costs more than refusing it. */
 function overQuotaNow(meter: Meter | undefined, bytes: number): Problem | undefined {
@@ -457,16 +494,30 @@ function requestId(request: Request): string {
   return given !== null && REQUEST_ID.test(given) ? given : Bun.randomUUIDv7()
 }
 
-/** What a look at every header tells: how many bytes they are, each with its ": " and line end, and whether some are an event's attributes. */
-function headerFacts(headers: Headers): { bytes: number; hasAttributes: boolean } {
+/**
+ * What a look at every header tells: how many bytes they are, each with its ": " and line end, whether some are an event's attributes, and which of
+ * those that have one value was given twice.
+ */
+function headerFacts(headers: Headers): { bytes: number; hasAttributes: boolean; repeated: string | undefined } {
   let bytes = 0
   let hasAttributes = false
+  let repeated: string | undefined
   headers.forEach((value, name) => {
     bytes += name.length + value.length + 4
-    if (name.startsWith('ce-')) hasAttributes = true
+    if (!name.startsWith('ce-')) return
+    hasAttributes = true
+    if (SINGLE.has(name) && value.includes(', ')) repeated = name
   })
-  return { bytes, hasAttributes }
+  return { bytes, hasAttributes, repeated }
 }
+
+/** Bun joins fields of one name by a comma and a space. In these an encoded value has no space, and one that is not encoded hardly ever both. */
+const SINGLE = new Set(['ce-specversion', 'ce-id', 'ce-source', 'ce-type', 'ce-time'])
+
+const repeatedAttribute = (name: string): Problem => ({
+  kind: 'malformed',
+  detail: `${name} is given twice, or has a comma and a space: send one, percent-encoded.`,
+})
 
 /** RFC 6585, section 5. */
 const headersTooLarge = (maxBytes: number): Problem => ({
@@ -475,11 +526,14 @@ const headersTooLarge = (maxBytes: number): Problem => ({
   closes: true,
 })
 
-/** Whether answering now leaves so much of the body unread that the connection is better given up. Looking at `body` makes a stream of it. */
+/**
+ * Whether answering now leaves so much of the body unread that the connection is better given up. Looking at `body` makes a stream of it, and Bun
+ * shows none of a GET.
+ */
 function leavesBody(request: Request): boolean {
   const announced = announcedBytes(request.headers)
   if (announced !== undefined) return announced > MAX_DROPPED_BYTES && !request.bodyUsed
-  return request.body !== null && !request.bodyUsed
+  return (request.headers.has('transfer-encoding') || request.body !== null) && !request.bodyUsed
 }
 
 async function* noBody(): AsyncGenerator<Uint8Array> {}

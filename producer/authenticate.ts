@@ -14,12 +14,14 @@ export type Authenticate = (request: Request, stream: string) => Authenticated
 /**
  * By key: `Authorization: Bearer` (RFC 6750), `X-API-Key`, or, for senders of webhooks that can set no header, the query parameter
  * `access_token` (CloudEvents webhooks 1.0.2, section 3.2). 401: no key or not one of ours. 403: the tenant is switched off, or the key is not for
- * this stream. 404: the tenant has no such stream; whether another has is not told.
+ * this stream; whether the tenant has it is not told then. 404: the tenant has no such stream; whether another has is not told. 400: keys that differ.
  */
 export const authenticateByKey =
   (tenants: Tenants): Authenticate =>
   (request, stream) => {
-    const key = keyOf(request)
+    const keys = keysOf(request)
+    const [key] = keys
+    if (keys.size > 1) return refusal('malformed', 'The request has keys that differ: send one of them.')
     if (key === undefined)
       return refusal('unauthenticated', 'Send a key: "Authorization: Bearer <key>" or "X-API-Key: <key>".', CHALLENGE)
     const credential = tenants.find(key)
@@ -29,9 +31,9 @@ export const authenticateByKey =
 
 function authorise({ tenant, keyId, streams }: Credential, stream: string): Authenticated {
   if (!tenant.enabled) return refusal('forbidden', `The tenant ${tenant.name} is switched off.`)
-  if (!tenant.streams.has(stream)) return unknownStream(tenant)
-  if (!streams.has(stream)) return refusal('forbidden', `The key ${keyId} is not for this stream.`)
-  return { ok: true, tenant, keyId }
+  if (streams.has(stream)) return { ok: true, tenant, keyId }
+  if (streams.size === tenant.streams.size) return unknownStream(tenant)
+  return refusal('forbidden', `The key ${keyId} is for these streams: ${[...streams].join(', ')}.`)
 }
 
 /** With AUTH=off: everybody is one tenant. */
@@ -56,17 +58,27 @@ const refusal = (kind: Problem['kind'], detail: string, headers?: Record<string,
   problem: headers === undefined ? { kind, detail } : { kind, detail, headers },
 })
 
-function keyOf(request: Request): string | undefined {
-  const authorization = request.headers.get('authorization')
-  // RFC 9110, section 11.1: the scheme's case does not matter.
-  if (authorization !== null) return /^bearer +(\S+) *$/i.exec(authorization)?.[1]
-  return request.headers.get('x-api-key') ?? queryKey(request.url)
+/** All that is presented as a key, in whichever way, each once. Whoever stands in front may have looked at another one than we. */
+function keysOf({ headers, url }: Request): Set<string> {
+  const keys = new Set<string>(queryKeys(url))
+  const authorization = headers.get('authorization')
+  // RFC 9110, section 11.1: the scheme's case does not matter. Bun joins fields of one name by a comma, which no key has.
+  if (authorization !== null)
+    for (const one of authorization.split(',')) {
+      const bearer = BEARER.exec(one)
+      if (bearer !== null) keys.add(bearer[1] ?? '')
+    }
+  const apiKey = headers.get('x-api-key')
+  if (apiKey !== null) for (const one of apiKey.split(',')) keys.add(one.trim())
+  return keys
 }
 
-function queryKey(url: string): string | undefined {
+const BEARER = /^ *bearer(?: +(.*?))? *$/i
+
+function queryKeys(url: string): string[] {
   const query = url.indexOf('?')
-  return query === -1 ? undefined : (new URLSearchParams(url.slice(query + 1)).get('access_token') ?? undefined)
+  return query === -1 ? [] : new URLSearchParams(url.slice(query + 1)).getAll('access_token')
 }
 
 /** Whether the key stands in the URL: such answers are private (section 3.2). */
-export const hasQueryKey = (url: string): boolean => url.includes('?') && queryKey(url) !== undefined
+export const hasQueryKey = (url: string): boolean => url.includes('?') && queryKeys(url).length > 0

@@ -7,13 +7,19 @@ export type Mode = 'binary' | 'structured' | 'batch' | 'plain' | 'ndjson'
 
 export type ModeResult = { ok: true; mode: Mode } | { ok: false; problem: Problem }
 
+/** The Content-Type without semicolons at its end: behind one, HTTP lets the parameter be missing (RFC 9110, section 5.6.6), RFC 2046 does not. */
+export function contentTypeOf(headers: Headers): string | null {
+  const value = headers.get('content-type')
+  return value?.endsWith(';') === true ? value.replace(/[ \t;]+$/, '') : value
+}
+
 /**
  * CloudEvents HTTP binding 1.0.2, section 3: the media type is tested first and without regard to case, then `ce-` headers say binary mode,
  * then come our own forms.
  * @param hasAttributes whether there are `ce-` headers
  */
 export function modeOf(headers: Headers, hasAttributes: boolean): ModeResult {
-  const contentType = headers.get('content-type')
+  const contentType = contentTypeOf(headers)
   if (contentType === 'application/json' && !hasAttributes) return PLAIN
   const { essence, charset } = contentType === null ? NOTHING : parseMediaType(contentType)
   const isCloudEvents = essence.startsWith('application/cloudevents')

@@ -1,7 +1,7 @@
 import { attributeFault, EventBuilder, type Fault } from '../shared/event.ts'
 import { atIndex, type Defaults, type EventResult, eventFromJson, NOT_AN_OBJECT } from '../shared/event-json.ts'
 import { type JsonFault, type JsonMember, outlineJson } from '../shared/json.ts'
-import type { Mode } from './media-type.ts'
+import { contentTypeOf, type Mode } from './media-type.ts'
 import type { Problem } from './problem.ts'
 
 /** A body to events. */
@@ -89,7 +89,7 @@ function parseBinary(headers: Headers, bytes: Buffer, strict: boolean): EventRes
   headers.forEach((value, name) => {
     if (name.startsWith('ce-')) setAttribute(builder, name.slice(3), value, strict)
   })
-  const contentType = headers.get('content-type')
+  const contentType = contentTypeOf(headers)
   if (contentType !== null) builder.set('datacontenttype', contentType)
   return builder.build(bytes.length === 0 && contentType === null ? null : bytes)
 }

@@ -1,4 +1,5 @@
 import { type Static, Type } from '@sinclair/typebox'
+import { NOSNIFF } from '../shared/http.ts'
 import { EventOutcome, type EventOutcome as Outcome } from './receipt.ts'
 
 /** Errors as RFC 9457 problem documents: the one table of them, and the one place where they become responses. */
@@ -111,6 +112,7 @@ function problemHeaders(problem: Problem): Record<string, string> {
   const headers: Record<string, string> = {
     'content-type': 'application/problem+json',
     'cache-control': 'no-store',
+    ...NOSNIFF,
     ...problem.headers,
   }
   if (problem.retryAfterSeconds !== undefined) headers['retry-after'] = String(problem.retryAfterSeconds)

@@ -1,6 +1,6 @@
 import http from 'node:http'
 import type { Logger } from '../shared/logger.ts'
-import { delayMs, sleep } from '../shared/retry.ts'
+import { delayMs, sleep, turn } from '../shared/retry.ts'
 import type { Gate } from './admit.ts'
 import type { ProducerConfig } from './config.ts'
 import { kernelHandsOver, openSockets } from './sockets.ts'
@@ -69,8 +69,7 @@ export function createPublicPort({ config, gate, log, fetch, ready }: PublicPort
   /** A connection whose next request has arrived, and was not read yet, counts as idle to Bun. */
   async function nothingUnread(port: number): Promise<void> {
     const deadline = performance.now() + UNREAD_TIMEOUT_MS
-    while (performance.now() < deadline && sockets !== undefined && sockets.unread(port) > 0)
-      await new Promise<void>((done) => void setImmediate(done))
+    while (performance.now() < deadline && sockets !== undefined && sockets.unread(port) > 0) await turn()
   }
 
   return {

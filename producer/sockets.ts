@@ -1,5 +1,6 @@
 import { dlopen, ptr } from 'bun:ffi'
 import { closeSync, openSync, readdirSync, readFileSync } from 'node:fs'
+import { turn } from '../shared/retry.ts'
 
 /**
  * The sockets behind a port of this process. Bun's server ends its listening socket and its idle connections together, and a request that is on its
@@ -98,8 +99,7 @@ export function openSockets(): Sockets | undefined {
         if (!listens) continue
         const deadline = performance.now() + ACCEPT_TIMEOUT_MS
         // Bun accepts all that wait in one turn of its event loop.
-        while (waiting(fd) > 0 && performance.now() < deadline)
-          await new Promise<void>((done) => void setImmediate(done))
+        while (waiting(fd) > 0 && performance.now() < deadline) await turn()
         // The descriptor stays Bun's, and is nothing to wait for any more.
         c.dup2(nothing, fd)
       }

@@ -67,6 +67,13 @@ describe('the operations port', () => {
     expect((await createApp().app.request('/')).status).toBe(404)
   })
 
+  test.each(['/livez', '/readyz', '/metrics', '/'])(
+    '%s is not to be taken for something else by a browser',
+    async (path) => {
+      expect((await createApp().app.request(path)).headers.get('x-content-type-options')).toBe('nosniff')
+    },
+  )
+
   test('listens until it is stopped', async () => {
     const { registry } = createApp()
     const ops = serveOps({ registry, checks: {} }, { hostname: '127.0.0.1', port: 0 })

@@ -1,5 +1,6 @@
 import { Hono } from 'hono'
 import type { Registry } from 'prom-client'
+import { ambiguity, headAsGet, NOSNIFF, pathOf } from './http.ts'
 
 /**
  * The operations port, apart from the public one: `/livez`, `/readyz`, `/startupz` and `/metrics`.
@@ -31,7 +32,11 @@ function readiness(checks: Ops['checks']) {
 /** The app behind the operations port. */
 export function createOpsApp({ registry, checks, alive = () => ({ ok: true }) }: Ops): Hono {
   let started = false
-  return new Hono()
+  const app = new Hono({ getPath: pathOf })
+    .use(async (c, next) => {
+      await next()
+      for (const [name, value] of Object.entries(NOSNIFF)) c.header(name, value)
+    })
     .get('/livez', (c) => {
       const state = alive()
       return c.json(state, state.ok ? 200 : 503)
@@ -49,6 +54,14 @@ export function createOpsApp({ registry, checks, alive = () => ({ ok: true }) }:
     .get('/metrics', async (c) =>
       c.body(await registry.metrics(), 200, { 'content-type': registry.contentType, 'cache-control': 'no-store' }),
     )
+  const routed = app.fetch
+  app.fetch = (request, ...rest) => {
+    const fault = ambiguity(request.headers)
+    if (fault !== undefined)
+      return new Response(`${fault}\n`, { status: 400, headers: { connection: 'close', ...NOSNIFF } })
+    return routed(headAsGet(request), ...rest)
+  }
+  return app
 }
 
 /** Serves the app. Port 0 takes a free one. `stop` closes at once. */

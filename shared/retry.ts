@@ -33,6 +33,9 @@ export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
   })
 }
 
+/** Resolves when what has arrived in this turn of the event loop is dealt with. */
+export const turn = (): Promise<void> => new Promise((done) => void setImmediate(done))
+
 /** Something did not come in the time that it had. */
 export class TimeoutError extends Error {
   override readonly name = 'TimeoutError'

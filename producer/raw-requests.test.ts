@@ -1,0 +1,214 @@
+import { afterAll, describe, expect, test } from 'bun:test'
+import { connect } from 'node:net'
+import pino from 'pino'
+import { Registry } from 'prom-client'
+import { type Ops, serveOps } from '../shared/ops.ts'
+import { makeKey, tenantsOf } from '../shared/tenants.ts'
+import { FakeKafka } from '../shared/testing/fake-kafka.ts'
+import { until } from '../shared/testing/until.ts'
+import { Gate, Meters } from './admit.ts'
+import { createApp } from './app.ts'
+import { authenticateByKey, authenticateNobody } from './authenticate.ts'
+import { loadProducerConfig } from './config.ts'
+import { createMetrics } from './metrics.ts'
+import { createPublicPort } from './public-port.ts'
+
+/** Requests as bytes on a socket, to the real ports: what clients send that no HTTP library would. */
+
+const TOPIC = 'kt.default.events'
+const stops: (() => Promise<void>)[] = []
+afterAll(async () => {
+  for (const stop of stops) await stop()
+})
+
+/** A public port, Kafka in memory behind it. */
+async function publicPort(authenticate = authenticateNobody([]).authenticate) {
+  const config = loadProducerConfig({
+    KAFKA_BROKERS: 'localhost:9092',
+    NODE_ENV: 'development',
+    AUTH: 'off',
+    HOST: '127.0.0.1',
+    PORT: '0',
+  })
+  const kafka = new FakeKafka().createTopic(TOPIC, 1)
+  const gate = new Gate({ maxRequests: config.MAX_IN_FLIGHT_REQUESTS, maxBytes: config.MAX_IN_FLIGHT_BYTES })
+  const { promise, resolve } = Promise.withResolvers<number>()
+  const log = pino(
+    { level: 'info' },
+    {
+      write: (line) => {
+        const { port } = JSON.parse(line) as { port?: number }
+        if (port !== undefined) resolve(port)
+      },
+    },
+  )
+  const app = createApp({
+    config,
+    producer: kafka.producer({ maxRecords: 1_000, maxBytes: 1_000_000 }),
+    authenticate,
+    gate,
+    meters: new Meters(Date.now),
+    metrics: createMetrics(),
+    log,
+    tracing: undefined,
+    nowMs: Date.now,
+    ending: new AbortController().signal,
+  })
+  const opened = createPublicPort({ config, gate, log, fetch: app.fetch, ready: () => true })
+  await opened.open()
+  stops.push(() => opened.close())
+  return { port: await promise, kafka, gate }
+}
+
+function opsPort(): number {
+  const checks: Ops['checks'] = { kafka: () => ({ ok: true }) }
+  const ops = serveOps({ registry: new Registry(), checks }, { hostname: '127.0.0.1', port: 0 })
+  stops.push(ops.stop)
+  return ops.port
+}
+
+/** Writes bytes in one go, and gives what came until the connection was closed or the condition holds. */
+async function send(port: number, text: string, enough: (received: string) => boolean = () => false): Promise<string> {
+  let received = ''
+  let closed = false
+  const socket = connect(port, '127.0.0.1', () => void socket.write(text))
+  socket.on('data', (chunk) => {
+    received += chunk.toString('latin1')
+  })
+  socket.on('error', () => undefined)
+  socket.on('close', () => {
+    closed = true
+  })
+  await until(() => closed || enough(received), { what: `the answer to ${text.slice(0, 80)}` })
+  socket.destroy()
+  return received
+}
+
+const statuses = (received: string): number[] =>
+  [...received.matchAll(/HTTP\/1\.1 (\d+)/g)].map((match) => Number(match[1]))
+const answered = (received: string): boolean => received.includes('\r\n\r\n')
+
+const JSON_TYPE = 'Host: x\r\nContent-Type: application/json\r\n'
+const EVENT = '{"type":"t","id":"1"}'
+const POST = `POST /v1/events HTTP/1.1\r\n${JSON_TYPE}Content-Length: ${EVENT.length}\r\n\r\n${EVENT}`
+const chunked = (type: string, body: string) =>
+  `POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Type: ${type}\r\nTransfer-Encoding: chunked\r\n\r\n${body.length.toString(16)}\r\n${body}\r\n`
+
+describe('what comes together with a request', () => {
+  test.each([
+    ['an empty line', `${POST}\r\n`, [400]],
+    ['what is no request', `${POST}nothing of ours\r\n\r\n`, [400]],
+    ['zero bytes', `${POST}\0\0`, [400]],
+    ['a trailer', `${chunked('application/json', EVENT)}0\r\nX-Checksum: 1\r\n\r\n`, [400]],
+    ['another request', POST + POST, []],
+  ])('%s: the connection ends, and nothing is stored', async (_, text, expected) => {
+    const { port, kafka, gate } = await publicPort()
+    expect(statuses(await send(port, text))).toEqual(expected)
+    await until(() => gate.level.requests === 0, { what: 'the request to be given up' })
+    expect(kafka.all(TOPIC)).toHaveLength(0)
+  })
+
+  test('a trailer of a stream: what came in the same piece is not stored, what was answered before is', async () => {
+    const { port, kafka, gate } = await publicPort()
+    const received = await send(port, `${chunked('application/x-ndjson', `${EVENT}\n`)}0\r\nX-Checksum: 1\r\n\r\n`)
+    expect(received).not.toContain('receipt')
+    await until(() => gate.level.requests === 0, { what: 'the stream to be given up' })
+    expect(kafka.all(TOPIC)).toHaveLength(0)
+  })
+
+  test('nothing: it is stored', async () => {
+    const { port, kafka } = await publicPort()
+    expect(statuses(await send(port, POST, answered))).toEqual([202])
+    expect(statuses(await send(port, `${chunked('application/json', EVENT)}0\r\n\r\n`, answered))).toEqual([202])
+    expect(kafka.all(TOPIC)).toHaveLength(2)
+  })
+})
+
+describe('a request that can be understood in two ways is 400', () => {
+  test.each([
+    ['a length twice', `Host: x\r\nContent-Length: ${EVENT.length}\r\nContent-Length: ${EVENT.length}\r\n`],
+    ['a host twice', `Host: a\r\nHost: b\r\nContent-Length: ${EVENT.length}\r\n`],
+    ['the same host twice', `Host: a\r\nHost: a\r\nContent-Length: ${EVENT.length}\r\n`],
+    ['a host with a path', `Host: a/v1\r\nContent-Length: ${EVENT.length}\r\n`],
+    [
+      'an id twice',
+      `Host: x\r\nce-specversion: 1.0\r\nce-type: t\r\nce-source: /s\r\nce-id: a\r\nce-id: b\r\nContent-Length: ${EVENT.length}\r\n`,
+    ],
+  ])('%s', async (_, head) => {
+    const { port, kafka, gate } = await publicPort()
+    const text = `POST /v1/events HTTP/1.1\r\n${head}Content-Type: application/json\r\n\r\n${EVENT}`
+    const received = await send(port, text, answered)
+    expect(statuses(received)).toEqual([400])
+    expect(received).toContain('urn:kafkatrace:problem:malformed')
+    expect(kafka.all(TOPIC)).toHaveLength(0)
+    expect(gate.level).toEqual({ requests: 0, bytes: 0 })
+  })
+
+  test('a host twice, on the operations port', async () => {
+    expect(statuses(await send(opsPort(), 'GET /livez HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n', answered))).toEqual([
+      400,
+    ])
+  })
+})
+
+describe('whatever the host', () => {
+  const hosts = [
+    ['none', 'HTTP/1.0\r\n'],
+    ['an empty one', 'HTTP/1.1\r\nHost:\r\n'],
+    ['an address', 'HTTP/1.1\r\nHost: [::1]:80\r\n'],
+    ['a name with an underscore', 'HTTP/1.1\r\nHost: kafka_trace:8080\r\n'],
+  ] as const
+
+  test.each(hosts)('%s: the public port answers', async (_, version) => {
+    const { port, kafka } = await publicPort()
+    const get = (path: string) => send(port, `GET ${path} ${version}\r\n`, answered)
+    expect(statuses(await get('/openapi.json'))).toEqual([200])
+    expect(statuses(await get('/openapi.json?x=/y'))).toEqual([200])
+    expect(statuses(await get('/nothing'))).toEqual([404])
+    const text = `POST /v1/streams/events/events ${version}Content-Type: application/json;\r\nContent-Length: ${EVENT.length}\r\n\r\n${EVENT}`
+    expect(statuses(await send(port, text, answered))).toEqual([202])
+    expect(kafka.all(TOPIC)).toHaveLength(1)
+  })
+
+  test.each(hosts)('%s: the operations port answers', async (_, version) => {
+    const port = opsPort()
+    for (const path of ['/livez', '/readyz', '/readyz/', '/metrics'])
+      expect(statuses(await send(port, `GET ${path} ${version}\r\n`, answered))).toEqual([200])
+  })
+})
+
+describe('an answer', () => {
+  test('to HEAD has the length that GET’s has, on both ports', async () => {
+    const { port } = await publicPort()
+    for (const [at, path] of [
+      [port, '/docs'],
+      [port, '/openapi.json'],
+      [port, '/nothing'],
+      [opsPort(), '/livez'],
+    ] as const) {
+      const [head, get] = [
+        await send(at, `HEAD ${path} HTTP/1.1\r\nHost: x\r\n\r\n`, answered),
+        await send(at, `GET ${path} HTTP/1.1\r\nHost: x\r\n\r\n`, answered),
+      ]
+      const length = (received: string) => /content-length: (\d+)/i.exec(received)?.[1]
+      expect(length(head)).toBe(length(get) ?? '')
+      expect(head.endsWith('\r\n\r\n')).toBe(true)
+    }
+  })
+
+  test('that leaves a large body unread is the last one of its connection', async () => {
+    const key = makeKey('a')
+    const tenants = tenantsOf({ tenants: { a: { streams: ['events'], keys: [{ id: 'a', sha256: key.sha256 }] } } })
+    const { port } = await publicPort(authenticateByKey(tenants))
+    for (const [method, path] of [
+      ['GET', '/docs'],
+      ['OPTIONS', '/v1/events'],
+      ['POST', '/v1/events'],
+      ['PUT', '/v1/events'],
+    ])
+      for (const length of ['Content-Length: 60000000', 'Transfer-Encoding: chunked'])
+        expect(await send(port, `${method} ${path} HTTP/1.1\r\nHost: x\r\n${length}\r\n\r\n`)).toMatch(
+          /connection: close/i,
+        )
+  })
+})
