@@ -309,8 +309,13 @@ export function createApp(deps: AppDeps): Hono {
         traceId,
         events: events.map((event) => event.id),
       })
-    if (log.isLevelEnabled('debug'))
-      log.debug({ requestId: of.id, traceId, ...context, events: events.map((event) => event.id) }, 'stored')
+    const lost = of.request.signal.aborted
+    const level = lost ? 'info' : 'debug'
+    if (log.isLevelEnabled(level))
+      log[level](
+        { requestId: of.id, traceId, ...context, events: events.map((event) => event.id) },
+        lost ? 'stored, but the connection had ended before the answer' : 'stored',
+      )
     return finish(of, accepted(of, receipts, meter?.headers()))
   }
 
@@ -531,9 +536,10 @@ const headersTooLarge = (maxBytes: number): Problem => ({
  * shows none of a GET.
  */
 function leavesBody(request: Request): boolean {
+  if (request.bodyUsed) return false
   const announced = announcedBytes(request.headers)
-  if (announced !== undefined) return announced > MAX_DROPPED_BYTES && !request.bodyUsed
-  return (request.headers.has('transfer-encoding') || request.body !== null) && !request.bodyUsed
+  if (announced !== undefined) return announced > MAX_DROPPED_BYTES
+  return request.headers.has('transfer-encoding') || request.body !== null
 }
 
 async function* noBody(): AsyncGenerator<Uint8Array> {}

@@ -1,5 +1,5 @@
 import { afterAll, describe, expect, test } from 'bun:test'
-import { connect } from 'node:net'
+import { connect, type Socket } from 'node:net'
 import pino from 'pino'
 import { Registry } from 'prom-client'
 import { type Ops, serveOps } from '../shared/ops.ts'
@@ -33,18 +33,21 @@ async function publicPort(authenticate = authenticateNobody([]).authenticate) {
   const kafka = new FakeKafka().createTopic(TOPIC, 1)
   const gate = new Gate({ maxRequests: config.MAX_IN_FLIGHT_REQUESTS, maxBytes: config.MAX_IN_FLIGHT_BYTES })
   const { promise, resolve } = Promise.withResolvers<number>()
+  const logged: { events?: string[] }[] = []
   const log = pino(
     { level: 'info' },
     {
       write: (line) => {
-        const { port } = JSON.parse(line) as { port?: number }
-        if (port !== undefined) resolve(port)
+        const entry = JSON.parse(line) as { port?: number; events?: string[] }
+        logged.push(entry)
+        if (entry.port !== undefined) resolve(entry.port)
       },
     },
   )
+  const producer = kafka.producer({ maxRecords: 1_000, maxBytes: 1_000_000 })
   const app = createApp({
     config,
-    producer: kafka.producer({ maxRecords: 1_000, maxBytes: 1_000_000 }),
+    producer,
     authenticate,
     gate,
     meters: new Meters(Date.now),
@@ -57,7 +60,7 @@ async function publicPort(authenticate = authenticateNobody([]).authenticate) {
   const opened = createPublicPort({ config, gate, log, fetch: app.fetch, ready: () => true })
   await opened.open()
   stops.push(() => opened.close())
-  return { port: await promise, kafka, gate }
+  return { port: await promise, kafka, producer, gate, logged }
 }
 
 function opsPort(): number {
@@ -114,6 +117,24 @@ describe('what comes together with a request', () => {
     expect(received).not.toContain('receipt')
     await until(() => gate.level.requests === 0, { what: 'the stream to be given up' })
     expect(kafka.all(TOPIC)).toHaveLength(0)
+  })
+
+  test.each([
+    ['is no request', (socket: Socket) => void socket.write('\r\n')],
+    ['is the end of the connection', (socket: Socket) => void socket.end()],
+  ])('what comes later and %s: the log names what was stored without an answer', async (_, more) => {
+    const { port, kafka, producer, gate, logged } = await publicPort()
+    const { promise: acknowledged, resolve: acknowledge } = Promise.withResolvers<void>()
+    kafka.hold = acknowledged
+    const socket = connect(port, '127.0.0.1', () => void socket.write(POST))
+    const closed = new Promise<void>((resolve) => void socket.resume().once('close', () => resolve()))
+    await until(() => producer.queue().records === 1, { what: 'the record to be handed over' })
+    more(socket)
+    await closed
+    acknowledge()
+    await until(() => gate.level.requests === 0, { what: 'the request to be done' })
+    expect(kafka.all(TOPIC)).toHaveLength(1)
+    expect(logged.at(-1)?.events).toEqual(['1'])
   })
 
   test('nothing: it is stored', async () => {

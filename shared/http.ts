@@ -9,8 +9,8 @@ export const NOSNIFF = { 'x-content-type-options': 'nosniff' }
 const absolute = (url: string): string => (url.startsWith('/') ? `http://localhost${url}` : url)
 
 /** The path that is routed by: a slash at its end means nothing. */
-export function pathOf({ url }: Request): string {
-  const path = getPath({ url: absolute(url) } as Request)
+export function pathOf(request: Request): string {
+  const path = getPath(request.url.startsWith('/') ? new Request(absolute(request.url)) : request)
   return path.length > 1 && path.endsWith('/') ? path.slice(0, -1) : path
 }
 
