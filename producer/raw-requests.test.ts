@@ -172,6 +172,11 @@ describe('a request that can be understood in two ways is 400', () => {
   })
 })
 
+test('the operations port reads no body', async () => {
+  for (const length of ['Content-Length: 60000000', 'Transfer-Encoding: chunked'])
+    expect(await send(opsPort(), `GET /livez HTTP/1.1\r\nHost: x\r\n${length}\r\n\r\n`)).toMatch(/connection: close/i)
+})
+
 describe('whatever the host', () => {
   const hosts = [
     ['none', 'HTTP/1.0\r\n'],

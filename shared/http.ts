@@ -15,7 +15,7 @@ export function pathOf(request: Request): string {
 }
 
 /** RFC 9110, section 7.2, by RFC 3986, section 3.2.2: a host, as loosely as that says, and a port. A comma stands between two fields. */
-const HOST = /^(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~%!$&'()*+;=-]*)(?::\d*)?$/
+const HOST = /^(?:\[[^\]/?#@, ]*\]|[A-Za-z0-9._~%!$&'()*+;=-]*)(?::\d*)?$/
 
 const LENGTH = /^\d+$/
 

@@ -36,6 +36,9 @@ export function createOpsApp({ registry, checks, alive = () => ({ ok: true }) }:
     .use(async (c, next) => {
       await next()
       for (const [name, value] of Object.entries(NOSNIFF)) c.header(name, value)
+      // Nothing that is asked here has a body, and none is read.
+      if (c.req.header('transfer-encoding') !== undefined || Number(c.req.header('content-length') ?? 0) > 0)
+        c.header('connection', 'close')
     })
     .get('/livez', (c) => {
       const state = alive()
