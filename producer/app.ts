@@ -511,17 +511,21 @@ function headerFacts(headers: Headers): { bytes: number; hasAttributes: boolean;
     bytes += name.length + value.length + 4
     if (!name.startsWith('ce-')) return
     hasAttributes = true
-    if (SINGLE.has(name) && value.includes(', ')) repeated = name
+    if (SINGLE.has(name) && value.includes(', ') && value.split(', ').every(isEncoded)) repeated = name
   })
   return { bytes, hasAttributes, repeated }
 }
 
-/** Bun joins fields of one name by a comma and a space. In these an encoded value has no space, and one that is not encoded hardly ever both. */
+/**
+ * Bun joins fields of one name by a comma and a space. A sender that encodes sends no space, so that between two encoded values they stand for two
+ * fields; where something else is not encoded either, for themselves.
+ */
 const SINGLE = new Set(['ce-specversion', 'ce-id', 'ce-source', 'ce-type', 'ce-time'])
+const isEncoded = (value: string): boolean => /^(?:[!#$&-~]|%[0-9A-Fa-f]{2})+$/.test(value)
 
 const repeatedAttribute = (name: string): Problem => ({
   kind: 'malformed',
-  detail: `${name} is given twice, or has a comma and a space: send one, percent-encoded.`,
+  detail: `${name} is given twice, or has a comma and a space: send it once, percent-encoded.`,
 })
 
 /** RFC 6585, section 5. */
