@@ -1051,6 +1051,8 @@ describe('around it', () => {
     expect(response.headers.get('x-request-id')).toBe('mine')
     const bad = await post('{"type":"t"}', { ...JSON_TYPE, 'x-request-id': 'a b', traceparent: 'nonsense' })
     expect(bad.headers.get('x-request-id')).toMatch(/^[0-9a-f-]{36}$/)
+    const long = await post('{"type":"t"}', { ...JSON_TYPE, 'x-request-id': 'x'.repeat(129) })
+    expect([long.status, long.headers.get('x-request-id')?.length]).toEqual([202, 36])
     const own = '00-1af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'
     await post(JSON.stringify({ type: 't', traceparent: own }), JSON_TYPE)
     const headers = kafka

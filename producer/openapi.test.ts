@@ -28,6 +28,10 @@ describe('the OpenAPI description', () => {
         if (status !== 405) expect(item['post']?.responses[String(status)]).toBeDefined()
   })
 
+  test('forbids no request id: instead of one that cannot be used another is made', () => {
+    expect(document.components['parameters']?.['X-Request-Id']?.['schema']).toEqual({ type: 'string' })
+  })
+
   test('refers only to what it holds, and repeats no operationId', () => {
     const references = [...JSON.stringify(document).matchAll(/"#\/components\/(\w+)\/([\w-]+)"/g)]
     expect(new Set(references.map(([, kind]) => kind))).toEqual(new Set(['schemas', 'parameters', 'responses']))

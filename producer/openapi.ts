@@ -134,12 +134,12 @@ function problemResponses(): Map<string, { status: number; response: Record<stri
 
 const ATTRIBUTE_HEADERS = ['specversion', 'id', 'source', 'type', 'subject', 'time'] as const
 
-const header = (name: string, description: string, schema: Record<string, unknown> = {}) => ({
+const header = (name: string, description: string) => ({
   name,
   in: 'header',
   required: false,
   description,
-  schema: { type: 'string', ...schema },
+  schema: { type: 'string' },
 })
 
 const PARAMETERS: Record<string, Record<string, unknown>> = {
@@ -161,8 +161,7 @@ const PARAMETERS: Record<string, Record<string, unknown>> = {
   ),
   'X-Request-Id': header(
     'X-Request-Id',
-    'Returned, and in the service’s log. Made when absent. Not returned by a service that refuses everybody.',
-    { maxLength: 128 },
+    'Returned, and in the service’s log. Made when absent, longer than 128 characters, or not of printable ASCII without spaces. Not returned by a service that refuses everybody.',
   ),
   traceparent: header('traceparent', 'W3C Trace Context; goes on with the events.'),
   'WebHook-Request-Origin': header('WebHook-Request-Origin', 'The sender’s DNS name.'),
@@ -237,6 +236,7 @@ function eventsPath(config: ProducerConfig, operationId: string, stream?: string
             'WebHook-Allowed-Rate': { description: 'Requests per minute, or *.', schema: { type: 'string' } },
           },
         },
+        '400': problem(PROBLEMS.malformed.title),
         '401': problem(PROBLEMS.unauthenticated.title),
         '403': problem(PROBLEMS.forbidden.title),
         '404': problem(PROBLEMS['unknown-stream'].title),
@@ -291,7 +291,7 @@ export function openApi(config: ProducerConfig): Record<string, unknown> {
       version: 'v1',
       summary: 'Events in over HTTP, stored in Kafka before the answer.',
       description:
-        'Send CloudEvents or plain JSON. 202 means stored, on all in-sync replicas. After a 503 or a broken connection send the same ids again: they take effect once.',
+        'Send CloudEvents or plain JSON. 202 means stored, on all in-sync replicas. After a 503, a broken connection, or an error that is no problem document, send the same ids again: they take effect once.',
       contact: { name: 'The operators of this service' },
       license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
     },
