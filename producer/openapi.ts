@@ -1,5 +1,5 @@
 import { type TSchema, Type } from '@sinclair/typebox'
-import { MAX_ATTRIBUTE_LENGTH } from '../shared/event.ts'
+import { MAX_ATTRIBUTE_LENGTH, MEDIA_TYPE_PATTERN } from '../shared/event.ts'
 import { NAME_PATTERN } from '../shared/topics.ts'
 import { DEFAULT_STREAM } from './authenticate.ts'
 import type { ProducerConfig } from './config.ts'
@@ -20,6 +20,9 @@ const text = {
 }
 const uri = { format: 'uri-reference', minLength: 1, maxLength: MAX_ATTRIBUTE_LENGTH }
 
+/** RFC 4648, section 4: padded, and no bits left over. */
+const BASE64 = '^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?$'
+
 /** JSON event format 1.0.2, section 2.2: null is the same as absent. */
 const orAbsent = <T extends TSchema>(schema: T, description: string) =>
   Type.Optional(Type.Union([schema, Type.Null()], { description }))
@@ -30,27 +33,42 @@ const optional = {
   subject: orAbsent(Type.String(text), 'What it happened to; the record’s key unless there is a partitionkey.'),
   time: orAbsent(Type.String({ format: 'date-time' }), 'RFC 3339, with an offset.'),
   // A "default" would make it a required member of what generators derive for TypeScript.
-  datacontenttype: orAbsent(Type.String(), 'The media type of data; application/json when absent.'),
+  datacontenttype: orAbsent(
+    Type.String({ pattern: MEDIA_TYPE_PATTERN, maxLength: MAX_ATTRIBUTE_LENGTH }),
+    'The media type of data; application/json when absent.',
+  ),
   dataschema: orAbsent(Type.String({ format: 'uri' }), 'An absolute URI.'),
   partitionkey: orAbsent(Type.String(text), 'The record’s key: events of one key stay in order.'),
   data: Type.Optional(
     Type.Unknown({ description: 'JSON, passed on byte for byte; a string where datacontenttype is not JSON.' }),
   ),
-  data_base64: orAbsent(Type.String({ contentEncoding: 'base64' }), 'Instead of data: any bytes.'),
+  data_base64: orAbsent(Type.String({ contentEncoding: 'base64', pattern: BASE64 }), 'Instead of data: any bytes.'),
 }
 
 /** The values of an extension attribute: CloudEvents 1.0.2, section 3.1. */
 export const Extension = Type.Union([
-  Type.String(),
+  Type.String({ maxLength: text.maxLength, pattern: text.pattern }),
   Type.Boolean(),
   Type.Integer({ minimum: -(2 ** 31), maximum: 2 ** 31 - 1 }),
   Type.Null(),
 ])
 
+/** JSON event format 1.0.2, section 3.1: of another media type than JSON, data is a string. */
+const DATA_BY_MEDIA_TYPE = {
+  if: {
+    properties: { datacontenttype: { type: 'string', not: { pattern: '^[^;]*[/+][jJ][sS][oO][nN][ \\t]*(;|$)' } } },
+  },
+  // biome-ignore lint/suspicious/noThenProperty: a keyword of JSON Schema
+  then: { properties: { data: { type: 'string' } } },
+}
+
 const members = {
   // TypeScript would hold "data" to the type of additional properties too. So that is open, and a keyword that no generator reads narrows it.
   additionalProperties: Type.Unknown({ description: 'An extension attribute: text, a boolean or a whole number.' }),
-  dependentSchemas: { type: { patternProperties: { '^(?!data$)[a-z0-9]+$': Extension, '^data(_base64)?$': {} } } },
+  dependentSchemas: {
+    type: { patternProperties: { '^(?!data$)[a-z0-9]+$': Extension, '^data(_base64)?$': {} } },
+    datacontenttype: DATA_BY_MEDIA_TYPE,
+  },
   propertyNames: { pattern: '^([a-z0-9]+|data_base64)$' },
   not: { required: ['data', 'data_base64'], properties: { data: {}, data_base64: { type: 'string' } } },
 }

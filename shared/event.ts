@@ -268,8 +268,9 @@ const MINUTES_A_DAY = 24 * 60
 
 // RFC 2045, section 5.1, with RFC 7231's optional white space around the semicolons.
 const TOKEN = "[A-Za-z0-9!#$%&'*+.^_`|~-]+"
-const QUOTED = '"(?:[^"\\\\\\x00-\\x1f\\x7f-\\uffff]|\\\\[\\x20-\\x7e])*"'
-const MEDIA_TYPE = new RegExp(`^${TOKEN}/${TOKEN}(?:[ \\t]*;[ \\t]*${TOKEN}=(?:${TOKEN}|${QUOTED}))*$`)
+const QUOTED = '"(?:[\\x20\\x21\\x23-\\x5b\\x5d-\\x7e]|\\\\[\\x20-\\x7e])*"'
+export const MEDIA_TYPE_PATTERN = `^${TOKEN}/${TOKEN}(?:[ \\t]*;[ \\t]*${TOKEN}=(?:${TOKEN}|${QUOTED}))*$`
+const MEDIA_TYPE = new RegExp(MEDIA_TYPE_PATTERN)
 
 /** RFC 2046 by way of RFC 2045's grammar, all ASCII. */
 export const isMediaType = (value: string): boolean => COMMON_MEDIA_TYPES.has(value) || MEDIA_TYPE.test(value)

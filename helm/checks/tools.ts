@@ -46,6 +46,7 @@ replace github.com/vmware-labs/yaml-jsonpath v0.3.2 => github.com/helm-unittest/
   dclint: { npm: 'dclint', version: '3.1.0', binary: 'dclint' },
   spectral: { npm: '@stoplight/spectral-cli', version: '6.16.3', binary: 'spectral' },
   redocly: { npm: '@redocly/cli', version: '2.77.0', binary: 'redocly' },
+  schemathesis: { pypi: 'schemathesis', version: '4.32.5', binary: 'schemathesis' },
   'openapi-python-client': { pypi: 'openapi-python-client', version: '0.29.1', binary: 'openapi-python-client' },
 } as const satisfies Record<string, Source>
 
