@@ -80,7 +80,8 @@ const asRead = (made: OutgoingRecord): IncomingRecord => ({
 for (const [name, record] of Object.entries(records))
   test(`every outcome of a record is known by what the record is known by: ${name}`, () => {
     const identity = identityOf(record)
-    const origin = headerText(record.headers, 'kt-origin')
+    // Of a record of the stream's own topic, what its headers say of an origin is not heeded.
+    const origin = undefined
     const decoded = decode(record, origin)
     const kept = withoutValue(record, decoded.ok ? decoded.event : undefined)
     expect(kept).toMatchObject({ key: Buffer.from('key'), value: null })
