@@ -57,6 +57,9 @@ export interface FakeMember extends GroupConsumer {
 /** How soon it is looked again whether a pending offset has been committed or aborted. */
 const PENDING_PAUSE_MS = 20
 
+/** How long a fetch waits for records at the most. */
+const FETCH_PAUSE_MS = 10
+
 /**
  * Kafka in memory, for unit tests of both services: topics of partitions of records, one consumer group with generations, transactions with marks
  * that may be late or forgotten. It has no wire; what rests on that is tested against a real broker.
@@ -330,7 +333,8 @@ export class FakeKafka {
         if (at.length > 0) return at
         const waiting = new AbortController()
         this.#arrived.push(() => waiting.abort())
-        await alive(process, sleep(waitMs, waiting.signal))
+        // A consumer that stops waits for its fetch to return, and every test does so.
+        await alive(process, sleep(Math.min(waitMs, FETCH_PAUSE_MS), waiting.signal))
         return ready(maxRecords)
       },
       pause: (partitions) => setPaused(partitions, true),
