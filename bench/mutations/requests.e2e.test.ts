@@ -1,0 +1,149 @@
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from 'bun:test'
+import { readFileSync } from 'node:fs'
+import pino from 'pino'
+import { loadConsumerConfig } from '../../consumer/config.ts'
+import { headerText } from '../../shared/headers.ts'
+import { type KafkaCluster, startKafka } from '../../shared/kafka/brokers/kafka.ts'
+import { createRangeReader, readAll } from '../../shared/kafka/range-reader.ts'
+import { type ServiceProcess, startService } from '../../shared/testing/service-process.ts'
+import { until } from '../../shared/testing/until.ts'
+import { inputTopic, siblingTopic } from '../../shared/topics.ts'
+import { createRandom } from '../faults/random.ts'
+import { type Answered, type Mutated, mutated, send } from './requests.ts'
+
+/** MUTATION_SEED and MUTATIONS play others, and more. */
+const SEED = Number(process.env['MUTATION_SEED'] ?? 1)
+const COUNT = Number(process.env['MUTATIONS'] ?? 30_000)
+const CONNECTIONS = 128
+const PARTITIONS = 3
+const BODY_TIMEOUT_MS = 2_500
+const DELIVERY_TIMEOUT_MS = 5_000
+/** A body that does not come is given up before, and answered. */
+const HANG_MS = BODY_TIMEOUT_MS + DELIVERY_TIMEOUT_MS + 5_000
+const OUTCOMES_TIMEOUT_MS = 60_000
+/** Of a process that has served a third of them, until it has served all. */
+const MAX_GROWTH_MB = 60
+const SHOWN = 10
+const INPUT = inputTopic('default', 'events')
+
+setDefaultTimeout(600_000)
+
+let kafka: KafkaCluster
+let producer: ServiceProcess
+let consumer: ServiceProcess
+
+beforeAll(async () => {
+  kafka = await startKafka()
+  const env = { NODE_ENV: 'development', KAFKA_BROKERS: kafka.bootstrapServers }
+  producer = await startService('producer', {
+    ...env,
+    AUTH: 'off',
+    TOPIC_PARTITIONS: String(PARTITIONS),
+    MAX_IN_FLIGHT_BYTES: String(2 ** 30),
+    REQUEST_TIMEOUT_MS: String(BODY_TIMEOUT_MS + DELIVERY_TIMEOUT_MS),
+    NDJSON_PROGRESS_TIMEOUT_MS: String(DELIVERY_TIMEOUT_MS + 2_100),
+    DELIVERY_TIMEOUT_MS: String(DELIVERY_TIMEOUT_MS),
+  })
+  await until(() => producer.started['port'] !== undefined, { timeoutMs: 60_000, what: 'the public port' })
+  consumer = await startService('consumer', { ...env, GROUP_ID: 'mutations', INSTANCE_ID: 'one' })
+})
+afterAll(async () => {
+  await Promise.all([producer, consumer].map((service) => service?.stop()))
+  await kafka?.stop()
+})
+
+const residentMb = (pid: number): number =>
+  Number(/^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024
+
+/** An event's place in the log, as a receipt tells it. */
+interface Receipt {
+  id: string
+  partition: number
+  offset: number
+}
+
+const receiptsIn = (text: string): Receipt[] =>
+  [...text.matchAll(/\{"id":"((?:[^"\\]|\\.)*)","stream":"events","partition":(\d+),"offset":(\d+)/g)].map(
+    ([, id = '', partition, offset]) => ({
+      id: JSON.parse(`"${id}"`) as string,
+      partition: Number(partition),
+      offset: Number(offset),
+    }),
+  )
+
+test(`of ${COUNT} mutated requests each is answered or closed, and what was answered is true`, async () => {
+  const random = createRandom(SEED)
+  const port = Number(producer.started['port'])
+  const all: { sent: Mutated; answered: Answered }[] = []
+  let next = 0
+  let warmMb = 0
+  await Promise.all(
+    Array.from({ length: CONNECTIONS }, async () => {
+      while (next < COUNT) {
+        const sent = mutated(`m${next++}-${random.integer(0x1000_0000, 0xffff_ffff).toString(16)}.`, random)
+        all.push({ sent, answered: await send(port, sent, HANG_MS) })
+        if (all.length === Math.floor(COUNT / 3)) warmMb = residentMb(producer.pid)
+      }
+    }),
+  )
+  const grownMb = residentMb(producer.pid) - warmMb
+  const last = await fetch(`http://127.0.0.1:${port}/v1/events`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ type: 't', id: 'last', source: '/m' }),
+  })
+  expect(last.status).toBe(202)
+
+  const log = pino({ level: 'silent' })
+  const reader = createRangeReader({
+    config: loadConsumerConfig({ KAFKA_BROKERS: kafka.bootstrapServers }),
+    clientId: 'mutations-test',
+    log,
+  })
+  const places = (topic: string) => Array.from({ length: PARTITIONS }, (_, partition) => ({ topic, partition }))
+  const stored = new Map<string, string>()
+  const names = new Map<string, string[]>()
+  await readAll(reader, places(INPUT), ({ partition, offset, headers }) => {
+    const id = headerText(headers, 'ce_id') ?? ''
+    stored.set(`${partition}/${offset}`, id)
+    const name = /^m\d+-[0-9a-f]{8}\./.exec(id)?.[0]
+    if (name !== undefined) names.set(name, [...(names.get(name) ?? []), id])
+  })
+  const faults: string[] = []
+  for (const { sent, answered } of all) {
+    const fault = (what: string) => faults.push(`${sent.name} ${what} (${sent.made}): ${answered.text.slice(0, 300)}`)
+    if (answered.hung) fault('was neither answered nor closed')
+    // 505: the runtime's own answer to what is no HTTP/1.1 at all. 503: a busy machine; it says that nothing was stored.
+    const failed = answered.statuses.filter((status) => status >= 500 && status !== 505 && status !== 503)
+    if (failed.length > 0) fault(`was answered ${failed}`)
+    const receipts = receiptsIn(answered.text)
+    for (const { id, partition, offset } of receipts)
+      if (stored.get(`${partition}/${offset}`) !== id) fault(`has a receipt for ${id} and is not there`)
+    const told = answered.statuses.length > 0 && answered.statuses.every((status) => status >= 400)
+    if (told && names.has(sent.name)) fault(`was answered ${answered.statuses} and is stored`)
+  }
+  console.log(
+    `seed ${SEED}: ${all.length} requests, ${stored.size} events stored, ${all.filter(({ answered }) => answered.statuses.length === 0).length} connections closed without an answer, ${grownMb.toFixed(0)} MB more`,
+  )
+  for (const one of faults.slice(0, SHOWN)) console.log(one)
+  expect(faults.length).toBe(0)
+  expect(grownMb).toBeLessThan(MAX_GROWTH_MB)
+
+  // Each stored event has its one outcome.
+  const outcomes = new Map<string, number>()
+  const wanted = new Set(stored.values()).size
+  await until(
+    async () => {
+      outcomes.clear()
+      for (const role of ['processed', 'dlq'] as const)
+        await readAll(reader, places(siblingTopic(INPUT, role)), ({ headers }) => {
+          const id = `${headerText(headers, 'ce_source')} ${headerText(headers, 'ce_id')}`
+          outcomes.set(id, (outcomes.get(id) ?? 0) + 1)
+        })
+      return outcomes.size >= wanted
+    },
+    { timeoutMs: OUTCOMES_TIMEOUT_MS, what: `the outcomes of ${wanted} events` },
+  )
+  await reader.close()
+  expect([...outcomes].filter(([, count]) => count !== 1)).toEqual([])
+})

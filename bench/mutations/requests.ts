@@ -1,0 +1,320 @@
+/**
+ * Requests as nobody should send them: those of README's examples, changed in one to three places. What was sent is known by the ids in it, each of
+ * which begins with the request's own name.
+ */
+import { connect } from 'node:net'
+import { gzipSync, zstdCompressSync } from 'node:zlib'
+import type { Random } from '../faults/random.ts'
+
+/** What goes over a connection. */
+export interface Mutated {
+  /** Every id in it begins with this. */
+  name: string
+  /** How it was made, to be read when it fails. */
+  made: string
+  /** Written one after the other. */
+  pieces: Buffer[]
+  /** Whether the client says that it has nothing more to send. */
+  halfCloses: boolean
+}
+
+const json = (name: string) =>
+  JSON.stringify({ type: 't', id: `${name}-1`, source: '/m', subject: name, data: { n: 1 } })
+const cloudEvent = (name: string, part: number) =>
+  JSON.stringify({
+    specversion: '1.0',
+    type: 't',
+    id: `${name}-${part}`,
+    source: '/m',
+    subject: name,
+    data: { n: part },
+  })
+
+interface Base {
+  headers: readonly string[]
+  body: Buffer
+}
+
+const plain = (name: string): Base => ({ headers: ['content-type: application/json'], body: Buffer.from(json(name)) })
+const BASES: Readonly<Record<string, (name: string) => Base>> = {
+  plain,
+  binary: (name) => ({
+    headers: ['ce-specversion: 1.0', `ce-id: ${name}-1`, 'ce-source: /m', 'ce-type: t', 'content-type: text/plain'],
+    body: Buffer.from('anything'),
+  }),
+  structured: (name) => ({
+    headers: ['content-type: application/cloudevents+json'],
+    body: Buffer.from(cloudEvent(name, 1)),
+  }),
+  batch: (name) => ({
+    headers: ['content-type: application/cloudevents-batch+json'],
+    body: Buffer.from(`[${[1, 2, 3].map((part) => cloudEvent(name, part)).join(',')}]`),
+  }),
+  lines: (name) => ({
+    headers: ['content-type: application/x-ndjson'],
+    body: Buffer.from([1, 2, 3].map((part) => `${cloudEvent(name, part)}\n`).join('')),
+  }),
+  gzip: (name) => ({
+    headers: ['content-type: application/json', 'content-encoding: gzip'],
+    body: gzipSync(json(name)),
+  }),
+  zstd: (name) => ({
+    headers: ['content-type: application/json', 'content-encoding: zstd'],
+    body: zstdCompressSync(Buffer.from(json(name))),
+  }),
+}
+
+/** A request in its parts, which mutations change. */
+interface Parts {
+  line: string
+  headers: string[]
+  /** 'length': Content-Length; 'chunked': one chunk; 'none': neither. */
+  framing: 'length' | 'chunked' | 'none'
+  lineEnd: string
+  body: Buffer
+  behind: Buffer
+  trailer: string
+}
+
+const ODD_LINES = [
+  'POST /v1/events HTTP/1.0',
+  'POST /v1/events',
+  'post /v1/events HTTP/1.1',
+  'POST  /v1/events HTTP/1.1',
+  'POST http://x/v1/events HTTP/1.1',
+  'POST /v1/events/ HTTP/1.1',
+  'POST //v1/events HTTP/1.1',
+  'POST /v1/../v1/events HTTP/1.1',
+  'POST /v1/events?access_token=x HTTP/1.1',
+  'POST /v1/streams/nosuch/events HTTP/1.1',
+  'PUT /v1/events HTTP/1.1',
+  'GET /v1/events HTTP/1.1',
+  'HEAD /v1/events HTTP/1.1',
+  'OPTIONS /v1/events HTTP/1.1',
+  'POST /v1/events HTTP/9.9',
+  'POST /v1/events%00 HTTP/1.1',
+  'POST * HTTP/1.1',
+  '',
+] as const
+const ODD_HEADERS = [
+  'host:',
+  'host: a b',
+  'content-length: 12',
+  'content-length: -1',
+  'content-length: 0x10',
+  'content-length: 99999999999999999999',
+  'transfer-encoding: chunked',
+  'transfer-encoding: gzip, chunked',
+  'content-encoding: br',
+  'content-encoding: gzip',
+  'content-type: application/json;',
+  'content-type: application/x-ndjson',
+  'content-type: text/plain; charset=utf-16',
+  'content-type: ',
+  'expect: 100-continue',
+  'expect: nonsense',
+  'connection: upgrade',
+  'upgrade: h2c',
+  'ce-id: other',
+  'ce-specversion: 9',
+  'ce-type: ',
+  'ce-ext: %',
+  'ce-é: é',
+  'ce-time: yesterday',
+  'ce-data: x',
+  'traceparent: 00-0-0-0',
+  'x-request-id: a b',
+  'authorization: Bearer x',
+  ' folded: line',
+  'no colon',
+  ': no name',
+  'a b: c',
+  'x: \u0000',
+  `x: ${'y'.repeat(9_000)}`,
+  `${'z'.repeat(70_000)}: 1`,
+] as const
+const ODD_BYTES = [
+  '',
+  '\u0000',
+  '"',
+  '\\',
+  '{',
+  '}',
+  '[',
+  ']',
+  ',',
+  '\n',
+  '\r\n',
+  '\ufeff',
+  '\ud83d',
+  '1e999',
+  '-0',
+  'nul',
+  '[[[[[[[[',
+  '{"a":'.repeat(100),
+  '"id":"x",',
+  '\u2028',
+] as const
+const BEHIND = ['\r\n', '\n', '\u0000', 'x', 'GET / HTTP/1.1\r\n\r\n', '0\r\n\r\n', '\r\n\r\n\r\n', '{}'] as const
+
+type Mutation = (parts: Parts, random: Random) => string
+
+const at = (random: Random, length: number): number => random.integer(0, Math.max(0, length))
+
+const MUTATIONS: readonly [Mutation, ...Mutation[]] = [
+  (parts, random) => {
+    parts.line = random.pick(ODD_LINES)
+    return `line ${parts.line}`
+  },
+  (parts, random) => {
+    const header = random.pick(ODD_HEADERS)
+    parts.headers.splice(at(random, parts.headers.length), 0, header)
+    return `header ${header.slice(0, 40)}`
+  },
+  (parts, random) => {
+    const [gone] = parts.headers.splice(random.integer(0, parts.headers.length - 1), 1)
+    return `without ${gone}`
+  },
+  (parts, random) => {
+    const header = parts.headers[random.integer(0, parts.headers.length - 1)] ?? ''
+    parts.headers.push(header)
+    return `twice ${header}`
+  },
+  (parts, random) => {
+    const place = at(random, parts.body.length - 1)
+    parts.body = Buffer.from(parts.body)
+    if (parts.body.length > 0) parts.body[place] = random.integer(0, 255)
+    return `byte ${place}`
+  },
+  (parts, random) => {
+    const place = at(random, parts.body.length)
+    const inserted = random.pick(ODD_BYTES)
+    parts.body = Buffer.concat([parts.body.subarray(0, place), Buffer.from(inserted), parts.body.subarray(place)])
+    return `${JSON.stringify(inserted.slice(0, 20))} at ${place}`
+  },
+  (parts, random) => {
+    const [from, to] = [at(random, parts.body.length), at(random, parts.body.length)].sort((a, b) => a - b) as [
+      number,
+      number,
+    ]
+    parts.body = Buffer.concat([parts.body.subarray(0, from), parts.body.subarray(to)])
+    return `body without ${from} to ${to}`
+  },
+  (parts, random) => {
+    const from = at(random, parts.body.length)
+    parts.body = Buffer.concat([parts.body, parts.body.subarray(from)])
+    return `body from ${from} again`
+  },
+  (parts) => {
+    parts.framing = 'chunked'
+    return 'chunked'
+  },
+  (parts) => {
+    parts.framing = 'chunked'
+    parts.trailer = 'x-trailer: 1\r\n'
+    return 'trailer'
+  },
+  (parts) => {
+    parts.framing = 'none'
+    return 'no length'
+  },
+  (parts) => {
+    parts.lineEnd = '\n'
+    return 'line feeds'
+  },
+  (parts, random) => {
+    const behind = random.pick(BEHIND)
+    parts.behind = Buffer.from(behind)
+    return `behind it ${JSON.stringify(behind)}`
+  },
+]
+
+/** A request that differs from a right one in one to three places; one in fifty is right. */
+export function mutated(name: string, random: Random): Mutated {
+  const kind = random.pick(Object.keys(BASES) as [string, ...string[]])
+  const { headers, body } = (BASES[kind] ?? plain)(name)
+  const parts: Parts = {
+    line: 'POST /v1/events HTTP/1.1',
+    headers: ['host: x', ...(random.chance(0.8) ? ['connection: close'] : []), ...headers],
+    framing: 'length',
+    lineEnd: '\r\n',
+    body,
+    behind: Buffer.alloc(0),
+    trailer: '',
+  }
+  const made = [kind]
+  if (!random.chance(0.02))
+    for (let count = random.integer(1, 3); count > 0; count--) made.push(random.pick(MUTATIONS)(parts, random))
+  let whole = written(parts)
+  if (random.chance(0.05)) {
+    const length = at(random, whole.length)
+    whole = whole.subarray(0, length)
+    made.push(`cut after ${length}`)
+  }
+  const split = random.chance(0.3) ? at(random, whole.length) : whole.length
+  const halfCloses = random.chance(0.1)
+  if (halfCloses) made.push('half-closes')
+  if (split < whole.length) made.push(`in two at ${split}`)
+  return { name, made: made.join('; '), pieces: [whole.subarray(0, split), whole.subarray(split)], halfCloses }
+}
+
+function written({ line, headers, framing, lineEnd, body, behind, trailer }: Parts): Buffer {
+  const framed = {
+    length: [...headers, `content-length: ${body.length}`],
+    chunked: [...headers, 'transfer-encoding: chunked'],
+    none: headers,
+  }[framing]
+  const head = Buffer.from(`${[line, ...framed].join(lineEnd)}${lineEnd}${lineEnd}`)
+  const coded =
+    framing === 'chunked'
+      ? Buffer.concat([Buffer.from(`${body.length.toString(16)}\r\n`), body, Buffer.from(`\r\n0\r\n${trailer}\r\n`)])
+      : body
+  return Buffer.concat([head, coded, behind])
+}
+
+/** What came back on a connection. */
+export interface Answered {
+  statuses: number[]
+  text: string
+  /** Neither answered nor closed within the time. */
+  hung: boolean
+}
+
+/** How long a connection on which something was answered stays open without more of it. */
+const QUIET_MS = 150
+
+/** Sends it on a connection of its own, and waits until that is closed, or has answered and is quiet. */
+export function send(port: number, { pieces, halfCloses }: Mutated, timeoutMs: number): Promise<Answered> {
+  const { promise, resolve } = Promise.withResolvers<Answered>()
+  const socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true })
+  const decoder = new TextDecoder()
+  let text = ''
+  let quiet: ReturnType<typeof setTimeout> | undefined
+  const end = (hung: boolean): void => {
+    clearTimeout(quiet)
+    clearTimeout(overdue)
+    socket.destroy()
+    const statuses = [...text.matchAll(/^HTTP\/1\.1 (\d{3})/gm)].map(([, status]) => Number(status))
+    resolve({ statuses: statuses.filter((status) => status >= 200), text, hung })
+  }
+  const overdue = setTimeout(() => end(text === ''), timeoutMs)
+  socket.setNoDelay(true)
+  socket.on('connect', () => {
+    const [first = Buffer.alloc(0), second = Buffer.alloc(0)] = pieces
+    socket.write(first)
+    setImmediate(() => {
+      if (second.length > 0) socket.write(second)
+      if (halfCloses) socket.end()
+    })
+  })
+  socket.on('data', (chunk) => {
+    text += decoder.decode(chunk, { stream: true })
+    clearTimeout(quiet)
+    if (!/^HTTP\/1\.1 100/.test(text.trimEnd()) || /HTTP\/1\.1 [2-5]/.test(text))
+      quiet = setTimeout(() => end(false), QUIET_MS)
+  })
+  socket.on('end', () => end(false))
+  socket.on('close', () => end(false))
+  socket.on('error', () => end(false))
+  return promise
+}
