@@ -47,6 +47,8 @@ const MODES: Readonly<Record<string, Mode>> = Object.assign(Object.create(null),
   'application/cloudevents-batch+json': 'batch',
   'application/json': 'plain',
   'application/x-ndjson': 'ndjson',
+  'application/ndjson': 'ndjson',
+  'application/jsonl': 'ndjson',
 } satisfies Record<string, Mode>)
 
 /** The media types that a body may have, for the `Accept-Post` header. */

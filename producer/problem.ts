@@ -50,6 +50,13 @@ export interface Problem {
   closes?: boolean
 }
 
+/** Thrown where a problem is found far from whoever answers it. */
+export class ProblemError extends Error {
+  constructor(readonly problem: Problem) {
+    super(problem.detail)
+  }
+}
+
 export const EventFault = Type.Object(
   {
     pointer: Type.String({

@@ -1,0 +1,105 @@
+import { describe, expect, test } from 'bun:test'
+import { constants, createZstdCompress, gzipSync, zstdCompressSync } from 'node:zlib'
+import { readBody, streamBody } from './body.ts'
+import type { Encoding } from './media-type.ts'
+import { ProblemError } from './problem.ts'
+
+const LIMITS = { maxBytes: 4_000_000, timeoutMs: 1_000 }
+
+const text = Buffer.from(Array.from({ length: 20_000 }, (_, i) => `{"type":"t","x":${Math.sin(i)}}\n`).join(''))
+const [gzip, zstd] = [gzipSync(text), zstdCompressSync(text)]
+const checked = zstdCompressSync(text, { params: { [constants.ZSTD_c_checksumFlag]: 1 } })
+const [shortGzip, shortZstd] = [gzipSync('more'), zstdCompressSync('more')]
+
+/** What the body comes to when it is read as a whole: so many bytes, or why not. */
+async function whole(encoding: Encoding, bytes: Buffer): Promise<number | string> {
+  const request = new Request('http://localhost/', {
+    method: 'POST',
+    headers: { 'content-length': String(bytes.length) },
+    body: bytes,
+  })
+  const read = await readBody(request, encoding, LIMITS)
+  return read.ok ? read.bytes.length : read.problem.detail
+}
+
+/** The same when it is read as a stream, in pieces that were cut anywhere. */
+async function streamed(encoding: Encoding, bytes: Buffer, pieceBytes = 1_009): Promise<number | string> {
+  let at = 0
+  const body = new ReadableStream<Uint8Array>({
+    pull(controller) {
+      if (at >= bytes.length) return controller.close()
+      controller.enqueue(bytes.subarray(at, at + pieceBytes))
+      at += pieceBytes
+    },
+  })
+  let length = 0
+  try {
+    for await (const piece of streamBody(body, encoding)) length += piece.length
+    return length
+  } catch (error) {
+    if (error instanceof ProblemError) return error.problem.detail
+    throw error
+  }
+}
+
+describe('a compressed body', () => {
+  test.each<[string, Encoding, Buffer, number]>([
+    ['gzip', 'gzip', gzip, text.length],
+    ['two gzip members', 'gzip', Buffer.concat([gzip, shortGzip]), text.length + 4],
+    ['zstd', 'zstd', zstd, text.length],
+    ['two zstd frames', 'zstd', Buffer.concat([zstd, shortZstd]), text.length + 4],
+  ])('is taken whole: %s', async (_, encoding, bytes, length) => {
+    expect(await whole(encoding, bytes)).toBe(length)
+    expect(await streamed(encoding, bytes)).toBe(length)
+  })
+
+  test.each<[string, Encoding, Buffer, string]>([
+    ['half of gzip', 'gzip', gzip.subarray(0, gzip.length / 2), 'unexpected end of file'],
+    ['gzip without its last byte', 'gzip', gzip.subarray(0, -1), 'unexpected end of file'],
+    [
+      'half of a second gzip member',
+      'gzip',
+      Buffer.concat([gzip, shortGzip.subarray(0, 12)]),
+      'unexpected end of file',
+    ],
+    ['garbage after gzip', 'gzip', Buffer.concat([gzip, Buffer.from('garbage')]), 'incorrect header check'],
+    ['a gzip member behind zeros', 'gzip', Buffer.concat([gzip, Buffer.alloc(4), shortGzip]), 'more bytes follow it'],
+    ['no gzip', 'gzip', Buffer.from('no gzip'), 'incorrect header check'],
+    ['nothing of gzip', 'gzip', Buffer.alloc(0), 'unexpected end of file'],
+    ['half of zstd', 'zstd', zstd.subarray(0, zstd.length / 2), 'it ends within a frame'],
+    ['zstd without its last byte', 'zstd', zstd.subarray(0, -1), 'it ends within a frame'],
+    ['half of a second zstd frame', 'zstd', Buffer.concat([zstd, shortZstd.subarray(0, 5)]), 'it ends within a frame'],
+    ['garbage after zstd', 'zstd', Buffer.concat([zstd, Buffer.from('garbage')]), 'what follows a frame is none'],
+    ['zeros after zstd', 'zstd', Buffer.concat([zstd, Buffer.alloc(9)]), 'what follows a frame is none'],
+    ['no zstd', 'zstd', Buffer.from('no zstd'), 'it does not begin with a frame'],
+    ['nothing of zstd', 'zstd', Buffer.alloc(0), 'it holds no frame'],
+    ['zstd that is not what its checksum says', 'zstd', checked.fill(0, checked.length - 2), 'checksum'],
+  ])('that is not what its encoding says is refused with the reason: %s', async (_, encoding, bytes, reason) => {
+    const detail = expect.stringMatching(new RegExp(`^The body is not valid ${encoding}: .*${reason}`))
+    expect(await whole(encoding, bytes)).toEqual(detail)
+    for (const pieceBytes of [1_009, 1_000_000]) expect(await streamed(encoding, bytes, pieceBytes)).toEqual(detail)
+  })
+
+  test('with a zstd window over 8 MB is told that', async () => {
+    const compress = createZstdCompress({ params: { [constants.ZSTD_c_windowLog]: 24 } })
+    const pieces: Buffer[] = []
+    compress.on('data', (piece: Buffer) => pieces.push(piece))
+    for (let i = 0; i < 3; i++) compress.write(Buffer.alloc(100_000, 'x'))
+    await new Promise<void>((resolve) => compress.on('end', resolve).end())
+    const bytes = Buffer.concat(pieces)
+    const detail =
+      'The body needs a zstd window of more than 8388608 bytes to decompress (RFC 8878, section 3.1.1.1.2): compress it with a smaller one, such as without --long and --ultra.'
+    expect(await whole('zstd', bytes)).toBe(detail)
+    expect(await streamed('zstd', bytes)).toBe(detail)
+  })
+
+  test('whose sender breaks off is none that is wrong', async () => {
+    for (const encoding of ['identity', 'gzip', 'zstd'] as const) {
+      const body = new ReadableStream<Uint8Array>({ pull: (c) => c.error(new Error('reset')) })
+      const read = async () => {
+        for await (const _ of streamBody(body, encoding));
+      }
+      expect(read()).rejects.toThrow('reset')
+    }
+  })
+})
