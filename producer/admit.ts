@@ -1,7 +1,7 @@
 import type { RecordProducer } from '../shared/kafka/types.ts'
 import { sleep } from '../shared/retry.ts'
 import type { Quota, Tenant } from '../shared/tenants.ts'
-import type { Problem } from './problem.ts'
+import { NOTHING_STORED, type Problem, type Unit } from './problem.ts'
 
 /** Who may come in: the service's own limits, a tenant's share of them, and its quota. */
 
@@ -317,9 +317,9 @@ function spend(bucket: Bucket, cost: number): void {
   bucket.tokens = Math.min(bucket.tokens, Math.max(bucket.tokens - cost, -bucket.burst))
 }
 
-export const overQuota = (waitMs: number): Problem => ({
+export const overQuota = (waitMs: number, unit: Unit = 'request'): Problem => ({
   kind: 'over-quota',
-  detail: `The tenant’s quota is used up for now: wait ${waitMs} ms. Nothing of the request was stored.`,
+  detail: `The tenant’s quota is used up for now: wait ${waitMs} ms. ${NOTHING_STORED[unit]}`,
   retryAfterSeconds: Math.max(1, Math.ceil(waitMs / 1_000)),
 })
 

@@ -4,7 +4,7 @@ import { readBody, streamBody } from './body.ts'
 import type { Encoding } from './media-type.ts'
 import { ProblemError } from './problem.ts'
 
-const LIMITS = { maxBytes: 4_000_000, timeoutMs: 1_000 }
+const LIMITS = { maxBytes: 4_000_000, timeoutMs: 1_000, heldBytes: 4_000_000, hold: () => undefined }
 
 const text = Buffer.from(Array.from({ length: 20_000 }, (_, i) => `{"type":"t","x":${Math.sin(i)}}\n`).join(''))
 const [gzip, zstd] = [gzipSync(text), zstdCompressSync(text)]

@@ -6,12 +6,19 @@ import { sleep } from '../shared/retry.ts'
 import { type Meter, overQuota } from './admit.ts'
 import type { EventsOutcome } from './metrics.ts'
 import { parseLine } from './parse.ts'
-import { type Problem, ProblemDocument, problemDocument } from './problem.ts'
+import {
+  MAX_NAMED_FAULTS,
+  NOTHING_STORED,
+  type Problem,
+  ProblemDocument,
+  ProblemError,
+  problemDocument,
+} from './problem.ts'
 import { cannotTake, type Origin, recordOf, traceOf, undelivered } from './publish.ts'
 import { Receipt, receiptText } from './receipt.ts'
 import { notTaken, tooLarge, validEvents } from './validate.ts'
 
-/** `application/x-ndjson`: events line by line, each answered by a line, in order and as soon as it is stored. */
+/** `application/x-ndjson`, `application/ndjson` or `application/jsonl`: events line by line, each answered by a line, in order and as soon as it is stored. */
 
 const lineNumber = Type.Integer({ minimum: 1, description: 'The line of the request that this answers.' })
 
@@ -68,6 +75,12 @@ export interface StreamDeps {
 
 export type Summary = Static<typeof StreamSummary>
 
+/** Whether something is let in: at once with 0, after so many ms, never with the problem alone. */
+interface Admission {
+  waitMs: number
+  problem?: Problem
+}
+
 /** A line that was read and is not answered yet. */
 interface Pending {
   /** From 1. */
@@ -77,6 +90,10 @@ interface Pending {
   answer: string | undefined
 }
 
+/** Without an event that is taken, no more lines than so many, and no more bytes than so many of the longest lines, are read in a row. */
+export const MAX_LINES_WITHOUT_EVENT = 1_000
+export const MAX_LONGEST_LINES_WITHOUT_EVENT = 16
+
 /** How often a full queue is looked at again. */
 const QUEUE_POLL_MS = 5
 
@@ -84,7 +101,8 @@ const NEWLINE = 0x0a
 
 /**
  * Answers a stream of events with a stream of receipts and problems. Reading waits while the window of unanswered lines is full, while Kafka's
- * queue is full, and while the tenant's quota is used up: the client is slowed down, not refused. Memory is bounded by the window.
+ * queue is full, and while the tenant's quota is used up: the client is slowed down, not refused. Memory is bounded by the window. What is refused
+ * costs as much quota as what is stored, by its decompressed bytes.
  */
 export function answerStream(deps: StreamDeps): ReadableStream<Uint8Array> {
   const { limits, ending } = deps
@@ -95,6 +113,10 @@ export function answerStream(deps: StreamDeps): ReadableStream<Uint8Array> {
   const summary: Summary = { events: 0, stored: 0, notStored: 0, unknown: 0, refused: 0, complete: false }
   const gone = new AbortController()
   let pendingBytes = 0
+  /** In a row. */
+  let refusedLines = 0
+  let refusedBytes = 0
+  let namedFaults = 0
   let reading = true
   let failure: Problem | undefined
   /** Wakes the side that waits: the answer for an answer, the intake for room. */
@@ -104,47 +126,69 @@ export function answerStream(deps: StreamDeps): ReadableStream<Uint8Array> {
   let endedOnce = false
 
   async function intake(): Promise<void> {
+    const lines = linesOf(deps.body, limits.maxLineBytes)[Symbol.asyncIterator]()
     try {
-      const lines = linesOf(deps.body, limits.maxLineBytes)[Symbol.asyncIterator]()
-      let number = 0
       for (;;) {
-        // Bytes are no progress, lines are: otherwise a byte a minute would hold a stream for ever.
+        // Bytes are no progress, and neither are empty lines: otherwise a byte a minute would hold a stream for ever.
         const next = await within(lines.next(), limits.progressTimeoutMs, ending, gone.signal)
         if (next === undefined) {
-          if (!gone.signal.aborted) failure = ending.aborted ? STOPPING : tooSlow(limits.progressTimeoutMs)
-          // The generator is in the middle of a read, which cancelling the body ends; waiting for that would be waiting for the client.
-          void lines.return?.(undefined)?.catch(() => undefined)
+          failure = ending.aborted ? STOPPING : tooSlow(limits.progressTimeoutMs)
           return
         }
         if (next.done === true) break
         // Lines that arrive together have a time in common, and the trace that begins here where nobody has begun one.
         const origin: Origin = { ...deps.origin, receivedAtMs: deps.nowMs() }
         for (const line of next.value) {
-          number++
-          if (line.kind === 'line' && line.bytes.length === 0) continue
           const bytes = line.kind === 'line' ? line.bytes.length : 0
           if (isFull(bytes) && !(await hasRoom(bytes))) return
-          const one: Pending = { number, bytes, answer: undefined }
+          const one: Pending = { number: line.number, bytes, answer: undefined }
           summary.events++
           pending.push(one)
           pendingBytes += bytes
-          const published =
-            line.kind === 'too long' ? lineTooLong(limits.maxLineBytes) : publish(one, line.bytes, origin)
+          const published = publish(one, line, origin)
           // Most lines need not wait, and waiting costs a turn of the event loop.
           const problem = published instanceof Promise ? await published : published
           if (problem !== undefined) refuse(one, problem)
           if (gone.signal.aborted) return
+          failure = withoutEvent(line.readBytes, problem)
+          if (failure !== undefined) return
         }
         handOver()
       }
       summary.complete = true
-    } catch {
+    } catch (error) {
       // The client broke off, or the body is not what its encoding says; either way no more of it can be read.
-      failure = { kind: 'malformed', detail: 'The rest of the body cannot be read.' }
+      failure = error instanceof ProblemError ? error.problem : BROKEN_OFF
     } finally {
+      // In the middle of a read it ends with that; waiting for it would be waiting for the client.
+      void lines.return?.(undefined)?.catch(() => undefined)
       handOver()
       reading = false
       answered.notify()
+      void watchReader()
+    }
+  }
+
+  /** Counts a line that was read; a problem when too much in a row was refused. */
+  function withoutEvent(readBytes: number, problem: Problem | undefined): Problem | undefined {
+    if (problem === undefined || outcomeOf(problem) !== 'refused') {
+      refusedLines = 0
+      refusedBytes = 0
+      return undefined
+    }
+    refusedLines++
+    refusedBytes += readBytes
+    return refusedLines >= MAX_LINES_WITHOUT_EVENT ||
+      refusedBytes > limits.maxLineBytes * MAX_LONGEST_LINES_WITHOUT_EVENT
+      ? tooManyRefused(refusedLines)
+      : undefined
+  }
+
+  /** Once nothing is read any more, only a client that does not read either can hold the stream up. */
+  async function watchReader(): Promise<void> {
+    while (!endedOnce) {
+      const took = await room.wait(limits.progressTimeoutMs)
+      if (!took && !endedOnce && (pending.length === 0 || pending[0]?.answer !== undefined)) hangUp()
     }
   }
 
@@ -158,59 +202,71 @@ export function answerStream(deps: StreamDeps): ReadableStream<Uint8Array> {
     const deadline = performance.now() + limits.progressTimeoutMs
     while (isFull(bytes)) {
       // Deliveries end by themselves, so a window that stays full is a client that does not read its answers.
-      if (!(await room.wait(deadline - performance.now())) || gone.signal.aborted) {
-        hangUp()
+      const hasChanged = await room.wait(deadline - performance.now())
+      if (gone.signal.aborted) return false
+      if (!hasChanged) {
+        failure = notRead(limits.progressTimeoutMs)
         return false
       }
     }
     return true
   }
 
-  /** Makes a line's event ready for Kafka, or says what is wrong with it. At once, unless it has to wait to be let in. */
-  function publish(one: Pending, bytes: Buffer, origin: Origin): Problem | undefined | Promise<Problem | undefined> {
-    const parsed = parseLine(bytes, deps.defaults, limits.maxDepth)
-    if (!parsed.ok && 'problem' in parsed)
-      return { ...parsed.problem, detail: parsed.problem.detail.replace('The body', 'The line') }
+  /** Makes a line's event ready for Kafka, or says what is wrong with it. At once, unless it has to wait to be let in, or to be refused. */
+  function publish(one: Pending, line: Line, origin: Origin): Problem | undefined | Promise<Problem | undefined> {
+    const prepared = prepare(line, origin)
+    const costs = line.readBytes
+    if ('problem' in prepared) {
+      const waitMs = deps.meter?.take(1, costs) ?? 0
+      const pay = () => ({ waitMs: deps.meter?.take(1, costs) ?? 0 })
+      return waitMs === 0 ? prepared.problem : later({ waitMs }, pay).then(() => prepared.problem)
+    }
+    const { event, record } = prepared
+    const admitted = admit(one.bytes, costs)
+    const enter = (problem: Problem | undefined): Problem | undefined => {
+      if (problem !== undefined) return problem
+      ready.push({ one, event, record })
+      readyBytes += one.bytes
+      return undefined
+    }
+    return admitted.waitMs === 0 ? enter(undefined) : later(admitted, () => admit(one.bytes, costs)).then(enter)
+  }
+
+  function prepare(line: Line, origin: Origin): { event: Event; record: OutgoingRecord } | { problem: Problem } {
+    if (line.kind === 'too long') return { problem: lineTooLong(limits.maxLineBytes) }
+    const parsed = parseLine(line.bytes, deps.defaults, limits.maxDepth)
+    if (!parsed.ok && 'problem' in parsed) return parsed
     if (!parsed.ok) {
-      const valid = validEvents([parsed])
-      return valid.ok ? undefined : valid.problem
+      const valid = validEvents([parsed], 'line', MAX_NAMED_FAULTS - namedFaults)
+      return { problem: valid.ok ? UNEXPECTED : valid.problem }
     }
     const { event } = parsed
     const partitions = deps.producer.partitionCount(origin.topic) ?? 1
     const record = recordOf(event, origin, traceOf(event, origin), partitions)
+    const most = MAX_NAMED_FAULTS - namedFaults
     const refusal =
-      tooLarge([record], limits.maxEventBytes, true) ?? notTaken([record], deps.producer.settings(origin.topic), true)
-    if (refusal !== undefined) return refusal
-    const admitted = admit(bytes.length)
-    const enter = (problem: Problem | undefined): Problem | undefined => {
-      if (problem !== undefined) return problem
-      ready.push({ one, event, record })
-      readyBytes += bytes.length
-      return undefined
-    }
-    return admitted.waitMs === 0 ? enter(undefined) : admitLater(bytes.length, admitted).then(enter)
+      tooLarge([record], limits.maxEventBytes, true, 'line', most) ??
+      notTaken([record], deps.producer.settings(origin.topic), true, 'line', most)
+    return refusal === undefined ? { event, record } : { problem: refusal }
   }
 
-  /** Whether an event may go to Kafka now: not before so many ms, for lack of room in the queue or of quota; never, with `problem` alone. */
-  function admit(bytes: number): { waitMs: number; problem?: Problem } {
-    const problem = cannotTake(deps.producer, deps.origin.topic, ready.length + 1, readyBytes + bytes)
-    if (problem === undefined) return { waitMs: deps.meter?.take(1, bytes) ?? 0 }
+  /** Whether an event may go to Kafka now: there may be no room in the queue, or no quota. */
+  function admit(bytes: number, costs: number): Admission {
+    const problem = cannotTake(deps.producer, deps.origin.topic, ready.length + 1, readyBytes + bytes, 'line')
+    if (problem === undefined) return { waitMs: deps.meter?.take(1, costs) ?? 0 }
     return { waitMs: problem.kind === 'overloaded' ? QUEUE_POLL_MS : Number.POSITIVE_INFINITY, problem }
   }
 
   /** Waits for quota and for room in the queue; a problem when that takes too long, or when Kafka is not there. */
-  async function admitLater(
-    bytes: number,
-    { waitMs, problem }: ReturnType<typeof admit>,
-  ): Promise<Problem | undefined> {
+  async function later({ waitMs, problem }: Admission, again: () => Admission): Promise<Problem | undefined> {
     handOver()
     const deadline = performance.now() + limits.progressTimeoutMs
     while (waitMs > 0) {
       const leftMs = deadline - performance.now()
       if (waitMs === Number.POSITIVE_INFINITY || leftMs <= 0 || ending.aborted || gone.signal.aborted)
-        return problem ?? { ...overQuota(waitMs), outcome: 'not stored' }
+        return problem ?? { ...overQuota(waitMs, 'line'), outcome: 'not stored' }
       await sleep(Math.min(waitMs, leftMs), gone.signal)
-      ;({ waitMs, problem } = admit(bytes))
+      ;({ waitMs, problem } = again())
     }
     return undefined
   }
@@ -226,7 +282,7 @@ export function answerStream(deps: StreamDeps): ReadableStream<Uint8Array> {
         for (const [index, { one, event }] of lines.entries()) {
           const result = results[index]
           if (result === undefined) continue
-          if (result instanceof ProduceError) refuse(one, undelivered([event], [result], deps.origin.stream))
+          if (result instanceof ProduceError) refuse(one, undelivered([event], [result], deps.origin.stream, 'line'))
           else
             answer(
               one,
@@ -241,8 +297,10 @@ export function answerStream(deps: StreamDeps): ReadableStream<Uint8Array> {
     )
   }
 
-  const refuse = (one: Pending, problem: Problem): void =>
+  function refuse(one: Pending, problem: Problem): void {
+    namedFaults += problem.errors?.length ?? 0
     answer(one, rareLine({ line: one.number, problem: problemDocument(problem) }), outcomeOf(problem))
+  }
 
   function answer(one: Pending, line: string, outcome: EventsOutcome): void {
     one.answer = line
@@ -257,6 +315,7 @@ export function answerStream(deps: StreamDeps): ReadableStream<Uint8Array> {
   /** Gives up a client that does not read: the connection is all there is to tell it. */
   function hangUp(): void {
     gone.abort()
+    answered.notify()
     controller?.error(new Error('the client does not read its answers'))
     end()
   }
@@ -264,6 +323,7 @@ export function answerStream(deps: StreamDeps): ReadableStream<Uint8Array> {
   function end(): void {
     if (endedOnce) return
     endedOnce = true
+    room.notify()
     deps.ended(summary)
   }
 
@@ -301,7 +361,6 @@ export function answerStream(deps: StreamDeps): ReadableStream<Uint8Array> {
       },
       cancel() {
         gone.abort()
-        room.notify()
         answered.notify()
         end()
       },
@@ -321,40 +380,84 @@ const STOPPING: Problem = {
 
 const UNEXPECTED: Problem = { kind: 'internal', detail: 'The service failed; its log says why.', outcome: 'unknown' }
 
+const BROKEN_OFF: Problem = { kind: 'malformed', detail: 'The rest of the body cannot be read.' }
+
 const tooSlow = (ms: number): Problem => ({
   kind: 'request-timeout',
-  detail: `No whole line has arrived within NDJSON_PROGRESS_TIMEOUT_MS=${ms} ms.`,
+  detail: `No line with an event has arrived within NDJSON_PROGRESS_TIMEOUT_MS=${ms} ms, and empty ones do not count. Send what comes later in a new request.`,
+})
+
+const notRead = (ms: number): Problem => ({
+  kind: 'request-timeout',
+  detail: `No answer was read within NDJSON_PROGRESS_TIMEOUT_MS=${ms} ms. Read answers while you send, and send the lines that were not answered in a new request.`,
+})
+
+const tooManyRefused = (lines: number): Problem => ({
+  kind: 'malformed',
+  detail: `${lines} lines in a row are refused, and no more are read. Send the rest in a new request.`,
 })
 
 const lineTooLong = (maxBytes: number): Problem => ({
   kind: 'event-too-large',
-  detail: `The line is longer than NDJSON_MAX_LINE_BYTES=${maxBytes}.`,
+  detail: `The line is longer than NDJSON_MAX_LINE_BYTES=${maxBytes}. ${NOTHING_STORED.line}`,
+})
+
+const nothingInIt = (bytes: number): Problem => ({
+  kind: 'malformed',
+  detail: `${bytes} bytes in a row hold no event, which is more than ${MAX_LONGEST_LINES_WITHOUT_EVENT} times NDJSON_MAX_LINE_BYTES. No more is read.`,
 })
 
 const outcomeOf = (problem: Problem): EventsOutcome =>
   problem.outcome === undefined ? 'refused' : problem.outcome === 'unknown' ? 'unknown' : 'not_stored'
 
-type Line = { kind: 'line'; bytes: Buffer } | { kind: 'too long' }
+type Line = {
+  /** From 1; empty lines count. */
+  number: number
+  /** Bytes of the stream since the line before, empty lines included. */
+  readBytes: number
+} & ({ kind: 'line'; bytes: Buffer } | { kind: 'too long' })
 
 /**
- * Splits a stream at line feeds, without them; the last line need not have one. Yields the lines that end in a chunk together, at least one.
- * A line over the bound is skipped, not kept.
+ * Splits a stream at line feeds, without them; the last line need not have one. Yields the lines that end in a chunk together, at least one. Empty
+ * lines are left out, and a line over the bound is skipped, not kept.
+ * @throws ProblemError when too much in a row is neither
  */
 export async function* linesOf(source: AsyncIterable<Uint8Array>, maxBytes: number): AsyncGenerator<Line[]> {
   let parts: Uint8Array[] = []
   let length = 0
   let skipping = false
-  const finish = (): Line => {
-    const line: Line = skipping ? { kind: 'too long' } : { kind: 'line', bytes: joined(parts, length) }
+  let number = 0
+  let readBytes = 0
+  /** Adds the line that has ended here, unless it is empty. */
+  const finish = (lines: Line[]): void => {
+    number++
+    const bytes = skipping ? undefined : joined(parts, length)
+    const isSkipped = skipping
     parts = []
     length = 0
     skipping = false
-    return line
+    if (isSkipped) lines.push({ kind: 'too long', number, readBytes })
+    else if (bytes !== undefined) lines.push({ kind: 'line', number, readBytes, bytes })
+    else return
+    readBytes = 0
   }
   for await (const chunk of source) {
     const lines: Line[] = []
     let from = 0
-    for (;;) {
+    while (from < chunk.length) {
+      if (length === 0 && !skipping && chunk[from] !== OPEN_BRACE) {
+        // Whoever sends nothing but line feeds should cost no more than a look at each.
+        const begin = from
+        for (let at = from; ; at++) {
+          const byte = chunk[at]
+          if (byte === NEWLINE) {
+            from = at + 1
+            number++
+          } else if (!isBlank(byte)) break
+        }
+        readBytes += from - begin
+        if (from === chunk.length) break
+      }
       const feed = chunk.indexOf(NEWLINE, from)
       const piece = chunk.subarray(from, feed === -1 ? chunk.length : feed)
       if (length + piece.length > maxBytes) {
@@ -366,28 +469,32 @@ export async function* linesOf(source: AsyncIterable<Uint8Array>, maxBytes: numb
         parts.push(piece)
         length += piece.length
       }
+      readBytes += piece.length
       if (feed === -1) break
-      lines.push(finish())
+      readBytes++
       from = feed + 1
+      finish(lines)
     }
     if (lines.length > 0) yield lines
+    if (readBytes > maxBytes * MAX_LONGEST_LINES_WITHOUT_EVENT) throw new ProblemError(nothingInIt(readBytes))
   }
-  if (skipping || length > 0) yield [finish()]
+  const last: Line[] = []
+  if (skipping || length > 0) finish(last)
+  if (last.length > 0) yield last
 }
 
-/** A line from its pieces, without a copy when it came in one. A line of nothing but white space is no event: empty. */
-function joined(parts: readonly Uint8Array[], length: number): Buffer {
+/** A line from its pieces, without a copy when it came in one; undefined when it is nothing but white space. */
+function joined(parts: readonly Uint8Array[], length: number): Buffer | undefined {
   const [first] = parts
   const line =
     parts.length === 1 && first !== undefined
       ? Buffer.from(first.buffer, first.byteOffset, first.byteLength)
       : Buffer.concat(parts, length)
-  return line[0] !== OPEN_BRACE && line.every(isBlank) ? EMPTY : line
+  return line[0] !== OPEN_BRACE && line.every(isBlank) ? undefined : line
 }
 
 const OPEN_BRACE = 0x7b
-const EMPTY = Buffer.alloc(0)
-const isBlank = (byte: number): boolean => byte === 0x20 || byte === 0x09 || byte === 0x0d
+const isBlank = (byte: number | undefined): boolean => byte === 0x20 || byte === 0x09 || byte === 0x0d
 
 /** What several callers may wait for and one announces. */
 class Signal {

@@ -1,6 +1,6 @@
 import { attributeFault, EventBuilder, type Fault } from '../shared/event.ts'
 import { atIndex, type Defaults, type EventResult, eventFromJson, NOT_AN_OBJECT } from '../shared/event-json.ts'
-import { type JsonFault, type JsonMember, outlineJson } from '../shared/json.ts'
+import { type JsonFault, type JsonLimits, type JsonMember, outlineJson } from '../shared/json.ts'
 import { contentTypeOf, type Mode } from './media-type.ts'
 import type { Problem } from './problem.ts'
 
@@ -12,6 +12,12 @@ export interface ParseLimits {
   /** Binary mode: whether `ce-` headers have to be encoded to the letter. */
   strict: boolean
 }
+
+/** Members of an event in JSON, `data` among them, each of which is a header of its record. */
+const MAX_MEMBERS = 1_000
+
+/** On average in a batch that is full: listing millions of members would keep everybody else waiting. */
+const MEMBERS_AN_EVENT = 32
 
 /** The events in order; an array's faults have its index in their pointers. */
 export type Parsed = { ok: true; results: EventResult[] } | { ok: false; problem: Problem }
@@ -25,8 +31,13 @@ export function parseBody(
   limits: ParseLimits,
 ): Parsed {
   if (mode === 'binary') return { ok: true, results: [parseBinary(headers, bytes, limits.strict)] }
-  const parsed = outlineJson(bytes, { maxDepth: limits.maxDepth, maxElements: limits.maxEvents })
-  if (!parsed.ok) return { ok: false, problem: problemOf(parsed.fault, limits) }
+  const jsonLimits = {
+    maxDepth: limits.maxDepth,
+    maxElements: limits.maxEvents,
+    maxMembers: Math.max(MAX_MEMBERS, limits.maxEvents * MEMBERS_AN_EVENT),
+  }
+  const parsed = outlineJson(bytes, jsonLimits)
+  if (!parsed.ok) return { ok: false, problem: problemOf(parsed.fault, jsonLimits, 'body') }
   const { outline } = parsed
   if (outline.root === 'object' && mode !== 'batch')
     return { ok: true, results: [eventFromJson(bytes, outline.members, mode === 'plain' ? defaults : undefined)] }
@@ -52,8 +63,9 @@ export function parseLine(
   defaults: Defaults,
   maxDepth: number,
 ): EventResult | { ok: false; problem: Problem } {
-  const parsed = outlineJson(line, { maxDepth, maxElements: Number.POSITIVE_INFINITY })
-  if (!parsed.ok) return { ok: false, problem: problemOf(parsed.fault, { maxDepth, maxEvents: 1 }) }
+  const limits = { maxDepth, maxElements: Number.POSITIVE_INFINITY, maxMembers: MAX_MEMBERS }
+  const parsed = outlineJson(line, limits)
+  if (!parsed.ok) return { ok: false, problem: problemOf(parsed.fault, limits, 'line') }
   return element(line, parsed.outline.root === 'object' ? parsed.outline.members : undefined, defaults)
 }
 
@@ -63,19 +75,24 @@ const element = (bytes: Buffer, members: JsonMember[] | undefined, defaults: Def
 const numbered = (result: EventResult, index: number): EventResult =>
   result.ok ? result : { ok: false, faults: atIndex(result.faults, index) }
 
-function problemOf(fault: JsonFault, limits: Pick<ParseLimits, 'maxDepth' | 'maxEvents'>): Problem {
+function problemOf(fault: JsonFault, limits: JsonLimits, text: 'body' | 'line'): Problem {
   switch (fault.reason) {
     case 'syntax':
-      return { kind: 'malformed', detail: `The body is not valid JSON: ${fault.detail}.` }
+      return { kind: 'malformed', detail: `The ${text} is not valid JSON: ${fault.detail}.` }
     case 'too deep':
       return {
         kind: 'too-deep',
-        detail: `The body is nested more than MAX_NESTING_DEPTH=${limits.maxDepth} levels deep.`,
+        detail: `The ${text} is nested more than MAX_NESTING_DEPTH=${limits.maxDepth} levels deep.`,
       }
     case 'too many':
       return {
         kind: 'too-many-events',
-        detail: `The body has more than MAX_BATCH_EVENTS=${limits.maxEvents} events: send smaller batches, or application/x-ndjson.`,
+        detail: `The ${text} has more than MAX_BATCH_EVENTS=${limits.maxElements} events: send smaller batches, or application/x-ndjson.`,
+      }
+    case 'too many members':
+      return {
+        kind: text === 'line' ? 'event-too-large' : 'body-too-large',
+        detail: `The events of the ${text} have more than ${limits.maxMembers} members${text === 'line' ? '' : `, which is ${MEMBERS_AN_EVENT} for each of MAX_BATCH_EVENTS, and ${MAX_MEMBERS} at least`}: put what they say into data.`,
       }
   }
 }

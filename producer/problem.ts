@@ -34,11 +34,22 @@ export type ProblemKind = keyof typeof PROBLEMS
 /** The stable `type` URI of a problem. */
 export const problemType = (kind: ProblemKind): string => `urn:kafkatrace:problem:${kind}`
 
+/** What a problem is the problem of. */
+export type Unit = 'request' | 'line'
+
+export const NOTHING_STORED: Readonly<Record<Unit, string>> = {
+  request: 'Nothing of the request was stored.',
+  line: 'The line was not stored.',
+}
+
+/** The most faults that an answer names: a hostile request must not make a larger answer than itself. */
+export const MAX_NAMED_FAULTS = 100
+
 /** What went wrong with a request, or with one line of a stream. */
 export interface Problem {
   kind: ProblemKind
   detail: string
-  /** Of an invalid event: every fault. */
+  /** Of invalid events: the first faults. */
   errors?: { pointer: string; detail: string }[]
   /** Whether anything of the request may be in the log; absent where the request was refused as it came. */
   outcome?: 'not stored' | 'unknown'
@@ -80,7 +91,12 @@ export const ProblemDocument = Type.Object(
     status: Type.Integer(),
     detail: Type.String({ description: 'What happened this time and what to do about it.' }),
     requestId: Type.Optional(Type.String({ description: 'Also in the X-Request-Id header and in the service’s log.' })),
-    errors: Type.Optional(Type.Array(EventFault, { description: 'With invalid-event: every fault of every event.' })),
+    errors: Type.Optional(
+      Type.Array(EventFault, {
+        maxItems: MAX_NAMED_FAULTS,
+        description: `With invalid-event and event-too-large: the first ${MAX_NAMED_FAULTS} faults of the request, or of all lines of a stream; detail has their number.`,
+      }),
+    ),
     outcome: Type.Optional(
       Type.Union([Type.Literal('not stored'), Type.Literal('unknown')], {
         description:

@@ -9,7 +9,7 @@ import {
 import { keylessPartition } from '../shared/partition.ts'
 import { toRecord } from '../shared/record.ts'
 import { newTraceContext, parseTraceparent, type TraceContext } from '../shared/telemetry.ts'
-import type { Problem } from './problem.ts'
+import { NOTHING_STORED, type Problem, type Unit } from './problem.ts'
 import { type EventOutcome, receiptOf } from './receipt.ts'
 
 /** Events to Kafka, and what became of each. */
@@ -55,25 +55,26 @@ export function cannotTake(
   topic: string,
   records: number,
   bytes: number,
+  unit: Unit = 'request',
 ): Problem | undefined {
   const blocked = producer.blocked(topic)
   // Where the brokers are, and how we are known to them, is for operators: /readyz and the log say it.
   if (blocked !== undefined)
-    return unavailable(producer.connection().state === 'connected' ? blocked : 'it cannot be reached')
+    return unavailable(producer.connection().state === 'connected' ? blocked : 'it cannot be reached', unit)
   const queue = producer.queue()
   if (queue.records + records > queue.maxRecords || queue.bytes + bytes > queue.maxBytes)
     return {
       kind: 'overloaded',
-      detail: `${queue.records} records wait for Kafka, and there is no room for ${records} more (MAX_QUEUE_RECORDS=${queue.maxRecords}, MAX_QUEUE_BYTES=${queue.maxBytes}). Send the request again later.`,
+      detail: `${queue.records} records wait for Kafka, and there is no room for ${records} more (MAX_QUEUE_RECORDS=${queue.maxRecords}, MAX_QUEUE_BYTES=${queue.maxBytes}). Send the ${unit} again later.`,
       outcome: 'not stored',
       retryAfterSeconds: 1,
     }
   return undefined
 }
 
-const unavailable = (reason: string): Problem => ({
+const unavailable = (reason: string, unit: Unit): Problem => ({
   kind: 'kafka-unavailable',
-  detail: `Kafka cannot take events now: ${reason}. Send the request again later, with the same ids.`,
+  detail: `Kafka cannot take events now: ${reason}. Send the ${unit} again later, with the same ids.`,
   outcome: 'not stored',
   retryAfterSeconds: 1,
 })
@@ -81,13 +82,24 @@ const unavailable = (reason: string): Problem => ({
 /** Faults of the record itself: as it is, the topic will never take it. */
 const NEVER = new Set<ProduceFault>(['too large', 'invalid'])
 
-const advice = (never: number): string =>
+const advice = (never: number, unit: Unit): string =>
   never === 0
-    ? 'Send the request again with the same ids: what is stored already takes effect once.'
+    ? `Send the ${unit} again with the same ids: what is stored already takes effect once.`
     : `Kafka will never take ${never} of them, which have their detail below: send the others again with the same ids.`
 
-/** The problem of a request whose events were not all stored. */
-export function undelivered(events: readonly Event[], results: readonly DeliveryResult[], stream: string): Problem {
+/** `notStored`: so many for certain. */
+function became(events: number, stored: number, notStored: number): string {
+  if (events === 1) return notStored === 1 ? 'The event is not stored.' : 'It is unknown whether the event is stored.'
+  return `Of ${events} events ${stored} are stored, ${notStored} are not, and of ${events - stored - notStored} it is unknown.`
+}
+
+/** The problem of a request, or a line, whose events were not all stored. */
+export function undelivered(
+  events: readonly Event[],
+  results: readonly DeliveryResult[],
+  stream: string,
+  unit: Unit = 'request',
+): Problem {
   const outcomes: EventOutcome[] = results.map((result, index) => {
     const id = events[index]?.id ?? ''
     return result instanceof ProduceError
@@ -102,17 +114,17 @@ export function undelivered(events: readonly Event[], results: readonly Delivery
     return never.every((one) => one.fault === 'too large')
       ? {
           kind: 'event-too-large',
-          detail: 'Kafka takes no events of this size (max.message.bytes). Nothing of the request was stored.',
+          detail: `Kafka takes no events of this size (max.message.bytes). ${NOTHING_STORED[unit]}`,
         }
       : {
           kind: 'invalid-event',
-          detail: `Kafka takes no such events, as one without a partitionkey or subject where the topic is compacted. Nothing of the request was stored. (${never[0]?.message ?? ''})`,
+          detail: `Kafka takes no such events, as one without a partitionkey or subject where the topic is compacted. ${NOTHING_STORED[unit]} (${never[0]?.message ?? ''})`,
         }
   const certain = failed.filter((one) => one.outcome === 'not stored').length
   const differ = stored > 0 || (certain > 0 && certain < failed.length)
   return {
     kind: failed.every((one) => one.fault === 'queue full') && !differ ? 'overloaded' : 'undelivered',
-    detail: `Of ${results.length} events ${stored} are stored, ${certain} are not, and of ${failed.length - certain} it is unknown. ${advice(never.length)} (${(never[0] ?? failed[0])?.message ?? ''})`,
+    detail: `${became(results.length, stored, certain)} ${advice(never.length, unit)} (${(never[0] ?? failed[0])?.message ?? ''})`,
     // Of the request as a whole it is certain only when it is of every event.
     outcome: certain === results.length ? 'not stored' : 'unknown',
     ...(differ || results.length > 1 ? { events: outcomes } : {}),

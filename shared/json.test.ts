@@ -2,7 +2,7 @@ import { describe, expect, test } from 'bun:test'
 import fc from 'fast-check'
 import { outlineJson, stringAt } from './json.ts'
 
-const LIMITS = { maxDepth: 64, maxElements: 1_000 }
+const LIMITS = { maxDepth: 64, maxElements: 1_000, maxMembers: 1_000 }
 const outline = (text: string | Buffer, limits = LIMITS) =>
   outlineJson(typeof text === 'string' ? Buffer.from(text, 'utf8') : text, limits)
 
@@ -175,13 +175,34 @@ describe('the JSON scanner', () => {
     expect(outline('['.repeat(1_000_000))).toMatchObject({ ok: false, fault: { reason: 'too deep' } })
     expect(outline('{"a":'.repeat(1_000_000))).toMatchObject({ ok: false, fault: { reason: 'too deep' } })
     // A level that was left is not counted again.
-    expect(outline(`[${Array(200).fill(nested(2)).join(',')}]`, { maxDepth: 3, maxElements: 200 }).ok).toBe(true)
+    expect(outline(`[${Array(200).fill(nested(2)).join(',')}]`, { ...LIMITS, maxDepth: 3, maxElements: 200 }).ok).toBe(
+      true,
+    )
   })
 
   test('counts the elements of the outermost array only', () => {
-    expect(outline('[1,2,3]', { maxDepth: 5, maxElements: 3 }).ok).toBe(true)
-    expect(outline('[1,2,3,4]', { maxDepth: 5, maxElements: 3 })).toMatchObject({ fault: { reason: 'too many' } })
-    expect(outline('[[1,2,3,4]]', { maxDepth: 5, maxElements: 3 }).ok).toBe(true)
+    expect(outline('[1,2,3]', { ...LIMITS, maxElements: 3 }).ok).toBe(true)
+    expect(outline('[1,2,3,4]', { ...LIMITS, maxElements: 3 })).toMatchObject({ fault: { reason: 'too many' } })
+    expect(outline('[[1,2,3,4]]', { ...LIMITS, maxElements: 3 }).ok).toBe(true)
+  })
+
+  test('counts the members that are listed, of all objects together', () => {
+    const limits = { ...LIMITS, maxMembers: 3 }
+    const members = (count: number) => `{${Array.from({ length: count }, (_, i) => `"m${i}":{"deeper":1,"is":2}`)}}`
+    expect(outline(members(3), limits).ok).toBe(true)
+    expect(outline(members(4), limits)).toMatchObject({ fault: { reason: 'too many members' } })
+    expect(outline(`[${members(1)},${members(2)}]`, limits).ok).toBe(true)
+    expect(outline(`[${members(2)},${members(2)}]`, limits)).toMatchObject({ fault: { reason: 'too many members' } })
+  })
+
+  test('says what a byte order mark is', () => {
+    expect(outline('\ufeff{}')).toMatchObject({
+      fault: { reason: 'syntax', detail: 'a byte order mark (EF BB BF) stands before the text: leave it out (byte 0)' },
+    })
+    for (const utf16 of [Buffer.from('\ufeff{}', 'utf16le'), Buffer.from('\ufeff{}', 'utf16le').swap16()])
+      expect(outline(utf16)).toMatchObject({
+        fault: { detail: 'the text is not valid UTF-8: it begins with the byte order mark of UTF-16' },
+      })
   })
 
   test('never says what stands in the text', () => {

@@ -26,9 +26,18 @@ export type JsonOutline =
 
 export type JsonFault =
   | { reason: 'syntax'; detail: string }
-  /** Nested deeper, or an array with more elements, than was allowed. */
+  /** Nested deeper, an array with more elements, or more members to list, than was allowed. */
   | { reason: 'too deep'; detail: string }
   | { reason: 'too many'; detail: string }
+  | { reason: 'too many members'; detail: string }
+
+export interface JsonLimits {
+  /** Counts objects and arrays, the outermost one included. */
+  maxDepth: number
+  maxElements: number
+  /** Of all objects whose members are listed together; each costs memory many times its size. */
+  maxMembers: number
+}
 
 export type JsonResult = { ok: true; outline: JsonOutline } | { ok: false; fault: JsonFault }
 
@@ -52,13 +61,13 @@ const NINE = 0x39
  *
  * Refused besides what RFC 8259 refuses: bytes that are not UTF-8, a byte order mark, two members of one name where members are listed
  * (deeper ones are part of opaque data), more levels or elements than allowed.
- * @param limits `maxDepth` counts objects and arrays, the outermost one included
  */
-export function outlineJson(bytes: Buffer, limits: { maxDepth: number; maxElements: number }): JsonResult {
-  if (!isUtf8(bytes)) return { ok: false, fault: { reason: 'syntax', detail: 'the text is not valid UTF-8' } }
-  const scanner = new Scanner(bytes, limits.maxDepth)
+export function outlineJson(bytes: Buffer, limits: JsonLimits): JsonResult {
+  if (!isUtf8(bytes))
+    return { ok: false, fault: { reason: 'syntax', detail: `the text is not valid UTF-8${hint(bytes)}` } }
+  const scanner = new Scanner(bytes, limits)
   try {
-    return { ok: true, outline: scanner.document(limits.maxElements) }
+    return { ok: true, outline: scanner.document() }
   } catch (error) {
     if (error instanceof Refusal) return { ok: false, fault: error.fault }
     throw error
@@ -69,6 +78,13 @@ export function outlineJson(bytes: Buffer, limits: { maxDepth: number; maxElemen
 export function stringAt(bytes: Buffer, span: JsonSpan): string {
   const text = bytes.toString('utf8', span.start + 1, span.end - 1)
   return text.includes('\\') ? (JSON.parse(`"${text}"`) as string) : text
+}
+
+/** What text looks like whose encoding is another one. */
+function hint(bytes: Buffer): string {
+  const [first, second] = bytes
+  const isUtf16 = (first === 0xff && second === 0xfe) || (first === 0xfe && second === 0xff)
+  return isUtf16 ? ': it begins with the byte order mark of UTF-16' : ''
 }
 
 // Leaves the scanner from any depth; never leaves this module.
@@ -83,29 +99,36 @@ class Scanner {
   #depth = 0
   readonly #bytes: Buffer
   readonly #maxDepth: number
+  readonly #maxElements: number
+  #membersLeft: number
 
-  constructor(bytes: Buffer, maxDepth: number) {
+  constructor(bytes: Buffer, { maxDepth, maxElements, maxMembers }: JsonLimits) {
     this.#bytes = bytes
     this.#maxDepth = maxDepth
+    this.#maxElements = maxElements
+    this.#membersLeft = maxMembers
   }
 
-  document(maxElements: number): JsonOutline {
+  document(): JsonOutline {
     this.#space()
-    const outline = this.#root(maxElements)
+    const outline = this.#root()
     this.#space()
     if (this.#at < this.#bytes.length) this.#unexpected('the end of the text')
     return outline
   }
 
-  #root(maxElements: number): JsonOutline {
+  #root(): JsonOutline {
     const first = this.#bytes[this.#at]
     if (first === OPEN_BRACE) return { root: 'object', members: this.#object() }
-    if (first === OPEN_BRACKET) return { root: 'array', elements: this.#array(maxElements) }
+    if (first === OPEN_BRACKET) return { root: 'array', elements: this.#array() }
+    // RFC 8259, section 8.1.
+    if (first === 0xef && this.#bytes[this.#at + 1] === 0xbb && this.#bytes[this.#at + 2] === 0xbf)
+      this.#refuse('a byte order mark (EF BB BF) stands before the text: leave it out')
     this.#skip()
     return { root: 'scalar' }
   }
 
-  #array(maxElements: number): (JsonMember[] | undefined)[] {
+  #array(): (JsonMember[] | undefined)[] {
     this.#enter()
     const elements: (JsonMember[] | undefined)[] = []
     this.#space()
@@ -115,8 +138,8 @@ class Scanner {
     }
     for (;;) {
       this.#space()
-      if (elements.length === maxElements)
-        throw new Refusal({ reason: 'too many', detail: `the array has more than ${maxElements} elements` })
+      if (elements.length === this.#maxElements)
+        throw new Refusal({ reason: 'too many', detail: `the array has more than ${this.#maxElements} elements` })
       elements.push(this.#bytes[this.#at] === OPEN_BRACE ? this.#object() : this.#notAnObject())
       this.#space()
       const next = this.#bytes[this.#at]
@@ -144,6 +167,8 @@ class Scanner {
     let names: Set<string> | undefined
     for (;;) {
       this.#space()
+      if (--this.#membersLeft < 0)
+        throw new Refusal({ reason: 'too many members', detail: 'the text has more members than are listed' })
       const name = this.#name()
       if (members.length === FEW) names = new Set(members.map((one) => one.name))
       if (names === undefined ? has(members, name) : names.has(name)) this.#refuse('a member is given twice')
