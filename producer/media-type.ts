@@ -42,13 +42,14 @@ export function modeOf(headers: Headers, hasAttributes: boolean): ModeResult {
 const PLAIN: ModeResult = { ok: true, mode: 'plain' }
 const NOTHING = { essence: '', charset: undefined }
 
+/** None is registered; the first one is the answer's. */
+export const LINES = ['application/x-ndjson', 'application/ndjson', 'application/jsonl'] as const
+
 const MODES: Readonly<Record<string, Mode>> = Object.assign(Object.create(null), {
   'application/cloudevents+json': 'structured',
   'application/cloudevents-batch+json': 'batch',
   'application/json': 'plain',
-  'application/x-ndjson': 'ndjson',
-  'application/ndjson': 'ndjson',
-  'application/jsonl': 'ndjson',
+  ...Object.fromEntries(LINES.map((type) => [type, 'ndjson' as const])),
 } satisfies Record<string, Mode>)
 
 /** The media types that a body may have, for the `Accept-Post` header. */

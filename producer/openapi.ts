@@ -3,7 +3,16 @@ import { MAX_ATTRIBUTE_LENGTH, MEDIA_TYPE_PATTERN } from '../shared/event.ts'
 import { NAME_PATTERN } from '../shared/topics.ts'
 import { DEFAULT_STREAM } from './authenticate.ts'
 import type { ProducerConfig } from './config.ts'
-import { AnswerLine, LastProblem, ProblemLine, ReceiptLine, StreamSummary, SummaryLine } from './ndjson.ts'
+import { LINES } from './media-type.ts'
+import {
+  AnswerLine,
+  LastProblem,
+  MAX_LINES_WITHOUT_EVENT,
+  ProblemLine,
+  ReceiptLine,
+  StreamSummary,
+  SummaryLine,
+} from './ndjson.ts'
 import { EventFault, PROBLEMS, ProblemDocument, type ProblemKind, problemType } from './problem.ts'
 import { EventOutcome, Receipt, Receipts } from './receipt.ts'
 
@@ -212,16 +221,20 @@ function eventsPath(config: ProducerConfig, operationId: string, stream?: string
             schema: ref('schemas', 'CloudEventBatch'),
             example: [CLOUD_EXAMPLE],
           },
-          'application/x-ndjson': {
-            schema: { type: 'string', description: 'A PlainEvent or CloudEvent a line.' },
-            example: `${JSON.stringify(EXAMPLE)}\n`,
-          },
+          ...Object.fromEntries(
+            LINES.map((type) => [
+              type,
+              {
+                schema: { type: 'string', description: 'A PlainEvent or CloudEvent a line.' },
+                example: `${JSON.stringify(EXAMPLE)}\n`,
+              },
+            ]),
+          ),
         },
       },
       responses: {
         '200': {
-          description:
-            'NDJSON only: a line of answer for each line, in order, as it is stored, and a summary at the end.',
+          description: `NDJSON only: a line of answer for each line that is not empty, in order, as it is stored, and a summary at the end. Where not all was read, the line before the summary says why: the body is not what its encoding says, no event has come for NDJSON_PROGRESS_TIMEOUT_MS=${config.NDJSON_PROGRESS_TIMEOUT_MS}, no answer was read for as long, ${MAX_LINES_WITHOUT_EVENT} lines in a row were refused, or the service is stopping.`,
           content: { 'application/x-ndjson': { schema: ref('schemas', 'AnswerLine') } },
         },
         '202': {

@@ -82,3 +82,35 @@ test.skipIf(openSockets() === undefined)('a request that has arrived is known be
   for (const { socket } of [idle, other]) socket.destroy()
   await server.stop(true)
 })
+
+test.skipIf(openSockets() === undefined)('the kernel takes little for a client that does not read', async () => {
+  /** So much of an endless answer is taken for a client that reads its beginning only. */
+  async function taken(limitBytes: number | undefined): Promise<number> {
+    let taken = 0
+    const piece = new Uint8Array(64 * 1024)
+    const pull = (controller: ReadableStreamDefaultController<Uint8Array>) => {
+      taken += piece.length
+      controller.enqueue(piece)
+    }
+    const fetch = () => new Response(new ReadableStream({ pull }))
+    const server = Bun.serve({ hostname: '127.0.0.1', port: 0, fetch })
+    if (limitBytes !== undefined) openSockets()?.limitUnsent(server.port as number, limitBytes)
+    const { socket } = await connection(server.port as number)
+    socket.pause()
+    let before = 0
+    let looks = 0
+    await until(
+      () => {
+        looks = taken === before ? looks + 1 : 0
+        before = taken
+        return looks > 100
+      },
+      { timeoutMs: 5_000, what: 'a full connection' },
+    )
+    socket.destroy()
+    await server.stop(true)
+    return taken
+  }
+  const unlimited = await taken(undefined)
+  expect(await taken(128 * 1024)).toBeLessThan(unlimited / 2)
+})

@@ -25,6 +25,9 @@ const LAST_REQUESTS_MS = 2_000
 /** How long answers may take that are given at the very end, to what Kafka's client was holding. */
 const LAST_ANSWERS_MS = 500
 
+/** Of an answer, so much waits in the kernel: more than what fast clients have under way at a time. */
+const UNSENT_BYTES = 128 * 1024
+
 /** How often it is looked whether connections are left. */
 const CONNECTIONS_LOOK_MS = 20
 
@@ -87,8 +90,11 @@ export function createPublicPort({ config, gate, log, fetch, ready }: PublicPort
         // Bodies are counted where they are read: a stream of lines has no bound of its own.
         maxRequestBodySize: Number.MAX_SAFE_INTEGER,
         idleTimeout: idleTimeoutSeconds(config),
+        // Otherwise Bun writes what a stream is cut off with to stderr, as no JSON.
+        development: false,
         fetch,
       })
+      if (server.port !== undefined) sockets?.limitUnsent(server.port, UNSENT_BYTES)
       log.info({ port: server.port }, 'the public port is open')
       if (config.REUSE_PORT === 'on' && kernelHandsOver() !== true)
         log.warn(
@@ -127,7 +133,10 @@ export function createPublicPort({ config, gate, log, fetch, ready }: PublicPort
   }
 }
 
-/** Bun counts whole seconds, 255 at most. Bodies and streams have deadlines of their own, below this one. */
+/**
+ * Bun counts whole seconds, 255 at most, from what was last written. Bodies and streams have deadlines of their own, below this one: a stream whose
+ * answers are not read ends after two.
+ */
 function idleTimeoutSeconds({ REQUEST_TIMEOUT_MS, NDJSON_PROGRESS_TIMEOUT_MS }: ProducerConfig): number {
-  return Math.min(255, Math.ceil(Math.max(REQUEST_TIMEOUT_MS, NDJSON_PROGRESS_TIMEOUT_MS) / 1_000) + 5)
+  return Math.min(255, Math.ceil(Math.max(REQUEST_TIMEOUT_MS, 2 * NDJSON_PROGRESS_TIMEOUT_MS) / 1_000) + 5)
 }

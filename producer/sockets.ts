@@ -11,6 +11,7 @@ const SOL_SOCKET = 1
 const SO_ACCEPTCONN = 30
 const IPPROTO_TCP = 6
 const TCP_INFO = 11
+const TCP_NOTSENT_LOWAT = 25
 /** In `struct tcp_info` of a listening socket: connections that wait to be accepted (tcpi_unacked). */
 const TCP_INFO_WAITING_AT = 24
 
@@ -27,6 +28,7 @@ const ACCEPT_TIMEOUT_MS = 250
 const libc = () =>
   dlopen('libc.so.6', {
     getsockopt: { args: ['i32', 'i32', 'i32', 'ptr', 'ptr'], returns: 'i32' },
+    setsockopt: { args: ['i32', 'i32', 'i32', 'ptr', 'u32'], returns: 'i32' },
     getsockname: { args: ['i32', 'ptr', 'ptr'], returns: 'i32' },
     dup2: { args: ['i32', 'i32'], returns: 'i32' },
     recv: { args: ['i32', 'ptr', 'u64', 'i32'], returns: 'i64' },
@@ -38,6 +40,11 @@ export interface Sockets {
   connections(port: number): number
   /** Those of them on which something has arrived that was not read yet. */
   unread(port: number): number
+  /**
+   * Has the kernel take no more than so many bytes that cannot be sent yet, on each connection that is accepted at the port from now on. With megabytes in
+   * its buffers a client that reads slowly seems not to read for minutes, as the kernel asks for more only when a third of them is free.
+   */
+  limitUnsent(port: number, bytes: number): void
   /**
    * Accepts what waits at the port, then closes its listening socket; connections stay open. What begins to connect in the very moment is reset,
    * unless the kernel hands it to another process that listens at the port (net.ipv4.tcp_migrate_req=1).
@@ -93,6 +100,12 @@ export function openSockets(): Sockets | undefined {
   return {
     connections: (port) => at(port).filter(({ listens }) => !listens).length,
     unread: (port) => at(port).filter(({ fd, listens }) => !listens && hasUnread(fd)).length,
+    limitUnsent(port, bytes) {
+      number[0] = bytes
+      // A connection has the options of the socket that accepts it.
+      for (const { fd, listens } of at(port))
+        if (listens) c.setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, ptr(number), number.byteLength)
+    },
     async stopListening(port) {
       const nothing = openSync('/dev/null', 'r')
       for (const { fd, listens } of at(port)) {
