@@ -22,17 +22,20 @@ export function validEvents(
     ok: false,
     problem: {
       kind: 'invalid-event',
-      detail: `${counted(faults.length, 'fault', most)}. ${NOTHING_STORED[unit]}`,
+      detail: `${faults.length} ${faults.length === 1 ? 'fault' : 'faults'}${named(faults.length, most)}. ${NOTHING_STORED[unit]}`,
       errors: faults.slice(0, most),
     },
   }
 }
 
-/** "3 faults", and how many of them are named where not all are. */
-function counted(count: number, noun: string, most: number): string {
-  const named = most === 0 ? ', not named any more' : `, of which the first ${most} are named`
-  return `${count} ${noun}${count === 1 ? '' : 's'}${count > most ? named : ''}`
+/** How many of the faults are named, where not all are. */
+function named(count: number, most: number): string {
+  if (count <= most) return ''
+  return most === 0 ? ', not named any more' : `, of which the first ${most} are named`
 }
+
+const larger = (count: number, most: number): string =>
+  `${count} ${count === 1 ? 'event is' : 'events are'} larger${named(count, most)}`
 
 /** The problem of records that are too large; undefined when none is. */
 export function tooLarge(
@@ -46,7 +49,7 @@ export function tooLarge(
   if (count === 0) return undefined
   return {
     kind: 'event-too-large',
-    detail: `An event may take MAX_EVENT_BYTES=${maxBytes} bytes as a record; ${counted(count, 'event', most)} ${count === 1 ? 'is' : 'are'} larger. ${NOTHING_STORED[unit]}`,
+    detail: `An event may take MAX_EVENT_BYTES=${maxBytes} bytes as a record; ${larger(count, most)}. ${NOTHING_STORED[unit]}`,
     errors,
   }
 }
@@ -93,7 +96,7 @@ export function notTaken(
   if (count === 0) return undefined
   return {
     kind: 'event-too-large',
-    detail: `The stream’s topic takes ${maxMessageBytes} bytes (max.message.bytes), and of several events none may be larger by itself, uncompressed; ${counted(count, 'event', most)} ${count === 1 ? 'is' : 'are'}. Send it alone: Kafka counts it compressed. ${NOTHING_STORED[unit]}`,
+    detail: `The stream’s topic takes ${maxMessageBytes} bytes (max.message.bytes), and of several events none may be larger by itself, uncompressed: ${larger(count, most)}. Send it alone: Kafka counts it compressed. ${NOTHING_STORED[unit]}`,
     errors,
   }
 }

@@ -1,0 +1,53 @@
+import { describe, expect, test } from 'bun:test'
+import { NO_HEADERS as NO_RECORD_HEADERS } from '../shared/headers.ts'
+import { parseBody } from './parse.ts'
+import { tooLarge, validEvents } from './validate.ts'
+
+const defaults = { source: '/s', id: () => '1', time: () => '2026-01-31T23:59:59Z' }
+const NO_HEADERS = new Headers()
+
+const parse = (text: string, maxEvents = 1_000) =>
+  parseBody('plain', NO_HEADERS, Buffer.from(text), defaults, { maxDepth: 64, maxEvents, strict: false })
+
+/** An event with so many members besides its type. */
+const event = (members: number, name = 'a') =>
+  `{"type":"t"${Array.from({ length: members }, (_, i) => `,"${name}${i}":1`).join('')}}`
+
+describe('what is wrong with the events of a request', () => {
+  test('is named up to the hundredth fault, with the number of all', () => {
+    const parsed = parse(`[${event(60, 'Bad')},${event(60, 'Bad')}]`)
+    const valid = parsed.ok ? validEvents(parsed.results) : undefined
+    expect(valid?.ok === false && [valid.problem.errors?.length, valid.problem.detail]).toEqual([
+      100,
+      '120 faults, of which the first 100 are named. Nothing of the request was stored.',
+    ])
+  })
+
+  test('is named of records that are too large, too, with the number of all', () => {
+    const record = { topic: 't', key: null, value: Buffer.alloc(200), headers: NO_RECORD_HEADERS } as never
+    const problem = tooLarge(Array(150).fill(record), 100, false)
+    expect([problem?.errors?.length, problem?.detail]).toEqual([
+      100,
+      'An event may take MAX_EVENT_BYTES=100 bytes as a record; 150 events are larger, of which the first 100 are named. Nothing of the request was stored.',
+    ])
+  })
+
+  test('does not take the time to list hundreds of thousands of members', () => {
+    const text = event(420_000, 'Bad')
+    const began = process.cpuUsage()
+    expect(parse(text)).toMatchObject({ ok: false, problem: { kind: 'body-too-large' } })
+    // 0.4 s and more where they are listed.
+    expect(process.cpuUsage(began).user / 1_000).toBeLessThan(150)
+  })
+
+  test('is no number of members that a batch may have', () => {
+    expect(parse(event(999), 1).ok).toBe(true)
+    expect(parse(event(1_000), 1)).toMatchObject({
+      problem: { detail: expect.stringContaining('more than 1000 members') },
+    })
+    expect(parse(`[${event(31_000)},${event(998)}]`).ok).toBe(true)
+    expect(parse(`[${event(31_000)},${event(999)}]`)).toMatchObject({
+      problem: { detail: expect.stringContaining('more than 32000 members') },
+    })
+  })
+})
