@@ -224,14 +224,16 @@ describe('a stream of events', () => {
   })
 
   test('whose answers are not read for a while is read no further, and its client can still read to the summary', async () => {
-    const { answers, read, ended } = stream('{"type":"t"}\n'.repeat(100), {
-      limits: { windowEvents: 10, progressTimeoutMs: 150 },
-    })
-    const reader = answers.getReader()
-    await reader.read()
-    reader.releaseLock()
-    // Longer than it is waited for, and shorter than twice that.
-    await new Promise((resolve) => setTimeout(resolve, 220))
+    let isGivenUp = false
+    async function* lines() {
+      try {
+        for (;;) yield Buffer.from('{"type":"t"}\n'.repeat(100))
+      } finally {
+        isGivenUp = true
+      }
+    }
+    const { read, ended } = stream(lines(), { limits: { windowEvents: 10, progressTimeoutMs: 200 } })
+    await until(() => isGivenUp)
     expect(ended()).toBeUndefined()
     const rest = await read()
     expect(rest.slice(-2)).toMatchObject([
