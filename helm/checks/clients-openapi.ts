@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { provideBuilt, runTool } from '../../bench/systems/built.ts'
 import { loadProducerConfig } from '../../producer/config.ts'
+import { LINES } from '../../producer/media-type.ts'
 import { openApi } from '../../producer/openapi.ts'
 import { type Check, type Outcome, outcome, run } from './check.ts'
 import { type ClientService, startClientService } from './clients-service.ts'
@@ -210,7 +211,7 @@ function describable(text: string): string {
   ) as { paths: Record<string, { post: Operation }> }
   for (const { post } of Object.values(description.paths)) {
     post.parameters = post.parameters.filter(({ $ref }) => !$ref.includes('/ce-'))
-    delete post.requestBody.content['application/x-ndjson']
+    for (const type of LINES) delete post.requestBody.content[type]
   }
   return JSON.stringify(description)
 }
