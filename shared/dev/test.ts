@@ -167,16 +167,22 @@ const notRun = (title: string, fault: string): SuiteResult => ({
   lcov: '',
 })
 
-/** Fault runs wait most of the time, and are to hold with other work on the machine: the other e2e tests run meanwhile. */
+/**
+ * What runs at the same time. Unit tests are one process's work in turn, and many wait for a timer: two processes take half the time. Fault runs wait most
+ * of the time, and are to hold with other work on the machine: the other e2e tests run meanwhile.
+ */
 function sideBySide(suite: SuiteName, files: readonly string[]): { title: string; files: readonly string[] }[] {
-  if (suite !== 'e2e') return [{ title: suite, files }]
-  const [faults, others] = [true, false].map((isFault) =>
-    files.filter((file) => file.startsWith('bench/faults/') === isFault),
+  if (suite === 'integration') return [{ title: suite, files }]
+  const isFirst = (file: string, index: number) =>
+    suite === 'e2e' ? file.startsWith('bench/faults/') : index % 2 === 0
+  const [first, second] = [true, false].map((which) =>
+    files.filter((file, index) => isFirst(file, index) === which),
   ) as [string[], string[]]
+  const [one, other] = suite === 'e2e' ? ['e2e, fault runs', 'e2e, others'] : ['unit, one half', 'unit, other half']
   return [
-    { title: 'e2e, fault runs', files: faults },
-    { title: 'e2e, others', files: others },
-  ].filter((one) => one.files.length > 0)
+    { title: one, files: first },
+    { title: other, files: second },
+  ].filter(({ files }) => files.length > 0)
 }
 
 const scan = (pattern: string): string[] => [...new Bun.Glob(pattern).scanSync(root)].sort()
