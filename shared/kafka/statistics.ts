@@ -14,6 +14,8 @@ export interface Statistics {
   /** Records that wait in the client, and their bytes. */
   msg_cnt?: number
   msg_size?: number
+  /** How long there has been this client. */
+  age?: number
   /** What has become of the producer id. */
   eos?: { idemp_state?: string }
   brokers?: Record<
@@ -23,6 +25,8 @@ export interface Statistics {
       /** Negative: a bootstrap or coordinator connection, which carries no records. */
       nodeid: number
       state: string
+      /** How long it has been in that state. */
+      stateage?: number
       txretries: number
       req_timeouts: number
       disconnects?: number

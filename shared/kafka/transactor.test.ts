@@ -30,3 +30,34 @@ test('a connection that a broker closed for its silence is not a lost one', () =
   connections.take({})
   expect(connections.lost).toBe(5)
 })
+
+test('what was lost before the client could be used is not lost', () => {
+  const first = (disconnects: number, upForSeconds: number) => {
+    const connections = new Connections()
+    connections.initialised(2 * SECOND_US)
+    const broker = { name: 'coordinator', nodeid: -1, state: 'UP', txretries: 0, req_timeouts: 0 }
+    const brokers = { coordinator: { ...broker, disconnects, stateage: upForSeconds * SECOND_US } }
+    connections.take({ age: 3 * SECOND_US, brokers })
+    return connections
+  }
+  expect(first(1, 1.1).lost).toBe(0)
+  // It was not up for as long as the client could be used.
+  expect(first(1, 0.9).lost).toBe(1)
+  // What is lost later is lost.
+  const later = first(1, 1.1)
+  later.take({
+    age: 4 * SECOND_US,
+    brokers: {
+      coordinator: {
+        name: 'coordinator',
+        nodeid: -1,
+        state: 'UP',
+        txretries: 0,
+        req_timeouts: 0,
+        disconnects: 2,
+        stateage: 0.1 * SECOND_US,
+      },
+    },
+  })
+  expect(later.lost).toBe(1)
+})

@@ -97,6 +97,8 @@ export function createTransactor(options: TransactorOptions): Transactor {
   /** Why not all outputs were queued. */
   let notQueued: string | undefined
   const connections = new Connections()
+  /** Monotonic. */
+  let openedMs = 0
   /** One transaction at a time. */
   let turn: Promise<unknown> = Promise.resolve()
   /** Names of transactions: this client's, and how many there have been. */
@@ -104,6 +106,7 @@ export function createTransactor(options: TransactorOptions): Transactor {
   let transactions = 0
 
   function open(): Producer {
+    openedMs = performance.now()
     return watch.attach(
       new (native().Producer)({
         ...connectionSettings(config, clientId),
@@ -210,6 +213,7 @@ export function createTransactor(options: TransactorOptions): Transactor {
         if (stopping.signal.aborted) return disconnect(opened)
         if (fault === undefined) {
           producer = { kafka: opened, records: packProducer(packed(), opened, reported, true) }
+          connections.initialised((performance.now() - openedMs) * 1_000)
           watch.connected()
           return
         }
@@ -313,12 +317,24 @@ export class Connections {
   lost = 0
   /** By broker, as of the last statistics. */
   readonly #known = new Map<string, { disconnects: number; isIdle: boolean }>()
+  #initialisedUs = Number.POSITIVE_INFINITY
 
-  take({ brokers = {} }: Statistics): void {
-    for (const [name, { disconnects = 0, rxidle = 0, txidle = 0 }] of Object.entries(brokers)) {
+  /**
+   * The client can be used from now on. What it had lost until then, such as a connection to a coordinator that was just being found, concerns nobody.
+   * @param ageUs the client's age, µs
+   */
+  initialised(ageUs: number): void {
+    this.#initialisedUs = ageUs
+  }
+
+  take({ age = 0, brokers = {} }: Statistics): void {
+    const usableUs = age - this.#initialisedUs
+    for (const [name, broker] of Object.entries(brokers)) {
+      const { disconnects = 0, rxidle = 0, txidle = 0, state, stateage = 0 } = broker
       const before = this.#known.get(name)
       const added = disconnects - (before?.disconnects ?? 0)
-      if (added > 1 || (added === 1 && before?.isIdle !== true)) this.lost += added
+      const wasUpBefore = before === undefined && state === 'UP' && stateage > usableUs
+      if (added > 1 || (added === 1 && before?.isIdle !== true)) this.lost += wasUpBefore ? 0 : added
       this.#known.set(name, { disconnects, isIdle: rxidle > IDLE_US && txidle >= rxidle })
     }
   }
