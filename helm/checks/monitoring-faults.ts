@@ -99,7 +99,7 @@ export const faults: readonly Fault[] = [
     },
   },
   {
-    name: 'bodies that are announced and do not come',
+    name: 'bodies that come but for their end',
     fires: ['KafkaTraceProducerNearLimit'],
     timeoutMs: 40_000,
     async begin({ producer }, signal) {
@@ -107,7 +107,7 @@ export const faults: readonly Fault[] = [
         const socket = connect(producer.port, '127.0.0.1')
         socket.on('error', () => undefined)
         socket.write(
-          `POST /v1/events HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: ${STALLED_BODY_BYTES}\r\n\r\n[`,
+          `POST /v1/events HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: ${STALLED_BODY_BYTES}\r\n\r\n${' '.repeat(STALLED_BODY_BYTES - 1)}`,
         )
         signal.addEventListener('abort', () => socket.destroy())
       }
