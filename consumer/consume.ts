@@ -6,7 +6,7 @@ import { deadLetter } from './dead-letter.ts'
 import { type Decoded, decode } from './decode.ts'
 import type { Deduplication } from './dedupe.ts'
 import type { Enricher } from './enrich.ts'
-import { attempt as attemptBy, type Result } from './handlers/attempt.ts'
+import { type Result, runAttempt } from './handlers/attempt.ts'
 import type { RegisteredHandler } from './handlers/handler.ts'
 import { processedRecord } from './processed.ts'
 import { BEGINNING, decide, type Failure, failedBy, type Past, pastOf, type RetryPolicy, retryRecord } from './retry.ts'
@@ -161,7 +161,7 @@ function outcomeOf(job: Job, partition: PartitionView, deps: ConsumeDeps): Outco
       let handled: Result | undefined
       try {
         if (registered !== undefined)
-          handled = await attemptBy(registered, { event, context, attempt }, partition.signal, deps.handlerTimeoutMs)
+          handled = await runAttempt(registered, { event, context, attempt }, partition.signal, deps.handlerTimeoutMs)
       } catch (error) {
         if (partition.signal.aborted) return { kind: 'abandoned' }
         const decision = decide(

@@ -420,8 +420,9 @@ test(
       (await metrics.transactions.get()).values.find((one) => one.labels.result === 'aborted')?.value ?? 0
     expect(await aborted()).toBeLessThan(30)
     for (const role of ['processed', 'dlq'] as const) await limitSize(siblingTopic(bad, role), undefined)
-    await until(() => paused().length === 0, SLOW)
-    expect((await idsIn(siblingTopic(bad, 'processed'))).length).toBe(4)
+    // A partition goes on with its first commit, and not all of it is in that one.
+    await until(async () => paused().length === 0 && (await idsIn(siblingTopic(bad, 'processed'))).length === 4, SLOW)
+    await until(() => pipeline.levels().decided === 0, SLOW)
     // What was refused leaves nothing behind that is refused, too.
     expect([...reasons].filter((reason) => !reason.includes('too large'))).toEqual([])
     expect(await idsIn(siblingTopic(bad, 'dlq'))).toEqual([])

@@ -1,5 +1,4 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from 'bun:test'
-import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import pino from 'pino'
@@ -10,6 +9,7 @@ import { type KafkaCluster, startKafka } from '../../shared/kafka/brokers/kafka.
 import { createRecordProducer } from '../../shared/kafka/producer.ts'
 import { createRangeReader, readAll } from '../../shared/kafka/range-reader.ts'
 import { ProduceError } from '../../shared/kafka/types.ts'
+import { residentMemoryBytes } from '../../shared/process-metrics.ts'
 import { type ServiceProcess, startService } from '../../shared/testing/service-process.ts'
 import { until } from '../../shared/testing/until.ts'
 import { siblingTopic, streamTopics } from '../../shared/topics.ts'
@@ -51,8 +51,7 @@ afterAll(async () => {
   await kafka?.stop()
 })
 
-const residentMbOf = (pid: number): number =>
-  Number(/^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024
+const residentMbOf = (pid: number): number => (residentMemoryBytes(pid) ?? 0) / 2 ** 20
 
 test(`of ${COUNT} odd records none stops its partition, and each event has one outcome`, async () => {
   const config = loadConsumerConfig({ KAFKA_BROKERS: kafka.bootstrapServers })

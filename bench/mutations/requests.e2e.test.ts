@@ -1,5 +1,4 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from 'bun:test'
-import { readFileSync } from 'node:fs'
 import pino from 'pino'
 import { loadConsumerConfig } from '../../consumer/config.ts'
 import { identityOf } from '../../consumer/decode.ts'
@@ -7,6 +6,7 @@ import { headerText } from '../../shared/headers.ts'
 import { type KafkaCluster, startKafka } from '../../shared/kafka/brokers/kafka.ts'
 import { createRangeReader, readAll } from '../../shared/kafka/range-reader.ts'
 import type { IncomingRecord } from '../../shared/kafka/types.ts'
+import { residentMemoryBytes } from '../../shared/process-metrics.ts'
 import { type ServiceProcess, startService } from '../../shared/testing/service-process.ts'
 import { until } from '../../shared/testing/until.ts'
 import { inputTopic, siblingTopic } from '../../shared/topics.ts'
@@ -54,8 +54,7 @@ afterAll(async () => {
   await kafka?.stop()
 })
 
-const residentMb = (pid: number): number =>
-  Number(/^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024
+const residentMb = (pid: number): number => (residentMemoryBytes(pid) ?? 0) / 2 ** 20
 
 /** An event's place in the log, as a receipt tells it. */
 interface Receipt {

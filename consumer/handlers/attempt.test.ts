@@ -1,6 +1,6 @@
 import { expect, test } from 'bun:test'
 import { type TSchema, Type } from '@sinclair/typebox'
-import { attempt, type Given } from './attempt.ts'
+import { type Given, runAttempt } from './attempt.ts'
 import { defineHandler, type Handling, handlerIndex } from './handler.ts'
 
 const given = (data: string | null): Given => ({
@@ -31,7 +31,7 @@ function tried(of: Given, handle: (handling: Handling) => unknown = () => ({ dat
     defineHandler({ type: 't', version: '1', schema, handle: (_, handling) => handle(handling) as { data: unknown } }),
   ])('t')
   if (registered === undefined) throw new Error('no handler')
-  return attempt(registered, of, new AbortController().signal, 1_000)
+  return runAttempt(registered, of, new AbortController().signal, 1_000)
 }
 
 test.each([

@@ -35,7 +35,7 @@ export interface Given {
  * One attempt, bounded in time. A handler that does not heed its signal goes on in the background; its result is dropped.
  * @throws AttemptFault for data that is not what the handler takes, a result that is none, or none in time; and whatever the handler throws
  */
-export async function attempt(
+export async function runAttempt(
   registered: RegisteredHandler,
   given: Given,
   partitionSignal: AbortSignal,

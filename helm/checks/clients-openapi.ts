@@ -1,18 +1,16 @@
 import { copyFile, mkdtemp, rm, symlink } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
-import { provideBuilt, runTool } from '../../bench/systems/built.ts'
 import { loadProducerConfig } from '../../producer/config.ts'
 import { LINES } from '../../producer/media-type.ts'
 import { openApi } from '../../producer/openapi.ts'
 import { type Check, type Outcome, outcome, run } from './check.ts'
+import { provideNpm, SOURCES } from './clients-npm.ts'
 import { type ClientService, startClientService } from './clients-service.ts'
 import { tool } from './tools.ts'
 
 /** The OpenAPI description, as linters judge it and as generators make clients of it, which are compiled and sent against the service. */
 
-const SOURCES = join(import.meta.dir, 'clients')
-const PLATFORM = `${process.platform}-${process.arch}`
 const PROGRAM_TIMEOUT_MS = 60_000
 
 interface Workplace {
@@ -113,18 +111,7 @@ const typescript: Check = {
   run: (say) =>
     withService(async ({ directory, description, service }) => {
       const folder = join(SOURCES, 'typescript')
-      const files = ['package.json', 'package-lock.json']
-      const installed = await provideBuilt({
-        name: 'client-typescript',
-        files: files.map((file) => join(folder, file)),
-        made: [PLATFORM],
-        async build(into) {
-          say('installing openapi-typescript')
-          for (const file of files) await copyFile(join(folder, file), join(into, file))
-          const command = ['npm', 'ci', '--ignore-scripts', '--no-audit', '--no-fund'] as const
-          await runTool(command, into, 'install it with: apt-get install npm')
-        },
-      })
+      const installed = await provideNpm('typescript', () => say('installing openapi-typescript'))
       await symlink(join(installed, 'node_modules'), join(directory, 'node_modules'))
       await copyFile(join(folder, 'client.ts'), join(directory, 'client.ts'))
       await Bun.write(

@@ -1,4 +1,4 @@
-import { copyFile, readdir } from 'node:fs/promises'
+import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { provideBuilt, runTool } from '../../bench/systems/built.ts'
 import { findJava } from '../../shared/kafka/brokers/kafka-distribution.ts'
@@ -14,12 +14,11 @@ import {
   MARK,
   readFromHeaders,
 } from './clients-cases.ts'
+import { PLATFORM, provideNpm, SOURCES } from './clients-npm.ts'
 import { type ClientService, RESULT, startClientService } from './clients-service.ts'
 
 /** CloudEvents' own SDKs send events in every mode, and read the records that come of them and of their results. */
 
-const SOURCES = join(import.meta.dir, 'clients')
-const PLATFORM = `${process.platform}-${process.arch}`
 const PROGRAM_TIMEOUT_MS = 60_000
 
 interface Sdk {
@@ -50,20 +49,8 @@ const javascript: Sdk = {
   headers: 'Latin-1',
   noData: 'refused',
   async prepare(say) {
-    const folder = join(SOURCES, 'javascript')
-    const files = ['package.json', 'package-lock.json']
-    const installed = await provideBuilt({
-      name: 'client-javascript',
-      files: files.map((file) => join(folder, file)),
-      made: [PLATFORM],
-      async build(into) {
-        say('installing the SDK for JavaScript')
-        for (const file of files) await copyFile(join(folder, file), join(into, file))
-        const command = ['npm', 'ci', '--ignore-scripts', '--no-audit', '--no-fund'] as const
-        await runTool(command, into, 'install it with: apt-get install npm')
-      },
-    })
-    return ['node', join(folder, 'client.mjs'), installed]
+    const installed = await provideNpm('javascript', () => say('installing the SDK for JavaScript'))
+    return ['node', join(SOURCES, 'javascript/client.mjs'), installed]
   },
 }
 
