@@ -324,13 +324,19 @@ test(
   async () => {
     const tenant = uniqueName('lag')
     const topic = await createTopics(tenant)
+    const seen = Promise.withResolvers<void>()
     const handler = defineHandler({
       type: 'fails',
       version: '1',
       schema: Type.Unknown(),
-      handle: () => Promise.reject(new Error('never')),
+      // The first attempt out of .retry waits until the lag of that topic has been seen.
+      handle: async (_, { attempt }) => {
+        if (attempt > 2) await seen.promise
+        throw new Error('never')
+      },
     })
-    const { pipeline, metrics, positions } = start({ tenant, handlers: [handler] })
+    const { pipeline, metrics, positions } = start({ tenant, handlers: [handler], handlerTimeoutMs: 30_000 })
+    ending.push(async () => seen.resolve())
     const reader = createRangeReader({ config, clientId: 'tests', log })
     ending.push(() => reader.close())
     const measureLag = createLagMeter(metrics, Date.now)
@@ -344,6 +350,7 @@ test(
     await until(async () => (await lagOf(topic)) === 0 && (await lagOf(retry)) === 0, SLOW)
     await writeWithKcat(topic, [{ id: '1', key: 'a', value: '{}', type: 'fails' }])
     await until(async () => (await lagOf(retry)) === 1, SLOW)
+    seen.resolve()
     await until(async () => (await idsIn(siblingTopic(topic, 'dlq'))).length === 1, SLOW)
     await until(async () => (await lagOf(topic)) === 0 && (await lagOf(retry)) === 0, SLOW)
   },
