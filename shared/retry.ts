@@ -33,8 +33,18 @@ export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
   })
 }
 
-/** Resolves when what has arrived in this turn of the event loop is dealt with. */
-export const turn = (): Promise<void> => new Promise((done) => void setImmediate(done))
+let turning: Promise<void> | undefined
+
+/** Resolves when what has arrived in this turn of the event loop is dealt with. Whoever asks in one turn waits for the same, since many do. */
+export function turn(): Promise<void> {
+  turning ??= new Promise((done) => {
+    setImmediate(() => {
+      turning = undefined
+      done()
+    })
+  })
+  return turning
+}
 
 /** Something did not come in the time that it had. */
 export class TimeoutError extends Error {
