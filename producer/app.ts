@@ -314,7 +314,7 @@ export function createApp(deps: AppDeps): Hono {
     if (log.isLevelEnabled(level))
       log[level](
         { requestId: of.id, traceId, ...context, events: events.map((event) => event.id) },
-        lost ? 'stored, but the connection had ended before the answer' : 'stored',
+        lost ? STORED_UNANSWERED : 'stored',
       )
     return finish(of, accepted(of, receipts, meter?.headers()))
   }
@@ -335,7 +335,7 @@ export function createApp(deps: AppDeps): Hono {
     const { tenant, producer, meter, counted } = target
     const windowBytes = config.NDJSON_WINDOW_BYTES
     const { body: raw, signal } = of.request
-    const body = raw === null ? noBody() : wellEnded(streamBody(raw, encoding), signal)
+    const body = wellEnded(streamBody(raw ?? noBody(), encoding), signal)
     const stream = answerStream({
       body: holding(body, gate, stay, windowBytes),
       producer,
@@ -357,14 +357,13 @@ export function createApp(deps: AppDeps): Hono {
       count: (outcome) => {
         counted[outcome].count++
       },
-      ended: (summary) => {
+      ended: (summary, unanswered) => {
         gate.leave(stay)
         of.span?.setAttribute('messaging.batch.message_count', summary.events)
         answered(of, 200)
-        log[summary.complete ? 'debug' : 'info'](
-          { requestId: of.id, traceId: origin.trace?.traceId, tenant: tenant.name, stream: origin.stream, ...summary },
-          'an NDJSON stream has ended',
-        )
+        const context = { requestId: of.id, traceId: origin.trace?.traceId, tenant: tenant.name, stream: origin.stream }
+        log[summary.complete ? 'debug' : 'info']({ ...context, ...summary }, 'an NDJSON stream has ended')
+        if (unanswered.length > 0) log.info({ ...context, events: unanswered }, STORED_UNANSWERED)
       },
     })
     return new Response(stream, {
@@ -426,6 +425,8 @@ export function createApp(deps: AppDeps): Hono {
   }
   return app
 }
+
+const STORED_UNANSWERED = 'stored, but the connection had ended before the answer'
 
 const STREAM_PATH = '/v1/streams/:stream/events'
 const EVENTS_PATH = /^\/v1\/(?:events|streams\/[^/]+\/events)$/
@@ -521,7 +522,7 @@ function headerFacts(headers: Headers): { bytes: number; hasAttributes: boolean;
  * fields; where something else is not encoded either, for themselves.
  */
 const SINGLE = new Set(['ce-specversion', 'ce-id', 'ce-source', 'ce-type', 'ce-time'])
-const isEncoded = (value: string): boolean => /^(?:[!#$&-~]|%[0-9A-Fa-f]{2})+$/.test(value)
+const isEncoded = (value: string): boolean => /^(?:[!#$&-~]|%[0-9A-Fa-f]{2})*$/.test(value)
 
 const repeatedAttribute = (name: string): Problem => ({
   kind: 'malformed',

@@ -149,11 +149,11 @@ function joined(pieces: readonly Uint8Array[], length: number): Buffer {
  * A body as a stream of decompressed pieces, read only as fast as they are taken.
  * @throws ProblemError when it is not what its encoding says; what the body itself fails with when its sender breaks off
  */
-export function streamBody(body: ReadableStream<Uint8Array>, encoding: Encoding): AsyncIterable<Uint8Array> {
+export function streamBody(body: AsyncIterable<Uint8Array>, encoding: Encoding): AsyncIterable<Uint8Array> {
   return encoding === 'identity' ? body : decoded(body, encoding)
 }
 
-async function* decoded(body: ReadableStream<Uint8Array>, encoding: Compression): AsyncGenerator<Uint8Array> {
+async function* decoded(body: AsyncIterable<Uint8Array>, encoding: Compression): AsyncGenerator<Uint8Array> {
   const decoder = encoding === 'gzip' ? createGunzip() : createZstdDecompress({ params: ZSTD_PARAMS })
   const frames = encoding === 'zstd' ? new ZstdFrames() : undefined
   let readBytes = 0

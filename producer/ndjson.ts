@@ -1,7 +1,7 @@
 import { type Static, Type } from '@sinclair/typebox'
 import type { Event } from '../shared/event.ts'
 import type { Defaults } from '../shared/event-json.ts'
-import { type OutgoingRecord, ProduceError, type RecordProducer } from '../shared/kafka/types.ts'
+import { type DeliveryResult, type OutgoingRecord, ProduceError, type RecordProducer } from '../shared/kafka/types.ts'
 import { sleep } from '../shared/retry.ts'
 import { type Meter, overQuota } from './admit.ts'
 import type { EventsOutcome } from './metrics.ts'
@@ -69,8 +69,11 @@ export interface StreamDeps {
   /** Aborted when the stream has to end: what was read is answered, the rest is not read. */
   ending: AbortSignal
   count(outcome: EventsOutcome): void
-  /** Called once, when the last line of the answer was taken or the client is gone. */
-  ended(summary: Summary): void
+  /**
+   * Called once: when the last line of the answer was taken, or when the client is gone and what it has sent is stored or not.
+   * @param unanswered ids of the events that are stored, and whose receipts it was not given
+   */
+  ended(summary: Summary, unanswered: readonly string[]): void
 }
 
 export type Summary = Static<typeof StreamSummary>
@@ -88,6 +91,8 @@ interface Pending {
   bytes: number
   /** A line of JSON. */
   answer: string | undefined
+  /** The event's id, once it is stored. */
+  stored: string | undefined
 }
 
 /** Without an event that is taken, no more lines than so many, and no more bytes than so many of the longest lines, are read in a row. */
@@ -113,6 +118,8 @@ export function answerStream(deps: StreamDeps): ReadableStream<Uint8Array> {
   const summary: Summary = { events: 0, stored: 0, notStored: 0, unknown: 0, refused: 0, complete: false }
   const gone = new AbortController()
   let pendingBytes = 0
+  /** Those of them whose answer is not known yet. */
+  let open = 0
   /** In a row. */
   let refusedLines = 0
   let refusedBytes = 0
@@ -141,9 +148,10 @@ export function answerStream(deps: StreamDeps): ReadableStream<Uint8Array> {
         for (const line of next.value) {
           const bytes = line.kind === 'line' ? line.bytes.length : 0
           if (isFull(bytes) && !(await hasRoom(bytes))) return
-          const one: Pending = { number: line.number, bytes, answer: undefined }
+          const one: Pending = { number: line.number, bytes, answer: undefined, stored: undefined }
           summary.events++
           pending.push(one)
+          open++
           pendingBytes += bytes
           const published = publish(one, line, origin)
           // Most lines need not wait, and waiting costs a turn of the event loop.
@@ -165,6 +173,7 @@ export function answerStream(deps: StreamDeps): ReadableStream<Uint8Array> {
       handOver()
       reading = false
       answered.notify()
+      endIfLeft()
       void watchReader()
     }
   }
@@ -186,7 +195,7 @@ export function answerStream(deps: StreamDeps): ReadableStream<Uint8Array> {
 
   /** Once nothing is read any more, only a client that does not read either can hold the stream up. */
   async function watchReader(): Promise<void> {
-    while (!endedOnce) {
+    while (!endedOnce && !gone.signal.aborted) {
       const took = await room.wait(limits.progressTimeoutMs)
       if (!took && !endedOnce && (pending.length === 0 || pending[0]?.answer !== undefined)) hangUp()
     }
@@ -280,15 +289,14 @@ export function answerStream(deps: StreamDeps): ReadableStream<Uint8Array> {
     deps.producer.produce(lines.map(({ record }) => record)).then(
       (results) => {
         for (const [index, { one, event }] of lines.entries()) {
-          const result = results[index]
-          if (result === undefined) continue
-          if (result instanceof ProduceError) refuse(one, undelivered([event], [result], deps.origin.stream, 'line'))
-          else
-            answer(
-              one,
-              `{"line":${one.number},"receipt":${receiptText(event.id, deps.origin.stream, result)}}\n`,
-              'stored',
-            )
+          const result = results[index] as DeliveryResult
+          if (result instanceof ProduceError) {
+            refuse(one, undelivered([event], [result], deps.origin.stream, 'line'))
+            continue
+          }
+          one.stored = event.id
+          const receipt = receiptText(event.id, deps.origin.stream, result)
+          answer(one, `{"line":${one.number},"receipt":${receipt}}\n`, 'stored')
         }
       },
       () => {
@@ -309,22 +317,38 @@ export function answerStream(deps: StreamDeps): ReadableStream<Uint8Array> {
     else if (outcome === 'unknown') summary.unknown++
     else summary.refused++
     deps.count(outcome)
+    open--
     if (pending[0] === one) answered.notify()
+    endIfLeft()
   }
 
   /** Gives up a client that does not read: the connection is all there is to tell it. */
   function hangUp(): void {
+    controller?.error(new Error('the client does not read its answers'))
+    leave()
+  }
+
+  /** Nobody takes answers any more: nothing more is read. */
+  function leave(): void {
     gone.abort()
     answered.notify()
-    controller?.error(new Error('the client does not read its answers'))
-    end()
+    room.notify()
+    endIfLeft()
+  }
+
+  /** Once it is known what became of all that a client which is gone has sent. */
+  function endIfLeft(): void {
+    if (gone.signal.aborted && !reading && open === 0) end()
   }
 
   function end(): void {
     if (endedOnce) return
     endedOnce = true
     room.notify()
-    deps.ended(summary)
+    deps.ended(
+      summary,
+      pending.flatMap(({ stored }) => stored ?? []),
+    )
   }
 
   return new ReadableStream<Uint8Array>(
@@ -359,11 +383,7 @@ export function answerStream(deps: StreamDeps): ReadableStream<Uint8Array> {
         }
         to.enqueue(encoder.encode(text))
       },
-      cancel() {
-        gone.abort()
-        answered.notify()
-        end()
-      },
+      cancel: leave,
     },
     { highWaterMark: 0 },
   )

@@ -1,8 +1,10 @@
 import { afterAll, describe, expect, test } from 'bun:test'
 import { connect, type Socket } from 'node:net'
+import { gzipSync, zstdCompressSync } from 'node:zlib'
 import pino from 'pino'
 import { Registry } from 'prom-client'
 import { type Ops, serveOps } from '../shared/ops.ts'
+import { fromRecord } from '../shared/record.ts'
 import { makeKey, tenantsOf } from '../shared/tenants.ts'
 import { FakeKafka } from '../shared/testing/fake-kafka.ts'
 import { until } from '../shared/testing/until.ts'
@@ -60,7 +62,12 @@ async function publicPort(authenticate = authenticateNobody([]).authenticate) {
   const opened = createPublicPort({ config, gate, log, fetch: app.fetch, ready: () => true })
   await opened.open()
   stops.push(() => opened.close())
-  return { port: await promise, kafka, producer, gate, logged }
+  const ids = () =>
+    kafka.all(TOPIC).map((record) => {
+      const read = fromRecord(record)
+      return read.ok ? read.event.id : read.reason
+    })
+  return { port: await promise, kafka, producer, gate, logged, ids }
 }
 
 function opsPort(): number {
@@ -70,11 +77,11 @@ function opsPort(): number {
   return ops.port
 }
 
-/** Writes bytes in one go, and gives what came until the connection was closed or the condition holds. */
+/** Writes bytes, a character each, in one go, and gives what came until the connection was closed or the condition holds. */
 async function send(port: number, text: string, enough: (received: string) => boolean = () => false): Promise<string> {
   let received = ''
   let closed = false
-  const socket = connect(port, '127.0.0.1', () => void socket.write(text))
+  const socket = connect(port, '127.0.0.1', () => void socket.write(text, 'latin1'))
   socket.on('data', (chunk) => {
     received += chunk.toString('latin1')
   })
@@ -97,6 +104,30 @@ const POST = `POST /v1/events HTTP/1.1\r\n${JSON_TYPE}Content-Length: ${EVENT.le
 const chunked = (type: string, body: string) =>
   `POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Type: ${type}\r\nTransfer-Encoding: chunked\r\n\r\n${body.length.toString(16)}\r\n${body}\r\n`
 
+const ATTRIBUTES = '"specversion":"1.0","source":"/s","type":"t"'
+/** Every way to send events: header fields and body, which makes so many events. */
+const WAYS: [way: string, head: string, body: string, events: number][] = [
+  ['plain', 'Content-Type: application/json\r\n', '{"type":"t"}', 1],
+  ['several', 'Content-Type: application/json\r\n', '[{"type":"t"},{"type":"t"}]', 2],
+  ['structured', 'Content-Type: application/cloudevents+json\r\n', `{${ATTRIBUTES},"id":"1"}`, 1],
+  ['a batch', 'Content-Type: application/cloudevents-batch+json\r\n', `[{${ATTRIBUTES},"id":"1"}]`, 1],
+  ['binary', 'ce-specversion: 1.0\r\nce-source: /s\r\nce-type: t\r\nce-id: 1\r\nContent-Type: a/b\r\n', 'x', 1],
+  ['lines', 'Content-Type: application/x-ndjson\r\n', '{"type":"t"}\n{"type":"t"}', 2],
+  ...([['gzip', gzipSync] as const, ['zstd', zstdCompressSync] as const] as const).flatMap(([coding, compress]) => {
+    const head = `Content-Encoding: ${coding}\r\n`
+    const body = compress('{"type":"t"}').toString('latin1')
+    return [
+      [coding, `${head}Content-Type: application/json\r\n`, body, 1],
+      [`lines, ${coding}`, `${head}Content-Type: application/x-ndjson\r\n`, body, 1],
+    ] satisfies [string, string, string, number][]
+  }),
+]
+const FRAMINGS: ((body: string) => string)[] = [
+  (body) => `Content-Length: ${body.length}\r\n\r\n${body}`,
+  (body) => `Transfer-Encoding: chunked\r\n\r\n${body.length.toString(16)}\r\n${body}\r\n0\r\n\r\n`,
+]
+const request = (head: string, framed: string) => `POST /v1/events HTTP/1.1\r\nHost: x\r\n${head}${framed}`
+
 describe('what comes together with a request', () => {
   test.each([
     ['an empty line', `${POST}\r\n`, [400]],
@@ -111,6 +142,26 @@ describe('what comes together with a request', () => {
     expect(kafka.all(TOPIC)).toHaveLength(0)
   })
 
+  test.each(WAYS)('however it is sent, nothing of it is stored: %s', async (_, head, body) => {
+    const { port, kafka, gate } = await publicPort()
+    for (const framed of FRAMINGS) {
+      const text = request(head, framed(body))
+      for (const more of ['\r\n', 'no request\r\n\r\n', text])
+        expect(await send(port, text + more)).not.toContain('receipt')
+    }
+    await until(() => gate.level.requests === 0, { what: 'the requests to be given up' })
+    expect(kafka.all(TOPIC)).toHaveLength(0)
+  })
+
+  test('other connections have nothing to do with it', async () => {
+    const { port, kafka } = await publicPort()
+    const received = await Promise.all(
+      Array.from({ length: 100 }, (_, i) => (i % 2 === 0 ? send(port, POST, answered) : send(port, `${POST}\r\n`))),
+    )
+    expect(received.flatMap(statuses)).toEqual(received.map((_, i) => (i % 2 === 0 ? 202 : 400)))
+    expect(kafka.all(TOPIC)).toHaveLength(50)
+  })
+
   test('a trailer of a stream: what came in the same piece is not stored, what was answered before is', async () => {
     const { port, kafka, gate } = await publicPort()
     const received = await send(port, `${chunked('application/x-ndjson', `${EVENT}\n`)}0\r\nX-Checksum: 1\r\n\r\n`)
@@ -119,22 +170,51 @@ describe('what comes together with a request', () => {
     expect(kafka.all(TOPIC)).toHaveLength(0)
   })
 
+  describe.each<[string, (socket: Socket) => void]>([
+    ['is no request', (socket) => void socket.write('\r\n')],
+    ['is another request', (socket) => void socket.write(POST)],
+    ['is the end of the connection', (socket) => void socket.end()],
+  ])('what comes later and %s: the log names what was stored without an answer', (_, more) => {
+    test.each(WAYS)('%s', async (_, head, body, events) => {
+      const { port, kafka, producer, gate, logged, ids } = await publicPort()
+      const { promise: acknowledged, resolve: acknowledge } = Promise.withResolvers<void>()
+      kafka.hold = acknowledged
+      const text = request(head, (FRAMINGS[0] as (body: string) => string)(body))
+      const socket = connect(port, '127.0.0.1', () => void socket.write(text, 'latin1'))
+      const closed = new Promise<void>((resolve) => void socket.resume().once('close', () => resolve()))
+      await until(() => producer.queue().records === events, { what: 'the records to be handed over' })
+      more(socket)
+      await closed
+      acknowledge()
+      await until(() => gate.level.requests === 0, { what: 'the request to be done' })
+      expect(ids()).toHaveLength(events)
+      expect(logged.at(-1)?.events).toEqual(ids())
+    })
+  })
+
   test.each([
-    ['is no request', (socket: Socket) => void socket.write('\r\n')],
-    ['is the end of the connection', (socket: Socket) => void socket.end()],
-  ])('what comes later and %s: the log names what was stored without an answer', async (_, more) => {
-    const { port, kafka, producer, gate, logged } = await publicPort()
+    ['no request', '\r\n'],
+    ['another request', POST],
+  ])('after Connection: close, %s is passed over, also when it comes later', async (_, more) => {
+    const { port, kafka, producer } = await publicPort()
+    const last = POST.replace('Host: x\r\n', 'Host: x\r\nConnection: close\r\n')
+    expect(statuses(await send(port, last + more))).toEqual([202])
     const { promise: acknowledged, resolve: acknowledge } = Promise.withResolvers<void>()
     kafka.hold = acknowledged
-    const socket = connect(port, '127.0.0.1', () => void socket.write(POST))
-    const closed = new Promise<void>((resolve) => void socket.resume().once('close', () => resolve()))
+    let received = ''
+    const socket = connect(port, '127.0.0.1', () => void socket.write(last))
+    socket.on('data', (chunk) => {
+      received += chunk
+    })
+    const closed = new Promise<void>((resolve) => void socket.once('close', () => resolve()))
     await until(() => producer.queue().records === 1, { what: 'the record to be handed over' })
-    more(socket)
-    await closed
+    socket.write(more)
+    // Acknowledged only when the server has read it, or could have.
+    await send(port, 'GET /docs HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n')
     acknowledge()
-    await until(() => gate.level.requests === 0, { what: 'the request to be done' })
-    expect(kafka.all(TOPIC)).toHaveLength(1)
-    expect(logged.at(-1)?.events).toEqual(['1'])
+    await closed
+    expect(statuses(received)).toEqual([202])
+    expect(kafka.all(TOPIC)).toHaveLength(2)
   })
 
   test('nothing: it is stored', async () => {
@@ -151,10 +231,14 @@ describe('a request that can be understood in two ways is 400', () => {
     ['a host twice', `Host: a\r\nHost: b\r\nContent-Length: ${EVENT.length}\r\n`],
     ['the same host twice', `Host: a\r\nHost: a\r\nContent-Length: ${EVENT.length}\r\n`],
     ['a host with a path', `Host: a/v1\r\nContent-Length: ${EVENT.length}\r\n`],
-    [
-      'an id twice',
-      `Host: x\r\nce-specversion: 1.0\r\nce-type: t\r\nce-source: /s\r\nce-id: a\r\nce-id: b\r\nContent-Length: ${EVENT.length}\r\n`,
-    ],
+    ...[
+      ['an id twice', 'ce-id: a\r\nce-id: b\r\n'],
+      ['an id twice, empty at first', 'ce-id:\r\nce-id: a\r\n'],
+      ['an id twice, then empty', 'ce-id: a\r\nce-id:\r\n'],
+    ].map(([what, id]) => [
+      what,
+      `Host: x\r\nce-specversion: 1.0\r\nce-type: t\r\nce-source: /s\r\n${id}Content-Length: ${EVENT.length}\r\n`,
+    ]),
   ])('%s', async (_, head) => {
     const { port, kafka, gate } = await publicPort()
     const text = `POST /v1/events HTTP/1.1\r\n${head}Content-Type: application/json\r\n\r\n${EVENT}`
@@ -170,6 +254,16 @@ describe('a request that can be understood in two ways is 400', () => {
       400,
     ])
   })
+})
+
+test.each(['gzip', 'zstd'])('an empty body is nothing that is compressed: %s', async (coding) => {
+  const { port } = await publicPort()
+  for (const framed of ['Content-Length: 0\r\n\r\n', 'Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n', '\r\n']) {
+    const encoded = (type: string) => request(`Content-Encoding: ${coding}\r\nContent-Type: ${type}\r\n`, framed)
+    expect(statuses(await send(port, encoded('application/json'), answered))).toEqual([400])
+    const lines = await send(port, encoded('application/x-ndjson'), (received) => received.includes('summary'))
+    expect(lines).toContain('"complete":false')
+  }
 })
 
 test('the operations port reads no body', async () => {
