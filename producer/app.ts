@@ -363,7 +363,9 @@ export function createApp(deps: AppDeps): Hono {
         answered(of, 200)
         const context = { requestId: of.id, traceId: origin.trace?.traceId, tenant: tenant.name, stream: origin.stream }
         log[summary.complete ? 'debug' : 'info']({ ...context, ...summary }, 'an NDJSON stream has ended')
-        if (unanswered.length > 0) log.info({ ...context, events: unanswered }, STORED_UNANSWERED)
+        const { stored, unknown } = unanswered
+        if (stored.length > 0) log.info({ ...context, events: stored }, STORED_UNANSWERED)
+        if (unknown.length > 0) log.warn({ ...context, events: unknown }, UNKNOWN_UNANSWERED)
       },
     })
     return new Response(stream, {
@@ -427,6 +429,7 @@ export function createApp(deps: AppDeps): Hono {
 }
 
 const STORED_UNANSWERED = 'stored, but the connection had ended before the answer'
+const UNKNOWN_UNANSWERED = 'unknown whether stored, and the connection had ended before the answer'
 
 const STREAM_PATH = '/v1/streams/:stream/events'
 const EVENTS_PATH = /^\/v1\/(?:events|streams\/[^/]+\/events)$/

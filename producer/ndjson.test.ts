@@ -7,7 +7,14 @@ import { FakeKafka } from '../shared/testing/fake-kafka.ts'
 import { until } from '../shared/testing/until.ts'
 import { Meter } from './admit.ts'
 import { streamBody } from './body.ts'
-import { answerStream, linesOf, MAX_LINES_WITHOUT_EVENT, type StreamLimits, type Summary } from './ndjson.ts'
+import {
+  answerStream,
+  linesOf,
+  MAX_LINES_WITHOUT_EVENT,
+  type StreamDeps,
+  type StreamLimits,
+  type Summary,
+} from './ndjson.ts'
 import { ProblemError } from './problem.ts'
 
 async function* chunksOf(bytes: Uint8Array, cuts: readonly number[]): AsyncGenerator<Uint8Array> {
@@ -160,6 +167,7 @@ function stream(
   const kafka = (options.kafka ?? new FakeKafka()).createTopic(TOPIC)
   const stop = new AbortController()
   let ended: Summary | undefined
+  let untold: Parameters<StreamDeps['ended']>[1] | undefined
   async function* text() {
     yield Buffer.from(source as string)
   }
@@ -181,8 +189,9 @@ function stream(
     nowMs: () => 0,
     ending: stop.signal,
     count: () => undefined,
-    ended: (summary) => {
+    ended: (summary, unanswered) => {
       ended = summary
+      untold = unanswered
     },
   })
   /** To its end. */
@@ -192,7 +201,7 @@ function stream(
     const lines = Buffer.concat(pieces).toString().trim().split('\n')
     return lines.map((line) => JSON.parse(line) as Answer)
   }
-  return { answers, read, kafka, ended: () => ended }
+  return { answers, read, kafka, ended: () => ended, untold: () => untold }
 }
 
 describe('a stream of events', () => {
@@ -242,6 +251,25 @@ describe('a stream of events', () => {
     ])
     expect(ended()?.stored).toBe(ended()?.events)
     expect(ended()?.stored).toBeLessThan(30)
+  })
+
+  test('whose client is gone ends when it is known what became of it, and names what the client was not told', async () => {
+    const kafka = new FakeKafka()
+    const { promise: acknowledged, resolve: acknowledge } = Promise.withResolvers<void>()
+    kafka.hold = acknowledged
+    kafka.produceFaults.push(failed('timed out', 'unknown'))
+    async function* endless() {
+      yield Buffer.from('{"type":"t","id":"a"}\n{"type":"t","id":"b"}\n{"type":""}\n')
+      await new Promise(() => undefined)
+    }
+    const { answers, ended, untold } = stream(endless(), { kafka })
+    await until(() => kafka.produceFaults.length === 0)
+    await answers.cancel()
+    expect(ended()).toBeUndefined()
+    acknowledge()
+    await until(() => ended() !== undefined)
+    expect(ended()).toMatchObject({ events: 3, stored: 1, unknown: 1, refused: 1, complete: false })
+    expect(untold()).toEqual({ stored: ['b'], unknown: ['a'] })
   })
 
   test('of nothing that is an event is not read to its end', async () => {

@@ -71,9 +71,9 @@ export interface StreamDeps {
   count(outcome: EventsOutcome): void
   /**
    * Called once: when the last line of the answer was taken, or when the client is gone and what it has sent is stored or not.
-   * @param unanswered ids of the events that are stored, and whose receipts it was not given
+   * @param unanswered ids of the events that are stored, or may be, and of which it was not told
    */
-  ended(summary: Summary, unanswered: readonly string[]): void
+  ended(summary: Summary, unanswered: Readonly<Record<'stored' | 'unknown', readonly string[]>>): void
 }
 
 export type Summary = Static<typeof StreamSummary>
@@ -91,8 +91,9 @@ interface Pending {
   bytes: number
   /** A line of JSON. */
   answer: string | undefined
-  /** The event's id, once it is stored. */
-  stored: string | undefined
+  outcome: EventsOutcome | undefined
+  /** The event's, where it is one. */
+  id: string | undefined
 }
 
 /** Without an event that is taken, no more lines than so many, and no more bytes than so many of the longest lines, are read in a row. */
@@ -148,7 +149,7 @@ export function answerStream(deps: StreamDeps): ReadableStream<Uint8Array> {
         for (const line of next.value) {
           const bytes = line.kind === 'line' ? line.bytes.length : 0
           if (isFull(bytes) && !(await hasRoom(bytes))) return
-          const one: Pending = { number: line.number, bytes, answer: undefined, stored: undefined }
+          const one: Pending = { number: line.number, bytes, answer: undefined, outcome: undefined, id: undefined }
           summary.events++
           pending.push(one)
           open++
@@ -234,6 +235,7 @@ export function answerStream(deps: StreamDeps): ReadableStream<Uint8Array> {
     const admitted = admit(one.bytes, costs)
     const enter = (problem: Problem | undefined): Problem | undefined => {
       if (problem !== undefined) return problem
+      one.id = event.id
       ready.push({ one, event, record })
       readyBytes += one.bytes
       return undefined
@@ -290,13 +292,13 @@ export function answerStream(deps: StreamDeps): ReadableStream<Uint8Array> {
       (results) => {
         for (const [index, { one, event }] of lines.entries()) {
           const result = results[index] as DeliveryResult
-          if (result instanceof ProduceError) {
-            refuse(one, undelivered([event], [result], deps.origin.stream, 'line'))
-            continue
-          }
-          one.stored = event.id
-          const receipt = receiptText(event.id, deps.origin.stream, result)
-          answer(one, `{"line":${one.number},"receipt":${receipt}}\n`, 'stored')
+          if (result instanceof ProduceError) refuse(one, undelivered([event], [result], deps.origin.stream, 'line'))
+          else
+            answer(
+              one,
+              `{"line":${one.number},"receipt":${receiptText(event.id, deps.origin.stream, result)}}\n`,
+              'stored',
+            )
         }
       },
       () => {
@@ -312,6 +314,7 @@ export function answerStream(deps: StreamDeps): ReadableStream<Uint8Array> {
 
   function answer(one: Pending, line: string, outcome: EventsOutcome): void {
     one.answer = line
+    one.outcome = outcome
     if (outcome === 'stored') summary.stored++
     else if (outcome === 'not_stored') summary.notStored++
     else if (outcome === 'unknown') summary.unknown++
@@ -345,10 +348,8 @@ export function answerStream(deps: StreamDeps): ReadableStream<Uint8Array> {
     if (endedOnce) return
     endedOnce = true
     room.notify()
-    deps.ended(
-      summary,
-      pending.flatMap(({ stored }) => stored ?? []),
-    )
+    const unanswered = (of: EventsOutcome) => pending.flatMap(({ outcome, id }) => (outcome === of ? (id ?? []) : []))
+    deps.ended(summary, { stored: unanswered('stored'), unknown: unanswered('unknown') })
   }
 
   return new ReadableStream<Uint8Array>(
