@@ -141,8 +141,11 @@ export function createApp(deps: AppDeps): Hono {
     return refusal(gate.draining || announced === undefined || !(announced <= MAX_DROPPED_BYTES))
   }
 
-  function failed(of: Visit, error: unknown): Response {
+  const logFailure = (of: Visit, error: unknown): void =>
     log.error({ requestId: of.id, err: error }, 'a request failed unexpectedly')
+
+  function failed(of: Visit, error: unknown): Response {
+    logFailure(of, error)
     return refuse(of, {
       kind: 'internal',
       detail: 'The service failed; its log says why. It is unknown what of the request was stored.',
@@ -357,6 +360,7 @@ export function createApp(deps: AppDeps): Hono {
       count: (outcome) => {
         counted[outcome].count++
       },
+      failed: (error) => logFailure(of, error),
       ended: (summary, unanswered) => {
         gate.leave(stay)
         of.span?.setAttribute('messaging.batch.message_count', summary.events)

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'bun:test'
 import { createGzip } from 'node:zlib'
 import fc from 'fast-check'
-import { ProduceError } from '../shared/kafka/types.ts'
+import { ProduceError, type RecordProducer } from '../shared/kafka/types.ts'
 import { residentMemoryBytes } from '../shared/process-metrics.ts'
 import { FakeKafka } from '../shared/testing/fake-kafka.ts'
 import { until } from '../shared/testing/until.ts'
@@ -155,17 +155,23 @@ const TOPIC = 'kt.default.events'
 interface Answer {
   line?: number
   receipt?: { id: string }
-  problem?: { type: string; status: number; detail: string; errors?: unknown[] }
+  problem?: { type: string; status: number; detail: string; outcome?: string; errors?: unknown[] }
   summary?: Summary
 }
 
 /** A stream of lines, and what is answered. */
 function stream(
   source: AsyncIterable<Uint8Array> | string,
-  options: { limits?: Partial<StreamLimits>; meter?: Meter; kafka?: FakeKafka } = {},
+  options: {
+    limits?: Partial<StreamLimits>
+    meter?: Meter
+    kafka?: FakeKafka
+    producer?: Partial<RecordProducer>
+  } = {},
 ) {
   const kafka = (options.kafka ?? new FakeKafka()).createTopic(TOPIC)
   const stop = new AbortController()
+  const failures: unknown[] = []
   let ended: Summary | undefined
   let untold: Parameters<StreamDeps['ended']>[1] | undefined
   async function* text() {
@@ -173,7 +179,7 @@ function stream(
   }
   const answers = answerStream({
     body: typeof source === 'string' ? text() : source,
-    producer: kafka.producer({ maxRecords: 10_000, maxBytes: 10_000_000 }),
+    producer: { ...kafka.producer({ maxRecords: 10_000, maxBytes: 10_000_000 }), ...options.producer },
     meter: options.meter,
     origin: { tenant: 'default', stream: 'events', topic: TOPIC, receivedAtMs: 0, trace: undefined },
     defaults: { source: '/s', id: () => '1', time: () => '2026-01-31T23:59:59Z' },
@@ -189,6 +195,7 @@ function stream(
     nowMs: () => 0,
     ending: stop.signal,
     count: () => undefined,
+    failed: (error) => void failures.push(error),
     ended: (summary, unanswered) => {
       ended = summary
       untold = unanswered
@@ -201,7 +208,7 @@ function stream(
     const lines = Buffer.concat(pieces).toString().trim().split('\n')
     return lines.map((line) => JSON.parse(line) as Answer)
   }
-  return { answers, read, kafka, ended: () => ended, untold: () => untold }
+  return { answers, read, kafka, failures, ended: () => ended, untold: () => untold }
 }
 
 describe('a stream of events', () => {
@@ -271,6 +278,22 @@ describe('a stream of events', () => {
     expect(ended()).toMatchObject({ events: 3, stored: 1, unknown: 1, refused: 1, complete: false })
     expect(untold()).toEqual({ stored: ['b'], unknown: ['a'] })
   })
+
+  test.each<[string, Partial<RecordProducer>]>([
+    ['before it is handed over', { partitionCount: () => fail() }],
+    ['when it is handed over', { produce: async () => fail() }],
+  ])(
+    'with a line that makes the service fail %s goes on behind it, and the failure is told to the log only',
+    async (_, producer) => {
+      const { read, failures } = stream('{"type":"t"}\n{"type":""}\n', { producer })
+      expect(await read()).toMatchObject([
+        { line: 1, problem: { status: 500, outcome: 'unknown' } },
+        { line: 2, problem: { status: 422 } },
+        { summary: { unknown: 1, refused: 1, complete: true } },
+      ])
+      expect(failures).toEqual([new Error('secret')])
+    },
+  )
 
   test('of nothing that is an event is not read to its end', async () => {
     let read = 0
@@ -367,5 +390,8 @@ describe('a stream of events', () => {
   })
 })
 
+const fail = (): never => {
+  throw new Error('secret')
+}
 const failed = (fault: ProduceError['fault'], outcome: ProduceError['outcome']) =>
   new ProduceError(fault, outcome, 'why')

@@ -69,6 +69,8 @@ export interface StreamDeps {
   /** Aborted when the stream has to end: what was read is answered, the rest is not read. */
   ending: AbortSignal
   count(outcome: EventsOutcome): void
+  /** Called with what fails unexpectedly. Whoever sent it is told only that. */
+  failed(error: unknown): void
   /**
    * Called once: when the last line of the answer was taken, or when the client is gone and what it has sent is stored or not.
    * @param unanswered ids of the events that are stored, or may be, and of which it was not told
@@ -154,9 +156,15 @@ export function answerStream(deps: StreamDeps): ReadableStream<Uint8Array> {
           pending.push(one)
           open++
           pendingBytes += bytes
-          const published = publish(one, line, origin)
-          // Most lines need not wait, and waiting costs a turn of the event loop.
-          const problem = published instanceof Promise ? await published : published
+          let problem: Problem | undefined
+          try {
+            const published = publish(one, line, origin)
+            // Most lines need not wait, and waiting costs a turn of the event loop.
+            problem = published instanceof Promise ? await published : published
+          } catch (error) {
+            deps.failed(error)
+            problem = UNEXPECTED
+          }
           if (problem !== undefined) refuse(one, problem)
           if (gone.signal.aborted) return
           failure = withoutEvent(line.readBytes, problem)
@@ -301,7 +309,8 @@ export function answerStream(deps: StreamDeps): ReadableStream<Uint8Array> {
             )
         }
       },
-      () => {
+      (error) => {
+        deps.failed(error)
         for (const { one } of lines) refuse(one, UNEXPECTED)
       },
     )
