@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'bun:test'
 import { constants, createZstdCompress, gzipSync, zstdCompressSync } from 'node:zlib'
+import fc from 'fast-check'
 import { readBody, streamBody } from './body.ts'
 import type { Encoding } from './media-type.ts'
 import { ProblemError } from './problem.ts'
@@ -8,7 +9,8 @@ const LIMITS = { maxBytes: 4_000_000, timeoutMs: 1_000, heldBytes: 4_000_000, ho
 
 const text = Buffer.from(Array.from({ length: 20_000 }, (_, i) => `{"type":"t","x":${Math.sin(i)}}\n`).join(''))
 const [gzip, zstd] = [gzipSync(text), zstdCompressSync(text)]
-const checked = zstdCompressSync(text, { params: { [constants.ZSTD_c_checksumFlag]: 1 } })
+const CHECKSUM = { params: { [constants.ZSTD_c_checksumFlag]: 1 } }
+const checked = zstdCompressSync(text, CHECKSUM)
 const [shortGzip, shortZstd] = [gzipSync('more'), zstdCompressSync('more')]
 
 /** What the body comes to when it is read as a whole: so many bytes, or why not. */
@@ -78,6 +80,37 @@ describe('a compressed body', () => {
     const detail = expect.stringMatching(new RegExp(`^The body is not valid ${encoding}: .*${reason}`))
     expect(await whole(encoding, bytes)).toEqual(detail)
     for (const pieceBytes of [1_009, 1_000_000]) expect(await streamed(encoding, bytes, pieceBytes)).toEqual(detail)
+  })
+
+  test('of zstd that was changed anywhere is refused, or is what a strict decoder makes of it', async () => {
+    const bases = [shortZstd, Buffer.concat([shortZstd, zstdCompressSync(text.subarray(0, 2_000), CHECKSUM)])]
+    const change = fc.oneof(
+      fc.record({ at: fc.nat(), byte: fc.nat(255) }),
+      fc.record({ at: fc.nat(), without: fc.integer({ min: 1, max: 5 }) }),
+    )
+    await fc.assert(
+      fc.asyncProperty(
+        fc.constantFrom(...bases),
+        fc.array(change, { minLength: 1, maxLength: 3 }),
+        fc.integer({ min: 1, max: 99 }),
+        async (base, changes, pieceBytes) => {
+          let bytes = Buffer.from(base)
+          for (const one of changes) {
+            const at = one.at % bytes.length
+            if ('byte' in one) bytes[at] = one.byte
+            else bytes = Buffer.concat([bytes.subarray(0, at), bytes.subarray(at + one.without)])
+            fc.pre(bytes.length > 0)
+          }
+          const strict = await Bun.zstdDecompress(bytes).then(
+            ({ length }) => length,
+            () => undefined,
+          )
+          for (const read of [await whole('zstd', bytes), await streamed('zstd', bytes, pieceBytes)])
+            expect(typeof read === 'number' ? read : undefined).toBe(strict)
+        },
+      ),
+      { numRuns: 300 },
+    )
   })
 
   test('with a zstd window over 8 MB is told that', async () => {
