@@ -109,7 +109,7 @@ export const producerVariables = Type.Object({
     30_000,
     100,
     240_000,
-    'The most time between two lines of an NDJSON stream that are not empty, and without any answer being read. After it: no more of the stream is read. After twice as long without an answer being read, the connection is cut.',
+    'The most time between two lines of an NDJSON stream that are not empty, and without any answer being read. After it: no more of the stream is read. After twice as long without an answer being read, some 255 s at the most, the connection is cut.',
   ),
 })
 

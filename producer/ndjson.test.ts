@@ -253,7 +253,7 @@ describe('a stream of events', () => {
     expect(ended()).toBeUndefined()
     const rest = await read()
     expect(rest.slice(-2)).toMatchObject([
-      { problem: { status: 408, detail: expect.stringContaining('No answer was read') } },
+      { problem: { status: 408, detail: expect.stringContaining('Too little of the answers was read') } },
       { summary: { complete: false } },
     ])
     expect(ended()?.stored).toBe(ended()?.events)

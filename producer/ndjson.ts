@@ -419,7 +419,7 @@ const tooSlow = (ms: number): Problem => ({
 
 const notRead = (ms: number): Problem => ({
   kind: 'request-timeout',
-  detail: `No answer was read within NDJSON_PROGRESS_TIMEOUT_MS=${ms} ms. Read answers while you send, and send the lines that were not answered in a new request.`,
+  detail: `Too little of the answers was read within NDJSON_PROGRESS_TIMEOUT_MS=${ms} ms. Read answers while you send, and send the lines that were not answered in a new request.`,
 })
 
 const tooManyRefused = (lines: number): Problem => ({
