@@ -251,8 +251,9 @@ export function mutated(name: string, random: Random): Mutated {
     whole = whole.subarray(0, length)
     made.push(`cut after ${length}`)
   }
-  // What comes later than the request it stands behind is a limit that README names.
-  const isWhole = parts.behind.length > 0 || parts.trailer !== ''
+  // What comes later than the request it stands behind is a limit that README names; behind the last request of a connection nothing is read but a trailer.
+  const isLast = parts.headers.includes('connection: close')
+  const isWhole = parts.trailer !== '' || (!isLast && (parts.behind.length > 0 || parts.framing === 'none'))
   const split = random.chance(0.3) && !isWhole ? at(random, whole.length) : whole.length
   const halfCloses = random.chance(0.1)
   if (halfCloses) made.push('half-closes')
