@@ -297,6 +297,29 @@ describe('whatever the host', () => {
   })
 })
 
+test('a whole URL as target is answered as its path, on both ports', async () => {
+  const { port, kafka } = await publicPort()
+  expect(statuses(await send(port, POST.replace('/v1/events', 'http://x/v1/events'), answered))).toEqual([202])
+  expect(kafka.all(TOPIC)).toHaveLength(1)
+  expect(statuses(await send(opsPort(), 'GET http://x/livez HTTP/1.1\r\nHost: x\r\n\r\n', answered))).toEqual([200])
+})
+
+test('lines over HTTP/1.0 are answered up to the end of the connection, not in chunks', async () => {
+  const { port } = await publicPort()
+  const head = 'POST /v1/events HTTP/1.0\r\nContent-Type: application/x-ndjson\r\n'
+  const socket = connect(port, '127.0.0.1', () => {
+    socket.write(`${head}Content-Length: ${2 * EVENT.length + 1}\r\n\r\n${EVENT}\n`)
+  })
+  let received = ''
+  socket.on('data', (chunk) => {
+    if (!received.includes('"line":1,') && `${received}${chunk}`.includes('"line":1,')) socket.write(EVENT)
+    received += chunk
+  })
+  await new Promise<void>((resolve) => void socket.once('close', () => resolve()))
+  expect(received).not.toMatch(/transfer-encoding/i)
+  expect(received).toMatch(/\r\n\r\n\{"line":1,"receipt".*\n\{"line":2,"receipt".*\n\{"summary".*\n$/)
+})
+
 describe('an answer', () => {
   test('to HEAD has the length that GET’s has, on both ports', async () => {
     const { port } = await publicPort()
