@@ -170,8 +170,10 @@ export function createApp(deps: AppDeps): Hono {
       'http.route': STREAM_PATH,
       'kafkatrace.request_id': of.id,
     })
-    const { bytes: headerBytes, hasAttributes, repeated } = headerFacts(request.headers)
+    const { bytes: headerBytes, hasAttributes, hasTrailer, repeated } = headerFacts(request.headers)
     if (headerBytes > config.MAX_HEADER_BYTES) return refuse(of, headersTooLarge(config.MAX_HEADER_BYTES))
+    // Only a chunked body has one.
+    if (hasTrailer && request.headers.has('transfer-encoding')) return refuse(of, TRAILER)
     if (repeated !== undefined) return refuse(of, repeatedAttribute(repeated))
     const authenticated = deps.authenticate(request, stream)
     if (!authenticated.ok) return refuse(of, authenticated.problem)
@@ -455,6 +457,13 @@ const MORE_THAN_A_REQUEST: Problem = {
   closes: true,
 }
 
+/** What would come of it is told above: better one answer before anything is read than two. */
+const TRAILER: Problem = {
+  kind: 'malformed',
+  detail: 'Trailer fields are not taken: send the body without them.',
+  closes: true,
+}
+
 /** A stream whose pieces are given on only when nothing came with them that has ended the connection. */
 async function* wellEnded(body: AsyncIterable<Uint8Array>, signal: AbortSignal): AsyncGenerator<Uint8Array> {
   for await (const piece of body) {
@@ -509,19 +518,26 @@ function requestId(request: Request): string {
 
 /**
  * What a look at every header tells: how many bytes they are, each with its ": " and line end, whether some are an event's attributes, and which of
- * those that have one value was given twice.
+ * those that have one value was given twice; whether a trailer is announced.
  */
-function headerFacts(headers: Headers): { bytes: number; hasAttributes: boolean; repeated: string | undefined } {
+function headerFacts(headers: Headers): {
+  bytes: number
+  hasAttributes: boolean
+  hasTrailer: boolean
+  repeated: string | undefined
+} {
   let bytes = 0
   let hasAttributes = false
+  let hasTrailer = false
   let repeated: string | undefined
   headers.forEach((value, name) => {
     bytes += name.length + value.length + 4
+    if (name === 'trailer') hasTrailer = true
     if (!name.startsWith('ce-')) return
     hasAttributes = true
     if (SINGLE.has(name) && value.includes(', ') && value.split(', ').every(isEncoded)) repeated = name
   })
-  return { bytes, hasAttributes, repeated }
+  return { bytes, hasAttributes, hasTrailer, repeated }
 }
 
 /**

@@ -162,6 +162,23 @@ describe('what comes together with a request', () => {
     expect(kafka.all(TOPIC)).toHaveLength(50)
   })
 
+  test.each(WAYS)(
+    'a trailer that is announced is refused before anything is stored, however late it comes: %s',
+    async (_, head, body) => {
+      const { port, kafka, gate } = await publicPort()
+      const text = request(`Trailer: X-Checksum\r\n${head}`, (FRAMINGS[1] as (body: string) => string)(body))
+      for (const received of [
+        await send(port, text.replace(/\r\n$/, 'X-Checksum: 1\r\n\r\n')),
+        await send(port, text.slice(0, text.indexOf('\r\n\r\n') + 4)),
+      ]) {
+        expect(statuses(received)[0]).toBe(400)
+        expect(received).toContain('Trailer fields are not taken')
+      }
+      expect(gate.level.requests).toBe(0)
+      expect(kafka.all(TOPIC)).toHaveLength(0)
+    },
+  )
+
   test('a trailer of a stream: what came in the same piece is not stored, what was answered before is', async () => {
     const { port, kafka, gate } = await publicPort()
     const received = await send(port, `${chunked('application/x-ndjson', `${EVENT}\n`)}0\r\nX-Checksum: 1\r\n\r\n`)
