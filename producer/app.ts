@@ -457,7 +457,7 @@ const MORE_THAN_A_REQUEST: Problem = {
   closes: true,
 }
 
-/** What would come of it is told above: better one answer before anything is read than two. */
+/** It may come when the event is stored already, and Bun would answer it, 400. */
 const TRAILER: Problem = {
   kind: 'malformed',
   detail: 'Trailer fields are not taken: send the body without them.',
