@@ -6,7 +6,7 @@ import type {
   Transactor,
 } from '../shared/kafka/types.ts'
 import type { Logger } from '../shared/logger.ts'
-import { withoutValue } from '../shared/record.ts'
+import { onlyIdentity, recordBytes, withoutValue } from '../shared/record.ts'
 import { type Backoff, CONNECT_BACKOFF, delayMs, sleep } from '../shared/retry.ts'
 import { deadLetter } from './dead-letter.ts'
 import type { ConsumerMetrics } from './metrics.ts'
@@ -305,7 +305,8 @@ function offsetsOf(partitions: ReadonlySet<Partition>): CommittedOffset[] {
 
 /**
  * The broker will never take this output. A result that is too large makes its event a dead letter; a dead letter or a retry that is too large
- * with our headers leaves its bytes where `kt-origin` says.
+ * with our headers leaves its value where `kt-origin` says, then all but what its event is known by: whoever writes to the stream's own topic may have
+ * filled a record with its key or its headers.
  * @returns false when nothing smaller can be made of it
  */
 function refuse(item: Item, message: string): boolean {
@@ -313,20 +314,28 @@ function refuse(item: Item, message: string): boolean {
   const { outcome } = item
   const { owner } = item.source
   if (outcome === undefined || outcome.kind === 'duplicate') return false
-  if (outcome.kind === 'dead' && outcome.output.value === null) {
+  const failure: Failure = { reason: 'result too large', message }
+  const event = decoded.ok ? decoded.event : undefined
+  const smaller = [withoutValue(record, event), onlyIdentity(record, event)].map((kept) =>
+    deadLetter(kept, input, past, failure),
+  )
+  const bytes = recordBytes(outcome.output)
+  const output =
+    outcome.kind === 'processed'
+      ? deadLetter(record, input, past, failure)
+      : smaller.find((one) => recordBytes(one) < bytes)
+  if (output === undefined) {
     // Not even that is taken, so that it is not for its size: once the topic takes records again, it is to have what it was to have.
     item.outcome = item.refused ?? outcome
     item.refused = undefined
     return false
   }
   if (outcome.kind !== 'retry') item.refused ??= outcome
-  const failure: Failure = { reason: 'result too large', message }
-  const kept = outcome.kind === 'processed' ? record : withoutValue(record, decoded.ok ? decoded.event : undefined)
   // It does not wait in .retry after all, and its key's later events need not wait behind it.
   if (outcome.kind === 'retry') {
     owner.removeWaiting(decoded.identity, key)
     owner.dedupe.finish(decoded.identity)
   }
-  item.outcome = { kind: 'dead', output: deadLetter(kept, input, past, failure), failure }
+  item.outcome = { kind: 'dead', output, failure }
   return true
 }

@@ -3,9 +3,10 @@ import { Type } from '@sinclair/typebox'
 import fc from 'fast-check'
 import { headersOf, headerText } from '../shared/headers.ts'
 import type { HeaderValue, RecordHeaders } from '../shared/kafka/types.ts'
+import { recordBytes } from '../shared/record.ts'
 import { FakeKafka } from '../shared/testing/fake-kafka.ts'
 import { until } from '../shared/testing/until.ts'
-import { decode } from './decode.ts'
+import { decode, identityOf } from './decode.ts'
 import { defineHandler } from './handlers/handler.ts'
 import type { Pipeline } from './pipeline.ts'
 import { FOREIGN_EVENT, foreignRecord } from './test-foreign-records.ts'
@@ -98,6 +99,79 @@ describe('headers of ours on a record of somebody else', () => {
     expect(headers.names).not.toContain('traceparent')
     expect(headers.names).not.toContain('tracestate')
   })
+})
+
+describe('a record that is as large as its topic takes', () => {
+  const LIMIT = 1_000_000
+  interface Written {
+    key: string
+    value: Buffer | null
+    headers: RecordHeaders
+  }
+  const withFilled = (more: Record<string, HeaderValue>): Written => ({
+    key: 'k',
+    value: null,
+    headers: withMore(more),
+  })
+  /** So many bytes of filler that the record takes all that may be taken. */
+  const filled = (of: (filler: string) => Written): Written =>
+    of('x'.repeat(LIMIT - recordBytes({ topic: INPUT, ...of('') })))
+
+  test.each<[string, (filler: string) => Written]>([
+    ['headers', (filler) => withFilled({ filler })],
+    ['headers, and no event', (filler) => ({ key: 'k', value: null, headers: headersOf({ filler }) })],
+    ['headers, beside a value', (filler) => ({ ...withFilled({ filler }), value: Buffer.from('{}') })],
+    ['headers, to be tried again', (filler) => withFilled({ ce_type: 'fails', filler })],
+    ['key', (filler) => ({ ...withFilled({}), key: filler, value: Buffer.from('{}') })],
+    ['key, and no event', (filler) => ({ key: filler, value: null, headers: headersOf({}) })],
+    ['header’s name', (filler) => ({ key: 'k', value: null, headers: headersOf({ [filler]: '' }) })],
+    ['attribute’s name', (filler) => withFilled({ [`ce_${filler}`]: '' })],
+    [
+      'attributes',
+      (filler) =>
+        withFilled(
+          Object.fromEntries(
+            Array.from({ length: 64 }, (_, at) => [`ce_a${at}`, filler.slice(at * 16_000, (at + 1) * 16_000)]),
+          ),
+        ),
+    ],
+    [
+      'headers, of a structured event',
+      (filler) => ({
+        key: 'k',
+        value: Buffer.from(JSON.stringify({ specversion: '1.0', id: 's', source: '/s', type: 't' })),
+        headers: headersOf({ 'content-type': 'application/cloudevents+json', filler }),
+      }),
+    ],
+    ['value', (filler) => ({ ...withFilled({}), value: Buffer.from(filler) })],
+  ])('for its %s has its outcome, and its partition goes on', async (_, of) => {
+    const kafka = started()
+    // As the topics beside the stream's own do, with the same `max.message.bytes`.
+    kafka.refuses = (output) => (recordBytes(output) > LIMIT ? { reason: 'too large', tooLarge: true } : undefined)
+    const record = { topic: INPUT, partition: 0, ...filled(of) }
+    expect(recordBytes(record)).toBe(LIMIT)
+    kafka.append(record)
+    write(kafka, withMore({ ce_id: 'next' }))
+    const outcomes = () => [...all(kafka, 'processed'), ...all(kafka, 'dlq')].map((one) => identityOf(one))
+    await until(() => outcomes().length === 2)
+    expect(outcomes().toSorted()).toEqual(
+      kafka
+        .all(INPUT)
+        .map((one) => identityOf(one))
+        .toSorted(),
+    )
+  })
+})
+
+test('why a record is no event is told within bounds', async () => {
+  const kafka = started()
+  const names = Array.from({ length: 20_000 }, (_, at) => `ce_${at}-`)
+  write(kafka, { names, values: names })
+  write(kafka, headersOf({ [`ce_${'n'.repeat(100_000)}`]: Buffer.from([0xff]) }))
+  await until(() => kafka.committedOffset(INPUT) === 2)
+  const told = all(kafka, 'dlq').map(({ headers }) => headerText(headers, 'kt-error') ?? '')
+  expect(told.map((one) => one.length > 4_000)).toEqual([false, false])
+  expect(told[0]).toContain('20004 faults')
 })
 
 test('no sequence of records stops a partition, and each event has one outcome', async () => {

@@ -5,6 +5,7 @@ import {
   CONTENT_TYPE,
   CONTEXT,
   headerText,
+  NO_HEADERS,
   RECEIVED_AT,
   TENANT,
   TRACEPARENT,
@@ -29,10 +30,15 @@ export interface RecordContext {
   context?: string
 }
 
+/** The attributes that every event has, as headers. */
+const requiredHeaders = ({ id, source, type }: Event): { names: string[]; values: HeaderValue[] } => ({
+  names: ['ce_specversion', 'ce_id', 'ce_source', 'ce_type'],
+  values: [SPEC_VERSION, id, source, type],
+})
+
 /** The attributes as headers, without the media type of the data. */
 function attributeHeaders(event: Event): { names: string[]; values: HeaderValue[] } {
-  const names = ['ce_specversion', 'ce_id', 'ce_source', 'ce_type']
-  const values: HeaderValue[] = [SPEC_VERSION, event.id, event.source, event.type]
+  const { names, values } = requiredHeaders(event)
   const add = (name: string, value: string | undefined): void => {
     if (value === undefined) return
     names.push(name)
@@ -86,6 +92,13 @@ export function withoutValue(record: IncomingRecord, event: Event | undefined): 
   return { ...kept, headers: { names, values } }
 }
 
+/** Nothing of a record but what its event is known by; nothing at all of one that is no event. */
+export function onlyIdentity(record: IncomingRecord, event: Event | undefined): IncomingRecord {
+  const { topic, partition, offset, timestampMs } = record
+  const { names, values } = event === undefined ? NO_HEADERS : requiredHeaders(event)
+  return { topic, partition, offset, timestampMs, key: null, value: null, headers: { names, values } }
+}
+
 export type FromRecord = { ok: true; event: Event } | { ok: false; reason: string }
 
 /**
@@ -101,7 +114,7 @@ export function fromRecord(record: IncomingRecord): FromRecord {
     const name = names[index] as string
     if (name !== CONTENT_TYPE && !name.startsWith(ATTRIBUTE_PREFIX)) continue
     const value = textOf(values[index])
-    if (value === undefined) return { ok: false, reason: `the header ${name} is not valid UTF-8` }
+    if (value === undefined) return { ok: false, reason: `the header ${shown(name)} is not valid UTF-8` }
     if (name === CONTENT_TYPE) {
       if (contentType !== undefined) return { ok: false, reason: `the header ${CONTENT_TYPE} is given twice` }
       contentType = value
@@ -134,8 +147,18 @@ function fromStructured(contentType: string, value: Buffer | null): FromRecord {
   return result.ok ? result : { ok: false, reason: reasonOf(result.faults) }
 }
 
-const reasonOf = (faults: readonly Fault[]): string =>
-  `not a valid CloudEvent: ${faults.map(({ pointer, detail }) => `${pointer.slice(1)} ${detail}`).join('; ')}`
+/** Goes into a header and into the log, so that it is no longer than somebody reads. */
+function reasonOf(faults: readonly Fault[]): string {
+  const told = faults.slice(0, MAX_TOLD_FAULTS).map(({ pointer, detail }) => `${shown(pointer.slice(1))} ${detail}`)
+  const more = faults.length > told.length ? `; ${faults.length} faults in all` : ''
+  return `not a valid CloudEvent: ${told.join('; ')}${more}`
+}
+
+const MAX_TOLD_FAULTS = 10
+const MAX_SHOWN_CHARS = 100
+
+const shown = (name: string): string =>
+  name.length <= MAX_SHOWN_CHARS ? name : `${name.slice(0, MAX_SHOWN_CHARS).toWellFormed()}…`
 
 /** A header value as text; undefined for bytes, which it is only where they are not UTF-8. */
 function textOf(value: HeaderValue | undefined): string | undefined {
