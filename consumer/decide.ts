@@ -180,8 +180,9 @@ function traits({ job: { record, decoded } }: Item): Record<string, unknown> {
 }
 
 /** A result belongs to the trace behind the span that made it. */
-function goOnBehind({ span }: Item, output: OutgoingRecord): void {
+function goOnBehind({ span, job }: Item, output: OutgoingRecord): void {
   if (span === undefined) return
   const { names, values } = output.headers
-  output.headers = { names, values: values.with(names.indexOf(TRACEPARENT), contextOf(span, undefined).traceparent) }
+  const { traceparent } = contextOf(span, traceOf(job.record))
+  output.headers = { names, values: values.with(names.indexOf(TRACEPARENT), traceparent) }
 }

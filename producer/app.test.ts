@@ -1080,24 +1080,24 @@ describe('around it', () => {
     }
     const tracing = tracingTo(exporter, 'producer', { OTEL_TRACES_SAMPLER_ARG: 1 }, () => undefined)
     const { post, kafka } = service({ tracing, partitions: 1 })
-    const given = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'
+    const given = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-03'
     const own = '00-1af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'
     await post('{"type":"t"}', { ...JSON_TYPE, traceparent: given, tracestate: 'a=b' })
     await post('{"type":"t"}', JSON_TYPE)
     await post(JSON.stringify({ type: 't', traceparent: own }), JSON_TYPE)
-    await post('{"type":"t"}', { ...JSON_TYPE, traceparent: given.replace(/01$/, '00') })
+    await post('{"type":"t"}', { ...JSON_TYPE, traceparent: given.replace(/03$/, '02') })
     await post('not json', JSON_TYPE)
     await ndjson(await post('{"type":"t"}\n{"type":"t"}\n', NDJSON))
     await tracing.stop()
 
     const ids = kept.map((span) => span.spanContext())
-    const behind = (at: number) => `00-${ids[at]?.traceId}-${ids[at]?.spanId}-01`
+    const behind = (at: number, flags = '01') => `00-${ids[at]?.traceId}-${ids[at]?.spanId}-${flags}`
     // Records in the order of the requests; the unsampled one has no span, and the refused one no record.
     expect(kafka.all(TOPIC).map((record) => headerText(record.headers, 'traceparent'))).toEqual([
-      behind(0),
+      behind(0, '03'),
       behind(1),
       own,
-      given.replace(/01$/, '00'),
+      given.replace(/03$/, '02'),
       behind(4),
       behind(4),
     ])

@@ -202,7 +202,7 @@ export function createApp(deps: AppDeps): Hono {
       trace,
     }
     if (of.span !== undefined) {
-      const ours = contextOf(of.span, trace?.tracestate)
+      const ours = contextOf(of.span, trace)
       // An event may carry a trace of its own, which comes before one that has begun here.
       if (trace === undefined) origin.begun = ours
       else origin.trace = ours

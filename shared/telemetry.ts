@@ -60,14 +60,17 @@ function validTracestate(text: string): string | undefined {
 }
 
 /** Section 3.2.2.4: the caller has recorded it, and asks others to do so. */
-export const isSampled = ({ traceparent }: TraceContext): boolean =>
-  (Number.parseInt(traceparent.slice(FLAGS_AT, FLAGS_AT + 2), 16) & SAMPLED) !== 0
+export const isSampled = (trace: TraceContext): boolean => (flagsOf(trace) & SAMPLED) !== 0
+
+/** Those that are defined. */
+export const flagsOf = ({ traceparent }: TraceContext): number =>
+  Number.parseInt(traceparent.slice(FLAGS_AT, FLAGS_AT + 2), 16)
 
 /** The flag of section 3.2.2.4. */
 export const SAMPLED = 1
 
-/** Level 2, section 3.2.2.5: at least the right half of the trace id is random. */
-const RANDOM = 2
+/** Level 2, section 3.2.2.5: at least the right half of the trace id is random. It goes on with the trace, whoever records it. */
+export const RANDOM = 2
 
 const FLAGS_AT = '00-'.length + 32 + '-'.length + 16 + '-'.length
 

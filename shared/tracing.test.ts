@@ -47,17 +47,21 @@ test('a span stands under its parent, with its name, kind, attributes and servic
   expect(spanId).not.toBe('b7ad6b7169203331')
 })
 
-test('what goes on behind a span names it, and keeps the state of other vendors', async () => {
-  const { begun } = await exported(0, [given('01')])
-  const [span] = begun
-  if (span === undefined) throw new Error('no span')
-  const { traceId, spanId } = span.spanContext()
-  expect(contextOf(span, 'vendor=1')).toEqual({
-    traceId,
-    traceparent: `00-${traceId}-${spanId}-01`,
-    tracestate: 'vendor=1',
-  })
-})
+test.each(['01', '03'])(
+  'what goes on behind a span names it, and keeps the flags %s and the state of other vendors',
+  async (flags) => {
+    const trace = given(flags)
+    const { begun } = await exported(0, [trace])
+    const [span] = begun
+    if (span === undefined) throw new Error('no span')
+    const { traceId, spanId } = span.spanContext()
+    expect(contextOf(span, trace)).toEqual({
+      traceId,
+      traceparent: `00-${traceId}-${spanId}-${flags}`,
+      tracestate: 'vendor=1',
+    })
+  },
+)
 
 test('a client’s flag decides over its own traces, the ratio over those that begin here', async () => {
   expect((await exported(1, [given('00'), given('01')])).kept).toHaveLength(1)

@@ -2,7 +2,7 @@ import type { Attributes, Span } from '@opentelemetry/api'
 import type { CommonConfig } from './config.ts'
 import type { Logger } from './logger.ts'
 import { redactor } from './redact.ts'
-import { SAMPLED, type TraceContext } from './telemetry.ts'
+import { flagsOf, RANDOM, SAMPLED, type TraceContext } from './telemetry.ts'
 
 /**
  * OpenTelemetry spans, where `OTEL_EXPORTER_OTLP_ENDPOINT` says whereto; without it there is none of this and nothing is paid for it. Names and
@@ -37,14 +37,12 @@ export async function createTracing(config: CommonConfig, service: string, log: 
   return tracingTo(exporterTo(endpoint, told), service, config, told)
 }
 
-/** What goes on behind a span. */
-export function contextOf(span: Span, tracestate: string | undefined): TraceContext {
+/** What goes on behind a span of a trace, or behind one that begins a trace. */
+export function contextOf(span: Span, trace: TraceContext | undefined): TraceContext {
   const { traceId, spanId, traceFlags } = span.spanContext()
-  const context: TraceContext = {
-    traceId,
-    traceparent: `00-${traceId}-${spanId}-${(traceFlags & SAMPLED) === 0 ? '00' : '01'}`,
-  }
-  if (tracestate !== undefined) context.tracestate = tracestate
+  const flags = (traceFlags & SAMPLED) | (trace === undefined ? 0 : flagsOf(trace) & RANDOM)
+  const context: TraceContext = { traceId, traceparent: `00-${traceId}-${spanId}-0${flags}` }
+  if (trace?.tracestate !== undefined) context.tracestate = trace.tracestate
   return context
 }
 

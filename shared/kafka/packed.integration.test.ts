@@ -372,6 +372,21 @@ describe('what librdkafka does not take is reported as not queued', () => {
     ])
   })
 
+  test('when it has too many headers', async () => {
+    const producer = await openProducer()
+    const topic = await newTopic(producer.client)
+    const headed = (count: number) => {
+      const headers = Array<string>(count).fill('')
+      return record(topic, { headers: { names: headers, values: headers } })
+    }
+    const list = [100_000, 100_001, 1].map(headed)
+    expect(outcomesOf(await produceAll(producer, list))).toEqual([
+      [0, 0, false],
+      [1, CODE.BAD_MSG, true],
+      [2, 0, false],
+    ])
+  })
+
   test('when its topic cannot be one', async () => {
     const producer = await openProducer()
     const list = [record('x'.repeat(600))]

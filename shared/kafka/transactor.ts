@@ -138,7 +138,9 @@ export function createTransactor(options: TransactorOptions): Transactor {
     if (isNotQueued(report)) notQueued ??= reason
     // What was given up, or came too late, because another output, or the transaction, failed says nothing of this one.
     if (BESIDE.has(report.code)) return
-    failed.set(report.sequence, { reason, tooLarge: report.code === CODE.MSG_SIZE_TOO_LARGE })
+    // BAD_MSG: it has more headers than the addon hands over (native/shim/packed.cc). Its reason says nothing of that.
+    const tooLarge = report.code === CODE.MSG_SIZE_TOO_LARGE || report.code === CODE.BAD_MSG
+    failed.set(report.sequence, { reason, tooLarge })
   }
 
   /** Asks again for a step while the client says that this is all it takes, until the deadline or the signal. */
