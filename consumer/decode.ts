@@ -33,7 +33,7 @@ export function decode(record: IncomingRecord, origin?: string): Decoded {
     ok: true,
     identity: eventIdentity(event.source, event.id),
     event,
-    receivedAtMs: headerNumber(record, RECEIVED_AT),
+    receivedAtMs: receivedAtMs(record),
   }
 }
 
@@ -56,6 +56,19 @@ export const originIn = ({ topic, headers }: IncomingRecord): string | undefined
 /** The trace that a record belongs to; undefined where what its headers say is none. */
 export const traceOf = ({ headers }: IncomingRecord): TraceContext | undefined =>
   parseTraceparent(headerText(headers, TRACEPARENT), headerText(headers, TRACESTATE))
+
+/**
+ * When the producer took it, ms since the epoch. Whoever writes to a stream's own topic may have said so, or have copied an older record: there it counts
+ * only next to the time at which the record was written.
+ */
+export function receivedAtMs(record: IncomingRecord): number | undefined {
+  const atMs = headerNumber(record, RECEIVED_AT)
+  if (atMs === undefined || Math.abs(record.timestampMs - atMs) <= MAX_DELIVERY_MS) return atMs
+  return parseTopic(record.topic)?.role === 'input' ? undefined : atMs
+}
+
+/** A delivery takes less, and the clocks of producers and brokers differ by less. */
+const MAX_DELIVERY_MS = 3_600_000
 
 /** A header that holds a whole number; undefined when it is absent or holds something else. */
 export function headerNumber(record: IncomingRecord, name: string): number | undefined {

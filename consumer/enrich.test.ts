@@ -41,6 +41,13 @@ describe('lateness', () => {
     expect(lateness('2026-01-01T00:00:10Z')).toBe(-1000)
   })
 
+  test('counts to now where the record has no timestamp', () => {
+    const { latenessMs } = enricher()({ ...event, time: '2026-01-01T00:00:00Z' }, { ...origin, timestampMs: -1 }) as {
+      latenessMs?: number
+    }
+    expect(latenessMs).toBe(10_000)
+  })
+
   test('respects the offset', () => {
     expect(lateness('2026-01-01T02:00:00.500+02:00')).toBe(8500)
   })

@@ -45,7 +45,7 @@ export function createEnricher({ lookups, nowMs }: { lookups: readonly GuardedLo
       fingerprint: fingerprint(event),
     }
     if (origin.receivedAtMs !== undefined) context.receivedAtMs = origin.receivedAtMs
-    const late = latenessMs(event.time, origin.receivedAtMs ?? origin.timestampMs)
+    const late = latenessMs(event.time, origin.receivedAtMs ?? writtenMs(origin.timestampMs, context))
     if (late !== undefined) context.latenessMs = late
     if (handler !== undefined) context.handler = `${handler.type}@${handler.version}`
     const waiting: Promise<void>[] = []
@@ -63,6 +63,10 @@ export function createEnricher({ lookups, nowMs }: { lookups: readonly GuardedLo
     return waiting.length === 0 ? context : Promise.all(waiting).then(() => context)
   }
 }
+
+/** Kafka's record timestamp may be -1: none. */
+export const writtenMs = (timestampMs: number, { processedAtMs }: Pick<Context, 'processedAtMs'>): number =>
+  timestampMs < 0 ? processedAtMs : timestampMs
 
 /** undefined when there is no time, or one that no calendar has, such as a leap second. */
 function latenessMs(time: string | undefined, referenceMs: number): number | undefined {

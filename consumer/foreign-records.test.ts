@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, test } from 'bun:test'
 import { Type } from '@sinclair/typebox'
 import fc from 'fast-check'
-import { headersOf, headerText } from '../shared/headers.ts'
+import { headersOf, headerText, NO_HEADERS } from '../shared/headers.ts'
 import type { HeaderValue, RecordHeaders } from '../shared/kafka/types.ts'
 import { recordBytes } from '../shared/record.ts'
 import { FakeKafka } from '../shared/testing/fake-kafka.ts'
@@ -87,7 +87,7 @@ describe('headers of ours on a record of somebody else', () => {
     }
     write(kafka, withMore(forged))
     await until(() => all(kafka, 'processed').length === 1)
-    const [{ headers } = { headers: { names: [], values: [] } }] = all(kafka, 'processed')
+    const headers = all(kafka, 'processed')[0]?.headers ?? NO_HEADERS
     expect(headers.names.filter((name) => name.startsWith('kt-')).sort()).toEqual([
       'kt-context',
       'kt-received-at',
@@ -98,6 +98,31 @@ describe('headers of ours on a record of somebody else', () => {
     expect(JSON.parse(headerText(headers, 'kt-context') ?? '')).toMatchObject({ tenant: 'acme' })
     expect(headers.names).not.toContain('traceparent')
     expect(headers.names).not.toContain('tracestate')
+    write(kafka, withMore({ ...forged, ce_id: '2', ce_type: 'fails', 'kt-received-at': '0' }))
+    await until(() => all(kafka, 'dlq').length === 1)
+    const [dead] = all(kafka, 'dlq')
+    expect(dead?.headers.names.filter((name) => name.startsWith('kt-')).sort()).toEqual([
+      'kt-attempt',
+      'kt-error',
+      'kt-origin',
+      'kt-transaction',
+    ])
+    expect(headerText(dead?.headers ?? NO_HEADERS, 'kt-origin')).toBe(`${INPUT}/0/1`)
+  })
+
+  test('say when it was received only where that fits the time of the record', () => {
+    const decoded = (topic: string, timestampMs: number, received: string) => {
+      const headers = withMore({ 'kt-received-at': received })
+      const read = decode({ topic, partition: 0, offset: 0, timestampMs, key: null, value: null, headers })
+      return read.ok && read.receivedAtMs
+    }
+    const nowMs = Date.now()
+    for (const received of [nowMs, nowMs - 60_000, nowMs + 60_000])
+      expect(decoded(INPUT, nowMs, String(received))).toBe(received)
+    for (const received of [0, nowMs - 86_400_000, nowMs + 86_400_000, 999_999_999_999_999])
+      expect(decoded(INPUT, nowMs, String(received))).toBeUndefined()
+    // What stands beside the stream's own topic was written by us, however late.
+    expect(decoded(`${INPUT}.retry`, nowMs, String(nowMs - 86_400_000))).toBe(nowMs - 86_400_000)
   })
 })
 

@@ -3,7 +3,7 @@ import type { IncomingRecord, OutgoingRecord } from '../shared/kafka/types.ts'
 import { toRecord } from '../shared/record.ts'
 import { siblingTopic } from '../shared/topics.ts'
 import { traceOf } from './decode.ts'
-import type { Context } from './enrich.ts'
+import { type Context, writtenMs } from './enrich.ts'
 import type { Result } from './handlers/attempt.ts'
 
 /**
@@ -31,7 +31,7 @@ export function processedRecord(
     topic: siblingTopic(input, 'processed'),
     partition: record.partition,
     tenant: context.tenant,
-    receivedAtMs: context.receivedAtMs ?? record.timestampMs,
+    receivedAtMs: context.receivedAtMs ?? writtenMs(record.timestampMs, context),
     traceparent: trace?.traceparent,
     tracestate: trace?.tracestate,
     context: JSON.stringify(context),

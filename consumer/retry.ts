@@ -1,10 +1,21 @@
-import { ATTEMPT, ERROR, headerText, NOT_BEFORE, ORIGIN, TRANSACTION, withHeaders } from '../shared/headers.ts'
+import {
+  ATTEMPT,
+  CONTEXT,
+  ERROR,
+  headerText,
+  NOT_BEFORE,
+  ORIGIN,
+  RECEIVED_AT,
+  TENANT,
+  TRANSACTION,
+  withHeaders,
+} from '../shared/headers.ts'
 import type { IncomingRecord, OutgoingRecord, RecordHeaders } from '../shared/kafka/types.ts'
 import type { Redact } from '../shared/redact.ts'
 import { type Backoff, delayMs } from '../shared/retry.ts'
 import { messageOf } from '../shared/thrown.ts'
-import { siblingTopic } from '../shared/topics.ts'
-import { headerNumber, originOf } from './decode.ts'
+import { parseTopic, siblingTopic } from '../shared/topics.ts'
+import { headerNumber, originOf, receivedAtMs } from './decode.ts'
 import { AttemptFault } from './handlers/attempt.ts'
 import { TerminalError } from './handlers/handler.ts'
 
@@ -116,15 +127,18 @@ export function pastOf(record: IncomingRecord): Past {
   }
 }
 
-const OURS = new Set<string>([ATTEMPT, NOT_BEFORE, ERROR, ORIGIN, TRANSACTION])
+const OURS = new Set<string>([ATTEMPT, NOT_BEFORE, ERROR, ORIGIN, TRANSACTION, CONTEXT])
 
-/** A record's headers without those that say what we made of it. */
-export function originalHeaders({ headers }: IncomingRecord): RecordHeaders {
-  if (!headers.names.some((name) => OURS.has(name))) return headers
-  return {
-    names: headers.names.filter((name) => !OURS.has(name)),
-    values: headers.values.filter((_, index) => !OURS.has(headers.names[index] ?? '')),
-  }
+/** A record's headers without those that say what we made of it, and without those of another writer that only look like the producer's. */
+export function originalHeaders(record: IncomingRecord): RecordHeaders {
+  const { names, values } = record.headers
+  const tenant = parseTopic(record.topic)?.tenant
+  const isReceived = receivedAtMs(record) !== undefined
+  const kept = names.map(
+    (name, index) =>
+      !OURS.has(name) && (name !== TENANT || values[index] === tenant) && (name !== RECEIVED_AT || isReceived),
+  )
+  return { names: names.filter((_, index) => kept[index]), values: values.filter((_, index) => kept[index]) }
 }
 
 /** The original, byte for byte, for a topic beside its own and on the same partition, with what is known of its past. */
