@@ -2,6 +2,7 @@ import type { Span } from '@opentelemetry/api'
 import { TRACEPARENT } from '../shared/headers.ts'
 import type { IncomingRecord, OutgoingRecord } from '../shared/kafka/types.ts'
 import type { Logger } from '../shared/logger.ts'
+import { recordBytes } from '../shared/record.ts'
 import { sleep } from '../shared/retry.ts'
 import { contextOf, type Tracing } from '../shared/tracing.ts'
 import { type ConsumeDeps, consume, type Job, jobOf, type Outcome } from './consume.ts'
@@ -22,7 +23,7 @@ export interface DecideDeps extends ConsumeDeps {
   onFailed(reason: string): void
 }
 
-/** What a record takes beside its value: headers, key and our own objects, roughly, until its outcome is committed. */
+/** What a record takes beside its own bytes: our objects and texts, roughly, until its outcome is committed. */
 const RECORD_OVERHEAD_BYTES = 4_096
 
 /** Decides what becomes of records (consume.ts), one key in order and different keys beside each other. */
@@ -43,7 +44,7 @@ export class Decider {
   take(record: IncomingRecord, source: Source, place: Place): void {
     const { owner, role } = source
     const job = jobOf(record, { input: owner.topic, role, tenant: owner.tenant, stream: owner.stream })
-    const heldBytes = (record.value?.length ?? 0) + RECORD_OVERHEAD_BYTES
+    const heldBytes = (record.bytes ?? recordBytes(record)) + RECORD_OVERHEAD_BYTES
     const item: Item = { job, source, heldBytes, outcome: undefined, refused: undefined, place, span: this.#span(job) }
     owner.hold(item)
     this.deps.metrics.fetched(item)

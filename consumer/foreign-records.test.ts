@@ -188,6 +188,16 @@ describe('a record that is as large as its topic takes', () => {
   })
 })
 
+test('what headers and keys take counts among what is held', async () => {
+  const kafka = new FakeKafka()
+  kafka.hold = new Promise(() => undefined)
+  const { pipeline } = startPipeline(kafka)
+  running.push(pipeline)
+  const filler = 'x'.repeat(300_000)
+  kafka.append({ topic: INPUT, partition: 0, key: filler, value: null, headers: withMore({ [filler]: filler }) })
+  await until(() => pipeline.levels().heldBytes > 900_000)
+})
+
 test('why a record is no event is told within bounds', async () => {
   const kafka = started()
   const names = Array.from({ length: 20_000 }, (_, at) => `ce_${at}-`)

@@ -496,6 +496,7 @@ describe('incoming records', () => {
       bytes.writeInt32LE(int, 32 + at * 4)
     })
     bytes.write('keyownvalue', 60)
+    expect(unpack(bytes, topicOf, nothingBetween)[0]?.bytes).toBe(80)
     expect(unpack(bytes, topicOf, nothingBetween).map(read)).toEqual([
       {
         topic: 'second',

@@ -409,6 +409,10 @@ class PackedRecord implements IncomingRecord {
     private readonly at: number,
   ) {}
 
+  get bytes(): number {
+    return this.int(0)
+  }
+
   get key(): Buffer | null {
     const length = this.int(8)
     if (length < 0) return null

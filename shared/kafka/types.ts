@@ -37,6 +37,8 @@ export interface IncomingRecord {
   key: Buffer | null
   value: Buffer | null
   headers: RecordHeaders
+  /** What key, value and headers take in memory, where that is known without reading them. */
+  readonly bytes?: number
 }
 
 export interface TopicPartition {
