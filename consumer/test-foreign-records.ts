@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { headersOf } from '../shared/headers.ts'
-import type { HeaderValue, RecordHeaders } from '../shared/kafka/types.ts'
+import type { HeaderValue, OutgoingRecord, RecordHeaders } from '../shared/kafka/types.ts'
 
 /** Records as any client may write them to a stream's own topic: events and what is none, with headers that are odd, or look like ours. */
 
@@ -75,16 +75,27 @@ const header = fc.tuple(
     fc.uint8Array({ maxLength: 20 }).map((bytes) => Buffer.from(bytes) as HeaderValue),
   ),
 )
+const headers = fc.oneof(
+  { arbitrary: fc.array(header, { maxLength: 8 }), weight: 50 },
+  // More than anybody has a use for.
+  { arbitrary: header.map((one) => Array<typeof one>(one[1] === null ? 5_000 : 40).fill(one)), weight: 1 },
+)
+const key = fc.oneof(
+  { arbitrary: fc.nat(499).map((number) => `key ${number}`), weight: 20 },
+  { arbitrary: fc.constantFrom(null, '', '\n', Buffer.from([0xff, 0]), 'x'.repeat(5_000)), weight: 5 },
+)
+
 /** Of a record; half of them are events of these types, whatever stands beside. */
 export const foreignRecord = (
   types: readonly string[],
-): fc.Arbitrary<{ headers: RecordHeaders; value: Buffer | null }> =>
+): fc.Arbitrary<{ key: OutgoingRecord['key']; headers: RecordHeaders; value: Buffer | null }> =>
   fc
     .record({
       type: fc.option(fc.constantFrom(...types)),
       // Some come again.
       id: fc.oneof(fc.constantFrom('1', '2', '3'), fc.nat(1_000_000).map(String)),
-      headers: fc.array(header, { maxLength: 8 }),
+      key,
+      headers,
       value: fc.option(
         fc.oneof(
           fc.constantFrom(...BODIES).map((text) => Buffer.from(text)),
@@ -92,9 +103,10 @@ export const foreignRecord = (
         ),
       ),
     })
-    .map(({ type, id, headers, value }) => {
+    .map(({ type, id, key, headers, value }) => {
       const event = type === null ? headersOf({}) : headersOf({ ...FOREIGN_EVENT, ce_id: id, ce_type: type })
       return {
+        key,
         headers: {
           names: [...event.names, ...headers.map(([name]) => name)],
           values: [...event.values, ...headers.map(([, text]) => text)],
