@@ -39,6 +39,8 @@ describe('traceparent', () => {
     ['a version 00 that goes on', `00-${trace}-${span}-01-more`],
     ['a later version that goes on without a hyphen', `01-${trace}-${span}-01more`],
     ['upper case', `00-${trace.toUpperCase()}-${span}-01`],
+    ['two in one, as HTTP joins fields of one name', `00-${trace}-${span}-01, 00-${trace}-${span}-01`],
+    ['two of a later version that goes on', `cc-${trace}-${span}-01-a, cc-${trace}-${span}-01-b`],
     ['a line feed at its end', `00-${trace}-${span}-01\n`],
   ])('%s is ignored, and its tracestate with it', (_, traceparent) => {
     expect(parseTraceparent(traceparent, 'vendor=1')).toBeUndefined()

@@ -12,8 +12,8 @@ export interface TraceContext {
   tracestate?: string
 }
 
-// Section 3.2: version ff is invalid, as are all-zero ids; a later version may carry more fields after the flags.
-const TRACEPARENT = /^(?!ff)([0-9a-f]{2})-((?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16})-([0-9a-f]{2})(-.*)?$/
+// Section 3.2: version ff is invalid, as are all-zero ids; a later version may carry more fields after the flags. A comma stands between two header fields.
+const TRACEPARENT = /^(?!ff)([0-9a-f]{2})-((?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16})-([0-9a-f]{2})(-[^,]*)?$/
 
 /**
  * Section 3.2.2: what is not valid is ignored, and its `tracestate` with it. What goes on is of version 00 (section 3.4: of a later version only
