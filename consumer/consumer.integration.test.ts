@@ -5,6 +5,7 @@ import { headerText, NO_HEADERS } from '../shared/headers.ts'
 import { createTopicAdmin } from '../shared/kafka/admin.ts'
 import { runKafkaTool } from '../shared/kafka/brokers/kafka-distribution.ts'
 import { alterTopic, deleteRecords } from '../shared/kafka/brokers/wire-admin.ts'
+import { native, promised } from '../shared/kafka/client.ts'
 import { createRangeReader, readAll as readRecords } from '../shared/kafka/range-reader.ts'
 import type { IncomingRecord } from '../shared/kafka/types.ts'
 import { testBrokers, uniqueName } from '../shared/testing/brokers.ts'
@@ -20,6 +21,8 @@ import { startTestConsumer, type TestConsumerOptions } from './test-consumer.ts'
 
 const PARTITIONS = 3
 const WIRE_TIMEOUT_MS = 10_000
+/** Kafka's default of `max.message.bytes`. */
+const LARGEST_BATCH_BYTES = 1_048_588
 const [address = ''] = testBrokers().split(',')
 const SLOW = { timeoutMs: 30_000 }
 const TEST_TIMEOUT_MS = 60_000
@@ -270,6 +273,38 @@ test(
     const [dead] = await readAll(siblingTopic(topic, 'dlq'))
     expect(headerText(dead?.headers ?? NO_HEADERS, 'ce_id')).toBe('big')
     expect(headerText(dead?.headers ?? NO_HEADERS, 'kt-error')).toContain('result too large')
+  },
+  TEST_TIMEOUT_MS,
+)
+
+/** Records of another client on partition 0, whose headers are as the test likes. */
+async function writeHeaders(topic: string, lists: readonly Record<string, string | Buffer>[][]): Promise<void> {
+  const client = new (native().Producer)({ 'metadata.broker.list': testBrokers(), 'message.max.bytes': 2 ** 21 })
+  await promised((done) => client.connect({ timeout: WIRE_TIMEOUT_MS }, (error) => done(error)))
+  for (const list of lists) client.produce(topic, 0, null, 'key', null, undefined, list)
+  await promised((done) => client.flush(WIRE_TIMEOUT_MS, (error) => done(error)))
+  await promised((done) => client.disconnect(0, (error) => done(error)))
+}
+
+test(
+  'records of another client that are full of headers are dead letters, and their partition moves on',
+  async () => {
+    const tenant = uniqueName('headers')
+    const topic = await createTopics(tenant)
+    const { pipeline } = start({ tenant })
+    const event = [{ ce_specversion: '1.0' }, { ce_id: 'full' }, { ce_source: '/s' }, { ce_type: 'plain' }]
+    const full = { 'content-type': crypto.getRandomValues(Buffer.alloc(LARGEST_BATCH_BYTES - 200)) }
+    const many = Array.from({ length: 150_000 }, (_, at) => ({ [`ce_${at.toString(36)}`]: '' }))
+    await writeHeaders(topic, [
+      [...event, full],
+      many,
+      [{ ce_id: 'next' }, ...event.filter((one) => !('ce_id' in one))],
+    ])
+    await until(async () => (await idsIn(siblingTopic(topic, 'processed'))).includes('next'), SLOW)
+    const dead = await readAll(siblingTopic(topic, 'dlq'))
+    expect(dead.map(({ headers }) => headerText(headers, 'kt-origin'))).toEqual([`${topic}/0/0`, `${topic}/0/1`])
+    for (const { headers, key } of dead) expect([headers.names.length < 10, key]).toEqual([true, null])
+    expect(pipeline.levels()).toMatchObject({ open: 0, decided: 0, heldBytes: 0 })
   },
   TEST_TIMEOUT_MS,
 )
