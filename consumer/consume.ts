@@ -3,7 +3,7 @@ import type { Redact } from '../shared/redact.ts'
 import { sleep } from '../shared/retry.ts'
 import type { TopicRole } from '../shared/topics.ts'
 import { deadLetter } from './dead-letter.ts'
-import { type Decoded, decode } from './decode.ts'
+import { type Decoded, decode, keyOf } from './decode.ts'
 import type { Deduplication } from './dedupe.ts'
 import type { Enricher } from './enrich.ts'
 import { type Result, runAttempt } from './handlers/attempt.ts'
@@ -86,7 +86,7 @@ class RecordJob implements Job {
     this.tenant = tenant
     this.stream = stream
     // Without a key nothing orders the records, so each is on its own.
-    this.key = record.key === null ? undefined : record.key.toString('latin1')
+    this.key = keyOf(record)
   }
 
   get decoded(): Decoded {

@@ -53,6 +53,13 @@ export const identityOf = (record: IncomingRecord): string => decode(record, ori
 export const originIn = ({ topic, headers }: IncomingRecord): string | undefined =>
   parseTopic(topic)?.role === 'input' ? undefined : headerText(headers, ORIGIN)
 
+/** What orders records, as text; undefined where nothing does. Many are remembered at a time, so that a long key is known by its hash. */
+export const keyOf = ({ key }: Pick<IncomingRecord, 'key'>): string | undefined =>
+  key === null ? undefined : key.length <= MAX_KEPT_KEY_BYTES ? key.toString('latin1') : hashOfLong(key)
+
+const MAX_KEPT_KEY_BYTES = 256
+const hashOfLong = (key: Buffer): string => `sha256 ${new Bun.CryptoHasher('sha256').update(key).digest('hex')}`
+
 /** The trace that a record belongs to; undefined where what its headers say is none. */
 export const traceOf = ({ headers }: IncomingRecord): TraceContext | undefined =>
   parseTraceparent(headerText(headers, TRACEPARENT), headerText(headers, TRACESTATE))

@@ -1,6 +1,6 @@
 import { type GroupConsumer, type IncomingRecord, partitionName } from '../shared/kafka/types.ts'
 import { MAX_AHEAD_OFFSETS } from './ahead.ts'
-import { identityOf } from './decode.ts'
+import { identityOf, keyOf } from './decode.ts'
 import type { ConsumerMetrics } from './metrics.ts'
 import type { Held, Partition, Place, Source } from './partition.ts'
 
@@ -215,7 +215,7 @@ export class Fetcher {
     if (source.role === 'retry') {
       const identity = identityOf(record)
       owner.dedupe.claim(identity)
-      owner.addWaiting(identity, record.key?.toString('latin1'))
+      owner.addWaiting(identity, keyOf(record))
     }
     // One that waits for its time would keep all that was fetched with it in memory.
     this.deps.onRecord(source.role === 'retry' ? detached(record) : record, source, place)

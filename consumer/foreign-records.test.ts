@@ -6,7 +6,7 @@ import type { HeaderValue, RecordHeaders } from '../shared/kafka/types.ts'
 import { recordBytes } from '../shared/record.ts'
 import { FakeKafka } from '../shared/testing/fake-kafka.ts'
 import { until } from '../shared/testing/until.ts'
-import { decode, identityOf } from './decode.ts'
+import { decode, identityOf, keyOf } from './decode.ts'
 import { defineHandler } from './handlers/handler.ts'
 import type { Pipeline } from './pipeline.ts'
 import { FOREIGN_EVENT, foreignRecord } from './test-foreign-records.ts'
@@ -186,6 +186,23 @@ describe('a record that is as large as its topic takes', () => {
         .toSorted(),
     )
   })
+})
+
+test('long keys order records as others do, and take little while one of their events waits', () => {
+  const long = Buffer.alloc(1_000_000, 'k')
+  const keys = [
+    null,
+    Buffer.alloc(0),
+    Buffer.from([0xff]),
+    Buffer.from('k'),
+    long,
+    Buffer.from(long).fill('x', 999_999),
+  ]
+  const texts = keys.map((key) => keyOf({ key }))
+  expect(texts[0]).toBeUndefined()
+  expect(new Set(texts).size).toBe(keys.length)
+  expect(keyOf({ key: Buffer.from(long) })).toBe(texts[4] ?? '')
+  for (const text of texts) expect(text?.length ?? 0).toBeLessThan(300)
 })
 
 test('what headers and keys take counts among what is held', async () => {

@@ -15,7 +15,7 @@ import { sleep } from '../shared/retry.ts'
 import { TOPIC_ROLES } from '../shared/topics.ts'
 import { decodeAhead, isOurs, MAX_AHEAD_OFFSETS } from './ahead.ts'
 import { Events, readEarlier, readOutcomes, type Search, startOf, type Verdict } from './audit.ts'
-import { identityOf } from './decode.ts'
+import { identityOf, keyOf } from './decode.ts'
 import { type Deduplication, HashWindow } from './dedupe.ts'
 import type { Partition } from './partition.ts'
 
@@ -306,7 +306,7 @@ async function findWaiting(
   await reader.read(ranges, (record) => {
     const { dedupe, done, waiting, unproven } = all[places.get(partitionName(record)) as number] as (typeof all)[number]
     const { offset } = record
-    const event = { offset, identity: identityOf(record), key: record.key?.toString('latin1') }
+    const event = { offset, identity: identityOf(record), key: keyOf(record) }
     if (!done.has(offset)) waiting.push(event)
     else if (!dedupe.isDone(event.identity)) unproven.push(event)
   })

@@ -23,6 +23,8 @@ const CHUNK = 1_000
 const OUTCOMES_TIMEOUT_MS = 120_000
 /** Of the consumer, at any time: many records are held at once, and some are large. */
 const MAX_RESIDENT_MB = 400
+/** From the first half of them to the second. */
+const MAX_GROWTH_MB = 60
 const [INPUT = '', ...OTHERS] = streamTopics('default', 'events')
 
 setDefaultTimeout(600_000)
@@ -106,6 +108,8 @@ test(`of ${COUNT} odd records none stops its partition, and each event has one o
   await reader.close()
   await writer.close(5_000)
   expect(Math.max(...residentMb)).toBeLessThan(MAX_RESIDENT_MB)
+  const [first = 0, second = 0] = residentMb
+  expect(second - first).toBeLessThan(MAX_GROWTH_MB)
   const ready = await fetch(`http://127.0.0.1:${consumer.started['opsPort']}/readyz`)
   expect(ready.status).toBe(200)
   expect(consumer.log.filter(({ level }) => level === 'error' || level === 'fatal')).toEqual([])

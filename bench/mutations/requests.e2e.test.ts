@@ -125,6 +125,15 @@ test(`of ${COUNT} mutated requests each is answered or closed, and what was answ
     const receipts = receiptsIn(answered.text)
     for (const { id, partition, offset } of receipts)
       if (stored.get(`${partition}/${offset}`) !== id) fault(`has a receipt for ${id} and is not there`)
+    // Of what was answered to its end, and nothing of it is unknown, what has a receipt is stored and nothing else: no line of a stream that was refused.
+    if (
+      answered.statuses.length === 1 &&
+      /^HTTP\/1.1 202|"unknown":0,"refused":\d+,"complete":true/.test(answered.text)
+    ) {
+      const own = receipts.map(({ id }) => id).filter((id) => id.startsWith(sent.name))
+      const there = names.get(sent.name) ?? []
+      if (own.toSorted().join() !== there.toSorted().join()) fault(`has receipts for ${own}, and stored is ${there}`)
+    }
     const told = answered.statuses.length > 0 && answered.statuses.every((status) => status >= 400)
     if (told && names.has(sent.name)) fault(`was answered ${answered.statuses} and is stored`)
   }
