@@ -20,8 +20,11 @@ export interface ClientEvent {
 
 export interface ClientCase {
   text: string
-  /** What a header of it, sent without any encoding, has to be read as; itself where not given. CloudEvents HTTP binding 1.0.2, section 3.1.3.2. */
-  header?: string
+  /**
+   * What a header of it, sent without any encoding, has to be read as, or the status with which it is refused; itself where not given. CloudEvents HTTP
+   * binding 1.0.2, section 3.1.3.2.
+   */
+  header?: string | 400 | 422
 }
 
 /** As id, subject and extension attribute of an event each. */
@@ -45,6 +48,23 @@ export const CASES: readonly ClientCase[] = [
   { text: 'a+b/c~d:e@f' },
   { text: 'null' },
   { text: '0012' },
+  { text: 'مرحبا بالعالم' },
+  { text: 'e\u0301 a\u00a0b x\ufeffy' },
+  { text: '%' },
+  { text: '%%2' },
+  { text: 'a%2541', header: 'a%41' },
+  { text: 'a%C3%A9', header: 'aé' },
+  { text: '%22x%22', header: '"x"' },
+  { text: '"a\\"b"', header: 'a"b' },
+  { text: 'a,b' },
+  { text: 'a, "b"' },
+  // Two fields, as far as can be told.
+  { text: 'a, b', header: 400 },
+  { text: '""', header: 422 },
+  { text: 'a%0Ab', header: 422 },
+  { text: '%00', header: 422 },
+  { text: '%FF', header: 422 },
+  { text: '%ED%A0%80', header: 422 },
   { text: 'x'.repeat(2_000) },
 ]
 
@@ -85,14 +105,15 @@ export const eventsOf = (mode: ClientMode): ClientEvent[] =>
     }
   })
 
-/** The event as its headers, sent without any encoding, have to be read. */
-export function readFromHeaders(event: ClientEvent, index: number): ClientEvent {
+/** The event as its headers, sent without any encoding, have to be read; or the status with which they are refused. */
+export function readFromHeaders(event: ClientEvent, index: number): ClientEvent | 400 | 422 {
   const { text, header = text } = at(CASES, index)
+  if (typeof header === 'number') return header
   const source = at(SOURCES, index)
   return {
     ...event,
     id: header,
-    source: source.header ?? source.text,
+    source: String(source.header ?? source.text),
     subject: header,
     extensions: { ...event.extensions, odd: header },
   }

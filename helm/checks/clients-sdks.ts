@@ -145,24 +145,22 @@ async function answersOf(command: [string, ...string[]], orders: Orders): Promis
 }
 
 /** What has to become of an event: what is stored, or the status; undefined: the client itself does not send it. */
-function expectationOf(sdk: Sdk, mode: ClientMode, index: number, event: ClientEvent): ClientEvent | 422 | undefined {
+type Expected = ClientEvent | 400 | 422 | undefined
+
+function expectationOf(sdk: Sdk, mode: ClientMode, index: number, event: ClientEvent): Expected {
   if (mode !== 'binary') return event
   if (event.data === null && sdk.noData === 'refused') return undefined
   if (sdk.headers === 'Latin-1' && /[^\p{ASCII}]/u.test(event.id)) return /[^\0-\xff]/.test(event.id) ? undefined : 422
   return readFromHeaders(event, index)
 }
 
-function sendFault(
-  expected: ClientEvent | 422 | undefined,
-  sent: Sent,
-  found: ClientEvent | undefined,
-): string | undefined {
+function sendFault(expected: Expected, sent: Sent, found: ClientEvent | undefined): string | undefined {
   if (expected === undefined)
     return 'error' in sent ? undefined : `was answered ${sent.status}, and the client should have refused`
   if ('error' in sent) return `the client says ${sent.error}`
-  const status = expected === 422 ? 422 : 202
+  const status = typeof expected === 'number' ? expected : 202
   if (sent.status !== status) return `was answered ${sent.status} in place of ${status}: ${sent.body}`
-  if (expected === 422) return found === undefined ? undefined : 'was answered 422, and stored'
+  if (typeof expected === 'number') return found === undefined ? undefined : `was answered ${expected}, and stored`
   if (found === undefined) return 'was answered 202, and is not in the log'
   return differences(expected, found).join('; ') || undefined
 }
