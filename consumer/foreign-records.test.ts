@@ -4,6 +4,7 @@ import fc from 'fast-check'
 import { headersOf, headerText, NO_HEADERS } from '../shared/headers.ts'
 import type { HeaderValue, RecordHeaders } from '../shared/kafka/types.ts'
 import { recordBytes } from '../shared/record.ts'
+import { parseTraceparent } from '../shared/telemetry.ts'
 import { FakeKafka } from '../shared/testing/fake-kafka.ts'
 import { until } from '../shared/testing/until.ts'
 import { decode, identityOf, keyOf } from './decode.ts'
@@ -17,6 +18,8 @@ const RUNS = Number(process.env.FOREIGN_RUNS ?? 200)
 const SEED = Number(process.env.FOREIGN_SEED ?? 11)
 
 const INPUT = 'kt.acme.events'
+/** The headers of ours that a result has. */
+const OF_RESULTS = ['kt-context', 'kt-received-at', 'kt-tenant', 'kt-transaction']
 const running: Pipeline[] = []
 
 afterEach(async () => {
@@ -88,12 +91,7 @@ describe('headers of ours on a record of somebody else', () => {
     write(kafka, withMore(forged))
     await until(() => all(kafka, 'processed').length === 1)
     const headers = all(kafka, 'processed')[0]?.headers ?? NO_HEADERS
-    expect(headers.names.filter((name) => name.startsWith('kt-')).sort()).toEqual([
-      'kt-context',
-      'kt-received-at',
-      'kt-tenant',
-      'kt-transaction',
-    ])
+    expect(headers.names.filter((name) => name.startsWith('kt-')).sort()).toEqual(OF_RESULTS)
     expect(headerText(headers, 'kt-tenant')).toBe('acme')
     expect(JSON.parse(headerText(headers, 'kt-context') ?? '')).toMatchObject({ tenant: 'acme' })
     expect(headers.names).not.toContain('traceparent')
@@ -247,4 +245,17 @@ test('no sequence of records stops a partition, and each event has one outcome',
     ...all(kafka, 'dlq').map((one) => decode(one, headerText(one.headers, 'kt-origin')).identity),
   ]
   expect(outcomes.toSorted()).toEqual([...new Set(identities)].toSorted())
+  for (const { headers } of all(kafka, 'processed')) {
+    const [traceparent, tracestate] = [headerText(headers, 'traceparent'), headerText(headers, 'tracestate')]
+    expect(parseTraceparent(traceparent, tracestate)?.traceparent).toBe(traceparent as string)
+    expect(parseTraceparent(traceparent, tracestate)?.tracestate).toBe(tracestate as string)
+    expect(new Set(headers.names).size).toBe(headers.names.length)
+    expect(headers.names.filter((name) => name.startsWith('kt-')).toSorted()).toEqual(OF_RESULTS)
+  }
+  for (const { headers } of all(kafka, 'dlq'))
+    for (const name of ['kt-attempt', 'kt-error', 'kt-origin', 'kt-transaction', 'kt-context', 'kt-not-before'])
+      expect([name, headers.names.filter((one) => one === name).length]).toEqual([
+        name,
+        name === 'kt-context' || name === 'kt-not-before' ? 0 : 1,
+      ])
 }, 600_000)

@@ -47,6 +47,8 @@ const VALUES: HeaderValue[] = [
   'text/plain',
   '2026-01-01T00:00:00Z',
   '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01',
+  'cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-ff-é',
+  'a=1,b=2',
   'kt.acme.events/0/0',
   'kt.acme.events/0/99',
   'fails',
