@@ -570,7 +570,7 @@ describe('a process', () => {
           }
         }
       })
-      await until(() => acknowledged.length > 500)
+      await until(() => acknowledged.length > 500, { timeoutMs: 30_000, what: 'load' })
       const code = stopping.stop()
       await Promise.all(load)
       expect(await code).toBe(0)
