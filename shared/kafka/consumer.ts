@@ -78,7 +78,7 @@ export interface GroupConsumerOptions {
   /** librdkafka's read-ahead. */
   prefetchMaxBytes: number
   log: Logger
-  /** librdkafka's statistics, JSON text, about once a second. */
+  /** Called about once a second. */
   onStatistics(statistics: Statistics): void
 }
 
