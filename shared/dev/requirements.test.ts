@@ -99,7 +99,12 @@ describe('what a package manager’s log says', () => {
 
   test('a host cannot be reached', () => {
     expect(unreachedHosts(down)).toEqual(['deb.example'])
-    expect(unreachedHosts('E: Failed to fetch https://a.example:8080/pool/make.deb  404\n')).toEqual(['a.example:8080'])
+    expect(unreachedHosts('E: Failed to fetch https://a.example:8080/make.deb  Connection timed out\n')).toEqual([
+      'a.example:8080',
+    ])
+    expect(unreachedHosts('E: Failed to fetch https://a.example/make.deb  404  Not Found [IP: 10.0.0.1 80]\n')).toEqual(
+      [],
+    )
     expect(unreachedHosts(held)).toEqual([])
   })
 })

@@ -263,9 +263,11 @@ export const isLocked = (log: string): boolean => /^E: (Could not get lock|Unabl
 /** Whether a package manager waits for another one. */
 export const isWaiting = (log: string): boolean => /(^|[\r\n])Waiting for cache lock: [^\r\n]*$/.test(log.trimEnd())
 
-/** The hosts that a package manager could not fetch from, each once. */
+/** The hosts that a package manager could not reach, each once. One that answers with a status, such as 404, was reached. */
 export const unreachedHosts = (log: string): string[] => [
-  ...new Set([...log.matchAll(/^[WE]: Failed to fetch \w+:\/\/([^/\s]+)/gm)].map(([, host = '']) => host)),
+  ...new Set(
+    [...log.matchAll(/^[WE]: Failed to fetch \w+:\/\/([^/\s]+)\S*(?!\s+\d{3}\b)\s/gm)].map(([, host = '']) => host),
+  ),
 ]
 
 /**
