@@ -124,7 +124,7 @@ describe('the gate', () => {
 
   test('a failing call gives its place back, and its failure to who called', async () => {
     const gate = new Gate(1)
-    expect(gate.run(() => Promise.reject(new Error('no')))).rejects.toThrow('no')
+    await expect(gate.run(() => Promise.reject(new Error('no')))).rejects.toThrow('no')
     await until(() => gate.inside === 0)
   })
 
@@ -175,7 +175,7 @@ describe('the gate', () => {
     )
     void gate.run(last.run)
     blocker.end()
-    expect(thrown).rejects.toThrow('thrown')
+    await expect(thrown).rejects.toThrow('thrown')
     await until(() => last.begun === 1, { what: 'the last to be let in' })
     last.end()
   })

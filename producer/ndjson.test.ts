@@ -96,7 +96,7 @@ describe('the lines of a stream', () => {
     }
     await readAll(200)
     expect(lines).toEqual([{ kind: 'too long', number: 1, readBytes: 200 * chunk.length }])
-    expect(readAll()).rejects.toThrow('bytes in a row hold no event')
+    await expect(readAll()).rejects.toThrow('bytes in a row hold no event')
     expect(read).toBeLessThan(16_000_000 / chunk.length + 2)
     // Other tests' garbage is in this figure too.
     expect((residentMemoryBytes() ?? 0) - before).toBeLessThan(256 * 1024 * 1024)

@@ -80,7 +80,7 @@ describe('the operations port', () => {
     const url = `http://127.0.0.1:${ops.port}/livez`
     expect((await fetch(url)).status).toBe(200)
     await ops.stop()
-    expect(fetch(url)).rejects.toThrow()
+    await expect(fetch(url)).rejects.toThrow()
   })
 })
 
