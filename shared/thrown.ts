@@ -4,6 +4,9 @@ import { inspect } from 'node:util'
 
 const INSPECTED = { depth: 1, breakLength: Number.POSITIVE_INFINITY, customInspect: false } as const
 
+/** A stack begins with the message, which may be as long as its thrower likes. */
+const MAX_STACK_CHARS = 4_000
+
 /** Its message, or what else can be said of it, within bounds. */
 export function messageOf(thrown: unknown, maxChars = 500): string {
   try {
@@ -19,7 +22,7 @@ export function messageOf(thrown: unknown, maxChars = 500): string {
 function stackOf(thrown: unknown): string | undefined {
   try {
     const { stack } = thrown as { stack?: unknown }
-    return typeof stack === 'string' ? stack : undefined
+    return typeof stack === 'string' ? stack.slice(0, MAX_STACK_CHARS).toWellFormed() : undefined
   } catch {
     return undefined
   }
