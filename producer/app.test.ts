@@ -485,7 +485,7 @@ describe('limits', () => {
   })
 
   test('over MAX_IN_FLIGHT_BYTES is 503; a body without a length counts as the largest', async () => {
-    const { post, kafka, gate } = service({
+    const { post, kafka, gate, metrics } = service({
       env: {
         MAX_IN_FLIGHT_BYTES: '100',
         MAX_BODY_BYTES: '100',
@@ -498,6 +498,7 @@ describe('limits', () => {
     const first = post('{"type":"t"}', JSON_TYPE)
     const chunked = await post(new ReadableStream({ pull: (c) => c.enqueue(Buffer.from('x')) }), JSON_TYPE)
     expect(chunked.status).toBe(503)
+    expect(await metrics.registry.metrics()).toContain('crowded_requests_total{tenant="default"} 1')
     const small = post('{"type":"t"}', JSON_TYPE)
     resolve()
     expect([(await first).status, (await small).status]).toEqual([202, 202])
@@ -639,7 +640,7 @@ describe('Kafka’s answers', () => {
   })
 
   test('a queue without room for all of a batch takes none of it', async () => {
-    const { post, kafka } = service({ env: { MAX_QUEUE_RECORDS: '2', MAX_BATCH_EVENTS: '2' } })
+    const { post, kafka, metrics } = service({ env: { MAX_QUEUE_RECORDS: '2', MAX_BATCH_EVENTS: '2' } })
     const { promise, resolve } = Promise.withResolvers<void>()
     kafka.hold = promise
     const first = post('{"type":"t"}', JSON_TYPE)
@@ -648,6 +649,7 @@ describe('Kafka’s answers', () => {
     resolve()
     expect((await first).status).toBe(202)
     expect(kafka.all(TOPIC)).toHaveLength(1)
+    expect(await metrics.registry.metrics()).toContain('crowded_requests_total{tenant="default"} 1')
   })
 
   test('outcomes that differ are told per event, with receipts for what is stored', async () => {

@@ -187,6 +187,7 @@ export function createApp(deps: AppDeps): Hono {
     const context = { tenant: tenant.name, stream, key: keyId }
     /** What is wrong with a request costs its tenant's quota all the same: so many bytes, and the events that it has, one where that is not known. */
     const refused = (problem: Problem, bytes = headerBytes, count = 1): Response => {
+      if (problem.kind === 'overloaded') target.crowded.count++
       if (PROBLEMS[problem.kind].status < 500 && problem.kind !== 'over-quota') target.meter?.spend(count, bytes)
       return refuse(of, problem, context)
     }
@@ -209,7 +210,7 @@ export function createApp(deps: AppDeps): Hono {
     }
     // Before the body is read, so that an outage costs neither memory nor the client's time.
     const blocked = cannotTake(target.producer, origin.topic, 1, 0)
-    if (blocked !== undefined) return refuse(of, blocked, context)
+    if (blocked !== undefined) return refused(blocked)
     const lines = mode.mode === 'ndjson'
     const announced = announcedBytes(request.headers) ?? (request.body === null ? 0 : undefined)
     const first = lines
@@ -217,8 +218,9 @@ export function createApp(deps: AppDeps): Hono {
       : gate.setAside(announced, config.MAX_BODY_BYTES)
     const entered = gate.enter(tenant.name, first, lines)
     if (!entered.ok) {
+      if (of.span !== undefined) return refused(entered.problem)
       target.crowded.count++
-      return of.span === undefined ? refuseAtOnce(request, entered.problem) : refuse(of, entered.problem, context)
+      return refuseAtOnce(request, entered.problem)
     }
     const { stay } = entered
     if (mode.mode === 'ndjson') {

@@ -65,7 +65,7 @@ export function cannotTake(
   if (queue.records + records > queue.maxRecords || queue.bytes + bytes > queue.maxBytes)
     return {
       kind: 'overloaded',
-      detail: `${queue.records} records wait for Kafka, and there is no room for ${records} more (MAX_QUEUE_RECORDS=${queue.maxRecords}, MAX_QUEUE_BYTES=${queue.maxBytes}). Send the ${unit} again later.`,
+      detail: `Other events wait for Kafka, and there is no room for ${records} more (MAX_QUEUE_RECORDS=${queue.maxRecords}, MAX_QUEUE_BYTES=${queue.maxBytes}). Send the ${unit} again later.`,
       outcome: 'not stored',
       retryAfterSeconds: 1,
     }
