@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { spawnBoundChild } from './dev/bound-child.ts'
+import { spawnBoundChild } from './bound-child.ts'
 
 /* The way out, whatever hangs: processes that would stay for ever, each in its own way. They are started together, since each takes seconds. */
 

@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { type BoundChild, endBoundChild, isRunning, spawnBoundChild } from '../../shared/dev/bound-child.ts'
+import { type BoundChild, endBoundChild, isRunning, spawnBoundChild } from '../../shared/bound-child.ts'
 import { findFreePorts, releasePorts } from '../../shared/kafka/brokers/ports.ts'
 
 /** The services as processes of their own, to be killed and started again with the same environment, by id and nothing else. */

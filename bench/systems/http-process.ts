@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { type BoundChild, endBoundChild, isRunning, spawnBoundChild } from '../../shared/dev/bound-child.ts'
+import { type BoundChild, endBoundChild, isRunning, spawnBoundChild } from '../../shared/bound-child.ts'
 import { lastLines } from '../../shared/kafka/brokers/kafka-distribution.ts'
 import type { RunningSystem } from './system.ts'
 

@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import { Type } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
-import { spawnBoundChild } from '../../shared/dev/bound-child.ts'
+import { spawnBoundChild } from '../../shared/bound-child.ts'
 import { lastLines, provideKafka } from '../../shared/kafka/brokers/kafka-distribution.ts'
 import { packageVersion } from '../environment.ts'
 import { providePrograms } from '../limits/programs.ts'

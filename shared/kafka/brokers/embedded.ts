@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { type BoundChild, endBoundChild, spawnBoundChild } from '../../dev/bound-child.ts'
+import { type BoundChild, endBoundChild, spawnBoundChild } from '../../bound-child.ts'
 import { type Broker, BrokerUnavailableError } from './broker.ts'
 import { fetchMetadata } from './wire.ts'
 

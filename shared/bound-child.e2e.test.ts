@@ -2,8 +2,8 @@ import { afterEach, expect, test } from 'bun:test'
 import { existsSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { until } from '../testing/until.ts'
 import { endBoundChild, isRunning, spawnBoundChild } from './bound-child.ts'
+import { until } from './testing/until.ts'
 
 const module = join(import.meta.dir, 'bound-child.ts')
 const strays: number[] = []
