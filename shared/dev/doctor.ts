@@ -9,11 +9,11 @@ import { BrokerUnavailableError } from '../kafka/brokers/broker.ts'
 import { defaultBrokerChoice } from '../kafka/brokers/choose.ts'
 import { findJava } from '../kafka/brokers/kafka-distribution.ts'
 import { dockerAnswers } from '../kafka/brokers/redpanda.ts'
+import { wrongBun } from '../kafka/native/build.ts'
 import { AddonError, describeAddon } from '../kafka/native/check.ts'
 import { COMPILING } from '../kafka/native/needs.ts'
 import { paint } from './progress.ts'
 import { missingOf, NEEDS, type Need, packageManager } from './requirements.ts'
-import { wrongBun } from './setup.ts'
 
 /** `wanted`: something works less well without it; `needed`: nothing works without it. */
 interface Finding {
@@ -121,7 +121,7 @@ async function broker(): Promise<Finding> {
   return { name: 'bun run dev', state: 'ok', text: `would take broker ${name}: ${reason}` }
 }
 
-const wrong = wrongBun(manifest.engines.bun, Bun.version, 'doctor')
+const wrong = wrongBun(manifest.engines.bun, Bun.version, 'run doctor')
 const findings: Finding[] = [
   wrong === undefined
     ? { name: 'Bun', state: 'ok', text: `${Bun.version}, as package.json pins it (${process.execPath})` }

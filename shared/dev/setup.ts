@@ -9,19 +9,13 @@ import { constants, tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import type { Subprocess } from 'bun'
 import { lastLines } from '../kafka/brokers/kafka-distribution.ts'
-import { haveAddon } from '../kafka/native/build.ts'
+import { haveAddon, wrongBun } from '../kafka/native/build.ts'
 import { cacheFault } from '../kafka/native/cache.ts'
 import { step } from './progress.ts'
 import { MissingError, NEEDS, provide } from './requirements.ts'
 
 const root = resolve(import.meta.dir, '..', '..')
 const stampFile = join(root, 'node_modules', '.kafkatrace-installed')
-
-/** What to type when another Bun than the pinned one runs; undefined when it is the right one. */
-export function wrongBun(pinned: string, running: string, script: string): string | undefined {
-  if (pinned === running) return undefined
-  return `KafkaTrace runs on Bun ${pinned}, and this is Bun ${running}; type: npx -y bun@${pinned} run ${script}`
-}
 
 /** What identifies an installation: it is repeated when either file changes. */
 export function installStamp(packageJson: string, lockFile: string): string {
@@ -135,7 +129,7 @@ async function installDependencies(packageJson: string): Promise<void> {
 async function setUp(command: string | undefined, args: readonly string[], mayInstall: boolean): Promise<number> {
   const packageJson = readFileSync(join(root, 'package.json'), 'utf8')
   const { engines } = JSON.parse(packageJson) as { engines: { bun: string } }
-  const fault = wrongBun(engines.bun, Bun.version, process.env.npm_lifecycle_event ?? 'dev')
+  const fault = wrongBun(engines.bun, Bun.version, `run ${process.env.npm_lifecycle_event ?? 'dev'}`)
   if (fault !== undefined) {
     process.stderr.write(`${fault}\n`)
     return 1

@@ -70,8 +70,9 @@ test.each([
 })
 
 test('another Bun than the pinned one is told what to type', () => {
-  expect(wrongBun('1.4.5', '1.4.5')).toBeUndefined()
-  expect(wrongBun('1.4.5', '1.3.0')).toEndWith('type: git checkout bun.lock && npx -y bun@1.4.5 install')
+  expect(wrongBun('1.4.5', '1.4.5', 'run test')).toBeUndefined()
+  expect(wrongBun('1.4.5', '1.4.6', 'run test')).toEndWith('this is Bun 1.4.6; type: npx -y bun@1.4.5 run test')
+  expect(wrongBun('1.4.5', '1.3.0', 'install', 'first && ')).toEndWith('type: first && npx -y bun@1.4.5 install')
 })
 
 describe('missing symbols', () => {

@@ -81,10 +81,14 @@ async function buildRelease(folder: string): Promise<void> {
 const pinnedBun = (): string =>
   (JSON.parse(readFileSync(join(NATIVE, '../../../package.json'), 'utf8')) as { engines: { bun: string } }).engines.bun
 
-/** What to type when another Bun than the pinned one installs; undefined when it is the right one. */
-export function wrongBun(pinned: string, running: string): string | undefined {
+/**
+ * What to type when another Bun than the pinned one runs; undefined when it is the right one.
+ * @param command Bun's, such as `run test`
+ * @param first what has to be typed before it
+ */
+export function wrongBun(pinned: string, running: string, command: string, first = ''): string | undefined {
   if (pinned === running) return undefined
-  return `KafkaTrace runs on Bun ${pinned}, and this is Bun ${running}, which may have changed bun.lock; type: git checkout bun.lock && npx -y bun@${pinned} install`
+  return `KafkaTrace runs on Bun ${pinned}, and this is Bun ${running}; type: ${first}npx -y bun@${pinned} ${command}`
 }
 
 /** Whether the addon is in the cache, or is now, so that it need not be compiled. The client need not be installed. */
@@ -451,7 +455,8 @@ if (import.meta.main) {
       process.stdout.write(HELP)
       process.exit()
     }
-    const fault = wrongBun(pinnedBun(), Bun.version) ?? cacheFault()
+    // Another Bun that installs may have changed bun.lock.
+    const fault = wrongBun(pinnedBun(), Bun.version, 'install', 'git checkout bun.lock && ') ?? cacheFault()
     if (fault !== undefined) throw new BuildError(fault)
     if (release !== undefined) await buildRelease(release)
     else await build(rebuild)
