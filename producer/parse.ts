@@ -13,10 +13,10 @@ export interface ParseLimits {
   strict: boolean
 }
 
-/** Members of an event in JSON, `data` among them, each of which is a header of its record. */
+/** Members of the event in a line, `data` among them, each of which is a header of its record; a body may have as many at least. */
 const MAX_MEMBERS = 1_000
 
-/** On average in a batch that is full: listing millions of members would keep everybody else waiting. */
+/** Of a body, for each event that it may have: listing millions of members would keep everybody else waiting. */
 const MEMBERS_AN_EVENT = 32
 
 /** The events in order; an array's faults have its index in their pointers. */
