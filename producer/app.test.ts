@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'bun:test'
+import { describe, expect, spyOn, test } from 'bun:test'
 import { gzipSync, zstdCompressSync } from 'node:zlib'
 import { SpanStatusCode } from '@opentelemetry/api'
 import { InMemorySpanExporter, type ReadableSpan } from '@opentelemetry/sdk-trace'
@@ -1123,6 +1123,21 @@ describe('around it', () => {
       [202, 200, 400, 200, 404].map((status) => [status, 'close']),
     )
     expect((await ndjson(answers[1] as Response)).at(-1)?.['summary']).toMatchObject({ stored: 1, complete: true })
+  })
+
+  test('a stream that waits for quota ends with a summary as soon as the service stops', async () => {
+    const { key, sha256 } = makeKey('a')
+    const quota = { eventsPerSecond: 0.01, burstEvents: 1 }
+    const tenants = tenantsOf({ tenants: { a: { streams: ['events'], quota, keys: [{ id: 'a', sha256 }] } } })
+    const { post, kafka, producer, stop } = service({ authenticate: authenticateByKey(tenants) })
+    kafka.createTopic('kt.a.events')
+    expect((await post('{"type":"t"}', { ...JSON_TYPE, 'x-api-key': key })).status).toBe(202)
+    const asked = spyOn(producer, 'blocked')
+    const answers = (async () => ndjson(await post('{"type":"t"}\n', { ...NDJSON, 'x-api-key': key })))()
+    // For the request, and for its line, which then waits.
+    await until(() => asked.mock.calls.length === 2)
+    stop.abort()
+    expect((await answers).at(-1)?.['summary']).toMatchObject({ events: 1, notStored: 1, complete: false })
   })
 
   test('once shut every request is refused at once, and streams are ended', async () => {

@@ -105,6 +105,9 @@ export const MAX_LONGEST_LINES_WITHOUT_EVENT = 16
 /** How often a full queue is looked at again. */
 const QUEUE_POLL_MS = 5
 
+/** How often a line that waits for quota, which may take long, looks whether the service is stopping. */
+const ENDING_LOOK_MS = 100
+
 const NEWLINE = 0x0a
 
 /**
@@ -284,7 +287,7 @@ export function answerStream(deps: StreamDeps): ReadableStream<Uint8Array> {
       const leftMs = deadline - performance.now()
       if (waitMs === Number.POSITIVE_INFINITY || leftMs <= 0 || ending.aborted || gone.signal.aborted)
         return problem ?? { ...overQuota(waitMs, 'line'), outcome: 'not stored' }
-      await sleep(Math.min(waitMs, leftMs), gone.signal)
+      await sleep(Math.min(waitMs, leftMs, ENDING_LOOK_MS), gone.signal)
       ;({ waitMs, problem } = again())
     }
     return undefined
