@@ -67,7 +67,7 @@ export class Gate {
   readonly #tooManyRequests: Problem
   readonly #tooManyBytes: Problem
 
-  /** @param tenants how many there are: a single one needs to leave no room for others */
+  /** @param tenants how many may send: a single one needs to leave no room for others */
   constructor(limits: GateLimits, tenants = 1) {
     this.limits = limits
     this.tenants = tenants

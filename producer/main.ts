@@ -60,7 +60,8 @@ const producer = createRecordProducer({
 })
 const gate = new Gate(
   { maxRequests: config.MAX_IN_FLIGHT_REQUESTS, maxBytes: config.MAX_IN_FLIGHT_BYTES },
-  tenants.length,
+  // Nobody has to leave room for one that is switched off.
+  tenants.filter(({ enabled }) => enabled).length,
 )
 const stopWatching = gate.watch()
 const ending = new AbortController()
