@@ -279,8 +279,12 @@ async function logged(words: readonly string[], log: string, waiting: () => void
   const begunMs = performance.now()
   let isFirst = true
   while (true) {
-    const { exitCode, said } = await runLogged(words, log, waiting)
+    const { exitCode, said, isLate } = await runLogged(words, log, waiting)
     if (exitCode === 0) return
+    if (isLate)
+      throw new MissingError(
+        `installing packages took longer than ${INSTALL_TIMEOUT_MS / 60_000} minutes, and was ended:\n${lastLines(said)}\nAll of it: ${log}`,
+      )
     if (isLocked(said) && performance.now() - begunMs < LOCK_TIMEOUT_MS) {
       if (isFirst) waiting()
       isFirst = false
@@ -301,7 +305,8 @@ async function runLogged(
   words: readonly string[],
   log: string,
   waiting: () => void,
-): Promise<{ exitCode: number; said: string }> {
+): Promise<{ exitCode: number; said: string; isLate: boolean }> {
+  const begunMs = performance.now()
   appendFileSync(log, `$ ${words.join(' ')}\n`)
   const begin = statSync(log).size
   const said = (): string => readFileSync(log).subarray(begin).toString()
@@ -338,7 +343,7 @@ async function runLogged(
     )
     const exitCode = await child.exited
     if (stoppedBy !== undefined) process.exit(128 + constants.signals[stoppedBy])
-    return { exitCode, said: said() }
+    return { exitCode, said: said(), isLate: performance.now() - begunMs >= INSTALL_TIMEOUT_MS }
   } finally {
     clearInterval(timer)
     for (const signal of signals) process.off(signal, stop)
