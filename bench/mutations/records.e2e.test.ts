@@ -3,22 +3,17 @@ import { join } from 'node:path'
 import fc from 'fast-check'
 import pino from 'pino'
 import { loadConsumerConfig } from '../../consumer/config.ts'
-import { decode, identityOf } from '../../consumer/decode.ts'
 import { foreignRecord } from '../../consumer/test-foreign-records.ts'
 import { type KafkaCluster, startKafka } from '../../shared/kafka/brokers/kafka.ts'
 import { createRecordProducer } from '../../shared/kafka/producer.ts'
-import { createRangeReader, readAll } from '../../shared/kafka/range-reader.ts'
+import { readAll } from '../../shared/kafka/range-reader.ts'
 import { ProduceError } from '../../shared/kafka/types.ts'
-import { residentMemoryBytes } from '../../shared/process-metrics.ts'
 import { type ServiceProcess, startService } from '../../shared/testing/service-process.ts'
 import { until } from '../../shared/testing/until.ts'
-import { siblingTopic, streamTopics } from '../../shared/topics.ts'
+import { streamTopics } from '../../shared/topics.ts'
 import { FAULT_TYPE } from '../faults/handlers.ts'
+import { COUNT, known, openReader, PARTITIONS, partitionsOf, residentMbOf, SEED, wrongOutcomes } from './rig.ts'
 
-/** MUTATION_SEED and MUTATIONS play others, and more. */
-const SEED = Number(process.env['MUTATION_SEED'] ?? 1)
-const COUNT = Number(process.env['MUTATIONS'] ?? 30_000)
-const PARTITIONS = 3
 const CHUNK = 1_000
 const OUTCOMES_TIMEOUT_MS = 120_000
 /** Of the consumer, at any time: many records are held at once, and some are large. */
@@ -52,13 +47,9 @@ afterAll(async () => {
   await kafka?.stop()
 })
 
-const residentMbOf = (pid: number): number => (residentMemoryBytes(pid) ?? 0) / 2 ** 20
-
 test(`of ${COUNT} odd records none stops its partition, and each event has one outcome`, async () => {
-  const config = loadConsumerConfig({ KAFKA_BROKERS: kafka.bootstrapServers })
-  const log = pino({ level: 'silent' })
   const writer = createRecordProducer({
-    config,
+    config: loadConsumerConfig({ KAFKA_BROKERS: kafka.bootstrapServers }),
     clientId: 'mutations',
     topics: [INPUT],
     deliveryTimeoutMs: 30_000,
@@ -67,15 +58,12 @@ test(`of ${COUNT} odd records none stops its partition, and each event has one o
     maxQueueBytes: 2 ** 28,
     maxRecordBytes: 2 ** 20,
     unreachedTimeoutMs: 60_000,
-    log,
+    log: pino({ level: 'silent' }),
     onStatistics: () => undefined,
   })
   writer.start()
   await until(() => writer.connection().state === 'connected', { timeoutMs: 30_000, what: 'the connection' })
-  const reader = createRangeReader({ config, clientId: 'mutations-test', log })
-  const places = (topic: string) => Array.from({ length: PARTITIONS }, (_, partition) => ({ topic, partition }))
-  // A repeat is recognised on its partition: with another key it is another event.
-  const known = (partition: number, identity: string): string => `${partition} ${identity}`
+  const reader = openReader(kafka.bootstrapServers)
   const residentMb: number[] = []
   for (const half of [0, 1]) {
     const records = fc.sample(foreignRecord(['plain', `${FAULT_TYPE}always`, `${FAULT_TYPE}hopeless`]), {
@@ -87,22 +75,12 @@ test(`of ${COUNT} odd records none stops its partition, and each event has one o
       const results = await writer.produce(chunk)
       expect(results.filter((one) => one instanceof ProduceError)).toEqual([])
     }
-    const wanted = new Map<string, number>()
-    await readAll(reader, places(INPUT), (record) => wanted.set(known(record.partition, decode(record).identity), 0))
-    const count = async () => {
-      for (const identity of wanted.keys()) wanted.set(identity, 0)
-      for (const role of ['processed', 'dlq'] as const)
-        await readAll(reader, places(siblingTopic(INPUT, role)), (record) => {
-          const identity = known(record.partition, identityOf(record))
-          wanted.set(identity, (wanted.get(identity) ?? 0) + 1)
-        })
-      return [...wanted.values()]
-    }
-    await until(async () => !(await count()).includes(0), { timeoutMs: OUTCOMES_TIMEOUT_MS, what: 'every outcome' })
-    expect([...wanted].filter(([, outcomes]) => outcomes !== 1)).toEqual([])
+    const events = new Set<string>()
+    await readAll(reader, partitionsOf(INPUT), (record) => events.add(known(record)))
+    expect(await wrongOutcomes(reader, INPUT, events, OUTCOMES_TIMEOUT_MS)).toEqual([])
     residentMb.push(residentMbOf(consumer.pid))
     console.log(
-      `seed ${2 * SEED + half}: ${records.length} records, ${wanted.size} events so far, ${residentMb[half]?.toFixed(0)} MB`,
+      `seed ${2 * SEED + half}: ${records.length} records, ${events.size} events so far, ${residentMb[half]?.toFixed(0)} MB`,
     )
   }
   await reader.close()

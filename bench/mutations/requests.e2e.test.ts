@@ -1,23 +1,15 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from 'bun:test'
-import pino from 'pino'
-import { loadConsumerConfig } from '../../consumer/config.ts'
-import { identityOf } from '../../consumer/decode.ts'
 import { headerText } from '../../shared/headers.ts'
 import { type KafkaCluster, startKafka } from '../../shared/kafka/brokers/kafka.ts'
-import { createRangeReader, readAll } from '../../shared/kafka/range-reader.ts'
-import type { IncomingRecord } from '../../shared/kafka/types.ts'
-import { residentMemoryBytes } from '../../shared/process-metrics.ts'
+import { readAll } from '../../shared/kafka/range-reader.ts'
 import { type ServiceProcess, startService } from '../../shared/testing/service-process.ts'
 import { until } from '../../shared/testing/until.ts'
-import { inputTopic, siblingTopic } from '../../shared/topics.ts'
+import { inputTopic } from '../../shared/topics.ts'
 import { createRandom } from '../faults/random.ts'
 import { type Answered, type Mutated, mutated, send } from './requests.ts'
+import { COUNT, known, openReader, PARTITIONS, partitionsOf, residentMbOf, SEED, wrongOutcomes } from './rig.ts'
 
-/** MUTATION_SEED and MUTATIONS play others, and more. */
-const SEED = Number(process.env['MUTATION_SEED'] ?? 1)
-const COUNT = Number(process.env['MUTATIONS'] ?? 30_000)
 const CONNECTIONS = 128
-const PARTITIONS = 3
 const BODY_TIMEOUT_MS = 2_500
 const DELIVERY_TIMEOUT_MS = 5_000
 /** A body that does not come is given up before, and answered. */
@@ -54,8 +46,6 @@ afterAll(async () => {
   await kafka?.stop()
 })
 
-const residentMb = (pid: number): number => (residentMemoryBytes(pid) ?? 0) / 2 ** 20
-
 /** An event's place in the log, as a receipt tells it. */
 interface Receipt {
   id: string
@@ -83,11 +73,11 @@ test(`of ${COUNT} mutated requests each is answered or closed, and what was answ
       while (next < COUNT) {
         const sent = mutated(`m${next++}-${random.integer(0x1000_0000, 0xffff_ffff).toString(16)}.`, random)
         all.push({ sent, answered: await send(port, sent, HANG_MS) })
-        if (all.length === Math.floor(COUNT / 3)) warmMb = residentMb(producer.pid)
+        if (all.length === Math.floor(COUNT / 3)) warmMb = residentMbOf(producer.pid)
       }
     }),
   )
-  const grownMb = residentMb(producer.pid) - warmMb
+  const grownMb = residentMbOf(producer.pid) - warmMb
   const last = await fetch(`http://127.0.0.1:${port}/v1/events`, {
     method: 'POST',
     headers: { 'content-type': 'application/json' },
@@ -95,19 +85,11 @@ test(`of ${COUNT} mutated requests each is answered or closed, and what was answ
   })
   expect(last.status).toBe(202)
 
-  const log = pino({ level: 'silent' })
-  const reader = createRangeReader({
-    config: loadConsumerConfig({ KAFKA_BROKERS: kafka.bootstrapServers }),
-    clientId: 'mutations-test',
-    log,
-  })
-  const places = (topic: string) => Array.from({ length: PARTITIONS }, (_, partition) => ({ topic, partition }))
+  const reader = openReader(kafka.bootstrapServers)
   const stored = new Map<string, string>()
   const names = new Map<string, string[]>()
-  // A repeat is recognised on its partition: with another key it is another event.
-  const known = (record: IncomingRecord): string => `${record.partition} ${identityOf(record)}`
   const events = new Set<string>()
-  await readAll(reader, places(INPUT), (record) => {
+  await readAll(reader, partitionsOf(INPUT), (record) => {
     const { partition, offset, headers } = record
     events.add(known(record))
     const id = headerText(headers, 'ce_id') ?? ''
@@ -145,18 +127,6 @@ test(`of ${COUNT} mutated requests each is answered or closed, and what was answ
   expect(grownMb).toBeLessThan(MAX_GROWTH_MB)
 
   // Each stored event has its one outcome.
-  const outcomes = new Map<string, number>()
-  await until(
-    async () => {
-      outcomes.clear()
-      for (const role of ['processed', 'dlq'] as const)
-        await readAll(reader, places(siblingTopic(INPUT, role)), (record) =>
-          outcomes.set(known(record), (outcomes.get(known(record)) ?? 0) + 1),
-        )
-      return outcomes.size >= events.size
-    },
-    { timeoutMs: OUTCOMES_TIMEOUT_MS, what: `the outcomes of ${events.size} events` },
-  )
+  expect(await wrongOutcomes(reader, INPUT, events, OUTCOMES_TIMEOUT_MS)).toEqual([])
   await reader.close()
-  expect([...outcomes].filter(([event, count]) => count !== 1 || !events.has(event))).toEqual([])
 })
