@@ -58,20 +58,26 @@ test('a build that fails leaves nothing behind', async () => {
   const source = join(cache, 'source')
   await Bun.write(source, 'one')
   const failing = { ...counting(source).recipe, build: () => Promise.reject(new Error('no')) }
-  expect(provideBuilt(failing)).rejects.toThrow('no')
+  await expect(provideBuilt(failing)).rejects.toThrow('no')
   expect(await readdir(join(cache, 'bench'))).toBeEmpty()
   expect(existsSync(await provideBuilt(counting(source).recipe))).toBe(true)
 })
 
-test('a tool that is missing is said, with how to get it', () => {
-  expect(runTool(['no-such-compiler'], cache, 'install it with: apt-get install it')).rejects.toThrow(
+test('a tool that is missing is said, with how to get it', async () => {
+  await expect(runTool(['no-such-compiler'], cache, 'install it with: apt-get install it')).rejects.toThrow(
     new UnavailableError('no-such-compiler is not on the path; install it with: apt-get install it'),
   )
 })
 
 test('a tool that fails is said, with its last lines', async () => {
   expect(await runTool(['sh', '-c', 'echo fine'], cache, '')).toBe('fine\n')
-  expect(runTool(['sh', '-c', 'echo half; echo broken >&2; exit 3'], cache, '')).rejects.toThrow(
+  await expect(runTool(['sh', '-c', 'echo half; echo broken >&2; exit 3'], cache, '')).rejects.toThrow(
     /ended with 3: .*\nbroken/s,
+  )
+})
+
+test('a tool that does not end is ended, and said', async () => {
+  await expect(runTool(['sh', '-c', 'echo half; exec sleep 60'], cache, '', 100)).rejects.toThrow(
+    /did not end within 0.1 s: half/,
   )
 })

@@ -39,18 +39,37 @@ export async function provideBuilt(recipe: Recipe): Promise<string> {
   return folder
 }
 
+/** For what is downloaded and compiled on a slow machine. */
+const TOOL_TIMEOUT_MS = 1_800_000
+
 /**
  * Runs a tool to its end.
  * @param install how a person gets the tool
  * @returns what it printed
- * @throws UnavailableError when it is missing or fails, with its last lines
+ * @throws UnavailableError when it is missing, fails or takes too long, with its last lines
  */
-export async function runTool(command: readonly [string, ...string[]], cwd: string, install: string): Promise<string> {
+export async function runTool(
+  command: readonly [string, ...string[]],
+  cwd: string,
+  install: string,
+  timeoutMs = TOOL_TIMEOUT_MS,
+): Promise<string> {
   const [tool] = command
   if (!existsSync(tool) && Bun.which(tool, { cwd }) === null)
     throw new UnavailableError(`${tool} is not on the path; ${install}`)
-  const child = Bun.spawn([...command], { cwd, stdin: 'ignore', stdout: 'pipe', stderr: 'pipe' })
+  const child = Bun.spawn([...command], {
+    cwd,
+    stdin: 'ignore',
+    stdout: 'pipe',
+    stderr: 'pipe',
+    timeout: timeoutMs,
+    killSignal: 'SIGKILL',
+  })
   const [output, errors, exitCode] = await Promise.all([child.stdout.text(), child.stderr.text(), child.exited])
+  if (child.signalCode === 'SIGKILL')
+    throw new UnavailableError(
+      `${command.join(' ')} did not end within ${timeoutMs / 1_000} s: ${lastLines(output + errors)}`,
+    )
   if (exitCode !== 0)
     throw new UnavailableError(`${command.join(' ')} ended with ${exitCode}: ${lastLines(output + errors)}`)
   return output

@@ -62,7 +62,7 @@ for (const system of LIMITS) {
     expect(answer.status).toBe(200)
     expect(await answer.text()).toBe(system.facts.name === 'bun-echo' ? body : 'hello')
     await running.stop()
-    expect(fetch(running.url, { method: 'POST', body })).rejects.toThrow()
+    await expect(fetch(running.url, { method: 'POST', body })).rejects.toThrow()
   })
 }
 
@@ -102,7 +102,7 @@ test('both drains read a filled topic to its end, and fail when it has less than
     expect(done.seconds).toBeGreaterThan(0)
     expect(done.cpuSeconds).toBeGreaterThan(0)
   }
-  expect(run(toolNamed('librdkafka-drain'), topic, RECORDS + 1)).rejects.toThrow(`has ${RECORDS} records`)
+  await expect(run(toolNamed('librdkafka-drain'), topic, RECORDS + 1)).rejects.toThrow(`has ${RECORDS} records`)
 })
 
 test('a tool that cannot reach its broker fails with what it said', async () => {
@@ -110,5 +110,5 @@ test('a tool that cannot reach its broker fails with what it said', async () => 
   await drain.prepare(say)
   const [port = 0] = await findFreePorts(1)
   const options = { topic: 'none', records: 1, valueBytes: VALUE_BYTES, directory }
-  expect(drain.run({ ...options, brokers: `127.0.0.1:${port}` })).rejects.toThrow('the topic cannot be asked for')
+  await expect(drain.run({ ...options, brokers: `127.0.0.1:${port}` })).rejects.toThrow('the topic cannot be asked for')
 })

@@ -15,7 +15,7 @@ test('versions are those that a binary was built with', () => {
   })
 })
 
-test('a peer whose jars cannot be had says so', () => {
+test('a peer whose jars cannot be had says so', async () => {
   const bridge = NATIVE_PEERS.find(({ facts }) => facts.name === 'strimzi-bridge')
-  expect(bridge?.prepare(() => undefined)).rejects.toThrow('No versions available for io.strimzi:kafka-bridge')
+  await expect(bridge?.prepare(() => undefined)).rejects.toThrow('No versions available for io.strimzi:kafka-bridge')
 })

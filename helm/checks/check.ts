@@ -35,6 +35,9 @@ export interface Ran {
   readonly errors: string
 }
 
+/** Of commands that have no bound of their own: for what is downloaded and compiled on a slow machine. */
+const RUN_TIMEOUT_MS = 1_800_000
+
 /** Runs a command to its end, in the project's root unless told otherwise. It failing, or being ended by the time-out, is a result, not an error. */
 export async function run(
   command: readonly [string, ...string[]],
@@ -46,7 +49,7 @@ export async function run(
     stdin: options.input === undefined ? 'ignore' : Buffer.from(options.input),
     stdout: 'pipe',
     stderr: 'pipe',
-    ...(options.timeoutMs === undefined ? {} : { timeout: options.timeoutMs }),
+    timeout: options.timeoutMs ?? RUN_TIMEOUT_MS,
   })
   const [output, errors, exitCode] = await Promise.all([child.stdout.text(), child.stderr.text(), child.exited])
   return { exitCode, output, errors }
