@@ -1,5 +1,6 @@
 import { Type } from '@sinclair/typebox'
 import pino from 'pino'
+import { identityOf } from '../../consumer/decode.ts'
 import { defineHandler } from '../../consumer/handlers/handler.ts'
 import { startPipeline } from '../../consumer/test-pipeline.ts'
 import { Gate, Meters } from '../../producer/admit.ts'
@@ -76,10 +77,4 @@ export function startClientService(): ClientService {
     },
     stop: () => void server.stop(true),
   }
-}
-
-/** What tells an event from a repeated one. */
-function identityOf({ headers: { names, values } }: IncomingRecord): string {
-  const of = (name: string) => values[names.indexOf(name)]
-  return JSON.stringify([of('ce_source'), of('ce_id')])
 }
