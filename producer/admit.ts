@@ -39,7 +39,7 @@ export interface Stay {
 }
 
 /**
- * Whether someone who has `own` of a limit may have `more` of it. Where others may come, what he has is no more than what stays free for them: whoever comes
+ * Whether a tenant that has `own` of a limit may have `more` of it. Where others may come, what it has is no more than what stays free for them: whoever comes
  * finds room, however many others keep what they have, and nobody has to be told of anybody else.
  */
 function isFree(more: number, own: number, used: number, limit: number, shared: boolean): boolean {
@@ -161,9 +161,9 @@ export class Gate {
     const full = this.hold(stay, bytes)
     if (full !== undefined) return { ok: false, problem: full }
     if (!stream && tenant.requests === tenant.streams) this.#active++
-    for (const of of [tenant, this.#all]) {
-      of.requests++
-      if (stream) of.streams++
+    for (const held of [tenant, this.#all]) {
+      held.requests++
+      if (stream) held.streams++
     }
     return { ok: true, stay }
   }
@@ -194,9 +194,9 @@ export class Gate {
     if (!stay.inside) return
     this.hold(stay, 0)
     stay.inside = false
-    for (const of of [stay.tenant, this.#all]) {
-      of.requests--
-      if (stay.stream) of.streams--
+    for (const held of [stay.tenant, this.#all]) {
+      held.requests--
+      if (stay.stream) held.streams--
     }
     if (!stay.stream && stay.tenant.requests === stay.tenant.streams) this.#active--
     if (this.#all.requests === 0) for (const wake of this.#idle.splice(0)) wake()

@@ -223,8 +223,8 @@ describe('disconnecting', () => {
       mock.setDown(1)
       await Promise.all([...asked, ...disconnected])
       // A call lets the client go a moment before its thread tells that it has returned, so that either may be told first, by a moment.
-      for (const of of [0, 1])
-        expect((endedMs.get(`${of} disconnected`) ?? 0) - (endedMs.get(`${of} asked`) ?? 0)).toBeGreaterThan(-MOMENT_MS)
+      for (const at of [0, 1])
+        expect((endedMs.get(`${at} disconnected`) ?? 0) - (endedMs.get(`${at} asked`) ?? 0)).toBeGreaterThan(-MOMENT_MS)
     },
     TEST_TIMEOUT_MS,
   )
