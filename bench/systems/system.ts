@@ -73,7 +73,7 @@ export interface LimitMeasurement {
   cpuSeconds: number
 }
 
-/** The system cannot be had on this machine. */
+/** A system, or a tool, cannot be had on this machine; the message says why and what to do. */
 export class UnavailableError extends Error {
   override readonly name = 'UnavailableError'
 }

@@ -1,8 +1,8 @@
 import { mkdir } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { UnavailableError } from '../../bench/systems/system.ts'
 import { run } from './check.ts'
-import { ToolUnavailableError } from './tools.ts'
 
 /** Where the custom resources of helm/gitops are defined: their controllers' own modules, checked by Go's checksum database. */
 const modules = [
@@ -67,10 +67,10 @@ export async function writeSchemas(folder: string, say: (progress: string) => vo
 }
 
 async function moduleFolder(module: string, version: string): Promise<string> {
-  if (Bun.which('go') === null) throw new ToolUnavailableError('go is needed for the schemas, and is not on the path')
+  if (Bun.which('go') === null) throw new UnavailableError('go is needed for the schemas, and is not on the path')
   const { output, errors } = await run(['go', 'mod', 'download', '-json', `${module}@${version}`], { cwd: tmpdir() })
   const { Dir } = JSON.parse(output || '{}') as { Dir?: string }
-  if (Dir === undefined) throw new ToolUnavailableError(`${module}@${version}: ${(output + errors).slice(-1_000)}`)
+  if (Dir === undefined) throw new UnavailableError(`${module}@${version}: ${(output + errors).slice(-1_000)}`)
   return Dir
 }
 

@@ -9,6 +9,7 @@
 import { cp, mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { UnavailableError } from '../../bench/systems/system.ts'
 import { debootstrap } from '../../shared/dev/debian-root.ts'
 import { startEmbedded } from '../../shared/kafka/brokers/embedded.ts'
 import { findFreePorts } from '../../shared/kafka/brokers/ports.ts'
@@ -16,7 +17,6 @@ import { cacheFolder } from '../../shared/kafka/native/cache.ts'
 import { type Check, type Outcome, root, run } from './check.ts'
 import { basesOf, stagesOf } from './images-dockerfile.ts'
 import type { Service } from './images-environment.ts'
-import { ToolUnavailableError } from './tools.ts'
 
 const readyTimeoutMs = 30_000
 const stopTimeoutMs = 20_000
@@ -324,12 +324,12 @@ export const imagesStart: Check = {
   counts: 'demands',
   async run(say) {
     if (process.getuid?.() === 0) return checkImages(say)
-    if (Bun.which('sudo') === null) throw new ToolUnavailableError('mounts and chroot need root, and there is no sudo')
+    if (Bun.which('sudo') === null) throw new UnavailableError('mounts and chroot need root, and there is no sudo')
     // Only this check is root's: mounts and chroot need it.
     say('building the images and starting them, as root')
     const kept = '--preserve-env=PATH,HOME,KAFKATRACE_CACHE_DIR,XDG_CACHE_HOME,NODE_EXTRA_CA_CERTS'
     const { exitCode, output, errors } = await run(['sudo', '-n', kept, process.execPath, import.meta.path])
-    if (exitCode !== 0) throw new ToolUnavailableError(`as root, it ended with ${exitCode}:\n${errors.slice(-2_000)}`)
+    if (exitCode !== 0) throw new UnavailableError(`as root, it ended with ${exitCode}:\n${errors.slice(-2_000)}`)
     return JSON.parse(output) as Outcome
   },
 }

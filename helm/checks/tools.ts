@@ -2,6 +2,7 @@ import { createHash, randomUUID } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { chmod, mkdir, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { UnavailableError } from '../../bench/systems/system.ts'
 import { cacheFolder } from '../../shared/kafka/native/cache.ts'
 import { run } from './check.ts'
 
@@ -52,14 +53,12 @@ replace github.com/vmware-labs/yaml-jsonpath v0.3.2 => github.com/helm-unittest/
 
 export type ToolName = keyof typeof sources
 
-export class ToolUnavailableError extends Error {}
-
 const installing = new Map<string, Promise<string>>()
 
 /**
  * @param say tells what is being installed, which for a Go program may take a minute
  * @returns where the program is
- * @throws ToolUnavailableError with what the installer said
+ * @throws UnavailableError with what the installer said
  */
 export async function tool(name: ToolName, say: (progress: string) => void): Promise<string> {
   const source: Source = sources[name]
@@ -75,7 +74,7 @@ export async function tool(name: ToolName, say: (progress: string) => void): Pro
     installing.set(folder, installed)
   }
   await installed
-  if (!existsSync(path)) throw new ToolUnavailableError(`${name}: installed, but there is no ${binary}`)
+  if (!existsSync(path)) throw new UnavailableError(`${name}: installed, but there is no ${binary}`)
   return path
 }
 
@@ -114,10 +113,10 @@ async function fill(source: Source, folder: string): Promise<void> {
     options: { cwd?: string; env?: Record<string, string> } = {},
   ): Promise<void> => {
     if (Bun.which(command[0]) === null && !existsSync(command[0]))
-      throw new ToolUnavailableError(`${command[0]} is needed to install ${nameOf(source)}, and is not on the path`)
+      throw new UnavailableError(`${command[0]} is needed to install ${nameOf(source)}, and is not on the path`)
     const { exitCode, output, errors } = await run(command, { cwd: folder, ...options })
     if (exitCode !== 0)
-      throw new ToolUnavailableError(`${command.join(' ')} ended with ${exitCode}:\n${(output + errors).slice(-2_000)}`)
+      throw new UnavailableError(`${command.join(' ')} ended with ${exitCode}:\n${(output + errors).slice(-2_000)}`)
   }
   if ('go' in source)
     return must(['go', 'install', `${source.go}@${source.version}`], { env: { GOBIN: folder, CGO_ENABLED: '0' } })

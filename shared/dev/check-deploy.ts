@@ -7,7 +7,7 @@ import { clients } from '../../helm/checks/clients.ts'
 import { delivery } from '../../helm/checks/delivery.ts'
 import { images } from '../../helm/checks/images.ts'
 import { monitoring } from '../../helm/checks/monitoring.ts'
-import { ToolUnavailableError } from '../../helm/checks/tools.ts'
+import { BrokerUnavailableError } from '../kafka/brokers/broker.ts'
 import { paint, seconds, step } from './progress.ts'
 
 const areas = [images, charts, monitoring, delivery, clients]
@@ -41,7 +41,7 @@ async function outcomeOf(check: Check): Promise<Result> {
     return ended(passed, faults)
   } catch (error) {
     return ended(0, [
-      error instanceof ToolUnavailableError || error instanceof UnavailableError
+      error instanceof UnavailableError || error instanceof BrokerUnavailableError
         ? error.message
         : String((error as Error).stack ?? error),
     ])
