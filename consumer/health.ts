@@ -40,7 +40,7 @@ interface Working {
 
 /**
  * Ready: in the group, every assigned partition is restored, and commits go through or there is nothing to commit. A paused partition is one stream's
- * trouble, which a new process cannot mend: it is named, and makes no process unready that reads another.
+ * trouble, which a new process cannot fix: it is named, and makes no process unready that reads another.
  */
 export function createChecks(current: () => Working, draining: AbortSignal): Record<string, Check> {
   const connected =

@@ -1,4 +1,4 @@
-/** `bun run verify`: format, lint, types, dead code and unit tests. `bun run lint --write` mends the format. */
+/** `bun run verify`: format, lint, types, dead code and unit tests. `bun run lint --write` fixes the format. */
 import { resolve } from 'node:path'
 import { paint, seconds } from './progress.ts'
 

@@ -54,7 +54,7 @@ const cache = (): string => join(cacheFolder(), 'native')
  */
 const WORKING_LIBUV = /^uv_(async_init|async_send|close|default_loop|mutex_\w+|rwlock_\w+|thread_create|thread_join)$/
 
-/** A failure that the person at the terminal can mend; shown without a stack. */
+/** A failure that the person at the terminal can fix; shown without a stack. */
 class BuildError extends Error {}
 
 async function build(rebuild: boolean): Promise<void> {
