@@ -80,6 +80,9 @@ test('errors that nobody catches, and a thread that is kept, cost no other event
     { ...PATIENCE, what: 'twelve outcomes' },
   )
   expect(await counted('uncaught_errors_total')).toBeGreaterThanOrEqual(8)
+  // A line is read a moment after it was counted.
+  const uncaught = () => consumer.log.filter(({ msg }) => String(msg).startsWith('an error that nobody has caught'))
+  await until(async () => uncaught().length === (await counted('uncaught_errors_total')), PATIENCE)
   // Every line is JSON, or reading it would have failed.
   const strays = consumer.log.filter(({ msg }) => msg === 'an error that nobody has caught; the consumer goes on')
   expect(JSON.stringify(strays)).toContain('stray timer')
