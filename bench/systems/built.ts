@@ -57,6 +57,7 @@ export async function runTool(
   const [tool] = command
   if (!existsSync(tool) && Bun.which(tool, { cwd }) === null)
     throw new UnavailableError(`${tool} is not on the path; ${install}`)
+  const begunMs = performance.now()
   const child = Bun.spawn([...command], {
     cwd,
     stdin: 'ignore',
@@ -66,7 +67,7 @@ export async function runTool(
     killSignal: 'SIGKILL',
   })
   const [output, errors, exitCode] = await Promise.all([child.stdout.text(), child.stderr.text(), child.exited])
-  if (child.signalCode === 'SIGKILL')
+  if (exitCode !== 0 && performance.now() - begunMs >= timeoutMs)
     throw new UnavailableError(
       `${command.join(' ')} did not end within ${timeoutMs / 1_000} s: ${lastLines(output + errors)}`,
     )

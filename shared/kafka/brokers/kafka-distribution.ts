@@ -135,6 +135,7 @@ async function resolveJars(folder: string, timeoutMs: number): Promise<void> {
   const unfinished = `${folder}.${randomUUID()}.unfinished`
   await mkdir(dirname(folder), { recursive: true })
   try {
+    const begunMs = performance.now()
     const child = Bun.spawn(
       [
         maven,
@@ -149,7 +150,7 @@ async function resolveJars(folder: string, timeoutMs: number): Promise<void> {
       { stdin: 'ignore', stdout: 'pipe', stderr: 'pipe', timeout: timeoutMs, killSignal: 'SIGKILL' },
     )
     const [output, errors, exitCode] = await Promise.all([child.stdout.text(), child.stderr.text(), child.exited])
-    if (child.signalCode === 'SIGKILL') {
+    if (exitCode !== 0 && performance.now() - begunMs >= timeoutMs) {
       throw new BrokerUnavailableError(
         `Maven did not fetch Apache Kafka within ${timeoutMs / 1000} s; is Maven Central reachable?\n${lastLines(`${output}\n${errors}`)}`,
       )
