@@ -71,3 +71,8 @@ test('what a handler does to what it is given changes nothing, and its bytes are
   })
   expect(of).toEqual(given(data))
 })
+
+test('bytes are no result, and are not read: each is a member', async () => {
+  const fault = await tried(given('{"lines":[]}'), () => Buffer.alloc(20_000_000)).catch((error: Error) => error)
+  expect(fault).toMatchObject({ reason: 'invalid result', message: expect.stringContaining('bytes') })
+})

@@ -115,7 +115,8 @@ function frozen<T extends object>(value: T): T {
 function resultOf(returned: unknown): Result {
   const faults: Fault[] = []
   const fault = (member: string, detail: string) => void faults.push({ pointer: pointerTo(member), detail })
-  if (typeof returned !== 'object' || returned === null || Array.isArray(returned))
+  // Of bytes each is a member, and nothing ends the reading of millions of members.
+  if (typeof returned !== 'object' || returned === null || Array.isArray(returned) || ArrayBuffer.isView(returned))
     throw new AttemptFault('invalid result', `the handler returned ${kindOf(returned)}, not an object { type?, data }`)
   const { type, data, ...others } = read(returned)
   for (const name of Object.keys(others)) fault(name, 'is no member of a result: { type?, data }')
@@ -152,8 +153,12 @@ function jsonOf(data: unknown): { text: string } | { text: undefined; fault: str
   }
 }
 
-const kindOf = (value: unknown): string =>
-  value === null || value === undefined ? String(value) : Array.isArray(value) ? 'an array' : `a ${typeof value}`
+function kindOf(value: unknown): string {
+  if (value === null || value === undefined) return String(value)
+  if (Array.isArray(value)) return 'an array'
+  if (ArrayBuffer.isView(value)) return 'bytes'
+  return typeof value === 'object' ? 'an object' : `a ${typeof value}`
+}
 
 /** As far as the schema names it: what the sender has named is data, and goes into no log. */
 function knownPath(schema: TSchema, path: string): string {
