@@ -132,7 +132,7 @@ describe('a compressed body', () => {
       const read = async () => {
         for await (const _ of streamBody(body, encoding));
       }
-      expect(read()).rejects.toThrow('reset')
+      await expect(read()).rejects.toThrow('reset')
     }
   })
 })
