@@ -65,15 +65,16 @@ function keysOf({ headers, url }: Request): Set<string> {
   // RFC 9110, section 11.1: the scheme's case does not matter. Bun joins fields of one name by a comma, which no key has.
   if (authorization !== null)
     for (const one of authorization.split(',')) {
-      const bearer = BEARER.exec(one)
-      if (bearer !== null) keys.add(bearer[1] ?? '')
+      const given = one.trim()
+      const scheme = BEARER.exec(given)?.[0]
+      if (scheme !== undefined) keys.add(given.slice(scheme.length))
     }
   const apiKey = headers.get('x-api-key')
   if (apiKey !== null) for (const one of apiKey.split(',')) keys.add(one.trim())
   return keys
 }
 
-const BEARER = /^ *bearer(?: +(.*?))? *$/i
+const BEARER = /^bearer(?: +|$)/i
 
 function queryKeys(url: string): string[] {
   const query = url.indexOf('?')

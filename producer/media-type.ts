@@ -1,4 +1,5 @@
 import { isMediaType, parseMediaType } from '../shared/event.ts'
+import { trimEnd } from '../shared/trim.ts'
 import type { Problem } from './problem.ts'
 
 /** How a request carries its events. */
@@ -10,7 +11,7 @@ export type ModeResult = { ok: true; mode: Mode } | { ok: false; problem: Proble
 /** The Content-Type without semicolons at its end: behind one, HTTP lets the parameter be missing (RFC 9110, section 5.6.6), RFC 2046 does not. */
 export function contentTypeOf(headers: Headers): string | null {
   const value = headers.get('content-type')
-  return value?.endsWith(';') === true ? value.replace(/[ \t;]+$/, '') : value
+  return value?.endsWith(';') === true ? trimEnd(value, ' \t;') : value
 }
 
 /**

@@ -2,6 +2,7 @@
  * W3C Trace Context (level 1): the trace of an event goes from the request through Kafka to the outcome in the `traceparent` and
  * `tracestate` headers, whether or not anybody collects spans.
  */
+import { trimEnd } from './trim.ts'
 
 /** A parsed `traceparent`. */
 export interface TraceContext {
@@ -47,7 +48,7 @@ function validTracestate(text: string): string | undefined {
   const kept: string[] = []
   let chars = 0
   for (const given of text.split(',')) {
-    const member = given.replace(/^[ \t]+|[ \t]+$/g, '')
+    const member = trimEnd(given, ' \t').replace(/^[ \t]+/, '')
     if (member === '') continue
     const key = STATE_MEMBER.exec(member)?.[1]
     if (key === undefined || (!keys.has(key) && keys.size === MAX_STATE_MEMBERS)) return undefined
