@@ -358,6 +358,21 @@ describe('the body of a stream', () => {
     expect(read).toBe(29)
   })
 
+  test('holds what its decoder takes besides', async () => {
+    const gate = new Gate({ maxRequests: 5, maxBytes: 100 })
+    const stay = entered(gate, 'a', 10)
+    expect(gate.holdDecoder(stay, 40)).toBeUndefined()
+    const held: number[] = []
+    for await (const _ of holding(pieces('1\n', '345678901\n'), gate, stay, 30)) held.push(stay.bytes)
+    expect(held).toEqual([50, 52])
+    expect(gate.holdDecoder(stay, 20)).toBeUndefined()
+    expect(stay.bytes).toBe(32)
+    expect(gate.holdDecoder(stay, 89)?.kind).toBe('overloaded')
+    expect([stay.bytes, stay.decoderBytes]).toEqual([32, 20])
+    gate.leave(stay)
+    expect(gate.level.bytes).toBe(0)
+  })
+
   test('ends with its request, though it waits', async () => {
     const gate = new Gate({ maxRequests: 5, maxBytes: 20 })
     entered(gate, 'b', 10)

@@ -35,6 +35,8 @@ export interface Stay {
   readonly stream: boolean
   /** That it holds. */
   bytes: number
+  /** Of these, what its decoder takes. */
+  decoderBytes: number
   inside: boolean
 }
 
@@ -157,7 +159,7 @@ export class Gate {
     if (!isFree(1, tenant.requests, this.#all.requests, this.limits.maxRequests, this.#shared))
       return { ok: false, problem: this.#tooManyRequests }
     if (!stream && this.#isBusyFor(tenant)) return { ok: false, problem: BUSY }
-    const stay: Stay = { tenant, stream, bytes: 0, inside: true }
+    const stay: Stay = { tenant, stream, bytes: 0, decoderBytes: 0, inside: true }
     const full = this.hold(stay, bytes)
     if (full !== undefined) return { ok: false, problem: full }
     if (!stream && tenant.requests === tenant.streams) this.#active++
@@ -187,6 +189,13 @@ export class Gate {
     this.#all.bytes += more
     stay.bytes = bytes
     return undefined
+  }
+
+  /** Makes a request hold so many bytes for its decoder besides, or says why it cannot have more. */
+  holdDecoder(stay: Stay, bytes: number): Problem | undefined {
+    const full = this.hold(stay, stay.bytes - stay.decoderBytes + bytes)
+    if (full === undefined) stay.decoderBytes = bytes
+    return full
   }
 
   /** A second time it does nothing. */
@@ -357,7 +366,7 @@ export async function* holding(
   windowBytes: number,
 ): AsyncGenerator<Uint8Array> {
   const has = (bytes: number): boolean => {
-    const wanted = Math.min(bytes, windowBytes)
+    const wanted = Math.min(bytes, windowBytes) + stay.decoderBytes
     return wanted <= stay.bytes || gate.hold(stay, wanted) === undefined
   }
   let come = 0

@@ -342,7 +342,8 @@ export function createApp(deps: AppDeps): Hono {
     const { tenant, producer, meter, counted } = target
     const windowBytes = config.NDJSON_WINDOW_BYTES
     const { body: raw, signal } = of.request
-    const body = wellEnded(streamBody(raw ?? noBody(), encoding), signal)
+    const decodes = (bytes: number) => gate.holdDecoder(stay, bytes)
+    const body = wellEnded(streamBody(raw ?? noBody(), encoding, decodes), signal)
     const stream = answerStream({
       body: holding(body, gate, stay, windowBytes),
       producer,
@@ -355,7 +356,7 @@ export function createApp(deps: AppDeps): Hono {
         maxEventBytes: config.MAX_EVENT_BYTES,
         windowEvents: config.NDJSON_WINDOW_EVENTS,
         get windowBytes() {
-          return stay.bytes
+          return stay.bytes - stay.decoderBytes
         },
         progressTimeoutMs: config.NDJSON_PROGRESS_TIMEOUT_MS,
       },
@@ -429,9 +430,13 @@ export function createApp(deps: AppDeps): Hono {
   app.fetch = (request, ...rest) => {
     const { closed } = gate
     if (closed !== undefined && request.method === 'POST') return refuseAtOnce(request, closed)
-    const fault = ambiguity(request.headers)
-    if (fault === undefined) return routed(headAsGet(request), ...rest)
-    return refuse(visit(request, 'other'), { kind: 'malformed', detail: fault, closes: true })
+    try {
+      const fault = ambiguity(request.headers)
+      if (fault === undefined) return routed(headAsGet(request), ...rest)
+      return refuse(visit(request, 'other'), { kind: 'malformed', detail: fault, closes: true })
+    } catch (error) {
+      return failed(visit(request, 'other'), error)
+    }
   }
   return app
 }

@@ -1,9 +1,11 @@
+import { heapStats } from 'bun:jsc'
 import { describe, expect, test } from 'bun:test'
 import { constants, createZstdCompress, gzipSync, zstdCompressSync } from 'node:zlib'
 import fc from 'fast-check'
-import { readBody, streamBody } from './body.ts'
+import { Gathered, readBody, streamBody } from './body.ts'
 import type { Encoding } from './media-type.ts'
-import { ProblemError } from './problem.ts'
+import { linesOf } from './ndjson.ts'
+import { type Problem, ProblemError } from './problem.ts'
 
 const LIMITS = { maxBytes: 4_000_000, timeoutMs: 1_000, heldBytes: 4_000_000, hold: () => undefined }
 
@@ -36,7 +38,7 @@ async function streamed(encoding: Encoding, bytes: Buffer, pieceBytes = 1_009): 
   })
   let length = 0
   try {
-    for await (const piece of streamBody(body, encoding)) length += piece.length
+    for await (const piece of streamBody(body, encoding, () => undefined)) length += piece.length
     return length
   } catch (error) {
     if (error instanceof ProblemError) return error.problem.detail
@@ -126,13 +128,77 @@ describe('a compressed body', () => {
     expect(await streamed('zstd', bytes)).toBe(detail)
   })
 
+  test('is decoded only where there is room for what its decoder needs', async () => {
+    const full: Problem = { kind: 'overloaded', detail: 'no room' }
+    const asked: number[] = []
+    const read = async (most: number) => {
+      const body = new Response(Buffer.concat([zstd, zstd])).body as ReadableStream<Uint8Array>
+      const decodes = (bytes: number) => (asked.push(bytes) > 0 && bytes > most ? full : undefined)
+      for await (const _ of streamBody(body, 'zstd', decodes));
+    }
+    await read(text.length)
+    await expect(read(text.length - 1)).rejects.toThrow('no room')
+    expect(asked).toEqual([text.length, text.length])
+  })
+
   test('whose sender breaks off is none that is wrong', async () => {
     for (const encoding of ['identity', 'gzip', 'zstd'] as const) {
       const body = new ReadableStream<Uint8Array>({ pull: (c) => c.error(new Error('reset')) })
       const read = async () => {
-        for await (const _ of streamBody(body, encoding));
+        for await (const _ of streamBody(body, encoding, () => undefined));
       }
       await expect(read()).rejects.toThrow('reset')
     }
+  })
+})
+
+describe('pieces', () => {
+  test('are one whole, wherever it was cut', () => {
+    const gathered = new Gathered()
+    fc.assert(
+      fc.property(fc.array(fc.uint8Array({ maxLength: 40 })), (pieces) => {
+        for (const piece of pieces) gathered.add(piece)
+        expect(gathered.length).toBe(Buffer.concat(pieces).length)
+        expect(gathered.take()).toEqual(Buffer.concat(pieces))
+        expect(gathered.length).toBe(0)
+      }),
+    )
+  })
+
+  /** How many there are in memory when the last of so many has come. */
+  function ofOneByte(count: number): { body: ReadableStream<Uint8Array>; kept: Promise<number> } {
+    const inMemory = (): number => {
+      Bun.gc(true)
+      return heapStats().objectTypeCounts['Uint8Array'] ?? 0
+    }
+    const before = inMemory()
+    const { promise: kept, resolve } = Promise.withResolvers<number>()
+    let left = count
+    const body = new ReadableStream<Uint8Array>(
+      {
+        pull(controller) {
+          controller.enqueue(Buffer.alloc(1, '{'))
+          if (--left > 0) return
+          resolve(inMemory() - before)
+          controller.close()
+        },
+      },
+      { highWaterMark: 0 },
+    )
+    return { body, kept }
+  }
+
+  test('of one byte take no more room than their bytes', async () => {
+    const whole = ofOneByte(5_000)
+    const read = await readBody(
+      new Request('http://localhost/', { method: 'POST', body: whole.body }),
+      'identity',
+      LIMITS,
+    )
+    expect(read).toMatchObject({ ok: true, bytes: Buffer.alloc(5_000, '{') })
+    expect(await whole.kept).toBeLessThan(2_000)
+    const line = ofOneByte(5_000)
+    for await (const [one] of linesOf(line.body, 10_000)) expect(one?.readBytes).toBe(5_000)
+    expect(await line.kept).toBeLessThan(2_000)
   })
 })

@@ -109,8 +109,7 @@ function readRaw(request: Request, limits: BodyLimits): Promise<BodyResult> {
 async function readChunks(body: ReadableStream<Uint8Array>, limits: BodyLimits): Promise<BodyResult> {
   const reader = body.getReader()
   const deadlineMs = performance.now() + limits.timeoutMs
-  const chunks: Uint8Array[] = []
-  let length = 0
+  const gathered = new Gathered()
   for (;;) {
     const next = await within(
       reader.read(),
@@ -122,46 +121,88 @@ async function readChunks(body: ReadableStream<Uint8Array>, limits: BodyLimits):
       void reader.cancel().catch(() => undefined)
       return timedOut(limits)
     }
-    if (next.done) return { ok: true, bytes: joined(chunks, length) }
-    length += next.value.length
+    if (next.done) return { ok: true, bytes: gathered.take() }
+    const length = gathered.length + next.value.length
     const refused =
       length > limits.maxBytes ? tooLarge(limits, '', true) : noRoom(limits.hold(Math.max(length, limits.heldBytes)))
     if (refused !== undefined) {
       void reader.cancel().catch(() => undefined)
       return refused
     }
-    chunks.push(next.value)
+    gathered.add(next.value)
   }
 }
 
 const noRoom = (problem: Problem | undefined): BodyResult | undefined =>
   problem === undefined ? undefined : { ok: false, problem: { ...problem, closes: true } }
 
-/** Without a copy where it came in one piece. */
-function joined(pieces: readonly Uint8Array[], length: number): Buffer {
-  const [first] = pieces
-  return pieces.length === 1 && first !== undefined
-    ? Buffer.from(first.buffer, first.byteOffset, first.byteLength)
-    : Buffer.concat(pieces, length)
+/**
+ * Pieces as one, without a copy where there is only one. They are copied as they come: a piece that is kept takes 0.2 KB besides, and a sender may send
+ * pieces of one byte.
+ */
+export class Gathered {
+  #bytes = NONE
+  length = 0
+
+  add(piece: Uint8Array): void {
+    if (this.length === 0) this.#bytes = Buffer.from(piece.buffer, piece.byteOffset, piece.byteLength)
+    else {
+      const needed = this.length + piece.length
+      if (needed > this.#bytes.length) {
+        const larger = Buffer.allocUnsafe(Math.max(needed, 2 * this.length))
+        this.#bytes.copy(larger, 0, 0, this.length)
+        this.#bytes = larger
+      }
+      this.#bytes.set(piece, this.length)
+    }
+    this.length += piece.length
+  }
+
+  /** What was added since the last time. */
+  take(): Buffer {
+    const taken = this.#bytes.subarray(0, this.length)
+    this.#bytes = NONE
+    this.length = 0
+    return taken
+  }
 }
+
+const NONE: Buffer = Buffer.alloc(0)
 
 /**
  * A body as a stream of decompressed pieces, read only as fast as they are taken.
- * @throws ProblemError when it is not what its encoding says; what the body itself fails with when its sender breaks off
+ * @param decodes told how many bytes the decoder needs from here on; says why there is no room for them
+ * @throws ProblemError when it is not what its encoding says, or there is no room; what the body itself fails with when its sender breaks off
  */
-export function streamBody(body: AsyncIterable<Uint8Array>, encoding: Encoding): AsyncIterable<Uint8Array> {
-  return encoding === 'identity' ? body : decoded(body, encoding)
+export function streamBody(
+  body: AsyncIterable<Uint8Array>,
+  encoding: Encoding,
+  decodes: (bytes: number) => Problem | undefined,
+): AsyncIterable<Uint8Array> {
+  return encoding === 'identity' ? body : decoded(body, encoding, decodes)
 }
 
-async function* decoded(body: AsyncIterable<Uint8Array>, encoding: Compression): AsyncGenerator<Uint8Array> {
+async function* decoded(
+  body: AsyncIterable<Uint8Array>,
+  encoding: Compression,
+  decodes: (bytes: number) => Problem | undefined,
+): AsyncGenerator<Uint8Array> {
   const decoder = encoding === 'gzip' ? createGunzip() : createZstdDecompress({ params: ZSTD_PARAMS })
   const frames = encoding === 'zstd' ? new ZstdFrames() : undefined
   let readBytes = 0
+  let windowBytes = 0
   async function* watched(): AsyncGenerator<Uint8Array> {
     for await (const piece of body) {
       readBytes += piece.length
       const fault = frames?.push(piece)
       if (fault !== undefined) throw new ProblemError(notValid(encoding, fault))
+      // What needs more than the decoder takes is refused there.
+      const needed = Math.min(frames?.windowBytes ?? 0, 2 ** ZSTD_WINDOW_LOG)
+      if (needed > windowBytes) {
+        windowBytes = needed
+        const full = decodes(needed)
+        if (full !== undefined) throw new ProblemError(full)
+      }
       yield piece
     }
     const fault = frames?.end()

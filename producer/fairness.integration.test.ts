@@ -80,7 +80,23 @@ const MIB = 1024 * 1024
 
 const JSON_TYPE = { 'content-type': 'application/json' }
 const NDJSON = { 'content-type': 'application/x-ndjson', 'transfer-encoding': 'chunked' }
-const chunk = (text: string): string => `${Buffer.byteLength(text).toString(16)}\r\n${text}\r\n`
+const chunk = (body: string | Buffer): Buffer =>
+  Buffer.concat([Buffer.from(`${Buffer.byteLength(body).toString(16)}\r\n`), Buffer.from(body), Buffer.from('\r\n')])
+
+/** A block of zstd (RFC 8878, section 3.1.1.2): its bytes, or one byte so many times. */
+function block(content: Buffer | number): Buffer {
+  const header = Buffer.alloc(3)
+  header.writeUIntLE(typeof content === 'number' ? (content << 3) | 2 : content.length << 3, 0, 3)
+  return Buffer.concat([header, typeof content === 'number' ? Buffer.from('\n') : content])
+}
+
+/** 0.4 KB of zstd that fill the largest window with line feeds, between two events. */
+const WINDOW = Buffer.concat([
+  Buffer.from([0x28, 0xb5, 0x2f, 0xfd, 0, (23 - 10) << 3]),
+  block(Buffer.from('{"type":"t"}\n')),
+  ...Array.from({ length: 70 }, () => block(128 * 1024)),
+  block(Buffer.from('{"type":"t"}\n')),
+])
 
 const post = (port: number, key: string, body: string | Buffer, headers: Record<string, string> = JSON_TYPE) =>
   fetch(`http://127.0.0.1:${port}/v1/events`, { method: 'POST', headers: { ...headers, 'x-api-key': key }, body })
@@ -135,6 +151,16 @@ const hostility: [name: string, env: Record<string, string>, begin: (service: Se
       for (let i = 0; i < 20; i++)
         say(port, { ...JSON_TYPE, 'content-length': String(4 * MIB) }, Buffer.alloc(4 * MIB - 1_000, 0x20))
       await until(() => gate.level.bytes > 28 * MIB)
+    },
+  ],
+  [
+    'keeps streams open whose decoders take 8 MB each',
+    {},
+    async ({ port, gate }) => {
+      const headers = { ...NDJSON, 'content-encoding': 'zstd' }
+      for (let i = 0; i < 100; i++) say(port, headers, chunk(WINDOW))
+      // Those for which there is no room have ended.
+      await until(() => gate.level.requests < 5 && gate.level.bytes > 16 * MIB)
     },
   ],
   [

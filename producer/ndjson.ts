@@ -4,6 +4,7 @@ import type { Defaults } from '../shared/event-json.ts'
 import { type DeliveryResult, type OutgoingRecord, ProduceError, type RecordProducer } from '../shared/kafka/types.ts'
 import { sleep } from '../shared/retry.ts'
 import { type Meter, overQuota } from './admit.ts'
+import { Gathered } from './body.ts'
 import type { EventsOutcome } from './metrics.ts'
 import { parseLine } from './parse.ts'
 import {
@@ -456,29 +457,25 @@ type Line = {
  * @throws ProblemError when too much in a row is neither
  */
 export async function* linesOf(source: AsyncIterable<Uint8Array>, maxBytes: number): AsyncGenerator<Line[]> {
-  let parts: Uint8Array[] = []
-  let length = 0
+  const gathered = new Gathered()
   let skipping = false
   let number = 0
   let readBytes = 0
   /** Adds the line that has ended here, unless it is empty. */
   const finish = (lines: Line[]): void => {
     number++
-    const bytes = skipping ? undefined : joined(parts, length)
-    const isSkipped = skipping
-    parts = []
-    length = 0
-    skipping = false
-    if (isSkipped) lines.push({ kind: 'too long', number, readBytes })
-    else if (bytes !== undefined) lines.push({ kind: 'line', number, readBytes, bytes })
+    const bytes = gathered.take()
+    if (skipping) lines.push({ kind: 'too long', number, readBytes })
+    else if (!isBlankLine(bytes)) lines.push({ kind: 'line', number, readBytes, bytes })
     else return
+    skipping = false
     readBytes = 0
   }
   for await (const chunk of source) {
     const lines: Line[] = []
     let from = 0
     while (from < chunk.length) {
-      if (length === 0 && !skipping && chunk[from] !== OPEN_BRACE) {
+      if (gathered.length === 0 && !skipping && chunk[from] !== OPEN_BRACE) {
         // Whoever sends nothing but line feeds should cost no more than a look at each.
         const begin = from
         for (let at = from; ; at++) {
@@ -493,15 +490,11 @@ export async function* linesOf(source: AsyncIterable<Uint8Array>, maxBytes: numb
       }
       const feed = chunk.indexOf(NEWLINE, from)
       const piece = chunk.subarray(from, feed === -1 ? chunk.length : feed)
-      if (length + piece.length > maxBytes) {
+      if (gathered.length + piece.length > maxBytes) {
         skipping = true
-        parts = []
-        length = 0
+        gathered.take()
       }
-      if (!skipping && piece.length > 0) {
-        parts.push(piece)
-        length += piece.length
-      }
+      if (!skipping && piece.length > 0) gathered.add(piece)
       readBytes += piece.length
       if (feed === -1) break
       readBytes++
@@ -512,19 +505,11 @@ export async function* linesOf(source: AsyncIterable<Uint8Array>, maxBytes: numb
     if (readBytes > maxBytes * MAX_LONGEST_LINES_WITHOUT_EVENT) throw new ProblemError(nothingInIt(readBytes))
   }
   const last: Line[] = []
-  if (skipping || length > 0) finish(last)
+  if (skipping || gathered.length > 0) finish(last)
   if (last.length > 0) yield last
 }
 
-/** A line from its pieces, without a copy when it came in one; undefined when it is nothing but white space. */
-function joined(parts: readonly Uint8Array[], length: number): Buffer | undefined {
-  const [first] = parts
-  const line =
-    parts.length === 1 && first !== undefined
-      ? Buffer.from(first.buffer, first.byteOffset, first.byteLength)
-      : Buffer.concat(parts, length)
-  return line[0] !== OPEN_BRACE && line.every(isBlank) ? undefined : line
-}
+const isBlankLine = (line: Buffer): boolean => line[0] !== OPEN_BRACE && line.every(isBlank)
 
 const OPEN_BRACE = 0x7b
 const isBlank = (byte: number | undefined): boolean => byte === 0x20 || byte === 0x09 || byte === 0x0d

@@ -356,6 +356,17 @@ describe('an answer', () => {
     }
   })
 
+  test.each(['%%%', 'a:99999', '[zz]', ''])('to HEAD is GET’s, whatever the host is: %s', async (host) => {
+    const { port } = await publicPort()
+    for (const [at, path, status] of [
+      [port, '/docs', 200],
+      [port, '/nothing', 404],
+      [port, '//[?a=%', 404],
+      [opsPort(), '/livez', 200],
+    ] as const)
+      expect(statuses(await send(at, `HEAD ${path} HTTP/1.1\r\nHost: ${host}\r\n\r\n`, answered))).toEqual([status])
+  })
+
   test('that leaves a large body unread is the last one of its connection', async () => {
     const key = makeKey('a')
     const tenants = tenantsOf({ tenants: { a: { streams: ['events'], keys: [{ id: 'a', sha256: key.sha256 }] } } })

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'bun:test'
-import { constants, zstdCompressSync } from 'node:zlib'
+import { constants, createZstdCompress, type ZstdOptions, zstdCompressSync } from 'node:zlib'
 import fc from 'fast-check'
 import { ZstdFrames } from './zstd.ts'
 
@@ -60,4 +60,36 @@ describe('the frames of Zstandard data', () => {
     expect(verdict(Buffer.concat([frame, Buffer.alloc(64)]))).toBe('what follows a frame is none')
     expect(verdict(Buffer.alloc(0))).toBe('it holds no frame')
   })
+
+  test.each([
+    ['its window', { [constants.ZSTD_c_windowLog]: 23 }, undefined, 2 ** 23],
+    [
+      'a window that is no power of two',
+      undefined,
+      Buffer.from([0x28, 0xb5, 0x2f, 0xfd, 0, (11 << 3) | 5]),
+      2 ** 21 * 1.625,
+    ],
+    ['its size, of one byte', {}, compressed(Buffer.alloc(200)), 200],
+    ['its size, of two bytes', {}, compressed(Buffer.alloc(300)), 300],
+    ['its size, of four bytes', {}, compressed(noise), noise.length],
+    ['its size, of eight bytes', {}, Buffer.from([0x28, 0xb5, 0x2f, 0xfd, 0xe0, 1, 0, 0, 0, 1, 0, 0, 0]), 2 ** 32 + 1],
+  ])('a decoder needs %s', async (_, params, bytes, expected) => {
+    const frame = bytes ?? (await streamed({ params: params ?? {} }))
+    for (const pieceBytes of [1, frame.length]) {
+      const frames = new ZstdFrames()
+      for (let at = 0; at < frame.length; at += pieceBytes) frames.push(frame.subarray(at, at + pieceBytes))
+      frames.push(compressed(Buffer.alloc(10)))
+      expect(frames.windowBytes).toBe(expected)
+    }
+  })
 })
+
+/** As it is compressed before its size is known. */
+async function streamed(options: ZstdOptions): Promise<Buffer> {
+  const compress = createZstdCompress(options)
+  const pieces: Buffer[] = []
+  compress.on('data', (piece: Buffer) => pieces.push(piece))
+  for (let i = 0; i < 3; i++) compress.write(Buffer.alloc(100_000, 'x'))
+  await new Promise<void>((resolve) => compress.on('end', resolve).end())
+  return Buffer.concat(pieces)
+}

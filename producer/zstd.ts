@@ -11,19 +11,24 @@ const SKIPPABLE = 0x184d2a50
 const DICTIONARY_ID_BYTES = [0, 1, 2, 4]
 const CONTENT_SIZE_BYTES = [0, 2, 4, 8]
 
+/** Window, dictionary id and content size. */
+const MOST_HEADER_BYTES = 1 + 4 + 8
+
 const RLE_BLOCK = 1
 
 /** Follows compressed data from its first byte on, whatever pieces it comes in. */
 export class ZstdFrames {
   /** What comes next: a header, whose bytes are gathered, and what is done with it. */
   #next: (header: Buffer) => void = this.#magic
-  #header = Buffer.alloc(4)
+  #header = Buffer.alloc(MOST_HEADER_BYTES)
   #gathered = 0
   #wanted = 4
   /** Bytes of a block, a checksum or a skippable frame, which say nothing about the structure. */
   #skipped = 0
-  #hasChecksum = false
+  #descriptor = 0
   #frames = 0
+  /** The largest window that a frame up to here needs: so much is set aside to decode it. */
+  windowBytes = 0
   #fault: string | undefined
 
   /** What is wrong with the data up to here; undefined when nothing is. */
@@ -58,7 +63,7 @@ export class ZstdFrames {
 
   #magic(header: Buffer): void {
     const magic = header.readUInt32LE(0)
-    if (magic === FRAME) this.#expect(1, this.#descriptor)
+    if (magic === FRAME) this.#expect(1, this.#frame)
     else if (magic - (magic % 16) === SKIPPABLE) this.#expect(4, this.#skippable)
     else this.#fault = this.#frames === 0 ? 'it does not begin with a frame' : 'what follows a frame is none'
   }
@@ -68,15 +73,29 @@ export class ZstdFrames {
     this.#expect(4, this.#magic)
   }
 
-  #descriptor(header: Buffer): void {
-    const descriptor = header[0] ?? 0
-    const isSingleSegment = (descriptor & 0x20) !== 0
-    const sizeFlag = descriptor >> 6
-    this.#hasChecksum = (descriptor & 0x04) !== 0
-    this.#skipped =
-      (isSingleSegment ? 0 : 1) +
-      (DICTIONARY_ID_BYTES[descriptor & 0x03] ?? 0) +
-      (isSingleSegment && sizeFlag === 0 ? 1 : (CONTENT_SIZE_BYTES[sizeFlag] ?? 0))
+  #frame(header: Buffer): void {
+    this.#descriptor = header[0] ?? 0
+    const { window, dictionary, size } = this.#fields()
+    this.#expect(window + dictionary + size, this.#window)
+  }
+
+  /** How many bytes the frame's fields have. Without a window there is a size, which is then the window. */
+  #fields(): { window: number; dictionary: number; size: number } {
+    const isSingleSegment = (this.#descriptor & 0x20) !== 0
+    const sizeFlag = this.#descriptor >> 6
+    return {
+      window: isSingleSegment ? 0 : 1,
+      dictionary: DICTIONARY_ID_BYTES[this.#descriptor & 0x03] ?? 0,
+      size: isSingleSegment && sizeFlag === 0 ? 1 : (CONTENT_SIZE_BYTES[sizeFlag] ?? 0),
+    }
+  }
+
+  #window(header: Buffer): void {
+    const { window, dictionary, size } = this.#fields()
+    const exponent = (header[0] ?? 0) >> 3
+    const mantissa = (header[0] ?? 0) & 0x07
+    const needed = window === 1 ? 2 ** (10 + exponent) * (1 + mantissa / 8) : sizeAt(header, dictionary, size)
+    this.windowBytes = Math.max(this.windowBytes, needed)
     this.#expect(3, this.#block)
   }
 
@@ -85,7 +104,13 @@ export class ZstdFrames {
     this.#skipped = ((block >> 1) & 0x03) === RLE_BLOCK ? 1 : block >> 3
     if ((block & 1) === 0) return
     this.#frames++
-    if (this.#hasChecksum) this.#skipped += 4
+    if ((this.#descriptor & 0x04) !== 0) this.#skipped += 4
     this.#expect(4, this.#magic)
   }
+}
+
+/** Section 3.1.1.1.4. */
+function sizeAt(header: Buffer, at: number, bytes: number): number {
+  if (bytes === 8) return header.readUInt32LE(at) + 2 ** 32 * header.readUInt32LE(at + 4)
+  return header.readUIntLE(at, bytes) + (bytes === 2 ? 256 : 0)
 }
