@@ -1000,6 +1000,25 @@ describe('who may send', () => {
     expect(gate.level).toEqual({ requests: 0, bytes: 0 })
   })
 
+  test('a sender of nothing but faults neither fills the log nor keeps others out of it', async () => {
+    const { post, logged } = acmeService()
+    const lines = (status: number) => logged.filter((line) => line['status'] === status && line['level'] === 30).length
+    for (let i = 0; i < 300; i++) await post('{"type":"t"}', JSON_TYPE)
+    for (let i = 0; i < 300; i++) await post('{"type":"t"}', bearer(acme.key), '/v1/streams/nope/events')
+    expect(lines(401)).toBeWithin(100, 200)
+    expect(lines(404)).toBeLessThan(lines(401))
+    await post('{"type":""}', bearer(acme.key))
+    expect(lines(422)).toBe(1)
+  })
+
+  test('ids in the log are cut', async () => {
+    const { post, logged } = acmeService()
+    const ids = Array.from({ length: 3 }, (_, i) => `${i}${'x'.repeat(2_000)}`)
+    await post(JSON.stringify(ids.map((id) => ({ type: 't', id }))), bearer(acme.key))
+    const [stored] = logged.filter((line) => line['msg'] === 'stored') as { events?: string[] }[]
+    expect(stored?.events).toEqual(ids.map((id) => id.slice(0, 256)))
+  })
+
   test('neither keys nor payloads are logged', async () => {
     const { post, logged } = acmeService()
     await post('{"type":"t","data":"s3cret-payload"}', bearer(acme.key))

@@ -8,11 +8,11 @@ import type { Logger } from '../shared/logger.ts'
 import { turn } from '../shared/retry.ts'
 import type { Tally } from '../shared/tally.ts'
 import { parseTraceparent, type TraceContext } from '../shared/telemetry.ts'
-import type { Tenant } from '../shared/tenants.ts'
+import type { Quota, Tenant } from '../shared/tenants.ts'
 import { isoTime } from '../shared/time.ts'
 import { inputTopic } from '../shared/topics.ts'
 import { contextOf, type Tracing } from '../shared/tracing.ts'
-import { type Gate, holding, type Meter, type Meters, overQuota, type Stay, shareQueue } from './admit.ts'
+import { type Gate, holding, type Meter, Meters, overQuota, type Stay, shareQueue } from './admit.ts'
 import { type Authenticate, DEFAULT_STREAM, hasQueryKey } from './authenticate.ts'
 import { announcedBytes, readBody, streamBody } from './body.ts'
 import type { ProducerConfig } from './config.ts'
@@ -55,6 +55,14 @@ interface Visit {
 
 /** An unread body up to this size is read and dropped to keep the connection; a larger one costs more than a new connection. */
 const MAX_DROPPED_BYTES = 64 * 1024
+
+/** Lines of a tenant's refused requests, and of those of nobody's. */
+const LOGGED_REFUSALS: Quota = { events: { perSecond: 10, burst: 100 } }
+
+/** An id may be 16 KB long, and a request have 1,000. */
+const LOGGED_ID_CHARS = 256
+
+const loggedIds = (ids: readonly string[]): string[] => ids.map((id) => id.slice(0, LOGGED_ID_CHARS))
 
 /** The public HTTP interface. */
 export function createApp(deps: AppDeps): Hono {
@@ -121,10 +129,17 @@ export function createApp(deps: AppDeps): Hono {
     const { status } = PROBLEMS[problem.kind]
     const unserved = status === 503 && problem.kind !== 'undelivered'
     // Neither overload nor a sender that does not wait may fill the log; the metrics count it.
-    const level = unserved || status === 429 ? 'debug' : status >= 500 ? 'warn' : 'info'
+    const level = unserved || status === 429 ? 'debug' : status >= 500 ? 'warn' : refusalLevel(context['tenant'])
     if (log.isLevelEnabled(level))
       log[level]({ requestId: of.id, status, problem: problem.kind, ...context }, problem.detail)
     return finish(of, problemResponse(problem, of.id), unserved)
+  }
+
+  const lines = new Meters(() => performance.now())
+
+  /** Of what its sender is to blame for, so much is logged, and the rest is counted only: no sender may fill the log, or keep others out of it. */
+  function refusalLevel(tenant: unknown): 'info' | 'debug' {
+    return lines.of({ name: String(tenant ?? ''), quota: LOGGED_REFUSALS })?.take(1, 0) === 0 ? 'info' : 'debug'
   }
 
   const refusals = new Map<Problem, (closes: boolean) => Response>()
@@ -314,13 +329,13 @@ export function createApp(deps: AppDeps): Hono {
       return refuse(of, undelivered(events, results, origin.stream), {
         ...context,
         traceId,
-        events: events.map((event) => event.id),
+        events: loggedIds(events.map((event) => event.id)),
       })
     const lost = of.request.signal.aborted
     const level = lost ? 'info' : 'debug'
     if (log.isLevelEnabled(level))
       log[level](
-        { requestId: of.id, traceId, ...context, events: events.map((event) => event.id) },
+        { requestId: of.id, traceId, ...context, events: loggedIds(events.map((event) => event.id)) },
         lost ? STORED_UNANSWERED : 'stored',
       )
     return finish(of, accepted(of, receipts, meter?.headers()))
@@ -371,10 +386,10 @@ export function createApp(deps: AppDeps): Hono {
         of.span?.setAttribute('messaging.batch.message_count', summary.events)
         answered(of, 200)
         const context = { requestId: of.id, traceId: origin.trace?.traceId, tenant: tenant.name, stream: origin.stream }
-        log[summary.complete ? 'debug' : 'info']({ ...context, ...summary }, 'an NDJSON stream has ended')
+        log[summary.complete ? 'debug' : refusalLevel(tenant.name)]({ ...context, ...summary }, 'an NDJSON stream has ended')
         const { stored, unknown } = unanswered
-        if (stored.length > 0) log.info({ ...context, events: stored }, STORED_UNANSWERED)
-        if (unknown.length > 0) log.warn({ ...context, events: unknown }, UNKNOWN_UNANSWERED)
+        if (stored.length > 0) log.info({ ...context, events: loggedIds(stored) }, STORED_UNANSWERED)
+        if (unknown.length > 0) log.warn({ ...context, events: loggedIds(unknown) }, UNKNOWN_UNANSWERED)
       },
     })
     return new Response(stream, {

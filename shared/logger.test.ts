@@ -56,6 +56,11 @@ test('flushing waits for the line that is being written', () => {
   expect(output('json', statements)).toContain('last')
 })
 
+test('while nobody takes lines, memory holds so many and no more', () => {
+  const text = output('json', "const pad = 'x'.repeat(10_000); for (let i = 0; i < 5_000; i++) log.info({ pad })")
+  expect(text.length).toBeWithin(15 * 2 ** 20, 17 * 2 ** 20)
+})
+
 test('pretty lines are for reading, without colour off a terminal', () => {
   const text = output('pretty', "log.info({ port: 8080 }, 'listening'); log.error(new Error('broken'))")
   expect(text).toContain('INFO')

@@ -27,9 +27,12 @@ export function createLogger(
     },
     // Every line is written at once, and in the background. With a minimum of 0, flush() would not wait for the line that is being written, and
     // the last one before the end of a process would be lost.
-    readable ? prettyStream() : pino.destination({ fd: 1, sync: false, minLength: 1 }),
+    readable ? prettyStream() : pino.destination({ fd: 1, sync: false, minLength: 1, maxLength: MAX_WAITING_CHARS }),
   )
 }
+
+/** While nobody reads the output, so much waits in memory; what does not fit is dropped. */
+const MAX_WAITING_CHARS = 16 * 2 ** 20
 
 /** What pino's destination has beside its interface (sonic-boom 4). */
 interface Destination {
