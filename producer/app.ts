@@ -26,6 +26,7 @@ import { parseBody } from './parse.ts'
 import { PROBLEMS, type Problem, problemResponse, repeatedProblem } from './problem.ts'
 import { cannotTake, type Origin, recordOf, traceOf, undelivered } from './publish.ts'
 import { receiptText } from './receipt.ts'
+import { Turns } from './turns.ts'
 import { notTaken, tooLarge, validEvents } from './validate.ts'
 
 export interface AppDeps {
@@ -56,6 +57,9 @@ interface Visit {
 /** An unread body up to this size is read and dropped to keep the connection; a larger one costs more than a new connection. */
 const MAX_DROPPED_BYTES = 64 * 1024
 
+/** Reading a body of this size takes the thread for a millisecond, roughly. */
+const LARGE_BODY_BYTES = 64 * 1024
+
 /** Lines of a tenant's refused requests, and of those of nobody's. */
 const LOGGED_REFUSALS: Quota = { events: { perSecond: 10, burst: 100 } }
 
@@ -81,6 +85,7 @@ export function createApp(deps: AppDeps): Hono {
     strict: config.CLOUDEVENTS_STRICT === 'on',
   }
   const targets = new Map<Tenant, Map<string, Target>>()
+  const turns = new Turns()
   const producerOf = shareQueue(deps.producer, gate.tenants)
 
   /** Of a stream that the tenant has. */
@@ -251,6 +256,8 @@ export function createApp(deps: AppDeps): Hono {
       gate.hold(stay, body.bytes.length)
       const bytes = headerBytes + body.bytes.length
       await turn()
+      const waiting = body.bytes.length > LARGE_BODY_BYTES ? turns.next(tenant.name) : undefined
+      if (waiting !== undefined) await waiting
       if (request.signal.aborted) return refused(MORE_THAN_A_REQUEST, bytes)
       const prepared = prepare(of, mode.mode, body.bytes, bytes, origin, target)
       if (!prepared.ok) return refused(prepared.problem, bytes, prepared.count)
@@ -363,6 +370,7 @@ export function createApp(deps: AppDeps): Hono {
       body: holding(body, gate, stay, windowBytes),
       producer,
       meter,
+      turns,
       origin,
       defaults: defaultsOf(tenant),
       limits: {

@@ -16,6 +16,7 @@ import {
   type Summary,
 } from './ndjson.ts'
 import { ProblemError } from './problem.ts'
+import { Turns } from './turns.ts'
 
 async function* chunksOf(bytes: Uint8Array, cuts: readonly number[]): AsyncGenerator<Uint8Array> {
   let from = 0
@@ -167,6 +168,7 @@ function stream(
     meter?: Meter
     kafka?: FakeKafka
     producer?: Partial<RecordProducer>
+    turns?: Turns
   } = {},
 ) {
   const kafka = (options.kafka ?? new FakeKafka()).createTopic(TOPIC)
@@ -181,6 +183,7 @@ function stream(
     body: typeof source === 'string' ? text() : source,
     producer: { ...kafka.producer({ maxRecords: 10_000, maxBytes: 10_000_000 }), ...options.producer },
     meter: options.meter,
+    turns: options.turns ?? new Turns(),
     origin: { tenant: 'default', stream: 'events', topic: TOPIC, receivedAtMs: 0, trace: undefined },
     defaults: { source: '/s', id: () => '1', time: () => '2026-01-31T23:59:59Z' },
     limits: {
@@ -354,6 +357,19 @@ describe('a stream of events', () => {
     const detail = answer?.problem?.detail ?? ''
     expect(detail).not.toMatch(/request|body|batch|events? 0/i)
     expect(detail.split(/[^A-Za-z]/)).toContain('line')
+  })
+
+  test('waits for its turn, and hands over what is ready before', async () => {
+    const turns = new Turns()
+    const { promise, resolve } = Promise.withResolvers<void>()
+    const asked: string[] = []
+    turns.next = (tenant) => (asked.push(tenant) === 3 ? promise : undefined)
+    const { read, kafka } = stream('{"type":"t"}\n'.repeat(5), { turns })
+    const answers = read()
+    await until(() => kafka.all(TOPIC).length === 2)
+    expect(asked).toEqual(Array(3).fill('default'))
+    resolve()
+    expect((await answers).at(-1)).toMatchObject({ summary: { stored: 5, complete: true } })
   })
 
   test('costs quota by what was read, whether it is refused or stored', async () => {

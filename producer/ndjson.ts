@@ -17,6 +17,7 @@ import {
 } from './problem.ts'
 import { cannotTake, type Origin, recordOf, traceOf, undelivered } from './publish.ts'
 import { Receipt, receiptText } from './receipt.ts'
+import type { Turns } from './turns.ts'
 import { notTaken, tooLarge, validEvents } from './validate.ts'
 
 /** `application/x-ndjson`, `application/ndjson` or `application/jsonl`: events line by line, each answered by a line, in order and as soon as it is stored. */
@@ -63,6 +64,7 @@ export interface StreamDeps {
   body: AsyncIterable<Uint8Array>
   producer: RecordProducer
   meter: Meter | undefined
+  turns: Turns
   origin: Origin
   defaults: Defaults
   limits: StreamLimits
@@ -153,6 +155,11 @@ export function answerStream(deps: StreamDeps): ReadableStream<Uint8Array> {
         // Lines that arrive together have a time in common, and the trace that begins here where nobody has begun one.
         const origin: Origin = { ...deps.origin, receivedAtMs: deps.nowMs() }
         for (const line of next.value) {
+          const waiting = deps.turns.next(origin.tenant)
+          if (waiting !== undefined) {
+            handOver()
+            await waiting
+          }
           const bytes = line.kind === 'line' ? line.bytes.length : 0
           if (isFull(bytes) && !(await hasRoom(bytes))) return
           const one: Pending = { number: line.number, bytes, answer: undefined, outcome: undefined, id: undefined }
