@@ -99,6 +99,12 @@ export class Assignments {
     this.#disturbedMs = deps.isReplacement ? performance.now() : Number.NEGATIVE_INFINITY
   }
 
+  /** Whether partitions of another tenant than this one are this member's. */
+  hasOtherTenants(tenant: string): boolean {
+    for (const one of this.partitions.values()) if (one.tenant !== tenant) return true
+    return false
+  }
+
   /** What the group tells. */
   listener(): GroupListener {
     return {

@@ -17,6 +17,8 @@ export interface DecideDeps extends ConsumeDeps {
   tracing: Tracing | undefined
   log: Logger
   maxConcurrentHandlers: number
+  /** Whether partitions of another tenant than this one are assigned. */
+  hasOtherTenants(tenant: string): boolean
   /** Told when a record has its outcome, which is to be committed. */
   onDecided(item: Item): void
   /** Told of a fault that no record is to blame for. */
@@ -32,7 +34,7 @@ export class Decider {
   readonly #gate: Gate
 
   constructor(readonly deps: DecideDeps) {
-    this.#gate = new Gate(deps.maxConcurrentHandlers)
+    this.#gate = new Gate(deps.maxConcurrentHandlers, deps.hasOtherTenants)
   }
 
   /** Handlers that run at this moment. */
@@ -113,7 +115,7 @@ export class Decider {
   #decideNow(item: Item): Promise<void> | undefined {
     const { owner } = item.source
     owner.running++
-    const outcome = this.#gate.run(() => consume(item.job, owner, this.deps))
+    const outcome = this.#gate.run(() => consume(item.job, owner, this.deps), owner.tenant)
     // consume() turns what handlers throw into outcomes; anything else is a fault of ours that must not take the partition along.
     if (outcome instanceof Promise) return outcome.then((later) => this.#settled(item, later))
     return this.#settled(item, outcome)

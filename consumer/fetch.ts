@@ -8,9 +8,9 @@ import type { Held, Partition, Place, Source } from './partition.ts'
 export interface FetchLimits {
   /** Records of one partition that are fetched and not decided; then nothing more is fetched and, when that lasts, it is paused. */
   maxOpenRecords: number
-  /** Bytes of input records between fetch and commit; then nothing more is fetched. */
+  /** Bytes of input records between fetch and commit; then nothing more is fetched. Of several tenants, one has no more than stays free for the others. */
   maxHeldBytes: number
-  /** Bytes of records that wait in memory for their retry; then `.retry` is paused. */
+  /** Bytes of records that wait in memory for their retry; then `.retry` is paused. They are shared in the same way. */
   maxParkedBytes: number
   /** Records in one partition of `.retry`; then its input is paused until they are fewer. */
   maxRetryBacklogRecords: number
@@ -41,7 +41,7 @@ const FULL_PATIENCE_MS = 500
 /** The same for the room of one partition: others wait that long for it. */
 const FILLED_PATIENCE_MS = 50
 
-type PauseReason = 'state' | 'open' | 'retry-backlog' | 'parked'
+type PauseReason = 'state' | 'open' | 'retry-backlog' | 'parked' | 'memory'
 
 /** Fetches records while there is room for them, and pauses partitions whose own room is full. */
 export class Fetcher {
@@ -201,8 +201,29 @@ export class Fetcher {
     const { owner, role, span } = source
     if (owner.state.kind !== 'reading') return 'state'
     if (span >= MAX_AHEAD_OFFSETS) return 'open'
-    if (role === 'input') return owner.waitingRecords >= limits.maxRetryBacklogRecords ? 'retry-backlog' : undefined
-    return held.bytes.retry >= limits.maxParkedBytes ? 'parked' : undefined
+    if (role === 'retry') {
+      if (held.bytes.retry >= limits.maxParkedBytes) return 'parked'
+      return this.#hasItsShare(source, limits.maxParkedBytes) ? 'parked' : undefined
+    }
+    if (owner.waitingRecords >= limits.maxRetryBacklogRecords) return 'retry-backlog'
+    return this.#hasItsShare(source, limits.maxHeldBytes) ? 'memory' : undefined
+  }
+
+  /** Whether its tenant holds more than stays free for the others that are read; once it is paused, more than half of that. */
+  #hasItsShare({ owner: { tenant }, role, full }: Source, maxBytes: number): boolean {
+    let own = 0
+    let all = 0
+    let hasOthers = false
+    for (const one of this.deps.sources.values()) {
+      // As in isFull: what paused partitions hold takes no room.
+      if (one.role !== role || one.owner.state.kind === 'paused') continue
+      const bytes = one.owner.held.bytes[role]
+      all += bytes
+      if (one.owner.tenant === tenant) own += bytes
+      else hasOthers = true
+    }
+    const free = Math.max(0, maxBytes - all)
+    return hasOthers && own > (full ? free / 2 : free)
   }
 
   #take(record: IncomingRecord, source: Source): void {

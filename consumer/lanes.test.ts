@@ -116,6 +116,41 @@ describe('the gate', () => {
     await until(() => gate.inside === 0)
   })
 
+  test('whoever has many calls leaves places for others, who have theirs before', async () => {
+    const gate = new Gate(8, () => true)
+    const call = (name: string) => {
+      const made = createCall()
+      void gate.run(made.run, name)
+      return made
+    }
+    const begunOf = (calls: { begun: number }[]) => calls.reduce((sum, { begun }) => sum + begun, 0)
+    const many = Array.from({ length: 20 }, () => call('a'))
+    expect(begunOf(many)).toBe(4)
+    const others = Array.from({ length: 4 }, () => call('b'))
+    const third = [call('c'), call('c')]
+    expect([begunOf(others), begunOf(third)]).toEqual([2, 1])
+    many[0]?.end()
+    await until(() => third[1]?.begun === 1)
+    expect([begunOf(many), begunOf(others)]).toEqual([4, 2])
+    for (const { end } of [...many, ...others, ...third]) end()
+    await until(() => begunOf([...many, ...others, ...third]) === 26 && gate.inside === 0)
+  })
+
+  test('whoever is alone has all places', async () => {
+    let hasOthers = false
+    const gate = new Gate(4, () => hasOthers)
+    const calls = Array.from({ length: 8 }, createCall)
+    for (const { run } of calls.slice(0, 6)) void gate.run(run, 'a')
+    expect(gate.inside).toBe(4)
+    hasOthers = true
+    void gate.run(calls[6]?.run ?? createCall().run, 'b')
+    calls[0]?.end()
+    await until(() => calls[6]?.begun === 1)
+    expect(calls[4]?.begun).toBe(0)
+    for (const { end } of calls) end()
+    await until(() => gate.inside === 0)
+  })
+
   test('a call that returns at once takes no place and returns its result at once', () => {
     const gate = new Gate(1)
     expect(gate.run(() => 5)).toBe(5)

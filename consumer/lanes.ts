@@ -43,26 +43,42 @@ export class Lanes {
 /** What is done at the front of a list that is worth moving the others for. */
 const COMPACT_AT = 1024
 
-/** Lets at most so many asynchronous calls run at a time; those that return at once take no place. */
+/** Of those whose calls a gate lets in, one. */
+interface Caller {
+  inside: number
+  /** What waits is started by who leaves: thousands may wait, and each is no more than an entry here. */
+  readonly waiting: (() => void)[]
+  first: number
+}
+
+/**
+ * Lets at most so many asynchronous calls run at a time; those that return at once take no place. Where there are several callers, one has no more places than stay
+ * free for the others, and whoever has the fewest is let in first.
+ */
 export class Gate {
   #inside = 0
-  /** What waits is started by who leaves: thousands may wait, and each is no more than an entry here. */
-  #waiting: (() => void)[] = []
-  #first = 0
+  /** As many as there are tenants. */
+  readonly #callers = new Map<string, Caller>()
 
-  constructor(readonly limit: number) {}
+  /** @param hasOthers whether there is another caller than this one */
+  constructor(
+    readonly limit: number,
+    readonly hasOthers: (caller: string) => boolean = () => false,
+  ) {}
 
   get inside(): number {
     return this.#inside
   }
 
   /** Calls now, or when a place is free. */
-  run<T>(call: () => T | Promise<T>): T | Promise<T> {
-    if (this.#inside < this.limit) return this.#enter(call)
+  run<T>(call: () => T | Promise<T>, name = ''): T | Promise<T> {
+    const caller = this.#callers.get(name)
+    if ((caller === undefined || caller.waiting.length === 0) && this.#isFree(name, caller?.inside ?? 0))
+      return this.#enter(call, name)
     return new Promise((resolve, reject) => {
-      this.#waiting.push(() => {
+      this.#callerOf(name).waiting.push(() => {
         try {
-          resolve(this.#enter(call))
+          resolve(this.#enter(call, name))
         } catch (error) {
           reject(error)
         }
@@ -70,28 +86,56 @@ export class Gate {
     })
   }
 
-  #enter<T>(call: () => T | Promise<T>): T | Promise<T> {
+  #isFree(name: string, inside: number): boolean {
+    const free = this.limit - this.#inside - 1
+    return free >= 0 && (inside <= free || !this.hasOthers(name))
+  }
+
+  #callerOf(name: string): Caller {
+    let caller = this.#callers.get(name)
+    if (caller === undefined) {
+      caller = { inside: 0, waiting: [], first: 0 }
+      this.#callers.set(name, caller)
+    }
+    return caller
+  }
+
+  #enter<T>(call: () => T | Promise<T>, name: string): T | Promise<T> {
     const result = call()
     if (!(result instanceof Promise)) return result
+    const caller = this.#callerOf(name)
     this.#inside++
+    caller.inside++
     return result.finally(() => {
       this.#inside--
+      caller.inside--
       this.#startWaiting()
     })
   }
 
   /** A call that takes no place, or throws before it could, passes it on to the next. */
   #startWaiting(): void {
-    while (this.#inside < this.limit) {
-      const start = this.#waiting[this.#first]
-      if (start === undefined) break
-      this.#first++
-      start()
+    for (let caller = this.#next(); caller !== undefined; caller = this.#next()) {
+      const start = caller.waiting[caller.first++]
+      if (caller.first >= COMPACT_AT || caller.first === caller.waiting.length) {
+        caller.waiting.splice(0, caller.first)
+        caller.first = 0
+      }
+      start?.()
     }
-    if (this.#first >= COMPACT_AT || this.#first === this.#waiting.length) {
-      this.#waiting.splice(0, this.#first)
-      this.#first = 0
-    }
+  }
+
+  /** Whose call is let in next; undefined when nobody's is. */
+  #next(): Caller | undefined {
+    let next: Caller | undefined
+    for (const [name, caller] of this.#callers)
+      if (
+        caller.waiting.length > 0 &&
+        (next === undefined || caller.inside < next.inside) &&
+        this.#isFree(name, caller.inside)
+      )
+        next = caller
+    return next
   }
 }
 

@@ -1,4 +1,4 @@
-import { afterEach, expect, test } from 'bun:test'
+import { afterEach, describe, expect, test } from 'bun:test'
 import { Type } from '@sinclair/typebox'
 import { headersOf, headerText, NO_HEADERS } from '../shared/headers.ts'
 import type { OutgoingRecord, TopicPartition, TransactionResult } from '../shared/kafka/types.ts'
@@ -445,6 +445,41 @@ test('a partition with many open records is waited for, and paused only when tha
   } finally {
     time.end()
   }
+})
+
+describe('a tenant keeps no other out, though', () => {
+  const HOSTILE = { topic: 'kt.hostile.events', partition: 0 }
+  const slow = (type: string, handle: () => Promise<{ data: unknown }>): Handler =>
+    defineHandler({ type, version: '1', schema: Type.Unknown(), handle })
+  const handlers = [
+    slow('stuck', () => new Promise(() => undefined)),
+    slow('plain', async () => ({ data: {} })),
+    slow('broken', () => Promise.reject(new Error('no'))),
+    failing(2),
+  ]
+
+  test.each([
+    ['its handlers do not end', 'stuck', 'x', 'plain', 1_000],
+    ['what it sent fills the memory', 'stuck', 'x'.repeat(30_000), 'plain', 1_000],
+    // A second and last retry would be after three times as long.
+    ['what waits for its retry fills the memory', 'broken', 'x'.repeat(30_000), 'fails', 12_000],
+  ])('%s', async (_, type, data, otherType, withinMs) => {
+    const time = simulateTime(1)
+    const kafka = new FakeKafka()
+    for (const topic of streamTopics('hostile', 'events')) kafka.createTopic(topic)
+    try {
+      const { pipeline } = start(kafka, handlers, { handlerTimeoutMs: 60_000 }, 10_000, [HOSTILE, AT])
+      for (let i = 0; i < 60; i++) {
+        kafka.append({ ...event(`h${i}`, `k${i}`, type, data), ...HOSTILE })
+        if (i % 10 === 9) await time.pass(200)
+      }
+      kafka.append(event('1', 'a', otherType))
+      expect(await time.until(() => idsOf(kafka, 'processed').length === 1, withinMs)).toBe(true)
+      await stopIn(time, pipeline)
+    } finally {
+      time.end()
+    }
+  })
 })
 
 test('stopping gives up a handler that does not end, and commits what is decided', async () => {

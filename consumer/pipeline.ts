@@ -103,6 +103,7 @@ export class Pipeline {
     this.#decider = new Decider({
       ...deps,
       maxConcurrentHandlers: limits.maxConcurrentHandlers,
+      hasOtherTenants: (tenant) => this.#assignments.hasOtherTenants(tenant),
       onDecided: (item) => this.#decided(item),
       onFailed: (reason) => this.fail(reason),
     })
