@@ -124,7 +124,7 @@ const hostility: [name: string, env: Record<string, string>, begin: (service: Se
     {},
     async ({ port, gate, metrics }) => {
       for (let i = 0; i < 700; i++) say(port, NDJSON, chunk('{"type":"t"}\n'))
-      await until(() => gate.level.requests > 400)
+      await until(() => gate.level.requests > 100)
       await until(async () => /crowded_requests_total\{tenant="hostile"\} [1-9]/.test(await metrics.registry.metrics()))
     },
   ],

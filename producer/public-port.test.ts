@@ -113,8 +113,12 @@ test.skipIf(openSockets() === undefined)('the kernel takes little for a client t
   }
   const server = Bun.serve({ hostname: '127.0.0.1', port: 0, fetch: endless })
   const unlimited = await takenAt(server.port as number)
+  openSockets()?.limitUnsent(server.port as number, 640 * 1024)
+  const larger = await takenAt(server.port as number)
   await server.stop(true)
   const { port, number } = await opened(endless)
-  expect(await takenAt(number)).toBeLessThan(unlimited / 2)
+  const limited = await takenAt(number)
+  expect(limited).toBeLessThan(unlimited / 2)
+  expect(larger).toBeGreaterThan(limited + 256 * 1024)
   await port.close()
 })

@@ -101,10 +101,12 @@ export function openSockets(): Sockets | undefined {
     connections: (port) => at(port).filter(({ listens }) => !listens).length,
     unread: (port) => at(port).filter(({ fd, listens }) => !listens && hasUnread(fd)).length,
     limitUnsent(port, bytes) {
-      number[0] = bytes
       // A connection has the options of the socket that accepts it.
-      for (const { fd, listens } of at(port))
-        if (listens) c.setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, ptr(number), number.byteLength)
+      for (const { fd, listens } of at(port)) {
+        if (!listens) continue
+        number[0] = bytes
+        c.setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, ptr(number), number.byteLength)
+      }
     },
     async stopListening(port) {
       const nothing = openSync('/dev/null', 'r')
