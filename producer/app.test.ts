@@ -800,7 +800,6 @@ describe('Kafka’s answers', () => {
     await tracing.stop()
     expect(kept.map((span) => [span.attributes['http.response.status_code'], span.status.code])).toEqual([
       [500, SpanStatusCode.ERROR],
-      [500, SpanStatusCode.ERROR],
     ])
     const text = await metrics.registry.metrics()
     expect(text).toContain('kafkatrace_producer_http_requests_total{route="events",status="500"} 2')
@@ -1127,6 +1126,20 @@ describe('around it', () => {
     expect(headerText(kafka.all(TOPIC)[0]?.headers ?? NO_HEADERS, 'tracestate')).toBe('a=b')
     expect(kept.map((span) => span.attributes['http.response.status_code'])).toEqual([202, 202, 202, 400, 200])
     expect(kept.map((span) => span.attributes['messaging.batch.message_count'])).toEqual([1, 1, 1, undefined, 2])
+  })
+
+  test('a request without a key has no span, whatever it says of its trace', async () => {
+    const kept: ReadableSpan[] = []
+    const exporter = new InMemorySpanExporter()
+    exporter.export = (spans, done) => {
+      kept.push(...spans)
+      done({ code: 0 })
+    }
+    const tracing = tracingTo(exporter, 'producer', { OTEL_TRACES_SAMPLER_ARG: 1 }, () => undefined)
+    const { post } = service({ tracing, authenticate: authenticateByKey(tenantsOf({ tenants: {} })) })
+    expect((await post('{"type":"t"}', { ...JSON_TYPE, traceparent: TRACE })).status).toBe(401)
+    await tracing.stop()
+    expect(kept).toEqual([])
   })
 
   test('while draining requests are served, and whoever is answered is told to close the connection', async () => {

@@ -190,12 +190,6 @@ export function createApp(deps: AppDeps): Hono {
 
   async function post(of: Visit, stream: string): Promise<Response> {
     const { request } = of
-    const trace = traceOfRequest(request.headers)
-    of.span = deps.tracing?.begin(`POST ${STREAM_PATH}`, 'server', trace, {
-      'http.request.method': 'POST',
-      'http.route': STREAM_PATH,
-      'kafkatrace.request_id': of.id,
-    })
     const { bytes: headerBytes, hasAttributes, hasTrailer, repeated } = headerFacts(request.headers)
     if (headerBytes > config.MAX_HEADER_BYTES) return refuse(of, headersTooLarge(config.MAX_HEADER_BYTES))
     // Only a chunked body has one.
@@ -205,7 +199,12 @@ export function createApp(deps: AppDeps): Hono {
     if (!authenticated.ok) return refuse(of, authenticated.problem)
     const { tenant, keyId } = authenticated
     const target = targetOf(tenant, stream)
-    of.span?.setAttributes({
+    const trace = traceOfRequest(request.headers)
+    // Not of those without a key: there is room for so many spans, and whoever says that a request is sampled has it recorded.
+    of.span = deps.tracing?.begin(`POST ${STREAM_PATH}`, 'server', trace, {
+      'http.request.method': 'POST',
+      'http.route': STREAM_PATH,
+      'kafkatrace.request_id': of.id,
       'kafkatrace.tenant': tenant.name,
       'messaging.system': 'kafka',
       'messaging.destination.name': target.topic,

@@ -72,6 +72,6 @@ export function serveOps(
   ops: Ops,
   address: { hostname: string; port: number },
 ): { port: number; stop(): Promise<void> } {
-  const server = Bun.serve({ ...address, fetch: createOpsApp(ops).fetch })
+  const server = Bun.serve({ ...address, development: false, fetch: createOpsApp(ops).fetch })
   return { port: server.port ?? address.port, stop: () => server.stop(true) }
 }
