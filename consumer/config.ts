@@ -32,7 +32,12 @@ export const consumerVariables = Type.Object({
     'After how long the broker aborts a transaction whose owner is gone, in ms; until then its successor waits.',
   ),
   MAX_TRANSACTION_RECORDS: integer(5_000, 1, 50_000, 'The most outcomes that are committed in one transaction.'),
-  MAX_CONCURRENT_HANDLERS: integer(64, 1, 10_000, 'How many handlers may run at a time, each on another key.'),
+  MAX_CONCURRENT_HANDLERS: integer(
+    64,
+    1,
+    10_000,
+    'How many handlers may run at a time, each on another key. Of several tenants, one has no more than stays free for the others.',
+  ),
   MAX_OPEN_RECORDS: integer(
     250,
     1,
@@ -43,13 +48,13 @@ export const consumerVariables = Type.Object({
     64 * 2 ** 20,
     2 ** 20,
     2 ** 40,
-    'Bytes of records between fetch and commit; then nothing more is fetched.',
+    'Bytes of records between fetch and commit; then nothing more is fetched. Of several tenants, one has no more than stays free for the others.',
   ),
   MAX_PARKED_BYTES: integer(
     16 * 2 ** 20,
     2 ** 20,
     2 ** 40,
-    'Bytes of records that wait in memory for their retry; then .retry is paused.',
+    'Bytes of records that wait in memory for their retry; then .retry is paused. Of several tenants, one has no more than stays free for the others.',
   ),
   MAX_RETRY_BACKLOG_RECORDS: integer(
     10_000,
