@@ -24,6 +24,8 @@ export interface FetchDeps {
   /** Of all partitions. */
   held: Held
   limits: FetchLimits
+  /** Whether partitions of another tenant than this one are assigned. */
+  hasOtherTenants(tenant: string): boolean
   metrics: ConsumerMetrics
   /** Goes on with a record that is to be decided. */
   onRecord(record: IncomingRecord, source: Source, place: Place): void
@@ -113,16 +115,12 @@ export class Fetcher {
   #isFull(): boolean {
     const { held, sources, limits } = this.deps
     let { uncommitted } = held
-    let bytes = held.bytes.input
     for (const source of sources.values()) {
       const { owner, role } = source
       if (this.#isFilled(source)) return true
-      if (role === 'input' && owner.state.kind === 'paused') {
-        uncommitted -= owner.held.uncommitted
-        bytes -= owner.held.bytes.input
-      }
+      if (role === 'input' && owner.state.kind === 'paused') uncommitted -= owner.held.uncommitted
     }
-    return uncommitted >= 2 * limits.maxTransactionRecords || bytes >= limits.maxHeldBytes
+    return uncommitted >= 2 * limits.maxTransactionRecords || held.unpaused.input >= limits.maxHeldBytes
   }
 
   /** Its own room is taken, and it is not paused. */
@@ -211,19 +209,10 @@ export class Fetcher {
 
   /** Whether its tenant holds more than stays free for the others that are read; once it is paused, more than half of that. */
   #hasItsShare({ owner: { tenant }, role, full }: Source, maxBytes: number): boolean {
-    let own = 0
-    let all = 0
-    let hasOthers = false
-    for (const one of this.deps.sources.values()) {
-      // As in isFull: what paused partitions hold takes no room.
-      if (one.role !== role || one.owner.state.kind === 'paused') continue
-      const bytes = one.owner.held.bytes[role]
-      all += bytes
-      if (one.owner.tenant === tenant) own += bytes
-      else hasOthers = true
-    }
-    const free = Math.max(0, maxBytes - all)
-    return hasOthers && own > (full ? free / 2 : free)
+    const { held, hasOtherTenants } = this.deps
+    const own = held.byTenant.get(tenant)?.[role] ?? 0
+    const free = Math.max(0, maxBytes - held.unpaused[role])
+    return own > (full ? free / 2 : free) && hasOtherTenants(tenant)
   }
 
   #take(record: IncomingRecord, source: Source): void {

@@ -124,6 +124,7 @@ describe('the states of records', () => {
     | { kind: 'fetch'; partition: number; role: Source['role']; gap: number; bytes: number }
     | { kind: 'move'; item: number; to: RecordState }
     | { kind: 'revoke'; partition: number }
+    | { kind: 'pause'; partition: number }
 
   const partitionNumber = fc.integer({ min: 0, max: 1 })
   const step: fc.Arbitrary<Step> = fc.oneof(
@@ -147,6 +148,7 @@ describe('the states of records', () => {
       }),
     },
     { weight: 1, arbitrary: fc.record({ kind: fc.constant('revoke' as const), partition: partitionNumber }) },
+    { weight: 1, arbitrary: fc.record({ kind: fc.constant('pause' as const), partition: partitionNumber }) },
   )
 
   const POSSIBLE: Record<RecordState, readonly RecordState[]> = {
@@ -172,6 +174,11 @@ describe('the states of records', () => {
     ),
   })
 
+  function pauseOrResume(partition: Partition | undefined): void {
+    if (partition?.state.kind === 'reading') partition.enter({ kind: 'paused', cause: 'unwritable', reason: '' })
+    else if (partition?.state.kind === 'paused') partition.enter({ kind: 'reading' })
+  }
+
   test('whatever becomes of them, counters say what is in hand, and a commit skips none and repeats none', () => {
     fc.assert(
       fc.property(fc.array(step, { maxLength: 120 }), (steps) => {
@@ -181,6 +188,7 @@ describe('the states of records', () => {
         const items: Item[] = []
         for (const one of steps) {
           if (one.kind === 'revoke') partitions[one.partition]?.revoke()
+          else if (one.kind === 'pause') pauseOrResume(partitions[one.partition])
           else if (one.kind === 'fetch') {
             const source = sources[one.partition]?.[one.role] ?? expect.unreachable('two partitions')
             if (!source.owner.isOurs) continue
@@ -205,6 +213,9 @@ describe('the states of records', () => {
           const ours = items.filter(({ source }) => source.owner.isOurs)
           const { records, bytes } = all
           expect({ records, bytes } as unknown).toEqual(heldBy(ours))
+          const unpaused = ours.filter(({ source }) => source.owner.state.kind !== 'paused')
+          expect(all.unpaused as unknown).toEqual(heldBy(unpaused).bytes)
+          if (items.length > 0) expect(all.byTenant.get('acme')).toEqual(all.unpaused)
         }
         for (const partition of partitions.filter((one) => one.isOurs)) {
           const own = items.filter(({ source }) => source.owner === partition)

@@ -76,6 +76,9 @@ export interface Place {
 export class Held {
   readonly records: Record<Exclude<RecordState, 'committed'>, number> = { open: 0, decided: 0, 'in transaction': 0 }
   readonly bytes = { input: 0, retry: 0 }
+  /** Of all partitions those that are not paused, since what a paused one holds takes no room from others: in all, and by tenant. */
+  readonly unpaused = { input: 0, retry: 0 }
+  readonly byTenant = new Map<string, { input: number; retry: number }>()
 
   /** Decided, and not committed. */
   get uncommitted(): number {
@@ -93,6 +96,14 @@ export class Held {
     if (state === 'committed') return
     this.records[state] += count
     if (this.records[state] < 0) throw new StateError(`fewer than no records are ${state}`)
+  }
+
+  addUnpaused(tenant: string, role: Source['role'], bytes: number): void {
+    const own = this.byTenant.get(tenant) ?? { input: 0, retry: 0 }
+    this.byTenant.set(tenant, own)
+    own[role] += bytes
+    this.unpaused[role] += bytes
+    if (own[role] < 0) throw new StateError(`fewer than no bytes of ${role} are held`)
   }
 
   addBytes(role: Source['role'], bytes: number): void {
@@ -261,7 +272,17 @@ export class Partition implements PartitionView, TopicPartition {
   enter(next: PartitionState): void {
     if (!PARTITION_STEPS[this.#state.kind].includes(next.kind))
       throw new StateError(`${this.name} is ${this.#state.kind} and cannot be ${next.kind}`)
+    const isPaused = Number(next.kind === 'paused')
+    const wasPaused = Number(this.#state.kind === 'paused')
     this.#state = next
+    this.#share(wasPaused - isPaused)
+  }
+
+  /** Counts what it holds once more, or no more, among what is not paused. */
+  #share(times: number): void {
+    if (times === 0) return
+    for (const role of ['input', 'retry'] as const)
+      this.all.addUnpaused(this.tenant, role, times * this.held.bytes[role])
   }
 
   /** Whether this member may commit for it. */
@@ -356,6 +377,7 @@ export class Partition implements PartitionView, TopicPartition {
   #countBytes({ source }: Item, bytes: number): void {
     this.held.addBytes(source.role, bytes)
     this.all.addBytes(source.role, bytes)
+    if (this.#state.kind !== 'paused') this.all.addUnpaused(this.tenant, source.role, bytes)
   }
 
   /** Told whenever a decision has ended or a record was committed. */
@@ -388,6 +410,7 @@ export class Partition implements PartitionView, TopicPartition {
     this.enter({ kind: 'revoked' })
     this.ending.abort()
     this.given.abort()
+    this.#share(-1)
     this.all.subtract(this.held)
     this.decided.length = 0
     this.#idle?.()

@@ -112,6 +112,7 @@ export class Pipeline {
       sources: this.#assignments.sources,
       held,
       limits,
+      hasOtherTenants: (tenant) => this.#assignments.hasOtherTenants(tenant),
       metrics,
       onRecord: (record, source, place) => this.#decider.take(record, source, place),
     })
