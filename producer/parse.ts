@@ -35,6 +35,7 @@ export function parseBody(
     maxDepth: limits.maxDepth,
     maxElements: limits.maxEvents,
     maxMembers: Math.max(MAX_MEMBERS, limits.maxEvents * MEMBERS_AN_EVENT),
+    maxObjectMembers: MAX_MEMBERS,
   }
   const parsed = outlineJson(bytes, jsonLimits)
   if (!parsed.ok) return { ok: false, problem: problemOf(parsed.fault, jsonLimits, 'body') }
@@ -63,7 +64,12 @@ export function parseLine(
   defaults: Defaults,
   maxDepth: number,
 ): EventResult | { ok: false; problem: Problem } {
-  const limits = { maxDepth, maxElements: Number.POSITIVE_INFINITY, maxMembers: MAX_MEMBERS }
+  const limits = {
+    maxDepth,
+    maxElements: Number.POSITIVE_INFINITY,
+    maxMembers: MAX_MEMBERS,
+    maxObjectMembers: MAX_MEMBERS,
+  }
   const parsed = outlineJson(line, limits)
   if (!parsed.ok) return { ok: false, problem: problemOf(parsed.fault, limits, 'line') }
   return element(line, parsed.outline.root === 'object' ? parsed.outline.members : undefined, defaults)
@@ -92,7 +98,7 @@ function problemOf(fault: JsonFault, limits: JsonLimits, text: 'body' | 'line'):
     case 'too many members':
       return {
         kind: text === 'line' ? 'event-too-large' : 'body-too-large',
-        detail: `The events of the ${text} have more than ${limits.maxMembers} members${text === 'line' ? '' : `, which is ${MEMBERS_AN_EVENT} for each of MAX_BATCH_EVENTS, and ${MAX_MEMBERS} at least`}: put what they say into data.`,
+        detail: `An event of the ${text} has more than ${MAX_MEMBERS} members${text === 'line' ? '' : `, or all have more than ${limits.maxMembers}, which is ${MEMBERS_AN_EVENT} for each of MAX_BATCH_EVENTS`}: put what they say into data.`,
       }
   }
 }

@@ -41,13 +41,16 @@ describe('what is wrong with the events of a request', () => {
   })
 
   test('is no number of members that a batch may have', () => {
-    expect(parse(event(999), 1).ok).toBe(true)
-    expect(parse(event(1_000), 1)).toMatchObject({
-      problem: { detail: expect.stringContaining('more than 1000 members') },
-    })
-    expect(parse(`[${event(31_000)},${event(998)}]`).ok).toBe(true)
-    expect(parse(`[${event(31_000)},${event(999)}]`)).toMatchObject({
-      problem: { detail: expect.stringContaining('more than 32000 members') },
+    for (const maxEvents of [1, 1_000]) {
+      expect(parse(event(999), maxEvents).ok).toBe(true)
+      expect(parse(`[{},${event(1_000)}]`, Math.max(2, maxEvents))).toMatchObject({
+        problem: { detail: expect.stringContaining('more than 1000 members') },
+      })
+    }
+    const many = Array(31).fill(event(999))
+    expect(parse(`[${many},${event(998)},{"id":"1"}]`).ok).toBe(true)
+    expect(parse(`[${many},${event(999)},{"id":"1"}]`)).toMatchObject({
+      problem: { detail: expect.stringContaining('more than 32000') },
     })
   })
 })

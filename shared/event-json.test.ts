@@ -5,7 +5,7 @@ import { outlineJson } from './json.ts'
 
 function read(text: string | object, defaults?: Defaults) {
   const bytes = Buffer.from(typeof text === 'string' ? text : JSON.stringify(text))
-  const result = outlineJson(bytes, { maxDepth: 64, maxElements: 10, maxMembers: 100 })
+  const result = outlineJson(bytes, { maxDepth: 64, maxElements: 10, maxMembers: 100, maxObjectMembers: 100 })
   if (!result.ok || result.outline.root !== 'object') throw new Error('the test’s text is no object')
   return eventFromJson(bytes, result.outline.members, defaults)
 }

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'bun:test'
 import fc from 'fast-check'
 import { outlineJson, stringAt } from './json.ts'
 
-const LIMITS = { maxDepth: 64, maxElements: 1_000, maxMembers: 1_000 }
+const LIMITS = { maxDepth: 64, maxElements: 1_000, maxMembers: 1_000, maxObjectMembers: 500 }
 const outline = (text: string | Buffer, limits = LIMITS) =>
   outlineJson(typeof text === 'string' ? Buffer.from(text, 'utf8') : text, limits)
 
@@ -193,6 +193,9 @@ describe('the JSON scanner', () => {
     expect(outline(members(4), limits)).toMatchObject({ fault: { reason: 'too many members' } })
     expect(outline(`[${members(1)},${members(2)}]`, limits).ok).toBe(true)
     expect(outline(`[${members(2)},${members(2)}]`, limits)).toMatchObject({ fault: { reason: 'too many members' } })
+    const each = { ...LIMITS, maxObjectMembers: 3 }
+    expect(outline(`[${members(3)},${members(3)}]`, each).ok).toBe(true)
+    expect(outline(`[${members(3)},${members(4)}]`, each)).toMatchObject({ fault: { reason: 'too many members' } })
   })
 
   test('says what a byte order mark is', () => {

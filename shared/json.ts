@@ -37,6 +37,8 @@ export interface JsonLimits {
   maxElements: number
   /** Of all objects whose members are listed together; each costs memory many times its size. */
   maxMembers: number
+  /** Of one such object: names that were made for it can have each one compared with all before. */
+  maxObjectMembers: number
 }
 
 export type JsonResult = { ok: true; outline: JsonOutline } | { ok: false; fault: JsonFault }
@@ -100,12 +102,14 @@ class Scanner {
   readonly #bytes: Buffer
   readonly #maxDepth: number
   readonly #maxElements: number
+  readonly #maxObjectMembers: number
   #membersLeft: number
 
-  constructor(bytes: Buffer, { maxDepth, maxElements, maxMembers }: JsonLimits) {
+  constructor(bytes: Buffer, { maxDepth, maxElements, maxMembers, maxObjectMembers }: JsonLimits) {
     this.#bytes = bytes
     this.#maxDepth = maxDepth
     this.#maxElements = maxElements
+    this.#maxObjectMembers = maxObjectMembers
     this.#membersLeft = maxMembers
   }
 
@@ -167,7 +171,7 @@ class Scanner {
     let names: Set<string> | undefined
     for (;;) {
       this.#space()
-      if (--this.#membersLeft < 0)
+      if (--this.#membersLeft < 0 || members.length === this.#maxObjectMembers)
         throw new Refusal({ reason: 'too many members', detail: 'the text has more members than are listed' })
       const name = this.#name()
       if (members.length === FEW) names = new Set(members.map((one) => one.name))

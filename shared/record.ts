@@ -132,8 +132,8 @@ export function fromRecord(record: IncomingRecord): FromRecord {
 
 const STRUCTURED_JSON = /^application\/cloudevents\+json[ \t]*(?:;|$)/i
 
-/** What the limits on a structured record guard is the stack; its size is Kafka's. */
-const STRUCTURED_LIMITS = { maxDepth: 512, maxElements: 0, maxMembers: Number.POSITIVE_INFINITY }
+/** What the limits on a structured record guard is the stack, and the time that telling its members apart takes; its size is Kafka's. */
+const STRUCTURED_LIMITS = { maxDepth: 512, maxElements: 0, maxMembers: 10_000, maxObjectMembers: 10_000 }
 
 function fromStructured(contentType: string, value: Buffer | null): FromRecord {
   // Section 3.3 has no batches, and we know no other format.
