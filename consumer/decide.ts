@@ -1,7 +1,7 @@
 import type { Span } from '@opentelemetry/api'
 import { TRACEPARENT } from '../shared/headers.ts'
 import type { IncomingRecord, OutgoingRecord } from '../shared/kafka/types.ts'
-import type { Logger } from '../shared/logger.ts'
+import { type Logger, TenantLines } from '../shared/logger.ts'
 import { recordBytes } from '../shared/record.ts'
 import { sleep } from '../shared/retry.ts'
 import { contextOf, type Tracing } from '../shared/tracing.ts'
@@ -32,6 +32,7 @@ const RECORD_OVERHEAD_BYTES = 4_096
 export class Decider {
   readonly #lanes = new Lanes()
   readonly #gate: Gate
+  readonly #lines = new TenantLines()
 
   constructor(readonly deps: DecideDeps) {
     this.#gate = new Gate(deps.maxConcurrentHandlers, deps.hasOtherTenants)
@@ -133,7 +134,7 @@ export class Decider {
         owner.settle()
         return undefined
       case 'later':
-        this.deps.log.info(
+        this.deps.log[this.#lines.level(owner.tenant, 'info')](
           { ...traits(item), attempts: outcome.past.attempts, ...outcome.failure },
           'is tried again later',
         )
@@ -142,7 +143,10 @@ export class Decider {
         owner.settle()
         return this.#decide(item)
       case 'retry':
-        this.deps.log.info({ ...traits(item), ...outcome.failure }, 'goes to .retry')
+        this.deps.log[this.#lines.level(owner.tenant, 'info')](
+          { ...traits(item), ...outcome.failure },
+          'goes to .retry',
+        )
         owner.addWaiting(decoded.identity, key)
         break
       case 'dead':
@@ -151,7 +155,8 @@ export class Decider {
             { ...traits(item), err: outcome.cause },
             'dead letter for a fault of KafkaTrace’s own: please report it',
           )
-        else this.deps.log.warn({ ...traits(item), ...outcome.failure }, 'dead letter')
+        else
+          this.deps.log[this.#lines.level(owner.tenant, 'warn')]({ ...traits(item), ...outcome.failure }, 'dead letter')
         owner.dedupe.finish(decoded.identity)
         break
       case 'processed':

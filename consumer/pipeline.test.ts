@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, test } from 'bun:test'
 import { Type } from '@sinclair/typebox'
+import pino from 'pino'
 import { headersOf, headerText, NO_HEADERS } from '../shared/headers.ts'
 import type { OutgoingRecord, TopicPartition, TransactionResult } from '../shared/kafka/types.ts'
 import { toRecord } from '../shared/record.ts'
@@ -399,6 +400,15 @@ test('nothing of a lost partition is committed', async () => {
   release()
   await until(() => running[0]?.levels().heldBytes === 0)
   expect(kafka.transactions).toEqual([])
+})
+
+test('a tenant whose events are all dead letters does not fill the log', async () => {
+  const kafka = new FakeKafka()
+  const lines: string[] = []
+  start(kafka, [], { log: pino({ level: 'warn' }, { write: (line) => void lines.push(line) }) })
+  for (let id = 0; id < 400; id++) kafka.append({ ...event(String(id)), headers: NO_HEADERS })
+  await until(() => kafka.all(`${INPUT}.dlq`).length === 400)
+  expect(lines.filter((line) => line.includes('dead letter')).length).toBeWithin(100, 400)
 })
 
 test('a full retry backlog pauses the input, and both go on when it empties', async () => {

@@ -1,5 +1,6 @@
 import pino from 'pino'
 import type { TopicPartition } from '../shared/kafka/types.ts'
+import type { Logger } from '../shared/logger.ts'
 import { redactor } from '../shared/redact.ts'
 import type { FakeKafka } from '../shared/testing/fake-kafka.ts'
 import { INPUT_TOPICS, streamTopics } from '../shared/topics.ts'
@@ -8,13 +9,13 @@ import { type Handler, handlerIndex } from './handlers/handler.ts'
 import { createMetrics } from './metrics.ts'
 import { Pipeline, type PipelineLimits } from './pipeline.ts'
 
-export type PipelineOverrides = Partial<PipelineLimits> & { handlerTimeoutMs?: number }
+export type PipelineOverrides = Partial<PipelineLimits> & { handlerTimeoutMs?: number; log?: Logger }
 
 /** A pipeline on Kafka in memory that owns these partitions of the stream `events` of the tenant `acme`. Who starts it stops it. */
 export function startPipeline(
   kafka: FakeKafka,
   handlers: readonly Handler[] = [],
-  { handlerTimeoutMs = 1_000, ...limits }: PipelineOverrides = {},
+  { handlerTimeoutMs = 1_000, log = pino({ level: 'silent' }), ...limits }: PipelineOverrides = {},
   slowMs = 20,
   places: readonly TopicPartition[] = [{ topic: 'kt.acme.events', partition: 0 }],
 ) {
@@ -34,7 +35,7 @@ export function startPipeline(
     topics: INPUT_TOPICS,
     metrics,
     tracing: undefined,
-    log: pino({ level: 'silent' }),
+    log,
     enrich: createEnricher({ lookups: [], nowMs: Date.now }),
     handlerOf: handlerIndex(handlers),
     policy: {

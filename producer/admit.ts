@@ -339,7 +339,7 @@ export class Meters {
   constructor(private readonly nowMs: () => number) {}
 
   /** undefined: the tenant has no quota. */
-  of({ name, quota }: Pick<Tenant, 'name' | 'quota'>): Meter | undefined {
+  of({ name, quota }: Tenant): Meter | undefined {
     if (quota === undefined) return undefined
     let meter = this.#meters.get(name)
     if (meter === undefined) {

@@ -4,15 +4,15 @@ import type { Event } from '../shared/event.ts'
 import type { Defaults } from '../shared/event-json.ts'
 import { ambiguity, headAsGet, NOSNIFF, pathOf } from '../shared/http.ts'
 import { type DeliveryResult, type OutgoingRecord, ProduceError, type RecordProducer } from '../shared/kafka/types.ts'
-import type { Logger } from '../shared/logger.ts'
+import { type Logger, TenantLines } from '../shared/logger.ts'
 import { turn } from '../shared/retry.ts'
 import type { Tally } from '../shared/tally.ts'
 import { parseTraceparent, type TraceContext } from '../shared/telemetry.ts'
-import type { Quota, Tenant } from '../shared/tenants.ts'
+import type { Tenant } from '../shared/tenants.ts'
 import { isoTime } from '../shared/time.ts'
 import { inputTopic } from '../shared/topics.ts'
 import { contextOf, type Tracing } from '../shared/tracing.ts'
-import { type Gate, holding, type Meter, Meters, overQuota, type Stay, shareQueue } from './admit.ts'
+import { type Gate, holding, type Meter, type Meters, overQuota, type Stay, shareQueue } from './admit.ts'
 import { type Authenticate, DEFAULT_STREAM, hasQueryKey } from './authenticate.ts'
 import { announcedBytes, readBody, streamBody } from './body.ts'
 import type { ProducerConfig } from './config.ts'
@@ -66,9 +66,6 @@ const STREAM_BYTES = 256 * 1024
 /** Reading a body of this size takes the thread for a millisecond, roughly. */
 const LARGE_BODY_BYTES = 64 * 1024
 
-/** Lines of a tenant's refused requests, and of those of nobody's. */
-const LOGGED_REFUSALS: Quota = { events: { perSecond: 10, burst: 100 } }
-
 /** An id may be 16 KB long, and a request have 1,000. */
 const LOGGED_ID_CHARS = 256
 
@@ -92,6 +89,7 @@ export function createApp(deps: AppDeps): Hono {
   }
   const targets = new Map<Tenant, Map<string, Target>>()
   const turns = new Turns()
+  const lines = new TenantLines()
   const producerOf = shareQueue(deps.producer, gate.tenants)
 
   /** Of a stream that the tenant has. */
@@ -136,21 +134,14 @@ export function createApp(deps: AppDeps): Hono {
     deps.tracing?.end(span, status >= 500 ? 'failed' : 'ok')
   }
 
-  function refuse(of: Visit, problem: Problem, context: Record<string, unknown> = {}): Response {
+  function refuse(of: Visit, problem: Problem, context: { tenant?: string; [name: string]: unknown } = {}): Response {
     const { status } = PROBLEMS[problem.kind]
     const unserved = status === 503 && problem.kind !== 'undelivered'
     // Neither overload nor a sender that does not wait may fill the log; the metrics count it.
-    const level = unserved || status === 429 ? 'debug' : status >= 500 ? 'warn' : refusalLevel(context['tenant'])
+    const level = unserved || status === 429 ? 'debug' : status >= 500 ? 'warn' : lines.level(context.tenant, 'info')
     if (log.isLevelEnabled(level))
       log[level]({ requestId: of.id, status, problem: problem.kind, ...context }, problem.detail)
     return finish(of, problemResponse(problem, of.id), unserved)
-  }
-
-  const lines = new Meters(() => performance.now())
-
-  /** Of what its sender is to blame for, so much is logged, and the rest is counted only: no sender may fill the log, or keep others out of it. */
-  function refusalLevel(tenant: unknown): 'info' | 'debug' {
-    return lines.of({ name: String(tenant ?? ''), quota: LOGGED_REFUSALS })?.take(1, 0) === 0 ? 'info' : 'debug'
   }
 
   const refusals = new Map<Problem, (closes: boolean) => Response>()
@@ -399,7 +390,10 @@ export function createApp(deps: AppDeps): Hono {
         of.span?.setAttribute('messaging.batch.message_count', summary.events)
         answered(of, 200)
         const context = { requestId: of.id, traceId: origin.trace?.traceId, tenant: tenant.name, stream: origin.stream }
-        log[summary.complete ? 'debug' : refusalLevel(tenant.name)]({ ...context, ...summary }, 'an NDJSON stream has ended')
+        log[summary.complete ? 'debug' : lines.level(tenant.name, 'info')](
+          { ...context, ...summary },
+          'an NDJSON stream has ended',
+        )
         const { stored, unknown } = unanswered
         if (stored.length > 0) log.info({ ...context, events: loggedIds(stored) }, STORED_UNANSWERED)
         if (unknown.length > 0) log.warn({ ...context, events: loggedIds(unknown) }, UNKNOWN_UNANSWERED)

@@ -1,4 +1,5 @@
-import { expect, test } from 'bun:test'
+import { expect, spyOn, test } from 'bun:test'
+import { TenantLines } from './logger.ts'
 
 /** What a process writes that logs with the given format. */
 function output(format: 'auto' | 'json' | 'pretty', statements: string, level = 'info', env = {}): string {
@@ -68,4 +69,20 @@ test('pretty lines are for reading, without colour off a terminal', () => {
   expect(text).toContain('port: 8080')
   expect(text).toContain('broken')
   expect(text).not.toContain('\x1b[')
+})
+
+test('of each tenant, and of nobody, so many lines a second are worth it', () => {
+  let nowMs = 5_000
+  const clock = spyOn(performance, 'now').mockImplementation(() => nowMs)
+  try {
+    const lines = new TenantLines()
+    const logged = (tenant: string | undefined) =>
+      Array.from({ length: 150 }, () => lines.level(tenant, 'warn')).filter((level) => level === 'warn').length
+    expect([logged('a'), logged(undefined), logged('a'), logged('b')]).toEqual([100, 100, 0, 100])
+    nowMs += 1_000
+    expect(logged('a')).toBe(100)
+    expect(lines.level('b', 'info')).toBe('info')
+  } finally {
+    clock.mockRestore()
+  }
 })

@@ -34,6 +34,28 @@ export function createLogger(
 /** While nobody reads the output, so much waits in memory; what does not fit is dropped. */
 const MAX_WAITING_CHARS = 16 * 2 ** 20
 
+/** Lines a second. */
+const MAX_TENANT_LINES = 100
+
+/**
+ * Of what a tenant is to blame for, so many lines a second are logged, and the rest only at debug level: none may fill the log, or keep others out of it. Metrics count
+ * all.
+ */
+export class TenantLines {
+  readonly #counts = new Map<string, number>()
+  #second = 0
+
+  /** @param tenant undefined: nobody's */
+  level(tenant: string | undefined, wanted: 'info' | 'warn'): 'info' | 'warn' | 'debug' {
+    const second = Math.floor(performance.now() / 1_000)
+    if (second !== this.#second) this.#counts.clear()
+    this.#second = second
+    const count = (this.#counts.get(tenant ?? '') ?? 0) + 1
+    this.#counts.set(tenant ?? '', count)
+    return count <= MAX_TENANT_LINES ? wanted : 'debug'
+  }
+}
+
 /** What pino's destination has beside its interface (sonic-boom 4). */
 interface Destination {
   fd?: number
