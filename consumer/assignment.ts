@@ -506,10 +506,13 @@ export class Assignments {
       if (!partition.isOpen) return
       try {
         const ends = await reader.ends(partition.both)
+        const next = [partition.sources?.input.next ?? 0, partition.sources?.retry.next ?? 0]
         await reader.read(
           partition.both.map((at, index) => {
             const { beginning = 0, stable = 0 } = ends[index] ?? {}
-            return { ...at, from: Math.max(beginning, stable - 1), to: stable }
+            // Where reading is to go on, or what can be read at the end says nothing of it.
+            const from = Math.max(beginning, Math.min(next[index] ?? 0, stable - 1))
+            return { ...at, from, to: Math.min(from + 1, stable) }
           }),
           () => undefined,
         )

@@ -5,7 +5,7 @@ import { headerText, NO_HEADERS } from '../shared/headers.ts'
 import { createTopicAdmin } from '../shared/kafka/admin.ts'
 import { runKafkaTool } from '../shared/kafka/brokers/kafka-distribution.ts'
 import { alterTopic, deleteRecords } from '../shared/kafka/brokers/wire-admin.ts'
-import { native, promised } from '../shared/kafka/client.ts'
+import { native, promised, type Settings } from '../shared/kafka/client.ts'
 import { createRangeReader, readAll as readRecords } from '../shared/kafka/range-reader.ts'
 import type { IncomingRecord } from '../shared/kafka/types.ts'
 import { testBrokers, uniqueName } from '../shared/testing/brokers.ts'
@@ -277,11 +277,27 @@ test(
   TEST_TIMEOUT_MS,
 )
 
-/** Records of another client on partition 0, whose headers are as the test likes. */
-async function writeHeaders(topic: string, lists: readonly Record<string, string | Buffer>[][]): Promise<void> {
-  const client = new (native().Producer)({ 'metadata.broker.list': testBrokers(), 'message.max.bytes': 2 ** 21 })
+const eventHeaders = (id: string) => [
+  { ce_specversion: '1.0' },
+  { ce_id: id },
+  { ce_source: '/s' },
+  { ce_type: 'plain' },
+]
+
+interface Foreign {
+  headers: Record<string, string | Buffer>[]
+  value?: Buffer
+}
+
+/** Records of another client on partition 0, as odd as the test likes. */
+async function writeForeign(topic: string, records: readonly Foreign[], settings: Settings = {}): Promise<void> {
+  const client = new (native().Producer)({
+    'metadata.broker.list': testBrokers(),
+    'message.max.bytes': 1_000_000_000,
+    ...settings,
+  })
   await promised((done) => client.connect({ timeout: WIRE_TIMEOUT_MS }, (error) => done(error)))
-  for (const list of lists) client.produce(topic, 0, null, 'key', null, undefined, list)
+  for (const { headers, value = null } of records) client.produce(topic, 0, value, 'key', null, undefined, headers)
   await promised((done) => client.flush(WIRE_TIMEOUT_MS, (error) => done(error)))
   await promised((done) => client.disconnect(0, (error) => done(error)))
 }
@@ -292,20 +308,33 @@ test(
     const tenant = uniqueName('headers')
     const topic = await createTopics(tenant)
     const { pipeline } = start({ tenant })
-    const event = [{ ce_specversion: '1.0' }, { ce_id: 'full' }, { ce_source: '/s' }, { ce_type: 'plain' }]
+    const event = eventHeaders('full')
     const full = { 'content-type': crypto.getRandomValues(Buffer.alloc(LARGEST_BATCH_BYTES - 200)) }
     // As many as the client reads; with ours they are more than it writes.
     const many = Array.from({ length: 100_000 }, () => ({ x: '' }))
-    await writeHeaders(topic, [
-      [...event, full],
-      many,
-      [{ ce_id: 'next' }, ...event.filter((one) => !('ce_id' in one))],
-    ])
+    await writeForeign(topic, [{ headers: [...event, full] }, { headers: many }, { headers: eventHeaders('next') }])
     await until(async () => (await idsIn(siblingTopic(topic, 'processed'))).includes('next'), SLOW)
     const dead = await readAll(siblingTopic(topic, 'dlq'))
     expect(dead.map(({ headers }) => headerText(headers, 'kt-origin'))).toEqual([`${topic}/0/0`, `${topic}/0/1`])
     for (const { headers, key } of dead) expect([headers.names.length < 10, key]).toEqual([true, null])
     expect(pipeline.levels()).toMatchObject({ open: 0, decided: 0, heldBytes: 0 })
+  },
+  TEST_TIMEOUT_MS,
+)
+
+test(
+  'a record of which zstd makes little is read, and what is behind it',
+  async () => {
+    const tenant = uniqueName('zstd')
+    const topic = await createTopics(tenant)
+    start({ tenant })
+    const records = [
+      { headers: eventHeaders('large'), value: Buffer.alloc(110_000_000) },
+      { headers: eventHeaders('next'), value: Buffer.from('{}') },
+    ]
+    await writeForeign(topic, records, { 'compression.codec': 'zstd' })
+    await until(async () => (await idsIn(siblingTopic(topic, 'processed'))).includes('next'), SLOW)
+    expect(await idsIn(siblingTopic(topic, 'processed'))).toEqual(['large', 'next'])
   },
   TEST_TIMEOUT_MS,
 )

@@ -85,6 +85,7 @@ export const messageOf = (code: number): string => addon().err2str(code)
 /** librdkafka's error codes that are told apart somewhere; negative ones are its own, the others the protocol's. */
 export const CODE = {
   BAD_MSG: -199,
+  BAD_COMPRESSION: -198,
   TRANSPORT: -195,
   RESOLVE: -193,
   MSG_TIMED_OUT: -192,

@@ -53,12 +53,19 @@ export function readerSettings(config: CommonConfig, clientId: string): Settings
     'enable.auto.commit': false,
     'enable.auto.offset.store': false,
     'auto.offset.reset': 'earliest',
+    'receive.message.max.bytes': MAX_RECEIVED_BYTES,
     'fetch.wait.max.ms': 100,
     // Without these two an empty queue or a moved leader stalls reading for half a second or more.
     'fetch.queue.backoff.ms': 10,
     'fetch.error.backoff.ms': 100,
   }
 }
+
+/**
+ * Also of what zstd makes of a batch, which with the default of 100 MB some kilobytes can exceed, and then nothing behind them is read. Below what the first
+ * bytes of a TLS alert are as a length, so that a port of another protocol is still told from a broker's.
+ */
+const MAX_RECEIVED_BYTES = 350_000_000
 
 /** What the client says of a committed offset. "None" is librdkafka's OFFSET_INVALID, which reaches us as undefined or negative. */
 export const committedOffset = (row: TopicPartitionOffset & { metadata?: string | null }): CommittedOffset => ({
@@ -265,6 +272,7 @@ export function createGroupConsumer(options: GroupConsumerOptions): GroupConsume
 
 /** Why a partition is not read, when that lasts until somebody changes something at the brokers. */
 const UNREADABLE = new Set<number>([
+  CODE.BAD_COMPRESSION,
   CODE.TOPIC_AUTHORIZATION_FAILED,
   CODE.UNKNOWN_TOPIC_OR_PART,
   CODE.UNKNOWN_TOPIC,
