@@ -1,6 +1,6 @@
 import { expect, test } from 'bun:test'
-import { type TSchema, Type } from '@sinclair/typebox'
-import { type Given, runAttempt } from './attempt.ts'
+import { Kind, type TSchema, Type, TypeRegistry } from '@sinclair/typebox'
+import { type Given, MAX_RESULT_BYTES, runAttempt } from './attempt.ts'
 import { defineHandler, type Handling, handlerIndex } from './handler.ts'
 
 const given = (data: string | null): Given => ({
@@ -26,12 +26,17 @@ const Data = Type.Object(
   { additionalProperties: false },
 )
 
-function tried(of: Given, handle: (handling: Handling) => unknown = () => ({ data: 1 }), schema: TSchema = Data) {
+function tried(
+  of: Given,
+  handle: (handling: Handling) => unknown = () => ({ data: 1 }),
+  schema: TSchema = Data,
+  timeoutMs = 1_000,
+) {
   const registered = handlerIndex([
     defineHandler({ type: 't', version: '1', schema, handle: (_, handling) => handle(handling) as { data: unknown } }),
   ])('t')
   if (registered === undefined) throw new Error('no handler')
-  return runAttempt(registered, of, new AbortController().signal, 1_000)
+  return runAttempt(registered, of, new AbortController().signal, timeoutMs)
 }
 
 test.each([
@@ -75,4 +80,72 @@ test('what a handler does to what it is given changes nothing, and its bytes are
 test('bytes are no result, and are not read: each is a member', async () => {
   const fault = await tried(given('{"lines":[]}'), () => Buffer.alloc(20_000_000)).catch((error: Error) => error)
   expect(fault).toMatchObject({ reason: 'invalid result', message: expect.stringContaining('bytes') })
+})
+
+test('data that the schema refuses without a word is refused', async () => {
+  let asked = 0
+  TypeRegistry.Set('Moody', () => asked++ > 0)
+  try {
+    const fault = await tried(given('1'), undefined, Type.Unsafe({ [Kind]: 'Moody' })).catch((error: Error) => error)
+    expect(fault).toMatchObject({ reason: 'invalid data', message: 'not what t takes: refused by its schema' })
+  } finally {
+    TypeRegistry.Delete('Moody')
+  }
+})
+
+const forever = (): never => {
+  for (;;);
+}
+
+test.each<[string, () => unknown]>([
+  ['a getter `then`', () => Object.defineProperty({}, 'then', { get: forever })],
+  // biome-ignore lint/suspicious/noThenProperty: that is what is tried
+  ['a function `then`', () => ({ then: forever })],
+  ['a getter `data`', () => Object.defineProperty({}, 'data', { enumerable: true, get: forever })],
+  ['a `toJSON`', () => ({ data: { toJSON: forever } })],
+  ['a `toJSON` that comes later', async () => ({ data: { toJSON: forever } })],
+  ['a proxy', () => new Proxy({}, { ownKeys: forever })],
+])('what is returned cannot keep the thread: %s', async (_, handle) => {
+  const fault = await tried(given('1'), handle, Type.Unknown(), 20).catch((error: Error) => error)
+  expect(fault).toMatchObject({ reason: 'handler timed out', message: 'kept the thread for 20 ms' })
+})
+
+test('the signal says so when the thread was kept, and to whoever asks after the end', async () => {
+  let kept: Handling | undefined
+  let signal: AbortSignal | undefined
+  await tried(
+    given('1'),
+    (handling) => {
+      signal = handling.signal
+      return forever()
+    },
+    Type.Unknown(),
+    20,
+  ).catch(() => undefined)
+  expect(signal?.aborted).toBe(true)
+  await tried(
+    given('1'),
+    (handling) => {
+      kept = handling
+      return { data: 1 }
+    },
+    Type.Unknown(),
+  )
+  expect(kept?.signal.aborted).toBe(true)
+})
+
+test('a result may be large, and not larger', async () => {
+  const result = (chars: number) => tried(given('1'), () => ({ data: 'x'.repeat(chars) }), Type.Unknown(), 10_000)
+  expect((await result(MAX_RESULT_BYTES - 2)).data.length).toBe(MAX_RESULT_BYTES)
+  expect(await result(MAX_RESULT_BYTES - 1).catch((error: Error) => error)).toMatchObject({
+    reason: 'result too large',
+  })
+})
+
+test('members that the sender has named are not, and of others no more than a few', async () => {
+  const of = given('{"card number":1}')
+  const returned = { 'card number': 1, ...Object.fromEntries(Array.from({ length: 1_000 }, (_, n) => [`n${n}`, n])) }
+  const fault = await tried(of, () => returned, Type.Unknown()).catch((error: Error) => error)
+  expect(String(fault)).toMatch(/\/… is no member.*n0 is no member.*and 991 more/)
+  expect(String(fault)).not.toContain('card')
 })

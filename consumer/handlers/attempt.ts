@@ -2,6 +2,7 @@ import { isUtf8 } from 'node:buffer'
 import { Script } from 'node:vm'
 import type { TSchema } from '@sinclair/typebox'
 import { attributeFault, type Event, type Fault, pointerTo } from '../../shared/event.ts'
+import { messageOf } from '../../shared/thrown.ts'
 import type { Context } from '../enrich.ts'
 import type { Handled, Handling, RegisteredHandler } from './handler.ts'
 
@@ -12,12 +13,15 @@ export interface Result {
   data: string
 }
 
+/** The largest result, as JSON in UTF-8: many times what brokers take in their default setting. Results are held until they are committed. */
+export const MAX_RESULT_BYTES = 64 * 2 ** 20
+
 /** Why an attempt failed, other than by what the handler threw. */
 export class AttemptFault extends Error {
   override readonly name = 'AttemptFault'
 
   constructor(
-    readonly reason: 'invalid data' | 'invalid result' | 'handler timed out',
+    readonly reason: 'invalid data' | 'invalid result' | 'result too large' | 'handler timed out',
     message: string,
   ) {
     super(message)
@@ -42,12 +46,6 @@ export async function runAttempt(
   timeoutMs: number,
 ): Promise<Result> {
   const data = jsonData(given.event.data)
-  const fault = registered.check.Check(data) ? undefined : registered.check.Errors(data).First()
-  if (fault !== undefined)
-    throw new AttemptFault(
-      'invalid data',
-      `not what ${registered.type} takes: ${knownPath(registered.check.Schema(), fault.path)} ${fault.message}`,
-    )
   const limit = new AttemptLimit(timeoutMs, partitionSignal)
   try {
     const handling: Handling = {
@@ -58,36 +56,35 @@ export async function runAttempt(
         return limit.signal
       },
     }
-    const returned = withinTime(() => registered.handle(data, handling), timeoutMs)
-    // Query builders and the like are no promises, and are waited for as such.
-    const handled = isThenable(returned) ? await Promise.race([returned, limit.reached()]) : returned
-    return resultOf(handled)
+    // Looking at what was returned is the handler's code, too: it may have getters, and a `toJSON`.
+    const first = limit.within(() => {
+      checkData(registered, data)
+      const returned = registered.handle(data, handling)
+      return promisedBy(returned) ?? resultOf(returned, data)
+    })
+    if (!(first instanceof Promise)) return first
+    const handled = await Promise.race([first, limit.reached()])
+    return limit.within(() => resultOf(handled, data))
   } finally {
     limit.end()
   }
 }
 
-/** Calls what `call` holds. Only what runs as a script can be stopped while it keeps the thread. */
-const CALLER = new Script('globalThis[Symbol.for("kafkatrace.call")]()')
-const CALL = Symbol.for('kafkatrace.call')
-const globals = globalThis as unknown as Record<symbol, unknown>
-
-/** @throws AttemptFault when it keeps the thread for longer than that */
-function withinTime<T>(call: () => T, timeoutMs: number): T {
-  globals[CALL] = call
-  try {
-    return CALLER.runInThisContext({ timeout: timeoutMs }) as T
-  } catch (error) {
-    if ((error as { code?: unknown } | null | undefined)?.code !== 'ERR_SCRIPT_EXECUTION_TIMEOUT') throw error
-    throw new AttemptFault('handler timed out', `kept the thread for ${timeoutMs} ms`)
-  } finally {
-    globals[CALL] = undefined
-  }
+function checkData({ type, check }: RegisteredHandler, data: unknown): void {
+  if (check.Check(data)) return
+  const fault = check.Errors(data).First()
+  const detail =
+    fault === undefined ? 'refused by its schema' : `${knownPath(check.Schema(), fault.path)} ${fault.message}`
+  throw new AttemptFault('invalid data', `not what ${type} takes: ${detail}`)
 }
 
-const isThenable = (value: unknown): value is PromiseLike<Handled> =>
-  ((typeof value === 'object' && value !== null) || typeof value === 'function') &&
-  typeof (value as { then?: unknown }).then === 'function'
+/** Query builders and the like are no promises, and are waited for as such. Whether it is one is asked once: the second time it might be another. */
+function promisedBy(returned: unknown): Promise<unknown> | undefined {
+  if ((typeof returned !== 'object' || returned === null) && typeof returned !== 'function') return undefined
+  const { then } = returned as { then?: unknown }
+  if (typeof then !== 'function') return undefined
+  return new Promise((resolve, reject) => then.call(returned, resolve, reject))
+}
 
 /** An event that a handler may do with as it likes. Few look at its data in bytes, so they are copied when one does. */
 function copyOf(event: Event): Event {
@@ -111,33 +108,48 @@ function frozen<T extends object>(value: T): T {
   return value
 }
 
-/** @throws AttemptFault naming everything that is wrong with it */
-function resultOf(returned: unknown): Result {
+/** So many members that are none of a result's are named, and so much of each name. */
+const NAMED_MEMBERS = 10
+const NAME_CHARS = 100
+
+/**
+ * @param data of the event
+ * @throws AttemptFault naming what is wrong with it
+ */
+function resultOf(returned: unknown, data: unknown): Result {
   const faults: Fault[] = []
   const fault = (member: string, detail: string) => void faults.push({ pointer: pointerTo(member), detail })
-  // Of bytes each is a member, and nothing ends the reading of millions of members.
-  if (typeof returned !== 'object' || returned === null || Array.isArray(returned) || ArrayBuffer.isView(returned))
-    throw new AttemptFault('invalid result', `the handler returned ${kindOf(returned)}, not an object { type?, data }`)
-  const { type, data, ...others } = read(returned)
-  for (const name of Object.keys(others)) fault(name, 'is no member of a result: { type?, data }')
+  const { type, data: made, ...others } = read(returned)
+  const names = Object.keys(others)
+  for (const name of names.slice(0, NAMED_MEMBERS)) {
+    // A handler may return the event's data as it is. What the sender has named goes into no log.
+    const isSenders = typeof data === 'object' && data !== null && Object.hasOwn(data, name)
+    fault(isSenders ? '…' : name.slice(0, NAME_CHARS), 'is no member of a result: { type?, data }')
+  }
+  if (names.length > NAMED_MEMBERS) fault('…', `and ${names.length - NAMED_MEMBERS} more are none`)
   if (type !== undefined) {
     const detail = typeof type === 'string' ? attributeFault('type', type) : `must be a text, not ${kindOf(type)}`
     if (detail !== undefined) fault('type', detail)
   }
-  const json = jsonOf(data)
+  const json = jsonOf(made)
   if (json.text === undefined) fault('data', json.fault)
   if (faults.length > 0 || json.text === undefined)
     throw new AttemptFault('invalid result', faults.map(({ pointer, detail }) => `${pointer} ${detail}`).join('; '))
+  if (json.text.length > MAX_RESULT_BYTES || Buffer.byteLength(json.text) > MAX_RESULT_BYTES)
+    throw new AttemptFault('result too large', `its data is over ${MAX_RESULT_BYTES} bytes`)
   return { type: type as string | undefined, data: json.text }
 }
 
 /** Its own members, each read once: the second time it might be another. */
-function read(returned: object): Partial<Handled> {
+function read(returned: unknown): Partial<Handled> {
   try {
-    return { ...returned }
+    // Of bytes each is a member, and nothing ends the reading of millions of members.
+    const isObject = typeof returned === 'object' && returned !== null && !ArrayBuffer.isView(returned)
+    if (isObject && !Array.isArray(returned)) return { ...returned }
   } catch {
     throw new AttemptFault('invalid result', 'the handler returned an object that cannot be read')
   }
+  throw new AttemptFault('invalid result', `the handler returned ${kindOf(returned)}, not an object { type?, data }`)
 }
 
 function jsonOf(data: unknown): { text: string } | { text: undefined; fault: string } {
@@ -146,18 +158,19 @@ function jsonOf(data: unknown): { text: string } | { text: undefined; fault: str
     return text === undefined ? { text, fault: `must be JSON, not ${kindOf(data)}` } : { text }
   } catch (error) {
     // What a `toJSON` throws may be anything.
-    return {
-      text: undefined,
-      fault: `cannot be written as JSON${error instanceof TypeError ? `: ${error.message}` : ''}`,
-    }
+    return { text: undefined, fault: `cannot be written as JSON: ${messageOf(error)}` }
   }
 }
 
 function kindOf(value: unknown): string {
   if (value === null || value === undefined) return String(value)
-  if (Array.isArray(value)) return 'an array'
+  if (typeof value !== 'object') return `a ${typeof value}`
   if (ArrayBuffer.isView(value)) return 'bytes'
-  return typeof value === 'object' ? 'an object' : `a ${typeof value}`
+  try {
+    return Array.isArray(value) ? 'an array' : 'an object'
+  } catch {
+    return 'an object that cannot be read'
+  }
 }
 
 /** As far as the schema names it: what the sender has named is data, and goes into no log. */
@@ -189,6 +202,22 @@ function jsonData(data: Buffer | null): unknown {
   }
 }
 
+/** Calls what `call` holds. Only what runs as a script can be stopped while it keeps the thread. */
+const CALLER = new Script('globalThis[Symbol.for("kafkatrace.call")]()')
+const CALL = Symbol.for('kafkatrace.call')
+const globals = globalThis as unknown as Record<symbol, unknown>
+
+/** Clocks differ by so much. */
+const TIMER_SLACK_MS = 5
+
+function isScriptTimeout(error: unknown): boolean {
+  try {
+    return (error as { code?: unknown } | null | undefined)?.code === 'ERR_SCRIPT_EXECUTION_TIMEOUT'
+  } catch {
+    return false
+  }
+}
+
 /**
  * The end of an attempt's time, or of its partition. Most handlers never look at the signal, so it is made when somebody asks for it. An
  * `AbortSignal.timeout` would stay in memory, with the attempt's event, until its time has come.
@@ -214,6 +243,23 @@ class AttemptLimit {
     return this.#controller.signal
   }
 
+  /** Calls it; what keeps the thread for longer than the limit is ended. */
+  within<T>(call: () => T): T {
+    const begunMs = performance.now()
+    globals[CALL] = call
+    try {
+      return CALLER.runInThisContext({ timeout: this.timeoutMs }) as T
+    } catch (error) {
+      // A handler may run scripts with a time-out of its own, and what it throws may throw when it is looked at.
+      if (performance.now() - begunMs < this.timeoutMs - TIMER_SLACK_MS || !isScriptTimeout(error)) throw error
+      const fault = new AttemptFault('handler timed out', `kept the thread for ${this.timeoutMs} ms`)
+      this.#end(fault)
+      throw fault
+    } finally {
+      globals[CALL] = undefined
+    }
+  }
+
   /** Rejects when the limit is reached, with the reason. */
   reached(): Promise<never> {
     this.#watch()
@@ -223,10 +269,11 @@ class AttemptLimit {
     })
   }
 
-  /** The attempt is over. */
+  /** The attempt is over. Whoever asks for its signal only now gets one that is aborted. */
   end(): void {
     clearTimeout(this.#timer)
     this.partitionSignal.removeEventListener('abort', this.#givenUp)
+    this.#reason ??= new Error('the attempt is over')
   }
 
   #watch(): void {

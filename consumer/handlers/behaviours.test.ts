@@ -1,4 +1,5 @@
 import { afterAll, describe, expect, test } from 'bun:test'
+import { Script } from 'node:vm'
 import { Type } from '@sinclair/typebox'
 import { headerText } from '../../shared/headers.ts'
 import type { IncomingRecord } from '../../shared/kafka/types.ts'
@@ -40,6 +41,13 @@ class MessageThrows extends Error {
     throw new Error('in the getter')
   }
 }
+
+class OddTypeError extends TypeError {
+  override get message(): string {
+    throw new Error('in the getter')
+  }
+}
+const writtenBy = (toJSON: () => unknown) => ({ data: { toJSON } })
 
 const returned: Record<string, [unknown, Expected]> = {
   'an object with data': [{ data: { a: 1 } }, { data: '{"a":1}' }],
@@ -111,6 +119,51 @@ const returned: Record<string, [unknown, Expected]> = {
     },
     { dead: 'invalid result', says: '/data' },
   ],
+  'a toJSON that throws what cannot be looked at': [
+    writtenBy(() => {
+      throw revoked()
+    }),
+    { dead: 'invalid result', says: '/data' },
+  ],
+  'a toJSON that throws an error whose message throws': [
+    writtenBy(() => {
+      throw new OddTypeError()
+    }),
+    { dead: 'invalid result', says: '/data' },
+  ],
+  'a toJSON that returns nothing': [writtenBy(() => undefined), { dead: 'invalid result', says: '/data' }],
+  'a revoked proxy as data': [{ data: revoked() }, { dead: 'invalid result', says: '/data' }],
+  'a revoked proxy as type': [
+    { type: revoked(), data: {} },
+    { dead: 'invalid result', says: '/type must be a text, not an object' },
+  ],
+  'a proxy whose members cannot be listed': [
+    new Proxy(
+      { data: 1 },
+      {
+        ownKeys() {
+          throw new Error('no')
+        },
+      },
+    ),
+    { dead: 'invalid result', says: 'cannot be read' },
+  ],
+  'a getter of its class': [
+    new (class {
+      get data() {
+        return 1
+      }
+    })(),
+    { dead: 'invalid result', says: '/data' },
+  ],
+  'members named as the event’s own, and many': [
+    { id: 1, ...Object.fromEntries(Array.from({ length: 1_000 }, (_, n) => [`n${n}`, n])) },
+    { dead: 'invalid result', says: '/… is no member' },
+  ],
+  'an id and a source': [
+    { id: '2', source: '/other', data: 1 },
+    { dead: 'invalid result', says: '/source' },
+  ],
   'a getter that throws': [
     {
       get data() {
@@ -176,6 +229,45 @@ const special: Behaviour[] = [
       }
     },
     becomes: { data: '1' },
+  },
+  {
+    name: 'a thenable that is another one when it is asked again',
+    handle: () => {
+      let reads = 0
+      return {
+        // biome-ignore lint/suspicious/noThenProperty: that is what is tried
+        get then() {
+          return reads++ === 0 ? (resolve: (value: unknown) => void) => resolve({ data: 1 }) : 7
+        },
+      }
+    },
+    becomes: { data: '1' },
+  },
+  {
+    name: 'a thenable that resolves, rejects and throws',
+    handle: () =>
+      thenable((resolve, reject) => {
+        resolve({ data: 1 })
+        reject(new Error('no'))
+        throw new Error('no')
+      }),
+    becomes: { data: '1' },
+  },
+  {
+    name: 'an error that says nothing when it is asked for its code',
+    handle: () => {
+      throw Object.defineProperty(new TerminalError('never'), 'code', {
+        get() {
+          throw new Error('in the getter')
+        },
+      })
+    },
+    becomes: { dead: 'handler failed', says: 'never', attempts: 1 },
+  },
+  {
+    name: 'runs a script with a time-out of its own',
+    handle: () => new Script('for (;;);').runInThisContext({ timeout: 10 }),
+    becomes: { dead: 'out of attempts', says: 'after 10ms' },
   },
   { name: 'never settles', handle: () => new Promise(() => {}), becomes: { dead: 'out of attempts', says: 'within' } },
   {
