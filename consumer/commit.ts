@@ -20,6 +20,8 @@ export interface CommitDeps {
   metrics: ConsumerMetrics
   log: Logger
   maxTransactionRecords: number
+  /** Roughly, of all that is held for them. One outcome alone may be more. */
+  maxTransactionBytes: number
   /** Something may have happened to what is in the log: nothing is committed before it was looked at. */
   isDisturbed(): boolean
   onDisturbed(): void
@@ -152,10 +154,17 @@ export class Committer {
     // By turns, so that those that are committed apart do not hold up the others.
     const taken = first !== undefined && isAlone(first) ? [first] : ready.filter((one) => !isAlone(one))
     const items: Item[] = []
+    let bytes = 0
     for (const partition of taken) {
       const room = this.deps.maxTransactionRecords - items.length
-      if (room === 0) break
-      const count = Math.min(room, this.#apart.get(partition) ?? room)
+      const most = Math.min(room, this.#apart.get(partition) ?? room, partition.decided.length)
+      let count = 0
+      for (; count < most; count++) {
+        const { heldBytes } = partition.decided[count] as Item
+        if (items.length + count > 0 && bytes + heldBytes > this.deps.maxTransactionBytes) break
+        bytes += heldBytes
+      }
+      if (count === 0) break
       for (const item of partition.decided.splice(0, count)) items.push(item)
       // What has more has its turn again behind the others.
       this.#waiting.delete(partition)

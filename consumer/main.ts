@@ -44,6 +44,9 @@ const AUDIT_SHARE = 0.01
 const AUDIT_PAUSE_MS = 10_000
 const AUDIT_PREFETCH_MAX_BYTES = 2 ** 20
 
+/** A quarter of what the client's queue holds: it gives up a transaction of which it cannot take all. */
+const MAX_TRANSACTION_BYTES = 256 * 2 ** 20
+
 /** How long a client for another transactional id may take to connect. */
 const OPEN_TIMEOUT_MS = 20_000
 
@@ -194,6 +197,7 @@ function open(isReplacement: boolean) {
       maxParkedBytes: config.MAX_PARKED_BYTES,
       maxRetryBacklogRecords: config.MAX_RETRY_BACKLOG_RECORDS,
       maxTransactionRecords: config.MAX_TRANSACTION_RECORDS,
+      maxTransactionBytes: MAX_TRANSACTION_BYTES,
       dedupeWindowRecords: config.DEDUPE_WINDOW_RECORDS,
       // The rest of stopping is for leaving the group and closing.
       revokeTimeoutMs: config.DRAIN_TIMEOUT_MS * 0.5,

@@ -211,6 +211,12 @@ const isTaken = (place: Place | undefined): boolean => place?.state === 'committ
 /** Committed places at the front of a source that are worth moving the others for. */
 const COMPACT_AT = 1024
 
+/** What an outcome takes of memory beside its record: a handler may make much of little. */
+function madeBytes({ outcome, job: { record } }: Item): number {
+  const made = outcome === undefined || outcome.kind === 'duplicate' ? null : outcome.output.value
+  return made === null || made.buffer === record.value?.buffer ? 0 : made.length
+}
+
 /** All state of one assigned input partition. It lives as long as the assignment and is restored from Kafka at the next. */
 export class Partition implements PartitionView, TopicPartition {
   #dedupe: Deduplication
@@ -365,7 +371,12 @@ export class Partition implements PartitionView, TopicPartition {
     if (from === 'open') source.open--
     this.#count(from, -1)
     this.#count(to, 1)
-    if (from === 'open') this.decided.push(item)
+    if (from === 'open') {
+      this.decided.push(item)
+      const bytes = madeBytes(item)
+      item.heldBytes += bytes
+      this.#countBytes(item, bytes)
+    }
     if (to === 'committed') this.#countBytes(item, -item.heldBytes)
   }
 

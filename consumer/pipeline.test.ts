@@ -421,6 +421,37 @@ test('a full retry backlog pauses the input, and both go on when it empties', as
   ).toBeGreaterThan(0)
 })
 
+test('what a handler makes of little takes room until it is committed, in transactions of some size', async () => {
+  const kafka = new FakeKafka()
+  const RESULT_BYTES = 50_000
+  const EVENTS = 120
+  const { promise, resolve } = Promise.withResolvers<void>()
+  kafka.hold = promise
+  const { pipeline } = start(
+    kafka,
+    [
+      defineHandler({
+        type: 'grows',
+        version: '1',
+        schema: Type.Unknown(),
+        handle: () => ({ data: 'x'.repeat(RESULT_BYTES) }),
+      }),
+    ],
+    { maxOpenRecords: 10, maxTransactionRecords: 500, maxTransactionBytes: 6 * RESULT_BYTES },
+  )
+  for (let id = 1; id <= EVENTS; id++) kafka.append(event(String(id), `k${id}`, 'grows'))
+  kafka.append(event('large', 'large', 'plain', 'x'.repeat(7 * RESULT_BYTES)))
+  await until(() => pipeline.levels().heldBytes > EVENTS * RESULT_BYTES)
+  resolve()
+  await until(() => kafka.committedOffset(INPUT) === EVENTS + 1)
+  expect(pipeline.levels()).toMatchObject({ open: 0, decided: 0, heldBytes: 0 })
+  const sizes = kafka.transactions.map(({ outputs }) =>
+    outputs.reduce((sum, { value }) => sum + (value?.length ?? 0), 0),
+  )
+  expect(Math.max(...sizes)).toBeLessThan(8 * RESULT_BYTES)
+  expect(sizes.filter((bytes) => bytes > 6 * RESULT_BYTES)).toHaveLength(1)
+})
+
 test('a partition with many open records is waited for, and paused only when that lasts', async () => {
   const time = simulateTime(1)
   const kafka = new FakeKafka()

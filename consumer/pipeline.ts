@@ -21,6 +21,7 @@ import { Held, type Item, type PartitionState } from './partition.ts'
 /** Bounds of everything that is held between fetch and commit. */
 export interface PipelineLimits extends FetchLimits {
   maxConcurrentHandlers: number
+  maxTransactionBytes: number
   dedupeWindowRecords: number
   /** How long partitions that are being given up may take to finish. */
   revokeTimeoutMs: number
@@ -123,6 +124,7 @@ export class Pipeline {
       metrics,
       log,
       maxTransactionRecords: limits.maxTransactionRecords,
+      maxTransactionBytes: limits.maxTransactionBytes,
       isDisturbed: () => transactor.disconnects() !== this.#disconnects,
       onDisturbed: () => this.#disturbed(),
       onPaused: (partition) => this.#fetcher.balance(partition),

@@ -96,6 +96,7 @@ export function startTestConsumer(options: TestConsumerOptions) {
       maxParkedBytes: 2 ** 22,
       maxRetryBacklogRecords: 1_000,
       maxTransactionRecords: 500,
+      maxTransactionBytes: 2 ** 24,
       dedupeWindowRecords: 10_000,
       revokeTimeoutMs: 3_000,
       commitStallTimeoutMs: 30_000,

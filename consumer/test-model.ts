@@ -550,6 +550,7 @@ const LIMITS = {
   maxParkedBytes: 6 * 5_000,
   maxRetryBacklogRecords: 5,
   maxTransactionRecords: 5,
+  maxTransactionBytes: 1_000_000,
   dedupeWindowRecords: 1_000,
   revokeTimeoutMs: 3_000,
   commitStallTimeoutMs: TRANSACTION_TIMEOUT_MS + 10_000,

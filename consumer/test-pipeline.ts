@@ -55,6 +55,7 @@ export function startPipeline(
       maxParkedBytes: 1_000_000,
       maxRetryBacklogRecords: 100,
       maxTransactionRecords: 50,
+      maxTransactionBytes: 1_000_000,
       dedupeWindowRecords: 1_000,
       revokeTimeoutMs: 500,
       commitStallTimeoutMs: 10_000,
