@@ -23,6 +23,7 @@ import { type ConsumerConfig, loadConsumerConfig } from './config.ts'
 import { createEnricher } from './enrich.ts'
 import { type Handler, handlerIndex } from './handlers/handler.ts'
 import { handlers as builtIn } from './handlers/index.ts'
+import { guardProcess } from './handlers/process.ts'
 import { createChecks, createLagMeter, createLiveness, measure } from './health.ts'
 import { type CircuitState, type GuardedLookup, guardLookup, LOOKUP_OUTCOMES, type LookupOutcome } from './lookup.ts'
 import { createMetrics } from './metrics.ts'
@@ -73,6 +74,8 @@ const stopProcessMetrics = addProcessMetrics(metrics.registry)
 const clientMetrics = addClientMetrics(metrics.registry)
 const statistics = { group: clientMetrics.sink('consumer'), transactions: clientMetrics.sink('transactions') }
 const measureLag = createLagMeter(metrics, Date.now)
+const exit: (code: number) => never = process.exit.bind(process)
+guardProcess(log, redact)
 const { handlers, handlerOf } = await registeredHandlers(config)
 const { lookups, stopLookups } = await startLookups(config)
 const enrich = createEnricher({ lookups, nowMs: Date.now })
@@ -254,7 +257,7 @@ async function registeredHandlers({ HANDLERS_MODULE: path, BUILT_IN_HANDLERS }: 
     return { handlers: all, handlerOf: handlerIndex(all) }
   } catch (error) {
     process.stderr.write(`HANDLERS_MODULE=${path} cannot be used: ${messageOf(error, Number.POSITIVE_INFINITY)}\n`)
-    process.exit(EXIT_BAD_CONFIG)
+    exit(EXIT_BAD_CONFIG)
   }
 }
 

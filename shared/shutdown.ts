@@ -1,6 +1,9 @@
 import { dlopen, FFIType, type Pointer } from 'bun:ffi'
 import { type Logger, writeRest } from './logger.ts'
 
+/** Of the process, whatever others have put in its place since. */
+const exit = process.exit.bind(process)
+
 /** One step of stopping. */
 export interface ShutdownStep {
   name: string
@@ -56,10 +59,10 @@ export function stopOnSignal(
       try {
         writeRest(log)
       } finally {
-        process.exit(code)
+        exit(code)
       }
     }, FLUSH_TIMEOUT_MS)
-    log.flush(() => process.exit(code))
+    log.flush(() => exit(code))
   }
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     process.on(signal, () => {

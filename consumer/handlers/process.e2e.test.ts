@@ -57,10 +57,12 @@ test('errors that nobody catches, and a thread that is kept, cost no other event
       odd: `setTimeout(() => { throw Object.create(null) }, 1); void Promise.reject(undefined); return { data: 'done' }`,
       late: `await new Promise((resolve) => signal.addEventListener('abort', resolve)); setTimeout(() => { throw new Error('stray late') }, 1); throw new Error('too late')`,
       thread: `for (;;);`,
+      exit: `process.exit(7)`,
+      print: `console.log('printed %d', 7, 'token=abcdef'); console.error('two\\nlines'); console.table([data]); return { data: 'done' }`,
     }),
   })
   await until(() => producer.started['port'] !== undefined, PATIENCE)
-  const types = ['rejection', 'timer', 'odd', 'late', 'thread', 'plain']
+  const types = ['rejection', 'timer', 'odd', 'late', 'thread', 'exit', 'print', 'plain']
   for (const id of ['1', '2'])
     for (const type of types) {
       const response = await fetch(`http://127.0.0.1:${producer.started['port']}/v1/events`, {
@@ -75,9 +77,9 @@ test('errors that nobody catches, and a thread that is kept, cost no other event
     Number(new RegExp(`^kafkatrace_consumer_${name} (\\d+)$`, 'm').exec(await metrics())?.[1])
   await until(
     async () =>
-      (await counted('outcomes_total{outcome="processed"}')) === 8 &&
-      (await counted('outcomes_total{outcome="dead"}')) === 4,
-    { ...PATIENCE, what: 'twelve outcomes' },
+      (await counted('outcomes_total{outcome="processed"}')) === 10 &&
+      (await counted('outcomes_total{outcome="dead"}')) === 6,
+    { ...PATIENCE, what: 'sixteen outcomes' },
   )
   expect(await counted('uncaught_errors_total')).toBeGreaterThanOrEqual(8)
   // A line is read a moment after it was counted.
@@ -87,6 +89,9 @@ test('errors that nobody catches, and a thread that is kept, cost no other event
   const strays = consumer.log.filter(({ msg }) => msg === 'an error that nobody has caught; the consumer goes on')
   expect(JSON.stringify(strays)).toContain('stray timer')
   expect(strays.length).toBe(await counted('uncaught_errors_total'))
+  const printed = consumer.log.filter(({ msg }) => msg === 'printed by a handler').map((line) => line['printed'])
+  expect(printed).toContain('printed 7 token=(redacted)')
+  expect(printed).toContain('two\nlines')
   expect(await Promise.all([consumer.stop(), producer.stop()])).toEqual([0, 0])
 
   const reader = createRangeReader({
@@ -105,7 +110,7 @@ test('errors that nobody catches, and a thread that is kept, cost no other event
   expect(outcomes.toSorted()).toEqual(
     types
       .flatMap((type) =>
-        ['1', '2'].map((id) => `${type}-${id} ${['late', 'thread'].includes(type) ? 'dlq' : 'processed'}`),
+        ['1', '2'].map((id) => `${type}-${id} ${['late', 'thread', 'exit'].includes(type) ? 'dlq' : 'processed'}`),
       )
       .toSorted(),
   )
@@ -115,6 +120,7 @@ test.each([
   ['a file that is not there', '/nowhere/handlers.ts', 'annot find module'],
   ['a file that throws', `throw new Error('at its top')`, 'at its top'],
   ['no list', `export const handlers = {}`, 'no list'],
+  ['a file that ends the process', `console.log('at its top'); process.exit(0)`, 'not for handlers'],
   [
     'things that are no handlers',
     `export const handlers = [7, { type: 'a' }, { type: 'b', version: '1', handle() {} }]`,
