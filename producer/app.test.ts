@@ -483,6 +483,17 @@ describe('limits', () => {
     expect(text).toContain('kafkatrace_producer_http_requests_total{route="events",status="503"} 3')
     // What was stored, what is invalid, and what Kafka has not acknowledged in time.
     expect(text).toContain('kafkatrace_producer_request_seconds_count{route="events"} 3')
+    // Kafka was given two of them; the one that it has not acknowledged in time counts with the time that it was waited for.
+    expect(text).toContain('kafkatrace_producer_ack_seconds_count 2')
+  })
+
+  test('what Kafka is not given has no time of acknowledgement', async () => {
+    const { post, kafka, metrics } = service({})
+    for (const fault of ['queue full', 'unavailable', 'too large'] as const) {
+      kafka.produceFaults.push(new ProduceError(fault, 'not stored', 'no'))
+      expect((await post('{"type":"t"}', JSON_TYPE)).status).not.toBe(202)
+    }
+    expect(await metrics.registry.metrics()).toContain('kafkatrace_producer_ack_seconds_count 0')
   })
 
   test('over MAX_IN_FLIGHT_BYTES is 503; a body without a length counts as the largest', async () => {
@@ -945,6 +956,25 @@ describe('who may send', () => {
     expect(kafka.all('kt.acme.events')).toHaveLength(15)
     clock.nowMs += 1_000
     expect((await post(batch, bearer(acme.key))).status).toBe(202)
+  })
+
+  test('a refusal that is seen before the body is read, or for want of quota, is no measure of how long requests take', async () => {
+    const { post, metrics, kafka } = acmeService()
+    const mine = bearer(acme.key)
+    const refused = async (status: number, headers: Record<string, string>, stream = 'events', body = '{"type":"t"}') =>
+      expect((await post(body, headers, `/v1/streams/${stream}/events`)).status).toBe(status)
+    await refused(401, JSON_TYPE)
+    await refused(401, bearer('wrong'))
+    await refused(403, bearer(narrow.key))
+    await refused(404, mine, 'none')
+    await refused(415, { ...mine, 'content-type': 'application/x-www-form-urlencoded' })
+    await refused(429, mine, 'events', JSON.stringify(Array(30).fill({ type: 't' })))
+    expect(kafka.all('kt.acme.events')).toHaveLength(0)
+    const count = 'kafkatrace_producer_request_seconds_count{route="events"}'
+    expect(await metrics.registry.metrics()).toContain(`${count} 0`)
+    expect((await post('{"type":"t"}', mine)).status).toBe(202)
+    await refused(422, mine, 'events', '{"type":""}')
+    expect(await metrics.registry.metrics()).toContain(`${count} 2`)
   })
 
   test('what is refused costs quota, too: each event of it, one where their number is not known, and its bytes', async () => {

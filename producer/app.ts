@@ -52,6 +52,8 @@ interface Visit {
   receivedAtMs: number
   startedAt: number
   span: Span | undefined
+  /** Whether its time says how long requests take: not where it was refused before its body was read, or for lack of room or quota. */
+  isServed: boolean
 }
 
 /** An unread body up to this size is read and dropped to keep the connection; a larger one costs more than a new connection. */
@@ -118,17 +120,18 @@ export function createApp(deps: AppDeps): Hono {
     receivedAtMs: deps.nowMs(),
     startedAt: performance.now(),
     span: undefined,
+    isServed: route !== 'events',
   })
 
   /** The one place where an answer is counted. */
-  function finish(of: Visit, response: Response, refused = false): Response {
-    answered(of, response.status, refused)
+  function finish(of: Visit, response: Response): Response {
+    answered(of, response.status)
     if (gate.draining || leavesBody(of.request)) response.headers.set('connection', 'close')
     return response
   }
 
-  function answered({ route, span, startedAt }: Visit, status: number, refused = false): void {
-    metrics.answered(route, status, refused ? undefined : (performance.now() - startedAt) / 1_000)
+  function answered({ route, span, startedAt, isServed }: Visit, status: number): void {
+    metrics.answered(route, status, isServed ? (performance.now() - startedAt) / 1_000 : undefined)
     if (span === undefined) return
     span.setAttribute('http.response.status_code', status)
     deps.tracing?.end(span, status >= 500 ? 'failed' : 'ok')
@@ -141,7 +144,8 @@ export function createApp(deps: AppDeps): Hono {
     const level = unserved || status === 429 ? 'debug' : status >= 500 ? 'warn' : lines.level(context.tenant, 'info')
     if (log.isLevelEnabled(level))
       log[level]({ requestId: of.id, status, problem: problem.kind, ...context }, problem.detail)
-    return finish(of, problemResponse(problem, of.id), unserved)
+    if (unserved || status === 429) of.isServed = false
+    return finish(of, problemResponse(problem, of.id))
   }
 
   const refusals = new Map<Problem, (closes: boolean) => Response>()
@@ -163,6 +167,7 @@ export function createApp(deps: AppDeps): Hono {
 
   function failed(of: Visit, error: unknown): Response {
     logFailure(of, error)
+    of.isServed = true
     return refuse(of, {
       kind: 'internal',
       detail: 'The service failed; its log says why. It is unknown what of the request was stored.',
@@ -239,6 +244,7 @@ export function createApp(deps: AppDeps): Hono {
       return refuseAtOnce(request, entered.problem)
     }
     const { stay } = entered
+    of.isServed = true
     if (mode.mode === 'ndjson') {
       target.meter?.spend(0, headerBytes)
       return answerLines(of, encoding.encoding, origin, target, stay)
@@ -261,7 +267,9 @@ export function createApp(deps: AppDeps): Hono {
       of.span?.setAttribute('messaging.batch.message_count', events.length).addEvent('handed over to Kafka')
       const handedOver = performance.now()
       const results = await target.producer.produce(records)
-      metrics.ackSeconds.observe((performance.now() - handedOver) / 1_000)
+      // What Kafka was not given, or has refused, was acknowledged by nobody, and soon.
+      if (results.some((one) => !(one instanceof ProduceError) || one.outcome === 'unknown'))
+        metrics.ackSeconds.observe((performance.now() - handedOver) / 1_000)
       return answer(of, events, results, origin, target, context)
     } finally {
       gate.leave(stay)

@@ -41,9 +41,12 @@ export function createMetrics() {
     ),
     requestSeconds: histogram(
       'request_seconds',
-      'From a request’s arrival to its answer (NDJSON streams: to the answer’s end). Not those that are refused unserved with 503: overload, draining, no Kafka.',
+      'From a request’s arrival to its answer (NDJSON streams: to the answer’s end). Not those that are refused before their body is read, or for lack of room, quota or Kafka.',
     ),
-    ackSeconds: histogram('ack_seconds', 'From handing a request’s events to Kafka to the last acknowledgement.'),
+    ackSeconds: histogram(
+      'ack_seconds',
+      'From handing a request’s events to Kafka to the last acknowledgement, or to the end of waiting for it.',
+    ),
     inFlightRequests: gauge('in_flight_requests', 'Requests being served.'),
     inFlightBytes: gauge('in_flight_bytes', 'Bytes set aside for the bodies of requests being served.'),
     queueRecords: gauge('queue_records', 'Records that wait for Kafka’s acknowledgement.'),
@@ -104,7 +107,7 @@ export function createMetrics() {
     eventsOf,
     /** Requests of a tenant that found no room. */
     crowdedOf,
-    /** A request has its answer. `seconds` undefined: it was refused unserved, which takes no time and says nothing of how long requests take. */
+    /** A request has its answer. `seconds` undefined: it was refused at the door, which takes no time and says nothing of how long requests take. */
     answered(route: Route, status: number, seconds: number | undefined): void {
       const { statuses, seconds: series } = byRoute[route]
       let tally = statuses.get(status)

@@ -60,7 +60,7 @@ const requests: Panel = {
 const requestTime: Panel = {
   title: 'Request time',
   description:
-    'From a request’s arrival to its answer; an NDJSON stream counts to its end. What is refused with 503 unserved does not count.',
+    'From a request’s arrival to its answer; an NDJSON stream counts to its end. What is refused before its body is read, or for lack of room, quota or Kafka, does not count.',
   unit: 's',
   queries: quantiles(P('request_seconds_bucket', 'route="events"')),
   threshold: 0.1,
