@@ -196,7 +196,8 @@ export class Committer {
     this.#current = undefined
     end()
     metrics.transactions.inc({ result: result.kind })
-    metrics.commitSeconds.observe((performance.now() - begun) / 1000)
+    // What is given up at once, as without a connection, would make the others look fast.
+    if (result.kind === 'committed') metrics.commitSeconds.observe((performance.now() - begun) / 1000)
     switch (result.kind) {
       case 'fatal':
         return result.reason

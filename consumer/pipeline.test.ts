@@ -269,10 +269,14 @@ test('records that finish out of turn are not done again after a restart', async
 test('an aborted transaction is sent again, whole', async () => {
   const kafka = new FakeKafka()
   kafka.transactionFaults.push({ kind: 'aborted', reason: 'a test', failed: new Map(), passing: true })
-  start(kafka)
+  const { metrics } = start(kafka)
   kafka.append(event('1', 'a'))
   await until(() => kafka.committedOffset(INPUT) === 1)
   expect(idsOf(kafka, 'processed')).toEqual(['1'])
+  // One that was given up has no time of its own.
+  const text = await metrics.registry.metrics()
+  expect(text).toContain('kafkatrace_consumer_transactions_total{result="aborted"} 1')
+  expect(text).toContain('kafkatrace_consumer_transaction_seconds_count 1')
 })
 
 test('a partition of which many records are refused at once is tried again as soon as one of which one is', async () => {
