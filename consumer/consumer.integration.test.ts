@@ -60,7 +60,7 @@ async function createTopics(tenant: string, stream = 'events'): Promise<string> 
 /** Writes events with a client that we did not write. Keys are the subjects. */
 async function writeWithKcat(
   topic: string,
-  events: { id: string; key: string; value: string; type?: string }[],
+  events: { id: string; key?: string; value: string; type?: string }[],
 ): Promise<void> {
   for (const { type, lines } of byType(events)) {
     for (const { id, key, value } of lines) {
@@ -72,8 +72,7 @@ async function writeWithKcat(
           testBrokers(),
           '-t',
           topic,
-          '-k',
-          key,
+          ...(key === undefined ? ['-p', '0'] : ['-k', key]),
           '-X',
           'partitioner=murmur2_random',
           '-H',
@@ -499,6 +498,31 @@ test(
     expect([...reasons].filter((reason) => !reason.includes('too large'))).toEqual([])
     expect(await idsIn(siblingTopic(bad, 'dlq'))).toEqual([])
     expect(pipeline.levels()).toMatchObject({ open: 0, decided: 0, heldBytes: 0 })
+  },
+  TEST_TIMEOUT_MS,
+)
+
+test(
+  'an outcome without a key for a topic that is compacted: its partition says what to do, and goes on when that is done',
+  async () => {
+    const tenant = uniqueName('compacted')
+    const topic = await createTopics(tenant)
+    const { pipeline } = start({ tenant })
+    const clean = (policy: string) =>
+      alterTopic(address, WIRE_TIMEOUT_MS, siblingTopic(topic, 'processed'), 'cleanup.policy', policy)
+    await clean('compact')
+    const isPaused = () => pipeline.partitions().some(({ state }) => state.kind === 'paused')
+    let written = 0
+    // A broker makes the setting its own a moment later.
+    await until(async () => {
+      if (!isPaused()) await writeWithKcat(topic, [{ id: `keyless-${written++}`, value: '{}' }])
+      return isPaused()
+    }, SLOW)
+    const [reason] = pipeline.partitions().flatMap(({ state }) => (state.kind === 'paused' ? [state.reason] : []))
+    expect(reason).toContain('set it to delete')
+    await clean('delete')
+    await until(async () => !isPaused() && (await idsIn(siblingTopic(topic, 'processed'))).length === written, SLOW)
+    expect(await idsIn(siblingTopic(topic, 'dlq'))).toEqual([])
   },
   TEST_TIMEOUT_MS,
 )

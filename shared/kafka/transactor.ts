@@ -67,6 +67,9 @@ const PASSING = new Set<number>([
   CODE.OUT_OF_ORDER_SEQUENCE_NUMBER,
 ])
 
+/** A broker refuses a record without a key in a topic that is compacted, and does not say so. */
+const INVALID_HINT = 'is cleanup.policy of .processed, .retry or .dlq compact? set it to delete'
+
 /** What is told of an output because of another one, or of the transaction. */
 const BESIDE = new Set<number>([CODE.PURGE_QUEUE, CODE.PURGE_INFLIGHT, CODE.STATE])
 
@@ -140,7 +143,10 @@ export function createTransactor(options: TransactorOptions): Transactor {
     if (BESIDE.has(report.code)) return
     // BAD_MSG: it has more headers than the addon hands over (native/shim/packed.cc). Its reason says nothing of that.
     const tooLarge = report.code === CODE.MSG_SIZE_TOO_LARGE || report.code === CODE.BAD_MSG
-    failed.set(report.sequence, { reason, tooLarge })
+    failed.set(report.sequence, {
+      reason: report.code === CODE.INVALID_RECORD ? `${reason} (${INVALID_HINT})` : reason,
+      tooLarge,
+    })
   }
 
   /** Asks again for a step while the client says that this is all it takes, until the deadline or the signal. */
