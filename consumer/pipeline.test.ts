@@ -100,6 +100,32 @@ test('the outcome and the offset go into one transaction', async () => {
   ])
 })
 
+test('a result has the attributes of its event, but not the schema of other data', async () => {
+  const kafka = new FakeKafka()
+  const made = (type: string) => {
+    const record = event(type, 'a', type)
+    const { names, values } = record.headers
+    const more = { ce_dataschema: 'https://example.com/order', ce_time: '2026-01-31T23:59:59Z', ce_ext: 'x' }
+    return {
+      ...record,
+      headers: { names: [...names, ...Object.keys(more)], values: [...values, ...Object.values(more)] },
+    }
+  }
+  start(kafka, [
+    defineHandler({ type: 'handled', version: '1', schema: Type.Unknown(), handle: () => ({ type: 'made', data: 1 }) }),
+  ])
+  kafka.append(made('handled'))
+  kafka.append(made('plain'))
+  await until(() => kafka.committedOffset(INPUT) === 2)
+  const attributes = ['ce_id', 'ce_source', 'ce_type', 'ce_subject', 'ce_time', 'ce_ext', 'ce_dataschema']
+  expect(
+    kafka.all(`${INPUT}.processed`).map(({ headers }) => attributes.map((name) => headerText(headers, name))),
+  ).toEqual([
+    ['handled', '/test', 'made', 'a', '2026-01-31T23:59:59Z', 'x', undefined],
+    ['plain', '/test', 'plain', 'a', '2026-01-31T23:59:59Z', 'x', 'https://example.com/order'],
+  ])
+})
+
 test('an event that comes twice takes effect once', async () => {
   const kafka = new FakeKafka()
   const { metrics } = start(kafka)

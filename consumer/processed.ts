@@ -17,15 +17,7 @@ export function processedRecord(
   context: Context,
   handled: Result | undefined,
 ): OutgoingRecord {
-  const result: Event =
-    handled === undefined
-      ? event
-      : {
-          ...event,
-          type: handled.type ?? event.type,
-          datacontenttype: 'application/json',
-          data: Buffer.from(handled.data),
-        }
+  const result = handled === undefined ? event : resultEvent(event, handled)
   const trace = traceOf(record)
   const made = toRecord(result, {
     topic: siblingTopic(input, 'processed'),
@@ -39,4 +31,9 @@ export function processedRecord(
   // The key stays the input's own, whoever wrote it, or the order of a key would end here.
   made.key = record.key
   return made
+}
+
+/** What `dataschema` describes is the data that came in, and not what was made of it. */
+function resultEvent({ dataschema: _, ...event }: Event, { type = event.type, data }: Result): Event {
+  return { ...event, type, datacontenttype: 'application/json', data: Buffer.from(data) }
 }
