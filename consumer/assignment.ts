@@ -10,6 +10,7 @@ import {
 } from '../shared/kafka/types.ts'
 import type { Logger } from '../shared/logger.ts'
 import { type Backoff, CONNECT_BACKOFF, delayMs, sleep } from '../shared/retry.ts'
+import { messageOf } from '../shared/thrown.ts'
 import { parseTopic, TOPIC_ROLES } from '../shared/topics.ts'
 import { endHanging, recoveryIds, released, writersOf } from './hanging.ts'
 import { Gate, Together } from './lanes.ts'
@@ -108,15 +109,26 @@ export class Assignments {
   /** What the group tells. */
   listener(): GroupListener {
     return {
-      assigned: (given) => this.#assigned(given),
-      revoked: (taken, lost) => this.#revoked(taken, lost),
+      assigned: (given) => {
+        try {
+          this.#assigned(given)
+        } catch (error) {
+          this.#failed(error)
+        }
+      },
+      revoked: (taken, lost) =>
+        this.#revoked(taken, lost).catch((error: unknown) => {
+          this.#failed(error)
+          throw error
+        }),
       outOfRange: (at) => {
         const owner = this.sources.get(partitionName(at))?.owner
         if (owner !== undefined) this.again([owner], `${partitionName(at)} has no record where it was to be read on`)
       },
       unreadable: (at, reason) => {
         const owner = this.sources.get(partitionName(at))?.owner
-        if (owner?.state.kind === 'reading') void this.#unreadable(owner, `${partitionName(at)}: ${reason}`)
+        if (owner?.state.kind === 'reading')
+          this.#unreadable(owner, `${partitionName(at)}: ${reason}`).catch(this.#failed)
       },
       failed: (reason) => this.deps.onFailed(reason),
     }
@@ -136,7 +148,7 @@ export class Assignments {
     for (const one of begun) this.#proofs.set(one, 'needed')
     // What still comes of them belongs to none.
     group.stopReading(ours.flatMap((one) => one.both)).then(
-      () => this.#restore(begun),
+      () => this.#restore(begun).catch(this.#failed),
       (error: Error) => onFailed(`partitions cannot be read anew: ${error.message}`),
     )
   }
@@ -154,6 +166,9 @@ export class Assignments {
     for (const partition of [...this.partitions.values()]) this.#drop(partition)
   }
 
+  /** A partition that is assigned and not read would never be: with new clients it is assigned again. */
+  readonly #failed = (error: unknown): void => this.deps.onFailed(`an assignment failed: ${messageOf(error)}`)
+
   #assigned(given: TopicPartition[]): void {
     if (this.#ending.signal.aborted) return
     this.assigned = true
@@ -165,7 +180,7 @@ export class Assignments {
     if (performance.now() - this.#disturbedMs < DISTURBED_FOR_MS)
       for (const one of partitions) this.#proofs.set(one, 'needed')
     this.deps.log.info({ partitions: given.map(partitionName) }, 'assigned')
-    void this.#restore(partitions)
+    this.#restore(partitions).catch(this.#failed)
   }
 
   #own({ topic, partition, tenant, stream }: Pick<Partition, 'topic' | 'partition' | 'tenant' | 'stream'>): Partition {

@@ -4,6 +4,7 @@ import type { IncomingRecord, OutgoingRecord } from '../shared/kafka/types.ts'
 import { type Logger, TenantLines } from '../shared/logger.ts'
 import { recordBytes } from '../shared/record.ts'
 import { sleep } from '../shared/retry.ts'
+import { messageOf } from '../shared/thrown.ts'
 import { contextOf, type Tracing } from '../shared/tracing.ts'
 import { type ConsumeDeps, consume, type Job, jobOf, type Outcome } from './consume.ts'
 import { traceOf } from './decode.ts'
@@ -92,8 +93,7 @@ export class Decider {
     }
   }
 
-  readonly #failed = (error: unknown): void =>
-    this.deps.onFailed(`deciding failed: ${error instanceof Error ? error.message : String(error)}`)
+  readonly #failed = (error: unknown): void => this.deps.onFailed(`deciding failed: ${messageOf(error)}`)
 
   #decide(item: Item): Promise<void> | undefined {
     const { owner } = item.source

@@ -7,6 +7,7 @@ import {
 } from '../shared/kafka/types.ts'
 import type { Logger } from '../shared/logger.ts'
 import { sleep } from '../shared/retry.ts'
+import { messageOf } from '../shared/thrown.ts'
 import { parseTopic } from '../shared/topics.ts'
 import type { Tracing } from '../shared/tracing.ts'
 import { Assignments } from './assignment.ts'
@@ -137,6 +138,16 @@ export class Pipeline {
    * @returns why it cannot go on; undefined after stop
    */
   async run(): Promise<string | undefined> {
+    try {
+      return await this.#run()
+    } catch (error) {
+      if (this.#ending !== undefined) return undefined
+      this.#abandon()
+      return `beginning failed: ${messageOf(error)}`
+    }
+  }
+
+  async #run(): Promise<string | undefined> {
     const { group, transactor } = this.deps
     const transactions = transactor.start()
     // Connecting takes time; a member is one only where transactions can be made.
@@ -148,8 +159,8 @@ export class Pipeline {
       return early
     }
     this.#disconnects = transactor.disconnects()
-    this.#fetching = this.#fetcher.run().catch((error: Error) => this.fail(`fetching failed: ${error.message}`))
-    const committing = this.#committer.run().catch((error: Error) => `committing failed: ${error.message}`)
+    this.#fetching = this.#fetcher.run().catch((error: unknown) => this.fail(`fetching failed: ${messageOf(error)}`))
+    const committing = this.#committer.run().catch((error: unknown) => `committing failed: ${messageOf(error)}`)
     this.#memberMs = performance.now()
     this.#lookedMs = this.#memberMs
     this.#looking = setInterval(() => this.#look(), LOOK_INTERVAL_MS)

@@ -7,7 +7,7 @@ import { INPUT_TOPICS, streamTopics } from '../shared/topics.ts'
 import { createEnricher } from './enrich.ts'
 import { type Handler, handlerIndex } from './handlers/handler.ts'
 import { createMetrics } from './metrics.ts'
-import { Pipeline, type PipelineLimits } from './pipeline.ts'
+import { Pipeline, type PipelineDeps, type PipelineLimits } from './pipeline.ts'
 
 export type PipelineOverrides = Partial<PipelineLimits> & { handlerTimeoutMs?: number; log?: Logger }
 
@@ -18,11 +18,12 @@ export function startPipeline(
   { handlerTimeoutMs = 1_000, log = pino({ level: 'silent' }), ...limits }: PipelineOverrides = {},
   slowMs = 20,
   places: readonly TopicPartition[] = [{ topic: 'kt.acme.events', partition: 0 }],
+  changed: (deps: PipelineDeps) => PipelineDeps = (deps) => deps,
 ) {
   for (const topic of streamTopics('acme', 'events')) kafka.createTopic(topic)
   const group = kafka.group()
   const metrics = createMetrics()
-  const pipeline = new Pipeline({
+  const deps: PipelineDeps = {
     group,
     transactor: kafka.transactor(),
     async openTransactor(transactionalId) {
@@ -65,7 +66,8 @@ export function startPipeline(
       ...limits,
     },
     isReplacement: false,
-  })
+  }
+  const pipeline = new Pipeline(changed(deps))
   const ended = pipeline.run()
   group.assign([...places])
   return { pipeline, group, metrics, ended }
