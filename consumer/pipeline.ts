@@ -163,7 +163,13 @@ export class Pipeline {
     const committing = this.#committer.run().catch((error: unknown) => `committing failed: ${messageOf(error)}`)
     this.#memberMs = performance.now()
     this.#lookedMs = this.#memberMs
-    this.#looking = setInterval(() => this.#look(), LOOK_INTERVAL_MS)
+    this.#looking = setInterval(() => {
+      try {
+        this.#look()
+      } catch (error) {
+        this.fail(`the watch on progress failed: ${messageOf(error)}`)
+      }
+    }, LOOK_INTERVAL_MS)
     void this.#watchTopics()
     void this.#audit()
     const failure = await Promise.race([committing, this.#failed.promise])
