@@ -431,9 +431,8 @@ export function produceError(code: number, message: string): ProduceError {
   return new ProduceError(faultOf(code), CERTAINLY_NOT_STORED.has(code) ? 'not stored' : 'unknown', message)
 }
 
-/** Protocol errors that brokers decide by the record alone: they were the answer to every attempt. */
+/** A protocol error that brokers decide by the record alone: it was the answer to every attempt. */
 const INVALID_TOPIC = 17
-const RECORD_LIST_TOO_LARGE = 18
 
 /**
  * With any other error an earlier attempt may have been stored and its answer lost. In particular a time-out: librdkafka's report does not
@@ -446,7 +445,7 @@ const CERTAINLY_NOT_STORED = new Set<number>([
   CODE.UNKNOWN_TOPIC_OR_PART,
   CODE.MSG_SIZE_TOO_LARGE,
   INVALID_TOPIC,
-  RECORD_LIST_TOO_LARGE,
+  CODE.RECORD_LIST_TOO_LARGE,
   CODE.INVALID_RECORD,
   CODE.INVALID_DIFFERENT_RECORD,
 ])
@@ -466,7 +465,7 @@ function faultOf(code: number): ProduceError['fault'] {
     case CODE.PURGE_INFLIGHT:
       return 'timed out'
     case CODE.MSG_SIZE_TOO_LARGE:
-    case RECORD_LIST_TOO_LARGE:
+    case CODE.RECORD_LIST_TOO_LARGE:
       return 'too large'
     case CODE.UNKNOWN_PARTITION:
     case CODE.UNKNOWN_TOPIC:

@@ -1,5 +1,6 @@
 import { expect, test } from 'bun:test'
-import { Connections } from './transactor.ts'
+import { CODE } from './client.ts'
+import { Connections, outputFault } from './transactor.ts'
 
 const SECOND_US = 1_000_000
 
@@ -60,4 +61,20 @@ test('what was lost before the client could be used is not lost', () => {
     },
   })
   expect(later.lost).toBe(1)
+})
+
+test('an output is too large by the limits of its batch, and refused as invalid with a hint at why', () => {
+  const tooLarge = (code: number) => outputFault(code)?.tooLarge
+  expect([CODE.MSG_SIZE_TOO_LARGE, CODE.RECORD_LIST_TOO_LARGE, CODE.BAD_MSG].map(tooLarge)).toEqual([true, true, true])
+  expect([CODE.INVALID_RECORD, CODE.TOPIC_AUTHORIZATION_FAILED, CODE.QUEUE_FULL].map(tooLarge)).toEqual([
+    false,
+    false,
+    false,
+  ])
+  expect(outputFault(CODE.INVALID_RECORD)?.reason).toContain('cleanup.policy')
+  expect([CODE.PURGE_QUEUE, CODE.PURGE_INFLIGHT, CODE.STATE].map(outputFault)).toEqual([
+    undefined,
+    undefined,
+    undefined,
+  ])
 })

@@ -70,8 +70,27 @@ const PASSING = new Set<number>([
 /** A broker refuses a record without a key in a topic that is compacted, and does not say so. */
 const INVALID_HINT = 'is cleanup.policy of .processed, .retry or .dlq compact? set it to delete'
 
+/**
+ * Limits of a batch: of the topic, and of its segments. BAD_MSG: it has more headers than the addon hands over (native/shim/packed.cc), of which its reason
+ * says nothing.
+ */
+const TOO_LARGE = new Set<number>([CODE.MSG_SIZE_TOO_LARGE, CODE.RECORD_LIST_TOO_LARGE, CODE.BAD_MSG])
+
 /** What is told of an output because of another one, or of the transaction. */
 const BESIDE = new Set<number>([CODE.PURGE_QUEUE, CODE.PURGE_INFLIGHT, CODE.STATE])
+
+/**
+ * What librdkafka's code says of an output. What was given up, or came too late, because another output, or the transaction, failed says nothing of this
+ * one.
+ */
+export function outputFault(code: number): OutputFault | undefined {
+  if (BESIDE.has(code)) return undefined
+  const reason = messageOf(code)
+  return {
+    reason: code === CODE.INVALID_RECORD ? `${reason} (${INVALID_HINT})` : reason,
+    tooLarge: TOO_LARGE.has(code),
+  }
+}
 
 /** What an error of a step comes to. */
 interface StepFault {
@@ -137,16 +156,9 @@ export function createTransactor(options: TransactorOptions): Transactor {
   }
 
   function reported(report: Readonly<Report>): void {
-    const reason = messageOf(report.code)
-    if (isNotQueued(report)) notQueued ??= reason
-    // What was given up, or came too late, because another output, or the transaction, failed says nothing of this one.
-    if (BESIDE.has(report.code)) return
-    // BAD_MSG: it has more headers than the addon hands over (native/shim/packed.cc). Its reason says nothing of that.
-    const tooLarge = report.code === CODE.MSG_SIZE_TOO_LARGE || report.code === CODE.BAD_MSG
-    failed.set(report.sequence, {
-      reason: report.code === CODE.INVALID_RECORD ? `${reason} (${INVALID_HINT})` : reason,
-      tooLarge,
-    })
+    if (isNotQueued(report)) notQueued ??= messageOf(report.code)
+    const fault = outputFault(report.code)
+    if (fault !== undefined) failed.set(report.sequence, fault)
   }
 
   /** Asks again for a step while the client says that this is all it takes, until the deadline or the signal. */
