@@ -438,6 +438,11 @@ describe('limits', () => {
     const document = await problem(response)
     expect(document.errors?.[0]?.pointer).toBe('/1')
     expect(kafka.all(TOPIC)).toHaveLength(0)
+    // An event that is no list's has no index, in a plain body neither.
+    for (const headers of [JSON_TYPE, STRUCTURED]) {
+      const single = await problem(await post(JSON.stringify({ ...REQUIRED, data: 'x'.repeat(1_000) }), headers))
+      expect(single.errors?.[0]?.pointer).toBe('')
+    }
   })
 
   test('headers over MAX_HEADER_BYTES are 431', async () => {

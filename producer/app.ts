@@ -304,7 +304,7 @@ export function createApp(deps: AppDeps): Hono {
     const partitions = deps.producer.partitionCount(origin.topic) ?? 1
     const records: OutgoingRecord[] = []
     for (const event of events) records.push(recordOf(event, origin, traceOf(event, origin), partitions))
-    const single = mode === 'binary' || mode === 'structured'
+    const single = !parsed.isList
     const refusal =
       tooLarge(records, config.MAX_EVENT_BYTES, single) ?? notTaken(records, producer.settings(origin.topic), single)
     if (refusal !== undefined) return refused(refusal)

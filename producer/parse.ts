@@ -19,8 +19,8 @@ const MAX_MEMBERS = 1_000
 /** Of a body, for each event that it may have: listing millions of members would keep everybody else waiting. */
 const MEMBERS_AN_EVENT = 32
 
-/** The events in order; an array's faults have its index in their pointers. */
-export type Parsed = { ok: true; results: EventResult[] } | { ok: false; problem: Problem }
+/** The events in order; pointers to faults of a list's events begin with their index. */
+export type Parsed = { ok: true; results: EventResult[]; isList: boolean } | { ok: false; problem: Problem }
 
 /** Reads a body that is there as a whole. */
 export function parseBody(
@@ -30,7 +30,7 @@ export function parseBody(
   defaults: Defaults,
   limits: ParseLimits,
 ): Parsed {
-  if (mode === 'binary') return { ok: true, results: [parseBinary(headers, bytes, limits.strict)] }
+  if (mode === 'binary') return one(parseBinary(headers, bytes, limits.strict))
   const jsonLimits = {
     maxDepth: limits.maxDepth,
     maxElements: limits.maxEvents,
@@ -41,16 +41,19 @@ export function parseBody(
   if (!parsed.ok) return { ok: false, problem: problemOf(parsed.fault, jsonLimits, 'body') }
   const { outline } = parsed
   if (outline.root === 'object' && mode !== 'batch')
-    return { ok: true, results: [eventFromJson(bytes, outline.members, mode === 'plain' ? defaults : undefined)] }
+    return one(eventFromJson(bytes, outline.members, mode === 'plain' ? defaults : undefined))
   if (outline.root === 'array' && mode !== 'structured')
     return {
       ok: true,
+      isList: true,
       results: outline.elements.map((members, index) =>
         numbered(element(bytes, members, mode === 'plain' ? defaults : undefined), index),
       ),
     }
-  return { ok: true, results: [{ ok: false, faults: [{ pointer: '', detail: EXPECTED[mode] }] }] }
+  return one({ ok: false, faults: [{ pointer: '', detail: EXPECTED[mode] }] })
 }
+
+const one = (result: EventResult): Parsed => ({ ok: true, isList: false, results: [result] })
 
 const EXPECTED = {
   structured: 'must be a JSON object',
