@@ -104,3 +104,12 @@ test('a child sees its environment, its arguments as they are, and no open pipe'
   // 0, 1, 2 and the one that lists the folder.
   expect(Number(descriptors)).toBe(4)
 })
+
+test('a child that writes both outputs into one file writes neither over the other', async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'kafkatrace-outputs-'))
+  const log = Bun.file(join(directory, 'child.log'))
+  const child = spawnBoundChild(['sh', '-c', 'echo first; echo second >&2; echo third'], { stdout: log, stderr: log })
+  await child.exited
+  expect(await log.text()).toBe('first\nsecond\nthird\n')
+  rmSync(directory, { recursive: true })
+})

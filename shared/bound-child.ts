@@ -1,4 +1,4 @@
-import { closeSync, writeSync } from 'node:fs'
+import { closeSync, openSync, writeSync } from 'node:fs'
 import type { BunFile, Subprocess } from 'bun'
 
 /**
@@ -40,12 +40,16 @@ export function spawnBoundChild<Out extends Output, Err extends Output>(
   command: readonly string[],
   options: BoundChildOptions<Out, Err>,
 ): BoundChild<Out, Err> {
+  const { stdout, stderr }: { stdout: Output; stderr: Output } = options
+  // Of one file for both Bun makes two descriptors, each with a place of its own, so that they write over each other.
+  const both = typeof stdout === 'object' && stdout === stderr ? openSync(stdout.name ?? '', 'a') : undefined
   const child = Bun.spawn({
     cmd: ['/bin/sh', '-c', guardedExec, 'sh', options.removeWhenOrphaned ?? '', ...command],
-    stdio: ['ignore', options.stdout, options.stderr, 'pipe'],
+    stdio: ['ignore', both ?? stdout, both ?? stderr, 'pipe'],
     env: options.env ?? process.env,
     detached: true,
   })
+  if (both !== undefined) closeSync(both)
   const guard = child.stdio[guardDescriptor]
   if (typeof guard !== 'number') throw new Error('this Bun gives no descriptor for a fourth pipe of a child')
   child.exited.then(() => {
