@@ -4,7 +4,6 @@
  *   consume decides what becomes of a record; lanes keep a key in order; partition holds every state, ahead saves what is done out of turn
  *   pipeline joins these; config: every variable; metrics: every metric; health: readiness and lag; this file wires them and holds no logic
  */
-import { resolve } from 'node:path'
 import { EXIT_BAD_CONFIG, loadConfigOrExit } from '../shared/config.ts'
 import { createGroupConsumer } from '../shared/kafka/consumer.ts'
 import { createRangeReader } from '../shared/kafka/range-reader.ts'
@@ -23,6 +22,7 @@ import { type ConsumerConfig, loadConsumerConfig } from './config.ts'
 import { createEnricher } from './enrich.ts'
 import { type Handler, handlerIndex } from './handlers/handler.ts'
 import { handlers as builtIn } from './handlers/index.ts'
+import { loadHandlers } from './handlers/load.ts'
 import { guardProcess } from './handlers/process.ts'
 import { createChecks, createLagMeter, createLiveness, measure } from './health.ts'
 import { type CircuitState, type GuardedLookup, guardLookup, LOOKUP_OUTCOMES, type LookupOutcome } from './lookup.ts'
@@ -249,9 +249,7 @@ async function lagUntilDrained(): Promise<void> {
 /** The handlers that ship and those of HANDLERS_MODULE; or the end, with every fault, where that is no module of handlers. */
 async function registeredHandlers({ HANDLERS_MODULE: path, BUILT_IN_HANDLERS }: ConsumerConfig) {
   try {
-    const { handlers } =
-      path === undefined ? { handlers: [] } : ((await import(resolve(path))) as { handlers?: unknown })
-    if (!Array.isArray(handlers)) throw new Error('what it exports as `handlers` is no list')
+    const handlers = path === undefined ? [] : await loadHandlers(path, redact)
     // In this order, since faults are told by their place in the module's own list.
     const all = [...(handlers as Handler[]), ...(BUILT_IN_HANDLERS === 'on' ? builtIn : [])]
     return { handlers: all, handlerOf: handlerIndex(all) }

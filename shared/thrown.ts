@@ -19,7 +19,7 @@ export function messageOf(thrown: unknown, maxChars = 500): string {
 }
 
 /** Where it was thrown, if it says so. */
-function stackOf(thrown: unknown): string | undefined {
+export function stackOf(thrown: unknown): string | undefined {
   try {
     const { stack } = thrown as { stack?: unknown }
     return typeof stack === 'string' ? stack.slice(0, MAX_STACK_CHARS).toWellFormed() : undefined

@@ -64,7 +64,9 @@ export function handlerIndex(handlers: readonly Handler[]): (type: string) => Re
     const registered = register(handler)
     if (typeof registered === 'string') faults.push(`handlers[${index}] ${registered}`)
     else if (byType.has(registered.type))
-      faults.push(`two handlers claim the event type ${registered.type}: remove one`)
+      faults.push(
+        `two handlers claim the event type ${registered.type}: remove one; BUILT_IN_HANDLERS=off removes those that are built in`,
+      )
     else byType.set(registered.type, registered)
   }
   if (faults.length > 0) throw new Error(faults.join('; '))
@@ -80,8 +82,9 @@ function register(handler: Handler): RegisteredHandler | string {
   if (typeof handler !== 'object' || handler === null) return 'is no handler: { type, version, schema, handle }'
   const { type, version, schema } = handler
   if (typeof type !== 'string' || type === '') return 'has no type'
-  if (typeof version !== 'string') return `(${type}) has no version`
+  if (typeof version !== 'string') return `(${type}) has no version that is a text`
   if (typeof handler.handle !== 'function') return `(${type}) has no function \`handle\``
+  if (schema === undefined) return `(${type}) has no schema: Type.Unknown() takes all data`
   try {
     return {
       type,
@@ -90,6 +93,6 @@ function register(handler: Handler): RegisteredHandler | string {
       check: TypeCompiler.Compile(schema),
     }
   } catch (error) {
-    return `(${type}) has a schema that is none of TypeBox: ${(error as Error).message}`
+    return `(${type}) has a schema that is none of TypeBox, such as Type.Object({ … }): ${(error as Error).message}`
   }
 }

@@ -1,0 +1,43 @@
+import { afterAll, expect, test } from 'bun:test'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { redactor } from '../../shared/redact.ts'
+import { loadHandlers } from './load.ts'
+
+const folder = mkdtempSync(join(tmpdir(), 'kafkatrace-modules-'))
+afterAll(() => rmSync(folder, { recursive: true }))
+
+let modules = 0
+const load = (source: string, timeoutMs?: number) => {
+  const file = join(folder, `module-${modules++}.ts`)
+  writeFileSync(file, source)
+  return loadHandlers(file, redactor(), timeoutMs)
+}
+
+test('the list that a file exports is loaded, and of a CommonJS module as well', async () => {
+  expect(await load('export const handlers = [1, 2]')).toEqual([1, 2])
+  expect(await load('module.exports = { handlers: [3] }')).toEqual([3])
+})
+
+test.each([
+  ['throws: where', '\n\nexport const handlers = [(undefined as any).type]', /undefined is not an object.*\.ts:3:\d+/s],
+  ['throws a text', `throw 'a text'`, /^a text$/],
+  ['throws what holds a credential: without it', `throw new Error('no: password=hunter2')`, /password=\(redacted\)/],
+  ['has a fault of syntax: where', 'export const handlers = [\n  { type: ', /end of file at .*\.ts:2:\d+/],
+  ['has several: each', 'let a = 1\nlet a = 2\nlet b = 1\nlet b = 2\n', /"a".*\.ts:2:\d+\n"b".*\.ts:4:\d+/],
+  ['exports something else: what', 'export default []; export const handler = 1', /no list.*exports default, handler/],
+  ['exports nothing', 'console.assert(true)', /no list.*exports nothing/],
+])('a file that %s', async (_, source, told) => {
+  const error: Error = await load(source).then(
+    () => new Error('loaded'),
+    (reason) => reason,
+  )
+  expect(error.message).toMatch(told)
+})
+
+test('a file that never comes to its end is given up', async () => {
+  await expect(load('await new Promise(() => {}); export const handlers = []', 20)).rejects.toThrow(
+    'what it awaits at its top has not come within 20 ms',
+  )
+})
