@@ -16,14 +16,14 @@ import { BEGINNING, decide, type Failure, failedBy, type Past, pastOf, type Retr
  */
 export type Outcome =
   | { kind: 'processed'; output: OutgoingRecord; receivedAtMs: number | undefined }
-  /** `cause`: what our own code has thrown. */
-  | { kind: 'dead'; output: OutgoingRecord; failure: Failure; cause?: unknown }
+  /** `cause`: what our own code has thrown; `stack`, here and below: where a handler has. */
+  | { kind: 'dead'; output: OutgoingRecord; failure: Failure; stack?: string | undefined; cause?: unknown }
   /** Goes to `.retry`; it, and what comes after it of the same key, is done from there. */
-  | { kind: 'retry'; output: OutgoingRecord; failure: Failure }
+  | { kind: 'retry'; output: OutgoingRecord; failure: Failure; stack?: string | undefined }
   /** Seen before: nothing is written. */
   | { kind: 'duplicate' }
   /** Stays where it is, in `.retry`, and is tried again. */
-  | { kind: 'later'; past: Past; failure: Failure }
+  | { kind: 'later'; past: Past; failure: Failure; stack?: string | undefined }
   /** The process gives the record up; its offset is not committed, and whoever gets the partition does it. */
   | { kind: 'abandoned' }
 
@@ -164,9 +164,11 @@ function outcomeOf(job: Job, partition: PartitionView, deps: ConsumeDeps): Outco
           handled = await runAttempt(registered, { event, context, attempt }, partition.signal, deps.handlerTimeoutMs)
       } catch (error) {
         if (partition.signal.aborted) return { kind: 'abandoned' }
+        const failed = failedBy(error, deps.redact)
+        const { stack } = failed
         const decision = decide(
           deps.policy,
-          failedBy(error, deps.redact),
+          failed,
           attempt,
           role === 'retry' ? deps.policy.quickAttempts : quickAttempt,
         )
@@ -176,14 +178,16 @@ function outcomeOf(job: Job, partition: PartitionView, deps: ConsumeDeps): Outco
               kind: 'dead',
               output: deadLetter(record, input, tried, decision.failure),
               failure: decision.failure,
+              stack,
             }
           case 'later': {
             const waiting = { ...tried, notBeforeMs: deps.nowMs() + Math.round(decision.delayMs) }
-            if (role === 'retry') return { kind: 'later', past: waiting, failure: decision.failure }
+            if (role === 'retry') return { kind: 'later', past: waiting, failure: decision.failure, stack }
             return {
               kind: 'retry',
               output: retryRecord(record, input, waiting, decision.failure),
               failure: decision.failure,
+              stack,
             }
           }
           case 'again':

@@ -135,7 +135,7 @@ export class Decider {
         return undefined
       case 'later':
         this.deps.log[this.#lines.level(owner.tenant, 'info')](
-          { ...traits(item), attempts: outcome.past.attempts, ...outcome.failure },
+          { ...traits(item), attempts: outcome.past.attempts, ...outcome.failure, stack: outcome.stack },
           'is tried again later',
         )
         item.job.past = outcome.past
@@ -144,7 +144,7 @@ export class Decider {
         return this.#decide(item)
       case 'retry':
         this.deps.log[this.#lines.level(owner.tenant, 'info')](
-          { ...traits(item), ...outcome.failure },
+          { ...traits(item), ...outcome.failure, stack: outcome.stack },
           'goes to .retry',
         )
         owner.addWaiting(decoded.identity, key)
@@ -156,7 +156,10 @@ export class Decider {
             'dead letter for a fault of KafkaTrace’s own: please report it',
           )
         else
-          this.deps.log[this.#lines.level(owner.tenant, 'warn')]({ ...traits(item), ...outcome.failure }, 'dead letter')
+          this.deps.log[this.#lines.level(owner.tenant, 'warn')](
+            { ...traits(item), ...outcome.failure, stack: outcome.stack },
+            'dead letter',
+          )
         owner.dedupe.finish(decoded.identity)
         break
       case 'processed':

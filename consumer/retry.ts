@@ -13,7 +13,7 @@ import {
 import type { IncomingRecord, OutgoingRecord, RecordHeaders } from '../shared/kafka/types.ts'
 import type { Redact } from '../shared/redact.ts'
 import { type Backoff, delayMs } from '../shared/retry.ts'
-import { messageOf } from '../shared/thrown.ts'
+import { messageOf, stackOf } from '../shared/thrown.ts'
 import { parseTopic, siblingTopic } from '../shared/topics.ts'
 import { headerNumber, originOf, receivedAtMs } from './decode.ts'
 import { AttemptFault } from './handlers/attempt.ts'
@@ -59,6 +59,8 @@ export type Decision =
 export interface Failed {
   failure: Failure
   isTerminal: boolean
+  /** Where the handler has thrown it, for the log; undefined when that is not said. */
+  stack?: string | undefined
 }
 
 /** Whatever a handler throws: an error, or anything else. */
@@ -66,7 +68,24 @@ export function failedBy(thrown: unknown, redact: Redact): Failed {
   const message = redact(messageOf(thrown))
   return isA(AttemptFault, thrown)
     ? { failure: { reason: thrown.reason, message }, isTerminal: thrown.reason !== 'handler timed out' }
-    : { failure: { reason: 'handler failed', message }, isTerminal: isA(TerminalError, thrown) }
+    : {
+        failure: { reason: 'handler failed', message },
+        isTerminal: isA(TerminalError, thrown),
+        stack: callsOf(thrown, redact),
+      }
+}
+
+/** The innermost calls are the handler's own. */
+const MAX_CALLS = 10
+const MAX_CALL_CHARS = 300
+
+/** Without what stands before them: the message, which is told and may be long, and of some errors lines of the source. */
+function callsOf(thrown: unknown, redact: Redact): string | undefined {
+  const calls = stackOf(thrown)?.match(/^ {4}at .+/gm)
+  return calls
+    ?.slice(0, MAX_CALLS)
+    .map((call) => redact(call.trim().slice(0, MAX_CALL_CHARS).toWellFormed()))
+    .join('\n')
 }
 
 /** A proxy may throw when it is asked. */

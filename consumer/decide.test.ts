@@ -1,0 +1,104 @@
+import { expect, test } from 'bun:test'
+import { Type } from '@sinclair/typebox'
+import pino from 'pino'
+import { toRecord } from '../shared/record.ts'
+import { redactor } from '../shared/redact.ts'
+import { until } from '../shared/testing/until.ts'
+import { Decider } from './decide.ts'
+import { createEnricher } from './enrich.ts'
+import { type Handler, handlerIndex } from './handlers/handler.ts'
+import { createMetrics } from './metrics.ts'
+import { Held, Partition } from './partition.ts'
+
+const INPUT = 'kt.acme.events'
+
+/** What is logged of an event with this handler. */
+async function logged(handle: Handler['handle']): Promise<Record<string, unknown>> {
+  const lines: Record<string, unknown>[] = []
+  const decider = new Decider({
+    metrics: createMetrics(),
+    tracing: undefined,
+    log: pino({ base: null, timestamp: false }, { write: (line) => lines.push(JSON.parse(line)) }),
+    maxConcurrentHandlers: 1,
+    onDecided: () => undefined,
+    onFailed: () => undefined,
+    enrich: createEnricher({ lookups: [], nowMs: Date.now }),
+    handlerOf: handlerIndex([{ type: 'a', version: '1', schema: Type.Unknown(), handle }]),
+    policy: {
+      quickAttempts: 1,
+      quick: { firstMs: 1, maxMs: 1 },
+      maxAttempts: 2,
+      slow: { firstMs: 1, maxMs: 1 },
+    },
+    redact: redactor(),
+    handlerTimeoutMs: 1_000,
+    nowMs: Date.now,
+    onQuickRetry: () => undefined,
+  })
+  const partition = new Partition(INPUT, 0, 'acme', 'events', 1_000, new Held())
+  const [inputAt, retryAt] = partition.both
+  const beginning = { offset: 0, done: new Set<number>(), missing: [] }
+  const { input } = partition.read({
+    input: { ...inputAt, ...beginning },
+    retry: { ...retryAt, ...beginning },
+    waiting: [],
+    unknown: 0,
+    skipped: 0,
+    fresh: undefined,
+    foreign: false,
+    doubtful: false,
+  })
+  const { headers } = toRecord(
+    {
+      id: '1',
+      source: '/test',
+      type: 'a',
+      extensions: {},
+      data: Buffer.from('{}'),
+      datacontenttype: 'application/json',
+    },
+    { topic: INPUT, partition: 0, tenant: 'acme', receivedAtMs: 0 },
+  )
+  const record = { topic: INPUT, partition: 0, offset: 0, timestampMs: 0, key: null, value: Buffer.from('{}'), headers }
+  const place = input.add(record)
+  if (place === undefined) throw new Error('there is nothing to be done with the record')
+  decider.take(record, input, place)
+  await until(() => lines.length > 0)
+  return lines[0] as Record<string, unknown>
+}
+
+test.each([
+  ['at once', (error: Error) => Promise.reject(error)],
+  [
+    'later',
+    async (error: Error) => {
+      await Bun.sleep(1)
+      throw error
+    },
+  ],
+])('what a handler has thrown %s is logged with where, without credentials, and within bounds', async (_, fail) => {
+  const line = await logged(() => fail(new TypeError(`no: password=hunter2 ${'x'.repeat(5_000)}`)))
+  expect(line).toMatchObject({ msg: 'goes to .retry', reason: 'handler failed', eventId: '1' })
+  expect(line['stack']).toMatch(/^at .*decide\.test\.ts:\d+:\d+/)
+  expect(JSON.stringify(line)).not.toContain('hunter2')
+  expect(JSON.stringify(line).length).toBeLessThan(3_000)
+})
+
+test('what a call of a handler has thrown is logged with where', async () => {
+  const line = await logged(() => ({ data: (1).toFixed(1_000) }))
+  expect(line['stack']).toContain('decide.test.ts')
+})
+
+test.each([
+  ['a text', 'a text'],
+  ['an object that has another stack', { stack: 'password=hunter2' }],
+])('%s that is thrown says of no place', async (_, thrown) => {
+  const line = await logged(() => Promise.reject(thrown))
+  expect([line['msg'], line['stack']]).toEqual(['goes to .retry', undefined])
+})
+
+test('a result that is none has no place', async () => {
+  const line = await logged(() => ({ data: undefined }))
+  expect(line).toMatchObject({ msg: 'dead letter', reason: 'invalid result' })
+  expect(line['stack']).toBeUndefined()
+})
