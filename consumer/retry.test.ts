@@ -36,6 +36,12 @@ describe('after a failed attempt', () => {
     })
   })
 
+  test('an error that is named so is terminal, too: a bundle has a class of its own', () => {
+    const namesake = Object.assign(new Error('not a push'), { name: 'TerminalError' })
+    expect(decide(policy, failed(namesake), 1, 1).kind).toBe('dead')
+    expect(decide(policy, failed(undefined), 1, 1).kind).toBe('again')
+  })
+
   test.each([
     ['a RetryableError', new RetryableError('later')],
     ['any other error', new Error('later')],

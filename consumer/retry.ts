@@ -70,9 +70,18 @@ export function failedBy(thrown: unknown, redact: Redact): Failed {
     ? { failure: { reason: thrown.reason, message }, isTerminal: thrown.reason !== 'handler timed out' }
     : {
         failure: { reason: 'handler failed', message },
-        isTerminal: isA(TerminalError, thrown),
+        isTerminal: isA(TerminalError, thrown) || isNamedTerminal(thrown),
         stack: callsOf(thrown, redact),
       }
+}
+
+/** Handlers that are bundled have a copy of the class of their own. */
+function isNamedTerminal(thrown: unknown): boolean {
+  try {
+    return (thrown as { name?: unknown }).name === 'TerminalError'
+  } catch {
+    return false
+  }
 }
 
 /** The innermost calls are the handler's own. */

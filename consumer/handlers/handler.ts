@@ -3,7 +3,7 @@ import { type TypeCheck, TypeCompiler } from '@sinclair/typebox/compiler'
 import type { Event } from '../../shared/event.ts'
 import type { Context } from '../enrich.ts'
 
-/** The event can never be handled: it is put aside as a dead letter at once. */
+/** The event can never be handled: it is put aside as a dead letter at once. So is it for any error of this name. */
 export class TerminalError extends Error {
   override readonly name = 'TerminalError'
 }
