@@ -90,6 +90,16 @@ describe('bun run dev', () => {
     expect(await listening(portsIn(output.text))).toEqual([])
   })
 
+  test('a broker that dies is reported, and ends it with a failure', async () => {
+    const { child, output, shows } = start('--broker', 'embedded', '--no-payloads')
+    await shows(/Ctrl-C drains and stops/)
+    const cluster = Bun.spawnSync(['pgrep', '-P', String(child.pid), '-f', 'embedded-cluster.ts']).stdout.toString()
+    process.kill(Number(cluster.trim()), 'SIGKILL')
+    expect(await child.exited).toBe(1)
+    expect(output.text).toContain('the broker does not answer any more: no broker at 127.0.0.1')
+    expect(await listening(portsIn(output.text))).toEqual([])
+  })
+
   test('services and broker die with it when it is killed with SIGKILL', async () => {
     const { child, output, shows } = start('--broker', 'embedded', '--no-payloads')
     await shows(/Ctrl-C drains and stops/)

@@ -9,6 +9,7 @@ import { type BoundChild, endBoundChild, isRunning, spawnBoundChild } from '../b
 import { type Broker, BrokerUnavailableError } from '../kafka/brokers/broker.ts'
 import { brokerSyntax, defaultBrokerChoice, parseBrokerChoice, startBroker } from '../kafka/brokers/choose.ts'
 import { embeddedPartitions } from '../kafka/brokers/embedded.ts'
+import { seenGone } from '../kafka/brokers/external.ts'
 import { createRangeReader } from '../kafka/range-reader.ts'
 import { inputTopic, streamTopics } from '../topics.ts'
 import { createOutcomeReader } from './outcomes.ts'
@@ -97,7 +98,7 @@ async function runServices(broker: Broker): Promise<void> {
   const table = options.payloads ? await playPayloads(broker, url) : undefined
   endLine()
   process.stdout.write(screen(broker, port, logs, table))
-  await live()
+  await live(broker)
 }
 
 function start(
@@ -218,13 +219,20 @@ ${table === undefined ? '' : `${table}\n`}  ${bold('Try it')}
 `
 }
 
-/** Live counts until Ctrl-C. @throws DevError when a service ends by itself */
-async function live(): Promise<void> {
+/** Live counts until Ctrl-C. @throws DevError when a service ends by itself, or the broker that was started for them */
+async function live(broker: Broker): Promise<void> {
+  let gone: string | undefined
+  const brokerGone = async (): Promise<void> => {
+    // One that is somebody else's may come back.
+    if (broker.name === 'embedded' || broker.name === 'kafka') gone = await seenGone(broker.bootstrapServers)
+    else await aborted()
+  }
   const interval = terminal ? LIVE_TERMINAL_MS : LIVE_PLAIN_MS
   let last = ''
-  const interrupted = Promise.race([aborted(), ...services.map(({ child }) => child.exited)])
+  const interrupted = Promise.race([aborted(), brokerGone(), ...services.map(({ child }) => child.exited)])
   while (!stopping.signal.aborted) {
     demandRunning()
+    if (gone !== undefined) throw new DevError(`the broker does not answer any more: ${gone}`)
     const [stored, consumer] = await Promise.all(services.map((service) => metricsOf(service)))
     const outcome = (name: string): number => consumer?.('kafkatrace_consumer_outcomes_total', `outcome="${name}"`) ?? 0
     const line =

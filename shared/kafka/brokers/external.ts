@@ -24,3 +24,23 @@ export async function connectExternal(bootstrapServers: string): Promise<Broker>
     async stop() {},
   }
 }
+
+const lookMs = 1_000
+/** So often in a row none of its addresses has answered when a broker is taken for gone. */
+const unansweredLooks = 3
+
+/** Returns, once the broker is gone, how that is seen. */
+export async function seenGone(bootstrapServers: string): Promise<string> {
+  let why = ''
+  for (let unanswered = 0; unanswered < unansweredLooks; ) {
+    await Bun.sleep(lookMs)
+    try {
+      await connectExternal(bootstrapServers)
+      unanswered = 0
+    } catch (error) {
+      why = (error as Error).message
+      unanswered++
+    }
+  }
+  return why
+}

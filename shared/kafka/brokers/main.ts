@@ -2,7 +2,7 @@
 import { parseArgs } from 'node:util'
 import { BrokerUnavailableError } from './broker.ts'
 import { brokerSyntax, defaultBrokerChoice, parseBrokerChoice, startBroker } from './choose.ts'
-import { connectExternal } from './external.ts'
+import { seenGone } from './external.ts'
 
 const help = `Runs a broker until Ctrl-C and prints its address. Ends with 1 when the broker does not answer any more.
 
@@ -45,26 +45,6 @@ const port = values.port === undefined ? undefined : Number(values.port)
 if (port !== undefined && !(Number.isInteger(port) && port > 0 && port < 65_536)) usage('--port is 1 to 65535')
 const choice = values.broker === undefined ? (await defaultBrokerChoice()).choice : parseBrokerChoice(values.broker)
 if (choice === undefined) usage(`--broker is ${brokerSyntax}`)
-
-const lookMs = 1_000
-/** So often in a row none of its addresses has answered when a broker is taken for gone. */
-const unansweredLooks = 3
-
-/** Returns, once the broker is gone, how that is seen. */
-async function seenGone(bootstrapServers: string): Promise<string> {
-  let why = ''
-  for (let unanswered = 0; unanswered < unansweredLooks; ) {
-    await Bun.sleep(lookMs)
-    try {
-      await connectExternal(bootstrapServers)
-      unanswered = 0
-    } catch (error) {
-      why = (error as Error).message
-      unanswered++
-    }
-  }
-  return why
-}
 
 const interrupted = Promise.withResolvers<void>()
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => interrupted.resolve())
