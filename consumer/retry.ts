@@ -13,7 +13,7 @@ import {
 import type { IncomingRecord, OutgoingRecord, RecordHeaders } from '../shared/kafka/types.ts'
 import type { Redact } from '../shared/redact.ts'
 import { type Backoff, delayMs } from '../shared/retry.ts'
-import { messageOf, stackOf } from '../shared/thrown.ts'
+import { callsOf, messageOf } from '../shared/thrown.ts'
 import { parseTopic, siblingTopic } from '../shared/topics.ts'
 import { headerNumber, originOf, receivedAtMs } from './decode.ts'
 import { AttemptFault } from './handlers/attempt.ts'
@@ -71,7 +71,7 @@ export function failedBy(thrown: unknown, redact: Redact): Failed {
     : {
         failure: { reason: 'handler failed', message },
         isTerminal: isA(TerminalError, thrown) || isNamedTerminal(thrown),
-        stack: callsOf(thrown, redact),
+        stack: redact(callsOf(thrown) ?? '') || undefined,
       }
 }
 
@@ -82,19 +82,6 @@ function isNamedTerminal(thrown: unknown): boolean {
   } catch {
     return false
   }
-}
-
-/** The innermost calls are the handler's own. */
-const MAX_CALLS = 10
-const MAX_CALL_CHARS = 300
-
-/** Without what stands before them: the message, which is told and may be long, and of some errors lines of the source. */
-function callsOf(thrown: unknown, redact: Redact): string | undefined {
-  const calls = stackOf(thrown)?.match(/^ {4}at .+/gm)
-  return calls
-    ?.slice(0, MAX_CALLS)
-    .map((call) => redact(call.trim().slice(0, MAX_CALL_CHARS).toWellFormed()))
-    .join('\n')
 }
 
 /** A proxy may throw when it is asked. */

@@ -4,9 +4,6 @@ import { inspect } from 'node:util'
 
 const INSPECTED = { depth: 1, breakLength: Number.POSITIVE_INFINITY, customInspect: false } as const
 
-/** A stack begins with the message, which may be as long as its thrower likes. */
-const MAX_STACK_CHARS = 4_000
-
 /** Its message, or what else can be said of it, within bounds. */
 export function messageOf(thrown: unknown, maxChars = 500): string {
   try {
@@ -18,11 +15,19 @@ export function messageOf(thrown: unknown, maxChars = 500): string {
   }
 }
 
-/** Where it was thrown, if it says so. */
-export function stackOf(thrown: unknown): string | undefined {
+/** The innermost calls are those of whoever has thrown it. */
+const MAX_CALLS = 10
+const MAX_CALL_CHARS = 300
+
+/** Where it was thrown, a call a line, if it says so. Without what stands before: the message, which may be long, and of some errors lines of the source. */
+export function callsOf(thrown: unknown): string | undefined {
   try {
     const { stack } = thrown as { stack?: unknown }
-    return typeof stack === 'string' ? stack.slice(0, MAX_STACK_CHARS).toWellFormed() : undefined
+    const calls = typeof stack === 'string' ? stack.match(/^ {4}at .+/gm) : null
+    return calls
+      ?.slice(0, MAX_CALLS)
+      .map((call) => call.trim().slice(0, MAX_CALL_CHARS).toWellFormed())
+      .join('\n')
   } catch {
     return undefined
   }
@@ -30,7 +35,7 @@ export function stackOf(thrown: unknown): string | undefined {
 
 /** Calls `told` for every error that nobody has caught, in place of the runtime, which would write it to standard error and end the process. */
 export function onUncaught(told: (error: { message: string; stack: string | undefined }) => void): void {
-  const tell = (thrown: unknown): void => told({ message: messageOf(thrown), stack: stackOf(thrown) })
+  const tell = (thrown: unknown): void => told({ message: messageOf(thrown), stack: callsOf(thrown) })
   process.on('uncaughtException', tell)
   process.on('unhandledRejection', tell)
 }

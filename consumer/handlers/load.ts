@@ -1,7 +1,7 @@
 import { resolve } from 'node:path'
 import type { Redact } from '../../shared/redact.ts'
 import { within } from '../../shared/retry.ts'
-import { messageOf, stackOf } from '../../shared/thrown.ts'
+import { callsOf, messageOf } from '../../shared/thrown.ts'
 
 /** What a module awaits at its top may never come, and until then there is no operations port that could say so. */
 const LOAD_TIMEOUT_MS = 30_000
@@ -35,5 +35,6 @@ function describe(error: unknown): string {
     const { file, line, column } = error.position
     return `${error.message} at ${file}:${line}:${column}`
   }
-  return stackOf(error) ?? messageOf(error, Number.POSITIVE_INFINITY)
+  const calls = callsOf(error)
+  return `${messageOf(error, Number.POSITIVE_INFINITY)}${calls === undefined ? '' : `\n${calls}`}`
 }
