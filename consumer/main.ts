@@ -2,7 +2,7 @@
  * The consumer: Kafka → outcome. In the order in which an event passes through:
  *   assignment (restore, hanging) → fetch → decide → decode → dedupe → enrich (lookup) → handlers/ → retry · dead-letter · processed → commit
  *   consume decides what becomes of a record; lanes keep a key in order; partition holds every state, ahead saves what is done out of turn
- *   pipeline joins these; config: every variable; metrics: every metric; health: readiness and lag; this file wires them and holds no logic
+ *   pipeline joins these; config: every variable; metrics: every metric; health: readiness and lag; uncaught: stray errors; this file wires them
  */
 import { EXIT_BAD_CONFIG, loadConfigOrExit } from '../shared/config.ts'
 import { createGroupConsumer } from '../shared/kafka/consumer.ts'
@@ -29,6 +29,7 @@ import { type CircuitState, type GuardedLookup, guardLookup, LOOKUP_OUTCOMES, ty
 import { createMetrics } from './metrics.ts'
 import { Pipeline } from './pipeline.ts'
 import { createReferenceTable } from './reference-table.ts'
+import { createUncaughtLog } from './uncaught.ts'
 
 /** How often gauges are brought up to date, and lag is asked for. */
 const MEASURE_INTERVAL_MS = 1_000
@@ -61,13 +62,11 @@ const config = loadConfigOrExit(loadConsumerConfig)
 const log = createLogger('consumer', config)
 const metrics = createMetrics()
 const redact = redactor(config.REDACT_PATTERN)
-onUncaught(({ message, stack }) => {
+const logUncaught = createUncaughtLog(log, redact, Date.now)
+onUncaught((error) => {
   metrics.uncaught.inc()
   // It is mostly a handler's, and one stream's handler must not end the work of all others. What is awaited here is caught where it is awaited.
-  log.error(
-    { reason: redact(message), stack: stack && redact(stack) },
-    'an error that nobody has caught; the consumer goes on',
-  )
+  logUncaught(error)
 })
 const tracing = await createTracing(config, 'consumer', log)
 const stopProcessMetrics = addProcessMetrics(metrics.registry)
