@@ -286,7 +286,9 @@ async function stopAll(): Promise<number> {
     process.stdout.write(`stopping the ${name} …`)
     const how = await endBoundChild(child, DRAIN_TIMEOUT_MS)
     process.stdout.write(
-      how === 'terminated' && child.exitCode === 0 ? ' done\n' : ` ${how}, exit code ${child.exitCode}\n`,
+      how === 'terminated' && child.exitCode === 0
+        ? ' done\n'
+        : ` ${how}, exit code ${child.exitCode ?? child.signalCode}\n`,
     )
     if (child.exitCode !== 0) code = 1
   }
