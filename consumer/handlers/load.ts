@@ -1,6 +1,6 @@
 import { resolve } from 'node:path'
 import type { Redact } from '../../shared/redact.ts'
-import { within } from '../../shared/retry.ts'
+import { TimeoutError, within } from '../../shared/retry.ts'
 import { callsOf, messageOf } from '../../shared/thrown.ts'
 
 /** What a module awaits at its top may never come, and until then there is no operations port that could say so. */
@@ -35,6 +35,7 @@ function describe(error: unknown): string {
     const { file, line, column } = error.position
     return `${error.message} at ${file}:${line}:${column}`
   }
-  const calls = callsOf(error)
+  // Where we have waited says nothing of where the module does.
+  const calls = error instanceof TimeoutError ? undefined : callsOf(error)
   return `${messageOf(error, Number.POSITIVE_INFINITY)}${calls === undefined ? '' : `\n${calls}`}`
 }
