@@ -20,6 +20,7 @@ async function logged(handle: Handler['handle']): Promise<Record<string, unknown
     tracing: undefined,
     log: pino({ base: null, timestamp: false }, { write: (line) => lines.push(JSON.parse(line)) }),
     maxConcurrentHandlers: 1,
+    hasOtherTenants: () => false,
     onDecided: () => undefined,
     onFailed: () => undefined,
     enrich: createEnricher({ lookups: [], nowMs: Date.now }),

@@ -2,14 +2,14 @@
  * The consumer: Kafka → outcome. In the order in which an event passes through:
  *   assignment (restore, hanging) → fetch → decide → decode → dedupe → enrich (lookup) → handlers/ → retry · dead-letter · processed → commit
  *   consume decides what becomes of a record; lanes keep a key in order; partition holds every state, ahead saves what is done out of turn
- *   pipeline joins these; config: every variable; metrics: every metric; health: readiness and lag; uncaught: stray errors; this file wires them
+ *   pipeline joins these; config: every variable; metrics: every metric; health: readiness and lag; this file wires them and holds no logic
  */
 import { EXIT_BAD_CONFIG, loadConfigOrExit } from '../shared/config.ts'
 import { createGroupConsumer } from '../shared/kafka/consumer.ts'
 import { createRangeReader } from '../shared/kafka/range-reader.ts'
 import { addClientMetrics, type Position, type Statistics } from '../shared/kafka/statistics.ts'
 import { createTransactor } from '../shared/kafka/transactor.ts'
-import { createLogger } from '../shared/logger.ts'
+import { createLogger, TenantLines } from '../shared/logger.ts'
 import { serveOps } from '../shared/ops.ts'
 import { addProcessMetrics } from '../shared/process-metrics.ts'
 import { redactor } from '../shared/redact.ts'
@@ -29,7 +29,6 @@ import { type CircuitState, type GuardedLookup, guardLookup, LOOKUP_OUTCOMES, ty
 import { createMetrics } from './metrics.ts'
 import { Pipeline } from './pipeline.ts'
 import { createReferenceTable } from './reference-table.ts'
-import { createUncaughtLog } from './uncaught.ts'
 
 /** How often gauges are brought up to date, and lag is asked for. */
 const MEASURE_INTERVAL_MS = 1_000
@@ -62,11 +61,14 @@ const config = loadConfigOrExit(loadConsumerConfig)
 const log = createLogger('consumer', config)
 const metrics = createMetrics()
 const redact = redactor(config.REDACT_PATTERN)
-const logUncaught = createUncaughtLog(log, redact, Date.now)
-onUncaught((error) => {
+const uncaughtLines = new TenantLines()
+onUncaught(({ message, stack }) => {
   metrics.uncaught.inc()
   // It is mostly a handler's, and one stream's handler must not end the work of all others. What is awaited here is caught where it is awaited.
-  logUncaught(error)
+  log[uncaughtLines.level(undefined, 'error')](
+    { reason: redact(message), stack: stack && redact(stack) },
+    'an error that nobody has caught; the consumer goes on',
+  )
 })
 const tracing = await createTracing(config, 'consumer', log)
 const stopProcessMetrics = addProcessMetrics(metrics.registry)

@@ -46,7 +46,7 @@ export class TenantLines {
   #second = 0
 
   /** @param tenant undefined: nobody's */
-  level(tenant: string | undefined, wanted: 'info' | 'warn'): 'info' | 'warn' | 'debug' {
+  level<Wanted extends 'info' | 'warn' | 'error'>(tenant: string | undefined, wanted: Wanted): Wanted | 'debug' {
     const second = Math.floor(performance.now() / 1_000)
     if (second !== this.#second) this.#counts.clear()
     this.#second = second
