@@ -76,6 +76,7 @@ const clientMetrics = addClientMetrics(metrics.registry)
 const statistics = { group: clientMetrics.sink('consumer'), transactions: clientMetrics.sink('transactions') }
 const measureLag = createLagMeter(metrics, Date.now)
 const exit: (code: number) => never = process.exit.bind(process)
+const tell = process.stderr.write.bind(process.stderr)
 guardProcess(log, redact)
 const { handlers, handlerOf } = await registeredHandlers(config)
 const { lookups, stopLookups } = await startLookups(config)
@@ -255,7 +256,7 @@ async function registeredHandlers({ HANDLERS_MODULE: path, BUILT_IN_HANDLERS }: 
     const all = [...(handlers as Handler[]), ...(BUILT_IN_HANDLERS === 'on' ? builtIn : [])]
     return { handlers: all, handlerOf: handlerIndex(all) }
   } catch (error) {
-    process.stderr.write(`HANDLERS_MODULE=${path} cannot be used: ${messageOf(error, Number.POSITIVE_INFINITY)}\n`)
+    tell(`HANDLERS_MODULE=${path} cannot be used: ${messageOf(error, Number.POSITIVE_INFINITY)}\n`)
     exit(EXIT_BAD_CONFIG)
   }
 }
