@@ -250,3 +250,14 @@ describe('Together', () => {
     expect(calls).toEqual([['a', 'b'], ['a'], ['b']])
   })
 })
+
+test('with fewer places than callers, those that have as few inside are let in by turns', async () => {
+  const gate = new Gate(1, () => true)
+  const begun: string[] = []
+  const call = (name: string) =>
+    gate.run(async () => {
+      begun.push(name)
+    }, name)
+  await Promise.all(['a', 'a', 'a', 'b', 'b', 'c'].map(call))
+  expect(begun).toEqual(['a', 'a', 'b', 'c', 'a', 'b'])
+})

@@ -128,13 +128,19 @@ export class Gate {
   /** Whose call is let in next; undefined when nobody's is. */
   #next(): Caller | undefined {
     let next: Caller | undefined
+    let nextName = ''
     for (const [name, caller] of this.#callers)
       if (
         caller.waiting.length > 0 &&
         (next === undefined || caller.inside < next.inside) &&
         this.#isFree(name, caller.inside)
       )
-        next = caller
+        [nextName, next] = [name, caller]
+    // Of those with as few, the one that was let in last is the last: with fewer places than callers the others would never be.
+    if (next !== undefined) {
+      this.#callers.delete(nextName)
+      this.#callers.set(nextName, next)
+    }
     return next
   }
 }
