@@ -12,7 +12,7 @@ import type { Logger } from '../shared/logger.ts'
 import { type Backoff, CONNECT_BACKOFF, delayMs, sleep } from '../shared/retry.ts'
 import { messageOf } from '../shared/thrown.ts'
 import { parseTopic, TOPIC_ROLES } from '../shared/topics.ts'
-import { endHanging, recoveryIds, released, writersOf } from './hanging.ts'
+import { BorrowedId, endHanging, recoveryIds, released, writersOf } from './hanging.ts'
 import { Gate, Together } from './lanes.ts'
 import { proveLeaders, waitForOffset } from './leaders.ts'
 import type { ConsumerMetrics } from './metrics.ts'
@@ -36,6 +36,8 @@ export interface AssignmentDeps {
   isReplacement: boolean
   /** Resolves when no transaction of ours that touches the partition is under way. */
   free(partition: string): Promise<void>
+  /** A partition is paused. */
+  onPaused(partition: Partition): void
   /** A partition begins to be read. */
   onReading(partition: Partition): void
   /** A partition is no longer this member's, or begins anew. */
@@ -361,20 +363,17 @@ export class Assignments {
 
   /** Aborts offsets that are pending under ids that may not come back to do so. */
   async #abortPending(at: TopicPartition, ids: Iterable<string>): Promise<void> {
-    const { openTransactor, log } = this.deps
+    const { log } = this.deps
     const { topic, partition } = at
     for (const id of ids) {
-      const membership = this.#membership()
+      const other = new BorrowedId(id, this.deps)
       try {
-        const other = await openTransactor(id)
-        try {
-          await released(other.release([{ topic, partition }], 'committed offset', membership))
-          log.warn({ id, partition: partitionName(at) }, 'aborted the offsets that may have been left pending')
-        } finally {
-          await other.close()
-        }
+        await released(other.release([{ topic, partition }], 'committed offset'))
+        log.warn({ id, partition: partitionName(at) }, 'aborted the offsets that may have been left pending')
       } catch (error) {
         log.warn({ id, reason: (error as Error).message }, 'what may have been left pending could not be aborted')
+      } finally {
+        await other.close()
       }
     }
   }
@@ -513,9 +512,10 @@ export class Assignments {
 
   /** The partition is not read for a reason that lasts. It is restored once it can be read again. */
   async #unreadable(partition: Partition, reason: string): Promise<void> {
-    const { reader, log } = this.deps
+    const { reader, log, onPaused } = this.deps
     partition.enter({ kind: 'paused', cause: 'unreadable', reason })
     log.error({ partition: partition.name, reason }, 'paused')
+    onPaused(partition)
     for (let attempt = 1; partition.isOpen; attempt++) {
       await sleep(delayMs(UNREADABLE_BACKOFF, attempt), partition.ending.signal)
       if (!partition.isOpen) return

@@ -159,6 +159,12 @@ export class Fetcher {
     this.#balance(sources.retry)
   }
 
+  /** The partition's state is another one: once it is paused, what it holds takes no room from others. */
+  changed(partition: Partition): void {
+    this.balance(partition)
+    this.committed()
+  }
+
   /** A record of the source was decided. */
   decided(source: Source): void {
     const { owner } = source

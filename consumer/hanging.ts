@@ -11,8 +11,10 @@ import {
   type RangeReader,
   type ReleaseResult,
   type TopicPartition,
+  type TransactionResult,
   type Transactor,
 } from '../shared/kafka/types.ts'
+import { CONNECT_BACKOFF, delayMs, sleep } from '../shared/retry.ts'
 import { TOPIC_ROLES } from '../shared/topics.ts'
 import { AHEAD_BITS, decodeAhead, isCompleted, withCompleted } from './ahead.ts'
 import { identityOf } from './decode.ts'
@@ -55,9 +57,7 @@ export const recoveryIds = (transactionalId: string): readonly [string, string] 
  * Broken off before the note is committed, it has not happened; broken off behind it, the note says that only the abort is left.
  */
 export async function endHanging(partitions: readonly Partition[], deps: HangingDeps): Promise<HangingResult[]> {
-  const { group, reader } = deps
-  const membership = group.membership()
-  if (membership === undefined) return [waits(partitions, 'this process is not a member of the group')]
+  const { reader } = deps
   const results: HangingResult[] = []
   const byTransaction = new Map<string, Partition[]>()
   for (const partition of partitions) {
@@ -67,9 +67,84 @@ export async function endHanging(partitions: readonly Partition[], deps: Hanging
       results.push(waits([partition], `another client has it open in ${partitionName(held.ranges[0])}`))
     else byTransaction.set(held.transaction, [...(byTransaction.get(held.transaction) ?? []), partition])
   }
-  for (const [transaction, some] of byTransaction)
-    results.push(...(await endTransaction(transaction, some, membership, deps)))
+  for (const [transaction, some] of byTransaction) results.push(...(await endTransaction(transaction, some, deps)))
   return results
+}
+
+/** How often a step is tried that fails for the sake of the group or of who else uses the id. */
+const MAX_TRIES = 4
+
+/**
+ * A client of an id that another process may be using. That one is fenced when it is opened, leaves the group, and is soon back in it with a client that fences
+ * this one: neither a membership nor the client lasts, and what fails is tried again with new ones.
+ */
+export class BorrowedId {
+  #client: Transactor | undefined
+
+  /** @param own this member's own client, which is never opened again */
+  constructor(
+    readonly id: string,
+    readonly deps: Pick<HangingDeps, 'openTransactor'> & { group: Pick<GroupConsumer, 'membership'> },
+    readonly own?: Transactor,
+  ) {}
+
+  release(places: readonly TopicPartition[], what: 'records' | 'committed offset'): Promise<ReleaseResult> {
+    return this.#step(
+      (client, membership) => client.release(places, what, membership),
+      ({ kind }) => kind === 'released',
+    )
+  }
+
+  /**
+   * One of which it is not known whether it was committed is not tried again.
+   * @param isOurs asked in the moment in which the membership is taken; nothing is committed for a partition that is another member's
+   */
+  commit(
+    outputs: readonly OutgoingRecord[],
+    offsets: readonly CommittedOffset[],
+    isOurs: () => boolean,
+  ): Promise<TransactionResult> {
+    return this.#step(
+      async (client, membership) =>
+        isOurs() ? client.commit(outputs, offsets, membership, new AbortController().signal) : GIVEN_UP,
+      ({ kind }) => kind !== 'aborted' || !isOurs(),
+    )
+  }
+
+  async close(): Promise<void> {
+    const client = this.#client
+    this.#client = undefined
+    if (client !== this.own) await client?.close()
+  }
+
+  /** @throws Error when this process is no member of the group, or the client cannot be opened */
+  async #step<R extends { kind: string }>(
+    take: (client: Transactor, membership: Membership) => Promise<R>,
+    isDone: (result: R) => boolean,
+  ): Promise<R> {
+    for (let attempt = 1; ; attempt++) {
+      const { own } = this
+      this.#client ??= own ?? (await this.deps.openTransactor(this.id))
+      const client = this.#client
+      const membership = this.deps.group.membership()
+      if (membership !== undefined) {
+        const result = await take(client, membership)
+        if (isDone(result) || attempt === MAX_TRIES) return result
+        if (result.kind === 'fatal') {
+          if (own !== undefined) return result
+          await this.close()
+        }
+      } else if (attempt === MAX_TRIES) throw new Error('not a member of the group')
+      await sleep(delayMs(CONNECT_BACKOFF, attempt))
+    }
+  }
+}
+
+const GIVEN_UP: TransactionResult = {
+  kind: 'aborted',
+  reason: 'the partition is being given up',
+  failed: new Map(),
+  passing: true,
 }
 
 const NOTHING_OPEN = 'nothing is left open any more'
@@ -88,21 +163,20 @@ const inputsOf = (partitions: Iterable<Partition>): TopicPartition[] =>
 async function endTransaction(
   transaction: string,
   partitions: readonly Partition[],
-  membership: Membership,
   deps: HangingDeps,
 ): Promise<HangingResult[]> {
-  const { reader, transactor, openTransactor, mayTakeOver } = deps
+  const { reader, transactor, mayTakeOver } = deps
   const id = idOf(transaction)
   const isOwn = id === transactor.transactionalId
   if (!isOwn && !mayTakeOver(partitions)) return [waits(partitions, `it belongs to ${id}`)]
-  const owner = isOwn ? transactor : await openTransactor(id)
+  const owner = new BorrowedId(id, deps, isOwn ? transactor : undefined)
   const notReleased = (
     of: readonly Partition[],
     result: Exclude<ReleaseResult, { kind: 'released' }>,
   ): HangingResult => (result.kind === 'fatal' && isOwn ? result : waits(of, result.reason))
   try {
     // The coordinator refuses it, or waits, until it has ended the transaction as far as it knows. What is open then is forgotten, not late.
-    const settled = await owner.release(inputsOf(partitions), 'committed offset', membership)
+    const settled = await owner.release(inputsOf(partitions), 'committed offset')
     if (settled.kind !== 'released') return [notReleased(partitions, settled)]
     const results: HangingResult[] = []
     const open = new Map<Partition, TopicPartition[]>()
@@ -111,19 +185,19 @@ async function endTransaction(
       if (typeof still === 'string') results.push(waits([partition], still))
       else open.set(partition, topicsOf(still.hanging))
     }
-    const completed = await writeAgain(transaction, [...open.keys()], membership, deps)
+    const completed = await writeAgain(transaction, [...open.keys()], deps)
     for (const [partition, reason] of completed.waiting) {
       results.push(waits([partition], reason))
       open.delete(partition)
     }
     if (open.size === 0) return results
     const ended = [...open.keys()]
-    const result = await owner.release([...open.values()].flat(), 'records', membership)
+    const result = await owner.release([...open.values()].flat(), 'records')
     if (result.kind !== 'released') return [...results, notReleased(ended, result)]
     const names = ended.map(({ name }) => name)
     return [...results, { kind: 'ended', partitions: names, transaction, completed: completed.records }]
   } finally {
-    if (!isOwn) await owner.close()
+    await owner.close()
   }
 }
 
@@ -217,21 +291,19 @@ interface WrittenAgain {
 async function writeAgain(
   transaction: string,
   partitions: readonly Partition[],
-  membership: Membership,
-  { group, reader, transactor, openTransactor }: HangingDeps,
+  deps: HangingDeps,
 ): Promise<WrittenAgain> {
+  const { group, reader, transactor } = deps
   const waiting = new Map<Partition, string>()
   // A transaction that was only to end another one has no outcomes.
   if (partitions.length === 0 || transaction.endsWith(RELEASE_SUFFIX)) return { records: 0, waiting }
   const [first, second] = recoveryIds(transactor.transactionalId)
-  const recovery = await openTransactor(transaction.startsWith(`${first}:`) ? second : first)
+  const recovery = new BorrowedId(transaction.startsWith(`${first}:`) ? second : first, deps)
   try {
     // What an attempt before this one has left open would be committed with this one. And a broker that leads no more believes that a transaction is
     // open which has ended.
-    await released(recovery.release(inputsOf(partitions), 'committed offset', membership))
-    await proveLeaders(partitions.flatMap(outputsOf), reader, (all) =>
-      released(recovery.release(all, 'records', membership)),
-    )
+    await released(recovery.release(inputsOf(partitions), 'committed offset'))
+    await proveLeaders(partitions.flatMap(outputsOf), reader, (all) => released(recovery.release(all, 'records')))
     let records = 0
     // Each by itself: what one partition refuses would be broken off for all, and be done again there.
     for (const partition of partitions) {
@@ -250,7 +322,7 @@ async function writeAgain(
       if (owed.length === 0 || [...still.names].some(isOfRecovery)) continue
       const metadata = withCompleted(input.metadata, transaction)
       const note = { ...input, offset: Math.max(0, input.offset), metadata }
-      const result = await recovery.commit(owed.map(writtenAgain), [note], membership, new AbortController().signal)
+      const result = await recovery.commit(owed.map(writtenAgain), [note], () => partition.state.kind === 'restoring')
       if (result.kind === 'committed') records += owed.length
       else waiting.set(partition, result.reason)
     }

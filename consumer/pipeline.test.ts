@@ -553,6 +553,44 @@ describe('a tenant keeps no other out, though', () => {
   })
 })
 
+test('what waits for room that another partition of its tenant takes goes on when that one is paused', async () => {
+  const others = { topic: 'kt.acme.others', partition: 0 }
+  const foreign = { topic: 'kt.hostile.events', partition: 0 }
+  const kafka = new FakeKafka()
+  for (const topic of [...streamTopics('acme', 'others'), ...streamTopics('hostile', 'events')])
+    kafka.createTopic(topic)
+  kafka.refuses = ({ topic }) =>
+    topic === `${INPUT}.processed` ? { reason: 'not allowed', tooLarge: false } : undefined
+  const { promise, resolve } = Promise.withResolvers<void>()
+  const { metrics } = start(
+    kafka,
+    [
+      defineHandler({
+        type: 'waits',
+        version: '1',
+        schema: Type.Unknown(),
+        async handle() {
+          await promise
+          return { data: {} }
+        },
+      }),
+    ],
+    { handlerTimeoutMs: 60_000, maxConcurrentHandlers: 32 },
+    20,
+    [AT, others, foreign],
+  )
+  for (let id = 0; id < 6; id++) kafka.append(event(`large-${id}`, `k${id}`, 'waits', 'x'.repeat(100_000)))
+  const pauses = async () => (await metrics.pauses.get()).values.find((one) => one.labels.reason === 'memory')?.value
+  await until(async () => ((await pauses()) ?? 0) > 0)
+  kafka.append({ ...event('first', 'a'), ...others })
+  await until(() => kafka.committedOffset(others.topic) === 1)
+  await until(async () => ((await pauses()) ?? 0) > 1)
+  kafka.append({ ...event('second', 'a'), ...others })
+  resolve()
+  await until(() => kafka.committedOffset(others.topic) === 2)
+  expect(kafka.committedOffset(INPUT)).toBeLessThan(1)
+})
+
 test('stopping gives up a handler that does not end, and commits what is decided', async () => {
   const kafka = new FakeKafka()
   const { pipeline } = start(kafka, [
@@ -755,6 +793,49 @@ test('nothing is written again into a partition that is given up while others ar
     expect(ends).toBe(2)
     const written = kafka.transactions.slice(1).flatMap(({ outputs }) => outputs.map(({ topic }) => topic))
     expect(written).toEqual([`${INPUT}.processed`, `${INPUT}.processed`])
+    await stopIn(time, pipeline)
+  } finally {
+    time.end()
+  }
+})
+
+test('what hangs of a process that lives and comes back at once is ended all the same', async () => {
+  const time = simulateTime(1)
+  const kafka = new FakeKafka()
+  kafka.onMark = ({ transactionalId, kind, at }) =>
+    transactionalId === 'other' && kind === 'commit' && at !== undefined ? 'forgotten' : 'written'
+  try {
+    const former = startPipeline(kafka, [], {}, 20, [AT], (deps) => ({
+      ...deps,
+      transactor: kafka.transactor('other'),
+    }))
+    kafka.append(event('1', 'a'))
+    expect(await time.until(() => kafka.committedOffset(INPUT) === 1, 10_000)).toBe(true)
+    await stopIn(time, former.pipeline)
+    expect(idsOf(kafka, 'processed')).toEqual([])
+
+    let takenOver = 0
+    const { pipeline } = startPipeline(kafka, [], {}, 20, [AT], (deps) => ({
+      ...deps,
+      async openTransactor(id) {
+        const opened = await deps.openTransactor(id)
+        // It is fenced, and leaves the group.
+        if (id === 'other' && ++takenOver > 0) kafka.group().assign([])
+        return opened
+      },
+    }))
+    running.push(pipeline)
+    kafka.onStep = async ({ transactionalId, name, kind }) => {
+      // It is back, with a new client.
+      if (transactionalId === 'other' && name === 'outputs' && kind === 'release' && takenOver === 1)
+        await kafka.transactor('other').start()
+      return undefined
+    }
+    kafka.latency = () => sleep(5)
+    expect(await time.until(() => idsOf(kafka, 'processed').length === 1, 60_000)).toBe(true)
+    kafka.append(event('2', 'a'))
+    expect(await time.until(() => idsOf(kafka, 'processed').length === 2, 10_000)).toBe(true)
+    expect(takenOver).toBe(2)
     await stopIn(time, pipeline)
   } finally {
     time.end()

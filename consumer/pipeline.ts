@@ -95,6 +95,7 @@ export class Pipeline {
       dedupeWindowRecords: limits.dedupeWindowRecords,
       revokeTimeoutMs: limits.revokeTimeoutMs,
       free: (partition) => this.#committer.free(partition),
+      onPaused: (partition) => this.#fetcher.changed(partition),
       onReading: ({ sources }) => this.#fetcher.added(sources === undefined ? [] : Object.values(sources)),
       onDropped: (partition) => {
         this.#committer.drop(partition)
@@ -128,7 +129,7 @@ export class Pipeline {
       maxTransactionBytes: limits.maxTransactionBytes,
       isDisturbed: () => transactor.disconnects() !== this.#disconnects,
       onDisturbed: () => this.#disturbed(),
-      onPaused: (partition) => this.#fetcher.balance(partition),
+      onPaused: (partition) => this.#fetcher.changed(partition),
       onCommitted: (items) => this.#committed(items),
     })
   }
