@@ -8,6 +8,7 @@ import { seedOf } from './stage.ts'
 /** Played by night, not with every change: they take long, or need root. */
 const NIGHTLY = [
   'backlog',
+  'forgotten-by-another',
   'freeze-producer',
   'lose-majority',
   'partition-network',

@@ -25,6 +25,36 @@ async function killAndRestart(stage: Stage, service: Service, what: string): Pro
   service.start()
 }
 
+/**
+ * The broker restarts, the consumer is dead, and of its last transaction, which has touched so many partitions at least, the broker holds that it is
+ * committed, and has not ended it. Stopped again and again until one of its transactions has ended and it is in the midst of another, and not only of its end:
+ * that would be over at the second look.
+ */
+async function forgetCommit(stage: Stage, leastPartitions: number): Promise<void> {
+  const kafka = stage.kafka()
+  const transactionalId = `${GROUP}-${stage.consumer.name}`
+  const isOpen = async () =>
+    (await openPartitions(kafka, `${stage.topic}.processed`, PARTITIONS)).length >= leastPartitions
+  for (let tries = 1; tries <= MAX_TRIES; tries++) {
+    await stage.pause(300, 600)
+    stage.consumer.freeze()
+    if (
+      (await isOpen()) &&
+      (await isOpen()) &&
+      (await forgetOpenTransaction(kafka.bootstrapServers, transactionalId, 'commit'))
+    ) {
+      await stage.consumer.kill()
+      await restartCoordinator(kafka, transactionalId)
+      stage.did('broker restarted')
+      if (await isOpen()) return
+      // Its end was on its way already.
+      stage.consumer.start()
+      await stage.consumer.ready()
+    } else stage.consumer.thaw()
+  }
+  throw new Error(`no transaction was open behind another in ${MAX_TRIES} looks`)
+}
+
 export const FAULTS: readonly Fault[] = [
   {
     name: 'kill-producer',
@@ -90,29 +120,26 @@ export const FAULTS: readonly Fault[] = [
     env: { consumer: { TRANSACTION_TIMEOUT_MS: '60000' } },
     async play(stage) {
       const load = stage.load({ eventsPerSecond: 400 })
-      const kafka = stage.kafka()
-      const transactionalId = `${GROUP}-${stage.consumer.name}`
-      const open = () => openPartitions(kafka, `${stage.topic}.processed`, PARTITIONS)
-      // Stopped again and again until one of its transactions has ended and it is in the midst of another, and not only of its end: that would be over
-      // at the second look.
-      for (let tries = 1; ; tries++) {
-        await stage.pause(300, 600)
-        stage.consumer.freeze()
-        const isOpen = (await open()).length > 0 && (await open()).length > 0
-        if (isOpen && (await forgetOpenTransaction(kafka.bootstrapServers, transactionalId, 'commit'))) {
-          await stage.consumer.kill()
-          await restartCoordinator(kafka, transactionalId)
-          stage.did('broker restarted')
-          if ((await open()).length > 0) break
-          // Its end was on its way already.
-          stage.consumer.start()
-          await stage.consumer.ready()
-        } else stage.consumer.thaw()
-        if (tries === MAX_TRIES) throw new Error(`no transaction was open behind another in ${tries} looks`)
-      }
+      await forgetCommit(stage, 1)
       stage.consumer.start()
       await stage.consumer.ready()
       await stage.recovered('consumer started', 'session')
+      await stage.pause(1500, 2500)
+      await load.stop()
+    },
+  },
+  {
+    name: 'forgotten-by-another',
+    what: 'the same, and another consumer is given partitions in which it hangs, while the one that made it lives',
+    env: { consumer: { TRANSACTION_TIMEOUT_MS: '60000' } },
+    async play(stage) {
+      const load = stage.load({ eventsPerSecond: 400 })
+      const { consumer } = stage
+      // Of three partitions of four, one is with each of two consumers.
+      await forgetCommit(stage, PARTITIONS / 2 + 1)
+      const other = await stage.addConsumer()
+      for (const one of [other, consumer]) one.start()
+      await stage.recovered('consumers started', 'session')
       await stage.pause(1500, 2500)
       await load.stop()
     },
