@@ -219,7 +219,8 @@ export class Committer {
       const apart = this.#apart.get(partition)
       if (apart !== undefined && 2 * apart < this.deps.maxTransactionRecords) this.#apart.set(partition, 2 * apart)
       else this.#apart.delete(partition)
-      if (this.#paused.delete(partition) && partition.state.kind === 'paused') {
+      const { state } = partition
+      if (this.#paused.delete(partition) && state.kind === 'paused' && state.cause === 'unwritable') {
         partition.enter({ kind: 'reading' })
         this.deps.log.info({ partition: partition.name }, 'its outcomes can be written again')
         this.deps.onPaused(partition)
@@ -274,8 +275,8 @@ export class Committer {
     const attempt = (this.#paused.get(partition)?.attempt ?? 0) + 1
     const before = partition.state
     this.#paused.set(partition, { attempt, untilMs: performance.now() + delayMs(PAUSE_BACKOFF, attempt) })
-    // One that is being given up is tried as long as it may be.
-    if (before.kind === 'draining') return
+    // One that is being given up is tried as long as it may be. One that cannot be read either is restored once it can.
+    if (before.kind === 'draining' || (before.kind === 'paused' && before.cause === 'unreadable')) return
     if (before.kind !== 'paused' || before.reason !== reason)
       this.deps.log.error({ partition: partition.name, reason }, 'paused')
     partition.enter({ kind: 'paused', cause: 'unwritable', reason })

@@ -2,7 +2,7 @@ import { afterEach, describe, expect, test } from 'bun:test'
 import { Type } from '@sinclair/typebox'
 import pino from 'pino'
 import { headersOf, headerText, NO_HEADERS } from '../shared/headers.ts'
-import type { OutgoingRecord, TopicPartition, TransactionResult } from '../shared/kafka/types.ts'
+import type { GroupListener, OutgoingRecord, TopicPartition, TransactionResult } from '../shared/kafka/types.ts'
 import { toRecord } from '../shared/record.ts'
 import { sleep } from '../shared/retry.ts'
 import { FakeKafka } from '../shared/testing/fake-kafka.ts'
@@ -589,6 +589,53 @@ test('what waits for room that another partition of its tenant takes goes on whe
   resolve()
   await until(() => kafka.committedOffset(others.topic) === 2)
   expect(kafka.committedOffset(INPUT)).toBeLessThan(1)
+})
+
+test('a partition that cannot be read says so, and is restored, though its outcomes cannot be written either', async () => {
+  const kafka = new FakeKafka()
+  const { promise, resolve } = Promise.withResolvers<void>()
+  let listener: GroupListener | undefined
+  let isGone = true
+  let refused = 0
+  kafka.refuses = () => (isGone && ++refused > 0 ? { reason: 'not allowed', tooLarge: false } : undefined)
+  const waits = defineHandler({
+    type: 'waits',
+    version: '1',
+    schema: Type.Unknown(),
+    async handle() {
+      await promise
+      return { data: {} }
+    },
+  })
+  const { pipeline } = startPipeline(kafka, [waits], {}, 20, [AT], (deps) => ({
+    ...deps,
+    group: {
+      ...deps.group,
+      start(topics, to, mayJoin) {
+        listener = to
+        deps.group.start(topics, to, mayJoin)
+      },
+    },
+    reader: {
+      ...deps.reader,
+      async ends(places) {
+        if (listener !== undefined && isGone && pipeline.partitions()[0]?.state.kind === 'paused')
+          throw new Error('gone')
+        return deps.reader.ends(places)
+      },
+    },
+  }))
+  running.push(pipeline)
+  kafka.append(event('1', 'a', 'waits'))
+  await until(() => pipeline.levels().handlers === 1)
+  listener?.unreadable(AT, 'gone')
+  resolve()
+  await until(() => refused > 1)
+  expect(pipeline.partitions()[0]?.state).toMatchObject({ kind: 'paused', cause: 'unreadable' })
+  kafka.append(event('2', 'b'))
+  isGone = false
+  await until(() => kafka.committedOffset(INPUT) === 2)
+  expect(idsOf(kafka, 'processed')).toEqual(['1', '2'])
 })
 
 test('stopping gives up a handler that does not end, and commits what is decided', async () => {
