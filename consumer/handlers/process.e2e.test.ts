@@ -58,7 +58,7 @@ test('errors that nobody catches, and a thread that is kept, cost no other event
       late: `await new Promise((resolve) => signal.addEventListener('abort', resolve)); setTimeout(() => { throw new Error('stray late') }, 1); throw new Error('too late')`,
       thread: `for (;;);`,
       exit: `process.exit(7)`,
-      print: `console.log('printed %d', 7, 'token=abcdef'); console.error('two\\nlines'); console.table([data]); process.stdout.write('to stdout'); process.stderr.write('to stderr\\n'); return { data: 'done' }`,
+      print: `console.log('printed %d', 7, 'token=abcdef'); console.error('two\\nlines'); console.table([data]); process.stdout.write('to stdout'); process.stderr.write('to stderr\\n'); for (let i = 0; i < 5000; i++) console.log('again'); return { data: 'done' }`,
     }),
   })
   await until(() => producer.started['port'] !== undefined, PATIENCE)
@@ -92,6 +92,8 @@ test('errors that nobody catches, and a thread that is kept, cost no other event
   const printed = () => consumer.log.filter(({ msg }) => msg === 'printed by a handler').map((line) => line['printed'])
   for (const text of ['printed 7 token=(redacted)', 'two\nlines', 'to stdout', 'to stderr'])
     await until(() => printed().includes(text), { ...PATIENCE, what: text })
+  // A hundred a second, of the ten thousand.
+  expect(printed().filter((text) => text === 'again').length).toBeWithin(1, 2_000)
   expect(await Promise.all([consumer.stop(), producer.stop()])).toEqual([0, 0])
 
   const reader = createRangeReader({

@@ -1,22 +1,27 @@
 import { Console } from 'node:console'
 import { Writable } from 'node:stream'
-import type { Logger } from '../../shared/logger.ts'
+import { type Logger, TenantLines } from '../../shared/logger.ts'
 import type { Redact } from '../../shared/redact.ts'
 
 /** Of a line that a handler prints. */
 const MAX_PRINTED_CHARS = 4_096
+/** In UTF-8 a code unit of UTF-16 takes three bytes at most. */
+const MAX_PRINTED_BYTES = 3 * MAX_PRINTED_CHARS
 
 /**
  * To be called before handlers are loaded, which run in this process. What they print becomes lines of the log, and `process.exit`
  * throws: an event whose handler ends the process would end it again at every start, and all others wait for it.
  */
 export function guardProcess(log: Logger, redact: Redact): void {
+  const lines = new TenantLines()
   const to = (level: 'info' | 'warn') =>
     new Writable({
       decodeStrings: false,
-      write(chunk, _, done) {
-        const text = String(chunk).slice(0, MAX_PRINTED_CHARS).trimEnd().toWellFormed()
-        log[level]({ printed: redact(text) }, 'printed by a handler')
+      write(chunk: string | Buffer, _, done) {
+        // Cut before it is made a text, since it may be of any size.
+        const start = typeof chunk === 'string' ? chunk : chunk.toString('utf8', 0, MAX_PRINTED_BYTES)
+        const text = start.slice(0, MAX_PRINTED_CHARS).trimEnd().toWellFormed()
+        log[lines.level(undefined, level)]({ printed: redact(text) }, 'printed by a handler')
         done()
       },
     })

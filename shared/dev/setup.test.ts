@@ -42,3 +42,12 @@ test('a folder for temporary files that is not there is named; one that is there
     `the folder for temporary files, ${folder}, cannot be written (ENOENT); name another with TMPDIR`,
   )
 })
+
+test.each([
+  ['--help', 0, 'stdout', '--no-install'],
+  ['--frob', 64, 'stderr', 'there is no option --frob'],
+] as const)('%s without a command ends with %d and says what there is', (option, exitCode, output, said) => {
+  const child = Bun.spawnSync([process.execPath, join(import.meta.dir, 'setup.ts'), option])
+  expect(child.exitCode).toBe(exitCode)
+  expect(child[output].toString()).toContain(said)
+})

@@ -159,9 +159,29 @@ async function setUp(command: string | undefined, args: readonly string[], mayIn
   return await endOfStep(build)
 }
 
+const USAGE = `Sets up what the tests need: bun run setup [OPTION]
+
+  --no-install   install nothing: what the machine lacks is told
+  --help         this text
+
+The pinned Bun, packages of the system (as root, or with a sudo that asks nobody; on a terminal it asks first), the dependencies of bun.lock, and the Kafka
+client's native addon, which is taken from the release or compiled. Every command does the same by itself, as far as it needs it.
+`
+
+/** `sysexits.h`: EX_USAGE. */
+const EXIT_USAGE = 64
+
 async function main(): Promise<number> {
   const given = process.argv.slice(2)
   const [command, ...args] = given.filter((arg) => arg !== '--no-install')
+  if (command === '--help') {
+    process.stdout.write(USAGE)
+    return 0
+  }
+  if (command?.startsWith('-')) {
+    process.stderr.write(`there is no option ${command}\n\n${USAGE}`)
+    return EXIT_USAGE
+  }
   const fault = await setUp(command, args, !given.includes('--no-install'))
   if (fault !== 0 || command === undefined) return fault
   const child = Bun.spawn([process.execPath, resolve(root, command), ...args], {
