@@ -313,7 +313,7 @@ test('a partition of which many records are refused at once is tried again as so
   start(kafka)
   for (let id = 1; id <= 8; id++) kafka.append(event(String(id), `k${id}`))
   // The first pause takes a second at most, the eighth half a minute.
-  await until(() => kafka.committedOffset(INPUT) === 8)
+  await until(() => kafka.committedOffset(INPUT) === 8, { timeoutMs: 10_000 })
 })
 
 test('a result that Kafka will never take makes its event a dead letter', async () => {

@@ -1,5 +1,5 @@
-/** How long a test waits for what it expects, unless it says otherwise. */
-const DEFAULT_TIMEOUT_MS = 3_000
+/** How long a test waits for what it expects, unless it says otherwise: long enough for a machine that has other work. */
+const DEFAULT_TIMEOUT_MS = 20_000
 
 /** Waits until the condition holds. Tests never sleep for a time that ought to be enough. */
 export async function until(
