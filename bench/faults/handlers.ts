@@ -42,6 +42,10 @@ export const handlers: readonly Handler[] = [
   handler('hopeless', () => {
     throw new TerminalError('this can never work')
   }),
+  handler('stray', () => {
+    void Promise.reject(new Error('nobody waits for this one'))
+    return { data: {} }
+  }),
   handler('odd', () => {
     // What is thrown need not be an error.
     throw 'a text'

@@ -248,6 +248,15 @@ export const faults: readonly Fault[] = [
     end: nothing,
   },
   {
+    name: 'handlers that throw where nobody catches',
+    fires: ['KafkaTraceUncaughtErrors'],
+    timeoutMs: 60_000,
+    async begin(rig, signal) {
+      void repeated(signal, 500, () => rig.send(events('stray', 5)))
+    },
+    end: nothing,
+  },
+  {
     name: 'a thread that is busy with costly requests',
     fires: ['KafkaTraceProducerOverloaded'],
     timeoutMs: 60_000,

@@ -405,6 +405,13 @@ export const dashboards: readonly Dashboard[] = [
             threshold: 3,
           },
           {
+            title: 'Errors that nobody has caught',
+            description: 'In the last 15 minutes: mostly of handlers that do something without waiting for it.',
+            unit: 'short',
+            queries: one('{{instance}}', `increase(${C('uncaught_errors_total')}[15m])`),
+            threshold: 3,
+          },
+          {
             title: 'Commits stalled',
             description:
               'How long records have been decided and none was committed. After TRANSACTION_TIMEOUT_MS and 10 s the clients are replaced, and it begins anew.',
