@@ -81,12 +81,16 @@ const MAX_TRIES = 4
 export class BorrowedId {
   #client: Transactor | undefined
 
-  /** @param own this member's own client, which is never opened again */
   constructor(
     readonly id: string,
-    readonly deps: Pick<HangingDeps, 'openTransactor'> & { group: Pick<GroupConsumer, 'membership'> },
-    readonly own?: Transactor,
+    readonly deps: Pick<HangingDeps, 'transactor' | 'openTransactor'> & { group: Pick<GroupConsumer, 'membership'> },
   ) {}
+
+  /** Of this member's own id its client is used, which is never opened again. */
+  get #own(): Transactor | undefined {
+    const { transactor } = this.deps
+    return transactor.transactionalId === this.id ? transactor : undefined
+  }
 
   release(places: readonly TopicPartition[], what: 'records' | 'committed offset'): Promise<ReleaseResult> {
     return this.#step(
@@ -114,7 +118,7 @@ export class BorrowedId {
   async close(): Promise<void> {
     const client = this.#client
     this.#client = undefined
-    if (client !== this.own) await client?.close()
+    if (client !== this.#own) await client?.close()
   }
 
   /** @throws Error when this process is no member of the group, or the client cannot be opened */
@@ -123,15 +127,14 @@ export class BorrowedId {
     isDone: (result: R) => boolean,
   ): Promise<R> {
     for (let attempt = 1; ; attempt++) {
-      const { own } = this
-      this.#client ??= own ?? (await this.deps.openTransactor(this.id))
+      this.#client ??= this.#own ?? (await this.deps.openTransactor(this.id))
       const client = this.#client
       const membership = this.deps.group.membership()
       if (membership !== undefined) {
         const result = await take(client, membership)
         if (isDone(result) || attempt === MAX_TRIES) return result
         if (result.kind === 'fatal') {
-          if (own !== undefined) return result
+          if (client === this.#own) return result
           await this.close()
         }
       } else if (attempt === MAX_TRIES) throw new Error('not a member of the group')
@@ -169,7 +172,7 @@ async function endTransaction(
   const id = idOf(transaction)
   const isOwn = id === transactor.transactionalId
   if (!isOwn && !mayTakeOver(partitions)) return [waits(partitions, `it belongs to ${id}`)]
-  const owner = new BorrowedId(id, deps, isOwn ? transactor : undefined)
+  const owner = new BorrowedId(id, deps)
   const notReleased = (
     of: readonly Partition[],
     result: Exclude<ReleaseResult, { kind: 'released' }>,

@@ -59,6 +59,17 @@ function start(
 const idsOf = (kafka: FakeKafka, role: 'processed' | 'dlq' | 'retry') =>
   kafka.all(`${INPUT}.${role}`).map((record) => headerText(record.headers, 'ce_id'))
 
+const waiting = (type: string, wait: () => Promise<void>): Handler =>
+  defineHandler({
+    type,
+    version: '1',
+    schema: Type.Unknown(),
+    async handle() {
+      await wait()
+      return { data: {} }
+    },
+  })
+
 const failing = (times: number, calls: string[] = []): Handler =>
   defineHandler({
     type: 'fails',
@@ -486,20 +497,10 @@ test('a partition with many open records is waited for, and paused only when tha
   const time = simulateTime(1)
   const kafka = new FakeKafka()
   const release = Promise.withResolvers<void>()
-  const handler = (type: string, wait: () => Promise<void>): Handler =>
-    defineHandler({
-      type,
-      version: '1',
-      schema: Type.Unknown(),
-      async handle() {
-        await wait()
-        return { data: {} }
-      },
-    })
   try {
     const { pipeline, metrics } = start(
       kafka,
-      [handler('quick', () => sleep(1)), handler('stuck', () => release.promise)],
+      [waiting('quick', () => sleep(1)), waiting('stuck', () => release.promise)],
       { maxOpenRecords: 3 },
     )
     const pauses = async () => (await metrics.pauses.get()).values.find((one) => one.labels.reason === 'open')?.value
@@ -564,17 +565,7 @@ test('what waits for room that another partition of its tenant takes goes on whe
   const { promise, resolve } = Promise.withResolvers<void>()
   const { metrics } = start(
     kafka,
-    [
-      defineHandler({
-        type: 'waits',
-        version: '1',
-        schema: Type.Unknown(),
-        async handle() {
-          await promise
-          return { data: {} }
-        },
-      }),
-    ],
+    [waiting('waits', () => promise)],
     { handlerTimeoutMs: 60_000, maxConcurrentHandlers: 32 },
     20,
     [AT, others, foreign],
@@ -597,17 +588,12 @@ test('a partition that cannot be read says so, and is restored, though its outco
   let listener: GroupListener | undefined
   let isGone = true
   let refused = 0
-  kafka.refuses = () => (isGone && ++refused > 0 ? { reason: 'not allowed', tooLarge: false } : undefined)
-  const waits = defineHandler({
-    type: 'waits',
-    version: '1',
-    schema: Type.Unknown(),
-    async handle() {
-      await promise
-      return { data: {} }
-    },
-  })
-  const { pipeline } = startPipeline(kafka, [waits], {}, 20, [AT], (deps) => ({
+  kafka.refuses = () => {
+    if (!isGone) return undefined
+    refused++
+    return { reason: 'not allowed', tooLarge: false }
+  }
+  const { pipeline } = startPipeline(kafka, [waiting('waits', () => promise)], {}, 20, [AT], (deps) => ({
     ...deps,
     group: {
       ...deps.group,
@@ -866,8 +852,11 @@ test('what hangs of a process that lives and comes back at once is ended all the
       ...deps,
       async openTransactor(id) {
         const opened = await deps.openTransactor(id)
-        // It is fenced, and leaves the group.
-        if (id === 'other' && ++takenOver > 0) kafka.group().assign([])
+        if (id === 'other') {
+          takenOver++
+          // It is fenced, and leaves the group, which has another generation then.
+          kafka.group().assign([])
+        }
         return opened
       },
     }))

@@ -130,7 +130,7 @@ export const FAULTS: readonly Fault[] = [
   },
   {
     name: 'forgotten-by-another',
-    what: 'the same, and another consumer is given partitions in which it hangs, while the one that made it lives',
+    what: 'a transaction that the broker has never ended hangs in partitions of another consumer than the one that made it, which lives',
     env: { consumer: { TRANSACTION_TIMEOUT_MS: '60000' } },
     async play(stage) {
       const load = stage.load({ eventsPerSecond: 400 })
