@@ -1,5 +1,5 @@
 import { readdirSync, readFileSync } from 'node:fs'
-import { residentMemoryBytes } from '../shared/process-metrics.ts'
+import { residentMemoryBytes } from '../shared/service/process-metrics.ts'
 import type { ProcessUse } from './result.ts'
 
 /** What processes use, from `/proc` (proc(5)), so that every system is measured in the same way and none by itself. */

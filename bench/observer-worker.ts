@@ -1,6 +1,7 @@
 /** The process that notes when records can be read: `observer-worker BROKERS TOPIC FILE`. Ends with SIGTERM, and writes the file. */
-import { spawnBoundChild } from '../shared/bound-child.ts'
-import { kcatCommand } from './faults/scan.ts'
+
+import { spawnBoundChild } from '../shared/dev/bound-child.ts'
+import { kcatCommand } from '../shared/testing/kcat.ts'
 import { type ObserverLine, type Piece, placesOf } from './observer.ts'
 import { epochMs } from './worker.ts'
 

@@ -2,12 +2,12 @@ import { rmSync } from 'node:fs'
 import { mkdir, mkdtemp, rename, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
+import { heapMb, type KafkaCluster, startKafka } from '../shared/dev/brokers/kafka.ts'
+import { longRunOptions } from '../shared/dev/brokers/kafka-distribution.ts'
 import { step } from '../shared/dev/progress.ts'
-import { heapMb, type KafkaCluster, startKafka } from '../shared/kafka/brokers/kafka.ts'
-import { longRunOptions } from '../shared/kafka/brokers/kafka-distribution.ts'
+import { kcatCommand } from '../shared/testing/kcat.ts'
 import { closedLoopRuntime } from './closed-loop.ts'
 import { commit, machine } from './environment.ts'
-import { kcatCommand } from './faults/scan.ts'
 import { type Measured, measureClosed, measureDrain, measureOpen, measureTool, type Stage } from './measure.ts'
 import { expectedSeconds, type PlannedRun, planRuns, secondsLeft } from './plan.ts'
 import type { Reporter } from './reporter.ts'
@@ -40,7 +40,7 @@ const BROKER_SETTINGS = {
   // What a run wrote is gone from the disk before the next ones have filled it.
   'log.segment.delete.delay.ms': '1000',
 }
-/** As they are by default, or by shared/kafka/brokers/kafka.ts. */
+/** As they are by default, or by shared/dev/brokers/kafka.ts. */
 const BROKER_FACTS = {
   'log.flush.interval.messages': 'none: the page cache is written when the system does',
   'min.insync.replicas': '1',

@@ -1,4 +1,4 @@
-import { kcatCommand } from './faults/scan.ts'
+import { kcatCommand } from '../shared/testing/kcat.ts'
 import type { ScanResult } from './result.ts'
 
 /**

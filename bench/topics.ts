@@ -1,4 +1,4 @@
-import type { KafkaCluster } from '../shared/kafka/brokers/kafka.ts'
+import type { KafkaCluster } from '../shared/dev/brokers/kafka.ts'
 import { native, promised } from '../shared/kafka/client.ts'
 
 /** Topics of a run: made before it, and gone after it, so that no run reads what another wrote and the disk stays small. */

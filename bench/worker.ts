@@ -1,4 +1,4 @@
-import { type BoundChild, endBoundChild, isRunning, spawnBoundChild } from '../shared/bound-child.ts'
+import { type BoundChild, endBoundChild, isRunning, spawnBoundChild } from '../shared/dev/bound-child.ts'
 
 /** Processes that make load or watch, each apart from the others so that none slows another's clock. They say how they are in lines of JSON. */
 

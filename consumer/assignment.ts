@@ -1,23 +1,24 @@
+import { parseTopic, TOPIC_ROLES } from '../shared/events/topics.ts'
 import {
   type GroupConsumer,
   type GroupListener,
-  HeldBackError,
+  HangingTransactionError,
   type Membership,
   partitionName,
   type RangeReader,
   type TopicPartition,
   type Transactor,
 } from '../shared/kafka/types.ts'
-import type { Logger } from '../shared/logger.ts'
-import { type Backoff, CONNECT_BACKOFF, delayMs, sleep } from '../shared/retry.ts'
-import { messageOf } from '../shared/thrown.ts'
-import { parseTopic, TOPIC_ROLES } from '../shared/topics.ts'
+import type { Logger } from '../shared/service/logger.ts'
+import { type Backoff, CONNECT_BACKOFF, delayMs, sleep } from '../shared/service/retry.ts'
+import { messageOf } from '../shared/service/thrown.ts'
 import { BorrowedId, endHanging, recoveryIds, released, writersOf } from './hanging.ts'
-import { Gate, Together } from './lanes.ts'
+import { Slots, Together } from './lanes.ts'
 import { proveLeaders, waitForOffset } from './leaders.ts'
 import type { ConsumerMetrics } from './metrics.ts'
-import { type Held, Partition, type Source } from './partition.ts'
-import { type Past, restore } from './restore.ts'
+import type { PartitionPast } from './partition-past.ts'
+import { type Held, Partition, type Source } from './partition-state.ts'
+import { restore } from './restore.ts'
 
 export interface AssignmentDeps {
   group: GroupConsumer
@@ -67,7 +68,7 @@ const MAX_OFFSETS_LOGGED = 50
 /** What holds a partition back, and in which attempt to restore it that was found. */
 interface HeldBack {
   partition: Partition
-  error: HeldBackError
+  error: HangingTransactionError
   attempt: number
 }
 
@@ -78,9 +79,9 @@ export class Assignments {
   readonly sources = new Map<string, Source>()
   /** Whether the group has told what is this member's, be it nothing. */
   assigned = false
-  readonly #alone = new Gate(MAX_RESTORED_ALONE)
+  readonly #alone = new Slots(MAX_RESTORED_ALONE)
   /** What hangs is ended one after the other: clients of the same id would put each other out of work. */
-  readonly #releasing = new Gate(1)
+  readonly #releasing = new Slots(1)
   readonly #endTogether = new Together(this.#releasing, (all: readonly HeldBack[]) => this.#end(all))
   readonly #proveTogether = new Together(this.#releasing, (all: readonly Partition[]) => this.#proveLeaders(all))
   /** By partition, while something that hangs in it is being ended. */
@@ -267,7 +268,7 @@ export class Assignments {
         const fault = error instanceof Error ? error.message : String(error)
         partition.enter({ kind: 'restoring', fault, lasting: performance.now() - firstMs > LASTING_FAULT_MS })
         log.warn({ partition: partition.name, reason: fault }, 'cannot be restored yet; trying again')
-        if (error instanceof HeldBackError) await this.#endInTurn(error, partition, attempt)
+        if (error instanceof HangingTransactionError) await this.#endInTurn(error, partition, attempt)
         await sleep(delayMs(CONNECT_BACKOFF, attempt), partition.ending.signal)
       }
     }
@@ -307,7 +308,7 @@ export class Assignments {
     return notProven
   }
 
-  async #endInTurn(error: HeldBackError, partition: Partition, attempt: number): Promise<void> {
+  async #endInTurn(error: HangingTransactionError, partition: Partition, attempt: number): Promise<void> {
     const end = this.#endTogether.attempt({ partition, error, attempt }, attempt)
     this.#ends.set(partition.name, end)
     await end
@@ -397,7 +398,7 @@ export class Assignments {
   }
 
   /** Begins to read the partitions whose past is known. */
-  #begin(pasts: ReadonlyMap<Partition, Past>, begun: number): void {
+  #begin(pasts: ReadonlyMap<Partition, PartitionPast>, begun: number): void {
     const { group, log, metrics, onReading } = this.deps
     const restored = [...pasts].filter(([partition]) => isRestoring(partition))
     if (restored.length === 0) return
@@ -423,7 +424,7 @@ export class Assignments {
     }
   }
 
-  #tell({ name, partition }: Partition, { skipped, fresh, foreign, unknown, input, retry }: Past): void {
+  #tell({ name, partition }: Partition, { skipped, fresh, foreign, unknown, input, retry }: PartitionPast): void {
     const { log } = this.deps
     if (foreign)
       log.warn(

@@ -2,12 +2,18 @@
 import { parseArgs } from 'node:util'
 import { Type } from '@sinclair/typebox'
 import pino from 'pino'
-import { commonFaults, commonVariables, loadConfig, loadConfigOrExit } from '../shared/config.ts'
+import {
+  DEFAULT_TENANT,
+  inputTopic,
+  NAME_PATTERN,
+  parseTopic,
+  siblingTopic,
+  TOPIC_ROLES,
+} from '../shared/events/topics.ts'
 import type { CommittedOffset, RangeReader, TopicPartition } from '../shared/kafka/types.ts'
-import type { Logger } from '../shared/logger.ts'
-import { within } from '../shared/retry.ts'
-import { DEFAULT_TENANT } from '../shared/tenants.ts'
-import { inputTopic, NAME_PATTERN, parseTopic, siblingTopic, TOPIC_ROLES } from '../shared/topics.ts'
+import { commonFaults, commonVariables, loadConfig, loadConfigOrExit } from '../shared/service/config.ts'
+import type { Logger } from '../shared/service/logger.ts'
+import { within } from '../shared/service/retry.ts'
 import {
   type AuditRange,
   type AuditReader,

@@ -1,9 +1,9 @@
 import { expect, test } from 'bun:test'
 import fc from 'fast-check'
-import { headersOf } from '../shared/headers.ts'
-import { hashOf } from '../shared/kafka/identity.ts'
+import { headersOf } from '../shared/events/headers.ts'
+import { siblingTopic, type TopicRole } from '../shared/events/topics.ts'
+import { hashOf } from '../shared/kafka/identity-hash.ts'
 import type { CommittedOffset, TopicPartition } from '../shared/kafka/types.ts'
-import { siblingTopic, type TopicRole } from '../shared/topics.ts'
 import { encodeAhead } from './ahead.ts'
 import { type AuditReader, audit, claimsOf, Events, noCounts, takeSnapshots, type Verdict } from './audit.ts'
 

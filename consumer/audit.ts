@@ -1,3 +1,4 @@
+import { siblingTopic, type TopicRole } from '../shared/events/topics.ts'
 import {
   type CommittedOffset,
   type KnownRecord,
@@ -7,8 +8,7 @@ import {
   type RangeReader,
   type TopicPartition,
 } from '../shared/kafka/types.ts'
-import { sleep } from '../shared/retry.ts'
-import { siblingTopic, type TopicRole } from '../shared/topics.ts'
+import { sleep } from '../shared/service/retry.ts'
 import { decodeAhead, encodeAhead } from './ahead.ts'
 import { identityOf } from './decode.ts'
 import { HashWindow } from './dedupe.ts'

@@ -1,10 +1,10 @@
 import type { CommittedOffset, Range, RangeReader, TopicPartition } from '../shared/kafka/types.ts'
-import type { Logger } from '../shared/logger.ts'
-import { sleep } from '../shared/retry.ts'
+import type { Logger } from '../shared/service/logger.ts'
+import { sleep } from '../shared/service/retry.ts'
 import { type AuditRange, type AuditReader, audit, type Snapshot, takeSnapshots } from './audit.ts'
 import { heldOf } from './hanging.ts'
 import type { ConsumerMetrics } from './metrics.ts'
-import type { Partition } from './partition.ts'
+import type { Partition } from './partition-state.ts'
 import { reachOf, searchedOffsets } from './restore.ts'
 
 export interface BackgroundAuditDeps {

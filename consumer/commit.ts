@@ -1,16 +1,10 @@
-import type {
-  CommittedOffset,
-  GroupConsumer,
-  OutgoingRecord,
-  TransactionResult,
-  Transactor,
-} from '../shared/kafka/types.ts'
-import type { Logger } from '../shared/logger.ts'
-import { onlyIdentity, recordBytes, withoutValue } from '../shared/record.ts'
-import { type Backoff, CONNECT_BACKOFF, delayMs, sleep } from '../shared/retry.ts'
+import { type OutgoingRecord, onlyIdentity, recordBytes, withoutValue } from '../shared/events/record.ts'
+import type { CommittedOffset, GroupConsumer, TransactionResult, Transactor } from '../shared/kafka/types.ts'
+import type { Logger } from '../shared/service/logger.ts'
+import { type Backoff, CONNECT_BACKOFF, delayMs, sleep } from '../shared/service/retry.ts'
 import { deadLetter } from './dead-letter.ts'
 import type { ConsumerMetrics } from './metrics.ts'
-import type { Held, Item, Partition } from './partition.ts'
+import type { Held, Item, Partition } from './partition-state.ts'
 import type { Failure } from './retry.ts'
 
 export interface CommitDeps {

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'bun:test'
-import { ConfigError } from '../shared/config.ts'
+import { ConfigError } from '../shared/service/config.ts'
 import { loadConsumerConfig } from './config.ts'
 
 const load = (env: Record<string, string>) => loadConsumerConfig({ KAFKA_BROKERS: 'a:1', ...env })

@@ -1,7 +1,7 @@
 import { hostname } from 'node:os'
 import { type Static, Type } from '@sinclair/typebox'
-import { choice, commonFaults, commonVariables, integer, loadConfig } from '../shared/config.ts'
-import { redactor } from '../shared/redact.ts'
+import { choice, commonFaults, commonVariables, integer, loadConfig } from '../shared/service/config.ts'
+import { redactor } from '../shared/service/redact.ts'
 import { referenceTableVariables } from './reference-table.ts'
 
 /** Every variable of the consumer: name, type, default and meaning. */

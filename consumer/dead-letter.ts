@@ -1,5 +1,5 @@
-import type { IncomingRecord, OutgoingRecord } from '../shared/kafka/types.ts'
-import { siblingTopic } from '../shared/topics.ts'
+import type { IncomingRecord, OutgoingRecord } from '../shared/events/record.ts'
+import { siblingTopic } from '../shared/events/topics.ts'
 import { copyOf, type Failure, type Past } from './retry.ts'
 
 /** The record that is put aside in `.dlq`. */

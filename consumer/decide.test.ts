@@ -1,14 +1,14 @@
 import { expect, test } from 'bun:test'
 import { Type } from '@sinclair/typebox'
 import pino from 'pino'
-import { toRecord } from '../shared/record.ts'
-import { redactor } from '../shared/redact.ts'
+import { toRecord } from '../shared/events/record.ts'
+import { redactor } from '../shared/service/redact.ts'
 import { until } from '../shared/testing/until.ts'
 import { Decider } from './decide.ts'
 import { createEnricher } from './enrich.ts'
 import { type Handler, handlerIndex } from './handlers/handler.ts'
 import { createMetrics } from './metrics.ts'
-import { Held, Partition } from './partition.ts'
+import { Held, Partition } from './partition-state.ts'
 
 const INPUT = 'kt.acme.events'
 

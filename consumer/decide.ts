@@ -1,16 +1,16 @@
 import type { Span } from '@opentelemetry/api'
-import { TRACEPARENT } from '../shared/headers.ts'
-import type { IncomingRecord, OutgoingRecord } from '../shared/kafka/types.ts'
-import { type Logger, TenantLines } from '../shared/logger.ts'
-import { recordBytes } from '../shared/record.ts'
-import { sleep } from '../shared/retry.ts'
-import { messageOf } from '../shared/thrown.ts'
-import { contextOf, type Tracing } from '../shared/tracing.ts'
+import { TRACEPARENT } from '../shared/events/headers.ts'
+import { type IncomingRecord, type OutgoingRecord, recordBytes } from '../shared/events/record.ts'
+import { type Logger, TenantLines } from '../shared/service/logger.ts'
+import { sleep } from '../shared/service/retry.ts'
+import { messageOf } from '../shared/service/thrown.ts'
+import type { Tracing } from '../shared/tracing/spans.ts'
+import { contextOf } from '../shared/tracing/tracing.ts'
 import { type ConsumeDeps, consume, type Job, jobOf, type Outcome } from './consume.ts'
 import { traceOf } from './decode.ts'
-import { Gate, Lanes } from './lanes.ts'
+import { Lanes, Slots } from './lanes.ts'
 import type { ConsumerMetrics } from './metrics.ts'
-import type { Item, Place, Source } from './partition.ts'
+import type { Item, Place, Source } from './partition-state.ts'
 
 export interface DecideDeps extends ConsumeDeps {
   metrics: ConsumerMetrics
@@ -32,16 +32,16 @@ const RECORD_OVERHEAD_BYTES = 4_096
 /** Decides what becomes of records (consume.ts), one key in order and different keys beside each other. */
 export class Decider {
   readonly #lanes = new Lanes()
-  readonly #gate: Gate
+  readonly #slots: Slots
   readonly #lines = new TenantLines()
 
   constructor(readonly deps: DecideDeps) {
-    this.#gate = new Gate(deps.maxConcurrentHandlers, deps.hasOtherTenants)
+    this.#slots = new Slots(deps.maxConcurrentHandlers, deps.hasOtherTenants)
   }
 
   /** Handlers that run at this moment. */
   get handlers(): number {
-    return this.#gate.inside
+    return this.#slots.inside
   }
 
   /** A record that was fetched, with its place in the order of its source. */
@@ -116,7 +116,7 @@ export class Decider {
   #decideNow(item: Item): Promise<void> | undefined {
     const { owner } = item.source
     owner.running++
-    const outcome = this.#gate.run(() => consume(item.job, owner, this.deps), owner.tenant)
+    const outcome = this.#slots.run(() => consume(item.job, owner, this.deps), owner.tenant)
     // consume() turns what handlers throw into outcomes; anything else is a fault of ours that must not take the partition along.
     if (outcome instanceof Promise) return outcome.then((later) => this.#settled(item, later))
     return this.#settled(item, outcome)
@@ -135,7 +135,7 @@ export class Decider {
         return undefined
       case 'later':
         this.deps.log[this.#lines.level(owner.tenant, 'info')](
-          { ...traits(item), attempts: outcome.past.attempts, ...outcome.failure, stack: outcome.stack },
+          { ...logFields(item), attempts: outcome.past.attempts, ...outcome.failure, stack: outcome.stack },
           'is tried again later',
         )
         item.job.past = outcome.past
@@ -144,7 +144,7 @@ export class Decider {
         return this.#decide(item)
       case 'retry':
         this.deps.log[this.#lines.level(owner.tenant, 'info')](
-          { ...traits(item), ...outcome.failure, stack: outcome.stack },
+          { ...logFields(item), ...outcome.failure, stack: outcome.stack },
           'goes to .retry',
         )
         owner.addWaiting(decoded.identity, key)
@@ -152,19 +152,19 @@ export class Decider {
       case 'dead':
         if (outcome.failure.reason === 'internal error')
           this.deps.log.error(
-            { ...traits(item), err: outcome.cause },
+            { ...logFields(item), err: outcome.cause },
             'dead letter for a fault of KafkaTrace’s own: please report it',
           )
         else
           this.deps.log[this.#lines.level(owner.tenant, 'warn')](
-            { ...traits(item), ...outcome.failure, stack: outcome.stack },
+            { ...logFields(item), ...outcome.failure, stack: outcome.stack },
             'dead letter',
           )
         owner.dedupe.finish(decoded.identity)
         break
       case 'processed':
         owner.dedupe.finish(decoded.identity)
-        goOnBehind(item, outcome.output)
+        setResultTrace(item, outcome.output)
         break
       case 'duplicate':
         break
@@ -178,7 +178,7 @@ export class Decider {
 }
 
 /** What a log line says of a record: where it is and whose, never what is in it. */
-function traits({ job: { record, decoded } }: Item): Record<string, unknown> {
+function logFields({ job: { record, decoded } }: Item): Record<string, unknown> {
   const { topic, partition, offset } = record
   const traceId = traceOf(record)?.traceId
   return {
@@ -191,7 +191,7 @@ function traits({ job: { record, decoded } }: Item): Record<string, unknown> {
 }
 
 /** A result belongs to the trace behind the span that made it. */
-function goOnBehind({ span, job }: Item, output: OutgoingRecord): void {
+function setResultTrace({ span, job }: Item, output: OutgoingRecord): void {
   if (span === undefined) return
   const { names, values } = output.headers
   const { traceparent } = contextOf(span, traceOf(job.record))

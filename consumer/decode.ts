@@ -1,21 +1,15 @@
-import type { Event } from '../shared/event.ts'
-import { headerText, ORIGIN, RECEIVED_AT, TRACEPARENT, TRACESTATE } from '../shared/headers.ts'
-import type { IncomingRecord } from '../shared/kafka/types.ts'
-import { type FromRecord, fromRecord } from '../shared/record.ts'
-import { parseTraceparent, type TraceContext } from '../shared/telemetry.ts'
-import { parseTopic } from '../shared/topics.ts'
+import type { Event } from '../shared/events/event.ts'
+import { headerText, ORIGIN, RECEIVED_AT, TRACEPARENT, TRACESTATE } from '../shared/events/headers.ts'
+import { eventIdentity, originIdentity } from '../shared/events/identity.ts'
+import { type FromRecord, fromRecord, type IncomingRecord } from '../shared/events/record.ts'
+import { parseTopic } from '../shared/events/topics.ts'
+import { parseTraceparent, type TraceContext } from '../shared/tracing/trace-context.ts'
 
 /** A record as the consumer goes on with it. */
 export type Decoded =
   | { ok: true; identity: string; event: Event; receivedAtMs: number | undefined }
   /** Nobody can read it as an event; it is known by where it stands. */
   | { ok: false; identity: string; reason: string }
-
-/** What makes an event the same event (CloudEvents 1.0.2, section 3.1.1): its source and id together. */
-export const eventIdentity = (source: string, id: string): string => `${source}\n${id}`
-
-/** Stands in for source and id where there are none. No source starts with a line feed. */
-export const originIdentity = (origin: string): string => `\n${origin}`
 
 /** Where a record stands, as in the `kt-origin` header. */
 export const originOf = (record: { topic: string; partition: number; offset: number }): string =>

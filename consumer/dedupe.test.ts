@@ -1,6 +1,6 @@
 import { expect, test } from 'bun:test'
 import fc from 'fast-check'
-import { hashOf } from '../shared/kafka/identity.ts'
+import { hashOf } from '../shared/kafka/identity-hash.ts'
 import { HashWindow } from './dedupe.ts'
 
 test('a window knows exactly the last texts that were added, whatever the order of additions', () => {

@@ -1,4 +1,4 @@
-import { HASH_WORDS, hashOf } from '../shared/kafka/identity.ts'
+import { HASH_WORDS, hashOf } from '../shared/kafka/identity-hash.ts'
 
 /**
  * What of one input partition has been done, and what is being done: an event whose identity is in here is a duplicate.

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'bun:test'
 import fc from 'fast-check'
-import type { Event } from '../shared/event.ts'
+import type { Event } from '../shared/events/event.ts'
 import { createEnricher, fingerprint } from './enrich.ts'
 import type { GuardedLookup } from './lookup.ts'
 

@@ -1,4 +1,4 @@
-import type { Event } from '../shared/event.ts'
+import type { Event } from '../shared/events/event.ts'
 import type { GuardedLookup, LookupResult } from './lookup.ts'
 
 /** What is known of an event besides itself; the header `kt-context` of the record in `.processed`, as JSON. */
@@ -20,7 +20,7 @@ export interface Context {
 }
 
 /** Where an event's record was found. */
-export interface Origin {
+export interface RecordOrigin {
   tenant: string
   stream: string
   receivedAtMs: number | undefined
@@ -31,7 +31,7 @@ export interface Origin {
 /** At once unless a look-up has to wait, so that an event without one costs no turn of the event loop. */
 export type Enricher = (
   event: Event,
-  origin: Origin,
+  origin: RecordOrigin,
   handler?: { type: string; version: string },
 ) => Context | Promise<Context>
 

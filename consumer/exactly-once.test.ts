@@ -1,7 +1,7 @@
 import { expect, test } from 'bun:test'
 import fc from 'fast-check'
 import { simulateTime } from '../shared/testing/simulated-time.ts'
-import { EVENT_TYPES, type Happening, KEYS, Model, PARTITIONS, PROCESSES } from './test-model.ts'
+import { EVENT_TYPES, type Happening, KEYS, Model, PARTITIONS, PROCESSES } from './testing/model.ts'
 
 const process = fc.nat(PROCESSES - 1)
 const partition = fc.nat(PARTITIONS - 1)

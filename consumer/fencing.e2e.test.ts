@@ -1,20 +1,20 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from 'bun:test'
 import { Type } from '@sinclair/typebox'
 import pino from 'pino'
-import { headerText } from '../shared/headers.ts'
+import { headerText } from '../shared/events/headers.ts'
+import { toRecord } from '../shared/events/record.ts'
+import { inputTopic, siblingTopic, streamTopics, type TopicRole } from '../shared/events/topics.ts'
 import { createRecordProducer } from '../shared/kafka/producer.ts'
 import { createRangeReader, readAll } from '../shared/kafka/range-reader.ts'
 import type { RangeReader, RecordProducer } from '../shared/kafka/types.ts'
-import { toRecord } from '../shared/record.ts'
 import { uniqueName } from '../shared/testing/brokers.ts'
 import type { Action, Match } from '../shared/testing/kafka-proxy.ts'
 import { type ProxiedKafka, startProxiedKafka } from '../shared/testing/proxied-kafka.ts'
 import { until } from '../shared/testing/until.ts'
-import { inputTopic, siblingTopic, streamTopics, type TopicRole } from '../shared/topics.ts'
 import { type ConsumerConfig, loadConsumerConfig } from './config.ts'
 import { defineHandler, type Handler } from './handlers/handler.ts'
-import { Gate } from './lanes.ts'
-import { startTestConsumer } from './test-consumer.ts'
+import { Slots } from './lanes.ts'
+import { startTestConsumer } from './testing/consumer.ts'
 
 /**
  * Steps of a transaction that come late, or whose answers are lost, while the transaction's member loses the partition and it or another one gets
@@ -29,7 +29,7 @@ const TRANSACTION_TIMEOUT_MS = 8_000
 const PATIENCE = { timeoutMs: 40_000 }
 const BATCH = 10
 /** Most of a play is waiting for time-outs, so that several go on at a time. */
-const playing = new Gate(8)
+const playing = new Slots(8)
 
 let proxied: ProxiedKafka
 let config: ConsumerConfig

@@ -1,8 +1,9 @@
-import { type GroupConsumer, type IncomingRecord, partitionName } from '../shared/kafka/types.ts'
+import type { IncomingRecord } from '../shared/events/record.ts'
+import { type GroupConsumer, partitionName } from '../shared/kafka/types.ts'
 import { MAX_AHEAD_OFFSETS } from './ahead.ts'
 import { identityOf, keyOf } from './decode.ts'
 import type { ConsumerMetrics } from './metrics.ts'
-import type { Held, Partition, Place, Source } from './partition.ts'
+import type { Held, Partition, Place, Source } from './partition-state.ts'
 
 /** Bounds of what is held between fetch and commit. */
 export interface FetchLimits {
@@ -69,7 +70,7 @@ export class Fetcher {
         continue
       }
       if (this.#paused && !this.#isFull()) this.#pauseAll(false)
-      this.#takeAll(await group.consume(FETCH_MAX_RECORDS, FETCH_WAIT_MS))
+      this.#takeAll(await group.poll(FETCH_MAX_RECORDS, FETCH_WAIT_MS))
     }
   }
 

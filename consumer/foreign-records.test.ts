@@ -1,17 +1,16 @@
 import { afterEach, describe, expect, test } from 'bun:test'
 import { Type } from '@sinclair/typebox'
 import fc from 'fast-check'
-import { headersOf, headerText, NO_HEADERS } from '../shared/headers.ts'
-import type { HeaderValue, RecordHeaders } from '../shared/kafka/types.ts'
-import { recordBytes } from '../shared/record.ts'
-import { parseTraceparent } from '../shared/telemetry.ts'
+import { type HeaderValue, headersOf, headerText, NO_HEADERS, type RecordHeaders } from '../shared/events/headers.ts'
+import { recordBytes } from '../shared/events/record.ts'
 import { FakeKafka } from '../shared/testing/fake-kafka.ts'
 import { until } from '../shared/testing/until.ts'
+import { parseTraceparent } from '../shared/tracing/trace-context.ts'
 import { decode, identityOf, keyOf } from './decode.ts'
 import { defineHandler } from './handlers/handler.ts'
 import type { Pipeline } from './pipeline.ts'
-import { FOREIGN_EVENT, foreignRecord } from './test-foreign-records.ts'
-import { startPipeline } from './test-pipeline.ts'
+import { FOREIGN_EVENT, foreignRecord } from './testing/foreign-records.ts'
+import { startPipeline } from './testing/pipeline.ts'
 
 /** Any Kafka client may write to a stream's own topic, whatever it likes. FOREIGN_RUNS and FOREIGN_SEED play more, and others. */
 const RUNS = Number(process.env.FOREIGN_RUNS ?? 200)

@@ -1,11 +1,11 @@
-import { headerText, TRANSACTION } from '../shared/headers.ts'
+import { headerText, TRANSACTION } from '../shared/events/headers.ts'
+import type { IncomingRecord, OutgoingRecord } from '../shared/events/record.ts'
+import { TOPIC_ROLES } from '../shared/events/topics.ts'
 import { RELEASE_SUFFIX } from '../shared/kafka/transactor.ts'
 import {
   type CommittedOffset,
   type GroupConsumer,
-  type IncomingRecord,
   type Membership,
-  type OutgoingRecord,
   partitionName,
   type Range,
   type RangeReader,
@@ -14,12 +14,11 @@ import {
   type TransactionResult,
   type Transactor,
 } from '../shared/kafka/types.ts'
-import { CONNECT_BACKOFF, delayMs, sleep } from '../shared/retry.ts'
-import { TOPIC_ROLES } from '../shared/topics.ts'
+import { CONNECT_BACKOFF, delayMs, sleep } from '../shared/service/retry.ts'
 import { AHEAD_BITS, decodeAhead, isCompleted, withCompleted } from './ahead.ts'
 import { identityOf } from './decode.ts'
 import { proveLeaders } from './leaders.ts'
-import type { Partition } from './partition.ts'
+import type { Partition } from './partition-state.ts'
 
 export interface HangingDeps {
   group: Pick<GroupConsumer, 'committed' | 'membership'>

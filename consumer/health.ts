@@ -1,7 +1,8 @@
+import type { IncomingRecord } from '../shared/events/record.ts'
+import { parseTopic } from '../shared/events/topics.ts'
 import type { Position } from '../shared/kafka/statistics.ts'
 import {
   type GroupConsumer,
-  type IncomingRecord,
   type PartitionEnds,
   partitionName,
   type Range,
@@ -9,10 +10,9 @@ import {
   type TopicPartition,
   type Transactor,
 } from '../shared/kafka/types.ts'
-import type { Check } from '../shared/ops.ts'
-import { parseTopic } from '../shared/topics.ts'
+import type { Check } from '../shared/service/ops.ts'
 import type { ConsumerMetrics } from './metrics.ts'
-import { PAUSE_CAUSES, type PauseCause } from './partition.ts'
+import { PAUSE_CAUSES, type PauseCause } from './partition-state.ts'
 import type { Pipeline } from './pipeline.ts'
 
 /** What is told of the consumer: whether it is ready, what it holds and how far it is behind. All of it is read from the partitions' states. */

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'bun:test'
 import fc from 'fast-check'
 import { until } from '../shared/testing/until.ts'
-import { Gate, Lanes, Together } from './lanes.ts'
+import { Lanes, Slots, Together } from './lanes.ts'
 
 /** A call that ends when it is told to. */
 function createCall() {
@@ -102,25 +102,25 @@ describe('lanes', () => {
   })
 })
 
-describe('the gate', () => {
+describe('the slots', () => {
   test('lets in as many as its limit, and the next when one leaves', async () => {
-    const gate = new Gate(2)
+    const slots = new Slots(2)
     const calls = [createCall(), createCall(), createCall()]
-    for (const { run } of calls) void gate.run(run)
+    for (const { run } of calls) void slots.run(run)
     expect(calls.map(({ begun }) => begun)).toEqual([1, 1, 0])
-    expect(gate.inside).toBe(2)
+    expect(slots.inside).toBe(2)
     calls[0]?.end()
     await until(() => calls[2]?.begun === 1)
-    expect(gate.inside).toBe(2)
+    expect(slots.inside).toBe(2)
     for (const { end } of calls) end()
-    await until(() => gate.inside === 0)
+    await until(() => slots.inside === 0)
   })
 
   test('whoever has many calls leaves places for others, who have theirs before', async () => {
-    const gate = new Gate(8, () => true)
+    const slots = new Slots(8, () => true)
     const call = (name: string) => {
       const made = createCall()
-      void gate.run(made.run, name)
+      void slots.run(made.run, name)
       return made
     }
     const begunOf = (calls: { begun: number }[]) => calls.reduce((sum, { begun }) => sum + begun, 0)
@@ -133,48 +133,48 @@ describe('the gate', () => {
     await until(() => third[1]?.begun === 1)
     expect([begunOf(many), begunOf(others)]).toEqual([4, 2])
     for (const { end } of [...many, ...others, ...third]) end()
-    await until(() => begunOf([...many, ...others, ...third]) === 26 && gate.inside === 0)
+    await until(() => begunOf([...many, ...others, ...third]) === 26 && slots.inside === 0)
   })
 
   test('whoever is alone has all places', async () => {
     let hasOthers = false
-    const gate = new Gate(4, () => hasOthers)
+    const slots = new Slots(4, () => hasOthers)
     const calls = Array.from({ length: 8 }, createCall)
-    for (const { run } of calls.slice(0, 6)) void gate.run(run, 'a')
-    expect(gate.inside).toBe(4)
+    for (const { run } of calls.slice(0, 6)) void slots.run(run, 'a')
+    expect(slots.inside).toBe(4)
     hasOthers = true
-    void gate.run(calls[6]?.run ?? createCall().run, 'b')
+    void slots.run(calls[6]?.run ?? createCall().run, 'b')
     calls[0]?.end()
     await until(() => calls[6]?.begun === 1)
     expect(calls[4]?.begun).toBe(0)
     for (const { end } of calls) end()
-    await until(() => gate.inside === 0)
+    await until(() => slots.inside === 0)
   })
 
   test('a call that returns at once takes no place and returns its result at once', () => {
-    const gate = new Gate(1)
-    expect(gate.run(() => 5)).toBe(5)
-    expect(gate.inside).toBe(0)
+    const slots = new Slots(1)
+    expect(slots.run(() => 5)).toBe(5)
+    expect(slots.inside).toBe(0)
   })
 
   test('a failing call gives its place back, and its failure to who called', async () => {
-    const gate = new Gate(1)
-    await expect(gate.run(() => Promise.reject(new Error('no')))).rejects.toThrow('no')
-    await until(() => gate.inside === 0)
+    const slots = new Slots(1)
+    await expect(slots.run(() => Promise.reject(new Error('no')))).rejects.toThrow('no')
+    await until(() => slots.inside === 0)
   })
 
   test('nobody is forgotten when those before return at once or throw', async () => {
     const kind = fc.constantFrom('waits', 'returns', 'rejects', 'throws')
     await fc.assert(
       fc.asyncProperty(fc.integer({ min: 1, max: 3 }), fc.array(kind, { maxLength: 30 }), async (limit, kinds) => {
-        const gate = new Gate(limit)
+        const slots = new Slots(limit)
         const blockers = Array.from({ length: limit }, createCall)
-        for (const { run } of blockers) void gate.run(run)
+        for (const { run } of blockers) void slots.run(run)
         let most = 0
         const calls = kinds.map((one) =>
           Promise.resolve(
-            gate.run(async () => {
-              most = Math.max(most, gate.inside)
+            slots.run(async () => {
+              most = Math.max(most, slots.inside)
               await Promise.resolve()
               if (one === 'rejects') throw new Error('rejected')
             }),
@@ -182,7 +182,7 @@ describe('the gate', () => {
         )
         const immediate = kinds.map((one) =>
           Promise.resolve(
-            gate.run((): undefined => {
+            slots.run((): undefined => {
               if (one === 'throws') throw new Error('thrown')
             }),
           ).catch(() => {}),
@@ -193,22 +193,22 @@ describe('the gate', () => {
           through = true
         })
         await until(() => through, { what: 'everybody to be let through' })
-        await until(() => gate.inside === 0)
+        await until(() => slots.inside === 0)
         expect(most).toBeLessThanOrEqual(limit)
       }),
     )
   })
 
   test('one that throws before it could take its place passes it on', async () => {
-    const gate = new Gate(1)
+    const slots = new Slots(1)
     const [blocker, last] = [createCall(), createCall()]
-    void gate.run(blocker.run)
+    void slots.run(blocker.run)
     const thrown = Promise.resolve(
-      gate.run((): undefined => {
+      slots.run((): undefined => {
         throw new Error('thrown')
       }),
     )
-    void gate.run(last.run)
+    void slots.run(last.run)
     blocker.end()
     await expect(thrown).rejects.toThrow('thrown')
     await until(() => last.begun === 1, { what: 'the last to be let in' })
@@ -220,7 +220,7 @@ describe('Together', () => {
   test('what comes while a call waits for its turn is made part of it, and each has the result of its own', async () => {
     const calls: string[][] = []
     const turns: PromiseWithResolvers<void>[] = []
-    const together = new Together(new Gate(1), async (items: readonly string[]) => {
+    const together = new Together(new Slots(1), async (items: readonly string[]) => {
       calls.push([...items])
       const turn = Promise.withResolvers<void>()
       turns.push(turn)
@@ -244,7 +244,7 @@ describe('Together', () => {
 
   test('in every other attempt an item is called for alone', async () => {
     const calls: string[][] = []
-    const together = new Together(new Gate(1), async (items: readonly string[]) => void calls.push([...items]))
+    const together = new Together(new Slots(1), async (items: readonly string[]) => void calls.push([...items]))
     await Promise.all([together.attempt('a', 1), together.attempt('b', 1)])
     await Promise.all([together.attempt('a', 2), together.attempt('b', 2)])
     expect(calls).toEqual([['a', 'b'], ['a'], ['b']])
@@ -252,10 +252,10 @@ describe('Together', () => {
 })
 
 test('with fewer places than callers, those that have as few inside are let in by turns', async () => {
-  const gate = new Gate(1, () => true)
+  const slots = new Slots(1, () => true)
   const begun: string[] = []
   const call = (name: string) =>
-    gate.run(async () => {
+    slots.run(async () => {
       begun.push(name)
     }, name)
   await Promise.all(['a', 'a', 'a', 'b', 'b', 'c'].map(call))

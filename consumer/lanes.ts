@@ -43,7 +43,7 @@ export class Lanes {
 /** What is done at the front of a list that is worth moving the others for. */
 const COMPACT_AT = 1024
 
-/** Of those whose calls a gate lets in, one. */
+/** Of those whose calls the slots let in, one. */
 interface Caller {
   inside: number
   /** What waits is started by who leaves: thousands may wait, and each is no more than an entry here. */
@@ -55,7 +55,7 @@ interface Caller {
  * Lets at most so many asynchronous calls run at a time; those that return at once take no place. Where there are several callers, one has no more places than stay
  * free for the others, and whoever has the fewest is let in first.
  */
-export class Gate {
+export class Slots {
   #inside = 0
   /** As many as there are tenants. */
   readonly #callers = new Map<string, Caller>()
@@ -145,12 +145,12 @@ export class Gate {
   }
 }
 
-/** Calls one after the other, through a gate that others may share: what comes while one waits for its turn is made part of it. */
+/** Calls one after the other, through slots that others may share: what comes while one waits for its turn is made part of it. */
 export class Together<T, R> {
   #next: { items: T[]; result: Promise<R> } | undefined
 
   constructor(
-    readonly gate: Gate,
+    readonly slots: Slots,
     readonly call: (items: readonly T[]) => Promise<R>,
   ) {}
 
@@ -159,7 +159,7 @@ export class Together<T, R> {
    * @param attempt from 1
    */
   async attempt(item: T, attempt: number): Promise<R> {
-    return attempt % 2 === 1 ? this.run([item]) : this.gate.run(() => this.call([item]))
+    return attempt % 2 === 1 ? this.run([item]) : this.slots.run(() => this.call([item]))
   }
 
   /** @returns the result of the call that these were part of */
@@ -174,7 +174,7 @@ export class Together<T, R> {
       return this.call(taken)
     }
     // Not at once, so that what comes in the same moment is part of it.
-    const result = Promise.resolve().then(() => this.gate.run(turn))
+    const result = Promise.resolve().then(() => this.slots.run(turn))
     this.#next = { items: taken, result }
     return result
   }

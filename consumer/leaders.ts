@@ -1,6 +1,6 @@
-import { headerText, TRANSACTION } from '../shared/headers.ts'
+import { headerText, TRANSACTION } from '../shared/events/headers.ts'
 import { partitionName, type RangeReader, type TopicPartition } from '../shared/kafka/types.ts'
-import { sleep } from '../shared/retry.ts'
+import { sleep } from '../shared/service/retry.ts'
 
 /** How often it is looked up who leads a partition, each time from a broker by chance, and the pause between. */
 const MAX_LOOKS = 10

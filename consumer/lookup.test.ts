@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, jest, test } from 'bun:test'
-import type { Event } from '../shared/event.ts'
+import type { Event } from '../shared/events/event.ts'
 import {
   CIRCUIT_FAILURE_THRESHOLD,
   CIRCUIT_OPEN_MS,

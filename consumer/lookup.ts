@@ -1,4 +1,4 @@
-import type { Event } from '../shared/event.ts'
+import type { Event } from '../shared/events/event.ts'
 
 /**
  * Look-ups add to an event what is known elsewhere: of its customer, its repository, its sensor. A look-up may be slow, wrong or down, and an

@@ -1,10 +1,10 @@
 import { Counter, Gauge, Registry } from 'prom-client'
 import type { TopicPartition } from '../shared/kafka/types.ts'
-import { LATENCY_BUCKETS_SECONDS } from '../shared/ops.ts'
-import { LatencyHistogram, type Tally, tallies } from '../shared/tally.ts'
+import { LATENCY_BUCKETS_SECONDS } from '../shared/service/ops.ts'
+import { LatencyHistogram, type Tally, tallies } from '../shared/service/tally.ts'
 import type { Outcome } from './consume.ts'
-import type { Item, Partition } from './partition.ts'
-import type { Past } from './restore.ts'
+import type { PartitionPast } from './partition-past.ts'
+import type { Item, Partition } from './partition-state.ts'
 import { REASONS } from './retry.ts'
 
 /** What a transaction commits of an event. */
@@ -121,7 +121,7 @@ export function createMetrics() {
     fetched(item: Item): void {
       fetched[item.source.role].count++
     },
-    restored({ skipped, input, retry }: Past, seconds: number): void {
+    restored({ skipped, input, retry }: PartitionPast, seconds: number): void {
       rebuildSeconds.observe(seconds)
       table.skipped.inc(skipped)
       table.repaired.inc(input.missing.length + retry.missing.length)

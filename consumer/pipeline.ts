@@ -1,3 +1,4 @@
+import { parseTopic } from '../shared/events/topics.ts'
 import {
   type GroupConsumer,
   partitionName,
@@ -5,11 +6,10 @@ import {
   type TopicPartition,
   type Transactor,
 } from '../shared/kafka/types.ts'
-import type { Logger } from '../shared/logger.ts'
-import { sleep } from '../shared/retry.ts'
-import { messageOf } from '../shared/thrown.ts'
-import { parseTopic } from '../shared/topics.ts'
-import type { Tracing } from '../shared/tracing.ts'
+import type { Logger } from '../shared/service/logger.ts'
+import { sleep } from '../shared/service/retry.ts'
+import { messageOf } from '../shared/service/thrown.ts'
+import type { Tracing } from '../shared/tracing/spans.ts'
 import { Assignments } from './assignment.ts'
 import { BackgroundAudit } from './background-audit.ts'
 import { Committer } from './commit.ts'
@@ -17,7 +17,7 @@ import type { ConsumeDeps } from './consume.ts'
 import { Decider } from './decide.ts'
 import { Fetcher, type FetchLimits } from './fetch.ts'
 import type { ConsumerMetrics } from './metrics.ts'
-import { Held, type Item, type PartitionState } from './partition.ts'
+import { Held, type Item, type PartitionState } from './partition-state.ts'
 
 /** Bounds of everything that is held between fetch and commit. */
 export interface PipelineLimits extends FetchLimits {

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { TypeCompiler } from '@sinclair/typebox/compiler'
 import fc from 'fast-check'
-import type { Event } from '../shared/event.ts'
+import type { Event } from '../shared/events/event.ts'
 import {
   createReferenceTable,
   REFERENCE_TABLE_MAX_BYTES,

@@ -2,7 +2,7 @@ import { readFile, stat } from 'node:fs/promises'
 import { Readable } from 'node:stream'
 import { Type } from '@sinclair/typebox'
 import { parse } from 'csv-parse'
-import type { Event } from '../shared/event.ts'
+import type { Event } from '../shared/events/event.ts'
 import type { Lookup } from './lookup.ts'
 
 /**

@@ -1,9 +1,9 @@
 import { expect, test } from 'bun:test'
+import { parseTopic } from '../shared/events/topics.ts'
 import { RELEASED } from '../shared/kafka/transactor.ts'
 import type { CommittedOffset, KnownRecord, Range, RangeReader } from '../shared/kafka/types.ts'
-import { parseTopic } from '../shared/topics.ts'
 import { withCompleted } from './ahead.ts'
-import { Held, Partition } from './partition.ts'
+import { Held, Partition } from './partition-state.ts'
 import { restore } from './restore.ts'
 
 const WINDOW = 80_000

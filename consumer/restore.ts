@@ -1,9 +1,10 @@
-import { hashOf } from '../shared/kafka/identity.ts'
+import { TOPIC_ROLES } from '../shared/events/topics.ts'
+import { hashOf } from '../shared/kafka/identity-hash.ts'
 import { RELEASED } from '../shared/kafka/transactor.ts'
 import {
   type CommittedOffset,
   type GroupConsumer,
-  HeldBackError,
+  HangingTransactionError,
   type KnownRecord,
   type PartitionEnds,
   partitionName,
@@ -11,13 +12,13 @@ import {
   type RangeReader,
   type TopicPartition,
 } from '../shared/kafka/types.ts'
-import { sleep } from '../shared/retry.ts'
-import { TOPIC_ROLES } from '../shared/topics.ts'
+import { sleep } from '../shared/service/retry.ts'
 import { decodeAhead, isOurs, MAX_AHEAD_OFFSETS } from './ahead.ts'
 import { Events, readEarlier, readOutcomes, type Search, startOf, type Verdict } from './audit.ts'
 import { identityOf, keyOf } from './decode.ts'
 import { type Deduplication, HashWindow } from './dedupe.ts'
-import type { Partition } from './partition.ts'
+import type { PartitionPast, SourcePast, Waiting } from './partition-past.ts'
+import type { Partition } from './partition-state.ts'
 
 /**
  * How long committed offsets are waited for: one that a transaction is about to change holds back all that are asked for with it, so that many
@@ -46,43 +47,6 @@ const MAX_OFFSETS_PER_OUTCOME = 2
  */
 const MAX_REMEMBERED_OUTCOMES = 5_000_000
 
-export interface Waiting {
-  /** In `.retry`. */
-  offset: number
-  identity: string
-  key: string | undefined
-}
-
-export interface SourcePast extends TopicPartition {
-  /** Where reading goes on. */
-  offset: number
-  /** Offsets from there on that are done. */
-  done: Set<number>
-  /** Offsets that are committed as done and have no outcome, rising: they are not among those that are done, and are processed when they are read. */
-  missing: number[]
-}
-
-/** What Kafka says of a partition's past. */
-export interface Past {
-  input: SourcePast
-  retry: SourcePast
-  /** Events that wait in `.retry`. */
-  waiting: Waiting[]
-  /** How many have none that is still there, and may have had one that was deleted. */
-  unknown: number
-  /** How many offsets were deleted before they were read. */
-  skipped: number
-  /** Nothing that is committed says where to go on: reading begins at the beginning. */
-  fresh: 'nothing committed' | 'committed beyond the end' | undefined
-  /** The offset was committed by another client, such as a tool that resets offsets: what is read from there on may have been done. */
-  foreign: boolean
-  /**
-   * What Kafka says does not fit together: records are lost, or a broker that is cut off from the others has answered as the leader that it was.
-   * To be believed only after {@link proveLeaders} (leaders.ts).
-   */
-  doubtful: boolean
-}
-
 /** What a partition's restore needs to know beside its committed offsets. */
 interface Ends {
   input: PartitionEnds
@@ -99,24 +63,24 @@ interface Ends {
  * outputs are read, and reading to an end waits for transactions below it.
  *
  * Committed offsets are a claim, outcomes are the fact: the records before the offset are read as far as the window reaches, and those
- * without an outcome are {@link Past.missing}.
+ * without an outcome are {@link PartitionPast.missing}.
  * @param patient whether to wait for transactions that have not ended; without, a partition with one is left out
  * @returns by partition; none for those that were left out
- * @throws HeldBackError when transactions do not end, Error when Kafka does not tell
+ * @throws HangingTransactionError when transactions do not end, Error when Kafka does not tell
  */
 export async function restore(
   partitions: readonly Partition[],
   group: Pick<GroupConsumer, 'committed'>,
   reader: RangeReader,
   patient: boolean,
-): Promise<Map<Partition, Past>> {
+): Promise<Map<Partition, PartitionPast>> {
   const timeoutMs = patient ? COMMITTED_TIMEOUT_MS : COMMITTED_TOGETHER_TIMEOUT_MS
   const places = partitions.flatMap((one) => one.both)
   const rows = new Map((await group.committed(places, timeoutMs)).map((row) => [partitionName(row), row]))
   for (const one of partitions)
     one.claimed = one.both.map((at) => rows.get(partitionName(at))?.offset ?? -1) as [number, number]
   const endsOf = await stableEnds(partitions, reader, patient)
-  const pasts = new Map<Partition, Past>()
+  const pasts = new Map<Partition, PartitionPast>()
   for (const [partition, ends] of endsOf) {
     const [input, retry] = partition.both.map((at) => {
       const row = rows.get(partitionName(at))
@@ -133,7 +97,7 @@ export async function restore(
 
 const isDoubtful = (
   { claimed }: Partition,
-  { input, retry: waiting, fresh }: Past,
+  { input, retry: waiting, fresh }: PartitionPast,
   { retry, dlq, processed }: Ends,
 ): boolean =>
   input.missing.length + waiting.missing.length > 0 ||
@@ -142,7 +106,7 @@ const isDoubtful = (
   (claimed?.[1] ?? -1) > retry.end
 
 /** Where reading begins, of what the group has committed and what is there. */
-function pastOf(input: CommittedOffset, retry: CommittedOffset, ends: Ends): Past {
+function pastOf(input: CommittedOffset, retry: CommittedOffset, ends: Ends): PartitionPast {
   const { beginning, end } = ends.input
   // Beyond the end: the topic was made anew, or has lost its last records.
   const fresh = input.offset < 0 ? 'nothing committed' : input.offset > end ? 'committed beyond the end' : undefined
@@ -211,14 +175,14 @@ async function transactionsEnded(
   for (;;) {
     const [ends = before] = await reader.ends([at])
     if (ends.stable >= before.end) return { ...ends, end: ends.stable }
-    if (performance.now() > deadlineMs) throw new HeldBackError(at, ends.stable)
+    if (performance.now() > deadlineMs) throw new HangingTransactionError(at, ends.stable)
     await sleep(TRANSACTIONS_PAUSE_MS)
   }
 }
 
 /** Fills the windows with the latest outcomes. */
 async function fillWindows(
-  pasts: ReadonlyMap<Partition, Past>,
+  pasts: ReadonlyMap<Partition, PartitionPast>,
   endsOf: ReadonlyMap<Partition, Ends>,
   reader: RangeReader,
 ): Promise<void> {
@@ -288,7 +252,7 @@ class Outcomes {
 
 /** Finds the events that wait in `.retry`. */
 async function findWaiting(
-  pasts: ReadonlyMap<Partition, Past>,
+  pasts: ReadonlyMap<Partition, PartitionPast>,
   endsOf: ReadonlyMap<Partition, Ends>,
   reader: RangeReader,
 ): Promise<void> {
@@ -341,7 +305,7 @@ export const searchedOffsets = ({ capacity }: Pick<Deduplication, 'capacity'>): 
 
 /** Looks for an outcome of every input record that is called done, as far as the window reaches. */
 async function findMissing(
-  pasts: ReadonlyMap<Partition, Past>,
+  pasts: ReadonlyMap<Partition, PartitionPast>,
   endsOf: ReadonlyMap<Partition, Ends>,
   reader: RangeReader,
 ): Promise<void> {

@@ -6,15 +6,16 @@ import {
   NOT_BEFORE,
   ORIGIN,
   RECEIVED_AT,
+  type RecordHeaders,
   TENANT,
   TRANSACTION,
   withHeaders,
-} from '../shared/headers.ts'
-import type { IncomingRecord, OutgoingRecord, RecordHeaders } from '../shared/kafka/types.ts'
-import type { Redact } from '../shared/redact.ts'
-import { type Backoff, delayMs } from '../shared/retry.ts'
-import { callsOf, messageOf } from '../shared/thrown.ts'
-import { parseTopic, siblingTopic } from '../shared/topics.ts'
+} from '../shared/events/headers.ts'
+import type { IncomingRecord, OutgoingRecord } from '../shared/events/record.ts'
+import { parseTopic, siblingTopic } from '../shared/events/topics.ts'
+import type { Redact } from '../shared/service/redact.ts'
+import { type Backoff, delayMs } from '../shared/service/retry.ts'
+import { callsOf, messageOf } from '../shared/service/thrown.ts'
 import { headerNumber, originOf, receivedAtMs } from './decode.ts'
 import { AttemptFault } from './handlers/attempt.ts'
 import { TerminalError } from './handlers/handler.ts'

@@ -1,13 +1,13 @@
 import { expect, test } from 'bun:test'
 import { Type } from '@sinclair/typebox'
-import { headerText } from '../shared/headers.ts'
-import { toRecord } from '../shared/record.ts'
+import { headerText } from '../shared/events/headers.ts'
+import { toRecord } from '../shared/events/record.ts'
+import { streamTopics } from '../shared/events/topics.ts'
 import { FakeKafka } from '../shared/testing/fake-kafka.ts'
 import { until } from '../shared/testing/until.ts'
-import { streamTopics } from '../shared/topics.ts'
 import { defineHandler } from './handlers/handler.ts'
 import type { PipelineDeps } from './pipeline.ts'
-import { startPipeline } from './test-pipeline.ts'
+import { startPipeline } from './testing/pipeline.ts'
 
 /** What nobody has thought of, in any part of the pipeline: the event is a dead letter, or the clients are replaced; nothing waits for ever. */
 

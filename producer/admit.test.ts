@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'bun:test'
 import fc from 'fast-check'
-import { NO_HEADERS } from '../shared/headers.ts'
+import { NO_HEADERS } from '../shared/events/headers.ts'
 import { FakeKafka } from '../shared/testing/fake-kafka.ts'
 import { until } from '../shared/testing/until.ts'
 import { Gate, holding, Meter, Meters, type Stay, shareQueue } from './admit.ts'

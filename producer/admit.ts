@@ -1,7 +1,7 @@
 import type { RecordProducer } from '../shared/kafka/types.ts'
-import { sleep } from '../shared/retry.ts'
-import type { Quota, Tenant } from '../shared/tenants.ts'
+import { sleep } from '../shared/service/retry.ts'
 import { NOTHING_STORED, type Problem, type Unit } from './problem.ts'
+import type { Quota, Tenant } from './tenants.ts'
 
 /** Who may come in: the service's own limits, a tenant's share of them, and its quota. */
 

@@ -1,5 +1,6 @@
-import { type Credential, DEFAULT_TENANT, type Tenant, type Tenants } from '../shared/tenants.ts'
+import { DEFAULT_TENANT } from '../shared/events/topics.ts'
 import type { Problem } from './problem.ts'
+import type { Credential, Tenant, Tenants } from './tenants.ts'
 
 /** Who sends a request, and to which stream. */
 

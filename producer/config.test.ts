@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'bun:test'
-import { ConfigError } from '../shared/config.ts'
+import { ConfigError } from '../shared/service/config.ts'
 import { loadProducerConfig } from './config.ts'
 
 const DEVELOPMENT = { NODE_ENV: 'development', AUTH: 'off', KAFKA_BROKERS: 'localhost:9092' }

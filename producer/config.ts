@@ -1,5 +1,5 @@
 import { type Static, Type } from '@sinclair/typebox'
-import { choice, commonFaults, commonVariables, integer, loadConfig } from '../shared/config.ts'
+import { choice, commonFaults, commonVariables, integer, loadConfig } from '../shared/service/config.ts'
 
 const KIB = 1024
 const MIB = 1024 * KIB

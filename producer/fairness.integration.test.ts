@@ -2,8 +2,7 @@ import { afterEach, expect, test } from 'bun:test'
 import { connect, type Socket } from 'node:net'
 import { gzipSync } from 'node:zlib'
 import pino from 'pino'
-import { sleep } from '../shared/retry.ts'
-import { makeKey, tenantsOf } from '../shared/tenants.ts'
+import { sleep } from '../shared/service/retry.ts'
 import { FakeKafka } from '../shared/testing/fake-kafka.ts'
 import { until } from '../shared/testing/until.ts'
 import { Gate, Meters } from './admit.ts'
@@ -11,6 +10,7 @@ import { createApp } from './app.ts'
 import { authenticateByKey } from './authenticate.ts'
 import { loadProducerConfig } from './config.ts'
 import { createMetrics } from './metrics.ts'
+import { makeKey, tenantsOf } from './tenants.ts'
 
 /** One tenant does what it can to keep the other out, which sends as before, and notices nothing. */
 

@@ -1,5 +1,5 @@
-import { isMediaType, parseMediaType } from '../shared/event.ts'
-import { trimEnd } from '../shared/trim.ts'
+import { isMediaType, parseMediaType } from '../shared/events/event.ts'
+import { trimEnd } from '../shared/service/trim.ts'
 import type { Problem } from './problem.ts'
 
 /** How a request carries its events. */

@@ -1,9 +1,9 @@
 import { Counter, Gauge, Registry } from 'prom-client'
 import type { RecordProducer } from '../shared/kafka/types.ts'
-import { LATENCY_BUCKETS_SECONDS } from '../shared/ops.ts'
-import { LatencyHistogram, type Tally, tallies } from '../shared/tally.ts'
-import type { Tenant } from '../shared/tenants.ts'
+import { LATENCY_BUCKETS_SECONDS } from '../shared/service/ops.ts'
+import { LatencyHistogram, type Tally, tallies } from '../shared/service/tally.ts'
 import type { Gate } from './admit.ts'
+import type { Tenant } from './tenants.ts'
 
 /** What a route is called in metrics; paths themselves are no labels, since anybody can make up another. */
 export const ROUTES = ['events', 'handshake', 'openapi', 'docs', 'other'] as const

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, test } from 'bun:test'
-import { type KafkaCluster, startKafka } from '../shared/kafka/brokers/kafka.ts'
+import { type KafkaCluster, startKafka } from '../shared/dev/brokers/kafka.ts'
 import { type ServiceProcess, startService } from '../shared/testing/service-process.ts'
 import { until } from '../shared/testing/until.ts'
 

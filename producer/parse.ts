@@ -1,6 +1,6 @@
-import { attributeFault, EventBuilder, type Fault } from '../shared/event.ts'
-import { atIndex, type Defaults, type EventResult, eventFromJson, NOT_AN_OBJECT } from '../shared/event-json.ts'
-import { type JsonFault, type JsonLimits, type JsonMember, outlineJson } from '../shared/json.ts'
+import { attributeFault, EventBuilder, type Fault } from '../shared/events/event.ts'
+import { atIndex, type Defaults, type EventResult, eventFromJson, NOT_AN_OBJECT } from '../shared/events/event-json.ts'
+import { type JsonFault, type JsonLimits, type JsonMember, outlineJson } from '../shared/events/json.ts'
 import { contentTypeOf, type Mode } from './media-type.ts'
 import type { Problem } from './problem.ts'
 

@@ -1,5 +1,5 @@
 import { type Static, Type } from '@sinclair/typebox'
-import { NOSNIFF } from '../shared/http.ts'
+import { NOSNIFF } from '../shared/service/http.ts'
 import { EventOutcome, type EventOutcome as Outcome } from './receipt.ts'
 
 /** Errors as RFC 9457 problem documents: the one table of them, and the one place where they become responses. */

@@ -1,6 +1,6 @@
 import http from 'node:http'
-import type { Logger } from '../shared/logger.ts'
-import { delayMs, sleep, turn } from '../shared/retry.ts'
+import type { Logger } from '../shared/service/logger.ts'
+import { delayMs, sleep, turn } from '../shared/service/retry.ts'
 import type { Gate } from './admit.ts'
 import type { ProducerConfig } from './config.ts'
 import { kernelHandsOver, openSockets } from './sockets.ts'

@@ -1,14 +1,8 @@
-import type { Event } from '../shared/event.ts'
-import {
-  type DeliveryResult,
-  type OutgoingRecord,
-  ProduceError,
-  type ProduceFault,
-  type RecordProducer,
-} from '../shared/kafka/types.ts'
-import { keylessPartition } from '../shared/partition.ts'
-import { toRecord } from '../shared/record.ts'
-import { newTraceContext, parseTraceparent, type TraceContext } from '../shared/telemetry.ts'
+import type { Event } from '../shared/events/event.ts'
+import { keylessPartition } from '../shared/events/partition.ts'
+import { type OutgoingRecord, toRecord } from '../shared/events/record.ts'
+import { type DeliveryResult, ProduceError, type ProduceFault, type RecordProducer } from '../shared/kafka/types.ts'
+import { newTraceContext, parseTraceparent, type TraceContext } from '../shared/tracing/trace-context.ts'
 import { NOTHING_STORED, type Problem, type Unit } from './problem.ts'
 import { type EventOutcome, receiptOf } from './receipt.ts'
 

@@ -1,6 +1,6 @@
 import { type Static, Type } from '@sinclair/typebox'
 import type { Delivery } from '../shared/kafka/types.ts'
-import { isoTime } from '../shared/time.ts'
+import { isoTime } from '../shared/service/time.ts'
 
 /** What a client is told of its events. */
 

@@ -1,7 +1,7 @@
 import { expect, test } from 'bun:test'
 import { connect, type Socket } from 'node:net'
-import { startKafka } from '../shared/kafka/brokers/kafka.ts'
-import { findFreePorts, releasePorts } from '../shared/kafka/brokers/ports.ts'
+import { startKafka } from '../shared/dev/brokers/kafka.ts'
+import { findFreePorts, releasePorts } from '../shared/dev/brokers/ports.ts'
 import { type ServiceProcess, startService } from '../shared/testing/service-process.ts'
 import { until } from '../shared/testing/until.ts'
 

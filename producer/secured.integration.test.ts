@@ -2,13 +2,13 @@ import { afterAll, beforeAll, describe, expect, test } from 'bun:test'
 import { mkdtempSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { type KafkaCluster, startKafka } from '../shared/kafka/brokers/kafka.ts'
-import { findFreePorts, releasePorts } from '../shared/kafka/brokers/ports.ts'
-import { createAcls, deleteAcls } from '../shared/kafka/brokers/wire-admin.ts'
-import { makeKey } from '../shared/tenants.ts'
+import { type KafkaCluster, startKafka } from '../shared/dev/brokers/kafka.ts'
+import { findFreePorts, releasePorts } from '../shared/dev/brokers/ports.ts'
+import { createAcls, deleteAcls } from '../shared/dev/brokers/wire-admin.ts'
 import { createAuthority, KEY_PASSWORD } from '../shared/testing/certificates.ts'
 import { type ServiceProcess, startService } from '../shared/testing/service-process.ts'
 import { until } from '../shared/testing/until.ts'
+import { makeKey } from './tenants.ts'
 
 /** The producer as a process, on a Kafka of its own that asks who one is and what one may do. */
 

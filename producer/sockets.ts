@@ -1,6 +1,6 @@
 import { dlopen, ptr } from 'bun:ffi'
 import { closeSync, openSync, readdirSync, readFileSync } from 'node:fs'
-import { turn } from '../shared/retry.ts'
+import { turn } from '../shared/service/retry.ts'
 
 /**
  * The sockets behind a port of this process. Bun's server ends its listening socket and its idle connections together, and a request that is on its

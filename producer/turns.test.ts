@@ -1,5 +1,5 @@
 import { expect, test } from 'bun:test'
-import { turn } from '../shared/retry.ts'
+import { turn } from '../shared/service/retry.ts'
 import { Turns } from './turns.ts'
 
 /** Keeps the thread. */

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'bun:test'
-import { NO_HEADERS as NO_RECORD_HEADERS } from '../shared/headers.ts'
+import { NO_HEADERS as NO_RECORD_HEADERS } from '../shared/events/headers.ts'
 import { parseBody } from './parse.ts'
 import { tooLarge, validEvents } from './validate.ts'
 

@@ -1,7 +1,7 @@
-import type { Event, Fault } from '../shared/event.ts'
-import type { EventResult } from '../shared/event-json.ts'
-import type { OutgoingRecord, TopicSettings } from '../shared/kafka/types.ts'
-import { isLarger, recordBytes } from '../shared/record.ts'
+import type { Event, Fault } from '../shared/events/event.ts'
+import type { EventResult } from '../shared/events/event-json.ts'
+import { isLarger, type OutgoingRecord, recordBytes } from '../shared/events/record.ts'
+import type { TopicSettings } from '../shared/kafka/types.ts'
 import { faultsOf } from './parse.ts'
 import { MAX_NAMED_FAULTS, NOTHING_STORED, type Problem, type Unit } from './problem.ts'
 

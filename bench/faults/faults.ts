@@ -1,11 +1,12 @@
+import { eventIdentity } from '../../shared/events/identity.ts'
+import { type ForeignRecord, writeRecord } from '../../shared/testing/foreign-record.ts'
+import type { Service } from '../../shared/testing/services.ts'
 import { BROKER_FAULTS } from './broker-faults.ts'
-import { type ForeignRecord, writeRecord } from './foreign-record.ts'
 import { HALF_DONE_FAULT } from './half-done.ts'
 import type { Log } from './judge.ts'
 import { ALWAYS, kind, SLOW, SOMETIMES } from './kinds.ts'
 import { PLAIN } from './load.ts'
 import { PERMISSION_FAULT } from './permission-fault.ts'
-import type { Service } from './processes.ts'
 import { SERVICE_FAULTS } from './service-faults.ts'
 import { type Fault, GROUP, PARTITIONS, type Stage } from './stage.ts'
 import { TOPIC_FAULTS } from './topic-faults.ts'
@@ -336,7 +337,7 @@ export function faultNamed(name: string): Fault {
 
 /** How many of the events that went by way of `.retry` were passed meanwhile by a later one of another key in their partition. */
 export function overtaken({ input, retry, dlq, processed }: Log): { waited: number; passed: number } {
-  const name = (event: { source: string; id: string }) => `${event.source}\n${event.id}`
+  const name = (event: { source: string; id: string }) => eventIdentity(event.source, event.id)
   const settledAtMs = new Map<string, number>()
   for (const { event, timestampMs } of [...dlq, ...processed])
     if (event !== undefined) settledAtMs.set(name(event), timestampMs)

@@ -1,9 +1,9 @@
-import { partitionsByDefault } from '../../shared/kafka/brokers/kafka.ts'
+import { partitionsByDefault } from '../../shared/dev/brokers/kafka.ts'
 import {
   type OpenTransaction,
   openTransactions,
   writeTransactionMarks,
-} from '../../shared/kafka/brokers/wire-transactions.ts'
+} from '../../shared/dev/brokers/wire-transactions.ts'
 import { until } from '../../shared/testing/until.ts'
 import { kind, SOMETIMES } from './kinds.ts'
 import { type Kind, PLAIN } from './load.ts'

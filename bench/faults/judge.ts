@@ -1,3 +1,4 @@
+import { eventIdentity, originIdentity } from '../../shared/events/identity.ts'
 import type { Entry } from './ledger.ts'
 
 /**
@@ -131,7 +132,7 @@ type Violate = (invariant: Invariant, what: string) => void
 
 /** An event is known by source and id; anything else by where it stands, which is what its outcome names as its origin. */
 const identityOf = (event: LogRecord['event'], place: string): string =>
-  event === undefined ? `\n${place}` : `${event.source}\n${event.id}`
+  event === undefined ? originIdentity(place) : eventIdentity(event.source, event.id)
 
 const nameOf = (event: LogRecord['event'], place: string): string =>
   event === undefined ? `the record ${place}` : `${event.source} ${event.id}`
@@ -171,7 +172,7 @@ function judgeAnswers(
   let ours = 0
   for (const { source, id, key, answers } of entries) {
     const name = `${source} ${id}`
-    const copies = inLog.get(`${source}\n${id}`)?.copies ?? []
+    const copies = inLog.get(eventIdentity(source, id))?.copies ?? []
     if (copies.length > 0) ours++
     const receipts = new Set<string>()
     let possible = 0
@@ -228,7 +229,7 @@ function judgeOutcomes(
     entries.flatMap(({ source, id, answers }) =>
       changes.firstOffsets !== undefined &&
       answers.some((answer) => answer.kind === 'unknown' || (answer.kind === 'acknowledged' && isGone(answer, changes)))
-        ? [`${source}\n${id}`]
+        ? [eventIdentity(source, id)]
         : [],
     ),
   )
@@ -296,7 +297,7 @@ function judgeExpectations(
   violate: Violate,
 ): void {
   for (const { source, id, expected } of entries) {
-    const logged = inLog.get(`${source}\n${id}`)
+    const logged = inLog.get(eventIdentity(source, id))
     const unexpected = expected === 'processed' ? logged?.dead : logged?.processed
     if (unexpected === undefined || unexpected.length === 0) continue
     verdict.altered++

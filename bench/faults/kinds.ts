@@ -1,4 +1,4 @@
-import { FAULT_TYPE } from './handlers.ts'
+import { FAULT_TYPE } from '../../consumer/testing/faulty-handlers.ts'
 import type { Kind } from './load.ts'
 
 /** Events for the handlers that misbehave, and what is to become of them. */

@@ -1,3 +1,4 @@
+import { eventIdentity } from '../../shared/events/identity.ts'
 /** What was sent, and what was answered: the only thing that a verdict about the services may rest on beside the log itself. */
 
 /** What a request's answer says of one event. */
@@ -26,7 +27,7 @@ export class Ledger {
 
   /** Notes that an event is about to be sent, again or for the first time. Returns what takes the answer; until then it is unknown. */
   send(event: Omit<Entry, 'answers'>): (answer: Answer) => void {
-    const identity = `${event.source}\n${event.id}`
+    const identity = eventIdentity(event.source, event.id)
     let entry = this.#entries.get(identity)
     if (entry === undefined) {
       entry = { ...event, answers: [] }

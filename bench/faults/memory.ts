@@ -1,4 +1,4 @@
-import { residentMemoryBytes } from '../../shared/process-metrics.ts'
+import { residentMemoryBytes } from '../../shared/service/process-metrics.ts'
 
 /** Whether a process's resident memory stays where it is, from samples of `VmRSS` at equal intervals. */
 

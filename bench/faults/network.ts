@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { networkInterfaces } from 'node:os'
-import type { NodePlace } from '../../shared/kafka/brokers/kafka.ts'
+import type { NodePlace } from '../../shared/dev/brokers/kafka.ts'
 
 /**
  * A network for brokers of which each has a network namespace and an address of its own, joined by a bridge in a namespace that is nobody's;

@@ -1,4 +1,4 @@
-import { type Acl, createAcls, deleteAcls } from '../../shared/kafka/brokers/wire-admin.ts'
+import { type Acl, createAcls, deleteAcls } from '../../shared/dev/brokers/wire-admin.ts'
 import { ALWAYS, SOMETIMES } from './kinds.ts'
 import { PLAIN } from './load.ts'
 import { DEFAULT_TIMES, type Fault, GROUP, TOPICS } from './stage.ts'

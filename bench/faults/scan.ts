@@ -1,3 +1,4 @@
+import { kcatCommand } from '../../shared/testing/kcat.ts'
 import type { Log, LogRecord } from './judge.ts'
 
 /**
@@ -10,13 +11,6 @@ const SCAN_TIMEOUT_MS = 120_000
 
 /** Headers that are ours to add; whatever else a dead letter has is the original's. Spelled out here, so that a slip in the services shows. */
 const ADDED_HEADERS = new Set(['kt-attempt', 'kt-not-before', 'kt-error', 'kt-origin', 'kt-transaction'])
-
-/** @throws Error that says how to get kcat, when it is not there */
-export function kcatCommand(): string {
-  const path = Bun.which('kcat')
-  if (path === null) throw new Error('kcat reads the topics to judge a run, and is not there: apt-get install kcat')
-  return path
-}
 
 /** All committed records of a stream's four topics, which must exist. */
 export async function scanStream(brokers: string, topic: string): Promise<Log> {

@@ -1,8 +1,8 @@
+import type { Service } from '../../shared/testing/services.ts'
 import { createKeepAliveClient } from './keep-alive.ts'
 import { kind, SLOW, SOMETIMES } from './kinds.ts'
 import { PLAIN } from './load.ts'
 import { sampleMemory } from './memory.ts'
-import type { Service } from './processes.ts'
 import type { Fault } from './stage.ts'
 
 /** Services that stand still and go on, are replaced, or have much to catch up on. */

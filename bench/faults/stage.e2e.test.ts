@@ -1,6 +1,6 @@
 import { expect, test } from 'bun:test'
+import type { Service } from '../../shared/testing/services.ts'
 import { until } from '../../shared/testing/until.ts'
-import type { Service } from './processes.ts'
 import { runFault } from './stage.ts'
 
 /** Whether all four partitions are this consumer's and being read. */

@@ -1,17 +1,18 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { type KafkaCluster, type KafkaOptions, startKafka } from '../../shared/kafka/brokers/kafka.ts'
-import { findFreePorts, releasePorts } from '../../shared/kafka/brokers/ports.ts'
+import { type KafkaCluster, type KafkaOptions, startKafka } from '../../shared/dev/brokers/kafka.ts'
+import { findFreePorts, releasePorts } from '../../shared/dev/brokers/ports.ts'
 import { type KafkaProxy, startKafkaProxy } from '../../shared/testing/kafka-proxy.ts'
+import { kcatCommand } from '../../shared/testing/kcat.ts'
+import { createService, type Service, STOP_LIMIT_SECONDS } from '../../shared/testing/services.ts'
 import { type Changes, holds, judge, type Log, type Verdict } from './judge.ts'
 import { Ledger } from './ledger.ts'
 import { type Load, type LoadOptions, PLAIN, startLoad } from './load.ts'
 import { createNetwork, type TestNetwork } from './network.ts'
-import { createService, type Service, STOP_LIMIT_SECONDS } from './processes.ts'
 import { createRandom, type Random } from './random.ts'
 import { formatReport, type Round, type RunFacts } from './report.ts'
-import { kcatCommand, scanStream } from './scan.ts'
+import { scanStream } from './scan.ts'
 import { lookFromOutside, type Watch, watchCommits } from './watch.ts'
 
 /**
@@ -139,7 +140,7 @@ const CONSUMER_ENV = {
   GROUP_ID: GROUP,
   SESSION_TIMEOUT_MS: '1500',
   TRANSACTION_TIMEOUT_MS: '5000',
-  HANDLERS_MODULE: join(import.meta.dir, 'handlers.ts'),
+  HANDLERS_MODULE: join(import.meta.dir, '../../consumer/testing/faulty-handlers.ts'),
   QUICK_ATTEMPTS: '2',
   QUICK_RETRY_FIRST_MS: '10',
   QUICK_RETRY_MAX_MS: '50',

@@ -1,4 +1,4 @@
-import { createTopicsAndWait } from '../../shared/kafka/brokers/wire.ts'
+import { createTopicsAndWait } from '../../shared/dev/brokers/wire.ts'
 import {
   commitOffsets,
   createPartitions,
@@ -6,9 +6,9 @@ import {
   deleteTopics,
   fetchCommitted,
   listOffsets,
-} from '../../shared/kafka/brokers/wire-admin.ts'
+} from '../../shared/dev/brokers/wire-admin.ts'
+import { writeRecord } from '../../shared/testing/foreign-record.ts'
 import { until } from '../../shared/testing/until.ts'
-import { writeRecord } from './foreign-record.ts'
 import { SOMETIMES } from './kinds.ts'
 import { PLAIN } from './load.ts'
 import { type Fault, GROUP, PARTITIONS, type Stage, TOPICS } from './stage.ts'

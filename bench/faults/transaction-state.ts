@@ -1,7 +1,7 @@
 import pino from 'pino'
 import { loadConsumerConfig } from '../../consumer/config.ts'
-import { type KafkaCluster, partitionsByDefault } from '../../shared/kafka/brokers/kafka.ts'
-import { listOffsets } from '../../shared/kafka/brokers/wire-admin.ts'
+import { type KafkaCluster, partitionsByDefault } from '../../shared/dev/brokers/kafka.ts'
+import { listOffsets } from '../../shared/dev/brokers/wire-admin.ts'
 import { native, promised } from '../../shared/kafka/client.ts'
 import { createRangeReader, readAll } from '../../shared/kafka/range-reader.ts'
 

@@ -1,11 +1,11 @@
-import { fetchMetadata } from '../../shared/kafka/brokers/wire.ts'
+import { fetchMetadata } from '../../shared/dev/brokers/wire.ts'
 import {
   type CommittedOffset,
   fetchCommitted,
   findCoordinator,
   listOffsets,
-} from '../../shared/kafka/brokers/wire-admin.ts'
-import type { Service } from './processes.ts'
+} from '../../shared/dev/brokers/wire-admin.ts'
+import type { Service } from '../../shared/testing/services.ts'
 
 /**
  * Watches from outside, as a client that is none of the services', whether what a group decides is committed: how long it takes until it is

@@ -1,8 +1,8 @@
 /** A limit: the client that KafkaTrace's consumer uses, on Bun, reading a filled topic and doing nothing with its records. */
 import { Type } from '@sinclair/typebox'
-import { commonVariables, loadConfig } from '../../shared/config.ts'
 import { createGroupConsumer } from '../../shared/kafka/consumer.ts'
-import { createLogger } from '../../shared/logger.ts'
+import { commonVariables, loadConfig } from '../../shared/service/config.ts'
+import { createLogger } from '../../shared/service/logger.ts'
 
 const HELP = `Reads a filled topic from its beginning with the Kafka client that KafkaTrace's consumer uses, and does nothing with the records.
 
@@ -69,7 +69,7 @@ let read = 0
 let first: { atMs: number; cpu: number; records: number } | undefined
 let lastMs = performance.now()
 while (read < records) {
-  const got = (await group.consume(FETCH_MAX_RECORDS, FETCH_WAIT_MS)).length
+  const got = (await group.poll(FETCH_MAX_RECORDS, FETCH_WAIT_MS)).length
   const nowMs = performance.now()
   if (got === 0 && nowMs - lastMs > SILENCE_MS) {
     process.stderr.write(`nothing more came after ${read} of ${records} records\n`)

@@ -1,8 +1,8 @@
 import { chmod, copyFile, cp, readFile, rm } from 'node:fs/promises'
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
+import { provideBuilt, runTool } from '../../shared/dev/built.ts'
 import { describeAddon } from '../../shared/kafka/native/check.ts'
-import { provideBuilt, runTool } from '../systems/built.ts'
 
 /** The C programs of this folder, on the very librdkafka that the Kafka client ships. */
 

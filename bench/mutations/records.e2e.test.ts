@@ -3,15 +3,15 @@ import { join } from 'node:path'
 import fc from 'fast-check'
 import pino from 'pino'
 import { loadConsumerConfig } from '../../consumer/config.ts'
-import { foreignRecord } from '../../consumer/test-foreign-records.ts'
-import { type KafkaCluster, startKafka } from '../../shared/kafka/brokers/kafka.ts'
+import { FAULT_TYPE } from '../../consumer/testing/faulty-handlers.ts'
+import { foreignRecord } from '../../consumer/testing/foreign-records.ts'
+import { type KafkaCluster, startKafka } from '../../shared/dev/brokers/kafka.ts'
+import { streamTopics } from '../../shared/events/topics.ts'
 import { createRecordProducer } from '../../shared/kafka/producer.ts'
 import { readAll } from '../../shared/kafka/range-reader.ts'
 import { ProduceError } from '../../shared/kafka/types.ts'
 import { type ServiceProcess, startService } from '../../shared/testing/service-process.ts'
 import { until } from '../../shared/testing/until.ts'
-import { streamTopics } from '../../shared/topics.ts'
-import { FAULT_TYPE } from '../faults/handlers.ts'
 import { COUNT, known, openReader, PARTITIONS, partitionsOf, residentMbOf, SEED, wrongOutcomes } from './rig.ts'
 
 const CHUNK = 1_000
@@ -36,7 +36,7 @@ beforeAll(async () => {
     KAFKA_BROKERS: kafka.bootstrapServers,
     GROUP_ID: 'mutations',
     INSTANCE_ID: 'one',
-    HANDLERS_MODULE: join(import.meta.dir, '../faults/handlers.ts'),
+    HANDLERS_MODULE: join(import.meta.dir, '../../consumer/testing/faulty-handlers.ts'),
     QUICK_ATTEMPTS: '1',
     MAX_ATTEMPTS: '2',
     RETRY_FIRST_MS: '50',

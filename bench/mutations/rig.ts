@@ -1,11 +1,12 @@
 import pino from 'pino'
 import { loadConsumerConfig } from '../../consumer/config.ts'
 import { identityOf } from '../../consumer/decode.ts'
+import type { IncomingRecord } from '../../shared/events/record.ts'
+import { siblingTopic } from '../../shared/events/topics.ts'
 import { createRangeReader, readAll } from '../../shared/kafka/range-reader.ts'
-import type { IncomingRecord, RangeReader, TopicPartition } from '../../shared/kafka/types.ts'
-import { residentMemoryBytes } from '../../shared/process-metrics.ts'
+import type { RangeReader, TopicPartition } from '../../shared/kafka/types.ts'
+import { residentMemoryBytes } from '../../shared/service/process-metrics.ts'
 import { until } from '../../shared/testing/until.ts'
-import { siblingTopic } from '../../shared/topics.ts'
 
 /** What mutated requests and mutated records have in common: how many there are, and what became of each event. */
 

@@ -1,8 +1,8 @@
 import { join } from 'node:path'
-import { makeKey, type TenantsFile } from '../../shared/tenants.ts'
-import { inputTopic, parseTopic } from '../../shared/topics.ts'
+import { makeKey, type TenantsFile } from '../../producer/tenants.ts'
+import { inputTopic, parseTopic } from '../../shared/events/topics.ts'
+import { createService, type Service } from '../../shared/testing/services.ts'
 import { packageVersion } from '../environment.ts'
-import { createService, type Service } from '../faults/processes.ts'
 import type { RunningSystem, StartOptions, System } from './system.ts'
 
 /** KafkaTrace itself: its two services, with nothing set but where they are and what they are to create. */

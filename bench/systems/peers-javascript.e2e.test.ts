@@ -2,10 +2,10 @@ import { afterAll, describe, expect, test } from 'bun:test'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { findFreePorts } from '../../shared/kafka/brokers/ports.ts'
-import { createTopicsAndWait } from '../../shared/kafka/brokers/wire.ts'
+import { findFreePorts } from '../../shared/dev/brokers/ports.ts'
+import { createTopicsAndWait } from '../../shared/dev/brokers/wire.ts'
 import { testBrokers, uniqueName } from '../../shared/testing/brokers.ts'
-import { kcatCommand } from '../faults/scan.ts'
+import { kcatCommand } from '../../shared/testing/kcat.ts'
 import { JAVASCRIPT_PEERS } from './peers-javascript.ts'
 
 /** Those that are installed in seconds; the others keep the same contract by nearly the same program. */

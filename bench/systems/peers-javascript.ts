@@ -1,9 +1,9 @@
 import { existsSync } from 'node:fs'
 import { copyFile, cp, mkdir, realpath, rm, symlink } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { provideBuilt, runTool } from './built.ts'
+import { provideBuilt, runTool, UnavailableError } from '../../shared/dev/built.ts'
 import { startHttpProcess } from './http-process.ts'
-import { type System, UnavailableError } from './system.ts'
+import type { System } from './system.ts'
 
 /** The peers in JavaScript, on Node and on Bun. */
 

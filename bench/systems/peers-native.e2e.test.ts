@@ -2,12 +2,13 @@ import { afterAll, beforeAll, expect, test } from 'bun:test'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { findFreePorts } from '../../shared/kafka/brokers/ports.ts'
-import { createTopicsAndWait } from '../../shared/kafka/brokers/wire.ts'
+import { findFreePorts } from '../../shared/dev/brokers/ports.ts'
+import { createTopicsAndWait } from '../../shared/dev/brokers/wire.ts'
+import { UnavailableError } from '../../shared/dev/built.ts'
 import { testBrokers, uniqueName } from '../../shared/testing/brokers.ts'
 import { scanTopic } from '../scan.ts'
 import { NATIVE_PEERS } from './peers-native.ts'
-import { type RunningSystem, type System, UnavailableError } from './system.ts'
+import type { RunningSystem, System } from './system.ts'
 
 /** Benthos has more than a hundred modules; the plain peer keeps the same contract, and both are built by the same steps. */
 const peer = NATIVE_PEERS.find(({ facts }) => facts.name === 'go-franz') as System

@@ -1,7 +1,7 @@
 import { join } from 'node:path'
-import { provideBuilt, runTool } from './built.ts'
+import { provideBuilt, runTool, UnavailableError } from '../../shared/dev/built.ts'
 import { startHttpProcess } from './http-process.ts'
-import { type System, UnavailableError } from './system.ts'
+import type { System } from './system.ts'
 
 /** The peers in Go and Java. */
 

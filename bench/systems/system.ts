@@ -72,8 +72,3 @@ export interface LimitMeasurement {
   /** User and system time of the whole program in the same time; with start-up where it cannot be told apart. */
   cpuSeconds: number
 }
-
-/** A system, or a tool, cannot be had on this machine; the message says why and what to do. */
-export class UnavailableError extends Error {
-  override readonly name = 'UnavailableError'
-}

@@ -1,8 +1,8 @@
 import { isUtf8 } from 'node:buffer'
 import { Script } from 'node:vm'
 import type { TSchema } from '@sinclair/typebox'
-import { attributeFault, type Event, type Fault, pointerTo } from '../../shared/event.ts'
-import { messageOf } from '../../shared/thrown.ts'
+import { attributeFault, type Event, type Fault, pointerTo } from '../../shared/events/event.ts'
+import { messageOf } from '../../shared/service/thrown.ts'
 import type { Context } from '../enrich.ts'
 import type { Handled, Handling, RegisteredHandler } from './handler.ts'
 

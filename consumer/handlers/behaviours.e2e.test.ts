@@ -1,14 +1,15 @@
 import { afterAll, beforeAll, describe, setDefaultTimeout, test } from 'bun:test'
 import { join } from 'node:path'
 import pino from 'pino'
-import { type KafkaCluster, startKafka } from '../../shared/kafka/brokers/kafka.ts'
+import { type KafkaCluster, startKafka } from '../../shared/dev/brokers/kafka.ts'
+import type { IncomingRecord } from '../../shared/events/record.ts'
 import { createRangeReader, readAll } from '../../shared/kafka/range-reader.ts'
-import type { IncomingRecord, RangeReader } from '../../shared/kafka/types.ts'
+import type { RangeReader } from '../../shared/kafka/types.ts'
 import { type ServiceProcess, startService } from '../../shared/testing/service-process.ts'
 import { until } from '../../shared/testing/until.ts'
 import { loadConsumerConfig } from '../config.ts'
-import { behaviours, events, HANDLER_TIMEOUT_MS, MAX_ATTEMPTS } from './test-behaviours.ts'
-import { expectOutcome, type Found, outcomesById } from './test-outcomes.ts'
+import { behaviours, events, HANDLER_TIMEOUT_MS, MAX_ATTEMPTS } from '../testing/behaviours.ts'
+import { expectOutcome, type Found, outcomesById } from '../testing/outcomes.ts'
 
 /** Processes on Apache Kafka: killed while handlers run, stopped while they run, and started again; all events are sent in each life. */
 
@@ -45,7 +46,7 @@ beforeAll(async () => {
       MAX_ATTEMPTS: String(MAX_ATTEMPTS),
       RETRY_FIRST_MS: '500',
       RETRY_MAX_MS: '1000',
-      HANDLERS_MODULE: join(import.meta.dir, 'test-behaviours.ts'),
+      HANDLERS_MODULE: join(import.meta.dir, '../testing/behaviours.ts'),
     })
     consumer = started
     await send()

@@ -1,11 +1,11 @@
 import { afterAll, describe, test } from 'bun:test'
-import { toRecord } from '../../shared/record.ts'
+import { toRecord } from '../../shared/events/record.ts'
 import { FakeKafka } from '../../shared/testing/fake-kafka.ts'
 import { until } from '../../shared/testing/until.ts'
 import type { Pipeline } from '../pipeline.ts'
-import { startPipeline } from '../test-pipeline.ts'
-import { behaviours, events, HANDLER_TIMEOUT_MS, handlers } from './test-behaviours.ts'
-import { expectOutcome, outcomesById } from './test-outcomes.ts'
+import { behaviours, events, HANDLER_TIMEOUT_MS, handlers } from '../testing/behaviours.ts'
+import { expectOutcome, outcomesById } from '../testing/outcomes.ts'
+import { startPipeline } from '../testing/pipeline.ts'
 
 const INPUT = 'kt.acme.events'
 

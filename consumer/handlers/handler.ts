@@ -1,6 +1,6 @@
 import type { Static, TSchema } from '@sinclair/typebox'
 import { type TypeCheck, TypeCompiler } from '@sinclair/typebox/compiler'
-import type { Event } from '../../shared/event.ts'
+import type { Event } from '../../shared/events/event.ts'
 import type { Context } from '../enrich.ts'
 
 /** The event can never be handled: it is put aside as a dead letter at once. So is it for any error of this name. */

@@ -2,7 +2,7 @@ import { afterAll, expect, test } from 'bun:test'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { redactor } from '../../shared/redact.ts'
+import { redactor } from '../../shared/service/redact.ts'
 import { loadHandlers } from './load.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'kafkatrace-modules-'))

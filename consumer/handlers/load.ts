@@ -1,7 +1,7 @@
 import { resolve } from 'node:path'
-import type { Redact } from '../../shared/redact.ts'
-import { TimeoutError, within } from '../../shared/retry.ts'
-import { callsOf, messageOf } from '../../shared/thrown.ts'
+import type { Redact } from '../../shared/service/redact.ts'
+import { TimeoutError, within } from '../../shared/service/retry.ts'
+import { callsOf, messageOf } from '../../shared/service/thrown.ts'
 
 /** What a module awaits at its top may never come, and until then there is no operations port that could say so. */
 const LOAD_TIMEOUT_MS = 30_000

@@ -1,7 +1,7 @@
 import { Console } from 'node:console'
 import { Writable } from 'node:stream'
-import { type Logger, TenantLines } from '../../shared/logger.ts'
-import type { Redact } from '../../shared/redact.ts'
+import { type Logger, TenantLines } from '../../shared/service/logger.ts'
+import type { Redact } from '../../shared/service/redact.ts'
 
 /** Of a line that a handler prints. */
 const MAX_PRINTED_CHARS = 4_096

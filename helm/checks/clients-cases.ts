@@ -1,4 +1,4 @@
-import type { Event } from '../../shared/event.ts'
+import type { Event } from '../../shared/events/event.ts'
 
 /** The events that other people's clients send and read: values that are odd in a header, in JSON or in a URI. */
 

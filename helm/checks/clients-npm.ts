@@ -1,6 +1,6 @@
 import { copyFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { provideBuilt, runTool } from '../../bench/systems/built.ts'
+import { provideBuilt, runTool } from '../../shared/dev/built.ts'
 
 /** Where the programs that use clients of others are. */
 export const SOURCES = join(import.meta.dir, 'clients')

@@ -1,9 +1,9 @@
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { provideBuilt, runTool } from '../../bench/systems/built.ts'
-import { findJava } from '../../shared/kafka/brokers/kafka-distribution.ts'
-import type { HeaderValue, IncomingRecord } from '../../shared/kafka/types.ts'
-import { fromRecord } from '../../shared/record.ts'
+import { findJava } from '../../shared/dev/brokers/kafka-distribution.ts'
+import { provideBuilt, runTool } from '../../shared/dev/built.ts'
+import type { HeaderValue } from '../../shared/events/headers.ts'
+import { fromRecord, type IncomingRecord } from '../../shared/events/record.ts'
 import { type Check, type Outcome, outcome, run } from './check.ts'
 import {
   type ClientEvent,

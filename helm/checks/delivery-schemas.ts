@@ -1,7 +1,7 @@
 import { mkdir } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { UnavailableError } from '../../bench/systems/system.ts'
+import { UnavailableError } from '../../shared/dev/built.ts'
 import { run } from './check.ts'
 
 /** Where the custom resources of helm/gitops are defined: their controllers' own modules, checked by Go's checksum database. */

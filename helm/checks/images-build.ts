@@ -6,13 +6,14 @@
  * ca-certificates and the same version of Bun, from npm. Not shown here, therefore: the real base image, other architectures than this
  * machine's, and an engine's own isolation (seccomp, cgroups, networks).
  */
+
 import { cp, mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { UnavailableError } from '../../bench/systems/system.ts'
+import { startEmbedded } from '../../shared/dev/brokers/embedded.ts'
+import { findFreePorts } from '../../shared/dev/brokers/ports.ts'
+import { UnavailableError } from '../../shared/dev/built.ts'
 import { debootstrap } from '../../shared/dev/debian-root.ts'
-import { startEmbedded } from '../../shared/kafka/brokers/embedded.ts'
-import { findFreePorts } from '../../shared/kafka/brokers/ports.ts'
 import { cacheFolder } from '../../shared/kafka/native/cache.ts'
 import { type Check, type Outcome, root, run } from './check.ts'
 import { basesOf, stagesOf } from './images-dockerfile.ts'

@@ -1,7 +1,7 @@
 /** What a deployment tells the services by environment variables, against the schemas that the services check it with. */
 import { consumerVariables, loadConsumerConfig } from '../../consumer/config.ts'
 import { loadProducerConfig, producerVariables } from '../../producer/config.ts'
-import { ConfigError } from '../../shared/config.ts'
+import { ConfigError } from '../../shared/service/config.ts'
 
 export type Service = 'producer' | 'consumer'
 

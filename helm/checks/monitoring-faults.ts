@@ -1,17 +1,17 @@
 import { connect } from 'node:net'
 import process from 'node:process'
-import { writeRecord } from '../../bench/faults/foreign-record.ts'
-import { FAULT_TYPE } from '../../bench/faults/handlers.ts'
+import { FAULT_TYPE } from '../../consumer/testing/faulty-handlers.ts'
 import {
   alterTopic,
   commitOffsets,
   deleteRecords,
   deleteTopics,
   listOffsets,
-} from '../../shared/kafka/brokers/wire-admin.ts'
+} from '../../shared/dev/brokers/wire-admin.ts'
+import { inputTopic, siblingTopic, streamTopics } from '../../shared/events/topics.ts'
+import { writeRecord } from '../../shared/testing/foreign-record.ts'
 import { openTransaction } from '../../shared/testing/open-transaction.ts'
 import { until } from '../../shared/testing/until.ts'
-import { inputTopic, siblingTopic, streamTopics } from '../../shared/topics.ts'
 import type { Check } from './check.ts'
 import { type FiringAlert, holdsWithin, MONITORING_GROUP, type Rig, startRig } from './monitoring-rig.ts'
 import { alerts } from './monitoring-rules.ts'

@@ -1,6 +1,6 @@
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { FAULT_TYPE } from '../../bench/faults/handlers.ts'
+import { FAULT_TYPE } from '../../consumer/testing/faulty-handlers.ts'
 import type { Check } from './check.ts'
 import { type DashboardPanel, readDashboards } from './monitoring-dashboards.ts'
 import { holdsWithin, startRig } from './monitoring-rig.ts'

@@ -1,10 +1,10 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
-import { createService, type Service } from '../../bench/faults/processes.ts'
-import { endBoundChild, spawnBoundChild } from '../../shared/bound-child.ts'
-import { type KafkaCluster, startKafka } from '../../shared/kafka/brokers/kafka.ts'
-import { findFreePorts } from '../../shared/kafka/brokers/ports.ts'
+import { endBoundChild, spawnBoundChild } from '../../shared/dev/bound-child.ts'
+import { type KafkaCluster, startKafka } from '../../shared/dev/brokers/kafka.ts'
+import { findFreePorts } from '../../shared/dev/brokers/ports.ts'
+import { createService, type Service } from '../../shared/testing/services.ts'
 import { root } from './check.ts'
 import { type RuleFile, ruleFiles } from './monitoring-rules.ts'
 import { tool } from './tools.ts'
@@ -71,7 +71,7 @@ export async function startRig({ rules, producerEnv, consumerEnv, say }: RigOpti
     const consumerCommon = {
       ...common,
       GROUP_ID: MONITORING_GROUP,
-      HANDLERS_MODULE: join(root, 'bench/faults/handlers.ts'),
+      HANDLERS_MODULE: join(root, 'consumer/testing/faulty-handlers.ts'),
       ...consumerEnv,
     }
     const producer = await createService('producer', 'producer', { ...common, AUTH: 'off', ...producerEnv }, directory)

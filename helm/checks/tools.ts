@@ -2,7 +2,7 @@ import { createHash, randomUUID } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { chmod, mkdir, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { UnavailableError } from '../../bench/systems/system.ts'
+import { UnavailableError } from '../../shared/dev/built.ts'
 import { cacheFolder } from '../../shared/kafka/native/cache.ts'
 import { run } from './check.ts'
 

@@ -1,4 +1,4 @@
-import { type BoundChild, endBoundChild, spawnBoundChild } from '../bound-child.ts'
+import { type BoundChild, endBoundChild, spawnBoundChild } from './bound-child.ts'
 
 export const MAX_BUSY_LOOPS = 16
 

@@ -5,13 +5,13 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import manifest from '../../package.json' with { type: 'json' }
-import { BrokerUnavailableError } from '../kafka/brokers/broker.ts'
-import { defaultBrokerChoice } from '../kafka/brokers/choose.ts'
-import { findJava } from '../kafka/brokers/kafka-distribution.ts'
-import { dockerAnswers } from '../kafka/brokers/redpanda.ts'
 import { wrongBun } from '../kafka/native/build.ts'
 import { AddonError, describeAddon } from '../kafka/native/check.ts'
 import { COMPILING } from '../kafka/native/needs.ts'
+import { BrokerUnavailableError } from './brokers/broker.ts'
+import { defaultBrokerChoice } from './brokers/choose.ts'
+import { findJava } from './brokers/kafka-distribution.ts'
+import { dockerAnswers } from './brokers/redpanda.ts'
 import { paint } from './progress.ts'
 import { missingOf, NEEDS, type Need, packageManager } from './requirements.ts'
 

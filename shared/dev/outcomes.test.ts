@@ -1,6 +1,6 @@
 import { expect, test } from 'bun:test'
-import { headersOf } from '../headers.ts'
-import { partitionName, type RangeReader, type RecordHeaders } from '../kafka/types.ts'
+import { headersOf, type RecordHeaders } from '../events/headers.ts'
+import { partitionName, type RangeReader } from '../kafka/types.ts'
 import { createOutcomeReader } from './outcomes.ts'
 
 const headers = (id: string, type: string): RecordHeaders => headersOf({ ce_id: id, ce_type: type })

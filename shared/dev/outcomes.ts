@@ -1,6 +1,6 @@
-import { headerText } from '../headers.ts'
+import { headerText } from '../events/headers.ts'
+import { siblingTopic } from '../events/topics.ts'
 import { partitionName, type RangeReader } from '../kafka/types.ts'
-import { siblingTopic } from '../topics.ts'
 
 /** What became of one type's events. */
 export interface TypeOutcome {

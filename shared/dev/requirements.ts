@@ -5,7 +5,6 @@
 import { appendFileSync, closeSync, mkdtempSync, openSync, readFileSync, statSync } from 'node:fs'
 import { constants, tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { findJava, lastLines } from '../kafka/brokers/kafka-distribution.ts'
 import {
   COMPILING,
   command,
@@ -15,6 +14,7 @@ import {
   PACKAGE_MANAGERS,
   type PackageManager,
 } from '../kafka/native/needs.ts'
+import { findJava, lastLines } from './brokers/kafka-distribution.ts'
 import { step } from './progress.ts'
 
 export type Need = Omit<NativeNeed, 'isThere'> & { isThere(): boolean | Promise<boolean> }

@@ -8,9 +8,9 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync
 import { constants, tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import type { Subprocess } from 'bun'
-import { lastLines } from '../kafka/brokers/kafka-distribution.ts'
 import { haveAddon, wrongBun } from '../kafka/native/build.ts'
 import { cacheFault } from '../kafka/native/cache.ts'
+import { lastLines } from './brokers/kafka-distribution.ts'
 import { step } from './progress.ts'
 import { MissingError, NEEDS, provide } from './requirements.ts'
 
@@ -47,7 +47,7 @@ export function needsOf(command: string | undefined, args: readonly string[]): N
       return ['tests', 'kafka']
     case 'shared/dev/verify.ts':
       return ['unit']
-    case 'shared/dev/check-deploy.ts':
+    case 'helm/checks/main.ts':
       return ['tests', 'kafka', 'deployment']
     case 'shared/dev/check-fresh.ts':
       return ['roots']

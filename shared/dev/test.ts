@@ -3,10 +3,10 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { availableParallelism, tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
-import { spawnBoundChild } from '../bound-child.ts'
-import { type Broker, BrokerUnavailableError } from '../kafka/brokers/broker.ts'
-import { startKafka } from '../kafka/brokers/kafka.ts'
-import { dockerAnswers, startRedpanda } from '../kafka/brokers/redpanda.ts'
+import { spawnBoundChild } from './bound-child.ts'
+import { type Broker, BrokerUnavailableError } from './brokers/broker.ts'
+import { startKafka } from './brokers/kafka.ts'
+import { dockerAnswers, startRedpanda } from './brokers/redpanda.ts'
 import { coverageOf, linesThatRun, mergeLcov, percentCovered } from './coverage.ts'
 import { paint, seconds, step } from './progress.ts'
 import { counted, failedTests, type SuiteName, sortBySuite, type TestCounts } from './suites.ts'
@@ -53,11 +53,11 @@ const limits: Readonly<Record<SuiteName, Limits>> = {
 const notCounted: readonly { readonly why: string; readonly files: readonly string[] }[] = [
   {
     why: 'processes that integration and e2e tests start, kill and judge from outside',
-    files: ['producer/main.ts', 'consumer/main.ts', 'shared/kafka/brokers/embedded-cluster.ts'],
+    files: ['producer/main.ts', 'consumer/main.ts', 'shared/dev/brokers/embedded-cluster.ts'],
   },
   {
     why: 'handlers that the fault runs put into the consumer’s process',
-    files: ['bench/faults/handlers.ts'],
+    files: ['consumer/testing/faulty-handlers.ts'],
   },
   {
     why: 'processes that a benchmark starts to make load and to watch, run by its e2e test',
@@ -80,10 +80,10 @@ const notCounted: readonly { readonly why: string; readonly files: readonly stri
       'shared/dev/verify.ts',
       'shared/dev/check-fresh.ts',
       'shared/dev/doctor.ts',
-      'shared/dev/config-reference.ts',
-      'shared/kafka/brokers/main.ts',
+      'helm/config-reference.ts',
+      'shared/dev/brokers/main.ts',
       'shared/kafka/native/build.ts',
-      'shared/kafka/native/soak.ts',
+      'shared/dev/soak.ts',
       'bench/faults/main.ts',
       'bench/main.ts',
     ],

@@ -1,6 +1,6 @@
-import type { CommonConfig } from '../config.ts'
-import type { Logger } from '../logger.ts'
-import { type Backoff, delayMs, sleep, within } from '../retry.ts'
+import type { CommonConfig } from '../service/config.ts'
+import type { Logger } from '../service/logger.ts'
+import { type Backoff, delayMs, sleep, within } from '../service/retry.ts'
 import {
   CLOSE_TIMEOUT_MS,
   CODE,

@@ -4,24 +4,14 @@
  */
 import { join } from 'node:path'
 import type * as RdKafka from '@confluentinc/kafka-javascript/types/rdkafka'
-import type { CommonConfig } from '../config.ts'
-import { CONNECT_BACKOFF, delayMs, sleep } from '../retry.ts'
-import type { TransactionsAddon } from './group-metadata.ts'
+import type { CommonConfig } from '../service/config.ts'
+import { CONNECT_BACKOFF, delayMs, sleep } from '../service/retry.ts'
+import type { Addon, Consumer, PackedAddon, TopicsAddon, TransactionsAddon } from './addon.ts'
 import { ADDON_FILE, checkAddon, INSTALLED } from './native/check.ts'
-import { declareNames, type PackedAddon } from './packed.ts'
-import type { TopicsAddon } from './topic-requests.ts'
+import { declareNames } from './packed.ts'
 
-export type { LibrdKafkaError, Message, Producer } from '@confluentinc/kafka-javascript/types/rdkafka'
-
-/** What the package's types leave out of its low-level consumer. */
-export interface Consumer extends RdKafka.KafkaConsumer {
-  incrementalAssign(partitions: readonly RdKafka.Assignment[]): this
-  incrementalUnassign(partitions: readonly RdKafka.TopicPartition[]): this
-  assignmentLost(): boolean
-  rebalanceProtocol(): 'NONE' | 'EAGER' | 'COOPERATIVE'
-  /** With true, `consume(n)` waits for the first record only. */
-  setDefaultIsTimeoutOnlyForFirstMessage(value: boolean): void
-}
+export type { LibrdKafkaError, Message } from '@confluentinc/kafka-javascript/types/rdkafka'
+export type { Consumer, Producer } from './addon.ts'
 
 /** librdkafka settings by their own names. */
 export type Settings = Record<string, string | number | boolean | undefined | ((...args: never[]) => void)>
@@ -37,14 +27,6 @@ interface Native {
 
 let loaded: Native | undefined
 let loadedAddon: Addon | undefined
-
-/** What we use of the addon itself, beside the package's own interface to it. */
-interface Addon {
-  packed: PackedAddon
-  transactions: TransactionsAddon
-  topics: TopicsAddon
-  err2str(code: number): string
-}
 
 /** Loads the addon at first use; a missing or unfit build is explained by the error that `checkAddon` throws. */
 export function native(): Native {

@@ -1,5 +1,5 @@
-import type { CommonConfig } from '../config.ts'
-import type { Logger } from '../logger.ts'
+import type { CommonConfig } from '../service/config.ts'
+import type { Logger } from '../service/logger.ts'
 import { CODE, eventCode, type LibrdKafkaError } from './client.ts'
 import type { Statistics } from './statistics.ts'
 import type { Connection } from './types.ts'

@@ -1,13 +1,13 @@
 import { expect, test } from 'bun:test'
 import pino from 'pino'
-import { loadConsumerConfig } from '../../consumer/config.ts'
 import { testBrokers, uniqueName } from '../testing/brokers.ts'
+import { commonConfig } from '../testing/common-config.ts'
 import { until } from '../testing/until.ts'
 import { createTopicAdmin } from './admin.ts'
 import { createGroupConsumer } from './consumer.ts'
 import type { GroupConsumer, GroupListener, TopicPartition } from './types.ts'
 
-const config = loadConsumerConfig({ KAFKA_BROKERS: testBrokers() })
+const config = commonConfig({ KAFKA_BROKERS: testBrokers() })
 const log = pino({ level: 'silent' })
 
 const PARTITIONS = 1_500
@@ -71,7 +71,7 @@ test(
       const joined = () =>
         until(
           async () => {
-            await consumer.consume(100, 10)
+            await consumer.poll(100, 10)
             return assigned.length === PARTITIONS
           },
           { timeoutMs: SESSION_TIMEOUT_MS + 10_000, what: 'all partitions' },
@@ -110,7 +110,7 @@ test(
     const polling = async (until: () => boolean, what: string, timeoutMs = SESSION_TIMEOUT_MS) => {
       const deadline = performance.now() + timeoutMs
       while (!until() && performance.now() < deadline)
-        await Promise.all(members.map(({ consumer }) => consumer.consume(100, 10)))
+        await Promise.all(members.map(({ consumer }) => consumer.poll(100, 10)))
       if (!until()) throw new Error(`not within ${timeoutMs} ms: ${what}`)
     }
     const members = [first]
@@ -137,7 +137,7 @@ test('a member that the broker does not let join says why', async () => {
   const { consumer } = createMember(uniqueName('group'), topic, async (given) => given, 1_000)
   await until(
     async () => {
-      await consumer.consume(100, 10)
+      await consumer.poll(100, 10)
       return consumer.refusal() !== undefined
     },
     { timeoutMs: 30_000, what: 'a refusal' },

@@ -1,6 +1,7 @@
-import type { CommonConfig } from '../config.ts'
-import type { Logger } from '../logger.ts'
-import { within } from '../retry.ts'
+import type { IncomingRecord } from '../events/record.ts'
+import type { CommonConfig } from '../service/config.ts'
+import type { Logger } from '../service/logger.ts'
+import { within } from '../service/retry.ts'
 import {
   CLOSE_TIMEOUT_MS,
   CODE,
@@ -23,8 +24,7 @@ import {
   type CommittedOffset,
   type GroupConsumer,
   type GroupListener,
-  HeldBackError,
-  type IncomingRecord,
+  HangingTransactionError,
   partitionName,
   type TopicPartition,
   type TopicPartitionOffset,
@@ -205,7 +205,7 @@ export function createGroupConsumer(options: GroupConsumerOptions): GroupConsume
       ).catch((error: LibrdKafkaError) => {
         const [first] = partitions
         const waited = error.code === CODE.TIMED_OUT || error.code === CODE.UNSTABLE_OFFSET_COMMIT
-        throw waited && first !== undefined ? new HeldBackError(first, undefined) : error
+        throw waited && first !== undefined ? new HangingTransactionError(first, undefined) : error
       })
       return rows.map(committedOffset)
     },
@@ -227,7 +227,7 @@ export function createGroupConsumer(options: GroupConsumerOptions): GroupConsume
       const read = notReading(partitions)
       if (read.length > 0) consumer?.incrementalUnassign(read)
     },
-    async consume(maxRecords, waitMs) {
+    async poll(maxRecords, waitMs) {
       let timer: ReturnType<typeof setTimeout> | undefined
       const woken = new Promise<void>((resolve) => {
         wake = resolve

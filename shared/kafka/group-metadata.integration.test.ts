@@ -1,17 +1,18 @@
 import { afterEach, expect, test } from 'bun:test'
 import pino from 'pino'
-import { loadProducerConfig } from '../../producer/config.ts'
 import { testBrokers, uniqueName } from '../testing/brokers.ts'
+import { commonConfig } from '../testing/common-config.ts'
 import { until } from '../testing/until.ts'
 import { createTopicAdmin } from './admin.ts'
 import { CODE, type Consumer, type LibrdKafkaError, native, type Producer, packed, promised } from './client.ts'
-import { type GroupMetadata, groupMetadata, sendOffsetsToTransaction } from './group-metadata.ts'
+import { groupMetadata, sendOffsetsToTransaction } from './group-metadata.ts'
 import { consumePacked } from './packed.ts'
+import type { Membership } from './types.ts'
 
 const CALL_TIMEOUT_MS = 10_000
 const TEST_TIMEOUT_MS = 60_000
 
-const config = loadProducerConfig({ NODE_ENV: 'development', AUTH: 'off', KAFKA_BROKERS: testBrokers() })
+const config = commonConfig({ KAFKA_BROKERS: testBrokers() })
 const ending: (() => Promise<unknown>)[] = []
 
 afterEach(async () => {
@@ -60,7 +61,7 @@ const balanced = (members: Consumer[], partitions: number) =>
     { timeoutMs: 30_000, what: 'the partitions to be assigned' },
   )
 
-const membership = (member: Consumer): GroupMetadata => groupMetadata(member) ?? expect.unreachable('no member')
+const membership = (member: Consumer): Membership => groupMetadata(member) ?? expect.unreachable('no member')
 
 /** Begins a transaction with these offsets; the error of sending them, after which it is aborted; none when it is committed. */
 async function commitOffset(
@@ -91,7 +92,7 @@ test(
     await balanced([first, second], 1)
 
     const offsets = [{ topic, partition: 0, offset: 7, metadata: 'späte 8' }]
-    const send = (metadata: GroupMetadata) => (done: (error: LibrdKafkaError | null) => void) =>
+    const send = (metadata: Membership) => (done: (error: LibrdKafkaError | null) => void) =>
       sendOffsetsToTransaction(producer, offsets, metadata, CALL_TIMEOUT_MS, done)
     const committed = () =>
       promised<unknown>((done) => first.committed([{ topic, partition: 0 }], CALL_TIMEOUT_MS, done))
@@ -172,6 +173,6 @@ test('what is no group metadata is refused at once', async () => {
   const none = () => undefined
   for (const bytes of ['', 'CGMDv2:', `CGMDv2:${'\0'.repeat(4)}group\0member`, 'a'.repeat(64)])
     expect(() =>
-      sendOffsetsToTransaction(producer, [], Buffer.from(bytes) as GroupMetadata, CALL_TIMEOUT_MS, none),
+      sendOffsetsToTransaction(producer, [], Buffer.from(bytes) as Membership, CALL_TIMEOUT_MS, none),
     ).toThrow(TypeError)
 })

@@ -1,33 +1,18 @@
+import { nativeOf } from './addon.ts'
 import { type Consumer, type LibrdKafkaError, libraryError, type Producer, transactions } from './client.ts'
-import { nativeOf } from './packed.ts'
-import type { CommittedOffset } from './types.ts'
+import type { CommittedOffset, Membership } from './types.ts'
 
 /**
  * Offsets in a transaction, under the membership in which their records were read: native/shim/transactions.cc. The client's own call takes the
  * membership of the moment at each attempt, and a broker refuses what is of another one only (KIP-447).
  */
 
-/** What the addon exports for it. */
-export interface TransactionsAddon {
-  groupMetadata(client: object): Buffer | undefined
-  sendOffsets(
-    client: object,
-    offsets: readonly CommittedOffset[],
-    metadata: Buffer,
-    timeoutMs: number,
-    done: (fault: object | null) => void,
-  ): void
-}
-
-/** A consumer's group, generation and member id at one moment, in librdkafka's own encoding. */
-export type GroupMetadata = Buffer & { readonly groupMetadata: never }
-
 /**
  * The consumer's membership at this moment; null while it has none. A broker takes offsets without a generation from anybody, so that there is
  * no metadata for that. Asks librdkafka's thread, no broker.
  */
-export const groupMetadata = (consumer: Consumer): GroupMetadata | null =>
-  (transactions().groupMetadata(nativeOf(consumer)) as GroupMetadata | undefined) ?? null
+export const groupMetadata = (consumer: Consumer): Membership | null =>
+  (transactions().groupMetadata(nativeOf(consumer)) as Membership | undefined) ?? null
 
 /**
  * Adds offsets to the producer's open transaction, under exactly this membership. `done` is told what the client's own call would tell:
@@ -37,7 +22,7 @@ export const groupMetadata = (consumer: Consumer): GroupMetadata | null =>
 export function sendOffsetsToTransaction(
   producer: Producer,
   offsets: readonly CommittedOffset[],
-  metadata: GroupMetadata,
+  metadata: Membership,
   timeoutMs: number,
   done: (error: LibrdKafkaError | null) => void,
 ): void {

@@ -3,25 +3,25 @@ import { isUtf8 } from 'node:buffer'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import pino from 'pino'
-import { loadProducerConfig } from '../../producer/config.ts'
-import { headersOf, NO_HEADERS } from '../headers.ts'
+import { type HeaderValue, headersOf, NO_HEADERS } from '../events/headers.ts'
+import type { IncomingRecord, OutgoingRecord } from '../events/record.ts'
 import { testBrokers, uniqueName } from '../testing/brokers.ts'
+import { commonConfig } from '../testing/common-config.ts'
+import { type ControlledMock, startControlledMock } from '../testing/controlled-mock.ts'
+import { fromTheBeginning, type MockCluster, newTopic, startMockCluster } from '../testing/mock-cluster.ts'
 import { until } from '../testing/until.ts'
+import type { PackedAddon } from './addon.ts'
 import { createTopicAdmin } from './admin.ts'
 import { CODE, type Consumer, native, type Producer, packed, promised, type Settings } from './client.ts'
-import { type ControlledMock, startControlledMock } from './native/controlled-mock.ts'
-import { fromTheBeginning, type MockCluster, newTopic, startMockCluster } from './native/mock-cluster.ts'
 import {
   consumePacked,
   type Interruption,
   isNotQueued,
-  type PackedAddon,
   type PackedProducer,
   type Packer,
   packProducer,
   type Report,
 } from './packed.ts'
-import type { HeaderValue, IncomingRecord, OutgoingRecord } from './types.ts'
 
 /* What packed.ts and the addon make of each other's buffers. Whatever a fault could end the process runs in a process of its own. */
 
@@ -171,7 +171,7 @@ async function onMock(): Promise<Pair> {
 
 async function onKafka(): Promise<Pair> {
   const brokers = { 'metadata.broker.list': testBrokers() }
-  const config = loadProducerConfig({ NODE_ENV: 'development', AUTH: 'off', KAFKA_BROKERS: testBrokers() })
+  const config = commonConfig({ KAFKA_BROKERS: testBrokers() })
   const topic = uniqueName('packed')
   const admin = createTopicAdmin({ config, clientId: topic, log: pino({ level: 'silent' }) })
   await admin.ensureTopics([topic], { partitions: 1, replication: -1 })

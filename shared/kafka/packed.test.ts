@@ -1,20 +1,20 @@
 import { describe, expect, test } from 'bun:test'
 import { isUtf8 } from 'node:buffer'
 import fc from 'fast-check'
-import { headersOf, NO_HEADERS, withHeaders } from '../headers.ts'
+import { type HeaderValue, headersOf, NO_HEADERS, withHeaders } from '../events/headers.ts'
+import type { IncomingRecord, OutgoingRecord } from '../events/record.ts'
+import type { PackedAddon } from './addon.ts'
 import type { Consumer, Producer } from './client.ts'
 import {
   consumePacked,
   declareNames,
   type Interruption,
   isNotQueued,
-  type PackedAddon,
   Packer,
   packProducer,
   type Report,
   unpack,
 } from './packed.ts'
-import type { HeaderValue, IncomingRecord, OutgoingRecord } from './types.ts'
 
 /* The formats as native/shim/packed.cc describes them, read and written here by other means than packed.ts. */
 

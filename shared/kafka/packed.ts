@@ -1,25 +1,13 @@
-import * as headerNames from '../headers.ts'
-import type { Consumer, Producer } from './client.ts'
-import { HASH_WORDS, hashOf, SEEDS } from './identity.ts'
-import type { HeaderValue, IncomingRecord, OutgoingRecord, RecordHeaders } from './types.ts'
+import type { HeaderValue, RecordHeaders } from '../events/headers.ts'
+import * as headerNames from '../events/headers.ts'
+import type { IncomingRecord, OutgoingRecord } from '../events/record.ts'
+import { type Consumer, nativeOf, type PackedAddon, type Producer } from './addon.ts'
+import { HASH_WORDS, hashOf, SEEDS } from './identity-hash.ts'
 
 /**
  * Records and delivery reports by the batch, in one buffer: what native/shim/packed.cc adds to the client's addon, whose own interface takes
  * and gives them one by one and calls JavaScript several times for every header. The formats stand there.
  */
-
-/** What the addon exports for it. */
-export interface PackedAddon {
-  names(list: readonly string[]): void
-  topic(name: string): number
-  topic(number: number): string
-  openProducer(client: object, onReports: () => void, errorsOnly: boolean): number
-  produce(producer: number, records: Buffer, bytes: number): void
-  reports(producer: number, reports: Buffer): number
-  closeProducer(producer: number): void
-  /** With seeds, only what the records are known by. */
-  consume(client: object, maxRecords: number, seeds: Buffer | undefined): Buffer | undefined
-}
 
 /** Header names that cross by number. Names that are not among these cross as text. */
 const NAMES: readonly string[] = [
@@ -44,9 +32,6 @@ const PLACES = new Map(NAMES.map((name, place) => [name, place]))
 export function declareNames(addon: PackedAddon): void {
   addon.names(NAMES)
 }
-
-/** The native object that the client's JavaScript class wraps. */
-export const nativeOf = (client: Producer | Consumer): object => (client as unknown as { _client: object })._client
 
 // ---- outgoing
 

@@ -1,20 +1,21 @@
 import { afterEach, describe, expect, test } from 'bun:test'
 import pino from 'pino'
-import { loadProducerConfig } from '../../producer/config.ts'
-import { NO_HEADERS } from '../headers.ts'
+import { alterTopic } from '../dev/brokers/wire-admin.ts'
+import { NO_HEADERS } from '../events/headers.ts'
+import type { OutgoingRecord } from '../events/record.ts'
 import { testBrokers, uniqueName } from '../testing/brokers.ts'
+import { commonConfig } from '../testing/common-config.ts'
+import { API, startControlledMock } from '../testing/controlled-mock.ts'
 import { until } from '../testing/until.ts'
 import { createTopicAdmin } from './admin.ts'
-import { alterTopic } from './brokers/wire-admin.ts'
 import { CODE } from './client.ts'
-import { API, startControlledMock } from './native/controlled-mock.ts'
 import { createRecordProducer, deliveryOf, produceError, type RecordProducerOptions } from './producer.ts'
 import { createRangeReader } from './range-reader.ts'
-import { type DeliveryResult, type OutgoingRecord, ProduceError, type RecordProducer } from './types.ts'
+import { type DeliveryResult, ProduceError, type RecordProducer } from './types.ts'
 
 const TEST_TIMEOUT_MS = 30_000
 const log = pino({ level: 'silent' })
-const config = loadProducerConfig({ NODE_ENV: 'development', AUTH: 'off', KAFKA_BROKERS: testBrokers() })
+const config = commonConfig({ KAFKA_BROKERS: testBrokers() })
 const ending: (() => Promise<void>)[] = []
 
 afterEach(async () => {

@@ -1,6 +1,7 @@
-import type { CommonConfig } from '../config.ts'
-import type { Logger } from '../logger.ts'
-import { CONNECT_BACKOFF, delayMs, sleep, within } from '../retry.ts'
+import type { OutgoingRecord } from '../events/record.ts'
+import type { CommonConfig } from '../service/config.ts'
+import type { Logger } from '../service/logger.ts'
+import { CONNECT_BACKOFF, delayMs, sleep, within } from '../service/retry.ts'
 import {
   CLOSE_TIMEOUT_MS,
   CODE,
@@ -18,13 +19,7 @@ import { watchConnection } from './connection.ts'
 import { isNotQueued, type PackedProducer, packProducer, type Report } from './packed.ts'
 import type { Statistics } from './statistics.ts'
 import { type Described, describeTopics, NOT_AUTHORIZED, topicSettings, unmadeTopics } from './topic-requests.ts'
-import {
-  type DeliveryResult,
-  type OutgoingRecord,
-  ProduceError,
-  type RecordProducer,
-  type TopicSettings,
-} from './types.ts'
+import { type DeliveryResult, ProduceError, type RecordProducer, type TopicSettings } from './types.ts'
 
 export interface RecordProducerOptions {
   config: CommonConfig

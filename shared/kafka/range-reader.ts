@@ -1,7 +1,8 @@
 import type * as RdKafka from '@confluentinc/kafka-javascript/types/rdkafka'
-import type { CommonConfig } from '../config.ts'
-import type { Logger } from '../logger.ts'
-import { CONNECT_BACKOFF, delayMs, sleep, within } from '../retry.ts'
+import type { IncomingRecord } from '../events/record.ts'
+import type { CommonConfig } from '../service/config.ts'
+import type { Logger } from '../service/logger.ts'
+import { CONNECT_BACKOFF, delayMs, sleep, within } from '../service/retry.ts'
 import {
   CLOSE_TIMEOUT_MS,
   CODE,
@@ -17,7 +18,6 @@ import { reasonOf } from './connection.ts'
 import { committedOffset, readerSettings } from './consumer.ts'
 import { consumeIdentities, consumePacked, type Interruption } from './packed.ts'
 import {
-  type IncomingRecord,
   type KnownRecord,
   type PartitionEnds,
   partitionName,

@@ -1,9 +1,9 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test'
+import { alterTopic } from '../dev/brokers/wire-admin.ts'
 import { testBrokers, uniqueName } from '../testing/brokers.ts'
 import { until } from '../testing/until.ts'
-import { alterTopic } from './brokers/wire-admin.ts'
+import { nativeOf } from './addon.ts'
 import { CODE, native, type Producer, promised, topicRequests } from './client.ts'
-import { nativeOf } from './packed.ts'
 import { createTopics, describeTopics, topicSettings, unmadeTopics } from './topic-requests.ts'
 
 const TEST_TIMEOUT_MS = 30_000

@@ -1,51 +1,8 @@
+import { type AddonAnswer, nativeOf } from './addon.ts'
 import { CODE, libraryError, type Producer, promised, topicRequests } from './client.ts'
-import { nativeOf } from './packed.ts'
 import type { TopicSettings } from './types.ts'
 
 /** Requests about many topics at a time: native/shim/topics.cc. */
-
-/** What the addon exports for it. */
-export interface TopicsAddon {
-  create(
-    client: object,
-    topics: readonly string[],
-    partitions: number,
-    replication: number,
-    timeoutMs: number,
-    done: (fault: object | null, answers?: AddonAnswer[]) => void,
-  ): void
-  describe(
-    client: object,
-    topics: readonly string[],
-    timeoutMs: number,
-    done: (fault: object | null, answers?: AddonAnswer[]) => void,
-  ): void
-  ends(
-    client: object,
-    topics: readonly string[],
-    partitions: readonly number[],
-    timeoutMs: number,
-    done: (fault: object | null, answers?: AddonAnswer[]) => void,
-  ): void
-  configs(
-    client: object,
-    topics: readonly string[],
-    timeoutMs: number,
-    done: (fault: object | null, answers?: AddonAnswer[]) => void,
-  ): void
-}
-
-interface AddonAnswer {
-  topic: string
-  code: number
-  message: string
-  partitions: number
-  /** 1 or 0; -1 where the broker does not say. */
-  writable: number
-  /** Settings; empty where they were not asked for. */
-  maxMessageBytes: string
-  cleanupPolicy: string
-}
 
 /** What the broker says of a topic that was to be created; code 0: it was. */
 export type Created = Pick<AddonAnswer, 'topic' | 'code' | 'message'>

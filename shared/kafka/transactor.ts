@@ -1,7 +1,7 @@
-import type { CommonConfig } from '../config.ts'
-import { headersOf, TRANSACTION, withHeaders } from '../headers.ts'
-import type { Logger } from '../logger.ts'
-import { CONNECT_BACKOFF, delayMs, sleep, TimeoutError, within } from '../retry.ts'
+import { headersOf, TRANSACTION, withHeaders } from '../events/headers.ts'
+import type { CommonConfig } from '../service/config.ts'
+import type { Logger } from '../service/logger.ts'
+import { CONNECT_BACKOFF, delayMs, sleep, TimeoutError, within } from '../service/retry.ts'
 import {
   CLOSE_TIMEOUT_MS,
   CODE,

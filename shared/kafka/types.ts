@@ -2,44 +2,7 @@
  * The shapes that cross the border to Kafka, and what each service needs of it. `client.ts` and its neighbours implement these on the
  * Confluent client; `shared/testing/fake-kafka.ts` implements them in memory for unit tests.
  */
-import type { GroupMetadata } from './group-metadata.ts'
-
-/**
- * A header's value. What was read is text where its bytes are UTF-8, else the bytes, so that either way it is written again as it was. null is
- * no value, which Kafka tells from an empty one.
- */
-export type HeaderValue = string | Buffer | null
-
-/** Record headers, in order, repeats allowed: each name and, in the same place, its value. Two lists, since a pair a header costs an allocation. */
-export interface RecordHeaders {
-  readonly names: readonly string[]
-  readonly values: readonly HeaderValue[]
-}
-
-/** A record on its way to Kafka. */
-export interface OutgoingRecord {
-  topic: string
-  /** Absent: Java's murmur2 of the key chooses, or chance when there is no key. */
-  partition?: number
-  key: Buffer | string | null
-  /** The bytes as they are to be stored; null is a tombstone. */
-  value: Buffer | null
-  headers: RecordHeaders
-}
-
-/** A record as it was read. Not to be spread: key, value and headers are read from the batch when somebody asks. */
-export interface IncomingRecord {
-  topic: string
-  partition: number
-  offset: number
-  /** CreateTime or LogAppendTime as the topic says, ms since the epoch. */
-  timestampMs: number
-  key: Buffer | null
-  value: Buffer | null
-  headers: RecordHeaders
-  /** What key, value and headers take in memory, where that is known without reading them. */
-  readonly bytes?: number
-}
+import type { IncomingRecord, OutgoingRecord } from '../events/record.ts'
 
 export interface TopicPartition {
   topic: string
@@ -138,9 +101,9 @@ export const partitionName = ({ topic, partition }: TopicPartition): string => `
 
 /**
  * A member's place in its group at one moment. A transaction that carries it is refused by the broker once the group has gone on to another
- * generation (KIP-447).
+ * generation (KIP-447). Group, generation and member id in librdkafka's own encoding.
  */
-export type Membership = GroupMetadata
+export type Membership = Buffer & { readonly groupMetadata: never }
 
 /** What the group tells this member. */
 export interface GroupListener {
@@ -173,7 +136,7 @@ export interface GroupConsumer {
   refusal(): string | undefined
   /**
    * Committed offsets, waiting for transactions that are about to change them; -1 where none is committed.
-   * @throws HeldBackError when one of these does not end, or the broker does not answer
+   * @throws HangingTransactionError when one of these does not end, or the broker does not answer
    */
   committed(partitions: readonly TopicPartition[], timeoutMs: number): Promise<CommittedOffset[]>
   /** Reads these from these offsets on. They need not be among the assigned ones: partitions that follow an assigned one may be added. */
@@ -181,7 +144,7 @@ export interface GroupConsumer {
   /** Reads these no longer, once every revocation that was told before is answered. Those that are not read are passed over. */
   stopReading(partitions: readonly TopicPartition[]): Promise<void>
   /** Up to `maxRecords`; waits at most `waitMs` for the first. */
-  consume(maxRecords: number, waitMs: number): Promise<IncomingRecord[]>
+  poll(maxRecords: number, waitMs: number): Promise<IncomingRecord[]>
   pause(partitions: readonly TopicPartition[]): void
   resume(partitions: readonly TopicPartition[]): void
   /** Leaves the group, calling `revoked` first, and disconnects; within a bound, whether or not Kafka answers. */
@@ -189,8 +152,8 @@ export interface GroupConsumer {
 }
 
 /** What is to be known of a partition waits for a transaction, and has waited for long. */
-export class HeldBackError extends Error {
-  override readonly name = 'HeldBackError'
+export class HangingTransactionError extends Error {
+  override readonly name = 'HangingTransactionError'
   constructor(
     readonly at: TopicPartition,
     /** Where the transaction's first record stands; undefined when what is committed of the partition is what waits. */

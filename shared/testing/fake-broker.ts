@@ -1,11 +1,5 @@
-import {
-  type CommittedOffset,
-  type IncomingRecord,
-  type OutgoingRecord,
-  type PartitionEnds,
-  partitionName,
-  type TopicPartition,
-} from '../kafka/types.ts'
+import type { IncomingRecord, OutgoingRecord } from '../events/record.ts'
+import { type CommittedOffset, type PartitionEnds, partitionName, type TopicPartition } from '../kafka/types.ts'
 
 /** What of Kafka's transactions its clients rest on: logs with marks, offsets that are pending, and a coordinator that may forget to write marks. */
 

@@ -1,5 +1,6 @@
-import { headersOf, TRANSACTION, withHeaders } from '../headers.ts'
-import { hashOf } from '../kafka/identity.ts'
+import { headersOf, TRANSACTION, withHeaders } from '../events/headers.ts'
+import type { IncomingRecord, OutgoingRecord } from '../events/record.ts'
+import { hashOf } from '../kafka/identity-hash.ts'
 import { RELEASE_SUFFIX, RELEASED } from '../kafka/transactor.ts'
 import {
   type CommittedOffset,
@@ -7,10 +8,8 @@ import {
   type Delivery,
   type GroupConsumer,
   type GroupListener,
-  HeldBackError,
-  type IncomingRecord,
+  HangingTransactionError,
   type Membership,
-  type OutgoingRecord,
   type OutputFault,
   type PartitionEnds,
   type ProduceError,
@@ -24,7 +23,7 @@ import {
   type TransactionResult,
   type Transactor,
 } from '../kafka/types.ts'
-import { sleep } from '../retry.ts'
+import { sleep } from '../service/retry.ts'
 import { FakeCoordinator, FakeLog, type Mark, type MarkFate, type Owner } from './fake-broker.ts'
 
 /** A step that a transactor is about to take, or whose answer it is about to get. */
@@ -309,7 +308,8 @@ export class FakeKafka {
           return partitions.map((at) => stale.get(partitionName(at)) ?? { ...at, offset: -1, metadata: '' })
         while (partitions.some((one) => this.isPending(one))) {
           const [first] = partitions
-          if (first !== undefined && performance.now() >= deadlineMs) throw new HeldBackError(first, undefined)
+          if (first !== undefined && performance.now() >= deadlineMs)
+            throw new HangingTransactionError(first, undefined)
           await alive(process, sleep(PENDING_PAUSE_MS))
         }
         const rows = partitions.map((one) => this.committed(one))
@@ -328,7 +328,7 @@ export class FakeKafka {
         await handingOver
         for (const one of partitions) reading.delete(partitionName(one))
       },
-      consume: async (maxRecords, waitMs) => {
+      poll: async (maxRecords, waitMs) => {
         const at = ready(maxRecords)
         if (at.length > 0) return at
         const waiting = new AbortController()

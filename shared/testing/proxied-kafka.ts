@@ -1,5 +1,5 @@
-import { type KafkaCluster, startKafka } from '../kafka/brokers/kafka.ts'
-import { findFreePorts, releasePorts } from '../kafka/brokers/ports.ts'
+import { type KafkaCluster, startKafka } from '../dev/brokers/kafka.ts'
+import { findFreePorts, releasePorts } from '../dev/brokers/ports.ts'
 import { type KafkaProxy, startKafkaProxy } from './kafka-proxy.ts'
 
 export interface ProxiedKafka {

@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { spawnBoundChild } from '../bound-child.ts'
+import { spawnBoundChild } from '../dev/bound-child.ts'
 import { until } from './until.ts'
 
 /** How long a service may take to start; the first load of the native addon included. */

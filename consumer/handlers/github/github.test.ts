@@ -1,11 +1,11 @@
 import { describe, expect, test } from 'bun:test'
 import { TypeCompiler } from '@sinclair/typebox/compiler'
 import fc from 'fast-check'
-import type { Event } from '../../../shared/event.ts'
+import type { Event } from '../../../shared/events/event.ts'
+import { examplesOf } from '../../testing/github-examples.ts'
 import { ACTIVITY_TYPE, Activity } from '../activity.ts'
 import { type Handling, handlerIndex } from '../handler.ts'
 import { handlers } from '../index.ts'
-import { examplesOf } from './examples.ts'
 import { TYPE_PREFIX } from './webhook.ts'
 
 const isActivity = TypeCompiler.Compile(Activity)

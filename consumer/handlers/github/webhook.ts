@@ -24,7 +24,7 @@ const common = {
 type Payload<P extends TProperties> = Static<TObject<typeof common>> & Static<TObject<P>>
 
 /** An activity but for what any payload says of it; an event that knows its actor better than by `sender` says so. */
-export type Deed = Omit<Activity, 'repository' | 'actor'> & { actor?: Activity['actor'] }
+export type ActivityFields = Omit<Activity, 'repository' | 'actor'> & { actor?: Activity['actor'] }
 
 /**
  * A handler of one GitHub webhook event whose data is the payload as GitHub sent it.
@@ -35,7 +35,7 @@ export function githubHandler<P extends TProperties>(
   name: string,
   version: string,
   properties: P,
-  read: (payload: Payload<P>) => Deed,
+  read: (payload: Payload<P>) => ActivityFields,
 ): Handler {
   return {
     type: `${TYPE_PREFIX}${name}`,

@@ -1,9 +1,9 @@
 import { afterAll, beforeAll, expect, test } from 'bun:test'
 import { join } from 'node:path'
+import { fromTheBeginning, type MockCluster, newTopic, read, startMockCluster } from '../../testing/mock-cluster.ts'
 import { until } from '../../testing/until.ts'
 import { CODE, native, type Producer, promised } from '../client.ts'
 import { ADDON_FILE, INSTALLED } from './check.ts'
-import { fromTheBeginning, type MockCluster, newTopic, read, startMockCluster } from './mock-cluster.ts'
 
 /* What addon.patch corrects about records on their way and the reports of their delivery. */
 

@@ -3,8 +3,9 @@ import { uniqueName } from '../../testing/brokers.ts'
 import { type ProxiedKafka, startProxiedKafka } from '../../testing/proxied-kafka.ts'
 import { until } from '../../testing/until.ts'
 import { CODE, type Consumer, native, type Producer, packed, promised } from '../client.ts'
-import { type GroupMetadata, groupMetadata, sendOffsetsToTransaction } from '../group-metadata.ts'
+import { groupMetadata, sendOffsetsToTransaction } from '../group-metadata.ts'
 import { consumePacked } from '../packed.ts'
+import type { Membership } from '../types.ts'
 
 /*
  * Offsets of an aborted transaction that reach the broker during the next one, as from a network or a coordinator that stood still: they must
@@ -49,7 +50,7 @@ test.each(['TxnOffsetCommit', 'AddOffsetsToTxn'] as const)('%s that comes late h
     },
     { timeoutMs: CALL_TIMEOUT_MS },
   )
-  const metadata = groupMetadata(consumer) as GroupMetadata
+  const metadata = groupMetadata(consumer) as Membership
   const send = (partition: number, offset: number, timeoutMs = CALL_TIMEOUT_MS) =>
     promised((done) =>
       sendOffsetsToTransaction(producer, [{ topic, partition, offset, metadata: '' }], metadata, timeoutMs, done),

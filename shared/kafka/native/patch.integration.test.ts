@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test'
 import { join } from 'node:path'
+import { type MockCluster, newTopic, startMockCluster } from '../../testing/mock-cluster.ts'
 import { type Consumer, type Producer, promised } from '../client.ts'
 import { ADDON_FILE, INSTALLED } from './check.ts'
-import { type MockCluster, newTopic, startMockCluster } from './mock-cluster.ts'
 
 /*
  * A test for each correction in addon.patch. Without it, most of these calls end the process, so they are made in a process of their own:

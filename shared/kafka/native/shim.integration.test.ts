@@ -2,9 +2,6 @@ import { dlopen, FFIType, ptr } from 'bun:ffi'
 import { afterAll, beforeAll, expect, test } from 'bun:test'
 import { join } from 'node:path'
 import { uniqueName } from '../../testing/brokers.ts'
-import { until } from '../../testing/until.ts'
-import { CODE, type Message, native, type Producer, promised } from '../client.ts'
-import { ADDON_FILE, INSTALLED } from './check.ts'
 import {
   fromTheBeginning,
   MOCK_PARTITIONS,
@@ -13,7 +10,10 @@ import {
   type ProducedRecord,
   read,
   startMockCluster,
-} from './mock-cluster.ts'
+} from '../../testing/mock-cluster.ts'
+import { until } from '../../testing/until.ts'
+import { CODE, type Message, native, type Producer, promised } from '../client.ts'
+import { ADDON_FILE, INSTALLED } from './check.ts'
 
 const ADDON = join(INSTALLED, ADDON_FILE)
 

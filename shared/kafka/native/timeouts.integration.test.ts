@@ -3,10 +3,11 @@ import { existsSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { uniqueName } from '../../testing/brokers.ts'
+import { API, type ControlledMock, startControlledMock } from '../../testing/controlled-mock.ts'
 import { until } from '../../testing/until.ts'
 import { CODE, type LibrdKafkaError, native, type Producer, promised, type Settings } from '../client.ts'
-import { type GroupMetadata, sendOffsetsToTransaction } from '../group-metadata.ts'
-import { API, type ControlledMock, startControlledMock } from './controlled-mock.ts'
+import { sendOffsetsToTransaction } from '../group-metadata.ts'
+import type { Membership } from '../types.ts'
 
 /*
  * Every call of a transaction returns within its time-out and SLACK_MS, whatever becomes of brokers, and goes on once the cluster does: the part
@@ -90,7 +91,7 @@ async function transactions(settings: Settings = {}): Promise<Transactions> {
   producer.setPollInterval(50)
   ending.push(() => promised((done) => producer.disconnect(0, (error) => done(error))))
   await promised((done) => producer.initTransactions(CONNECT_TIMEOUT_MS, done))
-  const metadata = Buffer.from(`CGMDv2:\0\0\0\0${group}\0member\0\x01`) as unknown as GroupMetadata
+  const metadata = Buffer.from(`CGMDv2:\0\0\0\0${group}\0member\0\x01`) as unknown as Membership
   const offsets = [{ topic: 'topic', partition: 0, offset: 1, metadata: '' }]
   const brokers = () => Object.values(statistics?.brokers ?? {})
   return {

@@ -7,11 +7,12 @@ import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import pino from 'pino'
-import { residentMemoryBytes } from '../../process-metrics.ts'
+import { residentMemoryBytes } from '../../service/process-metrics.ts'
+import { type ControlledMock, startControlledMock } from '../../testing/controlled-mock.ts'
 import { until } from '../../testing/until.ts'
 import { type Consumer, type LibrdKafkaError, native, type Producer, promised } from '../client.ts'
-import { type GroupMetadata, sendOffsetsToTransaction } from '../group-metadata.ts'
-import { type ControlledMock, startControlledMock } from './controlled-mock.ts'
+import { sendOffsetsToTransaction } from '../group-metadata.ts'
+import type { Membership } from '../types.ts'
 
 /* The client's blocking calls have threads of their own (shim/work.cc), and disconnecting neither breaks off nor outlasts them. */
 
@@ -130,7 +131,7 @@ test(
 )
 
 /** A call that returns at once, on a client that is not connected. */
-const NO_MEMBERSHIP = Buffer.from('CGMDv2:\0\0\0\0group\0member\0\x01') as unknown as GroupMetadata
+const NO_MEMBERSHIP = Buffer.from('CGMDv2:\0\0\0\0group\0member\0\x01') as unknown as Membership
 const idleCall = (client: Producer): Promise<unknown> =>
   promised((done) => sendOffsetsToTransaction(client, [], NO_MEMBERSHIP, 0, done)).catch(() => undefined)
 

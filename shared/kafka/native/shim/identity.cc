@@ -1,5 +1,5 @@
 // What a record is known by (CloudEvents 1.0.2, section 3.1.1: source and id), as a hash, for reading many records only to tell their events apart.
-// JavaScript knows by which rules a record is an event (shared/record.ts): here are told only those for which that is plain, with values of a few
+// JavaScript knows by which rules a record is an event (shared/events/record.ts): here are told only those for which that is plain, with values of a few
 // harmless characters. All others are left to it.
 #include "shim/identity.h"
 
@@ -72,7 +72,7 @@ bool IsLetter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
 bool IsUnreserved(char c) { return IsDigit(c) || IsLetter(c) || c == '-' || c == '.' || c == '_' || c == '~'; }
 
 bool IsPlain(Text text) {
-  // An attribute may have 16,384 characters (shared/event.ts).
+  // An attribute may have 16,384 characters (shared/events/event.ts).
   if (text.length == 0 || text.length > 4096) return false;
   for (size_t index = 0; index < text.length; index++)
     if (text.at[index] < 0x20 || text.at[index] > 0x7e) return false;

@@ -1,0 +1,53 @@
+import { Type } from '@sinclair/typebox'
+import { type Handler, RetryableError, TerminalError } from '../handlers/handler.ts'
+
+/** Handlers that misbehave, each in its own way, for runs in which handling fails. Loaded by the consumer through HANDLERS_MODULE. */
+
+export const FAULT_TYPE = 'dev.kafkatrace.fault.'
+
+const Data = Type.Object({
+  /** How many attempts fail before one succeeds. */
+  failures: Type.Integer({ minimum: 0 }),
+  /** How long an attempt takes. */
+  workMs: Type.Integer({ minimum: 0 }),
+})
+
+const handler = (name: string, handle: Handler<typeof Data>['handle']): Handler => ({
+  type: FAULT_TYPE + name,
+  version: '1',
+  schema: Data,
+  handle: handle as Handler['handle'],
+})
+
+export const handlers: readonly Handler[] = [
+  handler('always', () => {
+    throw new RetryableError('this one never works')
+  }),
+  handler('sometimes', (data, { attempt }) => {
+    if (attempt <= data.failures) throw new RetryableError(`attempt ${attempt} of those that fail`)
+    return { data: { attempt } }
+  }),
+  handler('slow', async (data, { attempt, signal }) => {
+    const awake = Promise.withResolvers<void>()
+    const timer = setTimeout(awake.resolve, data.workMs)
+    signal.addEventListener('abort', () => awake.resolve())
+    await awake.promise
+    clearTimeout(timer)
+    signal.throwIfAborted()
+    if (attempt <= data.failures) throw new Error('slow, and then not even a result')
+    return { data: { attempt } }
+  }),
+  // It heeds no signal either: only the consumer's own time-out ends the wait.
+  handler('stuck', () => new Promise(() => {})),
+  handler('hopeless', () => {
+    throw new TerminalError('this can never work')
+  }),
+  handler('stray', () => {
+    void Promise.reject(new Error('nobody waits for this one'))
+    return { data: {} }
+  }),
+  handler('odd', () => {
+    // What is thrown need not be an error.
+    throw 'a text'
+  }),
+]

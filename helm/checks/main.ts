@@ -1,0 +1,100 @@
+/** `bun run check:deploy`: everything that can be known of images, charts, monitoring, delivery and the clients of others without a cluster. */
+
+import { parseArgs } from 'node:util'
+import { BrokerUnavailableError } from '../../shared/dev/brokers/broker.ts'
+import { UnavailableError } from '../../shared/dev/built.ts'
+import { paint, seconds, step } from '../../shared/dev/progress.ts'
+import { charts } from './charts.ts'
+import type { Check } from './check.ts'
+import { clients } from './clients.ts'
+import { delivery } from './delivery.ts'
+import { images } from './images.ts'
+import { monitoring } from './monitoring.ts'
+
+const areas = [images, charts, monitoring, delivery, clients]
+
+const help = `Checks what is deployed, and with which clients: bun run check:deploy [TEXT…] [--list]
+
+  TEXT     only checks whose area or name contains this
+  --list   the checks, a line each
+  --help   this text
+
+What a check needs is installed into the user's cache; Go, Python, npm, Java 17, Maven and Debian's apt-get
+have to be there.
+`
+
+interface Result {
+  readonly check: Check
+  readonly passed: number
+  readonly faults: readonly string[]
+  readonly elapsedMs: number
+}
+
+async function outcomeOf(check: Check): Promise<Result> {
+  const beganMs = performance.now()
+  const ended = (passed: number, faults: readonly string[]): Result => {
+    // What looked at nothing has not found it right.
+    const all = passed + faults.length === 0 ? [`there are no ${check.counts}`] : faults
+    return { check, passed, faults: all, elapsedMs: performance.now() - beganMs }
+  }
+  try {
+    const { passed, faults } = await step(check.name, (say) => check.run(say))
+    return ended(passed, faults)
+  } catch (error) {
+    return ended(0, [
+      error instanceof UnavailableError || error instanceof BrokerUnavailableError
+        ? error.message
+        : String((error as Error).stack ?? error),
+    ])
+  }
+}
+
+function options() {
+  try {
+    return parseArgs({
+      allowPositionals: true,
+      options: { list: { type: 'boolean', default: false }, help: { type: 'boolean', default: false } },
+    })
+  } catch (error) {
+    console.error(`${(error as Error).message}\n\n${help}`)
+    process.exit(2)
+  }
+}
+
+const { values, positionals } = options()
+if (values.help) {
+  console.log(help)
+  process.exit(0)
+}
+const chosen = areas.flatMap(({ name, checks }) =>
+  checks
+    .filter((check) => positionals.length === 0 || positionals.some((text) => `${name} ${check.name}`.includes(text)))
+    .map((check) => ({ area: name, check })),
+)
+if (values.list) {
+  for (const { area, check } of chosen) console.log(`${area}: ${check.name}`)
+  process.exit(0)
+}
+if (chosen.length === 0) {
+  console.error('no check is named by these arguments; --list names them')
+  process.exit(2)
+}
+
+const results: Result[] = []
+for (const { check } of chosen) results.push(await outcomeOf(check))
+
+let area = ''
+for (const [index, { check, passed, faults, elapsedMs }] of results.entries()) {
+  const of = chosen[index]?.area ?? ''
+  if (of !== area) console.log(paint('bold', `\n${of}`))
+  area = of
+  const state = faults.length === 0 ? 'ok    ' : paint('red', 'FAILED')
+  console.log(
+    `${state}  ${check.name.padEnd(52)} ${String(passed).padStart(5)} ${check.counts.padEnd(30)} ${seconds(elapsedMs)}`,
+  )
+  for (const fault of faults) console.log(`          ${fault.replaceAll('\n', '\n          ')}`)
+}
+const passed = results.reduce((sum, result) => sum + result.passed, 0)
+const failed = results.reduce((sum, result) => sum + result.faults.length, 0)
+console.log(`\n${passed} passed, ${failed} failed`)
+process.exit(failed === 0 ? 0 : 1)

@@ -1,0 +1,105 @@
+/** `bun run config`: every environment variable of both services, from the schemas that check them. */
+import { join } from 'node:path'
+import type { TObject } from '@sinclair/typebox'
+import { consumerVariables } from '../consumer/config.ts'
+import { producerVariables } from '../producer/config.ts'
+import { expected, type Variable } from '../shared/service/config.ts'
+
+const HELP = `Every environment variable of both services: name, what it takes, default, meaning.
+
+Usage: bun run config [--markdown | --readme]
+
+  --markdown   as Markdown tables
+  --readme     writes the tables into README.md, between their marks
+  --help       this text
+`
+
+const README = join(import.meta.dir, '../README.md')
+const BEGIN = '<!-- configuration: begin (bun run config --readme) -->'
+const END = '<!-- configuration: end -->'
+
+interface Row {
+  name: string
+  takes: string
+  fallback: string
+  meaning: string
+}
+
+/** A default of the machine it runs on is not the same everywhere. */
+const MACHINE_DEFAULTS: Record<string, string> = { INSTANCE_ID: 'the host’s name' }
+
+function rowOf(name: string, schema: TObject): Row {
+  const variable = schema.properties[name] as Variable
+  const fallback =
+    variable.default === undefined
+      ? schema.required?.includes(name) === true
+        ? 'required'
+        : 'none'
+      : String(variable.default)
+  return {
+    name,
+    takes: expected(variable),
+    fallback: MACHINE_DEFAULTS[name] ?? fallback,
+    meaning: variable.description ?? '',
+  }
+}
+
+/** The variables in three groups: what both services share stands once. */
+export function configurationGroups(): { title: string; rows: Row[] }[] {
+  const names = {
+    producer: Object.keys(producerVariables.properties),
+    consumer: Object.keys(consumerVariables.properties),
+  }
+  // OPS_PORT is in both, with defaults of their own.
+  const same = (name: string): boolean =>
+    names.consumer.includes(name) &&
+    JSON.stringify(producerVariables.properties[name as never]) ===
+      JSON.stringify(consumerVariables.properties[name as never])
+  const shared = names.producer.filter(same)
+  const rest = (of: string[]): string[] => of.filter((name) => !shared.includes(name))
+  return [
+    { title: 'Both services', rows: shared.map((name) => rowOf(name, producerVariables)) },
+    { title: 'Producer', rows: rest(names.producer).map((name) => rowOf(name, producerVariables)) },
+    { title: 'Consumer', rows: rest(names.consumer).map((name) => rowOf(name, consumerVariables)) },
+  ]
+}
+
+/** As Markdown tables. */
+export function configurationMarkdown(): string {
+  const cell = (text: string): string => text.replaceAll('|', '\\|')
+  return configurationGroups()
+    .map(
+      ({ title, rows }) =>
+        `**${title}**\n\n| variable | takes | default | meaning |\n|---|---|---|---|\n${rows
+          .map(
+            ({ name, takes, fallback, meaning }) =>
+              `| \`${name}\` | ${cell(takes)} | ${cell(fallback)} | ${cell(meaning)} |`,
+          )
+          .join('\n')}\n`,
+    )
+    .join('\n')
+}
+
+/** The README with its tables as they have to be. @throws Error when the marks are not there */
+export function readmeWithConfiguration(readme: string): string {
+  const begin = readme.indexOf(BEGIN)
+  const end = readme.indexOf(END)
+  if (begin < 0 || end < begin) throw new Error(`README.md lacks the marks ${BEGIN} and ${END}`)
+  return `${readme.slice(0, begin + BEGIN.length)}\n\n${configurationMarkdown()}\n${readme.slice(end)}`
+}
+
+function plain(): string {
+  return configurationGroups()
+    .map(
+      ({ title, rows }) =>
+        `${title}\n\n${rows.map(({ name, takes, fallback, meaning }) => `  ${name}\n      ${takes}; default: ${fallback}\n      ${meaning}\n`).join('')}`,
+    )
+    .join('\n')
+}
+
+if (import.meta.main) {
+  const args = process.argv.slice(2)
+  if (args.includes('--help')) process.stdout.write(HELP)
+  else if (args.includes('--readme')) await Bun.write(README, readmeWithConfiguration(await Bun.file(README).text()))
+  else process.stdout.write(args.includes('--markdown') ? configurationMarkdown() : plain())
+}

@@ -1,0 +1,45 @@
+/** Creates the topics of every tenant's streams and ends: for a job that runs before the services, with rights that they need not have. */
+import { Type } from '@sinclair/typebox'
+import { streamTopics } from '../shared/events/topics.ts'
+import type { TopicAdmin } from '../shared/kafka/types.ts'
+import { commonFaults, commonVariables, integer, loadConfig, loadConfigOrExit } from '../shared/service/config.ts'
+import { loadTenants, type Tenants } from './tenants.ts'
+
+const variables = Type.Object({
+  ...commonVariables,
+  TENANTS_FILE: Type.String({ description: 'The JSON file of tenants and their streams.' }),
+  TOPIC_PARTITIONS: integer(6, 1, 10_000, 'Partitions of a new topic.'),
+  TOPIC_REPLICATION: integer(-1, -1, 100, 'Replicas of a new topic; -1 leaves it to the brokers.'),
+})
+
+/** @returns how many streams have their topics now @throws naming every stream whose topics are not all there */
+export async function createTopics(
+  tenants: Tenants,
+  admin: Pick<TopicAdmin, 'ensureGroups'>,
+  options: { partitions: number; replication: number },
+): Promise<number> {
+  const streams = tenants.list.flatMap(({ name, streams }) => [...streams].map((stream) => streamTopics(name, stream)))
+  const faults = (await admin.ensureGroups(streams, options)).filter((fault) => fault !== undefined)
+  if (faults.length > 0) throw new Error(faults.join('\n'))
+  return streams.length
+}
+
+if (import.meta.main) {
+  // Here, so that a test needs no addon.
+  const { createTopicAdmin } = await import('../shared/kafka/admin.ts')
+  const { createLogger } = await import('../shared/service/logger.ts')
+  const config = loadConfigOrExit((env) => loadConfig(variables, env, commonFaults))
+  const log = createLogger('topics', config)
+  const tenants = loadConfigOrExit(() => loadTenants(config.TENANTS_FILE))
+  const admin = createTopicAdmin({ config, clientId: 'kafkatrace-topics', log })
+  const options = { partitions: config.TOPIC_PARTITIONS, replication: config.TOPIC_REPLICATION }
+  let exitCode = 0
+  try {
+    log.info({ streams: await createTopics(tenants, admin, options) }, 'all topics are there')
+  } catch (error) {
+    log.error({ err: error }, 'not all topics are there')
+    exitCode = 1
+  }
+  await admin.close()
+  log.flush(() => process.exit(exitCode))
+}

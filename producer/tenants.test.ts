@@ -1,0 +1,56 @@
+import { describe, expect, test } from 'bun:test'
+import { mkdtempSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { ConfigError } from '../shared/service/config.ts'
+import { loadTenants, makeKey, tenantsFaults, tenantsOf } from './tenants.ts'
+
+const { key, sha256 } = makeKey('ci')
+const file = { tenants: { acme: { streams: ['events'], keys: [{ id: 'ci', sha256 }] } } }
+
+describe('tenants', () => {
+  test('are found by their key only', () => {
+    const tenants = tenantsOf(file)
+    expect(tenants.find(key)).toMatchObject({ keyId: 'ci', tenant: { name: 'acme', enabled: true } })
+    for (const wrong of ['', 'kt', 'kt.ci.', `${key} `, key.slice(0, -1), key.toUpperCase(), makeKey('ci').key, sha256])
+      expect(tenants.find(wrong)).toBeUndefined()
+  })
+
+  test('have a second’s worth of burst unless it is said', () => {
+    const quota = { eventsPerSecond: 5, bytesPerSecond: 0.5 }
+    expect(tenantsOf({ tenants: { a: { ...file.tenants.acme, quota } } }).list[0]?.quota).toEqual({
+      events: { perSecond: 5, burst: 5 },
+      bytes: { perSecond: 0.5, burst: 1 },
+    })
+  })
+
+  test('keys are never made twice, and their hash is all that is kept', () => {
+    expect(makeKey('a').key).not.toBe(makeKey('a').key)
+    expect(makeKey('a').key).toMatch(/^kt\.a\.[A-Za-z0-9_-]{43}$/)
+  })
+
+  test('in a faulty file are refused with every fault', () => {
+    expect(tenantsFaults(file)).toEqual([])
+    expect(tenantsFaults({ tenants: { Acme: {} } }).length).toBeGreaterThan(0)
+    expect(
+      tenantsFaults({ tenants: { a: { streams: [], keys: [{ id: 'x', sha256: 'short' }], more: 1 } } }).length,
+    ).toBeGreaterThan(2)
+    expect(tenantsFaults({ tenants: { a: file.tenants.acme, b: file.tenants.acme } }).join()).toContain(
+      'given twice, by a and b',
+    )
+    const foreign = { tenants: { a: { streams: ['x'], keys: [{ id: 'k', sha256, streams: ['y'] }] } } }
+    expect(tenantsFaults(foreign).join()).toContain('names the stream y')
+    expect(tenantsFaults(null).length).toBeGreaterThan(0)
+  })
+
+  test('are read from a file, and a file that cannot be read is a fault of the configuration', () => {
+    const path = join(mkdtempSync(join(tmpdir(), 'tenants-')), 'tenants.json')
+    expect(() => loadTenants(path)).toThrow(ConfigError)
+    writeFileSync(path, '{')
+    expect(() => loadTenants(path)).toThrow(ConfigError)
+    writeFileSync(path, '{"tenants":{"a":{}}}')
+    expect(() => loadTenants(path)).toThrow(/TENANTS_FILE=/)
+    writeFileSync(path, JSON.stringify(file))
+    expect(loadTenants(path).find(key)?.keyId).toBe('ci')
+  })
+})

@@ -1,0 +1,400 @@
+import { randomBytes } from 'node:crypto'
+import { mkdir, mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { type BoundChild, endBoundChild, isRunning, spawnBoundChild } from '../bound-child.ts'
+import { type Broker, BrokerUnavailableError } from './broker.ts'
+import { javaCommand, type KafkaDistribution, lastLines, provideKafka } from './kafka-distribution.ts'
+import { findFreePorts, releasePorts } from './ports.ts'
+import { createTopicsAndWait, fetchMetadata } from './wire.ts'
+import { findCoordinator } from './wire-admin.ts'
+
+export const heapMb = 512
+/** Of each of three nodes, which share a machine with what uses them. */
+const smallHeapMb = 192
+const loopback = '127.0.0.1'
+const startTimeoutMs = 60_000
+const probeTimeoutMs = 2_000
+const probePauseMs = 25
+const questionTimeoutMs = 15_000
+const inSyncTimeoutMs = 60_000
+/** A node that leaves in good order hands its partitions over first. */
+const leaveGraceMs = 60_000
+/** The last of three nodes waits long for the others, which are gone, to save data that nobody will read. */
+const stopGraceMs = 2_000
+/** Of topics that nobody has created otherwise, and of each of Kafka's own. */
+export const partitionsByDefault = 4
+
+/** Apache Kafka in KRaft mode on loopback: every node is broker and controller. Nodes are counted from 0. */
+export interface KafkaCluster extends Broker {
+  readonly name: 'kafka'
+  readonly nodeCount: number
+  /** Configuration, logs and data of all nodes; removed by `stop`. */
+  readonly directory: string
+  /** `host:port` of a node. */
+  address(node: number): string
+  /** The process of a node that is running. */
+  pid(node: number): number
+  /** Where users of `KafkaOptions.users` connect; empty without any. */
+  readonly userServers: string
+  /** SIGKILL of one node, as a crash would be. Returns once the process is gone; its data and ports stay for `restart`. */
+  kill(node: number): Promise<void>
+  /** SIGTERM of one node, and returns once it has handed its partitions over and is gone. */
+  leave(node: number): Promise<void>
+  /** Starts a node that was killed or has left again, and returns once it answers as a member of the cluster. */
+  restart(node: number): Promise<void>
+  /** SIGSTOP: the node keeps its connections and answers nothing. */
+  freeze(node: number): void
+  /** SIGCONT: the node goes on where it was frozen. */
+  thaw(node: number): void
+  /** The node that coordinates a group, or the transactions of an id. Waits while there is none. */
+  coordinatorOf(type: 'group' | 'transaction', id: string): Promise<number>
+  /** The node that leads a partition. Waits while there is none. */
+  leaderOf(topic: string, partition: number): Promise<number>
+  /** Thaws what is frozen and starts what does not run. */
+  restore(): Promise<void>
+  /** Waits until every replica of every partition has all that was acknowledged, as one does before one touches the next node. */
+  inSync(): Promise<void>
+  /** @param options.keepDirectory leaves configuration, logs and data to be looked at */
+  stop(options?: { readonly keepDirectory?: boolean }): Promise<void>
+}
+
+/** Where a node runs, when not on loopback beside the others. */
+export interface NodePlace {
+  /** The address that it listens on. */
+  readonly host: string
+  /** A command that runs its arguments there. */
+  readonly enter: readonly string[]
+}
+
+export interface KafkaOptions {
+  /** One node, or three with every record on all of them and two needed to acknowledge. */
+  readonly nodes?: 1 | 3
+  /** The port of each node. Free ports where not given. */
+  readonly ports?: readonly number[]
+  /** The port at which clients and the other nodes are told to reach each node, where a proxy is before it. */
+  readonly advertisedPorts?: readonly number[]
+  /** Of each node. */
+  readonly places?: readonly NodePlace[]
+  /**
+   * Passwords by name. With users the nodes have a second listener, SASL/PLAIN without TLS, on which one may do what ACLs allow; whoever
+   * comes by the first may do everything.
+   */
+  readonly users?: Readonly<Record<string, string>>
+  /** Added to, or in place of, the settings of every node. */
+  readonly settings?: Readonly<Record<string, string>>
+  /** Runs Java as one would in production, in place of what starts soonest: to measure with. */
+  readonly longRun?: boolean
+  readonly say?: (progress: string) => void
+}
+
+interface Node {
+  readonly id: number
+  readonly address: string
+  readonly userAddress: string
+  readonly enter: readonly string[]
+  readonly directory: string
+  readonly configFile: string
+  readonly logFile: string
+  child: BoundChild | undefined
+  frozen: boolean
+}
+
+/** Starts Apache Kafka, returns once every node answers and knows all others. Nothing of it outlives this process. */
+export async function startKafka(options: KafkaOptions = {}): Promise<KafkaCluster> {
+  const { nodes: nodeCount = 1, longRun = false } = options
+  const distribution = await provideKafka(options.say)
+  const clusterId = randomBytes(16).toString('base64url')
+  const root = await mkdtemp(join(tmpdir(), 'kafkatrace-kafka-'))
+  const cluster = { distribution, clusterId, root, longRun, heapMb: nodeCount === 1 ? heapMb : smallHeapMb }
+  const ports: number[] = []
+  const nodes: Node[] = []
+  const stop = async ({ keepDirectory = false } = {}) => {
+    await Promise.all(nodes.map((node) => node.child && endBoundChild(node.child, node.frozen ? 0 : stopGraceMs)))
+    releasePorts(ports.splice(0))
+    if (!keepDirectory) await rm(root, { recursive: true, force: true })
+  }
+  try {
+    nodes.push(...(await configureNodes(root, nodeCount, options, ports)))
+    options.say?.(`formatting the storage of ${nodeCount === 1 ? 'one node' : `${nodeCount} nodes`}`)
+    await formatStorage(distribution, clusterId, nodes)
+    options.say?.(`starting ${nodeCount === 1 ? 'one node' : `${nodeCount} nodes`}`)
+    await Promise.all(nodes.map((node) => startNode(cluster, node, nodeCount)))
+  } catch (error) {
+    await stop()
+    throw error
+  }
+  const nodeAt = (index: number): Node => {
+    const node = nodes[index]
+    if (node === undefined) throw new RangeError(`no node ${index}: nodes are 0 to ${nodes.length - 1}`)
+    return node
+  }
+  const running = (index: number): BoundChild => {
+    const { child } = nodeAt(index)
+    if (child === undefined) throw new Error(`node ${index} is not running`)
+    return child
+  }
+  const answering = (): Node[] => nodes.filter((node) => node.child !== undefined && !node.frozen)
+  /** Asks one node after the other until one has the answer: some do not know it, or cannot be reached, for a while. */
+  const ask = async <Answer>(
+    question: (address: string) => Promise<Answer | undefined>,
+    what: string,
+    timeoutMs: number,
+  ): Promise<Answer> => {
+    const deadline = Date.now() + timeoutMs
+    let why = 'no node is running'
+    for (;;) {
+      for (const { address } of answering()) {
+        try {
+          const answer = await question(address)
+          if (answer !== undefined) return answer
+          why = `${address} does not know`
+        } catch (error) {
+          why = (error as Error).message
+        }
+      }
+      if (Date.now() > deadline) throw new Error(`${what}: no answer within ${timeoutMs} ms (${why})`)
+      await Bun.sleep(probePauseMs)
+    }
+  }
+  const indexOf = (id: number): number => nodes.findIndex((node) => node.id === id)
+  const thaw = (index: number): void => {
+    running(index).kill('SIGCONT')
+    nodeAt(index).frozen = false
+  }
+  return {
+    name: 'kafka',
+    nodeCount,
+    directory: root,
+    bootstrapServers: nodes.map((node) => node.address).join(','),
+    userServers: options.users === undefined ? '' : nodes.map((node) => node.userAddress).join(','),
+    description: `Apache Kafka ${distribution.version}, ${nodeCount === 1 ? 'one node' : `${nodeCount} nodes`}, data in ${root} until it stops`,
+    async createTopics(names, partitions) {
+      const [first] = answering()
+      if (first === undefined) throw new BrokerUnavailableError('every node of this Kafka has been stopped')
+      await createTopicsAndWait(first.address, names, partitions)
+    },
+    address: (index) => nodeAt(index).address,
+    pid: (index) => running(index).pid,
+    async kill(index) {
+      const child = running(index)
+      child.kill('SIGKILL')
+      await child.exited
+      Object.assign(nodeAt(index), { child: undefined, frozen: false })
+    },
+    async leave(index) {
+      const ended = await endBoundChild(running(index), leaveGraceMs)
+      nodeAt(index).child = undefined
+      if (ended === 'killed') throw new Error(`node ${index} did not end within ${leaveGraceMs} ms of SIGTERM`)
+    },
+    async restart(index) {
+      const node = nodeAt(index)
+      if (node.child !== undefined) throw new Error(`node ${index} is running: kill it first`)
+      await startNode(cluster, node, answering().length + 1)
+    },
+    freeze(index) {
+      running(index).kill('SIGSTOP')
+      nodeAt(index).frozen = true
+    },
+    thaw,
+    async restore() {
+      for (const [index, { child, frozen }] of nodes.entries()) if (child !== undefined && frozen) thaw(index)
+      const away = nodes.filter(({ child }) => child === undefined)
+      // Of three nodes, one alone waits for another.
+      await Promise.all(away.map((node) => startNode(cluster, node, answering().length + 1)))
+    },
+    coordinatorOf: (type, id) =>
+      ask(
+        async (address) => indexOf(await findCoordinator(address, probeTimeoutMs, type, id)),
+        `the coordinator of ${id}`,
+        questionTimeoutMs,
+      ),
+    leaderOf: (topic, partition) =>
+      ask(
+        async (address) => {
+          const { topics } = await fetchMetadata(address, probeTimeoutMs, [topic])
+          const leader = topics[0]?.leaders[partition] ?? -1
+          return leader < 0 ? undefined : indexOf(leader)
+        },
+        `the leader of ${topic}/${partition}`,
+        questionTimeoutMs,
+      ),
+    async inSync() {
+      await ask(
+        async (address) => {
+          const { topics } = await fetchMetadata(address, probeTimeoutMs, 'all')
+          return topics.every((topic) => topic.led && topic.inSync) ? true : undefined
+        },
+        'all replicas in sync',
+        inSyncTimeoutMs,
+      )
+    },
+    stop,
+  }
+}
+
+/** @param found gets the ports that were found, to be given back */
+async function configureNodes(
+  root: string,
+  nodeCount: number,
+  { ports, advertisedPorts, places, users, settings }: KafkaOptions,
+  found: number[],
+): Promise<Node[]> {
+  const newPorts = async (): Promise<number[]> => {
+    const free = await findFreePorts(nodeCount)
+    found.push(...free)
+    return free
+  }
+  const clientPorts = ports ?? (await newPorts())
+  const controllerPorts = await newPorts()
+  const userPorts = users === undefined ? [] : await newPorts()
+  const members = Array.from({ length: nodeCount }, (_, index) => {
+    const host = places?.[index]?.host ?? loopback
+    const addressOf = (port: number | undefined) => `${host}:${port}`
+    return {
+      id: index + 1,
+      enter: places?.[index]?.enter ?? [],
+      address: addressOf(clientPorts[index]),
+      advertisedAddress: addressOf(advertisedPorts?.[index] ?? clientPorts[index]),
+      controllerAddress: addressOf(controllerPorts[index]),
+      userAddress: addressOf(userPorts[index]),
+      directory: join(root, `node-${index + 1}`),
+    }
+  })
+  const voters = members.map(({ id, controllerAddress }) => `${id}@${controllerAddress}`).join(',')
+  return Promise.all(
+    members.map(async (member) => {
+      const { directory } = member
+      const configFile = join(directory, 'server.properties')
+      await mkdir(directory)
+      const all = {
+        ...nodeSettings({ ...member, voters, nodeCount, dataDirectory: join(directory, 'data') }),
+        ...(users === undefined ? {} : userSettings(member, users)),
+        ...settings,
+      }
+      const lines = Object.entries(all).map(([name, value]) => `${name}=${value}\n`)
+      await Bun.write(configFile, lines.join(''))
+      return { ...member, configFile, logFile: join(directory, 'server.log'), child: undefined, frozen: false }
+    }),
+  )
+}
+
+interface Member {
+  readonly id: number
+  readonly address: string
+  readonly advertisedAddress: string
+  readonly controllerAddress: string
+  readonly userAddress: string
+}
+
+function nodeSettings(
+  node: Member & { readonly voters: string; readonly nodeCount: number; readonly dataDirectory: string },
+): Record<string, string> {
+  const replicas = String(node.nodeCount)
+  const replicasThatAcknowledge = node.nodeCount === 1 ? '1' : '2'
+  return {
+    'process.roles': 'broker,controller',
+    'node.id': String(node.id),
+    'controller.quorum.voters': node.voters,
+    listeners: `PLAINTEXT://${node.address},CONTROLLER://${node.controllerAddress}`,
+    'advertised.listeners': `PLAINTEXT://${node.advertisedAddress}`,
+    'listener.security.protocol.map': 'PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT',
+    'controller.listener.names': 'CONTROLLER',
+    'inter.broker.listener.name': 'PLAINTEXT',
+    'log.dirs': node.dataDirectory,
+    'auto.create.topics.enable': 'true',
+    'num.partitions': String(partitionsByDefault),
+    'default.replication.factor': replicas,
+    'min.insync.replicas': replicasThatAcknowledge,
+    'offsets.topic.replication.factor': replicas,
+    'offsets.topic.num.partitions': String(partitionsByDefault),
+    'transaction.state.log.replication.factor': replicas,
+    'transaction.state.log.min.isr': replicasThatAcknowledge,
+    'transaction.state.log.num.partitions': String(partitionsByDefault),
+    // A killed owner's transaction is aborted soon after its time-out, not up to ten seconds later.
+    'transaction.abort.timed.out.transaction.cleanup.interval.ms': '1000',
+    'group.initial.rebalance.delay.ms': '0',
+    // A node that was killed is let in again, or given up, after this time: nine seconds by default.
+    'broker.session.timeout.ms': '3000',
+    'broker.heartbeat.interval.ms': '500',
+    'log.message.timestamp.type': 'CreateTime',
+    // The cleaner would take 128 MB of the heap at once.
+    'log.cleaner.dedupe.buffer.size': String(8 * 1024 * 1024),
+    'num.network.threads': '2',
+    'num.io.threads': '4',
+  }
+}
+
+/** The listener of users, and that only ACLs give them anything. */
+function userSettings(node: Member, users: Readonly<Record<string, string>>): Record<string, string> {
+  const passwords = Object.entries(users).map(([user, password]) => `user_${user}="${password}"`)
+  return {
+    listeners: `PLAINTEXT://${node.address},CONTROLLER://${node.controllerAddress},USERS://${node.userAddress}`,
+    'advertised.listeners': `PLAINTEXT://${node.advertisedAddress},USERS://${node.userAddress}`,
+    'listener.security.protocol.map': 'PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,USERS:SASL_PLAINTEXT',
+    'sasl.enabled.mechanisms': 'PLAIN',
+    'listener.name.users.plain.sasl.jaas.config': `org.apache.kafka.common.security.plain.PlainLoginModule required ${passwords.join(' ')};`,
+    'authorizer.class.name': 'org.apache.kafka.metadata.authorizer.StandardAuthorizer',
+    'super.users': 'User:ANONYMOUS',
+  }
+}
+
+async function formatStorage(
+  distribution: KafkaDistribution,
+  clusterId: string,
+  nodes: readonly Node[],
+): Promise<void> {
+  await Promise.all(
+    nodes.map(async (node) => {
+      // With a sign between, since one id in 64 begins with a hyphen and would pass for an option.
+      const args = ['format', `--cluster-id=${clusterId}`, '--config', node.configFile]
+      const command = javaCommand(distribution, 'kafka.tools.StorageTool', args, { heapMb, log: 'error' })
+      const child = Bun.spawn(command, { stdin: 'ignore', stdout: 'pipe', stderr: 'pipe' })
+      const [output, errors, exitCode] = await Promise.all([child.stdout.text(), child.stderr.text(), child.exited])
+      if (exitCode !== 0)
+        throw new BrokerUnavailableError(`Kafka's storage tool failed:\n${lastLines(output + errors)}`)
+    }),
+  )
+}
+
+async function startNode(
+  cluster: {
+    readonly distribution: KafkaDistribution
+    readonly clusterId: string
+    readonly root: string
+    readonly longRun: boolean
+    readonly heapMb: number
+  },
+  node: Node,
+  membersExpected: number,
+): Promise<void> {
+  const log = Bun.file(node.logFile)
+  const child = spawnBoundChild(
+    [
+      ...node.enter,
+      ...javaCommand(cluster.distribution, 'kafka.Kafka', [node.configFile], {
+        heapMb: cluster.heapMb,
+        log: 'warn',
+        longRun: cluster.longRun,
+      }),
+    ],
+    {
+      stdout: 'ignore',
+      stderr: log,
+      removeWhenOrphaned: cluster.root,
+    },
+  )
+  node.child = child
+  const deadline = Date.now() + startTimeoutMs
+  while (isRunning(child) && Date.now() < deadline) {
+    const answer = await fetchMetadata(node.address, probeTimeoutMs).catch(() => undefined)
+    // Who answers there may be another cluster, which has taken the port.
+    const members = answer?.clusterId === cluster.clusterId ? answer.brokers : []
+    if (members.length >= membersExpected && members.some((broker) => broker.id === node.id)) return
+    await Bun.sleep(probePauseMs)
+  }
+  const why = isRunning(child) ? `is not ready after ${startTimeoutMs} ms` : 'ended'
+  node.child = undefined
+  await endBoundChild(child, 0)
+  throw new BrokerUnavailableError(`Kafka node ${node.id} ${why}; its last lines:\n${lastLines(await log.text())}`)
+}

@@ -1,0 +1,81 @@
+import { createHash, randomUUID } from 'node:crypto'
+import { existsSync } from 'node:fs'
+import { mkdir, rename, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { cacheFolder } from '../kafka/native/cache.ts'
+import { lastLines } from './brokers/kafka-distribution.ts'
+
+/** What has to be compiled before it is measured: built once, kept in the user's cache, and built again when its sources change. */
+
+export interface Recipe {
+  /** Of the folder, before the hash. */
+  name: string
+  /** The sources, whole paths. */
+  files: readonly string[]
+  /** What else the result depends on, such as a compiler's version. */
+  made: readonly string[]
+  /** Puts the results into the folder, which is empty. */
+  build(folder: string): Promise<void>
+}
+
+/** A folder that exists is always whole. @returns where the results are */
+export async function provideBuilt(recipe: Recipe): Promise<string> {
+  const hash = createHash('sha256').update(JSON.stringify(recipe.made))
+  for (const file of recipe.files) hash.update('\0').update(await Bun.file(file).bytes())
+  const folder = join(cacheFolder(), 'bench', `${recipe.name}-${hash.digest('hex').slice(0, 16)}`)
+  if (existsSync(folder)) return folder
+  const unfinished = `${folder}.${randomUUID()}.unfinished`
+  await mkdir(unfinished, { recursive: true })
+  try {
+    await recipe.build(unfinished)
+    await rename(unfinished, folder).catch((error: unknown) => {
+      // Another checkout was quicker; its result is the same.
+      if (!existsSync(folder)) throw error
+    })
+  } finally {
+    await rm(unfinished, { recursive: true, force: true })
+  }
+  return folder
+}
+
+/** A system, or a tool, cannot be had on this machine; the message says why and what to do. */
+export class UnavailableError extends Error {
+  override readonly name = 'UnavailableError'
+}
+
+/** For what is downloaded and compiled on a slow machine. */
+const TOOL_TIMEOUT_MS = 1_800_000
+
+/**
+ * Runs a tool to its end.
+ * @param install how a person gets the tool
+ * @returns what it printed
+ * @throws UnavailableError when it is missing, fails or takes too long, with its last lines
+ */
+export async function runTool(
+  command: readonly [string, ...string[]],
+  cwd: string,
+  install: string,
+  timeoutMs = TOOL_TIMEOUT_MS,
+): Promise<string> {
+  const [tool] = command
+  if (!existsSync(tool) && Bun.which(tool, { cwd }) === null)
+    throw new UnavailableError(`${tool} is not on the path; ${install}`)
+  const begunMs = performance.now()
+  const child = Bun.spawn([...command], {
+    cwd,
+    stdin: 'ignore',
+    stdout: 'pipe',
+    stderr: 'pipe',
+    timeout: timeoutMs,
+    killSignal: 'SIGKILL',
+  })
+  const [output, errors, exitCode] = await Promise.all([child.stdout.text(), child.stderr.text(), child.exited])
+  if (exitCode !== 0 && performance.now() - begunMs >= timeoutMs)
+    throw new UnavailableError(
+      `${command.join(' ')} did not end within ${timeoutMs / 1_000} s: ${lastLines(output + errors)}`,
+    )
+  if (exitCode !== 0)
+    throw new UnavailableError(`${command.join(' ')} ended with ${exitCode}: ${lastLines(output + errors)}`)
+  return output
+}

@@ -1,0 +1,222 @@
+import { type Event, EventBuilder, type Fault, SPEC_VERSION, STRUCTURED } from './event.ts'
+import { eventFromJson, NOT_AN_OBJECT } from './event-json.ts'
+import {
+  ATTRIBUTE_PREFIX,
+  CONTENT_TYPE,
+  CONTEXT,
+  type HeaderValue,
+  headerText,
+  NO_HEADERS,
+  RECEIVED_AT,
+  type RecordHeaders,
+  TENANT,
+  TRACEPARENT,
+  TRACESTATE,
+} from './headers.ts'
+import { outlineJson } from './json.ts'
+import { recordKey } from './partition.ts'
+
+/** Event to Kafka record and back: CloudEvents Kafka binding 1.0.2. */
+
+/** A record on its way to Kafka. */
+export interface OutgoingRecord {
+  topic: string
+  /** Absent: Java's murmur2 of the key chooses, or chance when there is no key. */
+  partition?: number
+  key: Buffer | string | null
+  /** The bytes as they are to be stored; null is a tombstone. */
+  value: Buffer | null
+  headers: RecordHeaders
+}
+
+/** A record as it was read. Not to be spread: key, value and headers are read from the batch when somebody asks. */
+export interface IncomingRecord {
+  topic: string
+  partition: number
+  offset: number
+  /** CreateTime or LogAppendTime as the topic says, ms since the epoch. */
+  timestampMs: number
+  key: Buffer | null
+  value: Buffer | null
+  headers: RecordHeaders
+  /** What key, value and headers take in memory, where that is known without reading them. */
+  readonly bytes?: number
+}
+
+/** Where an event goes and what is known of its way here. */
+export interface RecordContext {
+  topic: string
+  /** Absent: the key chooses. */
+  partition?: number
+  tenant: string
+  receivedAtMs: number
+  traceparent?: string | undefined
+  tracestate?: string | undefined
+  /** What enrichment found, as JSON; of a result only. */
+  context?: string
+}
+
+/** The attributes that every event has, as headers. */
+const requiredHeaders = ({ id, source, type }: Event): { names: string[]; values: HeaderValue[] } => ({
+  names: ['ce_specversion', 'ce_id', 'ce_source', 'ce_type'],
+  values: [SPEC_VERSION, id, source, type],
+})
+
+/** The attributes as headers, without the media type of the data. */
+function attributeHeaders(event: Event): { names: string[]; values: HeaderValue[] } {
+  const { names, values } = requiredHeaders(event)
+  const add = (name: string, value: string | undefined): void => {
+    if (value === undefined) return
+    names.push(name)
+    values.push(value)
+  }
+  add('ce_subject', event.subject)
+  add('ce_time', event.time)
+  add('ce_dataschema', event.dataschema)
+  for (const name in event.extensions) add(ATTRIBUTE_PREFIX + name, event.extensions[name])
+  return { names, values }
+}
+
+/** Binary content mode (section 3.2): data as it is in the value, attributes in `ce_` headers, then our own headers. */
+export function toRecord(event: Event, at: RecordContext): OutgoingRecord {
+  const { names, values } = attributeHeaders(event)
+  const add = (name: string, value: string | undefined): void => {
+    if (value === undefined) return
+    names.push(name)
+    values.push(value)
+  }
+  add(CONTENT_TYPE, event.datacontenttype)
+  add(TRACEPARENT, at.traceparent)
+  add(TRACESTATE, at.tracestate)
+  add(TENANT, at.tenant)
+  add(RECEIVED_AT, String(at.receivedAtMs))
+  add(CONTEXT, at.context)
+  const record: OutgoingRecord = {
+    topic: at.topic,
+    key: recordKey(event),
+    value: event.data,
+    headers: { names, values },
+  }
+  if (at.partition !== undefined) record.partition = at.partition
+  return record
+}
+
+/**
+ * A record without its value; what is known of its event is still in the headers. In structured mode that was in the value, so the headers are then those of
+ * binary mode.
+ */
+export function withoutValue(record: IncomingRecord, event: Event | undefined): IncomingRecord {
+  const { topic, partition, offset, timestampMs, key, headers } = record
+  const kept = { topic, partition, offset, timestampMs, key, value: null, headers }
+  if (event === undefined || !STRUCTURED.test(headerText(headers, CONTENT_TYPE) ?? '')) return kept
+  const { names, values } = attributeHeaders(event)
+  for (const [index, name] of headers.names.entries()) {
+    if (name === CONTENT_TYPE || name.startsWith(ATTRIBUTE_PREFIX)) continue
+    names.push(name)
+    values.push(headers.values[index] ?? null)
+  }
+  return { ...kept, headers: { names, values } }
+}
+
+/** Nothing of a record but what its event is known by; nothing at all of one that is no event. */
+export function onlyIdentity(record: IncomingRecord, event: Event | undefined): IncomingRecord {
+  const { topic, partition, offset, timestampMs } = record
+  const { names, values } = event === undefined ? NO_HEADERS : requiredHeaders(event)
+  return { topic, partition, offset, timestampMs, key: null, value: null, headers: { names, values } }
+}
+
+export type FromRecord = { ok: true; event: Event } | { ok: false; reason: string }
+
+/**
+ * The event in a record, whoever wrote it: binary mode, or structured mode with the JSON event format (section 3.3). Anything else is a
+ * fault with a reason, never an exception. Header names are compared exactly, as Kafka does; the binding relaxes case only for the media
+ * type that announces structured mode (section 3).
+ */
+export function fromRecord(record: IncomingRecord): FromRecord {
+  const builder = new EventBuilder()
+  let contentType: string | undefined
+  const { names, values } = record.headers
+  for (let index = 0; index < names.length; index++) {
+    const name = names[index] as string
+    if (name !== CONTENT_TYPE && !name.startsWith(ATTRIBUTE_PREFIX)) continue
+    const value = textOf(values[index])
+    if (value === undefined) return { ok: false, reason: `the header ${shown(name)} is not valid UTF-8` }
+    if (name === CONTENT_TYPE) {
+      if (contentType !== undefined) return { ok: false, reason: `the header ${CONTENT_TYPE} is given twice` }
+      contentType = value
+    } else {
+      const attribute = name.slice(ATTRIBUTE_PREFIX.length)
+      if (attribute === 'datacontenttype') builder.fault(attribute, `belongs into the header ${CONTENT_TYPE}`)
+      else builder.set(attribute, value)
+    }
+  }
+  if (contentType !== undefined && STRUCTURED.test(contentType)) return fromStructured(contentType, record.value)
+  if (contentType !== undefined) builder.set('datacontenttype', contentType)
+  const result = builder.build(record.value)
+  return result.ok ? result : { ok: false, reason: reasonOf(result.faults) }
+}
+
+const STRUCTURED_JSON = /^application\/cloudevents\+json[ \t]*(?:;|$)/i
+
+/** What the limits on a structured record guard is the stack, and the time that telling its members apart takes; its size is Kafka's. */
+const STRUCTURED_LIMITS = { maxDepth: 512, maxElements: 0, maxMembers: 10_000, maxObjectMembers: 10_000 }
+
+function fromStructured(contentType: string, value: Buffer | null): FromRecord {
+  // Section 3.3 has no batches, and we know no other format.
+  if (!STRUCTURED_JSON.test(contentType))
+    return { ok: false, reason: `the event format of ${CONTENT_TYPE} is not application/cloudevents+json` }
+  if (value === null) return { ok: false, reason: 'a structured event has no value' }
+  const parsed = outlineJson(value, STRUCTURED_LIMITS)
+  if (!parsed.ok) return { ok: false, reason: `the value is not an event in JSON: ${parsed.fault.detail}` }
+  if (parsed.outline.root !== 'object') return { ok: false, reason: `the value ${NOT_AN_OBJECT.detail}` }
+  const result = eventFromJson(value, parsed.outline.members)
+  return result.ok ? result : { ok: false, reason: reasonOf(result.faults) }
+}
+
+/** Goes into a header and into the log, so that it is no longer than somebody reads. */
+function reasonOf(faults: readonly Fault[]): string {
+  const told = faults.slice(0, MAX_TOLD_FAULTS).map(({ pointer, detail }) => `${shown(pointer.slice(1))} ${detail}`)
+  const more = faults.length > told.length ? `; ${faults.length} faults in all` : ''
+  return `not a valid CloudEvent: ${told.join('; ')}${more}`
+}
+
+const MAX_TOLD_FAULTS = 10
+const MAX_SHOWN_CHARS = 100
+
+const shown = (name: string): string =>
+  name.length <= MAX_SHOWN_CHARS ? name : `${name.slice(0, MAX_SHOWN_CHARS).toWellFormed()}…`
+
+/** A header value as text; undefined for bytes, which it is only where they are not UTF-8. */
+function textOf(value: HeaderValue | undefined): string | undefined {
+  // Kafka allows headers without a value; as an attribute that is an empty one.
+  if (value === null || value === undefined) return ''
+  return typeof value === 'string' ? value : undefined
+}
+
+/** Whether a record takes more than so many bytes: {@link recordBytes}, without counting where even the most it could be is less. */
+export function isLarger(record: OutgoingRecord, maxBytes: number): boolean {
+  let most = RECORD_OVERHEAD + mostBytes(record.key) + mostBytes(record.value)
+  const { names, values } = record.headers
+  for (let index = 0; index < names.length; index++)
+    most += HEADER_OVERHEAD + (names[index] as string).length + mostBytes(values[index] ?? null)
+  return most > maxBytes && recordBytes(record) > maxBytes
+}
+
+/** A UTF-16 code unit takes at most three bytes of UTF-8. */
+const mostBytes = (value: HeaderValue): number =>
+  value === null ? 0 : typeof value === 'string' ? value.length * 3 : value.length
+
+/** Bytes that a record takes at most, uncompressed: key, value, headers, and what the record format adds (KIP-98, varints at their longest). */
+export function recordBytes(record: OutgoingRecord): number {
+  let bytes = RECORD_OVERHEAD + byteLength(record.key) + byteLength(record.value)
+  const { names, values } = record.headers
+  for (let index = 0; index < names.length; index++)
+    bytes += HEADER_OVERHEAD + (names[index] as string).length + byteLength(values[index] ?? null)
+  return bytes
+}
+
+const RECORD_OVERHEAD = 32
+const HEADER_OVERHEAD = 8
+
+const byteLength = (value: Buffer | string | null): number =>
+  value === null ? 0 : typeof value === 'string' ? Buffer.byteLength(value, 'utf8') : value.length

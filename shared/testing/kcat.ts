@@ -1,0 +1,6 @@
+/** @throws Error that says how to get kcat, when it is not there */
+export function kcatCommand(): string {
+  const path = Bun.which('kcat')
+  if (path === null) throw new Error('kcat reads the topics to judge a run, and is not there: apt-get install kcat')
+  return path
+}

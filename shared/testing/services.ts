@@ -1,0 +1,171 @@
+import { join } from 'node:path'
+import { type BoundChild, endBoundChild, isRunning, spawnBoundChild } from '../dev/bound-child.ts'
+import { findFreePorts, releasePorts } from '../dev/brokers/ports.ts'
+
+/** The services as processes of their own, to be killed and started again with the same environment, by id and nothing else. */
+
+export interface Service {
+  readonly name: string
+  /** Its public port; the operations port for a service that has no other. */
+  readonly port: number
+  readonly opsPort: number
+  /** The id of the process that runs, or ran last. */
+  pid(): number
+  running(): boolean
+  start(): void
+  /** Resolves when `/readyz` says yes. @throws Error with the last lines of its log, when that takes too long or the process has ended */
+  ready(): Promise<void>
+  /** Whether `/readyz` says yes at this moment. */
+  isReady(): Promise<boolean>
+  /** What `/readyz` says against it, or why it says nothing; undefined when it says yes. */
+  unready(): Promise<string | undefined>
+  /** SIGKILL: as a crash would end it, between any two instructions. */
+  kill(): Promise<void>
+  /** SIGTERM, and how it ended; SIGKILL after the bound. */
+  terminate(): Promise<{ exitCode: number | null; seconds: number }>
+  /** SIGSTOP: the process keeps its connections and does nothing. */
+  freeze(): void
+  /** SIGCONT: the process goes on where it was frozen, and knows nothing of the time between. */
+  thaw(): void
+  frozen(): boolean
+  /** One of its metrics: the sum over all labels. */
+  metric(name: string): Promise<number>
+  /** All that it logged in its present life, or in its last. */
+  log(): Promise<string>
+  /** Gives its ports back, once it has ended for good. */
+  releasePorts(): void
+  /** The last lines that it logged, ordinary steps left out. */
+  lastLines(): Promise<string>
+}
+
+const READY_TIMEOUT_MS = 45_000
+const PROBE_PAUSE_MS = 20
+const PROBE_TIMEOUT_MS = 2_000
+const DRAIN_TIMEOUT_MS = 15_000
+/** Within this time of SIGTERM a service has to be gone, whatever is away. */
+export const STOP_LIMIT_SECONDS = DRAIN_TIMEOUT_MS / 1_000 + 5
+/** Longer than the limit, so that ending by SIGKILL means that it was not kept. */
+const TERMINATE_GRACE_MS = STOP_LIMIT_SECONDS * 1_000 + 5_000
+const LINES_SHOWN = 15
+
+const ROOT = join(import.meta.dir, '..', '..')
+
+/** What every service gets beside its own variables. */
+const COMMON_ENV = {
+  NODE_ENV: 'development',
+  LOG_FORMAT: 'json',
+  OPS_HOST: '127.0.0.1',
+  DRAIN_TIMEOUT_MS: String(DRAIN_TIMEOUT_MS),
+}
+
+/**
+ * A service that is not started yet. Its ports are chosen once, so that it comes back where it was.
+ * @param logDirectory gets a file of everything that it prints, of all its lives
+ * @param sharedPort the public port of another producer, which shares it
+ */
+export async function createService(
+  kind: 'producer' | 'consumer',
+  name: string,
+  env: Record<string, string>,
+  logDirectory: string,
+  sharedPort?: number,
+): Promise<Service> {
+  const ports = await findFreePorts(sharedPort === undefined ? 2 : 1)
+  const [opsPort = 0, port = sharedPort ?? 0] = ports
+  const lives: { child: BoundChild; log: Bun.BunFile }[] = []
+  let frozen = false
+  const child = (): BoundChild => {
+    const life = lives.at(-1)
+    if (life === undefined) throw new Error(`${name} has not been started`)
+    return life.child
+  }
+  const unready = async (): Promise<string | undefined> => {
+    try {
+      const response = await fetch(`http://127.0.0.1:${opsPort}/readyz`, {
+        signal: AbortSignal.timeout(PROBE_TIMEOUT_MS),
+      })
+      return response.ok ? undefined : await response.text()
+    } catch (error) {
+      return (error as Error).message
+    }
+  }
+  const lastLines = async (): Promise<string> => {
+    const text = await Promise.all(lives.slice(-2).map(({ log }) => log.text().catch(() => '')))
+    // What the services say at every step is in the file; here it would hide the rest.
+    const telling = text
+      .join('')
+      .trimEnd()
+      .split('\n')
+      .filter((line) => !line.startsWith('{"level":"info"'))
+    return telling.slice(-LINES_SHOWN).join('\n') || '(nothing but ordinary steps)'
+  }
+  return {
+    name,
+    port: kind === 'producer' ? port : opsPort,
+    opsPort,
+    pid: () => child().pid,
+    running: () => lives.length > 0 && isRunning(child()),
+    start() {
+      if (lives.length > 0 && isRunning(child())) throw new Error(`${name} is running`)
+      const log = Bun.file(join(logDirectory, `${name}-${lives.length + 1}.log`))
+      const ports = kind === 'producer' ? { HOST: '127.0.0.1', PORT: String(port) } : {}
+      const started = spawnBoundChild([process.execPath, join(ROOT, kind, 'main.ts')], {
+        stdout: log,
+        stderr: log,
+        env: {
+          PATH: process.env['PATH'],
+          HOME: process.env['HOME'],
+          ...COMMON_ENV,
+          ...ports,
+          OPS_PORT: String(opsPort),
+          ...env,
+        },
+      })
+      lives.push({ child: started, log })
+      frozen = false
+    },
+    isReady: async () => (await unready()) === undefined,
+    unready,
+    async ready() {
+      const deadline = performance.now() + READY_TIMEOUT_MS
+      for (let why = await unready(); why !== undefined; why = await unready()) {
+        const ended = !isRunning(child())
+        if (ended || performance.now() > deadline) {
+          const what = ended
+            ? `ended (${child().exitCode ?? child().signalCode})`
+            : `is not ready after ${READY_TIMEOUT_MS} ms (${why})`
+          throw new Error(`${name} ${what}; it logged:\n${await lastLines()}`)
+        }
+        await Bun.sleep(PROBE_PAUSE_MS)
+      }
+    },
+    async kill() {
+      child().kill('SIGKILL')
+      await child().exited
+    },
+    freeze() {
+      child().kill('SIGSTOP')
+      frozen = true
+    },
+    thaw() {
+      child().kill('SIGCONT')
+      frozen = false
+    },
+    frozen: () => frozen,
+    releasePorts: () => releasePorts(ports),
+    async metric(wanted) {
+      const response = await fetch(`http://127.0.0.1:${opsPort}/metrics`, {
+        signal: AbortSignal.timeout(PROBE_TIMEOUT_MS),
+      })
+      const samples = (await response.text()).matchAll(/^(\w+)(?:\{.*\})? (\S+)$/gm)
+      return [...samples].reduce((sum, [, found, value]) => (found === wanted ? sum + Number(value) : sum), 0)
+    },
+    log: async () => (await lives.at(-1)?.log.text()) ?? '',
+    async terminate() {
+      const begunMs = performance.now()
+      await endBoundChild(child(), TERMINATE_GRACE_MS)
+      return { exitCode: child().exitCode, seconds: (performance.now() - begunMs) / 1000 }
+    },
+    lastLines,
+  }
+}

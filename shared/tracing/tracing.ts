@@ -1,0 +1,31 @@
+import type { Span } from '@opentelemetry/api'
+import type { CommonConfig } from '../service/config.ts'
+import type { Logger } from '../service/logger.ts'
+import { redactor } from '../service/redact.ts'
+import type { Tracing } from './spans.ts'
+import { flagsOf, RANDOM, SAMPLED, type TraceContext } from './trace-context.ts'
+
+/** @returns undefined without `OTEL_EXPORTER_OTLP_ENDPOINT` */
+export async function createTracing(config: CommonConfig, service: string, log: Logger): Promise<Tracing | undefined> {
+  const endpoint = config.OTEL_EXPORTER_OTLP_ENDPOINT
+  if (endpoint === undefined) return undefined
+  // The libraries take some 20 MB, which only those who want spans should pay.
+  const { exporterTo, tracingTo } = await import('./spans.ts')
+  const shown = shownEndpoint(endpoint)
+  const redact = redactor()
+  const told = (reason: string): void =>
+    log.warn({ reason: redact(reason.replaceAll(endpoint, shown)), endpoint: shown }, 'spans were not taken')
+  return tracingTo(exporterTo(endpoint, told), service, config, told)
+}
+
+/** What goes on behind a span of a trace, or behind one that begins a trace. */
+export function contextOf(span: Span, trace: TraceContext | undefined): TraceContext {
+  const { traceId, spanId, traceFlags } = span.spanContext()
+  const flags = (traceFlags & SAMPLED) | (trace === undefined ? 0 : flagsOf(trace) & RANDOM)
+  const context: TraceContext = { traceId, traceparent: `00-${traceId}-${spanId}-0${flags}` }
+  if (trace?.tracestate !== undefined) context.tracestate = trace.tracestate
+  return context
+}
+
+/** What a log may show of a collector's address: neither user, password nor path, in which a key may stand. */
+const shownEndpoint = (endpoint: string): string => new URL(endpoint).origin
