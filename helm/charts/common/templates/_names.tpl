@@ -24,24 +24,27 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 
 {{- define "kafkatrace.metadata" -}}
-name: {{ include "kafkatrace.fullname" . }}
-namespace: {{ .Release.Namespace }}
+{{ include "kafkatrace.metadata.named" (list . (include "kafkatrace.fullname" .)) }}
+{{- end -}}
+
+{{/* Takes (list context name). */}}
+{{- define "kafkatrace.metadata.named" -}}
+name: {{ index . 1 }}
+namespace: {{ (index . 0).Release.Namespace }}
 labels:
-  {{- include "kafkatrace.labels" . | nindent 2 }}
+  {{- include "kafkatrace.labels" (index . 0) | nindent 2 }}
 {{- end -}}
 
 {{- define "kafkatrace.serviceAccount.name" -}}
 {{- default (ternary (include "kafkatrace.fullname" .) "default" .Values.serviceAccount.create) .Values.serviceAccount.name -}}
 {{- end -}}
 
-{{/* A digest names one image for ever; a tag can be moved. */}}
+{{/* A digest always names the same image; a tag can be moved. */}}
 {{- define "kafkatrace.image" -}}
 {{- with .Values.image -}}
 {{- if .digest -}}{{ .repository }}@{{ .digest }}{{- else -}}{{ .repository }}:{{ .tag | default $.Chart.AppVersion }}{{- end -}}
 {{- end -}}
 {{- end -}}
-
-{{- define "kafkatrace.opsPort" -}}{{ ternary 9080 9081 (eq .Chart.Name "producer") }}{{- end -}}
 
 {{/* What holds for all services of a release stands in `global`, and wins. */}}
 {{- define "kafkatrace.environment" -}}
@@ -52,17 +55,17 @@ labels:
 {{- mergeOverwrite (deepCopy .Values.kafka) (deepCopy (dig "kafka" dict (.Values.global | default dict))) | toYaml -}}
 {{- end -}}
 
-
-{{/* The fewest pods that there may be. */}}
-{{- define "kafkatrace.minReplicas" -}}
-{{- if .Values.hpa.enabled -}}{{ .Values.hpa.minReplicas }}
-{{- else if and .Values.keda .Values.keda.enabled -}}{{ .Values.keda.minReplicas }}
-{{- else -}}{{ .Values.replicas | default 2 }}{{- end -}}
+{{/* The enabled autoscaler's values: none without one. */}}
+{{- define "kafkatrace.autoscaler" -}}
+{{- $keda := .Values.keda | default dict -}}
+{{- ternary .Values.hpa (ternary $keda dict ($keda.enabled | default false)) .Values.hpa.enabled | toJson -}}
 {{- end -}}
 
-{{/* The most pods that there may be. */}}
+{{/* The fewest and the most pods that there may be. */}}
+{{- define "kafkatrace.minReplicas" -}}
+{{- (include "kafkatrace.autoscaler" . | fromJson).minReplicas | default .Values.replicas | default 2 -}}
+{{- end -}}
+
 {{- define "kafkatrace.maxReplicas" -}}
-{{- if .Values.hpa.enabled -}}{{ .Values.hpa.maxReplicas }}
-{{- else if and .Values.keda .Values.keda.enabled -}}{{ .Values.keda.maxReplicas }}
-{{- else -}}{{ .Values.replicas | default 2 }}{{- end -}}
+{{- (include "kafkatrace.autoscaler" . | fromJson).maxReplicas | default .Values.replicas | default 2 -}}
 {{- end -}}

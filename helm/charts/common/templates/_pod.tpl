@@ -10,7 +10,10 @@ valueFrom:
     key: {{ index . 1 }}
 {{- end -}}
 
+{{/* What every service is told. Takes (list context opsPort). */}}
 {{- define "kafkatrace.env" -}}
+{{- $opsPort := index . 1 -}}
+{{- with index . 0 -}}
 {{- $kafka := include "kafkatrace.kafka" . | fromYaml -}}
 {{- $tls := include "kafkatrace.material.name" (list . $kafka.tls "kafka-tls") -}}
 - name: NODE_ENV
@@ -18,7 +21,7 @@ valueFrom:
 - name: LOG_FORMAT
   value: json
 - name: OPS_PORT
-  value: {{ include "kafkatrace.opsPort" . | quote }}
+  value: {{ $opsPort | quote }}
 - name: KAFKA_BROKERS
   value: {{ $kafka.brokers | quote }}
 - name: KAFKA_SECURITY_PROTOCOL
@@ -45,29 +48,11 @@ valueFrom:
       optional: true
 {{- end }}
 {{- end }}
-{{- if eq .Chart.Name "producer" }}
-- name: AUTH
-  value: {{ ternary "on" "off" .Values.auth.enabled | quote }}
-{{- if .Values.auth.enabled }}
-- name: TENANTS_FILE
-  value: /etc/kafkatrace/tenants/tenants.json
-{{- end }}
-{{- else }}
-- name: INSTANCE_ID
-  valueFrom:
-    fieldRef:
-      fieldPath: metadata.name
-{{- with .Values.referenceTable }}
-{{- if or .content .existingConfigMap }}
-- name: REFERENCE_TABLE_FILE
-  value: /etc/kafkatrace/reference/{{ .fileName }}
-- name: REFERENCE_TABLE_KEY_COLUMN
-  value: {{ .keyColumn | quote }}
-- name: REFERENCE_TABLE_ATTRIBUTE
-  value: {{ .attribute | quote }}
-{{- end }}
-{{- end }}
-{{- end }}
+{{- end -}}
+{{- end -}}
+
+{{/* What the values add. */}}
+{{- define "kafkatrace.env.own" -}}
 {{- range $name, $value := .Values.config }}
 - name: {{ $name }}
   value: {{ include "kafkatrace.env.value" $value }}
@@ -86,19 +71,6 @@ valueFrom:
   mountPath: /etc/kafkatrace/kafka-tls
   readOnly: true
 {{- end }}
-{{- if and (eq .Chart.Name "producer") .Values.auth.enabled }}
-- name: tenants
-  mountPath: /etc/kafkatrace/tenants
-  readOnly: true
-{{- end }}
-{{- if .Values.referenceTable }}{{ if or .Values.referenceTable.content .Values.referenceTable.existingConfigMap }}
-- name: reference
-  mountPath: /etc/kafkatrace/reference
-  readOnly: true
-{{- end }}{{ end }}
-{{- with .Values.extraVolumeMounts }}
-{{ toYaml . }}
-{{- end }}
 {{- end -}}
 
 {{- define "kafkatrace.volumes" -}}
@@ -112,20 +84,6 @@ valueFrom:
     secretName: {{ . }}
     # Readable by the group alone, which is fsGroup.
     defaultMode: 288
-{{- end }}
-{{- if and (eq .Chart.Name "producer") .Values.auth.enabled }}
-- name: tenants
-  secret:
-    secretName: {{ include "kafkatrace.material.name" (list . .Values.tenants "tenants") }}
-    defaultMode: 288
-{{- end }}
-{{- with .Values.referenceTable }}{{ if or .content .existingConfigMap }}
-- name: reference
-  configMap:
-    name: {{ .existingConfigMap | default (printf "%s-reference" (include "kafkatrace.fullname" $)) }}
-{{- end }}{{ end }}
-{{- with .Values.extraVolumes }}
-{{ toYaml . }}
 {{- end }}
 {{- end -}}
 
@@ -153,91 +111,78 @@ capabilities:
 {{- add .Values.shutdown.preStopSeconds (div (add $drain 999) 1000) .Values.shutdown.marginSeconds -}}
 {{- end -}}
 
-{{- define "kafkatrace.podTemplate" -}}
-metadata:
-  labels:
-    {{- include "kafkatrace.labels" . | nindent 4 }}
-    {{- with .Values.podLabels }}
-    {{- toYaml . | nindent 4 }}
-    {{- end }}
-  annotations:
-    # The environment is part of this template; what it cannot see are the contents of the Secrets that the chart makes.
-    checksum/config: {{ include "kafkatrace.secrets" (list . dict) | sha256sum }}
-    kubectl.kubernetes.io/default-container: {{ .Chart.Name }}
-    {{- with .Values.podAnnotations }}
-    {{- toYaml . | nindent 4 }}
-    {{- end }}
-spec:
-  serviceAccountName: {{ include "kafkatrace.serviceAccount.name" . }}
-  automountServiceAccountToken: false
-  # Variables named after every Service of the namespace would only be a way to be misconfigured.
-  enableServiceLinks: false
-  terminationGracePeriodSeconds: {{ include "kafkatrace.graceSeconds" . }}
-  securityContext:
-    {{- include "kafkatrace.podSecurityContext" . | nindent 4 }}
-  {{- with .Values.image.pullSecrets }}
-  imagePullSecrets:
-    {{- toYaml . | nindent 4 }}
+{{/* Takes (list context secrets): what the chart makes of its materials, as text. */}}
+{{- define "kafkatrace.pod.metadata" -}}
+{{- $secrets := index . 1 -}}
+{{- with index . 0 -}}
+labels:
+  {{- include "kafkatrace.labels" . | nindent 2 }}
+  {{- with .Values.podLabels }}
+  {{- toYaml . | nindent 2 }}
   {{- end }}
-  {{- with .Values.priorityClassName }}
-  priorityClassName: {{ . }}
+annotations:
+  # The environment is part of this template; what it cannot see are the contents of the Secrets that the chart makes.
+  checksum/config: {{ sha256sum $secrets }}
+  kubectl.kubernetes.io/default-container: {{ .Chart.Name }}
+  {{- with .Values.podAnnotations }}
+  {{- toYaml . | nindent 2 }}
   {{- end }}
-  {{- with .Values.nodeSelector }}
-  nodeSelector:
-    {{- toYaml . | nindent 4 }}
+{{- end -}}
+{{- end -}}
+
+{{/* All but containers and volumes. Takes (list context revision): the label that pods of one revision share. */}}
+{{- define "kafkatrace.pod.spec" -}}
+{{- $revision := index . 1 -}}
+{{- with $context := index . 0 -}}
+serviceAccountName: {{ include "kafkatrace.serviceAccount.name" . }}
+automountServiceAccountToken: false
+# Variables named after every Service of the namespace would only be a way to be misconfigured.
+enableServiceLinks: false
+terminationGracePeriodSeconds: {{ include "kafkatrace.graceSeconds" . }}
+securityContext:
+  {{- include "kafkatrace.podSecurityContext" . | nindent 2 }}
+{{- with .Values.image.pullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- range $key := list "nodeSelector" "tolerations" "affinity" }}
+{{- with index $context.Values $key }}
+{{ $key }}:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+topologySpreadConstraints:
+  {{- range $key, $unsatisfiable := dict "topology.kubernetes.io/zone" .Values.topologySpread.zone "kubernetes.io/hostname" .Values.topologySpread.host }}
+  - topologyKey: {{ $key }}
+    maxSkew: 1
+    whenUnsatisfiable: {{ $unsatisfiable }}
+    # Each revision is spread by itself, or the old pods of a roll-out would push the new ones together.
+    matchLabelKeys: [{{ $revision }}]
+    labelSelector:
+      matchLabels:
+        {{- include "kafkatrace.selector" $context | nindent 8 }}
   {{- end }}
-  {{- with .Values.tolerations }}
-  tolerations:
-    {{- toYaml . | nindent 4 }}
-  {{- end }}
-  {{- with .Values.affinity }}
-  affinity:
-    {{- toYaml . | nindent 4 }}
-  {{- end }}
-  topologySpreadConstraints:
-    {{- $revision := ternary "pod-template-hash" "controller-revision-hash" (eq .Chart.Name "producer") }}
-    {{- range $key, $unsatisfiable := dict "topology.kubernetes.io/zone" .Values.topologySpread.zone "kubernetes.io/hostname" .Values.topologySpread.host }}
-    - topologyKey: {{ $key }}
-      maxSkew: 1
-      whenUnsatisfiable: {{ $unsatisfiable }}
-      # Each revision is spread by itself, or the old pods of a roll-out would push the new ones together.
-      matchLabelKeys: [{{ $revision }}]
-      labelSelector:
-        matchLabels:
-          {{- include "kafkatrace.selector" $ | nindent 10 }}
-    {{- end }}
-  containers:
-    - name: {{ .Chart.Name }}
-      image: {{ include "kafkatrace.image" . | quote }}
-      imagePullPolicy: {{ .Values.image.pullPolicy }}
-      securityContext:
-        {{- include "kafkatrace.securityContext" . | nindent 8 }}
-      env:
-        {{- include "kafkatrace.env" . | nindent 8 }}
-      ports:
-        {{- if eq .Chart.Name "producer" }}
-        - name: http
-          containerPort: 8080
-        {{- end }}
-        - name: ops
-          containerPort: {{ include "kafkatrace.opsPort" . }}
-      {{- range $probe, $path := dict "startupProbe" "/startupz" "livenessProbe" "/livez" "readinessProbe" "/readyz" }}
-      {{ $probe }}:
-        httpGet:
-          path: {{ $path }}
-          port: ops
-        {{- toYaml (index $.Values.probes (trimSuffix "Probe" $probe)) | nindent 8 }}
-      {{- end }}
-      {{- if .Values.shutdown.preStopSeconds }}
-      lifecycle:
-        preStop:
-          sleep:
-            seconds: {{ .Values.shutdown.preStopSeconds }}
-      {{- end }}
-      resources:
-        {{- toYaml .Values.resources | nindent 8 }}
-      volumeMounts:
-        {{- include "kafkatrace.mounts" . | nindent 8 }}
-  volumes:
-    {{- include "kafkatrace.volumes" . | nindent 4 }}
+{{- end -}}
+{{- end -}}
+
+{{/* How a container is watched, stopped and bounded. */}}
+{{- define "kafkatrace.container.life" -}}
+{{- range $probe, $path := dict "startupProbe" "/startupz" "livenessProbe" "/livez" "readinessProbe" "/readyz" }}
+{{ $probe }}:
+  httpGet:
+    path: {{ $path }}
+    port: ops
+  {{- toYaml (index $.Values.probes (trimSuffix "Probe" $probe)) | nindent 2 }}
+{{- end }}
+{{- if .Values.shutdown.preStopSeconds }}
+lifecycle:
+  preStop:
+    sleep:
+      seconds: {{ .Values.shutdown.preStopSeconds }}
+{{- end }}
+resources:
+  {{- toYaml .Values.resources | nindent 2 }}
 {{- end -}}

@@ -10,18 +10,16 @@ Takes (list context material suffix); gives the Secret's name, or nothing when t
 {{- end -}}
 {{- end -}}
 
-{{/* Takes (list context material suffix annotations). */}}
+{{/* The Secret that the chart makes of a material, if any. Takes (list context material suffix annotations). */}}
 {{- define "kafkatrace.material.object" -}}
 {{- $context := index . 0 -}}{{- $material := index . 1 -}}
+{{- $name := include "kafkatrace.material.name" (list $context $material (index . 2)) -}}
 {{- if $material.externalSecret }}
 ---
 apiVersion: external-secrets.io/v1
 kind: ExternalSecret
 metadata:
-  name: {{ include "kafkatrace.material.name" (list $context $material (index . 2)) }}
-  namespace: {{ $context.Release.Namespace }}
-  labels:
-    {{- include "kafkatrace.labels" $context | nindent 4 }}
+  {{- include "kafkatrace.metadata.named" (list $context $name) | nindent 2 }}
   {{- with index . 3 }}
   annotations:
     {{- toYaml . | nindent 4 }}
@@ -32,7 +30,7 @@ spec:
     kind: {{ $context.Values.secretStore.kind }}
     name: {{ $context.Values.secretStore.name }}
   target:
-    name: {{ include "kafkatrace.material.name" (list $context $material (index . 2)) }}
+    name: {{ $name }}
     creationPolicy: Owner
   dataFrom:
     - extract:
@@ -42,10 +40,7 @@ spec:
 apiVersion: v1
 kind: Secret
 metadata:
-  name: {{ include "kafkatrace.material.name" (list $context $material (index . 2)) }}
-  namespace: {{ $context.Release.Namespace }}
-  labels:
-    {{- include "kafkatrace.labels" $context | nindent 4 }}
+  {{- include "kafkatrace.metadata.named" (list $context $name) | nindent 2 }}
   {{- with index . 3 }}
   annotations:
     {{- toYaml . | nindent 4 }}
@@ -56,12 +51,9 @@ stringData:
 {{- end }}
 {{- end -}}
 
-{{/* Takes (list context annotations). */}}
+{{/* Kafka's. Takes (list context annotations). */}}
 {{- define "kafkatrace.secrets" -}}
-{{- $context := index . 0 -}}{{- $kafka := include "kafkatrace.kafka" $context | fromYaml -}}
-{{- include "kafkatrace.material.object" (list $context $kafka.sasl "kafka-sasl" (index . 1)) }}
-{{- include "kafkatrace.material.object" (list $context $kafka.tls "kafka-tls" (index . 1)) }}
-{{- if eq $context.Chart.Name "producer" }}
-{{- include "kafkatrace.material.object" (list $context $context.Values.tenants "tenants" (index . 1)) }}
-{{- end }}
+{{- $kafka := include "kafkatrace.kafka" (index . 0) | fromYaml -}}
+{{- include "kafkatrace.material.object" (list (index . 0) $kafka.sasl "kafka-sasl" (index . 1)) }}
+{{- include "kafkatrace.material.object" (list (index . 0) $kafka.tls "kafka-tls" (index . 1)) }}
 {{- end -}}
