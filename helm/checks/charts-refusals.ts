@@ -25,6 +25,16 @@ export const refusals = [
   { chart: 'producer', set: 'ingress.enabled=true', says: 'needs ingress.hosts' },
   { chart: 'producer', set: 'httpRoute.enabled=true', says: 'needs httpRoute.parentRefs' },
   { chart: 'consumer', set: 'referenceTable.content=a,referenceTable.existingConfigMap=b', says: 'name one source' },
+  {
+    chart: 'consumer',
+    set: 'handlers.existingConfigMap=a,config.HANDLERS_MODULE=/b.ts',
+    says: 'so is HANDLERS_MODULE in config or extraEnv',
+  },
+  {
+    chart: 'consumer',
+    set: 'handlers.existingConfigMap=a,extraEnv[0].name=HANDLERS_MODULE,extraEnv[0].value=/b.ts',
+    says: 'so is HANDLERS_MODULE in config or extraEnv',
+  },
   { chart: 'producer', set: 'replica=3', says: "additional properties 'replica' not allowed" },
   { chart: 'producer', set: 'config.NODE_ENV=development', says: "additional properties 'NODE_ENV' not allowed" },
   {

@@ -24,6 +24,7 @@ const known: Readonly<Record<string, Json>> = {
   'topologySpread.zone': { enum: ['ScheduleAnyway', 'DoNotSchedule'] },
   'topologySpread.host': { enum: ['ScheduleAnyway', 'DoNotSchedule'] },
   'referenceTable.fileName': { type: 'string', pattern: '[.](csv|json)$' },
+  'handlers.fileName': { type: 'string', pattern: '^[^/]+[.][cm]?[jt]s$' },
   partitions: count(1),
   'hpa.minReplicas': count(1),
   'hpa.maxReplicas': count(1),
