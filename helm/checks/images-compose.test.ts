@@ -54,6 +54,7 @@ describe('a service of compose.yaml', () => {
     ['is built from a Dockerfile that is there', { build: { dockerfile: 'no', target: 'one' } }, /there is no no/],
     ['is built from a stage that is there', { build: { dockerfile: './there', target: 'two' } }, /no stage two/],
     ['mounts what is there', { volumes: ['./no:/x:ro'] }, /does not exist/],
+    ['mounts what is there by default', { volumes: [`\${FOLDER:-./no}:/x:ro`] }, /does not exist/],
     ['mounts files read-only', { volumes: ['./there:/x'] }, /not mounted read-only/],
     ['mounts declared volumes', { volumes: ['data:/x'] }, /not declared/],
     ['mounts nothing of the machine', { volumes: ['/etc:/x:ro'] }, /\/etc of the machine/],

@@ -84,7 +84,7 @@ export function composeFaults(compose: Compose, surroundings: Surroundings): str
 
 function mountFaults(name: string, service: ComposeService, compose: Compose, { exists }: Surroundings): string[] {
   return (service.volumes ?? []).flatMap((mount) => {
-    const [source = '', , mode] = mount.split(':')
+    const [source = '', , mode] = mount.replace(variable, '$2').split(':')
     if (!/^[./]/.test(source))
       return source in (compose.volumes ?? {}) ? [] : [`${name}: volume ${source} is not declared`]
     const faults = mode === 'ro' ? [] : [`${name}: ${mount} is not mounted read-only`]
@@ -112,11 +112,12 @@ function dependencyFaults(name: string, service: ComposeService, { services }: C
   })
 }
 
+const variable = /(?<!\$)\$\{([A-Z0-9_]+)(?::-([^}]*))?\}/g
+
 /** Every `${NAME:-default}` of the text: name and default. */
 export function variablesOf(text: string): Map<string, string> {
   const found = new Map<string, string>()
-  for (const [, name = '', fallback = ''] of text.matchAll(/(?<!\$)\$\{([A-Z0-9_]+)(?::-([^}]*))?\}/g))
-    found.set(name, fallback)
+  for (const [, name = '', fallback = ''] of text.matchAll(variable)) found.set(name, fallback)
   return found
 }
 
@@ -145,10 +146,7 @@ export function exampleFaults(composeText: string, exampleText: string): string[
 export function environmentOf(service: ComposeService, example: ReadonlyMap<string, string>): Record<string, string> {
   const entries = Object.entries(service.environment ?? {}).map(([name, value]): [string, string] => [
     name,
-    String(value).replace(
-      /\$\{([A-Z0-9_]+)(?::-([^}]*))?\}/g,
-      (_, one: string, fallback?: string) => example.get(one) ?? fallback ?? '',
-    ),
+    String(value).replace(variable, (_, one: string, fallback?: string) => example.get(one) ?? fallback ?? ''),
   ])
   return Object.fromEntries(entries)
 }

@@ -19,21 +19,26 @@ import { tool } from './tools.ts'
 
 const text = (path: string): Promise<string> => Bun.file(join(root, path)).text()
 
+/** The consumer with handlers of one's own. */
+const exampleDockerfile = 'docs/examples/Dockerfile'
+
 const composeOf = async (): Promise<Compose> => Bun.YAML.parse(await text('compose.yaml')) as Compose
 
 const dockerfile: Check = {
-  name: 'Dockerfile passes hadolint',
+  name: 'Dockerfiles pass hadolint',
   counts: 'stages',
   async run(say) {
+    const files = ['.docker/Dockerfile', exampleDockerfile]
     const { exitCode, output, errors } = await run([
       await tool('hadolint', say),
       '--no-color',
       '--config=.docker/hadolint.yaml',
-      '.docker/Dockerfile',
+      ...files,
     ])
     const lines = (output + errors).split('\n').filter((line) => line !== '')
     const faults = exitCode === 0 || lines.length > 0 ? lines : [`hadolint ended with ${exitCode}`]
-    return outcome(stagesOf(await text('.docker/Dockerfile')).length, faults)
+    const stages = await Promise.all(files.map(async (file) => stagesOf(await text(file))))
+    return outcome(stages.flat().length, faults)
   },
 }
 
@@ -140,16 +145,17 @@ const versions: Check = {
     const { version, engines } = JSON.parse(await text('package.json')) as { version: string; engines: { bun: string } }
     const source = await text('.docker/Dockerfile')
     const bases = basesOf(stagesOf(source))
-    const own = Object.values((await composeOf()).services).flatMap(({ image }) =>
-      image?.startsWith('ghcr.io/kafkatrace/') === true ? [image] : [],
-    )
+    const images = Object.values((await composeOf()).services).map(({ image }) => ({ where: 'compose.yaml', image }))
+    for (const image of basesOf(stagesOf(await text(exampleDockerfile))))
+      images.push({ where: exampleDockerfile, image })
+    const own = images.filter(({ image }) => image?.startsWith('ghcr.io/kafkatrace/'))
     const faults = [
       ...bases
         .filter((base) => !base.startsWith(`oven/bun:${engines.bun}-`))
         .map((base) => `.docker/Dockerfile: FROM ${base}, and package.json wants Bun ${engines.bun}`),
       ...own
-        .filter((image) => !image.endsWith(`:${version}`))
-        .map((image) => `compose.yaml: ${image}, and package.json has ${version}`),
+        .filter(({ image }) => image?.endsWith(`:${version}`) !== true)
+        .map(({ where, image }) => `${where}: ${image}, and package.json has ${version}`),
     ]
     if (!source.includes(`\nARG VERSION=${version}\n`)) faults.push(`.docker/Dockerfile: ARG VERSION is not ${version}`)
     return outcome(bases.length + own.length + 1, faults)
