@@ -1,0 +1,25 @@
+{{/* Whether topics are made by a job. */}}
+{{- define "topics.enabled" -}}
+{{- if and .Values.topics.job .Values.producer.enabled -}}true{{- end -}}
+{{- end -}}
+
+{{/* The producer's context, as JSON, with the job's own variables: it has the producer's image, Kafka and tenants. */}}
+{{- define "topics.context" -}}
+{{- $own := dict "fullnameOverride" (printf "%s-topics" .Release.Name) "global" .Values.global "extraEnv" list -}}
+{{- $values := mergeOverwrite (deepCopy .Values.producer) $own -}}
+{{- $_ := set $values "config" (dict "TOPIC_PARTITIONS" .Values.topics.partitions "TOPIC_REPLICATION" .Values.topics.replication) -}}
+{{- dict "Values" $values "Chart" (dict "Name" "producer" "AppVersion" .Chart.AppVersion "Version" .Chart.Version) "Release" .Release | toJson -}}
+{{- end -}}
+
+{{- define "topics.labels" -}}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: topics
+app.kubernetes.io/part-of: kafkatrace
+{{- end -}}
+
+{{/* Before the services, and not after: see topics.job. What the job needs has a lower weight than the job. Takes the weight. */}}
+{{- define "topics.hook" -}}
+helm.sh/hook: pre-install,pre-upgrade
+helm.sh/hook-delete-policy: before-hook-creation
+helm.sh/hook-weight: {{ quote . }}
+{{- end -}}
