@@ -145,23 +145,21 @@ function outcomeOf(job: Job, partition: PartitionView, deps: ConsumeDeps): Outco
   }
   const { event, receivedAtMs } = decoded
   const registered = deps.handlerOf(event.type)
-  const enriched = deps.enrich(
+  const context = deps.enrich(
     event,
     { tenant: job.tenant, stream: job.stream, receivedAtMs, timestampMs: record.timestampMs },
     registered,
   )
-  if (registered === undefined && !(enriched instanceof Promise))
-    return { kind: 'processed', output: processedRecord(record, event, input, enriched, undefined), receivedAtMs }
+  if (registered === undefined)
+    return { kind: 'processed', output: processedRecord(record, event, input, context, undefined), receivedAtMs }
 
   const handle = async (): Promise<Outcome> => {
-    const context = await enriched
     for (let quickAttempt = 1; ; quickAttempt++) {
       const attempt = past.attempts + quickAttempt
       const tried: Past = { ...past, attempts: attempt }
-      let handled: Result | undefined
+      let handled: Result
       try {
-        if (registered !== undefined)
-          handled = await runAttempt(registered, { event, context, attempt }, partition.signal, deps.handlerTimeoutMs)
+        handled = await runAttempt(registered, { event, context, attempt }, partition.signal, deps.handlerTimeoutMs)
       } catch (error) {
         if (partition.signal.aborted) return { kind: 'abandoned' }
         const failed = failedBy(error, deps.redact)

@@ -23,7 +23,7 @@ async function logged(handle: Handler['handle']): Promise<Record<string, unknown
     hasOtherTenants: () => false,
     onDecided: () => undefined,
     onFailed: () => undefined,
-    enrich: createEnricher({ lookups: [], nowMs: Date.now }),
+    enrich: createEnricher({ nowMs: Date.now }),
     handlerOf: handlerIndex([{ type: 'a', version: '1', schema: Type.Unknown(), handle }]),
     policy: {
       quickAttempts: 1,

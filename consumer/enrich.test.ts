@@ -2,16 +2,15 @@ import { describe, expect, test } from 'bun:test'
 import fc from 'fast-check'
 import type { Event } from '../shared/events/event.ts'
 import { createEnricher, fingerprint } from './enrich.ts'
-import type { GuardedLookup } from './lookup.ts'
 
 const NOW_MS = Date.parse('2026-01-01T00:00:10Z')
 const event: Event = { id: '1', source: '/s', type: 't', extensions: {}, data: Buffer.from('{"a":1}') }
 const origin = { tenant: 'acme', stream: 'orders', receivedAtMs: undefined, timestampMs: NOW_MS - 1000 }
 
-const enricher = (...lookups: GuardedLookup[]) => createEnricher({ lookups, nowMs: () => NOW_MS })
+const enrich = createEnricher({ nowMs: () => NOW_MS })
 
-test('an event without look-ups has its context at once', () => {
-  const context = enricher()({ ...event, time: '2026-01-01T00:00:00Z' }, { ...origin, receivedAtMs: NOW_MS - 2000 })
+test('an event has its context', () => {
+  const context = enrich({ ...event, time: '2026-01-01T00:00:00Z' }, { ...origin, receivedAtMs: NOW_MS - 2000 })
   expect(context).toEqual({
     tenant: 'acme',
     stream: 'orders',
@@ -23,13 +22,13 @@ test('an event without look-ups has its context at once', () => {
 })
 
 test('the handler is named with its version', () => {
-  expect(enricher()(event, origin, { type: 'com.x', version: '3' })).toMatchObject({ handler: 'com.x@3' })
+  expect(enrich(event, origin, { type: 'com.x', version: '3' })).toMatchObject({ handler: 'com.x@3' })
 })
 
 describe('lateness', () => {
   const lateness = (time: string | undefined, receivedAtMs?: number): unknown => {
     const from = receivedAtMs === undefined ? origin : { ...origin, receivedAtMs }
-    return (enricher()(time === undefined ? event : { ...event, time }, from) as { latenessMs?: number }).latenessMs
+    return enrich(time === undefined ? event : { ...event, time }, from).latenessMs
   }
 
   test('counts to the receipt, and to the record where no receipt is known', () => {
@@ -42,7 +41,7 @@ describe('lateness', () => {
   })
 
   test('counts to now where the record has no timestamp', () => {
-    const { latenessMs } = enricher()({ ...event, time: '2026-01-01T00:00:00Z' }, { ...origin, timestampMs: -1 }) as {
+    const { latenessMs } = enrich({ ...event, time: '2026-01-01T00:00:00Z' }, { ...origin, timestampMs: -1 }) as {
       latenessMs?: number
     }
     expect(latenessMs).toBe(10_000)
@@ -58,35 +57,12 @@ describe('lateness', () => {
   })
 })
 
-describe('look-ups', () => {
-  const answering = (name: string, find: GuardedLookup['find']): GuardedLookup => ({ name, find })
-
-  test('that answer at once leave the context without a promise', () => {
-    const context = enricher(
-      answering('one', () => ({ status: 'found', value: 1 })),
-      answering('two', () => ({ status: 'missing' })),
-      answering('other', () => undefined),
-    )(event, origin)
-    expect(context).toMatchObject({ lookups: { one: { status: 'found', value: 1 }, two: { status: 'missing' } } })
-    expect(Object.keys((context as { lookups: object }).lookups)).toEqual(['one', 'two'])
-  })
-
-  test('that concern no event leave no trace', () => {
-    expect(enricher(answering('other', () => undefined))(event, origin)).not.toHaveProperty('lookups')
-  })
-
-  test('that wait run side by side', async () => {
-    let started = 0
-    const both = Promise.withResolvers<void>()
-    const waiting = async () => {
-      if (++started === 2) both.resolve()
-      await both.promise
-      return { status: 'found', value: 'v' } as const
-    }
-    const context = enricher(answering('a', waiting), answering('b', waiting))(event, origin)
-    expect(context).toBeInstanceOf(Promise)
-    expect((await context).lookups).toEqual({ a: { status: 'found', value: 'v' }, b: { status: 'found', value: 'v' } })
-  })
+test('what the reference table says is in the context; of an event that it does not concern, nothing', () => {
+  const found = { status: 'found', value: { rank: 1 } } as const
+  const reference = { find: ({ subject }: Event) => (subject === 'a' ? found : undefined) }
+  const enrich = createEnricher({ reference, nowMs: () => NOW_MS })
+  expect(enrich({ ...event, subject: 'a' }, origin).lookups).toEqual({ reference: found })
+  expect(enrich(event, origin)).not.toHaveProperty('lookups')
 })
 
 describe('the fingerprint', () => {

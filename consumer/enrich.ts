@@ -1,5 +1,5 @@
 import type { Event } from '../shared/events/event.ts'
-import type { GuardedLookup, LookupResult } from './lookup.ts'
+import type { LookupResult, ReferenceTable } from './reference-table.ts'
 
 /** What is known of an event besides itself; the header `kt-context` of the record in `.processed`, as JSON. */
 export interface Context {
@@ -15,8 +15,8 @@ export interface Context {
   handler?: string
   /** SHA-256 of type, source, subject and data, the first 128 bits as hex: equal for equal content, whatever the id and time. */
   fingerprint: string
-  /** What each look-up found, by the look-up's name; absent when none concerns the event. */
-  lookups?: Record<string, LookupResult>
+  /** What the reference table says; absent without a table, and for an event without the attribute that it is looked up by. */
+  lookups?: { reference: LookupResult }
 }
 
 /** Where an event's record was found. */
@@ -28,15 +28,16 @@ export interface RecordOrigin {
   timestampMs: number
 }
 
-/** At once unless a look-up has to wait, so that an event without one costs no turn of the event loop. */
-export type Enricher = (
-  event: Event,
-  origin: RecordOrigin,
-  handler?: { type: string; version: string },
-) => Context | Promise<Context>
+export type Enricher = (event: Event, origin: RecordOrigin, handler?: { type: string; version: string }) => Context
 
-/** Makes the function that gives an event its context. Look-ups of one event run side by side. */
-export function createEnricher({ lookups, nowMs }: { lookups: readonly GuardedLookup[]; nowMs(): number }): Enricher {
+/** Makes the function that gives an event its context. */
+export function createEnricher({
+  reference,
+  nowMs,
+}: {
+  reference?: Pick<ReferenceTable, 'find'> | undefined
+  nowMs(): number
+}): Enricher {
   return (event, origin, handler) => {
     const context: Context = {
       tenant: origin.tenant,
@@ -48,19 +49,9 @@ export function createEnricher({ lookups, nowMs }: { lookups: readonly GuardedLo
     const late = latenessMs(event.time, origin.receivedAtMs ?? writtenMs(origin.timestampMs, context))
     if (late !== undefined) context.latenessMs = late
     if (handler !== undefined) context.handler = `${handler.type}@${handler.version}`
-    const waiting: Promise<void>[] = []
-    for (const lookup of lookups) {
-      const result = lookup.find(event)
-      if (result === undefined) continue
-      context.lookups ??= {}
-      const found = context.lookups
-      const keep = (value: LookupResult): void => {
-        found[lookup.name] = value
-      }
-      if (result instanceof Promise) waiting.push(result.then(keep))
-      else keep(result)
-    }
-    return waiting.length === 0 ? context : Promise.all(waiting).then(() => context)
+    const found = reference?.find(event)
+    if (found !== undefined) context.lookups = { reference: found }
+    return context
   }
 }
 

@@ -1,6 +1,6 @@
 /**
  * The consumer: Kafka → outcome. In the order in which an event passes through:
- *   assignment (restore, hanging) → fetch → decide → decode → dedupe → enrich (lookup) → handlers/ → retry · dead-letter · processed → commit
+ *   assignment (restore, hanging) → fetch → decide → decode → dedupe → enrich (reference-table) → handlers/ → retry · dead-letter · processed → commit
  *   consume decides what becomes of a record; lanes keep a key in order; partition holds every state, ahead saves what is done out of turn
  *   pipeline joins these; config: every variable; metrics: every metric; health: readiness and lag; this file wires them and holds no logic
  */
@@ -26,10 +26,9 @@ import { handlers as builtIn } from './handlers/index.ts'
 import { loadHandlers } from './handlers/load.ts'
 import { guardProcess } from './handlers/process.ts'
 import { createChecks, createLagMeter, createLiveness, measure } from './health.ts'
-import { type CircuitState, type GuardedLookup, guardLookup, LOOKUP_OUTCOMES, type LookupOutcome } from './lookup.ts'
 import { createMetrics } from './metrics.ts'
 import { Pipeline } from './pipeline.ts'
-import { createReferenceTable } from './reference-table.ts'
+import { createReferenceTable, LOOKUP_STATUSES, type ReferenceTable } from './reference-table.ts'
 
 /** How often gauges are brought up to date, and lag is asked for. */
 const MEASURE_INTERVAL_MS = 1_000
@@ -80,8 +79,8 @@ const exit: (code: number) => never = process.exit.bind(process)
 const tell = process.stderr.write.bind(process.stderr)
 guardProcess(log, redact)
 const { handlers, handlerOf } = await registeredHandlers(config)
-const { lookups, stopLookups } = await startLookups(config)
-const enrich = createEnricher({ lookups, nowMs: Date.now })
+const reference = await startReferenceTable(config)
+const enrich = createEnricher({ reference, nowMs: Date.now })
 const draining = new AbortController()
 
 /** New clients did not help. */
@@ -105,7 +104,7 @@ const stop = stopOnSignal(
   [
     { name: 'readiness', run: () => draining.abort() },
     { name: 'pipeline', run: () => current.pipeline.stop() },
-    { name: 'look-ups', run: stopLookups },
+    { name: 'reference table', run: () => reference?.stop() },
     { name: 'spans', run: () => tracing?.stop() },
     {
       name: 'operations',
@@ -262,22 +261,19 @@ async function registeredHandlers({ HANDLERS_MODULE: path, BUILT_IN_HANDLERS }: 
   }
 }
 
-/** The look-ups that the configuration names, ready to use. */
-async function startLookups(config: ConsumerConfig): Promise<{ lookups: GuardedLookup[]; stopLookups(): void }> {
-  if (config.REFERENCE_TABLE_FILE === undefined) return { lookups: [], stopLookups: () => undefined }
+/** The table that the configuration names, read for the first time. */
+async function startReferenceTable(config: ConsumerConfig): Promise<ReferenceTable | undefined> {
   const file = config.REFERENCE_TABLE_FILE
+  if (file === undefined) return undefined
   const table = createReferenceTable({
     file,
     keyColumn: config.REFERENCE_TABLE_KEY_COLUMN,
     attribute: config.REFERENCE_TABLE_ATTRIBUTE,
     loaded: (rows) => log.info({ file, rows }, 'reference table read'),
     rejected: (reason) => log.error({ file, reason }, 'reference table not used; the one before stays in use'),
+    lookedUp: (outcome) => metrics.lookups.inc({ outcome }),
   })
+  for (const outcome of LOOKUP_STATUSES) metrics.lookups.inc({ outcome }, 0)
   await table.start()
-  for (const outcome of LOOKUP_OUTCOMES) metrics.lookups.inc({ lookup: table.name, outcome }, 0)
-  const observer = {
-    answered: (lookup: string, outcome: LookupOutcome) => metrics.lookups.inc({ lookup, outcome }),
-    circuitChanged: (lookup: string, state: CircuitState) => log.warn({ lookup, state }, 'circuit breaker'),
-  }
-  return { lookups: [guardLookup(table, { nowMs: Date.now, observer })], stopLookups: () => table.stop() }
+  return table
 }

@@ -44,7 +44,9 @@ export function createMetrics() {
     rebalances: counter('rebalances_total', 'Rebalances by what they did: assigned, revoked or lost.', ['kind']),
     rebuildSeconds: histogram('rebuild_seconds', 'How long an assigned partition took to be read from.'),
     pauses: counter('pauses_total', 'Times that fetching was paused, by reason.', ['reason']),
-    lookups: counter('lookups_total', 'Look-ups by name and outcome.', ['lookup', 'outcome']),
+    lookups: counter('lookups_total', 'Look-ups in the reference table by outcome: found, missing or unavailable.', [
+      'outcome',
+    ]),
     lagRecords: gauge(
       'lag_records',
       'Records that are fetched and not committed, and those that a reader of committed records has still to fetch.',

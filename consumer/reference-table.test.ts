@@ -14,6 +14,8 @@ import {
   referenceTableVariables,
 } from './reference-table.ts'
 
+const EVENT: Event = { id: 'i', source: '/s', type: 't', extensions: { region: 'eu' }, data: null }
+
 let directory = ''
 const tables: ReferenceTable[] = []
 
@@ -30,16 +32,23 @@ async function open(name: string, content: string | Uint8Array | undefined, keyC
   const file = join(directory, name)
   if (content !== undefined) await writeFile(file, content)
   const reports: string[] = []
+  const statuses: string[] = []
   const table = createReferenceTable({
     file,
     keyColumn,
     attribute,
     loaded: (rows) => void reports.push(`loaded ${rows}`),
     rejected: (reason) => void reports.push(reason),
+    lookedUp: (status) => void statuses.push(status),
   })
   tables.push(table)
   await table.start()
-  return { table, file, reports, get: (key: string) => table.get(key, new AbortController().signal) }
+  const find = (key: string) => table.find({ ...EVENT, subject: key })
+  const get = (key: string): unknown => {
+    const result = find(key)
+    return result?.status === 'found' ? result.value : undefined
+  }
+  return { table, file, reports, statuses, find, get }
 }
 
 /** Waits for the table to report something more. */
@@ -118,9 +127,10 @@ describe('a file that cannot be used is rejected with the reason', () => {
   ]
   for (const [name, content, reason] of cases)
     test(name, async () => {
-      const { reports, get } = await open(name, content)
+      const { reports, statuses, find } = await open(name, content)
       expect(reports).toEqual([expect.stringMatching(reason)])
-      expect(() => get('x')).toThrow(/the reference table is not there: /)
+      expect(find('x')).toEqual({ status: 'unavailable', reason: expect.stringMatching(reason) })
+      expect(statuses).toEqual(['unavailable'])
     })
 })
 
@@ -169,13 +179,17 @@ describe('when the file changes', () => {
 })
 
 test('the key is the named attribute of the event, of the specification or an extension', async () => {
-  const event: Event = { id: 'i', source: '/s', type: 't', extensions: { region: 'eu' }, data: null }
-  const keyOf = async (attribute: string) => (await open('t.csv', 'key\nx\n', 'key', attribute)).table.keyOf(event)
-  expect(await keyOf('source')).toBe('/s')
-  expect(await keyOf('type')).toBe('t')
-  expect(await keyOf('region')).toBe('eu')
-  expect(await keyOf('subject')).toBeUndefined()
-  expect(await keyOf('constructor')).toBeUndefined()
+  const find = async (attribute: string) => {
+    const { table, statuses } = await open('t.csv', 'key\n/s\neu\n', 'key', attribute)
+    const found = table.find(EVENT)
+    expect(statuses).toEqual(found === undefined ? [] : [found.status])
+    return found
+  }
+  expect(await find('source')).toEqual({ status: 'found', value: { key: '/s' } })
+  expect(await find('region')).toEqual({ status: 'found', value: { key: 'eu' } })
+  expect(await find('type')).toEqual({ status: 'missing' })
+  expect(await find('subject')).toBeUndefined()
+  expect(await find('constructor')).toBeUndefined()
 })
 
 test('a large table does not stop everything else while it is read', async () => {

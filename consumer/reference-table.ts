@@ -3,17 +3,13 @@ import { Readable } from 'node:stream'
 import { Type } from '@sinclair/typebox'
 import { parse } from 'csv-parse'
 import type { Event } from '../shared/events/event.ts'
-import type { Lookup } from './lookup.ts'
 
 /**
- * A look-up in a file: CSV (RFC 4180, with a header row) or JSON (an array of objects), one row a key. The file is read anew whenever it
- * changes. Replace it by renaming another one over it, so that it is never seen half written.
+ * A table of what is known about events: a CSV file (RFC 4180, with a header row) or a JSON file (an array of objects), one row a key. The file is read
+ * again whenever it changes. Replace it by renaming another one over it, so that it is never read half written.
  *
  * CSV is parsed by `csv-parse`: it has no dependencies, names the line of what is wrong, and takes quoting at its word instead of guessing.
  */
-
-/** The look-up's name in an event's context. */
-const NAME = 'reference'
 
 /** How often the file is looked at. Notifications of the file system would come sooner, where they come at all: not from a network's file
  * system, nor when a directory above is exchanged, as Kubernetes does with a ConfigMap. */
@@ -51,9 +47,24 @@ export interface ReferenceTableOptions {
   loaded(rows: number): void
   /** The file cannot be read or used; the table stays as it was. Told once for each state of the file. */
   rejected(reason: string): void
+  /** An event was looked up. */
+  lookedUp(status: LookupResult['status']): void
 }
 
-export interface ReferenceTable extends Lookup {
+/** How an event's look-up can end. */
+export const LOOKUP_STATUSES = ['found', 'missing', 'unavailable'] as const
+
+/** What the table says about an event. */
+export type LookupResult =
+  /** The row, as JSON. */
+  | { status: 'found'; value: unknown }
+  | { status: 'missing' }
+  /** The file has never been read successfully; that holds no event back. */
+  | { status: 'unavailable'; reason: string }
+
+export interface ReferenceTable {
+  /** undefined for an event without the attribute. */
+  find(event: Event): LookupResult | undefined
   /** Reads the file for the first time, and from then on when it changes. Resolves after the first attempt, whatever came of it. */
   start(): Promise<void>
   stop(): void
@@ -62,7 +73,7 @@ export interface ReferenceTable extends Lookup {
 type Row = Readonly<Record<string, unknown>>
 
 export function createReferenceTable(options: ReferenceTableOptions): ReferenceTable {
-  const { file, keyColumn, attribute, loaded, rejected } = options
+  const { file, keyColumn, attribute, loaded, rejected, lookedUp } = options
   let table: ReadonlyMap<string, Row> | undefined
   let fault = 'it has not been read yet'
   let seen: string | undefined
@@ -94,12 +105,19 @@ export function createReferenceTable(options: ReferenceTableOptions): ReferenceT
     })
   }
 
+  const resultOf = (key: string): LookupResult => {
+    if (table === undefined) return { status: 'unavailable', reason: fault }
+    const value = table.get(key)
+    return value === undefined ? { status: 'missing' } : { status: 'found', value }
+  }
+
   return {
-    name: NAME,
-    keyOf: (event) => attributeOf(event, attribute),
-    get(key) {
-      if (table === undefined) throw new Error(`the reference table is not there: ${fault}`)
-      return table.get(key)
+    find(event) {
+      const key = attributeOf(event, attribute)
+      if (key === undefined) return undefined
+      const found = resultOf(key)
+      lookedUp(found.status)
+      return found
     },
     async start() {
       await look()

@@ -16,7 +16,7 @@ const given = (data: string | null): Given => ({
     stream: 'events',
     processedAtMs: 1,
     fingerprint: 'f',
-    lookups: { table: { found: true } as never },
+    lookups: { reference: { status: 'missing' } },
   },
   attempt: 1,
 })
@@ -68,7 +68,7 @@ test('what a handler does to what it is given changes nothing, and its bytes are
     expect(() => Object.assign(event, { id: '2' })).toThrow(TypeError)
     expect(() => Object.assign(event.extensions, { more: '1' })).toThrow(TypeError)
     expect(() => Object.assign(context, { tenant: 'b' })).toThrow(TypeError)
-    expect(() => Object.assign(context.lookups?.['table'] as object, { found: false })).toThrow(TypeError)
+    expect(() => Object.assign(context.lookups?.reference as object, { status: 'found' })).toThrow(TypeError)
     expect(event.data?.toString()).toBe(data)
     expect(event.data?.buffer.byteLength).toBe(data.length)
     event.data?.fill(0)

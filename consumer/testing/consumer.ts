@@ -77,7 +77,7 @@ export function startTestConsumer(options: TestConsumerOptions) {
     metrics,
     tracing: undefined,
     log,
-    enrich: createEnricher({ lookups: [], nowMs: Date.now }),
+    enrich: createEnricher({ nowMs: Date.now }),
     handlerOf: handlerIndex(options.handlers ?? []),
     policy: {
       quickAttempts: 2,

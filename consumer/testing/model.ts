@@ -459,7 +459,7 @@ class ModelProcess {
       metrics,
       tracing: undefined,
       log: pino({ level: 'debug' }, { write: note }),
-      enrich: createEnricher({ lookups: [], nowMs: Date.now }),
+      enrich: createEnricher({ nowMs: Date.now }),
       handlerOf: handlerIndex(HANDLERS),
       policy: {
         quickAttempts: 2,

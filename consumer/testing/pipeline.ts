@@ -37,7 +37,7 @@ export function startPipeline(
     metrics,
     tracing: undefined,
     log,
-    enrich: createEnricher({ lookups: [], nowMs: Date.now }),
+    enrich: createEnricher({ nowMs: Date.now }),
     handlerOf: handlerIndex(handlers),
     policy: {
       quickAttempts: 2,
