@@ -12,6 +12,7 @@ import {
 import type { Logger } from '../shared/service/logger.ts'
 import { type Backoff, CONNECT_BACKOFF, delayMs, sleep } from '../shared/service/retry.ts'
 import { messageOf } from '../shared/service/thrown.ts'
+import type { ConsumerConfig } from './config.ts'
 import { BorrowedId, endHanging, recoveryIds, released, writersOf } from './hanging.ts'
 import { Slots, Together } from './lanes.ts'
 import { proveLeaders, waitForOffset } from './leaders.ts'
@@ -30,9 +31,7 @@ export interface AssignmentDeps {
   held: Held
   metrics: ConsumerMetrics
   log: Logger
-  dedupeWindowRecords: number
-  /** How long partitions that are being given up may take to finish. */
-  revokeTimeoutMs: number
+  config: ConsumerConfig
   /** These clients take the place of others that could not go on: something may have happened to a broker. */
   isReplacement: boolean
   /** Resolves when no transaction of ours that touches the partition is under way. */
@@ -46,6 +45,9 @@ export interface AssignmentDeps {
   /** The clients cannot go on. */
   onFailed(reason: string): void
 }
+
+/** How much of the time for a stop revoked partitions may take to finish; the rest is for leaving the group and closing. */
+const REVOKE_SHARE = 0.5
 
 /** Partitions that are restored one by one at a time. */
 const MAX_RESTORED_ALONE = 16
@@ -187,8 +189,8 @@ export class Assignments {
   }
 
   #own({ topic, partition, tenant, stream }: Pick<Partition, 'topic' | 'partition' | 'tenant' | 'stream'>): Partition {
-    const { dedupeWindowRecords, held } = this.deps
-    const owned = new Partition(topic, partition, tenant, stream, dedupeWindowRecords, held)
+    const { config, held } = this.deps
+    const owned = new Partition(topic, partition, tenant, stream, config.DEDUPE_WINDOW_RECORDS, held)
     this.#lastOwned = { topic, partition }
     // From the first second, not from the first round of the check in the background.
     this.deps.metrics.doubled.inc({ topic }, 0)
@@ -201,7 +203,7 @@ export class Assignments {
     if (lost) this.assigned = false
     const named = taken.map(partitionName)
     const ending = named.flatMap((name) => this.partitions.get(name) ?? [])
-    if (!lost) await Promise.all(ending.map((one) => one.drain(this.deps.revokeTimeoutMs)))
+    if (!lost) await Promise.all(ending.map((one) => one.drain(REVOKE_SHARE * this.deps.config.DRAIN_TIMEOUT_MS)))
     // One that was restored anew meanwhile is another object.
     const read = named.flatMap((name) => this.partitions.get(name) ?? []).flatMap((one) => one.both)
     for (const name of named) {

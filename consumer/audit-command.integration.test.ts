@@ -197,7 +197,7 @@ test.concurrent(
       config,
       log,
       tenant,
-      slowRetryMs: 600_000,
+      changed: { RETRY_FIRST_MS: 600_000, RETRY_MAX_MS: 600_000 },
       handlers: [
         handler('hopeless', () => {
           throw new TerminalError('never')
@@ -357,7 +357,7 @@ test.concurrent(
       log,
       tenant,
       auditPauseMs: 50,
-      handlerTimeoutMs: TEST_TIMEOUT_MS,
+      changed: { HANDLER_TIMEOUT_MS: TEST_TIMEOUT_MS },
       handlers: [
         defineHandler({
           type: 'hangs once',

@@ -2,6 +2,7 @@ import { type OutgoingRecord, onlyIdentity, recordBytes, withoutValue } from '..
 import type { CommittedOffset, GroupConsumer, TransactionResult, Transactor } from '../shared/kafka/types.ts'
 import type { Logger } from '../shared/service/logger.ts'
 import { type Backoff, CONNECT_BACKOFF, delayMs, sleep } from '../shared/service/retry.ts'
+import type { ConsumerConfig } from './config.ts'
 import { deadLetter } from './dead-letter.ts'
 import type { ConsumerMetrics } from './metrics.ts'
 import type { Held, Item, Partition } from './partition-state.ts'
@@ -13,7 +14,7 @@ export interface CommitDeps {
   held: Held
   metrics: ConsumerMetrics
   log: Logger
-  maxTransactionRecords: number
+  config: ConsumerConfig
   /** Roughly, of all that is held for them. One outcome alone may be more. */
   maxTransactionBytes: number
   /** Something may have happened to what is in the log: nothing is committed before it was looked at. */
@@ -150,7 +151,7 @@ export class Committer {
     const items: Item[] = []
     let bytes = 0
     for (const partition of taken) {
-      const room = this.deps.maxTransactionRecords - items.length
+      const room = this.deps.config.MAX_TRANSACTION_RECORDS - items.length
       const most = Math.min(room, this.#apart.get(partition) ?? room, partition.decided.length)
       let count = 0
       for (; count < most; count++) {
@@ -211,7 +212,8 @@ export class Committer {
     for (const item of items) item.source.owner.move(item, 'committed')
     for (const partition of partitions) {
       const apart = this.#apart.get(partition)
-      if (apart !== undefined && 2 * apart < this.deps.maxTransactionRecords) this.#apart.set(partition, 2 * apart)
+      if (apart !== undefined && 2 * apart < this.deps.config.MAX_TRANSACTION_RECORDS)
+        this.#apart.set(partition, 2 * apart)
       else this.#apart.delete(partition)
       const { state } = partition
       if (this.#paused.delete(partition) && state.kind === 'paused' && state.cause === 'unwritable') {
@@ -258,7 +260,8 @@ export class Committer {
     if (failed.size > 0 && unwritable.size === 0) return
     if (failed.size === 0 && !passing) {
       const [only] = partitions
-      if (partitions.size > 1) for (const one of partitions) this.#apart.set(one, this.deps.maxTransactionRecords)
+      if (partitions.size > 1)
+        for (const one of partitions) this.#apart.set(one, this.deps.config.MAX_TRANSACTION_RECORDS)
       else if (only?.isOurs === true) this.#pause(only, `its outcomes cannot be committed: ${reason}`)
     }
     if (passing) await sleep(delayMs(CONNECT_BACKOFF, this.#attempt), this.#stopped.signal)

@@ -2,6 +2,7 @@ import type { IncomingRecord, OutgoingRecord } from '../shared/events/record.ts'
 import type { TopicRole } from '../shared/events/topics.ts'
 import type { Redact } from '../shared/service/redact.ts'
 import { sleep } from '../shared/service/retry.ts'
+import type { ConsumerConfig } from './config.ts'
 import { deadLetter } from './dead-letter.ts'
 import { type Decoded, decode, keyOf } from './decode.ts'
 import type { Deduplication } from './dedupe.ts'
@@ -9,7 +10,7 @@ import type { Enricher } from './enrich.ts'
 import { type Result, runAttempt } from './handlers/attempt.ts'
 import type { RegisteredHandler } from './handlers/handler.ts'
 import { processedRecord } from './processed.ts'
-import { BEGINNING, decide, type Failure, failedBy, type Past, pastOf, type RetryPolicy, retryRecord } from './retry.ts'
+import { BEGINNING, decide, type Failure, failedBy, type Past, pastOf, retryRecord } from './retry.ts'
 
 /**
  * What becomes of a record. All branching of a record's life is in {@link consume}; everything it calls computes and returns.
@@ -58,10 +59,9 @@ export interface PartitionView {
 export interface ConsumeDeps {
   enrich: Enricher
   handlerOf(type: string): RegisteredHandler | undefined
-  policy: RetryPolicy
+  config: ConsumerConfig
   /** Leaves credentials out of what handlers' errors say. */
   redact: Redact
-  handlerTimeoutMs: number
   nowMs(): number
   /** Told of every attempt that failed and is followed by another at once. */
   onQuickRetry(job: Job, failure: Failure): void
@@ -159,16 +159,21 @@ function outcomeOf(job: Job, partition: PartitionView, deps: ConsumeDeps): Outco
       const tried: Past = { ...past, attempts: attempt }
       let handled: Result
       try {
-        handled = await runAttempt(registered, { event, context, attempt }, partition.signal, deps.handlerTimeoutMs)
+        handled = await runAttempt(
+          registered,
+          { event, context, attempt },
+          partition.signal,
+          deps.config.HANDLER_TIMEOUT_MS,
+        )
       } catch (error) {
         if (partition.signal.aborted) return { kind: 'abandoned' }
         const failed = failedBy(error, deps.redact)
         const { stack } = failed
         const decision = decide(
-          deps.policy,
+          deps.config,
           failed,
           attempt,
-          role === 'retry' ? deps.policy.quickAttempts : quickAttempt,
+          role === 'retry' ? deps.config.QUICK_ATTEMPTS : quickAttempt,
         )
         switch (decision.kind) {
           case 'dead':

@@ -399,7 +399,11 @@ test(
         throw new Error('never')
       },
     })
-    const { pipeline, metrics, positions } = start({ tenant, handlers: [handler], handlerTimeoutMs: 30_000 })
+    const { pipeline, metrics, positions } = start({
+      tenant,
+      handlers: [handler],
+      changed: { HANDLER_TIMEOUT_MS: 30_000 },
+    })
     ending.push(async () => seen.resolve())
     const reader = createRangeReader({ config, clientId: 'tests', log })
     ending.push(() => reader.close())

@@ -9,6 +9,7 @@ import { createEnricher } from './enrich.ts'
 import { type Handler, handlerIndex } from './handlers/handler.ts'
 import { createMetrics } from './metrics.ts'
 import { Held, Partition } from './partition-state.ts'
+import { testConfig } from './testing/pipeline.ts'
 
 const INPUT = 'kt.acme.events'
 
@@ -19,22 +20,14 @@ async function logged(handle: Handler['handle']): Promise<Record<string, unknown
     metrics: createMetrics(),
     tracing: undefined,
     log: pino({ base: null, timestamp: false }, { write: (line) => lines.push(JSON.parse(line)) }),
-    maxConcurrentHandlers: 1,
     hasOtherTenants: () => false,
     onDecided: () => undefined,
     onFailed: () => undefined,
     enrich: createEnricher({ nowMs: Date.now }),
     handlerOf: handlerIndex([{ type: 'a', version: '1', schema: Type.Unknown(), handle }]),
-    policy: {
-      quickAttempts: 1,
-      quick: { firstMs: 1, maxMs: 1 },
-      maxAttempts: 2,
-      slow: { firstMs: 1, maxMs: 1 },
-    },
+    config: testConfig({ QUICK_ATTEMPTS: 1, MAX_ATTEMPTS: 2, RETRY_FIRST_MS: 1, RETRY_MAX_MS: 1 }),
     redact: redactor(),
-    handlerTimeoutMs: 1_000,
     nowMs: Date.now,
-    onQuickRetry: () => undefined,
   })
   const partition = new Partition(INPUT, 0, 'acme', 'events', 1_000, new Held())
   const [inputAt, retryAt] = partition.both

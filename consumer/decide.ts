@@ -12,12 +12,11 @@ import { Lanes, Slots } from './lanes.ts'
 import type { ConsumerMetrics } from './metrics.ts'
 import type { Item, Place, Source } from './partition-state.ts'
 
-export interface DecideDeps extends ConsumeDeps {
+export interface DecideDeps extends Omit<ConsumeDeps, 'onQuickRetry'> {
   metrics: ConsumerMetrics
   /** undefined: no spans. */
   tracing: Tracing | undefined
   log: Logger
-  maxConcurrentHandlers: number
   /** Whether partitions of another tenant than this one are assigned. */
   hasOtherTenants(tenant: string): boolean
   /** Told when a record has its outcome, which is to be committed. */
@@ -33,10 +32,12 @@ const RECORD_OVERHEAD_BYTES = 4_096
 export class Decider {
   readonly #lanes = new Lanes()
   readonly #slots: Slots
+  readonly #consumeDeps: ConsumeDeps
   readonly #lines = new TenantLines()
 
   constructor(readonly deps: DecideDeps) {
-    this.#slots = new Slots(deps.maxConcurrentHandlers, deps.hasOtherTenants)
+    this.#consumeDeps = { ...deps, onQuickRetry: () => deps.metrics.retries.inc({ kind: 'quick' }) }
+    this.#slots = new Slots(deps.config.MAX_CONCURRENT_HANDLERS, deps.hasOtherTenants)
   }
 
   /** Handlers that run at this moment. */
@@ -101,7 +102,7 @@ export class Decider {
     // What is not from `.retry` waits for no time, and is not decoded before its turn.
     if (item.source.role === 'retry') {
       // The clock of whoever wrote the time may be another one.
-      const waitMs = Math.min(item.job.past.notBeforeMs - this.deps.nowMs(), this.deps.policy.slow.maxMs)
+      const waitMs = Math.min(item.job.past.notBeforeMs - this.deps.nowMs(), this.deps.config.RETRY_MAX_MS)
       if (waitMs > 0) return this.#decideLater(item, waitMs)
     }
     return this.#decideNow(item)
@@ -116,7 +117,7 @@ export class Decider {
   #decideNow(item: Item): Promise<void> | undefined {
     const { owner } = item.source
     owner.running++
-    const outcome = this.#slots.run(() => consume(item.job, owner, this.deps), owner.tenant)
+    const outcome = this.#slots.run(() => consume(item.job, owner, this.#consumeDeps), owner.tenant)
     // consume() turns what handlers throw into outcomes; anything else is a fault of ours that must not take the partition along.
     if (outcome instanceof Promise) return outcome.then((later) => this.#settled(item, later))
     return this.#settled(item, outcome)

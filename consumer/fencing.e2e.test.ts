@@ -79,8 +79,7 @@ function run(options: { tenant: string; group: string; instance: string; handler
       isReplacement,
       config,
       log,
-      sessionTimeoutMs: SESSION_TIMEOUT_MS,
-      transactionTimeoutMs: TRANSACTION_TIMEOUT_MS,
+      changed: { SESSION_TIMEOUT_MS, TRANSACTION_TIMEOUT_MS },
     })
   let stopping = false
   let current = open(false)

@@ -1,22 +1,10 @@
 import type { IncomingRecord } from '../shared/events/record.ts'
 import { type GroupConsumer, partitionName } from '../shared/kafka/types.ts'
 import { MAX_AHEAD_OFFSETS } from './ahead.ts'
+import type { ConsumerConfig } from './config.ts'
 import { identityOf, keyOf } from './decode.ts'
 import type { ConsumerMetrics } from './metrics.ts'
 import type { Held, Partition, Place, Source } from './partition-state.ts'
-
-/** Bounds of what is held between fetch and commit. */
-export interface FetchLimits {
-  /** Records of one partition that are fetched and not decided; then nothing more is fetched and, when that lasts, it is paused. */
-  maxOpenRecords: number
-  /** Bytes of input records between fetch and commit; then nothing more is fetched. Of several tenants, one has no more than stays free for the others. */
-  maxHeldBytes: number
-  /** Bytes of records that wait in memory for their retry; then `.retry` is paused. They are shared in the same way. */
-  maxParkedBytes: number
-  /** Records in one partition of `.retry`; then its input is paused until they are fewer. */
-  maxRetryBacklogRecords: number
-  maxTransactionRecords: number
-}
 
 export interface FetchDeps {
   group: GroupConsumer
@@ -24,7 +12,7 @@ export interface FetchDeps {
   sources: ReadonlyMap<string, Source>
   /** Of all partitions. */
   held: Held
-  limits: FetchLimits
+  config: ConsumerConfig
   /** Whether partitions of another tenant than this one are assigned. */
   hasOtherTenants(tenant: string): boolean
   metrics: ConsumerMetrics
@@ -114,19 +102,19 @@ export class Fetcher {
    * the client drops what it has read ahead of a paused one, and reads it again.
    */
   #isFull(): boolean {
-    const { held, sources, limits } = this.deps
+    const { held, sources, config } = this.deps
     let { uncommitted } = held
     for (const source of sources.values()) {
       const { owner, role } = source
       if (this.#isFilled(source)) return true
       if (role === 'input' && owner.state.kind === 'paused') uncommitted -= owner.held.uncommitted
     }
-    return uncommitted >= 2 * limits.maxTransactionRecords || held.unpaused.input >= limits.maxHeldBytes
+    return uncommitted >= 2 * config.MAX_TRANSACTION_RECORDS || held.unpaused.input >= config.MAX_HELD_BYTES
   }
 
   /** Its own room is taken, and it is not paused. */
   #isFilled({ role, open, full }: Source): boolean {
-    return role === 'input' && !full && open >= this.deps.limits.maxOpenRecords
+    return role === 'input' && !full && open >= this.deps.config.MAX_OPEN_RECORDS
   }
 
   #filled(): Source[] {
@@ -172,19 +160,19 @@ export class Fetcher {
     // Of most there is nothing that could have changed.
     if (source.full || owner.waitingRecords > 0) this.balance(owner)
     // Once, when its own room is no longer taken.
-    if (source.open === this.deps.limits.maxOpenRecords - 1) this.#wakeIfRoom()
+    if (source.open === this.deps.config.MAX_OPEN_RECORDS - 1) this.#wakeIfRoom()
   }
 
   /** Pauses a source whose records wait, so that they do not take the room of others. */
   #balance(source: Source): void {
-    const { limits, group } = this.deps
+    const { config, group } = this.deps
     const { open } = source
     const reason = this.#reasonToPause(source)
     if (reason !== undefined && !source.full) this.#pause(source, reason)
     else if (
       source.full &&
       reason === undefined &&
-      (source.role === 'retry' || open <= limits.maxOpenRecords / 2) &&
+      (source.role === 'retry' || open <= config.MAX_OPEN_RECORDS / 2) &&
       source.span < MAX_AHEAD_OFFSETS / 2
     ) {
       source.full = false
@@ -202,16 +190,16 @@ export class Fetcher {
   }
 
   #reasonToPause(source: Source): PauseReason | undefined {
-    const { limits, held } = this.deps
+    const { config, held } = this.deps
     const { owner, role, span } = source
     if (owner.state.kind !== 'reading') return 'state'
     if (span >= MAX_AHEAD_OFFSETS) return 'open'
     if (role === 'retry') {
-      if (held.bytes.retry >= limits.maxParkedBytes) return 'parked'
-      return this.#hasItsShare(source, limits.maxParkedBytes) ? 'parked' : undefined
+      if (held.bytes.retry >= config.MAX_PARKED_BYTES) return 'parked'
+      return this.#hasItsShare(source, config.MAX_PARKED_BYTES) ? 'parked' : undefined
     }
-    if (owner.waitingRecords >= limits.maxRetryBacklogRecords) return 'retry-backlog'
-    return this.#hasItsShare(source, limits.maxHeldBytes) ? 'memory' : undefined
+    if (owner.waitingRecords >= config.MAX_RETRY_BACKLOG_RECORDS) return 'retry-backlog'
+    return this.#hasItsShare(source, config.MAX_HELD_BYTES) ? 'memory' : undefined
   }
 
   /** Whether its tenant holds more than stays free for the others that are read; once it is paused, more than half of that. */

@@ -40,7 +40,11 @@ const handlers = [
 
 function started(): FakeKafka {
   const kafka = new FakeKafka()
-  running.push(startPipeline(kafka, handlers, { dedupeWindowRecords: 1_000_000 }, 2).pipeline)
+  running.push(
+    startPipeline(kafka, handlers, {
+      config: { DEDUPE_WINDOW_RECORDS: 1_000_000, RETRY_FIRST_MS: 2, RETRY_MAX_MS: 4 },
+    }).pipeline,
+  )
   return kafka
 }
 

@@ -34,19 +34,8 @@ import { createReferenceTable, LOOKUP_STATUSES, type ReferenceTable } from './re
 const MEASURE_INTERVAL_MS = 1_000
 const LAG_INTERVAL_MS = 2_000
 
-/** How much longer than a transaction may take decided records may wait for their commit before the clients are replaced. */
-const COMMIT_STALL_GRACE_MS = 10_000
-
-/** How much longer than two session time-outs a client may be without membership before it is replaced; others may be slow to leave. */
-const MEMBERSHIP_GRACE_MS = 30_000
-
-/** How much of its time a consumer checks in the background what it has done, between two rounds of that at least, and what is read ahead for it. */
-const AUDIT_SHARE = 0.01
-const AUDIT_PAUSE_MS = 10_000
+/** What is read ahead for the check in the background. */
 const AUDIT_PREFETCH_MAX_BYTES = 2 ** 20
-
-/** A quarter of what the client's queue holds: it gives up a transaction of which it cannot take all. */
-const MAX_TRANSACTION_BYTES = 256 * 2 ** 20
 
 /** How long a client for another transactional id may take to connect. */
 const OPEN_TIMEOUT_MS = 20_000
@@ -185,32 +174,9 @@ function open(isReplacement: boolean) {
     log,
     enrich,
     handlerOf,
-    policy: {
-      quickAttempts: config.QUICK_ATTEMPTS,
-      quick: { firstMs: config.QUICK_RETRY_FIRST_MS, maxMs: config.QUICK_RETRY_MAX_MS },
-      maxAttempts: config.MAX_ATTEMPTS,
-      slow: { firstMs: config.RETRY_FIRST_MS, maxMs: config.RETRY_MAX_MS },
-    },
-    handlerTimeoutMs: config.HANDLER_TIMEOUT_MS,
+    config,
     nowMs: Date.now,
     redact,
-    onQuickRetry: () => metrics.retries.inc({ kind: 'quick' }),
-    limits: {
-      maxConcurrentHandlers: config.MAX_CONCURRENT_HANDLERS,
-      maxOpenRecords: config.MAX_OPEN_RECORDS,
-      maxHeldBytes: config.MAX_HELD_BYTES,
-      maxParkedBytes: config.MAX_PARKED_BYTES,
-      maxRetryBacklogRecords: config.MAX_RETRY_BACKLOG_RECORDS,
-      maxTransactionRecords: config.MAX_TRANSACTION_RECORDS,
-      maxTransactionBytes: MAX_TRANSACTION_BYTES,
-      dedupeWindowRecords: config.DEDUPE_WINDOW_RECORDS,
-      // The rest of stopping is for leaving the group and closing.
-      revokeTimeoutMs: config.DRAIN_TIMEOUT_MS * 0.5,
-      commitStallTimeoutMs: config.TRANSACTION_TIMEOUT_MS + COMMIT_STALL_GRACE_MS,
-      membershipTimeoutMs: 2 * config.SESSION_TIMEOUT_MS + MEMBERSHIP_GRACE_MS,
-      auditShare: AUDIT_SHARE,
-      auditPauseMs: AUDIT_PAUSE_MS,
-    },
     isReplacement,
   })
   return { pipeline, group, transactor, reader, positions: () => positions }

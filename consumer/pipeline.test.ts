@@ -48,10 +48,9 @@ function start(
   kafka: FakeKafka,
   handlers: Handler[] = [],
   overrides: PipelineOverrides = {},
-  slowMs?: number,
   places?: readonly TopicPartition[],
 ) {
-  const started = startPipeline(kafka, handlers, overrides, slowMs, places)
+  const started = startPipeline(kafka, handlers, overrides, places)
   running.push(started.pipeline)
   return started
 }
@@ -248,7 +247,7 @@ test('a handler that always fails ends in a dead letter after all attempts, and 
 
 test('a restart in the middle of a retry finishes it once, in order', async () => {
   const kafka = new FakeKafka()
-  const first = start(kafka, [failing(99)], {}, 500)
+  const first = start(kafka, [failing(99)], { config: { RETRY_FIRST_MS: 500, RETRY_MAX_MS: 1_000 } })
   kafka.append(event('a1', 'a', 'fails'))
   kafka.append(event('a2', 'a'))
   await until(() => idsOf(kafka, 'retry').length === 2)
@@ -261,7 +260,7 @@ test('a restart in the middle of a retry finishes it once, in order', async () =
 
 test('a retry waits no longer than retries do, whatever the clock of its former owner said', async () => {
   const kafka = new FakeKafka()
-  const first = start(kafka, [failing(99)], {}, 600_000)
+  const first = start(kafka, [failing(99)], { config: { RETRY_FIRST_MS: 600_000, RETRY_MAX_MS: 1_200_000 } })
   kafka.append(event('a1', 'a', 'fails'))
   await until(() => idsOf(kafka, 'retry').length === 1)
   await first.pipeline.stop()
@@ -354,7 +353,7 @@ test('a stream whose results are all too large, one after the other, holds up no
   const other = 'kt.acme.others'
   const kafka = new FakeKafka()
   for (const topic of streamTopics('acme', 'others')) kafka.createTopic(topic)
-  start(kafka, [], {}, 20, [AT, { topic: other, partition: 0 }])
+  start(kafka, [], {}, [AT, { topic: other, partition: 0 }])
   kafka.batchLimits.set(`${INPUT}.processed`, 5)
   const EVENTS = 40
   let tries = 0
@@ -454,7 +453,7 @@ test('a tenant whose events are all dead letters does not fill the log', async (
 
 test('a full retry backlog pauses the input, and both go on when it empties', async () => {
   const kafka = new FakeKafka()
-  const { metrics } = start(kafka, [failing(2)], { maxRetryBacklogRecords: 3 })
+  const { metrics } = start(kafka, [failing(2)], { config: { MAX_RETRY_BACKLOG_RECORDS: 3 } })
   for (let id = 1; id <= 20; id++) kafka.append(event(String(id), `k${id}`, 'fails'))
   await until(() => idsOf(kafka, 'processed').length === 20)
   expect(
@@ -478,7 +477,10 @@ test('what a handler makes of little takes room until it is committed, in transa
         handle: () => ({ data: 'x'.repeat(RESULT_BYTES) }),
       }),
     ],
-    { maxOpenRecords: 10, maxTransactionRecords: 500, maxTransactionBytes: 6 * RESULT_BYTES },
+    {
+      config: { MAX_OPEN_RECORDS: 10, MAX_TRANSACTION_RECORDS: 500 },
+      bounds: { maxTransactionBytes: 6 * RESULT_BYTES },
+    },
   )
   for (let id = 1; id <= EVENTS; id++) kafka.append(event(String(id), `k${id}`, 'grows'))
   kafka.append(event('large', 'large', 'plain', 'x'.repeat(7 * RESULT_BYTES)))
@@ -501,7 +503,7 @@ test('a partition with many open records is waited for, and paused only when tha
     const { pipeline, metrics } = start(
       kafka,
       [waiting('quick', () => sleep(1)), waiting('stuck', () => release.promise)],
-      { maxOpenRecords: 3 },
+      { config: { MAX_OPEN_RECORDS: 3 } },
     )
     const pauses = async () => (await metrics.pauses.get()).values.find((one) => one.labels.reason === 'open')?.value
     for (let id = 1; id <= 40; id++) kafka.append(event(String(id), `k${id}`, 'quick'))
@@ -540,7 +542,12 @@ describe('a tenant keeps no other out, though', () => {
     const kafka = new FakeKafka()
     for (const topic of streamTopics('hostile', 'events')) kafka.createTopic(topic)
     try {
-      const { pipeline } = start(kafka, handlers, { handlerTimeoutMs: 60_000 }, 10_000, [HOSTILE, AT])
+      const { pipeline } = start(
+        kafka,
+        handlers,
+        { config: { HANDLER_TIMEOUT_MS: 60_000, RETRY_FIRST_MS: 10_000, RETRY_MAX_MS: 20_000 } },
+        [HOSTILE, AT],
+      )
       for (let i = 0; i < 60; i++) {
         kafka.append({ ...event(`h${i}`, `k${i}`, type, data), ...HOSTILE })
         if (i % 10 === 9) await time.pass(200)
@@ -566,8 +573,7 @@ test('what waits for room that another partition of its tenant takes goes on whe
   const { metrics } = start(
     kafka,
     [waiting('waits', () => promise)],
-    { handlerTimeoutMs: 60_000, maxConcurrentHandlers: 32 },
-    20,
+    { config: { HANDLER_TIMEOUT_MS: 60_000, MAX_CONCURRENT_HANDLERS: 32 } },
     [AT, others, foreign],
   )
   for (let id = 0; id < 6; id++) kafka.append(event(`large-${id}`, `k${id}`, 'waits', 'x'.repeat(100_000)))
@@ -593,7 +599,7 @@ test('a partition that cannot be read says so, and is restored, though its outco
     refused++
     return { reason: 'not allowed', tooLarge: false }
   }
-  const { pipeline } = startPipeline(kafka, [waiting('waits', () => promise)], {}, 20, [AT], (deps) => ({
+  const { pipeline } = startPipeline(kafka, [waiting('waits', () => promise)], {}, [AT], (deps) => ({
     ...deps,
     group: {
       ...deps.group,
@@ -661,7 +667,7 @@ test('events before a committed offset that have no outcome are processed after 
 
 test('a client that is no member for long is given up, also when it alone does not reach Kafka', async () => {
   const kafka = new FakeKafka()
-  const { group, ended } = start(kafka, [], { membershipTimeoutMs: 300 })
+  const { group, ended } = start(kafka, [], { config: { SESSION_TIMEOUT_MS: 100 }, bounds: { membershipGraceMs: 100 } })
   group.connection = () => ({ state: 'connecting', reason: 'no broker is up' })
   kafka.isMember = false
   expect(await ended).toContain('has not been a member of the group')
@@ -686,7 +692,7 @@ async function rounds(metrics: ReturnType<typeof createMetrics>, count: number):
 
 test('an outcome that is lost while the consumer runs is made again, and counted once', async () => {
   const kafka = new FakeKafka()
-  const { metrics } = start(kafka, [], { auditPauseMs: 5 })
+  const { metrics } = start(kafka, [], { bounds: { auditPauseMs: 5 } })
   for (const id of ['1', '2', '1', '3']) kafka.append(event(id, 'a'))
   await until(() => kafka.committedOffset(INPUT) === 4)
   await rounds(metrics, 1)
@@ -715,7 +721,7 @@ test('a record that is committed as done by somebody else while it is in hand ha
         handle: () => (++calls === 1 ? new Promise<never>(() => undefined) : { data: {} }),
       }),
     ],
-    { auditPauseMs: 5 },
+    { bounds: { auditPauseMs: 5 } },
   )
   kafka.append(event('1', 'a', 'hangs once'))
   await until(() => calls === 1)
@@ -733,7 +739,7 @@ test('a transaction whose end is forgotten while all connections last is ended a
   kafka.onMark = ({ kind, at }) =>
     kind === 'commit' && at?.topic === `${INPUT}.processed` && marks++ === 0 ? 'forgotten' : 'written'
   try {
-    const { pipeline } = start(kafka, [], { auditPauseMs: 1_000 })
+    const { pipeline } = start(kafka, [], { bounds: { auditPauseMs: 1_000 } })
     kafka.append(event('1', 'a'))
     expect(await time.until(() => kafka.committedOffset(INPUT) === 1, 10_000)).toBe(true)
     expect(idsOf(kafka, 'processed')).toEqual([])
@@ -756,7 +762,7 @@ async function forgetOutcomes(
   kafka.onMark = ({ transactionalId, kind, at }) =>
     transactionalId === 'fake' && kind === 'commit' && at !== undefined ? 'forgotten' : 'written'
   for (const { topic, partition } of places) kafka.append({ ...event(`${topic}/${partition}`, 'a'), topic, partition })
-  const started = start(kafka, handlers, {}, 20, places)
+  const started = start(kafka, handlers, {}, places)
   expect(await time.until(() => kafka.transactions.length > 0, 10_000)).toBe(true)
   expect(kafka.transactions[0]?.outputs).toHaveLength(places.length)
   // While the first partition is seen to the others come, which then are together.
@@ -838,7 +844,7 @@ test('what hangs of a process that lives and comes back at once is ended all the
   kafka.onMark = ({ transactionalId, kind, at }) =>
     transactionalId === 'other' && kind === 'commit' && at !== undefined ? 'forgotten' : 'written'
   try {
-    const former = startPipeline(kafka, [], {}, 20, [AT], (deps) => ({
+    const former = startPipeline(kafka, [], {}, [AT], (deps) => ({
       ...deps,
       transactor: kafka.transactor('other'),
     }))
@@ -848,7 +854,7 @@ test('what hangs of a process that lives and comes back at once is ended all the
     expect(idsOf(kafka, 'processed')).toEqual([])
 
     let takenOver = 0
-    const { pipeline } = startPipeline(kafka, [], {}, 20, [AT], (deps) => ({
+    const { pipeline } = startPipeline(kafka, [], {}, [AT], (deps) => ({
       ...deps,
       async openTransactor(id) {
         const opened = await deps.openTransactor(id)
@@ -884,14 +890,14 @@ test('nobody says that there are no topics before brokers have said so', () => {
 })
 
 test('an assigned stream has a series of doubled events before the first look for them', async () => {
-  const { metrics } = start(new FakeKafka(), [], { auditPauseMs: 3_600_000 })
+  const { metrics } = start(new FakeKafka(), [], { bounds: { auditPauseMs: 3_600_000 } })
   await until(async () => (await metrics.doubled.get()).values.length > 0)
   expect((await metrics.doubled.get()).values).toMatchObject([{ value: 0, labels: { topic: INPUT } }])
 })
 
 test('an event that has a second outcome is told of once, by its stream', async () => {
   const kafka = new FakeKafka()
-  const { metrics } = start(kafka, [], { auditPauseMs: 5 })
+  const { metrics } = start(kafka, [], { bounds: { auditPauseMs: 5 } })
   for (const id of ['1', '2']) kafka.append(event(id, 'a'))
   await until(() => kafka.committedOffset(INPUT) === 2)
   kafka.append({ ...event('2', 'a'), topic: `${INPUT}.dlq` })

@@ -15,27 +15,30 @@ import { BackgroundAudit } from './background-audit.ts'
 import { Committer } from './commit.ts'
 import type { ConsumeDeps } from './consume.ts'
 import { Decider } from './decide.ts'
-import { Fetcher, type FetchLimits } from './fetch.ts'
+import { Fetcher } from './fetch.ts'
 import type { ConsumerMetrics } from './metrics.ts'
 import { Held, type Item, type PartitionState } from './partition-state.ts'
 
-/** Bounds of everything that is held between fetch and commit. */
-export interface PipelineLimits extends FetchLimits {
-  maxConcurrentHandlers: number
+/** What no variable sets. */
+export interface PipelineBounds {
+  /** Roughly, of all that is held for the outcomes of one transaction. */
   maxTransactionBytes: number
-  dedupeWindowRecords: number
-  /** How long partitions that are being given up may take to finish. */
-  revokeTimeoutMs: number
-  /** How long decided records may wait for a commit before the clients are replaced. */
-  commitStallTimeoutMs: number
-  /** How long this client may be no member of its group, though Kafka is reached, before the clients are replaced. */
-  membershipTimeoutMs: number
+  /** How much longer than two session time-outs this client may be no member of its group, though Kafka is reached: others may be slow to leave. */
+  membershipGraceMs: number
   /** How much of the time the check in the background may be at work, from 0 to 1; and the least time between two rounds of it. */
   auditShare: number
   auditPauseMs: number
 }
 
-export interface PipelineDeps extends ConsumeDeps {
+const BOUNDS: PipelineBounds = {
+  // A quarter of what the client's queue holds: it gives up a transaction of which it cannot take all.
+  maxTransactionBytes: 256 * 2 ** 20,
+  membershipGraceMs: 30_000,
+  auditShare: 0.01,
+  auditPauseMs: 10_000,
+}
+
+export interface PipelineDeps extends Omit<ConsumeDeps, 'onQuickRetry'> {
   group: GroupConsumer
   transactor: Transactor
   /** Made for the group. */
@@ -49,11 +52,15 @@ export interface PipelineDeps extends ConsumeDeps {
   metrics: ConsumerMetrics
   /** undefined: no spans. */
   tracing: Tracing | undefined
-  limits: PipelineLimits
+  /** In place of the usual ones. */
+  bounds?: Partial<PipelineBounds>
   /** These clients take the place of others that could not go on: something may have happened to a broker. */
   isReplacement: boolean
   log: Logger
 }
+
+/** How much longer than a transaction may take decided records may wait for their commit before the clients are replaced. */
+const COMMIT_STALL_GRACE_MS = 10_000
 
 /** How often it is looked whether everything goes on. */
 const LOOK_INTERVAL_MS = 500
@@ -67,6 +74,7 @@ const TOPICS_INTERVAL_MS = 5_000
  */
 export class Pipeline {
   readonly #held = new Held()
+  readonly #bounds: PipelineBounds
   readonly #assignments: Assignments
   readonly #fetcher: Fetcher
   readonly #decider: Decider
@@ -87,13 +95,12 @@ export class Pipeline {
   #ending: Promise<void> | undefined
 
   constructor(readonly deps: PipelineDeps) {
-    const { group, transactor, metrics, log, limits } = deps
+    const { group, transactor, metrics, log, config } = deps
     const held = this.#held
+    this.#bounds = { ...BOUNDS, ...deps.bounds }
     this.#assignments = new Assignments({
       ...deps,
       held,
-      dedupeWindowRecords: limits.dedupeWindowRecords,
-      revokeTimeoutMs: limits.revokeTimeoutMs,
       free: (partition) => this.#committer.free(partition),
       onPaused: (partition) => this.#fetcher.changed(partition),
       onReading: ({ sources }) => this.#fetcher.added(sources === undefined ? [] : Object.values(sources)),
@@ -105,7 +112,6 @@ export class Pipeline {
     })
     this.#decider = new Decider({
       ...deps,
-      maxConcurrentHandlers: limits.maxConcurrentHandlers,
       hasOtherTenants: (tenant) => this.#assignments.hasOtherTenants(tenant),
       onDecided: (item) => this.#decided(item),
       onFailed: (reason) => this.fail(reason),
@@ -114,7 +120,7 @@ export class Pipeline {
       group,
       sources: this.#assignments.sources,
       held,
-      limits,
+      config,
       hasOtherTenants: (tenant) => this.#assignments.hasOtherTenants(tenant),
       metrics,
       onRecord: (record, source, place) => this.#decider.take(record, source, place),
@@ -125,8 +131,8 @@ export class Pipeline {
       held,
       metrics,
       log,
-      maxTransactionRecords: limits.maxTransactionRecords,
-      maxTransactionBytes: limits.maxTransactionBytes,
+      config,
+      maxTransactionBytes: this.#bounds.maxTransactionBytes,
       isDisturbed: () => transactor.disconnects() !== this.#disconnects,
       onDisturbed: () => this.#disturbed(),
       onPaused: (partition) => this.#fetcher.changed(partition),
@@ -319,32 +325,34 @@ export class Pipeline {
   }
 
   #look(): void {
-    const { group, transactor, limits } = this.deps
+    const { group, transactor, config } = this.deps
     // That one client reaches Kafka is enough: the other may have given up.
     const isReached = [group, transactor].some((one) => one.connection().state === 'connected')
     if (this.membership() !== 'not a member' || !isReached) this.#memberMs = performance.now()
-    else if (performance.now() - this.#memberMs > limits.membershipTimeoutMs)
-      this.fail(`this client has not been a member of the group for ${Math.round(limits.membershipTimeoutMs / 1000)} s`)
+    else if (performance.now() - this.#memberMs > 2 * config.SESSION_TIMEOUT_MS + this.#bounds.membershipGraceMs)
+      this.fail(
+        `this client has not been a member of the group for ${Math.round((performance.now() - this.#memberMs) / 1000)} s`,
+      )
     if (transactor.disconnects() !== this.#disconnects && transactor.connection().state === 'connected')
       this.#disturbed()
     void this.#assignments.endLeftOversWithoutPartitions()
     const stalledMs = this.#committer.stalledMs()
-    if (stalledMs > limits.commitStallTimeoutMs)
+    if (stalledMs > config.TRANSACTION_TIMEOUT_MS + COMMIT_STALL_GRACE_MS)
       this.fail(`nothing was committed for ${Math.round(stalledMs / 1000)} s, though records are decided`)
     this.#lookedMs = performance.now()
   }
 
   /** Whether what was done has its outcomes is looked at again and again. */
   async #audit(): Promise<void> {
-    const { auditReader, metrics, log, limits } = this.deps
+    const { auditReader, metrics, log } = this.deps
     await new BackgroundAudit({
       reader: auditReader,
       partitions: () => [...this.#assignments.partitions.values()],
       again: (partition, reason) => this.#assignments.again([partition], reason),
       metrics,
       log,
-      share: limits.auditShare,
-      pauseMs: limits.auditPauseMs,
+      share: this.#bounds.auditShare,
+      pauseMs: this.#bounds.auditPauseMs,
     }).run(this.#stopping.signal)
   }
 

@@ -5,13 +5,15 @@ import type { IncomingRecord } from '../shared/events/record.ts'
 import { redactor } from '../shared/service/redact.ts'
 import { AttemptFault } from './handlers/attempt.ts'
 import { RetryableError, TerminalError } from './handlers/handler.ts'
-import { decide, failedBy, originalHeaders, pastOf, type RetryPolicy, retryRecord } from './retry.ts'
+import { decide, failedBy, originalHeaders, pastOf, type RetryConfig, retryRecord } from './retry.ts'
 
-const policy: RetryPolicy = {
-  quickAttempts: 3,
-  quick: { firstMs: 50, maxMs: 500 },
-  maxAttempts: 8,
-  slow: { firstMs: 1_000, maxMs: 60_000 },
+const config: RetryConfig = {
+  QUICK_ATTEMPTS: 3,
+  QUICK_RETRY_FIRST_MS: 50,
+  QUICK_RETRY_MAX_MS: 500,
+  MAX_ATTEMPTS: 8,
+  RETRY_FIRST_MS: 1_000,
+  RETRY_MAX_MS: 60_000,
 }
 const failed = (thrown: unknown) => failedBy(thrown, redactor())
 
@@ -30,7 +32,7 @@ const record = (headers: IncomingRecord['headers'] = NO_HEADERS): IncomingRecord
 
 describe('after a failed attempt', () => {
   test('what can never work is dead at once', () => {
-    expect(decide(policy, failed(new TerminalError('not a push')), 1, 1)).toEqual({
+    expect(decide(config, failed(new TerminalError('not a push')), 1, 1)).toEqual({
       kind: 'dead',
       failure: { reason: 'handler failed', message: 'not a push' },
     })
@@ -38,8 +40,8 @@ describe('after a failed attempt', () => {
 
   test('an error that is named so is terminal, too: a bundle has a class of its own', () => {
     const namesake = Object.assign(new Error('not a push'), { name: 'TerminalError' })
-    expect(decide(policy, failed(namesake), 1, 1).kind).toBe('dead')
-    expect(decide(policy, failed(undefined), 1, 1).kind).toBe('again')
+    expect(decide(config, failed(namesake), 1, 1).kind).toBe('dead')
+    expect(decide(config, failed(undefined), 1, 1).kind).toBe('again')
   })
 
   test.each([
@@ -48,28 +50,28 @@ describe('after a failed attempt', () => {
     ['what is no error at all', 'later'],
   ])('%s is tried again, quickly at first', (_, error) => {
     const failure = { reason: 'handler failed', message: 'later' } as const
-    expect(decide(policy, failed(error), 1, 1, least)).toEqual({ kind: 'again', delayMs: 25, failure })
-    expect(decide(policy, failed(error), 2, 2, least)).toEqual({ kind: 'again', delayMs: 50, failure })
-    expect(decide(policy, failed(error), 3, 3, least)).toEqual({ kind: 'later', delayMs: 500, failure })
+    expect(decide(config, failed(error), 1, 1, least)).toEqual({ kind: 'again', delayMs: 25, failure })
+    expect(decide(config, failed(error), 2, 2, least)).toEqual({ kind: 'again', delayMs: 50, failure })
+    expect(decide(config, failed(error), 3, 3, least)).toEqual({ kind: 'later', delayMs: 500, failure })
   })
 
   test('no delay in .retry is shorter than the first, also for an event that had waited behind its key', () => {
-    const decision = decide(policy, failed('no'), 1, policy.quickAttempts, least)
+    const decision = decide(config, failed('no'), 1, config.QUICK_ATTEMPTS, least)
     expect(decision).toMatchObject({ kind: 'later', delayMs: 500 })
   })
 
-  test('attempts come to an end, whatever the policy', () => {
+  test('attempts come to an end, whatever the limits', () => {
     const positive = (max: number) => fc.integer({ min: 1, max })
     fc.assert(
-      fc.property(positive(5), positive(20), (quickAttempts, maxAttempts) => {
+      fc.property(positive(5), positive(20), (QUICK_ATTEMPTS, MAX_ATTEMPTS) => {
         let attempts = 0
         for (let quick = 1; ; quick++) {
           attempts++
-          const decision = decide({ ...policy, quickAttempts, maxAttempts }, failed('no'), attempts, quick)
+          const decision = decide({ ...config, QUICK_ATTEMPTS, MAX_ATTEMPTS }, failed('no'), attempts, quick)
           if (decision.kind === 'dead') break
           expect(decision.delayMs).toBeGreaterThan(0)
         }
-        expect(attempts).toBe(maxAttempts)
+        expect(attempts).toBe(MAX_ATTEMPTS)
       }),
     )
   })

@@ -14,21 +14,18 @@ import {
 import type { IncomingRecord, OutgoingRecord } from '../shared/events/record.ts'
 import { parseTopic, siblingTopic } from '../shared/events/topics.ts'
 import type { Redact } from '../shared/service/redact.ts'
-import { type Backoff, delayMs } from '../shared/service/retry.ts'
+import { delayMs } from '../shared/service/retry.ts'
 import { callsOf, messageOf } from '../shared/service/thrown.ts'
+import type { ConsumerConfig } from './config.ts'
 import { headerNumber, originOf, receivedAtMs } from './decode.ts'
 import { AttemptFault } from './handlers/attempt.ts'
 import { TerminalError } from './handlers/handler.ts'
 
 /** How failed handling is tried again: a few times at once, then from `.retry`, then no more. */
-export interface RetryPolicy {
-  /** Tries in a row before the event goes to `.retry`. */
-  quickAttempts: number
-  quick: Backoff
-  /** Tries in all before the event is a dead letter. */
-  maxAttempts: number
-  slow: Backoff
-}
+export type RetryConfig = Pick<
+  ConsumerConfig,
+  'QUICK_ATTEMPTS' | 'QUICK_RETRY_FIRST_MS' | 'QUICK_RETRY_MAX_MS' | 'MAX_ATTEMPTS' | 'RETRY_FIRST_MS' | 'RETRY_MAX_MS'
+>
 
 /** Why an event goes to `.retry` or `.dlq`. */
 export const REASONS = [
@@ -100,7 +97,7 @@ function isA<T>(kind: abstract new (...args: never[]) => T, thrown: unknown): th
  * @param quickAttempt how many of them in this row; from `.retry` every attempt stands alone
  */
 export function decide(
-  policy: RetryPolicy,
+  config: RetryConfig,
   { failure, isTerminal }: Failed,
   attempt: number,
   quickAttempt: number,
@@ -109,17 +106,20 @@ export function decide(
   // The handler, or what it returned, says that it can never work.
   if (isTerminal) return { kind: 'dead', failure }
   // Anything else may be a passing fault, but not for ever.
-  if (attempt >= policy.maxAttempts)
+  if (attempt >= config.MAX_ATTEMPTS)
     return {
       kind: 'dead',
       failure: { reason: 'out of attempts', message: `${attempt} attempts, the last: ${failure.message}` },
     }
   // A short hiccup is over sooner than the way through `.retry` takes.
-  if (quickAttempt < policy.quickAttempts)
-    return { kind: 'again', delayMs: delayMs(policy.quick, quickAttempt, random), failure }
+  if (quickAttempt < config.QUICK_ATTEMPTS) {
+    const quick = { firstMs: config.QUICK_RETRY_FIRST_MS, maxMs: config.QUICK_RETRY_MAX_MS }
+    return { kind: 'again', delayMs: delayMs(quick, quickAttempt, random), failure }
+  }
   // It lasts: let other keys pass. One that waited behind its key comes from `.retry` with fewer attempts than a row has.
-  const slowAttempt = Math.max(1, attempt - policy.quickAttempts + 1)
-  return { kind: 'later', delayMs: delayMs(policy.slow, slowAttempt, random), failure }
+  const slowAttempt = Math.max(1, attempt - config.QUICK_ATTEMPTS + 1)
+  const slow = { firstMs: config.RETRY_FIRST_MS, maxMs: config.RETRY_MAX_MS }
+  return { kind: 'later', delayMs: delayMs(slow, slowAttempt, random), failure }
 }
 
 /** What has become of an event so far. */

@@ -49,7 +49,7 @@ const handlers = [
 
 /** Places where something may throw: of what the pipeline is given, by the path to a function. */
 const PLACES: Readonly<Record<string, readonly string[]>> = {
-  '': ['enrich', 'handlerOf', 'redact', 'nowMs', 'onQuickRetry'],
+  '': ['enrich', 'handlerOf', 'redact', 'nowMs'],
   log: ['debug', 'info', 'warn', 'error'],
   metrics: ['fetched', 'decided', 'committed', 'restored'],
   'metrics.transactions': ['inc'],
@@ -62,7 +62,7 @@ const PLACES: Readonly<Record<string, readonly string[]>> = {
 }
 
 /** What may reject as well. */
-const ASYNCHRONOUS = /^(?:enrich|group\.(?:committed|consume)|transactor\.(?:refresh|commit|release)|reader\.\w+)$/
+const ASYNCHRONOUS = /^(?:group\.(?:committed|consume)|transactor\.(?:refresh|commit|release)|reader\.\w+)$/
 
 const failing = (call: (...given: unknown[]) => unknown, at: number, rejects: boolean) => {
   let calls = 0
@@ -117,7 +117,13 @@ async function playedWith({ path, at, rejects }: (typeof cases)[number]): Promis
   for (const record of records) kafka.append(record)
   let ended = false
   const begin = (changed?: (deps: PipelineDeps) => PipelineDeps) => {
-    const started = startPipeline(kafka, handlers, {}, 5, undefined, changed)
+    const started = startPipeline(
+      kafka,
+      handlers,
+      { config: { RETRY_FIRST_MS: 5, RETRY_MAX_MS: 10 } },
+      undefined,
+      changed,
+    )
     started.ended.then(
       () => {
         ended = true

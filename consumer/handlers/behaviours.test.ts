@@ -28,10 +28,12 @@ afterAll(async () => {
 
 function start(kafka: FakeKafka): Pipeline {
   const { pipeline } = startPipeline(kafka, handlers, {
-    handlerTimeoutMs: HANDLER_TIMEOUT_MS,
-    maxConcurrentHandlers: 64,
-    maxOpenRecords: 1_000,
-    maxRetryBacklogRecords: 1_000,
+    config: {
+      HANDLER_TIMEOUT_MS,
+      MAX_CONCURRENT_HANDLERS: 64,
+      MAX_OPEN_RECORDS: 1_000,
+      MAX_RETRY_BACKLOG_RECORDS: 1_000,
+    },
   })
   running.push(pipeline)
   return pipeline

@@ -4,13 +4,12 @@ import { createRangeReader } from '../../shared/kafka/range-reader.ts'
 import { addClientMetrics, type Position } from '../../shared/kafka/statistics.ts'
 import { createTransactor } from '../../shared/kafka/transactor.ts'
 import type { Logger } from '../../shared/service/logger.ts'
-import { redactor } from '../../shared/service/redact.ts'
 import { uniqueName } from '../../shared/testing/brokers.ts'
 import type { ConsumerConfig } from '../config.ts'
-import { createEnricher } from '../enrich.ts'
-import { type Handler, handlerIndex } from '../handlers/handler.ts'
+import type { Handler } from '../handlers/handler.ts'
 import { createMetrics } from '../metrics.ts'
 import { Pipeline } from '../pipeline.ts'
+import { testDeps } from './pipeline.ts'
 
 export interface TestConsumerOptions {
   config: ConsumerConfig
@@ -23,20 +22,34 @@ export interface TestConsumerOptions {
   instance?: string
   handlers?: readonly Handler[]
   topics?: RegExp
-  sessionTimeoutMs?: number
-  transactionTimeoutMs?: number
-  /** How long an event waits in `.retry`. */
-  slowRetryMs?: number
-  handlerTimeoutMs?: number
+  /** What of the configuration is other than {@link CHANGED}. */
+  changed?: Partial<ConsumerConfig>
   /** See `PipelineDeps`; false where not given. */
   isReplacement?: boolean
   /** The check in the background does not come to a second round where not given. */
   auditPauseMs?: number
 }
 
+/** What of the configuration is not as the service has it. */
+const CHANGED: Partial<ConsumerConfig> = {
+  SESSION_TIMEOUT_MS: 6_000,
+  DRAIN_TIMEOUT_MS: 6_000,
+  HANDLER_TIMEOUT_MS: 5_000,
+  PREFETCH_MAX_BYTES: 2 ** 20,
+  MAX_TRANSACTION_RECORDS: 500,
+  DEDUPE_WINDOW_RECORDS: 10_000,
+  QUICK_ATTEMPTS: 2,
+  QUICK_RETRY_FIRST_MS: 5,
+  QUICK_RETRY_MAX_MS: 10,
+  MAX_ATTEMPTS: 4,
+  RETRY_FIRST_MS: 300,
+  RETRY_MAX_MS: 300,
+}
+
 /** A consumer as the service has it, in the process of a test. */
 export function startTestConsumer(options: TestConsumerOptions) {
-  const { config, log, transactionTimeoutMs = 10_000, slowRetryMs = 300 } = options
+  const { log } = options
+  const config: ConsumerConfig = { ...options.config, ...CHANGED, ...options.changed }
   const groupId = options.group ?? uniqueName('group')
   const clientId = options.instance ?? uniqueName('instance')
   const statistics = addClientMetrics(new Registry()).sink('consumer')
@@ -45,9 +58,9 @@ export function startTestConsumer(options: TestConsumerOptions) {
     config,
     clientId,
     groupId,
-    sessionTimeoutMs: options.sessionTimeoutMs ?? 6_000,
+    sessionTimeoutMs: config.SESSION_TIMEOUT_MS,
     leaveTimeoutMs: 10_000,
-    prefetchMaxBytes: 2 ** 20,
+    prefetchMaxBytes: config.PREFETCH_MAX_BYTES,
     log,
     onStatistics(taken) {
       positions = statistics.take(taken)
@@ -59,53 +72,34 @@ export function startTestConsumer(options: TestConsumerOptions) {
       config,
       clientId: `${clientId}-t`,
       transactionalId,
-      transactionTimeoutMs,
+      transactionTimeoutMs: config.TRANSACTION_TIMEOUT_MS,
       log,
       onStatistics: () => undefined,
     })
-  const pipeline = new Pipeline({
-    group,
-    transactor: transactor(`${groupId}-${clientId}`),
-    async openTransactor(transactionalId) {
-      const opened = transactor(transactionalId)
-      await opened.start()
-      return opened
-    },
-    reader: createRangeReader({ config, clientId: `${clientId}-r`, log, groupId }),
-    auditReader: createRangeReader({ config, clientId: `${clientId}-a`, log, groupId, prefetchMaxBytes: 2 ** 20 }),
-    topics: options.topics ?? new RegExp(`^kt[.]${options.tenant}[.][a-z]+$`),
-    metrics,
-    tracing: undefined,
-    log,
-    enrich: createEnricher({ nowMs: Date.now }),
-    handlerOf: handlerIndex(options.handlers ?? []),
-    policy: {
-      quickAttempts: 2,
-      quick: { firstMs: 5, maxMs: 10 },
-      maxAttempts: 4,
-      slow: { firstMs: slowRetryMs, maxMs: slowRetryMs },
-    },
-    handlerTimeoutMs: options.handlerTimeoutMs ?? 5_000,
-    nowMs: Date.now,
-    redact: redactor(),
-    onQuickRetry: () => undefined,
-    limits: {
-      maxConcurrentHandlers: 16,
-      maxOpenRecords: 500,
-      maxHeldBytes: 2 ** 24,
-      maxParkedBytes: 2 ** 22,
-      maxRetryBacklogRecords: 1_000,
-      maxTransactionRecords: 500,
-      maxTransactionBytes: 2 ** 24,
-      dedupeWindowRecords: 10_000,
-      revokeTimeoutMs: 3_000,
-      commitStallTimeoutMs: 30_000,
-      membershipTimeoutMs: 60_000,
-      auditShare: 0.2,
-      auditPauseMs: options.auditPauseMs ?? 600_000,
-    },
-    isReplacement: options.isReplacement ?? false,
-  })
+  const pipeline = new Pipeline(
+    testDeps(
+      {
+        group,
+        transactor: transactor(`${groupId}-${clientId}`),
+        async openTransactor(transactionalId) {
+          const opened = transactor(transactionalId)
+          await opened.start()
+          return opened
+        },
+        reader: createRangeReader({ config, clientId: `${clientId}-r`, log, groupId }),
+        auditReader: createRangeReader({ config, clientId: `${clientId}-a`, log, groupId, prefetchMaxBytes: 2 ** 20 }),
+      },
+      {
+        metrics,
+        config,
+        bounds: { maxTransactionBytes: 2 ** 24, auditPauseMs: options.auditPauseMs ?? 600_000 },
+        ...(options.handlers && { handlers: options.handlers }),
+        log,
+        topics: options.topics ?? new RegExp(`^kt[.]${options.tenant}[.][a-z]+$`),
+        isReplacement: options.isReplacement ?? false,
+      },
+    ),
+  )
   const ended = pipeline.run()
   return { pipeline, metrics, ended, positions: () => positions, groupId }
 }

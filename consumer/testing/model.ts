@@ -2,11 +2,10 @@ import { Type } from '@sinclair/typebox'
 import pino from 'pino'
 import { headersOf, headerText, ORIGIN, TRANSACTION } from '../../shared/events/headers.ts'
 import { type IncomingRecord, type OutgoingRecord, toRecord } from '../../shared/events/record.ts'
-import { INPUT_TOPICS, siblingTopic, streamTopics, type TopicRole } from '../../shared/events/topics.ts'
+import { siblingTopic, streamTopics, type TopicRole } from '../../shared/events/topics.ts'
 import { RELEASE_SUFFIX } from '../../shared/kafka/transactor.ts'
 import type { TopicPartition } from '../../shared/kafka/types.ts'
 import { partitionName } from '../../shared/kafka/types.ts'
-import { redactor } from '../../shared/service/redact.ts'
 import { sleep } from '../../shared/service/retry.ts'
 import type { Mark, MarkFate } from '../../shared/testing/fake-broker.ts'
 import {
@@ -17,11 +16,11 @@ import {
   type StepFault,
 } from '../../shared/testing/fake-kafka.ts'
 import type { SimulatedTime } from '../../shared/testing/simulated-time.ts'
-import { createEnricher } from '../enrich.ts'
-import { defineHandler, handlerIndex, TerminalError } from '../handlers/handler.ts'
+import { defineHandler, TerminalError } from '../handlers/handler.ts'
 import { recoveryIds } from '../hanging.ts'
 import { createMetrics } from '../metrics.ts'
 import { Pipeline } from '../pipeline.ts'
+import { testDeps } from './pipeline.ts'
 
 /** Consumers on a model of Kafka, things that happen to them, and a judgement of what came of it. */
 
@@ -445,35 +444,29 @@ class ModelProcess {
       const { level, msg, reason } = JSON.parse(line) as { level: number; msg: string; reason?: string }
       if (level >= ERROR_LEVEL || STATE_FAULT.test(line)) this.reasons.push(`${msg}: ${reason ?? line}`)
     }
-    const pipeline = new Pipeline({
-      group: member,
-      transactor: kafka.transactor(this.transactionalId, process),
-      reader: kafka.reader(process),
-      auditReader: kafka.reader(process),
-      async openTransactor(transactionalId) {
-        const opened = kafka.transactor(transactionalId, process)
-        await opened.start()
-        return opened
-      },
-      topics: INPUT_TOPICS,
-      metrics,
-      tracing: undefined,
-      log: pino({ level: 'debug' }, { write: note }),
-      enrich: createEnricher({ nowMs: Date.now }),
-      handlerOf: handlerIndex(HANDLERS),
-      policy: {
-        quickAttempts: 2,
-        quick: { firstMs: 5, maxMs: 10 },
-        maxAttempts: 4,
-        slow: { firstMs: 200, maxMs: 400 },
-      },
-      handlerTimeoutMs: 5_000,
-      nowMs: Date.now,
-      redact: redactor(),
-      onQuickRetry: () => undefined,
-      limits: LIMITS,
-      isReplacement,
-    })
+    const pipeline = new Pipeline(
+      testDeps(
+        {
+          group: member,
+          transactor: kafka.transactor(this.transactionalId, process),
+          reader: kafka.reader(process),
+          auditReader: kafka.reader(process),
+          async openTransactor(transactionalId) {
+            const opened = kafka.transactor(transactionalId, process)
+            await opened.start()
+            return opened
+          },
+        },
+        {
+          metrics,
+          log: pino({ level: 'debug' }, { write: note }),
+          handlers: HANDLERS,
+          config: CONFIG,
+          bounds: { auditShare: 0.05, auditPauseMs: 500 },
+          isReplacement,
+        },
+      ),
+    )
     this.#isZombie = false
     this.#life = { process, pipeline, member, metrics }
     this.#lives.push(this.#life)
@@ -543,20 +536,21 @@ class ModelProcess {
 /** pino's number of that level. */
 const ERROR_LEVEL = 50
 
-const LIMITS = {
-  maxConcurrentHandlers: 4,
-  maxOpenRecords: 8,
-  maxHeldBytes: 20 * 5_000,
-  maxParkedBytes: 6 * 5_000,
-  maxRetryBacklogRecords: 5,
-  maxTransactionRecords: 5,
-  maxTransactionBytes: 1_000_000,
-  dedupeWindowRecords: 1_000,
-  revokeTimeoutMs: 3_000,
-  commitStallTimeoutMs: TRANSACTION_TIMEOUT_MS + 10_000,
-  membershipTimeoutMs: 2 * SESSION_TIMEOUT_MS + 30_000,
-  auditShare: 0.05,
-  auditPauseMs: 500,
+const CONFIG = {
+  SESSION_TIMEOUT_MS,
+  TRANSACTION_TIMEOUT_MS,
+  DRAIN_TIMEOUT_MS: 6_000,
+  HANDLER_TIMEOUT_MS: 5_000,
+  MAX_CONCURRENT_HANDLERS: 4,
+  MAX_OPEN_RECORDS: 8,
+  MAX_HELD_BYTES: 20 * 5_000,
+  MAX_PARKED_BYTES: 6 * 5_000,
+  MAX_RETRY_BACKLOG_RECORDS: 5,
+  MAX_TRANSACTION_RECORDS: 5,
+  QUICK_RETRY_FIRST_MS: 5,
+  QUICK_RETRY_MAX_MS: 10,
+  RETRY_FIRST_MS: 200,
+  RETRY_MAX_MS: 400,
 }
 
 const handlerOf = (type: EventType, handle: (attempt: number) => Promise<void> | void) =>

@@ -62,7 +62,7 @@ export function startClientService(): ClientService {
         schema: Type.Unknown(),
         handle: () => ({ type: 'odd.result', data: RESULT }),
       })
-      const { pipeline, ended } = startPipeline(kafka, [handler], {}, 20, [{ topic: input, partition: 0 }])
+      const { pipeline, ended } = startPipeline(kafka, [handler], {}, [{ topic: input, partition: 0 }])
       const results = () => kafka.all(`${input}.processed`)
       try {
         await until(() => results().length >= new Set(kafka.all(input).map(identityOf)).size, {
