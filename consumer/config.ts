@@ -77,8 +77,16 @@ export const consumerVariables = Type.Object({
   RETRY_MAX_MS: integer(60_000, 1, 86_400_000, 'The longest delay in .retry, in ms.'),
   HANDLER_TIMEOUT_MS: integer(30_000, 10, 600_000, 'How long one attempt of a handler may take, in ms.'),
   HANDLERS_MODULE: Type.Optional(
-    Type.String({ description: 'A file that exports `handlers`, to be used beside those that are built in.' }),
+    Type.String({
+      description:
+        'A file that exports `handlers`, used beside those that are built in. A relative path starts at the working directory of the process.',
+    }),
   ),
+  UNHANDLED: choice(['pass', 'dead-letter', 'hold'], {
+    default: 'pass',
+    description:
+      'What becomes of an event whose type has no handler. pass: it counts as processed, as it is. dead-letter: it goes to .dlq with the reason “no handler”. hold: it waits in .retry until a consumer with a handler for it starts; later events of its key wait behind it, and at MAX_RETRY_BACKLOG_RECORDS the partition’s input is paused.',
+  }),
   REDACT_PATTERN: Type.Optional(
     Type.String({
       description:

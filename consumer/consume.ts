@@ -145,6 +145,15 @@ function outcomeOf(job: Job, partition: PartitionView, deps: ConsumeDeps): Outco
   }
   const { event, receivedAtMs } = decoded
   const registered = deps.handlerOf(event.type)
+  if (registered === undefined && deps.config.UNHANDLED !== 'pass') {
+    const failure: Failure = { reason: 'no handler', message: 'this consumer has no handler for its type' }
+    if (deps.config.UNHANDLED === 'dead-letter')
+      return { kind: 'dead', output: deadLetter(record, input, past, failure), failure }
+    // That is no attempt, so however long it waits, it never runs out of them.
+    const waiting = { ...past, notBeforeMs: deps.nowMs() + deps.config.RETRY_MAX_MS }
+    if (role === 'retry') return { kind: 'later', past: waiting, failure }
+    return { kind: 'retry', output: retryRecord(record, input, waiting, failure), failure }
+  }
   const context = deps.enrich(
     event,
     { tenant: job.tenant, stream: job.stream, receivedAtMs, timestampMs: record.timestampMs },

@@ -5,7 +5,7 @@ import { runKafkaTool } from '../shared/dev/brokers/kafka-distribution.ts'
 import { alterTopic, deleteRecords } from '../shared/dev/brokers/wire-admin.ts'
 import { headerText, NO_HEADERS } from '../shared/events/headers.ts'
 import type { IncomingRecord } from '../shared/events/record.ts'
-import { inputTopic, siblingTopic, streamTopics } from '../shared/events/topics.ts'
+import { inputTopic, siblingTopic, streamTopics, type TopicRole } from '../shared/events/topics.ts'
 import { createTopicAdmin } from '../shared/kafka/admin.ts'
 import { native, promised, type Settings } from '../shared/kafka/client.ts'
 import { createRangeReader, readAll as readRecords } from '../shared/kafka/range-reader.ts'
@@ -246,6 +246,38 @@ test(
     const ofKeyA = (await readAll(siblingTopic(topic, 'processed'))).filter((record) => record.key?.toString() === 'a')
     expect(ofKeyA.map((record) => headerText(record.headers, 'ce_id'))).toEqual(['a1', 'a2'])
     expect(await idsIn(siblingTopic(topic, 'dlq'))).toEqual([])
+  },
+  TEST_TIMEOUT_MS,
+)
+
+test.each([
+  ['pass', 'processed'],
+  ['dead-letter', 'dlq'],
+  ['hold', 'retry'],
+] as const)(
+  'with UNHANDLED=%s an event without a handler goes to .%s; one that is held is processed by the next owner that has a handler',
+  async (UNHANDLED, role) => {
+    const tenant = uniqueName('unhandled')
+    const topic = await createTopics(tenant)
+    const handler = (type: string) =>
+      defineHandler({ type, version: '1', schema: Type.Unknown(), handle: () => ({ data: 'handled' }) })
+    const first = start({ tenant, handlers: [handler('known')], changed: { UNHANDLED } })
+    await writeWithKcat(topic, [{ id: 'new', key: 'a', value: '{}', type: 'new' }])
+    await writeWithKcat(topic, [{ id: 'known', key: 'b', value: '{}', type: 'known' }])
+    const idsOf = (of: TopicRole) => idsIn(siblingTopic(topic, of))
+    await until(async () => (await idsOf(role)).includes('new') && (await idsOf('processed')).includes('known'), SLOW)
+    await first.pipeline.stop()
+    start({ tenant, group: first.groupId, handlers: [handler('known'), handler('new')], changed: { UNHANDLED } })
+    await writeWithKcat(topic, [{ id: 'last', key: 'a', value: '{}', type: 'known' }])
+    await until(async () => (await idsOf('processed')).includes('last'), SLOW)
+    const results = (await readAll(siblingTopic(topic, 'processed'))).map(({ headers, value }) => [
+      headerText(headers, 'ce_id'),
+      String(value),
+    ])
+    expect(results.filter(([id]) => id === 'new')).toEqual(
+      UNHANDLED === 'dead-letter' ? [] : [['new', UNHANDLED === 'pass' ? '{}' : '"handled"']],
+    )
+    expect(await idsOf('dlq')).toEqual(UNHANDLED === 'dead-letter' ? ['new'] : [])
   },
   TEST_TIMEOUT_MS,
 )

@@ -135,7 +135,8 @@ export class Decider {
         owner.settle()
         return undefined
       case 'later':
-        this.deps.log[this.#lines.level(owner.tenant, 'info')](
+        // What is held was told of when it went to .retry.
+        this.deps.log[outcome.failure.reason === 'no handler' ? 'debug' : this.#lines.level(owner.tenant, 'info')](
           { ...logFields(item), attempts: outcome.past.attempts, ...outcome.failure, stack: outcome.stack },
           'is tried again later',
         )

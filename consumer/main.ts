@@ -43,6 +43,12 @@ const OPEN_TIMEOUT_MS = 20_000
 /** How often in a row the clients are replaced without a single commit before the process ends, for its supervisor to start it anew. */
 const MAX_REPLACEMENTS_IN_A_ROW = 20
 
+const UNHANDLED_MEANS: Readonly<Record<ConsumerConfig['UNHANDLED'], string>> = {
+  pass: 'count as processed, as they are',
+  'dead-letter': 'are dead letters',
+  hold: 'wait in .retry until a consumer that handles them starts',
+}
+
 /** `sysexits.h`: EX_UNAVAILABLE. */
 const EXIT_UNAVAILABLE = 69
 
@@ -112,9 +118,12 @@ log.info(
     group: config.GROUP_ID,
     instance: config.INSTANCE_ID,
     brokers: config.KAFKA_BROKERS,
-    handlers: handlers.map((one) => one.type),
   },
   'consumer started',
+)
+log.info(
+  { types: handlers.map(({ type }) => type), unhandled: config.UNHANDLED },
+  `events of these types have a handler; others ${UNHANDLED_MEANS[config.UNHANDLED]}`,
 )
 await work()
 

@@ -5,11 +5,14 @@ import { LatencyHistogram, type Tally, tallies } from '../shared/service/tally.t
 import type { Outcome } from './consume.ts'
 import type { PartitionPast } from './partition-past.ts'
 import type { Item, Partition } from './partition-state.ts'
-import { REASONS } from './retry.ts'
+import { type Failure, REASONS } from './retry.ts'
 
 /** What a transaction commits of an event. */
 const COMMITTED = ['processed', 'dead', 'retry', 'duplicate'] as const
 type CommittedKind = (typeof COMMITTED)[number]
+
+/** Why an event goes to `.retry` without an attempt that failed. */
+const WITHOUT_ATTEMPT: ReadonlySet<Failure['reason']> = new Set(['waits behind its key', 'no handler'])
 
 /** All of the consumer's own metrics, and what counts them. Those without a tenant are there, with 0, before the first event. */
 export function createMetrics() {
@@ -129,7 +132,7 @@ export function createMetrics() {
       table.repaired.inc(input.missing.length + retry.missing.length)
     },
     decided(outcome: Outcome): void {
-      if (outcome.kind === 'later' || (outcome.kind === 'retry' && outcome.failure.reason !== 'waits behind its key'))
+      if ((outcome.kind === 'later' || outcome.kind === 'retry') && !WITHOUT_ATTEMPT.has(outcome.failure.reason))
         table.retries.inc({ kind: 'slow' })
     },
     committed({ job: { decoded }, outcome, source: { owner } }: Item, nowMs: number): void {

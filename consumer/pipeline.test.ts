@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, test } from 'bun:test'
 import { Type } from '@sinclair/typebox'
 import pino from 'pino'
-import { headersOf, headerText, NO_HEADERS } from '../shared/events/headers.ts'
+import { headersOf, headerText, NO_HEADERS, type RecordHeaders } from '../shared/events/headers.ts'
 import { type OutgoingRecord, toRecord } from '../shared/events/record.ts'
 import { streamTopics } from '../shared/events/topics.ts'
 import type { GroupListener, TopicPartition, TransactionResult } from '../shared/kafka/types.ts'
@@ -94,6 +94,77 @@ test('an event without a handler passes through, data byte for byte, with its co
     stream: 'events',
   })
   expect(kafka.committedOffset(INPUT)).toBe(1)
+})
+
+const errorOf = (headers: RecordHeaders) => JSON.parse(headerText(headers, 'kt-error') ?? '')
+
+describe('an event without a handler', () => {
+  test('is a dead letter with UNHANDLED=dead-letter, after no attempt', async () => {
+    const kafka = new FakeKafka()
+    const { metrics } = start(kafka, [failing(0)], { config: { UNHANDLED: 'dead-letter' } })
+    kafka.append(event('1', 'a'))
+    kafka.append(event('2', 'a', 'fails'))
+    await until(() => kafka.committedOffset(INPUT) === 2)
+    expect([idsOf(kafka, 'dlq'), idsOf(kafka, 'processed')]).toEqual([['1'], ['2']])
+    const { headers = NO_HEADERS } = kafka.all(`${INPUT}.dlq`)[0] ?? {}
+    expect(errorOf(headers)).toMatchObject({ reason: 'no handler' })
+    expect(headerText(headers, 'kt-attempt')).toBe('0')
+    expect((await metrics.deadLetters.get()).values.find(({ labels }) => labels.reason === 'no handler')?.value).toBe(1)
+  })
+
+  test('is held in .retry with UNHANDLED=hold for as long as no consumer has one, and its key behind it', async () => {
+    const time = simulateTime(1)
+    const kafka = new FakeKafka()
+    const config = { UNHANDLED: 'hold', MAX_ATTEMPTS: 2, RETRY_FIRST_MS: 100, RETRY_MAX_MS: 1_000 } as const
+    try {
+      const first = start(kafka, [failing(0)], { config })
+      kafka.append(event('1', 'a'))
+      kafka.append(event('2', 'a', 'fails'))
+      kafka.append(event('3', 'b', 'fails'))
+      // Many times what a failing event would be tried.
+      await time.pass(60_000)
+      expect([idsOf(kafka, 'retry'), idsOf(kafka, 'processed')]).toEqual([['1', '2'], ['3']])
+      const [held] = kafka.all(`${INPUT}.retry`)
+      expect(errorOf(held?.headers ?? NO_HEADERS)).toMatchObject({ reason: 'no handler' })
+      expect(kafka.committedOffset(`${INPUT}.retry`)).toBe(0)
+      expect(first.pipeline.levels().waiting).toBe(2)
+      const slow = (await first.metrics.retries.get()).values.find(({ labels }) => labels.kind === 'slow')
+      expect(slow?.value).toBe(0)
+      await stopIn(time, first.pipeline)
+      const attempts: number[] = []
+      const added = defineHandler({
+        type: 'plain',
+        version: '1',
+        schema: Type.Unknown(),
+        handle: (_, { attempt }) => {
+          attempts.push(attempt)
+          return { data: {} }
+        },
+      })
+      const second = start(kafka, [failing(0), added], { config })
+      expect(await time.until(() => kafka.committedOffset(`${INPUT}.retry`) === 2, 5_000)).toBe(true)
+      expect([idsOf(kafka, 'processed'), idsOf(kafka, 'dlq'), attempts]).toEqual([['3', '1', '2'], [], [1]])
+      await stopIn(time, second.pipeline)
+    } finally {
+      time.end()
+    }
+  })
+
+  test('pauses the input with UNHANDLED=hold once the retry backlog is full', async () => {
+    const time = simulateTime(1)
+    const kafka = new FakeKafka()
+    try {
+      const { pipeline } = start(kafka, [], { config: { UNHANDLED: 'hold', MAX_RETRY_BACKLOG_RECORDS: 3 } })
+      for (let id = 1; id <= 4; id++) kafka.append(event(String(id), `k${id}`))
+      expect(await time.until(() => idsOf(kafka, 'retry').length === 4, 5_000)).toBe(true)
+      kafka.append(event('5', 'k5'))
+      await time.pass(10_000)
+      expect(kafka.committedOffset(INPUT)).toBe(4)
+      await stopIn(time, pipeline)
+    } finally {
+      time.end()
+    }
+  })
 })
 
 test('the outcome and the offset go into one transaction', async () => {

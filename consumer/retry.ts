@@ -36,6 +36,7 @@ export const REASONS = [
   'handler timed out',
   'out of attempts',
   'waits behind its key',
+  'no handler',
   'result too large',
   /** A fault of our own code. */
   'internal error',
