@@ -336,14 +336,13 @@ function refuse(item: Item, message: string): boolean {
     // Not even that is taken, so that it is not for its size: once the topic takes records again, it is to have what it was to have.
     item.outcome = item.refused ?? outcome
     item.refused = undefined
+    if (item.outcome.kind === 'processed') owner.dedupe.finish(decoded.identity, false)
     return false
   }
   if (outcome.kind !== 'retry') item.refused ??= outcome
   // It does not wait in .retry after all, and its key's later events need not wait behind it.
-  if (outcome.kind === 'retry') {
-    owner.removeWaiting(decoded.identity, key)
-    owner.dedupe.finish(decoded.identity)
-  }
+  if (outcome.kind === 'retry') owner.removeWaiting(decoded.identity, key)
+  owner.dedupe.finish(decoded.identity, true)
   item.outcome = { kind: 'dead', output, failure }
   return true
 }

@@ -21,8 +21,8 @@ export type Outcome =
   | { kind: 'dead'; output: OutgoingRecord; failure: Failure; stack?: string | undefined; cause?: unknown }
   /** Goes to `.retry`; it, and what comes after it of the same key, is done from there. */
   | { kind: 'retry'; output: OutgoingRecord; failure: Failure; stack?: string | undefined }
-  /** Seen before: nothing is written. */
-  | { kind: 'duplicate' }
+  /** Seen before: nothing is written. `ofDead`: sent again, though its event is a dead letter. */
+  | { kind: 'duplicate'; ofDead: boolean }
   /** Stays where it is, in `.retry`, and is tried again. */
   | { kind: 'later'; past: Past; failure: Failure; stack?: string | undefined }
   /** The process gives the record up; its offset is not committed, and whoever gets the partition does it. */
@@ -131,7 +131,8 @@ function outcomeOf(job: Job, partition: PartitionView, deps: ConsumeDeps): Outco
   if (partition.signal.aborted) return { kind: 'abandoned' }
   const { dedupe } = partition
   // A copy in `.retry` was claimed by the record that put it there; only its outcome makes it a duplicate.
-  if (role === 'input' ? !dedupe.claim(decoded.identity) : dedupe.isDone(decoded.identity)) return { kind: 'duplicate' }
+  if (role === 'input' ? !dedupe.claim(decoded.identity) : dedupe.isDone(decoded.identity))
+    return { kind: 'duplicate', ofDead: role === 'input' && dedupe.isDead(decoded.identity) }
   if (!decoded.ok) {
     const failure: Failure = { reason: 'undecodable', message: decoded.reason }
     return { kind: 'dead', output: deadLetter(record, input, past, failure), failure }

@@ -34,9 +34,12 @@ export class Decider {
   readonly #slots: Slots
   readonly #consumeDeps: ConsumeDeps
   readonly #lines = new TenantLines()
+  /** A line for each event. Asked once: it is one question the fewer for each. */
+  readonly #logsAll: boolean
 
   constructor(readonly deps: DecideDeps) {
     this.#consumeDeps = { ...deps, onQuickRetry: () => deps.metrics.retries.inc({ kind: 'quick' }) }
+    this.#logsAll = deps.log.isLevelEnabled('debug')
     this.#slots = new Slots(deps.config.MAX_CONCURRENT_HANDLERS, deps.hasOtherTenants)
   }
 
@@ -56,9 +59,24 @@ export class Decider {
     this.#lanes.submit(job.key === undefined ? undefined : `${source.name}\n${job.key}`, () => this.#attempt(item))
   }
 
-  /** Its outcome is committed, or it was given up. */
-  ended({ span }: Item, outcome: Outcome['kind'] | undefined): void {
-    if (span === undefined || outcome === undefined) return
+  /** Its outcome is committed. */
+  committed(item: Item): void {
+    const { outcome, source } = item
+    if (outcome === undefined) return
+    this.#endSpan(item, outcome.kind)
+    const { log } = this.deps
+    if (outcome.kind === 'duplicate' && outcome.ofDead) {
+      const { topic, partition } = source.owner.sibling('dlq')
+      log[this.#lines.level(source.owner.tenant, 'info')](
+        { ...logFields(item), deadLetterTopic: topic, deadLetterPartition: partition },
+        'dropped as a duplicate: its event is a dead letter',
+      )
+    } else if (this.#logsAll && outcome.kind === 'processed') log.debug(logFields(item), 'processed')
+    else if (this.#logsAll && outcome.kind === 'duplicate') log.debug(logFields(item), 'dropped as a duplicate')
+  }
+
+  #endSpan({ span }: Item, outcome: Outcome['kind']): void {
+    if (span === undefined) return
     span.setAttribute('kafkatrace.outcome', outcome)
     this.deps.tracing?.end(span, outcome === 'dead' ? 'failed' : 'ok')
   }
@@ -131,7 +149,7 @@ export class Decider {
     this.deps.metrics.decided(outcome)
     switch (outcome.kind) {
       case 'abandoned':
-        this.ended(item, 'abandoned')
+        this.#endSpan(item, 'abandoned')
         owner.settle()
         return undefined
       case 'later':
@@ -162,10 +180,10 @@ export class Decider {
             { ...logFields(item), ...outcome.failure, stack: outcome.stack },
             'dead letter',
           )
-        owner.dedupe.finish(decoded.identity)
+        owner.dedupe.finish(decoded.identity, true)
         break
       case 'processed':
-        owner.dedupe.finish(decoded.identity)
+        owner.dedupe.finish(decoded.identity, false)
         setResultTrace(item, outcome.output)
         break
       case 'duplicate':
@@ -187,7 +205,7 @@ function logFields({ job: { record, decoded } }: Item): Record<string, unknown> 
     topic,
     partition,
     offset,
-    ...(decoded.ok ? { eventId: decoded.event.id, type: decoded.event.type } : {}),
+    ...(decoded.ok ? { eventId: decoded.event.id, source: decoded.event.source, type: decoded.event.type } : {}),
     ...(traceId === undefined ? {} : { traceId }),
   }
 }

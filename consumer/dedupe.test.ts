@@ -3,23 +3,28 @@ import fc from 'fast-check'
 import { hashOf } from '../shared/kafka/identity-hash.ts'
 import { HashWindow } from './dedupe.ts'
 
-test('a window knows exactly the last texts that were added, whatever the order of additions', () => {
+test('a window knows exactly the last texts that were added, and how each was last marked, whatever the order of additions', () => {
   fc.assert(
     fc.property(
       fc.integer({ min: 1, max: 40 }),
-      fc.array(fc.integer({ min: 0, max: 60 }), { maxLength: 400 }),
+      fc.array(fc.tuple(fc.integer({ min: 0, max: 60 }), fc.boolean()), { maxLength: 400 }),
       (capacity, additions) => {
         const window = new HashWindow(capacity)
         const model: string[] = []
-        for (const addition of additions) {
+        const marks = new Map<string, boolean>()
+        for (const [addition, marked] of additions) {
           const text = `/source\n${addition}`
-          window.add(hashOf(text))
+          window.add(hashOf(text), marked)
+          marks.set(text, marked)
           if (model.includes(text)) continue
           model.push(text)
           if (model.length > capacity) model.shift()
         }
-        for (let one = 0; one <= 60; one++)
-          expect(window.has(hashOf(`/source\n${one}`))).toBe(model.includes(`/source\n${one}`))
+        for (let one = 0; one <= 60; one++) {
+          const text = `/source\n${one}`
+          expect(window.has(hashOf(text))).toBe(model.includes(text))
+          expect(window.isMarked(hashOf(text))).toBe(model.includes(text) && marks.get(text) === true)
+        }
         expect(window.size).toBe(model.length)
       },
     ),

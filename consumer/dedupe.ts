@@ -27,15 +27,20 @@ export class Deduplication {
     return true
   }
 
-  /** The event has its outcome. */
-  finish(identity: string): void {
+  /** Whether the event's outcome is a dead letter. */
+  isDead(identity: string): boolean {
+    return this.#done.isMarked(hashOf(identity))
+  }
+
+  /** The event has its outcome, or another one than before. */
+  finish(identity: string, isDead: boolean): void {
     this.#claimed.delete(identity)
-    this.#done.add(hashOf(identity))
+    this.#done.add(hashOf(identity), isDead)
   }
 
   /** {@link finish} of an event that is not in hand, by the hash of its identity. */
-  addDone(hash: Uint32Array): void {
-    this.#done.add(hash)
+  addDone(hash: Uint32Array, isDead: boolean): void {
+    this.#done.add(hash, isDead)
   }
 
   /** {@link isDone} by the hash of the event's identity. */
@@ -48,15 +53,19 @@ export class Deduplication {
   }
 }
 
+/** Where the mark is. */
+const MARKED_WORD = HASH_WORDS - 1
+const MARK = 1
+
 /** Places that there is room for at first; doubled until there is room for all. */
 const FIRST_PLACES = 64
 
 /**
- * The last so many of a sequence of identities, as 128-bit hashes: 24 to 32 bytes each once it is full. Two different ones among 100,000 meet with a chance of
- * 2^-95.
+ * The last so many of a sequence of identities, each with a mark, as 127-bit hashes: 24 to 32 bytes each once it is full. Two different ones among 100,000
+ * meet with a chance of 2^-94.
  */
 export class HashWindow {
-  /** Hashes in order of arrival, the oldest written over. */
+  /** Hashes in order of arrival, the oldest written over. In the lowest bit of the last word is the mark. */
   #ring: Uint32Array
   /** Open addressing, linear probing: a place in the ring plus one, or 0. Twice as many cells as places, or more. */
   #cells: Uint32Array
@@ -85,9 +94,22 @@ export class HashWindow {
     return place === 0 ? undefined : place - 1
   }
 
-  /** Nothing changes when it is in already. */
-  add(hash: Uint32Array): void {
-    if (this.#cells[this.#find(hash)] !== 0) return
+  /** Whether it is in and was last added with a mark. */
+  isMarked(hash: Uint32Array): boolean {
+    const place = this.placeOf(hash)
+    return place !== undefined && ((this.#ring[place * HASH_WORDS + MARKED_WORD] as number) & MARK) !== 0
+  }
+
+  /** Of one that is in already, only the mark changes. */
+  add(hash: Uint32Array, marked = false): void {
+    const known = this.placeOf(hash)
+    const place = known ?? this.#make(hash)
+    const at = place * HASH_WORDS + MARKED_WORD
+    this.#ring[at] = marked ? (this.#ring[at] as number) | MARK : (this.#ring[at] as number) & ~MARK
+  }
+
+  /** @returns the new place of one that is not in */
+  #make(hash: Uint32Array): number {
     const place = this.#next
     if (this.#size === this.capacity) this.#forget(place)
     else if (++this.#size * HASH_WORDS > this.#ring.length) this.#grow()
@@ -95,6 +117,7 @@ export class HashWindow {
     // Looked for again: forgetting and growing move cells.
     this.#cells[this.#find(hash)] = place + 1
     this.#next = (place + 1) % this.capacity
+    return place
   }
 
   /** Before anything was written over. */
@@ -125,7 +148,12 @@ export class HashWindow {
   #holds(place: number, hash: Uint32Array): boolean {
     const ring = this.#ring
     const at = place * HASH_WORDS
-    return ring[at] === hash[0] && ring[at + 1] === hash[1] && ring[at + 2] === hash[2] && ring[at + 3] === hash[3]
+    return (
+      ring[at] === hash[0] &&
+      ring[at + 1] === hash[1] &&
+      ring[at + 2] === hash[2] &&
+      (((ring[at + 3] as number) ^ (hash[3] as number)) & ~MARK) === 0
+    )
   }
 
   #home(place: number): number {

@@ -34,6 +34,10 @@ export function createMetrics() {
     ),
     outcomes: counter('outcomes_total', 'Committed outcomes over all tenants and streams.', ['outcome']),
     deadLetters: counter('dead_letters_total', 'Dead letters by reason.', ['reason']),
+    deadDuplicates: counter(
+      'dead_letter_duplicates_total',
+      'Events that were sent again under their own id though they are dead letters, and dropped; they count as duplicates, too.',
+    ),
     retries: counter(
       'retries_total',
       'Failed attempts that are followed by another: at once (quick) or from .retry (slow).',
@@ -96,6 +100,7 @@ export function createMetrics() {
   const outcomes = byOutcome(tallies(table.outcomes))
   const rebuildSeconds = table.rebuildSeconds.series()
   const recordsTally = tallies(table.transactionRecords)({})
+  const deadDuplicates = tallies(table.deadDuplicates)({})
   const latency = {
     processed: table.latency.series({ outcome: 'processed' }),
     dead: table.latency.series({ outcome: 'dead' }),
@@ -142,6 +147,7 @@ export function createMetrics() {
       events[kind].count++
       outcomes[kind].count++
       recordsTally.count++
+      if (kind === 'duplicate' && outcome.ofDead) deadDuplicates.count++
       if (kind === 'dead') table.deadLetters.inc({ reason: outcome.failure.reason })
       if ((kind === 'processed' || kind === 'dead') && decoded.ok && decoded.receivedAtMs !== undefined)
         latency[kind].observe(Math.max(0, nowMs - decoded.receivedAtMs) / 1000)

@@ -5,6 +5,7 @@ import { headersOf, headerText, NO_HEADERS, type RecordHeaders } from '../shared
 import { type OutgoingRecord, toRecord } from '../shared/events/record.ts'
 import { streamTopics } from '../shared/events/topics.ts'
 import type { GroupListener, TopicPartition, TransactionResult } from '../shared/kafka/types.ts'
+import type { Logger } from '../shared/service/logger.ts'
 import { sleep } from '../shared/service/retry.ts'
 import { FakeKafka } from '../shared/testing/fake-kafka.ts'
 import { simulateTime } from '../shared/testing/simulated-time.ts'
@@ -520,6 +521,78 @@ test('a tenant whose events are all dead letters does not fill the log', async (
   for (let id = 0; id < 400; id++) kafka.append({ ...event(String(id)), headers: NO_HEADERS })
   await until(() => kafka.all(`${INPUT}.dlq`).length === 400)
   expect(lines.filter((line) => line.includes('dead letter')).length).toBeWithin(100, 400)
+})
+
+/** Lines of a log at debug level. */
+function linesOf(): { log: Logger; lines: Record<string, unknown>[] } {
+  const lines: Record<string, unknown>[] = []
+  return { log: pino({ level: 'debug', base: null }, { write: (line) => void lines.push(JSON.parse(line)) }), lines }
+}
+
+const counted = async ({ outcomes, deadDuplicates }: ReturnType<typeof createMetrics>) => ({
+  duplicates: (await outcomes.get()).values.find(({ labels }) => labels.outcome === 'duplicate')?.value,
+  ofDead: (await deadDuplicates.get()).values[0]?.value,
+})
+
+test('a dead letter that is sent again is dropped, counted apart, and told of with where it is, also after a restart', async () => {
+  const kafka = new FakeKafka()
+  const play = async (): Promise<void> => {
+    const { log, lines } = linesOf()
+    const { pipeline, metrics } = start(kafka, [failing(0)], { log })
+    // Data that the handler refuses.
+    kafka.append(event('dead', 'a', 'fails', 7))
+    kafka.append(event('fine', 'a', 'fails'))
+    const before = kafka.committedOffset(INPUT) ?? 0
+    kafka.append(event('dead', 'a', 'fails', { id: 'dead' }))
+    kafka.append(event('fine', 'a', 'fails'))
+    await until(() => (kafka.committedOffset(INPUT) ?? 0) >= before + 4)
+    await until(async () => (await counted(metrics)).duplicates === (before > 0 ? 4 : 2))
+    expect((await counted(metrics)).ofDead).toBe(before > 0 ? 2 : 1)
+    const told = lines.filter(({ msg }) => msg === 'dropped as a duplicate: its event is a dead letter')
+    expect(told).toHaveLength(before > 0 ? 2 : 1)
+    expect(told[0]).toMatchObject({
+      level: 30,
+      eventId: 'dead',
+      source: '/test',
+      topic: INPUT,
+      deadLetterTopic: `${INPUT}.dlq`,
+      deadLetterPartition: 0,
+    })
+    expect(lines.filter(({ msg }) => msg === 'dropped as a duplicate')).toHaveLength(before > 0 ? 2 : 1)
+    await pipeline.stop()
+  }
+  await play()
+  await play()
+  expect([idsOf(kafka, 'dlq'), idsOf(kafka, 'processed')]).toEqual([['dead'], ['fine']])
+})
+
+test('a result that the broker refuses for its size is a dead letter to those who send its event again', async () => {
+  const kafka = new FakeKafka()
+  kafka.batchLimits.set(`${INPUT}.processed`, 100)
+  const { metrics } = start(kafka)
+  kafka.append(event('1', 'a', 'plain', 'x'.repeat(200)))
+  await until(() => idsOf(kafka, 'dlq').length === 1)
+  kafka.append(event('1', 'a', 'plain', 'x'.repeat(200)))
+  await until(async () => (await counted(metrics)).duplicates === 1)
+  expect((await counted(metrics)).ofDead).toBe(1)
+})
+
+test('at debug level the log has a line for every event that is processed: its ids, where it stood, no payload', async () => {
+  const kafka = new FakeKafka()
+  const { log, lines } = linesOf()
+  start(kafka, [], { log })
+  kafka.append(event('1', 'a secret key', 'plain', 'a secret'))
+  await until(() => lines.some(({ msg }) => msg === 'processed'))
+  expect(lines.find(({ msg }) => msg === 'processed')).toMatchObject({
+    level: 20,
+    topic: INPUT,
+    partition: 0,
+    offset: 0,
+    eventId: '1',
+    source: '/test',
+    type: 'plain',
+  })
+  expect(JSON.stringify(lines)).not.toContain('secret')
 })
 
 test('a full retry backlog pauses the input, and both go on when it empties', async () => {

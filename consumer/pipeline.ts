@@ -311,7 +311,7 @@ export class Pipeline {
     const nowMs = this.deps.nowMs()
     for (const item of items) {
       this.deps.metrics.committed(item, nowMs)
-      this.#decider.ended(item, item.outcome?.kind)
+      this.#decider.committed(item)
       // What had too many records beyond the committed offset may go on.
       if (item.source.full && item.source.owner.isOurs) this.#fetcher.balance(item.source.owner)
     }

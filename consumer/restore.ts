@@ -233,7 +233,7 @@ class Outcomes {
 
   add({ timestampMs, hash }: Readonly<KnownRecord>): void {
     this.#addDeadUntil(timestampMs)
-    this.dedupe.addDone(hash)
+    this.dedupe.addDone(hash, false)
   }
 
   finish(): void {
@@ -246,7 +246,7 @@ class Outcomes {
       one !== undefined && one.timestampMs <= timestampMs;
       one = this.#dead[++this.#next]
     )
-      this.dedupe.addDone(one.hash)
+      this.dedupe.addDone(one.hash, true)
   }
 }
 

@@ -298,7 +298,20 @@ export const dashboards: readonly Dashboard[] = [
             unit: 'ops',
             queries: one('{{reason}}', sum(rate(C('dead_letters_total')), 'reason')),
           },
+          {
+            title: 'Dead letters sent again',
+            description:
+              'Events a second that were sent again under the id of a dead letter and dropped as duplicates: the sender has not noticed, and they need a new id.',
+            unit: 'ops',
+            queries: one('dropped', sum(rate(C('dead_letter_duplicates_total')))),
+          },
           deadRatio,
+          {
+            title: 'Look-ups in the reference table',
+            description: 'A second, by outcome. Unavailable: the file has never been read successfully.',
+            unit: 'ops',
+            queries: one('{{outcome}}', sum(rate(C('lookups_total')), 'outcome')),
+          },
           {
             title: 'Retries',
             description: 'Failed attempts that are followed by another: at once (quick), or from .retry (slow).',
