@@ -5,6 +5,7 @@
  *   pipeline joins these; config: every variable; metrics: every metric; health: readiness and lag; this file wires them and holds no logic
  */
 
+import { isAbsolute, resolve } from 'node:path'
 import { INPUT_TOPICS } from '../shared/events/topics.ts'
 import { createGroupConsumer } from '../shared/kafka/consumer.ts'
 import { createRangeReader } from '../shared/kafka/range-reader.ts'
@@ -231,7 +232,9 @@ async function registeredHandlers({ HANDLERS_MODULE: path, BUILT_IN_HANDLERS }: 
     const all = [...(handlers as Handler[]), ...(BUILT_IN_HANDLERS === 'on' ? builtIn : [])]
     return { handlers: all, handlerOf: handlerIndex(all) }
   } catch (error) {
-    tell(`HANDLERS_MODULE=${path} cannot be used: ${messageOf(error, Number.POSITIVE_INFINITY)}\n`)
+    tell(
+      `HANDLERS_MODULE=${path}${path === undefined || isAbsolute(path) ? '' : ` (${resolve(path)})`} cannot be used: ${messageOf(error, Number.POSITIVE_INFINITY)}\n`,
+    )
     exit(EXIT_BAD_CONFIG)
   }
 }

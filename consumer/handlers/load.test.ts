@@ -2,8 +2,11 @@ import { afterAll, expect, test } from 'bun:test'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { Type } from '@sinclair/typebox'
 import { redactor } from '../../shared/service/redact.ts'
+import { type Handler, handlerIndex, RetryableError, TerminalError } from './handler.ts'
 import { loadHandlers } from './load.ts'
+import { testHandler } from './testing.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'kafkatrace-modules-'))
 afterAll(() => rmSync(folder, { recursive: true }))
@@ -34,6 +37,36 @@ test.each([
     (reason) => reason,
   )
   expect(error.message).toMatch(told)
+})
+
+test('a file outside the checkout, without a node_modules, imports what handlers are made of: the very same', async () => {
+  writeFileSync(
+    join(folder, 'schema.ts'),
+    `import { Type } from '@sinclair/typebox'\nexport const schema = Type.Object({ a: Type.Integer() })\n`,
+  )
+  const [loaded] = (await load(`
+    import { defineHandler, RetryableError, TerminalError, Type } from 'kafkatrace'
+    import { testHandler } from 'kafkatrace/testing'
+    import { schema } from './schema.ts'
+    const handler = defineHandler({
+      type: 'a', version: '1', schema, handle() { throw new TerminalError('never') },
+    })
+    export const handlers = [{ ...handler, TerminalError, RetryableError, testHandler, Type }]
+  `)) as (Handler & Record<string, unknown>)[]
+  expect(loaded).toMatchObject({ TerminalError, RetryableError, testHandler, Type })
+  expect(handlerIndex([loaded as Handler])('a')?.check.Check({ a: 1.5 })).toBe(false)
+})
+
+test('a relative path starts at the working directory', async () => {
+  writeFileSync(join(folder, 'relative.ts'), 'export const handlers = [4]')
+  const before = process.cwd()
+  process.chdir(folder)
+  try {
+    expect(await loadHandlers('./relative.ts', redactor())).toEqual([4])
+    expect(await loadHandlers('relative.ts', redactor())).toEqual([4])
+  } finally {
+    process.chdir(before)
+  }
 })
 
 test('a file that never comes to its end is given up', async () => {

@@ -14,7 +14,6 @@ import { loadConsumerConfig } from '../config.ts'
 
 setDefaultTimeout(60_000)
 const PATIENCE = { timeoutMs: 30_000 }
-const TYPEBOX = Bun.resolveSync('@sinclair/typebox', import.meta.dir)
 
 const folder = mkdtempSync(join(tmpdir(), 'kafkatrace-handlers-'))
 let broker: Awaited<ReturnType<typeof startEmbedded>>
@@ -36,7 +35,7 @@ function moduleOf(bodies: Record<string, string>): string {
     ([type, body]) =>
       `{ type: '${type}', version: '1', schema: Type.Unknown(), async handle(data, { attempt, signal }) { ${body} } }`,
   )
-  writeFileSync(file, `import { Type } from '${TYPEBOX}'\nexport const handlers = [\n${handlers.join(',\n')}\n]\n`)
+  writeFileSync(file, `import { Type } from 'kafkatrace'\nexport const handlers = [\n${handlers.join(',\n')}\n]\n`)
   return file
 }
 

@@ -1,0 +1,5 @@
+/** What a module of handlers imports: `import { defineHandler, Type } from 'kafkatrace'`. */
+export { type Static, Type } from '@sinclair/typebox'
+export type { Event } from '../../shared/events/event.ts'
+export type { Context } from '../enrich.ts'
+export { defineHandler, type Handled, type Handler, type Handling, RetryableError, TerminalError } from './handler.ts'
