@@ -71,6 +71,6 @@ test('the check of a registered handler is that of its schema', () => {
 test('what is no handler is told with what it lacks', () => {
   const faulty = [{ type: 'a', version: '1', handle() {} }, { type: 'b', version: 1, handle() {} }, { type: 'c' }]
   expect(() => handlerIndex(faulty as never)).toThrow(
-    'handlers[0] (a) has no schema: Type.Unknown() takes all data; handlers[1] (b) has no version that is a text; handlers[2] (c) has no version',
+    'handlers[0] (a) has no schema: Type.Unknown() takes all data; handlers[1] (b) has no version that is a string; handlers[2] (c) has no version',
   )
 })

@@ -82,7 +82,7 @@ function register(handler: Handler): RegisteredHandler | string {
   if (typeof handler !== 'object' || handler === null) return 'is no handler: { type, version, schema, handle }'
   const { type, version, schema } = handler
   if (typeof type !== 'string' || type === '') return 'has no type'
-  if (typeof version !== 'string') return `(${type}) has no version that is a text`
+  if (typeof version !== 'string') return `(${type}) has no version that is a string`
   if (typeof handler.handle !== 'function') return `(${type}) has no function \`handle\``
   if (schema === undefined) return `(${type}) has no schema: Type.Unknown() takes all data`
   try {

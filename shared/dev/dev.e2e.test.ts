@@ -1,4 +1,6 @@
 import { afterEach, describe, expect, test } from 'bun:test'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { until } from '../testing/until.ts'
 
@@ -88,6 +90,23 @@ describe('bun run dev', () => {
     expect(await child.exited).toBe(1)
     expect(output.text).toMatch(/the consumer ended by itself \(exit code SIGKILL\)/)
     expect(await listening(portsIn(output.text))).toEqual([])
+  })
+
+  test('a file of handlers that cannot be used ends it, and it says what is wrong and where, nothing of processes', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'kafkatrace-bad-handlers-'))
+    const file = join(folder, 'handlers.ts')
+    writeFileSync(file, "export const handlers = [\n  { type: 'a' }\n")
+    try {
+      const { child, output } = start('--broker', 'embedded', '--no-payloads', '--handlers', file)
+      expect(await child.exited).toBe(1)
+      await until(() => output.text.includes('stopping the producer … done'))
+      expect(output.text).toMatch(
+        /the consumer cannot start:\nHANDLERS_MODULE=\S+ cannot be used: .*handlers\.ts:\d+:\d+/,
+      )
+      expect(output.text).not.toMatch(/exit code|terminated|killed/)
+    } finally {
+      rmSync(folder, { recursive: true })
+    }
   })
 
   test('a broker that dies is reported, and ends it with a failure', async () => {

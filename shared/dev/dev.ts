@@ -7,6 +7,7 @@ import { parseArgs } from 'node:util'
 import pino from 'pino'
 import { inputTopic, streamTopics } from '../events/topics.ts'
 import { createRangeReader } from '../kafka/range-reader.ts'
+import { EXIT_BAD_CONFIG } from '../service/config.ts'
 import { type BoundChild, endBoundChild, isRunning, spawnBoundChild } from './bound-child.ts'
 import { type Broker, BrokerUnavailableError } from './brokers/broker.ts'
 import { brokerSyntax, defaultBrokerChoice, parseBrokerChoice, startBroker } from './brokers/choose.ts'
@@ -273,6 +274,8 @@ function demandRunning(): void {
       logFile === undefined
         ? ''
         : readFileSync(logFile, 'utf8').trimEnd().split('\n').slice(-SHOWN_LOG_LINES).join('\n')
+    // It says itself what is wrong with its configuration, or with the file of handlers, and where.
+    if (child.exitCode === EXIT_BAD_CONFIG) throw new DevError(`the ${name} cannot start:\n${tail}`)
     throw new DevError(`the ${name} ended by itself (exit code ${child.exitCode ?? child.signalCode}):\n${tail}`)
   }
 }
@@ -286,8 +289,9 @@ async function stopAll(): Promise<number> {
     process.stdout.write(`stopping the ${name} …`)
     const how = await endBoundChild(child, DRAIN_TIMEOUT_MS)
     process.stdout.write(
-      how === 'terminated' && child.exitCode === 0
-        ? ' done\n'
+      how === 'terminated' && (child.exitCode === 0 || child.signalCode === 'SIGTERM')
+        ? // What ends by the signal itself had not come to listening for it, and has nothing to drain.
+          ' done\n'
         : ` ${how}, exit code ${child.exitCode ?? child.signalCode}\n`,
     )
     if (child.exitCode !== 0) code = 1
