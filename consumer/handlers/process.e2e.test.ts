@@ -95,6 +95,11 @@ test('errors that nobody catches, and a thread that is kept, cost no other event
   expect(printed().filter((text) => text === 'again').length).toBeWithin(1, 2_000)
   expect(await Promise.all([consumer.stop(), producer.stop()])).toEqual([0, 0])
 
+  expect(consumer.log.find(({ msg }) => String(msg).startsWith('events of these types have a handler'))).toMatchObject({
+    types: expect.arrayContaining(['rejection', 'com.github.push']),
+    unhandled: 'pass',
+  } as Record<string, unknown>)
+
   const reader = createRangeReader({
     config: loadConsumerConfig({ KAFKA_BROKERS: broker.bootstrapServers }),
     clientId: 'handlers-test',
