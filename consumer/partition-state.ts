@@ -228,7 +228,7 @@ export class Partition implements PartitionView, TopicPartition {
   /** Aborted when nothing new is to be begun. */
   readonly ending = new AbortController()
   /** Aborted when what runs is given up too, and nothing is committed any more. */
-  readonly given = new AbortController()
+  readonly abandoning = new AbortController()
   /** Set by {@link read}. */
   #sources: { input: Source; retry: Source } | undefined
   #state: PartitionState = { kind: 'restoring', fault: undefined }
@@ -304,7 +304,7 @@ export class Partition implements PartitionView, TopicPartition {
   }
 
   get signal(): AbortSignal {
-    return this.given.signal
+    return this.abandoning.signal
   }
 
   get sources(): { input: Source; retry: Source } | undefined {
@@ -406,13 +406,13 @@ export class Partition implements PartitionView, TopicPartition {
     this.enter({ kind: 'draining' })
     this.ending.abort()
     if (this.running === 0 && this.held.uncommitted === 0) return
-    const giveUp = setTimeout(() => this.given.abort(), timeoutMs / 2)
+    const abandon = setTimeout(() => this.abandoning.abort(), timeoutMs / 2)
     let overdue: ReturnType<typeof setTimeout> | undefined
     await new Promise<void>((resolve) => {
       this.#idle = resolve
       overdue = setTimeout(resolve, timeoutMs)
     })
-    clearTimeout(giveUp)
+    clearTimeout(abandon)
     clearTimeout(overdue)
   }
 
@@ -421,7 +421,7 @@ export class Partition implements PartitionView, TopicPartition {
     if (!this.isOurs) return
     this.enter({ kind: 'revoked' })
     this.ending.abort()
-    this.given.abort()
+    this.abandoning.abort()
     this.#share(-1)
     this.all.subtract(this.held)
     this.decided.length = 0

@@ -227,7 +227,7 @@ class AttemptLimit {
   #reject: ((reason: Error) => void) | undefined
   #timer: ReturnType<typeof setTimeout> | undefined
   #reason: Error | undefined
-  readonly #givenUp = (): void => this.#end(new Error('given up'))
+  readonly #abandoned = (): void => this.#end(new Error('given up'))
 
   constructor(
     readonly timeoutMs: number,
@@ -272,17 +272,17 @@ class AttemptLimit {
   /** The attempt is over. Whoever asks for its signal only now gets one that is aborted. */
   end(): void {
     clearTimeout(this.#timer)
-    this.partitionSignal.removeEventListener('abort', this.#givenUp)
+    this.partitionSignal.removeEventListener('abort', this.#abandoned)
     this.#reason ??= new Error('the attempt is over')
   }
 
   #watch(): void {
     if (this.#timer !== undefined || this.#reason !== undefined) return
     if (this.partitionSignal.aborted) {
-      this.#givenUp()
+      this.#abandoned()
       return
     }
-    this.partitionSignal.addEventListener('abort', this.#givenUp)
+    this.partitionSignal.addEventListener('abort', this.#abandoned)
     this.#timer = setTimeout(
       () => this.#end(new AttemptFault('handler timed out', `no result within ${this.timeoutMs} ms`)),
       this.timeoutMs,
