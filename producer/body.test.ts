@@ -7,7 +7,13 @@ import type { Encoding } from './media-type.ts'
 import { linesOf } from './ndjson.ts'
 import { type Problem, ProblemError } from './problem.ts'
 
-const LIMITS = { maxBytes: 4_000_000, timeoutMs: 1_000, heldBytes: 4_000_000, hold: () => undefined }
+const LIMITS = {
+  maxBytes: 4_000_000,
+  timeoutMs: 1_000,
+  announcedBytes: undefined,
+  heldBytes: 4_000_000,
+  hold: () => undefined,
+}
 
 const text = Buffer.from(Array.from({ length: 20_000 }, (_, i) => `{"type":"t","x":${Math.sin(i)}}\n`).join(''))
 const [gzip, zstd] = [gzipSync(text), zstdCompressSync(text)]
@@ -22,7 +28,7 @@ async function whole(encoding: Encoding, bytes: Buffer): Promise<number | string
     headers: { 'content-length': String(bytes.length) },
     body: bytes,
   })
-  const read = await readBody(request, encoding, LIMITS)
+  const read = await readBody(request, encoding, { ...LIMITS, announcedBytes: bytes.length })
   return read.ok ? read.bytes.length : read.problem.detail
 }
 

@@ -12,6 +12,8 @@ export interface BodyLimits {
   maxBytes: number
   /** How long from now the body may take. */
   timeoutMs: number
+  /** The length that the request announces; undefined when it is sent in chunks. */
+  announcedBytes: number | undefined
   /** So many bytes are set aside. */
   heldBytes: number
   /** Sets so many aside in all, or says why there is no room for them. */
@@ -21,12 +23,6 @@ export interface BodyLimits {
 /** RFC 8878, section 3.1.1.1.2: a decoder should take windows of 8 MB; a frame must not make it set aside more. */
 const ZSTD_WINDOW_LOG = 23
 const ZSTD_PARAMS = { [constants.ZSTD_d_windowLogMax]: ZSTD_WINDOW_LOG }
-
-/** The length that a request announces; undefined when it is sent in chunks. */
-export function announcedBytes(headers: Headers): number | undefined {
-  const value = headers.get('content-length')
-  return value === null ? undefined : Number(value)
-}
 
 type Compression = Exclude<Encoding, 'identity'>
 
@@ -90,7 +86,7 @@ function decodingProblem(encoding: Compression, error: NodeJS.ErrnoException): P
 }
 
 function readRaw(request: Request, limits: BodyLimits): Promise<BodyResult> {
-  const announced = announcedBytes(request.headers)
+  const announced = limits.announcedBytes
   if (announced !== undefined && announced > limits.maxBytes) return Promise.resolve(tooLarge(limits, '', true))
   // What is announced need not come: where it is not set aside, it is counted as it comes.
   if (announced === undefined || !(announced <= limits.heldBytes))

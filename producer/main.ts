@@ -1,7 +1,7 @@
 /**
  * The producer: HTTP → Kafka. In the order in which a request passes through:
- *   app → authenticate → media-type → admit → body → turns → parse → validate → publish → receipt · problem
- *   ndjson is the same way for streams, line by line; handshake answers webhook senders; openapi and docs describe it all
+ *   app → post: head → authenticate → media-type → admit → body → turns → parse → publish: validate → receipt · problem
+ *   ndjson is the same way for streams, line by line; answers counts and logs what is answered; handshake answers webhook senders; openapi and docs describe it all
  *   public-port opens when readiness allows it, and drains; sockets is what Bun's server lacks for that
  *   config: every variable; metrics: every metric; this file wires them and holds no logic
  */

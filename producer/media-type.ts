@@ -1,5 +1,4 @@
 import { isMediaType, parseMediaType } from '../shared/events/event.ts'
-import { trimEnd } from '../shared/service/trim.ts'
 import type { Problem } from './problem.ts'
 
 /** How a request carries its events. */
@@ -8,27 +7,20 @@ export type Mode = 'binary' | 'structured' | 'batch' | 'plain' | 'ndjson'
 
 export type ModeResult = { ok: true; mode: Mode } | { ok: false; problem: Problem }
 
-/** The Content-Type without semicolons at its end: behind one, HTTP lets the parameter be missing (RFC 9110, section 5.6.6), RFC 2046 does not. */
-export function contentTypeOf(headers: Headers): string | null {
-  const value = headers.get('content-type')
-  return value?.endsWith(';') === true ? trimEnd(value, ' \t;') : value
-}
-
 /**
  * CloudEvents HTTP binding 1.0.2, section 3: the media type is tested first and without regard to case, then `ce-` headers say binary mode,
  * then come our own forms.
  * @param hasAttributes whether there are `ce-` headers
  */
-export function modeOf(headers: Headers, hasAttributes: boolean): ModeResult {
-  const contentType = contentTypeOf(headers)
+export function modeOf(contentType: string | undefined, hasAttributes: boolean): ModeResult {
   if (contentType === 'application/json' && !hasAttributes) return PLAIN
-  const { essence, charset } = contentType === null ? NOTHING : parseMediaType(contentType)
+  const { essence, charset } = contentType === undefined ? NOTHING : parseMediaType(contentType)
   const isCloudEvents = essence.startsWith('application/cloudevents')
   if (!isCloudEvents && hasAttributes) return { ok: true, mode: 'binary' }
   const mode = MODES[essence]
-  if (mode === undefined || contentType === null || !isMediaType(contentType))
+  if (mode === undefined || contentType === undefined || !isMediaType(contentType))
     return unsupported(
-      contentType === null
+      contentType === undefined
         ? 'The Content-Type header is missing.'
         : isCloudEvents
           ? 'The event format is not one of ours.'
@@ -68,9 +60,11 @@ const unsupported = (why: string): ModeResult => ({
 /** Content codings (RFC 9110, section 8.4). */
 export type Encoding = 'identity' | 'gzip' | 'zstd'
 
-export function encodingOf(headers: Headers): { ok: true; encoding: Encoding } | { ok: false; problem: Problem } {
-  const value = headers.get('content-encoding')?.trim().toLowerCase()
-  switch (value) {
+/** @param value of the Content-Encoding field */
+export function encodingOf(
+  value: string | undefined,
+): { ok: true; encoding: Encoding } | { ok: false; problem: Problem } {
+  switch (value?.trim().toLowerCase()) {
     case undefined:
     case '':
     case 'identity':

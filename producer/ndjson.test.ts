@@ -16,6 +16,7 @@ import {
   type Summary,
 } from './ndjson.ts'
 import { ProblemError } from './problem.ts'
+import type { Destination } from './publish.ts'
 import { Turns } from './turns.ts'
 
 async function* chunksOf(bytes: Uint8Array, cuts: readonly number[]): AsyncGenerator<Uint8Array> {
@@ -160,11 +161,13 @@ interface Answer {
   summary?: Summary
 }
 
+type Limits = StreamLimits & Pick<Destination, 'maxEventBytes'>
+
 /** A stream of lines, and what is answered. */
 function stream(
   source: AsyncIterable<Uint8Array> | string,
   options: {
-    limits?: Partial<StreamLimits>
+    limits?: Partial<Limits>
     meter?: Meter
     kafka?: FakeKafka
     producer?: Partial<RecordProducer>
@@ -172,6 +175,7 @@ function stream(
   } = {},
 ) {
   const kafka = (options.kafka ?? new FakeKafka()).createTopic(TOPIC)
+  const { maxEventBytes = 900_000, ...limits } = options.limits ?? {}
   const stop = new AbortController()
   const failures: unknown[] = []
   let ended: Summary | undefined
@@ -181,19 +185,21 @@ function stream(
   }
   const answers = answerStream({
     body: typeof source === 'string' ? text() : source,
-    producer: { ...kafka.producer({ maxRecords: 10_000, maxBytes: 10_000_000 }), ...options.producer },
-    meter: options.meter,
+    to: {
+      producer: { ...kafka.producer({ maxRecords: 10_000, maxBytes: 10_000_000 }), ...options.producer },
+      meter: options.meter,
+      maxEventBytes,
+    },
     turns: options.turns ?? new Turns(),
     origin: { tenant: 'default', stream: 'events', topic: TOPIC, receivedAtMs: 0, trace: undefined },
     defaults: { source: '/s', id: () => '1', time: () => '2026-01-31T23:59:59Z' },
     limits: {
       maxLineBytes: 1_000_000,
       maxDepth: 64,
-      maxEventBytes: 900_000,
       windowEvents: 512,
       windowBytes: 2_000_000,
       progressTimeoutMs: 5_000,
-      ...options.limits,
+      ...limits,
     },
     nowMs: () => 0,
     ending: stop.signal,
@@ -332,7 +338,7 @@ describe('a stream of events', () => {
     ])
   })
 
-  test.each<[string, string, Partial<StreamLimits>, ((kafka: FakeKafka) => void) | null]>([
+  test.each<[string, string, Partial<Limits>, ((kafka: FakeKafka) => void) | null]>([
     ['no JSON', 'x', {}, null],
     ['a byte order mark', '\ufeff{"type":"t"}', {}, null],
     ['an invalid event', '{"type":""}', {}, null],

@@ -1,10 +1,9 @@
 import { type Static, Type } from '@sinclair/typebox'
-import type { Event } from '../shared/events/event.ts'
 import type { Defaults } from '../shared/events/event-json.ts'
-import type { OutgoingRecord } from '../shared/events/record.ts'
-import { type DeliveryResult, ProduceError, type RecordProducer } from '../shared/kafka/types.ts'
+import { type OutgoingRecord, queuedBytes } from '../shared/events/record.ts'
+import { type DeliveryResult, ProduceError } from '../shared/kafka/types.ts'
 import { sleep } from '../shared/service/retry.ts'
-import { type Meter, overQuota } from './admit.ts'
+import { overQuota } from './admit.ts'
 import { Gathered } from './body.ts'
 import type { EventsOutcome } from './metrics.ts'
 import { parseLine } from './parse.ts'
@@ -16,10 +15,10 @@ import {
   ProblemError,
   problemDocument,
 } from './problem.ts'
-import { cannotTake, type Origin, recordOf, traceOf, undelivered } from './publish.ts'
+import { type Admission, admit, type Destination, type Origin, type Prepared, prepare, undelivered } from './publish.ts'
 import { Receipt, receiptText } from './receipt.ts'
 import type { Turns } from './turns.ts'
-import { notTaken, tooLarge, validEvents } from './validate.ts'
+import type { Scope, ValidEvent } from './validate.ts'
 
 /** `application/x-ndjson`, `application/ndjson` or `application/jsonl`: events line by line, each answered by a line, in order and as soon as it is stored. */
 
@@ -55,7 +54,6 @@ type RareAnswer = Exclude<Static<typeof AnswerLine>, { receipt: unknown }>
 export interface StreamLimits {
   maxLineBytes: number
   maxDepth: number
-  maxEventBytes: number
   windowEvents: number
   windowBytes: number
   progressTimeoutMs: number
@@ -63,8 +61,7 @@ export interface StreamLimits {
 
 export interface StreamDeps {
   body: AsyncIterable<Uint8Array>
-  producer: RecordProducer
-  meter: Meter | undefined
+  to: Destination
   turns: Turns
   origin: Origin
   defaults: Defaults
@@ -84,12 +81,6 @@ export interface StreamDeps {
 
 export type Summary = Static<typeof StreamSummary>
 
-/** Whether something is let in: at once with 0, after so many ms, never with the problem alone. */
-interface Admission {
-  waitMs: number
-  problem?: Problem
-}
-
 /** A line that was read and is not answered yet. */
 interface Pending {
   /** From 1. */
@@ -106,9 +97,6 @@ interface Pending {
 export const MAX_LINES_WITHOUT_EVENT = 1_000
 export const MAX_LONGEST_LINES_WITHOUT_EVENT = 16
 
-/** How often a full queue is looked at again. */
-const QUEUE_POLL_MS = 5
-
 /** How often a line that waits for quota, which may take long, looks whether the service is stopping. */
 const ENDING_LOOK_MS = 100
 
@@ -120,10 +108,12 @@ const NEWLINE = 0x0a
  * costs as much quota as what is stored, by its decompressed bytes.
  */
 export function answerStream(deps: StreamDeps): ReadableStream<Uint8Array> {
-  const { limits, ending } = deps
+  const { limits, ending, to } = deps
+  const { topic, stream } = deps.origin
   const pending: Pending[] = []
   /** Not handed over yet. */
-  let ready: { one: Pending; event: Event; record: OutgoingRecord }[] = []
+  let ready: { one: Pending; id: string; record: OutgoingRecord }[] = []
+  /** That they take of Kafka's queue. */
   let readyBytes = 0
   const summary: Summary = { events: 0, stored: 0, notStored: 0, unknown: 0, refused: 0, complete: false }
   const gone = new AbortController()
@@ -133,7 +123,7 @@ export function answerStream(deps: StreamDeps): ReadableStream<Uint8Array> {
   /** In a row. */
   let refusedLines = 0
   let refusedBytes = 0
-  let namedFaults = 0
+  const scope: Scope = { unit: 'line', isList: false, most: MAX_NAMED_FAULTS }
   let reading = true
   let failure: Problem | undefined
   /** Wakes the side that waits: the answer for an answer, the intake for room. */
@@ -244,48 +234,40 @@ export function answerStream(deps: StreamDeps): ReadableStream<Uint8Array> {
 
   /** Makes a line's event ready for Kafka, or says what is wrong with it. At once, unless it has to wait to be let in, or to be refused. */
   function publish(one: Pending, line: Line, origin: Origin): Problem | undefined | Promise<Problem | undefined> {
-    const prepared = prepare(line, origin)
+    const prepared = prepareLine(line, origin)
     const costs = line.readBytes
-    if ('problem' in prepared) {
-      const waitMs = deps.meter?.take(1, costs) ?? 0
-      const pay = () => ({ waitMs: deps.meter?.take(1, costs) ?? 0 })
+    if (!prepared.ok) {
+      const waitMs = to.meter?.take(1, costs) ?? 0
+      const pay = () => ({ waitMs: to.meter?.take(1, costs) ?? 0 })
       return waitMs === 0 ? prepared.problem : later({ waitMs }, pay).then(() => prepared.problem)
     }
-    const { event, record } = prepared
-    const admitted = admit(one.bytes, costs)
-    const enter = (problem: Problem | undefined): Problem | undefined => {
-      if (problem !== undefined) return problem
-      one.id = event.id
-      ready.push({ one, event, record })
-      readyBytes += one.bytes
+    const { id } = (prepared.events[0] as ValidEvent).event
+    const record = prepared.records[0] as OutgoingRecord
+    const bytes = queuedBytes(record)
+    const admitted = admitLine(bytes, costs)
+    if (admitted.waitMs === 0) {
+      addReady(one, id, record, bytes)
       return undefined
     }
-    return admitted.waitMs === 0 ? enter(undefined) : later(admitted, () => admit(one.bytes, costs)).then(enter)
+    return later(admitted, () => admitLine(bytes, costs)).then((problem) => {
+      if (problem === undefined) addReady(one, id, record, bytes)
+      return problem
+    })
   }
 
-  function prepare(line: Line, origin: Origin): { event: Event; record: OutgoingRecord } | { problem: Problem } {
-    if (line.kind === 'too long') return { problem: lineTooLong(limits.maxLineBytes) }
+  const admitLine = (bytes: number, costs: number): Admission =>
+    admit(to, topic, ready.length + 1, readyBytes + bytes, 1, costs, 'line')
+
+  function addReady(one: Pending, id: string, record: OutgoingRecord, bytes: number): void {
+    one.id = id
+    ready.push({ one, id, record })
+    readyBytes += bytes
+  }
+
+  function prepareLine(line: Line, origin: Origin): Prepared {
+    if (line.kind === 'too long') return { ok: false, problem: lineTooLong(limits.maxLineBytes) }
     const parsed = parseLine(line.bytes, deps.defaults, limits.maxDepth)
-    if (!parsed.ok && 'problem' in parsed) return parsed
-    if (!parsed.ok) {
-      const valid = validEvents([parsed], 'line', MAX_NAMED_FAULTS - namedFaults)
-      return { problem: valid.ok ? UNEXPECTED : valid.problem }
-    }
-    const { event } = parsed
-    const partitions = deps.producer.partitionCount(origin.topic) ?? 1
-    const record = recordOf(event, origin, traceOf(event, origin), partitions)
-    const most = MAX_NAMED_FAULTS - namedFaults
-    const refusal =
-      tooLarge([record], limits.maxEventBytes, true, 'line', most) ??
-      notTaken([record], deps.producer.settings(origin.topic), true, 'line', most)
-    return refusal === undefined ? { event, record } : { problem: refusal }
-  }
-
-  /** Whether an event may go to Kafka now: there may be no room in the queue, or no quota. */
-  function admit(bytes: number, costs: number): Admission {
-    const problem = cannotTake(deps.producer, deps.origin.topic, ready.length + 1, readyBytes + bytes, 'line')
-    if (problem === undefined) return { waitMs: deps.meter?.take(1, costs) ?? 0 }
-    return { waitMs: problem.kind === 'overloaded' ? QUEUE_POLL_MS : Number.POSITIVE_INFINITY, problem }
+    return 'problem' in parsed ? parsed : prepare([parsed], origin, to, scope)
   }
 
   /** Waits for quota and for room in the queue; a problem when that takes too long, or when Kafka is not there. */
@@ -308,17 +290,12 @@ export function answerStream(deps: StreamDeps): ReadableStream<Uint8Array> {
     const lines = ready
     ready = []
     readyBytes = 0
-    deps.producer.produce(lines.map(({ record }) => record)).then(
+    to.producer.produce(lines.map(({ record }) => record)).then(
       (results) => {
-        for (const [index, { one, event }] of lines.entries()) {
+        for (const [index, { one, id }] of lines.entries()) {
           const result = results[index] as DeliveryResult
-          if (result instanceof ProduceError) refuse(one, undelivered([event], [result], deps.origin.stream, 'line'))
-          else
-            answer(
-              one,
-              `{"line":${one.number},"receipt":${receiptText(event.id, deps.origin.stream, result)}}\n`,
-              'stored',
-            )
+          if (result instanceof ProduceError) refuse(one, undelivered([id], [result], stream, 'line'))
+          else answer(one, `{"line":${one.number},"receipt":${receiptText(id, stream, result)}}\n`, 'stored')
         }
       },
       (error) => {
@@ -329,7 +306,7 @@ export function answerStream(deps: StreamDeps): ReadableStream<Uint8Array> {
   }
 
   function refuse(one: Pending, problem: Problem): void {
-    namedFaults += problem.errors?.length ?? 0
+    scope.most -= problem.errors?.length ?? 0
     answer(one, rareLine({ line: one.number, problem: problemDocument(problem) }), outcomeOf(problem))
   }
 

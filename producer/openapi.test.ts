@@ -5,6 +5,7 @@ import fc from 'fast-check'
 import { isAbsoluteUri, isTimestamp, isUriReference } from '../shared/events/event.ts'
 import { loadProducerConfig } from './config.ts'
 import { docsPage } from './docs.ts'
+import { headOf } from './head.ts'
 import { CloudEvent, Extension, openApi, PlainEvent } from './openapi.ts'
 import { parseBody } from './parse.ts'
 import { PROBLEMS } from './problem.ts'
@@ -94,7 +95,7 @@ describe('the OpenAPI description', () => {
           : { specversion: '1.0', id: '1', source: '/s', type: 't', ...extra }
         const parsed = parseBody(
           plain ? 'plain' : 'structured',
-          new Headers(),
+          headOf(new Headers()),
           Buffer.from(JSON.stringify(event)),
           defaults,
           { maxDepth: 9, maxEvents: 9, strict: false },

@@ -1,7 +1,8 @@
-import { attributeFault, EventBuilder, type Fault } from '../shared/events/event.ts'
+import { attributeFault, EventBuilder } from '../shared/events/event.ts'
 import { atIndex, type Defaults, type EventResult, eventFromJson, NOT_AN_OBJECT } from '../shared/events/event-json.ts'
 import { type JsonFault, type JsonLimits, type JsonMember, outlineJson } from '../shared/events/json.ts'
-import { contentTypeOf, type Mode } from './media-type.ts'
+import type { Head } from './head.ts'
+import type { Mode } from './media-type.ts'
 import type { Problem } from './problem.ts'
 
 /** A body to events. */
@@ -25,12 +26,12 @@ export type Parsed = { ok: true; results: EventResult[]; isList: boolean } | { o
 /** Reads a body that is there as a whole. */
 export function parseBody(
   mode: Exclude<Mode, 'ndjson'>,
-  headers: Headers,
+  head: Head,
   bytes: Buffer,
   defaults: Defaults,
   limits: ParseLimits,
 ): Parsed {
-  if (mode === 'binary') return one(parseBinary(headers, bytes, limits.strict))
+  if (mode === 'binary') return one(parseBinary(head, bytes, limits.strict))
   const jsonLimits = {
     maxDepth: limits.maxDepth,
     maxElements: limits.maxEvents,
@@ -110,14 +111,11 @@ function problemOf(fault: JsonFault, limits: JsonLimits, text: 'body' | 'line'):
  * Binary mode (HTTP binding 1.0.2, section 3.1): `ce-` headers are attributes, `Content-Type` is `datacontenttype`, the body is the data, byte for
  * byte. HTTP does not tell no body from an empty one: with a Content-Type it is zero bytes of data, without one there is no data.
  */
-function parseBinary(headers: Headers, bytes: Buffer, strict: boolean): EventResult {
+function parseBinary({ attributes, contentType }: Head, bytes: Buffer, strict: boolean): EventResult {
   const builder = new EventBuilder()
-  headers.forEach((value, name) => {
-    if (name.startsWith('ce-')) setAttribute(builder, name.slice(3), value, strict)
-  })
-  const contentType = contentTypeOf(headers)
-  if (contentType !== null) builder.set('datacontenttype', contentType)
-  return builder.build(bytes.length === 0 && contentType === null ? null : bytes)
+  for (const [name, value] of attributes) setAttribute(builder, name, value, strict)
+  if (contentType !== undefined) builder.set('datacontenttype', contentType)
+  return builder.build(bytes.length === 0 && contentType === undefined ? null : bytes)
 }
 
 function setAttribute(builder: EventBuilder, name: string, value: string, strict: boolean): void {
@@ -175,7 +173,3 @@ const PRINTABLE = /^[\x20-\x7e]*$/
 const ASCII = /^[\0-\x7f]*$/
 const ENCLOSED = /^"(?:[^"\\]|\\.)*"$/
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
-
-/** All faults of all events; empty when there are none. */
-export const faultsOf = (results: readonly EventResult[]): Fault[] =>
-  results.flatMap((one) => (one.ok ? [] : one.faults))

@@ -1,12 +1,24 @@
 import type { Event } from '../shared/events/event.ts'
+import type { EventResult } from '../shared/events/event-json.ts'
 import { keylessPartition } from '../shared/events/partition.ts'
 import { type OutgoingRecord, toRecord } from '../shared/events/record.ts'
 import { type DeliveryResult, ProduceError, type ProduceFault, type RecordProducer } from '../shared/kafka/types.ts'
 import { newTraceContext, parseTraceparent, type TraceContext } from '../shared/tracing/trace-context.ts'
+import type { Meter } from './admit.ts'
 import { NOTHING_STORED, type Problem, type Unit } from './problem.ts'
 import { type EventOutcome, receiptOf } from './receipt.ts'
+import { invalidEvents, isValid, notTaken, type Scope, tooLarge, type ValidEvent } from './validate.ts'
 
-/** Events to Kafka, and what became of each. */
+/** Events to Kafka, of a request or of a line: made into records, admitted, and what became of each. */
+
+/** Where events go: what does not change from request to request. */
+export interface Destination {
+  /** Of several tenants, the tenant's share of it. */
+  producer: RecordProducer
+  /** undefined: the tenant has no quota. */
+  meter: Meter | undefined
+  maxEventBytes: number
+}
 
 /** What all events of a request have in common. */
 export interface Origin {
@@ -20,8 +32,27 @@ export interface Origin {
   begun?: TraceContext
 }
 
+export type Prepared =
+  | { ok: true; events: readonly ValidEvent[]; records: OutgoingRecord[] }
+  | { ok: false; problem: Problem }
+
+/** Events as records, when every one is valid and may be stored; or one problem for all of them. */
+export function prepare(
+  results: readonly EventResult[],
+  origin: Origin,
+  { producer, maxEventBytes }: Destination,
+  scope: Scope,
+): Prepared {
+  if (!results.every(isValid)) return { ok: false, problem: invalidEvents(results, scope) }
+  const partitions = producer.partitionCount(origin.topic) ?? 1
+  const records: OutgoingRecord[] = []
+  for (const { event } of results) records.push(recordOf(event, origin, partitions))
+  const problem = tooLarge(records, maxEventBytes, scope) ?? notTaken(records, producer.settings(origin.topic), scope)
+  return problem === undefined ? { ok: true, events: results, records } : { ok: false, problem }
+}
+
 /** The trace that an event goes on with: the request's, its own (CloudEvents distributed tracing extension), or one that begins here. */
-export function traceOf(event: Event, origin: Origin): TraceContext {
+function traceOf(event: Event, origin: Origin): TraceContext {
   if (origin.trace !== undefined) return origin.trace
   const own = event.extensions['traceparent']
   const carried = own === undefined ? undefined : parseTraceparent(own, event.extensions['tracestate'])
@@ -31,7 +62,8 @@ export function traceOf(event: Event, origin: Origin): TraceContext {
 }
 
 /** An event's record, ready to be sent. `partitions`: the topic's. */
-export function recordOf(event: Event, origin: Origin, trace: TraceContext, partitions: number): OutgoingRecord {
+function recordOf(event: Event, origin: Origin, partitions: number): OutgoingRecord {
+  const trace = traceOf(event, origin)
   const record = toRecord(event, {
     topic: origin.topic,
     tenant: origin.tenant,
@@ -66,6 +98,38 @@ export function cannotTake(
   return undefined
 }
 
+/** Whether something is let in: at once with 0, or how long until it is worth asking again; with the problem where it is not for want of quota. */
+export interface Admission {
+  waitMs: number
+  problem?: Problem
+}
+
+const ADMITTED: Admission = { waitMs: 0 }
+
+/** How often a full queue is worth looking at. */
+const QUEUE_LOOK_MS = 5
+
+/**
+ * Asks for room in Kafka's queue, and takes the quota where there is room. What is let in is to be handed over before the event loop turns.
+ * @param records that have to find room, of so many bytes
+ * @param events that count against the quota, with so many bytes of the request
+ */
+export function admit(
+  { producer, meter }: Destination,
+  topic: string,
+  records: number,
+  recordBytes: number,
+  events: number,
+  bytes: number,
+  unit: Unit,
+): Admission {
+  const problem = cannotTake(producer, topic, records, recordBytes, unit)
+  if (problem !== undefined)
+    return { waitMs: problem.kind === 'overloaded' ? QUEUE_LOOK_MS : Number.POSITIVE_INFINITY, problem }
+  const waitMs = meter?.take(events, bytes) ?? 0
+  return waitMs === 0 ? ADMITTED : { waitMs }
+}
+
 const unavailable = (reason: string, unit: Unit): Problem => ({
   kind: 'kafka-unavailable',
   detail: `Kafka cannot take events now: ${reason}. Send the ${unit} again later, with the same ids.`,
@@ -89,13 +153,13 @@ function became(events: number, stored: number, notStored: number): string {
 
 /** The problem of a request, or a line, whose events were not all stored. */
 export function undelivered(
-  events: readonly Event[],
+  ids: readonly string[],
   results: readonly DeliveryResult[],
   stream: string,
   unit: Unit = 'request',
 ): Problem {
   const outcomes: EventOutcome[] = results.map((result, index) => {
-    const id = events[index]?.id ?? ''
+    const id = ids[index] ?? ''
     return result instanceof ProduceError
       ? { id, outcome: result.outcome, detail: result.message }
       : { id, outcome: 'stored', receipt: receiptOf(id, stream, result) }

@@ -1,13 +1,14 @@
 import { describe, expect, test } from 'bun:test'
-import { NO_HEADERS as NO_RECORD_HEADERS } from '../shared/events/headers.ts'
+import { NO_HEADERS } from '../shared/events/headers.ts'
+import { headOf } from './head.ts'
 import { parseBody } from './parse.ts'
-import { tooLarge, validEvents } from './validate.ts'
+import { invalidEvents, LIST, tooLarge } from './validate.ts'
 
 const defaults = { source: '/s', id: () => '1', time: () => '2026-01-31T23:59:59Z' }
-const NO_HEADERS = new Headers()
+const NO_HEAD = headOf(new Headers())
 
 const parse = (text: string, maxEvents = 1_000) =>
-  parseBody('plain', NO_HEADERS, Buffer.from(text), defaults, { maxDepth: 64, maxEvents, strict: false })
+  parseBody('plain', NO_HEAD, Buffer.from(text), defaults, { maxDepth: 64, maxEvents, strict: false })
 
 /** An event with so many members besides its type. */
 const event = (members: number, name = 'a') =>
@@ -16,16 +17,16 @@ const event = (members: number, name = 'a') =>
 describe('what is wrong with the events of a request', () => {
   test('is named up to the hundredth fault, with the number of all', () => {
     const parsed = parse(`[${event(60, 'Bad')},${event(60, 'Bad')}]`)
-    const valid = parsed.ok ? validEvents(parsed.results) : undefined
-    expect(valid?.ok === false && [valid.problem.errors?.length, valid.problem.detail]).toEqual([
+    const problem = parsed.ok ? invalidEvents(parsed.results, LIST) : undefined
+    expect([problem?.errors?.length, problem?.detail]).toEqual([
       100,
       '120 faults, of which the first 100 are named. Nothing of the request was stored.',
     ])
   })
 
   test('is named of records that are too large, too, with the number of all', () => {
-    const record = { topic: 't', key: null, value: Buffer.alloc(200), headers: NO_RECORD_HEADERS } as never
-    const problem = tooLarge(Array(150).fill(record), 100, false)
+    const record = { topic: 't', key: null, value: Buffer.alloc(200), headers: NO_HEADERS } as never
+    const problem = tooLarge(Array(150).fill(record), 100, LIST)
     expect([problem?.errors?.length, problem?.detail]).toEqual([
       100,
       'An event may take MAX_EVENT_BYTES=100 bytes as a record; 150 events are larger, of which the first 100 are named. Nothing of the request was stored.',

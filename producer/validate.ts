@@ -1,30 +1,33 @@
-import type { Event, Fault } from '../shared/events/event.ts'
+import type { Fault } from '../shared/events/event.ts'
 import type { EventResult } from '../shared/events/event-json.ts'
 import { isLarger, type OutgoingRecord, recordBytes } from '../shared/events/record.ts'
 import type { TopicSettings } from '../shared/kafka/types.ts'
-import { faultsOf } from './parse.ts'
 import { MAX_NAMED_FAULTS, NOTHING_STORED, type Problem, type Unit } from './problem.ts'
 
-/**
- * All events, or one problem for all of them: nothing of a request with an invalid event goes on.
- * @param most so many faults are named
- */
-export function validEvents(
-  results: readonly EventResult[],
-  unit: Unit = 'request',
-  most = MAX_NAMED_FAULTS,
-): { ok: true; events: Event[] } | { ok: false; problem: Problem } {
-  const events: Event[] = []
-  for (const one of results) if (one.ok) events.push(one.event)
-  if (events.length === results.length) return { ok: true, events }
-  const faults = faultsOf(results)
+/** What problems of events are told of: a request or a line, and how. */
+export interface Scope {
+  unit: Unit
+  /** Pointers begin with the event's index. */
+  isList: boolean
+  /** So many faults are named. */
+  most: number
+}
+
+export const ONE_EVENT: Readonly<Scope> = { unit: 'request', isList: false, most: MAX_NAMED_FAULTS }
+export const LIST: Readonly<Scope> = { ...ONE_EVENT, isList: true }
+
+/** An event without a fault. */
+export type ValidEvent = Extract<EventResult, { ok: true }>
+
+export const isValid = (result: EventResult): result is ValidEvent => result.ok
+
+/** The problem of events of which some are not valid. */
+export function invalidEvents(results: readonly EventResult[], { unit, most }: Scope): Problem {
+  const faults = results.flatMap((one) => (one.ok ? [] : one.faults))
   return {
-    ok: false,
-    problem: {
-      kind: 'invalid-event',
-      detail: `${faults.length} ${faults.length === 1 ? 'fault' : 'faults'}${named(faults.length, most)}. ${NOTHING_STORED[unit]}`,
-      errors: faults.slice(0, most),
-    },
+    kind: 'invalid-event',
+    detail: `${faults.length} ${faults.length === 1 ? 'fault' : 'faults'}${named(faults.length, most)}. ${NOTHING_STORED[unit]}`,
+    errors: faults.slice(0, most),
   }
 }
 
@@ -38,33 +41,29 @@ const larger = (count: number, most: number): string =>
   `${count} ${count === 1 ? 'event is' : 'events are'} larger${named(count, most)}`
 
 /** The problem of records that are too large; undefined when none is. */
-export function tooLarge(
-  records: readonly OutgoingRecord[],
-  maxBytes: number,
-  single: boolean,
-  unit: Unit = 'request',
-  most = MAX_NAMED_FAULTS,
-): Problem | undefined {
-  const { count, errors } = largerThan(records, maxBytes, single, most)
-  if (count === 0) return undefined
+export function tooLarge(records: readonly OutgoingRecord[], maxBytes: number, scope: Scope): Problem | undefined {
+  const found = largerThan(records, maxBytes, scope)
+  if (found === undefined) return undefined
   return {
     kind: 'event-too-large',
-    detail: `An event may take MAX_EVENT_BYTES=${maxBytes} bytes as a record; ${larger(count, most)}. ${NOTHING_STORED[unit]}`,
-    errors,
+    detail: `An event may take MAX_EVENT_BYTES=${maxBytes} bytes as a record; ${larger(found.count, scope.most)}. ${NOTHING_STORED[scope.unit]}`,
+    errors: found.errors,
   }
 }
 
-function largerThan(records: readonly OutgoingRecord[], maxBytes: number, single: boolean, most: number) {
-  const errors: Fault[] = []
-  let count = 0
-  records.forEach((record, index) => {
-    if (!isLarger(record, maxBytes) || ++count > most) return
-    errors.push({
-      pointer: single ? '' : `/${index}`,
+function largerThan(records: readonly OutgoingRecord[], maxBytes: number, { isList, most }: Scope) {
+  let found: { count: number; errors: Fault[] } | undefined
+  for (let index = 0; index < records.length; index++) {
+    const record = records[index] as OutgoingRecord
+    if (!isLarger(record, maxBytes)) continue
+    found ??= { count: 0, errors: [] }
+    if (++found.count > most) continue
+    found.errors.push({
+      pointer: isList ? `/${index}` : '',
       detail: `takes ${recordBytes(record)} bytes as a record, attributes included`,
     })
-  })
-  return { count, errors }
+  }
+  return found
 }
 
 /** What a batch takes beside its records (KIP-98). */
@@ -77,26 +76,26 @@ const BATCH_OVERHEAD_BYTES = 61
 export function notTaken(
   records: readonly OutgoingRecord[],
   { maxMessageBytes, isCompacted }: TopicSettings,
-  single: boolean,
-  unit: Unit = 'request',
-  most = MAX_NAMED_FAULTS,
+  scope: Scope,
 ): Problem | undefined {
-  const keyless = isCompacted ? records.flatMap(({ key }, index) => (key === null ? [index] : [])) : []
-  if (keyless.length > 0)
+  const { unit, isList, most } = scope
+  if (isCompacted && records.some(({ key }) => key === null)) {
+    const keyless = records.flatMap(({ key }, index) => (key === null ? [index] : []))
     return {
       kind: 'invalid-event',
       detail: `The stream’s topic is compacted and takes only events with a key: a partitionkey or a subject. ${keyless.length} of ${records.length} have none. ${NOTHING_STORED[unit]}`,
       errors: keyless.slice(0, most).map((index) => ({
-        pointer: `${single ? '' : `/${index}`}/subject`,
+        pointer: `${isList ? `/${index}` : ''}/subject`,
         detail: 'is required, or partitionkey is: the topic is compacted',
       })),
     }
+  }
   if (maxMessageBytes === undefined || records.length === 1) return undefined
-  const { count, errors } = largerThan(records, maxMessageBytes - BATCH_OVERHEAD_BYTES, single, most)
-  if (count === 0) return undefined
+  const found = largerThan(records, maxMessageBytes - BATCH_OVERHEAD_BYTES, scope)
+  if (found === undefined) return undefined
   return {
     kind: 'event-too-large',
-    detail: `The stream’s topic takes ${maxMessageBytes} bytes (max.message.bytes), and of several events none may be larger by itself, uncompressed: ${larger(count, most)}. Send it alone: Kafka counts it compressed. ${NOTHING_STORED[unit]}`,
-    errors,
+    detail: `The stream’s topic takes ${maxMessageBytes} bytes (max.message.bytes), and of several events none may be larger by itself, uncompressed: ${larger(found.count, most)}. Send it alone: Kafka counts it compressed. ${NOTHING_STORED[unit]}`,
+    errors: found.errors,
   }
 }

@@ -195,16 +195,30 @@ function textOf(value: HeaderValue | undefined): string | undefined {
 
 /** Whether a record takes more than so many bytes: {@link recordBytes}, without counting where even the most it could be is less. */
 export function isLarger(record: OutgoingRecord, maxBytes: number): boolean {
-  let most = RECORD_OVERHEAD + mostBytes(record.key) + mostBytes(record.value)
-  const { names, values } = record.headers
-  for (let index = 0; index < names.length; index++)
-    most += HEADER_OVERHEAD + (names[index] as string).length + mostBytes(values[index] ?? null)
-  return most > maxBytes && recordBytes(record) > maxBytes
+  return mostRecordBytes(record) > maxBytes && recordBytes(record) > maxBytes
 }
 
-/** A UTF-16 code unit takes at most three bytes of UTF-8. */
-const mostBytes = (value: HeaderValue): number =>
-  value === null ? 0 : typeof value === 'string' ? value.length * 3 : value.length
+/** The most that {@link recordBytes} can be, without looking at a character: a UTF-16 code unit takes at most three bytes of UTF-8. */
+export function mostRecordBytes({ key, value, headers }: OutgoingRecord): number {
+  let bytes = RECORD_OVERHEAD + (value === null ? 0 : value.length)
+  let units = 0
+  if (typeof key === 'string') units += key.length
+  else if (key !== null) bytes += key.length
+  const { names, values } = headers
+  for (let index = 0; index < names.length; index++) {
+    const one = values[index] ?? null
+    bytes += HEADER_OVERHEAD
+    units += (names[index] as string).length
+    if (typeof one === 'string') units += one.length
+    else if (one !== null) bytes += one.length
+  }
+  return bytes + units * MAX_BYTES_A_UNIT
+}
+
+const MAX_BYTES_A_UNIT = 3
+
+/** What a record takes of the queue of Kafka's client, which counts key and value. */
+export const queuedBytes = ({ key, value }: OutgoingRecord): number => byteLength(key) + byteLength(value)
 
 /** Bytes that a record takes at most, uncompressed: key, value, headers, and what the record format adds (KIP-98, varints at their longest). */
 export function recordBytes(record: OutgoingRecord): number {

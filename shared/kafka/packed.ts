@@ -1,6 +1,6 @@
 import type { HeaderValue, RecordHeaders } from '../events/headers.ts'
 import * as headerNames from '../events/headers.ts'
-import type { IncomingRecord, OutgoingRecord } from '../events/record.ts'
+import { type IncomingRecord, mostRecordBytes, type OutgoingRecord } from '../events/record.ts'
 import { type Consumer, nativeOf, type PackedAddon, type Producer } from './addon.ts'
 import { HASH_WORDS, hashOf, SEEDS } from './identity-hash.ts'
 
@@ -41,9 +41,6 @@ const FIRST_BUFFER_BYTES = 64 * 1024
 /** A buffer that has grown beyond this is given up once it is empty. */
 const KEPT_BUFFER_BYTES = 4 * 1024 * 1024
 
-/** A UTF-16 code unit takes at most so many bytes of UTF-8. */
-const MAX_BYTES_A_UNIT = 3
-
 /** Packs outgoing records one after the other into a buffer that is used again. */
 export class Packer {
   readonly #addon: Pick<PackedAddon, 'topic'>
@@ -70,7 +67,7 @@ export class Packer {
     const { names, values } = record.headers
     const count = values.length
     const head = (RECORD_INTS + count * HEADER_INTS) * 4
-    this.#reserve(head + mostBytes(record))
+    this.#reserve(head + mostRecordBytes(record))
     const ints = this.#ints
     const start = this.#length
     let at = start >> 2
@@ -170,22 +167,6 @@ export class Packer {
     this.#bytes = grown
     this.#ints = new Int32Array(grown.buffer)
   }
-}
-
-/** What a record's key, headers and value take at most. */
-function mostBytes({ key, value, headers }: OutgoingRecord): number {
-  let units = 0
-  let bytes = value === null ? 0 : value.length
-  if (typeof key === 'string') units += key.length
-  else if (key !== null) bytes += key.length
-  const { names, values } = headers
-  for (let index = 0; index < values.length; index++) {
-    const one = values[index] as HeaderValue
-    units += (names[index] as string).length
-    if (typeof one === 'string') units += one.length
-    else if (one !== null) bytes += one.length
-  }
-  return bytes + units * MAX_BYTES_A_UNIT
 }
 
 // ---- reports

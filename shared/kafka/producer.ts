@@ -1,4 +1,4 @@
-import type { OutgoingRecord } from '../events/record.ts'
+import { type OutgoingRecord, queuedBytes } from '../events/record.ts'
 import type { CommonConfig } from '../service/config.ts'
 import type { Logger } from '../service/logger.ts'
 import { CONNECT_BACKOFF, delayMs, sleep, within } from '../service/retry.ts'
@@ -117,7 +117,7 @@ export function createRecordProducer(options: RecordProducerOptions): RecordProd
   /** By topic: when the broker last refused a record without a key as invalid, monotonic. */
   const keylessRefusedAtMs = new Map<string, number>()
   let sequence = 0
-  let queuedBytes = 0
+  let waitingBytes = 0
   let client: { kafka: Producer; records: PackedProducer } | undefined
   /** Why the client before could not go on, until this one is known to be able to. */
   let trouble: string | undefined
@@ -225,7 +225,7 @@ export function createRecordProducer(options: RecordProducerOptions): RecordProd
 
   function settle(number: number, { batch, index, bytes }: Waiting, result: DeliveryResult): void {
     waiting.delete(number)
-    queuedBytes -= bytes
+    waitingBytes -= bytes
     batch.results[index] = result
     if (--batch.left === 0) batch.resolve(batch.results)
   }
@@ -365,22 +365,17 @@ export function createRecordProducer(options: RecordProducerOptions): RecordProd
         const batch: Batch = { results: new Array(records.length), left: records.length, dueMs, resolve }
         for (let index = 0; index < records.length; index++) {
           const record = records[index] as OutgoingRecord
-          const bytes = queueBytes(record)
-          if (waiting.size >= maxQueueRecords || queuedBytes + bytes > maxQueueBytes) {
-            batch.results[index] = new ProduceError('queue full', 'not stored', 'too many records wait for Kafka')
-            batch.left--
-            continue
-          }
+          const bytes = queuedBytes(record)
           sequence = sequence === MAX_SEQUENCE ? 0 : sequence + 1
           to.packer.add(record, sequence)
           waiting.set(sequence, { batch, index, topic: record.topic, hasKey: record.key !== null, bytes })
-          queuedBytes += bytes
+          waitingBytes += bytes
         }
         to.flush()
         if (batch.left === 0) resolve(batch.results)
       })
     },
-    queue: () => ({ records: waiting.size, bytes: queuedBytes, maxRecords: maxQueueRecords, maxBytes: maxQueueBytes }),
+    queue: () => ({ records: waiting.size, bytes: waitingBytes, maxRecords: maxQueueRecords, maxBytes: maxQueueBytes }),
     async close(timeoutMs) {
       stopping.abort()
       clearTimeout(refreshing)
@@ -406,9 +401,6 @@ export function createRecordProducer(options: RecordProducerOptions): RecordProd
     },
   }
 }
-
-/** What a record takes of the queue's bound; headers are counted by librdkafka's own limit only. */
-const queueBytes = (record: OutgoingRecord): number => (record.value?.length ?? 0) + (record.key?.length ?? 0)
 
 /** What a delivery report says of a record. */
 export function deliveryOf(topic: string, report: Readonly<Report>): DeliveryResult {

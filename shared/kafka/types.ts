@@ -85,12 +85,12 @@ export interface RecordProducer {
   /** No I/O, as `blocked`. Where the client may not ask for them (DESCRIBE_CONFIGS), only what refusals say. */
   settings(topic: string): TopicSettings
   /**
-   * Resolves, never rejects, when it is known of every record whether all in-sync replicas have it: at once for those that found the queue
-   * full or no broker, for the others no later than the delivery timeout.
+   * Resolves, never rejects, when it is known of every record whether all in-sync replicas have it: at once where there is no broker, or for what is over the queue’s
+   * limits, else no later than the delivery timeout. Whoever wants all or none of several records stored asks `queue` for room first.
    * @returns in the order of the records
    */
   produce(records: readonly OutgoingRecord[]): Promise<DeliveryResult[]>
-  /** Records and bytes that wait for their acknowledgement, and the limits at which `produce` says 'queue full'. */
+  /** Records and bytes (`queuedBytes`) that wait for their acknowledgement, and the limits at which the client’s queue is full. */
   queue(): { records: number; bytes: number; maxRecords: number; maxBytes: number }
   /** Waits for what is in flight, at most that long; then disconnects. */
   close(timeoutMs: number): Promise<void>

@@ -1,5 +1,5 @@
 import { headersOf, TRANSACTION, withHeaders } from '../events/headers.ts'
-import type { IncomingRecord, OutgoingRecord } from '../events/record.ts'
+import { type IncomingRecord, type OutgoingRecord, queuedBytes } from '../events/record.ts'
 import { hashOf } from '../kafka/identity-hash.ts'
 import { RELEASE_SUFFIX, RELEASED } from '../kafka/transactor.ts'
 import {
@@ -202,10 +202,10 @@ export class FakeKafka {
             const fault = this.produceFaults.shift()
             if (fault !== undefined) return fault
             queue.records++
-            queue.bytes += record.value?.length ?? 0
+            queue.bytes += queuedBytes(record)
             await this.hold
             queue.records--
-            queue.bytes -= record.value?.length ?? 0
+            queue.bytes -= queuedBytes(record)
             return this.append(record)
           }),
         ),
