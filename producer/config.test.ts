@@ -1,12 +1,15 @@
 import { describe, expect, test } from 'bun:test'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
 import { ConfigError } from '../shared/service/config.ts'
-import { loadProducerConfig } from './config.ts'
+import { loadProducer, loadProducerConfig } from './config.ts'
 
 const DEVELOPMENT = { NODE_ENV: 'development', AUTH: 'off', KAFKA_BROKERS: 'localhost:9092' }
 
-function faults(env: Record<string, string>): readonly string[] {
+function faults(env: Record<string, string>, load: (env: Record<string, string>) => unknown = loadProducerConfig) {
   try {
-    loadProducerConfig(env)
+    load(env)
     return []
   } catch (error) {
     if (error instanceof ConfigError) return error.faults
@@ -44,6 +47,34 @@ describe('the producer’s configuration', () => {
   })
 
   test('lists every fault at once', () => {
-    expect(faults({ AUTH: 'off', PORT: 'http', MAX_BODY_BYTES: '-1', CREATE_TOPICS: 'maybe' })).toHaveLength(4)
+    const env = { AUTH: 'off', PORT: 'http', MAX_BODY_BYTES: '-1', CREATE_TOPICS: 'maybe' }
+    expect(faults(env).map((fault) => fault.split(/[ =]/)[0])).toEqual([
+      'KAFKA_BROKERS',
+      'PORT',
+      'CREATE_TOPICS',
+      'MAX_BODY_BYTES',
+      'AUTH',
+    ])
+  })
+
+  test('of an empty environment lists all that it needs', () => {
+    expect(faults({}).map((fault) => fault.split(' ')[0])).toEqual(['KAFKA_BROKERS', 'TENANTS_FILE'])
+  })
+
+  test('lists the faults of the tenants file with the others', () => {
+    const env = { PORT: 'http', TENANTS_FILE: '/dev/null' }
+    expect(faults(env, loadProducer).map((fault) => fault.split(/[ =]/)[0])).toEqual([
+      'KAFKA_BROKERS',
+      'PORT',
+      'TENANTS_FILE',
+    ])
+  })
+
+  test('has tenants exactly where keys are needed', () => {
+    const file = join(mkdtempSync(join(tmpdir(), 'kafkatrace-tenants-')), 'tenants.json')
+    writeFileSync(file, JSON.stringify({ tenants: { acme: { streams: ['events'], keys: [] } } }))
+    expect(loadProducer({ KAFKA_BROKERS: 'b:1', TENANTS_FILE: file }).tenants?.list[0]?.name).toBe('acme')
+    expect(loadProducer(DEVELOPMENT).tenants).toBeUndefined()
+    rmSync(dirname(file), { recursive: true })
   })
 })

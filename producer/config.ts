@@ -1,5 +1,6 @@
 import { type Static, Type } from '@sinclair/typebox'
-import { choice, commonFaults, commonVariables, integer, loadConfig } from '../shared/service/config.ts'
+import { ConfigError, choice, commonFaults, commonVariables, integer, loadConfig } from '../shared/service/config.ts'
+import { loadTenants, type Tenants } from './tenants.ts'
 
 const KIB = 1024
 const MIB = 1024 * KIB
@@ -118,11 +119,35 @@ export type ProducerConfig = Readonly<Static<typeof producerVariables>>
 /** librdkafka looks for time-outs once a second, and its word is waited for: a delivery may be given up so much late. */
 export const DELIVERY_GRACE_MS = 2_000
 
-/** @throws ConfigError naming every fault */
-export const loadProducerConfig = (env: Readonly<Record<string, string | undefined>>): ProducerConfig =>
-  loadConfig(producerVariables, env, producerFaults)
+type Env = Readonly<Record<string, string | undefined>>
 
-function producerFaults(config: ProducerConfig): string[] {
+/** @throws ConfigError naming every fault */
+export const loadProducerConfig = (env: Env): ProducerConfig => loadConfig(producerVariables, env, producerFaults)
+
+/**
+ * The configuration, and with AUTH=on the tenants of its file.
+ * @throws ConfigError naming every fault of both
+ */
+export function loadProducer(env: Env): { config: ProducerConfig; tenants: Tenants | undefined } {
+  let tenants: Tenants | undefined
+  const config = loadConfig(producerVariables, env, (given) => {
+    const faults = producerFaults(given)
+    if (given.AUTH === 'off' || given.TENANTS_FILE === undefined) return faults
+    try {
+      tenants = loadTenants(given.TENANTS_FILE)
+    } catch (error) {
+      if (!(error instanceof ConfigError)) throw error
+      faults.push(...error.faults)
+    }
+    return faults
+  })
+  return { config, tenants }
+}
+
+/** Without the variable that has no default. */
+type Given = Omit<ProducerConfig, 'KAFKA_BROKERS'>
+
+function producerFaults(config: Given): string[] {
   const faults = commonFaults(config)
   const fault = (when: boolean, text: string): void => {
     if (when) faults.push(text)

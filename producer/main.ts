@@ -21,11 +21,11 @@ import { createTracing } from '../shared/tracing/tracing.ts'
 import { Gate, Meters } from './admit.ts'
 import { createApp } from './app.ts'
 import { authenticateByKey, authenticateNobody } from './authenticate.ts'
-import { loadProducerConfig, type ProducerConfig } from './config.ts'
+import { loadProducer, type ProducerConfig } from './config.ts'
 import { createMetrics } from './metrics.ts'
 import { createPublicPort } from './public-port.ts'
 import { readinessChecks } from './readiness.ts'
-import { loadTenants, type Tenants } from './tenants.ts'
+import type { Tenants } from './tenants.ts'
 
 /** Of the streams whose topics cannot be created, so many are named. */
 const LOGGED_FAULTS = 5
@@ -36,8 +36,8 @@ const REQUESTS_SHARE = 0.7
 /** An outage takes no longer for it: a new client is as good as one that waits for Kafka. */
 const UNREACHED_TIMEOUT_MS = 60_000
 
-const config = loadConfigOrExit(loadProducerConfig)
-const { authenticate, tenants } = access(config)
+const { config, tenants: declared } = loadConfigOrExit(loadProducer)
+const { authenticate, tenants } = access(config, declared)
 const log = createLogger('producer', config)
 const metrics = createMetrics()
 const tracing = await createTracing(config, 'producer', log)
@@ -146,13 +146,10 @@ port.open().catch((error) => {
 })
 
 /** Who may send: by the tenants file, or, in development, anybody. */
-function access({ AUTH, TENANTS_FILE, STREAMS }: ProducerConfig) {
-  if (AUTH === 'off') {
-    const { authenticate, tenant } = authenticateNobody(STREAMS?.split(',') ?? [])
-    return { authenticate, tenants: [tenant] }
-  }
-  const tenants = loadConfigOrExit((): Tenants => loadTenants(TENANTS_FILE ?? ''))
-  return { authenticate: authenticateByKey(tenants), tenants: tenants.list }
+function access({ STREAMS }: ProducerConfig, declared: Tenants | undefined) {
+  if (declared !== undefined) return { authenticate: authenticateByKey(declared), tenants: declared.list }
+  const { authenticate, tenant } = authenticateNobody(STREAMS?.split(',') ?? [])
+  return { authenticate, tenants: [tenant] }
 }
 
 /** Makes every stream's topics, trying again until they are there; one stream's trouble is no other's. */

@@ -100,10 +100,13 @@ describe('a configuration', () => {
     )
   })
 
-  test('looks at variables together even when one of them is faulty, and not when one is missing', () => {
+  test('looks at variables together even when one of them is faulty or missing', () => {
     const cross = () => ['together they are wrong.']
     expect(faultsOf(() => loadConfig(schema, { NAME: 'a', PORT: 'x' }, cross))).toHaveLength(2)
-    expect(faultsOf(() => loadConfig(schema, {}, cross))).toEqual(['NAME is not set. A name.'])
+    expect(faultsOf(() => loadConfig(schema, {}, cross))).toEqual([
+      'NAME is not set. A name.',
+      'together they are wrong.',
+    ])
   })
 })
 

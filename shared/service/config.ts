@@ -36,7 +36,7 @@ export interface Variable {
 
 /**
  * Reads the schema's variables from `env` into a frozen object. An empty value counts as not set.
- * @param cross finds faults that concern several variables together
+ * @param cross finds faults that concern several variables together. It is asked also when a variable without a default is missing, which it must not read then.
  * @throws ConfigError naming every fault
  */
 export function loadConfig<S extends TObject>(
@@ -65,7 +65,7 @@ export function loadConfig<S extends TObject>(
         `${name}=${variable.secret === true ? '(secret)' : JSON.stringify(raw)} is not ${expected(variable)}. ${variable.description ?? ''}`.trimEnd(),
       )
   }
-  if (schema.required?.every((name) => name in values) !== false) faults.push(...cross(values as Static<S>))
+  faults.push(...cross(values as Static<S>))
   if (faults.length > 0) throw new ConfigError(faults)
   return Object.freeze(values as Static<S>)
 }
@@ -150,8 +150,11 @@ export const commonVariables = {
   }),
 }
 
+/** Without the variable that has no default. */
+type Given = Omit<Static<TObject<typeof commonVariables>>, 'KAFKA_BROKERS'>
+
 /** Faults that concern the common variables together. */
-export function commonFaults(config: Static<TObject<typeof commonVariables>>): string[] {
+export function commonFaults(config: Given): string[] {
   const faults: string[] = []
   if (config.KAFKA_SECURITY_PROTOCOL.startsWith('sasl_')) {
     if (config.KAFKA_SASL_USERNAME === undefined)

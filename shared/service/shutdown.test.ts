@@ -41,7 +41,7 @@ async function startService(steps: string, options: { timeoutMs?: number; afterw
 
 const step = (name: string, body = '') => `{ name: '${name}', run: async () => { ${body}; log.info('step ${name}') } }`
 
-test.each(['SIGTERM', 'SIGINT'] as const)(
+test.each(['SIGTERM', 'SIGINT', 'SIGHUP'] as const)(
   '%s runs the steps in order, each after the one before, and exits 0',
   async (signal) => {
     const { child, ended } = await startService(
@@ -83,6 +83,16 @@ test('a second signal ends it at once', async () => {
   await logged('stopping')
   child.kill('SIGINT')
   expect(await ended()).toEqual({ exitCode: 1, messages: ['ready', 'stopping', 'a second signal: ending at once'] })
+})
+
+test('a closing terminal may send SIGHUP several times', async () => {
+  const { child, logged, ended } = await startService(
+    step('drain', "await new Promise((hungUp) => process.once('SIGHUP', hungUp))"),
+  )
+  child.kill('SIGHUP')
+  await logged('stopping')
+  child.kill('SIGHUP')
+  expect(await ended()).toEqual({ exitCode: 0, messages: ['ready', 'stopping', 'step drain', 'stopped'] })
 })
 
 test('a service can stop by itself, with its own exit code, and only once', async () => {

@@ -17,8 +17,8 @@ const FLUSH_TIMEOUT_MS = 1_000
 const HARD_EXIT_SECONDS = 3
 
 /**
- * Runs the steps in order at the first SIGTERM or SIGINT, then ends the process: 0 when all went well in time, 1 otherwise. A second signal
- * ends it at once. The order matters and is the caller's: fail readiness, drain, flush Kafka, stop telemetry.
+ * Runs the steps in order at the first SIGTERM, SIGINT or SIGHUP, then ends the process: 0 when all went well in time, 1 otherwise. A second SIGTERM or SIGINT
+ * ends it at once; SIGHUP does not, since a terminal that closes may send several. The order matters and is the caller's: fail readiness, drain, flush Kafka, stop telemetry.
  *
  * The process is gone no later than 4 seconds after `timeoutMs`, also when a step or the end of the process blocks its thread, or nobody reads
  * its output: then with exit code 14. Only a thread that was blocked before the signal came does not see it.
@@ -64,8 +64,9 @@ export function stopOnSignal(
     }, FLUSH_TIMEOUT_MS)
     log.flush(() => exit(code))
   }
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+  for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
     process.on(signal, () => {
+      if (stopping && signal === 'SIGHUP') return
       if (stopping) {
         log.warn({ signal }, 'a second signal: ending at once')
         return end(1)
