@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 
-/** `GET /docs`: a page of our own that draws `/openapi.json`. It loads nothing from elsewhere, and its headers forbid it to. */
+/** `GET /docs`: a page of our own that draws `/openapi.json` and sends the requests that it describes. It loads nothing from elsewhere, and its headers forbid it to. */
 
 const STYLE = `
 :root { color-scheme: light dark; --ink: #1b2430; --soft: #5a6675; --line: #dfe4ea; --paper: #fff; --wash: #f5f7f9; --accent: #0b6e6e; --code: #0d3b4f }
@@ -24,10 +24,15 @@ details > summary { cursor: pointer; font-weight: 600; padding: 6px 0 }
 .tabs { display: flex; flex-wrap: wrap; gap: 6px; margin: 8px 0 }
 .tabs button { font: 13px ui-monospace, monospace; border: 1px solid var(--line); background: var(--wash); color: var(--ink); border-radius: 5px; padding: 3px 9px; cursor: pointer }
 .tabs button[aria-pressed=true] { border-color: var(--accent); color: var(--accent) }
+label { display: block; margin: 10px 0 2px; font-weight: 600; font-size: 13px }
+input, textarea { width: 100%; font: 13px/1.5 ui-monospace, monospace; color: var(--code); background: var(--paper); border: 1px solid var(--line); border-radius: 6px; padding: 7px 10px; resize: vertical }
+.send { display: flex; gap: 12px; align-items: center; margin: 12px 0 4px }
+.send button { font: 600 14px system-ui, sans-serif; color: var(--paper); background: var(--accent); border: 0; border-radius: 6px; padding: 7px 18px; cursor: pointer }
+.send button:disabled { opacity: .5 }
 `
 
 // Everything is put in as text, so that nothing in the description can become markup.
-const SCRIPT = `
+const SCRIPT = String.raw`
 const el = (tag, attributes = {}, ...children) => {
   const node = document.createElement(tag)
   for (const [name, value] of Object.entries(attributes)) name.startsWith('on') ? node.addEventListener(name.slice(2), value) : node.setAttribute(name, value)
@@ -42,27 +47,60 @@ const named = (schema) => schema.$ref ? schema.$ref.split('/').pop()
   : schema.allOf ? schema.allOf.map(named).join(' and ')
   : schema.type === 'array' ? 'array of ' + named(schema.items) : (schema.title ?? schema.type ?? 'any') + (schema.format ? ' (' + schema.format + ')' : '')
 const members = (schema) => rows(Object.entries(schema.properties ?? {}).map(([name, one]) => [code(name + ((schema.required ?? []).includes(name) ? ' *' : '')), named(one), one.description]))
-const curl = (path, type, example) => {
-  const body = typeof example === 'string' ? example.trim() : JSON.stringify(example)
-  const key = location.origin && api.security.length > 0 ? "  -H 'Authorization: Bearer <key>' \\\\\\n" : ''
-  return "curl " + location.origin + path.replace('{stream}', 'events') + " \\\\\\n" + key + "  -H 'Content-Type: " + type + "' \\\\\\n  -d '" + body + "'"
-}
-const bodies = (path, content) => {
+const quoted = (text) => "'" + text.replaceAll("'", "'\\''") + "'"
+const labelled = (label, input) => [el('label', { for: input.id }, label), input]
+const tryOut = (path, content) => {
+  const id = (name) => name + path.replaceAll(/[^a-z0-9]/g, '-')
+  const update = () => { shown.textContent = curl() }
+  const stream = path.includes('{stream}') ? el('input', { id: id('stream'), value: 'events', oninput: update }) : undefined
+  const key = api.security.length > 0 ? el('input', { id: id('key'), type: 'password', autocomplete: 'off' }) : undefined
+  const head = el('textarea', { id: id('head'), rows: 2, spellcheck: 'false', oninput: update })
+  const body = el('textarea', { id: id('body'), rows: 6, spellcheck: 'false', oninput: update })
   const shown = el('pre')
-  const buttons = Object.entries(content).map(([type, one]) => {
-    const example = one.example ?? Object.values(one.examples)[0].value
-    const show = () => { shown.textContent = curl(path, type, example); for (const other of buttons) other.setAttribute('aria-pressed', other === button) }
-    const button = el('button', { type: 'button', onclick: show }, type)
-    return button
+  const status = el('span', { class: 'status', role: 'status' })
+  const answer = el('pre', { class: 'answer', hidden: '' })
+  const url = () => location.origin + path.replace('{stream}', encodeURIComponent(stream?.value ?? ''))
+  const fields = () => head.value.split('\n').flatMap((line) => {
+    const colon = line.indexOf(':')
+    return colon > 0 ? [[line.slice(0, colon).trim(), line.slice(colon + 1).trim()]] : []
   })
-  setTimeout(() => buttons[0].click())
-  return el('div', {}, el('div', { class: 'tabs' }, ...buttons), shown)
+  const curl = () => ['curl ' + quoted(url()), ...(key ? [['Authorization', 'Bearer <key>'], ...fields()] : fields()).map((one) => '-H ' + quoted(one.join(': '))), '--data-binary ' + quoted(body.value)].join(' \\\n  ')
+  const send = async () => {
+    button.disabled = true
+    status.textContent = 'Sending'
+    try {
+      const authorization = key?.value ? [['Authorization', 'Bearer ' + key.value]] : []
+      const response = await fetch(url(), { method: 'POST', headers: [...fields(), ...authorization], body: body.value, credentials: 'omit' })
+      answer.textContent = [...response.headers].map((one) => one.join(': ')).join('\n') + '\n\n' + (await response.text())
+      status.textContent = response.status + ' ' + response.statusText
+    } catch (error) {
+      answer.textContent = String(error)
+      status.textContent = 'No answer'
+    }
+    answer.hidden = false
+    button.disabled = false
+  }
+  const button = el('button', { type: 'button', onclick: send }, 'Send')
+  const types = Object.entries(content).map(([type, one]) => {
+    const example = one.example ?? Object.values(one.examples)[0].value
+    const choose = () => {
+      head.value = 'Content-Type: ' + type
+      body.value = typeof example === 'string' ? example : JSON.stringify(example, null, 2)
+      for (const other of types) other.setAttribute('aria-pressed', other === chosen)
+      update()
+    }
+    const chosen = el('button', { type: 'button', onclick: choose }, type)
+    return chosen
+  })
+  types[0].click()
+  return el('div', {}, el('div', { class: 'tabs' }, ...types), ...(stream ? labelled('Stream', stream) : []), ...(key ? labelled('Key', key) : []),
+    ...labelled('Header fields, one a line', head), ...labelled('Body', body), el('div', { class: 'send' }, button, status), answer, el('p', {}, 'The same with curl:'), shown)
 }
 const resolved = (one) => one.$ref ? one.$ref.split('/').slice(1).reduce((at, name) => at[name], api) : one
 const operation = (path, method, one) => el('section', {},
   el('div', { class: 'path' }, el('span', { class: 'method' }, method.toUpperCase()), code(path)),
   el('p', {}, one.summary + '.'), one.description ? el('p', {}, one.description) : undefined,
-  one.requestBody ? bodies(path, one.requestBody.content) : undefined,
+  one.requestBody ? tryOut(path, one.requestBody.content) : undefined,
   one.parameters ? el('details', {}, el('summary', {}, 'Parameters'), rows(one.parameters.map(resolved).map((p) => [code(p.name), p.in, p.description]))) : undefined,
   el('details', method === 'post' ? { open: '' } : {}, el('summary', {}, 'Answers'), rows(Object.entries(one.responses).map(([status, r]) => [el('span', { class: 'status' }, status), resolved(r).description.replaceAll('\`', '')]))))
 const api = await (await fetch('openapi.json')).json()
