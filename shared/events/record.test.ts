@@ -3,7 +3,16 @@ import { isUtf8 } from 'node:buffer'
 import fc from 'fast-check'
 import type { Event } from './event.ts'
 import { type HeaderValue, headersOf, NO_HEADERS, type RecordHeaders, withHeaders } from './headers.ts'
-import { fromRecord, type IncomingRecord, isLarger, type OutgoingRecord, recordBytes, toRecord } from './record.ts'
+import {
+  fromRecord,
+  type IncomingRecord,
+  isLarger,
+  mostRecordBytes,
+  type OutgoingRecord,
+  queuedBytes,
+  recordBytes,
+  toRecord,
+} from './record.ts'
 
 /** What a reader sees of a record: its key is a Buffer. */
 const asRead = (record: OutgoingRecord): IncomingRecord => ({
@@ -135,6 +144,7 @@ describe('an event as a Kafka record', () => {
         const record = toRecord(event, at)
         const limit = Math.round(recordBytes(record) * scale) + off
         expect(isLarger(record, limit)).toBe(recordBytes(record) > limit)
+        expect(mostRecordBytes(record)).toBeGreaterThanOrEqual(recordBytes(record))
       }),
     )
   })
@@ -212,4 +222,9 @@ describe('a Kafka record as an event', () => {
       { numRuns: 1_000 },
     )
   })
+})
+
+test('what a record takes of the queue is its key and value, in bytes', () => {
+  const record = { topic: 't', key: 'é€', value: Buffer.alloc(3), headers: NO_HEADERS }
+  expect([queuedBytes(record), queuedBytes({ ...record, key: null, value: null })]).toEqual([8, 0])
 })
