@@ -1,6 +1,6 @@
 import { relative } from 'node:path'
-import { parseArgs } from 'node:util'
 import { paint } from '../shared/dev/progress.ts'
+import { parseCommandLine } from '../shared/service/command-line.ts'
 import { type Judged, judgeGoals } from './goals.ts'
 import type { Result } from './result.ts'
 import { chosenResult } from './results.ts'
@@ -15,26 +15,12 @@ const USAGE = `Says which goals a benchmark's result reaches: bun run bench chec
 Ends with 1 when a goal is missed or was not measured, with 64 for a wrong command.
 `
 
-/** sysexits.h: EX_USAGE. */
-const EXIT_USAGE = 64
-
 /** @returns the exit code */
 export async function checkCommand(args: string[]): Promise<number> {
-  let options: { values: { help: boolean }; positionals: string[] }
-  try {
-    options = parseArgs({
-      args,
-      allowPositionals: true,
-      options: { help: { type: 'boolean', short: 'h', default: false } },
-    })
-  } catch (error) {
-    process.stderr.write(`${(error as Error).message}\n\n${USAGE}`)
-    return EXIT_USAGE
-  }
-  if (options.values.help) {
-    process.stdout.write(USAGE)
-    return 0
-  }
+  const options = parseCommandLine(USAGE, {
+    args,
+    allowPositionals: true,
+  })
   try {
     const { file, result } = await chosenResult(options.positionals[0])
     const goals = judgeGoals(result)

@@ -161,10 +161,4 @@ describe('the command', () => {
     expect(await compareCommand(['--baseline', join(folder, 'absent.json'), after])).toBe(1)
     expect(errors).toHaveBeenLastCalledWith(expect.stringContaining('absent.json is not there'))
   })
-
-  test('explains itself, and refuses options that there are not', async () => {
-    expect(await compareCommand(['--help'])).toBe(0)
-    expect(output).toHaveBeenLastCalledWith(expect.stringContaining('bun run bench compare'))
-    expect(await compareCommand(['--strict'])).toBe(64)
-  })
 })

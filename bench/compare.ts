@@ -1,5 +1,5 @@
 import { relative } from 'node:path'
-import { parseArgs } from 'node:util'
+import { parseCommandLine } from '../shared/service/command-line.ts'
 import { short } from './plots.ts'
 import type { Result, Run } from './result.ts'
 import { BASELINE, chosenResult, readResult } from './results.ts'
@@ -17,30 +17,16 @@ Beyond noise: the medians differ by more than half of the wider of the two range
 there is nothing to compare, with 64 for a wrong command.
 `
 
-/** sysexits.h: EX_USAGE. */
-const EXIT_USAGE = 64
-
 /** @returns the exit code */
 export async function compareCommand(args: string[]): Promise<number> {
-  let options: { values: { baseline: string; help: boolean }; positionals: string[] }
-  try {
-    options = parseArgs({
-      args,
-      allowPositionals: true,
-      options: {
-        baseline: { type: 'string', default: BASELINE },
-        help: { type: 'boolean', short: 'h', default: false },
-      },
-    })
-  } catch (error) {
-    process.stderr.write(`${(error as Error).message}\n\n${USAGE}`)
-    return EXIT_USAGE
-  }
-  const { baseline, help } = options.values
-  if (help) {
-    process.stdout.write(USAGE)
-    return 0
-  }
+  const options = parseCommandLine(USAGE, {
+    args,
+    allowPositionals: true,
+    options: {
+      baseline: { type: 'string', default: BASELINE },
+    },
+  })
+  const { baseline } = options.values
   try {
     const { file, result } = await chosenResult(options.positionals[0])
     const before = await readResult(baseline)

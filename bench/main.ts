@@ -5,7 +5,7 @@
  *   observer (what is seen), scan (what is stored) → result; report, compare and check read results
  */
 import { join } from 'node:path'
-import { parseArgs } from 'node:util'
+import { parseCommandLine, refuse } from '../shared/service/command-line.ts'
 import { checkCommand } from './check.ts'
 import { compareCommand } from './compare.ts'
 import { chooseWorkloads } from './plan.ts'
@@ -42,32 +42,19 @@ const READERS: ReadonlyMap<string, (args: string[]) => Promise<number>> = new Ma
   ['check', checkCommand],
 ])
 
-/** sysexits.h: EX_USAGE. */
-const EXIT_USAGE = 64
 const EXIT_INTERRUPTED = 130
 
-function refuse(why: string): never {
-  process.stderr.write(`${why}\n\n${USAGE}`)
-  process.exit(EXIT_USAGE)
-}
-
-function options() {
-  try {
-    return parseArgs({
-      options: {
-        quick: { type: 'boolean', default: false },
-        workload: { type: 'string', multiple: true, default: [] },
-        system: { type: 'string', multiple: true, default: [] },
-        repetitions: { type: 'string' },
-        out: { type: 'string' },
-        list: { type: 'boolean', default: false },
-        help: { type: 'boolean', short: 'h', default: false },
-      },
-    }).values
-  } catch (error) {
-    return refuse((error as Error).message)
-  }
-}
+const options = () =>
+  parseCommandLine(USAGE, {
+    options: {
+      quick: { type: 'boolean', default: false },
+      workload: { type: 'string', multiple: true, default: [] },
+      system: { type: 'string', multiple: true, default: [] },
+      repetitions: { type: 'string' },
+      out: { type: 'string' },
+      list: { type: 'boolean', default: false },
+    },
+  }).values
 
 function list(): void {
   const row = (name: string, title: string): string => `  ${name.padEnd(26)} ${title}\n`
@@ -85,24 +72,20 @@ function list(): void {
 }
 
 async function bench(): Promise<number> {
-  const { quick, workload, system, repetitions, out, list: listing, help } = options()
-  if (help) {
-    process.stdout.write(USAGE)
-    return 0
-  }
+  const { quick, workload, system, repetitions, out, list: listing } = options()
   if (listing) {
     list()
     return 0
   }
   if (repetitions !== undefined && !/^[1-9]\d?$/.test(repetitions))
-    refuse(`--repetitions ${repetitions} is not a number from 1 to 99`)
+    refuse(`--repetitions ${repetitions} is not a number from 1 to 99`, USAGE)
   for (const name of system)
-    if (![...SYSTEMS, ...TOOLS].some(({ facts }) => facts.name === name)) refuse(`there is no system "${name}"`)
+    if (![...SYSTEMS, ...TOOLS].some(({ facts }) => facts.name === name)) refuse(`there is no system "${name}"`, USAGE)
   const workloads = (() => {
     try {
       return chooseWorkloads(WORKLOADS, workload)
     } catch (error) {
-      return refuse((error as Error).message)
+      return refuse((error as Error).message, USAGE)
     }
   })()
   const names = system.length > 0 ? system : quick ? QUICK_SYSTEMS : undefined

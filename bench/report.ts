@@ -1,6 +1,6 @@
 import { mkdir, rm } from 'node:fs/promises'
 import { basename, join, relative } from 'node:path'
-import { parseArgs } from 'node:util'
+import { parseCommandLine } from '../shared/service/command-line.ts'
 import { judgeGoals } from './goals.ts'
 import { type Bar, barPlot, ladderPlot, percentilePlot, type Series, short, throughputPlot } from './plots.ts'
 import type { Latency, Result, Run, SystemFacts, WorkloadFacts } from './result.ts'
@@ -16,26 +16,13 @@ const USAGE = `Renders a benchmark's result as Markdown and SVG beside it: bun r
   --help      this text
 `
 
-/** sysexits.h: EX_USAGE. */
-const EXIT_USAGE = 64
-
 /** @returns the exit code */
 export async function reportCommand(args: string[]): Promise<number> {
-  let options: { values: { summary: boolean; help: boolean }; positionals: string[] }
-  try {
-    options = parseArgs({
-      args,
-      allowPositionals: true,
-      options: { summary: { type: 'boolean', default: false }, help: { type: 'boolean', short: 'h', default: false } },
-    })
-  } catch (error) {
-    process.stderr.write(`${(error as Error).message}\n\n${USAGE}`)
-    return EXIT_USAGE
-  }
-  if (options.values.help) {
-    process.stdout.write(USAGE)
-    return 0
-  }
+  const options = parseCommandLine(USAGE, {
+    args,
+    allowPositionals: true,
+    options: { summary: { type: 'boolean', default: false } },
+  })
   try {
     const { file, result } = await chosenResult(options.positionals[0])
     if (options.values.summary) process.stdout.write(summaryOf(result))

@@ -1,15 +1,20 @@
-/** Makes an API key: `bun run tenant-key <id>`. */
+/** Makes an API key: `bun run tenant-key ID`. */
 
 import { NAME_PATTERN } from '../shared/events/topics.ts'
+import { parseCommandLine, refuse } from '../shared/service/command-line.ts'
 import { makeKey } from './tenants.ts'
 
-const id = process.argv[2]
-if (id === undefined || process.argv.length > 3 || !new RegExp(NAME_PATTERN).test(id)) {
-  console.error(
-    'Usage: bun run tenant-key <id>\n\nMakes an API key. <id> names it in logs: a-z, 0-9, "_" and "-", and no other key has it.',
-  )
-  process.exit(2)
-}
+const HELP = `Makes an API key: bun run tenant-key ID
+
+  ID       names the key in logs: a-z, 0-9, "_" and "-", and no other key has it
+  --help   this text
+
+Standard output has the key and nothing else.
+`
+
+const { positionals } = parseCommandLine(HELP, { allowPositionals: true })
+const [id = '', ...more] = positionals
+if (more.length > 0 || !new RegExp(NAME_PATTERN).test(id)) refuse('one ID is needed, of a-z, 0-9, "_" and "-"', HELP)
 const { key, sha256 } = makeKey(id)
 console.error('Give this to the client; it is not kept anywhere:')
 console.log(key)

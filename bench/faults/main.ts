@@ -3,8 +3,8 @@
  * Plays faults, or runs steadily, against real processes and Apache Kafka, and prints what the ledger and the log say.
  *   random (the seed) → stage (processes, load, ledger, watch) → faults (what goes wrong) → scan (kcat) → judge (I1 to I5) → report
  */
-import { parseArgs } from 'node:util'
 import { MAX_BUSY_LOOPS, startBusyLoops } from '../../shared/dev/busy-loops.ts'
+import { parseCommandLine, refuse } from '../../shared/service/command-line.ts'
 import { FAULTS } from './faults.ts'
 import { playSeries, seriesTable } from './series.ts'
 import { type Fault, type NodeCount, runFault, seedOf } from './stage.ts'
@@ -33,58 +33,42 @@ Faults:
 ${FAULTS.map(({ name, what }) => `  ${name.padEnd(18)} ${what}`).join('\n')}
 `
 
-/** `sysexits.h`: EX_USAGE. */
-const EXIT_USAGE = 64
-
-function refuse(why: string): never {
-  process.stderr.write(`${why}\n\n${USAGE}`)
-  process.exit(EXIT_USAGE)
-}
-
 /** A whole number from `least` to `most`. */
 function whole(name: string, text: string, most: number, least = 1): number {
   const value = Number(text)
   if (!/^\d+$/.test(text) || value < least || value > most)
-    refuse(`--${name} ${text} is not a whole number from ${least} to ${most}`)
+    refuse(`--${name} ${text} is not a whole number from ${least} to ${most}`, USAGE)
   return value
 }
 
-function options() {
-  try {
-    return parseArgs({
-      options: {
-        fault: { type: 'string' },
-        series: { type: 'boolean', default: false },
-        runs: { type: 'string', default: '1' },
-        seed: { type: 'string' },
-        nodes: { type: 'string', default: '1' },
-        short: { type: 'boolean', default: false },
-        busy: { type: 'string', default: '0' },
-        keep: { type: 'boolean', default: false },
-        minutes: { type: 'string' },
-        out: { type: 'string' },
-        rate: { type: 'string' },
-        help: { type: 'boolean', short: 'h' },
-      },
-    }).values
-  } catch (error) {
-    return refuse((error as Error).message)
-  }
-}
+const options = () =>
+  parseCommandLine(USAGE, {
+    options: {
+      fault: { type: 'string' },
+      series: { type: 'boolean', default: false },
+      runs: { type: 'string', default: '1' },
+      seed: { type: 'string' },
+      nodes: { type: 'string', default: '1' },
+      short: { type: 'boolean', default: false },
+      busy: { type: 'string', default: '0' },
+      keep: { type: 'boolean', default: false },
+      minutes: { type: 'string' },
+      out: { type: 'string' },
+      rate: { type: 'string' },
+    },
+  }).values
 
 function faultsNamed(names: string, nodes: NodeCount): Fault[] {
   if (names === 'all') return FAULTS.filter((fault) => (fault.nodes ?? nodes) === nodes)
   return names
     .split(',')
-    .map((name) => FAULTS.find((one) => one.name === name) ?? refuse(`there is no fault "${name}"`))
+    .map((name) => FAULTS.find((one) => one.name === name) ?? refuse(`there is no fault "${name}"`, USAGE))
 }
 
 const say = (text: string): void => void process.stdout.write(`${text}\n`)
 const given = options()
 
-if (given.help === true) {
-  process.stdout.write(USAGE)
-} else if (given.fault !== undefined || given.series) {
+if (given.fault !== undefined || given.series) {
   process.exitCode = (await playFaults()) ? 0 : 1
 } else if (given.minutes !== undefined || given.rate !== undefined) {
   const ok = await runSteadily(
@@ -95,12 +79,13 @@ if (given.help === true) {
     say,
   )
   process.exitCode = ok ? 0 : 1
-} else refuse('say what to run: --fault NAME, --series, or --minutes M --rate R')
+} else refuse('say what to run: --fault NAME, --series, or --minutes M --rate R', USAGE)
 
 /** One run is a series of one, without its table. Returns whether all held. */
 async function playFaults(): Promise<boolean> {
-  if (given.seed !== undefined && !/^\d{1,10}$/.test(given.seed)) refuse(`--seed ${given.seed} is not a whole number`)
-  const nodes: NodeCount = given.nodes === '1' ? 1 : given.nodes === '3' ? 3 : refuse('--nodes is 1 or 3')
+  if (given.seed !== undefined && !/^\d{1,10}$/.test(given.seed))
+    refuse(`--seed ${given.seed} is not a whole number`, USAGE)
+  const nodes: NodeCount = given.nodes === '1' ? 1 : given.nodes === '3' ? 3 : refuse('--nodes is 1 or 3', USAGE)
   const faults = faultsNamed(given.fault ?? 'all', nodes)
   const busy = startBusyLoops(whole('busy', given.busy, MAX_BUSY_LOOPS, 0))
   try {

@@ -1,6 +1,7 @@
 /** A limit: the client that KafkaTrace's consumer uses, on Bun, reading a filled topic and doing nothing with its records. */
 import { Type } from '@sinclair/typebox'
 import { createGroupConsumer } from '../../shared/kafka/consumer.ts'
+import { parseCommandLine, refuse } from '../../shared/service/command-line.ts'
 import { commonVariables, loadConfig } from '../../shared/service/config.ts'
 import { createLogger } from '../../shared/service/logger.ts'
 
@@ -21,17 +22,11 @@ const SESSION_TIMEOUT_MS = 30_000
 /** Without a record for so long, there are none. */
 const SILENCE_MS = 10_000
 
-const args = process.argv.slice(2)
-const [brokers = '', topic = '', wanted = ''] = args
+const { positionals } = parseCommandLine(HELP, { allowPositionals: true })
+const [brokers = '', topic = '', wanted = ''] = positionals
 const records = Number(wanted)
-if (args[0] === '--help') {
-  process.stdout.write(HELP)
-  process.exit(0)
-}
-if (args.length !== 3 || !Number.isInteger(records) || records <= 0) {
-  process.stderr.write(HELP)
-  process.exit(2)
-}
+if (positionals.length !== 3 || !Number.isInteger(records) || records <= 0)
+  refuse('BROKERS, TOPIC and RECORDS, a whole number, are needed', HELP)
 
 function gaveUp(): never {
   process.stderr.write('the topic cannot be read\n')

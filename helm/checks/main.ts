@@ -1,9 +1,8 @@
 /** `bun run check:deploy`: everything that can be known of images, charts, monitoring, delivery and the clients of others without a cluster. */
-
-import { parseArgs } from 'node:util'
 import { BrokerUnavailableError } from '../../shared/dev/brokers/broker.ts'
 import { UnavailableError } from '../../shared/dev/built.ts'
 import { paint, seconds, step } from '../../shared/dev/progress.ts'
+import { parseCommandLine, refuse } from '../../shared/service/command-line.ts'
 import { charts } from './charts.ts'
 import type { Check } from './check.ts'
 import { clients } from './clients.ts'
@@ -49,23 +48,10 @@ async function outcomeOf(check: Check): Promise<Result> {
   }
 }
 
-function options() {
-  try {
-    return parseArgs({
-      allowPositionals: true,
-      options: { list: { type: 'boolean', default: false }, help: { type: 'boolean', default: false } },
-    })
-  } catch (error) {
-    console.error(`${(error as Error).message}\n\n${help}`)
-    process.exit(2)
-  }
-}
-
-const { values, positionals } = options()
-if (values.help) {
-  console.log(help)
-  process.exit(0)
-}
+const { values, positionals } = parseCommandLine(help, {
+  allowPositionals: true,
+  options: { list: { type: 'boolean', default: false } },
+})
 const chosen = areas.flatMap(({ name, checks }) =>
   checks
     .filter((check) => positionals.length === 0 || positionals.some((text) => `${name} ${check.name}`.includes(text)))
@@ -75,10 +61,7 @@ if (values.list) {
   for (const { area, check } of chosen) console.log(`${area}: ${check.name}`)
   process.exit(0)
 }
-if (chosen.length === 0) {
-  console.error('no check is named by these arguments; --list names them')
-  process.exit(2)
-}
+if (chosen.length === 0) refuse('no check is named by these arguments; --list names them', help)
 
 const results: Result[] = []
 for (const { check } of chosen) results.push(await outcomeOf(check))

@@ -14,7 +14,7 @@ import {
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { basename, join, resolve } from 'node:path'
-import { parseArgs } from 'node:util'
+import { parseCommandLine, refuse } from '../service/command-line.ts'
 import { type BoundChild, spawnBoundChild } from './bound-child.ts'
 import { lastLines } from './brokers/kafka-distribution.ts'
 import { MAX_BUSY_LOOPS, startBusyLoops } from './busy-loops.ts'
@@ -278,36 +278,26 @@ async function play(
 }
 
 function options() {
-  try {
-    const { values } = parseArgs({
-      options: {
-        suite: { type: 'string' },
-        case: { type: 'string' },
-        busy: { type: 'string', default: '0' },
-        dev: { type: 'boolean', default: false },
-        help: { type: 'boolean', default: false },
-      },
-    })
-    const busy = Number(values.busy)
-    const suites = SUITES.filter((one) => values.suite === undefined || one === values.suite)
-    const cases = CASES.filter((one) => values.case === undefined || one === values.case)
-    if (suites.length === 0) throw new Error(`--suite takes ${SUITES.join(' or ')}`)
-    if (cases.length === 0) throw new Error(`--case takes ${CASES.join(', ')}`)
-    if (!(Number.isInteger(busy) && busy >= 0 && busy <= MAX_BUSY_LOOPS))
-      throw new Error(`--busy takes 0 to ${MAX_BUSY_LOOPS}`)
-    return { onlyDev: values.dev, isHelp: values.help, busy, suites, cases }
-  } catch (error) {
-    console.error(`${(error as Error).message}\n\n${help}`)
-    process.exit(2)
-  }
+  const { values } = parseCommandLine(help, {
+    options: {
+      suite: { type: 'string' },
+      case: { type: 'string' },
+      busy: { type: 'string', default: '0' },
+      dev: { type: 'boolean', default: false },
+    },
+  })
+  const busy = Number(values.busy)
+  const suites = SUITES.filter((one) => values.suite === undefined || one === values.suite)
+  const cases = CASES.filter((one) => values.case === undefined || one === values.case)
+  if (suites.length === 0) refuse(`--suite takes ${SUITES.join(' or ')}`, help)
+  if (cases.length === 0) refuse(`--case takes ${CASES.join(', ')}`, help)
+  if (!(Number.isInteger(busy) && busy >= 0 && busy <= MAX_BUSY_LOOPS))
+    refuse(`--busy takes 0 to ${MAX_BUSY_LOOPS}`, help)
+  return { onlyDev: values.dev, busy, suites, cases }
 }
 
 async function main(): Promise<number> {
-  const { suites, cases, busy, onlyDev, isHelp } = options()
-  if (isHelp) {
-    console.log(help)
-    return 0
-  }
+  const { suites, cases, busy, onlyDev } = options()
   if (process.getuid?.() !== 0) {
     console.error('check:fresh makes roots and enters them, and has to be run by root')
     return 1

@@ -129,7 +129,7 @@ describe('bun run dev', () => {
 
   test('says what it takes when it does not understand', async () => {
     const { child, output } = start('--broker', 'kafak')
-    expect(await child.exited).toBe(2)
+    expect(await child.exited).toBe(64)
     await until(() => output.text.includes('--broker takes embedded|redpanda|kafka|HOST:PORT'))
   })
 })

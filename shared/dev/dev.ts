@@ -3,11 +3,11 @@ import { mkdtempSync, readFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { parseArgs } from 'node:util'
 import pino from 'pino'
 import { inputTopic, streamTopics } from '../events/topics.ts'
 import { createRangeReader } from '../kafka/range-reader.ts'
 import { EXIT_BAD_CONFIG } from '../service/config.ts'
+import { parseCommandLine, refuse } from '../service/command-line.ts'
 import { type BoundChild, endBoundChild, isRunning, spawnBoundChild } from './bound-child.ts'
 import { type Broker, BrokerUnavailableError } from './brokers/broker.ts'
 import { brokerSyntax, defaultBrokerChoice, parseBrokerChoice, startBroker } from './brokers/choose.ts'
@@ -337,36 +337,18 @@ async function freePort(wanted: number): Promise<number> {
 }
 
 async function readOptions() {
-  const { values } = parsed()
-  if (values.help) {
-    process.stdout.write(HELP)
-    process.exit(0)
-  }
+  const { values } = parseCommandLine(HELP, {
+    options: {
+      broker: { type: 'string' },
+      payloads: { type: 'boolean' },
+      handlers: { type: 'string' },
+      logs: { type: 'boolean', default: false },
+    },
+    allowNegative: true,
+  })
   const choice = values.broker === undefined ? (await defaultBrokerChoice()).choice : parseBrokerChoice(values.broker)
-  if (choice === undefined) return usage(`--broker takes ${brokerSyntax}`)
+  if (choice === undefined) return refuse(`--broker takes ${brokerSyntax}`, HELP)
   return { ...values, choice, payloads: values.payloads ?? choice.kind === 'embedded' }
-}
-
-function parsed() {
-  try {
-    return parseArgs({
-      options: {
-        broker: { type: 'string' },
-        payloads: { type: 'boolean' },
-        handlers: { type: 'string' },
-        logs: { type: 'boolean', default: false },
-        help: { type: 'boolean', default: false },
-      },
-      allowNegative: true,
-    })
-  } catch (error) {
-    return usage((error as Error).message)
-  }
-}
-
-function usage(fault: string): never {
-  process.stderr.write(`${fault}\n\n${HELP}`)
-  process.exit(2)
 }
 
 const options = await readOptions()

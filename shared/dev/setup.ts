@@ -10,6 +10,7 @@ import { join, resolve } from 'node:path'
 import type { Subprocess } from 'bun'
 import { haveAddon, wrongBun } from '../kafka/native/build.ts'
 import { cacheFault } from '../kafka/native/cache.ts'
+import { refuse } from '../service/command-line.ts'
 import { lastLines } from './brokers/kafka-distribution.ts'
 import { step } from './progress.ts'
 import { MissingError, NEEDS, provide } from './requirements.ts'
@@ -168,9 +169,6 @@ The pinned Bun, packages of the system (as root, or with a sudo that asks nobody
 client's native addon, which is taken from the release or compiled. Every command does the same by itself, as far as it needs it.
 `
 
-/** `sysexits.h`: EX_USAGE. */
-const EXIT_USAGE = 64
-
 async function main(): Promise<number> {
   const given = process.argv.slice(2)
   const [command, ...args] = given.filter((arg) => arg !== '--no-install')
@@ -178,10 +176,7 @@ async function main(): Promise<number> {
     process.stdout.write(USAGE)
     return 0
   }
-  if (command?.startsWith('-')) {
-    process.stderr.write(`there is no option ${command}\n\n${USAGE}`)
-    return EXIT_USAGE
-  }
+  if (command?.startsWith('-')) refuse(`there is no option ${command}`, USAGE)
   const fault = await setUp(command, args, !given.includes('--no-install'))
   if (fault !== 0 || command === undefined) return fault
   const child = Bun.spawn([process.execPath, resolve(root, command), ...args], {

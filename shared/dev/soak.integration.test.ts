@@ -21,11 +21,11 @@ test(
   TIMEOUT_MS + 5_000,
 )
 
-test('wrong arguments are explained, with exit code 2', () => {
+test('wrong arguments are explained, with exit code 64', () => {
   for (const args of [['--messages', 'many'], ['--messages', '10'], ['--messages', '2147483648'], ['--wrong']]) {
     const { exitCode, stderr } = Bun.spawnSync([process.execPath, join(import.meta.dir, 'soak.ts'), ...args])
     expect({ exitCode, usage: stderr.toString().includes('Usage: bun shared/dev/soak.ts') }).toEqual({
-      exitCode: 2,
+      exitCode: 64,
       usage: true,
     })
   }

@@ -1,5 +1,4 @@
 #!/usr/bin/env bun
-import { parseArgs } from 'node:util'
 /**
  * Produces and consumes many records in this one process, as the services do, and watches its resident memory: what the addon or the shim
  * does not give back shows after some millions. Every record is counted, and its number is added up on all three ways (sent, reported,
@@ -8,6 +7,7 @@ import { parseArgs } from 'node:util'
 import type { IncomingRecord } from '../events/record.ts'
 import { type Consumer, messageOf, native, type Producer, packed, promised } from '../kafka/client.ts'
 import { consumePacked, packProducer } from '../kafka/packed.ts'
+import { parseCommandLine, refuse } from '../service/command-line.ts'
 import { residentMemoryBytes } from '../service/process-metrics.ts'
 import type { Broker } from './brokers/broker.ts'
 import { startEmbedded } from './brokers/embedded.ts'
@@ -21,7 +21,7 @@ Usage: bun shared/dev/soak.ts [--messages N] [--brokers HOST:PORT]
   --brokers   an existing broker, which gets a topic of its own; without it, a mock cluster in another process
   --help      this text
 
-Exits 0 when every record came back and memory stayed flat, 1 when not, 2 on wrong arguments.
+Exits 0 when every record came back and memory stayed flat, 1 when not, 64 on wrong arguments.
 `
 
 const PARTITIONS = 4
@@ -258,27 +258,12 @@ const MIN_MESSAGES = 1_000
 const MAX_MESSAGES = 2 ** 31 - 1
 
 async function main(): Promise<number> {
-  const options = {
-    messages: { type: 'string', default: '10000000' },
-    brokers: { type: 'string' },
-    help: { type: 'boolean', default: false },
-  } as const
-  let values: ReturnType<typeof parseArgs<{ options: typeof options }>>['values']
-  try {
-    values = parseArgs({ options }).values
-  } catch (error) {
-    process.stderr.write(`${(error as Error).message}\n\n${HELP}`)
-    return 2
-  }
-  if (values.help) {
-    process.stdout.write(HELP)
-    return 0
-  }
+  const { values } = parseCommandLine(HELP, {
+    options: { messages: { type: 'string', default: '10000000' }, brokers: { type: 'string' } },
+  })
   const messages = Number(values.messages)
-  if (!Number.isSafeInteger(messages) || messages < MIN_MESSAGES || messages > MAX_MESSAGES) {
-    process.stderr.write(`--messages is a whole number from ${MIN_MESSAGES} to ${MAX_MESSAGES}\n\n${HELP}`)
-    return 2
-  }
+  if (!Number.isSafeInteger(messages) || messages < MIN_MESSAGES || messages > MAX_MESSAGES)
+    refuse(`--messages is a whole number from ${MIN_MESSAGES} to ${MAX_MESSAGES}`, HELP)
   const broker = values.brokers === undefined ? await startEmbedded() : await connectExternal(values.brokers)
   try {
     return await soak(messages, broker)

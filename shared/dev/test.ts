@@ -2,7 +2,7 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { availableParallelism, tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
-import { parseArgs } from 'node:util'
+import { parseCommandLine, refuse } from '../service/command-line.ts'
 import { spawnBoundChild } from './bound-child.ts'
 import { type Broker, BrokerUnavailableError } from './brokers/broker.ts'
 import { startKafka } from './brokers/kafka.ts'
@@ -231,29 +231,15 @@ function printFailures(results: readonly SuiteResult[], coverageFault: string | 
   for (const one of failures) console.log(`${paint('red', 'FAILED')}  ${one}`)
 }
 
-function options() {
-  try {
-    return parseArgs({
-      allowPositionals: true,
-      options: {
-        unit: { type: 'boolean', default: false },
-        integration: { type: 'boolean', default: false },
-        e2e: { type: 'boolean', default: false },
-        help: { type: 'boolean', default: false },
-      },
-    })
-  } catch (error) {
-    console.error(`${(error as Error).message}\n\n${help}`)
-    process.exit(2)
-  }
-}
-
 async function main(): Promise<number> {
-  const { values, positionals } = options()
-  if (values.help) {
-    console.log(help)
-    return 0
-  }
+  const { values, positionals } = parseCommandLine(help, {
+    allowPositionals: true,
+    options: {
+      unit: { type: 'boolean', default: false },
+      integration: { type: 'boolean', default: false },
+      e2e: { type: 'boolean', default: false },
+    },
+  })
   const all = !values.unit && !values.integration && !values.e2e
   const complete = all && positionals.length === 0
   const found = scan('{producer,consumer,shared,bench,helm}/**/*.test.ts').filter(
@@ -263,10 +249,7 @@ async function main(): Promise<number> {
   const chosen = (['unit', 'integration', 'e2e'] as const).filter(
     (suite) => (all || values[suite]) && filesOf[suite].length > 0,
   )
-  if (chosen.length === 0) {
-    console.error('no test file is named by these arguments')
-    return 2
-  }
+  if (chosen.length === 0) refuse('no test file is named by these arguments', help)
 
   const beganMs = performance.now()
   const results: SuiteResult[] = []

@@ -167,7 +167,7 @@ describe('the command line', () => {
       stderr: 'pipe',
     })
     const [errors, exitCode] = await Promise.all([child.stderr.text(), child.exited])
-    expect(exitCode).toBe(2)
+    expect(exitCode).toBe(64)
     expect(errors).toContain('--nodes')
   })
 })

@@ -1,5 +1,6 @@
 /** Runs one broker in the foreground: `bun shared/dev/brokers/main.ts --help`. */
-import { parseArgs } from 'node:util'
+
+import { parseCommandLine, refuse } from '../../service/command-line.ts'
 import { BrokerUnavailableError } from './broker.ts'
 import { brokerSyntax, defaultBrokerChoice, parseBrokerChoice, startBroker } from './choose.ts'
 import { seenGone } from './external.ts'
@@ -16,35 +17,14 @@ const help = `Runs a broker until Ctrl-C and prints its address. Ends with 1 whe
   --port     kafka only: the port of the first node; a free one where not given
 `
 
-function usage(fault: string): never {
-  console.error(`${fault}\n\n${help}`)
-  process.exit(2)
-}
-
-const { values } = (() => {
-  try {
-    return parseArgs({
-      options: {
-        broker: { type: 'string' },
-        nodes: { type: 'string', default: '1' },
-        port: { type: 'string' },
-        help: { type: 'boolean', default: false },
-      },
-    })
-  } catch (error) {
-    return usage((error as Error).message)
-  }
-})()
-
-if (values.help) {
-  console.log(help)
-  process.exit(0)
-}
-const nodes = values.nodes === '1' ? 1 : values.nodes === '3' ? 3 : usage('--nodes is 1 or 3')
+const { values } = parseCommandLine(help, {
+  options: { broker: { type: 'string' }, nodes: { type: 'string', default: '1' }, port: { type: 'string' } },
+})
+const nodes = values.nodes === '1' ? 1 : values.nodes === '3' ? 3 : refuse('--nodes is 1 or 3', help)
 const port = values.port === undefined ? undefined : Number(values.port)
-if (port !== undefined && !(Number.isInteger(port) && port > 0 && port < 65_536)) usage('--port is 1 to 65535')
+if (port !== undefined && !(Number.isInteger(port) && port > 0 && port < 65_536)) refuse('--port is 1 to 65535', help)
 const choice = values.broker === undefined ? (await defaultBrokerChoice()).choice : parseBrokerChoice(values.broker)
-if (choice === undefined) usage(`--broker is ${brokerSyntax}`)
+if (choice === undefined) refuse(`--broker is ${brokerSyntax}`, help)
 
 const interrupted = Promise.withResolvers<void>()
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => interrupted.resolve())
