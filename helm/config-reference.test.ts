@@ -1,8 +1,7 @@
 import { expect, test } from 'bun:test'
-import { join } from 'node:path'
 import { consumerVariables } from '../consumer/config.ts'
 import { producerVariables } from '../producer/config.ts'
-import { configurationGroups, readmeWithConfiguration } from './config-reference.ts'
+import { configurationGroups, configurationMarkdown, withConfiguration } from './config-reference.ts'
 
 test('every variable of both services is in the reference, with a meaning', () => {
   const rows = configurationGroups().flatMap((group) => group.rows)
@@ -11,11 +10,17 @@ test('every variable of both services is in the reference, with a meaning', () =
   for (const row of rows) expect(row.meaning, row.name).not.toBe('')
 })
 
-test('the README’s configuration tables are those of the schemas', async () => {
-  const readme = await Bun.file(join(import.meta.dir, '../README.md')).text()
-  expect(readmeWithConfiguration(readme), 'README.md is out of date: bun run config --readme').toBe(readme)
+test('the tables come between the marks, and what is around them stays', () => {
+  const page = withConfiguration(
+    'before\n<!-- configuration: begin (old) -->\nold\n<!-- configuration: end -->\nafter\n',
+  )
+  expect(page).toStartWith('before\n<!-- configuration: begin (bun run generate) -->\n\n**Both services**')
+  expect(page).toContain(configurationMarkdown())
+  expect(page).toEndWith('\n<!-- configuration: end -->\nafter\n')
+  expect(page).not.toContain('old')
+  expect(withConfiguration(page)).toBe(page)
 })
 
-test('a README without the marks is refused', () => {
-  expect(() => readmeWithConfiguration('nothing')).toThrow('lacks the marks')
+test('a page without the marks is refused', () => {
+  expect(() => withConfiguration('nothing')).toThrow('lacks the marks')
 })

@@ -1,21 +1,22 @@
 /** `bun run config`: every environment variable of both services, from the schemas that check them. */
-import { join } from 'node:path'
 import type { TObject } from '@sinclair/typebox'
 import { consumerVariables } from '../consumer/config.ts'
 import { producerVariables } from '../producer/config.ts'
+import { parseCommandLine } from '../shared/service/command-line.ts'
 import { expected, type Variable } from '../shared/service/config.ts'
 
 const HELP = `Every environment variable of both services: name, what it takes, default, meaning.
 
-Usage: bun run config [--markdown | --readme]
+Usage: bun run config [--markdown]
 
   --markdown   as Markdown tables
-  --readme     writes the tables into README.md, between their marks
   --help       this text
 `
 
-const README = join(import.meta.dir, '../README.md')
-const BEGIN = '<!-- configuration: begin (bun run config --readme) -->'
+/** The page that has the tables, from the project's root. */
+export const CONFIGURATION_PAGE = 'README.md'
+const BEGIN = '<!-- configuration: begin'
+const BEGIN_LINE = `${BEGIN} (bun run generate) -->`
 const END = '<!-- configuration: end -->'
 
 interface Row {
@@ -80,12 +81,12 @@ export function configurationMarkdown(): string {
     .join('\n')
 }
 
-/** The README with its tables as they have to be. @throws Error when the marks are not there */
-export function readmeWithConfiguration(readme: string): string {
-  const begin = readme.indexOf(BEGIN)
-  const end = readme.indexOf(END)
-  if (begin < 0 || end < begin) throw new Error(`README.md lacks the marks ${BEGIN} and ${END}`)
-  return `${readme.slice(0, begin + BEGIN.length)}\n\n${configurationMarkdown()}\n${readme.slice(end)}`
+/** The page with its tables as they have to be. @throws Error when the marks are not there */
+export function withConfiguration(page: string): string {
+  const begin = page.indexOf(BEGIN)
+  const end = page.indexOf(END)
+  if (begin < 0 || end < begin) throw new Error(`${CONFIGURATION_PAGE} lacks the marks ${BEGIN_LINE} and ${END}`)
+  return `${page.slice(0, begin)}${BEGIN_LINE}\n\n${configurationMarkdown()}\n${page.slice(end)}`
 }
 
 function plain(): string {
@@ -98,8 +99,6 @@ function plain(): string {
 }
 
 if (import.meta.main) {
-  const args = process.argv.slice(2)
-  if (args.includes('--help')) process.stdout.write(HELP)
-  else if (args.includes('--readme')) await Bun.write(README, readmeWithConfiguration(await Bun.file(README).text()))
-  else process.stdout.write(args.includes('--markdown') ? configurationMarkdown() : plain())
+  const { values } = parseCommandLine(HELP, { options: { markdown: { type: 'boolean', default: false } } })
+  process.stdout.write(values.markdown ? configurationMarkdown() : plain())
 }

@@ -1,4 +1,4 @@
-/** `bun helm/checks/charts-schema.ts` writes the charts' values.schema.json, from their values and the services' own variables. */
+/** The charts' values.schema.json, from their values and the services' own variables: `bun run generate` writes them. */
 import { consumerVariables } from '../../consumer/config.ts'
 import { producerVariables } from '../../producer/config.ts'
 import { root } from './check.ts'
@@ -121,5 +121,3 @@ export async function schemaFiles(): Promise<Map<string, string>> {
   }
   return files
 }
-
-if (import.meta.main) for (const [path, text] of await schemaFiles()) await Bun.write(`${root}/${path}`, text)

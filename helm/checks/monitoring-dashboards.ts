@@ -4,11 +4,11 @@ import { createMetrics as consumerMetrics } from '../../consumer/metrics.ts'
 import { createMetrics as producerMetrics } from '../../producer/metrics.ts'
 import { addClientMetrics } from '../../shared/kafka/statistics.ts'
 import { addProcessMetrics } from '../../shared/service/process-metrics.ts'
-import { dashboardFiles, type dashboardJson } from '../monitoring/dashboards.ts'
+import type { dashboardJson } from '../monitoring/dashboards.ts'
 import type { Check } from './check.ts'
 import { filesIn, MONITORING, type RuleFile, ruleFiles } from './monitoring-rules.ts'
 
-/** Checks of dashboards: that they are what their source says, that they keep the usual rules, and that what they ask for exists. */
+/** Checks of dashboards: that they keep the usual rules, and that what they ask for exists. */
 
 export interface DashboardPanel {
   type: string
@@ -84,23 +84,6 @@ async function rulesOf(): Promise<{ name: string; expr: string; records: boolean
     .map(({ record, alert, expr }) => ({ name: record ?? alert ?? '', expr, records: record !== undefined }))
 }
 
-const dashboardsAreCurrent: Check = {
-  name: 'dashboards: as their source says',
-  counts: 'dashboards',
-  async run() {
-    const faults: string[] = []
-    const wanted = dashboardFiles()
-    for (const [name, text] of wanted) {
-      const file = Bun.file(join(MONITORING, 'dashboards', name))
-      if (!(await file.exists()) || (await file.text()) !== text)
-        faults.push(`${name} is not current: bun helm/monitoring/dashboards.ts`)
-    }
-    for (const { file } of await readDashboards())
-      if (!wanted.has(file.replace('dashboards/', ''))) faults.push(`${file} has no source`)
-    return { passed: wanted.size - faults.length, faults }
-  },
-}
-
 const dashboardsAreRight: Check = {
   name: 'dashboards: units, legends, rates, data source, metrics',
   counts: 'panels',
@@ -137,4 +120,4 @@ const rulesNameMetrics: Check = {
   },
 }
 
-export const dashboardChecks: readonly Check[] = [dashboardsAreCurrent, dashboardsAreRight, rulesNameMetrics]
+export const dashboardChecks: readonly Check[] = [dashboardsAreRight, rulesNameMetrics]

@@ -1,9 +1,6 @@
 /**
- * The dashboards: what is read here is what Grafana shows. `bun helm/monitoring/dashboards.ts` writes dashboards/*.json anew, which a
- * check proves to be current.
+ * The dashboards: what is read here is what Grafana shows. `bun run generate` writes dashboards/*.json.
  */
-import { join } from 'node:path'
-
 /** A unit as Grafana names them. */
 type Unit = 's' | 'bytes' | 'Bps' | 'percentunit' | 'reqps' | 'ops' | 'short' | 'none'
 
@@ -651,6 +648,3 @@ const formatted = (value: object): string =>
 /** By file name, as they stand in the repository. */
 export const dashboardFiles = (): Map<string, string> =>
   new Map(dashboards.map((one) => [`${one.name}.json`, `${formatted(dashboardJson(one))}\n`]))
-
-if (import.meta.main)
-  for (const [name, text] of dashboardFiles()) await Bun.write(join(import.meta.dir, 'dashboards', name), text)

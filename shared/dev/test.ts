@@ -80,7 +80,6 @@ const notCounted: readonly { readonly why: string; readonly files: readonly stri
       'shared/dev/verify.ts',
       'shared/dev/check-fresh.ts',
       'shared/dev/doctor.ts',
-      'helm/config-reference.ts',
       'shared/dev/brokers/main.ts',
       'shared/kafka/native/build.ts',
       'shared/dev/soak.ts',

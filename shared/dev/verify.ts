@@ -1,11 +1,29 @@
-/** `bun run verify`: format, lint, types, dead code and unit tests. `bun run lint --write` fixes the format. */
+/** `bun run verify`: what needs no broker of all that a change has to pass. */
 import { resolve } from 'node:path'
+import { parseCommandLine } from '../service/command-line.ts'
 import { paint, seconds } from './progress.ts'
+
+const HELP = `Checks what needs no broker: bun run verify
+
+  --no-install   install nothing: what the machine lacks is told
+  --help         this text
+
+  format and lint   by Biome, which repairs what it can; where CI is set it writes nothing
+  generated files   bun run generate --check
+  types             by TypeScript
+  dead code         by Knip
+  unit tests        bun run test --unit
+
+Ends with "N passed, N failed", and with 1 when something failed.
+`
+
+parseCommandLine(HELP, {})
 
 const root = resolve(import.meta.dir, '..', '..')
 
 const checks = [
-  { name: 'format and lint', command: ['run', 'lint'] },
+  { name: 'format and lint', command: ['run', 'lint', ...(process.env.CI ? [] : ['--write'])] },
+  { name: 'generated files', command: ['helm/generate.ts', '--check'] },
   { name: 'types', command: ['x', 'tsc', '-p', '.'] },
   { name: 'dead code', command: ['x', 'knip', '--no-progress'] },
   { name: 'unit tests', command: ['shared/dev/test.ts', '--unit'] },

@@ -1,0 +1,84 @@
+/** `bun run generate`: writes what is generated from the code, or says what is stale. */
+import { mkdir } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { UnavailableError } from '../shared/dev/built.ts'
+import { parseCommandLine } from '../shared/service/command-line.ts'
+import { chartReadmes } from './checks/charts-readme.ts'
+import { schemaFiles } from './checks/charts-schema.ts'
+import { root } from './checks/check.ts'
+import { CONFIGURATION_PAGE, withConfiguration } from './config-reference.ts'
+import { dashboardFiles } from './monitoring/dashboards.ts'
+
+const HELP = `Writes what is generated from the code: bun run generate [--check]
+
+  --check   write nothing, and end with 1 when a file is stale
+  --help    this text
+
+  ${CONFIGURATION_PAGE.padEnd(34)}tables of both services' variables, between their marks
+  helm/charts/*/values.schema.json  from values.yaml and the services' variables
+  helm/charts/*/README.md           from values.yaml, by helm-docs; skipped where helm-docs is not installed and Go is not there to build it
+  helm/monitoring/dashboards/*.json from helm/monitoring/dashboards.ts
+`
+
+/** A generated file whose text is not what the code says, or that nothing generates any more. */
+export interface Stale {
+  /** From the project's root. */
+  readonly path: string
+  /** What it has to be; undefined: it has to go. */
+  readonly text: string | undefined
+}
+
+/**
+ * Compares files with what they have to be.
+ * @param files texts by path from `folder`
+ * @param owned globs, from `folder`, of files of which each has to be among `files`
+ */
+export async function staleFiles(
+  folder: string,
+  files: ReadonlyMap<string, string>,
+  owned: readonly string[],
+): Promise<Stale[]> {
+  const stale: Stale[] = []
+  for (const [path, text] of files) {
+    const file = Bun.file(join(folder, path))
+    if (!(await file.exists()) || (await file.text()) !== text) stale.push({ path, text })
+  }
+  for (const pattern of owned)
+    for await (const path of new Bun.Glob(pattern).scan(folder))
+      if (!files.has(path)) stale.push({ path, text: undefined })
+  return stale
+}
+
+const DASHBOARDS = 'helm/monitoring/dashboards'
+
+/** What has to be where. @returns also what cannot be generated on this machine, and why */
+async function generated(): Promise<{ files: Map<string, string>; skipped: string | undefined }> {
+  const page = await Bun.file(join(root, CONFIGURATION_PAGE)).text()
+  const files = new Map([[CONFIGURATION_PAGE, withConfiguration(page)], ...(await schemaFiles())])
+  for (const [name, text] of dashboardFiles()) files.set(`${DASHBOARDS}/${name}`, text)
+  try {
+    for (const [path, text] of await chartReadmes((progress) => console.error(progress))) files.set(path, text)
+    return { files, skipped: undefined }
+  } catch (error) {
+    if (!(error instanceof UnavailableError)) throw error
+    return { files, skipped: `helm/charts/*/README.md: ${error.message}` }
+  }
+}
+
+if (import.meta.main) {
+  const { values } = parseCommandLine(HELP, { options: { check: { type: 'boolean', default: false } } })
+  const { files, skipped } = await generated()
+  const stale = await staleFiles(root, files, [`${DASHBOARDS}/*.json`])
+  for (const { path, text } of stale) {
+    if (values.check) console.log(`FAILED  ${path} is stale: bun run generate`)
+    else if (text === undefined) await Bun.file(join(root, path)).delete()
+    else {
+      await mkdir(dirname(join(root, path)), { recursive: true })
+      await Bun.write(join(root, path), text)
+    }
+    if (!values.check) console.log(`${text === undefined ? 'deleted' : 'wrote'}  ${path}`)
+  }
+  if (skipped !== undefined) console.log(`skipped  ${skipped}`)
+  console.log(`${files.size} generated files, ${stale.length} ${values.check ? 'stale' : 'changed'}`)
+  process.exit(values.check && stale.length > 0 ? 1 : 0)
+}
