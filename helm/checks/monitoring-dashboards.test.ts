@@ -1,5 +1,6 @@
 import { expect, test } from 'bun:test'
-import { faultsOfPanel, metricsIn, servicesMetrics } from './monitoring-dashboards.ts'
+import { NOT_SHOWN } from '../monitoring/dashboards.ts'
+import { dashboardChecks, faultsOfPanel, metricsIn, servicesMetrics, shownMetrics } from './monitoring-dashboards.ts'
 
 const target = {
   expr: 'sum(rate(kafkatrace_a_total{namespace=~"$namespace"}[$__rate_interval]))',
@@ -50,4 +51,17 @@ test('the services’ metrics are those they register, histograms by their serie
   ])
     expect(names).toContain(name)
   expect(names).not.toContain('kafkatrace_producer_request_seconds')
+})
+
+test('every metric has a panel, or a reason in NOT_SHOWN why not, and not both', async () => {
+  const metrics = await shownMetrics()
+  const unshown = [...metrics].filter(([, isShown]) => !isShown).map(([name]) => name)
+  expect(unshown.toSorted()).toEqual(Object.keys(NOT_SHOWN).toSorted())
+  expect([...metrics.values()]).toContain(true)
+})
+
+test.each(dashboardChecks.map((check) => [check.name, check] as const))('%s', async (_, check) => {
+  const { passed, faults } = await check.run(() => {})
+  expect(faults).toEqual([])
+  expect(passed).toBeGreaterThan(0)
 })

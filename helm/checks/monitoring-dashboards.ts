@@ -4,7 +4,7 @@ import { createMetrics as consumerMetrics } from '../../consumer/metrics.ts'
 import { createMetrics as producerMetrics } from '../../producer/metrics.ts'
 import { addClientMetrics } from '../../shared/kafka/statistics.ts'
 import { addProcessMetrics } from '../../shared/service/process-metrics.ts'
-import type { dashboardJson } from '../monitoring/dashboards.ts'
+import { type dashboardJson, dashboards } from '../monitoring/dashboards.ts'
 import type { Check } from './check.ts'
 import { filesIn, MONITORING, type RuleFile, ruleFiles } from './monitoring-rules.ts'
 
@@ -60,19 +60,40 @@ export function faultsOfPanel(panel: DashboardPanel, known: ReadonlySet<string>)
   return faults
 }
 
-/** Every series that the services register. */
-export async function servicesMetrics(): Promise<Set<string>> {
+/** Every metric that the services register, with the suffixes of its series. */
+async function registered(): Promise<{ name: string; suffixes: readonly string[] }[]> {
   const producer = producerMetrics()
   const consumer = consumerMetrics()
   addClientMetrics(producer.registry)
   addProcessMetrics(producer.registry)()
-  const names = new Set<string>()
-  for (const { name, type } of await Registry.merge([producer.registry, consumer.registry]).getMetricsAsJSON()) {
+  const metrics = await Registry.merge([producer.registry, consumer.registry]).getMetricsAsJSON()
+  return metrics.map(({ name, type }) => ({
+    name,
     // prom-client gives the type as its text, though its types say a number.
-    const histogram = String(type) === 'histogram'
-    for (const suffix of histogram ? ['_bucket', '_sum', '_count'] : ['']) names.add(name + suffix)
+    suffixes: String(type) === 'histogram' ? ['_bucket', '_sum', '_count'] : [''],
+  }))
+}
+
+/** Every series that the services register. */
+export const servicesMetrics = async (): Promise<Set<string>> =>
+  new Set((await registered()).flatMap(({ name, suffixes }) => suffixes.map((suffix) => name + suffix)))
+
+/** Every metric by name, and whether a panel asks for it: for one of its series, directly or through a recording. */
+export async function shownMetrics(): Promise<Map<string, boolean>> {
+  const recordings = (await rulesOf()).filter(({ records }) => records)
+  const asked = new Set<string>()
+  const follow = (expr: string): void => {
+    for (const name of metricsIn(expr)) {
+      if (asked.has(name)) continue
+      asked.add(name)
+      for (const recording of recordings) if (recording.name === name) follow(recording.expr)
+    }
   }
-  return names
+  for (const { rows } of dashboards)
+    for (const { panels } of rows) for (const { queries } of panels) for (const { expr } of queries) follow(expr)
+  return new Map(
+    (await registered()).map(({ name, suffixes }) => [name, suffixes.some((suffix) => asked.has(name + suffix))]),
+  )
 }
 
 async function rulesOf(): Promise<{ name: string; expr: string; records: boolean }[]> {

@@ -155,6 +155,15 @@ const sloPanels = (slo: 'availability' | 'latency', budget: number): readonly Pa
   },
 ]
 
+/** Metrics of the services that no panel shows, and why. A metric is in a panel or here: a test compares. */
+export const NOT_SHOWN: Readonly<Record<string, string>> = {
+  kafkatrace_producer_webhook_handshakes_total: 'counts once for each subscription',
+  kafkatrace_consumer_records_fetched_total: 'differs from the outcomes, which have a panel, by what is waiting only',
+  kafkatrace_consumer_lookups_total: 'counts only with REFERENCE_TABLE_FILE, and its results are in every record',
+  kafkatrace_consumer_audit_records_total: 'progress of the background audit; what it finds has panels',
+  process_start_time_seconds: 'for changes() and for rates of what ended with a process',
+}
+
 export const dashboards: readonly Dashboard[] = [
   {
     name: 'overview',
@@ -254,6 +263,15 @@ export const dashboards: readonly Dashboard[] = [
             queries: one('{{instance}}', P('kafka_connected')),
             threshold: 1,
             badBelow: true,
+            stat: true,
+          },
+          {
+            title: 'Blocked streams',
+            description:
+              'Streams that no event can be written to: without Kafka, a producer id, their topic or the right to write to it.',
+            unit: 'short',
+            queries: one('{{instance}}', P('blocked_streams')),
+            threshold: 1,
             stat: true,
           },
         ],
