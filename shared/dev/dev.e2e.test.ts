@@ -1,7 +1,9 @@
 import { afterEach, describe, expect, test } from 'bun:test'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtemp, readdir, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { kcatCommand } from '../testing/kcat.ts'
 import { until } from '../testing/until.ts'
 
 const upTimeoutMs = 60_000
@@ -125,6 +127,50 @@ describe('bun run dev', () => {
     child.kill('SIGKILL')
     await child.exited
     await until(async () => (await listening(portsIn(output.text))).length === 0)
+  })
+
+  test('keeps topics and offsets in --data for its next run, and sends the payloads in the first one only', async () => {
+    const data = await mkdtemp(join(tmpdir(), 'kafkatrace-dev-data-test-'))
+    try {
+      const first = start('--broker', 'kafka', '--data', data)
+      await first.shows(/324 sent, 324 stored \(202\)/)
+      await first.shows(/processed 324 .* lag 0/)
+      first.child.kill('SIGINT')
+      expect(await first.child.exited).toBe(0)
+      expect(await readdir(data)).toEqual(['node-1'])
+
+      const { child, output, shows } = start('--broker', 'kafka', '--data', data)
+      await shows(/Ctrl-C drains and stops/)
+      await shows(/stored 0 · processed 0 · .* lag 0/)
+      expect(output.text).not.toContain('webhook payloads')
+      const servers = /broker {2,}(\S+)/.exec(output.text)?.[1] ?? ''
+      const read = Bun.spawnSync([
+        kcatCommand(),
+        '-b',
+        servers,
+        '-C',
+        '-t',
+        'kt.default.events.processed',
+        '-e',
+        '-q',
+        '-f',
+        '.',
+      ])
+      expect(read.stdout.toString()).toHaveLength(324)
+      child.kill('SIGINT')
+      expect(await child.exited).toBe(0)
+    } finally {
+      await rm(data, { recursive: true, force: true })
+    }
+  })
+
+  test.each([
+    [['--broker', 'embedded', '--data', 'anywhere'], 64, '--data needs --broker kafka'],
+    [['--broker', 'kafka', '--data', import.meta.dir], 1, 'is not a directory of this Kafka'],
+  ])('%p is refused', async (args, exitCode, why) => {
+    const { child, output } = start(...args)
+    expect(await child.exited).toBe(exitCode)
+    await until(() => output.text.includes(why))
   })
 
   test('says what it takes when it does not understand', async () => {

@@ -1,31 +1,35 @@
 /** `bun run dev`: a broker and both services on this machine, with something to look at. */
-import { mkdtempSync, readFileSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import pino from 'pino'
 import { inputTopic, streamTopics } from '../events/topics.ts'
 import { createRangeReader } from '../kafka/range-reader.ts'
 import { EXIT_BAD_CONFIG } from '../service/config.ts'
+import type { RangeReader } from '../kafka/types.ts'
 import { parseCommandLine, refuse } from '../service/command-line.ts'
 import { type BoundChild, endBoundChild, isRunning, spawnBoundChild } from './bound-child.ts'
 import { type Broker, BrokerUnavailableError } from './brokers/broker.ts'
 import { brokerSyntax, defaultBrokerChoice, parseBrokerChoice, startBroker } from './brokers/choose.ts'
 import { embeddedPartitions } from './brokers/embedded.ts'
 import { seenGone } from './brokers/external.ts'
+import { makeLogFolder } from './log-folder.ts'
 import { createOutcomeReader } from './outcomes.ts'
 import { type PlainEvent, sendEvents, webhookEvents } from './webhooks.ts'
 
 const HELP = `Runs KafkaTrace on this machine: a broker, the producer and the consumer, until Ctrl-C.
 
-Usage: bun run dev [--broker ${brokerSyntax}] [--payloads | --no-payloads] [--handlers FILE] [--logs]
+Usage: bun run dev [--broker ${brokerSyntax}] [--data DIR] [--payloads | --no-payloads] [--handlers FILE] [--logs]
 
   --broker       embedded: in memory, for trying things out; needs nothing
                  kafka:    Apache Kafka from Maven Central; needs Java 17 and Maven
                  redpanda: from compose.yaml; needs Docker
                  Without it: KAFKA_BROKERS where set, Redpanda where Docker answers, else embedded.
+  --data         with --broker kafka: a directory that keeps topics and offsets for the next run; without
+                 it they are deleted at the end, as on the embedded broker. Redpanda keeps them in a volume.
   --payloads     first send the example payloads of GitHub's webhooks through the HTTP API and show what
-                 became of them; that is the default on the embedded broker
+                 became of them; that is the default on a broker that dev starts, as long as it has no events
   --no-payloads  do not
   --handlers     a file of your own that exports \`handlers\`, used beside those that are built in
   --no-install   install nothing: what the machine lacks is told
@@ -47,6 +51,7 @@ const LIVE_PLAIN_MS = 10_000
 const SHOWN_LOG_LINES = 20
 const TENANT = 'default'
 const STREAM = 'events'
+const INPUT = inputTopic(TENANT, STREAM)
 
 const terminal = process.stdout.isTTY === true
 const colour = terminal && process.env.NO_COLOR === undefined
@@ -70,7 +75,7 @@ class DevError extends Error {}
 
 async function runServices(broker: Broker): Promise<void> {
   const [port, producerOps, consumerOps] = [await freePort(httpPort()), await freePort(9080), await freePort(9081)]
-  const logs = options.logs ? undefined : mkdtempSync(join(tmpdir(), 'kafkatrace-dev-'))
+  const logs = options.logs ? undefined : makeLogFolder(tmpdir())
   const common = {
     ...process.env,
     KAFKA_BROKERS: broker.bootstrapServers,
@@ -79,6 +84,7 @@ async function runServices(broker: Broker): Promise<void> {
   }
   // The mock cluster has no request that creates topics; naming them does.
   if (broker.name === 'embedded') await broker.createTopics(streamTopics(TENANT, STREAM), embeddedPartitions)
+  const isNew = broker.name === 'embedded' || !(await reading(broker, (reader) => reader.topics())).includes(INPUT)
   step('starting the producer and the consumer')
   start('producer', producerOps, logs, {
     ...common,
@@ -96,7 +102,8 @@ async function runServices(broker: Broker): Promise<void> {
   })
   await ready()
   const url = `http://127.0.0.1:${port}/v1/events`
-  const table = options.payloads ? await playPayloads(broker, url) : undefined
+  const table =
+    (options.payloads ?? (isNew && broker.name !== 'external')) ? await playPayloads(broker, url) : undefined
   endLine()
   process.stdout.write(screen(broker, port, logs, table))
   await live(broker)
@@ -143,18 +150,27 @@ async function playPayloads(broker: Broker, url: string): Promise<string> {
   )
   for (const { type, status, detail } of sent.refused)
     process.stderr.write(`\n${type} was answered ${status}: ${detail}\n`)
+  const accepted = events.filter(({ id }) => !sent.refused.some((one) => one.id === id))
+  return await reading(broker, async (reader) => {
+    const outcomes = createOutcomeReader(reader, INPUT, await reader.partitionCount(INPUT))
+    const deadline = performance.now() + OUTCOMES_TIMEOUT_MS
+    while (outcomes.known(accepted) < accepted.length && performance.now() < deadline) {
+      demandRunning()
+      await outcomes.update()
+      step(`waiting for their outcomes: ${outcomes.known(accepted)} of ${accepted.length}`)
+    }
+    return payloadTable(events, sent.accepted, outcomes.byType(events))
+  })
+}
+
+async function reading<T>(broker: Broker, work: (reader: RangeReader) => Promise<T>): Promise<T> {
   const config = { ...minimalConfig, KAFKA_BROKERS: broker.bootstrapServers }
   const reader = createRangeReader({ config, clientId: 'kafkatrace-dev', log: pino({ level: 'silent' }) })
-  const outcomes = createOutcomeReader(reader, inputTopic(TENANT, STREAM), await partitions(broker))
-  const accepted = events.filter(({ id }) => !sent.refused.some((one) => one.id === id))
-  const deadline = performance.now() + OUTCOMES_TIMEOUT_MS
-  while (outcomes.known(accepted) < accepted.length && performance.now() < deadline) {
-    demandRunning()
-    await outcomes.update()
-    step(`waiting for their outcomes: ${outcomes.known(accepted)} of ${accepted.length}`)
+  try {
+    return await work(reader)
+  } finally {
+    await reader.close()
   }
-  await reader.close()
-  return payloadTable(events, sent.accepted, outcomes.byType(events))
 }
 
 /** What reading needs of the configuration: the broker is on this machine and asks for nothing. */
@@ -168,11 +184,6 @@ const minimalConfig = {
   KAFKA_SASL_MECHANISM: 'PLAIN',
   OTEL_TRACES_SAMPLER_ARG: 0,
 } as const
-
-const DEFAULT_TOPIC_PARTITIONS = 6
-
-const partitions = async (broker: Broker): Promise<number> =>
-  broker.name === 'embedded' ? embeddedPartitions : Number(process.env.TOPIC_PARTITIONS ?? DEFAULT_TOPIC_PARTITIONS)
 
 function payloadTable(
   events: readonly PlainEvent[],
@@ -210,7 +221,7 @@ ${bold('KafkaTrace')} is up; broker and services took ${((performance.now() - be
               ${ops('producer')}/metrics  /readyz /livez
   consumer    ${ops('consumer')}/metrics  /readyz /livez
   tenant      ${TENANT}, stream ${STREAM}; no key needed (AUTH=off)
-  topics      ${inputTopic(TENANT, STREAM)}  .retry  .dlq  .processed
+  topics      ${INPUT}  .retry  .dlq  .processed
   logs        ${logs ?? 'below'}
 
 ${table === undefined ? '' : `${table}\n`}  ${bold('Try it')}
@@ -340,6 +351,7 @@ async function readOptions() {
   const { values } = parseCommandLine(HELP, {
     options: {
       broker: { type: 'string' },
+      data: { type: 'string' },
       payloads: { type: 'boolean' },
       handlers: { type: 'string' },
       logs: { type: 'boolean', default: false },
@@ -348,7 +360,8 @@ async function readOptions() {
   })
   const choice = values.broker === undefined ? (await defaultBrokerChoice()).choice : parseBrokerChoice(values.broker)
   if (choice === undefined) return refuse(`--broker takes ${brokerSyntax}`, HELP)
-  return { ...values, choice, payloads: values.payloads ?? choice.kind === 'embedded' }
+  if (values.data !== undefined && choice.kind !== 'kafka') return refuse('--data needs --broker kafka', HELP)
+  return { ...values, choice }
 }
 
 const options = await readOptions()
@@ -357,7 +370,10 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal
 let broker: Broker | undefined
 let exitCode = 0
 try {
-  broker = await startBroker(options.choice, { say: (progress) => step(progress) })
+  broker = await startBroker(options.choice, {
+    ...(options.data === undefined ? {} : { directory: resolve(options.data) }),
+    say: (progress) => step(progress),
+  })
   if (!stopping.signal.aborted) await runServices(broker)
 } catch (error) {
   if (!stopping.signal.aborted) {

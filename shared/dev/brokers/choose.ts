@@ -44,10 +44,12 @@ export async function defaultBrokerChoice(
 export interface StartOptions {
   readonly nodes?: 1 | 3
   readonly port?: number
+  /** Where data are kept; where not given, they do not outlive the broker. */
+  readonly directory?: string
   readonly say?: (progress: string) => void
 }
 
-/** Starts what was chosen. `nodes` and `port` are Apache Kafka's: the port of the first node, whom the others follow. */
+/** Starts what was chosen. `nodes`, `port` and `directory` are Apache Kafka's: the port of the first node, whom the others follow. */
 export function startBroker(choice: BrokerChoice, { port, ...options }: StartOptions = {}): Promise<Broker> {
   switch (choice.kind) {
     case 'embedded':

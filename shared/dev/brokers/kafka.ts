@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { mkdir, mkdtemp, rm } from 'node:fs/promises'
+import { mkdir, mkdtemp, readdir, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type BoundChild, endBoundChild, isRunning, spawnBoundChild } from '../bound-child.ts'
@@ -29,7 +29,7 @@ export const partitionsByDefault = 4
 export interface KafkaCluster extends Broker {
   readonly name: 'kafka'
   readonly nodeCount: number
-  /** Configuration, logs and data of all nodes; removed by `stop`. */
+  /** Configuration, logs and data of all nodes; removed by `stop`, unless it was given. */
   readonly directory: string
   /** `host:port` of a node. */
   address(node: number): string
@@ -83,6 +83,11 @@ export interface KafkaOptions {
   readonly users?: Readonly<Record<string, string>>
   /** Added to, or in place of, the settings of every node. */
   readonly settings?: Readonly<Record<string, string>>
+  /**
+   * Where configuration, logs and data are kept. One that an earlier start with as many nodes has left is used again, with its topics and
+   * committed offsets. Where not given, a temporary directory that does not outlive this process.
+   */
+  readonly directory?: string
   /** Runs Java as one would in production, in place of what starts soonest: to measure with. */
   readonly longRun?: boolean
   readonly say?: (progress: string) => void
@@ -104,20 +109,34 @@ interface Node {
 export async function startKafka(options: KafkaOptions = {}): Promise<KafkaCluster> {
   const { nodes: nodeCount = 1, longRun = false } = options
   const distribution = await provideKafka(options.say)
-  const clusterId = randomBytes(16).toString('base64url')
-  const root = await mkdtemp(join(tmpdir(), 'kafkatrace-kafka-'))
-  const cluster = { distribution, clusterId, root, longRun, heapMb: nodeCount === 1 ? heapMb : smallHeapMb }
+  const isKept = options.directory !== undefined
+  const root = options.directory ?? (await mkdtemp(join(tmpdir(), 'kafkatrace-kafka-')))
+  const formattedAs = isKept ? await clusterIdIn(root) : undefined
+  const clusterId = formattedAs ?? randomBytes(16).toString('base64url')
+  const cluster = {
+    distribution,
+    clusterId,
+    removedWhenOrphaned: isKept ? '' : root,
+    longRun,
+    heapMb: nodeCount === 1 ? heapMb : smallHeapMb,
+  }
   const ports: number[] = []
   const nodes: Node[] = []
   const stop = async ({ keepDirectory = false } = {}) => {
-    await Promise.all(nodes.map((node) => node.child && endBoundChild(node.child, node.frozen ? 0 : stopGraceMs)))
+    await Promise.all(
+      nodes.map(
+        (node) => node.child && endBoundChild(node.child, node.frozen ? 0 : isKept ? leaveGraceMs : stopGraceMs),
+      ),
+    )
     releasePorts(ports.splice(0))
-    if (!keepDirectory) await rm(root, { recursive: true, force: true })
+    if (!isKept && !keepDirectory) await rm(root, { recursive: true, force: true })
   }
   try {
     nodes.push(...(await configureNodes(root, nodeCount, options, ports)))
-    options.say?.(`formatting the storage of ${nodeCount === 1 ? 'one node' : `${nodeCount} nodes`}`)
-    await formatStorage(distribution, clusterId, nodes)
+    if (formattedAs === undefined) {
+      options.say?.(`formatting the storage of ${nodeCount === 1 ? 'one node' : `${nodeCount} nodes`}`)
+      await formatStorage(distribution, clusterId, nodes)
+    }
     options.say?.(`starting ${nodeCount === 1 ? 'one node' : `${nodeCount} nodes`}`)
     await Promise.all(nodes.map((node) => startNode(cluster, node, nodeCount)))
   } catch (error) {
@@ -168,7 +187,7 @@ export async function startKafka(options: KafkaOptions = {}): Promise<KafkaClust
     directory: root,
     bootstrapServers: nodes.map((node) => node.address).join(','),
     userServers: options.users === undefined ? '' : nodes.map((node) => node.userAddress).join(','),
-    description: `Apache Kafka ${distribution.version}, ${nodeCount === 1 ? 'one node' : `${nodeCount} nodes`}, data in ${root} until it stops`,
+    description: `Apache Kafka ${distribution.version}, ${nodeCount === 1 ? 'one node' : `${nodeCount} nodes`}, data in ${root}${isKept ? '' : ' until it stops'}`,
     async createTopics(names, partitions) {
       const [first] = answering()
       if (first === undefined) throw new BrokerUnavailableError('every node of this Kafka has been stopped')
@@ -233,6 +252,25 @@ export async function startKafka(options: KafkaOptions = {}): Promise<KafkaClust
   }
 }
 
+/**
+ * The id that the storage in a directory was formatted with; undefined where there is no storage yet.
+ * @throws BrokerUnavailableError when the directory has something else in it
+ */
+async function clusterIdIn(root: string): Promise<string | undefined> {
+  await mkdir(root, { recursive: true })
+  const properties = Bun.file(join(dataDirectory(nodeDirectory(root, 1)), 'meta.properties'))
+  if (await properties.exists()) return /^cluster\.id=(.+)$/m.exec(await properties.text())?.[1]
+  const [other] = (await readdir(root)).filter((name) => !/^node-\d$/.test(name))
+  if (other === undefined) return undefined
+  throw new BrokerUnavailableError(
+    `${root} is not a directory of this Kafka: it has ${other}; name an empty or a new one`,
+  )
+}
+
+const nodeDirectory = (root: string, id: number): string => join(root, `node-${id}`)
+
+const dataDirectory = (node: string): string => join(node, 'data')
+
 /** @param found gets the ports that were found, to be given back */
 async function configureNodes(
   root: string,
@@ -258,7 +296,7 @@ async function configureNodes(
       advertisedAddress: addressOf(advertisedPorts?.[index] ?? clientPorts[index]),
       controllerAddress: addressOf(controllerPorts[index]),
       userAddress: addressOf(userPorts[index]),
-      directory: join(root, `node-${index + 1}`),
+      directory: nodeDirectory(root, index + 1),
     }
   })
   const voters = members.map(({ id, controllerAddress }) => `${id}@${controllerAddress}`).join(',')
@@ -266,9 +304,9 @@ async function configureNodes(
     members.map(async (member) => {
       const { directory } = member
       const configFile = join(directory, 'server.properties')
-      await mkdir(directory)
+      await mkdir(directory, { recursive: true })
       const all = {
-        ...nodeSettings({ ...member, voters, nodeCount, dataDirectory: join(directory, 'data') }),
+        ...nodeSettings({ ...member, voters, nodeCount, dataDirectory: dataDirectory(directory) }),
         ...(users === undefined ? {} : userSettings(member, users)),
         ...settings,
       }
@@ -361,7 +399,8 @@ async function startNode(
   cluster: {
     readonly distribution: KafkaDistribution
     readonly clusterId: string
-    readonly root: string
+    /** A directory; empty: none. */
+    readonly removedWhenOrphaned: string
     readonly longRun: boolean
     readonly heapMb: number
   },
@@ -381,7 +420,7 @@ async function startNode(
     {
       stdout: 'ignore',
       stderr: log,
-      removeWhenOrphaned: cluster.root,
+      removeWhenOrphaned: cluster.removedWhenOrphaned,
     },
   )
   node.child = child
