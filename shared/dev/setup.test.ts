@@ -2,7 +2,7 @@ import { expect, test } from 'bun:test'
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { installStamp, needsOf, temporaryFault } from './setup.ts'
+import { installFault, installStamp, needsOf, temporaryFault } from './setup.ts'
 
 test('dependencies are installed again when package.json or bun.lock changes, and only then', () => {
   const stamp = installStamp('a', 'b')
@@ -28,6 +28,15 @@ test('a command needs of the machine what it is going to use, and no more', () =
   for (const reads of ['report', 'compare', 'check', '--list']) expect(needsOf(bench, [reads])).toEqual([])
   expect(needsOf('bench/test.ts', [])).toEqual([])
   expect(needsOf(undefined, [])).toEqual(['tests', 'kafka'])
+})
+
+test('a lock file that another Bun has rewritten is told from a registry that does not answer', () => {
+  expect(installFault('error: lockfile had changes, but lockfile is frozen')).toContain(
+    `Another Bun than ${Bun.version} may have rewritten bun.lock: git checkout bun.lock`,
+  )
+  expect(installFault('error: ConnectionRefused downloading package manifest pino')).toBe(
+    'is the npm registry reachable?',
+  )
 })
 
 test('a folder for temporary files that is not there is named; one that is there is left as it was', () => {

@@ -97,6 +97,12 @@ async function endOfStep(child: Subprocess): Promise<number> {
 /** How long installing the dependencies may take; Bun itself waits for a registry that does not answer without an end. */
 const DEPENDENCIES_TIMEOUT_MS = 300_000
 
+/** Why `bun install` failed, as far as what it said tells, and what to do. */
+export const installFault = (said: string): string =>
+  /lockfile is frozen/.test(said)
+    ? `bun.lock and package.json do not agree. Another Bun than ${Bun.version} may have rewritten bun.lock: git checkout bun.lock. After a change of dependencies: npx -y bun@${Bun.version} install`
+    : 'is the npm registry reachable?'
+
 /** @throws MissingError */
 async function installDependencies(packageJson: string): Promise<void> {
   const stamp = installStamp(packageJson, readFileSync(join(root, 'bun.lock'), 'utf8'))
@@ -116,10 +122,11 @@ async function installDependencies(packageJson: string): Promise<void> {
     const [output, errors, exitCode] = await Promise.all([child.stdout.text(), child.stderr.text(), endOfStep(child)])
     clearTimeout(timer)
     if (exitCode !== 0) {
+      const said = `${output}\n${errors}`
       const why = isLate
         ? `the npm registry did not answer, or too slowly, within ${DEPENDENCIES_TIMEOUT_MS / 1000} s`
-        : 'is the npm registry reachable?'
-      throw new MissingError(`${lastLines(`${output}\n${errors}`)}\nthe dependencies could not be installed: ${why}`)
+        : installFault(said)
+      throw new MissingError(`${lastLines(said)}\nthe dependencies could not be installed: ${why}`)
     }
     mkdirSync(join(root, 'node_modules'), { recursive: true })
     writeFileSync(stampFile, stamp)
@@ -130,7 +137,7 @@ async function installDependencies(packageJson: string): Promise<void> {
 async function setUp(command: string | undefined, args: readonly string[], mayInstall: boolean): Promise<number> {
   const packageJson = readFileSync(join(root, 'package.json'), 'utf8')
   const { engines } = JSON.parse(packageJson) as { engines: { bun: string } }
-  const fault = wrongBun(engines.bun, Bun.version, `run ${process.env.npm_lifecycle_event ?? 'dev'}`)
+  const fault = wrongBun(engines.bun, Bun.version, ['run', process.env.npm_lifecycle_event ?? 'dev', ...args].join(' '))
   if (fault !== undefined) {
     process.stderr.write(`${fault}\n`)
     return 1
