@@ -1,5 +1,5 @@
 /**
- * `bun run doctor`: what this machine has and lacks for each part of the project, and what to do about it. One screen. It needs neither
+ * `bun run doctor`: what this machine has, what each command needs of it, and what to type for what is missing. One screen. It needs neither
  * packages nor the addon: it is asked when those cannot be had.
  */
 import { existsSync } from 'node:fs'
@@ -13,7 +13,8 @@ import { defaultBrokerChoice } from './brokers/choose.ts'
 import { findJava } from './brokers/kafka-distribution.ts'
 import { dockerAnswers } from './brokers/redpanda.ts'
 import { paint } from './progress.ts'
-import { missingOf, NEEDS, type Need, packageManager } from './requirements.ts'
+import { installCommand, missingOf, NEEDS, type Need, packageManager } from './requirements.ts'
+import { needsOf } from './setup.ts'
 
 /** `wanted`: something works less well without it; `needed`: nothing works without it. */
 interface Finding {
@@ -99,26 +100,52 @@ async function java(): Promise<Finding> {
   }
 }
 
-async function commands(): Promise<Finding[]> {
-  const [maven, kcat, docker] = await Promise.all([output('mvn', '-v'), output('kcat', '-V'), dockerAnswers()])
-  const found = (name: string, command: string, text: string | undefined): Finding => {
-    const need = [...NEEDS.kafka, ...NEEDS.tests].find((one) => one.name === command)
-    if (text !== undefined || need === undefined) return { name, state: 'ok', text: text ?? 'there' }
-    return { name, state: 'wanted', text: missingText(need) }
-  }
-  return [
-    found('Maven', 'mvn', maven && Bun.stripANSI(maven.split('\n')[0] ?? '')),
-    found('kcat', 'kcat', kcat && (/Version (\S+)/.exec(kcat)?.[1] ?? 'there')),
-    docker
-      ? { name: 'Docker', state: 'ok', text: 'answers' }
-      : { name: 'Docker', state: 'wanted', text: 'no engine answers: no Redpanda; the other brokers do without' },
-  ]
+async function docker(): Promise<Finding> {
+  const name = 'Docker'
+  return (await dockerAnswers())
+    ? { name, state: 'ok', text: 'answers' }
+    : { name, state: 'wanted', text: 'no engine answers: no Redpanda; the other brokers do without' }
 }
+
+/** The commands, as they are typed after `bun run`, with the arguments that change what they need. */
+const COMMANDS = [
+  'dev',
+  'dev --broker kafka',
+  'test',
+  'test --unit',
+  'verify',
+  'generate',
+  'bench',
+  'audit',
+
+  'config',
+  'tenant-key',
+  'check:deploy',
+  'check:fresh',
+] as const
+
+/** What each command needs besides Bun, the dependencies and the Kafka client, which all of them need. */
+const commands = (): Promise<Finding[]> =>
+  Promise.all(
+    COMMANDS.map(async (typed): Promise<Finding> => {
+      const [script = '', ...args] = typed.split(' ')
+      const file = /setup\.ts (\S+)/.exec(manifest.scripts[script as keyof typeof manifest.scripts])?.[1]
+      const needs = needsOf(file, args).flatMap((need): readonly Need[] => NEEDS[need])
+      const missing = await missingOf(needs)
+      const name = `  ${typed}`
+      const names = (of: readonly Need[]): string => of.map((need) => need.name).join(', ')
+      if (missing.length === 0)
+        return { name, state: 'ok', text: needs.length === 0 ? 'needs no more' : `needs ${names(needs)}: all there` }
+      const command =
+        installCommand(missing) ?? 'install them by hand: this system’s package manager does not have them'
+      return { name, state: 'wanted', text: `needs ${names(needs)}; missing: ${names(missing)}; type: ${command}` }
+    }),
+  )
 
 async function broker(): Promise<Finding> {
   const { choice, reason } = await defaultBrokerChoice()
   const name = choice.kind === 'external' ? choice.bootstrapServers : choice.kind
-  return { name: 'bun run dev', state: 'ok', text: `would take broker ${name}: ${reason}` }
+  return { name: 'Broker of dev', state: 'ok', text: `${name}: ${reason}` }
 }
 
 const wrong = wrongBun(manifest.engines.bun, Bun.version, 'run doctor')
@@ -129,12 +156,13 @@ const findings: Finding[] = [
   ...addon(),
   ...(await compiler()),
   await java(),
-  ...(await commands()),
+  await docker(),
   await broker(),
+  ...(await commands()),
 ]
 
 const marks = { ok: 'ok  ', wanted: paint('yellow', 'less'), needed: paint('red', 'MISS') }
-for (const { name, state, text } of findings) console.log(`${marks[state]}  ${name.padEnd(16)} ${text}`)
+for (const { name, state, text } of findings) console.log(`${marks[state]}  ${name.padEnd(20)} ${text}`)
 const missing = findings.filter((finding) => finding.state === 'needed').length
 console.log(missing === 0 ? '\nEverything that is needed is there.' : `\n${missing} needed and missing: see above.`)
 process.exit(missing === 0 ? 0 : 1)

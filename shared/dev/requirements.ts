@@ -167,6 +167,15 @@ export function advice(missing: readonly Need[], manager: PackageManager | undef
   return ['not on this machine, and needed:', ...list, 'to install them:', ...commands].join('\n')
 }
 
+/** What to type to install what is missing, in one line; undefined where this system's package manager does not have it, or is not known. */
+export function installCommand(missing: readonly Need[]): string | undefined {
+  const manager = packageManager()
+  const packages = manager === undefined ? [] : packagesFor(manager, missing)
+  return manager === undefined || packages.length === 0
+    ? undefined
+    : commandLine(manager, packages, privilegeOf(manager))
+}
+
 /** The package manager of this system. */
 export const packageManager = (): PackageManager | undefined => PACKAGE_MANAGERS.find(hasCommand)
 
