@@ -84,7 +84,7 @@ async function runServices(broker: Broker): Promise<void> {
   }
   // The mock cluster has no request that creates topics; naming them does.
   if (broker.name === 'embedded') await broker.createTopics(streamTopics(TENANT, STREAM), embeddedPartitions)
-  const isNew = broker.name === 'embedded' || !(await reading(broker, (reader) => reader.topics())).includes(INPUT)
+  const sendsPayloads = options.payloads ?? (await hasNoEvents(broker))
   step('starting the producer and the consumer')
   start('producer', producerOps, logs, {
     ...common,
@@ -102,8 +102,7 @@ async function runServices(broker: Broker): Promise<void> {
   })
   await ready()
   const url = `http://127.0.0.1:${port}/v1/events`
-  const table =
-    (options.payloads ?? (isNew && broker.name !== 'external')) ? await playPayloads(broker, url) : undefined
+  const table = sendsPayloads ? await playPayloads(broker, url) : undefined
   endLine()
   process.stdout.write(screen(broker, port, logs, table))
   await live(broker)
@@ -161,6 +160,12 @@ async function playPayloads(broker: Broker, url: string): Promise<string> {
     }
     return payloadTable(events, sent.accepted, outcomes.byType(events))
   })
+}
+
+/** Whether dev has started the broker, and nothing was ever sent to the stream. */
+async function hasNoEvents(broker: Broker): Promise<boolean> {
+  if (broker.name === 'embedded') return true
+  return broker.name !== 'external' && !(await reading(broker, (reader) => reader.topics())).includes(INPUT)
 }
 
 async function reading<T>(broker: Broker, work: (reader: RangeReader) => Promise<T>): Promise<T> {
