@@ -28,6 +28,7 @@ export interface BoundChildOptions<Out extends Output, Err extends Output> {
   readonly stdout: Out
   readonly stderr: Err
   readonly env?: Record<string, string | undefined>
+  readonly cwd?: string
   /** A directory that is of no use without this process, removed when it is orphaned. */
   readonly removeWhenOrphaned?: string
 }
@@ -47,6 +48,7 @@ export function spawnBoundChild<Out extends Output, Err extends Output>(
     cmd: ['/bin/sh', '-c', guardedExec, 'sh', options.removeWhenOrphaned ?? '', ...command],
     stdio: ['ignore', both ?? stdout, both ?? stderr, 'pipe'],
     env: options.env ?? process.env,
+    ...(options.cwd !== undefined && { cwd: options.cwd }),
     detached: true,
   })
   if (both !== undefined) closeSync(both)

@@ -28,6 +28,7 @@ test('a command needs of the machine what it is going to use, and no more', () =
   for (const reads of ['report', 'compare', 'check', '--list']) expect(needsOf(bench, [reads])).toEqual([])
   expect(needsOf('bench/test.ts', [])).toEqual([])
   expect(needsOf(undefined, [])).toEqual(['tests', 'kafka'])
+  expect(needsOf('shared/dev/native-try.ts', [])).toEqual(['addon', 'tests', 'kafka'])
 })
 
 test('a lock file that another Bun has rewritten is told from a registry that does not answer', () => {
@@ -59,4 +60,14 @@ test.each([
   const child = Bun.spawnSync([process.execPath, join(import.meta.dir, 'setup.ts'), option])
   expect(child.exitCode).toBe(exitCode)
   expect(child[output].toString()).toContain(said)
+})
+
+test('scripts run where Bun was started by its path, and the path has no bun', () => {
+  const { npm_execpath: _, ...env } = process.env
+  const child = Bun.spawnSync([process.execPath, 'run', 'build:native', '--help'], {
+    cwd: join(import.meta.dir, '..', '..'),
+    env: { ...env, PATH: '/usr/bin:/bin' },
+  })
+  expect(child.stdout.toString()).toStartWith('Builds the Kafka client')
+  expect(child.exitCode).toBe(0)
 })

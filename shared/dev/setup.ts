@@ -50,6 +50,8 @@ export function needsOf(command: string | undefined, args: readonly string[]): N
       return ['unit']
     case 'helm/checks/main.ts':
       return ['tests', 'kafka', 'deployment']
+    case 'shared/dev/native-try.ts':
+      return ['addon', 'tests', 'kafka']
     case 'shared/dev/check-fresh.ts':
       return ['roots']
     default:

@@ -537,6 +537,7 @@ test(
           )
         return Buffer.from(packer.packed.bytes.subarray(0, packer.packed.length))
       }
+      const format = packed().readInt32LE(0)
       const spoil = (bytes: Buffer): Buffer => {
         const anInt = (): number => random(bytes.length >> 2) * 4
         switch (random(6)) {
@@ -553,7 +554,7 @@ test(
             return bytes
           case 4:
             // The record ends before what it says that it has.
-            bytes.writeInt32LE(8 + random(bytes.length), 0)
+            bytes.writeInt32LE(8 + random(bytes.length), 4)
             return bytes
           default:
             return Buffer.from(Array.from({ length: random(200) }, () => random(256)))
@@ -561,9 +562,13 @@ test(
       }
       for (let round = 0; round < count; round++) {
         const spoiled = spoil(packed())
+        // Mostly of the right format, so that what follows it is read.
+        if (spoiled.length >= 4 && random(50) > 0) spoiled.writeInt32LE(format, 0)
+        const isOfFormat = spoiled.length >= 4 && spoiled.readInt32LE(0) === format
+        if (!isOfFormat) seen.expectedThrown++
         const around = Buffer.alloc(256, marker)
         const bytes = Buffer.concat([around, spoiled, around]).subarray(256, 256 + spoiled.length)
-        for (let at = 0; at < bytes.length; ) {
+        for (let at = 4; isOfFormat && at < bytes.length; ) {
           const size = bytes.length - at < 8 ? 0 : bytes.readInt32LE(at)
           if (size < 8 || size > bytes.length - at) {
             seen.expectedThrown++
@@ -578,7 +583,8 @@ test(
         } catch (error) {
           seen.thrown++
           const said = String(error)
-          if (said !== 'TypeError: a record is beyond the length') seen.faults += `${said}\n`
+          const expected = isOfFormat ? 'a record is beyond the length' : 'the buffer has another format than the addon'
+          if (said !== `TypeError: ${expected}`) seen.faults += `${said}\n`
         }
         if (round % 500 === 0) await Bun.sleep(0)
       }
@@ -677,6 +683,7 @@ test(
       structuredClone(detached.buffer, { transfer: [detached.buffer as ArrayBuffer] })
       expectTypeError('a buffer that was given away', () => addon.produce(number, detached, 64))
       expectTypeError('a length beyond the buffer', () => addon.produce(number, Buffer.alloc(8), 9))
+      expectTypeError('another format', () => addon.produce(number, Buffer.from([2, 0, 0, 0]), 4))
       // It goes on as before.
       addon.names(['ce_id'])
       const packer = new Packer(addon)

@@ -8,6 +8,7 @@ import type { Consumer, Producer } from './client.ts'
 import {
   consumePacked,
   declareNames,
+  FORMAT,
   type Interruption,
   isNotQueued,
   Packer,
@@ -53,7 +54,8 @@ interface Unpacked {
 /** Reads what is packed. Throws where a record ends elsewhere than it says, or does not begin at a multiple of 4. */
 function unpacked({ packed: { bytes, length } }: Packer): Unpacked[] {
   const records: Unpacked[] = []
-  for (let begin = 0; begin < length; ) {
+  if (bytes.readInt32LE(0) !== FORMAT) throw new Error('another format')
+  for (let begin = 4; begin < length; ) {
     let at = begin
     const int = (): number => {
       at += 4
@@ -148,10 +150,10 @@ describe('outgoing records', () => {
     )
     const { bytes, length } = packer.packed
     const ce_id = NAMES.indexOf('ce_id')
-    const ints = [57, 7, 0, 3, 3, 5, 2, ~3, -1, ce_id, 2]
+    const ints = [FORMAT, 57, 7, 0, 3, 3, 5, 2, ~3, -1, ce_id, 2]
     expect(Array.from(ints, (_, index) => bytes.readInt32LE(index * 4))).toEqual(ints)
-    expect(bytes.toString('latin1', 44, 57)).toBe('keyownidvalue')
-    expect(length).toBe(60)
+    expect(bytes.toString('latin1', 48, 61)).toBe('keyownidvalue')
+    expect(length).toBe(64)
   })
 
   test('keep texts of every kind, wherever they stand', () => {
@@ -238,7 +240,7 @@ describe('outgoing records', () => {
     packer.add(record({ key: 'k'.repeat(500), value: Buffer.alloc(5_000, 'v'), headers: headersOf({ own: 'x' }) }), 1)
     const { bytes } = packer.packed
     packer.clear()
-    expect(packer.packed.length).toBe(0)
+    expect(packer.isEmpty).toBe(true)
     expect(unpacked(packer)).toEqual([])
     const next = record({ headers: headersOf({ own: null, ce_id: '' }), value: Buffer.from('v') })
     packer.add(next, 2)
@@ -317,7 +319,7 @@ describe('outgoing records', () => {
 const CLIENT = { _client: {} } as unknown as Producer & Consumer
 
 /** An addon that has these reports, and notes what it is handed over. */
-function reporting(reports: Report[]) {
+function reporting(reports: Report[], format = FORMAT) {
   const waiting = [...reports]
   const handed: { number: number; bytes: Buffer }[] = []
   const closed: number[] = []
@@ -333,7 +335,7 @@ function reporting(reports: Report[]) {
     reports: (_number: number, to: Buffer) => {
       const given = waiting.splice(0, Math.floor(to.length / 32))
       for (const [index, { sequence, code, partition, offset, timestampMs }] of given.entries()) {
-        ;[sequence, code, partition, 0].forEach((int, at) => {
+        ;[sequence, code, partition, format].forEach((int, at) => {
           to.writeInt32LE(int, index * 32 + at * 4)
         })
         to.writeDoubleLE(offset, index * 32 + 16)
@@ -380,6 +382,14 @@ describe('a producer by the batch', () => {
     expect(seen).toHaveLength(count)
   })
 
+  test('takes no reports of another format', () => {
+    const { addon, announce } = reporting([reportOf(1)], FORMAT + 1)
+    const seen: Report[] = []
+    packProducer(addon, CLIENT, (report) => seen.push({ ...report }))
+    expect(announce).toThrow(/packs in format 2, and format 1 is read here: run `bun shared/)
+    expect(seen).toEqual([])
+  })
+
   test('tells what was not queued from what was', () => {
     expect(isNotQueued({ ...reportOf(1), partition: -2 })).toBe(true)
     for (const partition of [-1, 0, 2]) expect(isNotQueued({ ...reportOf(1), partition })).toBe(false)
@@ -420,7 +430,9 @@ const incoming = (more: Partial<Incoming> = {}): Incoming => ({
 const isAscii = (bytes: Buffer): boolean => bytes.every((byte) => byte < 0x80)
 
 /** Writes the addon's side of the format. */
-function packIncoming(records: readonly Incoming[]): Buffer {
+function packIncoming(records: readonly Incoming[], format = FORMAT): Buffer {
+  const head = Buffer.alloc(8)
+  head.writeInt32LE(format, 0)
   const parts = records.map(({ code, topic, partition, offset, timestampMs, key, value, headers }) => {
     const texts: Buffer[] = key === null ? [] : [key]
     const table = headers.flatMap(({ name, value: own }) => {
@@ -446,7 +458,7 @@ function packIncoming(records: readonly Incoming[]): Buffer {
     value?.copy(bytes, valueAt)
     return bytes
   })
-  return Buffer.concat(parts)
+  return Buffer.concat([head, ...parts])
 }
 
 const TOPICS = ['first', 'second', 'third']
@@ -486,16 +498,16 @@ function expectRead(...records: Incoming[]): void {
 
 describe('incoming records', () => {
   test('are read as the format says', () => {
-    const bytes = Buffer.alloc(80)
-    ;[80, 0, 1, 5].forEach((int, at) => {
+    const bytes = Buffer.alloc(88)
+    ;[FORMAT, 0, 80, 0, 1, 5].forEach((int, at) => {
       bytes.writeInt32LE(int, at * 4)
     })
-    bytes.writeDoubleLE(2 ** 53 - 1, 16)
-    bytes.writeDoubleLE(1_700_000_000_000, 24)
+    bytes.writeDoubleLE(2 ** 53 - 1, 24)
+    bytes.writeDoubleLE(1_700_000_000_000, 32)
     ;[3, 5, 1, 66, ~3, 0, 0].forEach((int, at) => {
-      bytes.writeInt32LE(int, 32 + at * 4)
+      bytes.writeInt32LE(int, 40 + at * 4)
     })
-    bytes.write('keyownvalue', 60)
+    bytes.write('keyownvalue', 68)
     expect(unpack(bytes, topicOf, nothingBetween)[0]?.bytes).toBe(80)
     expect(unpack(bytes, topicOf, nothingBetween).map(read)).toEqual([
       {
@@ -510,8 +522,14 @@ describe('incoming records', () => {
     ])
   })
 
-  test('are none in an empty buffer', () => {
-    expect(unpack(Buffer.alloc(0), topicOf, nothingBetween)).toEqual([])
+  test('are none where there is only the format', () => {
+    expect(unpack(packIncoming([]), topicOf, nothingBetween)).toEqual([])
+  })
+
+  test('of another format are not read', () => {
+    const others = [packIncoming([incoming()], FORMAT + 1), packIncoming([incoming()]).subarray(8), Buffer.alloc(0)]
+    for (const other of others)
+      expect(() => unpack(other, topicOf, nothingBetween)).toThrow(/packs in format .+, and format 1 is read here/)
   })
 
   test('keep what is empty apart from what is not there', () => {

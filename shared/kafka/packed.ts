@@ -33,8 +33,21 @@ export function declareNames(addon: PackedAddon): void {
   addon.names(NAMES)
 }
 
+/** The version of the formats, of which `native/shim/packed.cc` has the other side. */
+export const FORMAT = 1
+
+/** @throws Error for a buffer of an addon that was built from another version of these sources */
+function demandFormat(format: number | undefined): void {
+  if (format !== FORMAT)
+    throw new Error(
+      `the Kafka client's native addon packs in format ${format}, and format ${FORMAT} is read here: run \`bun shared/kafka/native/build.ts\``,
+    )
+}
+
 // ---- outgoing
 
+/** The format. */
+const OUTGOING_HEAD_BYTES = 4
 const RECORD_INTS = 7
 const HEADER_INTS = 2
 const FIRST_BUFFER_BYTES = 64 * 1024
@@ -47,10 +60,15 @@ export class Packer {
   readonly #topics = new Map<string, number>()
   #bytes = Buffer.allocUnsafeSlow(FIRST_BUFFER_BYTES)
   #ints = new Int32Array(this.#bytes.buffer)
-  #length = 0
+  #length = OUTGOING_HEAD_BYTES
 
   constructor(addon: Pick<PackedAddon, 'topic'>) {
     this.#addon = addon
+    this.#ints[0] = FORMAT
+  }
+
+  get isEmpty(): boolean {
+    return this.#length === OUTGOING_HEAD_BYTES
   }
 
   /** What is packed. Valid until the next call of {@link add} or {@link clear}. */
@@ -59,7 +77,7 @@ export class Packer {
   }
 
   clear(): void {
-    this.#length = 0
+    this.#length = OUTGOING_HEAD_BYTES
     if (this.#bytes.length > KEPT_BUFFER_BYTES) this.#grow(FIRST_BUFFER_BYTES)
   }
 
@@ -218,6 +236,7 @@ export function packProducer(
   const take = (): void => {
     for (;;) {
       const count = addon.reports(number, reports)
+      if (count > 0) demandFormat(ints[3])
       for (let index = 0; index < count; index++) {
         report.sequence = ints[index * 8] as number
         report.code = ints[index * 8 + 1] as number
@@ -234,7 +253,7 @@ export function packProducer(
     packer,
     flush() {
       const { bytes, length } = packer.packed
-      if (length > 0) addon.produce(number, bytes, length)
+      if (!packer.isEmpty) addon.produce(number, bytes, length)
       packer.clear()
     },
     take,
@@ -244,6 +263,8 @@ export function packProducer(
 
 // ---- incoming
 
+/** The format, and what aligns the records. */
+const INCOMING_HEAD_BYTES = 8
 const INCOMING_BYTES = 48
 const INCOMING_HEADER_INTS = 3
 
@@ -335,7 +356,8 @@ function eachRecord(
     ints: new Int32Array(bytes.buffer, bytes.byteOffset, bytes.length >> 2),
   }
   const doubles = new Float64Array(bytes.buffer, bytes.byteOffset, bytes.length >> 3)
-  for (let at = 0; at < bytes.length; ) {
+  demandFormat(batch.ints[0])
+  for (let at = INCOMING_HEAD_BYTES; at < bytes.length; ) {
     const int = at >> 2
     const code = batch.ints[int + 1] as number
     const number = batch.ints[int + 2] as number

@@ -2,8 +2,10 @@ import { afterAll, describe, expect, test } from 'bun:test'
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import project from '../../../package.json'
 import { until } from '../../testing/until.ts'
-import { missingSymbols, removeAbandoned, wrongBun } from './build.ts'
+import { missingSymbols, removeAbandoned, TESTED_CLIENT, wrongBun } from './build.ts'
+import { stubsAmong } from './stubs.ts'
 
 const BUILD = join(import.meta.dir, 'build.ts')
 
@@ -93,13 +95,19 @@ describe('missing symbols', () => {
     expect(missingSymbols(needed, exported)).toEqual(needed)
   })
 
-  test('are also functions of libuv that are exported and do nothing but end the process', () => {
-    expect(missingSymbols(['uv_cond_wait'], exported)).toEqual(['uv_cond_wait'])
-  })
-
   test('are not those of other libraries', () => {
     expect(missingSymbols(['SSL_new', 'ZSTD_compress', '_ZNSt6vectorE', 'uvula'], exported)).toEqual([])
   })
+})
+
+test('a function of libuv that only ends the process is told from those that work', async () => {
+  const stubs = ['uv_thread_create', 'uv_run', 'uv_cond_wait']
+  const working = ['uv_default_loop', 'uv_async_init', 'uv_async_send', 'uv_close', 'uv_mutex_init', 'uv_mutex_lock']
+  expect(await stubsAmong([...stubs, ...working])).toEqual(stubs)
+})
+
+test('the client of package.json is the tested one', () => {
+  expect(project.dependencies['@confluentinc/kafka-javascript']).toBe(TESTED_CLIENT)
 })
 
 test('directories of builds that were killed are removed, those of running ones stay', () => {

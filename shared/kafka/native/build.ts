@@ -27,6 +27,8 @@ import { cacheFault, cacheFolder } from './cache.ts'
 import { ADDON_FILE, MANIFEST_FILE, type Manifest } from './check.ts'
 import { COMPILING, OPTIONAL } from './needs.ts'
 import { isLoadable, RELEASE_OPTIONS_OFF, RELEASE_SYSTEM, releasedAddon, replace, writeReleased } from './released.ts'
+import { stubsAmong } from './stubs.ts'
+import { whyUnusable } from './trial.ts'
 
 const HELP = `Builds the Kafka client's native addon for this Bun, or takes it from the cache or from the release.
 
@@ -48,17 +50,14 @@ const CLIENT = join(MODULES, CLIENT_NAME)
 /** Where addons and Node's headers are kept. Not read when this is imported, since there may be no such folder. */
 const cache = (): string => join(cacheFolder(), 'native')
 
-/**
- * What the addon may use of libuv: Bun exports all of libuv's names, but most of its functions only end the process. These were seen to
- * work, or come from shim/.
- */
-const WORKING_LIBUV = /^uv_(async_init|async_send|close|default_loop|mutex_\w+|rwlock_\w+|thread_create|thread_join)$/
+/** What addon.patch is written for, and the tests run on. */
+export const TESTED_CLIENT = '1.10.1'
 
 /** A failure that the person at the terminal can fix; shown without a stack. */
 class BuildError extends Error {}
 
 async function build(rebuild: boolean): Promise<void> {
-  if (!existsSync(CLIENT)) throw new BuildError('the client is not installed: run `bun install`')
+  checkClient()
   const found = rebuild ? undefined : await find()
   if (found !== undefined) return install(found)
   const described = describe(optionsOff())
@@ -67,8 +66,28 @@ async function build(rebuild: boolean): Promise<void> {
   install(cached)
 }
 
+/** @throws BuildError when another client is installed than package.json names */
+function checkClient(): void {
+  if (!existsSync(CLIENT)) throw new BuildError('the client is not installed: run `bun install`')
+  const { version } = JSON.parse(readFileSync(join(CLIENT, 'package.json'), 'utf8')) as { version: string }
+  const named = clientNamed()
+  if (version !== named)
+    throw new BuildError(`the installed client is ${version}, and package.json names ${named}: run \`bun install\``)
+  if (version !== TESTED_CLIENT)
+    say(`client ${version} is not the tested one, which is ${TESTED_CLIENT}; docs/upgrading.md says how to try it`)
+}
+
+/** The client's version in package.json: exact, and librdkafka's with it. */
+function clientNamed(): string {
+  const { dependencies } = JSON.parse(readFileSync(join(NATIVE, '../../../package.json'), 'utf8')) as {
+    dependencies: Record<string, string>
+  }
+  return dependencies[CLIENT_NAME] as string
+}
+
 /** What a release carries. */
 async function buildRelease(folder: string): Promise<void> {
+  checkClient()
   const lacking = OPTIONAL.filter((need) => !need.isThere() && !RELEASE_OPTIONS_OFF.some((off) => off === need.off))
   if (lacking.length > 0)
     throw new BuildError(`a release is not built without ${lacking.map(({ name }) => name).join(' and ')}`)
@@ -108,9 +127,6 @@ async function find(): Promise<string | undefined> {
 
 /** What is to be built; its key names everything that the result depends on. */
 function describe(off: readonly string[], on = system()): Omit<Manifest, 'librdkafka'> {
-  const { dependencies } = JSON.parse(readFileSync(join(NATIVE, '../../../package.json'), 'utf8')) as {
-    dependencies: Record<string, string>
-  }
   const sources = createHash('sha256')
   for (const file of [
     ...readdirSync(join(NATIVE, 'shim')).map((name) => `shim/${name}`),
@@ -122,8 +138,7 @@ function describe(off: readonly string[], on = system()): Omit<Manifest, 'librdk
     bun: Bun.version,
     node: process.versions.node,
     abi: process.versions.modules,
-    // Exact, and librdkafka's version with it.
-    client: dependencies[CLIENT_NAME] as string,
+    client: clientNamed(),
     platform: `${process.platform}-${process.arch}`,
     system: on,
     optionsOff: [...off],
@@ -216,8 +231,11 @@ async function compile(described: Omit<Manifest, 'librdkafka'>, cached: string, 
       'the addon cannot be compiled',
       COMPILING_TIMEOUT_MS,
     )
-    progress('checking its symbols')
+    progress('checking its symbols, and opening a client')
     await checkSymbols(join(work, 'addon.node'))
+    const fault = await whyUnusable(join(work, 'addon.node'))
+    if (fault !== undefined)
+      throw new BuildError(`Bun ${Bun.version} cannot run it: ${fault}\ndocs/upgrading.md says what to do`)
     const result = join(own, 'result')
     mkdirSync(result)
     copyFileSync(join(work, 'addon.node'), join(result, ADDON_FILE))
@@ -277,7 +295,7 @@ async function fetchHeaders(manifest: Manifest, own: string, log: string): Promi
 }
 
 /**
- * A function that is missing would end the process when it is first called, perhaps in a year: this finds it now.
+ * A function that is missing, or that only ends the process, is found now and not when it is first called.
  * @throws BuildError naming them
  */
 async function checkSymbols(addon: string): Promise<void> {
@@ -287,21 +305,21 @@ async function checkSymbols(addon: string): Promise<void> {
     if (listed.exitCode !== 0) throw new BuildError(`nm cannot read ${file}: ${listed.stderr.trim()}`)
     return listed.stdout.split('\n').flatMap((line) => line.trim().split(' ').at(-1)?.split('@')[0] ?? [])
   }
-  const missing = missingSymbols(
-    await symbols(addon, '--undefined-only'),
-    await symbols(process.execPath, '--defined-only'),
-  )
-  if (missing.length > 0)
-    throw new BuildError(`this client needs what neither Bun ${Bun.version} nor shim/ has: ${missing.join(', ')}`)
+  const needed = await symbols(addon, '--undefined-only')
+  const missing = missingSymbols(needed, await symbols(process.execPath, '--defined-only'))
+  const stubs = await stubsAmong(needed.filter((name) => name.startsWith('uv_') && !missing.includes(name)))
+  if (missing.length + stubs.length > 0)
+    throw new BuildError(
+      `this client needs what neither Bun ${Bun.version} nor shim/ has: ${[...missing, ...stubs].join(', ')}\ndocs/upgrading.md says what to do`,
+    )
 }
 
-/** What an addon needs of V8, Node and libuv, and a runtime that exports these symbols does not have or cannot do. */
+/** What an addon needs of V8, Node and libuv, and a runtime that exports these symbols does not have. */
 export function missingSymbols(needed: readonly string[], exported: readonly string[]): string[] {
   const has = new Set(exported)
-  return needed.filter((name) => {
-    if (name.startsWith('uv_')) return !has.has(name) || !WORKING_LIBUV.test(name)
-    return /^(_ZNK?2v8|_ZNK?4node|_ZT[VIS]N2v8|_ZT[VIS]N4node|napi_|node_)/.test(name) && !has.has(name)
-  })
+  return needed.filter(
+    (name) => /^(_ZNK?2v8|_ZNK?4node|_ZT[VIS]N2v8|_ZT[VIS]N4node|napi_|node_|uv_)/.test(name) && !has.has(name),
+  )
 }
 
 /** Puts it where the client's `bindings` call looks, each file in one step, since others may be starting from it. */

@@ -2,7 +2,8 @@ import { afterAll, describe, expect, test } from 'bun:test'
 import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { AddonError, checkAddon, checkHandles, describeAddon, MANIFEST_FILE, mismatch } from './check.ts'
+import { hashOf } from '../identity-hash.ts'
+import { AddonError, checkAddon, checkHandles, checkHash, describeAddon, MANIFEST_FILE, mismatch } from './check.ts'
 
 const built = { bun: '1.4.5', abi: '147', platform: 'linux-x64' }
 
@@ -62,6 +63,18 @@ describe('checkHandles', () => {
   })
 })
 
+describe('checkHash', () => {
+  test('is content with the same hashes', () => {
+    expect(() => checkHash((text) => new Uint8Array(hashOf(text).slice().buffer))).not.toThrow()
+  })
+
+  test('sees a hash that differs', () => {
+    expect(() => checkHash((text) => new Uint8Array(hashOf(text.slice(0, 48)).slice().buffer))).toThrow(
+      /differs from the Kafka addon's \(of 3 of 12 texts\)/,
+    )
+  })
+})
+
 describe('checkAddon', () => {
   const checkout = mkdtempSync(join(tmpdir(), 'kafkatrace-check-'))
   afterAll(() => rmSync(checkout, { recursive: true, force: true }))
@@ -71,6 +84,7 @@ describe('checkAddon', () => {
     const native = join(checkout, 'shared/kafka/native')
     mkdirSync(native, { recursive: true })
     cpSync(join(import.meta.dir, 'check.ts'), join(native, 'check.ts'))
+    cpSync(join(import.meta.dir, '../identity-hash.ts'), join(native, '../identity-hash.ts'))
     const release = join(checkout, 'node_modules/@confluentinc/kafka-javascript/build/Release')
     rmSync(release, { recursive: true, force: true })
     if (manifest !== undefined) {
@@ -96,8 +110,8 @@ describe('checkAddon', () => {
 
   test('does not load an addon for another Bun, and says what to do', () => {
     const runtime = { abi: process.versions.modules, platform: `${process.platform}-${process.arch}` }
-    expect(saidIn({ ...runtime, bun: '1.4.4' })).toBe(
-      `AddonError: the Kafka client's native addon does not fit: it was built for Bun 1.4.4 and this is Bun ${Bun.version}; run \`bun shared/kafka/native/build.ts\`, or use Bun 1.4.4`,
+    expect(saidIn({ ...runtime, bun: '0.0.0' })).toBe(
+      `AddonError: the Kafka client's native addon does not fit: it was built for Bun 0.0.0 and this is Bun ${Bun.version}; run \`bun shared/kafka/native/build.ts\`, or use Bun 0.0.0`,
     )
   })
 

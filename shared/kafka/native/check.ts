@@ -1,6 +1,10 @@
-/** Whether the addon that is installed fits the runtime that is about to load it. */
+/**
+ * Whether the addon that is installed fits the runtime that is about to load it. docs/upgrading.md lists what the addon assumes of Bun. Uses nothing that
+ * has to be installed.
+ */
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { hashOf, SEEDS } from '../identity-hash.ts'
 
 export const ADDON_FILE = 'confluent-kafka-javascript.node'
 
@@ -40,8 +44,16 @@ interface Handles {
   counts(): { made: number; live: number }
 }
 
-interface Addon {
+/** What the check looks at. */
+export interface Checked {
   handles: Handles
+  packed: {
+    /** A text as an identity's hash. */
+    hash(text: string, seeds: Uint8Array): Uint8Array
+  }
+}
+
+interface Addon extends Checked {
   features(): string
   librdkafkaVersion: string
 }
@@ -68,8 +80,8 @@ export function mismatch(
 }
 
 /**
- * Checks the build against the runtime, loads it, and checks what the shim rests on: that persistent handles survive a collection and are
- * given back. Takes a few milliseconds.
+ * Checks the build against the runtime, loads it, and checks what it assumes: that persistent handles survive a collection and are given back, and that both
+ * languages make the same hash. Takes a few milliseconds.
  * @throws AddonError that says what is wrong and what to do
  */
 export function checkAddon(): void {
@@ -81,7 +93,29 @@ export function checkAddon(): void {
   })
   if (fault !== undefined)
     throw new AddonError(`the Kafka client's native addon does not fit: ${fault}; ${REBUILD}, or use Bun ${built.bun}`)
-  checkHandles(load().handles)
+  checkLoaded(load())
+}
+
+/** @throws AddonError when what the addon assumes of this runtime does not hold */
+export function checkLoaded({ handles, packed }: Checked): void {
+  checkHandles(handles)
+  checkHash((text) => packed.hash(text, new Uint8Array(SEEDS.buffer)))
+}
+
+/** Of each length at which Wyhash takes another way. */
+const HASHED = [0, 1, 3, 4, 8, 16, 17, 47, 48, 49, 96, 300].map((length) => 'kafkatrace\n'.repeat(30).slice(0, length))
+
+/**
+ * Duplicates are recognised by hashes that either language makes.
+ * @throws AddonError when they make another of the same text
+ */
+export function checkHash(hash: (text: string) => Uint8Array): void {
+  // The other's first, since ours is valid until the next one.
+  const wrong = HASHED.filter((text) => !Buffer.from(hash(text)).equals(Buffer.from(hashOf(text).buffer)))
+  if (wrong.length > 0)
+    throw new AddonError(
+      `Bun.hash.wyhash of Bun ${Bun.version} differs from the Kafka addon's (of ${wrong.length} of ${HASHED.length} texts): use the Bun version of package.json`,
+    )
 }
 
 const load = (): Addon => require(join(INSTALLED, ADDON_FILE)) as Addon

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, test } from 'bun:test'
 import { join } from 'node:path'
-import { fromTheBeginning, type MockCluster, newTopic, read, startMockCluster } from '../../testing/mock-cluster.ts'
+import { type MockCluster, newTopic, startMockCluster } from '../../testing/mock-cluster.ts'
 import { until } from '../../testing/until.ts'
 import { CODE, native, type Producer, promised } from '../client.ts'
 import { ADDON_FILE, INSTALLED } from './check.ts'
@@ -45,38 +45,6 @@ test('opaques are given back where nobody listens for delivery reports', async (
   await until(() => handles.counts().live <= before)
 })
 
-test('keys and header values go on after a NUL', async () => {
-  const topic = await newTopic(producer)
-  await cluster.store(producer, topic, 0, Buffer.from('value'), 'key\0more', null, [{ name: 'value\0more' }])
-  const consumer = await cluster.consumer()
-  consumer.assign(fromTheBeginning(topic))
-  const [message] = await read(consumer, 1)
-  expect(String(message?.key)).toBe('key\0more')
-  expect(message?.headers).toEqual([{ name: Buffer.from('value\0more') }])
-})
-
-test('what a header throws when it is read comes out of produce, and no record is stored', async () => {
-  const topic = await newTopic(producer)
-  const faulty = Object.defineProperty({}, 'name', {
-    enumerable: true,
-    get() {
-      throw new Error('no value today')
-    },
-  }) as Record<string, string>
-  const before = handles.counts().live
-  expect(() => producer.produce(topic, 0, Buffer.from('value'), null, null, {}, [faulty])).toThrow('no value today')
-  expect(handles.counts().live).toBe(before)
-  expect((await cluster.store(producer, topic, 0, Buffer.from('value'))).offset).toBe(0)
-})
-
-test('offsets are refused, not fatal, when their consumer is not connected', async () => {
-  const consumer = new (native().KafkaConsumer)({ 'group.id': 'never-connected' })
-  const sent = promised((done) =>
-    producer.sendOffsetsToTransaction([{ topic: 'topic', partition: 0, offset: 1 }], consumer, ANSWER_TIMEOUT_MS, done),
-  )
-  await expect(sent).rejects.toMatchObject({ code: CODE.STATE, message: 'The consumer is not connected' })
-})
-
 test('an administration client made from a busy one is not locked for ever', async () => {
   const consumer = await cluster.consumer()
   // Holds the connection's lock for reading while the other client is made.
@@ -84,7 +52,7 @@ test('an administration client made from a busy one is not locked for ever', asy
   const consuming = promised((done) => consumer.consume(1, (error) => done(error)))
   const admin = native().AdminClient.createFrom(consumer as never)
   await consuming
-  // It needs the lock for writing. The mock cluster does not know the request: any answer will do.
+  // The mock cluster does not know the request: any answer will do.
   const answer = promised((done) =>
     admin.createTopic({ topic: 'topic', num_partitions: 1, replication_factor: 1 }, 300, done),
   )

@@ -1,11 +1,12 @@
 /**
  * The addon as a release carries it, so that most people need not compile. It is linked with libraries that current distributions have; what
- * it was linked with may be missing all the same, so it is loaded once before it is kept.
+ * it was linked with may be missing all the same, so it is tried before it is kept.
  */
 import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { ADDON_FILE, MANIFEST_FILE, type Manifest } from './check.ts'
+import { faultIn, whyUnusable } from './trial.ts'
 
 /** Without libcurl, which has a dozen libraries behind it that a machine may not have. */
 export const RELEASE_OPTIONS_OFF = ['--disable-curl'] as const
@@ -56,8 +57,8 @@ export async function releasedAddon(cache: string, { key }: Pick<Manifest, 'key'
     mkdirSync(next, { recursive: true })
     writeFileSync(join(next, ADDON_FILE), addon)
     writeFileSync(join(next, MANIFEST_FILE), `${JSON.stringify(manifest, null, 2)}\n`)
-    const fault = whyNotLoadable(join(next, ADDON_FILE))
-    if (fault !== undefined) throw new UnusableError(`the release’s cannot be loaded here: ${fault}`)
+    const fault = await whyUnusable(join(next, ADDON_FILE))
+    if (fault !== undefined) throw new UnusableError(`the release’s cannot be used here: ${fault}`)
     if (!isLoadable(kept)) replace(next, kept)
     say(`taken from the release at ${from}`)
     return kept
@@ -144,11 +145,7 @@ function whyNotLoadable(addon: string): string | undefined {
     timeout: LOADING_TIMEOUT_MS,
   })
   if (child.success) return undefined
-  const said = child.stderr
-    .toString()
-    .split('\n')
-    .find((line) => /error/i.test(line))
-  return said?.trim() ?? `exit code ${child.exitCode ?? child.signalCode}`
+  return faultIn(child.stderr.toString()) ?? `exit code ${child.exitCode ?? child.signalCode}`
 }
 
 /** Writes a compiled addon as a release carries it. */

@@ -66,6 +66,8 @@ const REACHED_BY: Record<string, string> = {
     'a weak handle gives its parameter back, once',
   'v8::api_internal::ClearWeak(unsigned long*)': 'a weak handle gives its parameter back, once',
   uv_queue_work: 'values and keys of every size come back as they were',
+  uv_thread_create: 'a consumer that flows brings its records, and disconnects',
+  uv_thread_join: 'a consumer that flows brings its records, and disconnects',
   uv_rwlock_init: 'a read-write lock lets readers share it and a writer have it alone',
   uv_rwlock_destroy: 'a read-write lock lets readers share it and a writer have it alone',
   uv_rwlock_rdlock: 'a read-write lock lets readers share it and a writer have it alone',
@@ -292,6 +294,23 @@ promise('a rebalance callback is told of what comes and of what goes', async () 
     { code: CODE.ASSIGN_PARTITIONS, partitions },
     { code: CODE.REVOKE_PARTITIONS, partitions },
   ])
+})
+
+promise('a consumer that flows brings its records, and disconnects', async () => {
+  const topic = await newTopic(producer)
+  const consumer = new (native().KafkaConsumer)({
+    'metadata.broker.list': cluster.brokers,
+    'group.id': uniqueName('flows'),
+  })
+  await promised((done) => consumer.connect({ timeout: ANSWER_TIMEOUT_MS }, (error) => done(error)))
+  const values: string[] = []
+  consumer.on('data', ({ value }) => values.push(String(value)))
+  consumer.assign(fromTheBeginning(topic))
+  consumer.consume()
+  for (const value of ['first', 'second']) await cluster.store(producer, topic, 0, Buffer.from(value))
+  await until(() => values.length === 2)
+  expect(values).toEqual(['first', 'second'])
+  await promised((done) => consumer.disconnect((error) => done(error)))
 })
 
 promise('a transaction takes records and offsets, and refuses offsets outside of it', async () => {

@@ -4,8 +4,8 @@
 // report with an opaque and every asynchronous call holds one, so that memory would grow for ever. Here, values are rooted in a JavaScript
 // array that only this file knows, and a slot is used again after it was disposed of.
 //
-// This rests on two things that hold for Bun 1.4.5 and are checked when the addon is loaded (shared/kafka/native/check.ts): behind a handle
-// stands an object of 16 bytes (map, contents), and JavaScriptCore does not move objects.
+// ASSUMES two things that hold for Bun 1.4.5 and are checked when the addon is loaded (shared/kafka/native/check.ts): behind a handle stands an
+// object of 16 bytes (map, contents), and JavaScriptCore does not move objects.
 #include <nan.h>
 #include <node.h>
 #include <v8.h>

@@ -143,6 +143,8 @@ constexpr size_t kMostAttributes = 32;
 
 }  // namespace
 
+uint64_t HashOf(uint64_t seed, const char* text, size_t length) { return Wyhash(seed, text, length); }
+
 bool HashIdentity(const rd_kafka_message_t* message, const uint64_t seeds[2], uint64_t hash[2]) {
   rd_kafka_headers_t* headers = NULL;
   if (rd_kafka_message_headers(message, &headers) != RD_KAFKA_RESP_ERR_NO_ERROR) return false;

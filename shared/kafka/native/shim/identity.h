@@ -1,10 +1,14 @@
 // What a record is known by: see identity.cc.
 #pragma once
+#include <cstddef>
 #include <cstdint>
 
 #include "librdkafka/src/rdkafka.h"
 
 namespace NodeKafka {
+
+// ASSUMES that Bun.hash.wyhash makes the same of the same seed; checked at load (check.ts).
+uint64_t HashOf(uint64_t seed, const char* text, size_t length);
 
 // @returns false when it takes all of the rules for events to tell
 bool HashIdentity(const rd_kafka_message_t* message, const uint64_t seeds[2], uint64_t hash[2]);

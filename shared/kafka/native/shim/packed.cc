@@ -1,14 +1,16 @@
 // Records and delivery reports by the batch: one call and one buffer for many, where the client's own interface makes several calls of
 // JavaScript functions for every header. shared/kafka/packed.ts is the other side of the formats below.
 //
-// All numbers are little-endian. Outgoing records, each beginning at a multiple of 4 bytes:
+// Every buffer says which version of the formats it has, and whoever reads it refuses another (`kFormat` here, `FORMAT` there: a change of a format
+// changes both). All numbers are little-endian, as those of the machine.
+// Outgoing: i32 format, then records, each beginning at a multiple of 4 bytes:
 //   i32 bytes of this record · i32 sequence · i32 topic (as `topics` gave it) · i32 partition (-1: the key chooses)
 //   i32 key bytes (-1: none) · i32 value bytes (-1: none) · i32 headers
 //   a header: i32 name (>= 0: its place in `names`; else ~bytes of the name) · i32 value bytes (-1: none)
 //   then the bytes, one after the other: key, of every header the name, where it has no place, and the value; then the record's value
 // Delivery reports, 32 bytes each:
-//   i32 sequence · i32 error · i32 partition · i32 0 · f64 offset · f64 timestamp (ms)
-// Incoming records, each beginning at a multiple of 8 bytes:
+//   i32 sequence · i32 error · i32 partition · i32 format · f64 offset · f64 timestamp (ms)
+// Incoming: i32 format · i32 0, then records, each beginning at a multiple of 8 bytes:
 //   i32 bytes of this record · i32 error · i32 topic · i32 partition · f64 offset · f64 timestamp (ms)
 //   i32 key bytes · i32 value bytes · i32 headers · i32 bytes from the record's beginning to its value
 //   a header: i32 name, as above · i32 value bytes (-1: none) · i32 0 ASCII, 1 other UTF-8, 2 other bytes
@@ -17,6 +19,7 @@
 //   u64 and u64, the hashes of its identity
 #include <nan.h>
 
+#include <bit>
 #include <cstdint>
 #include <cstring>
 #include <memory>
@@ -32,6 +35,13 @@
 
 namespace NodeKafka {
 
+// ASSUMES what the formats say of numbers; checked when it is compiled.
+static_assert(std::endian::native == std::endian::little, "the formats are little-endian");
+
+constexpr int32_t kFormat = 1;
+constexpr size_t kOutgoingHead = 4;
+constexpr size_t kIncomingHead = 8;
+
 // What a report is told by: the low bit says that an opaque is ours, since the client's own are pointers.
 constexpr uintptr_t kOurs = 1;
 constexpr unsigned kNumberBits = 15;
@@ -40,7 +50,7 @@ struct Report {
   int32_t sequence;
   int32_t error;
   int32_t partition;
-  int32_t padding;
+  int32_t format;
   double offset;
   double timestamp;
 };
@@ -116,6 +126,7 @@ class Packed {
   static NAN_METHOD(Reports);
   static NAN_METHOD(CloseProducer);
   static NAN_METHOD(Consume);
+  static NAN_METHOD(Hash);
 };
 
 namespace {
@@ -469,17 +480,19 @@ NAN_METHOD(Packed::Produce) {
     return Nan::ThrowTypeError("a number, a buffer and a length are needed");
   int64_t length = Nan::To<int64_t>(info[2]).FromJust();
   if (length < 0 || static_cast<size_t>(length) > buffer.length) return Nan::ThrowTypeError("the length is beyond the buffer");
+  if (static_cast<size_t>(length) < kOutgoingHead || Int(buffer.data) != kFormat)
+    return Nan::ThrowTypeError("the buffer has another format than the addon");
   uintptr_t number = Nan::To<int32_t>(info[0]).FromJust();
   rd_kafka_t* rk = NULL;
   TryReadLock lock(packed->producer->m_connection_lock);
   if (!packed->closed && lock && packed->producer->m_client != NULL) rk = packed->producer->m_client->c_ptr();
-  for (int64_t at = 0; at < length;) {
+  for (int64_t at = kOutgoingHead; at < length;) {
     int32_t bytes = length - at < 8 ? 0 : Int(buffer.data + at);
     if (bytes < 8 || bytes > length - at) return Nan::ThrowTypeError("a record is beyond the length");
     rd_kafka_resp_err_t error =
         rk == NULL ? RD_KAFKA_RESP_ERR__STATE : ProduceOne(packed, rk, buffer.data + at, bytes, number);
     if (error != RD_KAFKA_RESP_ERR_NO_ERROR)
-      packed->Add(Report{Int(buffer.data + at + 4), error, -2, 0, -1, -1});
+      packed->Add(Report{Int(buffer.data + at + 4), error, -2, kFormat, -1, -1});
     at += (bytes + 3) & ~3;
   }
 }
@@ -528,7 +541,7 @@ NAN_METHOD(Packed::Consume) {
   ssize_t count = rd_kafka_consume_batch_queue(queue, 0, messages.data(), most);
   rd_kafka_queue_destroy(queue);
   if (count <= 0) return;
-  size_t bytes = 0;
+  size_t bytes = kIncomingHead;
   for (ssize_t index = 0; index < count; index++) {
     incoming.push_back(Measure(messages[index], &headers, identities ? seeds : NULL));
     bytes += incoming.back().bytes;
@@ -536,12 +549,28 @@ NAN_METHOD(Packed::Consume) {
   v8::Local<v8::Object> buffer;
   bool made = NewBuffer(v8::Isolate::GetCurrent(), bytes).ToLocal(&buffer);
   char* to = made ? node::Buffer::Data(buffer) : NULL;
+  if (made) to = Put(Put(to, kFormat), 0);
   for (const Incoming& one : incoming) {
     if (made) Pack(one, headers.data() + one.first_header, to);
     if (made) to += one.bytes;
     rd_kafka_message_destroy(one.message);
   }
   if (made) info.GetReturnValue().Set(buffer);
+}
+
+// hash(text, seeds) → a buffer of two hashes, for the check at load
+NAN_METHOD(Packed::Hash) {
+  Bytes given;
+  uint64_t hashes[2];
+  if (!info[0]->IsString() || !BytesOf(info[1], &given) || given.length != sizeof hashes)
+    return Nan::ThrowTypeError("a string and 16 bytes are needed");
+  std::memcpy(hashes, given.data, sizeof hashes);
+  Nan::Utf8String text(info[0]);
+  for (uint64_t& hash : hashes) hash = HashOf(hash, *text, text.length());
+  v8::Local<v8::Object> buffer;
+  if (!NewBuffer(v8::Isolate::GetCurrent(), sizeof hashes).ToLocal(&buffer)) return;
+  std::memcpy(node::Buffer::Data(buffer), hashes, sizeof hashes);
+  info.GetReturnValue().Set(buffer);
 }
 
 // Called by the client's own delivery-report callback (addon.patch), from librdkafka's polling thread.
@@ -551,7 +580,7 @@ bool AddPackedReport(RdKafka::Message& message) {
   if ((opaque & kOurs) == 0) return false;
   PackedProducer* packed = producers[(opaque >> 1) & ((1u << kNumberBits) - 1)];
   if (packed->errors_only && message.err() == RdKafka::ERR_NO_ERROR) return true;
-  packed->Add(Report{static_cast<int32_t>(opaque >> (kNumberBits + 1)), message.err(), message.partition(), 0,
+  packed->Add(Report{static_cast<int32_t>(opaque >> (kNumberBits + 1)), message.err(), message.partition(), kFormat,
                      static_cast<double>(message.offset()), static_cast<double>(message.timestamp().timestamp)});
   return true;
 }
@@ -565,6 +594,7 @@ void ExportPacked(v8::Local<v8::Object> exports) {
   Nan::SetMethod(packed, "reports", Packed::Reports);
   Nan::SetMethod(packed, "closeProducer", Packed::CloseProducer);
   Nan::SetMethod(packed, "consume", Packed::Consume);
+  Nan::SetMethod(packed, "hash", Packed::Hash);
   Nan::Set(exports, Nan::New("packed").ToLocalChecked(), packed);
 }
 

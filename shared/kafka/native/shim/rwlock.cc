@@ -1,7 +1,12 @@
 // libuv's read-write locks. Bun 1.4.5 exports them as functions that end the process; linking with -Bsymbolic makes these win.
-// The addon's uv_rwlock_t is libuv's, which on Unix is a pthread_rwlock_t.
 #include <pthread.h>
 #include <stdlib.h>
+#include <uv.h>
+
+#include <type_traits>
+
+// ASSUMES that libuv's lock is the system's; checked when it is compiled.
+static_assert(std::is_same_v<uv_rwlock_t, pthread_rwlock_t>);
 
 namespace {
 // As in libuv: a lock that fails is a fault of the program, and going on would corrupt memory.

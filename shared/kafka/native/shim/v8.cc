@@ -21,7 +21,7 @@ using v8::Object;
 using v8::String;
 using v8::Value;
 
-// A member function's `this` is a handle's slot, and a Local is nothing but a pointer to one.
+// ASSUMES that a member function's `this` is a handle's slot, and a Local nothing but a pointer to one; its size is checked when it is compiled.
 template <class T>
 Local<T> LocalOf(const T* self) {
   Local<T> local;

@@ -3,6 +3,8 @@
 // Bun's pool has as many threads as the machine has cores, and its own file and DNS calls need them: a few calls that wait for a broker would
 // take the whole process along. Every call gets a thread of its own here, so that none waits for another. Linking with -Bsymbolic makes this
 // win over Bun's uv_queue_work.
+//
+// ASSUMES that Bun's async handles work, and fit into what Node's uv.h says of them; checked when it is built (stubs.ts, trial.ts).
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>

@@ -1,0 +1,58 @@
+/**
+ * Which of libuv's functions this Bun only has the names of. It exports all of libuv's names, but most of the functions only end the process, and nothing
+ * but calling one tells. Each is called in a process of its own. Uses nothing that has to be installed.
+ */
+import { CFunction, dlopen, JSCallback, type Pointer, ptr } from 'bun:ffi'
+
+/** @returns those of the functions that end the process because Bun does not have them, in the order given */
+export async function stubsAmong(names: readonly string[]): Promise<string[]> {
+  const isStub = await Promise.all(
+    names.map(async (name) => (await endsAsStub(name, 'memory')) && (await endsAsStub(name, 'handle'))),
+  )
+  return names.filter((_, index) => isStub[index])
+}
+
+/** Some refuse what is no handle with a stub's words, and others refuse what is one by crashing: a stub does neither differently. */
+type Argument = 'memory' | 'handle'
+
+const CALL_TIMEOUT_MS = 10_000
+
+async function endsAsStub(name: string, argument: Argument): Promise<boolean> {
+  const child = Bun.spawn([process.execPath, import.meta.path, name, argument], {
+    // A crash is expected, and nobody's business.
+    env: { ...process.env, DO_NOT_TRACK: '1' },
+    stdio: ['ignore', 'ignore', 'pipe'],
+    timeout: CALL_TIMEOUT_MS,
+    killSignal: 'SIGKILL',
+  })
+  const [said] = await Promise.all([child.stderr.text(), child.exited])
+  return said.includes(`unsupported uv function: ${name}\n`)
+}
+
+const ARGUMENT_BYTES = 4_096
+const ALL_POINTERS = { args: ['ptr', 'ptr', 'ptr', 'ptr'], returns: 'ptr' } as const
+
+/** Calls it with zeroed memory, or with an open handle. */
+function callInThisProcess(name: string, argument: Argument): void {
+  const { symbols } = dlopen('libc.so.6', { dlsym: { args: ['ptr', 'ptr'], returns: 'ptr' } })
+  const find = (symbol: string): Pointer => {
+    const address = symbols.dlsym(null, ptr(Buffer.from(`${symbol}\0`)))
+    if (address === null) throw new Error(`this Bun does not export ${symbol}`)
+    return Number(address) as Pointer
+  }
+  const call = (symbol: string, ...given: (Pointer | null)[]): Pointer | null =>
+    CFunction({ ptr: find(symbol), ...ALL_POINTERS })(...given)
+  const memory = ptr(new Uint8Array(ARGUMENT_BYTES))
+  if (argument === 'handle') {
+    const called = new JSCallback(() => undefined, {}).ptr
+    call('uv_async_init', call('uv_default_loop', null, null, null, null), memory, called, null)
+    call(name, memory, null, null, null)
+  } else call(name, memory, memory, memory, memory)
+}
+
+if (import.meta.main) {
+  const [name = '', argument] = process.argv.slice(2)
+  callInThisProcess(name, argument === 'handle' ? 'handle' : 'memory')
+  // An open handle would keep it alive.
+  process.exit(0)
+}
