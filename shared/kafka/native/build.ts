@@ -435,7 +435,10 @@ async function must(
   }
   if (exitCode === 0) return
   if (isLate) throw new BuildError(`${otherwise}: no end within ${timeoutMs / 60_000} minutes\nIts log: ${log}`)
-  const end = readFileSync(log, 'utf8').trimEnd().split('\n').slice(-SHOWN_LOG_LINES).join('\n')
+  const lines = readFileSync(log, 'utf8').trimEnd().split('\n')
+  // `patch` and `make` go on after what has failed.
+  const failed = lines.filter((line) => /^Hunk .* FAILED|rejects to file|\berror: /.test(line))
+  const end = (failed.length > 0 ? failed : lines).slice(-SHOWN_LOG_LINES).join('\n')
   throw new BuildError(`${otherwise}:\n${end}\nAll of it: ${log}`)
 }
 

@@ -123,7 +123,7 @@ describe('the release’s addon', () => {
   test('is refused when it cannot be loaded here', async () => {
     writeFileSync(join(compiled, ADDON_FILE), 'no addon')
     writeReleased(compiled, release)
-    await refused('the release’s cannot be loaded here')
+    await refused('the release’s cannot be used here')
   })
 
   test('is refused when half of the release is missing', async () => {

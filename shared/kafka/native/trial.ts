@@ -32,7 +32,8 @@ export async function whyUnusable(addon: string): Promise<string | undefined> {
 /** The line of a runtime's or linker's output that says what is wrong. */
 export function faultIn(said: string): string | undefined {
   const lines = said.split('\n')
-  return (lines.find((line) => /^panic/.test(line)) ?? lines.find((line) => /error/i.test(line)))?.trim()
+  // Bun shows the source beside an error, in which the word may be, too.
+  return lines.find((line) => /^(panic|\w*error)\b/i.test(line))
 }
 
 if (import.meta.main) {
