@@ -80,6 +80,7 @@ const notCounted: readonly { readonly why: string; readonly files: readonly stri
       'shared/dev/verify.ts',
       'shared/dev/check-fresh.ts',
       'shared/dev/native-try.ts',
+      'shared/dev/client-suite.ts',
       'shared/dev/doctor.ts',
       'shared/dev/brokers/main.ts',
       'shared/kafka/native/build.ts',
