@@ -14,7 +14,7 @@ Usage: bun run config [--markdown]
 `
 
 /** The page that has the tables, from the project's root. */
-export const CONFIGURATION_PAGE = 'README.md'
+export const CONFIGURATION_PAGE = 'docs/configuration.md'
 const BEGIN = '<!-- configuration: begin'
 const BEGIN_LINE = `${BEGIN} (bun run generate) -->`
 const END = '<!-- configuration: end -->'
