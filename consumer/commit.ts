@@ -45,7 +45,10 @@ interface Transaction {
   ended: Promise<void>
 }
 
-/** Commits outcomes and offsets in one transaction after the other. Decided records gather meanwhile, and go into the next one together. */
+/**
+ * Commits outcomes and offsets in one transaction after the other. Decided records gather meanwhile, and go into the next one together. I2, I3: an outcome
+ * and the offset that says so are committed together or not at all.
+ */
 export class Committer {
   /** Those that have decided records. */
   readonly #waiting = new Set<Partition>()

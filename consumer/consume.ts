@@ -108,7 +108,7 @@ class RecordJob implements Job {
 export const jobOf = (record: IncomingRecord, place: JobPlace): Job => new RecordJob(record, place)
 
 /**
- * Decides a record's outcome. Synchronous where nothing has to be waited for, since most records pass through without. It never throws: a record
+ * Decides a record's outcome; I3: every record has one. Synchronous where nothing has to be waited for, since most records pass through without. It never throws: a record
  * that our own code cannot do is a dead letter like any other, and keeps nothing from going on.
  */
 export function consume(job: Job, partition: PartitionView, deps: ConsumeDeps): Outcome | Promise<Outcome> {

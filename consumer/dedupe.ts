@@ -20,7 +20,7 @@ export class Deduplication {
     return this.#done.has(hashOf(identity))
   }
 
-  /** Takes an event that is neither done nor in hand; false for a duplicate. */
+  /** Takes an event that is neither done nor in hand; false for a duplicate. I2: whoever was refused writes nothing. */
   claim(identity: string): boolean {
     if (this.#claimed.has(identity) || this.isDone(identity)) return false
     this.#claimed.add(identity)

@@ -1,5 +1,5 @@
 /**
- * Order and concurrency: tasks of one lane run one after the other, different lanes beside each other.
+ * Order and concurrency: tasks of one lane run one after the other, different lanes beside each other. I5: a key is a lane.
  */
 export class Lanes {
   /** What waits behind a lane's running task; a lane without a running task has no entry. */

@@ -183,7 +183,7 @@ export class Source implements TopicPartition {
   }
 
   /**
-   * What the transaction that is being made commits: the offset of the oldest record that is in none, so that no record is ever skipped, and
+   * What the transaction that is being made commits: the offset of the oldest record that is in none, so that no record is ever skipped (I3), and
    * which later ones are in this one or in one before.
    */
   commit(): CommittedOffset {
@@ -326,6 +326,7 @@ export class Partition implements PartitionView, TopicPartition {
     return { topic: siblingTopic(this.topic, role), partition: this.partition }
   }
 
+  /** I5: what comes after a waiting event of its key goes behind it, and other keys go on. */
   waits(key: string): boolean {
     return this.#waiting.has(key)
   }

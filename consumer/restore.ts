@@ -63,7 +63,7 @@ interface Ends {
  * outputs are read, and reading to an end waits for transactions below it.
  *
  * Committed offsets are a claim, outcomes are the fact: the records before the offset are read as far as the window reaches, and those
- * without an outcome are {@link PartitionPast.missing}.
+ * without an outcome are {@link PartitionPast.missing} (I3). The window is what I2 rests on after a restart or rebalance.
  * @param patient whether to wait for transactions that have not ended; without, a partition with one is left out
  * @returns by partition; none for those that were left out
  * @throws HangingTransactionError when transactions do not end, Error when Kafka does not tell

@@ -105,7 +105,7 @@ const NEWLINE = 0x0a
 /**
  * Answers a stream of events with a stream of receipts and problems. Reading waits while the window of unanswered lines is full, while Kafka's
  * queue is full, and while the tenant's quota is used up: the client is slowed down, not refused. Memory is bounded by the window. What is refused
- * costs as much quota as what is stored, by its decompressed bytes.
+ * costs as much quota as what is stored, by its decompressed bytes. I1: a line's receipt comes after its delivery report.
  */
 export function answerStream(deps: StreamDeps): ReadableStream<Uint8Array> {
   const { limits, ending, to } = deps

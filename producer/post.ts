@@ -205,7 +205,8 @@ export function createPost(deps: PostDeps): (request: Request, stream: string) =
   }
 
   /**
-   * Hands a body's events to Kafka; or says what is wrong with the request, of which nothing is stored then, and how many events it has.
+   * Hands a body's events to Kafka; or says what is wrong with the request, and how many events it has. I4: nothing of it is stored then, since nothing has
+   * been sent.
    * @param cost bytes of the request that count against the quota
    */
   function publish(
@@ -240,7 +241,7 @@ export function createPost(deps: PostDeps): (request: Request, stream: string) =
     return { ok: true, events, results: producer.produce(records) }
   }
 
-  /** What became of the events of a request, told to whoever sent it. */
+  /** What became of the events of a request, told to whoever sent it. I1: a receipt only for a delivery that Kafka has acknowledged. */
   function answer(
     { of, target, origin, context }: Posted,
     events: readonly ValidEvent[],

@@ -1,5 +1,5 @@
 /**
- * Requests as nobody should send them: those of README's examples, changed in one to three places. What was sent is known by the ids in it, each of
+ * Requests as nobody should send them: those of the examples in docs/api.md, changed in one to three places. What was sent is known by the ids in it, each of
  * which begins with the request's own name.
  */
 import { connect } from 'node:net'
@@ -251,7 +251,7 @@ export function mutated(name: string, random: Random): Mutated {
     whole = whole.subarray(0, length)
     made.push(`cut after ${length}`)
   }
-  // What comes later than the request it stands behind is a limit that README names; behind the last request of a connection nothing is read but a trailer.
+  // What comes later than the request it stands behind is a limit that docs/guarantees.md names; behind the last request of a connection nothing is read but a trailer.
   const isLast = parts.headers.includes('connection: close')
   const isWhole = parts.trailer !== '' || (!isLast && (parts.behind.length > 0 || parts.framing === 'none'))
   const split = random.chance(0.3) && !isWhole ? at(random, whole.length) : whole.length

@@ -6,9 +6,20 @@ import { manifestsOf } from './delivery-gitops.ts'
 import { alternatives, OWN_PATH } from './delivery-workflows.ts'
 import { tool } from './tools.ts'
 
-/** That the commands of docs/deployment.md and docs/security.md name what there is. */
+/** That the documents' commands name what there is. */
 
-const documents = ['docs/deployment.md', 'docs/security.md']
+const documents = [
+  'README.md',
+  'docs/architecture.md',
+  'docs/deployment.md',
+  'docs/guarantees.md',
+  'docs/handlers.md',
+  'docs/operations.md',
+  'docs/performance.md',
+  'docs/security.md',
+  'docs/where-is-my-event.md',
+  '.github/CONTRIBUTING.md',
+]
 const publishedChart = /^oci:\/\/ghcr\.io\/kafkatrace\/charts\/(\w+)$/
 
 /** The commands of a text's ```sh blocks, continuation lines joined, comments and here-documents left out. */
@@ -75,7 +86,7 @@ const kinds: Readonly<Record<string, string>> = {
 }
 
 const commands: Check = {
-  name: 'deployment.md, security.md: what commands name exists',
+  name: 'documents: what commands name exists',
   counts: 'names',
   async run(say) {
     const helm = await tool('helm', say)

@@ -152,7 +152,9 @@ async function setUp(command: string | undefined, args: readonly string[], mayIn
       return 0
     } catch (error) {
       if (!(error instanceof MissingError)) throw error
-      throw new MissingError(`${error.message}\n--help needs the dependencies; README.md says what each command is for`)
+      throw new MissingError(
+        `${error.message}\n--help needs the dependencies; .github/CONTRIBUTING.md says what each command is for`,
+      )
     }
   }
   const unkept = cacheFault()

@@ -402,7 +402,7 @@ export function createRecordProducer(options: RecordProducerOptions): RecordProd
   }
 }
 
-/** What a delivery report says of a record. */
+/** What a delivery report says of a record. I1: stored means an offset that all in-sync replicas have acknowledged. */
 export function deliveryOf(topic: string, report: Readonly<Report>): DeliveryResult {
   const { code, partition, offset, timestampMs } = report
   // What the queue has not taken is in nobody's hands.
@@ -413,7 +413,7 @@ export function deliveryOf(topic: string, report: Readonly<Report>): DeliveryRes
   return new ProduceError('timed out', 'unknown', 'it was acknowledged as a repeated record, and not where it stands')
 }
 
-/** An undelivered record's error, by librdkafka's code. */
+/** An undelivered record's error, by librdkafka's code. I4: “not stored” only where no attempt can have been stored. */
 export function produceError(code: number, message: string): ProduceError {
   return new ProduceError(faultOf(code), CERTAINLY_NOT_STORED.has(code) ? 'not stored' : 'unknown', message)
 }
