@@ -77,7 +77,7 @@ export function helmOptions(words: readonly string[]): { command: string; option
   }
 }
 
-const RESOURCE = /\b(deployment|statefulset|svc|service)\/([\w-]+)/g
+const RESOURCE = /(?<![\w./-])(deployment|statefulset|svc|service)\/([\w-]+)/g
 const kinds: Readonly<Record<string, string>> = {
   deployment: 'Deployment',
   statefulset: 'StatefulSet',
