@@ -82,7 +82,7 @@ export class Assignments {
   /** Whether the group has told what is this member's, be it nothing. */
   assigned = false
   readonly #alone = new Slots(MAX_RESTORED_ALONE)
-  /** What hangs is ended one after the other: clients of the same id would put each other out of work. */
+  /** What hangs is ended one after the other: clients of the same id would fence each other. */
   readonly #releasing = new Slots(1)
   readonly #endTogether = new Together(this.#releasing, (all: readonly HeldBack[]) => this.#end(all))
   readonly #proveTogether = new Together(this.#releasing, (all: readonly Partition[]) => this.#proveLeaders(all))
@@ -144,7 +144,7 @@ export class Assignments {
     const { group, log, onFailed } = this.deps
     const ours = partitions.filter((one) => one.isOurs)
     if (ours.length === 0) return
-    log.warn({ partitions: ours.map((one) => one.name), reason }, 'restored anew')
+    log.warn({ partitions: ours.map((one) => one.name), reason }, 'restoring partitions again')
     // One that is being given up is not begun again.
     const kept = ours.filter((one) => one.state.kind !== 'draining')
     for (const one of ours) this.#drop(one)
@@ -204,13 +204,13 @@ export class Assignments {
     const named = taken.map(partitionName)
     const ending = named.flatMap((name) => this.partitions.get(name) ?? [])
     if (!lost) await Promise.all(ending.map((one) => one.drain(REVOKE_SHARE * this.deps.config.DRAIN_TIMEOUT_MS)))
-    // One that was restored anew meanwhile is another object.
+    // One that was restoring partitions again meanwhile is another object.
     const read = named.flatMap((name) => this.partitions.get(name) ?? []).flatMap((one) => one.both)
     for (const name of named) {
       const partition = this.partitions.get(name)
       if (partition !== undefined) this.#drop(partition)
     }
-    this.deps.log.info({ partitions: named, lost }, lost ? 'lost' : 'given up')
+    this.deps.log.info({ partitions: named, lost }, lost ? 'lost' : 'revoked')
     return read
   }
 
@@ -241,7 +241,7 @@ export class Assignments {
       for (const [one, { doubtful }] of pasts) if (doubtful) this.#proofs.set(one, 'needed')
       this.#begin(new Map([...pasts].filter(([, { doubtful }]) => !doubtful)), begun)
     } catch (error) {
-      log.debug({ reason: (error as Error).message }, 'partitions could not be restored together')
+      log.debug({ reason: (error as Error).message }, 'bulk restore failed; restoring partitions one by one')
     }
     await Promise.all(partitions.filter(isRestoring).map((one) => this.#restoreAlone(one)))
   }
@@ -269,7 +269,7 @@ export class Assignments {
         if (!isRestoring(partition)) return
         const fault = error instanceof Error ? error.message : String(error)
         partition.enter({ kind: 'restoring', fault, lasting: performance.now() - firstMs > LASTING_FAULT_MS })
-        log.warn({ partition: partition.name, reason: fault }, 'cannot be restored yet; trying again')
+        log.warn({ partition: partition.name, reason: fault }, 'partition restore failed; retrying')
         if (error instanceof HangingTransactionError) await this.#endInTurn(error, partition, attempt)
         await sleep(delayMs(CONNECT_BACKOFF, attempt), partition.ending.signal)
       }
@@ -360,7 +360,7 @@ export class Assignments {
       await ended
     } catch (error) {
       if (this.#leftOversEnded === ended) this.#leftOversEnded = undefined
-      log.debug({ reason: (error as Error).message }, 'what may be left open of transactions was not ended yet')
+      log.debug({ reason: (error as Error).message }, 'could not look for hanging transactions; retrying')
     }
   }
 
@@ -372,9 +372,12 @@ export class Assignments {
       const other = new BorrowedId(id, this.deps)
       try {
         await released(other.release([{ topic, partition }], 'committed offset'))
-        log.warn({ id, partition: partitionName(at) }, 'aborted the offsets that may have been left pending')
+        log.warn({ id, partition: partitionName(at) }, 'aborted the pending offsets of a hanging transaction')
       } catch (error) {
-        log.warn({ id, reason: (error as Error).message }, 'what may have been left pending could not be aborted')
+        log.warn(
+          { id, reason: (error as Error).message },
+          'could not abort the pending offsets of a hanging transaction',
+        )
       } finally {
         await other.close()
       }
@@ -431,25 +434,25 @@ export class Assignments {
     if (foreign)
       log.warn(
         { partition: name, from: input.offset },
-        'another client has committed the offset: what it was set back to is recognised where it has an outcome',
+        'the committed offset was set by another client; events that already have an outcome are skipped',
       )
     if (skipped > 0)
       log.error({ partition: name, skipped, from: input.offset }, 'records were deleted before they were read')
     if (fresh === 'committed beyond the end')
       log.error(
         { partition: name },
-        'the committed offset is beyond the end: the topic was made anew or has lost records',
+        'the committed offset is beyond the end of the log: the topic was recreated or lost records',
       )
     if (unknown > 0)
       log.warn(
         { partition: name, records: unknown },
-        'records before the committed offset have no outcome that is still there, and may have had one that was deleted',
+        'records before the committed offset have no outcome in the log; retention may have deleted it',
       )
     for (const { topic, missing } of [input, retry])
       if (missing.length > 0)
         log.error(
           { topic, partition, records: missing.length, offsets: missing.slice(0, MAX_OFFSETS_LOGGED) },
-          'records are committed as done and have no outcome: they are processed now',
+          'committed records have no outcome; processing them now',
         )
   }
 
@@ -473,7 +476,7 @@ export class Assignments {
           for (const id of await this.#writersOf(partition)) if (id !== own) ids.add(id)
       await this.#abortPending(at, ids)
     } catch (error) {
-      log.warn({ held: partitionName(at), reason: (error as Error).message }, 'what was left open could not be ended')
+      log.warn({ held: partitionName(at), reason: (error as Error).message }, 'could not abort a hanging transaction')
     }
   }
 
@@ -483,7 +486,10 @@ export class Assignments {
     try {
       return await writersOf(partition, reader)
     } catch (error) {
-      log.debug({ partition: partition.name, reason: (error as Error).message }, 'who has written to it cannot be told')
+      log.debug(
+        { partition: partition.name, reason: (error as Error).message },
+        'could not read which transactions wrote to the partition',
+      )
       return []
     }
   }
@@ -501,11 +507,11 @@ export class Assignments {
       const results = await endHanging(partitions, { group, reader, transactor, openTransactor, mayTakeOver })
       for (const result of results)
         if (result.kind === 'fatal') onFailed(result.reason)
-        else log[result.kind === 'ended' ? 'warn' : 'error'](result, 'a transaction was left open')
+        else log[result.kind === 'ended' ? 'warn' : 'error'](result, 'found a hanging transaction')
     } catch (error) {
       log.warn(
         { partitions: partitions.map(({ name }) => name), reason: (error as Error).message },
-        'what was left open could not be ended',
+        'could not abort a hanging transaction',
       )
     } finally {
       // What was written again is to be seen.
@@ -537,7 +543,10 @@ export class Assignments {
         this.again([partition], 'it can be read again')
         return
       } catch (error) {
-        log.debug({ partition: partition.name, reason: (error as Error).message }, 'cannot be read yet')
+        log.debug(
+          { partition: partition.name, reason: (error as Error).message },
+          'partition cannot be read yet; retrying',
+        )
       }
     }
   }

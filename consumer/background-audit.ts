@@ -65,7 +65,7 @@ export class BackgroundAudit {
           await this.#look(some, signal)
         } catch (error) {
           const named = some.map(({ name }) => name)
-          log.debug({ partitions: named, reason: (error as Error).message }, 'not checked in this round')
+          log.debug({ partitions: named, reason: (error as Error).message }, 'audit skipped in this round')
         }
       }
     }
@@ -122,7 +122,7 @@ export class BackgroundAudit {
     const open = await heldOf([{ topic, partition: partition.partition }], reader)
     if (open === undefined || open.ranges[0].from !== offset || partition.state.kind !== 'reading') return
     if (open.transaction === undefined)
-      log.warn({ partition: name }, `another client’s transaction is open in ${at}: readers of committed records wait`)
+      log.warn({ partition: name }, `a transaction of another client is open in ${at}; read_committed consumers wait`)
     else again(partition, `a transaction is open in ${at}, and nobody ends it`)
   }
 

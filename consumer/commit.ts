@@ -221,7 +221,7 @@ export class Committer {
       const { state } = partition
       if (this.#paused.delete(partition) && state.kind === 'paused' && state.cause === 'unwritable') {
         partition.enter({ kind: 'reading' })
-        this.deps.log.info({ partition: partition.name }, 'its outcomes can be written again')
+        this.deps.log.info({ partition: partition.name }, 'partition writable again')
         this.deps.onPaused(partition)
       }
       partition.settle()
@@ -240,10 +240,7 @@ export class Committer {
     for (const item of ours) item.source.owner.move(item, 'decided')
     giveBack(ours)
     this.#again(ours)
-    log.warn(
-      { reason, records: items.length, attempt: ++this.#attempt },
-      'a transaction was aborted and is tried again',
-    )
+    log.warn({ reason, records: items.length, attempt: ++this.#attempt }, 'transaction aborted; retrying')
     const unwritable = new Map<Partition, string>()
     const batches = Map.groupBy(writing, batchOf)
     for (const [owner, own] of Map.groupBy(failed, ([index]) => writing[index]?.source.owner)) {

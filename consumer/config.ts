@@ -17,7 +17,7 @@ export const consumerVariables = Type.Object({
     default: hostname(),
     pattern: '^[A-Za-z0-9._-]{1,200}$',
     description:
-      'Names this instance among those of its group; the same after a restart, so that it ends the transaction it left open. Two processes with one name put each other out of work.',
+      'Names this instance among those of its group; the same after a restart, so that it ends the transaction it left open. Two processes with the same name fence each other.',
   }),
   SESSION_TIMEOUT_MS: integer(
     10_000,

@@ -72,7 +72,7 @@ test.each([
   ],
 ])('what a handler has thrown %s is logged with where, without credentials, and within bounds', async (_, fail) => {
   const line = await logged(() => fail(new TypeError(`no: password=hunter2 ${'x'.repeat(5_000)}`)))
-  expect(line).toMatchObject({ msg: 'goes to .retry', reason: 'handler failed', eventId: '1' })
+  expect(line).toMatchObject({ msg: 'attempts failed; moved to .retry', reason: 'handler failed', eventId: '1' })
   expect(line['stack']).toMatch(/^at .*decide\.test\.ts:\d+:\d+/)
   expect(JSON.stringify(line)).not.toContain('hunter2')
   expect(JSON.stringify(line).length).toBeLessThan(3_000)
@@ -88,7 +88,7 @@ test.each([
   ['an object that has another stack', { stack: 'password=hunter2' }],
 ])('%s that is thrown says of no place', async (_, thrown) => {
   const line = await logged(() => Promise.reject(thrown))
-  expect([line['msg'], line['stack']]).toEqual(['goes to .retry', undefined])
+  expect([line['msg'], line['stack']]).toEqual(['attempts failed; moved to .retry', undefined])
 })
 
 test('a result that is none has no place', async () => {

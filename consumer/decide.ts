@@ -156,16 +156,16 @@ export class Decider {
         // What is held was told of when it went to .retry.
         this.deps.log[outcome.failure.reason === 'no handler' ? 'debug' : this.#lines.level(owner.tenant, 'info')](
           { ...logFields(item), attempts: outcome.past.attempts, ...outcome.failure, stack: outcome.stack },
-          'is tried again later',
+          'attempt failed; retrying later',
         )
         item.job.past = outcome.past
-        item.span?.addEvent('is tried again later', { reason: outcome.failure.reason })
+        item.span?.addEvent('attempt failed; retrying later', { reason: outcome.failure.reason })
         owner.settle()
         return this.#decide(item)
       case 'retry':
         this.deps.log[this.#lines.level(owner.tenant, 'info')](
           { ...logFields(item), ...outcome.failure, stack: outcome.stack },
-          'goes to .retry',
+          'attempts failed; moved to .retry',
         )
         owner.addWaiting(decoded.identity, key)
         break
@@ -173,7 +173,7 @@ export class Decider {
         if (outcome.failure.reason === 'internal error')
           this.deps.log.error(
             { ...logFields(item), err: outcome.cause },
-            'dead letter for a fault of KafkaTrace’s own: please report it',
+            'dead letter because of an internal error: please report it',
           )
         else
           this.deps.log[this.#lines.level(owner.tenant, 'warn')](

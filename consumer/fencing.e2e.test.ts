@@ -221,10 +221,10 @@ const has = (interference: { readonly met: number }) => until(() => interference
  * that ends what may be left open, for a restore.
  */
 const FAILED = [
-  'a step of a transaction is tried again',
-  'a transaction was aborted and is tried again',
+  'transaction step failed; retrying',
+  'transaction aborted; retrying',
   'new clients',
-  'partitions could not be restored together',
+  'bulk restore failed; restoring partitions one by one',
 ] as const
 
 const STEPS = ['AddOffsetsToTxn', 'TxnOffsetCommit', 'Produce', 'EndTxn'] as const

@@ -51,19 +51,19 @@ test('a member that reads what it was assigned, be it nothing, and commits is re
 })
 
 test('whoever is no member, does not read a partition, or does not commit is not ready, and says why', () => {
-  expect(reasons(pipelineOf([], { membership: 'no topics' }))).toEqual(['there is no topic of a stream yet'])
+  expect(reasons(pipelineOf([], { membership: 'no topics' }))).toEqual(['no stream topic exists yet'])
   expect(reasons(pipelineOf([], { membership: 'not a member' }))).toHaveLength(1)
   expect(
     checksOf(pipelineOf([], { membership: 'not a member' }), 'Broker: Invalid session timeout')['group']?.(),
   ).toEqual({
     ok: false,
-    reason: 'not a member of the group, or not told yet which partitions to read: Broker: Invalid session timeout',
+    reason: 'not a member of the group, or no assignment yet: Broker: Invalid session timeout',
   })
   expect(reasons(pipelineOf([reading, { kind: 'restoring', fault: undefined }, refused]))).toEqual([
     `not read: ${INPUT}/1 is being restored, ${INPUT}/2 is paused: its outcomes cannot be written: no`,
   ])
   expect(reasons(pipelineOf([reading], { stalledMs: 5_000 }))).toEqual([
-    'nothing has been committed for 5 s, though records are decided',
+    'no commit for 5 s although outcomes are ready',
   ])
 })
 
@@ -216,9 +216,9 @@ test('a process is dead when nobody looks whether work goes on, or new clients d
   )
   expect(alive()).toEqual({ ok: true })
   state.unwatchedMs++
-  expect(alive()).toEqual({ ok: false, reason: 'nobody has looked for 60 s whether work goes on' })
+  expect(alive()).toEqual({ ok: false, reason: 'the progress watch has not run for 60 s' })
   draining.abort()
   expect(alive().ok).toBe(true)
   state.gaveUp = true
-  expect(alive()).toEqual({ ok: false, reason: 'new Kafka clients did not help: the process ends' })
+  expect(alive()).toEqual({ ok: false, reason: 'recreating the Kafka clients did not help: exiting' })
 })

@@ -59,12 +59,12 @@ export function createChecks(current: () => Working, draining: AbortSignal): Rec
         case 'member':
           return { ok: true }
         case 'no topics':
-          return { ok: false, reason: 'there is no topic of a stream yet' }
+          return { ok: false, reason: 'no stream topic exists yet' }
         case 'not a member': {
           const refusal = current().group.refusal()
           return {
             ok: false,
-            reason: `not a member of the group, or not told yet which partitions to read${refusal === undefined ? '' : `: ${refusal}`}`,
+            reason: `not a member of the group, or no assignment yet${refusal === undefined ? '' : `: ${refusal}`}`,
           }
         }
       }
@@ -91,7 +91,7 @@ export function createChecks(current: () => Working, draining: AbortSignal): Rec
       if (stalledMs < COMMIT_STALL_MS) return { ok: true }
       return {
         ok: false,
-        reason: `nothing has been committed for ${Math.round(stalledMs / 1000)} s, though records are decided`,
+        reason: `no commit for ${Math.round(stalledMs / 1000)} s although outcomes are ready`,
       }
     },
   }
@@ -104,10 +104,10 @@ export function createLiveness(
   draining: AbortSignal,
 ): Check {
   return () => {
-    if (gaveUp()) return { ok: false, reason: 'new Kafka clients did not help: the process ends' }
+    if (gaveUp()) return { ok: false, reason: 'recreating the Kafka clients did not help: exiting' }
     const unwatchedMs = draining.aborted ? 0 : current().pipeline.unwatchedMs()
     if (unwatchedMs < WATCH_TIMEOUT_MS) return { ok: true }
-    return { ok: false, reason: `nobody has looked for ${Math.round(unwatchedMs / 1000)} s whether work goes on` }
+    return { ok: false, reason: `the progress watch has not run for ${Math.round(unwatchedMs / 1000)} s` }
   }
 }
 

@@ -63,7 +63,7 @@ onUncaught(({ message, stack }) => {
   // It is mostly a handler's, and one stream's handler must not end the work of all others. What is awaited here is caught where it is awaited.
   log[uncaughtLines.level(undefined, 'error')](
     { reason: redact(message), stack: stack && redact(stack) },
-    'an error that nobody has caught; the consumer goes on',
+    'uncaught error; the consumer continues',
   )
 })
 const tracing = await createTracing(config, 'consumer', log)
@@ -201,11 +201,11 @@ async function work(): Promise<void> {
     metrics.replacements.inc()
     log.error(
       { reason: failure, attempt },
-      `the consumer cannot go on with its clients and opens new ones${/fenced/i.test(failure) ? '; does another process use this INSTANCE_ID?' : ''}`,
+      `fatal Kafka error; recreating clients${/fenced/i.test(failure) ? '; does another process use this INSTANCE_ID?' : ''}`,
     )
     if (attempt >= MAX_REPLACEMENTS_IN_A_ROW) {
       gaveUp = true
-      log.fatal({ attempt }, 'new clients did not help: the process ends')
+      log.fatal({ attempt }, 'recreating the Kafka clients did not help: exiting')
       return void stop(EXIT_UNAVAILABLE)
     }
     await sleep(delayMs(CONNECT_BACKOFF, attempt), draining.signal)
@@ -218,7 +218,7 @@ async function lagUntilDrained(): Promise<void> {
   while (!draining.signal.aborted) {
     const { pipeline, reader, positions } = current
     await measureLag(pipeline, reader, positions()).catch((error: Error) =>
-      log.debug({ reason: error.message }, 'lag could not be asked for'),
+      log.debug({ reason: error.message }, 'could not measure consumer lag'),
     )
     await sleep(LAG_INTERVAL_MS, draining.signal)
   }
@@ -247,8 +247,8 @@ async function startReferenceTable(config: ConsumerConfig): Promise<ReferenceTab
     file,
     keyColumn: config.REFERENCE_TABLE_KEY_COLUMN,
     attribute: config.REFERENCE_TABLE_ATTRIBUTE,
-    loaded: (rows) => log.info({ file, rows }, 'reference table read'),
-    rejected: (reason) => log.error({ file, reason }, 'reference table not used; the one before stays in use'),
+    loaded: (rows) => log.info({ file, rows }, 'reference table loaded'),
+    rejected: (reason) => log.error({ file, reason }, 'reference table rejected; keeping the previous one'),
     lookedUp: (outcome) => metrics.lookups.inc({ outcome }),
   })
   for (const outcome of LOOKUP_STATUSES) metrics.lookups.inc({ outcome }, 0)

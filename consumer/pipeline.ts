@@ -23,7 +23,7 @@ import { Held, type Item, type PartitionState } from './partition-state.ts'
 export interface PipelineBounds {
   /** Roughly, of all that is held for the outcomes of one transaction. */
   maxTransactionBytes: number
-  /** How much longer than two session time-outs this client may be no member of its group, though Kafka is reached: others may be slow to leave. */
+  /** How much longer than two session time-outs this client may be no member of its group, though connected to Kafka: others may be slow to leave. */
   membershipGraceMs: number
   /** How much of the time the check in the background may be at work, from 0 to 1; and the least time between two rounds of it. */
   auditShare: number
@@ -216,7 +216,7 @@ export class Pipeline {
     this.#committer.stop()
     this.#assignments.dropAll()
     for (const client of [group, transactor, reader, auditReader])
-      client.close().catch((error: Error) => log.warn({ reason: error.message }, 'a client was not closed'))
+      client.close().catch((error: Error) => log.warn({ reason: error.message }, 'a Kafka client did not close'))
   }
 
   /** Every assigned partition with its state. */
@@ -338,7 +338,7 @@ export class Pipeline {
     void this.#assignments.endLeftOversWithoutPartitions()
     const stalledMs = this.#committer.stalledMs()
     if (stalledMs > config.TRANSACTION_TIMEOUT_MS + COMMIT_STALL_GRACE_MS)
-      this.fail(`nothing was committed for ${Math.round(stalledMs / 1000)} s, though records are decided`)
+      this.fail(`nothing was committed for ${Math.round(stalledMs / 1000)} s although outcomes are ready`)
     this.#lookedMs = performance.now()
   }
 
@@ -374,7 +374,7 @@ export class Pipeline {
           if (before !== undefined && before !== id) this.fail(`${topic} was deleted and made anew`)
         }
       } catch (error) {
-        log.debug({ reason: (error as Error).message }, 'topics could not be looked up')
+        log.debug({ reason: (error as Error).message }, 'topic metadata request failed')
       }
       await sleep(TOPICS_INTERVAL_MS, this.#stopping.signal)
     }

@@ -24,7 +24,7 @@ export const referenceTableVariables = {
   REFERENCE_TABLE_FILE: Type.Optional(
     Type.String({
       pattern: '\\.(csv|json)$',
-      description: 'A CSV or JSON file of what is known about events, read anew when it changes.',
+      description: 'A CSV or JSON file of what is known about events, reloaded when it changes.',
     }),
   ),
   REFERENCE_TABLE_KEY_COLUMN: Type.String({

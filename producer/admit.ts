@@ -328,7 +328,7 @@ function spend(bucket: Bucket, cost: number): void {
 
 export const overQuota = (waitMs: number, unit: Unit = 'request'): Problem => ({
   kind: 'over-quota',
-  detail: `The tenant’s quota is used up for now: wait ${waitMs} ms. ${NOTHING_STORED[unit]}`,
+  detail: `Quota exceeded for now: wait ${waitMs} ms. ${NOTHING_STORED[unit]}`,
   retryAfterSeconds: Math.max(1, Math.ceil(waitMs / 1_000)),
 })
 

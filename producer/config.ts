@@ -13,7 +13,7 @@ export const producerVariables = Type.Object({
   REUSE_PORT: choice(['on', 'off'], {
     default: 'off',
     description:
-      'on: several processes of one machine share the public port. With net.ipv4.tcp_migrate_req=1 one of them can be replaced without a request that fails.',
+      'on: several processes of one machine share the public port. With net.ipv4.tcp_migrate_req=1 one of them can be replaced without failed requests.',
   }),
   OPS_PORT: integer(9080, 0, 65_535, 'The operations port: /livez, /readyz, /startupz, /metrics. 0 takes a free one.'),
   AUTH: choice(['on', 'off'], {
@@ -33,7 +33,7 @@ export const producerVariables = Type.Object({
   CLOUDEVENTS_STRICT: choice(['on', 'off'], {
     default: 'off',
     description:
-      'on: ce- headers have to be percent-encoded to the letter, else 422. off: what SDKs send as it is (UTF-8, lone per cent signs and double quotes) is taken for itself.',
+      'on: ce- headers have to be percent-encoded to the letter, else 422. off: what SDKs send unencoded (UTF-8, lone per cent signs and double quotes) is accepted as it is.',
   }),
   CREATE_TOPICS: choice(['on', 'off'], {
     default: 'on',

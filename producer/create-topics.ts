@@ -35,9 +35,9 @@ if (import.meta.main) {
   const options = { partitions: config.TOPIC_PARTITIONS, replication: config.TOPIC_REPLICATION }
   let exitCode = 0
   try {
-    log.info({ streams: await createTopics(tenants, admin, options) }, 'all topics are there')
+    log.info({ streams: await createTopics(tenants, admin, options) }, 'all topics exist')
   } catch (error) {
-    log.error({ err: error }, 'not all topics are there')
+    log.error({ err: error }, 'some topics are missing')
     exitCode = 1
   }
   await admin.close()

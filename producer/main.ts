@@ -126,7 +126,7 @@ const stop = stopOnSignal(
   { timeoutMs: config.DRAIN_TIMEOUT_MS, log },
 )
 onUncaught((error) => {
-  log.fatal(error, 'a fault of KafkaTrace’s own, please report it: the producer stops')
+  log.fatal(error, 'internal error, please report it: shutting down')
   void stop(1)
 })
 log.info(
@@ -141,7 +141,7 @@ log.info(
 producer.start()
 if (config.CREATE_TOPICS === 'on') void ensureTopics()
 port.open().catch((error) => {
-  log.fatal({ err: error }, 'the public port cannot be opened')
+  log.fatal({ err: error }, 'cannot listen on the public port')
   void stop(1)
 })
 
@@ -170,7 +170,7 @@ async function ensureTopics(): Promise<void> {
     if (fault !== undefined)
       log[fault === creationFault ? 'debug' : 'warn'](
         { streams: left.length, reason: fault },
-        'not all topics are there',
+        'some topics are missing',
       )
     creationFault = fault
     if (fault === undefined) break

@@ -315,7 +315,7 @@ export function createPost(deps: PostDeps): (request: Request, stream: string) =
         const context = { requestId: of.id, traceId: origin.trace?.traceId, tenant: tenant.name, stream: origin.stream }
         log[summary.complete ? 'debug' : lines.level(tenant.name, 'info')](
           { ...context, ...summary },
-          'an NDJSON stream has ended',
+          'NDJSON stream ended',
         )
         const { stored, unknown } = unanswered
         if (stored.length > 0) log.info({ ...context, events: loggedIds(stored) }, STORED_UNANSWERED)
@@ -376,8 +376,8 @@ function accepted(of: Visit, receipts: string, meter: Meter | undefined): Respon
   return new Response(`{"receipts":[${receipts}]}`, { status: 202, headers })
 }
 
-const STORED_UNANSWERED = 'stored, but the connection had ended before the answer'
-const UNKNOWN_UNANSWERED = 'unknown whether stored, and the connection had ended before the answer'
+const STORED_UNANSWERED = 'stored, but the connection closed before the response'
+const UNKNOWN_UNANSWERED = 'unknown whether stored: the connection closed before the response'
 
 const brokenOff = () =>
   ({

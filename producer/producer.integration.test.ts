@@ -503,7 +503,7 @@ describe('a process', () => {
       const [output, code] = await Promise.all([child.stdout.text(), child.exited])
       taken.stop(true)
       expect(code).toBe(1)
-      expect(output).toContain('the public port cannot be opened')
+      expect(output).toContain('cannot listen on the public port')
     },
     TEST_TIMEOUT_MS,
   )

@@ -95,10 +95,10 @@ export function createPublicPort({ config, gate, log, fetch, ready }: PublicPort
         fetch,
       })
       if (server.port !== undefined) sockets?.limitUnsent(server.port, UNSENT_BYTES)
-      log.info({ port: server.port }, 'the public port is open')
+      log.info({ port: server.port }, 'listening on the public port')
       if (config.REUSE_PORT === 'on' && kernelHandsOver() !== true)
         log.warn(
-          'when this process stops, connections that are just being made are reset: set net.ipv4.tcp_migrate_req=1',
+          'connections that are being established are reset when this process stops: set net.ipv4.tcp_migrate_req=1',
         )
     },
     listening: () => server !== undefined,
@@ -121,7 +121,7 @@ export function createPublicPort({ config, gate, log, fetch, ready }: PublicPort
       const left = gate.shut().then(() => cut.abort())
       await Promise.race([left, sleep(deadline - performance.now(), cut.signal)])
       if (gate.level.requests > 0)
-        log.warn({ requests: gate.level.requests, timeoutMs }, 'requests were still being served and are cut off')
+        log.warn({ requests: gate.level.requests, timeoutMs }, 'drain timed out; aborting requests in flight')
     },
     async close() {
       const deadline = performance.now() + LAST_ANSWERS_MS

@@ -90,7 +90,7 @@ describe('the streams', () => {
     const { kafka, streams, now } = service(['a'])
     now.connection = { state: 'connecting', reason: 'a:1: connection refused' }
     expect(kafka()).toEqual({ ok: false, reason: 'a:1: connection refused' })
-    expect(streams()).toEqual({ ok: false, reason: 'not known while Kafka is not reached' })
+    expect(streams()).toEqual({ ok: false, reason: 'unknown while Kafka is unreachable' })
   })
 
   test('a long list of reasons is cut', () => {

@@ -40,7 +40,7 @@ export function readinessChecks(deps: {
     },
     streams: () => {
       if (producer.connection().state !== 'connected')
-        return { ok: false, reason: 'not known while Kafka is not reached' }
+        return { ok: false, reason: 'unknown while Kafka is unreachable' }
       const reasons = topics.flatMap((topic) => producer.blocked(topic) ?? [])
       if (reasons.length < fewest.streams) fewest = { streams: reasons.length, sinceMs: nowMs() }
       complete ||= reasons.length === 0

@@ -132,7 +132,7 @@ const ready = (of: ServiceProcess) =>
 /** What it has logged of why its producing client does not reach Kafka. */
 const unreached = (of: ServiceProcess): string[] =>
   of.log
-    .filter((line) => line['msg'] === 'Kafka is not reached' && line['client'] === 'producer')
+    .filter((line) => line['msg'] === 'Kafka is unreachable' && line['client'] === 'producer')
     .map((line) => String(line['reason']))
 
 describe('who Kafka does not let in', () => {

@@ -53,7 +53,7 @@ beforeAll(async () => {
     return started
   }
   const killed = await live()
-  await until(() => logged(killed, 'goes to .retry'), PATIENCE)
+  await until(() => logged(killed, 'attempts failed; moved to .retry'), PATIENCE)
   await killed.stop('SIGKILL')
   const stopped = await live()
   await until(() => logged(stopped, 'dead letter'), PATIENCE)

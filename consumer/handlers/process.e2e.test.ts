@@ -85,10 +85,10 @@ test('errors that nobody catches, and a thread that is kept, cost no other event
   const uncaught = () => consumer.log.filter(({ msg }) => String(msg).startsWith('an error that nobody has caught'))
   await until(async () => uncaught().length === (await counted('uncaught_errors_total')), PATIENCE)
   // Every line is JSON, or reading it would have failed.
-  const strays = consumer.log.filter(({ msg }) => msg === 'an error that nobody has caught; the consumer goes on')
+  const strays = consumer.log.filter(({ msg }) => msg === 'uncaught error; the consumer continues')
   expect(JSON.stringify(strays)).toContain('stray timer')
   expect(strays.length).toBe(await counted('uncaught_errors_total'))
-  const printed = () => consumer.log.filter(({ msg }) => msg === 'printed by a handler').map((line) => line['printed'])
+  const printed = () => consumer.log.filter(({ msg }) => msg === 'handler output').map((line) => line['printed'])
   for (const text of ['printed 7 token=(redacted)', 'two\nlines', 'to stdout', 'to stderr'])
     await until(() => printed().includes(text), { ...PATIENCE, what: text })
   // A hundred a second, of the ten thousand.

@@ -21,7 +21,7 @@ export function guardProcess(log: Logger, redact: Redact): void {
         // Cut before it is made a text, since it may be of any size.
         const start = typeof chunk === 'string' ? chunk : chunk.toString('utf8', 0, MAX_PRINTED_BYTES)
         const text = start.slice(0, MAX_PRINTED_CHARS).trimEnd().toWellFormed()
-        log[lines.level(undefined, level)]({ printed: redact(text) }, 'printed by a handler')
+        log[lines.level(undefined, level)]({ printed: redact(text) }, 'handler output')
         done()
       },
     })

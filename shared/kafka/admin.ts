@@ -117,7 +117,7 @@ export function createTopicAdmin(options: { config: CommonConfig; clientId: stri
     if (created.length > 0)
       log.info(
         { topics: created.length, first: created.slice(0, LOGGED_TOPICS), partitions, replication },
-        'topics were created',
+        'topics created',
       )
     return groups.map(({ missing, fault }) => {
       if (fault !== undefined) return fault
@@ -143,7 +143,7 @@ export function createTopicAdmin(options: { config: CommonConfig; clientId: stri
         await within(
           CLOSE_TIMEOUT_MS,
           promised((done) => client.disconnect(0, (error) => done(error))),
-        ).catch((error: Error) => log.warn({ reason: error.message }, 'the client of topics was not closed in time'))
+        ).catch((error: Error) => log.warn({ reason: error.message }, 'admin client did not close in time'))
     },
   }
 }

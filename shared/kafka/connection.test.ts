@@ -22,7 +22,7 @@ const verify = 'SSL handshake failed: error:0A000086:SSL routines::certificate v
 const line = (what: string, state: string, ms = 2, broker = 'ssl://a:9093/bootstrap') =>
   `[thrd:${broker}]: ${broker}: ${what} (after ${ms}ms in state ${state})`
 
-describe('why a broker is not reached', () => {
+describe('why a broker is unreachable', () => {
   test.each([
     [
       'wrong user name or password',
@@ -166,10 +166,10 @@ describe('a watch', () => {
     stats({ 'a:1/1': 'DOWN' })
     stats({ 'a:1/1': 'CONNECT' })
     expect(messages().map((one) => one.split(':').slice(0, 4).join(':'))).toEqual([
-      'Kafka is not reached: a:1: connection refused',
-      'Kafka is not reached: a:1: unknown host name',
-      'Kafka is reached: ',
-      'Kafka is not reached: no broker is up',
+      'Kafka is unreachable: a:1: connection refused',
+      'Kafka is unreachable: a:1: unknown host name',
+      'connected to Kafka: ',
+      'Kafka is unreachable: no broker is up',
     ])
   })
 
@@ -189,7 +189,7 @@ describe('a watch', () => {
     expect(watch.current()).toEqual({ state: 'connected' })
     stats({ 'a:1/1': 'UP', 'b:1/2': 'UP' })
     expect(messages()).toHaveLength(2)
-    expect(messages()[1]).toStartWith('a broker is not reached: b:1: connection refused')
+    expect(messages()[1]).toStartWith('a broker is unreachable: b:1: connection refused')
   })
 
   test('does not take a connection that nobody has used since for a broker that answers again', () => {
@@ -224,7 +224,7 @@ describe('a watch', () => {
     }
     stats({ 'a:1/1': 'UP' })
     expect(watch.current().state).toBe('connecting')
-    expect(messages()).toEqual(['Kafka is not reached: transactions cannot be initialised'])
+    expect(messages()).toEqual(['Kafka is unreachable: transactions cannot be initialised'])
     watch.connected()
     stats({ 'a:1/1': 'UP' })
     expect(watch.current().state).toBe('connected')
@@ -247,7 +247,7 @@ describe('a watch', () => {
     const { watch, client, messages } = watched()
     client.emit('event.error', Object.assign(new Error('broker transport failure'), { code: -1 }))
     client.emit('event.error', Object.assign(new Error('topic authorization failed'), { code: -1 }))
-    expect(messages()).toEqual(['Kafka reports an error: topic authorization failed'])
+    expect(messages()).toEqual(['Kafka client error: topic authorization failed'])
     watch.closed()
     watch.connected()
     expect(watch.current()).toEqual({ state: 'closed' })

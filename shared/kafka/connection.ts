@@ -68,9 +68,9 @@ export function watchConnection(options: { config: CommonConfig; client: string;
     const before = connection
     connection = next
     if (next.state === 'connected') {
-      if (before.state !== 'connected') log.info({ client: name, brokers: config.KAFKA_BROKERS }, 'Kafka is reached')
+      if (before.state !== 'connected') log.info({ client: name, brokers: config.KAFKA_BROKERS }, 'connected to Kafka')
     } else if (next.state === 'connecting' && (before.state !== 'connecting' || before.reason !== next.reason))
-      log.warn({ client: name, brokers: config.KAFKA_BROKERS, reason: next.reason }, 'Kafka is not reached')
+      log.warn({ client: name, brokers: config.KAFKA_BROKERS, reason: next.reason }, 'Kafka is unreachable')
   }
 
   const because = (otherwise: string): string => (reasons.size === 0 ? otherwise : summary(reasons))
@@ -92,7 +92,7 @@ export function watchConnection(options: { config: CommonConfig; client: string;
     if (!answered) return
     changeTo({ state: 'connected' })
     const now = reasons.size === 0 ? '' : summary(reasons)
-    if (now !== partly && now !== '') log.warn({ client: name, reason: now }, 'a broker is not reached')
+    if (now !== partly && now !== '') log.warn({ client: name, reason: now }, 'a broker is unreachable')
     partly = now
   }
 
@@ -120,7 +120,7 @@ export function watchConnection(options: { config: CommonConfig; client: string;
         if (client !== attached) return
         const code = eventCode(error)
         // Those of connections come with every try, and are named by what is logged of them.
-        if (!OF_CONNECTIONS.has(code)) log.warn({ client: name, code, reason: error.message }, 'Kafka reports an error')
+        if (!OF_CONNECTIONS.has(code)) log.warn({ client: name, code, reason: error.message }, 'Kafka client error')
         if (code === CODE.ALL_BROKERS_DOWN) downMs = performance.now()
         if (connection.state === 'connected' && code === CODE.ALL_BROKERS_DOWN)
           changeTo({ state: 'connecting', reason: because(error.message) })

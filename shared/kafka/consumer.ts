@@ -144,13 +144,13 @@ export function createGroupConsumer(options: GroupConsumerOptions): GroupConsume
         ended = (await listener?.revoked(partitions, lost)) ?? partitions
       } catch (fault) {
         // The group waits for the answer below, whatever went wrong before it.
-        log.error({ err: fault }, 'giving up partitions failed')
+        log.error({ err: fault }, 'revocation failed')
       }
       // An answer, be it to give up nothing, is what the group waits for.
       consumer?.incrementalUnassign(notReading(ended))
       owned -= partitions.length
     }
-    handingOver = handingOver.then(giveUp).catch((fault) => log.error({ err: fault }, 'the group was not answered'))
+    handingOver = handingOver.then(giveUp).catch((fault) => log.error({ err: fault }, 'could not answer the rebalance'))
   }
 
   const connected = (): Consumer => {
@@ -163,7 +163,7 @@ export function createGroupConsumer(options: GroupConsumerOptions): GroupConsume
     partitions.filter((one) => reading.delete(partitionName(one)))
 
   function readingFailed({ code, topic, partition }: Interruption): void {
-    log.warn({ code, reason: messageOf(code), topic, partition }, 'reading failed')
+    log.warn({ code, reason: messageOf(code), topic, partition }, 'fetch failed')
     if (code === CODE.FATAL || code === CODE.MAX_POLL_EXCEEDED) listener?.failed(messageOf(code))
     if (topic === undefined) refusal = messageOf(code)
     // Of what is no longer read nothing more is to be known.
@@ -263,7 +263,7 @@ export function createGroupConsumer(options: GroupConsumerOptions): GroupConsume
         await within(
           CLOSE_TIMEOUT_MS,
           promised((done) => open.disconnect((error) => done(error))),
-        ).catch((error: Error) => log.warn({ reason: error.message }, 'the consumer was not closed in time'))
+        ).catch((error: Error) => log.warn({ reason: error.message }, 'consumer did not close in time'))
       }
       watch.closed()
     },

@@ -170,7 +170,7 @@ export function createRecordProducer(options: RecordProducerOptions): RecordProd
   /** Puts a client aside that cannot go on, and begins with a new one after a pause that grows. */
   function replace(message: string, code?: number): void {
     const reason = code === CODE.CLUSTER_AUTHORIZATION_FAILED ? NO_PRODUCER_ID : message
-    log[reason === trouble ? 'debug' : 'error']({ reason }, 'the producer cannot go on: it is replaced by a new one')
+    log[reason === trouble ? 'debug' : 'error']({ reason }, 'fatal producer error; recreating the producer')
     trouble = reason
     const broken = client
     client = undefined
@@ -182,7 +182,7 @@ export function createRecordProducer(options: RecordProducerOptions): RecordProd
 
   /** The client has a producer id, without which no record is sent. */
   function recovered(): void {
-    if (trouble !== undefined) log.info('the producer goes on')
+    if (trouble !== undefined) log.info('producer recovered')
     trouble = undefined
     replaced = 0
   }
@@ -218,9 +218,8 @@ export function createRecordProducer(options: RecordProducerOptions): RecordProd
     blocked.clear()
     for (const [topic, reason] of now) blocked.set(topic, reason)
     if (begun.length > 0)
-      log.warn({ topics: begun.length, reasons: begun.slice(0, LOGGED_TOPICS) }, 'topics cannot be written to')
-    if (ended.length > 0)
-      log.info({ topics: ended.length, first: ended.slice(0, LOGGED_TOPICS) }, 'topics can be written to')
+      log.warn({ topics: begun.length, reasons: begun.slice(0, LOGGED_TOPICS) }, 'topics not writable')
+    if (ended.length > 0) log.info({ topics: ended.length, first: ended.slice(0, LOGGED_TOPICS) }, 'topics writable')
   }
 
   function settle(number: number, { batch, index, bytes }: Waiting, result: DeliveryResult): void {
@@ -242,7 +241,7 @@ export function createRecordProducer(options: RecordProducerOptions): RecordProd
     try {
       await look(from.kafka)
     } catch (error) {
-      log.debug({ reason: (error as Error).message }, 'our topics cannot be asked for')
+      log.debug({ reason: (error as Error).message }, 'topic metadata request failed')
     }
     // Replaced meanwhile, the new client asks for itself.
     if (from !== client) return
@@ -383,8 +382,7 @@ export function createRecordProducer(options: RecordProducerOptions): RecordProd
       const last = client
       if (last !== undefined)
         await promised<void>((done) => last.kafka.flush(timeoutMs, (error) => done(error))).catch(
-          (error: LibrdKafkaError) =>
-            log.warn({ records: waiting.size, reason: error.message }, 'not everything was delivered in time'),
+          (error: LibrdKafkaError) => log.warn({ records: waiting.size, reason: error.message }, 'flush timed out'),
         )
       client = undefined
       watch.closed()
@@ -393,7 +391,7 @@ export function createRecordProducer(options: RecordProducerOptions): RecordProd
         await within(
           CLOSE_TIMEOUT_MS,
           promised((done) => last.kafka.disconnect(0, (error) => done(error))),
-        ).catch((error: Error) => log.warn({ reason: error.message }, 'the producer was not closed in time'))
+        ).catch((error: Error) => log.warn({ reason: error.message }, 'producer did not close in time'))
         // Disconnecting brings the reports that are there; only what has none is unknown.
         last.records.take()
       }

@@ -112,7 +112,7 @@ export function createRangeReader(options: {
       })
       return consumer
     }
-    const failed = (reason: string) => log.warn({ reason: named ?? reason }, 'cannot reach Kafka; trying again')
+    const failed = (reason: string) => log.warn({ reason: named ?? reason }, 'cannot reach Kafka; retrying')
     let opened = opening.get(isolation)
     if (opened === undefined) {
       opened = connectForever(open, failed, stopping.signal).then((ready) => {
@@ -400,7 +400,7 @@ export function createRangeReader(options: {
             await within(
               CLOSE_TIMEOUT_MS,
               promised((done) => consumer.disconnect((error) => done(error))),
-            ).catch((error: Error) => log.warn({ reason: error.message }, 'a reader was not closed in time'))
+            ).catch((error: Error) => log.warn({ reason: error.message }, 'reader did not close in time'))
         }),
       )
     },

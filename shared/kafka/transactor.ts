@@ -177,7 +177,7 @@ export function createTransactor(options: TransactorOptions): Transactor {
         const error = thrown as LibrdKafkaError
         if (error.isRetriable !== true || error.isFatal === true) return error
         if (signal.aborted || stopping.signal.aborted || performance.now() > deadlineMs) return error
-        log.warn({ code: error.code, reason: error.message }, 'a step of a transaction is tried again')
+        log.warn({ code: error.code, reason: error.message }, 'transaction step failed; retrying')
         await sleep(delayMs(CONNECT_BACKOFF, attempt), signal)
       }
     }
@@ -322,7 +322,7 @@ export function createTransactor(options: TransactorOptions): Transactor {
     await within(
       CLOSE_TIMEOUT_MS,
       promised((done) => opened.disconnect(0, (error) => done(error))),
-    ).catch((error: Error) => log.warn({ reason: error.message }, 'the client of transactions was not closed in time'))
+    ).catch((error: Error) => log.warn({ reason: error.message }, 'transactional producer did not close in time'))
   }
 }
 

@@ -74,7 +74,7 @@ describe('a configuration', () => {
       'PORT="70000" is not a whole number from 0 to 65535. The port.',
       'RATIO="half" is not a number of at least 0. A ratio.',
       'MODE="maybe" is not one of on, off. A mode.',
-      'NAME="A1" is not a text that matches ^[a-z]+$. A name.',
+      'NAME="A1" is not a string that matches ^[a-z]+$. A name.',
     ])
   })
 
@@ -112,7 +112,7 @@ describe('a configuration', () => {
 
 test('what a variable takes is said in words', () => {
   expect(expected(Type.Integer())).toBe('a whole number')
-  expect(expected(Type.String())).toBe('a text')
+  expect(expected(Type.String())).toBe('a string')
 })
 
 describe('the common variables', () => {

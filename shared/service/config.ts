@@ -79,7 +79,7 @@ export function expected(schema: Variable): string {
       return `${kind} from ${schema.minimum} to ${schema.maximum}`
     return schema.minimum === undefined ? kind : `${kind} of at least ${schema.minimum}`
   }
-  return schema.pattern === undefined ? 'a text' : `a text that matches ${schema.pattern}`
+  return schema.pattern === undefined ? 'a string' : `a string that matches ${schema.pattern}`
 }
 
 /** A choice among fixed words. */
@@ -115,7 +115,7 @@ export const commonVariables = {
     15_000,
     100,
     600_000,
-    'How long a stopping process may take to finish what it has begun, in ms.',
+    'How long a stopping process may take to finish work in flight, in ms.',
   ),
   KAFKA_BROKERS: Type.String({
     pattern: '^(\\[[0-9a-fA-F:.]+\\]|[^,:\\s]+):\\d{1,5}(,(\\[[0-9a-fA-F:.]+\\]|[^,:\\s]+):\\d{1,5})*$',
@@ -123,7 +123,7 @@ export const commonVariables = {
   }),
   KAFKA_SECURITY_PROTOCOL: choice(['plaintext', 'ssl', 'sasl_plaintext', 'sasl_ssl'], {
     default: 'plaintext',
-    description: 'How brokers are spoken to.',
+    description: 'The security protocol that brokers are spoken to with.',
   }),
   KAFKA_SASL_MECHANISM: choice(['PLAIN', 'SCRAM-SHA-256', 'SCRAM-SHA-512'], {
     default: 'SCRAM-SHA-512',
@@ -132,13 +132,13 @@ export const commonVariables = {
   KAFKA_SASL_USERNAME: optionalText('With sasl_plaintext and sasl_ssl: the user.'),
   KAFKA_SASL_PASSWORD: optionalText('With sasl_plaintext and sasl_ssl: the password.', secret),
   KAFKA_SSL_CA_FILE: optionalText(
-    'With ssl and sasl_ssl: a PEM file of the authorities to trust; without it, the system’s.',
+    'With ssl and sasl_ssl: a PEM file of trusted CA certificates; without it, the system’s.',
   ),
   KAFKA_SSL_CERTIFICATE_FILE: optionalText('With ssl and sasl_ssl: this client’s certificate, PEM.'),
   KAFKA_SSL_KEY_FILE: optionalText('With ssl and sasl_ssl: this client’s key, PEM.'),
   KAFKA_SSL_KEY_PASSWORD: optionalText('The password of KAFKA_SSL_KEY_FILE, where it has one.', secret),
   OTEL_EXPORTER_OTLP_ENDPOINT: optionalText(
-    'Where spans go, by OTLP over HTTP, such as http://collector:4318. Without it none are made.',
+    'The OTLP/HTTP endpoint that spans are sent to, such as http://collector:4318. Without it there are no spans.',
     { pattern: '^https?://[^\\s]+$', ...secret },
   ),
   OTEL_TRACES_SAMPLER_ARG: Type.Number({
@@ -146,7 +146,7 @@ export const commonVariables = {
     minimum: 0,
     maximum: 1,
     description:
-      'The part of the traces that begin here which is recorded. One that a client has begun follows its flag.',
+      'The fraction of traces that start here which is sampled. A trace that a client started follows the client’s flag.',
   }),
 }
 

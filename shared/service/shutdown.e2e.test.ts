@@ -70,7 +70,7 @@ async function end(options: { step?: string; before?: string; instead?: string; 
 }
 
 const FOR_EVER = 'await new Promise(() => {})'
-const CUT_OFF = 'stopping took too long and is cut off'
+const CUT_OFF = 'shutdown timed out; exiting'
 
 /** Keeps every thread of the runtime's pool busy, so that nothing is written in the background any more. */
 const STARVE = `

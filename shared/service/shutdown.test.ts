@@ -50,7 +50,7 @@ test.each(['SIGTERM', 'SIGINT', 'SIGHUP'] as const)(
     child.kill(signal)
     expect(await ended()).toEqual({
       exitCode: 0,
-      messages: ['ready', 'stopping', 'step drain', 'step flush', 'step telemetry', 'stopped'],
+      messages: ['ready', 'shutting down', 'step drain', 'step flush', 'step telemetry', 'stopped'],
     })
   },
 )
@@ -60,7 +60,7 @@ test('a step that fails does not keep the others from running, and shows in the 
   child.kill('SIGTERM')
   expect(await ended()).toEqual({
     exitCode: 1,
-    messages: ['ready', 'stopping', 'a step of stopping failed', 'step flush', 'stopped'],
+    messages: ['ready', 'shutting down', 'shutdown step failed', 'step flush', 'stopped'],
   })
 })
 
@@ -71,7 +71,7 @@ test('a step that never ends is cut off when the time is over', async () => {
   child.kill('SIGTERM')
   expect(await ended()).toEqual({
     exitCode: 1,
-    messages: ['ready', 'stopping', 'stopping took too long and is cut off'],
+    messages: ['ready', 'shutting down', 'shutdown timed out; exiting'],
   })
 })
 
@@ -80,9 +80,9 @@ test('a second signal ends it at once', async () => {
     timeoutMs: 60_000,
   })
   child.kill('SIGTERM')
-  await logged('stopping')
+  await logged('shutting down')
   child.kill('SIGINT')
-  expect(await ended()).toEqual({ exitCode: 1, messages: ['ready', 'stopping', 'a second signal: ending at once'] })
+  expect(await ended()).toEqual({ exitCode: 1, messages: ['ready', 'shutting down', 'second signal: exiting now'] })
 })
 
 test('a closing terminal may send SIGHUP several times', async () => {
@@ -90,9 +90,9 @@ test('a closing terminal may send SIGHUP several times', async () => {
     step('drain', "await new Promise((hungUp) => process.once('SIGHUP', hungUp))"),
   )
   child.kill('SIGHUP')
-  await logged('stopping')
+  await logged('shutting down')
   child.kill('SIGHUP')
-  expect(await ended()).toEqual({ exitCode: 0, messages: ['ready', 'stopping', 'step drain', 'stopped'] })
+  expect(await ended()).toEqual({ exitCode: 0, messages: ['ready', 'shutting down', 'step drain', 'stopped'] })
 })
 
 test('a service can stop by itself, with its own exit code, and only once', async () => {

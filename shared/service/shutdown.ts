@@ -37,7 +37,7 @@ export function stopOnSignal(
     exitAfter(Math.ceil(timeoutMs / 1_000) + HARD_EXIT_SECONDS)
     let current = 'nothing'
     const overdue = setTimeout(() => {
-      log.error({ step: current, timeoutMs }, 'stopping took too long and is cut off')
+      log.error({ step: current, timeoutMs }, 'shutdown timed out; exiting')
       end(1)
     }, timeoutMs)
     for (const step of steps) {
@@ -45,7 +45,7 @@ export function stopOnSignal(
       try {
         await step.run()
       } catch (error) {
-        log.error({ step: step.name, err: error }, 'a step of stopping failed')
+        log.error({ step: step.name, err: error }, 'shutdown step failed')
         exitCode ||= 1
       }
     }
@@ -68,10 +68,10 @@ export function stopOnSignal(
     process.on(signal, () => {
       if (stopping && signal === 'SIGHUP') return
       if (stopping) {
-        log.warn({ signal }, 'a second signal: ending at once')
+        log.warn({ signal }, 'second signal: exiting now')
         return end(1)
       }
-      log.info({ signal }, 'stopping')
+      log.info({ signal }, 'shutting down')
       void stop()
     })
   }

@@ -46,7 +46,7 @@ export async function startService(
   return {
     pid: child.pid,
     get started() {
-      return { ...started, ...log.find((one) => one['msg'] === 'the public port is open') }
+      return { ...started, ...log.find((one) => one['msg'] === 'listening on the public port') }
     },
     log,
     async stop(signal = 'SIGTERM') {

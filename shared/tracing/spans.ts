@@ -48,7 +48,7 @@ const MAX_WAITING_SPANS = 8_192
 
 const KINDS = { server: SpanKind.SERVER, consumer: SpanKind.CONSUMER }
 
-/** @param told is told why spans were not taken */
+/** @param told is told why span export failed */
 export function exporterTo(endpoint: string, told: (reason: string) => void): SpanExporter {
   const tell = (message: string): void => told(reasonOf(message))
   const nothing = (): void => undefined

@@ -130,7 +130,7 @@ test('a collector that is not there costs the spans and a line in the log, and s
   await tracing.stop()
   expect(told.length).toBeGreaterThan(0)
   for (const { reason, msg, ...rest } of told) {
-    expect(msg).toBe('spans were not taken')
+    expect(msg).toBe('span export failed')
     expect(reason).toBe('connect ECONNREFUSED 127.0.0.1:1')
     // Where it is, without what stands for a password in it.
     expect(rest['endpoint']).toBe('http://127.0.0.1:1')

@@ -14,7 +14,7 @@ export async function createTracing(config: CommonConfig, service: string, log: 
   const shown = shownEndpoint(endpoint)
   const redact = redactor()
   const told = (reason: string): void =>
-    log.warn({ reason: redact(reason.replaceAll(endpoint, shown)), endpoint: shown }, 'spans were not taken')
+    log.warn({ reason: redact(reason.replaceAll(endpoint, shown)), endpoint: shown }, 'span export failed')
   return tracingTo(exporterTo(endpoint, told), service, config, told)
 }
 
