@@ -12,12 +12,12 @@ test('every variable of both services is in the reference, with a meaning', () =
 
 test('the tables come between the marks, and what is around them stays', () => {
   const page = withConfiguration(
-    'before\n<!-- configuration: begin (old) -->\nold\n<!-- configuration: end -->\nafter\n',
+    'before\n<!-- configuration: begin (old) -->\nrows of before\n<!-- configuration: end -->\nafter\n',
   )
   expect(page).toStartWith('before\n<!-- configuration: begin (bun run generate) -->\n\n**Both services**')
   expect(page).toContain(configurationMarkdown())
   expect(page).toEndWith('\n<!-- configuration: end -->\nafter\n')
-  expect(page).not.toContain('old')
+  expect(page).not.toContain('rows of before')
   expect(withConfiguration(page)).toBe(page)
 })
 

@@ -159,7 +159,6 @@ const sloPanels = (slo: 'availability' | 'latency', budget: number): readonly Pa
 export const NOT_SHOWN: Readonly<Record<string, string>> = {
   kafkatrace_producer_webhook_handshakes_total: 'counts once for each subscription',
   kafkatrace_consumer_records_fetched_total: 'differs from the outcomes, which have a panel, by what is waiting only',
-  kafkatrace_consumer_lookups_total: 'counts only with REFERENCE_TABLE_FILE, and its results are in every record',
   kafkatrace_consumer_audit_records_total: 'progress of the background audit; what it finds has panels',
   process_start_time_seconds: 'for changes() and for rates of what ended with a process',
 }

@@ -117,11 +117,11 @@ const COMMANDS = [
   'generate',
   'bench',
   'audit',
-
   'config',
   'tenant-key',
   'check:deploy',
   'check:fresh',
+  'native:try',
 ] as const
 
 /** What each command needs besides Bun, the dependencies and the Kafka client, which all of them need. */
