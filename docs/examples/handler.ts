@@ -1,6 +1,5 @@
 /** A handler: turns `order.placed` into `order.priced`. Run it with `bun run dev --handlers docs/examples/handler.ts`. */
-import { Type } from '@sinclair/typebox'
-import { defineHandler, TerminalError } from 'kafkatrace'
+import { defineHandler, TerminalError, Type } from 'kafkatrace'
 
 const PRICES: Readonly<Record<string, number>> = { pen: 2, book: 12 }
 
