@@ -133,6 +133,16 @@ describe('the JSON scanner', () => {
     expect(isJson(text)).toBe(false)
   })
 
+  test('agrees with JSON.parse on long strings, wherever in them something has to be looked at', () => {
+    const pieces = ['\\"', '\\\\', '\\n', '\\u00e9', '\\x', '\\u12', '\n', '\0', '\x1f', '"', 'é', '\\', '']
+    for (const piece of pieces)
+      for (let before = 0; before < 80; before++)
+        for (const after of [0, 1, 100]) {
+          const text = `{"data":"${'x'.repeat(before)}${piece}${'y'.repeat(after)}"}`
+          expect(outline(text).ok, JSON.stringify(text)).toBe(isJson(text))
+        }
+  })
+
   test('refuses bytes that are not UTF-8', () => {
     for (const bytes of [[0xff], [0xc0, 0xa0], [0xed, 0xa0, 0x80], [0xf5, 0x80, 0x80, 0x80]])
       expect(outline(Buffer.concat([Buffer.from('{"a":"'), Buffer.from(bytes), Buffer.from('"}')])).ok).toBe(false)

@@ -308,7 +308,9 @@ class Scanner {
   #string(): void {
     const bytes = this.#bytes
     let at = this.#at + 1
+    const longAt = at + SHORT_STRING_BYTES
     for (;;) {
+      if (at === longAt) at = this.#plainEnd(at)
       const byte = bytes[at]
       if (byte === undefined || byte < 0x20) {
         this.#at = at
@@ -331,6 +333,14 @@ class Scanner {
       }
     }
     this.#at = at
+  }
+
+  /** Where the string that goes on here ends, or has something that has to be looked at, whichever is first. */
+  #plainEnd(at: number): number {
+    const end = this.#bytes.indexOf(QUOTE, at)
+    if (end === -1) return at
+    const special = this.#bytes.latin1Slice(at, end).search(NOT_PLAIN)
+    return special === -1 ? end : at + special
   }
 
   #number(): void {
@@ -394,6 +404,12 @@ const COMMON_NAMES = ['specversion', 'id', 'source', 'type', 'subject', 'time', 
 
 /** Up to so many members, comparing one by one beats building a Set. */
 const FEW = 16
+
+/** A longer string is searched by the runtime: 0.9 KB take half the time that they take here byte by byte. */
+const SHORT_STRING_BYTES = 32
+
+// biome-ignore lint/suspicious/noControlCharactersInRegex: RFC 8259, section 7: these are not allowed in a string as they are.
+const NOT_PLAIN = /[\0-\x1f\\]/
 
 const ESCAPES = new Set([...'"\\/bfnrt'].map((character) => character.charCodeAt(0)))
 
