@@ -190,7 +190,7 @@ function stream(
       meter: options.meter,
       maxEventBytes,
     },
-    turns: options.turns ?? new Turns(),
+    turns: options.turns ?? new Turns(2),
     origin: { tenant: 'default', stream: 'events', topic: TOPIC, receivedAtMs: 0, trace: undefined },
     defaults: { source: '/s', id: () => '1', time: () => '2026-01-31T23:59:59Z' },
     limits: {
@@ -366,7 +366,7 @@ describe('a stream of events', () => {
   })
 
   test('waits for its turn, and hands over what is ready before', async () => {
-    const turns = new Turns()
+    const turns = new Turns(2)
     const { promise, resolve } = Promise.withResolvers<void>()
     const asked: string[] = []
     turns.next = (tenant) => (asked.push(tenant) === 3 ? promise : undefined)

@@ -96,7 +96,7 @@ export function createPost(deps: PostDeps): (request: Request, stream: string) =
     maxEvents: config.MAX_BATCH_EVENTS,
     strict: config.CLOUDEVENTS_STRICT === 'on',
   }
-  const turns = new Turns()
+  const turns = new Turns(gate.tenants)
   const targetOf = targets(deps)
 
   /** What is wrong with a request costs its tenant's quota all the same: so many bytes, and the events that it has, one where that is not known. */

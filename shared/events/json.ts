@@ -339,7 +339,7 @@ class Scanner {
   #plainEnd(at: number): number {
     const end = this.#bytes.indexOf(QUOTE, at)
     if (end === -1) return at
-    const special = this.#bytes.latin1Slice(at, end).search(NOT_PLAIN)
+    const special = this.#bytes.toString('latin1', at, end).search(NOT_PLAIN)
     return special === -1 ? end : at + special
   }
 
