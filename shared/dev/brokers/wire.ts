@@ -1,7 +1,7 @@
 /**
- * As much of Kafka's own protocol as it takes to know that a broker answers and to create topics, without the native client: a broker
- * must be able to start before the addon is built. Versions are those that Apache Kafka 4 and Redpanda both speak
- * (https://kafka.apache.org/protocol: Metadata v4, CreateTopics v4, request header v1).
+ * Kafka's own protocol, for what the client does not offer: one broker asked by its address, so that one that is frozen or cut off is told from the others, and
+ * (in the files beside this one) ACLs, settings and marks of transactions. For development and tests only. Versions are those that Apache Kafka 4 and
+ * Redpanda both speak (https://kafka.apache.org/protocol: Metadata v4, CreateTopics v4, request header v1).
  */
 import { Encoder, request } from './wire-codec.ts'
 
