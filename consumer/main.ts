@@ -241,6 +241,8 @@ async function registeredHandlers({ HANDLERS_MODULE: path, BUILT_IN_HANDLERS }: 
 
 /** The table that the configuration names, read for the first time. */
 async function startReferenceTable(config: ConsumerConfig): Promise<ReferenceTable | undefined> {
+  // Without a table too: its panel has a series then.
+  for (const outcome of LOOKUP_STATUSES) metrics.lookups.inc({ outcome }, 0)
   const file = config.REFERENCE_TABLE_FILE
   if (file === undefined) return undefined
   const table = createReferenceTable({
@@ -251,7 +253,6 @@ async function startReferenceTable(config: ConsumerConfig): Promise<ReferenceTab
     rejected: (reason) => log.error({ file, reason }, 'reference table rejected; keeping the previous one'),
     lookedUp: (outcome) => metrics.lookups.inc({ outcome }),
   })
-  for (const outcome of LOOKUP_STATUSES) metrics.lookups.inc({ outcome }, 0)
   await table.start()
   return table
 }

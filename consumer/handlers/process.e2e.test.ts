@@ -82,7 +82,7 @@ test('errors that nobody catches, and a thread that is kept, cost no other event
   )
   expect(await counted('uncaught_errors_total')).toBeGreaterThanOrEqual(8)
   // A line is read a moment after it was counted.
-  const uncaught = () => consumer.log.filter(({ msg }) => String(msg).startsWith('an error that nobody has caught'))
+  const uncaught = () => consumer.log.filter(({ msg }) => String(msg).startsWith('uncaught error'))
   await until(async () => uncaught().length === (await counted('uncaught_errors_total')), PATIENCE)
   // Every line is JSON, or reading it would have failed.
   const strays = consumer.log.filter(({ msg }) => msg === 'uncaught error; the consumer continues')
