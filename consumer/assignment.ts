@@ -204,7 +204,7 @@ export class Assignments {
     const named = taken.map(partitionName)
     const ending = named.flatMap((name) => this.partitions.get(name) ?? [])
     if (!lost) await Promise.all(ending.map((one) => one.drain(REVOKE_SHARE * this.deps.config.DRAIN_TIMEOUT_MS)))
-    // One that was restoring partitions again meanwhile is another object.
+    // One that began another restore meanwhile is another object.
     const read = named.flatMap((name) => this.partitions.get(name) ?? []).flatMap((one) => one.both)
     for (const name of named) {
       const partition = this.partitions.get(name)

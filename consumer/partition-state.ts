@@ -23,9 +23,9 @@ export type PartitionState =
   | { kind: 'reading' }
   /** Tried again after a while. */
   | { kind: 'paused'; cause: PauseCause; reason: string }
-  /** It is about to be given up: nothing new is begun. */
+  /** It is about to be revoked: nothing new is begun. */
   | { kind: 'draining' }
-  /** It is no longer this member's, or is restoring partitions again as another object. Nothing of it is committed any more. */
+  /** It is no longer this member's, or is being restored again as another object. Nothing of it is committed any more. */
   | { kind: 'revoked' }
 
 const PARTITION_STEPS: Readonly<Record<PartitionState['kind'], readonly PartitionState['kind'][]>> = {
