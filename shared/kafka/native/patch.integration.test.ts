@@ -1,11 +1,12 @@
 import { afterAll, beforeAll, expect, test } from 'bun:test'
 import { join } from 'node:path'
 import { type MockCluster, startMockCluster } from '../../testing/mock-cluster.ts'
-import type { Consumer } from '../client.ts'
+import type { Consumer, Producer } from '../client.ts'
+import { ADDON_FILE, INSTALLED } from './check.ts'
 
 /*
- * Corrections in addon.patch without which a call ends the process, or writes where it should not. They are made in a process of their own:
- * what the body returns there comes back here. A body sees its argument and nothing else of this file.
+ * Corrections in addon.patch without which a call ends the process, or writes where it should not. Each test runs its body in a child process
+ * and compares what the body returns. A body sees its argument and nothing else of this file.
  */
 
 const CHILD_TIMEOUT_MS = 20_000
@@ -24,6 +25,10 @@ interface Given {
   native: any
   /** Connected. */
   consumer: Consumer
+  /** Connected; reports deliveries. */
+  producer: Producer
+  /** How many native handles to JavaScript values there are. */
+  handles(): number
 }
 
 interface Outcome {
@@ -35,9 +40,13 @@ interface Outcome {
 async function inChild(body: (given: Given) => unknown): Promise<Outcome> {
   const source = `
     import { native, promised } from ${JSON.stringify(join(import.meta.dir, '../client.ts'))}
-    const consumer = new (native().KafkaConsumer)({ 'metadata.broker.list': ${JSON.stringify(cluster.brokers)}, 'group.id': 'patch' })
-    await promised((done) => consumer.connect({ timeout: 10_000 }, (error) => done(error)))
-    const result = await (${body})({ native: native(), consumer })
+    const brokers = { 'metadata.broker.list': ${JSON.stringify(cluster.brokers)} }
+    const consumer = new (native().KafkaConsumer)({ ...brokers, 'group.id': 'patch' })
+    const producer = new (native().Producer)({ ...brokers, dr_cb: true })
+    for (const client of [consumer, producer])
+      await promised((done) => client.connect({ timeout: 10_000 }, (error) => done(error)))
+    const { handles } = require(${JSON.stringify(join(INSTALLED, ADDON_FILE))})
+    const result = await (${body})({ native: native(), consumer, producer, handles: () => handles.counts().live })
     process.stdout.write(JSON.stringify(result ?? null), () => process.exit(0))
   `
   const child = Bun.spawn([process.execPath, '-e', source], {
@@ -69,3 +78,44 @@ test('a consumer with a rebalance callback may be disconnected, also when it nev
 
 test('a subscription by regular expression writes nothing on stderr', () =>
   expectInChild(({ consumer }) => consumer.subscribe([/^quiet/]).subscription(), ['^quiet']))
+
+test('produce() throws for headers of a wrong type, and queues and holds nothing', () =>
+  expectInChild(
+    async ({ producer, handles }) => {
+      const throwing = {
+        get name() {
+          throw new Error('from the getter')
+        },
+      }
+      const reports: unknown[] = []
+      producer.on('delivery-report', (_, { opaque }) => reports.push(opaque))
+      producer.setPollInBackground(true)
+      const produce = (headers: unknown, opaque: unknown = {}): string => {
+        try {
+          producer.produce('headers', 0, Buffer.from('value'), 'key', null, opaque, headers as never)
+          return 'queued'
+        } catch (error) {
+          return (error as Error).message
+        }
+      }
+      const before = handles()
+      const wrong = [5, { name: 'value' }, [null], [5], [{}], [{ name: 5 }], [{ name: undefined }], [throwing]]
+      const thrown = wrong.map((headers) => produce(headers))
+      const held = handles() - before
+      const queued = [produce(null, 'null'), produce([{ name: 'value' }, { name: Buffer.from('value') }], 'two headers')]
+      await new Promise((resolve) => producer.flush(10_000, resolve))
+      return { thrown, held, queued, reports }
+    },
+    {
+      thrown: [
+        ...Array<string>(2).fill('Headers must be an array'),
+        ...Array<string>(2).fill('A header must be an object'),
+        'A header must have a name',
+        ...Array<string>(2).fill('Header value must be a string or buffer'),
+        'from the getter',
+      ],
+      held: 0,
+      queued: ['queued', 'queued'],
+      reports: ['null', 'two headers'],
+    },
+  ))
