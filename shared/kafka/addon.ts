@@ -1,16 +1,15 @@
 import type * as RdKafka from '@confluentinc/kafka-javascript/types/rdkafka'
 import type { CommittedOffset } from './types.ts'
 
-/** What the client's native addon gives: the package's own interface where its types leave something out, and what native/shim/ adds. */
+/** The native addon's interface: what the client's types omit, and what native/shim/ adds. */
 
 export type Producer = RdKafka.Producer
 
-/** What the package's types leave out of its low-level consumer. */
+/** With the methods that the client's types omit. */
 export interface Consumer extends RdKafka.KafkaConsumer {
   incrementalAssign(partitions: readonly RdKafka.Assignment[]): this
   incrementalUnassign(partitions: readonly RdKafka.TopicPartition[]): this
   assignmentLost(): boolean
-  rebalanceProtocol(): 'NONE' | 'EAGER' | 'COOPERATIVE'
   /** With true, `consume(n)` waits for the first record only. */
   setDefaultIsTimeoutOnlyForFirstMessage(value: boolean): void
 }
@@ -23,7 +22,7 @@ export interface Addon {
   err2str(code: number): string
 }
 
-/** Records by the batch: native/shim/packed.cc. */
+/** Records in batches: native/shim/packed.cc. */
 export interface PackedAddon {
   names(list: readonly string[]): void
   topic(name: string): number
@@ -32,7 +31,7 @@ export interface PackedAddon {
   produce(producer: number, records: Buffer, bytes: number): void
   reports(producer: number, reports: Buffer): number
   closeProducer(producer: number): void
-  /** With seeds, only what the records are known by. */
+  /** With seeds, returns only the hashes of the records' identities. */
   consume(client: object, maxRecords: number, seeds: Buffer | undefined): Buffer | undefined
 }
 
@@ -48,6 +47,8 @@ export interface TransactionsAddon {
   ): void
 }
 
+type Answered = (fault: object | null, answers?: AddonAnswer[]) => void
+
 /** Requests about many topics: native/shim/topics.cc. */
 export interface TopicsAddon {
   create(
@@ -56,41 +57,31 @@ export interface TopicsAddon {
     partitions: number,
     replication: number,
     timeoutMs: number,
-    done: (fault: object | null, answers?: AddonAnswer[]) => void,
+    done: Answered,
   ): void
-  describe(
-    client: object,
-    topics: readonly string[],
-    timeoutMs: number,
-    done: (fault: object | null, answers?: AddonAnswer[]) => void,
-  ): void
+  describe(client: object, topics: readonly string[], timeoutMs: number, done: Answered): void
   ends(
     client: object,
     topics: readonly string[],
     partitions: readonly number[],
     timeoutMs: number,
-    done: (fault: object | null, answers?: AddonAnswer[]) => void,
+    done: Answered,
   ): void
-  configs(
-    client: object,
-    topics: readonly string[],
-    timeoutMs: number,
-    done: (fault: object | null, answers?: AddonAnswer[]) => void,
-  ): void
+  configs(client: object, topics: readonly string[], timeoutMs: number, done: Answered): void
 }
 
-/** What the broker says of one topic. */
+/** A broker's answer about one topic. */
 export interface AddonAnswer {
   topic: string
   code: number
   message: string
   partitions: number
-  /** 1 or 0; -1 where the broker does not say. */
+  /** 1 or 0; -1 when the broker does not say. */
   writable: number
-  /** Settings; empty where they were not asked for. */
+  /** Settings; empty when they were not requested. */
   maxMessageBytes: string
   cleanupPolicy: string
 }
 
-/** The native object that the client's JavaScript class wraps. */
+/** The native object behind a client. */
 export const nativeOf = (client: Producer | Consumer): object => (client as unknown as { _client: object })._client

@@ -1,15 +1,15 @@
 import type { CommonConfig } from '../service/config.ts'
 import type { Logger } from '../service/logger.ts'
-import { type Backoff, delayMs, sleep, within } from '../service/retry.ts'
+import { type Backoff, delayMs, sleep } from '../service/retry.ts'
 import {
-  CLOSE_TIMEOUT_MS,
   CODE,
+  closeClient,
+  clusterMetadata,
   connectForever,
   connectionSettings,
   type LibrdKafkaError,
   native,
   type Producer,
-  promised,
 } from './client.ts'
 import { watchConnection } from './connection.ts'
 import { createTopics, describeTopics } from './topic-requests.ts'
@@ -79,7 +79,9 @@ export function createTopicAdmin(options: { config: CommonConfig; clientId: stri
         const error = thrown as LibrdKafkaError
         // librdkafka's mock cluster, always one broker, has no controller that could create topics; it makes one when asked for it by name. Others
         // must not be asked so: they may make topics as well, with a number of partitions that nobody chose.
-        byName = error.code === CODE.UNKNOWN_BROKER && (await metadata(client)).brokers.length === 1
+        byName =
+          error.code === CODE.UNKNOWN_BROKER &&
+          (await clusterMetadata(client, METADATA_TIMEOUT_MS)).brokers.length === 1
         if (!byName) return new Map(topics.map((topic) => [topic, error.message]))
       }
     }
@@ -139,11 +141,7 @@ export function createTopicAdmin(options: { config: CommonConfig; clientId: stri
       stopping.abort()
       watch.closed()
       const client = await connecting
-      if (client !== undefined)
-        await within(
-          CLOSE_TIMEOUT_MS,
-          promised((done) => client.disconnect(0, (error) => done(error))),
-        ).catch((error: Error) => log.warn({ reason: error.message }, 'admin client did not close in time'))
+      if (client !== undefined) await closeClient(log, 'admin client', (done) => client.disconnect(0, done))
     },
   }
 }
@@ -194,23 +192,13 @@ export function requestsFor(
   })
 }
 
-interface Metadata {
-  brokers: unknown[]
-  topics: { name: string; partitions: unknown[] }[]
-}
-
-const metadata = (client: Producer, topic?: string): Promise<Metadata> =>
-  promised((done) =>
-    client.getMetadata(
-      { timeout: METADATA_TIMEOUT_MS, ...(topic === undefined ? { allTopics: true } : { topic }) },
-      (error, value) => done(error, value),
-    ),
-  )
-
 /** How many partitions each topic has; those without any are about to be created, or to go. */
 async function partitionCounts(client: Producer, topics: readonly string[]): Promise<Map<string, number>> {
   const described = await describeTopics(client, topics, METADATA_TIMEOUT_MS).catch(async () =>
-    (await metadata(client)).topics.map(({ name, partitions }) => ({ topic: name, partitions: partitions.length })),
+    (await clusterMetadata(client, METADATA_TIMEOUT_MS)).topics.map(({ name, partitions }) => ({
+      topic: name,
+      partitions: partitions.length,
+    })),
   )
   return new Map(described.flatMap(({ topic, partitions }) => (partitions > 0 ? [[topic, partitions] as const] : [])))
 }
@@ -219,7 +207,7 @@ async function partitionCounts(client: Producer, topics: readonly string[]): Pro
 async function comesIntoBeing(client: Producer, topic: string): Promise<boolean> {
   const deadline = performance.now() + BY_NAME_TIMEOUT_MS
   for (let attempt = 1; performance.now() < deadline; attempt++) {
-    const found = await metadata(client, topic).catch(() => undefined)
+    const found = await clusterMetadata(client, METADATA_TIMEOUT_MS, topic).catch(() => undefined)
     if (found?.topics.some(({ name, partitions }) => name === topic && partitions.length > 0) === true) return true
     await sleep(delayMs(LOOK_BACKOFF, attempt))
   }

@@ -1,19 +1,20 @@
 /**
- * The only module that imports the native client. It checks that the addon fits this runtime, opens clients, and says what librdkafka's
- * errors mean; everything else in `shared/kafka/` builds on that.
+ * The only module that imports the native client: it loads and checks the addon, connects clients and names librdkafka's error codes. The rest
+ * of `shared/kafka/` builds on it.
  */
 import { join } from 'node:path'
 import type * as RdKafka from '@confluentinc/kafka-javascript/types/rdkafka'
 import type { CommonConfig } from '../service/config.ts'
-import { CONNECT_BACKOFF, delayMs, sleep } from '../service/retry.ts'
-import type { Addon, Consumer, PackedAddon, TopicsAddon, TransactionsAddon } from './addon.ts'
+import type { Logger } from '../service/logger.ts'
+import { CONNECT_BACKOFF, delayMs, sleep, within } from '../service/retry.ts'
+import type { Addon, Consumer, PackedAddon, Producer } from './addon.ts'
 import { ADDON_FILE, checkAddon, INSTALLED } from './native/check.ts'
 import { declareNames } from './packed.ts'
 
 export type { LibrdKafkaError, Message } from '@confluentinc/kafka-javascript/types/rdkafka'
 export type { Consumer, Producer } from './addon.ts'
 
-/** librdkafka settings by their own names. */
+/** librdkafka's settings, by its names for them. */
 export type Settings = Record<string, string | number | boolean | undefined | ((...args: never[]) => void)>
 
 /** What the package exports of its low-level interface. */
@@ -28,7 +29,10 @@ interface Native {
 let loaded: Native | undefined
 let loadedAddon: Addon | undefined
 
-/** Loads the addon at first use; a missing or unfit build is explained by the error that `checkAddon` throws. */
+/**
+ * Loads the client at first use.
+ * @throws AddonError when the addon is missing or does not fit this runtime
+ */
 export function native(): Native {
   if (loaded === undefined) {
     checkAddon()
@@ -37,7 +41,8 @@ export function native(): Native {
   return loaded
 }
 
-function addon(): Addon {
+/** What native/shim/ adds to the client; loads it as {@link native} does. */
+export function addon(): Addon {
   if (loadedAddon === undefined) {
     native()
     loadedAddon = require(join(INSTALLED, ADDON_FILE)) as Addon
@@ -46,25 +51,19 @@ function addon(): Addon {
   return loadedAddon
 }
 
-/** The way for many records at a time; loads the addon at first use, as {@link native} does. */
+/** Records in batches; loads the addon as {@link native} does. */
 export const packed = (): PackedAddon => addon().packed
 
-/** Offsets in a transaction; loads the addon at first use, as {@link native} does. */
-export const transactions = (): TransactionsAddon => addon().transactions
-
-/** Topics by the batch; loads the addon at first use, as {@link native} does. */
-export const topicRequests = (): TopicsAddon => addon().topics
-
-/** What the package's own calls make of an error that the addon gives. */
+/** Converts an error of the addon as the client's own calls do. */
 export const libraryError = (fault: object): RdKafka.LibrdKafkaError =>
   (require('@confluentinc/kafka-javascript/lib/error') as { create(fault: object): RdKafka.LibrdKafkaError }).create(
     fault,
   )
 
-/** librdkafka's words for one of its codes. */
+/** librdkafka's description of an error code. */
 export const messageOf = (code: number): string => addon().err2str(code)
 
-/** librdkafka's error codes that are told apart somewhere; negative ones are its own, the others the protocol's. */
+/** The error codes that this project handles. Negative ones are librdkafka's own, the others Kafka's protocol's. */
 export const CODE = {
   BAD_MSG: -199,
   BAD_COMPRESSION: -198,
@@ -89,7 +88,6 @@ export const CODE = {
   PURGE_INFLIGHT: -151,
   FATAL: -150,
   UNKNOWN_BROKER: -146,
-  FENCED: -144,
   UNKNOWN_TOPIC_OR_PART: 3,
   MSG_SIZE_TOO_LARGE: 10,
   COORDINATOR_LOAD_IN_PROGRESS: 14,
@@ -110,8 +108,8 @@ export const CODE = {
 } as const
 
 /**
- * The code of an error that came as an event. The addon passes those on as text only (its callbacks.cc), so the few that are told apart are
- * known by librdkafka's words for them.
+ * The code of an error event. The client passes on only its text (callbacks.cc), so the codes that matter are recognised by librdkafka's
+ * description.
  */
 export function eventCode(error: RdKafka.LibrdKafkaError): number {
   return EVENT_CODES[error.message.toLowerCase()] ?? error.code
@@ -127,7 +125,7 @@ const EVENT_CODES: Readonly<Record<string, number>> = {
   'cluster authorization failed': CODE.CLUSTER_AUTHORIZATION_FAILED,
 }
 
-/** Settings of every client: where the brokers are and how they are spoken to. */
+/** Settings that all clients share: addresses, TLS and SASL. */
 export function connectionSettings(config: CommonConfig, clientId: string): Settings {
   const settings: Settings = {
     'metadata.broker.list': config.KAFKA_BROKERS,
@@ -135,7 +133,7 @@ export function connectionSettings(config: CommonConfig, clientId: string): Sett
     'security.protocol': config.KAFKA_SECURITY_PROTOCOL,
     'reconnect.backoff.ms': CONNECT_BACKOFF.firstMs,
     'reconnect.backoff.max.ms': CONNECT_BACKOFF.maxMs,
-    // Half-open connections behind load balancers are found by the kernel.
+    // So that the kernel finds half-open connections behind load balancers.
     'socket.keepalive.enable': true,
     'socket.nagle.disable': true,
     'statistics.interval.ms': STATISTICS_INTERVAL_MS,
@@ -155,25 +153,26 @@ export function connectionSettings(config: CommonConfig, clientId: string): Sett
   return settings
 }
 
-/** How often librdkafka reports its statistics; also how soon a broker's coming and going is noticed when nothing is sent. */
-export const STATISTICS_INTERVAL_MS = 1_000
+/** How often librdkafka reports statistics; while a client is idle, also how soon a change of a broker's state is noticed. */
+const STATISTICS_INTERVAL_MS = 1_000
 
-/** How long disconnecting a client may take before it is left to itself. */
+/** How long closing a client may take; after that it closes in the background. */
 export const CLOSE_TIMEOUT_MS = 3_000
 
 /** How long one attempt to connect may take. */
 const CONNECT_TIMEOUT_MS = 5_000
 
+/** The parts of a client that {@link connectForever} needs. */
 interface Connectable {
   connect(options: { timeout: number }, done: (error: RdKafka.LibrdKafkaError | null) => void): unknown
   disconnect(): unknown
 }
 
 /**
- * Connects for ever with back-off. The wrapper closes a client whose first metadata request fails, so every attempt takes a fresh one.
- * @param open makes a client, listeners attached
- * @param failed is told why an attempt failed
- * @returns the connected client; undefined when the signal was aborted first, and no client is left connected then
+ * Connects, retrying indefinitely with back-off. The client closes itself when its first metadata request fails, so each attempt uses a new one.
+ * @param open creates a client with its listeners attached
+ * @param failed is called with the reason of each failed attempt
+ * @returns the connected client; undefined when the signal was aborted first, and then no client stays connected
  */
 export async function connectForever<C extends Connectable>(
   open: () => C,
@@ -187,7 +186,7 @@ export async function connectForever<C extends Connectable>(
     })
     if (error === null && !signal.aborted) return client
     if (error === null) {
-      // Nobody else is going to disconnect it.
+      // The caller has closed already and will not disconnect it.
       client.disconnect()
       return undefined
     }
@@ -197,11 +196,46 @@ export async function connectForever<C extends Connectable>(
   return undefined
 }
 
-/** Turns one of the client's callback-last methods into a promise. */
-export function promised<T = void>(
+/** Turns a call that ends with a callback into a promise. */
+export function promised<T = unknown>(
   call: (done: (error: RdKafka.LibrdKafkaError | null | undefined, value?: T) => void) => void,
 ): Promise<T> {
   return new Promise((resolve, reject) => {
     call((error, value) => (error === null || error === undefined ? resolve(value as T) : reject(error)))
   })
+}
+
+/** {@link promised} for calls of the addon. @throws LibrdKafkaError */
+export const answerOf = <T>(call: (done: (fault: object | null, answer?: T) => void) => void): Promise<T> =>
+  promised((done) => call((fault, answer) => done(fault === null ? null : libraryError(fault), answer)))
+
+/**
+ * Asks a broker for the cluster's metadata.
+ * @param topic asks for this topic only, and creates it where brokers create topics on demand; without it all topics are listed
+ * @throws LibrdKafkaError
+ */
+export const clusterMetadata = (
+  client: Producer | Consumer,
+  timeoutMs: number,
+  topic?: string,
+): Promise<RdKafka.Metadata> =>
+  promised((done) =>
+    client.getMetadata(
+      { timeout: timeoutMs, ...(topic === undefined ? { allTopics: true } : { topic, allTopics: false }) },
+      done,
+    ),
+  )
+
+/**
+ * Waits until a client is closed, at most {@link CLOSE_TIMEOUT_MS}; a failure is logged.
+ * @param name of the client, in the log
+ */
+export async function closeClient(
+  log: Logger,
+  name: string,
+  disconnect: (done: (error: RdKafka.LibrdKafkaError | null) => void) => void,
+): Promise<void> {
+  await within(CLOSE_TIMEOUT_MS, promised(disconnect)).catch((error: Error) =>
+    log.warn({ reason: error.message }, `${name} did not close in time`),
+  )
 }

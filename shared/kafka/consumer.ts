@@ -1,11 +1,10 @@
 import type { IncomingRecord } from '../events/record.ts'
 import type { CommonConfig } from '../service/config.ts'
 import type { Logger } from '../service/logger.ts'
-import { within } from '../service/retry.ts'
 import {
-  CLOSE_TIMEOUT_MS,
   CODE,
   type Consumer,
+  closeClient,
   connectForever,
   connectionSettings,
   eventCode,
@@ -30,22 +29,28 @@ import {
   type TopicPartitionOffset,
 } from './types.ts'
 
-/** How often a member that leaves looks for what it has to answer. */
+/** How often a member that is leaving polls for rebalances. */
 const LEAVE_PAUSE_MS = 2
 
 /**
- * What librdkafka keeps of a record that it has read ahead, beside key and value, which are all that it counts: headers, its own structures, and
- * what the allocator loses between them.
+ * Memory of a prefetched record beside its key and value, which are all that librdkafka counts: headers, structures and fragmentation. An
+ * estimate.
  */
 const PREFETCHED_RECORD_BYTES = 4_096
 
 /**
- * What one fetch brings of a partition: they come one behind the other, so that little of each keeps all of them going, and compressed, so that
- * a megabyte would be several of them.
+ * The most that one fetch returns of a partition. Small, because fetches of partitions follow each other, and because they are compressed: a
+ * megabyte would expand to several.
  */
 const FETCH_PARTITION_MAX_BYTES = 128 * 1024
 
-/** Settings of everything that reads: committed records only, offsets committed by nobody but us. */
+/**
+ * Also limits a decompressed zstd batch. A few kilobytes can exceed the default of 100 MB, and then the partition cannot be read past them. Below
+ * the first bytes of a TLS alert, taken as a length, so that a port of another protocol is still recognised.
+ */
+const MAX_RECEIVED_BYTES = 350_000_000
+
+/** Settings of all consumers: read committed records only, and never commit by themselves. */
 export function readerSettings(config: CommonConfig, clientId: string): Settings {
   return {
     ...connectionSettings(config, clientId),
@@ -55,102 +60,112 @@ export function readerSettings(config: CommonConfig, clientId: string): Settings
     'auto.offset.reset': 'earliest',
     'receive.message.max.bytes': MAX_RECEIVED_BYTES,
     'fetch.wait.max.ms': 100,
-    // Without these two an empty queue or a moved leader stalls reading for half a second or more.
+    // The defaults stall reading for half a second or more after an empty queue or a change of leader.
     'fetch.queue.backoff.ms': 10,
     'fetch.error.backoff.ms': 100,
   }
 }
 
-/**
- * Also of what zstd makes of a batch, which with the default of 100 MB some kilobytes can exceed, and then nothing behind them is read. Below what the first
- * bytes of a TLS alert are as a length, so that a port of another protocol is still told from a broker's.
- */
-const MAX_RECEIVED_BYTES = 350_000_000
-
-/** What the client says of a committed offset. "None" is librdkafka's OFFSET_INVALID, which reaches us as undefined or negative. */
-export const committedOffset = (row: TopicPartitionOffset & { metadata?: string | null }): CommittedOffset => ({
-  topic: row.topic,
-  partition: row.partition,
-  offset: row.offset >= 0 ? row.offset : -1,
-  metadata: row.metadata ?? '',
-})
+/** Committed offsets; -1 where none is. @throws LibrdKafkaError */
+export async function committedOffsets(
+  consumer: Consumer,
+  partitions: readonly TopicPartition[],
+  timeoutMs: number,
+): Promise<CommittedOffset[]> {
+  const rows = await promised<(TopicPartitionOffset & { metadata?: string | null })[]>((done) =>
+    consumer.committed([...partitions], timeoutMs, done),
+  )
+  // librdkafka's OFFSET_INVALID arrives as undefined or negative.
+  return rows.map(({ topic, partition, offset, metadata }) => ({
+    topic,
+    partition,
+    offset: offset >= 0 ? offset : -1,
+    metadata: metadata ?? '',
+  }))
+}
 
 export interface GroupConsumerOptions {
   config: CommonConfig
   clientId: string
   groupId: string
   sessionTimeoutMs: number
-  /** How long leaving the group may take before the connection is closed all the same. */
+  /** How long leaving the group may take before the connection is closed anyway. */
   leaveTimeoutMs: number
-  /** librdkafka's read-ahead. */
+  /** Memory for prefetched records. */
   prefetchMaxBytes: number
   log: Logger
   /** Called about once a second. */
   onStatistics(statistics: Statistics): void
 }
 
-/** A cooperative-sticky group member. Its methods may be called before it has connected, except those that need the broker. */
+const memberSettings = (options: GroupConsumerOptions): Settings => ({
+  ...readerSettings(options.config, options.clientId),
+  'group.id': options.groupId,
+  'partition.assignment.strategy': 'cooperative-sticky',
+  'session.timeout.ms': options.sessionTimeoutMs,
+  'heartbeat.interval.ms': Math.floor(options.sessionTimeoutMs / 5),
+  // An offset that does not exist is reported: lost records must be known, and a recreated topic must be read from its beginning.
+  'auto.offset.reset': 'error',
+  // New tenants' topics match the subscription at the next refresh.
+  'topic.metadata.refresh.interval.ms': 5_000,
+  'queued.max.messages.kbytes': Math.ceil(options.prefetchMaxBytes / 1024),
+  'queued.min.messages': Math.ceil(options.prefetchMaxBytes / PREFETCHED_RECORD_BYTES),
+  'fetch.message.max.bytes': FETCH_PARTITION_MAX_BYTES,
+})
+
+const withoutOffset = ({ topic, partition }: TopicPartition): TopicPartition => ({ topic, partition })
+
+/** A cooperative-sticky group member. Only methods that need the broker require a connection. */
 export function createGroupConsumer(options: GroupConsumerOptions): GroupConsumer {
-  const { config, clientId, groupId, log } = options
+  const { config, log } = options
   const stopping = new AbortController()
   let consumer: Consumer | undefined
   const watch = watchConnection({ config, client: 'consumer', log })
   let listener: GroupListener | undefined
-  /** Everything that is being read, by name: incremental calls must name neither more nor less. */
+  /** The partitions being read, by name: incremental calls must name exactly these. */
   const reading = new Map<string, TopicPartition>()
-  let handingOver: Promise<void> = Promise.resolve()
+  /** Settles when every revocation so far is answered. */
+  let revocations: Promise<void> = Promise.resolve()
+  /** Assigned partitions. */
   let owned = 0
+  /** Ends the wait of a poll. */
   let wake: (() => void) | undefined
   let refusal: string | undefined
 
   const settings: Settings = {
-    ...readerSettings(config, clientId),
-    'group.id': groupId,
-    'partition.assignment.strategy': 'cooperative-sticky',
-    'session.timeout.ms': options.sessionTimeoutMs,
-    'heartbeat.interval.ms': Math.floor(options.sessionTimeoutMs / 5),
-    // An offset that is not there is told: what is skipped is to be known, and a topic that was made anew is to be read from its beginning.
-    'auto.offset.reset': 'error',
-    // New tenants' topics match the subscription at the next metadata refresh.
-    'topic.metadata.refresh.interval.ms': 5_000,
-    'queued.max.messages.kbytes': Math.ceil(options.prefetchMaxBytes / 1024),
-    'queued.min.messages': Math.ceil(options.prefetchMaxBytes / PREFETCHED_RECORD_BYTES),
-    'fetch.message.max.bytes': FETCH_PARTITION_MAX_BYTES,
+    ...memberSettings(options),
     rebalance_cb: (error: LibrdKafkaError, partitions: TopicPartition[]) => onRebalance(error, partitions),
-    queue_non_empty_cb: () => {
-      wake?.()
-    },
+    queue_non_empty_cb: () => wake?.(),
   }
 
   function onRebalance(error: LibrdKafkaError, given: TopicPartition[]): void {
     if (consumer === undefined || listener === undefined) return
-    const partitions = given.map(({ topic, partition }) => ({ topic, partition }))
+    const partitions = given.map(withoutOffset)
     if (error.code === CODE.ASSIGN_PARTITIONS) {
       owned += partitions.length
       refusal = undefined
-      // Agreed to at once, so that the group is not held up; what is read, and from where, is said by startReading.
+      // Accepted at once so that the group does not wait; startReading decides what is read, and from where.
       consumer.incrementalAssign([])
       listener.assigned(partitions)
-      return
+    } else if (error.code === CODE.REVOKE_PARTITIONS) {
+      const lost = consumer.assignmentLost()
+      revocations = revocations
+        .then(() => revoke(partitions, lost))
+        .catch((fault) => log.error({ err: fault }, 'could not answer the rebalance'))
+    } else log.error({ err: error }, 'rebalance failed')
+  }
+
+  async function revoke(partitions: TopicPartition[], lost: boolean): Promise<void> {
+    let ended = partitions
+    try {
+      ended = (await listener?.revoked(partitions, lost)) ?? partitions
+    } catch (fault) {
+      // The group waits for the answer below in any case.
+      log.error({ err: fault }, 'revocation failed')
     }
-    if (error.code !== CODE.REVOKE_PARTITIONS) {
-      log.error({ err: error }, 'rebalance failed')
-      return
-    }
-    const lost = consumer.assignmentLost()
-    const giveUp = async (): Promise<void> => {
-      let ended = partitions
-      try {
-        ended = (await listener?.revoked(partitions, lost)) ?? partitions
-      } catch (fault) {
-        // The group waits for the answer below, whatever went wrong before it.
-        log.error({ err: fault }, 'revocation failed')
-      }
-      // An answer, be it to give up nothing, is what the group waits for.
-      consumer?.incrementalUnassign(notReading(ended))
-      owned -= partitions.length
-    }
-    handingOver = handingOver.then(giveUp).catch((fault) => log.error({ err: fault }, 'could not answer the rebalance'))
+    // An empty list is an answer, too.
+    consumer?.incrementalUnassign(notReading(ended))
+    owned -= partitions.length
   }
 
   const connected = (): Consumer => {
@@ -158,7 +173,7 @@ export function createGroupConsumer(options: GroupConsumerOptions): GroupConsume
     return consumer
   }
 
-  /** @returns those that were read until now */
+  /** @returns those that were being read */
   const notReading = (partitions: readonly TopicPartition[]): TopicPartition[] =>
     partitions.filter((one) => reading.delete(partitionName(one)))
 
@@ -166,13 +181,13 @@ export function createGroupConsumer(options: GroupConsumerOptions): GroupConsume
     log.warn({ code, reason: messageOf(code), topic, partition }, 'fetch failed')
     if (code === CODE.FATAL || code === CODE.MAX_POLL_EXCEEDED) listener?.failed(messageOf(code))
     if (topic === undefined) refusal = messageOf(code)
-    // Of what is no longer read nothing more is to be known.
+    // Errors of partitions that are no longer read do not matter.
     if (topic === undefined || !reading.has(partitionName({ topic, partition }))) return
     if (code === CODE.AUTO_OFFSET_RESET) listener?.outOfRange({ topic, partition })
     else if (UNREADABLE.has(code)) listener?.unreadable({ topic, partition }, messageOf(code))
   }
 
-  /** What is ready, without waiting; rebalances are served by it, too. */
+  /** Returns what is available without waiting, and serves rebalances. */
   const poll = (maxRecords: number): IncomingRecord[] => consumePacked(packed(), connected(), maxRecords, readingFailed)
 
   return {
@@ -200,28 +215,25 @@ export function createGroupConsumer(options: GroupConsumerOptions): GroupConsume
       })
     },
     async committed(partitions, timeoutMs) {
-      const rows = await promised<(TopicPartitionOffset & { metadata?: string | null })[]>((done) =>
-        connected().committed([...partitions], timeoutMs, done),
-      ).catch((error: LibrdKafkaError) => {
+      return committedOffsets(connected(), partitions, timeoutMs).catch((error: LibrdKafkaError) => {
         const [first] = partitions
         const waited = error.code === CODE.TIMED_OUT || error.code === CODE.UNSTABLE_OFFSET_COMMIT
         throw waited && first !== undefined ? new HangingTransactionError(first, undefined) : error
       })
-      return rows.map(committedOffset)
     },
     startReading(partitions) {
-      for (const { topic, partition } of partitions)
-        reading.set(partitionName({ topic, partition }), { topic, partition })
+      for (const at of partitions) reading.set(partitionName(at), withoutOffset(at))
       connected().incrementalAssign(
         partitions.map((one) => ({ ...one, offset: one.offset < 0 ? OFFSET_BEGINNING : one.offset })),
       )
-      // librdkafka keeps a pause beyond the assignment in which it was asked for.
-      connected().resume(partitions.map(({ topic, partition }) => ({ topic, partition })))
+      // In librdkafka a pause outlives the assignment in which it was requested.
+      connected().resume(partitions.map(withoutOffset))
     },
     async stopReading(partitions) {
-      // To librdkafka, whatever is taken out of the assignment answers the revocation that it waits for: what is being handed over would be gone early.
-      for (let answered: Promise<void> | undefined; answered !== handingOver; ) {
-        answered = handingOver
+      // librdkafka takes any unassign as the answer to a pending revocation, which would give its partitions away too early
+      // (docs/upstream/librdkafka-any-unassign-answers-a-revocation.md).
+      for (let answered: Promise<void> | undefined; answered !== revocations; ) {
+        answered = revocations
         await answered
       }
       const read = notReading(partitions)
@@ -251,26 +263,24 @@ export function createGroupConsumer(options: GroupConsumerOptions): GroupConsume
       stopping.abort()
       const open = consumer
       if (open !== undefined) {
-        // Leaving is a rebalance, and rebalances are served by polling.
+        // Leaving is a rebalance, which only polling serves.
         open.unsubscribe()
         const deadline = performance.now() + options.leaveTimeoutMs
-        // A client that is closed while it is giving up many partitions does not tell the group: its successor would wait for the session's end.
+        // A client that is closed while many partitions are being revoked does not leave the group: its successor would wait for the session
+        // time-out.
         while ((owned > 0 || groupMetadata(open) !== null) && performance.now() < deadline) {
           poll(1)
           await Bun.sleep(LEAVE_PAUSE_MS)
         }
         consumer = undefined
-        await within(
-          CLOSE_TIMEOUT_MS,
-          promised((done) => open.disconnect((error) => done(error))),
-        ).catch((error: Error) => log.warn({ reason: error.message }, 'consumer did not close in time'))
+        await closeClient(log, 'consumer', (done) => open.disconnect(done))
       }
       watch.closed()
     },
   }
 }
 
-/** Why a partition is not read, when that lasts until somebody changes something at the brokers. */
+/** Errors of a partition that last until something changes at the brokers. */
 const UNREADABLE = new Set<number>([
   CODE.BAD_COMPRESSION,
   CODE.TOPIC_AUTHORIZATION_FAILED,

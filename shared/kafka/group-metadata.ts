@@ -1,23 +1,23 @@
 import { nativeOf } from './addon.ts'
-import { type Consumer, type LibrdKafkaError, libraryError, type Producer, transactions } from './client.ts'
+import { addon, type Consumer, type LibrdKafkaError, libraryError, type Producer } from './client.ts'
 import type { CommittedOffset, Membership } from './types.ts'
 
 /**
- * Offsets in a transaction, under the membership in which their records were read: native/shim/transactions.cc. The client's own call takes the
- * membership of the moment at each attempt, and a broker refuses what is of another one only (KIP-447).
+ * Offsets in a transaction, sent with the membership in which their records were read: native/shim/transactions.cc. The client's own call uses
+ * the membership at the time of each attempt, so a broker cannot refuse offsets of an earlier generation (KIP-447).
  */
 
 /**
- * The consumer's membership at this moment; null while it has none. A broker takes offsets without a generation from anybody, so that there is
- * no metadata for that. Asks librdkafka's thread, no broker.
+ * The consumer's current membership; null while it is not a member. Without this null, metadata without a generation would be sent, which a
+ * broker accepts from anyone. Contacts no broker.
  */
 export const groupMetadata = (consumer: Consumer): Membership | null =>
-  (transactions().groupMetadata(nativeOf(consumer)) as Membership | undefined) ?? null
+  (addon().transactions.groupMetadata(nativeOf(consumer)) as Membership | undefined) ?? null
 
 /**
- * Adds offsets to the producer's open transaction, under exactly this membership. `done` is told what the client's own call would tell:
- * illegal generation or unknown member id, with `isTxnRequiresAbort`, when the membership is over.
- * @throws TypeError at once for what is no group metadata
+ * Adds offsets to the producer's open transaction under this membership.
+ * @param done gets the client's errors: ILLEGAL_GENERATION or UNKNOWN_MEMBER_ID, with `isTxnRequiresAbort`, when the membership is over
+ * @throws TypeError when `metadata` is not group metadata
  */
 export function sendOffsetsToTransaction(
   producer: Producer,
@@ -26,7 +26,7 @@ export function sendOffsetsToTransaction(
   timeoutMs: number,
   done: (error: LibrdKafkaError | null) => void,
 ): void {
-  transactions().sendOffsets(nativeOf(producer), offsets, metadata, timeoutMs, (fault) =>
+  addon().transactions.sendOffsets(nativeOf(producer), offsets, metadata, timeoutMs, (fault) =>
     done(fault === null ? null : libraryError(fault)),
   )
 }

@@ -7,6 +7,8 @@ import {
   CLOSE_TIMEOUT_MS,
   CODE,
   type Consumer,
+  closeClient,
+  clusterMetadata,
   connectForever,
   type LibrdKafkaError,
   messageOf,
@@ -15,7 +17,7 @@ import {
   promised,
 } from './client.ts'
 import { reasonOf } from './connection.ts'
-import { committedOffset, readerSettings } from './consumer.ts'
+import { committedOffsets, readerSettings } from './consumer.ts'
 import { consumeIdentities, consumePacked, type Interruption } from './packed.ts'
 import {
   type KnownRecord,
@@ -301,10 +303,7 @@ export function createRangeReader(options: {
   async function lookUp(topics: readonly string[]): Promise<void> {
     for (const isolation of BOTH) {
       const consumer = await client(isolation)
-      for (const topic of new Set(topics))
-        await promised<unknown>((done) =>
-          consumer.getMetadata({ topic, allTopics: false, timeout: BROKER_CALL_TIMEOUT_MS }, done),
-        )
+      for (const topic of new Set(topics)) await clusterMetadata(consumer, BROKER_CALL_TIMEOUT_MS, topic)
     }
   }
 
@@ -324,21 +323,11 @@ export function createRangeReader(options: {
 
   return {
     async topics() {
-      const consumer = await client('read_committed')
-      const { topics } = await promised<{ topics: { name: string }[] }>((done) =>
-        consumer.getMetadata({ allTopics: true, timeout: BROKER_CALL_TIMEOUT_MS }, (error, value) =>
-          done(error, value),
-        ),
-      )
+      const { topics } = await clusterMetadata(await client('read_committed'), BROKER_CALL_TIMEOUT_MS)
       return topics.map(({ name }) => name)
     },
     async partitionCount(topic) {
-      const consumer = await client('read_committed')
-      const { topics } = await promised<{ topics: { name: string; partitions: unknown[] }[] }>((done) =>
-        consumer.getMetadata({ topic, allTopics: false, timeout: BROKER_CALL_TIMEOUT_MS }, (error, value) =>
-          done(error, value),
-        ),
-      )
+      const { topics } = await clusterMetadata(await client('read_committed'), BROKER_CALL_TIMEOUT_MS, topic)
       return topics.find(({ name }) => name === topic)?.partitions.length ?? 0
     },
     async offsetsAt(partitions, timestampMs) {
@@ -354,19 +343,15 @@ export function createRangeReader(options: {
       })
     },
     async committed(partitions) {
-      // Readers of uncommitted records do not wait for transactions that are about to change what is committed.
+      // A reader of uncommitted records does not wait for transactions with pending offsets.
       const consumer = await client('read_uncommitted')
-      const rows = await askUntilAnswered(
+      return askUntilAnswered(
         MAX_COMMITTED_ATTEMPTS,
-        () =>
-          promised<(TopicPartitionOffset & { metadata?: string | null })[]>((done) =>
-            consumer.committed([...partitions], BROKER_CALL_TIMEOUT_MS, done),
-          ),
+        () => committedOffsets(consumer, partitions, BROKER_CALL_TIMEOUT_MS),
         async (error) => {
           if (!PASSING.has((error as LibrdKafkaError).code)) throw error
         },
       )
-      return rows.map(committedOffset)
     },
     async topicIds(topics) {
       const using = await admin()
@@ -396,11 +381,7 @@ export function createRangeReader(options: {
       await Promise.all(
         [...opening.values()].map(async (opened) => {
           const consumer = await within(CLOSE_TIMEOUT_MS, opened).catch(() => undefined)
-          if (consumer !== undefined)
-            await within(
-              CLOSE_TIMEOUT_MS,
-              promised((done) => consumer.disconnect((error) => done(error))),
-            ).catch((error: Error) => log.warn({ reason: error.message }, 'reader did not close in time'))
+          if (consumer !== undefined) await closeClient(log, 'reader', (done) => consumer.disconnect(done))
         }),
       )
     },

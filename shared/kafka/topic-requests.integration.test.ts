@@ -3,7 +3,7 @@ import { alterTopic } from '../dev/brokers/wire-admin.ts'
 import { testBrokers, uniqueName } from '../testing/brokers.ts'
 import { until } from '../testing/until.ts'
 import { nativeOf } from './addon.ts'
-import { CODE, native, type Producer, promised, topicRequests } from './client.ts'
+import { addon, CODE, native, type Producer, promised } from './client.ts'
 import { createTopics, describeTopics, topicSettings, unmadeTopics } from './topic-requests.ts'
 
 const TEST_TIMEOUT_MS = 30_000
@@ -83,7 +83,7 @@ describe('requests about many topics', () => {
 
   test('take no nonsense', () => {
     const done = () => undefined
-    const { describe, configs } = topicRequests()
+    const { describe, configs } = addon().topics
     for (const call of [describe, configs] as ((...args: unknown[]) => void)[])
       for (const args of [
         [{}, ['a'], 1_000, done],
@@ -93,7 +93,7 @@ describe('requests about many topics', () => {
         [nativeOf(client), ['a'], 1_000],
       ])
         expect(() => call(...args)).toThrow(TypeError)
-    const ends = topicRequests().ends as (...args: unknown[]) => void
+    const ends = addon().topics.ends as (...args: unknown[]) => void
     expect(() => ends(nativeOf(client), ['a', 'b'], [1], 1_000, done)).toThrow(TypeError)
   })
 })

@@ -1,43 +1,37 @@
 import { type AddonAnswer, nativeOf } from './addon.ts'
-import { CODE, libraryError, type Producer, promised, topicRequests } from './client.ts'
+import { addon, answerOf, CODE, type Producer } from './client.ts'
 import type { TopicSettings } from './types.ts'
 
 /** Requests about many topics at a time: native/shim/topics.cc. */
 
-/** What the broker says of a topic that was to be created; code 0: it was. */
+/** A broker's answer to the creation of a topic; `code` is 0 when it was created. */
 export type Created = Pick<AddonAnswer, 'topic' | 'code' | 'message'>
 
-/** What the broker says of a topic. */
+/** What the cluster says about a topic. */
 export interface Described {
   topic: string
-  /** How many; 0: it is not there, or it is not ours to know. */
+  /** 0: it does not exist, or this client may not see it. */
   partitions: number
-  /** Why it cannot be written to; undefined when nothing is known against it. */
+  /** Why it cannot be written to; undefined when no reason is known. */
   fault: string | undefined
-  /** Whether this client may write to it; undefined where the broker does not say. */
+  /** Whether this client may write to it; undefined when the broker does not say. */
   writable: boolean | undefined
 }
 
 /**
- * Asks for topics to be created, all in one request.
+ * Creates topics in one request.
  * @param replication -1 leaves it to the broker
  * @throws LibrdKafkaError when the request as a whole fails
  */
-export async function createTopics(
+export const createTopics = (
   producer: Producer,
   topics: readonly string[],
-  options: { partitions: number; replication: number; timeoutMs: number },
-): Promise<Created[]> {
-  const { partitions, replication, timeoutMs } = options
-  return promised<Created[]>((done) =>
-    topicRequests().create(nativeOf(producer), topics, partitions, replication, timeoutMs, (fault, answers) =>
-      done(fault === null ? null : libraryError(fault), answers),
-    ),
-  )
-}
+  { partitions, replication, timeoutMs }: { partitions: number; replication: number; timeoutMs: number },
+): Promise<Created[]> =>
+  answerOf((done) => addon().topics.create(nativeOf(producer), topics, partitions, replication, timeoutMs, done))
 
 /**
- * Asks what the cluster knows of topics, all in one request. Never creates one, whatever the brokers do on demand.
+ * Describes topics in one request, which never creates one.
  * @throws LibrdKafkaError when the request as a whole fails
  */
 export async function describeTopics(
@@ -45,32 +39,27 @@ export async function describeTopics(
   topics: readonly string[],
   timeoutMs: number,
 ): Promise<Described[]> {
-  const answers = await promised<AddonAnswer[]>((done) =>
-    topicRequests().describe(nativeOf(producer), topics, timeoutMs, (fault, found) =>
-      done(fault === null ? null : libraryError(fault), found),
-    ),
+  const answers = await answerOf<AddonAnswer[]>((done) =>
+    addon().topics.describe(nativeOf(producer), topics, timeoutMs, done),
   )
-  return answers.map(({ topic, code, message, partitions, writable }) => ({
-    topic,
-    partitions,
-    fault:
-      code === CODE.TOPIC_AUTHORIZATION_FAILED
-        ? NOT_AUTHORIZED(topic)
-        : code === CODE.UNKNOWN_TOPIC_OR_PART
-          ? `the topic ${topic} is not there (yet)`
-          : code !== 0
-            ? `${topic}: ${message}`
-            : writable === 0
-              ? NOT_AUTHORIZED(topic)
-              : undefined,
-    writable: writable === -1 ? undefined : writable === 1,
+  return answers.map((answer) => ({
+    topic: answer.topic,
+    partitions: answer.partitions,
+    fault: faultOf(answer),
+    writable: answer.writable === -1 ? undefined : answer.writable === 1,
   }))
 }
 
+function faultOf({ topic, code, message, writable }: AddonAnswer): string | undefined {
+  if (code === CODE.TOPIC_AUTHORIZATION_FAILED || (code === 0 && writable === 0)) return NOT_AUTHORIZED(topic)
+  if (code === CODE.UNKNOWN_TOPIC_OR_PART) return NOT_THERE(topic)
+  return code === 0 ? undefined : `${topic}: ${message}`
+}
+
 /**
- * Asks the leaders of all partitions of topics whether they have them: a broker knows of a topic before it has made its files, which takes it seconds
- * for thousands of partitions.
- * @returns the topics of which no partition is there
+ * Asks the leaders of all partitions whether they have them. A broker knows of a topic before it has created its files, which takes seconds for
+ * thousands of partitions.
+ * @returns the topics that have no partition on a broker yet
  * @throws LibrdKafkaError when the request as a whole fails
  */
 export async function unmadeTopics(
@@ -80,17 +69,15 @@ export async function unmadeTopics(
 ): Promise<string[]> {
   const names = topics.map(({ topic }) => topic)
   const counts = topics.map(({ partitions }) => partitions)
-  const answers = await promised<AddonAnswer[]>((done) =>
-    topicRequests().ends(nativeOf(producer), names, counts, timeoutMs, (fault, found) =>
-      done(fault === null ? null : libraryError(fault), found),
-    ),
+  const answers = await answerOf<AddonAnswer[]>((done) =>
+    addon().topics.ends(nativeOf(producer), names, counts, timeoutMs, done),
   )
   return answers.filter(({ code }) => code !== 0).map(({ topic }) => topic)
 }
 
 /**
- * Asks for the settings of topics that decide about a record; it takes the right to DESCRIBE_CONFIGS of each.
- * @returns by topic; a topic whose settings are not to be had is not among them
+ * Reads the settings of topics that decide which records they accept. Needs DESCRIBE_CONFIGS on each.
+ * @returns by topic, without those whose settings cannot be read
  * @throws LibrdKafkaError when the request as a whole fails
  */
 export async function topicSettings(
@@ -98,28 +85,20 @@ export async function topicSettings(
   topics: readonly string[],
   timeoutMs: number,
 ): Promise<Map<string, TopicSettings>> {
-  const answers = await promised<AddonAnswer[]>((done) =>
-    topicRequests().configs(nativeOf(producer), topics, timeoutMs, (fault, found) =>
-      done(fault === null ? null : libraryError(fault), found),
-    ),
+  const answers = await answerOf<AddonAnswer[]>((done) =>
+    addon().topics.configs(nativeOf(producer), topics, timeoutMs, done),
   )
-  return new Map(
-    answers.flatMap(({ topic, code, maxMessageBytes, cleanupPolicy }) =>
-      code !== 0
-        ? []
-        : [
-            [
-              topic,
-              {
-                maxMessageBytes: maxMessageBytes === '' ? undefined : Number(maxMessageBytes),
-                isCompacted: cleanupPolicy.split(',').some((policy) => policy.trim() === 'compact'),
-              },
-            ] as const,
-          ],
-    ),
-  )
+  const settings = new Map<string, TopicSettings>()
+  for (const { topic, code, maxMessageBytes, cleanupPolicy } of answers)
+    if (code === 0)
+      settings.set(topic, {
+        maxMessageBytes: maxMessageBytes === '' ? undefined : Number(maxMessageBytes),
+        isCompacted: cleanupPolicy.split(',').some((policy) => policy.trim() === 'compact'),
+      })
+  return settings
 }
 
-/** For who may not write to a topic. */
 export const NOT_AUTHORIZED = (topic: string): string =>
   `not authorized to write to ${topic}: it takes an ACL that allows WRITE`
+
+export const NOT_THERE = (topic: string): string => `the topic ${topic} is not there (yet)`

@@ -3,8 +3,9 @@ import type { CommonConfig } from '../service/config.ts'
 import type { Logger } from '../service/logger.ts'
 import { CONNECT_BACKOFF, delayMs, sleep, TimeoutError, within } from '../service/retry.ts'
 import {
-  CLOSE_TIMEOUT_MS,
   CODE,
+  closeClient,
+  clusterMetadata,
   connectForever,
   connectionSettings,
   type LibrdKafkaError,
@@ -13,45 +14,60 @@ import {
   type Producer,
   packed,
   promised,
+  type Settings,
 } from './client.ts'
 import { watchConnection } from './connection.ts'
 import { sendOffsetsToTransaction } from './group-metadata.ts'
 import { isNotQueued, type PackedProducer, packProducer, type Report } from './packed.ts'
 import type { Statistics } from './statistics.ts'
-import type { CommittedOffset, Membership, OutputFault, ReleaseResult, TransactionResult, Transactor } from './types.ts'
+import type {
+  CommittedOffset,
+  Membership,
+  OutputFault,
+  ReleaseResult,
+  TopicPartition,
+  TransactionResult,
+  Transactor,
+} from './types.ts'
 
 export interface TransactorOptions {
   config: CommonConfig
   clientId: string
-  /** The same for every life of one instance, different between instances: a successor ends what its predecessor left open. */
+  /** Constant across restarts of an instance and unique to it, so that it aborts what its previous process left open. */
   transactionalId: string
-  /** After which the broker aborts a transaction whose owner is gone; readers of committed records wait that long. */
+  /** The broker aborts a transaction without an owner after this time; until then readers of committed records wait. */
   transactionTimeoutMs: number
   log: Logger
   onStatistics(statistics: Statistics): void
 }
 
-/** The first pause before a request is sent again; doubled with each, up to librdkafka's bound of a second. */
+/** The first delay before a request is retried. It doubles up to librdkafka's maximum of a second. */
 const TRANSACTION_RETRY_MS = 2
 
 /**
- * How often statistics and errors are asked for. Delivery reports do not wait for it: committing a transaction polls by itself. Polling in the
- * background, as the other producer does, would take the reports away from it, and it would notice that all are there only every 10 ms.
+ * How often statistics and errors are polled for. Delivery reports do not depend on it: a commit polls by itself. With polling in the background,
+ * a commit would notice only every 10 ms whether all reports have arrived.
  */
 const POLL_INTERVAL_MS = 100
 
-/** How long one step of a transaction is waited for before it is asked for again; steps are resumable. */
+/** The time-out of one step of a transaction. A step that is called again resumes. */
 const STEP_TIMEOUT_MS = 5_000
 
-/** How much later than its own bound the client may answer before it counts as one that never does. */
+/** How late after its time-out a call may return before the client counts as hung. */
 const ANSWER_GRACE_MS = 5_000
 
-/** How soon a topic's new partitions are known, and that a topic is gone. */
+/** How long initialisation waits for a predecessor's transaction to end before it is retried. */
+const INIT_TIMEOUT_MS = 15_000
+
+/** librdkafka's upper bound of message.max.bytes. */
+const MAX_MESSAGE_BYTES = 1_000_000_000
+
+/** How soon new partitions, and the deletion of a topic, are noticed. */
 const METADATA_REFRESH_MS = 5_000
 const TOPIC_GONE_AFTER_MS = 3_000
 const METADATA_TIMEOUT_MS = 5_000
 
-/** Faults of the group and of coordinators, which go on by themselves. They are no topic's, and none of the records'. */
+/** Temporary errors of the group and of coordinators; no topic or record is at fault. */
 const PASSING = new Set<number>([
   CODE.TIMED_OUT,
   CODE.TRANSPORT,
@@ -63,28 +79,22 @@ const PASSING = new Set<number>([
   CODE.REBALANCE_IN_PROGRESS,
   CODE.GROUP_AUTHORIZATION_FAILED,
   CODE.CONCURRENT_TRANSACTIONS,
-  // Left behind by records that were refused; aborting begins a new sequence.
+  // Follows from refused records; aborting starts a new sequence.
   CODE.OUT_OF_ORDER_SEQUENCE_NUMBER,
 ])
 
-/** A broker refuses a record without a key in a topic that is compacted, and does not say so. */
+/** A broker refuses a record without a key in a compacted topic without giving this reason. */
 const INVALID_HINT = 'is cleanup.policy of .processed, .retry or .dlq compact? set it to delete'
 
-/**
- * Limits of a batch: of the topic, and of its segments. BAD_MSG: it has more headers than the addon hands over (native/shim/packed.cc), of which its reason
- * says nothing.
- */
+/** Over the limit of the topic, of its segments, or (BAD_MSG) of the headers that the addon passes on (native/shim/packed.cc). */
 const TOO_LARGE = new Set<number>([CODE.MSG_SIZE_TOO_LARGE, CODE.RECORD_LIST_TOO_LARGE, CODE.BAD_MSG])
 
-/** What is told of an output because of another one, or of the transaction. */
-const BESIDE = new Set<number>([CODE.PURGE_QUEUE, CODE.PURGE_INFLIGHT, CODE.STATE])
+/** Errors that an output gets because another output or the transaction failed. */
+const COLLATERAL = new Set<number>([CODE.PURGE_QUEUE, CODE.PURGE_INFLIGHT, CODE.STATE])
 
-/**
- * What librdkafka's code says of an output. What was given up, or came too late, because another output, or the transaction, failed says nothing of this
- * one.
- */
+/** The fault that an error code means for its output; undefined when another output or the transaction is at fault. */
 export function outputFault(code: number): OutputFault | undefined {
-  if (BESIDE.has(code)) return undefined
+  if (COLLATERAL.has(code)) return undefined
   const reason = messageOf(code)
   return {
     reason: code === CODE.INVALID_RECORD ? `${reason} (${INVALID_HINT})` : reason,
@@ -92,7 +102,7 @@ export function outputFault(code: number): OutputFault | undefined {
   }
 }
 
-/** What an error of a step comes to. */
+/** The error of a step. */
 interface StepFault {
   message: string
   code?: number
@@ -100,72 +110,48 @@ interface StepFault {
   isTxnRequiresAbort?: boolean
 }
 
-/** A transaction that is under way. */
-interface Open {
+const LOST: StepFault = { message: 'a partition of it is no longer this member’s' }
+
+type Call = (done: (error: LibrdKafkaError | null) => void) => void
+
+/** A connected client with initialised transactions. */
+interface Client {
   kafka: Producer
   records: PackedProducer
-  /** Monotonic; after it the broker may have ended the transaction. */
-  deadlineMs: number
 }
 
-/** A transactional producer. */
-export function createTransactor(options: TransactorOptions): Transactor {
-  const { config, clientId, log, transactionalId } = options
-  const stopping = new AbortController()
-  let producer: { kafka: Producer; records: PackedProducer } | undefined
-  const watch = watchConnection({ config, client: 'transactions', log })
-  /** Outputs of the open transaction that were not taken, by index. */
-  let failed = new Map<number, OutputFault>()
+/** One open transaction. */
+class Transaction {
+  readonly kafka: Producer
+  readonly records: PackedProducer
+  /** Outputs that were refused, by index. */
+  readonly failed = new Map<number, OutputFault>()
   /** Why not all outputs were queued. */
-  let notQueued: string | undefined
-  const connections = new Connections()
-  /** Monotonic. */
-  let openedMs = 0
-  /** One transaction at a time. */
-  let turn: Promise<unknown> = Promise.resolve()
-  /** Names of transactions: this client's, and how many there have been. */
-  const life = `${transactionalId}:${Date.now().toString(36)}`
-  let transactions = 0
+  notQueued: string | undefined
+  readonly #options: TransactorOptions
+  readonly #stopping: AbortSignal
+  /** Monotonic; after it the broker may have aborted the transaction. */
+  readonly #deadlineMs: number
 
-  function open(): Producer {
-    openedMs = performance.now()
-    return watch.attach(
-      new (native().Producer)({
-        ...connectionSettings(config, clientId),
-        'transactional.id': transactionalId,
-        'transaction.timeout.ms': options.transactionTimeoutMs,
-        'enable.idempotence': true,
-        'compression.codec': 'lz4',
-        'linger.ms': 0,
-        // A transaction that begins before the markers of the one before are written is told to try again, which takes this long: with the default
-        // of 100 ms nearly every transaction does.
-        'retry.backoff.ms': TRANSACTION_RETRY_MS,
-        // The topic's limit decides; a local one would only be a second, different error for the same thing.
-        'message.max.bytes': MAX_MESSAGE_BYTES,
-        'message.timeout.ms': options.transactionTimeoutMs,
-        'topic.metadata.refresh.interval.ms': METADATA_REFRESH_MS,
-        'topic.metadata.propagation.max.ms': TOPIC_GONE_AFTER_MS,
-        partitioner: 'murmur2_random',
-        dr_cb: true,
-      }),
-      (statistics) => {
-        connections.take(statistics)
-        options.onStatistics(statistics)
-      },
-    )
+  constructor({ kafka, records }: Client, options: TransactorOptions, stopping: AbortSignal) {
+    this.kafka = kafka
+    this.records = records
+    this.#options = options
+    this.#stopping = stopping
+    this.#deadlineMs = performance.now() + options.transactionTimeoutMs
   }
 
-  function reported(report: Readonly<Report>): void {
-    if (isNotQueued(report)) notQueued ??= messageOf(report.code)
+  reported(report: Readonly<Report>): void {
+    if (isNotQueued(report)) this.notQueued ??= messageOf(report.code)
     const fault = outputFault(report.code)
-    if (fault !== undefined) failed.set(report.sequence, fault)
+    if (fault !== undefined) this.failed.set(report.sequence, fault)
   }
 
-  /** Asks again for a step while the client says that this is all it takes, until the deadline or the signal. */
-  async function step(
-    call: (done: (error: LibrdKafkaError | null) => void) => void,
-    deadlineMs: number,
-    signal: AbortSignal = stopping.signal,
+  /** Repeats a step while its error is retriable, until the deadline or the signal. */
+  async step(
+    call: Call,
+    signal: AbortSignal = this.#stopping,
+    deadlineMs = this.#deadlineMs,
   ): Promise<StepFault | undefined> {
     for (let attempt = 1; ; attempt++) {
       try {
@@ -176,48 +162,128 @@ export function createTransactor(options: TransactorOptions): Transactor {
           return { message: `the client does not answer: ${thrown.message}`, isFatal: true }
         const error = thrown as LibrdKafkaError
         if (error.isRetriable !== true || error.isFatal === true) return error
-        if (signal.aborted || stopping.signal.aborted || performance.now() > deadlineMs) return error
-        log.warn({ code: error.code, reason: error.message }, 'transaction step failed; retrying')
+        if (signal.aborted || this.#stopping.aborted || performance.now() > deadlineMs) return error
+        this.#options.log.warn({ code: error.code, reason: error.message }, 'transaction step failed; retrying')
         await sleep(delayMs(CONNECT_BACKOFF, attempt), signal)
       }
     }
   }
 
-  async function abort({ kafka, records }: Open, fault: StepFault): Promise<TransactionResult> {
-    if (fault.isFatal === true) return { kind: 'fatal', reason: fault.message }
-    const deadlineMs = performance.now() + options.transactionTimeoutMs
-    const notAborted = await step((done) => kafka.abortTransaction(STEP_TIMEOUT_MS, done), deadlineMs)
-    if (notAborted !== undefined)
-      return { kind: 'fatal', reason: `${fault.message}; aborting failed: ${notAborted.message}` }
-    // Whatever has been reported counts, also what the event loop was not told of yet.
-    records.take()
-    const passing = failed.size === 0 && (fault.code === undefined || PASSING.has(fault.code))
-    return { kind: 'aborted', reason: fault.message, failed, passing }
+  begin(): Promise<StepFault | undefined> {
+    return this.step((done) => this.kafka.beginTransaction(done))
   }
 
-  /** Runs one transaction when those before it are over. */
-  function inTurn<R>(run: (open: Open) => Promise<R>): Promise<R | TransactionResult> {
+  sendOffsets(
+    offsets: readonly CommittedOffset[],
+    membership: Membership,
+    lost?: AbortSignal,
+  ): Promise<StepFault | undefined> {
+    return this.step((done) => sendOffsetsToTransaction(this.kafka, offsets, membership, STEP_TIMEOUT_MS, done), lost)
+  }
+
+  async abort(fault: StepFault): Promise<TransactionResult> {
+    if (fault.isFatal === true) return { kind: 'fatal', reason: fault.message }
+    const abort: Call = (done) => this.kafka.abortTransaction(STEP_TIMEOUT_MS, done)
+    const deadlineMs = performance.now() + this.#options.transactionTimeoutMs
+    const notAborted = await this.step(abort, this.#stopping, deadlineMs)
+    if (notAborted !== undefined)
+      return { kind: 'fatal', reason: `${fault.message}; aborting failed: ${notAborted.message}` }
+    // Reports that the event loop has not delivered yet.
+    this.records.take()
+    const passing = this.failed.size === 0 && (fault.code === undefined || PASSING.has(fault.code))
+    return { kind: 'aborted', reason: fault.message, failed: this.failed, passing }
+  }
+}
+
+function transactionalSettings(options: TransactorOptions): Settings {
+  return {
+    ...connectionSettings(options.config, options.clientId),
+    'transactional.id': options.transactionalId,
+    'transaction.timeout.ms': options.transactionTimeoutMs,
+    'enable.idempotence': true,
+    'compression.codec': 'lz4',
+    'linger.ms': 0,
+    // A transaction that begins before the markers of the previous one are written is retried after this delay: with the default of 100 ms
+    // nearly every transaction waits for it.
+    'retry.backoff.ms': TRANSACTION_RETRY_MS,
+    // The topic's limit decides; a local limit would only add another error for the same cause.
+    'message.max.bytes': MAX_MESSAGE_BYTES,
+    'message.timeout.ms': options.transactionTimeoutMs,
+    'topic.metadata.refresh.interval.ms': METADATA_REFRESH_MS,
+    'topic.metadata.propagation.max.ms': TOPIC_GONE_AFTER_MS,
+    partitioner: 'murmur2_random',
+    dr_cb: true,
+  }
+}
+
+/** @returns why transactions cannot be initialised */
+function initialise(kafka: Producer): Promise<string | undefined> {
+  const initialised = promised((done) => kafka.initTransactions(INIT_TIMEOUT_MS, done))
+  return within(INIT_TIMEOUT_MS + ANSWER_GRACE_MS, initialised).then(
+    () => undefined,
+    (error: Error) => error.message,
+  )
+}
+
+/** A transactional producer. */
+export function createTransactor(options: TransactorOptions): Transactor {
+  const { config, log, transactionalId } = options
+  const stopping = new AbortController()
+  const watch = watchConnection({ config, client: 'transactions', log })
+  const connections = new Connections()
+  let client: Client | undefined
+  /** The transaction that is open, or was open last. */
+  let current: Transaction | undefined
+  /** Settles when the last transaction ends; there is one at a time. */
+  let turn: Promise<unknown> = Promise.resolve()
+  /** Prefix of this process's transaction names. */
+  const life = `${transactionalId}:${Date.now().toString(36)}`
+  let transactions = 0
+
+  /** Monotonic. */
+  let openedMs = 0
+
+  function open(): Producer {
+    openedMs = performance.now()
+    return watch.attach(new (native().Producer)(transactionalSettings(options)), (statistics) => {
+      connections.take(statistics)
+      options.onStatistics(statistics)
+    })
+  }
+
+  const reported = (report: Readonly<Report>) => current?.reported(report)
+
+  const disconnect = (kafka: Producer): Promise<void> =>
+    closeClient(log, 'transactional producer', (done) => kafka.disconnect(0, done))
+
+  /** Runs one transaction after those before it. */
+  function inTurn<R>(run: (transaction: Transaction) => Promise<R>): Promise<R | TransactionResult> {
     const mine = turn.then(async (): Promise<R | TransactionResult> => {
-      const ready = producer
-      failed = new Map()
-      notQueued = undefined
-      if (ready === undefined) return { kind: 'aborted', reason: 'not connected', failed, passing: true }
-      const deadlineMs = performance.now() + options.transactionTimeoutMs
-      const begun = await step((done) => ready.kafka.beginTransaction(done), deadlineMs)
-      if (begun !== undefined) return { kind: 'fatal', reason: begun.message }
-      return run({ ...ready, deadlineMs })
+      if (client === undefined) return { kind: 'aborted', reason: 'not connected', failed: new Map(), passing: true }
+      current = new Transaction(client, options, stopping.signal)
+      const fault = await current.begin()
+      return fault === undefined ? run(current) : { kind: 'fatal', reason: fault.message }
     })
     turn = mine
     return mine
   }
 
-  const send = (
-    { kafka, deadlineMs }: Open,
-    offsets: readonly CommittedOffset[],
-    membership: Membership,
-    signal?: AbortSignal,
-  ): Promise<StepFault | undefined> =>
-    step((done) => sendOffsetsToTransaction(kafka, offsets, membership, STEP_TIMEOUT_MS, done), deadlineMs, signal)
+  /** Writes a record without key and value to each partition. @returns why not all were written */
+  async function writeTo(
+    transaction: Transaction,
+    partitions: readonly TopicPartition[],
+    name: string,
+  ): Promise<StepFault | undefined> {
+    const { kafka, records, failed } = transaction
+    const headers = headersOf({ [TRANSACTION]: name })
+    for (const [index, at] of partitions.entries())
+      records.packer.add({ ...at, key: null, value: null, headers }, index)
+    records.flush()
+    const fault = await transaction.step((done) => kafka.flush(STEP_TIMEOUT_MS, done))
+    records.take()
+    const [refused] = failed.values()
+    return fault ?? (refused === undefined ? undefined : { message: refused.reason })
+  }
 
   return {
     transactionalId,
@@ -228,11 +294,11 @@ export function createTransactor(options: TransactorOptions): Transactor {
         const opened = await connectForever(open, watch.failed, stopping.signal)
         if (opened === undefined) return
         opened.setPollInterval(POLL_INTERVAL_MS)
-        const fault = await initialised(opened)
-        // Closed meanwhile: nobody else is going to disconnect it.
+        const fault = await initialise(opened)
+        // close() has not seen this client.
         if (stopping.signal.aborted) return disconnect(opened)
         if (fault === undefined) {
-          producer = { kafka: opened, records: packProducer(packed(), opened, reported, true) }
+          client = { kafka: opened, records: packProducer(packed(), opened, reported, true) }
           connections.initialised((performance.now() - openedMs) * 1_000)
           watch.connected()
           return
@@ -243,96 +309,66 @@ export function createTransactor(options: TransactorOptions): Transactor {
       }
     },
     async refresh() {
-      const kafka = producer?.kafka
-      if (kafka === undefined) throw new Error('not connected')
-      await promised<unknown>((done) => kafka.getMetadata({ timeout: METADATA_TIMEOUT_MS, allTopics: true }, done))
+      if (client === undefined) throw new Error('not connected')
+      await clusterMetadata(client.kafka, METADATA_TIMEOUT_MS)
     },
     commit: (outputs, offsets, membership, lost) =>
-      inTurn(async (open) => {
-        const { kafka, records, deadlineMs } = open
-        // Offsets first: while the markers of the transaction before are being written, adding them is tried again soon, whereas librdkafka gives
-        // outputs that come too early a fixed pause of 20 ms. For what is committed together the order makes no difference.
-        const sent = await send(open, offsets, membership, lost)
-        if (sent !== undefined) return abort(open, sent)
-        if (lost.aborted) return abort(open, LOST)
+      inTurn(async (transaction) => {
+        const { kafka, records } = transaction
+        // Offsets first. While the markers of the previous transaction are being written, librdkafka retries offsets soon, but delays outputs by
+        // a fixed 20 ms. The order does not matter to what is committed.
+        const notSent = await transaction.sendOffsets(offsets, membership, lost)
+        if (notSent !== undefined) return transaction.abort(notSent)
+        if (lost.aborted) return transaction.abort(LOST)
         const name = { [TRANSACTION]: `${life}-${++transactions}` }
         for (const [index, output] of outputs.entries())
           records.packer.add({ ...output, headers: withHeaders(output.headers, name) }, index)
         records.flush()
         records.take()
-        if (notQueued !== undefined) return abort(open, { message: notQueued })
-        const committed = await step((done) => kafka.commitTransaction(STEP_TIMEOUT_MS, done), deadlineMs)
-        if (committed === undefined) return { kind: 'committed' }
-        // Without a word on whether to abort, the transaction may have been committed.
-        if (committed.isTxnRequiresAbort === true) return abort(open, committed)
-        return { kind: 'fatal', reason: committed.message }
+        if (transaction.notQueued !== undefined) return transaction.abort({ message: transaction.notQueued })
+        const fault = await transaction.step((done) => kafka.commitTransaction(STEP_TIMEOUT_MS, done))
+        if (fault === undefined) return { kind: 'committed' }
+        // Unless the client asks for an abort, the transaction may have been committed.
+        if (fault.isTxnRequiresAbort === true) return transaction.abort(fault)
+        return { kind: 'fatal', reason: fault.message }
       }),
     async release(held, what, membership) {
-      // An end that is written to a partition ends all that this id has open there.
-      const result = await inTurn(async (open): Promise<ReleaseResult | TransactionResult> => {
-        const { kafka, records, deadlineMs } = open
-        const transaction = what === 'records' ? `${life}-${++transactions}${RELEASE_SUFFIX}` : undefined
-        if (transaction === undefined) {
-          const offsets = held.map((at) => ({ ...at, offset: 0, metadata: RELEASED }))
-          const sent = await send(open, offsets, membership)
-          if (sent !== undefined) return abort(open, sent)
-        } else {
-          const headers = headersOf({ [TRANSACTION]: transaction })
-          for (const [index, at] of held.entries())
-            records.packer.add({ ...at, key: null, value: null, headers }, index)
-          records.flush()
-          const flushed = await step((done) => kafka.flush(STEP_TIMEOUT_MS, (error) => done(error)), deadlineMs)
-          records.take()
-          if (flushed !== undefined) return abort(open, flushed)
-          const [refused] = failed.values()
-          if (refused !== undefined) return abort(open, { message: refused.reason })
-        }
-        const aborted = await abort(open, { message: '' })
-        return aborted.kind === 'aborted' ? { kind: 'released', transaction } : aborted
+      // The marker of an abort ends every transaction that this id has open in the partition.
+      const result = await inTurn(async (transaction): Promise<ReleaseResult | TransactionResult> => {
+        const name = what === 'records' ? `${life}-${++transactions}${RELEASE_SUFFIX}` : undefined
+        const fault =
+          name === undefined
+            ? await transaction.sendOffsets(
+                held.map((at) => ({ ...at, offset: 0, metadata: RELEASED })),
+                membership,
+              )
+            : await writeTo(transaction, held, name)
+        const ended = await transaction.abort(fault ?? { message: '' })
+        return fault === undefined && ended.kind === 'aborted' ? { kind: 'released', transaction: name } : ended
       })
       if (result.kind === 'released' || result.kind === 'fatal') return result
       return { kind: 'not released', reason: 'reason' in result ? result.reason : result.kind }
     },
     async close() {
       stopping.abort()
-      const open = producer
-      producer = undefined
-      if (open !== undefined) {
-        open.records.close()
-        await disconnect(open.kafka)
+      const last = client
+      client = undefined
+      if (last !== undefined) {
+        last.records.close()
+        await disconnect(last.kafka)
       }
       watch.closed()
     },
   }
-
-  /** @returns why it cannot be used */
-  async function initialised(opened: Producer): Promise<string | undefined> {
-    try {
-      await within(
-        INIT_TIMEOUT_MS + ANSWER_GRACE_MS,
-        promised((done) => opened.initTransactions(INIT_TIMEOUT_MS, done)),
-      )
-      return undefined
-    } catch (error) {
-      return (error as Error).message
-    }
-  }
-
-  async function disconnect(opened: Producer): Promise<void> {
-    await within(
-      CLOSE_TIMEOUT_MS,
-      promised((done) => opened.disconnect(0, (error) => done(error))),
-    ).catch((error: Error) => log.warn({ reason: error.message }, 'transactional producer did not close in time'))
-  }
 }
 
 /**
- * A connection on which so long ago an answer was the last thing, µs, was closed for its silence; nothing of ours was on its way. Where a request was the last
- * thing, the broker is frozen or cut off.
+ * A connection that is silent for longer than this, µs, and whose last message was a response was closed because it was idle. If the last
+ * message was a request, the broker is frozen or unreachable.
  */
 const IDLE_US = 30_000_000
 
-/** The connections that a client has lost, as its statistics tell (librdkafka's STATISTICS.md, "brokers"). */
+/** Counts the connections that a client has lost, from its statistics (librdkafka's STATISTICS.md, "brokers"). */
 export class Connections {
   lost = 0
   /** By broker, as of the last statistics. */
@@ -340,7 +376,7 @@ export class Connections {
   #initialisedUs = Number.POSITIVE_INFINITY
 
   /**
-   * The client can be used from now on. What it had lost until then, such as a connection to a coordinator that was just being found, concerns nobody.
+   * The client is ready. Connections that it lost before that do not count.
    * @param ageUs the client's age, µs
    */
   initialised(ageUs: number): void {
@@ -360,18 +396,8 @@ export class Connections {
   }
 }
 
-const LOST: StepFault = { message: 'a partition of it is no longer this member’s' }
-
-/** Marks the names of transactions that are only there to end others: their records are none that count. */
+/** Suffix of the names of transactions that only end others; their records are ignored. */
 export const RELEASE_SUFFIX = '-release'
 
-/**
- * The metadata of an offset that is only there to be aborted. Should a broker count it as committed all the same, it says nothing of what has been done.
- */
+/** Metadata of an offset that is sent only to be aborted. Should a broker commit it nevertheless, readers recognise it and ignore it. */
 export const RELEASED = 'released'
-
-/** How long initialising waits for a predecessor's transaction to end before it is asked for again. */
-const INIT_TIMEOUT_MS = 15_000
-
-/** librdkafka's upper bound of message.max.bytes. */
-const MAX_MESSAGE_BYTES = 1_000_000_000

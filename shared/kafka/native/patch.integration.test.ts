@@ -102,7 +102,10 @@ test('produce() throws for headers of a wrong type, and queues and holds nothing
       const wrong = [5, { name: 'value' }, [null], [5], [{}], [{ name: 5 }], [{ name: undefined }], [throwing]]
       const thrown = wrong.map((headers) => produce(headers))
       const held = handles() - before
-      const queued = [produce(null, 'null'), produce([{ name: 'value' }, { name: Buffer.from('value') }], 'two headers')]
+      const queued = [
+        produce(null, 'null'),
+        produce([{ name: 'value' }, { name: Buffer.from('value') }], 'two headers'),
+      ]
       await new Promise((resolve) => producer.flush(10_000, resolve))
       return { thrown, held, queued, reports }
     },
