@@ -63,7 +63,7 @@ async function stream(prefix: string) {
   const tenant = uniqueName(prefix)
   const topic = inputTopic(tenant, STREAM)
   const admin = createTopicAdmin({ config, clientId: 'tests', log })
-  await admin.ensureTopics(streamTopics(tenant, STREAM), { partitions: PARTITIONS, replication: 1 })
+  await admin.ensureGroups([streamTopics(tenant, STREAM)], { partitions: PARTITIONS, replication: 1 })
   await admin.close()
   const producer = createRecordProducer({
     config,
@@ -316,7 +316,7 @@ test.concurrent(
     expect(absent.errors).toContain(`streams of ${tenant}: ${STREAM}`)
     const partly = uniqueName('partly')
     const admin = createTopicAdmin({ config, clientId: 'tests', log })
-    await admin.ensureTopics([inputTopic(partly, STREAM)], { partitions: 1, replication: 1 })
+    await admin.ensureGroups([[inputTopic(partly, STREAM)]], { partitions: 1, replication: 1 })
     await admin.close()
     const part = await audit([STREAM, '--tenant', partly])
     expect(part).toMatchObject({ exitCode: 69, output: '' })

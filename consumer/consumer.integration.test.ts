@@ -52,7 +52,7 @@ const restoring = (pipeline: Pipeline): string[] =>
 
 async function createTopics(tenant: string, stream = 'events'): Promise<string> {
   const admin = createTopicAdmin({ config, clientId: 'tests', log })
-  await admin.ensureTopics(streamTopics(tenant, stream), { partitions: PARTITIONS, replication: 1 })
+  await admin.ensureGroups([streamTopics(tenant, stream)], { partitions: PARTITIONS, replication: 1 })
   await admin.close()
   return inputTopic(tenant, stream)
 }
@@ -207,9 +207,9 @@ test(
     const admin = createTopicAdmin({ config, clientId: 'tests', log })
     ending.push(() => admin.close())
     const [topic = '', ...beside] = streamTopics(tenant, 'late')
-    await admin.ensureTopics([topic], { partitions: PARTITIONS, replication: 1 })
+    await admin.ensureGroups([[topic]], { partitions: PARTITIONS, replication: 1 })
     await until(() => restoring(pipeline).length === PARTITIONS, SLOW)
-    await admin.ensureTopics(beside, { partitions: PARTITIONS, replication: 1 })
+    await admin.ensureGroups([beside], { partitions: PARTITIONS, replication: 1 })
     await writeWithKcat(topic, events(0, 2))
     await until(async () => (await idsIn(siblingTopic(topic, 'processed'))).length === 2, SLOW)
   },

@@ -73,7 +73,7 @@ beforeAll(async () => {
   const config = loadProducerConfig({ ...ENV })
   const admin = createTopicAdmin({ config, clientId: uniqueName('admin'), log: pino({ level: 'silent' }) })
   for (const stream of ['narrow', 'compacted'])
-    await admin.ensureTopics(streamTopics(tenant, stream), { partitions: PARTITIONS, replication: -1 })
+    await admin.ensureGroups([streamTopics(tenant, stream)], { partitions: PARTITIONS, replication: -1 })
   await admin.close()
   await alter('narrow', 'max.message.bytes', String(NARROW_BYTES))
   await alter('compacted', 'cleanup.policy', 'compact')
@@ -199,7 +199,7 @@ describe('what is answered 202', () => {
         clientId: uniqueName('admin'),
         log: pino({ level: 'silent' }),
       })
-      await admin.ensureTopics([topic], { partitions: PARTITIONS, replication: -1 })
+      await admin.ensureGroups([[topic]], { partitions: PARTITIONS, replication: -1 })
       await admin.close()
       await runKafkaTool(
         brokers,

@@ -20,17 +20,17 @@ const METADATA_TIMEOUT_MS = 5_000
 /** How long a request to create topics may take; thousands of partitions take a broker seconds. */
 const CREATE_TIMEOUT_MS = 30_000
 
-/** How long topics that were created may take to be seen: a broker first makes the files of those before. And how often they are looked for. */
+/** How long new topics may take to appear, since a broker creates files one topic after the other, and how often they are looked for. */
 const VISIBLE_TIMEOUT_MS = 60_000
 const LOOK_BACKOFF: Backoff = { firstMs: 50, maxMs: 1_000 }
 
-/** A controller of Apache Kafka writes 10,000 records for one request, one a topic and one a partition, and refuses what takes more. */
+/** Apache Kafka's controller refuses a request that takes more than 10,000 records, one for each topic and each partition. */
 const MAX_REQUEST_RECORDS = 9_000
 
-/** What a broker makes within a second or two, counted in the same way. */
+/** What a broker creates within a second or two, counted in the same way. */
 const TOGETHER_RECORDS = 500
 
-/** Of topics that were created, so many are named in a line of the log. */
+/** At most this many topics are named in one line of the log. */
 const LOGGED_TOPICS = 10
 
 interface Options {
@@ -38,25 +38,25 @@ interface Options {
   replication: number
 }
 
-/** Topics that belong together, and what is known of them. */
+/** Topics that belong together and must have the same number of partitions. */
 interface Group {
   topics: readonly string[]
   missing: string[]
-  /** Partitions of those that are missing. */
+  /** For the missing ones. */
   partitions: number
   fault: string | undefined
 }
 
-/** Creates topics. Connects at first use, for ever with back-off, until closed. */
+/** Creates topics. Connects at first use, retrying indefinitely with back-off until it is closed. */
 export function createTopicAdmin(options: { config: CommonConfig; clientId: string; log: Logger }): TopicAdmin {
   const { config, clientId, log } = options
   const stopping = new AbortController()
   const watch = watchConnection({ config, client: 'topics', log })
-  /** Topics are made by asking for them. */
+  /** Whether topics are created by requesting their metadata. */
   let byName = false
   let connecting: Promise<Producer | undefined> | undefined
 
-  // Of the clients, a producer is the lightest that can ask for metadata and create topics.
+  // A producer is the lightest client that can request metadata and create topics.
   const connected = () =>
     (connecting ??= connectForever(
       () => watch.attach(new (native().Producer)(connectionSettings(config, clientId))),
@@ -64,7 +64,7 @@ export function createTopicAdmin(options: { config: CommonConfig; clientId: stri
       stopping.signal,
     ))
 
-  /** Creates topics of the same number of partitions. @returns by topic: why it was not created */
+  /** @returns by topic: why it was not created */
   async function create(client: Producer, topics: readonly string[], of: Options): Promise<Map<string, string>> {
     const refused = new Map<string, string>()
     if (!byName) {
@@ -77,8 +77,8 @@ export function createTopicAdmin(options: { config: CommonConfig; clientId: stri
         return refused
       } catch (thrown) {
         const error = thrown as LibrdKafkaError
-        // librdkafka's mock cluster, always one broker, has no controller that could create topics; it makes one when asked for it by name. Others
-        // must not be asked so: they may make topics as well, with a number of partitions that nobody chose.
+        // librdkafka's mock cluster of one broker cannot create topics, except on demand. Other clusters are not asked to: they would choose the
+        // number of partitions.
         byName =
           error.code === CODE.UNKNOWN_BROKER &&
           (await clusterMetadata(client, METADATA_TIMEOUT_MS)).brokers.length === 1
@@ -90,7 +90,7 @@ export function createTopicAdmin(options: { config: CommonConfig; clientId: stri
     return refused
   }
 
-  /** Waits until these are seen. @returns those that are not */
+  /** Waits until the topics appear. @returns those that do not */
   async function unseen(client: Producer, topics: readonly string[]): Promise<readonly string[]> {
     const deadline = performance.now() + VISIBLE_TIMEOUT_MS
     let missing = topics
@@ -133,10 +133,6 @@ export function createTopicAdmin(options: { config: CommonConfig; clientId: stri
 
   return {
     ensureGroups,
-    async ensureTopics(topics, wanted) {
-      const [fault] = await ensureGroups([topics], wanted)
-      if (fault !== undefined) throw new Error(fault)
-    },
     async close() {
       stopping.abort()
       watch.closed()
@@ -146,7 +142,6 @@ export function createTopicAdmin(options: { config: CommonConfig; clientId: stri
   }
 }
 
-/** What is missing of topics that belong together, and how many partitions it is to have. */
 function groupOf(topics: readonly string[], existing: ReadonlyMap<string, number>, partitions: number): Group {
   const present = topics.flatMap((topic) => {
     const count = existing.get(topic)
@@ -158,7 +153,7 @@ function groupOf(topics: readonly string[], existing: ReadonlyMap<string, number
   return {
     topics,
     missing: differ ? [] : missing,
-    // What is there already decides, so that all stay co-partitioned.
+    // As the existing ones, so that all stay co-partitioned.
     partitions: first?.count ?? partitions,
     fault: differ
       ? `topics that belong together have different numbers of partitions: ${present.map(({ topic, count }) => `${topic} ${count}`).join(', ')}`
@@ -167,9 +162,8 @@ function groupOf(topics: readonly string[], existing: ReadonlyMap<string, number
 }
 
 /**
- * The requests that create what is missing, in their order. Few topics in one, so that those that belong together come to be together. Of many, the first of
- * each group before the others: a broker makes what one request asked for, mixed, before it begins with the next, takes seconds for thousands of
- * partitions, and events can be taken meanwhile.
+ * The requests that create what is missing. A small number of topics is created together. Otherwise the first topic of each group comes before the
+ * others: a broker takes seconds for thousands of partitions, and events can be accepted as soon as the first topics exist.
  */
 export function requestsFor(
   groups: readonly { topics: readonly string[]; missing: readonly string[]; partitions: number }[],
@@ -192,7 +186,7 @@ export function requestsFor(
   })
 }
 
-/** How many partitions each topic has; those without any are about to be created, or to go. */
+/** Partitions by topic. A topic without any is being created or deleted, and is left out. */
 async function partitionCounts(client: Producer, topics: readonly string[]): Promise<Map<string, number>> {
   const described = await describeTopics(client, topics, METADATA_TIMEOUT_MS).catch(async () =>
     (await clusterMetadata(client, METADATA_TIMEOUT_MS)).topics.map(({ name, partitions }) => ({
@@ -203,7 +197,7 @@ async function partitionCounts(client: Producer, topics: readonly string[]): Pro
   return new Map(described.flatMap(({ topic, partitions }) => (partitions > 0 ? [[topic, partitions] as const] : [])))
 }
 
-/** Asks for a topic by its name until it is there. */
+/** Requests a topic's metadata until the topic exists. */
 async function comesIntoBeing(client: Producer, topic: string): Promise<boolean> {
   const deadline = performance.now() + BY_NAME_TIMEOUT_MS
   for (let attempt = 1; performance.now() < deadline; attempt++) {
@@ -214,5 +208,5 @@ async function comesIntoBeing(client: Producer, topic: string): Promise<boolean>
   return false
 }
 
-/** How long a topic may take to come into being by being asked for. */
+/** How long a topic may take to be created on demand. */
 const BY_NAME_TIMEOUT_MS = 10_000

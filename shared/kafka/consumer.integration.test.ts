@@ -56,7 +56,7 @@ function createMember(
 async function makeTopic(partitions: number): Promise<string> {
   const topic = uniqueName('members')
   const admin = createTopicAdmin({ config, clientId: 'tests', log })
-  await admin.ensureTopics([topic], { partitions, replication: 1 })
+  expect(await admin.ensureGroups([[topic]], { partitions, replication: 1 })).toEqual([undefined])
   await admin.close()
   return topic
 }

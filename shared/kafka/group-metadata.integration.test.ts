@@ -22,7 +22,7 @@ afterEach(async () => {
 async function newTopic(): Promise<string> {
   const topic = uniqueName('memberships')
   const admin = createTopicAdmin({ config, clientId: uniqueName('admin'), log: pino({ level: 'silent' }) })
-  await admin.ensureTopics([topic], { partitions: 2, replication: -1 })
+  expect(await admin.ensureGroups([[topic]], { partitions: 2, replication: -1 })).toEqual([undefined])
   await admin.close()
   return topic
 }

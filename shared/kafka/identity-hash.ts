@@ -1,15 +1,15 @@
 /**
- * What records are known by, as hashes: to tell their events apart takes no more, and many can be read for that at little cost. A hash stands for a
- * text, which consumer/decode.ts makes of an event; of most records native/shim/identity.cc makes the same hash without the text.
+ * Hashes of the identities of events, which are enough to recognise duplicates and cheap to read. consumer/decode.ts makes the identity string;
+ * for most records native/shim/identity.cc computes the same hash without it.
  */
 
-/** Secret to the process, so that nobody can make identities that meet on purpose. */
+/** Random for each process, so that clients cannot construct collisions. */
 export const SEEDS: BigUint64Array = crypto.getRandomValues(new BigUint64Array(2))
 
 /** Words of 32 bits in a hash. */
 export const HASH_WORDS = 4
 
-// One at a time: written as two 64-bit numbers, read as four of 32.
+// Written as two 64-bit numbers, read as four of 32.
 const hash64 = new BigUint64Array(2)
 const hash32 = new Uint32Array(hash64.buffer)
 

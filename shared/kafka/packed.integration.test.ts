@@ -174,7 +174,7 @@ async function onKafka(): Promise<Pair> {
   const config = commonConfig({ KAFKA_BROKERS: testBrokers() })
   const topic = uniqueName('packed')
   const admin = createTopicAdmin({ config, clientId: topic, log: pino({ level: 'silent' }) })
-  await admin.ensureTopics([topic], { partitions: 1, replication: -1 })
+  expect(await admin.ensureGroups([[topic]], { partitions: 1, replication: -1 })).toEqual([undefined])
   await admin.close()
   const producer = await openProducer({ ...brokers, 'enable.idempotence': true, 'compression.codec': 'lz4' })
   const consumer = await cluster.consumer({ ...EAGER, ...brokers })

@@ -25,7 +25,7 @@ afterEach(async () => {
 async function topicOf(partitions: number): Promise<string> {
   const topic = uniqueName('records')
   const admin = createTopicAdmin({ config, clientId: uniqueName('admin'), log })
-  await admin.ensureTopics([topic], { partitions, replication: -1 })
+  expect(await admin.ensureGroups([[topic]], { partitions, replication: -1 })).toEqual([undefined])
   await admin.close()
   return topic
 }
@@ -344,8 +344,8 @@ describe('topics', () => {
       const base = await topicOf(3)
       const admin = createTopicAdmin({ config, clientId: uniqueName('admin'), log })
       ending.push(() => admin.close())
-      await admin.ensureTopics([base, `${base}.dlq`], { partitions: 7, replication: -1 })
-      await admin.ensureTopics([base, `${base}.dlq`], { partitions: 7, replication: -1 })
+      expect(await admin.ensureGroups([[base, `${base}.dlq`]], { partitions: 7, replication: -1 })).toEqual([undefined])
+      expect(await admin.ensureGroups([[base, `${base}.dlq`]], { partitions: 7, replication: -1 })).toEqual([undefined])
       const producer = await connected(`${base}.dlq`)
       expect(producer.partitionCount(`${base}.dlq`)).toBe(3)
     },
@@ -358,10 +358,11 @@ describe('topics', () => {
       const [three, two] = [await topicOf(3), await topicOf(2)]
       const admin = createTopicAdmin({ config, clientId: uniqueName('admin'), log })
       ending.push(() => admin.close())
-      await expect(admin.ensureTopics([three, two], { partitions: 1, replication: -1 })).rejects.toThrow(
-        'different numbers of partitions',
-      )
-      await expect(admin.ensureTopics(['not/valid'], { partitions: 1, replication: -1 })).rejects.toThrow('not/valid')
+      const faults = await admin.ensureGroups([[three, two], ['not/valid']], { partitions: 1, replication: -1 })
+      expect(faults).toEqual([
+        expect.stringContaining('different numbers of partitions'),
+        expect.stringContaining('not/valid'),
+      ])
     },
     TEST_TIMEOUT_MS,
   )
@@ -377,7 +378,7 @@ describe('topics', () => {
       expect(looking.partitionCount(topic)).toBeUndefined()
       const admin = createTopicAdmin({ config, clientId: uniqueName('admin'), log })
       ending.push(() => admin.close())
-      await admin.ensureTopics([topic], { partitions: 2, replication: -1 })
+      expect(await admin.ensureGroups([[topic]], { partitions: 2, replication: -1 })).toEqual([undefined])
       await until(() => looking.partitionCount(topic) === 2, { timeoutMs: 10_000 })
     },
     TEST_TIMEOUT_MS,

@@ -19,8 +19,8 @@ import {
 import { watchConnection } from './connection.ts'
 import { isNotQueued, type PackedProducer, packProducer, type Report } from './packed.ts'
 import type { Statistics } from './statistics.ts'
-import { TopicWatch } from './topic-watch.ts'
-import { type DeliveryResult, ProduceError, type RecordProducer } from './types.ts'
+import { watchTopics } from './topic-watch.ts'
+import { type DeliveryResult, ProduceError, type ProduceFault, type RecordProducer } from './types.ts'
 
 export interface RecordProducerOptions {
   config: CommonConfig
@@ -154,7 +154,7 @@ export function createRecordProducer(options: RecordProducerOptions): RecordProd
   const { config, log, deliveryTimeoutMs, maxQueueRecords, maxQueueBytes } = options
   const stopping = new AbortController()
   const watch = watchConnection({ config, client: 'producer', log })
-  const topics = new TopicWatch(options.topics, log)
+  const topics = watchTopics(options.topics, log)
   const deliveries = new Deliveries()
   let client: { kafka: Producer; records: PackedProducer } | undefined
   /** Why the previous client was replaced, until this one has a producer id. */
@@ -250,9 +250,9 @@ export function createRecordProducer(options: RecordProducerOptions): RecordProd
       if (trouble !== undefined) return trouble
       return connection.state === 'connecting' ? connection.reason : topics.blocked(topic)
     },
-    making: () => topics.making(),
-    partitionCount: (topic) => topics.partitionCount(topic),
-    settings: (topic) => topics.settings(topic),
+    making: topics.making,
+    partitionCount: topics.partitionCount,
+    settings: topics.settings,
     produce(records) {
       const to = client?.records
       if (to !== undefined && watch.current().state === 'connected')
@@ -291,7 +291,7 @@ export function createRecordProducer(options: RecordProducerOptions): RecordProd
 /** The result that a delivery report stands for. I1: stored means an offset that all in-sync replicas have acknowledged. */
 export function deliveryOf(topic: string, report: Readonly<Report>): DeliveryResult {
   const { code, partition, offset, timestampMs } = report
-  if (isNotQueued(report)) return new ProduceError(faultOf(code), 'not stored', messageOf(code))
+  if (isNotQueued(report)) return new ProduceError(produceError(code, '').fault, 'not stored', messageOf(code))
   if (code !== 0) return produceError(code, messageOf(code))
   if (offset >= 0) return { topic, partition, offset, timestampMs }
   // The broker takes the batch for a repetition. In a topic that was recreated, or has lost its last records, it is not there.
@@ -300,50 +300,32 @@ export function deliveryOf(topic: string, report: Readonly<Report>): DeliveryRes
 
 /** The error of a record that was not delivered, by librdkafka's code. I4: “not stored” only when no attempt can have been stored. */
 export function produceError(code: number, message: string): ProduceError {
-  return new ProduceError(faultOf(code), CERTAINLY_NOT_STORED.has(code) ? 'not stored' : 'unknown', message)
+  const [fault, outcome] = ERRORS[code] ?? ['refused', 'unknown']
+  return new ProduceError(fault, outcome, message)
 }
 
 const INVALID_TOPIC = 17
 
 /**
- * With any other error an earlier attempt may have been stored and its answer lost. After a time-out in particular, librdkafka does not report
- * whether the record was ever sent.
+ * By librdkafka's code. Unless an attempt certainly was not stored, an earlier one may have been, and its answer lost: after a time-out, librdkafka
+ * does not report whether the record was sent at all.
  */
-const CERTAINLY_NOT_STORED = new Set<number>([
-  CODE.PURGE_QUEUE,
-  CODE.UNKNOWN_PARTITION,
-  CODE.UNKNOWN_TOPIC,
-  CODE.UNKNOWN_TOPIC_OR_PART,
-  CODE.MSG_SIZE_TOO_LARGE,
-  INVALID_TOPIC,
-  CODE.RECORD_LIST_TOO_LARGE,
-  CODE.INVALID_RECORD,
-  CODE.INVALID_DIFFERENT_RECORD,
-])
-
-function faultOf(code: number): ProduceError['fault'] {
-  switch (code) {
-    case CODE.QUEUE_FULL:
-      return 'queue full'
-    case CODE.TRANSPORT:
-    case CODE.ALL_BROKERS_DOWN:
-    case CODE.FATAL:
-    case CODE.STATE:
-    case CODE.PURGE_QUEUE:
-      return 'unavailable'
-    case CODE.MSG_TIMED_OUT:
-    case CODE.TIMED_OUT:
-    case CODE.PURGE_INFLIGHT:
-      return 'timed out'
-    case CODE.MSG_SIZE_TOO_LARGE:
-    case CODE.RECORD_LIST_TOO_LARGE:
-      return 'too large'
-    case CODE.UNKNOWN_PARTITION:
-    case CODE.UNKNOWN_TOPIC:
-    case CODE.UNKNOWN_TOPIC_OR_PART:
-    case INVALID_TOPIC:
-      return 'unknown topic'
-    default:
-      return 'refused'
-  }
+const ERRORS: Readonly<Record<number, [fault: ProduceFault, outcome: ProduceError['outcome']]>> = {
+  [CODE.QUEUE_FULL]: ['queue full', 'unknown'],
+  [CODE.TRANSPORT]: ['unavailable', 'unknown'],
+  [CODE.ALL_BROKERS_DOWN]: ['unavailable', 'unknown'],
+  [CODE.FATAL]: ['unavailable', 'unknown'],
+  [CODE.STATE]: ['unavailable', 'unknown'],
+  [CODE.PURGE_QUEUE]: ['unavailable', 'not stored'],
+  [CODE.MSG_TIMED_OUT]: ['timed out', 'unknown'],
+  [CODE.TIMED_OUT]: ['timed out', 'unknown'],
+  [CODE.PURGE_INFLIGHT]: ['timed out', 'unknown'],
+  [CODE.MSG_SIZE_TOO_LARGE]: ['too large', 'not stored'],
+  [CODE.RECORD_LIST_TOO_LARGE]: ['too large', 'not stored'],
+  [CODE.UNKNOWN_PARTITION]: ['unknown topic', 'not stored'],
+  [CODE.UNKNOWN_TOPIC]: ['unknown topic', 'not stored'],
+  [CODE.UNKNOWN_TOPIC_OR_PART]: ['unknown topic', 'not stored'],
+  [INVALID_TOPIC]: ['unknown topic', 'not stored'],
+  [CODE.INVALID_RECORD]: ['refused', 'not stored'],
+  [CODE.INVALID_DIFFERENT_RECORD]: ['refused', 'not stored'],
 }

@@ -29,16 +29,15 @@ import {
   type TopicPartitionOffset,
 } from './types.ts'
 
-/** How long brokers may take to answer a question about partitions. */
 const BROKER_CALL_TIMEOUT_MS = 10_000
 
-/** Partitions in one question about offsets: the client looks for each in the list of all of them. */
+/** Partitions in one request for offsets; the client's time for a request grows with the square of this. */
 const LISTED_AT_ONCE = 250
 
-/** How often a topic is asked for that was just made, or whose leader has changed: for less than a second. */
+/** For topics that were just created or have a new leader: less than a second. */
 const MAX_ENDS_ATTEMPTS = 4
 
-/** How often a group is asked for whose coordinator is being chosen, or loads what was committed: for 8 to 16 s. */
+/** For groups whose coordinator is being elected or is loading offsets: 8 to 16 s. */
 const MAX_COMMITTED_ATTEMPTS = 9
 const PASSING = new Set<number>([
   CODE.COORDINATOR_LOAD_IN_PROGRESS,
@@ -48,26 +47,26 @@ const PASSING = new Set<number>([
 
 const REFUSALS = new Set<number>([CODE.TOPIC_AUTHORIZATION_FAILED, CODE.GROUP_AUTHORIZATION_FAILED])
 
-/** Whether brokers refuse what was asked for by their access control. */
+/** Whether a broker refused a request for lack of permission. */
 export const isRefusal = (error: Error): boolean => REFUSALS.has((error as Partial<LibrdKafkaError>).code ?? 0)
 
-/** How long reading may bring nothing at all before it is given up. */
+/** Reading fails when nothing arrives for this long. */
 const READ_STALL_TIMEOUT_MS = 15_000
 
-/** What is read ahead at most. librdkafka counts no headers or structures of its own, so records are counted, too. */
+/** Prefetch limits. librdkafka does not count headers or its own structures, so there is a limit in records, too. */
 const PREFETCH_MAX_BYTES = 2 ** 24
 const PREFETCHED_RECORD_BYTES = 1_024
 
-/** Records taken in one call. */
+/** Records of one poll. */
 const READ_MAX_RECORDS = 2_000
 
-/** How soon it is looked again when no record was ready. */
+/** The pause after a poll without records. */
 const READ_PAUSE_MS = 2
 
 type Isolation = 'read_committed' | 'read_uncommitted'
 const BOTH = ['read_committed', 'read_uncommitted'] as const satisfies readonly Isolation[]
 
-/** Calls back for every committed record that is in these partitions now. */
+/** Calls back for each committed record that is in the partitions now. */
 export async function readAll(
   reader: Pick<RangeReader, 'ends' | 'read'>,
   partitions: readonly TopicPartition[],
@@ -81,29 +80,28 @@ export async function readAll(
   await reader.read(ranges, onRecord)
 }
 
-/** Ranges over clients that are kept open between them. */
+/** Its clients connect at first use and stay open until it is closed. */
 export function createRangeReader(options: {
   config: CommonConfig
   clientId: string
   log: Logger
-  /** Whose committed offsets are asked for. It is never joined and never committed to. */
+  /** The group whose committed offsets can be read. The reader never joins it or commits to it. */
   groupId?: string
-  /** Bytes that are read ahead. */
   prefetchMaxBytes?: number
 }): RangeReader {
   const { config, clientId, log, groupId, prefetchMaxBytes = PREFETCH_MAX_BYTES } = options
   const stopping = new AbortController()
-  // Two clients, since the isolation level is a client's setting.
+  // Two clients, since the isolation level is a setting of the client.
   const opening = new Map<Isolation, Promise<Consumer>>()
 
   const client = (isolation: Isolation): Promise<Consumer> => {
-    /** What librdkafka logs says more than what an attempt to connect fails with. */
+    /** From librdkafka's log, which says more than the error of a failed connection. */
     let named: string | undefined
     const open = () => {
       const consumer = new (native().KafkaConsumer)({
         ...readerSettings(config, clientId),
         'isolation.level': isolation,
-        // librdkafka wants a name, whether it is used or not.
+        // librdkafka requires one, used or not.
         'group.id': groupId ?? `${clientId}-ranges`,
         'enable.partition.eof': true,
         'queued.max.messages.kbytes': Math.ceil(prefetchMaxBytes / 1024),
@@ -128,22 +126,22 @@ export function createRangeReader(options: {
 
   let asking: RdKafka.IAdminClient | undefined
 
-  /** Asks by one client, so that all answers of a partition come from the same leader. */
+  /** On one client, so that all offsets of a partition come from the same leader. */
   async function admin(): Promise<RdKafka.IAdminClient> {
     asking ??= native().AdminClient.createFrom(await client('read_uncommitted'))
     return asking
   }
 
-  /** One at a time for each client: what is assigned is what is read. */
+  /** The end of each client's last read. A client reads one set of ranges at a time, since it reads what it is assigned. */
   const turns: Record<Isolation, Promise<unknown>> = {
     read_committed: Promise.resolve(),
     read_uncommitted: Promise.resolve(),
   }
 
-  /** Takes what is ready of a client. @returns how many records there were */
+  /** Reads what is available without waiting. @returns the number of records */
   type Poll = (consumer: Consumer, accept: Accept, onInterruption: (interruption: Interruption) => void) => number
 
-  /** The place of the range that a record belongs to and that has not had it; undefined for a record that nobody has asked for. */
+  /** The index of the range that still needs a record; undefined when none does. */
   type Accept = (topic: string, partition: number, offset: number) => number | undefined
 
   function inTurn(isolation: Isolation, ranges: readonly Range[], poll: Poll): Promise<void> {
@@ -153,22 +151,23 @@ export function createRangeReader(options: {
   }
 
   async function readRanges(isolation: Isolation, ranges: readonly Range[], poll: Poll): Promise<void> {
-    const left = ranges.flatMap(({ from, to }, place) => (from < to ? [{ place, next: from, to }] : []))
+    const left = ranges.flatMap(({ topic, partition, from, to }, place) =>
+      from < to ? [{ place, topic, partition, next: from, to }] : [],
+    )
     if (left.length === 0) return
     const consumer = await client(isolation)
-    /** By topic and partition, those that are left to read. */
+    /** Unfinished ranges by topic and partition. */
     const cursors = new Map<string, ((typeof left)[number] | undefined)[]>()
     for (const one of left) {
-      const { topic, partition } = ranges[one.place] as Range
-      const ofTopic = cursors.get(topic) ?? []
-      ofTopic[partition] = one
-      cursors.set(topic, ofTopic)
+      const ofTopic = cursors.get(one.topic) ?? []
+      ofTopic[one.partition] = one
+      cursors.set(one.topic, ofTopic)
     }
     let unread = left.length
     let fault: string | undefined
     /**
-     * Control records and aborted ones at the end of a range show up in no message; librdkafka's end-of-partition event counts them. It is told
-     * before the records of the same call.
+     * Control records and aborted records at the end of a range arrive as no record, but end-of-partition events count them. Handled after the
+     * records of the same poll, which the events precede.
      */
     const partitionEnds: TopicPartitionOffset[] = []
     const reached = (topic: string, partition: number, next: number): void => {
@@ -192,12 +191,7 @@ export function createRangeReader(options: {
       else if (code === CODE.PARTITION_EOF) partitionEnds.push({ topic, partition, offset })
       else if (cursors.get(topic)?.[partition] !== undefined) fault = `${topic}/${partition}: ${messageOf(code)}`
     }
-    consumer.assign(
-      left.map(({ place, next }) => {
-        const { topic, partition } = ranges[place] as Range
-        return { topic, partition, offset: next }
-      }),
-    )
+    consumer.assign(left.map(({ topic, partition, next }) => ({ topic, partition, offset: next })))
     try {
       let movedMs = performance.now()
       while (unread > 0) {
@@ -209,12 +203,10 @@ export function createRangeReader(options: {
         const nowMs = performance.now()
         if (count > 0 || unread < before) movedMs = nowMs
         else if (nowMs - movedMs > READ_STALL_TIMEOUT_MS) {
-          const stalled = left.find(({ next, to }) => next < to)
-          throw new Error(
-            `${partitionName(ranges[stalled?.place ?? 0] as Range)}: nothing could be read for ${READ_STALL_TIMEOUT_MS} ms`,
-          )
+          const stalled = left.filter(({ next, to }) => next < to).map(partitionName)
+          throw new Error(`${stalled[0]}: nothing could be read for ${READ_STALL_TIMEOUT_MS} ms`)
         }
-        // Between two batches others get their turn, too.
+        // Lets other tasks run between two polls.
         await Bun.sleep(count === 0 ? READ_PAUSE_MS : 0)
       }
     } finally {
@@ -283,7 +275,7 @@ export function createRangeReader(options: {
     })
   }
 
-  /** @param again before it is asked again; throws what does not pass */
+  /** Retries with back-off. @param again runs before a retry, and throws errors that are not temporary */
   async function askUntilAnswered<T>(
     maxAttempts: number,
     ask: () => Promise<T>,
@@ -308,7 +300,7 @@ export function createRangeReader(options: {
   }
 
   async function endsOf(partitions: readonly TopicPartition[]): Promise<PartitionEnds[]> {
-    // `stable` is asked for last: it may be taken for the end only where it has reached an end that was there before.
+    // `stable` after `end`: a partition has no open transaction only if `stable` has reached an end that was read before.
     const ends = await listOffsets(partitions, 'LATEST', 'READ_UNCOMMITTED')
     const [beginnings, stables] = await Promise.all([
       listOffsets(partitions, 'EARLIEST', 'READ_UNCOMMITTED'),
@@ -367,7 +359,7 @@ export function createRangeReader(options: {
       return askUntilAnswered(
         MAX_ENDS_ATTEMPTS,
         () => endsOf(partitions),
-        // The client goes on believing that a topic does not exist, or who leads it, until it is told to look.
+        // The client caches missing topics and leaders until metadata is requested.
         () => lookUp(partitions.map(({ topic }) => topic)),
       )
     },

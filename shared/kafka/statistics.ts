@@ -1,22 +1,20 @@
 import { Counter, Gauge, type Registry } from 'prom-client'
 
-/**
- * librdkafka's statistics (its STATISTICS.md) as metrics: those that tell where time goes between us and the brokers.
- */
+/** librdkafka's statistics (its STATISTICS.md) as metrics that show where time is spent between a client and the brokers. */
 
 interface Window {
   avg: number
   p99: number
 }
 
-/** What is read of librdkafka's statistics. Parts are left out where a client has nothing to say of them; durations are µs. */
+/** The statistics that are read, durations in µs. A client omits those that do not apply to it. */
 export interface Statistics {
-  /** Records that wait in the client, and their bytes. */
+  /** Records waiting in the client, and their bytes. */
   msg_cnt?: number
   msg_size?: number
-  /** How long there has been this client. */
+  /** Time since the client was created. */
   age?: number
-  /** What has become of the producer id. */
+  /** The state of the producer id. */
   eos?: { idemp_state?: string }
   brokers?: Record<
     string,
@@ -25,12 +23,12 @@ export interface Statistics {
       /** Negative: a bootstrap or coordinator connection, which carries no records. */
       nodeid: number
       state: string
-      /** How long it has been in that state. */
+      /** Time in that state. */
       stateage?: number
       txretries: number
       req_timeouts: number
       disconnects?: number
-      /** How long nothing has come from it, or gone to it; negative: never. */
+      /** Time since something was last received from it, or sent to it; negative: never. */
       rxidle?: number
       txidle?: number
       rtt?: Window
@@ -41,25 +39,25 @@ export interface Statistics {
   topics?: Record<string, { partitions: Record<string, { next_offset: number; fetchq_cnt: number }> }>
 }
 
-/** How far a client has fetched a partition. */
+/** A client's progress in fetching a partition. */
 export interface Position {
   topic: string
   partition: number
   /** The next offset to be fetched from the broker. */
   next: number
-  /** Records that were fetched and not taken. */
+  /** Records that were fetched and not consumed. */
   queued: number
 }
 
-/** Takes one client's statistics, about once a second. */
+/** Turns one client's statistics into metrics. */
 export interface StatisticsSink {
-  /** @returns how far the client has fetched */
+  /** @returns the client's progress in each partition */
   take(statistics: Statistics): Position[]
 }
 
 const MICROS = 1_000_000
 
-/** Adds the client metrics; `sink` gives each client, by a name such as "producer", its own labels. */
+/** Adds the client metrics. `sink` labels them with the name of a client, such as "producer". */
 export function addClientMetrics(registry: Registry): { sink(client: string): StatisticsSink } {
   const registers = [registry]
   const latency = new Gauge({
@@ -68,24 +66,19 @@ export function addClientMetrics(registry: Registry): { sink(client: string): St
     labelNames: ['client', 'stage', 'statistic'] as const,
     registers,
   })
-  const brokersUp = new Gauge({
-    name: 'kafkatrace_kafka_client_brokers_up',
-    help: 'Brokers that the client has a working connection to.',
-    labelNames: ['client'] as const,
-    registers,
-  })
-  const queued = new Gauge({
-    name: 'kafkatrace_kafka_client_queue_records',
-    help: 'Records that wait in the client for their acknowledgement.',
-    labelNames: ['client'] as const,
-    registers,
-  })
-  const queuedBytes = new Gauge({
-    name: 'kafkatrace_kafka_client_queue_bytes',
-    help: 'Bytes of records that wait in the client for their acknowledgement.',
-    labelNames: ['client'] as const,
-    registers,
-  })
+  const clientGauge = (name: string, help: string) => new Gauge({ name, help, labelNames: ['client'], registers })
+  const brokersUp = clientGauge(
+    'kafkatrace_kafka_client_brokers_up',
+    'Brokers that the client has a working connection to.',
+  )
+  const queued = clientGauge(
+    'kafkatrace_kafka_client_queue_records',
+    'Records that wait in the client for their acknowledgement.',
+  )
+  const queuedBytes = clientGauge(
+    'kafkatrace_kafka_client_queue_bytes',
+    'Bytes of records that wait in the client for their acknowledgement.',
+  )
   const troubles = new Counter({
     name: 'kafkatrace_kafka_client_request_troubles_total',
     help: 'Requests by trouble: sent again (retry), or never answered (timeout).',
@@ -94,14 +87,8 @@ export function addClientMetrics(registry: Registry): { sink(client: string): St
   })
   return {
     sink(client) {
-      for (const stage of ['rtt', 'queue', 'socket'])
-        for (const statistic of ['avg', 'p99']) latency.set({ client, stage, statistic }, 0)
-      brokersUp.set({ client }, 0)
-      queued.set({ client }, 0)
-      queuedBytes.set({ client }, 0)
       const counted = { retry: 0, timeout: 0 }
-      for (const trouble of ['retry', 'timeout']) troubles.inc({ client, trouble }, 0)
-      return {
+      const sink: StatisticsSink = {
         take({ brokers = {}, topics = {}, msg_cnt = 0, msg_size = 0 }) {
           const real = Object.values(brokers).filter((one) => one.nodeid >= 0)
           const set = (stage: string, of: (one: (typeof real)[number]) => Window | undefined) => {
@@ -116,13 +103,12 @@ export function addClientMetrics(registry: Registry): { sink(client: string): St
           brokersUp.set({ client }, real.filter((one) => one.state === 'UP').length)
           queued.set({ client }, msg_cnt)
           queuedBytes.set({ client }, msg_size)
-          const now = { retry: 0, timeout: 0 }
-          for (const one of real) {
-            now.retry += one.txretries
-            now.timeout += one.req_timeouts
+          const now = {
+            retry: real.reduce((sum, one) => sum + one.txretries, 0),
+            timeout: real.reduce((sum, one) => sum + one.req_timeouts, 0),
           }
           for (const trouble of ['retry', 'timeout'] as const) {
-            // A client that was opened anew counts from zero.
+            // A new client counts from zero.
             troubles.inc({ client, trouble }, Math.max(0, now[trouble] - counted[trouble]))
             counted[trouble] = now[trouble]
           }
@@ -138,6 +124,9 @@ export function addClientMetrics(registry: Registry): { sink(client: string): St
           )
         },
       }
+      // So that all metrics exist, with 0, before the first statistics.
+      sink.take({})
+      return sink
     },
   }
 }

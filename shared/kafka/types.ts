@@ -1,6 +1,6 @@
 /**
- * The shapes that cross the border to Kafka, and what each service needs of it. `client.ts` and its neighbours implement these on the
- * Confluent client; `shared/testing/fake-kafka.ts` implements them in memory for unit tests.
+ * What each service needs of Kafka. The rest of `shared/kafka/` implements this on the Confluent client, and `shared/testing/fake-kafka.ts` in
+ * memory for unit tests.
  */
 import type { IncomingRecord, OutgoingRecord } from '../events/record.ts'
 
@@ -14,32 +14,32 @@ export interface TopicPartitionOffset extends TopicPartition {
   offset: number
 }
 
-/** What a group has committed, or is to commit, of a partition. */
+/** An offset that a group has committed, or is about to commit. */
 export interface CommittedOffset extends TopicPartitionOffset {
-  /** Free text beside the offset, at most 4,096 bytes. */
+  /** Any string of at most 4,096 bytes. */
   metadata: string
 }
 
-/** Where an acknowledged record stands. */
+/** The position of an acknowledged record. */
 export interface Delivery extends TopicPartitionOffset {
   timestampMs: number
 }
 
-/** Why Kafka did not take a record. */
+/** Why a record was not acknowledged. */
 export type ProduceFault =
   /** The local queue is at its limit. */
   | 'queue full'
   /** No broker can be reached, or none has been reached yet. */
   | 'unavailable'
-  /** Handed to a broker, or due to be, and no acknowledgement came in time. */
+  /** No acknowledgement in time. The record may or may not have been sent. */
   | 'timed out'
-  /** Larger by itself than the client's or the topic's limit. */
+  /** The record alone exceeds the client's or the topic's limit. */
   | 'too large'
-  /** The broker takes no such record: it has no key, and the topic, as far as is known, is compacted. */
+  /** The record has no key, and the topic seems to be compacted. */
   | 'invalid'
   /** The topic or partition does not exist. */
   | 'unknown topic'
-  /** The broker refused: authorisation, policy, not enough in-sync replicas. */
+  /** For example authorization, a policy, or not enough in-sync replicas. */
   | 'refused'
 
 /** A record that was not acknowledged. */
@@ -47,7 +47,7 @@ export class ProduceError extends Error {
   override readonly name = 'ProduceError'
   constructor(
     readonly fault: ProduceFault,
-    /** 'not stored' only where it is certain that no broker has, or will have, the record. */
+    /** 'not stored' only when it is certain that no broker has stored the record, or will. */
     readonly outcome: 'not stored' | 'unknown',
     detail: string,
   ) {
@@ -55,93 +55,90 @@ export class ProduceError extends Error {
   }
 }
 
-/** What became of a record. */
 export type DeliveryResult = Delivery | ProduceError
 
-/** What a topic's settings say of the records that it takes. */
+/** The settings of a topic that decide which records it accepts. */
 export interface TopicSettings {
-  /** `max.message.bytes`: what a batch may take, compressed. Every record that takes less by itself is taken. undefined: it is not known. */
+  /** `max.message.bytes`, the limit of a compressed batch; undefined when unknown. A smaller record is accepted, in a batch of its own if need be. */
   maxMessageBytes: number | undefined
-  /** `cleanup.policy` has `compact`: records without a key are refused. */
+  /** `cleanup.policy` contains `compact`: records without a key are refused. */
   isCompacted: boolean
 }
 
 export type Connection = { state: 'connected' } | { state: 'connecting'; reason: string } | { state: 'closed' }
 
-/** What the producer service needs: an idempotent producer with acks=all. */
+/** An idempotent producer with acks=all. Its methods do no I/O, except `start`, `produce` and `close`. */
 export interface RecordProducer {
-  /** Begins to connect and goes on for ever, with back-off; returns at once. */
+  /** Connects in the background, retrying indefinitely with back-off. */
   start(): void
   connection(): Connection
   /**
-   * Why no record can be written to a topic now: no broker, no producer id, no such topic, no right to write to it. undefined when nothing is
-   * known that would keep one from it. No I/O; as of the last look at the cluster and of the last refusal.
+   * Why a topic cannot be written to: no broker, no producer id, no such topic, no permission. undefined when no reason is known, as of the
+   * last look at the cluster and the last refusal.
    */
   blocked(topic: string): string | undefined
-  /** How many of the topics are being made: brokers know of them, and none has one of their partitions yet. No I/O, as `blocked`. */
+  /** How many topics are being created: they are in the metadata, but no broker has one of their partitions yet. */
   making(): number
-  /** From cached metadata, no I/O; undefined while the topic is not known to exist. */
+  /** undefined while the topic is not known to exist. */
   partitionCount(topic: string): number | undefined
-  /** No I/O, as `blocked`. Where the client may not ask for them (DESCRIBE_CONFIGS), only what refusals say. */
+  /** Without the permission to read them (DESCRIBE_CONFIGS), only what follows from refusals. */
   settings(topic: string): TopicSettings
   /**
-   * Resolves, never rejects, when it is known of every record whether all in-sync replicas have it: at once where there is no broker, or for what is over the queue’s
-   * limits, else no later than the delivery timeout. Whoever wants all or none of several records stored asks `queue` for room first.
+   * Never rejects. Resolves when each record is acknowledged by all in-sync replicas or has failed: at once without a broker, otherwise within
+   * the delivery time-out. Records over the queue's limits fail; callers that need all records or none check `queue` first.
    * @returns in the order of the records
    */
   produce(records: readonly OutgoingRecord[]): Promise<DeliveryResult[]>
-  /** Records and bytes (`queuedBytes`) that wait for their acknowledgement, and the limits at which the client’s queue is full. */
+  /** Records and bytes (`queuedBytes`) that wait for acknowledgement, and the queue's limits. */
   queue(): { records: number; bytes: number; maxRecords: number; maxBytes: number }
-  /** Waits for what is in flight, at most that long; then disconnects. */
+  /** Waits for records in flight, at most this long, and disconnects. */
   close(timeoutMs: number): Promise<void>
 }
 
-/** `topic/partition`: how a partition is named in logs, reasons and maps. */
+/** `topic/partition`, the name of a partition in logs, reasons and maps. */
 export const partitionName = ({ topic, partition }: TopicPartition): string => `${topic}/${partition}`
 
 /**
- * A member's place in its group at one moment. A transaction that carries it is refused by the broker once the group has gone on to another
- * generation (KIP-447). Group, generation and member id in librdkafka's own encoding.
+ * A member's group, generation and member id, in librdkafka's encoding. A broker refuses a transaction with the membership of an earlier
+ * generation (KIP-447).
  */
 export type Membership = Buffer & { readonly groupMetadata: never }
 
-/** What the group tells this member. */
+/** Is called by a {@link GroupConsumer}. */
 export interface GroupListener {
-  /**
-   * Called when partitions become this member's; reading them starts only when {@link GroupConsumer.startReading} is called for them.
-   */
+  /** Partitions were assigned. They are read only after {@link GroupConsumer.startReading}. */
   assigned(partitions: TopicPartition[]): void
   /**
-   * Called when partitions are about to go to another member: finish and commit what belongs to them. When `lost` they are another
-   * member's already, and nothing of them may be committed.
-   * @returns all that must no longer be read: these and what was added with them. They are given up when the promise settles.
+   * Partitions are being revoked: finish and commit their records. When `lost`, another member has them already, and nothing of them may be
+   * committed.
+   * @returns the partitions to stop reading: these and those that were added with them. They are revoked when the promise settles.
    */
   revoked(partitions: TopicPartition[], lost: boolean): Promise<TopicPartition[]>
-  /** A partition cannot be read on from where it was: its records are gone, or the topic is another one. */
+  /** The next offset of a partition does not exist: records were deleted, or the topic was recreated. */
   outOfRange(partition: TopicPartition): void
-  /** A partition cannot be read at present, such as for lack of a permission; the client goes on trying. */
+  /** A partition cannot be read, for example without permission; the client keeps trying. */
   unreadable(partition: TopicPartition, reason: string): void
-  /** The client cannot go on. */
+  /** The client has failed for good. */
   failed(reason: string): void
 }
 
-/** What the consumer service needs: a cooperative group member that reads committed records only. */
+/** A cooperative group member that reads committed records only. */
 export interface GroupConsumer {
-  /** Begins to connect, and joins the group once it may; goes on for ever, with back-off; returns at once. */
+  /** Connects in the background, retrying indefinitely with back-off, and joins the group after `mayJoin`. */
   start(topicPattern: RegExp, listener: GroupListener, mayJoin: Promise<void>): void
   connection(): Connection
-  /** undefined while this client is no member of its group. */
+  /** undefined while this client is not a member of its group. */
   membership(): Membership | undefined
-  /** Why the broker last did not let it join; undefined since it was assigned partitions, be it none. */
+  /** Why the broker last refused it; undefined again after an assignment, even an empty one. */
   refusal(): string | undefined
   /**
-   * Committed offsets, waiting for transactions that are about to change them; -1 where none is committed.
-   * @throws HangingTransactionError when one of these does not end, or the broker does not answer
+   * Committed offsets; -1 where none is. Waits for transactions with pending offsets.
+   * @throws HangingTransactionError when such a transaction does not end in time, or the broker does not answer
    */
   committed(partitions: readonly TopicPartition[], timeoutMs: number): Promise<CommittedOffset[]>
-  /** Reads these from these offsets on. They need not be among the assigned ones: partitions that follow an assigned one may be added. */
+  /** Starts reading partitions at these offsets. They need not be assigned: partitions that belong to an assigned one may be added. */
   startReading(partitions: readonly TopicPartitionOffset[]): void
-  /** Reads these no longer, once every revocation that was told before is answered. Those that are not read are passed over. */
+  /** Stops reading these partitions, after all pending revocations are answered. Ignores those that are not being read. */
   stopReading(partitions: readonly TopicPartition[]): Promise<void>
   /** Up to `maxRecords`; waits at most `waitMs` for the first. */
   poll(maxRecords: number, waitMs: number): Promise<IncomingRecord[]>
@@ -151,12 +148,12 @@ export interface GroupConsumer {
   close(): Promise<void>
 }
 
-/** What is to be known of a partition waits for a transaction, and has waited for long. */
+/** A transaction that does not end holds back a partition's records or its committed offset. */
 export class HangingTransactionError extends Error {
   override readonly name = 'HangingTransactionError'
   constructor(
     readonly at: TopicPartition,
-    /** Where the transaction's first record stands; undefined when what is committed of the partition is what waits. */
+    /** Of the transaction's first record; undefined when the committed offset is held back. */
     readonly offset: number | undefined,
   ) {
     const what = offset === undefined ? `the committed offset of ${partitionName(at)}` : partitionName(at)
@@ -166,55 +163,53 @@ export class HangingTransactionError extends Error {
   }
 }
 
-/** An output that the broker has not taken. */
+/** Why an output was refused. */
 export interface OutputFault {
   reason: string
-  /** Its batch is over the topic's `max.message.bytes`: where it was alone in it, it will never be taken. */
+  /** Its batch exceeds the topic's `max.message.bytes`. An output that was alone in its batch will never be accepted. */
   tooLarge: boolean
 }
 
-/** What became of a transaction. */
 export type TransactionResult =
   | { kind: 'committed' }
-  /** Nothing of it took effect, and the same may be sent again in a new one. */
+  /** It had no effect and can be repeated in a new transaction. */
   | {
       kind: 'aborted'
       reason: string
-      /** The outputs that the broker refused, by their index. */
+      /** The refused outputs, by index. */
       failed: ReadonlyMap<number, OutputFault>
-      /** The fault is none of the outputs' or partitions': the group or the coordinators have gone on. */
+      /** Temporary: the cause is the group or a coordinator, not an output or a partition. */
       passing: boolean
     }
-  /** Another process uses this transactional id, or the client cannot go on. Whether it took effect is not known. */
+  /** Another process uses this transactional id, or the client has failed. Whether the transaction took effect is unknown. */
   | { kind: 'fatal'; reason: string }
 
-/** What became of an attempt to end what was left open. */
 export type ReleaseResult =
   | {
       kind: 'released'
-      /** What the records that were written for it are known by, which all in-sync replicas have; undefined for a committed offset. */
+      /** The name of the transaction whose records were written for it to all in-sync replicas; undefined for a committed offset. */
       transaction: string | undefined
     }
   | { kind: 'not released'; reason: string }
   | { kind: 'fatal'; reason: string }
 
-/** Outputs and input offsets, all or nothing. */
+/** Commits outputs and input offsets atomically. */
 export interface Transactor {
   readonly transactionalId: string
-  /** Initialises transactions, aborting what an earlier owner of the id left open; goes on for ever, with back-off. */
+  /** Initialises transactions, which aborts those of an earlier owner of the id. Retries indefinitely with back-off. */
   start(): Promise<void>
   connection(): Connection
   /**
-   * How often so far a connection to a broker was lost. Apache Kafka can count a transaction as ended without having written so into every
-   * partition when a broker restarts, so that what is in the log is then to be looked at anew.
+   * How many connections to brokers were lost. After a broker's restart the log must be checked: Apache Kafka can complete a transaction without
+   * writing its markers (docs/upstream/kafka-complete-without-marks.md).
    */
   disconnects(): number
-  /** Looks up topics and their partitions anew, so that records to new ones do not wait for that. */
+  /** Refreshes metadata, so that records to new topics need not wait for it. */
   refresh(): Promise<void>
   /**
-   * One transaction, when those before it are over. Never rejects.
-   * @param membership taken when the transaction's records were known to be this member's; it is never taken anew
-   * @param lost aborted when a partition of it is no longer this member's: the transaction is then aborted, unless it is being committed
+   * Runs one transaction after the previous ones. Never rejects.
+   * @param membership from the time at which the input records were read
+   * @param lost aborted when one of its partitions is revoked; this aborts the transaction, unless its commit has begun
    */
   commit(
     outputs: readonly OutgoingRecord[],
@@ -223,10 +218,9 @@ export interface Transactor {
     lost: AbortSignal,
   ): Promise<TransactionResult>
   /**
-   * Aborts what transactions of this id have left open in partitions or, of input partitions, among the committed offsets that are kept
-   * with theirs. There is such a thing only when the broker counts a transaction as ended without having written so: Apache Kafka 4.3.1
-   * can when it restarts and no other broker leads its partitions. Transactions of others stay open. Never rejects; waits for a commit that
-   * is on its way.
+   * Aborts the hanging transactions of this id in partitions or, for `committed offset`, the pending offsets of input partitions. They exist only
+   * after the broker has completed a transaction without writing its markers. Transactions of other ids stay open. Never rejects; runs after
+   * the commits before it.
    */
   release(
     held: readonly TopicPartition[],
@@ -237,61 +231,58 @@ export interface Transactor {
   close(): Promise<void>
 }
 
-/** Where a partition begins, and ends: for readers of committed records (`stable`), and behind its last record (`end`). */
+/** Offsets of a partition: its first record, the last stable offset, and the next record to be written. */
 export interface PartitionEnds {
   beginning: number
   stable: number
   end: number
 }
 
-/** Records of a partition from `from` up to `to`, which is not among them. */
+/** Records of a partition from `from` up to, and without, `to`. */
 export interface Range extends TopicPartition {
   from: number
   to: number
 }
 
-/** A record as far as it takes to know it from others. Used again for the next one. */
+/** The identity of a record. The object is reused for the next record. */
 export interface KnownRecord {
-  /** The place of its range among those that were asked for. */
+  /** The index of its range among the requested ones. */
   range: number
   offset: number
   timestampMs: number
-  /** What it is known by, as {@link hashOf} (identity.ts) makes it. */
+  /** As from {@link hashOf}. */
   hash: Uint32Array
 }
 
-/** Reads ranges of partitions outside of any group. */
+/** Reads ranges of partitions without joining a group. */
 export interface RangeReader {
   /** The names of all topics. */
   topics(): Promise<string[]>
-  /** Ids of topics, by name: a topic that is made anew has another. A topic that is not there has none. */
+  /** Topic IDs by name, without topics that do not exist. A recreated topic has a new ID. */
   topicIds(topics: readonly string[]): Promise<Map<string, string>>
-  /** How many partitions a topic has; 0 when it is not there. */
+  /** 0 when the topic does not exist. */
   partitionCount(topic: string): Promise<number>
-  /** The offset of the first record that is not older, in the order of the partitions; undefined where there is none. */
+  /** The offset of the first record with this timestamp or a later one, in the order of the partitions; undefined where there is none. */
   offsetsAt(partitions: readonly TopicPartition[], timestampMs: number): Promise<(number | undefined)[]>
-  /**
-   * What the group that the reader was made for has committed, as of transactions that have ended; -1 where nothing is. It never joins that group.
-   */
+  /** The committed offsets of the reader's group; -1 where none is. Ignores pending offsets. */
   committed(partitions: readonly TopicPartition[]): Promise<CommittedOffset[]>
-  /** In the order of the partitions. @throws Error when one of them cannot be asked for */
+  /** In the order of the partitions. @throws Error when one of them is not available */
   ends(partitions: readonly TopicPartition[]): Promise<PartitionEnds[]>
   /**
-   * Asks a broker, whichever, who leads the partitions of topics: one that is cut off from the others may go on believing that it does.
-   * @throws Error when it does not answer
+   * Refreshes the leaders of the topics' partitions: a broker that is cut off from the others may believe that it still leads them.
+   * @throws Error when no broker answers
    */
   lookUp(topics: readonly string[]): Promise<void>
   /**
-   * Calls back for every committed record of the ranges, each in its order, ranges side by side. What is behind a transaction that has not
-   * ended is waited for, so a range should end at or before `stable`.
-   * @throws Error when one of them cannot be read
+   * Calls back for each committed record, in order within a range. Waits for open transactions, so a range should end at or before `stable`.
+   * @throws Error when a range cannot be read
    */
   read(ranges: readonly Range[], onRecord: (record: IncomingRecord) => void): Promise<void>
-  /** Records of open and of aborted transactions, too. */
+  /** With the records of open and aborted transactions. */
   readUncommitted: RangeReader['read']
   /**
-   * {@link read} of what records are known by, which costs a fraction of it.
-   * @param identityOf what a record is known by: the same for every record of the same event
+   * Like {@link read} for the identities of records, at a fraction of the cost.
+   * @param identityOf the same for all records of an event
    */
   readIdentities(
     ranges: readonly Range[],
@@ -302,21 +293,15 @@ export interface RangeReader {
   close(): Promise<void>
 }
 
-/** Creating topics, and which there are. */
 export interface TopicAdmin {
   /**
-   * {@link ensureTopics} for many groups of topics that belong together, in few requests: one group's trouble is no other's. The first topic of
-   * each group may come to be before the others.
-   * @returns in the order of the groups: why its topics are not all there; undefined where they are
+   * Creates missing topics with as many partitions as the existing topics of their group, and waits until they exist. Groups fail independently.
+   * The first topic of each group may exist before the others.
+   * @returns in the order of the groups: the reason when one of its topics cannot be created, or existing ones differ in their partitions
    */
   ensureGroups(
     groups: readonly (readonly string[])[],
     options: { partitions: number; replication: number },
   ): Promise<(string | undefined)[]>
-  /**
-   * Creates those that are missing, with as many partitions as those that exist have. Resolves when all exist. Rejects with the broker's
-   * reason a topic, and when those that exist differ in their partitions: the topics belong together.
-   */
-  ensureTopics(topics: readonly string[], options: { partitions: number; replication: number }): Promise<void>
   close(): Promise<void>
 }

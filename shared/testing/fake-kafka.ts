@@ -553,9 +553,6 @@ export class FakeKafka {
 
   admin(): TopicAdmin {
     return {
-      ensureTopics: async (topics, { partitions }) => {
-        for (const topic of topics) this.createTopic(topic, partitions)
-      },
       ensureGroups: async (groups, { partitions }) =>
         groups.map((topics) => {
           for (const topic of topics) this.createTopic(topic, partitions)

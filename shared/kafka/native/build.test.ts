@@ -3,6 +3,7 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, 
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import project from '../../../package.json'
+import { EXIT_USAGE } from '../../service/command-line.ts'
 import { until } from '../../testing/until.ts'
 import { missingSymbols, removeAbandoned, TESTED_CLIENT, wrongBun } from './build.ts'
 import { stubsAmong } from './stubs.ts'
@@ -24,9 +25,9 @@ describe('the command', () => {
     expect(stdout).toContain('Usage: bun shared/kafka/native/build.ts [--rebuild | --release FOLDER]')
   })
 
-  test('refuses what it does not know', () => {
+  test('refuses unknown options', () => {
     const { exitCode, stderr } = build(['--rebuld'])
-    expect(exitCode).toBe(2)
+    expect(exitCode).toBe(EXIT_USAGE)
     expect(stderr).toContain("Unknown option '--rebuld'")
   })
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bun
 /**
- * Builds the Kafka client's native addon for Bun, or takes it from the cache, and puts it where the client looks for it. Uses nothing that
- * has to be installed, since it runs while packages are being installed.
+ * Builds the Kafka client's native addon for Bun, or takes it from the cache or the release, and installs it where the client looks for it. Runs
+ * during `bun install`, so it imports no packages.
  */
 import { createHash } from 'node:crypto'
 import {
@@ -21,8 +21,9 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { availableParallelism, constants, tmpdir } from 'node:os'
-import { basename, dirname, join } from 'node:path'
-import { parseArgs } from 'node:util'
+import { basename, join } from 'node:path'
+import project from '../../../package.json' with { type: 'json' }
+import { parseCommandLine } from '../../service/command-line.ts'
 import { cacheFault, cacheFolder } from './cache.ts'
 import { ADDON_FILE, MANIFEST_FILE, type Manifest } from './check.ts'
 import { COMPILING, OPTIONAL } from './needs.ts'
@@ -47,13 +48,13 @@ const MODULES = join(NATIVE, '../../../node_modules')
 const CLIENT_NAME = '@confluentinc/kafka-javascript'
 const CLIENT = join(MODULES, CLIENT_NAME)
 
-/** Where addons and Node's headers are kept. Not read when this is imported, since there may be no such folder. */
+/** Where addons and Node's headers are kept. A function, since a user may have no cache folder. */
 const cache = (): string => join(cacheFolder(), 'native')
 
-/** What addon.patch is written for, and the tests run on. */
+/** The version that addon.patch is written for and the tests run on. */
 export const TESTED_CLIENT = '1.10.1'
 
-/** A failure that the person at the terminal can fix; shown without a stack. */
+/** A failure that the user can fix; shown without a stack trace. */
 class BuildError extends Error {}
 
 async function build(rebuild: boolean): Promise<void> {
@@ -70,22 +71,14 @@ async function build(rebuild: boolean): Promise<void> {
 function checkClient(): void {
   if (!existsSync(CLIENT)) throw new BuildError('the client is not installed: run `bun install`')
   const { version } = JSON.parse(readFileSync(join(CLIENT, 'package.json'), 'utf8')) as { version: string }
-  const named = clientNamed()
+  const named = project.dependencies[CLIENT_NAME]
   if (version !== named)
     throw new BuildError(`the installed client is ${version}, and package.json names ${named}: run \`bun install\``)
   if (version !== TESTED_CLIENT)
     say(`client ${version} is not the tested one, which is ${TESTED_CLIENT}; docs/upgrading.md says how to try it`)
 }
 
-/** The client's version in package.json: exact, and librdkafka's with it. */
-function clientNamed(): string {
-  const { dependencies } = JSON.parse(readFileSync(join(NATIVE, '../../../package.json'), 'utf8')) as {
-    dependencies: Record<string, string>
-  }
-  return dependencies[CLIENT_NAME] as string
-}
-
-/** What a release carries. */
+/** Builds the files that a release carries. */
 async function buildRelease(folder: string): Promise<void> {
   checkClient()
   const lacking = OPTIONAL.filter((need) => !need.isThere() && !RELEASE_OPTIONS_OFF.some((off) => off === need.off))
@@ -97,35 +90,30 @@ async function buildRelease(folder: string): Promise<void> {
   writeReleased(cached, folder)
 }
 
-const pinnedBun = (): string =>
-  (JSON.parse(readFileSync(join(NATIVE, '../../../package.json'), 'utf8')) as { engines: { bun: string } }).engines.bun
-
 /**
- * What to type when another Bun than the pinned one runs; undefined when it is the right one.
- * @param command Bun's, such as `run test`
- * @param first what has to be typed before it
+ * What to type when the running Bun is not the pinned one; undefined when it is.
+ * @param command of Bun, such as `run test`
+ * @param first a shell command to run before it
  */
 export function wrongBun(pinned: string, running: string, command: string, first = ''): string | undefined {
   if (pinned === running) return undefined
   return `KafkaTrace runs on Bun ${pinned}, and this is Bun ${running}; type: ${first}npx -y bun@${pinned} ${command}`
 }
 
-/** Whether the addon is in the cache, or is now, so that it need not be compiled. The client need not be installed. */
-export async function haveAddon(): Promise<boolean> {
-  return (await find()) !== undefined
-}
+/** Whether the addon need not be compiled: the cache has it, or now has it from the release. Works before the client is installed. */
+export const haveAddon = async (): Promise<boolean> => (await find()) !== undefined
 
-/** librdkafka's options that are off here, since their headers are missing. */
+/** librdkafka's options for the libraries whose headers are missing here. */
 const optionsOff = (): string[] => OPTIONAL.flatMap((library) => (library.isThere() ? [] : [library.off]))
 
-/** Where the cache has an addon for this machine: its own, or that of the release. */
+/** The cache's folder of an addon for this machine, built here or taken from the release. */
 async function find(): Promise<string | undefined> {
   const own = join(cache(), describe(optionsOff()).key)
   if (isLoadable(own)) return own
   return await releasedAddon(cache(), describe(RELEASE_OPTIONS_OFF, RELEASE_SYSTEM))
 }
 
-/** What is to be built; its key names everything that the result depends on. */
+/** Describes a build. Its key covers everything that the result depends on. */
 function describe(off: readonly string[], on = system()): Omit<Manifest, 'librdkafka'> {
   const sources = createHash('sha256')
   for (const file of [
@@ -138,7 +126,7 @@ function describe(off: readonly string[], on = system()): Omit<Manifest, 'librdk
     bun: Bun.version,
     node: process.versions.node,
     abi: process.versions.modules,
-    client: clientNamed(),
+    client: project.dependencies[CLIENT_NAME],
     platform: `${process.platform}-${process.arch}`,
     system: on,
     optionsOff: [...off],
@@ -148,7 +136,7 @@ function describe(off: readonly string[], on = system()): Omit<Manifest, 'librdk
   return { key: `${description.platform}-bun${description.bun}-${key}`, ...description }
 }
 
-/** Which system's libraries it is linked with: a cache may be shared by several, such as a machine and its containers. */
+/** The system whose libraries are linked: several may share a cache, such as a machine and its containers. */
 function system(): string {
   if (!existsSync('/etc/os-release')) return process.platform
   const release = readFileSync('/etc/os-release', 'utf8')
@@ -156,7 +144,7 @@ function system(): string {
   return `${value('ID')}-${value('VERSION_ID')}`
 }
 
-/** @throws BuildError naming all that is missing in one line */
+/** @throws BuildError that lists everything missing in one line */
 function demandTools(): void {
   const missing = COMPILING.filter((need) => !need.isThere())
   if (missing.length > 0) {
@@ -172,7 +160,7 @@ function demandTools(): void {
     )
 }
 
-/** Builds in a directory of its own and moves the result to `cached` in one step, so that others may build at the same time. */
+/** Builds in a new directory and moves the result to `cached` in one step, so that several processes can build at the same time. */
 async function compile(described: Omit<Manifest, 'librdkafka'>, cached: string, rebuild: boolean): Promise<void> {
   demandTools()
   const { librdkafka } = JSON.parse(readFileSync(join(CLIENT, 'package.json'), 'utf8')) as { librdkafka: string }
@@ -180,7 +168,7 @@ async function compile(described: Omit<Manifest, 'librdkafka'>, cached: string, 
   mkdirSync(cache(), { recursive: true })
   removeAbandoned(cache())
   const own = join(cache(), `build-${process.pid}-${Date.now()}`)
-  // librdkafka's configure and make take no path with a space.
+  // librdkafka's configure and make do not support paths with a space.
   const work = /\s/.test(own) ? join(tmpdir(), `kafkatrace-${basename(own)}`) : join(own, 'work')
   if (/\s/.test(work))
     throw new BuildError(
@@ -192,7 +180,7 @@ async function compile(described: Omit<Manifest, 'librdkafka'>, cached: string, 
   mkdirSync(work)
   const progress = startProgress()
   const cleanUp = (): void => {
-    // What was ended a moment ago may still be writing.
+    // Processes that were just killed may still be writing.
     for (const folder of [work, own]) rmSync(folder, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 })
   }
   const forget = onInterrupt(cleanUp)
@@ -221,7 +209,7 @@ async function compile(described: Omit<Manifest, 'librdkafka'>, cached: string, 
       'librdkafka cannot be configured',
     )
     progress('compiling librdkafka and the addon (about two minutes on two cores, once)')
-    // By short names, since their paths may have a space.
+    // By relative names, because their paths may have a space.
     symlinkSync(headers, join(work, 'headers'))
     symlinkSync(join(MODULES, 'nan'), join(work, 'nan'))
     await must(
@@ -240,7 +228,7 @@ async function compile(described: Omit<Manifest, 'librdkafka'>, cached: string, 
     mkdirSync(result)
     copyFileSync(join(work, 'addon.node'), join(result, ADDON_FILE))
     writeFileSync(join(result, MANIFEST_FILE), `${JSON.stringify(manifest, null, 2)}\n`)
-    // Somebody else may have been quicker, and a third be copying from theirs.
+    // Another build may have finished first, and a third process may be copying its result.
     if (rebuild || !isLoadable(cached)) replace(result, cached)
     progress('done', true)
   } finally {
@@ -250,7 +238,7 @@ async function compile(described: Omit<Manifest, 'librdkafka'>, cached: string, 
   }
 }
 
-/** Builds that were killed leave their directories behind; their names carry the process. */
+/** Removes the directories of builds that were killed; their names contain the process ID. */
 export function removeAbandoned(folder: string): void {
   for (const name of readdirSync(folder)) {
     const builder = /^build-(\d+)-/.exec(name)?.[1]
@@ -268,10 +256,7 @@ function isRunning(pid: number): boolean {
   }
 }
 
-/**
- * The npm package that carries the headers also carries Node itself, 200 MB of it: therefore it is no dependency of the project, and of
- * all that only the headers are kept.
- */
+/** The npm package with the headers also contains Node, 200 MB: so it is not a dependency, and only the headers are kept. */
 async function fetchHeaders(manifest: Manifest, own: string, log: string): Promise<string> {
   const name = `node-${manifest.platform}`
   const kept = join(cache(), `${name}-${manifest.node}-headers`)
@@ -288,25 +273,26 @@ async function fetchHeaders(manifest: Manifest, own: string, log: string): Promi
   try {
     renameSync(join(at, 'node_modules', name, 'include/node'), kept)
   } catch (error) {
-    // Another build was quicker.
+    // Another build was faster.
     if (!existsSync(kept)) throw error
   }
   return kept
 }
 
 /**
- * A function that is missing, or that only ends the process, is found now and not when it is first called.
- * @throws BuildError naming them
+ * Finds functions that are missing, or are stubs that end the process, before anything calls them.
+ * @throws BuildError that names them
  */
 async function checkSymbols(addon: string): Promise<void> {
   if (process.platform !== 'linux') return
-  const symbols = async (file: string, which: string): Promise<string[]> => {
-    const listed = await run(['nm', '-D', which, file])
-    if (listed.exitCode !== 0) throw new BuildError(`nm cannot read ${file}: ${listed.stderr.trim()}`)
-    return listed.stdout.split('\n').flatMap((line) => line.trim().split(' ').at(-1)?.split('@')[0] ?? [])
+  const symbols = (file: string, which: string): string[] => {
+    const listed = Bun.spawnSync(['nm', '-D', which, file])
+    if (!listed.success) throw new BuildError(`nm cannot read ${file}: ${listed.stderr.toString().trim()}`)
+    const lines = listed.stdout.toString().split('\n')
+    return lines.flatMap((line) => line.trim().split(' ').at(-1)?.split('@')[0] ?? [])
   }
-  const needed = await symbols(addon, '--undefined-only')
-  const missing = missingSymbols(needed, await symbols(process.execPath, '--defined-only'))
+  const needed = symbols(addon, '--undefined-only')
+  const missing = missingSymbols(needed, symbols(process.execPath, '--defined-only'))
   const stubs = await stubsAmong(needed.filter((name) => name.startsWith('uv_') && !missing.includes(name)))
   if (missing.length + stubs.length > 0)
     throw new BuildError(
@@ -314,7 +300,7 @@ async function checkSymbols(addon: string): Promise<void> {
     )
 }
 
-/** What an addon needs of V8, Node and libuv, and a runtime that exports these symbols does not have. */
+/** The symbols of V8, Node and libuv that an addon needs and a runtime does not export. */
 export function missingSymbols(needed: readonly string[], exported: readonly string[]): string[] {
   const has = new Set(exported)
   return needed.filter(
@@ -322,7 +308,7 @@ export function missingSymbols(needed: readonly string[], exported: readonly str
   )
 }
 
-/** Puts it where the client's `bindings` call looks, each file in one step, since others may be starting from it. */
+/** Copies the addon to where the client's `bindings` call looks. Each file is replaced in one step, since services may be starting. */
 function install(cached: string): void {
   const target = join(CLIENT, 'build/Release')
   mkdirSync(target, { recursive: true })
@@ -337,10 +323,10 @@ function say(text: string): void {
   process.stderr.write(`kafka addon: ${text}\n`)
 }
 
-/** How often a build without a terminal says that it goes on. */
+/** How often progress is reported without a terminal. */
 const PLAIN_PROGRESS_MS = 15_000
 
-/** One line that is written over on a terminal; plain lines elsewhere. Returns a function that names the phase, or ends it. */
+/** Reports progress: in one line on a terminal, in several elsewhere. Returns a function that names the phase, or ends the report. */
 function startProgress(): (phase: string, end?: boolean) => void {
   const terminal = process.stderr.isTTY === true
   const begun = performance.now()
@@ -363,28 +349,6 @@ function startProgress(): (phase: string, end?: boolean) => void {
   }
 }
 
-interface Run {
-  exitCode: number
-  stdout: string
-  stderr: string
-}
-
-async function run(command: string[], options: { cwd?: string; stdin?: string } = {}): Promise<Run> {
-  try {
-    const child = Bun.spawn(command, {
-      cwd: options.cwd ?? dirname(NATIVE),
-      stdin: options.stdin === undefined ? 'ignore' : new Blob([options.stdin]),
-      stdout: 'pipe',
-      stderr: 'pipe',
-      timeout: STEP_TIMEOUT_MS,
-    })
-    const [stdout, stderr, exitCode] = await Promise.all([child.stdout.text(), child.stderr.text(), child.exited])
-    return { exitCode, stdout, stderr }
-  } catch (error) {
-    return { exitCode: -1, stdout: '', stderr: String(error) }
-  }
-}
-
 /** How many lines of the log are shown when a step fails. */
 const SHOWN_LOG_LINES = 15
 
@@ -402,12 +366,12 @@ function endRunning(): void {
   try {
     process.kill(-running, 'SIGKILL')
   } catch (error) {
-    // It has ended by itself.
+    // It has ended already.
     if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error
   }
 }
 
-/** @throws BuildError with the end of what the command said */
+/** Runs a command. @throws BuildError with the end of its output */
 async function must(
   command: string[],
   cwd: string,
@@ -419,7 +383,7 @@ async function must(
   const descriptor = openSync(log, 'a')
   let exitCode: number
   let isLate = false
-  // A process group of its own: make's compilers have to be ended with it.
+  // In a process group, so that make's compilers end with it.
   const child = Bun.spawn(command, { cwd, stdin: 'ignore', stdout: descriptor, stderr: descriptor, detached: true })
   running = child.pid
   const timer = setTimeout(() => {
@@ -436,13 +400,13 @@ async function must(
   if (exitCode === 0) return
   if (isLate) throw new BuildError(`${otherwise}: no end within ${timeoutMs / 60_000} minutes\nIts log: ${log}`)
   const lines = readFileSync(log, 'utf8').trimEnd().split('\n')
-  // `patch` and `make` go on after what has failed.
+  // `patch` and `make` continue after an error, which is then not at the end.
   const failed = lines.filter((line) => /^Hunk .* FAILED|rejects to file|\berror: /.test(line))
   const end = (failed.length > 0 ? failed : lines).slice(-SHOWN_LOG_LINES).join('\n')
   throw new BuildError(`${otherwise}:\n${end}\nAll of it: ${log}`)
 }
 
-/** Ends the step that runs, runs that, and ends, when the process is asked to end. Returns a function that forgets it. */
+/** On a signal: ends the current step, cleans up and exits. Returns a function that removes the handlers. */
 function onInterrupt(cleanUp: () => void): () => void {
   const listeners = (['SIGINT', 'SIGTERM', 'SIGHUP'] as const).map((signal) => {
     const end = (): void => {
@@ -458,26 +422,13 @@ function onInterrupt(cleanUp: () => void): () => void {
   }
 }
 
-function options() {
-  try {
-    return parseArgs({
-      options: { rebuild: { type: 'boolean', default: false }, release: { type: 'string' }, help: { type: 'boolean' } },
-    }).values
-  } catch (error) {
-    process.stderr.write(`kafka addon: ${(error as Error).message}\n\n${HELP}`)
-    process.exit(2)
-  }
-}
-
 if (import.meta.main) {
-  const { rebuild, release, help } = options()
+  const { rebuild, release } = parseCommandLine(HELP, {
+    options: { rebuild: { type: 'boolean', default: false }, release: { type: 'string' } },
+  }).values
   try {
-    if (help) {
-      process.stdout.write(HELP)
-      process.exit()
-    }
-    // Another Bun that installs may have changed bun.lock.
-    const fault = wrongBun(pinnedBun(), Bun.version, 'install', 'git checkout bun.lock && ') ?? cacheFault()
+    // `bun install` of another Bun may have changed bun.lock.
+    const fault = wrongBun(project.engines.bun, Bun.version, 'install', 'git checkout bun.lock && ') ?? cacheFault()
     if (fault !== undefined) throw new BuildError(fault)
     if (release !== undefined) await buildRelease(release)
     else await build(rebuild)

@@ -1,11 +1,11 @@
-/** Where downloads and builds are kept between checkouts. Uses nothing that has to be installed. */
+/** The folder for downloads and builds, shared between checkouts. Imports no packages. */
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { join, resolve } from 'node:path'
 
 type Environment = Readonly<Record<string, string | undefined>>
 
-/** A user without a home folder, who names none. */
+/** The user has no home folder and no variable names a cache. */
 class NoCacheError extends Error {
   override readonly name = 'NoCacheError'
 }
@@ -22,7 +22,7 @@ export function cacheFolder(env: Environment = process.env, home: () => string =
   try {
     folder = home()
   } catch {
-    // The user ID has no entry in the system's list of users, as in a container.
+    // The user ID is unknown to the system, as in a container.
     throw new NoCacheError(
       'this user has no home folder to keep downloads and builds in; name a folder with KAFKATRACE_CACHE_DIR',
     )
@@ -30,7 +30,7 @@ export function cacheFolder(env: Environment = process.env, home: () => string =
   return resolve(folder, '.cache', 'kafkatrace')
 }
 
-/** Makes the cache and writes to it. @returns a sentence that says why it cannot be written; undefined: it can be */
+/** Creates the cache and writes to it. @returns why it is not writable; undefined when it is */
 export function cacheFault(env: Environment = process.env, home: () => string = homedir): string | undefined {
   let folder: string
   try {

@@ -1,42 +1,38 @@
-/**
- * Whether the addon that is installed fits the runtime that is about to load it. docs/upgrading.md lists what the addon assumes of Bun. Uses nothing that
- * has to be installed.
- */
+/** Checks that the installed addon fits this runtime. docs/upgrading.md lists its assumptions about Bun. Imports no packages. */
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { hashOf, SEEDS } from '../identity-hash.ts'
 
 export const ADDON_FILE = 'confluent-kafka-javascript.node'
 
-/** Lies beside the addon. */
+/** In the addon's folder. */
 export const MANIFEST_FILE = 'confluent-kafka-javascript.json'
 
 /** Where the client looks for its addon. */
 export const INSTALLED = join(import.meta.dir, '../../../node_modules/@confluentinc/kafka-javascript/build/Release')
 
-/** What an addon was built for and from. */
+/** Describes the build of an addon. */
 export interface Manifest {
   key: string
   bun: string
-  /** The Node version that this Bun reports; its headers were used. */
+  /** The Node version that Bun reports, whose headers were used. */
   node: string
   abi: string
   client: string
   librdkafka: string
   platform: string
-  /** The distribution and its release; on others than Linux, the platform. */
+  /** The distribution and its release; the platform where it is not Linux. */
   system: string
-  /** librdkafka's options that were off because a header was missing. */
+  /** librdkafka's options for libraries whose headers were missing. */
   optionsOff: string[]
   sources: string
 }
 
-/** The addon cannot be used; the message says what to do. */
+/** The addon cannot be used. The message says what to do. */
 export class AddonError extends Error {
   override readonly name = 'AddonError'
 }
 
-/** What the shim exports for the check. */
 interface Handles {
   hold(value: unknown): number
   read(number: number): unknown
@@ -44,13 +40,10 @@ interface Handles {
   counts(): { made: number; live: number }
 }
 
-/** What the check looks at. */
+/** The parts of the addon that are checked. */
 export interface Checked {
   handles: Handles
-  packed: {
-    /** A text as an identity's hash. */
-    hash(text: string, seeds: Uint8Array): Uint8Array
-  }
+  packed: { hash(identity: string, seeds: Uint8Array): Uint8Array }
 }
 
 interface Addon extends Checked {
@@ -66,7 +59,7 @@ function manifest(): Manifest {
   return JSON.parse(readFileSync(path, 'utf8')) as Manifest
 }
 
-/** How the runtime compares with what an addon was built for: a fault to show, or undefined. */
+/** How the runtime differs from the one that an addon was built for; undefined when it does not. */
 export function mismatch(
   built: Pick<Manifest, 'bun' | 'abi' | 'platform'>,
   runtime: { bun: string; abi: string; platform: string },
@@ -74,15 +67,15 @@ export function mismatch(
   if (built.platform !== runtime.platform) return `it was built for ${built.platform} and this is ${runtime.platform}`
   if (built.abi !== runtime.abi)
     return `it was built for ABI ${built.abi} and Bun ${runtime.bun} has ABI ${runtime.abi}`
-  // The shim relies on how this very version lays out handles; the ABI number alone does not promise that.
+  // The shim depends on this version's layout of handles, which the ABI number does not cover.
   if (built.bun !== runtime.bun) return `it was built for Bun ${built.bun} and this is Bun ${runtime.bun}`
   return undefined
 }
 
 /**
- * Checks the build against the runtime, loads it, and checks what it assumes: that persistent handles survive a collection and are given back, and that both
- * languages make the same hash. Takes a few milliseconds.
- * @throws AddonError that says what is wrong and what to do
+ * Compares the build with the runtime, loads it, and checks that persistent handles survive a collection and are released, and that JavaScript and
+ * C++ compute the same hash. Takes a few milliseconds.
+ * @throws AddonError
  */
 export function checkAddon(): void {
   const built = manifest()
@@ -96,21 +89,18 @@ export function checkAddon(): void {
   checkLoaded(load())
 }
 
-/** @throws AddonError when what the addon assumes of this runtime does not hold */
+/** @throws AddonError when an assumption about the runtime does not hold */
 export function checkLoaded({ handles, packed }: Checked): void {
   checkHandles(handles)
   checkHash((text) => packed.hash(text, new Uint8Array(SEEDS.buffer)))
 }
 
-/** Of each length at which Wyhash takes another way. */
+/** One string for each code path of Wyhash, which depends on the length. */
 const HASHED = [0, 1, 3, 4, 8, 16, 17, 47, 48, 49, 96, 300].map((length) => 'kafkatrace\n'.repeat(30).slice(0, length))
 
-/**
- * Duplicates are recognised by hashes that either language makes.
- * @throws AddonError when they make another of the same text
- */
+/** @throws AddonError when C++ and JavaScript compute different hashes; duplicates would not be recognised */
 export function checkHash(hash: (text: string) => Uint8Array): void {
-  // The other's first, since ours is valid until the next one.
+  // hashOf is called last: its result is valid until the next call.
   const wrong = HASHED.filter((text) => !Buffer.from(hash(text)).equals(Buffer.from(hashOf(text).buffer)))
   if (wrong.length > 0)
     throw new AddonError(
@@ -120,18 +110,17 @@ export function checkHash(hash: (text: string) => Uint8Array): void {
 
 const load = (): Addon => require(join(INSTALLED, ADDON_FILE)) as Addon
 
-/** How many handles the check makes. */
 const CHECKED_HANDLES = 64
 
-/** How many objects take the place of what the check's collection found unused. */
+/** Objects that overwrite those that the collection has freed. */
 const OTHERS = 4_000
 
-/** @throws AddonError when a handle is lost in a collection, reads as something else, or is not given back */
+/** @throws AddonError when a handle is lost or changed by a collection, or is not released */
 export function checkHandles(handles: Handles): void {
   const before = handles.counts()
   const numbers = Array.from({ length: CHECKED_HANDLES }, (_, index) => handles.hold({ index }))
   Bun.gc(true)
-  // A value that was lost stays readable until others of its kind take its place.
+  // A freed value stays readable until it is overwritten.
   Array.from({ length: OTHERS }, () => ({ index: -1 }))
   const wrong = numbers.filter(
     (number, index) => (handles.read(number) as { index?: number } | undefined)?.index !== index,
@@ -144,10 +133,10 @@ export function checkHandles(handles: Handles): void {
     )
 }
 
-/** Compression codecs by the name in librdkafka's `builtin.features`. */
+/** By their names in librdkafka's `builtin.features`. */
 const CODECS = ['gzip', 'snappy', 'lz4', 'zstd']
 
-/** What this build can do. */
+/** The capabilities of the installed build. @throws AddonError as {@link checkAddon} */
 export function describeAddon(): {
   manifest: Manifest
   librdkafka: string

@@ -1,28 +1,26 @@
-/** What has to be on a machine before the addon can be compiled. Uses nothing that has to be installed. */
+/** What a machine needs to compile the addon. Imports no packages. */
 import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 
-/** The package managers whose names for things are known. */
 export const PACKAGE_MANAGERS = ['apt-get', 'dnf', 'apk', 'brew'] as const
 export type PackageManager = (typeof PACKAGE_MANAGERS)[number]
 
-/** Something that has to be on the machine, and is not part of the project. */
+/** A requirement that is not part of the project. */
 export interface Need {
   /** A command or a header. */
   readonly name: string
-  /** What it is for, as the end of a sentence. */
+  /** Its purpose, as the end of a sentence. */
   readonly for: string
-  /** The package that brings it; undefined where the system has it already, or by other means. */
+  /** The package that contains it; undefined when the system has it, or it is installed by other means. */
   readonly packages: Readonly<Record<PackageManager, string | undefined>>
   isThere(): boolean
 }
 
-/** Where a command is on the path as it is now, not as it was when this process started; null: nowhere. */
+/** A command's path by the current PATH, which may have changed since the process started; null when it is not found. */
 export const onPath = (command: string): string | null => Bun.which(command, { PATH: process.env.PATH ?? '' })
 
 export const hasCommand = (name: string): boolean => onPath(name) !== null
 
-/** A command that has to be on the path. */
 export const command = (name: string, purpose: string, packages: Need['packages']): Need => ({
   name,
   for: purpose,
@@ -32,7 +30,7 @@ export const command = (name: string, purpose: string, packages: Need['packages'
 
 const INCLUDE_FOLDERS = ['/usr/include', '/usr/local/include', '/opt/homebrew/include']
 
-/** The compiler knows where this system keeps its headers. Without one, the usual folders are looked into. */
+/** Asks the compiler, which knows the system's folders; without one, searches the usual folders. */
 function hasHeader(header: string): boolean {
   if (hasCommand('cc'))
     return Bun.spawnSync(['cc', '-E', '-x', 'c', '-o', '/dev/null', '-'], {
@@ -63,19 +61,17 @@ const COMPILER = {
 const MAKE = { ...COMPILER, dnf: 'make' }
 const BINUTILS = { ...COMPILER, dnf: 'binutils' }
 
-/** What the addon is compiled with; without one of these it cannot be. */
+const PATCH = { 'apt-get': 'patch', dnf: 'patch', apk: 'patch', brew: undefined }
+const COMPILE_ADDON = 'compiling the Kafka client’s addon'
+
+/** Required to compile the addon. */
 export const COMPILING: readonly Need[] = [
-  command('c++', 'compiling the Kafka client’s addon', COMPILER),
-  command('cc', 'compiling the Kafka client’s addon', COMPILER),
-  command('make', 'compiling the Kafka client’s addon', MAKE),
-  command('ar', 'compiling the Kafka client’s addon', BINUTILS),
+  command('c++', COMPILE_ADDON, COMPILER),
+  command('cc', COMPILE_ADDON, COMPILER),
+  command('make', COMPILE_ADDON, MAKE),
+  command('ar', COMPILE_ADDON, BINUTILS),
   command('nm', 'checking the Kafka client’s addon', BINUTILS),
-  command('patch', 'compiling the Kafka client’s addon', {
-    'apt-get': 'patch',
-    dnf: 'patch',
-    apk: 'patch',
-    brew: undefined,
-  }),
+  command('patch', COMPILE_ADDON, PATCH),
   header('zlib.h', 'gzip', { 'apt-get': 'zlib1g-dev', dnf: 'zlib-devel', apk: 'zlib-dev', brew: undefined }),
   header('openssl/ssl.h', 'TLS and SASL', {
     'apt-get': 'libssl-dev',
@@ -85,7 +81,7 @@ export const COMPILING: readonly Need[] = [
   }),
 ]
 
-/** Libraries that the addon can do without, and librdkafka's option that leaves them out. */
+/** Libraries that the addon can be built without, and librdkafka's option for that. */
 export const OPTIONAL: readonly (Need & { readonly off: string })[] = [
   {
     ...header('zstd.h', 'zstd', { 'apt-get': 'libzstd-dev', dnf: 'libzstd-devel', apk: 'zstd-dev', brew: 'zstd' }),

@@ -1,55 +1,51 @@
 /**
- * The addon as a release carries it, so that most people need not compile. It is linked with libraries that current distributions have; what
- * it was linked with may be missing all the same, so it is tried before it is kept.
+ * The addon that a release carries, so that most users need not compile it. The libraries that it is linked with may be missing, so it is tried
+ * before it is kept.
  */
 import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import project from '../../../package.json' with { type: 'json' }
 import { ADDON_FILE, MANIFEST_FILE, type Manifest } from './check.ts'
-import { faultIn, whyUnusable } from './trial.ts'
+import { whyUnusable } from './trial.ts'
 
-/** Without libcurl, which has a dozen libraries behind it that a machine may not have. */
+/** Without libcurl, which depends on a dozen libraries that a machine may not have. */
 export const RELEASE_OPTIONS_OFF = ['--disable-curl'] as const
 
-/**
- * Stands in place of the system in the key: whichever it is built on, an old one, others are to load it.
- */
+/** In place of the system in the key: built on an old system, it is loaded on others. */
 export const RELEASE_SYSTEM = 'release'
 
-/** The manifest as it is published: with the addon's own checksum. */
+/** A published manifest. */
 export interface ReleasedManifest extends Manifest {
   /** Of the addon, uncompressed; hexadecimal. */
   sha256: string
 }
 
-/** Where releases are, without a slash at its end; KAFKATRACE_ADDON_URL names another place, and none when it is empty. */
-function place(): string | undefined {
+/** The release's URL without a slash at its end. KAFKATRACE_ADDON_URL replaces it; empty means none. */
+function releaseUrl(): string | undefined {
   const { KAFKATRACE_ADDON_URL: other } = process.env
   if (other !== undefined) return other === '' ? undefined : other.replace(/\/+$/, '')
-  const { version } = JSON.parse(readFileSync(join(import.meta.dir, '../../../package.json'), 'utf8')) as {
-    version: string
-  }
-  return `https://github.com/kafkatrace/kafkatrace/releases/download/v${version}`
+  return `https://github.com/kafkatrace/kafkatrace/releases/download/v${project.version}`
 }
 
 const MANIFEST_TIMEOUT_MS = 5_000
 const ADDON_TIMEOUT_MS = 60_000
 const LOADING_TIMEOUT_MS = 30_000
 
-/** Names of the two files of a release. */
+/** The names of a release's two files. */
 export const releasedFiles = (key: string): { manifest: string; addon: string } => ({
   manifest: `${key}.json`,
   addon: `${key}.node.gz`,
 })
 
 /**
- * The folder of the cache in which the release's addon is, taken from the release where the cache does not have it, or has it damaged.
- * @returns undefined where there is none, it is damaged, or it cannot be loaded here; why is said, and that it has to be compiled
+ * The cache's folder of the release's addon, which is downloaded when the cache does not have it intact.
+ * @returns undefined when the release has none that can be used here; the reason is written to standard error
  */
 export async function releasedAddon(cache: string, { key }: Pick<Manifest, 'key'>): Promise<string | undefined> {
   const kept = join(cache, key)
   if (isLoadable(kept)) return kept
-  const from = place()
+  const from = releaseUrl()
   if (from === undefined) return undefined
   const next = `${kept}.${process.pid}`
   try {
@@ -73,48 +69,43 @@ export async function releasedAddon(cache: string, { key }: Pick<Manifest, 'key'
 
 const say = (text: string): boolean => process.stderr.write(`kafka addon: ${text}\n`)
 
-/** The release has nothing for this machine; the message says why. */
+/** The release has no usable addon for this machine; the message says why. */
 class UnusableError extends Error {}
 
 /** @throws UnusableError */
 async function download(from: string, key: string): Promise<{ manifest: ReleasedManifest; addon: Uint8Array }> {
   const files = releasedFiles(key)
-  const described = await answer(`${from}/${files.manifest}`, MANIFEST_TIMEOUT_MS)
-  let manifest: ReleasedManifest
-  try {
-    manifest = JSON.parse(new TextDecoder().decode(described)) as ReleasedManifest
-  } catch {
-    throw new UnusableError(`what ${from}/${files.manifest} answered is not a release’s file`)
-  }
+  const parse = (bytes: Uint8Array): ReleasedManifest => JSON.parse(new TextDecoder().decode(bytes)) as ReleasedManifest
+  const manifest = await get(`${from}/${files.manifest}`, MANIFEST_TIMEOUT_MS, parse)
   say(`fetching it from the release at ${from}`)
-  const packed = await answer(`${from}/${files.addon}`, ADDON_TIMEOUT_MS)
-  let addon: Uint8Array
-  try {
-    addon = Bun.gunzipSync(packed)
-  } catch {
-    throw new UnusableError(`what ${from}/${files.addon} answered is not a release’s file`)
-  }
+  const addon = await get(`${from}/${files.addon}`, ADDON_TIMEOUT_MS, Bun.gunzipSync)
   const sha256 = createHash('sha256').update(addon).digest('hex')
   if (manifest?.key !== key || sha256 !== manifest.sha256)
     throw new UnusableError(`${from}/${files.addon} is not what its manifest says: its SHA-256 is ${sha256}`)
   return { manifest, addon }
 }
 
-/** @throws UnusableError when there is no answer in time, or another than 200 */
-async function answer(url: string, timeoutMs: number): Promise<Uint8Array<ArrayBuffer>> {
+/** @throws UnusableError when there is no answer in time, an answer other than 2xx, or one that cannot be decoded */
+async function get<T>(url: string, timeoutMs: number, decode: (body: Uint8Array<ArrayBuffer>) => T): Promise<T> {
+  let body: Uint8Array<ArrayBuffer>
   try {
     const response = await fetch(url, { signal: AbortSignal.timeout(timeoutMs) })
     if (!response.ok) throw new UnusableError(`no addon at ${url}: ${response.status}`)
-    return new Uint8Array(await response.arrayBuffer())
+    body = new Uint8Array(await response.arrayBuffer())
   } catch (error) {
     if (error instanceof UnusableError) throw error
     const { name, code, message } = error as NodeJS.ErrnoException
     const reason = name === 'TimeoutError' ? `no answer within ${timeoutMs / 1000} s` : (code ?? message)
     throw new UnusableError(`no addon at ${url}: ${reason}`)
   }
+  try {
+    return decode(body)
+  } catch {
+    throw new UnusableError(`what ${url} answered is not a release’s file`)
+  }
 }
 
-/** Puts a folder into the cache, in place of one that is damaged. Others may do the same at the same time. */
+/** Moves a folder into the cache in place of a damaged one. Several processes can do so at the same time. */
 export function replace(next: string, kept: string): void {
   const damaged = `${next}.damaged`
   try {
@@ -125,28 +116,20 @@ export function replace(next: string, kept: string): void {
   try {
     renameSync(next, kept)
   } catch (error) {
-    // Somebody else was quicker; theirs is the same.
+    // Another process was faster; its result is the same.
     if (!isLoadable(kept)) throw error
   } finally {
     rmSync(damaged, { recursive: true, force: true })
   }
 }
 
-/** Whether a folder of the cache has an addon that can be used here. */
+/** Whether a folder of the cache has an addon that loads here. Tried in a child process, which loading may end. */
 export const isLoadable = (folder: string): boolean =>
-  existsSync(join(folder, MANIFEST_FILE)) && whyNotLoadable(join(folder, ADDON_FILE)) === undefined
-
-/** What the linker says against loading it; undefined when it was loaded. In a process of its own, which it may end. */
-function whyNotLoadable(addon: string): string | undefined {
-  const child = Bun.spawnSync([process.execPath, '-e', `require(${JSON.stringify(addon)})`], {
-    stdin: 'ignore',
-    stdout: 'ignore',
-    stderr: 'pipe',
+  existsSync(join(folder, MANIFEST_FILE)) &&
+  Bun.spawnSync([process.execPath, '-e', `require(${JSON.stringify(join(folder, ADDON_FILE))})`], {
+    stdio: ['ignore', 'ignore', 'ignore'],
     timeout: LOADING_TIMEOUT_MS,
-  })
-  if (child.success) return undefined
-  return faultIn(child.stderr.toString()) ?? `exit code ${child.exitCode ?? child.signalCode}`
-}
+  }).success
 
 /** Writes a compiled addon as a release carries it. */
 export function writeReleased(compiled: string, folder: string): void {

@@ -1,10 +1,10 @@
 /**
- * Which of libuv's functions this Bun only has the names of. It exports all of libuv's names, but most of the functions only end the process, and nothing
- * but calling one tells. Each is called in a process of its own. Uses nothing that has to be installed.
+ * Finds the functions of libuv that are stubs in this Bun. It exports all of libuv's names, but most functions end the process, which only a call
+ * shows. Each is called in a child process. Imports no packages.
  */
 import { CFunction, dlopen, JSCallback, type Pointer, ptr } from 'bun:ffi'
 
-/** @returns those of the functions that end the process because Bun does not have them, in the order given */
+/** @returns the functions that are stubs, in the given order */
 export async function stubsAmong(names: readonly string[]): Promise<string[]> {
   const isStub = await Promise.all(
     names.map(async (name) => (await endsAsStub(name, 'memory')) && (await endsAsStub(name, 'handle'))),
@@ -12,28 +12,28 @@ export async function stubsAmong(names: readonly string[]): Promise<string[]> {
   return names.filter((_, index) => isStub[index])
 }
 
-/** Functions that work may end the process with a stub's words when they are given what is no handle, but not when they are given one; a stub does so either way. */
+/** A stub fails with either argument. A function that works may fail like a stub without a handle, but not with one. */
 type Argument = 'memory' | 'handle'
 
 const CALL_TIMEOUT_MS = 10_000
 
 async function endsAsStub(name: string, argument: Argument): Promise<boolean> {
   const child = Bun.spawn([process.execPath, import.meta.path, name, argument], {
-    // A crash is expected, and nobody's business.
+    // Crashes are expected and not worth a report.
     env: { ...process.env, DO_NOT_TRACK: '1' },
     stdio: ['ignore', 'ignore', 'pipe'],
     timeout: CALL_TIMEOUT_MS,
     killSignal: 'SIGKILL',
   })
   const [said] = await Promise.all([child.stderr.text(), child.exited])
-  // Where no handle can be opened, nothing that takes one can be called.
+  // If no handle can be opened, functions that take one cannot work.
   return said.includes(`unsupported uv function: ${argument === 'handle' ? 'uv_' : `${name}\n`}`)
 }
 
 const ARGUMENT_BYTES = 4_096
 const ALL_POINTERS = { args: ['ptr', 'ptr', 'ptr', 'ptr'], returns: 'ptr' } as const
 
-/** Calls it with zeroed memory, or with an open handle. */
+/** Calls a function with zeroed memory or an open handle. */
 function callInThisProcess(name: string, argument: Argument): void {
   const { symbols } = dlopen('libc.so.6', { dlsym: { args: ['ptr', 'ptr'], returns: 'ptr' } })
   const find = (symbol: string): Pointer => {
@@ -54,6 +54,6 @@ function callInThisProcess(name: string, argument: Argument): void {
 if (import.meta.main) {
   const [name = '', argument] = process.argv.slice(2)
   callInThisProcess(name, argument === 'handle' ? 'handle' : 'memory')
-  // An open handle would keep it alive.
+  // The open handle would keep the process alive.
   process.exit(0)
 }

@@ -1,10 +1,10 @@
 /**
- * `bun trial.ts ADDON`: opens and closes one of each client with an addon that is not installed yet, without a broker. What this Bun lacks of what clients
- * need ends the process, or fails, here and not in a service. Uses nothing that has to be installed.
+ * `bun trial.ts ADDON`: opens and closes one client of each kind with an addon that is not installed yet, without a broker. Whatever this Bun
+ * lacks then fails here, and not in a service. Imports no packages.
  */
 import { type Checked, checkLoaded } from './check.ts'
 
-/** The client's native classes, as far as they are tried. */
+/** The methods of the client's native classes that are tried. */
 interface NativeClient {
   connect(done: (error: unknown) => void): void
   disconnect(done: () => void): void
@@ -17,7 +17,7 @@ interface Addon extends Checked {
 
 const TRIAL_TIMEOUT_MS = 30_000
 
-/** @returns what went wrong, in a line; undefined: nothing */
+/** @returns the error in one line; undefined when the addon works */
 export async function whyUnusable(addon: string): Promise<string | undefined> {
   const child = Bun.spawn([process.execPath, import.meta.path, addon], {
     env: { ...process.env, DO_NOT_TRACK: '1' },
@@ -29,17 +29,17 @@ export async function whyUnusable(addon: string): Promise<string | undefined> {
   return exitCode === 0 ? undefined : (faultIn(said) ?? `exit code ${child.signalCode ?? exitCode}`)
 }
 
-/** The line of a runtime's or linker's output that says what is wrong. */
-export function faultIn(said: string): string | undefined {
+/** The line of a runtime's or linker's output that names the error. */
+function faultIn(said: string): string | undefined {
   const lines = said.split('\n')
-  // Bun shows the source beside an error, in which the word may be, too.
+  // At the beginning of the line: Bun also prints the source, which may contain these words.
   return lines.find((line) => /^(panic|\w*error)\b/i.test(line))
 }
 
 if (import.meta.main) {
   const addon = require(process.argv[2] as string) as Addon
   checkLoaded(addon)
-  // Nobody listens at this port; librdkafka goes on trying while the client is closed.
+  // Nothing listens at this port; librdkafka keeps trying until the client is closed.
   const settings = { 'bootstrap.servers': '127.0.0.1:1', log_level: 0 }
   for (const client of [
     new addon.Producer(settings, {}),
