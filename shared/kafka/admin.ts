@@ -166,17 +166,18 @@ function groupOf(topics: readonly string[], existing: ReadonlyMap<string, number
  * others: a broker takes seconds for thousands of partitions, and events can be accepted as soon as the first topics exist.
  */
 export function requestsFor(
-  groups: readonly { topics: readonly string[]; missing: readonly string[]; partitions: number }[],
-): { topics: string[]; partitions: number }[] {
+  groups: readonly Omit<Group, 'fault'>[],
+): { topics: readonly string[]; partitions: number }[] {
   const records = groups.reduce((sum, { missing, partitions }) => sum + missing.length * (1 + partitions), 0)
+  const wanted = groups.flatMap(({ topics, missing, partitions }) =>
+    missing.map((topic) => ({ topic, partitions, isFirst: topic === topics[0] })),
+  )
   const rounds =
-    records <= TOGETHER_RECORDS ? [(_first: boolean) => true] : [(first: boolean) => first, (first: boolean) => !first]
-  return rounds.flatMap((takes) => {
-    const byPartitions = new Map<number, string[]>()
-    for (const { topics, missing, partitions } of groups)
-      for (const topic of missing)
-        if (takes(topic === topics[0])) byPartitions.set(partitions, [...(byPartitions.get(partitions) ?? []), topic])
-    return [...byPartitions].flatMap(([partitions, topics]) => {
+    records <= TOGETHER_RECORDS ? [wanted] : [true, false].map((first) => wanted.filter((one) => one.isFirst === first))
+  return rounds.flatMap((round) => {
+    const byPartitions = Map.groupBy(round, ({ partitions }) => partitions)
+    return [...byPartitions].flatMap(([partitions, each]) => {
+      const topics = each.map(({ topic }) => topic)
       const most = Math.max(1, Math.floor(MAX_REQUEST_RECORDS / (1 + partitions)))
       return Array.from({ length: Math.ceil(topics.length / most) }, (_, index) => ({
         topics: topics.slice(index * most, (index + 1) * most),

@@ -5,28 +5,27 @@ import type { Statistics } from './statistics.ts'
 import type { Connection } from './types.ts'
 
 /**
- * Whether a client has a broker, and why not, by name. librdkafka's calls say "broker transport failure" whatever the cause; the cause is in
- * its log lines.
+ * Whether a client is connected, and if not, why. librdkafka's calls fail with "broker transport failure" whatever the cause, which is only in its
+ * log.
  */
 
-/** What a watch needs of a client; producers and consumers have it. */
+/** The parts of a producer or consumer that a watch needs. */
 interface Watchable {
   on(event: 'event.log', listener: (line: { fac: string; message: string }) => void): unknown
   on(event: 'event.stats', listener: (event: { message: string }) => void): unknown
   on(event: 'event.error', listener: (error: LibrdKafkaError) => void): unknown
 }
 
-/** Of one client and of those that replace it, one after the other. */
+/** The connection of a client and of its successors. */
 export interface ConnectionWatch {
   current(): Connection
   /**
-   * Listens to a client that was just made, and no longer to the one before.
-   * @param onStatistics is given the client's statistics, which are long and are read once
+   * Listens to a new client in place of the previous one.
+   * @param onStatistics gets the client's statistics, which are parsed only once
    */
   attach<C extends Watchable>(client: C, onStatistics?: (statistics: Statistics) => void): C
-  /** The client is connected. */
   connected(): void
-  /** An attempt to connect has failed, or the client was given up. The reason is told where the log lines name none. */
+  /** An attempt to connect has failed. The reason is used when the log has none. */
   failed(reason: string): void
   closed(): void
 }
@@ -39,28 +38,28 @@ const OF_CONNECTIONS = new Set<number>([
   CODE.AUTHENTICATION,
 ])
 
-/** What a call says whose broker was not heard of in time. */
+/** Errors of a call whose broker did not answer in time. */
 const UNNAMED = new Set(['broker transport failure', 'timed out'])
 const UNANSWERED = 'no answer: a firewall may be in the way, or the broker is not able to work'
 
-/** How many brokers a reason names. */
+/** At most this many brokers are named in a reason. */
 const NAMED_BROKERS = 3
 
 /**
- * Watches a client's connections. What it sees is logged once, and again when it changes; a reason is fit for `/readyz`, with no credential in it.
- * @param options.client what the client is for, one word, as it stands in the log
+ * Watches a client's connections and logs changes. Reasons contain no credentials, so `/readyz` can show them.
+ * @param options.client the client's name in the log
  */
 export function watchConnection(options: { config: CommonConfig; client: string; log: Logger }): ConnectionWatch {
   const { config, client: name, log } = options
   let connection: Connection = { state: 'connecting', reason: 'not connected yet' }
   let attached: Watchable | undefined
-  /** Whether a broker has answered this client as it must to be of use. */
+  /** Whether this client was connected at least once. */
   let answered = false
-  /** By broker: why it is not reached. */
+  /** By broker: why it cannot be reached. */
   const reasons = new Map<string, string>()
-  /** Monotonic; when no broker was reached any more. Connections that nobody has used since look as if they were up. */
+  /** Monotonic; when the last broker was lost. Connections that were not used since then still look as if they were up. */
   let downMs: number | undefined
-  /** What was logged last of brokers that are not reached while others are. */
+  /** The last logged summary of unreachable brokers while others are up. */
   let partly = ''
 
   function changeTo(next: Connection): void {
@@ -75,9 +74,8 @@ export function watchConnection(options: { config: CommonConfig; client: string;
 
   const because = (otherwise: string): string => (reasons.size === 0 ? otherwise : summary(reasons))
 
-  /** What the client's statistics tell of its brokers. */
   function seen(brokers: ReturnType<typeof brokersOf>): void {
-    // A broker has several entries: as it was configured, and as a member of the cluster.
+    // A broker has an entry for its configured address and one as a member of the cluster.
     for (const broker of reasons.keys()) {
       const entries = brokers.filter((one) => one.broker === broker)
       if (entries.length === 0 || entries.some(({ up }) => up)) reasons.delete(broker)
@@ -88,7 +86,7 @@ export function watchConnection(options: { config: CommonConfig; client: string;
       return
     }
     downMs = undefined
-    // That a broker is up does not make a client that is still being made ready one that works.
+    // A client may be unusable although a broker is up, while its set-up is not complete.
     if (!answered) return
     changeTo({ state: 'connected' })
     const now = reasons.size === 0 ? '' : summary(reasons)
@@ -119,7 +117,7 @@ export function watchConnection(options: { config: CommonConfig; client: string;
       client.on('event.error', (error) => {
         if (client !== attached) return
         const code = eventCode(error)
-        // Those of connections come with every try, and are named by what is logged of them.
+        // Connection errors repeat with every attempt; their reasons come from the log.
         if (!OF_CONNECTIONS.has(code)) log.warn({ client: name, code, reason: error.message }, 'Kafka client error')
         if (code === CODE.ALL_BROKERS_DOWN) downMs = performance.now()
         if (connection.state === 'connected' && code === CODE.ALL_BROKERS_DOWN)
@@ -130,7 +128,6 @@ export function watchConnection(options: { config: CommonConfig; client: string;
     connected() {
       answered = true
       downMs = undefined
-      // What kept it from that is over.
       reasons.clear()
       changeTo({ state: 'connected' })
     },
@@ -144,7 +141,7 @@ export function watchConnection(options: { config: CommonConfig; client: string;
   }
 }
 
-/** "127.0.0.1:9092, 127.0.0.1:9093: connection refused …; …", the same whatever the order in which they came. */
+/** "127.0.0.1:9092, 127.0.0.1:9093: connection refused …; …", sorted. */
 function summary(reasons: ReadonlyMap<string, string>): string {
   const brokers = new Map<string, string[]>()
   for (const [broker, reason] of [...reasons].sort(([a], [b]) => (a < b ? -1 : 1)))
@@ -157,7 +154,7 @@ function summary(reasons: ReadonlyMap<string, string>): string {
     .join('; ')
 }
 
-/** Every broker that librdkafka's statistics know, and for how long nothing has come from it. */
+/** The brokers in librdkafka's statistics, and the time since each last sent something. */
 const brokersOf = (brokers: NonNullable<Statistics['brokers']>): { broker: string; up: boolean; silentMs: number }[] =>
   Object.values(brokers).map(({ name, state, rxidle = -1 }) => ({
     broker: addressOf(name),
@@ -165,16 +162,16 @@ const brokersOf = (brokers: NonNullable<Statistics['brokers']>): { broker: strin
     silentMs: rxidle < 0 ? Number.POSITIVE_INFINITY : rxidle / 1_000,
   }))
 
-/** Of "ssl://host:9093/1" or "host:9093/bootstrap". */
+/** "host:9093" of "ssl://host:9093/1" or "host:9093/bootstrap". */
 const addressOf = (broker: string): string => broker.replace(/^\w+:\/\//, '').replace(/\/[^/]*$/, '')
 
-/** A line of librdkafka about a connection that failed: thread, broker, what happened, in which state. */
+/** librdkafka's log line of a failed connection: thread, broker, error and state. */
 const FAILURE = /^(?:\[thrd:[^\]]*\]: )?(\S+\/\S+): (.*?)(?: \(after \d+ms in state (\w+).*\))?$/s
 
 /**
- * Which broker is not reached, and why, by what librdkafka logs of it under the facility FAIL. undefined: the line tells of nothing wrong, such
- * as a connection that a broker ends after it was idle.
- * @param unanswered whether no broker has answered anything so far
+ * The unreachable broker and the reason, from a log line of librdkafka's facility FAIL. undefined when nothing is wrong, such as when a broker
+ * closes an idle connection.
+ * @param unanswered whether the client was never connected
  */
 export function reasonOf(
   line: string,
@@ -229,10 +226,10 @@ function named(what: string, state: string, unanswered: boolean, config: CommonC
   return what
 }
 
-/** States of a broker in which it has not answered anything of ours yet; a listener that expects TLS or SASL may let one request pass. */
+/** States of a broker before its first answer. A listener that expects TLS or SASL may accept one request. */
 const ENDED_UNANSWERED = new Set(['APIVERSION_QUERY', 'AUTH_HANDSHAKE', 'UP'])
 
-/** Before any broker is asked: a key that cannot be read, or not with this password. */
+/** A key that cannot be read, or not with this password; found before any connection. */
 function keyFault(reason: string, config: CommonConfig): string | undefined {
   if (!reason.startsWith('ssl.key.location failed')) return undefined
   return config.KAFKA_SSL_KEY_PASSWORD === undefined

@@ -5,11 +5,11 @@ import { type Consumer, nativeOf, type PackedAddon, type Producer } from './addo
 import { HASH_WORDS, hashOf, SEEDS } from './identity-hash.ts'
 
 /**
- * Records and delivery reports by the batch, in one buffer: what native/shim/packed.cc adds to the client's addon, whose own interface takes
- * and gives them one by one and calls JavaScript several times for every header. The formats stand there.
+ * Records and delivery reports in batches of one buffer. The client's own interface passes them one by one and calls JavaScript several times for
+ * each header. native/shim/packed.cc is the other side and describes the formats.
  */
 
-/** Header names that cross by number. Names that are not among these cross as text. */
+/** Header names that are passed as numbers; others are passed as strings. */
 const NAMES: readonly string[] = [
   ...['specversion', 'id', 'source', 'type', 'subject', 'time', 'dataschema', 'partitionkey'].map(
     (attribute) => headerNames.ATTRIBUTE_PREFIX + attribute,
@@ -28,15 +28,15 @@ const NAMES: readonly string[] = [
 ]
 const PLACES = new Map(NAMES.map((name, place) => [name, place]))
 
-/** To be called once, before anything else here. */
+/** Must be called once, before anything else here. */
 export function declareNames(addon: PackedAddon): void {
   addon.names(NAMES)
 }
 
-/** The version of the formats, of which `native/shim/packed.cc` has the other side. */
+/** The version of the formats, as in `native/shim/packed.cc`. */
 export const FORMAT = 1
 
-/** @throws Error for a buffer of an addon that was built from another version of these sources */
+/** @throws Error for a buffer of an addon that was built from other sources */
 function demandFormat(format: number | undefined): void {
   if (format !== FORMAT)
     throw new Error(
@@ -46,15 +46,15 @@ function demandFormat(format: number | undefined): void {
 
 // ---- outgoing
 
-/** The format. */
+/** For the version of the format. */
 const OUTGOING_HEAD_BYTES = 4
 const RECORD_INTS = 7
 const HEADER_INTS = 2
 const FIRST_BUFFER_BYTES = 64 * 1024
-/** A buffer that has grown beyond this is given up once it is empty. */
+/** A larger buffer is replaced when it is empty. */
 const KEPT_BUFFER_BYTES = 4 * 1024 * 1024
 
-/** Packs outgoing records one after the other into a buffer that is used again. */
+/** Packs outgoing records into a buffer that is reused. */
 export class Packer {
   readonly #addon: Pick<PackedAddon, 'topic'>
   readonly #topics = new Map<string, number>()
@@ -71,7 +71,7 @@ export class Packer {
     return this.#length === OUTGOING_HEAD_BYTES
   }
 
-  /** What is packed. Valid until the next call of {@link add} or {@link clear}. */
+  /** The packed records. Valid until the next call of {@link add} or {@link clear}. */
   get packed(): { bytes: Buffer; length: number } {
     return { bytes: this.#bytes, length: this.#length }
   }
@@ -96,7 +96,7 @@ export class Packer {
     const lengths = at
     at += 2
     ints[at++] = count
-    // Nearly all text is ASCII. It is written in one go and, where it turns out not to be, again piece by piece.
+    // Nearly all strings are ASCII and are written in one call. Otherwise they are written again, one by one.
     let end = this.#addAscii(record, start + head, at, lengths)
     if (end === undefined) end = this.#addText(record, start + head, at, lengths)
     for (let index = 0; index < count; index++) {
@@ -114,7 +114,7 @@ export class Packer {
     this.#length = (end + 3) & ~3
   }
 
-  /** @returns where the text ends; undefined when it is not all ASCII strings */
+  /** @returns where the strings end; undefined when they are not all ASCII */
   #addAscii(record: OutgoingRecord, from: number, headers: number, lengths: number): number | undefined {
     const ints = this.#ints
     const { key } = record
@@ -192,7 +192,7 @@ export class Packer {
 const REPORT_BYTES = 32
 const REPORTS_A_CALL = 1_024
 
-/** What librdkafka says of a record that was handed over. */
+/** A delivery report. */
 export interface Report {
   sequence: number
   /** librdkafka's code; 0: stored. */
@@ -202,25 +202,25 @@ export interface Report {
   timestampMs: number
 }
 
-/** librdkafka has not taken the record. */
+/** In place of the partition: librdkafka did not accept the record. */
 const NOT_QUEUED = -2
 
 export const isNotQueued = (report: Report): boolean => report.partition === NOT_QUEUED
 
-/** A producer's records and reports by the batch. */
+/** A producer of packed records. */
 export interface PackedProducer {
   readonly packer: Packer
-  /** Hands over all that is packed. What librdkafka does not take is reported, too. */
+  /** Passes the packed records to librdkafka. Those that it refuses are reported, too. */
   flush(): void
-  /** Reports that are there. */
+  /** Takes the available reports. */
   take(): void
-  /** Before the client is disconnected: nothing more is handed over or announced; {@link take} still takes the reports that are there. */
+  /** To be called before the client is disconnected. After it only {@link take} delivers reports. */
   close(): void
 }
 
 /**
- * @param onReport is called with each report; the object is used again for the next one
- * @param errorsOnly leaves out the reports of records that were stored
+ * @param onReport is called with each report, whose object is reused for the next one
+ * @param errorsOnly omits the reports of stored records
  */
 export function packProducer(
   addon: PackedAddon,
@@ -263,15 +263,15 @@ export function packProducer(
 
 // ---- incoming
 
-/** The format, and what aligns the records. */
+/** The version of the format, and padding. */
 const INCOMING_HEAD_BYTES = 8
 const INCOMING_BYTES = 48
 const INCOMING_HEADER_INTS = 3
 
-/** Of a header's value. */
+/** The encoding of a header's value. */
 const TEXT = { ascii: 0, utf8: 1, bytes: 2 } as const
 
-/** What came instead of a record: librdkafka's code, such as that of a partition's end, and where. */
+/** An event between records, such as the end of a partition, or an error: librdkafka's code and the position. */
 export interface Interruption {
   code: number
   topic: string | undefined
@@ -279,7 +279,7 @@ export interface Interruption {
   offset: number
 }
 
-/** Records, and what came between them, without waiting. */
+/** Returns the available records without waiting. */
 export function consumePacked(
   addon: PackedAddon,
   client: Consumer,
@@ -293,10 +293,10 @@ export function consumePacked(
 const SEED_BYTES = Buffer.from(SEEDS.buffer)
 
 /**
- * The same of records that are only to be known from each other.
- * @param identityOf says what a record is known by; asked for those only whose identity the addon leaves to JavaScript
- * @param onIdentity is called with each; the hash is valid until it returns
- * @returns how many there were
+ * Like {@link consumePacked}, for the identities of records.
+ * @param identityOf is called only for records whose identity the addon leaves to JavaScript
+ * @param onIdentity is called for each record; the hash is valid until it returns
+ * @returns the number of records
  */
 export function consumeIdentities(
   addon: PackedAddon,
@@ -333,7 +333,7 @@ function topicOf(addon: PackedAddon, number: number): string {
   return topic
 }
 
-/** The records in a buffer, which they go on to share. */
+/** The records in a buffer; they keep referring to it. */
 export function unpack(
   bytes: Buffer,
   topicOf: (number: number) => string,
@@ -344,17 +344,14 @@ export function unpack(
   return records
 }
 
-/** @param onRecord is given the hash of the record's identity where that is all that there is of it; valid until it returns */
+/** @param onRecord gets the hash of the identity, valid until it returns, when the buffer has nothing else of the record */
 function eachRecord(
   bytes: Buffer,
   topicOf: (number: number) => string,
   onRecord: (record: IncomingRecord, hash: Uint32Array | undefined) => void,
   onInterruption: (interruption: Interruption) => void,
 ): void {
-  const batch: Batch = {
-    bytes,
-    ints: new Int32Array(bytes.buffer, bytes.byteOffset, bytes.length >> 2),
-  }
+  const batch: Batch = { bytes, ints: new Int32Array(bytes.buffer, bytes.byteOffset, bytes.length >> 2) }
   const doubles = new Float64Array(bytes.buffer, bytes.byteOffset, bytes.length >> 3)
   demandFormat(batch.ints[0])
   for (let at = INCOMING_HEAD_BYTES; at < bytes.length; ) {
@@ -384,7 +381,7 @@ interface Batch {
   ints: Int32Array
 }
 
-/** A record that is read from its batch when somebody asks. */
+/** A record that is decoded on access. */
 class PackedRecord implements IncomingRecord {
   private cachedHeaders: RecordHeaders | undefined
 

@@ -5,29 +5,22 @@ import { join, resolve } from 'node:path'
 
 type Environment = Readonly<Record<string, string | undefined>>
 
-/** The user has no home folder and no variable names a cache. */
-class NoCacheError extends Error {
-  override readonly name = 'NoCacheError'
-}
-
 /**
  * KAFKATRACE_CACHE_DIR, else XDG_CACHE_HOME/kafkatrace, else ~/.cache/kafkatrace; a variable that is empty counts as unset.
  * @returns an absolute path
- * @throws NoCacheError
+ * @throws Error when the user has no home folder and no variable names a cache
  */
 export function cacheFolder(env: Environment = process.env, home: () => string = homedir): string {
   if (env.KAFKATRACE_CACHE_DIR) return resolve(env.KAFKATRACE_CACHE_DIR)
   if (env.XDG_CACHE_HOME) return resolve(env.XDG_CACHE_HOME, 'kafkatrace')
-  let folder: string
   try {
-    folder = home()
+    return resolve(home(), '.cache', 'kafkatrace')
   } catch {
     // The user ID is unknown to the system, as in a container.
-    throw new NoCacheError(
+    throw new Error(
       'this user has no home folder to keep downloads and builds in; name a folder with KAFKATRACE_CACHE_DIR',
     )
   }
-  return resolve(folder, '.cache', 'kafkatrace')
 }
 
 /** Creates the cache and writes to it. @returns why it is not writable; undefined when it is */
@@ -36,8 +29,7 @@ export function cacheFault(env: Environment = process.env, home: () => string = 
   try {
     folder = cacheFolder(env, home)
   } catch (error) {
-    if (error instanceof NoCacheError) return error.message
-    throw error
+    return (error as Error).message
   }
   const probe = join(folder, `.probe-${process.pid}`)
   try {

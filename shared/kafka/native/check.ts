@@ -137,13 +137,7 @@ export function checkHandles(handles: Handles): void {
 const CODECS = ['gzip', 'snappy', 'lz4', 'zstd']
 
 /** The capabilities of the installed build. @throws AddonError as {@link checkAddon} */
-export function describeAddon(): {
-  manifest: Manifest
-  librdkafka: string
-  codecs: string[]
-  ssl: boolean
-  sasl: string[]
-} {
+export function describeAddon() {
   checkAddon()
   const { features, librdkafkaVersion } = load()
   const list = features().split(',')

@@ -21,13 +21,6 @@ export const onPath = (command: string): string | null => Bun.which(command, { P
 
 export const hasCommand = (name: string): boolean => onPath(name) !== null
 
-export const command = (name: string, purpose: string, packages: Need['packages']): Need => ({
-  name,
-  for: purpose,
-  packages,
-  isThere: () => hasCommand(name),
-})
-
 const INCLUDE_FOLDERS = ['/usr/include', '/usr/local/include', '/opt/homebrew/include']
 
 /** Asks the compiler, which knows the system's folders; without one, searches the usual folders. */
@@ -44,12 +37,17 @@ function hasHeader(header: string): boolean {
   return [...INCLUDE_FOLDERS, ...multiarch].some((folder) => existsSync(join(folder, header)))
 }
 
-const header = (name: string, purpose: string, packages: Need['packages']): Need => ({
-  name,
-  for: purpose,
-  packages,
-  isThere: () => hasHeader(name),
-})
+const needing =
+  (isThere: (name: string) => boolean) =>
+  (name: string, purpose: string, packages: Need['packages']): Need => ({
+    name,
+    for: purpose,
+    packages,
+    isThere: () => isThere(name),
+  })
+
+export const command = needing(hasCommand)
+const header = needing(hasHeader)
 
 const COMPILER = {
   'apt-get': 'build-essential',

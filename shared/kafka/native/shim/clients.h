@@ -1,21 +1,21 @@
-// What the files of shim/ use of each other.
+// Shared by the files of shim/.
 #pragma once
 #include <nan.h>
 
-// shim/v8.cc: a Buffer of its own, with nothing in it yet.
+// shim/v8.cc: an uninitialised Buffer with its own memory.
 v8::MaybeLocal<v8::Object> NewBuffer(v8::Isolate* isolate, size_t length);
 
 namespace NodeKafka {
 
-// The object behind one of the client's, or NULL for anything else.
+// The native object behind a client, or NULL for anything else.
 template <class T>
 T* ClientOf(v8::Local<v8::Value> value) {
   if (!value->IsObject() || value.As<v8::Object>()->InternalFieldCount() < 1) return NULL;
   return dynamic_cast<T*>(Nan::ObjectWrap::Unwrap<Nan::ObjectWrap>(value.As<v8::Object>()));
 }
 
-// Keeps a client from being destroyed for as long as it lives. Whoever disconnects holds the lock for as long as that takes, and the JavaScript
-// thread must not wait for it: it asks whether it got the lock.
+// Keeps a client from being destroyed during its lifetime. A disconnect holds the lock until it is complete, and the JavaScript thread must not wait
+// for that: it tries the lock and checks whether it got it.
 class TryReadLock {
  public:
   explicit TryReadLock(uv_rwlock_t& lock) : lock_(lock), got_(uv_rwlock_tryrdlock(&lock) == 0) {}

@@ -1,10 +1,10 @@
-// Persistent handles that are given back.
+// Persistent handles that can be released.
 //
-// Bun 1.4.5 never frees what `v8::api_internal::GlobalizeReference` makes: the slot stays allocated and its value rooted. Every delivery
-// report with an opaque and every asynchronous call holds one, so that memory would grow for ever. Here, values are rooted in a JavaScript
-// array that only this file knows, and a slot is used again after it was disposed of.
+// Bun 1.4.5 never frees what `v8::api_internal::GlobalizeReference` creates: the slot stays allocated and its value rooted. Every delivery
+// report with an opaque and every asynchronous call holds one, so memory would grow without bound. Here, values are rooted in a private JavaScript
+// array, and slots are reused after they were disposed of.
 //
-// ASSUMES two things that hold for Bun 1.4.5 and are checked when the addon is loaded (shared/kafka/native/check.ts): behind a handle stands an
+// ASSUMES two things that hold for Bun 1.4.5 and are checked when the addon is loaded (shared/kafka/native/check.ts): a handle points to an
 // object of 16 bytes (map, contents), and JavaScriptCore does not move objects.
 #include <nan.h>
 #include <node.h>
@@ -35,11 +35,11 @@ struct Slot {
   void* weak_parameter;
 };
 
-// A disposed slot stays as it is for so many others: a Local that was made from it may still be read in the same callback.
+// A disposed slot is not reused before this many others: a Local of it may still be read in the same callback.
 constexpr size_t kQuarantineSlots = 4096;
 
 std::deque<Slot*> quarantine;
-// Indices of the root array to clear. Disposing may happen where JavaScript must not be touched, so it is put off to the next creation.
+// Indices of the root array to clear. Slots may be disposed of where JavaScript must not be called, so the array is cleared at the next creation.
 std::vector<uint32_t> to_unroot;
 uint32_t slots_made = 0;
 uint32_t slots_live = 0;
@@ -150,7 +150,7 @@ NAN_METHOD(Read) {
   info.GetReturnValue().Set(Nan::New(*held[number]));
 }
 
-// release(): gives back all that is held
+// release(): releases all held values
 NAN_METHOD(Release) {
   for (Nan::Persistent<v8::Value>* one : held) {
     one->Reset();

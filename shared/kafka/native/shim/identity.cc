@@ -1,6 +1,6 @@
-// What a record is known by (CloudEvents 1.0.2, section 3.1.1: source and id), as a hash, for reading many records only to tell their events apart.
-// JavaScript knows by which rules a record is an event (shared/events/record.ts): here are told only those for which that is plain, with values of a few
-// harmless characters. All others are left to it.
+// Hashes the identity of a record's event (CloudEvents 1.0.2, section 3.1.1: source and id), for reading many records only to recognise duplicates.
+// shared/events/record.ts has the rules by which a record is an event. Only clear cases with plain characters are hashed here; JavaScript decides
+// the others.
 #include "shim/identity.h"
 
 #include <cstring>
@@ -10,7 +10,7 @@ namespace NodeKafka {
 
 namespace {
 
-// Wyhash, final version 4, as Bun.hash.wyhash has it: both sides must come to the same number.
+// Wyhash, final version 4, as in Bun.hash.wyhash: both must give the same result.
 constexpr uint64_t kSecret[4] = {0xa0761d6478bd642full, 0xe7037ed1a0b428dbull, 0x8ebc6af09c88c6e3ull, 0x589965cc75374cc3ull};
 
 uint64_t Mix(uint64_t a, uint64_t b) {
@@ -190,7 +190,7 @@ bool HashIdentity(const rd_kafka_message_t* message, const uint64_t seeds[2], ui
     }
   }
   if (!has_version || !has_type || id.at == NULL || source.at == NULL) return false;
-  // As consumer/decode.ts puts them together.
+  // As consumer/decode.ts joins them.
   static thread_local std::string identity;
   identity.assign(source.at, source.length).append(1, '\n').append(id.at, id.length);
   for (size_t which = 0; which < 2; which++) hash[which] = Wyhash(seeds[which], identity.data(), identity.size());

@@ -1,4 +1,4 @@
-// What a record is known by: see identity.cc.
+// The identity of a record's event: see identity.cc.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -7,10 +7,10 @@
 
 namespace NodeKafka {
 
-// ASSUMES that Bun.hash.wyhash makes the same of the same seed; checked at load (check.ts).
+// ASSUMES that Bun.hash.wyhash gives the same hash for the same seed; checked at load (check.ts).
 uint64_t HashOf(uint64_t seed, const char* text, size_t length);
 
-// @returns false when it takes all of the rules for events to tell
+// @returns false when only the full rules for events can decide
 bool HashIdentity(const rd_kafka_message_t* message, const uint64_t seeds[2], uint64_t hash[2]);
 
 }  // namespace NodeKafka

@@ -1,13 +1,13 @@
-// Records and delivery reports by the batch: one call and one buffer for many, where the client's own interface makes several calls of
-// JavaScript functions for every header. shared/kafka/packed.ts is the other side of the formats below.
+// Records and delivery reports in batches: one call and one buffer for many, where the client calls several JavaScript functions for each header.
+// shared/kafka/packed.ts is the other side of the formats below.
 //
-// Every buffer says which version of the formats it has, and whoever reads it refuses another (`kFormat` here, `FORMAT` there: a change of a format
-// changes both). All numbers are little-endian, as those of the machine.
+// Every buffer contains the version of the formats, and the reader refuses other versions (`kFormat` here, `FORMAT` there; a change of a format
+// changes both). All numbers are little-endian, like the machine's.
 // Outgoing: i32 format, then records, each beginning at a multiple of 4 bytes:
 //   i32 bytes of this record · i32 sequence · i32 topic (as `topics` gave it) · i32 partition (-1: the key chooses)
 //   i32 key bytes (-1: none) · i32 value bytes (-1: none) · i32 headers
 //   a header: i32 name (>= 0: its place in `names`; else ~bytes of the name) · i32 value bytes (-1: none)
-//   then the bytes, one after the other: key, of every header the name, where it has no place, and the value; then the record's value
+//   then the bytes, one after the other: key; for each header its name, if that has no number, and its value; then the record's value
 // Delivery reports, 32 bytes each:
 //   i32 sequence · i32 error · i32 partition · i32 format · f64 offset · f64 timestamp (ms)
 // Incoming: i32 format · i32 0, then records, each beginning at a multiple of 8 bytes:
@@ -15,7 +15,7 @@
 //   i32 key bytes · i32 value bytes · i32 headers · i32 bytes from the record's beginning to its value
 //   a header: i32 name, as above · i32 value bytes (-1: none) · i32 0 ASCII, 1 other UTF-8, 2 other bytes
 //   then the bytes: key, and of every header the name, where it has no place, and the value; then the record's value
-// Where only identities are asked for, a record whose identity is told has -1 headers, no key and no value; instead of them:
+// When only identities are requested, a record with a known identity has -1 headers, no key and no value, but:
 //   u64 and u64, the hashes of its identity
 #include <nan.h>
 
@@ -35,14 +35,14 @@
 
 namespace NodeKafka {
 
-// ASSUMES what the formats say of numbers; checked when it is compiled.
+// ASSUMES little-endian numbers, as in the formats; checked when compiled.
 static_assert(std::endian::native == std::endian::little, "the formats are little-endian");
 
 constexpr int32_t kFormat = 1;
 constexpr size_t kOutgoingHead = 4;
 constexpr size_t kIncomingHead = 8;
 
-// What a report is told by: the low bit says that an opaque is ours, since the client's own are pointers.
+// The opaque of a packed record. Its lowest bit is set, which it never is in the client's own opaques, since these are pointers.
 constexpr uintptr_t kOurs = 1;
 constexpr unsigned kNumberBits = 15;
 
@@ -68,8 +68,8 @@ class PackedProducer : public Callbacks::Dispatcher {
   // From any thread.
   void Add(const Report& report) {
     scoped_mutex_lock lock(async_lock);
-    // Whoever finds it empty wakes the event loop; what follows until it is emptied goes along. Within the lock, so that closing does not take
-    // the event loop's handle away meanwhile.
+    // The first report wakes the event loop, which takes all that follow. Within the lock, so that the event loop's handle is not closed
+    // meanwhile.
     if (reports.empty()) Execute();
     reports.push_back(report);
   }
@@ -101,7 +101,7 @@ class PackedProducer : public Callbacks::Dispatcher {
     handles.clear();
     scoped_mutex_lock lock(async_lock);
     Deactivate();
-    // What it holds of JavaScript's goes with it.
+    // Releases its JavaScript values.
     for (Nan::Callback* callback : callbacks) delete callback;
     callbacks.clear();
   }
@@ -116,7 +116,7 @@ class PackedProducer : public Callbacks::Dispatcher {
   std::vector<rd_kafka_topic_t*> handles;
 };
 
-// Sees a client's connection and its lock.
+// Has access to a client's connection and its lock.
 class Packed {
  public:
   static NAN_METHOD(Names);
@@ -132,17 +132,17 @@ class Packed {
 namespace {
 
 std::vector<std::string> names;
-// By length, which tells most of them apart without a hash.
+// By length, which distinguishes most of them without a hash.
 std::vector<std::vector<int32_t>> names_of_length;
 std::vector<std::string> topics;
 std::unordered_map<std::string, int32_t> place_of_topic;
 
-// By number; a closed one's number is not given again, since reports of its records may still come. An array, since it is read from librdkafka's
+// By number; the number of a closed one is not reused, since reports of its records may still arrive. An array, since it is read from librdkafka's
 // threads; an entry is written before the first record that names it.
 PackedProducer* producers[1u << kNumberBits];
 size_t producers_opened = 0;
 
-// The place of a name among those that go by number; -1: it has none.
+// The number of a header name; -1: it has none.
 int32_t PlaceOfName(const char* name, size_t length) {
   if (length >= names_of_length.size()) return -1;
   for (int32_t place : names_of_length[length])
@@ -177,7 +177,7 @@ int32_t Int(const char* at) {
   return number;
 }
 
-// Reads what JavaScript packed. Nothing is read beyond the record, whatever its numbers say.
+// Reads what JavaScript packed. Never reads beyond the record, whatever its numbers are.
 class Reader {
  public:
   Reader(const char* at, size_t length) : at_(at), end_(at + length) {}
@@ -196,7 +196,7 @@ class Reader {
       return true;
     }
     if (end_ - at_ < length) return false;
-    // No bytes is not the same as none, for which librdkafka takes NULL.
+    // Empty is not the same as null, which is NULL to librdkafka.
     *bytes = length == 0 ? "" : at_;
     at_ += length;
     return true;
@@ -209,7 +209,7 @@ class Reader {
 
 constexpr int kMostHeaders = 100000;
 
-// One record to librdkafka. @returns its error; ERR__BAD_MSG for a record that is not of the format
+// Passes one record to librdkafka. @returns its error; ERR__BAD_MSG for an invalid record
 rd_kafka_resp_err_t ProduceOne(PackedProducer* to, rd_kafka_t* rk, const char* at, size_t length, uintptr_t number) {
   Reader reader(at, length);
   int32_t ignored, sequence, topic, partition, key_length, value_length, count;
@@ -327,7 +327,7 @@ constexpr size_t kRecordHead = 48;
 constexpr size_t kHeaderHead = 12;
 constexpr int32_t kIdentityOnly = -1;
 
-// A message with what packing it takes, worked out once.
+// A message and the sizes that packing needs, computed once.
 struct Incoming {
   rd_kafka_message_t* message;
   int32_t topic;
@@ -340,7 +340,7 @@ struct Incoming {
 };
 
 // Sizes a message and lists its headers in `list`.
-// @param seeds NULL: all of the message is wanted, not only its identity
+// @param seeds NULL: the whole message is requested, not only its identity
 Incoming Measure(rd_kafka_message_t* message, std::vector<Header>* list, const uint64_t* seeds) {
   Incoming one{message, -1, list->size(), 0, 0, 0, {}};
   if (seeds != NULL && message->err == RD_KAFKA_RESP_ERR_NO_ERROR && HashIdentity(message, seeds, one.identity)) {
@@ -472,7 +472,7 @@ NAN_METHOD(Packed::OpenProducer) {
   info.GetReturnValue().Set(Nan::New<v8::Number>(static_cast<double>(producers_opened++)));
 }
 
-// produce(number, buffer, bytes): all records go to librdkafka; what it does not take is in the reports, with partition -2.
+// produce(number, buffer, bytes): passes all records to librdkafka; those that it refuses are in the reports, with partition -2.
 NAN_METHOD(Packed::Produce) {
   PackedProducer* packed = ProducerOf(info[0]);
   Bytes buffer;
@@ -497,7 +497,7 @@ NAN_METHOD(Packed::Produce) {
   }
 }
 
-// reports(number, buffer) → how many were put there; 0 when there are no more
+// reports(number, buffer) → how many were written to the buffer; 0 when there are no more
 NAN_METHOD(Packed::Reports) {
   PackedProducer* packed = ProducerOf(info[0]);
   Bytes buffer;
@@ -506,7 +506,7 @@ NAN_METHOD(Packed::Reports) {
   info.GetReturnValue().Set(Nan::New<v8::Number>(static_cast<double>(count)));
 }
 
-// closeProducer(number): to be called before the client is disconnected. Nothing is produced and nobody is called any more; reports can still
+// closeProducer(number): to be called before the client is disconnected. After it nothing is produced and `onReports` is not called; reports can still
 // be taken.
 NAN_METHOD(Packed::CloseProducer) {
   PackedProducer* packed = ProducerOf(info[0]);
@@ -515,7 +515,7 @@ NAN_METHOD(Packed::CloseProducer) {
 }
 
 // consume(client, most, seeds?) → a buffer of records that are ready; undefined when none is. Does not wait. With seeds, two numbers of 64 bits
-// in a buffer, only their identities are asked for.
+// in a buffer, only their identities are requested.
 NAN_METHOD(Packed::Consume) {
   KafkaConsumer* consumer = ClientOf<KafkaConsumer>(info[0]);
   if (consumer == NULL || !info[1]->IsUint32()) return Nan::ThrowTypeError("a consumer and a number are needed");
@@ -574,7 +574,7 @@ NAN_METHOD(Packed::Hash) {
 }
 
 // Called by the client's own delivery-report callback (addon.patch), from librdkafka's polling thread.
-// @returns false when the report is not of a record that came packed
+// @returns false when the report is not of a packed record
 bool AddPackedReport(RdKafka::Message& message) {
   uintptr_t opaque = reinterpret_cast<uintptr_t>(message.msg_opaque());
   if ((opaque & kOurs) == 0) return false;

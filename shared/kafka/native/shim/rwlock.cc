@@ -1,15 +1,15 @@
-// libuv's read-write locks. Bun 1.4.5 exports them as functions that end the process; linking with -Bsymbolic makes these win.
+// libuv's read-write locks. Bun 1.4.5 exports them as functions that end the process; linking with -Bsymbolic makes these take precedence.
 #include <pthread.h>
 #include <stdlib.h>
 #include <uv.h>
 
 #include <type_traits>
 
-// ASSUMES that libuv's lock is the system's; checked when it is compiled.
+// ASSUMES that libuv's lock is the pthreads lock; checked when compiled.
 static_assert(std::is_same_v<uv_rwlock_t, pthread_rwlock_t>);
 
 namespace {
-// As in libuv: a lock that fails is a fault of the program, and going on would corrupt memory.
+// As in libuv: a failing lock is a bug, and continuing would corrupt memory.
 void Must(int result) {
   if (result != 0) abort();
 }

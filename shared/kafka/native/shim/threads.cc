@@ -1,11 +1,11 @@
-// libuv's threads. Bun exports them as functions that end the process; linking with -Bsymbolic makes these win. The client starts one for each
-// consumer that flows (`consume()` without a number).
+// libuv's threads. Bun exports them as functions that end the process; linking with -Bsymbolic makes these take precedence. The client starts one
+// for each consumer in flowing mode (`consume()` without a number).
 #include <pthread.h>
 #include <uv.h>
 
 #include <type_traits>
 
-// ASSUMES that libuv's thread is the system's; checked when it is compiled.
+// ASSUMES that libuv's thread is a pthread; checked when compiled.
 static_assert(std::is_same_v<uv_thread_t, pthread_t>);
 
 namespace {

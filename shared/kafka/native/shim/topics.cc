@@ -1,5 +1,5 @@
-// Topics by the batch: the client's own calls create one topic a request, which costs a broker three times as much, and describe them on an
-// admin client that its producer may be taken away from meanwhile. shared/kafka/topic-requests.ts is the other side.
+// Requests about many topics. The client creates one topic per request, which costs a broker three times as much, and describes topics on an
+// admin client whose producer can be freed during the call. shared/kafka/topic-requests.ts is the other side.
 #include <nan.h>
 
 #include <chrono>
@@ -25,18 +25,17 @@ struct Row {
   int partitions;
   // 1 yes, 0 no, -1 the broker does not say.
   int writable;
-  // Settings of the topic; empty where they were not asked for.
+  // Settings of the topic; empty when they were not requested.
   std::string max_message_bytes = "";
   std::string cleanup_policy = "";
 };
 
 using Rows = std::vector<Row>;
 
-// How much longer than the request itself its answer is waited for: librdkafka ends requests once a second.
+// How long an answer may take beyond the request's time-out, which librdkafka checks once a second.
 constexpr int kAnswerGraceMs = 1500;
 
-// Requests go to the controller. A cluster may be without one for a moment, and librdkafka's mock cluster names one that is none of its brokers: so
-// long is waited for one that is to create topics.
+// How long topic creation waits for a controller. A cluster may briefly have none, and librdkafka's mock cluster names one that does not exist.
 constexpr int kControllerTimeoutMs = 5000;
 constexpr int kControllerLookMs = 100;
 
@@ -62,7 +61,7 @@ using Event = std::unique_ptr<rd_kafka_event_t, Freed<rd_kafka_event_t, rd_kafka
 
 std::string Text(const char* given) { return given == NULL ? "" : given; }
 
-// Sends what `send` sends, and waits for its one answer.
+// Sends a request and waits for its answer.
 Baton Ask(rd_kafka_t* client, rd_kafka_admin_op_t operation, int timeout_ms,
           const std::function<void(rd_kafka_AdminOptions_t*, rd_kafka_queue_t*)>& send,
           const std::function<void(rd_kafka_event_t*)>& read) {
@@ -84,7 +83,7 @@ Baton Ask(rd_kafka_t* client, rd_kafka_admin_op_t operation, int timeout_ms,
 
 }  // namespace
 
-// Sees a client's connection and its lock.
+// Has access to a client's connection and its lock.
 class Topics {
  public:
   static NAN_METHOD(Create);
@@ -92,7 +91,7 @@ class Topics {
   static NAN_METHOD(Ends);
   static NAN_METHOD(Configs);
 
-  // Held until the call returns: the client is not destroyed meanwhile.
+  // Keeps the client from being destroyed until the call returns.
   static Baton With(Producer* producer, const std::function<Baton(rd_kafka_t*)>& ask) {
     scoped_shared_read_lock lock(producer->m_connection_lock);
     if (!producer->IsConnected()) return Baton(RdKafka::ERR__STATE, "The producer is not connected");
@@ -236,7 +235,7 @@ class DescribeWorker : public TopicsWorker {
   }
 };
 
-// Asks the leader of every partition where its log ends. A row a topic, with an error of its partitions when all have one.
+// Requests the end offset of each partition from its leader. One row for each topic, with an error when all its partitions have one.
 class EndsWorker : public TopicsWorker {
  public:
   EndsWorker(Nan::Callback* callback, Producer* producer, std::vector<std::string> names, std::vector<int> counts,
@@ -279,7 +278,7 @@ class EndsWorker : public TopicsWorker {
   std::vector<int> counts_;
 };
 
-// Asks for the two settings that decide about a record.
+// Requests the two settings that decide which records a topic accepts.
 class ConfigsWorker : public TopicsWorker {
  public:
   using TopicsWorker::TopicsWorker;
@@ -293,7 +292,7 @@ class ConfigsWorker : public TopicsWorker {
     for (const std::string& name : names_) {
       rd_kafka_ConfigResource_t* topic = rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_TOPIC, name.c_str());
       if (topic == NULL) continue;
-      // What is named is asked for; the values are not sent.
+      // Only the names are sent; they select the settings.
       for (const char* setting : {kMaxMessageBytes, kCleanupPolicy}) rd_kafka_ConfigResource_set_config(topic, setting, "");
       wanted.push_back(topic);
     }

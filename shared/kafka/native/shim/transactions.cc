@@ -1,5 +1,5 @@
-// Offsets go into a transaction under the membership that was the consumer's when the transaction began. The client's own call asks for it anew
-// each time, so that offsets of an earlier assignment pass for those of the present one and the broker has nothing to refuse (KIP-447).
+// Adds offsets to a transaction with the membership that the consumer had when the transaction began. The client's own call uses the current one,
+// so the broker cannot refuse the offsets of an earlier assignment (KIP-447).
 // shared/kafka/group-metadata.ts is the other side.
 #include <nan.h>
 
@@ -19,7 +19,7 @@ namespace NodeKafka {
 
 using GroupMetadata = RdKafka::ConsumerGroupMetadataImpl;
 
-// Sees a client's connection and its lock.
+// Has access to a client's connection and its lock.
 class Transactions {
  public:
   static NAN_METHOD(GroupMetadataOf);
@@ -27,7 +27,7 @@ class Transactions {
 
   static Baton Send(Producer* producer, const std::vector<RdKafka::TopicPartition*>& offsets, const GroupMetadata& metadata,
                     int timeout_ms) {
-    // Held until the call returns: the client is not destroyed meanwhile.
+    // Keeps the client from being destroyed until the call returns.
     scoped_shared_read_lock lock(producer->m_connection_lock);
     if (!producer->IsConnected()) return Baton(RdKafka::ERR__STATE, "The producer is not connected", false, false, false);
     RdKafka::Producer* client = dynamic_cast<RdKafka::Producer*>(producer->m_client);
@@ -75,8 +75,8 @@ class SendOffsetsWorker : public Workers::ErrorAwareWorker {
 
 }  // namespace
 
-// groupMetadata(consumer) → a buffer; undefined while it is no member of its group. Without a generation and a member's id the broker takes
-// offsets from anybody, so that such metadata would fence nothing.
+// groupMetadata(consumer) → a buffer; undefined while it is not a member of its group. Metadata without a generation and a member id would fence
+// nothing: the broker accepts such offsets from anyone.
 NAN_METHOD(Transactions::GroupMetadataOf) {
   KafkaConsumer* consumer = ClientOf<KafkaConsumer>(info[0]);
   if (consumer == NULL) return Nan::ThrowTypeError("a consumer is needed");

@@ -1,5 +1,5 @@
-// What the addon needs of V8's and Node's C++ interfaces and Bun 1.4.5 does not export. Each function goes through what Bun does have:
-// the JavaScript function that does the same, or a neighbouring C++ one. The build fails when a symbol is missing beyond these.
+// Functions of V8 and Node that the addon needs and Bun 1.4.5 does not export. Each is built on what Bun has: the equivalent JavaScript function,
+// or a related C++ one. The build fails when a symbol is missing beyond these.
 #include <node.h>
 #include <node_buffer.h>
 #include <v8.h>
@@ -21,7 +21,7 @@ using v8::Object;
 using v8::String;
 using v8::Value;
 
-// ASSUMES that a member function's `this` is a handle's slot, and a Local nothing but a pointer to one; its size is checked when it is compiled.
+// ASSUMES that a member function's `this` is a handle's slot, and that a Local is only a pointer to one; its size is checked when compiled.
 template <class T>
 Local<T> LocalOf(const T* self) {
   Local<T> local;
@@ -63,7 +63,7 @@ Builtin buffer_alloc("Buffer", "allocUnsafeSlow");
 
 }  // namespace
 
-// A Buffer with memory of its own and nothing in it yet; shim/packed.cc uses it too.
+// An uninitialised Buffer with its own memory; shim/packed.cc uses it too.
 MaybeLocal<Object> NewBuffer(Isolate* isolate, size_t length) {
   Local<Value> arguments[1] = {v8::Number::New(isolate, static_cast<double>(length))};
   Local<Value> made;
@@ -73,7 +73,7 @@ MaybeLocal<Object> NewBuffer(Isolate* isolate, size_t length) {
 
 namespace {
 
-// Buffers from C++ are copies: Bun offers no buffer over foreign memory here, and the records that come this way are small.
+// Buffers from C++ are copies: Bun has no buffers over foreign memory here, and these records are small.
 MaybeLocal<Object> BufferCopy(Isolate* isolate, const char* data, size_t length) {
   Local<Object> buffer;
   if (!NewBuffer(isolate, length).ToLocal(&buffer)) return MaybeLocal<Object>();
@@ -85,7 +85,7 @@ MaybeLocal<Object> BufferCopy(Isolate* isolate, const char* data, size_t length)
 
 namespace v8 {
 
-// The addon enumerates configuration objects and headers, whose own enumerable names are what it means.
+// Returns the own enumerable names, which is what the addon needs of configuration objects and headers.
 MaybeLocal<Array> Object::GetOwnPropertyNames(Local<Context>) {
   Local<Value> arguments[1] = {LocalOf(this)};
   Local<Value> names;
@@ -133,7 +133,7 @@ Maybe<int64_t> Value::IntegerValue(Local<Context> context) const {
   return Just(converted->Value());
 }
 
-// Only ever asked of what is an object already; a primitive's wrapper is of no use to the addon.
+// Only called for objects; the addon does not use wrappers of primitives.
 MaybeLocal<Object> Value::ToObject(Local<Context>) const {
   if (!IsObject()) return MaybeLocal<Object>();
   return LocalOf(this).As<Object>();
@@ -179,7 +179,7 @@ char* Data(Local<Value> value) { return Data(value.As<Object>()); }
 size_t Length(Local<Object> object) { return object.As<v8::ArrayBufferView>()->ByteLength(); }
 size_t Length(Local<Value> value) { return Length(value.As<Object>()); }
 
-// Takes over `data`, which node's contract wants to be from malloc.
+// Takes ownership of `data`, which comes from malloc by Node's contract.
 MaybeLocal<Object> New(Isolate* isolate, char* data, size_t length) {
   MaybeLocal<Object> buffer = BufferCopy(isolate, data, length);
   std::free(data);

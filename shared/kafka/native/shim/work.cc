@@ -1,10 +1,10 @@
 // Threads for the client's blocking calls.
 //
 // Bun's pool has as many threads as the machine has cores, and its own file and DNS calls need them: a few calls that wait for a broker would
-// take the whole process along. Every call gets a thread of its own here, so that none waits for another. Linking with -Bsymbolic makes this
-// win over Bun's uv_queue_work.
+// block the whole process. Here every call has its own thread, so none waits for another. Linking with -Bsymbolic makes this take precedence over
+// Bun's uv_queue_work.
 //
-// ASSUMES that Bun's async handles work, and fit into what Node's uv.h says of them; checked when it is built (stubs.ts, trial.ts).
+// ASSUMES that Bun's async handles work, and fit the sizes in Node's uv.h; checked when built (stubs.ts, trial.ts).
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -17,11 +17,11 @@
 
 namespace {
 
-// So many calls can wait at a time; one more waits until one of them returns, and every call has a time-out. What waits is one step a client, and
-// one question a partition while partitions are assigned; both stay well below. A thread takes some 20 KB.
+// Calls that can run at the same time; another waits until one returns, and every call has a time-out. Clients make one transaction step at a time,
+// and one request for each partition during an assignment, well below this. A thread takes about 20 KB.
 constexpr size_t kMostThreads = 256;
 
-// An idle thread is kept for so long: the next step of a transaction follows within milliseconds.
+// How long an idle thread is kept: the next step of a transaction follows within milliseconds.
 constexpr time_t kIdleSeconds = 2;
 
 // librdkafka's calls put names and messages on the stack, nothing large.
@@ -35,7 +35,7 @@ struct Pool {
   size_t threads = 0;
   size_t idle = 0;
 
-  // Of the JavaScript thread only. An open handle keeps the process alive, so that there is one while calls are under way.
+  // Used by the JavaScript thread only. An open handle keeps the process alive, so there is one while calls are running.
   uv_async_t* async = nullptr;
   size_t under_way = 0;
 };
@@ -63,7 +63,7 @@ void* Run(void*) {
     pthread_mutex_unlock(&p.lock);
     work->work_cb(work);
     pthread_mutex_lock(&p.lock);
-    // The handle is closed once all is done and told, hence not before this. Within the lock, as it is told from there on.
+    // Within the lock: once this call counts as returned, the JavaScript thread may close the handle.
     if (p.done.empty()) uv_async_send(p.async);
     p.done.push_back(work);
   }
@@ -77,7 +77,7 @@ bool StartThread() {
   pthread_attr_init(&attributes);
   pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
   pthread_attr_setstacksize(&attributes, kStackBytes);
-  // Signals are the business of Bun's threads.
+  // Signals are handled by Bun's threads.
   sigset_t all, before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
@@ -96,7 +96,7 @@ void Tell(uv_async_t*) {
   done.swap(p.done);
   pthread_mutex_unlock(&p.lock);
   p.under_way -= done.size();
-  // Where this comes twice for one call, the handle is closed already.
+  // After a second notification of the same call the handle is closed already.
   if (p.under_way == 0 && p.async != nullptr) {
     uv_close(reinterpret_cast<uv_handle_t*>(p.async), [](uv_handle_t* handle) { delete reinterpret_cast<uv_async_t*>(handle); });
     p.async = nullptr;
@@ -123,7 +123,7 @@ extern "C" int uv_queue_work(uv_loop_t* loop, uv_work_t* work, uv_work_cb work_c
     if (StartThread()) {
       p.threads++;
     } else if (p.threads == 0) {
-      // As libuv does: there is nobody who could ever do it.
+      // As in libuv: no thread can be created to run it.
       fprintf(stderr, "kafka addon: no thread can be started; raise the limit of processes\n");
       abort();
     }
