@@ -1,10 +1,9 @@
-import { siblingTopic, type TopicRole } from '../shared/events/topics.ts'
+import { siblingTopic, TOPIC_ROLES, type TopicRole } from '../shared/events/topics.ts'
 import {
   type CommittedOffset,
   type KnownRecord,
   type PartitionEnds,
   partitionName,
-  type Range,
   type RangeReader,
   type TopicPartition,
 } from '../shared/kafka/types.ts'
@@ -14,71 +13,70 @@ import { identityOf } from './decode.ts'
 import { HashWindow } from './dedupe.ts'
 
 /**
- * Whether every event of a range has what it is to have: one outcome, in `.processed` or in `.dlq`. Committed offsets are a claim, outcomes are the
- * fact: what is called done and has neither an outcome nor a place in `.retry` is missing.
+ * Checks that every event of a range has one outcome, in `.processed` or in `.dlq`. Committed offsets are a claim, outcomes are the fact: an event
+ * that is committed as done but has neither an outcome nor a record in `.retry` is missing (I3).
  */
 
-/** What has become of an event, as far as Kafka tells. */
-export type Verdict =
-  | 'processed'
-  | 'dead'
-  /** It waits in `.retry`. */
-  | 'waiting'
-  /** It is not committed as done yet. */
-  | 'pending'
-  /** It is committed as done, and has no outcome. */
-  | 'missing'
-  /** It has more than one outcome. */
-  | 'doubled'
-  /** It has none, and its outcome may have been deleted since, or stands behind a transaction that has not ended. */
-  | 'unknown'
-
+/** What became of an event, as far as Kafka tells. */
 export const VERDICTS = [
   'processed',
   'dead',
+  /** It is in `.retry`. */
   'waiting',
+  /** It is not committed as done yet. */
   'pending',
+  /** It is committed as done and has no outcome. */
   'missing',
+  /** It has more than one outcome. */
   'doubled',
+  /** No outcome was found: it may have been deleted, or be behind an open transaction. */
   'unknown',
-] as const satisfies readonly Verdict[]
+] as const
+export type Verdict = (typeof VERDICTS)[number]
 
-/** What of the reader an audit needs. */
+/** The part of a reader that an audit needs. */
 export type AuditReader = Pick<RangeReader, 'ends' | 'readIdentities'>
 
-/** The topics that outcomes are in. */
+const ROLES = ['input', ...TOPIC_ROLES] as const
 const OUTCOME_ROLES = ['dlq', 'processed'] as const satisfies readonly TopicRole[]
 
-/** How often it is looked whether a transaction has ended. */
+/** Pause between two checks whether a transaction has ended. */
 const TRANSACTIONS_PAUSE_MS = 50
 
 /**
- * By how much an event's timestamp may be later than its outcome's: senders' clocks are not ours. Brokers take no record that is further in the future
- * unless they are told to (`message.timestamp.after.max.ms`).
+ * How much later than its outcome an event's timestamp may be, since senders' clocks differ from ours. By default, brokers reject records whose timestamp
+ * is further in the future (`message.timestamp.after.max.ms`).
  */
 const CLOCK_SKEW_MS = 3_600_000
 
-/** How close together the times are kept at which outcomes were written, in offsets. */
+/** One outcome's timestamp is kept for each so many offsets. */
 const TIME_SAMPLE_OFFSETS = 10_000
 
-// ---- what Kafka says at one moment
+// ---- committed offsets and ends at one moment
 
-/** What is committed of an input partition and where its topics end, asked for in the order that makes the answers fit together. */
+/** What is committed of an input partition, and where its topics end. */
 export interface Snapshot {
   at: TopicPartition
-  /** Where reading goes on. */
+  /** What is committed of the input; offset -1: nothing. */
+  committed: CommittedOffset
+  /** Where reading resumes. */
   input: CommittedOffset
   retry: CommittedOffset
-  ends: Readonly<Record<'input' | TopicRole, PartitionEnds>>
-  /** Where one of its outputs cannot be read any further, for a transaction that has not ended in time. */
+  ends: Record<'input' | TopicRole, PartitionEnds>
+  /** The first output topic in which a transaction was still open after the time-out, and its first offset. */
   heldBack: { topic: string; offset: number } | undefined
 }
 
+const placeOf = ({ topic, partition }: TopicPartition, role: (typeof ROLES)[number]): TopicPartition => ({
+  topic: role === 'input' ? topic : siblingTopic(topic, role),
+  partition,
+})
+
 /**
- * Committed offsets are asked for first, and only then where the outputs end: whatever is committed by then has its outcome, or its place in `.retry`,
- * below these ends once the transactions below them have ended. What is committed meanwhile only adds to the outcomes.
- * @param committed of a group, as of transactions that have ended
- * @param timeoutMs how long transactions may take to end
+ * The order matters: committed offsets first, then the ends of the outputs. Once the transactions below these ends have ended, every event that
+ * was committed has its outcome, or its record in `.retry`, below them. Later commits only add outcomes.
+ * @param committed asks for a group's offsets, without those of open transactions
+ * @param timeoutMs how long open transactions may take to end
  * @returns in the order of the partitions
  */
 export async function takeSnapshots(
@@ -87,94 +85,84 @@ export async function takeSnapshots(
   reader: AuditReader,
   timeoutMs: number,
 ): Promise<Snapshot[]> {
-  const places = inputs.flatMap(({ topic, partition }) => [
-    { topic, partition },
-    { topic: siblingTopic(topic, 'retry'), partition },
-  ])
-  const rows = new Map((await committed(places)).map((row) => [partitionName(row), row]))
-  const [inputEnds, retryEnds, dlqEnds, processedEnds] = await Promise.all([
-    reader.ends(inputs),
-    ...(['retry', ...OUTCOME_ROLES] as const).map((role) => stableEnds(inputs, role, reader, timeoutMs)),
-  ])
-  return inputs.map((at, index) => {
-    const [input, retry] = places
-      .slice(index * 2, index * 2 + 2)
-      .map((place) => rows.get(partitionName(place)) ?? { ...place, offset: -1, metadata: '' })
-    const ends = {
-      input: inputEnds?.[index],
-      retry: retryEnds?.[index],
-      dlq: dlqEnds?.[index],
-      processed: processedEnds?.[index],
-    } as Snapshot['ends']
-    const held = (['retry', ...OUTCOME_ROLES] as const).find((role) => ends[role].stable < ends[role].end)
+  const rows = await committed(inputs.flatMap((at) => [placeOf(at, 'input'), placeOf(at, 'retry')]))
+  const byName = new Map(rows.map((row) => [partitionName(row), row]))
+  const committedOf = (at: TopicPartition): CommittedOffset =>
+    byName.get(partitionName(at)) ?? { ...at, offset: -1, metadata: '' }
+  const allEnds = await stableEnds(inputs, reader, timeoutMs)
+  return allEnds.map((ends, index) => {
+    const at = placeOf(inputs[index] as TopicPartition, 'input')
+    const held = TOPIC_ROLES.find((role) => ends[role].stable < ends[role].end)
+    const input = committedOf(at)
     return {
       at,
-      input: startOf(input as CommittedOffset, ends.input),
-      retry: startOf(retry as CommittedOffset, ends.retry),
+      committed: input,
+      input: startOf(input, ends.input),
+      retry: startOf(committedOf(placeOf(at, 'retry')), ends.retry),
       ends,
-      heldBack: held === undefined ? undefined : { topic: siblingTopic(at.topic, held), offset: ends[held].stable },
+      heldBack: held && { topic: siblingTopic(at.topic, held), offset: ends[held].stable },
     }
   })
 }
 
-/** Where a partition is read on: what is committed, as far as it is still there. */
-export function startOf(committed: CommittedOffset, { beginning, end }: PartitionEnds): CommittedOffset {
+/** Where reading of a partition resumes: at the committed offset, or at the beginning if that offset is gone. */
+function startOf(committed: CommittedOffset, { beginning, end }: PartitionEnds): CommittedOffset {
   const { offset, metadata } = committed
   if (offset >= beginning && offset <= end) return committed
-  // Beyond the end: the topic was made anew, or has lost its last records.
+  // Beyond the end: the topic was recreated, or lost its last records.
   if (offset < 0 || offset > end) return { ...committed, offset: beginning, metadata: '' }
   const ahead = [...decodeAhead(offset, metadata)].filter((one) => one >= beginning)
   return { ...committed, offset: beginning, metadata: encodeAhead(beginning, ahead) }
 }
 
 /**
- * The ends of one of the topics beside the inputs, as of when what was open below them has ended, since its outcomes may have been written again behind
- * it; or as of the time-out.
+ * The ends of the inputs and the topics beside them. Where a transaction is open in an output, the end after it, since an aborted transaction's
+ * outcomes may have been written again behind it; after the time-out, `stable` stays below `end`.
  */
 async function stableEnds(
   inputs: readonly TopicPartition[],
-  role: TopicRole,
   reader: AuditReader,
   timeoutMs: number,
-): Promise<PartitionEnds[]> {
-  const places = inputs.map(({ topic, partition }) => ({ topic: siblingTopic(topic, role), partition }))
+): Promise<Snapshot['ends'][]> {
+  const places = inputs.flatMap((at) => ROLES.map((role) => placeOf(at, role)))
   const ends = await reader.ends(places)
   const deadlineMs = performance.now() + timeoutMs
   for (;;) {
-    const unstable = [...ends.keys()].filter((index) => {
-      const { stable, end } = ends[index] as PartitionEnds
-      return stable < end
-    })
-    if (unstable.length === 0 || performance.now() > deadlineMs) return ends
+    const open = [...ends.entries()].filter(
+      ([index, { stable, end }]) => ROLES[index % ROLES.length] !== 'input' && stable < end,
+    )
+    if (open.length === 0 || performance.now() >= deadlineMs) break
     await sleep(TRANSACTIONS_PAUSE_MS)
-    const now = await reader.ends(unstable.map((index) => places[index] as TopicPartition))
-    for (const [which, index] of unstable.entries()) {
-      const { end } = ends[index] as PartitionEnds
+    const now = await reader.ends(open.map(([index]) => places[index] as TopicPartition))
+    for (const [which, [index, { end }]] of open.entries()) {
       const { beginning, stable } = now[which] as PartitionEnds
       ends[index] = { beginning, end: Math.max(stable, end), stable }
     }
   }
+  return inputs.map((_, input) => {
+    const own = ROLES.map((role, which) => [role, ends[input * ROLES.length + which]])
+    return Object.fromEntries(own) as Snapshot['ends']
+  })
 }
 
-// ---- events and what is found of each
+// ---- events and what was found of each
 
 const FOUND = { claimed: 1, waiting: 2, processed: 4, dead: 8, twice: 16 } as const
 const OUTCOMES = FOUND.processed | FOUND.dead
 
-/** Places that there is room for at first. */
+/** Initial capacity, in events. */
 const FIRST_PLACES = 64
 
-/** Events of a partition by what they are known by, and what is found of each. A million take some 45 MB. */
+/** The events of a partition by identity, and what was found of each. A million take some 45 MB. */
 export class Events {
   readonly #places: HashWindow
-  /** By place. */
+  /** By place, as the next two. */
   #found = new Uint8Array(FIRST_PLACES)
   #offsets = new Float64Array(FIRST_PLACES)
   #timesMs = new Float64Array(FIRST_PLACES)
-  /** Those that have neither an outcome nor a place in `.retry`. */
   #unresolved = 0
 
-  /** @param most events that are added at most */
+  /** @param most the most events that will be added */
   constructor(most: number) {
     this.#places = new HashWindow(Math.max(1, most))
   }
@@ -183,6 +171,7 @@ export class Events {
     return this.#places.size
   }
 
+  /** Events that have neither an outcome nor a record in `.retry`. */
   get unresolved(): number {
     return this.#unresolved
   }
@@ -193,7 +182,7 @@ export class Events {
   }
 
   /**
-   * A record of the input, in their order. One that repeats an event changes nothing: what is done is the first.
+   * Adds an input record; to be called in the order of offsets. A record that repeats an event changes nothing: its first record counts.
    * @param isClaimed whether it is committed as done
    */
   add({ offset, timestampMs, hash }: Pick<KnownRecord, 'offset' | 'timestampMs' | 'hash'>, isClaimed: boolean): void {
@@ -217,29 +206,23 @@ export class Events {
     this.#timesMs = larger(new Float64Array(places), this.#timesMs)
   }
 
-  addOutcome(hash: Uint32Array, kind: 'processed' | 'dead'): void {
+  /** Notes an outcome, or a record in `.retry`. Those of other events are ignored. */
+  addFound(hash: Uint32Array, kind: 'processed' | 'dead' | 'waiting'): void {
     const place = this.#places.placeOf(hash)
     if (place === undefined) return
     const found = this.#found[place] as number
     if ((found & (OUTCOMES | FOUND.waiting)) === 0) this.#unresolved--
-    this.#found[place] = found | ((found & OUTCOMES) === 0 ? FOUND[kind] : FOUND.twice)
+    const isSecond = kind !== 'waiting' && (found & OUTCOMES) !== 0
+    this.#found[place] = found | (isSecond ? FOUND.twice : FOUND[kind])
   }
 
-  addWaiting(hash: Uint32Array): void {
-    const place = this.#places.placeOf(hash)
-    if (place === undefined) return
-    const found = this.#found[place] as number
-    if ((found & (OUTCOMES | FOUND.waiting)) === 0) this.#unresolved--
-    this.#found[place] = found | FOUND.waiting
-  }
-
-  /** The event is there already before the range: its outcome may be as old as that. */
+  /** Notes an earlier record of the event, before the range: its outcome may be as old as that. */
   addEarlier({ timestampMs, hash }: Pick<KnownRecord, 'timestampMs' | 'hash'>): void {
     const place = this.#places.placeOf(hash)
     if (place !== undefined) this.#timesMs[place] = Math.min(this.#timesMs[place] as number, timestampMs)
   }
 
-  /** @param knownSinceMs from when on outcomes are all there; undefined when it is not known of any */
+  /** @param knownSinceMs since when all outcomes are still in the log; undefined when that is not known */
   each(knownSinceMs: number | undefined, onEvent: (verdict: Verdict, offset: number) => void): void {
     for (let place = 0; place < this.size; place++)
       onEvent(this.#verdict(place, knownSinceMs), this.#offsets[place] as number)
@@ -256,7 +239,7 @@ export class Events {
   }
 }
 
-// ---- reading what is found of them
+// ---- reading outcomes
 
 /** Events whose outcomes are looked for, and where. */
 export interface Search {
@@ -266,8 +249,8 @@ export interface Search {
 
 /**
  * Reads outcomes.
- * @param latest so many offsets of the latest in each topic are read first, and the others only where an event has none among these
- * @returns for each search, from which time on an event's outcome would still be there; undefined when nothing is known of that
+ * @param latest reads this many of each topic's latest offsets first, and older ones only for events that have no outcome among these
+ * @returns for each search, since when all outcomes are still in the log; undefined when that is not known
  */
 export async function readOutcomes(
   searches: readonly Search[],
@@ -275,20 +258,15 @@ export async function readOutcomes(
   latest = Number.POSITIVE_INFINITY,
 ): Promise<(number | undefined)[]> {
   const times = searches.map(() => ({ dlq: new Times(), processed: new Times() }))
-  const rangesOf = (
-    role: (typeof OUTCOME_ROLES)[number],
-    boundsOf: (ends: PartitionEnds, search: Search) => [from: number, to: number],
-  ): Range[] =>
-    searches.map((search) => {
-      const { at, ends } = search.snapshot
-      const [from, to] = boundsOf(ends[role], search)
-      return { topic: siblingTopic(at.topic, role), partition: at.partition, from, to }
-    })
-  const read = async (boundsOf: Parameters<typeof rangesOf>[1]): Promise<void> => {
+  const read = async (boundsOf: (ends: PartitionEnds, events: Events) => [from: number, to: number]): Promise<void> => {
     for (const role of OUTCOME_ROLES) {
       const kind = role === 'dlq' ? 'dead' : 'processed'
-      await reader.readIdentities(rangesOf(role, boundsOf), identityOf, ({ range, offset, timestampMs, hash }) => {
-        searches[range]?.events.addOutcome(hash, kind)
+      const ranges = searches.map(({ events, snapshot: { at, ends } }) => {
+        const [from, to] = boundsOf(ends[role], events)
+        return { ...placeOf(at, role), from, to }
+      })
+      await reader.readIdentities(ranges, identityOf, ({ range, offset, timestampMs, hash }) => {
+        searches[range]?.events.addFound(hash, kind)
         times[range]?.[role].add(offset, timestampMs)
       })
     }
@@ -296,9 +274,11 @@ export async function readOutcomes(
   const latestOf = ({ beginning, stable }: PartitionEnds): number => Math.max(beginning, stable - latest)
   await read((ends) => [latestOf(ends), ends.stable])
   if (Number.isFinite(latest))
-    await read((ends, { events }) => [ends.beginning, events.unresolved > 0 ? latestOf(ends) : ends.beginning])
-  // Asked for behind the reading: what was deleted meanwhile may not have been read.
-  const beginnings = await Promise.all(OUTCOME_ROLES.map((role) => reader.ends(rangesOf(role, () => [0, 0]))))
+    await read((ends, events) => [ends.beginning, events.unresolved > 0 ? latestOf(ends) : ends.beginning])
+  // Asked for after reading: records that were deleted meanwhile may not have been read.
+  const beginnings = await Promise.all(
+    OUTCOME_ROLES.map((role) => reader.ends(searches.map(({ snapshot: { at } }) => placeOf(at, role)))),
+  )
   return searches.map(({ snapshot }, index) => {
     if (snapshot.heldBack !== undefined) return undefined
     let knownSinceMs = Number.NEGATIVE_INFINITY
@@ -313,9 +293,9 @@ export async function readOutcomes(
   })
 }
 
-/** When records were written, a few of them. */
+/** A sample of when records were written. */
 class Times {
-  /** The first of every so many offsets. */
+  /** The first record of each {@link TIME_SAMPLE_OFFSETS}. */
   readonly #samples = new Map<number, { offset: number; timestampMs: number }>()
 
   add(offset: number, timestampMs: number): void {
@@ -324,7 +304,7 @@ class Times {
     if (known === undefined || offset < known.offset) this.#samples.set(key, { offset, timestampMs })
   }
 
-  /** The time of one of the first records from an offset on; undefined when there is none. */
+  /** The timestamp of the first sample at or after the offset; undefined when there is none. */
   since(offset: number): number | undefined {
     let first: { offset: number; timestampMs: number } | undefined
     for (const one of this.#samples.values())
@@ -333,24 +313,23 @@ class Times {
   }
 }
 
-/** Reads what waits in `.retry`. */
+/** Reads the events that wait in `.retry`. */
 export async function readWaiting(
   searches: readonly { events: Events; snapshot: Snapshot }[],
   reader: AuditReader,
 ): Promise<void> {
   const done = searches.map(({ snapshot: { retry } }) => decodeAhead(retry.offset, retry.metadata))
-  const ranges = searches.map(({ snapshot: { retry, ends } }) => ({
-    topic: retry.topic,
-    partition: retry.partition,
+  const ranges = searches.map(({ snapshot: { at, retry, ends } }) => ({
+    ...placeOf(at, 'retry'),
     from: Math.max(ends.retry.beginning, retry.offset),
     to: ends.retry.stable,
   }))
   await reader.readIdentities(ranges, identityOf, ({ range, offset, hash }) => {
-    if (done[range]?.has(offset) !== true) searches[range]?.events.addWaiting(hash)
+    if (done[range]?.has(offset) !== true) searches[range]?.events.addFound(hash, 'waiting')
   })
 }
 
-/** Reads the input before a range for events of it that are there already. */
+/** Reads the input before a range, for earlier records of its events. */
 export async function readEarlier(
   searches: readonly (Search & { from: number })[],
   reader: AuditReader,
@@ -361,7 +340,7 @@ export async function readEarlier(
 
 // ---- an audit
 
-/** Records of an input partition, `from` up to `to`, which is not among them; below the end for readers of committed records. */
+/** Records of an input partition with offsets in [`from`, `to`), below its end for readers of committed records. */
 export interface AuditRange {
   snapshot: Snapshot
   from: number
@@ -371,18 +350,18 @@ export interface AuditRange {
 export interface Findings extends AuditRange {
   /** Records in the range. */
   records: number
-  /** Events in the range, each once, by what has become of them. */
+  /** Events in the range by verdict, each counted once. */
   counts: Record<Verdict, number>
-  /** Offsets of the first of those that are missing, and of the doubled ones. */
+  /** The lowest offsets of missing and of doubled events, ascending. */
   missing: number[]
   doubled: number[]
 }
 
 /**
  * Judges the events of ranges.
- * @param maxEvents that are held in memory; where there are more, everything is read more often
- * @param maxNamed how many offsets are told of each range's missing and doubled events
- * @param latest of the outcomes, as in {@link readOutcomes}; an event is then doubled when both of its outcomes were read
+ * @param maxEvents the most events held in memory; for more, everything is read several times
+ * @param maxNamed the most offsets returned of each range's missing and of its doubled events
+ * @param latest as in {@link readOutcomes}; an event then counts as doubled only if both of its outcomes were read
  * @returns in the order of the ranges
  */
 export async function audit(
@@ -407,24 +386,26 @@ export async function audit(
         searches[range]?.events.add(record, claims[range]?.(offset) === true)
       },
     )
-    // First, since what waits needs no outcome to be looked for.
+    // First, since waiting events need no search for an outcome.
     await readWaiting(searches, reader)
     const knownSince = await readOutcomes(searches, reader, latest)
-    // Where all outcomes are still there, no time matters; where none is known to be, none does either.
+    // An infinite time means that all outcomes are still in the log; an undefined one, that none may be. Earlier records matter in neither case.
     const doubtful = searches.filter(({ events }, index) => events.unresolved > 0 && Number.isFinite(knownSince[index]))
     await readEarlier(doubtful, reader)
     for (const [index, { events }] of searches.entries()) {
       const found = findings[index] as Findings
       events.each(knownSince[index], (verdict, offset) => {
         found.counts[verdict]++
-        if (verdict === 'missing' || verdict === 'doubled') addLowest(found[verdict], offset, maxNamed)
+        if (verdict === 'missing' || verdict === 'doubled') found[verdict].push(offset)
       })
+      for (const verdict of ['missing', 'doubled'] as const)
+        found[verdict] = found[verdict].sort((a, b) => a - b).slice(0, maxNamed)
     }
   }
   return findings
 }
 
-/** Into how many shares, by their hashes, events are divided so that one share of them fits into memory. */
+/** Into how many shares, by hash, events are divided so that one share fits into memory. */
 export const shareCount = (ranges: readonly Pick<AuditRange, 'from' | 'to'>[], maxEvents: number): number =>
   Math.max(1, Math.ceil(ranges.reduce((sum, { from, to }) => sum + Math.max(0, to - from), 0) / maxEvents))
 
@@ -432,19 +413,10 @@ export const noCounts = (): Record<Verdict, number> =>
   Object.fromEntries(VERDICTS.map((verdict) => [verdict, 0])) as Record<Verdict, number>
 
 /**
- * Which records are committed as done. Those that the metadata names may repeat events that are open: that can be told only where everything from the
- * committed offset on is looked at.
+ * Which records are committed as done. A record that the metadata names may be a duplicate of an open event, so metadata counts only where
+ * everything since the committed offset is read.
  */
 export function claimsOf(committed: CommittedOffset, from: number): (offset: number) => boolean {
   const ahead = from <= committed.offset ? decodeAhead(committed.offset, committed.metadata) : new Set<number>()
   return (offset) => offset < committed.offset || ahead.has(offset)
-}
-
-/** Keeps the lowest of the offsets, rising. */
-function addLowest(offsets: number[], offset: number, most: number): void {
-  const last = offsets.at(-1)
-  if (offsets.length === most && (last === undefined || offset > last)) return
-  const at = offsets.findLastIndex((one) => one < offset) + 1
-  offsets.splice(at, 0, offset)
-  if (offsets.length > most) offsets.pop()
 }

@@ -1,4 +1,3 @@
-import { TOPIC_ROLES } from '../shared/events/topics.ts'
 import { hashOf } from '../shared/kafka/identity-hash.ts'
 import { RELEASED } from '../shared/kafka/transactor.ts'
 import {
@@ -6,67 +5,61 @@ import {
   type GroupConsumer,
   HangingTransactionError,
   type KnownRecord,
-  type PartitionEnds,
   partitionName,
   type Range,
   type RangeReader,
   type TopicPartition,
 } from '../shared/kafka/types.ts'
-import { sleep } from '../shared/service/retry.ts'
 import { decodeAhead, isOurs, MAX_AHEAD_OFFSETS } from './ahead.ts'
-import { Events, readEarlier, readOutcomes, type Search, startOf, type Verdict } from './audit.ts'
+import { Events, readEarlier, readOutcomes, type Search, type Snapshot, takeSnapshots, type Verdict } from './audit.ts'
 import { identityOf, keyOf } from './decode.ts'
 import { type Deduplication, HashWindow } from './dedupe.ts'
 import type { PartitionPast, SourcePast, Waiting } from './partition-past.ts'
 import type { Partition } from './partition-state.ts'
 
 /**
- * How long committed offsets are waited for: one that a transaction is about to change holds back all that are asked for with it, so that many
- * are soon asked for one by one.
+ * How long to wait for committed offsets. One that an open transaction is about to change delays the answer for all that are asked for with it, so
+ * a request for many soon gives way to requests for each.
  */
 const COMMITTED_TIMEOUT_MS = 10_000
 const COMMITTED_TOGETHER_TIMEOUT_MS = 2_000
 
-/** How long a partition waits for the transactions in its topics to end, and how soon it is looked again. */
+/** How long a partition waits for open transactions in its topics to end. */
 const TRANSACTIONS_TIMEOUT_MS = 5_000
-const TRANSACTIONS_PAUSE_MS = 50
 
 /**
- * Records may get their outcomes out of turn: by so many offsets at most, since a partition with more between its oldest open record and the
- * next one is paused (partitions are paused between two fetches, so a fetch more can come), and those that wait in `.retry` besides. An input
- * record's outcome is thus followed by at most so many outcomes of records before it.
+ * How far out of order outcomes can be: at most this many outcomes of earlier records follow an input record's outcome. A partition with more
+ * offsets between its oldest open record and its next one is paused, but only between two fetches; and records in `.retry` come on top.
  */
 const MAX_OUT_OF_TURN = 3 * MAX_AHEAD_OFFSETS
 
-/** Each transaction takes an offset for its own mark: in the worst case one an outcome. */
+/** Each transaction takes one offset for its marker: in the worst case, one for each outcome. */
 const MAX_OFFSETS_PER_OUTCOME = 2
 
 /**
- * The most outcomes that are remembered of a partition that is read from its beginning though it has outcomes, such as for a new group: each
- * takes some 32 bytes.
+ * The most outcomes remembered of a partition that is read from its beginning although it has outcomes, as for a new group: each takes some 32 bytes.
  */
 const MAX_REMEMBERED_OUTCOMES = 5_000_000
 
-/** What a partition's restore needs to know beside its committed offsets. */
-interface Ends {
-  input: PartitionEnds
-  retry: PartitionEnds
-  dlq: PartitionEnds
-  processed: PartitionEnds
+/** A partition while it is restored. */
+interface Restoring {
+  partition: Partition
+  snapshot: Snapshot
+  past: PartitionPast
 }
 
 /**
- * Learns from Kafka what of partitions has been done and what waits, whoever did it, and fills their windows.
+ * Reads from Kafka which events of partitions are done and which wait, whichever member did them, and fills the partitions' windows.
  *
- * The order matters. Committed offsets come first: the broker answers only when no transaction is about to move them, so all outputs of
- * earlier owners that count are in the log by then, and those of a fenced one never will be. Only then are the ends taken up to which
- * outputs are read, and reading to an end waits for transactions below it.
+ * The order matters. Committed offsets come first: the broker answers only when no transaction is about to change them, so all outputs of earlier
+ * owners that count are in the log by then, and those of a fenced owner never will be. The ends up to which outputs are read are taken after that, and
+ * reading to an end waits for the transactions below it.
  *
- * Committed offsets are a claim, outcomes are the fact: the records before the offset are read as far as the window reaches, and those
- * without an outcome are {@link PartitionPast.missing} (I3). The window is what I2 rests on after a restart or rebalance.
- * @param patient whether to wait for transactions that have not ended; without, a partition with one is left out
- * @returns by partition; none for those that were left out
- * @throws HangingTransactionError when transactions do not end, Error when Kafka does not tell
+ * Committed offsets are a claim, outcomes are the fact: the records before the offset are read as far back as the window reaches, and those
+ * without an outcome are {@link SourcePast.missing} (I3). The window is what I2 rests on after a restart or rebalance.
+ * @param patient whether to wait for open transactions; if not, partitions that have one are left out
+ * @returns by partition; without those that were left out
+ * @throws HangingTransactionError when a transaction does not end, Error when Kafka does not answer
  */
 export async function restore(
   partitions: readonly Partition[],
@@ -74,50 +67,46 @@ export async function restore(
   reader: RangeReader,
   patient: boolean,
 ): Promise<Map<Partition, PartitionPast>> {
-  const timeoutMs = patient ? COMMITTED_TIMEOUT_MS : COMMITTED_TOGETHER_TIMEOUT_MS
-  const places = partitions.flatMap((one) => one.both)
-  const rows = new Map((await group.committed(places, timeoutMs)).map((row) => [partitionName(row), row]))
-  for (const one of partitions)
-    one.claimed = one.both.map((at) => rows.get(partitionName(at))?.offset ?? -1) as [number, number]
-  const endsOf = await stableEnds(partitions, reader, patient)
-  const pasts = new Map<Partition, PartitionPast>()
-  for (const [partition, ends] of endsOf) {
-    const [input, retry] = partition.both.map((at) => {
-      const row = rows.get(partitionName(at))
-      return row === undefined || row.metadata.startsWith(RELEASED) ? { ...at, offset: -1, metadata: '' } : row
-    }) as [CommittedOffset, CommittedOffset]
-    pasts.set(partition, pastOf(input, retry, ends))
+  const committed = async (places: readonly TopicPartition[]): Promise<CommittedOffset[]> => {
+    const rows = await group.committed(places, patient ? COMMITTED_TIMEOUT_MS : COMMITTED_TOGETHER_TIMEOUT_MS)
+    const offsets = new Map(rows.map((row) => [partitionName(row), row.offset]))
+    for (const one of partitions)
+      one.claimed = one.both.map((at) => offsets.get(partitionName(at)) ?? -1) as [number, number]
+    // A release writes offsets only to abort them. If one is committed all the same, it says nothing.
+    return rows.filter(({ metadata }) => !metadata.startsWith(RELEASED))
   }
-  await fillWindows(pasts, endsOf, reader)
-  await findWaiting(pasts, endsOf, reader)
-  await findMissing(pasts, endsOf, reader)
-  for (const [partition, past] of pasts) past.doubtful = isDoubtful(partition, past, endsOf.get(partition) as Ends)
-  return pasts
+  const snapshots = await takeSnapshots(partitions, committed, reader, patient ? TRANSACTIONS_TIMEOUT_MS : 0)
+  const all = snapshots.flatMap((snapshot, index): Restoring[] => {
+    const { at, heldBack } = snapshot
+    if (heldBack === undefined) return [{ partition: partitions[index] as Partition, snapshot, past: pastOf(snapshot) }]
+    if (!patient) return []
+    throw new HangingTransactionError({ topic: heldBack.topic, partition: at.partition }, heldBack.offset)
+  })
+  await fillWindows(all, reader)
+  await findWaiting(all, reader)
+  await findMissing(all, reader)
+  for (const one of all) one.past.doubtful = isDoubtful(one)
+  return new Map(all.map(({ partition, past }) => [partition, past]))
 }
 
-const isDoubtful = (
-  { claimed }: Partition,
-  { input, retry: waiting, fresh }: PartitionPast,
-  { retry, dlq, processed }: Ends,
-): boolean =>
-  input.missing.length + waiting.missing.length > 0 ||
+const isDoubtful = ({ partition, past: { input, retry, fresh }, snapshot: { ends } }: Restoring): boolean =>
+  input.missing.length + retry.missing.length > 0 ||
   fresh === 'committed beyond the end' ||
-  (fresh !== undefined && dlq.end + processed.end > 0) ||
-  (claimed?.[1] ?? -1) > retry.end
+  (fresh !== undefined && ends.dlq.end + ends.processed.end > 0) ||
+  (partition.claimed?.[1] ?? -1) > ends.retry.end
 
-/** Where reading begins, of what the group has committed and what is there. */
-function pastOf(input: CommittedOffset, retry: CommittedOffset, ends: Ends): PartitionPast {
+function pastOf({ committed: { offset, metadata }, input, retry, ends }: Snapshot): PartitionPast {
   const { beginning, end } = ends.input
-  // Beyond the end: the topic was made anew, or has lost its last records.
-  const fresh = input.offset < 0 ? 'nothing committed' : input.offset > end ? 'committed beyond the end' : undefined
+  // Beyond the end: the topic was recreated, or lost its last records.
+  const fresh = offset < 0 ? 'nothing committed' : offset > end ? 'committed beyond the end' : undefined
   return {
-    input: sourcePastOf(startOf(input, ends.input)),
-    retry: sourcePastOf(startOf(retry, ends.retry)),
+    input: sourcePastOf(input),
+    retry: sourcePastOf(retry),
     waiting: [],
     unknown: 0,
-    skipped: fresh === undefined ? Math.max(0, beginning - input.offset) : 0,
+    skipped: fresh === undefined ? Math.max(0, beginning - offset) : 0,
     fresh,
-    foreign: fresh === undefined && !isOurs(input.metadata),
+    foreign: fresh === undefined && !isOurs(metadata),
     doubtful: false,
   }
 }
@@ -130,97 +119,49 @@ const sourcePastOf = ({ topic, partition, offset, metadata }: CommittedOffset): 
   missing: [],
 })
 
-/**
- * The ends of a partition's topics, once no transaction is open below them. Where one was, they are those of after its end: it may have been aborted, and its
- * outcomes written again behind it.
- */
-async function stableEnds(
-  partitions: readonly Partition[],
-  reader: RangeReader,
-  patient: boolean,
-): Promise<Map<Partition, Ends>> {
-  const places = partitions.flatMap((one) => [
-    ...one.both,
-    one.sibling('dlq'),
-    one.sibling('processed'),
-  ]) as TopicPartition[]
-  const ends = await reader.ends(places)
-  const found = new Map<Partition, Ends>()
-  const deadlineMs = performance.now() + TRANSACTIONS_TIMEOUT_MS
-  for (const [index, partition] of partitions.entries()) {
-    const [input, retry, dlq, processed] = ends.slice(index * 4, index * 4 + 4) as [
-      PartitionEnds,
-      PartitionEnds,
-      PartitionEnds,
-      PartitionEnds,
-    ]
-    const outputs = { retry, dlq, processed }
-    let isStable = true
-    for (const role of TOPIC_ROLES) {
-      if (outputs[role].stable >= outputs[role].end) continue
-      if (!patient) isStable = false
-      else outputs[role] = await transactionsEnded(partition.sibling(role), outputs[role], reader, deadlineMs)
-    }
-    if (isStable) found.set(partition, { input, ...outputs })
-  }
-  return found
-}
-
-async function transactionsEnded(
-  at: TopicPartition,
-  before: PartitionEnds,
-  reader: RangeReader,
-  deadlineMs: number,
-): Promise<PartitionEnds> {
-  for (;;) {
-    const [ends = before] = await reader.ends([at])
-    if (ends.stable >= before.end) return { ...ends, end: ends.stable }
-    if (performance.now() > deadlineMs) throw new HangingTransactionError(at, ends.stable)
-    await sleep(TRANSACTIONS_PAUSE_MS)
-  }
-}
+/** Offsets from the beginnings of the outcome topics to their ends. */
+const outcomeOffsets = ({ dlq, processed }: Snapshot['ends']): number =>
+  dlq.end - dlq.beginning + (processed.end - processed.beginning)
 
 /** Fills the windows with the latest outcomes. */
-async function fillWindows(
-  pasts: ReadonlyMap<Partition, PartitionPast>,
-  endsOf: ReadonlyMap<Partition, Ends>,
-  reader: RangeReader,
-): Promise<void> {
-  const all: Outcomes[] = []
-  const ranges: { dlq: Range[]; processed: Range[] } = { dlq: [], processed: [] }
-  for (const [partition, past] of pasts) {
-    const { dlq, processed } = endsOf.get(partition) as Ends
-    const there = dlq.end - dlq.beginning + (processed.end - processed.beginning)
-    // Nothing says where to go on: every event that has an outcome is to be recognised, or every one that is going to be read.
-    const wanted =
-      past.fresh !== undefined
-        ? there
-        : past.foreign
-          ? Math.min(there, (endsOf.get(partition) as Ends).input.end - past.input.offset + partition.dedupe.capacity)
-          : 0
-    if (wanted > MAX_REMEMBERED_OUTCOMES)
-      throw new Error(
-        past.foreign
-          ? `${partition.name}: another client has set the group’s offset back to ${past.input.offset}, before ${wanted} outcomes, more than can be remembered: events would have another one. Set it forward.`
-          : `${partition.name}: ${there} outcomes are there, and nothing that this group has committed: it would give every event another outcome. Is GROUP_ID another one than before?`,
-      )
-    // What an attempt before has read may have been lost since.
+async function fillWindows(all: readonly Restoring[], reader: RangeReader): Promise<void> {
+  for (const one of all) {
+    const { partition } = one
+    const wanted = outcomesToRemember(one)
+    // The window may hold outcomes that an earlier attempt read and that were lost since.
     if (wanted > partition.dedupe.capacity || partition.dedupe.size > 0) partition.remember(wanted)
-    all.push(new Outcomes(partition.dedupe))
-    for (const [role, { beginning, end }] of [['dlq', dlq] as const, ['processed', processed] as const])
-      ranges[role].push({
-        ...partition.sibling(role),
-        from: Math.max(beginning, end - MAX_OFFSETS_PER_OUTCOME * partition.dedupe.capacity),
-        to: end,
-      })
   }
-  const of = ({ range }: Readonly<KnownRecord>): Outcomes => all[range] as Outcomes
-  await reader.readIdentities(ranges.dlq, identityOf, (record) => of(record).addDead(record))
-  await reader.readIdentities(ranges.processed, identityOf, (record) => of(record).add(record))
-  for (const outcomes of all) outcomes.finish()
+  const outcomes = all.map(({ partition }) => new Outcomes(partition.dedupe))
+  const rangesOf = (role: 'dlq' | 'processed'): Range[] =>
+    all.map(({ partition, snapshot: { ends } }) => {
+      const { beginning, end } = ends[role]
+      const from = Math.max(beginning, end - MAX_OFFSETS_PER_OUTCOME * partition.dedupe.capacity)
+      return { ...partition.sibling(role), from, to: end }
+    })
+  await reader.readIdentities(rangesOf('dlq'), identityOf, (record) => outcomes[record.range]?.addDead(record))
+  await reader.readIdentities(rangesOf('processed'), identityOf, (record) => outcomes[record.range]?.add(record))
+  for (const one of outcomes) one.addDeadUntil(Number.POSITIVE_INFINITY)
 }
 
-/** Dead letters are the fewer; held back and put in among the results by their time, they leave the window oldest first. */
+/**
+ * How many outcomes the window has to hold, if more than usual: without an offset of ours, every event that has an outcome must be recognised, or every one that
+ * will be read again.
+ */
+function outcomesToRemember({ partition, past, snapshot: { ends } }: Restoring): number {
+  const { fresh, foreign, input } = past
+  if (fresh === undefined && !foreign) return 0
+  const there = outcomeOffsets(ends)
+  const wanted = foreign ? Math.min(there, ends.input.end - input.offset + partition.dedupe.capacity) : there
+  if (wanted > MAX_REMEMBERED_OUTCOMES)
+    throw new Error(
+      foreign
+        ? `${partition.name}: another client has set the group’s offset back to ${input.offset}, before ${wanted} outcomes, more than can be remembered: events would have another one. Set it forward.`
+        : `${partition.name}: ${there} outcomes are there, and nothing that this group has committed: it would give every event another outcome. Is GROUP_ID another one than before?`,
+    )
+  return wanted
+}
+
+/** Merges dead letters into the results by timestamp, so that the oldest outcomes leave the window first. Dead letters, which are fewer, are read first. */
 class Outcomes {
   readonly #dead: { timestampMs: number; hash: Uint32Array }[] = []
   #next = 0
@@ -232,15 +173,11 @@ class Outcomes {
   }
 
   add({ timestampMs, hash }: Readonly<KnownRecord>): void {
-    this.#addDeadUntil(timestampMs)
+    this.addDeadUntil(timestampMs)
     this.dedupe.addDone(hash, false)
   }
 
-  finish(): void {
-    this.#addDeadUntil(Number.POSITIVE_INFINITY)
-  }
-
-  #addDeadUntil(timestampMs: number): void {
+  addDeadUntil(timestampMs: number): void {
     for (
       let one = this.#dead[this.#next];
       one !== undefined && one.timestampMs <= timestampMs;
@@ -251,34 +188,23 @@ class Outcomes {
 }
 
 /** Finds the events that wait in `.retry`. */
-async function findWaiting(
-  pasts: ReadonlyMap<Partition, PartitionPast>,
-  endsOf: ReadonlyMap<Partition, Ends>,
-  reader: RangeReader,
-): Promise<void> {
-  const all = [...pasts].map(([{ dedupe }, { retry }]) => ({
-    dedupe,
-    done: retry.done,
-    waiting: [] as Waiting[],
-    unproven: [] as Waiting[],
-  }))
-  const ranges = [...pasts].map(([partition, { retry }]): Range => {
-    const { end } = (endsOf.get(partition) as Ends).retry
-    return { topic: retry.topic, partition: retry.partition, from: retry.offset, to: end }
+async function findWaiting(all: readonly Restoring[], reader: RangeReader): Promise<void> {
+  const searches = all.map((one) => ({ ...one, waiting: [] as Waiting[], unproven: [] as Waiting[] }))
+  const byName = new Map(searches.map((search) => [partitionName(search.past.retry), search]))
+  const ranges = all.map(({ partition, past, snapshot: { ends } }): Range => {
+    return { ...partition.sibling('retry'), from: past.retry.offset, to: ends.retry.end }
   })
-  const places = new Map(ranges.map((range, index) => [partitionName(range), index]))
   await reader.read(ranges, (record) => {
-    const { dedupe, done, waiting, unproven } = all[places.get(partitionName(record)) as number] as (typeof all)[number]
+    const { partition, past, waiting, unproven } = byName.get(partitionName(record)) as (typeof searches)[number]
     const { offset } = record
     const event = { offset, identity: identityOf(record), key: keyOf(record) }
-    if (!done.has(offset)) waiting.push(event)
-    else if (!dedupe.isDone(event.identity)) unproven.push(event)
+    if (!past.retry.done.has(offset)) waiting.push(event)
+    else if (!partition.dedupe.isDone(event.identity)) unproven.push(event)
   })
-  for (const [index, [partition, past]] of [...pasts].entries()) {
-    const { waiting, unproven } = all[index] as (typeof all)[number]
-    // One that was written to `.retry` again waits there.
+  for (const { partition, past, snapshot, waiting, unproven } of searches) {
+    // An event that was written to `.retry` again waits at its new offset.
     const again = new Set(waiting.map(({ identity }) => identity))
-    const { complete } = reachOf(partition.dedupe, endsOf.get(partition) as Ends)
+    const { complete } = reachOf(partition.dedupe, snapshot.ends)
     const undone = complete ? unproven.filter(({ identity }) => !again.has(identity)) : []
     past.waiting = [...waiting, ...undone]
     past.retry.missing = undone.map(({ offset }) => offset)
@@ -286,55 +212,52 @@ async function findWaiting(
   }
 }
 
-/** How far before the committed offset records are looked at, and whether all outcomes are known that there ever were: what has none among them has none. */
+/**
+ * How many records before the committed offset can be judged by the window, and whether it holds all outcomes that there ever were: then an
+ * event that is not in it has none.
+ */
 export function reachOf(
   { size, capacity }: Pick<Deduplication, 'size' | 'capacity'>,
-  { dlq, processed }: Pick<Ends, 'dlq' | 'processed'>,
+  ends: Snapshot['ends'],
 ): { complete: boolean; reach: number } {
-  const there = dlq.end - dlq.beginning + (processed.end - processed.beginning)
-  const complete = dlq.beginning === 0 && processed.beginning === 0 && there <= capacity
+  const complete = ends.dlq.beginning === 0 && ends.processed.beginning === 0 && outcomeOffsets(ends) <= capacity
   return { complete, reach: complete ? capacity : Math.max(0, size - MAX_OUT_OF_TURN) }
 }
 
 /**
- * In how many of the latest offsets of a topic an outcome is looked for first: records are looked at as far back as a window reaches, and whoever passed
- * one of them over, as a repeated event, had its outcome in the window of then.
+ * How many of a topic's latest offsets are searched first: records are judged as far back as a window reaches, and a duplicate among them was dropped
+ * because its outcome was then in the window.
  */
 export const searchedOffsets = ({ capacity }: Pick<Deduplication, 'capacity'>): number =>
   2 * MAX_OFFSETS_PER_OUTCOME * capacity
 
-/** Looks for an outcome of every input record that is called done, as far as the window reaches. */
-async function findMissing(
-  pasts: ReadonlyMap<Partition, PartitionPast>,
-  endsOf: ReadonlyMap<Partition, Ends>,
-  reader: RangeReader,
-): Promise<void> {
-  const all = [...pasts].map(([partition, past]) => {
-    const ends = endsOf.get(partition) as Ends
+/** Looks for an outcome of every input record that is committed as done, as far back as the window reaches. */
+async function findMissing(all: readonly Restoring[], reader: RangeReader): Promise<void> {
+  const searches = all.map(({ partition, past, snapshot }) => {
+    const { at, ends } = snapshot
     const { complete, reach } = reachOf(partition.dedupe, ends)
     const { offset, done } = past.input
     const to = reach === 0 ? offset : Math.min(ends.input.end, Math.max(offset - 1, ...done) + 1)
-    // What waits in `.retry`, and what is not done beyond the committed offset: a record that repeats it has no outcome of its own.
-    const owed = new HashWindow(Math.max(1, past.waiting.length + to - offset))
-    for (const { identity } of past.waiting) owed.add(hashOf(identity))
+    // Events that wait in `.retry`, and those after the committed offset that are not done: their duplicates have no outcome of their own.
+    const undone = new HashWindow(Math.max(1, past.waiting.length + to - offset))
+    for (const { identity } of past.waiting) undone.add(hashOf(identity))
     const events = new Events(Math.max(0, to - ends.input.beginning))
-    const range = { ...place(partition), from: Math.max(ends.input.beginning, offset - reach), to }
-    return { partition, past, ends, complete, events, owed, range }
+    const range = { ...at, from: Math.max(ends.input.beginning, offset - reach), to }
+    return { partition, past, snapshot, complete, events, undone, range }
   })
   await reader.readIdentities(
-    all.map(({ range }) => range),
+    searches.map(({ range }) => range),
     identityOf,
     (record) => {
-      const { partition, past, events, owed } = all[record.range] as (typeof all)[number]
+      const { partition, past, events, undone } = searches[record.range] as (typeof searches)[number]
       const { offset, hash } = record
-      if (offset >= past.input.offset && !past.input.done.has(offset)) owed.add(hash)
-      else if (!partition.dedupe.hasDone(hash) && !owed.has(hash)) events.add(record, true)
+      if (offset >= past.input.offset && !past.input.done.has(offset)) undone.add(hash)
+      else if (!partition.dedupe.hasDone(hash) && !undone.has(hash)) events.add(record, true)
     },
   )
-  for (const { partition, past, ends, complete, events } of all) {
-    if (events.size === 0) continue
+  for (const { partition, past, complete, ...search } of searches) {
+    if (search.events.size === 0) continue
     const { input } = past
-    const search = { events, snapshot: { at: partition, ends, heldBack: undefined } }
     await judge(search, complete ? undefined : reader, searchedOffsets(partition.dedupe), (verdict, offset) => {
       if (verdict === 'missing') input.missing.push(offset)
       else if (verdict === 'unknown') past.unknown++
@@ -343,7 +266,7 @@ async function findMissing(
   }
 }
 
-/** Reading goes on at the first record that is missing; those behind it that are not are done. */
+/** Reading resumes at the first missing record; the others after it stay done. */
 function goBack(input: SourcePast): void {
   const { offset, done, missing } = input
   const [first = offset] = missing
@@ -352,12 +275,10 @@ function goBack(input: SourcePast): void {
   input.offset = Math.min(first, offset)
 }
 
-const place = ({ topic, partition }: TopicPartition): TopicPartition => ({ topic, partition })
-
 /**
- * What has no outcome among the latest may be a repeated event whose outcome is older than those: more outcomes are read for them, in the end all, and
- * where the oldest have been deleted, the whole of the input for an earlier copy.
- * @param reader undefined: all outcomes have been looked at already
+ * An event without an outcome among the latest may be a duplicate whose outcome is older. More outcomes are read for such events, in the end all; and
+ * if the oldest outcomes were deleted, the whole input is read for an earlier record of the event.
+ * @param reader undefined: all outcomes were looked at already
  * @param latest as in {@link readOutcomes}
  */
 async function judge(
