@@ -318,19 +318,19 @@ function offsetsOf(partitions: ReadonlySet<Partition>): CommittedOffset[] {
  * @returns false when nothing smaller can be made of it
  */
 function refuse(item: Item, message: string): boolean {
-  const { record, input, past, key, decoded } = item.job
+  const { record, past, key, decoded } = item.job
   const { outcome } = item
   const { owner } = item.source
   if (outcome === undefined || outcome.kind === 'duplicate') return false
   const failure: Failure = { reason: 'result too large', message }
   const event = decoded.ok ? decoded.event : undefined
   const smaller = [withoutValue(record, event), onlyIdentity(record, event)].map((kept) =>
-    deadLetter(kept, input, past, failure),
+    deadLetter(kept, owner.topic, past, failure),
   )
   const bytes = recordBytes(outcome.output)
   const output =
     outcome.kind === 'processed'
-      ? deadLetter(record, input, past, failure)
+      ? deadLetter(record, owner.topic, past, failure)
       : smaller.find((one) => recordBytes(one) < bytes)
   if (output === undefined) {
     // Not even that is taken, so that it is not for its size: once the topic takes records again, it is to have what it was to have.

@@ -6,7 +6,7 @@ import { sleep } from '../shared/service/retry.ts'
 import { messageOf } from '../shared/service/thrown.ts'
 import type { Tracing } from '../shared/tracing/spans.ts'
 import { contextOf } from '../shared/tracing/tracing.ts'
-import { type ConsumeDeps, consume, type Job, jobOf, type Outcome } from './consume.ts'
+import { type ConsumeDeps, consume, Job, type Outcome } from './consume.ts'
 import { traceOf } from './decode.ts'
 import { Lanes, Slots } from './lanes.ts'
 import type { ConsumerMetrics } from './metrics.ts'
@@ -17,24 +17,24 @@ export interface DecideDeps extends Omit<ConsumeDeps, 'onQuickRetry'> {
   /** undefined: no spans. */
   tracing: Tracing | undefined
   log: Logger
-  /** Whether partitions of another tenant than this one are assigned. */
+  /** Whether partitions of another tenant are assigned. */
   hasOtherTenants(tenant: string): boolean
-  /** Told when a record has its outcome, which is to be committed. */
+  /** The record has an outcome to commit. */
   onDecided(item: Item): void
-  /** Told of a fault that no record is to blame for. */
+  /** A fault of our own that no record caused. */
   onFailed(reason: string): void
 }
 
-/** What a record takes beside its own bytes: our objects and texts, roughly, until its outcome is committed. */
+/** Roughly what our objects and strings for a record take until its outcome is committed, beside the record's own bytes. */
 const RECORD_OVERHEAD_BYTES = 4_096
 
-/** Decides what becomes of records (consume.ts), one key in order and different keys beside each other. */
+/** Runs `consume` for records: in order within a key, concurrently across keys. */
 export class Decider {
   readonly #lanes = new Lanes()
   readonly #slots: Slots
   readonly #consumeDeps: ConsumeDeps
   readonly #lines = new TenantLines()
-  /** A line for each event. Asked once: it is one question the fewer for each. */
+  /** Whether each event is logged; looked up once instead of for each event. */
   readonly #logsAll: boolean
 
   constructor(readonly deps: DecideDeps) {
@@ -43,23 +43,31 @@ export class Decider {
     this.#slots = new Slots(deps.config.MAX_CONCURRENT_HANDLERS, deps.hasOtherTenants)
   }
 
-  /** Handlers that run at this moment. */
+  /** Handlers running now. */
   get handlers(): number {
     return this.#slots.inside
   }
 
-  /** A record that was fetched, with its place in the order of its source. */
+  /** Takes a fetched record. */
   take(record: IncomingRecord, source: Source, place: Place): void {
     const { owner, role } = source
-    const job = jobOf(record, { input: owner.topic, role, tenant: owner.tenant, stream: owner.stream })
+    const job = new Job(record, role)
     const heldBytes = (record.bytes ?? recordBytes(record)) + RECORD_OVERHEAD_BYTES
-    const item: Item = { job, source, heldBytes, outcome: undefined, refused: undefined, place, span: this.#span(job) }
+    const item: Item = {
+      job,
+      source,
+      heldBytes,
+      outcome: undefined,
+      refused: undefined,
+      place,
+      span: this.#span(job, source),
+    }
     owner.hold(item)
     this.deps.metrics.fetched(item)
     this.#lanes.submit(job.key === undefined ? undefined : `${source.name}\n${job.key}`, () => this.#attempt(item))
   }
 
-  /** Its outcome is committed. */
+  /** The record's outcome is committed. */
   committed(item: Item): void {
     const { outcome, source } = item
     if (outcome === undefined) return
@@ -81,28 +89,25 @@ export class Decider {
     this.deps.tracing?.end(span, outcome === 'dead' ? 'failed' : 'ok')
   }
 
-  #span(job: Job): Span | undefined {
+  #span(job: Job, { owner }: Source): Span | undefined {
     const { tracing } = this.deps
     if (tracing === undefined) return undefined
-    const { record, input, tenant } = job
-    const { topic, partition, offset } = record
-    const parent = traceOf(record)
+    const { topic, partition, offset } = job.record
+    const parent = traceOf(job.record)
     if (parent === undefined) return undefined
-    return tracing.begin(`process ${input}`, 'consumer', parent, {
+    const { decoded } = job
+    return tracing.begin(`process ${owner.topic}`, 'consumer', parent, {
       'messaging.system': 'kafka',
       'messaging.operation.type': 'process',
       'messaging.destination.name': topic,
       'messaging.destination.partition.id': String(partition),
       'messaging.kafka.offset': offset,
-      'kafkatrace.tenant': tenant,
-      ...(job.decoded.ok && {
-        'cloudevents.event_id': job.decoded.event.id,
-        'cloudevents.event_type': job.decoded.event.type,
-      }),
+      'kafkatrace.tenant': owner.tenant,
+      ...(decoded.ok && { 'cloudevents.event_id': decoded.event.id, 'cloudevents.event_type': decoded.event.type }),
     })
   }
 
-  /** Whatever goes wrong in it is a fault of ours: the clients are replaced, and the record is read again. */
+  /** An error here is a fault of our own: the clients are replaced, and the record is read again. */
   #attempt(item: Item): Promise<void> | undefined {
     try {
       return this.#decide(item)?.catch(this.#failed)
@@ -117,9 +122,9 @@ export class Decider {
   #decide(item: Item): Promise<void> | undefined {
     const { owner } = item.source
     if (owner.ending.signal.aborted) return undefined
-    // What is not from `.retry` waits for no time, and is not decoded before its turn.
+    // Only records in `.retry` have a time to wait for; others are not decoded before their turn.
     if (item.source.role === 'retry') {
-      // The clock of whoever wrote the time may be another one.
+      // The member that wrote the time may have another clock.
       const waitMs = Math.min(item.job.past.notBeforeMs - this.deps.nowMs(), this.deps.config.RETRY_MAX_MS)
       if (waitMs > 0) return this.#decideLater(item, waitMs)
     }
@@ -136,7 +141,6 @@ export class Decider {
     const { owner } = item.source
     owner.running++
     const outcome = this.#slots.run(() => consume(item.job, owner, this.#consumeDeps), owner.tenant)
-    // consume() turns what handlers throw into outcomes; anything else is a fault of ours that must not take the partition along.
     if (outcome instanceof Promise) return outcome.then((later) => this.#settled(item, later))
     return this.#settled(item, outcome)
   }
@@ -153,7 +157,7 @@ export class Decider {
         owner.settle()
         return undefined
       case 'later':
-        // What is held was told of when it went to .retry.
+        // An event held for lack of a handler was already logged when it moved to .retry.
         this.deps.log[outcome.failure.reason === 'no handler' ? 'debug' : this.#lines.level(owner.tenant, 'info')](
           { ...logFields(item), attempts: outcome.past.attempts, ...outcome.failure, stack: outcome.stack },
           'attempt failed; retrying later',
@@ -197,7 +201,7 @@ export class Decider {
   }
 }
 
-/** What a log line says of a record: where it is and whose, never what is in it. */
+/** The log fields of a record: its place, its event's identity and its trace, never its data. */
 function logFields({ job: { record, decoded } }: Item): Record<string, unknown> {
   const { topic, partition, offset } = record
   const traceId = traceOf(record)?.traceId
@@ -210,7 +214,7 @@ function logFields({ job: { record, decoded } }: Item): Record<string, unknown> 
   }
 }
 
-/** A result belongs to the trace behind the span that made it. */
+/** The result continues the record's trace, as a child of the span that made it. */
 function setResultTrace({ span, job }: Item, output: OutgoingRecord): void {
   if (span === undefined) return
   const { names, values } = output.headers

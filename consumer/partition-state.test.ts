@@ -3,7 +3,7 @@ import fc from 'fast-check'
 import { NO_HEADERS } from '../shared/events/headers.ts'
 import type { IncomingRecord } from '../shared/events/record.ts'
 import { decodeAhead } from './ahead.ts'
-import { jobOf } from './consume.ts'
+import { Job } from './consume.ts'
 import {
   Held,
   type Item,
@@ -48,7 +48,7 @@ function hold(source: Source, offset: number, heldBytes: number): Item | undefin
   }
   const place = source.add(record)
   if (place === undefined) return undefined
-  const job = jobOf(record, { input: owner.topic, role, tenant: owner.tenant, stream: owner.stream })
+  const job = new Job(record, role)
   const item: Item = { job, source, heldBytes, outcome: undefined, refused: undefined, place, span: undefined }
   owner.hold(item)
   return item
