@@ -1,19 +1,16 @@
-import { parseTopic, TOPIC_ROLES } from '../shared/events/topics.ts'
+import { parseTopic } from '../shared/events/topics.ts'
 import {
-  type GroupConsumer,
   type GroupListener,
   HangingTransactionError,
   type Membership,
   partitionName,
-  type RangeReader,
   type TopicPartition,
-  type Transactor,
 } from '../shared/kafka/types.ts'
 import type { Logger } from '../shared/service/logger.ts'
 import { type Backoff, CONNECT_BACKOFF, delayMs, sleep } from '../shared/service/retry.ts'
 import { messageOf } from '../shared/service/thrown.ts'
 import type { ConsumerConfig } from './config.ts'
-import { BorrowedId, endHanging, recoveryIds, released, writersOf } from './hanging.ts'
+import { BorrowedId, type Clients, endHanging, recoveryIds, released, writersOf } from './hanging.ts'
 import { Slots, Together } from './lanes.ts'
 import { proveLeaders, waitForOffset } from './leaders.ts'
 import type { ConsumerMetrics } from './metrics.ts'
@@ -21,83 +18,76 @@ import type { PartitionPast } from './partition-past.ts'
 import { type Held, Partition, type Source } from './partition-state.ts'
 import { restore } from './restore.ts'
 
-export interface AssignmentDeps {
-  group: GroupConsumer
-  transactor: Transactor
-  reader: RangeReader
-  /** A client for another transactional id, connected; it is closed by who asked for it. */
-  openTransactor(transactionalId: string): Promise<Transactor>
+export interface AssignmentDeps extends Clients {
   /** Of all partitions. */
   held: Held
   metrics: ConsumerMetrics
   log: Logger
   config: ConsumerConfig
-  /** These clients take the place of others that could not go on: something may have happened to a broker. */
+  /** These clients replace others after a fatal error, so that something may have happened to a broker. */
   isReplacement: boolean
-  /** Resolves when no transaction of ours that touches the partition is under way. */
+  /** Resolves when no transaction of ours that touches the partition is in progress. */
   free(partition: string): Promise<void>
-  /** A partition is paused. */
   onPaused(partition: Partition): void
-  /** A partition begins to be read. */
   onReading(partition: Partition): void
-  /** A partition is no longer this member's, or begins anew. */
+  /** A partition was revoked, or is restored again. */
   onDropped(partition: Partition): void
-  /** The clients cannot go on. */
+  /** The clients have to be replaced. */
   onFailed(reason: string): void
 }
 
-/** How much of the time for a stop revoked partitions may take to finish; the rest is for leaving the group and closing. */
+/** The share of the drain time-out in which revoked partitions finish; the rest is for leaving the group and closing. */
 const REVOKE_SHARE = 0.5
 
-/** Partitions that are restored one by one at a time. */
+/** The most partitions that are restored one by one at the same time. */
 const MAX_RESTORED_ALONE = 16
 
-/** How often a partition that could not be read is tried. */
+/** How often an unreadable partition is tried again. */
 const UNREADABLE_BACKOFF: Backoff = { firstMs: 500, maxMs: 10_000 }
 
-/** A transaction of another id is aborted in its place when it has held a partition back for so many attempts, each of which waits for it. */
+/** A transaction of another id is aborted after it has failed this many attempts to restore a partition, each of which waits for it. */
 const ATTEMPTS_BEFORE_TAKING_OVER = 3
 
-/** For how long after something has happened to a broker those that are assigned are restored with care. */
+/** For how long after an incident on a broker the leaders of newly assigned partitions are verified. */
 const DISTURBED_FOR_MS = 60_000
 
-/** After how long what keeps a partition from being restored is taken for something that lasts. */
+/** A partition that could not be restored for this long counts as lastingly faulty. */
 const LASTING_FAULT_MS = 60_000
 
-/** What of the missing is named in one line of the log. */
+/** The most offsets in one log line. */
 const MAX_OFFSETS_LOGGED = 50
 
-/** What holds a partition back, and in which attempt to restore it that was found. */
+/** A partition that a transaction holds back, and which attempt to restore it found that. */
 interface HeldBack {
   partition: Partition
   error: HangingTransactionError
   attempt: number
 }
 
-/** Partitions as they come and go: what is known of one is restored from Kafka before it is read. */
+/** Assigned partitions: each is restored from Kafka before it is read. */
 export class Assignments {
   readonly partitions = new Map<string, Partition>()
   /** What is read, by topic and partition. */
   readonly sources = new Map<string, Source>()
-  /** Whether the group has told what is this member's, be it nothing. */
+  /** Whether there has been an assignment, even an empty one. */
   assigned = false
   readonly #alone = new Slots(MAX_RESTORED_ALONE)
-  /** What hangs is ended one after the other: clients of the same id would fence each other. */
+  /** Hanging transactions are ended one at a time: two clients of one id would fence each other. */
   readonly #releasing = new Slots(1)
   readonly #endTogether = new Together(this.#releasing, (all: readonly HeldBack[]) => this.#end(all))
   readonly #proveTogether = new Together(this.#releasing, (all: readonly Partition[]) => this.#proveLeaders(all))
-  /** By partition, while something that hangs in it is being ended. */
+  /** By partition, while its hanging transaction is being ended. */
   readonly #ends = new Map<string, Promise<unknown>>()
-  /** Of the group's offsets, any will do to end those that are pending. */
+  /** Pending offsets of the group can be ended through any of its partitions. */
   #lastOwned: TopicPartition | undefined
-  /** What an earlier client of this id has left open among committed offsets is ended; undefined: to be done before anything is restored. */
+  /** Ends the pending offsets of earlier clients of this id; undefined: to be done before the next restore. */
   #leftOversEnded: Promise<void> | undefined
   /**
-   * For which partitions brokers may answer that lead no more, and which of their topics are proven to be read from their leaders. That lasts while a
-   * partition is restored, since nobody else writes outcomes of it.
+   * Partitions whose brokers may no longer be the leaders, and which of their topics are proven to be read from leaders. A proof holds while the partition is
+   * restored, since nobody else writes its outcomes.
    */
   readonly #proofs = new WeakMap<Partition, 'needed' | 'outputs' | 'all'>()
-  /** Monotonic; when something was last seen to happen to a broker. */
+  /** Monotonic; when something last happened to a broker. */
   #disturbedMs: number
   readonly #ending = new AbortController()
 
@@ -105,13 +95,12 @@ export class Assignments {
     this.#disturbedMs = deps.isReplacement ? performance.now() : Number.NEGATIVE_INFINITY
   }
 
-  /** Whether partitions of another tenant than this one are this member's. */
+  /** Whether partitions of another tenant are assigned. */
   hasOtherTenants(tenant: string): boolean {
     for (const one of this.partitions.values()) if (one.tenant !== tenant) return true
     return false
   }
 
-  /** What the group tells. */
   listener(): GroupListener {
     return {
       assigned: (given) => {
@@ -139,39 +128,39 @@ export class Assignments {
     }
   }
 
-  /** Restores partitions anew, from what is in Kafka; what is in hand of them is given up. */
+  /** Restores partitions again from Kafka; their records in memory are dropped. */
   again(partitions: readonly Partition[], reason: string): void {
     const { group, log, onFailed } = this.deps
     const ours = partitions.filter((one) => one.isOurs)
     if (ours.length === 0) return
     log.warn({ partitions: ours.map((one) => one.name), reason }, 'restoring partitions again')
-    // One that is being given up is not begun again.
+    // A draining partition is about to be revoked.
     const kept = ours.filter((one) => one.state.kind !== 'draining')
     for (const one of ours) this.#drop(one)
     const begun = kept.map((one) => this.#own(one))
-    // Nothing says that the group's coordinator, which is asked for offsets, leads: partitions that are assigned come from one that could write so down.
+    // An assignment comes from a coordinator that could write it to its log. Here nothing shows that the coordinator is still the leader.
     for (const one of begun) this.#proofs.set(one, 'needed')
-    // What still comes of them belongs to none.
+    // Records that still arrive belong to no partition.
     group.stopReading(ours.flatMap((one) => one.both)).then(
       () => this.#restore(begun).catch(this.#failed),
       (error: Error) => onFailed(`partitions cannot be read anew: ${error.message}`),
     )
   }
 
-  /** The same for all, since something has happened to a broker; what transactions may have left open is ended first. */
+  /** Restores all partitions again after an incident on a broker; transactions that may hang are ended first. */
   allAgain(reason: string): void {
     this.#disturbedMs = performance.now()
     this.#leftOversEnded = undefined
     this.again([...this.partitions.values()], reason)
   }
 
-  /** Gives up everything at once. */
+  /** Drops everything at once. */
   dropAll(): void {
     this.#ending.abort()
     for (const partition of [...this.partitions.values()]) this.#drop(partition)
   }
 
-  /** A partition that is assigned and not read would never be: with new clients it is assigned again. */
+  /** A partition that is assigned but not restored would never be read; new clients get it assigned again. */
   readonly #failed = (error: unknown): void => this.deps.onFailed(`an assignment failed: ${messageOf(error)}`)
 
   #assigned(given: TopicPartition[]): void {
@@ -192,7 +181,7 @@ export class Assignments {
     const { config, held } = this.deps
     const owned = new Partition(topic, partition, tenant, stream, config.DEDUPE_WINDOW_RECORDS, held)
     this.#lastOwned = { topic, partition }
-    // From the first second, not from the first round of the check in the background.
+    // So that the series exists before the first round of the background audit.
     this.deps.metrics.doubled.inc({ topic }, 0)
     this.partitions.set(owned.name, owned)
     return owned
@@ -204,7 +193,7 @@ export class Assignments {
     const named = taken.map(partitionName)
     const ending = named.flatMap((name) => this.partitions.get(name) ?? [])
     if (!lost) await Promise.all(ending.map((one) => one.drain(REVOKE_SHARE * this.deps.config.DRAIN_TIMEOUT_MS)))
-    // One that began another restore meanwhile is another object.
+    // A partition that was restored again meanwhile is another object.
     const read = named.flatMap((name) => this.partitions.get(name) ?? []).flatMap((one) => one.both)
     for (const name of named) {
       const partition = this.partitions.get(name)
@@ -226,7 +215,7 @@ export class Assignments {
 
   // ---- restore
 
-  /** All together, which takes few questions; those for which that does not work one by one, as long as it takes. */
+  /** Restores all partitions with few requests; then those that failed, one by one, until they succeed. */
   async #restore(partitions: readonly Partition[]): Promise<void> {
     const { group, reader, transactor, log } = this.deps
     if (partitions.length === 0) return
@@ -263,7 +252,9 @@ export class Assignments {
           const isBelieved = pasts.get(partition)?.doubtful !== true || this.#proofs.get(partition) === 'all'
           if (isBelieved) return this.#begin(pasts, begun)
           this.#proofs.set(partition, 'needed')
-          throw new Error('what Kafka says does not fit together: it is asked again, of brokers that prove to lead')
+          throw new Error(
+            'committed offsets and outcomes contradict each other; reading them again from verified leaders',
+          )
         })
       } catch (error) {
         if (!isRestoring(partition)) return
@@ -277,20 +268,20 @@ export class Assignments {
   }
 
   /**
-   * What is read of the partitions is read from brokers that lead their topics.
-   * @returns those of which that cannot be told, and why: one stream's trouble is its own
+   * Verifies that partitions are read from the leaders of their topics; each stream on its own, so that its faults do not affect others.
+   * @returns the partitions for which this failed, with the error
    */
   async #proveLeaders(all: readonly Partition[]): Promise<Map<Partition, Error>> {
     const { reader, transactor, openTransactor } = this.deps
     const partitions = all.filter(isRestoring)
     const notProven = new Map<Partition, Error>()
     if (partitions.length === 0) return notProven
-    // By an id that has nothing open there: what hangs may count, and is not to be aborted.
+    // By an id that has nothing open: a hanging transaction's outcomes may count, so it must not be aborted here.
     const other = await openTransactor(`${transactor.transactionalId}-proof`)
     const write = (places: readonly TopicPartition[]) => released(other.release(places, 'records', this.#membership()))
     try {
       for (const [, ofStream] of Map.groupBy(partitions, ({ topic }) => topic)) {
-        const outputs = ofStream.flatMap((one) => TOPIC_ROLES.map((role) => one.sibling(role)))
+        const outputs = ofStream.flatMap((one) => one.outputs)
         try {
           await Promise.all(
             ofStream.map(async ({ both: [input], claimed }) => {
@@ -298,7 +289,7 @@ export class Assignments {
             }),
           )
           await proveLeaders(outputs, reader, write)
-          // Whether the input has what is committed can be told once that is known.
+          // The input is verified by the committed offset, once that is known.
           for (const one of ofStream) this.#proofs.set(one, one.claimed === undefined ? 'outputs' : 'all')
         } catch (error) {
           for (const one of ofStream) notProven.set(one, error as Error)
@@ -317,16 +308,15 @@ export class Assignments {
     if (this.#ends.get(partition.name) === end) this.#ends.delete(partition.name)
   }
 
-  /** Ends what holds partitions back, should nobody else be going to. */
+  /** Ends the transactions that hold partitions back, if nobody else will. */
   async #end(all: readonly HeldBack[]): Promise<void> {
     await this.#endPending(all.filter(({ error }) => error.offset === undefined))
     const hanging = all.filter(({ error }) => error.offset !== undefined)
-    // One stream's trouble is its own.
     for (const [, ofStream] of Map.groupBy(hanging, ({ partition }) => partition.topic))
       await this.#endHanging(ofStream)
   }
 
-  /** Nothing of ours that touches the partitions is under way, nor left open. */
+  /** Waits until no transaction of ours touches the partitions, and ends those that an earlier client left open. */
   async #ready(partitions: readonly Partition[]): Promise<void> {
     const [first] = partitions
     if (first === undefined) return
@@ -334,7 +324,27 @@ export class Assignments {
       await this.deps.free(name)
       await this.#ends.get(name)
     }
-    this.#leftOversEnded ??= this.#endLeftOvers(first)
+    await this.#leftOvers(first)
+  }
+
+  /**
+   * Pending offsets of this id block every later owner of the partitions. A member with partitions ends them before it restores the first; for a member without
+   * partitions, this does, and is to be called regularly.
+   */
+  async endLeftOversWithoutPartitions(): Promise<void> {
+    const { group, log } = this.deps
+    if (this.partitions.size > 0 || this.#leftOversEnded !== undefined || group.membership() === undefined) return
+    await this.#leftOvers(this.#lastOwned).catch((error: Error) =>
+      log.debug({ reason: error.message }, 'could not look for hanging transactions; retrying'),
+    )
+  }
+
+  /**
+   * Aborts offsets that earlier clients of this id left pending; once, unless it fails. With the next commit of a producer id, the broker commits all offsets that
+   * are pending under it, including those of a transaction that it has forgotten to end; so this comes before any commit and any restore.
+   */
+  async #leftOvers(owned: TopicPartition | undefined): Promise<void> {
+    this.#leftOversEnded ??= this.#endLeftOvers(owned)
     const ended = this.#leftOversEnded
     try {
       await ended
@@ -344,34 +354,23 @@ export class Assignments {
     }
   }
 
-  /**
-   * What is pending of this id holds back whoever has the partitions now. With a partition of its own, a member ends it before the first is restored;
-   * without one it is to be ended all the same. To be called regularly.
-   */
-  async endLeftOversWithoutPartitions(): Promise<void> {
-    const { group, reader, log } = this.deps
-    if (this.partitions.size > 0 || this.#leftOversEnded !== undefined || group.membership() === undefined) return
-    const ended = (async () => {
-      const at = this.#lastOwned ?? (await anyInput(reader))
-      if (at !== undefined) await this.#endLeftOvers(at)
-    })()
-    this.#leftOversEnded = ended
-    try {
-      await ended
-    } catch (error) {
-      if (this.#leftOversEnded === ended) this.#leftOversEnded = undefined
-      log.debug({ reason: (error as Error).message }, 'could not look for hanging transactions; retrying')
-    }
+  async #endLeftOvers(owned: TopicPartition | undefined): Promise<void> {
+    const { reader, transactor, onFailed } = this.deps
+    const { topic, partition } = owned ?? { topic: (await reader.topics()).find(isInput), partition: 0 }
+    if (topic === undefined) return
+    const result = await transactor.release([{ topic, partition }], 'committed offset', this.#membership())
+    if (result.kind === 'released') return
+    if (result.kind === 'fatal') onFailed(result.reason)
+    throw new Error(`what may be left open of transactions cannot be ended: ${result.reason}`)
   }
 
-  /** Aborts offsets that are pending under ids that may not come back to do so. */
+  /** Aborts offsets that are pending under ids whose processes may not come back. */
   async #abortPending(at: TopicPartition, ids: Iterable<string>): Promise<void> {
     const { log } = this.deps
-    const { topic, partition } = at
     for (const id of ids) {
       const other = new BorrowedId(id, this.deps)
       try {
-        await released(other.release([{ topic, partition }], 'committed offset'))
+        await released(other.release([at], 'committed offset'))
         log.warn({ id, partition: partitionName(at) }, 'aborted the pending offsets of a hanging transaction')
       } catch (error) {
         log.warn(
@@ -384,30 +383,18 @@ export class Assignments {
     }
   }
 
-  /**
-   * The broker makes all offsets that are pending under a producer id committed with the next commit of it, also those of a transaction that it
-   * has forgotten to end. Therefore nothing is committed, and nothing believed, before these are aborted.
-   */
-  async #endLeftOvers({ topic, partition }: TopicPartition): Promise<void> {
-    const { transactor, onFailed } = this.deps
-    const result = await transactor.release([{ topic, partition }], 'committed offset', this.#membership())
-    if (result.kind === 'released') return
-    if (result.kind === 'fatal') onFailed(result.reason)
-    throw new Error(`what may be left open of transactions cannot be ended: ${result.reason}`)
-  }
-
   #membership(): Membership {
     const membership = this.deps.group.membership()
     if (membership === undefined) throw new Error('not a member of the group')
     return membership
   }
 
-  /** Begins to read the partitions whose past is known. */
+  /** Starts to read restored partitions. */
   #begin(pasts: ReadonlyMap<Partition, PartitionPast>, begun: number): void {
     const { group, log, metrics, onReading } = this.deps
     const restored = [...pasts].filter(([partition]) => isRestoring(partition))
     if (restored.length === 0) return
-    // First of all, since it throws when the client is being closed.
+    // First, since it throws when the client is being closed.
     group.startReading(restored.flatMap(([, { input, retry }]) => [input, retry]))
     const seconds = (performance.now() - begun) / 1000
     for (const [partition, past] of restored) {
@@ -456,7 +443,7 @@ export class Assignments {
         )
   }
 
-  /** What is pending of ours was ended, and that of others ends by itself, unless they do not come back. */
+  /** Our own pending offsets were ended before. Those of other ids end by themselves, unless their processes do not come back. */
   async #endPending(all: readonly HeldBack[]): Promise<void> {
     const { reader, transactor, log } = this.deps
     const patient = all.filter(
@@ -466,38 +453,31 @@ export class Assignments {
     if (first === undefined) return
     const { at } = first.error
     try {
-      // Where the group's coordinator says nothing at all, it is not a transaction that is waited for.
+      // If the coordinator does not answer this either, the cause is not a transaction.
       await reader.committed([at])
       const own = transactor.transactionalId
       const ids = new Set<string>(recoveryIds(own))
-      // Now and then only: whoever uses one of these ids opens new clients then.
-      for (const { partition, attempt } of patient)
-        if (attempt % ATTEMPTS_BEFORE_TAKING_OVER === 0)
-          for (const id of await this.#writersOf(partition)) if (id !== own) ids.add(id)
+      // Not in each attempt: a process that uses one of these ids is fenced and opens new clients.
+      for (const { partition, attempt } of patient) {
+        if (attempt % ATTEMPTS_BEFORE_TAKING_OVER !== 0) continue
+        const writers = await writersOf(partition, reader).catch((error: Error) =>
+          log.debug(
+            { partition: partition.name, reason: error.message },
+            'could not read which transactions wrote to the partition',
+          ),
+        )
+        for (const id of writers ?? []) if (id !== own) ids.add(id)
+      }
       await this.#abortPending(at, ids)
     } catch (error) {
       log.warn({ held: partitionName(at), reason: (error as Error).message }, 'could not abort a hanging transaction')
     }
   }
 
-  /** None where that cannot be told. */
-  async #writersOf(partition: Partition): Promise<Iterable<string>> {
-    const { reader, log } = this.deps
-    try {
-      return await writersOf(partition, reader)
-    } catch (error) {
-      log.debug(
-        { partition: partition.name, reason: (error as Error).message },
-        'could not read which transactions wrote to the partition',
-      )
-      return []
-    }
-  }
-
-  /** Transactions that hold partitions of a stream back are ended, should nobody else be going to. */
+  /** Ends transactions that hold back partitions of a stream, if nobody else will. */
   async #endHanging(ofStream: readonly HeldBack[]): Promise<void> {
     const { group, reader, transactor, openTransactor, log, onFailed } = this.deps
-    // In the moment in which the membership is taken they are ours.
+    // Only partitions that are still ours when the membership is taken.
     const ours = ofStream.filter(({ partition }) => isRestoring(partition))
     if (ours.length === 0) return
     const partitions = ours.map(({ partition }) => partition)
@@ -514,12 +494,12 @@ export class Assignments {
         'could not abort a hanging transaction',
       )
     } finally {
-      // What was written again is to be seen.
+      // So that the next restore sees what was written again.
       for (const one of partitions) if (this.#proofs.has(one)) this.#proofs.set(one, 'needed')
     }
   }
 
-  /** The partition is not read for a reason that lasts. It is restored once it can be read again. */
+  /** Pauses a partition that cannot be read, and restores it once it can. */
   async #unreadable(partition: Partition, reason: string): Promise<void> {
     const { reader, log, onPaused } = this.deps
     partition.enter({ kind: 'paused', cause: 'unreadable', reason })
@@ -534,7 +514,7 @@ export class Assignments {
         await reader.read(
           partition.both.map((at, index) => {
             const { beginning = 0, stable = 0 } = ends[index] ?? {}
-            // Where reading is to go on, or what can be read at the end says nothing of it.
+            // From where reading resumes: a readable record near the end would prove nothing.
             const from = Math.max(beginning, Math.min(next[index] ?? 0, stable - 1))
             return { ...at, from, to: Math.min(from + 1, stable) }
           }),
@@ -552,10 +532,6 @@ export class Assignments {
   }
 }
 
-/** A partition of a stream, whichever. */
-async function anyInput(reader: RangeReader): Promise<TopicPartition | undefined> {
-  const topic = (await reader.topics()).find((name) => parseTopic(name)?.role === 'input')
-  return topic === undefined ? undefined : { topic, partition: 0 }
-}
+const isInput = (topic: string): boolean => parseTopic(topic)?.role === 'input'
 
 const isRestoring = (partition: Partition): boolean => partition.state.kind === 'restoring'

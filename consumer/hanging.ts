@@ -1,6 +1,5 @@
 import { headerText, TRANSACTION } from '../shared/events/headers.ts'
 import type { IncomingRecord, OutgoingRecord } from '../shared/events/record.ts'
-import { TOPIC_ROLES } from '../shared/events/topics.ts'
 import { RELEASE_SUFFIX } from '../shared/kafka/transactor.ts'
 import {
   type CommittedOffset,
@@ -20,16 +19,22 @@ import { identityOf } from './decode.ts'
 import { proveLeaders } from './leaders.ts'
 import type { Partition } from './partition-state.ts'
 
-export interface HangingDeps {
-  group: Pick<GroupConsumer, 'committed' | 'membership'>
-  reader: RangeReader
+/** The clients that a partition is restored with. */
+export interface Clients {
+  group: GroupConsumer
   transactor: Transactor
+  /** Made for the group. */
+  reader: RangeReader
+  /** A connected client for another transactional id; the caller closes it. */
   openTransactor(transactionalId: string): Promise<Transactor>
-  /** Whether a transaction of another id that hangs in them may be ended in its place: whoever uses that id opens new clients then. */
+}
+
+interface HangingDeps extends Clients {
+  /** Whether a hanging transaction of another id may be aborted in these partitions. The process that uses that id is fenced and opens new clients. */
   mayTakeOver(partitions: readonly Partition[]): boolean
 }
 
-/** What became of a transaction that nobody was going to end, by the names of the partitions. */
+/** What became of a hanging transaction, with the names of its partitions. */
 export type HangingResult =
   | { kind: 'ended'; partitions: string[]; transaction: string; completed: number }
   | { kind: 'waits'; partitions: string[]; reason: string }
@@ -37,10 +42,7 @@ export type HangingResult =
 
 const COMMITTED_TIMEOUT_MS = 10_000
 
-/**
- * The ids under which outcomes are written again: the first one that is not that of the transaction which hangs, since its commit would commit
- * what hangs.
- */
+/** The ids under which outcomes are written again. The second is for a hanging transaction of the first, whose next commit would commit what hangs. */
 const RECOVERY = /-recovery(-2)?:[^:]*$/
 export const recoveryIds = (transactionalId: string): readonly [string, string] => [
   `${transactionalId}-recovery`,
@@ -48,19 +50,19 @@ export const recoveryIds = (transactionalId: string): readonly [string, string] 
 ]
 
 /**
- * Ends transactions that a broker counts as ended without having written so into partitions' topics: nobody can read past them. What one transaction
- * holds is ended together, since it may be all partitions.
+ * Ends hanging transactions: the coordinator counts them as ended, but a topic has no marker for them, so nobody can read past them. All partitions of
+ * a transaction are handled together.
  *
- * Where the offsets that belong to it are not committed, its events are done again, and it is aborted. Where they are, its outcomes count: they
- * are written again, by a transaction of another id for each partition that also notes so in the committed offset's metadata, and then it is aborted.
- * Broken off before the note is committed, it has not happened; broken off behind it, the note says that only the abort is left.
+ * If the transaction's offsets are not committed, it is aborted, and its events are processed again. If they are, its outcomes count: for each
+ * partition, a transaction of another id writes them again and notes so in the committed offset's metadata; then the hanging one is aborted. A crash
+ * before the note is committed leaves nothing behind; after it, only the abort is left to do.
  */
 export async function endHanging(partitions: readonly Partition[], deps: HangingDeps): Promise<HangingResult[]> {
   const { reader } = deps
   const results: HangingResult[] = []
   const byTransaction = new Map<string, Partition[]>()
   for (const partition of partitions) {
-    const held = await heldOf(outputsOf(partition), reader)
+    const held = await heldOf(partition.outputs, reader)
     if (held === undefined) results.push(waits([partition], NOTHING_OPEN))
     else if (held.transaction === undefined)
       results.push(waits([partition], `another client has it open in ${partitionName(held.ranges[0])}`))
@@ -70,22 +72,22 @@ export async function endHanging(partitions: readonly Partition[], deps: Hanging
   return results
 }
 
-/** How often a step is tried that fails for the sake of the group or of who else uses the id. */
+/** Attempts for a step that fails because of a rebalance, or because another process uses the id. */
 const MAX_TRIES = 4
 
 /**
- * A client of an id that another process may be using. That one is fenced when it is opened, leaves the group, and is soon back in it with a client that fences
- * this one: neither a membership nor the client lasts, and what fails is tried again with new ones.
+ * A client for an id that another process may be using. Opening it fences that process, which leaves the group and soon rejoins with a new client
+ * that fences this one. Neither the membership nor the client lasts, so a failed step is tried again with new ones.
  */
 export class BorrowedId {
   #client: Transactor | undefined
 
   constructor(
     readonly id: string,
-    readonly deps: Pick<HangingDeps, 'transactor' | 'openTransactor'> & { group: Pick<GroupConsumer, 'membership'> },
+    readonly deps: Clients,
   ) {}
 
-  /** Of this member's own id its client is used, which is never opened again. */
+  /** For this member's own id: its own client, which must not be opened a second time. */
   get #own(): Transactor | undefined {
     const { transactor } = this.deps
     return transactor.transactionalId === this.id ? transactor : undefined
@@ -99,8 +101,8 @@ export class BorrowedId {
   }
 
   /**
-   * One of which it is not known whether it was committed is not tried again.
-   * @param isOurs asked in the moment in which the membership is taken; nothing is committed for a partition that is another member's
+   * A transaction whose result is unknown is not tried again.
+   * @param isOurs called when the membership is taken, so that nothing is committed for another member's partition
    */
   commit(
     outputs: readonly OutgoingRecord[],
@@ -120,7 +122,7 @@ export class BorrowedId {
     if (client !== this.#own) await client?.close()
   }
 
-  /** @throws Error when this process is no member of the group, or the client cannot be opened */
+  /** @throws Error when this process is not a member of the group, or the client cannot be opened */
   async #step<R extends { kind: string }>(
     take: (client: Transactor, membership: Membership) => Promise<R>,
     isDone: (result: R) => boolean,
@@ -157,8 +159,6 @@ const waits = (partitions: readonly Partition[], reason: string): HangingResult 
   reason,
 })
 
-const outputsOf = (partition: Partition): TopicPartition[] => TOPIC_ROLES.map((role) => partition.sibling(role))
-
 const inputsOf = (partitions: Iterable<Partition>): TopicPartition[] =>
   [...partitions].map(({ both: [input] }) => input)
 
@@ -177,13 +177,13 @@ async function endTransaction(
     result: Exclude<ReleaseResult, { kind: 'released' }>,
   ): HangingResult => (result.kind === 'fatal' && isOwn ? result : waits(of, result.reason))
   try {
-    // The coordinator refuses it, or waits, until it has ended the transaction as far as it knows. What is open then is forgotten, not late.
+    // The coordinator does this only once it counts the transaction as ended. If it is still open after that, it hangs.
     const settled = await owner.release(inputsOf(partitions), 'committed offset')
     if (settled.kind !== 'released') return [notReleased(partitions, settled)]
     const results: HangingResult[] = []
     const open = new Map<Partition, TopicPartition[]>()
     for (const partition of partitions) {
-      const still = await recordsOf(transaction, outputsOf(partition), reader)
+      const still = await recordsOf(transaction, partition.outputs, reader)
       if (typeof still === 'string') results.push(waits([partition], still))
       else open.set(partition, topicsOf(still.hanging))
     }
@@ -203,20 +203,17 @@ async function endTransaction(
   }
 }
 
-interface OpenTransaction {
-  /** The partitions with an open transaction, from where that begins to the end. */
-  ranges: [Range, ...Range[]]
-  /** The oldest that is open in the first of them, by name. */
-  transaction: string | undefined
-}
-
 const nameOf = (record: IncomingRecord): string | undefined => headerText(record.headers, TRANSACTION)
 
-/** What holds back readers of the partitions, if anything. */
+/**
+ * What holds back read_committed readers of partitions.
+ * @returns for each partition with an open transaction, the range from that transaction's first record to the end, and the name of the oldest transaction
+ * in the first of them, if it is ours; undefined when no transaction is open
+ */
 export async function heldOf(
   places: readonly TopicPartition[],
   reader: RangeReader,
-): Promise<OpenTransaction | undefined> {
+): Promise<{ ranges: [Range, ...Range[]]; transaction: string | undefined } | undefined> {
   const ends = await reader.ends(places)
   const [first, ...others] = places.flatMap((at, index) => {
     const { stable = 0, end = 0 } = ends[index] ?? {}
@@ -231,8 +228,8 @@ export async function heldOf(
 }
 
 /**
- * The records of a transaction, if it is the oldest one that is open, and the names of all whose records stand among and behind them in the topics where
- * something is open; or why they are not told.
+ * The records of a transaction, if it is the oldest open one, and the names of all transactions with records among or after them; a string says why
+ * not.
  */
 async function recordsOf(
   transaction: string,
@@ -244,7 +241,7 @@ async function recordsOf(
   if (held.transaction !== transaction) return 'another transaction is open now'
   const hanging: IncomingRecord[] = []
   const names = new Set<string | undefined>()
-  // Much may stand behind it: of that, no record is kept.
+  // Other records are not kept: there may be many after the transaction's own.
   await reader.readUncommitted(held.ranges, (record) => {
     const name = nameOf(record)
     names.add(name)
@@ -253,14 +250,13 @@ async function recordsOf(
   return { hanging, names }
 }
 
-/** How many of the latest offsets are looked at for those who wrote there. */
+/** How many of the latest offsets are read to find which ids wrote there. */
 const WRITERS_LOOK_OFFSETS = 5_000
 
-/** Ids that have written to a partition's topics lately, in transactions of whatever end. */
+/** Transactional ids with recent transactions in a partition's topics, committed or not. */
 export async function writersOf(partition: Partition, reader: RangeReader): Promise<Set<string>> {
-  const places = outputsOf(partition)
-  const ends = await reader.ends(places)
-  const ranges = places.map((at, index) => {
+  const ends = await reader.ends(partition.outputs)
+  const ranges = partition.outputs.map((at, index) => {
     const { beginning = 0, end = 0 } = ends[index] ?? {}
     return { ...at, from: Math.max(beginning, end - WRITERS_LOOK_OFFSETS), to: end }
   })
@@ -272,10 +268,10 @@ export async function writersOf(partition: Partition, reader: RangeReader): Prom
   return ids
 }
 
-/** Of the transaction's name. */
+/** A transaction's name is its id and a number. */
 const idOf = (transaction: string): string => transaction.slice(0, transaction.lastIndexOf(':'))
 
-/** Whether outcomes were written again, by whichever instance. */
+/** Whether the transaction wrote outcomes again, for any instance. */
 const isOfRecovery = (transaction: string | undefined): boolean =>
   transaction !== undefined && !transaction.endsWith(RELEASE_SUFFIX) && RECOVERY.test(transaction)
 
@@ -283,33 +279,30 @@ const topicsOf = (records: readonly IncomingRecord[]): TopicPartition[] => [
   ...new Map(records.map(({ topic, partition }) => [topic, { topic, partition }])).values(),
 ]
 
-interface WrittenAgain {
-  records: number
-  /** Those for which it cannot be done now, and why. */
-  waiting: Map<Partition, string>
-}
-
-/** Writes the outcomes again that count and hang, unless that is noted already. */
+/**
+ * Writes again the outcomes of a hanging transaction whose offsets are committed, unless a note says that this was done.
+ * @returns how many outcomes were written, and the partitions for which this cannot be done now, with the reason
+ */
 async function writeAgain(
   transaction: string,
   partitions: readonly Partition[],
   deps: HangingDeps,
-): Promise<WrittenAgain> {
+): Promise<{ records: number; waiting: Map<Partition, string> }> {
   const { group, reader, transactor } = deps
   const waiting = new Map<Partition, string>()
-  // A transaction that was only to end another one has no outcomes.
+  // A release has no outcomes.
   if (partitions.length === 0 || transaction.endsWith(RELEASE_SUFFIX)) return { records: 0, waiting }
   const [first, second] = recoveryIds(transactor.transactionalId)
   const recovery = new BorrowedId(transaction.startsWith(`${first}:`) ? second : first, deps)
   try {
-    // What an attempt before this one has left open would be committed with this one. And a broker that leads no more believes that a transaction is
-    // open which has ended.
+    // The commit would also commit what an earlier attempt left open. And a broker that is no longer the leader may report an ended transaction as open.
     await released(recovery.release(inputsOf(partitions), 'committed offset'))
-    await proveLeaders(partitions.flatMap(outputsOf), reader, (all) => released(recovery.release(all, 'records')))
+    const outputs = partitions.flatMap((one) => one.outputs)
+    await proveLeaders(outputs, reader, (all) => released(recovery.release(all, 'records')))
     let records = 0
-    // Each by itself: what one partition refuses would be broken off for all, and be done again there.
+    // One transaction for each partition: if one partition refuses it, the others are not affected.
     for (const partition of partitions) {
-      const still = await recordsOf(transaction, outputsOf(partition), reader)
+      const still = await recordsOf(transaction, partition.outputs, reader)
       if (typeof still === 'string') {
         waiting.set(partition, still)
         continue
@@ -319,8 +312,8 @@ async function writeAgain(
       if (input === undefined || isCompleted(input.metadata, transaction)) continue
       const again = await toBeDone(partition, committed, reader)
       const owed = still.hanging.filter((record) => !again.has(identityOf(record)))
-      // An attempt before this one stands there without its note: whether it counts shows once nothing is open any more, and what then has no outcome
-      // is found by the restore.
+      // An earlier attempt is there without its note. Whether it counts is known only when nothing is open any more; the restore then finds events that
+      // have no outcome.
       if (owed.length === 0 || [...still.names].some(isOfRecovery)) continue
       const metadata = withCompleted(input.metadata, transaction)
       const note = { ...input, offset: Math.max(0, input.offset), metadata }
@@ -334,14 +327,14 @@ async function writeAgain(
   }
 }
 
-/** What it is known by that ended what was left open. @throws Error when it was not ended */
+/** @returns the name of the releasing transaction. @throws Error when the release failed */
 export async function released(result: Promise<ReleaseResult>): Promise<string | undefined> {
   const ended = await result
   if (ended.kind !== 'released') throw new Error(ended.reason)
   return ended.transaction
 }
 
-/** Identities of the events whose offsets are not committed: whoever reads the partition does them. */
+/** Identities of events whose offsets are not committed: they will be processed by the partition's owner. */
 async function toBeDone(
   partition: Partition,
   committed: readonly CommittedOffset[],
@@ -354,21 +347,13 @@ async function toBeDone(
     if (ends === undefined) continue
     const from = Math.max(ends.beginning, offset)
     const done = decodeAhead(offset, metadata)
-    // What stands before the offset, too, or is done beyond it, is a repeated event, which is passed over.
+    // An event that also has a record before the offset, or a done one after it, is a duplicate and will be dropped.
     const before = new Set<string>()
-    await reader.read(
-      [
-        {
-          ...at,
-          from: Math.max(ends.beginning, offset - AHEAD_BITS),
-          to: Math.min(Math.max(0, offset), ends.stable),
-        },
-      ],
-      (record) => {
-        before.add(identityOf(record))
-      },
-    )
-    // What is behind `stable` in `.retry` is itself in question, and has not been read by anybody.
+    const earliest = Math.max(ends.beginning, offset - AHEAD_BITS)
+    await reader.read([{ ...at, from: earliest, to: Math.min(Math.max(0, offset), ends.stable) }], (record) => {
+      before.add(identityOf(record))
+    })
+    // Records at or after `stable` in `.retry` belong to open transactions themselves; nobody has read them.
     const to = Math.min(ends.stable, from + AHEAD_BITS)
     await reader.read([{ ...at, from, to }], (record) => {
       const identity = identityOf(record)

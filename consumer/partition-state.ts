@@ -1,6 +1,6 @@
 import type { Span } from '@opentelemetry/api'
 import type { IncomingRecord } from '../shared/events/record.ts'
-import { siblingTopic, type TopicRole } from '../shared/events/topics.ts'
+import { siblingTopic, TOPIC_ROLES, type TopicRole } from '../shared/events/topics.ts'
 import { type CommittedOffset, partitionName, type TopicPartition } from '../shared/kafka/types.ts'
 import { encodeAhead } from './ahead.ts'
 import type { DecidedOutcome, Job, PartitionView } from './consume.ts'
@@ -243,6 +243,8 @@ export class Partition implements PartitionView, TopicPartition {
   readonly name: string
   /** The input partition and the one of `.retry` that belongs to it. */
   readonly both: readonly [TopicPartition, TopicPartition]
+  /** The partitions of `.retry`, `.dlq` and `.processed` that belong to it. */
+  readonly outputs: readonly TopicPartition[]
 
   /** @param all what is held of all partitions; this one's is counted in */
   constructor(
@@ -255,10 +257,8 @@ export class Partition implements PartitionView, TopicPartition {
   ) {
     this.#dedupe = new Deduplication(dedupeWindowRecords)
     this.name = partitionName(this)
-    this.both = [
-      { topic, partition },
-      { topic: siblingTopic(topic, 'retry'), partition },
-    ]
+    this.both = [{ topic, partition }, this.sibling('retry')]
+    this.outputs = TOPIC_ROLES.map((role) => this.sibling(role))
   }
 
   /** What of it has been done, and is being done. */
