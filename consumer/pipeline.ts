@@ -1,11 +1,5 @@
 import { parseTopic } from '../shared/events/topics.ts'
-import {
-  type GroupConsumer,
-  partitionName,
-  type RangeReader,
-  type TopicPartition,
-  type Transactor,
-} from '../shared/kafka/types.ts'
+import { partitionName, type RangeReader, type TopicPartition } from '../shared/kafka/types.ts'
 import type { Logger } from '../shared/service/logger.ts'
 import { sleep } from '../shared/service/retry.ts'
 import { messageOf } from '../shared/service/thrown.ts'
@@ -16,61 +10,55 @@ import { Committer } from './commit.ts'
 import type { ConsumeDeps } from './consume.ts'
 import { Decider } from './decide.ts'
 import { Fetcher } from './fetch.ts'
+import type { Clients } from './hanging.ts'
 import type { ConsumerMetrics } from './metrics.ts'
-import { Held, type Item, type PartitionState } from './partition-state.ts'
+import { Held, type Item, type Partition } from './partition-state.ts'
 
-/** What no variable sets. */
+/** Limits without a variable. */
 export interface PipelineBounds {
-  /** Roughly, of all that is held for the outcomes of one transaction. */
+  /** Roughly, the most memory held for the outcomes of one transaction. */
   maxTransactionBytes: number
-  /** How much longer than two session time-outs this client may be no member of its group, though connected to Kafka: others may be slow to leave. */
+  /** How long, beyond two session time-outs, this client may be connected without being a member: other members may be slow to leave. */
   membershipGraceMs: number
-  /** How much of the time the check in the background may be at work, from 0 to 1; and the least time between two rounds of it. */
+  /** The share of time, from 0 to 1, in which the background audit may work; and the least pause between two of its rounds. */
   auditShare: number
   auditPauseMs: number
 }
 
 const BOUNDS: PipelineBounds = {
-  // A quarter of what the client's queue holds: it gives up a transaction of which it cannot take all.
+  // A quarter of the client's queue: a transaction that does not fit into the queue is aborted.
   maxTransactionBytes: 256 * 2 ** 20,
   membershipGraceMs: 30_000,
   auditShare: 0.01,
   auditPauseMs: 10_000,
 }
 
-export interface PipelineDeps extends Omit<ConsumeDeps, 'onQuickRetry'> {
-  group: GroupConsumer
-  transactor: Transactor
-  /** Made for the group. */
-  reader: RangeReader
-  /** Another one, for the check in the background; made for the group. */
+export interface PipelineDeps extends Omit<ConsumeDeps, 'onQuickRetry'>, Clients {
+  /** For the background audit; made for the group. */
   auditReader: RangeReader
-  /** A client for another transactional id, connected; it is closed by who asked for it. */
-  openTransactor(transactionalId: string): Promise<Transactor>
-  /** The streams' own topics that are read. */
+  /** Matches the streams' own topics. */
   topics: RegExp
   metrics: ConsumerMetrics
   /** undefined: no spans. */
   tracing: Tracing | undefined
-  /** In place of the usual ones. */
   bounds?: Partial<PipelineBounds>
-  /** These clients take the place of others that could not go on: something may have happened to a broker. */
+  /** These clients replace others after a fatal error, so that something may have happened to a broker. */
   isReplacement: boolean
   log: Logger
 }
 
-/** How much longer than a transaction may take decided records may wait for their commit before the clients are replaced. */
+/** How much longer than a transaction's time-out decided records may wait for their commit before the clients are replaced. */
 const COMMIT_STALL_GRACE_MS = 10_000
 
-/** How often it is looked whether everything goes on. */
+/** How often progress is checked. */
 const LOOK_INTERVAL_MS = 500
 
-/** How often the topics are looked up, to see whether one was made anew. */
+/** How often topic ids are looked up, to detect recreated topics. */
 const TOPICS_INTERVAL_MS = 5_000
 
 /**
- * The flow of records: fetch (fetch.ts), decide (decide.ts), commit outcomes and offsets in one transaction (commit.ts), for the partitions that
- * are this member's (assignment.ts). What they share is the partitions and their states (partition.ts).
+ * The flow of records: fetch (fetch.ts), decide (decide.ts), and commit outcomes and offsets in one transaction (commit.ts), for the assigned
+ * partitions (assignment.ts). They share the partitions and their states (partition-state.ts).
  */
 export class Pipeline {
   readonly #held = new Held()
@@ -80,22 +68,22 @@ export class Pipeline {
   readonly #decider: Decider
   readonly #committer: Committer
   readonly #failed = Promise.withResolvers<string>()
-  /** The lost connections of the transactor when everything was last restored. */
+  /** The transactor's count of lost connections when everything was last restored. */
   #disconnects = 0
   readonly #topicIds = new Map<string, string>()
-  /** Whether there is a topic to be read, as long as brokers have not said otherwise; without one the client does not join the group. */
+  /** Whether a topic matches; assumed until a broker has answered. Without one the client does not join the group. */
   #hasTopics = true
   #fetching: Promise<void> = Promise.resolve()
   #looking: ReturnType<typeof setInterval> | undefined
-  /** Monotonic; when it was last looked whether everything goes on. */
+  /** Monotonic; when progress was last checked. */
   #lookedMs: number | undefined
-  /** Monotonic; when this client was last a member of its group, or Kafka could not be reached. */
+  /** Monotonic; when this client was last a member of its group, or not connected. */
   #memberMs = 0
   readonly #stopping = new AbortController()
   #ending: Promise<void> | undefined
 
   constructor(readonly deps: PipelineDeps) {
-    const { group, transactor, metrics, log, config } = deps
+    const { transactor } = deps
     const held = this.#held
     this.#bounds = { ...BOUNDS, ...deps.bounds }
     this.#assignments = new Assignments({
@@ -117,21 +105,15 @@ export class Pipeline {
       onFailed: (reason) => this.fail(reason),
     })
     this.#fetcher = new Fetcher({
-      group,
+      ...deps,
       sources: this.#assignments.sources,
       held,
-      config,
       hasOtherTenants: (tenant) => this.#assignments.hasOtherTenants(tenant),
-      metrics,
       onRecord: (record, source, place) => this.#decider.take(record, source, place),
     })
     this.#committer = new Committer({
-      group,
-      transactor,
+      ...deps,
       held,
-      metrics,
-      log,
-      config,
       maxTransactionBytes: this.#bounds.maxTransactionBytes,
       isDisturbed: () => transactor.disconnects() !== this.#disconnects,
       onDisturbed: () => this.#disturbed(),
@@ -141,8 +123,8 @@ export class Pipeline {
   }
 
   /**
-   * Joins the group and works until {@link stop}, or until the clients cannot go on: they are then left to themselves.
-   * @returns why it cannot go on; undefined after stop
+   * Joins the group and works until {@link stop}, or until a fatal error; then the clients are closed without waiting for them.
+   * @returns the fatal error; undefined after stop
    */
   async run(): Promise<string | undefined> {
     try {
@@ -157,7 +139,7 @@ export class Pipeline {
   async #run(): Promise<string | undefined> {
     const { group, transactor } = this.deps
     const transactions = transactor.start()
-    // Connecting takes time; a member is one only where transactions can be made.
+    // It joins only once it can make transactions.
     group.start(this.deps.topics, this.#assignments.listener(), transactions)
     const early = await Promise.race([transactions.then(() => undefined), this.#failed.promise])
     if (this.#ending !== undefined) return undefined
@@ -184,12 +166,12 @@ export class Pipeline {
     return failure
   }
 
-  /** Ends the run: the clients cannot go on, or do not. */
+  /** Ends the run: the clients have to be replaced. */
   fail(reason: string): void {
     this.#failed.resolve(reason)
   }
 
-  /** Stops fetching, finishes or gives up what is in hand within the limit, commits, and leaves the group; within a bound. */
+  /** Stops fetching, finishes and commits what it can within the drain time-out, and leaves the group. */
   stop(): Promise<void> {
     this.#ending ??= this.#end()
     return this.#ending
@@ -197,58 +179,54 @@ export class Pipeline {
 
   async #end(): Promise<void> {
     const { group, transactor, reader, auditReader } = this.deps
-    this.#stopping.abort()
-    clearInterval(this.#looking)
-    this.#fetcher.stop()
+    this.#halt()
     await this.#fetching
     await group.close()
     this.#committer.stop()
     await Promise.all([transactor.close(), reader.close(), auditReader.close()])
   }
 
-  /** Nothing is waited for: what is broken may never answer. */
-  #abandon(): void {
-    this.#ending ??= Promise.resolve()
-    const { group, transactor, reader, auditReader, log } = this.deps
+  /** Fetches nothing more, and ends what runs in the background. */
+  #halt(): void {
     this.#stopping.abort()
     clearInterval(this.#looking)
     this.#fetcher.stop()
+  }
+
+  /** Waits for nothing: broken clients may never answer. */
+  #abandon(): void {
+    this.#ending ??= Promise.resolve()
+    const { group, transactor, reader, auditReader, log } = this.deps
+    this.#halt()
     this.#committer.stop()
     this.#assignments.dropAll()
     for (const client of [group, transactor, reader, auditReader])
       client.close().catch((error: Error) => log.warn({ reason: error.message }, 'a Kafka client did not close'))
   }
 
-  /** Every assigned partition with its state. */
-  partitions(): { name: string; topic: string; state: PartitionState }[] {
-    return [...this.#assignments.partitions.values()].map(({ name, topic, state }) => ({ name, topic, state }))
+  /** The assigned partitions. */
+  partitions(): Pick<Partition, 'name' | 'topic' | 'state'>[] {
+    return [...this.#assignments.partitions.values()]
   }
 
-  /** Whether the group has told what is this member's, be it nothing, and this client is still a member. */
+  /** A member has had an assignment, even an empty one, and is still in the group. */
   membership(): 'member' | 'not a member' | 'no topics' {
     if (this.#assignments.assigned && this.deps.group.membership() !== undefined) return 'member'
     return this.#hasTopics ? 'not a member' : 'no topics'
   }
 
-  /** How long there has been something to commit and nothing was committed, ms. */
+  /** How long outcomes have waited for a commit while none succeeded, ms. */
   stalledMs(): number {
     return this.#committer.stalledMs()
   }
 
-  /** How long it has not been looked whether everything goes on, ms; 0 before the clients are ready to work. */
+  /** How long ago progress was last checked, ms; 0 before the clients are ready. */
   unwatchedMs(): number {
     return this.#lookedMs === undefined ? 0 : performance.now() - this.#lookedMs
   }
 
-  /** Records that are held in memory, by what they wait for. */
-  levels(): {
-    open: number
-    decided: number
-    handlers: number
-    parkedBytes: number
-    heldBytes: number
-    waiting: number
-  } {
+  /** Records and bytes that are held in memory, handlers that run, and records that wait in `.retry`. */
+  levels() {
     const { records, bytes, uncommitted } = this.#held
     let waiting = 0
     for (const { waitingRecords } of this.#assignments.partitions.values()) waiting += waitingRecords
@@ -262,10 +240,7 @@ export class Pipeline {
     }
   }
 
-  /**
-   * What is read at the moment, for lag: the next offset to be fetched, how many records are fetched and not committed, and when the oldest of
-   * these was written.
-   */
+  /** For lag: of each partition that is read, the next offset to fetch, how many fetched records are not committed, and the timestamp of the oldest of these. */
   progress(): { topic: string; partition: number; next: number; uncommitted: number; oldestMs: number | undefined }[] {
     return [...this.#assignments.partitions.values()].flatMap(({ both, sources, claimed }) => {
       if (sources !== undefined)
@@ -286,12 +261,12 @@ export class Pipeline {
     })
   }
 
-  /** Whether a partition, of the input or of `.retry`, is this member's at this moment. */
+  /** Whether a partition of an input or of its `.retry` is assigned to this member now. */
   has({ topic, partition }: TopicPartition): boolean {
     return this.#assignments.partitions.has(partitionName({ topic: parseTopic(topic)?.input ?? topic, partition }))
   }
 
-  /** The broker says that a partition ends before what was read of it: the topic was made anew, or has lost records. */
+  /** A partition ends before the next offset to fetch: the topic was recreated, or lost records. */
   endedBefore(name: string): void {
     const owner = this.#assignments.sources.get(name)?.owner
     if (owner !== undefined) this.#assignments.again([owner], `${name} ends before what was read of it`)
@@ -312,13 +287,13 @@ export class Pipeline {
     for (const item of items) {
       this.deps.metrics.committed(item, nowMs)
       this.#decider.committed(item)
-      // What had too many records beyond the committed offset may go on.
+      // A source that had too many records beyond the committed offset may be resumed.
       if (item.source.full && item.source.owner.isOurs) this.#fetcher.balance(item.source.owner)
     }
     this.#fetcher.committed()
   }
 
-  /** A connection to a broker was lost: what is in the log may not be what this process has been told. */
+  /** A connection to a broker was lost: the log may differ from what this process knows of it. */
   #disturbed(): void {
     this.#disconnects = this.deps.transactor.disconnects()
     this.#assignments.allAgain('a connection to a broker was lost')
@@ -326,7 +301,7 @@ export class Pipeline {
 
   #look(): void {
     const { group, transactor, config } = this.deps
-    // That one client reaches Kafka is enough: the other may have given up.
+    // One connected client is enough: the other may have failed for good.
     const isReached = [group, transactor].some((one) => one.connection().state === 'connected')
     if (this.membership() !== 'not a member' || !isReached) this.#memberMs = performance.now()
     else if (performance.now() - this.#memberMs > 2 * config.SESSION_TIMEOUT_MS + this.#bounds.membershipGraceMs)
@@ -342,7 +317,6 @@ export class Pipeline {
     this.#lookedMs = performance.now()
   }
 
-  /** Whether what was done has its outcomes is looked at again and again. */
   async #audit(): Promise<void> {
     const { auditReader, metrics, log } = this.deps
     await new BackgroundAudit({
@@ -356,17 +330,13 @@ export class Pipeline {
     }).run(this.#stopping.signal)
   }
 
-  /** A topic that was made anew has another id: the client would go on reading where the old one was. */
+  /** A recreated topic has another id. The client would not notice, and would read on at its old offset. */
   async #watchTopics(): Promise<void> {
     const { reader, topics: pattern, log } = this.deps
     while (this.#ending === undefined) {
       try {
         this.#hasTopics = (await reader.topics()).some((topic) => pattern.test(topic))
-        const ours = [...this.#assignments.partitions.values()].flatMap((one) => [
-          ...one.both,
-          one.sibling('dlq'),
-          one.sibling('processed'),
-        ])
+        const ours = [...this.#assignments.partitions.values()].flatMap((one) => [one, ...one.outputs])
         const names = new Set(ours.map(({ topic }) => topic))
         for (const [topic, id] of names.size === 0 ? [] : await reader.topicIds([...names])) {
           const before = this.#topicIds.get(topic)
