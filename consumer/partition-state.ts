@@ -7,25 +7,21 @@ import type { DecidedOutcome, Job, PartitionView } from './consume.ts'
 import { Deduplication } from './dedupe.ts'
 import type { PartitionPast, SourcePast } from './partition-past.ts'
 
-/**
- * The states of an assigned partition and of its records, and the only places where they change. Everything that wants to know whether a
- * partition is still this member's, or what is in hand, asks here.
- */
+/** The states of an assigned partition and of its records; they change nowhere else. */
 
-/** Why a partition is paused: its records cannot be read, or its outcomes cannot be written or committed. */
+/** A partition is paused because its records cannot be read, or because its outcomes cannot be written or committed. */
 export const PAUSE_CAUSES = ['unreadable', 'unwritable'] as const
 export type PauseCause = (typeof PAUSE_CAUSES)[number]
 
-/** What is done with an assigned partition. */
 export type PartitionState =
-  /** What was done of it is being read from Kafka; `lasting`: that has not worked for long. */
+  /** Its past is being read from Kafka. `lasting`: that has failed for long. */
   | { kind: 'restoring'; fault: string | undefined; lasting?: boolean }
   | { kind: 'reading' }
-  /** Tried again after a while. */
+  /** Tried again, with back-off. */
   | { kind: 'paused'; cause: PauseCause; reason: string }
-  /** It is about to be revoked: nothing new is begun. */
+  /** About to be revoked: no new work is started. */
   | { kind: 'draining' }
-  /** It is no longer this member's, or is being restored again as another object. Nothing of it is committed any more. */
+  /** No longer assigned, or being restored again as another object: nothing more is committed. */
   | { kind: 'revoked' }
 
 const PARTITION_STEPS: Readonly<Record<PartitionState['kind'], readonly PartitionState['kind'][]>> = {
@@ -36,7 +32,7 @@ const PARTITION_STEPS: Readonly<Record<PartitionState['kind'], readonly Partitio
   revoked: [],
 }
 
-/** What has become of a record that was fetched. */
+/** The states of a fetched record. */
 export type RecordState = 'open' | 'decided' | 'in transaction' | 'committed'
 
 const RECORD_STEPS: Readonly<Record<RecordState, readonly RecordState[]>> = {
@@ -46,7 +42,7 @@ const RECORD_STEPS: Readonly<Record<RecordState, readonly RecordState[]>> = {
   committed: [],
 }
 
-/** A fault of ours that must not go unseen: a record or a partition would go astray. */
+/** A bug of ours: going on could lose a record or a partition. */
 export class StateError extends Error {
   override readonly name = 'StateError'
 }
@@ -55,14 +51,14 @@ export class StateError extends Error {
 export interface Item {
   job: Job
   source: Source
-  /** What it holds of the memory that is bounded. */
+  /** What it adds to the bounded memory. */
   heldBytes: number
-  /** Set once it is decided. */
+  /** Set when it is decided. */
   outcome: DecidedOutcome | undefined
-  /** Its first outcome, which was refused for its size. */
+  /** Its first outcome, if the broker refused that for its size. */
   refused: DecidedOutcome | undefined
   place: Place
-  /** From fetch to commit; undefined when nobody records its trace. */
+  /** From fetch to commit; undefined when its trace is not recorded. */
   span: Span | undefined
 }
 
@@ -73,20 +69,20 @@ export interface Place {
   state: RecordState
 }
 
-/** Records that are held, by state, and their bytes; of one partition, or of all. */
+/** Records in memory by state, and their bytes; of one partition, or of all. */
 export class Held {
   readonly records: Record<Exclude<RecordState, 'committed'>, number> = { open: 0, decided: 0, 'in transaction': 0 }
   readonly bytes = { input: 0, retry: 0 }
-  /** Of all partitions those that are not paused, since what a paused one holds takes no room from others: in all, and by tenant. */
+  /** Bytes of partitions that are not paused, in total and by tenant: what a paused partition holds takes no room from others. */
   readonly unpaused = { input: 0, retry: 0 }
   readonly byTenant = new Map<string, { input: number; retry: number }>()
 
-  /** Decided, and not committed. */
+  /** Records that are decided and not committed. */
   get uncommitted(): number {
     return this.records.decided + this.records['in transaction']
   }
 
-  /** Takes away what another one holds of it. */
+  /** Removes what a partition holds from the total. */
   subtract({ records, bytes }: Held): void {
     for (const state of ['open', 'decided', 'in transaction'] as const) this.add(state, -records[state])
     this.addBytes('input', -bytes.input)
@@ -113,18 +109,18 @@ export class Held {
   }
 }
 
-/** One of the two partitions that are read for an input partition: the stream's own, and its `.retry`. */
+/** One of the two partitions that are read for an input partition: its own, and the one of `.retry`. */
 export class Source implements TopicPartition {
-  /** In order of offset, from the oldest that is not committed. */
+  /** In order of offset; those before `#head` are committed. */
   readonly #places: Place[] = []
   #head = 0
-  /** The next offset to come. */
-  #next: number
-  /** Offsets beyond the committed one that an earlier owner has done. */
+  /** The next offset to fetch. */
+  next: number
+  /** Offsets beyond the committed one that an earlier owner has committed as done. */
   readonly #ahead: Set<number>
-  /** Fetched and not decided. */
+  /** Records that are fetched and not decided. */
   open = 0
-  /** Too many of its records are in hand: nothing more is fetched. */
+  /** Paused by the fetcher for a reason of its own. */
   full = false
 
   constructor(
@@ -135,7 +131,7 @@ export class Source implements TopicPartition {
     this.topic = topic
     this.partition = partition
     this.name = partitionName(this)
-    this.#next = Math.max(0, offset)
+    this.next = Math.max(0, offset)
     this.#ahead = done
   }
 
@@ -143,15 +139,10 @@ export class Source implements TopicPartition {
   readonly partition: number
   readonly name: string
 
-  /** The next offset to come. */
-  get next(): number {
-    return this.#next
-  }
-
-  /** @returns its place; undefined for a record that needs nothing: a resumed partition brought it again, or an earlier owner has done it */
+  /** @returns undefined for a record that needs no work: a resumed partition delivered it again, or an earlier owner committed it as done */
   add({ offset, timestampMs }: Pick<IncomingRecord, 'offset' | 'timestampMs'>): Place | undefined {
-    if (offset < this.#next) return undefined
-    this.#next = offset + 1
+    if (offset < this.next) return undefined
+    this.next = offset + 1
     const done = this.#ahead.delete(offset)
     const place: Place = { offset, timestampMs, state: done ? 'committed' : 'open' }
     this.#places.push(place)
@@ -168,7 +159,7 @@ export class Source implements TopicPartition {
     return this.#places[this.#head]
   }
 
-  /** How many records are fetched and not committed. */
+  /** How many fetched records are not committed. */
   get uncommitted(): number {
     let count = 0
     for (let index = this.#head; index < this.#places.length; index++)
@@ -176,68 +167,62 @@ export class Source implements TopicPartition {
     return count
   }
 
-  /** How many offsets lie between the oldest record that is not committed and the next to come. */
+  /** How many offsets there are from the oldest record that is not committed to the next to fetch. */
   get span(): number {
     const { oldest } = this
-    return oldest === undefined ? 0 : this.#next - oldest.offset
+    return oldest === undefined ? 0 : this.next - oldest.offset
   }
 
   /**
-   * What the transaction that is being made commits: the offset of the oldest record that is in none, so that no record is ever skipped (I3), and
-   * which later ones are in this one or in one before.
+   * What the current transaction commits: the offset of the oldest record that is in no transaction, so that no record is ever skipped (I3), and
+   * which later records are done.
    */
   commit(): CommittedOffset {
     const { topic, partition } = this
     const places = this.#places
     let index = this.oldest === undefined ? places.length : this.#head
     while (index < places.length && isTaken(places[index])) index++
-    const offset = places[index]?.offset ?? this.#next
+    const offset = places[index]?.offset ?? this.next
     const done: number[] = []
     for (index++; index < places.length; index++) if (isTaken(places[index])) done.push((places[index] as Place).offset)
     for (const ahead of this.#ahead) if (ahead >= offset) done.push(ahead)
-    return {
-      topic,
-      partition,
-      offset,
-      metadata: encodeAhead(
-        offset,
-        done.sort((a, b) => a - b),
-      ),
-    }
+    done.sort((a, b) => a - b)
+    return { topic, partition, offset, metadata: encodeAhead(offset, done) }
   }
 }
 
 const isTaken = (place: Place | undefined): boolean => place?.state === 'committed' || place?.state === 'in transaction'
 
-/** Committed places at the front of a source that are worth moving the others for. */
+/** Committed places are removed from the front once there are this many. */
 const COMPACT_AT = 1024
 
-/** What an outcome takes of memory beside its record: a handler may make much of little. */
+/** What an outcome takes beside its record: a handler's result may be much larger than its event. */
 function madeBytes({ outcome, job: { record } }: Item): number {
   const made = outcome === undefined || outcome.kind === 'duplicate' ? null : outcome.output.value
   return made === null || made.buffer === record.value?.buffer ? 0 : made.length
 }
 
-/** All state of one assigned input partition. It lives as long as the assignment and is restored from Kafka at the next. */
+/** All state of one assigned input partition, from its assignment to its revocation. */
 export class Partition implements PartitionView, TopicPartition {
-  #dedupe: Deduplication
-  /** Events that wait in `.retry`, by key: later ones of the key go there too, or they would overtake. */
+  /** Events of it that are done or being processed. */
+  dedupe: Deduplication
+  /** How many events wait in `.retry`, by key: later events of the key must go there too. */
   readonly #waiting = new Map<string, number>()
-  /** Identities of the events in `.retry` that are not done, with or without a key. */
+  /** Identities of events that wait in `.retry`, with or without a key. */
   readonly #inRetry = new Set<string>()
-  /** Aborted when nothing new is to be begun. */
+  /** Aborted when no new work may start. */
   readonly ending = new AbortController()
-  /** Aborted when what runs is given up too, and nothing is committed any more. */
+  /** Aborted when running work is dropped, too. */
   readonly abandoning = new AbortController()
   /** Set by {@link read}. */
-  #sources: { input: Source; retry: Source } | undefined
+  sources: { input: Source; retry: Source } | undefined
   #state: PartitionState = { kind: 'restoring', fault: undefined }
   readonly held = new Held()
-  /** Decided and in no transaction, in the order of their decisions. */
+  /** Records that are decided and in no transaction, in the order of their decisions. */
   readonly decided: Item[] = []
-  /** What was committed of it, and of its `.retry`, when that was last asked for; -1: nothing. */
+  /** The committed offsets of the input and of `.retry` when they were last asked for; -1: none. */
   claimed: readonly [number, number] | undefined
-  /** Decisions that are being made. */
+  /** Records that are being decided. */
   running = 0
   #idle: (() => void) | undefined
   readonly name: string
@@ -246,7 +231,7 @@ export class Partition implements PartitionView, TopicPartition {
   /** The partitions of `.retry`, `.dlq` and `.processed` that belong to it. */
   readonly outputs: readonly TopicPartition[]
 
-  /** @param all what is held of all partitions; this one's is counted in */
+  /** @param all the total of all partitions, in which this one is counted */
   constructor(
     readonly topic: string,
     readonly partition: number,
@@ -255,27 +240,22 @@ export class Partition implements PartitionView, TopicPartition {
     dedupeWindowRecords: number,
     readonly all: Held,
   ) {
-    this.#dedupe = new Deduplication(dedupeWindowRecords)
+    this.dedupe = new Deduplication(dedupeWindowRecords)
     this.name = partitionName(this)
     this.both = [{ topic, partition }, this.sibling('retry')]
     this.outputs = TOPIC_ROLES.map((role) => this.sibling(role))
   }
 
-  /** What of it has been done, and is being done. */
-  get dedupe(): Deduplication {
-    return this.#dedupe
-  }
-
-  /** Begins with an empty window that holds at least so many outcomes. */
+  /** Starts an empty window that holds at least so many outcomes. */
   remember(outcomes: number): void {
-    this.#dedupe = new Deduplication(Math.max(outcomes, this.#dedupe.capacity))
+    this.dedupe = new Deduplication(Math.max(outcomes, this.dedupe.capacity))
   }
 
   get state(): PartitionState {
     return this.#state
   }
 
-  /** @throws StateError for a step that there is not */
+  /** @throws StateError for a transition that is not allowed */
   enter(next: PartitionState): void {
     if (!PARTITION_STEPS[this.#state.kind].includes(next.kind))
       throw new StateError(`${this.name} is ${this.#state.kind} and cannot be ${next.kind}`)
@@ -285,7 +265,7 @@ export class Partition implements PartitionView, TopicPartition {
     this.#share(wasPaused - isPaused)
   }
 
-  /** Counts what it holds once more, or no more, among what is not paused. */
+  /** Adds its bytes to those of partitions that are not paused, or removes them. */
   #share(times: number): void {
     if (times === 0) return
     for (const role of ['input', 'retry'] as const)
@@ -297,7 +277,7 @@ export class Partition implements PartitionView, TopicPartition {
     return this.#state.kind !== 'revoked'
   }
 
-  /** Whether new records of it are taken on. */
+  /** Whether new records are taken. */
   get isOpen(): boolean {
     const { kind } = this.#state
     return kind === 'reading' || kind === 'paused'
@@ -307,43 +287,39 @@ export class Partition implements PartitionView, TopicPartition {
     return this.abandoning.signal
   }
 
-  get sources(): { input: Source; retry: Source } | undefined {
-    return this.#sources
-  }
-
-  /** Its past is known: from here on it is read. */
+  /** It is restored, and is read from now on. */
   read({ input, retry, waiting }: PartitionPast): { input: Source; retry: Source } {
     this.enter({ kind: 'reading' })
     for (const { identity, key } of waiting) {
-      this.#dedupe.claim(identity)
+      this.dedupe.claim(identity)
       this.addWaiting(identity, key)
     }
-    this.#sources = { input: new Source(this, 'input', input), retry: new Source(this, 'retry', retry) }
-    return this.#sources
+    this.sources = { input: new Source(this, 'input', input), retry: new Source(this, 'retry', retry) }
+    return this.sources
   }
 
   sibling(role: TopicRole): TopicPartition {
     return { topic: siblingTopic(this.topic, role), partition: this.partition }
   }
 
-  /** I5: what comes after a waiting event of its key goes behind it, and other keys go on. */
+  /** I5: later events of a key wait behind its event in `.retry`; other keys are not affected. */
   waits(key: string): boolean {
     return this.#waiting.has(key)
   }
 
-  /** Records in `.retry` that are not done. */
+  /** Events that wait in `.retry`. */
   get waitingRecords(): number {
     return this.#inRetry.size
   }
 
-  /** An event was, or is found to be, in `.retry`. Said again, it changes nothing. */
+  /** An event is in `.retry`. Idempotent. */
   addWaiting(identity: string, key: string | undefined): void {
     if (this.#inRetry.has(identity)) return
     this.#inRetry.add(identity)
     if (key !== undefined) this.#waiting.set(key, (this.#waiting.get(key) ?? 0) + 1)
   }
 
-  /** An event in `.retry` has its outcome. Of one that is not there, it says nothing. */
+  /** An event in `.retry` has its outcome. No effect for other events. */
   removeWaiting(identity: string, key: string | undefined): void {
     if (!this.#inRetry.delete(identity) || key === undefined) return
     const left = (this.#waiting.get(key) ?? 1) - 1
@@ -358,17 +334,14 @@ export class Partition implements PartitionView, TopicPartition {
     this.#countBytes(item, item.heldBytes)
   }
 
-  /**
-   * A record's next state.
-   * @throws StateError for a step that there is not
-   */
+  /** @throws StateError for a transition that is not allowed */
   move(item: Item, to: RecordState): void {
     const { place, source } = item
     const from = place.state
     if (!RECORD_STEPS[from].includes(to))
       throw new StateError(`${source.name}/${place.offset} is ${from} and cannot be ${to}`)
     place.state = to
-    // What was given up has given everything back.
+    // Revocation has already subtracted everything that the partition held.
     if (!this.isOurs) return
     if (from === 'open') source.open--
     this.#count(from, -1)
@@ -393,14 +366,14 @@ export class Partition implements PartitionView, TopicPartition {
     if (this.#state.kind !== 'paused') this.all.addUnpaused(this.tenant, source.role, bytes)
   }
 
-  /** Told whenever a decision has ended or a record was committed. */
+  /** To be called whenever a decision has ended or a record was committed. */
   settle(): void {
     if (this.running === 0 && this.held.uncommitted === 0) this.#idle?.()
   }
 
   /**
-   * Begins nothing more, and waits until all that was begun is decided and committed.
-   * @param timeoutMs after half of it, handlers that still run are given up, so that the other half is left for what is decided
+   * Starts no new work, and waits until all started work is decided and committed.
+   * @param timeoutMs after half of it, handlers that still run are aborted, so that the other half is left to commit what is decided
    */
   async drain(timeoutMs: number): Promise<void> {
     if (this.#state.kind === 'draining' || this.#state.kind === 'revoked') return
@@ -417,7 +390,7 @@ export class Partition implements PartitionView, TopicPartition {
     clearTimeout(overdue)
   }
 
-  /** Gives up everything at once: nothing of it is committed any more. */
+  /** Drops everything at once: nothing more is committed. */
   revoke(): void {
     if (!this.isOurs) return
     this.enter({ kind: 'revoked' })
