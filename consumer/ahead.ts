@@ -1,26 +1,25 @@
 /**
- * Which records beyond the committed offset are done, as the offset commit's metadata. Keys are handled beside each other, so records finish
- * out of turn while an older one is open; without this they would be handled again by the partition's next owner once they have left the
- * de-duplication window.
+ * Which records beyond the committed offset are done, as metadata of the offset commit. Keys are processed concurrently, so records finish out of order
+ * while an older one is open. Without this, the partition's next owner would process them again once they have left the de-duplication window.
  *
- * The format is `kt1:` and the base64 of a bitmap, lowest bit first, bit 0 being the committed offset. No bitmap when nothing is ahead. Behind it may
- * stand `;completed=` and the digest of a transaction whose outcomes were written again (hanging.ts).
+ * The format is `kt1:` and a bitmap in base64, lowest bit first; bit 0 is the committed offset. There is no bitmap when no record is ahead. It may be
+ * followed by `;completed=` and the digest of a hanging transaction whose outcomes were written again (hanging.ts).
  */
 
 const PREFIX = 'kt1:'
 
-/** Kafka takes 4,096 bytes of metadata (`offset.metadata.max.bytes`): 3,000 bytes are 4,000 characters of base64. */
+/** Kafka's limit is 4,096 bytes of metadata (`offset.metadata.max.bytes`); 3,000 bytes are 4,000 characters of base64. */
 const MAX_BITMAP_BYTES = 3_000
 export const AHEAD_BITS = 8 * MAX_BITMAP_BYTES
 
 const COMPLETED = ';completed='
 
-/** How far beyond the committed offset records may be finished. A sixth is left for offsets that hold no record, such as commit marks. */
+/** How far beyond the committed offset records may finish. The remaining sixth is for offsets without a record, such as transaction markers. */
 export const MAX_AHEAD_OFFSETS = 20_000
 
 /**
  * @param committed the committed offset
- * @param done offsets beyond it that are done, rising
+ * @param done offsets beyond it that are done, ascending
  */
 export function encodeAhead(committed: number, done: readonly number[]): string {
   const last = done.at(-1)
@@ -34,10 +33,10 @@ export function encodeAhead(committed: number, done: readonly number[]): string 
   return PREFIX + bitmap.toString('base64')
 }
 
-/** Whether an offset was committed by a consumer of ours: a tool that resets offsets leaves the metadata empty. */
+/** Whether a KafkaTrace consumer committed the offset: a tool that resets offsets leaves the metadata empty. */
 export const isOurs = (metadata: string): boolean => metadata.startsWith(PREFIX)
 
-/** The inverse. Metadata that is not ours, such as a tool's, says nothing. */
+/** The inverse of {@link encodeAhead}; empty for metadata that is not ours. */
 export function decodeAhead(committed: number, metadata: string | null | undefined): Set<number> {
   const done = new Set<number>()
   if (committed < 0 || metadata === null || metadata === undefined || !metadata.startsWith(PREFIX)) return done
@@ -47,14 +46,14 @@ export function decodeAhead(committed: number, metadata: string | null | undefin
   return done
 }
 
-/** 64 bits of a digest, so that the note takes a fixed part of the metadata however long transactions are named. */
+/** 64 bits of a digest, so that the note has a fixed length. */
 const digestOf = (transaction: string): string =>
   new Bun.CryptoHasher('sha256').update(transaction).digest('hex').slice(0, 16)
 
-/** Metadata that says, beside what it says already, that the outcomes of a transaction that hung were written again. */
+/** Adds a note that the outcomes of a hanging transaction were written again. */
 export const withCompleted = (metadata: string, transaction: string): string =>
   `${metadata.split(COMPLETED)[0]}${COMPLETED}${digestOf(transaction)}`
 
-/** Whether it says so of this transaction. */
+/** Whether the note names this transaction. */
 export const isCompleted = (metadata: string, transaction: string): boolean =>
   metadata.endsWith(COMPLETED + digestOf(transaction))

@@ -13,31 +13,31 @@ export interface FetchDeps {
   /** Of all partitions. */
   held: Held
   config: ConsumerConfig
-  /** Whether partitions of another tenant than this one are assigned. */
+  /** Whether partitions of another tenant are assigned. */
   hasOtherTenants(tenant: string): boolean
   metrics: ConsumerMetrics
-  /** Goes on with a record that is to be decided. */
+  /** Takes a record that is to be decided. */
   onRecord(record: IncomingRecord, source: Source, place: Place): void
 }
 
-/** Records fetched in one call. */
+/** The most records fetched in one call. */
 const FETCH_MAX_RECORDS = 500
 
 /** How long one fetch waits for the first record. */
 const FETCH_WAIT_MS = 100
 
-/** How long fetching may stand still for lack of room before partitions are paused, so that polling can go on. */
+/** How long fetching may wait for room before partitions are paused, so that polling continues. */
 const FULL_PATIENCE_MS = 500
 
-/** The same for the room of one partition: others wait that long for it. */
+/** The same for the room of one partition; the others wait with it. */
 const FILLED_PATIENCE_MS = 50
 
 type PauseReason = 'state' | 'open' | 'retry-backlog' | 'parked' | 'memory'
 
-/** Fetches records while there is room for them, and pauses partitions whose own room is full. */
+/** Fetches records while there is room for them, and pauses partitions that have used up theirs. */
 export class Fetcher {
   #stopping = false
-  /** Those that are paused for a reason of their own. */
+  /** Sources that are paused for a reason of their own. */
   readonly #full = new Set<Source>()
   /** Everything is paused for lack of room. */
   #paused = false
@@ -52,7 +52,7 @@ export class Fetcher {
       if (this.#isFull() && !this.#paused) {
         const filled = this.#filled()
         await this.#room(filled.length > 0 ? FILLED_PATIENCE_MS : FULL_PATIENCE_MS)
-        // Rebalances are served by polling: when there is no room for long, partitions are paused and polling goes on without their records.
+        // Rebalances are served by polling, so it must continue; paused partitions deliver no records to it.
         if (filled.length > 0) for (const source of this.#filled()) this.#pause(source, 'open')
         else if (this.#isFull()) this.#pauseAll(true)
         continue
@@ -62,7 +62,7 @@ export class Fetcher {
     }
   }
 
-  /** Records of one partition come together: it is looked up, and its room looked at, once for them. */
+  /** Records of one partition arrive together, so its source is looked up, and its room checked, once for them. */
   #takeAll(records: readonly IncomingRecord[]): void {
     let source: Source | undefined
     for (const record of records) {
@@ -80,7 +80,7 @@ export class Fetcher {
     this.#wake?.()
   }
 
-  /** There may be room again, also for what waits for the room that others take. */
+  /** Records were committed or dropped: there may be room again, for any source. */
   committed(): void {
     for (const source of [...this.#full])
       if (source.owner.isOurs) this.#balance(source)
@@ -92,14 +92,14 @@ export class Fetcher {
     if (this.#wake !== undefined && !this.#isFull()) this.#wake()
   }
 
-  /** Newly read partitions begin as everything else is: paused, when there is no room. */
+  /** Newly read sources are paused too while everything is paused. */
   added(sources: readonly Source[]): void {
     if (this.#paused) this.deps.group.pause(sources)
   }
 
   /**
-   * What paused partitions hold is theirs: it takes no room from the others. A partition whose own room is taken is waited for rather than paused:
-   * the client drops what it has read ahead of a paused one, and reads it again.
+   * What paused partitions hold takes no room from the others. A partition without room of its own is waited for before it is paused: the client
+   * drops what it has read ahead for a paused partition, and has to read it again.
    */
   #isFull(): boolean {
     const { held, sources, config } = this.deps
@@ -112,7 +112,7 @@ export class Fetcher {
     return uncommitted >= 2 * config.MAX_TRANSACTION_RECORDS || held.unpaused.input >= config.MAX_HELD_BYTES
   }
 
-  /** Its own room is taken, and it is not paused. */
+  /** It has used up its own room, and is not paused. */
   #isFilled({ role, open, full }: Source): boolean {
     return role === 'input' && !full && open >= this.deps.config.MAX_OPEN_RECORDS
   }
@@ -141,14 +141,14 @@ export class Fetcher {
     metrics.pauses.inc({ reason: 'memory' }, paused ? 1 : 0)
   }
 
-  /** Pauses or resumes both sources of a partition as their room, and the partition's state, want it. */
+  /** Pauses or resumes both sources of a partition, depending on their room and the partition's state. */
   balance({ sources }: Partition): void {
     if (sources === undefined) return
     this.#balance(sources.input)
     this.#balance(sources.retry)
   }
 
-  /** The partition's state is another one: once it is paused, what it holds takes no room from others. */
+  /** The partition's state has changed: once it is paused, what it holds takes no room from others. */
   changed(partition: Partition): void {
     this.balance(partition)
     this.committed()
@@ -157,13 +157,13 @@ export class Fetcher {
   /** A record of the source was decided. */
   decided(source: Source): void {
     const { owner } = source
-    // Of most there is nothing that could have changed.
+    // For most records nothing can have changed.
     if (source.full || owner.waitingRecords > 0) this.balance(owner)
-    // Once, when its own room is no longer taken.
+    // Only when it has room again.
     if (source.open === this.deps.config.MAX_OPEN_RECORDS - 1) this.#wakeIfRoom()
   }
 
-  /** Pauses a source whose records wait, so that they do not take the room of others. */
+  /** Pauses a source that has used up its room, and resumes it once enough is free. */
   #balance(source: Source): void {
     const { config, group } = this.deps
     const { open } = source
@@ -202,7 +202,7 @@ export class Fetcher {
     return this.#hasItsShare(source, config.MAX_HELD_BYTES) ? 'memory' : undefined
   }
 
-  /** Whether its tenant holds more than stays free for the others that are read; once it is paused, more than half of that. */
+  /** Whether its tenant holds more bytes than are left for all others; once the source is paused, more than half of that. */
   #hasItsShare({ owner: { tenant }, role, full }: Source, maxBytes: number): boolean {
     const { held, hasOtherTenants } = this.deps
     const own = held.byTenant.get(tenant)?.[role] ?? 0
@@ -215,14 +215,14 @@ export class Fetcher {
     if (owner.ending.signal.aborted) return
     const place = source.add(record)
     if (place === undefined) return
-    // What waits in `.retry` is known from the restore and from what was sent there, except what its commit had called done, and what another
-    // member has sent there that owns the partition meanwhile.
+    // Most events in `.retry` are known, from the restore or because this member moved them. Not known are those that were committed as done, and those that another
+    // owner moved meanwhile.
     if (source.role === 'retry') {
       const identity = identityOf(record)
       owner.dedupe.claim(identity)
       owner.addWaiting(identity, keyOf(record))
     }
-    // One that waits for its time would keep all that was fetched with it in memory.
+    // Records of one fetch share a buffer: one that waits for its retry must not keep all of it in memory.
     this.deps.onRecord(source.role === 'retry' ? detached(record) : record, source, place)
   }
 }

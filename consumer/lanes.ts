@@ -1,12 +1,10 @@
-/**
- * Order and concurrency: tasks of one lane run one after the other, different lanes beside each other. I5: a key is a lane.
- */
+/** Tasks of one lane run one after the other, those of different lanes concurrently. I5: a key is a lane. */
 export class Lanes {
-  /** What waits behind a lane's running task; a lane without a running task has no entry. */
+  /** Tasks behind a lane's running task; a lane without a running task has no entry. */
   readonly #queues = new Map<string, (() => Promise<void> | undefined)[]>()
 
   /**
-   * Runs the task now, or after those of its lane that are not done. A task that returns undefined is done when it returns.
+   * Runs the task now, or after the unfinished ones of its lane. A task that returns undefined is finished.
    * @param lane undefined: ordered with nothing
    */
   submit(lane: string | undefined, task: () => Promise<void> | undefined): void {
@@ -30,7 +28,7 @@ export class Lanes {
     await running
     for (let next = 0; next < behind.length; next++) {
       await behind[next]?.()
-      // A lane that is never empty must not keep what it has done.
+      // A lane may never become empty: drop finished tasks meanwhile.
       if (next >= COMPACT_AT) {
         behind.splice(0, next + 1)
         next = -1
@@ -40,27 +38,26 @@ export class Lanes {
   }
 }
 
-/** What is done at the front of a list that is worth moving the others for. */
+/** Finished entries are removed from the front of a list once there are this many. */
 const COMPACT_AT = 1024
 
-/** Of those whose calls the slots let in, one. */
 interface Caller {
   inside: number
-  /** What waits is started by who leaves: thousands may wait, and each is no more than an entry here. */
+  /** From `first`. Plain callbacks, since thousands may wait. */
   readonly waiting: (() => void)[]
   first: number
 }
 
 /**
- * Lets at most so many asynchronous calls run at a time; those that return at once take no place. Where there are several callers, one has no more places than stay
- * free for the others, and whoever has the fewest is let in first.
+ * Limits how many asynchronous calls run at a time; calls that return no promise take no slot. If there are several callers, none has more slots than are
+ * left for the others, and the caller with the fewest goes first.
  */
 export class Slots {
   #inside = 0
-  /** As many as there are tenants. */
+  /** One for each tenant. */
   readonly #callers = new Map<string, Caller>()
 
-  /** @param hasOthers whether there is another caller than this one */
+  /** @param hasOthers whether there is another caller beside this one */
   constructor(
     readonly limit: number,
     readonly hasOthers: (caller: string) => boolean = () => false,
@@ -70,7 +67,7 @@ export class Slots {
     return this.#inside
   }
 
-  /** Calls now, or when a place is free. */
+  /** Calls now, or when a slot is free. */
   run<T>(call: () => T | Promise<T>, name = ''): T | Promise<T> {
     const caller = this.#callers.get(name)
     if ((caller === undefined || caller.waiting.length === 0) && this.#isFree(name, caller?.inside ?? 0))
@@ -92,11 +89,8 @@ export class Slots {
   }
 
   #callerOf(name: string): Caller {
-    let caller = this.#callers.get(name)
-    if (caller === undefined) {
-      caller = { inside: 0, waiting: [], first: 0 }
-      this.#callers.set(name, caller)
-    }
+    const caller = this.#callers.get(name) ?? { inside: 0, waiting: [], first: 0 }
+    this.#callers.set(name, caller)
     return caller
   }
 
@@ -113,7 +107,7 @@ export class Slots {
     })
   }
 
-  /** A call that takes no place, or throws before it could, passes it on to the next. */
+  /** A call that returns no promise, or throws, leaves its slot to the next. */
   #startWaiting(): void {
     for (let caller = this.#next(); caller !== undefined; caller = this.#next()) {
       const start = caller.waiting[caller.first++]
@@ -125,7 +119,7 @@ export class Slots {
     }
   }
 
-  /** Whose call is let in next; undefined when nobody's is. */
+  /** The caller whose call starts next; undefined when none can. */
   #next(): Caller | undefined {
     let next: Caller | undefined
     let nextName = ''
@@ -136,7 +130,7 @@ export class Slots {
         this.#isFree(name, caller.inside)
       )
         [nextName, next] = [name, caller]
-    // Of those with as few, the one that was let in last is the last: with fewer places than callers the others would never be.
+    // Moved to the end, so that callers with equally few slots take turns: with fewer slots than callers, some would never start.
     if (next !== undefined) {
       this.#callers.delete(nextName)
       this.#callers.set(nextName, next)
@@ -145,7 +139,7 @@ export class Slots {
   }
 }
 
-/** Calls one after the other, through slots that others may share: what comes while one waits for its turn is made part of it. */
+/** Batches calls: items that arrive while a call waits for its slot become part of it. */
 export class Together<T, R> {
   #next: { items: T[]; result: Promise<R> } | undefined
 
@@ -155,14 +149,14 @@ export class Together<T, R> {
   ) {}
 
   /**
-   * {@link run} of one item, in every other attempt alone: another one may make the call fail for all.
+   * {@link run} of one item; alone in every other attempt, since another item may make the call fail for all.
    * @param attempt from 1
    */
   async attempt(item: T, attempt: number): Promise<R> {
     return attempt % 2 === 1 ? this.run([item]) : this.slots.run(() => this.call([item]))
   }
 
-  /** @returns the result of the call that these were part of */
+  /** @returns the result of the call that the items were part of */
   run(items: readonly T[]): Promise<R> {
     if (this.#next !== undefined) {
       this.#next.items.push(...items)
@@ -173,7 +167,7 @@ export class Together<T, R> {
       this.#next = undefined
       return this.call(taken)
     }
-    // Not at once, so that what comes in the same moment is part of it.
+    // In a microtask, so that items that arrive in the same turn are part of the call.
     const result = Promise.resolve().then(() => this.slots.run(turn))
     this.#next = { items: taken, result }
     return result

@@ -2,16 +2,16 @@ import { headerText, TRANSACTION } from '../shared/events/headers.ts'
 import { partitionName, type RangeReader, type TopicPartition } from '../shared/kafka/types.ts'
 import { sleep } from '../shared/service/retry.ts'
 
-/** How often it is looked up who leads a partition, each time from a broker by chance, and the pause between. */
+/** How often a partition's leader is looked up, each time from a random broker, and the pause between two look-ups. */
 const MAX_LOOKS = 10
 const LOOK_PAUSE_MS = 200
 
 /**
- * Makes sure that partitions are read from their leaders. A broker that is cut off from the others, and not from its clients, goes on answering as
- * the leader that it was: what was written since is not there, and looks as if it had been lost. It cannot acknowledge a record for all in-sync
- * replicas, so one that was acknowledged is written to each partition, and read back.
- * @param write writes a record that nobody counts to each of them. @returns what these are known by. @throws Error when one was not acknowledged
- * @throws Error when what was written cannot be read
+ * Makes sure that partitions are read from their leaders. A broker that is cut off from the other brokers, but not from its clients, still answers as
+ * leader: newer records seem to be lost. It cannot acknowledge a record for all in-sync replicas. Therefore a record is written to each partition, and
+ * read back once it is acknowledged.
+ * @param write writes a record without meaning to each partition. @returns the records' transaction name. @throws Error when one was not acknowledged
+ * @throws Error when a written record cannot be read
  */
 export async function proveLeaders(
   places: readonly TopicPartition[],
@@ -44,7 +44,7 @@ export async function proveLeaders(
   }
 }
 
-/** Waits until the leader of a partition has an offset, or until a broker that leads no more would have been found out. */
+/** Waits until a partition reaches an offset, or until a former leader would have been detected. */
 export async function waitForOffset(at: TopicPartition, offset: number, reader: RangeReader): Promise<void> {
   for (let look = 1; look <= MAX_LOOKS; look++) {
     const [ends] = await reader.ends([at])
