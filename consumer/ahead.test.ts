@@ -22,7 +22,6 @@ test('offsets too far ahead to be told are left out, not confused with others', 
 })
 
 test('metadata of other tools says nothing', () => {
-  for (const metadata of ['', null, undefined, 'reset by hand', 'kt2:AAAA'])
-    expect(decodeAhead(5, metadata).size).toBe(0)
+  for (const metadata of ['', 'reset by hand', 'kt2:AAAA']) expect(decodeAhead(5, metadata).size).toBe(0)
   expect(decodeAhead(-1, 'kt1:/w==').size).toBe(0)
 })

@@ -37,9 +37,9 @@ export function encodeAhead(committed: number, done: readonly number[]): string 
 export const isOurs = (metadata: string): boolean => metadata.startsWith(PREFIX)
 
 /** The inverse of {@link encodeAhead}; empty for metadata that is not ours. */
-export function decodeAhead(committed: number, metadata: string | null | undefined): Set<number> {
+export function decodeAhead(committed: number, metadata: string): Set<number> {
   const done = new Set<number>()
-  if (committed < 0 || metadata === null || metadata === undefined || !metadata.startsWith(PREFIX)) return done
+  if (committed < 0 || !isOurs(metadata)) return done
   Buffer.from(metadata.slice(PREFIX.length).split(COMPLETED)[0] ?? '', 'base64').forEach((byte, index) => {
     for (let bit = 0; bit < 8; bit++) if ((byte & (1 << bit)) !== 0) done.add(committed + index * 8 + bit)
   })

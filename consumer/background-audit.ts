@@ -8,46 +8,46 @@ import type { Partition } from './partition-state.ts'
 import { reachOf, searchedOffsets } from './restore.ts'
 
 export interface BackgroundAuditDeps {
-  /** Of its own, so that nobody waits for it; made for the group. */
+  /** A separate one, so that nothing else waits for it; made for the group. */
   reader: RangeReader
   partitions(): readonly Partition[]
-  /** Restores a partition anew: what has no outcome is processed then. */
+  /** Restores a partition again, so that events without an outcome are processed. */
   again(partition: Partition, reason: string): void
   metrics: Pick<ConsumerMetrics, 'audited' | 'doubled'>
   log: Logger
-  /** How much of the time the check may be at work, from 0 to 1; for the rest of it, it waits. */
+  /** The share of time, from 0 to 1, in which the audit may work. */
   share: number
-  /** Between two rounds over all partitions, at least. */
+  /** The least pause between two rounds over all partitions. */
   pauseMs: number
 }
 
-/** Offsets that are read before it waits again. */
+/** Offsets that are read between two pauses. */
 const CHUNK_OFFSETS = 5_000
 
-/** Events that are held in memory: some 9 MB. Of a window with more, everything is read more often. */
+/** The most events held in memory, some 9 MB; for a larger window, everything is read several times. */
 const MAX_EVENTS = 200_000
 
-/** Partitions of a stream that are looked at together, if they have no more events than fit. */
+/** The most partitions of a stream that are checked together, if their events fit into memory. */
 const MAX_PARTITIONS_TOGETHER = 50
 
-/** How many of a partition's missing and doubled events are told apart from those of the next round. */
+/** How many missing and doubled events of a partition are remembered until the next round. */
 const MAX_NAMED = 1_000
 
-/** What of them is named in one line of the log. */
+/** The most offsets in one log line. */
 const MAX_OFFSETS_LOGGED = 50
 
-/** In how many rounds a transaction is met open, one after the other, before it counts as one that nobody is going to end. */
+/** After being open in this many rounds in a row, a transaction counts as hanging. */
 const MAX_HELD_ROUNDS = 3
 
 /**
- * Looks again and again whether what is committed as done has its outcome, and one only, in the partitions that this member reads; as far back as a
- * restore looks, and by the same judge as `bun run audit`. What is found missing is repaired by a restore.
+ * Checks continuously that each event that is committed as done has exactly one outcome, in the partitions that this member reads, as far back as a
+ * restore does and by the code of `bun run audit`. Missing outcomes are repaired by a restore.
  */
 export class BackgroundAudit {
-  /** Offsets that were missing in the last round, and those of doubled events, by partition. */
+  /** Offsets of missing and of doubled events in the last round, by partition. */
   readonly #missing = new Map<string, ReadonlySet<number>>()
   readonly #doubled = new Map<string, ReadonlySet<number>>()
-  /** Where transactions have been open, and for how many rounds, by partition. */
+  /** The open transaction of a partition, and for how many rounds it has been open. */
   readonly #held = new Map<string, { at: string; rounds: number }>()
 
   constructor(readonly deps: BackgroundAuditDeps) {}
@@ -55,7 +55,7 @@ export class BackgroundAudit {
   /** Until the signal. */
   async run(signal: AbortSignal): Promise<void> {
     const { partitions, log, pauseMs } = this.deps
-    // What was just restored was looked at then.
+    // Pauses first: partitions were just checked by their restore.
     for (await sleep(pauseMs, signal); !signal.aborted; await sleep(pauseMs, signal)) {
       const ours = partitions()
       this.#keep(ours)
@@ -71,7 +71,7 @@ export class BackgroundAudit {
     }
   }
 
-  /** What was found of other partitions is forgotten. */
+  /** Forgets what was found in partitions that are no longer assigned. */
   #keep(ours: readonly Partition[]): void {
     const names = new Set(ours.map(({ name }) => name))
     for (const found of [this.#missing, this.#doubled, this.#held])
@@ -80,10 +80,10 @@ export class BackgroundAudit {
 
   async #look(partitions: readonly Partition[], signal: AbortSignal): Promise<void> {
     const { reader, share, metrics, pauseMs } = this.deps
-    // What would be found of a partition that was restored meanwhile may be repaired already.
+    // A restore that started meanwhile may have repaired what would be found.
     const isOver = (): boolean => signal.aborted || partitions.some(({ isOpen }) => !isOpen)
     const slow = slowed(reader, share, signal, isOver)
-    // Transactions that take longer are looked at in the next round.
+    // Transactions that are open for longer are looked at in the next round.
     const snapshots = await takeSnapshots(partitions, slow.committed, slow, pauseMs / 2)
     if (isOver()) return
     for (const [index, { heldBack }] of snapshots.entries())
@@ -100,12 +100,12 @@ export class BackgroundAudit {
     for (const [index, { records, doubled, missing }] of findings.entries()) {
       const partition = partitions[index] as Partition
       metrics.audited.inc(records)
-      this.#tellDoubled(partition, doubled)
+      this.#reportDoubled(partition, doubled)
       this.#repair(partition, missing)
     }
   }
 
-  /** Whoever reads committed records waits for a transaction that is open. One of a consumer that stays so is ended by a restore. */
+  /** An open transaction blocks read_committed readers. If one of a consumer hangs, a restore ends it. */
   async #lookAtHeld(partition: Partition, heldBack: Snapshot['heldBack']): Promise<void> {
     const { reader, again, log } = this.deps
     const { name } = partition
@@ -126,7 +126,7 @@ export class BackgroundAudit {
     else again(partition, `a transaction is open in ${at}, and nobody ends it`)
   }
 
-  #tellDoubled({ name, topic }: Partition, offsets: readonly number[]): void {
+  #reportDoubled({ name, topic }: Partition, offsets: readonly number[]): void {
     const { metrics, log } = this.deps
     const added = offsets.filter((offset) => this.#doubled.get(name)?.has(offset) !== true)
     this.#doubled.set(name, new Set(offsets))
@@ -144,7 +144,7 @@ export class BackgroundAudit {
     const added = offsets.filter((offset) => this.#missing.get(name)?.has(offset) !== true)
     this.#missing.set(name, new Set(offsets))
     if (added.length > 0) again(partition, `${offsets.length} records before the committed offset have no outcome`)
-    // They are being processed, or another restore would not help either.
+    // Known from the last round: they are being processed, or another restore would not help either.
     else if (offsets.length > 0)
       log.warn(
         { partition: name, records: offsets.length, offsets: offsets.slice(0, MAX_OFFSETS_LOGGED) },
@@ -153,7 +153,7 @@ export class BackgroundAudit {
   }
 }
 
-/** A reader that works for a share of the time, a few records at a time. It throws once it is over. */
+/** A reader that pauses after each chunk, so that it works for a share of the time only. Throws once the round is over. */
 function slowed(
   reader: RangeReader,
   share: number,
@@ -188,12 +188,12 @@ function slowed(
   }
 }
 
-/** Part of a range, with the place of that. */
+/** Part of a range, and the index of that range. */
 interface Chunk extends Range {
   place: number
 }
 
-/** The ranges in turn, {@link CHUNK_OFFSETS} at a time. */
+/** Splits ranges into chunks of {@link CHUNK_OFFSETS}. */
 function* chunksOf(ranges: readonly Range[]): Generator<Chunk[]> {
   let chunk: Chunk[] = []
   let room = CHUNK_OFFSETS
@@ -211,7 +211,7 @@ function* chunksOf(ranges: readonly Range[]): Generator<Chunk[]> {
   if (chunk.length > 0) yield chunk
 }
 
-/** Partitions of one stream each, since one stream's trouble is its own. */
+/** Groups partitions of one stream each, so that faults of one stream do not affect others. */
 function* together(partitions: readonly Partition[]): Generator<Partition[]> {
   for (const [, ofStream] of Map.groupBy(partitions, ({ topic }) => topic)) {
     let some: Partition[] = []

@@ -15,30 +15,29 @@ export interface CommitDeps {
   metrics: ConsumerMetrics
   log: Logger
   config: ConsumerConfig
-  /** Roughly, of all that is held for them. One outcome alone may be more. */
+  /** Roughly, the most memory held for a transaction's outcomes. A single outcome may be larger. */
   maxTransactionBytes: number
-  /** Something may have happened to what is in the log: nothing is committed before it was looked at. */
+  /** The log may differ from what is known of it: nothing is committed until the partitions are restored again. */
   isDisturbed(): boolean
   onDisturbed(): void
-  /** The state of a partition has changed. */
   onPaused(partition: Partition): void
   onCommitted(items: readonly Item[]): void
 }
 
 /**
- * Outcomes that are committed without waiting for others. Fewer wait a little: a transaction costs the broker the same whether it has ten outcomes or
- * a thousand, and transactions without a pause between them would take the broker's time from those who send.
+ * So many outcomes are committed at once; fewer wait a little for more. A transaction costs the broker the same for ten outcomes as for a thousand, and
+ * transactions without a pause would take the broker's time from producers.
  */
 const WORTH_A_TRANSACTION_RECORDS = 500
 const GATHER_MS = 4
 
-/** When the outcomes of a partition that cannot be written are tried again. */
+/** How often a partition whose outcomes cannot be written is tried again. */
 const PAUSE_BACKOFF: Backoff = { firstMs: 1_000, maxMs: 30_000 }
 
-/** How often it is looked whether a paused partition's time has come. */
+/** How often paused partitions are checked for being due. */
 const PAUSED_LOOK_MS = 250
 
-/** A transaction that is under way. */
+/** A transaction in progress. */
 interface Transaction {
   partitions: ReadonlySet<Partition>
   lost: AbortController
@@ -46,31 +45,30 @@ interface Transaction {
 }
 
 /**
- * Commits outcomes and offsets in one transaction after the other. Decided records gather meanwhile, and go into the next one together. I2, I3: an outcome
- * and the offset that says so are committed together or not at all.
+ * Commits outcomes and offsets, one transaction at a time. Records that are decided meanwhile go into the next one. I2, I3: an outcome and its offset
+ * are committed together or not at all.
  */
 export class Committer {
-  /** Those that have decided records. */
+  /** Partitions that have decided records. */
   readonly #waiting = new Set<Partition>()
   /**
-   * To be committed apart from the others until that has worked, and how many of its records at a time: something of it cannot be written, and it
-   * is not known what.
+   * Partitions that are committed in transactions of their own, with at most so many records, until one succeeds: one of their outcomes cannot be written, and it
+   * is not known which.
    */
   readonly #apart = new Map<Partition, number>()
   readonly #paused = new Map<Partition, { attempt: number; untilMs: number }>()
-  /** Whether a transaction was committed. */
   hasCommitted = false
   #current: Transaction | undefined
   #wake: (() => void) | undefined
-  /** Failed in a row. */
+  /** Failed transactions in a row. */
   #attempt = 0
-  /** Monotonic; when there was last nothing to commit of partitions that are not paused, or something was committed. */
+  /** Monotonic; when a transaction was last committed, or nothing was waiting for a commit. */
   #movedMs = performance.now()
   readonly #stopped = new AbortController()
 
   constructor(readonly deps: CommitDeps) {}
 
-  /** How long there has been something to commit of partitions that are not paused, and nothing was committed, ms. To be asked regularly. */
+  /** How long outcomes of partitions that are not paused have waited while nothing was committed, ms. To be called regularly. */
   stalledMs(): number {
     const pending = [...this.#waiting, ...(this.#current?.partitions ?? [])].some(
       (one) => one.held.uncommitted > 0 && !this.#paused.has(one),
@@ -79,7 +77,7 @@ export class Committer {
     return performance.now() - this.#movedMs
   }
 
-  /** Resolves when no transaction that touches the partition, by its name, is under way. */
+  /** Resolves when no transaction in progress has outcomes of the partition. */
   async free(name: string): Promise<void> {
     const { partitions, ended } = this.#current ?? {}
     if ([...(partitions ?? [])].some((one) => one.name === name)) await ended
@@ -91,7 +89,7 @@ export class Committer {
     this.#wake?.()
   }
 
-  /** The partition is no longer this member's: what is under way with it must not be committed. */
+  /** The partition is revoked: a transaction in progress with its outcomes must not be committed. */
   drop(partition: Partition): void {
     this.#waiting.delete(partition)
     this.#apart.delete(partition)
@@ -99,7 +97,7 @@ export class Committer {
     if (this.#current?.partitions.has(partition)) this.#current.lost.abort()
   }
 
-  /** Until {@link stop}. @returns why it cannot go on; undefined after stop */
+  /** Runs until {@link stop}. @returns a fatal error; undefined after stop */
   async run(): Promise<string | undefined> {
     const { signal } = this.#stopped
     while (!signal.aborted) {
@@ -123,7 +121,7 @@ export class Committer {
     this.#wake?.()
   }
 
-  /** Waits until a record is decided, or a paused partition's time may have come. */
+  /** Waits until a record is decided, or a paused partition may be due. */
   async #work(): Promise<void> {
     const timer = setTimeout(() => this.#wake?.(), this.#paused.size > 0 ? PAUSED_LOOK_MS : IDLE_LOOK_MS)
     await new Promise<void>((resolve) => {
@@ -149,7 +147,7 @@ export class Committer {
     const ready = this.#ready()
     const [first] = ready
     const isAlone = (one: Partition): boolean => this.#apart.has(one) || this.#paused.has(one)
-    // By turns, so that those that are committed apart do not hold up the others.
+    // In turns, so that partitions with transactions of their own do not hold up the others.
     const taken = first !== undefined && isAlone(first) ? [first] : ready.filter((one) => !isAlone(one))
     const items: Item[] = []
     let bytes = 0
@@ -164,7 +162,7 @@ export class Committer {
       }
       if (count === 0) break
       for (const item of partition.decided.splice(0, count)) items.push(item)
-      // What has more has its turn again behind the others.
+      // A partition with more records goes to the end of the queue.
       this.#waiting.delete(partition)
       if (partition.decided.length > 0) this.#waiting.add(partition)
     }
@@ -176,8 +174,7 @@ export class Committer {
     if (items.length === 0) return undefined
     const membership = group.membership()
     if (membership === undefined) {
-      giveBack(items)
-      this.#again(items)
+      this.#giveBack(items)
       log.warn({ records: items.length }, 'not a member of the group: nothing can be committed')
       await sleep(delayMs(CONNECT_BACKOFF, ++this.#attempt), this.#stopped.signal)
       return undefined
@@ -194,7 +191,7 @@ export class Committer {
     this.#current = undefined
     end()
     metrics.transactions.inc({ result: result.kind })
-    // What is given up at once, as without a connection, would make the others look fast.
+    // Transactions that fail at once, as without a connection, would lower the figures.
     if (result.kind === 'committed') metrics.commitSeconds.observe((performance.now() - begun) / 1000)
     switch (result.kind) {
       case 'fatal':
@@ -238,25 +235,24 @@ export class Committer {
     const { log } = this.deps
     const ours = items.filter((item) => item.source.owner.isOurs)
     for (const item of ours) item.source.owner.move(item, 'decided')
-    giveBack(ours)
-    this.#again(ours)
+    this.#giveBack(ours)
     log.warn({ reason, records: items.length, attempt: ++this.#attempt }, 'transaction aborted; retrying')
     const unwritable = new Map<Partition, string>()
     const batches = Map.groupBy(writing, batchOf)
     for (const [owner, own] of Map.groupBy(failed, ([index]) => writing[index]?.source.owner)) {
       if (owner?.isOurs !== true) continue
       const records = items.filter(({ source }) => source.owner === owner).length
-      // No more than these, since each that is added may be refused, too.
+      // Not more than now, since each added outcome may be refused, too.
       this.#apart.set(owner, records)
       for (const [index, { reason: why, tooLarge }] of own) {
         const item = writing[index] as Item
-        // The broker's limit is on a batch, of which all are refused; only of one that is alone in it is it known that it is too large.
+        // The broker's limit is on a batch, and it refuses the whole batch. Only an outcome that is alone in its batch is known to be too large.
         if (tooLarge && (batches.get(batchOf(item))?.length ?? 0) > 1) this.#apart.set(owner, Math.ceil(records / 2))
         else if (!tooLarge || !refuse(item, why)) unwritable.set(owner, unwritable.get(owner) ?? why)
       }
     }
     for (const [partition, why] of unwritable) this.#pause(partition, `its outcomes cannot be written: ${why}`)
-    // A transaction without what was refused is another one, and is made at once.
+    // The next transaction has replacements for the refused outcomes, so it need not wait.
     if (failed.size > 0 && unwritable.size === 0) return
     if (failed.size === 0 && !passing) {
       const [only] = partitions
@@ -267,12 +263,12 @@ export class Committer {
     if (passing) await sleep(delayMs(CONNECT_BACKOFF, this.#attempt), this.#stopped.signal)
   }
 
-  /** Its records wait for a while, longer each time; the other partitions go on. */
+  /** The partition's outcomes wait, with back-off; the other partitions are not affected. */
   #pause(partition: Partition, reason: string): void {
     const attempt = (this.#paused.get(partition)?.attempt ?? 0) + 1
     const before = partition.state
     this.#paused.set(partition, { attempt, untilMs: performance.now() + delayMs(PAUSE_BACKOFF, attempt) })
-    // One that is being given up is tried as long as it may be. One that cannot be read either is restored once it can.
+    // A draining partition is tried until its time is over. An unreadable one is restored once it can be read.
     if (before.kind === 'draining' || (before.kind === 'paused' && before.cause === 'unreadable')) return
     if (before.kind !== 'paused' || before.reason !== reason)
       this.deps.log.error({ partition: partition.name, reason }, 'paused')
@@ -280,30 +276,28 @@ export class Committer {
     this.deps.onPaused(partition)
   }
 
-  #again(items: readonly Item[]): void {
-    for (const { source } of items) if (source.owner.isOurs) this.#waiting.add(source.owner)
+  /** Puts records back before those of their partition that were decided since. */
+  #giveBack(items: readonly Item[]): void {
+    for (const [owner, own] of Map.groupBy(items, (item) => item.source.owner)) {
+      if (!owner.isOurs) continue
+      owner.decided.unshift(...own)
+      this.#waiting.add(owner)
+    }
   }
 }
 
-/** How long nothing is to be done before it is looked again whether that is so. */
+/** How often an idle committer checks for work. */
 const IDLE_LOOK_MS = 5_000
 
-/** Records go back to where they were: before those of their partition that were decided since. */
-function giveBack(items: readonly Item[]): void {
-  for (const [owner, own] of Map.groupBy(items, (item) => item.source.owner))
-    if (owner.isOurs) owner.decided.unshift(...own)
-}
-
-/** What is written together: a topic and its partition, which is that of the input. */
+/** The partition that an outcome is written to: the broker receives its outcomes as one batch. */
 const batchOf = ({ source: { owner }, outcome }: Item): string => `${outputOf(outcome)?.topic ?? ''}/${owner.partition}`
 
 const outputOf = (outcome: Item['outcome']): OutgoingRecord | undefined =>
   outcome === undefined || outcome.kind === 'duplicate' ? undefined : outcome.output
 
 /**
- * The offsets that go with these outcomes. Both sources of every partition that is touched are named, moved or not: the offsets are what makes
- * the broker check that the partition is still ours, and those of `.retry`, which the group does not subscribe to, would expire
- * `offsets.retention.minutes` after their last commit (KIP-211).
+ * The offsets of both sources of each partition, even if unchanged. They make the broker check that the partition is still assigned to this member; and
+ * those of `.retry`, which the group does not subscribe to, would expire `offsets.retention.minutes` after their last commit (KIP-211).
  */
 function offsetsOf(partitions: ReadonlySet<Partition>): CommittedOffset[] {
   return [...partitions].flatMap(({ sources }) =>
@@ -312,10 +306,10 @@ function offsetsOf(partitions: ReadonlySet<Partition>): CommittedOffset[] {
 }
 
 /**
- * The broker will never take this output. A result that is too large makes its event a dead letter; a dead letter or a retry that is too large
- * with our headers leaves its value where `kt-origin` says, then all but what its event is known by: whoever writes to the stream's own topic may have
- * filled a record with its key or its headers.
- * @returns false when nothing smaller can be made of it
+ * Replaces an output that the broker will never take. A result that is too large makes its event a dead letter. A dead letter or a retry that is too
+ * large with our headers is written without its value, which stays where `kt-origin` says; then with the event's identity only, since other
+ * clients' records may have keys or headers of any size.
+ * @returns false when no smaller output is possible
  */
 function refuse(item: Item, message: string): boolean {
   const { record, past, key, decoded } = item.job
@@ -333,14 +327,14 @@ function refuse(item: Item, message: string): boolean {
       ? deadLetter(record, owner.topic, past, failure)
       : smaller.find((one) => recordBytes(one) < bytes)
   if (output === undefined) {
-    // Not even that is taken, so that it is not for its size: once the topic takes records again, it is to have what it was to have.
+    // Even the smallest output was refused, so size is not the reason. The first outcome is written once the topic takes records again.
     item.outcome = item.refused ?? outcome
     item.refused = undefined
     if (item.outcome.kind === 'processed') owner.dedupe.finish(decoded.identity, false)
     return false
   }
   if (outcome.kind !== 'retry') item.refused ??= outcome
-  // It does not wait in .retry after all, and its key's later events need not wait behind it.
+  // The event does not wait in .retry after all, so later events of its key need not wait for it.
   if (outcome.kind === 'retry') owner.removeWaiting(decoded.identity, key)
   owner.dedupe.finish(decoded.identity, true)
   item.outcome = { kind: 'dead', output, failure }

@@ -1,10 +1,10 @@
 import { HASH_WORDS, hashOf } from '../shared/kafka/identity-hash.ts'
 
 /**
- * What of one input partition has been done, and what is being done: an event whose identity is in here is a duplicate.
+ * The identities of a partition's events that are done or being processed: another record with one of them is a duplicate.
  *
- * Done identities are a window over the latest outcomes, rebuilt from `.processed` and `.dlq` when the partition is assigned. How far it
- * reaches decides how late a client may repeat an event.
+ * Done identities are a window over the latest outcomes, rebuilt from `.processed` and `.dlq` when the partition is assigned. Its size decides how late
+ * a client may send an event again.
  */
 export class Deduplication {
   readonly #done: HashWindow
@@ -20,7 +20,7 @@ export class Deduplication {
     return this.#done.has(hashOf(identity))
   }
 
-  /** Takes an event that is neither done nor in hand; false for a duplicate. I2: whoever was refused writes nothing. */
+  /** Claims an event for processing; false for a duplicate. I2: nothing is written for a duplicate. */
   claim(identity: string): boolean {
     if (this.#claimed.has(identity) || this.isDone(identity)) return false
     this.#claimed.add(identity)
@@ -32,13 +32,13 @@ export class Deduplication {
     return this.#done.isMarked(hashOf(identity))
   }
 
-  /** The event has its outcome, or another one than before. */
+  /** The event has its outcome, or a new one in place of that. */
   finish(identity: string, isDead: boolean): void {
     this.#claimed.delete(identity)
     this.#done.add(hashOf(identity), isDead)
   }
 
-  /** {@link finish} of an event that is not in hand, by the hash of its identity. */
+  /** {@link finish} of an event that was not claimed, by the hash of its identity. */
   addDone(hash: Uint32Array, isDead: boolean): void {
     this.#done.add(hash, isDead)
   }
@@ -53,21 +53,21 @@ export class Deduplication {
   }
 }
 
-/** Where the mark is. */
+/** The word of a hash with the mark, in its lowest bit. */
 const MARKED_WORD = HASH_WORDS - 1
 const MARK = 1
 
-/** Places that there is room for at first; doubled until there is room for all. */
+/** Initial capacity; doubled as needed. */
 const FIRST_PLACES = 64
 
 /**
- * The last so many of a sequence of identities, each with a mark, as 127-bit hashes: 24 to 32 bytes each once it is full. Two different ones among 100,000
- * meet with a chance of 2^-94.
+ * The last `capacity` identities of a sequence, each with a mark, as 127-bit hashes; 24 to 32 bytes each when full. The chance of a collision among
+ * 100,000 is 2^-94.
  */
 export class HashWindow {
-  /** Hashes in order of arrival, the oldest written over. In the lowest bit of the last word is the mark. */
+  /** Hashes in order of arrival; the oldest are overwritten. */
   #ring: Uint32Array
-  /** Open addressing, linear probing: a place in the ring plus one, or 0. Twice as many cells as places, or more. */
+  /** A hash table with linear probing, of places in the ring plus one; 0 is empty. At least twice as many cells as places. */
   #cells: Uint32Array
   #mask: number
   #next = 0
@@ -88,19 +88,19 @@ export class HashWindow {
     return this.#cells[this.#find(hash)] !== 0
   }
 
-  /** Where it is among the hashes, from 0 in the order in which they came until the oldest is written over; undefined when it is not there. */
+  /** Its index in order of arrival, until the oldest are overwritten; undefined when it is not in. */
   placeOf(hash: Uint32Array): number | undefined {
     const place = this.#cells[this.#find(hash)] as number
     return place === 0 ? undefined : place - 1
   }
 
-  /** Whether it is in and was last added with a mark. */
+  /** Whether it was last added with a mark. */
   isMarked(hash: Uint32Array): boolean {
     const place = this.placeOf(hash)
     return place !== undefined && ((this.#ring[place * HASH_WORDS + MARKED_WORD] as number) & MARK) !== 0
   }
 
-  /** Of one that is in already, only the mark changes. */
+  /** Adding a hash again only sets its mark. */
   add(hash: Uint32Array, marked = false): void {
     const known = this.placeOf(hash)
     const place = known ?? this.#make(hash)
@@ -108,19 +108,19 @@ export class HashWindow {
     this.#ring[at] = marked ? (this.#ring[at] as number) | MARK : (this.#ring[at] as number) & ~MARK
   }
 
-  /** @returns the new place of one that is not in */
+  /** @returns its new place */
   #make(hash: Uint32Array): number {
     const place = this.#next
     if (this.#size === this.capacity) this.#forget(place)
     else if (++this.#size * HASH_WORDS > this.#ring.length) this.#grow()
     for (let word = 0; word < HASH_WORDS; word++) this.#ring[place * HASH_WORDS + word] = hash[word] as number
-    // Looked for again: forgetting and growing move cells.
+    // Searched again, since forgetting and growing move cells.
     this.#cells[this.#find(hash)] = place + 1
     this.#next = (place + 1) % this.capacity
     return place
   }
 
-  /** Before anything was written over. */
+  /** Only before any place was overwritten. */
   #grow(): void {
     const places = this.#ring.length / HASH_WORDS
     const grown = new Uint32Array(Math.min(this.capacity, places * 2) * HASH_WORDS)
@@ -160,14 +160,14 @@ export class HashWindow {
     return (this.#ring[place * HASH_WORDS] as number) & this.#mask
   }
 
-  /** Empties the place's cell, and moves up what had to go past it (Knuth, The Art of Computer Programming 3, 6.4, algorithm R). */
+  /** Deletes the place's cell and closes the gap (Knuth, The Art of Computer Programming 3, 6.4, algorithm R). */
   #forget(place: number): void {
     const cells = this.#cells
     let empty = this.#home(place)
     while (cells[empty] !== place + 1) empty = (empty + 1) & this.#mask
     for (let cell = (empty + 1) & this.#mask; cells[cell] !== 0; cell = (cell + 1) & this.#mask) {
       const wanted = this.#home((cells[cell] as number) - 1)
-      // It may stay when its home lies between the hole and where it is, going round.
+      // A cell stays if its home is cyclically between the gap and itself.
       const stays = empty <= cell ? empty < wanted && wanted <= cell : empty < wanted || wanted <= cell
       if (stays) continue
       cells[empty] = cells[cell] as number
