@@ -2,7 +2,7 @@ import type { IncomingRecord, OutgoingRecord } from '../shared/events/record.ts'
 import { siblingTopic } from '../shared/events/topics.ts'
 import { copyOf, type Failure, type Past } from './retry.ts'
 
-/** The record that is put aside in `.dlq`. */
+/** A record for `.dlq`. */
 export const deadLetter = (
   record: IncomingRecord,
   input: string,

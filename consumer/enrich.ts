@@ -1,13 +1,13 @@
 import type { Event } from '../shared/events/event.ts'
 import type { LookupResult, ReferenceTable } from './reference-table.ts'
 
-/** What is known of an event besides itself; the header `kt-context` of the record in `.processed`, as JSON. */
+/** What is known about an event; as JSON, the header `kt-context` of its record in `.processed`. */
 export interface Context {
   tenant: string
   stream: string
-  /** When the producer took it; absent when somebody else wrote the record. ms since the epoch. */
+  /** When the producer received it, ms since the epoch; absent when another client wrote the record. */
   receivedAtMs?: number
-  /** When its handling began, ms since the epoch. */
+  /** When processing started, ms since the epoch. */
   processedAtMs: number
   /** From the event's own `time` to its receipt (or to the record's timestamp); negative when a clock is ahead. Absent without `time`. */
   latenessMs?: number
@@ -15,11 +15,10 @@ export interface Context {
   handler?: string
   /** SHA-256 of type, source, subject and data, the first 128 bits as hex: equal for equal content, whatever the id and time. */
   fingerprint: string
-  /** What the reference table says; absent without a table, and for an event without the attribute that it is looked up by. */
+  /** The row of the reference table; absent without a table, and for an event without the attribute that is looked up. */
   lookups?: { reference: LookupResult }
 }
 
-/** Where an event's record was found. */
 export interface RecordOrigin {
   tenant: string
   stream: string
@@ -30,7 +29,6 @@ export interface RecordOrigin {
 
 export type Enricher = (event: Event, origin: RecordOrigin, handler?: { type: string; version: string }) => Context
 
-/** Makes the function that gives an event its context. */
 export function createEnricher({
   reference,
   nowMs,
@@ -55,11 +53,11 @@ export function createEnricher({
   }
 }
 
-/** Kafka's record timestamp may be -1: none. */
+/** When the record was written, ms since the epoch; the time of processing for a record without a timestamp, -1. */
 export const writtenMs = (timestampMs: number, { processedAtMs }: Pick<Context, 'processedAtMs'>): number =>
   timestampMs < 0 ? processedAtMs : timestampMs
 
-/** undefined when there is no time, or one that no calendar has, such as a leap second. */
+/** undefined without a time, or for one that `Date` does not know, such as a leap second. */
 function latenessMs(time: string | undefined, referenceMs: number): number | undefined {
   if (time === undefined) return undefined
   const late = referenceMs - Date.parse(time)
@@ -68,12 +66,12 @@ function latenessMs(time: string | undefined, referenceMs: number): number | und
 
 const FINGERPRINT_HEX_DIGITS = 32
 
-/** Used again and again: a digest ends what was hashed, and one for each event would keep its native memory until it is collected. */
+/** Reused, which `digest` allows: a hasher for each event would hold native memory until it is collected. */
 const hasher = new Bun.CryptoHasher('sha256')
 
 /** See {@link Context.fingerprint}. No data and zero bytes of it differ. */
 export function fingerprint({ type, source, subject, data }: Event): string {
-  // A JSON text ends where its brackets close, whatever follows: no two events can give the same bytes to hash.
+  // JSON is self-delimiting, so two different events never give the same bytes.
   const framed = JSON.stringify([type, source, subject ?? null, data === null])
   hasher.update(framed)
   if (data !== null) hasher.update(data)

@@ -6,8 +6,8 @@ import { type Context, writtenMs } from './enrich.ts'
 import type { Result } from './handlers/attempt.ts'
 
 /**
- * The record in `.processed`: a CloudEvent with the `id` and `source` of the one that came in and, where a handler made something of it, that
- * as its data; on the same partition, with the context in a header of its own so that data passes through byte for byte.
+ * A record for `.processed`: a CloudEvent with the event's `id` and `source`, and the handler's result as its data, if there is one; on the same
+ * partition. The context has a header of its own, so that data passes through byte for byte.
  */
 export function processedRecord(
   record: IncomingRecord,
@@ -27,12 +27,12 @@ export function processedRecord(
     tracestate: trace?.tracestate,
     context: JSON.stringify(context),
   })
-  // The key stays the input's own, whoever wrote it, or the order of a key would end here.
+  // The key of the input record, which another client may have chosen; otherwise a key's order would be lost.
   made.key = record.key
   return made
 }
 
-/** What `dataschema` describes is the data that came in, and not what was made of it. */
+/** Without `dataschema`, which describes the event's data and not the result. */
 function resultEvent({ dataschema: _, ...event }: Event, { type = event.type, data }: Result): Event {
   return { ...event, type, datacontenttype: 'application/json', data: Buffer.from(data) }
 }

@@ -21,7 +21,7 @@ import { headerNumber, originOf, receivedAtMs } from './decode.ts'
 import { AttemptFault } from './handlers/attempt.ts'
 import { TerminalError } from './handlers/handler.ts'
 
-/** How failed handling is tried again: a few times at once, then from `.retry`, then no more. */
+/** The retry policy: a few attempts in a row, then attempts from `.retry`, then a dead letter. */
 export type RetryConfig = Pick<
   ConsumerConfig,
   'QUICK_ATTEMPTS' | 'QUICK_RETRY_FIRST_MS' | 'QUICK_RETRY_MAX_MS' | 'MAX_ATTEMPTS' | 'RETRY_FIRST_MS' | 'RETRY_MAX_MS'
@@ -38,7 +38,7 @@ export const REASONS = [
   'waits behind its key',
   'no handler',
   'result too large',
-  /** A fault of our own code. */
+  /** An error of our own code. */
   'internal error',
 ] as const
 
@@ -54,15 +54,16 @@ export type Decision =
   | { kind: 'later'; delayMs: number; failure: Failure }
   | { kind: 'dead'; failure: Failure }
 
-/** An attempt that failed: what is told of it, and whether another one would end the same way. */
+/** A failed attempt. */
 export interface Failed {
   failure: Failure
+  /** Another attempt would fail, too. */
   isTerminal: boolean
-  /** Where the handler has thrown it, for the log; undefined when that is not said. */
+  /** Where the handler threw, for the log; undefined when that is not known. */
   stack?: string | undefined
 }
 
-/** Whatever a handler throws: an error, or anything else. */
+/** Classifies what a handler threw, which may be anything. */
 export function failedBy(thrown: unknown, redact: Redact): Failed {
   const message = redact(messageOf(thrown))
   return isA(AttemptFault, thrown)
@@ -74,7 +75,7 @@ export function failedBy(thrown: unknown, redact: Redact): Failed {
       }
 }
 
-/** Handlers that are bundled have a copy of the class of their own. */
+/** Bundled handlers have their own copy of the class. */
 function isNamedTerminal(thrown: unknown): boolean {
   try {
     return (thrown as { name?: unknown }).name === 'TerminalError'
@@ -83,7 +84,7 @@ function isNamedTerminal(thrown: unknown): boolean {
   }
 }
 
-/** A proxy may throw when it is asked. */
+/** `instanceof` throws for some proxies. */
 function isA<T>(kind: abstract new (...args: never[]) => T, thrown: unknown): thrown is T {
   try {
     return thrown instanceof kind
@@ -94,8 +95,8 @@ function isA<T>(kind: abstract new (...args: never[]) => T, thrown: unknown): th
 
 /**
  * Whether and when a failed attempt is followed by another.
- * @param attempt how many there have been, this one included
- * @param quickAttempt how many of them in this row; from `.retry` every attempt stands alone
+ * @param attempt the number of attempts so far, including this one
+ * @param quickAttempt the number of them in this row; attempts from `.retry` are single
  */
 export function decide(
   config: RetryConfig,
@@ -104,38 +105,37 @@ export function decide(
   quickAttempt: number,
   random: () => number = Math.random,
 ): Decision {
-  // The handler, or what it returned, says that it can never work.
+  // Another attempt would fail, too.
   if (isTerminal) return { kind: 'dead', failure }
-  // Anything else may be a passing fault, but not for ever.
+  // Anything else may be temporary, but attempts are limited.
   if (attempt >= config.MAX_ATTEMPTS)
     return {
       kind: 'dead',
       failure: { reason: 'out of attempts', message: `${attempt} attempts, the last: ${failure.message}` },
     }
-  // A short hiccup is over sooner than the way through `.retry` takes.
+  // A short outage may end before an event has gone through `.retry`.
   if (quickAttempt < config.QUICK_ATTEMPTS) {
     const quick = { firstMs: config.QUICK_RETRY_FIRST_MS, maxMs: config.QUICK_RETRY_MAX_MS }
     return { kind: 'again', delayMs: delayMs(quick, quickAttempt, random), failure }
   }
-  // It lasts: let other keys pass. One that waited behind its key comes from `.retry` with fewer attempts than a row has.
+  // A longer outage: other keys go first. An event that waited behind its key comes from `.retry` with fewer attempts than a row has.
   const slowAttempt = Math.max(1, attempt - config.QUICK_ATTEMPTS + 1)
   const slow = { firstMs: config.RETRY_FIRST_MS, maxMs: config.RETRY_MAX_MS }
   return { kind: 'later', delayMs: delayMs(slow, slowAttempt, random), failure }
 }
 
-/** What has become of an event so far. */
+/** An event's earlier attempts. */
 export interface Past {
-  /** Attempts so far. */
   attempts: number
   notBeforeMs: number
-  /** Where the original stands; undefined when this is it. */
+  /** The place of the original record; undefined for an original. */
   origin: string | undefined
 }
 
-/** Of a record of the stream's own topic. Others write there, too: headers that look like ours say nothing. */
+/** For records of a stream's own topic. Other clients write there, so headers that look like ours are ignored. */
 export const BEGINNING: Readonly<Past> = { attempts: 0, notBeforeMs: 0, origin: undefined }
 
-/** What a record from `.retry` says of its past. */
+/** For records of `.retry`, from their headers. */
 export function pastOf(record: IncomingRecord): Past {
   return {
     attempts: headerNumber(record, ATTEMPT) ?? 0,
@@ -146,7 +146,7 @@ export function pastOf(record: IncomingRecord): Past {
 
 const OURS = new Set<string>([ATTEMPT, NOT_BEFORE, ERROR, ORIGIN, TRANSACTION, CONTEXT])
 
-/** A record's headers without those that say what we made of it, and without those of another writer that only look like the producer's. */
+/** A record's headers without those that the consumer adds, and without those of other clients that only look like the producer's. */
 export function originalHeaders(record: IncomingRecord): RecordHeaders {
   const { names, values } = record.headers
   const tenant = parseTopic(record.topic)?.tenant
@@ -158,7 +158,7 @@ export function originalHeaders(record: IncomingRecord): RecordHeaders {
   return { names: names.filter((_, index) => kept[index]), values: values.filter((_, index) => kept[index]) }
 }
 
-/** The original, byte for byte, for a topic beside its own and on the same partition, with what is known of its past. */
+/** A copy of a record, byte for byte, for a topic beside its own and the same partition, with headers about its past. */
 export const copyOf = (
   record: IncomingRecord,
   topic: string,
@@ -176,7 +176,7 @@ export const copyOf = (
   }),
 })
 
-/** The record that waits in `.retry`. */
+/** A record for `.retry`. */
 export function retryRecord(record: IncomingRecord, input: string, past: Past, failure: Failure): OutgoingRecord {
   const copy = copyOf(record, siblingTopic(input, 'retry'), past, failure)
   return { ...copy, headers: withHeaders(copy.headers, { [NOT_BEFORE]: String(past.notBeforeMs) }) }

@@ -4,20 +4,19 @@ import type { Redact } from '../../shared/service/redact.ts'
 import { TimeoutError, within } from '../../shared/service/retry.ts'
 import { callsOf, messageOf } from '../../shared/service/thrown.ts'
 import * as api from './api.ts'
-import * as testing from './testing.ts'
 
-/** What a module awaits at its top may never come, and until then there is no operations port that could say so. */
+/** A module's top-level await may never settle, and until it does there is no operations port to report that. */
 const LOAD_TIMEOUT_MS = 30_000
 
 /**
- * What a module of handlers may import wherever it lies, with or without a `node_modules` above it. These very modules, since schemas and classes are
- * compared with ours; and not what a registry may have under the same name, which Bun would install by itself.
+ * What a module of handlers may import wherever it is, with or without a `node_modules` above it. It gets our own instances, since schemas and classes
+ * are compared with ours, and not a package of the same name, which Bun would install from the registry.
  */
-const PROVIDED = { kafkatrace: api, 'kafkatrace/testing': testing, '@sinclair/typebox': typebox }
+const PROVIDED = { kafkatrace: api, '@sinclair/typebox': typebox }
 
 /**
- * What a file exports as `handlers`.
- * @param path of the file; a relative one starts at the working directory
+ * Loads what a file exports as `handlers`.
+ * @param path a relative one starts at the working directory
  * @throws Error saying what is wrong with the file, and where
  */
 export async function loadHandlers(path: string, redact: Redact, timeoutMs = LOAD_TIMEOUT_MS): Promise<unknown[]> {
@@ -25,6 +24,8 @@ export async function loadHandlers(path: string, redact: Redact, timeoutMs = LOA
     name: 'kafkatrace',
     setup(build) {
       for (const [name, exports] of Object.entries(PROVIDED)) build.module(name, () => ({ exports, loader: 'object' }))
+      // On demand, since only unit tests of handlers use it.
+      build.module('kafkatrace/testing', async () => ({ exports: await import('./testing.ts'), loader: 'object' }))
     },
   })
   let exported: Record<string, unknown>
@@ -44,14 +45,14 @@ export async function loadHandlers(path: string, redact: Redact, timeoutMs = LOA
   )
 }
 
-/** Of several faults of syntax Bun's message has only the number; of one, not the place. */
+/** For several syntax errors Bun's own message has only their number; for one, it lacks the place. */
 function describe(error: unknown): string {
   if (error instanceof AggregateError) return error.errors.map(describe).join('\n')
   if (error instanceof BuildMessage && error.position !== null) {
     const { file, line, column } = error.position
     return `${error.message} at ${file}:${line}:${column}`
   }
-  // Where we have waited says nothing of where the module does.
+  // The stack of a time-out is ours, not the module's.
   const calls = error instanceof TimeoutError ? undefined : callsOf(error)
   return `${messageOf(error, Number.POSITIVE_INFINITY)}${calls === undefined ? '' : `\n${calls}`}`
 }
