@@ -24,12 +24,11 @@ export type JsonOutline =
   | { root: 'array'; elements: (JsonMember[] | undefined)[] }
   | { root: 'scalar' }
 
-export type JsonFault =
-  | { reason: 'syntax'; detail: string }
-  /** Nested deeper, an array with more elements, or more members to list, than was allowed. */
-  | { reason: 'too deep'; detail: string }
-  | { reason: 'too many'; detail: string }
-  | { reason: 'too many members'; detail: string }
+export interface JsonFault {
+  /** All but "syntax": over one of the {@link JsonLimits}. */
+  reason: 'syntax' | 'too deep' | 'too many' | 'too many members'
+  detail: string
+}
 
 export interface JsonLimits {
   /** Counts objects and arrays, the outermost one included. */
@@ -71,7 +70,7 @@ export function outlineJson(bytes: Buffer, limits: JsonLimits): JsonResult {
   try {
     return { ok: true, outline: scanner.document() }
   } catch (error) {
-    if (error instanceof Refusal) return { ok: false, fault: error.fault }
+    if (error instanceof Refusal) return { ok: false, fault: { reason: error.reason, detail: error.message } }
     throw error
   }
 }
@@ -89,10 +88,13 @@ function hint(bytes: Buffer): string {
   return isUtf16 ? ': it begins with the byte order mark of UTF-16' : ''
 }
 
-// Leaves the scanner from any depth; never leaves this module.
+/** Unwinds the scanner from any depth; {@link outlineJson} catches it. */
 class Refusal extends Error {
-  constructor(readonly fault: JsonFault) {
-    super(fault.detail)
+  constructor(
+    readonly reason: JsonFault['reason'],
+    detail: string,
+  ) {
+    super(detail)
   }
 }
 
@@ -100,17 +102,13 @@ class Scanner {
   #at = 0
   #depth = 0
   readonly #bytes: Buffer
-  readonly #maxDepth: number
-  readonly #maxElements: number
-  readonly #maxObjectMembers: number
+  readonly #limits: JsonLimits
   #membersLeft: number
 
-  constructor(bytes: Buffer, { maxDepth, maxElements, maxMembers, maxObjectMembers }: JsonLimits) {
+  constructor(bytes: Buffer, limits: JsonLimits) {
     this.#bytes = bytes
-    this.#maxDepth = maxDepth
-    this.#maxElements = maxElements
-    this.#maxObjectMembers = maxObjectMembers
-    this.#membersLeft = maxMembers
+    this.#limits = limits
+    this.#membersLeft = limits.maxMembers
   }
 
   document(): JsonOutline {
@@ -123,8 +121,16 @@ class Scanner {
 
   #root(): JsonOutline {
     const first = this.#bytes[this.#at]
-    if (first === OPEN_BRACE) return { root: 'object', members: this.#object() }
-    if (first === OPEN_BRACKET) return { root: 'array', elements: this.#array() }
+    if (first === OPEN_BRACE) {
+      const members: JsonMember[] = []
+      this.#object(members)
+      return { root: 'object', members }
+    }
+    if (first === OPEN_BRACKET) {
+      const elements: (JsonMember[] | undefined)[] = []
+      this.#array(elements)
+      return { root: 'array', elements }
+    }
     // RFC 8259, section 8.1.
     if (first === 0xef && this.#bytes[this.#at + 1] === 0xbb && this.#bytes[this.#at + 2] === 0xbf)
       this.#refuse('a byte order mark (EF BB BF) stands before the text: leave it out')
@@ -132,72 +138,69 @@ class Scanner {
     return { root: 'scalar' }
   }
 
-  #array(): (JsonMember[] | undefined)[] {
+  /** Checks an array. With `elements`, lists the members of its objects there. */
+  #array(elements?: (JsonMember[] | undefined)[]): void {
     this.#enter()
-    const elements: (JsonMember[] | undefined)[] = []
     this.#space()
-    if (this.#bytes[this.#at] === CLOSE_BRACKET) {
-      this.#leave()
-      return elements
-    }
-    for (;;) {
-      this.#space()
-      if (elements.length === this.#maxElements)
-        throw new Refusal({ reason: 'too many', detail: `the array has more than ${this.#maxElements} elements` })
-      elements.push(this.#bytes[this.#at] === OPEN_BRACE ? this.#object() : this.#notAnObject())
-      this.#space()
-      const next = this.#bytes[this.#at]
-      if (next === CLOSE_BRACKET) break
-      if (next !== COMMA) this.#unexpected('"," or "]"')
-      this.#at++
+    if (this.#bytes[this.#at] !== CLOSE_BRACKET) {
+      for (;;) {
+        this.#space()
+        if (elements?.length === this.#limits.maxElements)
+          throw new Refusal('too many', `the array has more than ${this.#limits.maxElements} elements`)
+        const members: JsonMember[] | undefined =
+          elements !== undefined && this.#bytes[this.#at] === OPEN_BRACE ? [] : undefined
+        if (members === undefined) this.#skip()
+        else this.#object(members)
+        elements?.push(members)
+        this.#space()
+        const next = this.#bytes[this.#at]
+        if (next === CLOSE_BRACKET) break
+        if (next !== COMMA) this.#unexpected('"," or "]"')
+        this.#at++
+      }
     }
     this.#leave()
-    return elements
   }
 
-  #notAnObject(): undefined {
-    this.#skip()
-  }
-
-  #object(): JsonMember[] {
+  /** Checks an object. With `members`, lists its members there. */
+  #object(members?: JsonMember[]): void {
     this.#enter()
-    const members: JsonMember[] = []
     this.#space()
-    if (this.#bytes[this.#at] === CLOSE_BRACE) {
-      this.#leave()
-      return members
-    }
-    // A Set pays only from some size on; events have few members.
-    let names: Set<string> | undefined
-    for (;;) {
-      this.#space()
-      if (--this.#membersLeft < 0 || members.length === this.#maxObjectMembers)
-        throw new Refusal({ reason: 'too many members', detail: 'the text has more members than are listed' })
-      const name = this.#name()
-      if (members.length === FEW) names = new Set(members.map((one) => one.name))
-      if (names === undefined ? has(members, name) : names.has(name)) this.#refuse('a member is given twice')
-      names?.add(name)
-      this.#space()
-      if (this.#bytes[this.#at] !== COLON) this.#unexpected('":"')
-      this.#at++
-      this.#space()
-      const from = this.#at
-      const kind = this.#skip()
-      members.push({ name, kind, start: from, end: this.#at })
-      this.#space()
-      const next = this.#bytes[this.#at]
-      if (next === CLOSE_BRACE) break
-      if (next !== COMMA) this.#unexpected('"," or "}"')
-      this.#at++
+    if (this.#bytes[this.#at] !== CLOSE_BRACE) {
+      // A Set pays only for many members, and most events have few.
+      let names: Set<string> | undefined
+      for (;;) {
+        this.#space()
+        if (members !== undefined && (--this.#membersLeft < 0 || members.length === this.#limits.maxObjectMembers))
+          throw new Refusal('too many members', 'the text has more members than are listed')
+        const nameAt = this.#at
+        if (this.#bytes[nameAt] !== QUOTE) this.#unexpected('a member name in double quotes')
+        this.#string()
+        const name = members === undefined ? '' : this.#name(nameAt)
+        if (members !== undefined) {
+          if (members.length === FEW) names = new Set(members.map((one) => one.name))
+          if (names === undefined ? has(members, name) : names.has(name)) this.#refuse('a member is given twice')
+          names?.add(name)
+        }
+        this.#space()
+        if (this.#bytes[this.#at] !== COLON) this.#unexpected('":"')
+        this.#at++
+        this.#space()
+        const start = this.#at
+        const kind = this.#skip()
+        members?.push({ name, kind, start, end: this.#at })
+        this.#space()
+        const next = this.#bytes[this.#at]
+        if (next === CLOSE_BRACE) break
+        if (next !== COMMA) this.#unexpected('"," or "}"')
+        this.#at++
+      }
     }
     this.#leave()
-    return members
   }
 
-  #name(): string {
-    const start = this.#at
-    if (this.#bytes[start] !== QUOTE) this.#unexpected('a member name in double quotes')
-    this.#string()
+  /** The name that starts at `start` and ends here. */
+  #name(start: number): string {
     return this.#common(start + 1, this.#at - 1) ?? stringAt(this.#bytes, { kind: 'string', start, end: this.#at })
   }
 
@@ -222,10 +225,10 @@ class Scanner {
         this.#string()
         return 'string'
       case OPEN_BRACE:
-        this.#skipObject()
+        this.#object()
         return 'object'
       case OPEN_BRACKET:
-        this.#skipArray()
+        this.#array()
         return 'array'
       case 0x74:
         this.#word('true')
@@ -243,49 +246,9 @@ class Scanner {
     }
   }
 
-  #skipObject(): void {
-    this.#enter()
-    this.#space()
-    if (this.#bytes[this.#at] !== CLOSE_BRACE) {
-      for (;;) {
-        this.#space()
-        if (this.#bytes[this.#at] !== QUOTE) this.#unexpected('a member name in double quotes')
-        this.#string()
-        this.#space()
-        if (this.#bytes[this.#at] !== COLON) this.#unexpected('":"')
-        this.#at++
-        this.#space()
-        this.#skip()
-        this.#space()
-        const next = this.#bytes[this.#at]
-        if (next === CLOSE_BRACE) break
-        if (next !== COMMA) this.#unexpected('"," or "}"')
-        this.#at++
-      }
-    }
-    this.#leave()
-  }
-
-  #skipArray(): void {
-    this.#enter()
-    this.#space()
-    if (this.#bytes[this.#at] !== CLOSE_BRACKET) {
-      for (;;) {
-        this.#space()
-        this.#skip()
-        this.#space()
-        const next = this.#bytes[this.#at]
-        if (next === CLOSE_BRACKET) break
-        if (next !== COMMA) this.#unexpected('"," or "]"')
-        this.#at++
-      }
-    }
-    this.#leave()
-  }
-
   #enter(): void {
-    if (++this.#depth > this.#maxDepth)
-      throw new Refusal({ reason: 'too deep', detail: `the text is nested more than ${this.#maxDepth} levels deep` })
+    if (++this.#depth > this.#limits.maxDepth)
+      throw new Refusal('too deep', `the text is nested more than ${this.#limits.maxDepth} levels deep`)
     this.#at++
   }
 
@@ -385,7 +348,7 @@ class Scanner {
 
   // Says where, never what stands there: problem documents are logged, payloads are not.
   #refuse(detail: string): never {
-    throw new Refusal({ reason: 'syntax', detail: `${detail} (byte ${this.#at})` })
+    throw new Refusal('syntax', `${detail} (byte ${this.#at})`)
   }
 }
 
