@@ -56,47 +56,44 @@ export interface RecordContext {
   context?: string
 }
 
+/** Record headers while they are gathered. */
+interface HeaderLists {
+  names: string[]
+  values: HeaderValue[]
+}
+
+function add({ names, values }: HeaderLists, name: string, value: string | undefined): void {
+  if (value === undefined) return
+  names.push(name)
+  values.push(value)
+}
+
 /** The attributes that every event has, as headers. */
-const requiredHeaders = ({ id, source, type }: Event): { names: string[]; values: HeaderValue[] } => ({
+const requiredHeaders = ({ id, source, type }: Event): HeaderLists => ({
   names: ['ce_specversion', 'ce_id', 'ce_source', 'ce_type'],
   values: [SPEC_VERSION, id, source, type],
 })
 
 /** The attributes as headers, without the media type of the data. */
-function attributeHeaders(event: Event): { names: string[]; values: HeaderValue[] } {
-  const { names, values } = requiredHeaders(event)
-  const add = (name: string, value: string | undefined): void => {
-    if (value === undefined) return
-    names.push(name)
-    values.push(value)
-  }
-  add('ce_subject', event.subject)
-  add('ce_time', event.time)
-  add('ce_dataschema', event.dataschema)
-  for (const name in event.extensions) add(ATTRIBUTE_PREFIX + name, event.extensions[name])
-  return { names, values }
+function attributeHeaders(event: Event): HeaderLists {
+  const headers = requiredHeaders(event)
+  add(headers, 'ce_subject', event.subject)
+  add(headers, 'ce_time', event.time)
+  add(headers, 'ce_dataschema', event.dataschema)
+  for (const name in event.extensions) add(headers, ATTRIBUTE_PREFIX + name, event.extensions[name])
+  return headers
 }
 
 /** Binary content mode (section 3.2): data as it is in the value, attributes in `ce_` headers, then our own headers. */
 export function toRecord(event: Event, at: RecordContext): OutgoingRecord {
-  const { names, values } = attributeHeaders(event)
-  const add = (name: string, value: string | undefined): void => {
-    if (value === undefined) return
-    names.push(name)
-    values.push(value)
-  }
-  add(CONTENT_TYPE, event.datacontenttype)
-  add(TRACEPARENT, at.traceparent)
-  add(TRACESTATE, at.tracestate)
-  add(TENANT, at.tenant)
-  add(RECEIVED_AT, String(at.receivedAtMs))
-  add(CONTEXT, at.context)
-  const record: OutgoingRecord = {
-    topic: at.topic,
-    key: recordKey(event),
-    value: event.data,
-    headers: { names, values },
-  }
+  const headers = attributeHeaders(event)
+  add(headers, CONTENT_TYPE, event.datacontenttype)
+  add(headers, TRACEPARENT, at.traceparent)
+  add(headers, TRACESTATE, at.tracestate)
+  add(headers, TENANT, at.tenant)
+  add(headers, RECEIVED_AT, String(at.receivedAtMs))
+  add(headers, CONTEXT, at.context)
+  const record: OutgoingRecord = { topic: at.topic, key: recordKey(event), value: event.data, headers }
   if (at.partition !== undefined) record.partition = at.partition
   return record
 }
@@ -193,44 +190,34 @@ function textOf(value: HeaderValue | undefined): string | undefined {
   return typeof value === 'string' ? value : undefined
 }
 
-/** Whether a record takes more than so many bytes: {@link recordBytes}, without counting where even the most it could be is less. */
-export function isLarger(record: OutgoingRecord, maxBytes: number): boolean {
-  return mostRecordBytes(record) > maxBytes && recordBytes(record) > maxBytes
-}
+/** Whether {@link recordBytes} is more than `maxBytes`. Strings are measured only where their length leaves it open. */
+export const isLarger = (record: OutgoingRecord, maxBytes: number): boolean =>
+  mostRecordBytes(record) > maxBytes && recordBytes(record) > maxBytes
 
-/** The most that {@link recordBytes} can be, without looking at a character: a UTF-16 code unit takes at most three bytes of UTF-8. */
-export function mostRecordBytes({ key, value, headers }: OutgoingRecord): number {
-  let bytes = RECORD_OVERHEAD + (value === null ? 0 : value.length)
-  let units = 0
-  if (typeof key === 'string') units += key.length
-  else if (key !== null) bytes += key.length
+/** Upper bound of {@link recordBytes} that looks at no character: a UTF-16 code unit takes at most three bytes of UTF-8. */
+export const mostRecordBytes = (record: OutgoingRecord): number => measured(record, false)
+
+/** Bytes of a record, uncompressed: key, value, headers, and the record format's own (KIP-98, with varints at their longest). */
+export const recordBytes = (record: OutgoingRecord): number => measured(record, true)
+
+function measured({ key, value, headers }: OutgoingRecord, exact: boolean): number {
+  let bytes = RECORD_OVERHEAD + byteLength(key, exact) + byteLength(value)
   const { names, values } = headers
-  for (let index = 0; index < names.length; index++) {
-    const one = values[index] ?? null
-    bytes += HEADER_OVERHEAD
-    units += (names[index] as string).length
-    if (typeof one === 'string') units += one.length
-    else if (one !== null) bytes += one.length
-  }
-  return bytes + units * MAX_BYTES_A_UNIT
+  for (let index = 0; index < names.length; index++)
+    bytes += HEADER_OVERHEAD + byteLength(names[index] as string, exact) + byteLength(values[index] ?? null, exact)
+  return bytes
 }
-
-const MAX_BYTES_A_UNIT = 3
 
 /** What a record takes of the queue of Kafka's client, which counts key and value. */
 export const queuedBytes = ({ key, value }: OutgoingRecord): number => byteLength(key) + byteLength(value)
 
-/** Bytes that a record takes at most, uncompressed: key, value, headers, and what the record format adds (KIP-98, varints at their longest). */
-export function recordBytes(record: OutgoingRecord): number {
-  let bytes = RECORD_OVERHEAD + byteLength(record.key) + byteLength(record.value)
-  const { names, values } = record.headers
-  for (let index = 0; index < names.length; index++)
-    bytes += HEADER_OVERHEAD + (names[index] as string).length + byteLength(values[index] ?? null)
-  return bytes
-}
-
 const RECORD_OVERHEAD = 32
 const HEADER_OVERHEAD = 8
 
-const byteLength = (value: Buffer | string | null): number =>
-  value === null ? 0 : typeof value === 'string' ? Buffer.byteLength(value, 'utf8') : value.length
+/** @param exact false: the most that it can be */
+function byteLength(value: Buffer | string | null, exact = true): number {
+  if (typeof value !== 'string') return value === null ? 0 : value.length
+  return exact ? Buffer.byteLength(value, 'utf8') : MAX_BYTES_A_UNIT * value.length
+}
+
+const MAX_BYTES_A_UNIT = 3
