@@ -1,9 +1,10 @@
 import { describe, expect, test } from 'bun:test'
 import fc from 'fast-check'
 import { NO_HEADERS } from '../shared/events/headers.ts'
+import type { RecordProducer } from '../shared/kafka/types.ts'
 import { FakeKafka } from '../shared/testing/fake-kafka.ts'
 import { until } from '../shared/testing/until.ts'
-import { Gate, holding, Meter, Meters, type Stay, shareQueue } from './admit.ts'
+import { Gate, holding, Meter, queueShare, type Stay } from './admit.ts'
 
 describe('the gate', () => {
   /** Lets somebody in, or gives the reason why not. */
@@ -296,21 +297,6 @@ describe('a quota', () => {
     clock.nowMs = 0
     expect(meter.take(1, 0)).toBe(1_000)
   })
-
-  test('belongs to a tenant, not to a request', () => {
-    const meters = new Meters(() => 0)
-    const tenant = {
-      name: 'a',
-      enabled: true,
-      streams: new Set<string>(),
-      quota: { events: { perSecond: 1, burst: 1 } },
-    }
-    expect(meters.of(tenant)?.take(1, 0)).toBe(0)
-    expect(meters.of(tenant)?.take(1, 0)).toBeGreaterThan(0)
-    expect(meters.of({ ...tenant, name: 'b' })?.take(1, 0)).toBe(0)
-    const { quota: _, ...free } = tenant
-    expect(meters.of(free)).toBeUndefined()
-  })
 })
 
 describe('the body of a stream', () => {
@@ -397,20 +383,15 @@ describe('the queue', () => {
     const kafka = new FakeKafka().createTopic('t')
     const { promise, resolve } = Promise.withResolvers<void>()
     kafka.hold = promise
-    const of = shareQueue(kafka.producer({ maxRecords: 100, maxBytes: 2_000 }), 2)
-    const room = ({ records, maxRecords }: ReturnType<ReturnType<typeof of>['queue']>) => maxRecords - records
-    expect(of('a')).toBe(of('a'))
-    expect([room(of('a').queue()), room(of('b').queue())]).toEqual([100, 100])
-    const sent = of('a').produce(records(40))
-    expect([room(of('a').queue()), room(of('b').queue())]).toEqual([20, 60])
-    expect(of('a').queue()).toEqual({ records: 80, bytes: 800, maxRecords: 100, maxBytes: 2_000 })
+    const producer = kafka.producer({ maxRecords: 100, maxBytes: 2_000 })
+    const [a, b] = [queueShare(producer), queueShare(producer)]
+    const room = ({ records, maxRecords }: ReturnType<RecordProducer['queue']>) => maxRecords - records
+    expect([room(a.queue()), room(b.queue())]).toEqual([100, 100])
+    const sent = a.produce(records(40))
+    expect([room(a.queue()), room(b.queue())]).toEqual([20, 60])
+    expect(a.queue()).toEqual({ records: 80, bytes: 800, maxRecords: 100, maxBytes: 2_000 })
     resolve()
     expect(await sent).toHaveLength(40)
-    expect([room(of('a').queue()), room(of('b').queue())]).toEqual([100, 100])
-  })
-
-  test('belongs to a single tenant as it is', () => {
-    const producer = new FakeKafka().producer()
-    expect(shareQueue(producer, 1)('a')).toBe(producer)
+    expect([room(a.queue()), room(b.queue())]).toEqual([100, 100])
   })
 })

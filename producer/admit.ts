@@ -1,7 +1,7 @@
 import type { RecordProducer } from '../shared/kafka/types.ts'
 import { sleep } from '../shared/service/retry.ts'
 import { NOTHING_STORED, type Problem, type Unit } from './problem.ts'
-import type { Quota, Tenant } from './tenants.ts'
+import type { Quota } from './tenants.ts'
 
 /** Who may come in: the service's own limits, a tenant's share of them, and its quota. */
 
@@ -286,6 +286,16 @@ export class Meter {
     if (this.#bytes !== undefined) spend(this.#bytes, bytes)
   }
 
+  /** The problem of what has to wait so long for quota. */
+  problem(waitMs: number, unit: Unit): Problem {
+    return {
+      kind: 'over-quota',
+      detail: `Quota exceeded for now: wait ${waitMs} ms. ${NOTHING_STORED[unit]}`,
+      retryAfterSeconds: Math.max(1, Math.ceil(waitMs / 1_000)),
+      headers: this.headers(),
+    }
+  }
+
   /** The `RateLimit` and `RateLimit-Policy` fields (draft-ietf-httpapi-ratelimit-headers-10). */
   headers(): Record<string, string> {
     const nowMs = this.#nowMs()
@@ -326,30 +336,6 @@ function spend(bucket: Bucket, cost: number): void {
   bucket.tokens = Math.min(bucket.tokens, Math.max(bucket.tokens - cost, -bucket.burst))
 }
 
-export const overQuota = (waitMs: number, unit: Unit = 'request'): Problem => ({
-  kind: 'over-quota',
-  detail: `Quota exceeded for now: wait ${waitMs} ms. ${NOTHING_STORED[unit]}`,
-  retryAfterSeconds: Math.max(1, Math.ceil(waitMs / 1_000)),
-})
-
-/** Each tenant's meter, made when it first sends. */
-export class Meters {
-  readonly #meters = new Map<string, Meter>()
-
-  constructor(private readonly nowMs: () => number) {}
-
-  /** undefined: the tenant has no quota. */
-  of({ name, quota }: Tenant): Meter | undefined {
-    if (quota === undefined) return undefined
-    let meter = this.#meters.get(name)
-    if (meter === undefined) {
-      meter = new Meter(quota, this.nowMs)
-      this.#meters.set(name, meter)
-    }
-    return meter
-  }
-}
-
 /** How often it is looked whether there is room for a line. */
 const ROOM_LOOK_MS = 20
 
@@ -380,18 +366,11 @@ export async function* holding(
   }
 }
 
-/** Gives each tenant, by name, a producer whose queue is full to it when it has as much in there as is free for others. A single tenant has all of it. */
-export function shareQueue(producer: RecordProducer, tenants: number): (name: string) => RecordProducer {
-  const shares = new Map<string, RecordProducer>()
-  return (name) => {
-    if (tenants === 1) return producer
-    const share = shares.get(name) ?? queueShare(producer)
-    shares.set(name, share)
-    return share
-  }
-}
-
-function queueShare(producer: RecordProducer): RecordProducer {
+/**
+ * One tenant's share of the queue of Kafka's client, where there are several tenants: full once the tenant has as many records or bytes queued as are still
+ * free for the others.
+ */
+export function queueShare(producer: RecordProducer): RecordProducer {
   const own = { records: 0, bytes: 0 }
   return {
     ...producer,
@@ -409,7 +388,7 @@ function queueShare(producer: RecordProducer): RecordProducer {
         own.bytes -= added.bytes
       }
     },
-    // What it has itself counts twice: as much has to stay free for others, as in `isFree`.
+    // The tenant's own share counts twice: as in `isFree`, as much has to stay free for the others.
     queue() {
       const { records, bytes, ...limits } = producer.queue()
       return { records: records + own.records, bytes: bytes + own.bytes, ...limits }

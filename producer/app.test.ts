@@ -10,7 +10,7 @@ import { ProduceError } from '../shared/kafka/types.ts'
 import { FakeKafka } from '../shared/testing/fake-kafka.ts'
 import { until } from '../shared/testing/until.ts'
 import { type Tracing, tracingTo } from '../shared/tracing/spans.ts'
-import { Gate, Meters } from './admit.ts'
+import { Gate } from './admit.ts'
 import { createApp } from './app.ts'
 import { type Authenticate, authenticateByKey, authenticateNobody } from './authenticate.ts'
 import { loadProducerConfig, type ProducerConfig } from './config.ts'
@@ -54,7 +54,7 @@ function service(
     producer,
     authenticate: options.authenticate ?? authenticateNobody([]).authenticate,
     gate,
-    meters: new Meters(() => clock.nowMs),
+    quotaMs: () => clock.nowMs,
     metrics,
     log,
     tracing: options.tracing,
@@ -668,6 +668,16 @@ describe('Kafka’s answers', () => {
     expect(await metrics.registry.metrics()).toContain('crowded_requests_total{tenant="default"} 1')
   })
 
+  test('a single tenant may fill the whole queue', async () => {
+    const { post, kafka } = service({ env: { MAX_QUEUE_RECORDS: '3', MAX_BATCH_EVENTS: '2' } })
+    const { promise, resolve } = Promise.withResolvers<void>()
+    kafka.hold = promise
+    const first = post('[{"type":"t"},{"type":"t"}]', JSON_TYPE)
+    const second = post('{"type":"t"}', JSON_TYPE)
+    resolve()
+    expect([(await first).status, (await second).status]).toEqual([202, 202])
+  })
+
   test('outcomes that differ are told per event, with receipts for what is stored', async () => {
     const { post, kafka, metrics } = service()
     kafka.produceFaults.push(
@@ -858,6 +868,7 @@ describe('who may send', () => {
   const acme = makeKey('acme-ci')
   const narrow = makeKey('acme-narrow')
   const off = makeKey('off')
+  const other = makeKey('other')
   const file: TenantsFile = {
     tenants: {
       acme: {
@@ -869,6 +880,11 @@ describe('who may send', () => {
         ],
       },
       gone: { enabled: false, streams: ['events'], keys: [{ id: 'off', sha256: off.sha256 }] },
+      other: {
+        streams: ['events'],
+        quota: { eventsPerSecond: 10, burstEvents: 20 },
+        keys: [{ id: 'other', sha256: other.sha256 }],
+      },
     },
   }
   function acmeService() {
@@ -960,6 +976,15 @@ describe('who may send', () => {
     expect(kafka.all('kt.acme.events')).toHaveLength(15)
     clock.nowMs += 1_000
     expect((await post(batch, bearer(acme.key))).status).toBe(202)
+  })
+
+  test('all streams of a tenant share its quota, and another tenant has its own', async () => {
+    const { post, kafka } = acmeService()
+    kafka.createTopic('kt.other.events', 2)
+    const batch = JSON.stringify(Array(15).fill({ type: 't' }))
+    expect((await post(batch, bearer(acme.key))).status).toBe(202)
+    expect((await post(batch, bearer(acme.key), '/v1/streams/orders/events')).status).toBe(429)
+    expect((await post(batch, bearer(other.key))).status).toBe(202)
   })
 
   test('a refusal that is seen before the body is read, or for want of quota, is no measure of how long requests take', async () => {

@@ -6,7 +6,7 @@ import { DEFAULT_STREAM } from './authenticate.ts'
 import { docsPage } from './docs.ts'
 import { handshake } from './handshake.ts'
 import { openApi } from './openapi.ts'
-import { createPost, type PostDeps, STREAM_PATH } from './post.ts'
+import { EventsRoute, type PostDeps, STREAM_PATH } from './post.ts'
 
 export type AppDeps = Omit<PostDeps, 'answers' | 'lines'>
 
@@ -16,7 +16,7 @@ export function createApp(deps: AppDeps): Hono {
   const lines = new TenantLines()
   const answers = createAnswers({ ...deps, lines })
   const { visit, finish, refuse, failed } = answers
-  const post = createPost({ ...deps, answers, lines })
+  const events = new EventsRoute({ ...deps, answers, lines })
   const document = JSON.stringify(openApi(deps.config))
   const page = docsPage()
   const app = new Hono({ getPath: pathOf })
@@ -30,7 +30,7 @@ export function createApp(deps: AppDeps): Hono {
 
   for (const path of ['/v1/events', STREAM_PATH] as const) {
     const stream = (c: Context): string => c.req.param('stream') ?? DEFAULT_STREAM
-    app.post(path, (c) => post(c.req.raw, stream(c)))
+    app.post(path, (c) => events.answer(c.req.raw, stream(c)))
     app.options(path, (c) => {
       const of = visit(c.req.raw, 'handshake')
       try {

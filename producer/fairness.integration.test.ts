@@ -5,7 +5,7 @@ import pino from 'pino'
 import { sleep } from '../shared/service/retry.ts'
 import { FakeKafka } from '../shared/testing/fake-kafka.ts'
 import { until } from '../shared/testing/until.ts'
-import { Gate, Meters } from './admit.ts'
+import { Gate } from './admit.ts'
 import { createApp } from './app.ts'
 import { authenticateByKey } from './authenticate.ts'
 import { loadProducerConfig } from './config.ts'
@@ -46,7 +46,7 @@ function serve(env: Record<string, string> = {}) {
     producer,
     authenticate: authenticateByKey(tenants),
     gate,
-    meters: new Meters(() => performance.now()),
+    quotaMs: () => performance.now(),
     metrics,
     log: pino({ level: 'silent' }),
     tracing: undefined,

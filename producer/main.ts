@@ -18,7 +18,7 @@ import { CONNECT_BACKOFF, delayMs, sleep } from '../shared/service/retry.ts'
 import { stopOnSignal } from '../shared/service/shutdown.ts'
 import { onUncaught } from '../shared/service/thrown.ts'
 import { createTracing } from '../shared/tracing/tracing.ts'
-import { Gate, Meters } from './admit.ts'
+import { Gate } from './admit.ts'
 import { createApp } from './app.ts'
 import { authenticateByKey, authenticateNobody } from './authenticate.ts'
 import { loadProducer, type ProducerConfig } from './config.ts'
@@ -70,7 +70,7 @@ const app = createApp({
   producer,
   authenticate,
   gate,
-  meters: new Meters(() => performance.now()),
+  quotaMs: () => performance.now(),
   metrics,
   log,
   tracing,

@@ -66,12 +66,12 @@ export function createMetrics() {
   const requestTally = tallies(table.requests)
   const eventTally = tallies(table.events)
   const crowdedTally = tallies(table.crowded)
-  const byTenant = new Map<string, Tally>()
-  const crowdedOf = (tenant: string): Tally => {
-    const crowded = byTenant.get(tenant) ?? crowdedTally({ tenant })
-    byTenant.set(tenant, crowded)
-    return crowded
-  }
+  const crowdedOf = (tenant: string): Tally => crowdedTally({ tenant })
+  const eventsOf = (tenant: string, stream: string) =>
+    Object.fromEntries(OUTCOMES.map((outcome) => [outcome, eventTally({ tenant, stream, outcome })])) as Record<
+      EventsOutcome,
+      Tally
+    >
   const ackSeconds = table.ackSeconds.series()
   const byRoute = Object.fromEntries(
     ROUTES.map((route) => [
@@ -87,27 +87,15 @@ export function createMetrics() {
       },
     ]),
   ) as Record<Route, { seconds: ReturnType<typeof table.requestSeconds.series>; statuses: Map<number, Tally> }>
-  const byStream = new Map<string, Record<EventsOutcome, Tally>>()
-  const eventsOf = (tenant: string, stream: string): Record<EventsOutcome, Tally> => {
-    const key = `${tenant}/${stream}`
-    let events = byStream.get(key)
-    if (events === undefined) {
-      events = Object.fromEntries(
-        OUTCOMES.map((outcome) => [outcome, eventTally({ tenant, stream, outcome })]),
-      ) as Record<EventsOutcome, Tally>
-      byStream.set(key, events)
-    }
-    return events
-  }
   return {
     registry,
     handshakes: table.handshakes,
     ackSeconds,
-    /** The events of a stream that is declared, by what they came to. */
+    /** New tallies of a stream's events, by outcome. */
     eventsOf,
-    /** Requests of a tenant that found no room. */
+    /** A new tally of a tenant's requests that found no room. */
     crowdedOf,
-    /** A request has its answer. `seconds` undefined: it was refused at the door, which takes no time and says nothing of how long requests take. */
+    /** Counts an answer. `seconds` undefined: refused early, so its time says nothing of how long requests take. */
     answered(route: Route, status: number, seconds: number | undefined): void {
       const { statuses, seconds: series } = byRoute[route]
       let tally = statuses.get(status)
@@ -118,7 +106,7 @@ export function createMetrics() {
       tally.count++
       if (seconds !== undefined) series.observe(seconds)
     },
-    /** Shows every stream's events from the start. */
+    /** Makes the series of every tenant and stream, so that they are there before the first request. */
     declare(tenants: readonly Tenant[]): void {
       for (const { name: tenant, streams } of tenants) {
         crowdedOf(tenant)

@@ -3,7 +3,6 @@ import type { Defaults } from '../shared/events/event-json.ts'
 import { type OutgoingRecord, queuedBytes } from '../shared/events/record.ts'
 import { type DeliveryResult, ProduceError } from '../shared/kafka/types.ts'
 import { sleep } from '../shared/service/retry.ts'
-import { overQuota } from './admit.ts'
 import { Gathered } from './body.ts'
 import type { EventsOutcome } from './metrics.ts'
 import { parseLine } from './parse.ts'
@@ -277,7 +276,7 @@ export function answerStream(deps: StreamDeps): ReadableStream<Uint8Array> {
     while (waitMs > 0) {
       const leftMs = deadline - performance.now()
       if (waitMs === Number.POSITIVE_INFINITY || leftMs <= 0 || ending.aborted || gone.signal.aborted)
-        return problem ?? { ...overQuota(waitMs, 'line'), outcome: 'not stored' }
+        return problem?.kind === 'over-quota' ? { ...problem, outcome: 'not stored' } : problem
       await sleep(Math.min(waitMs, leftMs, ENDING_LOOK_MS), gone.signal)
       ;({ waitMs, problem } = again())
     }

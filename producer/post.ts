@@ -3,23 +3,22 @@ import { queuedBytes } from '../shared/events/record.ts'
 import { inputTopic } from '../shared/events/topics.ts'
 import { type DeliveryResult, ProduceError, type RecordProducer } from '../shared/kafka/types.ts'
 import { NOSNIFF } from '../shared/service/http.ts'
-import type { Logger, TenantLines } from '../shared/service/logger.ts'
 import { turn } from '../shared/service/retry.ts'
 import type { Tally } from '../shared/service/tally.ts'
 import { isoTime } from '../shared/service/time.ts'
 import type { Tracing } from '../shared/tracing/spans.ts'
 import { parseTraceparent, type TraceContext } from '../shared/tracing/trace-context.ts'
 import { contextOf } from '../shared/tracing/tracing.ts'
-import { type Gate, holding, type Meter, type Meters, overQuota, type Stay, shareQueue } from './admit.ts'
-import type { Answers, Visit } from './answers.ts'
+import { holding, Meter, queueShare, type Stay } from './admit.ts'
+import type { Answers, AnswersDeps, Visit } from './answers.ts'
 import { type Authenticate, hasQueryKey } from './authenticate.ts'
 import { readBody, streamBody } from './body.ts'
 import type { ProducerConfig } from './config.ts'
 import { type Head, headFault, headOf } from './head.ts'
 import { type Encoding, encodingOf, type Mode, modeOf } from './media-type.ts'
-import type { EventsOutcome, Metrics } from './metrics.ts'
+import type { EventsOutcome } from './metrics.ts'
 import { answerStream } from './ndjson.ts'
-import { parseBody } from './parse.ts'
+import { type ParseLimits, parseBody } from './parse.ts'
 import { PROBLEMS, type Problem } from './problem.ts'
 import { admit, cannotTake, type Destination, type Origin, prepare, undelivered } from './publish.ts'
 import { receiptText } from './receipt.ts'
@@ -27,43 +26,35 @@ import type { Tenant } from './tenants.ts'
 import { Turns } from './turns.ts'
 import { LIST, ONE_EVENT, type ValidEvent } from './validate.ts'
 
-/** The way of a request with events: checked by its head, admitted, read, stored, answered; a stream of lines has its own way from there on. */
-
-export interface PostDeps {
+export interface PostDeps extends AnswersDeps {
   config: ProducerConfig
   producer: RecordProducer
   authenticate: Authenticate
-  gate: Gate
-  meters: Meters
-  metrics: Metrics
   answers: Answers
-  log: Logger
-  lines: TenantLines
-  /** undefined: no spans. */
-  tracing: Tracing | undefined
-  nowMs(): number
-  /** Aborted when NDJSON streams have to end, since the process stops. */
+  /** The clock of quotas, monotonic. */
+  quotaMs(): number
+  /** Aborted when NDJSON streams have to end because the process stops. */
   ending: AbortSignal
 }
 
 export const STREAM_PATH = '/v1/streams/:stream/events'
 
 /**
- * What a stream of lines holds at first. Of a fast sender Bun reads 1.6 MB before anybody asks for it, and does not say so; most send less at a time. 512 streams of
- * 64 KB each made 1.1 GB.
+ * What an NDJSON stream holds at first. Bun reads up to 1.6 MB ahead from a fast sender, without showing it; most send less at a time. 512 streams that held
+ * 64 KB each took 1.1 GB.
  */
 const STREAM_BYTES = 256 * 1024
 
-/** Reading a body of this size takes the thread for a millisecond, roughly. */
+/** Parsing a body of this size takes the thread about a millisecond. */
 const LARGE_BODY_BYTES = 64 * 1024
 
-/** An id may be 16 KB long, and a request have 1,000. */
+/** An id may be 16 KB long, and a request may have 1,000 of them. */
 const LOGGED_ID_CHARS = 256
 
 const loggedIds = (ids: readonly string[]): string[] => ids.map((id) => id.slice(0, LOGGED_ID_CHARS))
 const idsOf = (events: readonly ValidEvent[]): string[] => events.map(({ event }) => event.id)
 
-/** A stream of a tenant, and what does not change from request to request. */
+/** A tenant's stream, with all that does not change from request to request. */
 interface Target extends Destination {
   tenant: Tenant
   topic: string
@@ -73,7 +64,7 @@ interface Target extends Destination {
   defaults: Defaults & { nowMs: number | undefined }
 }
 
-/** A request whose sender may write to the stream. */
+/** A request that may write to the stream. */
 interface Posted {
   of: Visit
   head: Head
@@ -83,59 +74,44 @@ interface Posted {
   context: { tenant: string; stream: string; key: string | undefined }
 }
 
-/** Answers a request with events for a stream. */
-export function createPost(deps: PostDeps): (request: Request, stream: string) => Response | Promise<Response> {
-  const { config, gate, log, metrics, lines, tracing } = deps
-  const { finish, refuse, failed } = deps.answers
-  const bodyLimits = {
-    maxBytes: config.MAX_BODY_BYTES,
-    timeoutMs: config.REQUEST_TIMEOUT_MS - config.DELIVERY_TIMEOUT_MS,
-  }
-  const parseLimits = {
-    maxDepth: config.MAX_NESTING_DEPTH,
-    maxEvents: config.MAX_BATCH_EVENTS,
-    strict: config.CLOUDEVENTS_STRICT === 'on',
-  }
-  const turns = new Turns(gate.tenants)
-  const targetOf = targets(deps)
+/** Answers requests with events for a stream: by their header fields alone where those do, else once their events are stored. */
+export class EventsRoute {
+  readonly #deps: PostDeps
+  readonly #parseLimits: ParseLimits
+  readonly #turns: Turns
+  readonly #targets = new Map<Tenant, ReadonlyMap<string, Target>>()
 
-  /** What is wrong with a request costs its tenant's quota all the same: so many bytes, and the events that it has, one where that is not known. */
-  function refusePosted(
-    { of, head, target, context }: Posted,
-    problem: Problem,
-    bytes = head.bytes,
-    count = 1,
-  ): Response {
-    if (problem.kind === 'overloaded') target.crowded.count++
-    if (PROBLEMS[problem.kind].status < 500 && problem.kind !== 'over-quota') target.meter?.spend(count, bytes)
-    return refuse(of, problem, context)
+  constructor(deps: PostDeps) {
+    const { config } = deps
+    this.#deps = deps
+    this.#parseLimits = {
+      maxDepth: config.MAX_NESTING_DEPTH,
+      maxEvents: config.MAX_BATCH_EVENTS,
+      strict: config.CLOUDEVENTS_STRICT === 'on',
+    }
+    this.#turns = new Turns(deps.gate.tenants)
   }
 
-  /** Begins the span of a request, which its events go on with. Not of those without a key: whoever says that a request is sampled has it recorded. */
-  function trace({ of, target, origin }: Posted): void {
-    of.span = tracing?.begin(`POST ${STREAM_PATH}`, 'server', origin.trace, {
-      'http.request.method': 'POST',
-      'http.route': STREAM_PATH,
-      'kafkatrace.request_id': of.id,
-      'kafkatrace.tenant': target.tenant.name,
-      'messaging.system': 'kafka',
-      'messaging.destination.name': target.topic,
-    })
-    if (of.span === undefined) return
-    const ours = contextOf(of.span, origin.trace)
-    // An event may carry a trace of its own, which comes before one that has begun here.
-    if (origin.trace === undefined) origin.begun = ours
-    else origin.trace = ours
+  answer(request: Request, stream: string): Response | Promise<Response> {
+    const { answers } = this.#deps
+    const head = headOf(request.headers)
+    const of = answers.visit(request, 'events', head.requestId ?? null)
+    try {
+      return this.#enter(of, head, stream)
+    } catch (error) {
+      return answers.failed(of, error)
+    }
   }
 
-  /** Decides by the head alone whether the request is let in. */
-  function enter(of: Visit, head: Head, stream: string): Response | Promise<Response> {
+  /** Decides by the header fields whether the request is let in. */
+  #enter(of: Visit, head: Head, stream: string): Response | Promise<Response> {
+    const { config, gate, answers, authenticate, tracing } = this.#deps
     const fault = headFault(head, config.MAX_HEADER_BYTES)
-    if (fault !== undefined) return refuse(of, fault)
-    const authenticated = deps.authenticate(of.request, stream)
-    if (!authenticated.ok) return refuse(of, authenticated.problem)
+    if (fault !== undefined) return answers.refuse(of, fault)
+    const authenticated = authenticate(of.request, stream)
+    if (!authenticated.ok) return answers.refuse(of, authenticated.problem)
     const { tenant, keyId } = authenticated
-    const target = targetOf(tenant, stream)
+    const target = this.#target(tenant, stream)
     const posted: Posted = {
       of,
       head,
@@ -149,126 +125,152 @@ export function createPost(deps: PostDeps): (request: Request, stream: string) =
       },
       context: { tenant: tenant.name, stream, key: keyId },
     }
-    if (tracing !== undefined) trace(posted)
+    if (tracing !== undefined) trace(tracing, posted)
     const mode = modeOf(head.contentType, head.attributes.length > 0)
-    if (!mode.ok) return refusePosted(posted, mode.problem)
+    if (!mode.ok) return this.#refuse(posted, mode.problem)
     const encoding = encodingOf(head.contentEncoding)
-    if (!encoding.ok) return refusePosted(posted, encoding.problem)
+    if (!encoding.ok) return this.#refuse(posted, encoding.problem)
     // Before the body is read, so that an outage costs neither memory nor the client's time.
     const blocked = cannotTake(target.producer, target.topic, 1, 0)
-    if (blocked !== undefined) return refusePosted(posted, blocked)
+    if (blocked !== undefined) return this.#refuse(posted, blocked)
     const isStream = mode.mode === 'ndjson'
     const announced = head.contentLength ?? (of.request.body === null ? 0 : undefined)
-    const first = isStream
+    const firstBytes = isStream
       ? Math.min(STREAM_BYTES, config.NDJSON_WINDOW_BYTES)
       : gate.setAside(announced, config.MAX_BODY_BYTES)
-    const entered = gate.enter(tenant.name, first, isStream)
+    const entered = gate.enter(tenant.name, firstBytes, isStream)
     if (!entered.ok) {
-      if (of.span !== undefined) return refusePosted(posted, entered.problem)
+      if (of.span !== undefined) return this.#refuse(posted, entered.problem)
       target.crowded.count++
-      return deps.answers.refuseAtOnce(of.request, entered.problem)
+      return answers.refuseAtOnce(of.request, entered.problem)
     }
     of.isServed = true
-    if (mode.mode === 'ndjson') return answerLines(posted, encoding.encoding, entered.stay)
-    return store(posted, mode.mode, encoding.encoding, entered.stay)
+    if (mode.mode === 'ndjson') return this.#answerLines(posted, encoding.encoding, entered.stay)
+    return this.#store(posted, mode.mode, encoding.encoding, entered.stay)
   }
 
-  /** Reads a body as a whole, stores its events and answers. */
-  async function store(posted: Posted, mode: Exclude<Mode, 'ndjson'>, encoding: Encoding, stay: Stay) {
+  /** The target of a stream that the tenant has. */
+  #target(tenant: Tenant, stream: string): Target {
+    let targets = this.#targets.get(tenant)
+    if (targets === undefined) {
+      targets = targetsOf(tenant, this.#deps)
+      this.#targets.set(tenant, targets)
+    }
+    return targets.get(stream) as Target
+  }
+
+  /**
+   * Refuses a request. One that the client has to fix costs quota all the same.
+   * @param bytes and @param count what it costs: the events that it has, or 1 where their number is not known
+   */
+  #refuse({ of, head, target, context }: Posted, problem: Problem, bytes = head.bytes, count = 1): Response {
+    if (problem.kind === 'overloaded') target.crowded.count++
+    if (PROBLEMS[problem.kind].status < 500 && problem.kind !== 'over-quota') target.meter?.spend(count, bytes)
+    return this.#deps.answers.refuse(of, problem, context)
+  }
+
+  /** Reads a whole body, stores its events and answers. */
+  async #store(posted: Posted, mode: Exclude<Mode, 'ndjson'>, encoding: Encoding, stay: Stay): Promise<Response> {
+    const { config, gate, answers } = this.#deps
     const { of, head, target } = posted
     try {
-      const over = overQuotaNow(target.meter, head.bytes)
-      if (over !== undefined) return refuse(of, over, posted.context)
+      const over = overQuota(target.meter, head.bytes)
+      if (over !== undefined) return this.#refuse(posted, over)
       const limits = {
-        ...bodyLimits,
+        maxBytes: config.MAX_BODY_BYTES,
+        timeoutMs: config.REQUEST_TIMEOUT_MS - config.DELIVERY_TIMEOUT_MS,
         announcedBytes: head.contentLength,
         heldBytes: stay.bytes,
         hold: (bytes: number) => gate.hold(stay, bytes),
       }
-      const body = await readBody(of.request, encoding, limits).catch(brokenOff)
-      if (!body.ok) return refusePosted(posted, body.problem, head.bytes + stay.bytes)
+      const body = await readBody(of.request, encoding, limits).catch(incomplete)
+      if (!body.ok) return this.#refuse(posted, body.problem, head.bytes + stay.bytes)
       gate.hold(stay, body.bytes.length)
       await turn()
-      const waiting = body.bytes.length > LARGE_BODY_BYTES ? turns.next(target.tenant.name) : undefined
+      const waiting = body.bytes.length > LARGE_BODY_BYTES ? this.#turns.next(target.tenant.name) : undefined
       if (waiting !== undefined) await waiting
       const cost = head.bytes + body.bytes.length
-      if (of.request.signal.aborted) return refusePosted(posted, MORE_THAN_A_REQUEST, cost)
-      const publishing = publish(posted, mode, body.bytes, cost)
-      if (!publishing.ok) return refusePosted(posted, publishing.problem, cost, publishing.count)
-      const handedOver = performance.now()
-      return answer(posted, publishing.events, await publishing.results, handedOver)
+      if (of.request.signal.aborted) return this.#refuse(posted, MORE_THAN_A_REQUEST, cost)
+      const published = this.#publish(posted, mode, body.bytes, cost)
+      if (published instanceof Response) return published
+      const producedAt = performance.now()
+      return this.#accept(posted, published.events, await published.results, producedAt)
     } catch (error) {
-      return failed(of, error)
+      return answers.failed(of, error)
     } finally {
       gate.leave(stay)
     }
   }
 
   /**
-   * Hands a body's events to Kafka; or says what is wrong with the request, and how many events it has. I4: nothing of it is stored then, since nothing has
-   * been sent.
+   * Hands a body's events to Kafka's client, or refuses the request. I4: a refused request has nothing in the log, since none of it has been produced.
    * @param cost bytes of the request that count against the quota
    */
-  function publish(
-    { of, head, target, origin }: Posted,
+  #publish(
+    posted: Posted,
     mode: Exclude<Mode, 'ndjson'>,
     bytes: Buffer,
     cost: number,
-  ):
-    | { ok: true; events: readonly ValidEvent[]; results: Promise<DeliveryResult[]> }
-    | { ok: false; problem: Problem; count: number } {
-    const { producer, meter, counted, defaults } = target
-    const over = overQuotaNow(meter, cost)
-    if (over !== undefined) return { ok: false, problem: over, count: 0 }
+  ): Response | { events: readonly ValidEvent[]; results: Promise<DeliveryResult[]> } {
+    const { of, head, target, origin } = posted
+    const { meter, counted, defaults } = target
+    const over = overQuota(meter, cost)
+    if (over !== undefined) return this.#refuse(posted, over, cost)
     defaults.nowMs = of.receivedAtMs
-    const parsed = parseBody(mode, head, bytes, defaults, parseLimits)
-    if (!parsed.ok) return { ...parsed, count: 1 }
+    const parsed = parseBody(mode, head, bytes, defaults, this.#parseLimits)
+    if (!parsed.ok) return this.#refuse(posted, parsed.problem, cost)
     const count = parsed.results.length
     const prepared = prepare(parsed.results, origin, target, parsed.isList ? LIST : ONE_EVENT)
     if (!prepared.ok) {
       counted.refused.count += count
-      return { ...prepared, count }
+      return this.#refuse(posted, prepared.problem, cost, count)
     }
     const { events, records } = prepared
     let size = 0
     for (const record of records) size += queuedBytes(record)
-    const { waitMs, problem } = admit(target, target.topic, count, size, count, cost, 'request')
-    if (waitMs > 0) {
-      counted[problem === undefined ? 'refused' : 'not_stored'].count += count
-      return { ok: false, problem: problem ?? { ...overQuota(waitMs), headers: meter?.headers() ?? {} }, count }
+    const { problem } = admit(target, target.topic, count, size, count, cost, 'request')
+    if (problem !== undefined) {
+      counted[problem.kind === 'over-quota' ? 'refused' : 'not_stored'].count += count
+      return this.#refuse(posted, problem, cost, count)
     }
     of.span?.setAttribute('messaging.batch.message_count', count).addEvent('handed over to Kafka')
-    return { ok: true, events, results: producer.produce(records) }
+    return { events, results: target.producer.produce(records) }
   }
 
-  /** What became of the events of a request, told to whoever sent it. I1: a receipt only for a delivery that Kafka has acknowledged. */
-  function answer(
-    { of, target, origin, context }: Posted,
+  /** Answers with the events' receipts, or with what became of each. I1: a receipt only for a delivery that Kafka has acknowledged. */
+  #accept(
+    posted: Posted,
     events: readonly ValidEvent[],
     results: readonly DeliveryResult[],
-    handedOver: number,
+    producedAt: number,
   ): Response {
-    const { counted } = target
+    const { of, target, origin, context } = posted
+    const { answers, log, metrics } = this.#deps
+    const { counted, meter } = target
     let receipts = ''
     let stored = 0
-    let isAnswered = false
+    let waitedForKafka = false
     for (let index = 0; index < results.length; index++) {
       const result = results[index] as DeliveryResult
       if (result instanceof ProduceError) {
         counted[result.outcome === 'unknown' ? 'unknown' : 'not_stored'].count++
-        // What Kafka was not given, or has refused, was acknowledged by nobody, and soon.
-        if (result.outcome === 'unknown') isAnswered = true
+        // A record that was refused at once says nothing about the time to an acknowledgement.
+        if (result.outcome === 'unknown') waitedForKafka = true
       } else {
         const receipt = receiptText((events[index] as ValidEvent).event.id, origin.stream, result)
         receipts += stored++ === 0 ? receipt : `,${receipt}`
       }
     }
-    if (isAnswered || stored > 0) metrics.ackSeconds.observe((performance.now() - handedOver) / 1_000)
+    if (waitedForKafka || stored > 0) metrics.ackSeconds.observe((performance.now() - producedAt) / 1_000)
     counted.stored.count += stored
     const traceId = (origin.trace ?? origin.begun)?.traceId
     if (stored < results.length) {
       const ids = idsOf(events)
-      return refuse(of, undelivered(ids, results, origin.stream), { ...context, traceId, events: loggedIds(ids) })
+      return answers.refuse(of, undelivered(ids, results, origin.stream), {
+        ...context,
+        traceId,
+        events: loggedIds(ids),
+      })
     }
     const lost = of.request.signal.aborted
     const level = lost ? 'info' : 'debug'
@@ -277,11 +279,15 @@ export function createPost(deps: PostDeps): (request: Request, stream: string) =
         { requestId: of.id, traceId, ...context, events: loggedIds(idsOf(events)) },
         lost ? STORED_UNANSWERED : 'stored',
       )
-    return finish(of, accepted(of, receipts, target.meter))
+    const headers: Record<string, string> = { 'content-type': 'application/json', 'x-request-id': of.id, ...NOSNIFF }
+    if (meter !== undefined) Object.assign(headers, meter.headers())
+    if (hasQueryKey(of.request.url)) headers['cache-control'] = 'private'
+    return answers.finish(of, new Response(`{"receipts":[${receipts}]}`, { status: 202, headers }))
   }
 
-  /** The way of an NDJSON stream: the answer begins before the request has ended. */
-  function answerLines({ of, head, target, origin }: Posted, encoding: Encoding, stay: Stay): Response {
+  /** Answers an NDJSON stream: the answer begins before the request has ended. */
+  #answerLines({ of, head, target, origin }: Posted, encoding: Encoding, stay: Stay): Response {
+    const { config, gate, answers, log, lines, nowMs, ending } = this.#deps
     const { tenant, meter, counted } = target
     meter?.spend(0, head.bytes)
     const { body: raw, signal } = of.request
@@ -290,7 +296,7 @@ export function createPost(deps: PostDeps): (request: Request, stream: string) =
     const stream = answerStream({
       body: holding(body, gate, stay, config.NDJSON_WINDOW_BYTES),
       to: target,
-      turns,
+      turns: this.#turns,
       origin,
       defaults: defaultsOf(tenant),
       limits: {
@@ -302,16 +308,16 @@ export function createPost(deps: PostDeps): (request: Request, stream: string) =
         },
         progressTimeoutMs: config.NDJSON_PROGRESS_TIMEOUT_MS,
       },
-      nowMs: deps.nowMs,
-      ending: deps.ending,
+      nowMs,
+      ending,
       count: (outcome) => {
         counted[outcome].count++
       },
-      failed: (error) => deps.answers.logFailure(of, error),
+      failed: (error) => answers.logFailure(of, error),
       ended: (summary, unanswered) => {
         gate.leave(stay)
         of.span?.setAttribute('messaging.batch.message_count', summary.events)
-        deps.answers.answered(of, 200)
+        answers.answered(of, 200)
         const context = { requestId: of.id, traceId: origin.trace?.traceId, tenant: tenant.name, stream: origin.stream }
         log[summary.complete ? 'debug' : lines.level(tenant.name, 'info')](
           { ...context, ...summary },
@@ -333,61 +339,59 @@ export function createPost(deps: PostDeps): (request: Request, stream: string) =
       },
     })
   }
-
-  return (request, stream) => {
-    const head = headOf(request.headers)
-    const of = deps.answers.visit(request, 'events', head.requestId ?? null)
-    try {
-      return enter(of, head, stream)
-    } catch (error) {
-      return failed(of, error)
-    }
-  }
 }
 
-/** Gives the target of a stream that a tenant has. */
-function targets({ config, producer, gate, meters, metrics }: PostDeps): (tenant: Tenant, stream: string) => Target {
-  const known = new Map<Tenant, Map<string, Target>>()
-  const producerOf = shareQueue(producer, gate.tenants)
-  return (tenant, stream) => {
-    const ofTenant = known.get(tenant) ?? new Map<string, Target>()
-    let target = ofTenant.get(stream)
-    if (target === undefined) {
-      target = {
-        tenant,
-        topic: inputTopic(tenant.name, stream),
-        producer: producerOf(tenant.name),
-        meter: meters.of(tenant),
-        maxEventBytes: config.MAX_EVENT_BYTES,
-        crowded: metrics.crowdedOf(tenant.name),
-        counted: metrics.eventsOf(tenant.name, stream),
-        defaults: defaultsOf(tenant),
-      }
-      known.set(tenant, ofTenant.set(stream, target))
-    }
-    return target
+/** A tenant's targets, by stream. */
+function targetsOf(tenant: Tenant, { config, gate, producer, metrics, quotaMs }: PostDeps): Map<string, Target> {
+  const ofTenant = {
+    tenant,
+    producer: gate.tenants > 1 ? queueShare(producer) : producer,
+    meter: tenant.quota === undefined ? undefined : new Meter(tenant.quota, quotaMs),
+    maxEventBytes: config.MAX_EVENT_BYTES,
+    crowded: metrics.crowdedOf(tenant.name),
+    defaults: defaultsOf(tenant),
   }
+  return new Map(
+    [...tenant.streams].map((stream) => [
+      stream,
+      { ...ofTenant, topic: inputTopic(tenant.name, stream), counted: metrics.eventsOf(tenant.name, stream) },
+    ]),
+  )
 }
 
-function accepted(of: Visit, receipts: string, meter: Meter | undefined): Response {
-  const headers: Record<string, string> = { 'content-type': 'application/json', 'x-request-id': of.id, ...NOSNIFF }
-  if (meter !== undefined) Object.assign(headers, meter.headers())
-  if (hasQueryKey(of.request.url)) headers['cache-control'] = 'private'
-  return new Response(`{"receipts":[${receipts}]}`, { status: 202, headers })
+/**
+ * Begins the span of a request, which becomes the parent of its events. Requests without a valid key have none: anybody could have them recorded by
+ * setting the sampled flag.
+ */
+function trace(tracing: Tracing, { of, target, origin }: Posted): void {
+  of.span = tracing.begin(`POST ${STREAM_PATH}`, 'server', origin.trace, {
+    'http.request.method': 'POST',
+    'http.route': STREAM_PATH,
+    'kafkatrace.request_id': of.id,
+    'kafkatrace.tenant': target.tenant.name,
+    'messaging.system': 'kafka',
+    'messaging.destination.name': target.topic,
+  })
+  if (of.span === undefined) return
+  const ours = contextOf(of.span, origin.trace)
+  // An event's own trace takes precedence over one that begins here.
+  if (origin.trace === undefined) origin.begun = ours
+  else origin.trace = ours
 }
 
 const STORED_UNANSWERED = 'stored, but the connection closed before the response'
 const UNKNOWN_UNANSWERED = 'unknown whether stored: the connection closed before the response'
 
-const brokenOff = () =>
+const incomplete = () =>
   ({
     ok: false,
     problem: { kind: 'malformed', detail: 'The body ended before it was complete.', closes: true },
   }) as const
 
 /**
- * Bun reads on behind a request that is not answered yet. What is no request there, the trailer of a chunked body too, it answers by itself, 400, and
- * hangs up; another request makes it hang up. What comes together with the end of a body shows in the signal a turn later, before anything is stored.
+ * Bun reads on while a request is not answered yet. To bytes that are no request, such as the trailer of a chunked body, it answers 400 by itself and closes
+ * the connection; it also closes it at another request. The abort signal shows this one turn of the event loop after the end of the body, before anything is
+ * stored.
  */
 const MORE_THAN_A_REQUEST: Problem = {
   kind: 'malformed',
@@ -396,7 +400,7 @@ const MORE_THAN_A_REQUEST: Problem = {
   closes: true,
 }
 
-/** A stream whose pieces are given on only when nothing came with them that has ended the connection. */
+/** Passes each piece on only if nothing that came with it has ended the connection. */
 async function* wellEnded(body: AsyncIterable<Uint8Array>, signal: AbortSignal): AsyncGenerator<Uint8Array> {
   for await (const piece of body) {
     await turn()
@@ -407,13 +411,14 @@ async function* wellEnded(body: AsyncIterable<Uint8Array>, signal: AbortSignal):
 
 async function* noBody(): AsyncGenerator<Uint8Array> {}
 
-/** Why a tenant has no quota even for one event: asked before its body is read and before that is parsed, since either costs more than refusing it. */
-function overQuotaNow(meter: Meter | undefined, bytes: number): Problem | undefined {
-  const waitMs = meter?.wait(1, bytes) ?? 0
-  return waitMs === 0 ? undefined : { ...overQuota(waitMs), headers: meter?.headers() ?? {} }
+/** The problem of a tenant that has no quota left for even one event. Asked before reading and before parsing, which both cost more than to refuse. */
+function overQuota(meter: Meter | undefined, bytes: number): Problem | undefined {
+  if (meter === undefined) return undefined
+  const waitMs = meter.wait(1, bytes)
+  return waitMs === 0 ? undefined : meter.problem(waitMs, 'request')
 }
 
-/** What the plain form leaves out. `nowMs` undefined: each event its own time. */
+/** What the plain form leaves out. `nowMs` undefined: the current time for each event. */
 const defaultsOf = (tenant: Tenant): Target['defaults'] => ({
   nowMs: undefined,
   source: `urn:kafkatrace:tenant:${tenant.name}`,

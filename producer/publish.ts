@@ -98,7 +98,7 @@ export function cannotTake(
   return undefined
 }
 
-/** Whether something is let in: at once with 0, or how long until it is worth asking again; with the problem where it is not for want of quota. */
+/** Whether something is let in: `waitMs` 0, or else why not, and after how many ms to ask again. */
 export interface Admission {
   waitMs: number
   problem?: Problem
@@ -106,13 +106,13 @@ export interface Admission {
 
 const ADMITTED: Admission = { waitMs: 0 }
 
-/** How often a full queue is worth looking at. */
+/** How long to wait before looking at a full queue again. */
 const QUEUE_LOOK_MS = 5
 
 /**
- * Asks for room in Kafka's queue, and takes the quota where there is room. What is let in is to be handed over before the event loop turns.
- * @param records that have to find room, of so many bytes
- * @param events that count against the quota, with so many bytes of the request
+ * Asks for room in the queue of Kafka's client and, where there is room, for quota. The caller must produce what is let in before the event loop turns.
+ * @param records that need room in the queue, `recordBytes` in all
+ * @param events that count against the quota, with `bytes` of the request
  */
 export function admit(
   { producer, meter }: Destination,
@@ -126,8 +126,9 @@ export function admit(
   const problem = cannotTake(producer, topic, records, recordBytes, unit)
   if (problem !== undefined)
     return { waitMs: problem.kind === 'overloaded' ? QUEUE_LOOK_MS : Number.POSITIVE_INFINITY, problem }
-  const waitMs = meter?.take(events, bytes) ?? 0
-  return waitMs === 0 ? ADMITTED : { waitMs }
+  if (meter === undefined) return ADMITTED
+  const waitMs = meter.take(events, bytes)
+  return waitMs === 0 ? ADMITTED : { waitMs, problem: meter.problem(waitMs, unit) }
 }
 
 const unavailable = (reason: string, unit: Unit): Problem => ({

@@ -7,7 +7,7 @@ import { fromRecord } from '../shared/events/record.ts'
 import { type Ops, serveOps } from '../shared/service/ops.ts'
 import { FakeKafka } from '../shared/testing/fake-kafka.ts'
 import { until } from '../shared/testing/until.ts'
-import { Gate, Meters } from './admit.ts'
+import { Gate } from './admit.ts'
 import { createApp } from './app.ts'
 import { authenticateByKey, authenticateNobody } from './authenticate.ts'
 import { loadProducerConfig } from './config.ts'
@@ -52,7 +52,7 @@ async function publicPort(authenticate = authenticateNobody([]).authenticate) {
     producer,
     authenticate,
     gate,
-    meters: new Meters(Date.now),
+    quotaMs: Date.now,
     metrics: createMetrics(),
     log,
     tracing: undefined,

@@ -3,7 +3,7 @@ import pino from 'pino'
 import { identityOf } from '../../consumer/decode.ts'
 import { defineHandler } from '../../consumer/handlers/handler.ts'
 import { startPipeline } from '../../consumer/testing/pipeline.ts'
-import { Gate, Meters } from '../../producer/admit.ts'
+import { Gate } from '../../producer/admit.ts'
 import { createApp } from '../../producer/app.ts'
 import { authenticateNobody } from '../../producer/authenticate.ts'
 import { loadProducerConfig } from '../../producer/config.ts'
@@ -42,7 +42,7 @@ export function startClientService(): ClientService {
     producer: kafka.producer({ maxRecords: config.MAX_QUEUE_RECORDS, maxBytes: config.MAX_QUEUE_BYTES }),
     authenticate: authenticateNobody([]).authenticate,
     gate: new Gate({ maxRequests: config.MAX_IN_FLIGHT_REQUESTS, maxBytes: config.MAX_IN_FLIGHT_BYTES }),
-    meters: new Meters(Date.now),
+    quotaMs: Date.now,
     metrics: createMetrics(),
     log: pino({ level: 'silent' }),
     tracing: undefined,
