@@ -88,303 +88,379 @@ interface Pending {
   /** A line of JSON. */
   answer: string | undefined
   outcome: EventsOutcome | undefined
-  /** The event's, where it is one. */
+  /** Of its event; undefined where it has none. */
   id: string | undefined
 }
 
-/** Without an event that is taken, no more lines than so many, and no more bytes than so many of the longest lines, are read in a row. */
+/** The stream ends after so many lines in a row without a valid event, or when they have more bytes than so many lines of the longest kind. */
 export const MAX_LINES_WITHOUT_EVENT = 1_000
 export const MAX_LONGEST_LINES_WITHOUT_EVENT = 16
 
-/** How often a line that waits for quota, which may take long, looks whether the service is stopping. */
+/** How often a line that waits for quota checks whether the service is stopping. */
 const ENDING_LOOK_MS = 100
 
 const NEWLINE = 0x0a
 
 /**
- * Answers a stream of events with a stream of receipts and problems. Reading waits while the window of unanswered lines is full, while Kafka's
- * queue is full, and while the tenant's quota is used up: the client is slowed down, not refused. Memory is bounded by the window. What is refused
- * costs as much quota as what is stored, by its decompressed bytes. I1: a line's receipt comes after its delivery report.
+ * Answers a stream of events with a stream of receipts and problems. Reading pauses while the window of unanswered lines is full, while Kafka's
+ * queue is full, and while the tenant has no quota: the client is slowed down, not refused. Memory is bounded by the window. A refused line costs as
+ * much quota as a stored one, by its decompressed bytes. I1: a line's receipt comes after its delivery report.
  */
 export function answerStream(deps: StreamDeps): ReadableStream<Uint8Array> {
-  const { limits, ending, to } = deps
-  const { topic, stream } = deps.origin
-  const pending: Pending[] = []
-  /** Not handed over yet. */
-  let ready: { one: Pending; id: string; record: OutgoingRecord }[] = []
-  /** That they take of Kafka's queue. */
-  let readyBytes = 0
-  const summary: Summary = { events: 0, stored: 0, notStored: 0, unknown: 0, refused: 0, complete: false }
-  const gone = new AbortController()
-  let pendingBytes = 0
-  /** Those of them whose answer is not known yet. */
-  let open = 0
-  /** In a row. */
-  let refusedLines = 0
-  let refusedBytes = 0
-  const scope: Scope = { unit: 'line', isList: false, most: MAX_NAMED_FAULTS }
-  let reading = true
-  let failure: Problem | undefined
-  /** Wakes the side that waits: the answer for an answer, the intake for room. */
-  const answered = new Signal()
-  const room = new Signal()
-  let controller: ReadableStreamDefaultController<Uint8Array> | undefined
-  let endedOnce = false
+  const lines = new LineStream(deps)
+  return new ReadableStream<Uint8Array>(
+    {
+      start: (controller) => lines.start(controller),
+      pull: (controller) => lines.pull(controller),
+      cancel: () => lines.leave(),
+    },
+    { highWaterMark: 0 },
+  )
+}
 
-  async function intake(): Promise<void> {
-    const lines = linesOf(deps.body, limits.maxLineBytes)[Symbol.asyncIterator]()
+/** Two sides that wait for each other: one reads lines and produces their events, {@link pull} sends the answers. */
+class LineStream {
+  readonly #deps: StreamDeps
+  readonly #window: Window
+  readonly #refusedRun: RefusedRun
+  readonly #scope: Scope = { unit: 'line', isList: false, most: MAX_NAMED_FAULTS }
+  readonly #summary: Summary = { events: 0, stored: 0, notStored: 0, unknown: 0, refused: 0, complete: false }
+  /** Aborted when the client takes no more answers. */
+  readonly #gone = new AbortController()
+  /** Wakes the sending side: the first line is answered, or nothing more comes. */
+  readonly #answered = new Signal()
+  /** Wakes the reading side: answers were taken. */
+  readonly #room = new Signal()
+  /** Events that are admitted and not produced yet, and what they will take of Kafka's queue. */
+  #ready: { one: Pending; id: string; record: OutgoingRecord }[] = []
+  #readyBytes = 0
+  #reading = true
+  #hasEnded = false
+  /** Why not all of the request was read. */
+  #failure: Problem | undefined
+  #controller: ReadableStreamDefaultController<Uint8Array> | undefined
+
+  constructor(deps: StreamDeps) {
+    this.#deps = deps
+    this.#window = new Window(deps.limits)
+    this.#refusedRun = new RefusedRun(deps.limits)
+  }
+
+  start(controller: ReadableStreamDefaultController<Uint8Array>): void {
+    this.#controller = controller
+    void this.#intake()
+  }
+
+  /** Sends the answers that are there as one chunk, since a chunk a line costs more than the line; waits until there is one. */
+  async pull(controller: ReadableStreamDefaultController<Uint8Array>): Promise<void> {
+    const window = this.#window
+    while (!window.hasAnswer && (this.#reading || !window.isEmpty)) {
+      await this.#answered.wait()
+      if (this.#gone.signal.aborted) return
+    }
+    let text = window.take()
+    this.#room.notify()
+    const isLast = !this.#reading && window.isEmpty
+    if (isLast) {
+      if (this.#failure !== undefined) text += rareLine({ problem: problemDocument(this.#failure) })
+      text += rareLine({ summary: this.#summary })
+    }
+    controller.enqueue(encoder.encode(text))
+    if (!isLast) return
+    controller.close()
+    this.#end()
+  }
+
+  /** The client takes no more answers: no more is read. */
+  leave(): void {
+    this.#gone.abort()
+    this.#answered.notify()
+    this.#room.notify()
+    this.#endIfLeft()
+  }
+
+  async #intake(): Promise<void> {
+    const lines = linesOf(this.#deps.body, this.#deps.limits.maxLineBytes)
     try {
-      for (;;) {
-        // Bytes are no progress, and neither are empty lines: otherwise a byte a minute would hold a stream for ever.
-        const next = await within(lines.next(), limits.progressTimeoutMs, ending, gone.signal)
-        if (next === undefined) {
-          failure = ending.aborted ? STOPPING : tooSlow(limits.progressTimeoutMs)
-          return
-        }
-        if (next.done === true) break
-        // Lines that arrive together have a time in common, and the trace that begins here where nobody has begun one.
-        const origin: Origin = { ...deps.origin, receivedAtMs: deps.nowMs() }
-        for (const line of next.value) {
-          const waiting = deps.turns.next(origin.tenant)
-          if (waiting !== undefined) {
-            handOver()
-            await waiting
-          }
-          const bytes = line.kind === 'line' ? line.bytes.length : 0
-          if (isFull(bytes) && !(await hasRoom(bytes))) return
-          const one: Pending = { number: line.number, bytes, answer: undefined, outcome: undefined, id: undefined }
-          summary.events++
-          pending.push(one)
-          open++
-          pendingBytes += bytes
-          let problem: Problem | undefined
-          try {
-            const published = publish(one, line, origin)
-            // Most lines need not wait, and waiting costs a turn of the event loop.
-            problem = published instanceof Promise ? await published : published
-          } catch (error) {
-            deps.failed(error)
-            problem = UNEXPECTED
-          }
-          if (problem !== undefined) refuse(one, problem)
-          if (gone.signal.aborted) return
-          failure = withoutEvent(line.readBytes, problem)
-          if (failure !== undefined) return
-        }
-        handOver()
-      }
-      summary.complete = true
+      await this.#read(lines)
     } catch (error) {
       // The client broke off, or the body is not what its encoding says; either way no more of it can be read.
-      failure = error instanceof ProblemError ? error.problem : BROKEN_OFF
+      this.#failure = error instanceof ProblemError ? error.problem : BROKEN_OFF
     } finally {
-      // In the middle of a read it ends with that; waiting for it would be waiting for the client.
-      void lines.return?.(undefined)?.catch(() => undefined)
-      handOver()
-      reading = false
-      answered.notify()
-      endIfLeft()
-      void watchReader()
+      // Not awaited: during a read it resolves only when the client sends more.
+      void lines.return(undefined).catch(() => undefined)
+      this.#handOver()
+      this.#reading = false
+      this.#answered.notify()
+      this.#endIfLeft()
+      void this.#watchReader()
     }
   }
 
-  /** Counts a line that was read; a problem when too much in a row was refused. */
-  function withoutEvent(readBytes: number, problem: Problem | undefined): Problem | undefined {
-    if (problem === undefined || outcomeOf(problem) !== 'refused') {
-      refusedLines = 0
-      refusedBytes = 0
-      return undefined
+  /** Reads lines and produces their events, to the end of the body or until there is a reason to stop. */
+  async #read(lines: AsyncGenerator<Line[]>): Promise<void> {
+    const { ending, limits, nowMs, turns } = this.#deps
+    for (;;) {
+      // Neither bytes nor empty lines count as progress; otherwise a byte a minute would hold a stream open indefinitely.
+      const next = await within(lines.next(), limits.progressTimeoutMs, ending, this.#gone.signal)
+      if (next === undefined) {
+        this.#failure = ending.aborted ? STOPPING : tooSlow(limits.progressTimeoutMs)
+        return
+      }
+      if (next.done === true) break
+      // Lines that arrive together share their time and, where the client sent none, a new trace.
+      const origin: Origin = { ...this.#deps.origin, receivedAtMs: nowMs() }
+      for (const line of next.value) {
+        const waiting = turns.next(origin.tenant)
+        if (waiting !== undefined) {
+          this.#handOver()
+          await waiting
+        }
+        const bytes = line.kind === 'line' ? line.bytes.length : 0
+        if (this.#window.isFull(bytes) && !(await this.#hasRoom(bytes))) return
+        const one = this.#window.add(line.number, bytes)
+        this.#summary.events++
+        let problem: Problem | undefined
+        try {
+          const published = this.#publish(one, line, origin)
+          // Most lines need not wait, and an await costs more than the check.
+          problem = published instanceof Promise ? await published : published
+        } catch (error) {
+          this.#deps.failed(error)
+          problem = UNEXPECTED
+        }
+        if (problem !== undefined) this.#refuse(one, problem)
+        if (this.#gone.signal.aborted) return
+        this.#failure = this.#refusedRun.add(line.readBytes, problem)
+        if (this.#failure !== undefined) return
+      }
+      this.#handOver()
     }
-    refusedLines++
-    refusedBytes += readBytes
-    return refusedLines >= MAX_LINES_WITHOUT_EVENT ||
-      refusedBytes > limits.maxLineBytes * MAX_LONGEST_LINES_WITHOUT_EVENT
-      ? tooManyRefused(refusedLines)
-      : undefined
+    this.#summary.complete = true
   }
 
-  /** Once nothing is read any more, only a client that does not read either can hold the stream up. */
-  async function watchReader(): Promise<void> {
-    while (!endedOnce && !gone.signal.aborted) {
-      const took = await room.wait(limits.progressTimeoutMs)
-      if (!took && !endedOnce && (pending.length === 0 || pending[0]?.answer !== undefined)) hangUp()
+  /** Once nothing more is read, only a client that does not read its answers can hold the stream open. */
+  async #watchReader(): Promise<void> {
+    while (!this.#hasEnded && !this.#gone.signal.aborted) {
+      const took = await this.#room.wait(this.#deps.limits.progressTimeoutMs)
+      if (took || this.#hasEnded || !(this.#window.isEmpty || this.#window.hasAnswer)) continue
+      // The connection is the only way left to tell the client.
+      this.#controller?.error(new Error('the client does not read its answers'))
+      this.leave()
     }
   }
 
-  /** Whether a line of so many bytes has to wait until others are answered. */
-  const isFull = (bytes: number): boolean =>
-    pending.length > 0 && (pending.length >= limits.windowEvents || pendingBytes + bytes > limits.windowBytes)
-
-  /** Waits for room; false when the stream has ended meanwhile. */
-  async function hasRoom(bytes: number): Promise<boolean> {
-    handOver()
-    const deadline = performance.now() + limits.progressTimeoutMs
-    while (isFull(bytes)) {
-      // Deliveries end by themselves, so a window that stays full is a client that does not read its answers.
-      const hasChanged = await room.wait(deadline - performance.now())
-      if (gone.signal.aborted) return false
+  /** Waits for room for a line of so many bytes; false when the stream has to end instead. */
+  async #hasRoom(bytes: number): Promise<boolean> {
+    this.#handOver()
+    const { progressTimeoutMs } = this.#deps.limits
+    const deadline = performance.now() + progressTimeoutMs
+    while (this.#window.isFull(bytes)) {
+      // Deliveries end by themselves, so if the window stays full the client does not read its answers.
+      const hasChanged = await this.#room.wait(deadline - performance.now())
+      if (this.#gone.signal.aborted) return false
       if (!hasChanged) {
-        failure = notRead(limits.progressTimeoutMs)
+        this.#failure = notRead(progressTimeoutMs)
         return false
       }
     }
     return true
   }
 
-  /** Makes a line's event ready for Kafka, or says what is wrong with it. At once, unless it has to wait to be let in, or to be refused. */
-  function publish(one: Pending, line: Line, origin: Origin): Problem | undefined | Promise<Problem | undefined> {
-    const prepared = prepareLine(line, origin)
-    const costs = line.readBytes
+  /** Makes a line's event ready for Kafka, or returns its problem: a promise only if the line has to wait for quota or for room in the queue. */
+  #publish(one: Pending, line: Line, origin: Origin): Problem | undefined | Promise<Problem | undefined> {
+    const prepared = this.#prepare(line, origin)
+    const cost = line.readBytes
     if (!prepared.ok) {
-      const waitMs = to.meter?.take(1, costs) ?? 0
-      const pay = () => ({ waitMs: to.meter?.take(1, costs) ?? 0 })
-      return waitMs === 0 ? prepared.problem : later({ waitMs }, pay).then(() => prepared.problem)
+      const { meter } = this.#deps.to
+      const waitMs = meter?.take(1, cost) ?? 0
+      const pay = () => ({ waitMs: meter?.take(1, cost) ?? 0 })
+      return waitMs === 0 ? prepared.problem : this.#later({ waitMs }, pay).then(() => prepared.problem)
     }
     const { id } = (prepared.events[0] as ValidEvent).event
     const record = prepared.records[0] as OutgoingRecord
     const bytes = queuedBytes(record)
-    const admitted = admitLine(bytes, costs)
-    if (admitted.waitMs === 0) {
-      addReady(one, id, record, bytes)
+    const admission = this.#admit(bytes, cost)
+    if (admission.waitMs === 0) {
+      this.#addReady(one, id, record, bytes)
       return undefined
     }
-    return later(admitted, () => admitLine(bytes, costs)).then((problem) => {
-      if (problem === undefined) addReady(one, id, record, bytes)
+    return this.#later(admission, () => this.#admit(bytes, cost)).then((problem) => {
+      if (problem === undefined) this.#addReady(one, id, record, bytes)
       return problem
     })
   }
 
-  const admitLine = (bytes: number, costs: number): Admission =>
-    admit(to, topic, ready.length + 1, readyBytes + bytes, 1, costs, 'line')
-
-  function addReady(one: Pending, id: string, record: OutgoingRecord, bytes: number): void {
-    one.id = id
-    ready.push({ one, id, record })
-    readyBytes += bytes
-  }
-
-  function prepareLine(line: Line, origin: Origin): Prepared {
+  #prepare(line: Line, origin: Origin): Prepared {
+    const { limits, defaults, to } = this.#deps
     if (line.kind === 'too long') return { ok: false, problem: lineTooLong(limits.maxLineBytes) }
-    const parsed = parseLine(line.bytes, deps.defaults, limits.maxDepth)
-    return 'problem' in parsed ? parsed : prepare([parsed], origin, to, scope)
+    const parsed = parseLine(line.bytes, defaults, limits.maxDepth)
+    return 'problem' in parsed ? parsed : prepare([parsed], origin, to, this.#scope)
   }
 
-  /** Waits for quota and for room in the queue; a problem when that takes too long, or when Kafka is not there. */
-  async function later({ waitMs, problem }: Admission, again: () => Admission): Promise<Problem | undefined> {
-    handOver()
+  #admit(bytes: number, cost: number): Admission {
+    const { to, origin } = this.#deps
+    return admit(to, origin.topic, this.#ready.length + 1, this.#readyBytes + bytes, 1, cost, 'line')
+  }
+
+  #addReady(one: Pending, id: string, record: OutgoingRecord, bytes: number): void {
+    one.id = id
+    this.#ready.push({ one, id, record })
+    this.#readyBytes += bytes
+  }
+
+  /** Waits until the line is admitted; its problem when that takes too long or Kafka is unavailable. */
+  async #later({ waitMs, problem }: Admission, again: () => Admission): Promise<Problem | undefined> {
+    this.#handOver()
+    const { limits, ending } = this.#deps
+    const gone = this.#gone.signal
     const deadline = performance.now() + limits.progressTimeoutMs
     while (waitMs > 0) {
       const leftMs = deadline - performance.now()
-      if (waitMs === Number.POSITIVE_INFINITY || leftMs <= 0 || ending.aborted || gone.signal.aborted)
+      if (waitMs === Number.POSITIVE_INFINITY || leftMs <= 0 || ending.aborted || gone.aborted)
         return problem?.kind === 'over-quota' ? { ...problem, outcome: 'not stored' } : problem
-      await sleep(Math.min(waitMs, leftMs, ENDING_LOOK_MS), gone.signal)
+      await sleep(Math.min(waitMs, leftMs, ENDING_LOOK_MS), gone)
       ;({ waitMs, problem } = again())
     }
     return undefined
   }
 
-  /** Hands the events that are ready to Kafka, together: one call costs less than many. */
-  function handOver(): void {
-    if (ready.length === 0) return
-    const lines = ready
-    ready = []
-    readyBytes = 0
+  /** Produces the events that are ready in one call, which costs less than many. */
+  #handOver(): void {
+    if (this.#ready.length === 0) return
+    const lines = this.#ready
+    this.#ready = []
+    this.#readyBytes = 0
+    const { to, origin, failed } = this.#deps
     to.producer.produce(lines.map(({ record }) => record)).then(
       (results) => {
         for (const [index, { one, id }] of lines.entries()) {
           const result = results[index] as DeliveryResult
-          if (result instanceof ProduceError) refuse(one, undelivered([id], [result], stream, 'line'))
-          else answer(one, `{"line":${one.number},"receipt":${receiptText(id, stream, result)}}\n`, 'stored')
+          if (result instanceof ProduceError) this.#refuse(one, undelivered([id], [result], origin.stream, 'line'))
+          else {
+            const receipt = receiptText(id, origin.stream, result)
+            this.#answer(one, `{"line":${one.number},"receipt":${receipt}}\n`, 'stored')
+          }
         }
       },
       (error) => {
-        deps.failed(error)
-        for (const { one } of lines) refuse(one, UNEXPECTED)
+        failed(error)
+        for (const { one } of lines) this.#refuse(one, UNEXPECTED)
       },
     )
   }
 
-  function refuse(one: Pending, problem: Problem): void {
-    scope.most -= problem.errors?.length ?? 0
-    answer(one, rareLine({ line: one.number, problem: problemDocument(problem) }), outcomeOf(problem))
+  #refuse(one: Pending, problem: Problem): void {
+    this.#scope.most -= problem.errors?.length ?? 0
+    this.#answer(one, rareLine({ line: one.number, problem: problemDocument(problem) }), outcomeOf(problem))
   }
 
-  function answer(one: Pending, line: string, outcome: EventsOutcome): void {
+  #answer(one: Pending, line: string, outcome: EventsOutcome): void {
+    this.#summary[outcome === 'not_stored' ? 'notStored' : outcome]++
+    this.#deps.count(outcome)
+    if (this.#window.answer(one, line, outcome)) this.#answered.notify()
+    this.#endIfLeft()
+  }
+
+  /** Ends a stream whose client is gone once the outcome of every line is known. */
+  #endIfLeft(): void {
+    if (this.#gone.signal.aborted && !this.#reading && this.#window.open === 0) this.#end()
+  }
+
+  #end(): void {
+    if (this.#hasEnded) return
+    this.#hasEnded = true
+    this.#room.notify()
+    const window = this.#window
+    this.#deps.ended(this.#summary, { stored: window.ids('stored'), unknown: window.ids('unknown') })
+  }
+}
+
+/** The lines that were read and whose answers were not taken yet, in order. */
+class Window {
+  readonly #limits: StreamLimits
+  readonly #lines: Pending[] = []
+  #bytes = 0
+  /** How many of the lines have no answer yet. */
+  open = 0
+
+  constructor(limits: StreamLimits) {
+    this.#limits = limits
+  }
+
+  get isEmpty(): boolean {
+    return this.#lines.length === 0
+  }
+
+  /** Whether the first line is answered. */
+  get hasAnswer(): boolean {
+    return this.#lines[0]?.answer !== undefined
+  }
+
+  /** Whether a line of so many bytes has to wait until others are answered. */
+  isFull(bytes: number): boolean {
+    const { windowEvents, windowBytes } = this.#limits
+    return !this.isEmpty && (this.#lines.length >= windowEvents || this.#bytes + bytes > windowBytes)
+  }
+
+  add(number: number, bytes: number): Pending {
+    const one: Pending = { number, bytes, answer: undefined, outcome: undefined, id: undefined }
+    this.#lines.push(one)
+    this.#bytes += bytes
+    this.open++
+    return one
+  }
+
+  /** @returns whether it is the first line's answer, which others may wait behind */
+  answer(one: Pending, line: string, outcome: EventsOutcome): boolean {
     one.answer = line
     one.outcome = outcome
-    if (outcome === 'stored') summary.stored++
-    else if (outcome === 'not_stored') summary.notStored++
-    else if (outcome === 'unknown') summary.unknown++
-    else summary.refused++
-    deps.count(outcome)
-    open--
-    if (pending[0] === one) answered.notify()
-    endIfLeft()
+    this.open--
+    return this.#lines[0] === one
   }
 
-  /** Gives up a client that does not read: the connection is all there is to tell it. */
-  function hangUp(): void {
-    controller?.error(new Error('the client does not read its answers'))
-    leave()
+  /** Removes the answered lines at the front and returns their answers. */
+  take(): string {
+    let text = ''
+    let taken = 0
+    for (const { answer, bytes } of this.#lines) {
+      if (answer === undefined) break
+      text += answer
+      this.#bytes -= bytes
+      taken++
+    }
+    this.#lines.splice(0, taken)
+    return text
   }
 
-  /** Nobody takes answers any more: nothing more is read. */
-  function leave(): void {
-    gone.abort()
-    answered.notify()
-    room.notify()
-    endIfLeft()
+  /** Ids of the events with this outcome whose answers were not taken. */
+  ids(of: EventsOutcome): string[] {
+    return this.#lines.flatMap(({ outcome, id }) => (outcome === of ? (id ?? []) : []))
+  }
+}
+
+/** The refused lines since the last one with a valid event. */
+class RefusedRun {
+  readonly #maxBytes: number
+  #lines = 0
+  #bytes = 0
+
+  constructor({ maxLineBytes }: StreamLimits) {
+    this.#maxBytes = maxLineBytes * MAX_LONGEST_LINES_WITHOUT_EVENT
   }
 
-  /** Once it is known what became of all that a client which is gone has sent. */
-  function endIfLeft(): void {
-    if (gone.signal.aborted && !reading && open === 0) end()
+  /** Counts a line; returns the problem that ends the stream when the run is too long. */
+  add(readBytes: number, problem: Problem | undefined): Problem | undefined {
+    if (problem === undefined || outcomeOf(problem) !== 'refused') {
+      this.#lines = 0
+      this.#bytes = 0
+      return undefined
+    }
+    this.#lines++
+    this.#bytes += readBytes
+    const isTooLong = this.#lines >= MAX_LINES_WITHOUT_EVENT || this.#bytes > this.#maxBytes
+    return isTooLong ? tooManyRefused(this.#lines) : undefined
   }
-
-  function end(): void {
-    if (endedOnce) return
-    endedOnce = true
-    room.notify()
-    const unanswered = (of: EventsOutcome) => pending.flatMap(({ outcome, id }) => (outcome === of ? (id ?? []) : []))
-    deps.ended(summary, { stored: unanswered('stored'), unknown: unanswered('unknown') })
-  }
-
-  return new ReadableStream<Uint8Array>(
-    {
-      start(given) {
-        controller = given
-        void intake()
-      },
-      async pull(to) {
-        while (pending[0]?.answer === undefined && (reading || pending.length > 0)) {
-          await answered.wait()
-          if (gone.signal.aborted) return
-        }
-        // All that is there goes as one piece: a piece a line costs more than the line.
-        let text = ''
-        let lines = 0
-        for (const { answer: line, bytes } of pending) {
-          if (line === undefined) break
-          text += line
-          pendingBytes -= bytes
-          lines++
-        }
-        pending.splice(0, lines)
-        room.notify()
-        if (!reading && pending.length === 0) {
-          if (failure !== undefined) text += rareLine({ problem: problemDocument(failure) })
-          text += rareLine({ summary })
-          to.enqueue(encoder.encode(text))
-          to.close()
-          end()
-          return
-        }
-        to.enqueue(encoder.encode(text))
-      },
-      cancel: leave,
-    },
-    { highWaterMark: 0 },
-  )
 }
 
 const encoder = new TextEncoder()
