@@ -5,9 +5,9 @@ import type { Gate } from './admit.ts'
 import type { Metrics, Route } from './metrics.ts'
 import { PROBLEMS, type Problem, problemResponse, repeatedProblem } from './problem.ts'
 
-/** Requests from their arrival to their answers, whatever they ask for: counted, logged, traced, and their connections kept or closed. */
+/** What all answers have in common: they are counted, logged and traced, and their connections are kept or closed. */
 
-/** A request, and what is known of it so far. */
+/** A request that is not answered yet. */
 export interface Visit {
   request: Request
   id: string
@@ -15,7 +15,7 @@ export interface Visit {
   receivedAtMs: number
   startedAt: number
   span: Span | undefined
-  /** Whether its time says how long requests take: not where it was refused before its body was read, or for lack of room or quota. */
+  /** Whether its duration counts in the histogram: not where it was refused before its body was read, or for lack of room or quota. */
   isServed: boolean
 }
 
@@ -28,7 +28,7 @@ export interface AnswersDeps {
   nowMs(): number
 }
 
-/** An unread body up to this size is read and dropped to keep the connection; a larger one costs more than a new connection. */
+/** An unread body up to this size is read and dropped to keep the connection. A larger one costs more than a new connection. */
 const MAX_DROPPED_BYTES = 64 * 1024
 
 export type Answers = ReturnType<typeof createAnswers>
@@ -36,7 +36,6 @@ export type Answers = ReturnType<typeof createAnswers>
 export function createAnswers({ gate, metrics, log, lines, tracing, nowMs }: AnswersDeps) {
   const refusals = new Map<Problem, (closes: boolean) => Response>()
 
-  /** The one place where an answer is counted. */
   function finish(of: Visit, response: Response): Response {
     answered(of, response.status)
     if (gate.draining || leavesBody(of.request)) response.headers.set('connection', 'close')
@@ -53,7 +52,7 @@ export function createAnswers({ gate, metrics, log, lines, tracing, nowMs }: Ans
   function refuse(of: Visit, problem: Problem, context: { tenant?: string; [name: string]: unknown } = {}): Response {
     const { status } = PROBLEMS[problem.kind]
     const unserved = status === 503 && problem.kind !== 'undelivered'
-    // Neither overload nor a sender that does not wait may fill the log; the metrics count it.
+    // Neither overload nor a client that ignores its quota may fill the log; metrics count these.
     const level = unserved || status === 429 ? 'debug' : status >= 500 ? 'warn' : lines.level(context.tenant, 'info')
     if (log.isLevelEnabled(level))
       log[level]({ requestId: of.id, status, problem: problem.kind, ...context }, problem.detail)
@@ -65,7 +64,7 @@ export function createAnswers({ gate, metrics, log, lines, tracing, nowMs }: Ans
     log.error({ requestId: of.id, err: error }, 'a request failed unexpectedly')
 
   return {
-    /** @param requestId as its sender has named it */
+    /** @param requestId the client's */
     visit: (request: Request, route: Route, requestId = request.headers.get('x-request-id')): Visit => ({
       request,
       id: requestId !== null && REQUEST_ID.test(requestId) ? requestId : Bun.randomUUIDv7(),
@@ -80,13 +79,9 @@ export function createAnswers({ gate, metrics, log, lines, tracing, nowMs }: Ans
     refuse,
     logFailure,
 
-    /** Refuses a request for events that finds no room, at the least cost. */
+    /** Refuses a request for events for lack of room, at the least cost. */
     refuseAtOnce(request: Request, problem: Problem): Response {
-      let refusal = refusals.get(problem)
-      if (refusal === undefined) {
-        refusal = repeatedProblem(problem)
-        refusals.set(problem, refusal)
-      }
+      const refusal = refusals.getOrInsertComputed(problem, repeatedProblem)
       metrics.answered('events', PROBLEMS[problem.kind].status, undefined)
       const announced = request.headers.get('content-length')
       return refusal(gate.draining || announced === null || !(Number(announced) <= MAX_DROPPED_BYTES))
@@ -104,13 +99,10 @@ export function createAnswers({ gate, metrics, log, lines, tracing, nowMs }: Ans
   }
 }
 
-/** Printable ASCII without spaces, so that it can be a header and a field of a log anywhere. */
+/** Printable ASCII without spaces: safe in any header and any log. */
 const REQUEST_ID = /^[\x21-\x7e]{1,128}$/
 
-/**
- * Whether answering now leaves so much of the body unread that the connection is better given up. Looking at `body` makes a stream of it, and Bun
- * shows none of a GET.
- */
+/** Whether so much of the body is unread that closing the connection costs less than reading it. Bun has no `body` for a GET, and reading `body` creates a stream. */
 function leavesBody(request: Request): boolean {
   if (request.bodyUsed) return false
   const announced = request.headers.get('content-length')

@@ -10,7 +10,7 @@ import { EventsRoute, type PostDeps, STREAM_PATH } from './post.ts'
 
 export type AppDeps = Omit<PostDeps, 'answers' | 'lines'>
 
-/** The public HTTP interface: which request goes where. */
+/** The routes of the public port. */
 export function createApp(deps: AppDeps): Hono {
   const { gate, metrics } = deps
   const lines = new TenantLines()
@@ -48,7 +48,7 @@ export function createApp(deps: AppDeps): Hono {
   )
   app.get('/docs', (c) => finish(visit(c.req.raw, 'docs'), new Response(page.html, { headers: page.headers })))
 
-  // Asked here and not by a middleware, which would be a second handler of every request.
+  // Here and not in a middleware, which would be a second handler for every request.
   const methods = [...new Set(app.routes.map(({ method }) => method))]
   app.notFound((c) => {
     const of = visit(c.req.raw, 'other')
@@ -68,7 +68,7 @@ export function createApp(deps: AppDeps): Hono {
   app.onError((error, c) => failed(visit(c.req.raw, 'other'), error))
 
   const routed = app.fetch
-  // Before the request is even routed: under overload a refusal must cost next to nothing, or nothing is left for those who were let in.
+  // Before routing: under overload a refusal must cost next to nothing, or too little CPU is left for the requests that were let in.
   app.fetch = (request, ...rest) => {
     const { closed } = gate
     if (closed !== undefined && request.method === 'POST') return answers.refuseAtOnce(request, closed)

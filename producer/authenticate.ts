@@ -1,21 +1,21 @@
 import { DEFAULT_TENANT } from '../shared/events/topics.ts'
-import type { Problem } from './problem.ts'
+import type { OrProblem, Problem } from './problem.ts'
 import type { Credential, Tenant, Tenants } from './tenants.ts'
 
 /** Who sends a request, and to which stream. */
 
-/** The stream of `POST /v1/events`, and the one that there always is with AUTH=off. */
+/** The stream of `POST /v1/events`. With AUTH=off it always exists. */
 export const DEFAULT_STREAM = 'events'
 
-export type Authenticated = { ok: true; tenant: Tenant; keyId: string | undefined } | { ok: false; problem: Problem }
+export type Authenticated = OrProblem<{ tenant: Tenant; keyId: string | undefined }>
 
 /** Decides whether a request may write to a stream. */
 export type Authenticate = (request: Request, stream: string) => Authenticated
 
 /**
- * By key: `Authorization: Bearer` (RFC 6750), `X-API-Key`, or, for senders of webhooks that can set no header, the query parameter
- * `access_token` (CloudEvents webhooks 1.0.2, section 3.2). 401: no key or not one of ours. 403: the tenant is switched off, or the key is not for
- * this stream; whether the tenant has it is not told then. 404: the tenant has no such stream; whether another has is not told. 400: keys that differ.
+ * By key: `Authorization: Bearer` (RFC 6750), `X-API-Key`, or, for webhook senders that cannot set a header, the query parameter `access_token`
+ * (CloudEvents webhooks 1.0.2, section 3.2). 400: keys that differ. 401: no key, or an unknown one. 403: the tenant is disabled, or the key is not for
+ * this stream, whether or not the tenant has it. 404: the tenant has no such stream, whether or not another has.
  */
 export const authenticateByKey =
   (tenants: Tenants): Authenticate =>
@@ -37,7 +37,7 @@ function authorise({ tenant, keyId, streams }: Credential, stream: string): Auth
   return refusal('forbidden', `The key ${keyId} is for these streams: ${[...streams].join(', ')}.`)
 }
 
-/** With AUTH=off: everybody is one tenant. */
+/** With AUTH=off: all requests belong to one tenant. */
 export function authenticateNobody(streams: readonly string[]): { authenticate: Authenticate; tenant: Tenant } {
   const tenant: Tenant = { name: DEFAULT_TENANT, enabled: true, streams: new Set([DEFAULT_STREAM, ...streams]) }
   return {
@@ -59,11 +59,11 @@ const refusal = (kind: Problem['kind'], detail: string, headers?: Record<string,
   problem: headers === undefined ? { kind, detail } : { kind, detail, headers },
 })
 
-/** All that is presented as a key, in whichever way, each once. Whoever stands in front may have looked at another one than we. */
+/** The distinct keys of a request, wherever they are. A proxy may have checked a different one than we would. */
 function keysOf({ headers, url }: Request): Set<string> {
   const keys = new Set<string>(queryKeys(url))
   const authorization = headers.get('authorization')
-  // RFC 9110, section 11.1: the scheme's case does not matter. Bun joins fields of one name by a comma, which no key has.
+  // RFC 9110, section 11.1: the scheme is case-insensitive. Bun joins repeated fields with a comma, which no key contains.
   if (authorization !== null)
     for (const one of authorization.split(',')) {
       const given = one.trim()
@@ -82,5 +82,5 @@ function queryKeys(url: string): string[] {
   return query === -1 ? [] : new URLSearchParams(url.slice(query + 1)).getAll('access_token')
 }
 
-/** Whether the key stands in the URL: such answers are private (section 3.2). */
+/** Whether the URL has a key: such answers are private (section 3.2). */
 export const hasQueryKey = (url: string): boolean => url.includes('?') && queryKeys(url).length > 0

@@ -6,19 +6,19 @@ import type { Problem } from './problem.ts'
 export interface Head {
   /** What all fields take, each with its ": " and line end. */
   bytes: number
-  /** Without semicolons at its end: behind one, HTTP lets the parameter be missing (RFC 9110, section 5.6.6), RFC 2046 does not. */
+  /** Without trailing semicolons: HTTP allows one without a parameter after it (RFC 9110, section 5.6.6), RFC 2046 does not. */
   contentType: string | undefined
   contentEncoding: string | undefined
-  /** What the body takes, as announced; undefined when it is sent in chunks. */
+  /** The body's announced length; undefined when it is chunked. */
   contentLength: number | undefined
   isChunked: boolean
   hasTrailer: boolean
   requestId: string | undefined
   traceparent: string | undefined
   tracestate: string | undefined
-  /** `ce-` fields: attributes of an event in binary mode, by their names without the prefix, with their values as they came. */
+  /** `ce-` fields: attributes of an event in binary mode, names without the prefix, values as received. */
   attributes: readonly (readonly [name: string, value: string])[]
-  /** A field with an attribute that was given twice. */
+  /** A `ce-` field that was given twice. */
   repeated: string | undefined
 }
 
@@ -79,36 +79,23 @@ export function headOf(headers: Headers): Head {
 
 const NO_ATTRIBUTES: Attributes = []
 
-/**
- * Bun joins fields of one name by a comma and a space. A sender that encodes sends no space, so that between two encoded values they stand for two
- * fields; where something else is not encoded either, for themselves.
- */
+/** Bun joins repeated fields with a comma and a space. A percent-encoded value has no space, so one between encoded values joins two fields. */
 const SINGLE = new Set(['ce-specversion', 'ce-id', 'ce-source', 'ce-type', 'ce-time'])
 const isEncoded = (value: string): boolean => /^(?:[!#$&-~]|%[0-9A-Fa-f]{2})*$/.test(value)
 
 /** Why a request is refused for its header fields alone; undefined when it is not. */
 export function headFault({ bytes, hasTrailer, isChunked, repeated }: Head, maxBytes: number): Problem | undefined {
-  if (bytes > maxBytes) return tooLarge(maxBytes)
-  // Only a chunked body has one.
-  if (hasTrailer && isChunked) return TRAILER
-  return repeated === undefined ? undefined : givenTwice(repeated)
+  // RFC 6585, section 5.
+  if (bytes > maxBytes)
+    return {
+      kind: 'headers-too-large',
+      detail: `The header fields take more than MAX_HEADER_BYTES=${maxBytes}.`,
+      closes: true,
+    }
+  // A trailer may arrive after the event is stored, and Bun would answer it with 400. Only a chunked body has one.
+  if (hasTrailer && isChunked)
+    return { kind: 'malformed', detail: 'Trailer fields are not taken: send the body without them.', closes: true }
+  if (repeated === undefined) return undefined
+  const detail = `${repeated} is given twice, or has a comma and a space: send it once, percent-encoded.`
+  return { kind: 'malformed', detail }
 }
-
-/** RFC 6585, section 5. */
-const tooLarge = (maxBytes: number): Problem => ({
-  kind: 'headers-too-large',
-  detail: `The header fields take more than MAX_HEADER_BYTES=${maxBytes}.`,
-  closes: true,
-})
-
-/** It may come when the event is stored already, and Bun would answer it, 400. */
-const TRAILER: Problem = {
-  kind: 'malformed',
-  detail: 'Trailer fields are not taken: send the body without them.',
-  closes: true,
-}
-
-const givenTwice = (name: string): Problem => ({
-  kind: 'malformed',
-  detail: `${name} is given twice, or has a comma and a space: send it once, percent-encoded.`,
-})

@@ -1,15 +1,15 @@
 import { isMediaType, parseMediaType } from '../shared/events/event.ts'
-import type { Problem } from './problem.ts'
+import type { OrProblem } from './problem.ts'
 
 /** How a request carries its events. */
 
 export type Mode = 'binary' | 'structured' | 'batch' | 'plain' | 'ndjson'
 
-export type ModeResult = { ok: true; mode: Mode } | { ok: false; problem: Problem }
+export type ModeResult = OrProblem<{ mode: Mode }>
 
 /**
- * CloudEvents HTTP binding 1.0.2, section 3: the media type is tested first and without regard to case, then `ce-` headers say binary mode,
- * then come our own forms.
+ * CloudEvents HTTP binding 1.0.2, section 3: the media type decides first, case-insensitively, then `ce-` headers mean binary mode, then come our own
+ * forms.
  * @param hasAttributes whether there are `ce-` headers
  */
 export function modeOf(contentType: string | undefined, hasAttributes: boolean): ModeResult {
@@ -26,7 +26,7 @@ export function modeOf(contentType: string | undefined, hasAttributes: boolean):
           ? 'The event format is not one of ours.'
           : 'The Content-Type is not one of ours, and no ce- header says that the body is an event’s data.',
     )
-  // RFC 8259, section 8.1: JSON between systems is UTF-8.
+  // RFC 8259, section 8.1: JSON exchanged between systems is UTF-8.
   if (charset !== undefined && charset !== 'utf-8' && charset !== 'utf8')
     return unsupported('JSON is taken as UTF-8 only, without a charset parameter or with charset=utf-8.')
   return { ok: true, mode }
@@ -35,7 +35,7 @@ export function modeOf(contentType: string | undefined, hasAttributes: boolean):
 const PLAIN: ModeResult = { ok: true, mode: 'plain' }
 const NOTHING = { essence: '', charset: undefined }
 
-/** None is registered; the first one is the answer's. */
+/** None is registered with IANA. The answer has the first one. */
 export const LINES = ['application/x-ndjson', 'application/ndjson', 'application/jsonl'] as const
 
 const MODES: Readonly<Record<string, Mode>> = Object.assign(Object.create(null), {
@@ -61,9 +61,7 @@ const unsupported = (why: string): ModeResult => ({
 export type Encoding = 'identity' | 'gzip' | 'zstd'
 
 /** @param value of the Content-Encoding field */
-export function encodingOf(
-  value: string | undefined,
-): { ok: true; encoding: Encoding } | { ok: false; problem: Problem } {
+export function encodingOf(value: string | undefined): OrProblem<{ encoding: Encoding }> {
   switch (value?.trim().toLowerCase()) {
     case undefined:
     case '':

@@ -11,8 +11,8 @@ import {
   answerStream,
   linesOf,
   MAX_LINES_WITHOUT_EVENT,
+  type StreamConfig,
   type StreamDeps,
-  type StreamLimits,
   type Summary,
 } from './ndjson.ts'
 import { ProblemError } from './problem.ts'
@@ -161,7 +161,7 @@ interface Answer {
   summary?: Summary
 }
 
-type Limits = StreamLimits & Pick<Destination, 'maxEventBytes'>
+type Limits = StreamConfig & Pick<Destination, 'maxEventBytes'> & { windowBytes: number }
 
 /** A stream of lines, and what is answered. */
 function stream(
@@ -175,7 +175,7 @@ function stream(
   } = {},
 ) {
   const kafka = (options.kafka ?? new FakeKafka()).createTopic(TOPIC)
-  const { maxEventBytes = 900_000, ...limits } = options.limits ?? {}
+  const { maxEventBytes = 900_000, windowBytes = 2_000_000, ...config } = options.limits ?? {}
   const stop = new AbortController()
   const failures: unknown[] = []
   let ended: Summary | undefined
@@ -193,14 +193,14 @@ function stream(
     turns: options.turns ?? new Turns(2),
     origin: { tenant: 'default', stream: 'events', topic: TOPIC, receivedAtMs: 0, trace: undefined },
     defaults: { source: '/s', id: () => '1', time: () => '2026-01-31T23:59:59Z' },
-    limits: {
-      maxLineBytes: 1_000_000,
-      maxDepth: 64,
-      windowEvents: 512,
-      windowBytes: 2_000_000,
-      progressTimeoutMs: 5_000,
-      ...limits,
+    config: {
+      NDJSON_MAX_LINE_BYTES: 1_000_000,
+      MAX_NESTING_DEPTH: 64,
+      NDJSON_WINDOW_EVENTS: 512,
+      NDJSON_PROGRESS_TIMEOUT_MS: 5_000,
+      ...config,
     },
+    windowBytes: () => windowBytes,
     nowMs: () => 0,
     ending: stop.signal,
     count: () => undefined,
@@ -241,7 +241,7 @@ describe('a stream of events', () => {
         yield Buffer.from('\n')
       }
     }
-    const answers = await stream(heartbeats(), { limits: { progressTimeoutMs: 100 } }).read()
+    const answers = await stream(heartbeats(), { limits: { NDJSON_PROGRESS_TIMEOUT_MS: 100 } }).read()
     expect(answers.slice(1)).toMatchObject([
       { problem: { status: 408, detail: expect.stringContaining('empty ones do not count') } },
       { summary: { stored: 1, complete: false } },
@@ -257,7 +257,7 @@ describe('a stream of events', () => {
         isGivenUp = true
       }
     }
-    const { read, ended } = stream(lines(), { limits: { windowEvents: 10, progressTimeoutMs: 200 } })
+    const { read, ended } = stream(lines(), { limits: { NDJSON_WINDOW_EVENTS: 10, NDJSON_PROGRESS_TIMEOUT_MS: 200 } })
     await until(() => isGivenUp)
     expect(ended()).toBeUndefined()
     const rest = await read()
@@ -343,9 +343,9 @@ describe('a stream of events', () => {
     ['a byte order mark', '\ufeff{"type":"t"}', {}, null],
     ['an invalid event', '{"type":""}', {}, null],
     ['no object', '[]', {}, null],
-    ['too deep', '{"type":"t","data":[[[]]]}', { maxDepth: 2 }, null],
+    ['too deep', '{"type":"t","data":[[[]]]}', { MAX_NESTING_DEPTH: 2 }, null],
     ['too many members', `{"type":"t",${Array.from({ length: 1_000 }, (_, i) => `"a${i}":1`)}}`, {}, null],
-    ['too long', `{"type":"t","data":"${'x'.repeat(200)}"}`, { maxLineBytes: 100 }, null],
+    ['too long', `{"type":"t","data":"${'x'.repeat(200)}"}`, { NDJSON_MAX_LINE_BYTES: 100 }, null],
     ['too large an event', '{"type":"t","data":"0123456789"}', { maxEventBytes: 50 }, null],
     ['too large for Kafka', '{"type":"t"}', {}, (kafka) => kafka.produceFaults.push(failed('too large', 'not stored'))],
     ['not stored', '{"type":"t"}', {}, (kafka) => kafka.produceFaults.push(failed('queue full', 'not stored'))],

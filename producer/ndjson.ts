@@ -4,6 +4,7 @@ import { type OutgoingRecord, queuedBytes } from '../shared/events/record.ts'
 import { type DeliveryResult, ProduceError } from '../shared/kafka/types.ts'
 import { sleep } from '../shared/service/retry.ts'
 import { Gathered } from './body.ts'
+import type { ProducerConfig } from './config.ts'
 import type { EventsOutcome } from './metrics.ts'
 import { parseLine } from './parse.ts'
 import {
@@ -50,13 +51,10 @@ export const AnswerLine = Type.Union([ReceiptLine, ProblemLine, LastProblem, Sum
 /** Of the lines of an answer, those that are not worth writing by hand. */
 type RareAnswer = Exclude<Static<typeof AnswerLine>, { receipt: unknown }>
 
-export interface StreamLimits {
-  maxLineBytes: number
-  maxDepth: number
-  windowEvents: number
-  windowBytes: number
-  progressTimeoutMs: number
-}
+export type StreamConfig = Pick<
+  ProducerConfig,
+  'MAX_NESTING_DEPTH' | 'NDJSON_MAX_LINE_BYTES' | 'NDJSON_WINDOW_EVENTS' | 'NDJSON_PROGRESS_TIMEOUT_MS'
+>
 
 export interface StreamDeps {
   body: AsyncIterable<Uint8Array>
@@ -64,7 +62,9 @@ export interface StreamDeps {
   turns: Turns
   origin: Origin
   defaults: Defaults
-  limits: StreamLimits
+  config: StreamConfig
+  /** How many bytes of lines may wait for their answer now. */
+  windowBytes(): number
   nowMs(): number
   /** Aborted when the stream has to end: what was read is answered, the rest is not read. */
   ending: AbortSignal
@@ -122,7 +122,6 @@ export function answerStream(deps: StreamDeps): ReadableStream<Uint8Array> {
 class LineStream {
   readonly #deps: StreamDeps
   readonly #window: Window
-  readonly #refusedRun: RefusedRun
   readonly #scope: Scope = { unit: 'line', isList: false, most: MAX_NAMED_FAULTS }
   readonly #summary: Summary = { events: 0, stored: 0, notStored: 0, unknown: 0, refused: 0, complete: false }
   /** Aborted when the client takes no more answers. */
@@ -134,6 +133,9 @@ class LineStream {
   /** Events that are admitted and not produced yet, and what they will take of Kafka's queue. */
   #ready: { one: Pending; id: string; record: OutgoingRecord }[] = []
   #readyBytes = 0
+  /** Refused since the last line with a valid event. */
+  #refusedLines = 0
+  #refusedBytes = 0
   #reading = true
   #hasEnded = false
   /** Why not all of the request was read. */
@@ -142,8 +144,7 @@ class LineStream {
 
   constructor(deps: StreamDeps) {
     this.#deps = deps
-    this.#window = new Window(deps.limits)
-    this.#refusedRun = new RefusedRun(deps.limits)
+    this.#window = new Window(deps.config.NDJSON_WINDOW_EVENTS, deps.windowBytes)
   }
 
   start(controller: ReadableStreamDefaultController<Uint8Array>): void {
@@ -180,7 +181,7 @@ class LineStream {
   }
 
   async #intake(): Promise<void> {
-    const lines = linesOf(this.#deps.body, this.#deps.limits.maxLineBytes)
+    const lines = linesOf(this.#deps.body, this.#deps.config.NDJSON_MAX_LINE_BYTES)
     try {
       await this.#read(lines)
     } catch (error) {
@@ -199,12 +200,12 @@ class LineStream {
 
   /** Reads lines and produces their events, to the end of the body or until there is a reason to stop. */
   async #read(lines: AsyncGenerator<Line[]>): Promise<void> {
-    const { ending, limits, nowMs, turns } = this.#deps
+    const { config, ending, nowMs, turns } = this.#deps
     for (;;) {
       // Neither bytes nor empty lines count as progress; otherwise a byte a minute would hold a stream open indefinitely.
-      const next = await within(lines.next(), limits.progressTimeoutMs, ending, this.#gone.signal)
+      const next = await within(lines.next(), config.NDJSON_PROGRESS_TIMEOUT_MS, ending, this.#gone.signal)
       if (next === undefined) {
-        this.#failure = ending.aborted ? STOPPING : tooSlow(limits.progressTimeoutMs)
+        this.#failure = ending.aborted ? STOPPING : tooSlow(config.NDJSON_PROGRESS_TIMEOUT_MS)
         return
       }
       if (next.done === true) break
@@ -231,7 +232,7 @@ class LineStream {
         }
         if (problem !== undefined) this.#refuse(one, problem)
         if (this.#gone.signal.aborted) return
-        this.#failure = this.#refusedRun.add(line.readBytes, problem)
+        this.#failure = this.#countRefused(line.readBytes, problem)
         if (this.#failure !== undefined) return
       }
       this.#handOver()
@@ -239,10 +240,21 @@ class LineStream {
     this.#summary.complete = true
   }
 
+  /** Counts a line; the problem that ends the stream when too much in a row was refused. */
+  #countRefused(readBytes: number, problem: Problem | undefined): Problem | undefined {
+    const isRefused = problem !== undefined && outcomeOf(problem) === 'refused'
+    this.#refusedLines = isRefused ? this.#refusedLines + 1 : 0
+    this.#refusedBytes = isRefused ? this.#refusedBytes + readBytes : 0
+    const maxBytes = this.#deps.config.NDJSON_MAX_LINE_BYTES * MAX_LONGEST_LINES_WITHOUT_EVENT
+    return this.#refusedLines >= MAX_LINES_WITHOUT_EVENT || this.#refusedBytes > maxBytes
+      ? tooManyRefused(this.#refusedLines)
+      : undefined
+  }
+
   /** Once nothing more is read, only a client that does not read its answers can hold the stream open. */
   async #watchReader(): Promise<void> {
     while (!this.#hasEnded && !this.#gone.signal.aborted) {
-      const took = await this.#room.wait(this.#deps.limits.progressTimeoutMs)
+      const took = await this.#room.wait(this.#deps.config.NDJSON_PROGRESS_TIMEOUT_MS)
       if (took || this.#hasEnded || !(this.#window.isEmpty || this.#window.hasAnswer)) continue
       // The connection is the only way left to tell the client.
       this.#controller?.error(new Error('the client does not read its answers'))
@@ -253,7 +265,7 @@ class LineStream {
   /** Waits for room for a line of so many bytes; false when the stream has to end instead. */
   async #hasRoom(bytes: number): Promise<boolean> {
     this.#handOver()
-    const { progressTimeoutMs } = this.#deps.limits
+    const progressTimeoutMs = this.#deps.config.NDJSON_PROGRESS_TIMEOUT_MS
     const deadline = performance.now() + progressTimeoutMs
     while (this.#window.isFull(bytes)) {
       // Deliveries end by themselves, so if the window stays full the client does not read its answers.
@@ -292,9 +304,9 @@ class LineStream {
   }
 
   #prepare(line: Line, origin: Origin): Prepared {
-    const { limits, defaults, to } = this.#deps
-    if (line.kind === 'too long') return { ok: false, problem: lineTooLong(limits.maxLineBytes) }
-    const parsed = parseLine(line.bytes, defaults, limits.maxDepth)
+    const { config, defaults, to } = this.#deps
+    if (line.kind === 'too long') return { ok: false, problem: lineTooLong(config.NDJSON_MAX_LINE_BYTES) }
+    const parsed = parseLine(line.bytes, defaults, config.MAX_NESTING_DEPTH)
     return 'problem' in parsed ? parsed : prepare([parsed], origin, to, this.#scope)
   }
 
@@ -312,9 +324,9 @@ class LineStream {
   /** Waits until the line is admitted; its problem when that takes too long or Kafka is unavailable. */
   async #later({ waitMs, problem }: Admission, again: () => Admission): Promise<Problem | undefined> {
     this.#handOver()
-    const { limits, ending } = this.#deps
+    const { config, ending } = this.#deps
     const gone = this.#gone.signal
-    const deadline = performance.now() + limits.progressTimeoutMs
+    const deadline = performance.now() + config.NDJSON_PROGRESS_TIMEOUT_MS
     while (waitMs > 0) {
       const leftMs = deadline - performance.now()
       if (waitMs === Number.POSITIVE_INFINITY || leftMs <= 0 || ending.aborted || gone.aborted)
@@ -378,15 +390,15 @@ class LineStream {
 
 /** The lines that were read and whose answers were not taken yet, in order. */
 class Window {
-  readonly #limits: StreamLimits
   readonly #lines: Pending[] = []
   #bytes = 0
   /** How many of the lines have no answer yet. */
   open = 0
 
-  constructor(limits: StreamLimits) {
-    this.#limits = limits
-  }
+  constructor(
+    private readonly maxEvents: number,
+    private readonly maxBytes: () => number,
+  ) {}
 
   get isEmpty(): boolean {
     return this.#lines.length === 0
@@ -399,8 +411,7 @@ class Window {
 
   /** Whether a line of so many bytes has to wait until others are answered. */
   isFull(bytes: number): boolean {
-    const { windowEvents, windowBytes } = this.#limits
-    return !this.isEmpty && (this.#lines.length >= windowEvents || this.#bytes + bytes > windowBytes)
+    return !this.isEmpty && (this.#lines.length >= this.maxEvents || this.#bytes + bytes > this.maxBytes())
   }
 
   add(number: number, bytes: number): Pending {
@@ -436,30 +447,6 @@ class Window {
   /** Ids of the events with this outcome whose answers were not taken. */
   ids(of: EventsOutcome): string[] {
     return this.#lines.flatMap(({ outcome, id }) => (outcome === of ? (id ?? []) : []))
-  }
-}
-
-/** The refused lines since the last one with a valid event. */
-class RefusedRun {
-  readonly #maxBytes: number
-  #lines = 0
-  #bytes = 0
-
-  constructor({ maxLineBytes }: StreamLimits) {
-    this.#maxBytes = maxLineBytes * MAX_LONGEST_LINES_WITHOUT_EVENT
-  }
-
-  /** Counts a line; returns the problem that ends the stream when the run is too long. */
-  add(readBytes: number, problem: Problem | undefined): Problem | undefined {
-    if (problem === undefined || outcomeOf(problem) !== 'refused') {
-      this.#lines = 0
-      this.#bytes = 0
-      return undefined
-    }
-    this.#lines++
-    this.#bytes += readBytes
-    const isTooLong = this.#lines >= MAX_LINES_WITHOUT_EVENT || this.#bytes > this.#maxBytes
-    return isTooLong ? tooManyRefused(this.#lines) : undefined
   }
 }
 

@@ -98,7 +98,7 @@ describe('the OpenAPI description', () => {
           headOf(new Headers()),
           Buffer.from(JSON.stringify(event)),
           defaults,
-          { maxDepth: 9, maxEvents: 9, strict: false },
+          { MAX_NESTING_DEPTH: 9, MAX_BATCH_EVENTS: 9, CLOUDEVENTS_STRICT: 'off' },
         )
         if (!parsed.ok || !parsed.results.every((one) => one.ok)) return
         taken++

@@ -1,45 +1,42 @@
 import { attributeFault, EventBuilder } from '../shared/events/event.ts'
 import { atIndex, type Defaults, type EventResult, eventFromJson, NOT_AN_OBJECT } from '../shared/events/event-json.ts'
 import { type JsonFault, type JsonLimits, type JsonMember, outlineJson } from '../shared/events/json.ts'
+import type { ProducerConfig } from './config.ts'
 import type { Head } from './head.ts'
 import type { Mode } from './media-type.ts'
-import type { Problem } from './problem.ts'
+import type { OrProblem, Problem } from './problem.ts'
 
 /** A body to events. */
 
-export interface ParseLimits {
-  maxDepth: number
-  maxEvents: number
-  /** Binary mode: whether `ce-` headers have to be encoded to the letter. */
-  strict: boolean
-}
+/** Limits of a body. */
+type ParseConfig = Pick<ProducerConfig, 'MAX_NESTING_DEPTH' | 'MAX_BATCH_EVENTS' | 'CLOUDEVENTS_STRICT'>
 
-/** Members of the event in a line, `data` among them, each of which is a header of its record; a body may have as many at least. */
+/** The most members of an event; all but `data` become headers of its record. */
 const MAX_MEMBERS = 1_000
 
-/** Of a body, for each event that it may have: listing millions of members would keep everybody else waiting. */
+/** The most members of a body, for each event that it may have: listing millions would block the event loop. */
 const MEMBERS_AN_EVENT = 32
 
 /** The events in order; pointers to faults of a list's events begin with their index. */
-export type Parsed = { ok: true; results: EventResult[]; isList: boolean } | { ok: false; problem: Problem }
+export type Parsed = OrProblem<{ results: EventResult[]; isList: boolean }>
 
-/** Reads a body that is there as a whole. */
+/** Reads a whole body. */
 export function parseBody(
   mode: Exclude<Mode, 'ndjson'>,
   head: Head,
   bytes: Buffer,
   defaults: Defaults,
-  limits: ParseLimits,
+  config: ParseConfig,
 ): Parsed {
-  if (mode === 'binary') return one(parseBinary(head, bytes, limits.strict))
-  const jsonLimits = {
-    maxDepth: limits.maxDepth,
-    maxElements: limits.maxEvents,
-    maxMembers: Math.max(MAX_MEMBERS, limits.maxEvents * MEMBERS_AN_EVENT),
+  if (mode === 'binary') return one(parseBinary(head, bytes, config.CLOUDEVENTS_STRICT === 'on'))
+  const limits = {
+    maxDepth: config.MAX_NESTING_DEPTH,
+    maxElements: config.MAX_BATCH_EVENTS,
+    maxMembers: Math.max(MAX_MEMBERS, config.MAX_BATCH_EVENTS * MEMBERS_AN_EVENT),
     maxObjectMembers: MAX_MEMBERS,
   }
-  const parsed = outlineJson(bytes, jsonLimits)
-  if (!parsed.ok) return { ok: false, problem: problemOf(parsed.fault, jsonLimits, 'body') }
+  const parsed = outlineJson(bytes, limits)
+  if (!parsed.ok) return { ok: false, problem: problemOf(parsed.fault, limits, 'body') }
   const { outline } = parsed
   if (outline.root === 'object' && mode !== 'batch')
     return one(eventFromJson(bytes, outline.members, mode === 'plain' ? defaults : undefined))
@@ -108,8 +105,8 @@ function problemOf(fault: JsonFault, limits: JsonLimits, text: 'body' | 'line'):
 }
 
 /**
- * Binary mode (HTTP binding 1.0.2, section 3.1): `ce-` headers are attributes, `Content-Type` is `datacontenttype`, the body is the data, byte for
- * byte. HTTP does not tell no body from an empty one: with a Content-Type it is zero bytes of data, without one there is no data.
+ * Binary mode (HTTP binding 1.0.2, section 3.1): `ce-` headers are attributes, `Content-Type` is `datacontenttype`, the body is the data, byte for byte. HTTP
+ * does not distinguish an empty body from none: with a Content-Type it is zero bytes of data, without one there is no data.
  */
 function parseBinary({ attributes, contentType }: Head, bytes: Buffer, strict: boolean): EventResult {
   const builder = new EventBuilder()
@@ -125,7 +122,7 @@ function setAttribute(builder: EventBuilder, name: string, value: string, strict
     return
   }
   const decoded = decodeHeader(value, strict)
-  // No URI has the space that is behind "/a%20b": what decodes to none was not encoded a second time by its sender.
+  // A URI such as "/a%20b" that its sender did not encode again decodes to something that is not a URI.
   const isUnencodedUri = (): boolean =>
     URIS.has(name) && value.includes('%') && (!decoded.ok || attributeFault(name, decoded.value) !== undefined)
   if (!strict && isUnencodedUri()) builder.set(name, value)
@@ -136,11 +133,11 @@ function setAttribute(builder: EventBuilder, name: string, value: string, strict
 const URIS = new Set(['source', 'dataschema'])
 
 /**
- * Section 3.1.3.2: a value that double quotes enclose is unescaped first (RFC 7230, section 3.2.6), then one round of percent-decoding.
- * SDKs send values as they are, so what no sender that encodes can have meant is taken for itself: a per cent sign without two hexadecimal digits, a
- * double quote that does not belong to a pair around the whole, and UTF-8. What would have to be guessed is refused: bytes that are not UTF-8, encoded or not.
- * @param value as Bun and fetch have it: a character a byte
- * @param strict refuses all that the section would have had encoded
+ * Section 3.1.3.2: a quoted value is unescaped first (RFC 7230, section 3.2.6), then percent-decoded once. SDKs send values unencoded, so whatever no
+ * encoding sender can have meant is taken literally: a percent sign without two hexadecimal digits, a double quote that is not one of a pair around the
+ * value, and UTF-8. Bytes that are not UTF-8 are refused, encoded or not.
+ * @param value a character a byte, as in `Headers`
+ * @param strict refuses everything that the section requires to be encoded
  */
 export function decodeHeader(
   value: string,
@@ -152,7 +149,7 @@ export function decodeHeader(
   const text = ENCLOSED.test(value) ? value.slice(1, -1).replace(/\\(.)/g, '$1') : value
   if (strict && text === value && value.includes('"'))
     return { ok: false, detail: 'has a double quote that is not one of two around the whole value: percent-encode it' }
-  // Also what Bun makes of two fields of one name.
+  // Bun joins repeated fields with a comma and a space.
   if (strict && text === value && value.includes(' '))
     return { ok: false, detail: 'has a space, or is given twice: percent-encode it, and send it once' }
   if (strict && /%(?![0-9A-Fa-f]{2})/.test(text))

@@ -18,7 +18,7 @@ import { type Head, headFault, headOf } from './head.ts'
 import { type Encoding, encodingOf, type Mode, modeOf } from './media-type.ts'
 import type { EventsOutcome } from './metrics.ts'
 import { answerStream } from './ndjson.ts'
-import { type ParseLimits, parseBody } from './parse.ts'
+import { parseBody } from './parse.ts'
 import { PROBLEMS, type Problem } from './problem.ts'
 import { admit, cannotTake, type Destination, type Origin, prepare, undelivered } from './publish.ts'
 import { receiptText } from './receipt.ts'
@@ -77,19 +77,31 @@ interface Posted {
 /** Answers requests with events for a stream: by their header fields alone where those do, else once their events are stored. */
 export class EventsRoute {
   readonly #deps: PostDeps
-  readonly #parseLimits: ParseLimits
   readonly #turns: Turns
   readonly #targets = new Map<Tenant, ReadonlyMap<string, Target>>()
 
   constructor(deps: PostDeps) {
-    const { config } = deps
     this.#deps = deps
-    this.#parseLimits = {
-      maxDepth: config.MAX_NESTING_DEPTH,
-      maxEvents: config.MAX_BATCH_EVENTS,
-      strict: config.CLOUDEVENTS_STRICT === 'on',
-    }
     this.#turns = new Turns(deps.gate.tenants)
+  }
+
+  /** A tenant's targets, by stream. */
+  readonly #targetsOf = (tenant: Tenant): ReadonlyMap<string, Target> => {
+    const { config, gate, producer, metrics, quotaMs } = this.#deps
+    const ofTenant = {
+      tenant,
+      producer: gate.tenants > 1 ? queueShare(producer) : producer,
+      meter: tenant.quota === undefined ? undefined : new Meter(tenant.quota, quotaMs),
+      maxEventBytes: config.MAX_EVENT_BYTES,
+      crowded: metrics.crowdedOf(tenant.name),
+      defaults: defaultsOf(tenant),
+    }
+    return new Map(
+      [...tenant.streams].map((stream) => [
+        stream,
+        { ...ofTenant, topic: inputTopic(tenant.name, stream), counted: metrics.eventsOf(tenant.name, stream) },
+      ]),
+    )
   }
 
   answer(request: Request, stream: string): Response | Promise<Response> {
@@ -111,7 +123,8 @@ export class EventsRoute {
     const authenticated = authenticate(of.request, stream)
     if (!authenticated.ok) return answers.refuse(of, authenticated.problem)
     const { tenant, keyId } = authenticated
-    const target = this.#target(tenant, stream)
+    // Authentication has checked that the tenant has the stream.
+    const target = this.#targets.getOrInsertComputed(tenant, this.#targetsOf).get(stream) as Target
     const posted: Posted = {
       of,
       head,
@@ -147,16 +160,6 @@ export class EventsRoute {
     of.isServed = true
     if (mode.mode === 'ndjson') return this.#answerLines(posted, encoding.encoding, entered.stay)
     return this.#store(posted, mode.mode, encoding.encoding, entered.stay)
-  }
-
-  /** The target of a stream that the tenant has. */
-  #target(tenant: Tenant, stream: string): Target {
-    let targets = this.#targets.get(tenant)
-    if (targets === undefined) {
-      targets = targetsOf(tenant, this.#deps)
-      this.#targets.set(tenant, targets)
-    }
-    return targets.get(stream) as Target
   }
 
   /**
@@ -217,7 +220,7 @@ export class EventsRoute {
     const over = overQuota(meter, cost)
     if (over !== undefined) return this.#refuse(posted, over, cost)
     defaults.nowMs = of.receivedAtMs
-    const parsed = parseBody(mode, head, bytes, defaults, this.#parseLimits)
+    const parsed = parseBody(mode, head, bytes, defaults, this.#deps.config)
     if (!parsed.ok) return this.#refuse(posted, parsed.problem, cost)
     const count = parsed.results.length
     const prepared = prepare(parsed.results, origin, target, parsed.isList ? LIST : ONE_EVENT)
@@ -299,15 +302,8 @@ export class EventsRoute {
       turns: this.#turns,
       origin,
       defaults: defaultsOf(tenant),
-      limits: {
-        maxLineBytes: config.NDJSON_MAX_LINE_BYTES,
-        maxDepth: config.MAX_NESTING_DEPTH,
-        windowEvents: config.NDJSON_WINDOW_EVENTS,
-        get windowBytes() {
-          return stay.bytes - stay.decoderBytes
-        },
-        progressTimeoutMs: config.NDJSON_PROGRESS_TIMEOUT_MS,
-      },
+      config,
+      windowBytes: () => stay.bytes - stay.decoderBytes,
       nowMs,
       ending,
       count: (outcome) => {
@@ -339,24 +335,6 @@ export class EventsRoute {
       },
     })
   }
-}
-
-/** A tenant's targets, by stream. */
-function targetsOf(tenant: Tenant, { config, gate, producer, metrics, quotaMs }: PostDeps): Map<string, Target> {
-  const ofTenant = {
-    tenant,
-    producer: gate.tenants > 1 ? queueShare(producer) : producer,
-    meter: tenant.quota === undefined ? undefined : new Meter(tenant.quota, quotaMs),
-    maxEventBytes: config.MAX_EVENT_BYTES,
-    crowded: metrics.crowdedOf(tenant.name),
-    defaults: defaultsOf(tenant),
-  }
-  return new Map(
-    [...tenant.streams].map((stream) => [
-      stream,
-      { ...ofTenant, topic: inputTopic(tenant.name, stream), counted: metrics.eventsOf(tenant.name, stream) },
-    ]),
-  )
 }
 
 /**

@@ -2,7 +2,7 @@ import { type Static, Type } from '@sinclair/typebox'
 import { NOSNIFF } from '../shared/service/http.ts'
 import { EventOutcome, type EventOutcome as Outcome } from './receipt.ts'
 
-/** Errors as RFC 9457 problem documents: the one table of them, and the one place where they become responses. */
+/** Errors as RFC 9457 problem documents: the table of all of them, and how they become responses. */
 
 /** By the last part of the problem's `type`. */
 export const PROBLEMS = {
@@ -34,7 +34,7 @@ export type ProblemKind = keyof typeof PROBLEMS
 /** The stable `type` URI of a problem. */
 export const problemType = (kind: ProblemKind): string => `urn:kafkatrace:problem:${kind}`
 
-/** What a problem is the problem of. */
+/** What a problem concerns. */
 export type Unit = 'request' | 'line'
 
 export const NOTHING_STORED: Readonly<Record<Unit, string>> = {
@@ -42,7 +42,7 @@ export const NOTHING_STORED: Readonly<Record<Unit, string>> = {
   line: 'The line was not stored.',
 }
 
-/** The most faults that an answer names: a hostile request must not make a larger answer than itself. */
+/** The most faults that an answer lists, so that a hostile request cannot cause an answer larger than itself. */
 export const MAX_NAMED_FAULTS = 100
 
 /** What went wrong with a request, or with one line of a stream. */
@@ -51,17 +51,20 @@ export interface Problem {
   detail: string
   /** Of invalid events: the first faults. */
   errors?: { pointer: string; detail: string }[]
-  /** Whether anything of the request may be in the log; absent where the request was refused as it came. */
+  /** Whether any of the request may be in the log; absent where the client has to fix the request. */
   outcome?: 'not stored' | 'unknown'
-  /** Where the outcomes differ: each event's, in the order of the request. */
+  /** The outcome of each event, in the order of the request, where they differ. */
   events?: Outcome[]
   retryAfterSeconds?: number
   headers?: Record<string, string>
-  /** The rest of the body is not read, so that the connection cannot be used again. */
+  /** The rest of the body is not read, so the connection cannot be reused. */
   closes?: boolean
 }
 
-/** Thrown where a problem is found far from whoever answers it. */
+/** A value, or the problem that prevented it. */
+export type OrProblem<T> = ({ ok: true } & T) | { ok: false; problem: Problem }
+
+/** Thrown where a problem cannot be returned, such as from a stream. */
 export class ProblemError extends Error {
   constructor(readonly problem: Problem) {
     super(problem.detail)
@@ -124,12 +127,11 @@ export function problemDocument(problem: Problem, requestId?: string): Static<ty
   }
 }
 
-export function problemResponse(problem: Problem, requestId: string, headers: Record<string, string> = {}): Response {
-  return new Response(JSON.stringify(problemDocument(problem, requestId)), {
+export const problemResponse = (problem: Problem, requestId: string): Response =>
+  new Response(JSON.stringify(problemDocument(problem, requestId)), {
     status: PROBLEMS[problem.kind].status,
-    headers: { ...headers, 'x-request-id': requestId, ...problemHeaders(problem) },
+    headers: { 'x-request-id': requestId, ...problemHeaders(problem) },
   })
-}
 
 function problemHeaders(problem: Problem): Record<string, string> {
   const headers: Record<string, string> = {
@@ -144,8 +146,8 @@ function problemHeaders(problem: Problem): Record<string, string> {
 }
 
 /**
- * A problem that is answered so often that it must cost next to nothing: made once, the same for everybody, and so without a request id,
- * by which nothing could be found anyway, since no line is logged of such a request.
+ * Responses of a problem that is serialised only once, for refusing requests at the least cost under overload. They have no request id; there would be no log
+ * line to find by it.
  */
 export function repeatedProblem(problem: Problem): (closes: boolean) => Response {
   const text = JSON.stringify(problemDocument(problem))

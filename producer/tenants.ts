@@ -1,61 +1,51 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
 import { readFileSync } from 'node:fs'
-import { type Static, Type } from '@sinclair/typebox'
+import { type Static, type TProperties, Type } from '@sinclair/typebox'
 import { TypeCompiler } from '@sinclair/typebox/compiler'
 import { NAME_PATTERN } from '../shared/events/topics.ts'
 import { ConfigError } from '../shared/service/config.ts'
 
 /** Tenants, their streams, quotas and API keys: one JSON file, read at the start. */
 
+const closed = <T extends TProperties>(properties: T) => Type.Object(properties, { additionalProperties: false })
+
 const Name = Type.String({ pattern: NAME_PATTERN })
 
-const TenantsFile = Type.Object(
-  {
-    tenants: Type.Record(
-      Name,
-      Type.Object(
-        {
-          /** false: every key of the tenant is refused with 403. */
-          enabled: Type.Optional(Type.Boolean()),
-          streams: Type.Array(Name, { minItems: 1 }),
-          /** Absent: no bound. A burst is what may come at once after a pause; a second's worth when absent. */
-          quota: Type.Optional(
-            Type.Object(
-              {
-                eventsPerSecond: Type.Number({ exclusiveMinimum: 0 }),
-                bytesPerSecond: Type.Optional(Type.Number({ exclusiveMinimum: 0 })),
-                burstEvents: Type.Optional(Type.Number({ minimum: 1 })),
-                burstBytes: Type.Optional(Type.Number({ minimum: 1 })),
-              },
-              { additionalProperties: false },
-            ),
-          ),
-          keys: Type.Array(
-            Type.Object(
-              {
-                /** Unique in the file; part of the key, and what logs call it. */
-                id: Name,
-                /** SHA-256 of the whole key, hex. A key holds 256 random bits, so that no slower hash is needed. */
-                sha256: Type.String({ pattern: '^[0-9a-f]{64}$' }),
-                /** Absent: all of the tenant's. */
-                streams: Type.Optional(Type.Array(Name, { minItems: 1 })),
-              },
-              { additionalProperties: false },
-            ),
-          ),
-        },
-        { additionalProperties: false },
+const TenantsFile = closed({
+  tenants: Type.Record(
+    Name,
+    closed({
+      /** false: every key of the tenant is refused with 403. */
+      enabled: Type.Optional(Type.Boolean()),
+      streams: Type.Array(Name, { minItems: 1 }),
+      /** Absent: no quota. The burst is what the tenant may send at once after a pause; by default as much as in a second. */
+      quota: Type.Optional(
+        closed({
+          eventsPerSecond: Type.Number({ exclusiveMinimum: 0 }),
+          bytesPerSecond: Type.Optional(Type.Number({ exclusiveMinimum: 0 })),
+          burstEvents: Type.Optional(Type.Number({ minimum: 1 })),
+          burstBytes: Type.Optional(Type.Number({ minimum: 1 })),
+        }),
       ),
-      { additionalProperties: false },
-    ),
-  },
-  { additionalProperties: false },
-)
+      keys: Type.Array(
+        closed({
+          /** Unique in the file; part of the key, and its name in logs. */
+          id: Name,
+          /** SHA-256 of the whole key, hex. A key has 256 random bits, so a slow hash is not needed. */
+          sha256: Type.String({ pattern: '^[0-9a-f]{64}$' }),
+          /** Absent: all of the tenant's. */
+          streams: Type.Optional(Type.Array(Name, { minItems: 1 })),
+        }),
+      ),
+    }),
+    { additionalProperties: false },
+  ),
+})
 export type TenantsFile = Static<typeof TenantsFile>
 
 const check = TypeCompiler.Compile(TenantsFile)
 
-/** What a tenant may send; bursts are always given. */
+/** A tenant's rate limits, with the bursts filled in. */
 export interface Quota {
   events: { perSecond: number; burst: number }
   bytes?: { perSecond: number; burst: number }
@@ -78,7 +68,7 @@ export interface Credential {
 
 export interface Tenants {
   list: readonly Tenant[]
-  /** The credential of a presented key; undefined when it is not one of ours. */
+  /** The credential of a key; undefined when the key is unknown. */
   find(key: string): Credential | undefined
 }
 
@@ -90,8 +80,8 @@ export const makeKey = (id: string): { key: string; sha256: string } => {
 
 const digest = (key: string): Buffer => createHash('sha256').update(key).digest()
 
-// What an unknown id is compared with, so that it takes as long as a known one.
-const NOBODYS_DIGEST = Buffer.alloc(32)
+// Compared with when the id is unknown, so that it takes as long as for a known one.
+const NO_DIGEST = Buffer.alloc(32)
 
 /** @throws ConfigError naming every fault of the file */
 export function loadTenants(path: string): Tenants {
@@ -106,7 +96,7 @@ export function loadTenants(path: string): Tenants {
   return tenantsOf(parsed as TenantsFile)
 }
 
-/** Everything that is wrong with a tenants file. */
+/** Every fault of a tenants file. */
 export function tenantsFaults(file: unknown): string[] {
   if (!check.Check(file)) return [...check.Errors(file)].map((error) => `${error.path || '/'} ${error.message}`)
   const faults: string[] = []
@@ -152,7 +142,7 @@ export function tenantsOf(file: TenantsFile): Tenants {
     list,
     find(key) {
       const entry = keys.get(KEY.exec(key)?.[1] ?? '')
-      const equal = timingSafeEqual(digest(key), entry?.hash ?? NOBODYS_DIGEST)
+      const equal = timingSafeEqual(digest(key), entry?.hash ?? NO_DIGEST)
       return equal ? entry?.credential : undefined
     },
   }

@@ -8,7 +8,11 @@ const defaults = { source: '/s', id: () => '1', time: () => '2026-01-31T23:59:59
 const NO_HEAD = headOf(new Headers())
 
 const parse = (text: string, maxEvents = 1_000) =>
-  parseBody('plain', NO_HEAD, Buffer.from(text), defaults, { maxDepth: 64, maxEvents, strict: false })
+  parseBody('plain', NO_HEAD, Buffer.from(text), defaults, {
+    MAX_NESTING_DEPTH: 64,
+    MAX_BATCH_EVENTS: maxEvents,
+    CLOUDEVENTS_STRICT: 'off',
+  })
 
 /** An event with so many members besides its type. */
 const event = (members: number, name = 'a') =>
