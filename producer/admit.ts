@@ -1,39 +1,40 @@
 import type { RecordProducer } from '../shared/kafka/types.ts'
 import { sleep } from '../shared/service/retry.ts'
-import { NOTHING_STORED, type Problem, type Unit } from './problem.ts'
+import { NOTHING_STORED, type OrProblem, type Problem, type Unit } from './problem.ts'
 import type { Quota } from './tenants.ts'
 
-/** Who may come in: the service's own limits, a tenant's share of them, and its quota. */
+/** Admission: the service's own limits, a tenant's share of them, and a tenant's quota. */
 
 export interface GateLimits {
   maxRequests: number
   maxBytes: number
 }
 
-/** How often the gate looks whether the thread keeps up. */
+/** How often the gate measures how late the event loop is. */
 const LOOK_MS = 10
 
-/** A thread that comes this much too late to a timer has more to do than it can. Most of that time a new request would wait. */
+/** A timer that is later than this shows an overloaded event loop, in which a new request would mostly wait. */
 const MOST_LATE_MS = 20
 
-/** So many requests are served at a time, however late the thread is. */
+/** The fewest requests that are served at a time, however late the event loop is. */
 const LEAST_ADMITTED = 64
 
-/** So much of a body is set aside before any of it has come: what one read brings. */
+/** Set aside for a body before any of it has arrived: what one read returns. */
 const PIECE_BYTES = 64 * 1024
 
-/** What a tenant has in the service now. */
+/** What is in the service now, of a tenant or of all. */
 interface Holding {
   requests: number
   streams: number
   bytes: number
 }
 
+const nothing = (): Holding => ({ requests: 0, streams: 0, bytes: 0 })
+
 /** A request that was let in. */
 export interface Stay {
   readonly tenant: Holding
   readonly stream: boolean
-  /** That it holds. */
   bytes: number
   /** Of these, what its decoder takes. */
   decoderBytes: number
@@ -41,8 +42,8 @@ export interface Stay {
 }
 
 /**
- * Whether a tenant that has `own` of a limit may have `more` of it. Where others may come, what it has is no more than what stays free for them: whoever comes
- * finds room, however many others keep what they have, and nobody has to be told of anybody else.
+ * Whether a tenant that has `own` of a limit may have `more` of it. With several tenants, a tenant may have at most as much as stays free, so that there is
+ * room for the next tenant however many others hold their share.
  */
 function isFree(more: number, own: number, used: number, limit: number, shared: boolean): boolean {
   const free = limit - used - more
@@ -50,14 +51,13 @@ function isFree(more: number, own: number, used: number, limit: number, shared: 
 }
 
 /**
- * Counts requests and the bytes that they hold, for each tenant and in all; full, or shut when the process stops, it refuses at once. While the thread
- * does not keep up it lets fewer in, since a longer queue makes everybody wait and nobody faster: additive increase, multiplicative decrease.
+ * Counts requests and their bytes, by tenant and in all, and refuses at once when it is full, or shut because the process stops. While the event loop does not
+ * keep up it lets fewer requests in, since a longer queue only makes all of them wait: additive increase, multiplicative decrease.
  */
 export class Gate {
-  readonly #all: Holding = { requests: 0, streams: 0, bytes: 0 }
-  /** By name. As many as there are tenants. */
+  readonly #all = nothing()
   readonly #tenants = new Map<string, Holding>()
-  /** How many tenants have requests that are being served, streams apart. */
+  /** How many tenants have requests in flight, NDJSON streams not counted. */
   #active = 0
   #admitted: number
   #draining = false
@@ -69,7 +69,7 @@ export class Gate {
   readonly #tooManyRequests: Problem
   readonly #tooManyBytes: Problem
 
-  /** @param tenants how many may send: a single one needs to leave no room for others */
+  /** @param tenants how many may send: a single one need not leave room for others */
   constructor(limits: GateLimits, tenants = 1) {
     this.limits = limits
     this.tenants = tenants
@@ -84,12 +84,12 @@ export class Gate {
     )
   }
 
-  /** How many requests may be served at a time now, streams apart. */
+  /** How many requests may be served at a time now, NDJSON streams not counted. */
   get admitted(): number {
     return Math.floor(this.#admitted)
   }
 
-  /** Looks at how late a timer of the thread was, ms. With few requests being served it was not they who held it up, but a pause of the machine. */
+  /** Adapts to how late a timer was, ms. With only few requests in flight, a late timer means that the machine paused. */
   adapt(lateMs: number): void {
     const { maxRequests } = this.limits
     const served = this.#served
@@ -98,7 +98,7 @@ export class Gate {
     this.#admitted = Math.min(Math.max(this.#admitted, LEAST_ADMITTED), maxRequests)
   }
 
-  /** Adapts until the function that is returned is called. */
+  /** Adapts until the returned function is called. */
   watch(): () => void {
     let dueMs = performance.now() + LOOK_MS
     const timer = setInterval(() => {
@@ -113,7 +113,7 @@ export class Gate {
     return { requests: this.#all.requests, bytes: this.#all.bytes }
   }
 
-  /** Whether whoever is answered is to close its connection. */
+  /** Whether answers are to close their connections. */
   get draining(): boolean {
     return this.#draining
   }
@@ -122,7 +122,7 @@ export class Gate {
     this.#draining = true
   }
 
-  /** Why nobody can be let in, whoever asks; undefined when somebody can. */
+  /** Why no request of any tenant can be let in; undefined when one may be. */
   get closed(): Problem | undefined {
     if (this.#shut) return DRAINING
     if (this.#all.requests >= this.limits.maxRequests) return this.#tooManyRequests
@@ -134,8 +134,8 @@ export class Gate {
   }
 
   /**
-   * How many bytes are set aside for a body before any of it has come. What is announced is believed while half of the room is free, since a body that
-   * is read whole costs less than one that is counted piece by piece.
+   * How many bytes to set aside for a body before any of it has arrived: the announced length while half of the room is free, since reading a body at once
+   * costs less than counting it piece by piece.
    */
   setAside(announced: number | undefined, maxBytes: number): number {
     const expected = Math.min(announced ?? maxBytes, maxBytes)
@@ -145,17 +145,14 @@ export class Gate {
   }
 
   /**
-   * Lets a tenant's request in that holds so many bytes at first, or says why not. Whoever was let in must leave. A stream is not counted among those
-   * that may be served at a time: it lasts, and takes more only as it is answered.
+   * Lets a tenant's request in, which must leave later, or returns why not. An NDJSON stream is not counted in {@link admitted}: it lasts, and reads more only as
+   * it is answered.
+   * @param bytes that it holds at first
    */
-  enter(name: string, bytes: number, stream: boolean): { ok: true; stay: Stay } | { ok: false; problem: Problem } {
+  enter(name: string, bytes: number, stream: boolean): OrProblem<{ stay: Stay }> {
     const { closed } = this
     if (closed !== undefined) return { ok: false, problem: closed }
-    let tenant = this.#tenants.get(name)
-    if (tenant === undefined) {
-      tenant = { requests: 0, streams: 0, bytes: 0 }
-      this.#tenants.set(name, tenant)
-    }
+    const tenant = this.#tenants.getOrInsertComputed(name, nothing)
     if (!isFree(1, tenant.requests, this.#all.requests, this.limits.maxRequests, this.#shared))
       return { ok: false, problem: this.#tooManyRequests }
     if (!stream && this.#isBusyFor(tenant)) return { ok: false, problem: BUSY }
@@ -170,14 +167,14 @@ export class Gate {
     return { ok: true, stay }
   }
 
-  /** Whether the thread has enough to do without another request of a tenant. Whoever has less than an equal part of what may be served is let in. */
+  /** Whether the event loop is too busy for another request of a tenant. A tenant with less than an equal share of the admitted requests gets in. */
   #isBusyFor({ requests, streams }: Holding): boolean {
     return this.#served >= this.#admitted && (requests - streams) * this.#active >= this.#admitted
   }
 
   /**
-   * Makes a request hold so many bytes in all, more or fewer than before, or says why it cannot have more.
-   * @throws RangeError for what is no number of bytes: sums would be none from then on, and no limit would hold
+   * Sets how many bytes a request holds in all, or returns why it cannot have more.
+   * @throws RangeError for an invalid number of bytes: NaN in a sum would disable the limits
    */
   hold(stay: Stay, bytes: number): Problem | undefined {
     if (!Number.isSafeInteger(bytes) || bytes < 0) throw new RangeError(`${bytes} is no number of bytes`)
@@ -191,14 +188,14 @@ export class Gate {
     return undefined
   }
 
-  /** Makes a request hold so many bytes for its decoder besides, or says why it cannot have more. */
+  /** Sets how many bytes a request holds for its decoder besides, or returns why it cannot have more. */
   holdDecoder(stay: Stay, bytes: number): Problem | undefined {
     const full = this.hold(stay, stay.bytes - stay.decoderBytes + bytes)
     if (full === undefined) stay.decoderBytes = bytes
     return full
   }
 
-  /** A second time it does nothing. */
+  /** Idempotent. */
   leave(stay: Stay): void {
     if (!stay.inside) return
     this.hold(stay, 0)
@@ -211,7 +208,7 @@ export class Gate {
     if (this.#all.requests === 0) for (const wake of this.#idle.splice(0)) wake()
   }
 
-  /** Refuses from now on, and resolves when all that were let in have left. */
+  /** Refuses from now on; resolves when all requests that were let in have left. */
   async shut(): Promise<void> {
     this.#draining = true
     this.#shut = true
@@ -238,7 +235,7 @@ const BUSY = overloaded(
   'The service has more to do than it can, and lets in fewer requests at a time until it keeps up.',
 )
 
-/** What comes to this process; several processes grant the quota each. */
+/** Counts what this process lets in; each process grants the whole quota. */
 interface Bucket {
   perSecond: number
   burst: number
@@ -247,7 +244,7 @@ interface Bucket {
   atMs: number
 }
 
-/** A tenant's quota as token buckets: one of events and, where bounded, one of bytes. */
+/** A tenant's quota as token buckets: one for events and, if the quota limits them, one for bytes. */
 export class Meter {
   readonly #events: Bucket
   readonly #bytes: Bucket | undefined
@@ -261,8 +258,8 @@ export class Meter {
   }
 
   /**
-   * Takes what a request costs; or takes nothing, and says after how many ms it would be granted. A request that costs more than the burst
-   * is granted when the bucket is full, and leaves it in debt: refused, it would be so for ever.
+   * Takes what a request costs and returns 0, or takes nothing and returns after how many ms it would be granted. A request that costs more than the burst is
+   * granted when the bucket is full and leaves it in debt; otherwise it could never be granted.
    */
   take(events: number, bytes: number): number {
     const waitMs = this.wait(events, bytes)
@@ -272,7 +269,7 @@ export class Meter {
     return 0
   }
 
-  /** After how many ms so much would be granted. */
+  /** After how many ms this much would be granted. */
   wait(events: number, bytes: number): number {
     const nowMs = this.#nowMs()
     refill(this.#events, nowMs)
@@ -280,13 +277,13 @@ export class Meter {
     return Math.max(wait(this.#events, events), this.#bytes === undefined ? 0 : wait(this.#bytes, bytes))
   }
 
-  /** Takes what something has cost that was refused. It puts a bucket in debt by no more than its burst, so that a sender's mistake is paid for soon. */
+  /** Takes the cost of a refused request. The debt is at most the burst, so that a client recovers from a mistake soon. */
   spend(events: number, bytes: number): void {
     spend(this.#events, events)
     if (this.#bytes !== undefined) spend(this.#bytes, bytes)
   }
 
-  /** The problem of what has to wait so long for quota. */
+  /** The problem of a request or line that has to wait for quota. */
   problem(waitMs: number, unit: Unit): Problem {
     return {
       kind: 'over-quota',
@@ -317,16 +314,16 @@ export class Meter {
 }
 
 function refill(bucket: Bucket, nowMs: number): void {
-  // A clock that was set back grants nothing, and takes nothing either.
+  // A clock that is set back grants nothing, and takes nothing either.
   const elapsedMs = Math.max(0, nowMs - bucket.atMs)
   bucket.tokens = Math.min(bucket.burst, bucket.tokens + (elapsedMs / 1_000) * bucket.perSecond)
   bucket.atMs = nowMs
 }
 
-/** What sums of fractions may be off by: somebody who has waited as long as was said must not be told to wait again. */
+/** Tolerance for rounding: a client that has waited as long as it was told must not be told to wait again. */
 const ROUNDING_TOKENS = 1e-6
 
-/** How long until the cost is there, ms; 0: it is. */
+/** How many ms until the bucket has the cost. */
 function wait(bucket: Bucket, cost: number): number {
   const missing = Math.min(cost, bucket.burst) - bucket.tokens
   return missing <= ROUNDING_TOKENS ? 0 : Math.max(1, Math.ceil((missing / bucket.perSecond) * 1_000))
@@ -336,14 +333,14 @@ function spend(bucket: Bucket, cost: number): void {
   bucket.tokens = Math.min(bucket.tokens, Math.max(bucket.tokens - cost, -bucket.burst))
 }
 
-/** How often it is looked whether there is room for a line. */
+/** How often to check whether there is room for a line. */
 const ROOM_LOOK_MS = 20
 
 const NEWLINE = 0x0a
 
 /**
- * The body of a stream, whose request holds what has come of it, up to its window. Without room for more it goes on with what it holds: only a line
- * that is longer than that waits.
+ * The body of a stream, whose request holds what has arrived, up to the window. Without room for more the stream continues with what it holds; only a line
+ * longer than that waits.
  */
 export async function* holding(
   body: AsyncIterable<Uint8Array>,
@@ -355,13 +352,13 @@ export async function* holding(
     const wanted = Math.min(bytes, windowBytes) + stay.decoderBytes
     return wanted <= stay.bytes || gate.hold(stay, wanted) === undefined
   }
-  let come = 0
+  let arrived = 0
   let line = 0
   for await (const piece of body) {
-    come += piece.length
+    arrived += piece.length
     const feed = piece.lastIndexOf(NEWLINE)
     line = feed === -1 ? line + piece.length : piece.length - feed - 1
-    if (!has(come)) while (!has(line)) await sleep(ROOM_LOOK_MS)
+    if (!has(arrived)) while (!has(line)) await sleep(ROOM_LOOK_MS)
     yield piece
   }
 }

@@ -4,35 +4,34 @@ import type { Encoding } from './media-type.ts'
 import { type Problem, ProblemError } from './problem.ts'
 import { ZstdFrames } from './zstd.ts'
 
-/** The bytes of a request: read within a deadline and a bound, decompressed within the same bound. */
+/** Reads and decompresses bodies within a deadline and a bound on their size. */
 
 export type BodyResult = { ok: true; bytes: Buffer } | { ok: false; problem: Problem }
 
 export interface BodyLimits {
   maxBytes: number
-  /** How long from now the body may take. */
   timeoutMs: number
-  /** The length that the request announces; undefined when it is sent in chunks. */
+  /** The body's announced length; undefined when it is chunked. */
   announcedBytes: number | undefined
-  /** So many bytes are set aside. */
+  /** Bytes that are set aside already. */
   heldBytes: number
-  /** Sets so many aside in all, or says why there is no room for them. */
+  /** Sets aside so many in all, or returns why there is no room. */
   hold(bytes: number): Problem | undefined
 }
 
-/** RFC 8878, section 3.1.1.1.2: a decoder should take windows of 8 MB; a frame must not make it set aside more. */
+/** RFC 8878, section 3.1.1.1.2: a decoder should support windows of 8 MB. A frame must not make it allocate more. */
 const ZSTD_WINDOW_LOG = 23
 const ZSTD_PARAMS = { [constants.ZSTD_d_windowLogMax]: ZSTD_WINDOW_LOG }
 
 type Compression = Exclude<Encoding, 'identity'>
 
-/** Reads and decompresses a body. Rejects when the client went away. */
+/** Reads and decompresses a body. Rejects when the client disconnects. */
 export function readBody(request: Request, encoding: Encoding, limits: BodyLimits): Promise<BodyResult> {
   const raw = readRaw(request, limits)
   return encoding === 'identity' ? raw : raw.then((read) => (read.ok ? decompress(read.bytes, encoding, limits) : read))
 }
 
-/** Both decoders of Bun 1.4.5 leave something out without an error: what is cut of zstd, and what follows zeros behind gzip. */
+/** Both decoders of Bun 1.4.5 miss something without an error: a zstd frame that is cut off, and bytes that follow zeros after gzip. */
 async function decompress(bytes: Buffer, encoding: Compression, limits: BodyLimits): Promise<BodyResult> {
   if (encoding === 'zstd') {
     const frames = new ZstdFrames()
@@ -62,7 +61,7 @@ function inflate(bytes: Buffer, encoding: Compression, maxOutputLength: number):
   })
 }
 
-/** What zlib gives with `info`. */
+/** The result of zlib with `info`. */
 interface Inflated {
   buffer: Buffer
   engine: Zlib
@@ -75,7 +74,6 @@ const notValid = (encoding: Compression, why: string): Problem => ({
   detail: `The body is not valid ${encoding}: ${why}.`,
 })
 
-/** What a decoder's error means. */
 function decodingProblem(encoding: Compression, error: NodeJS.ErrnoException): Problem {
   if (error.code === 'ZSTD_error_frameParameter_windowTooLarge')
     return {
@@ -88,7 +86,7 @@ function decodingProblem(encoding: Compression, error: NodeJS.ErrnoException): P
 function readRaw(request: Request, limits: BodyLimits): Promise<BodyResult> {
   const announced = limits.announcedBytes
   if (announced !== undefined && announced > limits.maxBytes) return Promise.resolve(tooLarge(limits, '', true))
-  // What is announced need not come: where it is not set aside, it is counted as it comes.
+  // The announced length may be wrong: where it is not set aside, the body is counted as it arrives.
   if (announced === undefined || !(announced <= limits.heldBytes))
     return request.body === null
       ? Promise.resolve({ ok: true, bytes: Buffer.alloc(0) })
@@ -101,7 +99,7 @@ function readRaw(request: Request, limits: BodyLimits): Promise<BodyResult> {
   )
 }
 
-/** Counts while reading, so that a body without a length is cut off at the bound and not after it. */
+/** Counts while reading, so that a body without a length is not read beyond the bound. */
 async function readChunks(body: ReadableStream<Uint8Array>, limits: BodyLimits): Promise<BodyResult> {
   const reader = body.getReader()
   const deadlineMs = performance.now() + limits.timeoutMs
@@ -133,8 +131,8 @@ const noRoom = (problem: Problem | undefined): BodyResult | undefined =>
   problem === undefined ? undefined : { ok: false, problem: { ...problem, closes: true } }
 
 /**
- * Pieces as one, without a copy where there is only one. They are copied as they come: a piece that is kept takes 0.2 KB besides, and a sender may send
- * pieces of one byte.
+ * Joins pieces, without a copy where there is only one. More are copied as they arrive: each piece kept would take 0.2 KB besides, and a client may send single
+ * bytes.
  */
 export class Gathered {
   #bytes = NONE
@@ -154,7 +152,7 @@ export class Gathered {
     this.length += piece.length
   }
 
-  /** What was added since the last time. */
+  /** The bytes since the last call. */
   take(): Buffer {
     const taken = this.#bytes.subarray(0, this.length)
     this.#bytes = NONE
@@ -167,8 +165,8 @@ const NONE: Buffer = Buffer.alloc(0)
 
 /**
  * A body as a stream of decompressed pieces, read only as fast as they are taken.
- * @param decodes told how many bytes the decoder needs from here on; says why there is no room for them
- * @throws ProblemError when it is not what its encoding says, or there is no room; what the body itself fails with when its sender breaks off
+ * @param decodes sets aside what the decoder needs, bytes; returns why there is no room
+ * @throws ProblemError when the body is not validly encoded or there is no room; the body's own error when the client breaks off
  */
 export function streamBody(
   body: AsyncIterable<Uint8Array>,
@@ -192,7 +190,7 @@ async function* decoded(
       readBytes += piece.length
       const fault = frames?.push(piece)
       if (fault !== undefined) throw new ProblemError(notValid(encoding, fault))
-      // What needs more than the decoder takes is refused there.
+      // The decoder itself refuses a larger window.
       const needed = Math.min(frames?.windowBytes ?? 0, 2 ** ZSTD_WINDOW_LOG)
       if (needed > windowBytes) {
         windowBytes = needed
@@ -206,7 +204,7 @@ async function* decoded(
   }
   const source = Readable.from(watched())
   let sourceFailed = false
-  // pipe() forwards no errors, and a decoder that waits for a source that is gone would wait for ever.
+  // pipe() forwards no errors; without this the decoder would wait indefinitely for a source that has failed.
   source.on('error', (error) => {
     sourceFailed = true
     decoder.destroy(error)

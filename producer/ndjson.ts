@@ -48,7 +48,7 @@ export const AnswerLine = Type.Union([ReceiptLine, ProblemLine, LastProblem, Sum
   title: 'AnswerLine',
   description: 'A line of the answer to application/x-ndjson; the summary is the last one.',
 })
-/** Of the lines of an answer, those that are not worth writing by hand. */
+/** Lines of an answer that are rare enough for `JSON.stringify`. */
 type RareAnswer = Exclude<Static<typeof AnswerLine>, { receipt: unknown }>
 
 export type StreamConfig = Pick<
@@ -66,14 +66,14 @@ export interface StreamDeps {
   /** How many bytes of lines may wait for their answer now. */
   windowBytes(): number
   nowMs(): number
-  /** Aborted when the stream has to end: what was read is answered, the rest is not read. */
+  /** Aborted when the stream has to end: lines that were read are answered, the rest is not read. */
   ending: AbortSignal
   count(outcome: EventsOutcome): void
-  /** Called with what fails unexpectedly. Whoever sent it is told only that. */
+  /** Called with an unexpected error. The client learns only that there was one. */
   failed(error: unknown): void
   /**
-   * Called once: when the last line of the answer was taken, or when the client is gone and what it has sent is stored or not.
-   * @param unanswered ids of the events that are stored, or may be, and of which it was not told
+   * Called once: when the client has taken the last line, or when it is gone and every event has its outcome.
+   * @param unanswered ids of events whose answer the client did not take and that are, or may be, stored
    */
   ended(summary: Summary, unanswered: Readonly<Record<'stored' | 'unknown', readonly string[]>>): void
 }
@@ -494,21 +494,21 @@ const outcomeOf = (problem: Problem): EventsOutcome =>
 type Line = {
   /** From 1; empty lines count. */
   number: number
-  /** Bytes of the stream since the line before, empty lines included. */
+  /** Bytes since the previous line, empty lines included. */
   readBytes: number
 } & ({ kind: 'line'; bytes: Buffer } | { kind: 'too long' })
 
 /**
- * Splits a stream at line feeds, without them; the last line need not have one. Yields the lines that end in a chunk together, at least one. Empty
- * lines are left out, and a line over the bound is skipped, not kept.
- * @throws ProblemError when too much in a row is neither
+ * Splits a stream at line feeds; the last line need not have one. Yields the lines that end in a chunk together, at least one. Drops empty lines, and the
+ * content of lines over `maxBytes`.
+ * @throws ProblemError when too many bytes in a row hold no event
  */
 export async function* linesOf(source: AsyncIterable<Uint8Array>, maxBytes: number): AsyncGenerator<Line[]> {
   const gathered = new Gathered()
   let skipping = false
   let number = 0
   let readBytes = 0
-  /** Adds the line that has ended here, unless it is empty. */
+  /** Adds the line that ends here, unless it is blank. */
   const finish = (lines: Line[]): void => {
     number++
     const bytes = gathered.take()
@@ -523,7 +523,7 @@ export async function* linesOf(source: AsyncIterable<Uint8Array>, maxBytes: numb
     let from = 0
     while (from < chunk.length) {
       if (gathered.length === 0 && !skipping && chunk[from] !== OPEN_BRACE) {
-        // Whoever sends nothing but line feeds should cost no more than a look at each.
+        // A client that sends only line feeds must not cost more than a comparison for each.
         const begin = from
         for (let at = from; ; at++) {
           const byte = chunk[at]
@@ -561,7 +561,7 @@ const isBlankLine = (line: Buffer): boolean => line[0] !== OPEN_BRACE && line.ev
 const OPEN_BRACE = 0x7b
 const isBlank = (byte: number | undefined): boolean => byte === 0x20 || byte === 0x09 || byte === 0x0d
 
-/** What several callers may wait for and one announces. */
+/** Wakes all that wait for it. */
 class Signal {
   #waiting: ((notified: boolean) => void)[] = []
 
@@ -569,7 +569,7 @@ class Signal {
     for (const wake of this.#waiting.splice(0)) wake(true)
   }
 
-  /** false: the time was over first. */
+  /** Resolves with false on a time-out. */
   wait(timeoutMs?: number): Promise<boolean> {
     return new Promise((resolve) => {
       const timer = timeoutMs === undefined ? undefined : setTimeout(() => resolve(false), Math.max(0, timeoutMs))
@@ -581,7 +581,7 @@ class Signal {
   }
 }
 
-/** A promise's value, or undefined when the time is over or a signal is aborted first. */
+/** The promise's value, or undefined when a time-out or an aborted signal comes first. */
 async function within<T>(promise: Promise<T>, ms: number, ...signals: AbortSignal[]): Promise<T | undefined> {
   const { promise: stopped, resolve } = Promise.withResolvers<undefined>()
   const stop = () => resolve(undefined)

@@ -5,38 +5,36 @@ import { type OutgoingRecord, toRecord } from '../shared/events/record.ts'
 import { type DeliveryResult, ProduceError, type ProduceFault, type RecordProducer } from '../shared/kafka/types.ts'
 import { newTraceContext, parseTraceparent, type TraceContext } from '../shared/tracing/trace-context.ts'
 import type { Meter } from './admit.ts'
-import { NOTHING_STORED, type Problem, type Unit } from './problem.ts'
+import { NOTHING_STORED, type OrProblem, type Problem, type Unit } from './problem.ts'
 import { type EventOutcome, receiptOf } from './receipt.ts'
 import { invalidEvents, isValid, notTaken, type Scope, tooLarge, type ValidEvent } from './validate.ts'
 
-/** Events to Kafka, of a request or of a line: made into records, admitted, and what became of each. */
+/** From events of a request or a line to records in Kafka, and to what became of each. */
 
-/** Where events go: what does not change from request to request. */
+/** Where a tenant's events go. */
 export interface Destination {
-  /** Of several tenants, the tenant's share of it. */
+  /** With several tenants, one that has the tenant's share of the queue. */
   producer: RecordProducer
   /** undefined: the tenant has no quota. */
   meter: Meter | undefined
   maxEventBytes: number
 }
 
-/** What all events of a request have in common. */
+/** What the events of a request have in common. */
 export interface Origin {
   tenant: string
   stream: string
   topic: string
   receivedAtMs: number
-  /** The trace that the request belongs to, as its headers say. */
+  /** The request's trace, from its headers. */
   trace: TraceContext | undefined
-  /** The trace that began here because nobody had begun one; made when it is first needed. */
+  /** The trace of events that came without one; begun here when it is first needed. */
   begun?: TraceContext
 }
 
-export type Prepared =
-  | { ok: true; events: readonly ValidEvent[]; records: OutgoingRecord[] }
-  | { ok: false; problem: Problem }
+export type Prepared = OrProblem<{ events: readonly ValidEvent[]; records: OutgoingRecord[] }>
 
-/** Events as records, when every one is valid and may be stored; or one problem for all of them. */
+/** Makes records of events if all of them are valid and may be stored; otherwise one problem for all. */
 export function prepare(
   results: readonly EventResult[],
   origin: Origin,
@@ -51,7 +49,7 @@ export function prepare(
   return problem === undefined ? { ok: true, events: results, records } : { ok: false, problem }
 }
 
-/** The trace that an event goes on with: the request's, its own (CloudEvents distributed tracing extension), or one that begins here. */
+/** The trace of an event: the request's, its own (CloudEvents distributed tracing extension), or one that begins here. */
 function traceOf(event: Event, origin: Origin): TraceContext {
   if (origin.trace !== undefined) return origin.trace
   const own = event.extensions['traceparent']
@@ -61,7 +59,6 @@ function traceOf(event: Event, origin: Origin): TraceContext {
   return origin.begun
 }
 
-/** An event's record, ready to be sent. `partitions`: the topic's. */
 function recordOf(event: Event, origin: Origin, partitions: number): OutgoingRecord {
   const trace = traceOf(event, origin)
   const record = toRecord(event, {
@@ -75,7 +72,7 @@ function recordOf(event: Event, origin: Origin, partitions: number): OutgoingRec
   return record
 }
 
-/** Why nothing can be taken at this moment; undefined when so much can. Certain and immediate: nothing has been sent. */
+/** Why so many records cannot be produced now; undefined when they can. Nothing has been sent then. */
 export function cannotTake(
   producer: RecordProducer,
   topic: string,
@@ -84,7 +81,7 @@ export function cannotTake(
   unit: Unit = 'request',
 ): Problem | undefined {
   const blocked = producer.blocked(topic)
-  // Where the brokers are, and how we are known to them, is for operators: /readyz and the log say it.
+  // Addresses of brokers and reasons of a failed log-in are for operators: in /readyz and in the log.
   if (blocked !== undefined)
     return unavailable(producer.connection().state === 'connected' ? blocked : 'it cannot be reached', unit)
   const queue = producer.queue()
@@ -138,7 +135,7 @@ const unavailable = (reason: string, unit: Unit): Problem => ({
   retryAfterSeconds: 1,
 })
 
-/** Faults of the record itself: as it is, the topic will never take it. */
+/** Faults of the record itself: sending it again is useless. */
 const NEVER = new Set<ProduceFault>(['too large', 'invalid'])
 
 const advice = (never: number, unit: Unit): string =>
@@ -146,7 +143,6 @@ const advice = (never: number, unit: Unit): string =>
     ? `Send the ${unit} again with the same ids: what is stored already takes effect once.`
     : `Kafka will never take ${never} of them, which have their detail below: send the others again with the same ids.`
 
-/** `notStored`: so many for certain. */
 function became(events: number, stored: number, notStored: number): string {
   if (events === 1) return notStored === 1 ? 'The event is not stored.' : 'It is unknown whether the event is stored.'
   return `Of ${events} events ${stored} are stored, ${notStored} are not, and of ${events - stored - notStored} it is unknown.`
@@ -167,7 +163,6 @@ export function undelivered(
   })
   const failed = results.filter((one) => one instanceof ProduceError)
   const stored = results.length - failed.length
-  // Sending these again helps nobody.
   const never = failed.filter((one) => NEVER.has(one.fault) && one.outcome === 'not stored')
   if (never.length === results.length)
     return never.every((one) => one.fault === 'too large')
@@ -184,7 +179,7 @@ export function undelivered(
   return {
     kind: failed.every((one) => one.fault === 'queue full') && !differ ? 'overloaded' : 'undelivered',
     detail: `${became(results.length, stored, certain)} ${advice(never.length, unit)} (${(never[0] ?? failed[0])?.message ?? ''})`,
-    // Of the request as a whole it is certain only when it is of every event.
+    // Certain for the request only if it is certain for every event.
     outcome: certain === results.length ? 'not stored' : 'unknown',
     ...(differ || results.length > 1 ? { events: outcomes } : {}),
     retryAfterSeconds: 1,

@@ -3,22 +3,19 @@ import type { Check } from '../shared/service/ops.ts'
 
 /** Whether events can be stored: what `/readyz` says, and what the public port waits for. */
 
-/** How many reasons are named. */
+/** The most reasons that are listed. */
 const NAMED_REASONS = 5
 
-/** Once the first stream can be written to, the others are waited for until so long none has followed. */
+/** At the start, after the first stream can be written to: how long to wait for the next one. */
 const START_PATIENCE_MS = 5_000
 
-/**
- * The same while brokers make topics, as they do for many seconds for hundreds of streams: several partitions of a hundred topics one after the other,
- * with none that is new among them.
- */
+/** The same while topics are being created. For hundreds of streams the brokers may take many seconds until the next one is complete. */
 const MAKING_PATIENCE_MS = 60_000
 
 /**
- * Kafka and the streams. Not ready while no stream can be written to and, at the start, until all can or no more come. Later, one stream that cannot is no
- * reason to turn away the others' events: it is named, and its own events are answered 503.
- * @param topics the streams' own; those beside them are their readers' concern
+ * Not ready while no stream can be written to and, at the start, until all can be or no more follow. After that, one stream that cannot be written to does not
+ * make the service unready: it is listed, and its own events are answered with 503.
+ * @param topics the streams' input topics
  */
 export function readinessChecks(deps: {
   topics: readonly string[]
@@ -29,7 +26,7 @@ export function readinessChecks(deps: {
   nowMs(): number
 }): { kafka: Check; streams: Check } {
   const { topics, producer, creationFault, nowMs } = deps
-  /** When the fewest streams were blocked so far, and how many. */
+  /** The fewest streams that were blocked so far, and since when. */
   let fewest = { streams: topics.length, sinceMs: nowMs() }
   let complete = false
   return {
@@ -55,7 +52,7 @@ export function readinessChecks(deps: {
   }
 }
 
-/** No reason not to be ready: the topics take all events that have a key. */
+/** Not a reason to be unready: the topics take all events that have a key. */
 function compactedOf(topics: readonly string[]): string | undefined {
   if (topics.length === 0) return undefined
   const named = topics.slice(0, NAMED_REASONS).join(', ')

@@ -2,7 +2,7 @@ import { type Static, Type } from '@sinclair/typebox'
 import type { Delivery } from '../shared/kafka/types.ts'
 import { isoTime } from '../shared/service/time.ts'
 
-/** What a client is told of its events. */
+/** What an answer says of each event. */
 
 export const Receipt = Type.Object(
   {
@@ -40,6 +40,6 @@ export const receiptOf = (id: string, stream: string, { partition, offset, times
   time: isoTime(timestampMs),
 })
 
-/** A receipt as JSON. Written by hand: there is one for every event, and an object made only to be written costs more than the text. */
+/** A receipt as JSON, written by hand since there is one for every event: an object and its serialisation cost more. */
 export const receiptText = (id: string, stream: string, { partition, offset, timestampMs }: Delivery): string =>
   `{"id":${JSON.stringify(id)},"stream":"${stream}","partition":${partition},"offset":${offset},"time":"${isoTime(timestampMs)}"}`

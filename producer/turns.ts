@@ -1,16 +1,13 @@
 /**
- * How long work that can wait may go on in a turn of the event loop; then whatever else has arrived is done first. Shorter turns cost streams a tenth of their
- * rate, so that a tenant who is alone has longer ones: nobody waits for them but its own requests, and probes.
+ * How long large work may run in one turn of the event loop before other work gets its turn. With shorter turns NDJSON streams are a tenth slower, so a sole
+ * tenant has longer ones: only its own requests and probes wait for them.
  */
 const SHARED_TURN_MS = 5
 const SOLE_TURN_MS = 20
 
-/**
- * The thread for those who have more to do than others can wait for, which are streams of lines and large bodies: so much of it in a turn of the event loop, and where that
- * is not enough for all, tenant after tenant.
- */
+/** Limits how much of each turn of the event loop goes to NDJSON streams and large bodies, and shares that among tenants in round-robin order. */
 export class Turns {
-  /** By tenant, in the order in which they have their turn. */
+  /** By tenant, in the order of their turns. */
   readonly #waiting = new Map<string, (() => void)[]>()
   readonly #turnMs: number
   #hasBegun = false
@@ -21,7 +18,7 @@ export class Turns {
     this.#turnMs = tenants > 1 ? SHARED_TURN_MS : SOLE_TURN_MS
   }
 
-  /** To be asked before each piece of work. undefined: it is to be done at once, else when the promise resolves. */
+  /** To be called before each piece of work: undefined if it may run now, else a promise of its turn. */
   next(tenant: string): Promise<void> | undefined {
     if (!this.#hasBegun) this.#begin()
     else if (performance.now() >= this.#endsMs)

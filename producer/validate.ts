@@ -4,12 +4,12 @@ import { isLarger, type OutgoingRecord, recordBytes } from '../shared/events/rec
 import type { TopicSettings } from '../shared/kafka/types.ts'
 import { MAX_NAMED_FAULTS, NOTHING_STORED, type Problem, type Unit } from './problem.ts'
 
-/** What problems of events are told of: a request or a line, and how. */
+/** How problems of events are described. */
 export interface Scope {
   unit: Unit
   /** Pointers begin with the event's index. */
   isList: boolean
-  /** So many faults are named. */
+  /** The most faults that are listed. */
   most: number
 }
 
@@ -21,7 +21,7 @@ export type ValidEvent = Extract<EventResult, { ok: true }>
 
 export const isValid = (result: EventResult): result is ValidEvent => result.ok
 
-/** The problem of events of which some are not valid. */
+/** The problem of events some of which are invalid. */
 export function invalidEvents(results: readonly EventResult[], { unit, most }: Scope): Problem {
   const faults = results.flatMap((one) => (one.ok ? [] : one.faults))
   return {
@@ -31,7 +31,7 @@ export function invalidEvents(results: readonly EventResult[], { unit, most }: S
   }
 }
 
-/** How many of the faults are named, where not all are. */
+/** Says how many of the faults are listed, unless all are. */
 function named(count: number, most: number): string {
   if (count <= most) return ''
   return most === 0 ? ', not named any more' : `, of which the first ${most} are named`
@@ -66,12 +66,12 @@ function largerThan(records: readonly OutgoingRecord[], maxBytes: number, { isLi
   return found
 }
 
-/** What a batch takes beside its records (KIP-98). */
+/** The size of a record batch without its records (KIP-98). */
 const BATCH_OVERHEAD_BYTES = 61
 
 /**
- * The problem of records that the stream's topic would not take; undefined when nothing is known against any. One that is sent alone and may be too large is
- * left to Kafka, which judges it compressed. Of several it has to be known before the others are stored.
+ * The problem of records that the topic is known to refuse; undefined when there is none. A single record that may be too large is left to Kafka, which
+ * measures it compressed. Of several, it must be known before the others are stored.
  */
 export function notTaken(
   records: readonly OutgoingRecord[],

@@ -1,10 +1,10 @@
 /**
- * The structure of Zstandard data (RFC 8878, section 3.1): where its frames end. `node:zlib` of Bun 1.4.5 decodes what is there of a frame that is
- * cut, and drops what follows a frame and is none, without an error for either.
+ * The structure of Zstandard data (RFC 8878, section 3.1): where its frames end. `node:zlib` of Bun 1.4.5 decodes a frame that is cut off, and drops other bytes
+ * after a frame, without an error for either.
  */
 
 const FRAME = 0xfd2fb528
-/** The last four bits are anybody's. */
+/** The last four bits are arbitrary. */
 const SKIPPABLE = 0x184d2a50
 
 /** Bytes of the frame's dictionary id and of its content's size, by their flags. */
@@ -16,22 +16,22 @@ const MOST_HEADER_BYTES = 1 + 4 + 8
 
 const RLE_BLOCK = 1
 
-/** Follows compressed data from its first byte on, whatever pieces it comes in. */
+/** Follows compressed data from its first byte on, in pieces of any size. */
 export class ZstdFrames {
-  /** What comes next: a header, whose bytes are gathered, and what is done with it. */
+  /** Reads the next header, once all its bytes are gathered. */
   #next: (header: Buffer) => void = this.#magic
   #header = Buffer.alloc(MOST_HEADER_BYTES)
   #gathered = 0
   #wanted = 4
-  /** Bytes of a block, a checksum or a skippable frame, which say nothing about the structure. */
+  /** Bytes left of a block, a checksum or a skippable frame. */
   #skipped = 0
   #descriptor = 0
   #frames = 0
-  /** The largest window that a frame up to here needs: so much is set aside to decode it. */
+  /** The largest window that a frame so far needs. */
   windowBytes = 0
   #fault: string | undefined
 
-  /** What is wrong with the data up to here; undefined when nothing is. */
+  /** The fault of the data so far; undefined when there is none. */
   push(bytes: Uint8Array): string | undefined {
     let at = 0
     while (at < bytes.length && this.#fault === undefined) {
@@ -49,7 +49,7 @@ export class ZstdFrames {
     return this.#fault
   }
 
-  /** What is wrong with the data as a whole, once all of it was given. */
+  /** The fault of the data as a whole, after all of it was pushed. */
   end(): string | undefined {
     if (this.#fault !== undefined) return this.#fault
     if (this.#gathered > 0 || this.#skipped > 0 || this.#next !== this.#magic) return 'it ends within a frame'
@@ -79,7 +79,7 @@ export class ZstdFrames {
     this.#expect(window + dictionary + size, this.#window)
   }
 
-  /** How many bytes the frame's fields have. Without a window there is a size, which is then the window. */
+  /** Lengths of the frame header's fields, in bytes. Without a window field, the content size is the window. */
   #fields(): { window: number; dictionary: number; size: number } {
     const isSingleSegment = (this.#descriptor & 0x20) !== 0
     const sizeFlag = this.#descriptor >> 6
