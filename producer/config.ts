@@ -116,7 +116,7 @@ export const producerVariables = Type.Object({
 
 export type ProducerConfig = Readonly<Static<typeof producerVariables>>
 
-/** librdkafka looks for time-outs once a second, and its word is waited for: a delivery may be given up so much late. */
+/** librdkafka checks time-outs once a second, and its report is awaited: a delivery may time out this much late. */
 export const DELIVERY_GRACE_MS = 2_000
 
 type Env = Readonly<Record<string, string | undefined>>
@@ -144,7 +144,7 @@ export function loadProducer(env: Env): { config: ProducerConfig; tenants: Tenan
   return { config, tenants }
 }
 
-/** Without the variable that has no default. */
+/** KAFKA_BROKERS, which has no default, may be missing while faults are looked for. */
 type Given = Omit<ProducerConfig, 'KAFKA_BROKERS'>
 
 function producerFaults(config: Given): string[] {

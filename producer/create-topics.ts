@@ -1,4 +1,4 @@
-/** Creates the topics of every tenant's streams and ends: for a job that runs before the services, with rights that they need not have. */
+/** Creates the topics of all streams: for a job that runs before the services, so that they need no right to create topics. */
 import { Type } from '@sinclair/typebox'
 import { streamTopics } from '../shared/events/topics.ts'
 import type { TopicAdmin } from '../shared/kafka/types.ts'
@@ -12,7 +12,7 @@ const variables = Type.Object({
   TOPIC_REPLICATION: integer(-1, -1, 100, 'Replicas of a new topic; -1 leaves it to the brokers.'),
 })
 
-/** @returns how many streams have their topics now @throws naming every stream whose topics are not all there */
+/** @returns the number of streams @throws naming every stream whose topics do not all exist */
 export async function createTopics(
   tenants: Tenants,
   admin: Pick<TopicAdmin, 'ensureGroups'>,
@@ -25,7 +25,7 @@ export async function createTopics(
 }
 
 if (import.meta.main) {
-  // Here, so that a test needs no addon.
+  // Imported here, so that a test needs no addon.
   const { createTopicAdmin } = await import('../shared/kafka/admin.ts')
   const { createLogger } = await import('../shared/service/logger.ts')
   const config = loadConfigOrExit((env) => loadConfig(variables, env, commonFaults))

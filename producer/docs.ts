@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 
-/** `GET /docs`: a page of our own that draws `/openapi.json` and sends the requests that it describes. It loads nothing from elsewhere, and its headers forbid it to. */
+/** `GET /docs`: renders `/openapi.json` and sends the requests that it describes. It loads nothing from other hosts, and its headers forbid that. */
 
 const STYLE = `
 :root { color-scheme: light dark; --ink: #1b2430; --soft: #5a6675; --line: #dfe4ea; --paper: #fff; --wash: #f5f7f9; --accent: #0b6e6e; --code: #0d3b4f }
@@ -31,7 +31,7 @@ input, textarea { width: 100%; font: 13px/1.5 ui-monospace, monospace; color: va
 .send button:disabled { opacity: .5 }
 `
 
-// Everything is put in as text, so that nothing in the description can become markup.
+// Everything is inserted as text, so that nothing in the description becomes markup.
 const SCRIPT = String.raw`
 const el = (tag, attributes = {}, ...children) => {
   const node = document.createElement(tag)

@@ -1,9 +1,9 @@
 /**
  * The producer: HTTP → Kafka. In the order in which a request passes through:
  *   app → post: head → authenticate → media-type → admit → body → turns → parse → publish: validate → receipt · problem
- *   ndjson is the same way for streams, line by line; answers counts and logs what is answered; handshake answers webhook senders; openapi and docs describe it all
- *   public-port opens when readiness allows it, and drains; sockets is what Bun's server lacks for that
- *   config: every variable; metrics: every metric; this file wires them and holds no logic
+ *   ndjson does the same for streams, line by line; answers counts and logs answers; handshake answers webhook senders; openapi and docs describe it all
+ *   public-port opens when readiness allows it, and drains; sockets has what Bun's server lacks for that
+ *   config: every variable; metrics: every metric; this file wires them
  */
 import { hostname } from 'node:os'
 import { inputTopic, streamTopics } from '../shared/events/topics.ts'
@@ -27,13 +27,13 @@ import { createPublicPort } from './public-port.ts'
 import { readinessChecks } from './readiness.ts'
 import type { Tenants } from './tenants.ts'
 
-/** Of the streams whose topics cannot be created, so many are named. */
+/** The most faults of topic creation that are logged. */
 const LOGGED_FAULTS = 5
 
-/** Of the time to stop, what requests in flight may take; the rest is for flushing Kafka. */
+/** The share of the drain time for requests in flight; the rest is for flushing Kafka. */
 const REQUESTS_SHARE = 0.7
 
-/** An outage takes no longer for it: a new client is as good as one that waits for Kafka. */
+/** This does not prolong an outage: a new client connects as fast as one that waits. */
 const UNREACHED_TIMEOUT_MS = 60_000
 
 const { config, tenants: declared } = loadConfigOrExit(loadProducer)
@@ -60,7 +60,7 @@ const producer = createRecordProducer({
 })
 const gate = new Gate(
   { maxRequests: config.MAX_IN_FLIGHT_REQUESTS, maxBytes: config.MAX_IN_FLIGHT_BYTES },
-  // Nobody has to leave room for one that is switched off.
+  // No room has to be left for a disabled tenant.
   tenants.filter(({ enabled }) => enabled).length,
 )
 const stopWatching = gate.watch()
@@ -145,14 +145,14 @@ port.open().catch((error) => {
   void stop(1)
 })
 
-/** Who may send: by the tenants file, or, in development, anybody. */
+/** Who may send: keys of the tenants file, or, with AUTH=off, all. */
 function access({ STREAMS }: ProducerConfig, declared: Tenants | undefined) {
   if (declared !== undefined) return { authenticate: authenticateByKey(declared), tenants: declared.list }
   const { authenticate, tenant } = authenticateNobody(STREAMS?.split(',') ?? [])
   return { authenticate, tenants: [tenant] }
 }
 
-/** Makes every stream's topics, trying again until they are there; one stream's trouble is no other's. */
+/** Creates the topics of every stream, with retries until all exist. A fault of one stream does not hold up others. */
 async function ensureTopics(): Promise<void> {
   const admin = createTopicAdmin({ config, clientId: `${clientId}-topics`, log })
   const options = { partitions: config.TOPIC_PARTITIONS, replication: config.TOPIC_REPLICATION }

@@ -5,18 +5,18 @@ import { LatencyHistogram, type Tally, tallies } from '../shared/service/tally.t
 import type { Gate } from './admit.ts'
 import type { Tenant } from './tenants.ts'
 
-/** What a route is called in metrics; paths themselves are no labels, since anybody can make up another. */
+/** Label values of routes. Paths are not labels, since clients could make up any number of them. */
 export const ROUTES = ['events', 'handshake', 'openapi', 'docs', 'other'] as const
 export type Route = (typeof ROUTES)[number]
 
-/** What an event came to. "refused" is every 4xx. */
+/** Outcomes of an event for its sender. "refused" is every 4xx. */
 export const OUTCOMES = ['stored', 'not_stored', 'unknown', 'refused'] as const
 export type EventsOutcome = (typeof OUTCOMES)[number]
 
-/** Those that are there, with 0, before the first request. */
+/** Series that exist, with 0, before the first request. */
 const STATUSES = [200, 202, 400, 401, 403, 404, 405, 408, 413, 415, 422, 429, 431, 500, 503]
 
-/** All of the producer's own metrics. */
+/** The producer's own metrics. */
 export function createMetrics() {
   const registry = new Registry()
   const registers = [registry]
@@ -73,20 +73,15 @@ export function createMetrics() {
       Tally
     >
   const ackSeconds = table.ackSeconds.series()
-  const byRoute = Object.fromEntries(
-    ROUTES.map((route) => [
-      route,
-      {
-        seconds: table.requestSeconds.series({ route }),
-        statuses: new Map(
-          (route === 'events' ? STATUSES : [200]).map((status) => [
-            status,
-            requestTally({ route, status: String(status) }),
-          ]),
-        ),
-      },
-    ]),
-  ) as Record<Route, { seconds: ReturnType<typeof table.requestSeconds.series>; statuses: Map<number, Tally> }>
+  const statusOf = (route: Route, status: number): Tally => requestTally({ route, status: String(status) })
+  const seriesOf = (route: Route) => ({
+    seconds: table.requestSeconds.series({ route }),
+    statuses: new Map((route === 'events' ? STATUSES : [200]).map((status) => [status, statusOf(route, status)])),
+  })
+  const byRoute = Object.fromEntries(ROUTES.map((route) => [route, seriesOf(route)])) as Record<
+    Route,
+    ReturnType<typeof seriesOf>
+  >
   return {
     registry,
     handshakes: table.handshakes,
@@ -100,7 +95,7 @@ export function createMetrics() {
       const { statuses, seconds: series } = byRoute[route]
       let tally = statuses.get(status)
       if (tally === undefined) {
-        tally = requestTally({ route, status: String(status) })
+        tally = statusOf(route, status)
         statuses.set(status, tally)
       }
       tally.count++
@@ -113,7 +108,7 @@ export function createMetrics() {
         for (const stream of streams) eventsOf(tenant, stream)
       }
     },
-    /** Reads levels whenever metrics are asked for. `topics`: the streams' own. */
+    /** Reads the levels at each scrape. @param topics the streams' input topics */
     observe(gate: Gate, producer: RecordProducer, topics: readonly string[]): void {
       const { maxRecords, maxBytes } = producer.queue()
       table.limit.set({ level: 'in_flight_requests' }, gate.limits.maxRequests)
@@ -131,7 +126,7 @@ export function createMetrics() {
         table.blockedStreams.set(topics.filter((topic) => producer.blocked(topic) !== undefined).length)
       }
       read()
-      // prom-client asks each metric to collect itself; one of them reads all levels at the same moment.
+      // prom-client collects each metric by itself; one of them reads all levels, so that they are of one moment.
       Object.assign(table.inFlightRequests, { collect: read })
     },
   }

@@ -17,11 +17,11 @@ import { EventFault, PROBLEMS, ProblemDocument, type ProblemKind, problemType } 
 import { EventOutcome, Receipt, Receipts } from './receipt.ts'
 
 /**
- * The OpenAPI 3.1 description of the public interface, from the schemas that the code uses. It is written so that common generators make clients of it
- * that compile and run; `bun run check:deploy clients` tries them.
+ * The OpenAPI 3.1 description of the public interface, from the schemas that the code uses. Common generators make clients of it that compile and run, which
+ * `bun run check:deploy clients` checks.
  */
 
-/** CloudEvents 1.0.2, section 3.1: no control characters; noncharacters beyond the first plane are left to the service. */
+/** CloudEvents 1.0.2, section 3.1: no control characters. The service also refuses noncharacters outside the basic plane. */
 const text = {
   minLength: 1,
   maxLength: MAX_ATTRIBUTE_LENGTH,
@@ -41,7 +41,7 @@ const type = Type.String({ ...text, description: 'What happened.', examples: ['c
 const optional = {
   subject: orAbsent(Type.String(text), 'What it happened to; the record’s key unless there is a partitionkey.'),
   time: orAbsent(Type.String({ format: 'date-time' }), 'RFC 3339, with an offset.'),
-  // A "default" would make it a required member of what generators derive for TypeScript.
+  // With a "default", generators make it a required member in TypeScript.
   datacontenttype: orAbsent(
     Type.String({ pattern: MEDIA_TYPE_PATTERN, maxLength: MAX_ATTRIBUTE_LENGTH }),
     'The media type of data; application/json when absent.',
@@ -72,7 +72,7 @@ const DATA_BY_MEDIA_TYPE = {
 }
 
 const members = {
-  // TypeScript would hold "data" to the type of additional properties too. So that is open, and a keyword that no generator reads narrows it.
+  // TypeScript would apply the type of additional properties to "data", too. So it is open here; `dependentSchemas`, which no generator reads, narrows it.
   additionalProperties: Type.Unknown({ description: 'An extension attribute: text, a boolean or a whole number.' }),
   dependentSchemas: {
     type: { patternProperties: { '^(?!data$)[a-z0-9]+$': Extension, '^data(_base64)?$': {} } },
@@ -119,8 +119,8 @@ export const PlainEvent = Type.Object(
 const ref = (kind: 'schemas' | 'parameters' | 'responses', name: string) => ({ $ref: `#/components/${kind}/${name}` })
 
 /**
- * A body of several events. The array stands behind `allOf`, since openapi-python-client tells bodies apart by `isinstance`, which raises a TypeError for
- * any list: it makes a class of this that it cannot fill, and requests with one event work.
+ * A body of several events. The array is in an `allOf`, since openapi-python-client distinguishes bodies by `isinstance`, which raises a TypeError for a list.
+ * It makes a class of this instead, which is of no use, but requests with one event work.
  */
 const batchOf = (items: 'PlainEvent' | 'CloudEvent', maxItems: number) => ({
   title: `${items}Batch`,
@@ -139,25 +139,18 @@ const problem = (description: string, headers: Record<string, unknown> = {}) => 
 
 const REQUEST_ID = { description: 'The request’s id in the service’s log.', schema: { type: 'string' } }
 
-/** Every status with the problems that have it, by the name of its response. */
-function problemResponses(): Map<string, { status: number; response: Record<string, unknown> }> {
-  const kinds = Map.groupBy(Object.keys(PROBLEMS) as ProblemKind[], (kind) => PROBLEMS[kind].status)
-  kinds.delete(405)
-  return new Map(
-    [...kinds].map(([status, names]) => [
-      `Problem${status}`,
-      {
-        status,
-        response: problem(
-          names.map((kind) => `${PROBLEMS[kind].title} (\`${problemType(kind)}\`).`).join(' '),
-          status === 429 || status === 503
-            ? { 'Retry-After': { description: 'Seconds to wait.', schema: { type: 'integer' } } }
-            : {},
-        ),
-      },
-    ]),
+const KINDS_BY_STATUS = Map.groupBy(Object.keys(PROBLEMS) as ProblemKind[], (kind) => PROBLEMS[kind].status)
+// A documented path allows the documented methods.
+KINDS_BY_STATUS.delete(405)
+
+/** The response of a status, with all problems that have it. */
+const problemsOf = (status: number, kinds: readonly ProblemKind[]) =>
+  problem(
+    kinds.map((kind) => `${PROBLEMS[kind].title} (\`${problemType(kind)}\`).`).join(' '),
+    status === 429 || status === 503
+      ? { 'Retry-After': { description: 'Seconds to wait.', schema: { type: 'integer' } } }
+      : {},
   )
-}
 
 const ATTRIBUTE_HEADERS = ['specversion', 'id', 'source', 'type', 'subject', 'time'] as const
 
@@ -190,7 +183,7 @@ const PARAMETERS: Record<string, Record<string, unknown>> = {
     'X-Request-Id',
     'Returned, and in the service’s log. Made when absent, longer than 128 characters, or not of printable ASCII without spaces. Not returned by a service that refuses everybody.',
   ),
-  traceparent: header('traceparent', 'W3C Trace Context; goes on with the events.'),
+  traceparent: header('traceparent', 'W3C Trace Context; passed on with the events.'),
   'WebHook-Request-Origin': header('WebHook-Request-Origin', 'The sender’s DNS name.'),
   'WebHook-Request-Rate': header('WebHook-Request-Rate', 'Requests per minute asked for.'),
 }
@@ -247,7 +240,7 @@ function eventsPath(config: ProducerConfig, operationId: string, stream?: string
           content: { 'application/json': { schema: ref('schemas', 'Receipts') } },
         },
         ...Object.fromEntries(
-          [...problemResponses()].map(([name, { status }]) => [String(status), ref('responses', name)]),
+          [...KINDS_BY_STATUS.keys()].map((status) => [status, ref('responses', `Problem${status}`)]),
         ),
       },
     },
@@ -276,7 +269,7 @@ function eventsPath(config: ProducerConfig, operationId: string, stream?: string
   }
 }
 
-/** By their titles. Wherever one is part of another there is a reference to it, so that a generated client has one type for it. */
+/** By title. Where one is part of another, the document has a reference, so that a generated client has one type for it. */
 const SCHEMAS: ReadonlyMap<string | undefined, TSchema> = new Map(
   [
     PlainEvent,
@@ -346,7 +339,9 @@ export function openApi(config: ProducerConfig): Record<string, unknown> {
         ),
       },
       parameters: PARAMETERS,
-      responses: Object.fromEntries([...problemResponses()].map(([name, { response }]) => [name, response])),
+      responses: Object.fromEntries(
+        [...KINDS_BY_STATUS].map(([status, kinds]) => [`Problem${status}`, problemsOf(status, kinds)]),
+      ),
       ...(config.AUTH === 'on' ? { securitySchemes: SECURITY_SCHEMES } : {}),
     },
   }

@@ -5,30 +5,30 @@ import type { Gate } from './admit.ts'
 import type { ProducerConfig } from './config.ts'
 import { kernelHandsOver, openSockets } from './sockets.ts'
 
-/** The public port: opened when events can be stored, and closed so that no request is lost. */
+/** The public port: opens when events can be stored, and closes without losing a request. */
 
-/** The runtime's own bound on header fields answers with an empty 431; ours, a little lower, with a problem document. */
+/** How much Bun's own limit on header fields, which answers with an empty 431, is above ours, which answers with a problem document. */
 const HEADER_SLACK_BYTES = 4_096
 
-/** How often it is looked whether the port may be opened. */
+/** How often to check whether the port may be opened. */
 const READY_LOOK = { firstMs: 20, maxMs: 100 }
 
-/** How long the next request of a connection is still answered, with the word that it was the last. Then idle ones are closed. */
+/** How long the next request of each connection is still answered, with `Connection: close`, before idle connections are closed. */
 const IDLE_GRACE_MS = 5_000
 
-/** How long it may take until nothing has arrived that was not read. */
+/** How long to wait until Bun has read all that has arrived. */
 const UNREAD_TIMEOUT_MS = 250
 
-/** How much longer a request is waited for that is on its way then, before it is refused. */
+/** How long requests that are still on their way then are let in. */
 const LAST_REQUESTS_MS = 2_000
 
-/** How long answers may take that are given at the very end, to what Kafka's client was holding. */
+/** How long the last answers, to requests whose deliveries ended with the Kafka client, may take. */
 const LAST_ANSWERS_MS = 500
 
-/** Of an answer, so much waits in the kernel: more than what fast clients have under way at a time. */
+/** How much of an answer may wait in the kernel: more than fast clients have in flight. */
 const UNSENT_BYTES = 128 * 1024
 
-/** How often it is looked whether connections are left. */
+/** How often to check whether connections are left. */
 const CONNECTIONS_LOOK_MS = 20
 
 export interface PublicPortDeps {
@@ -43,17 +43,17 @@ export interface PublicPortDeps {
 export interface PublicPort {
   /**
    * Opens the port once it may be opened. Resolves then, or when it is drained before.
-   * @throws Error when the port cannot be had
+   * @throws Error when the port cannot be opened
    */
   open(): Promise<void>
   listening(): boolean
   /**
-   * New connections are left to other processes at once. Those that are open have their requests answered, each with `Connection: close`; then idle
-   * ones are closed and streams are ended, and a little later the gate is shut; what is left of requests is waited for until `timeoutMs` have passed in all.
+   * Stops listening at once. Requests of open connections are still answered, with `Connection: close`; then idle connections are closed and streams are ended,
+   * and a little later the gate is shut. Waits for the requests in flight, `timeoutMs` in all.
    * @param endStreams called when streams have to end
    */
   drain(timeoutMs: number, endStreams: () => void): Promise<void>
-  /** To be called when nothing waits for Kafka any more: what is answered then is sent, then connections are cut. */
+  /** To be called when nothing waits for Kafka any more: sends the last answers, then closes all connections. */
   close(): Promise<void>
 }
 
@@ -62,14 +62,14 @@ export function createPublicPort({ config, gate, log, fetch, ready }: PublicPort
   const sockets = openSockets()
   let server: ReturnType<typeof Bun.serve> | undefined
 
-  /** Waits until every connection is closed, at most so long. Where that is not known, so long. */
+  /** Waits until every connection is closed, at most `timeoutMs`, and as long as that where connections cannot be counted. */
   async function connectionsGone(port: number, timeoutMs: number): Promise<void> {
     const deadline = performance.now() + timeoutMs
     while (performance.now() < deadline && (sockets === undefined || sockets.connections(port) > 0))
       await sleep(CONNECTIONS_LOOK_MS)
   }
 
-  /** A connection whose next request has arrived, and was not read yet, counts as idle to Bun. */
+  /** To Bun a connection is idle even if its next request has arrived and is not read yet. */
   async function nothingUnread(port: number): Promise<void> {
     const deadline = performance.now() + UNREAD_TIMEOUT_MS
     while (performance.now() < deadline && sockets !== undefined && sockets.unread(port) > 0) await turn()
@@ -87,10 +87,10 @@ export function createPublicPort({ config, gate, log, fetch, ready }: PublicPort
         hostname: config.HOST,
         port: config.PORT,
         reusePort: config.REUSE_PORT === 'on',
-        // Bodies are counted where they are read: a stream of lines has no bound of its own.
+        // Bodies are limited where they are read; NDJSON streams have no limit.
         maxRequestBodySize: Number.MAX_SAFE_INTEGER,
         idleTimeout: idleTimeoutSeconds(config),
-        // Otherwise Bun writes what a stream is cut off with to stderr, as no JSON.
+        // Otherwise Bun writes the errors of cut streams to stderr, not as JSON.
         development: false,
         fetch,
       })
@@ -114,7 +114,7 @@ export function createPublicPort({ config, gate, log, fetch, ready }: PublicPort
       }
       server?.closeIdleConnections()
       endStreams()
-      // A connection that is not idle has one more request at most, since its answer is the last.
+      // Each connection that is not idle has one more request at most, whose answer closes it.
       if (port !== undefined && sockets !== undefined)
         await connectionsGone(port, Math.min(LAST_REQUESTS_MS, timeoutMs / 4))
       const cut = new AbortController()
@@ -126,7 +126,7 @@ export function createPublicPort({ config, gate, log, fetch, ready }: PublicPort
     async close() {
       const deadline = performance.now() + LAST_ANSWERS_MS
       await Promise.race([gate.shut(), sleep(LAST_ANSWERS_MS)])
-      // Answered is not sent yet.
+      // An answer is not sent yet when its request has left the gate.
       if (server?.port !== undefined) await connectionsGone(server.port, deadline - performance.now())
       await server?.stop(true)
     },
@@ -134,8 +134,8 @@ export function createPublicPort({ config, gate, log, fetch, ready }: PublicPort
 }
 
 /**
- * Bun counts whole seconds, 255 at most, from what was last written. Bodies and streams have deadlines of their own, below this one: a stream whose
- * answers are not read ends after two.
+ * Bun counts whole seconds, at most 255, from the last write. The deadlines of bodies and streams are shorter: a stream whose answers are not read ends
+ * after two of its time-outs.
  */
 function idleTimeoutSeconds({ REQUEST_TIMEOUT_MS, NDJSON_PROGRESS_TIMEOUT_MS }: ProducerConfig): number {
   return Math.min(255, Math.ceil(Math.max(REQUEST_TIMEOUT_MS, 2 * NDJSON_PROGRESS_TIMEOUT_MS) / 1_000) + 5)

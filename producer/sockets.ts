@@ -3,8 +3,8 @@ import { closeSync, openSync, readdirSync, readFileSync } from 'node:fs'
 import { turn } from '../shared/service/retry.ts'
 
 /**
- * The sockets behind a port of this process. Bun's server ends its listening socket and its idle connections together, and a request that is on its
- * way on one of them, or the first one of a connection that was just accepted, is lost then. On Linux the listening socket can be closed alone.
+ * The sockets behind a port of this process. Bun's server closes its listening socket and its idle connections together, which loses requests that are on their
+ * way. On Linux the listening socket can be closed alone.
  */
 
 const SOL_SOCKET = 1
@@ -22,7 +22,7 @@ const MSG_DONTWAIT = 0x40
 const ADDRESS_BYTES = 128
 const TCP_INFO_BYTES = 256
 
-/** How long connections that wait are accepted before the socket is closed, however many come. */
+/** How long waiting connections are accepted before the socket is closed. */
 const ACCEPT_TIMEOUT_MS = 250
 
 const libc = () =>
@@ -34,28 +34,24 @@ const libc = () =>
     recv: { args: ['i32', 'ptr', 'u64', 'i32'], returns: 'i64' },
   }).symbols
 
-/** Looks at, and closes, sockets of this process by their local port. */
 export interface Sockets {
-  /** Connections that were accepted at the port and are open. */
+  /** Counts the open connections that were accepted at the port. */
   connections(port: number): number
-  /** Those of them on which something has arrived that was not read yet. */
+  /** Counts those on which bytes have arrived that are not read yet. */
   unread(port: number): number
   /**
-   * Has the kernel take no more than so many bytes that cannot be sent yet, on each connection that is accepted at the port from now on. With megabytes in
-   * its buffers a client that reads slowly seems not to read for minutes, as the kernel asks for more only when a third of them is free.
+   * Limits how many unsent bytes the kernel takes on each connection accepted from now on. With megabytes in its buffers, a slow reader seems not to read for
+   * minutes, since the kernel asks for more only when a third of them is free.
    */
   limitUnsent(port: number, bytes: number): void
   /**
-   * Accepts what waits at the port, then closes its listening socket; connections stay open. What begins to connect in the very moment is reset,
-   * unless the kernel hands it to another process that listens at the port (net.ipv4.tcp_migrate_req=1).
+   * Accepts waiting connections, then closes the listening socket; connections stay open. A connection that is being established at that moment is reset, unless
+   * the kernel hands it to another process that listens at the port (net.ipv4.tcp_migrate_req=1).
    */
   stopListening(port: number): Promise<void>
 }
 
-/**
- * Whether the kernel hands connections that are being made to another process when one stops listening (Linux from 5.14 on); undefined where
- * it does not say.
- */
+/** Whether the kernel hands connections being established to another process when one stops listening (Linux 5.14 or later); undefined if unknown. */
 export function kernelHandsOver(): boolean | undefined {
   try {
     return readFileSync('/proc/sys/net/ipv4/tcp_migrate_req', 'utf8').trim() === '1'
@@ -64,7 +60,7 @@ export function kernelHandsOver(): boolean | undefined {
   }
 }
 
-/** undefined where it is not known how: anywhere but on Linux with glibc. */
+/** undefined on anything but Linux with glibc. */
 export function openSockets(): Sockets | undefined {
   if (process.platform !== 'linux') return undefined
   let c: ReturnType<typeof libc>
@@ -101,7 +97,7 @@ export function openSockets(): Sockets | undefined {
     connections: (port) => at(port).filter(({ listens }) => !listens).length,
     unread: (port) => at(port).filter(({ fd, listens }) => !listens && hasUnread(fd)).length,
     limitUnsent(port, bytes) {
-      // A connection has the options of the socket that accepts it.
+      // A connection inherits the options of its listening socket.
       for (const { fd, listens } of at(port)) {
         if (!listens) continue
         number[0] = bytes
@@ -113,9 +109,9 @@ export function openSockets(): Sockets | undefined {
       for (const { fd, listens } of at(port)) {
         if (!listens) continue
         const deadline = performance.now() + ACCEPT_TIMEOUT_MS
-        // Bun accepts all that wait in one turn of its event loop.
+        // Bun accepts all waiting connections in one turn of its event loop.
         while (waiting(fd) > 0 && performance.now() < deadline) await turn()
-        // The descriptor stays Bun's, and is nothing to wait for any more.
+        // Bun keeps the descriptor, which now never becomes ready.
         c.dup2(nothing, fd)
       }
       closeSync(nothing)
