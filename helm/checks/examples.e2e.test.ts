@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, expect, test } from 'bun:test'
+import { afterAll, beforeAll, expect } from 'bun:test'
 import { join } from 'node:path'
 import pino from 'pino'
 import { loadConsumerConfig } from '../../consumer/config.ts'
@@ -8,6 +8,7 @@ import { headerText } from '../../shared/events/headers.ts'
 import { streamTopics } from '../../shared/events/topics.ts'
 import { createRangeReader, readAll } from '../../shared/kafka/range-reader.ts'
 import { type ServiceProcess, startService } from '../../shared/testing/service-process.ts'
+import { testWith } from '../../shared/testing/test-with.ts'
 import { until } from '../../shared/testing/until.ts'
 import { root, run } from './check.ts'
 
@@ -53,50 +54,53 @@ async function priced(): Promise<Map<string, string>> {
   }
 }
 
-test.each([
+const CLIENTS: readonly [string, string, [string, ...string[]]][] = [
   ['curl', 'curl', ['sh', 'client.sh']],
   ['TypeScript', process.execPath, [process.execPath, 'client.ts']],
   ['Python', 'python3', ['python3', 'client.py']],
   ['Go', 'go', ['go', 'run', 'client.go']],
-] satisfies [string, string, [string, ...string[]]][])(
-  'the client in %s repeats its event under the same id after a 503, and the handler prices it',
-  async (_, program, command) => {
-    // A developer need not have every language; CI has.
-    if (Bun.which(program) === null && !process.env.CI) return
-    // The first request is answered 503, as by a producer that is full.
-    const bodies: string[] = []
-    using proxy = Bun.serve({
-      hostname: '127.0.0.1',
-      port: 0,
-      async fetch(request) {
-        const { pathname } = new URL(request.url)
-        bodies.push(await request.text())
-        if (bodies.length === 1) return new Response('full', { status: 503, headers: { 'retry-after': '1' } })
-        const { method, headers } = request
-        return fetch(`http://127.0.0.1:${producer.started['port']}${pathname}`, {
-          method,
-          headers,
-          body: bodies.at(-1) ?? '',
-        })
-      },
-    })
-    const ran = await run(command, { cwd: EXAMPLES, env: { KAFKATRACE_URL: `http://127.0.0.1:${proxy.port}` } })
-    expect(bodies).toHaveLength(2)
-    expect(bodies[1]).toBe(bodies[0] as string)
-    expect(ran.exitCode, ran.errors).toBe(0)
-    // curl has printed the body of the 503, too.
-    const { receipts } = JSON.parse(ran.output.replace(/^full/, '')) as { receipts: { id: string }[] }
-    expect(receipts).toHaveLength(1)
-    const id = receipts[0]?.id ?? ''
-    let result: string | undefined
-    await until(
-      async () => {
-        result = (await priced()).get(id)
-        return result !== undefined
-      },
-      { timeoutMs: 30_000, what: `a result of ${id}` },
-    )
-    expect(JSON.parse(result ?? '')).toEqual({ item: 'pen', count: 3, total: 6 })
-  },
-  TIMEOUT_MS,
-)
+]
+for (const [language, program, command] of CLIENTS)
+  testWith(
+    [program],
+    `the client in ${language} repeats its event under the same id after a 503, and the handler prices it`,
+    () => repeatsItsEvent(command),
+    TIMEOUT_MS,
+  )
+
+async function repeatsItsEvent(command: [string, ...string[]]): Promise<void> {
+  // The first request is answered 503, as by a producer that is full.
+  const bodies: string[] = []
+  using proxy = Bun.serve({
+    hostname: '127.0.0.1',
+    port: 0,
+    async fetch(request) {
+      const { pathname } = new URL(request.url)
+      bodies.push(await request.text())
+      if (bodies.length === 1) return new Response('full', { status: 503, headers: { 'retry-after': '1' } })
+      const { method, headers } = request
+      return fetch(`http://127.0.0.1:${producer.started['port']}${pathname}`, {
+        method,
+        headers,
+        body: bodies.at(-1) ?? '',
+      })
+    },
+  })
+  const ran = await run(command, { cwd: EXAMPLES, env: { KAFKATRACE_URL: `http://127.0.0.1:${proxy.port}` } })
+  expect(bodies).toHaveLength(2)
+  expect(bodies[1]).toBe(bodies[0] as string)
+  expect(ran.exitCode, ran.errors).toBe(0)
+  // curl has printed the body of the 503, too.
+  const { receipts } = JSON.parse(ran.output.replace(/^full/, '')) as { receipts: { id: string }[] }
+  expect(receipts).toHaveLength(1)
+  const id = receipts[0]?.id ?? ''
+  let result: string | undefined
+  await until(
+    async () => {
+      result = (await priced()).get(id)
+      return result !== undefined
+    },
+    { timeoutMs: 30_000, what: `a result of ${id}` },
+  )
+  expect(JSON.parse(result ?? '')).toEqual({ item: 'pen', count: 3, total: 6 })
+}

@@ -130,7 +130,7 @@ const commands = (): Promise<Finding[]> =>
     COMMANDS.map(async (typed): Promise<Finding> => {
       const [script = '', ...args] = typed.split(' ')
       const file = /setup\.ts (\S+)/.exec(manifest.scripts[script as keyof typeof manifest.scripts])?.[1]
-      const needs = needsOf(file, args).flatMap((need): readonly Need[] => NEEDS[need])
+      const needs = needsOf(file, args, Boolean(process.env.CI)).flatMap((need): readonly Need[] => NEEDS[need])
       const missing = await missingOf(needs)
       const name = `  ${typed}`
       const names = (of: readonly Need[]): string => of.map((need) => need.name).join(', ')

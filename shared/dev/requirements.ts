@@ -11,6 +11,7 @@ import {
   hasCommand,
   type Need as NativeNeed,
   OPTIONAL,
+  onPath,
   PACKAGE_MANAGERS,
   type PackageManager,
 } from '../kafka/native/needs.ts'
@@ -62,13 +63,33 @@ const DEBOOTSTRAP: Need = {
   isThere: () => Bun.which('debootstrap', { PATH: `${process.env.PATH}:/usr/sbin:/sbin` }) !== null,
 }
 
+const GO = command('go', 'building Helm and its neighbours, and the example client in Go', {
+  'apt-get': 'golang-go',
+  dnf: 'golang',
+  apk: 'go',
+  brew: 'go',
+})
+
+/** Chromium, by the names of Debian, Ubuntu and Google. */
+export const BROWSERS = ['chromium', 'chromium-browser', 'google-chrome'] as const
+
+/** The path of a Chromium; null when none is on PATH. */
+export const findBrowser = (): string | null => BROWSERS.map(onPath).find((path) => path !== null) ?? null
+
+/** Programs without which tests are skipped, except where CI is set. */
+const OPTIONAL_IN_TESTS: readonly Need[] = [
+  command('python3', 'the example client in Python', everywhere('python3')),
+  GO,
+  {
+    name: 'chromium',
+    for: 'the API page in a browser',
+    packages: everywhere('chromium'),
+    isThere: () => findBrowser() !== null,
+  },
+]
+
 const DEPLOYMENT: readonly Need[] = [
-  command('go', 'building Helm and its neighbours', {
-    'apt-get': 'golang-go',
-    dnf: 'golang',
-    apk: 'go',
-    brew: 'go',
-  }),
+  GO,
   {
     name: 'pip',
     for: 'checks that are Python packages',
@@ -89,6 +110,7 @@ export const NEEDS = {
   kafka: KAFKA,
   unit: [PROCESSES],
   tests: [PROCESSES, READER, CURL, OPENSSL],
+  'tests in CI': OPTIONAL_IN_TESTS,
   deployment: DEPLOYMENT,
   roots: [DEBOOTSTRAP],
 } as const satisfies Record<string, readonly Need[]>

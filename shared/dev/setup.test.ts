@@ -14,21 +14,22 @@ test('dependencies are installed again when package.json or bun.lock changes, an
 
 test('a command needs of the machine what it is going to use, and no more', () => {
   const dev = 'shared/dev/dev.ts'
-  expect(needsOf(dev, [])).toEqual([])
-  expect(needsOf(dev, ['--broker', 'embedded'])).toEqual([])
-  expect(needsOf(dev, ['--broker', 'kafka'])).toEqual(['kafka'])
-  expect(needsOf(dev, ['--broker=kafka'])).toEqual(['kafka'])
+  expect(needsOf(dev, [], false)).toEqual([])
+  expect(needsOf(dev, ['--broker', 'embedded'], false)).toEqual([])
+  expect(needsOf(dev, ['--broker', 'kafka'], false)).toEqual(['kafka'])
+  expect(needsOf(dev, ['--broker=kafka'], false)).toEqual(['kafka'])
   const tests = 'shared/dev/test.ts'
-  expect(needsOf(tests, ['--unit', 'producer'])).toEqual(['unit'])
-  expect(needsOf(tests, ['--unit', '--e2e'])).toEqual(['tests', 'kafka'])
-  expect(needsOf(tests, [])).toEqual(['tests', 'kafka'])
+  expect(needsOf(tests, ['--unit', 'producer'], false)).toEqual(['unit'])
+  expect(needsOf(tests, ['--unit', '--e2e'], false)).toEqual(['tests', 'kafka'])
+  expect(needsOf(tests, [], false)).toEqual(['tests', 'kafka'])
   const bench = 'bench/main.ts'
-  expect(needsOf(bench, ['--quick'])).toEqual(['tests', 'kafka'])
-  expect(needsOf(bench, [])).toEqual(['tests', 'kafka'])
-  for (const reads of ['report', 'compare', 'check', '--list']) expect(needsOf(bench, [reads])).toEqual([])
-  expect(needsOf('bench/test.ts', [])).toEqual([])
-  expect(needsOf(undefined, [])).toEqual(['tests', 'kafka'])
-  expect(needsOf('shared/dev/native-try.ts', [])).toEqual(['addon', 'tests', 'kafka'])
+  expect(needsOf(bench, ['--quick'], false)).toEqual(['tests', 'kafka'])
+  expect(needsOf(bench, [], false)).toEqual(['tests', 'kafka'])
+  for (const reads of ['report', 'compare', 'check', '--list']) expect(needsOf(bench, [reads], false)).toEqual([])
+  expect(needsOf('bench/test.ts', [], false)).toEqual([])
+  expect(needsOf(undefined, [], false)).toEqual(['tests', 'kafka'])
+  expect(needsOf(tests, [], true)).toEqual(['tests', 'kafka', 'tests in CI'])
+  expect(needsOf('shared/dev/native-try.ts', [], false)).toEqual(['addon', 'tests', 'kafka'])
 })
 
 test('a lock file that another Bun has rewritten is told from a registry that does not answer', () => {

@@ -31,8 +31,9 @@ const BENCH_READS = ['report', 'compare', 'check', '--list']
 /**
  * What a command needs of the machine besides the addon.
  * @param command its path in the checkout; undefined: what the tests need
+ * @param isCi whether CI is set: no test is skipped there
  */
-export function needsOf(command: string | undefined, args: readonly string[]): NeedName[] {
+export function needsOf(command: string | undefined, args: readonly string[], isCi: boolean): NeedName[] {
   switch (command) {
     case 'shared/dev/dev.ts':
       return args.some((arg, index) => arg === '--broker=kafka' || (arg === 'kafka' && args[index - 1] === '--broker'))
@@ -40,7 +41,8 @@ export function needsOf(command: string | undefined, args: readonly string[]): N
         : []
     case 'shared/dev/test.ts': {
       const others = args.includes('--integration') || args.includes('--e2e')
-      return args.includes('--unit') && !others ? ['unit'] : ['tests', 'kafka']
+      if (args.includes('--unit') && !others) return ['unit']
+      return isCi ? ['tests', 'kafka', 'tests in CI'] : ['tests', 'kafka']
     }
     case 'bench/main.ts':
       return BENCH_READS.includes(args[0] ?? '') ? [] : ['tests', 'kafka']
@@ -160,7 +162,7 @@ async function setUp(command: string | undefined, args: readonly string[], mayIn
   const unkept = cacheFault()
   if (unkept !== undefined) throw new MissingError(unkept)
   const isAddonThere = await haveAddon()
-  const needs = needsOf(command, args).flatMap((name) => NEEDS[name])
+  const needs = needsOf(command, args, Boolean(process.env.CI)).flatMap((name) => NEEDS[name])
   await provide(isAddonThere ? needs : [...NEEDS.addon, ...needs], mayInstall)
   await installDependencies(packageJson)
   const build = Bun.spawn([process.execPath, join(root, 'shared', 'kafka', 'native', 'build.ts')], {

@@ -1,5 +1,5 @@
 import { expect, test } from 'bun:test'
-import { counted, failedTests, sortBySuite } from './suites.ts'
+import { counted, failedTests, skippedTests, sortBySuite } from './suites.ts'
 
 test('a test file belongs to the suite that its name says', () => {
   expect(sortBySuite(['b.test.ts', 'a.test.ts', 'c.integration.test.ts', 'd.e2e.test.ts'])).toEqual({
@@ -19,7 +19,7 @@ test('a run that left no report has passed nothing', () => {
   expect(counted('')).toEqual({ passed: 0, failed: 0, skipped: 0 })
 })
 
-test('failed tests are named, with where they stand and why they failed', () => {
+test('failed and skipped tests are named, failed ones with where they stand and why they failed', () => {
   const report = `<testsuites tests="4" failures="2">
     <testcase name="is &quot;a&quot; &amp; b" time="0.1" file="a.test.ts" line="2">
       <failure type="AssertionError" message="expect(received).toBe(expected)&#10;&#10;Expected: 2&#10;Received: 1&#10;">…</failure>
@@ -35,5 +35,7 @@ test('failed tests are named, with where they stand and why they failed', () => 
     'a.test.ts:2 is "a" & b: expect(received).toBe(expected) Expected: 2 Received: 1',
     'b.test.ts:5 is late: test timed out',
   ])
+  expect(skippedTests(report)).toEqual(['is left out'])
   expect(failedTests('')).toEqual([])
+  expect(skippedTests('')).toEqual([])
 })

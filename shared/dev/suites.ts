@@ -32,16 +32,24 @@ export function counted(junit: string): TestCounts {
 
 const entities: Readonly<Record<string, string>> = { amp: '&', lt: '<', gt: '>', quot: '"', apos: "'", '#10': '\n' }
 
+/** The value of an XML attribute; empty when it is not there. */
+const attributeOf = (attributes: string, name: string): string =>
+  (new RegExp(`\\s${name}="([^"]*)"`).exec(attributes)?.[1] ?? '').replace(
+    /&(#?\w+);/g,
+    (whole, entity: string) => entities[entity] ?? whole,
+  )
+
 /** Each test that a JUnit report says has failed, as `file:line name: why`, in its order. */
 export function failedTests(junit: string): string[] {
   const cases = junit.matchAll(/<testcase\b([^>]*[^/])>\s*<(?:failure|error)\b([^>]*)>/g)
   return [...cases].map(([, test = '', failure = '']) => {
-    const attribute = (of: string, name: string) =>
-      (new RegExp(`\\s${name}="([^"]*)"`).exec(of)?.[1] ?? '').replace(
-        /&(#?\w+);/g,
-        (whole, entity: string) => entities[entity] ?? whole,
-      )
-    const why = attribute(failure, 'message').replace(/\s+/g, ' ').trim()
-    return `${attribute(test, 'file')}:${attribute(test, 'line')} ${attribute(test, 'name')}: ${why}`
+    const why = attributeOf(failure, 'message').replace(/\s+/g, ' ').trim()
+    return `${attributeOf(test, 'file')}:${attributeOf(test, 'line')} ${attributeOf(test, 'name')}: ${why}`
   })
+}
+
+/** The name of each test that a JUnit report says was skipped, in its order. */
+export function skippedTests(junit: string): string[] {
+  const cases = junit.matchAll(/<testcase\b([^>]*[^/])>\s*<skipped\b/g)
+  return [...cases].map(([, test = '']) => attributeOf(test, 'name'))
 }

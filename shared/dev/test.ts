@@ -9,7 +9,7 @@ import { startKafka } from './brokers/kafka.ts'
 import { dockerAnswers, startRedpanda } from './brokers/redpanda.ts'
 import { coverageOf, linesThatRun, mergeLcov, percentCovered } from './coverage.ts'
 import { paint, seconds, step } from './progress.ts'
-import { counted, failedTests, type SuiteName, sortBySuite, type TestCounts } from './suites.ts'
+import { counted, failedTests, type SuiteName, skippedTests, sortBySuite, type TestCounts } from './suites.ts'
 
 const root = resolve(import.meta.dir, '..', '..')
 const leastCoveragePercent = 90
@@ -27,6 +27,7 @@ const help = `Runs the tests: bun run test [--unit] [--integration] [--e2e] [PAT
   --no-install    installs nothing: what the machine lacks is told
   --help          this text
 
+Tests that need Python, Go or Chromium are skipped where it is missing, and listed. Where CI is set, it is installed and nothing is skipped.
 Without options all of them, with coverage: at least ${leastCoveragePercent} % of the lines.
 ${brokersVariable}=host:port uses a broker that runs already.
 `
@@ -98,6 +99,7 @@ interface SuiteResult extends TestCounts {
   /** Why it failed apart from failed tests. */
   readonly fault: string | undefined
   readonly failures: readonly string[]
+  readonly skips: readonly string[]
   readonly lcov: string
 }
 
@@ -146,13 +148,22 @@ async function runSuite(
   const fault = ((): string | undefined => {
     if (child.signalCode !== null) return `ended by ${child.signalCode}, after ${seconds(elapsedMs)}`
     if (counts.passed + counts.failed === 0) return 'ran no test'
-    if (counts.skipped > 0) return `${counts.skipped} skipped`
+    if (counts.skipped > 0 && process.env.CI) return `${counts.skipped} skipped`
     if (exitCode !== 0 && counts.failed === 0) return `bun test exited with ${exitCode}`
     if (elapsedMs > suiteMs && process.env.CI) return `took more than ${seconds(suiteMs)}`
     return undefined
   })()
   if (elapsedMs > suiteMs) console.log(paint('yellow', `${title}: took more than ${seconds(suiteMs)}`))
-  return { ...counts, title, files: files.length, elapsedMs, fault, failures: failedTests(junit), lcov }
+  return {
+    ...counts,
+    title,
+    files: files.length,
+    elapsedMs,
+    fault,
+    failures: failedTests(junit),
+    skips: skippedTests(junit),
+    lcov,
+  }
 }
 
 /** What could not begin. */
@@ -165,6 +176,7 @@ const notRun = (title: string, fault: string): SuiteResult => ({
   skipped: 0,
   fault,
   failures: [],
+  skips: [],
   lcov: '',
 })
 
@@ -222,13 +234,14 @@ function printTable(results: readonly SuiteResult[]): void {
   }
 }
 
-/** What failed, again, where one looks for it: what a failed test said may be thousands of lines above. */
+/** Skipped and failed tests by name, at the end: the output of a failed test may be thousands of lines above. */
 function printFailures(results: readonly SuiteResult[], coverageFault: string | undefined): void {
   const failures = results.flatMap(({ title, fault, failures }) =>
     fault === undefined ? failures : [...failures, `${title}: ${fault}`],
   )
   if (coverageFault !== undefined) failures.push(`coverage: ${coverageFault}`)
   console.log()
+  for (const one of results.flatMap(({ skips }) => skips)) console.log(`${paint('yellow', 'SKIPPED')} ${one}`)
   for (const one of failures) console.log(`${paint('red', 'FAILED')}  ${one}`)
 }
 
