@@ -30,11 +30,13 @@ export async function withCharts<T>(
       await cp(join(folder, 'common'), join(folder, service, 'charts/common'), { recursive: true })
     for (const chart of ['common', ...services])
       await cp(join(folder, chart), join(folder, 'kafkatrace/charts', chart), { recursive: true })
-    // Redpanda's chart comes from its own repository; here only whether it is asked for can be seen.
+    // Redpanda's chart comes from its own repository. An empty chart of that version stands in for it: Helm checks that it is there.
+    const umbrella = Bun.YAML.parse(await Bun.file(join(folder, 'kafkatrace/Chart.yaml')).text()) as Manifest
+    const { version } = umbrella.dependencies.find(({ name }: Manifest) => name === 'redpanda')
     await mkdir(join(folder, 'kafkatrace/charts/redpanda'))
     await Bun.write(
       join(folder, 'kafkatrace/charts/redpanda/Chart.yaml'),
-      'apiVersion: v2\nname: redpanda\nversion: 26.1.11\n',
+      `apiVersion: v2\nname: redpanda\nversion: ${version}\n`,
     )
     return await work((...args) => run([program, ...args], { cwd: folder }), folder)
   } finally {
