@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import { type BoundChild, endBoundChild, isRunning, spawnBoundChild } from '../../shared/dev/bound-child.ts'
-import { lastLines } from '../../shared/dev/brokers/kafka-distribution.ts'
+import { lastLines } from '../../shared/dev/run.ts'
 import type { RunningSystem } from './system.ts'
 
 const READY_TIMEOUT_MS = 30_000

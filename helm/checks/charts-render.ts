@@ -1,7 +1,8 @@
 import { cp, mkdir, mkdtemp, readdir, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { type Ran, root, run } from './check.ts'
+import type { Ran } from '../../shared/dev/run.ts'
+import { root, run } from './check.ts'
 import { tool } from './tools.ts'
 
 /** A Kubernetes object, as far as checks look into it. */

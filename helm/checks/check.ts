@@ -1,4 +1,5 @@
 /** What `bun run check:deploy` is made of: checks of what is deployed, each of which counts what it looked at. */
+import { run as runToEnd } from '../../shared/dev/run.ts'
 
 export interface Outcome {
   /** How many things were found right. */
@@ -29,28 +30,9 @@ export interface Area {
 
 export const root = new URL('../..', import.meta.url).pathname.replace(/\/$/, '')
 
-export interface Ran {
-  readonly exitCode: number
-  readonly output: string
-  readonly errors: string
-}
-
 /** Of commands that have no bound of their own: for what is downloaded and compiled on a slow machine. */
 const RUN_TIMEOUT_MS = 1_800_000
 
-/** Runs a command to its end, in the project's root unless told otherwise. It failing, or being ended by the time-out, is a result, not an error. */
-export async function run(
-  command: readonly [string, ...string[]],
-  options: { cwd?: string; env?: Record<string, string>; input?: string; timeoutMs?: number } = {},
-): Promise<Ran> {
-  const child = Bun.spawn([...command], {
-    cwd: options.cwd ?? root,
-    env: { ...process.env, ...options.env },
-    stdin: options.input === undefined ? 'ignore' : Buffer.from(options.input),
-    stdout: 'pipe',
-    stderr: 'pipe',
-    timeout: options.timeoutMs ?? RUN_TIMEOUT_MS,
-  })
-  const [output, errors, exitCode] = await Promise.all([child.stdout.text(), child.stderr.text(), child.exited])
-  return { exitCode, output, errors }
-}
+/** Runs a command to its end, in the project's root unless told otherwise. */
+export const run: typeof runToEnd = (command, options) =>
+  runToEnd(command, { cwd: root, timeoutMs: RUN_TIMEOUT_MS, ...options })

@@ -1,8 +1,9 @@
-import { createHash, randomUUID } from 'node:crypto'
+import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
-import { chmod, mkdir, rename, rm } from 'node:fs/promises'
+import { chmod } from 'node:fs/promises'
 import { join } from 'node:path'
 import { UnavailableError } from '../../shared/dev/built.ts'
+import { makeWhole } from '../../shared/dev/run.ts'
 import { cacheFolder } from '../../shared/kafka/native/cache.ts'
 import { run } from './check.ts'
 
@@ -53,7 +54,7 @@ replace github.com/vmware-labs/yaml-jsonpath v0.3.2 => github.com/helm-unittest/
 
 export type ToolName = keyof typeof sources
 
-const installing = new Map<string, Promise<string>>()
+const installing = new Map<string, Promise<void>>()
 
 /**
  * @param say tells what is being installed, which for a Go program may take a minute
@@ -70,7 +71,7 @@ export async function tool(name: ToolName, say: (progress: string) => void): Pro
   let installed = installing.get(folder)
   if (installed === undefined) {
     say(`installing ${name}`)
-    installed = install(source, folder)
+    installed = makeWhole(folder, (unfinished) => fill(source, unfinished))
     installing.set(folder, installed)
   }
   await installed
@@ -91,21 +92,6 @@ case $(head -c 2 "$program") in
   *) exec "$program" "$@" ;;
 esac
 `
-
-async function install(source: Source, folder: string): Promise<string> {
-  const unfinished = `${folder}.${randomUUID()}.unfinished`
-  await mkdir(unfinished, { recursive: true })
-  try {
-    await fill(source, unfinished)
-    await rename(unfinished, folder).catch((error: unknown) => {
-      // Another checkout was quicker; its result is the same.
-      if (!existsSync(folder)) throw error
-    })
-    return folder
-  } finally {
-    await rm(unfinished, { recursive: true, force: true })
-  }
-}
 
 async function fill(source: Source, folder: string): Promise<void> {
   const must = async (

@@ -1,9 +1,8 @@
-import { createHash, randomUUID } from 'node:crypto'
+import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
-import { mkdir, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { cacheFolder } from '../kafka/native/cache.ts'
-import { lastLines } from './brokers/kafka-distribution.ts'
+import { lastLines, makeWhole, run } from './run.ts'
 
 /** What has to be compiled before it is measured: built once, kept in the user's cache, and built again when its sources change. */
 
@@ -18,23 +17,12 @@ export interface Recipe {
   build(folder: string): Promise<void>
 }
 
-/** A folder that exists is always whole. @returns where the results are */
+/** Builds what is not in the cache. @returns the folder with the results */
 export async function provideBuilt(recipe: Recipe): Promise<string> {
   const hash = createHash('sha256').update(JSON.stringify(recipe.made))
   for (const file of recipe.files) hash.update('\0').update(await Bun.file(file).bytes())
   const folder = join(cacheFolder(), 'bench', `${recipe.name}-${hash.digest('hex').slice(0, 16)}`)
-  if (existsSync(folder)) return folder
-  const unfinished = `${folder}.${randomUUID()}.unfinished`
-  await mkdir(unfinished, { recursive: true })
-  try {
-    await recipe.build(unfinished)
-    await rename(unfinished, folder).catch((error: unknown) => {
-      // Another checkout was quicker; its result is the same.
-      if (!existsSync(folder)) throw error
-    })
-  } finally {
-    await rm(unfinished, { recursive: true, force: true })
-  }
+  if (!existsSync(folder)) await makeWhole(folder, recipe.build)
   return folder
 }
 
@@ -61,21 +49,8 @@ export async function runTool(
   const [tool] = command
   if (!existsSync(tool) && Bun.which(tool, { cwd }) === null)
     throw new UnavailableError(`${tool} is not on the path; ${install}`)
-  const begunMs = performance.now()
-  const child = Bun.spawn([...command], {
-    cwd,
-    stdin: 'ignore',
-    stdout: 'pipe',
-    stderr: 'pipe',
-    timeout: timeoutMs,
-    killSignal: 'SIGKILL',
-  })
-  const [output, errors, exitCode] = await Promise.all([child.stdout.text(), child.stderr.text(), child.exited])
-  if (exitCode !== 0 && performance.now() - begunMs >= timeoutMs)
-    throw new UnavailableError(
-      `${command.join(' ')} did not end within ${timeoutMs / 1_000} s: ${lastLines(output + errors)}`,
-    )
-  if (exitCode !== 0)
-    throw new UnavailableError(`${command.join(' ')} ended with ${exitCode}: ${lastLines(output + errors)}`)
-  return output
+  const { exitCode, output, errors, isLate } = await run(command, { cwd, timeoutMs })
+  if (exitCode === 0) return output
+  const how = isLate ? `did not end within ${timeoutMs / 1_000} s` : `ended with ${exitCode}`
+  throw new UnavailableError(`${command.join(' ')} ${how}: ${lastLines(output + errors)}`)
 }

@@ -16,10 +16,10 @@ import { tmpdir } from 'node:os'
 import { basename, join, resolve } from 'node:path'
 import { parseCommandLine, refuse } from '../service/command-line.ts'
 import { type BoundChild, spawnBoundChild } from './bound-child.ts'
-import { lastLines } from './brokers/kafka-distribution.ts'
 import { MAX_BUSY_LOOPS, startBusyLoops } from './busy-loops.ts'
 import { debootstrap } from './debian-root.ts'
 import { paint, seconds, step } from './progress.ts'
+import { lastLines } from './run.ts'
 
 const project = resolve(import.meta.dir, '..', '..')
 

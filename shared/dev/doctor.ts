@@ -14,6 +14,7 @@ import { findJava } from './brokers/kafka-distribution.ts'
 import { dockerAnswers } from './brokers/redpanda.ts'
 import { paint } from './progress.ts'
 import { installCommand, missingOf, NEEDS, type Need, packageManager } from './requirements.ts'
+import { run } from './run.ts'
 import { needsOf } from './setup.ts'
 
 /** `wanted`: something works less well without it; `needed`: nothing works without it. */
@@ -28,9 +29,8 @@ const probeTimeoutMs = 10_000
 async function output(command: string, ...args: string[]): Promise<string | undefined> {
   const path = Bun.which(command)
   if (path === null) return undefined
-  const child = Bun.spawn([path, ...args], { stdin: 'ignore', stdout: 'pipe', stderr: 'pipe', timeout: probeTimeoutMs })
-  const [text, errors, exitCode] = await Promise.all([child.stdout.text(), child.stderr.text(), child.exited])
-  return exitCode === 0 ? (text || errors).trim() : undefined
+  const ran = await run([path, ...args], { timeoutMs: probeTimeoutMs })
+  return ran.exitCode === 0 ? (ran.output || ran.errors).trim() : undefined
 }
 
 function addon(): Finding[] {

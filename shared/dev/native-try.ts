@@ -7,8 +7,8 @@ import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { type BoundChild, spawnBoundChild } from './bound-child.ts'
-import { lastLines } from './brokers/kafka-distribution.ts'
 import { paint, seconds } from './progress.ts'
+import { lastLines } from './run.ts'
 
 const root = resolve(import.meta.dir, '..', '..')
 const CLIENT = '@confluentinc/kafka-javascript'

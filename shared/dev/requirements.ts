@@ -15,8 +15,9 @@ import {
   PACKAGE_MANAGERS,
   type PackageManager,
 } from '../kafka/native/needs.ts'
-import { findJava, lastLines } from './brokers/kafka-distribution.ts'
+import { findJava } from './brokers/kafka-distribution.ts'
 import { step } from './progress.ts'
+import { lastLines } from './run.ts'
 
 export type Need = Omit<NativeNeed, 'isThere'> & { isThere(): boolean | Promise<boolean> }
 

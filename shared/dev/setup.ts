@@ -11,9 +11,9 @@ import type { Subprocess } from 'bun'
 import { haveAddon, wrongBun } from '../kafka/native/build.ts'
 import { cacheFault } from '../kafka/native/cache.ts'
 import { refuse } from '../service/command-line.ts'
-import { lastLines } from './brokers/kafka-distribution.ts'
 import { step } from './progress.ts'
 import { MissingError, NEEDS, provide } from './requirements.ts'
+import { lastLines } from './run.ts'
 
 const root = resolve(import.meta.dir, '..', '..')
 const stampFile = join(root, 'node_modules', '.kafkatrace-installed')

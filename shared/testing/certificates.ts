@@ -1,6 +1,7 @@
 import { mkdtempSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { run } from '../dev/run.ts'
 
 /** Certificates for tests, made by openssl. */
 
@@ -82,7 +83,6 @@ const utcTime = (days: number): string =>
   `${new Date(Date.now() + days * 86_400_000).toISOString().slice(2, 19).replace(/[-T:]/g, '')}Z`
 
 async function openssl(...args: string[]): Promise<void> {
-  const child = Bun.spawn(['openssl', ...args], { stdin: 'ignore', stdout: 'ignore', stderr: 'pipe' })
-  const [errors, exitCode] = await Promise.all([child.stderr.text(), child.exited])
+  const { exitCode, errors } = await run(['openssl', ...args])
   if (exitCode !== 0) throw new Error(`openssl ${args[0]} exited with ${exitCode}: ${errors}`)
 }

@@ -11,7 +11,7 @@ import {
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { findJava, javaCommand, lastLines, provideKafka } from './kafka-distribution.ts'
+import { findJava, javaCommand, provideKafka } from './kafka-distribution.ts'
 
 const names = ['PATH', 'JAVA_HOME', 'KAFKATRACE_CACHE_DIR'] as const
 const before = Object.fromEntries(names.map((name) => [name, process.env[name]]))
@@ -127,8 +127,4 @@ test('a command line has the main class before its own arguments', () => {
   const line = javaCommand(distribution, 'kafka.Kafka', ['server.properties'], { heapMb: 64, log: 'warn' })
   expect(line.slice(0, 2)).toEqual(['/j', '-Xmx64m'])
   expect(line.slice(-4)).toEqual(['-cp', 'a:b', 'kafka.Kafka', 'server.properties'])
-})
-
-test('of a long text only the last lines are shown', () => {
-  expect(lastLines('1\n2\n3\n\n', 2)).toBe('2\n3')
 })

@@ -1,15 +1,15 @@
-import { createHash, randomUUID } from 'node:crypto'
+import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
-import { mkdir, readdir, rename, rm } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
+import { readdir } from 'node:fs/promises'
+import { join } from 'node:path'
 import { cacheFolder } from '../../kafka/native/cache.ts'
 import { onPath } from '../../kafka/native/needs.ts'
+import { lastLines, makeWhole, run } from '../run.ts'
 import { BrokerUnavailableError } from './broker.ts'
 
 const pomPath = join(import.meta.dir, 'pom.xml')
 const oldestJava = 17
 const toolHeapMb = 256
-const lastLinesShown = 15
 /** For 45 MB, and Maven's plugins. */
 const fetchTimeoutMs = 600_000
 
@@ -35,7 +35,7 @@ export function javaCommand(
   mainClass: string,
   args: readonly string[],
   options: { readonly heapMb: number; readonly log: 'warn' | 'error'; readonly longRun?: boolean },
-): string[] {
+): [string, ...string[]] {
   const { java, classPath } = distribution
   return [
     java,
@@ -65,7 +65,7 @@ export async function provideKafka(
   const folder = join(cacheFolder(), `kafka-${version}-${fingerprint}`)
   if (!existsSync(folder)) {
     say(`fetching Apache Kafka ${version} from Maven Central, 45 MB, once`)
-    await resolveJars(folder, timeoutMs)
+    await makeWhole(folder, (unfinished) => resolveJars(unfinished, timeoutMs))
   }
   const jars = (await readdir(folder)).filter((name) => name.endsWith('.jar')).sort()
   return { version, java, classPath: jars.map((name) => join(folder, name)).join(':') }
@@ -95,14 +95,9 @@ export async function runKafkaTool(
     heapMb: toolHeapMb,
     log: 'error',
   })
-  const child = Bun.spawn(command, { stdin: new Blob([input]), stdout: 'pipe', stderr: 'pipe' })
-  const [output, errors, exitCode] = await Promise.all([child.stdout.text(), child.stderr.text(), child.exited])
+  const { exitCode, output, errors } = await run(command, { input })
   if (exitCode !== 0) throw new Error(`${tool} exited with ${exitCode}: ${lastLines(`${output}\n${errors}`)}`)
   return output
-}
-
-export function lastLines(text: string, count = lastLinesShown): string {
-  return text.trimEnd().split('\n').slice(-count).join('\n')
 }
 
 /** The Java of JAVA_HOME, else that of the path. */
@@ -115,9 +110,8 @@ export async function findJava(): Promise<string> {
       `Apache Kafka needs Java ${oldestJava} or newer${home ? `, and JAVA_HOME=${home} has none` : ''}; ${advice}`,
     )
   }
-  const child = Bun.spawn([java, '-version'], { stdin: 'ignore', stdout: 'ignore', stderr: 'pipe' })
-  const text = await child.stderr.text()
-  const major = Number(/version "(\d+)/.exec(text)?.[1] ?? 0)
+  const { errors } = await run([java, '-version'])
+  const major = Number(/version "(\d+)/.exec(errors)?.[1] ?? 0)
   if (major < oldestJava) {
     throw new BrokerUnavailableError(
       `Apache Kafka needs Java ${oldestJava} or newer, and ${java} is ${major || 'unknown'}; ${advice}`,
@@ -126,45 +120,18 @@ export async function findJava(): Promise<string> {
   return java
 }
 
-/** Copies the jars into a folder beside the wanted one and renames it, so that a folder that exists is always whole. */
+/** Has Maven copy the jars of pom.xml into a folder. @throws BrokerUnavailableError */
 async function resolveJars(folder: string, timeoutMs: number): Promise<void> {
   const maven = onPath('mvn')
   if (maven === null) {
     throw new BrokerUnavailableError('Apache Kafka is fetched with Maven; install it with: apt-get install maven')
   }
-  const unfinished = `${folder}.${randomUUID()}.unfinished`
-  await mkdir(dirname(folder), { recursive: true })
-  try {
-    const begunMs = performance.now()
-    const child = Bun.spawn(
-      [
-        maven,
-        '--batch-mode',
-        '--no-transfer-progress',
-        '--file',
-        pomPath,
-        'dependency:copy-dependencies',
-        '-DincludeScope=runtime',
-        `-DoutputDirectory=${unfinished}`,
-      ],
-      { stdin: 'ignore', stdout: 'pipe', stderr: 'pipe', timeout: timeoutMs, killSignal: 'SIGKILL' },
-    )
-    const [output, errors, exitCode] = await Promise.all([child.stdout.text(), child.stderr.text(), child.exited])
-    if (exitCode !== 0 && performance.now() - begunMs >= timeoutMs) {
-      throw new BrokerUnavailableError(
-        `Maven did not fetch Apache Kafka within ${timeoutMs / 1000} s; is Maven Central reachable?\n${lastLines(`${output}\n${errors}`)}`,
-      )
-    }
-    if (exitCode !== 0) {
-      throw new BrokerUnavailableError(
-        `Maven could not fetch Apache Kafka (exit ${exitCode}); is Maven Central reachable?\n${lastLines(`${output}\n${errors}`)}`,
-      )
-    }
-    await rename(unfinished, folder).catch((error: unknown) => {
-      // Another checkout was quicker: the folder is there, and it is the same.
-      if (!existsSync(folder)) throw error
-    })
-  } finally {
-    await rm(unfinished, { recursive: true, force: true })
-  }
+  const quiet = ['--batch-mode', '--no-transfer-progress']
+  const goal = ['dependency:copy-dependencies', '-DincludeScope=runtime', `-DoutputDirectory=${folder}`]
+  const { exitCode, output, errors, isLate } = await run([maven, ...quiet, '--file', pomPath, ...goal], { timeoutMs })
+  if (exitCode === 0) return
+  const what = isLate
+    ? `Maven did not fetch Apache Kafka within ${timeoutMs / 1000} s`
+    : `Maven could not fetch Apache Kafka (exit ${exitCode})`
+  throw new BrokerUnavailableError(`${what}; is Maven Central reachable?\n${lastLines(`${output}\n${errors}`)}`)
 }

@@ -3,8 +3,9 @@ import { mkdir, mkdtemp, readdir, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type BoundChild, endBoundChild, isRunning, spawnBoundChild } from '../bound-child.ts'
+import { lastLines, run } from '../run.ts'
 import { type Broker, BrokerUnavailableError } from './broker.ts'
-import { javaCommand, type KafkaDistribution, lastLines, provideKafka } from './kafka-distribution.ts'
+import { javaCommand, type KafkaDistribution, provideKafka } from './kafka-distribution.ts'
 import { findFreePorts, releasePorts } from './ports.ts'
 import { createTopicsAndWait, fetchMetadata } from './wire.ts'
 import { findCoordinator } from './wire-admin.ts'
@@ -387,8 +388,7 @@ async function formatStorage(
       // With a sign between, since one id in 64 begins with a hyphen and would pass for an option.
       const args = ['format', `--cluster-id=${clusterId}`, '--config', node.configFile]
       const command = javaCommand(distribution, 'kafka.tools.StorageTool', args, { heapMb, log: 'error' })
-      const child = Bun.spawn(command, { stdin: 'ignore', stdout: 'pipe', stderr: 'pipe' })
-      const [output, errors, exitCode] = await Promise.all([child.stdout.text(), child.stderr.text(), child.exited])
+      const { exitCode, output, errors } = await run(command)
       if (exitCode !== 0)
         throw new BrokerUnavailableError(`Kafka's storage tool failed:\n${lastLines(output + errors)}`)
     }),

@@ -1,4 +1,5 @@
 import { join } from 'node:path'
+import { run } from '../run.ts'
 import { type Broker, BrokerUnavailableError } from './broker.ts'
 import { createTopicsAndWait } from './wire.ts'
 
@@ -13,13 +14,8 @@ const findDocker = (): string | null => Bun.which('docker', { PATH: process.env.
 export async function dockerAnswers(): Promise<boolean> {
   const docker = findDocker()
   if (docker === null) return false
-  const child = Bun.spawn([docker, 'version', '--format', '{{.Server.Version}}'], {
-    stdin: 'ignore',
-    stdout: 'ignore',
-    stderr: 'ignore',
-    timeout: dockerTimeoutMs,
-  })
-  return (await child.exited) === 0
+  const command = [docker, 'version', '--format', '{{.Server.Version}}'] as const
+  return (await run(command, { timeoutMs: dockerTimeoutMs })).exitCode === 0
 }
 
 /** Redpanda from compose.yaml. `stop` leaves its data in place, as `docker compose stop` does. */
@@ -41,12 +37,7 @@ export async function startRedpanda(say: (progress: string) => void = () => {}):
 }
 
 async function compose(...args: string[]): Promise<void> {
-  const child = Bun.spawn([findDocker() ?? 'docker', 'compose', '--file', composeFile, ...args], {
-    stdin: 'ignore',
-    stdout: 'ignore',
-    stderr: 'pipe',
-  })
-  const [errors, exitCode] = await Promise.all([child.stderr.text(), child.exited])
+  const { exitCode, errors } = await run([findDocker() ?? 'docker', 'compose', '--file', composeFile, ...args])
   if (exitCode !== 0) {
     throw new BrokerUnavailableError(`docker compose ${args.join(' ')} exited with ${exitCode}:\n${errors.trimEnd()}`)
   }
