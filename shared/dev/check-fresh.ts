@@ -18,7 +18,7 @@ import { parseCommandLine, refuse } from '../service/command-line.ts'
 import { type BoundChild, spawnBoundChild } from './bound-child.ts'
 import { MAX_BUSY_LOOPS, startBusyLoops } from './busy-loops.ts'
 import { debootstrap } from './debian-root.ts'
-import { paint, seconds, step } from './progress.ts'
+import { seconds, step, summarise } from './progress.ts'
 import { lastLines } from './run.ts'
 
 const project = resolve(import.meta.dir, '..', '..')
@@ -312,27 +312,22 @@ async function main(): Promise<number> {
     return root
   }
   const bases = { bookworm: base('bookworm'), trixie: base('trixie') }
-  const results: { title: string; seen: string; ok: boolean }[] = []
+  const results: { title: string; ok: boolean; text: string }[] = []
   for (const suite of suites) {
     await bases[suite]()
     for (const name of cases) {
       const title = `${suite}, ${name}`
       try {
-        const seen = await step(title, (say) => play(name, bases, suite, onlyDev, say))
-        results.push({ title, seen, ok: true })
+        const text = await step(title, (say) => play(name, bases, suite, onlyDev, say))
+        results.push({ title, ok: true, text })
       } catch (error) {
         if (!(error instanceof CheckError)) throw error
-        results.push({ title, seen: error.message, ok: false })
+        results.push({ title, ok: false, text: error.message })
       }
     }
   }
   rmSync(work, { recursive: true, force: true })
-  console.log()
-  for (const { title, seen, ok } of results)
-    console.log(`${ok ? 'ok    ' : paint('red', 'FAILED')}  ${title.padEnd(18)} ${seen}`)
-  const failed = results.filter(({ ok }) => !ok).length
-  console.log(`\n${results.length - failed} passed, ${failed} failed`)
-  return failed === 0 ? 0 : 1
+  return summarise(results)
 }
 
 try {

@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { Glob } from 'bun'
 import { ADDON_FILE, INSTALLED } from '../kafka/native/check.ts'
+import { parseCommandLine, refuse } from '../service/command-line.ts'
 import { spawnBoundChild } from './bound-child.ts'
 import { startKafka } from './brokers/kafka.ts'
 import { step } from './progress.ts'
@@ -111,12 +112,11 @@ async function main(folder: string): Promise<number> {
   }
 }
 
+const HELP = 'Usage: bun shared/dev/client-suite.ts FOLDER\n'
+
 if (import.meta.main) {
-  const [folder, ...rest] = process.argv.slice(2)
-  if (folder === undefined || folder.startsWith('-') || rest.length > 0) {
-    const isHelp = folder === '--help'
-    ;(isHelp ? process.stdout : process.stderr).write('Usage: bun shared/dev/client-suite.ts FOLDER\n')
-    process.exit(isHelp ? 0 : 2)
-  }
+  const { positionals } = parseCommandLine(HELP, { allowPositionals: true })
+  const [folder, ...rest] = positionals
+  if (folder === undefined || rest.length > 0) refuse('one FOLDER is needed', HELP)
   process.exit(await main(resolve(folder)))
 }

@@ -1,6 +1,5 @@
 /** `bun run dev`: a broker and both services on this machine, with something to look at. */
 import { readFileSync } from 'node:fs'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import pino from 'pino'
@@ -14,8 +13,10 @@ import { type Broker, BrokerUnavailableError } from './brokers/broker.ts'
 import { brokerSyntax, defaultBrokerChoice, parseBrokerChoice, startBroker } from './brokers/choose.ts'
 import { embeddedPartitions } from './brokers/embedded.ts'
 import { seenGone } from './brokers/external.ts'
+import { findFreePorts, isPortFree } from './brokers/ports.ts'
 import { makeLogFolder } from './log-folder.ts'
 import { createOutcomeReader } from './outcomes.ts'
+import { isTerminal, paint, seconds } from './progress.ts'
 import { type PlainEvent, sendEvents, webhookEvents } from './webhooks.ts'
 
 const HELP = `Runs KafkaTrace on this machine: a broker, the producer and the consumer, until Ctrl-C.
@@ -53,10 +54,7 @@ const TENANT = 'default'
 const STREAM = 'events'
 const INPUT = inputTopic(TENANT, STREAM)
 
-const terminal = process.stdout.isTTY === true
-const colour = terminal && process.env.NO_COLOR === undefined
-const bold = (text: string): string => (colour ? `\x1b[1m${text}\x1b[0m` : text)
-const dim = (text: string): string => (colour ? `\x1b[2m${text}\x1b[0m` : text)
+const terminal = isTerminal(process.stdout)
 
 interface Service {
   name: 'producer' | 'consumer'
@@ -204,7 +202,7 @@ function payloadTable(
   const line = (count: number, what: string, becomes: string): string =>
     `    ${String(count).padStart(4)}  ${what.padEnd(width)}  ${becomes}\n`
   return (
-    `  ${bold('GitHub’s webhook payloads')}: ${events.length} sent, ${accepted} stored (202), ${sum(rows, (row) => row.processed)} processed, ${sum(rows, (row) => row.dead)} dead\n` +
+    `  ${paint('bold', 'GitHub’s webhook payloads')}: ${events.length} sent, ${accepted} stored (202), ${sum(rows, (row) => row.processed)} processed, ${sum(rows, (row) => row.dead)} dead\n` +
     handled.map((row) => line(row.processed, row.type, `→ ${row.becomes}`)).join('') +
     line(
       sum(through, (row) => row.processed),
@@ -219,20 +217,20 @@ function screen(broker: Broker, port: number, logs: string | undefined, table: s
   const ops = (name: Service['name']): string => services.find((one) => one.name === name)?.opsUrl ?? ''
   const curl = `curl -i http://127.0.0.1:${port}/v1/events -H 'content-type: application/json' -d '{"type":"greeting","data":{"hello":"world"}}'`
   return `
-${bold('KafkaTrace')} is up; broker and services took ${((performance.now() - begun) / 1000).toFixed(1)} s
+${paint('bold', 'KafkaTrace')} is up; broker and services took ${seconds(performance.now() - begun)}
 
-  broker      ${broker.bootstrapServers}  ${dim(broker.description)}
-  producer    http://127.0.0.1:${port}  ${dim(`API page: http://127.0.0.1:${port}/docs`)}
+  broker      ${broker.bootstrapServers}  ${paint('dim', broker.description)}
+  producer    http://127.0.0.1:${port}  ${paint('dim', `API page: http://127.0.0.1:${port}/docs`)}
               ${ops('producer')}/metrics  /readyz /livez
   consumer    ${ops('consumer')}/metrics  /readyz /livez
   tenant      ${TENANT}, stream ${STREAM}; no key needed (AUTH=off)
   topics      ${INPUT}  .retry  .dlq  .processed
   logs        ${logs ?? 'below'}
 
-${table === undefined ? '' : `${table}\n`}  ${bold('Try it')}
+${table === undefined ? '' : `${table}\n`}  ${paint('bold', 'Try it')}
     ${curl}
 
-  Ctrl-C drains and stops. ${dim('bun run dev --help')}
+  Ctrl-C drains and stops. ${paint('dim', 'bun run dev --help')}
 `
 }
 
@@ -336,19 +334,10 @@ function httpPort(): number {
   return Number(text)
 }
 
-/** The port, or a free one when somebody listens there. */
+/** The port, or a free one where somebody listens there. 0 is any. */
 async function freePort(wanted: number): Promise<number> {
-  const listens = (port: number): Promise<number | undefined> =>
-    new Promise((resolve) => {
-      const server = createServer()
-      server.once('error', () => resolve(undefined))
-      server.listen(port, '127.0.0.1', () => {
-        const address = server.address()
-        server.close(() => resolve(typeof address === 'object' && address !== null ? address.port : undefined))
-      })
-    })
-  const port = (await listens(wanted)) ?? (await listens(0))
-  if (port === undefined) throw new DevError('no free port on 127.0.0.1')
+  if (wanted !== 0 && (await isPortFree(wanted))) return wanted
+  const [port] = (await findFreePorts(1)) as [number]
   return port
 }
 

@@ -21,7 +21,7 @@ test('the copy names the versions that are tried, and is the same otherwise', ()
 
 test.each([
   ['--help', 0, 'stdout', 'Usage: bun run native:try [--bun VERSION] [--client VERSION]'],
-  ['--bnu', 2, 'stderr', "Unknown option '--bnu'"],
+  ['--bnu', 64, 'stderr', "Unknown option '--bnu'"],
 ] as const)('%s ends with %d and says what there is', (option, exitCode, output, said) => {
   const child = Bun.spawnSync([process.execPath, COMMAND, option])
   expect(child.exitCode).toBe(exitCode)

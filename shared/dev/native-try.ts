@@ -5,7 +5,7 @@
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
-import { parseArgs } from 'node:util'
+import { parseCommandLine } from '../service/command-line.ts'
 import { type BoundChild, spawnBoundChild } from './bound-child.ts'
 import { paint, seconds } from './progress.ts'
 import { lastLines } from './run.ts'
@@ -24,7 +24,7 @@ Usage: bun run native:try [--bun VERSION] [--client VERSION]
 Builds the addon, runs the tests of shared/kafka/native and of packed records (among them those under continuous garbage collection) on an Apache Kafka that it
 starts, and produces and consumes ${(300_000).toLocaleString('en')} records while it watches the memory. Takes some ten minutes on two cores.
 
-Exits 0 when all of it passed, 1 when something broke, which is shown, and 2 on wrong arguments.
+Exits 0 when all of it passed, 1 when something broke, which is shown, and 64 on wrong arguments.
 `
 
 const SOAK_RECORDS = 300_000
@@ -149,23 +149,8 @@ async function attempt(versions: { bun: string; client: string }): Promise<boole
   return isGood
 }
 
-function options() {
-  try {
-    return parseArgs({
-      options: { bun: { type: 'string' }, client: { type: 'string' }, help: { type: 'boolean', default: false } },
-    }).values
-  } catch (error) {
-    console.error(`${(error as Error).message}\n\n${HELP}`)
-    process.exit(2)
-  }
-}
-
 if (import.meta.main) {
-  const { help, ...given } = options()
-  if (help) {
-    process.stdout.write(HELP)
-    process.exit()
-  }
+  const { values: given } = parseCommandLine(HELP, { options: { bun: { type: 'string' }, client: { type: 'string' } } })
   const own = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as Project
   const bun = given.bun ?? own.engines.bun
   const client = given.client ?? (own.dependencies[CLIENT] as string)

@@ -16,6 +16,17 @@ export function paint(colour: keyof typeof colours, text: string): string {
 
 export const seconds = (milliseconds: number): string => `${(milliseconds / 1000).toFixed(1)} s`
 
+/** Prints a line a result, and "N passed, N failed" at the end. @returns the exit code of the command */
+export function summarise(results: readonly { title: string; ok: boolean; text: string }[]): number {
+  console.log()
+  const width = Math.max(...results.map(({ title }) => title.length))
+  for (const { title, ok, text } of results)
+    console.log(`${ok ? 'ok    ' : paint('red', 'FAILED')}  ${title.padEnd(width)}  ${text}`)
+  const failed = results.filter(({ ok }) => !ok).length
+  console.log(`\n${results.length - failed} passed, ${failed} failed`)
+  return failed === 0 ? 0 : 1
+}
+
 /** Runs the work under a title; the work may say what it is at. Prints to stderr, so that output can be piped. */
 export async function step<Result>(
   title: string,

@@ -1,7 +1,7 @@
 /** `bun run verify`: what needs no broker of all that a change has to pass. */
 import { resolve } from 'node:path'
 import { parseCommandLine } from '../service/command-line.ts'
-import { paint, seconds } from './progress.ts'
+import { paint, seconds, summarise } from './progress.ts'
 
 const HELP = `Checks what needs no broker: bun run verify
 
@@ -29,7 +29,7 @@ const checks = [
   { name: 'unit tests', command: ['shared/dev/test.ts', '--unit'] },
 ]
 
-const results: { name: string; ok: boolean; elapsedMs: number }[] = []
+const results: { title: string; ok: boolean; text: string }[] = []
 for (const { name, command } of checks) {
   console.log(paint('bold', `\n${name}`))
   const beganMs = performance.now()
@@ -39,13 +39,6 @@ for (const { name, command } of checks) {
     stdout: 'inherit',
     stderr: 'inherit',
   })
-  results.push({ name, ok: (await child.exited) === 0, elapsedMs: performance.now() - beganMs })
+  results.push({ title: name, ok: (await child.exited) === 0, text: seconds(performance.now() - beganMs) })
 }
-
-console.log()
-for (const { name, ok, elapsedMs } of results) {
-  console.log(`${ok ? 'ok    ' : paint('red', 'FAILED')}  ${name.padEnd(16)} ${seconds(elapsedMs)}`)
-}
-const failed = results.filter((result) => !result.ok).length
-console.log(`\n${results.length - failed} passed, ${failed} failed`)
-process.exit(failed === 0 ? 0 : 1)
+process.exit(summarise(results))
