@@ -2,9 +2,9 @@ import { closeSync, openSync, writeSync } from 'node:fs'
 import type { BunFile, Subprocess } from 'bun'
 
 /**
- * The child is exec'd by this shell, which leaves a guard behind: it reads a pipe (descriptor 3) that our process holds open. A line
- * means that the child's end has been seen to; end of file without one means that we died, so the child is killed and its directory
- * removed.
+ * This shell execs the child and leaves a guard behind, which reads a pipe (descriptor 3) that our process holds open. A line on it means
+ * that we have seen the child end. End of file without a line means that we died: the guard kills the child and removes its
+ * directory.
  */
 const guardedExec = `
 directory=$1; shift
@@ -29,20 +29,20 @@ export interface BoundChildOptions<Out extends Output, Err extends Output> {
   readonly stderr: Err
   readonly env?: Record<string, string | undefined>
   readonly cwd?: string
-  /** A directory that is of no use without this process, removed when it is orphaned. */
+  /** A directory that only this process needs. It is removed when this process dies. */
   readonly removeWhenOrphaned?: string
 }
 
 /**
- * Starts a process that cannot outlive this one, even when this one is killed with SIGKILL. It has a session of its own, so that a
- * Ctrl-C on the terminal reaches us alone and we decide in which order things end.
+ * Starts a process that cannot outlive this one, even when this one is killed with SIGKILL. It gets its own session: a Ctrl-C on the
+ * terminal reaches only us, and we decide in which order processes end.
  */
 export function spawnBoundChild<Out extends Output, Err extends Output>(
   command: readonly string[],
   options: BoundChildOptions<Out, Err>,
 ): BoundChild<Out, Err> {
   const { stdout, stderr }: { stdout: Output; stderr: Output } = options
-  // Of one file for both Bun makes two descriptors, each with a place of its own, so that they write over each other.
+  // Given one file for both, Bun opens it twice with separate offsets, and the two streams overwrite each other.
   const both = typeof stdout === 'object' && stdout === stderr ? openSync(stdout.name ?? '', 'a') : undefined
   const child = Bun.spawn({
     cmd: ['/bin/sh', '-c', guardedExec, 'sh', options.removeWhenOrphaned ?? '', ...command],
@@ -58,7 +58,7 @@ export function spawnBoundChild<Out extends Output, Err extends Output>(
     try {
       writeSync(guard, 'released\n')
     } catch (error) {
-      // It ended before the shell had set the guard up: there is nobody to tell.
+      // The child ended before the shell had started the guard.
       if ((error as NodeJS.ErrnoException).code !== 'EPIPE') throw error
     } finally {
       closeSync(guard)

@@ -4,16 +4,16 @@ import { join } from 'node:path'
 import { cacheFolder } from '../kafka/native/cache.ts'
 import { lastLines, makeWhole, run } from './run.ts'
 
-/** What has to be compiled before it is measured: built once, kept in the user's cache, and built again when its sources change. */
+/** Programs that are compiled before they are measured: built once, kept in the user's cache, rebuilt when their sources change. */
 
 export interface Recipe {
-  /** Of the folder, before the hash. */
+  /** The folder's name before the hash. */
   name: string
-  /** The sources, whole paths. */
+  /** Absolute paths of the sources. */
   files: readonly string[]
-  /** What else the result depends on, such as a compiler's version. */
+  /** Everything else that the result depends on, such as a compiler's version. */
   made: readonly string[]
-  /** Puts the results into the folder, which is empty. */
+  /** Builds into this folder, which is empty. */
   build(folder: string): Promise<void>
 }
 
@@ -26,17 +26,17 @@ export async function provideBuilt(recipe: Recipe): Promise<string> {
   return folder
 }
 
-/** A system, or a tool, cannot be had on this machine; the message says why and what to do. */
+/** A system or a tool is not available on this machine. The message says why and what to do. */
 export class UnavailableError extends Error {
   override readonly name = 'UnavailableError'
 }
 
-/** For what is downloaded and compiled on a slow machine. */
+/** Long enough to download and compile on a slow machine. */
 const TOOL_TIMEOUT_MS = 1_800_000
 
 /**
  * Runs a tool to its end.
- * @param install how a person gets the tool
+ * @param install how to install the tool
  * @returns what it printed
  * @throws UnavailableError when it is missing, fails or takes too long, with its last lines
  */

@@ -1,2 +1,2 @@
-# Bun by its name where the path has it, else the one that runs the script: `/opt/bun run dev` puts no bun on the path, and npx leaves its own npm_execpath.
+# Prefers the Bun on PATH. `/opt/bun run dev` puts no bun on PATH, and npx sets npm_execpath to its own npm, so neither works in every case.
 exec "$(command -v bun || echo "$npm_execpath")" "$@"

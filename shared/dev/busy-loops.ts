@@ -2,7 +2,7 @@ import { type BoundChild, endBoundChild, spawnBoundChild } from './bound-child.t
 
 export const MAX_BUSY_LOOPS = 16
 
-/** Processes that use what they can get of a core each, as other work on the machine does. */
+/** Starts processes that use as much CPU as they can get, one core each, like other work on the machine. */
 export function startBusyLoops(count: number): { stop(): Promise<void> } {
   const loops: BoundChild[] = Array.from({ length: count }, () =>
     spawnBoundChild(['/bin/sh', '-c', 'while :; do :; done'], { stdout: 'ignore', stderr: 'ignore' }),

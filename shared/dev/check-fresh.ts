@@ -1,5 +1,5 @@
 /**
- * `bun run check:fresh`: README's two commands, typed as they stand there, on machines that have nothing but Node, npm and git: Debian roots made by
+ * `bun run check:fresh`: README's two commands, exactly as written there, on machines that have only Node, npm and git: Debian roots made by
  * debootstrap, each with a clone of HEAD.
  */
 import {
@@ -23,11 +23,11 @@ import { lastLines } from './run.ts'
 
 const project = resolve(import.meta.dir, '..', '..')
 
-/** The oldest first. */
+/** Oldest first. */
 const SUITES = ['bookworm', 'trixie'] as const
 type Suite = (typeof SUITES)[number]
 
-/** Who types: root; a user whom sudo asks nothing; a user who may install nothing. */
+/** Who runs the command: root, a user with passwordless sudo, or a user without rights to install anything. */
 type Who = 'root' | 'sudoer' | 'user'
 
 const CASES = ['root', 'sudoer', 'user', 'addon'] as const
@@ -57,7 +57,7 @@ Needs root, debootstrap and unshare. A root with all that is installed in it tak
 
 class CheckError extends Error {}
 
-/** README's command that runs a script. */
+/** README's command for a script. */
 function readmeCommand(script: 'dev' | 'test'): string {
   const readme = readFileSync(join(project, 'README.md'), 'utf8')
   const line = new RegExp(`^(npx -y bun@\\S+ run ${script})\\b`, 'm').exec(readme)?.[1]
@@ -65,10 +65,10 @@ function readmeCommand(script: 'dev' | 'test'): string {
   return line
 }
 
-/** All that is made here is in this folder, which goes with this process. */
+/** Everything is created in this folder, which is removed when this process ends. */
 const work = join(tmpdir(), `kafkatrace-fresh-${process.pid}`)
 
-/** @throws CheckError with the end of what it said */
+/** Runs a command. @throws CheckError with its last lines when it fails */
 async function must(command: readonly string[], cwd = project): Promise<string> {
   const child = spawnBoundChild(['env', `--chdir=${cwd}`, ...command], {
     stdout: 'pipe',
@@ -81,7 +81,7 @@ async function must(command: readonly string[], cwd = project): Promise<string> 
   return output
 }
 
-/** A Debian root with nothing but Node, npm and git. */
+/** Makes a Debian root with only Node, npm and git. */
 async function makeRoot(suite: string, say: (progress: string) => void): Promise<string> {
   const folder = join(work, suite)
   say('debootstrap')
@@ -102,7 +102,7 @@ async function makeRoot(suite: string, say: (progress: string) => void): Promise
   await unpack('npm', join(folder, 'usr/local/lib/node_modules/npm'))
   for (const name of ['npm', 'npx'])
     await must(['ln', '-s', `../lib/node_modules/npm/bin/${name}-cli.js`, join(folder, 'usr/local/bin', name)])
-  // This machine's name servers and its own authorities: it may be behind a proxy that ends TLS.
+  // The machine may be behind a proxy that terminates TLS: the root needs its name servers and certificate authorities.
   for (const file of ['etc/resolv.conf', 'usr/local/share/ca-certificates'])
     if (existsSync(join('/', file)))
       cpSync(join('/', file), join(folder, file), { dereference: true, recursive: true, force: true })
@@ -112,7 +112,7 @@ async function makeRoot(suite: string, say: (progress: string) => void): Promise
   return folder
 }
 
-/** A copy of the root with a user and their clone. */
+/** Copies the root and adds a user with a clone. */
 async function fresh(base: string, who: Who): Promise<string> {
   const root = mkdtempSync(join(work, 'root-'))
   await must(['cp', '-a', `${base}/.`, root])
@@ -128,7 +128,7 @@ const homeOf = (who: Who): string => (who === 'root' ? '/root' : `/home/${who}`)
 
 const cloneOf = (root: string, who: Who): string => join(root, homeOf(who), 'kafkatrace')
 
-/** Processes and mounts of its own, which end with its first process; that one stays root, since the end of its parent is not told to one that changes its user. */
+/** Runs a command in new mount and PID namespaces. The first process stays root: the kernel clears its parent-death signal when it changes user. */
 const ENTER = `
 root=$1 who=$2 home=$3 folder=$4 command=$5
 mount -t proc proc "$root/proc" && mount --rbind /dev "$root/dev" && mount --rbind /sys "$root/sys" || exit
@@ -140,11 +140,11 @@ exit $?`
 interface Typed {
   readonly child: BoundChild
   output(): string
-  /** @throws CheckError when it ends before it has said that, or has not within the time */
+  /** Waits for output that matches. @throws CheckError when the command ends before, or the time is over */
   says(pattern: RegExp, timeoutMs: number): Promise<void>
 }
 
-/** Types a command in a root, where the clone is unless told otherwise. */
+/** Starts a command in a root, by default in the clone. */
 function type(root: string, who: Who, command: string, folder = `${homeOf(who)}/kafkatrace`): Typed {
   const enter = ['/bin/bash', '-c', ENTER, 'enter', root, who, homeOf(who), folder, command]
   const child = spawnBoundChild(['unshare', '--mount', '--pid', '--fork', '--kill-child', ...enter], {
@@ -178,7 +178,7 @@ function type(root: string, who: Who, command: string, folder = `${homeOf(who)}/
   }
 }
 
-/** Until it ends, or is ended since it takes too long. */
+/** Waits for the command's end, and kills it at the time-out. */
 async function typeToEnd(root: string, who: Who, command: string, timeoutMs: number, folder?: string) {
   const typed = type(root, who, command, folder)
   const timer = setTimeout(() => typed.child.kill('SIGKILL'), timeoutMs)
@@ -188,16 +188,16 @@ async function typeToEnd(root: string, who: Who, command: string, timeoutMs: num
   return { exitCode, output: typed.output() }
 }
 
-/** dev, from its being typed to its screen; then it is ended by Ctrl-C, as a terminal sends it. @returns how long the screen took, ms */
+/** Runs dev until its screen is there, then sends Ctrl-C as a terminal does. @returns how long the screen took, ms */
 async function dev(root: string, who: Who, command: string): Promise<number> {
   const beganMs = performance.now()
-  // A shell without job control has what it starts in its own group, which is what a terminal's Ctrl-C goes to.
+  // Without job control, the shell's children share its process group, to which a terminal sends Ctrl-C.
   const typed = type(root, who, `trap : INT; ${command}; echo ended`)
   try {
     await typed.says(/Ctrl-C drains and stops/, UP_TIMEOUT_MS)
     const screenMs = performance.now() - beganMs
     process.kill(-typed.child.pid, 'SIGINT')
-    // The exit code is npx's own, 130, whatever its command ends with.
+    // npx exits with 130, whatever the command's exit code is.
     await typed.says(/stopping the consumer … done\s+ended/, END_TIMEOUT_MS)
     return screenMs
   } finally {
@@ -206,7 +206,7 @@ async function dev(root: string, who: Who, command: string): Promise<number> {
   }
 }
 
-/** @returns what it said at its end, and how long it took */
+/** @returns the closing line, and how long it took */
 async function test(root: string, who: Who, command: string): Promise<string> {
   const beganMs = performance.now()
   const { exitCode, output } = await typeToEnd(root, who, command, TEST_TIMEOUT_MS)
@@ -216,7 +216,7 @@ async function test(root: string, who: Who, command: string): Promise<string> {
   return `${line} after ${seconds(performance.now() - beganMs)}`
 }
 
-/** Where nothing may be installed: the one command that is printed is pasted by root. */
+/** A user who may not install anything gets one command to paste. Root runs it. */
 async function paste(root: string, command: string): Promise<void> {
   const { exitCode, output } = await typeToEnd(root, 'user', command, UP_TIMEOUT_MS)
   const printed = /^ +su -c '(.+)'$/m.exec(output)?.[1]
@@ -229,7 +229,7 @@ async function paste(root: string, command: string): Promise<void> {
     throw new CheckError(`${printed}: exit code ${pasted.exitCode}\n${lastLines(pasted.output)}`)
 }
 
-/** What a release carries, built on the oldest of the systems, and a server for it. */
+/** Builds the release's files on the oldest system, and serves them. */
 async function serveRelease(base: string, say: (progress: string) => void) {
   const root = await fresh(base, 'root')
   say('building what a release carries')
@@ -244,7 +244,7 @@ async function serveRelease(base: string, say: (progress: string) => void) {
   })
 }
 
-/** @returns what was seen of it */
+/** @returns what was observed, for the summary */
 async function play(
   name: Case,
   bases: Readonly<Record<Suite, () => Promise<string>>>,

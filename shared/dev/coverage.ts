@@ -1,4 +1,4 @@
-/** Line coverage of several test runs taken together, from what `bun test` writes in lcov's format. */
+/** Line coverage of several test runs combined, from the lcov files of `bun test`. */
 
 /** Executions by line number, by file. */
 export type Coverage = ReadonlyMap<string, ReadonlyMap<number, number>>
@@ -9,7 +9,7 @@ export interface FileCoverage {
   readonly covered: number
 }
 
-/** Reads `SF:` (file) and `DA:` (line, executions) of lcov files, and adds them up: a line counts that any of the runs reached. */
+/** Adds up `SF:` (file) and `DA:` (line, executions) of lcov files: a line counts when any run reached it. */
 export function mergeLcov(lcovFiles: readonly string[]): Coverage {
   const files = new Map<string, Map<number, number>>()
   for (const lcov of lcovFiles) {
@@ -30,8 +30,8 @@ export function mergeLcov(lcovFiles: readonly string[]): Coverage {
 }
 
 /**
- * A row a file, those with the most lines that nothing reached first. Files that are not asked for are left out.
- * @param linesOf how many lines could have run in a file that no run loaded; all of them count as not covered
+ * One row per file, those with the most uncovered lines first. Only the given files are included.
+ * @param linesOf the number of lines of a file that no run loaded; all of them count as not covered
  */
 export function coverageOf(
   coverage: Coverage,
@@ -46,7 +46,7 @@ export function coverageOf(
   return rows.sort((a, b) => b.lines - b.covered - (a.lines - a.covered) || a.file.localeCompare(b.file))
 }
 
-/** 0 to 100. Nothing to cover is nothing covered: a run without files must not pass a threshold. */
+/** 0 to 100. 0 when there are no lines: a run without files must not pass a threshold. */
 export function percentCovered(rows: readonly FileCoverage[]): number {
   const lines = rows.reduce((sum, row) => sum + row.lines, 0)
   const covered = rows.reduce((sum, row) => sum + row.covered, 0)
@@ -55,7 +55,7 @@ export function percentCovered(rows: readonly FileCoverage[]): number {
 
 const transpiler = new Bun.Transpiler({ loader: 'ts' })
 
-/** How many lines of a source are left once types and comments are gone: none of a file that only declares types. */
+/** The lines of a source without types and comments; 0 for a file that only declares types. */
 export function linesThatRun(source: string): number {
   return transpiler
     .transformSync(source)

@@ -1,4 +1,4 @@
-/** `bun run dev`: a broker and both services on this machine, with something to look at. */
+/** `bun run dev`: a broker and both services on this machine, with events to look at. */
 import { readFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
@@ -46,7 +46,7 @@ const READY_TIMEOUT_MS = 60_000
 const POLL_MS = 100
 const OUTCOMES_TIMEOUT_MS = 60_000
 const DRAIN_TIMEOUT_MS = 20_000
-/** How often the live counts are written: on a terminal over the line before, elsewhere as a line of their own. */
+/** How often the live counts are printed: a terminal's line is overwritten; elsewhere each is a new line. */
 const LIVE_TERMINAL_MS = 500
 const LIVE_PLAIN_MS = 10_000
 const SHOWN_LOG_LINES = 20
@@ -68,7 +68,7 @@ const stopping = new AbortController()
 const services: Service[] = []
 let midLine = false
 
-/** Something that the person at the terminal is told without a stack. */
+/** An expected failure: the message is printed without a stack. */
 class DevError extends Error {}
 
 async function runServices(broker: Broker): Promise<void> {
@@ -80,7 +80,7 @@ async function runServices(broker: Broker): Promise<void> {
     NODE_ENV: 'development',
     LOG_FORMAT: options.logs ? 'pretty' : 'json',
   }
-  // The mock cluster has no request that creates topics; naming them does.
+  // The mock cluster creates topics when metadata is requested for them; it does not support CreateTopics.
   if (broker.name === 'embedded') await broker.createTopics(streamTopics(TENANT, STREAM), embeddedPartitions)
   const sendsPayloads = options.payloads ?? (await hasNoEvents(broker))
   step('starting the producer and the consumer')
@@ -122,7 +122,7 @@ function start(
   services.push({ name, child, opsUrl: `http://127.0.0.1:${opsPort}`, logFile })
 }
 
-/** Waits until both services say that they are ready. @throws DevError saying what they lack */
+/** Waits until both services are ready. @throws DevError with what they report */
 async function ready(): Promise<void> {
   const deadline = performance.now() + READY_TIMEOUT_MS
   for (const service of services) {
@@ -160,7 +160,7 @@ async function playPayloads(broker: Broker, url: string): Promise<string> {
   })
 }
 
-/** Whether dev has started the broker, and nothing was ever sent to the stream. */
+/** Whether dev started the broker and the stream never had an event. */
 async function hasNoEvents(broker: Broker): Promise<boolean> {
   if (broker.name === 'embedded') return true
   return broker.name !== 'external' && !(await reading(broker, (reader) => reader.topics())).includes(INPUT)
@@ -176,7 +176,7 @@ async function reading<T>(broker: Broker, work: (reader: RangeReader) => Promise
   }
 }
 
-/** What reading needs of the configuration: the broker is on this machine and asks for nothing. */
+/** The configuration that reading needs. The broker is on this machine and has no security. */
 const minimalConfig = {
   NODE_ENV: 'development',
   LOG_LEVEL: 'fatal',
@@ -234,11 +234,11 @@ ${table === undefined ? '' : `${table}\n`}  ${paint('bold', 'Try it')}
 `
 }
 
-/** Live counts until Ctrl-C. @throws DevError when a service ends by itself, or the broker that was started for them */
+/** Prints live counts until Ctrl-C. @throws DevError when a service, or the broker that dev started, ends by itself */
 async function live(broker: Broker): Promise<void> {
   let gone: string | undefined
   const brokerGone = async (): Promise<void> => {
-    // One that is somebody else's may come back.
+    // A broker that dev did not start may come back.
     if (broker.name === 'embedded' || broker.name === 'kafka') gone = await seenGone(broker.bootstrapServers)
     else await aborted()
   }
@@ -266,7 +266,7 @@ const aborted = (): Promise<void> =>
     stopping.signal.addEventListener('abort', () => resolve(), { once: true })
   })
 
-/** Sums a service's samples of a metric whose labels contain the text. */
+/** Sums a service's samples of a metric whose labels contain a string. */
 async function metricsOf(service: Service): Promise<(name: string, labels: string) => number> {
   const text = await fetch(`${service.opsUrl}/metrics`)
     .then((response) => response.text())
@@ -279,7 +279,7 @@ async function metricsOf(service: Service): Promise<(name: string, labels: strin
   }
 }
 
-/** @throws DevError with the end of its log when a service has ended; also when the person has pressed Ctrl-C */
+/** @throws DevError with the end of its log when a service has ended; also after Ctrl-C */
 function demandRunning(): void {
   if (stopping.signal.aborted) throw new DevError('stopped')
   for (const { name, child, logFile } of services) {
@@ -288,13 +288,13 @@ function demandRunning(): void {
       logFile === undefined
         ? ''
         : readFileSync(logFile, 'utf8').trimEnd().split('\n').slice(-SHOWN_LOG_LINES).join('\n')
-    // It says itself what is wrong with its configuration, or with the file of handlers, and where.
+    // The log already says which setting or which handlers file is wrong.
     if (child.exitCode === EXIT_BAD_CONFIG) throw new DevError(`the ${name} cannot start:\n${tail}`)
     throw new DevError(`the ${name} ended by itself (exit code ${child.exitCode ?? child.signalCode}):\n${tail}`)
   }
 }
 
-/** Drains the producer first, so that what it has stored is still consumed. @returns the exit code that says how it went */
+/** Stops the producer first, so that the consumer still processes what it stored. @returns the exit code */
 async function stopAll(): Promise<number> {
   endLine()
   let code = 0
@@ -314,7 +314,7 @@ async function stopAll(): Promise<number> {
   return code
 }
 
-/** One line of progress, over the line before on a terminal. */
+/** Prints a line of progress; on a terminal it overwrites the last one. */
 function step(text: string): void {
   if (terminal) {
     process.stdout.write(`\r\x1b[K${text}`)
@@ -327,14 +327,14 @@ function endLine(): void {
   midLine = false
 }
 
-/** @throws DevError for what is no port */
+/** @throws DevError when PORT is not a port */
 function httpPort(): number {
   const text = process.env.PORT ?? '8080'
   if (!/^\d{1,5}$/.test(text) || Number(text) > 65_535) throw new DevError(`PORT=${text} is no port`)
   return Number(text)
 }
 
-/** The port, or a free one where somebody listens there. 0 is any. */
+/** The wanted port, or a free one when it is taken. 0 means any. */
 async function freePort(wanted: number): Promise<number> {
   if (wanted !== 0 && (await isPortFree(wanted))) return wanted
   const [port] = (await findFreePorts(1)) as [number]

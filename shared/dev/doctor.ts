@@ -1,6 +1,6 @@
 /**
- * `bun run doctor`: what this machine has, what each command needs of it, and what to type for what is missing. One screen. It needs neither
- * packages nor the addon: it is asked when those cannot be had.
+ * `bun run doctor`: what this machine has, what each command needs, and what to type for what is missing, on one screen. Works without
+ * packages and without the addon: people run it when those cannot be installed.
  */
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
@@ -17,7 +17,7 @@ import { installCommand, missingOf, NEEDS, type Need, packageManager } from './r
 import { run } from './run.ts'
 import { needsOf } from './setup.ts'
 
-/** `wanted`: something works less well without it; `needed`: nothing works without it. */
+/** `wanted`: something works less well without it. `needed`: nothing works without it. */
 interface Finding {
   readonly name: string
   readonly state: 'ok' | 'wanted' | 'needed'
@@ -25,7 +25,7 @@ interface Finding {
 }
 
 const probeTimeoutMs = 10_000
-/** What a command prints, or undefined when it is not there or fails. */
+/** What a command prints; undefined when it is missing or fails. */
 async function output(command: string, ...args: string[]): Promise<string | undefined> {
   const path = Bun.which(command)
   if (path === null) return undefined
@@ -61,7 +61,7 @@ function addon(): Finding[] {
   }
 }
 
-/** What only matters when the addon has to be built on this machine. */
+/** Matters only when the addon is built on this machine. */
 async function compiler(): Promise<Finding[]> {
   const [cxx, make, missing] = await Promise.all([
     output('c++', '-dumpfullversion'),
@@ -74,7 +74,7 @@ async function compiler(): Promise<Finding[]> {
       : []),
     ...NEEDS.addon.flatMap((need): Finding[] => {
       const isMissing = missing.includes(need)
-      // Compilers and their like have one line where they are there.
+      // Present compilers and tools share the line above.
       if (!isMissing && !need.name.endsWith('.h')) return []
       const state = isMissing ? (COMPILING.includes(need) ? 'needed' : 'wanted') : 'ok'
       return [{ name: `  ${need.name}`, state, text: isMissing ? missingText(need) : need.for }]
@@ -107,7 +107,7 @@ async function docker(): Promise<Finding> {
     : { name, state: 'wanted', text: 'no engine answers: no Redpanda; the other brokers do without' }
 }
 
-/** The commands, as they are typed after `bun run`, with the arguments that change what they need. */
+/** Commands as typed after `bun run`, with the arguments that change what they need. */
 const COMMANDS = [
   'dev',
   'dev --broker kafka',
@@ -124,7 +124,7 @@ const COMMANDS = [
   'native:try',
 ] as const
 
-/** What each command needs besides Bun, the dependencies and the Kafka client, which all of them need. */
+/** What each command needs besides Bun, the dependencies and the Kafka client. */
 const commands = (): Promise<Finding[]> =>
   Promise.all(
     COMMANDS.map(async (typed): Promise<Finding> => {

@@ -2,11 +2,11 @@ import { mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 
 const PREFIX = 'kafkatrace-dev-'
-/** With the id of the process that made it. */
+/** Contains the ID of the process that made it. */
 const OURS = new RegExp(`^${PREFIX}(\\d+)-\\w{6}$`)
 
 /**
- * Makes a folder for the services' logs, and removes those of this user's earlier runs that are over.
+ * Makes a folder for the services' logs, and removes those of this user's finished runs.
  * @param parent the folder for temporary files
  */
 export function makeLogFolder(parent: string): string {
@@ -14,7 +14,7 @@ export function makeLogFolder(parent: string): string {
     const pid = OURS.exec(name)?.[1]
     if (pid === undefined || isAlive(Number(pid))) continue
     const folder = join(parent, name)
-    // Another run may be removing it, too.
+    // Another run may remove it at the same time.
     if (statSync(folder, { throwIfNoEntry: false })?.uid === process.getuid?.())
       rmSync(folder, { recursive: true, force: true })
   }

@@ -1,6 +1,6 @@
 /**
- * `bun run native:try`: whether the Kafka client's native addon works with another Bun, or another version of the client. Works in a copy, and changes nothing
- * in the checkout. docs/upgrading.md says what to do with what it finds.
+ * `bun run native:try`: tests the Kafka client's native addon with another version of Bun or of the client. Works in a copy and changes nothing
+ * in the checkout. docs/upgrading.md says what to do about the result.
  */
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -29,7 +29,7 @@ Exits 0 when all of it passed, 1 when something broke, which is shown, and 64 on
 
 const SOAK_RECORDS = 300_000
 
-/** What the addon's tests and the soak import, and what says how. */
+/** What the addon's tests and the soak need. */
 const COPIED = ['shared', 'package.json', 'bun.lock', 'bunfig.toml', 'tsconfig.json']
 
 interface Project {
@@ -43,7 +43,7 @@ interface Step {
   readonly command: readonly string[]
   readonly cwd: string
   readonly timeoutMs: number
-  /** Nothing that follows makes sense without it. */
+  /** When it fails, the following steps are skipped. */
   readonly isNeeded: boolean
 }
 
@@ -60,7 +60,7 @@ function stepsIn(scratch: string, versions: { bun: string; client: string }): St
   const [runtime, copy] = [join(scratch, 'runtime'), join(scratch, 'copy')]
   const bun = join(runtime, 'node_modules/.bin/bun')
   mkdirSync(runtime)
-  // The package's own script chooses the executable for this processor.
+  // The package's install script picks the executable for this processor.
   const only = { private: true, dependencies: { bun: versions.bun }, trustedDependencies: ['bun'] }
   writeFileSync(join(runtime, 'package.json'), JSON.stringify(only))
   for (const path of COPIED) cpSync(join(root, path), join(copy, path), { recursive: true })
@@ -105,11 +105,11 @@ function stepsIn(scratch: string, versions: { bun: string; client: string }): St
   ]
 }
 
-/** The child of the step that runs, and whether we were asked to end. */
+/** The child of the current step, and whether a signal has asked us to end. */
 let running: BoundChild | undefined
 let isStopped = false
 
-/** @returns what the step said, and whether it passed */
+/** Runs a step. @returns its output, and whether it passed */
 async function run(
   { name, command, cwd, timeoutMs }: Step,
   scratch: string,

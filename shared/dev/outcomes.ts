@@ -2,25 +2,25 @@ import { headerText } from '../events/headers.ts'
 import { siblingTopic } from '../events/topics.ts'
 import { partitionName, type RangeReader } from '../kafka/types.ts'
 
-/** What became of one type's events. */
+/** The outcomes of one type's events. */
 export interface TypeOutcome {
-  /** The type that came in. */
+  /** The event's type. */
   type: string
   processed: number
   dead: number
-  /** The type of the results, where a handler made something else of them. */
+  /** The type of the results, where a handler returned another one. */
   becomes: string | undefined
 }
 
 /**
- * Reads what became of events from `.processed` and `.dlq`, as any reader of those topics could; each call goes on where the one before
+ * Reads outcomes of events from `.processed` and `.dlq`, as any consumer of those topics could. Each call continues where the last one
  * ended.
  */
 export function createOutcomeReader(reader: Pick<RangeReader, 'ends' | 'read'>, input: string, partitions: number) {
   const position = new Map<string, number>()
   const outcomes = new Map<string, { role: 'processed' | 'dlq'; type: string }>()
   return {
-    /** Takes what is new. */
+    /** Reads new records. */
     async update(): Promise<void> {
       for (const role of ['processed', 'dlq'] as const) {
         const topic = siblingTopic(input, role)

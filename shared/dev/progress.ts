@@ -1,4 +1,4 @@
-/** What a person sees while something takes long: on a terminal one line that counts seconds, elsewhere a line at start and end. */
+/** Progress of long steps: on a terminal one line that counts seconds, elsewhere a line at start and end. */
 
 const refreshMs = 200
 const reminderMs = 20_000
@@ -8,7 +8,7 @@ export const isTerminal = (stream: { readonly isTTY?: boolean | undefined } = pr
 
 const colours = { green: 32, red: 31, yellow: 33, bold: 1, dim: 2 } as const
 
-/** Colour on a terminal only, and not where NO_COLOR is set (https://no-color.org). */
+/** Colours text on a terminal, unless NO_COLOR is set (https://no-color.org). */
 export function paint(colour: keyof typeof colours, text: string): string {
   if (!isTerminal(process.stdout) || process.env.NO_COLOR) return text
   return `\x1b[${colours[colour]}m${text}\x1b[0m`
@@ -16,7 +16,7 @@ export function paint(colour: keyof typeof colours, text: string): string {
 
 export const seconds = (milliseconds: number): string => `${(milliseconds / 1000).toFixed(1)} s`
 
-/** Prints a line a result, and "N passed, N failed" at the end. @returns the exit code of the command */
+/** Prints a line for each result, and "N passed, N failed". @returns the exit code of the command */
 export function summarise(results: readonly { title: string; ok: boolean; text: string }[]): number {
   console.log()
   const width = Math.max(...results.map(({ title }) => title.length))
@@ -27,7 +27,7 @@ export function summarise(results: readonly { title: string; ok: boolean; text: 
   return failed === 0 ? 0 : 1
 }
 
-/** Runs the work under a title; the work may say what it is at. Prints to stderr, so that output can be piped. */
+/** Runs the work under a title. The work may report its progress. Prints to stderr, so that output can be piped. */
 export async function step<Result>(
   title: string,
   work: (say: (progress: string) => void) => Promise<Result>,

@@ -1,5 +1,5 @@
 /**
- * What commands need of the machine, and how it gets there: installed by the system's package manager where that is allowed, else told in one
+ * What commands need on the machine: installed by the system's package manager where that is allowed, otherwise printed as one
  * command to copy. Uses nothing that has to be installed.
  */
 import { appendFileSync, closeSync, mkdtempSync, openSync, readFileSync, statSync } from 'node:fs'
@@ -60,7 +60,7 @@ const DEBOOTSTRAP: Need = {
   name: 'debootstrap',
   for: 'making Debian systems in a folder',
   packages: { 'apt-get': 'debootstrap', dnf: 'debootstrap', apk: 'debootstrap', brew: undefined },
-  // It is not on every user's path.
+  // Not on every user's PATH.
   isThere: () => Bun.which('debootstrap', { PATH: `${process.env.PATH}:/usr/sbin:/sbin` }) !== null,
 }
 
@@ -71,13 +71,13 @@ const GO = command('go', 'building Helm and its neighbours, and the example clie
   brew: 'go',
 })
 
-/** Chromium, by the names of Debian, Ubuntu and Google. */
+/** Names of Chromium or Chrome on Debian, Ubuntu and from Google. */
 export const BROWSERS = ['chromium', 'chromium-browser', 'google-chrome'] as const
 
-/** The path of a Chromium; null when none is on PATH. */
+/** The path of a browser; null when there is none on PATH. */
 export const findBrowser = (): string | null => BROWSERS.map(onPath).find((path) => path !== null) ?? null
 
-/** Programs without which tests are skipped, except where CI is set. */
+/** Without these, tests are skipped, except where CI is set. */
 const OPTIONAL_IN_TESTS: readonly Need[] = [
   command('python3', 'the example client in Python', everywhere('python3')),
   GO,
@@ -121,12 +121,12 @@ export async function missingOf(needs: readonly Need[]): Promise<Need[]> {
   return needs.filter((_, index) => !there[index])
 }
 
-/** The packages that bring what is missing, each once. */
+/** The packages that provide what is missing, each once. */
 export function packagesFor(manager: PackageManager, missing: readonly Need[]): string[] {
   return [...new Set(missing.flatMap(({ packages }) => packages[manager] ?? []))]
 }
 
-/** What each package manager is told; `refresh` goes before, `unattended` is added where we do it and somebody else may be installing, too. */
+/** The commands of each package manager. `refresh` runs first. `unattended` is added when we run it, since another process may hold the lock. */
 const INSTALLING: Readonly<
   Record<
     PackageManager,
@@ -146,16 +146,16 @@ const INSTALLING: Readonly<
 
 /** How a package manager may be run. */
 export type Privilege =
-  /** Without more. */
+  /** As the current user. */
   | 'as we are'
-  /** By sudo, which asks nobody. */
+  /** With sudo, without a password. */
   | 'sudo'
-  /** By sudo, which asks for a password. */
+  /** With sudo, which asks for a password. */
   | 'sudo with a password'
-  /** By nobody here. */
+  /** Not at all. */
   | 'none'
 
-/** One line to be pasted into a shell. */
+/** One line to paste into a shell. */
 export function commandLine(manager: PackageManager, packages: readonly string[], privilege: Privilege): string {
   const { refresh, install } = INSTALLING[manager]
   const lines = [...(refresh === undefined ? [] : [refresh]), [...install, ...packages]].map((words) => words.join(' '))
@@ -164,12 +164,12 @@ export function commandLine(manager: PackageManager, packages: readonly string[]
   return lines.map((line) => `sudo ${line}`).join(' && ')
 }
 
-/** Nothing is installed by us; the message says what to do. */
+/** Something is missing and was not installed. The message says what to do. */
 export class MissingError extends Error {
   override readonly name = 'MissingError'
 }
 
-/** What is missing, what for, and the command that brings it; without a package manager that is known, the command of each that is. */
+/** Lists what is missing and why, with the command that installs it. Without a known package manager, lists the command of each. */
 export function advice(missing: readonly Need[], manager: PackageManager | undefined, privilege: Privilege): string {
   const list = [...Map.groupBy(missing, ({ for: purpose }) => purpose)].map(
     ([purpose, needs]) => `  ${needs.map(({ name }) => name).join(', ')}: for ${purpose}`,
@@ -177,7 +177,7 @@ export function advice(missing: readonly Need[], manager: PackageManager | undef
   const commandOf = (one: PackageManager, by: Privilege): string => {
     const packages = packagesFor(one, missing)
     const installing = packages.length === 0 ? [] : [commandLine(one, packages, by)]
-    // What Homebrew does not bring is part of Apple's command-line tools.
+    // Homebrew lacks what is part of Apple's command-line tools.
     const isApples = one === 'brew' && missing.some((need) => need.packages.brew === undefined)
     return [...(isApples ? ['xcode-select --install'] : []), ...installing].join(' && ')
   }
@@ -190,7 +190,7 @@ export function advice(missing: readonly Need[], manager: PackageManager | undef
   return ['not on this machine, and needed:', ...list, 'to install them:', ...commands].join('\n')
 }
 
-/** What to type to install what is missing, in one line; undefined where this system's package manager does not have it, or is not known. */
+/** One line that installs what is missing; undefined where this system's package manager is unknown or does not have it. */
 export function installCommand(missing: readonly Need[]): string | undefined {
   const manager = packageManager()
   const packages = manager === undefined ? [] : packagesFor(manager, missing)
@@ -211,7 +211,7 @@ function privilegeOf(manager: PackageManager | undefined): Privilege {
 }
 
 /**
- * Whether a person is asked first, told only, or nobody is there who could be asked. What the terminal can draw (TERM) does not matter.
+ * Whether to ask a person, only to tell them, or to continue because nobody can answer. TERM does not matter.
  * @param reads whether standard input is a terminal
  * @param sees whether standard error is one
  */
@@ -220,21 +220,21 @@ export function askingOf(reads: boolean, sees: boolean): 'ask' | 'tell' | 'go on
   return sees ? 'ask' : 'tell'
 }
 
-/** Has sudo ask for the password now: its question would be lost in the progress. @throws MissingError when sudo refuses, or asks each time */
+/** Asks for sudo's password before progress is drawn, which would hide the question. @throws MissingError when sudo refuses, or asks each time */
 function askPassword(missing: readonly Need[], manager: PackageManager, told: MissingError): void {
   if (!Bun.spawnSync(['sudo', '-v'], { stdio: ['inherit', 2, 2] }).success)
     throw new MissingError(`sudo refuses this user.\n${advice(missing, manager, 'none')}`)
-  // With timestamp_timeout=0 it has forgotten the password already.
+  // With timestamp_timeout=0 sudo asks again each time.
   if (!Bun.spawnSync(['sudo', '-n', 'true'], { stdio: ['ignore', 'ignore', 'ignore'] }).success)
     throw new MissingError(`sudo wants the password each time; this has to be typed:\n${told.message}`)
 }
 
-/** How long a package manager may take for one of its two steps. */
+/** The time-out of each of a package manager's two commands. */
 const INSTALL_TIMEOUT_MS = 900_000
 
 /**
- * Sees to it that everything is there.
- * @param mayInstall false: nothing is installed, whoever may
+ * Installs what is missing, where that is possible.
+ * @param mayInstall false: installs nothing
  * @throws MissingError
  */
 export async function provide(needs: readonly Need[], mayInstall: boolean): Promise<void> {
@@ -250,7 +250,7 @@ export async function provide(needs: readonly Need[], mayInstall: boolean): Prom
   if (asking === 'tell') throw told
   if (asking === 'ask') {
     process.stderr.write(`${told.message}\n`)
-    // Bun takes an answer that is empty for none, unless there is a default.
+    // prompt() returns null for an empty answer, unless there is a default.
     if (!/^y(es)?$/i.test(prompt('install them now? y or n', 'y')?.trim() ?? 'n'))
       throw new MissingError('nothing was installed')
     if (privilege === 'sudo with a password') askPassword(missing, manager, told)
@@ -285,17 +285,17 @@ async function install(
 
 const WAITING = 'waiting for another package manager to end'
 
-/** How long another package manager is waited for, and how often it is looked whether it has ended. */
+/** How long to wait for another package manager's lock, and how often to look. */
 const LOCK_TIMEOUT_MS = 300_000
 const LOCK_POLL_MS = 2_000
 
-/** Whether a package manager ended because another one was at work. */
+/** Whether a package manager failed because another one holds the lock. */
 export const isLocked = (log: string): boolean => /^E: (Could not get lock|Unable to lock directory) /m.test(log)
 
-/** Whether a package manager waits for another one. */
+/** Whether a package manager is waiting for another one. */
 export const isWaiting = (log: string): boolean => /(^|[\r\n])Waiting for cache lock: [^\r\n]*$/.test(log.trimEnd())
 
-/** The hosts that a package manager could not reach, each once. One that answers with a status, such as 404, was reached. */
+/** The hosts that a package manager could not reach, each once. A host that answers with a status, such as 404, was reached. */
 export const unreachedHosts = (log: string): string[] => [
   ...new Set(
     [...log.matchAll(/^[WE]: Failed to fetch \w+:\/\/([^/\s]+)\S*(?!\s+\d{3}\b)\s/gm)].map(([, host = '']) => host),
@@ -303,9 +303,9 @@ export const unreachedHosts = (log: string): string[] => [
 ]
 
 /**
- * Runs a command again while another package manager is in its way.
+ * Runs a command, again while another package manager holds the lock.
  * @param waiting called when it has to wait
- * @throws MissingError with the end of what the command said
+ * @throws MissingError with the command's last lines
  */
 async function logged(words: readonly string[], log: string, waiting: () => void): Promise<void> {
   const begunMs = performance.now()
@@ -330,8 +330,8 @@ async function logged(words: readonly string[], log: string, waiting: () => void
 }
 
 /**
- * One run. A signal ends us when the command has ended: a package manager that goes on alone is in the way of the next.
- * A terminal's Ctrl-C reaches it as well; it decides whether it can end. In a session of its own, sudo would not know the password.
+ * Runs a command once. After a signal we wait for the command's end before ours: a package manager left running would block the next one.
+ * A terminal's Ctrl-C reaches the command too, and it decides when to stop. In a session of its own, sudo would not know the password.
  */
 async function runLogged(
   words: readonly string[],
@@ -361,7 +361,7 @@ async function runLogged(
   }, LOCK_POLL_MS)
   try {
     const child = Bun.spawn(
-      // Debian's packages may ask questions otherwise.
+      // Otherwise Debian's packages may ask questions.
       words[0] === 'sudo'
         ? [...words.slice(0, 2), 'env', 'DEBIAN_FRONTEND=noninteractive', ...words.slice(2)]
         : [...words],

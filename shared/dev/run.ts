@@ -1,4 +1,4 @@
-/** Runs commands to their end, and keeps what they make. Uses nothing that has to be installed. */
+/** Runs commands to their end, and keeps their results. Uses nothing that has to be installed. */
 import { randomUUID } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { mkdir, rename, rm } from 'node:fs/promises'
@@ -7,11 +7,11 @@ export interface Ran {
   readonly exitCode: number
   readonly output: string
   readonly errors: string
-  /** Whether it was killed by the time-out. */
+  /** Whether the time-out killed it. */
   readonly isLate: boolean
 }
 
-/** Runs a command to its end. That it fails, or is killed by the time-out, is a result and not an error. */
+/** Runs a command to its end. A failure or a time-out is a result, not an error. */
 export async function run(
   command: readonly [string, ...string[]],
   options: { cwd?: string; env?: Record<string, string>; input?: string | Uint8Array; timeoutMs?: number } = {},
@@ -34,13 +34,13 @@ export async function run(
 
 const LAST_LINES = 15
 
-/** The end of a text, to be shown in place of all of it. */
+/** The end of long output. */
 export const lastLines = (text: string, count = LAST_LINES): string =>
   text.trimEnd().split('\n').slice(-count).join('\n')
 
 /**
- * Makes a folder that is whole when it exists: it is filled under another name beside it, and renamed.
- * @param fill gets an empty folder
+ * Makes a folder that is complete whenever it exists: fills it under another name and renames it.
+ * @param fill receives an empty folder
  */
 export async function makeWhole(folder: string, fill: (unfinished: string) => Promise<void>): Promise<void> {
   const unfinished = `${folder}.${randomUUID()}.unfinished`
@@ -48,7 +48,7 @@ export async function makeWhole(folder: string, fill: (unfinished: string) => Pr
   try {
     await fill(unfinished)
     await rename(unfinished, folder).catch((error: unknown) => {
-      // Another process has made the same folder meanwhile.
+      // Another process made the same folder in the meantime.
       if (!existsSync(folder)) throw error
     })
   } finally {

@@ -1,7 +1,7 @@
 /**
- * `bun shared/dev/setup.ts [COMMAND [ARGUMENT…]]`: does what a command needs before it starts, and starts it: the pinned Bun, what the machine has to
- * have, the dependencies of bun.lock, the native addon. Without a command (`bun run setup`), what the tests need. Uses nothing but Bun, since nothing is
- * installed yet; silent and quick when all is there.
+ * `bun shared/dev/setup.ts [COMMAND [ARGUMENT…]]`: sets up what a command needs, and runs it. Checks Bun's version, and installs system packages,
+ * the dependencies of bun.lock and the native addon. Without a command (`bun run setup`), what the tests need. Uses nothing but Bun, since nothing is
+ * installed yet. Silent and quick when everything is there.
  */
 import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -18,20 +18,20 @@ import { lastLines } from './run.ts'
 const root = resolve(import.meta.dir, '..', '..')
 const stampFile = join(root, 'node_modules', '.kafkatrace-installed')
 
-/** What identifies an installation: it is repeated when either file changes. */
+/** Identifies an installation. A change of either file causes a new one. */
 export function installStamp(packageJson: string, lockFile: string): string {
   return createHash('sha256').update(packageJson).update('\0').update(lockFile).digest('hex')
 }
 
 type NeedName = keyof typeof NEEDS
 
-/** What reads results of the bench, or names what it has, starts nothing. */
+/** Subcommands of bench that only read results or list workloads. */
 const BENCH_READS = ['report', 'compare', 'check', '--list']
 
 /**
- * What a command needs of the machine besides the addon.
+ * What a command needs on the machine besides the addon.
  * @param command its path in the checkout; undefined: what the tests need
- * @param isCi whether CI is set: no test is skipped there
+ * @param isCi whether CI is set, where no test may be skipped
  */
 export function needsOf(command: string | undefined, args: readonly string[], isCi: boolean): NeedName[] {
   switch (command) {
@@ -61,7 +61,7 @@ export function needsOf(command: string | undefined, args: readonly string[], is
   }
 }
 
-/** A sentence when files cannot be made in the folder for temporary files; undefined when they can. */
+/** An error message when the folder for temporary files is not writable; undefined when it is. */
 export function temporaryFault(folder: string): string | undefined {
   try {
     rmSync(mkdtempSync(join(folder, 'kafkatrace-probe-')), { recursive: true })
@@ -72,14 +72,14 @@ export function temporaryFault(folder: string): string | undefined {
   }
 }
 
-/** A signal that came while a child ran. */
+/** A signal that arrived while a child ran. */
 let stoppedBy: NodeJS.Signals | undefined
 
-/** Waits for a child's exit code. What would end us ends the child first, so that nothing goes on behind the prompt. */
+/** Waits for a child's exit code. Passes signals on to it first, so that nothing keeps running after we end. */
 async function endOf(child: Subprocess): Promise<number> {
   const forward = (signal: NodeJS.Signals): void => {
     stoppedBy = signal
-    // A terminal's Ctrl-C reaches the child as well, which decides how to end.
+    // A terminal's Ctrl-C reaches the child as well, and the child decides how to end.
     if (signal !== 'SIGINT') child.kill(signal)
   }
   const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
@@ -91,17 +91,17 @@ async function endOf(child: Subprocess): Promise<number> {
   }
 }
 
-/** The same for a child after which something else would follow: it does not after a signal. */
+/** Waits for a child that is followed by another step. After a signal this process ends instead. */
 async function endOfStep(child: Subprocess): Promise<number> {
   const exitCode = await endOf(child)
   if (stoppedBy !== undefined) process.exit(128 + constants.signals[stoppedBy])
   return exitCode
 }
 
-/** How long installing the dependencies may take; Bun itself waits for a registry that does not answer without an end. */
+/** The time-out of `bun install`, which has none of its own for a registry that does not answer. */
 const DEPENDENCIES_TIMEOUT_MS = 300_000
 
-/** Why `bun install` failed, as far as what it said tells, and what to do. */
+/** Why `bun install` failed, as far as its output tells, and what to do. */
 export const installFault = (said: string): string =>
   /lockfile is frozen/.test(said)
     ? `bun.lock and package.json do not agree. Another Bun than ${Bun.version} may have rewritten bun.lock: git checkout bun.lock. After a change of dependencies: npx -y bun@${Bun.version} install`
@@ -113,7 +113,7 @@ async function installDependencies(packageJson: string): Promise<void> {
   if (existsSync(stampFile) && readFileSync(stampFile, 'utf8') === stamp) return
   await step('dependencies', async (say) => {
     say('installing them as bun.lock says')
-    // Lifecycle scripts stay off: the addon is built afterwards, where its progress is shown and its faults are explained.
+    // No lifecycle scripts: the addon is built later, with progress and explained errors.
     const child = Bun.spawn([process.execPath, 'install', '--frozen-lockfile', '--ignore-scripts'], {
       cwd: root,
       stdio: ['ignore', 'pipe', 'pipe'],
@@ -137,7 +137,7 @@ async function installDependencies(packageJson: string): Promise<void> {
   })
 }
 
-/** Standard output belongs to the command that follows: `bun run config > file`. */
+/** Prints to stderr only: standard output belongs to the command that follows, as in `bun run config > file`. */
 async function setUp(command: string | undefined, args: readonly string[], mayInstall: boolean): Promise<number> {
   const packageJson = readFileSync(join(root, 'package.json'), 'utf8')
   const { engines } = JSON.parse(packageJson) as { engines: { bun: string } }
@@ -167,7 +167,7 @@ async function setUp(command: string | undefined, args: readonly string[], mayIn
   await installDependencies(packageJson)
   const build = Bun.spawn([process.execPath, join(root, 'shared', 'kafka', 'native', 'build.ts')], {
     stdio: ['ignore', 2, 2],
-    // The release was asked already.
+    // haveAddon() has already tried the release.
     env: { ...process.env, ...(isAddonThere ? {} : { KAFKATRACE_ADDON_URL: '' }) },
   })
   return await endOfStep(build)

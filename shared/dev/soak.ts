@@ -1,7 +1,7 @@
 #!/usr/bin/env bun
 /**
- * Produces and consumes many records in this one process, as the services do, and watches its resident memory: what the addon or the shim
- * does not give back shows after some millions. Every record is counted, and its number is added up on all three ways (sent, reported,
+ * Produces and consumes many records in this process, as the services do, and watches its resident memory: leaks of the addon or the shim
+ * show after some millions of records. Every record is counted, and the record numbers are summed at three points (sent, reported,
  * consumed).
  */
 import type { IncomingRecord } from '../events/record.ts'
@@ -29,32 +29,32 @@ const VALUE_BYTES = 200
 const KEYS = 1_000
 
 /**
- * How far consuming may stay behind producing. The mock cluster forgets what is beyond 5 MB in a partition; this is 3 MB at most, even if
+ * How far consuming may fall behind producing. The mock cluster deletes what exceeds 5 MB in a partition. This is 3 MB at most, even if
  * all of it were in one.
  */
 const MAX_BEHIND_RECORDS = 10_000
 
-/** How many records are produced before others get their turn. */
+/** How many records are produced before the event loop runs. */
 const BURST_RECORDS = 500
 
-/** How many records one call of the consumer returns at most. */
+/** The most records that one call of the consumer returns. */
 const BATCH_RECORDS = 1_000
 
-/** Without any progress for so long, the run has failed. */
+/** The run fails after this long without progress. */
 const STALL_MS = 30_000
 
 const CONNECT_TIMEOUT_MS = 10_000
 const WAIT_MS = 1
 
-/** A sample of the memory is taken after each so many per cent of the records. */
+/** Memory is sampled each time this percentage of the records was consumed. */
 const SAMPLE_PERCENT = 1
 
-/** How much the last half of a run may add. A handle that is lost for each record would add 100 MB after 200,000 records. */
+/** How much memory may grow in the last half. A handle leaked for each record would add 100 MB after 200,000 records. */
 const MAX_GROWTH_BYTES = 32 * 2 ** 20
 
 interface Tally {
   records: number
-  /** The sum of the records' numbers: finds one lost and another doubled. */
+  /** The sum of the record numbers: detects one lost and another duplicated. */
   sum: number
 }
 
@@ -64,7 +64,7 @@ interface Sample {
 }
 
 /**
- * What the last half of a run added: the middle of its last tenth above the middle of the tenth that begins at 50 %.
+ * Memory growth in the last half: the median of the last tenth minus the median of the tenth that begins at 50 %.
  * @param samples in order, to 100 %
  */
 export function growthBytes(samples: readonly Sample[]): number {
@@ -79,7 +79,7 @@ function middle(samples: readonly Sample[], fromPercent: number): number {
   return tenth[Math.floor(tenth.length / 2)] ?? Number.NaN
 }
 
-/** Why a run has failed, a line each; none when it is good. */
+/** Why a run failed, one line each; empty when it passed. */
 export function faults(
   messages: number,
   reported: Tally,
@@ -192,7 +192,7 @@ async function soak(messages: number, broker: Broker): Promise<number> {
   return found.length === 0 ? 0 : 1
 }
 
-/** The number in a record, the same in its value and its header. Throws where key, value or headers are not what was sent. */
+/** The record's number, which is in its value and its header. Throws when key, value or headers are not what was sent. */
 function numberOf({ key, value, headers, partition, offset }: IncomingRecord): number {
   const number = value?.readDoubleLE(0) ?? Number.NaN
   const good =
@@ -226,7 +226,7 @@ async function openConsumer(brokers: string, topic: string): Promise<Consumer> {
       'fetch.wait.max.ms': 10,
       'fetch.queue.backoff.ms': 10,
     },
-    // What the broker has forgotten must show as missing, not be skipped over.
+    // Records that the broker has deleted must be reported as missing, not skipped.
     { 'auto.offset.reset': 'error' },
   )
   await promised((done) => consumer.connect({ timeout: CONNECT_TIMEOUT_MS }, (error) => done(error)))
@@ -234,7 +234,7 @@ async function openConsumer(brokers: string, topic: string): Promise<Consumer> {
   return consumer
 }
 
-/** How often the terminal, or a log, is told how far it is. */
+/** How often progress is printed on a terminal, and elsewhere. */
 const TERMINAL_PROGRESS_MS = 500
 const PLAIN_PROGRESS_MS = 15_000
 
@@ -251,10 +251,10 @@ function startProgress(messages: number): (records: number, end?: boolean) => vo
   }
 }
 
-/** Below this, the samples say nothing. */
+/** Below this, the samples mean nothing. */
 const MIN_MESSAGES = 1_000
 
-/** Reports bring back no larger number. */
+/** Delivery reports carry 32-bit sequence numbers. */
 const MAX_MESSAGES = 2 ** 31 - 1
 
 async function main(): Promise<number> {

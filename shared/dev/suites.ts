@@ -1,4 +1,4 @@
-/** Which suite a test file belongs to, and what came of a run. */
+/** Which suite a test file belongs to, and the results of a run. */
 
 export type SuiteName = 'unit' | 'integration' | 'e2e'
 
@@ -8,7 +8,7 @@ export function suiteOf(file: string): SuiteName {
   return 'unit'
 }
 
-/** Files by suite, each in a stable order. */
+/** Files by suite, sorted. */
 export function sortBySuite(files: readonly string[]): Record<SuiteName, string[]> {
   const suites: Record<SuiteName, string[]> = { unit: [], integration: [], e2e: [] }
   for (const file of [...files].sort()) suites[suiteOf(file)].push(file)
@@ -21,7 +21,7 @@ export interface TestCounts {
   readonly skipped: number
 }
 
-/** Reads the totals of a JUnit report as `bun test` writes it. An empty or broken report counts as no test at all. */
+/** Reads the totals of `bun test`'s JUnit report. An empty or broken report counts as no tests. */
 export function counted(junit: string): TestCounts {
   const head = /<testsuites\b[^>]*>/.exec(junit)?.[0] ?? ''
   const attribute = (name: string) => Number(new RegExp(`\\s${name}="(\\d+)"`).exec(head)?.[1] ?? 0)
@@ -32,14 +32,14 @@ export function counted(junit: string): TestCounts {
 
 const entities: Readonly<Record<string, string>> = { amp: '&', lt: '<', gt: '>', quot: '"', apos: "'", '#10': '\n' }
 
-/** The value of an XML attribute; empty when it is not there. */
+/** The value of an XML attribute; empty when it is missing. */
 const attributeOf = (attributes: string, name: string): string =>
   (new RegExp(`\\s${name}="([^"]*)"`).exec(attributes)?.[1] ?? '').replace(
     /&(#?\w+);/g,
     (whole, entity: string) => entities[entity] ?? whole,
   )
 
-/** Each test that a JUnit report says has failed, as `file:line name: why`, in its order. */
+/** The failed tests of a JUnit report, each as `file:line name: why`, in order. */
 export function failedTests(junit: string): string[] {
   const cases = junit.matchAll(/<testcase\b([^>]*[^/])>\s*<(?:failure|error)\b([^>]*)>/g)
   return [...cases].map(([, test = '', failure = '']) => {
@@ -48,7 +48,7 @@ export function failedTests(junit: string): string[] {
   })
 }
 
-/** The name of each test that a JUnit report says was skipped, in its order. */
+/** The names of the skipped tests of a JUnit report, in order. */
 export function skippedTests(junit: string): string[] {
   const cases = junit.matchAll(/<testcase\b([^>]*[^/])>\s*<skipped\b/g)
   return [...cases].map(([, test = '']) => attributeOf(test, 'name'))

@@ -1,4 +1,4 @@
-/** `bun run test`: unit, integration and end-to-end tests, one Apache Kafka for all that need a broker, coverage over all. */
+/** `bun run test`: unit, integration and end-to-end tests, one Apache Kafka for all that need a broker, coverage of everything. */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { availableParallelism, tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
@@ -15,7 +15,7 @@ const root = resolve(import.meta.dir, '..', '..')
 const leastCoveragePercent = 90
 const filesShown = 10
 
-/** Where integration and e2e suites find the broker: `host:port`. Where it is set already, that broker is used. */
+/** The broker of integration and e2e suites: `host:port`. When it is already set, that broker is used. */
 const brokersVariable = 'KAFKATRACE_TEST_BROKERS'
 
 const help = `Runs the tests: bun run test [--unit] [--integration] [--e2e] [PATH…]
@@ -33,11 +33,11 @@ ${brokersVariable}=host:port uses a broker that runs already.
 `
 
 interface Limits {
-  /** For tests that do not say how long they may take. */
+  /** For tests without a time-out of their own. */
   readonly testTimeoutMs: number
-  /** A suite that takes longer is too slow: where CI is set it has failed, and elsewhere the machine may be slow or busy. */
+  /** A suite that takes longer fails where CI is set. Elsewhere the machine may be slow or busy. */
   readonly suiteMs: number
-  /** A suite that takes this long does not end by itself, and is killed. */
+  /** A suite that takes this long hangs, and is killed. */
   readonly killAfterMs: number
 }
 
@@ -48,8 +48,8 @@ const limits: Readonly<Record<SuiteName, Limits>> = {
 }
 
 /**
- * Sources that coverage leaves out, and why. `bun test` measures its own process and no other: what only ever runs as a process of its own
- * would look as if nothing tested it.
+ * Files that coverage leaves out, and why. `bun test` measures only its own process, so code that always runs in another process
+ * would look untested.
  */
 const notCounted: readonly { readonly why: string; readonly files: readonly string[] }[] = [
   {
@@ -96,7 +96,7 @@ interface SuiteResult extends TestCounts {
   readonly title: string
   readonly files: number
   readonly elapsedMs: number
-  /** Why it failed apart from failed tests. */
+  /** Why it failed, other than failed tests. */
   readonly fault: string | undefined
   readonly failures: readonly string[]
   readonly skips: readonly string[]
@@ -120,7 +120,7 @@ async function runSuite(
     [
       process.execPath,
       'test',
-      // A slow test is waited for by somebody, who sees each that is done; of quick ones, only failures are worth a line.
+      // People watch slow tests run, so each result is printed. Of quick tests, only failures are.
       ...(suite === 'unit' ? ['--only-failures'] : []),
       `--timeout=${testTimeoutMs}`,
       '--reporter=junit',
@@ -166,7 +166,7 @@ async function runSuite(
   }
 }
 
-/** What could not begin. */
+/** The result of a suite that could not start. */
 const notRun = (title: string, fault: string): SuiteResult => ({
   title,
   files: 0,
@@ -181,8 +181,8 @@ const notRun = (title: string, fault: string): SuiteResult => ({
 })
 
 /**
- * What runs at the same time. Unit tests are one process's work in turn, and many wait for a timer: two processes take half the time. Fault runs wait most
- * of the time, and are to hold with other work on the machine: the other e2e tests run meanwhile.
+ * Splits a suite into parts that run at the same time. Unit tests use one process, and many wait for timers: two processes halve the time. Fault runs
+ * mostly wait, and must pass on a busy machine: the other e2e tests run beside them.
  */
 function sideBySide(suite: SuiteName, files: readonly string[]): { title: string; files: readonly string[] }[] {
   if (suite === 'integration') return [{ title: suite, files }]
@@ -200,7 +200,7 @@ function sideBySide(suite: SuiteName, files: readonly string[]): { title: string
 
 const scan = (pattern: string): string[] => [...new Bun.Glob(pattern).scanSync(root)].sort()
 
-/** Prints the coverage and returns what is wrong with it. */
+/** Prints the coverage. @returns why it is not enough, or undefined */
 async function judgeCoverage(lcovFiles: readonly string[]): Promise<string | undefined> {
   const sources = scan('{producer,consumer,shared,bench}/**/*.ts')
   const leftOut = notCounted.flatMap(({ files }) => files)
@@ -267,7 +267,7 @@ async function main(): Promise<number> {
 
   const beganMs = performance.now()
   const results: SuiteResult[] = []
-  /** @returns undefined where it cannot be had, and that counts as a failure */
+  /** @returns undefined when it is not available, which counts as a failure */
   const started = async (
     title: string,
     start: (say: (progress: string) => void) => Promise<Broker>,
@@ -326,7 +326,7 @@ async function main(): Promise<number> {
   return failed === 0 ? 0 : 1
 }
 
-// What was started is bound to this process and ends with it.
+// Child processes are bound to this process and end with it.
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => process.exit(130))
 
 process.exit(await main())

@@ -1,4 +1,4 @@
-/** `bun run verify`: what needs no broker of all that a change has to pass. */
+/** `bun run verify`: all checks of a change that need no broker. */
 import { resolve } from 'node:path'
 import { parseCommandLine } from '../service/command-line.ts'
 import { paint, seconds, summarise } from './progress.ts'

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 
 /**
- * The example payloads of GitHub's webhooks, as `@octokit/webhooks-examples` carries them: real input to try things out with.
+ * GitHub's example webhook payloads from `@octokit/webhooks-examples`: real input to try things out with.
  */
 
 /** An event in the producer's plain form. */
@@ -20,7 +20,7 @@ interface Webhook {
 }
 
 /**
- * Every example as an event of the type `com.github.<name>`. Ids follow from the content, so that whoever sends them a second time sends the
+ * Every example as an event of type `com.github.<name>`. IDs are hashes of the content, so that sending them again sends the
  * same events.
  */
 export async function webhookEvents(): Promise<PlainEvent[]> {
@@ -31,7 +31,7 @@ export async function webhookEvents(): Promise<PlainEvent[]> {
   return (webhooks as Webhook[]).flatMap(({ name, examples }) =>
     examples.flatMap((data) => {
       const id = createHash('sha256').update(name).update(JSON.stringify(data)).digest('hex').slice(0, 32)
-      // The collection holds some examples twice.
+      // The collection has some examples twice.
       if (seen.has(id)) return []
       seen.add(id)
       const subject = data.repository?.full_name
@@ -49,13 +49,13 @@ export async function webhookEvents(): Promise<PlainEvent[]> {
 /** Requests at a time. */
 const CONCURRENT_REQUESTS = 8
 
-/** What came of sending. */
+/** The result of sending. */
 export interface Sent {
   accepted: number
   refused: { id: string; type: string; status: number; detail: string }[]
 }
 
-/** Sends each event in a request of its own, as any client would, a few at a time. */
+/** Sends each event in its own request, a few at a time. */
 export async function sendEvents(
   events: readonly PlainEvent[],
   url: string,
@@ -65,10 +65,10 @@ export async function sendEvents(
   const waiting = events.values()
   let done = 0
   const work = async (): Promise<void> => {
-    // All workers take from one iterator.
+    // All workers share one iterator.
     for (const event of waiting) {
       const response = await fetch(url, {
-        // Those that are kept open would hold the producer up when it stops.
+        // A kept-open connection would delay the producer's shutdown.
         keepalive: false,
         method: 'POST',
         headers: { 'content-type': 'application/json' },

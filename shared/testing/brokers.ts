@@ -1,4 +1,4 @@
-/** The brokers that integration tests use: those that `bun run test` started. */
+/** The brokers of integration tests, which `bun run test` starts. */
 export function testBrokers(): string {
   const brokers = process.env.KAFKATRACE_TEST_BROKERS
   if (brokers === undefined)
@@ -8,6 +8,6 @@ export function testBrokers(): string {
   return brokers
 }
 
-/** A name that no other test, nor an earlier run on the same broker, uses; fit for a tenant or a group. */
+/** A name that no other test uses, nor an earlier run on the same broker. Valid as a tenant or a group. */
 export const uniqueName = (prefix: string): string =>
   `${prefix}-${Date.now().toString(36)}-${crypto.randomUUID().slice(0, 8)}`

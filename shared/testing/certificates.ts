@@ -19,11 +19,11 @@ export interface Certificate {
 
 export interface Authority {
   certificateFile: string
-  /** @param names such as "DNS:localhost,IP:127.0.0.1"; the subject is the first of them, "CN=localhost" @param days until it expires; negative: it has */
+  /** @param names such as "DNS:localhost,IP:127.0.0.1"; the subject is the first, "CN=localhost" @param days until it expires; negative: it has expired */
   issue(names: string, days?: number): Promise<Certificate>
 }
 
-/** An authority of its own, whose files are in a directory of their own. */
+/** A certificate authority with its own directory of files. */
 export async function createAuthority(): Promise<Authority> {
   const directory = mkdtempSync(join(tmpdir(), 'kafkatrace-certificates-'))
   const at = (name: string) => join(directory, name)
@@ -37,7 +37,7 @@ export async function createAuthority(): Promise<Authority> {
       const [key, request, certificate] = [at(`${number}.key`), at(`${number}.csr`), at(`${number}.pem`)]
       await openssl('req', ...newKey, '-keyout', key, '-out', request, '-subj', `/CN=${/:([^,]*)/.exec(names)?.[1]}`)
       await Bun.write(at(`${number}.ext`), `subjectAltName=${names}`)
-      // `openssl ca` is the one command of every version that takes a time in the past; it wants to keep a register.
+      // `openssl ca` is the only command that sets a past expiry in every version. It needs a database of certificates.
       await Bun.write(at(`${number}.index`), '')
       await Bun.write(
         at(`${number}.conf`),
@@ -67,7 +67,7 @@ export async function createAuthority(): Promise<Authority> {
   }
 }
 
-/** What `openssl ca` has to be told, but for where the register is. */
+/** The configuration of `openssl ca`, without the paths of its database. */
 const REGISTER = `[ca]
 default_ca = ours
 [subject]
@@ -78,7 +78,7 @@ policy = subject
 rand_serial = yes
 `
 
-/** ASN.1's UTCTime, so many days from now. */
+/** A time so many days from now, as ASN.1's UTCTime. */
 const utcTime = (days: number): string =>
   `${new Date(Date.now() + days * 86_400_000).toISOString().slice(2, 19).replace(/[-T:]/g, '')}Z`
 

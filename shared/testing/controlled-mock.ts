@@ -1,26 +1,26 @@
-/** librdkafka's mock cluster with its controls: brokers that go, freeze or refuse. For tests; the addon's client has no way to them. */
+/** librdkafka's mock cluster with its controls, so that tests can stop, slow or break brokers. The addon's client does not expose them. */
 import { CString, dlopen, FFIType, ptr } from 'bun:ffi'
 import { join } from 'node:path'
 import { native } from '../kafka/client.ts'
 import { ADDON_FILE, INSTALLED } from '../kafka/native/check.ts'
 
-/** A request's number in the protocol. */
+/** API keys of requests. */
 export const API = { Produce: 0, ListOffsets: 2, TxnOffsetCommit: 28 } as const
 
 export interface ControlledMock {
-  /** `host:port` of every broker, which have the ids from 1 on. */
+  /** `host:port` of every broker. Broker IDs start at 1. */
   brokers: string
-  /** Its connections are closed, and new ones refused. */
+  /** Closes the broker's connections and refuses new ones. */
   setDown(broker: number): void
   setUp(broker: number): void
-  /** Answers of this broker take so long from now on; longer than any time-out is as good as a frozen process. */
+  /** Delays the broker's responses from now on. Longer than all time-outs, it behaves like a frozen process. */
   setRoundTrip(broker: number, ms: number): void
-  /** Gone from the cluster, and its number from metadata, as an operator takes a broker away. */
+  /** Removes the broker from the cluster and its metadata, as an operator would. */
   decommission(broker: number): void
-  /** With one partition. */
+  /** Creates a topic with one partition. */
   createTopic(topic: string, leader: number): void
   setCoordinator(of: 'group' | 'transaction', key: string, broker: number): void
-  /** The next requests of this kind are answered with these codes. */
+  /** The next requests of this kind get these error codes. */
   pushErrors(api: number, codes: readonly number[]): void
   close(): void
 }
@@ -32,7 +32,7 @@ const ERROR_BYTES = 256
 const text = (value: string): Buffer => Buffer.from(`${value}\0`)
 
 export function startControlledMock(brokerCount: number): ControlledMock {
-  // Loaded before its symbols are looked up: it needs what the runtime has.
+  // Loads the addon before its symbols are looked up.
   native()
   const { symbols: kafka } = dlopen(join(INSTALLED, ADDON_FILE), {
     rd_kafka_conf_new: { args: [], returns: pointer },

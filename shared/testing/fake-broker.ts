@@ -1,9 +1,9 @@
 import type { IncomingRecord, OutgoingRecord } from '../events/record.ts'
 import { type CommittedOffset, type PartitionEnds, partitionName, type TopicPartition } from '../kafka/types.ts'
 
-/** What of Kafka's transactions its clients rest on: logs with marks, offsets that are pending, and a coordinator that may forget to write marks. */
+/** The parts of Kafka's transactions that clients rely on: logs with markers, pending offsets, and a coordinator that may forget to write markers. */
 
-/** The end of a transaction in one of its partitions; among the group's offsets where `at` is undefined. */
+/** The end of a transaction in one of its partitions, or in the group's offsets where `at` is undefined. */
 export interface Mark {
   transactionalId: string
   kind: 'commit' | 'abort'
@@ -11,15 +11,15 @@ export interface Mark {
 }
 
 /**
- * What becomes of a mark. One that is forgotten is never written, though the transaction counts as ended: a broker that restarts does that. Until
- * one that is late is written, the transaction has not ended.
+ * What happens to a marker. A forgotten one is never written although the transaction counts as ended: restarted brokers do that. While a
+ * marker is late, the transaction has not ended.
  */
 export type MarkFate = 'written' | 'forgotten' | Promise<void>
 
 interface Entry {
-  /** undefined: a transaction's mark. */
+  /** undefined for a transaction's marker. */
   record: IncomingRecord | undefined
-  /** Who wrote it in a transaction. */
+  /** The producer of its transaction; undefined outside transactions. */
   producer: number | undefined
   state: 'committed' | 'open' | 'aborted'
 }
@@ -27,7 +27,7 @@ interface Entry {
 /** A partition's log. */
 export class FakeLog implements TopicPartition {
   readonly #entries: Entry[] = []
-  /** Offsets before it were deleted. */
+  /** The first offset that is not deleted. */
   beginning = 0
 
   constructor(
@@ -39,7 +39,7 @@ export class FakeLog implements TopicPartition {
     return this.#entries.length
   }
 
-  /** Readers of committed records get this far. */
+  /** The last stable offset. */
   get stable(): number {
     const first = this.#entries.findIndex(({ state }) => state === 'open')
     return first === -1 ? this.end : first
@@ -50,7 +50,7 @@ export class FakeLog implements TopicPartition {
     return { beginning, stable, end }
   }
 
-  /** @param producer who writes it in a transaction; undefined: it is committed at once */
+  /** @param producer the producer of its transaction; undefined: committed at once */
   append({ key, value, headers }: OutgoingRecord, timestampMs: number, producer?: number): IncomingRecord {
     const record: IncomingRecord = {
       topic: this.topic,
@@ -65,7 +65,7 @@ export class FakeLog implements TopicPartition {
     return record
   }
 
-  /** Ends all that a producer has open here, of whichever of its transactions. */
+  /** Ends everything that a producer has open here, from all its transactions. */
   mark(producer: number, kind: Mark['kind']): void {
     for (const entry of this.#entries)
       if (entry.state === 'open' && entry.producer === producer)
@@ -73,7 +73,7 @@ export class FakeLog implements TopicPartition {
     this.#entries.push({ record: undefined, producer, state: 'committed' })
   }
 
-  /** A record is no longer there, though those around it are: what a broker has lost, or has compacted. */
+  /** Removes one record, as compaction or data loss does. */
   lose(offset: number): void {
     const entry = this.#entries[offset]
     if (entry !== undefined) entry.record = undefined
@@ -88,28 +88,28 @@ export class FakeLog implements TopicPartition {
   }
 }
 
-/** A transactional id, as its coordinator knows it. */
+/** A transactional ID, as its coordinator knows it. */
 export interface Owner {
   readonly transactionalId: string
   readonly producer: number
-  /** Clients of earlier epochs are fenced. */
+  /** Clients with earlier epochs are fenced. */
   epoch: number
-  /** Monotonic; when its open transaction began. */
+  /** When its open transaction began, on the monotonic clock. */
   openedMs: number | undefined
-  /** What the open transaction has touched; undefined: the group's offsets. */
+  /** The logs in the open transaction; undefined stands for the group's offsets. */
   readonly touched: Set<FakeLog | undefined>
-  /** Set while an ended transaction's marks are not all written: the next one waits. */
+  /** Set while an ended transaction has late markers. The next transaction waits for it. */
   ending: Promise<void> | undefined
 }
 
-/** The committed offsets of one group, and transactions. */
+/** Transactions, and the committed offsets of one group. */
 export class FakeCoordinator {
   readonly #owners = new Map<string, Owner>()
   readonly #committed = new Map<string, CommittedOffset>()
-  /** By producer. */
+  /** By producer ID. */
   readonly #pending = new Map<number, CommittedOffset[]>()
 
-  /** @param fateOf asked for every mark */
+  /** @param fateOf called for every marker */
   constructor(readonly fateOf: (mark: Mark) => MarkFate) {}
 
   owner(transactionalId: string): Owner {
@@ -125,7 +125,7 @@ export class FakeCoordinator {
     return found
   }
 
-  /** @returns the epoch of the client that initialises the id's transactions; those before it are fenced, and what they have open is aborted */
+  /** Fences earlier clients of the ID and aborts their open transaction. @returns the new epoch */
   async initialise(transactionalId: string): Promise<number> {
     const owner = this.owner(transactionalId)
     this.timeOut(owner)
@@ -134,14 +134,14 @@ export class FakeCoordinator {
     return epoch
   }
 
-  /** Aborts a transaction whose client is gone or too slow. */
+  /** Aborts a transaction whose client is dead or too slow. */
   timeOut(owner: Owner): void {
     if (owner.openedMs === undefined) return
     owner.epoch++
     this.end(owner, 'abort')
   }
 
-  /** The same for all that have been open for so long. */
+  /** Aborts all transactions that have been open this long. */
   timeOutAll(afterMs: number): void {
     const sinceMs = performance.now() - afterMs
     for (const owner of this.#owners.values())
@@ -153,7 +153,7 @@ export class FakeCoordinator {
     this.#pending.set(owner.producer, [...(this.#pending.get(owner.producer) ?? []), ...offsets])
   }
 
-  /** Ends the owner's open transaction, as far as its marks are written. */
+  /** Ends the owner's open transaction, as far as its markers are written. */
   end(owner: Owner, kind: Mark['kind']): void {
     const { transactionalId, producer } = owner
     const late: Promise<void>[] = []
@@ -172,14 +172,14 @@ export class FakeCoordinator {
     })
   }
 
-  /** All that is pending of a producer, of whichever of its transactions. */
+  /** Ends everything that a producer has pending, from all its transactions. */
   #mark(producer: number, kind: Mark['kind']): void {
     if (kind === 'commit')
       for (const offset of this.#pending.get(producer) ?? []) this.#committed.set(partitionName(offset), offset)
     this.#pending.delete(producer)
   }
 
-  /** Without a transaction, as a tool does. */
+  /** Commits outside a transaction, as a tool does. */
   commit(offset: CommittedOffset): void {
     this.#committed.set(partitionName(offset), offset)
   }
@@ -189,7 +189,7 @@ export class FakeCoordinator {
     return this.#committed.get(partitionName(at)) ?? { topic, partition, offset: -1, metadata: '' }
   }
 
-  /** Whether a transaction that has not ended is about to change it. */
+  /** Whether an open transaction is about to change it. */
   isPending(at: TopicPartition): boolean {
     const name = partitionName(at)
     return [...this.#pending.values()].some((offsets) => offsets.some((one) => partitionName(one) === name))

@@ -26,46 +26,46 @@ import {
 import { sleep } from '../service/retry.ts'
 import { FakeCoordinator, FakeLog, type Mark, type MarkFate, type Owner } from './fake-broker.ts'
 
-/** A step that a transactor is about to take, or whose answer it is about to get. */
+/** A step that a transactor is about to take, or whose response it is about to receive. */
 export interface Step {
   transactionalId: string
   name: 'offsets' | 'outputs' | 'end' | 'answer'
   kind: 'commit' | 'abort' | 'release'
 }
 
-/** What the client makes of a step; undefined: it goes on. */
+/** How a step fails; undefined: it succeeds. */
 export type StepFault = { kind: 'aborted'; reason: string; passing: boolean } | { kind: 'fatal'; reason: string }
 
-/** A process of ours: what it was doing when it is killed is never gone on with, and its clients answer no more. */
+/** A service's process. Once it is killed, nothing it was doing continues, and its clients get no more answers. */
 export interface FakeProcess {
   killed: boolean
 }
 
-/** A member of the fake's group, as a test steers it. */
+/** A group member that a test controls. */
 export interface FakeMember extends GroupConsumer {
-  /** The group gives it partitions. */
+  /** Assigns partitions to it. */
   assign(partitions: TopicPartition[]): void
-  /** The group takes partitions from it; they are given up when this resolves. When `lost` its membership has ended before. */
+  /** Revokes partitions from it; resolves when they are revoked. With `lost`, its membership has already ended. */
   revoke(partitions: TopicPartition[], lost?: boolean): Promise<void>
-  /** Its session has timed out at the broker. It has not noticed, unless told by `revoke`. */
+  /** Its session times out at the broker. The member does not notice until `revoke`. */
   expire(): void
-  /** What it believes to own. */
+  /** The partitions that it believes are assigned to it. */
   owned(): TopicPartition[]
 }
 
-/** How soon it is looked again whether a pending offset has been committed or aborted. */
+/** How often to check whether a pending offset has been committed or aborted. */
 const PENDING_PAUSE_MS = 20
 
-/** How long a fetch waits for records at the most. */
+/** The longest that a fetch waits for records. */
 const FETCH_PAUSE_MS = 10
 
 /**
- * Kafka in memory, for unit tests of both services: topics of partitions of records, one consumer group with generations, transactions with marks
- * that may be late or forgotten. It has no wire; what rests on that is tested against a real broker.
+ * Kafka in memory, for unit tests of both services: topics, one consumer group with generations, and transactions with markers that may be
+ * late or forgotten. It has no network protocol; what depends on that is tested on a real broker.
  */
 export class FakeKafka {
   readonly #topics = new Map<string, FakeLog[]>()
-  /** By process, where partitions ended, and what was committed, when it was cut off from those who lead. */
+  /** For each process that was cut off from the leaders: end offsets and committed offsets at that moment. */
   readonly #stale = new Map<
     FakeProcess,
     {
@@ -74,36 +74,36 @@ export class FakeKafka {
     }
   >()
   readonly #coordinator = new FakeCoordinator((mark) => this.#fateOf(mark))
-  /** Members that the group knows. */
+  /** Member IDs that the group knows. */
   readonly #members = new Set<string>()
   #generation = 0
   #joined = 0
   #arrived: (() => void)[] = []
-  /** Every transaction that was committed, in order. */
+  /** Every committed transaction, in order. */
   readonly transactions: { outputs: readonly OutgoingRecord[]; offsets: readonly CommittedOffset[] }[] = []
-  /** What the next transactions come to instead of being committed. */
+  /** Results of the next transactions, instead of being committed. */
   readonly transactionFaults: Exclude<TransactionResult, { kind: 'committed' }>[] = []
-  /** What the next records that are produced are refused with. */
+  /** Errors for the next produced records. */
   readonly produceFaults: ProduceError[] = []
-  /** While set, records are not acknowledged, and transactions do not begin, before it resolves. */
+  /** While set, acknowledgements and new transactions wait until it resolves. */
   hold: Promise<void> | undefined
   connection: Connection = { state: 'connected' }
-  /** Whether the group's members are such at this moment. */
+  /** Whether the consumers are members of the group now. */
   isMember = true
-  /** What transactors say of lost connections. One is lost with every mark that is forgotten. */
+  /** The transactors' count of lost connections. Each forgotten marker adds one. */
   disconnects = 0
   nowMs: () => number = Date.now
-  /** Asked before every step of a transaction. */
+  /** Called before every step of a transaction. */
   onStep: (step: Step) => Promise<StepFault | undefined> = async () => undefined
-  /** Asked for every mark. */
+  /** Called for every marker. */
   onMark: (mark: Mark) => MarkFate = () => 'written'
-  /** Why an output is not taken; undefined: it is. */
+  /** Why an output is refused; undefined: it is accepted. */
   refuses: (output: OutgoingRecord) => OutputFault | undefined = () => undefined
-  /** `max.message.bytes` of topics, of values alone: what one transaction writes to one partition is one batch. */
+  /** `max.message.bytes` by topic, counting values only. All that one transaction writes to one partition is one batch. */
   readonly batchLimits = new Map<string, number>()
-  /** What the producer knows of topics' settings; nothing where none are given. */
+  /** Topic settings that the producer sees; none unless set. */
   readonly settings = new Map<string, TopicSettings>()
-  /** How long brokers take to answer a question. */
+  /** How long brokers take to respond. */
   latency: () => Promise<void> = async () => undefined
 
   createTopic(topic: string, partitions = 1): this {
@@ -115,7 +115,7 @@ export class FakeKafka {
     return this
   }
 
-  /** A partition's committed records; empty for one that does not exist. */
+  /** A partition's committed records; empty when the partition does not exist. */
   records(topic: string, partition = 0): readonly IncomingRecord[] {
     const log = this.#topics.get(topic)?.[partition]
     return log?.read(0, log.end, 'committed') ?? []
@@ -126,7 +126,7 @@ export class FakeKafka {
     return (this.#topics.get(topic) ?? []).flatMap(({ partition }) => this.records(topic, partition))
   }
 
-  /** @throws Error for one that does not exist */
+  /** @throws Error when the partition does not exist */
   log({ topic, partition }: TopicPartition): FakeLog {
     const log = this.#topics.get(topic)?.[partition]
     if (log === undefined) throw new Error(`no partition ${partition} of ${topic}`)
@@ -141,12 +141,12 @@ export class FakeKafka {
     return this.#coordinator.committed(at)
   }
 
-  /** Whether a transaction that has not ended is about to change what is committed. */
+  /** Whether an open transaction is about to change the committed offset. */
   isPending(at: TopicPartition): boolean {
     return this.#coordinator.isPending(at)
   }
 
-  /** Without a transaction, and without being a member: what a tool of an administrator does. */
+  /** Commits without a transaction and without being a member, as an administrator's tool does. */
   setOffset(offset: CommittedOffset): void {
     this.#coordinator.commit(offset)
   }
@@ -156,7 +156,7 @@ export class FakeKafka {
     this.log(at).beginning = before
   }
 
-  /** Appends, as any client would. */
+  /** Appends a record, as any client could. */
   append(record: OutgoingRecord): Delivery {
     const partition = record.partition ?? partitionOf(record.key, this.#topics.get(record.topic)?.length ?? 1)
     const { topic, offset, timestampMs } = this.log({ topic: record.topic, partition }).append(record, this.nowMs())
@@ -164,7 +164,7 @@ export class FakeKafka {
     return { topic, partition, offset, timestampMs }
   }
 
-  /** Aborts transactions that have been open for so long, and fences their clients. */
+  /** Aborts transactions that have been open this long, and fences their clients. */
   timeOutTransactions(afterMs: number): void {
     this.#coordinator.timeOutAll(afterMs)
     this.#wake()
@@ -214,10 +214,10 @@ export class FakeKafka {
     }
   }
 
-  /** A member, which is given the partitions that a test gives it. */
+  /** A group member whose partitions the test assigns. */
   group(process: FakeProcess = { killed: false }): FakeMember {
     let listener: GroupListener | undefined
-    /** As it believes. */
+    /** From the member's point of view. */
     let memberId: string | undefined
     let isClosed = false
     const owned = new Map<string, TopicPartition>()
@@ -283,14 +283,14 @@ export class FakeKafka {
       },
       connection: () => this.connection,
       membership: () => {
-        // A member that has been forgotten knows the generation it was in.
+        // A fenced member still reports its last generation.
         if (!this.isMember || memberId === undefined) return undefined
         return membershipOf(memberId, this.#generation)
       },
       refusal: () => undefined,
       owned: () => [...owned.values()],
       assign: (partitions) => {
-        // Nobody joins a group at a coordinator that leads no more: it cannot write that down.
+        // Joining needs the current coordinator: a stale one could not write it to the log.
         const stale = this.#stale.get(process)
         if (stale !== undefined) stale.committed = undefined
         for (const one of partitions) owned.set(partitionName(one), one)
@@ -333,7 +333,7 @@ export class FakeKafka {
         if (at.length > 0) return at
         const waiting = new AbortController()
         this.#arrived.push(() => waiting.abort())
-        // A consumer that stops waits for its fetch to return, and every test does so.
+        // A consumer that stops waits for its fetch to return, and every test stops one.
         await alive(process, sleep(Math.min(waitMs, FETCH_PAUSE_MS), waiting.signal))
         return ready(maxRecords)
       },
@@ -364,7 +364,7 @@ export class FakeKafka {
       turn = mine
       return mine
     }
-    /** @returns why the client cannot take the step */
+    /** @returns why the client cannot take the step, or undefined */
     const step = async (name: Step['name'], kind: Step['kind']): Promise<StepFault | undefined> => {
       const fault = await alive(process, this.onStep({ transactionalId, name, kind }))
       if (fault !== undefined) return fault
@@ -380,7 +380,7 @@ export class FakeKafka {
       this.#end(owner, 'abort')
       return { kind: 'aborted', reason: fault.reason, failed, passing: fault.passing }
     }
-    /** Adds offsets to the transaction, which begins with that, once the one before has ended. */
+    /** Adds offsets to the transaction. The first ones begin it, once the previous transaction has ended. */
     const addOffsets = async (
       offsets: readonly CommittedOffset[],
       membership: Membership,
@@ -535,7 +535,7 @@ export class FakeKafka {
     }
   }
 
-  /** A process asks brokers that lead no more, until it looks up who does, or that time is over. */
+  /** For so long, or until it looks up the new leaders, a process asks brokers that no longer lead. */
   cutOff(process: FakeProcess, ms: number): void {
     const logs = [...this.#topics.values()].flat()
     const ends = new Map(logs.map((log) => [log, log.ends()]))
@@ -569,13 +569,13 @@ const LOST: StepFault = { kind: 'aborted', reason: 'a partition of it is lost', 
 const membershipOf = (memberId: string, generation: number): Membership =>
   Buffer.from(`${memberId} in ${generation}`) as Membership
 
-/** What a killed process waits for never comes. */
+/** A killed process waits forever. */
 async function alive<T>(process: FakeProcess, promise: Promise<T> | undefined): Promise<T> {
   const result = (await promise) as T
   if (process.killed) await new Promise<never>(() => undefined)
   return result
 }
 
-// Any function of the key will do here: that ours is Java's is tested where it is written.
+// Any hash will do: that ours matches Java's is tested where it is implemented.
 const partitionOf = (key: Buffer | string | null, partitions: number): number =>
   key === null ? 0 : [...Buffer.from(key)].reduce((sum, byte) => (sum * 31 + byte) >>> 0, 0) % partitions

@@ -1,15 +1,15 @@
 import { kcatCommand } from './kcat.ts'
 
-/** Records of another client than ours. */
+/** Records of other clients. */
 
-/** Neither bytes nor headers need be text, or an event. */
+/** Bytes and headers need not be text, or an event. */
 export interface ForeignRecord {
   value: Buffer
   key?: string
   headers: readonly string[]
 }
 
-/** Writes one record as anybody could: with kcat. */
+/** Writes one record with kcat, as any client could. */
 export async function writeRecord(
   brokers: string,
   topic: string,

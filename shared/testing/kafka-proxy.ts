@@ -1,11 +1,11 @@
 import { connect, createServer, type Server, type Socket } from 'node:net'
 
 /**
- * A proxy between Kafka's clients and its brokers that understands frames, so that a test can have one kind of request of one client come late,
- * or never. The brokers must advertise the proxy's ports. What they send to one another, or to themselves, comes this way too.
+ * A proxy between Kafka's clients and brokers that understands frames, so that a test can delay or drop one kind of request of one client.
+ * The brokers must advertise the proxy's ports. Requests between brokers, and from a broker to itself, pass through it too.
  */
 
-/** Kinds of requests, by Kafka's names (https://kafka.apache.org/protocol#protocol_api_keys). */
+/** API keys by Kafka's names (https://kafka.apache.org/protocol#protocol_api_keys). */
 export const API_KEYS = {
   Produce: 0,
   Fetch: 1,
@@ -27,36 +27,36 @@ export const API_KEYS = {
 
 export interface Match {
   api: keyof typeof API_KEYS
-  /** The `client.id`; absent: of every client. */
+  /** The `client.id`; without it, every client matches. */
   client?: string
 }
 
 /**
- * `hold`: waits until the interference ends. `drop`: never arrives. `cut`: never arrives, and its connection is closed. `rewrite`: arrives as another frame,
- * which begins with its length, too. What comes behind a frame on its connection waits with it, as on a network.
+ * `hold`: waits until the interference ends. `drop`: never arrives. `cut`: never arrives, and its connection is closed. `rewrite`: arrives as another frame, which
+ * includes its length prefix. Frames behind it on the same connection wait with it, as on a network.
  */
 export type Action = 'hold' | 'drop' | 'cut' | { delayMs: number } | { rewrite(frame: Buffer): Buffer }
 
-/** What goes on of a frame, if anything. */
+/** The frame to forward, or why there is none. */
 type Fate = Buffer | 'drop' | 'cut'
 
 export interface Interference {
-  /** How many frames it has met. */
+  /** How many frames have matched. */
   readonly met: number
-  /** From here on it meets no more; what it holds goes on. */
+  /** Matches no more frames, and forwards those on hold. */
   end(): void
 }
 
 export interface KafkaProxy {
-  /** One for each broker, in their order. */
+  /** One for each broker, in order. */
   readonly ports: readonly number[]
-  /** What is to become of requests, or of their answers. A frame meets the first interference that matches. */
+  /** Interferes with requests or their responses. The first interference that matches a frame applies. */
   interfere(at: 'request' | 'answer', match: Match, action: Action): Interference
-  /** Closes every connection and takes no more. */
+  /** Closes every connection and accepts no more. */
   stop(): Promise<void>
 }
 
-/** Kafka's header of a request, as far as all versions have it in common. */
+/** The part of Kafka's request header that all versions share. */
 interface Request {
   apiKey: number
   correlationId: number
@@ -64,16 +64,16 @@ interface Request {
 }
 
 const LENGTH_BYTES = 4
-/** The broker's own bound, `socket.request.max.bytes`. */
+/** The brokers' default limit, `socket.request.max.bytes`. */
 const MAX_FRAME_BYTES = 100 * 1024 * 1024
 
-/** Cuts a stream of bytes into frames: four bytes that tell the length, and as many more. */
+/** Cuts a byte stream into frames: a length of four bytes, then as many bytes. */
 export class FrameSplitter {
   #rest: Buffer = Buffer.alloc(0)
 
   /**
-   * Frames that are whole with this chunk, each with its length in front.
-   * @throws RangeError for a length that no frame of Kafka has
+   * Frames that this chunk completes, each with its length prefix.
+   * @throws RangeError for a length that is not valid in Kafka
    */
   push(chunk: Buffer): Buffer[] {
     const frames: Buffer[] = []
@@ -105,7 +105,7 @@ interface Rule extends Interference {
   meet(frame: Buffer): Promise<Fate>
 }
 
-/** @param brokerPorts on loopback, as the proxy is; nothing need listen there yet */
+/** @param brokerPorts on loopback, like the proxy; the brokers may start later */
 export async function startKafkaProxy(brokerPorts: readonly number[]): Promise<KafkaProxy> {
   const rules = new Set<Rule>()
   const sockets = new Set<Socket>()
@@ -131,7 +131,7 @@ export async function startKafkaProxy(brokerPorts: readonly number[]): Promise<K
           if (fate !== 'drop') to.write(fate)
         }
     } catch {
-      // One side has broken off, which is told to the other as it is told to us.
+      // When one side breaks the connection, break it for the other in the same way.
     } finally {
       from.destroy()
       ended()
@@ -148,7 +148,7 @@ export async function startKafkaProxy(brokerPorts: readonly number[]): Promise<K
         sockets.add(socket)
       }
       const unanswered = new Map<number, Request>()
-      // What a client has sent reaches the broker also when the client has left meanwhile: not every request is acted on once its connection ends.
+      // What the client has sent must reach the broker even if the client has left: the broker may still act on it.
       let left = false
       const leave = () => {
         if (left && unanswered.size === 0) broker.end()

@@ -1,4 +1,4 @@
-/** @throws Error that says how to get kcat, when it is not there */
+/** @throws Error that says how to install kcat, when it is missing */
 export function kcatCommand(): string {
   const path = Bun.which('kcat')
   if (path === null) throw new Error('kcat reads the topics to judge a run, and is not there: apt-get install kcat')

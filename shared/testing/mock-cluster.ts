@@ -1,4 +1,4 @@
-/** librdkafka's mock cluster in the test's own process, and clients of it. */
+/** librdkafka's mock cluster in the test's own process, with clients for it. */
 
 import { type Consumer, type Message, native, type Producer, promised, type Settings } from '../kafka/client.ts'
 import { uniqueName } from './brokers.ts'
@@ -6,10 +6,10 @@ import { uniqueName } from './brokers.ts'
 const CONNECT_TIMEOUT_MS = 10_000
 const READ_TIMEOUT_MS = 20_000
 
-/** One poll; short, since a test's last poll holds up its end. */
+/** The time of one poll. Short, since a test's last poll delays its end. */
 const CONSUME_TIMEOUT_MS = 100
 
-/** Fixed by the mock cluster for topics that come into being by being asked for. */
+/** The mock cluster creates topics on demand with this number of partitions. */
 export const MOCK_PARTITIONS = 4
 
 export interface MockCluster {
@@ -18,13 +18,13 @@ export interface MockCluster {
   producer(settings?: Settings, topicSettings?: Settings): Promise<Producer>
   /** Connected, in a group of its own unless the settings say otherwise. */
   consumer(settings?: Settings, topicSettings?: Settings): Promise<Consumer>
-  /** Sends one record with that producer and returns once it is stored. */
+  /** Produces one record and returns once it is stored. */
   store(producer: Producer, topic: string, ...record: ProducedRecord): Promise<Stored>
   /** Disconnects every client, then the cluster. */
   close(): Promise<void>
 }
 
-/** What `produce` takes after the topic. */
+/** The arguments of `produce` after the topic. */
 export type ProducedRecord = [
   partition: number | null,
   value: Buffer | null,
@@ -98,12 +98,12 @@ export async function startMockCluster(): Promise<MockCluster> {
   }
 }
 
-/** Every partition of a topic, from its beginning. */
+/** Every partition of a topic, from the beginning. */
 export function fromTheBeginning(topic: string): { topic: string; partition: number; offset: number }[] {
   return Array.from({ length: MOCK_PARTITIONS }, (_, partition) => ({ topic, partition, offset: 0 }))
 }
 
-/** Reads until it has so many records; throws when they do not come. */
+/** Reads until it has this many records; throws when they do not come. */
 export async function read(consumer: Consumer, count: number): Promise<Message[]> {
   const deadline = performance.now() + READ_TIMEOUT_MS
   const records: Message[] = []
@@ -114,7 +114,7 @@ export async function read(consumer: Consumer, count: number): Promise<Message[]
   return records
 }
 
-/** A topic that is there. */
+/** Creates a topic. @returns its name */
 export async function newTopic(producer: Producer, prefix = 'topic'): Promise<string> {
   const topic = uniqueName(prefix)
   await promised((done) => producer.getMetadata({ topic, timeout: CONNECT_TIMEOUT_MS }, (error) => done(error)))

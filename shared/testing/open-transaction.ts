@@ -5,8 +5,8 @@ const TRANSACTION_TIMEOUT_MS = 600_000
 const STEP_TIMEOUT_MS = 10_000
 
 /**
- * A transaction of another client with one record, left open: committed records behind it cannot be read until it is aborted.
- * @param brokers `host:port`, more of them separated by commas
+ * Another client's transaction with one record, left open: committed records behind it cannot be read until it is aborted.
+ * @param brokers `host:port`, comma-separated
  */
 export async function openTransaction(
   brokers: string,

@@ -10,7 +10,7 @@ export interface ProxiedKafka {
   stop(): Promise<void>
 }
 
-/** Apache Kafka, one node, that everybody reaches by a proxy. */
+/** Apache Kafka with one node, which everybody reaches through a proxy. */
 export async function startProxiedKafka(settings: Readonly<Record<string, string>> = {}): Promise<ProxiedKafka> {
   const ports = await findFreePorts(1)
   const proxy = await startKafkaProxy(ports)

@@ -2,7 +2,7 @@ import { join } from 'node:path'
 import { spawnBoundChild } from '../dev/bound-child.ts'
 import { until } from './until.ts'
 
-/** How long a service may take to start; the first load of the native addon included. */
+/** How long a service may take to start, including the first load of the native addon. */
 const START_TIMEOUT_MS = 20_000
 
 /** A service as a process of its own. */
@@ -12,17 +12,17 @@ export interface ServiceProcess {
   readonly started: Record<string, unknown>
   /** Every line it has logged. */
   log: Record<string, unknown>[]
-  /** Sends the signal, waits for the end, and gives the exit code. */
+  /** Sends the signal and waits for the end. @returns the exit code */
   stop(signal?: NodeJS.Signals): Promise<number>
 }
 
-/** Starts `producer/main.ts` or `consumer/main.ts` with this environment and nothing else of ours, on free ports. */
+/** Starts `producer/main.ts` or `consumer/main.ts` on free ports, with only this environment. */
 export async function startService(
   service: 'producer' | 'consumer',
   env: Record<string, string>,
 ): Promise<ServiceProcess> {
   const { PATH = '', HOME = '' } = process.env
-  // A test that fails before it could stop it leaves nothing behind.
+  // The child ends with this process, also when a test fails before it stops it.
   const child = spawnBoundChild([process.execPath, join(import.meta.dir, '../..', service, 'main.ts')], {
     env: { PATH, HOME, PORT: '0', OPS_PORT: '0', LOG_FORMAT: 'json', ...env },
     stdout: 'pipe',
@@ -58,7 +58,7 @@ export async function startService(
   }
 }
 
-/** Calls `take` with each line of a stream that is not empty. Ends with the stream. */
+/** Calls `take` with each non-empty line of a stream, until the stream ends. */
 export async function eachLine(stream: ReadableStream<Uint8Array>, take: (line: string) => void): Promise<void> {
   const decoder = new TextDecoder()
   let rest = ''

@@ -2,39 +2,39 @@ import { join } from 'node:path'
 import { type BoundChild, endBoundChild, isRunning, spawnBoundChild } from '../dev/bound-child.ts'
 import { findFreePorts, releasePorts } from '../dev/brokers/ports.ts'
 
-/** The services as processes of their own, to be killed and started again with the same environment, by id and nothing else. */
+/** The services as child processes that can be killed and restarted with the same environment. */
 
 export interface Service {
   readonly name: string
-  /** Its public port; the operations port for a service that has no other. */
+  /** The public port, or the operations port of a service without a public one. */
   readonly port: number
   readonly opsPort: number
-  /** The id of the process that runs, or ran last. */
+  /** The ID of the current process, or the last one. */
   pid(): number
   running(): boolean
   start(): void
-  /** Resolves when `/readyz` says yes. @throws Error with the last lines of its log, when that takes too long or the process has ended */
+  /** Resolves when `/readyz` answers 200. @throws Error with the last lines of the log, when that takes too long or the process has ended */
   ready(): Promise<void>
-  /** Whether `/readyz` says yes at this moment. */
+  /** Whether `/readyz` answers 200 now. */
   isReady(): Promise<boolean>
-  /** What `/readyz` says against it, or why it says nothing; undefined when it says yes. */
+  /** What `/readyz` says is wrong, or why it does not answer; undefined when it is ready. */
   unready(): Promise<string | undefined>
-  /** SIGKILL: as a crash would end it, between any two instructions. */
+  /** Sends SIGKILL, like a crash between any two instructions. */
   kill(): Promise<void>
-  /** SIGTERM, and how it ended; SIGKILL after the bound. */
+  /** Sends SIGTERM, then SIGKILL after the limit. @returns how it ended */
   terminate(): Promise<{ exitCode: number | null; seconds: number }>
-  /** SIGSTOP: the process keeps its connections and does nothing. */
+  /** Sends SIGSTOP: the process keeps its connections and does nothing. */
   freeze(): void
-  /** SIGCONT: the process goes on where it was frozen, and knows nothing of the time between. */
+  /** Sends SIGCONT: the process continues, unaware of the time in between. */
   thaw(): void
   frozen(): boolean
-  /** One of its metrics: the sum over all labels. */
+  /** The sum of a metric over all labels. */
   metric(name: string): Promise<number>
-  /** All that it logged in its present life, or in its last. */
+  /** Everything that the current process, or the last one, has logged. */
   log(): Promise<string>
-  /** Gives its ports back, once it has ended for good. */
+  /** Releases its ports. Call it after the last stop. */
   releasePorts(): void
-  /** The last lines that it logged, ordinary steps left out. */
+  /** The last lines of its log, without routine ones. */
   lastLines(): Promise<string>
 }
 
@@ -42,15 +42,15 @@ const READY_TIMEOUT_MS = 45_000
 const PROBE_PAUSE_MS = 20
 const PROBE_TIMEOUT_MS = 2_000
 const DRAIN_TIMEOUT_MS = 15_000
-/** Within this time of SIGTERM a service has to be gone, whatever is away. */
+/** A service must end within this time of SIGTERM, whatever is unavailable. */
 export const STOP_LIMIT_SECONDS = DRAIN_TIMEOUT_MS / 1_000 + 5
-/** Longer than the limit, so that ending by SIGKILL means that it was not kept. */
+/** Longer than the limit: a SIGKILL means that the limit was exceeded. */
 const TERMINATE_GRACE_MS = STOP_LIMIT_SECONDS * 1_000 + 5_000
 const LINES_SHOWN = 15
 
 const ROOT = join(import.meta.dir, '..', '..')
 
-/** What every service gets beside its own variables. */
+/** The environment of every service, besides its own variables. */
 const COMMON_ENV = {
   NODE_ENV: 'development',
   LOG_FORMAT: 'json',
@@ -59,9 +59,9 @@ const COMMON_ENV = {
 }
 
 /**
- * A service that is not started yet. Its ports are chosen once, so that it comes back where it was.
- * @param logDirectory gets a file of everything that it prints, of all its lives
- * @param sharedPort the public port of another producer, which shares it
+ * Prepares a service without starting it. Its ports are chosen once, so that a restart uses the same ones.
+ * @param logDirectory receives a file with the output of all its processes
+ * @param sharedPort the public port of another producer, to share with SO_REUSEPORT
  */
 export async function createService(
   kind: 'producer' | 'consumer',
@@ -91,7 +91,7 @@ export async function createService(
   }
   const lastLines = async (): Promise<string> => {
     const text = await Promise.all(lives.slice(-2).map(({ log }) => log.text().catch(() => '')))
-    // What the services say at every step is in the file; here it would hide the rest.
+    // Routine lines are in the file; here they would hide the others.
     const telling = text
       .join('')
       .trimEnd()

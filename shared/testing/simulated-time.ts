@@ -1,24 +1,24 @@
 import { jest, spyOn } from 'bun:test'
 
 /**
- * Time that passes only when nothing is left to be done: timers, `Date.now` and `performance.now` are bun:test's own, and chance is a seeded
- * sequence, so that a run comes out the same each time. Whatever is called within must wait for timers and promises only.
+ * Time that advances only when there is nothing left to do. Timers, `Date.now` and `performance.now` are bun:test's fakes, and random numbers come
+ * from a seed, so that every run is the same. The code under test must wait for timers and promises only.
  */
 export interface SimulatedTime {
-  /** A number from 0 to below 1. */
+  /** A random number in [0, 1). */
   random(): number
-  /** Runs what is due within so many ms, in turn. */
+  /** Runs what is due within so many ms, in order. */
   pass(ms: number): Promise<void>
-  /** Lets time pass until the condition holds. @returns false when it does not within so many ms */
+  /** Advances time until the condition holds. @returns false when it does not within so many ms */
   until(condition: () => boolean, timeoutMs: number): Promise<boolean>
-  /** Back to real time. */
+  /** Restores real time. */
   end(): void
 }
 
 /** Where simulated time begins. */
 const START_MS = 1_700_000_000_000
 
-/** How far time goes at once when the condition of {@link SimulatedTime.until} is looked at in between. */
+/** The step between two checks of the condition in {@link SimulatedTime.until}. */
 const LOOK_MS = 50
 
 export function simulateTime(seed: number): SimulatedTime {
@@ -55,10 +55,10 @@ export function simulateTime(seed: number): SimulatedTime {
   }
 }
 
-/** Everything that waits for a promise only has gone on as far as it can. */
+/** Lets everything run that only waits for promises. */
 const settled = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
 
-/** A small generator of numbers that are random enough for tests. */
+/** A small random number generator, good enough for tests. */
 function mulberry32(seed: number): () => number {
   let state = seed >>> 0
   return () => {

@@ -1,8 +1,8 @@
 import { test } from 'bun:test'
 
 /**
- * A test that needs a program which not every developer has. Without it the test is skipped, and its name says why; where CI is set it runs, and fails.
- * @param programs names for it on PATH; one is enough
+ * A test that needs a program which not every developer has. Without the program it is skipped, with the reason in its name. Where CI is set, it runs and fails.
+ * @param programs names of the program on PATH; one is enough
  */
 export function testWith(
   programs: readonly string[],

@@ -1,7 +1,7 @@
-/** How long a test waits for what it expects, unless it says otherwise: long enough for a machine that has other work. */
+/** The default time-out of a wait, long enough for a busy machine. */
 const DEFAULT_TIMEOUT_MS = 20_000
 
-/** Waits until the condition holds. Tests never sleep for a time that ought to be enough. */
+/** Waits until the condition holds, so that tests need not sleep for a fixed time. */
 export async function until(
   condition: () => boolean | Promise<boolean>,
   options: { timeoutMs?: number; what?: string } = {},

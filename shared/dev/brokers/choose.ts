@@ -4,15 +4,15 @@ import { connectExternal } from './external.ts'
 import { startKafka } from './kafka.ts'
 import { dockerAnswers, startRedpanda } from './redpanda.ts'
 
-/** A broker to start, or one that runs already. */
+/** A broker to start, or one that is already running. */
 export type BrokerChoice =
   | { readonly kind: 'embedded' | 'redpanda' | 'kafka' }
   | { readonly kind: 'external'; readonly bootstrapServers: string }
 
-/** How `--broker` is written, for help texts and error messages. */
+/** The syntax of `--broker`, for help texts and error messages. */
 export const brokerSyntax = 'embedded|redpanda|kafka|HOST:PORT[,HOST:PORT…]'
 
-/** What `--broker` says, or undefined when it says nothing that we know. */
+/** Parses `--broker`. @returns undefined when it is not valid */
 export function parseBrokerChoice(text: string): BrokerChoice | undefined {
   switch (text) {
     case 'embedded':
@@ -44,12 +44,12 @@ export async function defaultBrokerChoice(
 export interface StartOptions {
   readonly nodes?: 1 | 3
   readonly port?: number
-  /** Where data are kept; where not given, they do not outlive the broker. */
+  /** Where data is kept. Without it, data is deleted when the broker stops. */
   readonly directory?: string
   readonly say?: (progress: string) => void
 }
 
-/** Starts what was chosen. `nodes`, `port` and `directory` are Apache Kafka's: the port of the first node, whom the others follow. */
+/** Starts the chosen broker. `nodes`, `port` (of the first node; the others follow) and `directory` apply to Apache Kafka only. */
 export function startBroker(choice: BrokerChoice, { port, ...options }: StartOptions = {}): Promise<Broker> {
   switch (choice.kind) {
     case 'embedded':

@@ -1,6 +1,6 @@
 /**
- * The process that holds librdkafka's mock cluster: prints its address, then stays until it is ended. Apart from `native`, it must not
- * share anything with the services: the mock takes memory and a thread that would be counted as theirs.
+ * The process that runs librdkafka's mock cluster: prints its address and stays until it is stopped. Apart from `native`, it must not
+ * share anything with the services: the mock's memory and thread would be counted as theirs.
  */
 import { native } from '../../kafka/client.ts'
 

@@ -6,12 +6,12 @@ import { fetchMetadata } from './wire.ts'
 const startTimeoutMs = 15_000
 const answerTimeoutMs = 5_000
 const stopGraceMs = 1_000
-/** Fixed by librdkafka's mock cluster for topics that it creates. */
+/** librdkafka's mock cluster creates every topic with this number of partitions. */
 export const embeddedPartitions = 4
 
 /**
- * librdkafka's mock cluster in a process of its own. It keeps a bounded amount of each partition, in memory; nothing that it is given
- * is safe. Topics have four partitions, whatever is asked for.
+ * librdkafka's mock cluster in its own process. It keeps a bounded amount of each partition in memory, so nothing sent to it is
+ * safe. Topics have four partitions, whatever number is requested.
  */
 export async function startEmbedded(say: (progress: string) => void = () => {}): Promise<Broker> {
   say('starting the embedded broker')

@@ -4,7 +4,7 @@ import { createTopicsAndWait, fetchMetadata } from './wire.ts'
 const answerTimeoutMs = 5_000
 
 /**
- * A broker that somebody else runs, reached without TLS or credentials. Throws BrokerUnavailableError when none of the addresses answers.
+ * An existing broker, without TLS or credentials. Throws BrokerUnavailableError when none of the addresses answers.
  */
 export async function connectExternal(bootstrapServers: string): Promise<Broker> {
   const addresses = bootstrapServers.split(',')
@@ -26,10 +26,10 @@ export async function connectExternal(bootstrapServers: string): Promise<Broker>
 }
 
 const lookMs = 1_000
-/** So often in a row none of its addresses has answered when a broker is taken for gone. */
+/** A broker counts as gone after this many failed checks in a row. */
 const unansweredLooks = 3
 
-/** Returns, once the broker is gone, how that is seen. */
+/** Waits until the broker is gone. @returns the error of the last check */
 export async function seenGone(bootstrapServers: string): Promise<string> {
   let why = ''
   for (let unanswered = 0; unanswered < unansweredLooks; ) {

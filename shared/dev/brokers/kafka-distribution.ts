@@ -10,7 +10,7 @@ import { BrokerUnavailableError } from './broker.ts'
 const pomPath = join(import.meta.dir, 'pom.xml')
 const oldestJava = 17
 const toolHeapMb = 256
-/** For 45 MB, and Maven's plugins. */
+/** For 45 MB of jars and Maven's plugins. */
 const fetchTimeoutMs = 600_000
 
 /** Apache Kafka, ready to run: a Java and the class path. */
@@ -20,13 +20,13 @@ export interface KafkaDistribution {
   readonly classPath: string
 }
 
-/** Quiet: what is not an error stays off the output of tools, which tests parse. */
+/** Only errors are printed: tests parse the output of tools. */
 const loggingOptions = (level: 'warn' | 'error') => [`-Dorg.slf4j.simpleLogger.defaultLogLevel=${level}`]
 
-/** Start-up counts for more than peak speed in a process that lives for a test. */
+/** For processes that live for one test, start-up time matters more than peak speed. */
 const fastStartOptions = ['-XX:+UseSerialGC', '-XX:TieredStopAtLevel=1', '-XX:-UsePerfData', '-Djava.awt.headless=true']
 
-/** In a process that is measured, peak speed is what counts, and that start-up takes a second longer does not. */
+/** For processes that are measured, peak speed matters more than start-up time. */
 export const longRunOptions = ['-XX:+UseParallelGC', '-XX:-UsePerfData', '-Djava.awt.headless=true']
 
 /** The command line of a Kafka class, with the options that all of them share. */
@@ -50,8 +50,8 @@ export function javaCommand(
 }
 
 /**
- * Finds Java, and Kafka's jars in the user's cache; resolves them from Maven Central when they are not there yet. `say` is told what
- * takes long. Throws BrokerUnavailableError when Java or Maven is missing, or Maven Central does not answer.
+ * Finds Java, and Kafka's jars in the user's cache; downloads them from Maven Central when they are missing. `say` reports slow
+ * steps. Throws BrokerUnavailableError when Java or Maven is missing, or Maven Central does not answer.
  */
 export async function provideKafka(
   say: (progress: string) => void = () => {},
@@ -81,8 +81,8 @@ const toolClasses = {
 type KafkaTool = keyof typeof toolClasses
 
 /**
- * Runs one of Kafka's own tools against any broker and returns what it printed: a client that we did not write.
- * `--bootstrap-server` is added. Rejects when the tool fails, with its last lines.
+ * Runs one of Kafka's own tools against any broker, so that a test does not depend on our client. Returns what it printed.
+ * Adds `--bootstrap-server`. Rejects with the tool's last lines when it fails.
  */
 export async function runKafkaTool(
   bootstrapServers: string,
@@ -100,7 +100,7 @@ export async function runKafkaTool(
   return output
 }
 
-/** The Java of JAVA_HOME, else that of the path. */
+/** The Java of JAVA_HOME, else the one on PATH. */
 export async function findJava(): Promise<string> {
   const advice = 'install it with: apt-get install default-jre-headless'
   const home = process.env.JAVA_HOME

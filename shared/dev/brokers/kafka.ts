@@ -11,7 +11,7 @@ import { createTopicsAndWait, fetchMetadata } from './wire.ts'
 import { findCoordinator } from './wire-admin.ts'
 
 export const heapMb = 512
-/** Of each of three nodes, which share a machine with what uses them. */
+/** Of each of three nodes, which share the machine with what is tested. */
 const smallHeapMb = 192
 const loopback = '127.0.0.1'
 const startTimeoutMs = 60_000
@@ -19,77 +19,77 @@ const probeTimeoutMs = 2_000
 const probePauseMs = 25
 const questionTimeoutMs = 15_000
 const inSyncTimeoutMs = 60_000
-/** A node that leaves in good order hands its partitions over first. */
+/** On a clean shutdown a node first hands its partitions over. */
 const leaveGraceMs = 60_000
-/** The last of three nodes waits long for the others, which are gone, to save data that nobody will read. */
+/** The last of three nodes would wait a long time for the other two, to save data that nobody reads. */
 const stopGraceMs = 2_000
-/** Of topics that nobody has created otherwise, and of each of Kafka's own. */
+/** For topics created without a number of partitions, and for each of Kafka's internal topics. */
 export const partitionsByDefault = 4
 
 /** Apache Kafka in KRaft mode on loopback: every node is broker and controller. Nodes are counted from 0. */
 export interface KafkaCluster extends Broker {
   readonly name: 'kafka'
   readonly nodeCount: number
-  /** Configuration, logs and data of all nodes; removed by `stop`, unless it was given. */
+  /** Configuration, logs and data of all nodes. `stop` removes it, unless it was given. */
   readonly directory: string
   /** `host:port` of a node. */
   address(node: number): string
-  /** The process of a node that is running. */
+  /** The process ID of a running node. */
   pid(node: number): number
-  /** Where users of `KafkaOptions.users` connect; empty without any. */
+  /** Bootstrap servers of the listener for `KafkaOptions.users`; empty without users. */
   readonly userServers: string
-  /** SIGKILL of one node, as a crash would be. Returns once the process is gone; its data and ports stay for `restart`. */
+  /** Sends SIGKILL to one node, like a crash. Returns once the process is gone; its data and ports stay for `restart`. */
   kill(node: number): Promise<void>
-  /** SIGTERM of one node, and returns once it has handed its partitions over and is gone. */
+  /** Sends SIGTERM to one node. Returns once it has handed its partitions over and is gone. */
   leave(node: number): Promise<void>
-  /** Starts a node that was killed or has left again, and returns once it answers as a member of the cluster. */
+  /** Starts a node after `kill` or `leave`. Returns once it answers as a member of the cluster. */
   restart(node: number): Promise<void>
-  /** SIGSTOP: the node keeps its connections and answers nothing. */
+  /** Sends SIGSTOP: the node keeps its connections and answers nothing. */
   freeze(node: number): void
-  /** SIGCONT: the node goes on where it was frozen. */
+  /** Sends SIGCONT: the frozen node continues. */
   thaw(node: number): void
   /** The node that coordinates a group, or the transactions of an id. Waits while there is none. */
   coordinatorOf(type: 'group' | 'transaction', id: string): Promise<number>
   /** The node that leads a partition. Waits while there is none. */
   leaderOf(topic: string, partition: number): Promise<number>
-  /** Thaws what is frozen and starts what does not run. */
+  /** Thaws frozen nodes and starts stopped ones. */
   restore(): Promise<void>
-  /** Waits until every replica of every partition has all that was acknowledged, as one does before one touches the next node. */
+  /** Waits until all replicas of all partitions are in sync, as you would before you touch the next node. */
   inSync(): Promise<void>
-  /** @param options.keepDirectory leaves configuration, logs and data to be looked at */
+  /** @param options.keepDirectory keeps configuration, logs and data for inspection */
   stop(options?: { readonly keepDirectory?: boolean }): Promise<void>
 }
 
-/** Where a node runs, when not on loopback beside the others. */
+/** Where a node runs when it is not on loopback with the others. */
 export interface NodePlace {
   /** The address that it listens on. */
   readonly host: string
-  /** A command that runs its arguments there. */
+  /** A command prefix that runs its arguments there. */
   readonly enter: readonly string[]
 }
 
 export interface KafkaOptions {
-  /** One node, or three with every record on all of them and two needed to acknowledge. */
+  /** One node, or three with replication factor 3 and min.insync.replicas 2. */
   readonly nodes?: 1 | 3
-  /** The port of each node. Free ports where not given. */
+  /** The port of each node. Default: free ports. */
   readonly ports?: readonly number[]
-  /** The port at which clients and the other nodes are told to reach each node, where a proxy is before it. */
+  /** The ports in `advertised.listeners`, where a proxy sits in front of each node. */
   readonly advertisedPorts?: readonly number[]
-  /** Of each node. */
+  /** One for each node. */
   readonly places?: readonly NodePlace[]
   /**
-   * Passwords by name. With users the nodes have a second listener, SASL/PLAIN without TLS, on which one may do what ACLs allow; whoever
-   * comes by the first may do everything.
+   * Passwords by user name. With users, the nodes have a second listener (SASL/PLAIN without TLS) that enforces ACLs. Clients of
+   * the first listener may do everything.
    */
   readonly users?: Readonly<Record<string, string>>
-  /** Added to, or in place of, the settings of every node. */
+  /** Settings that are added to those of every node, or override them. */
   readonly settings?: Readonly<Record<string, string>>
   /**
-   * Where configuration, logs and data are kept. One that an earlier start with as many nodes has left is used again, with its topics and
-   * committed offsets. Where not given, a temporary directory that does not outlive this process.
+   * Where configuration, logs and data are kept. A directory of an earlier start with the same number of nodes is reused, with its topics
+   * and committed offsets. Default: a temporary directory that is removed with this process.
    */
   readonly directory?: string
-  /** Runs Java as one would in production, in place of what starts soonest: to measure with. */
+  /** Runs Java with production options, for measurements. The default options favour start-up time. */
   readonly longRun?: boolean
   readonly say?: (progress: string) => void
 }
@@ -106,7 +106,7 @@ interface Node {
   frozen: boolean
 }
 
-/** Starts Apache Kafka, returns once every node answers and knows all others. Nothing of it outlives this process. */
+/** Starts Apache Kafka. Returns once every node answers and knows all others. Nothing of it outlives this process. */
 export async function startKafka(options: KafkaOptions = {}): Promise<KafkaCluster> {
   const { nodes: nodeCount = 1, longRun = false } = options
   const distribution = await provideKafka(options.say)
@@ -155,7 +155,7 @@ export async function startKafka(options: KafkaOptions = {}): Promise<KafkaClust
     return child
   }
   const answering = (): Node[] => nodes.filter((node) => node.child !== undefined && !node.frozen)
-  /** Asks one node after the other until one has the answer: some do not know it, or cannot be reached, for a while. */
+  /** Asks the nodes in turn until one has the answer: for a while some do not know it, or cannot be reached. */
   const ask = async <Answer>(
     question: (address: string) => Promise<Answer | undefined>,
     what: string,
@@ -220,7 +220,7 @@ export async function startKafka(options: KafkaOptions = {}): Promise<KafkaClust
     async restore() {
       for (const [index, { child, frozen }] of nodes.entries()) if (child !== undefined && frozen) thaw(index)
       const away = nodes.filter(({ child }) => child === undefined)
-      // Of three nodes, one alone waits for another.
+      // A single node of three does not become ready alone.
       await Promise.all(away.map((node) => startNode(cluster, node, answering().length + 1)))
     },
     coordinatorOf: (type, id) =>
@@ -254,8 +254,8 @@ export async function startKafka(options: KafkaOptions = {}): Promise<KafkaClust
 }
 
 /**
- * The id that the storage in a directory was formatted with; undefined where there is no storage yet.
- * @throws BrokerUnavailableError when the directory has something else in it
+ * The cluster ID with which the storage in a directory was formatted; undefined where there is no storage yet.
+ * @throws BrokerUnavailableError when the directory contains something else
  */
 async function clusterIdIn(root: string): Promise<string | undefined> {
   await mkdir(root, { recursive: true })
@@ -272,7 +272,7 @@ const nodeDirectory = (root: string, id: number): string => join(root, `node-${i
 
 const dataDirectory = (node: string): string => join(node, 'data')
 
-/** @param found gets the ports that were found, to be given back */
+/** @param found receives the ports that were taken, for the caller to release */
 async function configureNodes(
   root: string,
   nodeCount: number,
@@ -350,21 +350,21 @@ function nodeSettings(
     'transaction.state.log.replication.factor': replicas,
     'transaction.state.log.min.isr': replicasThatAcknowledge,
     'transaction.state.log.num.partitions': String(partitionsByDefault),
-    // A killed owner's transaction is aborted soon after its time-out, not up to ten seconds later.
+    // Aborts a dead owner's transaction soon after its time-out; the default checks every ten seconds.
     'transaction.abort.timed.out.transaction.cleanup.interval.ms': '1000',
     'group.initial.rebalance.delay.ms': '0',
-    // A node that was killed is let in again, or given up, after this time: nine seconds by default.
+    // A killed node is fenced, or may register again, after this time. The default is nine seconds.
     'broker.session.timeout.ms': '3000',
     'broker.heartbeat.interval.ms': '500',
     'log.message.timestamp.type': 'CreateTime',
-    // The cleaner would take 128 MB of the heap at once.
+    // By default the cleaner allocates 128 MB of the heap at start.
     'log.cleaner.dedupe.buffer.size': String(8 * 1024 * 1024),
     'num.network.threads': '2',
     'num.io.threads': '4',
   }
 }
 
-/** The listener of users, and that only ACLs give them anything. */
+/** The listener for users, and the authorizer that allows them only what ACLs grant. */
 function userSettings(node: Member, users: Readonly<Record<string, string>>): Record<string, string> {
   const passwords = Object.entries(users).map(([user, password]) => `user_${user}="${password}"`)
   return {
@@ -385,7 +385,7 @@ async function formatStorage(
 ): Promise<void> {
   await Promise.all(
     nodes.map(async (node) => {
-      // With a sign between, since one id in 64 begins with a hyphen and would pass for an option.
+      // Joined by "=": one ID in 64 begins with a hyphen and would be read as an option.
       const args = ['format', `--cluster-id=${clusterId}`, '--config', node.configFile]
       const command = javaCommand(distribution, 'kafka.tools.StorageTool', args, { heapMb, log: 'error' })
       const { exitCode, output, errors } = await run(command)
@@ -399,7 +399,7 @@ async function startNode(
   cluster: {
     readonly distribution: KafkaDistribution
     readonly clusterId: string
-    /** A directory; empty: none. */
+    /** A directory; empty for none. */
     readonly removedWhenOrphaned: string
     readonly longRun: boolean
     readonly heapMb: number
@@ -427,7 +427,7 @@ async function startNode(
   const deadline = Date.now() + startTimeoutMs
   while (isRunning(child) && Date.now() < deadline) {
     const answer = await fetchMetadata(node.address, probeTimeoutMs).catch(() => undefined)
-    // Who answers there may be another cluster, which has taken the port.
+    // Another cluster may have taken the port.
     const members = answer?.clusterId === cluster.clusterId ? answer.brokers : []
     if (members.length >= membersExpected && members.some((broker) => broker.id === node.id)) return
     await Bun.sleep(probePauseMs)

@@ -2,20 +2,20 @@ import { createSocket, type Socket } from 'node:dgram'
 import { createServer } from 'node:net'
 
 /**
- * Below the range from which Linux (32768 up) and macOS (49152 up) take the local ports of outgoing connections. A client that keeps
- * connecting to a killed broker on loopback can otherwise be given that very port, connect to itself and keep the broker from it.
+ * Below the ephemeral port range of Linux (from 32768) and macOS (from 49152). Otherwise a client that keeps reconnecting to a killed
+ * broker on loopback can be given that very port as its source port, connect to itself, and block the broker.
  */
 const firstPort = 15_000
 const lastPort = 29_999
 const attempts = 200
 
 /**
- * What was found, by port. A port is held by a UDP socket of its number, of which one process can have one at a time, and none once it has
- * ended, however it ended. What listens there speaks TCP, whose ports are others, so it does not notice.
+ * Held ports. Each is held by a UDP socket of the same number: only one process can have it, and the kernel releases it when the process
+ * ends in any way. The servers listen on TCP, so the socket does not disturb them.
  */
 const held = new Map<number, Socket>()
 
-/** Holds the port against all other callers, in this process and in others. Resolves to false when one of them holds it. */
+/** Holds the port against all other callers, in this process and in others. Resolves to false when it is already held. */
 export function holdPort(port: number): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = createSocket('udp4')
@@ -28,7 +28,7 @@ export function holdPort(port: number): Promise<boolean> {
   })
 }
 
-/** Gives ports back that {@link findFreePorts} found; those that are not held any more are left alone. */
+/** Releases ports that {@link findFreePorts} returned. Ignores those that are not held. */
 export function releasePorts(ports: readonly number[]): void {
   for (const port of ports) {
     held.get(port)?.close()
@@ -36,7 +36,7 @@ export function releasePorts(ports: readonly number[]): void {
   }
 }
 
-/** Resolves to false when something listens on that loopback port. */
+/** Resolves to false when something listens on this loopback port. */
 export function isPortFree(port: number): Promise<boolean> {
   return new Promise((resolve) => {
     const server = createServer()
@@ -46,8 +46,8 @@ export function isPortFree(port: number): Promise<boolean> {
 }
 
 /**
- * `count` different loopback ports that nothing listens on, and that nobody else who asks here is given until this process ends or gives
- * them back.
+ * `count` different loopback ports on which nothing listens. No other caller of this function gets them until they are released, or this
+ * process ends.
  */
 export async function findFreePorts(count: number): Promise<number[]> {
   const found: number[] = []

@@ -4,13 +4,13 @@ import { type Broker, BrokerUnavailableError } from './broker.ts'
 import { createTopicsAndWait } from './wire.ts'
 
 const composeFile = join(import.meta.dir, '..', '..', '..', 'compose.yaml')
-/** The listener that compose.yaml publishes for programs outside of Docker. */
+/** The listener that compose.yaml publishes for programs outside Docker. */
 const address = '127.0.0.1:19092'
 const dockerTimeoutMs = 3_000
 
 const findDocker = (): string | null => Bun.which('docker', { PATH: process.env.PATH ?? '' })
 
-/** True when there is a Docker client and an engine behind it. */
+/** True when there is a Docker client and its engine answers. */
 export async function dockerAnswers(): Promise<boolean> {
   const docker = findDocker()
   if (docker === null) return false

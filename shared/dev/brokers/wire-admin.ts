@@ -1,6 +1,6 @@
 /**
- * What one looks at, and changes, from outside while services are at work: where things are, how far a group has come, and topics and
- * permissions. Versions are those that Apache Kafka 4 speaks and that are not flexible (https://kafka.apache.org/protocol).
+ * Administration requests for tests: coordinators, offsets, topics and ACLs, while services are running. Versions are
+ * non-flexible ones that Apache Kafka 4 supports (https://kafka.apache.org/protocol).
  */
 import { type Api, type Decoder, Encoder, request } from './wire-codec.ts'
 
@@ -18,13 +18,13 @@ const incrementalAlterConfigsApi = { key: 44, version: 0 }
 const coordinatorTypes = { group: 0, transaction: 1 } as const
 const timestamps = { end: -1, beginning: -2 } as const
 const isolation = { 'read uncommitted': 0, 'read committed': 1 } as const
-/** A client, not a replica. */
+/** `replica_id` of a client. */
 const noReplica = -1
-/** Of a group without members anybody may commit offsets. */
+/** Anybody may commit offsets for a group without members. */
 const noMember = { generation: -1, member: '' } as const
 const brokersRetention = -1
 
-/** The id of the broker that coordinates a group, or the transactions of an id. Rejects while there is none. */
+/** The ID of the broker that coordinates a group or a transactional ID. Rejects while there is none. */
 export async function findCoordinator(
   address: string,
   timeoutMs: number,
@@ -46,7 +46,7 @@ export interface CommittedOffset {
   readonly metadata: string
 }
 
-/** What a group has committed of a topic's partitions, by their numbers. The group's coordinator is to be asked. */
+/** A group's committed offsets of a topic's partitions, in the order of `partitions`. Ask the group's coordinator. */
 export async function fetchCommitted(
   address: string,
   timeoutMs: number,
@@ -71,7 +71,7 @@ export async function fetchCommitted(
   return inOrder(topic, partitions, committed)
 }
 
-/** Commits offsets of a topic's partitions, by their numbers, for a group that has no members. The group's coordinator is to be asked. */
+/** Commits offsets, by partition, for a group without members. Ask the group's coordinator. */
 export async function commitOffsets(
   address: string,
   timeoutMs: number,
@@ -95,8 +95,8 @@ export async function commitOffsets(
 }
 
 /**
- * Where partitions begin or end. Their leader is to be asked.
- * @param seen to readers of committed records a partition ends where the first open transaction begins
+ * First or end offsets of partitions. Ask their leader.
+ * @param seen with read committed, a partition ends at the first open transaction
  */
 export async function listOffsets(
   address: string,
@@ -122,7 +122,7 @@ export async function listOffsets(
   return inOrder(topic, partitions, offsets)
 }
 
-/** Gives topics more partitions. Any broker may be asked. */
+/** Increases the number of partitions of topics. Any broker answers. */
 export async function createPartitions(
   address: string,
   timeoutMs: number,
@@ -142,7 +142,7 @@ export async function createPartitions(
     throw new Error(`partitions were not added: ${faults.map(({ name, message }) => `${name}: ${message}`).join('; ')}`)
 }
 
-/** Deletes topics. Any broker may be asked. */
+/** Deletes topics. Any broker answers. */
 export async function deleteTopics(address: string, timeoutMs: number, topics: readonly string[]): Promise<void> {
   const body = new Encoder().array(topics, (encoder, topic) => encoder.string(topic)).int32(timeoutMs)
   const response = await request(address, deleteTopicsApi, body, timeoutMs)
@@ -154,7 +154,7 @@ export async function deleteTopics(address: string, timeoutMs: number, topics: r
     throw new Error(`topics were not deleted: ${faults.map(({ name, error }) => `${name}: error ${error}`).join('; ')}`)
 }
 
-/** Sets one setting of a topic, or takes it back to what brokers have. Any broker may be asked. */
+/** Sets a topic's setting, or resets it to the broker's default. Any broker answers. */
 export async function alterTopic(
   address: string,
   timeoutMs: number,
@@ -186,7 +186,7 @@ export async function alterTopic(
   })
 }
 
-/** Removes a partition's records before an offset, as retention does. The partition's leader is to be asked. */
+/** Deletes a partition's records before an offset, as retention does. Ask the partition's leader. */
 export async function deleteRecords(
   address: string,
   timeoutMs: number,
@@ -208,7 +208,7 @@ export async function deleteRecords(
   inOrder(topic, [partition], removed)
 }
 
-/** What a principal may do with the resources of a name, or whose names begin so. */
+/** What a principal may do with resources of a name or prefix. */
 export interface Acl {
   /** `User:name`. */
   readonly principal: string
@@ -235,11 +235,11 @@ const encodeAcl = (encoder: Encoder, { principal, resource, name, pattern, opera
     .int8(operations[operation])
     .int8(allow)
 
-/** Gives permissions. Any broker may be asked. */
+/** Adds ACLs. Any broker answers. */
 export const createAcls = (address: string, timeoutMs: number, acls: readonly Acl[]): Promise<void> =>
   changeAcls(address, createAclsApi, timeoutMs, acls)
 
-/** Takes exactly these permissions away. Any broker may be asked. */
+/** Deletes exactly these ACLs. Any broker answers. */
 export const deleteAcls = (address: string, timeoutMs: number, acls: readonly Acl[]): Promise<void> =>
   changeAcls(address, deleteAclsApi, timeoutMs, acls)
 
@@ -254,7 +254,7 @@ async function changeAcls(address: string, api: Api, timeoutMs: number, acls: re
   })
 }
 
-/** One that was deleted: its own error, then what it was. */
+/** A deleted ACL in the response: its error, then its fields. */
 function skipAcl(response: Decoder): void {
   response.int16()
   response.string()
@@ -273,7 +273,7 @@ interface OfPartition<Value> {
   value: Value
 }
 
-/** Answers that have partitions by topic, of which one was asked for. */
+/** Partition entries of a response to a request for one topic. */
 const partitionsOf = <Value>(response: Decoder, decode: () => { error: number; value: Value }): OfPartition<Value>[] =>
   response
     .array(() => {

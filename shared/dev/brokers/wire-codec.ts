@@ -1,18 +1,18 @@
 /**
- * Kafka's protocol on one connection: requests with header v1, and the types of versions that are not flexible. Those of flexible ones are named
- * `compact`; their tagged fields are left empty, and passed over.
+ * Kafka's protocol over one connection: requests with header v1, and the types of non-flexible versions. Types of flexible versions are named
+ * `compact`; their tagged fields are written empty and skipped when read.
  */
 import { connect } from 'node:net'
 
 const maxResponseBytes = 16 * 1024 * 1024
 
-/** A request's kind, and the version that is spoken. */
+/** A request's API key and version. */
 export interface Api {
   readonly key: number
   readonly version: number
 }
 
-/** One request, one response, one connection. Rejects when the answer is not there in time, naming the address. */
+/** One request on a connection of its own. Rejects, with the address, when there is no answer in time. */
 export function request(address: string, api: Api, body: Encoder, timeoutMs: number): Promise<Decoder> {
   const colon = address.lastIndexOf(':')
   const header = new Encoder().int16(api.key).int16(api.version).int32(1).string('kafkatrace-broker-check')
@@ -164,7 +164,7 @@ export class Decoder {
     }
   }
 
-  /** A number of seven bits a byte, the lowest first. */
+  /** An unsigned varint: seven bits a byte, the lowest first. */
   #unsigned(): number {
     let value = 0
     for (let shift = 0; ; shift += 7) {

@@ -1,6 +1,6 @@
 /**
- * What stands open of transactions in partitions, and the marks that end them, looked at and written from outside: every half-done end of a
- * transaction can be made on purpose. Both requests are flexible in all versions that Apache Kafka 4 speaks (https://kafka.apache.org/protocol).
+ * Reads open transactions of partitions and writes their markers from outside, so that tests can make every kind of half-done
+ * transaction. Both requests are flexible in all versions that Apache Kafka 4 supports (https://kafka.apache.org/protocol).
  */
 import { Encoder, request } from './wire-codec.ts'
 
@@ -8,18 +8,18 @@ const writeTxnMarkersApi = { key: 27, version: 1 }
 const describeProducersApi = { key: 61, version: 0 }
 const none = -1
 
-/** A transaction that has begun in a partition and has no mark there. */
+/** A transaction that is open in a partition: it has begun and has no marker there. */
 export interface OpenTransaction {
   readonly partition: number
   readonly producerId: number
   readonly producerEpoch: number
-  /** Of the coordinator that has written the last mark of this producer there; -1 for none. */
+  /** Epoch of the coordinator that wrote this producer's last marker there; -1 for none. */
   readonly coordinatorEpoch: number
-  /** Where its first record stands. */
+  /** The offset of its first record. */
   readonly offset: number
 }
 
-/** Transactions that are open in a topic's partitions. Their leader is to be asked. */
+/** Open transactions in a topic's partitions. Ask their leader. */
 export async function openTransactions(
   address: string,
   timeoutMs: number,
@@ -65,8 +65,8 @@ export async function openTransactions(
 }
 
 /**
- * Ends a producer's transaction in these partitions, and only there, as the broker that coordinates it would. Their leader is to be asked, and
- * must grant cluster actions, as a broker without an authorizer does.
+ * Ends a producer's transaction in these partitions only, as its coordinator would. Ask their leader. It must grant ClusterAction, as
+ * a broker without an authorizer does.
  */
 export async function writeTransactionMarks(
   address: string,

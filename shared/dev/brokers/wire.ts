@@ -1,14 +1,14 @@
 /**
- * Kafka's own protocol, for what the client does not offer: one broker asked by its address, so that one that is frozen or cut off is told from the others, and
- * (in the files beside this one) ACLs, settings and marks of transactions. For development and tests only. Versions are those that Apache Kafka 4 and
- * Redpanda both speak (https://kafka.apache.org/protocol: Metadata v4, CreateTopics v4, request header v1).
+ * Kafka's protocol, for what the client does not offer: it asks one broker by its address, so that tests can tell a frozen or cut-off broker from the others,
+ * and (in the files beside this one) changes ACLs, settings and transaction markers. For development and tests only. Versions are those that Apache Kafka 4 and
+ * Redpanda both support (https://kafka.apache.org/protocol: Metadata v4, CreateTopics v4, request header v1).
  */
 import { Encoder, request } from './wire-codec.ts'
 
 const metadataApi = { key: 3, version: 4 }
 const createTopicsApi = { key: 19, version: 4 }
 const clusterDefault = -1
-/** The length that stands for no list at all. */
+/** The length that encodes null. */
 const allTopics = -1
 const topicAlreadyExists = 36
 const topicTimeoutMs = 15_000
@@ -24,16 +24,16 @@ export interface ClusterMetadata {
 export interface TopicMetadata {
   readonly name: string
   readonly partitions: number
-  /** Every partition has a leader, so it can be written to. */
+  /** Every partition has a leader. */
   readonly led: boolean
-  /** The id of the broker that leads each partition, by the partition's number; -1 for none. */
+  /** The ID of the leader of each partition, by partition number; -1 for none. */
   readonly leaders: readonly number[]
-  /** Every replica of every partition has all that was acknowledged. */
+  /** Every partition's replicas are all in sync. */
   readonly inSync: boolean
 }
 
 /**
- * Asks one broker for the cluster's members and the topics named (none by default, or all that there are). Rejects when it does not answer
+ * Asks one broker for the cluster's members and the named topics (by default none, or all topics). Rejects when it does not answer
  * in time.
  */
 export async function fetchMetadata(
@@ -88,7 +88,7 @@ export async function fetchMetadata(
   }
 }
 
-/** Creates topics, where they do not exist, with the cluster's default replication, and waits until each of their partitions has a leader. */
+/** Creates missing topics with the cluster's default replication, and waits until each partition has a leader. */
 export async function createTopicsAndWait(
   address: string,
   names: readonly string[],
