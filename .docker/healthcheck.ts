@@ -1,6 +1,6 @@
 /**
- * Asks this container's operations port, since the image has no curl: `bun healthcheck.ts [PATH]`, /livez where none is given.
- * Ends with 0 for a 2xx answer, else with 1 and the reason.
+ * Checks this container's operations port, since the image has no curl: `bun healthcheck.ts [PATH]`, /livez by default.
+ * Exits with 0 on a 2xx response, otherwise with 1 and the reason.
  */
 const timeoutMs = 2_500
 const path = process.argv[2] ?? '/livez'

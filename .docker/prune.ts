@@ -1,6 +1,6 @@
 /**
- * Leaves in /app only what the services need at run time: the closure of the production packages without what only built the addon, and of
- * every package its code and licence. Run in the image's build stage, never in a checkout.
+ * Leaves in /app only what the services need at run time: the production packages and their dependencies, without those that only build the addon,
+ * and of each package its code and licence. Runs in the image's build stage, never in a checkout.
  */
 import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { dirname, join } from 'node:path'
@@ -8,13 +8,13 @@ import { dirname, join } from 'node:path'
 const app = '/app'
 const client = join(app, 'node_modules/@confluentinc/kafka-javascript')
 
-/** Of the client's dependencies, all but this one are for building its addon. */
+/** The client's only dependency at run time. The others build its addon. */
 const clientNeeds = ['bindings']
 
-/** Of the client, what is loaded at run time, and its licences. */
+/** Files of the client that are loaded at run time, and its licences. */
 const clientKeeps = /^(package\.json|lib|librdkafka\.js|build|LICENSE.*)$/
 
-/** Neither code nor a licence. */
+/** Neither code nor licences. */
 const leftovers = /\.(map|md|markdown|d\.[cm]?ts|flow|tsbuildinfo)$/i
 
 const remove = (path: string): void => rmSync(path, { recursive: true, force: true })
@@ -27,7 +27,7 @@ function dependencies(folder: string): string[] {
   return Object.keys(dependencies ?? {})
 }
 
-/** As the runtime looks for it: beside the one who asks, then further up. */
+/** Resolves a package as the runtime does: next to the importing one, then further up. */
 function resolve(name: string, from: string): string {
   const folder = join(from, 'node_modules', name)
   if (existsSync(folder)) return folder

@@ -28,7 +28,7 @@ nothing: no rule is made of it.
     {{- toYaml . | nindent 4 }}
   ports:
     - {protocol: UDP, port: 53}
-    # Answers that are too long for a datagram.
+    # DNS responses that are too long for UDP.
     - {protocol: TCP, port: 53}
 {{- end }}
 {{- end -}}

@@ -82,7 +82,7 @@ valueFrom:
 - name: kafka-tls
   secret:
     secretName: {{ . }}
-    # Readable by the group alone, which is fsGroup.
+    # Only fsGroup may read it.
     defaultMode: 288
 {{- end }}
 {{- end -}}
@@ -121,7 +121,7 @@ labels:
   {{- toYaml . | nindent 2 }}
   {{- end }}
 annotations:
-  # The environment is part of this template; what it cannot see are the contents of the Secrets that the chart makes.
+  # A change of the environment rolls the pods anyway. This covers the contents of Secrets that the chart creates.
   checksum/config: {{ sha256sum $secrets }}
   kubectl.kubernetes.io/default-container: {{ .Chart.Name }}
   {{- with .Values.podAnnotations }}
@@ -136,7 +136,7 @@ annotations:
 {{- with $context := index . 0 -}}
 serviceAccountName: {{ include "kafkatrace.serviceAccount.name" . }}
 automountServiceAccountToken: false
-# Variables named after every Service of the namespace would only be a way to be misconfigured.
+# Variables named after the namespace's Services could only override settings by accident.
 enableServiceLinks: false
 terminationGracePeriodSeconds: {{ include "kafkatrace.graceSeconds" . }}
 securityContext:
@@ -159,7 +159,7 @@ topologySpreadConstraints:
   - topologyKey: {{ $key }}
     maxSkew: 1
     whenUnsatisfiable: {{ $unsatisfiable }}
-    # Each revision is spread by itself, or the old pods of a roll-out would push the new ones together.
+    # Spread each revision separately. Otherwise the old pods of a roll-out decide where the new ones go.
     matchLabelKeys: [{{ $revision }}]
     labelSelector:
       matchLabels:
