@@ -1,5 +1,5 @@
-// Sends one event and prints its receipt. A repeat has the same id, so the event takes effect once.
-// KAFKATRACE_URL: where the producer is; KAFKATRACE_KEY: the API key, with AUTH=on. Standard library only.
+// Sends one event and prints its receipt. A retry sends the same id, so the event takes effect once.
+// KAFKATRACE_URL: the producer's address; KAFKATRACE_KEY: the API key, with AUTH=on. Standard library only.
 package main
 
 import (
@@ -26,7 +26,7 @@ func env(name, otherwise string) string {
 	return otherwise
 }
 
-// send returns status 0 where there is no answer: the event may be stored or not.
+// send returns status 0 if there is no answer: the event may or may not be stored.
 func send(url string, body []byte) (status int, text string, wait time.Duration) {
 	request, err := http.NewRequest(http.MethodPost, url, bytes.NewReader(body))
 	if err != nil {
@@ -69,8 +69,8 @@ func main() {
 			fmt.Println(text)
 			return
 		}
-		repeat := status == 0 || status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable
-		if !repeat || attempt == attempts {
+		retry := status == 0 || status == http.StatusTooManyRequests || status >= http.StatusInternalServerError
+		if !retry || attempt == attempts {
 			fmt.Fprintln(os.Stderr, text)
 			os.Exit(1)
 		}

@@ -1,6 +1,6 @@
-"""Sends one event and prints its receipt. A repeat has the same id, so the event takes effect once.
+"""Sends one event and prints its receipt. A retry sends the same id, so the event takes effect once.
 
-KAFKATRACE_URL: where the producer is; KAFKATRACE_KEY: the API key, with AUTH=on. Standard library only.
+KAFKATRACE_URL: the producer's address; KAFKATRACE_KEY: the API key, with AUTH=on. Standard library only.
 """
 
 import json
@@ -39,11 +39,11 @@ for attempt in range(1, ATTEMPTS + 1):
             break
     except urllib.error.HTTPError as error:
         fault = error.read().decode()
-        if error.code not in (429, 503):
+        if error.code != 429 and error.code < 500:
             sys.exit(fault)
         wait_seconds = int(error.headers.get("retry-after", "1"))
     except OSError as error:
-        # Without an answer the event may be stored or not.
+        # Without an answer, the event may or may not be stored.
         fault = str(error)
     if attempt == ATTEMPTS:
         sys.exit(fault)

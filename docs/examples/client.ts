@@ -1,6 +1,6 @@
 /**
- * Sends one event and prints its receipt. A repeat has the same id, so the event takes effect once.
- * KAFKATRACE_URL: where the producer is; KAFKATRACE_KEY: the API key, with AUTH=on.
+ * Sends one event and prints its receipt. A retry sends the same id, so the event takes effect once.
+ * KAFKATRACE_URL: the producer's address; KAFKATRACE_KEY: the API key, with AUTH=on.
  */
 const ATTEMPTS = 5
 const TIMEOUT_MS = 30_000
@@ -18,7 +18,7 @@ const headers = {
   authorization: `Bearer ${process.env['KAFKATRACE_KEY'] ?? 'none'}`,
 }
 
-/** The answer; undefined where there is none: the event may be stored or not. */
+/** The answer; undefined if there is none: the event may or may not be stored. */
 const send = (): Promise<Response | undefined> =>
   fetch(url, { method: 'POST', headers, body, signal: AbortSignal.timeout(TIMEOUT_MS) }).catch(() => undefined)
 
@@ -28,8 +28,8 @@ for (let attempt = 1; ; attempt++) {
     console.log(await response.text())
     break
   }
-  const isWorthRepeating = response === undefined || response.status === 429 || response.status === 503
-  if (!isWorthRepeating || attempt === ATTEMPTS) {
+  const isRetryable = response === undefined || response.status === 429 || response.status >= 500
+  if (!isRetryable || attempt === ATTEMPTS) {
     console.error(response === undefined ? 'no answer' : await response.text())
     process.exit(1)
   }
