@@ -7,7 +7,12 @@ import { referenceTableVariables } from './reference-table.ts'
 /** Every variable of the consumer: name, type, default and meaning. */
 export const consumerVariables = Type.Object({
   ...commonVariables,
-  OPS_PORT: integer(9081, 0, 65_535, 'The operations port: /livez, /readyz, /startupz, /metrics. 0 takes a free one.'),
+  OPS_PORT: integer(
+    9081,
+    0,
+    65_535,
+    'The operations port: /livez, /readyz, /startupz, /metrics. 0 chooses a free one.',
+  ),
   GROUP_ID: Type.String({
     default: 'kafkatrace',
     pattern: '^[A-Za-z0-9._-]{1,200}$',
@@ -17,85 +22,90 @@ export const consumerVariables = Type.Object({
     default: hostname(),
     pattern: '^[A-Za-z0-9._-]{1,200}$',
     description:
-      'Names this instance among those of its group; the same after a restart, so that it ends the transaction it left open. Two processes with the same name fence each other.',
+      'The name of this instance in its group. It must be the same after a restart, so that the instance ends the transaction that it left open. Two processes with the same name fence each other.',
   }),
   SESSION_TIMEOUT_MS: integer(
     10_000,
     1_000,
     300_000,
-    'After how long without a heartbeat a member counts as dead, in ms.',
+    'How long a member may send no heartbeat before the group removes it, in ms.',
   ),
   TRANSACTION_TIMEOUT_MS: integer(
     10_000,
     1_000,
     900_000,
-    'After how long the broker aborts a transaction whose owner is gone, in ms; until then its successor waits.',
+    'How long the broker waits before it aborts a transaction whose owner is gone, in ms. Until then, the new owner of its partitions waits.',
   ),
   MAX_TRANSACTION_RECORDS: integer(5_000, 1, 50_000, 'The most outcomes that are committed in one transaction.'),
   MAX_CONCURRENT_HANDLERS: integer(
     64,
     1,
     10_000,
-    'How many handlers may run at a time, each on another key. Of several tenants, one has no more than stays free for the others.',
+    'The most handlers that run at a time, each on another key. Of several tenants, each uses at most as many as remain free for the others.',
   ),
   MAX_OPEN_RECORDS: integer(
     250,
     1,
     20_000,
-    'Records of one partition that are fetched and not decided; then nothing more is fetched and, when that lasts, it is paused.',
+    'The most records of one partition that are fetched and have no outcome yet. At this limit, no more are fetched; if that lasts, the partition is paused.',
   ),
   MAX_HELD_BYTES: integer(
     64 * 2 ** 20,
     2 ** 20,
     2 ** 40,
-    'Bytes of records between fetch and commit; then nothing more is fetched. Of several tenants, one has no more than stays free for the others.',
+    'The most bytes of records between fetch and commit. At this limit, no more are fetched. Of several tenants, each uses at most as much as remains free for the others.',
   ),
   MAX_PARKED_BYTES: integer(
     16 * 2 ** 20,
     2 ** 20,
     2 ** 40,
-    'Bytes of records that wait in memory for their retry; then .retry is paused. Of several tenants, one has no more than stays free for the others.',
+    'The most bytes of records that wait in memory for their retry. At this limit, .retry is paused. Of several tenants, each uses at most as much as remains free for the others.',
   ),
   MAX_RETRY_BACKLOG_RECORDS: integer(
     10_000,
     1,
     1_000_000,
-    'Records in one partition of .retry; then its input is paused.',
+    'The most records that wait in one partition of .retry. At this limit, the partition’s input is paused.',
   ),
-  PREFETCH_MAX_BYTES: integer(16 * 2 ** 20, 2 ** 16, 2 ** 31, 'Bytes that the Kafka client reads ahead.'),
+  PREFETCH_MAX_BYTES: integer(16 * 2 ** 20, 2 ** 16, 2 ** 31, 'The most bytes that the Kafka client fetches ahead.'),
   DEDUPE_WINDOW_RECORDS: integer(
     100_000,
     1_000,
     10_000_000,
-    'Outcomes of one partition that are remembered to recognise repeated events. At least a partition’s events a second times the longest time, in seconds, after which a client repeats one.',
+    'How many outcomes of one partition are remembered to recognise repeated events. Set it to at least a partition’s events per second times the longest time, in seconds, after which a client sends an event again.',
   ),
   QUICK_ATTEMPTS: integer(3, 1, 100, 'Attempts in a row before an event goes to .retry.'),
-  QUICK_RETRY_FIRST_MS: integer(50, 1, 60_000, 'The delay after the first failed attempt, doubled with each, in ms.'),
+  QUICK_RETRY_FIRST_MS: integer(
+    50,
+    1,
+    60_000,
+    'The delay after the first failed attempt, in ms; it doubles with each attempt.',
+  ),
   QUICK_RETRY_MAX_MS: integer(500, 1, 60_000, 'The longest delay between attempts in a row, in ms.'),
-  MAX_ATTEMPTS: integer(8, 1, 1_000, 'Attempts in all before an event is a dead letter.'),
-  RETRY_FIRST_MS: integer(1_000, 1, 86_400_000, 'The first delay in .retry, doubled with each, in ms.'),
+  MAX_ATTEMPTS: integer(8, 1, 1_000, 'Attempts in all before an event becomes a dead letter.'),
+  RETRY_FIRST_MS: integer(1_000, 1, 86_400_000, 'The first delay in .retry, in ms; it doubles with each attempt.'),
   RETRY_MAX_MS: integer(60_000, 1, 86_400_000, 'The longest delay in .retry, in ms.'),
   HANDLER_TIMEOUT_MS: integer(30_000, 10, 600_000, 'How long one attempt of a handler may take, in ms.'),
   HANDLERS_MODULE: Type.Optional(
     Type.String({
       description:
-        'A file that exports `handlers`, used beside those that are built in. A relative path starts at the working directory of the process.',
+        'A file that exports `handlers`, used in addition to the built-in ones. A relative path starts at the working directory of the process.',
     }),
   ),
   UNHANDLED: choice(['pass', 'dead-letter', 'hold'], {
     default: 'pass',
     description:
-      'What becomes of an event whose type has no handler. pass: it counts as processed, as it is. dead-letter: it goes to .dlq with the reason “no handler”. hold: it waits in .retry until a consumer with a handler for it starts; later events of its key wait behind it, and at MAX_RETRY_BACKLOG_RECORDS the partition’s input is paused.',
+      'What happens to an event whose type has no handler. pass: it passes through and counts as processed. dead-letter: it goes to .dlq with the reason “no handler”. hold: it waits in .retry until a consumer with a handler for it starts; later events of its key wait behind it, and at MAX_RETRY_BACKLOG_RECORDS the partition’s input is paused.',
   }),
   REDACT_PATTERN: Type.Optional(
     Type.String({
       description:
-        'A regular expression: what it matches in the messages of handlers’ errors is left out of logs and kt-error, beside the usual forms of credentials.',
+        'A regular expression. What it matches in messages of handlers’ errors is removed from logs and kt-error, in addition to the usual forms of credentials.',
     }),
   ),
   BUILT_IN_HANDLERS: choice(['on', 'off'], {
     default: 'on',
-    description: 'Whether GitHub webhooks become activity records.',
+    description: 'on: GitHub webhooks become activity records.',
   }),
   ...referenceTableVariables,
 })

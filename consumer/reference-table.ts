@@ -24,18 +24,19 @@ export const referenceTableVariables = {
   REFERENCE_TABLE_FILE: Type.Optional(
     Type.String({
       pattern: '\\.(csv|json)$',
-      description: 'A CSV or JSON file of what is known about events, reloaded when it changes.',
+      description: 'A CSV or JSON file with data about events. It is read again when it changes.',
     }),
   ),
   REFERENCE_TABLE_KEY_COLUMN: Type.String({
     default: 'key',
-    description: 'With REFERENCE_TABLE_FILE: the column whose value must equal the event’s attribute.',
+    description: 'With REFERENCE_TABLE_FILE: the column that is compared with the event’s attribute.',
   }),
   REFERENCE_TABLE_ATTRIBUTE: Type.String({
     default: 'subject',
     // CloudEvents 1.0.2, section 3: attribute names.
     pattern: '^[a-z0-9]+$',
-    description: 'With REFERENCE_TABLE_FILE: the event’s attribute, of the specification or an extension.',
+    description:
+      'With REFERENCE_TABLE_FILE: the event’s attribute that is compared: one of the specification, or an extension.',
   }),
 }
 

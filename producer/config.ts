@@ -9,17 +9,22 @@ const MIB = 1024 * KIB
 export const producerVariables = Type.Object({
   ...commonVariables,
   HOST: Type.String({ default: '0.0.0.0', description: 'The address that the public port listens on.' }),
-  PORT: integer(8080, 0, 65_535, 'The public port. 0 takes a free one.'),
+  PORT: integer(8080, 0, 65_535, 'The public port. 0 chooses a free one.'),
   REUSE_PORT: choice(['on', 'off'], {
     default: 'off',
     description:
-      'on: several processes of one machine share the public port. With net.ipv4.tcp_migrate_req=1 one of them can be replaced without failed requests.',
+      'on: several processes on one machine share the public port. With net.ipv4.tcp_migrate_req=1, one of them can be replaced without failed requests.',
   }),
-  OPS_PORT: integer(9080, 0, 65_535, 'The operations port: /livez, /readyz, /startupz, /metrics. 0 takes a free one.'),
+  OPS_PORT: integer(
+    9080,
+    0,
+    65_535,
+    'The operations port: /livez, /readyz, /startupz, /metrics. 0 chooses a free one.',
+  ),
   AUTH: choice(['on', 'off'], {
     default: 'on',
     description:
-      'on: requests need a key from TENANTS_FILE. off: anybody is the tenant "default"; only with NODE_ENV=development.',
+      'on: requests need a key from TENANTS_FILE. off: every request is of the tenant "default"; only with NODE_ENV=development.',
   }),
   TENANTS_FILE: Type.Optional(
     Type.String({ description: 'With AUTH=on: the JSON file of tenants, their streams, quotas and hashed keys.' }),
@@ -33,24 +38,19 @@ export const producerVariables = Type.Object({
   CLOUDEVENTS_STRICT: choice(['on', 'off'], {
     default: 'off',
     description:
-      'on: ce- headers have to be percent-encoded to the letter, else 422. off: what SDKs send unencoded (UTF-8, lone per cent signs and double quotes) is accepted as it is.',
+      'on: ce- headers that are not fully percent-encoded are answered 422. off: what SDKs send unencoded (UTF-8, single per cent signs and double quotes) is accepted as it is.',
   }),
   CREATE_TOPICS: choice(['on', 'off'], {
     default: 'on',
-    description: 'on: the four topics of every stream are created where they are missing.',
+    description: 'on: the producer creates the missing ones of the four topics of every stream.',
   }),
   TOPIC_PARTITIONS: integer(6, 1, 10_000, 'With CREATE_TOPICS=on: partitions of a new topic.'),
-  TOPIC_REPLICATION: integer(
-    -1,
-    -1,
-    100,
-    'With CREATE_TOPICS=on: replicas of a new topic; -1 leaves it to the brokers.',
-  ),
+  TOPIC_REPLICATION: integer(-1, -1, 100, 'With CREATE_TOPICS=on: replicas of a new topic; -1: the brokers’ default.'),
   MAX_BODY_BYTES: integer(
     4 * MIB,
     1,
     256 * MIB,
-    'The largest body of a request, decompressed. NDJSON streams have their own limits. Over it: 413.',
+    'The largest request body, decompressed. NDJSON streams have their own limits. Over it: 413.',
   ),
   MAX_EVENT_BYTES: integer(
     900_000,
@@ -59,23 +59,28 @@ export const producerVariables = Type.Object({
     'The largest event as a Kafka record, attributes included. Over it: 413.',
   ),
   MAX_BATCH_EVENTS: integer(1_000, 1, 100_000, 'The most events in a request, NDJSON streams excepted. Over it: 413.'),
-  MAX_NESTING_DEPTH: integer(64, 2, 512, 'The most levels of objects and arrays in a body of JSON. Over it: 413.'),
+  MAX_NESTING_DEPTH: integer(64, 2, 512, 'The most levels of objects and arrays in a JSON body. Over it: 413.'),
   MAX_HEADER_BYTES: integer(16 * KIB, KIB, MIB, 'The most bytes of a request’s header fields. Over it: 431.'),
-  MAX_IN_FLIGHT_REQUESTS: integer(2_000, 1, 1_000_000, 'The most requests at a time. Over it: 503.'),
-  MAX_IN_FLIGHT_BYTES: integer(64 * MIB, 1, 64 * 1024 * MIB, 'The most bytes of bodies in memory. Over it: 503.'),
+  MAX_IN_FLIGHT_REQUESTS: integer(2_000, 1, 1_000_000, 'The most requests that are served at a time. Over it: 503.'),
+  MAX_IN_FLIGHT_BYTES: integer(
+    64 * MIB,
+    1,
+    64 * 1024 * MIB,
+    'The most bytes of request bodies in memory. Over it: 503.',
+  ),
   REQUEST_TIMEOUT_MS: integer(
     30_000,
     100,
     240_000,
-    'The most time for a request. Its body has to be there DELIVERY_TIMEOUT_MS before, else 408. NDJSON streams have their own.',
+    'The longest time for a request, in ms. Its body must arrive DELIVERY_TIMEOUT_MS earlier, else 408. NDJSON streams have their own limits.',
   ),
   DELIVERY_TIMEOUT_MS: integer(
     10_000,
     100,
     200_000,
-    'How long delivery to Kafka is tried. After it: 503 with outcome "unknown".',
+    'How long delivery to Kafka is tried, in ms. After that: 503 with outcome "unknown".',
   ),
-  LINGER_MS: integer(1, 0, 1_000, 'How long a record waits for others to go to the broker with it.'),
+  LINGER_MS: integer(1, 0, 1_000, 'How long a record waits to be sent together with others, in ms.'),
   MAX_QUEUE_RECORDS: integer(
     100_000,
     1,
@@ -98,19 +103,19 @@ export const producerVariables = Type.Object({
     512,
     1,
     100_000,
-    'Lines of an NDJSON stream that wait for their answer; then no more of it is read.',
+    'The most lines of an NDJSON stream that wait for their answer. At this limit, reading pauses.',
   ),
   NDJSON_WINDOW_BYTES: integer(
     2 * MIB,
     1,
     256 * MIB,
-    'Bytes of an NDJSON stream in memory; then no more of it is read.',
+    'The most bytes of an NDJSON stream in memory. At this limit, reading pauses.',
   ),
   NDJSON_PROGRESS_TIMEOUT_MS: integer(
     30_000,
     100,
     240_000,
-    'The most time between two lines of an NDJSON stream that are not empty, and without any answer being read. After it: no more of the stream is read. After twice as long without an answer being read, some 255 s at the most, the connection is cut.',
+    'The longest time between two lines of an NDJSON stream that are not empty, and the longest time in which the client reads no answer, in ms. After it, no more of the stream is read. After twice as long without an answer being read, 255 s at most, the connection is closed.',
   ),
 })
 

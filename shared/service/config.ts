@@ -100,11 +100,11 @@ const optionalText = (description: string, extra: object = {}) => Type.Optional(
 export const commonVariables = {
   NODE_ENV: choice(['production', 'development'], {
     default: 'production',
-    description: 'development allows AUTH=off and nothing else.',
+    description: 'development allows AUTH=off; it changes nothing else.',
   }),
   LOG_LEVEL: choice(['fatal', 'error', 'warn', 'info', 'debug', 'trace'], {
     default: 'info',
-    description: 'The least severe level that is logged.',
+    description: 'The lowest level that is logged.',
   }),
   LOG_FORMAT: choice(['auto', 'json', 'pretty'], {
     default: 'auto',
@@ -123,7 +123,7 @@ export const commonVariables = {
   }),
   KAFKA_SECURITY_PROTOCOL: choice(['plaintext', 'ssl', 'sasl_plaintext', 'sasl_ssl'], {
     default: 'plaintext',
-    description: 'The security protocol that brokers are spoken to with.',
+    description: 'The security protocol of the connections to the brokers.',
   }),
   KAFKA_SASL_MECHANISM: choice(['PLAIN', 'SCRAM-SHA-256', 'SCRAM-SHA-512'], {
     default: 'SCRAM-SHA-512',
@@ -136,9 +136,9 @@ export const commonVariables = {
   ),
   KAFKA_SSL_CERTIFICATE_FILE: optionalText('With ssl and sasl_ssl: this client’s certificate, PEM.'),
   KAFKA_SSL_KEY_FILE: optionalText('With ssl and sasl_ssl: this client’s key, PEM.'),
-  KAFKA_SSL_KEY_PASSWORD: optionalText('The password of KAFKA_SSL_KEY_FILE, where it has one.', secret),
+  KAFKA_SSL_KEY_PASSWORD: optionalText('The password of KAFKA_SSL_KEY_FILE, if it has one.', secret),
   OTEL_EXPORTER_OTLP_ENDPOINT: optionalText(
-    'The OTLP/HTTP endpoint that spans are sent to, such as http://collector:4318. Without it there are no spans.',
+    'The OTLP/HTTP endpoint for spans, such as http://collector:4318. Without it, there are no spans.',
     { pattern: '^https?://[^\\s]+$', ...secret },
   ),
   OTEL_TRACES_SAMPLER_ARG: Type.Number({
@@ -146,7 +146,7 @@ export const commonVariables = {
     minimum: 0,
     maximum: 1,
     description:
-      'The fraction of traces that start here which is sampled. A trace that a client started follows the client’s flag.',
+      'The fraction of traces that is sampled, of those that start here. A trace that a client started follows the client’s flag.',
   }),
 }
 
