@@ -321,11 +321,12 @@ const special: Behaviour[] = [
     becomes: { dead: 'out of attempts', says: 'kept the thread' },
   },
   {
-    name: 'recurses for ever',
+    name: 'recurses without end',
     handle: function again(): unknown {
       return [again()]
     },
-    becomes: { dead: 'out of attempts', says: 'call stack' },
+    // A busy machine may need longer than the handler's time limit to fill the call stack, so that the message differs.
+    becomes: { dead: 'out of attempts' },
   },
   {
     name: 'changes what it is given',
