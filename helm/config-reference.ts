@@ -1,4 +1,4 @@
-/** `bun run config`: every environment variable of both services, from the schemas that check them. */
+/** `bun run config`: all environment variables of both services, from the schemas that validate them. */
 import type { TObject } from '@sinclair/typebox'
 import { consumerVariables } from '../consumer/config.ts'
 import { producerVariables } from '../producer/config.ts'
@@ -13,7 +13,7 @@ Usage: bun run config [--markdown]
   --help       this text
 `
 
-/** The page that has the tables, from the project's root. */
+/** The page with the tables, from the project's root. */
 export const CONFIGURATION_PAGE = 'docs/configuration.md'
 const BEGIN = '<!-- configuration: begin'
 const BEGIN_LINE = `${BEGIN} (bun run generate) -->`
@@ -26,7 +26,7 @@ interface Row {
   meaning: string
 }
 
-/** A default of the machine it runs on is not the same everywhere. */
+/** Defaults that depend on the machine are described, not printed. */
 const MACHINE_DEFAULTS: Record<string, string> = { INSTANCE_ID: 'the host’s name' }
 
 function rowOf(name: string, schema: TObject): Row {
@@ -45,13 +45,13 @@ function rowOf(name: string, schema: TObject): Row {
   }
 }
 
-/** The variables in three groups: what both services share stands once. */
+/** The variables in three groups, so that shared ones appear once. */
 export function configurationGroups(): { title: string; rows: Row[] }[] {
   const names = {
     producer: Object.keys(producerVariables.properties),
     consumer: Object.keys(consumerVariables.properties),
   }
-  // OPS_PORT is in both, with defaults of their own.
+  // Both have OPS_PORT, with different defaults.
   const same = (name: string): boolean =>
     names.consumer.includes(name) &&
     JSON.stringify(producerVariables.properties[name as never]) ===
@@ -81,7 +81,7 @@ export function configurationMarkdown(): string {
     .join('\n')
 }
 
-/** The page with its tables as they have to be. @throws Error when the marks are not there */
+/** The page with current tables. @throws Error when their markers are missing */
 export function withConfiguration(page: string): string {
   const begin = page.indexOf(BEGIN)
   const end = page.indexOf(END)

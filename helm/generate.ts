@@ -1,4 +1,4 @@
-/** `bun run generate`: writes what is generated from the code, or says what is stale. */
+/** `bun run generate`: writes all generated files, or reports stale ones. */
 import { mkdir } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { UnavailableError } from '../shared/dev/built.ts'
@@ -20,18 +20,18 @@ const HELP = `Writes what is generated from the code: bun run generate [--check]
   helm/monitoring/dashboards/*.json from helm/monitoring/dashboards.ts
 `
 
-/** A generated file whose text is not what the code says, or that nothing generates any more. */
+/** A generated file with the wrong content, or one that is no longer generated. */
 export interface Stale {
   /** From the project's root. */
   readonly path: string
-  /** What it has to be; undefined: it has to go. */
+  /** The right content; undefined: the file must be deleted. */
   readonly text: string | undefined
 }
 
 /**
- * Compares files with what they have to be.
- * @param files texts by path from `folder`
- * @param owned globs, from `folder`, of files of which each has to be among `files`
+ * Compares files with their expected content.
+ * @param files contents by path from `folder`
+ * @param owned globs, from `folder`, of files that must all be among `files`
  */
 export async function staleFiles(
   folder: string,
@@ -51,7 +51,7 @@ export async function staleFiles(
 
 const DASHBOARDS = 'helm/monitoring/dashboards'
 
-/** What has to be where. @returns also what cannot be generated on this machine, and why */
+/** All generated files. @returns also those that cannot be generated on this machine, and why */
 async function generated(): Promise<{ files: Map<string, string>; skipped: string | undefined }> {
   const page = await Bun.file(join(root, CONFIGURATION_PAGE)).text()
   const files = new Map([[CONFIGURATION_PAGE, withConfiguration(page)], ...(await schemaFiles())])

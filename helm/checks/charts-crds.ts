@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import type { Manifest } from './charts-render.ts'
 import { run } from './check.ts'
 
-/** Operators' own definitions of their kinds, from the Go modules that they are released as. */
+/** The operators' own definitions of their kinds, from the Go modules in which they are released. */
 const definitions = [
   {
     module: 'github.com/prometheus-operator/prometheus-operator@v0.85.0',
@@ -26,7 +26,7 @@ const definitions = [
   },
 ] as const
 
-/** A schema that takes no property that it does not name, as the API server's strict field validation does. */
+/** A schema that rejects unknown properties, as the API server's strict field validation does. */
 export function strict(schema: unknown): unknown {
   if (Array.isArray(schema)) return schema.map(strict)
   if (typeof schema !== 'object' || schema === null) return schema
@@ -39,7 +39,7 @@ export function strict(schema: unknown): unknown {
   return closed ? { ...all, additionalProperties: false } : all
 }
 
-/** Runs `work` with a folder of JSON schemas, named as kubeconform asks for them. */
+/** Runs `work` with a folder of JSON schemas, with the file names that kubeconform expects. */
 export async function withDefinitions<T>(work: (location: string) => Promise<T>): Promise<T> {
   const folder = await mkdtemp(join(tmpdir(), 'kafkatrace-crds-'))
   try {

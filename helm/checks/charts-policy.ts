@@ -1,6 +1,6 @@
 import type { Manifest } from './charts-render.ts'
 
-/** What the restricted Pod Security Standard and our own checklist find wrong with a pod; a job's is neither probed, spread nor drained. */
+/** Violations of the restricted Pod Security Standard and of our own checklist in a pod. A job's pod needs no probes, spread or drain. */
 export function podFaults({ metadata, spec }: Manifest, job = false): string[] {
   const faults: string[] = []
   const must = (holds: boolean, text: string): void => {
@@ -51,13 +51,13 @@ export function podFaults({ metadata, spec }: Manifest, job = false): string[] {
   return faults
 }
 
-/** Somebody that a pod may talk to. */
+/** A peer that a pod may talk to. */
 export interface Peer {
   readonly namespace: Readonly<Record<string, string>>
   readonly pod: Readonly<Record<string, string>>
 }
 
-/** Whether the policies that select a pod let it talk with the peer in this direction; nothing is allowed that no rule names. */
+/** Whether the policies that select a pod allow traffic with the peer in this direction. Traffic that no rule names is denied. */
 export function allows(
   policies: readonly Manifest[],
   labels: Readonly<Record<string, string>>,
@@ -72,7 +72,7 @@ export function allows(
     (spec[direction] ?? []).some((rule: Manifest) => {
       const peers: Manifest[] = rule[direction === 'ingress' ? 'from' : 'to'] ?? []
       const ports: Manifest[] = rule.ports ?? []
-      // Kubernetes: an absent or empty list means all.
+      // In Kubernetes an absent or empty list means all.
       const peerNamed = peers.length === 0 || peers.some((one) => names(one, peer))
       return (
         peerNamed &&
@@ -82,7 +82,7 @@ export function allows(
   )
 }
 
-/** Without a namespace selector the policy's own namespace is meant. */
+/** Without a namespace selector, the policy's own namespace applies. */
 function names(one: Manifest, peer: Peer): boolean {
   if (one.ipBlock !== undefined) return false
   const own = { matchLabels: { 'kubernetes.io/metadata.name': 'kafkatrace' } }

@@ -6,8 +6,8 @@ import { root, run } from './check.ts'
 import { tool } from './tools.ts'
 
 /**
- * The text of each chart's README.md, by its path in the project, as helm-docs makes it of the chart's values.
- * @throws UnavailableError where helm-docs is not installed and cannot be
+ * The content of each chart's README.md, by its path in the project, as helm-docs generates it from the values.
+ * @throws UnavailableError when helm-docs cannot be installed
  */
 export async function chartReadmes(say: (progress: string) => void): Promise<Map<string, string>> {
   const program = await tool('helm-docs', say)

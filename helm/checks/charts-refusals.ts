@@ -1,4 +1,4 @@
-/** Values that contradict each other, on top of a chart's default CI values, and a part of what is said then. */
+/** Values that contradict each other, on top of a chart's default CI values, and part of the expected error. */
 export const refusals = [
   { chart: 'consumer', set: 'hpa.enabled=true,keda.enabled=true', says: 'two of them fight over the replicas' },
   { chart: 'producer', set: 'hpa.enabled=true,replicas=3', says: 'every upgrade would undo its decision' },

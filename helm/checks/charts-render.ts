@@ -5,20 +5,20 @@ import type { Ran } from '../../shared/dev/run.ts'
 import { root, run } from './check.ts'
 import { tool } from './tools.ts'
 
-/** A Kubernetes object, as far as checks look into it. */
-// biome-ignore lint/suspicious/noExplicitAny: an object of any kind; what is not there is undefined, and a check says so.
+/** A Kubernetes object. */
+// biome-ignore lint/suspicious/noExplicitAny: an object of any kind; a missing field is undefined, and a check reports it.
 export type Manifest = any
 
 export interface Rendering {
   readonly chart: string
-  /** The values file, from the charts' folder. */
+  /** The values file, relative to the charts' folder. */
   readonly values: string
   readonly manifests: readonly Manifest[]
 }
 
 const services = ['producer', 'consumer'] as const
 
-/** Runs `work` in a copy of the charts with their dependencies beside them, so that nothing is left in the tree. */
+/** Runs `work` in a copy of the charts with their dependencies, so that the checkout stays unchanged. */
 export async function withCharts<T>(
   say: (progress: string) => void,
   work: (helm: (...args: string[]) => Promise<Ran>, folder: string) => Promise<T>,
@@ -31,7 +31,7 @@ export async function withCharts<T>(
       await cp(join(folder, 'common'), join(folder, service, 'charts/common'), { recursive: true })
     for (const chart of ['common', ...services])
       await cp(join(folder, chart), join(folder, 'kafkatrace/charts', chart), { recursive: true })
-    // Redpanda's chart comes from its own repository. An empty chart of that version stands in for it: Helm checks that it is there.
+    // Redpanda's chart is in its own repository. Helm only checks that it is there: an empty chart of that version stands in for it.
     const umbrella = Bun.YAML.parse(await Bun.file(join(folder, 'kafkatrace/Chart.yaml')).text()) as Manifest
     const { version } = umbrella.dependencies.find(({ name }: Manifest) => name === 'redpanda')
     await mkdir(join(folder, 'kafkatrace/charts/redpanda'))
@@ -45,7 +45,7 @@ export async function withCharts<T>(
   }
 }
 
-/** Every values file that a chart has to render with. */
+/** Every values file that a chart must render with. */
 export async function valuesFiles(folder: string): Promise<{ chart: string; values: string }[]> {
   const found = await Promise.all([
     ...services.map(async (chart) =>
@@ -67,7 +67,7 @@ interface Rendered {
 
 let rendered: Promise<Rendered> | undefined
 
-/** Rendered once, however many checks look at it. @returns all renderings, and a fault for each values file that does not render */
+/** Renders once for all checks. @returns all renderings, and a fault for each values file that does not render */
 export function renderAll(say: (progress: string) => void): Promise<Rendered> {
   rendered ??= render(say)
   return rendered
@@ -86,14 +86,14 @@ function render(say: (progress: string) => void): Promise<Rendered> {
   })
 }
 
-/** The objects of a stream of YAML documents. */
+/** The objects in a stream of YAML documents. */
 export const manifestsOf = (text: string): Manifest[] =>
   text
     .split(/^---$/m)
     .map((one) => Bun.YAML.parse(one) as Manifest)
     .filter((one) => one !== null && one !== undefined)
 
-/** The template of each object that makes pods, with a name for faults. */
+/** The pod template of each object that makes pods, with a name for faults. */
 export const podsOf = (manifests: readonly Manifest[]): { name: string; template: Manifest; owner: Manifest }[] =>
   manifests
     .filter(({ kind }) => ['Deployment', 'StatefulSet', 'Job', 'Pod'].includes(kind))

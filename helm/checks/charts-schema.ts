@@ -1,4 +1,4 @@
-/** The charts' values.schema.json, from their values and the services' own variables: `bun run generate` writes them. */
+/** The charts' values.schema.json, from their values and the services' variables; `bun run generate` writes them. */
 import { consumerVariables } from '../../consumer/config.ts'
 import { producerVariables } from '../../producer/config.ts'
 import { root } from './check.ts'
@@ -9,7 +9,7 @@ const open: Json = { type: 'object' }
 const texts: Json = { type: 'object', additionalProperties: { type: 'string' } }
 const count = (minimum: number): Json => ({ type: 'integer', minimum })
 
-/** What a default does not tell of its value, by path. */
+/** Types that the default values do not show, by path. */
 const known: Readonly<Record<string, Json>> = {
   environment: { enum: ['production', 'staging', 'development'] },
   'image.digest': { type: 'string', pattern: '^(sha256:[0-9a-f]{64})?$' },
@@ -33,7 +33,7 @@ const known: Readonly<Record<string, Json>> = {
   'keda.lagThreshold': count(1),
   'shutdown.preStopSeconds': count(0),
   'networkPolicy.kafka.ports': { type: 'array', minItems: 1, items: { type: 'integer', minimum: 1, maximum: 65_535 } },
-  // Kubernetes' own shapes, which its schemas check in what is rendered.
+  // Shapes of Kubernetes, which its own schemas check in rendered objects.
   resources: open,
   'hpa.behavior': open,
   'keda.behavior': open,
@@ -50,7 +50,7 @@ const known: Readonly<Record<string, Json>> = {
   'topics.replication': count(-1),
 }
 
-/** Variables that the chart sets by itself. */
+/** Variables that the chart itself sets. */
 const reserved =
   /^(NODE_ENV|LOG_FORMAT|HOST|PORT|REUSE_PORT|OPS_HOST|OPS_PORT|AUTH|TENANTS_FILE|INSTANCE_ID|KAFKA_.*|REFERENCE_TABLE_.*)$/
 
@@ -66,7 +66,7 @@ function configSchema(variables: Readonly<Record<string, object>>): Json {
   return { type: 'object', additionalProperties: false, properties: Object.fromEntries(properties) }
 }
 
-/** A strict schema of what a value may be, from its default: the same type, and no property that the defaults have not. */
+/** A strict schema from a default value: the same type, and no unknown properties. */
 export function schemaOf(value: unknown, path: string, special: Readonly<Record<string, Json>>): Json {
   const told = special[path]
   if (told !== undefined) return told
@@ -90,12 +90,12 @@ export function schemaOf(value: unknown, path: string, special: Readonly<Record<
 const valuesOf = async (chart: string): Promise<Json> =>
   Bun.YAML.parse(await Bun.file(`${root}/helm/charts/${chart}/values.yaml`).text()) as Json
 
-/** The text of each chart's values.schema.json, by its path in the project. */
+/** The content of each chart's values.schema.json, by its path in the project. */
 export async function schemaFiles(): Promise<Map<string, string>> {
   const charts: Readonly<Record<string, Readonly<Record<string, Json>>>> = {
     producer: { config: configSchema(producerVariables.properties) },
     consumer: { config: configSchema(consumerVariables.properties) },
-    // Helm checks what is below a chart's name by that chart's own schema.
+    // Helm checks the values below a chart's name with that chart's schema.
     kafkatrace: {
       producer: open,
       consumer: open,
@@ -109,7 +109,7 @@ export async function schemaFiles(): Promise<Map<string, string>> {
     const folder = `helm/charts/${chart}`
     const values = await valuesOf(chart)
     const { properties, ...strict } = schemaOf(values, '', { ...known, ...special }) as { properties: Json }
-    // Helm itself puts these two, and for a dependency `enabled`, among the values.
+    // Helm adds these two, and for a dependency `enabled`, to the values.
     const all = {
       ...properties,
       common: open,

@@ -11,7 +11,7 @@ import { tool } from './tools.ts'
 
 type Say = (progress: string) => void
 
-/** Judges each rendering; what does not render is a fault. */
+/** Checks each rendering. A values file that does not render is a fault. */
 async function each(say: Say, judge: (rendering: Rendering) => Promise<Outcome> | Outcome): Promise<Outcome> {
   const { renderings, faults } = await renderAll(say)
   let passed = 0
@@ -35,7 +35,7 @@ const lint = (say: Say): Promise<Outcome> =>
     return { passed: files.length - faults.length, faults }
   })
 
-/** Kinds that Kubernetes itself has; those of operators are no part of its schemas. */
+/** Kinds of Kubernetes itself. Its schemas do not include those of operators. */
 const builtIn = ({ apiVersion }: Manifest): boolean =>
   !/^[^/]*(coreos|keda|external-secrets|gateway\.networking)/.test(apiVersion)
 
@@ -80,7 +80,7 @@ const inNamespace = (name: string, pod: Record<string, string> = {}): Peer => ({
 const tcp = (port: number) => ({ protocol: 'TCP', port })
 const udp = (port: number) => ({ protocol: 'UDP', port })
 
-/** Who may talk with a service, and on which port. What is not here is denied. */
+/** Who may talk to a service, on which port. Everything else must be denied. */
 const connections = (service: string, ownBroker: boolean) => {
   const ops = service === 'producer' ? 9080 : 9081
   const dns = inNamespace('kube-system', { 'k8s-app': 'kube-dns' })
@@ -125,7 +125,7 @@ const network = (say: Say): Promise<Outcome> =>
     return { passed, faults }
   })
 
-/** The environment as a pod would see it; what comes from a Secret or the pod has a stand-in. */
+/** The environment of a container. Values from Secrets and the pod have stand-ins. */
 function environmentOf(template: Manifest): Record<string, string> {
   const entries: Manifest[] = template.spec.containers[0].env
   return Object.fromEntries(entries.map(({ name, value }) => [name, value ?? 'stand-in']))
@@ -137,7 +137,7 @@ const environment = (say: Say): Promise<Outcome> =>
     let passed = 0
     for (const { name: pod, template, owner } of podsOf(manifests)) {
       if (owner.kind === 'Pod') continue
-      // The job's variables are some of the producer's.
+      // The job has only some of the producer's variables.
       const service = template.metadata.labels['app.kubernetes.io/name'] === 'consumer' ? 'consumer' : 'producer'
       const env = environmentOf(template)
       const names = Object.keys(env)

@@ -1,10 +1,10 @@
-/** What `bun run check:deploy` is made of: checks of what is deployed, each of which counts what it looked at. */
+/** The parts of `bun run check:deploy`: checks of deployments, each of which counts what it checked. */
 import { run as runToEnd } from '../../shared/dev/run.ts'
 
 export interface Outcome {
-  /** How many things were found right. */
+  /** How many things were right. */
   readonly passed: number
-  /** What was found wrong, one text a thing: where, what, and what to do. */
+  /** What was wrong, one string each: where, what, and what to do. */
   readonly faults: readonly string[]
 }
 
@@ -12,11 +12,11 @@ export interface Check {
   readonly name: string
   /** What is counted, in the plural: "rule files". */
   readonly counts: string
-  /** @param say tells what a long check is at */
+  /** @param say reports the progress of a long check */
   run(say: (progress: string) => void): Promise<Outcome>
 }
 
-/** Of so many things that were looked at, a fault each. */
+/** The outcome when each fault is one of the things that were checked. */
 export const outcome = (count: number, faults: readonly string[]): Outcome => ({
   passed: Math.max(0, count - faults.length),
   faults,
@@ -30,9 +30,9 @@ export interface Area {
 
 export const root = new URL('../..', import.meta.url).pathname.replace(/\/$/, '')
 
-/** Of commands that have no bound of their own: for what is downloaded and compiled on a slow machine. */
+/** The default time-out, for downloads and compilation on a slow machine. */
 const RUN_TIMEOUT_MS = 1_800_000
 
-/** Runs a command to its end, in the project's root unless told otherwise. */
+/** Runs a command to its end, by default in the project's root. */
 export const run: typeof runToEnd = (command, options) =>
   runToEnd(command, { cwd: root, timeoutMs: RUN_TIMEOUT_MS, ...options })

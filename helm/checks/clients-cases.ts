@@ -1,10 +1,10 @@
 import type { Event } from '../../shared/events/event.ts'
 
-/** The events that other people's clients send and read: values that are odd in a header, in JSON or in a URI. */
+/** Events for other projects' clients: values that are unusual in a header, in JSON or in a URI. */
 
 export type ClientMode = 'binary' | 'structured' | 'batch'
 
-/** An event as it is given to an SDK, or as one has read it. */
+/** An event as given to an SDK, or as read by one. */
 export interface ClientEvent {
   id: string
   source: string
@@ -21,13 +21,13 @@ export interface ClientEvent {
 export interface ClientCase {
   text: string
   /**
-   * What a header of it, sent without any encoding, has to be read as, or the status with which it is refused; itself where not given. CloudEvents HTTP
+   * The value that a header sent without any encoding must be read as, or the status that refuses it. Default: the value itself. CloudEvents HTTP
    * binding 1.0.2, section 3.1.3.2.
    */
   header?: string | 400 | 422
 }
 
-/** As id, subject and extension attribute of an event each. */
+/** Each is the ID, the subject and an extension attribute of an event. */
 export const CASES: readonly ClientCase[] = [
   { text: 'plain' },
   { text: 'é' },
@@ -58,7 +58,7 @@ export const CASES: readonly ClientCase[] = [
   { text: '"a\\"b"', header: 'a"b' },
   { text: 'a,b' },
   { text: 'a, "b"' },
-  // Two fields, as far as can be told.
+  // These cannot be told from two header fields.
   { text: 'a, b', header: 400 },
   { text: '""', header: 422 },
   { text: 'a%0Ab', header: 422 },
@@ -68,7 +68,7 @@ export const CASES: readonly ClientCase[] = [
   { text: 'x'.repeat(2_000) },
 ]
 
-/** URI-references that are encoded once, as every SDK takes them. What is no URI when it is decoded is taken as it is; what is one, is decoded. */
+/** URI-references that every SDK sends percent-encoded once. Each is decoded, unless the decoded value is not a valid URI. */
 const SOURCES: readonly ClientCase[] = [
   { text: '/shop' },
   { text: '/a%20b' },
@@ -84,7 +84,7 @@ const BODIES: readonly { datacontenttype?: string; data: Buffer | null }[] = [
   { data: null },
 ]
 
-/** The attribute by which a stored record is found again, whatever became of the odd ones. */
+/** Identifies the stored record, whatever happened to the unusual attributes. */
 export const MARK = 'mark'
 
 const at = <T>(list: readonly T[], index: number): T => list[index % list.length] as T
@@ -105,7 +105,7 @@ export const eventsOf = (mode: ClientMode): ClientEvent[] =>
     }
   })
 
-/** The event as its headers, sent without any encoding, have to be read; or the status with which they are refused. */
+/** The event that must be read from its headers when they are sent without encoding, or the status that refuses it. */
 export function readFromHeaders(event: ClientEvent, index: number): ClientEvent | 400 | 422 {
   const { text, header = text } = at(CASES, index)
   if (typeof header === 'number') return header
@@ -131,7 +131,7 @@ export const clientEvent = ({ id, source, type, subject, time, ...event }: Event
   data: event.data?.toString('base64') ?? null,
 })
 
-/** The members in which two events differ. SDKs write times and JSON in their own way: these are compared by what they mean. */
+/** The members in which two events differ. SDKs format times and JSON in different ways, so these are compared by meaning. */
 export function differences(expected: ClientEvent, found: ClientEvent): string[] {
   const different: string[] = []
   const compare = (name: string, one: unknown, other: unknown): void => {

@@ -2,15 +2,15 @@ import { copyFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { provideBuilt, runTool } from '../../shared/dev/built.ts'
 
-/** Where the programs that use clients of others are. */
+/** The folder of the programs that use other projects' clients. */
 export const SOURCES = join(import.meta.dir, 'clients')
 
-/** What a package with native parts is installed for. */
+/** Why a package with native parts is installed. */
 export const PLATFORM = `${process.platform}-${process.arch}`
 
 /**
- * What the lock file of a program's folder names, installed once into the user's cache.
- * @returns where its node_modules are
+ * Installs what a program's lock file names, once, into the user's cache.
+ * @returns the path of its node_modules
  * @throws UnavailableError with what npm said
  */
 export function provideNpm(folder: string, say: () => void): Promise<string> {

@@ -9,18 +9,18 @@ import { provideNpm, SOURCES } from './clients-npm.ts'
 import { type ClientService, startClientService } from './clients-service.ts'
 import { tool } from './tools.ts'
 
-/** The OpenAPI description, as linters judge it and as generators make clients of it, which are compiled and sent against the service. */
+/** Checks the OpenAPI description with linters, and generates clients from it that are compiled and run against the service. */
 
 const PROGRAM_TIMEOUT_MS = 60_000
 
 interface Workplace {
   directory: string
-  /** The description, in a file. */
+  /** The description's file. */
   description: string
   service: ClientService
 }
 
-/** Runs with a folder that is gone afterwards. */
+/** Runs with a temporary folder. */
 async function inDirectory<T>(use: (directory: string) => Promise<T>): Promise<T> {
   const directory = await mkdtemp(join(tmpdir(), 'kafkatrace-clients-'))
   try {
@@ -30,7 +30,7 @@ async function inDirectory<T>(use: (directory: string) => Promise<T>): Promise<T
   }
 }
 
-/** Runs with a service as well. */
+/** Runs with a temporary folder and a service. */
 const withService = <T>(use: (at: Workplace) => Promise<T>): Promise<T> =>
   inDirectory(async (directory) => {
     const service = startClientService()
@@ -61,7 +61,7 @@ const linted: Check = {
         const bySpectral = await run([...spectral, description], options)
         if (bySpectral.exitCode !== 0) faults.push(`spectral: ${bySpectral.output}${bySpectral.errors}`)
         const byRedocly = await run([...redocly, description], options)
-        // Warnings leave its exit code at 0.
+        // It exits with 0 when there are only warnings.
         const { errors = 1, warnings = 1 } = totalsOf(byRedocly.output)
         if (byRedocly.exitCode !== 0 || errors + warnings > 0)
           faults.push(`redocly: ${byRedocly.output}${byRedocly.errors}`)
@@ -85,11 +85,11 @@ function totalsOf(json: string): { errors?: number; warnings?: number } {
 
 interface Answer {
   status: number
-  /** The ids of receipts, or the pointers of faults. */
+  /** The IDs of receipts, or the pointers of faults. */
   detail: string[] | null
 }
 
-/** What a generated client was answered, against what it has to be; undefined: any id that the service has made. */
+/** The expected answer to a generated client; undefined stands for any ID that the service generated. */
 function judged(output: string, expected: readonly (Answer | undefined)[]): Outcome {
   const answers = JSON.parse(output) as Answer[]
   const faults: string[] = []
@@ -166,7 +166,7 @@ const python: Check = {
   run: (say) =>
     withService(async ({ directory, description, service }) => {
       const generator = await tool('openapi-python-client', say)
-      // What is generated stands on packages that the generator stands on.
+      // The generated code depends on packages that the generator depends on.
       const env = { PYTHONPATH: `${directory}:${join(dirname(generator), 'lib')}` }
       const steps: [string, ...string[]][] = [
         [generator, 'generate', '--path', description, '--meta', 'none', '--output-path', join(directory, 'api')],
@@ -189,8 +189,8 @@ interface Operation {
 }
 
 /**
- * Without what a description cannot say: that all of binary mode's headers are there or none, that a number such as 1.0 is no whole one in JSON's event
- * format; and without NDJSON, which Schemathesis cannot write.
+ * Without what a description cannot say: binary mode's headers come all or not at all, and a number such as 1.0 is not an integer in CloudEvents'
+ * JSON format. Without NDJSON, which Schemathesis cannot write.
  */
 function describable(text: string): string {
   const description = JSON.parse(text, (_, value) =>
@@ -209,7 +209,7 @@ const described: Check = {
   run: (say) =>
     withService(async ({ directory, description, service }) => {
       await Bun.write(description, describable(await Bun.file(description).text()))
-      // It does not take 413 and 431 for refusals.
+      // It does not count 413 and 431 as refusals.
       const refusals = 'expected-statuses = [400, 401, 403, 404, 405, 413, 415, 422, 431]'
       const configuration = join(directory, 'schemathesis.toml')
       await Bun.write(configuration, `[checks.negative_data_rejection]\n${refusals}\n`)
@@ -225,7 +225,7 @@ const described: Check = {
     }),
 }
 
-/** The same requests every time. */
+/** The same requests in every run. */
 const SEED = 1
 const EXAMPLES = 100
 

@@ -17,17 +17,17 @@ import {
 import { PLATFORM, provideNpm, SOURCES } from './clients-npm.ts'
 import { type ClientService, RESULT, startClientService } from './clients-service.ts'
 
-/** CloudEvents' own SDKs send events in every mode, and read the records that come of them and of their results. */
+/** CloudEvents' own SDKs send events in every mode, and read the stored records and their results. */
 
 const PROGRAM_TIMEOUT_MS = 60_000
 
 interface Sdk {
   name: string
-  /** How its HTTP client writes what is not ASCII; Latin-1 is what it is, or refused by the client. */
+  /** How its HTTP client encodes characters outside ASCII. Latin-1: as Latin-1, or the client refuses them. */
   headers: 'UTF-8' | 'Latin-1'
-  /** What it does with events without data. Refused: neither reads them from records, nor sends them in binary mode. */
+  /** How it treats events without data. Refused: it neither reads them from records nor sends them in binary mode. */
   noData: 'taken' | 'refused'
-  /** Installs and compiles what it takes. @returns a program that reads {@link Orders} and writes {@link Answers} */
+  /** Installs and compiles it. @returns a program that reads {@link Orders} and writes {@link Answers} */
   prepare(say: (progress: string) => void): Promise<[string, ...string[]]>
 }
 
@@ -114,14 +114,14 @@ const java: Sdk = {
           `-DoutputDirectory=${join(into, 'lib')}`,
         ]
         await runTool([...maven, ...goal], folder, 'install it with: apt-get install maven')
-        // A JRE has no compiler; Eclipse's is one of the jars.
+        // A JRE has no compiler. Eclipse's compiler is one of the jars.
         const jars = (await readdir(join(into, 'lib'))).map((jar) => join(into, 'lib', jar)).join(':')
         const compiler = [program, '-cp', jars, 'org.eclipse.jdt.internal.compiler.batch.Main'] as const
         const options = ['-17', '-encoding', 'UTF-8', '-nowarn', '-cp', jars, '-d', into]
         await runTool([...compiler, ...options, join(folder, 'Client.java')], folder, '')
       },
     })
-    // Its HTTP client writes headers in this encoding, which otherwise follows from the environment.
+    // Its HTTP client writes headers in this encoding, which otherwise depends on the environment.
     return [
       program,
       '-Dfile.encoding=UTF-8',
@@ -144,7 +144,7 @@ async function answersOf(command: [string, ...string[]], orders: Orders): Promis
   return JSON.parse(output) as Answers
 }
 
-/** What has to become of an event: what is stored, or the status; undefined: the client itself does not send it. */
+/** The expected result of an event: what is stored, or the status; undefined when the client does not send it. */
 type Expected = ClientEvent | 400 | 422 | undefined
 
 function expectationOf(sdk: Sdk, mode: ClientMode, index: number, event: ClientEvent): Expected {
@@ -194,7 +194,7 @@ async function sendAll(sdk: Sdk, command: [string, ...string[]], service: Client
   return outcome(looked, faults)
 }
 
-/** Has every record read that is in the log by now, and every result. */
+/** Reads every record that is in the log by now, and every result. */
 async function readAll(sdk: Sdk, command: [string, ...string[]], service: ClientService): Promise<Outcome> {
   const records = [...service.stored(), ...(await service.processed())]
   const readable = records.filter(({ value }) => value !== null || sdk.noData === 'taken')

@@ -13,21 +13,21 @@ import { streamTopics } from '../../shared/events/topics.ts'
 import { FakeKafka } from '../../shared/testing/fake-kafka.ts'
 import { until } from '../../shared/testing/until.ts'
 
-/** The HTTP service on a port of its own, and the consumer's pipeline, both on Kafka in memory. */
+/** The HTTP service on its own port, and the consumer's pipeline, both on Kafka in memory. */
 
 const RESULTS_TIMEOUT_MS = 20_000
 
-/** What a handler makes of an event. */
+/** The result of the handler. */
 export const RESULT = { handled: 'é "q" 100%' }
 
 export interface ClientService {
-  /** Where events go. */
+  /** The URL for events. */
   url: string
-  /** The OpenAPI description as it is served. */
+  /** The OpenAPI description as served. */
   description(): Promise<string>
-  /** What has been stored. */
+  /** The stored records. */
   stored(): readonly IncomingRecord[]
-  /** Has everything processed that was stored. @returns the records of `.processed` */
+  /** Processes everything that was stored. @returns the records of `.processed` */
   processed(): Promise<readonly IncomingRecord[]>
   stop(): void
 }

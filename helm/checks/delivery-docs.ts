@@ -6,7 +6,7 @@ import { manifestsOf } from './delivery-gitops.ts'
 import { alternatives, OWN_PATH } from './delivery-workflows.ts'
 import { tool } from './tools.ts'
 
-/** That the documents' commands name what there is. */
+/** Checks that commands in the documents name things that exist. */
 
 const documents = [
   'README.md',
@@ -22,7 +22,7 @@ const documents = [
 ]
 const publishedChart = /^oci:\/\/ghcr\.io\/kafkatrace\/charts\/(\w+)$/
 
-/** The commands of a text's ```sh blocks, continuation lines joined, comments and here-documents left out. */
+/** The commands of a document's ```sh blocks: continuation lines joined, comments and here-documents removed. */
 export function commandsIn(markdown: string): string[] {
   const commands: string[] = []
   for (const [, block = ''] of markdown.matchAll(/^ *```sh\n(.*?)^ *```$/gms)) {
@@ -43,16 +43,16 @@ export function commandsIn(markdown: string): string[] {
   return commands
 }
 
-/** A command's words as the shell splits them, quotes taken off; what it would substitute stays as it is. */
+/** A command's words as the shell splits them, without quotes. Substitutions stay as they are. */
 export const wordsOf = (command: string): string[] =>
   [...command.replace(/\s#.*$/, '').matchAll(/(?:[^\s'"]|'[^']*'|"[^"]*")+/g)].map(([word]) =>
     word.replaceAll(/'([^']*)'|"([^"]*)"/g, (_, single?: string, double?: string) => single ?? double ?? ''),
   )
 
-/** Helm's options that decide what is rendered; the rest decide how it is applied, and `helm template` does not have them. */
+/** Helm options that affect rendering. The others affect how a release is applied, and `helm template` does not have them. */
 const rendering = /^(--set|--set-string|--set-json|--set-file|--values|--namespace|-f|-n)$/
 
-/** `helm upgrade --install NAME CHART …` as `helm template NAME CHART …`, of the chart in this repository; undefined for other commands. */
+/** `helm upgrade --install NAME CHART …` as `helm template NAME CHART …` with the chart in this repository; undefined for other commands. */
 export function templateOf(words: readonly string[], chartFolder: (name: string) => string): string[] | undefined {
   if (words[0] !== 'helm' || (words[1] !== 'install' && words[1] !== 'upgrade')) return undefined
   const kept: string[] = []
@@ -116,7 +116,7 @@ async function compared(helm: string, charts: string, say: (progress: string) =>
       demand(named === version, `names version ${named}, where package.json says ${version}`)
 
     const rendered: string[] = []
-    /** What the release was last given with --set. */
+    /** The release's values from the last --set. */
     let reused: string[] = []
     for (const command of commandsIn(text)) {
       const words = wordsOf(command)

@@ -6,7 +6,7 @@ import { type Check, type Outcome, root, run } from './check.ts'
 import { writeSchemas } from './delivery-schemas.ts'
 import { tool } from './tools.ts'
 
-/** helm/gitops: that Argo CD and Flux would accept it, and that what it names renders. */
+/** Checks helm/gitops: whether Argo CD and Flux would accept it, and whether its references render. */
 
 const gitops = join(root, 'helm/gitops')
 const environments = ['dev', 'staging', 'production'] as const
@@ -24,11 +24,11 @@ export const manifestsOf = (yaml: string): Manifest[] => {
   return (Array.isArray(parsed) ? parsed : [parsed]).filter((one) => one !== null && one !== undefined)
 }
 
-/** `${NAME}` → its value, as Flux's postBuild does. What has no value stays, and is found by what looks next. */
+/** Replaces `${NAME}` by its value, as Flux's postBuild does. A name without a value stays, and a later check finds it. */
 export const substituted = (text: string, values: Readonly<Record<string, string>>): string =>
   text.replace(/\$\{(\w+)\}/g, (whole, name: string) => values[name] ?? whole)
 
-/** Whether an AppProject lets this kind through. */
+/** Whether an AppProject allows this kind. */
 export function allowedBy(project: Manifest, { apiVersion, kind }: Pick<Manifest, 'apiVersion' | 'kind'>): boolean {
   const group = apiVersion.includes('/') ? (apiVersion.split('/')[0] ?? '') : ''
   const lists = ['clusterResourceWhitelist', 'namespaceResourceWhitelist'].map(
@@ -48,7 +48,7 @@ async function overlay(environment: string, say: (progress: string) => void): Pr
   const { exitCode, output, errors } = await run([
     kustomize,
     'build',
-    // As Flux builds it (fluxcd/pkg/kustomize): anything of the repository may be read.
+    // Like Flux (fluxcd/pkg/kustomize), allows reading any file of the repository.
     '--load-restrictor=LoadRestrictionsNone',
     join(gitops, 'flux/environments', environment),
   ])
@@ -88,7 +88,7 @@ const schemas: Check = {
       for await (const file of new Bun.Glob(pattern).scan(gitops))
         sources.set(file, await Bun.file(join(gitops, file)).text())
     for (const environment of environments) {
-      // A ConfigMap is of the core, and generated.
+      // A generated ConfigMap of the core group.
       const built = manifestsOf(await overlay(environment, say)).filter(({ kind }) => kind !== 'ConfigMap')
       sources.set(`flux/environments/${environment}`, built.map((manifest) => JSON.stringify(manifest)).join('\n---\n'))
     }
@@ -101,7 +101,7 @@ const schemas: Check = {
   },
 }
 
-/** @param sources YAML or JSON documents by the file to blame */
+/** @param sources YAML or JSON documents by the file to report */
 async function validated(
   sources: ReadonlyMap<string, string>,
   kubeconform: string,
@@ -206,7 +206,7 @@ interface ApplicationSet {
   readonly templatePatch: string
 }
 
-/** As much of Go's templates as the ApplicationSet uses, for a cluster with brokers of its own. */
+/** The subset of Go's templates that the ApplicationSet uses, for a cluster with its own brokers. */
 export const filledIn = (text: string, environment: string): string =>
   text
     .replace(/\{\{- if ne \.environment "(\w+)" \}\}(.*?)\{\{- end \}\}/s, (_, but: string, body: string) =>
@@ -216,7 +216,7 @@ export const filledIn = (text: string, environment: string): string =>
     .replaceAll('{{ index .metadata.annotations "kafkatrace.dev/kafka-brokers" }}', 'kafka.example.com:9093')
     .replaceAll('{{ index .metadata.annotations "kafkatrace.dev/kafka-cidr" }}', '192.0.2.0/24')
 
-/** The texts of a cluster's own values, wherever they stand in them: each has to matter. */
+/** All strings in a cluster's own values. Each must affect the rendering. */
 export function textsIn(values: unknown): string[] {
   if (typeof values === 'string') return [values]
   return typeof values === 'object' && values !== null ? Object.values(values).flatMap(textsIn) : []

@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import { type Check, root } from './check.ts'
 
-/** That Renovate's own expressions find the pins that they are for: one that finds nothing is silent for ever. */
+/** Checks that Renovate's custom expressions find the pins they are for: one that finds nothing never says so. */
 
 interface CustomManager {
   readonly description: string
@@ -17,7 +17,7 @@ interface RenovateConfig {
 /** Renovate's `/…/` as an expression. */
 const expressionOf = (pattern: string): RegExp => new RegExp(pattern.replace(/^\/(.*)\/$/, '$1'))
 
-/** What a manager finds in a file: `name@version`, expression by expression. */
+/** The pins that a manager finds in a file, each `name@version`, by expression. */
 export function pinsFound(manager: CustomManager, text: string): string[][] {
   return manager.matchStrings.map((expression) =>
     [...text.matchAll(new RegExp(expression, 'g'))].map(

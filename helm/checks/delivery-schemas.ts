@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { UnavailableError } from '../../shared/dev/built.ts'
 import { run } from './check.ts'
 
-/** Where the custom resources of helm/gitops are defined: their controllers' own modules, checked by Go's checksum database. */
+/** The modules of the controllers that define helm/gitops's custom resources, verified by Go's checksum database. */
 const modules = [
   { module: 'github.com/argoproj/argo-cd/v3', version: 'v3.5.7', crds: 'manifests/crds' },
   { module: 'github.com/fluxcd/helm-controller', version: 'v1.6.1', crds: 'config/crd/bases' },
@@ -25,7 +25,7 @@ export interface Schema {
   readonly [keyword: string]: unknown
 }
 
-/** The one core kind of helm/gitops, whose schema no module carries by itself. */
+/** The only core kind in helm/gitops. No module has its schema separately. */
 const namespaceSchema: Schema = {
   type: 'object',
   required: ['apiVersion', 'kind', 'metadata'],
@@ -51,7 +51,7 @@ export async function writeSchemas(folder: string, say: (progress: string) => vo
     await mkdir(join(folder, group), { recursive: true })
     await Bun.write(join(folder, group, `${kind.toLowerCase()}_${version}.json`), JSON.stringify(schema))
   }
-  // kubeconform calls the core's group by its version.
+  // kubeconform names the core group by its version.
   await write('v1', 'Namespace', 'v1', namespaceSchema)
   for (const { module, version, crds } of modules) {
     say(`${module}@${version}`)
@@ -74,7 +74,7 @@ async function moduleFolder(module: string, version: string): Promise<string> {
   return Dir
 }
 
-/** A cluster drops fields that it does not know, a typing error with them: here they are faults. */
+/** A cluster drops unknown fields, including misspelt ones. Here they are faults. */
 export function strict(schema: Schema): Schema {
   const { properties, ...rest } = schema
   const mapped = Object.fromEntries(
@@ -91,7 +91,7 @@ export function strict(schema: Schema): Schema {
   }
 }
 
-/** Keywords that hold schemas. Those of anyOf and its like name only what they add, and stay open. */
+/** Keywords that contain schemas. Those in anyOf and the like only add fields, and stay open. */
 const nested = new Set(['items', 'additionalProperties'])
 
 const strictIn = (value: unknown): unknown =>

@@ -1,9 +1,9 @@
-/** What actionlint and zizmor do not see in workflows: that they fit this repository. */
+/** Checks of workflows that actionlint and zizmor cannot do: whether they fit this repository. */
 
-/** A workflow, or an action of our own, with the rest of the repository that it has to fit. */
+/** A workflow, or an action of ours, with the parts of the repository that it refers to. */
 export interface Repository {
   readonly scripts: ReadonlySet<string>
-  /** @param path from the root; true if it is there */
+  /** @param path from the root; true if it exists */
   has(path: string): boolean
 }
 
@@ -26,17 +26,17 @@ interface Workflow {
   readonly runs?: { readonly steps?: readonly Step[] }
 }
 
-/** A pinned action: the whole hash of a commit, and which version that is. */
+/** A pinned action: a full commit hash, with its version in a comment. */
 const PINNED = /^\s*(?:- )?uses: ([\w.-]+\/[\w./-]+)@([0-9a-f]{40}) # (v\d+\.\d+\.\d+)$/
 
-/** Folders whose files commands name. */
+/** Folders with files that commands name. */
 export const OWN_PATH =
   /(?<![\w./-])((?:\.docker|\.github|bench|consumer|docs|helm|producer|shared)\/[\w./{},-]*[\w}])(?![\w\\])/g
 
 /** A script of package.json. */
 const BUN_RUN = /\bbun run ([\w:-]+)/g
 
-/** Every fault of one file, and how many things were looked at. */
+/** All faults of one file, and how many things were checked. */
 export function workflowFaults(
   file: string,
   text: string,
@@ -90,7 +90,7 @@ export function workflowFaults(
   return { looked, faults }
 }
 
-/** `a/{b,c}/d` → `a/b/d`, `a/c/d`, as the shell does. */
+/** `a/{b,c}/d` → `a/b/d`, `a/c/d`, as the shell expands it. */
 export function alternatives(path: string): string[] {
   const group = /^(.*?)\{([^{}]*)\}(.*)$/.exec(path)
   if (group === null) return [path]
@@ -98,7 +98,7 @@ export function alternatives(path: string): string[] {
   return middle.split(',').flatMap((one) => alternatives(before + one + after))
 }
 
-/** One action, one version: where a file was forgotten by an update. */
+/** One version of each action: finds files that an update missed. */
 export function pinFaults(files: Readonly<Record<string, string>>): string[] {
   const seen = new Map<string, { pin: string; file: string }>()
   const faults: string[] = []
@@ -106,7 +106,7 @@ export function pinFaults(files: Readonly<Record<string, string>>): string[] {
     for (const line of text.split('\n')) {
       const [, action = '', hash = '', version = ''] = PINNED.exec(line) ?? []
       if (action === '') continue
-      // init and analyze of one repository are one version.
+      // init and analyze are one repository's actions and have one version.
       const repository = action.split('/').slice(0, 2).join('/')
       const pin = `${hash} # ${version}`
       const first = seen.get(repository)
@@ -117,7 +117,7 @@ export function pinFaults(files: Readonly<Record<string, string>>): string[] {
   return faults
 }
 
-/** Every version of Bun that a text names beside `bun@` or as an image's tag. */
+/** Versions of Bun in a text, after `bun@` or as an image's tag. */
 export function bunVersions(text: string): string[] {
   return [...text.matchAll(/\bbun(?:@|:|\/bun:|_VERSION=|_version=)v?(\d+\.\d+\.\d+)/gi)].map(
     ([, version = '']) => version,

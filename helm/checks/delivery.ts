@@ -7,7 +7,7 @@ import { renovate } from './delivery-renovate.ts'
 import { bunVersions, pinFaults, workflowFaults } from './delivery-workflows.ts'
 import { tool } from './tools.ts'
 
-/** Workflows and our own actions, by their path from the root. */
+/** Workflows and our own actions, by path from the root. */
 async function workflowTexts(): Promise<Record<string, string>> {
   const texts: Record<string, string> = {}
   for (const pattern of ['workflows/*.yml', 'actions/*/action.yml'])

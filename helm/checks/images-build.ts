@@ -1,10 +1,10 @@
 /**
- * Builds the images without a container engine and starts what comes out: buildah executes the Dockerfile's own steps in a chroot, and the
- * services run as the image says (user, environment, command, probe) on a root file system that nobody can write to.
+ * Builds the images without a container engine and starts them: buildah executes the Dockerfile's own steps in a chroot, and the
+ * services run as the image says (user, environment, command, probe) on a read-only root file system.
  *
- * The base image cannot be had from a package registry. In its place stands what its own recipe makes: Debian trixie by debootstrap, with
- * ca-certificates and the same version of Bun, from npm. Not shown here, therefore: the real base image, other architectures than this
- * machine's, and an engine's own isolation (seccomp, cgroups, networks).
+ * No package registry has the base image. A stand-in is made by the same recipe: Debian trixie by debootstrap, with
+ * ca-certificates and the same version of Bun from npm. So this does not test the real base image, other architectures than this
+ * machine's, or an engine's isolation (seccomp, cgroups, networks).
  */
 
 import { cp, mkdir, mkdtemp, rm } from 'node:fs/promises'
@@ -25,7 +25,7 @@ const pollMs = 200
 
 const debianSuite = 'trixie'
 
-/** Nothing of these belongs into an image that runs: they build, or they help an intruder to build. */
+/** Must not be in an image that runs: these are for building, or help an intruder to build. */
 const unwanted = ['gcc', 'g++', 'cc', 'make', 'patch', 'curl', 'wget', 'git', 'npm', 'node-gyp']
 
 const labels = ['title', 'description', 'version', 'revision', 'licenses', 'vendor', 'source', 'base.name'].map(
@@ -34,7 +34,7 @@ const labels = ['title', 'description', 'version', 'revision', 'licenses', 'vend
 
 type Say = (progress: string) => void
 
-/** What an image says of how it is run. */
+/** How an image is run. */
 interface ImageConfig {
   readonly User: string
   readonly Env: readonly string[]
@@ -54,13 +54,13 @@ async function must(command: readonly [string, ...string[]]): Promise<string> {
   return output.trim()
 }
 
-/** A storage of its own, in the cache: layers that are there are not built again, and no other images are touched. */
+/** Separate storage in the cache: existing layers are reused, and no other images are touched. */
 const storage = join(cacheFolder(), 'images')
 
 const buildah = (...args: string[]): Promise<string> =>
   must(['buildah', '--root', join(storage, 'root'), '--runroot', join(storage, 'run'), ...args])
 
-/** Puts the stand-in for the base image where buildah looks for the base image. */
+/** Stores the stand-in under the base image's name for buildah. */
 async function provideBase(image: string, say: Say): Promise<void> {
   const known = await run([
     'buildah',
@@ -83,7 +83,7 @@ async function provideBase(image: string, say: Say): Promise<void> {
     await cp(join(folder, 'node_modules/@oven', name, 'bin/bun'), join(system, 'usr/local/bin/bun'))
     const container = await buildah('from', 'scratch')
     const settings = ['--env=BUN_RUNTIME_TRANSPILER_CACHE_PATH=0', '--cmd=["/usr/local/bin/bun"]']
-    // A machine behind a proxy that ends TLS trusts an authority of its own; so must the build.
+    // Behind a proxy that terminates TLS, the build must trust this machine's certificate authorities.
     const authorities = process.env.NODE_EXTRA_CA_CERTS
     if (authorities !== undefined) {
       await cp(authorities, join(system, 'usr/local/share/machine-authorities.crt'))
@@ -103,7 +103,7 @@ async function buildStage(stage: string): Promise<string> {
     'build',
     '--isolation=chroot',
     '--pull=never',
-    // OCI's format has no HEALTHCHECK.
+    // The OCI format has no HEALTHCHECK.
     '--format=docker',
     '--layers',
     '--quiet',
@@ -117,8 +117,8 @@ async function buildStage(stage: string): Promise<string> {
 }
 
 /**
- * Replaces itself by a program in the image: own mounts and process ids, a root file system that is read-only, /tmp in memory, the image's
- * user, no privileges to gain.
+ * Replaces itself with a program in the image: own mount and PID namespaces, a read-only root file system, /tmp in memory, the image's
+ * user, no way to gain privileges.
  */
 const contain = `set -eu
 at=$1 user=$2 workdir=$3
@@ -148,7 +148,7 @@ function contained(at: string, config: ImageConfig, environment: readonly string
   ] as [string, ...string[]]
 }
 
-/** What can be seen of an image without starting it. */
+/** Checks an image without starting it. */
 async function imageFaults(service: Service, at: string, config: ImageConfig): Promise<Outcome> {
   const faults: string[] = []
   let passed = 0
@@ -204,8 +204,8 @@ async function until(text: string, holds: () => Promise<boolean>): Promise<void>
 }
 
 /**
- * To the process that `unshare` has forked: the service, which is 1 in its own count. Ending `unshare` would not end it, since the kernel
- * forgets to tell a child of its parent's end when the child changes its user.
+ * Signals the process that `unshare` has forked: the service, which is PID 1 in its namespace. Killing `unshare` would not end it, since the
+ * kernel clears a child's parent-death signal when the child changes its user.
  */
 async function signal(pid: number, name: 'TERM' | 'KILL'): Promise<void> {
   const children = await Bun.file(`/proc/${pid}/task/${pid}/children`).text()
@@ -218,7 +218,7 @@ interface Mounted {
   readonly config: ImageConfig
 }
 
-/** Both services on the embedded broker: ready, an event stored and processed, their probes, nothing to write to, a clean end. */
+/** Runs both services on the embedded broker: ready, an event stored and processed, their probes, read-only files, a clean end. */
 async function startFaults(images: readonly Mounted[], say: Say): Promise<Outcome> {
   say('starting both images on the embedded broker')
   const broker = await startEmbedded()
@@ -294,7 +294,7 @@ async function checkImages(say: Say): Promise<Outcome> {
   for (const base of bases) await provideBase(`docker.io/${base}`, say)
   say('building (minutes at first: the addon is compiled)')
   try {
-    // It has a name so that its layers are kept.
+    // Named so that its layers are kept.
     await buildStage('build')
     const mounted: Mounted[] = []
     for (const service of ['producer', 'consumer'] as const) {
@@ -314,7 +314,7 @@ async function checkImages(say: Say): Promise<Outcome> {
       faults: outcomes.flatMap(({ faults }) => faults),
     }
   } finally {
-    // A stage without steps leaves a container behind, and every change the layers of what was before it.
+    // A stage without steps leaves a container behind, and every change leaves its previous layers.
     await buildah('rm', '--all')
     await buildah('rmi', '--prune')
   }
@@ -326,7 +326,7 @@ export const imagesStart: Check = {
   async run(say) {
     if (process.getuid?.() === 0) return checkImages(say)
     if (Bun.which('sudo') === null) throw new UnavailableError('mounts and chroot need root, and there is no sudo')
-    // Only this check is root's: mounts and chroot need it.
+    // Only this check needs root, for mounts and chroot.
     say('building the images and starting them, as root')
     const kept = '--preserve-env=PATH,HOME,KAFKATRACE_CACHE_DIR,XDG_CACHE_HOME,NODE_EXTRA_CA_CERTS'
     const { exitCode, output, errors } = await run(['sudo', '-n', kept, process.execPath, import.meta.path])

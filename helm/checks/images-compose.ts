@@ -1,4 +1,4 @@
-/** What is demanded of compose.yaml beyond its being valid, as functions of its content. */
+/** Requirements for compose.yaml beyond its validity, as functions of its content. */
 
 export interface ComposeService {
   readonly image?: string
@@ -36,13 +36,13 @@ export interface Surroundings {
   readonly writesItsRoot: readonly string[]
 }
 
-/** Of the machine, only this may be mounted, read-only, by services that do not start by themselves. */
+/** The only host paths that may be mounted: read-only, by services in a profile. */
 const machinePaths = ['/var/run/docker.sock', '/var/lib/docker/containers']
 
-/** A version to the last number; with or without a digest. */
+/** A full version, with or without a digest. */
 const pinned = /:v?\d+\.\d+\.\d+(@sha256:[0-9a-f]{64})?$/
 
-/** Everything that is wrong, a text a fault, each beginning with the service's name. */
+/** All faults, each beginning with the service's name. */
 export function composeFaults(compose: Compose, surroundings: Surroundings): string[] {
   const faults: string[] = []
   for (const [name, service] of Object.entries(compose.services)) {
@@ -114,20 +114,20 @@ function dependencyFaults(name: string, service: ComposeService, { services }: C
 
 const variable = /(?<!\$)\$\{([A-Z0-9_]+)(?::-([^}]*))?\}/g
 
-/** Every `${NAME:-default}` of the text: name and default. */
+/** The name and default of every `${NAME:-default}` in the text. */
 export function variablesOf(text: string): Map<string, string> {
   const found = new Map<string, string>()
   for (const [, name = '', fallback = ''] of text.matchAll(variable)) found.set(name, fallback)
   return found
 }
 
-/** `NAME=value` lines; comments and empty lines are none. */
+/** The `NAME=value` lines of a file. */
 export function parseEnv(text: string): Map<string, string> {
   const lines = text.split('\n').filter((line) => /^[A-Z0-9_]+=/.test(line))
   return new Map(lines.map((line) => [line.slice(0, line.indexOf('=')), line.slice(line.indexOf('=') + 1)]))
 }
 
-/** Where compose.yaml and .env.example do not name the same variables with the same defaults. */
+/** Differences between the variables of compose.yaml and .env.example, or their defaults. */
 export function exampleFaults(composeText: string, exampleText: string): string[] {
   const read = variablesOf(composeText)
   const named = parseEnv(exampleText)
@@ -142,7 +142,7 @@ export function exampleFaults(composeText: string, exampleText: string): string[
   return faults
 }
 
-/** A service's environment as a container gets it when .env is a copy of .env.example. */
+/** A service's environment when .env is a copy of .env.example. */
 export function environmentOf(service: ComposeService, example: ReadonlyMap<string, string>): Record<string, string> {
   const entries = Object.entries(service.environment ?? {}).map(([name, value]): [string, string] => [
     name,

@@ -1,9 +1,9 @@
-/** What our checks read in a Dockerfile: its stages, and what each sets. Lines that are continued are one line. */
+/** Parses the parts of a Dockerfile that the checks need: its stages and their settings. Continuation lines are joined. */
 
 export interface Stage {
   readonly name: string
   readonly from: string
-  /** Of ENV, this stage's own. */
+  /** From this stage's own ENV. */
   readonly environment: Readonly<Record<string, string>>
   readonly exposes: readonly number[]
 }
@@ -22,13 +22,13 @@ export function stagesOf(dockerfile: string): Stage[] {
   return stages
 }
 
-/** What ENV gives to a stage, with that of the stages below it. */
+/** The ENV of a stage, including the stages that it is based on. */
 export function environmentOfStage(stages: readonly Stage[], name: string): Record<string, string> {
   const stage = stages.find((one) => one.name === name)
   return stage === undefined ? {} : { ...environmentOfStage(stages, stage.from), ...stage.environment }
 }
 
-/** Images that are taken from a registry. */
+/** Images from a registry. */
 export const basesOf = (stages: readonly Stage[]): string[] => [
   ...new Set(stages.map(({ from }) => from).filter((from) => !stages.some(({ name }) => name === from))),
 ]

@@ -1,4 +1,4 @@
-/** What a deployment tells the services by environment variables, against the schemas that the services check it with. */
+/** Checks a deployment's environment variables against the services' own schemas. */
 import { consumerVariables, loadConsumerConfig } from '../../consumer/config.ts'
 import { loadProducerConfig, producerVariables } from '../../producer/config.ts'
 import { ConfigError } from '../../shared/service/config.ts'
@@ -10,12 +10,12 @@ const services = {
   consumer: { known: consumerVariables.properties, load: loadConsumerConfig },
 } as const
 
-/** One text for each name that the service does not know: a slip of the pen that it would silently ignore. */
+/** One fault for each name that the service does not know, and so would silently ignore. */
 export function unknownVariables(service: Service, names: readonly string[]): string[] {
   return names.filter((name) => !(name in services[service].known)).map((name) => `${service} has no variable ${name}`)
 }
 
-/** What the service's own loader says of such an environment, a text a fault. */
+/** Faults that the service's own loader finds in this environment. */
 export function valueFaults(service: Service, environment: Readonly<Record<string, string>>): string[] {
   try {
     services[service].load(environment)
@@ -26,11 +26,11 @@ export function valueFaults(service: Service, environment: Readonly<Record<strin
   }
 }
 
-/** How long the service may take to stop, in ms, in such an environment that has no faults. */
+/** The service's drain time-out, in ms, in an environment without faults. */
 export const drainTimeoutMs = (service: Service, environment: Readonly<Record<string, string>>): number =>
   services[service].load(environment).DRAIN_TIMEOUT_MS
 
-/** The ports that the service listens on in such an environment. */
+/** The ports that the service listens on in this environment. */
 export function portsOf(service: Service, environment: Readonly<Record<string, string>>): number[] {
   const config: Readonly<Record<string, unknown>> = services[service].load(environment)
   return ['PORT', 'OPS_PORT'].flatMap((name) => (typeof config[name] === 'number' ? [config[name]] : []))

@@ -19,7 +19,7 @@ import { tool } from './tools.ts'
 
 const text = (path: string): Promise<string> => Bun.file(join(root, path)).text()
 
-/** The consumer with handlers of one's own. */
+/** The consumer with custom handlers. */
 const exampleDockerfile = 'docs/examples/Dockerfile'
 
 const composeOf = async (): Promise<Compose> => Bun.YAML.parse(await text('compose.yaml')) as Compose
@@ -69,7 +69,7 @@ const composeLoads: Check = {
     if (exitCode !== 0) return outcome(0, [(output + errors).trim()])
     const loaded = JSON.parse(output) as Compose
     const { services } = await composeOf()
-    // What our other checks read must be what Compose reads.
+    // The other checks must parse the file as Compose does.
     const faults = Object.entries(services).flatMap(([name, service]) => {
       const theirs = loaded.services[name]
       const same = Bun.deepEquals(environmentOf(service, values), environmentOf(theirs ?? {}, values))
@@ -162,7 +162,7 @@ const versions: Check = {
   },
 }
 
-/** Where compose.yaml's Prometheus finds the rules. */
+/** Where compose.yaml's Prometheus mounts the rules. */
 const mountedRules = '/etc/prometheus/rules'
 
 const configurations: Check = {

@@ -1,4 +1,4 @@
-/** `bun run check:deploy`: everything that can be known of images, charts, monitoring, delivery and the clients of others without a cluster. */
+/** `bun run check:deploy`: all checks of images, charts, monitoring, delivery and clients that need no cluster. */
 import { BrokerUnavailableError } from '../../shared/dev/brokers/broker.ts'
 import { UnavailableError } from '../../shared/dev/built.ts'
 import { paint, seconds, step } from '../../shared/dev/progress.ts'
@@ -32,7 +32,7 @@ interface Result {
 async function outcomeOf(check: Check): Promise<Result> {
   const beganMs = performance.now()
   const ended = (passed: number, faults: readonly string[]): Result => {
-    // What looked at nothing has not found it right.
+    // A check that checked nothing has failed.
     const all = passed + faults.length === 0 ? [`there are no ${check.counts}`] : faults
     return { check, passed, faults: all, elapsedMs: performance.now() - beganMs }
   }

@@ -8,7 +8,7 @@ import { type dashboardJson, dashboards } from '../monitoring/dashboards.ts'
 import type { Check } from './check.ts'
 import { filesIn, MONITORING, type RuleFile, ruleFiles } from './monitoring-rules.ts'
 
-/** Checks of dashboards: that they keep the usual rules, and that what they ask for exists. */
+/** Checks of dashboards: whether they follow the usual rules, and whether the metrics of their queries exist. */
 
 export interface DashboardPanel {
   type: string
@@ -31,7 +31,7 @@ export async function readDashboards(): Promise<{ file: string; dashboard: Dashb
   )
 }
 
-/** The names of metrics and recordings in a query, histograms by their series. */
+/** The metrics and recording rules in a query; histograms by their series. */
 export const metricsIn = (expr: string): string[] => [
   ...new Set(
     [...expr.replaceAll(/"[^"]*"/g, '').matchAll(/\b(?:kafkatrace[_:]|process_|slo:)[a-z0-9_:]+/g)].map(
@@ -40,7 +40,7 @@ export const metricsIn = (expr: string): string[] => [
   ),
 ]
 
-/** What a panel of curves or figures does wrong. */
+/** Faults of a panel with curves or figures. */
 export function faultsOfPanel(panel: DashboardPanel, known: ReadonlySet<string>): string[] {
   const faults: string[] = []
   const fault = (when: boolean, text: string): void => {
@@ -69,7 +69,7 @@ async function registered(): Promise<{ name: string; suffixes: readonly string[]
   const metrics = await Registry.merge([producer.registry, consumer.registry]).getMetricsAsJSON()
   return metrics.map(({ name, type }) => ({
     name,
-    // prom-client gives the type as its text, though its types say a number.
+    // prom-client returns the type as a string, although its types say a number.
     suffixes: String(type) === 'histogram' ? ['_bucket', '_sum', '_count'] : [''],
   }))
 }
@@ -78,7 +78,7 @@ async function registered(): Promise<{ name: string; suffixes: readonly string[]
 export const servicesMetrics = async (): Promise<Set<string>> =>
   new Set((await registered()).flatMap(({ name, suffixes }) => suffixes.map((suffix) => name + suffix)))
 
-/** Every metric by name, and whether a panel asks for it: for one of its series, directly or through a recording. */
+/** Every metric, and whether a panel queries one of its series, directly or through a recording rule. */
 export async function shownMetrics(): Promise<Map<string, boolean>> {
   const recordings = (await rulesOf()).filter(({ records }) => records)
   const asked = new Set<string>()

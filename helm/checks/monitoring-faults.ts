@@ -17,26 +17,26 @@ import { type FiringAlert, holdsWithin, MONITORING_GROUP, type Rig, startRig } f
 import { alerts } from './monitoring-rules.ts'
 import { scaledRules } from './monitoring-scale.ts'
 
-/** Every alert, made to fire by a fault of the real services, with windows of seconds. */
+/** Makes every alert fire by a fault of the real services, with windows of seconds. */
 
 const LOAD_PER_SECOND = 70
 const RESOLVE_TIMEOUT_MS = 180_000
 const MAX_BATCH_EVENTS = 200
 const DELIVERY_TIMEOUT_MS = 1_000
-/** Together seven eighths of the bytes that the producer sets aside for bodies by default, 64 MiB. */
+/** Together seven eighths of the producer's default limit for bodies in memory, 64 MiB. */
 const STALLED_BODIES = 14
 const STALLED_BODY_BYTES = 4 * 2 ** 20
 const SLOW_WORK_MS = 90_000
 const WIRE_TIMEOUT_MS = 10_000
-/** An alert that comes back has not resolved. */
+/** An alert that fires again has not resolved. */
 const QUIET_MS = 5_000
 
 export interface Fault {
   readonly name: string
-  /** Alerts that have to fire, and to resolve after it. Others may, too. */
+  /** Alerts that must fire, and resolve afterwards. Others may fire too. */
   readonly fires: readonly string[]
   readonly timeoutMs: number
-  /** Begins; goes on by itself until `end`. Asked to stop what repeats when the signal says so. */
+  /** Starts the fault, which lasts until `end`. Repeated work stops when the signal is aborted. */
   begin(rig: Rig, signal: AbortSignal): Promise<void>
   end(rig: Rig): Promise<void>
 }
@@ -51,11 +51,11 @@ async function sendInBatches(rig: Rig, all: readonly object[]): Promise<void> {
 const nothing = async (): Promise<void> => {}
 
 export const faults: readonly Fault[] = [
-  // First, since the check in the background takes the longer the more there is to look at.
+  // First, since the background check takes longer the more records there are.
   {
     name: 'a second outcome that somebody else writes',
     fires: ['KafkaTraceEventsDoubled'],
-    // The consumer looks for such a thing for a hundredth of its time.
+    // The consumer spends one hundredth of its time on this check.
     timeoutMs: 300_000,
     async begin({ kafka }) {
       const topic = inputTopic('default', 'events')
@@ -94,7 +94,7 @@ export const faults: readonly Fault[] = [
     begin: ({ kafka }) => kafka.kill(0),
     async end({ kafka, producer }) {
       await kafka.restart(0)
-      // Until then it refuses everything, for that reason and no other.
+      // Until then it refuses everything, for this reason only.
       await producer.ready()
     },
   },
@@ -135,9 +135,9 @@ export const faults: readonly Fault[] = [
         siblingTopic(inputTopic('default', 'events'), 'processed'),
         0,
       )
-      // When that fails, the consumer is not ready in the end, and says why.
+      // When that fails, the consumer stays unready and says why.
       signal.addEventListener('abort', () => void held.abort().catch(() => undefined))
-      // Who works already needs not read back what was done.
+      // A running consumer need not read its outcomes again.
       await consumer.terminate()
       consumer.start()
     },
@@ -150,7 +150,7 @@ export const faults: readonly Fault[] = [
     async begin({ kafka, consumer }) {
       const topic = inputTopic('default', 'events')
       await consumer.terminate()
-      // What comes in meanwhile has no outcome.
+      // Events that arrive in the meantime have no outcome.
       await Bun.sleep(2_000)
       const [unread = 0, ...others] = await listOffsets(
         kafka.bootstrapServers,
@@ -173,7 +173,7 @@ export const faults: readonly Fault[] = [
     async begin({ kafka }) {
       await kafka.createTopics(streamTopics('default', REFUSED_STREAM), REFUSED_PARTITIONS)
       await limitRefused(kafka, '300')
-      // The broker heeds a limit a moment after it was set.
+      // A broker applies a new limit after a moment.
       const isRefused = () =>
         writeRecord(kafka.bootstrapServers, siblingTopic(inputTopic('default', REFUSED_STREAM), 'dlq'), 0, {
           value: Buffer.alloc(400, 'x'),
@@ -196,7 +196,7 @@ export const faults: readonly Fault[] = [
       const [processed] = await query(
         'sum(increase(kafkatrace_consumer_events_total{stream="events",outcome="processed"}[5s]))',
       )
-      // It goes on by itself within half a minute: nothing fires in the end.
+      // It recovers within half a minute, so nothing fires at the end.
       await limitRefused(kafka, undefined)
       if (!(Number(processed?.value[1]) > 0)) throw new Error('the other streams do not go on')
     },
@@ -227,7 +227,7 @@ export const faults: readonly Fault[] = [
     fires: ['KafkaTraceCommitsStalled', 'KafkaTraceNothingRead'],
     timeoutMs: 90_000,
     async begin(rig) {
-      // They are decided when Kafka does not answer any more.
+      // They are decided when Kafka no longer answers.
       await sendInBatches(rig, events('slow', 40, 3_000))
       await Bun.sleep(1_000)
       process.kill(rig.kafka.pid(0), 'SIGSTOP')
@@ -261,7 +261,7 @@ export const faults: readonly Fault[] = [
     fires: ['KafkaTraceProducerOverloaded'],
     timeoutMs: 60_000,
     async begin(rig, signal) {
-      // Checked to the end, where the last event is found to be invalid: it costs time, and Kafka none. None is so large that it waits for its turn.
+      // Checked to the end, where the last event is invalid: it uses CPU and no Kafka. None is so large that it has to wait.
       const attributes = Object.fromEntries(Array.from({ length: 100 }, (_, number) => [`a${number}`, 1]))
       const costly = [...events('odd', 50).map((event) => ({ ...event, ...attributes })), { type: '' }]
       for (let client = 0; client < 100; client++) void repeated(signal, 0, () => rig.send(costly))
@@ -273,8 +273,8 @@ export const faults: readonly Fault[] = [
     fires: ['KafkaTraceRebalances'],
     timeoutMs: 60_000,
     async begin({ second, third }, signal) {
-      // The others learn of it with their heartbeats, and one member that comes and goes can fall into a rhythm of two of these. Of two, one comes or goes
-      // between any two heartbeats.
+      // The others learn of it with their heartbeats, and one member that joins and leaves could fall into step with two of those. With two such members, one
+      // changes between any two heartbeats.
       for (const member of [second, third])
         void repeated(signal, 0, async () => {
           member.start()
@@ -294,7 +294,7 @@ export const faults: readonly Fault[] = [
     ],
     timeoutMs: SLOW_WORK_MS + 10_000,
     async begin(rig) {
-      // So many leave room in memory for few others; those that do not find room come when the first of these have ended.
+      // These leave memory for few others. Requests that find no room are sent again when the first of these have ended.
       await sendInBatches(rig, events('slow', 480, SLOW_WORK_MS))
       await sendInBatches(rig, events('slow', 40, SLOW_WORK_MS / 3))
     },
@@ -306,7 +306,7 @@ const DELETED_STREAM = 'deleted'
 const REFUSED_STREAM = 'refused'
 const REFUSED_PARTITIONS = 2
 
-/** Limits the size of the stream's outcomes. */
+/** Limits the size of the topic with the stream's outcomes. */
 async function limitRefused({ bootstrapServers }: Rig['kafka'], bytes: string | undefined): Promise<void> {
   for (const role of ['processed', 'dlq'] as const)
     await alterTopic(
@@ -338,7 +338,7 @@ interface Seen {
 
 const seconds = (sinceMs: number): string => `${((performance.now() - sinceMs) / 1_000).toFixed(0)} s`
 
-/** Lets one fault last until its alerts fire. Whether they resolve is seen when all faults are over: most of that is waiting. */
+/** Keeps one fault until its alerts fire. Whether they resolve is checked after all faults, since most of that is waiting. */
 async function suffer(rig: Rig, fault: Fault, seen: Seen, say: (progress: string) => void): Promise<void> {
   say(`${fault.name}: waiting for ${fault.fires.join(', ')}`)
   const over = new AbortController()
@@ -372,7 +372,7 @@ async function recover(rig: Rig, seen: Seen, say: (progress: string) => void): P
   )
 }
 
-/** What is to be said of alerts that no fault made fire, or that did not resolve. */
+/** Reports alerts that no fault fired, or that did not resolve. */
 export function faultsOfRun(
   names: readonly string[],
   plan: readonly Pick<Fault, 'name' | 'fires'>[],
@@ -419,7 +419,7 @@ const alertsFire: Check = {
     const endLoad = rig.load(LOAD_PER_SECOND)
     try {
       for (const fault of faults) await play(fault)
-      // A fault of seconds can fall between two scrapes of a machine that others use too.
+      // On a busy machine, a fault of seconds can fall between two scrapes.
       for (const fault of faults) if (!fault.fires.every((alert) => seen.fired.has(alert))) await play(fault)
       await recover(rig, seen, say)
     } finally {

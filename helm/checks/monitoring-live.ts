@@ -5,13 +5,13 @@ import type { Check } from './check.ts'
 import { type DashboardPanel, readDashboards } from './monitoring-dashboards.ts'
 import { holdsWithin, startRig } from './monitoring-rig.ts'
 
-/** Every panel of every dashboard, asked of a Prometheus that scrapes the real services under load. */
+/** Runs every dashboard query on a Prometheus that scrapes the real services under load. */
 
 const LOAD_PER_SECOND = 40
 const LOAD_MS = 20_000
 const PANELS_TIMEOUT_MS = 20_000
 
-/** What Grafana would put in place of the variables. */
+/** Values for Grafana's variables. */
 export const substituted = (expr: string): string =>
   expr.replaceAll('$__rate_interval', '15s').replaceAll('$namespace', '.*')
 
@@ -21,7 +21,7 @@ export interface PanelResult {
   queries: { expr: string; series: number; last: string }[]
 }
 
-/** A query that returns nothing but NaN shows nothing either. */
+/** A query that returns only NaN shows nothing either. */
 export const isEmpty = ({ queries }: PanelResult): boolean => queries.some(({ series }) => series === 0)
 
 export const asMarkdown = (results: readonly PanelResult[]): string =>

@@ -9,12 +9,12 @@ import { root } from './check.ts'
 import { type RuleFile, ruleFiles } from './monitoring-rules.ts'
 import { tool } from './tools.ts'
 
-/** The real services on a real Kafka, watched by a real Prometheus, all on loopback and gone with this process. */
+/** The real services on a real Kafka, scraped by a real Prometheus: all on loopback, and gone when this process ends. */
 
 const PROMETHEUS_READY_MS = 15_000
 const PROMETHEUS_GRACE_MS = 3_000
 const REQUEST_TIMEOUT_MS = 20_000
-/** Requests that wait for their answer at a time: a load that is not bounded would take this process' memory along. */
+/** Concurrent requests. An unbounded load would use up this process's memory. */
 const MAX_WAITING_REQUESTS = 2_000
 
 interface Sample {
@@ -31,17 +31,17 @@ export interface Rig {
   kafka: KafkaCluster
   producer: Service
   consumer: Service
-  /** Further consumers of the same group, not started; Prometheus knows nothing of them. */
+  /** More consumers of the same group, not started. Prometheus does not scrape them. */
   second: Service
   third: Service
-  /** Another one with the name of the first, which no two may have. */
+  /** A consumer with the INSTANCE_ID of the first, which is not allowed. */
   twin: Service
   query(expr: string): Promise<Sample[]>
-  /** Alerts that are firing at this moment. */
+  /** Alerts that are firing now. */
   firing(): Promise<FiringAlert[]>
-  /** Sends one event, or a batch; what comes of it shows in the metrics. */
+  /** Sends one event or a batch. Results show in the metrics only. */
   send(events: object): Promise<void>
-  /** Sends so many plain events a second until the function that is returned is called. */
+  /** Sends so many plain events a second. @returns a function that stops it */
   load(perSecond: number): () => void
   stop(): Promise<void>
 }
@@ -119,7 +119,7 @@ export async function startRig({ rules, producerEnv, consumerEnv, say }: RigOpti
     const send = async (events: object): Promise<void> => {
       if (waiting >= MAX_WAITING_REQUESTS) return
       waiting++
-      // A producer that is gone answers nothing: that is what some of the faults are about.
+      // A stopped producer does not answer: some of the faults do that.
       await fetch(url, {
         method: 'POST',
         headers: { 'content-type': 'application/json' },

@@ -3,7 +3,7 @@ import { Glob } from 'bun'
 import { type Check, outcome, root, run } from './check.ts'
 import { tool } from './tools.ts'
 
-/** Checks of rules, their promtool tests, their runbooks and the Alertmanager example. */
+/** Checks of rules, their promtool tests and runbooks, and the Alertmanager example. */
 
 export const MONITORING = join(root, 'helm/monitoring')
 const RUNBOOKS = join(root, 'docs/runbooks')
@@ -55,7 +55,7 @@ export function faultsOfAlert({ alert, labels = {}, annotations = {} }: Omit<Ale
   return faults.map((fault) => `${alert}: ${fault}`)
 }
 
-/** Which alerts have no test that they fire, or none that they stay silent; and which tests belong to no alert. */
+/** Alerts without a test that they fire, or that they stay silent; and tests of unknown alerts. */
 export function faultsOfTests(alertNames: readonly string[], testNames: readonly string[]): string[] {
   const missing = alertNames.flatMap((alert) =>
     ['fires when', 'stays silent when']
@@ -67,13 +67,13 @@ export function faultsOfTests(alertNames: readonly string[], testNames: readonly
 }
 
 export interface Runbook {
-  /** Below docs/runbooks. */
+  /** Relative to docs/runbooks. */
   file: string
   title: string
   text: string
 }
 
-/** The sections of a runbook, one an alert. */
+/** The sections of a runbook, one for each alert. */
 export function sectionsOf(file: string, markdown: string): Runbook[] {
   return markdown
     .split(/^## /m)
@@ -84,7 +84,7 @@ export function sectionsOf(file: string, markdown: string): Runbook[] {
     })
 }
 
-/** Which alerts lead nowhere, which sections no alert leads to, and what sections lack. */
+/** Alerts without a section, sections without an alert, and what sections lack. */
 export function faultsOfRunbooks(named: readonly Omit<Alert, 'file'>[], sections: readonly Runbook[]): string[] {
   const dead = named.flatMap(({ alert, annotations }) => {
     const url = annotations?.['runbook_url'] ?? ''

@@ -8,13 +8,13 @@ import { cacheFolder } from '../../shared/kafka/native/cache.ts'
 import { run } from './check.ts'
 
 /**
- * The programs that check what is deployed, installed once into the user's cache and nowhere else, each pinned but Debian's, of which the archive has one version:
- * from the Go module proxy (built here, with Go's own checksum database), from PyPI, from Debian's archive (unpacked, not installed,
+ * Tools of the checks, installed once into the user's cache. All have pinned versions, except Debian's, whose archive has one version of each. They come
+ * from the Go module proxy (built here, verified by Go's checksum database), from PyPI, from Debian's archive (unpacked, not installed,
  * so that no service is started) or from npm.
  */
 type Source =
   | { readonly go: string; readonly version: string; readonly binary: string }
-  /** A Go program whose module cannot be installed by name since it has replaces: built from this go.mod and main package. */
+  /** A Go program that `go install` refuses because its module has replace directives: built from this go.mod and main package. */
   | { readonly goMod: string; readonly package: string; readonly binary: string }
   | { readonly pypi: string; readonly version: string; readonly binary: string }
   | { readonly debian: string; readonly binary: string }
@@ -57,9 +57,9 @@ export type ToolName = keyof typeof sources
 const installing = new Map<string, Promise<void>>()
 
 /**
- * @param say tells what is being installed, which for a Go program may take a minute
- * @returns where the program is
- * @throws UnavailableError with what the installer said
+ * @param say reports what is installed, which may take a minute for a Go program
+ * @returns the program's path
+ * @throws UnavailableError with the installer's output
  */
 export async function tool(name: ToolName, say: (progress: string) => void): Promise<string> {
   const source: Source = sources[name]
@@ -83,7 +83,7 @@ const hashOf = (text: string): string => createHash('sha256').update(text).diges
 
 const nameOf = (source: Source): string => ('debian' in source ? source.debian : source.binary)
 
-/** Runs what pip has put into `lib`, a Python script or a program, wherever the folder has been moved to. */
+/** A script that runs what pip has put into `lib`, a Python script or a program, even after the folder was moved. */
 const fromLib = (binary: string): string => `#!/bin/sh
 here=$(dirname "$(readlink -f "$0")")
 program=$here/lib/bin/${binary}

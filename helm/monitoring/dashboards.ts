@@ -1,12 +1,12 @@
 /**
- * The dashboards: what is read here is what Grafana shows. `bun run generate` writes dashboards/*.json.
+ * The dashboards' source. `bun run generate` writes dashboards/*.json from it.
  */
-/** A unit as Grafana names them. */
+/** A unit, by Grafana's name. */
 type Unit = 's' | 'bytes' | 'Bps' | 'percentunit' | 'reqps' | 'ops' | 'short' | 'none'
 
 interface Query {
   readonly expr: string
-  /** What a series is called: text and `{{label}}`. */
+  /** The legend of a series: text and `{{label}}`. */
   readonly legend: string
 }
 
@@ -15,11 +15,11 @@ interface Panel {
   readonly description: string
   readonly unit: Unit
   readonly queries: readonly Query[]
-  /** Where an alert begins. */
+  /** The threshold of an alert. */
   readonly threshold?: number
-  /** Of a threshold: what is below it is bad. */
+  /** The threshold is a minimum. */
   readonly badBelow?: boolean
-  /** One figure in place of a curve. */
+  /** Shows one figure, not a curve. */
   readonly stat?: boolean
 }
 
@@ -155,7 +155,7 @@ const sloPanels = (slo: 'availability' | 'latency', budget: number): readonly Pa
   },
 ]
 
-/** Metrics of the services that no panel shows, and why. A metric is in a panel or here: a test compares. */
+/** Metrics that no panel shows, and why. A test checks that every metric is in a panel or here. */
 export const NOT_SHOWN: Readonly<Record<string, string>> = {
   kafkatrace_producer_webhook_handshakes_total: 'counts once for each subscription',
   kafkatrace_consumer_records_fetched_total: 'differs from the outcomes, which have a panel, by what is waiting only',
@@ -599,7 +599,7 @@ export function dashboardJson({ name, title, description, rows }: Dashboard) {
           label: 'Namespace',
           type: 'query',
           datasource,
-          // Every service has a client of Kafka, whichever of the two is there.
+          // Both services have a Kafka client; only one of them may be running.
           query: { query: 'label_values(kafkatrace_kafka_client_brokers_up, namespace)', refId: 'namespace' },
           refresh: 2,
           multi: true,
@@ -655,13 +655,13 @@ function panelJson(panel: Panel, id: number, gridPos: object) {
   }
 }
 
-/** Indented, short lists in one line, as the formatter wants it. */
+/** Indented, with short lists on one line, as the formatter wants it. */
 const formatted = (value: object): string =>
   JSON.stringify(value, undefined, 2).replaceAll(
     /\[\n\s+([^[\]{}]*?)\n\s*\]/g,
     (_, items: string) => `[${items.split(/,\n\s*/).join(', ')}]`,
   )
 
-/** By file name, as they stand in the repository. */
+/** By file name in the repository. */
 export const dashboardFiles = (): Map<string, string> =>
   new Map(dashboards.map((one) => [`${one.name}.json`, `${formatted(dashboardJson(one))}\n`]))

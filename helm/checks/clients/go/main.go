@@ -1,4 +1,4 @@
-// CloudEvents' SDK for Go as a sender and a reader, by the receiver of its Kafka protocol: ../../clients-sdks.ts says what comes in and goes out.
+// CloudEvents' SDK for Go as a sender and, through the receiver of its Kafka protocol, a reader: ../../clients-sdks.ts defines input and output.
 package main
 
 import (
@@ -157,7 +157,7 @@ func send(client cloudevents.Client, url string, given order) (sent, error) {
 	return sent{}, fmt.Errorf("no answer: %w", result)
 }
 
-// A claim of one record, as a consumer group hands it to the receiver.
+// A claim with one record, as a consumer group would pass to the receiver.
 type claim struct {
 	sarama.ConsumerGroupClaim
 	messages chan *sarama.ConsumerMessage
@@ -214,7 +214,7 @@ func receive(given record) (clientEvent, error) {
 		Extensions:      map[string]string{},
 	}
 	for name, value := range read.Extensions() {
-		// The receiver adds where it has read.
+		// The receiver adds its position as extensions.
 		if name != "kafkatopic" && name != "kafkapartition" && name != "kafkaoffset" {
 			found.Extensions[name] = fmt.Sprint(value)
 		}

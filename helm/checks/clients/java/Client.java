@@ -22,7 +22,7 @@ import java.util.List;
 import java.util.Map;
 import org.apache.kafka.common.header.internals.RecordHeaders;
 
-/** CloudEvents' SDK for Java as a sender and a reader: ../../clients-sdks.ts says what comes in and goes out. */
+/** CloudEvents' SDK for Java as a sender and a reader: ../../clients-sdks.ts defines input and output. */
 public final class Client {
     private static final ObjectMapper JSON = new ObjectMapper();
     private static final int TIMEOUT_MS = 20_000;
@@ -87,7 +87,7 @@ public final class Client {
             case "binary" -> writer(connection).writeBinary(events.get(0));
             case "structured" -> writer(connection).writeStructured(events.get(0), JsonFormat.CONTENT_TYPE);
             default -> {
-                // The SDK has no batches.
+                // The SDK does not support batches.
                 connection.setRequestProperty("content-type", "application/cloudevents-batch+json");
                 var body = new ByteArrayOutputStream();
                 for (CloudEvent event : events) {
@@ -111,7 +111,7 @@ public final class Client {
     }
 
     private static void write(HttpURLConnection connection, byte[] body) {
-        // A connection that is written to has a media type, whether there is data or not.
+        // A connection with a body always gets a media type, even without data.
         if (body == null || body.length == 0) {
             return;
         }

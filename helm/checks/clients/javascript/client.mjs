@@ -1,4 +1,4 @@
-/** CloudEvents' SDK for JavaScript as a sender and a reader: ../../clients-sdks.ts says what comes in and goes out. */
+/** CloudEvents' SDK for JavaScript as a sender and a reader: ../../clients-sdks.ts defines input and output. */
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
@@ -23,7 +23,7 @@ function eventOf({ extensions, data, ...attributes }) {
 async function send({ mode, events }) {
   try {
     if (mode === 'batch') {
-      // The SDK reads batches and has no function that writes one.
+      // The SDK reads batches but cannot write one.
       const body = `[${events.map((event) => HTTP.structured(eventOf(event)).body).join(',')}]`
       const answer = await fetch(url, {
         method: 'POST',
@@ -33,7 +33,7 @@ async function send({ mode, events }) {
       return { status: answer.status, body: await answer.text() }
     }
     let status = 0
-    // The SDK's transport does not tell the status, so that it is taken from a function of ours with its message.
+    // The SDK's transport hides the status, so a function of ours sends its message.
     const transport = async ({ headers, body }) => {
       const sent = await httpTransport(url)({ headers, body })
       status = sent.body.startsWith('{"receipts"') ? 202 : JSON.parse(sent.body).status
@@ -77,5 +77,5 @@ function read({ headers, value }) {
 
 const answers = []
 for (const one of sends) answers.push(await send(one))
-// Connections that are kept alive would keep the process, too.
+// Kept-alive connections would keep the process running.
 process.stdout.write(JSON.stringify({ sends: answers, records: records.map(read) }), () => process.exit(0))

@@ -28,7 +28,7 @@ def send(session, url, order):
         elif order["mode"] == "structured":
             headers, body = to_structured(events[0])
         else:
-            # The SDK has no batches.
+            # The SDK does not support batches.
             headers = {"content-type": "application/cloudevents-batch+json"}
             body = b"[" + b",".join(to_json(one) for one in events) + b"]"
         answer = session.post(url, headers=headers, data=body, timeout=TIMEOUT_SECONDS)

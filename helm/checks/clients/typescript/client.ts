@@ -1,4 +1,4 @@
-/** A client as its user would write it, on what openapi-typescript makes of the description: ../../clients-openapi.ts compiles and runs it. */
+/** A client as a user would write it, with openapi-typescript's types: ../../clients-openapi.ts compiles and runs it. */
 import createClient from 'openapi-fetch'
 import type { components, paths } from './api.ts'
 
