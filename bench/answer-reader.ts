@@ -1,24 +1,24 @@
-/** The little of HTTP/1.1 that a load generator needs of answers (RFC 9112): strict, so that a system that answers otherwise is noticed. */
+/** The parts of HTTP/1.1 (RFC 9112) that a load generator needs to read responses. Strict, so that unexpected responses are noticed. */
 
 export interface Answer {
   status: number
   body: string
-  /** The server closes the connection after it. */
+  /** The server closes the connection after this response. */
   closes: boolean
 }
 
-/** Bytes of an answer's head; more is a fault. */
+/** The longest head of a response, in bytes. */
 const MAX_HEAD_BYTES = 16_384
 
 const HEAD_END = '\r\n\r\n'
 
-/** Reads the answers of one connection on which a request is sent only after the answer to the one before. */
+/** Reads responses on a connection without pipelining. */
 export class AnswerReader {
   #pending: Buffer | undefined
 
   /**
-   * @returns the answer, once its last byte is there
-   * @throws Error for anything but a status line, a content length and as many bytes
+   * @returns the response, once its last byte has arrived
+   * @throws Error for anything other than a status line, a content length and that many bytes
    */
   push(chunk: Buffer): Answer | undefined {
     const bytes = this.#pending === undefined ? chunk : Buffer.concat([this.#pending, chunk])
@@ -48,7 +48,7 @@ export class AnswerReader {
     }
   }
 
-  /** A runtime may use a chunk's memory again once its handler has returned. */
+  /** The runtime may reuse a chunk's memory once its handler has returned. */
   #keep(bytes: Buffer): void {
     this.#pending = Buffer.from(bytes)
   }

@@ -5,7 +5,7 @@ import { type Judged, judgeGoals } from './goals.ts'
 import type { Result } from './result.ts'
 import { chosenResult } from './results.ts'
 
-/** Whether a result reaches the goals, for a person and for a script. */
+/** Whether a result meets the goals, for people and for scripts. */
 
 const USAGE = `Says which goals a benchmark's result reaches: bun run bench check [FILE]
 
@@ -35,7 +35,7 @@ export async function checkCommand(args: string[]): Promise<number> {
 const COLOURS = { met: 'green', missed: 'red', 'not measured': 'yellow' } as const
 const VERDICT_WIDTH = 'not measured'.length + 2
 
-/** Two lines a goal, and the sum. */
+/** Two lines for each goal, and the totals. */
 export function checkText(file: string, { quick }: Result, goals: readonly Judged[]): string {
   const indent = ' '.repeat(VERDICT_WIDTH)
   const rows = goals.flatMap(({ what, target, measured, verdict, why }) => [

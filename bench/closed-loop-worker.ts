@@ -1,10 +1,10 @@
-/** The process that makes closed-loop load: `closed-loop-worker PLAN`. Runs on Node and on Bun. */
+/** The process that generates closed-loop load: `closed-loop-worker PLAN`. Runs on Node and on Bun. */
 import { readFileSync } from 'node:fs'
 import autocannon from 'autocannon'
 import { type ClosedLine, type ClosedLoad, shareOf, storedOf } from './closed-loop.ts'
 import { createRecorder } from './histogram.ts'
 
-/** How often autocannon looks whether its time is over, in ms. */
+/** How often autocannon checks whether its time is over, in ms. */
 const TICK_MS = 50
 
 const load = JSON.parse(readFileSync(process.argv[2] ?? '', 'utf8')) as ClosedLoad
@@ -41,7 +41,7 @@ function run(seconds: number): Promise<Phase> {
               path,
               headers,
               body,
-              // Only where the answer has to be read: it costs as much as the rest of a request.
+              // Only where the response must be parsed: that costs as much as the rest of a request.
               ...(load.ndjson && {
                 onResponse(status: number, answer: string) {
                   phase.events += storedOf(status, answer)

@@ -2,9 +2,9 @@ import { join } from 'node:path'
 import type { Latency } from './result.ts'
 import { startWorker, type Worker } from './worker.ts'
 
-/** Saturation: as many requests as connections are always under way, made by autocannon in a process of its own. */
+/** Saturation: every connection always has one request under way. autocannon generates the load in its own process. */
 
-/** What the process is told, as a file of JSON. */
+/** The process's input, a JSON file. */
 export interface ClosedLoad {
   /** `http://host:port`. */
   origin: string
@@ -12,7 +12,7 @@ export interface ClosedLoad {
   warmUpSeconds: number
   seconds: number
   eventsPerRequest: number
-  /** The answer is a stream of lines whose last says how many events are stored. */
+  /** The response is a stream of lines. Its last line says how many events are stored. */
   ndjson: boolean
   requests: LoadRequest[]
 }
@@ -23,35 +23,35 @@ export interface LoadRequest {
   body: string
 }
 
-/** What the process prints, in this order. Between `begun` and `ended` it measured. */
+/** What the process prints, in this order. It measures between `begun` and `ended`. */
 export type ClosedLine = { phase: 'begun' } | { phase: 'ended' } | ({ phase: 'done' } & ClosedOutcome)
 
 export interface ClosedOutcome {
   seconds: number
-  /** Answered with 2xx while it was measured, and what they acknowledged. */
+  /** Requests answered with 2xx during the measurement, and the events that they acknowledged. */
   requests: number
   events: number
   toAnswer: Latency
-  /** While it was measured, by kind. */
+  /** During the measurement, by kind. */
   errors: Record<string, number>
-  /** Warm-up included. */
+  /** Including the warm-up. */
   acknowledgedEvents: number
 }
 
 /**
- * Node, where there is one: on it autocannon makes a quarter more requests a second of CPU time than on Bun (measured: 95 and 76 thousand), which
- * leaves more of the machine to what is measured.
+ * Node where it is installed: there autocannon makes a quarter more requests a second of CPU time than on Bun (measured: 95 and 76 thousand), which
+ * leaves more of the machine to the measured system.
  */
 export const closedLoopRuntime = (): { name: string; path: string } => {
   const node = Bun.which('node')
   return node === null ? { name: 'Bun', path: process.execPath } : { name: 'Node', path: node }
 }
 
-/** Begins to load. @param directory for the plan and the program */
+/** Starts the load. @param directory for the plan and the program */
 export async function startClosedLoop(load: ClosedLoad, directory: string): Promise<Worker<ClosedLine>> {
   const plan = join(directory, 'closed-loop.json')
   await Bun.write(plan, JSON.stringify(load))
-  // Node reads no TypeScript, and nothing outside of the project finds its packages.
+  // Node does not load TypeScript, and packages do not resolve outside the project.
   const { outputs } = await Bun.build({
     entrypoints: [join(import.meta.dir, 'closed-loop-worker.ts')],
     target: 'node',
@@ -64,7 +64,7 @@ export async function startClosedLoop(load: ClosedLoad, directory: string): Prom
   return startWorker<ClosedLine>('the closed-loop generator', [closedLoopRuntime().path, program, plan])
 }
 
-/** The requests of one of so many connections: together all, each as few as possible, since every connection holds a copy of its own. */
+/** The requests of one connection. All connections together send all requests; each gets as few as possible, since it holds its own copies. */
 export function shareOf<T>(requests: readonly T[], connection: number, connections: number): T[] {
   const count = Math.max(1, Math.ceil(requests.length / connections))
   return Array.from(
@@ -73,12 +73,12 @@ export function shareOf<T>(requests: readonly T[], connection: number, connectio
   )
 }
 
-/** How many events the answer to an NDJSON stream acknowledges: what its summary says, and none without one. */
+/** How many events an NDJSON response acknowledges, from its summary; 0 without one. */
 export function storedOf(status: number, body: string): number {
   if (status !== 200) return 0
   const stored = /"summary":\{[^{}]*"stored":(\d+)/.exec(body.slice(-SUMMARY_CHARACTERS))?.[1]
   return Number(stored ?? 0)
 }
 
-/** Longer than the line of the summary. */
+/** Longer than the summary line. */
 const SUMMARY_CHARACTERS = 300

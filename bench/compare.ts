@@ -5,7 +5,7 @@ import type { Result, Run } from './result.ts'
 import { BASELINE, chosenResult, readResult } from './results.ts'
 import { LEAST_REPETITIONS, movedBeyondNoise, type Summary, summarise } from './statistics.ts'
 
-/** What has moved from one result to another beyond what repetitions differ by anyhow. */
+/** Differences between two results that exceed the noise of their repetitions. */
 
 const USAGE = `Says what moved beyond noise since the baseline: bun run bench compare [--baseline FILE] [FILE]
 
@@ -39,14 +39,14 @@ export async function compareCommand(args: string[]): Promise<number> {
   }
 }
 
-/** The two rates that Bun's echo has as well, which knows nothing of Kafka: what it reaches is the machine's. */
+/** Rates that Bun's echo server has too. It does not use Kafka, so its rate describes the machine. */
 type Rate = 'eventsPerSecond' | 'eventsPerCpuSecond'
 
 interface Measure {
   name: string
   better: 'more' | 'less'
   value(run: Run): number | undefined
-  /** With what of the echo's it may be compared across machines. */
+  /** The echo server's rate to divide by when results of different machines are compared. */
   rate?: Rate
 }
 
@@ -84,23 +84,23 @@ export interface Moved {
   measure: string
   before: Summary
   after: Summary
-  /** Of the medians, after by before. */
+  /** The median after divided by the median before. */
   ratio: number
   verdict: 'better' | 'worse'
 }
 
 export interface Comparison {
   moved: Moved[]
-  /** Measures that both have, with repetitions enough to judge by. */
+  /** Measures that both results have, with enough repetitions to compare. */
   judged: number
-  /** Measures that both have, and one of them once only. */
+  /** Measures that both results have, of which one has a single repetition. */
   tooFew: number
   /** What only one of the two has, as `workload, system`. */
   onlyBefore: string[]
   onlyAfter: string[]
 }
 
-/** @param measures of the two, in the same order; they may divide by what is each result's own */
+/** @param measures of the two results, in the same order; they may be divided by a value of the same result */
 function compare(before: Result, after: Result, measures: (result: Result) => readonly Measure[]): Comparison {
   const [old, now] = [groups(before), groups(after)]
   const [measuresOld, measuresNow] = [measures(before), measures(after)]
@@ -140,7 +140,7 @@ function compare(before: Result, after: Result, measures: (result: Result) => re
   return comparison
 }
 
-/** Runs that count, by workload, step and system. */
+/** Valid runs, by workload, step and system. */
 function groups(result: Result): Map<string, Run[]> {
   const found = new Map<string, Run[]>()
   for (const run of result.runs) {
@@ -160,10 +160,10 @@ const summaryBy = (runs: readonly Run[], value: (run: Run) => number | undefined
 export const compareNumbers = (before: Result, after: Result): Comparison => compare(before, after, () => MEASURES)
 
 const ECHO = 'bun-echo'
-/** The echo takes part in these; the first that both results have is what they are divided by. */
+/** Workloads with the echo server. The first one that both results have is the divisor. */
 const ECHO_WORKLOADS = ['single-1kb', 'single-300b'] as const
 
-/** The rates as shares of what Bun's echo reached in the same result. Undefined where the two have no workload of it in common. */
+/** The rates as shares of Bun's echo in the same result. Undefined when the results have no such workload in common. */
 export function compareByEcho(before: Result, after: Result): (Comparison & { by: string }) | undefined {
   const by = ECHO_WORKLOADS.find((workload) =>
     [before, after].every((result) => echoOf(result, workload, 'eventsPerCpuSecond') !== undefined),
@@ -191,7 +191,7 @@ function echoOf(result: Result, workload: string, rate: Rate): number | undefine
 // ---- as text
 
 interface Named {
-  /** As a person knows it. */
+  /** The name that people know. */
   name: string
   result: Result
 }
@@ -226,7 +226,7 @@ export function comparisonText(before: Named, after: Named): string {
   return `${lines.join('\n')}\n`
 }
 
-/** What was measured in another way, of what both have: a number may have moved for that. */
+/** Differences in how the results were measured, which may explain a changed number. */
 function differences(before: Result, after: Result): string[] {
   const changed = <Facts extends { name: string }>(
     old: readonly Facts[],
@@ -271,7 +271,7 @@ function section({ moved, judged, tooFew }: Comparison): string[] {
 
 const cell = ({ median, min, max }: Summary): string => `${short(median)} (${short(min)}–${short(max)})`
 
-/** Columns as wide as they must be. */
+/** Columns as wide as their longest cell. */
 function aligned(rows: readonly (readonly string[])[]): string[] {
   const widths = rows[0]?.map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0))) ?? []
   return rows.map((row) => `  ${row.map((text, column) => text.padEnd(widths[column] ?? 0)).join('  ')}`.trimEnd())

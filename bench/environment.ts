@@ -3,7 +3,7 @@ import { cpus, release, totalmem } from 'node:os'
 import { join } from 'node:path'
 import type { Result } from './result.ts'
 
-/** What a result says of where it was made: enough to compare by, nothing that names a host or a path. */
+/** Where a result was made: enough to compare it, without names of hosts or paths. */
 
 const ROOT = join(import.meta.dir, '..')
 
@@ -22,7 +22,7 @@ export function machine(): Result['machine'] {
 export const systemName = (osRelease: string): string =>
   /^PRETTY_NAME="?([^"\n]*)"?$/m.exec(osRelease)?.[1] ?? 'unknown'
 
-/** The commit that is checked out, with a mark when files differ from it. */
+/** The checked-out commit, marked when files differ from it. */
 export function commit(): string {
   const git = (...args: string[]): string => {
     const { stdout, success } = Bun.spawnSync(['git', '-C', ROOT, ...args], { stdout: 'pipe', stderr: 'ignore' })

@@ -1,10 +1,10 @@
 import type { Latency, ProcessUse, Result, Run, SystemFacts } from './result.ts'
 
-/** A result for tests, of the shape and size of a real one, in which every goal is met. Its numbers were never measured. */
+/** A result for tests, with the shape and size of a real one, that meets every goal. Its numbers were never measured. */
 
 const MEBIBYTE = 2 ** 20
 
-/** Of one clock whose values are spread around a median, with a long tail. */
+/** Latencies around a median, with a long tail. */
 export function exampleLatency(p50Ms: number): Latency {
   const at = (quantile: number): number => Number((p50Ms * (0.5 + 0.72 * -Math.log10(1 - quantile + 1e-5))).toFixed(3))
   const quantiles = [0, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 0.9999, 1]
@@ -58,7 +58,7 @@ const TOOLS: readonly [name: string, title: string, workload: string, rate: numb
   ['bun-drain', 'KafkaTrace’s Kafka client on Bun, reading', 'drain', 90_000],
 ]
 
-/** What the repetitions differ by. */
+/** The spread of the repetitions. */
 const JITTER = [1, 0.97, 1.02, 0.99, 1.01] as const
 
 interface Draft {
@@ -220,7 +220,7 @@ export function exampleResult(): Result {
   }
 }
 
-/** The same result with some runs changed, or left out where `change` gives undefined. */
+/** The same result with some runs changed, or removed where `change` returns undefined. */
 export const changingRuns = (
   result: Result,
   which: Partial<Pick<Run, 'workload' | 'system' | 'step' | 'repetition'>>,

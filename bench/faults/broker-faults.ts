@@ -3,17 +3,17 @@ import { type LoadOptions, PLAIN } from './load.ts'
 import type { Cut } from './network.ts'
 import { DEFAULT_TIMES, type Fault, GROUP, PARTITIONS, type Stage } from './stage.ts'
 
-/** Brokers that are away and come back, as those of a production cluster do. */
+/** Brokers that go away and come back, as in a production cluster. */
 
-/** What the services do at the time does not matter: a steady stream of events, of which some take their time. */
+/** A steady stream of events, some of them slow. The fault does not depend on what the services are doing. */
 const LOAD: Partial<LoadOptions> = {
   eventsPerSecond: 200,
   kinds: [{ ...PLAIN, weight: 60 }, SOMETIMES, { ...ALWAYS, weight: 0.3 }],
-  // Longer than the producer takes to say that it does not know.
+  // Longer than the producer takes to report an unknown outcome.
   timeoutMs: [15_000, 20_000],
 }
 
-/** A node that matters to the services, by chance: which one is what the round is about. */
+/** A random node among those that matter to the services. */
 async function nodeThatMatters(stage: Stage): Promise<{ node: number; role: string }> {
   const kafka = stage.kafka()
   const partition = stage.random.integer(0, PARTITIONS - 1)
@@ -35,13 +35,13 @@ async function nodeThatMatters(stage: Stage): Promise<{ node: number; role: stri
   }
 }
 
-/** Who is told to stop while a broker is away: in every second round one of the services, by turns. */
+/** Which service is stopped while a broker is away: one of them in every second round, in turn. */
 function stoppedIn(stage: Stage, round: number): Stage['consumer'] | undefined {
   return [undefined, stage.consumer, undefined, stage.producer][round % 4]
 }
 
 /**
- * Lets something be away for a while. In some rounds a service is told to stop meanwhile, and started again when all is back.
+ * Takes something away for a while. In some rounds a service is stopped in the meantime, and restarted when everything is back.
  * @param round counted from 0
  */
 async function away(
@@ -60,7 +60,7 @@ async function away(
     stage.did(`${stopped.name} stopped meanwhile`)
     stopped.start()
   }
-  // One that was stopped while its coordinator was away could not say that it leaves.
+  // A consumer stopped without its coordinator could not leave the group.
   await stage.recovered(what, stopped === stage.consumer ? 'session' : 'ordinary')
 }
 
@@ -120,7 +120,7 @@ export const BROKER_FAULTS: readonly Fault[] = [
           else await kafka.kill(node)
         }
         stage.did(frozen ? 'two brokers frozen' : 'two brokers killed')
-        // By then nothing that is sent can reach a second broker.
+        // By then the cut-off broker cannot reach any other.
         await stage.pause(1_000, 1_000)
         const before = { sent: stage.ledger.size, refused: load.facts.statuses[503] ?? 0 }
         await away(stage, round, 'two brokers back', [stage.short ? 10_000 : 13_000, 13_000], async () => {

@@ -2,10 +2,10 @@ import { expect, test } from 'bun:test'
 import { faultNamed } from './faults.ts'
 import { type NodeCount, runFault, seedOf } from './stage.ts'
 
-/** Several times what a run takes on two cores that nobody else uses. */
+/** Several times what a run takes on two idle cores. */
 const TIMEOUT_MS = 300_000
 
-/** A test that plays a fault in its short form and prints its report; FAULT_SEED plays a printed one again. */
+/** A test that runs a fault in its short form and prints its report. Set FAULT_SEED to repeat a run. */
 export function faultTest(name: string, promise: string, nodes?: NodeCount): void {
   test(
     promise,

@@ -12,11 +12,11 @@ import { type Fault, GROUP, PARTITIONS, type Stage } from './stage.ts'
 import { TOPIC_FAULTS } from './topic-faults.ts'
 import { forgetOpenTransaction, openPartitions, restartCoordinator } from './transaction-state.ts'
 
-/** Every fault that is played, by the name that `--fault` and the tests call it. */
+/** Every fault, by its name in `--fault` and in the tests. */
 
-/** How often a process is killed in the runs that do so again and again. */
+/** How often a process is killed in faults that kill repeatedly. */
 const KILLS = 10
-/** How often a consumer is looked at for an open transaction. */
+/** How often to check a consumer for an open transaction. */
 const MAX_TRIES = 200
 
 async function killAndRestart(stage: Stage, service: Service, what: string): Promise<void> {
@@ -27,9 +27,9 @@ async function killAndRestart(stage: Stage, service: Service, what: string): Pro
 }
 
 /**
- * The broker restarts, the consumer is dead, and of its last transaction, which has touched so many partitions at least, the broker holds that it is
- * committed, and has not ended it. Stopped again and again until one of its transactions has ended and it is in the midst of another, and not only of its end:
- * that would be over at the second look.
+ * Restarts the broker with the consumer dead, at a moment when the broker has committed the consumer's last transaction, in at least so many partitions, without
+ * completing it. Freezes the consumer again and again until one of its transactions has completed and it is within another, rather than at its end, which would be
+ * over at the second check.
  */
 async function forgetCommit(stage: Stage, leastPartitions: number): Promise<void> {
   const kafka = stage.kafka()
@@ -48,7 +48,7 @@ async function forgetCommit(stage: Stage, leastPartitions: number): Promise<void
       await restartCoordinator(kafka, transactionalId)
       stage.did('broker restarted')
       if (await isOpen()) return
-      // Its end was on its way already.
+      // The request to end it had already been sent.
       stage.consumer.start()
       await stage.consumer.ready()
     } else stage.consumer.thaw()
@@ -61,7 +61,7 @@ export const FAULTS: readonly Fault[] = [
     name: 'kill-producer',
     what: 'the producer is killed under load, again and again',
     async play(stage) {
-      // Enough of them that there are some in every stage of their way whenever it happens.
+      // Enough events that some are in every stage when the fault happens.
       const load = stage.load({ eventsPerSecond: 1_500 })
       for (let kills = 0; kills < 4; kills++) {
         await stage.pause(800, 2500)
@@ -86,7 +86,7 @@ export const FAULTS: readonly Fault[] = [
         eventsPerSecond: 400,
       })
       for (let kills = 0; kills < KILLS; kills++) {
-        // Sometimes before it has any partition, mostly in the middle of its transactions.
+        // Sometimes before it has partitions, mostly in the middle of transactions.
         await stage.pause(150, 2200)
         await killAndRestart(stage, stage.consumer, 'consumer')
       }
@@ -117,7 +117,7 @@ export const FAULTS: readonly Fault[] = [
   {
     name: 'forgotten-commit',
     what: 'the broker restarts and counts a transaction of the consumer as committed that it has never ended',
-    // The broker must not end it by itself before it is made to forget it.
+    // The broker must not abort it before it is made to forget it.
     env: { consumer: { TRANSACTION_TIMEOUT_MS: '60000' } },
     async play(stage) {
       const load = stage.load({ eventsPerSecond: 400 })
@@ -136,7 +136,7 @@ export const FAULTS: readonly Fault[] = [
     async play(stage) {
       const load = stage.load({ eventsPerSecond: 400 })
       const { consumer } = stage
-      // Of three partitions of four, one is with each of two consumers.
+      // Of any three of the four partitions, each of two consumers has at least one.
       await forgetCommit(stage, PARTITIONS / 2 + 1)
       const other = await stage.addConsumer()
       for (const one of [other, consumer]) one.start()
@@ -260,7 +260,7 @@ export const FAULTS: readonly Fault[] = [
       const wrong: string[] = []
       if (dead === 0 || retried === 0) wrong.push(`${dead} dead, ${retried} retried: the run has tested nothing`)
       const { waited, passed } = overtaken(log)
-      // What comes last in its partition has nobody to pass it.
+      // The last record of a partition has none behind it that could pass it.
       if (passed < waited * 0.8)
         wrong.push(`of ${waited} that waited for a retry only ${passed} were passed by events of other keys`)
       return wrong
@@ -287,7 +287,7 @@ export const FAULTS: readonly Fault[] = [
       await stage.recovered('services started', 'ordinary')
       await load.stop()
     },
-    // A client of a service that stops gracefully is told what became of its request.
+    // A gracefully stopped service tells the client what happened to its request.
     check: (_, { unknown }) => (unknown === 0 ? [] : [`of ${unknown} events nobody knows whether they are stored`]),
   },
   {
@@ -303,7 +303,7 @@ export const FAULTS: readonly Fault[] = [
       })
       const other = await stage.addConsumer()
       other.start()
-      // The broker takes seconds to come back, so it has its turn once, in the midst of the others.
+      // The broker takes seconds to come back, so this happens only once, in the middle.
       const brokerTurn = random.integer(3, KILLS - 4)
       for (let turn = 0; turn < KILLS; turn++) {
         await stage.pause(100, 1500)
@@ -328,14 +328,14 @@ export const FAULTS: readonly Fault[] = [
   PERMISSION_FAULT,
 ]
 
-/** @throws Error for a name that no fault has */
+/** @throws Error for an unknown name */
 export function faultNamed(name: string): Fault {
   const fault = FAULTS.find((one) => one.name === name)
   if (fault === undefined) throw new Error(`there is no fault "${name}"`)
   return fault
 }
 
-/** How many of the events that went by way of `.retry` were passed meanwhile by a later one of another key in their partition. */
+/** How many events that went through `.retry` were overtaken by a later one with another key in their partition. */
 export function overtaken({ input, retry, dlq, processed }: Log): { waited: number; passed: number } {
   const name = (event: { source: string; id: string }) => eventIdentity(event.source, event.id)
   const settledAtMs = new Map<string, number>()
@@ -366,7 +366,7 @@ export function overtaken({ input, retry, dlq, processed }: Log): { waited: numb
 
 const POISON_BATCHES = 8
 
-/** Records that cannot be read as an event. */
+/** Records that cannot be parsed as events. */
 const POISONS: readonly [ForeignRecord, ...ForeignRecord[]] = [
   { value: Buffer.from('this is no event'), headers: [] },
   { value: Buffer.from([0xff, 0xfe, 0x00, 0x80, 0xc3]), headers: ['x=1'] },

@@ -12,11 +12,11 @@ import { addPartitions } from './topic-faults.ts'
 import { forgetOpenTransaction, restartCoordinator } from './transaction-state.ts'
 
 /**
- * Transactions that their coordinator counts as complete without having written so everywhere: a single broker that restarts does that now and then.
- * Here every place that is to be without a mark is, and those that are not get theirs.
+ * Transactions that their coordinator considers complete although markers are missing: a single broker that restarts sometimes does that.
+ * The rounds leave out markers in chosen places and write all others.
  */
 
-/** What a transaction writes to: outputs by their topics, and offsets. */
+/** What a transaction writes to: output topics, and offsets. */
 type Role = 'offsets' | 'processed' | 'retry' | 'dlq'
 
 interface Place extends OpenTransaction {
@@ -26,17 +26,17 @@ interface Place extends OpenTransaction {
 
 interface Round {
   what: string
-  /** What the coordinator counts the transaction as. */
+  /** The state of the transaction at the coordinator. */
   end: 'commit' | 'abort'
-  /** Whether it is left without a mark in a place. */
+  /** Whether the transaction lacks its marker in a place. */
   left(place: Place, all: readonly Place[]): boolean
-  /** What the transaction must have. */
+  /** What the transaction must contain. */
   needs?(all: readonly Place[]): boolean
-  /** What its events are; plain ones where not given. */
+  /** The kind of its events; plain by default. */
   kinds?: readonly [Kind, ...Kind[]]
-  /** The stream gets more partitions before it goes on. The last round, since others know only of the first ones. */
+  /** The stream gets more partitions before the consumer continues. In the last round only, since the others expect the first ones. */
   grows?: true
-  /** Another consumer than that whose transaction it is goes on. */
+  /** Another consumer continues, not the owner of the transaction. */
   successor?: true
 }
 
@@ -47,7 +47,7 @@ const has =
   (role: Role) =>
   (all: readonly Place[]): boolean =>
     all.some((place) => place.role === role)
-/** Some partitions are ready before those that the transaction is of. */
+/** Some partitions are restored before those of the transaction. */
 const isOfSomePartitions = (all: readonly Place[]): boolean =>
   new Set(all.filter(isOutput).map(({ partition }) => partition)).size < PARTITIONS
 
@@ -102,16 +102,16 @@ const ROUNDS: readonly [Round, Round, Round, ...Round[]] = [
 ]
 
 const TIMEOUT_MS = 10_000
-/** Three nodes that have just started beside other work are busy with themselves for a while. */
+/** Three nodes that have just started on a busy machine need time for themselves. */
 const NEXT_END_TIMEOUT_MS = 60_000
-/** How many transactions are looked at for one that has what it must have. */
+/** How many transactions to try for one with the required content. */
 const MAX_TRIES = 200
 
 export const HALF_DONE_FAULT: Fault = {
   name: 'half-done',
   what: 'the coordinator restarts and counts a transaction of the consumer as complete that it has not ended, or not everywhere',
   proxy: true,
-  // The coordinator must not end it by itself before it is made to forget it; and what is looked for has nothing to do with sessions.
+  // The coordinator must not abort it before it is made to forget it, and sessions play no part in this fault.
   env: { consumer: { TRANSACTION_TIMEOUT_MS: '60000', SESSION_TIMEOUT_MS: '4000' } },
   async play(stage) {
     const [first, second, ...others] = ROUNDS
@@ -158,8 +158,8 @@ async function playRound(stage: Stage, round: Round): Promise<void> {
 }
 
 /**
- * A transaction that is complete but for its end, which does not arrive until it is released. Once its coordinator is killed, the next one counts it
- * as ended.
+ * A transaction that is complete except for EndTxn, which is held back until released. Once its coordinator is killed, the next one considers it
+ * complete.
  */
 async function holdTransaction(
   stage: Stage,

@@ -2,27 +2,27 @@ import { eventIdentity, originIdentity } from '../../shared/events/identity.ts'
 import type { Entry } from './ledger.ts'
 
 /**
- * The verdict on a run: from what was sent and answered, and from all committed records of a stream's four topics, whether the guarantees
- * I1 to I5 of the design hold. A pure function; nothing of the services' own code is used to judge them.
+ * Judges a run: from what was sent and answered, and from all committed records of a stream's four topics, whether the guarantees
+ * I1 to I5 hold. A pure function that uses none of the services' code.
  */
 
-/** A record as a scan found it. */
+/** A record from a scan. */
 export interface LogRecord {
   partition: number
   offset: number
   timestampMs: number
   key: string | null
-  /** `source` and `id` of the event; undefined for a record that is no CloudEvent. */
+  /** `source` and `id` of the event; undefined when the record is not a CloudEvent. */
   event: { source: string; id: string } | undefined
-  /** Of a retry or a dead letter: `topic/partition/offset` of the original. */
+  /** For a retry or a dead letter: `topic/partition/offset` of the original. */
   origin: string | undefined
-  /** When the producer had received the request that stored it; undefined for a record that did not come by it. */
+  /** When the producer received the request; undefined for a record of another client. */
   receivedAt: string | undefined
-  /** Of a processed record: whether no handler changed its data. */
+  /** For a processed record: whether no handler changed its data. */
   passedThrough: boolean
   /** A digest of the value. */
   value: string
-  /** A digest of key, value and headers, but for the headers that a dead letter adds. */
+  /** A digest of key, value and headers, without the headers that a dead letter adds. */
   content: string
 }
 
@@ -35,11 +35,11 @@ export interface Log {
   processed: readonly LogRecord[]
 }
 
-/** What was done to the topics themselves, and what therefore need not hold. */
+/** Changes to the topics themselves, and the guarantees that therefore need not hold. */
 export interface Changes {
-  /** Partitions were added: a key may be in two of them, and an event that is repeated in another partition is another event. */
+  /** Partitions were added: a key may be in two partitions, and an event repeated in another partition counts as another event. */
   partitionsAdded?: boolean
-  /** By partition, the first offset that is left of the input: what stood before it is gone, whatever came of it. */
+  /** The first offset of each partition that still exists. Earlier records are gone, with or without outcomes. */
   firstOffsets?: readonly number[]
 }
 
@@ -47,48 +47,48 @@ export type Invariant = 'I1' | 'I2' | 'I3' | 'I4' | 'I5'
 
 export interface Violation {
   invariant: Invariant
-  /** What about which event, and where. */
+  /** What is wrong, and with which event. */
   what: string
 }
 
-/** All figures count events, but for `records` and `retried`, which count records. */
+/** Counts of events, except `records` and `retried`, which count records. */
 export interface Verdict {
   sent: number
-  /** At least one request with it was answered by a receipt. */
+  /** At least one request with the event got a receipt. */
   acknowledged: number
-  /** Never acknowledged, and at least one answer leaves it open. */
+  /** Never acknowledged, and at least one answer left it open. */
   unknown: number
-  /** Every answer says that it is not stored. */
+  /** Every answer said that it was not stored. */
   refused: number
   inLog: number
   /** Of `inLog`: not sent through the producer. */
   foreign: number
-  /** Records of the input, repeated events included. */
+  /** Input records, including repeated events. */
   records: number
-  /** Of `records`: the same record of the same request once more, as the producer's client writes it when it gives a delivery up half-way. */
+  /** Of `records`: duplicates within one request, which the producer's client writes when it gives up a delivery half-way. */
   rewritten: number
   retried: number
   processed: number
   dead: number
   /** In the log without an outcome. */
   undecided: number
-  /** Acknowledged and not in the log, or undecided. */
+  /** Acknowledged and not in the log, or without an outcome. */
   lost: number
   /** With more than one outcome. */
   doubled: number
-  /** Processed after a later one of their key; and keys that are in several partitions. */
+  /** Processed after a later event with their key; also keys in several partitions. */
   outOfOrder: number
-  /** In the log though refused, or more often than it can have been stored. */
+  /** In the log although refused, or more often than it can have been stored. */
   unwanted: number
-  /** With an outcome that is not what it should be: the other one, another key or partition, changed bytes, or of nothing in the log. */
+  /** With a wrong outcome: of the other kind, with another key or partition, with changed bytes, or of nothing in the log. */
   altered: number
   violations: Violation[]
 }
 
-/** Whether every guarantee held. */
+/** Whether all guarantees held. */
 export const holds = (verdict: Verdict): boolean => verdict.violations.length === 0
 
-/** What the input topic has of one event, or of one record that is none. */
+/** The input records of one event, or of one record that is not an event. */
 interface Logged {
   name: string
   first: LogRecord
@@ -130,7 +130,7 @@ export function judge(entries: readonly Entry[], log: Log, changes: Changes = {}
 
 type Violate = (invariant: Invariant, what: string) => void
 
-/** An event is known by source and id; anything else by where it stands, which is what its outcome names as its origin. */
+/** An event is identified by source and ID. Other records are identified by their position, which their outcome names as its origin. */
 const identityOf = (event: LogRecord['event'], place: string): string =>
   event === undefined ? originIdentity(place) : eventIdentity(event.source, event.id)
 
@@ -161,7 +161,7 @@ function gather(log: Log): Map<string, Logged> {
 const byOffset = (records: readonly LogRecord[]): LogRecord[] =>
   [...records].sort((a, b) => a.partition - b.partition || a.offset - b.offset)
 
-/** I1 and I4: what was answered, against what stands in the log. */
+/** I1 and I4: compares the answers with the log. */
 function judgeAnswers(
   entries: readonly Entry[],
   inLog: Map<string, Logged>,
@@ -182,7 +182,7 @@ function judgeAnswers(
       if (answer.kind !== 'acknowledged' || isGone(answer, changes)) continue
       if (answer.offset >= 0) receipts.add(`${answer.partition}/${answer.offset}`)
       else {
-        // Stored, and nobody knows where.
+        // Stored, but nobody knows where.
         possible++
         if (copies.length === 0) verdict.lost++
         else verdict.altered++
@@ -198,7 +198,7 @@ function judgeAnswers(
       verdict.lost++
       violate('I1', `${name} was acknowledged at ${missing.join(', ')} and is not there`)
     }
-    // Of the requests with it, those have stored it that say so and those that cannot say; a refused one never has.
+    // Requests that reported the event as stored have stored it, those with an unknown outcome may have, and refused ones must not have.
     const requests = new Set(copies.map(({ receivedAt, partition, offset }) => receivedAt ?? `${partition}/${offset}`))
     verdict.rewritten += copies.length - requests.size
     if (requests.size > receipts.size + possible) {
@@ -215,7 +215,7 @@ function judgeAnswers(
   verdict.foreign = inLog.size - ours
 }
 
-/** I2 and I3: every event in the log has one outcome, which is of it. */
+/** I2 and I3: every event in the log has exactly one outcome, and it is the event's own. */
 function judgeOutcomes(
   entries: readonly Entry[],
   log: Log,
@@ -224,7 +224,7 @@ function judgeOutcomes(
   violate: Violate,
   changes: Changes,
 ): void {
-  /** Events of which a record may have been in the part of the log that is gone. */
+  /** Events that may have had a record in the deleted part of the log. */
   const gone = new Set(
     entries.flatMap(({ source, id, answers }) =>
       changes.firstOffsets !== undefined &&
@@ -237,7 +237,7 @@ function judgeOutcomes(
     for (const record of log[role]) {
       const place = placeOf(`${log.topic}.${role}`, record)
       const identity = identityOf(record.event, place)
-      // A dead letter is one of an event that could be read, or of a record that could not: its origin is then all that it is known by.
+      // A dead letter is of an event, or of a record that could not be parsed: then only its origin identifies it.
       const logged = inLog.get(identity) ?? (role === 'dlq' ? inLog.get(`\n${record.origin ?? ''}`) : undefined)
       if (logged === undefined) {
         if (gone.has(identity)) continue
@@ -257,7 +257,7 @@ function judgeOutcomes(
   for (const logged of inLog.values()) {
     if (logged.processed.length > 0) verdict.processed++
     if (logged.dead.length > 0) verdict.dead++
-    // In each partition it is an event of its own once partitions were added.
+    // Once partitions were added, it counts as a separate event in each partition.
     if (changes.partitionsAdded !== true) judgeOutcomesOf(logged, log, verdict, violate)
     else
       for (const partition of new Set(logged.copies.map((copy) => copy.partition)))
@@ -282,14 +282,14 @@ function judgeOutcomesOf({ name, first, processed, dead }: Logged, log: Log, ver
   }
 }
 
-/** What one partition has of an event that is in it. */
+/** One partition's records of an event. */
 function inPartition({ name, first, copies, processed, dead }: Logged, partition: number): Logged {
   const there = (records: LogRecord[]) => records.filter((record) => record.partition === partition)
   const here = there(copies)
   return { name, first: here[0] ?? first, copies: here, processed: there(processed), dead: there(dead) }
 }
 
-/** Whether what ought to be processed was, and what ought to be dead is. */
+/** Whether events that should be processed were, and those that should be dead letters are. */
 function judgeExpectations(
   entries: readonly Entry[],
   inLog: Map<string, Logged>,
@@ -305,14 +305,14 @@ function judgeExpectations(
   }
 }
 
-/** What is wrong with an outcome, if anything is. */
+/** What is wrong with an outcome, or undefined. */
 function faultOfOutcome(
   role: 'processed' | 'dlq',
   record: LogRecord,
   { copies, first }: Logged,
   { partitionsAdded = false }: Changes,
 ): string | undefined {
-  // Duplicates are looked for in the partition of the input, so that is where an outcome must be.
+  // Duplicates are recognised within the input's partition, so the outcome must be in that partition.
   const places = partitionsAdded ? copies : [first]
   if (!places.some(({ partition }) => partition === record.partition))
     return `its outcome is in partition ${record.partition}, itself in ${first.partition}`
@@ -325,8 +325,8 @@ function faultOfOutcome(
 }
 
 /**
- * I5: the processed events of a key are in the order of the input. An event that was stored several times has the place of its first. Where
- * partitions were added, each partition has an order of its own.
+ * I5: the processed events of a key are in the order of the input. An event that was stored several times counts at its first position. Where
+ * partitions were added, each partition has its own order.
  */
 function judgeOrder(
   log: Log,
@@ -337,7 +337,7 @@ function judgeOrder(
 ): void {
   const partitionsOfKey = new Map<string, Set<number>>()
   for (const { key, partition, event } of log.input) {
-    // Where other clients put what is no event is their business.
+    // Other clients may put records that are not events anywhere.
     if (key === null || event === undefined || partitionsAdded) continue
     const partitions = partitionsOfKey.get(key)
     if (partitions === undefined) partitionsOfKey.set(key, new Set([partition]))
@@ -354,7 +354,7 @@ function judgeOrder(
     const whole = inLog.get(identityOf(record.event, ''))
     if (whole === undefined) continue
     const logged = partitionsAdded ? inPartition(whole, record.partition) : whole
-    // A second outcome has been judged; it says nothing about order.
+    // A second outcome was reported above, and says nothing about order.
     if (logged.processed[0] !== record) continue
     const lane = partitionsAdded ? `${record.partition} ${record.key}` : record.key
     const before = last.get(lane)

@@ -2,8 +2,8 @@ import { connect, type Socket } from 'node:net'
 import type { Post } from './load.ts'
 
 /**
- * A client that keeps its connections open and sends one request after the other on each, as connection pools do. It never sends a request
- * again by itself, and counts what happens to its connections: what a runtime's own client would hide.
+ * A client that keeps connections open and sends one request after another on each, as connection pools do. It never retries a request
+ * by itself, and counts what happens to its connections, which a runtime's own client would hide.
  */
 
 export interface KeepAliveClient {
@@ -14,15 +14,15 @@ export interface KeepAliveClient {
 
 export interface KeepAliveFacts {
   connections: number
-  /** Connections that were refused, and requests whose connection ended before their answer did. */
+  /** Refused connections, and requests whose connection closed before their answer was complete. */
   failures: string[]
 }
 
-/** An answer is read to its end as it comes; the body is not decoded but for its chunks. */
+/** Reads a response while it arrives. Decodes nothing but chunks. */
 interface Answer {
   status: number
   body: Buffer[]
-  /** Whether the server says that it is the last one of its connection. */
+  /** Whether the server says that the connection closes after it. */
   last: boolean
 }
 
@@ -36,13 +36,13 @@ export function createKeepAliveClient(): KeepAliveClient {
       socket.once('connect', () => {
         facts.connections++
         socket.removeAllListeners('error')
-        // Of an idle connection, its end says all.
+        // On an idle connection, only the close matters.
         socket.on('error', () => undefined)
         socket.once('close', () => {
           const at = idle.indexOf(socket)
           if (at >= 0) idle.splice(at, 1)
         })
-        // The server closes its half to say that it takes no more requests.
+        // The server half-closes when it takes no more requests.
         socket.once('end', () => socket.destroy())
         resolve(socket)
       })
@@ -80,7 +80,7 @@ async function* each(chunks: readonly Buffer[]): AsyncGenerator<Uint8Array> {
   yield* chunks
 }
 
-/** Sends a request and reads its answer. Rejects when the connection ends before, and when the signal says so. */
+/** Sends a request and reads its response. Rejects when the connection closes first, or the signal is aborted. */
 function exchange(socket: Socket, request: Buffer, signal: AbortSignal): Promise<Answer> {
   return new Promise((resolve, reject) => {
     let received = Buffer.alloc(0)
@@ -113,7 +113,7 @@ function exchange(socket: Socket, request: Buffer, signal: AbortSignal): Promise
 const HEAD_END = '\r\n\r\n'
 const LINE_END = '\r\n'
 
-/** An HTTP/1.1 response (RFC 9112); undefined while it is not whole. @throws Error for what is none */
+/** An HTTP/1.1 response (RFC 9112); undefined while it is incomplete. @throws Error when it is invalid */
 export function parseAnswer(bytes: Buffer): Answer | undefined {
   const headEnd = bytes.indexOf(HEAD_END)
   if (headEnd < 0) return undefined
@@ -142,7 +142,7 @@ export function parseAnswer(bytes: Buffer): Answer | undefined {
   return rest.length < length ? undefined : { status, body: [rest.subarray(0, length)], last }
 }
 
-/** RFC 9112, section 7.1; undefined while the last chunk is not there. */
+/** RFC 9112, section 7.1; undefined until the last chunk has arrived. */
 function parseChunks(bytes: Buffer): Buffer[] | undefined {
   const chunks: Buffer[] = []
   for (let at = 0; ; ) {

@@ -1,31 +1,31 @@
 import { eventIdentity } from '../../shared/events/identity.ts'
-/** What was sent, and what was answered: the only thing that a verdict about the services may rest on beside the log itself. */
+/** What was sent and what was answered: besides the log, the only basis for judging the services. */
 
-/** What a request's answer says of one event. */
+/** What a response says about one event. */
 export type Answer =
-  /** 202, or a receipt's line: it is said to stand there. */
+  /** 202, or a receipt's line: the event is stored at this position. */
   | { kind: 'acknowledged'; partition: number; offset: number }
-  /** 4xx, or 503 with "not stored": it is said not to be in the log. */
+  /** 4xx, or 503 with "not stored": the event is not in the log. */
   | { kind: 'refused'; status: number }
-  /** No answer, one that was cut off, or 503 with "unknown". */
+  /** No response, an incomplete one, or 503 with "unknown". */
   | { kind: 'unknown'; reason: string }
 
 /** An event, and each time it was sent. */
 export interface Entry {
   readonly source: string
   readonly id: string
-  /** The record key that it must have; null for none. */
+  /** The expected record key; null for none. */
   readonly key: string | null
-  /** What is to become of it once it is in the log. */
+  /** The expected outcome once it is in the log. */
   readonly expected: 'processed' | 'dead'
   readonly answers: Answer[]
 }
 
-/** A ledger is written before the request leaves, so that no event can be in the log that is not in here. */
+/** Entries are added before the request is sent, so that the ledger has every event in the log. */
 export class Ledger {
   readonly #entries = new Map<string, Entry>()
 
-  /** Notes that an event is about to be sent, again or for the first time. Returns what takes the answer; until then it is unknown. */
+  /** Notes that an event is about to be sent, possibly again. @returns a function that takes the answer, which is unknown until then */
   send(event: Omit<Entry, 'answers'>): (answer: Answer) => void {
     const identity = eventIdentity(event.source, event.id)
     let entry = this.#entries.get(identity)
@@ -51,7 +51,7 @@ export class Ledger {
     return counts
   }
 
-  /** Forgets everything: what has been judged, and is not there to be judged again. */
+  /** Forgets everything that was judged. */
   clear(): void {
     this.#entries.clear()
   }

@@ -2,11 +2,11 @@ import type { Answer, Entry, Ledger } from './ledger.ts'
 import type { Random } from './random.ts'
 
 /**
- * A client as clients are: many keys and none, every content type, compressed or not, some requests that are wrong, and the same ids again
- * whenever an answer fails to come or to please. What it sends is determined by its seed; when answers come is not.
+ * A client with realistic variety: many keys and none, every content type, with and without compression, some invalid requests, and retries with the same
+ * IDs when an answer is missing or an error. Its seed determines what it sends, but not when answers arrive.
  */
 
-/** What an event is about, and what is to become of it. */
+/** A kind of event, and its expected outcome. */
 export interface Kind {
   type: string
   expected: Entry['expected']
@@ -15,7 +15,7 @@ export interface Kind {
   data(random: Random): Record<string, unknown>
 }
 
-/** An event that nothing but passes through. */
+/** An event that passes through. */
 export const PLAIN: Kind = {
   type: 'dev.kafkatrace.plain',
   expected: 'processed',
@@ -28,20 +28,20 @@ export interface LoadOptions {
   stream: string
   ledger: Ledger
   random: Random
-  /** Part of every id, so that several loads share a ledger. */
+  /** Part of every ID, so that several loads can share a ledger. */
   name: string
   eventsPerSecond: number
   kinds: readonly [Kind, ...Kind[]]
   keys: number
   /** The share of events without a key. */
   keyless: number
-  /** The share of requests that are wrong and must be refused. */
+  /** The share of invalid requests, which must be refused. */
   wrong: number
-  /** The share of requests that are sent again though they were acknowledged, as when the answer was lost. */
+  /** The share of requests that are sent again although acknowledged, as when the answer is lost. */
   repeatedAnyway: number
-  /** After this long a request is given up, by chance anywhere between the two; the second time after twice as long, and so on. */
+  /** The time-out of a request in ms: random between the two, times the number of the attempt. */
   timeoutMs: readonly [least: number, most: number]
-  /** How requests are sent: each on a connection of its own where not given. */
+  /** How requests are sent. Default: each on its own connection. */
   post?: Post
 }
 
@@ -51,32 +51,32 @@ export interface LoadFacts {
   repeated: number
   /** By status; 0 stands for requests without an answer. */
   statuses: Record<number, number>
-  /** By status, what the first of those answers said that were not taken: the start of a problem document, or why there is no answer. */
+  /** By status, the first refusal: the start of its problem document, or why there was no response. */
   refusals: Record<number, string>
-  /** Requests whose events were still neither acknowledged nor refused for good when the client had no more patience. */
+  /** Requests whose events were neither acknowledged nor finally refused when the client stopped retrying. */
   givenUp: number
 }
 
 export interface Load {
   readonly facts: LoadFacts
   /**
-   * Stops beginning new requests. Resolves when every event has been acknowledged or refused for good; what takes longer than two minutes is
-   * given up.
+   * Stops starting new requests. Resolves when every event was acknowledged or finally refused. Gives up after two
+   * minutes.
    */
   stop(): Promise<void>
 }
 
 const MAX_REQUESTS_IN_FLIGHT = 64
 const MAX_EVENTS_A_REQUEST = 20
-/** From which repeat on a request is given no more time than before. */
+/** From this attempt on, the time-out no longer grows. */
 const MOST_PATIENT_SEND = 60
 /** How long the client waits before it sends a request again. */
 const PAUSE_MS: readonly [number, number] = [100, 700]
 const TICK_MS = 10
-/** How long a client that sends nothing new goes on with what it has begun. */
+/** How long the client keeps retrying after it stops sending new events. */
 const PATIENCE_MS = 120_000
 
-/** An event as the client has it. */
+/** An event from the client's point of view. */
 export interface Sent {
   id: string
   source: string
@@ -87,7 +87,7 @@ export interface Sent {
   data: Record<string, unknown>
 }
 
-/** What the request says of the key of an event's record. */
+/** The part of a request that sets the key of an event's record. */
 export const keyOf = (event: Sent): string | null => event.partitionkey ?? event.subject ?? null
 
 const FORMS = ['binary', 'structured', 'batch', 'plain', 'plain list', 'ndjson'] as const
@@ -141,7 +141,7 @@ export function startLoad(options: LoadOptions): Load {
   }
 }
 
-/** A ledger is held in memory. */
+/** The ledger is in memory. */
 const MAX_LEDGER_EVENTS = 2_000_000
 
 function makeEvent({ random, name, kinds, keys, keyless }: LoadOptions, id: string): Sent {
@@ -154,7 +154,7 @@ function makeEvent({ random, name, kinds, keys, keyless }: LoadOptions, id: stri
     data: kind.data(random),
   }
   if (random.chance(keyless)) return event
-  // Skewed, so that some keys are busy and most are not; some are not ASCII, which binary mode must encode.
+  // Skewed, so that a few keys are busy and most are not. Some are not ASCII, which binary mode must encode.
   const number = Math.floor(random.next() ** 2 * keys)
   const key = number % 7 === 0 ? `schlüssel % ${number}` : `key-${number}`
   if (random.chance(0.3)) event.partitionkey = key
@@ -174,7 +174,7 @@ function weighted(kinds: LoadOptions['kinds'], random: Random): Kind {
 /** CloudEvents HTTP binding 1.0.2, section 3.1.3.2. */
 const percentEncoded = (value: string): string => value.replace(/[^\x21-\x7e]+|["%]/gu, encodeURIComponent)
 
-/** A request with these events, in a form that takes as many. */
+/** A request with these events, in a format that can hold as many. */
 export function prepare(form: Form, events: readonly Sent[]): Prepared {
   const json = (value: unknown) => JSON.stringify(value)
   const structured = (event: Sent) => ({ specversion: '1.0', datacontenttype: 'application/json', ...event })
@@ -208,7 +208,7 @@ export function prepare(form: Form, events: readonly Sent[]): Prepared {
 
 const WAYS_TO_BE_WRONG = ['cut off', 'media type', 'no type', 'bad time'] as const
 
-/** A request that must be refused as a whole: for its body, its media type, or one event among good ones. */
+/** A request that must be refused as a whole: because of its body, its media type, or one invalid event. */
 function prepareWrong(events: readonly Sent[], random: Random): Prepared {
   const whole = prepare('batch', events)
   switch (random.pick(WAYS_TO_BE_WRONG)) {
@@ -243,7 +243,7 @@ async function sendUntilSettled(
     )
     facts.requests++
     if (send > 1) facts.repeated++
-    // With each time a little more patience, or on a slow machine an impatient client would never be done.
+    // Longer each time. Otherwise an impatient client would never finish on a slow machine.
     const timedOut = AbortSignal.timeout(random.integer(...timeoutMs) * Math.min(send, MOST_PATIENT_SEND))
     const { status, answers, text } = await ask(
       () => post(`${url}/v1/streams/${stream}/events`, headers, body, AbortSignal.any([timedOut, impatient])),
@@ -260,7 +260,7 @@ async function sendUntilSettled(
   facts.givenUp++
 }
 
-/** Sends one request, once, and gives its answer as it comes. Rejects with the code `ECONNREFUSED` when nothing was sent. */
+/** Sends one request once, and returns its response while it arrives. Rejects with the code `ECONNREFUSED` when nothing was sent. */
 export type Post = (
   url: string,
   headers: Record<string, string>,
@@ -270,21 +270,21 @@ export type Post = (
 
 /** A connection for every request. */
 const postOnce: Post = async (url, headers, body, signal) => {
-  // A pooled connection that turns out to be closed would be replaced, and the request sent again, without our knowing.
+  // For a pooled connection that turns out to be closed, the runtime would resend the request without our knowledge.
   const response = await fetch(url, { method: 'POST', headers, body, keepalive: false, signal })
   return { status: response.status, body: response.body ?? new Blob([]).stream() }
 }
 
-/** How much of a refusal is kept. */
+/** How much of a refusal is kept, in characters. */
 const MAX_REFUSAL_LENGTH = 400
 
-/** One request, what its answer says of each of its events, and the answer itself, or why there is none. */
+/** One request, what its response says about each event, and the response itself or the reason why there is none. */
 async function ask(
   post: () => ReturnType<Post>,
   count: number,
 ): Promise<{ status: number; answers: Answer[]; text: string }> {
   let status = 0
-  // Whatever has been read of an answer counts, also when the rest never comes.
+  // The part of a response that arrived counts, even if the rest never does.
   let text = ''
   let fault = 'the answer was cut off'
   try {
@@ -305,7 +305,7 @@ async function ask(
   return { status, answers: answersOf(status, text, count, fault), text }
 }
 
-/** The parts of the producer's answers that say what became of events; see its OpenAPI document. */
+/** The parts of the producer's responses that concern events; see its OpenAPI document. */
 interface Receipt {
   partition: number
   offset: number
@@ -323,8 +323,8 @@ interface AnswerLine {
 }
 
 /**
- * What an answer says of each of a request's events, in their order.
- * @param fault why no more than `text` was read; empty when all was
+ * What a response says about each event of a request, in order.
+ * @param fault why the response ends after `text`; empty when it is complete
  */
 export function answersOf(status: number, text: string, count: number, fault = ''): Answer[] {
   const all = (answer: Answer) => Array<Answer>(count).fill(answer)
@@ -352,7 +352,7 @@ function answersOfStream(text: string, count: number, fault: string): Answer[] {
     reason: fault || 'no line for it',
   }))
   let whole = false
-  // What follows the last line feed is no line yet.
+  // A line without a line feed is incomplete.
   for (const json of text.split('\n').slice(0, -1)) {
     const { line, receipt, problem, summary } = JSON.parse(json) as AnswerLine
     whole ||= summary !== undefined
@@ -360,7 +360,7 @@ function answersOfStream(text: string, count: number, fault: string): Answer[] {
     if (receipt !== undefined) answers[line - 1] = acknowledged(receipt)
     else if (problem !== undefined) answers[line - 1] = answerOf(problem)
   }
-  // Lines that the service has not read when it ends the stream are not in the log; it says so by counting the others.
+  // When the service ends the stream, lines that it has not read are not in the log. Its summary counts only the others.
   return whole
     ? answers.map((answer) =>
         answer.kind === 'unknown' && answer.reason === 'no line for it' ? { kind: 'refused', status: 200 } : answer,
@@ -370,6 +370,6 @@ function answersOfStream(text: string, count: number, fault: string): Answer[] {
 
 const acknowledged = ({ partition, offset }: Receipt): Answer => ({ kind: 'acknowledged', partition, offset })
 
-/** Without an outcome nothing was tried. */
+/** Without an outcome, nothing was attempted. */
 const answerOf = ({ status, outcome }: Problem): Answer =>
   outcome === 'unknown' ? { kind: 'unknown', reason: `status ${status}` } : { kind: 'refused', status }

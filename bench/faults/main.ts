@@ -1,6 +1,6 @@
 #!/usr/bin/env bun
 /**
- * Plays faults, or runs steadily, against real processes and Apache Kafka, and prints what the ledger and the log say.
+ * Runs faults, or a steady load, against real processes and Apache Kafka, and prints how ledger and log compare.
  *   random (the seed) → stage (processes, load, ledger, watch) → faults (what goes wrong) → scan (kcat) → judge (I1 to I5) → report
  */
 import { MAX_BUSY_LOOPS, startBusyLoops } from '../../shared/dev/busy-loops.ts'
@@ -81,7 +81,7 @@ if (given.fault !== undefined || given.series) {
   process.exitCode = ok ? 0 : 1
 } else refuse('say what to run: --fault NAME, --series, or --minutes M --rate R', USAGE)
 
-/** One run is a series of one, without its table. Returns whether all held. */
+/** One run is a series of one, without its table. Returns whether all guarantees held. */
 async function playFaults(): Promise<boolean> {
   if (given.seed !== undefined && !/^\d{1,10}$/.test(given.seed))
     refuse(`--seed ${given.seed} is not a whole number`, USAGE)
@@ -98,7 +98,7 @@ async function playFaults(): Promise<boolean> {
       play: (fault, seed) =>
         runFault(fault, { seed, nodes: fault.nodes ?? nodes, short: given.short, keepData: given.keep }, say),
       say,
-      // A series that is broken off has its table, too.
+      // An interrupted series prints its table, too.
       async onRun(outcomes) {
         if (given.series && given.out !== undefined) await Bun.write(given.out, seriesTable(outcomes))
       },

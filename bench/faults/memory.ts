@@ -1,9 +1,9 @@
 import { residentMemoryBytes } from '../../shared/service/process-metrics.ts'
 
-/** Whether a process's resident memory stays where it is, from samples of `VmRSS` at equal intervals. */
+/** Whether a process's resident memory is stable, from samples of `VmRSS` at equal intervals. */
 
 /**
- * By how much the median of the last fifth may lie above that of the second: what a heap does that breathes. The first fifth is warm-up.
+ * How much the median of the last fifth may exceed that of the second: normal variation of a heap. The first fifth is warm-up.
  * 16 MB over eight minutes at 1,000 events a second are 35 bytes an event.
  */
 export const FLAT_GROWTH_LIMIT_BYTES = 16 * 1024 * 1024
@@ -43,7 +43,7 @@ function median(numbers: readonly number[]): number {
   return ((sorted[Math.floor(middle)] ?? 0) + (sorted[Math.ceil(middle) - 1] ?? 0)) / 2
 }
 
-/** Takes a sample of each process every `intervalMs`, until told to stop. */
+/** Samples each process every `intervalMs` until stopped. */
 export function sampleMemory(pids: readonly number[], intervalMs: number): { samples: number[][]; stop(): void } {
   const samples: number[][] = pids.map(() => [])
   const timer = setInterval(() => {

@@ -3,8 +3,8 @@ import { networkInterfaces } from 'node:os'
 import type { NodePlace } from '../../shared/dev/brokers/kafka.ts'
 
 /**
- * A network for brokers of which each has a network namespace and an address of its own, joined by a bridge in a namespace that is nobody's;
- * clients are on this machine, which is joined to it by one more. Nothing in the machine's own network is touched, but for that one interface.
+ * A network for brokers: each has its own network namespace and address, joined by a bridge in a separate namespace. Clients
+ * are on this machine, which is joined by one interface. Nothing else in the machine's own network is touched.
  *
  *   this machine (.254) ─┐
  *   node 0 (.1) ─────────┤ bridge
@@ -17,19 +17,19 @@ export type Cut = 'clients' | 'peers' | 'both'
 
 export interface TestNetwork {
   readonly places: readonly NodePlace[]
-  /** Drops whatever goes between the node and the others, in both directions; open connections stay open and silent. */
+  /** Drops packets between the node and the others in both directions. Open connections stay open and silent. */
   cut(node: number, from: Cut): Promise<void>
   heal(node: number): Promise<void>
   healAll(): Promise<void>
   stop(): Promise<void>
 }
 
-/** For tests of networks (RFC 2544, section C.2.2): no address of it is anybody's. */
+/** Reserved for tests of networks (RFC 2544, section C.2.2). */
 const BLOCK = '198.18'
 const CLIENTS_HOST = 254
 const PREFIX = 'kafkatrace-'
 
-/** @throws Error that says what is missing, where there are no namespaces to be had */
+/** @throws Error that says what is missing, where namespaces are not available */
 export async function createNetwork(nodeCount: number): Promise<TestNetwork> {
   const lacking = [
     ...(process.getuid?.() === 0 ? [] : ['to be run by root']),
@@ -51,7 +51,7 @@ export async function createNetwork(nodeCount: number): Promise<TestNetwork> {
   const stop = async (): Promise<void> => {
     for (const namespace of namespaces) await run(['ip', 'netns', 'del', namespace]).catch(() => undefined)
   }
-  /** The address of everybody but one node. */
+  /** The addresses of all nodes but one. */
   const othersThan = (node: number, from: Cut): string[] => [
     ...(from === 'peers' ? [] : [`${subnet}.${CLIENTS_HOST}`]),
     ...(from === 'clients' ? [] : nodes.filter((_, other) => other !== node).map(({ host }) => host)),
@@ -68,7 +68,7 @@ export async function createNetwork(nodeCount: number): Promise<TestNetwork> {
       await join(`node${node}`)
       await ip(['-n', namespace, 'address', 'add', `${host}/24`, 'dev', 'eth0'])
       await ip(['-n', namespace, 'link', 'set', 'eth0', 'up'])
-      // A node speaks to itself by its own address.
+      // A node talks to itself through its own address.
       await ip(['-n', namespace, 'link', 'set', 'lo', 'up'])
     }
     const ours = `kt${process.pid}`
@@ -100,7 +100,7 @@ export async function createNetwork(nodeCount: number): Promise<TestNetwork> {
   }
 }
 
-/** Namespaces of a process that was killed before it could remove them. */
+/** Namespaces of a process that was killed before it removed them. */
 async function removeOrphans(): Promise<void> {
   const { stdout } = Bun.spawnSync(['ip', 'netns', 'list'])
   for (const [namespace = ''] of stdout.toString().matchAll(new RegExp(`^${PREFIX}(\\d+)-\\S+`, 'gm'))) {

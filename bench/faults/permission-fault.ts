@@ -3,7 +3,7 @@ import { ALWAYS, SOMETIMES } from './kinds.ts'
 import { PLAIN } from './load.ts'
 import { DEFAULT_TIMES, type Fault, GROUP, TOPICS } from './stage.ts'
 
-/** Permissions that the services' users lose, each for a while. */
+/** ACLs that the services' users lose for a while. */
 
 const CALL_TIMEOUT_MS = 10_000
 const PASSWORD = 'of-a-test'
@@ -17,14 +17,14 @@ const acl = (user: string, operation: Acl['operation'], resource: Acl['resource'
   operation,
 })
 
-/** All that the services need, their topics being there. */
+/** All ACLs that the services need when their topics exist. */
 const ACLS: readonly Acl[] = [
   acl('producer', 'write', 'topic', INPUT),
   ...[RETRY, DLQ, PROCESSED].map((topic) => acl('producer', 'describe', 'topic', topic)),
   ...[INPUT, RETRY, DLQ, PROCESSED].map((topic) => acl('consumer', 'read', 'topic', topic)),
   ...[RETRY, DLQ, PROCESSED].map((topic) => acl('consumer', 'write', 'topic', topic)),
   acl('consumer', 'read', 'group', GROUP),
-  // Its ids begin with the group's name.
+  // Its transactional IDs begin with the group's name.
   { ...acl('consumer', 'write', 'transactional id', `${GROUP}-`), pattern: 'prefixed' },
 ]
 

@@ -1,16 +1,16 @@
-/** Chance that can be repeated: equal seeds give equal sequences. */
+/** Reproducible random numbers: equal seeds give equal sequences. */
 export interface Random {
-  /** From 0 up to, not including, 1. */
+  /** In [0, 1). */
   next(): number
-  /** A whole number from `low` to `high`, both included. */
+  /** An integer from `low` to `high`, inclusive. */
   integer(low: number, high: number): number
   chance(probability: number): boolean
   pick<T>(choices: readonly [T, ...T[]]): T
-  /** An independent sequence, so that what one part of a run draws does not depend on how often another does. */
+  /** An independent sequence, so that the numbers of one part of a run do not depend on how many another part draws. */
   fork(): Random
 }
 
-/** A 32-bit generator with a Weyl sequence (the construction known as mulberry32): ample for choosing what goes wrong when. */
+/** A 32-bit generator with a Weyl sequence (known as mulberry32). Good enough to choose what fails when. */
 export function createRandom(seed: number): Random {
   let state = seed >>> 0
   const bits = (): number => {

@@ -1,9 +1,9 @@
 import type { Verdict } from './judge.ts'
 
-/** What a run prints: one line a group of figures, and each violation, at most this many. */
+/** What a run prints: one line for each group of figures, and at most this many violations. */
 const MAX_VIOLATIONS_PRINTED = 20
 
-/** After something that was away had come back. */
+/** Times after something came back. */
 export interface Round {
   what: string
   /** Until the next commit; undefined when there was none within the limit. */
@@ -11,7 +11,7 @@ export interface Round {
   limitSeconds: number
 }
 
-/** What happened in a run beside its verdict. */
+/** What happened in a run, besides the verdict. */
 export interface RunFacts {
   fault: string
   nodes: number
@@ -19,21 +19,21 @@ export interface RunFacts {
   seconds: number
   requests: number
   repeated: number
-  /** What the requests' answers said of their events, each time they were sent. */
+  /** What the responses said about their events, each time they were sent. */
   answers: { acknowledged: number; unknown: number; refused: number }
-  /** What was done to the services, counted: `{'consumer killed': 10}`. */
+  /** Counts of what was done to the services: `{'consumer killed': 10}`. */
   done: Readonly<Record<string, number>>
   rounds: readonly Round[]
   /** How long services took from SIGTERM to their end, in seconds. */
   stops: readonly number[]
 }
 
-/** The longest time to the next commit, in seconds; infinite when there was none within a limit, undefined without rounds. */
+/** The longest time to the next commit, in seconds; infinite when there was none within the limit, undefined without rounds. */
 export function longestSeconds(rounds: readonly Round[]): number | undefined {
   return rounds.length === 0 ? undefined : Math.max(...rounds.map(({ seconds }) => seconds ?? Number.POSITIVE_INFINITY))
 }
 
-/** @param wrong how much was not as it must be beside the violations */
+/** @param wrong the number of other faults, besides the violations */
 export function formatReport(facts: RunFacts, verdict: Verdict, wrong: number, colour: boolean): string {
   const { violations } = verdict
   const { rounds, stops } = facts

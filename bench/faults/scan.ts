@@ -2,14 +2,14 @@ import { kcatCommand } from '../../shared/testing/kcat.ts'
 import type { Log, LogRecord } from './judge.ts'
 
 /**
- * Reads whole topics with kcat: what judges the services must not be a client of theirs. Only committed records are seen, as by every
- * reader that cares (`isolation.level=read_committed`).
+ * Reads whole topics with kcat, because the judge must not depend on our own client. Sees only committed records
+ * (`isolation.level=read_committed`).
  */
 
 /** How long the scan of one topic may take. */
 const SCAN_TIMEOUT_MS = 120_000
 
-/** Headers that are ours to add; whatever else a dead letter has is the original's. Spelled out here, so that a slip in the services shows. */
+/** Headers that we add; the others of a dead letter are the original's. Repeated here, so that a mistake in the services is noticed. */
 const ADDED_HEADERS = new Set(['kt-attempt', 'kt-not-before', 'kt-error', 'kt-origin', 'kt-transaction'])
 
 /** All committed records of a stream's four topics, which must exist. */
@@ -28,7 +28,7 @@ export async function scanStream(brokers: string, topic: string): Promise<Log> {
   return { topic, input, retry, dlq, processed }
 }
 
-/** Calls back for every committed record of a topic, in the order of each partition's offsets. */
+/** Calls back for every committed record of a topic, in offset order within each partition. */
 export async function scanTopic(brokers: string, topic: string, found: (record: LogRecord) => void): Promise<void> {
   const args = [
     '-C',
@@ -54,7 +54,7 @@ export async function scanTopic(brokers: string, topic: string, found: (record: 
   const errors = child.stderr.text()
   let rest = ''
   for await (const chunk of child.stdout) {
-    // kcat puts bytes that are not UTF-8 into its JSON as they are. Read as Latin-1, every byte is a character of its own and none is lost.
+    // kcat puts bytes that are not UTF-8 into its JSON unchanged. Read as Latin-1, every byte is one character and none is lost.
     const lines = (rest + Buffer.from(chunk).toString('latin1')).split('\n')
     rest = lines.pop() ?? ''
     for (const line of lines) found(parseRecord(line))

@@ -1,15 +1,15 @@
 import { longestSeconds, type Round } from './report.ts'
 import type { Fault, NodeCount, RunResult } from './stage.ts'
 
-/** Many runs one after the other, each with a seed of its own, and a table of what came of them. */
+/** Many runs in sequence, each with its own seed, and a table of their results. */
 
-/** What is kept of a run: what the table needs, and what it takes to look at it again. */
+/** What is kept of a run: the figures of the table, and what is needed to repeat the run. */
 export interface RunOutcome {
   fault: string
   nodes: NodeCount
   seed: number
   ok: boolean
-  /** Why the run could not be judged, or what was wrong first. */
+  /** Why the run could not be judged, or its first fault. */
   why: string | undefined
   lost: number
   doubled: number
@@ -20,20 +20,20 @@ export interface RunOutcome {
 
 export interface SeriesOptions {
   faults: readonly Fault[]
-  /** Of each fault. */
+  /** Runs of each fault. */
   runs: number
   nodes: NodeCount
   firstSeed: number
-  /** No run begins later than this. */
+  /** No run starts later than this. */
   minutes: number
   play(fault: Fault, seed: number): Promise<RunResult>
   say(text: string): void
-  /** Told of all runs so far, after each. */
+  /** Called after each run with all runs so far. */
   onRun(outcomes: readonly RunOutcome[]): Promise<void>
   nowMs(): number
 }
 
-/** Plays every fault as often as is wanted, by turns, so that a series that is cut short has some of each. A run that fails ends nothing. */
+/** Runs every fault as often as requested, alternating, so that an interrupted series has some of each. A run that fails ends nothing. */
 export async function playSeries(options: SeriesOptions): Promise<RunOutcome[]> {
   const { faults, runs, nodes, firstSeed, minutes, play, say, onRun, nowMs } = options
   const outcomes: RunOutcome[] = []
@@ -81,7 +81,7 @@ const COLUMNS = [
   'longest from SIGTERM to the end',
 ]
 
-/** Markdown: a line a fault, and every run that did not hold with its seed. */
+/** Markdown: one line for each fault, and every failed run with its seed. */
 export function seriesTable(outcomes: readonly RunOutcome[]): string {
   const row = (cells: readonly (string | number)[]) => `| ${cells.join(' | ')} |`
   const seconds = (value: number | undefined) =>

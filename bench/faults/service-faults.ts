@@ -5,10 +5,10 @@ import { PLAIN } from './load.ts'
 import { sampleMemory } from './memory.ts'
 import type { Fault } from './stage.ts'
 
-/** Services that stand still and go on, are replaced, or have much to catch up on. */
+/** Services that freeze and continue, are replaced, or have to catch up. */
 
 const MB = 1024 * 1024
-/** What the consumer may take whatever its handlers do, from its start on. */
+/** The limit for the consumer's memory from its start on, whatever its handlers do. */
 const CONSUMER_LIMIT_BYTES = 250 * MB
 const MEMORY_INTERVAL_MS = 100
 const CATCH_UP_TIMEOUT_MS = 120_000
@@ -27,7 +27,7 @@ export const SERVICE_FAULTS: readonly Fault[] = [
         const victim = stage.random.pick([stage.consumer, other])
         victim.freeze()
         stage.did('consumer frozen')
-        // Past its session, and in some rounds past the time-out of the transaction that it has open.
+        // Longer than its session, and in some rounds longer than the time-out of its open transaction.
         await stage.pause(2_000, 8_000)
         await stage.recovered('consumer frozen', 'session')
         victim.thaw()
@@ -72,7 +72,7 @@ export const SERVICE_FAULTS: readonly Fault[] = [
       }
       for (let round = 0; round < (stage.short ? 2 : 10); round++) {
         await stage.pause(500, 1_500)
-        // The new one serves before the old one goes.
+        // The new one serves before the old one stops.
         spare.start()
         await spare.ready()
         await end(one)
@@ -106,7 +106,7 @@ export const SERVICE_FAULTS: readonly Fault[] = [
         keys: 5_000,
         wrong: 0,
       })
-      // Enough to fill every stage of the consumer, and what its client reads ahead.
+      // Enough to fill every stage of the consumer and its client's prefetch queue.
       await stage.pause(20_000, 20_000)
       await load.stop()
       const { acknowledged } = ledger.answers()

@@ -16,43 +16,43 @@ import { scanStream } from './scan.ts'
 import { lookFromOutside, type Watch, watchCommits } from './watch.ts'
 
 /**
- * Where a fault is played: a Kafka of its own, since the consumer reads every stream that there is; a producer; consumers; a ledger; a watch
- * from outside; and a seed that decides when what happens.
+ * The set-up of a fault: its own Kafka, since the consumer reads every stream; a producer; consumers; a ledger; an outside
+ * observer; and a seed that decides when things happen.
  */
 
 export type NodeCount = 1 | 3
 
 export interface Fault {
   name: string
-  /** What is done and what must come of it, in a sentence. */
+  /** What is done, and the expected result, in one sentence. */
   what: string
-  /** The number of nodes that it needs, when not any will do. */
+  /** The number of nodes that it needs; any number if not given. */
   nodes?: NodeCount
-  /** Variables of the services beside those of every run. */
+  /** Variables of the services, besides those of every run. */
   env?: { producer?: Record<string, string>; consumer?: Record<string, string> }
-  /** Users of the brokers, by whom the services come in place of coming as anybody, and what they may do at first. */
+  /** Users of the brokers that the services authenticate as, with their initial ACLs. */
   users?: KafkaOptions['users']
   permit?(kafka: KafkaCluster): Promise<void>
-  /** Every node has an address of its own, and its connections can be cut. */
+  /** Every node has its own address, and its connections can be cut. */
   network?: true
-  /** Everybody reaches the brokers by a proxy that can hold back what they say. */
+  /** Everybody reaches the brokers through a proxy that can hold back their messages. */
   proxy?: true
   /** false: the fault starts the broker itself, after the services. */
   brokerFirst?: boolean
   play(stage: Stage): Promise<void>
-  /** What must be so in the end beside the guarantees: what is not, in words. */
+  /** Additional conditions at the end, besides the guarantees. Returns what does not hold, in words. */
   check?(log: Log, verdict: Verdict): string[]
 }
 
-/** How soon after something is back there must be a commit. */
+/** The limit for the first commit after something is back. */
 const COMMIT_LIMITS_SECONDS = {
-  /** A broker is there again, or a permission, or a topic. */
+  /** A broker, an ACL or a topic is back. */
   ordinary: 30,
-  /** A member is gone, and nobody knows it before its session times out. */
+  /** A member is gone, and the group notices when its session times out. */
   session: 60,
 } as const
 
-/** The services' own defaults: what a fault lasts must be seen in relation to them. */
+/** The services' defaults, to which the duration of faults relates. */
 export const DEFAULT_TIMES = {
   consumer: { SESSION_TIMEOUT_MS: '10000', TRANSACTION_TIMEOUT_MS: '10000' },
   producer: { DELIVERY_TIMEOUT_MS: '10000', REQUEST_TIMEOUT_MS: '30000' },
@@ -73,30 +73,30 @@ export interface Stage {
   proxy(): KafkaProxy
   /** With `brokerFirst: false`: starts it where the services look for it. */
   startKafka(): Promise<void>
-  /** A node by chance. */
+  /** A random node. */
   anyNode(): number
-  /** One more consumer, not started: of the same group unless its variables say otherwise. */
+  /** One more consumer, not started, by default in the same group. */
   addConsumer(env?: Record<string, string>): Promise<Service>
   /** One more producer, not started, on the port of the first, which needs `REUSE_PORT=on`. */
   addProducer(): Promise<Service>
-  /** Begins to send. What is not said is that of an ordinary client. */
+  /** Starts to send. Options default to those of an ordinary client. */
   load(options?: Partial<LoadOptions>): Load
-  /** Waits for some time, by chance between the two; how long a fault is left alone is what makes it this fault. */
+  /** Waits for a random time between the two. Only for how long a fault lasts. */
   pause(leastMs: number, mostMs: number): Promise<void>
   /**
-   * What was away is back: waits until an event is acknowledged and then every partition with undecided events is committed, and notes how
-   * long it took. Longer than the limit is wrong; when that does not happen at all, the run is broken off. There must be a load.
+   * Call when everything is back: waits until an event is acknowledged and then every partition with undecided events is committed, and notes how
+   * long that took. Exceeding the limit is a fault. If it never happens, the run is aborted. Needs a running load.
    */
   recovered(what: string, limit: keyof typeof COMMIT_LIMITS_SECONDS): Promise<void>
-  /** SIGTERM, and how the service ended: it must be gone in time, whatever is away. */
+  /** Sends SIGTERM. The service must end within the limit, whatever is unavailable. @returns how it ended */
   stop(service: Service): Promise<{ exitCode: number | null; seconds: number }>
-  /** Judges everything so far, and forgets it: what follows is judged alone. The load must have stopped. */
+  /** Judges everything so far and forgets it, so that what follows is judged separately. The load must have stopped. */
   judgeSoFar(): Promise<void>
-  /** The fault has changed the topics themselves. */
+  /** Tells the judge that the fault changed the topics themselves. */
   changed(changes: Changes): void
-  /** Notes in the report that this was done. */
+  /** Counts an action in the report. */
   did(what: string): void
-  /** Notes something that must not be. */
+  /** Reports a fault, in words. */
   wrong(what: string): void
 }
 
@@ -105,35 +105,35 @@ export interface RunOptions {
   /** One, unless the fault needs another number. */
   nodes?: NodeCount
   short?: boolean
-  /** Leaves the brokers' data where it is when something was wrong. */
+  /** Keeps the brokers' data when the run failed. */
   keepData?: boolean
 }
 
 export interface RunResult {
   verdict: Verdict
   facts: RunFacts
-  /** All that was not as it must be: violations are counted in the verdict, everything else is in words here. */
+  /** Everything that was wrong: violations are counted in the verdict, the rest is here in words. */
   wrong: string[]
   ok: boolean
 }
 
 const STREAM = 'events'
 const TOPIC = `kt.default.${STREAM}`
-/** All that a stream has. */
+/** The four topics of a stream. */
 export const TOPICS = [TOPIC, `${TOPIC}.retry`, `${TOPIC}.dlq`, `${TOPIC}.processed`]
 export const PARTITIONS = 4
 export const GROUP = 'faults'
-/** How long outcomes may take to be there once the load has ended. */
+/** How long outcomes may take once the load has ended. */
 const SETTLE_TIMEOUT_MS = 60_000
 const SETTLE_PAUSE_MS = 250
-/** When there was no commit for this long, there will be none. */
+/** Without a commit for this long, there will be none. */
 const NEVER_SECONDS = 120
 const ANSWER_PAUSE_MS = 10
 
-/** A crashed member and its transaction are found dead soon, so that a run with many crashes takes seconds. */
+/** Dead members and their transactions are detected soon, so that a run with many crashes takes seconds. */
 const KAFKA_SETTINGS = {
   'group.min.session.timeout.ms': '500',
-  // As in production: a client that asks for a topic does not make it.
+  // As in production: a metadata request does not create topics.
   'auto.create.topics.enable': 'false',
 }
 const CONSUMER_ENV = {
@@ -156,7 +156,7 @@ const PRODUCER_ENV = {
   REQUEST_TIMEOUT_MS: '10000',
 }
 
-/** The seed of a run: FAULT_SEED, else chance. */
+/** The seed of a run: FAULT_SEED, else random. */
 export function seedOf(env: Readonly<Record<string, string | undefined>> = process.env): number {
   const given = env['FAULT_SEED']
   if (given === undefined || given === '') return Math.floor(Math.random() * 2 ** 31)
@@ -164,7 +164,7 @@ export function seedOf(env: Readonly<Record<string, string | undefined>> = proce
   return Number(given)
 }
 
-/** Plays a fault and judges it. Nothing that it started outlives it. */
+/** Runs a fault and judges it. Nothing that it started outlives it. */
 export async function runFault(fault: Fault, options: RunOptions, say: (progress: string) => void): Promise<RunResult> {
   kcatCommand()
   const run = new Run(fault, options, await mkdtemp(join(tmpdir(), 'kafkatrace-faults-')), say)
@@ -197,7 +197,7 @@ class Run implements Stage {
   readonly #say: (progress: string) => void
   readonly #begunMs = performance.now()
   readonly #services: Service[] = []
-  /** Those of the group that is judged. */
+  /** Consumers of the judged group. */
   readonly #consumers: Service[] = []
   readonly #loads: Load[] = []
   readonly #done: Record<string, number> = {}
@@ -261,13 +261,13 @@ class Run implements Stage {
     if (brokerFirst) await Promise.all(this.#services.map((service) => service.ready()))
     this.#watch = watchCommits({
       look: lookFromOutside(() => this.#cluster?.bootstrapServers.split(',') ?? [], GROUP, TOPIC),
-      // What is frozen does not speak, and its partitions are others' once its session is over.
+      // A frozen process does not answer, and its partitions are reassigned once its session is over.
       consumers: () => this.#consumers.filter((one) => !one.frozen()),
       wrong: (what) => this.wrong(what),
     })
   }
 
-  /** Plays the fault. When that cannot be done to its end, everything is put back in its place, so that what happened can be judged. */
+  /** Runs the fault. If that fails half-way, restores everything, so that the run can still be judged. */
   async play(): Promise<void> {
     try {
       await this.#fault.play(this)
@@ -316,7 +316,7 @@ class Run implements Stage {
     return { verdict, facts, wrong: this.#wrong, ok }
   }
 
-  /** Ends all that was started for the run. */
+  /** Stops everything that was started for the run. */
   async end(): Promise<void> {
     const red = this.#wrong.length > 0
     const keepDirectory = red && this.#options.keepData === true
@@ -422,7 +422,7 @@ class Run implements Stage {
       this.wrong(`${what}: ${seconds.toFixed(1)} s to the next commit of every partition; at most ${limitSeconds} s`)
   }
 
-  /** Resolves when a request is answered by 202. */
+  /** Resolves when a request is answered with 202. */
   async #nextAcknowledgement(): Promise<void> {
     const answered = () => sum(this.#loads.map(({ facts }) => facts.statuses[202] ?? 0))
     const [before, deadline] = [answered(), performance.now() + NEVER_SECONDS * 1_000]
@@ -460,7 +460,7 @@ class Run implements Stage {
     this.ledger.clear()
   }
 
-  /** Judges what the ledger has, and adds it to what was judged before. */
+  /** Judges the ledger, and adds the verdict to the earlier ones. */
   async #judge(): Promise<{ log: Log; verdict: Verdict }> {
     const log = await scanStream(this.kafka().bootstrapServers, TOPIC)
     const verdict = together(this.#verdict, judge(this.ledger.entries(), log, this.#changes))
@@ -474,7 +474,7 @@ class Run implements Stage {
     return { log, verdict }
   }
 
-  /** Waits until every event in the log has an outcome. What has none after that long has none: the judge says so. */
+  /** Waits until every event in the log has an outcome, up to a limit. The judge reports events without one. */
   async #settle(): Promise<void> {
     const deadline = performance.now() + SETTLE_TIMEOUT_MS
     while (performance.now() < deadline) {
@@ -486,7 +486,7 @@ class Run implements Stage {
   }
 }
 
-/** The verdict on two parts of a run. */
+/** Adds two verdicts of the same run. */
 function together(before: Verdict | undefined, { violations, ...figures }: Verdict): Verdict {
   const sums = { ...figures }
   for (const name of Object.keys(figures) as (keyof typeof figures)[]) sums[name] += before?.[name] ?? 0

@@ -2,7 +2,7 @@ import { PLAIN } from './load.ts'
 import { FLAT_GROWTH_LIMIT_BYTES, judgeFlatness, sampleMemory } from './memory.ts'
 import { type Fault, runFault, seedOf } from './stage.ts'
 
-/** A run in which nothing is broken: a steady rate for some minutes, and whether the services' memory stays where it is. */
+/** A run without faults: a steady rate for some minutes, to see whether the services' memory is stable. */
 
 export const STEADY_LIMITS = { maxMinutes: 60, maxRate: 5_000 } as const
 
@@ -12,7 +12,7 @@ const PROGRESS_INTERVAL_MS = 30_000
 const MB = 1024 * 1024
 const megabytes = (bytes: number): string => `${(bytes / MB).toFixed(1)} MB`
 
-/** Returns whether every guarantee held, the rate was kept and memory was flat. */
+/** Returns whether all guarantees held, the rate was kept and memory was stable. */
 export async function runSteadily(
   { minutes, eventsPerSecond }: { minutes: number; eventsPerSecond: number },
   say: (text: string) => void,
@@ -27,7 +27,7 @@ export async function runSteadily(
         services.map((service) => service.pid()),
         SAMPLE_INTERVAL_MS,
       )
-      // Requests of up to twenty events: what is looked for is memory that grows with events, not the highest rate of requests.
+      // Requests with up to twenty events: the run looks for memory that grows with events, not for the highest rate of requests.
       const load = stage.load({ eventsPerSecond, kinds: [PLAIN], keys: 10_000 })
       const begunMs = performance.now()
       const seconds = () => (performance.now() - begunMs) / 1000

@@ -13,7 +13,7 @@ import { SOMETIMES } from './kinds.ts'
 import { PLAIN } from './load.ts'
 import { type Fault, GROUP, PARTITIONS, type Stage, TOPICS } from './stage.ts'
 
-/** Topics, and what a group has committed, that others change under the services. */
+/** Topics and committed offsets that others change while the services run. */
 
 const CALL_TIMEOUT_MS = 10_000
 
@@ -100,7 +100,7 @@ export const TOPIC_FAULTS: readonly Fault[] = [
         await stage.recovered('consumer started', 'ordinary')
         await load.stop()
         const repaired = await stage.consumer.metric('kafkatrace_consumer_repaired_total')
-        // Repeated events among them have had their outcomes.
+        // Some of them are repeats that already have outcomes.
         if (falsified === 0 || repaired === 0 || repaired > falsified)
           stage.wrong(
             `offsets were committed past ${falsified} records, and the consumer says that it repaired ${repaired}`,
@@ -118,7 +118,7 @@ async function stopConsumer(stage: Stage): Promise<void> {
 const coordinator = async (stage: Stage): Promise<string> =>
   stage.kafka().address(await stage.kafka().coordinatorOf('group', GROUP))
 
-/** What the group has not read of each partition: from the committed offset to the end. */
+/** The lag of each partition: from the committed offset to the end. */
 async function unreadBy(stage: Stage): Promise<{ partition: number; leader: string; from: number; end: number }[]> {
   const partitions = Array.from({ length: PARTITIONS }, (_, partition) => partition)
   const committed = await fetchCommitted(await coordinator(stage), CALL_TIMEOUT_MS, GROUP, stage.topic, partitions)
@@ -131,11 +131,11 @@ async function unreadBy(stage: Stage): Promise<{ partition: number; leader: stri
   )
 }
 
-/** Deletes some of what the group has not read. Returns how many records that were. */
+/** Deletes some of the unread records. Returns how many. */
 async function deleteUnread(stage: Stage, firstOffsets: number[]): Promise<number> {
   let gone = 0
   for (const { partition, leader, from, end } of await unreadBy(stage)) {
-    // One partition is left alone, to show that it goes on at once.
+    // One partition is left alone, to show that it continues at once.
     if (end <= from || partition === PARTITIONS - 1) continue
     const to = stage.random.integer(from + 1, end)
     await deleteRecords(leader, CALL_TIMEOUT_MS, stage.topic, partition, to)
@@ -145,14 +145,14 @@ async function deleteUnread(stage: Stage, firstOffsets: number[]): Promise<numbe
   return gone
 }
 
-/** Gives the stream's four topics more partitions, and each new one an event. */
+/** Adds partitions to the stream's four topics, and sends an event to each new one. */
 export async function addPartitions(stage: Stage, before: number, count: number): Promise<void> {
-  // Whoever does it may begin at either end.
+  // An administrator may start with any of the topics.
   for (const topic of stage.random.chance(0.5) ? TOPICS : TOPICS.toReversed())
     await createPartitions(stage.kafka().address(0), CALL_TIMEOUT_MS, [topic], count)
   stage.changed({ partitionsAdded: true })
   stage.did('partitions added')
-  // Another client knows of them before the producer does.
+  // Another client may know about them before the producer does.
   for (let partition = before; partition < count; partition++) {
     const write = () =>
       writeRecord(stage.kafka().bootstrapServers, stage.topic, partition, {
@@ -163,7 +163,7 @@ export async function addPartitions(stage: Stage, before: number, count: number)
           'content-type=application/json',
         ],
       })
-    // The brokers tell of a partition a moment after it was made.
+    // Brokers announce a new partition after a moment.
     await until(
       () =>
         write().then(

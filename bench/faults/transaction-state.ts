@@ -5,26 +5,26 @@ import { listOffsets } from '../../shared/dev/brokers/wire-admin.ts'
 import { native, promised } from '../../shared/kafka/client.ts'
 import { createRangeReader, readAll } from '../../shared/kafka/range-reader.ts'
 
-/** What the broker remembers of transactions, looked at and falsified from outside. */
+/** Reads, and falsifies, the broker's transaction state from outside. */
 
 const STATE_TOPIC = '__transaction_state'
-/** Kafka lets this client write to internal topics. */
+/** Kafka allows a client with this ID to write to internal topics. */
 const ADMIN_CLIENT_ID = '__admin_client'
 const CALL_TIMEOUT_MS = 10_000
 const RETRY_PAUSE_MS = 100
 
-/** Where the value of a record of the topic has its producer's epoch, and the transaction's state (TransactionLogValue.json of Apache Kafka). */
+/** Positions of the producer epoch and the transaction state in a record's value (TransactionLogValue.json of Apache Kafka). */
 const EPOCH_OFFSET = 10
 const STATUS_OFFSET = 16
 const STATUS = { commit: 4, abort: 5 } as const
 
-/** Partitions of a topic in which a transaction is open: to readers of committed records they end before the last record. */
+/** Partitions of a topic with an open transaction: their last stable offset is below their end. */
 export async function openPartitions(kafka: KafkaCluster, topic: string, partitions: number): Promise<number[]> {
   const isOpen = async (partition: number): Promise<boolean> => {
     const leader = kafka.address(await kafka.leaderOf(topic, partition))
     const endOf = (seen: 'read committed' | 'read uncommitted') =>
       listOffsets(leader, CALL_TIMEOUT_MS, topic, [partition], 'end', seen)
-    // The stable end first: what is written between the two questions only makes it look more open.
+    // The stable offset first: a record written between the two requests only makes the partition look more open.
     const [stable] = await endOf('read committed')
     const [end] = await endOf('read uncommitted')
     return stable !== end
@@ -43,10 +43,10 @@ export async function openPartitions(kafka: KafkaCluster, topic: string, partiti
 }
 
 /**
- * Makes the next coordinator of an id, once the present one is killed, count the transaction that the id has open as complete without ever ending
- * it: all in-sync replicas have it so in their log. That is what Apache Kafka 4.3.1 does by itself now and then when it restarts and has no other
- * broker beside it.
- * @returns false when no transaction of the id's present epoch has ended: there is nothing to make it believe
+ * Makes the next coordinator of an ID, once the current one is killed, treat the ID's open transaction as complete without ever ending
+ * it: all in-sync replicas have that state in their log. Apache Kafka 4.3.1 sometimes does this by itself when it restarts as the only
+ * broker.
+ * @returns false when no transaction of the ID's current epoch has completed, so there is no state to write
  */
 export async function forgetOpenTransaction(
   brokers: string,
@@ -66,7 +66,7 @@ export async function forgetOpenTransaction(
     }))
     await readAll(reader, partitions, ({ partition, key, value }) => {
       if (key === null || value === null || !key.toString().endsWith(transactionalId)) return
-      // Nobody could end a transaction whose coordinator had gone back to an epoch before its own.
+      // With an older epoch in the coordinator, nobody could end the transaction.
       if (last?.value.readInt16BE(EPOCH_OFFSET) !== value.readInt16BE(EPOCH_OFFSET)) last = undefined
       if (value[STATUS_OFFSET] === STATUS.commit || value[STATUS_OFFSET] === STATUS.abort)
         last = { partition, key: Buffer.from(key), value: Buffer.from(value) }
@@ -93,7 +93,7 @@ export async function forgetOpenTransaction(
   return true
 }
 
-/** Kills the coordinator of an id's transactions and starts it again. What it knew, it or another node reads in the log. */
+/** Kills the coordinator of an ID's transactions and restarts it. It, or another node, loads the state from the log. */
 export async function restartCoordinator(kafka: KafkaCluster, transactionalId: string): Promise<void> {
   const coordinator = await kafka.coordinatorOf('transaction', transactionalId)
   await kafka.kill(coordinator)

@@ -8,25 +8,25 @@ import {
 import type { Service } from '../../shared/testing/services.ts'
 
 /**
- * Watches from outside, as a client that is none of the services', whether what a group decides is committed: how long it takes until it is
- * again, and whether a consumer calls itself ready meanwhile though nothing is.
+ * Watches from outside, with a client that is not the services', whether a group's outcomes are committed: how long until the next commit,
+ * and whether a consumer reports ready while nothing is committed.
  */
 
-/** What a look sees of one partition of the stream's own topic. */
+/** The state of one partition of the input topic. */
 export interface Seen {
   /** Changes with every commit. */
   position: string
-  /** Events that stand in the log and behind the committed offset. */
+  /** Events behind the committed offset. */
   undecided: number
 }
 
-/** One look at all partitions; undefined while the cluster cannot answer. */
+/** The state of all partitions; undefined while the cluster cannot answer. */
 export type Look = () => Promise<readonly Seen[] | undefined>
 
 export interface Watch {
   /**
-   * Resolves once every partition that has undecided events now has been committed again, to the partitions that were not within the limit.
-   * @throws Error when the log could not be seen within the limit
+   * Waits until every partition with undecided events has been committed again. Resolves to the partitions that were not within the limit.
+   * @throws Error when the log could not be read within the limit
    */
   nextCommit(limitMs: number): Promise<number[]>
   stop(): Promise<void>
@@ -34,12 +34,12 @@ export interface Watch {
 
 export interface WatchOptions {
   look: Look
-  /** Those of the group; those that do not run do not count. */
+  /** Consumers of the group. Stopped ones are ignored. */
   consumers(): readonly Pick<Service, 'name' | 'pid' | 'running' | 'isReady'>[]
-  /** Is told of consumers that have been ready for too long without a commit, once a stall. */
+  /** Called once for each stall: consumers that were ready for too long without a commit. */
   wrong(what: string): void
   pauseMs?: number
-  /** After this long without a commit no consumer of undecided events may say that it is ready. */
+  /** After this long without a commit, no consumer with undecided events may report ready. */
   readyLimitMs?: number
 }
 
@@ -57,7 +57,7 @@ interface Partition {
 export function watchCommits(options: WatchOptions): Watch {
   const { look, consumers, wrong, pauseMs = LOOK_PAUSE_MS, readyLimitMs = READY_LIMIT_MS } = options
   const partitions: Partition[] = []
-  /** Since when each process has said that it is ready without a break, by its id. */
+  /** Since when each process has reported ready without a break, by process ID. */
   let readySinceMs = new Map<number, number>()
   const waiting = new Set<(seen: readonly Seen[], atMs: number) => void>()
   let stopped = false
@@ -93,7 +93,7 @@ export function watchCommits(options: WatchOptions): Watch {
     judge(seen, beganMs)
     for (const take of [...waiting]) take(seen, beganMs)
   })
-  // On its own, since a process that is frozen takes its time to say nothing.
+  // Separate from the loop: a frozen process takes a while to not answer.
   const probing = repeat(async () => {
     const beganMs = performance.now()
     const all = running()
@@ -138,7 +138,7 @@ export function watchCommits(options: WatchOptions): Watch {
   }
 }
 
-/** Looks by Kafka's own protocol. Answers nothing while any part of what it asks is away. */
+/** Reads the state by Kafka's protocol. Undefined while any part of it is unavailable. */
 export function lookFromOutside(servers: () => readonly string[], group: string, topic: string): Look {
   const find = async (address: string) => {
     const { brokers, topics } = await fetchMetadata(address, QUESTION_TIMEOUT_MS, [topic])
@@ -160,7 +160,7 @@ export function lookFromOutside(servers: () => readonly string[], group: string,
     ])
     return committed.map((one, partition) => seenOf(one, beginnings[partition]?.[0] ?? 0, ends[partition]?.[0] ?? 0))
   }
-  /** Who answered last is asked first: another may be frozen. */
+  /** The broker that answered last comes first, since another may be frozen. */
   let first = ''
   return async () => {
     const others = servers().filter((address) => address !== first)
@@ -173,7 +173,7 @@ export function lookFromOutside(servers: () => readonly string[], group: string,
   }
 }
 
-/** What was committed before the first record that is left is behind all that can still be read. */
+/** A committed offset before the log's beginning counts as the beginning: earlier records no longer exist. */
 const seenOf = ({ offset, metadata }: CommittedOffset, beginning: number, end: number): Seen => ({
   position: `${offset} ${metadata}`,
   undecided: Math.max(0, end - Math.max(offset, beginning)),
