@@ -4,7 +4,7 @@ import type { Latency, ProcessUse, Result, Run } from './result.ts'
 import { isBroken } from './scan.ts'
 import { type ByRepetition, pairedRatios, ratioOf, type Summary, summarise } from './statistics.ts'
 
-/** What KafkaTrace is to reach, as a table, and what a result says of it. Runs that are void count for nothing. */
+/** KafkaTrace's goals as a table, and whether a result meets them. Void runs do not count. */
 
 export interface Judged {
   goal: string
@@ -12,7 +12,7 @@ export interface Judged {
   target: string
   measured: string
   verdict: 'met' | 'missed' | 'not measured'
-  /** Why it was not measured, or what has to be known of it. */
+  /** Why it was not measured, or what to know about it. */
   why?: string
 }
 
@@ -20,7 +20,7 @@ interface Goal {
   goal: string
   what: string
   target: string
-  /** Where KafkaTrace is judged. An event that it did not keep in one of these workloads means that the goal is missed, whatever the numbers. */
+  /** Workloads that judge KafkaTrace. A lost event in one of them means that the goal is missed, whatever the figures. */
   workload: string
   judge(result: Result): Judgement
 }
@@ -34,7 +34,7 @@ interface NotMeasured {
 const SUBJECT = 'kafkatrace'
 const ECHO = 'bun-echo'
 const FRANZ = 'go-franz'
-/** Those that one would pick instead; franz-go has a goal of its own. */
+/** The alternatives that users would choose; franz-go has its own goal. */
 const PEERS = [
   'fastapi-confluent',
   'fastapi-aiokafka',
@@ -64,7 +64,7 @@ const DRAINS = [
   { name: 'librdkafka-drain', title: 'librdkafka in C, reading only' },
 ] as const
 
-/** Every row is judged by itself. */
+/** Every row is judged separately. */
 const GOALS: readonly Goal[] = [
   ...SINGLE.flatMap(({ name, title }): Goal[] => [
     {
@@ -214,7 +214,7 @@ function againstEcho(result: Result, workload: string, least: number): Judgement
   return 'kind' in ratio ? ratio : measured(percent(ratio), ratio.median >= least)
 }
 
-/** The nearest peer decides. A peer that is missing without a reason could have been nearer, so that nothing is met without it. */
+/** The best peer decides. One that is missing without a reason might have been better, so without it the goal is not met. */
 function againstPeers(
   result: Result,
   workload: string,
@@ -237,7 +237,7 @@ function againstPeers(
   if (nearest === undefined) return { kind: 'not measured', why }
   const met = nearest.ratio.median >= least
   if (met && unexplained.length > 0) return { kind: 'not measured', why }
-  // The range matters of the one that decides; of the others it would only be long.
+  // Only the deciding peer's range matters.
   const text = there
     .map(({ name, ratio, judged }) => {
       const said = name === nearest.name ? times(ratio) : times({ ...ratio, min: ratio.median, max: ratio.median })
@@ -247,7 +247,7 @@ function againstPeers(
   return measured(text, met, without)
 }
 
-/** The limits' tools write no events that alternate with ours, so that medians are compared. The Java tool writes no keys and headers: only shown. */
+/** The limits' tools do not alternate with our runs, so medians are compared. The Java tool writes no keys or headers, and is only shown. */
 function againstProduceLimits(result: Result, workload: string, least: number): Judgement {
   const ours = summary(result, { workload }, (run) => run.eventsPerSecond)
   if ('kind' in ours) return ours
@@ -265,7 +265,7 @@ function againstProduceLimits(result: Result, workload: string, least: number): 
 type Quantile = 'p95Ms' | 'p99Ms'
 const QUANTILES: Readonly<Record<Quantile, string>> = { p95Ms: 'p95', p99Ms: 'p99' }
 
-/** Medians of the quantiles; errors of all repetitions. */
+/** Medians of the quantiles, and the errors of all repetitions. */
 function withinTimes(
   result: Result,
   where: Where,
@@ -285,7 +285,7 @@ function withinTimes(
   return measured([...texts, errors === 0 ? 'no errors' : count(errors, 'error')].join(', '), met && errors === 0)
 }
 
-/** Says as well how many were lost or have no outcome, and how many were doubled. */
+/** Also says how many events were lost, had no outcome, or were duplicated. */
 function keptOnce(result: Result, where: Where, most: Partial<Readonly<Record<Quantile, number>>>): Judgement {
   const timely = withinTimes(result, where, (run) => run.toCommitted, most)
   if (timely.kind === 'not measured') return timely
@@ -294,7 +294,7 @@ function keptOnce(result: Result, where: Where, most: Partial<Readonly<Record<Qu
     return { kind: 'not measured', why: 'a run has no scan of its outcomes' }
   const lost = sum(scans.map((scan) => (scan?.lost ?? 0) + (scan?.withoutOutcome ?? 0)))
   const doubled = sum(scans.map((scan) => scan?.doubled ?? 0))
-  // Whether any goal is met after a loss, judgeGoals decides.
+  // judgeGoals decides whether a goal can be met after a loss.
   return measured(`${timely.text}, ${lost} lost, ${doubled} doubled`, timely.met)
 }
 
@@ -310,7 +310,7 @@ function keepsUp(result: Result): Judgement {
 
 const OVERLOAD = { workload: 'overload', step: 2 } as const
 
-/** What saturation is, the workload says of which the overload is a multiple. */
+/** The workload says of which saturation its overload is a multiple. */
 function goodput(result: Result): Judgement {
   const stored = summary(result, OVERLOAD, (run) => run.eventsPerSecond)
   const peak = summary(result, { workload: 'single-1kb' }, (run) => run.eventsPerSecond)
@@ -333,7 +333,7 @@ function refusals(result: Result): Judgement {
   return measured(`p99 ${ms(found)}, ${text}`, found.median <= 100 && others === 0)
 }
 
-/** Of the service and the repetition in which it was most. */
+/** The highest over services and repetitions. */
 function flatMemory(result: Result): Judgement {
   const growth = summary(result, OVERLOAD, (run) =>
     most(servicesOf(run).map((one) => one.residentLateBytes - one.residentEarlyBytes)),
@@ -359,11 +359,11 @@ function memoryOf(result: Result, name: string, mostMegabytes: number): Judgemen
   return measured(`${megabytes(highest)}${shown}`, highest.max <= mostMegabytes * MEGABYTE)
 }
 
-// ---- what they have in common
+// ---- shared
 
 interface Where {
   workload: string
-  /** KafkaTrace, unless it is said. */
+  /** KafkaTrace, unless another system is named. */
   system?: string
   step?: number
 }
@@ -385,7 +385,7 @@ function summary(result: Result, where: Where, value: (run: Run) => number | und
   return summarise(runsAt(result, where).flatMap((run) => value(run) ?? [])) ?? notMeasured(result, where)
 }
 
-/** KafkaTrace's value by the other's, repetition by repetition. */
+/** KafkaTrace's value divided by the other's, for each repetition. */
 function paired(
   result: Result,
   workload: string,
@@ -442,15 +442,15 @@ const sum = (numbers: readonly number[]): number => numbers.reduce((total, one) 
 const most = (numbers: readonly number[]): number | undefined =>
   numbers.length === 0 ? undefined : Math.max(...numbers)
 
-// ---- how numbers are said: the median, and the range where there is one
+// ---- how numbers are printed: the median, with the range where there is one
 
 function ranged({ median, min, max }: Summary, format: (value: number) => string, unit: string): string {
   const [middle, least, highest] = [format(median), format(min), format(max)]
-  // A dash before a minus could not be read.
+  // A dash before a minus sign is unreadable.
   return least === highest ? `${middle}${unit}` : `${middle}${unit} (${least}${min < 0 ? ' to ' : '–'}${highest})`
 }
 
-/** Rounded down, so that what is just too little does not look like enough. */
+/** Rounded down, so that a value just below a goal does not look as if it met it. */
 const floored = (value: number, digits: number): string => {
   const power = 10 ** digits
   return (Math.floor(value * power + 1e-9) / power).toFixed(digits)

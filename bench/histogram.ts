@@ -1,19 +1,19 @@
 import { build, type Histogram } from 'hdr-histogram-js'
 import type { Latency } from './result.ts'
 
-/** Times as HdrHistogram keeps them: whole microseconds, three significant digits. */
+/** Times in an HdrHistogram: whole microseconds, three significant digits. */
 
 const MICROSECONDS_A_MILLISECOND = 1_000
 const SIGNIFICANT_DIGITS = 3
-/** Longer than any request may take; what takes longer still is counted as this long. */
+/** Longer times count as this long. */
 const HIGHEST_MICROSECONDS = 600_000_000
 
-/** From the median outwards, what lies above is halved at every step: as fine at the far end as there are values to show it. */
+/** Quantiles from the median outwards, each step halving the rest, for as far as there are values. */
 const HALVINGS = 20
 const POINTS_A_HALVING = 4
 
 export interface Recorder {
-  /** Negative times, which clocks of two processes can give, count as nothing. */
+  /** Negative times, which two processes' clocks can produce, count as 0. */
   record(milliseconds: number): void
   latency(): Latency
 }
@@ -57,7 +57,7 @@ function latencyOf(histogram: Histogram): Latency {
   }
 }
 
-/** The quantiles that so many values can tell apart, from 0 to 1, rising. */
+/** The quantiles that so many values can distinguish, from 0 to 1, rising. */
 export function quantilesFor(count: number): number[] {
   if (count === 0) return []
   const quantiles = [0, 0.1, 0.2, 0.3, 0.4]

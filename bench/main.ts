@@ -1,6 +1,6 @@
 #!/usr/bin/env bun
 /**
- * Measures KafkaTrace beside what one would pick instead.
+ * Measures KafkaTrace beside the alternatives.
  *   workloads (what) → plan (which runs) → run (all of it) → measure (one run): systems (which), closed-loop and open-loop (load), observe and
  *   observer (what is seen), scan (what is stored) → result; report, compare and check read results
  */
@@ -15,7 +15,7 @@ import { brokenRuns, runBench } from './run.ts'
 import { SYSTEMS, TOOLS } from './systems/index.ts'
 import { WORKLOADS } from './workloads.ts'
 
-/** What a quick bench takes: those that are installed in seconds. */
+/** The systems of a quick bench: those that install within seconds. */
 const QUICK_SYSTEMS = ['kafkatrace', 'hono-platformatic', 'bun-hello', 'bun-echo']
 
 const USAGE = `Measures KafkaTrace, its peers and the machine's limits: bun run bench [OPTION…]
@@ -35,7 +35,7 @@ Starts an Apache Kafka and everything else by itself, on loopback. Ends with 1 i
 exactly one outcome; with 64 for a wrong command. Numbers mean something only while nothing else runs on the machine.
 `
 
-/** Commands that read results, by their first word. */
+/** Subcommands that read results. */
 const READERS: ReadonlyMap<string, (args: string[]) => Promise<number>> = new Map([
   ['report', reportCommand],
   ['compare', compareCommand],
@@ -110,7 +110,7 @@ async function bench(): Promise<number> {
   return broken.length === 0 ? 0 : 1
 }
 
-// Everything that was started is bound to this process and ends with it.
+// Child processes are bound to this process and end with it.
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(EXIT_INTERRUPTED))
 const [name = '', ...rest] = process.argv.slice(2)
 const command = READERS.get(name)

@@ -16,32 +16,32 @@ import type { Topics } from './topics.ts'
 import { epochMs, type Worker } from './worker.ts'
 import { type ClosedWorkload, type OpenWorkload, type RecordsWorkload, recordValueBytes, sizeOf } from './workloads.ts'
 
-/** One run of each kind: topics, system, load, watch, scan, end. */
+/** One run of each kind: topics, system, load, observation, scan, end. */
 
-/** Where runs are made. */
+/** The environment of runs. */
 export interface Stage {
   cluster: KafkaCluster
   topics: Topics
   partitions: number
   quick: boolean
-  /** Of this run; empty. */
+  /** An empty folder for this run. */
   directory: string
 }
 
-/** What a run measured; who and which it was, the plan knows. */
+/** The measured values of a run. The plan has its workload and system. */
 export type Measured = Omit<Run, 'workload' | 'system' | 'repetition' | 'step'>
 
-/** How long none may come before outcomes that are missing are given up. */
+/** After this long without a new outcome, missing ones are given up. */
 const OUTCOME_PATIENCE_MS = 10_000
-/** A scan that finds events without an outcome is made again for so long: they may have been stored without being acknowledged. */
+/** How long to repeat a scan that finds events without an outcome: they may have been stored without being acknowledged. */
 const SETTLE_TIMEOUT_MS = 20_000
 const SETTLE_PAUSE_MS = 500
 
-/** What has to be ended when a run ends, however it does: the last that was begun first. */
+/** What must be stopped when a run ends in any way, last started first. */
 class Ends {
   readonly #ends: (() => Promise<unknown>)[] = []
 
-  /** @returns the same for who would end it earlier; it is done once */
+  /** @returns a function that stops it earlier; it is stopped only once */
   add<Result>(end: () => Promise<Result>): () => Promise<Result> {
     let ended: Promise<Result> | undefined
     const once = () => (ended ??= end())
@@ -84,7 +84,7 @@ function perCpuSecond(events: number, processes: readonly ProcessUse[]): { event
   return cpuSeconds > 0 ? { eventsPerCpuSecond: events / cpuSeconds } : {}
 }
 
-/** Waits for a phase of a generator, and passes on what it prints with it. */
+/** Waits for a phase of a generator. @returns what it printed with the phase */
 async function phase<Line extends { phase: string }, Name extends Line['phase']>(
   worker: Worker<Line>,
   name: Name,
@@ -94,7 +94,7 @@ async function phase<Line extends { phase: string }, Name extends Line['phase']>
   return line as Extract<Line, { phase: Name }>
 }
 
-/** Watches from the generator's `begun` to its `ended`. */
+/** Observes processes from the generator's `begun` to its `ended`. */
 async function whileMeasured<Line extends { phase: 'begun' } | { phase: 'ended' } | { phase: 'done' }>(
   worker: Worker<Line>,
   observation: Observation,
@@ -163,7 +163,7 @@ export function measureClosed(stage: Stage, system: System, workload: ClosedWork
   })
 }
 
-/** @param events what counts: acknowledged, or committed, in so many seconds */
+/** @param events the number of acknowledged, or committed, events in this time */
 function closedRun(outcome: ClosedOutcome, events: number, seconds: number, processes: ProcessUse[]): Measured {
   return {
     seconds: outcome.seconds,
@@ -178,7 +178,7 @@ function closedRun(outcome: ClosedOutcome, events: number, seconds: number, proc
   }
 }
 
-/** One tenant is the one that there is without keys. */
+/** Without keys there is only one tenant. */
 const inputTopics = (tenants: number): string[] =>
   tenants === 1
     ? [KAFKATRACE_TOPIC]
@@ -199,11 +199,11 @@ function watchOutcomes(stage: Stage, [input = '']: readonly string[], ends: Ends
   return { ...observer, end: ends.add(() => observer.end()) }
 }
 
-/** Enough for every partition to have one, but for bad luck. */
+/** Enough events for every partition to have at least one, almost surely. */
 const PRIMING_EVENTS = 100
 
 /**
- * Sends some events and waits for their outcomes, so that no run begins before the consumer has its partitions, whatever its readiness means.
+ * Sends some events and waits for their outcomes, so that a run starts only when the consumer has its partitions, whatever its readiness says.
  * @returns how many
  */
 async function prime(url: string, observer: Observer): Promise<number> {
@@ -214,7 +214,7 @@ async function prime(url: string, observer: Observer): Promise<number> {
   return PRIMING_EVENTS
 }
 
-/** @throws Error unless all of it is stored */
+/** @throws Error unless all events are stored */
 async function send(url: string, { contentType, text }: Body): Promise<void> {
   const response = await fetch(url, { method: 'POST', headers: { 'content-type': contentType }, body: text })
   const answer = await response.text()
@@ -241,7 +241,7 @@ async function startSystem(
   return await system.start({ ...at, topic: inputs[0] ?? '', port })
 }
 
-/** The distinct requests; those of tenants in turn. */
+/** The distinct requests; with several tenants, alternating. */
 async function loadRequests(
   workload: ClosedWorkload,
   running: RunningSystem,
@@ -269,7 +269,7 @@ interface SettledScan {
   processed: Scanned
 }
 
-/** What is in the topics once it no longer changes for the better. */
+/** The content of the topics, once it no longer improves. */
 async function settledScan(
   stage: Stage,
   inputs: readonly string[],
@@ -291,7 +291,7 @@ async function settledScan(
   }
 }
 
-/** From the broker's time of a record, which is in whole milliseconds, to its outcome's being seen. */
+/** From a record's broker time, in whole milliseconds, to the moment when its outcome was seen. */
 function appendToCommitted(
   input: Scanned,
   processed: Scanned,
@@ -308,7 +308,7 @@ function appendToCommitted(
   return recorder.latency()
 }
 
-/** @param offeredPerSecond events a second */
+/** @param offeredPerSecond in events */
 export function measureOpen(
   stage: Stage,
   workload: OpenWorkload,
@@ -410,7 +410,7 @@ function acknowledgedOf(ledger: OpenLedger, run: string) {
 const EVENTS_A_FILLING_REQUEST = 1000
 const FILLING_REQUESTS_AT_A_TIME = 4
 
-/** Puts so many events into the input topic by way of the producer. */
+/** Fills the input topic through the producer. */
 async function fill(stage: Stage, topic: string, workload: RecordsWorkload, records: number): Promise<void> {
   const running = await startKafkaTrace({
     brokers: brokersOf(stage),
@@ -434,7 +434,7 @@ async function fill(stage: Stage, topic: string, workload: RecordsWorkload, reco
   }
 }
 
-/** Of a filled topic, what is consumed while the runtime still compiles: every loop has its warm-up. */
+/** Records of a filled topic that are consumed while the runtime still compiles: the warm-up of each loop. */
 const DRAIN_WARM_UP_SHARE = 0.3
 
 /** KafkaTrace's consumer on a filled topic. */
@@ -475,7 +475,7 @@ export function measureDrain(stage: Stage, workload: RecordsWorkload): Promise<M
       events,
       requestsPerSecond: events / seconds,
       eventsPerSecond: events / seconds,
-      // CPU time was taken a little later than the first outcome came.
+      // CPU time was read slightly later than the first outcome arrived.
       ...perCpuSecond(meanwhile, processes),
       errors: {},
       processes,
@@ -484,7 +484,7 @@ export function measureDrain(stage: Stage, workload: RecordsWorkload): Promise<M
   })
 }
 
-/** From the end of the warm-up to the last; what came in the moment with which the time begins is not among those that came in it. */
+/** From the end of the warm-up to the last outcome. Outcomes of the starting moment do not count. */
 export function drained(timesMs: readonly number[], warmUpShare: number): { seconds: number; events: number } {
   const inOrder = Float64Array.from(timesMs).sort()
   const first = inOrder[Math.floor(inOrder.length * warmUpShare)] ?? 0
@@ -493,7 +493,7 @@ export function drained(timesMs: readonly number[], warmUpShare: number): { seco
   return { events, seconds: (last - first) / 1000 }
 }
 
-/** A limit's tool: on a filled topic, or on an empty one. */
+/** A limit's tool, on a filled or an empty topic. */
 export function measureTool(stage: Stage, tool: LimitTool, workload: RecordsWorkload): Promise<Measured> {
   return ending(async (ends) => {
     const [topic = ''] = inputTopics(1)
@@ -513,7 +513,7 @@ export function measureTool(stage: Stage, tool: LimitTool, workload: RecordsWork
         name: tool.facts.name,
         role: 'service',
         cpuSeconds,
-        // A program that is over in a second is not watched.
+        // A program that ends within a second is not observed.
         residentMeanBytes: 0,
         residentMaxBytes: 0,
         residentEarlyBytes: 0,

@@ -2,7 +2,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { residentMemoryBytes } from '../shared/service/process-metrics.ts'
 import type { ProcessUse } from './result.ts'
 
-/** What processes use, from `/proc` (proc(5)), so that every system is measured in the same way and none by itself. */
+/** CPU and memory of processes from `/proc` (proc(5)), so that every system is measured in the same way. */
 
 const SAMPLE_INTERVAL_MS = 250
 
@@ -16,21 +16,21 @@ export interface Observed {
 }
 
 export interface Observation {
-  /** From here on it counts; what was seen before does not. */
+  /** Starts the measurement. Earlier samples do not count. */
   begin(): void
-  /** Up to here. */
+  /** Ends the measurement. */
   end(): void
-  /** Stops looking, and says what was used between the two. */
+  /** Stops observing. @returns what was used during the measurement */
   stop(): ProcessUse[]
 }
 
-/** Of one process at one moment. */
+/** One process at one moment. */
 interface Use {
   cpuSeconds: number
   residentBytes: number
 }
 
-/** Watches processes, each with all of its descendants, until told to stop. */
+/** Observes processes and their descendants until stopped. */
 export function observe(processes: readonly Observed[], look: () => Map<number, Stat> = readProcesses): Observation {
   let begun: Use[] | undefined
   let ended: Use[] | undefined
@@ -66,12 +66,12 @@ export function observe(processes: readonly Observed[], look: () => Map<number, 
   }
 }
 
-/** Sums of ticks are no more exact than a tick. */
+/** Sums of ticks are no more precise than one tick. */
 const round = (seconds: number): number => Math.round(seconds * TICKS_PER_SECOND) / TICKS_PER_SECOND
 
 type Resident = Pick<ProcessUse, 'residentMeanBytes' | 'residentMaxBytes' | 'residentEarlyBytes' | 'residentLateBytes'>
 
-/** Mean, maximum, and the means of the second and of the last fifth of samples at equal intervals. */
+/** Mean, maximum, and the means of the second and the last fifth of samples at equal intervals. */
 export function residentOf(samples: readonly number[]): Resident {
   const fifth = (index: number): number[] =>
     samples.slice(Math.floor((samples.length * index) / 5), Math.ceil((samples.length * (index + 1)) / 5))
@@ -86,18 +86,18 @@ export function residentOf(samples: readonly number[]): Resident {
 const mean = (numbers: readonly number[]): number =>
   numbers.length === 0 ? 0 : Math.round(numbers.reduce((sum, one) => sum + one, 0) / numbers.length)
 
-/** What `/proc/PID/stat` says of a process. */
+/** The content of `/proc/PID/stat`. */
 export interface Stat {
   parent: number
   /** User and system time of all its threads, in ticks. */
   ticks: number
-  /** The same of its children that have ended and been waited for. */
+  /** The same for its children that have ended and been waited for. */
   endedChildrenTicks: number
 }
 
-/** @returns undefined for a text that is no such line, as when the process has just gone */
+/** @returns undefined when the line is invalid, as when the process has just ended */
 export function parseStat(text: string): Stat | undefined {
-  // The second field is the command in parentheses, and may hold spaces and parentheses.
+  // The second field is the command in parentheses, which may contain spaces and parentheses.
   const fields = text.slice(text.lastIndexOf(')') + 2).split(' ')
   // proc(5) counts from 1, and the third field is our first.
   const field = (number: number): number => Number(fields[number - 3])
@@ -109,7 +109,7 @@ export function parseStat(text: string): Stat | undefined {
   return Object.values(stat).every(Number.isFinite) ? stat : undefined
 }
 
-/** A process and all of its descendants. */
+/** A process and its descendants. */
 export function useOf(
   pid: number,
   stats: ReadonlyMap<number, Stat>,

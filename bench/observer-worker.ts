@@ -1,11 +1,11 @@
-/** The process that notes when records can be read: `observer-worker BROKERS TOPIC FILE`. Ends with SIGTERM, and writes the file. */
+/** The process that notes when records become readable: `observer-worker BROKERS TOPIC FILE`. Writes the file at SIGTERM. */
 
 import { spawnBoundChild } from '../shared/dev/bound-child.ts'
 import { kcatCommand } from '../shared/testing/kcat.ts'
 import { type ObserverLine, type Piece, placesOf } from './observer.ts'
 import { epochMs } from './worker.ts'
 
-/** How long a broker may keep a request for records open when there are none: at most so long is a record's coming overlooked. */
+/** How long a broker may hold an empty fetch. A record is noticed at most this much later. */
 const FETCH_WAIT_MS = 5
 const SAY_INTERVAL_MS = 50
 
@@ -18,7 +18,7 @@ const settings = [
 ]
 const kcat = spawnBoundChild(
   [
-    // kcat's own way not to buffer (-u) writes every field of a record by itself.
+    // kcat's own unbuffered mode (-u) writes each field separately.
     ...['stdbuf', '-oL', kcatCommand(), '-C', '-q', '-b', brokers, '-t', topic, '-o', 'beginning', '-f', '%p %o\\n'],
     ...settings.flatMap((setting) => ['-X', setting]),
   ],

@@ -2,16 +2,16 @@ import { join } from 'node:path'
 import { startWorker } from './worker.ts'
 
 /**
- * Sees outcomes as any reader of committed records would: kcat, which is not ours, reads `.processed` as it grows, in a process whose only other
- * work is to note when each record came. Which event a record is of is found by the scan afterwards, by partition and offset.
+ * Sees outcomes as any reader of committed records does: kcat, which does not depend on our client, follows `.processed` in a process that does nothing
+ * but note when each record arrives. The scan later matches records to events by partition and offset.
  */
 
-/** What the process prints whenever more has come. */
+/** Printed by the process when more records have arrived. */
 export interface ObserverLine {
   seen: number
 }
 
-/** When records were seen, ms since the epoch, by place. */
+/** When records were seen, ms since the epoch, by partition and offset. */
 export interface Seen {
   count: number
   at(partition: number, offset: number): number | undefined
@@ -22,14 +22,14 @@ export interface Observer {
   readonly pid: number
   /** Records seen so far. */
   count(): number
-  /** Resolves when so many have been seen, or when none more has been for so long; with whether they were. */
+  /** Resolves when so many records were seen, or none for so long. @returns whether they were seen */
   until(count: number, patienceMs: number): Promise<boolean>
   end(): Promise<Seen>
 }
 
 const LOOK_INTERVAL_MS = 20
 
-/** Watches a topic from its beginning; it may be empty, and must be there. @param directory for what was seen */
+/** Follows a topic, which must exist and may be empty, from the beginning. @param directory for its file */
 export function startObserver(brokers: string, topic: string, directory: string): Observer {
   const file = join(directory, `seen-${topic}`)
   const worker = startWorker<ObserverLine>('the observer', [
@@ -91,13 +91,13 @@ export function seenOf(bytes: ArrayBuffer): Seen {
 const PARTITION_FACTOR = 2 ** 40
 const placeOf = (partition: number, offset: number): number => partition * PARTITION_FACTOR + offset
 
-/** Lines that came in one piece at one time. */
+/** Lines that arrived in one piece at one time. */
 export interface Piece {
   text: string
   atMs: number
 }
 
-/** Takes `PARTITION OFFSET` lines apart; a line that came in two pieces has come when its end has. */
+/** Parses `PARTITION OFFSET` lines. A line in two pieces counts as arrived with its end. */
 export function placesOf(pieces: readonly Piece[]): Float64Array<ArrayBuffer> {
   const numbers: number[] = []
   let rest = ''

@@ -1,4 +1,4 @@
-/** The process that makes open-loop load: `open-loop-worker PLAN`. */
+/** The process that generates open-loop load: `open-loop-worker PLAN`. */
 import { readFileSync } from 'node:fs'
 import type { Socket } from 'bun'
 import { AnswerReader } from './answer-reader.ts'
@@ -16,9 +16,9 @@ import {
 import { idOf, SUBJECTS, templateOf } from './payloads.ts'
 import { epochMs } from './worker.ts'
 
-/** Open before the first request is due, so that the beginning is not spent on connecting. */
+/** Opened before the first request is due, so that the start is not spent on connecting. */
 const CONNECTIONS_AT_START = 64
-/** As fine as the runtime's timers are. What is due in between is sent together, late by as much; that is measured. */
+/** The resolution of the runtime's timers. Requests due within it are sent together, late by as much, and that is measured. */
 const TICK_MS = 1
 
 const load = JSON.parse(readFileSync(process.argv[2] ?? '', 'utf8')) as OpenLoad
@@ -32,9 +32,9 @@ const head = `POST ${load.path} HTTP/1.1\r\nHost: ${load.host}:${load.port}\r\nC
 interface Connection {
   socket: Socket<Connection> | undefined
   reader: AnswerReader
-  /** The request that is under way; -1: none. */
+  /** The request under way; -1 for none. */
   index: number
-  /** What of it is still to be written. */
+  /** The part of it that is not written yet. */
   rest: Buffer | undefined
 }
 
@@ -126,7 +126,7 @@ function send(index: number): void {
 }
 
 await Promise.all(Array.from({ length: CONNECTIONS_AT_START }, () => open(-1)))
-// A moment for what is still being compiled and collected.
+// Gives the runtime a moment to compile and collect garbage.
 const beginMs = epochMs() + 100
 for (const [index, due] of dueMs.entries()) ledger.dueMs[index] = beginMs + due
 const measuredFromMs = beginMs + load.warmUpSeconds * 1000

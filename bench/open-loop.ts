@@ -5,11 +5,11 @@ import type { Latency } from './result.ts'
 import { startWorker, type Worker } from './worker.ts'
 
 /**
- * A given rate, whatever the answers do: arrivals are those of many independent clients (a Poisson process from a seed), and times count from the
- * moment at which a request was due, so that a stall is seen by every request that it delays.
+ * A given rate that does not depend on responses: arrivals are those of many independent clients (a Poisson process from a seed), and times count from the
+ * moment when a request was due, so that a stall shows in every request that it delays.
  */
 
-/** What the process is told, as a file of JSON. */
+/** The process's input, a JSON file. */
 export interface OpenLoad {
   host: string
   port: number
@@ -17,25 +17,25 @@ export interface OpenLoad {
   eventsPerSecond: number
   warmUpSeconds: number
   seconds: number
-  /** Of an event in plain form, its id included. */
+  /** An event in plain form, including its ID. */
   eventBytes: number
-  /** Part of every id. */
+  /** Part of every ID. */
   run: string
   seed: number
-  /** Where the ledger is to be written. */
+  /** The path of the ledger to write. */
   ledger: string
 }
 
-/** What the process prints, in this order. Between `begun` and `ended` it measured; after `done` the ledger is there. */
+/** What the process prints, in this order. It measures between `begun` and `ended`. After `done` the ledger is complete. */
 export type OpenLine = { phase: 'begun' } | { phase: 'ended' } | { phase: 'done' }
 
-/** Requests at a time, each on a connection of its own. What is due beyond them is not sent: an error, as it is for who waits for it. */
+/** Concurrent requests, each on its own connection. Further due requests are not sent and count as errors, as for a client that waits. */
 export const MAX_IN_FLIGHT = 8_192
 
-/** How long is waited for answers after the last request was sent. What comes later counts as "timeout". */
+/** How long to wait for responses after the last request. Later ones count as "timeout". */
 export const ANSWER_TIMEOUT_MS = 10_000
 
-/** Begins to load. @param directory for the plan */
+/** Starts the load. @param directory for the plan */
 export async function startOpenLoop(load: OpenLoad, directory: string): Promise<Worker<OpenLine>> {
   const plan = join(directory, 'open-loop.json')
   await Bun.write(plan, JSON.stringify(load))
@@ -46,7 +46,7 @@ export async function startOpenLoop(load: OpenLoad, directory: string): Promise<
   ])
 }
 
-/** When each request is due, in ms from the beginning. */
+/** When each request is due, in ms from the start. */
 export function schedule(eventsPerSecond: number, seconds: number, seed: number): Float64Array {
   const random = createRandom(seed)
   const dueMs: number[] = []
@@ -58,14 +58,14 @@ export function schedule(eventsPerSecond: number, seconds: number, seed: number)
   }
 }
 
-/** What is known of each request, in columns. Times are in ms since the epoch; 0: never. */
+/** What is known about each request, in columns. Times are in ms since the epoch; 0: never. */
 const COLUMNS = ['dueMs', 'sentMs', 'answeredMs', 'status', 'partition', 'offset'] as const
 type Column = (typeof COLUMNS)[number]
 
-/** One row a request, in the order in which they were due; a request's id follows from its index. Partition and offset are -1 where unknown. */
+/** One row for each request, in due order; a request's ID follows from its index. Partition and offset are -1 where unknown. */
 export type OpenLedger = Readonly<Record<Column, Float64Array>>
 
-/** Instead of a status: the connection broke, or an answer could not be read. */
+/** In place of a status: the connection broke, or the response could not be read. */
 export const BROKEN = 1
 
 export function createLedger(requests: number): OpenLedger {
@@ -90,18 +90,18 @@ export function decodeLedger(bytes: ArrayBuffer): OpenLedger {
 }
 
 export interface OpenOutcome {
-  /** Due while it was measured. */
+  /** Due during the measurement. */
   offered: number
-  /** Of these: answered with 2xx. */
+  /** Of these, answered with 2xx. */
   acknowledged: number
   toAnswer: Latency
   toRefusal: Latency
   errors: Record<string, number>
-  /** How late requests were sent, which is the generator's own doing: p99 in ms. */
+  /** p99 in ms of how late requests were sent, which is the generator's fault. */
   latenessP99Ms: number
 }
 
-/** What came of the requests that were due from `beginMs` after the first moment on. */
+/** The results of requests that were due later than `beginMs` after the start. */
 export function outcomeOf(ledger: OpenLedger, measuredFromMs: number): OpenOutcome {
   const answers = createRecorder()
   const refusals = createRecorder()
@@ -145,7 +145,7 @@ const kindOf = (status: number): string =>
 
 const NOT_SENT = 'not sent'
 
-/** Why a run counts for nothing, from what its generator did; undefined when it may count. */
+/** Why a run is void because of its generator; undefined when it is valid. */
 export function voidReason(
   { latenessP99Ms, errors }: Pick<OpenOutcome, 'latenessP99Ms' | 'errors'>,
   { latenessBoundMs, overload }: { latenessBoundMs: number; overload: boolean },

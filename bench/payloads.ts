@@ -1,6 +1,6 @@
 import { webhookEvents } from '../shared/dev/webhooks.ts'
 
-/** What is sent: events in the plain form that every system here takes. */
+/** Payloads: events in the plain form that every system accepts. */
 
 export interface BenchEvent {
   id?: string
@@ -10,18 +10,18 @@ export interface BenchEvent {
   data: unknown
 }
 
-/** How many different subjects there are: keys, so that every partition and many of the consumer's lanes are used. A prime. */
+/** The number of distinct subjects, which are keys, so that every partition and many of the consumer's lanes are used. A prime. */
 export const SUBJECTS = 211
 
 const TITLES = ['Paper, white', 'Ink “Kupfer”', 'Lamp (desk)', 'Chair, oak', 'Notebook A5', 'Pencil HB', 'Café press']
 
-/** Where an event's id goes in a template; as long as the ids are. */
+/** The place of an event's ID in a template, as long as the IDs are. */
 export const ID_PLACEHOLDER = '____________________'
 
 /**
- * An order of a shop, whose JSON in plain form has exactly so many bytes.
- * @param number chooses subject and contents; equal numbers give equal events
- * @throws RangeError when there is no room for an event
+ * A shop's order whose JSON in plain form has an exact size in bytes.
+ * @param number selects subject and contents; equal numbers give equal events
+ * @throws RangeError when the size is too small for an event
  */
 export function eventOfBytes(bytes: number, number: number, id?: string): BenchEvent {
   const items: unknown[] = []
@@ -56,10 +56,10 @@ export function eventOfBytes(bytes: number, number: number, id?: string): BenchE
 
 const jsonBytes = (value: unknown): number => Buffer.byteLength(JSON.stringify(value))
 
-/** Bytes of the record's value, which is the event's data. */
+/** The size in bytes of the record's value, which is the event's data. */
 export const valueBytesOf = (event: BenchEvent): number => jsonBytes(event.data)
 
-/** What an HTTP request carries: a body, and what it says of it. */
+/** A request's body and its headers. */
 export interface Body {
   contentType: string
   text: string
@@ -78,7 +78,7 @@ export const FORMS = {
 } as const
 export type Form = keyof typeof FORMS
 
-/** Bytes of a body of which another distinct one is made, before they are used again: enough to differ, little enough to hold. */
+/** The total size in bytes of distinct bodies before they repeat: enough variety, in little memory. */
 const DISTINCT_BYTES = 4_000_000
 
 /** The events of each of the distinct requests of a workload. */
@@ -95,18 +95,18 @@ export function requestsOf(payload: { bytes: number } | 'webhooks', eventsPerReq
   )
 }
 
-/** GitHub's, without their ids: the same event twice would be one. */
+/** GitHub's payloads without their IDs: an event that is sent twice would be a duplicate. */
 async function webhooks(): Promise<BenchEvent[][]> {
   const events = await webhookEvents()
   return events.map(({ type, source, subject = 'none', data }) => [{ type, source, subject, data }])
 }
 
-/** An event's JSON around its id, to be put together again for each id with little work. */
+/** An event's JSON around its ID, so that the JSON for each ID costs little. */
 export function templateOf(bytes: number, number: number): readonly [before: string, after: string] {
   const [before = '', after = ''] = JSON.stringify(eventOfBytes(bytes, number, ID_PLACEHOLDER)).split(ID_PLACEHOLDER)
   return [before, after]
 }
 
-/** @param run tells the ids of one run from those of another; at most 10 characters */
+/** @param run distinguishes the IDs of this run; at most 10 characters */
 export const idOf = (run: string, index: number): string =>
   `${run}-${String(index).padStart(ID_PLACEHOLDER.length - run.length - 1, '0')}`

@@ -1,13 +1,13 @@
 import type { SystemFacts } from './result.ts'
 import { sizeOf, type Workload } from './workloads.ts'
 
-/** Which runs there are, and in which order. */
+/** Which runs there are, and their order. */
 
-/** What a plan needs to know of a system or a limit's tool. */
+/** The parts of a system, or of a limit's tool, that a plan needs. */
 export interface Participant {
   name: string
   kind: SystemFacts['kind']
-  /** A tool that only fills topics, or only drains them. */
+  /** A tool that only fills, or only drains, topics. */
   task?: 'produce' | 'drain'
 }
 
@@ -23,11 +23,11 @@ export interface PlanOptions {
   workloads: readonly Workload[]
   systems: readonly Participant[]
   quick: boolean
-  /** In place of each workload's own. */
+  /** Overrides the number of each workload. */
   repetitions?: number
 }
 
-/** The runs of a bench. The systems of a workload alternate, so that what changes on the machine meanwhile changes for all of them. */
+/** The runs of a bench. The systems of a workload alternate, so that changes of the machine affect all of them. */
 export function planRuns({ workloads, systems, quick, repetitions }: PlanOptions): PlannedRun[] {
   return workloads.flatMap((workload) => {
     const taking = systems.filter((system) => takesPart(workload, system))
@@ -58,8 +58,8 @@ function takesPart(workload: Workload, { kind, task }: Participant): boolean {
 }
 
 /**
- * The workloads of these names in the table's order, and those whose rates they take shares of.
- * @throws Error that names one that is not in the table
+ * The workloads with these names, in the table's order, and those whose rates they depend on.
+ * @throws Error that names an unknown one
  */
 export function chooseWorkloads(table: readonly Workload[], names: readonly string[]): Workload[] {
   const wanted = new Set(names.length === 0 ? table.map(({ name }) => name) : names)
@@ -71,7 +71,7 @@ export function chooseWorkloads(table: readonly Workload[], names: readonly stri
   return table.filter(({ name }) => wanted.has(name))
 }
 
-/** What comes to a run's own time: topics, start, settling, scan, end. Seen on two cores; only for the estimate. */
+/** Overhead of a run: topics, start, settling, scan, end. Observed on two cores; for the estimate only. */
 const OVERHEAD_SECONDS = { full: 4, quick: 2.5 }
 const SECONDS_A_RECORD = 1 / 60_000
 
@@ -80,7 +80,7 @@ export function expectedSeconds({ workload }: PlannedRun, quick: boolean): numbe
   return (quick ? OVERHEAD_SECONDS.quick : OVERHEAD_SECONDS.full) + warmUpSeconds + seconds + records * SECONDS_A_RECORD
 }
 
-/** How long the runs that are left will take, if they err from what was expected as those that are done did. */
+/** The estimated time of the remaining runs, corrected by how far the finished ones differed from their estimates. */
 export function secondsLeft(expected: readonly number[], done: number, elapsedSeconds: number): number {
   const sum = (some: readonly number[]): number => some.reduce((total, one) => total + one, 0)
   const before = sum(expected.slice(0, done))

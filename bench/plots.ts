@@ -1,4 +1,4 @@
-/** Plots as SVG, drawn on a light card of their own so that they can be read on any background. Pure functions from numbers to text. */
+/** Plots as SVG on a light card, so that they are readable on any background. Pure functions from numbers to text. */
 
 const WIDTH = 760
 const MARGIN = { top: 56, right: 28, bottom: 52, left: 76 }
@@ -7,7 +7,7 @@ const INK = '#1f2430'
 const FAINT = '#6b7280'
 const GRID = '#e3e6eb'
 
-/** Okabe and Ito's colours, which are told apart with every kind of colour vision; with dashes beside, in print as well. */
+/** Okabe and Ito's colours, which people with any colour vision can distinguish; with dashes, also in print. */
 const COLOURS = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#56b4e9', '#e69f00'] as const
 const DASHES = ['', '7 4', '2 3', '9 3 2 3', '4 2', '1 2'] as const
 
@@ -56,7 +56,7 @@ export interface Bar {
   median: number
   min: number
   max: number
-  /** Drawn as ours. */
+  /** Drawn as KafkaTrace. */
   ours?: boolean
   /** Drawn as a limit. */
   limit?: boolean
@@ -66,7 +66,7 @@ const BAR_HEIGHT = 20
 const BAR_STEP = 30
 const LABEL_WIDTH = 316
 
-/** Horizontal bars of medians, with the range over the repetitions as a whisker. */
+/** Horizontal bars of medians, with a whisker for the range of the repetitions. */
 export function barPlot(title: string, subtitle: string, unit: string, bars: readonly Bar[]): string {
   const height = MARGIN.top + bars.length * BAR_STEP + 40
   const left = LABEL_WIDTH
@@ -97,7 +97,7 @@ export function barPlot(title: string, subtitle: string, unit: string, bars: rea
   return card(height, title, subtitle, body)
 }
 
-/** From 0 up to a round number that is no less than the most. */
+/** From 0 to a round number that is at least the maximum. */
 export function linearTicks(most: number): number[] {
   const rough = most / 4
   const power = 10 ** Math.floor(Math.log10(rough))
@@ -110,7 +110,7 @@ export interface Series {
   label: string
   /** `[x, y]`, x rising. */
   points: readonly (readonly [number, number])[]
-  /** Drawn faintly and without dots: not measured at these points, but what to read the others by. */
+  /** Drawn faintly and without dots: a reference line, not measurements. */
   guide?: boolean
 }
 
@@ -155,7 +155,7 @@ function linePlot(title: string, subtitle: string, series: readonly Series[], xA
       `<line x1="${legendX}" y1="${legendY}" x2="${legendX + 28}" y2="${legendY}" ${stroke}/>`,
       text(legendX + 36, legendY + 4, label),
     )
-    // A curve has hundreds of points; steps have few, and each is a measurement.
+    // A curve has hundreds of points. Steps have few, each a measurement.
     if (points.length <= 12 && !guide)
       body.push(
         ...points.map(([px, py]) => `<circle cx="${round(x(px))}" cy="${round(y(py))}" r="3.2" fill="${colour}"/>`),
@@ -166,7 +166,7 @@ function linePlot(title: string, subtitle: string, series: readonly Series[], xA
 
 /** Powers of ten, with 2 and 5 between them where there is room. */
 export function logTicks(least: number, most: number): number[] {
-  // One more on each side: a logarithm may be rounded to the next whole number.
+  // One more on each side, since logarithms are rounded.
   const from = Math.floor(Math.log10(least)) - 1
   const to = Math.ceil(Math.log10(most)) + 1
   const steps = to - from <= 5 ? [1, 2, 5] : [1]
@@ -193,9 +193,9 @@ function msAxis(series: readonly Series[]): Axis {
 
 const LEAST_MS = 0.1
 
-/** Times by the share of events that took no longer; each further nine has as much room as the one before. */
+/** Times by the share of events that took no longer. Each further nine has as much room as the one before. */
 export function percentilePlot(title: string, subtitle: string, series: readonly Series[]): string {
-  // The maximum is of one event; the axis ends where the quantiles do.
+  // The maximum is a single event. The axis ends with the quantiles.
   const drawn = series.map(({ label, points }) => ({ label, points: points.filter(([quantile]) => quantile < 1) }))
   const nines = (quantile: number): number => -Math.log10(1 - quantile)
   const most = Math.max(...drawn.flatMap(({ points }) => points.map(([quantile]) => nines(quantile))), 1)
@@ -213,11 +213,11 @@ export function percentilePlot(title: string, subtitle: string, series: readonly
   )
 }
 
-/** Times by what was offered. */
+/** Times by the offered rate. */
 export const ladderPlot = (title: string, subtitle: string, series: readonly Series[]): string =>
   linePlot(title, subtitle, series, rateAxis('events offered a second', series, 0), msAxis(series))
 
-/** What was achieved by what was offered, beside what would be if all of that were. */
+/** The achieved rate by the offered rate, with a line where both are equal. */
 export function throughputPlot(title: string, subtitle: string, series: readonly Series[]): string {
   const most = Math.max(...series.flatMap(({ points }) => points.map(([offered]) => offered)))
   const ideal: Series = {

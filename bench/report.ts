@@ -7,7 +7,7 @@ import type { Latency, Result, Run, SystemFacts, WorkloadFacts } from './result.
 import { chosenResult } from './results.ts'
 import { type Summary, summarise } from './statistics.ts'
 
-/** A result as a page of Markdown with plots: pure functions of it, and the command that writes them. */
+/** A result as a Markdown page with plots: pure functions, and the command that writes the files. */
 
 const USAGE = `Renders a benchmark's result as Markdown and SVG beside it: bun run bench report [OPTION…] [FILE]
 
@@ -34,9 +34,9 @@ export async function reportCommand(args: string[]): Promise<number> {
   }
 }
 
-/** The page beside the result, and a folder of its plots, which takes the place of one that is there. */
+/** Writes the page beside the result, and a folder with its plots, which replaces an existing one. */
 async function writeReport(file: string, result: Result): Promise<void> {
-  // Under any other name, the folder could be the result itself.
+  // Under another name, the folder could be the result itself.
   if (!file.endsWith('.json')) throw new Error(`${file} has no name that ends in .json`)
   const base = file.slice(0, -'.json'.length)
   await rm(base, { recursive: true, force: true })
@@ -49,11 +49,11 @@ async function writeReport(file: string, result: Result): Promise<void> {
   )
 }
 
-// ---- what both forms have
+// ---- shared by page and terminal
 
 const counts = (result: Result): Run[] => result.runs.filter((run) => run.void === undefined)
 
-/** Runs of a workload by system, and by step where it has some, in the order in which they were made. */
+/** Runs of a workload by system, and by step where there are steps, in the order in which they were made. */
 function groups(result: Result, workload: string): { system: string; step: number | undefined; runs: Run[] }[] {
   const found = new Map<string, { system: string; step: number | undefined; runs: Run[] }>()
   for (const run of counts(result).filter((one) => one.workload === workload)) {
@@ -68,7 +68,7 @@ function groups(result: Result, workload: string): { system: string; step: numbe
 const summaryBy = (runs: readonly Run[], value: (run: Run) => number | undefined): Summary | undefined =>
   summarise(runs.flatMap((run) => value(run) ?? []))
 
-/** `median (least–most)`; a dash where nothing was measured. */
+/** `median (least–most)`; a dash without values. */
 function cell(summary: Summary | undefined): string {
   if (summary === undefined) return '–'
   const { median, min, max, count } = summary
@@ -103,7 +103,7 @@ export interface Plot {
 
 const COMPARED = ['single-1kb', 'single-300b', 'batch-100'] as const
 
-/** Only those that the result has numbers for. */
+/** Only those for which the result has data. */
 export function plotsOf(result: Result): Plot[] {
   const titleOf = (name: string): string => result.systems.find((one) => one.name === name)?.title ?? name
   const workloadTitle = (name: string): string => result.workloads.find((one) => one.name === name)?.title ?? name
@@ -192,7 +192,7 @@ export function plotsOf(result: Result): Plot[] {
   return [...plots, ...throughputOf(result)]
 }
 
-/** What is stored of what is offered, where the most is offered beside what a closed loop reached. */
+/** Stored rate by offered rate. The closed loop's rate is a horizontal guide line. */
 function throughputOf(result: Result): Plot[] {
   const rates = (workload: string): Series['points'] =>
     groups(result, workload)
@@ -220,7 +220,7 @@ function throughputOf(result: Result): Plot[] {
 const curve = (label: string, latency: Latency | undefined): Series[] =>
   latency === undefined || latency.curve.length === 0 ? [] : [{ label, points: latency.curve }]
 
-/** The repetition in the middle: curves, unlike single numbers, have no median. */
+/** The median repetition: unlike single numbers, curves have no median. */
 function typical(runs: readonly Run[]): Run | undefined {
   const p99 = (run: Run): number => (run.toCommitted ?? run.toAnswer)?.p99Ms ?? 0
   return runs.toSorted((a, b) => p99(a) - p99(b))[Math.floor((runs.length - 1) / 2)]
@@ -228,7 +228,7 @@ function typical(runs: readonly Run[]): Run | undefined {
 
 // ---- the page
 
-/** @param folder where the plots are, as the page's links name it */
+/** @param folder the plots' folder, as the page links to it */
 export function reportOf(result: Result, folder: string, plots: readonly Plot[]): string {
   const voids = result.runs.filter((run) => run.void !== undefined)
   const unavailable = result.systems.filter((one) => one.unavailable !== undefined)
@@ -342,7 +342,7 @@ function workloadSection(result: Result, { name, title, what, bodyBytes, load }:
   const heading = [`### ${title}`, '', `${what} Bodies of ${short(bodyBytes)} B; ${load}.`, '']
   if (rows.length === 0) return [...heading, 'No run of it counts.', '']
   const stepped = rows.some(({ step }) => step !== undefined)
-  // A column that nobody has a number for says nothing.
+  // Omits columns without any values.
   const columns = COLUMNS.filter(({ value }) => rows.some(({ runs }) => summaryBy(runs, value) !== undefined))
   const titleOf = (system: string): string => result.systems.find((one) => one.name === system)?.title ?? system
   return [

@@ -2,7 +2,7 @@ import { isTerminal, paint } from '../shared/dev/progress.ts'
 import type { PlannedRun } from './plan.ts'
 import type { Run } from './result.ts'
 
-/** What a person sees of a bench: a line for every run that is done and, on a terminal, a bar below them. */
+/** What a person sees of a bench: a line for each finished run and, on a terminal, a progress bar. */
 
 export interface Reporter {
   begin(planned: PlannedRun, index: number, count: number, secondsLeft: number): void

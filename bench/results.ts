@@ -3,14 +3,14 @@ import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { parseResult, type Result } from './result.ts'
 
-/** Where results are, and what is in them. */
+/** The results folder and its content. */
 
 const RESULTS = join(import.meta.dir, 'results')
 
-/** The one that others are compared with; it is a result like any other, under a name that stays. */
+/** The result that others are compared with: a normal result with a fixed name. */
 export const BASELINE = join(RESULTS, 'baseline.json')
 
-/** The newest result by its name, which is its time; a baseline has another name. */
+/** The newest result by name, which is its time. The baseline has another name. */
 export async function newestResult(folder = RESULTS): Promise<string | undefined> {
   const names = existsSync(folder) ? (await readdir(folder)).filter((name) => /^\d.*\.json$/.test(name)) : []
   const newest = names.sort().at(-1)
@@ -29,7 +29,7 @@ export async function readResult(file: string): Promise<Result> {
   return parseResult(json, file)
 }
 
-/** The file that was named, else the newest. @throws Error when there is none, or it is no result */
+/** The named file, or the newest. @throws Error when there is none, or it is not a result */
 export async function chosenResult(named: string | undefined): Promise<{ file: string; result: Result }> {
   const file = named ?? (await newestResult())
   if (file === undefined) throw new Error(`there is no result in bench/results/: bun run bench makes one`)

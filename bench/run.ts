@@ -18,7 +18,7 @@ import type { LimitTool, System } from './systems/system.ts'
 import { openTopics } from './topics.ts'
 import { factsOf, WORKLOADS, type Workload } from './workloads.ts'
 
-/** A bench from its first process to its file. */
+/** A bench from its first process to its result file. */
 
 export interface BenchOptions {
   workloads: readonly Workload[]
@@ -26,21 +26,21 @@ export interface BenchOptions {
   tools: readonly LimitTool[]
   quick: boolean
   repetitions?: number
-  /** Written anew after every workload, so that a break loses little. */
+  /** Written after every workload, so that an interruption loses little. */
   file: string
 }
 
 const PARTITIONS = 6
 
-/** What differs from Kafka's own defaults, or matters most. */
+/** Settings that differ from Kafka's defaults, or matter most. */
 const BROKER_SETTINGS = {
-  // The third clock begins with the broker's append.
+  // The third clock starts with the broker's append.
   'log.message.timestamp.type': 'LogAppendTime',
   'num.partitions': String(PARTITIONS),
-  // What a run wrote is gone from the disk before the next ones have filled it.
+  // Deletes a run's data from the disk before the next runs fill it.
   'log.segment.delete.delay.ms': '1000',
 }
-/** As they are by default, or by shared/dev/brokers/kafka.ts. */
+/** Defaults, or values set by shared/dev/brokers/kafka.ts. */
 const BROKER_FACTS = {
   'log.flush.interval.messages': 'none: the page cache is written when the system does',
   'min.insync.replicas': '1',
@@ -49,7 +49,7 @@ const BROKER_FACTS = {
   java: [`-Xmx${heapMb}m`, ...longRunOptions].join(' '),
 }
 
-/** Makes every run and returns the result, which is in the file as well. */
+/** Makes all runs. @returns the result, which is also in the file */
 export async function runBench(options: BenchOptions, reporter: Reporter): Promise<Result> {
   kcatCommand()
   const begunAt = new Date()
@@ -119,8 +119,8 @@ const directoryIn = (root: string): Promise<string> => mkdtemp(join(root, 'run-'
 const BROKER_WARM_UP_SECONDS = { full: 15, quick: 3 }
 
 /**
- * A broker that has just been started runs its code unoptimised, and would slow whatever is measured first: it is given load that is not looked at,
- * by the first of the systems that take part.
+ * A broker that has just started runs unoptimised code and would slow the first measurement. It gets unmeasured load first,
+ * from the first system that takes part.
  */
 async function warmUp(
   { systems, quick }: BenchOptions,
@@ -135,10 +135,10 @@ async function warmUp(
   await measureClosed(await makeStage(), system, { ...workload, full: size, quick: size })
 }
 
-/** Its version and number of nodes, without where it keeps its data. */
+/** Version and number of nodes, without the data directory. */
 const brokerName = (cluster: KafkaCluster): string => cluster.description.split(',').slice(0, 2).join(',')
 
-/** One after the other, since builds take all of the machine. What cannot be had is said, and left out. */
+/** Installs one after another, since builds use the whole machine. Reports and leaves out what is unavailable. */
 async function prepareAll({ systems, tools }: BenchOptions): Promise<SystemFacts[]> {
   const prepared: SystemFacts[] = []
   for (const system of [...systems, ...tools]) {
@@ -154,7 +154,7 @@ async function prepareAll({ systems, tools }: BenchOptions): Promise<SystemFacts
   return prepared
 }
 
-/** @param number makes this run's seed and ids differ from the others' */
+/** @param number makes the run's seed and IDs unique */
 async function makeRun(
   stage: Stage,
   { workload, system, repetition, share }: PlannedRun,
@@ -208,7 +208,7 @@ async function measure(
   }
 }
 
-/** Events a second of a workload that was run before. @throws Error when there is none that counts */
+/** Events a second of an earlier workload. @throws Error when it has no valid run */
 export function saturation(runs: readonly Run[], workload: string, system: string): number {
   const rates = runs
     .filter((run) => run.workload === workload && run.system === system && run.void === undefined)
@@ -219,13 +219,13 @@ export function saturation(runs: readonly Run[], workload: string, system: strin
   return summary.median
 }
 
-/** All of it or, if it is interrupted, what was there before. */
+/** Everything or, when interrupted, what was measured so far. */
 async function writeResult(result: Result, file: string): Promise<void> {
   await mkdir(dirname(file), { recursive: true })
   await Bun.write(`${file}.part`, `${JSON.stringify(result, undefined, 1)}\n`)
   await rename(`${file}.part`, file)
 }
 
-/** What must not be, of any system: events that were acknowledged and are not there, or outcomes that are missing or doubled. */
+/** Faults of any system: acknowledged events that are missing, and missing or duplicate outcomes. */
 export const brokenRuns = (runs: readonly Run[]): Run[] =>
   runs.filter(({ scan }) => scan !== undefined && isBroken(scan))

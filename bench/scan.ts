@@ -2,8 +2,8 @@ import { kcatCommand } from '../shared/testing/kcat.ts'
 import type { ScanResult } from './result.ts'
 
 /**
- * Reads whole topics with kcat, which is nobody's client here, and judges a run by what is there. Records are printed as lines of text and only
- * looked at for what is needed, since there may be a million.
+ * Reads whole topics with kcat, which is no system's client here, and judges a run by their content. Records are text lines that are searched
+ * for the needed parts only, since there may be a million.
  */
 
 const SCAN_TIMEOUT_MS = 120_000
@@ -28,7 +28,7 @@ export async function scanTopic(brokers: string, topic: string): Promise<Scanned
   const scanned: Scanned = { partitions: [], offsets: [], timestampsMs: [], ids: [] }
   let rest = ''
   for await (const chunk of child.stdout) {
-    // As Latin-1, bytes that are not UTF-8 are characters as well.
+    // As Latin-1, bytes that are not UTF-8 remain characters.
     const text = rest + Buffer.from(chunk).toString('latin1')
     const end = text.lastIndexOf('\n')
     addLines(text.slice(0, end + 1), scanned)
@@ -44,7 +44,7 @@ export async function scanTopic(brokers: string, topic: string): Promise<Scanned
 
 const ID_HEADER = 'ce_id='
 
-/** Adds what whole lines, each with its end, say: `PARTITION OFFSET TIMESTAMP NAME=VALUE,NAME=VALUE…`. */
+/** Adds whole lines, each with its line feed: `PARTITION OFFSET TIMESTAMP NAME=VALUE,NAME=VALUE…`. */
 export function addLines(text: string, scanned: Scanned): void {
   for (let start = 0; start < text.length; ) {
     const end = text.indexOf('\n', start)
@@ -61,27 +61,27 @@ export function addLines(text: string, scanned: Scanned): void {
   }
 }
 
-/** Where the value of the id's header begins, if it is between the two. */
+/** Where the value of the ID's header begins, if it is between the two. */
 function headerAt(text: string, from: number, end: number): number {
   for (let at = text.indexOf(ID_HEADER, from); at >= 0 && at < end; at = text.indexOf(ID_HEADER, at + 1))
     if (at === from || text[at - 1] === ',') return at + ID_HEADER.length
   return -1
 }
 
-/** What was answered as stored: single events where their ids were kept, else how many. */
+/** What was acknowledged: events where their IDs were kept, otherwise a number. */
 export type Acknowledged = number | readonly { id: string; partition: number; offset: number }[]
 
 /** The topics that a run leaves behind. */
 export interface Left {
   input: Scanned
-  /** Where there is a consumer: what is in `.processed`, and in `.dlq`. */
+  /** With a consumer: the content of `.processed` and `.dlq`. */
   outcomes?: Scanned
 }
 
 /**
- * Whether what was acknowledged is in the log, where the answer says; and whether each event in the log has exactly one outcome. Where only
- * their number is known, an event that was stored without being acknowledged can stand in for one that is missing: at most as many as were
- * under way when the load ended.
+ * Whether acknowledged events are in the log at the acknowledged position, and each event in the log has exactly one outcome. Where only the
+ * number is known, an event stored without acknowledgement can hide a missing one: at most as many as were under
+ * way when the load ended.
  */
 export function judge(acknowledged: Acknowledged, { input, outcomes }: Left): ScanResult {
   const inLog = new Set(input.ids)

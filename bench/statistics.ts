@@ -1,4 +1,4 @@
-/** Medians, ranges and ratios of a few repetitions. With three to five of them, a range says more honestly than a deviation how far to trust one. */
+/** Medians, ranges and ratios of a few repetitions. For three to five of them, a range is more honest than a standard deviation. */
 
 export interface Summary {
   median: number
@@ -7,7 +7,7 @@ export interface Summary {
   count: number
 }
 
-/** @returns undefined of no values */
+/** @returns undefined without values */
 export function summarise(values: readonly number[]): Summary | undefined {
   const sorted = values.toSorted((a, b) => a - b)
   const middle = sorted.length / 2
@@ -20,8 +20,8 @@ export function summarise(values: readonly number[]): Summary | undefined {
 export type ByRepetition = ReadonlyMap<number, number>
 
 /**
- * A's value by B's of the same repetition, which was made close to it in time. A repetition that only one of them has, since the other's was void,
- * is left out, and so is one in which B's value is 0.
+ * A's value divided by B's of the same repetition, made at nearly the same time. Repetitions that only one of them has, since the other's is void,
+ * are left out, and so are those where B's value is 0.
  */
 export function pairedRatios(a: ByRepetition, b: ByRepetition): number[] {
   return [...a].flatMap(([repetition, value]) => {
@@ -30,20 +30,20 @@ export function pairedRatios(a: ByRepetition, b: ByRepetition): number[] {
   })
 }
 
-/** Of positive values that were not made in pairs: the ratio of the medians, and the widest range that the two ranges allow. */
+/** For positive values without pairs: the ratio of the medians, and the widest range that the two ranges allow. */
 export function ratioOf(a: Summary, b: Summary): Summary {
   return { median: a.median / b.median, min: a.min / b.max, max: a.max / b.min, count: Math.min(a.count, b.count) }
 }
 
-/** A smaller change of a median is what a machine does by itself from one hour to the next. */
+/** A smaller change of a median is noise of the machine. */
 export const LEAST_CHANGE = 0.03
 
-/** A single value has no range, so nothing is known of its noise. */
+/** A single value says nothing about its noise. */
 export const LEAST_REPETITIONS = 2
 
 /**
- * Whether the medians differ by more than half of the wider range, and by more than LEAST_CHANGE of what was before. False where either has fewer
- * than LEAST_REPETITIONS.
+ * Whether the medians differ by more than half of the wider range, and by more than LEAST_CHANGE of the first. False when either has fewer
+ * values than LEAST_REPETITIONS.
  */
 export function movedBeyondNoise(before: Summary, after: Summary): boolean {
   if (Math.min(before.count, after.count) < LEAST_REPETITIONS) return false

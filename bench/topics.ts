@@ -1,7 +1,7 @@
 import type { KafkaCluster } from '../shared/dev/brokers/kafka.ts'
 import { native, promised } from '../shared/kafka/client.ts'
 
-/** Topics of a run: made before it, and gone after it, so that no run reads what another wrote and the disk stays small. */
+/** The topics of a run: created before it and deleted after it, so that runs do not read each other's records and the disk stays small. */
 
 const DELETE_TIMEOUT_MS = 10_000
 const GONE_TIMEOUT_MS = 10_000
@@ -9,7 +9,7 @@ const LOOK_INTERVAL_MS = 20
 
 export interface Topics {
   create(names: readonly string[], partitions: number): Promise<void>
-  /** Those of the names that are there. Returns once the broker does not know them any more. */
+  /** The existing ones of these topics. Returns once the broker has forgotten them. */
   remove(names: readonly string[]): Promise<void>
   list(): Promise<string[]>
   close(): void

@@ -1,18 +1,18 @@
 import { type BoundChild, endBoundChild, isRunning, spawnBoundChild } from '../shared/dev/bound-child.ts'
 
-/** Processes that make load or watch, each apart from the others so that none slows another's clock. They say how they are in lines of JSON. */
+/** Processes that generate load or observe, separate so that none disturbs another's clock. They report in lines of JSON. */
 
 const END_GRACE_MS = 5_000
 
 export interface Worker<Line> {
   readonly pid: number
-  /** The next line that it prints. @throws Error with what it printed on standard error, when it ends instead */
+  /** The next line that it prints. @throws Error with its standard error, when it ends instead */
   next(): Promise<Line>
   /** SIGTERM; resolves when it is gone. */
   end(): Promise<void>
 }
 
-/** @param name is what errors call it */
+/** @param name used in errors */
 export function startWorker<Line>(name: string, command: readonly string[]): Worker<Line> {
   const child: BoundChild<'pipe', 'pipe'> = spawnBoundChild(command, { stdout: 'pipe', stderr: 'pipe' })
   const errors = child.stderr.text()
@@ -43,5 +43,5 @@ async function* linesOf(stream: ReadableStream<Uint8Array>): AsyncGenerator<stri
   return undefined
 }
 
-/** Milliseconds since the epoch with their fractions, on a clock that does not jump: the same in all processes of a machine. */
+/** Milliseconds since the epoch, with fractions, on a monotonic clock that all processes of a machine share. */
 export const epochMs = (): number => performance.timeOrigin + performance.now()

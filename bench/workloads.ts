@@ -1,20 +1,20 @@
 import { eventOfBytes, FORMS, type Form, requestsOf, valueBytesOf } from './payloads.ts'
 import type { WorkloadFacts } from './result.ts'
 
-/** What is measured, as a table. How load is made is the generators' matter, and on which system the drivers'. */
+/** The workloads as a table. Generators decide how load is made, systems how it is received. */
 
 interface Common {
   name: string
   title: string
-  /** What is sent and how, in a sentence. */
+  /** What is sent and how, in one sentence. */
   what: string
   repetitions: number
-  /** Sizes of one run: of a full bench, and of a quick one. */
+  /** The sizes of a run, for a full and a quick bench. */
   full: Size
   quick: Size
 }
 
-/** Of a closed or open loop in seconds, of drains and limits in records. */
+/** Seconds for a closed or open loop, records for drains and limits. */
 interface Size {
   warmUpSeconds?: number
   seconds?: number
@@ -25,15 +25,15 @@ interface Size {
 
 export interface ClosedWorkload extends Common {
   kind: 'closed'
-  /** all: KafkaTrace, peers and HTTP limits. stores: without the limits, which store nothing. subject: KafkaTrace alone. */
+  /** all: KafkaTrace, peers and HTTP limits. stores: without the limits, which store nothing. subject: KafkaTrace only. */
   systems: 'all' | 'stores' | 'subject'
   payload: { bytes: number } | 'webhooks'
   form: Form
   eventsPerRequest: number
   connections: number
-  /** More than one: each has a key and a topic. */
+  /** If more than one, each has a key and a topic. */
   tenants: number
-  /** The consumer runs as well, and what counts is what it commits. */
+  /** Runs the consumer too, and counts what it commits. */
   outcomes: boolean
 }
 
@@ -41,17 +41,17 @@ export interface OpenWorkload extends Common {
   kind: 'open'
   systems: 'subject'
   eventBytes: number
-  /** What is offered: so much, or shares of the median of another workload's `eventsPerSecond`. */
+  /** The offered rate, or shares of the median of another workload's `eventsPerSecond`. */
   offered: { eventsPerSecond: number } | { shareOf: string }
   outcomes: boolean
-  /** A run whose generator sent later than this (p99) is void. */
+  /** A run is void when its generator sent later than this (p99). */
   latenessBoundMs: number
-  /** More than can be done is offered. Else a run is void when requests could not be sent for want of connections. */
+  /** More than the system can take is offered. Otherwise a run is void when requests lacked connections. */
   overload: boolean
 }
 
 export interface RecordsWorkload extends Common {
-  /** drain: a filled topic is consumed, by KafkaTrace's consumer and by the limits. produce: the limits fill a topic. */
+  /** drain: KafkaTrace's consumer, and the limits, consume a filled topic. produce: the limits fill a topic. */
   kind: 'drain' | 'produce'
   systems: 'subject' | 'none'
   eventBytes: number
@@ -59,13 +59,13 @@ export interface RecordsWorkload extends Common {
 
 export type Workload = ClosedWorkload | OpenWorkload | RecordsWorkload
 
-/** Sends are made at ticks of a millisecond; several of them late, and what the run says of single milliseconds would be the generator's. */
+/** Requests are sent at ticks of a millisecond. If several ticks were late, single milliseconds in the result would be the generator's. */
 const LATENESS_BOUND_MS = 5
-/** At the rate of an overload both cores are busy all the time. What is judged there is 100 ms, of which this is half. */
+/** At an overload both cores are always busy. The goal there is 100 ms, of which this is half. */
 const OVERLOAD_LATENESS_BOUND_MS = 50
 
 const SHORT = { warmUpSeconds: 0.5, seconds: 1.5 }
-/** What peers are compared by. */
+/** The workload by which peers are compared. */
 const COMPARED = { repetitions: 5, full: { warmUpSeconds: 1.5, seconds: 5 }, quick: SHORT }
 const ALONE = { repetitions: 3, full: { warmUpSeconds: 2, seconds: 5 }, quick: SHORT }
 const CLOSED = {

@@ -67,7 +67,7 @@ async function away(
 export const BROKER_FAULTS: readonly Fault[] = [
   {
     name: 'freeze-broker',
-    what: 'a broker that coordinates or leads is frozen (SIGSTOP), longer than sessions last, and goes on',
+    what: 'a broker that coordinates or leads is frozen (SIGSTOP), longer than sessions last, and continues',
     env: DEFAULT_TIMES,
     async play(stage) {
       const load = stage.load(LOAD)
@@ -104,7 +104,7 @@ export const BROKER_FAULTS: readonly Fault[] = [
   },
   {
     name: 'lose-majority',
-    what: 'two of three brokers are away at once, killed or frozen: nothing is acknowledged, requests are refused, and all goes on after it',
+    what: 'two of three brokers are away at once, killed or frozen: nothing is acknowledged, requests are refused, and everything continues afterwards',
     nodes: 3,
     env: DEFAULT_TIMES,
     async play(stage) {

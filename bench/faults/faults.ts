@@ -237,7 +237,7 @@ export const FAULTS: readonly Fault[] = [
   },
   {
     name: 'failing-handlers',
-    what: 'handlers fail always, sometimes, slowly, for ever, hopelessly and oddly, among events that pass',
+    what: 'handlers fail always, sometimes, slowly, without end, hopelessly and oddly, among events that succeed',
     env: { consumer: { MAX_CONCURRENT_HANDLERS: '32' } },
     async play(stage) {
       const load = stage.load({

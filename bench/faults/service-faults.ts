@@ -16,7 +16,7 @@ const CATCH_UP_TIMEOUT_MS = 120_000
 export const SERVICE_FAULTS: readonly Fault[] = [
   {
     name: 'freeze-consumer',
-    what: 'one of two consumers is frozen (SIGSTOP) until its session is over and the other has its partitions, and then goes on',
+    what: 'one of two consumers is frozen (SIGSTOP) until its session is over and the other has its partitions, and then continues',
     async play(stage) {
       const load = stage.load({ kinds: [{ ...PLAIN, weight: 20 }, SOMETIMES, SLOW], eventsPerSecond: 300 })
       const other = await stage.addConsumer()
@@ -38,7 +38,7 @@ export const SERVICE_FAULTS: readonly Fault[] = [
   },
   {
     name: 'freeze-producer',
-    what: 'the producer is frozen (SIGSTOP), for less and for more than a delivery may take, and goes on',
+    what: 'the producer is frozen (SIGSTOP), for less and for more than a delivery may take, and continues',
     async play(stage) {
       const load = stage.load({ eventsPerSecond: 300 })
       for (let round = 0; round < (stage.short ? 2 : 10); round++) {

@@ -56,7 +56,7 @@ export const TOPIC_FAULTS: readonly Fault[] = [
   },
   {
     name: 'retention-overtakes',
-    what: 'records that a stopped consumer has not read are deleted: it goes on with what is left, and says how many it could not read',
+    what: 'records that a stopped consumer has not read are deleted: it continues with the rest, and reports how many it could not read',
     async play(stage) {
       const firstOffsets: number[] = []
       for (let round = 0; round < (stage.short ? 1 : 5); round++) {

@@ -4,13 +4,13 @@ import { join } from 'node:path'
 import { provideBuilt, runTool } from '../../shared/dev/built.ts'
 import { describeAddon } from '../../shared/kafka/native/check.ts'
 
-/** The C programs of this folder, on the very librdkafka that the Kafka client ships. */
+/** The C programs in this folder, linked with the librdkafka that the Kafka client ships. */
 
 const SOURCES = import.meta.dir
 const LIBRDKAFKA = join(SOURCES, '../../node_modules/@confluentinc/kafka-javascript/deps/librdkafka')
 const INSTALL = 'on Debian or Ubuntu: apt-get install build-essential'
 
-/** As shared/kafka/native/build.ts configures it for the addon. */
+/** The options with which shared/kafka/native/build.ts configures it. */
 const CONFIGURE = ['./configure', '--disable-gssapi', '--enable-strip', '--disable-debug-symbols'] as const
 
 const PROGRAMS = ['produce', 'drain'] as const
@@ -21,7 +21,7 @@ export interface Programs {
   versions: Record<string, string>
 }
 
-/** @throws UnavailableError without a compiler, or when one of them cannot be compiled */
+/** @throws UnavailableError without a compiler, or when a program does not compile */
 export async function providePrograms(say: (progress: string) => void): Promise<Programs> {
   const { librdkafka, optionsOff } = describeAddon().manifest
   const compiler = (await runTool(['cc', '--version'], SOURCES, INSTALL)).split('\n')[0] ?? ''
@@ -51,7 +51,7 @@ export async function providePrograms(say: (progress: string) => void): Promise<
       say('compiling the programs that measure limits')
       for (const name of PROGRAMS) {
         const files = ['-o', join(into, name), join(SOURCES, `${name}.c`), join(library, 'librdkafka.a')]
-        // The header as a system's, since its warnings are not ours.
+        // As a system header, since its warnings are not ours.
         await runTool(
           ['cc', '-O2', '-Wall', '-Wextra', '-Werror', '-isystem', library, ...files, ...libraries],
           into,
@@ -63,6 +63,6 @@ export async function providePrograms(say: (progress: string) => void): Promise<
   return { produce: join(built, 'produce'), drain: join(built, 'drain'), versions: { librdkafka, cc: compiler } }
 }
 
-/** What librdkafka was configured to need, out of its Makefile.config. */
+/** The libraries that librdkafka was configured to need, from its Makefile.config. */
 export const librariesOf = (makefileConfig: string): string[] =>
   makefileConfig.split('\n').flatMap((line) => /^LIBS\+?=(.*)$/.exec(line)?.[1]?.trim().split(/\s+/) ?? [])

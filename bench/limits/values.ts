@@ -1,10 +1,10 @@
 import { eventOfBytes, SUBJECTS, valueBytesOf } from '../payloads.ts'
 
-/** A size at which every event has room. */
+/** Large enough for every event. */
 const SAMPLE_BYTES = 400
 
 /**
- * Values of records of exactly so many bytes, as those of the workloads; one for each subject, whose number is the value's. No value holds a line
+ * Record values of an exact size, like those of the workloads: one for each subject, whose number is the value's index. No value contains a line
  * feed.
  */
 export function valuesOfBytes(bytes: number): string[] {

@@ -1,20 +1,20 @@
 /**
- * Requests as nobody should send them: those of the examples in docs/api.md, changed in one to three places. What was sent is known by the ids in it, each of
- * which begins with the request's own name.
+ * Invalid requests: the examples of docs/api.md, changed in one to three places. Each ID in a request begins with the request's own name, which tells what was
+ * sent.
  */
 import { connect } from 'node:net'
 import { gzipSync, zstdCompressSync } from 'node:zlib'
 import type { Random } from '../faults/random.ts'
 
-/** What goes over a connection. */
+/** The bytes for a connection. */
 export interface Mutated {
-  /** Every id in it begins with this. */
+  /** Every ID in the request begins with this. */
   name: string
-  /** How it was made, to be read when it fails. */
+  /** How it was made, for reports of failures. */
   made: string
-  /** Written one after the other. */
+  /** Written in this order. */
   pieces: Buffer[]
-  /** Whether the client says that it has nothing more to send. */
+  /** Whether the client half-closes after it. */
   halfCloses: boolean
 }
 
@@ -64,11 +64,11 @@ const BASES: Readonly<Record<string, (name: string) => Base>> = {
   }),
 }
 
-/** A request in its parts, which mutations change. */
+/** The parts of a request, which mutations change. */
 interface Parts {
   line: string
   headers: string[]
-  /** 'length': Content-Length; 'chunked': one chunk; 'none': neither. */
+  /** 'length': Content-Length. 'chunked': one chunk. 'none': neither. */
   framing: 'length' | 'chunked' | 'none'
   lineEnd: string
   body: Buffer
@@ -229,7 +229,7 @@ const MUTATIONS: readonly [Mutation, ...Mutation[]] = [
   },
 ]
 
-/** A request that differs from a right one in one to three places; one in fifty is right. */
+/** A request that differs from a valid one in one to three places. One in fifty is valid. */
 export function mutated(name: string, random: Random): Mutated {
   const kind = random.pick(Object.keys(BASES) as [string, ...string[]])
   const { headers, body } = (BASES[kind] ?? plain)(name)
@@ -251,7 +251,7 @@ export function mutated(name: string, random: Random): Mutated {
     whole = whole.subarray(0, length)
     made.push(`cut after ${length}`)
   }
-  // What comes later than the request it stands behind is a limit that docs/guarantees.md names; behind the last request of a connection nothing is read but a trailer.
+  // Bytes that arrive later than the request before them are under the limits in docs/guarantees.md. Behind a connection's last request, only a trailer is read.
   const isLast = parts.headers.includes('connection: close')
   const isWhole = parts.trailer !== '' || (!isLast && (parts.behind.length > 0 || parts.framing === 'none'))
   const split = random.chance(0.3) && !isWhole ? at(random, whole.length) : whole.length
@@ -275,7 +275,7 @@ function written({ line, headers, framing, lineEnd, body, behind, trailer }: Par
   return Buffer.concat([head, coded, behind])
 }
 
-/** What came back on a connection. */
+/** The responses of a connection. */
 export interface Answered {
   statuses: number[]
   text: string
@@ -283,10 +283,10 @@ export interface Answered {
   hung: boolean
 }
 
-/** How long a connection on which something was answered stays open without more of it. */
+/** How long an answered connection may stay idle. */
 const QUIET_MS = 150
 
-/** Sends it on a connection of its own, and waits until that is closed, or has answered and is quiet. */
+/** Sends a request on its own connection, and waits until the connection is closed, or is answered and idle. */
 export function send(port: number, { pieces, halfCloses }: Mutated, timeoutMs: number): Promise<Answered> {
   const { promise, resolve } = Promise.withResolvers<Answered>()
   const socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true })

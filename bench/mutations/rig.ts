@@ -8,9 +8,9 @@ import type { RangeReader, TopicPartition } from '../../shared/kafka/types.ts'
 import { residentMemoryBytes } from '../../shared/service/process-metrics.ts'
 import { until } from '../../shared/testing/until.ts'
 
-/** What mutated requests and mutated records have in common: how many there are, and what became of each event. */
+/** Shared by mutated requests and mutated records: how many there are, and the outcome of each event. */
 
-/** MUTATION_SEED and MUTATIONS play others, and more. */
+/** MUTATION_SEED and MUTATIONS select other mutations, and more. */
 export const SEED = Number(process.env['MUTATION_SEED'] ?? 1)
 export const COUNT = Number(process.env['MUTATIONS'] ?? 30_000)
 export const PARTITIONS = 3
@@ -27,13 +27,13 @@ export const openReader = (brokers: string): RangeReader =>
 export const partitionsOf = (topic: string): TopicPartition[] =>
   Array.from({ length: PARTITIONS }, (_, partition) => ({ topic, partition }))
 
-/** What an event is known by. A repeat is recognised on its partition: with another key it is another event. */
+/** The identity of an event. Repeats are recognised within a partition, so with another key it is another event. */
 export const known = (record: IncomingRecord): string => `${record.partition} ${identityOf(record)}`
 
 /**
  * Waits until each event of a stream has an outcome.
- * @param events by what they are known by
- * @returns those that have more than one, and outcomes of what is not among them, with their number
+ * @param events by identity
+ * @returns events with more than one outcome, and outcomes of unknown events, each with its count
  */
 export async function wrongOutcomes(
   reader: RangeReader,

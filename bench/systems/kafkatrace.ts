@@ -5,14 +5,14 @@ import { createService, type Service } from '../../shared/testing/services.ts'
 import { packageVersion } from '../environment.ts'
 import type { RunningSystem, StartOptions, System } from './system.ts'
 
-/** KafkaTrace itself: its two services, with nothing set but where they are and what they are to create. */
+/** KafkaTrace itself: its two services with default settings, except addresses and topics. */
 
 export interface KafkaTraceOptions extends Omit<StartOptions, 'port' | 'topic'> {
   topics: readonly string[]
   partitions: number
   producer: boolean
   consumer: boolean
-  /** Keys by tenant name are asked for. Else anybody may send. */
+  /** API keys by tenant are required. Otherwise anybody may send. */
   auth: boolean
 }
 

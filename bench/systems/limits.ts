@@ -10,7 +10,7 @@ import { valuesOfBytes } from '../limits/values.ts'
 import { startHttpProcess } from './http-process.ts'
 import type { LimitMeasurement, LimitOptions, LimitTool, System } from './system.ts'
 
-/** What the machine can do at all: HTTP without Kafka, and Kafka without HTTP. */
+/** The limits of the machine: HTTP without Kafka, and Kafka without HTTP. */
 
 const FOLDER = join(import.meta.dir, '../limits')
 
@@ -23,7 +23,7 @@ function bunServer(name: string, title: string, notes: string): System {
   }
 }
 
-/** Answer 200 to whatever they are sent, and store nothing. */
+/** Answer 200 to every request and store nothing. */
 export const LIMITS: readonly System[] = [
   bunServer('bun-hello', 'Bun.serve, a fixed text', 'A function answers; the body is not looked at.'),
   bunServer('bun-echo', 'Bun.serve, echo', 'The body is handed on as the stream that it is, the cheapest of all ways.'),
@@ -31,7 +31,7 @@ export const LIMITS: readonly System[] = [
 
 const JAVA_HEAP_MB = 512
 
-/** As Kafka's own scripts start its tools, but that the heap is larger. */
+/** Like Kafka's own scripts, with a larger heap. */
 const JAVA_OPTIONS = [
   `-Xmx${JAVA_HEAP_MB}m`,
   '-server',
@@ -166,11 +166,11 @@ async function writeValues({ directory, valueBytes }: LimitOptions): Promise<str
 
 interface Ended {
   output: string
-  /** From start to end, user and system. */
+  /** User and system time, from start to end. */
   cpuSeconds: number
 }
 
-/** @throws Error with the last lines that it said, when it fails */
+/** @throws Error with its last lines, when it fails */
 async function runToEnd(name: string, directory: string, command: readonly string[]): Promise<Ended> {
   const log = Bun.file(join(directory, `${name}.log`))
   const child = spawnBoundChild(command, { stdout: 'pipe', stderr: log })
@@ -182,11 +182,11 @@ async function runToEnd(name: string, directory: string, command: readonly strin
 
 const Printed = Type.Object({ events: Type.Integer(), seconds: Type.Number(), cpuSeconds: Type.Number() })
 
-/** What our own programs print. */
+/** The output of our own programs. */
 const measured = (options: LimitOptions, { output }: Ended): LimitMeasurement =>
   complete(options, Value.Parse(Printed, JSON.parse(output)))
 
-/** @throws Error when it did less than it was to, but for the records with which a clock began */
+/** @throws Error when it did less than requested, apart from the records with which its clock started */
 function complete({ records }: LimitOptions, done: LimitMeasurement): LimitMeasurement {
   const least = records * 0.9
   if (done.events < least) throw new Error(`${done.events} of ${records} records were done`)

@@ -13,10 +13,10 @@ const PLATFORM = `${process.platform}-${process.arch}`
 interface Runtime {
   name: string
   command: string
-  /** How a person gets it. */
+  /** How to install it. */
   install: string
   lock: string
-  /** Installs exactly what the lock says, and runs no package's scripts. */
+  /** Installs exactly what the lock file says, without running packages' scripts. */
   installPackages: readonly [string, ...string[]]
   version(folder: string): Promise<string>
 }
@@ -45,9 +45,9 @@ interface JavaScriptPeer {
   name: string
   facts: Omit<System['facts'], 'name' | 'kind' | 'sameGuarantees'>
   runtime: Runtime
-  /** Packages whose versions are told. */
+  /** Packages whose versions are reported. */
   packages: readonly string[]
-  /** What is to be compiled once the packages are there. */
+  /** Compiled after the packages are installed. */
   compile?(into: string, say: (progress: string) => void): Promise<void>
 }
 
@@ -78,7 +78,7 @@ function javaScriptPeer({ name, facts, runtime, packages, compile }: JavaScriptP
       return versions
     },
     async start({ brokers, topic, port, directory }) {
-      // Packages are looked for beside the program that imports them.
+      // Packages resolve relative to the importing program.
       const home = join(directory, name)
       await mkdir(home, { recursive: true })
       await cp(source, home, { recursive: true })
@@ -94,7 +94,7 @@ function javaScriptPeer({ name, facts, runtime, packages, compile }: JavaScriptP
   }
 }
 
-/** Of clients that leave it to the application to send together what comes together. */
+/** For clients that leave batching to the application. */
 const NEXT_BATCH = 'none: what comes while a request is in flight goes out together in the next'
 
 const HONO_PLATFORMATIC = javaScriptPeer({

@@ -8,7 +8,7 @@ import type { System } from './system.ts'
 const PEERS = join(import.meta.dir, '../peers')
 const INSTALL_GO = 'install it with: apt-get install golang-go, or from go.dev'
 
-/** What both set; all else is franz-go's default, idempotence and acks of all in-sync replicas among it. */
+/** Both set this. Everything else is franz-go's default, including idempotence and acks of all in-sync replicas. */
 const FRANZ_SETTINGS = {
   'required acks': 'all',
   idempotence: 'on',
@@ -22,7 +22,7 @@ interface GoPeer {
   name: string
   facts: Omit<System['facts'], 'name' | 'kind' | 'sameGuarantees'>
   sources: readonly string[]
-  /** Modules whose versions are told. */
+  /** Modules whose versions are reported. */
   modules: readonly string[]
   args: readonly string[]
 }

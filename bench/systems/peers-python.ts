@@ -8,13 +8,13 @@ import type { System } from './system.ts'
 const PEERS = join(import.meta.dir, '../peers')
 const PLATFORM = `${process.platform}-${process.arch}`
 const INSTALL_PYTHON = 'install it with: apt-get install python3 python3-venv'
-/** The first whose `datetime` reads RFC 3339. */
+/** The first version whose `datetime` parses RFC 3339. */
 const OLDEST_PYTHON = '3.11'
 
 interface PythonPeer {
   name: string
   facts: Omit<System['facts'], 'name' | 'kind' | 'sameGuarantees'>
-  /** Packages whose versions are told. */
+  /** Packages whose versions are reported. */
   packages: readonly string[]
 }
 
@@ -30,7 +30,7 @@ function pythonPeer({ name, facts, packages }: PythonPeer): System {
       async build(into) {
         say(`installing ${packages.join(', ')}`)
         await canMakeEnvironments()
-        // All that is made absolute in it are commands that nobody runs: it can be moved.
+        // Only commands that nobody runs contain absolute paths, so it can be moved.
         await runTool(['python3', '-m', 'venv', into], source, INSTALL_PYTHON)
         const options = ['--quiet', '--only-binary', ':all:', '--disable-pip-version-check', '-r', requirements]
         await runTool([pythonOf(into), '-m', 'pip', 'install', ...options], source, INSTALL_PYTHON)
@@ -56,7 +56,7 @@ function pythonPeer({ name, facts, packages }: PythonPeer): System {
 
 const pythonOf = (environment: string): string => join(environment, 'bin/python')
 
-/** @throws UnavailableError when there is none, or it is too old */
+/** @throws UnavailableError when it is missing or too old */
 async function pythonVersion(): Promise<string> {
   const version = /\d[\d.]*/.exec(await runTool(['python3', '--version'], PEERS, INSTALL_PYTHON))?.[0] ?? 'unknown'
   if (Bun.semver.order(version, `${OLDEST_PYTHON}.0`) < 0)
@@ -64,7 +64,7 @@ async function pythonVersion(): Promise<string> {
   return version
 }
 
-/** Debian's python3 comes without. @throws UnavailableError */
+/** Debian's python3 lacks it. @throws UnavailableError */
 async function canMakeEnvironments(): Promise<void> {
   try {
     await runTool(['python3', '-c', 'import ensurepip, venv'], PEERS, INSTALL_PYTHON)
@@ -75,7 +75,7 @@ async function canMakeEnvironments(): Promise<void> {
   }
 }
 
-/** What requirements.txt says of some packages. */
+/** The versions of some packages in requirements.txt. */
 export function pinned(requirements: string, packages: readonly string[]): Record<string, string> {
   const versions = new Map(requirements.split('\n').map((line) => line.split('==') as [string, string]))
   return Object.fromEntries(packages.map((name) => [name, versions.get(name) ?? 'unknown']))

@@ -1,27 +1,27 @@
 import type { SystemFacts } from '../result.ts'
 
 /**
- * A system that is measured: KafkaTrace, a peer, or a limit. Every HTTP system listens on `127.0.0.1:port` and answers `POST /v1/events`; what
- * the body is, is the workload's matter (plain JSON events, one or an array). It answers 202 when, and only when, every event is stored.
+ * A measured system: KafkaTrace, a peer, or a limit. Every HTTP system listens on `127.0.0.1:port` and answers `POST /v1/events`; the workload
+ * decides what the body is (plain JSON events, one or an array). It answers 202 if, and only if, every event is stored.
  */
 export interface System {
   readonly facts: Omit<SystemFacts, 'versions' | 'unavailable'>
   /** Where its address is, for systems that have paths of their own. */
   readonly path?: string
   /**
-   * Installs and builds what it needs, once; later calls find it done. Says what it is doing.
-   * @returns versions of what it is made of, by name
-   * @throws UnavailableError with the reason in a line
+   * Installs and builds what it needs. Later calls do nothing. Reports its progress.
+   * @returns versions of its components, by name
+   * @throws UnavailableError with the reason in one line
    */
   prepare(say: (progress: string) => void): Promise<Record<string, string>>
-  /** Starts it and returns when it can take requests. The topic exists. */
+  /** Starts it and returns when it accepts requests. The topic exists. */
   start(options: StartOptions): Promise<RunningSystem>
 }
 
 export interface StartOptions {
   /** `host:port`, comma-separated. */
   brokers: string
-  /** The one topic that it writes to. */
+  /** The topic that it writes to. */
   topic: string
   port: number
   /** For logs and scratch files; removed after the run. */
@@ -33,13 +33,13 @@ export interface RunningSystem {
   url: string
   /** Its processes, by name; their children count too. */
   processes: { name: string; pid: number }[]
-  /** Ends it, and returns when it is gone. */
+  /** Stops it and returns when it is gone. */
   stop(): Promise<void>
 }
 
 /**
- * A limit that is no HTTP service: a program that writes records to a topic, or reads a filled one from its beginning to its end, as fast as this
- * machine can.
+ * A limit without HTTP: a program that writes records to a topic, or reads a filled one from the beginning to the end, as fast as this
+ * machine allows.
  */
 export interface LimitTool {
   readonly facts: Omit<SystemFacts, 'versions' | 'unavailable'>
@@ -49,7 +49,7 @@ export interface LimitTool {
   readonly writesEvents?: boolean
   /** As of a System. */
   prepare(say: (progress: string) => void): Promise<Record<string, string>>
-  /** @throws Error if it did not do all of it, with what it said */
+  /** @throws Error with its output, when it did not do all of it */
   run(options: LimitOptions): Promise<LimitMeasurement>
 }
 
@@ -58,7 +58,7 @@ export interface LimitOptions {
   brokers: string
   topic: string
   records: number
-  /** Of a record's value. */
+  /** Size in bytes of a record's value. */
   valueBytes: number
   /** For logs and scratch files; removed after the run. */
   directory: string
@@ -67,8 +67,8 @@ export interface LimitOptions {
 export interface LimitMeasurement {
   /** Records acknowledged, or read. */
   events: number
-  /** From the first record to the last acknowledgement, or from the first record that was read to the last; start-up left out. */
+  /** From the first record to the last acknowledgement, or from the first to the last record read, without start-up. */
   seconds: number
-  /** User and system time of the whole program in the same time; with start-up where it cannot be told apart. */
+  /** User and system time of the program in that time, including start-up where it cannot be separated. */
   cpuSeconds: number
 }

@@ -200,5 +200,5 @@ export async function holdsWithin(timeoutMs: number, holds: () => Promise<boolea
 }
 
 async function within(timeoutMs: number, what: string, holds: () => Promise<boolean>): Promise<void> {
-  if (!(await holdsWithin(timeoutMs, holds))) throw new Error(`waited ${timeoutMs} ms in vain for ${what}`)
+  if (!(await holdsWithin(timeoutMs, holds))) throw new Error(`${what}: not within ${timeoutMs} ms`)
 }

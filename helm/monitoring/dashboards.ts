@@ -371,7 +371,7 @@ export const dashboards: readonly Dashboard[] = [
           {
             title: 'Pauses of fetching',
             description:
-              '"open" is ordinary back-pressure, "state" a partition that is paused or about to be given up; the others are limits that were reached.',
+              '"open" is ordinary back-pressure, "state" a partition that is paused or about to be revoked; the others are limits that were reached.',
             unit: 'ops',
             queries: one('{{reason}}', sum(rate(C('pauses_total')), 'reason')),
           },
@@ -382,7 +382,7 @@ export const dashboards: readonly Dashboard[] = [
         panels: [
           {
             title: 'Partitions by state',
-            description: 'Assigned: restored, read, paused, or about to be given up.',
+            description: 'Assigned: restored, read, paused, or about to be revoked.',
             unit: 'short',
             queries: one('{{state}} {{instance}}', C('partitions')),
           },

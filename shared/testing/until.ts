@@ -8,7 +8,7 @@ export async function until(
 ): Promise<void> {
   const deadline = performance.now() + (options.timeoutMs ?? DEFAULT_TIMEOUT_MS)
   while (!(await condition())) {
-    if (performance.now() > deadline) throw new Error(`waited in vain for ${options.what ?? condition.toString()}`)
+    if (performance.now() > deadline) throw new Error(`timed out waiting for ${options.what ?? condition.toString()}`)
     await Bun.sleep(2)
   }
 }
