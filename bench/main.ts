@@ -25,7 +25,7 @@ const USAGE = `Measures KafkaTrace, its peers and the machine's limits: bun run 
   --system NAME      only this one; may be repeated
   --repetitions N    in place of each workload's own number
   --out FILE         where the result goes; else bench/results/TIME.json
-  --no-install       install nothing: what the machine lacks is told
+  --no-install       install nothing; report what is missing
   --list             the workloads and systems that there are
   --help             this text
 

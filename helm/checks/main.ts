@@ -12,14 +12,13 @@ import { monitoring } from './monitoring.ts'
 
 const areas = [images, charts, monitoring, delivery, clients]
 
-const help = `Checks what is deployed, and with which clients: bun run check:deploy [TEXT…] [--list]
+const help = `Checks images, charts, monitoring, delivery and clients: bun run check:deploy [TEXT…] [--list]
 
   TEXT     only checks whose area or name contains this
   --list   the checks, a line each
   --help   this text
 
-What a check needs is installed into the user's cache; Go, Python, npm, Java 17, Maven and Debian's apt-get
-have to be there.
+Tools are installed into the user's cache. Go, Python, npm, Java 17, Maven and Debian's apt-get are required.
 `
 
 interface Result {

@@ -40,19 +40,19 @@ const TEST_TIMEOUT_MS = 3_600_000
 const END_TIMEOUT_MS = 60_000
 const POLL_MS = 100
 
-const help = `Types README's commands on machines that have nothing: bun run check:fresh [--suite NAME] [--case NAME] [--busy N] [--dev]
+const help = `Runs README's commands on machines that have nothing: bun run check:fresh [--suite NAME] [--case NAME] [--busy N] [--dev]
 
   --suite NAME   ${SUITES.join(' or ')}; without it, both
   --case NAME    without it, each of them:
-                   root    dev and test, by root
-                   sudoer  dev and test, by a user whom sudo asks nothing
-                   user    dev, by a user who may install nothing; root pastes the command that is printed
-                   addon   dev, by that user, with the addon as a release carries it, from a server on this machine
-  --busy N       N busy loops beside, as other work on the machine (at most ${MAX_BUSY_LOOPS})
-  --dev          dev only, for root and sudoer too
+                   root    dev and test, as root
+                   sudoer  dev and test, as a user with passwordless sudo
+                   user    dev, as a user who may not install anything; root runs the command that is printed
+                   addon   dev, as that user, with a release's addon from a server on this machine
+  --busy N       run N busy loops at the same time (at most ${MAX_BUSY_LOOPS})
+  --dev          only dev, also for root and sudoer
   --help         this text
 
-Needs root, debootstrap and unshare. A root with all that is installed in it takes some 3 GB, in TMPDIR. Ends with "N passed, N failed".
+Needs root, debootstrap and unshare. A root with everything installed takes some 3 GB in TMPDIR. Ends with "N passed, N failed".
 `
 
 class CheckError extends Error {}

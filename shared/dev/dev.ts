@@ -29,17 +29,17 @@ Usage: bun run dev [--broker ${brokerSyntax}] [--data DIR] [--payloads | --no-pa
                  Without it: KAFKA_BROKERS where set, Redpanda where Docker answers, else embedded.
   --data         with --broker kafka: a directory that keeps topics and offsets for the next run; without
                  it they are deleted at the end, as on the embedded broker. Redpanda keeps them in a volume.
-  --payloads     first send the example payloads of GitHub's webhooks through the HTTP API and show what
-                 became of them; that is the default on a broker that dev starts, as long as it has no events
-  --no-payloads  do not
-  --handlers     a file of your own that exports \`handlers\`, used beside those that are built in
-  --no-install   install nothing: what the machine lacks is told
+  --payloads     first send GitHub's example webhook payloads through the HTTP API and show their outcomes;
+                 the default on a broker that dev starts, as long as it has no events
+  --no-payloads  do not send them
+  --handlers     a file that exports \`handlers\`, which are added to the built-in ones
+  --no-install   install nothing; report what is missing
   --logs         show the services' logs here instead of writing them to files
   --help         this text
 
 Ports are 8080 (HTTP), 9080 and 9081 (operations), or free ones where those are taken; PORT names another one for HTTP.
-The services' other variables may be set, too (see bun run config), but for those that dev sets itself: AUTH (off), HOST and
-OPS_HOST (127.0.0.1), OPS_PORT, LOG_FORMAT, NODE_ENV and, with --broker, KAFKA_BROKERS.
+You can set the services' other variables (see bun run config), except those that dev sets: AUTH (off), HOST and OPS_HOST
+(127.0.0.1), OPS_PORT, LOG_FORMAT, NODE_ENV and, with --broker, KAFKA_BROKERS.
 `
 
 const READY_TIMEOUT_MS = 60_000

@@ -21,7 +21,7 @@ Usage: bun run native:try [--bun VERSION] [--client VERSION]
   --client VERSION   a version of npm's package ${CLIENT} (default: the one of package.json)
   --help             this text
 
-Builds the addon, runs the tests of shared/kafka/native and of packed records (among them those under continuous garbage collection) on an Apache Kafka that it
+Builds the addon, runs the tests of shared/kafka/native and of packed records (including those under continuous garbage collection) on an Apache Kafka that it
 starts, and produces and consumes ${(300_000).toLocaleString('en')} records while it watches the memory. Takes some ten minutes on two cores.
 
 Exits 0 when all of it passed, 1 when something broke, which is shown, and 64 on wrong arguments.

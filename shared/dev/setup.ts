@@ -175,11 +175,11 @@ async function setUp(command: string | undefined, args: readonly string[], mayIn
 
 const USAGE = `Sets up what the tests need: bun run setup [OPTION]
 
-  --no-install   install nothing: what the machine lacks is told
+  --no-install   install nothing; report what is missing
   --help         this text
 
-The pinned Bun, packages of the system (as root, or with a sudo that asks nobody; on a terminal it asks first), the dependencies of bun.lock, and the Kafka
-client's native addon, which is taken from the release or compiled. Every command does the same by itself, as far as it needs it.
+Installs system packages (as root or with sudo; on a terminal it asks first), the dependencies of bun.lock, and the Kafka client's native addon, which
+it downloads from the release or compiles. Needs the Bun that package.json pins. Every other command does the same for what it needs.
 `
 
 async function main(): Promise<number> {

@@ -21,15 +21,15 @@ const brokersVariable = 'KAFKATRACE_TEST_BROKERS'
 const help = `Runs the tests: bun run test [--unit] [--integration] [--e2e] [PATH…]
 
   --unit          *.test.ts              no broker
-  --integration   *.integration.test.ts  on an Apache Kafka that is started for it (and again on Redpanda where Docker answers)
+  --integration   *.integration.test.ts  on Apache Kafka, which is started (and again on Redpanda where Docker answers)
   --e2e           *.e2e.test.ts          real processes, killed on purpose
   PATH            only test files whose path contains this
-  --no-install    installs nothing: what the machine lacks is told
+  --no-install    installs nothing; reports what is missing
   --help          this text
 
 Tests that need Python, Go or Chromium are skipped where it is missing, and listed. Where CI is set, it is installed and nothing is skipped.
-Without options all of them, with coverage: at least ${leastCoveragePercent} % of the lines.
-${brokersVariable}=host:port uses a broker that runs already.
+Without options, runs all of them with coverage, which must be at least ${leastCoveragePercent} % of the lines.
+${brokersVariable}=host:port uses an existing broker.
 `
 
 interface Limits {

@@ -5,16 +5,16 @@ import { paint, seconds, summarise } from './progress.ts'
 
 const HELP = `Checks what needs no broker: bun run verify
 
-  --no-install   install nothing: what the machine lacks is told
+  --no-install   install nothing; report what is missing
   --help         this text
 
-  format and lint   by Biome, which repairs what it can; where CI is set it writes nothing
+  format and lint   by Biome, which fixes what it can; where CI is set it writes nothing
   generated files   bun run generate --check
   types             by TypeScript
   dead code         by Knip
   unit tests        bun run test --unit
 
-Ends with "N passed, N failed", and with 1 when something failed.
+Prints "N passed, N failed" at the end, and exits with 1 when something failed.
 `
 
 parseCommandLine(HELP, {})
