@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, spyOn, test } from 'bun:test'
-import { isTerminal, paint, seconds, step } from './progress.ts'
+import { isTerminal, paint, seconds, step, summarise } from './progress.ts'
 
 let said: string[]
 let spy: ReturnType<typeof spyOn>
@@ -54,4 +54,25 @@ test('NO_COLOR leaves text as it is', () => {
 
 test('times are in seconds', () => {
   expect(seconds(1_249)).toBe('1.2 s')
+})
+
+test('a summary has a line a result and the totals, and its exit code says whether all passed', () => {
+  const lines: string[] = []
+  const out = spyOn(console, 'log').mockImplementation((line = '') => void lines.push(line))
+  try {
+    expect(summarise([{ title: 'types', ok: true, text: '1.0 s' }])).toBe(0)
+    expect(
+      summarise([
+        { title: 'types', ok: true, text: '1.0 s' },
+        { title: 'lint', ok: false, text: '2.0 s' },
+      ]),
+    ).toBe(1)
+  } finally {
+    out.mockRestore()
+  }
+  expect(lines.slice(-3)).toEqual([
+    'ok      types  1.0 s',
+    `${paint('red', 'FAILED')}  lint   2.0 s`,
+    '\n1 passed, 1 failed',
+  ])
 })
