@@ -1,4 +1,4 @@
-/** The arguments of a command: parsed by node:util, with `--help` and faults handled the same way in every command. */
+/** Arguments of commands, with the same `--help` and usage errors in every command. */
 import { type ParseArgsConfig, parseArgs } from 'node:util'
 
 /** `sysexits.h`: EX_USAGE. */

@@ -2,14 +2,14 @@ import { type Static, type TObject, type TUnsafe, Type } from '@sinclair/typebox
 import { Value } from '@sinclair/typebox/value'
 
 /**
- * Configuration comes from environment variables only. A service declares its variables once, as a TypeBox object whose property names are
- * the variables' names; that schema gives the type, the check, the defaults and the printed reference.
+ * Configuration comes from environment variables only. A service declares its variables once, as a TypeBox object with a property for each; that schema gives
+ * the type, the check, the defaults and the printed reference.
  */
 
 /** `sysexits.h`: EX_CONFIG. */
 export const EXIT_BAD_CONFIG = 78
 
-/** A wrong environment, with every fault. */
+/** An invalid environment, with every fault. */
 export class ConfigError extends Error {
   override readonly name = 'ConfigError'
   constructor(readonly faults: readonly string[]) {
@@ -22,7 +22,7 @@ export class ConfigError extends Error {
 /** A variable whose value is never printed. */
 export const secret = { secret: true } as const
 
-/** What this page uses of a variable's schema. */
+/** The parts of a variable's schema that are used here. */
 export interface Variable {
   description?: string
   default?: unknown
@@ -36,7 +36,7 @@ export interface Variable {
 
 /**
  * Reads the schema's variables from `env` into a frozen object. An empty value counts as not set.
- * @param cross finds faults that concern several variables together. It is asked also when a variable without a default is missing, which it must not read then.
+ * @param cross finds faults of several variables together; also called when a variable without a default is missing, which it must not read
  * @throws ConfigError naming every fault
  */
 export function loadConfig<S extends TObject>(
@@ -49,14 +49,14 @@ export function loadConfig<S extends TObject>(
   for (const [name, property] of Object.entries(schema.properties)) {
     const variable: Variable = property
     const raw = env[name]
-    // A faulty variable keeps its default while the others are looked at, so that one run names the faults of all of them.
+    // An invalid variable keeps its default here, so that one run finds the faults of all variables.
     if (variable.default !== undefined) values[name] = variable.default
     if (raw === undefined || raw === '') {
       if (variable.default === undefined && schema.required?.includes(name) === true)
         faults.push(`${name} is not set. ${variable.description ?? ''}`.trimEnd())
       continue
     }
-    // Only decimal notation is a number: "1e3" or "0x10" in an environment is more likely a slip than an intention.
+    // Only decimal notation: "1e3" or "0x10" in an environment is more likely a mistake.
     const numeric = variable.type === 'integer' || variable.type === 'number'
     const value = numeric && /^-?\d+(\.\d+)?$/.test(raw) ? Number(raw) : raw
     if (Value.Check(property, value)) values[name] = value
@@ -70,7 +70,7 @@ export function loadConfig<S extends TObject>(
   return Object.freeze(values as Static<S>)
 }
 
-/** What a variable takes, in words: "a whole number from 1 to 10". */
+/** The values of a variable, in words: "a whole number from 1 to 10". */
 export function expected(schema: Variable): string {
   if (schema.anyOf !== undefined) return `one of ${schema.anyOf.map((one) => String(one.const)).join(', ')}`
   if (schema.type === 'integer' || schema.type === 'number') {
@@ -82,15 +82,14 @@ export function expected(schema: Variable): string {
   return schema.pattern === undefined ? 'a string' : `a string that matches ${schema.pattern}`
 }
 
-/** A choice among fixed words. */
+/** A variable with fixed values. */
 export const choice = <const T extends string>(words: readonly T[], options: { default: T; description: string }) =>
-  // TypeBox cannot infer the union of a mapped list; the words are its members by construction.
+  // TypeBox cannot infer the union of a mapped list.
   Type.Union(
     words.map((word) => Type.Literal(word)),
     options,
   ) as unknown as TUnsafe<T>
 
-/** A whole number with its bounds and default. */
 export const integer = (fallback: number, minimum: number, maximum: number, description: string) =>
   Type.Integer({ default: fallback, minimum, maximum, description })
 
@@ -150,17 +149,16 @@ export const commonVariables = {
   }),
 }
 
-/** Without the variable that has no default. */
+/** KAFKA_BROKERS, which has no default, may be missing while faults are looked for. */
 type Given = Omit<Static<TObject<typeof commonVariables>>, 'KAFKA_BROKERS'>
 
-/** Faults that concern the common variables together. */
+/** Faults of the common variables together. */
 export function commonFaults(config: Given): string[] {
   const faults: string[] = []
   if (config.KAFKA_SECURITY_PROTOCOL.startsWith('sasl_')) {
-    if (config.KAFKA_SASL_USERNAME === undefined)
-      faults.push(`KAFKA_SASL_USERNAME is not set, and KAFKA_SECURITY_PROTOCOL is ${config.KAFKA_SECURITY_PROTOCOL}.`)
-    if (config.KAFKA_SASL_PASSWORD === undefined)
-      faults.push(`KAFKA_SASL_PASSWORD is not set, and KAFKA_SECURITY_PROTOCOL is ${config.KAFKA_SECURITY_PROTOCOL}.`)
+    for (const name of ['KAFKA_SASL_USERNAME', 'KAFKA_SASL_PASSWORD'] as const)
+      if (config[name] === undefined)
+        faults.push(`${name} is not set, and KAFKA_SECURITY_PROTOCOL is ${config.KAFKA_SECURITY_PROTOCOL}.`)
   }
   if ((config.KAFKA_SSL_CERTIFICATE_FILE === undefined) !== (config.KAFKA_SSL_KEY_FILE === undefined))
     faults.push('KAFKA_SSL_CERTIFICATE_FILE and KAFKA_SSL_KEY_FILE go together: set both or neither.')

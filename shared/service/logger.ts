@@ -5,8 +5,8 @@ import { PinoPretty as pretty } from 'pino-pretty'
 export type { Logger } from 'pino'
 
 /**
- * One JSON object a line on standard output; readable lines on a terminal. Payloads, record keys and credentials are never logged: callers
- * pass ids and figures only, and the usual places of credentials are redacted all the same.
+ * Logs JSON lines on standard output, or readable ones on a terminal. Payloads, record keys and credentials are never logged: callers pass only ids and figures,
+ * and the usual places of credentials are redacted as well.
  * @param service the `service` field of every line
  */
 export function createLogger(
@@ -25,27 +25,23 @@ export function createLogger(
         censor: '(redacted)',
       },
     },
-    // Every line is written at once, and in the background. With a minimum of 0, flush() would not wait for the line that is being written, and
-    // the last one before the end of a process would be lost.
+    // Lines are written in the background. With a minLength of 0, flush() would not wait for the line being written, and a process would lose its last one.
     readable ? prettyStream() : pino.destination({ fd: 1, sync: false, minLength: 1, maxLength: MAX_WAITING_CHARS }),
   )
 }
 
-/** While nobody reads the output, so much waits in memory; what does not fit is dropped. */
+/** How much waits in memory while nobody reads the output; more is dropped. */
 const MAX_WAITING_CHARS = 16 * 2 ** 20
 
 /** Lines a second. */
 const MAX_TENANT_LINES = 100
 
-/**
- * Of what a tenant is to blame for, so many lines a second are logged, and the rest only at debug level: none may fill the log, or keep others out of it. Metrics count
- * all.
- */
+/** Limits the lines a second that a tenant causes, so that none can fill the log; further ones are at debug level. Metrics count all. */
 export class TenantLines {
   readonly #counts = new Map<string, number>()
   #second = 0
 
-  /** @param tenant undefined: nobody's */
+  /** @param tenant undefined: of no tenant */
   level<Wanted extends 'info' | 'warn' | 'error'>(tenant: string | undefined, wanted: Wanted): Wanted | 'debug' {
     const second = Math.floor(performance.now() / 1_000)
     if (second !== this.#second) this.#counts.clear()
@@ -56,19 +52,19 @@ export class TenantLines {
   }
 }
 
-/** What pino's destination has beside its interface (sonic-boom 4). */
+/** Internals of pino's destination (sonic-boom 4). */
 interface Destination {
   fd?: number
   /** A write in the background is under way. */
   _writing?: boolean
-  /** What is left of it. */
+  /** What that write has left. */
   _writingBuf?: string | Buffer
   flushSync?(): void
 }
 
 /**
- * Writes what has been logged and is not written yet, by this thread alone: the last thing before the end of a process, when waiting for the
- * write in the background was in vain. What that one may yet write is written twice. Blocks while nobody reads the output.
+ * Writes the lines that are not written yet, synchronously: for the end of a process, when the write in the background has not finished in time. That one may
+ * still write the same bytes again. Blocks while nobody reads the output.
  */
 export function writeRest(log: Logger): void {
   const destination = (log as unknown as Record<symbol, Destination>)[pino.symbols.streamSym] ?? {}
@@ -77,7 +73,7 @@ export function writeRest(log: Logger): void {
   destination.flushSync?.()
 }
 
-// pino's transports run in a worker thread; written to directly, the same formatter needs none.
+// Used directly, since pino would run it as a transport in a worker thread.
 const prettyStream = () =>
   pretty({
     colorize: process.stdout.isTTY === true && Bun.env.NO_COLOR === undefined,

@@ -2,9 +2,7 @@ import { Hono } from 'hono'
 import type { Registry } from 'prom-client'
 import { ambiguity, headAsGet, NOSNIFF, pathOf } from './http.ts'
 
-/**
- * The operations port, apart from the public one: `/livez`, `/readyz`, `/startupz` and `/metrics`.
- */
+/** The operations port: `/livez`, `/readyz`, `/startupz` and `/metrics`. */
 
 /** Buckets of every latency histogram: from 1 ms to 10 s, three to five a decade. */
 export const LATENCY_BUCKETS_SECONDS = [
@@ -12,31 +10,31 @@ export const LATENCY_BUCKETS_SECONDS = [
   3, 5, 7.5, 10,
 ]
 
-/** What is asked when somebody wants to know whether the service is ready: a reason when it is not. `detail`: what is wrong all the same. */
+/** Whether one condition of readiness holds, and why not. `detail`: what is wrong although it holds. */
 export type Check = () => { ok: true; detail?: string } | { ok: false; reason: string }
 
 export interface Ops {
   registry: Registry
   /** By name; all must hold. */
   checks: Readonly<Record<string, Check>>
-  /** Whether the process is able to work. It asks nobody outside, so that no outage of Kafka restarts anything; always, where it is not given. */
+  /** Whether the process itself works, whatever Kafka does, so that an outage of Kafka restarts nothing. Absent: always. */
   alive?: Check
-}
-
-/** Every check's answer, and whether all are fine. */
-function readiness(checks: Ops['checks']) {
-  const results = Object.entries(checks).map(([name, check]) => ({ name, ...check() }))
-  return { ok: results.every((one) => one.ok), checks: results }
 }
 
 /** The app behind the operations port. */
 export function createOpsApp({ registry, checks, alive = () => ({ ok: true }) }: Ops): Hono {
   let started = false
+  const readiness = () => {
+    const results = Object.entries(checks).map(([name, check]) => ({ name, ...check() }))
+    const ok = results.every((one) => one.ok)
+    started ||= ok
+    return { ok, checks: results }
+  }
   const app = new Hono({ getPath: pathOf })
     .use(async (c, next) => {
       await next()
       for (const [name, value] of Object.entries(NOSNIFF)) c.header(name, value)
-      // Nothing that is asked here has a body, and none is read.
+      // No request here needs a body, and none is read.
       if (c.req.header('transfer-encoding') !== undefined || Number(c.req.header('content-length') ?? 0) > 0)
         c.header('connection', 'close')
     })
@@ -45,13 +43,11 @@ export function createOpsApp({ registry, checks, alive = () => ({ ok: true }) }:
       return c.json(state, state.ok ? 200 : 503)
     })
     .get('/readyz', (c) => {
-      const state = readiness(checks)
-      started ||= state.ok
+      const state = readiness()
       return c.json(state, state.ok ? 200 : 503)
     })
     .get('/startupz', (c) => {
-      const state = readiness(checks)
-      started ||= state.ok
+      const state = readiness()
       return c.json({ ok: started, checks: state.checks }, started ? 200 : 503)
     })
     .get('/metrics', async (c) =>
@@ -67,7 +63,7 @@ export function createOpsApp({ registry, checks, alive = () => ({ ok: true }) }:
   return app
 }
 
-/** Serves the app. Port 0 takes a free one. `stop` closes at once. */
+/** Serves the operations port; 0 takes a free one. `stop` closes it at once. */
 export function serveOps(
   ops: Ops,
   address: { hostname: string; port: number },

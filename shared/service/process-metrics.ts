@@ -5,8 +5,8 @@ import { Counter, Gauge, type Registry } from 'prom-client'
 const TICKS_PER_SECOND = 100
 
 /**
- * Resident memory in bytes, from `VmRSS` of `/proc/<pid>/status`: the runtime's own figure has been seen far too low, and `statm` counts in
- * pages, whose size is not the same on every arm64. undefined where there is no `/proc`.
+ * Resident memory in bytes, from `VmRSS` of `/proc/<pid>/status`; undefined where there is no `/proc`. Bun's own figure was seen far too low, and `statm`
+ * counts pages, whose size differs between arm64 systems.
  */
 export function residentMemoryBytes(pid: number | 'self' = 'self'): number | undefined {
   const kibibytes = /^VmRSS:\s*(\d+) kB$/m.exec(read(`/proc/${pid}/status`) ?? '')?.[1]
@@ -24,7 +24,7 @@ function read(path: string): string | undefined {
 /** User and system CPU time of a process in seconds, from `/proc/<pid>/stat` (proc(5)); undefined where there is no `/proc`. */
 export function cpuSeconds(pid: number | 'self' = 'self'): { user: number; system: number } | undefined {
   const stat = read(`/proc/${pid}/stat`)
-  // The second field is the command in parentheses and may hold spaces; utime and stime are the 14th and 15th.
+  // The second field is the command in parentheses, which may contain spaces; utime and stime are the 14th and 15th.
   const fields = stat?.slice(stat.lastIndexOf(')') + 2).split(' ')
   if (fields === undefined) return undefined
   return { user: Number(fields[11]) / TICKS_PER_SECOND, system: Number(fields[12]) / TICKS_PER_SECOND }
@@ -33,19 +33,19 @@ export function cpuSeconds(pid: number | 'self' = 'self'): { user: number; syste
 /** Adds the standard `process_*` metrics and the event loop's delay. Returns a function that stops measuring. */
 export function addProcessMetrics(registry: Registry): () => void {
   const registers = [registry]
-  new Gauge({
-    name: 'process_start_time_seconds',
-    help: 'When the process started, seconds since the epoch.',
-    registers,
-  }).set(Date.now() / 1000 - process.uptime())
-  new Gauge({
-    name: 'process_resident_memory_bytes',
-    help: 'Resident memory, from /proc/self/status.',
-    registers,
-    collect() {
-      this.set(residentMemoryBytes() ?? 0)
-    },
-  })
+  const gauge = (name: string, help: string, read: () => number) =>
+    new Gauge({
+      name,
+      help,
+      registers,
+      collect() {
+        this.set(read())
+      },
+    })
+  const startedAt = Date.now() / 1000 - process.uptime()
+  gauge('process_start_time_seconds', 'When the process started, seconds since the epoch.', () => startedAt)
+  gauge('process_resident_memory_bytes', 'Resident memory, from /proc/self/status.', () => residentMemoryBytes() ?? 0)
+  gauge('process_open_fds', 'Open file descriptors.', openFiles)
   let counted = { user: 0, system: 0 }
   new Counter({
     name: 'process_cpu_seconds_total',
@@ -59,18 +59,6 @@ export function addProcessMetrics(registry: Registry): () => void {
       counted = now
     },
   })
-  new Gauge({
-    name: 'process_open_fds',
-    help: 'Open file descriptors.',
-    registers,
-    collect() {
-      try {
-        this.set(readdirSync('/proc/self/fd').length)
-      } catch {
-        this.set(0)
-      }
-    },
-  })
   let longestMs = 0
   let expected = performance.now() + TICK_MS
   const timer = setInterval(() => {
@@ -79,16 +67,20 @@ export function addProcessMetrics(registry: Registry): () => void {
     expected = now + TICK_MS
   }, TICK_MS)
   timer.unref()
-  new Gauge({
-    name: 'process_event_loop_delay_max_seconds',
-    help: 'The longest delay of a 100 ms timer since the last scrape.',
-    registers,
-    collect() {
-      this.set(longestMs / 1000)
-      longestMs = 0
-    },
+  gauge('process_event_loop_delay_max_seconds', 'The longest delay of a 100 ms timer since the last scrape.', () => {
+    const seconds = longestMs / 1000
+    longestMs = 0
+    return seconds
   })
   return () => clearInterval(timer)
 }
 
 const TICK_MS = 100
+
+function openFiles(): number {
+  try {
+    return readdirSync('/proc/self/fd').length
+  } catch {
+    return 0
+  }
+}

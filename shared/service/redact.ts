@@ -1,6 +1,6 @@
 /**
- * What others write into their error messages may hold credentials, and messages go into logs and record headers. The usual forms are left out:
- * what a name such as `token` or `password` is given, credentials of HTTP and of URLs, JSON Web Tokens (RFC 7519), private keys in PEM (RFC 7468).
+ * Error messages of other code may contain credentials, and go into logs and record headers. Removes the usual forms: values of names such as `token` or
+ * `password`, credentials of HTTP and URLs, JSON Web Tokens (RFC 7519) and private keys in PEM (RFC 7468).
  */
 
 const CENSOR = '(redacted)'
@@ -18,7 +18,7 @@ const CREDENTIALS: readonly (readonly [RegExp, string])[] = [
 
 export type Redact = (text: string) => string
 
-/** @param pattern what is left out besides, a regular expression; its case does not matter */
+/** @param pattern a case-insensitive regular expression of what to remove besides */
 export function redactor(pattern?: string): Redact {
   const all = pattern === undefined ? CREDENTIALS : [...CREDENTIALS, [new RegExp(pattern, 'gi'), CENSOR] as const]
   return (text) => all.reduce((left, [credential, instead]) => left.replace(credential, instead), text)

@@ -1,4 +1,4 @@
-/** The project's one way to try again: exponential back-off with jitter. */
+/** Retries: exponential back-off with jitter. */
 
 /** Delays double from `firstMs` to at most `maxMs`. */
 export interface Backoff {
@@ -6,13 +6,13 @@ export interface Backoff {
   maxMs: number
 }
 
-/** For connections to Kafka: quick at first, then gentle on a cluster that comes back to many clients. */
+/** For connections to Kafka: quick at first, then slow enough for a cluster that restarts under many clients. */
 export const CONNECT_BACKOFF: Backoff = { firstMs: 100, maxMs: 5_000 }
 
 /**
- * How long to wait before try `attempt + 1`, ms. "Equal jitter": half of the delay is fixed, so that a wait is never next to nothing, and
- * half is chance, so that those who failed together do not come back together.
- * @param attempt how many tries have failed, from 1
+ * How long to wait before attempt `attempt + 1`, ms. "Equal jitter": half of the delay is fixed, so that it is never close to zero, and half is random, so that
+ * clients that failed together do not retry together.
+ * @param attempt how many attempts have failed, from 1
  */
 export function delayMs(backoff: Backoff, attempt: number, random: () => number = Math.random): number {
   const full = Math.min(backoff.maxMs, backoff.firstMs * 2 ** Math.min(attempt - 1, 52))
@@ -35,7 +35,7 @@ export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
 
 let turning: Promise<void> | undefined
 
-/** Resolves when what has arrived in this turn of the event loop is dealt with. Whoever asks in one turn waits for the same, since many do. */
+/** Resolves in the next turn of the event loop. All calls of one turn share a promise. */
 export function turn(): Promise<void> {
   turning ??= new Promise((done) => {
     setImmediate(() => {
@@ -46,13 +46,12 @@ export function turn(): Promise<void> {
   return turning
 }
 
-/** Something did not come in the time that it had. */
 export class TimeoutError extends Error {
   override readonly name = 'TimeoutError'
 }
 
 /**
- * The promise, or a rejection once it has not settled for so long. What it stands for goes on in the background; its later rejection is nobody's.
+ * Settles like the promise, or rejects when that takes too long. The operation continues in the background, and its later rejection is ignored.
  * @throws TimeoutError
  */
 export function within<T>(timeoutMs: number, promise: Promise<T>, what = 'no answer'): Promise<T> {

@@ -1,7 +1,7 @@
 import { dlopen, FFIType, type Pointer } from 'bun:ffi'
 import { type Logger, writeRest } from './logger.ts'
 
-/** Of the process, whatever others have put in its place since. */
+/** Kept, since others may replace it. */
 const exit = process.exit.bind(process)
 
 /** One step of stopping. */
@@ -10,19 +10,19 @@ export interface ShutdownStep {
   run(): Promise<void> | void
 }
 
-/** How long the log may take to be written in the background; then the rest of it is written at once. */
+/** How long writing the log in the background may take; then the rest is written synchronously. */
 const FLUSH_TIMEOUT_MS = 1_000
 
-/** How long the end itself may take, in whole seconds; then the operating system ends the process, whatever hangs. */
+/** How long exiting may take, in whole seconds; then the kernel ends the process. */
 const HARD_EXIT_SECONDS = 3
 
 /**
- * Runs the steps in order at the first SIGTERM, SIGINT or SIGHUP, then ends the process: 0 when all went well in time, 1 otherwise. A second SIGTERM or SIGINT
- * ends it at once; SIGHUP does not, since a terminal that closes may send several. The order matters and is the caller's: fail readiness, drain, flush Kafka, stop telemetry.
+ * Runs the steps in order at the first SIGTERM, SIGINT or SIGHUP, then exits: with 0 if all succeeded in time, else with 1. A second SIGTERM or SIGINT exits
+ * at once; SIGHUP does not, since a closing terminal may send several. The caller orders the steps: fail readiness, drain, flush Kafka, stop telemetry.
  *
- * The process is gone no later than 4 seconds after `timeoutMs`, also when a step or the end of the process blocks its thread, or nobody reads
- * its output: then with exit code 14. Only a thread that was blocked before the signal came does not see it.
- * @returns the same as a function, for a service that has to stop by itself; its argument is the exit code
+ * The process ends at most 4 seconds after `timeoutMs`, even if a step or the exit blocks the thread, or nobody reads the output: then with exit code 14. A
+ * thread that is already blocked when the signal arrives does not see it.
+ * @returns the same as a function of the exit code, for a service that has to stop by itself
  */
 export function stopOnSignal(
   steps: readonly ShutdownStep[],
@@ -81,8 +81,8 @@ export function stopOnSignal(
 const SIGALRM = 14
 
 /**
- * alarm(2): the kernel's timer, which needs no thread of ours.
- * @returns a function that ends the process after so many seconds, in place of what it was told before
+ * alarm(2), a timer of the kernel, which works while our thread is blocked.
+ * @returns a function that ends the process after so many seconds; a later call replaces an earlier one
  */
 function hardExit(): (seconds: number) => void {
   const { symbols: libc } = dlopen(process.platform === 'darwin' ? 'libSystem.B.dylib' : 'libc.so.6', {
@@ -90,8 +90,8 @@ function hardExit(): (seconds: number) => void {
     signal: { args: [FFIType.i32, FFIType.ptr], returns: FFIType.ptr },
     _exit: { args: [FFIType.i32], returns: FFIType.void },
   })
-  // The signal's own action would do, except in the first process of a container, where it does nothing. The handler is called with the signal's
-  // number, which becomes the exit code.
+  // The default action would do, except for the first process of a container, where it does nothing. The handler gets the signal's number, which becomes the
+  // exit code.
   libc.signal(SIGALRM, (libc._exit as unknown as { ptr: Pointer }).ptr)
   return (seconds) => void libc.alarm(seconds)
 }

@@ -1,8 +1,8 @@
 import type { Counter, Metric, Registry } from 'prom-client'
 
 /**
- * Metrics for hot paths. prom-client looks its labels up with every call, which for one event costs more than checking it; these are counted
- * in plain numbers and handed over when somebody asks for the metrics.
+ * Metrics for hot paths. prom-client looks up labels at every call, which costs more than validating an event; these are counted in plain numbers and handed
+ * over at each scrape.
  */
 
 /** A counter's count for one set of labels. */
@@ -10,7 +10,7 @@ export interface Tally {
   count: number
 }
 
-/** Makes a counter take in what was counted. Returns a function that gives the tally of some labels, to be kept by whoever counts. */
+/** Adds tallies to a counter at each scrape. Returns a function that makes the tally of some labels, for the caller to keep. */
 export function tallies<L extends string>(counter: Counter<L>): (labels: Record<L, string>) => Tally {
   const all: { labels: Record<L, string>; tally: Tally }[] = []
   Object.assign(counter, {
@@ -53,7 +53,7 @@ export class LatencySeries {
   }
 }
 
-/** A histogram of the text format whose series are kept by whoever observes. They are there, with zeros, once they are made. */
+/** A Prometheus histogram whose callers keep its series. A series is shown, with zeros, as soon as it is made. */
 export class LatencyHistogram {
   readonly type = 'histogram'
   readonly aggregator = 'sum'
@@ -66,7 +66,7 @@ export class LatencyHistogram {
     this.name = options.name
     this.help = options.help
     this.#upperBoundsSeconds = options.buckets
-    // A registry asks a metric for no more than this class has; its type asks for prom-client's own classes.
+    // The registry uses only what this class has; its type wants prom-client's own classes.
     for (const registry of options.registers) registry.registerMetric(this as unknown as Metric)
   }
 
@@ -76,7 +76,7 @@ export class LatencyHistogram {
     return series
   }
 
-  /** What the registry asks for: cumulative buckets, sum and count of every series. */
+  /** Called by the registry: cumulative buckets, sum and count of every series. */
   get() {
     const values: { metricName: string; labels: Record<string, string | number>; value: number }[] = []
     for (const { labels, buckets, sum, count } of this.#series) {

@@ -1,10 +1,10 @@
 import { inspect } from 'node:util'
 
-/** What is thrown may be anything, most of all by handlers, which are users' code; and describing it may throw, too. */
+/** Descriptions of thrown values. Code, above all users' handlers, may throw anything, and even describing that may throw. */
 
 const INSPECTED = { depth: 1, breakLength: Number.POSITIVE_INFINITY, customInspect: false } as const
 
-/** Its message, or what else can be said of it, within bounds. */
+/** Its message, or else a description. */
 export function messageOf(thrown: unknown, maxChars = 500): string {
   try {
     const message = typeof thrown === 'object' && thrown !== null ? (thrown as { message?: unknown }).message : thrown
@@ -15,11 +15,11 @@ export function messageOf(thrown: unknown, maxChars = 500): string {
   }
 }
 
-/** The innermost calls are those of whoever has thrown it. */
+/** The innermost calls, which are those that threw. */
 const MAX_CALLS = 10
 const MAX_CALL_CHARS = 300
 
-/** Where it was thrown, a call a line, if it says so. Without what stands before: the message, which may be long, and of some errors lines of the source. */
+/** Its stack, a call a line, if it has one; without the message, which may be long, and without source lines, which some errors have. */
 export function callsOf(thrown: unknown): string | undefined {
   try {
     const { stack } = thrown as { stack?: unknown }
@@ -33,7 +33,7 @@ export function callsOf(thrown: unknown): string | undefined {
   }
 }
 
-/** Calls `told` for every error that nobody has caught, in place of the runtime, which would write it to standard error and end the process. */
+/** Calls `told` for every uncaught error; by default the runtime would write it to standard error and end the process. */
 export function onUncaught(told: (error: { message: string; stack: string | undefined }) => void): void {
   const tell = (thrown: unknown): void => told({ message: messageOf(thrown), stack: callsOf(thrown) })
   process.on('uncaughtException', tell)

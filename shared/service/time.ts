@@ -1,7 +1,7 @@
 let lastMs = Number.NaN
 let lastText = ''
 
-/** RFC 3339, UTC, milliseconds. Many events share one, so that the last one is kept. @param ms since the epoch */
+/** RFC 3339, UTC, with milliseconds. Caches the last value, since many events share it. @param ms since the epoch */
 export function isoTime(ms: number): string {
   if (ms !== lastMs) {
     lastText = new Date(ms).toISOString()
