@@ -284,10 +284,9 @@ class LineStream {
     const prepared = this.#prepare(line, origin)
     const cost = line.readBytes
     if (!prepared.ok) {
-      const { meter } = this.#deps.to
-      const waitMs = meter?.take(1, cost) ?? 0
-      const pay = () => ({ waitMs: meter?.take(1, cost) ?? 0 })
-      return waitMs === 0 ? prepared.problem : this.#later({ waitMs }, pay).then(() => prepared.problem)
+      const pay = () => ({ waitMs: this.#deps.to.meter?.take(1, cost) ?? 0 })
+      const paid = pay()
+      return paid.waitMs === 0 ? prepared.problem : this.#later(paid, pay).then(() => prepared.problem)
     }
     const { id } = (prepared.events[0] as ValidEvent).event
     const record = prepared.records[0] as OutgoingRecord

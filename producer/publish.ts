@@ -83,7 +83,12 @@ export function cannotTake(
   const blocked = producer.blocked(topic)
   // Addresses of brokers and reasons of a failed log-in are for operators: in /readyz and in the log.
   if (blocked !== undefined)
-    return unavailable(producer.connection().state === 'connected' ? blocked : 'it cannot be reached', unit)
+    return {
+      kind: 'kafka-unavailable',
+      detail: `Kafka cannot take events now: ${producer.connection().state === 'connected' ? blocked : 'it cannot be reached'}. Send the ${unit} again later, with the same ids.`,
+      outcome: 'not stored',
+      retryAfterSeconds: 1,
+    }
   const queue = producer.queue()
   if (queue.records + records > queue.maxRecords || queue.bytes + bytes > queue.maxBytes)
     return {
@@ -127,13 +132,6 @@ export function admit(
   const waitMs = meter.take(events, bytes)
   return waitMs === 0 ? ADMITTED : { waitMs, problem: meter.problem(waitMs, unit) }
 }
-
-const unavailable = (reason: string, unit: Unit): Problem => ({
-  kind: 'kafka-unavailable',
-  detail: `Kafka cannot take events now: ${reason}. Send the ${unit} again later, with the same ids.`,
-  outcome: 'not stored',
-  retryAfterSeconds: 1,
-})
 
 /** Faults of the record itself: sending it again is useless. */
 const NEVER = new Set<ProduceFault>(['too large', 'invalid'])

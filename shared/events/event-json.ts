@@ -1,10 +1,17 @@
-import type { Event, Fault } from './event.ts'
-import { EventBuilder, isJsonMediaType, parseMediaType, pointerTo, SPEC_VERSION } from './event.ts'
+import {
+  type Event,
+  EventBuilder,
+  type Fault,
+  isJsonMediaType,
+  parseMediaType,
+  pointerTo,
+  SPEC_VERSION,
+} from './event.ts'
 import { type JsonMember, stringAt } from './json.ts'
 
-/** JSON event format 1.0.2: an object's members to an event. */
+/** JSON event format 1.0.2: from an object's members to an event. */
 
-/** What the plain form leaves to us. */
+/** What the producer fills in for the plain form. */
 export interface Defaults {
   source: string
   id(): string
@@ -15,16 +22,16 @@ export interface Defaults {
 export type EventResult = { ok: true; event: Event } | { ok: false; faults: Fault[] }
 
 /**
- * Reads an event from an object that {@link outlineJson} has listed. Its data keeps the sender's own bytes: JSON data is the slice of `bytes`
- * where it stands (no copy; it lives as long as `bytes`), a string of another media type is its UTF-8 text, `data_base64` is decoded.
- * @param defaults fills in what an event without a `specversion` leaves out; one that has it claims to be a CloudEvent and is held to that
+ * Reads an event from an object that {@link outlineJson} has listed. JSON data is a slice of `bytes` (not a copy), a string of another media type becomes its
+ * UTF-8 bytes, `data_base64` is decoded.
+ * @param defaults for an event without a `specversion`; with one it has to be a complete CloudEvent
  */
 export function eventFromJson(bytes: Buffer, members: readonly JsonMember[], defaults?: Defaults): EventResult {
   const builder = new EventBuilder()
   let data: JsonMember | undefined
   let base64: JsonMember | undefined
   for (const member of members) {
-    // Section 3.1: of the data members only `data` may be null and mean it; elsewhere null is the same as absent (section 2.2).
+    // Section 3.1: a null `data` is data; any other null means absent (section 2.2).
     if (member.name === 'data') data = member
     else if (member.kind === 'null') continue
     else if (member.name === 'data_base64') base64 = member
@@ -37,7 +44,7 @@ export function eventFromJson(bytes: Buffer, members: readonly JsonMember[], def
     if (!builder.has('source')) builder.fill('source', defaults.source)
     if (!builder.has('time')) builder.fill('time', defaults.time())
   }
-  // Section 3.1.2: what the format implies is said explicitly in a binding where nothing implies it.
+  // Section 3.1.2: the format implies this media type, other bindings do not.
   if ((data !== undefined || base64 !== undefined) && !builder.has('datacontenttype'))
     builder.fill('datacontenttype', 'application/json')
   return builder.build(
@@ -45,7 +52,7 @@ export function eventFromJson(bytes: Buffer, members: readonly JsonMember[], def
   )
 }
 
-/** Section 2.2: strings, booleans and 32-bit integers; attributes that the specification names are strings. */
+/** Section 2.2: strings, booleans and 32-bit integers; attributes of the specification are strings. */
 function setAttribute(builder: EventBuilder, bytes: Buffer, member: JsonMember): void {
   if (member.kind === 'string') builder.set(member.name, stringAt(bytes, member))
   else if (STRINGS.has(member.name)) builder.fault(member.name, 'must be a string')
@@ -68,13 +75,13 @@ const STRINGS = new Set([
   'time',
   'datacontenttype',
   'dataschema',
-  // Documented extensions that are strings; the first is the record's key.
+  // Documented extensions that are strings; partitionkey becomes the record's key.
   'partitionkey',
   'traceparent',
   'tracestate',
 ])
 
-/** Section 3.1: JSON as it stands, the text of a string when the media type is not JSON. */
+/** Section 3.1: JSON as it is, or the content of a string when the media type is not JSON. */
 function dataAt(builder: EventBuilder, bytes: Buffer, member: JsonMember): Buffer | null {
   const { essence, charset } = parseMediaType(builder.get('datacontenttype') ?? '')
   if (charset !== undefined && charset !== 'utf-8' && charset !== 'us-ascii') {
@@ -105,9 +112,9 @@ function base64At(builder: EventBuilder, bytes: Buffer, member: JsonMember): Buf
   return data
 }
 
-/** The faults of an element that is no object. */
+/** The fault of an element that is not an object. */
 export const NOT_AN_OBJECT: Fault = { pointer: '', detail: 'must be a JSON object' }
 
-/** Puts an event's index before its faults' pointers. */
+/** Prefixes the pointers of an event's faults with its index. */
 export const atIndex = (faults: readonly Fault[], index: number): Fault[] =>
   faults.map(({ pointer, detail }) => ({ pointer: pointerTo(String(index)) + pointer, detail }))

@@ -1,40 +1,37 @@
 import { isIPv6 } from 'node:net'
 
 /**
- * A CloudEvent (CloudEvents 1.0.2, section 3) as both services hold it: context attributes as their canonical strings (section 3.1's type
- * system), data as bytes. This is what the binary modes of the HTTP and Kafka bindings carry, so that neither service encodes data again.
+ * A CloudEvent (CloudEvents 1.0.2, section 3): context attributes as canonical strings (section 3.1), data as bytes. The binary modes of the HTTP and Kafka
+ * bindings carry it like this, so that neither service re-encodes data.
  */
 export interface Event {
   id: string
   source: string
   type: string
   subject?: string
-  /** RFC 3339 with an offset, as it was sent. */
+  /** RFC 3339 with an offset, as sent. */
   time?: string
   datacontenttype?: string
   dataschema?: string
   /** Extension attributes by name, each value in its canonical string form. */
   extensions: Readonly<Record<string, string>>
-  /** null: the event has no data, which is not the same as zero bytes of it. */
+  /** null: no data, as opposed to zero bytes of it. */
   data: Buffer | null
 }
 
-/** Something wrong with one member of an event: an RFC 6901 pointer into the event's JSON form, and what is expected there. */
+/** A fault of one member of an event: an RFC 6901 pointer into the event's JSON form, and what is expected there. */
 export interface Fault {
   pointer: string
   detail: string
 }
 
-/** The one version of the specification that we speak. */
+/** The supported version of the specification. */
 export const SPEC_VERSION = '1.0'
 
 /** RFC 6901, section 3: a pointer to a member of the top level. */
 export const pointerTo = (member: string): string => `/${member.replaceAll('~', '~0').replaceAll('/', '~1')}`
 
-/**
- * Gathers an event from attributes as they arrive, whatever carried them, and holds each one to its rule: names once, in any order, values
- * in their canonical string form. All faults are kept, so that a sender sees every one at once.
- */
+/** Builds an event from attributes in any order, with values as canonical strings, and validates each. Keeps all faults, so that a client sees them at once. */
 export class EventBuilder {
   readonly faults: Fault[] = []
   #specversion: string | undefined
@@ -47,12 +44,12 @@ export class EventBuilder {
   #dataschema: string | undefined
   #extensions: Record<string, string> = NO_EXTENSIONS
 
-  /** Notes a fault that the caller has found. */
+  /** Adds a fault that the caller has found. */
   fault(member: string, detail: string): void {
     this.faults.push({ pointer: pointerTo(member), detail })
   }
 
-  /** Sets an attribute. A name that has been set before is a fault. */
+  /** Sets an attribute. Setting one twice is a fault. */
   set(name: string, value: string): void {
     if (this.has(name)) {
       this.fault(name, 'is given twice')
@@ -63,7 +60,7 @@ export class EventBuilder {
     this.fill(name, value)
   }
 
-  /** Sets an attribute that is not set yet to a value of ours, which needs no looking at. */
+  /** Sets an attribute to a value that is known to be valid. */
   fill(name: string, value: string): void {
     switch (name) {
       case 'specversion':
@@ -91,7 +88,7 @@ export class EventBuilder {
         this.#dataschema = value
         break
       default:
-        // Without a prototype, names such as "constructor" are names like any other; "__proto__" is no valid name to begin with.
+        // Without a prototype, "constructor" is a name like any other; "__proto__" is not a valid name.
         if (this.#extensions === NO_EXTENSIONS) this.#extensions = Object.create(null) as Record<string, string>
         this.#extensions[name] = value
     }
@@ -146,20 +143,20 @@ export class EventBuilder {
   }
 
   #missing(name: string): void {
-    // What was given, but cannot be the attribute's value, has its fault already.
+    // An attribute with an invalid value has its fault already.
     if (!this.faults.some((fault) => fault.pointer === pointerTo(name))) this.fault(name, 'is required')
   }
 }
 
 const NO_EXTENSIONS: Record<string, string> = Object.freeze(Object.create(null) as Record<string, string>)
 
-/** The longest value of an attribute, in UTF-16 code units. It bounds what the grammars below cost. */
+/** The longest value of an attribute, in UTF-16 code units. Bounds the cost of matching the patterns below. */
 export const MAX_ATTRIBUTE_LENGTH = 16_384
 
-/** The media types that announce a structured event, or a batch (Kafka binding 1.0.2, section 3): no binary one can have them. */
+/** The media types of structured events and batches (Kafka binding 1.0.2, section 3), which data in binary mode cannot have. */
 export const STRUCTURED = /^application\/cloudevents/i
 
-/** What is wrong with an attribute; undefined when nothing is. */
+/** The fault of an attribute; undefined when there is none. */
 export function attributeFault(name: string, value: string): string | undefined {
   if (value.length > MAX_ATTRIBUTE_LENGTH) return `must not be longer than ${MAX_ATTRIBUTE_LENGTH} characters`
   switch (name) {
@@ -204,7 +201,7 @@ function stringFault(value: string): string | undefined {
     : 'must not contain control characters, Unicode noncharacters or unpaired surrogates'
 }
 
-// RFC 3986, appendix A. Each repetition's alternatives begin with different characters, so that matching takes linear time.
+// RFC 3986, appendix A. The alternatives of each repetition start with different characters, so that matching takes linear time.
 const UNRESERVED_SUB_DELIMS = "A-Za-z0-9\\-._~!$&'()*+,;="
 const pchars = (more: string, count: '*' | '+') => `(?:[${UNRESERVED_SUB_DELIMS}${more}]|%[0-9A-Fa-f]{2})${count}`
 const AUTHORITY = `(?:${pchars(':', '*')}@)?(?:\\[([^\\]]*)\\]|${pchars('', '*')})(?::[0-9]*)?`
@@ -214,7 +211,7 @@ const FRAGMENT = `(?:#${pchars(':@/?', '*')})?`
 const HIERARCHY = `(?://${AUTHORITY}(?:/${PATH_CHARACTERS})?|(?!//)${PATH_CHARACTERS})`
 const SCHEME = '[A-Za-z][A-Za-z0-9+.\\-]*:'
 const ABSOLUTE_URI = new RegExp(`^${SCHEME}${HIERARCHY}${QUERY}$`)
-// A first segment with a colon would read as a scheme (section 4.2).
+// A colon in the first segment would make it a scheme (section 4.2).
 const URI_REFERENCE = new RegExp(
   `^(?:${SCHEME}${HIERARCHY}|//${AUTHORITY}(?:/${PATH_CHARACTERS})?|(?!//)(?![^/?#]*:)${PATH_CHARACTERS})${QUERY}${FRAGMENT}$`,
 )
@@ -239,10 +236,7 @@ export function isAbsoluteUri(value: string): boolean {
 const TIMESTAMP = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)$/i
 const DAYS = [31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31]
 
-/**
- * RFC 3339, section 5.6, with the days of each month and the leap second of section 5.7, which only ever comes at 23:59:60 UTC. `Date.parse`
- * says NaN for a leap second.
- */
+/** RFC 3339, section 5.6, with the days of each month, and leap seconds (section 5.7) at 23:59:60 UTC, which `Date.parse` does not accept. */
 export function isTimestamp(value: string): boolean {
   if (!TIMESTAMP.test(value)) return false
   const digits = (at: number): number => (value.charCodeAt(at) - 48) * 10 + value.charCodeAt(at + 1) - 48
@@ -275,18 +269,17 @@ const MEDIA_TYPE = new RegExp(MEDIA_TYPE_PATTERN)
 /** RFC 2046 by way of RFC 2045's grammar, all ASCII. */
 export const isMediaType = (value: string): boolean => COMMON_MEDIA_TYPES.has(value) || MEDIA_TYPE.test(value)
 
-// Matching costs more than looking up, and nearly every event has one of these.
+// Nearly every event has one of these, and a lookup is faster than matching.
 const COMMON_MEDIA_TYPES = new Set(['application/json', 'application/json; charset=utf-8', 'text/plain'])
 
-/** A media type taken apart. */
 export interface MediaType {
   /** `type/subtype` in lower case, without parameters. */
   essence: string
-  /** The `charset` parameter in lower case, quotes taken off. */
+  /** The `charset` parameter in lower case, without quotes. */
   charset: string | undefined
 }
 
-/** Takes a valid media type apart. */
+/** Parses a valid media type. */
 export function parseMediaType(value: string): MediaType {
   const end = value.indexOf(';')
   if (end === -1) return { essence: value.trim().toLowerCase(), charset: undefined }
@@ -297,5 +290,5 @@ export function parseMediaType(value: string): MediaType {
   }
 }
 
-/** JSON event format 1.0.2, section 3.1.1: a subtype of `json` or one that ends with `+json`. */
+/** JSON event format 1.0.2, section 3.1.1: the subtype is `json` or ends with `+json`. */
 export const isJsonMediaType = (essence: string): boolean => essence.endsWith('/json') || essence.endsWith('+json')

@@ -10,7 +10,7 @@ export function murmur2(bytes: Uint8Array): number {
   const whole = bytes.length & ~3
   let hash = 0x9747b28c ^ bytes.length
   for (let at = 0; at < whole; at += 4) {
-    // Little endian; a missing byte cannot be: `whole` is within bounds.
+    // Little endian.
     let k = (bytes[at] ?? 0) | ((bytes[at + 1] ?? 0) << 8) | ((bytes[at + 2] ?? 0) << 16) | ((bytes[at + 3] ?? 0) << 24)
     k = Math.imul(k, M)
     k ^= k >>> 24
@@ -25,15 +25,12 @@ export function murmur2(bytes: Uint8Array): number {
   return (hash ^ (hash >>> 15)) | 0
 }
 
-/** Java's way from a hash to a partition: the sign bit is dropped, not negated. */
+/** As in Java: the sign bit is dropped, the number is not negated. */
 export const partitionOfHash = (hash: number, partitions: number): number => (hash & 0x7fffffff) % partitions
 
 /** The key of an event's record: the `partitionkey` extension, else the subject, else none. */
 export const recordKey = (event: Event): string | null => event.extensions['partitionkey'] ?? event.subject ?? null
 
-/**
- * The partition of an event that has no key. Chance would do for spreading, but an event that is sent again must meet the first one in the
- * partition where duplicates are looked for: so `source` and `id`, which say what is a duplicate, choose it. No source holds a line feed.
- */
+/** The partition of an event without a key. It is chosen by identity, since duplicates are looked for within a partition. */
 export const keylessPartition = (event: Event, partitions: number): number =>
   partitionOfHash(murmur2(Buffer.from(eventIdentity(event.source, event.id), 'utf8')), partitions)

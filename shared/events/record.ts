@@ -29,21 +29,21 @@ export interface OutgoingRecord {
   headers: RecordHeaders
 }
 
-/** A record as it was read. Not to be spread: key, value and headers are read from the batch when somebody asks. */
+/** A record that was fetched. Do not spread it: key, value and headers are read from the batch on access. */
 export interface IncomingRecord {
   topic: string
   partition: number
   offset: number
-  /** CreateTime or LogAppendTime as the topic says, ms since the epoch. */
+  /** CreateTime or LogAppendTime, by the topic's configuration, ms since the epoch. */
   timestampMs: number
   key: Buffer | null
   value: Buffer | null
   headers: RecordHeaders
-  /** What key, value and headers take in memory, where that is known without reading them. */
+  /** Memory of key, value and headers, where it is known without reading them. */
   readonly bytes?: number
 }
 
-/** Where an event goes and what is known of its way here. */
+/** What a record has besides its event. */
 export interface RecordContext {
   topic: string
   /** Absent: the key chooses. */
@@ -52,7 +52,7 @@ export interface RecordContext {
   receivedAtMs: number
   traceparent?: string | undefined
   tracestate?: string | undefined
-  /** What enrichment found, as JSON; of a result only. */
+  /** Of a result: what enrichment found, as JSON. */
   context?: string
 }
 
@@ -68,7 +68,7 @@ function add({ names, values }: HeaderLists, name: string, value: string | undef
   values.push(value)
 }
 
-/** The attributes that every event has, as headers. */
+/** The required attributes as headers. */
 const requiredHeaders = ({ id, source, type }: Event): HeaderLists => ({
   names: ['ce_specversion', 'ce_id', 'ce_source', 'ce_type'],
   values: [SPEC_VERSION, id, source, type],
@@ -84,7 +84,7 @@ function attributeHeaders(event: Event): HeaderLists {
   return headers
 }
 
-/** Binary content mode (section 3.2): data as it is in the value, attributes in `ce_` headers, then our own headers. */
+/** Binary content mode (section 3.2): the data is the value, attributes are `ce_` headers, followed by our own headers. */
 export function toRecord(event: Event, at: RecordContext): OutgoingRecord {
   const headers = attributeHeaders(event)
   add(headers, CONTENT_TYPE, event.datacontenttype)
@@ -98,10 +98,7 @@ export function toRecord(event: Event, at: RecordContext): OutgoingRecord {
   return record
 }
 
-/**
- * A record without its value; what is known of its event is still in the headers. In structured mode that was in the value, so the headers are then those of
- * binary mode.
- */
+/** A record without its value. The headers have the event's attributes: those of binary mode, if the record was in structured mode. */
 export function withoutValue(record: IncomingRecord, event: Event | undefined): IncomingRecord {
   const { topic, partition, offset, timestampMs, key, headers } = record
   const kept = { topic, partition, offset, timestampMs, key, value: null, headers }
@@ -115,7 +112,7 @@ export function withoutValue(record: IncomingRecord, event: Event | undefined): 
   return { ...kept, headers: { names, values } }
 }
 
-/** Nothing of a record but what its event is known by; nothing at all of one that is no event. */
+/** A record with only the required attributes of its event; empty if it is not an event. */
 export function onlyIdentity(record: IncomingRecord, event: Event | undefined): IncomingRecord {
   const { topic, partition, offset, timestampMs } = record
   const { names, values } = event === undefined ? NO_HEADERS : requiredHeaders(event)
@@ -125,9 +122,8 @@ export function onlyIdentity(record: IncomingRecord, event: Event | undefined): 
 export type FromRecord = { ok: true; event: Event } | { ok: false; reason: string }
 
 /**
- * The event in a record, whoever wrote it: binary mode, or structured mode with the JSON event format (section 3.3). Anything else is a
- * fault with a reason, never an exception. Header names are compared exactly, as Kafka does; the binding relaxes case only for the media
- * type that announces structured mode (section 3).
+ * The event in a record of any writer: binary mode, or structured mode with the JSON event format (section 3.3). Anything else gives a reason, never an
+ * exception. Header names are case-sensitive; only the media type of structured mode is not (section 3).
  */
 export function fromRecord(record: IncomingRecord): FromRecord {
   const builder = new EventBuilder()
@@ -155,11 +151,11 @@ export function fromRecord(record: IncomingRecord): FromRecord {
 
 const STRUCTURED_JSON = /^application\/cloudevents\+json[ \t]*(?:;|$)/i
 
-/** What the limits on a structured record guard is the stack, and the time that telling its members apart takes; its size is Kafka's. */
+/** These protect the stack and the time to compare member names; Kafka limits the size. */
 const STRUCTURED_LIMITS = { maxDepth: 512, maxElements: 0, maxMembers: 10_000, maxObjectMembers: 10_000 }
 
 function fromStructured(contentType: string, value: Buffer | null): FromRecord {
-  // Section 3.3 has no batches, and we know no other format.
+  // Section 3.3 has no batches, and no other format is supported.
   if (!STRUCTURED_JSON.test(contentType))
     return { ok: false, reason: `the event format of ${CONTENT_TYPE} is not application/cloudevents+json` }
   if (value === null) return { ok: false, reason: 'a structured event has no value' }
@@ -170,7 +166,7 @@ function fromStructured(contentType: string, value: Buffer | null): FromRecord {
   return result.ok ? result : { ok: false, reason: reasonOf(result.faults) }
 }
 
-/** Goes into a header and into the log, so that it is no longer than somebody reads. */
+/** Short, since it goes into a header and into the log. */
 function reasonOf(faults: readonly Fault[]): string {
   const told = faults.slice(0, MAX_TOLD_FAULTS).map(({ pointer, detail }) => `${shown(pointer.slice(1))} ${detail}`)
   const more = faults.length > told.length ? `; ${faults.length} faults in all` : ''
@@ -183,9 +179,9 @@ const MAX_SHOWN_CHARS = 100
 const shown = (name: string): string =>
   name.length <= MAX_SHOWN_CHARS ? name : `${name.slice(0, MAX_SHOWN_CHARS).toWellFormed()}…`
 
-/** A header value as text; undefined for bytes, which it is only where they are not UTF-8. */
+/** A header value as a string; undefined for bytes that are not UTF-8. */
 function textOf(value: HeaderValue | undefined): string | undefined {
-  // Kafka allows headers without a value; as an attribute that is an empty one.
+  // Kafka allows headers without a value; the attribute is then empty.
   if (value === null || value === undefined) return ''
   return typeof value === 'string' ? value : undefined
 }
@@ -208,7 +204,7 @@ function measured({ key, value, headers }: OutgoingRecord, exact: boolean): numb
   return bytes
 }
 
-/** What a record takes of the queue of Kafka's client, which counts key and value. */
+/** Bytes of a record in the queue of Kafka's client, which counts key and value. */
 export const queuedBytes = ({ key, value }: OutgoingRecord): number => byteLength(key) + byteLength(value)
 
 const RECORD_OVERHEAD = 32

@@ -21,15 +21,9 @@ import {
 import type { CommonConfig } from '../service/config.ts'
 import { isSampled, type TraceContext } from './trace-context.ts'
 
-/**
- * OpenTelemetry spans, where `OTEL_EXPORTER_OTLP_ENDPOINT` says whereto; without it there is none of this and nothing is paid for it. Names and
- * attributes follow the semantic conventions for HTTP and messaging spans.
- */
+/** OpenTelemetry spans, with names and attributes by the semantic conventions for HTTP and messaging. Used only with `OTEL_EXPORTER_OTLP_ENDPOINT`. */
 export interface Tracing {
-  /**
-   * Begins a span; undefined when its parent is not sampled. One that begins a trace may turn out not to be recorded: its ids go on all the
-   * same, with a flag that says so.
-   */
+  /** Begins a span; undefined when its parent is not sampled. A span that begins a trace may be unsampled; its ids are passed on all the same. */
   begin(
     name: string,
     kind: 'server' | 'consumer',
@@ -37,18 +31,16 @@ export interface Tracing {
     attributes: Attributes,
   ): Span | undefined
   end(span: Span, outcome: 'ok' | 'failed'): void
-  /** Sends what has ended and is not sent yet. */
+  /** Exports the remaining spans. */
   stop(): Promise<void>
 }
 
-/** How long the collector may take to answer. Spans wait for it in memory, up to a number; further ones are dropped. No event waits. */
+/** How long the collector may take to answer. Meanwhile spans are kept in memory, and further ones dropped; events do not wait. */
 const EXPORT_TIMEOUT_MS = 5_000
 const EXPORT_INTERVAL_MS = 1_000
 const MAX_WAITING_SPANS = 8_192
 
-const KINDS = { server: SpanKind.SERVER, consumer: SpanKind.CONSUMER }
-
-/** @param told is told why span export failed */
+/** @param told called with the reason when an export fails */
 export function exporterTo(endpoint: string, told: (reason: string) => void): SpanExporter {
   const tell = (message: string): void => told(reasonOf(message))
   const nothing = (): void => undefined
@@ -57,7 +49,7 @@ export function exporterTo(endpoint: string, told: (reason: string) => void): Sp
   return new OTLPTraceExporter({ url: `${endpoint.replace(/\/$/, '')}/v1/traces`, timeoutMillis: EXPORT_TIMEOUT_MS })
 }
 
-/** The library tells an error as JSON of all its properties. */
+/** The library reports an error as JSON of all its properties. */
 function reasonOf(message: string): string {
   try {
     const { message: reason } = JSON.parse(message) as { message?: unknown }
@@ -88,7 +80,7 @@ export function tracingTo(
   const tracer = provider.getTracer('kafkatrace')
   return {
     begin(name, kind, parent, attributes) {
-      const options = { kind: KINDS[kind], attributes }
+      const options = { kind: kind === 'server' ? SpanKind.SERVER : SpanKind.CONSUMER, attributes }
       if (parent === undefined) return tracer.startSpan(name, options, ROOT_CONTEXT)
       if (!isSampled(parent)) return undefined
       const [, traceId = '', spanId = ''] = parent.traceparent.split('-')
@@ -99,7 +91,7 @@ export function tracingTo(
       if (outcome === 'failed') span.setStatus({ code: SpanStatusCode.ERROR })
       span.end()
     },
-    // What cannot be sent any more is no reason to stop in another way.
+    // A failed export must not make stopping fail.
     stop: () => provider.shutdown().catch((error: Error) => told(error.message)),
   }
 }

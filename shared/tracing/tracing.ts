@@ -9,16 +9,17 @@ import { flagsOf, RANDOM, SAMPLED, type TraceContext } from './trace-context.ts'
 export async function createTracing(config: CommonConfig, service: string, log: Logger): Promise<Tracing | undefined> {
   const endpoint = config.OTEL_EXPORTER_OTLP_ENDPOINT
   if (endpoint === undefined) return undefined
-  // The libraries take some 20 MB, which only those who want spans should pay.
+  // Imported here, since the libraries take some 20 MB.
   const { exporterTo, tracingTo } = await import('./spans.ts')
-  const shown = shownEndpoint(endpoint)
+  // Without user, password and path, which may contain a key.
+  const shown = new URL(endpoint).origin
   const redact = redactor()
   const told = (reason: string): void =>
     log.warn({ reason: redact(reason.replaceAll(endpoint, shown)), endpoint: shown }, 'span export failed')
   return tracingTo(exporterTo(endpoint, told), service, config, told)
 }
 
-/** What goes on behind a span of a trace, or behind one that begins a trace. */
+/** The context of a span's children. @param trace of the span's parent; undefined for a span that begins a trace */
 export function contextOf(span: Span, trace: TraceContext | undefined): TraceContext {
   const { traceId, spanId, traceFlags } = span.spanContext()
   const flags = (traceFlags & SAMPLED) | (trace === undefined ? 0 : flagsOf(trace) & RANDOM)
@@ -26,6 +27,3 @@ export function contextOf(span: Span, trace: TraceContext | undefined): TraceCon
   if (trace?.tracestate !== undefined) context.tracestate = trace.tracestate
   return context
 }
-
-/** What a log may show of a collector's address: neither user, password nor path, in which a key may stand. */
-const shownEndpoint = (endpoint: string): string => new URL(endpoint).origin
