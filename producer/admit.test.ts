@@ -7,7 +7,7 @@ import { until } from '../shared/testing/until.ts'
 import { Gate, holding, Meter, queueShare, type Stay } from './admit.ts'
 
 describe('the gate', () => {
-  /** Lets somebody in, or gives the reason why not. */
+  /** Lets a request in, or returns why not. */
   const enter = (gate: Gate, tenant = 'a', bytes = 1, stream = false): Stay | string => {
     const entered = gate.enter(tenant, bytes, stream)
     return entered.ok ? entered.stay : entered.problem.detail
@@ -41,7 +41,7 @@ describe('the gate', () => {
             const [first] = inside
             if (first !== undefined && leaves < 2) {
               inside.delete(first)
-              // Twice is once.
+              // Leaving twice counts once.
               for (let time = 0; time <= leaves; time++) gate.leave(first)
               expect(gate.hold(first, 1_000)).toBeUndefined()
             }
@@ -119,7 +119,7 @@ describe('the gate', () => {
   test('the room is shared by as many as want it', () => {
     const gate = new Gate({ maxRequests: 1_000, maxBytes: 1_000 }, 10)
     const turns: Record<string, Stay[]> = { a: [], b: [], c: [] }
-    // Whatever one of them gives back, whoever comes next may take.
+    // What one tenant frees, the next may take.
     for (let round = 0; round < 5_000; round++) {
       const [name = '', mine = []] = Object.entries(turns)[round % 3] ?? []
       const stay = enter(gate, name)
@@ -138,7 +138,7 @@ describe('the gate', () => {
     expect(enter(gate, 'hostile')).toContain('more to do than it can')
     const others = Array.from({ length: 32 }, () => must(gate, 'other'))
     expect(enter(gate, 'other')).toContain('more to do than it can')
-    // Streams are served besides, and a third tenant has its part as well.
+    // Streams are not counted, and a third tenant has a share, too.
     must(gate, 'other', 1, true)
     for (let i = 0; i < 22; i++) must(gate, 'third')
     expect(enter(gate, 'third')).toContain('more to do than it can')
@@ -250,7 +250,7 @@ describe('a quota', () => {
         clock.nowMs += meter.take(cost, 0)
         expect(meter.take(cost, 0)).toBe(0)
       }),
-      // A rate and a cost whose fractions do not add up.
+      // A rate and a cost that cause rounding errors.
       { examples: [[25, 57]] },
     )
   })
@@ -283,7 +283,7 @@ describe('a quota', () => {
     expect(meter.wait(0, 1)).toBe(2_000)
     clock.nowMs = 600 + 2_100
     expect(meter.take(1, 1)).toBe(0)
-    // Somebody who is in deeper debt, for a request larger than the burst, is forgiven nothing by a small mistake.
+    // A small mistake does not reduce the deeper debt of a request larger than the burst.
     const other = meterAt({ events: { perSecond: 10, burst: 10 } })
     expect(other.meter.take(100, 0)).toBe(0)
     other.meter.spend(1, 0)

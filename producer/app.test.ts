@@ -32,7 +32,7 @@ function service(
   } = {},
 ) {
   const kafka = new FakeKafka().createTopic(TOPIC, options.partitions ?? 3)
-  // Timeouts that the loader would refuse as too short for a broker are long enough for one in memory.
+  // The loader refuses time-outs this short, but the in-memory broker is fast enough for them.
   const config = {
     ...loadProducerConfig({
       NODE_ENV: 'development',
@@ -107,7 +107,7 @@ async function problem(response: Response) {
   }
 }
 
-/** As with AUTH=off, but for a stream that breaks it. */
+/** As with AUTH=off, but it throws for one stream. */
 const failingFor =
   (broken: string): Authenticate =>
   (request, stream) => {
@@ -437,7 +437,7 @@ describe('limits', () => {
     const document = await problem(response)
     expect(document.errors?.[0]?.pointer).toBe('/1')
     expect(kafka.all(TOPIC)).toHaveLength(0)
-    // An event that is no list's has no index, in a plain body neither.
+    // Only the events of a list have an index.
     for (const headers of [JSON_TYPE, STRUCTURED]) {
       const single = await problem(await post(JSON.stringify({ ...REQUIRED, data: 'x'.repeat(1_000) }), headers))
       expect(single.errors?.[0]?.pointer).toBe('')
@@ -485,9 +485,9 @@ describe('limits', () => {
     expect((await post('{"type":"t"}', JSON_TYPE)).status).toBe(503)
     const text = await metrics.registry.metrics()
     expect(text).toContain('kafkatrace_producer_http_requests_total{route="events",status="503"} 3')
-    // What was stored, what is invalid, and what Kafka has not acknowledged in time.
+    // One stored, one invalid, one not acknowledged in time.
     expect(text).toContain('kafkatrace_producer_request_seconds_count{route="events"} 3')
-    // Kafka was given two of them; the one that it has not acknowledged in time counts with the time that it was waited for.
+    // Two were produced. The one that was not acknowledged counts with its time-out.
     expect(text).toContain('kafkatrace_producer_ack_seconds_count 2')
   })
 
@@ -605,7 +605,7 @@ describe('limits', () => {
     )
     const response = await post(body, NDJSON)
     await until(() => sent >= 10)
-    // Whoever would read on has every chance to.
+    // Time enough to read more, if anything still did.
     for (let turn = 0; turn < 100; turn++) await new Promise((resolve) => setImmediate(resolve))
     expect(sent).toBeLessThanOrEqual(14)
     resolve()
@@ -793,7 +793,7 @@ describe('Kafka’s answers', () => {
     const document = await problem(response)
     expect(document).toMatchObject({ type: 'urn:kafkatrace:problem:internal', outcome: 'unknown' })
     expect(JSON.stringify(document)).not.toContain('secret detail')
-    // It has come to the log, so that there was something to tell.
+    // It is in the log, so there was something to report.
     expect(logged).toContainEqual(
       expect.objectContaining({
         level: 50,
@@ -926,7 +926,7 @@ describe('who may send', () => {
     ['Authorization and X-API-Key', { authorization: `Bearer ${acme.key}`, 'x-api-key': narrow.key }, ''],
     ['X-API-Key and access_token', { 'x-api-key': acme.key }, `?access_token=${narrow.key}`],
     ['access_token twice', {}, `?access_token=${acme.key}&access_token=${narrow.key}`],
-    // As Bun joins two fields of one name.
+    // As Bun joins repeated fields.
     ['Authorization twice', { authorization: `Bearer ${acme.key}, Bearer ${narrow.key}` }, ''],
     ['a right and a wrong one', { authorization: `Bearer ${acme.key}`, 'x-api-key': 'wrong' }, ''],
     ['a right and an empty one', { authorization: `Bearer ${acme.key}`, 'x-api-key': '' }, ''],
@@ -1027,7 +1027,7 @@ describe('who may send', () => {
     expect(statuses).toEqual([...Array(20).fill(422), ...Array(10).fill(429)])
     clock.nowMs += 100
     expect((await post('{"type":"t"}', bearer(acme.key))).status).toBe(202)
-    // A tenant that does not wait does not fill the log.
+    // A tenant that ignores its quota does not fill the log.
     expect(logged.filter((line) => line['status'] === 429).map((line) => line['level'])).toEqual(Array(10).fill(20))
   })
 
@@ -1224,7 +1224,7 @@ describe('around it', () => {
     expect((await post('{"type":"t"}', { ...JSON_TYPE, 'x-api-key': key })).status).toBe(202)
     const asked = spyOn(producer, 'blocked')
     const answers = (async () => ndjson(await post('{"type":"t"}\n', { ...NDJSON, 'x-api-key': key })))()
-    // For the request, and for its line, which then waits.
+    // Called for the request and for its line, which then waits.
     await until(() => asked.mock.calls.length === 2)
     stop.abort()
     expect((await answers).at(-1)?.['summary']).toMatchObject({ events: 1, notStored: 1, complete: false })
@@ -1264,7 +1264,7 @@ describe('around it', () => {
     const began = process.cpuUsage()
     for (let i = 0; i < 5; i++) await post(body, { ...JSON_TYPE, ...headers })
     const { user, system } = process.cpuUsage(began)
-    // 0.1 s each where a run of spaces was looked at from each of its characters on.
+    // With quadratic matching 0.1 s each.
     expect((user + system) / 1_000).toBeLessThan(250)
   })
 

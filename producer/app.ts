@@ -61,7 +61,7 @@ export function createApp(deps: AppDeps): Hono {
     const allow = allowed.join(', ')
     return refuse(of, {
       kind: 'method-not-allowed',
-      detail: `${c.req.method} is not possible here: ${allow} ${allowed.length > 1 ? 'are' : 'is'}.`,
+      detail: `${c.req.method} is not allowed here. Allowed: ${allow}.`,
       headers: { allow },
     })
   })

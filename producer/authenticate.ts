@@ -26,7 +26,7 @@ export const authenticateByKey =
     if (key === undefined)
       return refusal('unauthenticated', 'Send a key: "Authorization: Bearer <key>" or "X-API-Key: <key>".', CHALLENGE)
     const credential = tenants.find(key)
-    if (credential === undefined) return refusal('unauthenticated', 'The key is not known here.', CHALLENGE_INVALID)
+    if (credential === undefined) return refusal('unauthenticated', 'The key is unknown.', CHALLENGE_INVALID)
     return authorise(credential, stream)
   }
 

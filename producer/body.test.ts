@@ -21,7 +21,7 @@ const CHECKSUM = { params: { [constants.ZSTD_c_checksumFlag]: 1 } }
 const checked = zstdCompressSync(text, CHECKSUM)
 const [shortGzip, shortZstd] = [gzipSync('more'), zstdCompressSync('more')]
 
-/** What the body comes to when it is read as a whole: so many bytes, or why not. */
+/** Reads a whole body: its length, or why it is refused. */
 async function whole(encoding: Encoding, bytes: Buffer): Promise<number | string> {
   const request = new Request('http://localhost/', {
     method: 'POST',
@@ -32,7 +32,7 @@ async function whole(encoding: Encoding, bytes: Buffer): Promise<number | string
   return read.ok ? read.bytes.length : read.problem.detail
 }
 
-/** The same when it is read as a stream, in pieces that were cut anywhere. */
+/** The same as a stream, in arbitrary pieces. */
 async function streamed(encoding: Encoding, bytes: Buffer, pieceBytes = 1_009): Promise<number | string> {
   let at = 0
   const body = new ReadableStream<Uint8Array>({
@@ -171,7 +171,7 @@ describe('pieces', () => {
     )
   })
 
-  /** How many there are in memory when the last of so many has come. */
+  /** How many pieces are in memory when the last one has arrived. */
   function ofOneByte(count: number): { body: ReadableStream<Uint8Array>; kept: Promise<number> } {
     const inMemory = (): number => {
       Bun.gc(true)

@@ -12,7 +12,7 @@ import { loadProducerConfig } from './config.ts'
 import { createMetrics } from './metrics.ts'
 import { makeKey, tenantsOf } from './tenants.ts'
 
-/** One tenant does what it can to keep the other out, which sends as before, and notices nothing. */
+/** One tenant floods the service in every way it can; the other sends as before and must not notice. */
 
 const [hostileKey, otherKey] = [makeKey('hostile'), makeKey('other')]
 
@@ -64,7 +64,7 @@ function serve(env: Record<string, string> = {}) {
 
 type Service = ReturnType<typeof serve>
 
-/** A connection that says this and no more. */
+/** A connection that sends this and nothing more. */
 function say(port: number, head: Record<string, string>, body: string | Buffer): Socket {
   const socket = connect(port, '127.0.0.1').on('error', () => undefined)
   const fields = { host: 'h', 'x-api-key': hostileKey.key, ...head }
@@ -83,14 +83,14 @@ const NDJSON = { 'content-type': 'application/x-ndjson', 'transfer-encoding': 'c
 const chunk = (body: string | Buffer): Buffer =>
   Buffer.concat([Buffer.from(`${Buffer.byteLength(body).toString(16)}\r\n`), Buffer.from(body), Buffer.from('\r\n')])
 
-/** A block of zstd (RFC 8878, section 3.1.1.2): its bytes, or one byte so many times. */
+/** A zstd block (RFC 8878, section 3.1.1.2): raw bytes, or one byte repeated. */
 function block(content: Buffer | number): Buffer {
   const header = Buffer.alloc(3)
   header.writeUIntLE(typeof content === 'number' ? (content << 3) | 2 : content.length << 3, 0, 3)
   return Buffer.concat([header, typeof content === 'number' ? Buffer.from('\n') : content])
 }
 
-/** 0.4 KB of zstd that fill the largest window with line feeds, between two events. */
+/** 0.4 KB of zstd: line feeds that fill the largest window, between two events. */
 const WINDOW = Buffer.concat([
   Buffer.from([0x28, 0xb5, 0x2f, 0xfd, 0, (23 - 10) << 3]),
   block(Buffer.from('{"type":"t"}\n')),
@@ -101,7 +101,7 @@ const WINDOW = Buffer.concat([
 const post = (port: number, key: string, body: string | Buffer, headers: Record<string, string> = JSON_TYPE) =>
   fetch(`http://127.0.0.1:${port}/v1/events`, { method: 'POST', headers: { ...headers, 'x-api-key': key }, body })
 
-/** Sends as many at a time, again and again, until the test ends. */
+/** Keeps so many requests in flight until the test ends. */
 function flood(at: number, send: () => Promise<Response>): void {
   let over = false
   const one = async (): Promise<void> => {
@@ -159,7 +159,7 @@ const hostility: [name: string, env: Record<string, string>, begin: (service: Se
     async ({ port, gate }) => {
       const headers = { ...NDJSON, 'content-encoding': 'zstd' }
       for (let i = 0; i < 100; i++) say(port, headers, chunk(WINDOW))
-      // Those for which there is no room have ended.
+      // The requests without room have ended.
       await until(() => gate.level.requests < 5 && gate.level.bytes > 16 * MIB)
     },
   ],
@@ -173,7 +173,7 @@ const hostility: [name: string, env: Record<string, string>, begin: (service: Se
       const batch = JSON.stringify(Array.from({ length: 500 }, () => ({ type: 't' })))
       for (let i = 0; i < 10; i++) void post(port, hostileKey.key, batch).catch(() => undefined)
       await until(() => producer.queue().records >= 1_500)
-      // Whatever has been handed over stays where it is.
+      // Nothing leaves the queue of Kafka's client.
       kafka.hold = undefined
     },
   ],

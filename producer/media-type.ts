@@ -23,8 +23,8 @@ export function modeOf(contentType: string | undefined, hasAttributes: boolean):
       contentType === undefined
         ? 'The Content-Type header is missing.'
         : isCloudEvents
-          ? 'The event format is not one of ours.'
-          : 'The Content-Type is not one of ours, and no ce- header says that the body is an event’s data.',
+          ? 'The event format is not supported.'
+          : 'The Content-Type is not supported, and there is no ce- header, which would make the body an event’s data.',
     )
   // RFC 8259, section 8.1: JSON exchanged between systems is UTF-8.
   if (charset !== undefined && charset !== 'utf-8' && charset !== 'utf8')
@@ -78,7 +78,7 @@ export function encodingOf(value: string | undefined): OrProblem<{ encoding: Enc
         ok: false,
         problem: {
           kind: 'unsupported-encoding',
-          detail: 'The Content-Encoding is not one of ours: send gzip, zstd, or none.',
+          detail: 'The Content-Encoding is not supported: send gzip, zstd, or none.',
           headers: { 'accept-encoding': 'gzip, zstd' },
         },
       }

@@ -100,7 +100,7 @@ describe('the lines of a stream', () => {
     expect(lines).toEqual([{ kind: 'too long', number: 1, readBytes: 200 * chunk.length }])
     await expect(readAll()).rejects.toThrow('bytes in a row hold no event')
     expect(read).toBeLessThan(16_000_000 / chunk.length + 2)
-    // Other tests' garbage is in this figure too.
+    // Includes garbage of other tests.
     expect((residentMemoryBytes() ?? 0) - before).toBeLessThan(256 * 1024 * 1024)
   })
 
@@ -116,7 +116,7 @@ describe('the lines of a stream', () => {
     }
     await expect(readAll()).rejects.toThrow('bytes in a row hold no event')
     expect(read).toBe(24)
-    // At 150 ns a line, as it was, these are 3.6 s.
+    // At an earlier 150 ns a line this took 3.6 s.
     expect(process.cpuUsage(began).user / 1_000).toBeLessThan(1_000)
   })
 
@@ -143,11 +143,11 @@ describe('the lines of a stream', () => {
     for await (const piece of streamBody(body, 'gzip', () => undefined)) {
       taken += piece.length
       if (taken < 10 * 1024 * 1024) continue
-      // Whoever would decode on has every chance to.
+      // Time enough to decode more, if anything still did.
       for (let turn = 0; turn < 1_000; turn++) await new Promise((resolve) => setImmediate(resolve))
       break
     }
-    // One byte is a thousand, so this much is what 10 MB come from and what the decoder's own buffers hold.
+    // A byte decompresses to a thousand: this is the input of 10 MB, plus the decoder's own buffers.
     expect(pulled).toBeLessThan(200 * 1_024)
   })
 })
@@ -163,7 +163,7 @@ interface Answer {
 
 type Limits = StreamConfig & Pick<Destination, 'maxEventBytes'> & { windowBytes: number }
 
-/** A stream of lines, and what is answered. */
+/** An NDJSON stream and its answer. */
 function stream(
   source: AsyncIterable<Uint8Array> | string,
   options: {
@@ -210,7 +210,7 @@ function stream(
       untold = unanswered
     },
   })
-  /** To its end. */
+  /** Reads the answer to its end. */
   async function read(): Promise<Answer[]> {
     const pieces: Uint8Array[] = []
     for await (const piece of answers) pieces.push(piece)
@@ -397,7 +397,7 @@ describe('a stream of events', () => {
     })()
     const answered = () => text.split('"line"').length - 1
     await until(() => answered() === 10)
-    // Whatever would be answered without quota has every chance to be.
+    // Time enough for lines to be answered, if they did not need quota.
     for (let turn = 0; turn < 100; turn++) await new Promise((resolve) => setImmediate(resolve))
     expect(answered()).toBe(10)
     nowMs += 100

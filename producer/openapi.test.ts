@@ -105,7 +105,7 @@ describe('the OpenAPI description', () => {
         expect([...Value.Errors(plain ? PlainEvent : CloudEvent, event)].map((one) => one.path + one.message)).toEqual(
           [],
         )
-        // As "dependentSchemas" says, which TypeBox does not read.
+        // TypeBox does not read "dependentSchemas".
         for (const [name, one] of Object.entries(event))
           if (name !== 'data') expect(Value.Check(Extension, one), name).toBe(true)
       }),

@@ -3,12 +3,12 @@ import { type KafkaCluster, startKafka } from '../shared/dev/brokers/kafka.ts'
 import { type ServiceProcess, startService } from '../shared/testing/service-process.ts'
 import { until } from '../shared/testing/until.ts'
 
-/** A broker that is killed and comes back, under a producer that goes on answering. On a Kafka of its own. */
+/** A broker is killed and restarted while the producer keeps answering. Uses its own Kafka. */
 
 const TEST_TIMEOUT_MS = 120_000
 const DELIVERY_TIMEOUT_MS = 2_000
 
-/** Delivery, librdkafka's second, our own grace, and what a busy machine adds. */
+/** The delivery time-out, librdkafka's check once a second, our grace, and slack for a busy machine. */
 const LONGEST_ANSWER_MS = DELIVERY_TIMEOUT_MS + 3_000
 
 let kafka: KafkaCluster
@@ -54,7 +54,7 @@ test(
     await until(() => service.started['port'] !== undefined, { timeoutMs: 30_000, what: 'the public port' })
     expect((await post()).status).toBe(202)
     await kafka.kill(0)
-    // Before the loss is noticed an event may be handed over; nobody then knows.
+    // An event that is produced before the loss is noticed has an unknown outcome.
     const cut = await Promise.all(Array.from({ length: 20 }, () => post()))
     for (const answer of cut) {
       expect(answer.status).toBe(503)
@@ -85,7 +85,7 @@ test(
       NODE_ENV: 'development',
       AUTH: 'off',
       KAFKA_BROKERS: kafka.bootstrapServers,
-      // What is on its way is given up only when the process has to end.
+      // Records in flight are abandoned only when the process has to end.
       DELIVERY_TIMEOUT_MS: '20000',
       DRAIN_TIMEOUT_MS: '4000',
     })

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'bun:test'
 import fc from 'fast-check'
 import { decodeHeader } from './parse.ts'
 
-/** As Bun hands over a header: a character a byte. */
+/** As in Bun's `Headers`: a character a byte. */
 const received = (text: string): string => Buffer.from(text).toString('latin1')
 const text = fc.string({ unit: fc.constantFrom(...('aZ09 %"\\{};,é日😀'.match(/./gu) ?? [])), maxLength: 12 })
 

@@ -21,13 +21,13 @@ import { until } from '../shared/testing/until.ts'
 import { loadProducerConfig } from './config.ts'
 import { makeKey } from './tenants.ts'
 
-/** The producer as a process, on a real broker: every row of its contract, and what came to be in Kafka. */
+/** The producer as a process on a real broker: every row of its HTTP contract, and the records in Kafka. */
 
 const PARTITIONS = 5
 const TEST_TIMEOUT_MS = 60_000
 const MIB = 1024 * 1024
 
-/** With a request a topic, these took a broker half a minute. */
+/** With a request for each topic, creating these took half a minute. */
 const STREAMS = 200
 const MANY_STREAMS_MS = 15_000
 
@@ -181,7 +181,7 @@ describe('what is answered 202', () => {
       if (one === undefined || again === undefined || keyed === undefined) throw new Error('a receipt is missing')
       expect(one.stream).toBe('orders')
       expect([...((await stored(one)).value ?? [])]).toEqual([0, 1, 2])
-      // Without a key, the same event goes where its first sending went.
+      // Without a key, a repeated event goes to the same partition.
       expect(again.partition).toBe(one.partition)
       expect((await stored(again)).key).toBeNull()
       expect((await stored(keyed)).key?.toString()).toBe('p')
@@ -269,7 +269,7 @@ describe('what is refused', () => {
       await refused(post(Buffer.alloc(5 * MIB), { ...JSON_TYPE }))
       await refused(post('x', { 'content-type': 'text/css' }))
       await refused(post('[{"type":"t"},{"type":""}]', JSON_TYPE))
-      // Within our limit, above the topic's, and not to be compressed.
+      // Within our limit, above the topic's, and incompressible.
       await refused(post(randomBytes(2 * MIB), { ...CE, 'content-type': 'image/png' }))
       expect(statuses).toEqual([400, 401, 404, 413, 415, 422, 413])
       expect(await ends()).toBe(before)
@@ -279,7 +279,7 @@ describe('what is refused', () => {
 })
 
 describe('a topic with settings of its own', () => {
-  /** Events of 1.1 KB that do not get smaller by compression, with two keys by turns. */
+  /** Incompressible events of 1.1 KB with two alternating keys. */
   const events = (count: number, from: string) =>
     Array.from({ length: count }, (_, at) => ({
       type: 't',
@@ -364,7 +364,7 @@ describe('a topic with settings of its own', () => {
   )
 })
 
-/** Writes raw bytes and gives what was answered until the connection closed or the condition held. */
+/** Writes raw bytes and returns the answer until the connection closes or the condition holds. */
 function raw(
   write: string,
   done: (answer: string) => boolean = () => false,
@@ -525,7 +525,7 @@ describe('a process', () => {
       const send = (stream: string) =>
         fetch(url(`/v1/streams/${stream}/events`, many), { method: 'POST', headers: JSON_TYPE, body: '{"type":"t"}' })
       const statuses: number[] = []
-      // Few at a time: it is not about how much it does at once.
+      // Few at a time: this does not test throughput.
       for (let from = 0; from < STREAMS; from += 40)
         for (const { status } of await Promise.all(streams.slice(from, from + 40).map(send))) statuses.push(status)
       expect(statuses).toEqual(streams.map(() => 202))

@@ -9,7 +9,7 @@ import { openSockets } from './sockets.ts'
 
 const DRAIN_TIMEOUT_MS = 1_000
 
-/** A connection on which one request was answered, and which is idle since. */
+/** A connection that is idle after one answered request. */
 async function connection(port: number): Promise<{ socket: Socket; received(): string; closed: Promise<void> }> {
   let received = ''
   const socket = connect(port, '127.0.0.1')
@@ -25,7 +25,7 @@ async function connection(port: number): Promise<{ socket: Socket; received(): s
   return { socket, received: () => received, closed }
 }
 
-/** The public port, open, and the number that it has. */
+/** An open public port and its number. */
 async function opened(fetch: () => Response, gate = new Gate({ maxRequests: 10, maxBytes: 1_000 })) {
   const { promise: number, resolve } = Promise.withResolvers<number>()
   const config = loadProducerConfig({
@@ -76,7 +76,7 @@ test.skipIf(openSockets() === undefined)('a request that has arrived is known be
   const idle = await connection(port)
   const other = await connection(port)
   expect(sockets?.unread(port)).toBe(0)
-  // It reaches the kernel at once, and the server when this turn of the event loop is over.
+  // It reaches the kernel at once, and the server in the next turn of the event loop.
   other.socket.write(`${BEGUN}${REST}`)
   expect(sockets?.unread(port)).toBe(1)
   await until(() => other.received().split('HTTP/1.1 202').length === 3, { timeoutMs: 5_000, what: 'the answer' })
@@ -93,7 +93,7 @@ test.skipIf(openSockets() === undefined)('the kernel takes little for a client t
     controller.enqueue(piece)
   }
   const endless = () => new Response(new ReadableStream({ pull }))
-  /** So much of an endless answer is taken for a client that reads its beginning only. */
+  /** How much of an endless answer is taken for a client that reads only its beginning. */
   async function takenAt(port: number): Promise<number> {
     taken = 0
     const { socket } = await connection(port)

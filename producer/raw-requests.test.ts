@@ -15,7 +15,7 @@ import { createMetrics } from './metrics.ts'
 import { createPublicPort } from './public-port.ts'
 import { makeKey, tenantsOf } from './tenants.ts'
 
-/** Requests as bytes on a socket, to the real ports: what clients send that no HTTP library would. */
+/** Requests as bytes on a socket, which no HTTP library would send. */
 
 const TOPIC = 'kt.default.events'
 const stops: (() => Promise<void>)[] = []
@@ -23,7 +23,7 @@ afterAll(async () => {
   for (const stop of stops) await stop()
 })
 
-/** A public port, Kafka in memory behind it. */
+/** A public port with Kafka in memory. */
 async function publicPort(authenticate = authenticateNobody([]).authenticate) {
   const config = loadProducerConfig({
     KAFKA_BROKERS: 'localhost:9092',
@@ -77,7 +77,7 @@ function opsPort(): number {
   return ops.port
 }
 
-/** Writes bytes, a character each, in one go, and gives what came until the connection was closed or the condition holds. */
+/** Writes bytes, a character each, at once; returns the answer until the connection closes or the condition holds. */
 async function send(port: number, text: string, enough: (received: string) => boolean = () => false): Promise<string> {
   let received = ''
   let closed = false
@@ -105,7 +105,7 @@ const chunked = (type: string, body: string) =>
   `POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Type: ${type}\r\nTransfer-Encoding: chunked\r\n\r\n${body.length.toString(16)}\r\n${body}\r\n`
 
 const ATTRIBUTES = '"specversion":"1.0","source":"/s","type":"t"'
-/** Every way to send events: header fields and body, which makes so many events. */
+/** Every way to send events: header fields, body, and the number of events. */
 const WAYS: [way: string, head: string, body: string, events: number][] = [
   ['plain', 'Content-Type: application/json\r\n', '{"type":"t"}', 1],
   ['several', 'Content-Type: application/json\r\n', '[{"type":"t"},{"type":"t"}]', 2],
@@ -226,7 +226,7 @@ describe('what comes together with a request', () => {
     const closed = new Promise<void>((resolve) => void socket.once('close', () => resolve()))
     await until(() => producer.queue().records === 1, { what: 'the record to be handed over' })
     socket.write(more)
-    // Acknowledged only when the server has read it, or could have.
+    // TCP acknowledges it only when the server has read it or could have.
     await send(port, 'GET /docs HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n')
     acknowledge()
     await closed

@@ -6,8 +6,8 @@ import { type ServiceProcess, startService } from '../shared/testing/service-pro
 import { until } from '../shared/testing/until.ts'
 
 /**
- * Producers that share a port, replaced in turn under load: no request fails, and none has to be sent again. In a network of its own where that can be
- * had, since there the kernel can be told to hand connections that are being made from one process to the other.
+ * Producers that share a port, replaced in turn under load: no request fails, and none has to be sent again. In a network namespace of its own where
+ * possible, since there the kernel can be told to hand connections being established from one process to another.
  */
 
 const TEST_TIMEOUT_MS = 240_000
@@ -16,13 +16,13 @@ const ROUNDS = 4
 const KEEPING_CLIENTS = 12
 const OPENING_CLIENTS = 4
 const PAUSE_MS = 5
-/** So many more requests are answered between two steps of a round. */
+/** How many requests are answered between two steps of a round. */
 const REQUESTS_A_STEP = 150
 
 const INSIDE = process.env['KAFKATRACE_OWN_NETWORK'] === 'yes'
 const PREPARE = 'ip link set lo up && echo 1 > /proc/sys/net/ipv4/tcp_migrate_req && exec "$@"'
 
-/** A command that runs its arguments in a network of its own. */
+/** A command that runs its arguments in a network namespace of its own. */
 const ownNetwork = (...command: string[]): string[] => [
   'unshare',
   '--net',
@@ -44,7 +44,7 @@ interface Answer {
   last: boolean
 }
 
-/** A connection on which requests are sent one after the other, and never again. */
+/** A connection that sends requests one after the other, without retries. */
 class Client {
   readonly #socket: Socket
   #received = ''
@@ -79,7 +79,7 @@ class Client {
     this.#socket.write(text)
   }
 
-  /** The answer to what was sent. @throws Error when the connection ends before */
+  /** The answer to a request. @throws Error when the connection ends before it */
   async answer(): Promise<Answer> {
     for (;;) {
       const end = this.#received.indexOf('\r\n\r\n')
@@ -104,7 +104,7 @@ class Client {
   }
 }
 
-/** Clients that send for ever; what goes wrong is kept. */
+/** Clients that send until they are stopped, and record failures. */
 function startLoad(port: number) {
   const failures: string[] = []
   let answered = 0
@@ -170,7 +170,7 @@ async function replaceUnderLoad(): Promise<void> {
     return service
   }
   let old = await start()
-  // Of the first one: a stream that goes on, and a connection that is idle.
+  // To the first process: a stream that continues, and an idle connection.
   const stream = await Client.open(port)
   stream.write(
     `POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n${chunk(`${body('s1')}\n`)}`,
@@ -207,7 +207,7 @@ async function replaceUnderLoad(): Promise<void> {
   await kafka.stop()
   releasePorts([port])
   expect(load.failures).toEqual([])
-  // Every client that keeps its connection was told to leave, at least once.
+  // Every client that keeps its connection got `Connection: close` at least once.
   expect(load.lastAnswers()).toBeGreaterThanOrEqual(KEEPING_CLIENTS)
 }
 

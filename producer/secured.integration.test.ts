@@ -10,23 +10,23 @@ import { type ServiceProcess, startService } from '../shared/testing/service-pro
 import { until } from '../shared/testing/until.ts'
 import { makeKey } from './tenants.ts'
 
-/** The producer as a process, on a Kafka of its own that asks who one is and what one may do. */
+/** The producer as a process, on its own Kafka with authentication and ACLs. */
 
 const TEST_TIMEOUT_MS = 120_000
-/** A client that was refused comes back after 5 s at most; the rest is what a busy machine adds. */
+/** A refused client retries after at most 5 s; the rest is slack for a busy machine. */
 const SOON_MS = 20_000
 const ACL_TIMEOUT_MS = 10_000
 const USER = 'producer'
 const PASSWORD = 'right-password'
 
-/** Listeners beside the one that asks for nothing, each with its security protocol. */
+/** Listeners besides the plaintext one, each with its security protocol. */
 const LISTENERS = { TLS: 'SSL', EXPIRED: 'SSL', ELSEWHERE: 'SSL', MUTUAL: 'SSL', SASL: 'SASL_SSL' }
 
 let kafka: KafkaCluster
 let ports: number[]
-/** Environments that reach Kafka, by listener. */
+/** Environments that can connect, by listener. */
 let reaching: Record<'tls' | 'mutual' | 'encrypted' | 'sasl', Record<string, string>>
-/** Environments that do not, and how the reason begins. */
+/** Environments that cannot, and how the reason starts. */
 let failing: { name: string; env: Record<string, string> }[]
 const running: ServiceProcess[] = []
 
@@ -65,7 +65,7 @@ beforeAll(async () => {
       'sasl.enabled.mechanisms': 'PLAIN',
       'listener.name.sasl.plain.sasl.jaas.config': `org.apache.kafka.common.security.plain.PlainLoginModule required user_${USER}="${PASSWORD}";`,
       'authorizer.class.name': 'org.apache.kafka.metadata.authorizer.StandardAuthorizer',
-      // Who comes by a listener that asks for nothing, and who has a certificate.
+      // The principals of the plaintext listener and of the certificate.
       'super.users': 'User:ANONYMOUS;User:CN=client',
     },
   })
@@ -129,7 +129,7 @@ const ready = (of: ServiceProcess) =>
     timeoutMs: SOON_MS,
     what: 'readiness',
   })
-/** What it has logged of why its producing client does not reach Kafka. */
+/** Its log lines about why the producing client cannot connect. */
 const unreached = (of: ServiceProcess): string[] =>
   of.log
     .filter((line) => line['msg'] === 'Kafka is unreachable' && line['client'] === 'producer')
@@ -155,7 +155,7 @@ describe('who Kafka does not let in', () => {
           timeoutMs: SOON_MS,
           what: `"connection refused" after "${name}"`,
         })
-        // A try every few seconds, and a line for what has changed.
+        // It retries every few seconds, and logs only changes.
         const lines = unreached(service)
         expect(lines.filter((line, at) => line === lines[at - 1])).toEqual([])
       }
@@ -230,7 +230,7 @@ describe('who may not write', () => {
       expect(await post('two')).toMatchObject({ status: 202 })
 
       await take('kt.secured.two')
-      // The first one finds it out.
+      // The first request detects it.
       await until(async () => (await post('two')).outcome === 'not stored', { timeoutMs: SOON_MS })
       expect(await post('two')).toMatchObject({
         status: 503,
@@ -241,7 +241,7 @@ describe('who may not write', () => {
       expect((await streams())?.detail).toContain('1 of 2 streams cannot be written to: not authorized')
 
       await take('kt.secured.one')
-      // Nobody sends: it is asked for.
+      // Without requests it is polled.
       await until(async () => !(await readiness(service)).ok, { timeoutMs: SOON_MS, what: 'the loss to be seen' })
       expect(await post('one')).toMatchObject({ status: 503, outcome: 'not stored' })
 

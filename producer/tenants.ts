@@ -108,7 +108,7 @@ export function tenantsFaults(file: unknown): string[] {
       owners.set(id, name)
       for (const stream of streams ?? [])
         if (!tenant.streams.includes(stream))
-          faults.push(`the key ${id} names the stream ${stream}, which ${name} has not`)
+          faults.push(`the key ${id} names the stream ${stream}, which ${name} does not have`)
     }
   }
   return faults

@@ -2,7 +2,7 @@ import { expect, test } from 'bun:test'
 import { turn } from '../shared/service/retry.ts'
 import { Turns } from './turns.ts'
 
-/** Keeps the thread. */
+/** Blocks the thread. */
 function work(ms: number): void {
   const end = performance.now() + ms
   while (performance.now() < end);
@@ -28,7 +28,7 @@ test('whatever many have to do, the event loop goes on in between', async () => 
     before = pieces
   }
   await all
-  // Without turns all twenty work in each.
+  // Without turns, all twenty would work in each.
   expect(Math.max(...inTurns)).toBeLessThan(8)
 })
 

@@ -41,7 +41,7 @@ describe('what is wrong with the events of a request', () => {
     const text = event(420_000, 'Bad')
     const began = process.cpuUsage()
     expect(parse(text)).toMatchObject({ ok: false, problem: { kind: 'body-too-large' } })
-    // 0.4 s and more where they are listed.
+    // Listing them takes 0.4 s or more.
     expect(process.cpuUsage(began).user / 1_000).toBeLessThan(150)
   })
 

@@ -3,7 +3,7 @@ import { constants, createZstdCompress, type ZstdOptions, zstdCompressSync } fro
 import fc from 'fast-check'
 import { ZstdFrames } from './zstd.ts'
 
-/** What is said of data that comes in pieces of so many bytes. */
+/** The fault of data in pieces of so many bytes. */
 function verdict(bytes: Uint8Array, pieceBytes = bytes.length): string | undefined {
   const frames = new ZstdFrames()
   for (let at = 0; at < bytes.length; at += pieceBytes) {
@@ -84,7 +84,7 @@ describe('the frames of Zstandard data', () => {
   })
 })
 
-/** As it is compressed before its size is known. */
+/** Compressed without knowing its size. */
 async function streamed(options: ZstdOptions): Promise<Buffer> {
   const compress = createZstdCompress(options)
   const pieces: Buffer[] = []

@@ -95,7 +95,7 @@ function dataAt(builder: EventBuilder, bytes: Buffer, member: JsonMember): Buffe
   }
   const text = stringAt(bytes, member)
   if (!text.isWellFormed()) {
-    builder.fault('data', 'must not contain unpaired surrogates: such a text has no bytes')
+    builder.fault('data', 'must not contain unpaired surrogates, which UTF-8 cannot encode')
     return null
   }
   return Buffer.from(text, 'utf8')

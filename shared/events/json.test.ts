@@ -6,7 +6,7 @@ const LIMITS = { maxDepth: 64, maxElements: 1_000, maxMembers: 1_000, maxObjectM
 const outline = (text: string | Buffer, limits = LIMITS) =>
   outlineJson(typeof text === 'string' ? Buffer.from(text, 'utf8') : text, limits)
 
-/** Whether the platform's parser takes the text. */
+/** Whether `JSON.parse` accepts the text. */
 const isJson = (text: string): boolean => {
   try {
     JSON.parse(text)
@@ -91,7 +91,7 @@ describe('the JSON scanner', () => {
     fc.assert(
       fc.property(damaged, (text) => {
         const ours = outline(text)
-        // Twice the same name is valid for JSON.parse; it is the only difference.
+        // JSON.parse accepts duplicate names; this is the only difference.
         if (!ours.ok && ours.fault.detail.includes('given twice')) return
         if (!ours.ok) refused++
         expect(ours.ok).toBe(isJson(text))
@@ -184,7 +184,7 @@ describe('the JSON scanner', () => {
     expect(outline(`{"a":${nested(64)}}`)).toMatchObject({ ok: false, fault: { reason: 'too deep' } })
     expect(outline('['.repeat(1_000_000))).toMatchObject({ ok: false, fault: { reason: 'too deep' } })
     expect(outline('{"a":'.repeat(1_000_000))).toMatchObject({ ok: false, fault: { reason: 'too deep' } })
-    // A level that was left is not counted again.
+    // Closed levels do not count.
     expect(outline(`[${Array(200).fill(nested(2)).join(',')}]`, { ...LIMITS, maxDepth: 3, maxElements: 200 }).ok).toBe(
       true,
     )

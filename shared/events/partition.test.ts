@@ -12,7 +12,7 @@ const event = (more: Partial<Event> = {}): Event => ({
 })
 
 describe('murmur2', () => {
-  // What org.apache.kafka.common.utils.Utils.murmur2 of kafka-clients gives.
+  // Results of org.apache.kafka.common.utils.Utils.murmur2 in kafka-clients.
   test.each([
     ['', 275646681],
     ['21', -973932308],
@@ -48,7 +48,7 @@ describe('a record’s key', () => {
       expect(keylessPartition(event({ id: String(i), type: 'other', data: Buffer.from('x') }), 6)).toBe(partition)
       counts[partition] = (counts[partition] ?? 0) + 1
     }
-    // Spread, not heaped: within a quarter of the even share.
+    // Each partition has within a quarter of the even share.
     for (const count of counts) expect(Math.abs(count - 1_000)).toBeLessThan(250)
   })
 })

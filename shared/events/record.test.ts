@@ -14,7 +14,7 @@ import {
   toRecord,
 } from './record.ts'
 
-/** What a reader sees of a record: its key is a Buffer. */
+/** A record as it is fetched: its key is a Buffer. */
 const asRead = (record: OutgoingRecord): IncomingRecord => ({
   topic: record.topic,
   partition: 0,
@@ -24,13 +24,13 @@ const asRead = (record: OutgoingRecord): IncomingRecord => ({
   value: record.value,
   headers: record.headers,
 })
-/** As a reader gives a header's value: text where it is text. */
+/** A header's value as it is fetched: a string if it is UTF-8. */
 const asText = (bytes: Buffer): HeaderValue => (isUtf8(bytes) ? bytes.toString() : bytes)
 const at = { topic: 'kt.t.s', tenant: 't', receivedAtMs: 1_700_000_000_000 }
 const read = (headers: RecordHeaders, value: Buffer | null = null) =>
   fromRecord({ topic: 'kt.t.s', partition: 0, offset: 0, timestampMs: 0, key: null, value, headers })
 const REQUIRED = headersOf({ ce_specversion: '1.0', ce_id: '1', ce_source: '/s', ce_type: 't' })
-/** A valid event's headers, and others behind them. */
+/** A valid event's headers, followed by others. */
 const required = (more: Record<string, HeaderValue>) => withHeaders(REQUIRED, more)
 
 const text = fc

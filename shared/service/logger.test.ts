@@ -1,7 +1,7 @@
 import { expect, spyOn, test } from 'bun:test'
 import { TenantLines } from './logger.ts'
 
-/** What a process writes that logs with the given format. */
+/** The output of a process that logs in the given format. */
 function output(format: 'auto' | 'json' | 'pretty', statements: string, level = 'info', env = {}): string {
   const program = `
     import { createLogger } from ${JSON.stringify(`${import.meta.dir}/logger.ts`)}
@@ -51,7 +51,7 @@ test('no line is lost or out of order when the process ends right after', () => 
 })
 
 test('flushing waits for the line that is being written', () => {
-  // Called back at once, it would let the process end with the line still on its way.
+  // If flush() called back at once, the process would end before the line is written.
   const statements =
     "log.info('last'); let waited = false; log.flush(() => { if (!waited) console.error('at once') }); waited = true"
   expect(output('json', statements)).toContain('last')

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'bun:test'
 import { Counter, Registry } from 'prom-client'
 import { type Check, createOpsApp, LATENCY_BUCKETS_SECONDS, serveOps } from './ops.ts'
 
-/** An operations app whose one check can be turned on and off. */
+/** An operations app with one check that can be switched. */
 function createApp() {
   const kafka: { state: ReturnType<Check> } = { state: { ok: false, reason: 'no broker answers' } }
   const registry = new Registry()
@@ -88,7 +88,7 @@ test('latency buckets grow, and resolve 1 ms to 10 s', () => {
   expect(LATENCY_BUCKETS_SECONDS).toEqual(LATENCY_BUCKETS_SECONDS.toSorted((a, b) => a - b))
   expect(LATENCY_BUCKETS_SECONDS[0]).toBe(0.001)
   expect(LATENCY_BUCKETS_SECONDS.at(-1)).toBe(10)
-  // A quantile is known to within a factor of two.
+  // Buckets are at most a factor of two apart.
   for (const [index, bucket] of LATENCY_BUCKETS_SECONDS.entries())
     if (index > 0) expect(bucket / (LATENCY_BUCKETS_SECONDS[index - 1] ?? 0)).toBeLessThanOrEqual(2)
 })

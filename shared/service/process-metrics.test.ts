@@ -20,7 +20,7 @@ async function scraped(registry: Registry, name: string): Promise<number> {
   return Number(line.slice(name.length))
 }
 
-/** Uses the processor for a while. */
+/** Uses CPU time. */
 function work(ms: number): void {
   const end = performance.now() + ms
   while (performance.now() < end);
@@ -30,7 +30,7 @@ describe('what is read from /proc', () => {
   test('memory is what ps calls resident', async () => {
     const child = Bun.spawn(['sleep', '60'], { stdio: ['ignore', 'ignore', 'ignore'] })
     try {
-      // A process that has just been forked is not yet what it will be.
+      // Before exec, a forked process still has its parent's memory.
       await until(
         () =>
           Bun.spawnSync(['ps', '-o', 'comm=', '-p', `${child.pid}`])
@@ -38,7 +38,7 @@ describe('what is read from /proc', () => {
             .trim() === 'sleep',
       )
       const kibibytes = Number(Bun.spawnSync(['ps', '-o', 'rss=', '-p', `${child.pid}`]).stdout.toString())
-      // The kernel counts per processor and adds up now and then.
+      // The kernel counts per CPU and sums up lazily.
       expect(Math.abs((residentMemoryBytes(child.pid) ?? 0) / 1024 - kibibytes)).toBeLessThan(512)
     } finally {
       child.kill('SIGKILL')
@@ -46,7 +46,7 @@ describe('what is read from /proc', () => {
     }
   })
 
-  // In a process of its own: what other tests have left behind may be given back in the same moment.
+  // In its own process: memory of other tests might be freed at the same time.
   test('touched memory shows', () => {
     const script = `
       import { residentMemoryBytes } from ${JSON.stringify(import.meta.resolve('./process-metrics.ts'))}
@@ -61,7 +61,7 @@ describe('what is read from /proc', () => {
   test('processor time grows with work', () => {
     const before = cpuSeconds()
     const began = process.cpuUsage()
-    // On a busy machine a time says nothing of how much of it was ours. /proc counts in 10 ms.
+    // On a busy machine elapsed time is not CPU time. /proc counts in units of 10 ms.
     while (process.cpuUsage(began).user < 60_000) work(5)
     const after = cpuSeconds()
     const used = (after?.user ?? 0) + (after?.system ?? 0) - (before?.user ?? 0) - (before?.system ?? 0)

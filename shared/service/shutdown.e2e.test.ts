@@ -5,14 +5,14 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { spawnBoundChild } from '../dev/bound-child.ts'
 
-/* The way out, whatever hangs: processes that would stay for ever, each in its own way. They are started together, since each takes seconds. */
+/* Processes that would each hang indefinitely in another way have to exit. They are started together, since each takes seconds. */
 
 const TIMEOUT_MS = 500
-/** What the end may take beyond the time to stop. */
+/** How long exiting may take after the drain time-out. */
 const BEYOND_MS = 5_000
 const TEST_TIMEOUT_MS = 30_000
 
-/** shared/service/shutdown.ts: ended by the kernel. */
+/** The kernel's SIGALRM ended it: see shutdown.ts. */
 const HARD_EXIT_CODE = 14
 
 const directory = mkdtempSync(join(tmpdir(), 'kafkatrace-shutdown-'))
@@ -25,11 +25,11 @@ interface End {
 }
 
 /**
- * A process that is asked to stop as soon as it has said `ready`.
- * @param options.step what stopping has to do; of the libc functions, `sleep` blocks the thread that calls it
+ * A process that is stopped as soon as it has written `ready`.
+ * @param options.step what its shutdown step does; of the libc functions, `sleep` blocks the thread that calls it
  * @param options.before statements before `ready`
- * @param options.instead of the signal, statements that follow `ready`
- * @param options.read whether its output is read on after `ready`
+ * @param options.instead statements after `ready` in place of the signal
+ * @param options.read whether its output is still read after `ready`
  */
 async function end(options: { step?: string; before?: string; instead?: string; read?: boolean }): Promise<End> {
   const { step = '', before = '', instead = '', read = true } = options
@@ -72,7 +72,7 @@ async function end(options: { step?: string; before?: string; instead?: string; 
 const FOR_EVER = 'await new Promise(() => {})'
 const CUT_OFF = 'shutdown timed out; exiting'
 
-/** Keeps every thread of the runtime's pool busy, so that nothing is written in the background any more. */
+/** Keeps every thread of the runtime's pool busy, so that background writes stop. */
 const STARVE = `
   const { open } = await import('node:fs')
   for (let count = 0; count < 64; count++) open(${JSON.stringify(join(directory, 'fifo'))}, 'r', () => {})
@@ -83,7 +83,7 @@ afterAll(() => silent.close())
 
 Bun.spawnSync(['mkfifo', join(directory, 'fifo')])
 
-/** Each with the code that it ends with, and the last thing that it says where its output is read. */
+/** Each with its exit code and, where its output is read, its last message. */
 const WAYS: Record<string, [how: Parameters<typeof end>[0], exitCode: number, lastMessage?: string]> = {
   'a step that never ends': [{ step: FOR_EVER }, 1, CUT_OFF],
   'a step that never ends, without a thread that writes the log': [{ step: FOR_EVER, before: STARVE }, 1, CUT_OFF],

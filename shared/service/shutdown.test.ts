@@ -19,7 +19,7 @@ async function startService(steps: string, options: { timeoutMs?: number; afterw
   const decoder = new TextDecoder()
   const reader = child.stdout.getReader()
   let text = ''
-  /** Reads until something was logged. */
+  /** Reads until a message is logged. */
   const logged = async (what: string) => {
     while (!text.includes(what)) {
       const { value, done } = await reader.read()
@@ -27,7 +27,7 @@ async function startService(steps: string, options: { timeoutMs?: number; afterw
       text += decoder.decode(value, { stream: true })
     }
   }
-  /** All messages, once the process has ended. */
+  /** All messages, after the process has ended. */
   const ended = async (): Promise<{ exitCode: number; messages: string[] }> => {
     for (let read = await reader.read(); !read.done; read = await reader.read())
       text += decoder.decode(read.value, { stream: true })

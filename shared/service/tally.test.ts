@@ -3,7 +3,7 @@ import fc from 'fast-check'
 import { Counter, Histogram, Registry } from 'prom-client'
 import { LatencyHistogram, tallies } from './tally.ts'
 
-/* prom-client itself says what is right. */
+/* prom-client itself is the reference. */
 
 describe('a tally', () => {
   test('is in its counter whenever that is asked, once', async () => {

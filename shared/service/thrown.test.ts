@@ -19,6 +19,6 @@ test.each([
   }
   expect(told.map((error) => error.message)).toEqual([message])
   expect(told[0]?.stack?.length ?? 0).toBeLessThanOrEqual(4_000)
-  // However long the message is, the place is told.
+  // The stack is given however long the message is.
   if (thrown !== undefined) expect(told[0]?.stack).toMatch(/^at .*thrown\.test\.ts/)
 })

@@ -69,7 +69,7 @@ describe('traceparent', () => {
       [members(32), members(32)],
       ['foo@=1,foo@@bar=2,foo@bar@baz=3', 'foo@=1,foo@@bar=2,foo@bar@baz=3'],
       ['a=1,a=2,b=1', 'a=1,b=1'],
-      // What does not fit is left out from the end on.
+      // Members that do not fit are dropped from the end.
       [`a=${'x'.repeat(250)},b=${'x'.repeat(250)},c=${'x'.repeat(250)}`, `a=${'x'.repeat(250)},b=${'x'.repeat(250)}`],
     ])('%p goes on', (given, kept) => {
       expect(stateOf(given)).toBe(kept)

@@ -12,7 +12,7 @@ const TIMEOUT_MS = 60_000
 const TRACE_ID = '0af7651916cd43dd8448eb211c80319c'
 const CLIENT_SPAN_ID = 'b7ad6b7169203331'
 
-/** Of a span as OTLP writes it in JSON; what is not looked at is left out. */
+/** The parts of a span in OTLP's JSON that are checked. */
 interface SentSpan {
   service: string
   name: string
@@ -35,7 +35,7 @@ afterEach(async () => {
   for (const end of ending.splice(0).reverse()) await end()
 })
 
-/** Takes spans as a collector does. */
+/** Receives spans like a collector. */
 function startCollector(): { endpoint: string; spans: SentSpan[] } {
   const spans: SentSpan[] = []
   const server = Bun.serve({
@@ -87,7 +87,7 @@ test(
     const [server, process] = ['kafkatrace-producer', 'kafkatrace-consumer'].map((service) =>
       collector.spans.find((span) => span.service === service),
     )
-    // Only what its client has sampled, and of that everything.
+    // Exactly the requests that their clients have sampled.
     expect(collector.spans).toHaveLength(2)
     expect(server).toMatchObject({ name: 'POST /v1/streams/:stream/events', traceId: TRACE_ID })
     expect(server?.parentSpanId).toBe(CLIENT_SPAN_ID)
@@ -132,7 +132,7 @@ test('a collector that is not there costs the spans and a line in the log, and s
   for (const { reason, msg, ...rest } of told) {
     expect(msg).toBe('span export failed')
     expect(reason).toBe('connect ECONNREFUSED 127.0.0.1:1')
-    // Where it is, without what stands for a password in it.
+    // The address without the credentials in it.
     expect(rest['endpoint']).toBe('http://127.0.0.1:1')
   }
   expect(JSON.stringify(told)).not.toContain('s3cret')

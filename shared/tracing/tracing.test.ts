@@ -8,7 +8,7 @@ import { contextOf } from './tracing.ts'
 const given = (flags: string): TraceContext =>
   parseTraceparent(`00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-${flags}`, 'vendor=1') as TraceContext
 
-/** What was exported after these spans had begun and ended. */
+/** The export after these spans have begun and ended. */
 async function exported(ratio: number, parents: (TraceContext | undefined)[]) {
   const kept: ReadableSpan[] = []
   const exporter = new InMemorySpanExporter()
