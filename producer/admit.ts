@@ -1,7 +1,7 @@
 import type { RecordProducer } from '../shared/kafka/types.ts'
 import { sleep } from '../shared/service/retry.ts'
 import { NOTHING_STORED, type OrProblem, type Problem, type Unit } from './problem.ts'
-import type { Quota } from './tenants.ts'
+import type { Quota, Rate } from './tenants.ts'
 
 /** Admission: the service's own limits, a tenant's share of them, and a tenant's quota. */
 
@@ -236,9 +236,7 @@ const BUSY = overloaded(
 )
 
 /** Counts what this process lets in; each process grants the whole quota. */
-interface Bucket {
-  perSecond: number
-  burst: number
+interface Bucket extends Rate {
   /** Below zero after something larger than the burst. */
   tokens: number
   atMs: number
@@ -252,7 +250,7 @@ export class Meter {
 
   constructor(quota: Quota, nowMs: () => number) {
     this.#nowMs = nowMs
-    const full = (of: { perSecond: number; burst: number }): Bucket => ({ ...of, tokens: of.burst, atMs: nowMs() })
+    const full = (rate: Rate): Bucket => ({ ...rate, tokens: rate.burst, atMs: nowMs() })
     this.#events = full(quota.events)
     this.#bytes = quota.bytes === undefined ? undefined : full(quota.bytes)
   }

@@ -1,12 +1,12 @@
 import { Readable } from 'node:stream'
 import { constants, createGunzip, createZstdDecompress, gunzip, type Zlib, zstdDecompress } from 'node:zlib'
 import type { Encoding } from './media-type.ts'
-import { type Problem, ProblemError } from './problem.ts'
+import { type OrProblem, type Problem, ProblemError } from './problem.ts'
 import { ZstdFrames } from './zstd.ts'
 
 /** Reads and decompresses bodies within a deadline and a bound on their size. */
 
-export type BodyResult = { ok: true; bytes: Buffer } | { ok: false; problem: Problem }
+export type BodyResult = OrProblem<{ bytes: Buffer }>
 
 export interface BodyLimits {
   maxBytes: number
@@ -91,11 +91,8 @@ function readRaw(request: Request, limits: BodyLimits): Promise<BodyResult> {
     return request.body === null
       ? Promise.resolve({ ok: true, bytes: Buffer.alloc(0) })
       : readChunks(request.body, limits)
-  return within(
-    request.arrayBuffer(),
-    limits.timeoutMs,
-    (bytes): BodyResult => ({ ok: true, bytes: Buffer.from(bytes) }),
-    () => timedOut(limits),
+  return within(request.arrayBuffer(), limits.timeoutMs, (bytes) =>
+    bytes === undefined ? timedOut(limits) : { ok: true, bytes: Buffer.from(bytes) },
   )
 }
 
@@ -105,12 +102,7 @@ async function readChunks(body: ReadableStream<Uint8Array>, limits: BodyLimits):
   const deadlineMs = performance.now() + limits.timeoutMs
   const gathered = new Gathered()
   for (;;) {
-    const next = await within(
-      reader.read(),
-      deadlineMs - performance.now(),
-      (read) => read,
-      () => undefined,
-    )
+    const next = await within(reader.read(), deadlineMs - performance.now(), (read) => read)
     if (next === undefined) {
       void reader.cancel().catch(() => undefined)
       return timedOut(limits)
@@ -236,14 +228,14 @@ const timedOut = (limits: BodyLimits): BodyResult => ({
   },
 })
 
-/** Maps the promise's value, or resolves with `late()` when `ms` are over first. One promise, where `Promise.race` would take several for every request. */
-function within<T, R>(promise: Promise<T>, ms: number, inTime: (value: T) => R, late: () => R): Promise<R> {
+/** Maps the promise's value, or undefined once `ms` are over. One promise, where `Promise.race` would take several for every request. */
+function within<T, R>(promise: Promise<T>, ms: number, result: (value: T | undefined) => R): Promise<R> {
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => resolve(late()), ms)
+    const timer = setTimeout(() => resolve(result(undefined)), ms)
     promise.then(
       (value) => {
         clearTimeout(timer)
-        resolve(inTime(value))
+        resolve(result(value))
       },
       (error) => {
         clearTimeout(timer)

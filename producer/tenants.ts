@@ -47,8 +47,13 @@ const check = TypeCompiler.Compile(TenantsFile)
 
 /** A tenant's rate limits, with the bursts filled in. */
 export interface Quota {
-  events: { perSecond: number; burst: number }
-  bytes?: { perSecond: number; burst: number }
+  events: Rate
+  bytes?: Rate
+}
+
+export interface Rate {
+  perSecond: number
+  burst: number
 }
 
 export interface Tenant {
@@ -114,6 +119,8 @@ export function tenantsFaults(file: unknown): string[] {
   return faults
 }
 
+const rate = (perSecond: number, burst = Math.max(1, perSecond)): Rate => ({ perSecond, burst })
+
 /** Tenants of a file without faults. */
 export function tenantsOf(file: TenantsFile): Tenants {
   const list: Tenant[] = []
@@ -121,12 +128,8 @@ export function tenantsOf(file: TenantsFile): Tenants {
   for (const [name, { enabled = true, streams, quota, keys: declared }] of Object.entries(file.tenants)) {
     const tenant: Tenant = { name, enabled, streams: new Set(streams) }
     if (quota !== undefined) {
-      const { eventsPerSecond, bytesPerSecond } = quota
-      tenant.quota = {
-        events: { perSecond: eventsPerSecond, burst: quota.burstEvents ?? Math.max(1, eventsPerSecond) },
-      }
-      if (bytesPerSecond !== undefined)
-        tenant.quota.bytes = { perSecond: bytesPerSecond, burst: quota.burstBytes ?? Math.max(1, bytesPerSecond) }
+      tenant.quota = { events: rate(quota.eventsPerSecond, quota.burstEvents) }
+      if (quota.bytesPerSecond !== undefined) tenant.quota.bytes = rate(quota.bytesPerSecond, quota.burstBytes)
     }
     list.push(tenant)
     for (const key of declared) {

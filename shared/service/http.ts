@@ -15,15 +15,13 @@ export function pathOf(request: Request): string {
 /** RFC 9110, section 7.2, and RFC 3986, section 3.2.2: a host and a port. No comma, with which Bun joins repeated fields. */
 const HOST = /^(?:\[[^\]/?#@, ]*\]|[A-Za-z0-9._~%!$&'()*+;=-]*)(?::\d*)?$/
 
-const LENGTH = /^\d+$/
-
 /**
  * Why a request is ambiguous, so that a proxy may have understood it differently; undefined when it is not. RFC 9112, section 3.2: at most one Host; section
  * 6.3: one Content-Length, even if repeated with the same value.
  */
 export function ambiguity(headers: Headers): string | undefined {
   const length = headers.get('content-length')
-  if (length !== null && !LENGTH.test(length)) return 'Content-Length must be given once, as a number.'
+  if (length !== null && !/^\d+$/.test(length)) return 'Content-Length must be given once, as a number.'
   const host = headers.get('host')
   return host === null || HOST.test(host) ? undefined : 'Host must be given once, as a host and a port.'
 }
