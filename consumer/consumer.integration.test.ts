@@ -14,7 +14,7 @@ import { openTransaction } from '../shared/testing/open-transaction.ts'
 import { until } from '../shared/testing/until.ts'
 import { loadConsumerConfig } from './config.ts'
 import { defineHandler } from './handlers/handler.ts'
-import { createLagMeter } from './health.ts'
+import { LagMeter } from './health.ts'
 import { createMetrics } from './metrics.ts'
 import type { Pipeline } from './pipeline.ts'
 import { startTestConsumer, type TestConsumerOptions } from './testing/consumer.ts'
@@ -439,9 +439,9 @@ test(
     ending.push(async () => seen.resolve())
     const reader = createRangeReader({ config, clientId: 'tests', log })
     ending.push(() => reader.close())
-    const measureLag = createLagMeter(metrics, Date.now)
+    const lagMeter = new LagMeter(metrics, Date.now)
     const lagOf = async (name: string): Promise<number | undefined> => {
-      await measureLag(pipeline, reader, positions())
+      await lagMeter.measure(pipeline, reader, positions())
       const { values } = await metrics.lagRecords.get()
       const own = values.filter(({ labels }) => labels.topic === name)
       return own.length === PARTITIONS ? own.reduce((sum, { value }) => sum + value, 0) : undefined
@@ -467,12 +467,12 @@ test(
     const metrics = createMetrics()
     // As if the records had been written an hour ago.
     let aheadMs = 3_600_000
-    const measureLag = createLagMeter(metrics, () => Date.now() + aheadMs)
+    const lagMeter = new LagMeter(metrics, () => Date.now() + aheadMs)
     const unread = { topic, next: 0, uncommitted: 0, oldestMs: undefined }
     const progress = Array.from({ length: PARTITIONS }, (_, partition) => ({ ...unread, partition }))
     const pipeline = { progress: () => progress, has: () => true, endedBefore: () => undefined }
     const ages = async () => {
-      await measureLag(pipeline, reader, [])
+      await lagMeter.measure(pipeline, reader, [])
       return (await metrics.lagSeconds.get()).values.map(({ value }) => value)
     }
     expect(Math.max(...(await ages()))).toBe(0)

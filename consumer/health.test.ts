@@ -3,7 +3,7 @@ import { NO_HEADERS } from '../shared/events/headers.ts'
 import type { IncomingRecord } from '../shared/events/record.ts'
 import type { Position } from '../shared/kafka/statistics.ts'
 import type { PartitionEnds, Range, TopicPartition } from '../shared/kafka/types.ts'
-import { createChecks, createLagMeter, createLiveness, measure } from './health.ts'
+import { createChecks, createLiveness, LagMeter, measure } from './health.ts'
 import { createMetrics } from './metrics.ts'
 import type { PartitionState } from './partition-state.ts'
 import type { Pipeline } from './pipeline.ts'
@@ -111,7 +111,7 @@ function lagged({ isOurs = true, topic = AT.topic } = {}) {
     ends: async (): Promise<PartitionEnds[]> => [{ beginning: 0, stable: 9, end: 10 }],
     readUncommitted: async (_: readonly Range[], __: (record: IncomingRecord) => void): Promise<void> => undefined,
   }
-  const measureLag = createLagMeter(metrics, () => broker.nowMs)
+  const lagMeter = new LagMeter(metrics, () => broker.nowMs)
   const ended: string[] = []
   return {
     broker,
@@ -123,7 +123,7 @@ function lagged({ isOurs = true, topic = AT.topic } = {}) {
         has: () => isOurs,
         endedBefore: (name: string) => void ended.push(name),
       }
-      await measureLag(pipeline, broker, position === undefined ? [] : [{ ...AT, topic, ...position }])
+      await lagMeter.measure(pipeline, broker, position === undefined ? [] : [{ ...AT, topic, ...position }])
       const records = (await metrics.lagRecords.get()).values[0]?.value
       const seconds = (await metrics.lagSeconds.get()).values[0]?.value
       return { records, seconds, ended }

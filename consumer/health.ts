@@ -15,21 +15,21 @@ import type { ConsumerMetrics } from './metrics.ts'
 import { PAUSE_CAUSES, type PauseCause } from './partition-state.ts'
 import type { Pipeline } from './pipeline.ts'
 
-/** What is told of the consumer: whether it is ready, what it holds and how far it is behind. All of it is read from the partitions' states. */
+/** Readiness, gauges and lag, all derived from the partitions' states. */
 
-/** How long decided records may wait for their commit before the consumer is not ready. */
+/** After decided records have waited this long for a commit, the consumer is not ready. */
 const COMMIT_STALL_MS = 5_000
 
-/** How many partitions are named in a reason. */
+/** The most partitions named in a reason. */
 const MAX_NAMED = 20
 
-/** How long records may be unread before it is looked up when they were written: most are fetched, or their partition is restored, sooner. */
+/** Only for records that are unread for so long, their timestamp is read from the log: most are fetched sooner. */
 const UNREAD_PATIENCE_MS = 10_000
 
-/** Among so many offsets one is a record's: others are transactions' marks, or of records that were aborted or deleted. */
+/** How many offsets are searched for a record: some are transaction markers, or of aborted or deleted records. */
 const UNREAD_SEARCHED_OFFSETS = 100
 
-/** How long the watch on progress may not run: the pause between two clients is shorter. */
+/** How long the progress check may not run; the pause between two sets of clients is shorter. */
 const WATCH_TIMEOUT_MS = 60_000
 
 interface Working {
@@ -39,8 +39,8 @@ interface Working {
 }
 
 /**
- * Ready: in the group, every assigned partition is restored, and commits go through or there is nothing to commit. A paused partition is one stream's
- * trouble, which a new process cannot fix: it is named, and makes no process unready that reads another.
+ * Ready: a member of the group, all assigned partitions are restored, and commits succeed or there is nothing to commit. A paused partition is a fault of
+ * one stream that a new process would not fix: it is named, but the process stays ready if it reads another partition.
  */
 export function createChecks(current: () => Working, draining: AbortSignal): Record<string, Check> {
   const connected =
@@ -97,7 +97,7 @@ export function createChecks(current: () => Working, draining: AbortSignal): Rec
   }
 }
 
-/** Alive: the watch on progress runs, which replaces clients that do not go on, and new ones have helped. Kafka is not asked. */
+/** Alive: the progress check runs, and replacing the clients has not failed too often. Does not depend on Kafka. */
 export function createLiveness(
   current: () => { pipeline: Pick<Pipeline, 'unwatchedMs'> },
   gaveUp: () => boolean,
@@ -111,7 +111,7 @@ export function createLiveness(
   }
 }
 
-/** Brings the gauges up to date. */
+/** Updates the gauges. */
 export function measure(
   pipeline: Pick<Pipeline, 'levels' | 'partitions' | 'stalledMs'>,
   metrics: ConsumerMetrics,
@@ -134,110 +134,121 @@ export function measure(
   }
   for (const state of ['restoring', 'reading', 'paused', 'draining'] as const)
     metrics.partitions.set({ state }, counts[state])
-  // A topic of which nothing is assigned any more has no series.
+  // So that topics without assigned partitions have no series.
   metrics.pausedPartitions.reset()
   for (const [topic, ofTopic] of paused)
     for (const cause of PAUSE_CAUSES) metrics.pausedPartitions.set({ topic, cause }, ofTopic[cause])
 }
 
-/** The oldest record of a partition that is not even fetched. */
+/** The oldest record of a partition that is not fetched. */
 interface Unread {
   next: number
-  /** When it was written; until that is found, when it was first seen that it is not read. */
+  /** Its timestamp; until that is found, when it was first seen to be unread. */
   sinceMs: number
   isFound: boolean
-  /** When it is looked for. */
+  /** When to look for its timestamp. */
   lookAtMs: number
 }
 
 /**
- * Asks the broker where the partitions end, and says how far they are behind: records that are fetched and not committed, and what a reader of
- * committed records has still to fetch. A transaction's mark at the end is no record: the client's position says that it has been passed. In an input a
- * transaction is another producer's: what stands behind it, acknowledged events among them, waits for it and counts.
+ * Measures how far partitions are behind: records that are fetched and not committed, and records that a read_committed reader has still to
+ * fetch. A transaction marker at the end is no record; the client's position shows that it was passed. In an input, an open transaction is another
+ * producer's, and everything after its start counts as unread, including acknowledged events.
  *
- * Where there are unread records and nothing is fetched for some time, when the oldest of them was written is read from the log, once.
- * @param nowMs since the epoch
+ * When nothing is fetched for some time although there are unread records, the timestamp of the oldest is read from the log, once.
  */
-export function createLagMeter(metrics: Pick<ConsumerMetrics, 'lagRecords' | 'lagSeconds'>, nowMs: () => number) {
+export class LagMeter {
   /** By partition. */
-  const unread = new Map<string, Unread>()
-  let looking: Promise<void> | undefined
+  readonly #unread = new Map<string, Unread>()
+  #looking: Promise<void> | undefined
 
-  /** One topic after the other: what makes one unreadable says nothing of the others. */
-  async function look(
-    due: readonly { range: Range; one: Unread }[],
-    reader: Pick<RangeReader, 'readUncommitted'>,
-  ): Promise<void> {
-    for (const [, ofTopic] of Map.groupBy(due, ({ range }) => range.topic)) {
-      const oneOf = new Map(ofTopic.map(({ range, one }) => [partitionName(range), one]))
-      const found = (record: IncomingRecord): void => {
-        const one = oneOf.get(partitionName(record))
-        if (one === undefined || one.isFound) return
-        one.sinceMs = record.timestampMs
-        one.isFound = true
-      }
-      await reader
-        .readUncommitted(
-          ofTopic.map(({ range }) => range),
-          found,
-        )
-        .catch(() => undefined)
-    }
-  }
+  /** @param nowMs since the epoch */
+  constructor(
+    readonly metrics: Pick<ConsumerMetrics, 'lagRecords' | 'lagSeconds'>,
+    readonly nowMs: () => number,
+  ) {}
 
-  return async (
+  async measure(
     pipeline: Pick<Pipeline, 'progress' | 'has' | 'endedBefore'>,
     reader: Pick<RangeReader, 'ends' | 'readUncommitted'>,
     positions: readonly Position[],
-  ): Promise<void> => {
+  ): Promise<void> {
+    const { metrics } = this
     const progress = pipeline.progress()
     const ends = await endsOf(progress, reader)
     const positionOf = new Map(positions.map((one) => [partitionName(one), one]))
-    const timeMs = nowMs()
+    const timeMs = this.nowMs()
     const behind: string[] = []
-    const due: { range: Range; one: Unread }[] = []
+    const due: Due[] = []
     const names = new Set(progress.map(partitionName))
-    for (const name of unread.keys()) if (!names.has(name)) unread.delete(name)
+    for (const name of this.#unread.keys()) if (!names.has(name)) this.#unread.delete(name)
     for (const [index, { topic, partition, next, uncommitted, oldestMs }] of progress.entries()) {
       const name = partitionName({ topic, partition })
-      // Given up meanwhile: its lag is another's to tell.
+      // Revoked meanwhile: its new owner reports its lag.
       if (!pipeline.has({ topic, partition })) continue
       const labels = { topic, partition: String(partition) }
       const found = ends[index]
-      // A broker that does not answer makes nothing shorter: what was last known stays.
+      // Without an answer from the broker, the last known lag stays.
       if (found !== undefined) {
-        const { beginning, stable, end } = found
-        if (end < next) behind.push(name)
-        const isInput = parseTopic(topic)?.role === 'input'
+        if (found.end < next) behind.push(name)
+        const last = parseTopic(topic)?.role === 'input' ? found.end : found.stable
         const position = positionOf.get(name)
         const isAhead = position !== undefined && position.next > next
-        const last = isInput ? end : stable
         const toFetch = Math.max(0, last - (isAhead ? position.next : next)) + (isAhead ? position.queued : 0)
         metrics.lagRecords.set(labels, uncommitted + toFetch)
-        let one = unread.get(name)
-        if (toFetch === 0 || oldestMs !== undefined) unread.delete(name)
-        else if (one?.next !== next) {
-          one = { next, sinceMs: timeMs, isFound: false, lookAtMs: timeMs + UNREAD_PATIENCE_MS }
-          unread.set(name, one)
-        } else if (!one.isFound && one.lookAtMs <= timeMs && looking === undefined) {
-          one.lookAtMs = timeMs + UNREAD_PATIENCE_MS
-          const from = Math.max(next, beginning)
-          due.push({ range: { topic, partition, from, to: Math.min(last, from + UNREAD_SEARCHED_OFFSETS) }, one })
+        if (toFetch === 0 || oldestMs !== undefined) this.#unread.delete(name)
+        else if (this.#isDue(name, next, timeMs)) {
+          const from = Math.max(next, found.beginning)
+          const to = Math.min(last, from + UNREAD_SEARCHED_OFFSETS)
+          due.push({ range: { topic, partition, from, to }, one: this.#unread.get(name) as Unread })
         }
       }
-      const sinceMs = oldestMs ?? unread.get(name)?.sinceMs
+      const sinceMs = oldestMs ?? this.#unread.get(name)?.sinceMs
       if (sinceMs !== undefined || found !== undefined)
         metrics.lagSeconds.set(labels, Math.max(0, timeMs - (sinceMs ?? timeMs)) / 1000)
     }
     if (due.length > 0)
-      looking = look(due, reader).finally(() => {
-        looking = undefined
+      this.#looking = look(due, reader).finally(() => {
+        this.#looking = undefined
       })
     for (const name of behind) pipeline.endedBefore(name)
   }
+
+  /** Notes a partition's unread record. @returns whether its timestamp is to be looked for now */
+  #isDue(name: string, next: number, timeMs: number): boolean {
+    const one = this.#unread.get(name)
+    const lookAtMs = timeMs + UNREAD_PATIENCE_MS
+    if (one?.next !== next) {
+      this.#unread.set(name, { next, sinceMs: timeMs, isFound: false, lookAtMs })
+      return false
+    }
+    if (one.isFound || one.lookAtMs > timeMs || this.#looking !== undefined) return false
+    one.lookAtMs = lookAtMs
+    return true
+  }
 }
 
-/** A topic that cannot be asked for says nothing of the others. */
+interface Due {
+  range: Range
+  one: Unread
+}
+
+/** Looks for the timestamps of unread records. One topic after the other, so that an unreadable one does not affect the others. */
+async function look(due: readonly Due[], reader: Pick<RangeReader, 'readUncommitted'>): Promise<void> {
+  for (const [, ofTopic] of Map.groupBy(due, ({ range }) => range.topic)) {
+    const oneOf = new Map(ofTopic.map(({ range, one }) => [partitionName(range), one]))
+    const ranges = ofTopic.map(({ range }) => range)
+    const found = (record: IncomingRecord): void => {
+      const one = oneOf.get(partitionName(record))
+      if (one === undefined || one.isFound) return
+      one.sinceMs = record.timestampMs
+      one.isFound = true
+    }
+    await reader.readUncommitted(ranges, found).catch(() => undefined)
+  }
+}
+
+/** If the request for all fails, asks topic by topic; undefined for those of a topic that fails. */
 async function endsOf(
   partitions: readonly TopicPartition[],
   reader: Pick<RangeReader, 'ends'>,

@@ -1,7 +1,7 @@
 /**
  * The consumer: Kafka → outcome. In the order in which an event passes through:
  *   assignment (restore, hanging) → fetch → decide → decode → dedupe → enrich (reference-table) → handlers/ → retry · dead-letter · processed → commit
- *   consume decides what becomes of a record; lanes keep a key in order; partition holds every state, ahead saves what is done out of turn
+ *   consume has every branch of a record's life; lanes keep a key in order; partition-state holds all state; ahead stores what is done out of order
  *   pipeline joins these; config: every variable; metrics: every metric; health: readiness and lag; this file wires them and holds no logic
  */
 
@@ -26,22 +26,22 @@ import { type Handler, handlerIndex } from './handlers/handler.ts'
 import { handlers as builtIn } from './handlers/index.ts'
 import { loadHandlers } from './handlers/load.ts'
 import { guardProcess } from './handlers/process.ts'
-import { createChecks, createLagMeter, createLiveness, measure } from './health.ts'
+import { createChecks, createLiveness, LagMeter, measure } from './health.ts'
 import { createMetrics } from './metrics.ts'
 import { Pipeline } from './pipeline.ts'
-import { createReferenceTable, LOOKUP_STATUSES, type ReferenceTable } from './reference-table.ts'
+import { LOOKUP_STATUSES, ReferenceTable } from './reference-table.ts'
 
-/** How often gauges are brought up to date, and lag is asked for. */
+/** How often gauges are updated, and lag is measured. */
 const MEASURE_INTERVAL_MS = 1_000
 const LAG_INTERVAL_MS = 2_000
 
-/** What is read ahead for the check in the background. */
+/** The background audit's read-ahead. */
 const AUDIT_PREFETCH_MAX_BYTES = 2 ** 20
 
 /** How long a client for another transactional id may take to connect. */
 const OPEN_TIMEOUT_MS = 20_000
 
-/** How often in a row the clients are replaced without a single commit before the process ends, for its supervisor to start it anew. */
+/** After so many replacements of the clients without a commit, the process exits, for its supervisor to restart it. */
 const MAX_REPLACEMENTS_IN_A_ROW = 20
 
 const UNHANDLED_MEANS: Readonly<Record<ConsumerConfig['UNHANDLED'], string>> = {
@@ -60,7 +60,7 @@ const redact = redactor(config.REDACT_PATTERN)
 const uncaughtLines = new TenantLines()
 onUncaught(({ message, stack }) => {
   metrics.uncaught.inc()
-  // It is mostly a handler's, and one stream's handler must not end the work of all others. What is awaited here is caught where it is awaited.
+  // Mostly a handler's error, and a handler of one stream must not end the process for all others. Our own code catches errors where it awaits.
   log[uncaughtLines.level(undefined, 'error')](
     { reason: redact(message), stack: stack && redact(stack) },
     'uncaught error; the consumer continues',
@@ -70,7 +70,7 @@ const tracing = await createTracing(config, 'consumer', log)
 const stopProcessMetrics = addProcessMetrics(metrics.registry)
 const clientMetrics = addClientMetrics(metrics.registry)
 const statistics = { group: clientMetrics.sink('consumer'), transactions: clientMetrics.sink('transactions') }
-const measureLag = createLagMeter(metrics, Date.now)
+const lagMeter = new LagMeter(metrics, Date.now)
 const exit: (code: number) => never = process.exit.bind(process)
 const tell = process.stderr.write.bind(process.stderr)
 guardProcess(log, redact)
@@ -79,7 +79,7 @@ const reference = await startReferenceTable(config)
 const enrich = createEnricher({ reference, nowMs: Date.now })
 const draining = new AbortController()
 
-/** New clients did not help. */
+/** Replacing the clients did not help. */
 let gaveUp = false
 let current = open(false)
 const ops = serveOps(
@@ -128,10 +128,10 @@ log.info(
 )
 await work()
 
-/** A pipeline with clients of its own, not started. */
+/** Makes a pipeline with new clients, not started. */
 function open(isReplacement: boolean) {
   const clientId = `kafkatrace-consumer-${config.INSTANCE_ID}`
-  /** Of this client only: one before it may have been further. */
+  /** Only of this client: an earlier one may have read further. */
   let positions: readonly Position[] = []
   const group = createGroupConsumer({
     config,
@@ -192,7 +192,7 @@ function open(isReplacement: boolean) {
   return { pipeline, group, transactor, reader, positions: () => positions }
 }
 
-/** Works until stopped. When the clients cannot go on, everything is opened anew: what is not committed is then read again. */
+/** Runs until stopped. After a fatal error, new clients read again what is not committed. */
 async function work(): Promise<void> {
   for (let attempt = 1; ; attempt++) {
     const failure = await current.pipeline.run()
@@ -217,18 +217,18 @@ async function work(): Promise<void> {
 async function lagUntilDrained(): Promise<void> {
   while (!draining.signal.aborted) {
     const { pipeline, reader, positions } = current
-    await measureLag(pipeline, reader, positions()).catch((error: Error) =>
-      log.debug({ reason: error.message }, 'could not measure consumer lag'),
-    )
+    await lagMeter
+      .measure(pipeline, reader, positions())
+      .catch((error: Error) => log.debug({ reason: error.message }, 'could not measure consumer lag'))
     await sleep(LAG_INTERVAL_MS, draining.signal)
   }
 }
 
-/** The handlers that ship and those of HANDLERS_MODULE; or the end, with every fault, where that is no module of handlers. */
+/** The built-in handlers and those of HANDLERS_MODULE; exits, naming every fault, if that module cannot be used. */
 async function registeredHandlers({ HANDLERS_MODULE: path, BUILT_IN_HANDLERS }: ConsumerConfig) {
   try {
     const handlers = path === undefined ? [] : await loadHandlers(path, redact)
-    // In this order, since faults are told by their place in the module's own list.
+    // In this order, since messages give the index in the module's own list.
     const all = [...(handlers as Handler[]), ...(BUILT_IN_HANDLERS === 'on' ? builtIn : [])]
     return { handlers: all, handlerOf: handlerIndex(all) }
   } catch (error) {
@@ -239,13 +239,12 @@ async function registeredHandlers({ HANDLERS_MODULE: path, BUILT_IN_HANDLERS }: 
   }
 }
 
-/** The table that the configuration names, read for the first time. */
 async function startReferenceTable(config: ConsumerConfig): Promise<ReferenceTable | undefined> {
-  // Without a table too: its panel has a series then.
+  // Also without a table, so that its panel has series.
   for (const outcome of LOOKUP_STATUSES) metrics.lookups.inc({ outcome }, 0)
   const file = config.REFERENCE_TABLE_FILE
   if (file === undefined) return undefined
-  const table = createReferenceTable({
+  const table = new ReferenceTable({
     file,
     keyColumn: config.REFERENCE_TABLE_KEY_COLUMN,
     attribute: config.REFERENCE_TABLE_ATTRIBUTE,

@@ -7,14 +7,14 @@ import type { PartitionPast } from './partition-past.ts'
 import type { Item, Partition } from './partition-state.ts'
 import { type Failure, REASONS } from './retry.ts'
 
-/** What a transaction commits of an event. */
+/** The outcomes that a transaction commits. */
 const COMMITTED = ['processed', 'dead', 'retry', 'duplicate'] as const
 type CommittedKind = (typeof COMMITTED)[number]
 
-/** Why an event goes to `.retry` without an attempt that failed. */
+/** Reasons for `.retry` that are no failed attempt. */
 const WITHOUT_ATTEMPT: ReadonlySet<Failure['reason']> = new Set(['waits behind its key', 'no handler'])
 
-/** All of the consumer's own metrics, and what counts them. Those without a tenant are there, with 0, before the first event. */
+/** All metrics of the consumer, and functions that count. Series without a tenant exist, with 0, before the first event. */
 export function createMetrics() {
   const registry = new Registry()
   const registers = [registry]
@@ -108,7 +108,7 @@ export function createMetrics() {
   const eventTally = tallies(table.events)
   const byStream = new Map<string, Record<CommittedKind, Tally>>()
   const byPartition = new WeakMap<Partition, Record<CommittedKind, Tally>>()
-  /** Kept by partition, since looking up a name for every event would cost more than counting it. */
+  /** Cached by partition: for each event, a look-up by name would cost more than the count. */
   const eventsOf = (partition: Partition): Record<CommittedKind, Tally> => {
     const { tenant, stream } = partition
     const key = `${tenant}/${stream}`
@@ -152,7 +152,7 @@ export function createMetrics() {
       if ((kind === 'processed' || kind === 'dead') && decoded.ok && decoded.receivedAtMs !== undefined)
         latency[kind].observe(Math.max(0, nowMs - decoded.receivedAtMs) / 1000)
     },
-    /** A partition is another member's now: its lag is not ours to tell. */
+    /** A partition was revoked: its new owner reports its lag. */
     forget({ topic, partition }: TopicPartition): void {
       table.lagRecords.remove({ topic, partition: String(partition) })
       table.lagSeconds.remove({ topic, partition: String(partition) })

@@ -6,11 +6,10 @@ import { TypeCompiler } from '@sinclair/typebox/compiler'
 import fc from 'fast-check'
 import type { Event } from '../shared/events/event.ts'
 import {
-  createReferenceTable,
   REFERENCE_TABLE_MAX_BYTES,
   REFERENCE_TABLE_MAX_ROW_BYTES,
   REFERENCE_TABLE_POLL_MS,
-  type ReferenceTable,
+  ReferenceTable,
   referenceTableVariables,
 } from './reference-table.ts'
 
@@ -33,7 +32,7 @@ async function open(name: string, content: string | Uint8Array | undefined, keyC
   if (content !== undefined) await writeFile(file, content)
   const reports: string[] = []
   const statuses: string[] = []
-  const table = createReferenceTable({
+  const table = new ReferenceTable({
     file,
     keyColumn,
     attribute,

@@ -5,21 +5,20 @@ import { parse } from 'csv-parse'
 import type { Event } from '../shared/events/event.ts'
 
 /**
- * A table of what is known about events: a CSV file (RFC 4180, with a header row) or a JSON file (an array of objects), one row a key. The file is read
- * again whenever it changes. Replace it by renaming another one over it, so that it is never read half written.
+ * A table of facts about events: a CSV file (RFC 4180, with a header row) or a JSON file (an array of objects), with one row for each key. The file is
+ * read again whenever it changes. Replace it by renaming another file over it, so that it is never read half written.
  *
- * CSV is parsed by `csv-parse`: it has no dependencies, names the line of what is wrong, and takes quoting at its word instead of guessing.
+ * CSV is parsed by `csv-parse`, which has no dependencies, names the line of a fault, and does not guess at quoting.
  */
 
-/** How often the file is looked at. Notifications of the file system would come sooner, where they come at all: not from a network's file
- * system, nor when a directory above is exchanged, as Kubernetes does with a ConfigMap. */
+/** How often the file is checked. File system notifications do not come from network file systems, nor when a parent directory is replaced, as
+ * Kubernetes does for a ConfigMap. */
 export const REFERENCE_TABLE_POLL_MS = 250
-/** A larger file is refused: all of it is held in memory. */
+/** A larger file is rejected, since the table is held in memory. */
 export const REFERENCE_TABLE_MAX_BYTES = 16 * 1024 * 1024
-/** A larger row, as JSON, is refused: it goes into a header of every record that it concerns. */
+/** A larger row, as JSON, is rejected, since it becomes part of a record header. */
 export const REFERENCE_TABLE_MAX_ROW_BYTES = 16 * 1024
 
-/** The consumer's variables for it. */
 export const referenceTableVariables = {
   REFERENCE_TABLE_FILE: Type.Optional(
     Type.String({
@@ -44,92 +43,91 @@ export interface ReferenceTableOptions {
   file: string
   keyColumn: string
   attribute: string
-  /** A file has been read and is in use now. */
+  /** A file was read and is used from now on. */
   loaded(rows: number): void
-  /** The file cannot be read or used; the table stays as it was. Told once for each state of the file. */
+  /** The file cannot be read or used; the table is unchanged. Called once for each state of the file. */
   rejected(reason: string): void
   /** An event was looked up. */
   lookedUp(status: LookupResult['status']): void
 }
 
-/** How an event's look-up can end. */
 export const LOOKUP_STATUSES = ['found', 'missing', 'unavailable'] as const
 
-/** What the table says about an event. */
 export type LookupResult =
-  /** The row, as JSON. */
+  /** The row. */
   | { status: 'found'; value: unknown }
   | { status: 'missing' }
-  /** The file has never been read successfully; that holds no event back. */
+  /** The file has never been read successfully; events are processed all the same. */
   | { status: 'unavailable'; reason: string }
-
-export interface ReferenceTable {
-  /** undefined for an event without the attribute. */
-  find(event: Event): LookupResult | undefined
-  /** Reads the file for the first time, and from then on when it changes. Resolves after the first attempt, whatever came of it. */
-  start(): Promise<void>
-  stop(): void
-}
 
 type Row = Readonly<Record<string, unknown>>
 
-export function createReferenceTable(options: ReferenceTableOptions): ReferenceTable {
-  const { file, keyColumn, attribute, loaded, rejected, lookedUp } = options
-  let table: ReadonlyMap<string, Row> | undefined
-  let fault = 'it has not been read yet'
-  let seen: string | undefined
-  let timer: ReturnType<typeof setInterval> | undefined
-  let busy = false
+export class ReferenceTable {
+  #rows: ReadonlyMap<string, Row> | undefined
+  /** Why there are no rows. */
+  #fault = 'it has not been read yet'
+  /** The file that was read last, as {@link stampOf} tells files apart. */
+  #seen: string | undefined
+  #timer: ReturnType<typeof setInterval> | undefined
+  #busy = false
 
-  const reload = async (): Promise<void> => {
-    const stamp = await stampOf(file)
-    if (stamp === seen) return
-    try {
-      const rows = await readTable(file, keyColumn)
-      // What was written to meanwhile is read again at the next look; until then it is not trusted.
-      if ((await stampOf(file)) !== stamp) return
-      table = rows
-      loaded(rows.size)
-    } catch (error) {
-      fault = error instanceof Error ? error.message : String(error)
-      rejected(fault)
-    }
-    seen = stamp
+  constructor(readonly options: ReferenceTableOptions) {}
+
+  /** @returns undefined for an event without the attribute */
+  find(event: Event): LookupResult | undefined {
+    const { attribute, lookedUp } = this.options
+    const key = attributeOf(event, attribute)
+    if (key === undefined) return undefined
+    const found = this.#find(key)
+    lookedUp(found.status)
+    return found
   }
 
-  const look = async (): Promise<void> => {
-    // Reading may take longer than a poll: the next one then finds the change that this one misses.
-    if (busy) return
-    busy = true
-    await reload().finally(() => {
-      busy = false
-    })
-  }
-
-  const resultOf = (key: string): LookupResult => {
-    if (table === undefined) return { status: 'unavailable', reason: fault }
-    const value = table.get(key)
+  #find(key: string): LookupResult {
+    if (this.#rows === undefined) return { status: 'unavailable', reason: this.#fault }
+    const value = this.#rows.get(key)
     return value === undefined ? { status: 'missing' } : { status: 'found', value }
   }
 
-  return {
-    find(event) {
-      const key = attributeOf(event, attribute)
-      if (key === undefined) return undefined
-      const found = resultOf(key)
-      lookedUp(found.status)
-      return found
-    },
-    async start() {
-      await look()
-      timer = setInterval(() => void look(), REFERENCE_TABLE_POLL_MS)
-      timer.unref()
-    },
-    stop: () => clearInterval(timer),
+  /** Reads the file, and reads it again whenever it changes. Resolves after the first attempt, even if that failed. */
+  async start(): Promise<void> {
+    await this.#look()
+    this.#timer = setInterval(() => void this.#look(), REFERENCE_TABLE_POLL_MS)
+    this.#timer.unref()
+  }
+
+  stop(): void {
+    clearInterval(this.#timer)
+  }
+
+  async #look(): Promise<void> {
+    // Reading may take longer than a poll; a later poll finds the change that this one misses.
+    if (this.#busy) return
+    this.#busy = true
+    await this.#reload().finally(() => {
+      this.#busy = false
+    })
+  }
+
+  async #reload(): Promise<void> {
+    const { file, keyColumn, loaded, rejected } = this.options
+    const stamp = await stampOf(file)
+    if (stamp === this.#seen) return
+    try {
+      const rows = await readTable(file, keyColumn)
+      // A file that was changed while it was read is not used; the next poll reads it again.
+      if ((await stampOf(file)) !== stamp) return
+      this.#rows = rows
+      loaded(rows.size)
+    } catch (error) {
+      this.#fault = (error as Error).message
+      rejected(this.#fault)
+    }
+    this.#seen = stamp
   }
 }
 
-/** Changes whenever the file does. Size and time alone would miss a replacement of equal size within the clock's grain; the inode tells. */
+/** Changes whenever the file does. Size and time alone would miss a replacement of the same size within one tick of the clock; the inode shows it. */
 async function stampOf(file: string): Promise<string> {
   try {
     const { dev, ino, size, mtimeNs, ctimeNs } = await stat(file, { bigint: true })
@@ -154,28 +152,24 @@ function attributeOf(event: Event, attribute: string): string | undefined {
   }
 }
 
-/** @throws Error whose message says what is wrong with the file, and where */
+/** @throws Error saying what is wrong with the file, and where */
 async function readTable(file: string, keyColumn: string): Promise<ReadonlyMap<string, Row>> {
-  // Asked first, so that a file that is far too large is not read at all.
+  // First, so that a file that is far too large is not read at all.
   const { size } = await stat(file)
   if (size > REFERENCE_TABLE_MAX_BYTES)
     throw new Error(`${file} has ${size} bytes; the limit is ${REFERENCE_TABLE_MAX_BYTES}`)
   const bytes = await readFile(file)
   const table = new Map<string, Row>()
-  const add = (row: unknown, where: string): void => {
+  let number = 0
+  for await (const row of file.endsWith('.json') ? jsonRows(bytes, file) : csvRows(bytes, file)) {
+    number++
     const fault = addRow(table, row, keyColumn)
-    if (fault !== undefined) throw new Error(`${file}, ${where}: ${fault}`)
-  }
-  if (file.endsWith('.json')) {
-    for (const [index, row] of parseJsonRows(bytes, file).entries()) add(row, `row ${index + 1}`)
-  } else {
-    let rows = 0
-    for await (const row of csvRows(bytes, file)) add(row, `row ${++rows}`)
+    if (fault !== undefined) throw new Error(`${file}, row ${number}: ${fault}`)
   }
   return table
 }
 
-/** Adds a row under its key; returns what is wrong with it, if anything is. */
+/** Adds a row under its key. @returns what is wrong with the row; undefined if nothing is */
 function addRow(table: Map<string, Row>, row: unknown, keyColumn: string): string | undefined {
   if (row === null || typeof row !== 'object' || Array.isArray(row)) return 'is not an object'
   const key = Object.hasOwn(row, keyColumn) ? (row as Row)[keyColumn] : undefined
@@ -187,7 +181,7 @@ function addRow(table: Map<string, Row>, row: unknown, keyColumn: string): strin
   return undefined
 }
 
-/** Rows are handed to every handler: none may change what the next one sees. */
+/** Handlers share the rows, so none may change them. */
 function freeze<T>(value: T): T {
   if (value !== null && typeof value === 'object') for (const part of Object.values(Object.freeze(value))) freeze(part)
   return value
@@ -195,7 +189,7 @@ function freeze<T>(value: T): T {
 
 const decoder = new TextDecoder('utf-8', { fatal: true })
 
-function parseJsonRows(bytes: Buffer, file: string): unknown[] {
+function jsonRows(bytes: Buffer, file: string): unknown[] {
   let rows: unknown
   try {
     rows = JSON.parse(decoder.decode(bytes))
@@ -206,7 +200,7 @@ function parseJsonRows(bytes: Buffer, file: string): unknown[] {
   return rows
 }
 
-/** Parsing a whole file at once would stop everything else for up to a second. */
+/** CSV is parsed in slices: parsing a whole file at once would block the thread for up to a second. */
 const SLICE_BYTES = 64 * 1024
 
 async function* csvRows(bytes: Buffer, file: string): AsyncGenerator<unknown> {
@@ -222,7 +216,7 @@ async function* csvRows(bytes: Buffer, file: string): AsyncGenerator<unknown> {
 }
 
 async function* slicesOf(bytes: Buffer): AsyncGenerator<Buffer> {
-  // Invalid bytes would silently become replacement characters.
+  // Throws for invalid UTF-8, which the parser would replace with U+FFFD.
   decoder.decode(bytes)
   for (let start = 0; start < bytes.byteLength; start += SLICE_BYTES) {
     yield bytes.subarray(start, start + SLICE_BYTES)
