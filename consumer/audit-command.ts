@@ -1,4 +1,4 @@
-/** `bun run audit STREAM`: whether every event of a stream, or of a range of it, has its one outcome. Reads only, and joins no group. */
+/** `bun run audit STREAM`: checks that every event of a stream, or of a range of it, has one outcome. Reads only, and joins no group. */
 import { parseArgs } from 'node:util'
 import { Type } from '@sinclair/typebox'
 import pino from 'pino'
@@ -59,25 +59,24 @@ Exit code: 0; 1 when events are missing or doubled; 64 for wrong arguments, and 
 const EXIT = { usage: 64, unavailable: 69 } as const
 const EXIT_FOUND = 1
 
-/** How long Kafka may take to be reached, and transactions to end. */
+/** Time-outs for reaching Kafka, and for open transactions to end. */
 const REACH_TIMEOUT_MS = 15_000
 const TRANSACTIONS_TIMEOUT_MS = 15_000
 
-/** Events that are held in memory at a time: some 200 MB. */
+/** The most events held in memory: some 200 MB. */
 const MAX_EVENTS = 4_000_000
 
-/** How many of the missing and of the doubled events are named. */
+/** The most missing events, and the most doubled ones, that are named. */
 const MAX_NAMED = 20
 
-/** Up to so many partitions have a line each; of more, those in which something is wrong. */
+/** Up to so many partitions have a line each; of more, only those with findings. */
 const MAX_LINES = 24
 
-/** How often progress is told, on a terminal and elsewhere. */
+/** How often progress is printed. */
 const PROGRESS_MS = { terminal: 200, other: 10_000 } as const
 
 // ---- arguments
 
-/** Where a range begins or ends. */
 export type Bound = { offset: number } | { timestampMs: number }
 
 export type Arguments =
@@ -122,7 +121,7 @@ function boundOf(text: string | undefined): Bound | 'wrong' | undefined {
   return Number.isNaN(timestampMs) ? 'wrong' : { timestampMs }
 }
 
-/** Whether a range that ends there would have nothing in it, wherever records stand. */
+/** Whether a range between these bounds is certainly empty. */
 function isBefore(end: Bound | undefined, begin: Bound | undefined): boolean {
   if (end === undefined || begin === undefined) return false
   if ('offset' in end) return 'offset' in begin && end.offset <= begin.offset
@@ -131,7 +130,7 @@ function isBefore(end: Bound | undefined, begin: Bound | undefined): boolean {
 
 // ---- ranges
 
-/** The ranges between the bounds, as far as there are records for readers of committed ones. */
+/** The ranges between the bounds, limited to what read_committed readers can read. */
 export async function rangesOf(
   snapshots: readonly Snapshot[],
   bounds: { from: Bound | undefined; to: Bound | undefined },
@@ -140,7 +139,7 @@ export async function rangesOf(
   const offsetsOf = async (bound: Bound | undefined): Promise<readonly (number | undefined)[]> => {
     if (bound === undefined) return []
     if ('offset' in bound) return snapshots.map(() => bound.offset)
-    // No record is as late: the range begins, or ends, at the end.
+    // undefined: all records are older, so that the bound is the end.
     const found = await reader.offsetsAt(
       snapshots.map(({ at }) => at),
       bound.timestampMs,
@@ -156,7 +155,7 @@ export async function rangesOf(
   })
 }
 
-/** Ranges that fit into memory together. One that does not on its own stands alone, and is read more often. */
+/** Groups ranges that fit into memory together. A range that alone does not fit has a group of its own, and is read several times. */
 export function groupsOf(ranges: readonly AuditRange[], maxEvents: number): AuditRange[][] {
   const groups: AuditRange[][] = []
   for (const range of ranges) {
@@ -169,7 +168,7 @@ export function groupsOf(ranges: readonly AuditRange[], maxEvents: number): Audi
 
 // ---- progress
 
-/** Offsets that are to be read in all. */
+/** The number of offsets that an audit reads. */
 const offsetsToRead = (groups: readonly (readonly AuditRange[])[]): number =>
   groups.reduce((sum, group) => {
     const once = group.reduce((of, { snapshot: { ends, retry }, from, to }) => {
@@ -179,7 +178,7 @@ const offsetsToRead = (groups: readonly (readonly AuditRange[])[]): number =>
     return sum + once * shareCount(group, MAX_EVENTS)
   }, 0)
 
-/** Tells on standard error how far reading is, how fast it goes and how long it will take. */
+/** A reader that prints progress, rate and remaining time to standard error. */
 function progressOf(reader: AuditReader, total: number): { reader: AuditReader; end(): void } {
   const terminal = process.stderr.isTTY === true && process.env.TERM !== 'dumb'
   const begunMs = performance.now()
@@ -203,7 +202,7 @@ function progressOf(reader: AuditReader, total: number): { reader: AuditReader; 
           done++
           onRecord(record)
         })
-        // Some offsets hold no record, such as marks of transactions.
+        // Some offsets have no record, such as transaction markers.
         done = before + ranges.reduce((sum, { from, to }) => sum + Math.max(0, to - from), 0)
       },
     },
@@ -216,16 +215,16 @@ function progressOf(reader: AuditReader, total: number): { reader: AuditReader; 
 
 // ---- findings
 
-/** An event that is missing or doubled, and where its first record stands. */
+/** A missing or doubled event, and the place of its first record. */
 export interface Named extends TopicPartition {
   verdict: 'missing' | 'doubled'
   offset: number
-  /** undefined for a record that is no event. */
+  /** undefined for a record that is not an event. */
   source: string | undefined
   id: string | undefined
 }
 
-/** Reads the first of the events that are missing or doubled, to name them. */
+/** Reads the records of missing and doubled events, to name them; at most {@link MAX_NAMED} of each. */
 export async function named(findings: readonly Findings[], reader: Pick<RangeReader, 'read'>): Promise<Named[]> {
   const found: Named[] = []
   for (const verdict of ['missing', 'doubled'] as const) {
@@ -255,27 +254,9 @@ export const totalOf = (findings: readonly Pick<Findings, 'counts'>[]): Record<V
 export const acknowledgedOf = (counts: Readonly<Record<Verdict, number>>): number =>
   VERDICTS.reduce((sum, verdict) => sum + counts[verdict], 0)
 
-/** The findings in one screen. */
+/** The findings as text, on one screen. */
 export function tableOf(findings: readonly Findings[], events: readonly Named[]): string {
-  const isWrong = ({ counts }: Findings): boolean => counts.missing + counts.doubled + counts.unknown > 0
-  const many = findings.length > MAX_LINES
-  const lines = (many ? findings.filter(isWrong) : findings).slice(0, MAX_LINES)
-  const row = (name: string, offsets: string, counts: Readonly<Record<Verdict, number>>): string[] => [
-    name,
-    offsets,
-    ...[acknowledgedOf(counts), ...VERDICTS.map((verdict) => counts[verdict])].map((count) =>
-      count.toLocaleString('en'),
-    ),
-  ]
-  const rows = [
-    ['partition', 'offsets', 'acknowledged', ...VERDICTS],
-    ...lines.map(({ snapshot: { at }, from, to, counts }) => row(String(at.partition), `${from} up to ${to}`, counts)),
-    row('all', '', totalOf(findings)),
-  ]
-  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((cells) => cells[column]?.length ?? 0)))
-  const table = rows.map((cells) => cells.map((cell, column) => cell.padStart(widths[column] ?? 0)).join('  '))
-  const rest = findings.length - lines.length
-  if (rest > 0) table.splice(-1, 0, `and ${rest} partitions more`)
+  const total = totalOf(findings)
   const held = findings.flatMap(({ snapshot }) =>
     heldBackOf(snapshot).map(
       ({ topic, offset }) =>
@@ -286,22 +267,42 @@ export function tableOf(findings: readonly Findings[], events: readonly Named[])
     (one) =>
       `${one.verdict}  ${originOf(one)}  ${one.id === undefined ? 'not a CloudEvent' : `id ${one.id}, source ${one.source}`}`,
   )
-  const total = totalOf(findings)
   const unnamed = total.missing + total.doubled - events.length
   if (unnamed > 0) names.push(`and ${unnamed.toLocaleString('en')} more`)
-  return [table, held, names, [sentenceOf(total)]]
+  return [countLines(findings, total), held, names, [sentenceOf(total)]]
     .filter((part) => part.length > 0)
     .map((part) => part.join('\n'))
     .join('\n\n')
 }
 
-/** Where transactions that have not ended hold a partition back: in its input, and in one of the other topics. */
+/** A table of partitions and verdicts. */
+function countLines(findings: readonly Findings[], total: Readonly<Record<Verdict, number>>): string[] {
+  const isWrong = ({ counts }: Findings): boolean => counts.missing + counts.doubled + counts.unknown > 0
+  const shown = (findings.length > MAX_LINES ? findings.filter(isWrong) : findings).slice(0, MAX_LINES)
+  const row = (name: string, offsets: string, counts: Readonly<Record<Verdict, number>>): string[] => {
+    const numbers = [acknowledgedOf(counts), ...VERDICTS.map((verdict) => counts[verdict])]
+    return [name, offsets, ...numbers.map((count) => count.toLocaleString('en'))]
+  }
+  const header = ['partition', 'offsets', 'acknowledged', ...VERDICTS]
+  const rows = [
+    header,
+    ...shown.map(({ snapshot: { at }, from, to, counts }) => row(String(at.partition), `${from} up to ${to}`, counts)),
+    row('all', '', total),
+  ]
+  const widths = header.map((_, column) => Math.max(...rows.map((cells) => cells[column]?.length ?? 0)))
+  const lines = rows.map((cells) => cells.map((cell, column) => cell.padStart(widths[column] ?? 0)).join('  '))
+  const rest = findings.length - shown.length
+  if (rest > 0) lines.splice(-1, 0, `and ${rest} partitions more`)
+  return lines
+}
+
+/** Where open transactions hold a partition back: in its input, and in one of the other topics. */
 const heldBackOf = ({ at, ends: { input }, heldBack }: Snapshot): { topic: string; offset: number }[] => [
   ...(input.stable < input.end ? [{ topic: at.topic, offset: input.stable }] : []),
   ...(heldBack === undefined ? [] : [heldBack]),
 ]
 
-/** What it comes to, and what to do. */
+/** The conclusion, and what to do. */
 function sentenceOf({ missing, doubled, unknown }: Readonly<Record<Verdict, number>>): string {
   if (missing > 0)
     return 'Events are missing. A consumer processes those among the latest of each partition by itself, at the latest when it is restarted; to have the others processed, send them again with the same ids. See KafkaTraceRecordsRepaired in docs/runbooks/consumer.md.'
@@ -310,7 +311,6 @@ function sentenceOf({ missing, doubled, unknown }: Readonly<Record<Verdict, numb
   return 'Nothing is missing or doubled.'
 }
 
-/** The findings as JSON. */
 export const jsonOf = (
   topic: string,
   group: string,
@@ -338,7 +338,7 @@ export const jsonOf = (
 
 const variables = Type.Object({ ...commonVariables, GROUP_ID: consumerVariables.properties.GROUP_ID })
 
-/** Tells why Kafka cannot be reached, once each reason, while it is tried again; and the last reason at the end. */
+/** Prints why Kafka cannot be reached, each reason once, and keeps the last one. */
 function connectionLog(): { log: Logger; reason(): string | undefined } {
   let told: string | undefined
   const write = (line: string): void => {
@@ -350,7 +350,7 @@ function connectionLog(): { log: Logger; reason(): string | undefined } {
   return { log: pino({ level: 'warn' }, { write }), reason: () => told }
 }
 
-/** What is wrong with how many partitions a stream's topics have, the input's first. */
+/** A fault in the partition counts of a stream's topics; those of the input come first. */
 function topicFault(names: readonly string[], counts: readonly number[]): string | undefined {
   const [partitions = 0] = counts
   const short = names.flatMap((name, index) => {
@@ -366,7 +366,7 @@ function topicFault(names: readonly string[], counts: readonly number[]): string
 }
 
 async function run({ topic, from, to, json }: Extract<Arguments, { kind: 'audit' }>): Promise<number> {
-  // Here, so that tests of the rest need no addon.
+  // Imported here, so that tests of the other functions do not need the addon.
   const { createRangeReader, isRefusal } = await import('../shared/kafka/range-reader.ts')
   const config = loadConfigOrExit((env) => loadConfig(variables, env, commonFaults))
   const { KAFKA_BROKERS: brokers, GROUP_ID: groupId } = config
@@ -403,7 +403,7 @@ async function run({ topic, from, to, json }: Extract<Arguments, { kind: 'audit'
     }
     const snapshots = await takeSnapshots(inputs, committed, reader, TRANSACTIONS_TIMEOUT_MS)
     const ranges = await rangesOf(snapshots, { from, to }, reader)
-    // A check of nothing holds always, which is not what a mistyped bound is to say.
+    // An audit of nothing always succeeds, which would hide a mistyped bound.
     if ((from ?? to) !== undefined && ranges.every((range) => range.from >= range.to)) {
       process.stderr.write(`audit: ${topic} has no record between --from and --to\n`)
       return EXIT.usage
@@ -433,7 +433,7 @@ async function run({ topic, from, to, json }: Extract<Arguments, { kind: 'audit'
   }
 }
 
-/** Says that a stream is not there, and which are. */
+/** A message that a stream does not exist, and which do. */
 export function absent(topic: string, topics: readonly string[]): string {
   const streams = topics.flatMap((name) => {
     const parsed = parseTopic(name)

@@ -1,6 +1,6 @@
 import { type Static, Type } from '@sinclair/typebox'
 
-/** The CloudEvents type of what the handlers of repository events make. */
+/** The CloudEvents type of the results of handlers of repository events. */
 export const ACTIVITY_TYPE = 'dev.kafkatrace.activity.v1'
 
 /** RFC 3339, section 5.6: a date and time with an offset. */
@@ -13,11 +13,11 @@ export const Count = Type.Integer({ minimum: 0 })
 
 const Name = Type.String({ minLength: 1 })
 
-/** Who did what to which object of a repository, and when: one shape for every kind of event, whichever service it came from. */
+/** Who did what to which object of a repository, and when: one shape for all kinds of events and all services. */
 export const Activity = Type.Object(
   {
     repository: Type.Object({ name: Name, url: Type.String() }, { additionalProperties: false }),
-    /** null when the sender's account is gone or was not said. */
+    /** null when the sender's account is deleted or not given. */
     actor: Type.Union([
       Type.Object({ login: Name, id: Type.Optional(Type.Integer()) }, { additionalProperties: false }),
       Type.Null(),
@@ -37,7 +37,7 @@ export const Activity = Type.Object(
           Type.Literal('check_run'),
           Type.Literal('workflow_run'),
         ]),
-        /** As people count them within the repository: an issue's, a pull request's, a workflow's run number. */
+        /** The number within the repository: of an issue, a pull request, a workflow run. */
         number: Type.Optional(Count),
         /** The source's own id, where there is no number. */
         id: Type.Optional(Type.Integer()),
@@ -48,13 +48,13 @@ export const Activity = Type.Object(
         /** A short name: of the branch, the tag, the workflow, the check. */
         name: Type.Optional(Name),
         title: Type.Optional(Type.String()),
-        /** For people. */
+        /** A page for people. */
         url: Type.String(),
       },
       { additionalProperties: false },
     ),
     at: Timestamp,
-    /** What is known beyond that; which of these are there depends on the object's kind. */
+    /** More facts; which of them exist depends on the object's kind. */
     details: Type.Object(
       {
         state: Type.Optional(Name),
@@ -94,7 +94,7 @@ export function durationMs(from: string | null | undefined, to: string | null | 
   return ms >= 0 ? ms : undefined
 }
 
-/** An object's fields without those that are undefined, null or an empty text: what an optional property of an activity is made of. */
+/** An object without its undefined, null and empty-string fields, for the optional properties of an activity. */
 export function known<T extends Record<string, unknown>>(fields: T): Known<T> {
   const kept = Object.entries(fields).filter(([, value]) => value !== undefined && value !== null && value !== '')
   return Object.fromEntries(kept) as Known<T>

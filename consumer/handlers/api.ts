@@ -1,4 +1,4 @@
-/** What a module of handlers imports: `import { defineHandler, Type } from 'kafkatrace'`. */
+/** What modules of handlers import: `import { defineHandler, Type } from 'kafkatrace'`. */
 export { type Static, Type } from '@sinclair/typebox'
 export type { Event } from '../../shared/events/event.ts'
 export type { Context } from '../enrich.ts'

@@ -6,17 +6,17 @@ import { messageOf } from '../../shared/service/thrown.ts'
 import type { Context } from '../enrich.ts'
 import type { Handled, Handling, RegisteredHandler } from './handler.ts'
 
-/** What a handler made of an event, checked and written. */
+/** A handler's result, checked and serialised. */
 export interface Result {
   type: string | undefined
   /** JSON. */
   data: string
 }
 
-/** The largest result, as JSON in UTF-8: many times what brokers take in their default setting. Results are held until they are committed. */
+/** The largest result, as JSON in UTF-8: many times the brokers' default limit. Results are held in memory until they are committed. */
 export const MAX_RESULT_BYTES = 64 * 2 ** 20
 
-/** Why an attempt failed, other than by what the handler threw. */
+/** A failed attempt for another reason than an error that the handler threw. */
 export class AttemptFault extends Error {
   override readonly name = 'AttemptFault'
 
@@ -28,7 +28,7 @@ export class AttemptFault extends Error {
   }
 }
 
-/** The event as it came in; what a handler does to its own copy changes nothing. */
+/** The event as it was received: a handler gets a copy, so that its changes have no effect. */
 export interface Given {
   event: Event
   context: Context
@@ -36,8 +36,8 @@ export interface Given {
 }
 
 /**
- * One attempt, bounded in time. A handler that does not heed its signal goes on in the background; its result is dropped.
- * @throws AttemptFault for data that is not what the handler takes, a result that is none, or none in time; and whatever the handler throws
+ * Makes one attempt, with a time limit. A handler that ignores its signal continues in the background; its result is dropped.
+ * @throws AttemptFault for data that its schema refuses, an invalid result, or a time-out; and whatever the handler throws
  */
 export async function runAttempt(
   registered: RegisteredHandler,
@@ -56,7 +56,7 @@ export async function runAttempt(
         return limit.signal
       },
     }
-    // Looking at what was returned is the handler's code, too: it may have getters, and a `toJSON`.
+    // Reading the returned object also runs the handler's code: it may have getters, and a `toJSON`.
     const first = limit.within(() => {
       checkData(registered, data)
       const returned = registered.handle(data, handling)
@@ -78,7 +78,7 @@ function checkData({ type, check }: RegisteredHandler, data: unknown): void {
   throw new AttemptFault('invalid data', `not what ${type} takes: ${detail}`)
 }
 
-/** Query builders and the like are no promises, and are waited for as such. Whether it is one is asked once: the second time it might be another. */
+/** Thenables, such as query builders, are awaited too. `then` is read once, since a getter may return another value the second time. */
 function promisedBy(returned: unknown): Promise<unknown> | undefined {
   if ((typeof returned !== 'object' || returned === null) && typeof returned !== 'function') return undefined
   const { then } = returned as { then?: unknown }
@@ -86,21 +86,21 @@ function promisedBy(returned: unknown): Promise<unknown> | undefined {
   return new Promise((resolve, reject) => then.call(returned, resolve, reject))
 }
 
-/** An event that a handler may do with as it likes. Few look at its data in bytes, so they are copied when one does. */
+/** A copy for a handler. Few handlers read the data as bytes, so these are copied on first use. */
 function copyOf(event: Event): Event {
   let data: Buffer | null | undefined
   return Object.freeze({
     ...event,
     extensions: Object.freeze(Object.assign(Object.create(null), event.extensions)),
     get data() {
-      // In memory of its own, not in the pool that small buffers share.
+      // In memory of its own, not in the pool of small buffers.
       if (data === undefined) data = event.data === null ? null : Buffer.from(new Uint8Array(event.data).buffer)
       return data
     },
   })
 }
 
-/** With all that is in it. */
+/** Deeply frozen. */
 function frozen<T extends object>(value: T): T {
   if (Object.isFrozen(value)) return value
   Object.freeze(value)
@@ -108,13 +108,14 @@ function frozen<T extends object>(value: T): T {
   return value
 }
 
-/** So many members that are none of a result's are named, and so much of each name. */
+/** Limits for naming members that a result must not have. */
 const NAMED_MEMBERS = 10
 const NAME_CHARS = 100
 
 /**
+ * Checks and serialises what a handler returned.
  * @param data of the event
- * @throws AttemptFault naming what is wrong with it
+ * @throws AttemptFault naming every fault
  */
 function resultOf(returned: unknown, data: unknown): Result {
   const faults: Fault[] = []
@@ -122,7 +123,7 @@ function resultOf(returned: unknown, data: unknown): Result {
   const { type, data: made, ...others } = read(returned)
   const names = Object.keys(others)
   for (const name of names.slice(0, NAMED_MEMBERS)) {
-    // A handler may return the event's data as it is. What the sender has named goes into no log.
+    // A handler may return the event's data as it is, and names that the sender chose must not be logged.
     const isSenders = typeof data === 'object' && data !== null && Object.hasOwn(data, name)
     fault(isSenders ? '…' : name.slice(0, NAME_CHARS), 'is no member of a result: { type?, data }')
   }
@@ -140,10 +141,10 @@ function resultOf(returned: unknown, data: unknown): Result {
   return { type: type as string | undefined, data: json.text }
 }
 
-/** Its own members, each read once: the second time it might be another. */
+/** Its own members, each read once, since a getter may return another value the second time. */
 function read(returned: unknown): Partial<Handled> {
   try {
-    // Of bytes each is a member, and nothing ends the reading of millions of members.
+    // In a typed array each byte is a member, and reading millions of members cannot be stopped.
     const isObject = typeof returned === 'object' && returned !== null && !ArrayBuffer.isView(returned)
     if (isObject && !Array.isArray(returned)) return { ...returned }
   } catch {
@@ -157,7 +158,7 @@ function jsonOf(data: unknown): { text: string } | { text: undefined; fault: str
     const text: string | undefined = JSON.stringify(data)
     return text === undefined ? { text, fault: `must be JSON, not ${kindOf(data)}` } : { text }
   } catch (error) {
-    // What a `toJSON` throws may be anything.
+    // A `toJSON` may throw anything.
     return { text: undefined, fault: `cannot be written as JSON: ${messageOf(error)}` }
   }
 }
@@ -173,7 +174,7 @@ function kindOf(value: unknown): string {
   }
 }
 
-/** As far as the schema names it: what the sender has named is data, and goes into no log. */
+/** The part of the path that the schema names: names that the sender chose are data, and must not be logged. */
 function knownPath(schema: TSchema, path: string): string {
   let at: TSchema | undefined = schema
   const known: string[] = []
@@ -192,22 +193,22 @@ function knownPath(schema: TSchema, path: string): string {
 
 function jsonData(data: Buffer | null): unknown {
   if (data === null) return undefined
-  // Decoding replaces what is not UTF-8.
+  // Decoding would replace invalid UTF-8.
   if (!isUtf8(data)) throw new AttemptFault('invalid data', 'not JSON: not UTF-8')
   try {
     return JSON.parse(data.toString('utf8'))
   } catch {
-    // Without the parser's own words: they quote the data.
+    // Without the parser's message, which quotes the data.
     throw new AttemptFault('invalid data', 'not JSON')
   }
 }
 
-/** Calls what `call` holds. Only what runs as a script can be stopped while it keeps the thread. */
+/** Calls the function in `globalThis[CALL]`. Only a script can be stopped while it blocks the thread. */
 const CALLER = new Script('globalThis[Symbol.for("kafkatrace.call")]()')
 const CALL = Symbol.for('kafkatrace.call')
 const globals = globalThis as unknown as Record<symbol, unknown>
 
-/** Clocks differ by so much. */
+/** How much the clocks of timers and `performance` may differ. */
 const TIMER_SLACK_MS = 5
 
 function isScriptTimeout(error: unknown): boolean {
@@ -219,8 +220,8 @@ function isScriptTimeout(error: unknown): boolean {
 }
 
 /**
- * The end of an attempt's time, or of its partition. Most handlers never look at the signal, so it is made when somebody asks for it. An
- * `AbortSignal.timeout` would stay in memory, with the attempt's event, until its time has come.
+ * Ends an attempt when its time is over or its partition is revoked. Most handlers never use the signal, so it is made on first use. An
+ * `AbortSignal.timeout` would stay in memory, with the attempt's event, until it fires.
  */
 class AttemptLimit {
   #controller: AbortController | undefined
@@ -243,14 +244,14 @@ class AttemptLimit {
     return this.#controller.signal
   }
 
-  /** Calls it; what keeps the thread for longer than the limit is ended. */
+  /** Calls a function, and stops it if it blocks the thread for longer than the limit. */
   within<T>(call: () => T): T {
     const begunMs = performance.now()
     globals[CALL] = call
     try {
       return CALLER.runInThisContext({ timeout: this.timeoutMs }) as T
     } catch (error) {
-      // A handler may run scripts with a time-out of its own, and what it throws may throw when it is looked at.
+      // A handler may run scripts with a time-out of its own, so the duration decides, too.
       if (performance.now() - begunMs < this.timeoutMs - TIMER_SLACK_MS || !isScriptTimeout(error)) throw error
       const fault = new AttemptFault('handler timed out', `kept the thread for ${this.timeoutMs} ms`)
       this.#end(fault)
@@ -269,7 +270,7 @@ class AttemptLimit {
     })
   }
 
-  /** The attempt is over. Whoever asks for its signal only now gets one that is aborted. */
+  /** The attempt is over. A signal that is requested later is aborted. */
   end(): void {
     clearTimeout(this.#timer)
     this.partitionSignal.removeEventListener('abort', this.#abandoned)

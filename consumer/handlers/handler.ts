@@ -3,7 +3,7 @@ import { type TypeCheck, TypeCompiler } from '@sinclair/typebox/compiler'
 import type { Event } from '../../shared/events/event.ts'
 import type { Context } from '../enrich.ts'
 
-/** The event can never be handled: it is put aside as a dead letter at once. So is it for any error of this name. */
+/** The event can never be handled: it becomes a dead letter at once. Any error with this `name` has the same effect. */
 export class TerminalError extends Error {
   override readonly name = 'TerminalError'
 }
@@ -14,48 +14,47 @@ export class RetryableError extends Error {
 }
 
 /**
- * What a handler makes of an event: the data of the record in `.processed`, which keeps the event's `id` and `source`. A result that is anything
- * else makes the event a dead letter, “invalid result”.
+ * A handler's result: the data of the record in `.processed`, which keeps the event's `id` and `source`. Any other result makes the event a dead
+ * letter, “invalid result”.
  */
 export interface Handled {
-  /** The CloudEvents type of the result; the event's own when absent. */
+  /** The CloudEvents type of the result; that of the event when absent. */
   type?: string
-  /** Stored as `JSON.stringify` writes it; what that cannot write (`undefined`, functions, BigInt, circles) is no result. */
+  /** Stored as `JSON.stringify` writes it. Values that it cannot write (`undefined`, functions, BigInt, cycles) are invalid. */
   data: unknown
 }
 
-/** What a handler is given beside the data: frozen, and copies, so that nothing it does to them changes what is stored. */
+/** What a handler gets beside the data: frozen copies, so that it cannot change what is stored. */
 export interface Handling {
   event: Readonly<Event>
   context: Readonly<Context>
-  /** 1 for the first time. */
+  /** From 1. */
   attempt: number
-  /** Aborted when the handler's time is over or the process gives the event up; its result is then not used. */
+  /** Aborted when the handler's time is over, or its partition is revoked; the result is then not used. */
   signal: AbortSignal
 }
 
-/** One kind of event and what is done with it. */
 export interface Handler<S extends TSchema = TSchema> {
-  /** An event type, or a prefix of event types followed by `*`. */
+  /** An event type, or a prefix of event types and `*`. */
   type: string
-  /** Goes into the context of every event it handled: change it whenever the result changes. */
+  /** Part of the context of every event it handled: change it whenever results change. */
   version: string
-  /** What the event's JSON data must be; data that is not becomes a dead letter. */
+  /** The schema of the event's JSON data; an event with other data becomes a dead letter. */
   schema: S
   handle(data: Static<S>, handling: Handling): Handled | Promise<Handled>
 }
 
-/** A handler as it was when it was registered, with its compiled check. */
+/** A copy of a handler at its registration, with the compiled check of its schema. */
 export interface RegisteredHandler extends Pick<Handler, 'type' | 'version' | 'handle'> {
   check: TypeCheck<TSchema>
 }
 
-/** Gives `handle` the type of its schema. */
+/** Types the `data` of `handle` by the schema. */
 export const defineHandler = <S extends TSchema>(handler: Handler<S>): Handler<S> => handler
 
 /**
- * Finds the handler of an event type: an exact one before prefixes, the longest prefix before shorter ones.
- * @throws Error naming everything that is no handler, and types that two of them claim
+ * Finds the handler of an event type: an exact type before a prefix, a longer prefix before a shorter one.
+ * @throws Error naming every invalid handler, and each type that two of them claim
  */
 export function handlerIndex(handlers: readonly Handler[]): (type: string) => RegisteredHandler | undefined {
   const byType = new Map<string, RegisteredHandler>()
@@ -77,7 +76,7 @@ export function handlerIndex(handlers: readonly Handler[]): (type: string) => Re
   return (type) => byType.get(type) ?? prefixes.find(({ prefix }) => type.startsWith(prefix))?.registered
 }
 
-/** @returns what keeps it from being one */
+/** @returns a string that says what is wrong with it, if anything is */
 function register(handler: Handler): RegisteredHandler | string {
   if (typeof handler !== 'object' || handler === null) return 'is no handler: { type, version, schema, handle }'
   const { type, version, schema } = handler

@@ -8,7 +8,7 @@ import { release } from './github/release.ts'
 import { workflowRun } from './github/workflow-run.ts'
 import type { Handler } from './handler.ts'
 
-/** The handlers that ship. Add yours here; an event of any other type passes through, enriched and otherwise as it was. */
+/** The built-in handlers. An event of any other type passes through, enriched but otherwise unchanged. */
 export const handlers: readonly Handler[] = [
   push,
   pullRequest,

@@ -3,14 +3,14 @@ import { Writable } from 'node:stream'
 import { type Logger, TenantLines } from '../../shared/service/logger.ts'
 import type { Redact } from '../../shared/service/redact.ts'
 
-/** Of a line that a handler prints. */
+/** The most that is logged of a line that a handler prints. */
 const MAX_PRINTED_CHARS = 4_096
-/** In UTF-8 a code unit of UTF-16 takes three bytes at most. */
+/** A UTF-16 code unit takes at most three bytes in UTF-8. */
 const MAX_PRINTED_BYTES = 3 * MAX_PRINTED_CHARS
 
 /**
- * To be called before handlers are loaded, which run in this process. What they print becomes lines of the log, and `process.exit`
- * throws: an event whose handler ends the process would end it again at every start, and all others wait for it.
+ * To be called before handlers are loaded, which run in this process. What they print is logged. `process.exit` throws: an event whose handler exits
+ * would end the process again at each start, and block all other events.
  */
 export function guardProcess(log: Logger, redact: Redact): void {
   const lines = new TenantLines()
@@ -18,7 +18,7 @@ export function guardProcess(log: Logger, redact: Redact): void {
     new Writable({
       decodeStrings: false,
       write(chunk: string | Buffer, _, done) {
-        // Cut before it is made a text, since it may be of any size.
+        // Cut before it is decoded, since it may be of any size.
         const start = typeof chunk === 'string' ? chunk : chunk.toString('utf8', 0, MAX_PRINTED_BYTES)
         const text = start.slice(0, MAX_PRINTED_CHARS).trimEnd().toWellFormed()
         log[lines.level(undefined, level)]({ printed: redact(text) }, 'handler output')
@@ -27,7 +27,7 @@ export function guardProcess(log: Logger, redact: Redact): void {
     })
   const [stdout, stderr] = [to('info'), to('warn')]
   const printing = new Console({ stdout, stderr })
-  // Bun's own has `write` beside these.
+  // Bun's console also has `write`.
   const write = (...data: unknown[]): number => {
     printing.log(...data)
     return 0

@@ -5,31 +5,29 @@ import { type Failure, failedBy } from '../retry.ts'
 import { runAttempt } from './attempt.ts'
 import { type Handler, handlerIndex } from './handler.ts'
 
-/** For unit tests of handlers: `import { testHandler } from 'kafkatrace/testing'`. */
-
-/** An event to test with. What is left out is filled in; of a handler for a prefix, the type is needed. */
+/** An event to test with. Missing attributes get defaults; for a handler of a prefix, the type is required. */
 export interface TestEvent extends Partial<Omit<Event, 'data'>> {
-  /** Any JSON; bytes are taken as they are. */
+  /** A JSON value, or bytes, which are used as they are. */
   data?: unknown
 }
 
 /** What the consumer would do after this attempt. */
 export type TestOutcome =
-  /** The result goes to `.processed`: `type` is the event's own where the handler gives none, `data` has been JSON. */
+  /** The result goes to `.processed`. `type` is that of the event if the handler gives none; `data` was serialised to JSON and parsed. */
   | { kind: 'processed'; type: string; data: unknown }
   /** The event goes to `.dlq`. */
   | ({ kind: 'dead' } & Failure)
-  /** The attempt is followed by another, as long as there are any left. */
+  /** Another attempt follows, if any are left. */
   | ({ kind: 'retry' } & Failure)
 
-/** As `HANDLER_TIMEOUT_MS` is by default. */
+/** The default of `HANDLER_TIMEOUT_MS`. */
 const TIMEOUT_MS = 30_000
 
 /**
- * Makes one attempt as the consumer does: the data is checked by the handler's schema, event and context are frozen copies, and the result is checked and
- * written as JSON.
- * @param given which attempt it is, the first where not given, and what the reference table says
- * @throws Error for what is no handler, and for an event of a type that it does not take
+ * For unit tests of handlers: `import { testHandler } from 'kafkatrace/testing'`. Makes one attempt as the consumer does: checks the data by the handler's
+ * schema, passes frozen copies of event and context, and checks and serialises the result.
+ * @param given the number of the attempt, 1 by default, and the row of the reference table
+ * @throws Error for an invalid handler, and for an event whose type it does not handle
  */
 export async function testHandler(
   handler: Handler,

@@ -2,7 +2,7 @@ import { Type } from '@sinclair/typebox'
 import { durationMs, known, Timestamp } from '../activity.ts'
 import { githubHandler, Name, Nullable } from './webhook.ts'
 
-/** A check of a commit begun, ended or asked for again. */
+/** A check of a commit was started, completed or requested again. */
 export const checkRun = githubHandler(
   'check_run',
   '1',
@@ -18,7 +18,7 @@ export const checkRun = githubHandler(
       url: Type.String(),
       started_at: Timestamp,
       completed_at: Nullable(Timestamp),
-      // head_branch is null for a commit that came from a fork.
+      // head_branch is null for a commit from a fork.
       check_suite: Nullable(Type.Object({ head_branch: Nullable(Name) })),
       output: Nullable(Type.Object({ title: Nullable(Type.String()) })),
     }),

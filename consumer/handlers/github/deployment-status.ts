@@ -2,7 +2,7 @@ import { Type } from '@sinclair/typebox'
 import { durationMs, known, Timestamp } from '../activity.ts'
 import { githubHandler, Name, Nullable } from './webhook.ts'
 
-/** How a deployment is getting on. */
+/** The status of a deployment has changed. */
 export const deploymentStatus = githubHandler(
   'deployment_status',
   '1',
@@ -25,14 +25,14 @@ export const deploymentStatus = githubHandler(
     }),
   },
   ({ deployment_status: status, deployment }) => ({
-    // The event's action is always "created", of the status and not of what it is about.
+    // The action is always "created": it is that of the status, not of the deployment.
     verb: 'reported',
     object: {
       kind: 'deployment',
       id: deployment.id,
       sha: deployment.sha,
       ...known({ title: status.description }),
-      // The first is for people; an empty text means none.
+      // The first two are pages for people; an empty string means none.
       url: status.log_url || status.target_url || status.url,
     },
     at: status.updated_at,

@@ -3,7 +3,7 @@ import { known, Timestamp } from '../activity.ts'
 import { Issue } from './issues.ts'
 import { githubHandler, Name, Nullable } from './webhook.ts'
 
-/** A comment on an issue or pull request written, edited or deleted. Its text stays where it is; its length is kept. */
+/** A comment on an issue or pull request was created, edited or deleted. Only the length of its text is kept. */
 export const issueComment = githubHandler(
   'issue_comment',
   '1',

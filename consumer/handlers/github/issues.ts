@@ -2,19 +2,19 @@ import { Type } from '@sinclair/typebox'
 import { Count, known, Timestamp } from '../activity.ts'
 import { Account, githubHandler, Name, Nullable } from './webhook.ts'
 
-/** What the two events about an issue use of it. GitHub's issues are pull requests as well; these have a `pull_request`. */
+/** The properties of an issue that both events about issues use. For GitHub, pull requests are issues with a `pull_request`. */
 export const Issue = Type.Object({
   number: Count,
   title: Type.String(),
   html_url: Type.String(),
-  // Absent in an issue that has just been transferred or deleted.
+  // Absent for an issue that was just transferred or deleted.
   state: Nullable(Name),
   updated_at: Timestamp,
   comments: Nullable(Count),
   pull_request: Nullable(Type.Object({})),
 })
 
-/** An issue opened, changed, labelled, assigned, closed … */
+/** An issue was opened, changed, labelled, assigned, closed … */
 export const issues = githubHandler(
   'issues',
   '1',

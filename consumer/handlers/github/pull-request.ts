@@ -2,7 +2,7 @@ import { Type } from '@sinclair/typebox'
 import { Count, known, Timestamp } from '../activity.ts'
 import { Account, githubHandler, Name, Nullable } from './webhook.ts'
 
-/** A pull request opened, changed, reviewed for, merged or closed. */
+/** A pull request was opened, changed, merged or closed, or a review was requested. */
 export const pullRequest = githubHandler(
   'pull_request',
   '1',
@@ -28,7 +28,7 @@ export const pullRequest = githubHandler(
     assignee: Nullable(Account),
   },
   ({ action, pull_request: pr, label, assignee }) => ({
-    // GitHub calls both ends "closed".
+    // GitHub says "closed" for merged pull requests, too.
     verb: action === 'closed' && pr.merged === true ? 'merged' : action,
     object: { kind: 'pull_request', number: pr.number, sha: pr.head.sha, title: pr.title, url: pr.html_url },
     at: pr.updated_at,

@@ -4,7 +4,7 @@ import { githubHandler, Name, Nullable } from './webhook.ts'
 
 const Files = Type.Optional(Type.Array(Type.String()))
 
-/** The last second that RFC 3339 can say: the end of the year 9999. */
+/** The last second that RFC 3339 can express: the end of the year 9999. */
 const LAST_SECOND = 253_402_300_799
 
 const TAGS = 'refs/tags/'
@@ -25,7 +25,7 @@ export const push = githubHandler(
     repository: Type.Object({
       full_name: Name,
       html_url: Type.String(),
-      // Of all webhooks this one alone has seconds since the epoch here; other forges that speak its format send a text.
+      // Only this webhook has seconds since the epoch here; other forges that use its format send a string.
       pushed_at: Type.Union([Type.Integer({ minimum: 0, maximum: LAST_SECOND }), Timestamp]),
     }),
   },
@@ -39,7 +39,7 @@ export const push = githubHandler(
         kind: isTag ? 'tag' : 'branch',
         ref,
         name: ref.slice(isTag ? TAGS.length : 'refs/heads/'.length),
-        // What is left after a deletion is all zeros, which is no commit.
+        // After a deletion it is all zeros, which is no commit.
         ...(deleted ? {} : { sha: after }),
         url: compare,
       },

@@ -2,7 +2,7 @@ import { Type } from '@sinclair/typebox'
 import { known, Timestamp } from '../activity.ts'
 import { githubHandler, Name, Nullable } from './webhook.ts'
 
-/** A release drafted, published, edited or deleted. */
+/** A release was drafted, published, edited or deleted. */
 export const release = githubHandler(
   'release',
   '1',

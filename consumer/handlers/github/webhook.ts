@@ -5,15 +5,15 @@ import type { Handler } from '../handler.ts'
 /** The event type of a GitHub webhook: this and the name in its `X-GitHub-Event` header. */
 export const TYPE_PREFIX = 'com.github.'
 
-/** A property that GitHub sends as null, or leaves out, when it has nothing to say. */
+/** A property that GitHub sends as null, or omits, when it has no value. */
 export const Nullable = <S extends TSchema>(schema: S) => Type.Optional(Type.Union([schema, Type.Null()]))
 
-/** A text that must not be empty because an activity is named by it. */
+/** A non-empty string, since an activity is named by it. */
 export const Name = Type.String({ minLength: 1 })
 
 export const Account = Type.Object({ login: Name, id: Type.Integer() })
 
-/** What every payload that concerns a repository has. */
+/** The properties that every payload about a repository has. */
 const common = {
   repository: Type.Object({ full_name: Name, html_url: Type.String() }),
   // Deploy keys and deleted accounts act without one.
@@ -23,13 +23,13 @@ const common = {
 /** A payload with the common properties and those of one event. */
 type Payload<P extends TProperties> = Static<TObject<typeof common>> & Static<TObject<P>>
 
-/** An activity but for what any payload says of it; an event that knows its actor better than by `sender` says so. */
+/** An activity without what all payloads have in common; `actor` replaces the payload's `sender`. */
 export type ActivityFields = Omit<Activity, 'repository' | 'actor'> & { actor?: Activity['actor'] }
 
 /**
  * A handler of one GitHub webhook event whose data is the payload as GitHub sent it.
  * @param name as in `X-GitHub-Event`
- * @param properties what `read` uses of the payload beside its repository and sender; nothing else is demanded
+ * @param properties what `read` uses of the payload beside its repository and sender; nothing else is required
  */
 export function githubHandler<P extends TProperties>(
   name: string,
@@ -42,7 +42,7 @@ export function githubHandler<P extends TProperties>(
     version,
     schema: Type.Object({ ...common, ...properties }),
     handle(data) {
-      // The compiled schema has just said so; TypeScript cannot follow the spread of a generic.
+      // Checked by the compiled schema; TypeScript cannot type the spread of a generic.
       const payload = data as Payload<P>
       const { sender, repository } = payload
       const activity: Activity = {

@@ -2,7 +2,7 @@ import { Type } from '@sinclair/typebox'
 import { Count, durationMs, known, Timestamp } from '../activity.ts'
 import { githubHandler, Name, Nullable } from './webhook.ts'
 
-/** A run of a workflow asked for, begun or ended. */
+/** A workflow run was requested, started or completed. */
 export const workflowRun = githubHandler(
   'workflow_run',
   '1',
@@ -14,12 +14,12 @@ export const workflowRun = githubHandler(
       run_attempt: Nullable(Count),
       name: Nullable(Type.String()),
       display_title: Nullable(Type.String()),
-      // null when the branch is gone, or when a tag set it off.
+      // null when the branch was deleted, or when a tag triggered the run.
       head_branch: Nullable(Name),
       head_sha: Name,
       event: Nullable(Name),
       status: Nullable(Name),
-      // null until it has ended.
+      // null until it has completed.
       conclusion: Nullable(Name),
       html_url: Type.String(),
       run_started_at: Nullable(Timestamp),
