@@ -104,9 +104,8 @@ export function parseArguments(args: readonly string[]): Arguments {
     if (more.length > 0) return usage(`one stream at a time, and not ${more.join(', ')} too`)
     for (const name of [stream, values.tenant])
       if (!new RegExp(NAME_PATTERN).test(name)) return usage(`${name} is no name of a tenant or stream`)
-    const { from, to } = { from: boundOf(values.from), to: boundOf(values.to) }
-    if (from === 'wrong') return usage(`--from ${values.from}: neither an offset nor a time`)
-    if (to === 'wrong') return usage(`--to ${values.to}: neither an offset nor a time`)
+    const from = boundOf('--from', values.from)
+    const to = boundOf('--to', values.to)
     if (isBefore(to, from)) return usage(`--to ${values.to} is not behind --from ${values.from}`)
     return { kind: 'audit', topic: inputTopic(values.tenant, stream), from, to, json: values.json }
   } catch (error) {
@@ -114,11 +113,12 @@ export function parseArguments(args: readonly string[]): Arguments {
   }
 }
 
-function boundOf(text: string | undefined): Bound | 'wrong' | undefined {
+function boundOf(option: string, text: string | undefined): Bound | undefined {
   if (text === undefined) return undefined
   if (/^\d{1,15}$/.test(text)) return { offset: Number(text) }
   const timestampMs = /^\d{4}-/.test(text) ? Date.parse(text) : Number.NaN
-  return Number.isNaN(timestampMs) ? 'wrong' : { timestampMs }
+  if (Number.isNaN(timestampMs)) throw new Error(`${option} ${text}: neither an offset nor a time`)
+  return { timestampMs }
 }
 
 /** Whether a range between these bounds is certainly empty. */
@@ -366,7 +366,7 @@ function topicFault(names: readonly string[], counts: readonly number[]): string
 }
 
 async function run({ topic, from, to, json }: Extract<Arguments, { kind: 'audit' }>): Promise<number> {
-  // Imported here, so that tests of the other functions do not need the addon.
+  // Imported here, so that --help needs no addon.
   const { createRangeReader, isRefusal } = await import('../shared/kafka/range-reader.ts')
   const config = loadConfigOrExit((env) => loadConfig(variables, env, commonFaults))
   const { KAFKA_BROKERS: brokers, GROUP_ID: groupId } = config
@@ -392,10 +392,9 @@ async function run({ topic, from, to, json }: Extract<Arguments, { kind: 'audit'
     const inputs = Array.from({ length: partitions }, (_, partition) => ({ topic, partition }))
     const committed = async (at: readonly TopicPartition[]): Promise<CommittedOffset[]> => {
       const rows = await reader.committed(at).catch((error: Error) => {
-        const rights = isRefusal(error)
-          ? "; the credentials need DESCRIBE on the group, and READ on the stream's four topics"
-          : ''
-        throw new Error(`what the group ${groupId} has committed cannot be asked for (${error.message})${rights}`)
+        const rights = "; the credentials need DESCRIBE on the group, and READ on the stream's four topics"
+        const why = `what the group ${groupId} has committed cannot be asked for (${error.message})`
+        throw new Error(isRefusal(error) ? why + rights : why)
       })
       if (rows.every(({ offset }) => offset < 0))
         process.stderr.write(`audit: the group ${groupId} has committed nothing of this stream; is GROUP_ID right?\n`)

@@ -18,7 +18,7 @@ import { delayMs } from '../shared/service/retry.ts'
 import { callsOf, messageOf } from '../shared/service/thrown.ts'
 import type { ConsumerConfig } from './config.ts'
 import { headerNumber, originOf, receivedAtMs } from './decode.ts'
-import { AttemptFault } from './handlers/attempt.ts'
+import { AttemptFault, holds } from './handlers/attempt.ts'
 import { TerminalError } from './handlers/handler.ts'
 
 /** The retry policy: a few attempts in a row, then attempts from `.retry`, then a dead letter. */
@@ -66,30 +66,17 @@ export interface Failed {
 /** Classifies what a handler threw, which may be anything. */
 export function failedBy(thrown: unknown, redact: Redact): Failed {
   const message = redact(messageOf(thrown))
-  return isA(AttemptFault, thrown)
-    ? { failure: { reason: thrown.reason, message }, isTerminal: thrown.reason !== 'handler timed out' }
-    : {
-        failure: { reason: 'handler failed', message },
-        isTerminal: isA(TerminalError, thrown) || isNamedTerminal(thrown),
-        stack: redact(callsOf(thrown) ?? '') || undefined,
-      }
-}
-
-/** Bundled handlers have their own copy of the class. */
-function isNamedTerminal(thrown: unknown): boolean {
-  try {
-    return (thrown as { name?: unknown }).name === 'TerminalError'
-  } catch {
-    return false
+  if (holds(() => thrown instanceof AttemptFault)) {
+    const { reason } = thrown as AttemptFault
+    return { failure: { reason, message }, isTerminal: reason !== 'handler timed out' }
   }
-}
-
-/** `instanceof` throws for some proxies. */
-function isA<T>(kind: abstract new (...args: never[]) => T, thrown: unknown): thrown is T {
-  try {
-    return thrown instanceof kind
-  } catch {
-    return false
+  return {
+    failure: { reason: 'handler failed', message },
+    // By name, too: bundled handlers have their own copy of the class.
+    isTerminal:
+      holds(() => thrown instanceof TerminalError) ||
+      holds(() => (thrown as { name?: unknown }).name === 'TerminalError'),
+    stack: redact(callsOf(thrown) ?? '') || undefined,
   }
 }
 

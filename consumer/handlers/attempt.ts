@@ -211,13 +211,17 @@ const globals = globalThis as unknown as Record<symbol, unknown>
 /** How much the clocks of timers and `performance` may differ. */
 const TIMER_SLACK_MS = 5
 
-function isScriptTimeout(error: unknown): boolean {
+/** A check of something that a handler threw. A proxy may throw when it is inspected; then it is false. */
+export function holds(check: () => boolean): boolean {
   try {
-    return (error as { code?: unknown } | null | undefined)?.code === 'ERR_SCRIPT_EXECUTION_TIMEOUT'
+    return check()
   } catch {
     return false
   }
 }
+
+const isScriptTimeout = (error: unknown): boolean =>
+  holds(() => (error as { code?: unknown }).code === 'ERR_SCRIPT_EXECUTION_TIMEOUT')
 
 /**
  * Ends an attempt when its time is over or its partition is revoked. Most handlers never use the signal, so it is made on first use. An
