@@ -32,7 +32,7 @@ afterAll(async () => {
   for (const end of ending.splice(0).reverse()) await end()
 })
 
-/** Runs the command, as people do. */
+/** Runs the command in a process. */
 async function audit(
   args: readonly string[],
   group = 'none',
@@ -58,7 +58,7 @@ async function report(tenant: string, group: string, ...more: string[]): Promise
   return { ...(JSON.parse(output) as Report), exitCode }
 }
 
-/** A stream of its own, a consumer of it, and a client that we could not tell from anybody's. */
+/** A stream of its own, a consumer for it, and a plain Kafka client. */
 async function stream(prefix: string) {
   const tenant = uniqueName(prefix)
   const topic = inputTopic(tenant, STREAM)
@@ -97,7 +97,7 @@ async function stream(prefix: string) {
       await readAll(reader, all, (record) => records.push(record))
       return records
     },
-    /** As any client can that is no member of the group. A broker's first group has its coordinator once the topic of offsets is made. */
+    /** As any client can that is not a member of the group. A broker's first group has a coordinator once the offsets topic exists. */
     async commitEnds(group: string): Promise<void> {
       const ends = await reader.ends(Array.from({ length: PARTITIONS }, (_, partition) => ({ topic, partition })))
       const offsets = new Map(ends.map(({ end }, at) => [at, end]))
@@ -147,7 +147,7 @@ test.concurrent(
     const { exitCode, output } = await audit([STREAM, '--tenant', tenant], first.groupId)
     expect(exitCode).toBe(1)
     expect(output).toContain(`missing  ${topic}/0/2  id 4, source /tests`)
-    // A range without them has nothing of them.
+    // A range without them does not report them.
     expect(await report(tenant, first.groupId, '--to', '2')).toMatchObject({
       exitCode: 0,
       total: { acknowledged: 4, missing: 0 },
@@ -232,7 +232,7 @@ test.concurrent(
     await until(async () => (await read('retry')).length === 1, SLOW)
     const handled = async () => (await metrics.outcomes.get()).values.reduce((sum, { value }) => sum + value, 0)
     await until(async () => (await handled()) === 13, SLOW)
-    // People send dead letters again as they are.
+    // Dead letters are sent again unchanged.
     const dead = await read('dlq')
     await write(...dead.map(({ key, value, headers, partition }) => ({ topic, partition, key, value, headers })))
     await until(async () => (await handled()) === 18, SLOW)
@@ -243,7 +243,7 @@ test.concurrent(
       exitCode: 0,
       events: [],
       total: {
-        // What is no event has no id by which it could be known again.
+        // A record that is not an event has no id.
         acknowledged: 13,
         processed: 5,
         dead: 7,
@@ -254,7 +254,7 @@ test.concurrent(
         unknown: 0,
       },
     })
-    // While much is on its way nothing is taken for lost.
+    // While many events are being processed, none counts as missing.
     let written = 100
     const writing = new AbortController()
     const busy = (async () => {
@@ -329,7 +329,7 @@ test.concurrent(
   TEST_TIMEOUT_MS,
 )
 
-/** A transaction of another client that says nothing of a membership: brokers take that from anybody, also while the group has members. */
+/** A transaction of another client without a membership: brokers accept that even while the group has members. */
 async function commitFromOutside(groupId: string, topic: string, partition: number, offset: number): Promise<void> {
   const settings = { 'metadata.broker.list': testBrokers() }
   const consumer = new (native().KafkaConsumer)({ ...settings, 'group.id': groupId })

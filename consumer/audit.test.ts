@@ -11,10 +11,10 @@ const INPUT = 'kt.acme.events'
 const AT = { topic: INPUT, partition: 0 }
 const STEP_MS = 20 * 60_000
 
-/** What stands at an offset: a record that can be read, or one that nobody reads: a mark, or what was aborted. */
+/** What is at an offset: a readable record, or undefined for a transaction marker or an aborted record. */
 type Entry = { id: number; timestampMs: number } | undefined
 
-/** Partitions of one stream, and what is committed of them. */
+/** Partitions of one stream, and their committed offsets. */
 class World {
   readonly logs: Record<'input' | TopicRole, Entry[]> = { input: [], retry: [], dlq: [], processed: [] }
   readonly beginnings: Record<'input' | TopicRole, number> = { input: 0, retry: 0, dlq: 0, processed: 0 }
@@ -61,14 +61,14 @@ class World {
     }
   }
 
-  /** What there is of a log, in its order. */
+  /** The readable records of a log, in order. */
   #there(role: 'input' | TopicRole, from = 0): { offset: number; id: number; timestampMs: number }[] {
     return this.logs[role].flatMap((entry, offset) =>
       entry === undefined || offset < Math.max(from, this.beginnings[role]) ? [] : [{ offset, ...entry }],
     )
   }
 
-  /** The verdicts, worked out from what they mean. */
+  /** The verdicts, derived from their definitions. */
   expected(from: number, to: number): Map<number, Verdict> {
     const inRange = this.#there('input', from).filter(({ offset }) => offset < to)
     const { input, retry } = { input: this.#start('input'), retry: this.#start('retry') }
@@ -138,7 +138,7 @@ const step = fc.oneof(
     arbitrary: fc.record({
       kind: fc.constant('commit' as const),
       role: fc.constantFrom('input' as const, 'retry' as const),
-      // How far before the end; one beyond it is of a topic that was made anew.
+      // How far before the end; an offset beyond it belongs to a recreated topic.
       back: fc.integer({ min: -1, max: 4 }),
       ahead: fc.uniqueArray(fc.integer({ min: 1, max: 3 }), { maxLength: 3 }),
     }),
@@ -197,7 +197,7 @@ test('every event of a range has the verdict that its outcomes, .retry and the c
         const counts = noCounts()
         for (const verdict of expected.values()) counts[verdict]++
         expect(found?.counts).toEqual(counts)
-        // Where not all outcomes are read, others may be among those: a second one, or one of what still stands in .retry.
+        // Outcomes that are not read may include a second one, or one of an event that is still in .retry.
         const options = { maxEvents, maxNamed: 3, ...(latest !== undefined && { latest }) }
         const [soon] = await audit([range], reader, options)
         const { processed, dead, waiting, doubled, ...others } = counts
@@ -241,7 +241,7 @@ test('an outcome that was written again behind a transaction that hung is seen o
   const world = new World()
   world.append('input', 1)
   world.committed.input = 1
-  // What hangs, and is aborted in the end.
+  // A hanging transaction, which is aborted in the end.
   world.append('processed', undefined)
   const reader = world.reader()
   let asked = 0
@@ -292,7 +292,7 @@ test('what repeats an open event, and is called done for that, is no missing eve
   const verdicts: Verdict[] = []
   events.each(Number.NEGATIVE_INFINITY, (verdict) => verdicts.push(verdict))
   expect(verdicts).toEqual(['pending'])
-  // With the first one out of sight the repeated one cannot be told from an event that is done.
+  // Without its first record, the duplicate cannot be distinguished from an event that is done.
   expect(claimsOf(committed, 11)(12)).toBe(false)
 })
 

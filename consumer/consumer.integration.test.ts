@@ -35,14 +35,14 @@ afterEach(async () => {
   for (const end of ending.splice(0).reverse()) await end()
 })
 
-/** A consumer that stops when the test ends. */
+/** A consumer that is stopped when the test ends. */
 function start(options: Omit<TestConsumerOptions, 'config' | 'log'>) {
   const started = startTestConsumer({ config, log, ...options })
   ending.push(() => started.pipeline.stop())
   return started
 }
 
-/** Partitions that are not read yet, with the reason where there is one. */
+/** Partitions that are not read yet, with the reason if there is one. */
 const restoring = (pipeline: Pipeline): string[] =>
   pipeline
     .partitions()
@@ -57,7 +57,7 @@ async function createTopics(tenant: string, stream = 'events'): Promise<string> 
   return inputTopic(tenant, stream)
 }
 
-/** Writes events with a client that we did not write. Keys are the subjects. */
+/** Writes events with a foreign client. Keys are the subjects. */
 async function writeWithKcat(
   topic: string,
   events: { id: string; key?: string; value: string; type?: string }[],
@@ -228,7 +228,7 @@ test(
         schema: Type.Unknown(),
         handle: async (_, { attempt }) => {
           if (!fails()) return { data: { done: true } }
-          // Attempts from .retry do not come to an end before the restart, however long that takes.
+          // Attempts from .retry do not end before the restart, however long that takes.
           if (attempt > 2) await new Promise(() => undefined)
           throw new Error('not yet')
         },
@@ -320,7 +320,7 @@ interface Foreign {
   value?: Buffer
 }
 
-/** Records of another client on partition 0, as odd as the test likes. */
+/** Any records of another client on partition 0. */
 async function writeForeign(topic: string, records: readonly Foreign[], settings: Settings = {}): Promise<void> {
   const client = new (native().Producer)({
     'metadata.broker.list': testBrokers(),
@@ -341,7 +341,7 @@ test(
     const { pipeline } = start({ tenant })
     const event = eventHeaders('full')
     const full = { 'content-type': crypto.getRandomValues(Buffer.alloc(LARGEST_BATCH_BYTES - 200)) }
-    // As many as the client reads; with ours they are more than it writes.
+    // As many as the client reads; together with ours they are more than it writes.
     const many = Array.from({ length: 100_000 }, () => ({ x: '' }))
     await writeForeign(topic, [{ headers: [...event, full] }, { headers: many }, { headers: eventHeaders('next') }])
     await until(async () => (await idsIn(siblingTopic(topic, 'processed'))).includes('next'), SLOW)
@@ -425,7 +425,7 @@ test(
       type: 'fails',
       version: '1',
       schema: Type.Unknown(),
-      // The first attempt out of .retry waits until the lag of that topic has been seen.
+      // The first attempt from .retry waits until the lag of that topic was measured.
       handle: async (_, { attempt }) => {
         if (attempt > 2) await seen.promise
         throw new Error('never')
@@ -497,7 +497,7 @@ test(
     const good = await createTopics(tenant, 'good')
     const bad = await createTopics(tenant, 'bad')
     for (const role of ['processed', 'dlq'] as const) await limitSize(siblingTopic(bad, role), '300')
-    // A broker makes such settings its own one after the other, and a moment later: once it refuses what is too large for this one, it does for those.
+    // A broker applies such settings in order, with a delay: once it refuses a record that is too large for this topic, the others are applied, too.
     const last = await createTopics(tenant, 'last')
     await limitSize(siblingTopic(last, 'dlq'), '300')
     const large = [{ id: 'large', key: 'key-1', value: JSON.stringify({ text: 'x'.repeat(300) }) }]
@@ -526,13 +526,13 @@ test(
     await until(async () => (await idsIn(siblingTopic(good, 'processed'))).length === 4, SLOW)
     const aborted = async () =>
       (await metrics.transactions.get()).values.find((one) => one.labels.result === 'aborted')?.value ?? 0
-    // Paused for a second and longer, each partition tries a few sizes; without a pause it would be a hundred times a second.
+    // With pauses of a second and longer, each partition tries a few sizes; without, it would try a hundred times a second.
     expect(await aborted()).toBeLessThan(30 + (10 * (performance.now() - begunMs)) / 1_000)
     for (const role of ['processed', 'dlq'] as const) await limitSize(siblingTopic(bad, role), undefined)
-    // A partition goes on with its first commit, and not all of it is in that one.
+    // A partition is resumed by its first commit, which does not have all of its outcomes.
     await until(async () => paused().length === 0 && (await idsIn(siblingTopic(bad, 'processed'))).length === 4, SLOW)
     await until(() => pipeline.levels().decided === 0, SLOW)
-    // What was refused leaves nothing behind that is refused, too.
+    // A refused outcome leaves nothing behind that is refused again.
     expect([...reasons].filter((reason) => !reason.includes('too large'))).toEqual([])
     expect(await idsIn(siblingTopic(bad, 'dlq'))).toEqual([])
     expect(pipeline.levels()).toMatchObject({ open: 0, decided: 0, heldBytes: 0 })
@@ -551,7 +551,7 @@ test(
     await clean('compact')
     const isPaused = () => pipeline.partitions().some(({ state }) => state.kind === 'paused')
     let written = 0
-    // A broker makes the setting its own a moment later.
+    // A broker applies the setting with a delay.
     await until(async () => {
       if (!isPaused()) await writeWithKcat(topic, [{ id: `keyless-${written++}`, value: '{}' }])
       return isPaused()

@@ -13,7 +13,7 @@ import { testConfig } from './testing/pipeline.ts'
 
 const INPUT = 'kt.acme.events'
 
-/** What is logged of an event with this handler. */
+/** The log of an event with this handler. */
 async function logged(handle: Handler['handle']): Promise<Record<string, unknown>> {
   const lines: Record<string, unknown>[] = []
   const decider = new Decider({

@@ -63,7 +63,7 @@ const DEFAULT_RUNS = 150
 const DEFAULT_SEED = 1
 const TIMEOUT_MS = 600_000
 
-/** What is wrong after these have happened. */
+/** The violations after these steps. */
 async function play(happenings: readonly Happening[], seed: number): Promise<string[]> {
   const time = simulateTime(seed)
   try {
@@ -84,7 +84,7 @@ test(
       }),
       {
         numRuns: Number(globalThis.process.env['RUNS'] ?? DEFAULT_RUNS),
-        // The same sequences with every change; others by night, with RUNS and SEED.
+        // The same sequences on every change; other ones every night, with RUNS and SEED.
         seed: Number(globalThis.process.env['SEED'] ?? DEFAULT_SEED),
       },
     )

@@ -17,18 +17,18 @@ import { Slots } from './lanes.ts'
 import { startTestConsumer } from './testing/consumer.ts'
 
 /**
- * Steps of a transaction that come late, or whose answers are lost, while the transaction's member loses the partition and it or another one gets
- * it. Whatever becomes of the step, every event has one outcome.
+ * Requests of a transaction that arrive late, or whose responses are lost, while its member loses the partition and it or another member gets
+ * it. In all cases, each event has one outcome.
  */
 
 setDefaultTimeout(180_000)
 
 const SESSION_TIMEOUT_MS = 1_500
 const TRANSACTION_TIMEOUT_MS = 8_000
-/** A step is waited for 5 s, and some transactions have to time out at the broker. */
+/** A step may take 5 s, and some transactions have to time out at the broker. */
 const PATIENCE = { timeoutMs: 40_000 }
 const BATCH = 10
-/** Most of a play is waiting for time-outs, so that several go on at a time. */
+/** Cases mostly wait for time-outs, so several run at a time. */
 const playing = new Slots(8)
 
 let proxied: ProxiedKafka
@@ -69,7 +69,7 @@ interface Line {
   msg: string
 }
 
-/** A consumer that opens new clients when it cannot go on, as the service does, and what it has logged. */
+/** A consumer that opens new clients after a fatal error, as the service does, and its log. */
 function run(options: { tenant: string; group: string; instance: string; handlers: readonly Handler[] }) {
   const lines: Line[] = []
   const log = pino({ level: 'debug' }, { write: (line: string) => void lines.push(JSON.parse(line) as Line) })
@@ -94,7 +94,7 @@ function run(options: { tenant: string; group: string; instance: string; handler
   return {
     lines,
     said,
-    /** Until it says this, or one of these, once more. */
+    /** Waits until it logs this, or one of these, again. */
     says(...msgs: string[]): Promise<void> {
       const before = msgs.map(said)
       return until(() => msgs.some((msg, index) => said(msg) > (before[index] as number)), {
@@ -102,14 +102,14 @@ function run(options: { tenant: string; group: string; instance: string; handler
         what: `"${msgs.join('" or "')}"`,
       })
     },
-    /** What is to become of requests of its transactions, or of their answers. */
+    /** Delays or drops requests of its transactions, or their responses. */
     interfere: (at: 'request' | 'answer', api: Match['api'], action: Action) =>
       proxied.proxy.interfere(at, { api, client: `${options.instance}-t` }, action),
-    /** Meets requests of its membership and lets them pass. */
+    /** Sees the requests of its membership and lets them pass. */
     watch: (api: Match['api']) => proxied.proxy.interfere('request', { api, client: options.instance }, { delayMs: 0 }),
     /**
-     * Its heartbeats, and all that it says to the group behind them, do not arrive until its session is over and it has lost its partitions.
-     * @param meanwhile and until this has happened
+     * Holds back its heartbeats and its later requests to the group until its session is over and it has lost its partitions.
+     * @param meanwhile and until this has settled
      */
     async lose(meanwhile?: Promise<void>): Promise<void> {
       const lost = this.says('lost')
@@ -177,7 +177,7 @@ function stageOf(tenant: string) {
       })
       for (const result of await producer.produce(records)) if (result instanceof Error) throw result
     },
-    /** Every event has an outcome. Topics that have just been made cannot always be read at once. */
+    /** Waits until each event has an outcome. New topics cannot always be read at once. */
     settled: () =>
       until(async () => (await idsIn('processed', 'dlq').catch(() => [])).length >= ids.length, {
         ...PATIENCE,
@@ -190,7 +190,7 @@ type Stage = ReturnType<typeof stageOf>
 
 type Act = (stage: Stage, member: Member) => Promise<void>
 
-/** Plays with a member that has processed its first events, and judges what came of all. */
+/** Runs a case with a member that has processed its first events, and checks all outcomes. */
 const play = async (act: Act): Promise<void> => playing.run(() => playOne(act))
 
 async function playOne(act: Act): Promise<void> {
@@ -217,8 +217,8 @@ async function playOne(act: Act): Promise<void> {
 const has = (interference: { readonly met: number }) => until(() => interference.met > 0, PATIENCE)
 
 /**
- * What is said when a transaction did not come through: a step of it, all of it, or its clients. Where a connection happened to be lost before, it is the one
- * that ends what may be left open, for a restore.
+ * Log messages for a transaction that failed: a step of it, all of it, or its clients. If a connection was lost before, it is the transaction that ends
+ * hanging ones for a restore.
  */
 const FAILED = [
   'transaction step failed; retrying',

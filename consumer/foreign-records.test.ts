@@ -12,12 +12,12 @@ import type { Pipeline } from './pipeline.ts'
 import { FOREIGN_EVENT, foreignRecord } from './testing/foreign-records.ts'
 import { startPipeline } from './testing/pipeline.ts'
 
-/** Any Kafka client may write to a stream's own topic, whatever it likes. FOREIGN_RUNS and FOREIGN_SEED play more, and others. */
+/** Any Kafka client may write anything to a stream's own topic. FOREIGN_RUNS and FOREIGN_SEED run more, and other, cases. */
 const RUNS = Number(process.env.FOREIGN_RUNS ?? 200)
 const SEED = Number(process.env.FOREIGN_SEED ?? 11)
 
 const INPUT = 'kt.acme.events'
-/** The headers of ours that a result has. */
+/** The headers that we add to a result. */
 const OF_RESULTS = ['kt-context', 'kt-received-at', 'kt-tenant', 'kt-transaction']
 const running: Pipeline[] = []
 
@@ -122,7 +122,7 @@ describe('headers of ours on a record of somebody else', () => {
       expect(decoded(INPUT, nowMs, String(received))).toBe(received)
     for (const received of [0, nowMs - 86_400_000, nowMs + 86_400_000, 999_999_999_999_999])
       expect(decoded(INPUT, nowMs, String(received))).toBeUndefined()
-    // What stands beside the stream's own topic was written by us, however late.
+    // Records in the topics beside the stream's own were written by us, however late.
     expect(decoded(`${INPUT}.retry`, nowMs, String(nowMs - 86_400_000))).toBe(nowMs - 86_400_000)
   })
 })
@@ -139,7 +139,7 @@ describe('a record that is as large as its topic takes', () => {
     value: null,
     headers: withMore(more),
   })
-  /** So many bytes of filler that the record takes all that may be taken. */
+  /** Bytes of filler that make the record as large as it may be. */
   const filled = (of: (filler: string) => Written): Written =>
     of('x'.repeat(LIMIT - recordBytes({ topic: INPUT, ...of('') })))
 
@@ -172,7 +172,7 @@ describe('a record that is as large as its topic takes', () => {
     ['value', (filler) => ({ ...withFilled({}), value: Buffer.from(filler) })],
   ])('for its %s has its outcome, and its partition goes on', async (_, of) => {
     const kafka = started()
-    // As the topics beside the stream's own do, with the same `max.message.bytes`.
+    // As the topics beside the stream's own do with the same `max.message.bytes`.
     kafka.refuses = (output) => (recordBytes(output) > LIMIT ? { reason: 'too large', tooLarge: true } : undefined)
     const record = { topic: INPUT, partition: 0, ...filled(of) }
     expect(recordBytes(record)).toBe(LIMIT)
@@ -230,7 +230,7 @@ test('why a record is no event is told within bounds', async () => {
 test('no sequence of records stops a partition, and each event has one outcome', async () => {
   const kafka = started()
   let written = 0
-  // One partition for all of them: what one sequence leaves behind is there for the next.
+  // One partition for all sequences: what one leaves behind affects the next.
   await fc.assert(
     fc.asyncProperty(fc.array(foreignRecord(['plain', 'fails']), { minLength: 1, maxLength: 30 }), async (records) => {
       for (const record of records) kafka.append({ topic: INPUT, partition: 0, ...record })

@@ -10,7 +10,7 @@ import type { Pipeline } from './pipeline.ts'
 
 const INPUT = 'kt.acme.events'
 
-/** What is told of a pipeline whose partitions are in these states, in order. */
+/** A pipeline whose partitions have these states, in order. */
 function pipelineOf(
   states: readonly PartitionState[],
   {
@@ -34,7 +34,7 @@ const checksOf = (pipeline: ReturnType<typeof pipelineOf>, refusal?: string) =>
     new AbortController().signal,
   )
 
-/** What is said against readiness. */
+/** The reasons against readiness. */
 const reasons = (pipeline: ReturnType<typeof pipelineOf>): string[] =>
   Object.values(checksOf(pipeline)).flatMap((check) => {
     const result = check()
@@ -103,7 +103,7 @@ const AT = { topic: `${INPUT}.retry`, partition: 0 }
 const NOW_MS = 1_700_000_000_000
 const RECORD: IncomingRecord = { ...AT, offset: 0, timestampMs: 0, key: null, value: null, headers: NO_HEADERS }
 
-/** The lag that is told of a partition that has ten records, the last of them behind a transaction that is open. */
+/** The lag of a partition with ten records, the last of them behind an open transaction. */
 function lagged({ isOurs = true, topic = AT.topic } = {}) {
   const metrics = createMetrics()
   const broker = {

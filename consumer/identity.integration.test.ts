@@ -9,7 +9,7 @@ import { type MockCluster, newTopic, startMockCluster } from '../shared/testing/
 import { until } from '../shared/testing/until.ts'
 import { identityOf } from './decode.ts'
 
-/** What the addon tells of records (native/shim/identity.cc) must be what {@link identityOf} tells of them. */
+/** The addon (native/shim/identity.cc) must identify records exactly as {@link identityOf} does. */
 
 const READ = { timeoutMs: 20_000 }
 
@@ -81,7 +81,7 @@ async function bothWays(topic: string, count: number): Promise<{ told: string[];
   return { told, decoded, left }
 }
 
-/** Mostly what is usual, sometimes what is odd, and sometimes anything. */
+/** Mostly usual values, sometimes odd ones, and sometimes any. */
 const attribute = (name: string, usual: string[], odd: string[] = []): fc.Arbitrary<[string, HeaderValue]> =>
   fc.tuple(
     fc.constant(name),
@@ -143,7 +143,7 @@ const wrong = fc.constantFrom<[string, HeaderValue]>(
   ['content-type', 'text/plain'],
 )
 
-/** It, or nothing: so many times of ten. */
+/** The value, in so many of ten cases. */
 const sometimes = <T>(arbitrary: fc.Arbitrary<T>, weight: number): fc.Arbitrary<T | undefined> =>
   fc.oneof({ arbitrary, weight }, { arbitrary: fc.constant(undefined), weight: 10 - weight })
 
@@ -161,7 +161,7 @@ test('is told of records as it is decoded, whatever their headers are', async ()
   const { told, decoded, left } = await bothWays(topic, list.length)
   for (const [index, hash] of told.entries())
     if (hash !== decoded[index]) throw new Error(`told otherwise: ${JSON.stringify(list[index])}`)
-  // Both ways are taken, or the test shows nothing.
+  // Both implementations were used; otherwise the test would show nothing.
   expect(left).toBeGreaterThan(list.length * 0.1)
   expect(left).toBeLessThan(list.length * 0.95)
 }, 30_000)

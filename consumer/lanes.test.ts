@@ -3,7 +3,7 @@ import fc from 'fast-check'
 import { until } from '../shared/testing/until.ts'
 import { Lanes, Slots, Together } from './lanes.ts'
 
-/** A call that ends when it is told to. */
+/** A call that the test ends. */
 function createCall() {
   const { promise, resolve } = Promise.withResolvers<void>()
   const call = {

@@ -5,7 +5,7 @@ import { proveLeaders, waitForOffset } from './leaders.ts'
 
 const AT = { topic: 'kt.acme.events.processed', partition: 0 }
 
-/** A client that is cut off from the leaders, and writes that reach them. */
+/** A reader that is cut off from the leaders, and writes that reach them. */
 async function cutOff() {
   const kafka = new FakeKafka().createTopic(AT.topic)
   const process = { killed: false }

@@ -7,13 +7,13 @@ import type { Context } from './enrich.ts'
 import { processedRecord } from './processed.ts'
 import { type Failure, retryRecord } from './retry.ts'
 
-/** Whatever is made of a record must be known by what the record is known by: else its event looks as if it had no outcome. */
+/** Whatever is made of a record must have the record's identity; otherwise its event would seem to have no outcome. */
 
 const INPUT = 'kt.acme.events'
 const FAILURE: Failure = { reason: 'result too large', message: 'a test' }
 const PAST = { attempts: 1, notBeforeMs: 0, origin: undefined }
 
-/** Like those that are read, it is not to be spread. */
+/** Like a record that was read, it must not be spread. */
 class ReadRecord implements IncomingRecord {
   readonly topic = INPUT
   readonly partition = 0
@@ -82,7 +82,7 @@ for (const [name, record] of Object.entries(records))
     const decoded = decode(record)
     const kept = withoutValue(record, decoded.ok ? decoded.event : undefined)
     expect(kept).toMatchObject({ key: Buffer.from('key'), value: null })
-    // Of a record of the stream's own topic, what its headers say of an origin is not heeded.
+    // An origin header is ignored in a record of the stream's own topic.
     const retried = retryRecord(record, INPUT, PAST, FAILURE)
     const made = [
       retried,

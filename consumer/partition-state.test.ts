@@ -19,7 +19,7 @@ const TOPIC = 'kt.acme.events'
 const newPartition = (number: number, all: Held): Partition =>
   new Partition(TOPIC, number, 'acme', 'events', 1_000, all)
 
-/** As if nothing of it had been done. */
+/** A partition without a past. */
 function read(partition: Partition, input = { offset: 0, done: new Set<number>() }): Record<Source['role'], Source> {
   const [inputAt, retryAt] = partition.both
   return partition.read({
@@ -34,7 +34,7 @@ function read(partition: Partition, input = { offset: 0, done: new Set<number>()
   })
 }
 
-/** Takes a record on, as a fetch does; undefined when there is nothing to be done with it. */
+/** Takes a record, as a fetch does; undefined when it needs no work. */
 function hold(source: Source, offset: number, heldBytes: number): Item | undefined {
   const { topic, partition, role, owner } = source
   const record: IncomingRecord = {
@@ -134,7 +134,7 @@ describe('the states of records', () => {
         kind: fc.constant('fetch' as const),
         partition: partitionNumber,
         role: fc.constantFrom('input' as const, 'retry' as const),
-        // Of -1, the record has come before.
+        // -1: the record was delivered before.
         gap: fc.integer({ min: -1, max: 2 }),
         bytes: fc.integer({ min: 0, max: 1_000 }),
       }),
@@ -159,7 +159,7 @@ describe('the states of records', () => {
   }
   const IN_HAND = ['open', 'decided', 'in transaction'] as const
 
-  /** What must be held, from the records themselves. */
+  /** What must be held, computed from the records. */
   const heldBy = (items: readonly Item[]) => ({
     records: Object.fromEntries(
       IN_HAND.map((state) => [state, items.filter((one) => one.place.state === state).length]),
@@ -201,7 +201,7 @@ describe('the states of records', () => {
             const { owner } = item.source
             const before = item.place.state
             if (POSSIBLE[before].includes(one.to)) {
-              // As the committer takes them, and gives them back.
+              // As the committer takes them and puts them back.
               if (one.to === 'in transaction' && owner.isOurs) owner.decided.splice(owner.decided.indexOf(item), 1)
               owner.move(item, one.to)
               if (before === 'in transaction' && one.to === 'decided' && owner.isOurs) owner.decided.unshift(item)
@@ -232,7 +232,7 @@ describe('the states of records', () => {
           expect(offset).toBe(left[0]?.place.offset ?? source.next)
           const ahead = taken.map(({ place }) => place.offset).filter((at) => at > offset)
           expect([...decodeAhead(offset, metadata)]).toEqual(ahead)
-          // A successor does what is left, and nothing twice.
+          // The next owner processes the rest, and nothing twice.
           const next = read(newPartition(source.partition, new Held()), {
             offset,
             done: decodeAhead(offset, metadata),

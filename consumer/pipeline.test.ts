@@ -122,7 +122,7 @@ describe('an event without a handler', () => {
       kafka.append(event('1', 'a'))
       kafka.append(event('2', 'a', 'fails'))
       kafka.append(event('3', 'b', 'fails'))
-      // Many times what a failing event would be tried.
+      // Many more than the attempts of a failing event.
       await time.pass(60_000)
       expect([idsOf(kafka, 'retry'), idsOf(kafka, 'processed')]).toEqual([['1', '2'], ['3']])
       const [held] = kafka.all(`${INPUT}.retry`)
@@ -175,7 +175,7 @@ test('the outcome and the offset go into one transaction', async () => {
   await until(() => kafka.transactions.length === 1)
   const [transaction] = kafka.transactions
   expect(transaction?.outputs.map((one) => one.topic)).toEqual([`${INPUT}.processed`])
-  // Those of `.retry` go along, so that they do not expire.
+  // Those of `.retry` are included so that they do not expire.
   expect(transaction?.offsets).toEqual([
     { topic: INPUT, partition: 0, offset: 1, metadata: 'kt1:' },
     { topic: `${INPUT}.retry`, partition: 0, offset: 0, metadata: 'kt1:' },
@@ -381,7 +381,7 @@ test('an aborted transaction is sent again, whole', async () => {
   kafka.append(event('1', 'a'))
   await until(() => kafka.committedOffset(INPUT) === 1)
   expect(idsOf(kafka, 'processed')).toEqual(['1'])
-  // One that was given up has no time of its own.
+  // An aborted transaction is not counted in the durations.
   const text = await metrics.registry.metrics()
   expect(text).toContain('kafkatrace_consumer_transactions_total{result="aborted"} 1')
   expect(text).toContain('kafkatrace_consumer_transaction_seconds_count 1')
@@ -429,7 +429,7 @@ test('a stream whose results are all too large, one after the other, holds up no
   kafka.batchLimits.set(`${INPUT}.processed`, 5)
   const EVENTS = 40
   let tries = 0
-  // One comes with every transaction that is tried, and would be refused with the next.
+  // Each transaction adds one, which would be refused in the next.
   kafka.onStep = async ({ name }) => {
     if (name === 'outputs' && ++tries < EVENTS) kafka.append(event(String(tries), `k${tries}`))
     return undefined
@@ -523,7 +523,7 @@ test('a tenant whose events are all dead letters does not fill the log', async (
   expect(lines.filter((line) => line.includes('dead letter')).length).toBeWithin(100, 400)
 })
 
-/** Lines of a log at debug level. */
+/** The lines of a log at debug level. */
 function linesOf(): { log: Logger; lines: Record<string, unknown>[] } {
   const lines: Record<string, unknown>[] = []
   return { log: pino({ level: 'debug', base: null }, { write: (line) => void lines.push(JSON.parse(line)) }), lines }
@@ -679,7 +679,7 @@ describe('a tenant keeps no other out, though', () => {
   test.each([
     ['its handlers do not end', 'stuck', 'x', 'plain', 1_000],
     ['what it sent fills the memory', 'stuck', 'x'.repeat(30_000), 'plain', 1_000],
-    // A second and last retry would be after three times as long.
+    // A second and last retry would come after three times as long.
     ['what waits for its retry fills the memory', 'broken', 'x'.repeat(30_000), 'fails', 12_000],
   ])('%s', async (_, type, data, otherType, withinMs) => {
     const time = simulateTime(1)
@@ -799,7 +799,7 @@ test('events before a committed offset that have no outcome are processed after 
   await until(() => kafka.committedOffset(INPUT) === 1)
   await first.pipeline.stop()
   for (const id of ['2', '1', '3', '2']) kafka.append(event(id, 'a'))
-  // As another client can.
+  // As another client may do.
   kafka.setOffset({ ...AT, offset: 5, metadata: '' })
   kafka.append(event('4', 'a'))
   const { metrics } = start(kafka)
@@ -826,7 +826,7 @@ test('it is looked again and again whether everything goes on', async () => {
 const sumOf = async (counter: { get(): Promise<{ values: { value: number }[] }> }): Promise<number> =>
   (await counter.get()).values.reduce((sum, { value }) => sum + value, 0)
 
-/** Until the check in the background has been round so many partitions more. */
+/** Waits until the background audit has checked so many more partitions. */
 async function rounds(metrics: ReturnType<typeof createMetrics>, count: number): Promise<void> {
   for (let round = 0; round < count; round++) {
     const before = await sumOf(metrics.audited)
@@ -887,7 +887,7 @@ test('a transaction whose end is forgotten while all connections last is ended a
     kafka.append(event('1', 'a'))
     expect(await time.until(() => kafka.committedOffset(INPUT) === 1, 10_000)).toBe(true)
     expect(idsOf(kafka, 'processed')).toEqual([])
-    // Nothing else is committed here, with which the records of the same producer would be.
+    // There is no other commit of this producer, which would commit these records, too.
     expect(await time.until(() => idsOf(kafka, 'processed').length === 1, 60_000)).toBe(true)
     expect(idsOf(kafka, 'processed')).toEqual(['1'])
     await stopIn(time, pipeline)
@@ -896,7 +896,7 @@ test('a transaction whose end is forgotten while all connections last is ended a
   }
 })
 
-/** A stream's outcomes in one transaction, committed but for the marks beside them, since the broker has forgotten these. */
+/** A stream's outcomes in one transaction, which is committed except for the markers in the output topics: the broker has forgotten these. */
 async function forgetOutcomes(
   time: ReturnType<typeof simulateTime>,
   kafka: FakeKafka,
@@ -909,7 +909,7 @@ async function forgetOutcomes(
   const started = start(kafka, handlers, {}, places)
   expect(await time.until(() => kafka.transactions.length > 0, 10_000)).toBe(true)
   expect(kafka.transactions[0]?.outputs).toHaveLength(places.length)
-  // While the first partition is seen to the others come, which then are together.
+  // While the first partition is handled, the others arrive and are then handled together.
   kafka.latency = () => sleep(5)
   return started
 }
@@ -1004,7 +1004,7 @@ test('what hangs of a process that lives and comes back at once is ended all the
         const opened = await deps.openTransactor(id)
         if (id === 'other') {
           takenOver++
-          // It is fenced, and leaves the group, which has another generation then.
+          // It is fenced and leaves the group, which then has a new generation.
           kafka.group().assign([])
         }
         return opened
@@ -1012,7 +1012,7 @@ test('what hangs of a process that lives and comes back at once is ended all the
     }))
     running.push(pipeline)
     kafka.onStep = async ({ transactionalId, name, kind }) => {
-      // It is back, with a new client.
+      // It rejoins with a new client.
       if (transactionalId === 'other' && name === 'outputs' && kind === 'release' && takenOver === 1)
         await kafka.transactor('other').start()
       return undefined

@@ -26,7 +26,7 @@ afterEach(async () => {
   await rm(directory, { recursive: true, force: true })
 })
 
-/** A table over a file of that content, and everything it reports. */
+/** A table over a file with this content, and everything that it reports. */
 async function open(name: string, content: string | Uint8Array | undefined, keyColumn = 'key', attribute = 'subject') {
   const file = join(directory, name)
   if (content !== undefined) await writeFile(file, content)
@@ -50,7 +50,7 @@ async function open(name: string, content: string | Uint8Array | undefined, keyC
   return { table, file, reports, statuses, find, get }
 }
 
-/** Waits for the table to report something more. */
+/** Waits for the table's next report. */
 async function nextReport(reports: readonly string[], count: number): Promise<string | undefined> {
   const deadline = performance.now() + 20 * REFERENCE_TABLE_POLL_MS
   while (reports.length < count && performance.now() < deadline) await Bun.sleep(5)
@@ -92,7 +92,7 @@ describe('reading', () => {
     const quoted = (value: string) => `"${value.replaceAll('"', '""')}"`
     await fc.assert(
       fc.asyncProperty(fc.array(fc.tuple(field, field), { minLength: 1, maxLength: 20 }), async (fields) => {
-        // Wide enough for several slices of 64 KiB.
+        // Large enough for several slices of 64 KiB.
         const wide = '😀'.repeat(2000)
         const rows = fields.map(([a, b], index) => ({ key: `k${index}`, a, b: `${b}${wide}` }))
         const lines = rows.map((row) => [row.key, row.a, row.b].map(quoted).join(','))

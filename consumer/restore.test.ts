@@ -83,7 +83,7 @@ test('an offset that another client has set back: every event that is read again
 })
 
 test('for a repeated event no more outcomes are read than its first outcome can be back', async () => {
-  // Passed over when it came, since its outcome was in the window of then; it no longer is.
+  // Dropped when it was read, since its outcome was then in the window; it no longer is.
   const repeats = new Map([[OUTCOMES - 15_000, OUTCOMES - 15_000 - WINDOW + 1]])
   expect(await restored(new Map())).toEqual({ missing: [], firstRead: OUTCOMES - 2 * WINDOW })
   expect(await restored(repeats)).toEqual({ missing: [], firstRead: OUTCOMES - 4 * WINDOW })

@@ -9,12 +9,12 @@ import { defineHandler } from './handlers/handler.ts'
 import type { PipelineDeps } from './pipeline.ts'
 import { startPipeline } from './testing/pipeline.ts'
 
-/** What nobody has thought of, in any part of the pipeline: the event is a dead letter, or the clients are replaced; nothing waits for ever. */
+/** Unexpected errors in any part of the pipeline: the event becomes a dead letter, or the clients are replaced; nothing waits indefinitely. */
 
 const INPUT = 'kt.acme.events'
 const IDS = ['plain', 'handled', 'fails', 'refused', 'undecodable']
 
-/** One of each kind, and of one key, so that one that hangs holds up the others. */
+/** One of each kind, all of one key, so that an event that hangs blocks the others. */
 const records = IDS.map((type) => {
   const record = toRecord(
     {
@@ -47,7 +47,7 @@ const handlers = [
   defineHandler({ type: 'refused', version: '1', schema: Type.String(), handle: () => ({ data: 1 }) }),
 ]
 
-/** Places where something may throw: of what the pipeline is given, by the path to a function. */
+/** Functions of the pipeline's dependencies that may throw, by path. */
 const PLACES: Readonly<Record<string, readonly string[]>> = {
   '': ['enrich', 'handlerOf', 'redact', 'nowMs'],
   log: ['debug', 'info', 'warn', 'error'],
@@ -61,7 +61,7 @@ const PLACES: Readonly<Record<string, readonly string[]>> = {
   reader: ['ends', 'readIdentities', 'topics'],
 }
 
-/** What may reject as well. */
+/** Those that may reject as well. */
 const ASYNCHRONOUS = /^(?:group\.(?:committed|consume)|transactor\.(?:refresh|commit|release)|reader\.\w+)$/
 
 const failing = (call: (...given: unknown[]) => unknown, at: number, rejects: boolean) => {
@@ -77,7 +77,7 @@ const failing = (call: (...given: unknown[]) => unknown, at: number, rejects: bo
 
 type Functions = Record<string, (...given: unknown[]) => unknown>
 
-/** The same with one function that fails once. */
+/** The same dependencies, with one function that fails once. */
 function failingAt<T extends object>(of: T, path: readonly string[], at: number, rejects: boolean): T {
   const [name = '', ...rest] = path
   const inner = (of as unknown as Record<string, object>)[name] as object
@@ -108,7 +108,7 @@ const cases = Object.entries(PLACES).flatMap(([of, names]) =>
 
 const kept: unknown[] = []
 
-/** All are played at once, on a machine that may have other work. */
+/** All cases run at once, on a machine that may have other work. */
 const HANG_MS = 20_000
 
 async function playedWith({ path, at, rejects }: (typeof cases)[number]): Promise<string | undefined> {
@@ -145,7 +145,7 @@ async function playedWith({ path, at, rejects }: (typeof cases)[number]): Promis
     const ids = outcomes().map(({ headers }) => headerText(headers, 'ce_type'))
     return ids.toSorted().join() === IDS.toSorted().join() ? undefined : `outcomes of ${ids.join()}`
   } finally {
-    // What fails only now has come too late for the events.
+    // An error that comes only now is too late to affect the events.
     await pipeline.stop().catch(() => undefined)
   }
 }

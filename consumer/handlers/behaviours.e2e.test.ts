@@ -11,7 +11,7 @@ import { loadConsumerConfig } from '../config.ts'
 import { behaviours, events, HANDLER_TIMEOUT_MS, MAX_ATTEMPTS } from '../testing/behaviours.ts'
 import { expectOutcome, type Found, outcomesById } from '../testing/outcomes.ts'
 
-/** Processes on Apache Kafka: killed while handlers run, stopped while they run, and started again; all events are sent in each life. */
+/** Processes on Apache Kafka: killed or stopped while handlers run, and started again; all events are sent after each start. */
 
 setDefaultTimeout(120_000)
 const PATIENCE = { timeoutMs: 60_000 }
@@ -86,7 +86,7 @@ const isComplete = (of: ReadonlyMap<string, Found>): boolean => events.every(({ 
 
 const logged = ({ log }: ServiceProcess, msg: string): boolean => log.some((line) => line['msg'] === msg)
 
-/** Of all partitions that are read, and of their `.retry`; undefined before all have been asked for. */
+/** Of all partitions that are read, and of their `.retry`; undefined until all were measured. */
 async function lag({ started }: ServiceProcess): Promise<number | undefined> {
   const text = await (await fetch(`http://127.0.0.1:${started['opsPort']}/metrics`)).text()
   const each = [...text.matchAll(/^kafkatrace_consumer_lag_records\{.*\} (\d+)$/gm)].map((one) => Number(one[1]))

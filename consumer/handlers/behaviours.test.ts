@@ -44,7 +44,7 @@ const outcomeCount = (kafka: FakeKafka): number =>
 
 const kafka = new FakeKafka()
 const found = () => outcomesById([...kafka.all(`${INPUT}.processed`), ...kafka.all(`${INPUT}.dlq`)])
-/** All events, and all of them again after each of two restarts. */
+/** All events, sent again after each of two restarts. */
 const played = (async () => {
   for (let life = 1; life <= 3; life++) {
     const pipeline = start(kafka)

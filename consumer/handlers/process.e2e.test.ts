@@ -10,7 +10,7 @@ import { startService } from '../../shared/testing/service-process.ts'
 import { until } from '../../shared/testing/until.ts'
 import { loadConsumerConfig } from '../config.ts'
 
-/** What a handler can do to the process that it runs in. */
+/** What a handler can do to its process. */
 
 setDefaultTimeout(60_000)
 const PATIENCE = { timeoutMs: 30_000 }
@@ -28,7 +28,7 @@ afterAll(async () => {
 
 let modules = 0
 
-/** A file of handlers, by the bodies of their functions. */
+/** A file of handlers with these function bodies. */
 function moduleOf(bodies: Record<string, string>): string {
   const file = join(folder, `handlers-${modules++}.ts`)
   const handlers = Object.entries(bodies).map(
@@ -81,17 +81,17 @@ test('errors that nobody catches, and a thread that is kept, cost no other event
     { ...PATIENCE, what: 'sixteen outcomes' },
   )
   expect(await counted('uncaught_errors_total')).toBeGreaterThanOrEqual(8)
-  // A line is read a moment after it was counted.
+  // A line is read shortly after it was counted.
   const uncaught = () => consumer.log.filter(({ msg }) => String(msg).startsWith('uncaught error'))
   await until(async () => uncaught().length === (await counted('uncaught_errors_total')), PATIENCE)
-  // Every line is JSON, or reading it would have failed.
+  // Every line is JSON; otherwise reading it would have failed.
   const strays = consumer.log.filter(({ msg }) => msg === 'uncaught error; the consumer continues')
   expect(JSON.stringify(strays)).toContain('stray timer')
   expect(strays.length).toBe(await counted('uncaught_errors_total'))
   const printed = () => consumer.log.filter(({ msg }) => msg === 'handler output').map((line) => line['printed'])
   for (const text of ['printed 7 token=(redacted)', 'two\nlines', 'to stdout', 'to stderr'])
     await until(() => printed().includes(text), { ...PATIENCE, what: text })
-  // A hundred a second, of the ten thousand.
+  // A hundred a second of the ten thousand.
   expect(printed().filter((text) => text === 'again').length).toBeWithin(1, 2_000)
   expect(await Promise.all([consumer.stop(), producer.stop()])).toEqual([0, 0])
 

@@ -3,7 +3,7 @@ import { Type } from '@sinclair/typebox'
 import { type Handler, type Handling, TerminalError } from '../handlers/handler.ts'
 import type { Failure } from '../retry.ts'
 
-/** Whatever a handler does, its event has one outcome: behaviours of handlers, and what becomes of their events. A HANDLERS_MODULE, too. */
+/** Behaviours of handlers, and the one outcome that each event must have. Also usable as a HANDLERS_MODULE. */
 
 export const HANDLER_TIMEOUT_MS = 100
 export const MAX_ATTEMPTS = 4
@@ -13,7 +13,7 @@ type Expected = { type?: string; data: string } | { dead: Failure['reason']; say
 
 export interface Behaviour {
   name: string
-  /** Anything: handlers are users' code, and not all of it is TypeScript. */
+  /** Any value: handlers are users' code, and not all of it is TypeScript. */
   handle(data: unknown, handling: Handling): unknown
   becomes: Expected
 }
@@ -185,7 +185,7 @@ const returned: Record<string, [unknown, Expected]> = {
     })(),
     { dead: 'invalid result', says: '/data' },
   ],
-  // Asked whether it is a promise, it throws.
+  // Reading `then` throws.
   'a revoked proxy': [revoked(), { dead: 'out of attempts' }],
 }
 
@@ -415,10 +415,10 @@ export const handlers = behaviours.map(
   }),
 )
 
-/** By the type of an event, its id. */
+/** The id of an event, by its type. */
 export const idOf = (type: string, index: number): string => `${type}-${index}`
 
-/** An event for each behaviour, and behind it one of the same key that has no handler. */
+/** An event for each behaviour, each followed by one of the same key without a handler. */
 export const events = behaviours.flatMap((_, index) =>
   [`b.${index}`, 'plain'].map((type) => ({
     id: idOf(type, index),

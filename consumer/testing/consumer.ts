@@ -16,21 +16,21 @@ export interface TestConsumerOptions {
   log: Logger
   /** Only topics of this tenant are read. */
   tenant: string
-  /** One of its own where not given. */
+  /** A new one by default. */
   group?: string
-  /** The `client.id` of the group's member; with `-t` that of its transactions, with `-r` that of restores. One of its own where not given. */
+  /** The `client.id` of the group member; with `-t` that of its transactions, with `-r` that of restores. A new one by default. */
   instance?: string
   handlers?: readonly Handler[]
   topics?: RegExp
-  /** What of the configuration is other than {@link CHANGED}. */
+  /** Values other than those of {@link CHANGED}. */
   changed?: Partial<ConsumerConfig>
-  /** See `PipelineDeps`; false where not given. */
+  /** See `PipelineDeps`; false by default. */
   isReplacement?: boolean
-  /** The check in the background does not come to a second round where not given. */
+  /** By default, the background audit does not start a second round. */
   auditPauseMs?: number
 }
 
-/** What of the configuration is not as the service has it. */
+/** Values that differ from the service's defaults. */
 const CHANGED: Partial<ConsumerConfig> = {
   SESSION_TIMEOUT_MS: 6_000,
   DRAIN_TIMEOUT_MS: 6_000,
@@ -46,7 +46,7 @@ const CHANGED: Partial<ConsumerConfig> = {
   RETRY_MAX_MS: 300,
 }
 
-/** A consumer as the service has it, in the process of a test. */
+/** A consumer like the service's, in the process of a test. */
 export function startTestConsumer(options: TestConsumerOptions) {
   const { log } = options
   const config: ConsumerConfig = { ...options.config, ...CHANGED, ...options.changed }

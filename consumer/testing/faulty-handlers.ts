@@ -1,7 +1,7 @@
 import { Type } from '@sinclair/typebox'
 import { type Handler, RetryableError, TerminalError } from '../handlers/handler.ts'
 
-/** Handlers that misbehave, each in its own way, for runs in which handling fails. Loaded by the consumer through HANDLERS_MODULE. */
+/** Handlers that fail in various ways. Loaded by the consumer through HANDLERS_MODULE. */
 
 export const FAULT_TYPE = 'dev.kafkatrace.fault.'
 
@@ -37,7 +37,7 @@ export const handlers: readonly Handler[] = [
     if (attempt <= data.failures) throw new Error('slow, and then not even a result')
     return { data: { attempt } }
   }),
-  // It heeds no signal either: only the consumer's own time-out ends the wait.
+  // It ignores the signal, so only the consumer's time-out ends the wait.
   handler('stuck', () => new Promise(() => {})),
   handler('hopeless', () => {
     throw new TerminalError('this can never work')
@@ -47,7 +47,7 @@ export const handlers: readonly Handler[] = [
     return { data: {} }
   }),
   handler('odd', () => {
-    // What is thrown need not be an error.
+    // A handler may throw something that is not an Error.
     throw 'a text'
   }),
 ]

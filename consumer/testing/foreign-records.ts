@@ -2,7 +2,7 @@ import fc from 'fast-check'
 import { type HeaderValue, headersOf, type RecordHeaders } from '../../shared/events/headers.ts'
 import type { OutgoingRecord } from '../../shared/events/record.ts'
 
-/** Records as any client may write them to a stream's own topic: events and what is none, with headers that are odd, or look like ours. */
+/** Records that any client may write to a stream's own topic: events and other records, with odd headers and headers that look like ours. */
 
 const NAMES = [
   ...[
@@ -79,7 +79,7 @@ const header = fc.tuple(
 )
 const headers = fc.oneof(
   { arbitrary: fc.array(header, { maxLength: 8 }), weight: 50 },
-  // More than anybody has a use for.
+  // An unreasonable number.
   { arbitrary: header.map((one) => Array<typeof one>(one[1] === null ? 5_000 : 40).fill(one)), weight: 1 },
 )
 const key = fc.oneof(
@@ -87,14 +87,14 @@ const key = fc.oneof(
   { arbitrary: fc.constantFrom(null, '', '\n', Buffer.from([0xff, 0]), 'x'.repeat(5_000)), weight: 5 },
 )
 
-/** Of a record; half of them are events of these types, whatever stands beside. */
+/** A record; half of them are events of these types, whatever their other headers are. */
 export const foreignRecord = (
   types: readonly string[],
 ): fc.Arbitrary<{ key: OutgoingRecord['key']; headers: RecordHeaders; value: Buffer | null }> =>
   fc
     .record({
       type: fc.option(fc.constantFrom(...types)),
-      // Some come again.
+      // Some are repeated.
       id: fc.oneof(fc.constantFrom('1', '2', '3'), fc.nat(1_000_000).map(String)),
       key,
       headers,

@@ -1,7 +1,7 @@
-/** The real payloads of `@octokit/webhooks-examples`: GitHub's own and those of its Enterprise Server, for tests. */
+/** The real payloads of `@octokit/webhooks-examples`, of GitHub and of its Enterprise Server, for tests. */
 import github from '@octokit/webhooks-examples'
 
-/** As the package has them. */
+/** As in the package. */
 interface WebhookExamples {
   name: string
   examples: unknown[]
@@ -9,7 +9,7 @@ interface WebhookExamples {
 
 const ENTERPRISE_VERSIONS = ['31', '32', '33', '34', '35']
 
-/** Every example of an event (its name as in `X-GitHub-Event`), and where it comes from. */
+/** All examples of an event (named as in `X-GitHub-Event`), and where each comes from. */
 export async function examplesOf(event: string): Promise<{ from: string; payload: unknown }[]> {
   const sources: { from: string; events: readonly WebhookExamples[] }[] = [{ from: 'github.com', events: github }]
   for (const version of ENTERPRISE_VERSIONS) {

@@ -22,11 +22,11 @@ import { createMetrics } from '../metrics.ts'
 import { Pipeline } from '../pipeline.ts'
 import { testDeps } from './pipeline.ts'
 
-/** Consumers on a model of Kafka, things that happen to them, and a judgement of what came of it. */
+/** Consumers on a model of Kafka, steps that happen to them, and a check of the outcomes. */
 
 export const PARTITIONS = 2
 export const PROCESSES = 2
-/** Keys belong to partitions in turn. */
+/** Keys are assigned to partitions in turn. */
 export const KEYS = 4
 
 const INPUT = 'kt.acme.events'
@@ -35,16 +35,16 @@ const SOURCE = '/model'
 const SESSION_TIMEOUT_MS = 6_000
 const TRANSACTION_TIMEOUT_MS = 10_000
 
-/** How soon the group looks who is to have what. */
+/** How often the group assigns partitions. */
 const GROUP_PAUSE_MS = 50
 
-/** The longest that a broker takes to answer, while all goes well. */
+/** The longest that a broker takes to answer without a fault. */
 const LATENCY_MS = 4
 
-/** After all is calm: how long it may take until everything is done. */
+/** How long it may take until everything is done, after the last step. */
 const CALM_TIMEOUT_MS = 240_000
 
-/** What becomes of an event's handling, by its type. */
+/** How an event's handler behaves, by the event's type. */
 export const EVENT_TYPES = ['plain', 'handled', 'slow', 'fails once', 'fails thrice', 'terminal', 'hopeless'] as const
 export type EventType = (typeof EVENT_TYPES)[number]
 
@@ -52,38 +52,38 @@ const typeName = (type: EventType): string => type.replaceAll(' ', '.')
 
 export type Output = Exclude<TopicRole, 'retry'> | 'retry'
 
-/** What happens. Processes, partitions and keys are meant modulo how many there are. */
+/** What happens. Indices of processes, partitions and keys are taken modulo their number. */
 export type Happening =
   | { kind: 'event'; type: EventType; key: number | undefined }
-  /** A client sends an earlier one again. */
+  /** A client sends an earlier event again. */
   | { kind: 'repeat'; event: number }
   | { kind: 'poison'; key: number }
   | { kind: 'time'; ms: number }
-  /** The group gives a partition to a process; to nobody when undefined. */
+  /** The group assigns a partition to a process; to none when undefined. */
   | { kind: 'give'; partition: number; to: number | undefined }
-  /** A process does not reach the group until its session is over, and learns of it some time after. */
+  /** A process does not reach the group until its session is over, and learns of that later. */
   | { kind: 'expire'; process: number; learnsAfterMs: number }
-  /** SIGKILL, and a new process some time after. */
+  /** SIGKILL, and a new process later. */
   | { kind: 'kill'; process: number; backAfterMs: number }
   | { kind: 'disconnect' }
-  /** A process asks brokers that lead no more, and learns of it some time after. */
+  /** A process reads from former leaders, and learns of that later. */
   | { kind: 'stale'; process: number; ms: number }
   /** The next such step of a process. */
   | { kind: 'step'; process: number; name: Step['name']; of: Step['kind']; fate: StepFate }
-  /** The marks of the next transaction that ends in a process's name. */
+  /** The markers of a process's next transaction. */
   | { kind: 'marks'; process: number; offsets: MarkKind; outputs: MarkKind }
-  /** A topic's partition takes no records for a while. */
+  /** A topic's partition accepts no records for a while. */
   | { kind: 'refuse'; partition: number; role: Output; ms: number; tooLarge: boolean }
 
 export type StepFate =
   | { kind: 'late'; ms: number }
   | { kind: 'abort'; passing: boolean }
-  /** The client cannot go on; where it is the answer that fails, the transaction took effect. */
+  /** A fatal error of the client; if only the response is lost, the transaction took effect. */
   | { kind: 'fatal' }
 
 export type MarkKind = 'written' | 'forgotten' | 'late'
 
-/** How late a late mark is. */
+/** How late a late marker is. */
 const LATE_MARK_MS = 9_000
 
 /** How long a pipeline may take to stop. */
@@ -99,9 +99,9 @@ interface Life {
 export class Model {
   readonly kafka = new FakeKafka()
   readonly #processes: ModelProcess[]
-  /** Who is to have a partition. */
+  /** The process that a partition is to be assigned to. */
   readonly #wanted: (number | undefined)[] = [0, 0]
-  /** Who has it, as the group knows. */
+  /** The process that it is assigned to, as the group knows. */
   readonly #holders = new Map<number, FakeMember>()
   readonly #moving = new Set<number>()
   readonly #steps: Extract<Happening, { kind: 'step' }>[] = []
@@ -121,7 +121,7 @@ export class Model {
     void this.#group()
   }
 
-  /** Why clients could not go on, and what was logged as an error. */
+  /** Fatal errors of clients, and logged errors. */
   get reasons(): readonly string[] {
     return this.#processes.flatMap(({ reasons }) => reasons)
   }
@@ -181,7 +181,7 @@ export class Model {
     }
   }
 
-  /** Nothing happens any more, one process has everything, and in the end everything is done. @returns what is wrong */
+  /** Ends all faults, assigns everything to one process, and waits until everything is done. @returns the violations */
   async judge(): Promise<string[]> {
     this.#steps.length = 0
     this.#marks.length = 0
@@ -229,7 +229,7 @@ export class Model {
     this.kafka.append(record)
   }
 
-  /** Whether outcomes were written again and that was aborted: then what they are outcomes of may be processed again instead. */
+  /** Whether outcomes were written again by a transaction that was aborted: then their events may be processed again instead. */
   #isRecoveryBrokenOff(): boolean {
     const ids = this.#processes.flatMap(({ transactionalId }) => recoveryIds(transactionalId))
     return (['processed', 'dlq', 'retry'] as const)
@@ -250,7 +250,7 @@ export class Model {
     return this.#processes[index % PROCESSES] as ModelProcess
   }
 
-  /** Gives partitions to those who are to have them, once those who have them have given them up. */
+  /** Assigns partitions, once their previous owners have revoked them. */
   async #group(): Promise<void> {
     while (!this.#ended) {
       for (let partition = 0; partition < PARTITIONS; partition++) this.#move(partition)
@@ -279,7 +279,7 @@ export class Model {
     }
   }
 
-  /** Partitions are no longer a member's. */
+  /** A member loses partitions. */
   forget(member: FakeMember, given: readonly TopicPartition[]): void {
     for (const { partition } of given)
       if (this.#holders.get(partition) === member) {
@@ -315,7 +315,7 @@ export class Model {
   #fateOf({ transactionalId, at }: Mark): MarkFate {
     const given = this.#marks.find(({ process }) => transactionalId.startsWith(this.#process(process).transactionalId))
     if (given === undefined) return 'written'
-    // All marks of one transaction are asked for at once.
+    // All markers of a transaction are requested at once.
     queueMicrotask(() => {
       const index = this.#marks.indexOf(given)
       if (index !== -1) this.#marks.splice(index, 1)
@@ -331,7 +331,7 @@ export class Model {
     return Array.from({ length: PARTITIONS }, (_, partition) => ({ topic, partition }))
   }
 
-  /** What is not as it is when everything is done. */
+  /** What is not done yet. */
   #unfinished(): string[] {
     const { kafka } = this
     const found: string[] = []
@@ -398,20 +398,20 @@ export class Model {
 
 const keyName = (key: number): string => `key-${key % KEYS}`
 
-/** What is known by its own id, or by where it stands. */
+/** An event's id, or the place of a record that is not an event. */
 const nameOf = (record: IncomingRecord): string => {
   if (headerText(record.headers, 'ce_source') !== undefined) return `event ${headerText(record.headers, 'ce_id')}`
   const { topic, partition, offset } = record
   return `record ${headerText(record.headers, ORIGIN) ?? `${topic}/${partition}/${offset}`}`
 }
 
-/** A consumer that opens new clients when it cannot go on, as the service does. */
+/** A consumer that opens new clients after a fatal error, as the service does. */
 class ModelProcess {
   readonly reasons: string[] = []
   readonly transactionalId: string
   #life: Life | undefined
   readonly #lives: Life[] = []
-  /** Its session is over and it has not noticed. */
+  /** Its session is over, and it has not noticed. */
   #isZombie = false
   #isStopped = false
 
@@ -473,7 +473,7 @@ class ModelProcess {
     return this.#life
   }
 
-  /** Its member, if the group may give it something. */
+  /** Its member, if partitions may be assigned to it. */
   assignable(): FakeMember | undefined {
     const { process, member, pipeline } = this.#life ?? {}
     if (process?.killed !== false || this.#isZombie || this.#isStopped) return undefined
@@ -533,7 +533,7 @@ class ModelProcess {
   }
 }
 
-/** pino's number of that level. */
+/** pino's number of the level. */
 const ERROR_LEVEL = 50
 
 const CONFIG = {
@@ -579,5 +579,5 @@ const HANDLERS = [
   }),
 ]
 
-/** What a StateError says, and how a pipeline ends by one. */
+/** The messages of a StateError, and of a pipeline that one has ended. */
 const STATE_FAULT = /fewer than no|and cannot be|fetching failed|committing failed/

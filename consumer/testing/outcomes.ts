@@ -4,13 +4,13 @@ import type { IncomingRecord } from '../../shared/events/record.ts'
 import type { Failure } from '../retry.ts'
 import { type Behaviour, behaviours, idOf } from './behaviours.ts'
 
-/** What has become of an event. */
+/** The outcome of an event. */
 export interface Found {
   processed: readonly IncomingRecord[]
   dead: readonly IncomingRecord[]
 }
 
-/** What has become of events, by their ids. */
+/** The outcomes of events, by id. */
 export function outcomesById(records: readonly IncomingRecord[]): Map<string, Found> {
   const found = new Map<string, { processed: IncomingRecord[]; dead: IncomingRecord[] }>()
   for (const record of records) {
@@ -22,7 +22,7 @@ export function outcomesById(records: readonly IncomingRecord[]): Map<string, Fo
   return found
 }
 
-/** Looks at what has become of the event of a behaviour, and of the one behind it. */
+/** Checks the outcomes of a behaviour's event and of the event after it. */
 export function expectOutcome(index: number, tenant: string, found: ReadonlyMap<string, Found>): void {
   const { becomes } = behaviours[index] as Behaviour
   const { processed, dead } = found.get(idOf(`b.${index}`, index)) ?? { processed: [], dead: [] }
@@ -37,7 +37,7 @@ export function expectOutcome(index: number, tenant: string, found: ReadonlyMap<
     expect(failure.message).toContain(becomes.says ?? '')
     expect(failure.message.length).toBeLessThan(600)
     if (becomes.attempts !== undefined) expect(header('kt-attempt')).toBe(String(becomes.attempts))
-    // What came in, byte for byte.
+    // The input, byte for byte.
     expect(record.value?.toString()).toBe(JSON.stringify({ id: index }))
     expect([header('ce_source'), header('ce_type'), header('ce_ext'), header('ce_more')]).toEqual([
       '/test',

@@ -10,7 +10,7 @@ import { type Handler, handlerIndex } from '../handlers/handler.ts'
 import { type ConsumerMetrics, createMetrics } from '../metrics.ts'
 import { Pipeline, type PipelineBounds, type PipelineDeps } from '../pipeline.ts'
 
-/** A configuration with small limits and fast retries; its values need not be ones that a variable may have. */
+/** A configuration with small limits and fast retries; some values are outside the ranges of their variables. */
 export const testConfig = (changed: Partial<ConsumerConfig> = {}): ConsumerConfig => ({
   ...loadConsumerConfig({ KAFKA_BROKERS: 'broker.test:9092' }),
   DRAIN_TIMEOUT_MS: 1_000,
@@ -44,7 +44,7 @@ export interface TestDeps {
   isReplacement?: boolean
 }
 
-/** What a test's pipeline is made of, on these clients. */
+/** The dependencies of a test's pipeline with these clients. */
 export const testDeps = (
   clients: Clients,
   {
@@ -73,7 +73,7 @@ export const testDeps = (
 
 export type PipelineOverrides = Pick<TestDeps, 'config' | 'bounds' | 'log'>
 
-/** A pipeline on Kafka in memory that owns these partitions of the stream `events` of the tenant `acme`. Who starts it stops it. */
+/** A pipeline on Kafka in memory that owns these partitions of the stream `events` of the tenant `acme`. The caller stops it. */
 export function startPipeline(
   kafka: FakeKafka,
   handlers: readonly Handler[] = [],

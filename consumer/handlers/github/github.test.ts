@@ -19,7 +19,7 @@ const handling: Handling = {
   signal: new AbortController().signal,
 }
 
-/** Faults of a payload, by the handler's schema; with none, what the handler makes of it. */
+/** The faults of a payload by the handler's schema; without faults, the handler's result. */
 function handle(name: string, payload: unknown): { faults: string[]; activity?: unknown } {
   const registered = find(`${TYPE_PREFIX}${name}`)
   if (registered === undefined) throw new Error(`no handler for ${name}`)
@@ -31,7 +31,7 @@ function handle(name: string, payload: unknown): { faults: string[]; activity?: 
   return { faults, activity: handled.data }
 }
 
-/** A payload made of the first example, with some properties changed at a depth of one or two: `{'issue.title': 'x'}`. */
+/** The first example's payload, with some properties changed at a depth of one or two: `{'issue.title': 'x'}`. */
 async function variant(name: string, changes: Record<string, unknown>): Promise<unknown> {
   const payload = structuredClone((await examplesOf(name))[0]?.payload) as Record<string, Record<string, unknown>>
   for (const [path, value] of Object.entries(changes)) {
@@ -86,7 +86,7 @@ describe('whatever a payload is turned into, it is refused or becomes a valid ac
   }
 })
 
-/** Whether a changed payload is taken; when it is, what comes of it must be an activity. */
+/** Whether a changed payload is accepted; if so, the result must be an activity. */
 function holds(name: string, original: unknown, changes: readonly { path: string[]; value: unknown }[]): boolean {
   const payload = structuredClone(original)
   for (const { path, value } of changes) replaceAt(payload, path, value)
@@ -95,12 +95,12 @@ function holds(name: string, original: unknown, changes: readonly { path: string
   const { activity } = handle(name, payload)
   const faults = isActivity.Check(activity) ? [] : [...isActivity.Errors(activity)]
   expect({ changes, faults }).toEqual({ changes: [...changes], faults: [] })
-  // A record in `.processed` is JSON: nothing may be lost on the way.
+  // A record in `.processed` is JSON: serialising must lose nothing.
   expect(JSON.parse(JSON.stringify(activity))).toEqual(activity)
   return true
 }
 
-/** The paths of all properties that a schema names, through what may be null. */
+/** The paths of all properties that a schema names, including those inside nullable objects. */
 function pathsOf(schema: unknown, parent: string[] = []): string[][] {
   const { properties = {}, anyOf = [] } = schema as { properties?: Record<string, unknown>; anyOf?: unknown[] }
   const own = Object.entries(properties).flatMap(([name, property]) => {
