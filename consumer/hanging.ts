@@ -146,7 +146,7 @@ export class BorrowedId {
 
 const GIVEN_UP: TransactionResult = {
   kind: 'aborted',
-  reason: 'the partition is being given up',
+  reason: 'the partition is being revoked',
   failed: new Map(),
   passing: true,
 }

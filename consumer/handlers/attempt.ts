@@ -232,7 +232,7 @@ class AttemptLimit {
   #reject: ((reason: Error) => void) | undefined
   #timer: ReturnType<typeof setTimeout> | undefined
   #reason: Error | undefined
-  readonly #abandoned = (): void => this.#end(new Error('given up'))
+  readonly #abandoned = (): void => this.#end(new Error('the partition was revoked, or the service is stopping'))
 
   constructor(
     readonly timeoutMs: number,

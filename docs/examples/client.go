@@ -52,8 +52,13 @@ func send(url string, body []byte) (status int, text string, wait time.Duration)
 }
 
 func main() {
+	id := make([]byte, 16)
+	if _, err := rand.Read(id); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	body, err := json.Marshal(map[string]any{
-		"id":      rand.Text(),
+		"id":      fmt.Sprintf("%x", id),
 		"source":  "/shop",
 		"type":    "order.placed",
 		"subject": "alice",
