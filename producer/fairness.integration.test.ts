@@ -173,7 +173,7 @@ const hostility: [name: string, env: Record<string, string>, begin: (service: Se
       const batch = JSON.stringify(Array.from({ length: 500 }, () => ({ type: 't' })))
       for (let i = 0; i < 10; i++) void post(port, hostileKey.key, batch).catch(() => undefined)
       await until(() => producer.queue().records >= 1_500)
-      // Nothing leaves the queue of Kafka's client.
+      // The records that are queued stay there; later ones are delivered.
       kafka.hold = undefined
     },
   ],

@@ -11,7 +11,7 @@ import type { OrProblem, Problem } from './problem.ts'
 /** Limits of a body. */
 type ParseConfig = Pick<ProducerConfig, 'MAX_NESTING_DEPTH' | 'MAX_BATCH_EVENTS' | 'CLOUDEVENTS_STRICT'>
 
-/** The most members of an event; all but `data` become headers of its record. */
+/** The most members of an event: each but its data becomes a header of its record. */
 const MAX_MEMBERS = 1_000
 
 /** The most members of a body, for each event that it may have: listing millions would block the event loop. */

@@ -164,7 +164,8 @@ export class EventsRoute {
 
   /**
    * Refuses a request. One that the client has to fix costs quota all the same.
-   * @param bytes and @param count what it costs: the events that it has, or 1 where their number is not known
+   * @param bytes of the request that are known of
+   * @param count of its events; 1 while their number is unknown
    */
   #refuse({ of, head, target, context }: Posted, problem: Problem, bytes = head.bytes, count = 1): Response {
     if (problem.kind === 'overloaded') target.crowded.count++

@@ -226,7 +226,7 @@ describe('what comes together with a request', () => {
     const closed = new Promise<void>((resolve) => void socket.once('close', () => resolve()))
     await until(() => producer.queue().records === 1, { what: 'the record to be handed over' })
     socket.write(more)
-    // TCP acknowledges it only when the server has read it or could have.
+    // The answer to a later request shows that the server has had time to read the additional bytes before Kafka acknowledges.
     await send(port, 'GET /docs HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n')
     acknowledge()
     await closed
