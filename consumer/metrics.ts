@@ -26,74 +26,72 @@ export function createMetrics() {
     new LatencyHistogram({ name: `kafkatrace_consumer_${name}`, help, buckets: LATENCY_BUCKETS_SECONDS, registers })
 
   const table = {
-    fetchedRecords: counter('records_fetched_total', 'Records fetched, by topic role: input or retry.', ['source']),
+    fetchedRecords: counter('records_fetched_total', 'Records fetched, by source: input or retry.', ['source']),
     events: counter(
       'events_total',
       'Events by committed outcome: processed, dead, retry (moved to .retry) or duplicate.',
       ['tenant', 'stream', 'outcome'],
     ),
-    outcomes: counter('outcomes_total', 'Committed outcomes over all tenants and streams.', ['outcome']),
+    outcomes: counter('outcomes_total', 'Committed outcomes, over all tenants and streams.', ['outcome']),
     deadLetters: counter('dead_letters_total', 'Dead letters by reason.', ['reason']),
     deadDuplicates: counter(
       'dead_letter_duplicates_total',
-      'Events that were sent again under their own id though they are dead letters, and dropped; they count as duplicates, too.',
+      'Duplicates of dead letters: events sent again under the id of a dead letter, and dropped. They count as duplicates too.',
     ),
-    retries: counter(
-      'retries_total',
-      'Failed attempts that are followed by another: at once (quick) or from .retry (slow).',
-      ['kind'],
-    ),
-    uncaught: counter('uncaught_errors_total', 'Errors that nobody has caught, mostly of handlers.'),
-    latency: histogram('event_latency_seconds', 'From receipt by the producer to the committed outcome.'),
+    retries: counter('retries_total', 'Failed attempts that are retried: in place (quick) or from .retry (slow).', [
+      'kind',
+    ]),
+    uncaught: counter('uncaught_errors_total', 'Uncaught errors, usually from handlers.'),
+    latency: histogram('event_latency_seconds', 'Time from receipt by the producer to the committed outcome.'),
     commitSeconds: histogram('transaction_seconds', 'Duration of a transaction, from its first record to its commit.'),
     transactions: counter('transactions_total', 'Transactions by result: committed, aborted or fatal.', ['result']),
-    transactionRecords: counter('transaction_records_total', 'Outcomes that were committed in transactions.'),
-    rebalances: counter('rebalances_total', 'Rebalances by what they did: assigned, revoked or lost.', ['kind']),
-    rebuildSeconds: histogram('rebuild_seconds', 'How long an assigned partition took to be read from.'),
-    pauses: counter('pauses_total', 'Times that fetching was paused, by reason.', ['reason']),
+    transactionRecords: counter('transaction_records_total', 'Outcomes committed in transactions.'),
+    rebalances: counter('rebalances_total', 'Rebalances by kind: partitions assigned, revoked or lost.', ['kind']),
+    rebuildSeconds: histogram(
+      'rebuild_seconds',
+      'Time to restore an assigned partition, until its records can be fetched.',
+    ),
+    pauses: counter('pauses_total', 'Pauses of fetching, by reason.', ['reason']),
     lookups: counter('lookups_total', 'Look-ups in the reference table by outcome: found, missing or unavailable.', [
       'outcome',
     ]),
     lagRecords: gauge(
       'lag_records',
-      'Records that are fetched and not committed, and those that a reader of committed records has still to fetch.',
+      'Consumer lag: records fetched and not yet committed, plus records not yet fetched.',
       ['topic', 'partition'],
     ),
     lagSeconds: gauge(
       'lag_seconds',
-      'Age of the oldest record whose outcome is not committed, fetched or not; 0 when there is none.',
+      'Age of the oldest record without a committed outcome, fetched or not; 0 if there is none.',
       ['topic', 'partition'],
     ),
     held: gauge(
       'records_held',
-      'Records in memory by state: open (fetched, not decided), decided (not committed), waiting (in .retry).',
+      'Records in memory, by state: open (fetched, not decided), decided (not committed), waiting (in .retry).',
       ['state'],
     ),
     heldBytes: gauge('held_bytes', 'Bytes held in memory, by source: input or retry.', ['source']),
-    handlers: gauge('handlers_running', 'Handlers that run at this moment.'),
+    handlers: gauge('handlers_running', 'Handlers running now.'),
     partitions: gauge('partitions', 'Assigned partitions by state: restoring, reading, paused or draining.', ['state']),
     pausedPartitions: gauge(
       'paused_partitions',
-      'Assigned partitions of a topic that are paused, by cause: unreadable (its records) or unwritable (its outcomes).',
+      'Paused partitions, by topic and cause: unreadable (records cannot be read) or unwritable (outcomes cannot be written or committed).',
       ['topic', 'cause'],
     ),
-    repaired: counter('repaired_total', 'Records that were called done, had no outcome, and were processed then.'),
+    repaired: counter('repaired_total', 'Records before the committed offset that had no outcome and were processed.'),
     audited: counter(
       'audit_records_total',
-      'Records before the committed offset whose outcomes were looked for in the background, in each round again.',
+      'Records before the committed offset that the background audit checked; every round counts again.',
     ),
-    doubled: counter('audit_doubled_total', 'Events with more than one outcome that were found in the background.', [
+    doubled: counter('audit_doubled_total', 'Events with more than one outcome, found by the background audit.', [
       'topic',
     ]),
-    skipped: counter('skipped_offsets_total', 'Offsets whose records were deleted before they were read.'),
+    skipped: counter('skipped_offsets_total', 'Offsets of records that were deleted before they were read.'),
     stalledSeconds: gauge(
       'commit_stalled_seconds',
-      'How long there has been something to commit and nothing was; 0 when commits go through.',
+      'How long decided records of partitions that are not paused have waited without any commit; 0 while commits succeed.',
     ),
-    replacements: counter(
-      'client_replacements_total',
-      'Times that the Kafka clients were replaced since they could not go on.',
-    ),
+    replacements: counter('client_replacements_total', 'Replacements of the Kafka clients after a fatal error.'),
   }
   const fetchedTally = tallies(table.fetchedRecords)
   const fetched = { input: fetchedTally({ source: 'input' }), retry: fetchedTally({ source: 'retry' }) }

@@ -31,37 +31,37 @@ export function createMetrics() {
     requests: counter('http_requests_total', 'Requests by route and status.', ['route', 'status']),
     events: counter(
       'events_total',
-      'Events by outcome: stored, not_stored, unknown or refused (a 4xx). Not those of a request that is refused unread.',
+      'Events by outcome: stored, not_stored, unknown or refused (4xx). Events of requests that are refused unread are not counted.',
       ['tenant', 'stream', 'outcome'],
     ),
     crowded: counter(
       'crowded_requests_total',
-      'Requests that were refused with 503 for lack of room, by tenant: of several, one has no more of it than stays free for the others.',
+      'Requests refused with 503 for lack of room, by tenant. With several tenants, a tenant may use no more room than stays free for the others.',
       ['tenant'],
     ),
     requestSeconds: histogram(
       'request_seconds',
-      'From a request’s arrival to its answer (NDJSON streams: to the answer’s end). Not those that are refused before their body is read, or for lack of room, quota or Kafka.',
+      'Time from a request’s arrival to its answer (NDJSON streams: to the end of the answer). Requests refused before their body is read, or for lack of room, quota or Kafka, are not counted.',
     ),
     ackSeconds: histogram(
       'ack_seconds',
-      'From handing a request’s events to Kafka to the last acknowledgement, or to the end of waiting for it.',
+      'Time from passing a request’s events to the Kafka client to the last acknowledgement, or to the end of the wait for it.',
     ),
     inFlightRequests: gauge('in_flight_requests', 'Requests being served.'),
-    inFlightBytes: gauge('in_flight_bytes', 'Bytes set aside for the bodies of requests being served.'),
-    queueRecords: gauge('queue_records', 'Records that wait for Kafka’s acknowledgement.'),
-    queueBytes: gauge('queue_bytes', 'Bytes of records that wait for Kafka’s acknowledgement.'),
+    inFlightBytes: gauge('in_flight_bytes', 'Bytes reserved for the bodies of requests being served.'),
+    queueRecords: gauge('queue_records', 'Records waiting for acknowledgement by Kafka.'),
+    queueBytes: gauge('queue_bytes', 'Bytes of records waiting for acknowledgement by Kafka.'),
     admittedRequests: gauge(
       'admitted_requests',
-      'Requests that may be served at a time now, NDJSON streams apart: fewer than their limit while the thread does not keep up.',
+      'Requests that may be served concurrently, without NDJSON streams. Below the limit while the thread does not keep up.',
     ),
-    limit: gauge('limit', 'The configured limit of a level.', ['level']),
-    connected: gauge('kafka_connected', '1 while Kafka can be reached, else 0.'),
+    limit: gauge('limit', 'Configured limit, by level.', ['level']),
+    connected: gauge('kafka_connected', '1 while Kafka is reachable, else 0.'),
     blockedStreams: gauge(
       'blocked_streams',
-      'Streams that no event can be written to now: without Kafka, a producer id, their topic or the right to write to it.',
+      'Streams that cannot be written to: Kafka, a producer id, the topic, or permission to write to it is missing.',
     ),
-    handshakes: counter('webhook_handshakes_total', 'Webhook validation requests that were granted.'),
+    handshakes: counter('webhook_handshakes_total', 'Webhook validation requests granted.'),
   }
   const requestTally = tallies(table.requests)
   const eventTally = tallies(table.events)

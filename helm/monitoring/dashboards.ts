@@ -1,12 +1,12 @@
 /**
- * The dashboards' source. `bun run generate` writes dashboards/*.json from it.
+ * The Grafana dashboards. `bun run generate` writes dashboards/*.json from this file.
  */
 /** A unit, by Grafana's name. */
 type Unit = 's' | 'bytes' | 'Bps' | 'percentunit' | 'reqps' | 'ops' | 'short' | 'none'
 
 interface Query {
   readonly expr: string
-  /** The legend of a series: text and `{{label}}`. */
+  /** A series' name: text and `{{label}}`. */
   readonly legend: string
 }
 
@@ -15,11 +15,11 @@ interface Panel {
   readonly description: string
   readonly unit: Unit
   readonly queries: readonly Query[]
-  /** The threshold of an alert. */
+  /** Where an alert starts. */
   readonly threshold?: number
-  /** The threshold is a minimum. */
+  /** Values below the threshold are bad. */
   readonly badBelow?: boolean
-  /** Shows one figure, not a curve. */
+  /** One figure instead of a graph. */
   readonly stat?: boolean
 }
 
@@ -50,21 +50,22 @@ const quantiles = (bucket: string): readonly Query[] =>
 
 const requests: Panel = {
   title: 'Requests by status',
-  description: 'Requests for events a second. 503 is Kafka away or a limit reached; 429 a tenant over its quota.',
+  description:
+    'Requests for events a second. 503: Kafka is unreachable or a limit is reached. 429: a tenant exceeds its quota.',
   unit: 'reqps',
   queries: one('{{status}}', sum(rate(P('http_requests_total', 'route="events"')), 'status')),
 }
 const requestTime: Panel = {
   title: 'Request time',
   description:
-    'From a request’s arrival to its answer; an NDJSON stream counts to its end. What is refused before its body is read, or for lack of room, quota or Kafka, does not count.',
+    'From a request’s arrival to its answer; an NDJSON stream counts to its end. Requests that are refused before their body is read, or for lack of room, quota or Kafka, are not counted.',
   unit: 's',
   queries: quantiles(P('request_seconds_bucket', 'route="events"')),
   threshold: 0.1,
 }
 const failedEvents: Panel = {
   title: 'Events not stored',
-  description: 'Of events of valid requests, those answered "not stored" or "unknown".',
+  description: 'Share of the events of valid requests that were answered "not stored" or "unknown".',
   unit: 'percentunit',
   queries: one(
     'failed',
@@ -74,7 +75,7 @@ const failedEvents: Panel = {
 }
 const outcomes: Panel = {
   title: 'Outcomes',
-  description: 'Committed outcomes a second: processed, dead, moved to .retry, or a duplicate that was dropped.',
+  description: 'Committed outcomes a second: processed, dead, moved to .retry, or dropped as a duplicate.',
   unit: 'ops',
   queries: one('{{outcome}}', sum(rate(C('outcomes_total')), 'outcome')),
 }
@@ -86,7 +87,7 @@ const latency: Panel = {
 }
 const deadRatio: Panel = {
   title: 'Dead letters',
-  description: 'Of outcomes that end an event, those that are dead letters.',
+  description: 'Share of dead letters among final outcomes (processed and dead).',
   unit: 'percentunit',
   queries: one(
     'dead',
@@ -97,7 +98,7 @@ const deadRatio: Panel = {
 const processPanels = (service: 'producer' | 'consumer'): readonly Panel[] => [
   {
     title: 'CPU',
-    description: 'Cores in use, of all threads.',
+    description: 'Cores in use, over all threads.',
     unit: 'none',
     queries: one(
       '{{instance}}',
@@ -106,7 +107,7 @@ const processPanels = (service: 'producer' | 'consumer'): readonly Panel[] => [
   },
   {
     title: 'Resident memory',
-    description: 'As /proc tells it.',
+    description: 'From /proc.',
     unit: 'bytes',
     queries: one('{{instance}}', process('resident_memory_bytes', service)),
   },
@@ -118,7 +119,7 @@ const processPanels = (service: 'producer' | 'consumer'): readonly Panel[] => [
   },
   {
     title: 'Open files',
-    description: 'File descriptors, sockets included.',
+    description: 'Open file descriptors, including sockets.',
     unit: 'short',
     queries: one('{{instance}}', process('open_fds', service)),
   },
@@ -126,7 +127,8 @@ const processPanels = (service: 'producer' | 'consumer'): readonly Panel[] => [
 const sloPanels = (slo: 'availability' | 'latency', budget: number): readonly Panel[] => [
   {
     title: 'Budget left',
-    description: 'Of the error budget of 30 days, weighted by traffic. Below zero the objective is missed.',
+    description:
+      'Share of the 30-day error budget that is left, weighted by traffic. Below zero, the objective is missed.',
     unit: 'percentunit',
     queries: one('left', SLO('slo:period_error_budget_remaining:ratio', slo)),
     threshold: 0,
@@ -135,7 +137,8 @@ const sloPanels = (slo: 'availability' | 'latency', budget: number): readonly Pa
   },
   {
     title: 'Burn rate',
-    description: 'How many times as fast as the budget allows, over 5 minutes and an hour; 14.4 of both pages.',
+    description:
+      'The rate at which the budget is used up, over 5 minutes and 1 hour; 1 uses it up in 30 days. Above 14.4 in both, an alert pages.',
     unit: 'none',
     queries: [
       { legend: '5 m', expr: `${SLO('slo:sli_error:ratio_rate5m', slo)} / ${budget}` },
@@ -145,7 +148,7 @@ const sloPanels = (slo: 'availability' | 'latency', budget: number): readonly Pa
   },
   {
     title: 'Bad requests by window',
-    description: 'The share of bad requests in every window that alerts use.',
+    description: 'Share of bad requests in each window that the alerts use.',
     unit: 'percentunit',
     queries: ['5m', '30m', '1h', '2h', '6h', '1d', '3d'].map((window) => ({
       legend: window,
@@ -157,17 +160,18 @@ const sloPanels = (slo: 'availability' | 'latency', budget: number): readonly Pa
 
 /** Metrics that no panel shows, and why. A test checks that every metric is in a panel or here. */
 export const NOT_SHOWN: Readonly<Record<string, string>> = {
-  kafkatrace_producer_webhook_handshakes_total: 'counts once for each subscription',
-  kafkatrace_consumer_records_fetched_total: 'differs from the outcomes, which have a panel, by what is waiting only',
-  kafkatrace_consumer_audit_records_total: 'progress of the background audit; what it finds has panels',
-  process_start_time_seconds: 'for changes() and for rates of what ended with a process',
+  kafkatrace_producer_webhook_handshakes_total: 'counts one per subscription',
+  kafkatrace_consumer_records_fetched_total:
+    'follows the outcomes, which have a panel; the difference is work in progress',
+  kafkatrace_consumer_audit_records_total: 'progress of the background audit; its findings have panels',
+  process_start_time_seconds: 'for changes(), and for rates across restarts',
 }
 
 export const dashboards: readonly Dashboard[] = [
   {
     name: 'overview',
     title: 'KafkaTrace / Overview',
-    description: 'Rate, errors and duration of both services, and whether what comes in also comes out.',
+    description: 'Rate, errors and duration of both services, and whether events that are stored are also processed.',
     rows: [
       {
         title: 'Both services',
@@ -175,17 +179,17 @@ export const dashboards: readonly Dashboard[] = [
           {
             title: 'Events in and out',
             description:
-              'Stored by the producer; ended by the consumer (processed, dead or duplicate); moved to .retry.',
+              'Stored by the producer; finished by the consumer (processed, dead or duplicate); moved to .retry.',
             unit: 'ops',
             queries: [
               { legend: 'stored', expr: sum(rate(P('events_total', 'outcome="stored"'))) },
-              { legend: 'ended', expr: sum(rate(C('outcomes_total', 'outcome!="retry"'))) },
+              { legend: 'finished', expr: sum(rate(C('outcomes_total', 'outcome!="retry"'))) },
               { legend: 'to .retry', expr: sum(rate(C('outcomes_total', 'outcome="retry"'))) },
             ],
           },
           {
             title: 'Waiting events',
-            description: 'Not committed or not fetched yet, and in .retry.',
+            description: 'Consumer lag (not yet committed or not yet fetched), and events in .retry.',
             unit: 'short',
             queries: [
               { legend: 'lag', expr: sum(C('lag_records', INPUT)) },
@@ -201,7 +205,7 @@ export const dashboards: readonly Dashboard[] = [
   {
     name: 'producer',
     title: 'KafkaTrace / Producer',
-    description: 'HTTP to Kafka: requests, events, levels against their limits.',
+    description: 'HTTP to Kafka: requests, events, and usage of limits.',
     rows: [
       {
         title: 'Requests and events',
@@ -210,38 +214,40 @@ export const dashboards: readonly Dashboard[] = [
           requestTime,
           {
             title: 'Acknowledgement time',
-            description: 'From handing a request’s events to Kafka to the last acknowledgement.',
+            description: 'From passing a request’s events to the Kafka client to the last acknowledgement.',
             unit: 's',
             queries: quantiles(P('ack_seconds_bucket')),
           },
           {
             title: 'Events by outcome',
-            description: 'Events a second of all tenants and streams.',
+            description: 'Events a second, over all tenants and streams.',
             unit: 'ops',
             queries: one('{{outcome}}', sum(rate(P('events_total')), 'outcome')),
           },
           failedEvents,
           {
             title: 'Stored events by stream',
-            description: 'Events a second that were acknowledged by Kafka.',
+            description: 'Events a second that Kafka acknowledged.',
             unit: 'ops',
             queries: one('{{tenant}}/{{stream}}', sum(rate(P('events_total', 'outcome="stored"')), 'tenant, stream')),
           },
         ],
       },
       {
-        title: 'Levels',
+        title: 'Limits',
         panels: [
           {
-            title: 'Levels of their limits',
-            description: 'Requests and bytes in flight, records and bytes in the queue. At the limit: 503.',
+            title: 'Usage of limits',
+            description:
+              'Requests and bytes in flight, records and bytes in the queue, as a share of their limits. At the limit: 503.',
             unit: 'percentunit',
             queries: one('{{level}} {{instance}}', `kafkatrace:producer_level:ratio{${NS}}`),
             threshold: 0.8,
           },
           {
-            title: 'Requests in flight, and admitted',
-            description: 'While the thread does not keep up, fewer are admitted than the limit allows.',
+            title: 'Requests in flight and admitted',
+            description:
+              'Admitted: how many requests may be served concurrently. Below the limit while the thread does not keep up.',
             unit: 'short',
             queries: [
               { legend: 'in flight {{instance}}', expr: P('in_flight_requests') },
@@ -249,15 +255,15 @@ export const dashboards: readonly Dashboard[] = [
             ],
           },
           {
-            title: 'Without room, by tenant',
+            title: 'Refused for lack of room, by tenant',
             description:
-              'Requests a second that were refused with 503 since their tenant has as much as stays free for others, or nothing is free.',
+              'Requests a second that were refused with 503: the tenant holds as much as it may while others share the process, or nothing is free.',
             unit: 'reqps',
             queries: one('{{tenant}}', sum(rate(P('crowded_requests_total')), 'tenant')),
           },
           {
             title: 'Connected to Kafka',
-            description: '1 while an instance has a working connection.',
+            description: '1 while an instance has a working connection to Kafka.',
             unit: 'none',
             queries: one('{{instance}}', P('kafka_connected')),
             threshold: 1,
@@ -267,7 +273,7 @@ export const dashboards: readonly Dashboard[] = [
           {
             title: 'Blocked streams',
             description:
-              'Streams that no event can be written to: without Kafka, a producer id, their topic or the right to write to it.',
+              'Streams that cannot be written to: Kafka, a producer id, the topic, or permission to write to it is missing.',
             unit: 'short',
             queries: one('{{instance}}', P('blocked_streams')),
             threshold: 1,
@@ -288,13 +294,14 @@ export const dashboards: readonly Dashboard[] = [
         panels: [
           {
             title: 'Lag by partition',
-            description: 'Records that are fetched and not committed, and those that are still to be fetched.',
+            description: 'Consumer lag: records fetched and not yet committed, plus records not yet fetched.',
             unit: 'short',
             queries: one('{{topic}}/{{partition}}', C('lag_records')),
           },
           {
             title: 'Age of the oldest event',
-            description: 'Of those fetched without a committed outcome, by partition of the streams.',
+            description:
+              'Age of the oldest event without a committed outcome, by partition of the streams’ own topics.',
             unit: 's',
             queries: one('{{topic}}/{{partition}}', C('lag_seconds', INPUT)),
             threshold: 60,
@@ -308,70 +315,70 @@ export const dashboards: readonly Dashboard[] = [
           outcomes,
           {
             title: 'Dead letters by reason',
-            description: 'A second, by reason.',
+            description: 'Dead letters a second, by reason.',
             unit: 'ops',
             queries: one('{{reason}}', sum(rate(C('dead_letters_total')), 'reason')),
           },
           {
             title: 'Dead letters sent again',
             description:
-              'Events a second that were sent again under the id of a dead letter and dropped as duplicates: the sender has not noticed, and they need a new id.',
+              'Events a second that were sent again under the id of a dead letter, and dropped as duplicates. The sender has to use a new id.',
             unit: 'ops',
             queries: one('dropped', sum(rate(C('dead_letter_duplicates_total')))),
           },
           deadRatio,
           {
             title: 'Look-ups in the reference table',
-            description: 'A second, by outcome. Unavailable: the file has never been read successfully.',
+            description: 'Look-ups a second, by outcome. Unavailable: the file has never been read successfully.',
             unit: 'ops',
             queries: one('{{outcome}}', sum(rate(C('lookups_total')), 'outcome')),
           },
           {
             title: 'Retries',
-            description: 'Failed attempts that are followed by another: at once (quick), or from .retry (slow).',
+            description: 'Failed attempts a second that are retried: in place (quick) or from .retry (slow).',
             unit: 'ops',
             queries: one('{{kind}}', sum(rate(C('retries_total')), 'kind')),
           },
           {
             title: 'Waiting in .retry',
-            description: 'Events that wait for their next attempt, and those of the same key behind them.',
+            description: 'Events that wait for their next attempt, and later events of the same keys.',
             unit: 'short',
             queries: one('waiting', sum(C('records_held', 'state="waiting"'))),
             threshold: 1000,
           },
           {
             title: 'Outcomes by stream',
-            description: 'Committed outcomes a second by tenant and stream.',
+            description: 'Committed outcomes a second, by tenant and stream.',
             unit: 'ops',
             queries: one('{{tenant}}/{{stream}}', sum(rate(C('events_total')), 'tenant, stream')),
           },
         ],
       },
       {
-        title: 'Work in hand',
+        title: 'Work in progress',
         panels: [
           {
             title: 'Records held',
-            description: 'Open: fetched, not decided. Decided: not committed yet.',
+            description: 'Open: fetched, not decided. Decided: not committed. Waiting: in .retry.',
             unit: 'short',
             queries: one('{{state}}', sum(C('records_held'), 'state')),
           },
           {
             title: 'Bytes held',
-            description: 'Against MAX_HELD_BYTES (input) and MAX_PARKED_BYTES (retry).',
+            description: 'Bytes in memory. Limits: MAX_HELD_BYTES (input) and MAX_PARKED_BYTES (retry).',
             unit: 'bytes',
             queries: one('{{source}}', sum(C('held_bytes'), 'source')),
           },
           {
             title: 'Handlers running',
-            description: 'At this moment, of MAX_CONCURRENT_HANDLERS.',
+            description: 'Handlers running now. Limit: MAX_CONCURRENT_HANDLERS.',
             unit: 'short',
             queries: one('{{instance}}', C('handlers_running')),
           },
           {
             title: 'Pauses of fetching',
             description:
-              '"open" is ordinary back-pressure, "state" a partition that is paused or about to be revoked; the others are limits that were reached.',
+              'Pauses a second, by reason. "open" is normal back-pressure. "state": the partition is paused or being revoked. The others are limits that were reached.',
             unit: 'ops',
             queries: one('{{reason}}', sum(rate(C('pauses_total')), 'reason')),
           },
@@ -382,28 +389,28 @@ export const dashboards: readonly Dashboard[] = [
         panels: [
           {
             title: 'Partitions by state',
-            description: 'Assigned: restored, read, paused, or about to be revoked.',
+            description: 'Assigned partitions: restoring, reading, paused, or draining before revocation.',
             unit: 'short',
             queries: one('{{state}} {{instance}}', C('partitions')),
           },
           {
             title: 'Paused partitions',
             description:
-              'By topic and cause: records cannot be read (unreadable), or outcomes cannot be written or committed (unwritable). /readyz has the reason.',
+              'By topic and cause: records cannot be read (unreadable), or outcomes cannot be written or committed (unwritable). /readyz gives the reason.',
             unit: 'short',
             queries: one('{{topic}} {{cause}}', sum(C('paused_partitions'), 'topic, cause')),
             threshold: 1,
           },
           {
-            title: 'Restoring a partition, average',
-            description: 'How long an assigned partition took to be read from, on average since the start.',
+            title: 'Restore time, average',
+            description: 'Time to restore an assigned partition, on average since the process started.',
             unit: 's',
             queries: one('{{instance}}', `${C('rebuild_seconds_sum')} / ${C('rebuild_seconds_count')}`),
           },
           {
-            title: 'Repaired and skipped',
+            title: 'Repaired, skipped and doubled',
             description:
-              'Since the consumers’ start: records that were called done without an outcome and were processed then, offsets that were deleted unread, and events with more than one outcome.',
+              'Since the consumers started. Repaired: records before the committed offset that had no outcome and were processed. Skipped: offsets deleted before they were read. Doubled: events with more than one outcome.',
             unit: 'short',
             queries: [
               ...one('repaired', sum(C('repaired_total'))),
@@ -419,21 +426,21 @@ export const dashboards: readonly Dashboard[] = [
         panels: [
           {
             title: 'Rebalances',
-            description: 'In the last 15 minutes, by what they did.',
+            description: 'Rebalances in the last 15 minutes, by kind.',
             unit: 'short',
             queries: one('{{kind}}', sum(`increase(${C('rebalances_total')}[15m])`, 'kind')),
             threshold: 15,
           },
           {
             title: 'Clients replaced',
-            description: 'In the last 15 minutes: Kafka clients that could not go on.',
+            description: 'Replacements of the Kafka clients after a fatal error, in the last 15 minutes.',
             unit: 'short',
             queries: one('{{instance}}', `increase(${C('client_replacements_total')}[15m])`),
             threshold: 3,
           },
           {
-            title: 'Errors that nobody has caught',
-            description: 'In the last 15 minutes: mostly of handlers that do something without waiting for it.',
+            title: 'Uncaught errors',
+            description: 'In the last 15 minutes. Usually from handlers that start work without waiting for it.',
             unit: 'short',
             queries: one('{{instance}}', `increase(${C('uncaught_errors_total')}[15m])`),
             threshold: 3,
@@ -441,26 +448,26 @@ export const dashboards: readonly Dashboard[] = [
           {
             title: 'Commits stalled',
             description:
-              'How long records have been decided and none was committed. After TRANSACTION_TIMEOUT_MS and 10 s the clients are replaced, and it begins anew.',
+              'How long decided records have waited without any commit. After TRANSACTION_TIMEOUT_MS plus 10 s, the clients are replaced and the count starts again.',
             unit: 's',
             queries: one('{{instance}}', C('commit_stalled_seconds')),
             threshold: 10,
           },
           {
             title: 'Transactions',
-            description: 'A second, by result.',
+            description: 'Transactions a second, by result.',
             unit: 'ops',
             queries: one('{{result}}', sum(rate(C('transactions_total')), 'result')),
           },
           {
             title: 'Transaction time',
-            description: 'From its first record to its commit.',
+            description: 'From a transaction’s first record to its commit.',
             unit: 's',
             queries: quantiles(C('transaction_seconds_bucket')),
           },
           {
-            title: 'Records a transaction',
-            description: 'Outcomes that are committed together, on average.',
+            title: 'Outcomes per transaction',
+            description: 'Average number of outcomes committed together.',
             unit: 'short',
             queries: one(
               'records',
@@ -475,16 +482,16 @@ export const dashboards: readonly Dashboard[] = [
   {
     name: 'kafka-client',
     title: 'KafkaTrace / Kafka client',
-    description: 'Where time goes between the services and the brokers, by librdkafka’s statistics.',
+    description: 'Latency and queues between the services and the brokers, from librdkafka’s statistics.',
     rows: [
       {
         title: 'Latency',
         panels: ['rtt', 'queue', 'socket'].map((stage, index) => ({
-          title: ['Round trip', 'In the client’s queue', 'In the socket’s buffer'][index] ?? stage,
+          title: ['Round trip', 'In the client’s queue', 'In the output buffer'][index] ?? stage,
           description:
             [
-              'From a request to its answer, over all brokers: the average, and the worst broker’s p99. Fetches wait for data on purpose.',
-              'How long a record waits before it is part of a request.',
+              'From a request to its response, over all brokers: the average, and the worst broker’s p99. Fetches wait for data on purpose.',
+              'How long a record waits before it is sent in a request.',
               'How long a request waits before it is written to the socket.',
             ][index] ?? '',
           unit: 's' as const,
@@ -499,7 +506,7 @@ export const dashboards: readonly Dashboard[] = [
         panels: [
           {
             title: 'Brokers up',
-            description: 'Brokers that a client has a working connection to; the fewest of all instances.',
+            description: 'Brokers to which a client has a working connection; the minimum over all instances.',
             unit: 'short',
             queries: one('{{client}}', `min by (client) (${K('brokers_up')})`),
             threshold: 1,
@@ -507,19 +514,19 @@ export const dashboards: readonly Dashboard[] = [
           },
           {
             title: 'Records queued',
-            description: 'Records that wait in the client for their acknowledgement.',
+            description: 'Records waiting in the client for acknowledgement.',
             unit: 'short',
             queries: one('{{client}}', sum(K('queue_records'), 'client')),
           },
           {
             title: 'Bytes queued',
-            description: 'Bytes of records that wait in the client for their acknowledgement.',
+            description: 'Bytes of records waiting in the client for acknowledgement.',
             unit: 'bytes',
             queries: one('{{client}}', sum(K('queue_bytes'), 'client')),
           },
           {
-            title: 'Requests in trouble',
-            description: 'A second: sent again (retry), or never answered (timeout).',
+            title: 'Request retries and time-outs',
+            description: 'Requests a second that were sent again (retry) or never answered (timeout).',
             unit: 'ops',
             queries: one('{{client}} {{trouble}}', sum(rate(K('request_troubles_total')), 'client, trouble')),
           },
@@ -530,7 +537,7 @@ export const dashboards: readonly Dashboard[] = [
   {
     name: 'slo',
     title: 'KafkaTrace / SLO',
-    description: 'Service levels: 99.9 % of requests are not answered with 5xx; 95 % are answered within 100 ms.',
+    description: 'Service levels: 99.9 % of requests are not answered 5xx; 95 % are answered within 100 ms.',
     rows: [
       { title: 'Availability, 99.9 %', panels: sloPanels('availability', 0.001) },
       { title: 'Latency, 95 % within 100 ms', panels: sloPanels('latency', 0.05) },
@@ -542,7 +549,7 @@ const COLUMNS = 24
 const HEIGHT = 8
 const datasource = { type: 'prometheus', uid: '$datasource' }
 
-/** A dashboard as Grafana imports it. */
+/** A dashboard in Grafana's import format. */
 export function dashboardJson({ name, title, description, rows }: Dashboard) {
   const panels: object[] = []
   let y = 0
@@ -599,7 +606,7 @@ export function dashboardJson({ name, title, description, rows }: Dashboard) {
           label: 'Namespace',
           type: 'query',
           datasource,
-          // Both services have a Kafka client; only one of them may be running.
+          // Both services have a Kafka client, so that either alone is enough.
           query: { query: 'label_values(kafkatrace_kafka_client_brokers_up, namespace)', refId: 'namespace' },
           refresh: 2,
           multi: true,
@@ -655,13 +662,13 @@ function panelJson(panel: Panel, id: number, gridPos: object) {
   }
 }
 
-/** Indented, with short lists on one line, as the formatter wants it. */
+/** Indented, with short lists on one line, as the formatter requires. */
 const formatted = (value: object): string =>
   JSON.stringify(value, undefined, 2).replaceAll(
     /\[\n\s+([^[\]{}]*?)\n\s*\]/g,
     (_, items: string) => `[${items.split(/,\n\s*/).join(', ')}]`,
   )
 
-/** By file name in the repository. */
+/** The generated files, by name. */
 export const dashboardFiles = (): Map<string, string> =>
   new Map(dashboards.map((one) => [`${one.name}.json`, `${formatted(dashboardJson(one))}\n`]))

@@ -62,7 +62,7 @@ export function addClientMetrics(registry: Registry): { sink(client: string): St
   const registers = [registry]
   const latency = new Gauge({
     name: 'kafkatrace_kafka_client_latency_seconds',
-    help: 'By stage (rtt: request to answer; queue: record in the client’s queue; socket: request in its output buffer), over all brokers: avg, and the worst broker’s p99.',
+    help: 'Latency over all brokers, average and the worst broker’s p99, by stage: rtt (request to response), queue (record in the client’s queue), socket (request in the output buffer).',
     labelNames: ['client', 'stage', 'statistic'] as const,
     registers,
   })
@@ -81,7 +81,7 @@ export function addClientMetrics(registry: Registry): { sink(client: string): St
   )
   const troubles = new Counter({
     name: 'kafkatrace_kafka_client_request_troubles_total',
-    help: 'Requests by trouble: sent again (retry), or never answered (timeout).',
+    help: 'Requests that were sent again (retry) or never answered (timeout).',
     labelNames: ['client', 'trouble'] as const,
     registers,
   })

@@ -49,7 +49,7 @@ export function addProcessMetrics(registry: Registry): () => void {
   let counted = { user: 0, system: 0 }
   new Counter({
     name: 'process_cpu_seconds_total',
-    help: 'CPU time by mode (user, system), of all threads, from /proc/self/stat.',
+    help: 'CPU time of all threads, by mode (user, system), from /proc/self/stat.',
     labelNames: ['mode'],
     registers,
     collect() {
