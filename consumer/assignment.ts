@@ -83,8 +83,8 @@ export class Assignments {
   /** Ends the pending offsets of earlier clients of this id; undefined: to be done before the next restore. */
   #leftOversEnded: Promise<void> | undefined
   /**
-   * Partitions whose brokers may no longer be the leaders, and which of their topics are proven to be read from leaders. A proof holds while the partition is
-   * restored, since nobody else writes its outcomes.
+   * Partitions whose brokers may no longer be the leaders, and which of their topics are proven to be read from leaders. A proof holds while the
+   * partition is restored, since nobody else writes its outcomes.
    */
   readonly #proofs = new WeakMap<Partition, 'needed' | 'outputs' | 'all'>()
   /** Monotonic; when something last happened to a broker. */
@@ -328,8 +328,8 @@ export class Assignments {
   }
 
   /**
-   * Pending offsets of this id block every later owner of the partitions. A member with partitions ends them before it restores the first; for a member without
-   * partitions, this does, and is to be called regularly.
+   * Pending offsets of this id block every later owner of the partitions. A member with partitions ends them before it restores the first; this
+   * ends them for a member without partitions, and is to be called regularly.
    */
   async endLeftOversWithoutPartitions(): Promise<void> {
     const { group, log } = this.deps
@@ -340,8 +340,8 @@ export class Assignments {
   }
 
   /**
-   * Aborts offsets that earlier clients of this id left pending; once, unless it fails. With the next commit of a producer id, the broker commits all offsets that
-   * are pending under it, including those of a transaction that it has forgotten to end; so this comes before any commit and any restore.
+   * Aborts offsets that earlier clients of this id left pending; once, unless it fails. With the next commit of a producer id, the broker commits
+   * all offsets that are pending under it, including those of a transaction that it forgot to end; so this comes before any commit and any restore.
    */
   async #leftOvers(owned: TopicPartition | undefined): Promise<void> {
     this.#leftOversEnded ??= this.#endLeftOvers(owned)

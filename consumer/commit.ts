@@ -52,8 +52,8 @@ export class Committer {
   /** Partitions that have decided records. */
   readonly #waiting = new Set<Partition>()
   /**
-   * Partitions that are committed in transactions of their own, with at most so many records, until one succeeds: one of their outcomes cannot be written, and it
-   * is not known which.
+   * Partitions that are committed in transactions of their own, with at most so many records, until one succeeds: one of their outcomes cannot be
+   * written, and it is not known which.
    */
   readonly #apart = new Map<Partition, number>()
   readonly #paused = new Map<Partition, { attempt: number; untilMs: number }>()

@@ -57,8 +57,8 @@ export const traceOf = ({ headers }: IncomingRecord): TraceContext | undefined =
   parseTraceparent(headerText(headers, TRACEPARENT), headerText(headers, TRACESTATE))
 
 /**
- * When the producer received the event, ms since the epoch. Other clients may set this header in a stream's own topic, or copy an older record. There it counts
- * only if it is close to the record's timestamp.
+ * When the producer received the event, ms since the epoch. Other clients may set this header in a stream's own topic, or copy an older record. There
+ * it counts only if it is close to the record's timestamp.
  */
 export function receivedAtMs(record: IncomingRecord): number | undefined {
   const atMs = headerNumber(record, RECEIVED_AT)

@@ -215,8 +215,8 @@ export class Fetcher {
     if (owner.ending.signal.aborted) return
     const place = source.add(record)
     if (place === undefined) return
-    // Most events in `.retry` are known, from the restore or because this member moved them. Not known are those that were committed as done, and those that another
-    // owner moved meanwhile.
+    // Most events in `.retry` are known, from the restore or because this member moved them. Not known are those that were committed as done, and
+    // those that another owner moved meanwhile.
     if (source.role === 'retry') {
       const identity = identityOf(record)
       owner.dedupe.claim(identity)

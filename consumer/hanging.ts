@@ -111,7 +111,7 @@ export class BorrowedId {
   ): Promise<TransactionResult> {
     return this.#step(
       async (client, membership) =>
-        isOurs() ? client.commit(outputs, offsets, membership, new AbortController().signal) : GIVEN_UP,
+        isOurs() ? client.commit(outputs, offsets, membership, new AbortController().signal) : REVOKED,
       ({ kind }) => kind !== 'aborted' || !isOurs(),
     )
   }
@@ -144,9 +144,9 @@ export class BorrowedId {
   }
 }
 
-const GIVEN_UP: TransactionResult = {
+const REVOKED: TransactionResult = {
   kind: 'aborted',
-  reason: 'the partition is being revoked',
+  reason: 'the partition was revoked',
   failed: new Map(),
   passing: true,
 }
@@ -310,15 +310,19 @@ async function writeAgain(
       const committed = await group.committed(partition.both, COMMITTED_TIMEOUT_MS)
       const [input] = committed
       if (input === undefined || isCompleted(input.metadata, transaction)) continue
-      const again = await toBeDone(partition, committed, reader)
-      const owed = still.hanging.filter((record) => !again.has(identityOf(record)))
+      const undone = await toBeDone(partition, committed, reader)
+      const counting = still.hanging.filter((record) => !undone.has(identityOf(record)))
       // An earlier attempt is there without its note. Whether it counts is known only when nothing is open any more; the restore then finds events that
       // have no outcome.
-      if (owed.length === 0 || [...still.names].some(isOfRecovery)) continue
+      if (counting.length === 0 || [...still.names].some(isOfRecovery)) continue
       const metadata = withCompleted(input.metadata, transaction)
       const note = { ...input, offset: Math.max(0, input.offset), metadata }
-      const result = await recovery.commit(owed.map(writtenAgain), [note], () => partition.state.kind === 'restoring')
-      if (result.kind === 'committed') records += owed.length
+      const result = await recovery.commit(
+        counting.map(writtenAgain),
+        [note],
+        () => partition.state.kind === 'restoring',
+      )
+      if (result.kind === 'committed') records += counting.length
       else waiting.set(partition, result.reason)
     }
     return { records, waiting }

@@ -240,7 +240,10 @@ export class Pipeline {
     }
   }
 
-  /** For lag: of each partition that is read, the next offset to fetch, how many fetched records are not committed, and the timestamp of the oldest of these. */
+  /**
+   * For lag: of each partition that is read, the next offset to fetch, how many fetched records are not committed, and the timestamp of the oldest
+   * of these.
+   */
   progress(): { topic: string; partition: number; next: number; uncommitted: number; oldestMs: number | undefined }[] {
     return [...this.#assignments.partitions.values()].flatMap(({ both, sources, claimed }) => {
       if (sources !== undefined)

@@ -144,8 +144,8 @@ async function fillWindows(all: readonly Restoring[], reader: RangeReader): Prom
 }
 
 /**
- * How many outcomes the window has to hold, if more than usual: without an offset of ours, every event that has an outcome must be recognised, or every one that
- * will be read again.
+ * How many outcomes the window has to hold, if more than usual: without an offset of ours, every event that has an outcome must be recognised, or
+ * every one that will be read again.
  */
 function outcomesToRemember({ partition, past, snapshot: { ends } }: Restoring): number {
   const { fresh, foreign, input } = past
