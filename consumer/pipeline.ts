@@ -67,6 +67,7 @@ export class Pipeline {
   readonly #fetcher: Fetcher
   readonly #decider: Decider
   readonly #committer: Committer
+  readonly #audit: BackgroundAudit
   readonly #failed = Promise.withResolvers<string>()
   /** The transactor's count of lost connections when everything was last restored. */
   #disconnects = 0
@@ -120,6 +121,14 @@ export class Pipeline {
       onPaused: (partition) => this.#fetcher.changed(partition),
       onCommitted: (items) => this.#committed(items),
     })
+    this.#audit = new BackgroundAudit({
+      ...deps,
+      reader: deps.auditReader,
+      partitions: () => [...this.#assignments.partitions.values()],
+      again: (partition, reason) => this.#assignments.again([partition], reason),
+      share: this.#bounds.auditShare,
+      pauseMs: this.#bounds.auditPauseMs,
+    })
   }
 
   /**
@@ -160,7 +169,7 @@ export class Pipeline {
       }
     }, LOOK_INTERVAL_MS)
     void this.#watchTopics()
-    void this.#audit()
+    void this.#audit.run(this.#stopping.signal)
     const failure = await Promise.race([committing, this.#failed.promise])
     if (failure !== undefined) this.#abandon()
     return failure
@@ -318,19 +327,6 @@ export class Pipeline {
     if (stalledMs > config.TRANSACTION_TIMEOUT_MS + COMMIT_STALL_GRACE_MS)
       this.fail(`nothing was committed for ${Math.round(stalledMs / 1000)} s although outcomes are ready`)
     this.#lookedMs = performance.now()
-  }
-
-  async #audit(): Promise<void> {
-    const { auditReader, metrics, log } = this.deps
-    await new BackgroundAudit({
-      reader: auditReader,
-      partitions: () => [...this.#assignments.partitions.values()],
-      again: (partition, reason) => this.#assignments.again([partition], reason),
-      metrics,
-      log,
-      share: this.#bounds.auditShare,
-      pauseMs: this.#bounds.auditPauseMs,
-    }).run(this.#stopping.signal)
   }
 
   /** A recreated topic has another id. The client would not notice, and would read on at its old offset. */
