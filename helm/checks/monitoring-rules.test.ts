@@ -1,4 +1,7 @@
 import { expect, test } from 'bun:test'
+import { join } from 'node:path'
+import { Glob } from 'bun'
+import { root } from './check.ts'
 import { faultsOfAlert, faultsOfRunbooks, faultsOfTests, sectionsOf } from './monitoring-rules.ts'
 
 const good = {
@@ -11,7 +14,7 @@ const good = {
     runbook_url: 'https://example.com/docs/runbooks/heat.md#toohot',
   },
 }
-const parts = ['Meaning', 'Impact', 'First look', 'Repair', 'Escalation'].map((part) => `**${part}.** Text.`)
+const parts = ['Meaning', 'Impact', 'Diagnosis', 'Mitigation', 'Escalation'].map((part) => `**${part}.** Text.`)
 
 test('a complete alert has no faults, and each thing that it lacks is one', () => {
   expect(faultsOfAlert(good)).toEqual([])
@@ -34,4 +37,18 @@ test('an alert without a section, a section without an alert, and a section with
   expect(faultsOfRunbooks([], complete)).toEqual(['heat.md: TooHot is the runbook of no alert'])
   const short = sectionsOf('heat.md', `## TooHot\n\n${parts.slice(1).join('\n\n')}\n`)
   expect(faultsOfRunbooks([good], short)).toEqual(['heat.md: TooHot has no "Meaning"'])
+})
+
+test('what runbooks quote of logs, /readyz, dead letters and dashboards is in the code', async () => {
+  let code = ''
+  for await (const file of new Glob('{producer,consumer,shared,helm}/**/*.ts').scan(root))
+    if (!/\.test\.ts$|\/(?:testing|dev|checks)\//.test(file)) code += await Bun.file(join(root, file)).text()
+  const quotes: string[] = []
+  for await (const file of new Glob('docs/runbooks/*.md').scan(root))
+    for (const [, quote, searched = ''] of (await Bun.file(join(root, file)).text()).matchAll(
+      /“([^”]+)”|^logs '"?([^'"]+)/gm,
+    ))
+      quotes.push((quote ?? searched).replaceAll(/\s+/g, ' '))
+  expect(quotes.length).toBeGreaterThan(50)
+  expect(quotes.filter((quote) => !code.includes(quote))).toEqual([])
 })

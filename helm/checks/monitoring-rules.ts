@@ -7,7 +7,7 @@ import { tool } from './tools.ts'
 
 export const MONITORING = join(root, 'helm/monitoring')
 const RUNBOOKS = join(root, 'docs/runbooks')
-const RUNBOOK_SECTIONS = ['Meaning', 'Impact', 'First look', 'Repair', 'Escalation']
+const RUNBOOK_SECTIONS = ['Meaning', 'Impact', 'Diagnosis', 'Mitigation', 'Escalation']
 const SEVERITIES = ['page', 'ticket']
 
 interface Rule {
