@@ -16,7 +16,8 @@ export const consumerVariables = Type.Object({
   GROUP_ID: Type.String({
     default: 'kafkatrace',
     pattern: '^[A-Za-z0-9._-]{1,200}$',
-    description: 'The consumer group.',
+    description:
+      'The consumer group. All consumers of a cluster need the same one: outcome topics belong to a stream, not to a group, so that a second group gives every event a second outcome.',
   }),
   INSTANCE_ID: Type.String({
     default: hostname(),

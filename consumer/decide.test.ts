@@ -13,8 +13,8 @@ import { testConfig } from './testing/pipeline.ts'
 
 const INPUT = 'kt.acme.events'
 
-/** The log of an event with this handler. */
-async function logged(handle: Handler['handle']): Promise<Record<string, unknown>> {
+/** The first log line about an event of type "a" with this handler. */
+async function logged(handle: Handler['handle'], type = 'a'): Promise<Record<string, unknown>> {
   const lines: Record<string, unknown>[] = []
   const decider = new Decider({
     metrics: createMetrics(),
@@ -24,8 +24,8 @@ async function logged(handle: Handler['handle']): Promise<Record<string, unknown
     onDecided: () => undefined,
     onFailed: () => undefined,
     enrich: createEnricher({ nowMs: Date.now }),
-    handlerOf: handlerIndex([{ type: 'a', version: '1', schema: Type.Unknown(), handle }]),
-    config: testConfig({ QUICK_ATTEMPTS: 1, MAX_ATTEMPTS: 2, RETRY_FIRST_MS: 1, RETRY_MAX_MS: 1 }),
+    handlerOf: handlerIndex([{ type, version: '1', schema: Type.Unknown(), handle }]),
+    config: testConfig({ QUICK_ATTEMPTS: 1, MAX_ATTEMPTS: 2, RETRY_FIRST_MS: 1, RETRY_MAX_MS: 1, UNHANDLED: 'hold' }),
     redact: redactor(),
     nowMs: Date.now,
   })
@@ -89,6 +89,11 @@ test.each([
 ])('%s that is thrown says of no place', async (_, thrown) => {
   const line = await logged(() => Promise.reject(thrown))
   expect([line['msg'], line['stack']]).toEqual(['attempts failed; moved to .retry', undefined])
+})
+
+test('an event that no handler has tried is not logged as one that failed', async () => {
+  const line = await logged(() => undefined, 'another')
+  expect(line).toMatchObject({ msg: 'moved to .retry', reason: 'no handler' })
 })
 
 test('a result that is none has no place', async () => {

@@ -11,6 +11,7 @@ import { traceOf } from './decode.ts'
 import { Lanes, Slots } from './lanes.ts'
 import type { ConsumerMetrics } from './metrics.ts'
 import type { Item, Place, Source } from './partition-state.ts'
+import type { Failure } from './retry.ts'
 
 export interface DecideDeps extends Omit<ConsumeDeps, 'onQuickRetry'> {
   metrics: ConsumerMetrics
@@ -169,7 +170,7 @@ export class Decider {
       case 'retry':
         this.deps.log[this.#lines.level(owner.tenant, 'info')](
           { ...logFields(item), ...outcome.failure, stack: outcome.stack },
-          'attempts failed; moved to .retry',
+          wasAttempted(outcome.failure) ? 'attempts failed; moved to .retry' : 'moved to .retry',
         )
         owner.addWaiting(decoded.identity, key)
         break
@@ -200,6 +201,9 @@ export class Decider {
     return undefined
   }
 }
+
+/** Whether a handler tried the event before it moved to `.retry`. */
+const wasAttempted = ({ reason }: Failure): boolean => reason !== 'no handler' && reason !== 'waits behind its key'
 
 /** The log fields of a record: its place, its event's identity and its trace, never its data. */
 function logFields({ job: { record, decoded } }: Item): Record<string, unknown> {

@@ -101,4 +101,5 @@ export async function topicSettings(
 export const NOT_AUTHORIZED = (topic: string): string =>
   `not authorized to write to ${topic}: it takes an ACL that allows WRITE`
 
-export const NOT_THERE = (topic: string): string => `the topic ${topic} is not there (yet)`
+export const NOT_THERE = (topic: string): string =>
+  `the topic ${topic} does not exist (yet): producer/create-topics.ts creates it, or the producer with CREATE_TOPICS=on`

@@ -168,7 +168,7 @@ test('a process with a wrong environment names the faults and exits 78', async (
     `the configuration has 2 faults:
   - KT_A="9" is not a whole number from 0 to 5. A.
   - KT_B="x" is not a whole number from 0 to 5. B.
-All variables: bun run config
+All variables: docs/configuration.md
 `,
   )
   expect(run({ KT_A: '3' }).stdout.toString()).toBe('3\n')

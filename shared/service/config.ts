@@ -177,7 +177,7 @@ export function loadConfigOrExit<C>(load: (env: Readonly<Record<string, string |
     return load(process.env)
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error
-    process.stderr.write(`${error.message}\nAll variables: bun run config\n`)
+    process.stderr.write(`${error.message}\nAll variables: docs/configuration.md\n`)
     process.exit(EXIT_BAD_CONFIG)
   }
 }

@@ -191,7 +191,9 @@ export class FakeKafka {
       blocked: (topic) => {
         if (this.connection.state !== 'connected')
           return this.connection.state === 'connecting' ? this.connection.reason : 'the connection is closed'
-        return this.#topics.has(topic) ? undefined : `the topic ${topic} is not there (yet)`
+        return this.#topics.has(topic)
+          ? undefined
+          : `the topic ${topic} does not exist (yet): producer/create-topics.ts creates it, or the producer with CREATE_TOPICS=on`
       },
       making: () => 0,
       partitionCount: (topic) => this.#topics.get(topic)?.length,
