@@ -92,7 +92,7 @@ test.each([
 })
 
 test('an event that no handler has tried is not logged as one that failed', async () => {
-  const line = await logged(() => undefined, 'another')
+  const line = await logged(() => ({ data: {} }), 'another')
   expect(line).toMatchObject({ msg: 'moved to .retry', reason: 'no handler' })
 })
 
