@@ -54,6 +54,20 @@ test.each([
   expect(String(fault)).not.toMatch(/patient|card/)
 })
 
+test('every fault of the data is named once, up to a bound', async () => {
+  const schema = Type.Object({ a: Type.Integer(), b: Type.String(), c: Type.Array(Type.Integer()) })
+  const few = await tried(given('{"c":[]}'), undefined, schema).catch((error: Error) => error)
+  expect(few).toMatchObject({
+    message: 'not what t takes: /a Expected required property; /b Expected required property',
+  })
+  const many = await tried(given(JSON.stringify({ a: 1, b: '', c: Array(1_000).fill('x') })), undefined, schema).catch(
+    (error: Error) => error,
+  )
+  expect(many).toMatchObject({
+    message: expect.stringMatching(/^not what t takes: (\/c\/\d+ Expected integer; ){20}and more$/),
+  })
+})
+
 test('bytes that are not UTF-8 are not JSON', async () => {
   const of = given('""')
   of.event.data = Buffer.from([0x22, 0xff, 0x22])

@@ -70,12 +70,24 @@ export async function runAttempt(
   }
 }
 
+const MAX_DATA_FAULTS = 20
+
 function checkData({ type, check }: RegisteredHandler, data: unknown): void {
   if (check.Check(data)) return
-  const fault = check.Errors(data).First()
-  const detail =
-    fault === undefined ? 'refused by its schema' : `${knownPath(check.Schema(), fault.path)} ${fault.message}`
-  throw new AttemptFault('invalid data', `not what ${type} takes: ${detail}`)
+  // One for each place: a missing property is also one of the wrong type.
+  const paths = new Set<string>()
+  const faults: string[] = []
+  for (const { path, message } of check.Errors(data)) {
+    if (paths.has(path)) continue
+    if (paths.size === MAX_DATA_FAULTS) {
+      faults.push('and more')
+      break
+    }
+    paths.add(path)
+    faults.push(`${knownPath(check.Schema(), path)} ${message}`)
+  }
+  const details = faults.length === 0 ? 'refused by its schema' : faults.join('; ')
+  throw new AttemptFault('invalid data', `not what ${type} takes: ${details}`)
 }
 
 /** Thenables, such as query builders, are awaited too. `then` is read once, since a getter may return another value the second time. */

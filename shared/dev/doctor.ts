@@ -8,6 +8,7 @@ import manifest from '../../package.json' with { type: 'json' }
 import { wrongBun } from '../kafka/native/build.ts'
 import { AddonError, describeAddon } from '../kafka/native/check.ts'
 import { COMPILING } from '../kafka/native/needs.ts'
+import { parseCommandLine } from '../service/command-line.ts'
 import { BrokerUnavailableError } from './brokers/broker.ts'
 import { defaultBrokerChoice } from './brokers/choose.ts'
 import { findJava } from './brokers/kafka-distribution.ts'
@@ -147,6 +148,12 @@ async function broker(): Promise<Finding> {
   const name = choice.kind === 'external' ? choice.bootstrapServers : choice.kind
   return { name: 'Broker of dev', state: 'ok', text: `${name}: ${reason}` }
 }
+
+const HELP = `Says what this machine has, what each command needs, and what to type for what is missing: bun run doctor
+
+Ends with 1 if something is missing without which nothing works.
+`
+parseCommandLine(HELP, {})
 
 const wrong = wrongBun(manifest.engines.bun, Bun.version, 'run doctor')
 const findings: Finding[] = [
