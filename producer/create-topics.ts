@@ -3,7 +3,11 @@ import { Type } from '@sinclair/typebox'
 import { streamTopics } from '../shared/events/topics.ts'
 import type { TopicAdmin } from '../shared/kafka/types.ts'
 import { commonFaults, commonVariables, integer, loadConfig, loadConfigOrExit } from '../shared/service/config.ts'
+import { within } from '../shared/service/retry.ts'
 import { loadTenants, type Tenants } from './tenants.ts'
+
+/** Longer than brokers take to elect a controller; a job runner tries again. */
+const TIMEOUT_MS = 120_000
 
 const variables = Type.Object({
   ...commonVariables,
@@ -35,7 +39,9 @@ if (import.meta.main) {
   const options = { partitions: config.TOPIC_PARTITIONS, replication: config.TOPIC_REPLICATION }
   let exitCode = 0
   try {
-    log.info({ streams: await createTopics(tenants, admin, options) }, 'all topics exist')
+    const created = createTopics(tenants, admin, options)
+    const streams = await within(TIMEOUT_MS, created, 'no answer from Kafka')
+    log.info({ streams }, 'all topics exist')
   } catch (error) {
     log.error({ err: error }, 'some topics are missing')
     exitCode = 1
