@@ -17,13 +17,13 @@ export const consumerVariables = Type.Object({
     default: 'kafkatrace',
     pattern: '^[A-Za-z0-9._-]{1,200}$',
     description:
-      'The consumer group. All consumers of a cluster need the same one: outcome topics belong to a stream, not to a group, so that a second group gives every event a second outcome.',
+      'The consumer group. All consumers of a cluster need the same one: outcome topics belong to a stream, not to a group, and a second group that runs beside the first writes a second outcome for every new event.',
   }),
   INSTANCE_ID: Type.String({
     default: hostname(),
     pattern: '^[A-Za-z0-9._-]{1,200}$',
     description:
-      'The name of this instance in its group. It must be the same after a restart, so that the instance ends the transaction that it left open. Two processes with the same name fence each other.',
+      'The name of this instance in its group. It must be unique: two processes with the same name fence each other. It must be the same after a restart, so that the instance ends the transaction that it left open.',
   }),
   SESSION_TIMEOUT_MS: integer(
     10_000,
@@ -42,7 +42,7 @@ export const consumerVariables = Type.Object({
     64,
     1,
     10_000,
-    'The most handlers that run at a time, each on another key. Of several tenants, each uses at most as many as remain free for the others.',
+    'The most handlers that run at a time, each on another key. With several tenants, each can use at most half of what the others leave.',
   ),
   MAX_OPEN_RECORDS: integer(
     250,
@@ -54,13 +54,13 @@ export const consumerVariables = Type.Object({
     64 * 2 ** 20,
     2 ** 20,
     2 ** 40,
-    'The most bytes of records between fetch and commit. At this limit, no more are fetched. Of several tenants, each uses at most as much as remains free for the others.',
+    'The most bytes of records between fetch and commit. At this limit, no more are fetched. With several tenants, each can use at most half of what the others leave.',
   ),
   MAX_PARKED_BYTES: integer(
     16 * 2 ** 20,
     2 ** 20,
     2 ** 40,
-    'The most bytes of records that wait in memory for their retry. At this limit, .retry is paused. Of several tenants, each uses at most as much as remains free for the others.',
+    'The most bytes of records that wait in memory for their retry. At this limit, .retry is paused. With several tenants, each can use at most half of what the others leave.',
   ),
   MAX_RETRY_BACKLOG_RECORDS: integer(
     10_000,

@@ -115,7 +115,7 @@ export const producerVariables = Type.Object({
     30_000,
     100,
     240_000,
-    'The longest time between two lines of an NDJSON stream that are not empty, and the longest time in which the client reads no answer, in ms. After it, no more of the stream is read. After twice as long without an answer being read, 255 s at most, the connection is closed.',
+    'How long an NDJSON stream may go without a line from the client, or without the client reading an answer, in ms. Empty lines do not count. After that, no more of the stream is read. A client that reads no answer for twice that time, 255 s at most, is disconnected.',
   ),
 })
 
