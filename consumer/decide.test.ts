@@ -13,8 +13,16 @@ import { testConfig } from './testing/pipeline.ts'
 
 const INPUT = 'kt.acme.events'
 
-/** The first log line about an event of type "a" with this handler. */
-async function logged(handle: Handler['handle'], type = 'a'): Promise<Record<string, unknown>> {
+/** The first line that is logged of an event with this handler. */
+const logged = (handle: Handler['handle']): Promise<Record<string, unknown>> =>
+  loggedOf(1, [{ type: 'a', version: '1', schema: Type.Unknown(), handle }])
+
+/** The last line that is logged of so many events of one key. */
+async function loggedOf(
+  events: number,
+  handlers: readonly Handler[],
+  UNHANDLED: 'pass' | 'hold' = 'pass',
+): Promise<Record<string, unknown>> {
   const lines: Record<string, unknown>[] = []
   const decider = new Decider({
     metrics: createMetrics(),
@@ -24,8 +32,8 @@ async function logged(handle: Handler['handle'], type = 'a'): Promise<Record<str
     onDecided: () => undefined,
     onFailed: () => undefined,
     enrich: createEnricher({ nowMs: Date.now }),
-    handlerOf: handlerIndex([{ type, version: '1', schema: Type.Unknown(), handle }]),
-    config: testConfig({ QUICK_ATTEMPTS: 1, MAX_ATTEMPTS: 2, RETRY_FIRST_MS: 1, RETRY_MAX_MS: 1, UNHANDLED: 'hold' }),
+    handlerOf: handlerIndex(handlers),
+    config: testConfig({ UNHANDLED, QUICK_ATTEMPTS: 1, MAX_ATTEMPTS: 2, RETRY_FIRST_MS: 1, RETRY_MAX_MS: 1 }),
     redact: redactor(),
     nowMs: Date.now,
   })
@@ -42,23 +50,26 @@ async function logged(handle: Handler['handle'], type = 'a'): Promise<Record<str
     foreign: false,
     doubtful: false,
   })
-  const { headers } = toRecord(
-    {
-      id: '1',
-      source: '/test',
-      type: 'a',
-      extensions: {},
-      data: Buffer.from('{}'),
-      datacontenttype: 'application/json',
-    },
-    { topic: INPUT, partition: 0, tenant: 'acme', receivedAtMs: 0 },
-  )
-  const record = { topic: INPUT, partition: 0, offset: 0, timestampMs: 0, key: null, value: Buffer.from('{}'), headers }
-  const place = input.add(record)
-  if (place === undefined) throw new Error('there is nothing to be done with the record')
-  decider.take(record, input, place)
-  await until(() => lines.length > 0)
-  return lines[0] as Record<string, unknown>
+  for (let offset = 0; offset < events; offset++) {
+    const { headers } = toRecord(
+      {
+        id: String(offset + 1),
+        source: '/test',
+        type: 'a',
+        extensions: {},
+        data: Buffer.from('{}'),
+        datacontenttype: 'application/json',
+      },
+      { topic: INPUT, partition: 0, tenant: 'acme', receivedAtMs: 0 },
+    )
+    const value = Buffer.from('{}')
+    const record = { topic: INPUT, partition: 0, offset, timestampMs: 0, key: Buffer.from('k'), value, headers }
+    const place = input.add(record)
+    if (place === undefined) throw new Error('there is nothing to be done with the record')
+    decider.take(record, input, place)
+  }
+  await until(() => lines.length >= events)
+  return lines[events - 1] as Record<string, unknown>
 }
 
 test.each([
@@ -91,13 +102,14 @@ test.each([
   expect([line['msg'], line['stack']]).toEqual(['attempts failed; moved to .retry', undefined])
 })
 
-test('an event that no handler has tried is not logged as one that failed', async () => {
-  const line = await logged(() => ({ data: {} }), 'another')
-  expect(line).toMatchObject({ msg: 'moved to .retry', reason: 'no handler' })
-})
-
 test('a result that is none has no place', async () => {
   const line = await logged(() => ({ data: undefined }))
   expect(line).toMatchObject({ msg: 'dead letter', reason: 'invalid result' })
   expect(line['stack']).toBeUndefined()
+})
+
+test('an event that moves to .retry without an attempt is not said to have failed', async () => {
+  expect(await loggedOf(1, [], 'hold')).toMatchObject({ msg: 'moved to .retry', reason: 'no handler', eventId: '1' })
+  const behind = { msg: 'moved to .retry', reason: 'waits behind its key', eventId: '2' }
+  expect(await loggedOf(2, [], 'hold')).toMatchObject(behind)
 })

@@ -161,16 +161,16 @@ export class Decider {
         // An event held for lack of a handler was already logged when it moved to .retry.
         this.deps.log[outcome.failure.reason === 'no handler' ? 'debug' : this.#lines.level(owner.tenant, 'info')](
           { ...logFields(item), attempts: outcome.past.attempts, ...outcome.failure, stack: outcome.stack },
-          'attempt failed; retrying later',
+          laterText(outcome.failure),
         )
         item.job.past = outcome.past
-        item.span?.addEvent('attempt failed; retrying later', { reason: outcome.failure.reason })
+        item.span?.addEvent(laterText(outcome.failure), { reason: outcome.failure.reason })
         owner.settle()
         return this.#decide(item)
       case 'retry':
         this.deps.log[this.#lines.level(owner.tenant, 'info')](
           { ...logFields(item), ...outcome.failure, stack: outcome.stack },
-          wasAttempted(outcome.failure) ? 'attempts failed; moved to .retry' : 'moved to .retry',
+          isAttempted(outcome.failure) ? 'attempts failed; moved to .retry' : 'moved to .retry',
         )
         owner.addWaiting(decoded.identity, key)
         break
@@ -202,8 +202,11 @@ export class Decider {
   }
 }
 
-/** Whether a handler tried the event before it moved to `.retry`. */
-const wasAttempted = ({ reason }: Failure): boolean => reason !== 'no handler' && reason !== 'waits behind its key'
+/** Whether the handler was called, and failed. */
+const isAttempted = ({ reason }: Failure): boolean => reason !== 'no handler' && reason !== 'waits behind its key'
+
+const laterText = (failure: Failure): string =>
+  isAttempted(failure) ? 'attempt failed; retrying later' : 'still waits in .retry'
 
 /** The log fields of a record: its place, its event's identity and its trace, never its data. */
 function logFields({ job: { record, decoded } }: Item): Record<string, unknown> {

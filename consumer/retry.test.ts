@@ -82,6 +82,8 @@ test('a failure says what happened, within bounds and without credentials', () =
     'handler timed out',
   )
   expect(failed(new Error('x'.repeat(10_000))).failure.message).toHaveLength(500)
+  const listed = new AttemptFault('invalid data', 'x'.repeat(10_000))
+  expect(failed(listed).failure.message).toHaveLength(2_500)
   expect(failed(undefined).failure).toEqual({ reason: 'handler failed', message: 'undefined' })
   expect(failed(new Error('refused: token=abc')).failure.message).toBe('refused: token=(redacted)')
 })

@@ -63,15 +63,18 @@ export interface Failed {
   stack?: string | undefined
 }
 
+/** An {@link AttemptFault} may list many faults, and bounds its lists itself. */
+const MAX_FAULT_CHARS = 2_500
+
 /** Classifies what a handler threw, which may be anything. */
 export function failedBy(thrown: unknown, redact: Redact): Failed {
-  const message = redact(messageOf(thrown))
   if (holds(() => thrown instanceof AttemptFault)) {
     const { reason } = thrown as AttemptFault
+    const message = redact(messageOf(thrown, MAX_FAULT_CHARS))
     return { failure: { reason, message }, isTerminal: reason !== 'handler timed out' }
   }
   return {
-    failure: { reason: 'handler failed', message },
+    failure: { reason: 'handler failed', message: redact(messageOf(thrown)) },
     // By name, too: bundled handlers have their own copy of the class.
     isTerminal:
       holds(() => thrown instanceof TerminalError) ||

@@ -70,24 +70,33 @@ export async function runAttempt(
   }
 }
 
-const MAX_DATA_FAULTS = 20
+/** At most so many faults of an event's data are named, in so many characters each and in all, and so many are looked at: large data may have a fault in each item. */
+const NAMED_FAULTS = 20
+const FAULT_CHARS = 300
+const ALL_FAULT_CHARS = 1_500
+const COUNTED_FAULTS = 1_000
 
 function checkData({ type, check }: RegisteredHandler, data: unknown): void {
   if (check.Check(data)) return
-  // One for each place: a missing property is also one of the wrong type.
-  const paths = new Set<string>()
-  const faults: string[] = []
+  const seen = new Set<string>()
+  const named = new Set<string>()
+  let chars = 0
+  let more = 0
   for (const { path, message } of check.Errors(data)) {
-    if (paths.has(path)) continue
-    if (paths.size === MAX_DATA_FAULTS) {
-      faults.push('and more')
-      break
-    }
-    paths.add(path)
-    faults.push(`${knownPath(check.Schema(), path)} ${message}`)
+    if (seen.size === COUNTED_FAULTS) break
+    // A missing member is reported twice, as missing and as not of its type.
+    if (seen.has(path)) continue
+    seen.add(path)
+    const fault = `${knownPath(check.Schema(), path)} ${message}`.slice(0, FAULT_CHARS)
+    if (named.has(fault)) continue
+    if (named.size < NAMED_FAULTS && chars + fault.length <= ALL_FAULT_CHARS) {
+      named.add(fault)
+      chars += fault.length
+    } else more++
   }
-  const details = faults.length === 0 ? 'refused by its schema' : faults.join('; ')
-  throw new AttemptFault('invalid data', `not what ${type} takes: ${details}`)
+  const faults = [...named]
+  if (more > 0) faults.push(`and ${seen.size === COUNTED_FAULTS ? 'at least ' : ''}${more} more`)
+  throw new AttemptFault('invalid data', `not what ${type} takes: ${faults.join('; ') || 'refused by its schema'}`)
 }
 
 /** Thenables, such as query builders, are awaited too. `then` is read once, since a getter may return another value the second time. */
