@@ -127,9 +127,9 @@ class LineStream {
   /** Aborted when the client takes no more answers. */
   readonly #gone = new AbortController()
   /** Wakes the sending side: the first line is answered, or nothing more comes. */
-  readonly #answered = new Signal()
+  readonly #answered = new Condition()
   /** Wakes the reading side: answers were taken. */
-  readonly #room = new Signal()
+  readonly #room = new Condition()
   /** Events that are admitted and not produced yet, and what they will take of Kafka's queue. */
   #ready: { one: Pending; id: string; record: OutgoingRecord }[] = []
   #readyBytes = 0
@@ -561,7 +561,7 @@ const OPEN_BRACE = 0x7b
 const isBlank = (byte: number | undefined): boolean => byte === 0x20 || byte === 0x09 || byte === 0x0d
 
 /** Wakes all that wait for it. */
-class Signal {
+class Condition {
   #waiting: ((notified: boolean) => void)[] = []
 
   notify(): void {
