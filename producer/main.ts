@@ -85,6 +85,7 @@ let creationFault: string | undefined
 const { kafka, streams: writable } = readinessChecks({
   topics,
   producer,
+  createsTopics: config.CREATE_TOPICS === 'on',
   creationFault: () => creationFault,
   nowMs: () => performance.now(),
 })

@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'bun:test'
-import type { Connection } from '../shared/kafka/types.ts'
+import { type Connection, NOT_THERE } from '../shared/kafka/types.ts'
 import { readinessChecks } from './readiness.ts'
 
-function service(topics: string[]) {
+function service(topics: string[], createsTopics = true) {
   const blocked = new Map(topics.map((topic) => [topic, `${topic} is not there`]))
   const compacted = new Set<string>()
   const now = {
@@ -19,6 +19,7 @@ function service(topics: string[]) {
       making: () => now.making,
       settings: (topic) => ({ maxMessageBytes: undefined, isCompacted: compacted.has(topic) }),
     },
+    createsTopics,
     creationFault: () => now.fault,
     nowMs: () => now.ms,
   })
@@ -84,6 +85,18 @@ describe('the streams', () => {
     expect(streams()).toEqual({ ok: true, detail })
     blocked.set('a', 'a is not there')
     expect(streams()).toEqual({ ok: true, detail: `1 of 2 streams cannot be written to: a is not there; ${detail}` })
+  })
+
+  test('that lack their topic are named with how to create it, unless the service does', () => {
+    const advice = 'create missing topics with `bun producer/create-topics.ts`, or set CREATE_TOPICS=on'
+    const { streams, blocked } = service(['a', 'b'], false)
+    expect(JSON.stringify(streams())).not.toContain(advice)
+    blocked.set('b', NOT_THERE('b'))
+    expect(streams()).toMatchObject({ reason: expect.stringMatching(/the topic b is not there \(yet\); /) })
+    expect(JSON.stringify(streams())).toContain(advice)
+    const creating = service(['a'])
+    creating.blocked.set('a', NOT_THERE('a'))
+    expect(JSON.stringify(creating.streams())).not.toContain(advice)
   })
 
   test('are not known without Kafka, whose reason is told once', () => {

@@ -1,4 +1,4 @@
-import type { RecordProducer } from '../shared/kafka/types.ts'
+import { NOT_THERE, type RecordProducer } from '../shared/kafka/types.ts'
 import type { Check } from '../shared/service/ops.ts'
 
 /** Whether events can be stored: what `/readyz` says, and what the public port waits for. */
@@ -12,6 +12,8 @@ const START_PATIENCE_MS = 5_000
 /** The same while topics are being created. For hundreds of streams the brokers may take many seconds until the next one is complete. */
 const MAKING_PATIENCE_MS = 60_000
 
+const CREATE_ADVICE = 'create missing topics with `bun producer/create-topics.ts`, or set CREATE_TOPICS=on'
+
 /**
  * Not ready while no stream can be written to and, at the start, until all can be or no more follow. After that, one stream that cannot be written to does not
  * make the service unready: it is listed, and its own events are answered with 503.
@@ -20,12 +22,14 @@ const MAKING_PATIENCE_MS = 60_000
 export function readinessChecks(deps: {
   topics: readonly string[]
   producer: Pick<RecordProducer, 'connection' | 'blocked' | 'making' | 'settings'>
+  /** Whether this service creates missing topics. */
+  createsTopics: boolean
   /** Why not all topics could be created. */
   creationFault(): string | undefined
   /** Monotonic. */
   nowMs(): number
 }): { kafka: Check; streams: Check } {
-  const { topics, producer, creationFault, nowMs } = deps
+  const { topics, producer, createsTopics, creationFault, nowMs } = deps
   /** The fewest streams that were blocked so far, and since when. */
   let fewest = { streams: topics.length, sinceMs: nowMs() }
   let complete = false
@@ -43,7 +47,9 @@ export function readinessChecks(deps: {
       complete ||= reasons.length === 0
       const compacted = compactedOf(topics.filter((topic) => producer.settings(topic).isCompacted))
       if (reasons.length === 0) return { ok: true, ...(compacted === undefined ? {} : { detail: compacted }) }
-      const blocked = summary(reasons, topics.length, creationFault())
+      const isMissing = topics.some((topic) => producer.blocked(topic) === NOT_THERE(topic))
+      const advice = isMissing && !createsTopics ? CREATE_ADVICE : creationFault()
+      const blocked = summary(reasons, topics.length, advice)
       const reason = compacted === undefined ? blocked : `${blocked}; ${compacted}`
       const patienceMs = producer.making() > 0 ? MAKING_PATIENCE_MS : START_PATIENCE_MS
       const waited = complete || (fewest.streams < topics.length && nowMs() - fewest.sinceMs >= patienceMs)
@@ -60,10 +66,10 @@ function compactedOf(topics: readonly string[]): string | undefined {
   return `compacted (cleanup.policy), so that events without a key are refused: ${named}${more > 0 ? ` and ${more} more` : ''}`
 }
 
-function summary(reasons: readonly string[], streams: number, creationFault: string | undefined): string {
+function summary(reasons: readonly string[], streams: number, advice: string | undefined): string {
   const distinct = [...new Set(reasons)]
   const named = distinct.slice(0, NAMED_REASONS)
   if (distinct.length > NAMED_REASONS) named.push(`and ${distinct.length - NAMED_REASONS} more reasons`)
-  if (creationFault !== undefined) named.push(creationFault)
+  if (advice !== undefined) named.push(advice)
   return `${reasons.length} of ${streams} streams cannot be written to: ${named.join('; ')}`
 }

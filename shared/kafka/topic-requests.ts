@@ -1,6 +1,6 @@
 import { type AddonAnswer, nativeOf } from './addon.ts'
 import { addon, answerOf, CODE, type Producer } from './client.ts'
-import type { TopicSettings } from './types.ts'
+import { NOT_THERE, type TopicSettings } from './types.ts'
 
 /** Requests about many topics at a time: native/shim/topics.cc. */
 
@@ -100,6 +100,3 @@ export async function topicSettings(
 
 export const NOT_AUTHORIZED = (topic: string): string =>
   `not authorized to write to ${topic}: it takes an ACL that allows WRITE`
-
-export const NOT_THERE = (topic: string): string =>
-  `the topic ${topic} does not exist (yet): producer/create-topics.ts creates it, or the producer with CREATE_TOPICS=on`

@@ -1,14 +1,7 @@
 import type { Logger } from '../service/logger.ts'
 import { clusterMetadata, type Producer } from './client.ts'
-import {
-  type Described,
-  describeTopics,
-  NOT_AUTHORIZED,
-  NOT_THERE,
-  topicSettings,
-  unmadeTopics,
-} from './topic-requests.ts'
-import type { RecordProducer, TopicSettings } from './types.ts'
+import { type Described, describeTopics, NOT_AUTHORIZED, topicSettings, unmadeTopics } from './topic-requests.ts'
+import { NOT_THERE, type RecordProducer, type TopicSettings } from './types.ts'
 
 /** How often partitions, settings and permissions are looked up; all can change at any time. */
 const LOOK_INTERVAL_MS = 10_000

@@ -67,6 +67,9 @@ export interface TopicSettings {
 
 export type Connection = { state: 'connected' } | { state: 'connecting'; reason: string } | { state: 'closed' }
 
+/** The reason of {@link RecordProducer.blocked} for a topic that does not exist. */
+export const NOT_THERE = (topic: string): string => `the topic ${topic} is not there (yet)`
+
 /** An idempotent producer with acks=all. Its methods do no I/O, except `start`, `produce` and `close`. */
 export interface RecordProducer {
   /** Connects in the background, retrying indefinitely with back-off. */
@@ -291,6 +294,11 @@ export interface RangeReader {
   ): Promise<void>
   /** Within a bound, whether or not Kafka answers. */
   close(): Promise<void>
+}
+
+/** No broker answered within the time to connect. */
+export class UnreachableError extends Error {
+  override readonly name = 'UnreachableError'
 }
 
 export interface TopicAdmin {

@@ -10,6 +10,7 @@ import {
   type GroupListener,
   HangingTransactionError,
   type Membership,
+  NOT_THERE,
   type OutputFault,
   type PartitionEnds,
   type ProduceError,
@@ -191,9 +192,7 @@ export class FakeKafka {
       blocked: (topic) => {
         if (this.connection.state !== 'connected')
           return this.connection.state === 'connecting' ? this.connection.reason : 'the connection is closed'
-        return this.#topics.has(topic)
-          ? undefined
-          : `the topic ${topic} does not exist (yet): producer/create-topics.ts creates it, or the producer with CREATE_TOPICS=on`
+        return this.#topics.has(topic) ? undefined : NOT_THERE(topic)
       },
       making: () => 0,
       partitionCount: (topic) => this.#topics.get(topic)?.length,
