@@ -1,4 +1,5 @@
 import { expect, test } from 'bun:test'
+import { join } from 'node:path'
 import { createTopics } from './create-topics.ts'
 import { tenantsOf } from './tenants.ts'
 
@@ -21,4 +22,13 @@ test('a refusal of the broker is the job’s, and names every stream that it con
     groups.map(([topic]) => `${topic}: not authorized`)
   const failed = createTopics(tenants, { ensureGroups }, options)
   await expect(failed).rejects.toThrow('kt.shop.orders: not authorized\nkt.shop.events: not authorized')
+})
+
+test.each([
+  ['--help', 0, 'stdout', 'bun run create-topics'],
+  ['--bogus', 64, 'stderr', "Unknown option '--bogus'"],
+] as const)('%s ends with %d and creates nothing', (option, exitCode, output, said) => {
+  const child = Bun.spawnSync([process.execPath, join(import.meta.dir, 'create-topics.ts'), option])
+  expect(child.exitCode).toBe(exitCode)
+  expect(child[output].toString()).toContain(said)
 })

@@ -1,13 +1,26 @@
-/** Creates the topics of all streams: for a job that runs before the services, so that they need no right to create topics. */
+/** Creates the topics of all streams, `bun run create-topics`: for a job that runs before the services, so that they need no right to create topics. */
 import { Type } from '@sinclair/typebox'
 import { streamTopics } from '../shared/events/topics.ts'
-import type { TopicAdmin } from '../shared/kafka/types.ts'
+import { type TopicAdmin, UnreachableError } from '../shared/kafka/types.ts'
+import { parseCommandLine } from '../shared/service/command-line.ts'
 import { commonFaults, commonVariables, integer, loadConfig, loadConfigOrExit } from '../shared/service/config.ts'
-import { within } from '../shared/service/retry.ts'
 import { loadTenants, type Tenants } from './tenants.ts'
 
-/** Longer than brokers take to elect a controller; a job runner tries again. */
-const TIMEOUT_MS = 120_000
+/** How long no broker may answer. */
+const CONNECT_TIMEOUT_MS = 60_000
+
+/** `sysexits.h`: EX_UNAVAILABLE. */
+const EXIT_UNAVAILABLE = 69
+
+const HELP = `Creates the topics of all streams that are missing: bun run create-topics
+
+  --help   this text
+
+Variables: KAFKA_BROKERS and the other KAFKA_ ones, TENANTS_FILE, TOPIC_PARTITIONS, TOPIC_REPLICATION, LOG_LEVEL, LOG_FORMAT. Topics that exist are not
+changed; the log warns of those that have fewer partitions than TOPIC_PARTITIONS.
+
+Exit code: 0; 1 when topics are missing, which the log names; 64 for wrong arguments; 69 when no broker answers within ${CONNECT_TIMEOUT_MS / 1_000} s; 78 for wrong variables.
+`
 
 const variables = Type.Object({
   ...commonVariables,
@@ -29,22 +42,26 @@ export async function createTopics(
 }
 
 if (import.meta.main) {
+  parseCommandLine(HELP, {})
   // Imported here, so that a test needs no addon.
   const { createTopicAdmin } = await import('../shared/kafka/admin.ts')
   const { createLogger } = await import('../shared/service/logger.ts')
   const config = loadConfigOrExit((env) => loadConfig(variables, env, commonFaults))
   const log = createLogger('topics', config)
   const tenants = loadConfigOrExit(() => loadTenants(config.TENANTS_FILE))
-  const admin = createTopicAdmin({ config, clientId: 'kafkatrace-topics', log })
+  const admin = createTopicAdmin({
+    config,
+    clientId: 'kafkatrace-topics',
+    log,
+    connectTimeoutMs: CONNECT_TIMEOUT_MS,
+  })
   const options = { partitions: config.TOPIC_PARTITIONS, replication: config.TOPIC_REPLICATION }
   let exitCode = 0
   try {
-    const created = createTopics(tenants, admin, options)
-    const streams = await within(TIMEOUT_MS, created, 'no answer from Kafka')
-    log.info({ streams }, 'all topics exist')
+    log.info({ streams: await createTopics(tenants, admin, options) }, 'all topics exist')
   } catch (error) {
     log.error({ err: error }, 'some topics are missing')
-    exitCode = 1
+    exitCode = error instanceof UnreachableError ? EXIT_UNAVAILABLE : 1
   }
   await admin.close()
   log.flush(() => process.exit(exitCode))

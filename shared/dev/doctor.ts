@@ -119,6 +119,7 @@ const COMMANDS = [
   'bench',
   'audit',
   'config',
+  'create-topics',
   'tenant-key',
   'check:deploy',
   'check:fresh',

@@ -13,7 +13,7 @@ import {
 } from './client.ts'
 import { watchConnection } from './connection.ts'
 import { createTopics, describeTopics } from './topic-requests.ts'
-import type { TopicAdmin } from './types.ts'
+import { type TopicAdmin, UnreachableError } from './types.ts'
 
 const METADATA_TIMEOUT_MS = 5_000
 
@@ -47,22 +47,42 @@ interface Group {
   fault: string | undefined
 }
 
-/** Creates topics. Connects at first use, retrying indefinitely with back-off until it is closed. */
-export function createTopicAdmin(options: { config: CommonConfig; clientId: string; log: Logger }): TopicAdmin {
-  const { config, clientId, log } = options
+/**
+ * Creates topics. Connects at first use, retrying with back-off until it is closed.
+ * @param options.connectTimeoutMs after which connecting ends with an {@link UnreachableError}; undefined: never
+ */
+export function createTopicAdmin(options: {
+  config: CommonConfig
+  clientId: string
+  log: Logger
+  connectTimeoutMs?: number
+}): TopicAdmin {
+  const { config, clientId, log, connectTimeoutMs } = options
   const stopping = new AbortController()
   const watch = watchConnection({ config, client: 'topics', log })
   /** Whether topics are created by requesting their metadata. */
   let byName = false
   let connecting: Promise<Producer | undefined> | undefined
+  /** Topics that were already logged as smaller than wanted: creation is tried again and again. */
+  const smaller = new Set<string>()
 
   // A producer is the lightest client that can request metadata and create topics.
   const connected = () =>
     (connecting ??= connectForever(
       () => watch.attach(new (native().Producer)(connectionSettings(config, clientId))),
       watch.failed,
-      stopping.signal,
+      connectTimeoutMs === undefined
+        ? stopping.signal
+        : AbortSignal.any([stopping.signal, AbortSignal.timeout(connectTimeoutMs)]),
     ))
+
+  function warnOfSmaller(topics: readonly string[], existing: ReadonlyMap<string, number>, wanted: number): void {
+    const found = topics.filter((topic) => (existing.get(topic) ?? wanted) < wanted && !smaller.has(topic))
+    if (found.length === 0) return
+    for (const topic of found) smaller.add(topic)
+    const first = found.slice(0, LOGGED_TOPICS).map((topic) => ({ topic, partitions: existing.get(topic) }))
+    log.warn({ topics: found.length, first, wanted }, 'topics exist with fewer partitions than TOPIC_PARTITIONS')
+  }
 
   /** @returns by topic: why it was not created */
   async function create(client: Producer, topics: readonly string[], of: Options): Promise<Map<string, string>> {
@@ -104,9 +124,13 @@ export function createTopicAdmin(options: { config: CommonConfig; clientId: stri
 
   async function ensureGroups(given: readonly (readonly string[])[], { partitions, replication }: Options) {
     const client = await connected()
-    if (client === undefined) throw new Error('closed before Kafka was reached')
+    if (client === undefined)
+      throw stopping.signal.aborted
+        ? new Error('closed before Kafka was reached')
+        : new UnreachableError(`no broker answered within ${(connectTimeoutMs ?? 0) / 1_000} s`)
     watch.connected()
     const existing = await partitionCounts(client, given.flat())
+    warnOfSmaller(given.flat(), existing, partitions)
     const groups = given.map((topics) => groupOf(topics, existing, partitions))
     const refused = new Map<string, string>()
     const created: string[] = []

@@ -11,7 +11,7 @@ import { createTopicAdmin } from './admin.ts'
 import { CODE } from './client.ts'
 import { createRecordProducer, deliveryOf, produceError, type RecordProducerOptions } from './producer.ts'
 import { createRangeReader } from './range-reader.ts'
-import { type DeliveryResult, ProduceError, type RecordProducer } from './types.ts'
+import { type DeliveryResult, ProduceError, type RecordProducer, UnreachableError } from './types.ts'
 
 const TEST_TIMEOUT_MS = 30_000
 const log = pino({ level: 'silent' })
@@ -342,12 +342,27 @@ describe('topics', () => {
     'that are missing get the partitions of those that are there',
     async () => {
       const base = await topicOf(3)
-      const admin = createTopicAdmin({ config, clientId: uniqueName('admin'), log })
+      const lines: Record<string, unknown>[] = []
+      const logged = pino({ base: null }, { write: (line) => void lines.push(JSON.parse(line)) })
+      const admin = createTopicAdmin({ config, clientId: uniqueName('admin'), log: logged })
       ending.push(() => admin.close())
       expect(await admin.ensureGroups([[base, `${base}.dlq`]], { partitions: 7, replication: -1 })).toEqual([undefined])
+      const warned = () => lines.filter(({ msg }) => msg === 'topics exist with fewer partitions than TOPIC_PARTITIONS')
+      expect(warned()).toMatchObject([{ topics: 1, first: [{ topic: base, partitions: 3 }], wanted: 7 }])
       expect(await admin.ensureGroups([[base, `${base}.dlq`]], { partitions: 7, replication: -1 })).toEqual([undefined])
       const producer = await connected(`${base}.dlq`)
       expect(producer.partitionCount(`${base}.dlq`)).toBe(3)
+    },
+    TEST_TIMEOUT_MS,
+  )
+
+  test(
+    'are not waited for longer than the time to connect',
+    async () => {
+      const unreachable = { ...config, KAFKA_BROKERS: '127.0.0.1:1' }
+      const admin = createTopicAdmin({ config: unreachable, clientId: uniqueName('admin'), log, connectTimeoutMs: 100 })
+      ending.push(() => admin.close())
+      await expect(admin.ensureGroups([['a']], { partitions: 1, replication: -1 })).rejects.toThrow(UnreachableError)
     },
     TEST_TIMEOUT_MS,
   )
