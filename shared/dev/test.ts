@@ -181,16 +181,20 @@ const notRun = (title: string, fault: string): SuiteResult => ({
 })
 
 /**
- * Splits a suite into parts that run at the same time. Unit tests use one process, and many wait for timers: two processes halve the time. Fault runs
- * mostly wait, and must pass on a busy machine: the other e2e tests run beside them.
+ * Splits a suite into parts that run at the same time. Unit tests use one process, and many wait for timers: two processes halve the time; by size in
+ * turn, since long files take long, and a new file does not move all others to the other part. Fault runs mostly wait, and must pass on a busy
+ * machine: the other e2e tests run beside them.
  */
 function sideBySide(suite: SuiteName, files: readonly string[]): { title: string; files: readonly string[] }[] {
   if (suite === 'integration') return [{ title: suite, files }]
-  const isFirst = (file: string, index: number) =>
-    suite === 'e2e' ? file.startsWith('bench/faults/') : index % 2 === 0
-  const [first, second] = [true, false].map((which) =>
-    files.filter((file, index) => isFirst(file, index) === which),
-  ) as [string[], string[]]
+  const bySize = files.toSorted((a, b) => Bun.file(join(root, b)).size - Bun.file(join(root, a)).size)
+  // The larger of two goes to each part in turn.
+  const isFirst = (file: string) =>
+    suite === 'e2e' ? file.startsWith('bench/faults/') : [0, 3].includes(bySize.indexOf(file) % 4)
+  const [first, second] = [true, false].map((which) => files.filter((file) => isFirst(file) === which)) as [
+    string[],
+    string[],
+  ]
   const [one, other] = suite === 'e2e' ? ['e2e, fault runs', 'e2e, others'] : ['unit, one half', 'unit, other half']
   return [
     { title: one, files: first },
