@@ -964,7 +964,7 @@ describe('who may send', () => {
   })
 
   test('a quota refuses with 429, Retry-After and RateLimit, and grants again with time', async () => {
-    const { post, clock, kafka } = acmeService()
+    const { post, clock, kafka, metrics } = acmeService()
     const batch = JSON.stringify(Array(15).fill({ type: 't' }))
     const first = await post(batch, bearer(acme.key))
     expect(first.status).toBe(202)
@@ -974,6 +974,7 @@ describe('who may send', () => {
     expect([second.status, second.headers.get('retry-after')]).toEqual([429, '1'])
     expect(second.headers.get('ratelimit')).toStartWith('"events";r=5')
     expect(kafka.all('kt.acme.events')).toHaveLength(15)
+    expect(await metrics.registry.metrics()).toContain('over_quota_requests_total{tenant="acme"} 1')
     clock.nowMs += 1_000
     expect((await post(batch, bearer(acme.key))).status).toBe(202)
   })
@@ -1042,7 +1043,7 @@ describe('who may send', () => {
   })
 
   test('without quota for a single event, the body is not even read', async () => {
-    const { post, gate } = acmeService()
+    const { post, gate, metrics } = acmeService()
     expect((await post(JSON.stringify(Array(30).fill({ type: 't' })), bearer(acme.key))).status).toBe(202)
     let pulled = false
     const body = new ReadableStream(
@@ -1055,6 +1056,7 @@ describe('who may send', () => {
     )
     const refused = await post(body, bearer(acme.key))
     expect([refused.status, refused.headers.get('connection'), pulled]).toEqual([429, 'close', false])
+    expect(await metrics.registry.metrics()).toContain('over_quota_requests_total{tenant="acme"} 1')
     expect(gate.level).toEqual({ requests: 0, bytes: 0 })
   })
 

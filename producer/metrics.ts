@@ -39,6 +39,11 @@ export function createMetrics() {
       'Requests refused with 503 for lack of room, by tenant. With several tenants, a tenant may use no more room than stays free for the others.',
       ['tenant'],
     ),
+    overQuota: counter(
+      'over_quota_requests_total',
+      'Requests that were refused with 429, by tenant: it had no quota left. Not lines of a stream, which wait for quota.',
+      ['tenant'],
+    ),
     requestSeconds: histogram(
       'request_seconds',
       'Time from a request’s arrival to its answer (NDJSON streams: to the end of the answer). Requests refused before their body is read, or for lack of room, quota or Kafka, are not counted.',
@@ -67,6 +72,8 @@ export function createMetrics() {
   const eventTally = tallies(table.events)
   const crowdedTally = tallies(table.crowded)
   const crowdedOf = (tenant: string): Tally => crowdedTally({ tenant })
+  const overQuotaTally = tallies(table.overQuota)
+  const overQuotaOf = (tenant: string): Tally => overQuotaTally({ tenant })
   const eventsOf = (tenant: string, stream: string) =>
     Object.fromEntries(OUTCOMES.map((outcome) => [outcome, eventTally({ tenant, stream, outcome })])) as Record<
       EventsOutcome,
@@ -90,6 +97,8 @@ export function createMetrics() {
     eventsOf,
     /** A new tally of a tenant's requests that found no room. */
     crowdedOf,
+    /** A new tally of a tenant's requests over its quota. */
+    overQuotaOf,
     /** Counts an answer. `seconds` undefined: refused early, so its time says nothing of how long requests take. */
     answered(route: Route, status: number, seconds: number | undefined): void {
       const { statuses, seconds: series } = byRoute[route]
@@ -105,6 +114,7 @@ export function createMetrics() {
     declare(tenants: readonly Tenant[]): void {
       for (const { name: tenant, streams } of tenants) {
         crowdedOf(tenant)
+        overQuotaOf(tenant)
         for (const stream of streams) eventsOf(tenant, stream)
       }
     },

@@ -60,6 +60,8 @@ interface Target extends Destination {
   topic: string
   /** Requests that found no room. */
   crowded: Tally
+  /** Counts its tenant's requests over quota. */
+  overQuota: Tally
   counted: Record<EventsOutcome, Tally>
   defaults: Defaults & { nowMs: number | undefined }
 }
@@ -94,6 +96,7 @@ export class EventsRoute {
       meter: tenant.quota === undefined ? undefined : new Meter(tenant.quota, quotaMs),
       maxEventBytes: config.MAX_EVENT_BYTES,
       crowded: metrics.crowdedOf(tenant.name),
+      overQuota: metrics.overQuotaOf(tenant.name),
       defaults: defaultsOf(tenant),
     }
     return new Map(
@@ -169,7 +172,8 @@ export class EventsRoute {
    */
   #refuse({ of, head, target, context }: Posted, problem: Problem, bytes = head.bytes, count = 1): Response {
     if (problem.kind === 'overloaded') target.crowded.count++
-    if (PROBLEMS[problem.kind].status < 500 && problem.kind !== 'over-quota') target.meter?.spend(count, bytes)
+    if (problem.kind === 'over-quota') target.overQuota.count++
+    else if (PROBLEMS[problem.kind].status < 500) target.meter?.spend(count, bytes)
     return this.#deps.answers.refuse(of, problem, context)
   }
 

@@ -262,6 +262,12 @@ export const dashboards: readonly Dashboard[] = [
             queries: one('{{tenant}}', sum(rate(P('crowded_requests_total')), 'tenant')),
           },
           {
+            title: 'Over quota, by tenant',
+            description: 'Requests a second that were refused with 429 since their tenant had no quota left.',
+            unit: 'reqps',
+            queries: one('{{tenant}}', sum(rate(P('over_quota_requests_total')), 'tenant')),
+          },
+          {
             title: 'Connected to Kafka',
             description: '1 while an instance has a working connection to Kafka.',
             unit: 'none',
