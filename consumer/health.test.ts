@@ -28,9 +28,10 @@ function pipelineOf(
 
 const connected = { connection: () => ({ state: 'connected' as const }) }
 
-const checksOf = (pipeline: ReturnType<typeof pipelineOf>, refusal?: string) =>
+const checksOf = (pipeline: ReturnType<typeof pipelineOf>, refusal?: string, replaced?: string) =>
   createChecks(
     () => ({ pipeline, group: { ...connected, refusal: () => refusal }, transactor: connected }),
+    () => replaced,
     new AbortController().signal,
   )
 
@@ -48,6 +49,14 @@ const gone: PartitionState = { kind: 'paused', cause: 'unreadable', reason: 'no 
 test('a member that reads what it was assigned, be it nothing, and commits is ready', () => {
   expect(reasons(pipelineOf([]))).toEqual([])
   expect(reasons(pipelineOf([reading, { kind: 'draining' }], { stalledMs: 4_999 }))).toEqual([])
+})
+
+test('recreated clients are named with the reason, and the process stays ready', () => {
+  expect(checksOf(pipelineOf([]))['clients']?.()).toEqual({ ok: true })
+  expect(checksOf(pipelineOf([]), undefined, 'fenced')['clients']?.()).toEqual({
+    ok: true,
+    detail: 'recreated, nothing committed since: fenced',
+  })
 })
 
 test('whoever is no member, does not read a partition, or does not commit is not ready, and says why', () => {

@@ -40,9 +40,15 @@ interface Working {
 
 /**
  * Ready: a member of the group, all assigned partitions are restored, and commits succeed or there is nothing to commit. A paused partition is a fault of
- * one stream that a new process would not fix: it is named, but the process stays ready if it reads another partition.
+ * one stream that a new process would not fix: it is named, but the process stays ready if it reads another partition. Recreated
+ * clients are named too, and do not make the process unready.
+ * @param replaced why the clients were recreated, until the new ones have committed
  */
-export function createChecks(current: () => Working, draining: AbortSignal): Record<string, Check> {
+export function createChecks(
+  current: () => Working,
+  replaced: () => string | undefined,
+  draining: AbortSignal,
+): Record<string, Check> {
   const connected =
     (client: 'group' | 'transactor'): Check =>
     () => {
@@ -54,6 +60,10 @@ export function createChecks(current: () => Working, draining: AbortSignal): Rec
     draining: () => (draining.aborted ? { ok: false, reason: 'the service is stopping' } : { ok: true }),
     kafka: connected('group'),
     transactions: connected('transactor'),
+    clients: () => {
+      const reason = replaced()
+      return { ok: true, ...(reason !== undefined && { detail: `recreated, nothing committed since: ${reason}` }) }
+    },
     group: () => {
       switch (current().pipeline.membership()) {
         case 'member':

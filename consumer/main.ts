@@ -82,10 +82,12 @@ const draining = new AbortController()
 /** Replacing the clients did not help. */
 let gaveUp = false
 let current = open(false)
+/** The clients that were recreated last, and the reason. */
+let last: { pipeline: Pipeline; reason: string } | undefined
 const ops = serveOps(
   {
     registry: metrics.registry,
-    checks: createChecks(() => current, draining.signal),
+    checks: createChecks(() => current, replaced, draining.signal),
     alive: createLiveness(
       () => current,
       () => gaveUp,
@@ -199,10 +201,9 @@ async function work(): Promise<void> {
     if (failure === undefined) return
     if (current.pipeline.hasCommitted()) attempt = 1
     metrics.replacements.inc()
-    log.error(
-      { reason: failure, attempt },
-      `fatal Kafka error; recreating clients${/fenced/i.test(failure) ? '; does another process use this INSTANCE_ID?' : ''}`,
-    )
+    const advice = /fenced/i.test(failure) ? '; does another process use this INSTANCE_ID?' : ''
+    last = { pipeline: current.pipeline, reason: `${failure}${advice}` }
+    log.error({ reason: failure, attempt }, `fatal Kafka error; recreating clients${advice}`)
     if (attempt >= MAX_REPLACEMENTS_IN_A_ROW) {
       gaveUp = true
       log.fatal({ attempt }, 'recreating the Kafka clients did not help: exiting')
@@ -212,6 +213,12 @@ async function work(): Promise<void> {
     if (draining.signal.aborted) return
     current = open(true)
   }
+}
+
+/** Why the clients were recreated, until the new ones have committed. */
+function replaced(): string | undefined {
+  const helped = current.pipeline !== last?.pipeline && current.pipeline.hasCommitted()
+  return helped ? undefined : last?.reason
 }
 
 async function lagUntilDrained(): Promise<void> {
