@@ -18,6 +18,13 @@ import { installCommand, missingOf, NEEDS, type Need, packageManager } from './r
 import { run } from './run.ts'
 import { needsOf } from './setup.ts'
 
+const HELP = `Says what this machine has, what each command needs, and what to type for what is missing: bun run doctor
+
+  --help   this text
+
+Exits 0 when everything that is needed is there, 1 when not, and 64 on wrong arguments.
+`
+
 /** `wanted`: something works less well without it. `needed`: nothing works without it. */
 interface Finding {
   readonly name: string
@@ -150,10 +157,6 @@ async function broker(): Promise<Finding> {
   return { name: 'Broker of dev', state: 'ok', text: `${name}: ${reason}` }
 }
 
-const HELP = `Says what this machine has, what each command needs, and what to type for what is missing: bun run doctor
-
-Ends with 1 if something is missing without which nothing works.
-`
 parseCommandLine(HELP, {})
 
 const wrong = wrongBun(manifest.engines.bun, Bun.version, 'run doctor')

@@ -1,5 +1,5 @@
 import { expect, test } from 'bun:test'
-import { counted, failedTests, skippedTests, sortBySuite } from './suites.ts'
+import { counted, failedTests, skippedTests, slowness, sortBySuite } from './suites.ts'
 
 test('a test file belongs to the suite that its name says', () => {
   expect(sortBySuite(['b.test.ts', 'a.test.ts', 'c.integration.test.ts', 'd.e2e.test.ts'])).toEqual({
@@ -7,6 +7,12 @@ test('a test file belongs to the suite that its name says', () => {
     integration: ['c.integration.test.ts'],
     e2e: ['d.e2e.test.ts'],
   })
+})
+
+test('a suite that is too slow fails in CI, and is said to do so elsewhere', () => {
+  expect(slowness(30_000, 30_000, true)).toBeUndefined()
+  expect(slowness(30_001, 30_000, true)).toBe('took more than 30.0 s')
+  expect(slowness(30_001, 30_000, false)).toBe('slower than 30.0 s; fails in CI only')
 })
 
 test('failures and skipped tests are not counted as passed', () => {

@@ -1,4 +1,5 @@
 /** Which suite a test file belongs to, and the results of a run. */
+import { seconds } from './progress.ts'
 
 export type SuiteName = 'unit' | 'integration' | 'e2e'
 
@@ -13,6 +14,12 @@ export function sortBySuite(files: readonly string[]): Record<SuiteName, string[
   const suites: Record<SuiteName, string[]> = { unit: [], integration: [], e2e: [] }
   for (const file of [...files].sort()) suites[suiteOf(file)].push(file)
   return suites
+}
+
+/** What is said of a suite that took longer than its limit, which is a fault only where CI is set: elsewhere the machine may be slow or busy. */
+export function slowness(elapsedMs: number, limitMs: number, isCi: boolean): string | undefined {
+  if (elapsedMs <= limitMs) return undefined
+  return isCi ? `took more than ${seconds(limitMs)}` : `slower than ${seconds(limitMs)}; fails in CI only`
 }
 
 export interface TestCounts {

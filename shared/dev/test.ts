@@ -9,7 +9,7 @@ import { startKafka } from './brokers/kafka.ts'
 import { dockerAnswers, startRedpanda } from './brokers/redpanda.ts'
 import { coverageOf, linesThatRun, mergeLcov, percentCovered } from './coverage.ts'
 import { paint, seconds, step } from './progress.ts'
-import { counted, failedTests, type SuiteName, skippedTests, sortBySuite, type TestCounts } from './suites.ts'
+import { counted, failedTests, type SuiteName, skippedTests, slowness, sortBySuite, type TestCounts } from './suites.ts'
 
 const root = resolve(import.meta.dir, '..', '..')
 const leastCoveragePercent = 90
@@ -145,15 +145,15 @@ async function runSuite(
   const lcovFile = Bun.file(join(output, 'lcov.info'))
   const lcov = (await lcovFile.exists()) ? await lcovFile.text() : ''
   await rm(output, { recursive: true, force: true })
+  const slow = slowness(elapsedMs, suiteMs, Boolean(process.env.CI))
   const fault = ((): string | undefined => {
     if (child.signalCode !== null) return `ended by ${child.signalCode}, after ${seconds(elapsedMs)}`
     if (counts.passed + counts.failed === 0) return 'ran no test'
     if (counts.skipped > 0 && process.env.CI) return `${counts.skipped} skipped`
     if (exitCode !== 0 && counts.failed === 0) return `bun test exited with ${exitCode}`
-    if (elapsedMs > suiteMs && process.env.CI) return `took more than ${seconds(suiteMs)}`
-    return undefined
+    return process.env.CI ? slow : undefined
   })()
-  if (elapsedMs > suiteMs) console.log(paint('yellow', `${title}: took more than ${seconds(suiteMs)}`))
+  if (slow !== undefined) console.log(paint('yellow', `${title}: ${slow}`))
   return {
     ...counts,
     title,
