@@ -1,4 +1,10 @@
-import { type OutgoingRecord, onlyIdentity, recordBytes, withoutValue } from '../shared/events/record.ts'
+import {
+  type OutgoingRecord,
+  onlyIdentity,
+  type PassedRecord,
+  recordBytes,
+  withoutValue,
+} from '../shared/events/record.ts'
 import type { CommittedOffset, GroupConsumer, TransactionResult, Transactor } from '../shared/kafka/types.ts'
 import type { Logger } from '../shared/service/logger.ts'
 import { type Backoff, CONNECT_BACKOFF, delayMs, sleep } from '../shared/service/retry.ts'
@@ -292,7 +298,7 @@ const IDLE_LOOK_MS = 5_000
 /** The partition that an outcome is written to: the broker receives its outcomes as one batch. */
 const batchOf = ({ source: { owner }, outcome }: Item): string => `${outputOf(outcome)?.topic ?? ''}/${owner.partition}`
 
-const outputOf = (outcome: Item['outcome']): OutgoingRecord | undefined =>
+const outputOf = (outcome: Item['outcome']): OutgoingRecord | PassedRecord | undefined =>
   outcome === undefined || outcome.kind === 'duplicate' ? undefined : outcome.output
 
 /**
@@ -321,7 +327,7 @@ function refuse(item: Item, message: string): boolean {
   const smaller = [withoutValue(record, event), onlyIdentity(record, event)].map((kept) =>
     deadLetter(kept, owner.topic, past, failure),
   )
-  const bytes = recordBytes(outcome.output)
+  const bytes = outcome.kind === 'processed' ? 0 : recordBytes(outcome.output)
   const output =
     outcome.kind === 'processed'
       ? deadLetter(record, owner.topic, past, failure)

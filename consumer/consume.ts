@@ -1,20 +1,20 @@
 import type { Event } from '../shared/events/event.ts'
-import type { IncomingRecord, OutgoingRecord } from '../shared/events/record.ts'
+import type { IncomingRecord, OutgoingRecord, PassedRecord } from '../shared/events/record.ts'
 import type { Redact } from '../shared/service/redact.ts'
 import { sleep } from '../shared/service/retry.ts'
 import type { ConsumerConfig } from './config.ts'
 import { deadLetter } from './dead-letter.ts'
 import { type Decoded, decode, keyOf } from './decode.ts'
 import type { Deduplication } from './dedupe.ts'
-import type { Context, Enricher } from './enrich.ts'
+import type { Context, ContextStart, Enricher } from './enrich.ts'
 import { type Result, runAttempt } from './handlers/attempt.ts'
 import type { RegisteredHandler } from './handlers/handler.ts'
-import { processedRecord } from './processed.ts'
+import { passedRecord, processedRecord } from './processed.ts'
 import { BEGINNING, decide, type Failure, failedBy, type Past, pastOf, retryRecord } from './retry.ts'
 
 /** What happens to a record. {@link consume} has all branches of a record's life; everything that it calls computes and returns. */
 export type Outcome =
-  | { kind: 'processed'; output: OutgoingRecord }
+  | { kind: 'processed'; output: OutgoingRecord | PassedRecord }
   /** `cause`: an error of our own code; `stack`, here and below: where a handler threw its error. */
   | { kind: 'dead'; output: OutgoingRecord; failure: Failure; stack?: string | undefined; cause?: unknown }
   /** Goes to `.retry`. It, and later events of its key, are processed from there. */
@@ -36,6 +36,8 @@ export interface PartitionView {
   tenant: string
   stream: string
   dedupe: Deduplication
+  /** How many events wait in `.retry`. */
+  waitingRecords: number
   /** Whether an earlier event of that key waits in `.retry`. */
   waits(key: string): boolean
   /** Aborted when the partition or the process stops work at once. */
@@ -44,6 +46,8 @@ export interface PartitionView {
 
 export interface ConsumeDeps {
   enrich: Enricher
+  /** undefined: every event has to be decoded, since the reference table looks at its attributes. */
+  contextStart: ContextStart | undefined
   handlerOf(type: string): RegisteredHandler | undefined
   config: ConsumerConfig
   /** Removes credentials from handlers' error messages. */
@@ -55,21 +59,32 @@ export interface ConsumeDeps {
 
 /** A record between its fetch and its outcome. Decoded on first use: many records wait, and a decoded one takes several times the memory. */
 export class Job {
-  /** undefined for a record without a key, which is ordered with nothing. */
-  readonly key: string | undefined
+  /** Its outcome continues the trace of its processing. */
+  isTraced = false
+  #key: string | null | undefined
   #decoded: Decoded | undefined
   #past: Past | undefined
 
   constructor(
     readonly record: IncomingRecord,
     readonly role: 'input' | 'retry',
-  ) {
-    this.key = keyOf(record)
+  ) {}
+
+  /** undefined for a record without a key, which is ordered with nothing. */
+  get key(): string | undefined {
+    if (this.#key === undefined) this.#key = keyOf(this.record) ?? null
+    return this.#key ?? undefined
   }
 
   get decoded(): Decoded {
     this.#decoded ??= decode(this.record, this.past.origin)
     return this.#decoded
+  }
+
+  /** When the producer received the event, ms since the epoch; undefined for what is no event. */
+  get receivedAtMs(): number | undefined {
+    if (this.#decoded === undefined && this.record.plain !== undefined) return this.record.plain.receivedAtMs
+    return this.decoded.ok ? this.decoded.receivedAtMs : undefined
   }
 
   get past(): Past {
@@ -120,9 +135,11 @@ function later(job: Job, partition: PartitionView, past: Past, failure: Failure,
 }
 
 function outcomeOf(job: Job, partition: PartitionView, deps: ConsumeDeps): Outcome | Promise<Outcome> {
-  const { decoded, record, role, past, key } = job
   // The partition may have been revoked while the record waited for its turn.
   if (partition.signal.aborted) return { kind: 'abandoned' }
+  const passed = passOn(job, partition, deps)
+  if (passed !== undefined) return passed
+  const { decoded, record, role, past, key } = job
   const { topic, tenant, stream, dedupe } = partition
   // A record in `.retry` was claimed by the input record that it is a copy of, so only an outcome makes it a duplicate.
   if (role === 'input' ? !dedupe.claim(decoded.identity) : dedupe.isDone(decoded.identity))
@@ -145,6 +162,20 @@ function outcomeOf(job: Job, partition: PartitionView, deps: ConsumeDeps): Outco
   const context = deps.enrich(event, origin, registered)
   if (registered !== undefined) return handle(job, event, context, registered, partition, deps)
   return { kind: 'processed', output: processedRecord(record, event, topic, context, undefined) }
+}
+
+/**
+ * The outcome of an event that is only passed on, without decoding it: most of a backlog.
+ * @returns undefined where its attributes or its key are needed
+ */
+function passOn({ record, role, isTraced }: Job, partition: PartitionView, deps: ConsumeDeps): Outcome | undefined {
+  const { plain } = record
+  if (plain === undefined || role === 'retry' || isTraced || partition.waitingRecords > 0) return undefined
+  if (deps.contextStart === undefined || deps.config.UNHANDLED !== 'pass' || deps.handlerOf(plain.type) !== undefined)
+    return undefined
+  const { topic, tenant, stream, dedupe } = partition
+  if (!dedupe.finishNew(plain.identityHash)) return undefined
+  return { kind: 'processed', output: passedRecord(record, topic, tenant, deps.contextStart(tenant, stream)) }
 }
 
 /** Calls the handler, several times while its failures are to be retried at once. */

@@ -31,7 +31,10 @@ const RECORD_OVERHEAD_BYTES = 4_096
 
 /** Runs `consume` for records: in order within a key, concurrently across keys. */
 export class Decider {
-  readonly #lanes = new Lanes()
+  readonly #lanes = new Lanes<Item>(
+    ({ job, source }) => (job.key === undefined ? undefined : `${source.name}\n${job.key}`),
+    (item) => this.#attempt(item),
+  )
   readonly #slots: Slots
   readonly #consumeDeps: ConsumeDeps
   readonly #lines = new TenantLines()
@@ -53,6 +56,8 @@ export class Decider {
   take(record: IncomingRecord, source: Source, place: Place): void {
     const { owner, role } = source
     const job = new Job(record, role)
+    const span = this.#span(job, source)
+    job.isTraced = span !== undefined
     const heldBytes = (record.bytes ?? recordBytes(record)) + RECORD_OVERHEAD_BYTES
     const item: Item = {
       job,
@@ -61,11 +66,11 @@ export class Decider {
       outcome: undefined,
       refused: undefined,
       place,
-      span: this.#span(job, source),
+      span,
     }
     owner.hold(item)
     this.deps.metrics.fetched(item)
-    this.#lanes.submit(job.key === undefined ? undefined : `${source.name}\n${job.key}`, () => this.#attempt(item))
+    this.#lanes.submit(item)
   }
 
   /** The record's outcome is committed. */
@@ -148,7 +153,6 @@ export class Decider {
 
   #settled(item: Item, outcome: Outcome): Promise<void> | undefined {
     const { owner, role } = item.source
-    const { decoded, key } = item.job
     owner.running--
     if (!owner.isOurs) return undefined
     this.deps.metrics.decided(outcome)
@@ -172,7 +176,7 @@ export class Decider {
           { ...logFields(item), ...outcome.failure, stack: outcome.stack },
           isAttempted(outcome.failure) ? 'attempts failed; moved to .retry' : 'moved to .retry',
         )
-        owner.addWaiting(decoded.identity, key)
+        owner.addWaiting(item.job.decoded.identity, item.job.key)
         break
       case 'dead':
         if (outcome.failure.reason === 'internal error')
@@ -185,16 +189,18 @@ export class Decider {
             { ...logFields(item), ...outcome.failure, stack: outcome.stack },
             'dead letter',
           )
-        owner.dedupe.finish(decoded.identity, true)
+        owner.dedupe.finish(item.job.decoded.identity, true)
         break
       case 'processed':
-        owner.dedupe.finish(decoded.identity, false)
+        // A record that is passed on is finished in one step, and has no span.
+        if ('passed' in outcome.output) break
+        owner.dedupe.finish(item.job.decoded.identity, false)
         setResultTrace(item, outcome.output)
         break
       case 'duplicate':
         break
     }
-    if (role === 'retry') owner.removeWaiting(decoded.identity, key)
+    if (role === 'retry') owner.removeWaiting(item.job.decoded.identity, item.job.key)
     item.outcome = outcome
     owner.move(item, 'decided')
     this.deps.onDecided(item)

@@ -8,6 +8,7 @@ import { HASH_WORDS, hashOf } from '../shared/kafka/identity-hash.ts'
  */
 export class Deduplication {
   readonly #done: HashWindow
+  /** By {@link textOf} of the hash. */
   readonly #claimed = new Set<string>()
 
   /** @param capacity how many outcomes are remembered; the oldest is forgotten first */
@@ -22,9 +23,17 @@ export class Deduplication {
 
   /** Claims an event for processing; false for a duplicate. I2: nothing is written for a duplicate. */
   claim(identity: string): boolean {
-    if (this.#claimed.has(identity) || this.isDone(identity)) return false
-    this.#claimed.add(identity)
+    const hash = hashOf(identity)
+    const text = textOf(hash)
+    if (this.#claimed.has(text) || this.#done.has(hash)) return false
+    this.#claimed.add(text)
     return true
+  }
+
+  /** {@link claim} and {@link finish} of an event that is processed at once; false, without an effect, for a duplicate. */
+  finishNew(hash: Uint32Array): boolean {
+    if (this.#claimed.size > 0 && this.#claimed.has(textOf(hash))) return false
+    return this.#done.addNew(hash)
   }
 
   /** Whether the event's outcome is a dead letter. */
@@ -34,8 +43,9 @@ export class Deduplication {
 
   /** The event has its outcome, or a new one in place of that. */
   finish(identity: string, isDead: boolean): void {
-    this.#claimed.delete(identity)
-    this.#done.add(hashOf(identity), isDead)
+    const hash = hashOf(identity)
+    this.#claimed.delete(textOf(hash))
+    this.#done.add(hash, isDead)
   }
 
   /** {@link finish} of an event that was not claimed, by the hash of its identity. */
@@ -52,6 +62,10 @@ export class Deduplication {
     return this.#done.size
   }
 }
+
+/** A hash as a key of a set. */
+const textOf = ([a = 0, b = 0, c = 0, d = 0]: Uint32Array): string =>
+  String.fromCharCode(a & 0xffff, a >>> 16, b & 0xffff, b >>> 16, c & 0xffff, c >>> 16, d & 0xffff, d >>> 16)
 
 /** The word of a hash with the mark, in its lowest bit. */
 const MARKED_WORD = HASH_WORDS - 1
@@ -106,6 +120,14 @@ export class HashWindow {
     const place = known ?? this.#make(hash)
     const at = place * HASH_WORDS + MARKED_WORD
     this.#ring[at] = marked ? (this.#ring[at] as number) | MARK : (this.#ring[at] as number) & ~MARK
+  }
+
+  /** Adds a hash that is not in, without a mark; false when it is in. */
+  addNew(hash: Uint32Array): boolean {
+    if (this.has(hash)) return false
+    const at = this.#make(hash) * HASH_WORDS + MARKED_WORD
+    this.#ring[at] = (this.#ring[at] as number) & ~MARK
+    return true
   }
 
   /** @returns its new place */

@@ -53,6 +53,22 @@ export function createEnricher({
   }
 }
 
+/** The JSON of a context up to the fingerprint; for an event without a handler and a look-up, the addon completes it (shared/kafka/native/shim/passing.cc). */
+export type ContextStart = (tenant: string, stream: string) => string
+
+export function createContextStart(nowMs: () => number): ContextStart {
+  // Records of one partition that are fetched together mostly have the same.
+  let last = { tenant: '', stream: '', processedAtMs: 0, text: '' }
+  return (tenant, stream) => {
+    const processedAtMs = nowMs()
+    if (last.processedAtMs !== processedAtMs || last.tenant !== tenant || last.stream !== stream) {
+      const text = JSON.stringify({ tenant, stream, processedAtMs } satisfies Partial<Context>).slice(0, -1)
+      last = { tenant, stream, processedAtMs, text }
+    }
+    return last.text
+  }
+}
+
 /** When the record was written, ms since the epoch; the time of processing for a record without a timestamp, -1. */
 export const writtenMs = (timestampMs: number, { processedAtMs }: Pick<Context, 'processedAtMs'>): number =>
   timestampMs < 0 ? processedAtMs : timestampMs

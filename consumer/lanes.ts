@@ -1,33 +1,39 @@
 /** Tasks of one lane run one after the other, those of different lanes concurrently. I5: a key is a lane. */
-export class Lanes {
+export class Lanes<T> {
   /** Tasks behind a lane's running task; a lane without a running task has no entry. */
-  readonly #queues = new Map<string, (() => Promise<void> | undefined)[]>()
+  readonly #queues = new Map<string, T[]>()
 
   /**
-   * Runs the task now, or after the unfinished ones of its lane. A task that returns undefined is finished.
-   * @param lane undefined: ordered with nothing
+   * @param laneOf the lane of a task; undefined: it is ordered with nothing
+   * @param run runs a task; it is finished when this returns undefined
    */
-  submit(lane: string | undefined, task: () => Promise<void> | undefined): void {
-    if (lane === undefined) {
-      void task()
-      return
-    }
-    const queue = this.#queues.get(lane)
+  constructor(
+    readonly laneOf: (task: T) => string | undefined,
+    readonly run: (task: T) => Promise<void> | undefined,
+  ) {}
+
+  /** Runs the task now, or after the unfinished ones of its lane. */
+  submit(task: T): void {
+    // Most tasks are finished at once while no lane is busy; their lanes need not be known.
+    let lane = this.#queues.size === 0 ? undefined : this.laneOf(task)
+    const queue = lane === undefined ? undefined : this.#queues.get(lane)
     if (queue !== undefined) {
       queue.push(task)
       return
     }
-    const running = task()
+    const running = this.run(task)
     if (running === undefined) return
-    const behind: (() => Promise<void> | undefined)[] = []
+    lane ??= this.laneOf(task)
+    if (lane === undefined) return
+    const behind: T[] = []
     this.#queues.set(lane, behind)
     void this.#drain(lane, running, behind)
   }
 
-  async #drain(lane: string, running: Promise<void>, behind: (() => Promise<void> | undefined)[]): Promise<void> {
+  async #drain(lane: string, running: Promise<void>, behind: T[]): Promise<void> {
     await running
     for (let next = 0; next < behind.length; next++) {
-      await behind[next]?.()
+      await this.run(behind[next] as T)
       // A lane may never become empty: drop finished tasks meanwhile.
       if (next >= COMPACT_AT) {
         behind.splice(0, next + 1)

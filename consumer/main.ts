@@ -21,7 +21,7 @@ import { stopOnSignal } from '../shared/service/shutdown.ts'
 import { messageOf, onUncaught } from '../shared/service/thrown.ts'
 import { createTracing } from '../shared/tracing/tracing.ts'
 import { type ConsumerConfig, loadConsumerConfig } from './config.ts'
-import { createEnricher } from './enrich.ts'
+import { createContextStart, createEnricher } from './enrich.ts'
 import { type Handler, handlerIndex } from './handlers/handler.ts'
 import { handlers as builtIn } from './handlers/index.ts'
 import { loadHandlers } from './handlers/load.ts'
@@ -185,6 +185,7 @@ function open(isReplacement: boolean) {
     tracing,
     log,
     enrich,
+    contextStart: reference === undefined ? createContextStart(Date.now) : undefined,
     handlerOf,
     config,
     nowMs: Date.now,

@@ -138,7 +138,7 @@ export function createMetrics() {
       if ((outcome.kind === 'later' || outcome.kind === 'retry') && !WITHOUT_ATTEMPT.has(outcome.failure.reason))
         table.retries.inc({ kind: 'slow' })
     },
-    committed({ job: { decoded }, outcome, source: { owner } }: Item, nowMs: number): void {
+    committed({ job, outcome, source: { owner } }: Item, nowMs: number): void {
       if (outcome === undefined) return
       const { kind } = outcome
       const events = byPartition.get(owner) ?? eventsOf(owner)
@@ -147,8 +147,9 @@ export function createMetrics() {
       recordsTally.count++
       if (kind === 'duplicate' && outcome.ofDead) deadDuplicates.count++
       if (kind === 'dead') table.deadLetters.inc({ reason: outcome.failure.reason })
-      if ((kind === 'processed' || kind === 'dead') && decoded.ok && decoded.receivedAtMs !== undefined)
-        latency[kind].observe(Math.max(0, nowMs - decoded.receivedAtMs) / 1000)
+      if (kind !== 'processed' && kind !== 'dead') return
+      const { receivedAtMs } = job
+      if (receivedAtMs !== undefined) latency[kind].observe(Math.max(0, nowMs - receivedAtMs) / 1000)
     },
     /** A partition was revoked: its new owner reports its lag. */
     forget({ topic, partition }: TopicPartition): void {

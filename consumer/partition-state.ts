@@ -198,7 +198,8 @@ const COMPACT_AT = 1024
 
 /** What an outcome takes beside its record: a handler's result may be much larger than its event. */
 function madeBytes({ outcome, job: { record } }: Item): number {
-  const made = outcome === undefined || outcome.kind === 'duplicate' ? null : outcome.output.value
+  if (outcome === undefined || outcome.kind === 'duplicate' || 'passed' in outcome.output) return 0
+  const made = outcome.output.value
   return made === null || made.buffer === record.value?.buffer ? 0 : made.length
 }
 

@@ -1,5 +1,5 @@
 import type { Event } from '../shared/events/event.ts'
-import { type IncomingRecord, type OutgoingRecord, toRecord } from '../shared/events/record.ts'
+import { type IncomingRecord, type OutgoingRecord, type PassedRecord, toRecord } from '../shared/events/record.ts'
 import { siblingTopic } from '../shared/events/topics.ts'
 import { traceOf } from './decode.ts'
 import { type Context, writtenMs } from './enrich.ts'
@@ -31,6 +31,14 @@ export function processedRecord(
   made.key = record.key
   return made
 }
+
+/** The same for an event without a handler, whose record need not be decoded for it. */
+export const passedRecord = (
+  passed: IncomingRecord,
+  input: string,
+  tenant: string,
+  contextStart: string,
+): PassedRecord => ({ topic: siblingTopic(input, 'processed'), passed, tenant, contextStart })
 
 /** Without `dataschema`, which describes the event's data and not the result. */
 function resultEvent({ dataschema: _, ...event }: Event, { type = event.type, data }: Result): Event {

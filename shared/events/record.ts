@@ -41,6 +41,26 @@ export interface IncomingRecord {
   headers: RecordHeaders
   /** Memory of key, value and headers, where it is known without reading them. */
   readonly bytes?: number
+  /** Present when the record is an event with plain attributes only, so that it can be passed on without being decoded. */
+  readonly plain?: PlainEvent | undefined
+}
+
+/** What is known of a record's event without decoding it. */
+export interface PlainEvent {
+  readonly type: string
+  /** When the producer received it, ms since the epoch. */
+  readonly receivedAtMs: number | undefined
+  /** The hash of its identity (shared/kafka/identity-hash.ts), valid until another one is read. */
+  readonly identityHash: Uint32Array
+}
+
+/** A record that goes on as it came: its key, value, attributes and trace are those of `passed`, and so is its partition. */
+export interface PassedRecord {
+  topic: string
+  passed: IncomingRecord
+  tenant: string
+  /** The JSON of its context up to the fingerprint, which the addon completes (consumer/enrich.ts). */
+  contextStart: string
 }
 
 /** What a record has besides its event. */

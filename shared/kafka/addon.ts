@@ -27,12 +27,15 @@ export interface PackedAddon {
   names(list: readonly string[]): void
   topic(name: string): number
   topic(number: number): string
+  /** The type of events that has this number. */
+  type(number: number): string
   openProducer(client: object, onReports: () => void, errorsOnly: boolean): number
-  produce(producer: number, records: Buffer, bytes: number): void
+  /** @param texts and the batches: what the records refer to by number */
+  produce(producer: number, records: Buffer, bytes: number, texts: readonly string[], batches: readonly Buffer[]): void
   reports(producer: number, reports: Buffer): number
   closeProducer(producer: number): void
-  /** With seeds, returns only the hashes of the records' identities. */
-  consume(client: object, maxRecords: number, seeds: Buffer | undefined): Buffer | undefined
+  /** @param identitiesOnly returns only the hashes of the records' identities */
+  consume(client: object, maxRecords: number, seeds: Buffer, identitiesOnly: boolean): Buffer | undefined
 }
 
 /** Offsets in a transaction: native/shim/transactions.cc. */

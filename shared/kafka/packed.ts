@@ -1,6 +1,12 @@
 import type { HeaderValue, RecordHeaders } from '../events/headers.ts'
 import * as headerNames from '../events/headers.ts'
-import { type IncomingRecord, mostRecordBytes, type OutgoingRecord } from '../events/record.ts'
+import {
+  type IncomingRecord,
+  mostRecordBytes,
+  type OutgoingRecord,
+  type PassedRecord,
+  type PlainEvent,
+} from '../events/record.ts'
 import { type Consumer, nativeOf, type PackedAddon, type Producer } from './addon.ts'
 import { HASH_WORDS, hashOf, SEEDS } from './identity-hash.ts'
 
@@ -34,7 +40,7 @@ export function declareNames(addon: PackedAddon): void {
 }
 
 /** The version of the formats, as in `native/shim/packed.cc`. */
-export const FORMAT = 1
+export const FORMAT = 2
 
 /** @throws Error for a buffer of an addon that was built from other sources */
 function demandFormat(format: number | undefined): void {
@@ -46,11 +52,15 @@ function demandFormat(format: number | undefined): void {
 
 // ---- outgoing
 
-/** For the version of the format. */
-const OUTGOING_HEAD_BYTES = 4
+/** The version of the format, and the name of the common header. */
+const OUTGOING_HEAD_BYTES = 8
 const RECORD_INTS = 7
 const HEADER_INTS = 2
+/** Of a passed record, and what marks it. */
+const PASSED_INTS = 9
+const PASSED = -2
 const FIRST_BUFFER_BYTES = 64 * 1024
+const NO_NAME = -1
 /** A larger buffer is replaced when it is empty. */
 const KEPT_BUFFER_BYTES = 4 * 1024 * 1024
 
@@ -62,23 +72,73 @@ export class Packer {
   #ints = new Int32Array(this.#bytes.buffer)
   #length = OUTGOING_HEAD_BYTES
 
+  /** What records refer to by number; the first text is the value of the common header. */
+  readonly #texts: string[] = []
+  readonly #placeOfText = new Map<string, number>()
+  readonly #batches: Buffer[] = []
+
   constructor(addon: Pick<PackedAddon, 'topic'>) {
     this.#addon = addon
     this.#ints[0] = FORMAT
+    this.#ints[1] = NO_NAME
   }
 
   get isEmpty(): boolean {
     return this.#length === OUTGOING_HEAD_BYTES
   }
 
-  /** The packed records. Valid until the next call of {@link add} or {@link clear}. */
-  get packed(): { bytes: Buffer; length: number } {
-    return { bytes: this.#bytes, length: this.#length }
+  /** The packed records, and what they refer to. Valid until the next call of another method. */
+  get packed(): { bytes: Buffer; length: number; texts: readonly string[]; batches: readonly Buffer[] } {
+    return { bytes: this.#bytes, length: this.#length, texts: this.#texts, batches: this.#batches }
   }
 
   clear(): void {
     this.#length = OUTGOING_HEAD_BYTES
+    this.#ints[1] = NO_NAME
+    this.#texts.length = 0
+    this.#placeOfText.clear()
+    this.#batches.length = 0
     if (this.#bytes.length > KEPT_BUFFER_BYTES) this.#grow(FIRST_BUFFER_BYTES)
+  }
+
+  /** A header of all records until the packer is cleared; to be called before any is added. */
+  common(name: string, value: string): void {
+    this.#ints[1] = PLACES.get(name) ?? NO_NAME
+    this.#texts.push(value)
+  }
+
+  /** @throws TypeError for a record that was not unpacked from a batch */
+  pass({ passed, topic, tenant, contextStart }: PassedRecord, sequence: number): void {
+    if (!(passed instanceof PackedRecord)) throw new TypeError('only a record of a batch can be passed on')
+    this.#reserve(PASSED_INTS * 4)
+    const ints = this.#ints
+    let at = this.#length >> 2
+    ints[at++] = PASSED_INTS * 4
+    ints[at++] = sequence
+    ints[at++] = this.#topic(topic)
+    ints[at++] = passed.partition
+    ints[at++] = PASSED
+    ints[at++] = this.#batch(passed.batch.bytes)
+    ints[at++] = passed.at
+    ints[at++] = this.#text(tenant)
+    ints[at++] = this.#text(contextStart)
+    this.#length = at << 2
+  }
+
+  /** Records of a batch follow each other. */
+  #batch(bytes: Buffer): number {
+    const last = this.#batches.length - 1
+    if (last >= 0 && this.#batches[last] === bytes) return last
+    return this.#batches.push(bytes) - 1
+  }
+
+  #text(text: string): number {
+    let place = this.#placeOfText.get(text)
+    if (place === undefined) {
+      place = this.#texts.push(text) - 1
+      this.#placeOfText.set(text, place)
+    }
+    return place
   }
 
   add(record: OutgoingRecord, sequence: number): void {
@@ -252,8 +312,8 @@ export function packProducer(
   return {
     packer,
     flush() {
-      const { bytes, length } = packer.packed
-      if (!packer.isEmpty) addon.produce(number, bytes, length)
+      const { bytes, length, texts, batches } = packer.packed
+      if (!packer.isEmpty) addon.produce(number, bytes, length, texts, batches)
       packer.clear()
     },
     take,
@@ -265,7 +325,7 @@ export function packProducer(
 
 /** The version of the format, and padding. */
 const INCOMING_HEAD_BYTES = 8
-const INCOMING_BYTES = 48
+const INCOMING_BYTES = 80
 const INCOMING_HEADER_INTS = 3
 
 /** The encoding of a header's value. */
@@ -279,6 +339,8 @@ export interface Interruption {
   offset: number
 }
 
+const SEED_BYTES = Buffer.from(SEEDS.buffer)
+
 /** Returns the available records without waiting. */
 export function consumePacked(
   addon: PackedAddon,
@@ -286,11 +348,9 @@ export function consumePacked(
   maxRecords: number,
   onInterruption: (interruption: Interruption) => void,
 ): IncomingRecord[] {
-  const bytes = addon.consume(nativeOf(client), maxRecords, undefined)
-  return bytes === undefined ? [] : unpack(bytes, (number) => topicOf(addon, number), onInterruption)
+  const bytes = addon.consume(nativeOf(client), maxRecords, SEED_BYTES, false)
+  return bytes === undefined ? [] : unpack(bytes, namesOf(addon), onInterruption)
 }
-
-const SEED_BYTES = Buffer.from(SEEDS.buffer)
 
 /**
  * Like {@link consumePacked}, for the identities of records.
@@ -306,96 +366,146 @@ export function consumeIdentities(
   onIdentity: (topic: string, partition: number, offset: number, timestampMs: number, hash: Uint32Array) => void,
   onInterruption: (interruption: Interruption) => void,
 ): number {
-  const bytes = addon.consume(nativeOf(client), maxRecords, SEED_BYTES)
+  const bytes = addon.consume(nativeOf(client), maxRecords, SEED_BYTES, true)
   if (bytes === undefined) return 0
+  const batch = new Batch(bytes, namesOf(addon))
   let count = 0
-  eachRecord(
-    bytes,
-    (number) => topicOf(addon, number),
-    (record, hash) => {
-      count++
-      const { topic, partition, offset, timestampMs } = record
-      onIdentity(topic, partition, offset, timestampMs, hash ?? hashOf(identityOf(record)))
-    },
-    onInterruption,
-  )
+  batch.each((at) => {
+    count++
+    const isIdentity = batch.int(at, 10) === IDENTITY_ONLY
+    onIdentity(
+      batch.topic(at),
+      batch.int(at, 3),
+      batch.double(at, 2),
+      batch.double(at, 3),
+      isIdentity ? batch.hash(at) : hashOf(identityOf(new PackedRecord(batch, at))),
+    )
+  }, onInterruption)
   return count
 }
 
-const topics: string[] = []
+/** Topics and types of events by number. */
+interface Names {
+  topic(number: number): string
+  type(number: number): string
+}
 
-function topicOf(addon: PackedAddon, number: number): string {
-  let topic = topics[number]
-  if (topic === undefined) {
-    topic = addon.topic(number)
-    topics[number] = topic
-  }
-  return topic
+let names: Names | undefined
+
+/** An addon has one table of names in a process. */
+function namesOf(addon: PackedAddon): Names {
+  names ??= { topic: remembered((number) => addon.topic(number)), type: remembered((number) => addon.type(number)) }
+  return names
+}
+
+function remembered(name: (number: number) => string): (number: number) => string {
+  const known: string[] = []
+  return (number) => (known[number] ??= name(number))
 }
 
 /** The records in a buffer; they keep referring to it. */
 export function unpack(
   bytes: Buffer,
-  topicOf: (number: number) => string,
+  names: Names,
   onInterruption: (interruption: Interruption) => void,
 ): IncomingRecord[] {
+  const batch = new Batch(bytes, names)
   const records: IncomingRecord[] = []
-  eachRecord(bytes, topicOf, (record) => records.push(record), onInterruption)
+  batch.each((at) => records.push(new PackedRecord(batch, at)), onInterruption)
   return records
-}
-
-/** @param onRecord gets the hash of the identity, valid until it returns, when the buffer has nothing else of the record */
-function eachRecord(
-  bytes: Buffer,
-  topicOf: (number: number) => string,
-  onRecord: (record: IncomingRecord, hash: Uint32Array | undefined) => void,
-  onInterruption: (interruption: Interruption) => void,
-): void {
-  const batch: Batch = { bytes, ints: new Int32Array(bytes.buffer, bytes.byteOffset, bytes.length >> 2) }
-  const doubles = new Float64Array(bytes.buffer, bytes.byteOffset, bytes.length >> 3)
-  demandFormat(batch.ints[0])
-  for (let at = INCOMING_HEAD_BYTES; at < bytes.length; ) {
-    const int = at >> 2
-    const code = batch.ints[int + 1] as number
-    const number = batch.ints[int + 2] as number
-    const partition = batch.ints[int + 3] as number
-    const offset = doubles[(at >> 3) + 2] as number
-    if (code === 0) {
-      const record = new PackedRecord(topicOf(number), partition, offset, doubles[(at >> 3) + 3] as number, batch, at)
-      const isIdentity = batch.ints[int + 10] === IDENTITY_ONLY
-      if (isIdentity)
-        for (let word = 0; word < HASH_WORDS; word++) hash[word] = batch.ints[int + HEAD_INTS + word] as number
-      onRecord(record, isIdentity ? hash : undefined)
-    } else onInterruption({ code, topic: number < 0 ? undefined : topicOf(number), partition, offset })
-    at += batch.ints[int] as number
-  }
 }
 
 /** In place of the number of headers. */
 const IDENTITY_ONLY = -1
-const HEAD_INTS = INCOMING_BYTES / 4
+/** Where a record's head has the hashes of its identity, and the number of its type. */
+const HASH_INT = 12
+const TYPE_INT = 18
+const RECEIVED_DOUBLE = 8
+
 const hash = new Uint32Array(HASH_WORDS)
 
-interface Batch {
-  bytes: Buffer
-  ints: Int32Array
+/** A buffer of records. All positions are in bytes. */
+class Batch {
+  readonly #ints: Int32Array
+  readonly #doubles: Float64Array
+
+  constructor(
+    readonly bytes: Buffer,
+    readonly names: Names,
+  ) {
+    this.#ints = new Int32Array(bytes.buffer, bytes.byteOffset, bytes.length >> 2)
+    this.#doubles = new Float64Array(bytes.buffer, bytes.byteOffset, bytes.length >> 3)
+    demandFormat(this.#ints[0])
+  }
+
+  /** @param onRecord is called with the position of each record */
+  each(onRecord: (at: number) => void, onInterruption: (interruption: Interruption) => void): void {
+    for (let at = INCOMING_HEAD_BYTES; at < this.bytes.length; at += this.int(at, 0)) {
+      const code = this.int(at, 1)
+      if (code === 0) onRecord(at)
+      else {
+        const topic = this.int(at, 2) < 0 ? undefined : this.topic(at)
+        onInterruption({ code, topic, partition: this.int(at, 3), offset: this.double(at, 2) })
+      }
+    }
+  }
+
+  int(at: number, index: number): number {
+    return this.#ints[(at >> 2) + index] as number
+  }
+
+  double(at: number, index: number): number {
+    return this.#doubles[(at >> 3) + index] as number
+  }
+
+  topic(at: number): string {
+    return this.names.topic(this.int(at, 2))
+  }
+
+  /** Valid until the next call. */
+  hash(at: number): Uint32Array {
+    for (let word = 0; word < HASH_WORDS; word++) hash[word] = this.int(at, HASH_INT + word)
+    return hash
+  }
 }
 
 /** A record that is decoded on access. */
-class PackedRecord implements IncomingRecord {
+class PackedRecord implements IncomingRecord, PlainEvent {
+  readonly topic: string
+  readonly partition: number
+  readonly offset: number
+  readonly timestampMs: number
   private cachedHeaders: RecordHeaders | undefined
 
   constructor(
-    readonly topic: string,
-    readonly partition: number,
-    readonly offset: number,
-    readonly timestampMs: number,
-    private readonly batch: Batch,
-    private readonly at: number,
-  ) {}
+    readonly batch: Batch,
+    readonly at: number,
+  ) {
+    this.topic = batch.topic(at)
+    this.partition = batch.int(at, 3)
+    this.offset = batch.double(at, 2)
+    this.timestampMs = batch.double(at, 3)
+  }
 
   get bytes(): number {
     return this.int(0)
+  }
+
+  get plain(): PlainEvent | undefined {
+    return this.int(TYPE_INT) < 0 ? undefined : this
+  }
+
+  get type(): string {
+    return this.batch.names.type(this.int(TYPE_INT))
+  }
+
+  get receivedAtMs(): number | undefined {
+    const atMs = this.batch.double(this.at, RECEIVED_DOUBLE)
+    return atMs < 0 ? undefined : atMs
+  }
+
+  get identityHash(): Uint32Array {
+    return this.batch.hash(this.at)
   }
 
   get key(): Buffer | null {
@@ -418,29 +528,30 @@ class PackedRecord implements IncomingRecord {
   }
 
   private int(index: number): number {
-    return this.batch.ints[(this.at >> 2) + index] as number
+    return this.batch.int(this.at, index)
   }
 
   private readHeaders(): RecordHeaders {
-    const { bytes, ints } = this.batch
+    const { batch } = this
+    const { bytes } = batch
     const count = this.int(10)
     const names: string[] = []
     const values: HeaderValue[] = []
-    let entry = (this.at + INCOMING_BYTES) >> 2
-    let from = this.at + INCOMING_BYTES + count * INCOMING_HEADER_INTS * 4 + Math.max(0, this.int(8))
-    for (let index = 0; index < count; index++, entry += INCOMING_HEADER_INTS) {
-      const name = ints[entry] as number
+    let entry = this.at + INCOMING_BYTES
+    let from = entry + count * INCOMING_HEADER_INTS * 4 + Math.max(0, this.int(8))
+    for (let index = 0; index < count; index++, entry += INCOMING_HEADER_INTS * 4) {
+      const name = batch.int(entry, 0)
       if (name >= 0) names.push(NAMES[name] as string)
       else {
         names.push(bytes.toString('utf8', from, from + ~name))
         from += ~name
       }
-      const length = ints[entry + 1] as number
+      const length = batch.int(entry, 1)
       if (length < 0) {
         values.push(null)
         continue
       }
-      const text = ints[entry + 2]
+      const text = batch.int(entry, 2)
       values.push(
         text === TEXT.ascii
           ? bytes.toString('latin1', from, from + length)

@@ -1,4 +1,5 @@
-import { headersOf, TRANSACTION, withHeaders } from '../events/headers.ts'
+import { headersOf, TRANSACTION } from '../events/headers.ts'
+import type { OutgoingRecord, PassedRecord } from '../events/record.ts'
 import type { CommonConfig } from '../service/config.ts'
 import type { Logger } from '../service/logger.ts'
 import { CONNECT_BACKOFF, delayMs, sleep, TimeoutError, within } from '../service/retry.ts'
@@ -320,9 +321,13 @@ export function createTransactor(options: TransactorOptions): Transactor {
         const notSent = await transaction.sendOffsets(offsets, membership, lost)
         if (notSent !== undefined) return transaction.abort(notSent)
         if (lost.aborted) return transaction.abort(LOST)
-        const name = { [TRANSACTION]: `${life}-${++transactions}` }
-        for (const [index, output] of outputs.entries())
-          records.packer.add({ ...output, headers: withHeaders(output.headers, name) }, index)
+        const { packer } = records
+        packer.common(TRANSACTION, `${life}-${++transactions}`)
+        for (let index = 0; index < outputs.length; index++) {
+          const output = outputs[index] as OutgoingRecord | PassedRecord
+          if ('passed' in output) packer.pass(output, index)
+          else packer.add(output, index)
+        }
         records.flush()
         records.take()
         if (transaction.notQueued !== undefined) return transaction.abort({ message: transaction.notQueued })

@@ -2,7 +2,7 @@
  * What each service needs of Kafka. The rest of `shared/kafka/` implements this on the Confluent client, and `shared/testing/fake-kafka.ts` in
  * memory for unit tests.
  */
-import type { IncomingRecord, OutgoingRecord } from '../events/record.ts'
+import type { IncomingRecord, OutgoingRecord, PassedRecord } from '../events/record.ts'
 
 export interface TopicPartition {
   topic: string
@@ -215,7 +215,7 @@ export interface Transactor {
    * @param lost aborted when one of its partitions is revoked; this aborts the transaction, unless its commit has begun
    */
   commit(
-    outputs: readonly OutgoingRecord[],
+    outputs: readonly (OutgoingRecord | PassedRecord)[],
     offsets: readonly CommittedOffset[],
     membership: Membership,
     lost: AbortSignal,

@@ -1,6 +1,6 @@
-// Hashes the identity of a record's event (CloudEvents 1.0.2, section 3.1.1: source and id), for reading many records only to recognise duplicates.
-// shared/events/record.ts has the rules by which a record is an event. Only clear cases with plain characters are hashed here; JavaScript decides
-// the others.
+// Reads a record's event without JavaScript: the hashes of its identity (CloudEvents 1.0.2, section 3.1.1: source and id), which are all that is needed
+// to recognise duplicates, and whether its record can be passed on as it is. shared/events/record.ts has the rules by which a record is an event. Only
+// clear cases with plain characters are decided here; JavaScript decides the others.
 #include "shim/identity.h"
 
 #include <cstring>
@@ -61,12 +61,6 @@ uint64_t Wyhash(uint64_t seed, const char* text, size_t length) {
   return Mix(static_cast<uint64_t>(product) ^ kSecret[0] ^ length, static_cast<uint64_t>(product >> 64) ^ kSecret[1]);
 }
 
-// A header's value.
-struct Text {
-  const char* at;
-  size_t length;
-};
-
 bool IsDigit(char c) { return c >= '0' && c <= '9'; }
 bool IsLetter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
 bool IsUnreserved(char c) { return IsDigit(c) || IsLetter(c) || c == '-' || c == '.' || c == '_' || c == '~'; }
@@ -108,7 +102,12 @@ bool IsPlainUri(Text text, bool absolute) {
   return true;
 }
 
-// `yyyy-mm-ddThh:mm:ss`, a fraction or none, `Z` or an offset (RFC 3339, section 5.6), of days that every month has.
+int DaysOf(int year, int month) {
+  if (month == 2) return year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) ? 29 : 28;
+  return month == 4 || month == 6 || month == 9 || month == 11 ? 30 : 31;
+}
+
+// `yyyy-mm-ddThh:mm:ss`, a fraction or none, `Z` or an offset (RFC 3339, section 5.6).
 bool IsPlainTime(Text text) {
   static const char kForm[] = "0000-00-00T00:00:00";
   constexpr size_t kSeconds = sizeof kForm - 1;
@@ -116,7 +115,8 @@ bool IsPlainTime(Text text) {
   for (size_t index = 0; index < kSeconds; index++)
     if (kForm[index] == '0' ? !IsDigit(text.at[index]) : text.at[index] != kForm[index]) return false;
   auto number = [text](size_t at) { return (text.at[at] - '0') * 10 + (text.at[at + 1] - '0'); };
-  if (number(5) < 1 || number(5) > 12 || number(8) < 1 || number(8) > 28) return false;
+  if (number(5) < 1 || number(5) > 12) return false;
+  if (number(8) < 1 || number(8) > DaysOf(number(0) * 100 + number(2), number(5))) return false;
   if (number(11) > 23 || number(14) > 59 || number(17) > 59) return false;
   size_t at = kSeconds;
   if (text.at[at] == '.') {
@@ -136,29 +136,95 @@ bool IsPlainMediaType(Text text) {
          Is(text, "application/octet-stream");
 }
 
+// Version 00, no id of zeros only, and no flag but sampled and random (W3C Trace Context, section 3.2): shared/tracing/trace-context.ts would return it
+// unchanged.
+bool IsPlainTraceparent(Text text) {
+  static const char kForm[] = "00-xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx-xxxxxxxxxxxxxxxx-0x";
+  if (text.length != sizeof kForm - 1) return false;
+  bool id[2] = {false, false};
+  for (size_t index = 0; index < text.length; index++) {
+    char c = text.at[index];
+    if (kForm[index] != 'x') {
+      if (c != kForm[index]) return false;
+    } else if (!IsDigit(c) && !(c >= 'a' && c <= 'f')) {
+      return false;
+    } else if (index < text.length - 2) {
+      if (c != '0') id[index < 35 ? 0 : 1] = true;
+    } else if (c > '3') {
+      return false;
+    }
+  }
+  return id[0] && id[1];
+}
+
+constexpr size_t kMostTimeDigits = 15;
+// As in consumer/decode.ts: more than a delivery takes, and more than clocks differ.
+constexpr int64_t kMostDelivery = 3600000;
+
+// A whole number close to the record's timestamp. @returns -1 for anything else
+int64_t PlainReceivedAt(Text text, int64_t timestamp) {
+  if (text.length == 0 || text.length > kMostTimeDigits) return -1;
+  int64_t at = 0;
+  for (size_t index = 0; index < text.length; index++) {
+    if (!IsDigit(text.at[index])) return -1;
+    at = at * 10 + (text.at[index] - '0');
+  }
+  // With a leading zero it would be written differently.
+  if (text.at[0] == '0') return -1;
+  return at - timestamp <= kMostDelivery && timestamp - at <= kMostDelivery ? at : -1;
+}
+
 constexpr const char kContentType[] = "content-type";
 constexpr const char kPrefix[] = "ce_";
 constexpr size_t kPrefixLength = sizeof kPrefix - 1;
 constexpr size_t kMostAttributes = 32;
 
+// Headers beside the event's that decide whether it can be passed on.
+struct Delivery {
+  bool has_traceparent = false;
+  bool has_received_at = false;
+  bool plain = true;
+  int64_t received_at = -1;
+
+  void See(const char* name, const void* bytes, size_t length, int64_t timestamp) {
+    Text value{static_cast<const char*>(bytes), length};
+    if (std::strcmp(name, "traceparent") == 0) {
+      if (has_traceparent || bytes == NULL || !IsPlainTraceparent(value)) plain = false;
+      has_traceparent = true;
+    } else if (std::strcmp(name, "kt-received-at") == 0) {
+      received_at = has_received_at || bytes == NULL ? -1 : PlainReceivedAt(value, timestamp);
+      if (received_at < 0) plain = false;
+      has_received_at = true;
+    } else if (std::strcmp(name, "tracestate") == 0) {
+      plain = false;
+    }
+  }
+};
+
 }  // namespace
 
 uint64_t HashOf(uint64_t seed, const char* text, size_t length) { return Wyhash(seed, text, length); }
 
-bool HashIdentity(const rd_kafka_message_t* message, const uint64_t seeds[2], uint64_t hash[2]) {
+bool ReadPlain(const rd_kafka_message_t* message, const uint64_t seeds[2], PlainEvent* event) {
   rd_kafka_headers_t* headers = NULL;
   if (rd_kafka_message_headers(message, &headers) != RD_KAFKA_RESP_ERR_NO_ERROR) return false;
+  rd_kafka_timestamp_type_t timestamp_type;
+  int64_t timestamp = rd_kafka_message_timestamp(message, &timestamp_type);
+  Delivery delivery;
   const char* names[kMostAttributes];
   size_t attributes = 0;
-  Text id{}, source{};
-  bool has_version = false, has_type = false;
+  Text id{}, source{}, type{};
+  bool has_version = false;
   const char* name;
   const void* bytes;
   size_t length;
   for (size_t index = 0; rd_kafka_header_get_all(headers, index, &name, &bytes, &length) == RD_KAFKA_RESP_ERR_NO_ERROR;
        index++) {
     bool is_type = std::strcmp(name, kContentType) == 0;
-    if (!is_type && std::strncmp(name, kPrefix, kPrefixLength) != 0) continue;
+    if (!is_type && std::strncmp(name, kPrefix, kPrefixLength) != 0) {
+      delivery.See(name, bytes, length, timestamp);
+      continue;
+    }
     if (bytes == NULL || attributes == kMostAttributes) return false;
     // Most differ in the first letter behind the prefix.
     for (size_t earlier = 0; earlier < attributes; earlier++)
@@ -182,18 +248,21 @@ bool HashIdentity(const rd_kafka_message_t* message, const uint64_t seeds[2], ui
       for (const char* at = attribute; *at != '\0'; at++)
         if (!IsDigit(*at) && !(*at >= 'a' && *at <= 'z')) return false;
       if (std::strcmp(attribute, "id") == 0) id = value;
-      if (std::strcmp(attribute, "type") == 0) has_type = true;
+      if (std::strcmp(attribute, "type") == 0) type = value;
       if (std::strcmp(attribute, "specversion") == 0) {
         if (!Is(value, "1.0")) return false;
         has_version = true;
       }
     }
   }
-  if (!has_version || !has_type || id.at == NULL || source.at == NULL) return false;
+  if (!has_version || type.at == NULL || id.at == NULL || source.at == NULL) return false;
   // As consumer/decode.ts joins them.
   static thread_local std::string identity;
   identity.assign(source.at, source.length).append(1, '\n').append(id.at, id.length);
-  for (size_t which = 0; which < 2; which++) hash[which] = Wyhash(seeds[which], identity.data(), identity.size());
+  for (size_t which = 0; which < 2; which++) event->identity[which] = Wyhash(seeds[which], identity.data(), identity.size());
+  event->type = type;
+  event->received_at = delivery.received_at;
+  event->passable = delivery.plain && timestamp >= 0;
   return true;
 }
 

@@ -3,20 +3,25 @@
 //
 // Every buffer contains the version of the formats, and the reader refuses other versions (`kFormat` here, `FORMAT` there; a change of a format
 // changes both). All numbers are little-endian, like the machine's.
-// Outgoing: i32 format, then records, each beginning at a multiple of 4 bytes:
+// Outgoing: i32 format · i32 name of a header that all records get, with the first text as its value (-1: none), then records, each beginning at a
+// multiple of 4 bytes:
 //   i32 bytes of this record · i32 sequence · i32 topic (as `topics` gave it) · i32 partition (-1: the key chooses)
 //   i32 key bytes (-1: none) · i32 value bytes (-1: none) · i32 headers
 //   a header: i32 name (>= 0: its place in `names`; else ~bytes of the name) · i32 value bytes (-1: none)
 //   then the bytes, one after the other: key; for each header its name, if that has no number, and its value; then the record's value
+// A record that is passed on as it came has, after its partition:
+//   i32 -2 · i32 batch, which is one of the buffers that are given with the records · i32 the record's beginning in it ·
+//   i32 text of its tenant · i32 text of the beginning of its context, up to the fingerprint
 // Delivery reports, 32 bytes each:
 //   i32 sequence · i32 error · i32 partition · i32 format · f64 offset · f64 timestamp (ms)
 // Incoming: i32 format · i32 0, then records, each beginning at a multiple of 8 bytes:
 //   i32 bytes of this record · i32 error · i32 topic · i32 partition · f64 offset · f64 timestamp (ms)
 //   i32 key bytes · i32 value bytes · i32 headers · i32 bytes from the record's beginning to its value
+//   u64 and u64, the hashes of its identity · f64 when the producer received it (ms; -1: it does not say) · i32 type, as `type` has it · i32 0
+//   The type is -1 where only JavaScript can decide what the record is; then the fields before it have no meaning.
 //   a header: i32 name, as above · i32 value bytes (-1: none) · i32 0 ASCII, 1 other UTF-8, 2 other bytes
 //   then the bytes: key, and of every header the name, where it has no place, and the value; then the record's value
-// When only identities are requested, a record with a known identity has -1 headers, no key and no value, but:
-//   u64 and u64, the hashes of its identity
+// When only identities are requested, a record with a known identity has -1 headers, no key and no value.
 #include <nan.h>
 
 #include <bit>
@@ -30,6 +35,7 @@
 #include "librdkafka/src/rdkafka.h"
 #include "shim/clients.h"
 #include "shim/identity.h"
+#include "shim/passing.h"
 #include "src/kafka-consumer.h"
 #include "src/producer.h"
 
@@ -38,8 +44,8 @@ namespace NodeKafka {
 // ASSUMES little-endian numbers, as in the formats; checked when compiled.
 static_assert(std::endian::native == std::endian::little, "the formats are little-endian");
 
-constexpr int32_t kFormat = 1;
-constexpr size_t kOutgoingHead = 4;
+constexpr int32_t kFormat = 2;
+constexpr size_t kOutgoingHead = 8;
 constexpr size_t kIncomingHead = 8;
 
 // The opaque of a packed record. Its lowest bit is set, which it never is in the client's own opaques, since these are pointers.
@@ -121,6 +127,7 @@ class Packed {
  public:
   static NAN_METHOD(Names);
   static NAN_METHOD(Topic);
+  static NAN_METHOD(Type);
   static NAN_METHOD(OpenProducer);
   static NAN_METHOD(Produce);
   static NAN_METHOD(Reports);
@@ -136,6 +143,11 @@ std::vector<std::string> names;
 std::vector<std::vector<int32_t>> names_of_length;
 std::vector<std::string> topics;
 std::unordered_map<std::string, int32_t> place_of_topic;
+
+// Types of events that may be passed on. Senders choose them, so their number is limited.
+constexpr size_t kMostTypes = 1000;
+std::vector<std::string> types;
+std::unordered_map<std::string, int32_t> place_of_type;
 
 // By number; the number of a closed one is not reused, since reports of its records may still arrive. An array, since it is read from librdkafka's
 // threads; an entry is written before the first record that names it.
@@ -159,6 +171,19 @@ int32_t PlaceOfTopic(const std::string& topic) {
   return place;
 }
 
+// -1: there are too many.
+int32_t PlaceOfType(Text text) {
+  static std::string type;
+  type.assign(text.at, text.length);
+  auto found = place_of_type.find(type);
+  if (found != place_of_type.end()) return found->second;
+  if (types.size() == kMostTypes) return -1;
+  int32_t place = static_cast<int32_t>(types.size());
+  types.push_back(type);
+  place_of_type.emplace(type, place);
+  return place;
+}
+
 struct Bytes {
   char* data;
   size_t length;
@@ -168,6 +193,32 @@ bool BytesOf(v8::Local<v8::Value> value, Bytes* bytes) {
   if (!node::Buffer::HasInstance(value)) return false;
   bytes->data = node::Buffer::Data(value);
   bytes->length = node::Buffer::Length(value);
+  return true;
+}
+
+bool TextsOf(v8::Local<v8::Value> value, std::vector<std::string>* texts) {
+  texts->clear();
+  if (!value->IsArray()) return false;
+  v8::Local<v8::Array> list = value.As<v8::Array>();
+  for (uint32_t index = 0; index < list->Length(); index++) {
+    v8::Local<v8::Value> entry;
+    if (!Nan::Get(list, index).ToLocal(&entry) || !entry->IsString()) return false;
+    Nan::Utf8String text(entry);
+    texts->emplace_back(*text, text.length());
+  }
+  return true;
+}
+
+bool BatchesOf(v8::Local<v8::Value> value, std::vector<Bytes>* batches) {
+  batches->clear();
+  if (!value->IsArray()) return false;
+  v8::Local<v8::Array> list = value.As<v8::Array>();
+  for (uint32_t index = 0; index < list->Length(); index++) {
+    v8::Local<v8::Value> entry;
+    Bytes bytes;
+    if (!Nan::Get(list, index).ToLocal(&entry) || !BytesOf(entry, &bytes)) return false;
+    batches->push_back(bytes);
+  }
   return true;
 }
 
@@ -208,15 +259,85 @@ class Reader {
 };
 
 constexpr int kMostHeaders = 100000;
+constexpr int32_t kPassed = -2;
+constexpr size_t kPassedHead = 36;
+
+// What records of one call share.
+struct Shared {
+  PackedProducer* to;
+  rd_kafka_t* rk;
+  uintptr_t number;
+  // The name of a header that all records get; NULL: none. Its value is the first text.
+  const std::string* common;
+  std::vector<std::string> texts;
+  // Of passed records.
+  std::vector<Bytes> batches;
+};
+
+struct Place {
+  rd_kafka_topic_t* topic;
+  int32_t partition;
+  uintptr_t opaque;
+};
+
+// @returns false for a topic that there is not
+bool PlaceOf(const Shared& shared, int32_t sequence, int32_t topic, int32_t partition, Place* place) {
+  place->topic = shared.to->TopicHandle(shared.rk, topic, topics[topic]);
+  place->partition = partition;
+  place->opaque =
+      (static_cast<uintptr_t>(static_cast<uint32_t>(sequence)) << (kNumberBits + 1)) | (shared.number << 1) | kOurs;
+  return place->topic != NULL;
+}
+
+void AddHeader(rd_kafka_headers_t* headers, const std::string& name, const std::string& value) {
+  rd_kafka_header_add(headers, name.data(), name.size(), value.data(), value.size());
+}
+
+// Takes the headers.
+rd_kafka_resp_err_t Submit(const Shared& shared, const Place& place, const char* key, int32_t key_length,
+                           const char* value, int32_t value_length, rd_kafka_headers_t* headers) {
+  if (shared.common != NULL) AddHeader(headers, *shared.common, shared.texts[0]);
+  rd_kafka_vu_t parts[7];
+  parts[0].vtype = RD_KAFKA_VTYPE_RKT;
+  parts[0].u.rkt = place.topic;
+  parts[1].vtype = RD_KAFKA_VTYPE_PARTITION;
+  parts[1].u.i32 = place.partition;
+  parts[2].vtype = RD_KAFKA_VTYPE_MSGFLAGS;
+  parts[2].u.i = RD_KAFKA_MSG_F_COPY;
+  parts[3].vtype = RD_KAFKA_VTYPE_VALUE;
+  parts[3].u.mem.ptr = const_cast<char*>(value);
+  parts[3].u.mem.size = value_length < 0 ? 0 : value_length;
+  parts[4].vtype = RD_KAFKA_VTYPE_KEY;
+  parts[4].u.mem.ptr = const_cast<char*>(key);
+  parts[4].u.mem.size = key_length < 0 ? 0 : key_length;
+  parts[5].vtype = RD_KAFKA_VTYPE_OPAQUE;
+  parts[5].u.ptr = reinterpret_cast<void*>(place.opaque);
+  parts[6].vtype = RD_KAFKA_VTYPE_HEADERS;
+  parts[6].u.headers = headers;
+  rd_kafka_error_t* error = rd_kafka_produceva(shared.rk, parts, 7);
+  if (error == NULL) return RD_KAFKA_RESP_ERR_NO_ERROR;
+  rd_kafka_headers_destroy(headers);
+  rd_kafka_resp_err_t code = rd_kafka_error_code(error);
+  rd_kafka_error_destroy(error);
+  return code;
+}
+
+rd_kafka_resp_err_t PassOne(const Shared& shared, const Place& place, Reader& reader);
 
 // Passes one record to librdkafka. @returns its error; ERR__BAD_MSG for an invalid record
-rd_kafka_resp_err_t ProduceOne(PackedProducer* to, rd_kafka_t* rk, const char* at, size_t length, uintptr_t number) {
+rd_kafka_resp_err_t ProduceOne(const Shared& shared, const char* at, size_t length) {
   Reader reader(at, length);
   int32_t ignored, sequence, topic, partition, key_length, value_length, count;
   if (!reader.Number(&ignored) || !reader.Number(&sequence) || !reader.Number(&topic) || !reader.Number(&partition) ||
-      !reader.Number(&key_length) || !reader.Number(&value_length) || !reader.Number(&count))
+      !reader.Number(&key_length))
     return RD_KAFKA_RESP_ERR__BAD_MSG;
-  if (topic < 0 || static_cast<size_t>(topic) >= topics.size() || count < 0 || count > kMostHeaders)
+  if (topic < 0 || static_cast<size_t>(topic) >= topics.size()) return RD_KAFKA_RESP_ERR__BAD_MSG;
+  Place place;
+  if (key_length == kPassed) {
+    if (!PlaceOf(shared, sequence, topic, partition, &place)) return RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC;
+    return PassOne(shared, place, reader);
+  }
+  if (!reader.Number(&value_length) || !reader.Number(&count) || count < 0 || count > kMostHeaders)
     return RD_KAFKA_RESP_ERR__BAD_MSG;
   if (length < 28 + static_cast<size_t>(count) * 8) return RD_KAFKA_RESP_ERR__BAD_MSG;
   Reader lengths(at + 28, static_cast<size_t>(count) * 8);
@@ -224,9 +345,8 @@ rd_kafka_resp_err_t ProduceOne(PackedProducer* to, rd_kafka_t* rk, const char* a
   const char* key;
   const char* value;
   if (!bytes.Skip(key_length, &key)) return RD_KAFKA_RESP_ERR__BAD_MSG;
-  rd_kafka_topic_t* handle = to->TopicHandle(rk, topic, topics[topic]);
-  if (handle == NULL) return RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC;
-  rd_kafka_headers_t* headers = rd_kafka_headers_new(count);
+  if (!PlaceOf(shared, sequence, topic, partition, &place)) return RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC;
+  rd_kafka_headers_t* headers = rd_kafka_headers_new(count + 1);
   for (int32_t index = 0; index < count; index++) {
     int32_t name, header_length;
     const char* name_bytes = NULL;
@@ -247,30 +367,7 @@ rd_kafka_resp_err_t ProduceOne(PackedProducer* to, rd_kafka_t* rk, const char* a
     rd_kafka_headers_destroy(headers);
     return RD_KAFKA_RESP_ERR__BAD_MSG;
   }
-  uintptr_t opaque = (static_cast<uintptr_t>(static_cast<uint32_t>(sequence)) << (kNumberBits + 1)) | (number << 1) | kOurs;
-  rd_kafka_vu_t parts[7];
-  parts[0].vtype = RD_KAFKA_VTYPE_RKT;
-  parts[0].u.rkt = handle;
-  parts[1].vtype = RD_KAFKA_VTYPE_PARTITION;
-  parts[1].u.i32 = partition;
-  parts[2].vtype = RD_KAFKA_VTYPE_MSGFLAGS;
-  parts[2].u.i = RD_KAFKA_MSG_F_COPY;
-  parts[3].vtype = RD_KAFKA_VTYPE_VALUE;
-  parts[3].u.mem.ptr = const_cast<char*>(value);
-  parts[3].u.mem.size = value_length < 0 ? 0 : value_length;
-  parts[4].vtype = RD_KAFKA_VTYPE_KEY;
-  parts[4].u.mem.ptr = const_cast<char*>(key);
-  parts[4].u.mem.size = key_length < 0 ? 0 : key_length;
-  parts[5].vtype = RD_KAFKA_VTYPE_OPAQUE;
-  parts[5].u.ptr = reinterpret_cast<void*>(opaque);
-  parts[6].vtype = RD_KAFKA_VTYPE_HEADERS;
-  parts[6].u.headers = headers;
-  rd_kafka_error_t* error = rd_kafka_produceva(rk, parts, 7);
-  if (error == NULL) return RD_KAFKA_RESP_ERR_NO_ERROR;
-  rd_kafka_headers_destroy(headers);
-  rd_kafka_resp_err_t code = rd_kafka_error_code(error);
-  rd_kafka_error_destroy(error);
-  return code;
+  return Submit(shared, place, key, key_length, value, value_length, headers);
 }
 
 PackedProducer* ProducerOf(v8::Local<v8::Value> value) {
@@ -280,10 +377,10 @@ PackedProducer* ProducerOf(v8::Local<v8::Value> value) {
   return producers[number];
 }
 
-enum Text { kAscii = 0, kUtf8 = 1, kBytes = 2 };
+enum Encoding { kAscii = 0, kUtf8 = 1, kBytes = 2 };
 
 // Whether bytes are ASCII, other UTF-8 (Unicode 15, table 3-7), or neither.
-Text TextOf(const unsigned char* at, size_t length) {
+Encoding EncodingOf(const unsigned char* at, size_t length) {
   const unsigned char* end = at + length;
   while (at < end && *at < 0x80) at++;
   if (at == end) return kAscii;
@@ -323,7 +420,7 @@ struct Header {
 size_t Aligned(size_t length) { return (length + 7) & ~static_cast<size_t>(7); }
 
 constexpr uint32_t kMostMessages = 100000;
-constexpr size_t kRecordHead = 48;
+constexpr size_t kRecordHead = 80;
 constexpr size_t kHeaderHead = 12;
 constexpr int32_t kIdentityOnly = -1;
 
@@ -336,20 +433,24 @@ struct Incoming {
   int32_t headers;
   size_t value_at;
   size_t bytes;
-  uint64_t identity[2];
+  PlainEvent plain;
+  // The number of its type; -1: only JavaScript can decide what it is.
+  int32_t type;
 };
 
 // Sizes a message and lists its headers in `list`.
-// @param seeds NULL: the whole message is requested, not only its identity
-Incoming Measure(rd_kafka_message_t* message, std::vector<Header>* list, const uint64_t* seeds) {
-  Incoming one{message, -1, list->size(), 0, 0, 0, {}};
-  if (seeds != NULL && message->err == RD_KAFKA_RESP_ERR_NO_ERROR && HashIdentity(message, seeds, one.identity)) {
+// @param seeds NULL: nothing is to be found out about its event
+Incoming Measure(rd_kafka_message_t* message, std::vector<Header>* list, const uint64_t* seeds, bool identities_only) {
+  Incoming one{message, -1, list->size(), 0, 0, 0, {{}, {}, -1, false}, -1};
+  bool plain = seeds != NULL && message->err == RD_KAFKA_RESP_ERR_NO_ERROR && ReadPlain(message, seeds, &one.plain);
+  if (plain && identities_only) {
     one.topic = PlaceOfTopic(rd_kafka_topic_name(message->rkt));
     one.headers = kIdentityOnly;
     one.value_at = kRecordHead;
-    one.bytes = kRecordHead + sizeof one.identity;
+    one.bytes = kRecordHead;
     return one;
   }
+  if (plain && one.plain.passable) one.type = PlaceOfType(one.plain.type);
   size_t text = message->key == NULL ? 0 : message->key_len;
   rd_kafka_headers_t* headers = NULL;
   if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR) rd_kafka_message_headers(message, &headers);
@@ -408,16 +509,16 @@ void Pack(const Incoming& one, const Header* headers, char* to) {
   at = Put(at, identity_only || !good || message->payload == NULL ? -1 : static_cast<int32_t>(message->len));
   at = Put(at, one.headers);
   at = Put(at, static_cast<int32_t>(one.value_at));
-  if (identity_only) {
-    Put(at, one.identity, sizeof one.identity);
-    return;
-  }
+  at = Put(at, one.plain.identity, sizeof one.plain.identity);
+  at = Put(at, static_cast<double>(one.plain.received_at));
+  at = Put(Put(at, one.type), 0);
+  if (identity_only) return;
   for (int32_t index = 0; index < one.headers; index++) {
     const Header& header = headers[index];
     at = Put(at, header.name);
     at = Put(at, header.length);
     at = Put(at, static_cast<int32_t>(
-                     header.length < 0 ? kAscii : TextOf(static_cast<const unsigned char*>(header.value), header.length)));
+                     header.length < 0 ? kAscii : EncodingOf(static_cast<const unsigned char*>(header.value), header.length)));
   }
   if (message->key != NULL) at = Put(at, message->key, message->key_len);
   for (int32_t index = 0; index < one.headers; index++) {
@@ -426,6 +527,87 @@ void Pack(const Incoming& one, const Header* headers, char* to) {
     if (header.length > 0) at = Put(at, header.value, header.length);
   }
   if (good && message->payload != NULL) Put(at, message->payload, message->len);
+}
+
+constexpr char kAttributePrefix[] = "ce_";
+const std::string kTenant = "kt-tenant", kReceivedAt = "kt-received-at", kContext = "kt-context";
+
+bool Is(Text name, const char* other) {
+  return name.length == std::strlen(other) && std::memcmp(name.at, other, name.length) == 0;
+}
+
+// Notes what the context of a passed event depends on. @returns whether the header goes on: attributes and the trace do, JavaScript writes no others
+bool SeeHeader(Text name, Text value, PassedEvent* event) {
+  if (name.length >= sizeof kAttributePrefix - 1 && std::memcmp(name.at, kAttributePrefix, sizeof kAttributePrefix - 1) == 0) {
+    Text attribute{name.at + sizeof kAttributePrefix - 1, name.length - (sizeof kAttributePrefix - 1)};
+    if (Is(attribute, "type")) event->type = value;
+    if (Is(attribute, "source")) event->source = value;
+    if (Is(attribute, "subject")) event->subject = value;
+    if (Is(attribute, "time")) event->time = value;
+    return true;
+  }
+  return Is(name, "content-type") || Is(name, "traceparent");
+}
+
+// Produces a record of a batch that Pack has filled: its key, value, attributes and trace, and the context of its outcome. What consumer/processed.ts makes
+// of a decoded one has the same headers.
+// @returns ERR__BAD_MSG where the batch has no such record
+rd_kafka_resp_err_t PassOne(const Shared& shared, const Place& place, Reader& reader) {
+  int32_t batch, from, tenant, context;
+  if (!reader.Number(&batch) || !reader.Number(&from) || !reader.Number(&tenant) || !reader.Number(&context))
+    return RD_KAFKA_RESP_ERR__BAD_MSG;
+  auto is_of = [](int32_t index, size_t size) { return index >= 0 && static_cast<size_t>(index) < size; };
+  if (!is_of(batch, shared.batches.size()) || !is_of(tenant, shared.texts.size()) || !is_of(context, shared.texts.size()))
+    return RD_KAFKA_RESP_ERR__BAD_MSG;
+  const Bytes& packed = shared.batches[batch];
+  if (from < 0 || packed.length < kRecordHead || static_cast<size_t>(from) > packed.length - kRecordHead)
+    return RD_KAFKA_RESP_ERR__BAD_MSG;
+  const char* head = packed.data + from;
+  auto number = [head](size_t at) { return Int(head + at * 4); };
+  int32_t bytes = number(0), key_length = number(8), value_length = number(9), count = number(10), value_at = number(11);
+  if (bytes < static_cast<int32_t>(kRecordHead) || static_cast<size_t>(bytes) > packed.length - from || count < 0 ||
+      count > kMostHeaders || number(18) < 0 || static_cast<size_t>(bytes) < kRecordHead + count * kHeaderHead ||
+      value_at < 0 || value_at > bytes)
+    return RD_KAFKA_RESP_ERR__BAD_MSG;
+  Reader entries(head + kRecordHead, count * kHeaderHead);
+  Reader texts(head + kRecordHead + count * kHeaderHead, bytes - kRecordHead - count * kHeaderHead);
+  Reader values(head + value_at, bytes - value_at);
+  const char* key;
+  const char* value;
+  if (!texts.Skip(key_length, &key) || !values.Skip(value_length, &value)) return RD_KAFKA_RESP_ERR__BAD_MSG;
+  double received_at, written_at;
+  std::memcpy(&written_at, head + 24, sizeof written_at);
+  std::memcpy(&received_at, head + 64, sizeof received_at);
+  PassedEvent event;
+  event.received_at = static_cast<int64_t>(received_at);
+  event.written_at = static_cast<int64_t>(written_at);
+  if (value != NULL) event.data = Text{value, static_cast<size_t>(value_length)};
+  rd_kafka_headers_t* headers = rd_kafka_headers_new(count + 4);
+  for (int32_t index = 0; index < count; index++) {
+    int32_t place_of_name, length, ignored;
+    const char* name_at = NULL;
+    const char* header;
+    bool fits = entries.Number(&place_of_name) && entries.Number(&length) && entries.Number(&ignored);
+    if (fits && place_of_name < 0) fits = texts.Skip(~place_of_name, &name_at);
+    if (fits && place_of_name >= 0) fits = is_of(place_of_name, names.size());
+    if (!fits || !texts.Skip(length, &header)) {
+      rd_kafka_headers_destroy(headers);
+      return RD_KAFKA_RESP_ERR__BAD_MSG;
+    }
+    Text name = place_of_name < 0 ? Text{name_at, static_cast<size_t>(~place_of_name)}
+                                  : Text{names[place_of_name].data(), names[place_of_name].size()};
+    if (SeeHeader(name, Text{header, static_cast<size_t>(length < 0 ? 0 : length)}, &event))
+      rd_kafka_header_add(headers, name.at, name.length, header, length);
+  }
+  static std::string made;
+  AddHeader(headers, kTenant, shared.texts[tenant]);
+  made.clear();
+  AppendNumber(event.received_at >= 0 ? event.received_at : event.written_at, &made);
+  AddHeader(headers, kReceivedAt, made);
+  made = shared.texts[context];
+  AppendContext(event, &made);
+  AddHeader(headers, kContext, made);
+  return Submit(shared, place, key, key_length, value, value_length, headers);
 }
 
 }  // namespace
@@ -459,6 +641,13 @@ NAN_METHOD(Packed::Topic) {
   info.GetReturnValue().Set(Nan::New<v8::String>(topics[place]).ToLocalChecked());
 }
 
+// type(number): the type of events that has this number
+NAN_METHOD(Packed::Type) {
+  int32_t place = info[0]->IsInt32() ? Nan::To<int32_t>(info[0]).FromJust() : -1;
+  if (place < 0 || static_cast<size_t>(place) >= types.size()) return Nan::ThrowTypeError("no type has this number");
+  info.GetReturnValue().Set(Nan::New<v8::String>(types[place]).ToLocalChecked());
+}
+
 // openProducer(client, onReports, errorsOnly) → its number. `onReports` is called when there are reports to take.
 NAN_METHOD(Packed::OpenProducer) {
   Producer* producer = ClientOf<Producer>(info[0]);
@@ -472,7 +661,7 @@ NAN_METHOD(Packed::OpenProducer) {
   info.GetReturnValue().Set(Nan::New<v8::Number>(static_cast<double>(producers_opened++)));
 }
 
-// produce(number, buffer, bytes): passes all records to librdkafka; those that it refuses are in the reports, with partition -2.
+// produce(number, buffer, bytes, texts, batches): passes all records to librdkafka; those that it refuses are in the reports, with partition -2.
 NAN_METHOD(Packed::Produce) {
   PackedProducer* packed = ProducerOf(info[0]);
   Bytes buffer;
@@ -482,15 +671,23 @@ NAN_METHOD(Packed::Produce) {
   if (length < 0 || static_cast<size_t>(length) > buffer.length) return Nan::ThrowTypeError("the length is beyond the buffer");
   if (static_cast<size_t>(length) < kOutgoingHead || Int(buffer.data) != kFormat)
     return Nan::ThrowTypeError("the buffer has another format than the addon");
-  uintptr_t number = Nan::To<int32_t>(info[0]).FromJust();
-  rd_kafka_t* rk = NULL;
+  static Shared shared;
+  shared.to = packed;
+  shared.number = Nan::To<int32_t>(info[0]).FromJust();
+  shared.rk = NULL;
+  if (!TextsOf(info[3], &shared.texts) || !BatchesOf(info[4], &shared.batches))
+    return Nan::ThrowTypeError("lists of texts and of buffers are needed");
+  int32_t common = Int(buffer.data + 4);
+  if (common >= 0 && (static_cast<size_t>(common) >= names.size() || shared.texts.empty()))
+    return Nan::ThrowTypeError("the common header has no name or no text");
+  shared.common = common < 0 ? NULL : &names[common];
   TryReadLock lock(packed->producer->m_connection_lock);
-  if (!packed->closed && lock && packed->producer->m_client != NULL) rk = packed->producer->m_client->c_ptr();
+  if (!packed->closed && lock && packed->producer->m_client != NULL) shared.rk = packed->producer->m_client->c_ptr();
   for (int64_t at = kOutgoingHead; at < length;) {
     int32_t bytes = length - at < 8 ? 0 : Int(buffer.data + at);
     if (bytes < 8 || bytes > length - at) return Nan::ThrowTypeError("a record is beyond the length");
     rd_kafka_resp_err_t error =
-        rk == NULL ? RD_KAFKA_RESP_ERR__STATE : ProduceOne(packed, rk, buffer.data + at, bytes, number);
+        shared.rk == NULL ? RD_KAFKA_RESP_ERR__STATE : ProduceOne(shared, buffer.data + at, bytes);
     if (error != RD_KAFKA_RESP_ERR_NO_ERROR)
       packed->Add(Report{Int(buffer.data + at + 4), error, -2, kFormat, -1, -1});
     at += (bytes + 3) & ~3;
@@ -514,18 +711,18 @@ NAN_METHOD(Packed::CloseProducer) {
   if (!packed->closed) packed->Close();
 }
 
-// consume(client, most, seeds?) → a buffer of records that are ready; undefined when none is. Does not wait. With seeds, two numbers of 64 bits
-// in a buffer, only their identities are requested.
+// consume(client, most, seeds, identitiesOnly, buffer?) → how many bytes of the buffer have records that are ready, or another buffer where they do not
+// fit; undefined when none is ready. Does not wait. The seeds are two numbers of 64 bits in a buffer.
 NAN_METHOD(Packed::Consume) {
   KafkaConsumer* consumer = ClientOf<KafkaConsumer>(info[0]);
   if (consumer == NULL || !info[1]->IsUint32()) return Nan::ThrowTypeError("a consumer and a number are needed");
   uint64_t seeds[2];
-  bool identities = !info[2]->IsUndefined();
   Bytes given;
-  if (identities) {
-    if (!BytesOf(info[2], &given) || given.length != sizeof seeds) return Nan::ThrowTypeError("the seeds are 16 bytes");
-    std::memcpy(seeds, given.data, sizeof seeds);
-  }
+  if (!BytesOf(info[2], &given) || given.length != sizeof seeds) return Nan::ThrowTypeError("the seeds are 16 bytes");
+  std::memcpy(seeds, given.data, sizeof seeds);
+  bool identities_only = info[3]->IsTrue();
+  Bytes kept{NULL, 0};
+  if (!info[4]->IsUndefined() && !BytesOf(info[4], &kept)) return Nan::ThrowTypeError("a buffer is needed");
   uint32_t most = Nan::To<uint32_t>(info[1]).FromJust();
   if (most > kMostMessages) return Nan::ThrowTypeError("that is too many at a time");
   static std::vector<rd_kafka_message_t*> messages;
@@ -543,19 +740,24 @@ NAN_METHOD(Packed::Consume) {
   if (count <= 0) return;
   size_t bytes = kIncomingHead;
   for (ssize_t index = 0; index < count; index++) {
-    incoming.push_back(Measure(messages[index], &headers, identities ? seeds : NULL));
+    incoming.push_back(Measure(messages[index], &headers, seeds, identities_only));
     bytes += incoming.back().bytes;
   }
   v8::Local<v8::Object> buffer;
-  bool made = NewBuffer(v8::Isolate::GetCurrent(), bytes).ToLocal(&buffer);
-  char* to = made ? node::Buffer::Data(buffer) : NULL;
+  char* to = kept.length >= bytes ? kept.data : NULL;
+  if (to == NULL && NewBuffer(v8::Isolate::GetCurrent(), bytes).ToLocal(&buffer)) to = node::Buffer::Data(buffer);
+  bool made = to != NULL;
   if (made) to = Put(Put(to, kFormat), 0);
   for (const Incoming& one : incoming) {
     if (made) Pack(one, headers.data() + one.first_header, to);
     if (made) to += one.bytes;
     rd_kafka_message_destroy(one.message);
   }
-  if (made) info.GetReturnValue().Set(buffer);
+  if (!made) return;
+  if (buffer.IsEmpty())
+    info.GetReturnValue().Set(Nan::New<v8::Number>(static_cast<double>(bytes)));
+  else
+    info.GetReturnValue().Set(buffer);
 }
 
 // hash(text, seeds) → a buffer of two hashes, for the check at load
@@ -589,6 +791,7 @@ void ExportPacked(v8::Local<v8::Object> exports) {
   v8::Local<v8::Object> packed = Nan::New<v8::Object>();
   Nan::SetMethod(packed, "names", Packed::Names);
   Nan::SetMethod(packed, "topic", Packed::Topic);
+  Nan::SetMethod(packed, "type", Packed::Type);
   Nan::SetMethod(packed, "openProducer", Packed::OpenProducer);
   Nan::SetMethod(packed, "produce", Packed::Produce);
   Nan::SetMethod(packed, "reports", Packed::Reports);
