@@ -5,7 +5,7 @@ import { toRecord } from '../shared/events/record.ts'
 import { redactor } from '../shared/service/redact.ts'
 import { until } from '../shared/testing/until.ts'
 import { Decider } from './decide.ts'
-import { createEnricher } from './enrich.ts'
+import { createContextStart, createEnricher } from './enrich.ts'
 import { type Handler, handlerIndex } from './handlers/handler.ts'
 import { createMetrics } from './metrics.ts'
 import { Held, Partition } from './partition-state.ts'
@@ -32,6 +32,7 @@ async function loggedOf(
     onDecided: () => undefined,
     onFailed: () => undefined,
     enrich: createEnricher({ nowMs: Date.now }),
+    contextStart: createContextStart(Date.now),
     handlerOf: handlerIndex(handlers),
     config: testConfig({ UNHANDLED, QUICK_ATTEMPTS: 1, MAX_ATTEMPTS: 2, RETRY_FIRST_MS: 1, RETRY_MAX_MS: 1 }),
     redact: redactor(),

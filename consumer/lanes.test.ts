@@ -3,6 +3,23 @@ import fc from 'fast-check'
 import { until } from '../shared/testing/until.ts'
 import { Lanes, Slots, Together } from './lanes.ts'
 
+type Run = () => Promise<void> | undefined
+
+/** A call in a lane; in none when that is undefined. */
+interface Task {
+  lane: string | undefined
+  run: Run
+}
+
+/** Lanes, and how a call is submitted to them. */
+function createLanes() {
+  const lanes = new Lanes<Task>(
+    ({ lane }) => lane,
+    ({ run }) => run(),
+  )
+  return (lane: string | undefined, run: Run): void => lanes.submit({ lane, run })
+}
+
 /** A call that the test ends. */
 function createCall() {
   const { promise, resolve } = Promise.withResolvers<void>()
@@ -19,10 +36,10 @@ function createCall() {
 
 describe('lanes', () => {
   test('tasks of one lane run one after the other, in order', async () => {
-    const lanes = new Lanes()
+    const submit = createLanes()
     const [first, second] = [createCall(), createCall()]
-    lanes.submit('a', first.run)
-    lanes.submit('a', second.run)
+    submit('a', first.run)
+    submit('a', second.run)
     expect([first.begun, second.begun]).toEqual([1, 0])
     first.end()
     await until(() => second.begun === 1)
@@ -30,20 +47,20 @@ describe('lanes', () => {
   })
 
   test('a lane that waits holds up no other, nor what is ordered with nothing', () => {
-    const lanes = new Lanes()
-    lanes.submit('a', createCall().run)
+    const submit = createLanes()
+    submit('a', createCall().run)
     const [other, unordered] = [createCall(), createCall()]
-    lanes.submit('b', other.run)
-    lanes.submit(undefined, unordered.run)
-    lanes.submit(undefined, unordered.run)
+    submit('b', other.run)
+    submit(undefined, unordered.run)
+    submit(undefined, unordered.run)
     expect([other.begun, unordered.begun]).toEqual([1, 2])
   })
 
   test('a task that is done at once lets the next begin at once', () => {
     const done: number[] = []
-    const lanes = new Lanes()
+    const submit = createLanes()
     for (let number = 0; number < 3; number++)
-      lanes.submit('a', () => {
+      submit('a', () => {
         done.push(number)
         return undefined
       })
@@ -51,25 +68,25 @@ describe('lanes', () => {
   })
 
   test('order holds in every lane, whichever tasks take time', async () => {
-    const task = fc.record({ lane: fc.constantFrom('a', 'b', 'c'), ticks: fc.integer({ min: 0, max: 3 }) })
+    const task = fc.record({ lane: fc.constantFrom('a', 'b', 'c', undefined), ticks: fc.integer({ min: 0, max: 3 }) })
     await fc.assert(
       fc.asyncProperty(fc.array(task, { maxLength: 60 }), async (tasks) => {
-        const lanes = new Lanes()
+        const submit = createLanes()
         const begun: number[] = []
         const running = new Set<string>()
         let ended = 0
         for (const [number, { lane, ticks }] of tasks.entries())
-          lanes.submit(lane, () => {
-            expect(running.has(lane)).toBe(false)
+          submit(lane, () => {
+            if (lane !== undefined) expect(running.has(lane)).toBe(false)
             begun.push(number)
             if (ticks === 0) {
               ended++
               return undefined
             }
-            running.add(lane)
+            if (lane !== undefined) running.add(lane)
             return (async () => {
               for (let tick = 0; tick < ticks; tick++) await Promise.resolve()
-              running.delete(lane)
+              if (lane !== undefined) running.delete(lane)
               ended++
             })()
           })
@@ -83,20 +100,20 @@ describe('lanes', () => {
   })
 
   test('a lane that is never empty keeps its order for thousands of tasks, and is usable again after', async () => {
-    const lanes = new Lanes()
+    const submit = createLanes()
     const order: number[] = []
     const task = (number: number) => async () => {
       order.push(number)
       await Promise.resolve()
       // A follower is there before the lane is empty.
-      if (number + 100 < 5_000) lanes.submit('a', task(number + 100))
+      if (number + 100 < 5_000) submit('a', task(number + 100))
     }
-    for (let number = 0; number < 100; number++) lanes.submit('a', task(number))
+    for (let number = 0; number < 100; number++) submit('a', task(number))
     await until(() => order.length === 5_000)
     expect(order).toEqual(Array.from({ length: 5_000 }, (_, number) => number))
     const late = createCall()
     await until(() => {
-      if (late.begun === 0) lanes.submit('a', late.run)
+      if (late.begun === 0) submit('a', late.run)
       return late.begun === 1
     })
   })

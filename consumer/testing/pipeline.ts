@@ -5,7 +5,7 @@ import type { Logger } from '../../shared/service/logger.ts'
 import { redactor } from '../../shared/service/redact.ts'
 import type { FakeKafka } from '../../shared/testing/fake-kafka.ts'
 import { type ConsumerConfig, loadConsumerConfig } from '../config.ts'
-import { createEnricher } from '../enrich.ts'
+import { createContextStart, createEnricher } from '../enrich.ts'
 import { type Handler, handlerIndex } from '../handlers/handler.ts'
 import { type ConsumerMetrics, createMetrics } from '../metrics.ts'
 import { Pipeline, type PipelineBounds, type PipelineDeps } from '../pipeline.ts'
@@ -63,6 +63,7 @@ export const testDeps = (
   tracing: undefined,
   log,
   enrich: createEnricher({ nowMs: Date.now }),
+  contextStart: createContextStart(Date.now),
   handlerOf: handlerIndex(handlers),
   config: testConfig(config),
   nowMs: Date.now,
