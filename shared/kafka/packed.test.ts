@@ -1,11 +1,13 @@
 import { describe, expect, test } from 'bun:test'
 import { isUtf8 } from 'node:buffer'
 import fc from 'fast-check'
-import { type HeaderValue, headersOf, NO_HEADERS, withHeaders } from '../events/headers.ts'
-import type { IncomingRecord, OutgoingRecord } from '../events/record.ts'
+import { type HeaderValue, headersOf, NO_HEADERS, TRANSACTION, withHeaders } from '../events/headers.ts'
+import type { IncomingRecord, OutgoingRecord, PassedRecord } from '../events/record.ts'
 import type { PackedAddon } from './addon.ts'
 import type { Consumer, Producer } from './client.ts'
+import { hashOf, SEEDS } from './identity-hash.ts'
 import {
+  consumeIdentities,
   consumePacked,
   declareNames,
   FORMAT,
@@ -51,11 +53,28 @@ interface Unpacked {
   headers: { place?: number; name: string; value: Buffer | null }[]
 }
 
+/** A record that is passed on, with what it refers to. */
+interface Passing {
+  sequence: number
+  topic: number
+  partition: number
+  batch: Buffer
+  at: number
+  tenant: string
+  context: string
+}
+
+const found = <T>(list: readonly T[], index: number): T => {
+  const one = list[index]
+  if (one === undefined) throw new Error(`there is no ${index} of ${list.length}`)
+  return one
+}
+
 /** Reads what is packed. Throws where a record ends elsewhere than it says, or does not begin at a multiple of 4. */
-function unpacked({ packed: { bytes, length } }: Packer): Unpacked[] {
-  const records: Unpacked[] = []
+function allUnpacked({ packed: { bytes, length, texts, batches } }: Packer): (Unpacked | Passing)[] {
+  const records: (Unpacked | Passing)[] = []
   if (bytes.readInt32LE(0) !== FORMAT) throw new Error('another format')
-  for (let begin = 4; begin < length; ) {
+  for (let begin = 8; begin < length; ) {
     let at = begin
     const int = (): number => {
       at += 4
@@ -63,7 +82,23 @@ function unpacked({ packed: { bytes, length } }: Packer): Unpacked[] {
     }
     const size = int()
     const [sequence, topic, partition] = [int(), int(), int()]
-    const [keyBytes, valueBytes, count] = [int(), int(), int()]
+    const keyBytes = int()
+    if (keyBytes === -2) {
+      const batch = found(batches, int())
+      records.push({
+        sequence,
+        topic,
+        partition,
+        batch,
+        at: int(),
+        tenant: found(texts, int()),
+        context: found(texts, int()),
+      })
+      if (at - begin !== size) throw new Error(`the record says that it takes ${size} bytes, and takes ${at - begin}`)
+      begin = at
+      continue
+    }
+    const [valueBytes, count] = [int(), int()]
     const lengths = Array.from({ length: count }, () => [int(), int()] as const)
     const take = (taken: number): Buffer | null => {
       if (taken < 0) return null
@@ -82,6 +117,20 @@ function unpacked({ packed: { bytes, length } }: Packer): Unpacked[] {
     if (begin > length) throw new Error('the last record is longer than what is packed')
   }
   return records
+}
+
+/** Reads what is packed, of which nothing is passed on. */
+function unpacked(packer: Packer): Unpacked[] {
+  return allUnpacked(packer).map((one) => {
+    if ('batch' in one) throw new Error('it is passed on')
+    return one
+  })
+}
+
+/** The header that all records get. */
+function commonOf({ packed: { bytes, texts } }: Packer): { name: string; value: string } | undefined {
+  const place = bytes.readInt32LE(4)
+  return place === -1 ? undefined : { name: found(NAMES, place), value: found(texts, 0) }
 }
 
 const bytesOf = (value: HeaderValue): Buffer | null => (typeof value === 'string' ? Buffer.from(value, 'utf8') : value)
@@ -150,10 +199,10 @@ describe('outgoing records', () => {
     )
     const { bytes, length } = packer.packed
     const ce_id = NAMES.indexOf('ce_id')
-    const ints = [FORMAT, 57, 7, 0, 3, 3, 5, 2, ~3, -1, ce_id, 2]
+    const ints = [FORMAT, -1, 57, 7, 0, 3, 3, 5, 2, ~3, -1, ce_id, 2]
     expect(Array.from(ints, (_, index) => bytes.readInt32LE(index * 4))).toEqual(ints)
-    expect(bytes.toString('latin1', 48, 61)).toBe('keyownidvalue')
-    expect(length).toBe(64)
+    expect(bytes.toString('latin1', 52, 65)).toBe('keyownidvalue')
+    expect(length).toBe(68)
   })
 
   test('keep texts of every kind, wherever they stand', () => {
@@ -314,6 +363,106 @@ describe('outgoing records', () => {
   })
 })
 
+describe('a header of all records', () => {
+  test('is named once, and is not of records that are packed afterwards', () => {
+    const packer = new Packer(numbering().addon)
+    expect(commonOf(packer)).toBeUndefined()
+    packer.common(TRANSACTION, 'group-0:1-7')
+    const one = record({ key: 'key', headers: headersOf({ own: 'x' }) })
+    packer.add(one, 3)
+    expect(commonOf(packer)).toEqual({ name: TRANSACTION, value: 'group-0:1-7' })
+    expect(unpacked(packer)).toEqual([expected(one, 3)])
+    packer.clear()
+    expect(packer.packed.texts).toEqual([])
+    packer.add(one, 4)
+    expect(commonOf(packer)).toBeUndefined()
+    expect(unpacked(packer)).toEqual([expected(one, 4)])
+  })
+
+  test('keeps to the buffer that is given up once it is empty', () => {
+    const packer = new Packer(numbering().addon)
+    packer.common(TRANSACTION, 'first')
+    packer.add(record({ value: Buffer.alloc(5 * 2 ** 20) }), 1)
+    expect(commonOf(packer)).toEqual({ name: TRANSACTION, value: 'first' })
+    packer.clear()
+    expect(commonOf(packer)).toBeUndefined()
+    packer.common(TRANSACTION, 'second')
+    expect([commonOf(packer), packer.isEmpty]).toEqual([{ name: TRANSACTION, value: 'second' }, true])
+  })
+})
+
+describe('records that are passed on', () => {
+  const batchOf = (count: number): { bytes: Buffer; records: IncomingRecord[] } => {
+    const bytes = packIncoming(Array.from({ length: count }, (_, partition) => incoming({ partition, plain: PLAIN })))
+    return { bytes, records: unpack(bytes, INCOMING_NAMES, nothingBetween) }
+  }
+  const pass = (passed: IncomingRecord | undefined, more: Partial<PassedRecord> = {}): PassedRecord => {
+    if (passed === undefined) throw new Error('there is no such record')
+    return { topic: TOPIC, passed, tenant: 'acme', contextStart: '{"tenant":"acme"', ...more }
+  }
+
+  test('are packed as the format says', () => {
+    const { bytes, records } = batchOf(2)
+    const packer = new Packer(numbering().addon)
+    packer.common(TRANSACTION, 'name')
+    packer.pass(pass(records[1]), 7)
+    const { bytes: packed, length, texts, batches } = packer.packed
+    const ints = [FORMAT, NAMES.indexOf(TRANSACTION), 36, 7, 0, 1, -2, 0, 8 + 80, 1, 2]
+    expect(Array.from(ints, (_, index) => packed.readInt32LE(index * 4))).toEqual(ints)
+    expect([length, texts]).toEqual([44, ['name', 'acme', '{"tenant":"acme"']])
+    expect(batches).toHaveLength(1)
+    expect(batches[0]).toBe(bytes)
+  })
+
+  test('refer to their batch and to equal texts once, and to nothing after clearing', () => {
+    const [one, other] = [batchOf(2), batchOf(1)]
+    const packer = new Packer(numbering().addon)
+    packer.pass(pass(one.records[0]), 0)
+    packer.pass(pass(one.records[1], { topic: 'other', contextStart: '{"tenant":"b"', tenant: 'b' }), 1)
+    packer.pass(pass(other.records[0]), 2)
+    expect(allUnpacked(packer)).toEqual([
+      { sequence: 0, topic: 0, partition: 0, batch: one.bytes, at: 8, tenant: 'acme', context: '{"tenant":"acme"' },
+      { sequence: 1, topic: 1, partition: 1, batch: one.bytes, at: 88, tenant: 'b', context: '{"tenant":"b"' },
+      { sequence: 2, topic: 0, partition: 0, batch: other.bytes, at: 8, tenant: 'acme', context: '{"tenant":"acme"' },
+    ])
+    expect(packer.packed.batches).toHaveLength(2)
+    expect(packer.packed.texts).toHaveLength(4)
+    packer.clear()
+    expect([packer.isEmpty, packer.packed.batches, packer.packed.texts]).toEqual([true, [], []])
+    packer.pass(pass(other.records[0], { tenant: 'b' }), 3)
+    expect(packer.packed.texts).toEqual(['b', '{"tenant":"acme"'])
+    expect(allUnpacked(packer)).toMatchObject([{ sequence: 3, tenant: 'b', batch: other.bytes }])
+  })
+
+  test('are packed between others, whatever the size of these', () => {
+    const { bytes, records } = batchOf(1)
+    const packer = new Packer(numbering().addon)
+    const others = [1, 50_000, 200_003].map((size) =>
+      record({ value: Buffer.alloc(size, 'v'), key: 'k'.repeat(size % 7) }),
+    )
+    for (const [index, one] of others.entries()) {
+      packer.add(one, index)
+      packer.pass(pass(records[0]), 100 + index)
+    }
+    // So many that the buffer is too small for these alone.
+    for (let sequence = 1_000; sequence < 11_000; sequence++) packer.pass(pass(records[0]), sequence)
+    const all = allUnpacked(packer)
+    const passed = { topic: 0, partition: 0, batch: bytes, at: 8, tenant: 'acme', context: '{"tenant":"acme"' }
+    const first = others.flatMap((one, index) => [expected(one, index), { ...passed, sequence: 100 + index }])
+    expect(all.slice(0, first.length)).toEqual(first)
+    expect(all.slice(first.length).map(({ sequence }) => sequence)).toEqual(
+      Array.from({ length: 10_000 }, (_, index) => 1_000 + index),
+    )
+  })
+
+  test('are only those that were unpacked from a batch', () => {
+    const packer = new Packer(numbering().addon)
+    const { records } = batchOf(1)
+    expect(() => packer.pass(pass({ ...(records[0] as IncomingRecord) }), 0)).toThrow(TypeError)
+    expect(packer.isEmpty).toBe(true)
+  })
+})
+
 // ---- reports
 
 const CLIENT = { _client: {} } as unknown as Producer & Consumer
@@ -321,7 +470,7 @@ const CLIENT = { _client: {} } as unknown as Producer & Consumer
 /** An addon that has these reports, and notes what it is handed over. */
 function reporting(reports: Report[], format = FORMAT) {
   const waiting = [...reports]
-  const handed: { number: number; bytes: Buffer }[] = []
+  const handed: { number: number; bytes: Buffer; texts: readonly string[]; batches: readonly Buffer[] }[] = []
   const closed: number[] = []
   let announce = (): void => undefined
   const addon = addonOf({
@@ -330,8 +479,8 @@ function reporting(reports: Report[], format = FORMAT) {
       announce = onReports
       return 42
     },
-    produce: (number: number, bytes: Buffer, length: number) =>
-      handed.push({ number, bytes: Buffer.from(bytes.subarray(0, length)) }),
+    produce: (number: number, bytes: Buffer, length: number, texts: readonly string[], batches: readonly Buffer[]) =>
+      handed.push({ number, bytes: Buffer.from(bytes.subarray(0, length)), texts: [...texts], batches: [...batches] }),
     reports: (_number: number, to: Buffer) => {
       const given = waiting.splice(0, Math.floor(to.length / 32))
       for (const [index, { sequence, code, partition, offset, timestampMs }] of given.entries()) {
@@ -362,13 +511,17 @@ describe('a producer by the batch', () => {
     const producer = packProducer(addon, CLIENT, () => undefined)
     producer.flush()
     expect(handed).toEqual([])
+    producer.packer.common(TRANSACTION, 'name')
     producer.packer.add(record({ key: 'a' }), 1)
     producer.packer.add(record({ key: 'b' }), 2)
+    const batch = packIncoming([incoming({ plain: PLAIN })])
+    const [passed] = unpack(batch, INCOMING_NAMES, nothingBetween) as [IncomingRecord]
+    producer.packer.pass({ topic: TOPIC, passed, tenant: 'acme', contextStart: '{' }, 3)
     const { bytes, length } = producer.packer.packed
     const packed = Buffer.from(bytes.subarray(0, length))
     producer.flush()
     producer.flush()
-    expect(handed).toEqual([{ number: 42, bytes: packed }])
+    expect(handed).toEqual([{ number: 42, bytes: packed, texts: ['name', 'acme', '{'], batches: [batch] }])
   })
 
   test.each([0, 1, 1_023, 1_024, 1_025, 5_000])('brings %d reports, each once and in order', (count) => {
@@ -386,7 +539,7 @@ describe('a producer by the batch', () => {
     const { addon, announce } = reporting([reportOf(1)], FORMAT + 1)
     const seen: Report[] = []
     packProducer(addon, CLIENT, (report) => seen.push({ ...report }))
-    expect(announce).toThrow(/packs in format 2, and format 1 is read here: run `bun shared/)
+    expect(announce).toThrow(`packs in format ${FORMAT + 1}, and format ${FORMAT} is read here: run \`bun shared/`)
     expect(seen).toEqual([])
   })
 
@@ -413,7 +566,20 @@ interface Incoming {
   key: Buffer | null
   value: Buffer | null
   headers: { name: string; value: Buffer | null }[]
+  /** What the addon knows of its event; undefined: nothing. */
+  plain?: Plain | undefined
+  /** Only its identity was asked for. */
+  isIdentity?: boolean
 }
+
+interface Plain {
+  type: number
+  /** -1: not known. */
+  receivedAtMs: number
+  hash: readonly [bigint, bigint]
+}
+
+const PLAIN: Plain = { type: 1, receivedAtMs: 1_700_000_000_123, hash: [0x0123456789abcdefn, 0xfedcba9876543210n] }
 
 const incoming = (more: Partial<Incoming> = {}): Incoming => ({
   code: 0,
@@ -433,7 +599,8 @@ const isAscii = (bytes: Buffer): boolean => bytes.every((byte) => byte < 0x80)
 function packIncoming(records: readonly Incoming[], format = FORMAT): Buffer {
   const head = Buffer.alloc(8)
   head.writeInt32LE(format, 0)
-  const parts = records.map(({ code, topic, partition, offset, timestampMs, key, value, headers }) => {
+  const parts = records.map((one) => {
+    const { code, topic, partition, offset, timestampMs, key, value, headers, plain, isIdentity } = one
     const texts: Buffer[] = key === null ? [] : [key]
     const table = headers.flatMap(({ name, value: own }) => {
       const place = NAMES.indexOf(name)
@@ -443,7 +610,7 @@ function packIncoming(records: readonly Incoming[], format = FORMAT): Buffer {
       return [place < 0 ? ~Buffer.byteLength(name) : place, own?.length ?? -1, kind]
     })
     const text = Buffer.concat(texts)
-    const valueAt = 48 + table.length * 4 + text.length
+    const valueAt = 80 + table.length * 4 + text.length
     const size = Math.ceil((valueAt + (value?.length ?? 0)) / 8) * 8
     const bytes = Buffer.alloc(size, 0xee)
     ;[size, code, topic, partition].forEach((int, at) => {
@@ -451,10 +618,17 @@ function packIncoming(records: readonly Incoming[], format = FORMAT): Buffer {
     })
     bytes.writeDoubleLE(offset, 16)
     bytes.writeDoubleLE(timestampMs, 24)
-    ;[key?.length ?? -1, value?.length ?? -1, headers.length, valueAt, ...table].forEach((int, at) => {
+    ;[key?.length ?? -1, value?.length ?? -1, isIdentity ? -1 : headers.length, valueAt].forEach((int, at) => {
       bytes.writeInt32LE(int, 32 + at * 4)
     })
-    text.copy(bytes, 48 + table.length * 4)
+    if (plain !== undefined) {
+      for (const [which, hash] of plain.hash.entries()) bytes.writeBigUInt64LE(hash, 48 + which * 8)
+      bytes.writeDoubleLE(plain.receivedAtMs, 64)
+    }
+    ;[isIdentity ? -1 : (plain?.type ?? -1), 0, ...table].forEach((int, at) => {
+      bytes.writeInt32LE(int, 72 + at * 4)
+    })
+    text.copy(bytes, 80 + table.length * 4)
     value?.copy(bytes, valueAt)
     return bytes
   })
@@ -462,13 +636,16 @@ function packIncoming(records: readonly Incoming[], format = FORMAT): Buffer {
 }
 
 const TOPICS = ['first', 'second', 'third']
+const TYPES = ['order.placed', 'a "type"', 'order.paid']
 const topicOf = (number: number): string => TOPICS[number] ?? 'no such topic'
+const typeOf = (number: number): string => TYPES[number] ?? 'no such type'
+const INCOMING_NAMES = { topic: topicOf, type: typeOf }
 const nothingBetween = (interruption: Interruption): void => {
   throw new Error(`interrupted by ${interruption.code}`)
 }
 
 /** A record's fields, which it reads from its batch only when they are asked for. */
-const read = ({ topic, partition, offset, timestampMs, key, value, headers }: IncomingRecord): IncomingRecord => ({
+const read = ({ topic, partition, offset, timestampMs, key, value, headers, plain }: IncomingRecord) => ({
   topic,
   partition,
   offset,
@@ -476,10 +653,19 @@ const read = ({ topic, partition, offset, timestampMs, key, value, headers }: In
   key,
   value,
   headers,
+  plain: plain && {
+    type: plain.type,
+    receivedAtMs: plain.receivedAtMs,
+    identityHash: [...plain.identityHash],
+  },
 })
 
+/** Words of 32 bits, the low one of each number first. */
+const wordsOf = (hash: readonly [bigint, bigint]): number[] =>
+  hash.flatMap((half) => [Number(half & 0xffff_ffffn), Number(half >> 32n)])
+
 /** What is to be read of what was written. */
-const expectedIncoming = (one: Incoming): IncomingRecord => ({
+const expectedIncoming = (one: Incoming) => ({
   topic: topicOf(one.topic),
   partition: one.partition,
   offset: one.offset,
@@ -490,26 +676,38 @@ const expectedIncoming = (one: Incoming): IncomingRecord => ({
     names: one.headers.map(({ name }) => name),
     values: one.headers.map(({ value }) => (value !== null && isUtf8(value) ? value.toString() : value)),
   },
+  plain: one.plain && {
+    type: typeOf(one.plain.type),
+    receivedAtMs: one.plain.receivedAtMs < 0 ? undefined : one.plain.receivedAtMs,
+    identityHash: wordsOf(one.plain.hash),
+  },
 })
 
 function expectRead(...records: Incoming[]): void {
-  expect(unpack(packIncoming(records), topicOf, nothingBetween).map(read)).toEqual(records.map(expectedIncoming))
+  expect(unpack(packIncoming(records), INCOMING_NAMES, nothingBetween).map(read)).toEqual(records.map(expectedIncoming))
 }
 
 describe('incoming records', () => {
   test('are read as the format says', () => {
-    const bytes = Buffer.alloc(88)
-    ;[FORMAT, 0, 80, 0, 1, 5].forEach((int, at) => {
+    const bytes = Buffer.alloc(120)
+    ;[FORMAT, 0, 112, 0, 1, 5].forEach((int, at) => {
       bytes.writeInt32LE(int, at * 4)
     })
     bytes.writeDoubleLE(2 ** 53 - 1, 24)
     bytes.writeDoubleLE(1_700_000_000_000, 32)
-    ;[3, 5, 1, 66, ~3, 0, 0].forEach((int, at) => {
+    ;[3, 5, 1, 98].forEach((int, at) => {
       bytes.writeInt32LE(int, 40 + at * 4)
     })
-    bytes.write('keyownvalue', 68)
-    expect(unpack(bytes, topicOf, nothingBetween)[0]?.bytes).toBe(80)
-    expect(unpack(bytes, topicOf, nothingBetween).map(read)).toEqual([
+    ;[1, 2, 3, 0xffff_fffe].forEach((word, at) => {
+      bytes.writeUInt32LE(word, 56 + at * 4)
+    })
+    bytes.writeDoubleLE(1_699_999_999_999, 72)
+    ;[2, 0, ~3, 0, 0].forEach((int, at) => {
+      bytes.writeInt32LE(int, 80 + at * 4)
+    })
+    bytes.write('keyownvalue', 100)
+    expect(unpack(bytes, INCOMING_NAMES, nothingBetween)[0]?.bytes).toBe(112)
+    expect(unpack(bytes, INCOMING_NAMES, nothingBetween).map(read)).toEqual([
       {
         topic: 'second',
         partition: 5,
@@ -518,18 +716,21 @@ describe('incoming records', () => {
         key: Buffer.from('key'),
         value: Buffer.from('value'),
         headers: { names: ['own'], values: [''] },
+        plain: { type: 'order.paid', receivedAtMs: 1_699_999_999_999, identityHash: [1, 2, 3, 0xffff_fffe] },
       },
     ])
   })
 
   test('are none where there is only the format', () => {
-    expect(unpack(packIncoming([]), topicOf, nothingBetween)).toEqual([])
+    expect(unpack(packIncoming([]), INCOMING_NAMES, nothingBetween)).toEqual([])
   })
 
   test('of another format are not read', () => {
     const others = [packIncoming([incoming()], FORMAT + 1), packIncoming([incoming()]).subarray(8), Buffer.alloc(0)]
     for (const other of others)
-      expect(() => unpack(other, topicOf, nothingBetween)).toThrow(/packs in format .+, and format 1 is read here/)
+      expect(() => unpack(other, INCOMING_NAMES, nothingBetween)).toThrow(
+        new RegExp(`packs in format .+, and format ${FORMAT} is read here`),
+      )
   })
 
   test('keep what is empty apart from what is not there', () => {
@@ -560,7 +761,10 @@ describe('incoming records', () => {
     const one = incoming({ key: Buffer.from('key'), headers: [{ name: 'own', value: Buffer.from('1') }], topic: 2 })
     const larger = Buffer.concat([Buffer.alloc(16, 0xff), packIncoming([one, one]), Buffer.alloc(8, 0xff)])
     const view = larger.subarray(16, larger.length - 8)
-    expect(unpack(view, topicOf, nothingBetween).map(read)).toEqual([expectedIncoming(one), expectedIncoming(one)])
+    expect(unpack(view, INCOMING_NAMES, nothingBetween).map(read)).toEqual([
+      expectedIncoming(one),
+      expectedIncoming(one),
+    ])
   })
 
   test('are told apart from what came between them', () => {
@@ -572,7 +776,7 @@ describe('incoming records', () => {
       second,
     ])
     const between: Interruption[] = []
-    const records = unpack(batch, topicOf, (one) => between.push(one))
+    const records = unpack(batch, INCOMING_NAMES, (one) => between.push(one))
     expect(records.map(read)).toEqual([expectedIncoming(first), expectedIncoming(second)])
     expect(between).toEqual([
       { code: -191, topic: 'second', partition: 3, offset: 99 },
@@ -580,8 +784,21 @@ describe('incoming records', () => {
     ])
   })
 
+  test('are plain where they have a type, with when they were received where that is known', () => {
+    expectRead(
+      incoming(),
+      incoming({ plain: PLAIN }),
+      incoming({ plain: { ...PLAIN, type: 0, receivedAtMs: -1 } }),
+      incoming({ plain: { ...PLAIN, receivedAtMs: 0, hash: [0n, 2n ** 64n - 1n] }, key: Buffer.from('k') }),
+    )
+  })
+
   test('decode their headers once', () => {
-    const [one] = unpack(packIncoming([incoming({ headers: [{ name: 'a', value: null }] })]), topicOf, nothingBetween)
+    const [one] = unpack(
+      packIncoming([incoming({ headers: [{ name: 'a', value: null }] })]),
+      INCOMING_NAMES,
+      nothingBetween,
+    )
     expect(one?.headers).toBe(one?.headers as never)
   })
 
@@ -602,6 +819,14 @@ describe('incoming records', () => {
     key: values,
     value: values,
     headers: fc.array(fc.record({ name: names, value: values }), { maxLength: 12 }),
+    plain: fc.option(
+      fc.record<Plain>({
+        type: fc.nat({ max: TYPES.length - 1 }),
+        receivedAtMs: fc.oneof(fc.constant(-1), fc.maxSafeNat()),
+        hash: fc.tuple(fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }), fc.bigInt({ min: 0n, max: 2n ** 64n - 1n })),
+      }),
+      { nil: undefined },
+    ),
   })
 
   test('come out as they were written, whatever they are', () => {
@@ -611,24 +836,63 @@ describe('incoming records', () => {
     )
   })
 
-  test('are asked for by their number, with the topic’s name once', () => {
-    const one = incoming({ topic: 1, value: Buffer.from('value') })
-    const asked: number[] = []
+  test('are asked for by their number, with the names of topics and types once', () => {
+    const one = incoming({ topic: 1, value: Buffer.from('value'), plain: PLAIN })
+    const asked: string[] = []
     const addon = addonOf({
-      consume: (_client: object, maxRecords: number) => packIncoming(Array.from({ length: maxRecords }, () => one)),
+      consume: (_client: object, maxRecords: number, seeds: Buffer, identitiesOnly: boolean) => {
+        expect([identitiesOnly, seeds.readBigUInt64LE(0), seeds.readBigUInt64LE(8)]).toEqual([false, ...SEEDS])
+        return packIncoming(Array.from({ length: maxRecords }, () => one))
+      },
       topic: (number: number) => {
-        asked.push(number)
+        asked.push(`topic ${number}`)
         return topicOf(number)
+      },
+      type: (number: number) => {
+        asked.push(`type ${number}`)
+        return typeOf(number)
       },
     })
     for (const count of [2, 3])
       expect(consumePacked(addon, CLIENT, count, nothingBetween).map(read)).toEqual(
         Array.from({ length: count }, () => expectedIncoming(one)),
       )
-    expect(asked).toEqual([1])
+    expect(asked).toEqual(['topic 1', 'type 1'])
+  })
+
+  test('may be asked only for their identities, and have hashes of those that the addon leaves to JavaScript', () => {
+    const known = incoming({ topic: 1, partition: 3, offset: 5, timestampMs: 7, plain: PLAIN, isIdentity: true })
+    const left = incoming({ topic: 1, partition: 4, offset: 6, timestampMs: 8, key: Buffer.from('key') })
+    const end = incoming({ code: -191, topic: 1, partition: 3, offset: 6 })
+    const addon = addonOf({
+      consume: (_client: object, _maxRecords: number, seeds: Buffer, identitiesOnly: boolean) => {
+        expect([identitiesOnly, seeds.length]).toEqual([true, 16])
+        return packIncoming([known, left, end, known])
+      },
+      topic: topicOf,
+    })
+    const seen: unknown[] = []
+    const between: Interruption[] = []
+    const count = consumeIdentities(
+      addon,
+      CLIENT,
+      10,
+      ({ key }) => `identity of ${key}`,
+      (...[topic, partition, offset, timestampMs, hash]) => seen.push([topic, partition, offset, timestampMs, ...hash]),
+      (one) => between.push(one),
+    )
+    const first = ['second', 3, 5, 7, ...wordsOf(PLAIN.hash)]
+    expect(seen).toEqual([first, ['second', 4, 6, 8, ...hashOf('identity of key')], first])
+    expect(between).toEqual([{ code: -191, topic: 'second', partition: 3, offset: 6 }])
+    expect(count).toBe(3)
   })
 
   test('are none when none is ready', () => {
-    expect(consumePacked(addonOf({ consume: () => undefined }), CLIENT, 10, nothingBetween)).toEqual([])
+    const addon = addonOf({ consume: () => undefined })
+    expect(consumePacked(addon, CLIENT, 10, nothingBetween)).toEqual([])
+    const never = () => {
+      throw new Error('there is nothing')
+    }
+    expect(consumeIdentities(addon, CLIENT, 10, never, never, never)).toBe(0)
   })
 })
