@@ -20,6 +20,7 @@ import { defineHandler, TerminalError } from '../handlers/handler.ts'
 import { recoveryIds } from '../hanging.ts'
 import { createMetrics } from '../metrics.ts'
 import { Pipeline } from '../pipeline.ts'
+import { SOMETIMES_PASSING } from './passing.ts'
 import { testDeps } from './pipeline.ts'
 
 /** Consumers on a model of Kafka, steps that happen to them, and a check of the outcomes. */
@@ -113,6 +114,7 @@ export class Model {
   constructor(readonly time: SimulatedTime) {
     const { kafka } = this
     for (const topic of streamTopics('acme', 'events')) kafka.createTopic(topic, PARTITIONS)
+    kafka.passing = SOMETIMES_PASSING
     kafka.latency = () => sleep(time.random() * LATENCY_MS)
     kafka.onStep = (step) => this.#step(step)
     kafka.onMark = (mark) => this.#fateOf(mark)

@@ -9,6 +9,7 @@ import { createContextStart, createEnricher } from '../enrich.ts'
 import { type Handler, handlerIndex } from '../handlers/handler.ts'
 import { type ConsumerMetrics, createMetrics } from '../metrics.ts'
 import { Pipeline, type PipelineBounds, type PipelineDeps } from '../pipeline.ts'
+import { PASSING } from './passing.ts'
 
 /** A configuration with small limits and fast retries; some values are outside the ranges of their variables. */
 export const testConfig = (changed: Partial<ConsumerConfig> = {}): ConsumerConfig => ({
@@ -83,6 +84,7 @@ export function startPipeline(
   changed: (deps: PipelineDeps) => PipelineDeps = (deps) => deps,
 ) {
   for (const topic of streamTopics('acme', 'events')) kafka.createTopic(topic)
+  kafka.passing ??= PASSING
   const group = kafka.group()
   const metrics = createMetrics()
   const clients = {

@@ -1,5 +1,11 @@
 import { headersOf, TRANSACTION, withHeaders } from '../events/headers.ts'
-import { type IncomingRecord, type OutgoingRecord, queuedBytes } from '../events/record.ts'
+import {
+  type IncomingRecord,
+  type OutgoingRecord,
+  type PassedRecord,
+  type PlainEvent,
+  queuedBytes,
+} from '../events/record.ts'
 import { hashOf } from '../kafka/identity-hash.ts'
 import { RELEASE_SUFFIX, RELEASED } from '../kafka/transactor.ts'
 import {
@@ -36,6 +42,14 @@ export interface Step {
 
 /** How a step fails; undefined: it succeeds. */
 export type StepFault = { kind: 'aborted'; reason: string; passing: boolean } | { kind: 'fatal'; reason: string }
+
+/** How a client passes records on. Whoever reads with it knows the rules (consumer/testing/passing.ts). */
+export interface FakePassing {
+  /** What a member is told of a record's event; undefined: it has to decode it. */
+  plainOf(record: IncomingRecord): PlainEvent | undefined
+  /** The record that a transactor writes for one that is passed on. */
+  written(output: PassedRecord): OutgoingRecord
+}
 
 /** A service's process. Once it is killed, nothing it was doing continues, and its clients get no more answers. */
 export interface FakeProcess {
@@ -104,6 +118,8 @@ export class FakeKafka {
   readonly batchLimits = new Map<string, number>()
   /** Topic settings that the producer sees; none unless set. */
   readonly settings = new Map<string, TopicSettings>()
+  /** undefined: members are told nothing of a record's event. */
+  passing: FakePassing | undefined
   /** How long brokers take to respond. */
   latency: () => Promise<void> = async () => undefined
 
@@ -263,7 +279,7 @@ export class FakeKafka {
         const found = log.read(cursor.next, log.stable, 'committed').slice(0, maxRecords - taken.length)
         const last = found.at(-1)
         if (last !== undefined) cursor.next = last.offset + 1
-        taken.push(...found)
+        for (const record of found) taken.push({ ...record, plain: this.passing?.plainOf(record) })
       }
       return taken
     }
@@ -412,8 +428,9 @@ export class FakeKafka {
       connection: () => this.connection,
       disconnects: () => this.disconnects,
       refresh: () => alive(process, this.latency()),
-      commit: (outputs, offsets, membership, lost) =>
+      commit: (decided, offsets, membership, lost) =>
         inTurn(async () => {
+          const outputs = decided.map((one) => ('passed' in one ? this.#written(one) : one))
           await this.hold
           const given = this.transactionFaults.shift()
           if (given !== undefined) return given
@@ -469,6 +486,11 @@ export class FakeKafka {
         epoch = undefined
       },
     }
+  }
+
+  #written(output: PassedRecord): OutgoingRecord {
+    if (this.passing === undefined) throw new Error('a record is passed on of whose event nothing was told')
+    return this.passing.written(output)
   }
 
   #end(owner: Owner, kind: Mark['kind']): void {
