@@ -49,7 +49,7 @@ const handlers = [
 
 /** Functions of the pipeline's dependencies that may throw, by path. */
 const PLACES: Readonly<Record<string, readonly string[]>> = {
-  '': ['enrich', 'handlerOf', 'redact', 'nowMs'],
+  '': ['enrich', 'contextStart', 'handlerOf', 'redact', 'nowMs'],
   log: ['debug', 'info', 'warn', 'error'],
   metrics: ['fetched', 'decided', 'committed', 'restored'],
   'metrics.transactions': ['inc'],
