@@ -3,7 +3,7 @@ import { isUtf8 } from 'node:buffer'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import pino from 'pino'
-import { type HeaderValue, headersOf, NO_HEADERS } from '../events/headers.ts'
+import { type HeaderValue, headersOf, NO_HEADERS, TRANSACTION, withHeaders } from '../events/headers.ts'
 import type { IncomingRecord, OutgoingRecord } from '../events/record.ts'
 import { testBrokers, uniqueName } from '../testing/brokers.ts'
 import { commonConfig } from '../testing/common-config.ts'
@@ -248,6 +248,61 @@ test('records of several topics and partitions go with one call', async () => {
   for (const { topic, partition, value } of read) expect(JSON.parse(String(value))).toEqual({ topic, partition })
 })
 
+test('a header of all records is the last of each, and of no record that is handed over later', async () => {
+  const pair = await onMock()
+  const { records } = pair.producer
+  const value = 'group-0:1-7 ž'
+  records.packer.common(TRANSACTION, value)
+  const list = [record(pair.topic), record(pair.topic, { headers: headersOf({ own: 'x', [TRANSACTION]: 'y' }) })]
+  await produceAll(pair.producer, list)
+  await produceAll(pair.producer, [record(pair.topic)])
+  expect((await readAll(pair.consumer, 3)).map(({ headers }) => headers)).toEqual([
+    headersOf({ [TRANSACTION]: value }),
+    { names: ['own', TRANSACTION, TRANSACTION], values: ['x', 'y', value] },
+    NO_HEADERS,
+  ])
+})
+
+/** A record of an event that can be passed on. */
+const plainRecord = (topic: string, id: string, more: Partial<OutgoingRecord> = {}, type = 'type'): OutgoingRecord =>
+  record(topic, {
+    value: Buffer.from(`data of ${id}`),
+    headers: headersOf({ ce_specversion: '1.0', ce_id: id, ce_source: '/', ce_type: type, own: id }),
+    ...more,
+  })
+
+test('records of several batches are passed on with one call, each to its partition, while their buffers are collected', async () => {
+  const pair = await onMock()
+  const to = await newTopic(pair.producer.client)
+  const ids = numbers(1_000).map((number) => `id-${number}`)
+  await produceAll(
+    pair.producer,
+    ids.map((id, index) => plainRecord(pair.topic, id, { partition: index % 4, key: index % 3 === 0 ? null : id })),
+  )
+  const { records, reports } = pair.producer
+  reports.length = 0
+  let passed = 0
+  await until(() => {
+    for (const one of consumePacked(packed(), pair.consumer, 100, nothingBetween)) {
+      if (one.plain === undefined) throw new Error('it is not plain')
+      records.packer.pass({ topic: to, passed: one, tenant: 'acme', contextStart: '{"a":1' }, passed++)
+    }
+    Bun.gc(true)
+    return passed === ids.length
+  })
+  records.flush()
+  await until(() => reports.length === ids.length)
+  expect(reports.filter(({ code }) => code !== 0)).toEqual([])
+  const consumer = await cluster.consumer(EAGER)
+  consumer.assign(fromTheBeginning(to))
+  const seen = (await readAll(consumer, ids.length)).map(({ partition, key, value, headers }) => {
+    const id = String(headers.values[headers.names.indexOf('ce_id')])
+    expect([headers.names.includes('own'), String(value)]).toEqual([false, `data of ${id}`])
+    return [id, partition, key === null ? null : String(key)]
+  })
+  expect(seen.toSorted()).toEqual(ids.map((id, index) => [id, index % 4, index % 3 === 0 ? null : id]).toSorted())
+})
+
 test('no more records are read at once than were asked for', async () => {
   const pair = await onMock()
   await produceAll(pair.producer, Array<OutgoingRecord>(100).fill(record(pair.topic)))
@@ -454,6 +509,7 @@ interface Given<A> {
   // biome-ignore lint/suspicious/noExplicitAny: these tests pass what the types forbid.
   raw: { producer: any; consumer: any; admin: any }
   Packer: typeof Packer
+  consumePacked: typeof consumePacked
   until: typeof until
   argument: A
 }
@@ -463,7 +519,7 @@ async function inChild<A, R>(argument: A, body: (given: Given<A>) => R | Promise
   const at = (file: string): string => JSON.stringify(join(import.meta.dir, file))
   const source = `
     import { native, packed, promised } from ${at('client.ts')}
-    import { Packer } from ${at('packed.ts')}
+    import { consumePacked, Packer } from ${at('packed.ts')}
     import { until } from ${at('../testing/until.ts')}
     const { Producer, KafkaConsumer, AdminClient } = native()
     const brokers = { 'metadata.broker.list': ${JSON.stringify(cluster.brokers)} }
@@ -474,7 +530,7 @@ async function inChild<A, R>(argument: A, body: (given: Given<A>) => R | Promise
     const admin = AdminClient.create(brokers)
     const raw = { producer: producer.getClient(), consumer: consumer.getClient(), admin: admin._client }
     const argument = ${JSON.stringify(argument)}
-    const result = await (${body})({ addon: packed(), producer, consumer, raw, Packer, until, argument })
+    const result = await (${body})({ addon: packed(), producer, consumer, raw, Packer, consumePacked, until, argument })
     process.stdout.write(JSON.stringify(result ?? null), () => process.exit(0))
   `
   const child = Bun.spawn([process.execPath, '-e', source], {
@@ -498,9 +554,22 @@ test(
     const producer = await openProducer()
     const topic = await newTopic(producer.client)
     const other = await newTopic(producer.client)
-    const seen = await inChild({ topic, other, count: FUZZED, marker: MARKER }, async (given) => {
-      const { addon, raw, Packer, until } = given
-      const { topic, other, count, marker } = given.argument
+    const source = await newTopic(producer.client)
+    const sources = [
+      plainRecord(source, 'first'),
+      plainRecord(source, 'second', { value: null, partition: 1 }),
+      plainRecord(source, 'third', {
+        key: 'key',
+        partition: 3,
+        headers: withHeaders(plainRecord(source, 'third').headers, { ce_time: '2026-02-28T23:59:59.123+01:00' }),
+      }),
+      plainRecord(source, 'left to JavaScript', { headers: NO_HEADERS, value: Buffer.alloc(0) }),
+    ]
+    await produceAll(producer, sources)
+    const argument = { topic, other, source, sources: sources.length, count: FUZZED, marker: MARKER }
+    const seen = await inChild(argument, async (given) => {
+      const { addon, consumer, raw, Packer, consumePacked, until } = given
+      const { topic, other, source, sources, count, marker } = given.argument
       let seed = 1
       const random = (below: number): number => {
         seed = (Math.imul(seed, 1_664_525) + 1_013_904_223) >>> 0
@@ -522,9 +591,31 @@ test(
       for (const name of [topic, other, 'x'.repeat(600)]) addon.topic(name)
       const ODD = [-1, -2, -3, -5, 0, 1, 2, 3, 4, 7, 8, 9, 27, 28, 29, 255, 100_000, 100_001, 2 ** 31 - 1, -(2 ** 31)]
       const values = ['', 'value', 'a longer value', null]
-      const packed = (): Buffer => {
+      consumer.assign([0, 1, 2, 3].map((partition) => ({ topic: source, partition, offset: 0 })))
+      const incoming: IncomingRecord[] = []
+      await until(() => {
+        incoming.push(...consumePacked(addon, consumer, 2, () => undefined))
+        return incoming.length === sources
+      })
+      /** A copy between other bytes. */
+      const guarded = (bytes: Buffer): Buffer => {
+        const around = Buffer.alloc(256, marker)
+        return Buffer.concat([around, bytes, around]).subarray(256, 256 + bytes.length)
+      }
+      interface Handed {
+        bytes: Buffer
+        texts: string[]
+        batches: Buffer[]
+      }
+      const packed = (): Handed => {
         const packer = new Packer(addon)
-        for (let left = 1 + random(3); left > 0; left--)
+        if (random(2) === 0) packer.common('kt-transaction', chosen(['', 'name']))
+        for (let left = 1 + random(3); left > 0; left--) {
+          if (random(2) === 0) {
+            const passed = chosen(incoming)
+            packer.pass({ topic, passed, tenant: chosen(['a', 'b']), contextStart: '{"a":1' }, random(1_000))
+            continue
+          }
           packer.add(
             {
               topic,
@@ -535,9 +626,23 @@ test(
             },
             random(1_000),
           )
-        return Buffer.from(packer.packed.bytes.subarray(0, packer.packed.length))
+        }
+        const { bytes, length, texts, batches } = packer.packed
+        return { bytes: Buffer.from(bytes.subarray(0, length)), texts: [...texts], batches: batches.map(guarded) }
       }
-      const format = packed().readInt32LE(0)
+      const format = packed().bytes.readInt32LE(0)
+      let names = 0
+      for (let isName = true; isName; names++) {
+        const head = Buffer.alloc(8)
+        head.writeInt32LE(format, 0)
+        head.writeInt32LE(names, 4)
+        try {
+          addon.produce(number, head, 8, [''], [])
+        } catch {
+          isName = false
+          names--
+        }
+      }
       const spoil = (bytes: Buffer): Buffer => {
         const anInt = (): number => random(bytes.length >> 2) * 4
         switch (random(6)) {
@@ -554,21 +659,29 @@ test(
             return bytes
           case 4:
             // The record ends before what it says that it has.
-            bytes.writeInt32LE(8 + random(bytes.length), 4)
+            bytes.writeInt32LE(8 + random(bytes.length), 8)
             return bytes
           default:
             return Buffer.from(Array.from({ length: random(200) }, () => random(256)))
         }
       }
       for (let round = 0; round < count; round++) {
-        const spoiled = spoil(packed())
+        const { bytes: whole, texts, batches } = packed()
+        const isOfBatch = random(4) === 0 && batches.length > 0
+        const spoiled = isOfBatch ? whole : spoil(whole)
+        if (isOfBatch) batches[0] = guarded(spoil(Buffer.from(chosen(batches))))
+        if (random(20) === 0) texts.length = random(texts.length + 1)
+        if (random(20) === 0) batches.length = random(batches.length + 1)
         // Mostly of the right format, so that what follows it is read.
         if (spoiled.length >= 4 && random(50) > 0) spoiled.writeInt32LE(format, 0)
-        const isOfFormat = spoiled.length >= 4 && spoiled.readInt32LE(0) === format
-        if (!isOfFormat) seen.expectedThrown++
-        const around = Buffer.alloc(256, marker)
-        const bytes = Buffer.concat([around, spoiled, around]).subarray(256, 256 + spoiled.length)
-        for (let at = 4; isOfFormat && at < bytes.length; ) {
+        if (spoiled.length >= 8 && random(20) > 0) spoiled.writeInt32LE(texts.length > 0 ? random(3) - 1 : -1, 4)
+        const isOfFormat = spoiled.length >= 8 && spoiled.readInt32LE(0) === format
+        const common = isOfFormat ? spoiled.readInt32LE(4) : -1
+        const hasCommon = common < 0 || (common < names && texts.length > 0)
+        const isRead = isOfFormat && hasCommon
+        if (!isRead) seen.expectedThrown++
+        const bytes = guarded(spoiled)
+        for (let at = 8; isRead && at < bytes.length; ) {
           const size = bytes.length - at < 8 ? 0 : bytes.readInt32LE(at)
           if (size < 8 || size > bytes.length - at) {
             seen.expectedThrown++
@@ -578,13 +691,17 @@ test(
           at += (size + 3) & ~3
         }
         try {
-          addon.produce(number, bytes, bytes.length)
+          addon.produce(number, bytes, bytes.length, texts, batches)
           seen.handed++
         } catch (error) {
           seen.thrown++
           const said = String(error)
-          const expected = isOfFormat ? 'a record is beyond the length' : 'the buffer has another format than the addon'
-          if (said !== `TypeError: ${expected}`) seen.faults += `${said}\n`
+          const expected = !isOfFormat
+            ? 'the buffer has another format than the addon'
+            : hasCommon
+              ? 'a record is beyond the length'
+              : 'the common header has no name or no text'
+          if (said !== `TypeError: ${expected}` && seen.faults.length < 1_000) seen.faults += `${said}\n`
         }
         if (round % 500 === 0) await Bun.sleep(0)
       }
@@ -604,8 +721,11 @@ test(
     for (const some of [seen.thrown, seen.handed, seen.stored, seen.reports - seen.stored])
       expect(some).toBeGreaterThan(FUZZED / 100)
     const consumer = await cluster.consumer()
-    consumer.assign([topic, other].flatMap(fromTheBeginning))
-    for (const { key, value, headers } of await readAll(consumer, seen.stored))
+    consumer.assign([topic, other, source].flatMap(fromTheBeginning))
+    const stored = await readAll(consumer, seen.stored + sources.length)
+    // Some were passed on whole, too.
+    expect(stored.filter(({ headers }) => headers.names.includes('kt-context')).length).toBeGreaterThan(FUZZED / 100)
+    for (const { key, value, headers } of stored)
       for (const one of [key, value, ...headers.names, ...headers.values])
         if (one?.includes(MARKER)) throw new Error(`a record has what stood beyond its buffer: ${one}`)
   },
@@ -649,21 +769,29 @@ test(
       }
       const all = Object.keys(faulty)
       const without = (...names: string[]): string[] => all.filter((name) => !names.includes(name))
-      const NUMBERS = ['a half', 'not a number']
+      const seeds = Buffer.alloc(16)
+      const empty = Buffer.from(new Packer(addon).packed.bytes.subarray(0, 8))
       const calls: [name: string, fit: (value: unknown) => unknown[], faulty: string[]][] = [
         ['names', (value) => [value], without('array')],
         ['names', (value) => [['ce_id', value]], without('text')],
         ['topic', (value) => [value], without('text')],
         ['openProducer', (value) => [value, () => undefined, false], without('producer')],
         ['openProducer', (value) => [raw.producer, value, false], without('function')],
-        ['produce', (value) => [value, Buffer.alloc(0), 0], all],
-        ['produce', (value) => [number, value, 0], without('bytes')],
-        ['produce', (value) => [number, Buffer.alloc(0), value], without(...NUMBERS)],
+        ['type', (value) => [value], all],
+        ['produce', (value) => [value, empty, 8, [], []], all],
+        ['produce', (value) => [number, value, 8, [], []], all],
+        ['produce', (value) => [number, empty, value, [], []], all],
+        ['produce', (value) => [number, empty, 8, value, []], without('array')],
+        ['produce', (value) => [number, empty, 8, [value], []], without('text')],
+        ['produce', (value) => [number, empty, 8, [], value], without('array')],
+        ['produce', (value) => [number, empty, 8, [], [value]], without('bytes')],
         ['reports', (value) => [value, Buffer.alloc(32)], all],
         ['reports', (value) => [number, value], without('bytes')],
         ['closeProducer', (value) => [value], all],
-        ['consume', (value) => [value, 1], without('consumer')],
-        ['consume', (value) => [raw.consumer, value], without('a number that is not given')],
+        ['consume', (value) => [value, 1, seeds, false], without('consumer')],
+        ['consume', (value) => [raw.consumer, value, seeds, false], without('a number that is not given')],
+        ['consume', (value) => [raw.consumer, 1, value, false], all],
+        ['consume', (value) => [raw.consumer, 1, seeds, false, value], without('nothing', 'bytes')],
       ]
       const wrong: string[] = []
       let tried = 0
@@ -681,9 +809,17 @@ test(
       for (const name of Object.keys(loose)) expectTypeError(`${name} without arguments`, () => loose[name]?.())
       const detached = Buffer.from(new ArrayBuffer(64))
       structuredClone(detached.buffer, { transfer: [detached.buffer as ArrayBuffer] })
-      expectTypeError('a buffer that was given away', () => addon.produce(number, detached, 64))
-      expectTypeError('a length beyond the buffer', () => addon.produce(number, Buffer.alloc(8), 9))
-      expectTypeError('another format', () => addon.produce(number, Buffer.from([2, 0, 0, 0]), 4))
+      expectTypeError('a buffer that was given away', () => addon.produce(number, detached, 64, [], []))
+      expectTypeError('a length beyond the buffer', () => addon.produce(number, empty, 9, [], []))
+      expectTypeError('a format that ends early', () => addon.produce(number, empty, 7, [], []))
+      const withInt = (at: number, int: number): Buffer => {
+        const bytes = Buffer.from(empty)
+        bytes.writeInt32LE(int, at)
+        return bytes
+      }
+      expectTypeError('another format', () => addon.produce(number, withInt(0, 3), 8, [], []))
+      expectTypeError('a common header without a text', () => addon.produce(number, withInt(4, 0), 8, [], []))
+      expectTypeError('a common header without a name', () => addon.produce(number, withInt(4, 1_000), 8, [''], []))
       // It goes on as before.
       addon.names(['ce_id'])
       const packer = new Packer(addon)
@@ -691,7 +827,7 @@ test(
         { topic: argument.topic, partition: 0, key: 'k', value: Buffer.from('v'), headers: { names: [], values: [] } },
         5,
       )
-      addon.produce(number, packer.packed.bytes, packer.packed.length)
+      addon.produce(number, packer.packed.bytes, packer.packed.length, [], [])
       await until(() => announced > 0)
       const report = Buffer.alloc(32)
       const count = addon.reports(number, report)
@@ -702,4 +838,34 @@ test(
     expect(seen).toMatchObject({ wrong: [], count: 1, sequence: 5, code: 0 })
   },
   CHILD_TIMEOUT_MS + 5_000,
+)
+
+const MOST_TYPES = 1_000
+
+test(
+  'events of more types than a sender should have are not plain, and those of known types still are',
+  async () => {
+    const { producer, topic, consumer } = await onMock()
+    consumer.unassign()
+    const types = numbers(MOST_TYPES + 50).map((number) => `type-${number}`)
+    const all = [...types, ...types.toReversed()]
+    await produceAll(
+      producer,
+      all.map((type, index) => plainRecord(topic, `id-${index}`, {}, type)),
+    )
+    const seen = await inChild({ topic, count: all.length }, async (given) => {
+      const { addon, consumer, consumePacked, until } = given
+      const { topic, count } = given.argument
+      consumer.assign([{ topic, partition: 0, offset: 0 }])
+      const seen: [given: string, known: string | null][] = []
+      await until(() => {
+        for (const { plain, headers } of consumePacked(addon, consumer, 300, () => undefined))
+          seen.push([String(headers.values[headers.names.indexOf('ce_type')]), plain?.type ?? null])
+        return seen.length === count
+      })
+      return seen
+    })
+    expect(seen).toEqual(all.map((type) => [type, types.indexOf(type) < MOST_TYPES ? type : null]))
+  },
+  CHILD_TIMEOUT_MS,
 )
