@@ -301,6 +301,7 @@ export class Pipeline {
       this.#decider.committed(item)
       // A source that had too many records beyond the committed offset may be resumed.
       if (item.source.full && item.source.owner.isOurs) this.#fetcher.balance(item.source.owner)
+      item.job.record.release?.()
     }
     this.#fetcher.committed()
   }

@@ -41,6 +41,8 @@ export interface IncomingRecord {
   headers: RecordHeaders
   /** Memory of key, value and headers, where it is known without reading them. */
   readonly bytes?: number
+  /** To be called once, when the record is not read any more: its memory may then be used for others. */
+  release?(): void
   /** Present when the record is an event with plain attributes only, so that it can be passed on without being decoded. */
   readonly plain?: PlainEvent | undefined
 }

@@ -34,8 +34,18 @@ export interface PackedAddon {
   produce(producer: number, records: Buffer, bytes: number, texts: readonly string[], batches: readonly Buffer[]): void
   reports(producer: number, reports: Buffer): number
   closeProducer(producer: number): void
-  /** @param identitiesOnly returns only the hashes of the records' identities */
-  consume(client: object, maxRecords: number, seeds: Buffer, identitiesOnly: boolean): Buffer | undefined
+  /**
+   * @param identitiesOnly returns only the hashes of the records' identities
+   * @param buffer is filled if the records fit
+   * @returns how many bytes of the buffer are filled, or another buffer; undefined without records
+   */
+  consume(
+    client: object,
+    maxRecords: number,
+    seeds: Buffer,
+    identitiesOnly: boolean,
+    buffer: Buffer | undefined,
+  ): number | Buffer | undefined
 }
 
 /** Offsets in a transaction: native/shim/transactions.cc. */

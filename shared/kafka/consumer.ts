@@ -17,7 +17,7 @@ import {
 } from './client.ts'
 import { watchConnection } from './connection.ts'
 import { groupMetadata } from './group-metadata.ts'
-import { consumePacked, type Interruption } from './packed.ts'
+import { BatchBuffers, consumePacked, type Interruption } from './packed.ts'
 import type { Statistics } from './statistics.ts'
 import {
   type CommittedOffset,
@@ -131,6 +131,7 @@ export function createGroupConsumer(options: GroupConsumerOptions): GroupConsume
   /** Ends the wait of a poll. */
   let wake: (() => void) | undefined
   let refusal: string | undefined
+  const buffers = new BatchBuffers()
 
   const settings: Settings = {
     ...memberSettings(options),
@@ -188,7 +189,8 @@ export function createGroupConsumer(options: GroupConsumerOptions): GroupConsume
   }
 
   /** Returns what is available without waiting, and serves rebalances. */
-  const poll = (maxRecords: number): IncomingRecord[] => consumePacked(packed(), connected(), maxRecords, readingFailed)
+  const poll = (maxRecords: number): IncomingRecord[] =>
+    consumePacked(packed(), connected(), maxRecords, readingFailed, buffers)
 
   return {
     connection: watch.current,

@@ -341,15 +341,61 @@ export interface Interruption {
 
 const SEED_BYTES = Buffer.from(SEEDS.buffer)
 
-/** Returns the available records without waiting. */
+/**
+ * Returns the available records without waiting.
+ * @param buffers absent: each batch has a buffer of its own
+ */
 export function consumePacked(
   addon: PackedAddon,
   client: Consumer,
   maxRecords: number,
   onInterruption: (interruption: Interruption) => void,
+  buffers?: BatchBuffers,
 ): IncomingRecord[] {
-  const bytes = addon.consume(nativeOf(client), maxRecords, SEED_BYTES, false)
-  return bytes === undefined ? [] : unpack(bytes, namesOf(addon), onInterruption)
+  const buffer = buffers?.take()
+  const filled = addon.consume(nativeOf(client), maxRecords, SEED_BYTES, false, buffer)
+  if (filled === undefined) {
+    if (buffer !== undefined) buffers?.giveBack(buffer)
+    return []
+  }
+  if (typeof filled !== 'number' || buffer === undefined) {
+    // The records did not fit: the addon has made a buffer for them.
+    if (buffer !== undefined) buffers?.giveBack(buffer)
+    const bytes = filled as Buffer
+    buffers?.filled(bytes.length)
+    return unpack(new Batch(bytes, bytes.length, namesOf(addon)), onInterruption)
+  }
+  buffers?.filled(filled)
+  return unpack(new Batch(buffer, filled, namesOf(addon), buffers), onInterruption)
+}
+
+/** A batch of 500 records of half a kilobyte fits. */
+const BATCH_BUFFER_BYTES = 512 * 1024
+/** Smaller batches get buffers of their own size. */
+const WORTH_A_BUFFER_BYTES = 64 * 1024
+const MAX_SPARE_BUFFERS = 24
+
+/** Buffers that are used again: to allocate one for each batch would cost more than to fill it. */
+export class BatchBuffers {
+  readonly #spare: Buffer[] = []
+  #lastBytes = 0
+
+  /** undefined: the batch is likely to be small. */
+  take(): Buffer | undefined {
+    if (this.#lastBytes < WORTH_A_BUFFER_BYTES) return undefined
+    return this.#spare.pop() ?? Buffer.allocUnsafeSlow(BATCH_BUFFER_BYTES)
+  }
+
+  giveBack(buffer: Buffer): void {
+    if (this.#spare.length < MAX_SPARE_BUFFERS) this.#spare.push(buffer)
+  }
+
+  /** @param bytes what the last batch took */
+  filled(bytes: number): void {
+    this.#lastBytes = bytes
+    // After a backlog, none is needed for long.
+    if (bytes < WORTH_A_BUFFER_BYTES) this.#spare.length = 0
+  }
 }
 
 /**
@@ -366,9 +412,9 @@ export function consumeIdentities(
   onIdentity: (topic: string, partition: number, offset: number, timestampMs: number, hash: Uint32Array) => void,
   onInterruption: (interruption: Interruption) => void,
 ): number {
-  const bytes = addon.consume(nativeOf(client), maxRecords, SEED_BYTES, true)
+  const bytes = addon.consume(nativeOf(client), maxRecords, SEED_BYTES, true, undefined) as Buffer | undefined
   if (bytes === undefined) return 0
-  const batch = new Batch(bytes, namesOf(addon))
+  const batch = new Batch(bytes, bytes.length, namesOf(addon))
   let count = 0
   batch.each((at) => {
     count++
@@ -403,15 +449,11 @@ function remembered(name: (number: number) => string): (number: number) => strin
   return (number) => (known[number] ??= name(number))
 }
 
-/** The records in a buffer; they keep referring to it. */
-export function unpack(
-  bytes: Buffer,
-  names: Names,
-  onInterruption: (interruption: Interruption) => void,
-): IncomingRecord[] {
-  const batch = new Batch(bytes, names)
+/** The records in a batch; they keep referring to it. */
+export function unpack(batch: Batch, onInterruption: (interruption: Interruption) => void): IncomingRecord[] {
   const records: IncomingRecord[] = []
   batch.each((at) => records.push(new PackedRecord(batch, at)), onInterruption)
+  batch.unreleased = records.length
   return records
 }
 
@@ -425,13 +467,20 @@ const RECEIVED_DOUBLE = 8
 const hash = new Uint32Array(HASH_WORDS)
 
 /** A buffer of records. All positions are in bytes. */
-class Batch {
+export class Batch {
+  /** Records that may still be read. */
+  unreleased = 0
+  /** Others have a part of the buffer, and may keep it for as long as they like. */
+  isShared = false
   readonly #ints: Int32Array
   readonly #doubles: Float64Array
 
+  /** @param buffers get the buffer back when all records are released */
   constructor(
     readonly bytes: Buffer,
+    readonly length: number,
     readonly names: Names,
+    readonly buffers?: BatchBuffers,
   ) {
     this.#ints = new Int32Array(bytes.buffer, bytes.byteOffset, bytes.length >> 2)
     this.#doubles = new Float64Array(bytes.buffer, bytes.byteOffset, bytes.length >> 3)
@@ -440,7 +489,7 @@ class Batch {
 
   /** @param onRecord is called with the position of each record */
   each(onRecord: (at: number) => void, onInterruption: (interruption: Interruption) => void): void {
-    for (let at = INCOMING_HEAD_BYTES; at < this.bytes.length; at += this.int(at, 0)) {
+    for (let at = INCOMING_HEAD_BYTES; at < this.length; at += this.int(at, 0)) {
       const code = this.int(at, 1)
       if (code === 0) onRecord(at)
       else {
@@ -448,6 +497,16 @@ class Batch {
         onInterruption({ code, topic, partition: this.int(at, 3), offset: this.double(at, 2) })
       }
     }
+  }
+
+  release(): void {
+    if (--this.unreleased === 0 && !this.isShared) this.buffers?.giveBack(this.bytes)
+  }
+
+  /** A part that its reader may keep. */
+  part(from: number, length: number): Buffer {
+    this.isShared = true
+    return this.bytes.subarray(from, from + length)
   }
 
   int(at: number, index: number): number {
@@ -491,6 +550,10 @@ class PackedRecord implements IncomingRecord, PlainEvent {
     return this.int(0)
   }
 
+  release(): void {
+    this.batch.release()
+  }
+
   get plain(): PlainEvent | undefined {
     return this.int(TYPE_INT) < 0 ? undefined : this
   }
@@ -512,14 +575,14 @@ class PackedRecord implements IncomingRecord, PlainEvent {
     const length = this.int(8)
     if (length < 0) return null
     const from = this.at + INCOMING_BYTES + this.int(10) * INCOMING_HEADER_INTS * 4
-    return this.batch.bytes.subarray(from, from + length)
+    return this.batch.part(from, length)
   }
 
   get value(): Buffer | null {
     const length = this.int(9)
     if (length < 0) return null
     const from = this.at + this.int(11)
-    return this.batch.bytes.subarray(from, from + length)
+    return this.batch.part(from, length)
   }
 
   get headers(): RecordHeaders {
@@ -557,7 +620,7 @@ class PackedRecord implements IncomingRecord, PlainEvent {
           ? bytes.toString('latin1', from, from + length)
           : text === TEXT.utf8
             ? bytes.toString('utf8', from, from + length)
-            : bytes.subarray(from, from + length),
+            : batch.part(from, length),
       )
       from += length
     }

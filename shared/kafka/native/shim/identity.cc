@@ -175,8 +175,8 @@ int64_t PlainReceivedAt(Text text, int64_t timestamp) {
 }
 
 constexpr const char kContentType[] = "content-type";
-constexpr const char kPrefix[] = "ce_";
-constexpr size_t kPrefixLength = sizeof kPrefix - 1;
+// Behind `ce_`.
+constexpr size_t kPrefixLength = 3;
 constexpr size_t kMostAttributes = 32;
 
 // Headers beside the event's that decide whether it can be passed on.
@@ -187,6 +187,7 @@ struct Delivery {
   int64_t received_at = -1;
 
   void See(const char* name, const void* bytes, size_t length, int64_t timestamp) {
+    if (*name != 't' && *name != 'k') return;
     Text value{static_cast<const char*>(bytes), length};
     if (std::strcmp(name, "traceparent") == 0) {
       if (has_traceparent || bytes == NULL || !IsPlainTraceparent(value)) plain = false;
@@ -220,8 +221,9 @@ bool ReadPlain(const rd_kafka_message_t* message, const uint64_t seeds[2], Plain
   size_t length;
   for (size_t index = 0; rd_kafka_header_get_all(headers, index, &name, &bytes, &length) == RD_KAFKA_RESP_ERR_NO_ERROR;
        index++) {
-    bool is_type = std::strcmp(name, kContentType) == 0;
-    if (!is_type && std::strncmp(name, kPrefix, kPrefixLength) != 0) {
+    bool is_attribute = name[0] == 'c' && name[1] == 'e' && name[2] == '_';
+    bool is_type = !is_attribute && std::strcmp(name, kContentType) == 0;
+    if (!is_attribute && !is_type) {
       delivery.See(name, bytes, length, timestamp);
       continue;
     }
@@ -236,20 +238,21 @@ bool ReadPlain(const rd_kafka_message_t* message, const uint64_t seeds[2], Plain
       continue;
     }
     const char* attribute = name + kPrefixLength;
-    if (std::strcmp(attribute, "source") == 0) {
+    auto is = [attribute](const char* other) { return *attribute == *other && std::strcmp(attribute, other) == 0; };
+    if (is("source")) {
       if (!IsPlainUri(value, false)) return false;
       source = value;
-    } else if (std::strcmp(attribute, "dataschema") == 0) {
+    } else if (is("dataschema")) {
       if (!IsPlainUri(value, true)) return false;
-    } else if (std::strcmp(attribute, "time") == 0) {
+    } else if (is("time")) {
       if (!IsPlainTime(value)) return false;
     } else {
       if (!IsPlain(value) || *attribute == '\0' || std::strncmp(attribute, "data", 4) == 0) return false;
       for (const char* at = attribute; *at != '\0'; at++)
         if (!IsDigit(*at) && !(*at >= 'a' && *at <= 'z')) return false;
-      if (std::strcmp(attribute, "id") == 0) id = value;
-      if (std::strcmp(attribute, "type") == 0) type = value;
-      if (std::strcmp(attribute, "specversion") == 0) {
+      if (is("id")) id = value;
+      if (is("type")) type = value;
+      if (is("specversion")) {
         if (!Is(value, "1.0")) return false;
         has_version = true;
       }
@@ -257,7 +260,8 @@ bool ReadPlain(const rd_kafka_message_t* message, const uint64_t seeds[2], Plain
   }
   if (!has_version || type.at == NULL || id.at == NULL || source.at == NULL) return false;
   // As consumer/decode.ts joins them.
-  static thread_local std::string identity;
+  // The event loop is the only caller.
+  static std::string identity;
   identity.assign(source.at, source.length).append(1, '\n').append(id.at, id.length);
   for (size_t which = 0; which < 2; which++) event->identity[which] = Wyhash(seeds[which], identity.data(), identity.size());
   event->type = type;

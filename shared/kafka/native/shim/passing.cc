@@ -13,19 +13,22 @@ namespace {
 // A JSON string of printable ASCII.
 void AppendString(Text text, std::string* to) {
   to->push_back('"');
-  for (size_t index = 0; index < text.length; index++) {
-    char c = text.at[index];
-    if (c == '"' || c == '\\') to->push_back('\\');
-    to->push_back(c);
+  const char* end = text.at + text.length;
+  const char* written = text.at;
+  for (const char* at = text.at; at < end; at++) {
+    if (*at != '"' && *at != '\\') continue;
+    to->append(written, at - written).push_back('\\');
+    written = at;
   }
-  to->push_back('"');
+  to->append(written, end - written).push_back('"');
 }
 
 constexpr size_t kFingerprintBytes = 16;
 
 // As `fingerprint` in consumer/enrich.ts.
 void AppendFingerprint(const PassedEvent& event, std::string* to) {
-  static thread_local std::string framed;
+  // The event loop is the only caller.
+  static std::string framed;
   framed.assign(1, '[');
   AppendString(event.type, &framed);
   framed.push_back(',');
