@@ -9,7 +9,7 @@ import type { Deduplication } from './dedupe.ts'
 import type { Context, ContextStart, Enricher } from './enrich.ts'
 import { type Result, runAttempt } from './handlers/attempt.ts'
 import type { RegisteredHandler } from './handlers/handler.ts'
-import { passedRecord, processedRecord } from './processed.ts'
+import { processedRecord } from './processed.ts'
 import { BEGINNING, decide, type Failure, failedBy, type Past, pastOf, retryRecord } from './retry.ts'
 
 /** What happens to a record. {@link consume} has all branches of a record's life; everything that it calls computes and returns. */
@@ -33,6 +33,7 @@ export type DecidedOutcome = Exclude<Outcome, { kind: 'later' | 'abandoned' }>
 export interface PartitionView {
   /** The stream's own topic, also for records from `.retry`. */
   topic: string
+  processedTopic: string
   tenant: string
   stream: string
   dedupe: Deduplication
@@ -140,7 +141,7 @@ function outcomeOf(job: Job, partition: PartitionView, deps: ConsumeDeps): Outco
   const passed = passOn(job, partition, deps)
   if (passed !== undefined) return passed
   const { decoded, record, role, past, key } = job
-  const { topic, tenant, stream, dedupe } = partition
+  const { tenant, stream, dedupe } = partition
   // A record in `.retry` was claimed by the input record that it is a copy of, so only an outcome makes it a duplicate.
   if (role === 'input' ? !dedupe.claim(decoded.identity) : dedupe.isDone(decoded.identity))
     return { kind: 'duplicate', ofDead: role === 'input' && dedupe.isDead(decoded.identity) }
@@ -161,7 +162,7 @@ function outcomeOf(job: Job, partition: PartitionView, deps: ConsumeDeps): Outco
   const origin = { tenant, stream, receivedAtMs, timestampMs: record.timestampMs }
   const context = deps.enrich(event, origin, registered)
   if (registered !== undefined) return handle(job, event, context, registered, partition, deps)
-  return { kind: 'processed', output: processedRecord(record, event, topic, context, undefined) }
+  return { kind: 'processed', output: processedRecord(record, event, partition.processedTopic, context, undefined) }
 }
 
 /**
@@ -173,9 +174,10 @@ function passOn({ record, role, isTraced }: Job, partition: PartitionView, deps:
   if (plain === undefined || role === 'retry' || isTraced || partition.waitingRecords > 0) return undefined
   if (deps.contextStart === undefined || deps.config.UNHANDLED !== 'pass' || deps.handlerOf(plain.type) !== undefined)
     return undefined
-  const { topic, tenant, stream, dedupe } = partition
+  const { processedTopic, tenant, stream, dedupe } = partition
   if (!dedupe.finishNew(plain.identityHash)) return undefined
-  return { kind: 'processed', output: passedRecord(record, topic, tenant, deps.contextStart(tenant, stream)) }
+  const contextStart = deps.contextStart(tenant, stream)
+  return { kind: 'processed', output: { topic: processedTopic, passed: record, tenant, contextStart } }
 }
 
 /** Calls the handler, several times while its failures are to be retried at once. */
@@ -188,7 +190,7 @@ async function handle(
   deps: ConsumeDeps,
 ): Promise<Outcome> {
   const { record, role, past } = job
-  const { signal, topic } = partition
+  const { signal, processedTopic } = partition
   const { config } = deps
   for (let quickAttempt = 1; ; quickAttempt++) {
     const attempt = past.attempts + quickAttempt
@@ -214,6 +216,6 @@ async function handle(
           continue
       }
     }
-    return { kind: 'processed', output: processedRecord(record, event, topic, context, handled) }
+    return { kind: 'processed', output: processedRecord(record, event, processedTopic, context, handled) }
   }
 }

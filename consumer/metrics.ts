@@ -105,14 +105,15 @@ export function createMetrics() {
   }
   const eventTally = tallies(table.events)
   const byStream = new Map<string, Record<CommittedKind, Tally>>()
-  const byPartition = new WeakMap<Partition, Record<CommittedKind, Tally>>()
-  /** Cached by partition: for each event, a look-up by name would cost more than the count. */
+  /** Of the partition that was counted last: outcomes of a partition are committed together, and a look-up for each would cost more than the count. */
+  let last: { partition: Partition; events: Record<CommittedKind, Tally> } | undefined
   const eventsOf = (partition: Partition): Record<CommittedKind, Tally> => {
+    if (last?.partition === partition) return last.events
     const { tenant, stream } = partition
     const key = `${tenant}/${stream}`
     const events = byStream.get(key) ?? byOutcome(({ outcome }) => eventTally({ tenant, stream, outcome }))
     byStream.set(key, events)
-    byPartition.set(partition, events)
+    last = { partition, events }
     return events
   }
   for (const reason of REASONS) table.deadLetters.inc({ reason }, 0)
@@ -141,8 +142,7 @@ export function createMetrics() {
     committed({ job, outcome, source: { owner } }: Item, nowMs: number): void {
       if (outcome === undefined) return
       const { kind } = outcome
-      const events = byPartition.get(owner) ?? eventsOf(owner)
-      events[kind].count++
+      eventsOf(owner)[kind].count++
       outcomes[kind].count++
       recordsTally.count++
       if (kind === 'duplicate' && outcome.ofDead) deadDuplicates.count++
@@ -153,6 +153,7 @@ export function createMetrics() {
     },
     /** A partition was revoked: its new owner reports its lag. */
     forget({ topic, partition }: TopicPartition): void {
+      last = undefined
       table.lagRecords.remove({ topic, partition: String(partition) })
       table.lagSeconds.remove({ topic, partition: String(partition) })
     },

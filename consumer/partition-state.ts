@@ -95,9 +95,14 @@ export class Held {
     if (this.records[state] < 0) throw new StateError(`fewer than no records are ${state}`)
   }
 
-  addUnpaused(tenant: string, role: Source['role'], bytes: number): void {
+  /** What is held of a tenant; the same object for as long as this one is used. */
+  ofTenant(tenant: string): { input: number; retry: number } {
     const own = this.byTenant.get(tenant) ?? { input: 0, retry: 0 }
     this.byTenant.set(tenant, own)
+    return own
+  }
+
+  addUnpaused(own: { input: number; retry: number }, role: Source['role'], bytes: number): void {
     own[role] += bytes
     this.unpaused[role] += bytes
     if (own[role] < 0) throw new StateError(`fewer than no bytes of ${role} are held`)
@@ -226,7 +231,9 @@ export class Partition implements PartitionView, TopicPartition {
   /** Records that are being decided. */
   running = 0
   #idle: (() => void) | undefined
+  readonly #ofTenant: { input: number; retry: number }
   readonly name: string
+  readonly processedTopic: string
   /** The input partition and the one of `.retry` that belongs to it. */
   readonly both: readonly [TopicPartition, TopicPartition]
   /** The partitions of `.retry`, `.dlq` and `.processed` that belong to it. */
@@ -243,6 +250,8 @@ export class Partition implements PartitionView, TopicPartition {
   ) {
     this.dedupe = new Deduplication(dedupeWindowRecords)
     this.name = partitionName(this)
+    this.processedTopic = siblingTopic(topic, 'processed')
+    this.#ofTenant = all.ofTenant(tenant)
     this.both = [{ topic, partition }, this.sibling('retry')]
     this.outputs = TOPIC_ROLES.map((role) => this.sibling(role))
   }
@@ -270,7 +279,7 @@ export class Partition implements PartitionView, TopicPartition {
   #share(times: number): void {
     if (times === 0) return
     for (const role of ['input', 'retry'] as const)
-      this.all.addUnpaused(this.tenant, role, times * this.held.bytes[role])
+      this.all.addUnpaused(this.#ofTenant, role, times * this.held.bytes[role])
   }
 
   /** Whether this member may commit for it. */
@@ -364,7 +373,7 @@ export class Partition implements PartitionView, TopicPartition {
   #countBytes({ source }: Item, bytes: number): void {
     this.held.addBytes(source.role, bytes)
     this.all.addBytes(source.role, bytes)
-    if (this.#state.kind !== 'paused') this.all.addUnpaused(this.tenant, source.role, bytes)
+    if (this.#state.kind !== 'paused') this.all.addUnpaused(this.#ofTenant, source.role, bytes)
   }
 
   /** To be called whenever a decision has ended or a record was committed. */

@@ -1,6 +1,5 @@
 import type { Event } from '../shared/events/event.ts'
-import { type IncomingRecord, type OutgoingRecord, type PassedRecord, toRecord } from '../shared/events/record.ts'
-import { siblingTopic } from '../shared/events/topics.ts'
+import { type IncomingRecord, type OutgoingRecord, toRecord } from '../shared/events/record.ts'
 import { traceOf } from './decode.ts'
 import { type Context, writtenMs } from './enrich.ts'
 import type { Result } from './handlers/attempt.ts'
@@ -12,14 +11,14 @@ import type { Result } from './handlers/attempt.ts'
 export function processedRecord(
   record: IncomingRecord,
   event: Event,
-  input: string,
+  topic: string,
   context: Context,
   handled: Result | undefined,
 ): OutgoingRecord {
   const result = handled === undefined ? event : resultEvent(event, handled)
   const trace = traceOf(record)
   const made = toRecord(result, {
-    topic: siblingTopic(input, 'processed'),
+    topic,
     partition: record.partition,
     tenant: context.tenant,
     receivedAtMs: context.receivedAtMs ?? writtenMs(record.timestampMs, context),
@@ -31,14 +30,6 @@ export function processedRecord(
   made.key = record.key
   return made
 }
-
-/** The same for an event without a handler, whose record need not be decoded for it. */
-export const passedRecord = (
-  passed: IncomingRecord,
-  input: string,
-  tenant: string,
-  contextStart: string,
-): PassedRecord => ({ topic: siblingTopic(input, 'processed'), passed, tenant, contextStart })
 
 /** Without `dataschema`, which describes the event's data and not the result. */
 function resultEvent({ dataschema: _, ...event }: Event, { type = event.type, data }: Result): Event {

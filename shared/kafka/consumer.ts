@@ -24,10 +24,17 @@ import {
   type GroupConsumer,
   type GroupListener,
   HangingTransactionError,
+  type Membership,
   partitionName,
   type TopicPartition,
   type TopicPartitionOffset,
 } from './types.ts'
+
+/**
+ * How long the membership is not asked for again: the answer comes from another thread. It changes with a rebalance, of which the client tells; a broker
+ * refuses an old one.
+ */
+const MEMBERSHIP_KEPT_MS = 100
 
 /** How often a member that is leaving polls for rebalances. */
 const LEAVE_PAUSE_MS = 2
@@ -131,6 +138,7 @@ export function createGroupConsumer(options: GroupConsumerOptions): GroupConsume
   /** Ends the wait of a poll. */
   let wake: (() => void) | undefined
   let refusal: string | undefined
+  let membership: { now: Membership | undefined; atMs: number } | undefined
   const buffers = new BatchBuffers()
 
   const settings: Settings = {
@@ -140,6 +148,7 @@ export function createGroupConsumer(options: GroupConsumerOptions): GroupConsume
   }
 
   function onRebalance(error: LibrdKafkaError, given: TopicPartition[]): void {
+    membership = undefined
     if (consumer === undefined || listener === undefined) return
     const partitions = given.map(withoutOffset)
     if (error.code === CODE.ASSIGN_PARTITIONS) {
@@ -194,7 +203,13 @@ export function createGroupConsumer(options: GroupConsumerOptions): GroupConsume
 
   return {
     connection: watch.current,
-    membership: () => (consumer === undefined ? undefined : (groupMetadata(consumer) ?? undefined)),
+    membership() {
+      if (consumer === undefined) return undefined
+      const nowMs = performance.now()
+      if (membership === undefined || nowMs - membership.atMs > MEMBERSHIP_KEPT_MS)
+        membership = { now: groupMetadata(consumer) ?? undefined, atMs: nowMs }
+      return membership.now
+    },
     refusal: () => refusal,
     start(topicPattern, to, mayJoin) {
       listener = to

@@ -68,6 +68,8 @@ const KEPT_BUFFER_BYTES = 4 * 1024 * 1024
 export class Packer {
   readonly #addon: Pick<PackedAddon, 'topic'>
   readonly #topics = new Map<string, number>()
+  /** Asked for last: records of a partition follow each other. */
+  #last = { topic: '', topicNumber: -1, text: '', textPlace: -1 }
   #bytes = Buffer.allocUnsafeSlow(FIRST_BUFFER_BYTES)
   #ints = new Int32Array(this.#bytes.buffer)
   #length = OUTGOING_HEAD_BYTES
@@ -97,6 +99,7 @@ export class Packer {
     this.#ints[1] = NO_NAME
     this.#texts.length = 0
     this.#placeOfText.clear()
+    this.#last.textPlace = -1
     this.#batches.length = 0
     if (this.#bytes.length > KEPT_BUFFER_BYTES) this.#grow(FIRST_BUFFER_BYTES)
   }
@@ -133,11 +136,14 @@ export class Packer {
   }
 
   #text(text: string): number {
+    if (this.#last.textPlace >= 0 && this.#last.text === text) return this.#last.textPlace
     let place = this.#placeOfText.get(text)
     if (place === undefined) {
       place = this.#texts.push(text) - 1
       this.#placeOfText.set(text, place)
     }
+    this.#last.text = text
+    this.#last.textPlace = place
     return place
   }
 
@@ -227,11 +233,14 @@ export class Packer {
   }
 
   #topic(name: string): number {
+    if (this.#last.topic === name) return this.#last.topicNumber
     let number = this.#topics.get(name)
     if (number === undefined) {
       number = this.#addon.topic(name)
       this.#topics.set(name, number)
     }
+    this.#last.topic = name
+    this.#last.topicNumber = number
     return number
   }
 

@@ -45,11 +45,15 @@ export class LatencySeries {
     this.sum += seconds
     this.count++
     const bounds = this.upperBoundsSeconds
-    for (let index = 0; index < bounds.length; index++)
-      if (seconds <= (bounds[index] as number)) {
-        this.buckets[index] = (this.buckets[index] as number) + 1
-        return
-      }
+    // The first bucket that is wide enough, by halving.
+    let low = 0
+    let high = bounds.length
+    while (low < high) {
+      const middle = (low + high) >> 1
+      if (seconds <= (bounds[middle] as number)) high = middle
+      else low = middle + 1
+    }
+    if (low < bounds.length) this.buckets[low] = (this.buckets[low] as number) + 1
   }
 }
 
