@@ -70,7 +70,8 @@ export class Fetcher {
         if (source !== undefined) this.#balance(source)
         source = this.deps.sources.get(partitionName(record))
       }
-      if (source !== undefined) this.#take(record, source)
+      if (source === undefined) record.release?.()
+      else this.#take(record, source)
     }
     if (source !== undefined) this.#balance(source)
   }
@@ -212,9 +213,11 @@ export class Fetcher {
 
   #take(record: IncomingRecord, source: Source): void {
     const { owner } = source
-    if (owner.ending.signal.aborted) return
-    const place = source.add(record)
-    if (place === undefined) return
+    const place = owner.ending.signal.aborted ? undefined : source.add(record)
+    if (place === undefined) {
+      record.release?.()
+      return
+    }
     // Most events in `.retry` are known, from the restore or because this member moved them. Not known are those that were committed as done, and
     // those that another owner moved meanwhile.
     if (source.role === 'retry') {
@@ -222,20 +225,13 @@ export class Fetcher {
       owner.dedupe.claim(identity)
       owner.addWaiting(identity, keyOf(record))
     }
-    // Records of one fetch share a buffer: one that waits for its retry must not keep all of it in memory.
     this.deps.onRecord(source.role === 'retry' ? detached(record) : record, source, place)
   }
 }
 
-const detached = ({ topic, partition, offset, timestampMs, key, value, headers }: IncomingRecord): IncomingRecord => ({
-  topic,
-  partition,
-  offset,
-  timestampMs,
-  key: key && Buffer.from(key),
-  value: value && Buffer.from(value),
-  headers: {
-    names: headers.names,
-    values: headers.values.map((one) => (Buffer.isBuffer(one) ? Buffer.from(one) : one)),
-  },
-})
+/** The record alone: a batch's buffer can be used again, and one that waits for its retry would keep it for long. */
+function detached(record: IncomingRecord): IncomingRecord {
+  const { topic, partition, offset, timestampMs, key, value, headers } = record
+  record.release?.()
+  return { topic, partition, offset, timestampMs, key, value, headers }
+}

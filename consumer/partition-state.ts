@@ -205,7 +205,7 @@ const COMPACT_AT = 1024
 function madeBytes({ outcome, job: { record } }: Item): number {
   if (outcome === undefined || outcome.kind === 'duplicate' || 'passed' in outcome.output) return 0
   const made = outcome.output.value
-  return made === null || made.buffer === record.value?.buffer ? 0 : made.length
+  return made === null || made === record.value ? 0 : made.length
 }
 
 /** All state of one assigned input partition, from its assignment to its revocation. */

@@ -458,7 +458,7 @@ function remembered(name: (number: number) => string): (number: number) => strin
   return (number) => (known[number] ??= name(number))
 }
 
-/** The records in a batch; they keep referring to it. */
+/** The records in a batch. They are read from it, but what was read stays as it is. */
 export function unpack(batch: Batch, onInterruption: (interruption: Interruption) => void): IncomingRecord[] {
   const records: IncomingRecord[] = []
   batch.each((at) => records.push(new PackedRecord(batch, at)), onInterruption)
@@ -479,8 +479,6 @@ const hash = new Uint32Array(HASH_WORDS)
 export class Batch {
   /** Records that may still be read. */
   unreleased = 0
-  /** Others have a part of the buffer, and may keep it for as long as they like. */
-  isShared = false
   readonly #ints: Int32Array
   readonly #doubles: Float64Array
 
@@ -509,13 +507,12 @@ export class Batch {
   }
 
   release(): void {
-    if (--this.unreleased === 0 && !this.isShared) this.buffers?.giveBack(this.bytes)
+    if (--this.unreleased === 0) this.buffers?.giveBack(this.bytes)
   }
 
-  /** A part that its reader may keep. */
+  /** A copy: its reader may keep it longer than the buffer is this batch's. */
   part(from: number, length: number): Buffer {
-    this.isShared = true
-    return this.bytes.subarray(from, from + length)
+    return Buffer.from(this.bytes.subarray(from, from + length))
   }
 
   int(at: number, index: number): number {
@@ -544,6 +541,7 @@ class PackedRecord implements IncomingRecord, PlainEvent {
   readonly offset: number
   readonly timestampMs: number
   private cachedHeaders: RecordHeaders | undefined
+  private cachedValue: Buffer | null | undefined
 
   constructor(
     readonly batch: Batch,
@@ -588,10 +586,8 @@ class PackedRecord implements IncomingRecord, PlainEvent {
   }
 
   get value(): Buffer | null {
-    const length = this.int(9)
-    if (length < 0) return null
-    const from = this.at + this.int(11)
-    return this.batch.part(from, length)
+    this.cachedValue ??= this.readValue()
+    return this.cachedValue
   }
 
   get headers(): RecordHeaders {
@@ -601,6 +597,11 @@ class PackedRecord implements IncomingRecord, PlainEvent {
 
   private int(index: number): number {
     return this.batch.int(this.at, index)
+  }
+
+  private readValue(): Buffer | null {
+    const length = this.int(9)
+    return length < 0 ? null : this.batch.part(this.at + this.int(11), length)
   }
 
   private readHeaders(): RecordHeaders {
