@@ -6,8 +6,8 @@ import type { ConsumerConfig } from './config.ts'
 import { deadLetter } from './dead-letter.ts'
 import { type Decoded, decode, keyOf } from './decode.ts'
 import type { Deduplication } from './dedupe.ts'
-import type { Context, ContextStart, Enricher } from './enrich.ts'
-import { type Result, runAttempt } from './handlers/attempt.ts'
+import { type Context, type ContextStart, contextEnd, type Enricher, type RecordOrigin } from './enrich.ts'
+import { type Given, type Result, runAttempt } from './handlers/attempt.ts'
 import type { RegisteredHandler } from './handlers/handler.ts'
 import { processedRecord } from './processed.ts'
 import { BEGINNING, decide, type Failure, failedBy, type Past, pastOf, retryRecord } from './retry.ts'
@@ -141,7 +141,7 @@ function outcomeOf(job: Job, partition: PartitionView, deps: ConsumeDeps): Outco
   const passed = passOn(job, partition, deps)
   if (passed !== undefined) return passed
   const { decoded, record, role, past, key } = job
-  const { tenant, stream, dedupe } = partition
+  const { processedTopic, dedupe } = partition
   // A record in `.retry` was claimed by the input record that it is a copy of, so only an outcome makes it a duplicate.
   if (role === 'input' ? !dedupe.claim(decoded.identity) : dedupe.isDone(decoded.identity))
     return { kind: 'duplicate', ofDead: role === 'input' && dedupe.isDead(decoded.identity) }
@@ -159,44 +159,141 @@ function outcomeOf(job: Job, partition: PartitionView, deps: ConsumeDeps): Outco
     // This is no attempt, so an event never runs out of attempts by waiting.
     return later(job, partition, { ...past, notBeforeMs: deps.nowMs() + deps.config.RETRY_MAX_MS }, failure)
   }
-  const origin = { tenant, stream, receivedAtMs, timestampMs: record.timestampMs }
-  const context = deps.enrich(event, origin, registered)
-  if (registered !== undefined) return handle(job, event, context, registered, partition, deps)
-  return { kind: 'processed', output: processedRecord(record, event, partition.processedTopic, context, undefined) }
+  const context = deps.enrich(event, originOf(record, partition, receivedAtMs), registered)
+  if (registered === undefined)
+    return { kind: 'processed', output: processedRecord(record, event, processedTopic, context) }
+  const work: Work = {
+    data: event.data,
+    event,
+    context,
+    output: (handled) => processedRecord(record, event, processedTopic, context, handled),
+  }
+  return handle(job, work, registered, partition, deps)
 }
 
+const originOf = (
+  { timestampMs }: IncomingRecord,
+  { tenant, stream }: PartitionView,
+  receivedAtMs: number | undefined,
+): RecordOrigin => ({ tenant, stream, receivedAtMs, timestampMs })
+
 /**
- * The outcome of an event that is only passed on, without decoding it: most of a backlog.
- * @returns undefined where its attributes or its key are needed
+ * The outcome of an event that need not be decoded: most of a backlog.
+ * @returns undefined where all of its attributes or its key are needed
  */
-function passOn({ record, role, isTraced }: Job, partition: PartitionView, deps: ConsumeDeps): Outcome | undefined {
+function passOn(job: Job, partition: PartitionView, deps: ConsumeDeps): Outcome | Promise<Outcome> | undefined {
+  const { record, role, isTraced } = job
   const { plain } = record
   if (plain === undefined || role === 'retry' || isTraced || partition.waitingRecords > 0) return undefined
-  if (deps.contextStart === undefined || deps.config.UNHANDLED !== 'pass' || deps.handlerOf(plain.type) !== undefined)
-    return undefined
+  if (deps.contextStart === undefined) return undefined
+  const registered = deps.handlerOf(plain.type)
+  if (registered === undefined && deps.config.UNHANDLED !== 'pass') return undefined
   const { processedTopic, tenant, stream, dedupe } = partition
-  if (!dedupe.finishNew(plain.identityHash)) return undefined
-  const contextStart = deps.contextStart(tenant, stream)
-  return { kind: 'processed', output: { topic: processedTopic, passed: record, tenant, contextStart } }
+  // Duplicates are left to those who know the identity.
+  const isNew = registered === undefined ? dedupe.finishNew(plain.identityHash) : dedupe.claimHash(plain.identityHash)
+  if (!isNew) return undefined
+  const { text, processedAtMs } = deps.contextStart(tenant, stream)
+  const output = {
+    topic: processedTopic,
+    passed: record,
+    tenant,
+    contextStart: text,
+    contextEnd: contextEnd(registered),
+  }
+  if (registered === undefined) return { kind: 'processed', output }
+  return handle(
+    job,
+    new PlainWork(job, output, registered, processedAtMs, partition, deps),
+    registered,
+    partition,
+    deps,
+  )
+}
+
+/** What a handler works on, and what becomes of its result. */
+interface Work extends Omit<Given, 'attempt'> {
+  output(handled: Result): OutgoingRecord | PassedRecord
+}
+
+/** An event that is decoded if its handler wants it. */
+class PlainWork implements Work {
+  constructor(
+    readonly job: Job,
+    readonly passed: PassedRecord,
+    readonly registered: RegisteredHandler,
+    readonly processedAtMs: number,
+    readonly partition: PartitionView,
+    readonly deps: ConsumeDeps,
+  ) {}
+
+  get data(): Buffer | null {
+    return this.job.record.value
+  }
+
+  get event(): Event {
+    const { decoded } = this.job
+    if (!decoded.ok) throw new Error(`a plain event is not decoded: ${decoded.reason}`)
+    return decoded.event
+  }
+
+  get context(): Context {
+    const { job, partition, registered, processedAtMs } = this
+    const origin = originOf(job.record, partition, job.receivedAtMs)
+    return this.deps.enrich(this.event, origin, registered, processedAtMs)
+  }
+
+  output(result: Result): PassedRecord {
+    return { ...this.passed, result }
+  }
 }
 
 /** Calls the handler, several times while its failures are to be retried at once. */
-async function handle(
+function handle(
   job: Job,
-  event: Event,
-  context: Context,
+  work: Work,
   registered: RegisteredHandler,
   partition: PartitionView,
   deps: ConsumeDeps,
+): Outcome | Promise<Outcome> {
+  const attempt = (number: number): Result | Promise<Result> =>
+    runAttempt(registered, given(work, number), partition.signal, deps.config.HANDLER_TIMEOUT_MS)
+  let first: Result | Promise<Result>
+  try {
+    first = attempt(job.past.attempts + 1)
+  } catch (error) {
+    first = Promise.reject(error)
+  }
+  if (first instanceof Promise) return attempts(first, attempt, job, work, partition, deps)
+  return { kind: 'processed', output: work.output(first) }
+}
+
+const given = (work: Work, attempt: number): Given => ({
+  data: work.data,
+  get event() {
+    return work.event
+  },
+  get context() {
+    return work.context
+  },
+  attempt,
+})
+
+async function attempts(
+  first: Promise<Result>,
+  attemptAgain: (number: number) => Result | Promise<Result>,
+  job: Job,
+  work: Work,
+  partition: PartitionView,
+  deps: ConsumeDeps,
 ): Promise<Outcome> {
-  const { record, role, past } = job
-  const { signal, processedTopic } = partition
+  const { role, past } = job
+  const { signal } = partition
   const { config } = deps
   for (let quickAttempt = 1; ; quickAttempt++) {
     const attempt = past.attempts + quickAttempt
     let handled: Result
     try {
-      handled = await runAttempt(registered, { event, context, attempt }, signal, config.HANDLER_TIMEOUT_MS)
+      handled = await (quickAttempt === 1 ? first : attemptAgain(attempt))
     } catch (error) {
       if (signal.aborted) return { kind: 'abandoned' }
       const failed = failedBy(error, deps.redact)
@@ -216,6 +313,6 @@ async function handle(
           continue
       }
     }
-    return { kind: 'processed', output: processedRecord(record, event, processedTopic, context, handled) }
+    return { kind: 'processed', output: work.output(handled) }
   }
 }

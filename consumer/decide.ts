@@ -192,8 +192,13 @@ export class Decider {
         owner.dedupe.finish(item.job.decoded.identity, true)
         break
       case 'processed':
-        // A record that is passed on is finished in one step, and has no span.
-        if ('passed' in outcome.output) break
+        if ('passed' in outcome.output) {
+          // Without a result, the event was finished in one step. It has no span.
+          const { passed, result } = outcome.output
+          if (result !== undefined && passed.plain !== undefined)
+            owner.dedupe.finishHash(passed.plain.identityHash, false)
+          break
+        }
         owner.dedupe.finish(item.job.decoded.identity, false)
         setResultTrace(item, outcome.output)
         break

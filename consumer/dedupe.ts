@@ -23,7 +23,11 @@ export class Deduplication {
 
   /** Claims an event for processing; false for a duplicate. I2: nothing is written for a duplicate. */
   claim(identity: string): boolean {
-    const hash = hashOf(identity)
+    return this.claimHash(hashOf(identity))
+  }
+
+  /** {@link claim} by the hash of the event's identity. */
+  claimHash(hash: Uint32Array): boolean {
     const text = textOf(hash)
     if (this.#claimed.has(text) || this.#done.has(hash)) return false
     this.#claimed.add(text)
@@ -43,7 +47,11 @@ export class Deduplication {
 
   /** The event has its outcome, or a new one in place of that. */
   finish(identity: string, isDead: boolean): void {
-    const hash = hashOf(identity)
+    this.finishHash(hashOf(identity), isDead)
+  }
+
+  /** {@link finish} by the hash of the event's identity. */
+  finishHash(hash: Uint32Array, isDead: boolean): void {
     this.#claimed.delete(textOf(hash))
     this.#done.add(hash, isDead)
   }

@@ -27,7 +27,13 @@ export interface RecordOrigin {
   timestampMs: number
 }
 
-export type Enricher = (event: Event, origin: RecordOrigin, handler?: { type: string; version: string }) => Context
+/** @param processedAtMs now, when absent */
+export type Enricher = (
+  event: Event,
+  origin: RecordOrigin,
+  handler?: { type: string; version: string },
+  processedAtMs?: number,
+) => Context
 
 export function createEnricher({
   reference,
@@ -36,25 +42,27 @@ export function createEnricher({
   reference?: Pick<ReferenceTable, 'find'> | undefined
   nowMs(): number
 }): Enricher {
-  return (event, origin, handler) => {
+  return (event, origin, handler, processedAtMs = nowMs()) => {
     const context: Context = {
       tenant: origin.tenant,
       stream: origin.stream,
-      processedAtMs: nowMs(),
+      processedAtMs,
       fingerprint: fingerprint(event),
     }
     if (origin.receivedAtMs !== undefined) context.receivedAtMs = origin.receivedAtMs
     const late = latenessMs(event.time, origin.receivedAtMs ?? writtenMs(origin.timestampMs, context))
     if (late !== undefined) context.latenessMs = late
-    if (handler !== undefined) context.handler = `${handler.type}@${handler.version}`
+    if (handler !== undefined) context.handler = nameOf(handler)
     const found = reference?.find(event)
     if (found !== undefined) context.lookups = { reference: found }
     return context
   }
 }
 
-/** The JSON of a context up to the fingerprint; for an event without a handler and a look-up, the addon completes it (shared/kafka/native/shim/passing.cc). */
-export type ContextStart = (tenant: string, stream: string) => string
+const nameOf = ({ type, version }: { type: string; version: string }): string => `${type}@${version}`
+
+/** The JSON of a context, up to the fingerprint, of an event that is processed now; the addon adds what is known of the event (shared/kafka/native/shim/passing.cc). */
+export type ContextStart = (tenant: string, stream: string) => { text: string; processedAtMs: number }
 
 export function createContextStart(nowMs: () => number): ContextStart {
   // Records of one partition that are fetched together mostly have the same.
@@ -65,9 +73,15 @@ export function createContextStart(nowMs: () => number): ContextStart {
       const text = JSON.stringify({ tenant, stream, processedAtMs } satisfies Partial<Context>).slice(0, -1)
       last = { tenant, stream, processedAtMs, text }
     }
-    return last.text
+    return last
   }
 }
+
+/** What follows in the JSON of a context, without the last brace. */
+export const contextEnd = (handler: { type: string; version: string } | undefined): string =>
+  handler === undefined
+    ? ''
+    : `,${JSON.stringify({ handler: nameOf(handler) } satisfies Partial<Context>).slice(1, -1)}`
 
 /** When the record was written, ms since the epoch; the time of processing for a record without a timestamp, -1. */
 export const writtenMs = (timestampMs: number, { processedAtMs }: Pick<Context, 'processedAtMs'>): number =>

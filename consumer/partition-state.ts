@@ -203,7 +203,8 @@ const COMPACT_AT = 1024
 
 /** What an outcome takes beside its record: a handler's result may be much larger than its event. */
 function madeBytes({ outcome, job: { record } }: Item): number {
-  if (outcome === undefined || outcome.kind === 'duplicate' || 'passed' in outcome.output) return 0
+  if (outcome === undefined || outcome.kind === 'duplicate') return 0
+  if ('passed' in outcome.output) return outcome.output.result?.data.length ?? 0
   const made = outcome.output.value
   return made === null || made === record.value ? 0 : made.length
 }

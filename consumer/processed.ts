@@ -13,7 +13,7 @@ export function processedRecord(
   event: Event,
   topic: string,
   context: Context,
-  handled: Result | undefined,
+  handled?: Result,
 ): OutgoingRecord {
   const result = handled === undefined ? event : resultEvent(event, handled)
   const trace = traceOf(record)

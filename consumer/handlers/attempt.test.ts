@@ -26,7 +26,7 @@ const Data = Type.Object(
   { additionalProperties: false },
 )
 
-function tried(
+async function tried(
   of: Given,
   handle: (handling: Handling) => unknown = () => ({ data: 1 }),
   schema: TSchema = Data,

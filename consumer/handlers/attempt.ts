@@ -28,8 +28,9 @@ export class AttemptFault extends Error {
   }
 }
 
-/** The event as it was received: a handler gets a copy, so that its changes have no effect. */
+/** The event as it was received: a handler gets a copy, so that its changes have no effect. `event` and `context` are read only if the handler reads them. */
 export interface Given {
+  data: Buffer | null
   event: Event
   context: Context
   attempt: number
@@ -37,25 +38,20 @@ export interface Given {
 
 /**
  * Makes one attempt, with a time limit. A handler that ignores its signal continues in the background; its result is dropped.
- * @throws AttemptFault for data that its schema refuses, an invalid result, or a time-out; and whatever the handler throws
+ * @returns no promise when the handler returns none
+ * @throws AttemptFault for data that its schema refuses, an invalid result, or a time-out; and whatever the handler throws. So does the promise
  */
-export async function runAttempt(
+export function runAttempt(
   registered: RegisteredHandler,
   given: Given,
   partitionSignal: AbortSignal,
   timeoutMs: number,
-): Promise<Result> {
-  const data = jsonData(given.event.data)
+): Result | Promise<Result> {
+  const data = jsonData(given.data)
   const limit = new AttemptLimit(timeoutMs, partitionSignal)
+  const handling = new Handed(given, limit)
+  let isWaiting = false
   try {
-    const handling: Handling = {
-      event: copyOf(given.event),
-      context: frozen(given.context),
-      attempt: given.attempt,
-      get signal() {
-        return limit.signal
-      },
-    }
     // Reading the returned object also runs the handler's code: it may have getters, and a `toJSON`.
     const first = limit.within(() => {
       checkData(registered, data)
@@ -63,10 +59,48 @@ export async function runAttempt(
       return promisedBy(returned) ?? resultOf(returned, data)
     })
     if (!(first instanceof Promise)) return first
+    isWaiting = true
+    return limited(first, limit, data)
+  } finally {
+    if (!isWaiting) limit.end()
+  }
+}
+
+async function limited(first: Promise<unknown>, limit: AttemptLimit, data: unknown): Promise<Result> {
+  try {
     const handled = await Promise.race([first, limit.reached()])
     return limit.within(() => resultOf(handled, data))
   } finally {
     limit.end()
+  }
+}
+
+/** What a handler gets beside the data. */
+class Handed implements Handling {
+  readonly attempt: number
+  readonly #given: Given
+  readonly #limit: AttemptLimit
+  #event: Event | undefined
+  #context: Context | undefined
+
+  constructor(given: Given, limit: AttemptLimit) {
+    this.attempt = given.attempt
+    this.#given = given
+    this.#limit = limit
+  }
+
+  get event(): Event {
+    this.#event ??= copyOf(this.#given.event)
+    return this.#event
+  }
+
+  get context(): Context {
+    this.#context ??= frozen(this.#given.context)
+    return this.#context
+  }
+
+  get signal(): AbortSignal {
+    return this.#limit.signal
   }
 }
 
@@ -297,8 +331,10 @@ class AttemptLimit {
 
   /** The attempt is over. A signal that is requested later is aborted. */
   end(): void {
-    clearTimeout(this.#timer)
-    this.partitionSignal.removeEventListener('abort', this.#abandoned)
+    if (this.#timer !== undefined) {
+      clearTimeout(this.#timer)
+      this.partitionSignal.removeEventListener('abort', this.#abandoned)
+    }
     this.#reason ??= new Error('the attempt is over')
   }
 

@@ -50,7 +50,12 @@ export async function testHandler(
   if (given.lookups !== undefined) context.lookups = given.lookups
   try {
     const { signal } = new AbortController()
-    const result = await runAttempt(registered, { event, context, attempt: given.attempt ?? 1 }, signal, TIMEOUT_MS)
+    const result = await runAttempt(
+      registered,
+      { data: event.data, event, context, attempt: given.attempt ?? 1 },
+      signal,
+      TIMEOUT_MS,
+    )
     return { kind: 'processed', type: result.type ?? event.type, data: JSON.parse(result.data) }
   } catch (error) {
     const { failure, isTerminal } = failedBy(error, redactor())

@@ -56,13 +56,20 @@ export interface PlainEvent {
   readonly identityHash: Uint32Array
 }
 
-/** A record that goes on as it came: its key, value, attributes and trace are those of `passed`, and so is its partition. */
+/**
+ * A record that goes on undecoded: its key, value, attributes and trace are those of `passed`, and so is its partition. The addon completes its context
+ * (consumer/enrich.ts).
+ */
 export interface PassedRecord {
   topic: string
   passed: IncomingRecord
   tenant: string
-  /** The JSON of its context up to the fingerprint, which the addon completes (consumer/enrich.ts). */
+  /** The JSON of its context up to the fingerprint. */
   contextStart: string
+  /** The JSON of its context after what is known of the event, without the last brace. */
+  contextEnd: string
+  /** In place of the data, which is then JSON; `type` in place of the type, if there is one. */
+  result?: { type: string | undefined; data: string }
 }
 
 /** What a record has besides its event. */

@@ -56,20 +56,29 @@ function demandFormat(format: number | undefined): void {
 const OUTGOING_HEAD_BYTES = 8
 const RECORD_INTS = 7
 const HEADER_INTS = 2
-/** Of a passed record, and what marks it. */
-const PASSED_INTS = 9
+/** Of a passed record without the bytes of its result, and what marks it. */
+const PASSED_INTS = 12
 const PASSED = -2
 const FIRST_BUFFER_BYTES = 64 * 1024
 const NO_NAME = -1
+const NO_BYTES = -1
 /** A larger buffer is replaced when it is empty. */
 const KEPT_BUFFER_BYTES = 4 * 1024 * 1024
+
+/** Of UTF-8, for a unit of UTF-16. */
+const MAX_BYTES_A_UNIT = 3
+const LONG_TEXT_UNITS = 16 * 1024
+
+/** No less than a text's bytes in UTF-8; long texts are measured. */
+const mostBytesOf = (text: string): number =>
+  text.length > LONG_TEXT_UNITS ? Buffer.byteLength(text) : MAX_BYTES_A_UNIT * text.length
 
 /** Packs outgoing records into a buffer that is reused. */
 export class Packer {
   readonly #addon: Pick<PackedAddon, 'topic'>
   readonly #topics = new Map<string, number>()
   /** Asked for last: records of a partition follow each other. */
-  #last = { topic: '', topicNumber: -1, text: '', textPlace: -1 }
+  #last = { topic: '', number: -1 }
   #bytes = Buffer.allocUnsafeSlow(FIRST_BUFFER_BYTES)
   #ints = new Int32Array(this.#bytes.buffer)
   #length = OUTGOING_HEAD_BYTES
@@ -99,7 +108,6 @@ export class Packer {
     this.#ints[1] = NO_NAME
     this.#texts.length = 0
     this.#placeOfText.clear()
-    this.#last.textPlace = -1
     this.#batches.length = 0
     if (this.#bytes.length > KEPT_BUFFER_BYTES) this.#grow(FIRST_BUFFER_BYTES)
   }
@@ -111,12 +119,14 @@ export class Packer {
   }
 
   /** @throws TypeError for a record that was not unpacked from a batch */
-  pass({ passed, topic, tenant, contextStart }: PassedRecord, sequence: number): void {
+  pass({ passed, topic, tenant, contextStart, contextEnd, result }: PassedRecord, sequence: number): void {
     if (!(passed instanceof PackedRecord)) throw new TypeError('only a record of a batch can be passed on')
-    this.#reserve(PASSED_INTS * 4)
+    const head = PASSED_INTS * 4
+    this.#reserve(head + (result === undefined ? 0 : mostBytesOf(result.data)))
     const ints = this.#ints
     let at = this.#length >> 2
-    ints[at++] = PASSED_INTS * 4
+    const bytes = result === undefined ? NO_BYTES : this.#bytes.write(result.data, this.#length + head)
+    ints[at++] = head + Math.max(0, bytes)
     ints[at++] = sequence
     ints[at++] = this.#topic(topic)
     ints[at++] = passed.partition
@@ -125,7 +135,10 @@ export class Packer {
     ints[at++] = passed.at
     ints[at++] = this.#text(tenant)
     ints[at++] = this.#text(contextStart)
-    this.#length = at << 2
+    ints[at++] = this.#text(contextEnd)
+    ints[at++] = result?.type === undefined ? NO_NAME : this.#text(result.type)
+    ints[at++] = bytes
+    this.#length = ((at << 2) + Math.max(0, bytes) + 3) & ~3
   }
 
   /** Records of a batch follow each other. */
@@ -136,14 +149,11 @@ export class Packer {
   }
 
   #text(text: string): number {
-    if (this.#last.textPlace >= 0 && this.#last.text === text) return this.#last.textPlace
     let place = this.#placeOfText.get(text)
     if (place === undefined) {
       place = this.#texts.push(text) - 1
       this.#placeOfText.set(text, place)
     }
-    this.#last.text = text
-    this.#last.textPlace = place
     return place
   }
 
@@ -233,14 +243,13 @@ export class Packer {
   }
 
   #topic(name: string): number {
-    if (this.#last.topic === name) return this.#last.topicNumber
+    if (this.#last.topic === name) return this.#last.number
     let number = this.#topics.get(name)
     if (number === undefined) {
       number = this.#addon.topic(name)
       this.#topics.set(name, number)
     }
-    this.#last.topic = name
-    this.#last.topicNumber = number
+    this.#last = { topic: name, number }
     return number
   }
 

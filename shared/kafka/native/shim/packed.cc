@@ -11,7 +11,8 @@
 //   then the bytes, one after the other: key; for each header its name, if that has no number, and its value; then the record's value
 // A record that is passed on as it came has, after its partition:
 //   i32 -2 · i32 batch, which is one of the buffers that are given with the records · i32 the record's beginning in it ·
-//   i32 text of its tenant · i32 text of the beginning of its context, up to the fingerprint
+//   i32 text of its tenant · i32 text of the beginning of its context, up to the fingerprint · i32 text of the end of its context, without its brace ·
+//   i32 text of its result's type (-1: its own) · i32 bytes of its result (-1: none), then the bytes
 // Delivery reports, 32 bytes each:
 //   i32 sequence · i32 error · i32 partition · i32 format · f64 offset · f64 timestamp (ms)
 // Incoming: i32 format · i32 0, then records, each beginning at a multiple of 8 bytes:
@@ -260,7 +261,6 @@ class Reader {
 
 constexpr int kMostHeaders = 100000;
 constexpr int32_t kPassed = -2;
-constexpr size_t kPassedHead = 36;
 
 // What records of one call share.
 struct Shared {
@@ -530,35 +530,47 @@ void Pack(const Incoming& one, const Header* headers, char* to) {
 }
 
 constexpr char kAttributePrefix[] = "ce_";
+const std::string kContentType = "content-type", kJson = "application/json";
 const std::string kTenant = "kt-tenant", kReceivedAt = "kt-received-at", kContext = "kt-context";
 
 bool Is(Text name, const char* other) {
   return name.length == std::strlen(other) && std::memcmp(name.at, other, name.length) == 0;
 }
 
-// Notes what the context of a passed event depends on. @returns whether the header goes on: attributes and the trace do, JavaScript writes no others
-bool SeeHeader(Text name, Text value, PassedEvent* event) {
+// Of headers: the type of the event, others that go on, those that describe the data, and those that JavaScript would not write either.
+enum Kind { kType, kKept, kOfData, kOther };
+
+// Notes what the context of a passed event depends on.
+Kind SeeHeader(Text name, Text value, PassedEvent* event) {
   if (name.length >= sizeof kAttributePrefix - 1 && std::memcmp(name.at, kAttributePrefix, sizeof kAttributePrefix - 1) == 0) {
     Text attribute{name.at + sizeof kAttributePrefix - 1, name.length - (sizeof kAttributePrefix - 1)};
-    if (Is(attribute, "type")) event->type = value;
+    if (Is(attribute, "type")) {
+      event->type = value;
+      return kType;
+    }
     if (Is(attribute, "source")) event->source = value;
     if (Is(attribute, "subject")) event->subject = value;
     if (Is(attribute, "time")) event->time = value;
-    return true;
+    return Is(attribute, "dataschema") ? kOfData : kKept;
   }
-  return Is(name, "content-type") || Is(name, "traceparent");
+  if (Is(name, "content-type")) return kOfData;
+  return Is(name, "traceparent") ? kKept : kOther;
 }
 
 // Produces a record of a batch that Pack has filled: its key, value, attributes and trace, and the context of its outcome. What consumer/processed.ts makes
 // of a decoded one has the same headers.
 // @returns ERR__BAD_MSG where the batch has no such record
 rd_kafka_resp_err_t PassOne(const Shared& shared, const Place& place, Reader& reader) {
-  int32_t batch, from, tenant, context;
-  if (!reader.Number(&batch) || !reader.Number(&from) || !reader.Number(&tenant) || !reader.Number(&context))
+  int32_t batch, from, tenant, context, context_end, type, result_length;
+  if (!reader.Number(&batch) || !reader.Number(&from) || !reader.Number(&tenant) || !reader.Number(&context) ||
+      !reader.Number(&context_end) || !reader.Number(&type) || !reader.Number(&result_length))
     return RD_KAFKA_RESP_ERR__BAD_MSG;
+  const char* result;
+  if (!reader.Skip(result_length, &result)) return RD_KAFKA_RESP_ERR__BAD_MSG;
   auto is_of = [](int32_t index, size_t size) { return index >= 0 && static_cast<size_t>(index) < size; };
-  if (!is_of(batch, shared.batches.size()) || !is_of(tenant, shared.texts.size()) || !is_of(context, shared.texts.size()))
-    return RD_KAFKA_RESP_ERR__BAD_MSG;
+  for (int32_t text : {tenant, context, context_end, type < 0 ? tenant : type})
+    if (!is_of(text, shared.texts.size())) return RD_KAFKA_RESP_ERR__BAD_MSG;
+  if (!is_of(batch, shared.batches.size())) return RD_KAFKA_RESP_ERR__BAD_MSG;
   const Bytes& packed = shared.batches[batch];
   if (from < 0 || packed.length < kRecordHead || static_cast<size_t>(from) > packed.length - kRecordHead)
     return RD_KAFKA_RESP_ERR__BAD_MSG;
@@ -596,17 +608,25 @@ rd_kafka_resp_err_t PassOne(const Shared& shared, const Place& place, Reader& re
     }
     Text name = place_of_name < 0 ? Text{name_at, static_cast<size_t>(~place_of_name)}
                                   : Text{names[place_of_name].data(), names[place_of_name].size()};
-    if (SeeHeader(name, Text{header, static_cast<size_t>(length < 0 ? 0 : length)}, &event))
+    Kind kind = SeeHeader(name, Text{header, static_cast<size_t>(length < 0 ? 0 : length)}, &event);
+    if (kind == kOther || (result != NULL && kind == kOfData)) continue;
+    if (kind == kType && type >= 0)
+      rd_kafka_header_add(headers, name.at, name.length, shared.texts[type].data(), shared.texts[type].size());
+    else
       rd_kafka_header_add(headers, name.at, name.length, header, length);
   }
   static std::string made;
+  if (result != NULL) AddHeader(headers, kContentType, kJson);
   AddHeader(headers, kTenant, shared.texts[tenant]);
   made.clear();
   AppendNumber(event.received_at >= 0 ? event.received_at : event.written_at, &made);
   AddHeader(headers, kReceivedAt, made);
   made = shared.texts[context];
   AppendContext(event, &made);
+  made += shared.texts[context_end];
+  made.push_back('}');
   AddHeader(headers, kContext, made);
+  if (result != NULL) return Submit(shared, place, key, key_length, result, result_length, headers);
   return Submit(shared, place, key, key_length, value, value_length, headers);
 }
 

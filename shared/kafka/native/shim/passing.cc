@@ -100,7 +100,6 @@ void AppendContext(const PassedEvent& event, std::string* to) {
     *to += ",\"latenessMs\":";
     AppendNumber((event.received_at >= 0 ? event.received_at : event.written_at) - TimeOf(event.time), to);
   }
-  to->push_back('}');
 }
 
 }  // namespace NodeKafka

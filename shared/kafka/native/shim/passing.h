@@ -20,7 +20,7 @@ struct PassedEvent {
   int64_t written_at = 0;
 };
 
-// Completes the JSON of a context, whose beginning `to` has: everything before `fingerprint`.
+// Appends what is known of the event to the JSON of a context, of which `to` has everything before `fingerprint`.
 void AppendContext(const PassedEvent& event, std::string* to);
 
 void AppendNumber(int64_t number, std::string* to);
