@@ -4,6 +4,7 @@ import { type Given, MAX_RESULT_BYTES, runAttempt } from './attempt.ts'
 import { defineHandler, type Handling, handlerIndex } from './handler.ts'
 
 const given = (data: string | null): Given => ({
+  data: data === null ? null : Buffer.from(data),
   event: {
     id: '1',
     source: '/test',
@@ -81,7 +82,7 @@ test('faults of members with long names are bounded in all', async () => {
 
 test('bytes that are not UTF-8 are not JSON', async () => {
   const of = given('""')
-  of.event.data = Buffer.from([0x22, 0xff, 0x22])
+  of.data = Buffer.from([0x22, 0xff, 0x22])
   const fault = await tried(of, undefined, Type.Unknown()).catch((error: Error) => error)
   expect(String(fault)).toContain('not UTF-8')
 })

@@ -8,6 +8,7 @@ import {
   TRACESTATE,
 } from '../../shared/events/headers.ts'
 import type { IncomingRecord, OutgoingRecord, PassedRecord, PlainEvent } from '../../shared/events/record.ts'
+import { siblingTopic } from '../../shared/events/topics.ts'
 import { hashOf } from '../../shared/kafka/identity-hash.ts'
 import type { FakePassing } from '../../shared/testing/fake-kafka.ts'
 import { decode, traceOf } from '../decode.ts'
@@ -43,17 +44,17 @@ export function plainOf(record: IncomingRecord): PlainEvent | undefined {
  * What the addon writes for a record that is passed on.
  * @throws Error where it is no event, or its partition is another than it says
  */
-export function written({ passed, topic, tenant, contextStart }: PassedRecord): OutgoingRecord {
+export function written({ passed, topic, tenant, contextStart, contextEnd, result }: PassedRecord): OutgoingRecord {
   const decoded = decode(passed)
   if (!decoded.ok) throw new Error(`what is no event is passed on: ${decoded.reason}`)
-  const { stream, processedAtMs, ...begun } = JSON.parse(`${contextStart}}`) as Context
+  const { stream, processedAtMs, handler, ...begun } = JSON.parse(`${contextStart}${contextEnd}}`) as Context
   if (begun.tenant !== tenant) throw new Error(`the context of ${begun.tenant} for an event of ${tenant}`)
   const { event, receivedAtMs } = decoded
   const enrich = createEnricher({ nowMs: () => processedAtMs })
   const context = enrich(event, { tenant, stream, receivedAtMs, timestampMs: passed.timestampMs })
-  const made = processedRecord(passed, event, passed.topic, context, undefined)
-  if (made.topic !== topic) throw new Error(`an event of ${passed.topic} for ${topic}`)
-  return made
+  if (handler !== undefined) context.handler = handler
+  if (topic !== siblingTopic(passed.topic, 'processed')) throw new Error(`an event of ${passed.topic} for ${topic}`)
+  return processedRecord(passed, event, topic, context, result)
 }
 
 /** Tells something of every usual event. */

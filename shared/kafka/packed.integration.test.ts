@@ -285,7 +285,7 @@ test('records of several batches are passed on with one call, each to its partit
   await until(() => {
     for (const one of consumePacked(packed(), pair.consumer, 100, nothingBetween)) {
       if (one.plain === undefined) throw new Error('it is not plain')
-      records.packer.pass({ topic: to, passed: one, tenant: 'acme', contextStart: '{"a":1' }, passed++)
+      records.packer.pass({ topic: to, passed: one, tenant: 'acme', contextStart: '{"a":1', contextEnd: '' }, passed++)
     }
     Bun.gc(true)
     return passed === ids.length
@@ -613,7 +613,18 @@ test(
         for (let left = 1 + random(3); left > 0; left--) {
           if (random(2) === 0) {
             const passed = chosen(incoming)
-            packer.pass({ topic, passed, tenant: chosen(['a', 'b']), contextStart: '{"a":1' }, random(1_000))
+            const result = chosen([undefined, { type: undefined, data: '{}' }, { type: 'made', data: '"…"' }])
+            packer.pass(
+              {
+                topic,
+                passed,
+                tenant: chosen(['a', 'b']),
+                contextStart: '{"a":1',
+                contextEnd: chosen(['', ',"b":2']),
+                ...(result !== undefined && { result }),
+              },
+              random(1_000),
+            )
             continue
           }
           packer.add(

@@ -7,6 +7,7 @@ import type { PackedAddon } from './addon.ts'
 import type { Consumer, Producer } from './client.ts'
 import { hashOf, SEEDS } from './identity-hash.ts'
 import {
+  Batch,
   consumeIdentities,
   consumePacked,
   declareNames,
@@ -62,6 +63,9 @@ interface Passing {
   at: number
   tenant: string
   context: string
+  contextEnd: string
+  type: string | undefined
+  result: string | undefined
 }
 
 const found = <T>(list: readonly T[], index: number): T => {
@@ -85,7 +89,7 @@ function allUnpacked({ packed: { bytes, length, texts, batches } }: Packer): (Un
     const keyBytes = int()
     if (keyBytes === -2) {
       const batch = found(batches, int())
-      records.push({
+      const passing = {
         sequence,
         topic,
         partition,
@@ -93,9 +97,14 @@ function allUnpacked({ packed: { bytes, length, texts, batches } }: Packer): (Un
         at: int(),
         tenant: found(texts, int()),
         context: found(texts, int()),
-      })
+        contextEnd: found(texts, int()),
+      }
+      const [type, resultBytes] = [int(), int()]
+      const result = resultBytes < 0 ? undefined : bytes.toString('utf8', at, at + resultBytes)
+      at += Math.max(0, resultBytes)
+      records.push({ ...passing, type: type < 0 ? undefined : found(texts, type), result })
       if (at - begin !== size) throw new Error(`the record says that it takes ${size} bytes, and takes ${at - begin}`)
-      begin = at
+      begin = Math.ceil(at / 4) * 4
       continue
     }
     const [valueBytes, count] = [int(), int()]
@@ -394,11 +403,11 @@ describe('a header of all records', () => {
 describe('records that are passed on', () => {
   const batchOf = (count: number): { bytes: Buffer; records: IncomingRecord[] } => {
     const bytes = packIncoming(Array.from({ length: count }, (_, partition) => incoming({ partition, plain: PLAIN })))
-    return { bytes, records: unpack(bytes, INCOMING_NAMES, nothingBetween) }
+    return { bytes, records: readBatch(bytes) }
   }
   const pass = (passed: IncomingRecord | undefined, more: Partial<PassedRecord> = {}): PassedRecord => {
     if (passed === undefined) throw new Error('there is no such record')
-    return { topic: TOPIC, passed, tenant: 'acme', contextStart: '{"tenant":"acme"', ...more }
+    return { topic: TOPIC, passed, tenant: 'acme', contextStart: '{"tenant":"acme"', contextEnd: '', ...more }
   }
 
   test('are packed as the format says', () => {
@@ -407,9 +416,9 @@ describe('records that are passed on', () => {
     packer.common(TRANSACTION, 'name')
     packer.pass(pass(records[1]), 7)
     const { bytes: packed, length, texts, batches } = packer.packed
-    const ints = [FORMAT, NAMES.indexOf(TRANSACTION), 36, 7, 0, 1, -2, 0, 8 + 80, 1, 2]
+    const ints = [FORMAT, NAMES.indexOf(TRANSACTION), 48, 7, 0, 1, -2, 0, 8 + 80, 1, 2, 3, -1, -1]
     expect(Array.from(ints, (_, index) => packed.readInt32LE(index * 4))).toEqual(ints)
-    expect([length, texts]).toEqual([44, ['name', 'acme', '{"tenant":"acme"']])
+    expect([length, texts]).toEqual([56, ['name', 'acme', '{"tenant":"acme"', '']])
     expect(batches).toHaveLength(1)
     expect(batches[0]).toBe(bytes)
   })
@@ -420,18 +429,34 @@ describe('records that are passed on', () => {
     packer.pass(pass(one.records[0]), 0)
     packer.pass(pass(one.records[1], { topic: 'other', contextStart: '{"tenant":"b"', tenant: 'b' }), 1)
     packer.pass(pass(other.records[0]), 2)
+    const acme = { partition: 0, tenant: 'acme', context: '{"tenant":"acme"', contextEnd: '' }
+    const b = { partition: 1, tenant: 'b', context: '{"tenant":"b"', contextEnd: '' }
+    const asItIs = { type: undefined, result: undefined }
     expect(allUnpacked(packer)).toEqual([
-      { sequence: 0, topic: 0, partition: 0, batch: one.bytes, at: 8, tenant: 'acme', context: '{"tenant":"acme"' },
-      { sequence: 1, topic: 1, partition: 1, batch: one.bytes, at: 88, tenant: 'b', context: '{"tenant":"b"' },
-      { sequence: 2, topic: 0, partition: 0, batch: other.bytes, at: 8, tenant: 'acme', context: '{"tenant":"acme"' },
+      { sequence: 0, topic: 0, batch: one.bytes, at: 8, ...acme, ...asItIs },
+      { sequence: 1, topic: 1, batch: one.bytes, at: 88, ...b, ...asItIs },
+      { sequence: 2, topic: 0, batch: other.bytes, at: 8, ...acme, ...asItIs },
     ])
     expect(packer.packed.batches).toHaveLength(2)
-    expect(packer.packed.texts).toHaveLength(4)
+    expect(packer.packed.texts).toHaveLength(5)
     packer.clear()
     expect([packer.isEmpty, packer.packed.batches, packer.packed.texts]).toEqual([true, [], []])
     packer.pass(pass(other.records[0], { tenant: 'b' }), 3)
-    expect(packer.packed.texts).toEqual(['b', '{"tenant":"acme"'])
+    expect(packer.packed.texts).toEqual(['b', '{"tenant":"acme"', ''])
     expect(allUnpacked(packer)).toMatchObject([{ sequence: 3, tenant: 'b', batch: other.bytes }])
+  })
+
+  test('have their results, of any length and in any alphabet', () => {
+    const { records } = batchOf(1)
+    const packer = new Packer(numbering().addon)
+    const results = ['{}', '', '"…"', `"${'a'.repeat(70_001)}"`, `"${'ключ'.repeat(20_000)}"`, '"\ud83d\ude00"']
+    for (const [index, data] of results.entries())
+      packer.pass(pass(records[0], { contextEnd: ',"handler":"t@1"', result: { type: 'made', data } }), index)
+    packer.pass(pass(records[0], { result: { type: undefined, data: '1' } }), 100)
+    expect(allUnpacked(packer)).toMatchObject([
+      ...results.map((result, sequence) => ({ sequence, type: 'made', result, contextEnd: ',"handler":"t@1"' })),
+      { sequence: 100, type: undefined, result: '1', contextEnd: '' },
+    ])
   })
 
   test('are packed between others, whatever the size of these', () => {
@@ -447,7 +472,17 @@ describe('records that are passed on', () => {
     // So many that the buffer is too small for these alone.
     for (let sequence = 1_000; sequence < 11_000; sequence++) packer.pass(pass(records[0]), sequence)
     const all = allUnpacked(packer)
-    const passed = { topic: 0, partition: 0, batch: bytes, at: 8, tenant: 'acme', context: '{"tenant":"acme"' }
+    const passed = {
+      topic: 0,
+      partition: 0,
+      batch: bytes,
+      at: 8,
+      tenant: 'acme',
+      context: '{"tenant":"acme"',
+      contextEnd: '',
+      type: undefined,
+      result: undefined,
+    }
     const first = others.flatMap((one, index) => [expected(one, index), { ...passed, sequence: 100 + index }])
     expect(all.slice(0, first.length)).toEqual(first)
     expect(all.slice(first.length).map(({ sequence }) => sequence)).toEqual(
@@ -515,13 +550,13 @@ describe('a producer by the batch', () => {
     producer.packer.add(record({ key: 'a' }), 1)
     producer.packer.add(record({ key: 'b' }), 2)
     const batch = packIncoming([incoming({ plain: PLAIN })])
-    const [passed] = unpack(batch, INCOMING_NAMES, nothingBetween) as [IncomingRecord]
-    producer.packer.pass({ topic: TOPIC, passed, tenant: 'acme', contextStart: '{' }, 3)
+    const [passed] = readBatch(batch) as [IncomingRecord]
+    producer.packer.pass({ topic: TOPIC, passed, tenant: 'acme', contextStart: '{', contextEnd: '' }, 3)
     const { bytes, length } = producer.packer.packed
     const packed = Buffer.from(bytes.subarray(0, length))
     producer.flush()
     producer.flush()
-    expect(handed).toEqual([{ number: 42, bytes: packed, texts: ['name', 'acme', '{'], batches: [batch] }])
+    expect(handed).toEqual([{ number: 42, bytes: packed, texts: ['name', 'acme', '{', ''], batches: [batch] }])
   })
 
   test.each([0, 1, 1_023, 1_024, 1_025, 5_000])('brings %d reports, each once and in order', (count) => {
@@ -644,6 +679,9 @@ const nothingBetween = (interruption: Interruption): void => {
   throw new Error(`interrupted by ${interruption.code}`)
 }
 
+const readBatch = (bytes: Buffer, onInterruption: (one: Interruption) => void = nothingBetween): IncomingRecord[] =>
+  unpack(new Batch(bytes, bytes.length, INCOMING_NAMES), onInterruption)
+
 /** A record's fields, which it reads from its batch only when they are asked for. */
 const read = ({ topic, partition, offset, timestampMs, key, value, headers, plain }: IncomingRecord) => ({
   topic,
@@ -684,7 +722,7 @@ const expectedIncoming = (one: Incoming) => ({
 })
 
 function expectRead(...records: Incoming[]): void {
-  expect(unpack(packIncoming(records), INCOMING_NAMES, nothingBetween).map(read)).toEqual(records.map(expectedIncoming))
+  expect(readBatch(packIncoming(records)).map(read)).toEqual(records.map(expectedIncoming))
 }
 
 describe('incoming records', () => {
@@ -706,8 +744,8 @@ describe('incoming records', () => {
       bytes.writeInt32LE(int, 80 + at * 4)
     })
     bytes.write('keyownvalue', 100)
-    expect(unpack(bytes, INCOMING_NAMES, nothingBetween)[0]?.bytes).toBe(112)
-    expect(unpack(bytes, INCOMING_NAMES, nothingBetween).map(read)).toEqual([
+    expect(readBatch(bytes)[0]?.bytes).toBe(112)
+    expect(readBatch(bytes).map(read)).toEqual([
       {
         topic: 'second',
         partition: 5,
@@ -722,15 +760,13 @@ describe('incoming records', () => {
   })
 
   test('are none where there is only the format', () => {
-    expect(unpack(packIncoming([]), INCOMING_NAMES, nothingBetween)).toEqual([])
+    expect(readBatch(packIncoming([]))).toEqual([])
   })
 
   test('of another format are not read', () => {
     const others = [packIncoming([incoming()], FORMAT + 1), packIncoming([incoming()]).subarray(8), Buffer.alloc(0)]
     for (const other of others)
-      expect(() => unpack(other, INCOMING_NAMES, nothingBetween)).toThrow(
-        new RegExp(`packs in format .+, and format ${FORMAT} is read here`),
-      )
+      expect(() => readBatch(other)).toThrow(new RegExp(`packs in format .+, and format ${FORMAT} is read here`))
   })
 
   test('keep what is empty apart from what is not there', () => {
@@ -761,10 +797,7 @@ describe('incoming records', () => {
     const one = incoming({ key: Buffer.from('key'), headers: [{ name: 'own', value: Buffer.from('1') }], topic: 2 })
     const larger = Buffer.concat([Buffer.alloc(16, 0xff), packIncoming([one, one]), Buffer.alloc(8, 0xff)])
     const view = larger.subarray(16, larger.length - 8)
-    expect(unpack(view, INCOMING_NAMES, nothingBetween).map(read)).toEqual([
-      expectedIncoming(one),
-      expectedIncoming(one),
-    ])
+    expect(readBatch(view).map(read)).toEqual([expectedIncoming(one), expectedIncoming(one)])
   })
 
   test('are told apart from what came between them', () => {
@@ -776,7 +809,7 @@ describe('incoming records', () => {
       second,
     ])
     const between: Interruption[] = []
-    const records = unpack(batch, INCOMING_NAMES, (one) => between.push(one))
+    const records = readBatch(batch, (one) => between.push(one))
     expect(records.map(read)).toEqual([expectedIncoming(first), expectedIncoming(second)])
     expect(between).toEqual([
       { code: -191, topic: 'second', partition: 3, offset: 99 },
@@ -794,11 +827,7 @@ describe('incoming records', () => {
   })
 
   test('decode their headers once', () => {
-    const [one] = unpack(
-      packIncoming([incoming({ headers: [{ name: 'a', value: null }] })]),
-      INCOMING_NAMES,
-      nothingBetween,
-    )
+    const [one] = readBatch(packIncoming([incoming({ headers: [{ name: 'a', value: null }] })]))
     expect(one?.headers).toBe(one?.headers as never)
   })
 

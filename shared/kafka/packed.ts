@@ -454,11 +454,14 @@ interface Names {
   type(number: number): string
 }
 
-let names: Names | undefined
+const namesByAddon = new WeakMap<PackedAddon, Names>()
 
-/** An addon has one table of names in a process. */
 function namesOf(addon: PackedAddon): Names {
-  names ??= { topic: remembered((number) => addon.topic(number)), type: remembered((number) => addon.type(number)) }
+  let names = namesByAddon.get(addon)
+  if (names === undefined) {
+    names = { topic: remembered((number) => addon.topic(number)), type: remembered((number) => addon.type(number)) }
+    namesByAddon.set(addon, names)
+  }
   return names
 }
 
