@@ -51,6 +51,13 @@ describe('lateness', () => {
     expect(lateness('2026-01-01T02:00:00.500+02:00')).toBe(8500)
   })
 
+  test.each(['.012345678Z', '.0123456789Z', '.012345678901234567890123Z', '.0129999999+00:00'])(
+    'drops what is finer than a millisecond: %s',
+    (end) => {
+      expect(lateness(`2026-01-01T00:00:00${end}`)).toBe(8988)
+    },
+  )
+
   test('is absent without a time, or with one that no calendar has', () => {
     expect(lateness(undefined)).toBeUndefined()
     expect(lateness('2016-12-31T23:59:60Z')).toBeUndefined()

@@ -90,9 +90,13 @@ export const writtenMs = (timestampMs: number, { processedAtMs }: Pick<Context, 
 /** undefined without a time, or for one that `Date` does not know, such as a leap second. */
 function latenessMs(time: string | undefined, referenceMs: number): number | undefined {
   if (time === undefined) return undefined
-  const late = referenceMs - Date.parse(time)
+  const late = referenceMs - Date.parse(time.length < LEAST_FINE_LENGTH ? time : time.replace(FINER_THAN_MS, '$1'))
   return Number.isNaN(late) ? undefined : late
 }
+
+/** Bun drops leading zeros of a fraction with ten digits or more: it takes `.0123456789` for 123 ms. */
+const LEAST_FINE_LENGTH = '0000-00-00T00:00:00.0123456789Z'.length
+const FINER_THAN_MS = /(\.\d{3})\d+/
 
 const FINGERPRINT_HEX_DIGITS = 32
 
