@@ -1,0 +1,227 @@
+import { describe, expect, test } from 'bun:test'
+import { Type } from '@sinclair/typebox'
+import { headersOf, TRACEPARENT } from '../shared/events/headers.ts'
+import type { IncomingRecord, PlainEvent } from '../shared/events/record.ts'
+import { hashOf } from '../shared/kafka/identity-hash.ts'
+import { redactor } from '../shared/service/redact.ts'
+import type { ConsumerConfig } from './config.ts'
+import { type ConsumeDeps, consume, Job, type Outcome, type PartitionView } from './consume.ts'
+import { decode } from './decode.ts'
+import { Deduplication } from './dedupe.ts'
+import { createContextStart, createEnricher } from './enrich.ts'
+import { defineHandler, handlerIndex } from './handlers/handler.ts'
+import { plainOf, written } from './testing/passing.ts'
+import { testConfig } from './testing/pipeline.ts'
+
+const INPUT = 'kt.acme.events'
+const NOW_MS = Date.parse('2026-01-01T00:00:10Z')
+const RECEIVED_MS = NOW_MS - 2_000
+const IDENTITY = '/s\n1'
+
+const record: IncomingRecord = {
+  topic: INPUT,
+  partition: 3,
+  offset: 7,
+  timestampMs: NOW_MS - 1_000,
+  key: Buffer.from('k'),
+  value: Buffer.from('{}'),
+  headers: headersOf({
+    ce_specversion: '1.0',
+    ce_id: '1',
+    ce_source: '/s',
+    ce_type: 'type',
+    ce_time: '2026-01-01T00:00:00Z',
+    [TRACEPARENT]: '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01',
+    'kt-received-at': String(RECEIVED_MS),
+  }),
+}
+
+const PLAIN = plainOf(record)
+const plain: IncomingRecord = { ...record, plain: PLAIN }
+
+/** A record that must not be decoded. */
+class Unread implements IncomingRecord {
+  readonly topic = record.topic
+  readonly partition = record.partition
+  readonly offset = record.offset
+  readonly timestampMs = record.timestampMs
+
+  constructor(readonly plain: PlainEvent | undefined = PLAIN) {}
+
+  get key(): Buffer {
+    throw new Error('its key is read')
+  }
+
+  get value(): Buffer {
+    throw new Error('its value is read')
+  }
+
+  get headers(): IncomingRecord['headers'] {
+    throw new Error('its headers are read')
+  }
+}
+
+interface Changed {
+  role?: 'input' | 'retry'
+  isTraced?: boolean
+  partition?: Partial<PartitionView>
+  config?: Partial<ConsumerConfig>
+  deps?: Partial<ConsumeDeps>
+}
+
+function outcomeOf(of: IncomingRecord, { role = 'input', isTraced = false, partition, config, deps }: Changed = {}) {
+  const job = new Job(of, role)
+  job.isTraced = isTraced
+  return consume(
+    job,
+    {
+      topic: INPUT,
+      tenant: 'acme',
+      stream: 'events',
+      dedupe: new Deduplication(10),
+      waitingRecords: 0,
+      waits: () => false,
+      signal: new AbortController().signal,
+      ...partition,
+    },
+    {
+      enrich: createEnricher({ nowMs: () => NOW_MS }),
+      contextStart: createContextStart(() => NOW_MS),
+      handlerOf: handlerIndex([]),
+      config: testConfig({ UNHANDLED: 'pass', ...config }),
+      redact: redactor(),
+      nowMs: () => NOW_MS,
+      onQuickRetry: () => undefined,
+      ...deps,
+    },
+  )
+}
+
+/** `passed`, or the kind of the outcome of a record that was decoded. */
+const kindOf = async (outcome: Outcome | Promise<Outcome>): Promise<string> => {
+  const settled = await outcome
+  return settled.kind === 'processed' && 'passed' in settled.output ? 'passed' : settled.kind
+}
+
+const handler = defineHandler({ type: 'type', version: '1', schema: Type.Unknown(), handle: () => ({ data: 1 }) })
+
+describe('an event of which enough is known', () => {
+  test('is passed on undecoded, at once, and with the same result as if it was decoded', () => {
+    const unread = new Unread()
+    const outcome = outcomeOf(unread)
+    expect(outcome).toEqual({
+      kind: 'processed',
+      output: {
+        topic: `${INPUT}.processed`,
+        passed: unread,
+        tenant: 'acme',
+        contextStart: `{"tenant":"acme","stream":"events","processedAtMs":${NOW_MS}`,
+      },
+    })
+    const passed = outcomeOf(plain)
+    if (passed instanceof Promise || passed.kind !== 'processed' || !('passed' in passed.output))
+      throw new Error('it is not passed on')
+    expect(outcomeOf(record)).toEqual({ kind: 'processed', output: written(passed.output) })
+  })
+
+  test.each<[string, string, Changed]>([
+    ['nothing is against it', 'passed', {}],
+    ['its type has a handler', 'processed', { deps: { handlerOf: handlerIndex([handler]) } }],
+    ['another type has one', 'passed', { deps: { handlerOf: handlerIndex([{ ...handler, type: 'other' }]) } }],
+    ['it comes from .retry', 'processed', { role: 'retry' }],
+    ['its outcome has a trace of its own', 'processed', { isTraced: true }],
+    ['an event waits in .retry', 'processed', { partition: { waitingRecords: 1 } }],
+    ['one of its key does', 'retry', { partition: { waitingRecords: 1, waits: (key) => key === 'k' } }],
+    ['events without a handler are dead letters', 'dead', { config: { UNHANDLED: 'dead-letter' } }],
+    ['events without a handler are held', 'retry', { config: { UNHANDLED: 'hold' } }],
+    ['attributes are looked up', 'processed', { deps: { contextStart: undefined } }],
+    ['its partition was revoked', 'abandoned', { partition: { signal: AbortSignal.abort() } }],
+  ])('if %s: %s', async (_, kind, changed) => {
+    expect(await kindOf(outcomeOf(plain, changed))).toBe(kind)
+    if (kind === 'passed') expect(await kindOf(outcomeOf(new Unread(), changed))).toBe(kind)
+  })
+
+  test('is decoded when nothing is known of it', async () => {
+    expect(await kindOf(outcomeOf(record))).toBe('processed')
+    expect(await kindOf(outcomeOf({ ...record, headers: headersOf({ ce_id: '1' }) }))).toBe('dead')
+  })
+
+  test('is a dead letter when our own code fails', async () => {
+    const contextStart = () => {
+      throw new TypeError('nobody has thought of it')
+    }
+    const outcome = await outcomeOf(plain, { deps: { contextStart } })
+    expect(outcome).toMatchObject({ kind: 'dead', failure: { reason: 'internal error' } })
+  })
+})
+
+describe('an event that comes again', () => {
+  const first = { passed: plain, decoded: record }
+  const again = [
+    ['passed', 'passed'],
+    ['passed', 'decoded'],
+    ['decoded', 'passed'],
+  ] as const
+
+  test.each(again)('is a duplicate: first it is %s, then it would be %s', async (one, other) => {
+    const dedupe = new Deduplication(10)
+    expect(await kindOf(outcomeOf(first[one], { partition: { dedupe } }))).toBe(one === 'passed' ? one : 'processed')
+    // Whoever decides it otherwise finishes it when it is settled.
+    if (one === 'passed') expect(dedupe.isDone(IDENTITY)).toBe(true)
+    else dedupe.finish(IDENTITY, false)
+    expect(outcomeOf(first[other], { partition: { dedupe } })).toEqual({ kind: 'duplicate', ofDead: false })
+    expect(dedupe.size).toBe(1)
+  })
+
+  test('is a duplicate of the dead letter that it became', () => {
+    const dedupe = new Deduplication(10)
+    dedupe.addDone(hashOf(IDENTITY), true)
+    expect(outcomeOf(plain, { partition: { dedupe } })).toEqual({ kind: 'duplicate', ofDead: true })
+    expect(dedupe.isDead(IDENTITY)).toBe(true)
+  })
+
+  test('is a duplicate while the first is being processed', () => {
+    const dedupe = new Deduplication(10)
+    expect(dedupe.claim(IDENTITY)).toBe(true)
+    expect(outcomeOf(plain, { partition: { dedupe } })).toEqual({ kind: 'duplicate', ofDead: false })
+    expect(dedupe.isDone(IDENTITY)).toBe(false)
+  })
+
+  test('is none of one whose partition was revoked before', async () => {
+    const dedupe = new Deduplication(10)
+    expect(await kindOf(outcomeOf(plain, { partition: { dedupe, signal: AbortSignal.abort() } }))).toBe('abandoned')
+    expect(await kindOf(outcomeOf(plain, { partition: { dedupe } }))).toBe('passed')
+  })
+})
+
+describe('when its producer received an event', () => {
+  test('is known without decoding it', () => {
+    expect(new Job(new Unread(), 'input').receivedAtMs).toBe(RECEIVED_MS)
+    const unknown = { type: 'type', receivedAtMs: undefined, identityHash: hashOf(IDENTITY) }
+    expect(new Job(new Unread(unknown), 'input').receivedAtMs).toBeUndefined()
+  })
+
+  test('is the same of one that is decoded, and unknown of what is no event', () => {
+    for (const one of [record, plain]) {
+      const job = new Job(one, 'input')
+      expect(job.decoded).toEqual(decode(record))
+      expect(job.receivedAtMs).toBe(RECEIVED_MS)
+    }
+    expect(new Job({ ...record, headers: headersOf({}) }, 'input').receivedAtMs).toBeUndefined()
+  })
+})
+
+test('a key is read once, and only when it is asked for', () => {
+  let reads = 0
+  const counted = (key: Buffer | null): IncomingRecord => ({
+    ...record,
+    get key() {
+      reads++
+      return key
+    },
+  })
+  const [keyed, keyless] = [new Job(counted(Buffer.from('k')), 'input'), new Job(counted(null), 'input')]
+  expect(reads).toBe(0)
+  expect([keyed.key, keyed.key, keyless.key, keyless.key]).toEqual(['k', 'k', undefined, undefined])
+  expect(reads).toBe(2)
+})
