@@ -1,14 +1,19 @@
 import { expect, test } from 'bun:test'
+import type { Span } from '@opentelemetry/api'
 import { Type } from '@sinclair/typebox'
 import pino from 'pino'
-import { toRecord } from '../shared/events/record.ts'
+import { headerText, TRACEPARENT } from '../shared/events/headers.ts'
+import { type IncomingRecord, toRecord } from '../shared/events/record.ts'
 import { redactor } from '../shared/service/redact.ts'
 import { until } from '../shared/testing/until.ts'
+import type { Tracing } from '../shared/tracing/spans.ts'
+import { isSampled } from '../shared/tracing/trace-context.ts'
 import { Decider } from './decide.ts'
 import { createContextStart, createEnricher } from './enrich.ts'
 import { type Handler, handlerIndex } from './handlers/handler.ts'
 import { createMetrics } from './metrics.ts'
-import { Held, Partition } from './partition-state.ts'
+import { Held, type Item, Partition } from './partition-state.ts'
+import { plainOf } from './testing/passing.ts'
 import { testConfig } from './testing/pipeline.ts'
 
 const INPUT = 'kt.acme.events'
@@ -17,19 +22,22 @@ const INPUT = 'kt.acme.events'
 const logged = (handle: Handler['handle']): Promise<Record<string, unknown>> =>
   loggedOf(1, [{ type: 'a', version: '1', schema: Type.Unknown(), handle }])
 
-/** The last line that is logged of so many events of one key. */
-async function loggedOf(
-  events: number,
-  handlers: readonly Handler[],
-  UNHANDLED: 'pass' | 'hold' = 'pass',
-): Promise<Record<string, unknown>> {
+interface Given {
+  handlers?: readonly Handler[]
+  UNHANDLED?: 'pass' | 'hold'
+  tracing?: Tracing
+}
+
+/** Decides records of a partition of the input. */
+function createDecider({ handlers = [], UNHANDLED = 'pass', tracing }: Given) {
   const lines: Record<string, unknown>[] = []
+  const decided: Item[] = []
   const decider = new Decider({
     metrics: createMetrics(),
-    tracing: undefined,
+    tracing,
     log: pino({ base: null, timestamp: false }, { write: (line) => lines.push(JSON.parse(line)) }),
     hasOtherTenants: () => false,
-    onDecided: () => undefined,
+    onDecided: (item) => decided.push(item),
     onFailed: () => undefined,
     enrich: createEnricher({ nowMs: Date.now }),
     contextStart: createContextStart(Date.now),
@@ -51,24 +59,39 @@ async function loggedOf(
     foreign: false,
     doubtful: false,
   })
-  for (let offset = 0; offset < events; offset++) {
-    const { headers } = toRecord(
-      {
-        id: String(offset + 1),
-        source: '/test',
-        type: 'a',
-        extensions: {},
-        data: Buffer.from('{}'),
-        datacontenttype: 'application/json',
-      },
-      { topic: INPUT, partition: 0, tenant: 'acme', receivedAtMs: 0 },
-    )
-    const value = Buffer.from('{}')
-    const record = { topic: INPUT, partition: 0, offset, timestampMs: 0, key: Buffer.from('k'), value, headers }
+  const take = (record: IncomingRecord): void => {
     const place = input.add(record)
     if (place === undefined) throw new Error('there is nothing to be done with the record')
     decider.take(record, input, place)
   }
+  return { lines, decided, partition, take }
+}
+
+/** An event of a key that all have. */
+function recordOf(offset: number, traceparent?: string): IncomingRecord {
+  const { headers } = toRecord(
+    {
+      id: String(offset + 1),
+      source: '/test',
+      type: 'a',
+      extensions: {},
+      data: Buffer.from('{}'),
+      datacontenttype: 'application/json',
+    },
+    { topic: INPUT, partition: 0, tenant: 'acme', receivedAtMs: 0, traceparent },
+  )
+  const value = Buffer.from('{}')
+  return { topic: INPUT, partition: 0, offset, timestampMs: 0, key: Buffer.from('k'), value, headers }
+}
+
+/** The last line that is logged of so many events of one key. */
+async function loggedOf(
+  events: number,
+  handlers: readonly Handler[],
+  UNHANDLED: 'pass' | 'hold' = 'pass',
+): Promise<Record<string, unknown>> {
+  const { lines, take } = createDecider({ handlers, UNHANDLED })
+  for (let offset = 0; offset < events; offset++) take(recordOf(offset))
   await until(() => lines.length >= events)
   return lines[events - 1] as Record<string, unknown>
 }
@@ -113,4 +136,58 @@ test('an event that moves to .retry without an attempt is not said to have faile
   expect(await loggedOf(1, [], 'hold')).toMatchObject({ msg: 'moved to .retry', reason: 'no handler', eventId: '1' })
   const behind = { msg: 'moved to .retry', reason: 'waits behind its key', eventId: '2' }
   expect(await loggedOf(2, [], 'hold')).toMatchObject(behind)
+})
+
+const parentOf = (flags: '00' | '01'): string => `00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-${flags}`
+
+test('an event whose processing has a span is decoded, since its result continues the trace there; others are passed on', () => {
+  const spanId = 'b7ad6b7169203331'
+  const tracing: Tracing = {
+    begin: (_name, _kind, parent) =>
+      parent !== undefined && isSampled(parent)
+        ? ({
+            spanContext: () => ({ ...parent, spanId, traceFlags: 1 }),
+            setAttribute: () => undefined,
+          } as unknown as Span)
+        : undefined,
+    end: () => undefined,
+    stop: async () => undefined,
+  }
+  const outcomesOf = (given: Given): unknown[] => {
+    const { decided, partition, take } = createDecider(given)
+    for (const [offset, traceparent] of [undefined, parentOf('00'), parentOf('01')].entries()) {
+      const record = recordOf(offset, traceparent)
+      take({ ...record, plain: plainOf(record) })
+    }
+    expect(partition.dedupe.size).toBe(3)
+    return decided.map(({ outcome }) => {
+      if (outcome?.kind !== 'processed') return outcome
+      return 'passed' in outcome.output ? 'passed' : headerText(outcome.output.headers, TRACEPARENT)
+    })
+  }
+  expect(outcomesOf({})).toEqual(['passed', 'passed', 'passed'])
+  expect(outcomesOf({ tracing })).toEqual(['passed', 'passed', parentOf('01').replace('00f067aa0ba902b7', spanId)])
+})
+
+test('an event that could be passed on waits for the handler of an earlier one of its key, and for no other', async () => {
+  const { promise, resolve } = Promise.withResolvers<void>()
+  const handler: Handler = {
+    type: 'b',
+    version: '1',
+    schema: Type.Unknown(),
+    async handle() {
+      await promise
+      return { data: 1 }
+    },
+  }
+  const { decided, take } = createDecider({ handlers: [handler] })
+  const first = recordOf(0)
+  const ofHandler = { ...first, headers: { ...first.headers, values: first.headers.values.with(3, 'b') } }
+  const others = [{ ...recordOf(1), key: Buffer.from('other') }, recordOf(2)]
+  for (const record of [ofHandler, ...others]) take({ ...record, plain: plainOf(record) })
+  const offsets = (): number[] => decided.map(({ place }) => place.offset)
+  expect(offsets()).toEqual([1])
+  resolve()
+  await until(() => decided.length === 3)
+  expect(offsets()).toEqual([1, 0, 2])
 })
