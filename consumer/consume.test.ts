@@ -76,6 +76,7 @@ function outcomeOf(of: IncomingRecord, { role = 'input', isTraced = false, parti
     job,
     {
       topic: INPUT,
+      processedTopic: `${INPUT}.processed`,
       tenant: 'acme',
       stream: 'events',
       dedupe: new Deduplication(10),
@@ -116,6 +117,7 @@ describe('an event of which enough is known', () => {
         passed: unread,
         tenant: 'acme',
         contextStart: `{"tenant":"acme","stream":"events","processedAtMs":${NOW_MS}`,
+        contextEnd: '',
       },
     })
     const passed = outcomeOf(plain)
@@ -126,7 +128,7 @@ describe('an event of which enough is known', () => {
 
   test.each<[string, string, Changed]>([
     ['nothing is against it', 'passed', {}],
-    ['its type has a handler', 'processed', { deps: { handlerOf: handlerIndex([handler]) } }],
+    ['its type has a handler', 'passed', { deps: { handlerOf: handlerIndex([handler]) } }],
     ['another type has one', 'passed', { deps: { handlerOf: handlerIndex([{ ...handler, type: 'other' }]) } }],
     ['it comes from .retry', 'processed', { role: 'retry' }],
     ['its outcome has a trace of its own', 'processed', { isTraced: true }],
