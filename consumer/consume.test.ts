@@ -9,7 +9,7 @@ import { type ConsumeDeps, consume, Job, type Outcome, type PartitionView } from
 import { decode } from './decode.ts'
 import { Deduplication } from './dedupe.ts'
 import { createContextStart, createEnricher } from './enrich.ts'
-import { defineHandler, handlerIndex } from './handlers/handler.ts'
+import { defineHandler, type Handling, handlerIndex } from './handlers/handler.ts'
 import { plainOf, written } from './testing/passing.ts'
 import { testConfig } from './testing/pipeline.ts'
 
@@ -140,7 +140,44 @@ describe('an event of which enough is known', () => {
     ['its partition was revoked', 'abandoned', { partition: { signal: AbortSignal.abort() } }],
   ])('if %s: %s', async (_, kind, changed) => {
     expect(await kindOf(outcomeOf(plain, changed))).toBe(kind)
-    if (kind === 'passed') expect(await kindOf(outcomeOf(new Unread(), changed))).toBe(kind)
+    if (kind === 'passed' && changed.deps?.handlerOf?.(PLAIN?.type ?? '') === undefined)
+      expect(await kindOf(outcomeOf(new Unread(), changed))).toBe(kind)
+  })
+
+  test('is decoded for a handler only as far as it reads, and at once if the handler answers at once', () => {
+    class OnlyValue extends Unread {
+      override get value(): Buffer {
+        return Buffer.from('{"a":1}')
+      }
+    }
+    const seen: unknown[] = []
+    const deps = {
+      handlerOf: handlerIndex([{ ...handler, handle: (data: unknown) => ({ type: 'made', data: seen.push(data) }) }]),
+    }
+    const outcome = outcomeOf(new OnlyValue(), { deps })
+    if (outcome instanceof Promise || outcome.kind !== 'processed') throw new Error('it is not processed at once')
+    expect(outcome.output).toMatchObject({ contextEnd: ',"handler":"type@1"', result: { type: 'made', data: '1' } })
+    expect(seen).toEqual([{ a: 1 }])
+  })
+
+  test('is for a handler what it is when it is decoded', async () => {
+    const seen: unknown[] = []
+    const deps = {
+      handlerOf: handlerIndex([
+        {
+          ...handler,
+          handle(data: unknown, handling: Handling) {
+            const { event, context, attempt } = handling
+            seen.push({ data, event: { ...event }, context, attempt, same: handling.event === event })
+            return { data: null }
+          },
+        },
+      ]),
+    }
+    const outcomes = [await outcomeOf(plain, { deps }), await outcomeOf(record, { deps })]
+    expect(outcomes.map(({ kind }) => kind)).toEqual(['processed', 'processed'])
+    expect(seen[0]).toEqual(seen[1])
+    expect(seen[0]).toMatchObject({ attempt: 1, same: true, context: { handler: 'type@1', processedAtMs: NOW_MS } })
   })
 
   test('is decoded when nothing is known of it', async () => {

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'bun:test'
 import fc from 'fast-check'
 import type { Event } from '../shared/events/event.ts'
-import { createContextStart, createEnricher, fingerprint } from './enrich.ts'
+import { contextEnd, createContextStart, createEnricher, fingerprint } from './enrich.ts'
 
 const NOW_MS = Date.parse('2026-01-01T00:00:10Z')
 const event: Event = { id: '1', source: '/s', type: 't', extensions: {}, data: Buffer.from('{"a":1}') }
@@ -25,7 +25,7 @@ test('the handler is named with its version', () => {
   expect(enrich(event, origin, { type: 'com.x', version: '3' })).toMatchObject({ handler: 'com.x@3' })
 })
 
-test('a context begins as that of an event that is not decoded does, whatever the one before was of', () => {
+test('a context begins and ends as that of an event that is not decoded does, whatever the one before was of', () => {
   const name = fc.oneof(fc.constantFrom('acme', 'orders'), fc.string({ unit: 'grapheme', minLength: 1 }))
   const given = fc.record({ tenant: name, stream: name, ms: fc.constantFrom(0, NOW_MS, NOW_MS + 1) })
   let nowMs = 0
@@ -35,8 +35,12 @@ test('a context begins as that of an event that is not decoded does, whatever th
       const contextStart = createContextStart(() => nowMs)
       for (const { tenant, stream, ms } of list.flatMap((one) => [one, one])) {
         nowMs = ms
-        const whole = enrich(event, { ...origin, tenant, stream })
-        expect(JSON.stringify(whole)).toBe(`${contextStart(tenant, stream)},"fingerprint":"${whole.fingerprint}"}`)
+        for (const handler of [undefined, { type: tenant, version: stream }]) {
+          const whole = enrich(event, { ...origin, tenant, stream }, handler)
+          const { text, processedAtMs } = contextStart(tenant, stream)
+          expect(JSON.stringify(whole)).toBe(`${text},"fingerprint":"${whole.fingerprint}"${contextEnd(handler)}}`)
+          expect(processedAtMs).toBe(ms)
+        }
       }
     }),
   )
