@@ -12,13 +12,15 @@ import { chooseWorkloads } from './plan.ts'
 import { reportCommand } from './report.ts'
 import { createReporter } from './reporter.ts'
 import { brokenRuns, runBench } from './run.ts'
-import { SYSTEMS, TOOLS } from './systems/index.ts'
+import { DRAINS, SYSTEMS, TOOLS } from './systems/index.ts'
 import { WORKLOADS } from './workloads.ts'
 
 /** The systems of a quick bench: those that install within seconds. */
 const QUICK_SYSTEMS = ['kafkatrace', 'hono-platformatic', 'bun-hello', 'bun-echo']
 
-const USAGE = `Measures KafkaTrace, its peers and the machine's limits: bun run bench [OPTION…]
+const USAGE = `Measures KafkaTrace, its peers and the machine's limits: bun run bench [drain] [OPTION…]
+
+  drain              only the workloads that take a filled topic to another one: under five minutes
 
   --quick            every workload once and short, on ${QUICK_SYSTEMS.join(', ')}: under two minutes
   --workload NAME    only this one, and those whose rates it takes shares of; may be repeated
@@ -46,6 +48,7 @@ const EXIT_INTERRUPTED = 130
 
 const options = () =>
   parseCommandLine(USAGE, {
+    allowPositionals: true,
     options: {
       quick: { type: 'boolean', default: false },
       workload: { type: 'string', multiple: true, default: [] },
@@ -54,7 +57,7 @@ const options = () =>
       out: { type: 'string' },
       list: { type: 'boolean', default: false },
     },
-  }).values
+  })
 
 function list(): void {
   const row = (name: string, title: string): string => `  ${name.padEnd(26)} ${title}\n`
@@ -72,7 +75,10 @@ function list(): void {
 }
 
 async function bench(): Promise<number> {
-  const { quick, workload, system, repetitions, out, list: listing } = options()
+  const { values, positionals } = options()
+  const { quick, workload, system, repetitions, out, list: listing } = values
+  const drains = positionals[0] === 'drain'
+  if (positionals.length > (drains ? 1 : 0)) refuse(`there is no command "${positionals.join(' ')}"`, USAGE)
   if (listing) {
     list()
     return 0
@@ -80,15 +86,18 @@ async function bench(): Promise<number> {
   if (repetitions !== undefined && !/^[1-9]\d?$/.test(repetitions))
     refuse(`--repetitions ${repetitions} is not a number from 1 to 99`, USAGE)
   for (const name of system)
-    if (![...SYSTEMS, ...TOOLS].some(({ facts }) => facts.name === name)) refuse(`there is no system "${name}"`, USAGE)
+    if (![...SYSTEMS, ...TOOLS, ...DRAINS].some(({ facts }) => facts.name === name))
+      refuse(`there is no system "${name}"`, USAGE)
   const workloads = (() => {
     try {
-      return chooseWorkloads(WORKLOADS, workload)
+      const some = drains ? WORKLOADS.filter(({ kind }) => kind === 'drain') : WORKLOADS
+      return chooseWorkloads(some, workload)
     } catch (error) {
       return refuse((error as Error).message, USAGE)
     }
   })()
-  const names = system.length > 0 ? system : quick ? QUICK_SYSTEMS : undefined
+  const names =
+    system.length > 0 ? system : drains ? DRAINS.map(({ facts }) => facts.name) : quick ? QUICK_SYSTEMS : undefined
   const chosen = ({ facts }: { facts: { name: string } }) => names === undefined || names.includes(facts.name)
   const file =
     out ?? join(import.meta.dir, 'results', `${new Date().toISOString().slice(0, 19).replaceAll(':', '')}Z.json`)
@@ -97,6 +106,7 @@ async function bench(): Promise<number> {
       workloads,
       systems: SYSTEMS.filter(chosen),
       tools: TOOLS.filter(chosen),
+      drains: DRAINS.filter(chosen),
       quick,
       file,
       ...(repetitions !== undefined && { repetitions: Number(repetitions) }),

@@ -11,10 +11,17 @@ import { type Body, eventOfBytes, FORMS, idOf, requestsOf } from './payloads.ts'
 import type { Latency, ProcessUse, Run, ScanResult } from './result.ts'
 import { type Acknowledged, isBroken, judge, type Scanned, scanTopic, together } from './scan.ts'
 import { KAFKATRACE_TOPIC, type RunningKafkaTrace, startKafkaTrace } from './systems/kafkatrace.ts'
-import type { LimitTool, RunningSystem, System } from './systems/system.ts'
+import type { Drain, LimitTool, RunningSystem, System } from './systems/system.ts'
 import type { Topics } from './topics.ts'
 import { epochMs, type Worker } from './worker.ts'
-import { type ClosedWorkload, type OpenWorkload, type RecordsWorkload, recordValueBytes, sizeOf } from './workloads.ts'
+import {
+  type ClosedWorkload,
+  type DrainWorkload,
+  type OpenWorkload,
+  type ProduceWorkload,
+  recordValueBytes,
+  sizeOf,
+} from './workloads.ts'
 
 /** One run of each kind: topics, system, load, observation, scan, end. */
 
@@ -24,8 +31,16 @@ export interface Stage {
   topics: Topics
   partitions: number
   quick: boolean
+  /** The content of the input topic of drains, which they leave unchanged. */
+  filled: Filled
   /** An empty folder for this run. */
   directory: string
+}
+
+/** Shared by the runs. */
+export interface Filled {
+  /** undefined: nothing that a drain can use. */
+  with: string | undefined
 }
 
 /** The measured values of a run. The plan has its workload and system. */
@@ -66,6 +81,7 @@ async function ending<Result>(work: (ends: Ends) => Promise<Result>): Promise<Re
 const brokersOf = (stage: Stage): string => stage.cluster.bootstrapServers
 
 async function makeTopics(stage: Stage, names: readonly string[], ends: Ends): Promise<void> {
+  stage.filled.with = undefined
   await stage.topics.remove(names)
   await stage.topics.create(names, stage.partitions)
   ends.add(() => stage.topics.remove(names))
@@ -411,12 +427,12 @@ const EVENTS_A_FILLING_REQUEST = 1000
 const FILLING_REQUESTS_AT_A_TIME = 4
 
 /** Fills the input topic through the producer. */
-async function fill(stage: Stage, topic: string, workload: RecordsWorkload, records: number): Promise<void> {
+async function fill(stage: Stage, topic: string, workload: DrainWorkload, records: number): Promise<void> {
   const running = await startKafkaTrace({
     brokers: brokersOf(stage),
     directory: stage.directory,
     topics: [topic],
-    partitions: stage.partitions,
+    partitions: workload.partitions,
     producer: true,
     consumer: false,
     auth: false,
@@ -437,23 +453,33 @@ async function fill(stage: Stage, topic: string, workload: RecordsWorkload, reco
 /** Records of a filled topic that are consumed while the runtime still compiles: the warm-up of each loop. */
 const DRAIN_WARM_UP_SHARE = 0.3
 
-/** KafkaTrace's consumer on a filled topic. */
-export function measureDrain(stage: Stage, workload: RecordsWorkload): Promise<Measured> {
+/** A consumer on a filled topic. */
+export function measureDrain(stage: Stage, system: Drain, workload: DrainWorkload): Promise<Measured> {
   return ending(async (ends) => {
     const inputs = inputTopics(1)
     const [topic = ''] = inputs
     const { records } = sizeOf(workload, stage.quick)
-    await makeTopics(stage, allTopics(topic), ends)
-    await fill(stage, topic, workload, records)
+    const filling = `${records} records of ${workload.eventBytes} B in ${workload.partitions} partitions`
+    const outputs = allTopics(topic).filter((one) => one !== topic)
+    if (stage.filled.with !== filling) {
+      stage.filled.with = undefined
+      await stage.topics.remove([topic])
+      await stage.topics.create([topic], workload.partitions)
+      await stage.topics.remove(outputs)
+      await stage.topics.create(outputs, workload.partitions)
+      await fill(stage, topic, workload, records)
+      stage.filled.with = filling
+    }
+    await stage.topics.remove(outputs)
+    await stage.topics.create(outputs, workload.partitions)
+    ends.add(() => stage.topics.remove(outputs))
     const observer = watchOutcomes(stage, inputs, ends)
-    const running = await startKafkaTrace({
+    const running = await system.drain({
       brokers: brokersOf(stage),
       directory: stage.directory,
-      topics: inputs,
-      partitions: stage.partitions,
-      producer: false,
-      consumer: true,
-      auth: false,
+      topic,
+      output: siblingTopic(topic, 'processed'),
+      handler: workload.handler,
     })
     const stop = ends.add(() => running.stop())
     const observation = observe(withRoles(stage, running.processes, ...watcher(observer)))
@@ -493,13 +519,12 @@ export function drained(timesMs: readonly number[], warmUpShare: number): { seco
   return { events, seconds: (last - first) / 1000 }
 }
 
-/** A limit's tool, on a filled or an empty topic. */
-export function measureTool(stage: Stage, tool: LimitTool, workload: RecordsWorkload): Promise<Measured> {
+/** A limit's tool, on an empty topic. */
+export function measureTool(stage: Stage, tool: LimitTool, workload: ProduceWorkload): Promise<Measured> {
   return ending(async (ends) => {
     const [topic = ''] = inputTopics(1)
     const { records } = sizeOf(workload, stage.quick)
     await makeTopics(stage, allTopics(topic), ends)
-    if (tool.task === 'drain') await fill(stage, topic, workload, records)
     const { events, seconds, cpuSeconds } = await tool.run({
       brokers: brokersOf(stage),
       topic,

@@ -7,8 +7,9 @@ import { sizeOf, type Workload } from './workloads.ts'
 export interface Participant {
   name: string
   kind: SystemFacts['kind']
-  /** A tool that only fills, or only drains, topics. */
+  /** A program that only fills, or only drains, topics. `handler`: it can also drain with a handler. */
   task?: 'produce' | 'drain'
+  handler?: boolean
 }
 
 export interface PlannedRun {
@@ -46,11 +47,13 @@ export function planRuns({ workloads, systems, quick, repetitions }: PlanOptions
   })
 }
 
-function takesPart(workload: Workload, { kind, task }: Participant): boolean {
+function takesPart(workload: Workload, { kind, task, handler }: Participant): boolean {
   switch (workload.kind) {
     case 'drain':
+      if (kind === 'subject') return true
+      return task === 'drain' && workload.systems === 'all' && (handler === true || !workload.handler)
     case 'produce':
-      return task === workload.kind || (kind === 'subject' && workload.systems === 'subject')
+      return task === 'produce'
     default:
       if (task !== undefined) return false
       return kind === 'subject' || workload.systems === 'all' || (workload.systems === 'stores' && kind === 'peer')

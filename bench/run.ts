@@ -8,13 +8,21 @@ import { step } from '../shared/dev/progress.ts'
 import { kcatCommand } from '../shared/testing/kcat.ts'
 import { closedLoopRuntime } from './closed-loop.ts'
 import { commit, machine } from './environment.ts'
-import { type Measured, measureClosed, measureDrain, measureOpen, measureTool, type Stage } from './measure.ts'
+import {
+  type Filled,
+  type Measured,
+  measureClosed,
+  measureDrain,
+  measureOpen,
+  measureTool,
+  type Stage,
+} from './measure.ts'
 import { expectedSeconds, type PlannedRun, planRuns, secondsLeft } from './plan.ts'
 import type { Reporter } from './reporter.ts'
 import type { Result, Run, SystemFacts } from './result.ts'
 import { isBroken } from './scan.ts'
 import { summarise } from './statistics.ts'
-import type { LimitTool, System } from './systems/system.ts'
+import type { Drain, LimitTool, System } from './systems/system.ts'
 import { openTopics } from './topics.ts'
 import { factsOf, WORKLOADS, type Workload } from './workloads.ts'
 
@@ -24,6 +32,7 @@ export interface BenchOptions {
   workloads: readonly Workload[]
   systems: readonly System[]
   tools: readonly LimitTool[]
+  drains: readonly Drain[]
   quick: boolean
   repetitions?: number
   /** Written after every workload, so that an interruption loses little. */
@@ -57,11 +66,18 @@ export async function runBench(options: BenchOptions, reporter: Reporter): Promi
   const available = new Set(facts.filter(({ unavailable }) => unavailable === undefined).map(({ name }) => name))
   const participants = [
     ...options.systems.map(({ facts: { name, kind } }) => ({ name, kind })),
-    ...options.tools.map(({ facts: { name, kind }, task }) => ({ name, kind, task })),
+    ...options.tools.map(({ facts: { name, kind } }) => ({ name, kind, task: 'produce' as const })),
+    ...drainsAlone(options).map(({ facts: { name, kind } }) => ({
+      name,
+      kind,
+      task: 'drain' as const,
+      handler: kind === 'peer',
+    })),
   ].filter(({ name }) => available.has(name))
   const plan = planRuns({ ...options, systems: participants })
   const cluster = await step('Apache Kafka', (say) => startKafka({ settings: BROKER_SETTINGS, longRun: true, say }))
   const topics = openTopics(cluster)
+  const filled: Filled = { with: undefined }
   const root = await mkdtemp(join(tmpdir(), 'kafkatrace-bench-'))
   process.once('exit', () => rmSync(root, { recursive: true, force: true }))
   const stageOf = (directory: string): Stage => ({
@@ -69,6 +85,7 @@ export async function runBench(options: BenchOptions, reporter: Reporter): Promi
     topics,
     partitions: PARTITIONS,
     quick: options.quick,
+    filled,
     directory,
   })
   try {
@@ -138,10 +155,13 @@ async function warmUp(
 /** Version and number of nodes, without the data directory. */
 const brokerName = (cluster: KafkaCluster): string => cluster.description.split(',').slice(0, 2).join(',')
 
+/** Those that do nothing else. */
+const drainsAlone = ({ drains }: BenchOptions): Drain[] => drains.filter(({ facts }) => facts.kind !== 'subject')
+
 /** Installs one after another, since builds use the whole machine. Reports and leaves out what is unavailable. */
-async function prepareAll({ systems, tools }: BenchOptions): Promise<SystemFacts[]> {
+async function prepareAll(options: BenchOptions): Promise<SystemFacts[]> {
   const prepared: SystemFacts[] = []
-  for (const system of [...systems, ...tools]) {
+  for (const system of [...options.systems, ...options.tools, ...drainsAlone(options)]) {
     const { facts } = system
     try {
       prepared.push({ ...facts, versions: await step(facts.title, (say) => system.prepare(say)) })
@@ -186,16 +206,18 @@ async function measure(
   workload: Workload,
   name: string,
   share: number | undefined,
-  { systems, tools }: BenchOptions,
+  { systems, tools, drains }: BenchOptions,
   before: readonly Run[],
   number: number,
 ): Promise<Measured> {
-  const tool = tools.find(({ facts }) => facts.name === name)
-  const system = systems.find(({ facts }) => facts.name === name)
+  const named = <One extends Pick<System, 'facts'>>(all: readonly One[]): One => {
+    const found = all.find(({ facts }) => facts.name === name)
+    if (found === undefined) throw new Error(`there is no system ${name}`)
+    return found
+  }
   switch (workload.kind) {
     case 'closed':
-      if (system === undefined) throw new Error(`there is no system ${name}`)
-      return await measureClosed(stage, system, workload)
+      return await measureClosed(stage, named(systems), workload)
     case 'open': {
       const offered =
         'eventsPerSecond' in workload.offered
@@ -203,8 +225,10 @@ async function measure(
           : (share ?? 1) * saturation(before, workload.offered.shareOf, name)
       return await measureOpen(stage, workload, offered, number + 1)
     }
-    default:
-      return tool === undefined ? await measureDrain(stage, workload) : await measureTool(stage, tool, workload)
+    case 'drain':
+      return await measureDrain(stage, named(drains), workload)
+    case 'produce':
+      return await measureTool(stage, named(tools), workload)
   }
 }
 

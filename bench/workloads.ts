@@ -50,12 +50,22 @@ export interface OpenWorkload extends Common {
   overload: boolean
 }
 
-export interface RecordsWorkload extends Common {
-  /** drain: KafkaTrace's consumer, and the limits, consume a filled topic. produce: the limits fill a topic. */
-  kind: 'drain' | 'produce'
-  systems: 'subject' | 'none'
+/** Records of a filled topic are copied to another one, exactly once. */
+export interface DrainWorkload extends Common {
+  kind: 'drain'
+  systems: 'all' | 'subject'
+  eventBytes: number
+  partitions: number
+  handler: boolean
+}
+
+/** The limits fill a topic. */
+export interface ProduceWorkload extends Common {
+  kind: 'produce'
   eventBytes: number
 }
+
+export type RecordsWorkload = DrainWorkload | ProduceWorkload
 
 export type Workload = ClosedWorkload | OpenWorkload | RecordsWorkload
 
@@ -75,6 +85,15 @@ const CLOSED = {
   connections: 64,
   tenants: 1,
   outcomes: false,
+} as const
+
+const DRAIN = {
+  kind: 'drain',
+  repetitions: 3,
+  full: { records: 300_000 },
+  quick: { records: 50_000 },
+  eventBytes: 300,
+  partitions: 6,
 } as const
 
 const batch = (events: number, connections: number): ClosedWorkload => ({
@@ -209,19 +228,42 @@ export const WORKLOADS: readonly Workload[] = [
     overload: true,
   },
   {
-    kind: 'drain',
-    systems: 'subject',
+    ...DRAIN,
+    systems: 'all',
     name: 'drain',
-    title: 'Consumer alone',
-    what: 'A topic that is full of events of 300 B is consumed. The first 30 % of the outcomes warm up; the rate is that of the others.',
-    repetitions: 3,
+    title: 'Backlog, events without a handler',
+    what: 'A topic of six partitions that is full of events of 300 B is taken to another one, exactly once. The first 30 % of the outcomes warm up; the rate is that of the others.',
+    handler: false,
+  },
+  {
+    ...DRAIN,
+    systems: 'all',
+    name: 'drain-handler',
+    title: 'Backlog, with a handler',
+    what: 'The same, where a handler parses each event, checks it against a schema and answers with a changed object.',
+    handler: true,
+  },
+  {
+    ...DRAIN,
+    systems: 'subject',
+    name: 'drain-24',
+    title: 'Backlog in 24 partitions',
+    what: 'The first with 24 partitions in place of six.',
+    partitions: 24,
+    handler: false,
+  },
+  {
+    ...DRAIN,
+    systems: 'subject',
+    name: 'drain-million',
+    title: 'Backlog of a million events',
+    what: 'The first with a million events, for what memory it takes.',
+    repetitions: 1,
     full: { records: 1_000_000 },
-    quick: { records: 50_000 },
-    eventBytes: 300,
+    handler: false,
   },
   {
     kind: 'produce',
-    systems: 'none',
     name: 'produce-limit',
     title: 'What clients without a service write',
     what: 'Records with the values that events of 300 B have, as fast as a client without a service in front of it can write them.',

@@ -2,6 +2,8 @@
  * The limit of writing: librdkafka alone, with records as KafkaTrace writes them. See HELP.
  */
 #include <string.h>
+#include <sys/resource.h>
+#include <time.h>
 
 #include "program.h"
 
@@ -20,6 +22,31 @@ static const char HELP[] =
 #define QUEUE_FULL_WAIT_MS 5
 #define LAST_REPORT_TIMEOUT_MS 60000
 #define MAX_VALUES 100000
+
+static double now_seconds(void) {
+  struct timespec at;
+  clock_gettime(CLOCK_MONOTONIC, &at);
+  return (double)at.tv_sec + (double)at.tv_nsec / 1e9;
+}
+
+/* User and system time of all threads. */
+static double cpu_seconds(void) {
+  struct rusage use;
+  getrusage(RUSAGE_SELF, &use);
+  return (double)(use.ru_utime.tv_sec + use.ru_stime.tv_sec) +
+         (double)(use.ru_utime.tv_usec + use.ru_stime.tv_usec) / 1e6;
+}
+
+static void print_measurement(long events, double seconds, double cpu) {
+  printf("{\"events\":%ld,\"seconds\":%.6f,\"cpuSeconds\":%.6f}\n", events, seconds, cpu);
+}
+
+static long count_of(const char *text) {
+  char *end;
+  long count = strtol(text, &end, 10);
+  if (*end != '\0' || count <= 0) fail("not a count of records: %s", text);
+  return count;
+}
 
 static long acknowledged;
 

@@ -1,11 +1,9 @@
-/* What produce.c and drain.c share: clocks, and how they end. */
+/* What produce.c and drain.c share: how they begin and how they end. */
 #pragma once
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/resource.h>
-#include <time.h>
 
 #include "rdkafka.h"
 
@@ -18,24 +16,6 @@ __attribute__((noreturn, format(printf, 1, 2))) static void fail(const char *for
   exit(1);
 }
 
-static double now_seconds(void) {
-  struct timespec at;
-  clock_gettime(CLOCK_MONOTONIC, &at);
-  return (double)at.tv_sec + (double)at.tv_nsec / 1e9;
-}
-
-/* User and system time of all threads. */
-static double cpu_seconds(void) {
-  struct rusage use;
-  getrusage(RUSAGE_SELF, &use);
-  return (double)(use.ru_utime.tv_sec + use.ru_stime.tv_sec) +
-         (double)(use.ru_utime.tv_usec + use.ru_stime.tv_usec) / 1e6;
-}
-
-static void print_measurement(long events, double seconds, double cpu) {
-  printf("{\"events\":%ld,\"seconds\":%.6f,\"cpuSeconds\":%.6f}\n", events, seconds, cpu);
-}
-
 static void set(rd_kafka_conf_t *conf, const char *name, const char *value) {
   char reason[512];
   if (rd_kafka_conf_set(conf, name, value, reason, sizeof reason) != RD_KAFKA_CONF_OK) fail("%s", reason);
@@ -46,13 +26,6 @@ static rd_kafka_t *open_client(rd_kafka_type_t type, rd_kafka_conf_t *conf) {
   rd_kafka_t *client = rd_kafka_new(type, conf, reason, sizeof reason);
   if (client == NULL) fail("%s", reason);
   return client;
-}
-
-static long count_of(const char *text) {
-  char *end;
-  long count = strtol(text, &end, 10);
-  if (*end != '\0' || count <= 0) fail("not a count of records: %s", text);
-  return count;
 }
 
 /* How many partitions the topic has; asking also connects to the broker. */

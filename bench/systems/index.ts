@@ -1,3 +1,5 @@
+export { DRAINS } from './drains.ts'
+
 import { KAFKATRACE } from './kafkatrace.ts'
 import { LIMIT_TOOLS, LIMITS } from './limits.ts'
 import { JAVASCRIPT_PEERS } from './peers-javascript.ts'

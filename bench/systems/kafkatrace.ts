@@ -3,7 +3,7 @@ import { makeKey, type TenantsFile } from '../../producer/tenants.ts'
 import { inputTopic, parseTopic } from '../../shared/events/topics.ts'
 import { createService, type Service } from '../../shared/testing/services.ts'
 import { packageVersion } from '../environment.ts'
-import type { RunningSystem, StartOptions, System } from './system.ts'
+import type { Drain, RunningSystem, StartOptions, System } from './system.ts'
 
 /** KafkaTrace itself: its two services with default settings, except addresses and topics. */
 
@@ -12,6 +12,8 @@ export interface KafkaTraceOptions extends Omit<StartOptions, 'port' | 'topic'> 
   partitions: number
   producer: boolean
   consumer: boolean
+  /** A module of handlers that replaces the default one. */
+  handlers?: string
   /** API keys by tenant are required. Otherwise anybody may send. */
   auth: boolean
 }
@@ -51,6 +53,7 @@ export async function startKafkaTrace(options: KafkaTraceOptions): Promise<Runni
         KAFKA_BROKERS: brokers,
         GROUP_ID: `bench-${crypto.randomUUID()}`,
         INSTANCE_ID: 'bench',
+        ...(options.handlers !== undefined && { HANDLERS_MODULE: options.handlers }),
       }
       services.push(await createService('consumer', 'consumer', env, directory))
     }
@@ -90,7 +93,9 @@ async function writeTenants(topics: readonly string[], keys: Map<string, string>
 
 export const KAFKATRACE_TOPIC = inputTopic('default', 'events')
 
-export const KAFKATRACE: System = {
+const HANDLERS = join(import.meta.dir, 'drain-handler.ts')
+
+export const KAFKATRACE: System & Drain = {
   facts: {
     name: 'kafkatrace',
     title: 'KafkaTrace',
@@ -113,5 +118,16 @@ export const KAFKATRACE: System = {
       producer: true,
       consumer: false,
       auth: false,
+    }),
+  drain: ({ brokers, topic, directory, handler }) =>
+    startKafkaTrace({
+      brokers,
+      directory,
+      topics: [topic],
+      partitions: 6,
+      producer: false,
+      consumer: true,
+      auth: false,
+      ...(handler && { handlers: HANDLERS }),
     }),
 }

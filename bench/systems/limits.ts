@@ -4,7 +4,6 @@ import { Value } from '@sinclair/typebox/value'
 import { spawnBoundChild } from '../../shared/dev/bound-child.ts'
 import { provideKafka } from '../../shared/dev/brokers/kafka-distribution.ts'
 import { lastLines } from '../../shared/dev/run.ts'
-import { packageVersion } from '../environment.ts'
 import { providePrograms } from '../limits/programs.ts'
 import { valuesOfBytes } from '../limits/values.ts'
 import { startHttpProcess } from './http-process.ts'
@@ -52,7 +51,6 @@ const PERF_TEST_SETTINGS = {
 }
 
 const PERF_TEST: LimitTool = {
-  task: 'produce',
   facts: {
     name: 'kafka-producer-perf-test',
     title: 'kafka-producer-perf-test (Java)',
@@ -82,7 +80,6 @@ const PERF_TEST: LimitTool = {
 }
 
 const LIBRDKAFKA_PRODUCE: LimitTool = {
-  task: 'produce',
   writesEvents: true,
   facts: {
     name: 'librdkafka-produce',
@@ -107,51 +104,7 @@ const LIBRDKAFKA_PRODUCE: LimitTool = {
   },
 }
 
-const LIBRDKAFKA_DRAIN: LimitTool = {
-  task: 'drain',
-  facts: {
-    name: 'librdkafka-drain',
-    title: 'librdkafka, reading (C)',
-    kind: 'limit',
-    sameGuarantees: true,
-    settings: {
-      'isolation.level': 'read_committed',
-      'queued.min.messages': '1000000',
-      'fetch.message.max.bytes': '4194304',
-      'fetch.queue.backoff.ms': '10',
-    },
-    notes: 'Counts records; the values and headers are not looked at.',
-  },
-  prepare: async (say) => (await providePrograms(say)).versions,
-  async run(options) {
-    const { drain } = await providePrograms(() => undefined)
-    const command = [drain, options.brokers, options.topic, String(options.records)]
-    return measured(options, await runToEnd(this.facts.name, options.directory, command))
-  },
-}
-
-const BUN_DRAIN: LimitTool = {
-  task: 'drain',
-  facts: {
-    name: 'bun-drain',
-    title: 'KafkaTrace’s Kafka client on Bun, reading',
-    kind: 'limit',
-    sameGuarantees: true,
-    settings: { 'isolation.level': 'read_committed', 'records a call': '500', prefetch: '16 MB' },
-    notes: 'Every record reaches JavaScript with key, value and headers; nothing is done with it.',
-  },
-  prepare: async () => ({
-    bun: Bun.version,
-    '@confluentinc/kafka-javascript': packageVersion('@confluentinc/kafka-javascript'),
-  }),
-  async run(options) {
-    const { brokers, topic, records } = options
-    const command = [process.execPath, join(FOLDER, 'bun-drain.ts'), brokers, topic, String(records)]
-    return measured(options, await runToEnd(this.facts.name, options.directory, command))
-  },
-}
-
-export const LIMIT_TOOLS: readonly LimitTool[] = [PERF_TEST, LIBRDKAFKA_PRODUCE, LIBRDKAFKA_DRAIN, BUN_DRAIN]
+export const LIMIT_TOOLS: readonly LimitTool[] = [PERF_TEST, LIBRDKAFKA_PRODUCE]
 
 async function writeValues({ directory, valueBytes }: LimitOptions): Promise<string> {
   const file = join(directory, `values-${valueBytes}.txt`)

@@ -28,25 +28,11 @@ interface GoPeer {
 }
 
 function goPeer(peer: GoPeer): System {
-  const folder = join(PEERS, peer.name)
-  const build = async (say: (progress: string) => void): Promise<string> => {
-    const go = (await runTool(['go', 'version'], folder, INSTALL_GO)).trim()
-    const built = await provideBuilt({
-      name: peer.name,
-      files: peer.sources.map((file) => join(folder, file)),
-      made: [go],
-      async build(into) {
-        say(`compiling ${peer.name} and its modules, up to a minute, once`)
-        await runTool(['go', 'build', '-trimpath', '-o', join(into, peer.name), '.'], folder, INSTALL_GO)
-      },
-    })
-    return join(built, peer.name)
-  }
+  const build = (say: (progress: string) => void): Promise<string> => buildGo(peer.name, peer.sources, say)
   return {
     facts: { name: peer.name, kind: 'peer', sameGuarantees: true, ...peer.facts },
     async prepare(say) {
-      const binary = await build(say)
-      return goVersions(await runTool(['go', 'version', '-m', binary], folder, INSTALL_GO), peer.modules)
+      return goVersionsOf(await build(say), peer.modules)
     },
     start: async ({ brokers, topic, port, directory }) =>
       startHttpProcess({
@@ -58,6 +44,29 @@ function goPeer(peer: GoPeer): System {
       }),
   }
 }
+
+/** Compiles a program of `bench/peers`, once. @returns where it is */
+export async function buildGo(
+  name: string,
+  sources: readonly string[],
+  say: (progress: string) => void,
+): Promise<string> {
+  const folder = join(PEERS, name)
+  const go = (await runTool(['go', 'version'], folder, INSTALL_GO)).trim()
+  const built = await provideBuilt({
+    name,
+    files: sources.map((file) => join(folder, file)),
+    made: [go],
+    async build(into) {
+      say(`compiling ${name} and its modules, up to a minute, once`)
+      await runTool(['go', 'build', '-trimpath', '-o', join(into, name), '.'], folder, INSTALL_GO)
+    },
+  })
+  return join(built, name)
+}
+
+export const goVersionsOf = async (binary: string, modules: readonly string[]): Promise<Record<string, string>> =>
+  goVersions(await runTool(['go', 'version', '-m', binary], PEERS, INSTALL_GO), modules)
 
 /** The versions of Go and of some modules, out of what `go version -m` prints of a binary. */
 export function goVersions(printed: string, modules: readonly string[]): Record<string, string> {

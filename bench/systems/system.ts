@@ -37,15 +37,25 @@ export interface RunningSystem {
   stop(): Promise<void>
 }
 
-/**
- * A limit without HTTP: a program that writes records to a topic, or reads a filled one from the beginning to the end, as fast as this
- * machine allows.
- */
+/** A consumer that copies the records of a filled topic to another one, exactly once, until it is stopped. It is measured by what it commits. */
+export interface Drain extends Pick<System, 'facts' | 'prepare'> {
+  /** Both topics exist. */
+  drain(options: DrainOptions): Promise<RunningDrain>
+}
+
+export interface DrainOptions extends Omit<StartOptions, 'port'> {
+  /** The topic of the outcomes. */
+  output: string
+  /** Each value is parsed, checked against a schema and answered with a changed object. Otherwise records are copied unchanged. */
+  handler: boolean
+}
+
+export type RunningDrain = Pick<RunningSystem, 'processes' | 'stop'>
+
+/** A limit without HTTP: a program that writes records to a topic as fast as this machine allows. */
 export interface LimitTool {
   readonly facts: Omit<SystemFacts, 'versions' | 'unavailable'>
-  /** produce: fills an empty topic with `records` records. drain: reads the `records` records that are in the topic. */
-  readonly task: 'produce' | 'drain'
-  /** produce: what it writes is valid input of KafkaTrace's consumer, each record an event with an id of its own. */
+  /** What it writes is valid input of KafkaTrace's consumer, each record an event with an id of its own. */
   readonly writesEvents?: boolean
   /** As of a System. */
   prepare(say: (progress: string) => void): Promise<Record<string, string>>
@@ -65,9 +75,9 @@ export interface LimitOptions {
 }
 
 export interface LimitMeasurement {
-  /** Records acknowledged, or read. */
+  /** Records acknowledged. */
   events: number
-  /** From the first record to the last acknowledgement, or from the first to the last record read, without start-up. */
+  /** From the first record to the last acknowledgement, without start-up. */
   seconds: number
   /** User and system time of the program in that time, including start-up where it cannot be separated. */
   cpuSeconds: number
