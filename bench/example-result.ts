@@ -54,8 +54,12 @@ const UNAVAILABLE = { name: 'strimzi-bridge', title: 'Strimzi Kafka Bridge', why
 const TOOLS: readonly [name: string, title: string, workload: string, rate: number][] = [
   ['librdkafka-produce', 'librdkafka, writing (C)', 'produce-limit', 310_000],
   ['kafka-producer-perf-test', 'kafka-producer-perf-test (Java)', 'produce-limit', 260_000],
-  ['librdkafka-drain', 'librdkafka, reading (C)', 'drain', 100_000],
-  ['bun-drain', 'KafkaTrace’s Kafka client on Bun, reading', 'drain', 90_000],
+]
+
+const DRAINS: readonly [name: string, title: string, kind: 'peer' | 'limit', rate: number, perCpuSecond: number][] = [
+  ['drain-streams', 'Java: Kafka Streams, exactly_once_v2', 'peer', 50_000, 45_000],
+  ['drain-franz', 'Go: franz-go, GroupTransactSession', 'peer', 110_000, 140_000],
+  ['librdkafka-drain', 'librdkafka, topic to topic (C)', 'limit', 150_000, 200_000],
 ]
 
 /** The spread of the repetitions. */
@@ -102,7 +106,7 @@ const facing = (offeredPerSecond: number, p50Ms: number) => (factor: number) => 
   toAnswer: exampleLatency(p50Ms * factor),
   toCommitted: exampleLatency(4 * p50Ms * factor),
   appendToCommitted: exampleLatency(3 * p50Ms * factor),
-  processes: [exampleProcess('producer', 2, 92), exampleProcess('consumer', 3, 118), exampleProcess('kafka', 3, 480)],
+  processes: [exampleProcess('producer', 2, 92), exampleProcess('consumer', 3, 105), exampleProcess('kafka', 3, 480)],
   scan: keptOnce(20_000),
 })
 
@@ -161,7 +165,20 @@ function exampleRuns(): Run[] {
       step: 2,
       extra: refusing,
     }),
-    ...draftRuns({ workload: 'drain', system: 'kafkatrace', rate: 60_000, perCpuSecond: 55_000 }),
+    ...['drain', 'drain-handler', 'drain-24', 'drain-million'].flatMap((workload) =>
+      draftRuns({
+        workload,
+        system: 'kafkatrace',
+        rate: 60_000,
+        perCpuSecond: 55_000,
+        extra: () => ({ processes: [exampleProcess('consumer', 6, 250)] }),
+      }),
+    ),
+    ...DRAINS.flatMap(([system, , kind, rate, perCpuSecond]) =>
+      (kind === 'peer' ? ['drain', 'drain-handler'] : ['drain']).flatMap((workload) =>
+        draftRuns({ workload, system, rate, perCpuSecond }),
+      ),
+    ),
     ...TOOLS.flatMap(([system, , workload, rate]) => draftRuns({ workload, system, rate })),
   ]
 }
@@ -177,7 +194,10 @@ const TITLES: Readonly<Record<string, string>> = {
   'steady-1000': '1,000 events a second',
   ladder: 'Shares of saturation',
   overload: 'Twice saturation',
-  drain: 'Consumer alone',
+  drain: 'Backlog, events without a handler',
+  'drain-handler': 'Backlog, with a handler',
+  'drain-24': 'Backlog in 24 partitions',
+  'drain-million': 'Backlog of a million events',
   'produce-limit': 'What clients without a service write',
 }
 

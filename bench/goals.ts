@@ -59,10 +59,22 @@ const MANY = [
   { name: 'ndjson', title: 'NDJSON' },
 ] as const
 
+/** Draining a backlog, against the alternatives. Both are exactly once. */
 const DRAINS = [
-  { name: 'bun-drain', title: 'the same client on Bun, reading only' },
-  { name: 'librdkafka-drain', title: 'librdkafka in C, reading only' },
+  { goal: 'drain-streams', workload: 'drain', of: 'eventsPerSecond', other: 'drain-streams', least: 1 },
+  { goal: 'drain-streams-cpu', workload: 'drain', of: 'eventsPerCpuSecond', other: 'drain-streams', least: 1 },
+  { goal: 'drain-franz', workload: 'drain', of: 'eventsPerSecond', other: 'drain-franz', least: 0.5 },
+  {
+    goal: 'drain-handler-streams',
+    workload: 'drain-handler',
+    of: 'eventsPerSecond',
+    other: 'drain-streams',
+    least: 0.7,
+  },
 ] as const
+
+const DRAIN_NAMES = { 'drain-streams': 'Kafka Streams', 'drain-franz': 'franz-go with transactions' } as const
+const RATES = { eventsPerSecond: 'events a second', eventsPerCpuSecond: 'events per CPU-second' } as const
 
 /** Every row is judged separately. */
 const GOALS: readonly Goal[] = [
@@ -142,17 +154,31 @@ const GOALS: readonly Goal[] = [
     judge: keepsUp,
   },
   ...DRAINS.map(
-    ({ name, title }): Goal => ({
-      goal: `drain-${name}`,
-      what: `Consumer, exactly once: events a second from a filled topic, against ${title}`,
-      target: '≥ 50 %',
-      workload: 'drain',
+    ({ goal, workload, of, other, least }): Goal => ({
+      goal,
+      what: `Backlog, ${workload === 'drain' ? 'no handler' : 'with a handler'}: ${RATES[of]}, against ${DRAIN_NAMES[other]}`,
+      target: `≥ ${least}×`,
+      workload,
       judge: (result) => {
-        const ratio = paired(result, 'drain', name, (run) => run.eventsPerSecond)
-        return 'kind' in ratio ? ratio : measured(percent(ratio), ratio.median >= 0.5)
+        const ratio = paired(result, workload, other, (run) => run[of])
+        return 'kind' in ratio ? ratio : measured(times(ratio), ratio.median >= least)
       },
     }),
   ),
+  {
+    goal: 'drain-partitions',
+    what: 'Backlog, no handler: events a second from 24 partitions, against six',
+    target: '≥ 0.9×',
+    workload: 'drain-24',
+    judge: morePartitions,
+  },
+  {
+    goal: 'drain-memory',
+    what: 'Backlog of a million events: resident memory of the consumer, at its highest',
+    target: '≤ 300 MB',
+    workload: 'drain-million',
+    judge: (result) => memoryOf(result, 'drain-million', 'consumer', 300),
+  },
   {
     goal: 'overload-goodput',
     what: 'Twice saturation: events stored a second, against saturation',
@@ -174,13 +200,18 @@ const GOALS: readonly Goal[] = [
     workload: 'overload',
     judge: flatMemory,
   },
-  ...(['producer', 'consumer'] as const).map(
-    (name): Goal => ({
+  ...(
+    [
+      { name: 'producer', mostMegabytes: 150 },
+      { name: 'consumer', mostMegabytes: 120 },
+    ] as const
+  ).map(
+    ({ name, mostMegabytes }): Goal => ({
       goal: `memory-${name}`,
       what: `1,000 events a second: resident memory of the ${name}, at its highest in any repetition`,
-      target: '≤ 150 MB',
+      target: `≤ ${mostMegabytes} MB`,
       workload: 'steady-1000',
-      judge: (result) => memoryOf(result, name, 150),
+      judge: (result) => memoryOf(result, 'steady-1000', name, mostMegabytes),
     }),
   ),
 ]
@@ -342,8 +373,18 @@ function flatMemory(result: Result): Judgement {
   return measured(megabytes(growth), growth.max <= FLAT_GROWTH_LIMIT_BYTES)
 }
 
-function memoryOf(result: Result, name: string, mostMegabytes: number): Judgement {
-  const where = { workload: 'steady-1000' }
+/** The machine's state changes between the two workloads: medians are compared. */
+function morePartitions(result: Result): Judgement {
+  const of = (workload: string) => summary(result, { workload }, (run) => run.eventsPerSecond)
+  const [many, few] = [of('drain-24'), of('drain')]
+  if ('kind' in many) return many
+  if ('kind' in few) return few
+  const ratio = ratioOf(many, few)
+  return measured(times(ratio), ratio.median >= 0.9)
+}
+
+function memoryOf(result: Result, workload: string, name: string, mostMegabytes: number): Judgement {
+  const where = { workload }
   const of = (value: (process: ProcessUse) => number) =>
     summary(result, where, (run) =>
       most(

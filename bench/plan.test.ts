@@ -7,7 +7,8 @@ const SYSTEMS: Participant[] = [
   { name: 'theirs', kind: 'peer' },
   { name: 'echo', kind: 'limit' },
   { name: 'writer', kind: 'limit', task: 'produce' },
-  { name: 'reader', kind: 'limit', task: 'drain' },
+  { name: 'streams', kind: 'peer', task: 'drain', handler: true },
+  { name: 'copier', kind: 'limit', task: 'drain', handler: false },
 ]
 
 const plan = (name: string, repetitions?: number) =>
@@ -33,7 +34,9 @@ test('what stores nothing takes no part where storing is measured', () => {
 })
 
 test('tools take part in what they can do', () => {
-  expect(plan('drain', 1)).toEqual(['ours 1', 'reader 1'])
+  expect(plan('drain', 1)).toEqual(['ours 1', 'streams 1', 'copier 1'])
+  expect(plan('drain-handler', 1)).toEqual(['ours 1', 'streams 1'])
+  expect(plan('drain-24', 1)).toEqual(['ours 1'])
   expect(plan('produce-limit', 1)).toEqual(['writer 1'])
 })
 

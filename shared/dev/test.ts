@@ -66,7 +66,7 @@ const notCounted: readonly { readonly why: string; readonly files: readonly stri
   },
   {
     why: 'limits that a benchmark starts as processes, run by their e2e test',
-    files: ['bench/limits/bun-hello.ts', 'bench/limits/bun-echo.ts', 'bench/limits/bun-drain.ts'],
+    files: ['bench/limits/bun-hello.ts', 'bench/limits/bun-echo.ts'],
   },
   {
     why: 'what only runs in a benchmark’s process, with a broker and services of its own; its e2e test does it all',

@@ -1,0 +1,54 @@
+import { afterAll, expect, test } from 'bun:test'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createTopicsAndWait } from '../../shared/dev/brokers/wire.ts'
+import { testBrokers, uniqueName } from '../../shared/testing/brokers.ts'
+import { until } from '../../shared/testing/until.ts'
+import { scanTopic } from '../scan.ts'
+import { DRAINS } from './drains.ts'
+import { LIMIT_TOOLS } from './limits.ts'
+
+const directory = await mkdtemp(join(tmpdir(), 'kafkatrace-drains-'))
+afterAll(() => rm(directory, { recursive: true, force: true }))
+
+const say = (progress: string): void => void process.stderr.write(`${progress}\n`)
+
+const RECORDS = 5_000
+const PARTITIONS = 3
+const BUILD_AND_RUN_TIMEOUT_MS = 300_000
+
+async function filledTopic(): Promise<{ topic: string; output: string }> {
+  const topic = uniqueName('drained')
+  const output = `${topic}.out`
+  const [address = ''] = testBrokers().split(',')
+  await createTopicsAndWait(address, [topic, output], PARTITIONS)
+  const produce = LIMIT_TOOLS.find(({ writesEvents }) => writesEvents === true)
+  await produce?.prepare(say)
+  await produce?.run({ brokers: testBrokers(), topic, records: RECORDS, valueBytes: 300, directory })
+  return { topic, output }
+}
+
+// KafkaTrace's own consumer is the bench's e2e test's: it would read the other tests' topics too.
+for (const drain of DRAINS.filter(({ facts }) => facts.kind !== 'subject'))
+  for (const handler of drain.facts.kind === 'peer' ? [false, true] : [false])
+    test(
+      `${drain.facts.name} takes every record over once${handler ? ', through its handler' : ''}, and ends when it is told to`,
+      async () => {
+        expect(Object.values(await drain.prepare(say))).not.toBeEmpty()
+        const { topic, output } = await filledTopic()
+        const running = await drain.drain({ brokers: testBrokers(), topic, output, handler, directory })
+        const scan = () => scanTopic(testBrokers(), output)
+        try {
+          await until(async () => (await scan()).ids.length >= RECORDS, {
+            timeoutMs: 90_000,
+            what: `${RECORDS} records in ${output}`,
+          })
+        } finally {
+          await running.stop()
+        }
+        const [inputs, outputs] = [await scanTopic(testBrokers(), topic), await scan()]
+        expect(outputs.ids.toSorted()).toEqual(inputs.ids.toSorted())
+      },
+      BUILD_AND_RUN_TIMEOUT_MS,
+    )
