@@ -1,7 +1,7 @@
 #!/usr/bin/env bun
 /**
  * Measures KafkaTrace beside the alternatives.
- *   workloads (what) → plan (which runs) → run (all of it) → measure (one run): systems (which), closed-loop and open-loop (load), observe and
+ *   workloads (what) → plan (which runs) → run (all of it) → measure, measure-drain (one run): systems (which), closed-loop and open-loop (load), observe and
  *   observer (what is seen), scan (what is stored) → result; report, compare and check read results
  */
 import { join } from 'node:path'

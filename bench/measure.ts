@@ -1,104 +1,36 @@
 import { join } from 'node:path'
-import type { KafkaCluster } from '../shared/dev/brokers/kafka.ts'
 import { findFreePorts } from '../shared/dev/brokers/ports.ts'
-import { inputTopic, parseTopic, siblingTopic, streamTopics } from '../shared/events/topics.ts'
+import { parseTopic } from '../shared/events/topics.ts'
 import { type ClosedOutcome, type LoadRequest, startClosedLoop } from './closed-loop.ts'
 import { createRecorder } from './histogram.ts'
 import { type Observation, type Observed, observe } from './observe.ts'
-import { type Observer, type Seen, startObserver } from './observer.ts'
+import type { Observer, Seen } from './observer.ts'
 import { decodeLedger, isStored, type OpenLedger, outcomeOf, startOpenLoop, voidReason } from './open-loop.ts'
-import { type Body, eventOfBytes, FORMS, idOf, requestsOf } from './payloads.ts'
-import type { Latency, ProcessUse, Run, ScanResult } from './result.ts'
-import { type Acknowledged, isBroken, judge, type Scanned, scanTopic, together } from './scan.ts'
-import { KAFKATRACE_TOPIC, type RunningKafkaTrace, startKafkaTrace } from './systems/kafkatrace.ts'
-import type { Drain, LimitTool, RunningSystem, System } from './systems/system.ts'
-import type { Topics } from './topics.ts'
-import { epochMs, type Worker } from './worker.ts'
+import { eventOfBytes, FORMS, idOf, requestsOf } from './payloads.ts'
+import type { Latency, ProcessUse } from './result.ts'
+import { type Scanned, scanTopic } from './scan.ts'
 import {
-  type ClosedWorkload,
-  type DrainWorkload,
-  type OpenWorkload,
-  type ProduceWorkload,
-  recordValueBytes,
-  sizeOf,
-} from './workloads.ts'
+  allTopics,
+  brokersOf,
+  ending,
+  inputTopics,
+  type Measured,
+  makeTopics,
+  OUTCOME_PATIENCE_MS,
+  perCpuSecond,
+  type Stage,
+  send,
+  settledScan,
+  watcher,
+  watchOutcomes,
+  withRoles,
+} from './stage.ts'
+import { type RunningKafkaTrace, startKafkaTrace } from './systems/kafkatrace.ts'
+import type { LimitTool, RunningSystem, System } from './systems/system.ts'
+import { epochMs, type Worker } from './worker.ts'
+import { type ClosedWorkload, type OpenWorkload, type ProduceWorkload, recordValueBytes, sizeOf } from './workloads.ts'
 
-/** One run of each kind: topics, system, load, observation, scan, end. */
-
-/** The environment of runs. */
-export interface Stage {
-  cluster: KafkaCluster
-  topics: Topics
-  partitions: number
-  quick: boolean
-  /** The content of the input topic of drains, which they leave unchanged. */
-  filled: Filled
-  /** An empty folder for this run. */
-  directory: string
-}
-
-/** Shared by the runs. */
-export interface Filled {
-  /** undefined: nothing that a drain can use. */
-  with: string | undefined
-}
-
-/** The measured values of a run. The plan has its workload and system. */
-export type Measured = Omit<Run, 'workload' | 'system' | 'repetition' | 'step'>
-
-/** After this long without a new outcome, missing ones are given up. */
-const OUTCOME_PATIENCE_MS = 10_000
-/** How long to repeat a scan that finds events without an outcome: they may have been stored without being acknowledged. */
-const SETTLE_TIMEOUT_MS = 20_000
-const SETTLE_PAUSE_MS = 500
-
-/** What must be stopped when a run ends in any way, last started first. */
-class Ends {
-  readonly #ends: (() => Promise<unknown>)[] = []
-
-  /** @returns a function that stops it earlier; it is stopped only once */
-  add<Result>(end: () => Promise<Result>): () => Promise<Result> {
-    let ended: Promise<Result> | undefined
-    const once = () => (ended ??= end())
-    this.#ends.push(once)
-    return once
-  }
-
-  async all(): Promise<void> {
-    for (const end of this.#ends.splice(0).reverse()) await end()
-  }
-}
-
-async function ending<Result>(work: (ends: Ends) => Promise<Result>): Promise<Result> {
-  const ends = new Ends()
-  try {
-    return await work(ends)
-  } finally {
-    await ends.all()
-  }
-}
-
-const brokersOf = (stage: Stage): string => stage.cluster.bootstrapServers
-
-async function makeTopics(stage: Stage, names: readonly string[], ends: Ends): Promise<void> {
-  stage.filled.with = undefined
-  await stage.topics.remove(names)
-  await stage.topics.create(names, stage.partitions)
-  ends.add(() => stage.topics.remove(names))
-}
-
-const withRoles = (stage: Stage, services: RunningSystem['processes'], ...others: Observed[]): Observed[] => [
-  ...services.map(({ name, pid }) => ({ name, pid, role: 'service' as const })),
-  { name: 'kafka', role: 'broker', pid: stage.cluster.pid(0) },
-  ...others,
-]
-
-function perCpuSecond(events: number, processes: readonly ProcessUse[]): { eventsPerCpuSecond?: number } {
-  const cpuSeconds = processes
-    .filter(({ role }) => role === 'service')
-    .reduce((sum, process) => sum + process.cpuSeconds, 0)
-  return cpuSeconds > 0 ? { eventsPerCpuSecond: events / cpuSeconds } : {}
-}
+/** One run under load over HTTP: topics, system, load, observation, scan, end. And one of a limit's tool. */
 
 /** Waits for a phase of a generator. @returns what it printed with the phase */
 async function phase<Line extends { phase: string }, Name extends Line['phase']>(
@@ -194,26 +126,7 @@ function closedRun(outcome: ClosedOutcome, events: number, seconds: number, proc
   }
 }
 
-/** Without keys there is only one tenant. */
-const inputTopics = (tenants: number): string[] =>
-  tenants === 1
-    ? [KAFKATRACE_TOPIC]
-    : Array.from({ length: tenants }, (_, index) => inputTopic(`tenant-${index + 1}`, 'events'))
-
-function allTopics(input: string): string[] {
-  const { tenant, stream } = parseTopic(input) ?? { tenant: '', stream: '' }
-  return streamTopics(tenant, stream)
-}
-
 const load = (worker: { pid: number }): Observed[] => [{ name: 'generator', role: 'generator', pid: worker.pid }]
-
-const watcher = (observer: Observer | undefined): Observed[] =>
-  observer === undefined ? [] : [{ name: 'observer', role: 'observer', pid: observer.pid }]
-
-function watchOutcomes(stage: Stage, [input = '']: readonly string[], ends: Ends): Observer {
-  const observer = startObserver(brokersOf(stage), siblingTopic(input, 'processed'), stage.directory)
-  return { ...observer, end: ends.add(() => observer.end()) }
-}
 
 /** Enough events for every partition to have at least one, almost surely. */
 const PRIMING_EVENTS = 100
@@ -228,13 +141,6 @@ async function prime(url: string, observer: Observer): Promise<number> {
   if (!(await observer.until(PRIMING_EVENTS, OUTCOME_PATIENCE_MS)))
     throw new Error(`the consumer did not process ${PRIMING_EVENTS} events`)
   return PRIMING_EVENTS
-}
-
-/** @throws Error unless all events are stored */
-async function send(url: string, { contentType, text }: Body): Promise<void> {
-  const response = await fetch(url, { method: 'POST', headers: { 'content-type': contentType }, body: text })
-  const answer = await response.text()
-  if (response.status !== 202) throw new Error(`sending events: status ${response.status}: ${answer.slice(0, 200)}`)
 }
 
 async function startSystem(
@@ -277,34 +183,6 @@ async function loadRequests(
       body: text,
     }
   })
-}
-
-interface SettledScan {
-  result: ScanResult
-  input: Scanned
-  processed: Scanned
-}
-
-/** The content of the topics, once it no longer improves. */
-async function settledScan(
-  stage: Stage,
-  inputs: readonly string[],
-  acknowledged: Acknowledged,
-  outcomes: boolean,
-): Promise<SettledScan> {
-  const scan = async (topics: readonly string[]): Promise<Scanned> =>
-    together(await Promise.all(topics.map((topic) => scanTopic(brokersOf(stage), topic))))
-  const input = await scan(inputs)
-  const none = together([])
-  if (!outcomes) return { result: judge(acknowledged, { input }), input, processed: none }
-  const deadline = performance.now() + SETTLE_TIMEOUT_MS
-  for (;;) {
-    const processed = await scan(inputs.map((topic) => siblingTopic(topic, 'processed')))
-    const dead = await scan(inputs.map((topic) => siblingTopic(topic, 'dlq')))
-    const result = judge(acknowledged, { input, outcomes: together([processed, dead]) })
-    if (!isBroken(result) || performance.now() > deadline) return { result, input, processed }
-    await Bun.sleep(SETTLE_PAUSE_MS)
-  }
 }
 
 /** From a record's broker time, in whole milliseconds, to the moment when its outcome was seen. */
@@ -421,102 +299,6 @@ function acknowledgedOf(ledger: OpenLedger, run: string) {
         dueMs,
       })
   return all
-}
-
-const EVENTS_A_FILLING_REQUEST = 1000
-const FILLING_REQUESTS_AT_A_TIME = 4
-
-/** Fills the input topic through the producer. */
-async function fill(stage: Stage, topic: string, workload: DrainWorkload, records: number): Promise<void> {
-  const running = await startKafkaTrace({
-    brokers: brokersOf(stage),
-    directory: stage.directory,
-    topics: [topic],
-    partitions: workload.partitions,
-    producer: true,
-    consumer: false,
-    auth: false,
-  })
-  try {
-    const batches = await requestsOf({ bytes: workload.eventBytes }, EVENTS_A_FILLING_REQUEST)
-    const bodies = batches.map((events) => FORMS.batch(events))
-    const left = Array.from({ length: records / EVENTS_A_FILLING_REQUEST }, (_, index) => bodies[index % bodies.length])
-    const work = async (): Promise<void> => {
-      for (let body = left.pop(); body !== undefined; body = left.pop()) await send(running.url, body)
-    }
-    await Promise.all(Array.from({ length: FILLING_REQUESTS_AT_A_TIME }, work))
-  } finally {
-    await running.stop()
-  }
-}
-
-/** Records of a filled topic that are consumed while the runtime still compiles: the warm-up of each loop. */
-const DRAIN_WARM_UP_SHARE = 0.3
-
-/** A consumer on a filled topic. */
-export function measureDrain(stage: Stage, system: Drain, workload: DrainWorkload): Promise<Measured> {
-  return ending(async (ends) => {
-    const inputs = inputTopics(1)
-    const [topic = ''] = inputs
-    const { records } = sizeOf(workload, stage.quick)
-    const filling = `${records} records of ${workload.eventBytes} B in ${workload.partitions} partitions`
-    const outputs = allTopics(topic).filter((one) => one !== topic)
-    if (stage.filled.with !== filling) {
-      stage.filled.with = undefined
-      await stage.topics.remove([topic])
-      await stage.topics.create([topic], workload.partitions)
-      await stage.topics.remove(outputs)
-      await stage.topics.create(outputs, workload.partitions)
-      await fill(stage, topic, workload, records)
-      stage.filled.with = filling
-    }
-    await stage.topics.remove(outputs)
-    await stage.topics.create(outputs, workload.partitions)
-    ends.add(() => stage.topics.remove(outputs))
-    const observer = watchOutcomes(stage, inputs, ends)
-    const running = await system.drain({
-      brokers: brokersOf(stage),
-      directory: stage.directory,
-      topic,
-      output: siblingTopic(topic, 'processed'),
-      handler: workload.handler,
-    })
-    const stop = ends.add(() => running.stop())
-    const observation = observe(withRoles(stage, running.processes, ...watcher(observer)))
-    ends.add(async () => observation.stop())
-    await observer.until(Math.max(1, records * DRAIN_WARM_UP_SHARE), OUTCOME_PATIENCE_MS)
-    const before = observer.count()
-    observation.begin()
-    await observer.until(records, OUTCOME_PATIENCE_MS)
-    observation.end()
-    const meanwhile = observer.count() - before
-    const processes = observation.stop()
-    const { result } = await settledScan(stage, inputs, records, true)
-    await stop()
-    const seen = await observer.end()
-    const { seconds, events } = drained([...seen.times()], DRAIN_WARM_UP_SHARE)
-    return {
-      seconds,
-      requests: events,
-      events,
-      requestsPerSecond: events / seconds,
-      eventsPerSecond: events / seconds,
-      // CPU time was read slightly later than the first outcome arrived.
-      ...perCpuSecond(meanwhile, processes),
-      errors: {},
-      processes,
-      scan: result,
-    }
-  })
-}
-
-/** From the end of the warm-up to the last outcome. Outcomes of the starting moment do not count. */
-export function drained(timesMs: readonly number[], warmUpShare: number): { seconds: number; events: number } {
-  const inOrder = Float64Array.from(timesMs).sort()
-  const first = inOrder[Math.floor(inOrder.length * warmUpShare)] ?? 0
-  const last = inOrder.at(-1) ?? 0
-  const events = inOrder.length - inOrder.lastIndexOf(first) - 1
-  return { events, seconds: (last - first) / 1000 }
 }
 
 /** A limit's tool, on an empty topic. */

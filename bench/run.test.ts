@@ -1,5 +1,5 @@
 import { expect, test } from 'bun:test'
-import { drained } from './measure.ts'
+import { drained } from './measure-drain.ts'
 import type { Run } from './result.ts'
 import { brokenRuns, saturation } from './run.ts'
 

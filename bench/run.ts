@@ -8,19 +8,13 @@ import { step } from '../shared/dev/progress.ts'
 import { kcatCommand } from '../shared/testing/kcat.ts'
 import { closedLoopRuntime } from './closed-loop.ts'
 import { commit, machine } from './environment.ts'
-import {
-  type Filled,
-  type Measured,
-  measureClosed,
-  measureDrain,
-  measureOpen,
-  measureTool,
-  type Stage,
-} from './measure.ts'
+import { measureClosed, measureOpen, measureTool } from './measure.ts'
+import { measureDrain } from './measure-drain.ts'
 import { expectedSeconds, type PlannedRun, planRuns, secondsLeft } from './plan.ts'
 import type { Reporter } from './reporter.ts'
 import type { Result, Run, SystemFacts } from './result.ts'
 import { isBroken } from './scan.ts'
+import type { Filled, Measured, Stage } from './stage.ts'
 import { summarise } from './statistics.ts'
 import type { Drain, LimitTool, System } from './systems/system.ts'
 import { openTopics } from './topics.ts'
