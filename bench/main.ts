@@ -90,8 +90,9 @@ async function bench(): Promise<number> {
       refuse(`there is no system "${name}"`, USAGE)
   const workloads = (() => {
     try {
-      const some = drains ? WORKLOADS.filter(({ kind }) => kind === 'drain') : WORKLOADS
-      return chooseWorkloads(some, workload)
+      const some = drains ? WORKLOADS.filter(({ kind }) => kind === 'drain' || kind === 'restart') : WORKLOADS
+      if (workload.length > 0) return chooseWorkloads(some, workload)
+      return quick || drains ? some.filter(({ long }) => long !== true) : some
     } catch (error) {
       return refuse((error as Error).message, USAGE)
     }

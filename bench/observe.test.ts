@@ -33,13 +33,29 @@ test('a process that is gone has used nothing', () => {
 test('only what was used between begin and end counts', () => {
   let ticks = 500
   const processes = [{ name: 'a', role: 'service' as const, pid: 10 }]
-  const observation = observe(processes, () => stats({ 10: [1, ticks] }))
+  const observation = observe(processes, 'measured', () => stats({ 10: [1, ticks] }))
   ticks = 600
   observation.begin()
   ticks = 850
   observation.end()
   ticks = 9000
   expect(observation.stop()).toMatchObject([{ name: 'a', role: 'service', cpuSeconds: 2.5 }])
+})
+
+test('memory is observed before the measurement only if that is asked for', async () => {
+  const child = Bun.spawn(['sleep', '60'])
+  const processes = [{ name: 'child', role: 'service' as const, pid: child.pid }]
+  const [all, measured] = (['all', 'measured'] as const).map((memory) => observe(processes, memory))
+  await Bun.sleep(600)
+  child.kill()
+  await child.exited
+  const highest = [all, measured].map((observation) => {
+    observation?.begin()
+    observation?.end()
+    return observation?.stop()[0]?.residentMaxBytes
+  })
+  expect(highest).toEqual([expect.any(Number), 0])
+  expect(highest[0]).toBeGreaterThan(0)
 })
 
 test('growth is the difference of two fifths, of which the first is none', () => {

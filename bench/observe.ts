@@ -16,7 +16,7 @@ export interface Observed {
 }
 
 export interface Observation {
-  /** Starts the measurement. Earlier samples do not count. */
+  /** Starts the measurement. */
   begin(): void
   /** Ends the measurement. */
   end(): void
@@ -30,8 +30,15 @@ interface Use {
   residentBytes: number
 }
 
-/** Observes processes and their descendants until stopped. */
-export function observe(processes: readonly Observed[], look: () => Map<number, Stat> = readProcesses): Observation {
+/**
+ * Observes processes and their descendants until stopped.
+ * @param memory measured: of the measurement only. all: from now on until its end
+ */
+export function observe(
+  processes: readonly Observed[],
+  memory: 'measured' | 'all' = 'measured',
+  look: () => Map<number, Stat> = readProcesses,
+): Observation {
   let begun: Use[] | undefined
   let ended: Use[] | undefined
   let samples: Use[][] = []
@@ -40,12 +47,12 @@ export function observe(processes: readonly Observed[], look: () => Map<number, 
     return processes.map(({ pid }) => useOf(pid, stats))
   }
   const timer = setInterval(() => {
-    if (begun !== undefined && ended === undefined) samples.push(now())
+    if ((begun !== undefined || memory === 'all') && ended === undefined) samples.push(now())
   }, SAMPLE_INTERVAL_MS)
   return {
     begin() {
       begun = now()
-      samples = [begun]
+      samples = memory === 'all' ? [...samples, begun] : [begun]
     },
     end() {
       ended = now()

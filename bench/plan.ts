@@ -7,7 +7,7 @@ import { sizeOf, type Workload } from './workloads.ts'
 export interface Participant {
   name: string
   kind: SystemFacts['kind']
-  /** A program that only fills, or only drains, topics. `handler`: it can also drain with a handler. */
+  /** A program that only fills, or only drains, topics. `handler`: it can also drain with a handler that checks events. */
   task?: 'produce' | 'drain'
   handler?: boolean
 }
@@ -51,7 +51,9 @@ function takesPart(workload: Workload, { kind, task, handler }: Participant): bo
   switch (workload.kind) {
     case 'drain':
       if (kind === 'subject') return true
-      return task === 'drain' && workload.systems === 'all' && (handler === true || !workload.handler)
+      return task === 'drain' && workload.systems === 'all' && (handler === true || workload.handler === 'none')
+    case 'restart':
+      return kind === 'subject'
     case 'produce':
       return task === 'produce'
     default:
@@ -77,10 +79,18 @@ export function chooseWorkloads(table: readonly Workload[], names: readonly stri
 /** Overhead of a run: topics, start, settling, scan, end. Observed on two cores; for the estimate only. */
 const OVERHEAD_SECONDS = { full: 4, quick: 2.5 }
 const SECONDS_A_RECORD = 1 / 60_000
+const SECONDS_A_WAITING_RECORD = 1 / 1_280
+/** A restart fills, drains, restores and scans. */
+const RESTART_FACTOR = 4
 
 export function expectedSeconds({ workload }: PlannedRun, quick: boolean): number {
-  const { warmUpSeconds, seconds, records } = sizeOf(workload, quick)
-  return (quick ? OVERHEAD_SECONDS.quick : OVERHEAD_SECONDS.full) + warmUpSeconds + seconds + records * SECONDS_A_RECORD
+  const { warmUpSeconds, seconds, records, restSeconds } = sizeOf(workload, quick)
+  const recordSeconds = (() => {
+    if (workload.kind === 'drain' && workload.handler === 'waits') return records * SECONDS_A_WAITING_RECORD
+    return records * SECONDS_A_RECORD * (workload.kind === 'restart' ? RESTART_FACTOR : 1)
+  })()
+  const overheadSeconds = quick ? OVERHEAD_SECONDS.quick : OVERHEAD_SECONDS.full
+  return overheadSeconds + warmUpSeconds + seconds + recordSeconds + restSeconds
 }
 
 /** The estimated time of the remaining runs, corrected by how far the finished ones differed from their estimates. */

@@ -22,6 +22,19 @@ test('a run is one line that says how it went', () => {
   )
 })
 
+test('a restart is told by its time and memory, a drain by what it keeps', () => {
+  const restart = {
+    outcomes: 600_000,
+    toReadySeconds: 3,
+    toReadingSeconds: 2.04,
+    toOutcomeSeconds: 2.5,
+    residentBytes: 150e6,
+    idleResidentBytes: 80e6,
+  }
+  expect(lineOf({ ...RUN, restart })).toContain('  600,000 outcomes restored in 2.0 s · 70 MB over idle')
+  expect(lineOf({ ...RUN, residentAfterBytes: 150e6 })).toContain(' · afterwards 150 MB')
+})
+
 test('what must not be is not left out', () => {
   const scan = { acknowledged: 10, inLog: 9, lost: 1, withoutOutcome: 2, doubled: 3 }
   const line = lineOf({ ...RUN, scan, errors: { '503': 1200 }, void: 'it rained' })

@@ -1,6 +1,6 @@
 import { isTerminal, paint } from '../shared/dev/progress.ts'
 import type { PlannedRun } from './plan.ts'
-import type { Run } from './result.ts'
+import type { Restart, Run } from './result.ts'
 
 /** What a person sees of a bench: a line for each finished run and, on a terminal, a progress bar. */
 
@@ -55,21 +55,30 @@ const titleOf = ({ workload, system, repetition, share }: PlannedRun): string =>
 const count = (number: number): string => Math.round(number).toLocaleString('en')
 const ms = (number: number): string => `${number.toFixed(number < 10 ? 1 : 0)} ms`
 
+const megabytes = (bytes: number): string => `${count(bytes / 1e6)} MB`
+
+const restartParts = ({ outcomes, toReadingSeconds, residentBytes, idleResidentBytes }: Restart): string[] => [
+  `${count(outcomes)} outcomes restored in ${toReadingSeconds.toFixed(1)} s`,
+  `${megabytes(residentBytes - idleResidentBytes)} over idle`,
+]
+
 /** A run in a line. */
 export function lineOf(run: Run): string {
   const name = `${run.workload}${run.step === undefined ? '' : ` ×${run.step}`}`
-  const parts = [`${count(run.eventsPerSecond)} events/s`]
+  const parts = run.restart === undefined ? [`${count(run.eventsPerSecond)} events/s`] : restartParts(run.restart)
   if (run.eventsPerCpuSecond !== undefined) parts.push(`${count(run.eventsPerCpuSecond)} a CPU-second`)
   if (run.toAnswer !== undefined) parts.push(`answer p50 ${ms(run.toAnswer.p50Ms)} p99 ${ms(run.toAnswer.p99Ms)}`)
   const { toCommitted, appendToCommitted } = run
   if (toCommitted !== undefined) parts.push(`committed p50 ${ms(toCommitted.p50Ms)} p99 ${ms(toCommitted.p99Ms)}`)
   else if (appendToCommitted !== undefined) parts.push(`append to committed p99 ${ms(appendToCommitted.p99Ms)}`)
   if (run.toRefusal !== undefined) parts.push(`refused p99 ${ms(run.toRefusal.p99Ms)}`)
+  if (run.residentAfterBytes !== undefined) parts.push(`afterwards ${megabytes(run.residentAfterBytes)}`)
   for (const [kind, number] of Object.entries(run.errors)) parts.push(`${kind}: ${count(number)}`)
   const { scan } = run
   if (scan !== undefined && scan.lost > 0) parts.push(paint('red', `LOST ${scan.lost}`))
   if (scan?.withoutOutcome) parts.push(paint('red', `WITHOUT OUTCOME ${scan.withoutOutcome}`))
   if (scan?.doubled) parts.push(paint('red', `DOUBLED ${scan.doubled}`))
+  if (scan?.outOfOrder) parts.push(paint('red', `KEYS OUT OF ORDER ${scan.outOfOrder}`))
   if (run.void !== undefined) parts.push(paint('yellow', `VOID: ${run.void}`))
   return `${name.padEnd(16)} ${run.system.padEnd(24)} ${run.repetition}  ${parts.join(' · ')}`
 }

@@ -60,10 +60,31 @@ export const ScanResult = Type.Object(
     /** With outcomes only: events in the log that have none, and events that have more than one. */
     withoutOutcome: Type.Optional(Type.Integer()),
     doubled: Type.Optional(Type.Integer()),
+    /** Where order was verified: keys whose outcomes are not in the order of their events. */
+    outOfOrder: Type.Optional(Type.Integer()),
   },
   { additionalProperties: false },
 )
 export type ScanResult = Static<typeof ScanResult>
+
+/** A consumer that was stopped with full windows, and started again. */
+export const Restart = Type.Object(
+  {
+    /** Outcomes that it read back, by its own log. */
+    outcomes: Type.Integer(),
+    /** From the start of the process until it was ready. */
+    toReadySeconds: Type.Number(),
+    /** From the group's assignment until it read from every partition again; both by its own log. */
+    toReadingSeconds: Type.Number(),
+    /** From the group's assignment until a reader of committed records had seen a new outcome of every partition. */
+    toOutcomeSeconds: Type.Number(),
+    /** The highest resident memory from the start on, and that of the same process with empty topics. */
+    residentBytes: Type.Integer(),
+    idleResidentBytes: Type.Integer(),
+  },
+  { additionalProperties: false },
+)
+export type Restart = Static<typeof Restart>
 
 /** One repetition of one workload on one system. */
 export const Run = Type.Object(
@@ -96,6 +117,9 @@ export const Run = Type.Object(
     /** Requests that did not end well, by kind: a status, or a word such as "timeout". */
     errors: Type.Record(Type.String(), Type.Integer()),
     processes: Type.Array(ProcessUse),
+    /** The lowest resident memory of the services after the work, while the workload still observed it. */
+    residentAfterBytes: Type.Optional(Type.Integer()),
+    restart: Type.Optional(Restart),
     scan: Type.Optional(ScanResult),
     /** Why the run counts for nothing, such as a generator that was late. */
     void: Type.Optional(Type.String()),

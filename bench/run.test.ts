@@ -1,5 +1,5 @@
 import { expect, test } from 'bun:test'
-import { drained } from './measure-drain.ts'
+import { drained, restoredBy } from './measure-drain.ts'
 import type { Run } from './result.ts'
 import { brokenRuns, saturation } from './run.ts'
 
@@ -36,4 +36,21 @@ test('a drain lasts from the end of its warm-up to the last outcome, and what ca
   expect(drained([2000, 1000, 1000, 3000], 0)).toEqual({ seconds: 2, events: 2 })
   expect(drained([2000, 1000, 1000, 3000], 0.5)).toEqual({ seconds: 1, events: 1 })
   expect(drained([1000], 0)).toEqual({ seconds: 0, events: 0 })
+})
+
+test('a restart is read from the log: from the first assignment with partitions to the last that is read', () => {
+  const line = (second: number, msg: string, more: object) =>
+    JSON.stringify({ level: 'info', time: new Date(second * 1000).toISOString(), ...more, msg })
+  const assigned = [
+    line(1, 'assigned', { partitions: [] }),
+    'not of the log',
+    line(2, 'assigned', { partitions: ['a/0', 'a/1'] }),
+    line(3, 'reading', { partition: 'a/0', known: 10 }),
+  ]
+  expect(restoredBy([...assigned, line(5, 'reading', { partition: 'a/1', known: 20 }), ''].join('\n'))).toEqual({
+    assignedMs: 2000,
+    readingMs: 5000,
+    outcomes: 30,
+  })
+  expect(() => restoredBy(assigned.join('\n'))).toThrow('restored 1 of 2')
 })

@@ -9,7 +9,7 @@ import { kcatCommand } from '../shared/testing/kcat.ts'
 import { closedLoopRuntime } from './closed-loop.ts'
 import { commit, machine } from './environment.ts'
 import { measureClosed, measureOpen, measureTool } from './measure.ts'
-import { measureDrain } from './measure-drain.ts'
+import { measureDrain, measureRestart } from './measure-drain.ts'
 import { expectedSeconds, type PlannedRun, planRuns, secondsLeft } from './plan.ts'
 import type { Reporter } from './reporter.ts'
 import type { Result, Run, SystemFacts } from './result.ts'
@@ -71,7 +71,7 @@ export async function runBench(options: BenchOptions, reporter: Reporter): Promi
   const plan = planRuns({ ...options, systems: participants })
   const cluster = await step('Apache Kafka', (say) => startKafka({ settings: BROKER_SETTINGS, longRun: true, say }))
   const topics = openTopics(cluster)
-  const filled: Filled = { with: undefined }
+  const filled: Filled = { current: undefined }
   const root = await mkdtemp(join(tmpdir(), 'kafkatrace-bench-'))
   process.once('exit', () => rmSync(root, { recursive: true, force: true }))
   const stageOf = (directory: string): Stage => ({
@@ -131,13 +131,20 @@ const BROKER_WARM_UP_SECONDS = { full: 15, quick: 3 }
 
 /**
  * A broker that has just started runs unoptimised code and would slow the first measurement. It gets unmeasured load first,
- * from the first system that takes part.
+ * from the first system that takes part; a short drain, if there are only drains.
  */
 async function warmUp(
-  { systems, quick }: BenchOptions,
+  { systems, drains, quick }: BenchOptions,
   plan: readonly PlannedRun[],
   makeStage: () => Promise<Stage>,
 ): Promise<void> {
+  if (plan.every(({ workload: { kind } }) => kind === 'drain' || kind === 'restart')) {
+    const [first] = plan
+    const drain = drains.find(({ facts }) => facts.name === first?.system)
+    if (first?.workload.kind !== 'drain' || drain === undefined) return
+    await measureDrain(await makeStage(), drain, { ...first.workload, full: first.workload.quick })
+    return
+  }
   const system = systems.find(({ facts }) => facts.kind !== 'limit' && plan.some((run) => run.system === facts.name))
   const workload = WORKLOADS.find((one) => one.kind === 'closed' && one.systems === 'all')
   if (system === undefined || workload?.kind !== 'closed') return
@@ -221,6 +228,8 @@ async function measure(
     }
     case 'drain':
       return await measureDrain(stage, named(drains), workload)
+    case 'restart':
+      return await measureRestart(stage, workload)
     case 'produce':
       return await measureTool(stage, named(tools), workload)
   }

@@ -1,5 +1,5 @@
 import { expect, test } from 'bun:test'
-import { addLines, isBroken, judge, type Scanned, together } from './scan.ts'
+import { addByKey, addLines, isBroken, judge, keysOutOfOrder, type Scanned, together } from './scan.ts'
 
 const read = (text: string): Scanned => {
   const scanned = together([])
@@ -65,4 +65,23 @@ test('a run is broken by what is lost, doubled or without an outcome, and by not
   expect(isBroken({ ...kept, lost: 1 })).toBe(true)
   expect(isBroken({ ...kept, doubled: 1 })).toBe(true)
   expect(isBroken({ ...kept, withoutOutcome: 1 })).toBe(true)
+  expect(isBroken({ ...kept, outOfOrder: 1 })).toBe(true)
+})
+
+test('outcomes are in order if each key has them in the order of its events', () => {
+  const byKey = (text: string): Map<string, string[]> => {
+    const found = new Map<string, string[]>()
+    addByKey(text, found)
+    return found
+  }
+  const events = byKey('a ce_id=1,x=y\nb ce_id=2\na ce_id=3\n')
+  expect(events).toEqual(
+    new Map([
+      ['a', ['1', '3']],
+      ['b', ['2']],
+    ]),
+  )
+  expect(keysOutOfOrder(events, byKey('b ce_id=2\na ce_id=1\na ce_id=3\n'))).toBe(0)
+  expect(keysOutOfOrder(events, byKey('a ce_id=3\nb ce_id=2\na ce_id=1\n'))).toBe(1)
+  expect(keysOutOfOrder(events, byKey('a ce_id=1\nb ce_id=3\n'))).toBe(1)
 })

@@ -19,19 +19,40 @@ export interface Scanned {
 
 /** All committed records of a topic. */
 export async function scanTopic(brokers: string, topic: string): Promise<Scanned> {
-  const options = ['-C', '-b', brokers, '-t', topic, '-o', 'beginning', '-e', '-q', '-f', '%p %o %T %h\\n']
+  const scanned: Scanned = { partitions: [], offsets: [], timestampsMs: [], ids: [] }
+  await readTopic(brokers, topic, '%p %o %T %h\\n', (lines) => addLines(lines, scanned))
+  return scanned
+}
+
+/** IDs of a topic's committed records by key, in the order of the log. Keys are without spaces. */
+export async function scanByKey(brokers: string, topic: string): Promise<Map<string, string[]>> {
+  const byKey = new Map<string, string[]>()
+  await readTopic(brokers, topic, '%k %h\\n', (lines) => addByKey(lines, byKey))
+  return byKey
+}
+
+/**
+ * Reads the committed records of a topic, each printed by kcat in this format.
+ * @param onLines gets whole lines, each with its line feed
+ */
+async function readTopic(
+  brokers: string,
+  topic: string,
+  format: string,
+  onLines: (lines: string) => void,
+): Promise<void> {
+  const options = ['-C', '-b', brokers, '-t', topic, '-o', 'beginning', '-e', '-q', '-f', format]
   const child = Bun.spawn(
     [kcatCommand(), ...options, '-X', 'isolation.level=read_committed', '-X', 'check.crcs=false'],
     { stdin: 'ignore', stdout: 'pipe', stderr: 'pipe', timeout: SCAN_TIMEOUT_MS, killSignal: 'SIGKILL' },
   )
   const errors = child.stderr.text()
-  const scanned: Scanned = { partitions: [], offsets: [], timestampsMs: [], ids: [] }
   let rest = ''
   for await (const chunk of child.stdout) {
     // As Latin-1, bytes that are not UTF-8 remain characters.
     const text = rest + Buffer.from(chunk).toString('latin1')
     const end = text.lastIndexOf('\n')
-    addLines(text.slice(0, end + 1), scanned)
+    onLines(text.slice(0, end + 1))
     rest = text.slice(end + 1)
   }
   const exitCode = await child.exited
@@ -39,7 +60,6 @@ export async function scanTopic(brokers: string, topic: string): Promise<Scanned
     const why = exitCode === null ? `had not read it after ${SCAN_TIMEOUT_MS} ms` : `ended with ${exitCode}`
     throw new Error(`kcat could not read ${topic}: ${why}. ${(await errors).trim()}`)
   }
-  return scanned
 }
 
 const ID_HEADER = 'ce_id='
@@ -51,14 +71,33 @@ export function addLines(text: string, scanned: Scanned): void {
     const offsetAt = text.indexOf(' ', start) + 1
     const timestampAt = text.indexOf(' ', offsetAt) + 1
     const headersAt = text.indexOf(' ', timestampAt) + 1
-    const idAt = headerAt(text, headersAt, end)
-    const comma = text.indexOf(',', idAt)
     scanned.partitions.push(Number(text.slice(start, offsetAt - 1)))
     scanned.offsets.push(Number(text.slice(offsetAt, timestampAt - 1)))
     scanned.timestampsMs.push(Number(text.slice(timestampAt, headersAt - 1)))
-    scanned.ids.push(idAt < 0 ? '' : text.slice(idAt, comma < 0 || comma > end ? end : comma))
+    scanned.ids.push(idIn(text, headersAt, end))
     start = end + 1
   }
+}
+
+/** Adds whole lines, each with its line feed: `KEY NAME=VALUE,NAME=VALUE…`. */
+export function addByKey(text: string, byKey: Map<string, string[]>): void {
+  for (let start = 0; start < text.length; ) {
+    const end = text.indexOf('\n', start)
+    const headersAt = text.indexOf(' ', start) + 1
+    const key = text.slice(start, headersAt - 1)
+    const ids = byKey.get(key)
+    const id = idIn(text, headersAt, end)
+    if (ids === undefined) byKey.set(key, [id])
+    else ids.push(id)
+    start = end + 1
+  }
+}
+
+/** The ID in the headers between the two; empty if there is none. */
+function idIn(text: string, from: number, end: number): string {
+  const at = headerAt(text, from, end)
+  const comma = text.indexOf(',', at)
+  return at < 0 ? '' : text.slice(at, comma < 0 || comma > end ? end : comma)
 }
 
 /** Where the value of the ID's header begins, if it is between the two. */
@@ -100,6 +139,20 @@ export function judge(acknowledged: Acknowledged, { input, outcomes }: Left): Sc
   return { ...result, withoutOutcome, doubled }
 }
 
+/** The number of keys whose outcomes are not in the order of their events. */
+export function keysOutOfOrder(
+  events: ReadonlyMap<string, readonly string[]>,
+  outcomes: ReadonlyMap<string, readonly string[]>,
+): number {
+  let count = 0
+  for (const [key, ids] of outcomes) {
+    const places = new Map(events.get(key)?.map((id, place) => [id, place]))
+    const order = ids.map((id) => places.get(id) ?? -1)
+    if (order.some((place, index) => place < 0 || place < (order[index - 1] ?? 0))) count++
+  }
+  return count
+}
+
 function missing(acknowledged: Exclude<Acknowledged, number>, input: Scanned): number {
   const there = new Set(input.ids.map((id, index) => placeOf(id, input.partitions[index], input.offsets[index])))
   return acknowledged.filter(({ id, partition, offset }) => !there.has(placeOf(id, partition, offset))).length
@@ -122,4 +175,4 @@ export function together(scans: readonly Scanned[]): Scanned {
 }
 
 export const isBroken = (scan: ScanResult): boolean =>
-  scan.lost > 0 || (scan.withoutOutcome ?? 0) > 0 || (scan.doubled ?? 0) > 0
+  scan.lost > 0 || (scan.withoutOutcome ?? 0) > 0 || (scan.doubled ?? 0) > 0 || (scan.outOfOrder ?? 0) > 0

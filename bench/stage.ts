@@ -26,7 +26,7 @@ export interface Stage {
 /** Shared by the runs. */
 export interface Filled {
   /** undefined: nothing that a drain can use. */
-  with: string | undefined
+  current: { what: string; input: Scanned } | undefined
 }
 
 /** The measured values of a run. The plan has its workload and system. */
@@ -67,10 +67,15 @@ export async function ending<Result>(work: (ends: Ends) => Promise<Result>): Pro
 export const brokersOf = (stage: Stage): string => stage.cluster.bootstrapServers
 
 export async function makeTopics(stage: Stage, names: readonly string[], ends: Ends): Promise<void> {
-  stage.filled.with = undefined
-  await stage.topics.remove(names)
-  await stage.topics.create(names, stage.partitions)
+  await emptyTopics(stage, names, stage.partitions)
   ends.add(() => stage.topics.remove(names))
+}
+
+/** Creates topics, in place of existing ones. */
+export async function emptyTopics(stage: Stage, names: readonly string[], partitions: number): Promise<void> {
+  if (names.some((name) => parseTopic(name)?.role === 'input')) stage.filled.current = undefined
+  await stage.topics.remove(names)
+  await stage.topics.create(names, partitions)
 }
 
 export const withRoles = (stage: Stage, services: RunningSystem['processes'], ...others: Observed[]): Observed[] => [
@@ -118,16 +123,20 @@ interface SettledScan {
   processed: Scanned
 }
 
-/** The content of the topics, once it no longer improves. */
+/**
+ * The content of the topics, once it no longer improves.
+ * @param known the content of the input topics, if it was scanned before and has not changed
+ */
 export async function settledScan(
   stage: Stage,
   inputs: readonly string[],
   acknowledged: Acknowledged,
   outcomes: boolean,
+  known?: Scanned,
 ): Promise<SettledScan> {
   const scan = async (topics: readonly string[]): Promise<Scanned> =>
     together(await Promise.all(topics.map((topic) => scanTopic(brokersOf(stage), topic))))
-  const input = await scan(inputs)
+  const input = known ?? (await scan(inputs))
   const none = together([])
   if (!outcomes) return { result: judge(acknowledged, { input }), input, processed: none }
   const deadline = performance.now() + SETTLE_TIMEOUT_MS

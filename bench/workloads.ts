@@ -1,5 +1,6 @@
-import { eventOfBytes, FORMS, type Form, requestsOf, valueBytesOf } from './payloads.ts'
+import { eventOfBytes, FORMS, type Form, requestsOf, SUBJECTS, valueBytesOf } from './payloads.ts'
 import type { WorkloadFacts } from './result.ts'
+import { HANDLER_WAIT_MS } from './systems/drain-handler-waits.ts'
 
 /** The workloads as a table. Generators decide how load is made, systems how it is received. */
 
@@ -9,6 +10,8 @@ interface Common {
   /** What is sent and how, in one sentence. */
   what: string
   repetitions: number
+  /** Only in a full bench, or by name: too long for a quick bench and for `bench drain`. */
+  long?: boolean
   /** The sizes of a run, for a full and a quick bench. */
   full: Size
   quick: Size
@@ -19,6 +22,8 @@ interface Size {
   warmUpSeconds?: number
   seconds?: number
   records?: number
+  /** How long memory is observed after the work. */
+  restSeconds?: number
   /** Shares of saturation, or none. */
   shares?: readonly number[]
 }
@@ -53,10 +58,22 @@ export interface OpenWorkload extends Common {
 /** Records of a filled topic are copied to another one, exactly once. */
 export interface DrainWorkload extends Common {
   kind: 'drain'
+  /** all: KafkaTrace, and the drains that have such a handler. */
   systems: 'all' | 'subject'
   eventBytes: number
   partitions: number
-  handler: boolean
+  handler: DrainHandler
+}
+
+/** checks: parses and validates an event, and answers with a changed object. waits: {@link HANDLER_WAIT_MS} for each event. */
+export type DrainHandler = 'none' | 'checks' | 'waits'
+
+/** The consumer is stopped after a drain, and started again. */
+export interface RestartWorkload extends Common {
+  kind: 'restart'
+  systems: 'subject'
+  eventBytes: number
+  partitions: number
 }
 
 /** The limits fill a topic. */
@@ -65,7 +82,7 @@ export interface ProduceWorkload extends Common {
   eventBytes: number
 }
 
-export type RecordsWorkload = DrainWorkload | ProduceWorkload
+type RecordsWorkload = DrainWorkload | RestartWorkload | ProduceWorkload
 
 export type Workload = ClosedWorkload | OpenWorkload | RecordsWorkload
 
@@ -90,7 +107,7 @@ const CLOSED = {
 const DRAIN = {
   kind: 'drain',
   repetitions: 3,
-  full: { records: 300_000 },
+  full: { records: 200_000 },
   quick: { records: 50_000 },
   eventBytes: 300,
   partitions: 6,
@@ -231,36 +248,63 @@ export const WORKLOADS: readonly Workload[] = [
     ...DRAIN,
     systems: 'all',
     name: 'drain',
-    title: 'Backlog, events without a handler',
-    what: 'A topic of six partitions that is full of events of 300 B is taken to another one, exactly once. The first 30 % of the outcomes warm up; the rate is that of the others.',
-    handler: false,
+    title: 'Backlog, without a handler',
+    what: 'Events of 300 B in six partitions are copied to another topic, exactly once. The first 30 % of the outcomes are warm-up, which the rate leaves out; memory is observed from the start.',
+    handler: 'none',
   },
   {
     ...DRAIN,
     systems: 'all',
     name: 'drain-handler',
     title: 'Backlog, with a handler',
-    what: 'The same, where a handler parses each event, checks it against a schema and answers with a changed object.',
-    handler: true,
+    what: 'The same with a handler that parses each event, validates it against a schema, and answers with a changed object.',
+    handler: 'checks',
   },
   {
     ...DRAIN,
     systems: 'subject',
     name: 'drain-24',
     title: 'Backlog in 24 partitions',
-    what: 'The first with 24 partitions in place of six.',
+    what: 'As without a handler, but with 24 partitions in place of six.',
     partitions: 24,
-    handler: false,
+    handler: 'none',
   },
   {
     ...DRAIN,
     systems: 'subject',
     name: 'drain-million',
     title: 'Backlog of a million events',
-    what: 'The first with a million events, for what memory it takes.',
+    what: 'As without a handler, by one process. Its memory is observed while it drains, and for a minute after.',
     repetitions: 1,
-    full: { records: 1_000_000 },
-    handler: false,
+    long: true,
+    full: { records: 1_000_000, restSeconds: 60 },
+    quick: { records: 50_000, restSeconds: 2 },
+    handler: 'none',
+  },
+  {
+    ...DRAIN,
+    systems: 'subject',
+    name: 'drain-waits',
+    title: 'Backlog, with a handler that waits',
+    what: `A handler waits ${HANDLER_WAIT_MS} ms for each event, as for another service. ${SUBJECTS} keys; 64 handlers run at a time. The order of outcomes by key is verified.`,
+    repetitions: 1,
+    full: { records: 20_000 },
+    quick: { records: 4_000 },
+    handler: 'waits',
+  },
+  {
+    kind: 'restart',
+    systems: 'subject',
+    name: 'drain-restart',
+    title: 'Restart with full windows',
+    what: 'The consumer drains a backlog that fills the window of each of six partitions with 100,000 outcomes, is stopped, and started again. Memory is compared with that of the same process with empty topics.',
+    repetitions: 1,
+    long: true,
+    // Keys are spread unevenly: the partition with the fewest gets 31 of 211.
+    full: { records: 700_000, restSeconds: 5 },
+    quick: { records: 20_000, restSeconds: 1 },
+    eventBytes: 300,
+    partitions: 6,
   },
   {
     kind: 'produce',
@@ -275,8 +319,14 @@ export const WORKLOADS: readonly Workload[] = [
 ]
 
 export const sizeOf = (workload: Workload, quick: boolean): Required<Omit<Size, 'shares'>> & Pick<Size, 'shares'> => {
-  const { warmUpSeconds = 0, seconds = 0, records = 0, shares } = quick ? workload.quick : workload.full
-  return { warmUpSeconds, seconds, records, ...(shares !== undefined && { shares }) }
+  const {
+    warmUpSeconds = 0,
+    seconds = 0,
+    records = 0,
+    restSeconds = 0,
+    shares,
+  } = quick ? workload.quick : workload.full
+  return { warmUpSeconds, seconds, records, restSeconds, ...(shares !== undefined && { shares }) }
 }
 
 /** Bytes of a record's value, which is the event's data. */

@@ -57,7 +57,7 @@ const FRANZ: Drain = {
   },
   async drain(options) {
     const binary = await buildGo(this.facts.name, FRANZ_SOURCES, () => undefined)
-    return start(this.facts.name, options, [binary], { HANDLER: options.handler ? 'on' : 'off' })
+    return start(this.facts.name, options, [binary], { HANDLER: options.handler === 'none' ? 'off' : 'on' })
   },
 }
 
@@ -99,7 +99,7 @@ const STREAMS: Drain = {
       this.facts.name,
       options,
       [await findJava(), ...JAVA_OPTIONS, '-cp', `${built}/drain-streams.jar:${built}/dependency/*`, 'Drain'],
-      { STATE_DIR: state, ...(options.handler && { ORDER_SCHEMA: SCHEMA }) },
+      { STATE_DIR: state, ...(options.handler !== 'none' && { ORDER_SCHEMA: SCHEMA }) },
     )
   },
 }

@@ -48,14 +48,8 @@ export async function startKafkaTrace(options: KafkaTraceOptions): Promise<Runni
       services.push(await createService('producer', 'producer', env, directory))
     }
     if (options.consumer) {
-      const env = {
-        ...COMMON_ENV,
-        KAFKA_BROKERS: brokers,
-        GROUP_ID: `bench-${crypto.randomUUID()}`,
-        INSTANCE_ID: 'bench',
-        ...(options.handlers !== undefined && { HANDLERS_MODULE: options.handlers }),
-      }
-      services.push(await createService('consumer', 'consumer', env, directory))
+      const env = options.handlers === undefined ? {} : { HANDLERS_MODULE: options.handlers }
+      services.push(await createConsumer({ brokers, directory, name: 'consumer', env }))
     }
     for (const service of services) service.start()
     await Promise.all(services.map((service) => service.ready()))
@@ -73,6 +67,20 @@ export async function startKafkaTrace(options: KafkaTraceOptions): Promise<Runni
     stop: () => end(services),
   }
 }
+
+/** A consumer of its own group, not started. A restart keeps the group. */
+export const createConsumer = ({
+  brokers,
+  directory,
+  name,
+  env,
+}: Pick<StartOptions, 'brokers' | 'directory'> & { name: string; env: Record<string, string> }): Promise<Service> =>
+  createService(
+    'consumer',
+    name,
+    { ...COMMON_ENV, KAFKA_BROKERS: brokers, GROUP_ID: `bench-${crypto.randomUUID()}`, INSTANCE_ID: 'bench', ...env },
+    directory,
+  )
 
 async function end(services: readonly Service[]): Promise<void> {
   await Promise.all(services.filter((service) => service.running()).map((service) => service.terminate()))
@@ -93,7 +101,10 @@ async function writeTenants(topics: readonly string[], keys: Map<string, string>
 
 export const KAFKATRACE_TOPIC = inputTopic('default', 'events')
 
-const HANDLERS = join(import.meta.dir, 'drain-handler.ts')
+const HANDLERS = {
+  checks: join(import.meta.dir, 'drain-handler-checks.ts'),
+  waits: join(import.meta.dir, 'drain-handler-waits.ts'),
+} as const
 
 export const KAFKATRACE: System & Drain = {
   facts: {
@@ -128,6 +139,6 @@ export const KAFKATRACE: System & Drain = {
       producer: false,
       consumer: true,
       auth: false,
-      ...(handler && { handlers: HANDLERS }),
+      ...(handler !== 'none' && { handlers: HANDLERS[handler] }),
     }),
 }

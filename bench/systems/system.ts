@@ -1,4 +1,5 @@
 import type { SystemFacts } from '../result.ts'
+import type { DrainHandler } from '../workloads.ts'
 
 /**
  * A measured system: KafkaTrace, a peer, or a limit. Every HTTP system listens on `127.0.0.1:port` and answers `POST /v1/events`; the workload
@@ -46,8 +47,7 @@ export interface Drain extends Pick<System, 'facts' | 'prepare'> {
 export interface DrainOptions extends Omit<StartOptions, 'port'> {
   /** The topic of the outcomes. */
   output: string
-  /** Each value is parsed, checked against a schema and answered with a changed object. Otherwise records are copied unchanged. */
-  handler: boolean
+  handler: DrainHandler
 }
 
 export type RunningDrain = Pick<RunningSystem, 'processes' | 'stop'>

@@ -1,4 +1,4 @@
-/** The handler of the drain with a handler: as the peers', it checks the order against a schema and answers with a changed object. */
+/** The handler of `drain-handler`. Like the peers', it validates the order against a schema, and answers with a changed object. */
 import { defineHandler, Type } from 'kafkatrace'
 
 const Order = Type.Object({
