@@ -46,7 +46,7 @@ const SYSTEMS: readonly [name: string, title: string, kind: SystemFacts['kind'],
     ['go-franz', 'Go: net/http + franz-go', 'peer', 19_000, 21_000],
     ['go-benthos', 'Go: Benthos (http_server → franz-go)', 'peer', 7_000, 6_000],
     ['bun-hello', 'Bun.serve, a fixed text', 'limit', 70_000, 72_000],
-    ['bun-echo', 'Bun.serve, echo', 'limit', 36_000, 37_000],
+    ['bun-echo', 'Bun.serve, echo', 'limit', 44_000, 37_000],
   ]
 
 const UNAVAILABLE = { name: 'strimzi-bridge', title: 'Strimzi Kafka Bridge', why: 'its jars did not resolve' }
@@ -171,9 +171,34 @@ function exampleRuns(): Run[] {
         system: 'kafkatrace',
         rate: 60_000,
         perCpuSecond: 55_000,
-        extra: () => ({ processes: [exampleProcess('consumer', 6, 250)] }),
+        extra: () => ({
+          processes: [exampleProcess('consumer', 6, 250)],
+          ...(workload === 'drain-million' && { residentAfterBytes: 150 * MEBIBYTE }),
+        }),
       }),
     ),
+    ...draftRuns({
+      workload: 'drain-waits',
+      system: 'kafkatrace',
+      rate: 1_250,
+      perCpuSecond: 4_000,
+      extra: () => ({ scan: { ...keptOnce(20_000), outOfOrder: 0 } }),
+    }),
+    ...draftRuns({
+      workload: 'drain-restart',
+      system: 'kafkatrace',
+      rate: 0,
+      extra: (factor) => ({
+        restart: {
+          outcomes: 600_000,
+          toReadySeconds: 3 * factor,
+          toReadingSeconds: 2 * factor,
+          toOutcomeSeconds: 2.5 * factor,
+          residentBytes: 150 * MEBIBYTE,
+          idleResidentBytes: 80 * MEBIBYTE,
+        },
+      }),
+    }),
     ...DRAINS.flatMap(([system, , kind, rate, perCpuSecond]) =>
       (kind === 'peer' ? ['drain', 'drain-handler'] : ['drain']).flatMap((workload) =>
         draftRuns({ workload, system, rate, perCpuSecond }),
@@ -194,10 +219,12 @@ const TITLES: Readonly<Record<string, string>> = {
   'steady-1000': '1,000 events a second',
   ladder: 'Shares of saturation',
   overload: 'Twice saturation',
-  drain: 'Backlog, events without a handler',
+  drain: 'Backlog, without a handler',
   'drain-handler': 'Backlog, with a handler',
   'drain-24': 'Backlog in 24 partitions',
   'drain-million': 'Backlog of a million events',
+  'drain-waits': 'Backlog, with a handler that waits',
+  'drain-restart': 'Restart with full windows',
   'produce-limit': 'What clients without a service write',
 }
 
@@ -219,6 +246,7 @@ export function exampleResult(): Result {
     systems: [
       ...SYSTEMS.map(([name, title, kind]) => ({ ...facts, name, title, kind })),
       ...TOOLS.map(([name, title]) => ({ ...facts, name, title, kind: 'limit' as const })),
+      ...DRAINS.map(([name, title, kind]) => ({ ...facts, name, title, kind })),
       {
         ...facts,
         versions: {},

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'bun:test'
 import { changingRuns, exampleLatency, exampleResult } from './example-result.ts'
 import { type Judged, judgeGoals } from './goals.ts'
-import { parseResult, type Result, type Run } from './result.ts'
+import { parseResult, type Restart, type Result, type Run } from './result.ts'
 
 const GOOD = exampleResult()
 
@@ -48,7 +48,7 @@ describe('any goal', () => {
     const result = changingRuns(GOOD, { workload: 'ndjson', repetition: 2 }, (run) => ({ ...run, scan }))
     expect(goal(result, 'ndjson')).toMatchObject({
       verdict: 'missed',
-      why: 'events were lost, or have not one outcome, in 1 run',
+      why: 'events were lost, have not one outcome, or are out of order, in 1 run',
     })
     expect(goal(result, 'batch-100').verdict).toBe('met')
   })
@@ -187,6 +187,26 @@ describe('1,000 events a second', () => {
     })
   })
 
+  test('have a bound for the outcome only where the echo shows a fast machine', () => {
+    const slow = ours('steady-1000', (run) => ({
+      ...run,
+      toCommitted: { ...exampleLatency(1), p95Ms: 21, p99Ms: 34 },
+    }))
+    const atEcho = (result: Result, requestsPerSecond: number) =>
+      changingRuns(result, { workload: 'single-1kb', system: 'bun-echo' }, (run) => ({ ...run, requestsPerSecond }))
+    expect(goal(atEcho(slow, 40_000), 'steady-1000-outcome')).toMatchObject({
+      verdict: 'missed',
+      why: 'Bun’s echo made 40,000 requests a second',
+    })
+    expect(goal(atEcho(slow, 39_999), 'steady-1000-outcome')).toMatchObject({
+      verdict: 'not measured',
+      why: 'p95 21 ms, p99 34 ms, no errors; Bun’s echo made 39,999 requests a second',
+    })
+    expect(goal(atEcho(GOOD, 20_000), 'steady-1000-outcome').verdict).toBe('met')
+    const failing = changingRuns(slow, { workload: 'steady-1000' }, (run) => ({ ...run, errors: { timeout: 1 } }))
+    expect(goal(atEcho(failing, 20_000), 'steady-1000-outcome').verdict).toBe('missed')
+  })
+
   test('bound the memory of each service at its highest, in the worst repetition', () => {
     const large = changingRuns(GOOD, { workload: 'steady-1000', repetition: 2 }, (run) => ({
       ...run,
@@ -254,7 +274,7 @@ describe('the consumer', () => {
     ).toBe('missed')
   })
 
-  test('keeps its memory while it works off a backlog', () => {
+  test('keeps its memory while it drains a backlog, and gives it back', () => {
     const large = ours('drain-million', (run) => ({
       ...run,
       processes: run.processes.map((one) => ({ ...one, residentMaxBytes: 301e6 })),
@@ -262,6 +282,36 @@ describe('the consumer', () => {
     expect(goal(large, 'drain-memory')).toMatchObject({
       verdict: 'missed',
       measured: expect.stringContaining('301 MB'),
+    })
+    expect(goal(large, 'drain-memory-after').verdict).toBe('met')
+    const kept = ours('drain-million', (run) => ({ ...run, residentAfterBytes: 181e6 }))
+    expect(goal(kept, 'drain-memory-after')).toMatchObject({ verdict: 'missed', measured: '181 MB' })
+  })
+
+  test('runs handlers that wait together, and keeps every key in order', () => {
+    expect(goal(GOOD, 'drain-waits').measured).toEndWith('of 1,280, every key in order')
+    const alone = ours('drain-waits', (run) => ({ ...run, eventsPerSecond: 1_151 }))
+    expect(goal(alone, 'drain-waits')).toMatchObject({ verdict: 'missed', measured: expect.stringMatching(/^89 %/) })
+    const mixed = ours('drain-waits', (run) => ({
+      ...run,
+      scan: { acknowledged: 1, inLog: 1, lost: 0, outOfOrder: 1 },
+    }))
+    expect(goal(mixed, 'drain-waits')).toMatchObject({
+      verdict: 'missed',
+      measured: expect.stringContaining('3 keys out of order'),
+    })
+    const unscanned = ours('drain-waits', ({ scan, ...run }) => run)
+    expect(goal(unscanned, 'drain-waits').verdict).toBe('not measured')
+  })
+
+  test('restarts with full windows in seconds, and in little more memory than an idle one', () => {
+    const restarted = (change: Partial<Restart>) =>
+      ours('drain-restart', (run) => ({ ...run, ...(run.restart && { restart: { ...run.restart, ...change } }) }))
+    expect(goal(GOOD, 'restart-time').measured).toContain('600,000 outcomes')
+    expect(goal(restarted({ toReadingSeconds: 3.01 }), 'restart-time').verdict).toBe('missed')
+    expect(goal(restarted({ idleResidentBytes: 80e6, residentBytes: 181e6 }), 'restart-memory')).toMatchObject({
+      verdict: 'missed',
+      measured: '101 MB over 80 MB',
     })
   })
 })
