@@ -131,7 +131,7 @@ const BROKER_WARM_UP_SECONDS = { full: 15, quick: 3 }
 
 /**
  * A broker that has just started runs unoptimised code and would slow the first measurement. It gets unmeasured load first,
- * from the first system that takes part; a short drain, if there are only drains.
+ * from the first system that takes part. If there are only drains, the first of them is made twice: its input stays filled.
  */
 async function warmUp(
   { systems, drains, quick }: BenchOptions,
@@ -141,8 +141,9 @@ async function warmUp(
   if (plan.every(({ workload: { kind } }) => kind === 'drain' || kind === 'restart')) {
     const [first] = plan
     const drain = drains.find(({ facts }) => facts.name === first?.system)
-    if (first?.workload.kind !== 'drain' || drain === undefined) return
-    await measureDrain(await makeStage(), drain, { ...first.workload, full: first.workload.quick })
+    // The others begin with a long drain of their own.
+    if (first?.workload.kind !== 'drain' || first.workload.long === true || drain === undefined) return
+    await measureDrain(await makeStage(), drain, first.workload)
     return
   }
   const system = systems.find(({ facts }) => facts.kind !== 'limit' && plan.some((run) => run.system === facts.name))

@@ -1,5 +1,5 @@
 /*
- * The limit of an exactly-once drain: librdkafka alone, which copies records from one topic to another in transactions. See HELP.
+ * The limit of an exactly-once drain: librdkafka alone copies records from one topic to another in transactions. See HELP.
  */
 #include <signal.h>
 #include <string.h>
@@ -7,14 +7,15 @@
 #include "program.h"
 
 static const char HELP[] =
-    "Copies committed records from TOPIC to OUTPUT, keys, values and headers as they are, exactly once: outputs and offsets are committed in the same\n"
-    "transaction. Runs until SIGTERM.\n"
+    "Copies committed records from TOPIC to OUTPUT, with unchanged keys, values and headers, exactly once: each transaction commits outputs and offsets.\n"
+    "Runs until SIGTERM.\n"
     "\n"
     "Usage: drain BROKERS TOPIC OUTPUT GROUP\n"
     "\n"
     "  GROUP   of the consumer, and the transactional id\n";
 
-#define BATCH_RECORDS 5000
+/* With 5,000 it made 0.6 of the rate: a transaction waits for the broker four times. */
+#define BATCH_RECORDS 20000
 #define BATCH_WAIT_MS 20
 #define TRANSACTION_TIMEOUT_MS 60000
 #define QUEUE_FULL_WAIT_MS 5

@@ -25,7 +25,7 @@ const LIBRDKAFKA: Drain = {
       'isolation.level': 'read_committed',
       'compression.codec': 'lz4',
       'linger.ms': '5',
-      'records a transaction': 'up to 5000',
+      'records a transaction': 'up to 20000',
     },
     notes: 'Exactly once within Kafka; an event that a client has sent twice is there twice. No handler.',
   },
