@@ -236,7 +236,7 @@ export function exampleResult(): Result {
     seconds: 2000,
     quick: false,
     commit: '0123456789ab',
-    machine: { cpu: 'An Example CPU', cores: 2, memoryBytes: 8 * 2 ** 30, kernel: '6.1.0', system: 'Debian 13' },
+    machine: { cpu: 'An Example CPU', cores: 2, memoryBytes: 8 * 2 ** 30, kernel: 'Linux 6.1.0', system: 'Debian 13' },
     broker: {
       description: 'Apache Kafka 4.3.1, 1 node',
       partitions: 6,

@@ -9,6 +9,8 @@ import { HANDLER_WAIT_MS } from './systems/drain-handler-waits.ts'
 
 export interface Judged {
   goal: string
+  /** Workloads that judge KafkaTrace. */
+  workload: string
   what: string
   target: string
   measured: string
@@ -260,7 +262,7 @@ const GOALS: readonly Goal[] = [
 /** Every goal, in the table's order. */
 export function judgeGoals(result: Result): Judged[] {
   return GOALS.map(({ goal, what, target, workload, judge }) => {
-    const row = { goal, what, target }
+    const row = { goal, workload, what, target }
     const judgement = judge(result)
     if (judgement.kind === 'not measured')
       return { ...row, measured: '–', verdict: 'not measured' as const, why: judgement.why }

@@ -64,6 +64,25 @@ describe('the report', () => {
     expect(render(spread)).toContain('2,000 (1,000–3,000)')
   })
 
+  test('has the goals of the workloads that were run, and counts the others', () => {
+    const drains = GOOD.workloads.filter(({ name }) => name.startsWith('drain'))
+    const text = summaryOf({ ...GOOD, workloads: drains })
+    expect(text).toContain('Kafka Streams')
+    expect(text).not.toContain('Single POST')
+    const others = judgeGoals(GOOD).filter(({ workload }) => !workload.startsWith('drain')).length
+    expect(text).toContain(`${others} goals belong to workloads that were not run.`)
+    expect(summaryOf(GOOD)).not.toContain('were not run')
+  })
+
+  test('has columns only of what was measured', () => {
+    const section = (title: string): string => render().split(`### ${title}\n`)[1]?.split('\n### ')[0] ?? ''
+    expect(section('Restart with full windows')).toContain('| 600,000 |')
+    expect(section('Restart with full windows')).not.toContain('events/s')
+    expect(section('Backlog, without a handler')).not.toContain('requests/s')
+    expect(section('Backlog of a million events')).toContain('MiB, lowest after')
+    expect(section('Backlog, with a handler that waits')).toContain('keys out of order')
+  })
+
   test('has no plot of what was not measured', () => {
     expect(plotsOf({ ...GOOD, runs: [] })).toEqual([])
     expect(render({ ...GOOD, runs: [] })).not.toContain('.svg')

@@ -3,7 +3,7 @@ import { basename, join, relative } from 'node:path'
 import { parseCommandLine } from '../shared/service/command-line.ts'
 import { judgeGoals } from './goals.ts'
 import { type Bar, barPlot, ladderPlot, percentilePlot, type Series, short, throughputPlot } from './plots.ts'
-import type { Latency, Result, Run, SystemFacts, WorkloadFacts } from './result.ts'
+import type { Latency, ProcessUse, Result, Run, SystemFacts, WorkloadFacts } from './result.ts'
 import { chosenResult } from './results.ts'
 import { type Summary, summarise } from './statistics.ts'
 
@@ -77,15 +77,26 @@ function cell(summary: Summary | undefined): string {
 
 function machineOf({ machine, broker }: Result): string {
   const gibibytes = Math.round(machine.memoryBytes / 2 ** 30)
-  return `${machine.cores} cores of ${machine.cpu}, ${gibibytes} GiB, ${machine.system}, Linux ${machine.kernel}; ${broker.description}, ${broker.partitions} partitions, replication ${broker.replication}, on the same machine as everything else`
+  return `${machine.cores} cores of ${machine.cpu}, ${gibibytes} GiB, ${machine.system}, ${machine.kernel}; ${broker.description}, ${broker.partitions} partitions, replication ${broker.replication}, on the same machine as everything else`
 }
 
+/** The goals of the workloads that the result has. */
 function goalTable(result: Result): string[] {
-  const rows = judgeGoals(result).map(
-    ({ what, target, measured, verdict, why }) =>
-      `| ${what} | ${target} | ${measured}${why === undefined ? '' : ` (${why})`} | ${verdict === 'met' ? 'met' : `**${verdict}**`} |`,
-  )
-  return ['| | goal | measured | |', '|---|---|---|---|', ...rows]
+  const names = new Set(result.workloads.map(({ name }) => name))
+  const goals = judgeGoals(result)
+  const rows = goals
+    .filter(({ workload }) => names.has(workload))
+    .map(
+      ({ what, target, measured, verdict, why }) =>
+        `| ${what} | ${target} | ${measured}${why === undefined ? '' : ` (${why})`} | ${verdict === 'met' ? 'met' : `**${verdict}**`} |`,
+    )
+  const others = goals.length - rows.length
+  return [
+    '| | goal | measured | |',
+    '|---|---|---|---|',
+    ...rows,
+    ...(others === 0 ? [] : ['', `${others} goals belong to workloads that were not run.`]),
+  ]
 }
 
 /** The goals and the machine, in a few lines. */
@@ -140,14 +151,22 @@ export function plotsOf(result: Result): Plot[] {
       bars(workload, (run) => run.eventsPerSecond),
     )
   }
-  for (const workload of ['drain', 'produce-limit'])
-    addBars(
-      workload,
-      workload,
-      'Medians; the whiskers are the range over the repetitions',
-      'events a second',
-      bars(workload, (run) => run.eventsPerSecond),
-    )
+  for (const workload of ['drain', 'drain-handler']) {
+    const what = 'Exactly once from topic to topic. Medians, with the range of the repetitions, which alternate'
+    const plot = (suffix: string, unit: string, value: (run: Run) => number | undefined): void =>
+      addBars(`${workload}${suffix}`, workload, what, unit, bars(workload, value))
+    plot('', 'events a second', (run) => run.eventsPerSecond)
+    plot('-cpu', 'events per CPU-second of the process', (run) => run.eventsPerCpuSecond)
+    const memory = bars(workload, highestMebibytes).reverse()
+    addBars(`${workload}-memory`, workload, what, 'MiB of resident memory, at its highest (less is better)', memory)
+  }
+  addBars(
+    'produce-limit',
+    'produce-limit',
+    'Medians; the whiskers are the range over the repetitions',
+    'events a second',
+    bars('produce-limit', (run) => run.eventsPerSecond),
+  )
   const curves = (workload: string, step?: number): Series[] => {
     const run = typical(groups(result, workload).find((group) => group.step === step)?.runs ?? [])
     const suffix = step === undefined ? '' : `, ${Math.round(step * 100)} % of saturation`
@@ -278,6 +297,7 @@ const HOW: readonly string[] = [
   '- The load, the services, the broker and whoever watches share the cores of one machine, so that events a second say what this machine does as a whole; events per CPU-second of the service say what the service costs.',
   '- The systems of a workload alternate, so that what changes on the machine meanwhile changes for all of them. Ratios are taken within one run of the bench.',
   '- After every run its topics are scanned by kcat, a client that is not ours: what was acknowledged must be there and, where outcomes count, have exactly one.',
+  '- A drain is measured by what a reader of committed records sees of it, from the first 30 % of the outcomes on; its memory from its start on.',
   '- CPU time and resident memory are read from `/proc`, of all threads and children. A run whose generator was late is void.',
 ]
 
@@ -305,25 +325,43 @@ const MEBIBYTE = 2 ** 20
 
 const services = (run: Run) => run.processes.filter(({ role }) => role === 'service')
 
+/** Of all services together; undefined where none was observed. */
+const mebibytes = (run: Run, value: (process: ProcessUse) => number): number | undefined => {
+  const bytes = services(run).reduce((sum, one) => sum + value(one), 0)
+  return bytes === 0 ? undefined : bytes / MEBIBYTE
+}
+
+const highestMebibytes = (run: Run): number | undefined => mebibytes(run, (one) => one.residentMaxBytes)
+
+const isHttp = (run: Run): boolean => run.toAnswer !== undefined
+
 const COLUMNS: readonly Column[] = [
   { title: 'offered/s', value: (run) => run.offeredPerSecond },
-  { title: 'requests/s', value: (run) => (run.offeredPerSecond === undefined ? run.requestsPerSecond : undefined) },
-  { title: 'events/s', value: (run) => run.eventsPerSecond },
+  {
+    title: 'requests/s',
+    value: (run) => (isHttp(run) && run.offeredPerSecond === undefined ? run.requestsPerSecond : undefined),
+  },
+  { title: 'events/s', value: (run) => (run.restart === undefined ? run.eventsPerSecond : undefined) },
   { title: 'events per CPU-s', value: (run) => run.eventsPerCpuSecond },
   ...latencyColumns('202', (run) => run.toAnswer),
   ...latencyColumns('outcome', (run) => run.toCommitted),
   ...latencyColumns('append to outcome', (run) => run.appendToCommitted, ['p50Ms', 'p99Ms']),
   ...latencyColumns('refusal', (run) => run.toRefusal, ['p50Ms', 'p99Ms', 'maxMs']),
+  { title: 'outcomes restored', value: ({ restart }) => restart?.outcomes },
+  { title: 'start to ready, s', value: ({ restart }) => restart?.toReadySeconds },
+  { title: 'assignment to reading, s', value: ({ restart }) => restart?.toReadingSeconds },
+  { title: '… to outcomes, s', value: ({ restart }) => restart?.toOutcomeSeconds },
+  { title: 'MiB', value: (run) => mebibytes(run, (one) => one.residentMeanBytes) },
+  { title: 'MiB, highest', value: highestMebibytes },
+  { title: 'MiB, lowest after', value: ({ residentAfterBytes: bytes }) => bytes && bytes / MEBIBYTE },
+  { title: 'MiB, highest of an idle process', value: ({ restart }) => restart && restart.idleResidentBytes / MEBIBYTE },
   {
-    title: 'MiB',
-    value: (run) =>
-      services(run).some((one) => one.residentMeanBytes > 0)
-        ? services(run).reduce((sum, one) => sum + one.residentMeanBytes, 0) / MEBIBYTE
-        : undefined,
+    title: 'errors',
+    value: (run) => (isHttp(run) ? Object.values(run.errors).reduce((sum, one) => sum + one, 0) : undefined),
   },
-  { title: 'errors', value: (run) => Object.values(run.errors).reduce((sum, one) => sum + one, 0) },
   { title: 'lost', value: (run) => run.scan?.lost },
   { title: 'doubled', value: (run) => run.scan?.doubled },
+  { title: 'keys out of order', value: (run) => run.scan?.outOfOrder },
 ]
 
 type Quantile = 'p50Ms' | 'p95Ms' | 'p99Ms' | 'p999Ms' | 'maxMs'
@@ -339,7 +377,8 @@ function latencyColumns(
 
 function workloadSection(result: Result, { name, title, what, bodyBytes, load }: WorkloadFacts): string[] {
   const rows = groups(result, name)
-  const heading = [`### ${title}`, '', `${what} Bodies of ${short(bodyBytes)} B; ${load}.`, '']
+  const bodies = rows.some(({ runs }) => runs.some(isHttp)) ? 'Bodies' : 'Values'
+  const heading = [`### ${title}`, '', `${what} ${bodies} of ${short(bodyBytes)} B; ${load}.`, '']
   if (rows.length === 0) return [...heading, 'No run of it counts.', '']
   const stepped = rows.some(({ step }) => step !== undefined)
   // Omits columns without any values.

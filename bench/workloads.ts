@@ -366,7 +366,7 @@ export async function factsOf(workload: Workload, quick: boolean, closedLoopRunt
         what,
         bodyBytes: recordValueBytes(workload),
         eventsPerRequest: 1,
-        load: `${records} records`,
+        load: `${records.toLocaleString('en')} records`,
       }
   }
 }
