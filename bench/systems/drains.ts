@@ -9,11 +9,14 @@ import { KAFKATRACE } from './kafkatrace.ts'
 import { buildGo, goVersionsOf } from './peers-native.ts'
 import type { Drain, DrainOptions, RunningDrain } from './system.ts'
 
-/** What one would drain a topic with instead, exactly once from topic to topic; and the least that librdkafka needs for it. */
+/** Alternatives to KafkaTrace's consumer that copy a topic to another one exactly once; and the limit, librdkafka. */
 
 const PEERS = join(import.meta.dir, '../peers')
 const SCHEMA = join(PEERS, 'drain-franz/order.schema.json')
 const STOP_GRACE_MS = 20_000
+
+const GUARANTEE =
+  'Exactly once within Kafka: outcomes and offsets are committed together. Does not recognise an event that a client sends again: both get an outcome'
 
 const LIBRDKAFKA: Drain = {
   facts: {
@@ -27,7 +30,7 @@ const LIBRDKAFKA: Drain = {
       'linger.ms': '5',
       'records a transaction': 'up to 20000',
     },
-    notes: 'Exactly once within Kafka; an event that a client has sent twice is there twice. No handler.',
+    notes: `${GUARANTEE}. Has no handler.`,
   },
   prepare: async (say) => (await providePrograms(say)).versions,
   async drain(options) {
@@ -50,7 +53,7 @@ const FRANZ: Drain = {
     kind: 'peer',
     sameGuarantees: true,
     settings: { 'isolation level': 'read committed', 'records a poll': '5000', compression: 'lz4' },
-    notes: 'Exactly once within Kafka; an event that a client has sent twice is there twice.',
+    notes: `${GUARANTEE}.`,
   },
   async prepare(say) {
     return goVersionsOf(await buildGo(this.facts.name, FRANZ_SOURCES, say), FRANZ_MODULES)
@@ -61,7 +64,7 @@ const FRANZ: Drain = {
   },
 }
 
-/** As most who run it set it; the collector is what Java chooses by itself on two cores and more. */
+/** A usual heap. G1 is Java's own choice on two or more cores with at least 2 GB. */
 const JAVA_OPTIONS = ['-Xmx512m', '-Xms128m', '-XX:+UseG1GC', '-Dorg.slf4j.simpleLogger.defaultLogLevel=error']
 const STREAMS_SOURCES = ['pom.xml', 'src/main/java/Drain.java']
 const INSTALL_MAVEN = 'install it with: apt-get install maven default-jdk-headless'
@@ -80,7 +83,7 @@ const STREAMS: Drain = {
       'compression.type': 'lz4',
       java: JAVA_OPTIONS.join(' '),
     },
-    notes: 'Exactly once within Kafka; an event that a client has sent twice is there twice.',
+    notes: `${GUARANTEE}.`,
   },
   async prepare(say) {
     await buildStreams(say)
@@ -106,11 +109,11 @@ const STREAMS: Drain = {
 
 async function buildStreams(say: (progress: string) => void): Promise<string> {
   const folder = join(PEERS, 'drain-streams')
-  const java = await findJava()
+  const compiler = (await runTool(['javac', '-version'], folder, INSTALL_MAVEN)).trim()
   return await provideBuilt({
     name: 'drain-streams',
     files: STREAMS_SOURCES.map((file) => join(folder, file)),
-    made: [java],
+    made: [compiler],
     async build(into) {
       say('compiling drain-streams, and fetching its jars from Maven Central, up to a minute, once')
       const work = join(into, 'work')
@@ -123,10 +126,10 @@ async function buildStreams(say: (progress: string) => void): Promise<string> {
   })
 }
 
-/** No run goes on where another one ended. */
+/** A new one for each run, so that none continues where another one ended. */
 const groupOf = (): string => `bench-${crypto.randomUUID()}`
 
-/** Whether it works is seen by what it commits. */
+/** Starts a drain. Its outcomes show when it works. */
 async function start(
   name: string,
   { brokers, topic, output, directory }: DrainOptions,
