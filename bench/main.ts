@@ -18,12 +18,15 @@ import { WORKLOADS } from './workloads.ts'
 /** The systems of a quick bench: those that install within seconds. */
 const QUICK_SYSTEMS = ['kafkatrace', 'hono-platformatic', 'bun-hello', 'bun-echo']
 
+const LONG = WORKLOADS.filter(({ long }) => long === true).map(({ name }) => name)
+
 const USAGE = `Measures KafkaTrace, its peers and the machine's limits: bun run bench [drain] [OPTION…]
 
-  drain              only the workloads that take a filled topic to another one: under five minutes
+  drain              only what drains a filled topic, beside Kafka Streams, franz-go and librdkafka: under five minutes
 
   --quick            every workload once and short, on ${QUICK_SYSTEMS.join(', ')}: under two minutes
-  --workload NAME    only this one, and those whose rates it takes shares of; may be repeated
+  --workload NAME    only this one, and those whose rates it takes shares of; may be repeated. ${LONG.join(' and ')} are run only by name, or
+                     where all are
   --system NAME      only this one; may be repeated
   --repetitions N    in place of each workload's own number
   --out FILE         where the result goes; else bench/results/TIME.json
@@ -34,7 +37,8 @@ const USAGE = `Measures KafkaTrace, its peers and the machine's limits: bun run 
 bun run bench report [FILE] | compare [FILE] | check [FILE]   reads results; each has --help
 
 Starts an Apache Kafka and everything else by itself, on loopback. Ends with 1 if an event that was acknowledged is not in the log, or has not
-exactly one outcome; with 64 for a wrong command. Numbers mean something only while nothing else runs on the machine.
+exactly one outcome, or if outcomes of a key are out of order; with 64 for a wrong command. Numbers mean something only while nothing else runs on
+the machine.
 `
 
 /** Subcommands that read results. */
@@ -69,7 +73,7 @@ function list(): void {
     ['limit', 'Limits'],
   ]) {
     process.stdout.write(`${title}\n`)
-    for (const { facts } of [...SYSTEMS, ...TOOLS].filter((one) => one.facts.kind === kind))
+    for (const { facts } of new Set([...SYSTEMS, ...TOOLS, ...DRAINS].filter((one) => one.facts.kind === kind)))
       process.stdout.write(row(facts.name, facts.title))
   }
 }
