@@ -108,7 +108,7 @@ const DRAIN = {
   kind: 'drain',
   repetitions: 3,
   full: { records: 200_000 },
-  quick: { records: 50_000 },
+  quick: { records: 30_000 },
   eventBytes: 300,
   partitions: 6,
 } as const
@@ -288,8 +288,8 @@ export const WORKLOADS: readonly Workload[] = [
     title: 'Backlog, with a handler that waits',
     what: `A handler waits ${HANDLER_WAIT_MS} ms for each event, as for another service. ${SUBJECTS} keys; 64 handlers run at a time. The order of outcomes by key is verified.`,
     repetitions: 1,
-    full: { records: 20_000 },
-    quick: { records: 4_000 },
+    full: { records: 16_000 },
+    quick: { records: 2_000 },
     handler: 'waits',
   },
   {
