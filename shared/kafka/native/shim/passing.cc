@@ -53,9 +53,14 @@ void AppendFingerprint(const PassedEvent& event, std::string* to) {
   }
 }
 
-// ms since the epoch of a plain time (RFC 3339). Like Date.parse, it drops digits after the third of a fraction.
+constexpr size_t kShortestTime = sizeof "0000-00-00T00:00:00Z" - 1;
+constexpr ptrdiff_t kOffset = sizeof "00:00" - 1;
+
+// ms since the epoch of a plain time (RFC 3339); 0 for what is none. Like Date.parse, it drops digits after the third of a fraction.
 int64_t TimeOf(Text text) {
+  if (text.length < kShortestTime) return 0;
   const char* at = text.at;
+  const char* end = text.at + text.length;
   auto number = [&at](size_t digits) {
     int64_t value = 0;
     for (; digits > 0; digits--) value = value * 10 + (*at++ - '0');
@@ -72,10 +77,10 @@ int64_t TimeOf(Text text) {
   int64_t ms = (((days * 24 + hour) * 60 + minute) * 60 + second) * 1000;
   // `at` is behind the character that follows the seconds.
   if (at[-1] == '.') {
-    for (int64_t unit = 100; *at >= '0' && *at <= '9'; at++, unit /= 10) ms += unit * (*at - '0');
+    for (int64_t unit = 100; at < end && *at >= '0' && *at <= '9'; at++, unit /= 10) ms += unit * (*at - '0');
     at++;
   }
-  if (at[-1] == 'Z') return ms;
+  if (end - at < kOffset) return ms;
   int64_t sign = at[-1] == '-' ? -1 : 1;
   int64_t hours = number(2), minutes = number(2);
   return ms - sign * (hours * 60 + minutes) * 60000;
