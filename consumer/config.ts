@@ -37,7 +37,7 @@ export const consumerVariables = Type.Object({
     900_000,
     'How long the broker waits before it aborts a transaction whose owner is gone, in ms. Until then, the new owner of its partitions waits.',
   ),
-  MAX_TRANSACTION_RECORDS: integer(5_000, 1, 50_000, 'The most outcomes that are committed in one transaction.'),
+  MAX_TRANSACTION_RECORDS: integer(10_000, 1, 50_000, 'The most outcomes that are committed in one transaction.'),
   MAX_CONCURRENT_HANDLERS: integer(
     64,
     1,
