@@ -73,8 +73,9 @@ bool IsPlain(Text text) {
   return true;
 }
 
-bool Is(Text text, const char* other) {
-  return text.length == std::strlen(other) && std::memcmp(text.at, other, text.length) == 0;
+template <size_t size>
+bool Is(Text text, const char (&other)[size]) {
+  return text.length == size - 1 && std::memcmp(text.at, other, size - 1) == 0;
 }
 
 // Of URI-references: unreserved characters, slashes, and colons behind a scheme (RFC 3986, section 4.1).
@@ -174,8 +175,7 @@ int64_t PlainReceivedAt(Text text, int64_t timestamp) {
   return at - timestamp <= kMostDelivery && timestamp - at <= kMostDelivery ? at : -1;
 }
 
-constexpr const char kContentType[] = "content-type";
-// Behind `ce_`.
+// Of `ce_`.
 constexpr size_t kPrefixLength = 3;
 constexpr size_t kMostAttributes = 32;
 
@@ -186,17 +186,15 @@ struct Delivery {
   bool plain = true;
   int64_t received_at = -1;
 
-  void See(const char* name, const void* bytes, size_t length, int64_t timestamp) {
-    if (*name != 't' && *name != 'k') return;
-    Text value{static_cast<const char*>(bytes), length};
-    if (std::strcmp(name, "traceparent") == 0) {
-      if (has_traceparent || bytes == NULL || !IsPlainTraceparent(value)) plain = false;
+  void See(Text name, Text value, int64_t timestamp) {
+    if (Is(name, "traceparent")) {
+      if (has_traceparent || value.at == NULL || !IsPlainTraceparent(value)) plain = false;
       has_traceparent = true;
-    } else if (std::strcmp(name, "kt-received-at") == 0) {
-      received_at = has_received_at || bytes == NULL ? -1 : PlainReceivedAt(value, timestamp);
+    } else if (Is(name, "kt-received-at")) {
+      received_at = has_received_at || value.at == NULL ? -1 : PlainReceivedAt(value, timestamp);
       if (received_at < 0) plain = false;
       has_received_at = true;
-    } else if (std::strcmp(name, "tracestate") == 0) {
+    } else if (Is(name, "tracestate")) {
       plain = false;
     }
   }
@@ -207,57 +205,52 @@ struct Delivery {
 uint64_t HashOf(uint64_t seed, const char* text, size_t length) { return Wyhash(seed, text, length); }
 
 bool ReadPlain(const rd_kafka_message_t* message, const uint64_t seeds[2], PlainEvent* event) {
-  rd_kafka_headers_t* headers = NULL;
-  if (rd_kafka_message_headers(message, &headers) != RD_KAFKA_RESP_ERR_NO_ERROR) return false;
   rd_kafka_timestamp_type_t timestamp_type;
   int64_t timestamp = rd_kafka_message_timestamp(message, &timestamp_type);
   Delivery delivery;
-  const char* names[kMostAttributes];
+  Text names[kMostAttributes];
   size_t attributes = 0;
   Text id{}, source{}, type{};
   bool has_version = false;
-  const char* name;
-  const void* bytes;
-  size_t length;
-  for (size_t index = 0; rd_kafka_header_get_all(headers, index, &name, &bytes, &length) == RD_KAFKA_RESP_ERR_NO_ERROR;
-       index++) {
-    bool is_attribute = name[0] == 'c' && name[1] == 'e' && name[2] == '_';
-    bool is_type = !is_attribute && std::strcmp(name, kContentType) == 0;
+  Text name, value;
+  Headers headers(message);
+  while (headers.Next(&name, &value)) {
+    bool is_attribute = name.length >= kPrefixLength && std::memcmp(name.at, "ce_", kPrefixLength) == 0;
+    bool is_type = !is_attribute && Is(name, "content-type");
     if (!is_attribute && !is_type) {
-      delivery.See(name, bytes, length, timestamp);
+      delivery.See(name, value, timestamp);
       continue;
     }
-    if (bytes == NULL || attributes == kMostAttributes) return false;
-    // Most differ in the first letter behind the prefix.
+    if (value.at == NULL || attributes == kMostAttributes) return false;
     for (size_t earlier = 0; earlier < attributes; earlier++)
-      if (names[earlier][kPrefixLength] == name[kPrefixLength] && std::strcmp(names[earlier], name) == 0) return false;
+      if (names[earlier].length == name.length && std::memcmp(names[earlier].at, name.at, name.length) == 0) return false;
     names[attributes++] = name;
-    Text value{static_cast<const char*>(bytes), length};
     if (is_type) {
       if (!IsPlainMediaType(value)) return false;
       continue;
     }
-    const char* attribute = name + kPrefixLength;
-    auto is = [attribute](const char* other) { return *attribute == *other && std::strcmp(attribute, other) == 0; };
-    if (is("source")) {
+    Text attribute{name.at + kPrefixLength, name.length - kPrefixLength};
+    if (Is(attribute, "source")) {
       if (!IsPlainUri(value, false)) return false;
       source = value;
-    } else if (is("dataschema")) {
+    } else if (Is(attribute, "dataschema")) {
       if (!IsPlainUri(value, true)) return false;
-    } else if (is("time")) {
+    } else if (Is(attribute, "time")) {
       if (!IsPlainTime(value)) return false;
     } else {
-      if (!IsPlain(value) || *attribute == '\0' || std::strncmp(attribute, "data", 4) == 0) return false;
-      for (const char* at = attribute; *at != '\0'; at++)
-        if (!IsDigit(*at) && !(*at >= 'a' && *at <= 'z')) return false;
-      if (is("id")) id = value;
-      if (is("type")) type = value;
-      if (is("specversion")) {
+      if (!IsPlain(value) || attribute.length == 0) return false;
+      if (attribute.length >= 4 && std::memcmp(attribute.at, "data", 4) == 0) return false;
+      for (size_t index = 0; index < attribute.length; index++)
+        if (!IsDigit(attribute.at[index]) && !(attribute.at[index] >= 'a' && attribute.at[index] <= 'z')) return false;
+      if (Is(attribute, "id")) id = value;
+      if (Is(attribute, "type")) type = value;
+      if (Is(attribute, "specversion")) {
         if (!Is(value, "1.0")) return false;
         has_version = true;
       }
     }
   }
+  if (headers.broken()) return false;
   if (!has_version || type.at == NULL || id.at == NULL || source.at == NULL) return false;
   // As consumer/decode.ts joins them.
   // The event loop is the only caller.

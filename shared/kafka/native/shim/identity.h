@@ -4,14 +4,9 @@
 #include <cstdint>
 
 #include "librdkafka/src/rdkafka.h"
+#include "shim/headers.h"
 
 namespace NodeKafka {
-
-// A header's value, or a part of it.
-struct Text {
-  const char* at;
-  size_t length;
-};
 
 // ASSUMES that Bun.hash.wyhash gives the same hash for the same seed; checked at load (check.ts).
 uint64_t HashOf(uint64_t seed, const char* text, size_t length);

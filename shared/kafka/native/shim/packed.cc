@@ -452,22 +452,22 @@ Incoming Measure(rd_kafka_message_t* message, std::vector<Header>* list, const u
   }
   if (plain && one.plain.passable) one.type = PlaceOfType(one.plain.type);
   size_t text = message->key == NULL ? 0 : message->key_len;
-  rd_kafka_headers_t* headers = NULL;
-  if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR) rd_kafka_message_headers(message, &headers);
-  if (headers != NULL) {
-    const char* name;
-    const void* value;
-    size_t length;
-    for (size_t index = 0; rd_kafka_header_get_all(headers, index, &name, &value, &length) == RD_KAFKA_RESP_ERR_NO_ERROR;
-         index++) {
-      size_t name_length = std::strlen(name);
-      int32_t place = PlaceOfName(name, name_length);
-      Header header{place < 0 ? ~static_cast<int32_t>(name_length) : place, name, value,
-                    value == NULL ? -1 : static_cast<int32_t>(length)};
-      if (header.name < 0) text += name_length;
-      if (value != NULL) text += length;
-      list->push_back(header);
+  if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR) {
+    Headers headers(message);
+    Text name, value;
+    while (headers.Next(&name, &value)) {
+      int32_t place = PlaceOfName(name.at, name.length);
+      list->push_back(Header{place < 0 ? ~static_cast<int32_t>(name.length) : place, name.at, value.at,
+                             value.at == NULL ? -1 : static_cast<int32_t>(value.length)});
+      if (place < 0) text += name.length;
+      text += value.length;
       one.headers++;
+    }
+    // As librdkafka: none, where one is broken.
+    if (headers.broken()) {
+      list->resize(one.first_header);
+      one.headers = 0;
+      text = message->key == NULL ? 0 : message->key_len;
     }
   }
   if (message->rkt != NULL) one.topic = PlaceOfTopic(rd_kafka_topic_name(message->rkt));
@@ -533,8 +533,9 @@ constexpr char kAttributePrefix[] = "ce_";
 const std::string kContentType = "content-type", kJson = "application/json";
 const std::string kTenant = "kt-tenant", kReceivedAt = "kt-received-at", kContext = "kt-context";
 
-bool Is(Text name, const char* other) {
-  return name.length == std::strlen(other) && std::memcmp(name.at, other, name.length) == 0;
+template <size_t size>
+bool Is(Text text, const char (&other)[size]) {
+  return text.length == size - 1 && std::memcmp(text.at, other, size - 1) == 0;
 }
 
 // Of headers: the type of the event, others that go on, those that describe the data, and those that JavaScript would not write either.
