@@ -55,7 +55,10 @@ const READ_STALL_TIMEOUT_MS = 15_000
 
 /** Prefetch limits. librdkafka does not count headers or its own structures, so there is a limit in records, too. */
 const PREFETCH_MAX_BYTES = 2 ** 24
-const PREFETCHED_RECORD_BYTES = 1_024
+const PREFETCHED_RECORD_BYTES = 4_096
+
+/** The most that one fetch returns of a partition, compressed; in memory it takes several times as much. */
+const FETCH_PARTITION_MAX_BYTES = 256 * 1024
 
 /** Records of one poll. */
 const READ_MAX_RECORDS = 2_000
@@ -106,6 +109,7 @@ export function createRangeReader(options: {
         'enable.partition.eof': true,
         'queued.max.messages.kbytes': Math.ceil(prefetchMaxBytes / 1024),
         'queued.min.messages': Math.ceil(prefetchMaxBytes / PREFETCHED_RECORD_BYTES),
+        'fetch.message.max.bytes': FETCH_PARTITION_MAX_BYTES,
       })
       consumer.on('event.log', ({ fac, message }) => {
         if (fac === 'FAIL') named = reasonOf(message, config)?.reason ?? named
