@@ -1,4 +1,5 @@
 import { expect, test } from 'bun:test'
+import { Script } from 'node:vm'
 import { Kind, type TSchema, Type, TypeRegistry } from '@sinclair/typebox'
 import { type Given, MAX_RESULT_BYTES, runAttempt } from './attempt.ts'
 import { defineHandler, type Handling, handlerIndex } from './handler.ts'
@@ -78,6 +79,12 @@ test('faults of members with long names are bounded in all', async () => {
   const fault = await tried(given('{}'), undefined, schema).catch((error: Error) => error)
   expect(String(fault)).toEndWith('and 10 more')
   expect(String(fault).length).toBeLessThan(2_000)
+})
+
+test('a script that a handler stops by itself is not a handler that kept the thread', async () => {
+  const handle = () => new Script('for (;;);').runInThisContext({ timeout: 10 })
+  const fault = await tried(given('1'), handle, Type.Unknown(), 600_000).catch((error: Error) => error)
+  expect(String(fault)).toContain('after 10ms')
 })
 
 test('bytes that are not UTF-8 are not JSON', async () => {

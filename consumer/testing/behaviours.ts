@@ -260,7 +260,8 @@ const special: Behaviour[] = [
   {
     name: 'runs a script with a time-out of its own',
     handle: () => new Script('for (;;);').runInThisContext({ timeout: 10 }),
-    becomes: { dead: 'out of attempts', says: 'after 10ms' },
+    // A busy machine may stop the script only after the handler's time limit; attempt.test.ts has a limit that is far away.
+    becomes: { dead: 'out of attempts' },
   },
   { name: 'never settles', handle: () => new Promise(() => {}), becomes: { dead: 'out of attempts', says: 'within' } },
   {
