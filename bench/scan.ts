@@ -7,6 +7,8 @@ import type { ScanResult } from './result.ts'
  */
 
 const SCAN_TIMEOUT_MS = 120_000
+/** With kcat's own wait of 500 ms, the end of a partition takes a second to notice. */
+const SETTINGS = ['isolation.level=read_committed', 'check.crcs=false', 'fetch.wait.max.ms=10']
 
 export interface Scanned {
   /** Records by partition and offset; ids are those of the events. */
@@ -42,10 +44,13 @@ async function readTopic(
   onLines: (lines: string) => void,
 ): Promise<void> {
   const options = ['-C', '-b', brokers, '-t', topic, '-o', 'beginning', '-e', '-q', '-f', format]
-  const child = Bun.spawn(
-    [kcatCommand(), ...options, '-X', 'isolation.level=read_committed', '-X', 'check.crcs=false'],
-    { stdin: 'ignore', stdout: 'pipe', stderr: 'pipe', timeout: SCAN_TIMEOUT_MS, killSignal: 'SIGKILL' },
-  )
+  const child = Bun.spawn([kcatCommand(), ...options, ...SETTINGS.flatMap((setting) => ['-X', setting])], {
+    stdin: 'ignore',
+    stdout: 'pipe',
+    stderr: 'pipe',
+    timeout: SCAN_TIMEOUT_MS,
+    killSignal: 'SIGKILL',
+  })
   const errors = child.stderr.text()
   let rest = ''
   for await (const chunk of child.stdout) {
