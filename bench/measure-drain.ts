@@ -74,8 +74,11 @@ async function prepare(stage: Stage, topic: string, workload: Filling, records: 
   return input
 }
 
-/** The share of the outcomes that a drain starts with while runtimes still compile: the warm-up of each loop. */
-const WARM_UP_SHARE = 0.3
+/**
+ * The share of the outcomes that a drain starts with while runtimes still compile: the warm-up of each loop. Java needs the longest: Kafka Streams came to its
+ * rate after some 300,000 events.
+ */
+const WARM_UP_SHARE = 0.5
 
 /** A consumer on a filled topic. */
 export function measureDrain(stage: Stage, system: Drain, workload: DrainWorkload): Promise<Measured> {

@@ -297,7 +297,7 @@ const HOW: readonly string[] = [
   '- The load, the services, the broker and whoever watches share the cores of one machine, so that events a second say what this machine does as a whole; events per CPU-second of the service say what the service costs.',
   '- The systems of a workload alternate, so that what changes on the machine meanwhile changes for all of them. Ratios are taken within one run of the bench.',
   '- After every run its topics are scanned by kcat, a client that is not ours: what was acknowledged must be there and, where outcomes count, have exactly one.',
-  '- A drain is measured by what a reader of committed records sees of it, from the first 30 % of the outcomes on; its memory from its start on.',
+  '- A drain is measured by what a reader of committed records sees of it, from the first half of the outcomes on; its memory from its start on.',
   '- CPU time and resident memory are read from `/proc`, of all threads and children. A run whose generator was late is void.',
 ]
 
