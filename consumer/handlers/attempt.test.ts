@@ -87,6 +87,24 @@ test('a script that a handler stops by itself is not a handler that kept the thr
   expect(String(fault)).toContain('after 10ms')
 })
 
+test('what a handler has not read of its event is closed when the attempt is over, and what it has read stays', async () => {
+  const of = given('1')
+  let kept: Handling | undefined
+  const keep = (handling: Handling) => {
+    kept = handling
+    return { data: handling.event.id }
+  }
+  await tried(of, keep, Type.Unknown())
+  expect([kept?.event.id, kept?.event.data?.toString()]).toEqual(['1', '1'])
+  expect(() => kept?.context).toThrow('the attempt is over')
+  const late = async (handling: Handling) => {
+    kept = handling
+    await new Promise(() => undefined)
+  }
+  await tried(of, late, Type.Unknown(), 20).catch(() => undefined)
+  expect(() => kept?.event).toThrow('the attempt is over')
+})
+
 test('bytes that are not UTF-8 are not JSON', async () => {
   const of = given('""')
   of.data = Buffer.from([0x22, 0xff, 0x22])

@@ -90,13 +90,19 @@ class Handed implements Handling {
   }
 
   get event(): Event {
-    this.#event ??= copyOf(this.#given.event)
+    this.#event ??= copyOf(this.#open().event)
     return this.#event
   }
 
   get context(): Context {
-    this.#context ??= frozen(this.#given.context)
+    this.#context ??= frozen(this.#open().context)
     return this.#context
+  }
+
+  /** When the attempt is over, the memory of its record may be another one's. @throws Error then */
+  #open(): Given {
+    if (this.#limit.isOver) throw new Error('the attempt is over: `event` and `context` have to be read before')
+    return this.#given
   }
 
   get signal(): AbortSignal {
@@ -287,12 +293,17 @@ class AttemptLimit {
   #reject: ((reason: Error) => void) | undefined
   #timer: ReturnType<typeof setTimeout> | undefined
   #reason: Error | undefined
+  #isOver = false
   readonly #abandoned = (): void => this.#end(new Error('the partition was revoked, or the service is stopping'))
 
   constructor(
     readonly timeoutMs: number,
     readonly partitionSignal: AbortSignal,
   ) {}
+
+  get isOver(): boolean {
+    return this.#isOver
+  }
 
   get signal(): AbortSignal {
     if (this.#controller === undefined) {
@@ -336,6 +347,7 @@ class AttemptLimit {
       this.partitionSignal.removeEventListener('abort', this.#abandoned)
     }
     this.#reason ??= new Error('the attempt is over')
+    this.#isOver = true
   }
 
   #watch(): void {

@@ -26,6 +26,7 @@ export interface Handled {
 
 /** What a handler gets beside the data: frozen copies, so that it cannot change what is stored. */
 export interface Handling {
+  /** Like `context`, it has to be read before the attempt is over, that is, before the handler answers or its time is up. */
   event: Readonly<Event>
   context: Readonly<Context>
   /** From 1. */

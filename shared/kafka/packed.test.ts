@@ -8,6 +8,7 @@ import type { Consumer, Producer } from './client.ts'
 import { hashOf, SEEDS } from './identity-hash.ts'
 import {
   Batch,
+  BatchBuffers,
   consumeIdentities,
   consumePacked,
   declareNames,
@@ -887,6 +888,44 @@ describe('incoming records', () => {
         Array.from({ length: count }, () => expectedIncoming(one)),
       )
     expect(asked).toEqual(['topic 1', 'type 1'])
+  })
+
+  test('leave their buffer to the next batch when all are released, and what was read of them stays', () => {
+    const given: (Buffer | undefined)[] = []
+    const batchOf = (fill: string): Buffer =>
+      packIncoming(
+        Array.from({ length: 200 }, (_, offset) =>
+          incoming({
+            offset,
+            key: Buffer.from(fill),
+            value: Buffer.alloc(400, fill),
+            headers: [{ name: 'own', value: Buffer.from([0xff, fill.charCodeAt(0)]) }],
+          }),
+        ),
+      )
+    const fills = ['a', 'b', 'c', 'd']
+    const addon = addonOf({
+      consume: (...[, , , , buffer]: [object, number, Buffer, boolean, Buffer | undefined]) => {
+        given.push(buffer)
+        const packed = batchOf(fills[given.length - 1] as string)
+        if (buffer === undefined) return packed
+        packed.copy(buffer)
+        return packed.length
+      },
+      topic: topicOf,
+    })
+    const buffers = new BatchBuffers()
+    const next = (): IncomingRecord[] => consumePacked(addon, CLIENT, 200, nothingBetween, buffers)
+    next()
+    const second = next()
+    const seen = second.map(read)
+    for (const one of second.slice(1)) one.release?.()
+    next()
+    second[0]?.release?.()
+    next()
+    expect(given.map((buffer) => buffer && given.indexOf(buffer))).toEqual([undefined, 1, 2, 1])
+    expect(seen[7]).toMatchObject({ key: Buffer.from('b'), value: Buffer.alloc(400, 'b') })
+    expect(seen[7]?.headers.values).toEqual([Buffer.from([0xff, 'b'.charCodeAt(0)])])
   })
 
   test('may be asked only for their identities, and have hashes of those that the addon leaves to JavaScript', () => {

@@ -474,7 +474,7 @@ function remembered(name: (number: number) => string): (number: number) => strin
 export function unpack(batch: Batch, onInterruption: (interruption: Interruption) => void): IncomingRecord[] {
   const records: IncomingRecord[] = []
   batch.each((at) => records.push(new PackedRecord(batch, at)), onInterruption)
-  batch.unreleased = records.length
+  batch.hold(records.length)
   return records
 }
 
@@ -490,7 +490,7 @@ const hash = new Uint32Array(HASH_WORDS)
 /** A buffer of records. All positions are in bytes. */
 export class Batch {
   /** Records that may still be read. */
-  unreleased = 0
+  #unreleased = 0
   readonly #ints: Int32Array
   readonly #doubles: Float64Array
 
@@ -518,8 +518,15 @@ export class Batch {
     }
   }
 
+  /** So many records are going to be read. */
+  hold(records: number): void {
+    this.#unreleased = records
+    if (records === 0) this.buffers?.giveBack(this.bytes)
+  }
+
+  /** One of them is not read any more. */
   release(): void {
-    if (--this.unreleased === 0) this.buffers?.giveBack(this.bytes)
+    if (--this.#unreleased === 0) this.buffers?.giveBack(this.bytes)
   }
 
   /** A copy: its reader may keep it longer than the buffer is this batch's. */
