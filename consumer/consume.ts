@@ -211,7 +211,7 @@ function passOn(job: Job, partition: PartitionView, deps: ConsumeDeps): Outcome 
 }
 
 /** What a handler works on, and what becomes of its result. */
-interface Work extends Omit<Given, 'attempt'> {
+interface Work extends Given {
   output(handled: Result): OutgoingRecord | PassedRecord
 }
 
@@ -256,7 +256,7 @@ function handle(
   deps: ConsumeDeps,
 ): Outcome | Promise<Outcome> {
   const attempt = (number: number): Result | Promise<Result> =>
-    runAttempt(registered, given(work, number), partition.signal, deps.config.HANDLER_TIMEOUT_MS)
+    runAttempt(registered, work, number, partition.signal, deps.config.HANDLER_TIMEOUT_MS)
   let first: Result | Promise<Result>
   try {
     first = attempt(job.past.attempts + 1)
@@ -267,17 +267,7 @@ function handle(
   return { kind: 'processed', output: work.output(first) }
 }
 
-const given = (work: Work, attempt: number): Given => ({
-  data: work.data,
-  get event() {
-    return work.event
-  },
-  get context() {
-    return work.context
-  },
-  attempt,
-})
-
+/** The first attempt has failed, or its handler has not answered yet. */
 async function attempts(
   first: Promise<Result>,
   attemptAgain: (number: number) => Result | Promise<Result>,

@@ -124,18 +124,19 @@ export class HashWindow {
 
   /** Adding a hash again only sets its mark. */
   add(hash: Uint32Array, marked = false): void {
-    const known = this.placeOf(hash)
-    const place = known ?? this.#make(hash)
-    const at = place * HASH_WORDS + MARKED_WORD
-    this.#ring[at] = marked ? (this.#ring[at] as number) | MARK : (this.#ring[at] as number) & ~MARK
+    this.#mark(this.placeOf(hash) ?? this.#make(hash), marked)
   }
 
   /** Adds a hash that is not in, without a mark; false when it is in. */
   addNew(hash: Uint32Array): boolean {
     if (this.has(hash)) return false
-    const at = this.#make(hash) * HASH_WORDS + MARKED_WORD
-    this.#ring[at] = (this.#ring[at] as number) & ~MARK
+    this.#mark(this.#make(hash), false)
     return true
+  }
+
+  #mark(place: number, marked: boolean): void {
+    const at = place * HASH_WORDS + MARKED_WORD
+    this.#ring[at] = marked ? (this.#ring[at] as number) | MARK : (this.#ring[at] as number) & ~MARK
   }
 
   /** @returns its new place */

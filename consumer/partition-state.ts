@@ -204,7 +204,7 @@ const COMPACT_AT = 1024
 /** What an outcome takes beside its record: a handler's result may be much larger than its event. */
 function madeBytes({ outcome, job: { record } }: Item): number {
   if (outcome === undefined || outcome.kind === 'duplicate') return 0
-  if ('passed' in outcome.output) return outcome.output.result?.data.length ?? 0
+  if ('passed' in outcome.output) return Buffer.byteLength(outcome.output.result?.data ?? '')
   const made = outcome.output.value
   return made === null || made === record.value ? 0 : made.length
 }

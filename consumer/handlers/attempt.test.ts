@@ -20,7 +20,6 @@ const given = (data: string | null): Given => ({
     fingerprint: 'f',
     lookups: { reference: { status: 'missing' } },
   },
-  attempt: 1,
 })
 
 const Data = Type.Object(
@@ -38,7 +37,7 @@ async function tried(
     defineHandler({ type: 't', version: '1', schema, handle: (_, handling) => handle(handling) as { data: unknown } }),
   ])('t')
   if (registered === undefined) throw new Error('no handler')
-  return runAttempt(registered, of, new AbortController().signal, timeoutMs)
+  return runAttempt(registered, of, 1, new AbortController().signal, timeoutMs)
 }
 
 test.each([

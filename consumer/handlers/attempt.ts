@@ -33,23 +33,23 @@ export interface Given {
   data: Buffer | null
   event: Event
   context: Context
-  attempt: number
 }
 
 /**
- * Makes one attempt, with a time limit. A handler that ignores its signal continues in the background; its result is dropped.
+ * Makes one attempt, with a time limit, and its number, from 1. A handler that ignores its signal continues in the background; its result is dropped.
  * @returns no promise when the handler returns none
  * @throws AttemptFault for data that its schema refuses, an invalid result, or a time-out; and whatever the handler throws. So does the promise
  */
 export function runAttempt(
   registered: RegisteredHandler,
   given: Given,
+  attempt: number,
   partitionSignal: AbortSignal,
   timeoutMs: number,
 ): Result | Promise<Result> {
   const data = jsonData(given.data)
   const limit = new AttemptLimit(timeoutMs, partitionSignal)
-  const handling = new Handed(given, limit)
+  const handling = new Handed(given, attempt, limit)
   let isWaiting = false
   try {
     // Reading the returned object also runs the handler's code: it may have getters, and a `toJSON`.
@@ -77,14 +77,16 @@ async function limited(first: Promise<unknown>, limit: AttemptLimit, data: unkno
 
 /** What a handler gets beside the data. */
 class Handed implements Handling {
-  readonly attempt: number
   readonly #given: Given
   readonly #limit: AttemptLimit
   #event: Event | undefined
   #context: Context | undefined
 
-  constructor(given: Given, limit: AttemptLimit) {
-    this.attempt = given.attempt
+  constructor(
+    given: Given,
+    readonly attempt: number,
+    limit: AttemptLimit,
+  ) {
     this.#given = given
     this.#limit = limit
   }

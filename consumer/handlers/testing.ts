@@ -52,7 +52,8 @@ export async function testHandler(
     const { signal } = new AbortController()
     const result = await runAttempt(
       registered,
-      { data: event.data, event, context, attempt: given.attempt ?? 1 },
+      { data: event.data, event, context },
+      given.attempt ?? 1,
       signal,
       TIMEOUT_MS,
     )

@@ -372,19 +372,15 @@ export function consumePacked(
 ): IncomingRecord[] {
   const buffer = buffers?.take()
   const filled = addon.consume(nativeOf(client), maxRecords, SEED_BYTES, false, buffer)
-  if (filled === undefined) {
-    if (buffer !== undefined) buffers?.giveBack(buffer)
-    return []
+  if (typeof filled === 'number' && buffer !== undefined) {
+    buffers?.filled(filled)
+    return unpack(new Batch(buffer, filled, namesOf(addon), buffers), onInterruption)
   }
-  if (typeof filled !== 'number' || buffer === undefined) {
-    // The records did not fit: the addon has made a buffer for them.
-    if (buffer !== undefined) buffers?.giveBack(buffer)
-    const bytes = filled as Buffer
-    buffers?.filled(bytes.length)
-    return unpack(new Batch(bytes, bytes.length, namesOf(addon)), onInterruption)
-  }
-  buffers?.filled(filled)
-  return unpack(new Batch(buffer, filled, namesOf(addon), buffers), onInterruption)
+  // No record is ready, or they do not fit: then the addon has made a buffer for them.
+  if (buffer !== undefined) buffers?.giveBack(buffer)
+  if (!Buffer.isBuffer(filled)) return []
+  buffers?.filled(filled.length)
+  return unpack(new Batch(filled, filled.length, namesOf(addon)), onInterruption)
 }
 
 /** A batch of 500 records of half a kilobyte fits. */
@@ -396,23 +392,24 @@ const MAX_SPARE_BUFFERS = 24
 /** Buffers that are used again: to allocate one for each batch would cost more than to fill it. */
 export class BatchBuffers {
   readonly #spare: Buffer[] = []
-  #lastBytes = 0
+  /** The last batch was large, so that the next one is likely to be. */
+  #isWorthIt = false
 
   /** undefined: the batch is likely to be small. */
   take(): Buffer | undefined {
-    if (this.#lastBytes < WORTH_A_BUFFER_BYTES) return undefined
+    if (!this.#isWorthIt) return undefined
     return this.#spare.pop() ?? Buffer.allocUnsafeSlow(BATCH_BUFFER_BYTES)
   }
 
   giveBack(buffer: Buffer): void {
-    if (this.#spare.length < MAX_SPARE_BUFFERS) this.#spare.push(buffer)
+    if (this.#isWorthIt && this.#spare.length < MAX_SPARE_BUFFERS) this.#spare.push(buffer)
   }
 
   /** @param bytes what the last batch took */
   filled(bytes: number): void {
-    this.#lastBytes = bytes
+    this.#isWorthIt = bytes >= WORTH_A_BUFFER_BYTES
     // After a backlog, none is needed for long.
-    if (bytes < WORTH_A_BUFFER_BYTES) this.#spare.length = 0
+    if (!this.#isWorthIt) this.#spare.length = 0
   }
 }
 
