@@ -22,28 +22,30 @@ export interface Scanned {
 /** All committed records of a topic. */
 export async function scanTopic(brokers: string, topic: string): Promise<Scanned> {
   const scanned: Scanned = { partitions: [], offsets: [], timestampsMs: [], ids: [] }
-  await readTopic(brokers, topic, '%p %o %T %h\\n', (lines) => addLines(lines, scanned))
+  await readTopic(brokers, topic, ['-f', '%p %o %T %h\\n'], (lines) => addLines(lines, scanned))
   return scanned
 }
 
 /** IDs of a topic's committed records by key, in the order of the log. Keys are without spaces. */
 export async function scanByKey(brokers: string, topic: string): Promise<Map<string, string[]>> {
   const byKey = new Map<string, string[]>()
-  await readTopic(brokers, topic, '%k %h\\n', (lines) => addByKey(lines, byKey))
+  await readTopic(brokers, topic, ['-f', '%k %h\\n'], (lines) => addByKey(lines, byKey))
   return byKey
 }
 
 /**
- * Reads the committed records of a topic, each printed by kcat in this format.
- * @param onLines gets whole lines, each with its line feed
+ * Reads the committed records of a topic, which must exist, in offset order within each partition.
+ * @param output kcat's options for what it prints of a record, in one line
+ * @param onLines gets whole lines, each with its line feed. As Latin-1: every byte is one character, so that bytes which are not UTF-8 are kept
+ * @throws Error with kcat's reason, also when it has not ended after {@link SCAN_TIMEOUT_MS}
  */
-async function readTopic(
+export async function readTopic(
   brokers: string,
   topic: string,
-  format: string,
+  output: readonly string[],
   onLines: (lines: string) => void,
 ): Promise<void> {
-  const options = ['-C', '-b', brokers, '-t', topic, '-o', 'beginning', '-e', '-q', '-f', format]
+  const options = ['-C', '-b', brokers, '-t', topic, '-o', 'beginning', '-e', '-q', ...output]
   const child = Bun.spawn([kcatCommand(), ...options, ...SETTINGS.flatMap((setting) => ['-X', setting])], {
     stdin: 'ignore',
     stdout: 'pipe',
@@ -54,7 +56,6 @@ async function readTopic(
   const errors = child.stderr.text()
   let rest = ''
   for await (const chunk of child.stdout) {
-    // As Latin-1, bytes that are not UTF-8 remain characters.
     const text = rest + Buffer.from(chunk).toString('latin1')
     const end = text.lastIndexOf('\n')
     onLines(text.slice(0, end + 1))

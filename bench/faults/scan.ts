@@ -1,13 +1,10 @@
-import { kcatCommand } from '../../shared/testing/kcat.ts'
+import { readTopic } from '../scan.ts'
 import type { Log, LogRecord } from './judge.ts'
 
 /**
  * Reads whole topics with kcat, because the judge must not depend on our own client. Sees only committed records
  * (`isolation.level=read_committed`).
  */
-
-/** How long the scan of one topic may take. */
-const SCAN_TIMEOUT_MS = 120_000
 
 /** Headers that we add; the others of a dead letter are the original's. Repeated here, so that a mistake in the services is noticed. */
 const ADDED_HEADERS = new Set(['kt-attempt', 'kt-not-before', 'kt-error', 'kt-origin', 'kt-transaction'])
@@ -30,39 +27,10 @@ export async function scanStream(brokers: string, topic: string): Promise<Log> {
 
 /** Calls back for every committed record of a topic, in offset order within each partition. */
 export async function scanTopic(brokers: string, topic: string, found: (record: LogRecord) => void): Promise<void> {
-  const args = [
-    '-C',
-    '-b',
-    brokers,
-    '-t',
-    topic,
-    '-o',
-    'beginning',
-    '-e',
-    '-q',
-    '-J',
-    '-X',
-    'isolation.level=read_committed',
-  ]
-  const child = Bun.spawn([kcatCommand(), ...args], {
-    stdin: 'ignore',
-    stdout: 'pipe',
-    stderr: 'pipe',
-    timeout: SCAN_TIMEOUT_MS,
-    killSignal: 'SIGKILL',
+  await readTopic(brokers, topic, ['-J'], (lines) => {
+    // The last line ends, too.
+    for (const line of lines.split('\n').slice(0, -1)) found(parseRecord(line))
   })
-  const errors = child.stderr.text()
-  let rest = ''
-  for await (const chunk of child.stdout) {
-    // kcat puts bytes that are not UTF-8 into its JSON unchanged. Read as Latin-1, every byte is one character and none is lost.
-    const lines = (rest + Buffer.from(chunk).toString('latin1')).split('\n')
-    rest = lines.pop() ?? ''
-    for (const line of lines) found(parseRecord(line))
-  }
-  const exitCode = await child.exited
-  if (exitCode === 0) return
-  const why = exitCode === null ? `had not read it after ${SCAN_TIMEOUT_MS} ms` : `ended with ${exitCode}`
-  throw new Error(`kcat could not read ${topic}: ${why}. ${(await errors).trim()}`)
 }
 
 /** What kcat prints of a record, text as Latin-1. */
