@@ -2,6 +2,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 #include "librdkafka/src/rdkafka.h"
 
@@ -15,6 +16,11 @@ struct Text {
   const char* at;
   size_t length;
 };
+
+template <size_t size>
+bool Is(Text text, const char (&other)[size]) {
+  return text.length == size - 1 && std::memcmp(text.at, other, size - 1) == 0;
+}
 
 // Reads the record format's headers (KIP-98): a count, then of each header the length of its name, its name, the length of its value (-1: none), its value.
 // Lengths are zigzag varints.

@@ -73,11 +73,6 @@ bool IsPlain(Text text) {
   return true;
 }
 
-template <size_t size>
-bool Is(Text text, const char (&other)[size]) {
-  return text.length == size - 1 && std::memcmp(text.at, other, size - 1) == 0;
-}
-
 // Of URI-references: unreserved characters, slashes, and colons behind a scheme (RFC 3986, section 4.1).
 bool IsPlainUri(Text text, bool absolute) {
   if (text.length == 0 || text.length > 4096) return false;

@@ -274,19 +274,20 @@ struct Shared {
   std::vector<Bytes> batches;
 };
 
-struct Place {
+// Where a record goes, and the opaque that its report has.
+struct Destination {
   rd_kafka_topic_t* topic;
   int32_t partition;
   uintptr_t opaque;
 };
 
 // @returns false for a topic that there is not
-bool PlaceOf(const Shared& shared, int32_t sequence, int32_t topic, int32_t partition, Place* place) {
-  place->topic = shared.to->TopicHandle(shared.rk, topic, topics[topic]);
-  place->partition = partition;
-  place->opaque =
+bool FindDestination(const Shared& shared, int32_t sequence, int32_t topic, int32_t partition, Destination* destination) {
+  destination->topic = shared.to->TopicHandle(shared.rk, topic, topics[topic]);
+  destination->partition = partition;
+  destination->opaque =
       (static_cast<uintptr_t>(static_cast<uint32_t>(sequence)) << (kNumberBits + 1)) | (shared.number << 1) | kOurs;
-  return place->topic != NULL;
+  return destination->topic != NULL;
 }
 
 void AddHeader(rd_kafka_headers_t* headers, const std::string& name, const std::string& value) {
@@ -294,14 +295,14 @@ void AddHeader(rd_kafka_headers_t* headers, const std::string& name, const std::
 }
 
 // Takes the headers.
-rd_kafka_resp_err_t Submit(const Shared& shared, const Place& place, const char* key, int32_t key_length,
+rd_kafka_resp_err_t Submit(const Shared& shared, const Destination& destination, const char* key, int32_t key_length,
                            const char* value, int32_t value_length, rd_kafka_headers_t* headers) {
   if (shared.common != NULL) AddHeader(headers, *shared.common, shared.texts[0]);
   rd_kafka_vu_t parts[7];
   parts[0].vtype = RD_KAFKA_VTYPE_RKT;
-  parts[0].u.rkt = place.topic;
+  parts[0].u.rkt = destination.topic;
   parts[1].vtype = RD_KAFKA_VTYPE_PARTITION;
-  parts[1].u.i32 = place.partition;
+  parts[1].u.i32 = destination.partition;
   parts[2].vtype = RD_KAFKA_VTYPE_MSGFLAGS;
   parts[2].u.i = RD_KAFKA_MSG_F_COPY;
   parts[3].vtype = RD_KAFKA_VTYPE_VALUE;
@@ -311,7 +312,7 @@ rd_kafka_resp_err_t Submit(const Shared& shared, const Place& place, const char*
   parts[4].u.mem.ptr = const_cast<char*>(key);
   parts[4].u.mem.size = key_length < 0 ? 0 : key_length;
   parts[5].vtype = RD_KAFKA_VTYPE_OPAQUE;
-  parts[5].u.ptr = reinterpret_cast<void*>(place.opaque);
+  parts[5].u.ptr = reinterpret_cast<void*>(destination.opaque);
   parts[6].vtype = RD_KAFKA_VTYPE_HEADERS;
   parts[6].u.headers = headers;
   rd_kafka_error_t* error = rd_kafka_produceva(shared.rk, parts, 7);
@@ -322,7 +323,7 @@ rd_kafka_resp_err_t Submit(const Shared& shared, const Place& place, const char*
   return code;
 }
 
-rd_kafka_resp_err_t PassOne(const Shared& shared, const Place& place, Reader& reader);
+rd_kafka_resp_err_t PassOne(const Shared& shared, const Destination& destination, Reader& reader);
 
 // Passes one record to librdkafka. @returns its error; ERR__BAD_MSG for an invalid record
 rd_kafka_resp_err_t ProduceOne(const Shared& shared, const char* at, size_t length) {
@@ -332,10 +333,10 @@ rd_kafka_resp_err_t ProduceOne(const Shared& shared, const char* at, size_t leng
       !reader.Number(&key_length))
     return RD_KAFKA_RESP_ERR__BAD_MSG;
   if (topic < 0 || static_cast<size_t>(topic) >= topics.size()) return RD_KAFKA_RESP_ERR__BAD_MSG;
-  Place place;
+  Destination destination;
   if (key_length == kPassed) {
-    if (!PlaceOf(shared, sequence, topic, partition, &place)) return RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC;
-    return PassOne(shared, place, reader);
+    if (!FindDestination(shared, sequence, topic, partition, &destination)) return RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC;
+    return PassOne(shared, destination, reader);
   }
   if (!reader.Number(&value_length) || !reader.Number(&count) || count < 0 || count > kMostHeaders)
     return RD_KAFKA_RESP_ERR__BAD_MSG;
@@ -345,7 +346,7 @@ rd_kafka_resp_err_t ProduceOne(const Shared& shared, const char* at, size_t leng
   const char* key;
   const char* value;
   if (!bytes.Skip(key_length, &key)) return RD_KAFKA_RESP_ERR__BAD_MSG;
-  if (!PlaceOf(shared, sequence, topic, partition, &place)) return RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC;
+  if (!FindDestination(shared, sequence, topic, partition, &destination)) return RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC;
   rd_kafka_headers_t* headers = rd_kafka_headers_new(count + 1);
   for (int32_t index = 0; index < count; index++) {
     int32_t name, header_length;
@@ -367,7 +368,7 @@ rd_kafka_resp_err_t ProduceOne(const Shared& shared, const char* at, size_t leng
     rd_kafka_headers_destroy(headers);
     return RD_KAFKA_RESP_ERR__BAD_MSG;
   }
-  return Submit(shared, place, key, key_length, value, value_length, headers);
+  return Submit(shared, destination, key, key_length, value, value_length, headers);
 }
 
 PackedProducer* ProducerOf(v8::Local<v8::Value> value) {
@@ -533,11 +534,6 @@ constexpr char kAttributePrefix[] = "ce_";
 const std::string kContentType = "content-type", kJson = "application/json";
 const std::string kTenant = "kt-tenant", kReceivedAt = "kt-received-at", kContext = "kt-context";
 
-template <size_t size>
-bool Is(Text text, const char (&other)[size]) {
-  return text.length == size - 1 && std::memcmp(text.at, other, size - 1) == 0;
-}
-
 // Of headers: the type of the event, others that go on, those that describe the data, and those that JavaScript would not write either.
 enum Kind { kType, kKept, kOfData, kOther };
 
@@ -561,7 +557,7 @@ Kind SeeHeader(Text name, Text value, PassedEvent* event) {
 // Produces a record of a batch that Pack has filled: its key, value, attributes and trace, and the context of its outcome. What consumer/processed.ts makes
 // of a decoded one has the same headers.
 // @returns ERR__BAD_MSG where the batch has no such record
-rd_kafka_resp_err_t PassOne(const Shared& shared, const Place& place, Reader& reader) {
+rd_kafka_resp_err_t PassOne(const Shared& shared, const Destination& destination, Reader& reader) {
   int32_t batch, from, tenant, context, context_end, type, result_length;
   if (!reader.Number(&batch) || !reader.Number(&from) || !reader.Number(&tenant) || !reader.Number(&context) ||
       !reader.Number(&context_end) || !reader.Number(&type) || !reader.Number(&result_length))
@@ -627,8 +623,8 @@ rd_kafka_resp_err_t PassOne(const Shared& shared, const Place& place, Reader& re
   made += shared.texts[context_end];
   made.push_back('}');
   AddHeader(headers, kContext, made);
-  if (result != NULL) return Submit(shared, place, key, key_length, result, result_length, headers);
-  return Submit(shared, place, key, key_length, value, value_length, headers);
+  if (result != NULL) return Submit(shared, destination, key, key_length, result, result_length, headers);
+  return Submit(shared, destination, key, key_length, value, value_length, headers);
 }
 
 }  // namespace
