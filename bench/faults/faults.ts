@@ -188,9 +188,9 @@ export const FAULTS: readonly Fault[] = [
           await one.kill()
           stage.did('consumer killed')
         } else {
-          const { exitCode } = await stage.stop(one)
+          const { code } = await stage.stop(one)
           stage.did('consumer left')
-          if (exitCode !== 0) stage.wrong(`${one.name} left with ${exitCode}: ${await one.lastLines()}`)
+          if (code !== 0) stage.wrong(`${one.name} left with ${code}: ${await one.lastLines()}`)
         }
         await stage.pause(300, 2000)
       }
@@ -274,11 +274,11 @@ export const FAULTS: readonly Fault[] = [
       for (let round = 0; round < 3; round++) {
         for (const service of [stage.producer, stage.consumer]) {
           await stage.pause(500, 1800)
-          const { exitCode, seconds } = await stage.stop(service)
+          const { code, seconds } = await stage.stop(service)
           stage.did(`${service.name} stopped`)
-          if (exitCode !== 0)
+          if (code !== 0)
             stage.wrong(
-              `${service.name} ended with ${exitCode} after ${seconds.toFixed(1)} s:\n${await service.lastLines()}`,
+              `${service.name} ended with ${code} after ${seconds.toFixed(1)} s:\n${await service.lastLines()}`,
             )
           service.start()
         }

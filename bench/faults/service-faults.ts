@@ -66,9 +66,9 @@ export const SERVICE_FAULTS: readonly Fault[] = [
       await consumers[1]?.ready()
       const load = stage.load({ eventsPerSecond: 300, repeatedAnyway: 0, post: client.post })
       const end = async (service: Service): Promise<void> => {
-        const { exitCode, seconds } = await stage.stop(service)
+        const { code, seconds } = await stage.stop(service)
         stage.did(`${service.name.replace(/-\d+$/, '')} replaced`)
-        if (exitCode !== 0) stage.wrong(`${service.name} ended with ${exitCode} after ${seconds.toFixed(1)} s`)
+        if (code !== 0) stage.wrong(`${service.name} ended with ${code} after ${seconds.toFixed(1)} s`)
       }
       for (let round = 0; round < (stage.short ? 2 : 10); round++) {
         await stage.pause(500, 1_500)

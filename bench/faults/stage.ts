@@ -5,7 +5,7 @@ import { type KafkaCluster, type KafkaOptions, startKafka } from '../../shared/d
 import { findFreePorts, releasePorts } from '../../shared/dev/brokers/ports.ts'
 import { type KafkaProxy, startKafkaProxy } from '../../shared/testing/kafka-proxy.ts'
 import { kcatCommand } from '../../shared/testing/kcat.ts'
-import { createService, type Service, STOP_LIMIT_SECONDS } from '../../shared/testing/services.ts'
+import { createService, type Ending, type Service, STOP_LIMIT_SECONDS } from '../../shared/testing/services.ts'
 import { type Changes, holds, judge, type Log, type Verdict } from './judge.ts'
 import { Ledger } from './ledger.ts'
 import { type Load, type LoadOptions, PLAIN, startLoad } from './load.ts'
@@ -88,8 +88,8 @@ export interface Stage {
    * long that took. Exceeding the limit is a fault. If it never happens, the run is aborted. Needs a running load.
    */
   recovered(what: string, limit: keyof typeof COMMIT_LIMITS_SECONDS): Promise<void>
-  /** Sends SIGTERM. The service must end within the limit, whatever is unavailable. @returns how it ended */
-  stop(service: Service): Promise<{ exitCode: number | null; seconds: number }>
+  /** Sends SIGTERM. The service must end within the limit, whatever is unavailable. */
+  stop(service: Service): Promise<Ending>
   /** Judges everything so far and forgets it, so that what follows is judged separately. The load must have stopped. */
   judgeSoFar(): Promise<void>
   /** Tells the judge that the fault changed the topics themselves. */
@@ -287,10 +287,10 @@ class Run implements Stage {
     await this.#settle()
     await this.#watch?.stop()
     for (const service of this.#services.filter((one) => one.running())) {
-      const { exitCode, seconds } = await this.stop(service)
-      if (exitCode !== 0)
+      const { code, seconds } = await this.stop(service)
+      if (code !== 0)
         this.wrong(
-          `${service.name} ended with ${exitCode} after ${seconds.toFixed(1)} s; it logged:\n${await service.lastLines()}`,
+          `${service.name} ended with ${code} after ${seconds.toFixed(1)} s; it logged:\n${await service.lastLines()}`,
         )
     }
     const { log, verdict } = await this.#judge()
@@ -432,7 +432,7 @@ class Run implements Stage {
     }
   }
 
-  async stop(service: Service): Promise<{ exitCode: number | null; seconds: number }> {
+  async stop(service: Service): Promise<Ending> {
     const ended = await service.terminate()
     this.#stops.push(ended.seconds)
     if (ended.seconds > STOP_LIMIT_SECONDS)

@@ -111,8 +111,8 @@ export const TOPIC_FAULTS: readonly Fault[] = [
 ]
 
 async function stopConsumer(stage: Stage): Promise<void> {
-  const { exitCode } = await stage.stop(stage.consumer)
-  if (exitCode !== 0) stage.wrong(`the consumer ended with ${exitCode}: ${await stage.consumer.lastLines()}`)
+  const { code } = await stage.stop(stage.consumer)
+  if (code !== 0) stage.wrong(`the consumer ended with ${code}: ${await stage.consumer.lastLines()}`)
 }
 
 const coordinator = async (stage: Stage): Promise<string> =>

@@ -1,5 +1,6 @@
 import { dlopen, FFIType, type Pointer } from 'bun:ffi'
 import { type Logger, writeRest } from './logger.ts'
+import { onStopSignal } from './signals.ts'
 
 /** Kept, since others may replace it. */
 const exit = process.exit.bind(process)
@@ -64,17 +65,15 @@ export function stopOnSignal(
     }, FLUSH_TIMEOUT_MS)
     log.flush(() => exit(code))
   }
-  for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
-    process.on(signal, () => {
-      if (stopping && signal === 'SIGHUP') return
-      if (stopping) {
-        log.warn({ signal }, 'second signal: exiting now')
-        return end(1)
-      }
-      log.info({ signal }, 'shutting down')
-      void stop()
-    })
-  }
+  onStopSignal((signal) => {
+    if (stopping && signal === 'SIGHUP') return
+    if (stopping) {
+      log.warn({ signal }, 'second signal: exiting now')
+      return end(1)
+    }
+    log.info({ signal }, 'shutting down')
+    void stop()
+  })
   return stop
 }
 

@@ -21,8 +21,8 @@ export interface Service {
   unready(): Promise<string | undefined>
   /** Sends SIGKILL, like a crash between any two instructions. */
   kill(): Promise<void>
-  /** Sends SIGTERM, then SIGKILL after the limit. @returns how it ended */
-  terminate(): Promise<{ exitCode: number | null; seconds: number }>
+  /** Sends SIGTERM, then SIGKILL after the limit. */
+  terminate(): Promise<Ending>
   /** Sends SIGSTOP: the process keeps its connections and does nothing. */
   freeze(): void
   /** Sends SIGCONT: the process continues, unaware of the time in between. */
@@ -36,6 +36,13 @@ export interface Service {
   releasePorts(): void
   /** The last lines of its log, without routine ones. */
   lastLines(): Promise<string>
+}
+
+/** How a process ended, and how long after SIGTERM. */
+export interface Ending {
+  /** The exit code, or the signal that ended it. */
+  code: number | NodeJS.Signals | null
+  seconds: number
 }
 
 const READY_TIMEOUT_MS = 45_000
@@ -164,7 +171,7 @@ export async function createService(
     async terminate() {
       const begunMs = performance.now()
       await endBoundChild(child(), TERMINATE_GRACE_MS)
-      return { exitCode: child().exitCode, seconds: (performance.now() - begunMs) / 1000 }
+      return { code: child().exitCode ?? child().signalCode, seconds: (performance.now() - begunMs) / 1000 }
     },
     lastLines,
   }
