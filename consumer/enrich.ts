@@ -94,7 +94,7 @@ function latenessMs(time: string | undefined, referenceMs: number): number | und
   return Number.isNaN(late) ? undefined : late
 }
 
-/** Bun drops leading zeros of a fraction with ten digits or more: it takes `.0123456789` for 123 ms. */
+/** Bun, as Node, drops leading zeros of a fraction with ten digits or more, which ECMAScript leaves open: it takes `.0123456789` for 123 ms. */
 const LEAST_FINE_LENGTH = '0000-00-00T00:00:00.0123456789Z'.length
 const FINER_THAN_MS = /(\.\d{3})\d+/
 
