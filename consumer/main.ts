@@ -7,5 +7,5 @@
 
 import '../shared/service/signals.ts'
 
-// Loading the rest takes most of the start; signals are handled before.
+// A static import would be loaded before signals are handled, and loading takes most of the start.
 await import('./run.ts')
