@@ -22,7 +22,7 @@ const LONG = WORKLOADS.filter(({ long }) => long === true).map(({ name }) => nam
 
 const USAGE = `Measures KafkaTrace, its peers and the machine's limits: bun run bench [drain] [OPTION…]
 
-  drain              only what drains a filled topic, beside Kafka Streams, franz-go and librdkafka: some five minutes
+  drain              only what drains a filled topic, beside Kafka Streams, franz-go and librdkafka: under five minutes
 
   --quick            every workload once and short, on ${QUICK_SYSTEMS.join(', ')}: under two minutes
   --workload NAME    only this one, and those whose rates it takes shares of; may be repeated. ${LONG.join(' and ')} are run only by name, or

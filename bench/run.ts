@@ -102,7 +102,9 @@ export async function runBench(options: BenchOptions, reporter: Reporter): Promi
       ),
       runs: [],
     }
-    await step('Warming the broker', () => warmUp(options, plan, async () => stageOf(await directoryIn(root))))
+    // Drains begin with filling their topic, and each has a warm-up of its own.
+    if (plan.some(({ workload: { kind } }) => kind !== 'drain' && kind !== 'restart'))
+      await step('Warming the broker', () => warmUp(options, plan, async () => stageOf(await directoryIn(root))))
     const expected = plan.map((one) => expectedSeconds(one, options.quick))
     const firstMs = performance.now()
     for (const [index, planned] of plan.entries()) {
@@ -131,21 +133,13 @@ const BROKER_WARM_UP_SECONDS = { full: 15, quick: 3 }
 
 /**
  * A broker that has just started runs unoptimised code and would slow the first measurement. It gets unmeasured load first,
- * from the first system that takes part. If there are only drains, the first of them is made twice: its input stays filled.
+ * from the first system that takes part.
  */
 async function warmUp(
-  { systems, drains, quick }: BenchOptions,
+  { systems, quick }: BenchOptions,
   plan: readonly PlannedRun[],
   makeStage: () => Promise<Stage>,
 ): Promise<void> {
-  if (plan.every(({ workload: { kind } }) => kind === 'drain' || kind === 'restart')) {
-    const [first] = plan
-    const drain = drains.find(({ facts }) => facts.name === first?.system)
-    // The others begin with a long drain of their own.
-    if (first?.workload.kind !== 'drain' || first.workload.long === true || drain === undefined) return
-    await measureDrain(await makeStage(), drain, first.workload)
-    return
-  }
   const system = systems.find(({ facts }) => facts.kind !== 'limit' && plan.some((run) => run.system === facts.name))
   const workload = WORKLOADS.find((one) => one.kind === 'closed' && one.systems === 'all')
   if (system === undefined || workload?.kind !== 'closed') return
