@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { type BoundChild, endBoundChild, isRunning, spawnBoundChild } from '../../shared/dev/bound-child.ts'
+import { type BoundChild, endBoundChild, endOf, isRunning, spawnBoundChild } from '../../shared/dev/bound-child.ts'
 import { lastLines } from '../../shared/dev/run.ts'
 import type { RunningSystem } from './system.ts'
 
@@ -48,7 +48,7 @@ export async function startHttpProcess(options: HttpProcess): Promise<RunningSys
 async function ready(name: string, child: BoundChild, url: string): Promise<void> {
   const deadline = performance.now() + READY_TIMEOUT_MS
   for (;;) {
-    if (!isRunning(child)) throw new Error(`${name} ended (${child.exitCode ?? child.signalCode})`)
+    if (!isRunning(child)) throw new Error(`${name} ended (${endOf(child)})`)
     if (performance.now() > deadline) throw new Error(`${name} is not ready after ${READY_TIMEOUT_MS} ms`)
     const answer = await fetch(url, { signal: AbortSignal.timeout(PROBE_TIMEOUT_MS) }).catch(() => undefined)
     if (answer?.ok) return

@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import { Type } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
-import { spawnBoundChild } from '../../shared/dev/bound-child.ts'
+import { endOf, spawnBoundChild } from '../../shared/dev/bound-child.ts'
 import { provideKafka } from '../../shared/dev/brokers/kafka-distribution.ts'
 import { lastLines } from '../../shared/dev/run.ts'
 import { providePrograms } from '../limits/programs.ts'
@@ -127,9 +127,9 @@ interface Ended {
 async function runToEnd(name: string, directory: string, command: readonly string[]): Promise<Ended> {
   const log = Bun.file(join(directory, `${name}.log`))
   const child = spawnBoundChild(command, { stdout: 'pipe', stderr: log })
-  const [output, exitCode] = await Promise.all([child.stdout.text(), child.exited])
-  if (exitCode !== 0)
-    throw new Error(`${name} ended with ${exitCode ?? child.signalCode}: ${lastLines(output + (await log.text()))}`)
+  const [output] = await Promise.all([child.stdout.text(), child.exited])
+  if (endOf(child) !== 0)
+    throw new Error(`${name} ended with ${endOf(child)}: ${lastLines(output + (await log.text()))}`)
   return { output, cpuSeconds: Number(child.resourceUsage()?.cpuTime.total ?? 0n) / 1e6 }
 }
 

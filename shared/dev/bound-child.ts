@@ -71,6 +71,13 @@ export function isRunning(child: BoundChild): boolean {
   return child.exitCode === null && child.signalCode === null
 }
 
+/** How a process ended: its exit code, or the signal. @throws Error while it runs */
+export function endOf(child: BoundChild): number | NodeJS.Signals {
+  const end = child.exitCode ?? child.signalCode
+  if (end === null) throw new Error(`process ${child.pid} has not ended`)
+  return end
+}
+
 /** SIGTERM, then SIGKILL once the grace is over. Returns when the process is gone. */
 export async function endBoundChild(child: BoundChild, graceMs: number): Promise<'terminated' | 'killed'> {
   child.kill('SIGTERM')

@@ -8,7 +8,7 @@ import { createRangeReader } from '../kafka/range-reader.ts'
 import type { RangeReader } from '../kafka/types.ts'
 import { parseCommandLine, refuse } from '../service/command-line.ts'
 import { EXIT_BAD_CONFIG } from '../service/config.ts'
-import { type BoundChild, endBoundChild, isRunning, spawnBoundChild } from './bound-child.ts'
+import { type BoundChild, endBoundChild, endOf, isRunning, spawnBoundChild } from './bound-child.ts'
 import { type Broker, BrokerUnavailableError } from './brokers/broker.ts'
 import { brokerSyntax, defaultBrokerChoice, parseBrokerChoice, startBroker } from './brokers/choose.ts'
 import { embeddedPartitions } from './brokers/embedded.ts'
@@ -290,7 +290,7 @@ function demandRunning(): void {
         : readFileSync(logFile, 'utf8').trimEnd().split('\n').slice(-SHOWN_LOG_LINES).join('\n')
     // The log already says which setting or which handlers file is wrong.
     if (child.exitCode === EXIT_BAD_CONFIG) throw new DevError(`the ${name} cannot start:\n${tail}`)
-    throw new DevError(`the ${name} ended by itself (exit code ${child.exitCode ?? child.signalCode}):\n${tail}`)
+    throw new DevError(`the ${name} ended by itself (exit code ${endOf(child)}):\n${tail}`)
   }
 }
 
@@ -306,7 +306,7 @@ async function stopAll(): Promise<number> {
       how === 'terminated' && (child.exitCode === 0 || child.signalCode === 'SIGTERM')
         ? // What ends by the signal itself had not come to listening for it, and has nothing to drain.
           ' done\n'
-        : ` ${how}, exit code ${child.exitCode ?? child.signalCode}\n`,
+        : ` ${how}, exit code ${endOf(child)}\n`,
     )
     if (child.exitCode !== 0) code = 1
   }

@@ -2,7 +2,7 @@ import { afterAll, expect, test } from 'bun:test'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { spawnBoundChild } from '../dev/bound-child.ts'
+import { endOf, spawnBoundChild } from '../dev/bound-child.ts'
 
 const directory = mkdtempSync(join(tmpdir(), 'kafkatrace-signals-'))
 afterAll(() => rmSync(directory, { recursive: true, force: true }))
@@ -32,5 +32,5 @@ test.each(['producer', 'consumer'])('a %s that is stopped while it is loaded exi
   expect(new TextDecoder().decode(value)).toBe('loading\n')
   child.kill('SIGTERM')
   await child.exited
-  expect(child.exitCode ?? child.signalCode).toBe(0)
+  expect(endOf(child)).toBe(0)
 })

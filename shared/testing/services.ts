@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { type BoundChild, endBoundChild, isRunning, spawnBoundChild } from '../dev/bound-child.ts'
+import { type BoundChild, endBoundChild, endOf, isRunning, spawnBoundChild } from '../dev/bound-child.ts'
 import { findFreePorts, releasePorts } from '../dev/brokers/ports.ts'
 
 /** The services as child processes that can be killed and restarted with the same environment. */
@@ -41,7 +41,7 @@ export interface Service {
 /** How a process ended, and how long after SIGTERM. */
 export interface Ending {
   /** The exit code, or the signal that ended it. */
-  code: number | NodeJS.Signals | null
+  code: number | NodeJS.Signals
   seconds: number
 }
 
@@ -138,9 +138,7 @@ export async function createService(
       for (let why = await unready(); why !== undefined; why = await unready()) {
         const ended = !isRunning(child())
         if (ended || performance.now() > deadline) {
-          const what = ended
-            ? `ended (${child().exitCode ?? child().signalCode})`
-            : `is not ready after ${READY_TIMEOUT_MS} ms (${why})`
+          const what = ended ? `ended (${endOf(child())})` : `is not ready after ${READY_TIMEOUT_MS} ms (${why})`
           throw new Error(`${name} ${what}; it logged:\n${await lastLines()}`)
         }
         await Bun.sleep(PROBE_PAUSE_MS)
@@ -171,7 +169,7 @@ export async function createService(
     async terminate() {
       const begunMs = performance.now()
       await endBoundChild(child(), TERMINATE_GRACE_MS)
-      return { code: child().exitCode ?? child().signalCode, seconds: (performance.now() - begunMs) / 1000 }
+      return { code: endOf(child()), seconds: (performance.now() - begunMs) / 1000 }
     },
     lastLines,
   }
