@@ -5,7 +5,7 @@ import { native } from '../kafka/client.ts'
 import { ADDON_FILE, INSTALLED } from '../kafka/native/check.ts'
 
 /** API keys of requests. */
-export const API = { Produce: 0, ListOffsets: 2, AddPartitionsToTxn: 24, TxnOffsetCommit: 28 } as const
+export const API = { Produce: 0, ListOffsets: 2, TxnOffsetCommit: 28 } as const
 
 export interface ControlledMock {
   /** `host:port` of every broker. Broker IDs start at 1. */
