@@ -35,7 +35,7 @@ export interface CommitDeps {
  * transactions without a pause would take the broker's time from producers.
  */
 const WORTH_A_TRANSACTION_RECORDS = 500
-const GATHER_MS = 2
+const GATHER_MS = 4
 
 /** How often a partition whose outcomes cannot be written is tried again. */
 const PAUSE_BACKOFF: Backoff = { firstMs: 1_000, maxMs: 30_000 }
