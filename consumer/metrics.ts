@@ -1,6 +1,6 @@
 import { Counter, Gauge, Registry } from 'prom-client'
+import { LATENCY_BUCKETS_SECONDS } from '../shared/http/ops.ts'
 import type { TopicPartition } from '../shared/kafka/types.ts'
-import { LATENCY_BUCKETS_SECONDS } from '../shared/service/ops.ts'
 import { LatencyHistogram, type Tally, tallies } from '../shared/service/tally.ts'
 import type { Outcome } from './consume.ts'
 import type { PartitionPast } from './partition-past.ts'

@@ -1,7 +1,8 @@
+import type { OrProblem, Problem } from '../shared/http/problem.ts'
+import type { Quota, Rate } from '../shared/http/tenants.ts'
 import type { RecordProducer } from '../shared/kafka/types.ts'
 import { sleep } from '../shared/service/retry.ts'
-import { NOTHING_STORED, type OrProblem, type Problem, type Unit } from './problem.ts'
-import type { Quota, Rate } from './tenants.ts'
+import { NOTHING_STORED, type Unit } from './problem.ts'
 
 /** Admission: the service's own limits, a tenant's share of them, and a tenant's quota. */
 

@@ -1,9 +1,10 @@
 import type { Span } from '@opentelemetry/api'
+import { requestIdOf } from '../shared/http/http.ts'
+import { PROBLEMS, type Problem, problemResponse, repeatedProblem } from '../shared/http/problem.ts'
 import type { Logger, TenantLines } from '../shared/service/logger.ts'
 import type { Tracing } from '../shared/tracing/spans.ts'
 import type { Gate } from './admit.ts'
 import type { Metrics, Route } from './metrics.ts'
-import { PROBLEMS, type Problem, problemResponse, repeatedProblem } from './problem.ts'
 
 /** What all answers have in common: they are counted, logged and traced, and their connections are kept or closed. */
 
@@ -67,7 +68,7 @@ export function createAnswers({ gate, metrics, log, lines, tracing, nowMs }: Ans
     /** @param requestId the client's */
     visit: (request: Request, route: Route, requestId = request.headers.get('x-request-id')): Visit => ({
       request,
-      id: requestId !== null && REQUEST_ID.test(requestId) ? requestId : Bun.randomUUIDv7(),
+      id: requestIdOf(requestId),
       route,
       receivedAtMs: nowMs(),
       startedAt: performance.now(),
@@ -98,9 +99,6 @@ export function createAnswers({ gate, metrics, log, lines, tracing, nowMs }: Ans
     },
   }
 }
-
-/** Printable ASCII without spaces: safe in any header and any log. */
-const REQUEST_ID = /^[\x21-\x7e]{1,128}$/
 
 /** Whether so much of the body is unread that closing the connection costs less than reading it. Bun has no `body` for a GET, and reading `body` creates a stream. */
 function leavesBody(request: Request): boolean {

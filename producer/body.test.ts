@@ -2,10 +2,10 @@ import { heapStats } from 'bun:jsc'
 import { describe, expect, test } from 'bun:test'
 import { constants, createZstdCompress, gzipSync, zstdCompressSync } from 'node:zlib'
 import fc from 'fast-check'
+import { type Problem, ProblemError } from '../shared/http/problem.ts'
 import { Gathered, readBody, streamBody } from './body.ts'
 import type { Encoding } from './media-type.ts'
 import { linesOf } from './ndjson.ts'
-import { type Problem, ProblemError } from './problem.ts'
 
 const LIMITS = {
   maxBytes: 4_000_000,

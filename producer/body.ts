@@ -1,7 +1,7 @@
 import { Readable } from 'node:stream'
 import { constants, createGunzip, createZstdDecompress, gunzip, type Zlib, zstdDecompress } from 'node:zlib'
+import { type OrProblem, type Problem, ProblemError } from '../shared/http/problem.ts'
 import type { Encoding } from './media-type.ts'
-import { type OrProblem, type Problem, ProblemError } from './problem.ts'
 import { ZstdFrames } from './zstd.ts'
 
 /** Reads and decompresses bodies within a deadline and a bound on their size. */

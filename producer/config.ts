@@ -1,6 +1,6 @@
 import { type Static, Type } from '@sinclair/typebox'
+import { loadTenants, type Tenants } from '../shared/http/tenants.ts'
 import { ConfigError, choice, commonFaults, commonVariables, integer, loadConfig } from '../shared/service/config.ts'
-import { loadTenants, type Tenants } from './tenants.ts'
 
 const KIB = 1024
 const MIB = 1024 * KIB

@@ -1,7 +1,7 @@
 import { expect, test } from 'bun:test'
 import { join } from 'node:path'
+import { tenantsOf } from '../shared/http/tenants.ts'
 import { createTopics } from './create-topics.ts'
-import { tenantsOf } from './tenants.ts'
 
 const tenants = tenantsOf({ tenants: { shop: { streams: ['orders', 'events'], keys: [] } } })
 const options = { partitions: 3, replication: -1 }

@@ -1,10 +1,10 @@
 /** Creates the topics of all streams, `bun run create-topics`: for a job that runs before the services, so that they need no right to create topics. */
 import { Type } from '@sinclair/typebox'
 import { streamTopics } from '../shared/events/topics.ts'
+import { loadTenants, type Tenants } from '../shared/http/tenants.ts'
 import { type TopicAdmin, UnreachableError } from '../shared/kafka/types.ts'
 import { parseCommandLine } from '../shared/service/command-line.ts'
 import { commonFaults, commonVariables, integer, loadConfig, loadConfigOrExit } from '../shared/service/config.ts'
-import { loadTenants, type Tenants } from './tenants.ts'
 
 /** How long no broker may answer. */
 const CONNECT_TIMEOUT_MS = 60_000

@@ -2,6 +2,7 @@ import { afterEach, expect, test } from 'bun:test'
 import { connect, type Socket } from 'node:net'
 import { gzipSync } from 'node:zlib'
 import pino from 'pino'
+import { makeKey, tenantsOf } from '../shared/http/tenants.ts'
 import { sleep } from '../shared/service/retry.ts'
 import { FakeKafka } from '../shared/testing/fake-kafka.ts'
 import { until } from '../shared/testing/until.ts'
@@ -10,7 +11,6 @@ import { createApp } from './app.ts'
 import { authenticateByKey } from './authenticate.ts'
 import { loadProducerConfig } from './config.ts'
 import { createMetrics } from './metrics.ts'
-import { makeKey, tenantsOf } from './tenants.ts'
 
 /** One tenant floods the service in every way it can; the other sends as before and must not notice. */
 

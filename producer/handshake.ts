@@ -1,5 +1,5 @@
+import type { OrProblem } from '../shared/http/problem.ts'
 import type { Authenticate } from './authenticate.ts'
-import type { OrProblem } from './problem.ts'
 
 /** The validation handshake of CloudEvents webhooks 1.0.2, section 4: a sender asks by `OPTIONS` whether it may deliver here. */
 

@@ -1,5 +1,5 @@
+import type { Problem } from '../shared/http/problem.ts'
 import { trimEnd } from '../shared/service/trim.ts'
-import type { Problem } from './problem.ts'
 
 /** The header fields of a request for events, walked once. */
 

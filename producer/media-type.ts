@@ -1,5 +1,5 @@
 import { isMediaType, parseMediaType } from '../shared/events/event.ts'
-import type { OrProblem } from './problem.ts'
+import type { OrProblem } from '../shared/http/problem.ts'
 
 /** How a request carries its events. */
 

@@ -1,9 +1,9 @@
 import { Counter, Gauge, Registry } from 'prom-client'
+import { LATENCY_BUCKETS_SECONDS } from '../shared/http/ops.ts'
+import type { Tenant } from '../shared/http/tenants.ts'
 import type { RecordProducer } from '../shared/kafka/types.ts'
-import { LATENCY_BUCKETS_SECONDS } from '../shared/service/ops.ts'
 import { LatencyHistogram, type Tally, tallies } from '../shared/service/tally.ts'
 import type { Gate } from './admit.ts'
-import type { Tenant } from './tenants.ts'
 
 /** Label values of routes. Paths are not labels, since clients could make up any number of them. */
 export const ROUTES = ['events', 'handshake', 'openapi', 'docs', 'other'] as const

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'bun:test'
 import { createGzip } from 'node:zlib'
 import fc from 'fast-check'
+import { ProblemError } from '../shared/http/problem.ts'
 import { ProduceError, type RecordProducer } from '../shared/kafka/types.ts'
 import { residentMemoryBytes } from '../shared/service/process-metrics.ts'
 import { FakeKafka } from '../shared/testing/fake-kafka.ts'
@@ -15,7 +16,6 @@ import {
   type StreamDeps,
   type Summary,
 } from './ndjson.ts'
-import { ProblemError } from './problem.ts'
 import type { Destination } from './publish.ts'
 import { Turns } from './turns.ts'
 

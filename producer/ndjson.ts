@@ -1,20 +1,14 @@
 import { type Static, Type } from '@sinclair/typebox'
 import type { Defaults } from '../shared/events/event-json.ts'
 import { type OutgoingRecord, queuedBytes } from '../shared/events/record.ts'
+import { MAX_NAMED_FAULTS, type Problem, ProblemError, problemDocument } from '../shared/http/problem.ts'
 import { type DeliveryResult, ProduceError } from '../shared/kafka/types.ts'
 import { sleep } from '../shared/service/retry.ts'
 import { Gathered } from './body.ts'
 import type { ProducerConfig } from './config.ts'
 import type { EventsOutcome } from './metrics.ts'
 import { parseLine } from './parse.ts'
-import {
-  MAX_NAMED_FAULTS,
-  NOTHING_STORED,
-  type Problem,
-  ProblemDocument,
-  ProblemError,
-  problemDocument,
-} from './problem.ts'
+import { NOTHING_STORED, ProblemDocument } from './problem.ts'
 import { type Admission, admit, type Destination, type Origin, type Prepared, prepare, undelivered } from './publish.ts'
 import { Receipt, receiptText } from './receipt.ts'
 import type { Turns } from './turns.ts'

@@ -1,6 +1,7 @@
 import { type TSchema, Type } from '@sinclair/typebox'
 import { MAX_ATTRIBUTE_LENGTH, MEDIA_TYPE_PATTERN } from '../shared/events/event.ts'
 import { NAME_PATTERN } from '../shared/events/topics.ts'
+import { EventFault, PROBLEMS, type ProblemKind, problemType } from '../shared/http/problem.ts'
 import { DEFAULT_STREAM } from './authenticate.ts'
 import type { ProducerConfig } from './config.ts'
 import { LINES } from './media-type.ts'
@@ -13,7 +14,7 @@ import {
   StreamSummary,
   SummaryLine,
 } from './ndjson.ts'
-import { EventFault, PROBLEMS, ProblemDocument, type ProblemKind, problemType } from './problem.ts'
+import { KINDS, ProblemDocument } from './problem.ts'
 import { EventOutcome, Receipt, Receipts } from './receipt.ts'
 
 /**
@@ -139,7 +140,7 @@ const problem = (description: string, headers: Record<string, unknown> = {}) => 
 
 const REQUEST_ID = { description: 'The request’s id in the service’s log.', schema: { type: 'string' } }
 
-const KINDS_BY_STATUS = Map.groupBy(Object.keys(PROBLEMS) as ProblemKind[], (kind) => PROBLEMS[kind].status)
+const KINDS_BY_STATUS = Map.groupBy(KINDS, (kind) => PROBLEMS[kind].status)
 // A documented path allows the documented methods.
 KINDS_BY_STATUS.delete(405)
 

@@ -1,10 +1,10 @@
 import { attributeFault, EventBuilder } from '../shared/events/event.ts'
 import { atIndex, type Defaults, type EventResult, eventFromJson, NOT_AN_OBJECT } from '../shared/events/event-json.ts'
 import { type JsonFault, type JsonLimits, type JsonMember, outlineJson } from '../shared/events/json.ts'
+import type { OrProblem, Problem } from '../shared/http/problem.ts'
 import type { ProducerConfig } from './config.ts'
 import type { Head } from './head.ts'
 import type { Mode } from './media-type.ts'
-import type { OrProblem, Problem } from './problem.ts'
 
 /** A body to events. */
 

@@ -1,38 +1,32 @@
-import { type Static, Type } from '@sinclair/typebox'
-import { NOSNIFF } from '../shared/service/http.ts'
-import { EventOutcome, type EventOutcome as Outcome } from './receipt.ts'
+import { Type } from '@sinclair/typebox'
+import { EventFault, MAX_NAMED_FAULTS, PROBLEM_MEMBERS, type ProblemKind } from '../shared/http/problem.ts'
+import { EventOutcome } from './receipt.ts'
 
-/** Errors as RFC 9457 problem documents: the table of all of them, and how they become responses. */
+/** The problems that this service answers with. */
 
-/** By the last part of the problem's `type`. */
-export const PROBLEMS = {
-  malformed: { status: 400, title: 'Malformed request' },
-  unauthenticated: { status: 401, title: 'Authentication required' },
-  forbidden: { status: 403, title: 'Not allowed for this key' },
-  'not-found': { status: 404, title: 'Not found' },
-  'unknown-stream': { status: 404, title: 'Unknown stream' },
-  'method-not-allowed': { status: 405, title: 'Method not allowed' },
-  'request-timeout': { status: 408, title: 'Request timeout' },
-  'body-too-large': { status: 413, title: 'Body too large' },
-  'event-too-large': { status: 413, title: 'Event too large' },
-  'too-many-events': { status: 413, title: 'Too many events' },
-  'too-deep': { status: 413, title: 'JSON nested too deeply' },
-  'unsupported-media-type': { status: 415, title: 'Unsupported media type' },
-  'unsupported-encoding': { status: 415, title: 'Unsupported content encoding' },
-  'invalid-event': { status: 422, title: 'Invalid event' },
-  'over-quota': { status: 429, title: 'Quota exceeded' },
-  'headers-too-large': { status: 431, title: 'Header fields too large' },
-  internal: { status: 500, title: 'Internal error' },
-  overloaded: { status: 503, title: 'Overloaded' },
-  draining: { status: 503, title: 'Shutting down' },
-  'kafka-unavailable': { status: 503, title: 'Kafka unavailable' },
-  undelivered: { status: 503, title: 'Not acknowledged by Kafka' },
-} as const satisfies Record<string, { status: number; title: string }>
-
-export type ProblemKind = keyof typeof PROBLEMS
-
-/** The stable `type` URI of a problem. */
-export const problemType = (kind: ProblemKind): string => `urn:kafkatrace:problem:${kind}`
+export const KINDS = [
+  'malformed',
+  'unauthenticated',
+  'forbidden',
+  'not-found',
+  'unknown-stream',
+  'method-not-allowed',
+  'request-timeout',
+  'body-too-large',
+  'event-too-large',
+  'too-many-events',
+  'too-deep',
+  'unsupported-media-type',
+  'unsupported-encoding',
+  'invalid-event',
+  'over-quota',
+  'headers-too-large',
+  'internal',
+  'overloaded',
+  'draining',
+  'kafka-unavailable',
+  'undelivered',
+] as const satisfies readonly ProblemKind[]
 
 /** What a problem concerns. */
 export type Unit = 'request' | 'line'
@@ -42,58 +36,10 @@ export const NOTHING_STORED: Readonly<Record<Unit, string>> = {
   line: 'The line was not stored.',
 }
 
-/** The most faults that an answer lists, so that a hostile request cannot cause an answer larger than itself. */
-export const MAX_NAMED_FAULTS = 100
-
-/** What went wrong with a request, or with one line of a stream. */
-export interface Problem {
-  kind: ProblemKind
-  detail: string
-  /** Of invalid events: the first faults. */
-  errors?: { pointer: string; detail: string }[]
-  /** Whether any of the request may be in the log; absent where the client has to fix the request. */
-  outcome?: 'not stored' | 'unknown'
-  /** The outcome of each event, in the order of the request, where they differ. */
-  events?: Outcome[]
-  retryAfterSeconds?: number
-  headers?: Record<string, string>
-  /** The rest of the body is not read, so the connection cannot be reused. */
-  closes?: boolean
-}
-
-/** A value, or the problem that prevented it. */
-export type OrProblem<T> = ({ ok: true } & T) | { ok: false; problem: Problem }
-
-/** Thrown where a problem cannot be returned, such as from a stream. */
-export class ProblemError extends Error {
-  constructor(readonly problem: Problem) {
-    super(problem.detail)
-  }
-}
-
-export const EventFault = Type.Object(
-  {
-    pointer: Type.String({
-      description: 'RFC 6901 pointer to the member; in arrays it begins with the event’s index.',
-      examples: ['/0/time'],
-    }),
-    detail: Type.String(),
-  },
-  { title: 'EventFault', description: 'What is wrong with one member of an event.' },
-)
-
 /** The problem document, as the OpenAPI description has it. */
 export const ProblemDocument = Type.Object(
   {
-    type: Type.String({
-      format: 'uri',
-      description: 'Which problem; stable.',
-      examples: [problemType('invalid-event')],
-    }),
-    title: Type.String(),
-    status: Type.Integer(),
-    detail: Type.String({ description: 'What happened this time and what to do about it.' }),
-    requestId: Type.Optional(Type.String({ description: 'Also in the X-Request-Id header and in the service’s log.' })),
+    ...PROBLEM_MEMBERS,
     errors: Type.Optional(
       Type.Array(EventFault, {
         maxItems: MAX_NAMED_FAULTS,
@@ -112,49 +58,3 @@ export const ProblemDocument = Type.Object(
   },
   { title: 'Problem', description: 'An RFC 9457 problem document.' },
 )
-
-export function problemDocument(problem: Problem, requestId?: string): Static<typeof ProblemDocument> {
-  const { status, title } = PROBLEMS[problem.kind]
-  return {
-    type: problemType(problem.kind),
-    title,
-    status,
-    detail: problem.detail,
-    ...(requestId === undefined ? {} : { requestId }),
-    ...(problem.errors === undefined ? {} : { errors: problem.errors }),
-    ...(problem.outcome === undefined ? {} : { outcome: problem.outcome }),
-    ...(problem.events === undefined ? {} : { events: problem.events }),
-  }
-}
-
-export const problemResponse = (problem: Problem, requestId: string): Response =>
-  new Response(JSON.stringify(problemDocument(problem, requestId)), {
-    status: PROBLEMS[problem.kind].status,
-    headers: { 'x-request-id': requestId, ...problemHeaders(problem) },
-  })
-
-function problemHeaders(problem: Problem): Record<string, string> {
-  const headers: Record<string, string> = {
-    'content-type': 'application/problem+json',
-    'cache-control': 'no-store',
-    ...NOSNIFF,
-    ...problem.headers,
-  }
-  if (problem.retryAfterSeconds !== undefined) headers['retry-after'] = String(problem.retryAfterSeconds)
-  if (problem.closes === true) headers['connection'] = 'close'
-  return headers
-}
-
-/**
- * Responses of a problem that is serialised only once, for refusing requests at the least cost under overload. They have no request id; there would be no log
- * line to find by it.
- */
-export function repeatedProblem(problem: Problem): (closes: boolean) => Response {
-  const text = JSON.stringify(problemDocument(problem))
-  const init = (closes: boolean) => ({
-    status: PROBLEMS[problem.kind].status,
-    headers: new Headers(problemHeaders(closes ? { ...problem, closes } : problem)),
-  })
-  const [keeping, closing] = [init(false), init(true)]
-  return (closes) => new Response(text, closes ? closing : keeping)
-}

@@ -11,6 +11,7 @@ import { alterTopic } from '../shared/dev/brokers/wire-admin.ts'
 import { murmur2, partitionOfHash } from '../shared/events/partition.ts'
 import { fromRecord, type IncomingRecord } from '../shared/events/record.ts'
 import { inputTopic, streamTopics } from '../shared/events/topics.ts'
+import { makeKey } from '../shared/http/tenants.ts'
 import { createTopicAdmin } from '../shared/kafka/admin.ts'
 import { createRangeReader, readAll } from '../shared/kafka/range-reader.ts'
 import type { RangeReader } from '../shared/kafka/types.ts'
@@ -19,7 +20,6 @@ import { testBrokers, uniqueName } from '../shared/testing/brokers.ts'
 import { type ServiceProcess, startService } from '../shared/testing/service-process.ts'
 import { until } from '../shared/testing/until.ts'
 import { loadProducerConfig } from './config.ts'
-import { makeKey } from './tenants.ts'
 
 /** The producer as a process on a real broker: every row of its HTTP contract, and the records in Kafka. */
 

@@ -2,10 +2,11 @@ import type { Event } from '../shared/events/event.ts'
 import type { EventResult } from '../shared/events/event-json.ts'
 import { keylessPartition } from '../shared/events/partition.ts'
 import { type OutgoingRecord, toRecord } from '../shared/events/record.ts'
+import type { OrProblem, Problem } from '../shared/http/problem.ts'
 import { type DeliveryResult, ProduceError, type ProduceFault, type RecordProducer } from '../shared/kafka/types.ts'
 import { newTraceContext, parseTraceparent, type TraceContext } from '../shared/tracing/trace-context.ts'
 import type { Meter } from './admit.ts'
-import { NOTHING_STORED, type OrProblem, type Problem, type Unit } from './problem.ts'
+import { NOTHING_STORED, type Unit } from './problem.ts'
 import { type EventOutcome, receiptOf } from './receipt.ts'
 import { invalidEvents, isValid, notTaken, type Scope, tooLarge, type ValidEvent } from './validate.ts'
 
@@ -179,7 +180,7 @@ export function undelivered(
     detail: `${became(results.length, stored, certain)} ${advice(never.length, unit)} (${(never[0] ?? failed[0])?.message ?? ''})`,
     // Certain for the request only if it is certain for every event.
     outcome: certain === results.length ? 'not stored' : 'unknown',
-    ...(differ || results.length > 1 ? { events: outcomes } : {}),
+    ...(differ || results.length > 1 ? { extensions: { events: outcomes } } : {}),
     retryAfterSeconds: 1,
   }
 }

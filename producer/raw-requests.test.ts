@@ -4,7 +4,8 @@ import { gzipSync, zstdCompressSync } from 'node:zlib'
 import pino from 'pino'
 import { Registry } from 'prom-client'
 import { fromRecord } from '../shared/events/record.ts'
-import { type Ops, serveOps } from '../shared/service/ops.ts'
+import { type Ops, serveOps } from '../shared/http/ops.ts'
+import { makeKey, tenantsOf } from '../shared/http/tenants.ts'
 import { FakeKafka } from '../shared/testing/fake-kafka.ts'
 import { until } from '../shared/testing/until.ts'
 import { Gate } from './admit.ts'
@@ -13,7 +14,6 @@ import { authenticateByKey, authenticateNobody } from './authenticate.ts'
 import { loadProducerConfig } from './config.ts'
 import { createMetrics } from './metrics.ts'
 import { createPublicPort } from './public-port.ts'
-import { makeKey, tenantsOf } from './tenants.ts'
 
 /** Requests as bytes on a socket, which no HTTP library would send. */
 

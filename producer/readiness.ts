@@ -1,5 +1,5 @@
+import type { Check } from '../shared/http/ops.ts'
 import { NOT_THERE, type RecordProducer } from '../shared/kafka/types.ts'
-import type { Check } from '../shared/service/ops.ts'
 
 /** Whether events can be stored: what `/readyz` says, and what the public port waits for. */
 

@@ -2,12 +2,13 @@
 
 import { hostname } from 'node:os'
 import { inputTopic, streamTopics } from '../shared/events/topics.ts'
+import { serveOps } from '../shared/http/ops.ts'
+import type { Tenants } from '../shared/http/tenants.ts'
 import { createTopicAdmin } from '../shared/kafka/admin.ts'
 import { createRecordProducer } from '../shared/kafka/producer.ts'
 import { addClientMetrics } from '../shared/kafka/statistics.ts'
 import { loadConfigOrExit } from '../shared/service/config.ts'
 import { createLogger } from '../shared/service/logger.ts'
-import { serveOps } from '../shared/service/ops.ts'
 import { addProcessMetrics } from '../shared/service/process-metrics.ts'
 import { CONNECT_BACKOFF, delayMs, sleep } from '../shared/service/retry.ts'
 import { stopOnSignal } from '../shared/service/shutdown.ts'
@@ -20,7 +21,6 @@ import { loadProducer, type ProducerConfig } from './config.ts'
 import { createMetrics } from './metrics.ts'
 import { createPublicPort } from './public-port.ts'
 import { readinessChecks } from './readiness.ts'
-import type { Tenants } from './tenants.ts'
 
 /** The most faults of topic creation that are logged. */
 const LOGGED_FAULTS = 5

@@ -5,10 +5,10 @@ import { join } from 'node:path'
 import { type KafkaCluster, startKafka } from '../shared/dev/brokers/kafka.ts'
 import { findFreePorts, releasePorts } from '../shared/dev/brokers/ports.ts'
 import { createAcls, deleteAcls } from '../shared/dev/brokers/wire-admin.ts'
+import { makeKey } from '../shared/http/tenants.ts'
 import { createAuthority, KEY_PASSWORD } from '../shared/testing/certificates.ts'
 import { type ServiceProcess, startService } from '../shared/testing/service-process.ts'
 import { until } from '../shared/testing/until.ts'
-import { makeKey } from './tenants.ts'
 
 /** The producer as a process, on its own Kafka with authentication and ACLs. */
 

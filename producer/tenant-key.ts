@@ -1,8 +1,8 @@
 /** Makes an API key: `bun run tenant-key ID`. */
 
 import { NAME_PATTERN } from '../shared/events/topics.ts'
+import { makeKey } from '../shared/http/tenants.ts'
 import { parseCommandLine, refuse } from '../shared/service/command-line.ts'
-import { makeKey } from './tenants.ts'
 
 const HELP = `Makes an API key: bun run tenant-key ID
 

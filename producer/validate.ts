@@ -1,8 +1,9 @@
 import type { Fault } from '../shared/events/event.ts'
 import type { EventResult } from '../shared/events/event-json.ts'
 import { isLarger, type OutgoingRecord, recordBytes } from '../shared/events/record.ts'
+import { MAX_NAMED_FAULTS, type Problem } from '../shared/http/problem.ts'
 import type { TopicSettings } from '../shared/kafka/types.ts'
-import { MAX_NAMED_FAULTS, NOTHING_STORED, type Problem, type Unit } from './problem.ts'
+import { NOTHING_STORED, type Unit } from './problem.ts'
 
 /** How problems of events are described. */
 export interface Scope {

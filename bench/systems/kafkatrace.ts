@@ -1,6 +1,6 @@
 import { join } from 'node:path'
-import { makeKey, type TenantsFile } from '../../producer/tenants.ts'
 import { inputTopic, parseTopic } from '../../shared/events/topics.ts'
+import { makeKey, type TenantsFile } from '../../shared/http/tenants.ts'
 import { createService, type Service } from '../../shared/testing/services.ts'
 import { packageVersion } from '../environment.ts'
 import type { Drain, RunningSystem, StartOptions, System } from './system.ts'

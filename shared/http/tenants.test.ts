@@ -2,7 +2,7 @@ import { describe, expect, test } from 'bun:test'
 import { mkdtempSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { ConfigError } from '../shared/service/config.ts'
+import { ConfigError } from '../service/config.ts'
 import { loadTenants, makeKey, tenantsFaults, tenantsOf } from './tenants.ts'
 
 const { key, sha256 } = makeKey('ci')

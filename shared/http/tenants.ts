@@ -2,8 +2,8 @@ import { createHash, timingSafeEqual } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { type Static, type TProperties, Type } from '@sinclair/typebox'
 import { TypeCompiler } from '@sinclair/typebox/compiler'
-import { NAME_PATTERN } from '../shared/events/topics.ts'
-import { ConfigError } from '../shared/service/config.ts'
+import { NAME_PATTERN } from '../events/topics.ts'
+import { ConfigError } from '../service/config.ts'
 
 /** Tenants, their streams, quotas and API keys: one JSON file, read at the start. */
 

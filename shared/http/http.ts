@@ -1,6 +1,6 @@
 import { getPath } from 'hono/utils/url'
 
-/** What every port of both services does first with a request. */
+/** What every port of all services does first with a request. */
 
 /** On every answer, so that browsers do not guess media types. */
 export const NOSNIFF = { 'x-content-type-options': 'nosniff' }
@@ -11,6 +11,13 @@ export function pathOf(request: Request): string {
   const path = getPath(request.url.startsWith('/') ? new Request(`http://localhost${request.url}`) : request)
   return path.length > 1 && path.endsWith('/') ? path.slice(0, -1) : path
 }
+
+/** Printable ASCII without spaces: safe in any header and any log. */
+const REQUEST_ID = /^[\x21-\x7e]{1,128}$/
+
+/** The request's id: the client's, or a UUIDv7 when that is absent or not usable. */
+export const requestIdOf = (given: string | null): string =>
+  given !== null && REQUEST_ID.test(given) ? given : Bun.randomUUIDv7()
 
 /** RFC 9110, section 7.2, and RFC 3986, section 3.2.2: a host and a port. No comma, with which Bun joins repeated fields. */
 const HOST = /^(?:\[[^\]/?#@, ]*\]|[A-Za-z0-9._~%!$&'()*+;=-]*)(?::\d*)?$/

@@ -97,18 +97,20 @@ const tryOut = (path, content) => {
     ...labelled('Header fields, one a line', head), ...labelled('Body', body), el('div', { class: 'send' }, button, status), answer, el('p', {}, 'The same with curl:'), shown)
 }
 const resolved = (one) => one.$ref ? one.$ref.split('/').slice(1).reduce((at, name) => at[name], api) : one
-const operation = (path, method, one) => el('section', {},
+const operation = (path, method, one, parameters) => el('section', {},
   el('div', { class: 'path' }, el('span', { class: 'method' }, method.toUpperCase()), code(path)),
   el('p', {}, one.summary + '.'), one.description ? el('p', {}, one.description) : undefined,
   one.requestBody ? tryOut(path, one.requestBody.content) : undefined,
-  one.parameters ? el('details', {}, el('summary', {}, 'Parameters'), rows(one.parameters.map(resolved).map((p) => [code(p.name), p.in, p.description]))) : undefined,
-  el('details', method === 'post' ? { open: '' } : {}, el('summary', {}, 'Answers'), rows(Object.entries(one.responses).map(([status, r]) => [el('span', { class: 'status' }, status), resolved(r).description.replaceAll('\`', '')]))))
+  parameters.length > 0 ? el('details', {}, el('summary', {}, 'Parameters'), rows(parameters.map((p) => [code(p.name + (p.required ? ' *' : '')), p.in, p.description]))) : undefined,
+  el('details', method === 'options' ? {} : { open: '' }, el('summary', {}, 'Answers'), rows(Object.entries(one.responses).map(([status, r]) => [el('span', { class: 'status' }, status), resolved(r).description.replaceAll('\`', '')]))))
 const api = await (await fetch('openapi.json')).json()
 document.querySelector('h1').textContent = api.info.title
 document.querySelector('#about').append(el('p', {}, api.info.summary), el('p', {}, api.info.description))
 const main = document.querySelector('main')
 main.append(el('h2', {}, 'Requests'))
-for (const [path, item] of Object.entries(api.paths)) for (const method of ['post', 'options']) main.append(operation(path, method, item[method]))
+for (const [path, item] of Object.entries(api.paths))
+  for (const method of ['get', 'post', 'put', 'delete', 'options'])
+    if (item[method]) main.append(operation(path, method, item[method], [...(item.parameters ?? []), ...(item[method].parameters ?? [])].map(resolved)))
 main.append(el('h2', {}, 'Schemas'))
 for (const [name, schema] of Object.entries(api.components.schemas))
   main.append(el('section', {}, el('div', { class: 'path' }, code(name)), schema.description ? el('p', {}, schema.description) : undefined,
