@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 
-/** `GET /docs`: renders `/openapi.json` and sends the requests that it describes. It loads nothing from other hosts, and its headers forbid that. */
+/** `GET /docs`: renders the service's `/openapi.json` and sends the requests that it describes. It loads nothing from other hosts, and its headers forbid that. */
 
 const STYLE = `
 :root { color-scheme: light dark; --ink: #1b2430; --soft: #5a6675; --line: #dfe4ea; --paper: #fff; --wash: #f5f7f9; --accent: #0b6e6e; --code: #0d3b4f }
@@ -49,28 +49,32 @@ const named = (schema) => schema.$ref ? schema.$ref.split('/').pop()
 const members = (schema) => rows(Object.entries(schema.properties ?? {}).map(([name, one]) => [code(name + ((schema.required ?? []).includes(name) ? ' *' : '')), named(one), one.description]))
 const quoted = (text) => "'" + text.replaceAll("'", "'\\''") + "'"
 const labelled = (label, input) => [el('label', { for: input.id }, label), input]
-const tryOut = (path, content) => {
-  const id = (name) => name + path.replaceAll(/[^a-z0-9]/g, '-')
+const tryOut = (path, method, content, parameters) => {
+  const id = (name) => name + '-' + method + path.replaceAll(/[^a-z0-9]/g, '-')
   const update = () => { shown.textContent = curl() }
-  const stream = path.includes('{stream}') ? el('input', { id: id('stream'), value: 'events', oninput: update }) : undefined
+  const inputs = parameters.filter((p) => p.in === 'path' || p.in === 'query')
+    .map((p) => ({ ...p, input: el('input', { id: id(p.name), value: p.name === 'stream' && p.in === 'path' ? 'events' : '', oninput: update }) }))
   const key = api.security.length > 0 ? el('input', { id: id('key'), type: 'password', autocomplete: 'off' }) : undefined
   const head = el('textarea', { id: id('head'), rows: 2, spellcheck: 'false', oninput: update })
-  const body = el('textarea', { id: id('body'), rows: 6, spellcheck: 'false', oninput: update })
+  const body = content ? el('textarea', { id: id('body'), rows: 6, spellcheck: 'false', oninput: update }) : undefined
   const shown = el('pre')
   const status = el('span', { class: 'status', role: 'status' })
   const answer = el('pre', { class: 'answer', hidden: '' })
-  const url = () => location.origin + path.replace('{stream}', encodeURIComponent(stream?.value ?? ''))
+  const url = () => {
+    const query = new URLSearchParams(inputs.filter((one) => one.in === 'query' && one.input.value !== '').map((one) => [one.name, one.input.value])).toString()
+    return location.origin + path.replaceAll(/{(\w+)}/g, (_, name) => encodeURIComponent(inputs.find((one) => one.name === name)?.input.value ?? '')) + (query && '?' + query)
+  }
   const fields = () => head.value.split('\n').flatMap((line) => {
     const colon = line.indexOf(':')
     return colon > 0 ? [[line.slice(0, colon).trim(), line.slice(colon + 1).trim()]] : []
   })
-  const curl = () => ['curl ' + quoted(url()), ...(key ? [['Authorization', 'Bearer <key>'], ...fields()] : fields()).map((one) => '-H ' + quoted(one.join(': '))), '--data-binary ' + quoted(body.value)].join(' \\\n  ')
+  const curl = () => ['curl ' + (method === (body ? 'post' : 'get') ? '' : '-X ' + method.toUpperCase() + ' ') + quoted(url()), ...(key ? [['Authorization', 'Bearer <key>'], ...fields()] : fields()).map((one) => '-H ' + quoted(one.join(': '))), ...(body ? ['--data-binary ' + quoted(body.value)] : [])].join(' \\\n  ')
   const send = async () => {
     button.disabled = true
     status.textContent = 'Sending'
     try {
       const authorization = key?.value ? [['Authorization', 'Bearer ' + key.value]] : []
-      const response = await fetch(url(), { method: 'POST', headers: [...fields(), ...authorization], body: body.value, credentials: 'omit' })
+      const response = await fetch(url(), { method: method.toUpperCase(), headers: [...fields(), ...authorization], body: body?.value, credentials: 'omit' })
       answer.textContent = [...response.headers].map((one) => one.join(': ')).join('\n') + '\n\n' + (await response.text())
       status.textContent = response.status + ' ' + response.statusText
     } catch (error) {
@@ -81,7 +85,7 @@ const tryOut = (path, content) => {
     button.disabled = false
   }
   const button = el('button', { type: 'button', onclick: send }, 'Send')
-  const types = Object.entries(content).map(([type, one]) => {
+  const types = Object.entries(content ?? {}).map(([type, one]) => {
     const example = one.example ?? Object.values(one.examples)[0].value
     const choose = () => {
       head.value = 'Content-Type: ' + type
@@ -92,15 +96,16 @@ const tryOut = (path, content) => {
     const chosen = el('button', { type: 'button', onclick: choose }, type)
     return chosen
   })
-  types[0].click()
-  return el('div', {}, el('div', { class: 'tabs' }, ...types), ...(stream ? labelled('Stream', stream) : []), ...(key ? labelled('Key', key) : []),
-    ...labelled('Header fields, one a line', head), ...labelled('Body', body), el('div', { class: 'send' }, button, status), answer, el('p', {}, 'The same with curl:'), shown)
+  types[0]?.click()
+  update()
+  return el('div', {}, el('div', { class: 'tabs' }, ...types), ...inputs.flatMap((one) => labelled(one.name + (one.required ? ' *' : ''), one.input)), ...(key ? labelled('Key', key) : []),
+    ...labelled('Header fields, one a line', head), ...(body ? labelled('Body', body) : []), el('div', { class: 'send' }, button, status), answer, el('p', {}, 'The same with curl:'), shown)
 }
 const resolved = (one) => one.$ref ? one.$ref.split('/').slice(1).reduce((at, name) => at[name], api) : one
 const operation = (path, method, one, parameters) => el('section', {},
   el('div', { class: 'path' }, el('span', { class: 'method' }, method.toUpperCase()), code(path)),
   el('p', {}, one.summary + '.'), one.description ? el('p', {}, one.description) : undefined,
-  one.requestBody ? tryOut(path, one.requestBody.content) : undefined,
+  method === 'options' ? undefined : tryOut(path, method, one.requestBody?.content, parameters),
   parameters.length > 0 ? el('details', {}, el('summary', {}, 'Parameters'), rows(parameters.map((p) => [code(p.name + (p.required ? ' *' : '')), p.in, p.description]))) : undefined,
   el('details', method === 'options' ? {} : { open: '' }, el('summary', {}, 'Answers'), rows(Object.entries(one.responses).map(([status, r]) => [el('span', { class: 'status' }, status), resolved(r).description.replaceAll('\`', '')]))))
 const api = await (await fetch('openapi.json')).json()
