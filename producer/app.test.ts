@@ -869,6 +869,8 @@ describe('who may send', () => {
   const narrow = makeKey('acme-narrow')
   const off = makeKey('off')
   const other = makeKey('other')
+  const reader = makeKey('reader')
+  const operator = makeKey('operator')
   const file: TenantsFile = {
     tenants: {
       acme: {
@@ -877,6 +879,7 @@ describe('who may send', () => {
         keys: [
           { id: 'acme-ci', sha256: acme.sha256 },
           { id: 'acme-narrow', sha256: narrow.sha256, streams: ['orders'] },
+          { id: 'reader', sha256: reader.sha256, roles: ['read', 'operate'] },
         ],
       },
       gone: { enabled: false, streams: ['events'], keys: [{ id: 'off', sha256: off.sha256 }] },
@@ -886,6 +889,7 @@ describe('who may send', () => {
         keys: [{ id: 'other', sha256: other.sha256 }],
       },
     },
+    operators: [{ id: 'operator', sha256: operator.sha256, roles: ['read', 'operate'] }],
   }
   function acmeService() {
     const made = service({ authenticate: authenticateByKey(tenantsOf(file)) })
@@ -913,6 +917,8 @@ describe('who may send', () => {
     ['an empty one', { 'x-api-key': '' }, 401],
     ['of a tenant that is switched off', { authorization: `Bearer ${off.key}` }, 403],
     ['for other streams', { authorization: `Bearer ${narrow.key}` }, 403],
+    ['without the role send', { authorization: `Bearer ${reader.key}` }, 403],
+    ['of an operator', { authorization: `Bearer ${operator.key}` }, 403],
   ])('no key or a wrong one is refused: %s', async (_, headers, status) => {
     const { post, kafka } = acmeService()
     const response = await post('{"type":"t"}', { ...JSON_TYPE, ...headers })

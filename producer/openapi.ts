@@ -1,8 +1,8 @@
 import { type TSchema, Type } from '@sinclair/typebox'
 import { MAX_ATTRIBUTE_LENGTH, MEDIA_TYPE_PATTERN } from '../shared/events/event.ts'
 import { NAME_PATTERN } from '../shared/events/topics.ts'
+import { DEFAULT_STREAM } from '../shared/http/authorise.ts'
 import { EventFault, PROBLEMS, type ProblemKind, problemType } from '../shared/http/problem.ts'
-import { DEFAULT_STREAM } from './authenticate.ts'
 import type { ProducerConfig } from './config.ts'
 import { LINES } from './media-type.ts'
 import {

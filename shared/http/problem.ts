@@ -9,6 +9,7 @@ export const PROBLEMS = {
   unauthenticated: { status: 401, title: 'Authentication required' },
   forbidden: { status: 403, title: 'Not allowed for this key' },
   'not-found': { status: 404, title: 'Not found' },
+  'unknown-tenant': { status: 404, title: 'Unknown tenant' },
   'unknown-stream': { status: 404, title: 'Unknown stream' },
   'method-not-allowed': { status: 405, title: 'Method not allowed' },
   'request-timeout': { status: 408, title: 'Request timeout' },

@@ -43,6 +43,47 @@ describe('tenants', () => {
     expect(tenantsFaults(null).length).toBeGreaterThan(0)
   })
 
+  test('have keys that may only send, and operators that may only read, unless roles are given', () => {
+    const [own, all] = [makeKey('own'), makeKey('all')]
+    const { acme } = file.tenants
+    const tenants = tenantsOf({
+      tenants: {
+        acme: { ...acme, keys: [...acme.keys, { id: 'own', sha256: own.sha256, roles: ['read', 'operate'] }] },
+      },
+      operators: [{ id: 'all', sha256: all.sha256 }],
+    })
+    const roles = (of: string) => [...(tenants.find(of)?.roles ?? [])]
+    expect([roles(key), roles(own.key), roles(all.key)]).toEqual([['send'], ['read', 'operate'], ['read']])
+    expect(tenants.find(all.key)?.tenant).toBeUndefined()
+  })
+
+  test('have pointers to what is redacted in each stream', () => {
+    const redact = { events: ['', '/card/number', '/a~1b/~0/0'] }
+    const withRedact = { tenants: { acme: { ...file.tenants.acme, redact } } }
+    expect(tenantsFaults(withRedact)).toEqual([])
+    expect(tenantsOf(withRedact).list[0]?.redact.get('events')).toEqual(redact.events)
+    expect(tenantsOf(file).list[0]?.redact.size).toBe(0)
+  })
+
+  test('with wrong roles, operators or pointers are refused with the fault', () => {
+    const { acme } = file.tenants
+    const faults = (tenant: object, operators?: unknown) =>
+      tenantsFaults({
+        tenants: { acme: { ...acme, ...tenant } },
+        ...(operators === undefined ? {} : { operators }),
+      }).join()
+    const id = { id: 'x', sha256 }
+    expect(faults({ keys: [{ ...id, roles: ['admin'] }] })).toContain('^(send|read|operate)$')
+    for (const roles of [[], ['read', 'read'], 'read']) expect(faults({ keys: [{ ...id, roles }] })).toContain('/roles')
+    expect(faults({}, [{ ...id, roles: ['send'] }])).toContain('^(read|operate)$')
+    expect(faults({}, [{ ...id, streams: ['events'] }])).toContain('/operators/0/streams')
+    expect(faults({}, [{ id: 'ci', sha256 }])).toContain('the key id ci is given twice, by acme and the operators')
+    expect(faults({}, [id, id])).toContain('by the operators and the operators')
+    expect(faults({ redact: { nope: [''] } })).toContain('redact of acme names the stream nope')
+    for (const pointer of ['card', 'card/number', '/a~2', '/~'])
+      expect(faults({ redact: { events: [pointer] } })).toContain(`"${pointer}" for events, which is no JSON pointer`)
+  })
+
   test('are read from a file, and a file that cannot be read is a fault of the configuration', () => {
     const path = join(mkdtempSync(join(tmpdir(), 'tenants-')), 'tenants.json')
     expect(() => loadTenants(path)).toThrow(ConfigError)

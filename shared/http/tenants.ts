@@ -5,11 +5,28 @@ import { TypeCompiler } from '@sinclair/typebox/compiler'
 import { NAME_PATTERN } from '../events/topics.ts'
 import { ConfigError } from '../service/config.ts'
 
-/** Tenants, their streams, quotas and API keys: one JSON file, read at the start. */
+/** Tenants, their streams, quotas and API keys, and operators' keys: one JSON file, read at the start. */
 
 const closed = <T extends TProperties>(properties: T) => Type.Object(properties, { additionalProperties: false })
 
 const Name = Type.String({ pattern: NAME_PATTERN })
+
+/** What a key may do. No role includes another. */
+export const ROLES = ['send', 'read', 'operate'] as const
+export type Role = (typeof ROLES)[number]
+
+/** Not a union of literals, whose faults do not name what is allowed. */
+const rolesAmong = <R extends Role>(...roles: readonly R[]) =>
+  Type.Optional(
+    Type.Array(Type.Unsafe<R>(Type.String({ pattern: `^(${roles.join('|')})$` })), { minItems: 1, uniqueItems: true }),
+  )
+
+const key = {
+  /** Unique in the file; part of the key, and its name in logs. */
+  id: Name,
+  /** SHA-256 of the whole key, hex. A key has 256 random bits, so a slow hash is not needed. */
+  sha256: Type.String({ pattern: '^[0-9a-f]{64}$' }),
+}
 
 const TenantsFile = closed({
   tenants: Type.Record(
@@ -29,17 +46,20 @@ const TenantsFile = closed({
       ),
       keys: Type.Array(
         closed({
-          /** Unique in the file; part of the key, and its name in logs. */
-          id: Name,
-          /** SHA-256 of the whole key, hex. A key has 256 random bits, so a slow hash is not needed. */
-          sha256: Type.String({ pattern: '^[0-9a-f]{64}$' }),
+          ...key,
           /** Absent: all of the tenant's. */
           streams: Type.Optional(Type.Array(Name, { minItems: 1 })),
+          /** Absent: `send`. */
+          roles: rolesAmong(...ROLES),
         }),
       ),
+      /** By stream: RFC 6901 pointers into the data of its events, to what the console does not show. "" is all of it. */
+      redact: Type.Optional(Type.Record(Type.String(), Type.Array(Type.String()))),
     }),
     { additionalProperties: false },
   ),
+  /** Keys for all tenants. Roles absent: `read`. */
+  operators: Type.Optional(Type.Array(closed({ ...key, roles: rolesAmong('read', 'operate') }))),
 })
 export type TenantsFile = Static<typeof TenantsFile>
 
@@ -61,14 +81,18 @@ export interface Tenant {
   enabled: boolean
   streams: ReadonlySet<string>
   quota?: Quota
+  /** By stream: pointers (RFC 6901) into the data of its events, to what the console does not show. */
+  redact: ReadonlyMap<string, readonly string[]>
 }
 
 /** A key that was recognised. */
 export interface Credential {
   keyId: string
-  tenant: Tenant
-  /** The streams that this key may write to. */
-  streams: ReadonlySet<string>
+  /** undefined: an operator's, for all tenants. */
+  tenant: Tenant | undefined
+  /** The streams that this key is for; undefined: all of the tenant, or of all tenants. */
+  streams: ReadonlySet<string> | undefined
+  roles: ReadonlySet<Role>
 }
 
 export interface Tenants {
@@ -106,18 +130,32 @@ export function tenantsFaults(file: unknown): string[] {
   if (!check.Check(file)) return [...check.Errors(file)].map((error) => `${error.path || '/'} ${error.message}`)
   const faults: string[] = []
   const owners = new Map<string, string>()
+  const own = (id: string, name: string): void => {
+    const owner = owners.get(id)
+    if (owner !== undefined) faults.push(`the key id ${id} is given twice, by ${owner} and ${name}`)
+    owners.set(id, name)
+  }
   for (const [name, tenant] of Object.entries(file.tenants)) {
     for (const { id, streams } of tenant.keys) {
-      const owner = owners.get(id)
-      if (owner !== undefined) faults.push(`the key id ${id} is given twice, by ${owner} and ${name}`)
-      owners.set(id, name)
+      own(id, name)
       for (const stream of streams ?? [])
         if (!tenant.streams.includes(stream))
           faults.push(`the key ${id} names the stream ${stream}, which ${name} does not have`)
     }
+    for (const [stream, pointers] of Object.entries(tenant.redact ?? {})) {
+      if (!tenant.streams.includes(stream))
+        faults.push(`redact of ${name} names the stream ${stream}, which it does not have`)
+      for (const pointer of pointers)
+        if (!POINTER.test(pointer))
+          faults.push(`redact of ${name} has ${JSON.stringify(pointer)} for ${stream}, which is no JSON pointer`)
+    }
   }
+  for (const { id } of file.operators ?? []) own(id, 'the operators')
   return faults
 }
+
+/** RFC 6901, section 3. */
+const POINTER = /^(?:\/(?:[^~/]|~[01])*)*$/
 
 const rate = (perSecond: number, burst = Math.max(1, perSecond)): Rate => ({ perSecond, burst })
 
@@ -125,22 +163,26 @@ const rate = (perSecond: number, burst = Math.max(1, perSecond)): Rate => ({ per
 export function tenantsOf(file: TenantsFile): Tenants {
   const list: Tenant[] = []
   const keys = new Map<string, { hash: Buffer; credential: Credential }>()
-  for (const [name, { enabled = true, streams, quota, keys: declared }] of Object.entries(file.tenants)) {
-    const tenant: Tenant = { name, enabled, streams: new Set(streams) }
+  const add = (sha256: string, credential: Credential): void => {
+    keys.set(credential.keyId, { hash: Buffer.from(sha256, 'hex'), credential })
+  }
+  for (const [name, { enabled = true, streams, quota, keys: declared, redact = {} }] of Object.entries(file.tenants)) {
+    const tenant: Tenant = { name, enabled, streams: new Set(streams), redact: new Map(Object.entries(redact)) }
     if (quota !== undefined) {
       tenant.quota = { events: rate(quota.eventsPerSecond, quota.burstEvents) }
       if (quota.bytesPerSecond !== undefined) tenant.quota.bytes = rate(quota.bytesPerSecond, quota.burstBytes)
     }
     list.push(tenant)
-    for (const key of declared) {
-      const credential = {
-        keyId: key.id,
+    for (const { id, sha256, streams: some, roles } of declared)
+      add(sha256, {
+        keyId: id,
         tenant,
-        streams: key.streams === undefined ? tenant.streams : new Set(key.streams),
-      }
-      keys.set(key.id, { hash: Buffer.from(key.sha256, 'hex'), credential })
-    }
+        streams: some === undefined ? undefined : new Set(some),
+        roles: new Set<Role>(roles ?? ['send']),
+      })
   }
+  for (const { id, sha256, roles } of file.operators ?? [])
+    add(sha256, { keyId: id, tenant: undefined, streams: undefined, roles: new Set<Role>(roles ?? ['read']) })
   return {
     list,
     find(key) {

@@ -1,0 +1,158 @@
+import { describe, expect, test } from 'bun:test'
+import { type Authorise, authoriseByKey, authoriseNobody } from './authorise.ts'
+import { PROBLEMS } from './problem.ts'
+import { makeKey, ROLES, type TenantsFile, tenantsOf } from './tenants.ts'
+
+const made = new Map<string, string>()
+
+/** The entry of a key that `by` finds. */
+function entry(id: string) {
+  const { key, sha256 } = makeKey(id)
+  made.set(id, key)
+  return { id, sha256 }
+}
+
+const file = {
+  tenants: {
+    acme: {
+      streams: ['events', 'orders'],
+      keys: [
+        entry('sender'),
+        { ...entry('reader'), roles: ['read'] },
+        { ...entry('worker'), roles: ['read', 'operate'] },
+        { ...entry('narrow'), roles: [...ROLES], streams: ['orders'] },
+      ],
+    },
+    other: { streams: ['events'], keys: [] },
+    gone: { enabled: false, streams: ['events'], keys: [{ ...entry('off'), roles: [...ROLES] }] },
+  },
+  operators: [
+    entry('watch'),
+    { ...entry('night'), roles: ['operate'] },
+    { ...entry('chief'), roles: ['read', 'operate'] },
+  ],
+} satisfies TenantsFile
+
+const byKey = authoriseByKey(tenantsOf(file))
+
+const request = (key?: string): Request =>
+  new Request('http://x/', key === undefined ? {} : { headers: { authorization: `Bearer ${key}` } })
+
+/** `TENANT: STREAMS` when it is allowed, else the status and the problem. */
+function answer(authorise: Authorise, key: string | undefined, ...[role, tenant, stream]: Asked): string {
+  const found = authorise(request(key), { role, tenant, stream })
+  if (found.ok) return `${found.tenant.name}: ${[...found.streams].join(' ')}`
+  return `${PROBLEMS[found.problem.kind].status} ${found.problem.kind}`
+}
+
+type Asked = [role: (typeof ROLES)[number], tenant?: string, stream?: string]
+
+const NO_ROLE = '403 forbidden'
+const ACME = 'acme: events orders'
+
+describe('what a key may do', () => {
+  test.each([
+    // A tenant's keys: each role by itself.
+    ['sender', ['send'], ACME],
+    ['sender', ['send', 'acme', 'orders'], ACME],
+    ['sender', ['read'], NO_ROLE],
+    ['sender', ['operate'], NO_ROLE],
+    ['reader', ['send', undefined, 'events'], NO_ROLE],
+    ['reader', ['read', 'acme'], ACME],
+    ['reader', ['operate'], NO_ROLE],
+    ['worker', ['send'], NO_ROLE],
+    ['worker', ['read'], ACME],
+    ['worker', ['operate', 'acme', 'events'], ACME],
+    // Of other tenants nothing, whether they exist or not.
+    ['reader', ['read', 'other'], '403 forbidden'],
+    ['reader', ['read', 'nope'], '403 forbidden'],
+    ['reader', ['read', ''], '403 forbidden'],
+    // Streams.
+    ['reader', ['read', 'acme', 'nope'], '404 unknown-stream'],
+    ['narrow', ['read'], 'acme: orders'],
+    ['narrow', ['operate', undefined, 'orders'], 'acme: orders'],
+    ['narrow', ['read', undefined, 'events'], '403 forbidden'],
+    ['narrow', ['read', undefined, 'nope'], '403 forbidden'],
+    // A disabled tenant.
+    ['off', ['send'], '403 forbidden'],
+    ['off', ['read', 'gone', 'events'], '403 forbidden'],
+    ['watch', ['read', 'gone', 'events'], 'gone: events'],
+    ['chief', ['operate', 'gone', 'events'], 'gone: events'],
+    // Operators name a tenant, and never send.
+    ['watch', ['read'], '400 malformed'],
+    ['watch', ['read', undefined, 'events'], '400 malformed'],
+    ['watch', ['read', 'acme'], ACME],
+    ['watch', ['read', 'other', 'events'], 'other: events'],
+    ['watch', ['read', 'other', 'orders'], '404 unknown-stream'],
+    ['watch', ['read', 'nope'], '404 unknown-tenant'],
+    ['watch', ['read', ''], '404 unknown-tenant'],
+    ['watch', ['operate', 'acme'], NO_ROLE],
+    ['night', ['read', 'acme'], NO_ROLE],
+    ['night', ['operate', 'acme'], ACME],
+    ['chief', ['read', 'acme', 'orders'], ACME],
+    ['chief', ['send', 'acme', 'events'], NO_ROLE],
+    ['chief', ['send', 'nope'], NO_ROLE],
+  ] as [string, Asked, string][])('%s asks for %p: %s', (id, asked, expected) => {
+    expect(answer(byKey, made.get(id), ...asked)).toBe(expected)
+  })
+
+  test('no key and an unknown one are 401, whatever is asked for', () => {
+    for (const role of ROLES)
+      for (const key of [undefined, 'kt.reader.wrong'])
+        expect(answer(byKey, key, role, 'nope', 'nope')).toBe('401 unauthenticated')
+  })
+
+  test('is refused in the same words whether or not another tenant or stream exists', () => {
+    const words = (id: string, tenant: string | undefined, stream?: string) =>
+      byKey(request(made.get(id)), { role: 'read', tenant, stream })
+    expect(words('reader', 'other')).toEqual(words('reader', 'nope'))
+    expect(words('narrow', undefined, 'events')).toEqual(words('narrow', undefined, 'nope'))
+  })
+
+  test('is refused with the role that it needs, and those that it has', () => {
+    const detail = (id: string, ...[role, tenant]: Asked) => {
+      const found = byKey(request(made.get(id)), { role, tenant, stream: undefined })
+      return found.ok ? undefined : found.problem.detail
+    }
+    expect(detail('reader', 'send')).toStartWith('The key reader may not send events: it has the role read. ')
+    expect(detail('worker', 'send')).toContain('it has the roles read, operate. It needs the role send')
+    expect(detail('watch', 'operate', 'acme')).toContain('It needs the role operate, which TENANTS_FILE can give it.')
+    expect(detail('watch', 'send')).toEndWith('Events are sent with a key of their tenant.')
+  })
+
+  test('an operator who names no tenant is told them, up to a bound', () => {
+    const tenants = Object.fromEntries(
+      Array.from({ length: 25 }, (_, index) => [`t${index}`, { streams: ['events'], keys: [] }]),
+    )
+    const found = authoriseByKey(tenantsOf({ tenants, operators: file.operators }))(request(made.get('watch')), {
+      role: 'read',
+      tenant: undefined,
+      stream: undefined,
+    })
+    expect(found.ok ? '' : found.problem.detail).toEndWith(
+      'name one with the query parameter "tenant". The tenants are: t0, t1, t2, t3, t4, t5, t6, t7, t8, t9, t10, t11, t12, t13, t14, t15, t16, t17, t18, t19, and 5 more.',
+    )
+  })
+
+  test('an operator need not name the only tenant', () => {
+    const only = authoriseByKey(tenantsOf({ tenants: { acme: file.tenants.acme }, operators: file.operators }))
+    expect(answer(only, made.get('watch'), 'read')).toBe(ACME)
+  })
+})
+
+describe('with AUTH=off', () => {
+  const { authorise, tenant } = authoriseNobody(['late'])
+
+  test('everybody may do everything with the tenant "default"', () => {
+    for (const role of ROLES)
+      for (const name of [undefined, 'default'])
+        for (const stream of [undefined, 'events', 'late'])
+          expect(answer(authorise, undefined, role, name, stream)).toBe('default: events late')
+    expect([...tenant.streams]).toEqual(['events', 'late'])
+  })
+
+  test('no other tenant or stream exists', () => {
+    expect(answer(authorise, undefined, 'read', 'acme')).toBe('404 unknown-tenant')
+    expect(answer(authorise, undefined, 'read', 'default', 'nope')).toBe('404 unknown-stream')
+  })
+})

@@ -1,0 +1,111 @@
+import { DEFAULT_TENANT } from '../events/topics.ts'
+import { credentialOf } from './credentials.ts'
+import { type OrProblem, refusal } from './problem.ts'
+import { type Credential, ROLES, type Role, type Tenant, type Tenants } from './tenants.ts'
+
+/** Whether a request may do what it asks for: the one place with the rules of keys, roles, tenants and streams. */
+
+/** The stream of a request that names none. With AUTH=off it always exists. */
+export const DEFAULT_STREAM = 'events'
+
+export interface Wanted {
+  role: Role
+  /** undefined: the key's own, or, for an operator's key, the only one. */
+  tenant: string | undefined
+  /** undefined: no stream in particular. */
+  stream: string | undefined
+}
+
+export type Authorised = OrProblem<{
+  tenant: Tenant
+  /** The tenant's streams that the key is for. */
+  streams: ReadonlySet<string>
+  /** undefined with AUTH=off. */
+  keyId: string | undefined
+}>
+
+export type Authorise = (request: Request, wanted: Wanted) => Authorised
+
+/**
+ * By key. 400: keys that differ, or an operator's key without a tenant where there are several. 401: no key, or an unknown one. 403: the key lacks the role;
+ * it is for another tenant, or its tenant is disabled; or it is not for this stream. The answer is the same whether or not that tenant or stream exists. 404: no
+ * such tenant, for an operator's key; or the tenant has no such stream.
+ */
+export const authoriseByKey =
+  (tenants: Tenants): Authorise =>
+  (request, wanted) => {
+    const found = credentialOf(request, tenants)
+    return found.ok ? decide(found.credential, tenants.list, wanted) : found
+  }
+
+/** With AUTH=off: every request may do everything with the streams of one tenant. */
+export function authoriseNobody(streams: readonly string[]): { authorise: Authorise; tenant: Tenant } {
+  const tenant: Tenant = {
+    name: DEFAULT_TENANT,
+    enabled: true,
+    streams: new Set([DEFAULT_STREAM, ...streams]),
+    redact: new Map(),
+  }
+  const everybody = { keyId: undefined, tenant: undefined, streams: undefined, roles: new Set(ROLES) }
+  return { tenant, authorise: (_request, wanted) => decide(everybody, [tenant], wanted) }
+}
+
+type Sender = Omit<Credential, 'keyId'> & { keyId: string | undefined }
+
+function decide(sender: Sender, list: readonly Tenant[], wanted: Wanted): Authorised {
+  if (!sender.roles.has(wanted.role)) return refusal('forbidden', withoutRole(sender, wanted.role))
+  const found =
+    sender.tenant === undefined ? namedTenant(list, wanted.tenant) : ownTenant(sender, sender.tenant, wanted)
+  if (!found.ok) return found
+  const { tenant } = found
+  const { keyId, streams = tenant.streams } = sender
+  if (wanted.stream === undefined || streams.has(wanted.stream)) return { ok: true, tenant, streams, keyId }
+  if (streams.size === tenant.streams.size)
+    return refusal('unknown-stream', `The tenant ${tenant.name} has the streams: ${[...tenant.streams].join(', ')}.`)
+  return refusal('forbidden', `The key ${keyId} is for these streams: ${[...streams].join(', ')}.`)
+}
+
+type Found = OrProblem<{ tenant: Tenant }>
+
+function ownTenant({ keyId }: Sender, tenant: Tenant, wanted: Wanted): Found {
+  if (wanted.tenant !== undefined && wanted.tenant !== tenant.name)
+    return refusal('forbidden', `The key ${keyId} is for the tenant ${tenant.name} only.`)
+  return tenant.enabled ? { ok: true, tenant } : refusal('forbidden', `The tenant ${tenant.name} is switched off.`)
+}
+
+/** For operators, also a disabled one. */
+function namedTenant(list: readonly Tenant[], name: string | undefined): Found {
+  if (name === undefined && list.length !== 1)
+    return refusal(
+      'malformed',
+      `The key is for all tenants: name one with the query parameter "tenant". ${those(list)}`,
+    )
+  const tenant = name === undefined ? list[0] : list.find((one) => one.name === name)
+  return tenant === undefined
+    ? refusal('unknown-tenant', `There is no such tenant. ${those(list)}`)
+    : { ok: true, tenant }
+}
+
+const MAX_NAMED_TENANTS = 20
+
+function those(list: readonly Tenant[]): string {
+  if (list.length === 0) return 'There are none.'
+  const names = list.slice(0, MAX_NAMED_TENANTS).map(({ name }) => name)
+  const more = list.length - names.length
+  return `The tenants are: ${names.join(', ')}${more > 0 ? `, and ${more} more` : ''}.`
+}
+
+const MAY: Readonly<Record<Role, string>> = {
+  send: 'send events',
+  read: 'read events',
+  operate: 'change what becomes of events',
+}
+
+function withoutRole({ keyId, tenant, roles }: Sender, role: Role): string {
+  const has = `it has the ${roles.size === 1 ? 'role' : 'roles'} ${[...roles].join(', ')}`
+  const remedy =
+    role === 'send' && tenant === undefined
+      ? 'Events are sent with a key of their tenant.'
+      : `It needs the role ${role}, which TENANTS_FILE can give it.`
+  return `The key ${keyId} may not ${MAY[role]}: ${has}. ${remedy}`
+}
