@@ -222,6 +222,8 @@ export interface Named extends TopicPartition {
   /** undefined for a record that is not an event. */
   source: string | undefined
   id: string | undefined
+  /** 0 unless the event was redriven. */
+  generation: number
 }
 
 /** Reads the records of missing and doubled events, to name them; at most {@link MAX_NAMED} of each. */
@@ -232,12 +234,13 @@ export async function named(findings: readonly Findings[], reader: Pick<RangeRea
       offsets.map((offset) => ({ topic: at.topic, partition: at.partition, offset })),
     )
     for (const { topic, partition, offset } of places.slice(0, MAX_NAMED)) {
-      const one: Named = { verdict, topic, partition, offset, source: undefined, id: undefined }
+      const one: Named = { verdict, topic, partition, offset, source: undefined, id: undefined, generation: 0 }
       await reader.read([{ topic, partition, from: offset, to: offset + 1 }], (record) => {
         const decoded = decode(record)
         if (!decoded.ok) return
         one.source = decoded.event.source
         one.id = decoded.event.id
+        one.generation = decoded.generation
       })
       found.push(one)
     }
@@ -265,7 +268,8 @@ export function tableOf(findings: readonly Findings[], events: readonly Named[])
   )
   const names = events.map(
     (one) =>
-      `${one.verdict}  ${originOf(one)}  ${one.id === undefined ? 'not a CloudEvent' : `id ${one.id}, source ${one.source}`}`,
+      `${one.verdict}  ${originOf(one)}  ${one.id === undefined ? 'not a CloudEvent' : `id ${one.id}, source ${one.source}`}` +
+      (one.generation === 0 ? '' : `, generation ${one.generation}`),
   )
   const unnamed = total.missing + total.doubled - events.length
   if (unnamed > 0) names.push(`and ${unnamed.toLocaleString('en')} more`)
@@ -305,7 +309,7 @@ const heldBackOf = ({ at, ends: { input }, heldBack }: Snapshot): { topic: strin
 /** The conclusion, and what to do. */
 function sentenceOf({ missing, doubled, unknown }: Readonly<Record<Verdict, number>>): string {
   if (missing > 0)
-    return 'Events are missing. A consumer processes those among the latest of each partition by itself, at the latest when it is restarted; to have the others processed, send them again with the same ids. See KafkaTraceRecordsRepaired in docs/runbooks/consumer.md.'
+    return 'Events are missing. A consumer processes those among the latest of each partition by itself, at the latest when it is restarted; to have the others processed, send them again with the same ids, or redrive the dead letters of redriven ones again. See KafkaTraceRecordsRepaired in docs/runbooks/consumer.md.'
   if (doubled > 0) return 'Events have more than one outcome. See KafkaTraceEventsDoubled in docs/runbooks/consumer.md.'
   if (unknown > 0) return 'Nothing is missing or doubled, as far as outcomes are still there.'
   return 'Nothing is missing or doubled.'

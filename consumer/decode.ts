@@ -1,12 +1,12 @@
 import type { Event } from '../shared/events/event.ts'
 import { headerText, ORIGIN, RECEIVED_AT, TRACEPARENT, TRACESTATE } from '../shared/events/headers.ts'
-import { eventIdentity, originIdentity } from '../shared/events/identity.ts'
+import { eventIdentity, generationOf, originIdentity } from '../shared/events/identity.ts'
 import { type FromRecord, fromRecord, type IncomingRecord } from '../shared/events/record.ts'
 import { parseTopic } from '../shared/events/topics.ts'
 import { parseTraceparent, type TraceContext } from '../shared/tracing/trace-context.ts'
 
 export type Decoded =
-  | { ok: true; identity: string; event: Event; receivedAtMs: number | undefined }
+  | { ok: true; identity: string; generation: number; event: Event; receivedAtMs: number | undefined }
   /** Not an event; identified by its place. */
   | { ok: false; identity: string; reason: string }
 
@@ -22,9 +22,11 @@ export function decode(record: IncomingRecord, origin?: string): Decoded {
   const read = readable(record)
   if (!read.ok) return { ok: false, identity: originIdentity(origin ?? originOf(record)), reason: read.reason }
   const { event } = read
+  const generation = generationOf(record.headers)
   return {
     ok: true,
-    identity: eventIdentity(event.source, event.id),
+    identity: eventIdentity(event.source, event.id, generation),
+    generation,
     event,
     receivedAtMs: receivedAtMs(record),
   }

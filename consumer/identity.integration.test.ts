@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, test } from 'bun:test'
 import fc from 'fast-check'
-import { type HeaderValue, ORIGIN } from '../shared/events/headers.ts'
+import { GENERATION, type HeaderValue, ORIGIN } from '../shared/events/headers.ts'
 import type { OutgoingRecord } from '../shared/events/record.ts'
 import { type Consumer, type Producer, packed } from '../shared/kafka/client.ts'
 import { hashOf } from '../shared/kafka/identity-hash.ts'
@@ -131,6 +131,7 @@ const optional = [
     ['application/cloudevents+json', 'not a type', 'a/b; c=d'],
   ),
   attribute(ORIGIN, ['kt.a.b/0/7']),
+  attribute(GENERATION, ['1', '2'], ['0', '01', '-1', '1e9', '2147483648', '']),
   attribute('kt-tenant', ['x']),
 ]
 const wrong = fc.constantFrom<[string, HeaderValue]>(
@@ -141,6 +142,7 @@ const wrong = fc.constantFrom<[string, HeaderValue]>(
   ['ce_id', 'another'],
   ['ce_extension', 'another'],
   ['content-type', 'text/plain'],
+  [GENERATION, '3'],
 )
 
 /** The value, in so many of ten cases. */
@@ -178,6 +180,29 @@ test('is the same for ids of every length', async () => {
   const { told, decoded, left } = await bothWays(topic, list.length)
   expect(told).toEqual(decoded)
   expect(left).toBe(0)
+})
+
+test('is that of the generation, for each generation of an event', async () => {
+  const event: [string, HeaderValue][] = [
+    ['ce_specversion', '1.0'],
+    ['ce_id', '1'],
+    ['ce_source', '/shop'],
+    ['ce_type', 'order.placed'],
+  ]
+  const generations: HeaderValue[][] = [
+    ...[[], ['1'], ['2'], ['0'], ['01'], ['-1'], ['1e9'], ['2147483648'], ['9'.repeat(40)], [''], [null]],
+    ...[[Buffer.from([0xff])], ['1', '2'], ['1', '-1'], ['-1', '1']],
+  ]
+  const topic = await newTopic(producer)
+  await produce(
+    topic,
+    generations.map((values) => [...event, ...values.map((value): [string, HeaderValue] => [GENERATION, value])]),
+  )
+  const { told, decoded, left } = await bothWays(topic, generations.length)
+  expect(told).toEqual(decoded)
+  expect(told.map((hash) => told.indexOf(hash))).toEqual([0, 1, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 1])
+  // Only the event that was not redriven is told by the addon.
+  expect(left).toBe(generations.length - 1)
 })
 
 test('of what every service of ours writes is told by the addon', async () => {

@@ -1,6 +1,6 @@
 import { expect, test } from 'bun:test'
-import { type HeaderValue, headersOf, headerText } from '../shared/events/headers.ts'
-import { type IncomingRecord, type OutgoingRecord, withoutValue } from '../shared/events/record.ts'
+import { GENERATION, type HeaderValue, headersOf, headerText } from '../shared/events/headers.ts'
+import { type IncomingRecord, type OutgoingRecord, onlyIdentity, withoutValue } from '../shared/events/record.ts'
 import { deadLetter } from './dead-letter.ts'
 import { decode, identityOf } from './decode.ts'
 import type { Context } from './enrich.ts'
@@ -68,6 +68,12 @@ const records: Record<string, IncomingRecord> = {
   'a dead letter that was sent again': recordOf({ own: 'header', 'kt-origin': `${INPUT}/0/3` }, 'x'),
 }
 
+const valuesOf = ({ headers: { names, values } }: IncomingRecord): Record<string, HeaderValue> =>
+  Object.fromEntries(names.map((name, index) => [name, values[index] ?? null]))
+
+const redriven = (record: IncomingRecord, generation: HeaderValue): IncomingRecord =>
+  recordOf({ ...valuesOf(record), [GENERATION]: generation }, record.value?.toString() ?? null)
+
 const asRead = (made: OutgoingRecord): IncomingRecord => ({
   ...made,
   partition: 0,
@@ -76,26 +82,47 @@ const asRead = (made: OutgoingRecord): IncomingRecord => ({
   key: null,
 })
 
-for (const [name, record] of Object.entries(records))
+/** Copies of a record, also with parts left out, and results. */
+function madeOf(record: IncomingRecord): OutgoingRecord[] {
+  const decoded = decode(record)
+  const event = decoded.ok ? decoded.event : undefined
+  // An origin header is ignored in a record of the stream's own topic.
+  const retried = retryRecord(record, INPUT, PAST, FAILURE)
+  const made = [
+    retried,
+    deadLetter(record, INPUT, PAST, FAILURE),
+    deadLetter(withoutValue(record, event), INPUT, PAST, FAILURE),
+    deadLetter(onlyIdentity(record, event), INPUT, PAST, FAILURE),
+    deadLetter(asRead(retried), INPUT, { ...PAST, origin: headerText(retried.headers, 'kt-origin') }, FAILURE),
+  ]
+  const context = { tenant: 'acme', receivedAtMs: 1 } as Context
+  if (event !== undefined)
+    for (const handled of [undefined, { type: undefined, data: '{}' }, { type: 'another', data: '{}' }])
+      made.push(processedRecord(record, event, INPUT, context, handled))
+  return made
+}
+
+for (const [name, record] of Object.entries(records)) {
   test(`every outcome of a record is known by what the record is known by: ${name}`, () => {
-    const identity = identityOf(record)
+    const made = madeOf(record)
+    expect(made.map((one) => identityOf(asRead(one)))).toEqual(made.map(() => identityOf(record)))
     const decoded = decode(record)
     const kept = withoutValue(record, decoded.ok ? decoded.event : undefined)
     expect(kept).toMatchObject({ key: Buffer.from('key'), value: null })
-    // An origin header is ignored in a record of the stream's own topic.
-    const retried = retryRecord(record, INPUT, PAST, FAILURE)
-    const made = [
-      retried,
-      deadLetter(record, INPUT, PAST, FAILURE),
-      deadLetter(kept, INPUT, PAST, FAILURE),
-      deadLetter(asRead(retried), INPUT, { ...PAST, origin: headerText(retried.headers, 'kt-origin') }, FAILURE),
-    ]
-    const context = { tenant: 'acme', receivedAtMs: 1 } as Context
-    if (decoded.ok)
-      for (const handled of [undefined, { type: undefined, data: '{}' }, { type: 'another', data: '{}' }])
-        made.push(processedRecord(record, decoded.event, INPUT, context, handled))
-    expect(made.map((one) => identityOf(asRead(one)))).toEqual(made.map(() => identity))
   })
+
+  test(`every outcome of a redriven record is of the same generation: ${name}`, () => {
+    const odd = ['0', '01', '-1', '1e9', '2147483648', '', null, Buffer.from([0xff])]
+    for (const generation of ['1', '2147483647', ...odd]) {
+      const again = redriven(record, generation)
+      const made = madeOf(again)
+      expect(made.map((one) => identityOf(asRead(one)))).toEqual(made.map(() => identityOf(again)))
+      // What is not an event has no generations.
+      const isAnother = decode(record).ok && !odd.includes(generation)
+      expect(identityOf(again) !== identityOf(record)).toBe(isAnother)
+    }
+  })
+}
 
 test('a structured event keeps its attributes and other headers when its value is left out', () => {
   const { structured = recordOf({}, null) } = records
@@ -103,8 +130,5 @@ test('a structured event keeps its attributes and other headers when its value i
   if (!decoded.ok) throw new Error(decoded.reason)
   const left = withoutValue(structured, decoded.event)
   expect(left.value).toBeNull()
-  expect(Object.fromEntries(left.headers.names.map((name, index) => [name, left.headers.values[index]]))).toEqual({
-    ...BINARY,
-    other: 'header',
-  })
+  expect(valuesOf(left)).toEqual({ ...BINARY, other: 'header' })
 })

@@ -1,4 +1,5 @@
 import type { Event } from '../shared/events/event.ts'
+import { generationOf } from '../shared/events/identity.ts'
 import { type IncomingRecord, type OutgoingRecord, toRecord } from '../shared/events/record.ts'
 import { traceOf } from './decode.ts'
 import { type Context, writtenMs } from './enrich.ts'
@@ -25,6 +26,7 @@ export function processedRecord(
     traceparent: trace?.traceparent,
     tracestate: trace?.tracestate,
     context: JSON.stringify(context),
+    generation: generationOf(record.headers),
   })
   // The key of the input record, which another client may have chosen; otherwise a key's order would be lost.
   made.key = record.key

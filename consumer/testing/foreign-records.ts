@@ -20,9 +20,20 @@ const NAMES = [
     '',
     '__proto__',
   ].map((name) => `ce_${name}`),
-  ...['attempt', 'not-before', 'error', 'origin', 'transaction', 'context', 'tenant', 'received-at', 'new'].map(
-    (name) => `kt-${name}`,
-  ),
+  ...[
+    'attempt',
+    'attempts',
+    'generation',
+    'redriven-from',
+    'not-before',
+    'error',
+    'origin',
+    'transaction',
+    'context',
+    'tenant',
+    'received-at',
+    'new',
+  ].map((name) => `kt-${name}`),
   ...['content-type', 'traceparent', 'tracestate', 'constructor', '', 'Content-Type', 'é'],
 ]
 const VALUES: HeaderValue[] = [

@@ -2,6 +2,7 @@ import { STRUCTURED } from '../../shared/events/event.ts'
 import {
   ATTRIBUTE_PREFIX,
   CONTENT_TYPE,
+  GENERATION,
   headerText,
   RECEIVED_AT,
   TRACEPARENT,
@@ -23,7 +24,8 @@ const PRINTABLE_ASCII = /^[\x20-\x7e]+$/
 export function plainOf(record: IncomingRecord): PlainEvent | undefined {
   const decoded = decode(record)
   const { headers } = record
-  if (!decoded.ok || STRUCTURED.test(headerText(headers, CONTENT_TYPE) ?? '')) return undefined
+  if (!decoded.ok || headers.names.includes(GENERATION) || STRUCTURED.test(headerText(headers, CONTENT_TYPE) ?? ''))
+    return undefined
   const { identity, event, receivedAtMs } = decoded
   const isPrintable = headers.names.every(
     (name, index) => !name.startsWith(ATTRIBUTE_PREFIX) || PRINTABLE_ASCII.test(String(headers.values[index])),

@@ -1,4 +1,5 @@
 import { headerText } from '../events/headers.ts'
+import { generationOf } from '../events/identity.ts'
 import { siblingTopic } from '../events/topics.ts'
 import { partitionName, type RangeReader } from '../kafka/types.ts'
 
@@ -18,7 +19,7 @@ export interface TypeOutcome {
  */
 export function createOutcomeReader(reader: Pick<RangeReader, 'ends' | 'read'>, input: string, partitions: number) {
   const position = new Map<string, number>()
-  const outcomes = new Map<string, { role: 'processed' | 'dlq'; type: string }>()
+  const outcomes = new Map<string, { role: 'processed' | 'dlq'; type: string; generation: number }>()
   return {
     /** Reads new records. */
     async update(): Promise<void> {
@@ -32,7 +33,11 @@ export function createOutcomeReader(reader: Pick<RangeReader, 'ends' | 'read'>, 
           to: ends[index]?.stable ?? 0,
         }))
         await reader.read(ranges, ({ headers }) => {
-          outcomes.set(headerText(headers, 'ce_id') ?? '', { role, type: headerText(headers, 'ce_type') ?? '' })
+          const id = headerText(headers, 'ce_id') ?? ''
+          const generation = generationOf(headers)
+          // Of a redriven event, the outcome of its last generation counts.
+          if ((outcomes.get(id)?.generation ?? 0) > generation) return
+          outcomes.set(id, { role, type: headerText(headers, 'ce_type') ?? '', generation })
         })
         for (const range of ranges) position.set(partitionName(range), range.to)
       }

@@ -24,6 +24,10 @@ export const NOT_BEFORE = 'kt-not-before'
 export const ERROR = 'kt-error'
 /** On retries and dead letters: the original record's position, `topic/partition/offset`. */
 export const ORIGIN = 'kt-origin'
+/** On redriven events, in all four topics: how often the event was redriven, decimal; part of its identity (identity.ts). */
+export const GENERATION = 'kt-generation'
+/** On redriven events, not on their results: the position of the dead letter, `topic/partition/offset`. */
+export const REDRIVEN_FROM = 'kt-redriven-from'
 /** On results, retries and dead letters: the transaction that wrote them, `TRANSACTIONAL-ID:CLIENT-NUMBER`. */
 export const TRANSACTION = 'kt-transaction'
 

@@ -4,6 +4,7 @@ import {
   ATTRIBUTE_PREFIX,
   CONTENT_TYPE,
   CONTEXT,
+  GENERATION,
   type HeaderValue,
   headerText,
   NO_HEADERS,
@@ -13,6 +14,7 @@ import {
   TRACEPARENT,
   TRACESTATE,
 } from './headers.ts'
+import { generationOf } from './identity.ts'
 import { outlineJson } from './json.ts'
 import { recordKey } from './partition.ts'
 
@@ -83,6 +85,8 @@ export interface RecordContext {
   tracestate?: string | undefined
   /** Of a result: what enrichment found, as JSON. */
   context?: string
+  /** Of the result of a redriven event; see identity.ts. */
+  generation?: number
 }
 
 /** Record headers while they are gathered. */
@@ -113,6 +117,10 @@ function attributeHeaders(event: Event): HeaderLists {
   return headers
 }
 
+const addGeneration = (headers: HeaderLists, generation = 0): void => {
+  if (generation > 0) add(headers, GENERATION, String(generation))
+}
+
 /** Binary content mode (section 3.2): the data is the value, attributes are `ce_` headers, followed by our own headers. */
 export function toRecord(event: Event, at: RecordContext): OutgoingRecord {
   const headers = attributeHeaders(event)
@@ -122,6 +130,7 @@ export function toRecord(event: Event, at: RecordContext): OutgoingRecord {
   add(headers, TENANT, at.tenant)
   add(headers, RECEIVED_AT, String(at.receivedAtMs))
   add(headers, CONTEXT, at.context)
+  addGeneration(headers, at.generation)
   const record: OutgoingRecord = { topic: at.topic, key: recordKey(event), value: event.data, headers }
   if (at.partition !== undefined) record.partition = at.partition
   return record
@@ -141,11 +150,14 @@ export function withoutValue(record: IncomingRecord, event: Event | undefined): 
   return { ...kept, headers: { names, values } }
 }
 
-/** A record with only the required attributes of its event; empty if it is not an event. */
+/** A record with only the required attributes of its event, and its generation; empty if it is not an event. */
 export function onlyIdentity(record: IncomingRecord, event: Event | undefined): IncomingRecord {
   const { topic, partition, offset, timestampMs } = record
-  const { names, values } = event === undefined ? NO_HEADERS : requiredHeaders(event)
-  return { topic, partition, offset, timestampMs, key: null, value: null, headers: { names, values } }
+  const kept = { topic, partition, offset, timestampMs, key: null, value: null }
+  if (event === undefined) return { ...kept, headers: NO_HEADERS }
+  const headers = requiredHeaders(event)
+  addGeneration(headers, generationOf(record.headers))
+  return { ...kept, headers }
 }
 
 export type FromRecord = { ok: true; event: Event } | { ok: false; reason: string }

@@ -1,6 +1,6 @@
 // Reads a record's event without JavaScript: the hashes of its identity (CloudEvents 1.0.2, section 3.1.1: source and id), which are all that is needed
 // to recognise duplicates, and whether its record can be passed on as it is. shared/events/record.ts has the rules by which a record is an event. Only
-// clear cases with plain characters are decided here; JavaScript decides the others.
+// clear cases with plain characters are decided here, of events that were not redriven; JavaScript decides the others.
 #include "shim/identity.h"
 
 #include <cstring>
@@ -213,6 +213,8 @@ bool ReadPlain(const rd_kafka_message_t* message, const uint64_t seeds[2], Plain
     bool is_attribute = name.length >= kPrefixLength && std::memcmp(name.at, "ce_", kPrefixLength) == 0;
     bool is_type = !is_attribute && Is(name, "content-type");
     if (!is_attribute && !is_type) {
+      // It is part of the identity (shared/events/identity.ts).
+      if (Is(name, "kt-generation")) return false;
       delivery.See(name, value, timestamp);
       continue;
     }
