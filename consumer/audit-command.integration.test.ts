@@ -2,7 +2,7 @@ import { afterAll, expect, test } from 'bun:test'
 import { Type } from '@sinclair/typebox'
 import pino from 'pino'
 import { commitOffsets, findCoordinator } from '../shared/dev/brokers/wire-admin.ts'
-import { headersOf, headerText, NO_HEADERS } from '../shared/events/headers.ts'
+import { GENERATION, headersOf, headerText, NO_HEADERS, withHeaders } from '../shared/events/headers.ts'
 import type { IncomingRecord, OutgoingRecord } from '../shared/events/record.ts'
 import { inputTopic, siblingTopic, streamTopics } from '../shared/events/topics.ts'
 import { createTopicAdmin } from '../shared/kafka/admin.ts'
@@ -49,7 +49,15 @@ async function audit(
 
 interface Report {
   total: Record<string, number>
-  events: { verdict: string; topic: string; partition: number; offset: number; id?: string; source?: string }[]
+  events: {
+    verdict: string
+    topic: string
+    partition: number
+    offset: number
+    id?: string
+    source?: string
+    generation: number
+  }[]
 }
 
 async function report(tenant: string, group: string, ...more: string[]): Promise<Report & { exitCode: number }> {
@@ -131,22 +139,25 @@ test.concurrent(
     await first.pipeline.stop()
     expect(await report(tenant, first.groupId)).toMatchObject({ exitCode: 0, total: { processed: 4, acknowledged: 4 } })
 
-    await write(...['4', '5', '6', '4', '1'].map((id) => event(id)))
-    expect(await report(tenant, first.groupId)).toMatchObject({ exitCode: 0, total: { processed: 4, pending: 3 } })
+    const redriven = { ...event('0'), headers: withHeaders(event('0').headers, { [GENERATION]: '1' }) }
+    await write(...['4', '5', '6', '4', '1'].map((id) => event(id)), redriven)
+    expect(await report(tenant, first.groupId)).toMatchObject({ exitCode: 0, total: { processed: 4, pending: 4 } })
     await commitEnds(first.groupId)
     const found = await report(tenant, first.groupId)
     expect(found).toMatchObject({
       exitCode: 1,
-      total: { acknowledged: 7, processed: 4, missing: 3, pending: 0, doubled: 0 },
+      total: { acknowledged: 8, processed: 4, missing: 4, pending: 0, doubled: 0 },
     })
     expect(found.events).toEqual([
-      { verdict: 'missing', topic, partition: 0, offset: 2, source: '/tests', id: '4' },
-      { verdict: 'missing', topic, partition: 0, offset: 3, source: '/tests', id: '6' },
-      { verdict: 'missing', topic, partition: 1, offset: 2, source: '/tests', id: '5' },
+      { verdict: 'missing', topic, partition: 0, offset: 2, source: '/tests', id: '4', generation: 0 },
+      { verdict: 'missing', topic, partition: 0, offset: 3, source: '/tests', id: '6', generation: 0 },
+      { verdict: 'missing', topic, partition: 0, offset: 5, source: '/tests', id: '0', generation: 1 },
+      { verdict: 'missing', topic, partition: 1, offset: 2, source: '/tests', id: '5', generation: 0 },
     ])
     const { exitCode, output } = await audit([STREAM, '--tenant', tenant], first.groupId)
     expect(exitCode).toBe(1)
-    expect(output).toContain(`missing  ${topic}/0/2  id 4, source /tests`)
+    expect(output).toContain(`missing  ${topic}/0/2  id 4, source /tests\n`)
+    expect(output).toContain(`missing  ${topic}/0/5  id 0, source /tests, generation 1\n`)
     // A range without them does not report them.
     expect(await report(tenant, first.groupId, '--to', '2')).toMatchObject({
       exitCode: 0,
@@ -158,14 +169,14 @@ test.concurrent(
     })
 
     const second = startTestConsumer({ config, log, tenant, group: first.groupId })
-    await until(async () => (await read('processed')).length === 7, SLOW)
+    await until(async () => (await read('processed')).length === 8, SLOW)
     await until(() => second.pipeline.levels().decided === 0, SLOW)
     await second.pipeline.stop()
-    expect((await second.metrics.repaired.get()).values[0]?.value).toBe(3)
+    expect((await second.metrics.repaired.get()).values[0]?.value).toBe(4)
     expect(await report(tenant, first.groupId)).toMatchObject({
       exitCode: 0,
       events: [],
-      total: { acknowledged: 7, processed: 7, missing: 0, doubled: 0 },
+      total: { acknowledged: 8, processed: 8, missing: 0, doubled: 0 },
     })
   },
   TEST_TIMEOUT_MS,

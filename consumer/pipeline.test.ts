@@ -1,7 +1,16 @@
 import { afterEach, describe, expect, test } from 'bun:test'
 import { Type } from '@sinclair/typebox'
 import pino from 'pino'
-import { headersOf, headerText, NO_HEADERS, type RecordHeaders } from '../shared/events/headers.ts'
+import {
+  GENERATION,
+  type HeaderValue,
+  headersOf,
+  headerText,
+  NO_HEADERS,
+  REDRIVEN_FROM,
+  type RecordHeaders,
+  withHeaders,
+} from '../shared/events/headers.ts'
 import { type OutgoingRecord, toRecord } from '../shared/events/record.ts'
 import { streamTopics } from '../shared/events/topics.ts'
 import type { GroupListener, TopicPartition, TransactionResult } from '../shared/kafka/types.ts'
@@ -228,6 +237,122 @@ test('an event that comes again after a restart takes effect once', async () => 
   start(kafka)
   await until(() => kafka.committedOffset(INPUT) === 3)
   expect(idsOf(kafka, 'processed')).toEqual(['1', '2'])
+})
+
+/** A record as a redrive writes it. */
+const redriven = (record: OutgoingRecord, generation: HeaderValue): OutgoingRecord => ({
+  ...record,
+  headers: withHeaders(record.headers, { [GENERATION]: generation, [REDRIVEN_FROM]: `${INPUT}.dlq/0/0` }),
+})
+
+describe('a dead letter that is redriven', () => {
+  /** Fails until it is mended. */
+  function breakable(): { handlers: Handler[]; mend(): void } {
+    let isBroken = true
+    const handle = (): { data: unknown } => {
+      if (isBroken) throw new TerminalError('broken')
+      return { data: 'mended' }
+    }
+    return {
+      handlers: [defineHandler({ type: 'breaks', version: '1', schema: Type.Unknown(), handle })],
+      mend: () => {
+        isBroken = false
+      },
+    }
+  }
+
+  const outcomesOf = (kafka: FakeKafka) =>
+    (['dlq', 'processed'] as const).map((role) =>
+      kafka
+        .all(`${INPUT}.${role}`)
+        .map(({ headers }) => `${headerText(headers, 'ce_id')} ${headerText(headers, GENERATION) ?? '-'}`),
+    )
+
+  test('takes effect once, and neither a repeat of it nor of the event that was sent does', async () => {
+    const kafka = new FakeKafka()
+    const { handlers, mend } = breakable()
+    const sent = event('1', 'a', 'breaks')
+    const { metrics } = start(kafka, handlers)
+    kafka.append(sent)
+    await until(() => kafka.committedOffset(INPUT) === 1)
+    mend()
+    for (const record of [redriven(sent, '1'), redriven(sent, '1'), sent]) kafka.append(record)
+    await until(() => kafka.committedOffset(INPUT) === 4)
+    expect(outcomesOf(kafka)).toEqual([['1 -'], ['1 1']])
+    expect((await metrics.outcomes.get()).values.find((one) => one.labels.outcome === 'duplicate')?.value).toBe(2)
+    expect((await metrics.deadDuplicates.get()).values[0]?.value).toBe(1)
+  })
+
+  test('is a dead letter of its generation when it fails again, with the headers of its redrive', async () => {
+    const kafka = new FakeKafka()
+    const { handlers, mend } = breakable()
+    const sent = event('1', 'a', 'breaks')
+    start(kafka, handlers)
+    kafka.append(sent)
+    kafka.append(redriven(sent, '1'))
+    await until(() => kafka.committedOffset(INPUT) === 2)
+    mend()
+    kafka.append(redriven(sent, '2'))
+    await until(() => kafka.committedOffset(INPUT) === 3)
+    expect(outcomesOf(kafka)).toEqual([['1 -', '1 1'], ['1 2']])
+    const [, again] = kafka.all(`${INPUT}.dlq`)
+    expect(headerText(again?.headers ?? NO_HEADERS, REDRIVEN_FROM)).toBe(`${INPUT}.dlq/0/0`)
+    expect(headerText(again?.headers ?? NO_HEADERS, 'kt-origin')).toBe(`${INPUT}/0/1`)
+  })
+
+  test('is known after a restart, while it waits in .retry and when it is done', async () => {
+    const kafka = new FakeKafka()
+    const slow = { config: { RETRY_FIRST_MS: 600_000, RETRY_MAX_MS: 1_200_000 } }
+    const sent = event('1', 'a', 'fails')
+    const first = start(kafka, [failing(99)], slow)
+    kafka.append({ ...sent, topic: `${INPUT}.dlq` })
+    kafka.append(redriven(sent, '1'))
+    await until(() => kafka.committedOffset(INPUT) === 1)
+    await first.pipeline.stop()
+    const waiting = kafka.all(`${INPUT}.retry`)
+    expect(waiting.map(({ headers }) => headerText(headers, GENERATION))).toEqual(['1'])
+    const second = start(kafka, [failing(0)])
+    await until(() => idsOf(kafka, 'processed').length === 1)
+    await second.pipeline.stop()
+    const { metrics } = start(kafka, [failing(0)])
+    for (const record of [redriven(sent, '1'), sent, redriven(sent, '2')]) kafka.append(record)
+    await until(() => kafka.committedOffset(INPUT) === 4)
+    expect(outcomesOf(kafka)).toEqual([['1 -'], ['1 1', '1 2']])
+    expect((await metrics.repaired.get()).values[0]?.value).toBe(0)
+  })
+
+  test('whose new dead letter is too large keeps its generation, so that it is known again after a restart', async () => {
+    const kafka = new FakeKafka()
+    // The result, its dead letter, and that without a value.
+    kafka.transactionFaults.push(TOO_LARGE, TOO_LARGE, TOO_LARGE)
+    const sent = { ...event('1', 'a'), key: 'k'.repeat(2_000) }
+    const first = start(kafka)
+    kafka.append(redriven(sent, '1'))
+    await until(() => kafka.committedOffset(INPUT) === 1)
+    const [dead] = kafka.all(`${INPUT}.dlq`)
+    expect([dead?.key, dead?.value]).toEqual([null, null])
+    expect(outcomesOf(kafka)).toEqual([['1 1'], []])
+    await first.pipeline.stop()
+    const { metrics } = start(kafka)
+    kafka.append(redriven(sent, '1'))
+    kafka.append(sent)
+    await until(() => kafka.committedOffset(INPUT) === 3)
+    expect((await metrics.repaired.get()).values[0]?.value).toBe(0)
+    expect(outcomesOf(kafka)).toEqual([['1 1'], ['1 -']])
+  })
+})
+
+test('a generation that is written otherwise than redrives write it counts as none', async () => {
+  const kafka = new FakeKafka()
+  const { metrics } = start(kafka)
+  kafka.append(event('1', 'a'))
+  const odd = ['0', '01', '-1', '1e9', '2147483648', '9'.repeat(40), '', null, Buffer.from([0x31, 0xff])]
+  for (const generation of odd) kafka.append(redriven(event('1', 'a'), generation))
+  await until(() => kafka.committedOffset(INPUT) === 1 + odd.length)
+  expect(idsOf(kafka, 'processed')).toEqual(['1'])
+  expect((await metrics.outcomes.get()).values.find((one) => one.labels.outcome === 'duplicate')?.value).toBe(
+    odd.length,
+  )
 })
 
 test('a record that is no event is put aside byte for byte and does not stop its partition', async () => {

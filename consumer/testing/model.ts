@@ -1,6 +1,15 @@
 import { Type } from '@sinclair/typebox'
 import pino from 'pino'
-import { headersOf, headerText, ORIGIN, TRANSACTION } from '../../shared/events/headers.ts'
+import {
+  GENERATION,
+  headersOf,
+  headerText,
+  ORIGIN,
+  REDRIVEN_FROM,
+  TRANSACTION,
+  withHeaders,
+} from '../../shared/events/headers.ts'
+import { generationOf } from '../../shared/events/identity.ts'
 import { type IncomingRecord, type OutgoingRecord, toRecord } from '../../shared/events/record.ts'
 import { siblingTopic, streamTopics, type TopicRole } from '../../shared/events/topics.ts'
 import { RELEASE_SUFFIX } from '../../shared/kafka/transactor.ts'
@@ -16,10 +25,12 @@ import {
   type StepFault,
 } from '../../shared/testing/fake-kafka.ts'
 import type { SimulatedTime } from '../../shared/testing/simulated-time.ts'
+import { originOf } from '../decode.ts'
 import { defineHandler, TerminalError } from '../handlers/handler.ts'
 import { recoveryIds } from '../hanging.ts'
 import { createMetrics } from '../metrics.ts'
 import { Pipeline } from '../pipeline.ts'
+import { originalHeaders } from '../retry.ts'
 import { SOMETIMES_PASSING } from './passing.ts'
 import { testDeps } from './pipeline.ts'
 
@@ -58,6 +69,8 @@ export type Happening =
   | { kind: 'event'; type: EventType; key: number | undefined }
   /** A client sends an earlier event again. */
   | { kind: 'repeat'; event: number }
+  /** A dead letter is redriven, possibly once more. */
+  | { kind: 'redrive'; letter: number }
   | { kind: 'poison'; key: number }
   | { kind: 'time'; ms: number }
   /** The group assigns a partition to a process; to none when undefined. */
@@ -138,6 +151,8 @@ export class Model {
         if (again !== undefined) kafka.append(again)
         return
       }
+      case 'redrive':
+        return this.#redrive(happening.letter)
       case 'poison':
         return this.#write({
           topic: INPUT,
@@ -224,6 +239,24 @@ export class Model {
     const place = { topic: INPUT, partition: at % PARTITIONS, tenant: 'acme', receivedAtMs: Date.now() }
     const record = toRecord(event, place)
     return { ...record, key: key === undefined ? null : keyName(key) }
+  }
+
+  #redrive(letter: number): void {
+    const letters = this.#logs('dlq').flatMap(({ topic, partition }) => this.kafka.records(topic, partition))
+    const dead = letters[letter % Math.max(1, letters.length)]
+    if (dead === undefined) return
+    const { names, values } = originalHeaders(dead)
+    const kept = names.map((name) => name !== GENERATION && name !== REDRIVEN_FROM)
+    this.#write({
+      topic: INPUT,
+      partition: dead.partition,
+      key: dead.key,
+      value: dead.value,
+      headers: withHeaders(
+        { names: names.filter((_, index) => kept[index]), values: values.filter((_, index) => kept[index]) },
+        { [GENERATION]: String(generationOf(dead.headers) + 1), [REDRIVEN_FROM]: originOf(dead) },
+      ),
+    })
   }
 
   #write(record: OutgoingRecord): void {
@@ -400,9 +433,10 @@ export class Model {
 
 const keyName = (key: number): string => `key-${key % KEYS}`
 
-/** An event's id, or the place of a record that is not an event. */
+/** An event's id and generation, or the place of a record that is not an event. */
 const nameOf = (record: IncomingRecord): string => {
-  if (headerText(record.headers, 'ce_source') !== undefined) return `event ${headerText(record.headers, 'ce_id')}`
+  const id = headerText(record.headers, 'ce_source') === undefined ? undefined : headerText(record.headers, 'ce_id')
+  if (id !== undefined) return `event ${id}, generation ${generationOf(record.headers)}`
   const { topic, partition, offset } = record
   return `record ${headerText(record.headers, ORIGIN) ?? `${topic}/${partition}/${offset}`}`
 }
