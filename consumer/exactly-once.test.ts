@@ -19,7 +19,14 @@ const happening: fc.Arbitrary<Happening> = fc.oneof(
     }),
   },
   { weight: 2, arbitrary: fc.record({ kind: fc.constant('repeat' as const), event: fc.nat(20) }) },
-  { weight: 2, arbitrary: fc.record({ kind: fc.constant('redrive' as const), letter: fc.nat(20) }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      kind: fc.constant('redrive' as const),
+      letter: fc.nat(20),
+      type: fc.option(fc.constantFrom(...EVENT_TYPES), { nil: undefined }),
+    }),
+  },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('poison' as const), key }) },
   { weight: 12, arbitrary: fc.record({ kind: fc.constant('time' as const), ms }) },
   {

@@ -2,6 +2,7 @@ import { Type } from '@sinclair/typebox'
 import pino from 'pino'
 import {
   GENERATION,
+  type HeaderValue,
   headersOf,
   headerText,
   ORIGIN,
@@ -69,8 +70,8 @@ export type Happening =
   | { kind: 'event'; type: EventType; key: number | undefined }
   /** A client sends an earlier event again. */
   | { kind: 'repeat'; event: number }
-  /** A dead letter is redriven, possibly once more. */
-  | { kind: 'redrive'; letter: number }
+  /** A dead letter is redriven, possibly once more; with another type, its handler may succeed. */
+  | { kind: 'redrive'; letter: number; type: EventType | undefined }
   | { kind: 'poison'; key: number }
   | { kind: 'time'; ms: number }
   /** The group assigns a partition to a process; to none when undefined. */
@@ -152,7 +153,7 @@ export class Model {
         return
       }
       case 'redrive':
-        return this.#redrive(happening.letter)
+        return this.#redrive(happening.letter, happening.type)
       case 'poison':
         return this.#write({
           topic: INPUT,
@@ -241,22 +242,21 @@ export class Model {
     return { ...record, key: key === undefined ? null : keyName(key) }
   }
 
-  #redrive(letter: number): void {
+  #redrive(letter: number, type: EventType | undefined): void {
     const letters = this.#logs('dlq').flatMap(({ topic, partition }) => this.kafka.records(topic, partition))
     const dead = letters[letter % Math.max(1, letters.length)]
     if (dead === undefined) return
-    const { names, values } = originalHeaders(dead)
-    const kept = names.map((name) => name !== GENERATION && name !== REDRIVEN_FROM)
-    this.#write({
-      topic: INPUT,
-      partition: dead.partition,
-      key: dead.key,
-      value: dead.value,
-      headers: withHeaders(
-        { names: names.filter((_, index) => kept[index]), values: values.filter((_, index) => kept[index]) },
-        { [GENERATION]: String(generationOf(dead.headers) + 1), [REDRIVEN_FROM]: originOf(dead) },
-      ),
-    })
+    const names: string[] = []
+    const values: HeaderValue[] = []
+    const headers = originalHeaders(dead)
+    for (const [index, name] of headers.names.entries()) {
+      if (name === GENERATION || name === REDRIVEN_FROM) continue
+      names.push(name)
+      values.push(name === 'ce_type' && type !== undefined ? typeName(type) : (headers.values[index] ?? null))
+    }
+    const more = { [GENERATION]: String(generationOf(dead.headers) + 1), [REDRIVEN_FROM]: originOf(dead) }
+    const { partition, key, value } = dead
+    this.#write({ topic: INPUT, partition, key, value, headers: withHeaders({ names, values }, more) })
   }
 
   #write(record: OutgoingRecord): void {
