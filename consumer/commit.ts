@@ -10,6 +10,7 @@ import type { Logger } from '../shared/service/logger.ts'
 import { type Backoff, CONNECT_BACKOFF, delayMs, sleep } from '../shared/service/retry.ts'
 import type { ConsumerConfig } from './config.ts'
 import { deadLetter } from './dead-letter.ts'
+import { NO_ATTEMPTS } from './failed-attempts.ts'
 import type { ConsumerMetrics } from './metrics.ts'
 import type { Held, Item, Partition } from './partition-state.ts'
 import type { Failure } from './retry.ts'
@@ -324,9 +325,10 @@ function refuse(item: Item, message: string): boolean {
   if (outcome === undefined || outcome.kind === 'duplicate') return false
   const failure: Failure = { reason: 'result too large', message }
   const event = decoded.ok ? decoded.event : undefined
-  const smaller = [withoutValue(record, event), onlyIdentity(record, event)].map((kept) =>
-    deadLetter(kept, owner.topic, past, failure),
-  )
+  const smaller = [
+    deadLetter(withoutValue(record, event), owner.topic, past, failure),
+    deadLetter(onlyIdentity(record, event), owner.topic, { ...past, failed: NO_ATTEMPTS }, failure),
+  ]
   const bytes = outcome.kind === 'processed' ? 0 : recordBytes(outcome.output)
   const output =
     outcome.kind === 'processed'

@@ -7,6 +7,7 @@ import { deadLetter } from './dead-letter.ts'
 import { type Decoded, decode, keyOf } from './decode.ts'
 import type { Deduplication } from './dedupe.ts'
 import { type Context, type ContextStart, contextEnd, type Enricher, type RecordOrigin } from './enrich.ts'
+import { type Attempt, withAttempt } from './failed-attempts.ts'
 import { type Given, type Result, runAttempt } from './handlers/attempt.ts'
 import type { RegisteredHandler } from './handlers/handler.ts'
 import { processedRecord } from './processed.ts'
@@ -161,12 +162,15 @@ function outcomeOf(job: Job, partition: PartitionView, deps: ConsumeDeps): Outco
   }
   const context = deps.enrich(event, originOf(record, partition, receivedAtMs), registered)
   if (registered === undefined)
-    return { kind: 'processed', output: processedRecord(record, event, processedTopic, context) }
+    return {
+      kind: 'processed',
+      output: processedRecord(record, event, processedTopic, context, undefined, past.failed),
+    }
   const work: Work = {
     data: event.data,
     event,
     context,
-    output: (handled) => processedRecord(record, event, processedTopic, context, handled),
+    output: (handled, failed) => processedRecord(record, event, processedTopic, context, handled, failed),
   }
   return handle(job, work, registered, partition, deps)
 }
@@ -212,7 +216,8 @@ function passOn(job: Job, partition: PartitionView, deps: ConsumeDeps): Outcome 
 
 /** What a handler works on, and what becomes of its result. */
 interface Work extends Given {
-  output(handled: Result): OutgoingRecord | PassedRecord
+  /** @param failed the attempts before */
+  output(handled: Result, failed: readonly Attempt[]): OutgoingRecord | PassedRecord
 }
 
 /** An event that is decoded if its handler wants it. */
@@ -242,8 +247,9 @@ class PlainWork implements Work {
     return this.deps.enrich(this.event, origin, registered, processedAtMs)
   }
 
-  output(result: Result): PassedRecord {
-    return { ...this.passed, result }
+  output(result: Result, failed: readonly Attempt[]): OutgoingRecord | PassedRecord {
+    if (failed.length === 0) return { ...this.passed, result }
+    return processedRecord(this.job.record, this.event, this.passed.topic, this.context, result, failed)
   }
 }
 
@@ -264,7 +270,7 @@ function handle(
     first = Promise.reject(error)
   }
   if (first instanceof Promise) return attempts(first, attempt, job, work, partition, deps)
-  return { kind: 'processed', output: work.output(first) }
+  return { kind: 'processed', output: work.output(first, job.past.failed) }
 }
 
 /** The first attempt has failed, or its handler has not answered yet. */
@@ -276,18 +282,24 @@ async function attempts(
   partition: PartitionView,
   deps: ConsumeDeps,
 ): Promise<Outcome> {
-  const { role, past } = job
+  const { role } = job
   const { signal } = partition
   const { config } = deps
   for (let quickAttempt = 1; ; quickAttempt++) {
-    const attempt = past.attempts + quickAttempt
+    const { past } = job
+    const attempt = past.attempts + 1
     let handled: Result
     try {
       handled = await (quickAttempt === 1 ? first : attemptAgain(attempt))
     } catch (error) {
       if (signal.aborted) return { kind: 'abandoned' }
       const failed = failedBy(error, deps.redact)
-      const tried: Past = { ...past, attempts: attempt }
+      const tried: Past = {
+        ...past,
+        attempts: attempt,
+        failed: withAttempt(past.failed, attempt, deps.nowMs(), failed.failure),
+      }
+      job.past = tried
       const decision = decide(config, failed, attempt, role === 'retry' ? config.QUICK_ATTEMPTS : quickAttempt)
       switch (decision.kind) {
         case 'dead':
@@ -303,6 +315,6 @@ async function attempts(
           continue
       }
     }
-    return { kind: 'processed', output: work.output(handled) }
+    return { kind: 'processed', output: work.output(handled, job.past.failed) }
   }
 }

@@ -1,11 +1,7 @@
 import type { IncomingRecord, OutgoingRecord } from '../shared/events/record.ts'
 import { siblingTopic } from '../shared/events/topics.ts'
-import { copyOf, type Failure, type Past } from './retry.ts'
+import { type CopyPast, copyOf, type Failure } from './retry.ts'
 
 /** A record for `.dlq`. */
-export const deadLetter = (
-  record: IncomingRecord,
-  input: string,
-  past: Pick<Past, 'attempts' | 'origin'>,
-  failure: Failure,
-): OutgoingRecord => copyOf(record, siblingTopic(input, 'dlq'), past, failure)
+export const deadLetter = (record: IncomingRecord, input: string, past: CopyPast, failure: Failure): OutgoingRecord =>
+  copyOf(record, siblingTopic(input, 'dlq'), past, failure)

@@ -86,6 +86,7 @@ describe('headers of ours on a record of somebody else', () => {
       'kt-context': '{"tenant":"other"}',
       'kt-tenant': 'other',
       'kt-error': '{}',
+      'kt-attempts': '[]',
       'kt-transaction': 'x:1',
       'kt-origin': 'y',
       traceparent: '00-xyz',
@@ -104,6 +105,7 @@ describe('headers of ours on a record of somebody else', () => {
     const [dead] = all(kafka, 'dlq')
     expect(dead?.headers.names.filter((name) => name.startsWith('kt-')).sort()).toEqual([
       'kt-attempt',
+      'kt-attempts',
       'kt-error',
       'kt-origin',
       'kt-transaction',

@@ -11,7 +11,7 @@ import { type Failure, retryRecord } from './retry.ts'
 
 const INPUT = 'kt.acme.events'
 const FAILURE: Failure = { reason: 'result too large', message: 'a test' }
-const PAST = { attempts: 1, notBeforeMs: 0, origin: undefined }
+const PAST = { attempts: 1, notBeforeMs: 0, origin: undefined, failed: [] }
 
 /** Like a record that was read, it must not be spread. */
 class ReadRecord implements IncomingRecord {

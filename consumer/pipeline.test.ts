@@ -19,6 +19,7 @@ import { sleep } from '../shared/service/retry.ts'
 import { FakeKafka } from '../shared/testing/fake-kafka.ts'
 import { simulateTime } from '../shared/testing/simulated-time.ts'
 import { until } from '../shared/testing/until.ts'
+import type { Attempt } from './failed-attempts.ts'
 import { defineHandler, type Handler, TerminalError } from './handlers/handler.ts'
 import type { createMetrics } from './metrics.ts'
 import type { Pipeline } from './pipeline.ts'
@@ -392,6 +393,96 @@ test('a terminal error makes a dead letter at the first attempt', async () => {
   expect(headerText(dead?.headers ?? NO_HEADERS, 'kt-attempt')).toBe('1')
   expect(dead?.value?.toString()).toBe('{"id":"1"}')
   expect(idsOf(kafka, 'retry')).toEqual([])
+})
+
+describe('what is told of failed attempts', () => {
+  const told = (kafka: FakeKafka, role: 'processed' | 'dlq' | 'retry') =>
+    kafka.all(`${INPUT}.${role}`).map(({ headers }) => {
+      const text = headerText(headers, 'kt-attempts')
+      return text === undefined ? undefined : (JSON.parse(text) as Attempt[])
+    })
+  const numbers = (attempts: Attempt[] | undefined) => attempts?.map(({ attempt }) => attempt)
+
+  test('is in the result of an event that succeeded at last, and not in that of one that succeeded at once', async () => {
+    const kafka = new FakeKafka()
+    const begunMs = Date.now()
+    // Of two attempts in a row, the second succeeds, without a detour.
+    start(kafka, [failing(1)])
+    kafka.append(event('1', 'a', 'fails'))
+    kafka.append(event('2', 'b'))
+    await until(() => kafka.committedOffset(INPUT) === 2)
+    const results = new Map(idsOf(kafka, 'processed').map((id, index) => [id, told(kafka, 'processed')[index]]))
+    expect(results.get('2')).toBeUndefined()
+    expect(results.get('1')).toEqual([
+      { attempt: 1, atMs: expect.any(Number), reason: 'handler failed', message: 'attempt 1' },
+    ])
+    expect(results.get('1')?.[0]?.atMs).toBeGreaterThanOrEqual(begunMs)
+    expect(results.get('1')?.[0]?.atMs).toBeLessThanOrEqual(Date.now())
+    const [result] = kafka.all(`${INPUT}.processed`).filter(({ headers }) => headerText(headers, 'ce_id') === '1')
+    expect(result?.value?.toString()).toBe('{"id":"1","attempt":2}')
+    expect(headerText(result?.headers ?? NO_HEADERS, 'kt-context')).toContain('"handler":"fails@1"')
+  })
+
+  test('goes along through .retry, to the result', async () => {
+    const kafka = new FakeKafka()
+    start(kafka, [failing(3)])
+    kafka.append(event('1', 'a', 'fails'))
+    await until(() => idsOf(kafka, 'processed').length === 1)
+    expect(told(kafka, 'retry').map(numbers)).toEqual([[1, 2]])
+    expect(told(kafka, 'processed').map(numbers)).toEqual([[1, 2, 3]])
+  })
+
+  test('goes along through .retry and a restart, to the dead letter: the last ten', async () => {
+    const kafka = new FakeKafka()
+    const first = start(kafka, [failing(99)], { config: { RETRY_FIRST_MS: 600_000, RETRY_MAX_MS: 1_200_000 } })
+    kafka.append(event('1', 'a', 'fails'))
+    await until(() => idsOf(kafka, 'retry').length === 1)
+    await first.pipeline.stop()
+    start(kafka, [failing(99)], { config: { MAX_ATTEMPTS: 12, RETRY_FIRST_MS: 1, RETRY_MAX_MS: 2 } })
+    await until(() => idsOf(kafka, 'dlq').length === 1)
+    expect(told(kafka, 'dlq').map(numbers)).toEqual([[3, 4, 5, 6, 7, 8, 9, 10, 11, 12]])
+    expect(headerText(kafka.all(`${INPUT}.dlq`)[0]?.headers ?? NO_HEADERS, 'kt-attempt')).toBe('12')
+  })
+
+  test('is not what another client says, and nothing for an event that was not tried', async () => {
+    const kafka = new FakeKafka()
+    start(kafka, [failing(1)], { config: { UNHANDLED: 'dead-letter' } })
+    const forged = JSON.stringify([{ attempt: 1, atMs: 1, reason: 'handler failed', message: 'forged' }])
+    for (const record of [event('1', 'a', 'fails'), event('2', 'b')])
+      kafka.append({ ...record, headers: withHeaders(record.headers, { 'kt-attempts': forged }) })
+    await until(() => kafka.committedOffset(INPUT) === 2)
+    expect(told(kafka, 'processed')).toMatchObject([[{ attempt: 1, message: 'attempt 1' }]])
+    expect(told(kafka, 'dlq')).toEqual([undefined])
+  })
+
+  test('is short and without credentials', async () => {
+    const kafka = new FakeKafka()
+    const thrown = `refused: token=abc, ${'x'.repeat(10_000)}`
+    start(kafka, [
+      defineHandler({
+        type: 'fails',
+        version: '1',
+        schema: Type.Unknown(),
+        handle: () => {
+          throw new TerminalError(thrown)
+        },
+      }),
+    ])
+    kafka.append(event('1', 'a', 'fails'))
+    await until(() => idsOf(kafka, 'dlq').length === 1)
+    const message = told(kafka, 'dlq')[0]?.[0]?.message
+    expect(message).toStartWith('refused: token=(redacted), xxx')
+    expect(message).toHaveLength(200)
+  })
+
+  test('is there too when the result is too large', async () => {
+    const kafka = new FakeKafka()
+    kafka.transactionFaults.push(TOO_LARGE)
+    start(kafka, [failing(1)])
+    kafka.append(event('1', 'a', 'fails'))
+    await until(() => kafka.committedOffset(INPUT) === 1)
+    expect(told(kafka, 'dlq').map(numbers)).toEqual([[1]])
+  })
 })
 
 test('data that is not what the handler takes makes a dead letter that says where', async () => {

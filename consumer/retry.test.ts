@@ -3,9 +3,10 @@ import fc from 'fast-check'
 import { headersOf, headerText, NO_HEADERS, withHeaders } from '../shared/events/headers.ts'
 import type { IncomingRecord } from '../shared/events/record.ts'
 import { redactor } from '../shared/service/redact.ts'
+import { withAttempt } from './failed-attempts.ts'
 import { AttemptFault } from './handlers/attempt.ts'
 import { RetryableError, TerminalError } from './handlers/handler.ts'
-import { decide, failedBy, originalHeaders, pastOf, type RetryConfig, retryRecord } from './retry.ts'
+import { decide, failedBy, originalHeaders, pastOf, REASONS, type RetryConfig, retryRecord } from './retry.ts'
 
 const config: RetryConfig = {
   QUICK_ATTEMPTS: 3,
@@ -91,7 +92,7 @@ test('a failure says what happened, within bounds and without credentials', () =
 describe('what a record says of its past', () => {
   test('a record of the stream’s own topic is at its beginning', () => {
     const past = pastOf(record())
-    expect(past).toEqual({ attempts: 0, notBeforeMs: 0, origin: undefined })
+    expect(past).toEqual({ attempts: 0, notBeforeMs: 0, origin: undefined, failed: [] })
     const copy = retryRecord(record(), 'kt.a.b', past, { reason: 'handler failed', message: 'no' })
     expect(headerText(copy.headers, 'kt-origin')).toBe('kt.a.b/3/17')
   })
@@ -107,6 +108,15 @@ describe('what a record says of its past', () => {
       attempts: fc.nat(),
       notBeforeMs: fc.nat({ max: 2 ** 45 }),
       origin: fc.constant('kt.a.b/0/1'),
+      failed: fc.array(
+        fc.record({
+          attempt: fc.nat(),
+          atMs: fc.nat({ max: 2 ** 45 }),
+          reason: fc.constantFrom(...REASONS),
+          message: fc.string({ unit: 'grapheme', maxLength: 20 }),
+        }),
+        { maxLength: 10 },
+      ),
     })
     fc.assert(
       fc.property(bytes, bytes, past, (key, value, expected) => {
@@ -124,10 +134,17 @@ describe('what a record says of its past', () => {
 
   test('a record that goes to .retry once more has each of our headers once', () => {
     const failure = { reason: 'handler failed', message: 'no' } as const
-    const past = { attempts: 1, notBeforeMs: 2, origin: 'kt.a.b/0/1' }
+    const failed = withAttempt([], 1, 5, failure)
+    const past = { attempts: 1, notBeforeMs: 2, origin: 'kt.a.b/0/1', failed }
     const once = retryRecord(record(), 'kt.a.b', past, failure)
     const twice = retryRecord(record(once.headers), 'kt.a.b', { ...past, attempts: 2 }, failure)
-    expect(twice.headers.names.toSorted()).toEqual(['kt-attempt', 'kt-error', 'kt-not-before', 'kt-origin'])
+    expect(twice.headers.names.toSorted()).toEqual([
+      'kt-attempt',
+      'kt-attempts',
+      'kt-error',
+      'kt-not-before',
+      'kt-origin',
+    ])
   })
 
   test('original headers keep their order and repeats', () => {

@@ -1,5 +1,6 @@
 import {
   ATTEMPT,
+  ATTEMPTS,
   CONTEXT,
   ERROR,
   headerText,
@@ -18,6 +19,7 @@ import { delayMs } from '../shared/service/retry.ts'
 import { callsOf, messageOf } from '../shared/service/thrown.ts'
 import type { ConsumerConfig } from './config.ts'
 import { headerNumber, originOf, receivedAtMs } from './decode.ts'
+import { type Attempt, attemptsIn, attemptsText, NO_ATTEMPTS } from './failed-attempts.ts'
 import { AttemptFault, holds } from './handlers/attempt.ts'
 import { TerminalError } from './handlers/handler.ts'
 
@@ -120,10 +122,15 @@ export interface Past {
   notBeforeMs: number
   /** The place of the original record; undefined for an original. */
   origin: string | undefined
+  /** The last of the attempts that failed. */
+  failed: readonly Attempt[]
 }
 
+/** What a copy says of its past. */
+export type CopyPast = Pick<Past, 'attempts' | 'origin' | 'failed'>
+
 /** For records of a stream's own topic. Other clients write there, so headers that look like ours are ignored. */
-export const BEGINNING: Readonly<Past> = { attempts: 0, notBeforeMs: 0, origin: undefined }
+export const BEGINNING: Readonly<Past> = { attempts: 0, notBeforeMs: 0, origin: undefined, failed: NO_ATTEMPTS }
 
 /** For records of `.retry`, from their headers. */
 export function pastOf(record: IncomingRecord): Past {
@@ -131,10 +138,11 @@ export function pastOf(record: IncomingRecord): Past {
     attempts: headerNumber(record, ATTEMPT) ?? 0,
     notBeforeMs: headerNumber(record, NOT_BEFORE) ?? 0,
     origin: headerText(record.headers, ORIGIN),
+    failed: attemptsIn(record.headers),
   }
 }
 
-const OURS = new Set<string>([ATTEMPT, NOT_BEFORE, ERROR, ORIGIN, TRANSACTION, CONTEXT])
+const OURS = new Set<string>([ATTEMPT, ATTEMPTS, NOT_BEFORE, ERROR, ORIGIN, TRANSACTION, CONTEXT])
 
 /** A record's headers without those that the consumer adds, and without those of other clients that only look like the producer's. */
 export function originalHeaders(record: IncomingRecord): RecordHeaders {
@@ -149,22 +157,21 @@ export function originalHeaders(record: IncomingRecord): RecordHeaders {
 }
 
 /** A copy of a record, byte for byte, for a topic beside its own and the same partition, with headers about its past. */
-export const copyOf = (
-  record: IncomingRecord,
-  topic: string,
-  past: Pick<Past, 'attempts' | 'origin'>,
-  failure: Failure,
-): OutgoingRecord => ({
-  topic,
-  partition: record.partition,
-  key: record.key,
-  value: record.value,
-  headers: withHeaders(originalHeaders(record), {
-    [ATTEMPT]: String(past.attempts),
-    [ERROR]: JSON.stringify(failure),
-    [ORIGIN]: past.origin ?? originOf(record),
-  }),
-})
+export const copyOf = (record: IncomingRecord, topic: string, past: CopyPast, failure: Failure): OutgoingRecord => {
+  const attempts = attemptsText(past.failed)
+  return {
+    topic,
+    partition: record.partition,
+    key: record.key,
+    value: record.value,
+    headers: withHeaders(originalHeaders(record), {
+      [ATTEMPT]: String(past.attempts),
+      [ERROR]: JSON.stringify(failure),
+      [ORIGIN]: past.origin ?? originOf(record),
+      ...(attempts !== undefined && { [ATTEMPTS]: attempts }),
+    }),
+  }
+}
 
 /** A record for `.retry`. */
 export function retryRecord(record: IncomingRecord, input: string, past: Past, failure: Failure): OutgoingRecord {

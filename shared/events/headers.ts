@@ -18,6 +18,8 @@ export const RECEIVED_AT = 'kt-received-at'
 export const CONTEXT = 'kt-context'
 /** On retries and dead letters: how many times a handler was given the event, decimal. */
 export const ATTEMPT = 'kt-attempt'
+/** On results, retries and dead letters of events that had failed attempts: the last of these, a JSON array (see consumer/failed-attempts.ts). */
+export const ATTEMPTS = 'kt-attempts'
 /** On retries: the earliest time of the next attempt, ms since the epoch, decimal. */
 export const NOT_BEFORE = 'kt-not-before'
 /** On retries and dead letters: why, a JSON object `{reason, message}`. */

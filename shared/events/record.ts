@@ -1,6 +1,7 @@
 import { type Event, EventBuilder, type Fault, SPEC_VERSION, STRUCTURED } from './event.ts'
 import { eventFromJson, NOT_AN_OBJECT } from './event-json.ts'
 import {
+  ATTEMPTS,
   ATTRIBUTE_PREFIX,
   CONTENT_TYPE,
   CONTEXT,
@@ -87,6 +88,8 @@ export interface RecordContext {
   context?: string
   /** Of the result of a redriven event; see identity.ts. */
   generation?: number
+  /** Of the result of an event that had failed attempts: these, as JSON. */
+  attempts?: string | undefined
 }
 
 /** Record headers while they are gathered. */
@@ -131,6 +134,7 @@ export function toRecord(event: Event, at: RecordContext): OutgoingRecord {
   add(headers, RECEIVED_AT, String(at.receivedAtMs))
   add(headers, CONTEXT, at.context)
   addGeneration(headers, at.generation)
+  add(headers, ATTEMPTS, at.attempts)
   const record: OutgoingRecord = { topic: at.topic, key: recordKey(event), value: event.data, headers }
   if (at.partition !== undefined) record.partition = at.partition
   return record
