@@ -3,7 +3,7 @@ import { type ForeignRecord, writeRecord } from '../../shared/testing/foreign-re
 import type { Service } from '../../shared/testing/services.ts'
 import { BROKER_FAULTS } from './broker-faults.ts'
 import { HALF_DONE_FAULT } from './half-done.ts'
-import type { Log } from './judge.ts'
+import type { Log, LogRecord } from './judge.ts'
 import { ALWAYS, kind, SLOW, SOMETIMES } from './kinds.ts'
 import { PLAIN } from './load.ts'
 import { PERMISSION_FAULT } from './permission-fault.ts'
@@ -337,18 +337,19 @@ export function faultNamed(name: string): Fault {
 
 /** How many events that went through `.retry` were overtaken by a later one with another key in their partition. */
 export function overtaken({ input, retry, dlq, processed }: Log): { waited: number; passed: number } {
-  const name = (event: { source: string; id: string }) => eventIdentity(event.source, event.id)
-  const settledAtMs = new Map<string, number>()
-  for (const { event, timestampMs } of [...dlq, ...processed])
-    if (event !== undefined) settledAtMs.set(name(event), timestampMs)
-  const waiting = new Set(retry.flatMap(({ event }) => (event === undefined ? [] : name(event))))
+  /** undefined for a record that is not an event. */
+  const nameOf = ({ event, generation }: LogRecord): string | undefined =>
+    event === undefined ? undefined : eventIdentity(event.source, event.id, generation)
+  const settledAtMs = new Map([...dlq, ...processed].map((record) => [nameOf(record), record.timestampMs]))
+  const waiting = new Set(retry.map(nameOf))
   let waited = 0
   let passed = 0
   const seen = new Set<string>()
   for (const record of input) {
-    if (record.event === undefined || !waiting.has(name(record.event)) || seen.has(name(record.event))) continue
-    seen.add(name(record.event))
-    const outcomeAtMs = settledAtMs.get(name(record.event))
+    const name = nameOf(record)
+    if (name === undefined || !waiting.has(name) || seen.has(name)) continue
+    seen.add(name)
+    const outcomeAtMs = settledAtMs.get(name)
     if (outcomeAtMs === undefined) continue
     waited++
     const passing = input.some(
@@ -357,7 +358,7 @@ export function overtaken({ input, retry, dlq, processed }: Log): { waited: numb
         other.offset > record.offset &&
         other.event !== undefined &&
         (other.key === null || other.key !== record.key) &&
-        (settledAtMs.get(name(other.event)) ?? Number.POSITIVE_INFINITY) < outcomeAtMs,
+        (settledAtMs.get(nameOf(other)) ?? Number.POSITIVE_INFINITY) < outcomeAtMs,
     )
     if (passing) passed++
   }

@@ -14,6 +14,8 @@ interface Run {
 
 const PARTITIONS = 3
 
+const NOT_REDRIVEN = { generation: 0, redrivenFrom: undefined, edited: false }
+
 /** Events of a few keys, some without, some dead, some sent twice, some never answered, one record that is no event. */
 function goodRun(seed: number): Run {
   const random = createRandom(seed)
@@ -40,6 +42,7 @@ function goodRun(seed: number): Run {
       timestampMs: n,
       origin: undefined,
       receivedAt: undefined,
+      ...NOT_REDRIVEN,
       passedThrough: true,
       value: `v${n}`,
       content: `c${n}`,
@@ -72,6 +75,7 @@ function goodRun(seed: number): Run {
     timestampMs: 0,
     origin: undefined,
     receivedAt: undefined,
+    ...NOT_REDRIVEN,
     passedThrough: false,
     value: 'p',
     content: 'p',
@@ -337,6 +341,7 @@ describe('what the verdict leaves open', () => {
     event: { source: '/s', id: '1' },
     origin: undefined,
     receivedAt: undefined,
+    ...NOT_REDRIVEN,
     passedThrough: true,
     value: 'v',
     content: 'c',
@@ -426,6 +431,7 @@ describe('what was done to the topics themselves', () => {
     event: { source: '/s', id },
     origin: undefined,
     receivedAt: undefined,
+    ...NOT_REDRIVEN,
     passedThrough: true,
     value: id,
     content: id,

@@ -14,6 +14,12 @@ export interface LogRecord {
   key: string | null
   /** `source` and `id` of the event; undefined when the record is not a CloudEvent. */
   event: { source: string; id: string } | undefined
+  /** How often the event was redriven; 0 for an event as it was sent. */
+  generation: number
+  /** For a redriven event and its copies: `topic/partition/offset` of the dead letter. */
+  redrivenFrom: string | undefined
+  /** Whether the redrive says that it changed the event. */
+  edited: boolean
   /** For a retry or a dead letter: `topic/partition/offset` of the original. */
   origin: string | undefined
   /** When the producer received the request; undefined for a record of another client. */
@@ -22,7 +28,7 @@ export interface LogRecord {
   passedThrough: boolean
   /** A digest of the value. */
   value: string
-  /** A digest of key, value and headers, without the headers that a dead letter adds. */
+  /** A digest of key, value and headers, without the headers that a dead letter or a redrive adds. */
   content: string
 }
 
@@ -51,7 +57,7 @@ export interface Violation {
   what: string
 }
 
-/** Counts of events, except `records` and `retried`, which count records. */
+/** Counts of events, in the log of generations of events; except `records` and `retried`, which count records. */
 export interface Verdict {
   sent: number
   /** At least one request with the event got a receipt. */
@@ -63,6 +69,8 @@ export interface Verdict {
   inLog: number
   /** Of `inLog`: not sent through the producer. */
   foreign: number
+  /** Of `inLog`: generations above 0. */
+  redriven: number
   /** Input records, including repeated events. */
   records: number
   /** Of `records`: duplicates within one request, which the producer's client writes when it gives up a delivery half-way. */
@@ -78,9 +86,9 @@ export interface Verdict {
   doubled: number
   /** Processed after a later event with their key; also keys in several partitions. */
   outOfOrder: number
-  /** In the log although refused, or more often than it can have been stored. */
+  /** In the log although refused, or more often than it can have been stored; or redriven without a dead letter. */
   unwanted: number
-  /** With a wrong outcome: of the other kind, with another key or partition, with changed bytes, or of nothing in the log. */
+  /** With a wrong outcome: of the other kind, with another key or partition, with changed bytes, or of nothing in the log. Also redriven with such changes. */
   altered: number
   violations: Violation[]
 }
@@ -88,7 +96,7 @@ export interface Verdict {
 /** Whether all guarantees held. */
 export const holds = (verdict: Verdict): boolean => verdict.violations.length === 0
 
-/** The input records of one event, or of one record that is not an event. */
+/** The input records of one generation of an event, or of one record that is not an event. */
 interface Logged {
   name: string
   first: LogRecord
@@ -108,6 +116,7 @@ export function judge(entries: readonly Entry[], log: Log, changes: Changes = {}
     refused: 0,
     inLog: inLog.size,
     foreign: 0,
+    redriven: 0,
     records: log.input.length,
     rewritten: 0,
     retried: log.retry.length,
@@ -122,6 +131,7 @@ export function judge(entries: readonly Entry[], log: Log, changes: Changes = {}
     violations,
   }
   judgeAnswers(entries, inLog, verdict, violate, changes)
+  judgeRedrives(log, inLog, verdict, violate)
   judgeOutcomes(entries, log, inLog, verdict, violate, changes)
   judgeExpectations(entries, inLog, verdict, violate)
   judgeOrder(log, inLog, verdict, violate, changes)
@@ -130,12 +140,14 @@ export function judge(entries: readonly Entry[], log: Log, changes: Changes = {}
 
 type Violate = (invariant: Invariant, what: string) => void
 
-/** An event is identified by source and ID. Other records are identified by their position, which their outcome names as its origin. */
-const identityOf = (event: LogRecord['event'], place: string): string =>
-  event === undefined ? originIdentity(place) : eventIdentity(event.source, event.id)
+/** An event is identified by source, ID and generation. Other records are identified by their position, which their outcome names as its origin. */
+const identityOf = ({ event, generation }: LogRecord, place: string): string =>
+  event === undefined ? originIdentity(place) : eventIdentity(event.source, event.id, generation)
 
-const nameOf = (event: LogRecord['event'], place: string): string =>
-  event === undefined ? `the record ${place}` : `${event.source} ${event.id}`
+function nameOf({ event, generation }: LogRecord, place: string): string {
+  if (event === undefined) return `the record ${place}`
+  return `${event.source} ${event.id}${generation === 0 ? '' : `, generation ${generation},`}`
+}
 
 const placeOf = (topic: string, { partition, offset }: { partition: number; offset: number }): string =>
   `${topic}/${partition}/${offset}`
@@ -147,11 +159,11 @@ function gather(log: Log): Map<string, Logged> {
   const inLog = new Map<string, Logged>()
   for (const record of byOffset(log.input)) {
     const place = placeOf(log.topic, record)
-    const identity = identityOf(record.event, place)
+    const identity = identityOf(record, place)
     const known = inLog.get(identity)
     if (known !== undefined) known.copies.push(record)
     else {
-      const name = nameOf(record.event, place)
+      const name = nameOf(record, place)
       inLog.set(identity, { name, first: record, copies: [record], processed: [], dead: [] })
     }
   }
@@ -161,7 +173,7 @@ function gather(log: Log): Map<string, Logged> {
 const byOffset = (records: readonly LogRecord[]): LogRecord[] =>
   [...records].sort((a, b) => a.partition - b.partition || a.offset - b.offset)
 
-/** I1 and I4: compares the answers with the log. */
+/** I1 and I4: compares the answers with the log. What was redriven was not sent by a client. */
 function judgeAnswers(
   entries: readonly Entry[],
   inLog: Map<string, Logged>,
@@ -212,7 +224,48 @@ function judgeAnswers(
       violate('I5', `${name} was sent with the key ${key} and stored with ${otherKey.key}`)
     }
   }
-  verdict.foreign = inLog.size - ours
+  for (const { first } of inLog.values()) if (isRedriven(first)) verdict.redriven++
+  verdict.foreign = inLog.size - ours - verdict.redriven
+}
+
+const isRedriven = ({ event, generation }: LogRecord): boolean => event !== undefined && generation > 0
+
+/**
+ * I4 and I5: only a dead letter is redriven, as the next generation of its event, with its key, in its partition, and unchanged unless it is said to be
+ * edited. The redriven events of a key keep the order of their dead letters within a generation. Several records of a generation are repeats, since
+ * {@link judgeOutcomes} demands one outcome.
+ */
+function judgeRedrives(log: Log, inLog: Map<string, Logged>, verdict: Verdict, violate: Violate): void {
+  const letters = new Map(log.dlq.map((record) => [placeOf(`${log.topic}.dlq`, record), record]))
+  const last = new Map<string, { name: string; letter: LogRecord }>()
+  for (const record of byOffset(log.input).filter(isRedriven)) {
+    const name = nameOf(record, '')
+    const from = record.redrivenFrom ?? 'nothing'
+    const letter = letters.get(from)
+    const before = identityOf({ ...record, generation: record.generation - 1 }, '')
+    if (letter === undefined || identityOf(letter, from) !== before) {
+      verdict.unwanted++
+      violate('I4', `${name} is in the log, redriven from ${from}, which is no dead letter of the generation before`)
+      continue
+    }
+    if (record.key !== letter.key || record.partition !== letter.partition) {
+      verdict.altered++
+      const places = `the key ${record.key} in partition ${record.partition}, its dead letter ${letter.key} in ${letter.partition}`
+      violate('I5', `${name} was redriven with ${places}`)
+    }
+    if (!record.edited && record.content !== letter.content) {
+      verdict.altered++
+      violate('I3', `${name} is not its dead letter, byte for byte, and is not said to be edited`)
+    }
+    if (record.key === null || inLog.get(identityOf(record, ''))?.first !== record) continue
+    const lane = `${record.generation} ${record.partition} ${record.key}`
+    const earlier = last.get(lane)
+    if (earlier !== undefined && earlier.letter.offset > letter.offset) {
+      verdict.outOfOrder++
+      const offsets = `dead letters at ${letter.offset} and ${earlier.letter.offset}`
+      violate('I5', `${name} was redriven after ${earlier.name} of the same key ${record.key}: ${offsets}`)
+    } else last.set(lane, { name, letter })
+  }
 }
 
 /** I2 and I3: every event in the log has exactly one outcome, and it is the event's own. */
@@ -236,13 +289,13 @@ function judgeOutcomes(
   for (const role of ['processed', 'dlq'] as const) {
     for (const record of log[role]) {
       const place = placeOf(`${log.topic}.${role}`, record)
-      const identity = identityOf(record.event, place)
+      const identity = identityOf(record, place)
       // A dead letter is of an event, or of a record that could not be parsed: then only its origin identifies it.
       const logged = inLog.get(identity) ?? (role === 'dlq' ? inLog.get(`\n${record.origin ?? ''}`) : undefined)
       if (logged === undefined) {
-        if (gone.has(identity)) continue
+        if (record.event !== undefined && gone.has(eventIdentity(record.event.source, record.event.id))) continue
         verdict.altered++
-        violate('I3', `${place} is the outcome of nothing in the log: ${nameOf(record.event, record.origin ?? '?')}`)
+        violate('I3', `${place} is the outcome of nothing in the log: ${nameOf(record, record.origin ?? '?')}`)
         continue
       }
       if (role === 'processed') logged.processed.push(record)
@@ -317,12 +370,15 @@ function faultOfOutcome(
   if (!places.some(({ partition }) => partition === record.partition))
     return `its outcome is in partition ${record.partition}, itself in ${first.partition}`
   if (record.key !== first.key) return `its outcome has the key ${record.key}, itself ${first.key}`
-  if (role === 'dlq' && !copies.some((copy) => copy.content === record.content))
+  if (role === 'dlq' && !copies.some((copy) => isCopy(record, copy)))
     return 'its dead letter is not what was sent, byte for byte'
   if (role === 'processed' && record.passedThrough && !copies.some((copy) => copy.value === record.value))
     return 'it passed through, and its data is another'
   return undefined
 }
+
+const isCopy = (dead: LogRecord, sent: LogRecord): boolean =>
+  dead.content === sent.content && dead.redrivenFrom === sent.redrivenFrom && dead.edited === sent.edited
 
 /**
  * I5: the processed events of a key are in the order of the input. An event that was stored several times counts at its first position. Where
@@ -351,7 +407,7 @@ function judgeOrder(
   const last = new Map<string, Logged>()
   for (const record of byOffset(log.processed)) {
     if (record.key === null || record.event === undefined) continue
-    const whole = inLog.get(identityOf(record.event, ''))
+    const whole = inLog.get(identityOf(record, ''))
     if (whole === undefined) continue
     const logged = partitionsAdded ? inPartition(whole, record.partition) : whole
     // A second outcome was reported above, and says nothing about order.

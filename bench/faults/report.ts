@@ -58,7 +58,7 @@ export function formatReport(facts: RunFacts, verdict: Verdict, wrong: number, c
     `  answers    acknowledged ${facts.answers.acknowledged}, unknown ${facts.answers.unknown}, refused ${facts.answers.refused}`,
     `  sent       ${verdict.sent}: acknowledged ${verdict.acknowledged}, unknown ${verdict.unknown}, refused ${verdict.refused}`,
     `  in log     ${verdict.inLog} in ${verdict.records} records: processed ${verdict.processed}, dead ${verdict.dead}` +
-      ` (by way of retry ${verdict.retried}; not ours ${verdict.foreign}; written again by the client ${verdict.rewritten})`,
+      ` (by way of retry ${verdict.retried}; redriven ${verdict.redriven}; not ours ${verdict.foreign}; written again by the client ${verdict.rewritten})`,
     `  must be 0  ${[
       zero('lost', 'lost'),
       zero('doubled', 'doubled'),

@@ -7,7 +7,11 @@ import type { Log, LogRecord } from './judge.ts'
  */
 
 /** Headers that we add; the others of a dead letter are the original's. Repeated here, so that a mistake in the services is noticed. */
-const ADDED_HEADERS = new Set(['kt-attempt', 'kt-not-before', 'kt-error', 'kt-origin', 'kt-transaction'])
+const ADDED_HEADERS = new Set([
+  ...['kt-attempt', 'kt-attempts', 'kt-not-before', 'kt-error', 'kt-origin', 'kt-transaction'],
+  // Of a redrive. A dead letter has those of its input record, which the judge compares one by one.
+  ...['kt-generation', 'kt-redriven-from', 'kt-edited'],
+])
 
 /** All committed records of a stream's four topics, which must exist. */
 export async function scanStream(brokers: string, topic: string): Promise<Log> {
@@ -51,7 +55,8 @@ export function parseRecord(line: string): LogRecord {
   for (let at = 0; at < headers.length; at += 2) {
     const name = headers[at] ?? ''
     const value = headers[at + 1] ?? null
-    if (value !== null) named.set(name, utf8(value))
+    // The last header of a name counts.
+    named.set(name, utf8(value ?? ''))
     if (!ADDED_HEADERS.has(name)) original.push(name, value)
   }
   const [source, id] = [named.get('ce_source'), named.get('ce_id')]
@@ -62,6 +67,9 @@ export function parseRecord(line: string): LogRecord {
     timestampMs: ts,
     key: key === null ? null : utf8(key),
     event: isEvent && source && id ? { source, id } : undefined,
+    generation: generationOf(named.get('kt-generation')),
+    redrivenFrom: named.get('kt-redriven-from'),
+    edited: named.has('kt-edited'),
     origin: named.get('kt-origin'),
     receivedAt: named.get('kt-received-at'),
     passedThrough: handlerOf(named.get('kt-context')) === undefined,
@@ -70,9 +78,12 @@ export function parseRecord(line: string): LogRecord {
   }
 }
 
+/** 0 for anything but a number from 1 to 2^31-1 that is written without a leading zero. */
+const generationOf = (text = ''): number => (/^[1-9][0-9]*$/.test(text) && Number(text) < 2 ** 31 ? Number(text) : 0)
+
 const utf8 = (latin1: string): string => Buffer.from(latin1, 'latin1').toString('utf8')
 
 const digest = (text: string | null): string => (text === null ? 'null' : Bun.hash(text).toString(36))
 
 const handlerOf = (context: string | undefined): unknown =>
-  context === undefined ? undefined : (JSON.parse(context) as { handler?: unknown }).handler
+  context === undefined || context === '' ? undefined : (JSON.parse(context) as { handler?: unknown }).handler
