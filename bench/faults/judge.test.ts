@@ -488,6 +488,185 @@ describe('what was done to the topics themselves', () => {
   })
 })
 
+describe('redriven events', () => {
+  const record = (id: string, offset: number, changed: Partial<LogRecord> = {}): LogRecord => ({
+    partition: 0,
+    offset,
+    timestampMs: 0,
+    key: 'k',
+    event: { source: '/s', id },
+    origin: undefined,
+    receivedAt: 'request',
+    ...NOT_REDRIVEN,
+    passedThrough: true,
+    value: id,
+    content: id,
+    ...changed,
+  })
+  const redriven = (id: string, offset: number, letter: number, changed: Partial<LogRecord> = {}): LogRecord =>
+    record(id, offset, { generation: 1, redrivenFrom: `${TOPIC}.dlq/0/${letter}`, ...changed })
+  const entries = ['1', '2'].map(
+    (id, offset): Entry => ({
+      source: '/s',
+      id,
+      key: 'k',
+      expected: 'dead',
+      answers: [{ kind: 'acknowledged', partition: 0, offset }],
+    }),
+  )
+
+  /** Two events are dead letters and are redriven; the second one twice, since it fails once more. */
+  const good = (): Run['log'] => {
+    const twice = { generation: 2, redrivenFrom: `${TOPIC}.dlq/0/2` }
+    return {
+      topic: TOPIC,
+      input: [record('1', 0), record('2', 1), redriven('1', 2, 0), redriven('2', 3, 1), record('2', 4, twice)],
+      retry: [],
+      dlq: [record('1', 0), record('2', 1), redriven('2', 2, 1)],
+      processed: [redriven('1', 0, 0), record('2', 1, twice)],
+    }
+  }
+  const judged = (change: (log: Run['log']) => void): Verdict => {
+    const log = good()
+    change(log)
+    return judge(entries, log)
+  }
+  const found = (change: (log: Run['log']) => void) => {
+    const { violations, ...verdict } = judged(change)
+    return [violations.map(({ invariant }) => invariant), faults(verdict as Verdict)]
+  }
+  const replace = (records: LogRecord[], at: number, changed: Partial<LogRecord>): void => {
+    records[at] = { ...(records[at] as LogRecord), ...changed }
+  }
+
+  test('each generation has an outcome of its own, and none was stored by a client', () => {
+    const verdict = judged(() => undefined)
+    expect(verdict).toMatchObject({ acknowledged: 2, inLog: 5, redriven: 3, foreign: 0, processed: 2, dead: 3 })
+    expect([verdict.rewritten, verdict.violations]).toEqual([0, []])
+  })
+
+  test('a generation that is in the log several times has one outcome', () => {
+    const again = redriven('1', 5, 0)
+    expect(found(({ input }) => void input.push(again))).toEqual([[], none])
+    expect(
+      found(({ input, processed }) => {
+        input.push(again)
+        processed.push({ ...again, offset: 9 })
+      }),
+    ).toEqual([['I2'], { ...none, doubled: 1 }])
+  })
+
+  test('a generation is lost without an outcome, and doubled with both', () => {
+    expect(found(({ processed }) => void processed.pop())).toEqual([['I3'], { ...none, lost: 1 }])
+    expect(found(({ dlq }) => void dlq.push(redriven('1', 3, 0)))).toEqual([['I3'], { ...none, doubled: 1 }])
+  })
+
+  test('the outcome of one generation is not that of another', () => {
+    // The event that was sent should be dead, too.
+    expect(found(({ processed }) => replace(processed, 0, NOT_REDRIVEN))).toEqual([
+      ['I3', 'I3', 'I3'],
+      { ...none, doubled: 1, lost: 1, altered: 1 },
+    ])
+  })
+
+  test('a redrive of what is no dead letter of the generation before is unwanted', () => {
+    for (const redrivenFrom of [undefined, `${TOPIC}.dlq/0/9`, `${TOPIC}/0/0`, `${TOPIC}.dlq/0/1`]) {
+      const [invariants, figures] = found(({ input }) => replace(input, 2, { redrivenFrom }))
+      expect([invariants, figures]).toEqual([['I4'], { ...none, unwanted: 1 }])
+    }
+    const skipped = { generation: 2, redrivenFrom: `${TOPIC}.dlq/0/0` }
+    const [invariants] = found(({ input, processed }) => {
+      replace(input, 2, skipped)
+      replace(processed, 0, skipped)
+    })
+    expect(invariants).toEqual(['I4'])
+  })
+
+  test('a redriven event keeps its key and its partition', () => {
+    expect(
+      found(({ input, processed }) => {
+        for (const records of [input, processed]) replace(records, records === input ? 2 : 0, { key: 'other' })
+      }),
+    ).toEqual([['I5'], { ...none, altered: 1 }])
+    const [invariants] = found(({ input, processed }) => {
+      for (const records of [input, processed]) replace(records, records === input ? 2 : 0, { partition: 1 })
+    })
+    // The key is then in two partitions, and out of order, too.
+    expect(invariants).toEqual(['I5', 'I5', 'I5'])
+  })
+
+  test('a redriven event keeps its content unless it says that it was edited', () => {
+    const edit = (edited: boolean) =>
+      found(({ input, processed }) => {
+        replace(input, 2, { content: 'other', value: 'other', edited })
+        replace(processed, 0, { value: 'other' })
+      })
+    expect(edit(false)).toEqual([['I3'], { ...none, altered: 1 }])
+    expect(edit(true)).toEqual([[], none])
+  })
+
+  test('a dead letter has the headers of its redrive', () => {
+    for (const changed of [{ redrivenFrom: undefined }, { edited: true }]) {
+      const [invariants] = found(({ dlq }) => replace(dlq, 2, changed))
+      expect(invariants).toEqual(['I3'])
+    }
+  })
+
+  describe('of one key', () => {
+    const turned = (log: Run['log'], generation: number): void => {
+      const from = (id: string, offset: number) => `${TOPIC}.dlq/0/${generation === 1 ? offset : Number(id) + 1}`
+      log.input = [record('1', 0), record('2', 1), redriven('2', 2, 1), redriven('1', 3, 0)]
+      log.dlq = [record('1', 0), record('2', 1)]
+      log.processed = [redriven('2', 0, 1), redriven('1', 1, 0)]
+      if (generation === 1) return
+      log.input.splice(2, 2, redriven('1', 2, 0), redriven('2', 3, 1))
+      log.dlq.push(redriven('1', 2, 0), redriven('2', 3, 1))
+      const again = (id: string, offset: number) =>
+        record(id, offset, { generation: 2, redrivenFrom: from(id, offset) })
+      log.input.push(again('2', 4), again('1', 5))
+      log.processed = [again('2', 0), again('1', 1)]
+    }
+
+    test.each([1, 2])('generation %d keeps the order of its dead letters', (generation) => {
+      expect(found((log) => turned(log, generation))).toEqual([['I5'], { ...none, outOfOrder: 1 }])
+    })
+
+    test('a repeat does not count in the order of redrives', () => {
+      expect(found(({ input }) => void input.push(redriven('1', 5, 0)))).toEqual([[], none])
+    })
+
+    test('results come in the order of the input, also between generations', () => {
+      const [invariants, figures] = found(({ processed }) => {
+        replace(processed, 0, { offset: 1 })
+        replace(processed, 1, { offset: 0 })
+      })
+      expect([invariants, figures]).toEqual([['I5'], { ...none, outOfOrder: 1 }])
+    })
+  })
+
+  test('events of different keys, and of none, have no order among themselves', () => {
+    for (const keys of [
+      ['a', 'b'],
+      [null, null],
+    ] as const) {
+      const [one, two] = keys
+      const log: Log = {
+        topic: TOPIC,
+        input: [
+          record('1', 0, { key: one }),
+          record('2', 1, { key: two }),
+          redriven('2', 2, 1, { key: two }),
+          redriven('1', 3, 0, { key: one }),
+        ],
+        retry: [],
+        dlq: [record('1', 0, { key: one }), record('2', 1, { key: two })],
+        processed: [redriven('2', 0, 1, { key: two }), redriven('1', 1, 0, { key: one })],
+      }
+      expect(judge([], log).violations).toEqual([])
+    }
+  })
+})
+
 describe('the ledger', () => {
   test('counts an event as unknown until it is answered, each time anew', () => {
     const ledger = new Ledger()

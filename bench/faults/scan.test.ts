@@ -52,6 +52,27 @@ describe('a record that kcat printed', () => {
       expect(parseRecord(line(change)).content).not.toBe(original.content)
   })
 
+  test('was redriven as often as its last header of that name says', () => {
+    const generation = (...values: (string | null)[]) =>
+      parseRecord(line({ headers: [...event, ...values.flatMap((value) => ['kt-generation', value])] })).generation
+    expect([generation(), generation('1'), generation('2147483647'), generation('1', '2')]).toEqual([
+      0, 1, 2147483647, 2,
+    ])
+    for (const odd of ['0', '01', '-1', '1e9', '2147483648', '9'.repeat(400), '', null])
+      expect([generation(odd), generation('1', odd)]).toEqual([0, 0])
+  })
+
+  test('has the content of its dead letter also when it is redriven', () => {
+    const original = parseRecord(line({ headers: event }))
+    expect(original).toMatchObject({ redrivenFrom: undefined, edited: false })
+    const redrive = ['kt-generation', '1', 'kt-redriven-from', 'kt.t.s.dlq/1/2', 'kt-edited', null]
+    expect(parseRecord(line({ headers: [...event, ...redrive, 'kt-attempts', '[]'] }))).toMatchObject({
+      content: original.content,
+      redrivenFrom: 'kt.t.s.dlq/1/2',
+      edited: true,
+    })
+  })
+
   test('tells bytes apart that are not UTF-8', () => {
     const raw = (byte: string) => `{"partition":0,"offset":0,"ts":0,"key":null,"payload":"a${byte}"}`
     expect(parseRecord(raw('\xff')).value).not.toBe(parseRecord(raw('\xfe')).value)
