@@ -101,7 +101,7 @@ export const consumerVariables = Type.Object({
   REDACT_PATTERN: Type.Optional(
     Type.String({
       description:
-        'A regular expression. What it matches in messages of handlers’ errors is removed from logs and kt-error, in addition to the usual forms of credentials.',
+        'A regular expression. What it matches in messages of handlers’ errors is removed from logs, kt-error and kt-attempts, in addition to the usual forms of credentials.',
     }),
   ),
   BUILT_IN_HANDLERS: choice(['on', 'off'], {

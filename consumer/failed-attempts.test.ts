@@ -2,7 +2,7 @@ import { expect, test } from 'bun:test'
 import { ATTEMPTS, type HeaderValue, headersOf, NO_HEADERS } from '../shared/events/headers.ts'
 import { type Attempt, attemptsIn, attemptsText, withAttempt } from './failed-attempts.ts'
 
-const FAILURE = { reason: 'handler failed', message: 'no' } as const
+const FAILURE = { reason: 'handler failed', message: 'no' }
 
 const read = (value: HeaderValue): readonly Attempt[] => attemptsIn(headersOf({ [ATTEMPTS]: value }))
 

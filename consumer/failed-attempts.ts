@@ -1,5 +1,4 @@
 import { ATTEMPTS, headerText, type RecordHeaders } from '../shared/events/headers.ts'
-import type { Failure } from './retry.ts'
 
 /** A failed attempt, as in the `kt-attempts` header. */
 export interface Attempt {
@@ -23,7 +22,7 @@ export const withAttempt = (
   before: readonly Attempt[],
   attempt: number,
   atMs: number,
-  { reason, message }: Failure,
+  { reason, message }: Pick<Attempt, 'reason' | 'message'>,
 ): readonly Attempt[] => [
   ...before.slice(1 - MAX_ATTEMPTS_KEPT),
   { attempt, atMs, reason, message: message.slice(0, MAX_MESSAGE_CHARS).toWellFormed() },
