@@ -23,6 +23,9 @@ export const streamTopics = (tenant: string, stream: string): string[] => {
   return [input, ...TOPIC_ROLES.map((role) => siblingTopic(input, role))]
 }
 
+/** Which streams an operator has paused (control.ts). One partition, compacted. */
+export const CONTROL_TOPIC = 'kt-control'
+
 /** Matches the input topics of all tenants. Also a POSIX extended expression, since librdkafka evaluates it. */
 export const INPUT_TOPICS = /^kt[.][a-z0-9-]+[.][a-z0-9-]+$/
 
