@@ -28,6 +28,10 @@ export interface AssignmentDeps extends Clients {
   isReplacement: boolean
   /** Resolves when no transaction of ours that touches the partition is in progress. */
   free(partition: string): Promise<void>
+  /** Resolves once it is known which streams an operator has paused; rejects with the reason when that takes too long. */
+  pausesKnown(): Promise<void>
+  /** @param topic the stream's own */
+  isPausedByOperator(topic: string): boolean
   onPaused(partition: Partition): void
   onReading(partition: Partition): void
   /** A partition was revoked, or is restored again. */
@@ -183,6 +187,7 @@ export class Assignments {
     this.#lastOwned = { topic, partition }
     // So that the series exists before the first round of the background audit.
     this.deps.metrics.doubled.inc({ topic }, 0)
+    owned.setPausedByOperator(this.deps.isPausedByOperator(topic))
     this.partitions.set(owned.name, owned)
     return owned
   }
@@ -316,10 +321,14 @@ export class Assignments {
       await this.#endHanging(ofStream)
   }
 
-  /** Waits until no transaction of ours touches the partitions, and ends those that an earlier client left open. */
+  /**
+   * Waits until no transaction of ours touches the partitions, and ends those that an earlier client left open; and until it is known whether they
+   * are to be read.
+   */
   async #ready(partitions: readonly Partition[]): Promise<void> {
     const [first] = partitions
     if (first === undefined) return
+    await this.deps.pausesKnown()
     for (const { name } of partitions) {
       await this.deps.free(name)
       await this.#ends.get(name)

@@ -29,6 +29,9 @@ export interface DecideDeps extends Omit<ConsumeDeps, 'onQuickRetry'> {
 /** Roughly what our objects and strings for a record take until its outcome is committed, beside the record's own bytes. */
 const RECORD_OVERHEAD_BYTES = 4_096
 
+/** In place of an outcome. */
+const NOT_BEGUN = Symbol('not begun')
+
 /** Runs `consume` for records: in order within a key, concurrently across keys. */
 export class Decider {
   readonly #lanes = new Lanes<Item>(
@@ -126,8 +129,6 @@ export class Decider {
   readonly #failed = (error: unknown): void => this.deps.onFailed(`deciding failed: ${messageOf(error)}`)
 
   #decide(item: Item): Promise<void> | undefined {
-    const { owner } = item.source
-    if (owner.ending.signal.aborted) return undefined
     // Only records in `.retry` have a time to wait for; others are not decoded before their turn.
     if (item.source.role === 'retry') {
       // The member that wrote the time may have another clock.
@@ -138,23 +139,37 @@ export class Decider {
   }
 
   async #decideLater(item: Item, waitMs: number): Promise<void> {
-    const { signal } = item.source.owner.ending
-    await sleep(waitMs, signal)
-    if (!signal.aborted) await this.#decideNow(item)
+    await sleep(waitMs, item.source.owner.ending.signal)
+    await this.#decideNow(item)
   }
 
   #decideNow(item: Item): Promise<void> | undefined {
     const { owner } = item.source
+    if (owner.ending.signal.aborted) return undefined
+    if (owner.isPausedByOperator) return this.#decideResumed(item)
     owner.running++
-    const outcome = this.#slots.run(() => consume(item.job, owner, this.#consumeDeps), owner.tenant)
+    // The stream may be paused while the record waits for a slot.
+    const outcome = this.#slots.run(
+      () => (owner.isPausedByOperator ? NOT_BEGUN : consume(item.job, owner, this.#consumeDeps)),
+      owner.tenant,
+    )
     if (outcome instanceof Promise) return outcome.then((later) => this.#settled(item, later))
     return this.#settled(item, outcome)
   }
 
-  #settled(item: Item, outcome: Outcome): Promise<void> | undefined {
+  async #decideResumed(item: Item): Promise<void> {
+    await item.source.owner.resumed()
+    await this.#decideNow(item)
+  }
+
+  #settled(item: Item, outcome: Outcome | typeof NOT_BEGUN): Promise<void> | undefined {
     const { owner, role } = item.source
     owner.running--
     if (!owner.isOurs) return undefined
+    if (outcome === NOT_BEGUN) {
+      owner.settle()
+      return this.#decideNow(item)
+    }
     this.deps.metrics.decided(outcome)
     switch (outcome.kind) {
       case 'abandoned':

@@ -93,9 +93,10 @@ export class Fetcher {
     if (this.#wake !== undefined && !this.#isFull()) this.#wake()
   }
 
-  /** Newly read sources are paused too while everything is paused. */
+  /** Newly read sources are paused too while everything is paused, or their stream is. */
   added(sources: readonly Source[]): void {
     if (this.#paused) this.deps.group.pause(sources)
+    for (const source of sources) this.#balance(source)
   }
 
   /**
@@ -108,7 +109,7 @@ export class Fetcher {
     for (const source of sources.values()) {
       const { owner, role } = source
       if (this.#isFilled(source)) return true
-      if (role === 'input' && owner.state.kind === 'paused') uncommitted -= owner.held.uncommitted
+      if (role === 'input' && owner.isPaused) uncommitted -= owner.held.uncommitted
     }
     return uncommitted >= 2 * config.MAX_TRANSACTION_RECORDS || held.unpaused.input >= config.MAX_HELD_BYTES
   }
@@ -142,14 +143,14 @@ export class Fetcher {
     metrics.pauses.inc({ reason: 'memory' }, paused ? 1 : 0)
   }
 
-  /** Pauses or resumes both sources of a partition, depending on their room and the partition's state. */
+  /** Pauses or resumes both sources of a partition, depending on their room, the partition's state, and whether an operator has paused its stream. */
   balance({ sources }: Partition): void {
     if (sources === undefined) return
     this.#balance(sources.input)
     this.#balance(sources.retry)
   }
 
-  /** The partition's state has changed: once it is paused, what it holds takes no room from others. */
+  /** The partition was paused or resumed: once it is paused, what it holds takes no room from others. */
   changed(partition: Partition): void {
     this.balance(partition)
     this.committed()
@@ -193,7 +194,7 @@ export class Fetcher {
   #reasonToPause(source: Source): PauseReason | undefined {
     const { config, held } = this.deps
     const { owner, role, span } = source
-    if (owner.state.kind !== 'reading') return 'state'
+    if (owner.state.kind !== 'reading' || owner.isPausedByOperator) return 'state'
     if (span >= MAX_AHEAD_OFFSETS) return 'open'
     if (role === 'retry') {
       if (held.bytes.retry >= config.MAX_PARKED_BYTES) return 'parked'

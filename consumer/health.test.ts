@@ -3,6 +3,7 @@ import { NO_HEADERS } from '../shared/events/headers.ts'
 import type { IncomingRecord } from '../shared/events/record.ts'
 import type { Position } from '../shared/kafka/statistics.ts'
 import type { PartitionEnds, Range, TopicPartition } from '../shared/kafka/types.ts'
+import type { ControlledStream } from './control.ts'
 import { createChecks, createLiveness, LagMeter, measure } from './health.ts'
 import { createMetrics } from './metrics.ts'
 import type { PartitionState } from './partition-state.ts'
@@ -16,12 +17,24 @@ function pipelineOf(
   {
     membership = 'member',
     stalledMs = 0,
-  }: { membership?: ReturnType<Pipeline['membership']>; stalledMs?: number } = {},
+    pauses = { streams: [], fault: undefined },
+  }: {
+    membership?: ReturnType<Pipeline['membership']>
+    stalledMs?: number
+    pauses?: ReturnType<Pipeline['pauses']>
+  } = {},
 ) {
   return {
+    pauses: () => pauses,
     membership: () => membership,
     stalledMs: () => stalledMs,
-    partitions: () => states.map((state, partition) => ({ name: `${INPUT}/${partition}`, topic: INPUT, state })),
+    partitions: () =>
+      states.map((state, partition) => ({
+        name: `${INPUT}/${partition}`,
+        topic: INPUT,
+        state,
+        isPausedByOperator: pauses.streams.length > 0,
+      })),
     levels: () => ({ open: 0, decided: 0, handlers: 0, parkedBytes: 0, heldBytes: 0, waiting: 0 }),
   }
 }
@@ -99,13 +112,56 @@ test('partitions are counted by state, and paused ones by topic and cause for as
   const paused = async () =>
     Object.fromEntries((await metrics.pausedPartitions.get()).values.map(({ labels, value }) => [labels.cause, value]))
   measure(pipelineOf([reading, refused, refused, gone, { kind: 'restoring', fault: 'x' }]), metrics)
-  expect(await paused()).toEqual({ unreadable: 1, unwritable: 2 })
+  expect(await paused()).toEqual({ unreadable: 1, unwritable: 2, operator: 0 })
   const states = (await metrics.partitions.get()).values.map(({ labels, value }) => [labels.state, value])
   expect(Object.fromEntries(states)).toEqual({ restoring: 1, reading: 1, paused: 3, draining: 0 })
   measure(pipelineOf([reading]), metrics)
-  expect(await paused()).toEqual({ unreadable: 0, unwritable: 0 })
+  expect(await paused()).toEqual({ unreadable: 0, unwritable: 0, operator: 0 })
   measure(pipelineOf([]), metrics)
   expect(await paused()).toEqual({})
+})
+
+const pausedStream = (stream: string): ControlledStream => ({
+  tenant: 'acme',
+  stream,
+  control: { state: 'paused', by: 'alice', atMs: Date.UTC(2026, 0, 31), reason: 'rates are down' },
+})
+
+test('a stream that an operator has paused keeps nobody unready, and is named with who, since when and why', () => {
+  const streams = [pausedStream('events'), pausedStream('orders')]
+  const pipeline = pipelineOf([reading], { pauses: { streams, fault: undefined } })
+  expect(reasons(pipeline)).toEqual([])
+  expect(checksOf(pipeline)['partitions']?.()).toEqual({ ok: true })
+  expect(checksOf(pipeline)['streams']?.()).toEqual({
+    ok: true,
+    detail:
+      'acme/events is paused by alice since 2026-01-31T00:00:00.000Z: rates are down, acme/orders is paused by alice since 2026-01-31T00:00:00.000Z: rates are down',
+  })
+  const unknown = pipelineOf([reading], { pauses: { streams: [], fault: 'no leader' } })
+  expect(checksOf(unknown)['streams']?.()).toEqual({
+    ok: true,
+    detail: 'kt-control cannot be read, so that streams stay as they are: no leader',
+  })
+  expect(checksOf(pipelineOf([reading]))['streams']?.()).toEqual({ ok: true })
+})
+
+test('a partition that an operator has paused and whose outcomes are refused counts for both causes, and once as paused', async () => {
+  const metrics = createMetrics()
+  const pauses = { streams: [pausedStream('events')], fault: undefined }
+  measure(pipelineOf([reading, refused, { kind: 'restoring', fault: undefined }], { pauses }), metrics)
+  const of = (rows: { labels: Record<string, unknown>; value: number }[], label: string) =>
+    Object.fromEntries(rows.map(({ labels, value }) => [labels[label], value]))
+  expect(of((await metrics.pausedPartitions.get()).values, 'cause')).toEqual({
+    unreadable: 0,
+    unwritable: 1,
+    operator: 3,
+  })
+  expect(of((await metrics.partitions.get()).values, 'state')).toEqual({
+    restoring: 1,
+    reading: 0,
+    paused: 2,
+    draining: 0,
+  })
 })
 
 const AT = { topic: `${INPUT}.retry`, partition: 0 }

@@ -1,6 +1,5 @@
 import type { IncomingRecord } from '../shared/events/record.ts'
-import { parseTopic } from '../shared/events/topics.ts'
-import type { Check } from '../shared/http/ops.ts'
+import { CONTROL_TOPIC, parseTopic } from '../shared/events/topics.ts'
 import type { Position } from '../shared/kafka/statistics.ts'
 import {
   type GroupConsumer,
@@ -11,8 +10,9 @@ import {
   type TopicPartition,
   type Transactor,
 } from '../shared/kafka/types.ts'
+import type { Check } from '../shared/service/ops.ts'
 import type { ConsumerMetrics } from './metrics.ts'
-import { PAUSE_CAUSES, type PauseCause } from './partition-state.ts'
+import { PAUSE_CAUSES } from './partition-state.ts'
 import type { Pipeline } from './pipeline.ts'
 
 /** Readiness, gauges and lag, all derived from the partitions' states. */
@@ -33,7 +33,7 @@ const UNREAD_SEARCHED_OFFSETS = 100
 const WATCH_TIMEOUT_MS = 60_000
 
 interface Working {
-  pipeline: Pick<Pipeline, 'membership' | 'partitions' | 'stalledMs'>
+  pipeline: Pick<Pipeline, 'membership' | 'partitions' | 'pauses' | 'stalledMs'>
   group: Pick<GroupConsumer, 'connection' | 'refusal'>
   transactor: Pick<Transactor, 'connection'>
 }
@@ -41,7 +41,8 @@ interface Working {
 /**
  * Ready: a member of the group, all assigned partitions are restored, and commits succeed or there is nothing to commit. A paused partition is a fault of
  * one stream that a new process would not fix: it is named, but the process stays ready if it reads another partition. Recreated
- * clients are named too, and do not make the process unready.
+ * clients are named too, and do not make the process unready. Nor does a stream that an operator has paused: a process that starts would be none the less
+ * as it should be.
  * @param replaced why the clients were recreated, until the new ones have committed
  */
 export function createChecks(
@@ -96,6 +97,17 @@ export function createChecks(
         ? { ok: false, reason }
         : { ok: true, detail: reason }
     },
+    streams: () => {
+      const { streams, fault } = current().pipeline.pauses()
+      const details = streams.slice(0, MAX_NAMED).map(({ tenant, stream, control: { by, atMs, reason } }) => {
+        const since = new Date(atMs).toISOString()
+        return `${tenant}/${stream} is paused by ${by} since ${since}: ${reason}`
+      })
+      if (streams.length > MAX_NAMED) details.push(`${streams.length - MAX_NAMED} more are paused`)
+      if (fault !== undefined)
+        details.push(`${CONTROL_TOPIC} cannot be read, so that streams stay as they are: ${fault}`)
+      return { ok: true, ...(details.length > 0 && { detail: details.join(', ') }) }
+    },
     commits: () => {
       const stalledMs = current().pipeline.stalledMs()
       if (stalledMs < COMMIT_STALL_MS) return { ok: true }
@@ -121,6 +133,9 @@ export function createLiveness(
   }
 }
 
+/** A partition may be paused by an operator and for a fault at the same time. */
+const COUNTED_CAUSES = [...PAUSE_CAUSES, 'operator'] as const
+
 /** Updates the gauges. */
 export function measure(
   pipeline: Pick<Pipeline, 'levels' | 'partitions' | 'stalledMs'>,
@@ -135,19 +150,20 @@ export function measure(
   metrics.handlers.set(handlers)
   metrics.stalledSeconds.set(pipeline.stalledMs() / 1000)
   const counts = { restoring: 0, reading: 0, paused: 0, draining: 0, revoked: 0 }
-  const paused = new Map<string, Record<PauseCause, number>>()
-  for (const { topic, state } of pipeline.partitions()) {
-    counts[state.kind]++
-    const ofTopic = paused.get(topic) ?? { unreadable: 0, unwritable: 0 }
+  const paused = new Map<string, Record<(typeof COUNTED_CAUSES)[number], number>>()
+  for (const { topic, state, isPausedByOperator } of pipeline.partitions()) {
+    counts[state.kind === 'reading' && isPausedByOperator ? 'paused' : state.kind]++
+    const ofTopic = paused.get(topic) ?? { unreadable: 0, unwritable: 0, operator: 0 }
     paused.set(topic, ofTopic)
     if (state.kind === 'paused') ofTopic[state.cause]++
+    if (isPausedByOperator) ofTopic.operator++
   }
   for (const state of ['restoring', 'reading', 'paused', 'draining'] as const)
     metrics.partitions.set({ state }, counts[state])
   // So that topics without assigned partitions have no series.
   metrics.pausedPartitions.reset()
   for (const [topic, ofTopic] of paused)
-    for (const cause of PAUSE_CAUSES) metrics.pausedPartitions.set({ topic, cause }, ofTopic[cause])
+    for (const cause of COUNTED_CAUSES) metrics.pausedPartitions.set({ topic, cause }, ofTopic[cause])
 }
 
 /** The oldest record of a partition that is not fetched. */

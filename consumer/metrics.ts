@@ -75,7 +75,7 @@ export function createMetrics() {
     partitions: gauge('partitions', 'Assigned partitions by state: restoring, reading, paused or draining.', ['state']),
     pausedPartitions: gauge(
       'paused_partitions',
-      'Paused partitions, by topic and cause: unreadable (records cannot be read) or unwritable (outcomes cannot be written or committed).',
+      'Paused partitions, by topic and cause: unreadable (records cannot be read), unwritable (outcomes cannot be written or committed) or operator (somebody has paused the stream).',
       ['topic', 'cause'],
     ),
     repaired: counter('repaired_total', 'Records before the committed offset that had no outcome and were processed.'),

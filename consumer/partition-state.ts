@@ -9,7 +9,10 @@ import type { PartitionPast, SourcePast } from './partition-past.ts'
 
 /** The states of an assigned partition and of its records; they change nowhere else. */
 
-/** A partition is paused because its records cannot be read, or because its outcomes cannot be written or committed. */
+/**
+ * A partition is paused because its records cannot be read, or because its outcomes cannot be written or committed. That an operator has paused its
+ * stream is no state: it says nothing of what can be read or written, and both can be the case.
+ */
 export const PAUSE_CAUSES = ['unreadable', 'unwritable'] as const
 export type PauseCause = (typeof PAUSE_CAUSES)[number]
 
@@ -73,7 +76,7 @@ export interface Place {
 export class Held {
   readonly records: Record<Exclude<RecordState, 'committed'>, number> = { open: 0, decided: 0, 'in transaction': 0 }
   readonly bytes = { input: 0, retry: 0 }
-  /** Bytes of partitions that are not paused, in total and by tenant: what a paused partition holds takes no room from others. */
+  /** Bytes of partitions that are not paused by anything, in total and by tenant: what a paused partition holds takes no room from others. */
   readonly unpaused = { input: 0, retry: 0 }
   readonly byTenant = new Map<string, { input: number; retry: number }>()
 
@@ -231,6 +234,8 @@ export class Partition implements PartitionView, TopicPartition {
   claimed: readonly [number, number] | undefined
   /** Records that are being decided. */
   running = 0
+  /** While an operator has paused its stream. */
+  #resumed: ReturnType<typeof Promise.withResolvers<void>> | undefined
   #idle: (() => void) | undefined
   readonly #ofTenant: { input: number; retry: number }
   readonly name: string
@@ -270,10 +275,32 @@ export class Partition implements PartitionView, TopicPartition {
   enter(next: PartitionState): void {
     if (!PARTITION_STEPS[this.#state.kind].includes(next.kind))
       throw new StateError(`${this.name} is ${this.#state.kind} and cannot be ${next.kind}`)
-    const isPaused = Number(next.kind === 'paused')
-    const wasPaused = Number(this.#state.kind === 'paused')
+    const wasPaused = this.isPaused
     this.#state = next
-    this.#share(wasPaused - isPaused)
+    this.#share(Number(wasPaused) - Number(this.isPaused))
+  }
+
+  /** Whether no records are fetched, for either reason. */
+  get isPaused(): boolean {
+    return this.#state.kind === 'paused' || this.isPausedByOperator
+  }
+
+  get isPausedByOperator(): boolean {
+    return this.#resumed !== undefined
+  }
+
+  /** Its stream is paused or resumed. While it is paused, no decision begins; what is running or decided is finished and committed. */
+  setPausedByOperator(paused: boolean): void {
+    if (paused === this.isPausedByOperator || !this.isOurs) return
+    const wasPaused = this.isPaused
+    this.#resumed?.resolve()
+    this.#resumed = paused ? Promise.withResolvers<void>() : undefined
+    this.#share(Number(wasPaused) - Number(this.isPaused))
+  }
+
+  /** Resolves when a decision may begin, or when none will. */
+  async resumed(): Promise<void> {
+    await this.#resumed?.promise
   }
 
   /** Adds its bytes to those of partitions that are not paused, or removes them. */
@@ -374,7 +401,7 @@ export class Partition implements PartitionView, TopicPartition {
   #countBytes({ source }: Item, bytes: number): void {
     this.held.addBytes(source.role, bytes)
     this.all.addBytes(source.role, bytes)
-    if (this.#state.kind !== 'paused') this.all.addUnpaused(this.#ofTenant, source.role, bytes)
+    if (!this.isPaused) this.all.addUnpaused(this.#ofTenant, source.role, bytes)
   }
 
   /** To be called whenever a decision has ended or a record was committed. */
@@ -389,7 +416,7 @@ export class Partition implements PartitionView, TopicPartition {
   async drain(timeoutMs: number): Promise<void> {
     if (this.#state.kind === 'draining' || this.#state.kind === 'revoked') return
     this.enter({ kind: 'draining' })
-    this.ending.abort()
+    this.#end()
     if (this.running === 0 && this.held.uncommitted === 0) return
     const abandon = setTimeout(() => this.abandoning.abort(), timeoutMs / 2)
     let overdue: ReturnType<typeof setTimeout> | undefined
@@ -401,13 +428,18 @@ export class Partition implements PartitionView, TopicPartition {
     clearTimeout(overdue)
   }
 
+  #end(): void {
+    this.ending.abort()
+    this.#resumed?.resolve()
+  }
+
   /** Drops everything at once: nothing more is committed. */
   revoke(): void {
     if (!this.isOurs) return
     this.enter({ kind: 'revoked' })
-    this.ending.abort()
+    this.#end()
     this.abandoning.abort()
-    this.#share(-1)
+    if (!this.isPaused) this.#share(-1)
     this.all.subtract(this.held)
     this.decided.length = 0
     this.#idle?.()

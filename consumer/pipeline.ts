@@ -8,6 +8,7 @@ import { Assignments } from './assignment.ts'
 import { BackgroundAudit } from './background-audit.ts'
 import { Committer } from './commit.ts'
 import type { ConsumeDeps } from './consume.ts'
+import { type ControlledStream, StreamPauses } from './control.ts'
 import { Decider } from './decide.ts'
 import { Fetcher } from './fetch.ts'
 import type { Clients } from './hanging.ts'
@@ -23,6 +24,8 @@ export interface PipelineBounds {
   /** The share of time, from 0 to 1, in which the background audit may work; and the least pause between two of its rounds. */
   auditShare: number
   auditPauseMs: number
+  /** How often the control topic is looked at. */
+  controlPauseMs: number
 }
 
 const BOUNDS: PipelineBounds = {
@@ -31,11 +34,14 @@ const BOUNDS: PipelineBounds = {
   membershipGraceMs: 30_000,
   auditShare: 0.01,
   auditPauseMs: 10_000,
+  controlPauseMs: 1_000,
 }
 
 export interface PipelineDeps extends Omit<ConsumeDeps, 'onQuickRetry'>, Clients {
   /** For the background audit; made for the group. */
   auditReader: RangeReader
+  /** For the control topic. */
+  controlReader: RangeReader
   /** Matches the streams' own topics. */
   topics: RegExp
   metrics: ConsumerMetrics
@@ -68,6 +74,7 @@ export class Pipeline {
   readonly #decider: Decider
   readonly #committer: Committer
   readonly #audit: BackgroundAudit
+  readonly #pauses: StreamPauses
   readonly #failed = Promise.withResolvers<string>()
   /** The transactor's count of lost connections when everything was last restored. */
   #disconnects = 0
@@ -87,9 +94,16 @@ export class Pipeline {
     const { transactor } = deps
     const held = this.#held
     this.#bounds = { ...BOUNDS, ...deps.bounds }
+    this.#pauses = new StreamPauses({
+      ...deps,
+      pauseMs: this.#bounds.controlPauseMs,
+      onChanged: () => this.#pausesChanged(),
+    })
     this.#assignments = new Assignments({
       ...deps,
       held,
+      pausesKnown: () => this.#pauses.known(),
+      isPausedByOperator: (topic) => this.#pauses.isPaused(topic),
       free: (partition) => this.#committer.free(partition),
       onPaused: (partition) => this.#fetcher.changed(partition),
       onReading: ({ sources }) => this.#fetcher.added(sources === undefined ? [] : Object.values(sources)),
@@ -147,6 +161,7 @@ export class Pipeline {
 
   async #run(): Promise<string | undefined> {
     const { group, transactor } = this.deps
+    void this.#pauses.run(this.#stopping.signal)
     const transactions = transactor.start()
     // It joins only once it can make transactions.
     group.start(this.deps.topics, this.#assignments.listener(), transactions)
@@ -187,12 +202,12 @@ export class Pipeline {
   }
 
   async #end(): Promise<void> {
-    const { group, transactor, reader, auditReader } = this.deps
+    const { group, transactor, reader, auditReader, controlReader } = this.deps
     this.#halt()
     await this.#fetching
     await group.close()
     this.#committer.stop()
-    await Promise.all([transactor.close(), reader.close(), auditReader.close()])
+    await Promise.all([transactor, reader, auditReader, controlReader].map((client) => client.close()))
   }
 
   /** Fetches nothing more, and ends what runs in the background. */
@@ -205,17 +220,22 @@ export class Pipeline {
   /** Waits for nothing: broken clients may never answer. */
   #abandon(): void {
     this.#ending ??= Promise.resolve()
-    const { group, transactor, reader, auditReader, log } = this.deps
+    const { group, transactor, reader, auditReader, controlReader, log } = this.deps
     this.#halt()
     this.#committer.stop()
     this.#assignments.dropAll()
-    for (const client of [group, transactor, reader, auditReader])
+    for (const client of [group, transactor, reader, auditReader, controlReader])
       client.close().catch((error: Error) => log.warn({ reason: error.message }, 'a Kafka client did not close'))
   }
 
   /** The assigned partitions. */
-  partitions(): Pick<Partition, 'name' | 'topic' | 'state'>[] {
+  partitions(): Pick<Partition, 'name' | 'topic' | 'state' | 'isPausedByOperator'>[] {
     return [...this.#assignments.partitions.values()]
+  }
+
+  /** The streams that an operator has paused, and why that cannot be read now. */
+  pauses(): { streams: ControlledStream[]; fault: string | undefined } {
+    return { streams: this.#pauses.paused(), fault: this.#pauses.fault }
   }
 
   /** A member has had an assignment, even an empty one, and is still in the group. */
@@ -287,6 +307,13 @@ export class Pipeline {
   /** Whether a transaction was committed in this run. */
   hasCommitted(): boolean {
     return this.#committer.hasCommitted
+  }
+
+  #pausesChanged(): void {
+    for (const partition of this.#assignments.partitions.values()) {
+      partition.setPausedByOperator(this.#pauses.isPaused(partition.topic))
+      this.#fetcher.changed(partition)
+    }
   }
 
   #decided(item: Item): void {

@@ -30,8 +30,8 @@ import { LOOKUP_STATUSES, ReferenceTable } from './reference-table.ts'
 const MEASURE_INTERVAL_MS = 1_000
 const LAG_INTERVAL_MS = 2_000
 
-/** The background audit's read-ahead. */
-const AUDIT_PREFETCH_MAX_BYTES = 2 ** 20
+/** The read-ahead of the background audit and of the control topic's reader. */
+const SMALL_PREFETCH_MAX_BYTES = 2 ** 20
 
 /** How long a client for another transactional id may take to connect. */
 const OPEN_TIMEOUT_MS = 20_000
@@ -158,13 +158,20 @@ function open(isReplacement: boolean) {
     clientId: `${clientId}-audit`,
     log,
     groupId: config.GROUP_ID,
-    prefetchMaxBytes: AUDIT_PREFETCH_MAX_BYTES,
+    prefetchMaxBytes: SMALL_PREFETCH_MAX_BYTES,
+  })
+  const controlReader = createRangeReader({
+    config,
+    clientId: `${clientId}-control`,
+    log,
+    prefetchMaxBytes: SMALL_PREFETCH_MAX_BYTES,
   })
   const pipeline = new Pipeline({
     group,
     transactor,
     reader,
     auditReader,
+    controlReader,
     async openTransactor(transactionalId) {
       const opened = transactorOf(transactionalId, () => undefined)
       try {

@@ -88,6 +88,7 @@ export function startTestConsumer(options: TestConsumerOptions) {
         },
         reader: createRangeReader({ config, clientId: `${clientId}-r`, log, groupId }),
         auditReader: createRangeReader({ config, clientId: `${clientId}-a`, log, groupId, prefetchMaxBytes: 2 ** 20 }),
+        controlReader: createRangeReader({ config, clientId: `${clientId}-c`, log, prefetchMaxBytes: 2 ** 20 }),
       },
       {
         metrics,

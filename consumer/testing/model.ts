@@ -487,6 +487,7 @@ class ModelProcess {
           transactor: kafka.transactor(this.transactionalId, process),
           reader: kafka.reader(process),
           auditReader: kafka.reader(process),
+          controlReader: kafka.reader(process),
           async openTransactor(transactionalId) {
             const opened = kafka.transactor(transactionalId, process)
             await opened.start()

@@ -32,7 +32,10 @@ export const testConfig = (changed: Partial<ConsumerConfig> = {}): ConsumerConfi
   ...changed,
 })
 
-type Clients = Pick<PipelineDeps, 'group' | 'transactor' | 'openTransactor' | 'reader' | 'auditReader'>
+type Clients = Pick<
+  PipelineDeps,
+  'group' | 'transactor' | 'openTransactor' | 'reader' | 'auditReader' | 'controlReader'
+>
 
 export interface TestDeps {
   metrics: ConsumerMetrics
@@ -97,6 +100,7 @@ export function startPipeline(
     },
     reader: kafka.reader(),
     auditReader: kafka.reader(),
+    controlReader: kafka.reader(),
   }
   const pipeline = new Pipeline(changed(testDeps(clients, { ...overrides, metrics, handlers })))
   const ended = pipeline.run()
