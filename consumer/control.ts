@@ -55,7 +55,8 @@ export interface StreamPausesDeps {
 /** Keeps up with the control topic. If it cannot be read, what was last known stays. */
 export class StreamPauses {
   #controls: Controls | undefined
-  readonly #first = Promise.withResolvers<void>()
+  /** Resolves after the first look, whether or not the topic could be read. */
+  readonly #looked = Promise.withResolvers<void>()
   /** Once there was a control topic, its absence is a fault. */
   #exists = false
   /** The topic's ends when it was last read. */
@@ -79,6 +80,7 @@ export class StreamPauses {
         attempt++
         this.#failed(messageOf(error))
       }
+      this.#looked.resolve()
       const pauseMs = this.#exists ? this.deps.pauseMs : ABSENT_PAUSE_MS
       await sleep(attempt === 0 ? pauseMs : delayMs(CONNECT_BACKOFF, attempt), signal)
     }
@@ -87,8 +89,8 @@ export class StreamPauses {
   /** Resolves once it is known which streams are paused. @throws Error with the reason, when that cannot be read or takes too long */
   async known(): Promise<void> {
     if (this.#controls !== undefined) return
-    if (this.#fault === undefined) await within(KNOWN_TIMEOUT_MS, this.#first.promise, `${UNKNOWN}: no answer`)
-    else throw new Error(`${UNKNOWN}: ${this.#fault}`)
+    await within(KNOWN_TIMEOUT_MS, this.#looked.promise, `${UNKNOWN}: no answer`)
+    if (this.#fault !== undefined) throw new Error(`${UNKNOWN}: ${this.#fault}`)
   }
 
   /** @param topic the stream's own */
@@ -150,7 +152,6 @@ export class StreamPauses {
         log.info({ tenant, stream, by: now?.by, reason: now?.reason }, 'stream resumed')
     }
     onChanged()
-    this.#first.resolve()
   }
 }
 
