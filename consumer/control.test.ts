@@ -212,10 +212,23 @@ describe('a paused stream', () => {
     for (const id of ['1', '2']) kafka.append(event(id, 'a'))
     await until(() => isReading(started) && isReading(started, OTHER))
     await passedBy(kafka, 'x')
-    expect([idsOf(kafka, `${INPUT}.processed`), isPaused(started)]).toEqual([[], true])
+    // Nothing of it is fetched, either.
+    expect([idsOf(kafka, `${INPUT}.processed`), started.pipeline.levels().open]).toEqual([[], 0])
     write(kafka, RUNNING)
     await until(() => kafka.committedOffset(INPUT) === 2)
     expect(idsOf(kafka, `${INPUT}.processed`)).toEqual(['1', '2'])
+  })
+
+  test('whose partition is assigned later stays paused', async () => {
+    const kafka = newKafka()
+    write(kafka, PAUSED)
+    const started = start(kafka, [], {}, [{ topic: OTHER, partition: 0 }])
+    await passedBy(kafka, 'x')
+    kafka.append(event('1', 'a'))
+    started.group.assign([{ topic: INPUT, partition: 0 }])
+    await until(() => isReading(started))
+    await passedBy(kafka, 'y')
+    expect([idsOf(kafka, `${INPUT}.processed`), isPaused(started)]).toEqual([[], true])
   })
 
   test('is handed over while it is paused, with records that wait in memory, and processed once by its next owner', async () => {
