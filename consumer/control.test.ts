@@ -253,6 +253,28 @@ describe('a paused stream', () => {
     expect(idsOf(kafka, `${INPUT}.processed`).toSorted()).toEqual(['1', '2', '3'])
   })
 
+  test('is taken from a member and given back to it, and its keys with records in memory go on', async () => {
+    const kafka = newKafka()
+    const { handler, calls, release } = gated()
+    const started = start(kafka, [handler], {}, BOTH)
+    for (const id of ['1', '2']) kafka.append(event(id, 'a', 'gated'))
+    await until(() => calls.length === 1 && started.pipeline.levels().open === 2)
+    write(kafka, PAUSED)
+    await heeded(started, true)
+    for (const id of ['1', '2']) release(id)
+    await until(() => kafka.committedOffset(INPUT) === 1)
+    const [at] = BOTH as [TopicPartition]
+    await started.group.revoke([at])
+    started.group.assign([at])
+    await until(() => isReading(started))
+    write(kafka, RUNNING)
+    await until(() => kafka.committedOffset(INPUT) === 2)
+    expect([calls, idsOf(kafka, `${INPUT}.processed`)]).toEqual([
+      ['1', '2'],
+      ['1', '2'],
+    ])
+  })
+
   test('whose outcomes are refused commits them once they are taken again, and stays paused until it is resumed', async () => {
     const kafka = newKafka()
     let isRefused = true
@@ -352,13 +374,13 @@ describe('what is known of streams', () => {
   function watched(kafka: FakeKafka) {
     const { log, lines, texts } = logged()
     const fault: { reason: string | undefined; looks: number } = { reason: undefined, looks: 0 }
-    const reader = kafka.reader()
+    let reader = kafka.reader()
     const stopping = new AbortController()
     let changes = 0
     const pauses = new StreamPauses({
       reader,
       controlReader: {
-        read: reader.read,
+        read: (...given) => reader.read(...given),
         ends: (places) => {
           fault.looks++
           return fault.reason === undefined ? reader.ends(places) : Promise.reject(new Error(fault.reason))
@@ -375,6 +397,10 @@ describe('what is known of streams', () => {
       texts,
       fault,
       changes: () => changes,
+      /** The topic is deleted and made anew. */
+      replace(other: FakeKafka) {
+        reader = other.reader()
+      },
       async looked() {
         const { looks } = fault
         await until(() => fault.looks > looks + 1)
@@ -450,6 +476,21 @@ describe('what is known of streams', () => {
       'stream resumed',
       'the control topic can be read again',
     ])
+  })
+
+  test('is what the topic says that was made anew while it could not be read', async () => {
+    const kafka = newKafka()
+    write(kafka, PAUSED)
+    await using watch = watched(kafka)
+    await watch.pauses.known()
+    watch.fault.reason = 'no such topic'
+    await watch.looked()
+    const other = newKafka()
+    write(other, RUNNING)
+    watch.replace(other)
+    watch.fault.reason = undefined
+    await until(() => watch.pauses.fault === undefined)
+    expect(watch.pauses.isPaused(INPUT)).toBe(false)
   })
 
   test('is not read again while nothing is written', async () => {
