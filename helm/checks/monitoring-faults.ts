@@ -8,7 +8,8 @@ import {
   deleteTopics,
   listOffsets,
 } from '../../shared/dev/brokers/wire-admin.ts'
-import { inputTopic, siblingTopic, streamTopics } from '../../shared/events/topics.ts'
+import { controlKey, type StreamControl } from '../../shared/events/control.ts'
+import { CONTROL_TOPIC, inputTopic, siblingTopic, streamTopics } from '../../shared/events/topics.ts'
 import { writeRecord } from '../../shared/testing/foreign-record.ts'
 import { openTransaction } from '../../shared/testing/open-transaction.ts'
 import { until } from '../../shared/testing/until.ts'
@@ -202,6 +203,23 @@ export const faults: readonly Fault[] = [
     },
   },
   {
+    name: 'one stream that an operator pauses',
+    fires: ['KafkaTraceStreamPaused'],
+    timeoutMs: 150_000,
+    async begin({ kafka }) {
+      await kafka.createTopics(streamTopics('default', PAUSED_STREAM), 2)
+      await kafka.createTopics([CONTROL_TOPIC], 1)
+      await control(kafka, 'paused')
+    },
+    async end({ kafka, query }) {
+      const [processed] = await query(
+        'sum(increase(kafkatrace_consumer_events_total{stream="events",outcome="processed"}[5s]))',
+      )
+      await control(kafka, 'running')
+      if (!(Number(processed?.value[1]) > 0)) throw new Error('the other streams do not go on')
+    },
+  },
+  {
     name: 'a stream whose topics are deleted',
     fires: ['KafkaTraceStreamsBlocked'],
     timeoutMs: 60_000,
@@ -303,6 +321,7 @@ export const faults: readonly Fault[] = [
 ]
 
 const DELETED_STREAM = 'deleted'
+const PAUSED_STREAM = 'halted'
 const REFUSED_STREAM = 'refused'
 const REFUSED_PARTITIONS = 2
 
@@ -317,6 +336,14 @@ async function limitRefused({ bootstrapServers }: Rig['kafka'], bytes: string | 
       bytes,
     )
 }
+
+/** Pauses or resumes the stream. */
+const control = ({ bootstrapServers }: Rig['kafka'], state: StreamControl['state']): Promise<void> =>
+  writeRecord(bootstrapServers, CONTROL_TOPIC, 0, {
+    key: controlKey('default', PAUSED_STREAM),
+    value: Buffer.from(JSON.stringify({ state, by: 'a check', atMs: Date.now(), reason: 'to see' })),
+    headers: [],
+  })
 
 async function suspended(pid: number, forMs: number): Promise<void> {
   process.kill(pid, 'SIGSTOP')

@@ -402,7 +402,7 @@ export const dashboards: readonly Dashboard[] = [
           {
             title: 'Paused partitions',
             description:
-              'By topic and cause: records cannot be read (unreadable), or outcomes cannot be written or committed (unwritable). /readyz gives the reason.',
+              'By topic and cause: records cannot be read (unreadable), outcomes cannot be written or committed (unwritable), or somebody has paused the stream (operator). /readyz gives the reason.',
             unit: 'short',
             queries: one('{{topic}} {{cause}}', sum(C('paused_partitions'), 'topic, cause')),
             threshold: 1,
