@@ -3,13 +3,15 @@ import { Type } from '@sinclair/typebox'
 import pino from 'pino'
 import { runKafkaTool } from '../shared/dev/brokers/kafka-distribution.ts'
 import { alterTopic, deleteRecords } from '../shared/dev/brokers/wire-admin.ts'
+import { controlKey, type StreamControl } from '../shared/events/control.ts'
 import { headerText, NO_HEADERS } from '../shared/events/headers.ts'
 import type { IncomingRecord } from '../shared/events/record.ts'
-import { inputTopic, siblingTopic, streamTopics, type TopicRole } from '../shared/events/topics.ts'
+import { CONTROL_TOPIC, inputTopic, siblingTopic, streamTopics, type TopicRole } from '../shared/events/topics.ts'
 import { createTopicAdmin } from '../shared/kafka/admin.ts'
 import { native, promised, type Settings } from '../shared/kafka/client.ts'
 import { createRangeReader, readAll as readRecords } from '../shared/kafka/range-reader.ts'
 import { testBrokers, uniqueName } from '../shared/testing/brokers.ts'
+import { writeRecord } from '../shared/testing/foreign-record.ts'
 import { openTransaction } from '../shared/testing/open-transaction.ts'
 import { until } from '../shared/testing/until.ts'
 import { loadConsumerConfig } from './config.ts'
@@ -600,6 +602,49 @@ test(
     await until(async () => (await idsIn(siblingTopic(topic, 'processed'))).length === 4, SLOW)
     expect((await idsIn(siblingTopic(topic, 'processed'))).toSorted()).toEqual(['0', '1', '2', '5'])
     expect((await second.metrics.skipped.get()).values[0]?.value).toBe(2)
+  },
+  TEST_TIMEOUT_MS,
+)
+
+test(
+  'events that are sent while their stream is paused are processed once it is resumed, by whoever has them then: once, and in order',
+  async () => {
+    const tenant = uniqueName('paused')
+    const topic = await createTopics(tenant)
+    const admin = createTopicAdmin({ config, clientId: 'tests', log })
+    await admin.ensureGroups([[CONTROL_TOPIC]], { partitions: 1, replication: 1 })
+    await admin.close()
+    await alterTopic(address, WIRE_TIMEOUT_MS, CONTROL_TOPIC, 'cleanup.policy', 'compact')
+    const control = (state: StreamControl['state']) =>
+      writeRecord(testBrokers(), CONTROL_TOPIC, 0, {
+        key: controlKey(tenant, 'events'),
+        value: Buffer.from(JSON.stringify({ state, by: 'a test', atMs: Date.now(), reason: 'to see' })),
+        headers: [],
+      })
+    const isPaused = ({ pipeline }: ReturnType<typeof start>) =>
+      pipeline.partitions().length > 0 && pipeline.partitions().every((one) => one.isPausedByOperator)
+    const first = start({ tenant })
+    await writeWithKcat(topic, events(0, 10))
+    await until(async () => (await idsIn(siblingTopic(topic, 'processed'))).length === 10, SLOW)
+    await control('paused')
+    await until(() => isPaused(first), SLOW)
+    await writeWithKcat(topic, events(10, 10))
+    // It is assigned partitions of a stream that is paused already, and restores them.
+    const second = start({ tenant, group: first.groupId })
+    await until(() => isPaused(second) && restoring(second.pipeline).length === 0, SLOW)
+    await writeWithKcat(topic, events(20, 5))
+    const waiting = async () => (await readAll(topic)).length - (await readAll(siblingTopic(topic, 'processed'))).length
+    expect(await waiting()).toBe(15)
+    expect(first.pipeline.levels().open + second.pipeline.levels().open).toBe(0)
+    await control('running')
+    await until(async () => (await waiting()) === 0, SLOW)
+    const records = await readAll(siblingTopic(topic, 'processed'))
+    expect(records).toHaveLength(25)
+    expect(new Set(records.map((record) => headerText(record.headers, 'ce_id'))).size).toBe(25)
+    for (const [, ofKey] of Map.groupBy(records, (record) => record.key?.toString())) {
+      const numbers = ofKey.map((record) => Number(headerText(record.headers, 'ce_id')))
+      expect(numbers).toEqual(numbers.toSorted((a, b) => a - b))
+    }
   },
   TEST_TIMEOUT_MS,
 )
