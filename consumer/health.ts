@@ -41,8 +41,7 @@ interface Working {
 /**
  * Ready: a member of the group, all assigned partitions are restored, and commits succeed or there is nothing to commit. A paused partition is a fault of
  * one stream that a new process would not fix: it is named, but the process stays ready if it reads another partition. Recreated
- * clients are named too, and do not make the process unready. Nor does a stream that an operator has paused: a process that starts would be none the less
- * as it should be.
+ * clients are named too, and do not make the process unready. Nor does a stream that an operator has paused, since that is no fault.
  * @param replaced why the clients were recreated, until the new ones have committed
  */
 export function createChecks(
