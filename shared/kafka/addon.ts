@@ -37,6 +37,7 @@ export interface PackedAddon {
   /**
    * @param identitiesOnly returns only the hashes of the records' identities
    * @param buffer is filled if the records fit
+   * @param filter as packFilter of packed.ts makes it; leaves out the records that do not match, and `maxRecords` does not count them
    * @returns how many bytes of the buffer are filled, or another buffer; undefined without records
    */
   consume(
@@ -45,6 +46,7 @@ export interface PackedAddon {
     seeds: Buffer,
     identitiesOnly: boolean,
     buffer: Buffer | undefined,
+    filter?: Buffer,
   ): number | Buffer | undefined
 }
 
@@ -64,11 +66,13 @@ type Answered = (fault: object | null, answers?: AddonAnswer[]) => void
 
 /** Requests about many topics: native/shim/topics.cc. */
 export interface TopicsAddon {
+  /** @param settings names and values in turn */
   create(
     client: object,
     topics: readonly string[],
     partitions: number,
     replication: number,
+    settings: readonly string[],
     timeoutMs: number,
     done: Answered,
   ): void

@@ -33,10 +33,7 @@ const TOGETHER_RECORDS = 500
 /** At most this many topics are named in one line of the log. */
 const LOGGED_TOPICS = 10
 
-interface Options {
-  partitions: number
-  replication: number
-}
+type Options = Parameters<TopicAdmin['ensureGroups']>[1]
 
 /** Topics that belong together and must have the same number of partitions. */
 interface Group {
@@ -122,7 +119,8 @@ export function createTopicAdmin(options: {
     }
   }
 
-  async function ensureGroups(given: readonly (readonly string[])[], { partitions, replication }: Options) {
+  async function ensureGroups(given: readonly (readonly string[])[], of: Options) {
+    const { partitions, replication } = of
     const client = await connected()
     if (client === undefined)
       throw stopping.signal.aborted
@@ -135,7 +133,7 @@ export function createTopicAdmin(options: {
     const refused = new Map<string, string>()
     const created: string[] = []
     for (const { topics, partitions: each } of requestsFor(groups)) {
-      const reasons = await create(client, topics, { partitions: each, replication })
+      const reasons = await create(client, topics, { ...of, partitions: each })
       for (const [topic, reason] of reasons) refused.set(topic, reason)
       created.push(...topics.filter((topic) => !reasons.has(topic)))
     }

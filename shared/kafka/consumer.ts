@@ -298,7 +298,7 @@ export function createGroupConsumer(options: GroupConsumerOptions): GroupConsume
 }
 
 /** Errors of a partition that last until something changes at the brokers. */
-const UNREADABLE = new Set<number>([
+export const UNREADABLE = new Set<number>([
   CODE.BAD_COMPRESSION,
   CODE.TOPIC_AUTHORIZATION_FAILED,
   CODE.UNKNOWN_TOPIC_OR_PART,

@@ -9,6 +9,7 @@ import {
 } from '../events/record.ts'
 import { type Consumer, nativeOf, type PackedAddon, type Producer } from './addon.ts'
 import { HASH_WORDS, hashOf, SEEDS } from './identity-hash.ts'
+import type { RecordFilter } from './types.ts'
 
 /**
  * Records and delivery reports in batches of one buffer. The client's own interface passes them one by one and calls JavaScript several times for
@@ -40,7 +41,7 @@ export function declareNames(addon: PackedAddon): void {
 }
 
 /** The version of the formats, as in `native/shim/packed.cc`. */
-export const FORMAT = 2
+export const FORMAT = 3
 
 /** @throws Error for a buffer of an addon that was built from other sources */
 function demandFormat(format: number | undefined): void {
@@ -349,7 +350,10 @@ const INCOMING_HEADER_INTS = 3
 /** The encoding of a header's value. */
 const TEXT = { ascii: 0, utf8: 1, bytes: 2 } as const
 
-/** An event between records, such as the end of a partition, or an error: librdkafka's code and the position. */
+/** In place of an error's code: the records of a partition before the offset that were not returned did not match. */
+export const PASSED_OVER = -1000
+
+/** An event between records, such as the end of a partition, or an error: librdkafka's code or {@link PASSED_OVER}, and the position. */
 export interface Interruption {
   code: number
   topic: string | undefined
@@ -362,6 +366,7 @@ const SEED_BYTES = Buffer.from(SEEDS.buffer)
 /**
  * Returns the available records without waiting.
  * @param buffers absent: each batch has a buffer of its own
+ * @param filter from {@link packFilter}; absent: all records
  */
 export function consumePacked(
   addon: PackedAddon,
@@ -369,9 +374,10 @@ export function consumePacked(
   maxRecords: number,
   onInterruption: (interruption: Interruption) => void,
   buffers?: BatchBuffers,
+  filter?: Buffer,
 ): IncomingRecord[] {
   const buffer = buffers?.take()
-  const filled = addon.consume(nativeOf(client), maxRecords, SEED_BYTES, false, buffer)
+  const filled = addon.consume(nativeOf(client), maxRecords, SEED_BYTES, false, buffer, filter)
   if (typeof filled === 'number' && buffer !== undefined) {
     buffers?.filled(filled)
     return unpack(new Batch(buffer, filled, namesOf(addon), buffers), onInterruption)
@@ -381,6 +387,23 @@ export function consumePacked(
   if (!Buffer.isBuffer(filled)) return []
   buffers?.filled(filled.length)
   return unpack(new Batch(filled, filled.length, namesOf(addon)), onInterruption)
+}
+
+const HOW = { equals: 0, contains: 1 } as const
+const ANY_KEY = -1
+
+/** A filter as the addon reads it. */
+export function packFilter({ headers, key }: RecordFilter): Buffer {
+  const ints = (...list: number[]): Buffer => Buffer.from(Int32Array.from(list).buffer)
+  const conditions = headers.flatMap(({ name, value, how }) => {
+    const texts = [Buffer.from(name), Buffer.from(value)] as const
+    return [ints(HOW[how], texts[0].length, texts[1].length), ...texts]
+  })
+  return Buffer.concat([
+    ints(FORMAT, key?.length ?? ANY_KEY, headers.length),
+    ...(key === undefined ? [] : [key]),
+    ...conditions,
+  ])
 }
 
 /** A batch of 500 records of half a kilobyte fits. */

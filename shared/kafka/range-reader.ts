@@ -15,16 +15,19 @@ import {
   native,
   packed,
   promised,
+  type Settings,
 } from './client.ts'
 import { reasonOf } from './connection.ts'
-import { committedOffsets, readerSettings } from './consumer.ts'
-import { consumeIdentities, consumePacked, type Interruption } from './packed.ts'
+import { committedOffsets, readerSettings, UNREADABLE } from './consumer.ts'
+import { consumeIdentities, consumePacked, type Interruption, PASSED_OVER, packFilter } from './packed.ts'
 import {
+  type GroupDescription,
   type KnownRecord,
   type PartitionEnds,
   partitionName,
   type Range,
   type RangeReader,
+  type ReadOptions,
   type TopicPartition,
   type TopicPartitionOffset,
 } from './types.ts'
@@ -66,8 +69,14 @@ const READ_MAX_RECORDS = 2_000
 /** The pause after a poll without records. */
 const READ_PAUSE_MS = 2
 
+/** The longest that a follower waits for the client to say that there are records. */
+const FOLLOW_WAIT_MS = 1_000
+
 type Isolation = 'read_committed' | 'read_uncommitted'
 const BOTH = ['read_committed', 'read_uncommitted'] as const satisfies readonly Isolation[]
+
+/** By the values of ConsumerGroupStates of the client; Kafka's names. */
+const GROUP_STATES = ['Unknown', 'PreparingRebalance', 'CompletingRebalance', 'Stable', 'Dead', 'Empty']
 
 /** Calls back for each committed record that is in the partitions now. */
 export async function readAll(
@@ -83,6 +92,16 @@ export async function readAll(
   await reader.read(ranges, onRecord)
 }
 
+/** Settles like the promise, or rejects with the signal's reason once it is aborted. */
+function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (signal === undefined) return promise
+  const aborted = Promise.withResolvers<never>()
+  const abort = () => aborted.reject(signal.reason)
+  if (signal.aborted) abort()
+  else signal.addEventListener('abort', abort)
+  return Promise.race([promise, aborted.promise]).finally(() => signal.removeEventListener('abort', abort))
+}
+
 /** Its clients connect at first use and stay open until it is closed. */
 export function createRangeReader(options: {
   config: CommonConfig
@@ -92,21 +111,28 @@ export function createRangeReader(options: {
   groupId?: string
   prefetchMaxBytes?: number
 }): RangeReader {
-  const { config, clientId, log, groupId, prefetchMaxBytes = PREFETCH_MAX_BYTES } = options
+  const { config, clientId, log, prefetchMaxBytes = PREFETCH_MAX_BYTES } = options
+  // librdkafka requires one, used or not.
+  const { groupId = `${clientId}-ranges` } = options
   const stopping = new AbortController()
-  // Two clients, since the isolation level is a setting of the client.
-  const opening = new Map<Isolation, Promise<Consumer>>()
+  // Several clients, since the isolation level is a setting of the client, and so is what becomes of an offset that does not exist.
+  const opening = new Map<Isolation | 'following', Promise<Consumer>>()
+  /** Ends the follower's wait. */
+  let wake: (() => void) | undefined
+  const FOLLOWING: Settings = {
+    'isolation.level': 'read_committed',
+    'auto.offset.reset': 'error',
+    queue_non_empty_cb: () => wake?.(),
+  }
 
-  const client = (isolation: Isolation): Promise<Consumer> => {
+  const client = (use: Isolation | 'following'): Promise<Consumer> => {
     /** From librdkafka's log, which says more than the error of a failed connection. */
     let named: string | undefined
     const open = () => {
       const consumer = new (native().KafkaConsumer)({
         ...readerSettings(config, clientId),
-        'isolation.level': isolation,
-        // librdkafka requires one, used or not.
-        'group.id': groupId ?? `${clientId}-ranges`,
-        'enable.partition.eof': true,
+        ...(use === 'following' ? FOLLOWING : { 'isolation.level': use, 'enable.partition.eof': true }),
+        'group.id': groupId,
         'queued.max.messages.kbytes': Math.ceil(prefetchMaxBytes / 1024),
         'queued.min.messages': Math.ceil(prefetchMaxBytes / PREFETCHED_RECORD_BYTES),
         'fetch.message.max.bytes': FETCH_PARTITION_MAX_BYTES,
@@ -117,13 +143,13 @@ export function createRangeReader(options: {
       return consumer
     }
     const failed = (reason: string) => log.warn({ reason: named ?? reason }, 'cannot reach Kafka; retrying')
-    let opened = opening.get(isolation)
+    let opened = opening.get(use)
     if (opened === undefined) {
       opened = connectForever(open, failed, stopping.signal).then((ready) => {
         if (ready === undefined) throw new Error('closed')
         return ready
       })
-      opening.set(isolation, opened)
+      opening.set(use, opened)
     }
     return opened
   }
@@ -148,18 +174,29 @@ export function createRangeReader(options: {
   /** The index of the range that still needs a record; undefined when none does. */
   type Accept = (topic: string, partition: number, offset: number) => number | undefined
 
-  function inTurn(isolation: Isolation, ranges: readonly Range[], poll: Poll): Promise<void> {
-    const mine = turns[isolation].then(() => readRanges(isolation, ranges, poll))
+  function inTurn(
+    isolation: Isolation,
+    ranges: readonly Range[],
+    poll: Poll,
+    options: ReadOptions = {},
+  ): Promise<void> {
+    const mine = turns[isolation].then(() => readRanges(isolation, ranges, poll, options))
     turns[isolation] = mine.catch(() => undefined)
-    return mine
+    return unlessAborted(mine, options.signal)
   }
 
-  async function readRanges(isolation: Isolation, ranges: readonly Range[], poll: Poll): Promise<void> {
+  async function readRanges(
+    isolation: Isolation,
+    ranges: readonly Range[],
+    poll: Poll,
+    { signal, onProgress }: ReadOptions,
+  ): Promise<void> {
     const left = ranges.flatMap(({ topic, partition, from, to }, place) =>
       from < to ? [{ place, topic, partition, next: from, to }] : [],
     )
     if (left.length === 0) return
     const consumer = await client(isolation)
+    signal?.throwIfAborted()
     /** Unfinished ranges by topic and partition. */
     const cursors = new Map<string, ((typeof left)[number] | undefined)[]>()
     for (const one of left) {
@@ -168,17 +205,21 @@ export function createRangeReader(options: {
       cursors.set(one.topic, ofTopic)
     }
     let unread = left.length
+    /** Offsets. */
+    let passed = 0
     let fault: string | undefined
     /**
-     * Control records and aborted records at the end of a range arrive as no record, but end-of-partition events count them. Handled after the
-     * records of the same poll, which the events precede.
+     * Control records and aborted records at the end of a range arrive as no record, but end-of-partition events count them, as records that do not match
+     * are counted by an event. Handled after the records of the same poll, which the events may precede.
      */
-    const partitionEnds: TopicPartitionOffset[] = []
+    const positions: TopicPartitionOffset[] = []
     const reached = (topic: string, partition: number, next: number): void => {
       const ofTopic = cursors.get(topic)
       const cursor = ofTopic?.[partition]
       if (ofTopic === undefined || cursor === undefined) return
-      cursor.next = Math.max(cursor.next, next)
+      const after = Math.max(cursor.next, next)
+      passed += Math.min(after, cursor.to) - cursor.next
+      cursor.next = after
       if (cursor.next < cursor.to) return
       ofTopic[partition] = undefined
       unread--
@@ -192,7 +233,7 @@ export function createRangeReader(options: {
     }
     const interrupted = ({ code, topic, partition, offset }: Interruption): void => {
       if (topic === undefined) fault = messageOf(code)
-      else if (code === CODE.PARTITION_EOF) partitionEnds.push({ topic, partition, offset })
+      else if (code === CODE.PARTITION_EOF || code === PASSED_OVER) positions.push({ topic, partition, offset })
       else if (cursors.get(topic)?.[partition] !== undefined) fault = `${topic}/${partition}: ${messageOf(code)}`
     }
     consumer.assign(left.map(({ topic, partition, next }) => ({ topic, partition, offset: next })))
@@ -200,32 +241,36 @@ export function createRangeReader(options: {
       let movedMs = performance.now()
       while (unread > 0) {
         if (stopping.signal.aborted) throw new Error('closed')
-        const before = unread
+        signal?.throwIfAborted()
+        const before = passed
         const count = poll(consumer, accept, interrupted)
-        for (const { topic, partition, offset } of partitionEnds.splice(0)) reached(topic, partition, offset)
+        for (const { topic, partition, offset } of positions.splice(0)) reached(topic, partition, offset)
         if (fault !== undefined) throw new Error(fault)
+        const hasMoved = count > 0 || passed > before
+        if (hasMoved) onProgress?.(passed)
         const nowMs = performance.now()
-        if (count > 0 || unread < before) movedMs = nowMs
+        if (hasMoved) movedMs = nowMs
         else if (nowMs - movedMs > READ_STALL_TIMEOUT_MS) {
           const stalled = left.filter(({ next, to }) => next < to).map(partitionName)
           throw new Error(`${stalled[0]}: nothing could be read for ${READ_STALL_TIMEOUT_MS} ms`)
         }
         // Lets other tasks run between two polls.
-        await Bun.sleep(count === 0 ? READ_PAUSE_MS : 0)
+        await Bun.sleep(hasMoved ? 0 : READ_PAUSE_MS)
       }
     } finally {
       consumer.unassign()
     }
   }
 
-  const pollRecords =
-    (onRecord: (record: IncomingRecord) => void): Poll =>
-    (consumer, accept, onInterruption) => {
-      const records = consumePacked(packed(), consumer, READ_MAX_RECORDS, onInterruption)
+  const pollRecords = (onRecord: (record: IncomingRecord) => void, { filter }: ReadOptions = {}): Poll => {
+    const packedFilter = filter && packFilter(filter)
+    return (consumer, accept, onInterruption) => {
+      const records = consumePacked(packed(), consumer, READ_MAX_RECORDS, onInterruption, undefined, packedFilter)
       for (const record of records)
         if (accept(record.topic, record.partition, record.offset) !== undefined) onRecord(record)
       return records.length
     }
+  }
 
   const pollIdentities = (
     identityOf: (record: IncomingRecord) => string,
@@ -249,6 +294,62 @@ export function createRangeReader(options: {
         },
         onInterruption,
       )
+  }
+
+  /** The end of the last follower. */
+  let followed: Promise<unknown> = Promise.resolve()
+
+  async function follow(
+    from: readonly TopicPartitionOffset[],
+    onRecords: (records: IncomingRecord[]) => void,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const consumer = await client('following')
+    const isEnding = () => signal.aborted || stopping.signal.aborted
+    if (isEnding()) return
+    let fault: string | undefined
+    const interrupted = ({ code, topic, partition }: Interruption): void => {
+      // Without a topic, it is an error of a connection, which the client restores.
+      if (topic === undefined ? code !== CODE.FATAL : code !== CODE.AUTO_OFFSET_RESET && !UNREADABLE.has(code)) return
+      fault = `${topic === undefined ? 'the client has failed' : partitionName({ topic, partition })}: ${messageOf(code)}`
+    }
+    const end = () => wake?.()
+    for (const one of [signal, stopping.signal]) one.addEventListener('abort', end)
+    consumer.assign(from.map(({ topic, partition, offset }) => ({ topic, partition, offset })))
+    try {
+      while (!isEnding()) {
+        const { promise: woken, resolve } = Promise.withResolvers<void>()
+        wake = resolve
+        const records = consumePacked(packed(), consumer, READ_MAX_RECORDS, interrupted)
+        if (fault !== undefined) throw new Error(fault)
+        if (records.length > 0) onRecords(records)
+        const timer = setTimeout(resolve, records.length > 0 ? 0 : FOLLOW_WAIT_MS)
+        await woken
+        clearTimeout(timer)
+      }
+    } finally {
+      wake = undefined
+      for (const one of [signal, stopping.signal]) one.removeEventListener('abort', end)
+      consumer.unassign()
+    }
+  }
+
+  async function describeGroup(): Promise<GroupDescription> {
+    const using = await admin()
+    const { groups } = await promised<RdKafka.GroupDescriptions>((done) =>
+      using.describeGroups([groupId], { timeout: BROKER_CALL_TIMEOUT_MS }, done),
+    )
+    const [found] = groups
+    if (found === undefined || found.error) throw new Error(`${groupId}: ${found?.error?.message ?? 'no answer'}`)
+    return {
+      state: GROUP_STATES[found.state] ?? 'Unknown',
+      members: found.members.map(({ memberId, clientId: of, clientHost, assignment }) => ({
+        memberId,
+        clientId: of,
+        host: clientHost,
+        partitions: assignment.topicPartitions.map(({ topic, partition }) => ({ topic, partition })),
+      })),
+    }
   }
 
   /** In the order of the partitions. */
@@ -368,10 +469,20 @@ export function createRangeReader(options: {
       )
     },
     lookUp,
-    read: (ranges, onRecord) => inTurn('read_committed', ranges, pollRecords(onRecord)),
-    readUncommitted: (ranges, onRecord) => inTurn('read_uncommitted', ranges, pollRecords(onRecord)),
+    read: (ranges, onRecord, options) => inTurn('read_committed', ranges, pollRecords(onRecord, options), options),
+    readUncommitted: (ranges, onRecord, options) =>
+      inTurn('read_uncommitted', ranges, pollRecords(onRecord, options), options),
     readIdentities: (ranges, identityOf, onRecord) =>
       inTurn('read_committed', ranges, pollIdentities(identityOf, onRecord)),
+    async follow(from, onRecords, signal) {
+      const mine = followed.then(() => follow(from, onRecords, signal))
+      followed = mine.catch(() => undefined)
+      await unlessAborted(mine, signal).catch((error) => {
+        if (!signal.aborted) throw error
+      })
+      if (!signal.aborted) throw new Error('closed')
+    },
+    group: () => within(BROKER_CALL_TIMEOUT_MS, describeGroup()),
     async close() {
       stopping.abort()
       await Promise.all(

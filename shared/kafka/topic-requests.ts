@@ -20,15 +20,26 @@ export interface Described {
 
 /**
  * Creates topics in one request.
- * @param replication -1 leaves it to the broker
+ * @param of.replication -1 leaves it to the broker
+ * @param of.settings those that are not the brokers' defaults
  * @throws LibrdKafkaError when the request as a whole fails
  */
 export const createTopics = (
   producer: Producer,
   topics: readonly string[],
-  { partitions, replication, timeoutMs }: { partitions: number; replication: number; timeoutMs: number },
+  of: { partitions: number; replication: number; settings?: Readonly<Record<string, string>>; timeoutMs: number },
 ): Promise<Created[]> =>
-  answerOf((done) => addon().topics.create(nativeOf(producer), topics, partitions, replication, timeoutMs, done))
+  answerOf((done) =>
+    addon().topics.create(
+      nativeOf(producer),
+      topics,
+      of.partitions,
+      of.replication,
+      Object.entries(of.settings ?? {}).flat(),
+      of.timeoutMs,
+      done,
+    ),
+  )
 
 /**
  * Describes topics in one request, which never creates one.

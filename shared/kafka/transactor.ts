@@ -269,6 +269,28 @@ export function createTransactor(options: TransactorOptions): Transactor {
     return mine
   }
 
+  async function writeAndCommit(
+    transaction: Transaction,
+    outputs: readonly (OutgoingRecord | PassedRecord)[],
+  ): Promise<TransactionResult> {
+    const { kafka, records } = transaction
+    const { packer } = records
+    packer.common(TRANSACTION, `${life}-${++transactions}`)
+    for (let index = 0; index < outputs.length; index++) {
+      const output = outputs[index] as OutgoingRecord | PassedRecord
+      if ('passed' in output) packer.pass(output, index)
+      else packer.add(output, index)
+    }
+    records.flush()
+    records.take()
+    if (transaction.notQueued !== undefined) return transaction.abort({ message: transaction.notQueued })
+    const fault = await transaction.step((done) => kafka.commitTransaction(STEP_TIMEOUT_MS, done))
+    if (fault === undefined) return { kind: 'committed' }
+    // Unless the client asks for an abort, the transaction may have been committed.
+    if (fault.isTxnRequiresAbort === true) return transaction.abort(fault)
+    return { kind: 'fatal', reason: fault.message }
+  }
+
   /** Writes a record without key and value to each partition. @returns why not all were written */
   async function writeTo(
     transaction: Transaction,
@@ -315,28 +337,14 @@ export function createTransactor(options: TransactorOptions): Transactor {
     },
     commit: (outputs, offsets, membership, lost) =>
       inTurn(async (transaction) => {
-        const { kafka, records } = transaction
         // Offsets first. While the markers of the previous transaction are being written, librdkafka retries offsets soon, but delays outputs by
         // a fixed 20 ms. The order does not matter to what is committed.
         const notSent = await transaction.sendOffsets(offsets, membership, lost)
         if (notSent !== undefined) return transaction.abort(notSent)
         if (lost.aborted) return transaction.abort(LOST)
-        const { packer } = records
-        packer.common(TRANSACTION, `${life}-${++transactions}`)
-        for (let index = 0; index < outputs.length; index++) {
-          const output = outputs[index] as OutgoingRecord | PassedRecord
-          if ('passed' in output) packer.pass(output, index)
-          else packer.add(output, index)
-        }
-        records.flush()
-        records.take()
-        if (transaction.notQueued !== undefined) return transaction.abort({ message: transaction.notQueued })
-        const fault = await transaction.step((done) => kafka.commitTransaction(STEP_TIMEOUT_MS, done))
-        if (fault === undefined) return { kind: 'committed' }
-        // Unless the client asks for an abort, the transaction may have been committed.
-        if (fault.isTxnRequiresAbort === true) return transaction.abort(fault)
-        return { kind: 'fatal', reason: fault.message }
+        return writeAndCommit(transaction, outputs)
       }),
+    write: (outputs) => inTurn((transaction) => writeAndCommit(transaction, outputs)),
     async release(held, what, membership) {
       // The marker of an abort ends every transaction that this id has open in the partition.
       const result = await inTurn(async (transaction): Promise<ReleaseResult | TransactionResult> => {

@@ -220,6 +220,8 @@ export interface Transactor {
     membership: Membership,
     lost: AbortSignal,
   ): Promise<TransactionResult>
+  /** Like {@link commit}, without offsets: all outputs are written, or none takes effect. */
+  write(outputs: readonly OutgoingRecord[]): Promise<TransactionResult>
   /**
    * Aborts the hanging transactions of this id in partitions or, for `committed offset`, the pending offsets of input partitions. They exist only
    * after the broker has completed a transaction without writing its markers. Transactions of other ids stay open. Never rejects; runs after
@@ -247,6 +249,26 @@ export interface Range extends TopicPartition {
   to: number
 }
 
+/** Which records may match: every condition holds for one of their headers, by bytes. */
+export interface RecordFilter {
+  /** At most 32. */
+  headers: readonly { name: string; value: string; how: 'equals' | 'contains' }[]
+  /** The record's key. */
+  key?: Buffer
+}
+
+export interface ReadOptions {
+  /**
+   * Leaves out records that do not match, at a fraction of the cost of reading them. Records in structured mode, and those whose headers are broken, are
+   * never left out: the caller decides.
+   */
+  filter?: RecordFilter
+  /** Ends reading, which rejects with the signal's reason. */
+  signal?: AbortSignal
+  /** Called after each poll with the number of offsets that have been passed so far, in all ranges. At the end it is all of them. */
+  onProgress?(offsets: number): void
+}
+
 /** The identity of a record. The object is reused for the next record. */
 export interface KnownRecord {
   /** The index of its range among the requested ones. */
@@ -255,6 +277,13 @@ export interface KnownRecord {
   timestampMs: number
   /** As from {@link hashOf}. */
   hash: Uint32Array
+}
+
+/** A group, as its coordinator describes it. */
+export interface GroupDescription {
+  /** Kafka's name, such as `Stable`, `PreparingRebalance` or `Empty`; `Dead` for a group that does not exist. */
+  state: string
+  members: { memberId: string; clientId: string; host: string; partitions: TopicPartition[] }[]
 }
 
 /** Reads ranges of partitions without joining a group. */
@@ -280,7 +309,7 @@ export interface RangeReader {
    * Calls back for each committed record, in order within a range. Waits for open transactions, so a range should end at or before `stable`.
    * @throws Error when a range cannot be read
    */
-  read(ranges: readonly Range[], onRecord: (record: IncomingRecord) => void): Promise<void>
+  read(ranges: readonly Range[], onRecord: (record: IncomingRecord) => void, options?: ReadOptions): Promise<void>
   /** With the records of open and aborted transactions. */
   readUncommitted: RangeReader['read']
   /**
@@ -292,6 +321,18 @@ export interface RangeReader {
     identityOf: (record: IncomingRecord) => string,
     onRecord: (record: Readonly<KnownRecord>) => void,
   ): Promise<void>
+  /**
+   * Calls back with records as they are committed, in order within a partition, until the signal is aborted. Waits for brokers that are away. A reader
+   * follows one set of partitions at a time, others wait for their turn; reading goes on meanwhile.
+   * @throws Error when a partition cannot be read, or its offset does not exist
+   */
+  follow(
+    from: readonly TopicPartitionOffset[],
+    onRecords: (records: IncomingRecord[]) => void,
+    signal: AbortSignal,
+  ): Promise<void>
+  /** The reader's group. @throws Error when its coordinator does not answer within 10 s */
+  group(): Promise<GroupDescription>
   /** Within a bound, whether or not Kafka answers. */
   close(): Promise<void>
 }
@@ -305,11 +346,13 @@ export interface TopicAdmin {
   /**
    * Creates missing topics with as many partitions as the existing topics of their group, and waits until they exist. Groups fail independently.
    * The first topic of each group may exist before the others.
+   * @param options.settings of the missing topics, where they are not the brokers' defaults. Existing topics keep theirs; librdkafka's mock cluster, which
+   *   creates topics on demand, ignores them, and gives a topic as many partitions as it wants.
    * @returns in the order of the groups: the reason when one of its topics cannot be created, or existing ones differ in their partitions
    */
   ensureGroups(
     groups: readonly (readonly string[])[],
-    options: { partitions: number; replication: number },
+    options: { partitions: number; replication: number; settings?: Readonly<Record<string, string>> },
   ): Promise<(string | undefined)[]>
   close(): Promise<void>
 }

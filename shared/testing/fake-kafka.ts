@@ -1,4 +1,5 @@
-import { headersOf, TRANSACTION, withHeaders } from '../events/headers.ts'
+import { STRUCTURED } from '../events/event.ts'
+import { CONTENT_TYPE, headersOf, TRANSACTION, withHeaders } from '../events/headers.ts'
 import {
   type IncomingRecord,
   type OutgoingRecord,
@@ -22,6 +23,7 @@ import {
   type ProduceError,
   partitionName,
   type RangeReader,
+  type RecordFilter,
   type RecordProducer,
   type ReleaseResult,
   type TopicAdmin,
@@ -89,8 +91,8 @@ export class FakeKafka {
     }
   >()
   readonly #coordinator = new FakeCoordinator((mark) => this.#fateOf(mark))
-  /** Member IDs that the group knows. */
-  readonly #members = new Set<string>()
+  /** The members that the group knows, by ID, with their partitions. */
+  readonly #members = new Map<string, ReadonlyMap<string, TopicPartition>>()
   #generation = 0
   #joined = 0
   #arrived: (() => void)[] = []
@@ -242,7 +244,7 @@ export class FakeKafka {
 
     const join = (): void => {
       memberId = `member-${++this.#joined}`
-      this.#members.add(memberId)
+      this.#members.set(memberId, owned)
       this.#generation++
     }
     const leave = (): void => {
@@ -418,6 +420,39 @@ export class FakeKafka {
       owner.openedMs ??= performance.now()
       return undefined
     }
+    /** @returns what a transaction ends with before it begins, or undefined */
+    const givenResult = async (): Promise<TransactionResult | undefined> => {
+      await this.hold
+      const given = this.transactionFaults.shift()
+      if (given !== undefined || epoch !== undefined) return given
+      return { kind: 'aborted', reason: 'not connected', failed: new Map(), passing: true }
+    }
+    const writeAndCommit = async (
+      outputs: readonly OutgoingRecord[],
+      offsets: readonly CommittedOffset[],
+    ): Promise<TransactionResult> => {
+      const name = { [TRANSACTION]: `${life}-${++transactions}` }
+      const failed = new Map<number, OutputFault>()
+      const batches = Map.groupBy(outputs, ({ topic, partition }) => `${topic}/${partition}`)
+      for (const [index, output] of outputs.entries()) {
+        const batch = batches.get(`${output.topic}/${output.partition}`) ?? []
+        const bytes = batch.reduce((sum, { value }) => sum + (value?.length ?? 0), 0)
+        const isTooLarge = bytes > (this.batchLimits.get(output.topic) ?? Number.POSITIVE_INFINITY)
+        const refused = isTooLarge ? { reason: 'too large', tooLarge: true } : this.refuses(output)
+        if (refused !== undefined) failed.set(index, refused)
+        if (refused !== undefined) continue
+        const log = this.log({ topic: output.topic, partition: output.partition ?? 0 })
+        owner.touched.add(log)
+        log.append({ ...output, headers: withHeaders(output.headers, name) }, this.nowMs(), owner.producer)
+      }
+      if (failed.size > 0) return abort({ kind: 'aborted', reason: 'refused', passing: false }, failed)
+      const notEnded = await step('end', 'commit')
+      if (notEnded !== undefined) return abort(notEnded)
+      this.transactions.push({ outputs, offsets })
+      this.#end(owner, 'commit')
+      const unanswered = await alive(process, this.onStep({ transactionalId, name: 'answer', kind: 'commit' }))
+      return unanswered?.kind === 'fatal' ? unanswered : { kind: 'committed' }
+    }
     return {
       transactionalId,
       start: async () => {
@@ -431,36 +466,21 @@ export class FakeKafka {
       commit: (decided, offsets, membership, lost) =>
         inTurn(async () => {
           const outputs = decided.map((one) => ('passed' in one ? this.#written(one) : one))
-          await this.hold
-          const given = this.transactionFaults.shift()
+          const given = await givenResult()
           if (given !== undefined) return given
-          if (epoch === undefined) return { kind: 'aborted', reason: 'not connected', failed: new Map(), passing: true }
           const notSent = await addOffsets(offsets, membership, 'commit')
           if (notSent !== undefined) return abort(notSent)
           if (lost.aborted) return abort(LOST)
           const notWritten = await step('outputs', 'commit')
           if (notWritten !== undefined) return abort(notWritten)
-          const name = { [TRANSACTION]: `${life}-${++transactions}` }
-          const failed = new Map<number, OutputFault>()
-          const batches = Map.groupBy(outputs, ({ topic, partition }) => `${topic}/${partition}`)
-          for (const [index, output] of outputs.entries()) {
-            const batch = batches.get(`${output.topic}/${output.partition}`) ?? []
-            const bytes = batch.reduce((sum, { value }) => sum + (value?.length ?? 0), 0)
-            const isTooLarge = bytes > (this.batchLimits.get(output.topic) ?? Number.POSITIVE_INFINITY)
-            const refused = isTooLarge ? { reason: 'too large', tooLarge: true } : this.refuses(output)
-            if (refused !== undefined) failed.set(index, refused)
-            if (refused !== undefined) continue
-            const log = this.log({ topic: output.topic, partition: output.partition ?? 0 })
-            owner.touched.add(log)
-            log.append({ ...output, headers: withHeaders(output.headers, name) }, this.nowMs(), owner.producer)
-          }
-          if (failed.size > 0) return abort({ kind: 'aborted', reason: 'refused', passing: false }, failed)
-          const notEnded = await step('end', 'commit')
-          if (notEnded !== undefined) return abort(notEnded)
-          this.transactions.push({ outputs, offsets })
-          this.#end(owner, 'commit')
-          const unanswered = await alive(process, this.onStep({ transactionalId, name: 'answer', kind: 'commit' }))
-          return unanswered?.kind === 'fatal' ? unanswered : { kind: 'committed' }
+          return writeAndCommit(outputs, offsets)
+        }),
+      write: (outputs) =>
+        inTurn(async () => {
+          const given = await givenResult()
+          if (given !== undefined) return given
+          const notWritten = await begin('outputs', 'commit')
+          return notWritten === undefined ? writeAndCommit(outputs, []) : abort(notWritten)
         }),
       release: (held, what, membership) =>
         inTurn(async (): Promise<ReleaseResult> => {
@@ -499,20 +519,26 @@ export class FakeKafka {
   }
 
   #isCurrent(membership: Membership): boolean {
-    return [...this.#members].some((id) => membership.equals(membershipOf(id, this.#generation)))
+    return [...this.#members.keys()].some((id) => membership.equals(membershipOf(id, this.#generation)))
   }
 
   reader(process: FakeProcess = { killed: false }): RangeReader {
     const reading =
       (isolation: 'committed' | 'uncommitted'): RangeReader['read'] =>
-      async (ranges, onRecord) => {
+      async (ranges, onRecord, { filter, signal, onProgress } = {}) => {
         await alive(process, this.latency())
+        signal?.throwIfAborted()
+        let passed = 0
         for (const { topic, partition, from, to } of ranges) {
           const log = this.log({ topic, partition })
           const { stable, end } = this.#endsFor(process, log)
           if (isolation === 'committed' && Math.min(to, log.end) > Math.min(stable, end))
             throw new Error(`${partitionName(log)}: nothing could be read behind ${Math.min(stable, end)}`)
-          for (const record of log.read(from, to, isolation)) onRecord(record)
+          for (const record of log.read(from, to, isolation))
+            if (filter === undefined || mayMatch(record, filter)) onRecord(record)
+          passed += Math.max(0, to - from)
+          onProgress?.(passed)
+          signal?.throwIfAborted()
         }
         await alive(process, this.latency())
       }
@@ -554,6 +580,33 @@ export class FakeKafka {
             onRecord({ range, offset, timestampMs, hash: hashOf(identityOf(record)) })
           })
       },
+      follow: async (from, onRecords, signal) => {
+        const cursors = from.map((at) => ({ log: this.log(at), next: at.offset }))
+        while (!signal.aborted) {
+          const records: IncomingRecord[] = []
+          for (const cursor of cursors) {
+            const { log, next } = cursor
+            if (next < log.beginning || next > log.end) throw new Error(`${partitionName(log)}: no offset ${next}`)
+            records.push(...log.read(next, log.stable, 'committed'))
+            cursor.next = Math.max(next, log.stable)
+          }
+          if (records.length > 0) onRecords(records)
+          const { promise: woken, resolve } = Promise.withResolvers<void>()
+          this.#arrived.push(resolve)
+          signal.addEventListener('abort', () => resolve(), { once: true })
+          if (!signal.aborted) await alive(process, woken)
+        }
+      },
+      group: async () => {
+        await alive(process, this.latency())
+        const members = [...this.#members].map(([memberId, owned]) => ({
+          memberId,
+          clientId: 'fake',
+          host: '/127.0.0.1',
+          partitions: [...owned.values()],
+        }))
+        return { state: members.length > 0 ? 'Stable' : 'Empty', members }
+      },
       close: async () => undefined,
     }
   }
@@ -591,6 +644,18 @@ const LOST: StepFault = { kind: 'aborted', reason: 'a partition of it is lost', 
 
 const membershipOf = (memberId: string, generation: number): Membership =>
   Buffer.from(`${memberId} in ${generation}`) as Membership
+
+/** As native/shim/filter.cc decides. */
+function mayMatch({ key, headers: { names, values } }: IncomingRecord, filter: RecordFilter): boolean {
+  const bytes = values.map((value) => (value === null ? undefined : Buffer.from(value)))
+  const hasHeader = (name: string, holds: (value: Buffer) => boolean): boolean =>
+    bytes.some((value, index) => names[index] === name && value !== undefined && holds(value))
+  if (hasHeader(CONTENT_TYPE, (value) => STRUCTURED.test(value.toString()))) return true
+  if (filter.key !== undefined && key?.equals(filter.key) !== true) return false
+  return filter.headers.every(({ name, value, how }) =>
+    hasHeader(name, (of) => (how === 'equals' ? of.equals(Buffer.from(value)) : of.includes(value))),
+  )
+}
 
 /** A killed process waits forever. */
 async function alive<T>(process: FakeProcess, promise: Promise<T> | undefined): Promise<T> {

@@ -23,9 +23,14 @@
 //   a header: i32 name, as above · i32 value bytes (-1: none) · i32 0 ASCII, 1 other UTF-8, 2 other bytes
 //   then the bytes: key, and of every header the name, where it has no place, and the value; then the record's value
 // When only identities are requested, a record with a known identity has -1 headers, no key and no value.
+// With a filter, records that do not match are left out. Behind the others, each partition with such records has an entry like a record's head, with
+// error -1000 and, as its offset, the one after the last of them.
+// A filter: i32 format · i32 key bytes (-1: any key) · i32 conditions · the key · of each condition: i32 0 equals, 1 contains · i32 name bytes ·
+//   i32 value bytes · the name · the value
 #include <nan.h>
 
 #include <bit>
+#include <chrono>
 #include <cstdint>
 #include <cstring>
 #include <memory>
@@ -35,8 +40,10 @@
 
 #include "librdkafka/src/rdkafka.h"
 #include "shim/clients.h"
+#include "shim/filter.h"
 #include "shim/identity.h"
 #include "shim/passing.h"
+#include "shim/reader.h"
 #include "src/kafka-consumer.h"
 #include "src/producer.h"
 
@@ -45,7 +52,7 @@ namespace NodeKafka {
 // ASSUMES little-endian numbers, as in the formats; checked when compiled.
 static_assert(std::endian::native == std::endian::little, "the formats are little-endian");
 
-constexpr int32_t kFormat = 2;
+constexpr int32_t kFormat = 3;
 constexpr size_t kOutgoingHead = 8;
 constexpr size_t kIncomingHead = 8;
 
@@ -223,42 +230,6 @@ bool BatchesOf(v8::Local<v8::Value> value, std::vector<Bytes>* batches) {
   return true;
 }
 
-int32_t Int(const char* at) {
-  int32_t number;
-  std::memcpy(&number, at, sizeof number);
-  return number;
-}
-
-// Reads what JavaScript packed. Never reads beyond the record, whatever its numbers are.
-class Reader {
- public:
-  Reader(const char* at, size_t length) : at_(at), end_(at + length) {}
-
-  bool Number(int32_t* number) {
-    if (end_ - at_ < 4) return false;
-    *number = Int(at_);
-    at_ += 4;
-    return true;
-  }
-
-  // A negative length: NULL.
-  bool Skip(int32_t length, const char** bytes) {
-    if (length < 0) {
-      *bytes = NULL;
-      return true;
-    }
-    if (end_ - at_ < length) return false;
-    // Empty is not the same as null, which is NULL to librdkafka.
-    *bytes = length == 0 ? "" : at_;
-    at_ += length;
-    return true;
-  }
-
- private:
-  const char* at_;
-  const char* end_;
-};
-
 constexpr int kMostHeaders = 100000;
 constexpr int32_t kPassed = -2;
 
@@ -421,6 +392,11 @@ struct Header {
 size_t Aligned(size_t length) { return (length + 7) & ~static_cast<size_t>(7); }
 
 constexpr uint32_t kMostMessages = 100000;
+// With a filter, a call takes messages in parts, until it has enough that match or has taken this long.
+constexpr size_t kFilteredAtOnce = 1000;
+constexpr std::chrono::milliseconds kMostFiltering(8);
+// Not one of librdkafka's errors, which are above -200.
+constexpr int32_t kPassedOver = -1000;
 constexpr size_t kRecordHead = 80;
 constexpr size_t kHeaderHead = 12;
 constexpr int32_t kIdentityOnly = -1;
@@ -528,6 +504,33 @@ void Pack(const Incoming& one, const Header* headers, char* to) {
     if (header.length > 0) at = Put(at, header.value, header.length);
   }
   if (good && message->payload != NULL) Put(at, message->payload, message->len);
+}
+
+// The records of a partition that did not match.
+struct PassedOver {
+  const rd_kafka_topic_t* handle;
+  int32_t topic;
+  int32_t partition;
+  int64_t next;
+};
+
+// Records of a partition follow each other.
+void PassOver(const rd_kafka_message_t* message, std::vector<PassedOver>* list) {
+  for (size_t index = list->size(); index-- > 0;) {
+    PassedOver& one = (*list)[index];
+    if (one.handle != message->rkt || one.partition != message->partition) continue;
+    one.next = message->offset + 1;
+    return;
+  }
+  list->push_back({message->rkt, PlaceOfTopic(rd_kafka_topic_name(message->rkt)), message->partition, message->offset + 1});
+}
+
+char* PackPassedOver(const PassedOver& one, char* to) {
+  char* at = Put(Put(to, static_cast<int32_t>(kRecordHead)), kPassedOver);
+  at = Put(Put(at, one.topic), one.partition);
+  at = Put(at, static_cast<double>(one.next));
+  std::memset(at, 0, to + kRecordHead - at);
+  return to + kRecordHead;
 }
 
 constexpr char kAttributePrefix[] = "ce_";
@@ -728,8 +731,8 @@ NAN_METHOD(Packed::CloseProducer) {
   if (!packed->closed) packed->Close();
 }
 
-// consume(client, most, seeds, identitiesOnly, buffer?) → how many bytes of the buffer have records that are ready, or another buffer where they do not
-// fit; undefined when none is ready. Does not wait. The seeds are two numbers of 64 bits in a buffer.
+// consume(client, most, seeds, identitiesOnly, buffer?, filter?) → how many bytes of the buffer have records that are ready, or another buffer where they
+// do not fit; undefined when none is ready. Does not wait. The seeds are two numbers of 64 bits in a buffer. With a filter, `most` counts those that match.
 NAN_METHOD(Packed::Consume) {
   KafkaConsumer* consumer = ClientOf<KafkaConsumer>(info[0]);
   if (consumer == NULL || !info[1]->IsUint32()) return Nan::ThrowTypeError("a consumer and a number are needed");
@@ -740,26 +743,47 @@ NAN_METHOD(Packed::Consume) {
   bool identities_only = info[3]->IsTrue();
   Bytes kept{NULL, 0};
   if (!info[4]->IsUndefined() && !BytesOf(info[4], &kept)) return Nan::ThrowTypeError("a buffer is needed");
+  static Filter filter;
+  bool filtered = !info[5]->IsUndefined();
+  Bytes wanted;
+  if (filtered && (!BytesOf(info[5], &wanted) || wanted.length < 4 || Int(wanted.data) != kFormat ||
+                   !filter.Read(wanted.data + 4, wanted.length - 4)))
+    return Nan::ThrowTypeError("the filter has another format than the addon");
   uint32_t most = Nan::To<uint32_t>(info[1]).FromJust();
   if (most > kMostMessages) return Nan::ThrowTypeError("that is too many at a time");
   static std::vector<rd_kafka_message_t*> messages;
   static std::vector<Incoming> incoming;
   static std::vector<Header> headers;
+  static std::vector<PassedOver> passed_over;
   messages.resize(most);
   incoming.clear();
   headers.clear();
+  passed_over.clear();
   TryReadLock lock(consumer->m_connection_lock);
   if (!lock || consumer->m_client == NULL) return;
   rd_kafka_queue_t* queue = rd_kafka_queue_get_consumer(consumer->m_client->c_ptr());
   if (queue == NULL) return;
-  ssize_t count = rd_kafka_consume_batch_queue(queue, 0, messages.data(), most);
-  rd_kafka_queue_destroy(queue);
-  if (count <= 0) return;
   size_t bytes = kIncomingHead;
-  for (ssize_t index = 0; index < count; index++) {
-    incoming.push_back(Measure(messages[index], &headers, seeds, identities_only));
-    bytes += incoming.back().bytes;
+  auto started = std::chrono::steady_clock::now();
+  while (incoming.size() < most) {
+    size_t part = most - incoming.size();
+    if (filtered && part > kFilteredAtOnce) part = kFilteredAtOnce;
+    ssize_t count = rd_kafka_consume_batch_queue(queue, 0, messages.data(), part);
+    for (ssize_t index = 0; index < count; index++) {
+      rd_kafka_message_t* message = messages[index];
+      if (filtered && message->err == RD_KAFKA_RESP_ERR_NO_ERROR && !filter.MayMatch(message)) {
+        PassOver(message, &passed_over);
+        rd_kafka_message_destroy(message);
+        continue;
+      }
+      incoming.push_back(Measure(message, &headers, seeds, identities_only));
+      bytes += incoming.back().bytes;
+    }
+    if (!filtered || count < static_cast<ssize_t>(part) || std::chrono::steady_clock::now() - started > kMostFiltering) break;
   }
+  rd_kafka_queue_destroy(queue);
+  if (incoming.empty() && passed_over.empty()) return;
+  bytes += passed_over.size() * kRecordHead;
   v8::Local<v8::Object> buffer;
   char* to = kept.length >= bytes ? kept.data : NULL;
   if (to == NULL && NewBuffer(v8::Isolate::GetCurrent(), bytes).ToLocal(&buffer)) to = node::Buffer::Data(buffer);
@@ -771,6 +795,7 @@ NAN_METHOD(Packed::Consume) {
     rd_kafka_message_destroy(one.message);
   }
   if (!made) return;
+  for (const PassedOver& one : passed_over) to = PackPassedOver(one, to);
   if (buffer.IsEmpty())
     info.GetReturnValue().Set(Nan::New<v8::Number>(static_cast<double>(bytes)));
   else

@@ -148,10 +148,11 @@ class TopicsWorker : public Workers::ErrorAwareWorker {
 class CreateWorker : public TopicsWorker {
  public:
   CreateWorker(Nan::Callback* callback, Producer* producer, std::vector<std::string> names, int partitions,
-               int replication, int timeout_ms)
+               int replication, std::vector<std::string> settings, int timeout_ms)
       : TopicsWorker(callback, producer, std::move(names), timeout_ms),
         partitions_(partitions),
-        replication_(replication) {}
+        replication_(replication),
+        settings_(std::move(settings)) {}
 
  private:
   Baton Send(rd_kafka_t* client) override {
@@ -164,10 +165,13 @@ class CreateWorker : public TopicsWorker {
       char reason[256];
       rd_kafka_NewTopic_t* topic =
           rd_kafka_NewTopic_new(name.c_str(), partitions_, replication_, reason, sizeof(reason));
-      if (topic != NULL)
-        wanted.push_back(topic);
-      else
+      if (topic == NULL) {
         rows_.push_back({name, RdKafka::ERR__INVALID_ARG, reason, 0, -1});
+        continue;
+      }
+      for (size_t at = 0; at + 1 < settings_.size(); at += 2)
+        rd_kafka_NewTopic_set_config(topic, settings_[at].c_str(), settings_[at + 1].c_str());
+      wanted.push_back(topic);
     }
     Baton baton(RdKafka::ERR_NO_ERROR);
     if (!wanted.empty())
@@ -190,6 +194,8 @@ class CreateWorker : public TopicsWorker {
 
   int partitions_;
   int replication_;
+  // Names and values in turn.
+  std::vector<std::string> settings_;
 };
 
 class DescribeWorker : public TopicsWorker {
@@ -327,20 +333,25 @@ class ConfigsWorker : public TopicsWorker {
   }
 };
 
-bool NamesOf(v8::Local<v8::Value> value, std::vector<std::string>* names) {
+bool TextsOf(v8::Local<v8::Value> value, std::vector<std::string>* texts) {
   if (!value->IsArray()) return false;
   v8::Local<v8::Array> given = value.As<v8::Array>();
   for (uint32_t at = 0; at < given->Length(); at++) {
-    v8::Local<v8::Value> name;
-    if (!Nan::Get(given, at).ToLocal(&name) || !name->IsString()) return false;
-    names->push_back(*Nan::Utf8String(name));
+    v8::Local<v8::Value> text;
+    if (!Nan::Get(given, at).ToLocal(&text) || !text->IsString()) return false;
+    texts->push_back(*Nan::Utf8String(text));
   }
-  return !names->empty();
+  return true;
+}
+
+bool NamesOf(v8::Local<v8::Value> value, std::vector<std::string>* names) {
+  return TextsOf(value, names) && !names->empty();
 }
 
 }  // namespace
 
-// createTopics(producer, names, partitions, replication, timeout in ms, callback(error or null, [{topic, code, message, …}]))
+// createTopics(producer, names, partitions, replication, settings, timeout in ms, callback(error or null, [{topic, code, message, …}])). The settings are
+// names and values in turn.
 NAN_METHOD(Topics::Create) {
   Producer* producer = ClientOf<Producer>(info[0]);
   if (producer == NULL) return Nan::ThrowTypeError("a producer is needed");
@@ -348,11 +359,13 @@ NAN_METHOD(Topics::Create) {
   if (!NamesOf(info[1], &names)) return Nan::ThrowTypeError("names must be texts, one at least");
   if (!info[2]->IsInt32() || !info[3]->IsInt32())
     return Nan::ThrowTypeError("partitions and replication must be numbers");
-  if (!info[4]->IsInt32()) return Nan::ThrowTypeError("the time-out must be a number of milliseconds");
-  if (!info[5]->IsFunction()) return Nan::ThrowTypeError("a callback is needed");
-  Nan::AsyncQueueWorker(new CreateWorker(new Nan::Callback(info[5].As<v8::Function>()), producer, std::move(names),
+  std::vector<std::string> settings;
+  if (!TextsOf(info[4], &settings)) return Nan::ThrowTypeError("settings must be texts");
+  if (!info[5]->IsInt32()) return Nan::ThrowTypeError("the time-out must be a number of milliseconds");
+  if (!info[6]->IsFunction()) return Nan::ThrowTypeError("a callback is needed");
+  Nan::AsyncQueueWorker(new CreateWorker(new Nan::Callback(info[6].As<v8::Function>()), producer, std::move(names),
                                          Nan::To<int>(info[2]).FromJust(), Nan::To<int>(info[3]).FromJust(),
-                                         Nan::To<int>(info[4]).FromJust()));
+                                         std::move(settings), Nan::To<int>(info[5]).FromJust()));
 }
 
 // describeTopics(producer, names, timeout in ms, callback(error or null, [{topic, code, message, partitions, writable}]))
