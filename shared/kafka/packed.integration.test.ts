@@ -19,6 +19,7 @@ import {
   isNotQueued,
   type PackedProducer,
   type Packer,
+  packFilter,
   packProducer,
   type Report,
 } from './packed.ts'
@@ -877,6 +878,58 @@ test(
       return seen
     })
     expect(seen).toEqual(all.map((type) => [type, types.indexOf(type) < MOST_TYPES ? type : null]))
+  },
+  CHILD_TIMEOUT_MS,
+)
+
+test(
+  'filters that are not of the format are refused, and nothing is read beyond them',
+  async () => {
+    const producer = await openProducer()
+    const topic = await newTopic(producer.client)
+    await produceAll(producer, Array<OutgoingRecord>(MANY).fill(plainRecord(topic, 'id', { key: 'key' })))
+    const contains = { name: 'own', value: 'i', how: 'contains' } as const
+    const filter = packFilter({ headers: [{ name: 'ce_id', value: 'id', how: 'equals' }, contains], key: Buffer.from('key') })
+    const most = packFilter({ headers: Array(32).fill(contains) })
+    const tooMany = packFilter({ headers: Array(33).fill(contains) })
+    const lists = [filter, most, tooMany].map((one) => [...one])
+    const seen = await inChild({ topic, lists }, async ({ addon, consumer, raw, until, argument }) => {
+      const { topic, lists } = argument
+      const [filter, most, tooMany] = lists as [number[], number[], number[]]
+      const seeds = Buffer.alloc(16)
+      const consume = (given: unknown) => addon.consume(raw.consumer, 10, seeds, false, undefined, given as Buffer)
+      const isRefused = (given: unknown): boolean => {
+        try {
+          consume(given)
+          return false
+        } catch (error) {
+          return error instanceof TypeError
+        }
+      }
+      const refused = {
+        nonsense: [null, 'x', {}, Buffer.alloc(0), Buffer.from(tooMany)].map(isRefused),
+        shorter: filter.map((_, length) => isRefused(Buffer.from(filter.slice(0, length)))),
+      }
+      const accepted = [filter, most].map((list) => !isRefused(Buffer.from(list)))
+      consumer.assign([{ topic, partition: 0, offset: 0 }])
+      await until(() => consume(Buffer.from(filter)) !== undefined)
+      let seed = 1
+      for (let left = 5_000; left > 0; left--) {
+        const changed = Buffer.from(filter)
+        for (let changes = 0; changes < 3; changes++) {
+          seed = (Math.imul(seed, 1_664_525) + 1_013_904_223) >>> 0
+          // All but the format.
+          changed[4 + ((seed >>> 16) % (changed.length - 4))] = seed >>> 8
+        }
+        isRefused(changed)
+      }
+      return { ...refused, accepted }
+    })
+    expect(seen).toEqual({
+      nonsense: Array(5).fill(true),
+      shorter: Array(filter.length).fill(true),
+      accepted: [true, true],
+    })
   },
   CHILD_TIMEOUT_MS,
 )

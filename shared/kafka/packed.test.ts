@@ -15,7 +15,9 @@ import {
   FORMAT,
   type Interruption,
   isNotQueued,
+  PASSED_OVER,
   Packer,
+  packFilter,
   packProducer,
   type Report,
   unpack,
@@ -591,6 +593,27 @@ describe('a producer by the batch', () => {
   })
 })
 
+// ---- filters
+
+test('a filter is packed with its key and its conditions', () => {
+  const ints = (...list: number[]): Buffer => Buffer.from(Int32Array.from(list).buffer)
+  expect(packFilter({ headers: [] })).toEqual(ints(FORMAT, -1, 0))
+  const headers = [
+    { name: 'ce_id', value: 'é', how: 'equals' },
+    { name: 'own', value: '', how: 'contains' },
+  ] as const
+  expect(packFilter({ headers, key: Buffer.from([0xff]) })).toEqual(
+    Buffer.concat([
+      ints(FORMAT, 1, 2),
+      Buffer.from([0xff]),
+      ints(0, 5, 2),
+      Buffer.from('ce_idé'),
+      ints(1, 3, 0),
+      Buffer.from('own'),
+    ]),
+  )
+})
+
 // ---- incoming
 
 interface Incoming {
@@ -953,6 +976,23 @@ describe('incoming records', () => {
     expect(seen).toEqual([first, ['second', 4, 6, 8, ...hashOf('identity of key')], first])
     expect(between).toEqual([{ code: -191, topic: 'second', partition: 3, offset: 6 }])
     expect(count).toBe(3)
+  })
+
+  test('are asked for with a filter, and tell how far the others go', () => {
+    const filter = packFilter({ headers: [] })
+    const over = incoming({ code: PASSED_OVER, topic: 1, partition: 3, offset: 6 })
+    const one = incoming({ topic: 1 })
+    const addon = addonOf({
+      consume: (...[, , , , buffer, given]: [object, number, Buffer, boolean, undefined, Buffer]) => {
+        expect([buffer, given]).toEqual([undefined, filter])
+        return packIncoming([one, over])
+      },
+      topic: topicOf,
+    })
+    const between: Interruption[] = []
+    const seen = consumePacked(addon, CLIENT, 10, (event) => between.push(event), undefined, filter)
+    expect(seen.map(read)).toEqual([expectedIncoming(one)])
+    expect(between).toEqual([{ code: PASSED_OVER, topic: 'second', partition: 3, offset: 6 }])
   })
 
   test('are none when none is ready', () => {

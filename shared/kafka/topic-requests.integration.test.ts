@@ -1,7 +1,10 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test'
+import pino from 'pino'
 import { alterTopic } from '../dev/brokers/wire-admin.ts'
 import { testBrokers, uniqueName } from '../testing/brokers.ts'
+import { commonConfig } from '../testing/common-config.ts'
 import { until } from '../testing/until.ts'
+import { createTopicAdmin } from './admin.ts'
 import { nativeOf } from './addon.ts'
 import { addon, CODE, native, type Producer, promised } from './client.ts'
 import { createTopics, describeTopics, topicSettings, unmadeTopics } from './topic-requests.ts'
@@ -60,6 +63,32 @@ describe('requests about many topics', () => {
       )
       const asked = [one, two].map((topic) => ({ topic, partitions: 3 }))
       await until(async () => (await unmadeTopics(client, asked, TIMEOUT_MS)).length === 0, { timeoutMs: TIMEOUT_MS })
+    },
+    TEST_TIMEOUT_MS,
+  )
+
+  test(
+    'make topics with settings of their own',
+    async () => {
+      const admin = createTopicAdmin({
+        config: commonConfig({ KAFKA_BROKERS: testBrokers() }),
+        clientId: 'tests',
+        log: pino({ level: 'silent' }),
+      })
+      const [control, plain] = [uniqueName('control'), uniqueName('plain')]
+      const settings = { 'cleanup.policy': 'compact', 'max.message.bytes': '100000' }
+      const of = { partitions: 1, replication: -1 }
+      expect(await admin.ensureGroups([[control]], { ...of, settings })).toEqual([undefined])
+      expect(await admin.ensureGroups([[control], [plain]], of)).toEqual([undefined, undefined])
+      const [refused] = await admin.ensureGroups([[uniqueName('none')]], { ...of, settings: { 'cleanup.policy': 'x' } })
+      expect(refused).toContain('cleanup.policy')
+      await admin.close()
+      expect(await topicSettings(client, [control, plain], TIMEOUT_MS)).toEqual(
+        new Map([
+          [control, { maxMessageBytes: 100_000, isCompacted: true }],
+          [plain, { maxMessageBytes: 1_048_588, isCompacted: false }],
+        ]),
+      )
     },
     TEST_TIMEOUT_MS,
   )
