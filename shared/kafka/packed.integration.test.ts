@@ -804,6 +804,7 @@ test(
         ['consume', (value) => [raw.consumer, value, seeds, false], without('a number that is not given')],
         ['consume', (value) => [raw.consumer, 1, value, false], all],
         ['consume', (value) => [raw.consumer, 1, seeds, false, value], without('nothing', 'bytes')],
+        ['consume', (value) => [raw.consumer, 1, seeds, false, undefined, value], without('nothing')],
       ]
       const wrong: string[] = []
       let tried = 0
@@ -829,7 +830,7 @@ test(
         bytes.writeInt32LE(int, at)
         return bytes
       }
-      expectTypeError('another format', () => addon.produce(number, withInt(0, 3), 8, [], []))
+      expectTypeError('another format', () => addon.produce(number, withInt(0, 99), 8, [], []))
       expectTypeError('a common header without a text', () => addon.produce(number, withInt(4, 0), 8, [], []))
       expectTypeError('a common header without a name', () => addon.produce(number, withInt(4, 1_000), 8, [''], []))
       // It goes on as before.
@@ -889,7 +890,10 @@ test(
     const topic = await newTopic(producer.client)
     await produceAll(producer, Array<OutgoingRecord>(MANY).fill(plainRecord(topic, 'id', { key: 'key' })))
     const contains = { name: 'own', value: 'i', how: 'contains' } as const
-    const filter = packFilter({ headers: [{ name: 'ce_id', value: 'id', how: 'equals' }, contains], key: Buffer.from('key') })
+    const filter = packFilter({
+      headers: [{ name: 'ce_id', value: 'id', how: 'equals' }, contains],
+      key: Buffer.from('key'),
+    })
     const most = packFilter({ headers: Array(32).fill(contains) })
     const tooMany = packFilter({ headers: Array(33).fill(contains) })
     const lists = [filter, most, tooMany].map((one) => [...one])
