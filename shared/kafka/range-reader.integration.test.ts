@@ -18,7 +18,7 @@ const log = pino({ level: 'silent' })
 const TEST_TIMEOUT_MS = 60_000
 
 const groupId = uniqueName('group')
-const reader = createRangeReader({ config, clientId: 'tests', log, groupId })
+const reader = createRangeReader({ config, clientId: 'tests', log, groupId, forScans: true })
 const transactor = transactorOf(config)
 
 function transactorOf(of: typeof config) {

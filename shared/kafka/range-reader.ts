@@ -63,6 +63,19 @@ const PREFETCHED_RECORD_BYTES = 4_096
 /** The most that one fetch returns of a partition, compressed; in memory it takes several times as much. */
 const FETCH_PARTITION_MAX_BYTES = 256 * 1024
 
+/** As {@link FETCH_PARTITION_MAX_BYTES}, where scans need it; and the most that one fetch returns of all partitions. */
+const SCANNED_PARTITION_MAX_BYTES = 2 ** 20
+const SCANNED_MAX_BYTES = 2 ** 22
+
+/** Of each partition. With fewer, a scan that is faster than librdkafka waits for the next fetch. */
+const SCAN_PREFETCHED_RECORDS = 20_000
+
+/**
+ * How long a broker holds a fetch that has nothing to return. A range ends with such a fetch where its last offsets are of aborted records or of the end of a
+ * transaction, and the next read waits for one that is under way.
+ */
+const FETCH_WAIT_MS = 10
+
 /** Records of one poll. */
 const READ_MAX_RECORDS = 2_000
 
@@ -71,6 +84,13 @@ const READ_PAUSE_MS = 2
 
 /** The longest that a follower waits for the client to say that there are records. */
 const FOLLOW_WAIT_MS = 1_000
+
+const READING: Settings = { 'enable.partition.eof': true, 'fetch.wait.max.ms': FETCH_WAIT_MS }
+const SCANNING: Settings = {
+  'queued.min.messages': SCAN_PREFETCHED_RECORDS,
+  'fetch.message.max.bytes': SCANNED_PARTITION_MAX_BYTES,
+  'fetch.max.bytes': SCANNED_MAX_BYTES,
+}
 
 type Isolation = 'read_committed' | 'read_uncommitted'
 const BOTH = ['read_committed', 'read_uncommitted'] as const satisfies readonly Isolation[]
@@ -110,8 +130,10 @@ export function createRangeReader(options: {
   /** The group whose committed offsets can be read. The reader never joins it or commits to it. */
   groupId?: string
   prefetchMaxBytes?: number
+  /** For reading much data with a filter: larger fetches, and more prefetched records. */
+  forScans?: boolean
 }): RangeReader {
-  const { config, clientId, log, prefetchMaxBytes = PREFETCH_MAX_BYTES } = options
+  const { config, clientId, log, prefetchMaxBytes = PREFETCH_MAX_BYTES, forScans = false } = options
   // librdkafka requires one, used or not.
   const { groupId = `${clientId}-ranges` } = options
   const stopping = new AbortController()
@@ -131,11 +153,12 @@ export function createRangeReader(options: {
     const open = () => {
       const consumer = new (native().KafkaConsumer)({
         ...readerSettings(config, clientId),
-        ...(use === 'following' ? FOLLOWING : { 'isolation.level': use, 'enable.partition.eof': true }),
+        ...(use === 'following' ? FOLLOWING : { ...READING, 'isolation.level': use }),
         'group.id': groupId,
         'queued.max.messages.kbytes': Math.ceil(prefetchMaxBytes / 1024),
         'queued.min.messages': Math.ceil(prefetchMaxBytes / PREFETCHED_RECORD_BYTES),
         'fetch.message.max.bytes': FETCH_PARTITION_MAX_BYTES,
+        ...(forScans ? SCANNING : {}),
       })
       consumer.on('event.log', ({ fac, message }) => {
         if (fac === 'FAIL') named = reasonOf(message, config)?.reason ?? named
