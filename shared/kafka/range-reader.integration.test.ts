@@ -5,13 +5,14 @@ import type { IncomingRecord, OutgoingRecord } from '../events/record.ts'
 import { testBrokers, uniqueName } from '../testing/brokers.ts'
 import { commonConfig } from '../testing/common-config.ts'
 import { startControlledMock } from '../testing/controlled-mock.ts'
+import { FakeKafka } from '../testing/fake-kafka.ts'
 import { openTransaction } from '../testing/open-transaction.ts'
 import { until } from '../testing/until.ts'
 import { createTopicAdmin } from './admin.ts'
 import { createGroupConsumer } from './consumer.ts'
 import { createRangeReader } from './range-reader.ts'
 import { createTransactor } from './transactor.ts'
-import type { ReadOptions, RecordFilter, TopicPartition } from './types.ts'
+import type { RangeReader, ReadOptions, RecordFilter, TopicPartition } from './types.ts'
 
 const config = commonConfig({ KAFKA_BROKERS: testBrokers() })
 const log = pino({ level: 'silent' })
@@ -65,12 +66,12 @@ async function writeAborted(topic: string): Promise<void> {
 const nameOf = ({ value }: IncomingRecord): string => String(value)
 
 /** Reads all that is committed in partition 0. */
-async function namesIn(topic: string, options: ReadOptions = {}): Promise<string[]> {
+async function namesIn(topic: string, options: ReadOptions = {}, from: RangeReader = reader): Promise<string[]> {
   const at = { topic, partition: 0 }
-  const [ends] = await reader.ends([at])
+  const [ends] = await from.ends([at])
   const names: string[] = []
   const range = { ...at, from: ends?.beginning ?? 0, to: ends?.stable ?? 0 }
-  await reader.read([range], (record) => names.push(nameOf(record)), options)
+  await from.read([range], (record) => names.push(nameOf(record)), options)
   return names
 }
 
@@ -78,10 +79,17 @@ const idIs = (value: string): RecordFilter => ({ headers: [{ name: 'ce_id', valu
 
 describe('a filter', () => {
   let topic: string
+  /** The same records in memory. */
+  const fake = new FakeKafka()
   beforeAll(async () => {
     topic = await newTopic()
+    fake.createTopic(topic)
+    const writeToBoth = async (outputs: readonly OutgoingRecord[]) => {
+      await write(outputs)
+      for (const output of outputs) fake.append(output)
+    }
     const twice = { names: ['ce_id', 'ce_id'], values: ['other', 'a'] }
-    await write([
+    await writeToBoth([
       recordOf(topic, 'a', { key: 'key', headers: headersOf({ ce_id: 'a', ce_source: '/shops/berlin' }) }),
       recordOf(topic, 'ab', { headers: headersOf({ ce_id: 'ab', ce_source: '/shops/bern' }) }),
       recordOf(topic, 'no value', { headers: { names: ['ce_id'], values: [null] } }),
@@ -89,7 +97,7 @@ describe('a filter', () => {
       recordOf(topic, 'bytes', { headers: headersOf({ ce_id: Buffer.from([0xff, 0x61, 0]) }), key: '' }),
     ])
     await writeAborted(topic)
-    await write([
+    await writeToBoth([
       recordOf(topic, 'structured', { headers: headersOf({ 'content-type': 'Application/CloudEvents+json' }) }),
       recordOf(topic, 'like structured', { headers: headersOf({ 'content-type': 'application/cloudevent' }) }),
       recordOf(topic, 'other case', { headers: headersOf({ CE_ID: 'a' }) }),
@@ -115,6 +123,7 @@ describe('a filter', () => {
   test.each(cases)('finds %s, and what only the caller can decide', async (_, filter, expected) => {
     const progress: number[] = []
     expect(await namesIn(topic, { filter, onProgress: (offsets) => progress.push(offsets) })).toEqual(expected)
+    expect(await namesIn(topic, { filter }, fake.reader())).toEqual(expected)
     const [ends] = await reader.ends([{ topic, partition: 0 }])
     // Of aborted records and of transactions' ends, too.
     expect(progress.at(-1)).toBe(ends?.stable ?? 0)
