@@ -79,6 +79,20 @@ test('a consumer with a rebalance callback may be disconnected, also when it nev
 test('a subscription by regular expression writes nothing on stderr', () =>
   expectInChild(({ consumer }) => consumer.subscribe([/^quiet/]).subscription(), ['^quiet']))
 
+test('a group that cannot be described is answered with its error', () =>
+  expectInChild(
+    async ({ native, producer }) => {
+      // The mock cluster does not know the request.
+      const admin = native.AdminClient.createFrom(producer)
+      const { groups } = await new Promise<{ groups: { groupId: string; error?: object; protocol: string }[] }>(
+        (resolve) =>
+          admin.describeGroups(['none'], { timeout: 10_000 }, (_: unknown, answer: never) => resolve(answer)),
+      )
+      return groups.map(({ groupId, error, protocol }) => [groupId, error !== undefined, protocol])
+    },
+    [['none', true, '']],
+  ))
+
 test('produce() throws for headers of a wrong type, and queues and holds nothing', () =>
   expectInChild(
     async ({ producer, handles }) => {
