@@ -365,7 +365,7 @@ export class Assignments {
 
   async #endLeftOvers(owned: TopicPartition | undefined): Promise<void> {
     const { reader, transactor, onFailed } = this.deps
-    const { topic, partition } = owned ?? { topic: (await reader.topics()).find(isInput), partition: 0 }
+    const { topic, partition } = owned ?? { topic: [...(await reader.topics()).keys()].find(isInput), partition: 0 }
     if (topic === undefined) return
     const result = await transactor.release([{ topic, partition }], 'committed offset', this.#membership())
     if (result.kind === 'released') return

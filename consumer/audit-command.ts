@@ -388,7 +388,7 @@ async function run({ topic, from, to, json }: Extract<Arguments, { kind: 'audit'
     })
     const [partitions = 0] = counts
     if (partitions === 0) {
-      process.stderr.write(`audit: ${absent(topic, await reader.topics())}\n`)
+      process.stderr.write(`audit: ${absent(topic, [...(await reader.topics()).keys()])}\n`)
       return EXIT.usage
     }
     const fault = topicFault(names, counts)

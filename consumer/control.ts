@@ -110,7 +110,7 @@ export class StreamPauses {
   async #look(): Promise<void> {
     const { reader, controlReader } = this.deps
     // Asking for the ends of a topic that does not exist would create it on brokers that create topics on demand.
-    this.#exists ||= (await reader.topics()).includes(CONTROL_TOPIC)
+    this.#exists ||= (await reader.topics()).has(CONTROL_TOPIC)
     if (!this.#exists) {
       if (this.#controls === undefined) this.#learn(new Map())
       return

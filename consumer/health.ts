@@ -1,5 +1,6 @@
 import type { IncomingRecord } from '../shared/events/record.ts'
 import { CONTROL_TOPIC, parseTopic } from '../shared/events/topics.ts'
+import type { Check } from '../shared/http/ops.ts'
 import type { Position } from '../shared/kafka/statistics.ts'
 import {
   type GroupConsumer,
@@ -10,7 +11,6 @@ import {
   type TopicPartition,
   type Transactor,
 } from '../shared/kafka/types.ts'
-import type { Check } from '../shared/service/ops.ts'
 import type { ConsumerMetrics } from './metrics.ts'
 import { PAUSE_CAUSES } from './partition-state.ts'
 import type { Pipeline } from './pipeline.ts'

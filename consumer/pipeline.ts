@@ -362,7 +362,7 @@ export class Pipeline {
     const { reader, topics: pattern, log } = this.deps
     while (this.#ending === undefined) {
       try {
-        this.#hasTopics = (await reader.topics()).some((topic) => pattern.test(topic))
+        this.#hasTopics = [...(await reader.topics()).keys()].some((topic) => pattern.test(topic))
         const ours = [...this.#assignments.partitions.values()].flatMap((one) => [one, ...one.outputs])
         const names = new Set(ours.map(({ topic }) => topic))
         for (const [topic, id] of names.size === 0 ? [] : await reader.topicIds([...names])) {

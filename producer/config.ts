@@ -1,6 +1,7 @@
 import { type Static, Type } from '@sinclair/typebox'
-import { loadTenants, type Tenants } from '../shared/http/tenants.ts'
-import { ConfigError, choice, commonFaults, commonVariables, integer, loadConfig } from '../shared/service/config.ts'
+import { authFaults, authVariables, loadWithTenants } from '../shared/http/access-config.ts'
+import type { Tenants } from '../shared/http/tenants.ts'
+import { choice, commonFaults, commonVariables, integer, loadConfig } from '../shared/service/config.ts'
 
 const KIB = 1024
 const MIB = 1024 * KIB
@@ -21,20 +22,7 @@ export const producerVariables = Type.Object({
     65_535,
     'The operations port: /livez, /readyz, /startupz, /metrics. 0 chooses a free one.',
   ),
-  AUTH: choice(['on', 'off'], {
-    default: 'on',
-    description:
-      'on: requests need a key from TENANTS_FILE. off: every request is of the tenant "default"; only with NODE_ENV=development.',
-  }),
-  TENANTS_FILE: Type.Optional(
-    Type.String({ description: 'With AUTH=on: the JSON file of tenants, their streams, quotas and hashed keys.' }),
-  ),
-  STREAMS: Type.Optional(
-    Type.String({
-      pattern: '^[a-z0-9][a-z0-9-]{0,62}(,[a-z0-9][a-z0-9-]{0,62})*$',
-      description: 'With AUTH=off: streams besides "events", separated by commas.',
-    }),
-  ),
+  ...authVariables,
   CLOUDEVENTS_STRICT: choice(['on', 'off'], {
     default: 'off',
     description:
@@ -133,43 +121,17 @@ export const loadProducerConfig = (env: Env): ProducerConfig => loadConfig(produ
  * The configuration, and with AUTH=on the tenants of its file.
  * @throws ConfigError naming every fault of both
  */
-export function loadProducer(env: Env): { config: ProducerConfig; tenants: Tenants | undefined } {
-  let tenants: Tenants | undefined
-  const config = loadConfig(producerVariables, env, (given) => {
-    const faults = producerFaults(given)
-    if (given.AUTH === 'off' || given.TENANTS_FILE === undefined) return faults
-    try {
-      tenants = loadTenants(given.TENANTS_FILE)
-    } catch (error) {
-      if (!(error instanceof ConfigError)) throw error
-      faults.push(...error.faults)
-    }
-    return faults
-  })
-  return { config, tenants }
-}
+export const loadProducer = (env: Env): { config: ProducerConfig; tenants: Tenants | undefined } =>
+  loadWithTenants(producerVariables, env, producerFaults)
 
 /** KAFKA_BROKERS, which has no default, may be missing while faults are looked for. */
 type Given = Omit<ProducerConfig, 'KAFKA_BROKERS'>
 
 function producerFaults(config: Given): string[] {
-  const faults = commonFaults(config)
+  const faults = [...commonFaults(config), ...authFaults(config)]
   const fault = (when: boolean, text: string): void => {
     if (when) faults.push(text)
   }
-  fault(
-    config.AUTH === 'off' && config.NODE_ENV !== 'development',
-    'AUTH=off is for development only: set NODE_ENV=development too, or AUTH=on.',
-  )
-  fault(config.AUTH === 'on' && config.TENANTS_FILE === undefined, 'TENANTS_FILE is not set, and AUTH is on.')
-  fault(
-    config.AUTH === 'off' && config.TENANTS_FILE !== undefined,
-    'TENANTS_FILE is set, and AUTH=off does not read it: remove one.',
-  )
-  fault(
-    config.AUTH === 'on' && config.STREAMS !== undefined,
-    'STREAMS is for AUTH=off; with AUTH=on the streams stand in TENANTS_FILE.',
-  )
   const above = (name: NumberVariable, limit: NumberVariable, why: string): void =>
     fault(config[name] > config[limit], `${name}=${config[name]} is more than ${limit}=${config[limit]}: ${why}.`)
   above('MAX_BODY_BYTES', 'MAX_IN_FLIGHT_BYTES', 'such a body could never be taken')

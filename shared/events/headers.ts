@@ -30,6 +30,8 @@ export const ORIGIN = 'kt-origin'
 export const GENERATION = 'kt-generation'
 /** On redriven events, not on their results: the position of the dead letter, `topic/partition/offset`. */
 export const REDRIVEN_FROM = 'kt-redriven-from'
+/** On redrives that were changed: `1`. */
+export const EDITED = 'kt-edited'
 /** On results, retries and dead letters: the transaction that wrote them, `TRANSACTIONAL-ID:CLIENT-NUMBER`. */
 export const TRANSACTION = 'kt-transaction'
 

@@ -10,7 +10,7 @@ export const eventIdentity = (source: string, id: string, generation = 0): strin
 /** The identity of a record that is not an event. No source starts with a line feed. */
 export const originIdentity = (origin: string): string => `\n${origin}`
 
-const MAX_GENERATION = 2 ** 31 - 1
+export const MAX_GENERATION = 2 ** 31 - 1
 
 /** A record's generation, by the last header of that name: 1 to 2^31-1. Without one, and for anything that is not written so, 0. */
 export function generationOf(headers: RecordHeaders): number {

@@ -145,13 +145,25 @@ export function withoutValue(record: IncomingRecord, event: Event | undefined): 
   const { topic, partition, offset, timestampMs, key, headers } = record
   const kept = { topic, partition, offset, timestampMs, key, value: null, headers }
   if (event === undefined || !STRUCTURED.test(headerText(headers, CONTENT_TYPE) ?? '')) return kept
-  const { names, values } = attributeHeaders(event)
+  return { ...kept, headers: withOthers(attributeHeaders(event), headers) }
+}
+
+/** Adds those of a record's headers that are not of its event. */
+function withOthers({ names, values }: HeaderLists, headers: RecordHeaders): HeaderLists {
   for (const [index, name] of headers.names.entries()) {
     if (name === CONTENT_TYPE || name.startsWith(ATTRIBUTE_PREFIX)) continue
     names.push(name)
     values.push(headers.values[index] ?? null)
   }
-  return { ...kept, headers: { names, values } }
+  return { names, values }
+}
+
+/** A record with another event in binary mode, and its other headers. */
+export function withAttributes(record: IncomingRecord, event: Event): IncomingRecord {
+  const { topic, partition, offset, timestampMs, key } = record
+  const headers = attributeHeaders(event)
+  add(headers, CONTENT_TYPE, event.datacontenttype)
+  return { topic, partition, offset, timestampMs, key, value: event.data, headers: withOthers(headers, record.headers) }
 }
 
 /** A record with only the required attributes of its event, and its generation; empty if it is not an event. */

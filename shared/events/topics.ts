@@ -38,3 +38,10 @@ export const parseTopic = (
   const [, input = '', tenant = '', stream = '', role] = match
   return { tenant, stream, input, role: (role as TopicRole | undefined) ?? 'input' }
 }
+
+/** A stream's topic of acts: what was done to its dead letters and to itself, and by whom. It has one partition. */
+export const actsTopic = (input: string): string => `${input}.acts`
+
+/** Topic settings: of streams’ pauses the last counts, and acts are kept for good, since a dead letter that was acted on must not be acted on again. */
+export const CONTROL_SETTINGS = { 'cleanup.policy': 'compact' } as const
+export const ACTS_SETTINGS = { 'cleanup.policy': 'delete', 'retention.ms': '-1', 'retention.bytes': '-1' } as const

@@ -69,24 +69,34 @@ const tryOut = (path, method, content, parameters) => {
     return colon > 0 ? [[line.slice(0, colon).trim(), line.slice(colon + 1).trim()]] : []
   })
   const curl = () => ['curl ' + (method === (body ? 'post' : 'get') ? '' : '-X ' + method.toUpperCase() + ' ') + quoted(url()), ...(key ? [['Authorization', 'Bearer <key>'], ...fields()] : fields()).map((one) => '-H ' + quoted(one.join(': '))), ...(body ? ['--data-binary ' + quoted(body.value)] : [])].join(' \\\n  ')
+  let sending
   const send = async () => {
-    button.disabled = true
+    if (sending) return sending.abort()
+    sending = new AbortController()
+    button.textContent = 'Stop'
     status.textContent = 'Sending'
     try {
       const authorization = key?.value ? [['Authorization', 'Bearer ' + key.value]] : []
-      const response = await fetch(url(), { method: method.toUpperCase(), headers: [...fields(), ...authorization], body: body?.value, credentials: 'omit' })
-      answer.textContent = [...response.headers].map((one) => one.join(': ')).join('\n') + '\n\n' + (await response.text())
+      const response = await fetch(url(), { method: method.toUpperCase(), headers: [...fields(), ...authorization], body: body?.value, credentials: 'omit', signal: sending.signal })
       status.textContent = response.status + ' ' + response.statusText
+      answer.textContent = [...response.headers].map((one) => one.join(': ')).join('\n') + '\n\n'
+      answer.hidden = false
+      // In parts: some answers have no end.
+      const parts = response.body?.pipeThrough(new TextDecoderStream()).getReader()
+      for (let part = await parts?.read(); part && !part.done; part = await parts.read()) answer.textContent = (answer.textContent + part.value).slice(0, 1000000)
     } catch (error) {
-      answer.textContent = String(error)
-      status.textContent = 'No answer'
+      if (!sending.signal.aborted) {
+        answer.textContent = String(error)
+        status.textContent = 'No answer'
+      }
     }
     answer.hidden = false
-    button.disabled = false
+    sending = undefined
+    button.textContent = 'Send'
   }
   const button = el('button', { type: 'button', onclick: send }, 'Send')
   const types = Object.entries(content ?? {}).map(([type, one]) => {
-    const example = one.example ?? Object.values(one.examples)[0].value
+    const example = one.example ?? Object.values(one.examples ?? {})[0]?.value ?? {}
     const choose = () => {
       head.value = 'Content-Type: ' + type
       body.value = typeof example === 'string' ? example : JSON.stringify(example, null, 2)
@@ -104,7 +114,7 @@ const tryOut = (path, method, content, parameters) => {
 const resolved = (one) => one.$ref ? one.$ref.split('/').slice(1).reduce((at, name) => at[name], api) : one
 const operation = (path, method, one, parameters) => el('section', {},
   el('div', { class: 'path' }, el('span', { class: 'method' }, method.toUpperCase()), code(path)),
-  el('p', {}, one.summary + '.'), one.description ? el('p', {}, one.description) : undefined,
+  el('p', {}, one.summary + '.'), one.description ? el('p', {}, one.description.replaceAll('\`', '')) : undefined,
   method === 'options' ? undefined : tryOut(path, method, one.requestBody?.content, parameters),
   parameters.length > 0 ? el('details', {}, el('summary', {}, 'Parameters'), rows(parameters.map((p) => [code(p.name + (p.required ? ' *' : '')), p.in, p.description]))) : undefined,
   el('details', method === 'options' ? {} : { open: '' }, el('summary', {}, 'Answers'), rows(Object.entries(one.responses).map(([status, r]) => [el('span', { class: 'status' }, status), resolved(r).description.replaceAll('\`', '')]))))

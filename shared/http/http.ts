@@ -33,6 +33,15 @@ export function ambiguity(headers: Headers): string | undefined {
   return host === null || HOST.test(host) ? undefined : 'Host must be given once, as a host and a port.'
 }
 
+/**
+ * Whether a request names a host as websites have: then it may be from a page of such a site whose name was pointed at this machine (DNS rebinding), which
+ * browsers take for the same origin. Addresses, names without a dot, and those that are reserved for private use (RFC 6761; .internal) cannot be.
+ */
+export function isOfWebsite(headers: Headers): boolean {
+  const host = (headers.get('host') ?? '').replace(/:\d*$/, '').replace(/\.$/, '').toLowerCase()
+  return host.includes('.') && !/^(?:\[|[\d.]+$)/.test(host) && !/\.(localhost|internal|test)$/.test(host)
+}
+
 /** A HEAD request as the GET that it asks about (RFC 9110, section 9.3.2). Bun then omits the body and keeps its length; Hono would omit both. */
 export function headAsGet(request: Request): Request {
   if (request.method !== 'HEAD') return request

@@ -63,12 +63,14 @@ const PREFETCHED_RECORD_BYTES = 4_096
 /** The most that one fetch returns of a partition, compressed; in memory it takes several times as much. */
 const FETCH_PARTITION_MAX_BYTES = 256 * 1024
 
-/** As {@link FETCH_PARTITION_MAX_BYTES}, where scans need it; and the most that one fetch returns of all partitions. */
-const SCANNED_PARTITION_MAX_BYTES = 2 ** 20
-const SCANNED_MAX_BYTES = 2 ** 22
+/**
+ * As {@link FETCH_PARTITION_MAX_BYTES}, for scans. More makes none faster, takes more memory, and delays the next range: a fetch that is under way is not cut
+ * short.
+ */
+const SCANNED_PARTITION_MAX_BYTES = 128 * 1024
 
 /** Of each partition. With fewer, a scan that is faster than librdkafka waits for the next fetch. */
-const SCAN_PREFETCHED_RECORDS = 20_000
+const SCAN_PREFETCHED_RECORDS = 10_000
 
 /**
  * How long a broker holds a fetch that has nothing to return. A range ends with such a fetch where its last offsets are of aborted records or of the end of a
@@ -89,7 +91,6 @@ const READING: Settings = { 'enable.partition.eof': true, 'fetch.wait.max.ms': F
 const SCANNING: Settings = {
   'queued.min.messages': SCAN_PREFETCHED_RECORDS,
   'fetch.message.max.bytes': SCANNED_PARTITION_MAX_BYTES,
-  'fetch.max.bytes': SCANNED_MAX_BYTES,
 }
 
 type Isolation = 'read_committed' | 'read_uncommitted'
@@ -444,7 +445,7 @@ export function createRangeReader(options: {
   return {
     async topics() {
       const { topics } = await clusterMetadata(await client('read_committed'), BROKER_CALL_TIMEOUT_MS)
-      return topics.map(({ name }) => name)
+      return new Map(topics.map(({ name, partitions }) => [name, partitions.length]))
     },
     async partitionCount(topic) {
       const { topics } = await clusterMetadata(await client('read_committed'), BROKER_CALL_TIMEOUT_MS, topic)

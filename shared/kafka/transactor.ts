@@ -345,17 +345,17 @@ export function createTransactor(options: TransactorOptions): Transactor {
         return writeAndCommit(transaction, outputs)
       }),
     write: (outputs) => inTurn((transaction) => writeAndCommit(transaction, outputs)),
-    async release(held, what, membership) {
+    async release(held, ...[what, membership]) {
       // The marker of an abort ends every transaction that this id has open in the partition.
       const result = await inTurn(async (transaction): Promise<ReleaseResult | TransactionResult> => {
         const name = what === 'records' ? `${life}-${++transactions}${RELEASE_SUFFIX}` : undefined
         const fault =
-          name === undefined
+          what === 'committed offset'
             ? await transaction.sendOffsets(
                 held.map((at) => ({ ...at, offset: 0, metadata: RELEASED })),
                 membership,
               )
-            : await writeTo(transaction, held, name)
+            : await writeTo(transaction, held, name ?? '')
         const ended = await transaction.abort(fault ?? { message: '' })
         return fault === undefined && ended.kind === 'aborted' ? { kind: 'released', transaction: name } : ended
       })

@@ -229,8 +229,7 @@ export interface Transactor {
    */
   release(
     held: readonly TopicPartition[],
-    what: 'records' | 'committed offset',
-    membership: Membership,
+    ...what: ['records', (Membership | undefined)?] | ['committed offset', Membership]
   ): Promise<ReleaseResult>
   /** Within a bound, whether or not Kafka answers. */
   close(): Promise<void>
@@ -288,8 +287,8 @@ export interface GroupDescription {
 
 /** Reads ranges of partitions without joining a group. */
 export interface RangeReader {
-  /** The names of all topics. */
-  topics(): Promise<string[]>
+  /** The numbers of partitions of all topics, by name. */
+  topics(): Promise<ReadonlyMap<string, number>>
   /** Topic IDs by name, without topics that do not exist. A recreated topic has a new ID. */
   topicIds(topics: readonly string[]): Promise<Map<string, string>>
   /** 0 when the topic does not exist. */

@@ -1,8 +1,9 @@
 /** Arguments of commands, with the same `--help` and usage errors in every command. */
 import { type ParseArgsConfig, parseArgs } from 'node:util'
 
-/** `sysexits.h`: EX_USAGE. */
+/** `sysexits.h`: EX_USAGE, EX_UNAVAILABLE. */
 export const EXIT_USAGE = 64
+export const EXIT_UNAVAILABLE = 69
 
 /** Writes the fault and the help to standard error and ends the process with 64. */
 export function refuse(fault: string, help: string): never {

@@ -67,3 +67,16 @@ describe('sleep', () => {
     expect(listeners).toBe(0)
   })
 })
+
+test('a wait that is longer than a timer can be does not end at once', async () => {
+  const ending = new AbortController()
+  let isOver = false
+  const waiting = [1e10, Number.POSITIVE_INFINITY].map(async (ms) => {
+    await sleep(ms, ending.signal)
+    isOver = true
+  })
+  await sleep(10)
+  expect(isOver).toBe(false)
+  ending.abort()
+  await Promise.all(waiting)
+})

@@ -19,7 +19,10 @@ export function delayMs(backoff: Backoff, attempt: number, random: () => number 
   return full / 2 + (full / 2) * random()
 }
 
-/** Resolves after `ms`, or as soon as the signal is aborted. */
+/** The longest time of a timer, some 24 days: over it, the timer would end at once. */
+const MAX_TIMER_MS = 2 ** 31 - 1
+
+/** Resolves after `ms`, at most 24 days, or as soon as the signal is aborted. */
 export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     if (signal?.aborted === true) return resolve()
@@ -28,7 +31,7 @@ export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
       signal?.removeEventListener('abort', done)
       resolve()
     }
-    const timer = setTimeout(done, Math.max(0, ms))
+    const timer = setTimeout(done, Math.min(Math.max(0, ms), MAX_TIMER_MS))
     signal?.addEventListener('abort', done)
   })
 }

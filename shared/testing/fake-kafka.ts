@@ -482,12 +482,15 @@ export class FakeKafka {
           const notWritten = await begin('outputs', 'commit')
           return notWritten === undefined ? writeAndCommit(outputs, []) : abort(notWritten)
         }),
-      release: (held, what, membership) =>
+      release: (held, ...[what, membership]) =>
         inTurn(async (): Promise<ReleaseResult> => {
           if (epoch === undefined) return { kind: 'not released', reason: 'not connected' }
           const isOffset = what === 'committed offset'
           const offsets = held.map((at) => ({ ...at, offset: 0, metadata: RELEASED }))
-          const fault = isOffset ? await addOffsets(offsets, membership, 'release') : await begin('outputs', 'release')
+          const fault =
+            what === 'committed offset'
+              ? await addOffsets(offsets, membership, 'release')
+              : await begin('outputs', 'release')
           const transaction = isOffset ? undefined : `${life}-${++transactions}${RELEASE_SUFFIX}`
           if (fault === undefined && transaction !== undefined)
             for (const at of held) {
@@ -544,7 +547,7 @@ export class FakeKafka {
       }
     const read = reading('committed')
     return {
-      topics: async () => [...this.#topics.keys()],
+      topics: async () => new Map([...this.#topics].map(([name, logs]) => [name, logs.length])),
       partitionCount: async (topic) => this.#topics.get(topic)?.length ?? 0,
       offsetsAt: async (partitions, timestampMs) =>
         partitions.map(
