@@ -6,7 +6,7 @@ import type { ConsumerConfig } from './config.ts'
 import { deadLetter } from './dead-letter.ts'
 import { type Decoded, decode, keyOf } from './decode.ts'
 import type { Deduplication } from './dedupe.ts'
-import { type Context, type ContextStart, contextEnd, type Enricher, type RecordOrigin } from './enrich.ts'
+import { type Context, type ContextStart, contextEnd, type Enricher, nameOf, type RecordOrigin } from './enrich.ts'
 import { type Attempt, withAttempt } from './failed-attempts.ts'
 import { type Given, type Result, runAttempt } from './handlers/attempt.ts'
 import type { RegisteredHandler } from './handlers/handler.ts'
@@ -269,7 +269,7 @@ function handle(
   } catch (error) {
     first = Promise.reject(error)
   }
-  if (first instanceof Promise) return attempts(first, attempt, job, work, partition, deps)
+  if (first instanceof Promise) return attempts(first, attempt, registered, job, work, partition, deps)
   return { kind: 'processed', output: work.output(first, job.past.failed) }
 }
 
@@ -277,6 +277,7 @@ function handle(
 async function attempts(
   first: Promise<Result>,
   attemptAgain: (number: number) => Result | Promise<Result>,
+  registered: RegisteredHandler,
   job: Job,
   work: Work,
   partition: PartitionView,
@@ -294,6 +295,7 @@ async function attempts(
     } catch (error) {
       if (signal.aborted) return { kind: 'abandoned' }
       const failed = failedBy(error, deps.redact)
+      failed.failure.handler = nameOf(registered)
       const tried: Past = {
         ...past,
         attempts: attempt,

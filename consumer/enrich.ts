@@ -59,7 +59,8 @@ export function createEnricher({
   }
 }
 
-const nameOf = ({ type, version }: { type: string; version: string }): string => `${type}@${version}`
+/** `type@version` of a handler. */
+export const nameOf = ({ type, version }: { type: string; version: string }): string => `${type}@${version}`
 
 /** The JSON of a context, up to the fingerprint, of an event that is processed now; the addon adds what is known of the event (shared/kafka/native/shim/passing.cc). */
 export type ContextStart = (tenant: string, stream: string) => { text: string; processedAtMs: number }

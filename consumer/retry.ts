@@ -44,10 +44,12 @@ export const REASONS = [
   'internal error',
 ] as const
 
-/** The `kt-error` header, as JSON. */
+/** Why an event was retried or put aside: the `kt-error` header, as JSON. */
 export interface Failure {
   reason: (typeof REASONS)[number]
   message: string
+  /** `type@version` of the handler that failed; absent where none was called. */
+  handler?: string
 }
 
 /** What follows a failed attempt. */
@@ -103,7 +105,7 @@ export function decide(
   if (attempt >= config.MAX_ATTEMPTS)
     return {
       kind: 'dead',
-      failure: { reason: 'out of attempts', message: `${attempt} attempts, the last: ${failure.message}` },
+      failure: { ...failure, reason: 'out of attempts', message: `${attempt} attempts, the last: ${failure.message}` },
     }
   // A short outage may end before an event has gone through `.retry`.
   if (quickAttempt < config.QUICK_ATTEMPTS) {
