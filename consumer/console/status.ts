@@ -1,0 +1,214 @@
+import { type Static, Type } from '@sinclair/typebox'
+import { siblingTopic } from '../../shared/events/topics.ts'
+import {
+  type CommittedOffset,
+  type PartitionEnds,
+  partitionName,
+  type TopicPartition,
+} from '../../shared/kafka/types.ts'
+import { decodeAhead } from '../ahead.ts'
+import type { LetterAct } from './acts-log.ts'
+import { answered, orProblem, type Readers } from './readers.ts'
+import { oneOf } from './schemas.ts'
+import { partitionsOf, type Stream } from './streams.ts'
+
+/** How a stream is doing: lag, rates, and which consumer reads what, from what Kafka tells. */
+
+const Time = Type.String({ format: 'date-time' })
+
+export const PartitionStatus = Type.Object(
+  {
+    partition: Type.Integer({ minimum: 0 }),
+    state: oneOf(['read', 'not assigned', 'paused'], {
+      description: 'read: a consumer has it. The consumer’s own metrics say whether it makes progress.',
+    }),
+    consumer: Type.Optional(Type.String({ description: 'The client id of the consumer that it is assigned to.' })),
+    committed: Type.Integer({ minimum: -1, description: 'The next offset to process; -1: nothing was committed yet.' }),
+    end: Type.Integer({ minimum: 0 }),
+    lag: Type.Integer({ minimum: 0, description: 'Records without a committed outcome.' }),
+    waiting: Type.Integer({
+      minimum: 0,
+      description: 'Records of .retry without a committed outcome.',
+    }),
+  },
+  { title: 'PartitionStatus' },
+)
+
+export const StreamStatus = Type.Object(
+  {
+    tenant: Type.String(),
+    stream: Type.String(),
+    paused: Type.Optional(
+      Type.Object(
+        { by: Type.String(), time: Time, reason: Type.Optional(Type.String()) },
+        { description: 'Present while it is paused.' },
+      ),
+    ),
+    group: Type.Object({
+      id: Type.String(),
+      state: Type.String({ description: 'As Kafka names it.', examples: ['STABLE', 'EMPTY'] }),
+    }),
+    consumers: Type.Array(
+      Type.Object({
+        clientId: Type.String(),
+        host: Type.String(),
+        partitions: Type.Array(Type.Integer(), { description: 'Of this stream.' }),
+      }),
+      { description: 'All members of the group.' },
+    ),
+    lag: Type.Integer({ minimum: 0 }),
+    waiting: Type.Integer({ minimum: 0 }),
+    rates: Type.Object(
+      {
+        seconds: Type.Number({ description: 'Over how long they were measured.' }),
+        in: Type.Number({ description: 'Records a second into the stream.' }),
+        done: Type.Optional(
+          Type.Number({
+            description: 'Records a second that were committed; absent until the stream was asked for twice.',
+          }),
+        ),
+      },
+      { title: 'Rates' },
+    ),
+    partitions: Type.Array(PartitionStatus),
+  },
+  { title: 'StreamStatus' },
+)
+export type StreamStatus = Static<typeof StreamStatus>
+
+/** The incoming rate is that of so long. */
+const RATE_SECONDS = 60
+
+/** Samples of committed offsets closer together than this tell no rate; older ones than that are replaced. */
+const LEAST_SAMPLE_MS = 1_000
+const MOST_SAMPLE_MS = 60_000
+
+/** A partition’s lag of at most so many offsets is counted. */
+const MAX_COUNTED_OFFSETS = 200
+
+/** What was committed of a stream at one moment. */
+interface Sample {
+  atMs: number
+  done: number
+}
+
+export class Statuses {
+  readonly #samples = new Map<string, Sample>()
+
+  constructor(
+    readonly readers: Readers,
+    readonly groupId: string,
+    readonly signal: AbortSignal,
+  ) {}
+
+  async of(stream: Stream, paused: Pick<LetterAct, 'by' | 'time' | 'reason'> | undefined): Promise<StreamStatus> {
+    const { readers } = this
+    const inputs = partitionsOf(stream, 'input')
+    const retries = inputs.map(({ partition }) => ({ topic: siblingTopic(stream.input, 'retry'), partition }))
+    const committed = await answered(readers.meta.committed([...inputs, ...retries]))
+    const [ends, group, since] = await answered(
+      Promise.all([
+        readers.meta.ends([...inputs, ...retries]),
+        readers.meta.group(),
+        readers.meta.offsetsAt(inputs, Date.now() - RATE_SECONDS * 1000),
+      ]),
+    )
+    const members = group.members.map(({ clientId, host, partitions }) => ({
+      clientId,
+      host,
+      partitions: partitions.flatMap(({ topic, partition }) => (topic === stream.input ? [partition] : [])),
+    }))
+    const lags = await this.#lags([...inputs, ...retries], committed, ends)
+    const lagOf = (index: number): number => lags[index] ?? 0
+    const partitions = inputs.map(({ partition }, index) => {
+      const consumer = members.find((member) => member.partitions.includes(partition))?.clientId
+      return {
+        partition,
+        state:
+          consumer === undefined
+            ? ('not assigned' as const)
+            : paused === undefined
+              ? ('read' as const)
+              : ('paused' as const),
+        ...(consumer === undefined ? {} : { consumer }),
+        committed: committed[index]?.offset ?? -1,
+        end: ends[index]?.end ?? 0,
+        lag: lagOf(index),
+        waiting: lagOf(inputs.length + index),
+      }
+    })
+    const arrived = inputs.reduce(
+      (sum, _, index) => sum + Math.max(0, (ends[index]?.end ?? 0) - (since[index] ?? Number.POSITIVE_INFINITY)),
+      0,
+    )
+    const done = this.#doneRate(stream, inputs, committed)
+    return {
+      tenant: stream.tenant,
+      stream: stream.name,
+      ...(paused === undefined
+        ? {}
+        : {
+            paused: {
+              by: paused.by,
+              time: paused.time,
+              ...(paused.reason === undefined ? {} : { reason: paused.reason }),
+            },
+          }),
+      group: { id: this.groupId, state: group.state },
+      consumers: members.sort((a, b) => a.clientId.localeCompare(b.clientId)),
+      lag: partitions.reduce((sum, one) => sum + one.lag, 0),
+      waiting: partitions.reduce((sum, one) => sum + one.waiting, 0),
+      rates: { seconds: RATE_SECONDS, in: round(arrived / RATE_SECONDS), ...(done === undefined ? {} : { done }) },
+      partitions,
+    }
+  }
+
+  /** Records without a committed outcome. Small numbers are counted in the log, where the ends of transactions take offsets, too. */
+  async #lags(
+    partitions: readonly TopicPartition[],
+    committed: readonly CommittedOffset[],
+    ends: readonly PartitionEnds[],
+  ): Promise<number[]> {
+    const open = partitions.map((at, index) => {
+      const { beginning = 0, end = 0, stable = 0 } = ends[index] ?? {}
+      const { offset = 0, metadata = '' } = committed[index] ?? {}
+      const from = Math.max(beginning, offset)
+      const done = decodeAhead(offset, metadata)
+      return { ...at, from, to: Math.max(from, stable), end, done, count: 0 }
+    })
+    const counted = open.filter(({ from, end }) => end > from && end - from <= MAX_COUNTED_OFFSETS)
+    const byName = new Map(counted.map((one) => [partitionName(one), one]))
+    if (counted.length > 0)
+      await this.readers.use(this.signal, (reader) =>
+        orProblem(
+          reader.read(counted, (record) => {
+            const of = byName.get(partitionName(record))
+            if (of !== undefined && !of.done.has(record.offset)) of.count++
+          }),
+        ),
+      )
+    return open.map((one) => {
+      if (byName.has(partitionName(one))) return one.count + Math.max(0, one.end - one.to)
+      const ahead = [...one.done].filter((offset) => offset >= one.from).length
+      return Math.max(0, one.end - one.from - ahead)
+    })
+  }
+
+  /** Between this call and an earlier one. */
+  #doneRate(
+    stream: Stream,
+    inputs: readonly TopicPartition[],
+    committed: readonly CommittedOffset[],
+  ): number | undefined {
+    const nowMs = performance.now()
+    const done = inputs.reduce((sum, _, index) => sum + Math.max(0, committed[index]?.offset ?? 0), 0)
+    const before = this.#samples.get(stream.input)
+    const age = nowMs - (before?.atMs ?? 0)
+    if (before === undefined || age > MOST_SAMPLE_MS) this.#samples.set(stream.input, { atMs: nowMs, done })
+    if (before === undefined || age < LEAST_SAMPLE_MS || age > MOST_SAMPLE_MS) return undefined
+    this.#samples.set(stream.input, { atMs: nowMs, done })
+    return round(Math.max(0, done - before.done) / (age / 1000))
+  }
+}
+
+const round = (rate: number): number => Number(rate.toFixed(1))
