@@ -1,0 +1,158 @@
+import { Hono } from 'hono'
+import type { Authorise } from '../../shared/http/authorise.ts'
+import { docsPage } from '../../shared/http/docs-page.ts'
+import { ambiguity, isOfWebsite, NOSNIFF, pathOf, requestIdOf } from '../../shared/http/http.ts'
+import { PROBLEMS, type Problem, ProblemError, problemResponse } from '../../shared/http/problem.ts'
+import { type Logger, TenantLines } from '../../shared/service/logger.ts'
+import type { ConsoleMetrics } from './metrics.ts'
+import { openApi } from './openapi.ts'
+import { readBody, readQuery } from './parameters.ts'
+import type { Answer, Call, Route } from './routes.ts'
+
+/** Who an act is by where nobody has a key. */
+const ANYBODY = 'anyone'
+
+export interface AppDeps {
+  routes: readonly Route[]
+  authorise: Authorise
+  isAuthOn: boolean
+  metrics: ConsoleMetrics
+  log: Logger
+  isDraining(): boolean
+  /** Why Kafka cannot be read; undefined while it can. */
+  kafkaFault(): string | undefined
+}
+
+/** The routes of the public port. Every route of the table asks for its role before anything else. */
+export function createApp({ routes, authorise, isAuthOn, metrics, log, isDraining, kafkaFault }: AppDeps): Hono {
+  const lines = new TenantLines()
+  const document = JSON.stringify(openApi(routes, isAuthOn))
+  const page = docsPage()
+  const app = new Hono({ getPath: pathOf })
+
+  const refuse = (
+    request: Request,
+    name: string,
+    problem: Problem,
+    context: Record<string, unknown> = {},
+  ): Response => {
+    const { status } = PROBLEMS[problem.kind]
+    const id = requestIdOf(request.headers.get('x-request-id'))
+    const level = status >= 500 ? 'warn' : lines.level(context['tenant'] as string | undefined, 'info')
+    log[level]({ requestId: id, route: name, status, problem: problem.kind, ...context }, problem.detail)
+    metrics.answered(name, status, undefined)
+    return problemResponse(problem, id)
+  }
+
+  async function answer(request: Request, route: Route, path: Record<string, string>): Promise<Response> {
+    const { name } = route
+    const begunMs = performance.now()
+    let context: Record<string, unknown> = {}
+    try {
+      if (isDraining())
+        throw new ProblemError({
+          kind: 'draining',
+          detail: 'The service is stopping. Try again.',
+          retryAfterSeconds: 1,
+        })
+      const tenantName = new URLSearchParams(new URL(request.url, 'http://localhost').search).get('tenant') ?? undefined
+      const allowed = authorise(request, { role: route.role, tenant: tenantName, stream: path['stream'] })
+      if (!allowed.ok) return refuse(request, name, allowed.problem)
+      const { tenant, streams, keyId } = allowed
+      context = { tenant: tenant.name, stream: path['stream'], keyId }
+      const fault = kafkaFault()
+      // At once, and not after a time-out.
+      if (fault !== undefined)
+        throw new ProblemError({ kind: 'kafka-unavailable', detail: `${fault}.`, retryAfterSeconds: 5 })
+      const call: Call<unknown, unknown> = {
+        request,
+        tenant,
+        streams,
+        by: keyId ?? ANYBODY,
+        path,
+        query: readQuery(route.query, request.url),
+        body: route.body === undefined ? undefined : await readBody(route.body, request),
+      }
+      let answered = await route.run(call as Call<never, never>)
+      if (request.method === 'HEAD' && answered.stream !== undefined) {
+        // Nobody reads it, so that nothing else would ever end it.
+        await answered.stream.cancel()
+        answered = { status: answered.status, ...(answered.contentType && { contentType: answered.contentType }) }
+      }
+      const id = requestIdOf(request.headers.get('x-request-id'))
+      if (route.method !== 'get') log.info({ requestId: id, route: name, status: answered.status, ...context }, 'acted')
+      metrics.answered(name, answered.status, route.isLong === true ? undefined : (performance.now() - begunMs) / 1000)
+      return responseOf(answered, id)
+    } catch (error) {
+      if (error instanceof ProblemError) return refuse(request, name, error.problem, context)
+      // What a client that is gone has caused is no failure.
+      if (!request.signal.aborted) log.error({ route: name, err: error, ...context }, 'a request failed unexpectedly')
+      return refuse(request, name, {
+        kind: 'internal',
+        detail: 'The service failed; its log says why. Doing the same again has its effect once.',
+      })
+    }
+  }
+
+  for (const route of routes)
+    app.on(route.method.toUpperCase(), honoPath(route.path), (c) =>
+      answer(c.req.raw, route, c.req.param() as Record<string, string>),
+    )
+
+  app.get('/openapi.json', () => {
+    metrics.answered('openapi', 200, undefined)
+    return new Response(document, { headers: { 'content-type': 'application/json', ...NOSNIFF } })
+  })
+  app.get('/docs', () => {
+    metrics.answered('docs', 200, undefined)
+    return new Response(page.html, { headers: page.headers })
+  })
+  const methods = [...new Set(app.routes.map(({ method }) => method))]
+  app.notFound((c) => {
+    const allowed = methods.filter((method) => app.router.match(method, c.req.path)[0].length > 0)
+    if (allowed.length === 0)
+      return refuse(c.req.raw, 'other', {
+        kind: 'not-found',
+        detail: 'There is nothing here; GET /docs shows what there is.',
+      })
+    const allow = allowed.join(', ')
+    return refuse(c.req.raw, 'other', {
+      kind: 'method-not-allowed',
+      detail: `${c.req.method} is not allowed here. Allowed: ${allow}.`,
+      headers: { allow },
+    })
+  })
+  app.onError((error, c) => {
+    log.error({ err: error }, 'a request failed unexpectedly')
+    return refuse(c.req.raw, 'other', { kind: 'internal', detail: 'The service failed; its log says why.' })
+  })
+
+  const routed = app.fetch
+  app.fetch = (request, ...rest) => {
+    const fault = ambiguity(request.headers)
+    if (fault === undefined && !isAuthOn && isOfWebsite(request.headers))
+      return refuse(request, 'other', {
+        kind: 'forbidden',
+        detail:
+          'With AUTH=off, the console answers to localhost, addresses and names without a dot only, so that no website can reach it through a browser.',
+      })
+    if (fault === undefined) return routed(request, ...rest)
+    return refuse(request, 'other', { kind: 'malformed', detail: fault, closes: true })
+  }
+  return app
+}
+
+const honoPath = (path: string): string => path.replaceAll(/\{(\w+)\}/g, ':$1')
+
+function responseOf({ status, body, stream, contentType = 'application/json' }: Answer, requestId: string): Response {
+  const headers = {
+    'content-type': contentType,
+    // Event data may be confidential.
+    'cache-control': 'no-store',
+    'x-request-id': requestId,
+    ...NOSNIFF,
+    // Proxies such as NGINX would hold back a stream otherwise.
+    ...(stream === undefined ? {} : { 'x-accel-buffering': 'no' }),
+  }
+  return new Response(stream ?? JSON.stringify(body), { status, headers })
+}

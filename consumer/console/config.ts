@@ -1,0 +1,72 @@
+import { type Static, Type } from '@sinclair/typebox'
+import { authFaults, authVariables, loadWithTenants } from '../../shared/http/access-config.ts'
+import type { Tenants } from '../../shared/http/tenants.ts'
+import { choice, commonFaults, commonVariables, integer } from '../../shared/service/config.ts'
+
+const MIB = 2 ** 20
+
+/** Every variable of the console: name, type, default and meaning. */
+export const consoleVariables = Type.Object({
+  ...commonVariables,
+  HOST: Type.String({ default: '0.0.0.0', description: 'The address that the public port listens on.' }),
+  PORT: integer(8081, 0, 65_535, 'The public port. 0 chooses a free one.'),
+  OPS_PORT: integer(
+    9082,
+    0,
+    65_535,
+    'The operations port: /livez, /readyz, /startupz, /metrics. 0 chooses a free one.',
+  ),
+  ...authVariables,
+  GROUP_ID: Type.String({
+    default: 'kafkatrace',
+    pattern: '^[A-Za-z0-9._-]{1,200}$',
+    description: 'The consumers’ group. The console reads its committed offsets and members, and never joins it.',
+  }),
+  CREATE_TOPICS: choice(['on', 'off'], {
+    default: 'on',
+    description: 'on: the console creates the topics of its own, kt-control and the .acts of every stream.',
+  }),
+  TOPIC_REPLICATION: integer(-1, -1, 100, 'With CREATE_TOPICS=on: replicas of a new topic; -1: the brokers’ default.'),
+  MAX_SCANS: integer(
+    4,
+    1,
+    64,
+    'The most requests that read the log at a time. Over it: they wait shortly, then 503. Each takes up to some 20 MB.',
+  ),
+  SCAN_MAX_RECORDS: integer(
+    10_000_000,
+    1_000,
+    1_000_000_000,
+    'The most records that one request may read. The answer says what was not searched.',
+  ),
+  SCAN_TIMEOUT_MS: integer(
+    30_000,
+    100,
+    240_000,
+    'How long one request may read the log, in ms. The answer says what was not searched.',
+  ),
+  MAX_FOLLOWERS: integer(100, 1, 10_000, 'The most requests that follow outcomes at a time. Over it: 503.'),
+  FOLLOWER_MAX_BYTES: integer(
+    MIB,
+    64 * 1024,
+    64 * MIB,
+    'How much may wait for a follower that reads too slowly. Over it: it is told so and disconnected, and can resume.',
+  ),
+  TRANSACTION_TIMEOUT_MS: integer(
+    10_000,
+    1_000,
+    900_000,
+    'How long the broker waits before it aborts a transaction of an act whose console is gone, in ms.',
+  ),
+})
+
+export type ConsoleConfig = Readonly<Static<typeof consoleVariables>>
+
+/**
+ * The configuration, and with AUTH=on the tenants of its file.
+ * @throws ConfigError naming every fault of both
+ */
+export const loadConsole = (
+  env: Readonly<Record<string, string | undefined>>,
+): { config: ConsoleConfig; tenants: Tenants | undefined } =>
+  loadWithTenants(consoleVariables, env, (config) => [...commonFaults(config), ...authFaults(config)])

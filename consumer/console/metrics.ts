@@ -1,0 +1,63 @@
+import { Counter, Gauge, Registry } from 'prom-client'
+import { LATENCY_BUCKETS_SECONDS } from '../../shared/http/ops.ts'
+import { LatencyHistogram } from '../../shared/service/tally.ts'
+import { ACTIONS } from './acts-log.ts'
+
+/** Why a follower was disconnected by the console. */
+export const CUT_REASONS = ['behind', 'draining', 'unreadable'] as const
+
+/** All metrics of the console. Series without a tenant exist, with 0, before the first request. */
+export function createMetrics(routes: readonly string[]) {
+  const registry = new Registry()
+  const registers = [registry]
+  const counter = <L extends string>(name: string, help: string, labelNames: readonly L[] = []) =>
+    new Counter({ name: `kafkatrace_console_${name}`, help, labelNames, registers })
+  const gauge = <L extends string>(name: string, help: string, labelNames: readonly L[] = []) =>
+    new Gauge({ name: `kafkatrace_console_${name}`, help, labelNames, registers })
+  const table = {
+    requests: counter('http_requests_total', 'Requests by route and status.', ['route', 'status']),
+    requestSeconds: new LatencyHistogram({
+      name: 'kafkatrace_console_request_seconds',
+      help: 'Time from a request’s arrival to its answer. Requests that follow or wait for outcomes are not counted.',
+      buckets: LATENCY_BUCKETS_SECONDS,
+      registers,
+    }),
+    scans: gauge('scans_running', 'Readers of the log that are in use.'),
+    scanned: counter('scanned_offsets_total', 'Offsets that were passed in the log for requests.'),
+    followers: gauge('followers', 'Requests that follow outcomes.'),
+    outcomesSent: counter('outcomes_sent_total', 'Outcomes that were sent to followers.'),
+    followersCut: counter(
+      'followers_cut_total',
+      'Followers that the console disconnected, by reason: behind (read too slowly), draining or unreadable. They can resume.',
+      ['reason'],
+    ),
+    lettersActed: counter('letters_acted_total', 'Dead letters that were redriven or discarded.', ['act']),
+    jobs: gauge('jobs_running', 'Redrives and discards by filter that are under way in this process.'),
+    ready: gauge('ready', '1 while every check of /readyz holds, else 0.'),
+    jobFaults: counter('job_faults_total', 'Faults after which a job waited and went on.'),
+  }
+  for (const reason of CUT_REASONS) table.followersCut.inc({ reason }, 0)
+  for (const act of ACTIONS) table.lettersActed.inc({ act }, 0)
+  for (const route of routes) table.requests.inc({ route, status: '200' }, 0)
+  const seconds = table.requestSeconds.series()
+  return {
+    ...table,
+    registry,
+    /** Gauges are read when metrics are. */
+    observe(read: () => { scans: number; followers: number; jobs: number; ready: number }): void {
+      for (const name of ['scans', 'followers', 'jobs', 'ready'] as const)
+        Object.assign(table[name], {
+          collect() {
+            table[name].set(read()[name])
+          },
+        })
+    },
+    /** @param durationSeconds undefined: it is not counted */
+    answered(route: string, status: number, durationSeconds: number | undefined): void {
+      table.requests.inc({ route, status: String(status) })
+      if (durationSeconds !== undefined) seconds.observe(durationSeconds)
+    },
+  }
+}
+
+export type ConsoleMetrics = ReturnType<typeof createMetrics>

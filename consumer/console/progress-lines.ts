@@ -1,0 +1,49 @@
+import { type Problem, ProblemError, problemDocument } from '../../shared/http/problem.ts'
+import { messageOf } from '../../shared/service/thrown.ts'
+import type { Budget } from './scan.ts'
+
+/** How often progress is told. */
+const TOLD_EVERY_MS = 200
+
+type WithBudget = <T>(
+  signal: AbortSignal,
+  work: (budget: Budget) => Promise<T>,
+  onProgress?: (budget: Budget) => void,
+) => Promise<T>
+
+/** Lines of JSON: progress while the log is searched, then the result or the problem. */
+export function progressLines<T>(
+  request: Request,
+  work: (budget: Budget) => Promise<T>,
+  demand: (result: T) => T,
+  withBudget: WithBudget,
+): ReadableStream<Uint8Array> {
+  const encoder = new TextEncoder()
+  const gone = new AbortController()
+  return new ReadableStream<Uint8Array>({
+    async start(controller) {
+      const begunMs = performance.now()
+      let toldMs = begunMs
+      const line = (value: unknown): void => controller.enqueue(encoder.encode(`${JSON.stringify(value)}\n`))
+      const tell = (budget: Budget): void => {
+        const nowMs = performance.now()
+        if (nowMs - toldMs < TOLD_EVERY_MS || gone.signal.aborted) return
+        toldMs = nowMs
+        const seconds = Number(((nowMs - begunMs) / 1000).toFixed(1))
+        line({ progress: { searched: budget.passed, of: budget.wanted, seconds } })
+      }
+      try {
+        line({ result: demand(await withBudget(AbortSignal.any([request.signal, gone.signal]), work, tell)) })
+      } catch (error) {
+        if (gone.signal.aborted || request.signal.aborted) return
+        const problem: Problem =
+          error instanceof ProblemError
+            ? error.problem
+            : { kind: 'internal', detail: `The service failed: ${messageOf(error)}.` }
+        line({ problem: problemDocument(problem) })
+      }
+      controller.close()
+    },
+    cancel: () => gone.abort(),
+  })
+}

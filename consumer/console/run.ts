@@ -1,0 +1,239 @@
+/** Wires the console, and runs it until it is stopped. */
+
+import { hostname } from 'node:os'
+import { ACTS_SETTINGS, actsTopic, CONTROL_SETTINGS, CONTROL_TOPIC, inputTopic } from '../../shared/events/topics.ts'
+import { authoriseByKey, authoriseNobody } from '../../shared/http/authorise.ts'
+import { type Check, serveOps } from '../../shared/http/ops.ts'
+import type { Tenants } from '../../shared/http/tenants.ts'
+import { createTopicAdmin } from '../../shared/kafka/admin.ts'
+import { createRangeReader } from '../../shared/kafka/range-reader.ts'
+import { createTransactor } from '../../shared/kafka/transactor.ts'
+import { loadConfigOrExit } from '../../shared/service/config.ts'
+import { createLogger } from '../../shared/service/logger.ts'
+import { addProcessMetrics } from '../../shared/service/process-metrics.ts'
+import { CONNECT_BACKOFF, delayMs, sleep } from '../../shared/service/retry.ts'
+import { stopOnSignal } from '../../shared/service/shutdown.ts'
+import { messageOf, onUncaught } from '../../shared/service/thrown.ts'
+import { Acts } from './acts.ts'
+import { createApp } from './app.ts'
+import { type ConsoleConfig, loadConsole } from './config.ts'
+import { Hubs } from './follow.ts'
+import { Jobs, type JobsDeps } from './jobs.ts'
+import { createMetrics } from './metrics.ts'
+import { Readers } from './readers.ts'
+import { routes } from './routes.ts'
+import { Statuses } from './status.ts'
+import { streamOf } from './streams.ts'
+
+/** How often Kafka is asked whether it answers. */
+const LOOK_INTERVAL_MS = 5_000
+
+/** Idle connections are closed by Bun after this; followers are told their positions more often. */
+const IDLE_TIMEOUT_SECONDS = 120
+
+/** How much each client reads ahead. More makes no scan faster, and several read at a time. */
+const READ_PREFETCH_BYTES = 2 * 2 ** 20
+
+const { config, tenants: declared } = loadConfigOrExit(loadConsole)
+const { authorise, tenants } = access(config, declared)
+const log = createLogger('console', config)
+const clientId = `kafkatrace-console-${hostname()}-${process.pid}`
+const ending = new AbortController()
+const streams = tenants.flatMap((tenant) => [...tenant.streams].map((name) => ({ tenant, name })))
+
+const readers = new Readers(
+  (number) =>
+    createRangeReader({
+      config,
+      clientId: `${clientId}-${number}`,
+      log,
+      groupId: config.GROUP_ID,
+      forScans: number > 0,
+      prefetchMaxBytes: READ_PREFETCH_BYTES,
+    }),
+  config.MAX_SCANS,
+)
+const admin = createTopicAdmin({ config, clientId: `${clientId}-topics`, log })
+const acts = new Acts({
+  readers,
+  openTransactor: (transactionalId) =>
+    createTransactor({
+      config,
+      clientId: `${clientId}-acts`,
+      transactionalId,
+      transactionTimeoutMs: config.TRANSACTION_TIMEOUT_MS,
+      log,
+      onStatistics: () => undefined,
+    }),
+  transactionalId: ({ tenant, name }) => `${config.GROUP_ID}-console.${tenant}.${name}`,
+  ensureTopic: ({ input }) => ensureTopic(actsTopic(input), ACTS_SETTINGS),
+  log,
+  signal: ending.signal,
+})
+const jobsDeps: JobsDeps = {
+  acts,
+  readers,
+  log,
+  nowMs: Date.now,
+  signal: ending.signal,
+  onActed: (act, letters) => metrics.lettersActed.inc({ act }, letters),
+  onFault: () => metrics.jobFaults.inc(),
+}
+const jobs = new Jobs(jobsDeps)
+const hubs = new Hubs({
+  readers,
+  openReader: ({ input }) =>
+    createRangeReader({
+      config,
+      clientId: `${clientId}-follows-${input}`,
+      log,
+      groupId: config.GROUP_ID,
+      prefetchMaxBytes: READ_PREFETCH_BYTES,
+    }),
+  maxFollowers: config.MAX_FOLLOWERS,
+  followerMaxBytes: config.FOLLOWER_MAX_BYTES,
+  log,
+  signal: ending.signal,
+  onSent: (outcomes) => metrics.outcomesSent.inc(outcomes),
+  onCut: (reason) => metrics.followersCut.inc({ reason }),
+})
+/** Why Kafka cannot be read; undefined while it can. */
+let kafkaFault: string | undefined = 'Kafka has not been reached yet'
+const table = routes({
+  config,
+  readers,
+  acts,
+  jobs,
+  jobsDeps,
+  hubs,
+  statuses: new Statuses(readers, config.GROUP_ID, ending.signal),
+  nowMs: Date.now,
+  onScanned: (offsets) => metrics.scanned.inc(offsets),
+})
+const metrics = createMetrics(table.map(({ name }) => name))
+metrics.observe(() => ({
+  scans: readers.busy,
+  followers: hubs.followers,
+  jobs: jobs.running,
+  ready: Number(kafkaFault === undefined && !ending.signal.aborted),
+}))
+const stopProcessMetrics = addProcessMetrics(metrics.registry)
+const app = createApp({
+  routes: table,
+  authorise,
+  isAuthOn: config.AUTH === 'on',
+  metrics,
+  log,
+  isDraining: () => ending.signal.aborted,
+  kafkaFault: () => kafkaFault,
+})
+
+const kafka: Check = () => (kafkaFault === undefined ? { ok: true } : { ok: false, reason: kafkaFault })
+const server = Bun.serve({
+  hostname: config.HOST,
+  port: config.PORT,
+  idleTimeout: IDLE_TIMEOUT_SECONDS,
+  development: false,
+  fetch: app.fetch,
+})
+const ops = serveOps(
+  {
+    registry: metrics.registry,
+    checks: {
+      draining: () => (ending.signal.aborted ? { ok: false, reason: 'the service is stopping' } : { ok: true }),
+      kafka,
+    },
+  },
+  { hostname: config.OPS_HOST, port: config.OPS_PORT },
+)
+const stop = stopOnSignal(
+  [
+    {
+      name: 'requests',
+      run: async () => {
+        ending.abort()
+        await hubs.close()
+        await Promise.race([server.stop(), sleep(config.DRAIN_TIMEOUT_MS / 2)])
+      },
+    },
+    { name: 'acts', run: () => acts.close() },
+    { name: 'public port', run: () => server.stop(true) },
+    { name: 'kafka', run: async () => void (await Promise.all([readers.close(), admin.close()])) },
+    {
+      name: 'operations',
+      run: () => {
+        stopProcessMetrics()
+        return ops.stop()
+      },
+    },
+  ],
+  { timeoutMs: config.DRAIN_TIMEOUT_MS, log },
+)
+onUncaught((error) => {
+  log.fatal(error, 'internal error, please report it: shutting down')
+  void stop(1)
+})
+log.info(
+  {
+    port: server.port,
+    opsPort: ops.port,
+    brokers: config.KAFKA_BROKERS,
+    auth: config.AUTH,
+    streams: streams.map(({ tenant, name }) => `${tenant.name}/${name}`),
+  },
+  'console started',
+)
+void watchKafka()
+void resumeJobs()
+
+/** Who may do what: keys of the tenants file, or, with AUTH=off, all. */
+function access({ STREAMS }: ConsoleConfig, declared: Tenants | undefined) {
+  if (declared !== undefined) return { authorise: authoriseByKey(declared), tenants: declared.list }
+  const { authorise, tenant } = authoriseNobody(STREAMS?.split(',') ?? [])
+  return { authorise, tenants: [tenant] }
+}
+
+/** @throws Error naming the topic that cannot be created */
+async function ensureTopic(topic: string, settings: Readonly<Record<string, string>>): Promise<void> {
+  if (config.CREATE_TOPICS === 'off') return
+  const [fault] = await admin.ensureGroups([[topic]], {
+    partitions: 1,
+    replication: config.TOPIC_REPLICATION,
+    settings,
+  })
+  if (fault !== undefined) throw new Error(fault)
+}
+
+async function watchKafka(): Promise<void> {
+  while (!ending.signal.aborted) {
+    try {
+      await readers.meta.topics()
+      kafkaFault = undefined
+    } catch (error) {
+      kafkaFault = `Kafka cannot be read: ${messageOf(error)}`
+    }
+    await sleep(LOOK_INTERVAL_MS, ending.signal)
+  }
+}
+
+/** Creates the control topic, and goes on with the jobs that an earlier process has not ended. */
+async function resumeJobs(): Promise<void> {
+  let left = streams
+  for (let attempt = 1; !ending.signal.aborted && left.length > 0; attempt++) {
+    try {
+      await ensureTopic(CONTROL_TOPIC, CONTROL_SETTINGS)
+      const counts = await readers.meta.topics()
+      for (const { tenant, name } of [...left]) {
+        if (counts.has(actsTopic(inputTopic(tenant.name, name))))
+          await jobs.resume(await streamOf(tenant, name, readers))
+        left = left.filter((one) => one.tenant !== tenant || one.name !== name)
+      }
+    } catch (error) {
+      log.warn(
+        { reason: messageOf(error), streams: left.length },
+        'jobs of earlier processes could not be looked for yet',
+      )
+      await sleep(delayMs(CONNECT_BACKOFF, attempt), ending.signal)
+    }
+  }
+}
