@@ -1,27 +1,15 @@
 import type { Event } from '../../shared/events/event.ts'
-import { redactor } from '../../shared/service/redact.ts'
-import { type Context, createEnricher } from '../enrich.ts'
-import { type Failure, failedBy } from '../retry.ts'
-import { runAttempt } from './attempt.ts'
+import type { Context } from '../enrich.ts'
+import { attemptOnce, type TestOutcome } from './attempt-once.ts'
 import { type Handler, handlerIndex } from './handler.ts'
+
+export type { TestOutcome } from './attempt-once.ts'
 
 /** An event to test with. Missing attributes get defaults; for a handler of a prefix, the type is required. */
 export interface TestEvent extends Partial<Omit<Event, 'data'>> {
   /** A JSON value, or bytes, which are used as they are. */
   data?: unknown
 }
-
-/** What the consumer would do after this attempt. */
-export type TestOutcome =
-  /** The result goes to `.processed`. `type` is that of the event if the handler gives none; `data` was serialised to JSON and parsed. */
-  | { kind: 'processed'; type: string; data: unknown }
-  /** The event goes to `.dlq`. */
-  | ({ kind: 'dead' } & Failure)
-  /** Another attempt follows, if any are left. */
-  | ({ kind: 'retry' } & Failure)
-
-/** The default of `HANDLER_TIMEOUT_MS`. */
-const TIMEOUT_MS = 30_000
 
 /**
  * For unit tests of handlers: `import { testHandler } from 'kafkatrace/testing'`. Makes one attempt as the consumer does: checks the data by the handler's
@@ -46,20 +34,5 @@ export async function testHandler(
   if (registered === undefined) throw new Error(`the handler of ${handler.type} takes no event of type ${event.type}`)
   const nowMs = Date.now()
   const origin = { tenant: 'test', stream: 'events', receivedAtMs: nowMs, timestampMs: nowMs }
-  const context = createEnricher({ nowMs: () => nowMs })(event, origin, registered)
-  if (given.lookups !== undefined) context.lookups = given.lookups
-  try {
-    const { signal } = new AbortController()
-    const result = await runAttempt(
-      registered,
-      { data: event.data, event, context },
-      given.attempt ?? 1,
-      signal,
-      TIMEOUT_MS,
-    )
-    return { kind: 'processed', type: result.type ?? event.type, data: JSON.parse(result.data) }
-  } catch (error) {
-    const { failure, isTerminal } = failedBy(error, redactor())
-    return { kind: isTerminal ? 'dead' : 'retry', ...failure }
-  }
+  return attemptOnce(registered, event, origin, given)
 }
