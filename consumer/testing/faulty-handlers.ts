@@ -5,6 +5,9 @@ import { type Handler, RetryableError, TerminalError } from '../handlers/handler
 
 export const FAULT_TYPE = 'dev.kafkatrace.fault.'
 
+/** The variable of consumers in which the handler "unmended" works. */
+export const MENDED = 'MENDED'
+
 const Data = Type.Object({
   /** How many attempts fail before one succeeds. */
   failures: Type.Integer({ minimum: 0 }),
@@ -41,6 +44,11 @@ export const handlers: readonly Handler[] = [
   handler('stuck', () => new Promise(() => {})),
   handler('hopeless', () => {
     throw new TerminalError('this can never work')
+  }),
+  // Fails in every consumer that is not told that its cause is mended.
+  handler('unmended', () => {
+    if (process.env[MENDED] === undefined) throw new TerminalError('its cause is not mended yet')
+    return { data: {} }
   }),
   handler('stray', () => {
     void Promise.reject(new Error('nobody waits for this one'))

@@ -1,0 +1,331 @@
+import { afterEach, describe, expect, test } from 'bun:test'
+import pino from 'pino'
+import { NO_HEADERS } from '../../shared/events/headers.ts'
+import { type Problem, ProblemError } from '../../shared/http/problem.ts'
+import { FakeKafka } from '../../shared/testing/fake-kafka.ts'
+import { until } from '../../shared/testing/until.ts'
+import { budgetOf, consoleOn, outgoing } from '../testing/console.ts'
+import type { Decision } from './acts.ts'
+import type { ActsState } from './acts-log.ts'
+import { actOnOne, Jobs, type JobsDeps } from './jobs.ts'
+
+const INPUT = 'kt.acme.events'
+const DLQ = `${INPUT}.dlq`
+const ACTS = `${INPUT}.acts`
+
+const ending: (() => void)[] = []
+afterEach(() => {
+  for (const end of ending.splice(0)) end()
+})
+
+/** One console, of several on the same Kafka. */
+function consoleIn(kafka: FakeKafka, partitions = 1) {
+  const parts = consoleOn(kafka, { partitions })
+  const stopping = new AbortController()
+  const deps: JobsDeps = {
+    acts: parts.acts,
+    readers: parts.readers,
+    log: pino({ level: 'silent' }),
+    nowMs: () => 1_000,
+    signal: stopping.signal,
+    onActed: () => undefined,
+    onFault: () => undefined,
+  }
+  const stop = (): void => {
+    stopping.abort()
+    parts.end()
+  }
+  ending.push(stop)
+  return { ...parts, deps, jobs: new Jobs(deps), stop, own: parts.acts.of(parts.stream) }
+}
+
+const deadLetters = (kafka: FakeKafka, count: number, partitions = 1): void => {
+  for (let index = 0; index < count; index++)
+    kafka.append(
+      outgoing({
+        topic: DLQ,
+        partition: index % partitions,
+        id: `e${index}`,
+        headers: { 'kt-error': '{"reason":"handler failed","message":"no"}', 'kt-origin': `${INPUT}/0/${index}` },
+      }),
+    )
+}
+
+const TIME = new Date(1_000).toISOString()
+const actOnFirst = async (state: ActsState): Promise<Decision<boolean>> =>
+  state.actOf({ partition: 0, offset: 0 }) !== undefined
+    ? { records: [], acts: [], result: false }
+    : {
+        records: [{ topic: INPUT, partition: 0, key: 'k', value: Buffer.from('x'), headers: NO_HEADERS }],
+        acts: [{ act: 'redrive', id: Bun.randomUUIDv7(), time: TIME, by: 'x', letters: [[0, 0, 1]] }],
+        result: true,
+      }
+
+async function problemOf(running: Promise<unknown>): Promise<Problem> {
+  const error = await running.then(
+    () => new Error('it was done'),
+    (thrown: unknown) => thrown,
+  )
+  if (!(error instanceof ProblemError)) throw error
+  return error.problem
+}
+
+describe('an act', () => {
+  test('is written once with its record, however many ask for it at the same time', async () => {
+    const kafka = new FakeKafka()
+    const { own } = consoleIn(kafka)
+    const results = await Promise.all(Array.from({ length: 10 }, () => own.perform(actOnFirst)))
+    expect(results.filter(Boolean)).toHaveLength(1)
+    expect(kafka.records(INPUT)).toHaveLength(1)
+    expect(kafka.records(ACTS)).toHaveLength(1)
+  })
+
+  test('takes effect once with several consoles, each of which is fenced by the other', async () => {
+    const kafka = new FakeKafka()
+    const [a, b] = [consoleIn(kafka), consoleIn(kafka)]
+    for (let offset = 0; offset < 5; offset++) {
+      const act = async (state: ActsState): Promise<Decision<boolean>> =>
+        state.actOf({ partition: 0, offset }) !== undefined
+          ? { records: [], acts: [], result: false }
+          : {
+              records: [outgoing()],
+              acts: [{ act: 'redrive', id: Bun.randomUUIDv7(), time: TIME, by: 'x', letters: [[0, offset, 1]] }],
+              result: true,
+            }
+      const results = await Promise.all([a.own.perform(act), b.own.perform(act)])
+      expect(results.filter(Boolean)).toHaveLength(1)
+    }
+    expect(kafka.records(INPUT)).toHaveLength(5)
+    // Each goes on by itself after it was fenced.
+    for (const [index, one] of [a, b, a, b].entries())
+      expect(
+        await one.own.perform(async () => ({
+          records: [outgoing()],
+          acts: [{ act: 'redrive', id: Bun.randomUUIDv7(), time: TIME, by: 'x', letters: [[0, 5 + index, 1]] }],
+          result: true,
+        })),
+      ).toBe(true)
+    expect(kafka.records(INPUT)).toHaveLength(9)
+    expect((await a.own.current()).actOf({ partition: 0, offset: 4 })).toEqual(
+      (await b.own.current()).actOf({ partition: 0, offset: 4 }),
+    )
+  })
+
+  test('whose commit is not answered is looked for before it is done again', async () => {
+    const kafka = new FakeKafka()
+    const { own } = consoleIn(kafka)
+    let lost = 0
+    kafka.onStep = async ({ name }) =>
+      name === 'answer' && lost++ === 0 ? { kind: 'fatal', reason: 'no answer' } : undefined
+    // It is found done.
+    expect(await own.perform(actOnFirst)).toBe(false)
+    expect(kafka.records(INPUT)).toHaveLength(1)
+  })
+
+  test('whose transaction is aborted is done again, and has its effect once', async () => {
+    const kafka = new FakeKafka()
+    const { own } = consoleIn(kafka)
+    kafka.transactionFaults.push({ kind: 'aborted', reason: 'coordinator moved', failed: new Map(), passing: true })
+    expect(await own.perform(actOnFirst)).toBe(true)
+    expect(kafka.records(INPUT)).toHaveLength(1)
+  })
+
+  test('with a record that the broker refuses has no effect, and says so', async () => {
+    const kafka = new FakeKafka()
+    const { own } = consoleIn(kafka)
+    kafka.refuses = ({ topic }) => (topic === INPUT ? { reason: 'too large', tooLarge: true } : undefined)
+    expect((await problemOf(own.perform(actOnFirst))).kind).toBe('event-too-large')
+    kafka.refuses = ({ topic }) => (topic === INPUT ? { reason: 'not allowed', tooLarge: false } : undefined)
+    expect(await problemOf(own.perform(actOnFirst))).toMatchObject({ kind: 'kafka-unavailable', outcome: 'not stored' })
+    expect(kafka.records(ACTS)).toEqual([])
+    kafka.refuses = () => undefined
+    expect(await own.perform(actOnFirst)).toBe(true)
+  })
+
+  test('that is read before its commit is answered counts once', async () => {
+    const kafka = new FakeKafka()
+    const { own, deps, stream } = consoleIn(kafka)
+    const job = {
+      act: 'job',
+      id: 'j',
+      time: TIME,
+      by: 'x',
+      action: 'redrive',
+      filter: {},
+      ratePerSecond: 1,
+      from: [0],
+      to: [9],
+    } as const
+    await own.perform(async () => ({
+      records: [],
+      acts: [{ ...job, from: [...job.from], to: [...job.to] }],
+      result: undefined,
+    }))
+    kafka.onStep = async ({ name }) => {
+      if (name === 'answer') await own.current()
+      return undefined
+    }
+    await own.perform(async () => ({
+      records: [],
+      acts: [{ act: 'redrive', id: 'a', time: TIME, by: 'x', job: 'j', letters: [[0, 1, 1]], positions: [2] }],
+      result: undefined,
+    }))
+    expect((await deps.acts.of(stream).current()).jobs.get('j')).toMatchObject({ acted: 1, positions: [2] })
+  })
+
+  test('of a console that stops is not begun', async () => {
+    const kafka = new FakeKafka()
+    const { own, stop } = consoleIn(kafka)
+    stop()
+    expect(await problemOf(own.perform(actOnFirst))).toMatchObject({ kind: 'kafka-unavailable', outcome: 'not stored' })
+    expect(kafka.records(INPUT)).toEqual([])
+  })
+})
+
+describe('the list of acts', () => {
+  test('has the newest first, without edits of a stream with masks', async () => {
+    const kafka = new FakeKafka()
+    const { own, reader } = consoleIn(kafka)
+    expect(await own.list(5, [], reader, budgetOf())).toEqual({ acts: [], complete: true })
+    for (let index = 0; index < 4; index++)
+      await own.perform(async () => ({
+        records: [],
+        acts: [
+          {
+            act: 'redrive',
+            id: `a${index}`,
+            time: TIME,
+            by: 'x',
+            letters: [[0, index, 1]],
+            edit: { data: { ssn: 's3cret' } },
+          },
+        ],
+        result: undefined,
+      }))
+    const { acts, complete } = await own.list(3, [], reader, budgetOf())
+    expect(acts.map(({ id }) => id)).toEqual(['a3', 'a2', 'a1'])
+    expect(complete).toBe(false)
+    expect(JSON.stringify(acts)).toContain('s3cret')
+    expect(JSON.stringify(await own.list(3, ['/ssn'], reader, budgetOf()))).not.toContain('s3cret')
+    expect((await own.list(9, [], reader, budgetOf())).complete).toBe(true)
+  })
+})
+
+describe('one letter', () => {
+  test('is acted on once: what was done first stays', async () => {
+    const kafka = new FakeKafka()
+    const { stream, deps, own } = consoleIn(kafka)
+    deadLetters(kafka, 1)
+    const [letter] = kafka.records(DLQ)
+    if (letter === undefined) throw new Error('there is none')
+    const act = (action: 'redrive' | 'discard') =>
+      actOnOne(action, stream, letter, { by: 'x', reason: 'r' }, undefined, deps)
+    expect(await act('discard')).toBe(true)
+    expect(await act('redrive')).toBe(false)
+    expect(await act('discard')).toBe(false)
+    expect(kafka.records(INPUT)).toEqual([])
+    expect((await own.current()).actOf(letter)).toMatchObject({ act: 'discard', reason: 'r' })
+  })
+})
+
+describe('a job', () => {
+  const start = async (
+    of: ReturnType<typeof consoleIn>,
+    more: { to?: number[]; filter?: object; rate?: number; action?: 'redrive' | 'discard' } = {},
+  ) => {
+    const { to = [10], filter = {}, rate = 10_000, action = 'redrive' } = more
+    const id = Bun.randomUUIDv7()
+    await of.own.perform(async () => ({
+      records: [],
+      acts: [{ act: 'job', id, time: TIME, by: 'x', action, filter, ratePerSecond: rate, from: to.map(() => 0), to }],
+      result: undefined,
+    }))
+    of.jobs.run(of.stream, id)
+    return id
+  }
+  const ended = async ({ own }: ReturnType<typeof consoleIn>, id: string) => {
+    await until(async () => (await own.current()).jobs.get(id)?.end !== undefined)
+    return (await own.current()).jobs.get(id)
+  }
+  const redriven = (kafka: FakeKafka, partitions = 1): string[] =>
+    Array.from({ length: partitions }, (_, partition) => kafka.records(INPUT, partition)).flatMap((records) =>
+      records.map(({ headers }) => String(headers.values[headers.names.indexOf('ce_id')])),
+    )
+
+  test('acts on each open letter that its filter matches, once, and ends', async () => {
+    const kafka = new FakeKafka()
+    const one = consoleIn(kafka, 2)
+    deadLetters(kafka, 10, 2)
+    const [letter] = kafka.records(DLQ)
+    if (letter === undefined) throw new Error('there is none')
+    await actOnOne('discard', one.stream, letter, { by: 'x', reason: 'r' }, undefined, one.deps)
+    const id = await start(one, { to: [5, 4] })
+    expect(await ended(one, id)).toMatchObject({ acted: 8, end: { state: 'done' } })
+    expect(redriven(kafka, 2).sort()).toEqual(['e1', 'e2', 'e3', 'e4', 'e5', 'e6', 'e7', 'e8'])
+    const again = await start(one, { to: [5, 5] })
+    expect(await ended(one, again)).toMatchObject({ acted: 1 })
+  })
+
+  test('with a filter leaves the other letters open', async () => {
+    const kafka = new FakeKafka()
+    const one = consoleIn(kafka)
+    deadLetters(kafka, 10)
+    expect(await ended(one, await start(one, { filter: { id: 'e7' } }))).toMatchObject({ acted: 1 })
+    expect(redriven(kafka)).toEqual(['e7'])
+  })
+
+  test('goes on in another console after a restart in the middle, and acts on no letter twice', async () => {
+    const kafka = new FakeKafka()
+    const first = consoleIn(kafka)
+    deadLetters(kafka, 40)
+    const id = await start(first, { to: [40], rate: 20 })
+    await until(() => redriven(kafka).length === 20)
+    first.stop()
+    const second = consoleIn(kafka)
+    await second.jobs.resume(second.stream)
+    expect(await ended(second, id)).toMatchObject({ acted: 40, end: { state: 'done' } })
+    expect(redriven(kafka)).toEqual(Array.from({ length: 40 }, (_, index) => `e${index}`))
+  })
+
+  test('that is cancelled acts on nothing more', async () => {
+    const kafka = new FakeKafka()
+    const one = consoleIn(kafka)
+    deadLetters(kafka, 40)
+    const id = await start(one, { to: [40], rate: 5 })
+    await until(() => redriven(kafka).length > 0)
+    await one.own.perform(async () => ({
+      records: [],
+      acts: [{ act: 'job-end', id: 'end', job: id, time: TIME, by: 'x', state: 'cancelled' }],
+      result: undefined,
+    }))
+    const before = redriven(kafka).length
+    await until(() => one.jobs.running === 0)
+    expect(redriven(kafka)).toHaveLength(before)
+  })
+
+  test('passes over letters whose original is gone, which stay open', async () => {
+    const kafka = new FakeKafka()
+    const one = consoleIn(kafka)
+    kafka.append(
+      outgoing({
+        topic: DLQ,
+        value: null,
+        headers: { 'kt-error': '{"reason":"result too large","message":"x"}', 'kt-origin': `${INPUT}/0/99` },
+      }),
+    )
+    deadLetters(kafka, 2)
+    expect(await ended(one, await start(one, { to: [3] }))).toMatchObject({ acted: 2 })
+    expect((await one.own.current()).actOf({ partition: 0, offset: 0 })).toBeUndefined()
+  })
+
+  test('of two consoles acts on each letter once', async () => {
+    const kafka = new FakeKafka()
+    const [a, b] = [consoleIn(kafka), consoleIn(kafka)]
+    deadLetters(kafka, 30)
+    const id = await start(a, { to: [30], rate: 15 })
+    await b.jobs.resume(b.stream)
+    await until(async () => (await a.own.current()).jobs.get(id)?.end !== undefined, { timeoutMs: 15_000 })
+    expect(redriven(kafka)).toHaveLength(30)
+    expect(new Set(redriven(kafka)).size).toBe(30)
+  }, 20_000)
+})

@@ -1,0 +1,93 @@
+import { describe, expect, test } from 'bun:test'
+import { FakeKafka } from '../../shared/testing/fake-kafka.ts'
+import { encodeAhead } from '../ahead.ts'
+import { consoleOn, outgoing } from '../testing/console.ts'
+import { Statuses } from './status.ts'
+
+const INPUT = 'kt.acme.events'
+const PAUSED = { by: 'x', time: '2026-01-31T12:00:00.000Z', reason: 'r' }
+
+function setUp(partitions = 2) {
+  const kafka = new FakeKafka()
+  const { stream, readers } = consoleOn(kafka, { partitions })
+  const statuses = new Statuses(readers, 'group', new AbortController().signal)
+  const append = (partition: number, count: number, topic = INPUT): void => {
+    for (let index = 0; index < count; index++) kafka.append(outgoing({ topic, partition }))
+  }
+  const commit = (partition: number, offset: number, metadata = '', topic = INPUT): void =>
+    kafka.setOffset({ topic, partition, offset, metadata })
+  return { kafka, append, commit, of: (paused?: typeof PAUSED) => statuses.of(stream, paused) }
+}
+
+describe('the status of a stream', () => {
+  test('says what is not committed yet, without what was done ahead, and what waits for a retry', async () => {
+    const { append, commit, of } = setUp()
+    append(0, 10)
+    append(1, 10)
+    append(1, 4, `${INPUT}.retry`)
+    commit(0, 4, encodeAhead(4, [6, 8]))
+    commit(1, 3, '', `${INPUT}.retry`)
+    expect(await of()).toMatchObject({
+      tenant: 'acme',
+      stream: 'events',
+      group: { id: 'group', state: 'Empty' },
+      consumers: [],
+      lag: 14,
+      waiting: 1,
+      partitions: [
+        { partition: 0, state: 'not assigned', committed: 4, end: 10, lag: 4, waiting: 0 },
+        { partition: 1, state: 'not assigned', committed: -1, end: 10, lag: 10, waiting: 1 },
+      ],
+    })
+  })
+
+  test('counts no records that retention has deleted', async () => {
+    const { kafka, append, commit, of } = setUp(1)
+    append(0, 10)
+    commit(0, 2)
+    kafka.deleteRecords({ topic: INPUT, partition: 0 }, 7)
+    expect((await of()).lag).toBe(3)
+    // Offsets of a topic that was made anew.
+    commit(0, 50)
+    expect((await of()).lag).toBe(0)
+  })
+
+  test('says which consumer has which partition, and what is paused', async () => {
+    const { kafka, of } = setUp()
+    const member = kafka.group()
+    member.start(
+      /./,
+      {
+        assigned: () => undefined,
+        revoked: async () => [],
+        outOfRange: () => undefined,
+        unreadable: () => undefined,
+        failed: () => undefined,
+      },
+      Promise.resolve(),
+    )
+    await Promise.resolve()
+    member.assign([
+      { topic: INPUT, partition: 1 },
+      { topic: 'kt.other.events', partition: 0 },
+    ])
+    const running = await of()
+    expect(running).toMatchObject({ group: { state: 'Stable' }, consumers: [{ clientId: 'fake', partitions: [1] }] })
+    expect(running.partitions.map(({ state }) => state)).toEqual(['not assigned', 'read'])
+    expect(running).not.toHaveProperty('paused')
+    const paused = await of(PAUSED)
+    expect(paused.paused).toEqual(PAUSED)
+    expect(paused.partitions.map(({ state }) => state)).toEqual(['not assigned', 'paused'])
+    await member.close()
+  })
+
+  test('has the rate of the last minute', async () => {
+    const { kafka, append, of } = setUp()
+    kafka.nowMs = () => Date.now() - 120_000
+    append(0, 100)
+    kafka.nowMs = Date.now
+    append(0, 60)
+    append(1, 30)
+    expect((await of()).rates).toEqual({ seconds: 60, in: 1.5 })
+  })
+})
