@@ -6,22 +6,25 @@ import { createTopics } from './create-topics.ts'
 const tenants = tenantsOf({ tenants: { shop: { streams: ['orders', 'events'], keys: [] } } })
 const options = { partitions: 3, replication: -1 }
 
-test('every stream of every tenant gets its four topics', async () => {
+test('every stream of every tenant gets its four topics and that of its acts, and the cluster that of pauses', async () => {
   const asked: (readonly string[])[] = []
   const ensureGroups = async (groups: readonly (readonly string[])[]) => {
     asked.push(...groups)
     return groups.map(() => undefined)
   }
   expect(await createTopics(tenants, { ensureGroups }, options)).toBe(2)
-  expect(asked.map((topics) => topics[0])).toEqual(['kt.shop.orders', 'kt.shop.events'])
-  expect(asked.flat()).toHaveLength(8)
+  expect(asked.slice(0, 2).map((topics) => topics[0])).toEqual(['kt.shop.orders', 'kt.shop.events'])
+  expect(asked.slice(0, 2).flat()).toHaveLength(8)
+  expect(asked.slice(2)).toEqual([['kt.shop.orders.acts'], ['kt.shop.events.acts'], ['kt-control']])
 })
 
 test('a refusal of the broker is the job’s, and names every stream that it concerns', async () => {
   const ensureGroups = async (groups: readonly (readonly string[])[]) =>
     groups.map(([topic]) => `${topic}: not authorized`)
   const failed = createTopics(tenants, { ensureGroups }, options)
-  await expect(failed).rejects.toThrow('kt.shop.orders: not authorized\nkt.shop.events: not authorized')
+  await expect(failed).rejects.toThrow(
+    'kt.shop.orders: not authorized\nkt.shop.events: not authorized\nkt.shop.orders.acts: not authorized',
+  )
 })
 
 test.each([

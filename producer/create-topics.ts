@@ -1,18 +1,15 @@
-/** Creates the topics of all streams, `bun run create-topics`: for a job that runs before the services, so that they need no right to create topics. */
+/** Creates the topics of all streams, and the console’s, `bun run create-topics`: for a job that runs before the services, so that they need no right to create topics. */
 import { Type } from '@sinclair/typebox'
-import { streamTopics } from '../shared/events/topics.ts'
+import { ACTS_SETTINGS, actsTopic, CONTROL_SETTINGS, CONTROL_TOPIC, streamTopics } from '../shared/events/topics.ts'
 import { loadTenants, type Tenants } from '../shared/http/tenants.ts'
 import { type TopicAdmin, UnreachableError } from '../shared/kafka/types.ts'
-import { parseCommandLine } from '../shared/service/command-line.ts'
+import { EXIT_UNAVAILABLE, parseCommandLine } from '../shared/service/command-line.ts'
 import { commonFaults, commonVariables, integer, loadConfig, loadConfigOrExit } from '../shared/service/config.ts'
 
 /** How long no broker may answer. */
 const CONNECT_TIMEOUT_MS = 60_000
 
-/** `sysexits.h`: EX_UNAVAILABLE. */
-const EXIT_UNAVAILABLE = 69
-
-const HELP = `Creates the topics of all streams that are missing: bun run create-topics
+const HELP = `Creates the topics of all streams, and those of the console, that are missing: bun run create-topics
 
   --help   this text
 
@@ -36,7 +33,14 @@ export async function createTopics(
   options: { partitions: number; replication: number },
 ): Promise<number> {
   const streams = tenants.list.flatMap(({ name, streams }) => [...streams].map((stream) => streamTopics(name, stream)))
-  const faults = (await admin.ensureGroups(streams, options)).filter((fault) => fault !== undefined)
+  const { replication } = options
+  const acts = streams.map(([input = '']) => [actsTopic(input)])
+  const faults = [
+    ...(await admin.ensureGroups(streams, options)),
+    // Of the console, whose topics have one partition each.
+    ...(await admin.ensureGroups(acts, { partitions: 1, replication, settings: ACTS_SETTINGS })),
+    ...(await admin.ensureGroups([[CONTROL_TOPIC]], { partitions: 1, replication, settings: CONTROL_SETTINGS })),
+  ].filter((fault) => fault !== undefined)
   if (faults.length > 0) throw new Error(faults.join('\n'))
   return streams.length
 }
