@@ -1,4 +1,4 @@
-/** `bun run dev`: a broker and both services on this machine, with events to look at. */
+/** `bun run dev`: a broker and the services on this machine, with events to look at. */
 import { readFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
@@ -8,6 +8,7 @@ import { createRangeReader } from '../kafka/range-reader.ts'
 import type { RangeReader } from '../kafka/types.ts'
 import { parseCommandLine, refuse } from '../service/command-line.ts'
 import { EXIT_BAD_CONFIG } from '../service/config.ts'
+import { isTerminal, paint } from '../service/terminal.ts'
 import { type BoundChild, endBoundChild, endOf, isRunning, spawnBoundChild } from './bound-child.ts'
 import { type Broker, BrokerUnavailableError } from './brokers/broker.ts'
 import { brokerSyntax, defaultBrokerChoice, parseBrokerChoice, startBroker } from './brokers/choose.ts'
@@ -16,10 +17,10 @@ import { seenGone } from './brokers/external.ts'
 import { findFreePorts, isPortFree } from './brokers/ports.ts'
 import { makeLogFolder } from './log-folder.ts'
 import { createOutcomeReader } from './outcomes.ts'
-import { isTerminal, paint, seconds } from './progress.ts'
+import { seconds } from './progress.ts'
 import { type PlainEvent, sendEvents, webhookEvents } from './webhooks.ts'
 
-const HELP = `Runs KafkaTrace on this machine: a broker, the producer and the consumer, until Ctrl-C.
+const HELP = `Runs KafkaTrace on this machine: a broker, the producer, the consumer and the console, until Ctrl-C.
 
 Usage: bun run dev [--broker ${brokerSyntax}] [--data DIR] [--payloads | --no-payloads] [--handlers FILE] [--logs]
 
@@ -37,7 +38,8 @@ Usage: bun run dev [--broker ${brokerSyntax}] [--data DIR] [--payloads | --no-pa
   --logs         show the services' logs here instead of writing them to files
   --help         this text
 
-Ports are 8080 (HTTP), 9080 and 9081 (operations), or free ones where those are taken; PORT names another one for HTTP.
+Ports are 8080 (HTTP), 8081 (console), 9080, 9081 and 9082 (operations), or free ones where those are taken; PORT names
+another one for HTTP.
 You can set the services' other variables (see bun run config), except those that dev sets: AUTH (off), HOST and OPS_HOST
 (127.0.0.1), OPS_PORT, LOG_FORMAT, NODE_ENV and, with --broker, KAFKA_BROKERS.
 `
@@ -54,10 +56,17 @@ const TENANT = 'default'
 const STREAM = 'events'
 const INPUT = inputTopic(TENANT, STREAM)
 
+/** In the order in which they are started, and stopped. */
+const MAIN = {
+  producer: 'producer/main.ts',
+  consumer: 'consumer/main.ts',
+  console: 'consumer/console/main.ts',
+} as const
+
 const terminal = isTerminal(process.stdout)
 
 interface Service {
-  name: 'producer' | 'consumer'
+  name: keyof typeof MAIN
   child: BoundChild
   opsUrl: string
   logFile: string | undefined
@@ -72,7 +81,9 @@ let midLine = false
 class DevError extends Error {}
 
 async function runServices(broker: Broker): Promise<void> {
-  const [port, producerOps, consumerOps] = [await freePort(httpPort()), await freePort(9080), await freePort(9081)]
+  const port = await freePort(httpPort())
+  const consolePort = await freePort(8081)
+  const [producerOps, consumerOps, consoleOps] = [await freePort(9080), await freePort(9081), await freePort(9082)]
   const logs = options.logs ? undefined : makeLogFolder(tmpdir())
   const common = {
     ...process.env,
@@ -83,7 +94,7 @@ async function runServices(broker: Broker): Promise<void> {
   // The mock cluster creates topics when metadata is requested for them; it does not support CreateTopics.
   if (broker.name === 'embedded') await broker.createTopics(streamTopics(TENANT, STREAM), embeddedPartitions)
   const sendsPayloads = options.payloads ?? (await hasNoEvents(broker))
-  step('starting the producer and the consumer')
+  step('starting the producer, the consumer and the console')
   start('producer', producerOps, logs, {
     ...common,
     AUTH: 'off',
@@ -98,11 +109,19 @@ async function runServices(broker: Broker): Promise<void> {
     OPS_PORT: String(consumerOps),
     ...(options.handlers === undefined ? {} : { HANDLERS_MODULE: options.handlers }),
   })
+  start('console', consoleOps, logs, {
+    ...common,
+    AUTH: 'off',
+    HOST: '127.0.0.1',
+    PORT: String(consolePort),
+    OPS_HOST: '127.0.0.1',
+    OPS_PORT: String(consoleOps),
+  })
   await ready()
   const url = `http://127.0.0.1:${port}/v1/events`
   const table = sendsPayloads ? await playPayloads(broker, url) : undefined
   endLine()
-  process.stdout.write(screen(broker, port, logs, table))
+  process.stdout.write(screen(broker, port, consolePort, logs, table))
   await live(broker)
 }
 
@@ -114,7 +133,7 @@ function start(
 ): void {
   const logFile = logs === undefined ? undefined : join(logs, `${name}.log`)
   const output = logFile === undefined ? 'inherit' : Bun.file(logFile)
-  const child = spawnBoundChild([process.execPath, join(import.meta.dir, '../..', name, 'main.ts')], {
+  const child = spawnBoundChild([process.execPath, join(import.meta.dir, '../..', MAIN[name])], {
     stdout: output,
     stderr: output,
     env,
@@ -122,7 +141,7 @@ function start(
   services.push({ name, child, opsUrl: `http://127.0.0.1:${opsPort}`, logFile })
 }
 
-/** Waits until both services are ready. @throws DevError with what they report */
+/** Waits until the services are ready. @throws DevError with what they report */
 async function ready(): Promise<void> {
   const deadline = performance.now() + READY_TIMEOUT_MS
   for (const service of services) {
@@ -163,7 +182,7 @@ async function playPayloads(broker: Broker, url: string): Promise<string> {
 /** Whether dev started the broker and the stream never had an event. */
 async function hasNoEvents(broker: Broker): Promise<boolean> {
   if (broker.name === 'embedded') return true
-  return broker.name !== 'external' && !(await reading(broker, (reader) => reader.topics())).includes(INPUT)
+  return broker.name !== 'external' && !(await reading(broker, (reader) => reader.topics())).has(INPUT)
 }
 
 async function reading<T>(broker: Broker, work: (reader: RangeReader) => Promise<T>): Promise<T> {
@@ -213,16 +232,24 @@ function payloadTable(
   )
 }
 
-function screen(broker: Broker, port: number, logs: string | undefined, table: string | undefined): string {
+function screen(
+  broker: Broker,
+  port: number,
+  consolePort: number,
+  logs: string | undefined,
+  table: string | undefined,
+): string {
   const ops = (name: Service['name']): string => services.find((one) => one.name === name)?.opsUrl ?? ''
   const curl = `curl -i http://127.0.0.1:${port}/v1/events -H 'content-type: application/json' -d '{"type":"greeting","data":{"hello":"world"}}'`
   return `
-${paint('bold', 'KafkaTrace')} is up; broker and services took ${seconds(performance.now() - begun)}
+${paint('bold', 'KafkaTrace')} is up; it took ${seconds(performance.now() - begun)}
 
   broker      ${broker.bootstrapServers}  ${paint('dim', broker.description)}
   producer    http://127.0.0.1:${port}  ${paint('dim', `API page: http://127.0.0.1:${port}/docs`)}
               ${ops('producer')}/metrics  /readyz /livez
   consumer    ${ops('consumer')}/metrics  /readyz /livez
+  console     http://127.0.0.1:${consolePort}  ${paint('dim', `API page: http://127.0.0.1:${consolePort}/docs`)}
+              ${ops('console')}/metrics  /readyz /livez
   tenant      ${TENANT}, stream ${STREAM}; no key needed (AUTH=off)
   topics      ${INPUT}  .retry  .dlq  .processed
   logs        ${logs ?? 'below'}

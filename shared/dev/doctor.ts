@@ -9,11 +9,11 @@ import { wrongBun } from '../kafka/native/build.ts'
 import { AddonError, describeAddon } from '../kafka/native/check.ts'
 import { COMPILING } from '../kafka/native/needs.ts'
 import { parseCommandLine } from '../service/command-line.ts'
+import { paint } from '../service/terminal.ts'
 import { BrokerUnavailableError } from './brokers/broker.ts'
 import { defaultBrokerChoice } from './brokers/choose.ts'
 import { findJava } from './brokers/kafka-distribution.ts'
 import { dockerAnswers } from './brokers/redpanda.ts'
-import { paint } from './progress.ts'
 import { installCommand, missingOf, NEEDS, type Need, packageManager } from './requirements.ts'
 import { run } from './run.ts'
 import { needsOf } from './setup.ts'
@@ -125,6 +125,7 @@ const COMMANDS = [
   'generate',
   'bench',
   'audit',
+  'kt',
   'config',
   'create-topics',
   'tenant-key',

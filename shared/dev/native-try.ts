@@ -6,8 +6,9 @@ import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } f
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { parseCommandLine } from '../service/command-line.ts'
+import { paint } from '../service/terminal.ts'
 import { type BoundChild, spawnBoundChild } from './bound-child.ts'
-import { paint, seconds } from './progress.ts'
+import { seconds } from './progress.ts'
 import { lastLines } from './run.ts'
 
 const root = resolve(import.meta.dir, '..', '..')

@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, expect, spyOn, test } from 'bun:test'
-import { isTerminal, paint, seconds, step, summarise } from './progress.ts'
+import { isTerminal, paint } from '../service/terminal.ts'
+import { seconds, step, summarise } from './progress.ts'
 
 let said: string[]
 let spy: ReturnType<typeof spyOn>
@@ -26,30 +27,6 @@ test('a step says what it is at, its end, and gives its result', async () => {
 test('a step that fails says so and passes the failure on', async () => {
   await expect(step('Kafka', () => Promise.reject(new Error('no Java')))).rejects.toThrow('no Java')
   expect(said.at(-1)).toEndWith('Kafka: failed, N s')
-})
-
-test('a stream is a terminal when it is a TTY that can do more than print', () => {
-  const term = process.env.TERM
-  try {
-    process.env.TERM = 'xterm'
-    expect([isTerminal({ isTTY: true }), isTerminal({ isTTY: false }), isTerminal({})]).toEqual([true, false, false])
-    process.env.TERM = 'dumb'
-    expect(isTerminal({ isTTY: true })).toBe(false)
-  } finally {
-    if (term === undefined) delete process.env.TERM
-    else process.env.TERM = term
-  }
-})
-
-test('NO_COLOR leaves text as it is', () => {
-  const before = process.env.NO_COLOR
-  process.env.NO_COLOR = '1'
-  try {
-    expect(paint('red', 'failed')).toBe('failed')
-  } finally {
-    if (before === undefined) delete process.env.NO_COLOR
-    else process.env.NO_COLOR = before
-  }
 })
 
 test('times are in seconds', () => {

@@ -3,12 +3,13 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { availableParallelism, tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { parseCommandLine, refuse } from '../service/command-line.ts'
+import { paint } from '../service/terminal.ts'
 import { spawnBoundChild } from './bound-child.ts'
 import { type Broker, BrokerUnavailableError } from './brokers/broker.ts'
 import { startKafka } from './brokers/kafka.ts'
 import { dockerAnswers, startRedpanda } from './brokers/redpanda.ts'
 import { coverageOf, linesThatRun, mergeLcov, percentCovered } from './coverage.ts'
-import { paint, seconds, step } from './progress.ts'
+import { seconds, step } from './progress.ts'
 import { counted, failedTests, type SuiteName, skippedTests, slowness, sortBySuite, type TestCounts } from './suites.ts'
 
 const root = resolve(import.meta.dir, '..', '..')
@@ -194,26 +195,34 @@ const notRun = (title: string, fault: string): SuiteResult => ({
 })
 
 /**
- * Splits a suite into parts that run at the same time. Unit tests use one process, and many wait for timers: two processes halve the time; by size in
- * turn, since long files take long, and a new file does not move all others to the other part. Fault runs mostly wait, and must pass on a busy
+ * Splits a suite into parts that run at the same time. Unit tests use one process, and many wait for timers, so five processes take about as long as two cores
+ * need; by size in turn, since long files take long, and a new file does not move all others to other parts. Fault runs mostly wait, and must pass on a busy
  * machine: the other e2e tests run beside them.
  */
 function sideBySide(suite: SuiteName, files: readonly string[]): { title: string; files: readonly string[] }[] {
   if (suite === 'integration') return [{ title: suite, files }]
+  if (suite === 'e2e') {
+    const [faults = [], others = []] = [true, false].map((are) =>
+      files.filter((file) => file.startsWith('bench/faults/') === are),
+    )
+    return [
+      { title: 'e2e, fault runs', files: faults },
+      { title: 'e2e, others', files: others },
+    ].filter((part) => part.files.length > 0)
+  }
   const bySize = files.toSorted((a, b) => Bun.file(join(root, b)).size - Bun.file(join(root, a)).size)
-  // The larger of two goes to each part in turn.
-  const isFirst = (file: string) =>
-    suite === 'e2e' ? file.startsWith('bench/faults/') : [0, 3].includes(bySize.indexOf(file) % 4)
-  const [first, second] = [true, false].map((which) => files.filter((file) => isFirst(file) === which)) as [
-    string[],
-    string[],
-  ]
-  const [one, other] = suite === 'e2e' ? ['e2e, fault runs', 'e2e, others'] : ['unit, one half', 'unit, other half']
-  return [
-    { title: one, files: first },
-    { title: other, files: second },
-  ].filter(({ files }) => files.length > 0)
+  // Forth and back, so that no part gets the largest of each turn.
+  const partOf = (file: string): number => {
+    const place = bySize.indexOf(file) % (2 * UNIT_PARTS)
+    return Math.min(place, 2 * UNIT_PARTS - 1 - place)
+  }
+  return Array.from({ length: UNIT_PARTS }, (_, part) => ({
+    title: `unit, part ${part + 1} of ${UNIT_PARTS}`,
+    files: files.filter((file) => partOf(file) === part),
+  })).filter((part) => part.files.length > 0)
 }
+
+const UNIT_PARTS = 5
 
 const scan = (pattern: string): string[] => [...new Bun.Glob(pattern).scanSync(root)].sort()
 

@@ -1,7 +1,8 @@
 /** `bun run verify`: all checks of a change that need no broker. */
 import { resolve } from 'node:path'
 import { parseCommandLine } from '../service/command-line.ts'
-import { paint, seconds, summarise } from './progress.ts'
+import { paint } from '../service/terminal.ts'
+import { seconds, summarise } from './progress.ts'
 
 const HELP = `Checks what needs no broker: bun run verify
 

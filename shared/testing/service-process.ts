@@ -16,14 +16,20 @@ export interface ServiceProcess {
   stop(signal?: NodeJS.Signals): Promise<number>
 }
 
-/** Starts `producer/main.ts` or `consumer/main.ts` on free ports, with only this environment. */
-export async function startService(
-  service: 'producer' | 'consumer',
-  env: Record<string, string>,
-): Promise<ServiceProcess> {
+/** Where each service begins, from the root of the checkout. */
+export const MAIN = {
+  producer: 'producer/main.ts',
+  consumer: 'consumer/main.ts',
+  console: 'consumer/console/main.ts',
+} as const
+
+export type ServiceKind = keyof typeof MAIN
+
+/** Starts a service on free ports, with only this environment. */
+export async function startService(service: ServiceKind, env: Record<string, string>): Promise<ServiceProcess> {
   const { PATH = '', HOME = '' } = process.env
   // The child ends with this process, also when a test fails before it stops it.
-  const child = spawnBoundChild([process.execPath, join(import.meta.dir, '../..', service, 'main.ts')], {
+  const child = spawnBoundChild([process.execPath, join(import.meta.dir, '../..', MAIN[service])], {
     env: { PATH, HOME, PORT: '0', OPS_PORT: '0', LOG_FORMAT: 'json', ...env },
     stdout: 'pipe',
     stderr: 'pipe',

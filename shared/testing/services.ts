@@ -1,6 +1,7 @@
 import { join } from 'node:path'
 import { type BoundChild, endBoundChild, endOf, isRunning, spawnBoundChild } from '../dev/bound-child.ts'
 import { findFreePorts, releasePorts } from '../dev/brokers/ports.ts'
+import { MAIN, type ServiceKind } from './service-process.ts'
 
 /** The services as child processes that can be killed and restarted with the same environment. */
 
@@ -71,7 +72,7 @@ const COMMON_ENV = {
  * @param sharedPort the public port of another producer, to share with SO_REUSEPORT
  */
 export async function createService(
-  kind: 'producer' | 'consumer',
+  kind: ServiceKind,
   name: string,
   env: Record<string, string>,
   logDirectory: string,
@@ -108,15 +109,15 @@ export async function createService(
   }
   return {
     name,
-    port: kind === 'producer' ? port : opsPort,
+    port: kind === 'consumer' ? opsPort : port,
     opsPort,
     pid: () => child().pid,
     running: () => lives.length > 0 && isRunning(child()),
     start() {
       if (lives.length > 0 && isRunning(child())) throw new Error(`${name} is running`)
       const log = Bun.file(join(logDirectory, `${name}-${lives.length + 1}.log`))
-      const ports = kind === 'producer' ? { HOST: '127.0.0.1', PORT: String(port) } : {}
-      const started = spawnBoundChild([process.execPath, join(ROOT, kind, 'main.ts')], {
+      const ports = kind !== 'consumer' ? { HOST: '127.0.0.1', PORT: String(port) } : {}
+      const started = spawnBoundChild([process.execPath, join(ROOT, MAIN[kind])], {
         stdout: log,
         stderr: log,
         env: {
