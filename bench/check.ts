@@ -1,6 +1,6 @@
 import { relative } from 'node:path'
-import { paint } from '../shared/dev/progress.ts'
 import { parseCommandLine } from '../shared/service/command-line.ts'
+import { paint } from '../shared/service/terminal.ts'
 import { type Judged, judgeGoals } from './goals.ts'
 import type { Result } from './result.ts'
 import { chosenResult } from './results.ts'

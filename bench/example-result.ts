@@ -199,6 +199,37 @@ function exampleRuns(): Run[] {
         },
       }),
     }),
+    ...draftRuns({
+      workload: 'console-lookup',
+      system: 'kafkatrace',
+      rate: 0,
+      repetitions: 1,
+      extra: (factor) => ({
+        lookups: {
+          uuid: exampleLatency(40 * factor),
+          key: exampleLatency(60 * factor),
+          id: exampleLatency(300 * factor),
+          absent: exampleLatency(500 * factor),
+          together: exampleLatency(900 * factor),
+        },
+        processes: [exampleProcess('console', 20, 170)],
+        scan: keptOnce(1_000_000),
+      }),
+    }),
+    ...(['console-unfollowed', 'console-followed'] as const).flatMap((workload) =>
+      draftRuns({
+        workload,
+        system: 'kafkatrace',
+        rate: 1000,
+        extra: (factor) => ({
+          ...facing(1000, 1.1)(factor),
+          processes: [exampleProcess('consumer', 2 * factor, 105), exampleProcess('console', factor, 110)],
+          ...(workload === 'console-followed' && {
+            followed: { followers: 20, outcomes: 20_000, missing: 0, excess: 0, delay: exampleLatency(8 * factor) },
+          }),
+        }),
+      }),
+    ),
     ...DRAINS.flatMap(([system, , kind, rate, perCpuSecond]) =>
       (kind === 'peer' ? ['drain', 'drain-handler'] : ['drain']).flatMap((workload) =>
         draftRuns({ workload, system, rate, perCpuSecond }),
@@ -226,6 +257,9 @@ const TITLES: Readonly<Record<string, string>> = {
   'drain-waits': 'Backlog, with a handler that waits',
   'drain-restart': 'Restart with full windows',
   'produce-limit': 'What clients without a service write',
+  'console-lookup': 'Look-ups in the console',
+  'console-unfollowed': '1,000 events a second, without followers',
+  'console-followed': '1,000 events a second, with 20 followers',
 }
 
 export function exampleResult(): Result {

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'bun:test'
-import { changingRuns, exampleLatency, exampleResult } from './example-result.ts'
+import { changingRuns, exampleLatency, exampleProcess, exampleResult } from './example-result.ts'
 import { type Judged, judgeGoals } from './goals.ts'
-import { parseResult, type Restart, type Result, type Run } from './result.ts'
+import { type Followed, type Lookups, parseResult, type Restart, type Result, type Run } from './result.ts'
 
 const GOOD = exampleResult()
 
@@ -358,5 +358,116 @@ describe('overload', () => {
       })),
     }))
     expect(goal(shrinks, 'overload-memory')).toMatchObject({ verdict: 'met', measured: '-4 MB (-6 to -2)' })
+  })
+})
+
+describe('the console', () => {
+  const lookedUp = (change: (lookups: Lookups) => Partial<Lookups>): Result =>
+    ours('console-lookup', (run) => ({
+      ...run,
+      ...(run.lookups && { lookups: { ...run.lookups, ...change(run.lookups) } }),
+    }))
+  const followed = (change: Partial<Followed>, repetition = 2): Result =>
+    changingRuns(GOOD, { workload: 'console-followed', repetition }, (run) => ({
+      ...run,
+      ...(run.followed && { followed: { ...run.followed, ...change } }),
+    }))
+
+  test('finds nearly every event soon when it is told where to look', () => {
+    for (const kind of ['uuid', 'key'] as const) {
+      const slow = (p95Ms: number) => lookedUp((lookups) => ({ [kind]: { ...lookups[kind], p95Ms } }))
+      expect(goal(slow(200), `console-${kind}`)).toMatchObject({ verdict: 'met', measured: 'p95 200 ms, no errors' })
+      expect(goal(slow(201), `console-${kind}`).verdict).toBe('missed')
+      expect(
+        goal(
+          lookedUp((all) => ({ [kind]: { ...all[kind], maxMs: 900 } })),
+          `console-${kind}`,
+        ).verdict,
+      ).toBe('met')
+    }
+  })
+
+  test('reads the whole log in seconds, each time', () => {
+    for (const kind of ['id', 'absent'] as const) {
+      const slow = lookedUp((lookups) => ({ [kind]: { ...lookups[kind], p95Ms: 1, maxMs: 10_001 } }))
+      expect(goal(slow, `console-${kind}`).verdict).toBe('missed')
+    }
+  })
+
+  test('may not answer wrongly', () => {
+    const wrong = ours('console-lookup', (run) => ({ ...run, errors: { 'wrong answer': 1 } }))
+    expect(goal(wrong, 'console-uuid')).toMatchObject({
+      verdict: 'missed',
+      measured: expect.stringContaining('1 error'),
+    })
+  })
+
+  test('sends every outcome to every follower once, within a second in every repetition', () => {
+    expect(goal(followed({ delay: { ...exampleLatency(8), maxMs: 1_001 } }), 'console-followers').verdict).toBe(
+      'missed',
+    )
+    expect(goal(followed({ missing: 2 }), 'console-followers')).toMatchObject({
+      verdict: 'missed',
+      measured: expect.stringContaining('2 missing, 0 doubled'),
+    })
+    expect(goal(followed({ excess: 1 }), 'console-followers').verdict).toBe('missed')
+  })
+
+  test('does not change the consumer by more than its runs differ without followers', () => {
+    const consumerAt = (result: Result, workload: string, cpuSeconds: readonly number[]): Result =>
+      changingRuns(result, { workload }, (run) => ({
+        ...run,
+        events: 10_000,
+        processes: [exampleProcess('consumer', cpuSeconds[run.repetition - 1] ?? 0, 100)],
+      }))
+    const judged = (without: readonly number[], now: readonly number[]) =>
+      goal(
+        consumerAt(consumerAt(GOOD, 'console-unfollowed', without), 'console-followed', now),
+        'console-followers-cpu',
+      )
+    expect(judged([4, 4.5, 5], [5.4, 5.5, 9]).verdict).toBe('met')
+    expect(judged([4, 4.5, 5], [5.4, 5.6, 5.6])).toMatchObject({
+      verdict: 'missed',
+      measured: '560 ms for 1,000 events (540–560); without 450 ms for 1,000 events (400–500)',
+    })
+    expect(judged([4, 4, 4], [4.1, 4.1, 4.1]).verdict).toBe('met')
+    expect(judged([4, 4, 4], [4.2, 4.2, 4.2]).verdict).toBe('missed')
+    expect(judged([4, 4, 4], [1, 1, 1]).verdict).toBe('met')
+  })
+
+  test('does not slow the consumer down, and outcomes do not come later', () => {
+    const slower = ours('console-followed', (run) => atRate(run, 0.9))
+    expect(goal(slower, 'console-followers-rate').verdict).toBe('missed')
+    expect(
+      goal(
+        ours('console-followed', (run) => atRate(run, 1.2)),
+        'console-followers-rate',
+      ).verdict,
+    ).toBe('met')
+    const later = ours('console-followed', (run) => ({ ...run, toCommitted: { ...exampleLatency(8) } }))
+    expect(goal(later, 'console-followers-outcome').verdict).toBe('missed')
+  })
+
+  test('is not compared with a single run', () => {
+    const single = changingRuns(GOOD, { workload: 'console-unfollowed' }, (run) =>
+      run.repetition > 1 ? undefined : run,
+    )
+    expect(goal(single, 'console-followers-cpu')).toMatchObject({
+      verdict: 'not measured',
+      why: expect.stringContaining('one run says nothing about the noise'),
+    })
+  })
+
+  test('keeps its memory, in look-ups and with followers', () => {
+    for (const workload of ['console-lookup', 'console-followed']) {
+      const large = ours(workload, (run) => ({
+        ...run,
+        processes: run.processes.map((one) => (one.name === 'console' ? { ...one, residentMaxBytes: 201e6 } : one)),
+      }))
+      expect(goal(large, `${workload}-memory`)).toMatchObject({
+        verdict: 'missed',
+        measured: expect.stringContaining('201 MB'),
+      })
+    }
   })
 })

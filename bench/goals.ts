@@ -1,8 +1,16 @@
 import { FLAT_GROWTH_LIMIT_BYTES } from './faults/memory.ts'
 import { short } from './plots.ts'
-import type { Latency, ProcessUse, Result, Run } from './result.ts'
+import type { Latency, Lookups, ProcessUse, Result, Run } from './result.ts'
 import { isBroken } from './scan.ts'
-import { type ByRepetition, pairedRatios, ratioOf, type Summary, summarise } from './statistics.ts'
+import {
+  type ByRepetition,
+  LEAST_CHANGE,
+  LEAST_REPETITIONS,
+  pairedRatios,
+  ratioOf,
+  type Summary,
+  summarise,
+} from './statistics.ts'
 import { HANDLER_WAIT_MS } from './systems/drain-handler-waits.ts'
 
 /** KafkaTrace's goals as a table, and whether a result meets them. Void runs do not count. */
@@ -87,6 +95,49 @@ const DRAINS = [
 
 const DRAIN_NAMES = { 'drain-streams': 'Kafka Streams', 'drain-franz': 'franz-go with transactions' } as const
 const RATES = { eventsPerSecond: 'events a second', eventsPerCpuSecond: 'events per CPU-second' } as const
+
+const LOOKUP = { workload: 'console-lookup' } as const
+const FOLLOWED = 'console-followed'
+const UNFOLLOWED = 'console-unfollowed'
+
+/** Those that read the log are too few for a quantile. */
+const LOOKUPS: readonly { goal: keyof Lookups; what: string; target: string; most: Most }[] = [
+  { goal: 'uuid', what: 'by an id that is a UUIDv7', target: 'p95 ≤ 200 ms', most: { p95Ms: 200 } },
+  { goal: 'key', what: 'by another id and the key', target: 'p95 ≤ 200 ms', most: { p95Ms: 200 } },
+  { goal: 'id', what: 'by another id alone', target: 'each ≤ 10 s', most: { maxMs: 10_000 } },
+  { goal: 'absent', what: 'by an id that there is not', target: 'each ≤ 10 s', most: { maxMs: 10_000 } },
+]
+
+/** What followers of outcomes must not change for the consumer. */
+const UNCHANGED: readonly {
+  goal: string
+  what: string
+  worse: 'more' | 'less'
+  value: (run: Run) => number | undefined
+  format: (value: Summary) => string
+}[] = [
+  {
+    goal: 'rate',
+    what: 'outcomes a second',
+    worse: 'less',
+    value: (run) => run.eventsPerSecond,
+    format: (rate) => ranged(rate, short, ' a second'),
+  },
+  {
+    goal: 'cpu',
+    what: 'the consumer’s CPU time',
+    worse: 'more',
+    value: (run) => consumerMsPerThousand(run),
+    format: (time) => ranged(time, short, ' ms for 1,000 events'),
+  },
+  {
+    goal: 'outcome',
+    what: 'to the committed outcome',
+    worse: 'more',
+    value: (run) => run.toCommitted?.p95Ms,
+    format: (latency) => `p95 ${ms(latency)}`,
+  },
+]
 
 /** Every row is judged separately. */
 const GOALS: readonly Goal[] = [
@@ -257,6 +308,45 @@ const GOALS: readonly Goal[] = [
       judge: (result) => memoryOf(result, 'steady-1000', name, mostMegabytes),
     }),
   ),
+  ...LOOKUPS.map(
+    ({ goal, what, target, most }): Goal => ({
+      goal: `console-${goal}`,
+      what: `Console, a million events: look-up ${what}`,
+      target: `${target}, every answer right`,
+      workload: LOOKUP.workload,
+      judge: (result) => withinTimes(result, LOOKUP, (run) => run.lookups?.[goal], most),
+    }),
+  ),
+  {
+    goal: 'console-followers',
+    what: 'Console, 1,000 events a second: from an outcome’s append to the last of 20 followers, at its longest in any repetition',
+    target: '≤ 1 s, each outcome once',
+    workload: FOLLOWED,
+    judge: (result) => reachesFollowers(result, 1_000),
+  },
+  ...UNCHANGED.map(
+    ({ goal, what, worse, value, format }): Goal => ({
+      goal: `console-followers-${goal}`,
+      what: `Console, 1,000 events a second: ${what}, with 20 followers against none`,
+      target: 'the same, within the range of the runs without',
+      workload: FOLLOWED,
+      judge: (result) => unchanged(result, worse, value, format),
+    }),
+  ),
+  ...(
+    [
+      { workload: LOOKUP.workload, what: 'look-ups, up to four of the whole log at a time' },
+      { workload: FOLLOWED, what: '1,000 events a second, 20 followers' },
+    ] as const
+  ).map(
+    ({ workload, what }): Goal => ({
+      goal: `${workload}-memory`,
+      what: `Console, ${what}: resident memory of the console, at its highest in any repetition`,
+      target: '≤ 200 MB',
+      workload,
+      judge: (result) => memoryOf(result, workload, 'console', 200),
+    }),
+  ),
 ]
 
 /** Every goal, in the table's order. */
@@ -338,16 +428,12 @@ function againstProduceLimits(result: Result, workload: string, least: number): 
   return measured(`${percent(ratio)}${shown}`, ratio.median >= least)
 }
 
-type Quantile = 'p95Ms' | 'p99Ms'
-const QUANTILES: Readonly<Record<Quantile, string>> = { p95Ms: 'p95', p99Ms: 'p99' }
+type Quantile = 'p95Ms' | 'p99Ms' | 'maxMs'
+const QUANTILES: Readonly<Record<Quantile, string>> = { p95Ms: 'p95', p99Ms: 'p99', maxMs: 'max' }
+type Most = Partial<Readonly<Record<Quantile, number>>>
 
 /** Medians of the quantiles, and the errors of all repetitions. */
-function withinTimes(
-  result: Result,
-  where: Where,
-  clock: (run: Run) => Latency | undefined,
-  most: Partial<Readonly<Record<Quantile, number>>>,
-): Judgement {
+function withinTimes(result: Result, where: Where, clock: (run: Run) => Latency | undefined, most: Most): Judgement {
   const limits = Object.entries(most) as [Quantile, number][]
   const texts: string[] = []
   let met = true
@@ -373,7 +459,7 @@ function onFastMachine(result: Result, judgement: Judgement): Judgement {
 }
 
 /** Also says how many events were lost, had no outcome, or were duplicated. */
-function keptOnce(result: Result, where: Where, most: Partial<Readonly<Record<Quantile, number>>>): Judgement {
+function keptOnce(result: Result, where: Where, most: Most): Judgement {
   const timely = withinTimes(result, where, (run) => run.toCommitted, most)
   if (timely.kind === 'not measured') return timely
   const scans = runsAt(result, where).map(({ scan }) => scan)
@@ -494,6 +580,41 @@ function memoryOf(result: Result, workload: string, name: string, mostMegabytes:
   if ('kind' in highest) return highest
   const shown = 'kind' in mean ? '' : `, mean ${megabytes(mean)}`
   return measured(`${megabytes(highest)}${shown}`, highest.max <= mostMegabytes * MEGABYTE)
+}
+
+function reachesFollowers(result: Result, mostMs: number): Judgement {
+  const where = { workload: FOLLOWED }
+  const longest = summary(result, where, (run) => run.followed?.delay.maxMs)
+  if ('kind' in longest) return longest
+  const all = runsAt(result, where).flatMap(({ followed }) => followed ?? [])
+  const [missing, excess] = [sum(all.map((one) => one.missing)), sum(all.map((one) => one.excess))]
+  const text = `max ${ms(longest)}, ${short(missing)} missing, ${short(excess)} doubled`
+  return measured(text, longest.max <= mostMs && missing + excess === 0)
+}
+
+/** A median that is worse by more than the range of the runs without followers, and by more than LEAST_CHANGE. */
+function unchanged(
+  result: Result,
+  worse: 'more' | 'less',
+  value: (run: Run) => number | undefined,
+  format: (value: Summary) => string,
+): Judgement {
+  const now = summary(result, { workload: FOLLOWED }, value)
+  const before = summary(result, { workload: UNFOLLOWED }, value)
+  if ('kind' in now) return now
+  if ('kind' in before) return before
+  const text = `${format(now)}; without ${format(before)}`
+  if (before.count < LEAST_REPETITIONS)
+    return { kind: 'not measured', why: `${text}: one run says nothing about the noise` }
+  const noise = Math.max(before.max - before.min, LEAST_CHANGE * before.median)
+  const change = now.median - before.median
+  return measured(text, (worse === 'more' ? change : -change) <= noise)
+}
+
+function consumerMsPerThousand(run: Run): number | undefined {
+  const consumer = servicesOf(run).find(({ name }) => name === 'consumer')
+  // In seconds an event, times a thousand of either.
+  return consumer === undefined || run.events === 0 ? undefined : (consumer.cpuSeconds / run.events) * 1e6
 }
 
 // ---- shared

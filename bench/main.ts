@@ -1,14 +1,14 @@
 #!/usr/bin/env bun
 /**
  * Measures KafkaTrace beside the alternatives.
- *   workloads (what) → plan (which runs) → run (all of it) → measure, measure-drain (one run): systems (which), closed-loop and open-loop (load), observe and
- *   observer (what is seen), scan (what is stored) → result; report, compare and check read results
+ *   workloads (what) → plan (which runs) → run (all of it) → measure, measure-drain, measure-console (one run): systems (which), closed-loop and open-loop
+ *   (load), observe, observer and followers (what is seen), scan (what is stored) → result; report, compare and check read results
  */
 import { join } from 'node:path'
 import { parseCommandLine, refuse } from '../shared/service/command-line.ts'
 import { checkCommand } from './check.ts'
 import { compareCommand } from './compare.ts'
-import { chooseWorkloads } from './plan.ts'
+import { chooseWorkloads, SUITES, type Suite, workloadsOf } from './plan.ts'
 import { reportCommand } from './report.ts'
 import { createReporter } from './reporter.ts'
 import { brokenRuns, runBench } from './run.ts'
@@ -18,11 +18,18 @@ import { WORKLOADS } from './workloads.ts'
 /** The systems of a quick bench: those that install within seconds. */
 const QUICK_SYSTEMS = ['kafkatrace', 'hono-platformatic', 'bun-hello', 'bun-echo']
 
+/** The systems of a suite. */
+const SUITE_SYSTEMS: Readonly<Record<Suite, readonly string[]>> = {
+  drain: DRAINS.map(({ facts }) => facts.name),
+  console: ['kafkatrace'],
+}
+
 const LONG = WORKLOADS.filter(({ long }) => long === true).map(({ name }) => name)
 
-const USAGE = `Measures KafkaTrace, its peers and the machine's limits: bun run bench [drain] [OPTION…]
+const USAGE = `Measures KafkaTrace, its peers and the machine's limits: bun run bench [drain|console] [OPTION…]
 
   drain              only what drains a filled topic, beside Kafka Streams, franz-go and librdkafka: under five minutes
+  console            only the console: look-ups among a million events, and followers of outcomes: some minutes. It is in no other bench
 
   --quick            every workload once and short, on ${QUICK_SYSTEMS.join(', ')}: under two minutes
   --workload NAME    only this one, and those whose rates it takes shares of; may be repeated. ${LONG.join(' and ')} are run only by name, or
@@ -81,8 +88,9 @@ function list(): void {
 async function bench(): Promise<number> {
   const { values, positionals } = options()
   const { quick, workload, system, repetitions, out, list: listing } = values
-  const drains = positionals[0] === 'drain'
-  if (positionals.length > (drains ? 1 : 0)) refuse(`there is no command "${positionals.join(' ')}"`, USAGE)
+  const suite = SUITES.find((one) => one === positionals[0])
+  if (positionals.length > (suite === undefined ? 0 : 1))
+    refuse(`there is no command "${positionals.join(' ')}"`, USAGE)
   if (listing) {
     list()
     return 0
@@ -94,15 +102,15 @@ async function bench(): Promise<number> {
       refuse(`there is no system "${name}"`, USAGE)
   const workloads = (() => {
     try {
-      const some = drains ? WORKLOADS.filter(({ kind }) => kind === 'drain' || kind === 'restart') : WORKLOADS
-      if (workload.length > 0) return chooseWorkloads(some, workload)
-      return quick || drains ? some.filter(({ long }) => long !== true) : some
+      const named = workload.length > 0
+      const some = workloadsOf(WORKLOADS, suite, { quick, named })
+      return named ? chooseWorkloads(some, workload) : some
     } catch (error) {
       return refuse((error as Error).message, USAGE)
     }
   })()
   const names =
-    system.length > 0 ? system : drains ? DRAINS.map(({ facts }) => facts.name) : quick ? QUICK_SYSTEMS : undefined
+    system.length > 0 ? system : suite !== undefined ? SUITE_SYSTEMS[suite] : quick ? QUICK_SYSTEMS : undefined
   const chosen = ({ facts }: { facts: { name: string } }) => names === undefined || names.includes(facts.name)
   const file =
     out ?? join(import.meta.dir, 'results', `${new Date().toISOString().slice(0, 19).replaceAll(':', '')}Z.json`)

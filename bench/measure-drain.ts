@@ -3,7 +3,7 @@ import { residentMemoryBytes } from '../shared/service/process-metrics.ts'
 import type { Service } from '../shared/testing/services.ts'
 import { observe } from './observe.ts'
 import type { Seen } from './observer.ts'
-import { FORMS, requestsOf } from './payloads.ts'
+import { type Body, FORMS, requestsOf } from './payloads.ts'
 import type { Restart } from './result.ts'
 import { keysOutOfOrder, type Scanned, scanByKey, scanTopic } from './scan.ts'
 import {
@@ -16,7 +16,7 @@ import {
   OUTCOME_PATIENCE_MS,
   perCpuSecond,
   type Stage,
-  send,
+  sendAll,
   settledScan,
   watcher,
   watchOutcomes,
@@ -31,7 +31,6 @@ import { type DrainWorkload, type RestartWorkload, sizeOf } from './workloads.ts
 type Filling = Pick<DrainWorkload, 'eventBytes' | 'partitions'>
 
 const EVENTS_A_FILLING_REQUEST = 1000
-const FILLING_REQUESTS_AT_A_TIME = 4
 
 /** Sends events to the input topic through the producer. @param records a multiple of {@link EVENTS_A_FILLING_REQUEST} */
 async function fill(stage: Stage, topic: string, { eventBytes, partitions }: Filling, records: number): Promise<void> {
@@ -47,11 +46,8 @@ async function fill(stage: Stage, topic: string, { eventBytes, partitions }: Fil
   try {
     const batches = await requestsOf({ bytes: eventBytes }, EVENTS_A_FILLING_REQUEST)
     const bodies = batches.map((events) => FORMS.batch(events))
-    const left = Array.from({ length: records / EVENTS_A_FILLING_REQUEST }, (_, index) => bodies[index % bodies.length])
-    const work = async (): Promise<void> => {
-      for (let body = left.pop(); body !== undefined; body = left.pop()) await send(running.url, body)
-    }
-    await Promise.all(Array.from({ length: FILLING_REQUESTS_AT_A_TIME }, work))
+    const bodyAt = (index: number): Body => bodies[index % bodies.length] ?? FORMS.batch([])
+    await sendAll(running.url, records / EVENTS_A_FILLING_REQUEST, bodyAt)
   } finally {
     await running.stop()
   }

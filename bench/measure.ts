@@ -1,7 +1,8 @@
 import { join } from 'node:path'
 import { findFreePorts } from '../shared/dev/brokers/ports.ts'
-import { parseTopic } from '../shared/events/topics.ts'
+import { CONTROL_TOPIC, parseTopic } from '../shared/events/topics.ts'
 import { type ClosedOutcome, type LoadRequest, startClosedLoop } from './closed-loop.ts'
+import { followedOf, startFollowers } from './followers.ts'
 import { createRecorder } from './histogram.ts'
 import { type Observation, type Observed, observe } from './observe.ts'
 import type { Observer, Seen } from './observer.ts'
@@ -18,6 +19,7 @@ import {
   makeTopics,
   OUTCOME_PATIENCE_MS,
   perCpuSecond,
+  removeAfterwards,
   type Stage,
   send,
   settledScan,
@@ -212,6 +214,8 @@ export function measureOpen(
   return ending(async (ends) => {
     const inputs = inputTopics(1)
     await makeTopics(stage, inputs.flatMap(allTopics), ends)
+    const withConsole = workload.followers !== undefined
+    if (withConsole) removeAfterwards(stage, [CONTROL_TOPIC], ends)
     const running = await startKafkaTrace({
       brokers: brokersOf(stage),
       directory: stage.directory,
@@ -219,10 +223,15 @@ export function measureOpen(
       partitions: stage.partitions,
       producer: true,
       consumer: workload.outcomes,
+      console: withConsole,
       auth: false,
     })
     const stop = ends.add(() => running.stop())
     const observer = workload.outcomes ? watchOutcomes(stage, inputs, ends) : undefined
+    const followers = workload.followers
+      ? await startFollowers(running.consoleUrl ?? '', workload.followers, stage.directory)
+      : undefined
+    if (followers !== undefined) ends.add(() => followers.end())
     const primed = observer === undefined ? 0 : await prime(running.url, observer)
     const { hostname, port, pathname } = new URL(running.url)
     const size = sizeOf(workload, stage.quick)
@@ -244,7 +253,8 @@ export function measureOpen(
       stage.directory,
     )
     ends.add(() => worker.end())
-    const observation = observe(withRoles(stage, running.processes, ...load(worker), ...watcher(observer)))
+    const watching = [...watcher(observer), ...watcher(followers, 'followers')]
+    const observation = observe(withRoles(stage, running.processes, ...load(worker), ...watching))
     ends.add(async () => observation.stop())
     const { fromMs } = await whileMeasured(worker, observation)
     const processes = observation.stop()
@@ -254,6 +264,8 @@ export function measureOpen(
     const acknowledged = acknowledgedOf(ledger, run)
     await observer?.until(primed + acknowledged.length, OUTCOME_PATIENCE_MS)
     const { result, input, processed } = await settledScan(stage, inputs, acknowledged, observer !== undefined)
+    await followers?.until(processed.ids.length * followers.count, OUTCOME_PATIENCE_MS)
+    const arrivals = await followers?.end()
     await stop()
     const late = voidReason(outcome, workload)
     const measured: Measured = {
@@ -268,6 +280,7 @@ export function measureOpen(
       ...(outcome.toRefusal.count > 0 && { toRefusal: outcome.toRefusal }),
       errors: outcome.errors,
       processes,
+      ...(followers && arrivals && { followed: followedOf(arrivals, followers.count, processed, fromMs) }),
       scan: result,
       ...(late !== undefined && { void: late }),
     }

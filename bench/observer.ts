@@ -18,12 +18,20 @@ export interface Seen {
   times(): Iterable<number>
 }
 
-export interface Observer {
+/** A process that counts what arrives, and leaves behind a file of it. */
+interface Counting {
   readonly pid: number
   /** Records seen so far. */
   count(): number
+  /** Resolves once it has said how many there are, if only none. */
+  heard(): Promise<void>
   /** Resolves when so many records were seen, or none for so long. @returns whether they were seen */
   until(count: number, patienceMs: number): Promise<boolean>
+  /** @returns its file */
+  end(): Promise<ArrayBuffer>
+}
+
+export interface Observer extends Pick<Counting, 'pid' | 'count' | 'until'> {
   end(): Promise<Seen>
 }
 
@@ -32,14 +40,15 @@ const LOOK_INTERVAL_MS = 20
 /** Follows a topic, which must exist and may be empty, from the beginning. @param directory for its file */
 export function startObserver(brokers: string, topic: string, directory: string): Observer {
   const file = join(directory, `seen-${topic}`)
-  const worker = startWorker<ObserverLine>('the observer', [
-    process.execPath,
-    join(import.meta.dir, 'observer-worker.ts'),
-    brokers,
-    topic,
-    file,
-  ])
-  let count = 0
+  const counting = startCounting('the observer', 'observer-worker.ts', [brokers, topic], file)
+  return { ...counting, end: async () => seenOf(await counting.end()) }
+}
+
+/** @param script prints {@link ObserverLine}s; its last argument is the file, which it writes at SIGTERM */
+export function startCounting(name: string, script: string, args: readonly string[], file: string): Counting {
+  const command = [process.execPath, join(import.meta.dir, script), ...args, file]
+  const worker = startWorker<ObserverLine>(name, command)
+  let count: number | undefined
   let ending = false
   let fault: unknown
   const reading = (async () => {
@@ -49,18 +58,24 @@ export function startObserver(brokers: string, topic: string, directory: string)
       if (!ending) fault = error
     }
   })()
+  const look = async (): Promise<void> => {
+    if (fault !== undefined) throw fault
+    await Bun.sleep(LOOK_INTERVAL_MS)
+  }
   return {
     pid: worker.pid,
-    count: () => count,
+    count: () => count ?? 0,
+    async heard() {
+      while (count === undefined) await look()
+    },
     async until(wanted, patienceMs) {
       let before = count
       let changedMs = performance.now()
-      while (count < wanted) {
-        if (fault !== undefined) throw fault
+      while ((count ?? 0) < wanted) {
         if (count !== before) changedMs = performance.now()
         else if (performance.now() - changedMs > patienceMs) return false
         before = count
-        await Bun.sleep(LOOK_INTERVAL_MS)
+        await look()
       }
       return true
     },
@@ -69,7 +84,7 @@ export function startObserver(brokers: string, topic: string, directory: string)
       await worker.end()
       await reading
       if (fault !== undefined) throw fault
-      return seenOf(await Bun.file(file).arrayBuffer())
+      return await Bun.file(file).arrayBuffer()
     },
   }
 }

@@ -1,5 +1,5 @@
 import { expect, test } from 'bun:test'
-import { chooseWorkloads, expectedSeconds, type Participant, planRuns, secondsLeft } from './plan.ts'
+import { chooseWorkloads, expectedSeconds, type Participant, planRuns, secondsLeft, workloadsOf } from './plan.ts'
 import { WORKLOADS } from './workloads.ts'
 
 const SYSTEMS: Participant[] = [
@@ -58,22 +58,51 @@ test('a workload that takes shares of another brings it along, before itself', (
   }
 })
 
+test('followers alternate with none, and bring those runs along', () => {
+  const names = chooseWorkloads(WORKLOADS, ['console-followed']).map(({ name }) => name)
+  expect(names).toEqual(['console-unfollowed', 'console-followed'])
+  const runs = planRuns({
+    workloads: chooseWorkloads(WORKLOADS, ['console-lookup', 'console-followed']),
+    systems: SYSTEMS,
+    quick: false,
+  })
+  expect(runs.map(({ workload, repetition }) => `${workload.name} ${repetition}`)).toEqual([
+    'console-lookup 1',
+    ...[1, 2, 3].flatMap((repetition) => [`console-unfollowed ${repetition}`, `console-followed ${repetition}`]),
+  ])
+})
+
+test('a suite has its own workloads only, which a bench without one has where it has time for them', () => {
+  const names = (...[suite, how]: [Parameters<typeof workloadsOf>[1], Parameters<typeof workloadsOf>[2]]) =>
+    workloadsOf(WORKLOADS, suite, how).map(({ name }) => name)
+  const unnamed = { quick: false, named: false }
+  const ofConsole = ['console-lookup', 'console-unfollowed', 'console-followed']
+  expect(names('console', unnamed)).toEqual(ofConsole)
+  expect(names('drain', unnamed)).toEqual(['drain', 'drain-handler', 'drain-24', 'drain-waits'])
+  expect(names('drain', { quick: false, named: true })).toContain('drain-restart')
+  const all = WORKLOADS.map(({ name }) => name)
+  expect(names(undefined, unnamed)).toEqual(all.filter((name) => !ofConsole.includes(name)))
+  expect(names(undefined, { quick: true, named: false })).not.toContain('drain-million')
+  expect(names(undefined, { quick: true, named: true })).toEqual(all)
+})
+
 test('a workload that is not there is named', () => {
   expect(() => chooseWorkloads(WORKLOADS, ['faster'])).toThrow('"faster"')
 })
 
-test('a full bench with ten systems takes less than 40 minutes, a quick one with four less than two', () => {
-  const minutes = (quick: boolean, peers: number, limits: number) => {
+test('a full bench with ten systems takes less than 40 minutes, a quick one with four less than two, the console’s less than seven', () => {
+  const minutes = (quick: boolean, peers: number, limits: number, suite?: 'console') => {
     const systems: Participant[] = [
       { name: 'ours', kind: 'subject' },
       ...Array.from({ length: peers }, (_, index) => ({ name: `peer ${index}`, kind: 'peer' as const })),
       ...Array.from({ length: limits }, (_, index) => ({ name: `limit ${index}`, kind: 'limit' as const })),
     ]
-    const runs = planRuns({ workloads: WORKLOADS.filter(({ long }) => !(quick && long)), systems, quick })
+    const runs = planRuns({ workloads: workloadsOf(WORKLOADS, suite, { quick, named: false }), systems, quick })
     return runs.reduce((sum, run) => sum + expectedSeconds(run, quick), 0) / 60
   }
   expect(minutes(false, 7, 2)).toBeLessThan(40)
   expect(minutes(true, 1, 2)).toBeLessThan(2)
+  expect(minutes(false, 0, 0, 'console')).toBeLessThan(7)
 })
 
 test('the time that is left follows from how long the runs before took', () => {

@@ -28,24 +28,50 @@ export interface PlanOptions {
   repetitions?: number
 }
 
-/** The runs of a bench. The systems of a workload alternate, so that changes of the machine affect all of them. */
+/** The runs of a bench. The systems of a workload, and workloads that say so, alternate, so that changes of the machine affect all of them. */
 export function planRuns({ workloads, systems, quick, repetitions }: PlanOptions): PlannedRun[] {
-  return workloads.flatMap((workload) => {
-    const taking = systems.filter((system) => takesPart(workload, system))
-    const shares = sizeOf(workload, quick).shares ?? [undefined]
-    const times = repetitions ?? (quick ? 1 : workload.repetitions)
-    return Array.from({ length: times }, (_, index) => index + 1).flatMap((repetition) =>
-      shares.flatMap((share) =>
-        taking.map(({ name }) => ({
-          workload,
-          system: name,
-          repetition,
-          ...(share !== undefined && { share }),
-        })),
-      ),
+  return alternating(workloads).flatMap((together) => {
+    const times = (workload: Workload): number => repetitions ?? (quick ? 1 : workload.repetitions)
+    const most = Math.max(...together.map(times))
+    return Array.from({ length: most }, (_, index) => index + 1).flatMap((repetition) =>
+      together
+        .filter((workload) => repetition <= times(workload))
+        .flatMap((workload) => runsOnce(workload, systems, quick, repetition)),
     )
   })
 }
+
+function runsOnce(
+  workload: Workload,
+  systems: readonly Participant[],
+  quick: boolean,
+  repetition: number,
+): PlannedRun[] {
+  const taking = systems.filter((system) => takesPart(workload, system))
+  const shares = sizeOf(workload, quick).shares ?? [undefined]
+  return shares.flatMap((share) =>
+    taking.map(({ name }) => ({
+      workload,
+      system: name,
+      repetition,
+      ...(share !== undefined && { share }),
+    })),
+  )
+}
+
+/** In the same order; those that alternate are together. */
+function alternating(workloads: readonly Workload[]): Workload[][] {
+  const groups: Workload[][] = []
+  for (const workload of workloads) {
+    const last = groups.at(-1)
+    if (last?.some(({ name }) => name === otherOf(workload))) last.push(workload)
+    else groups.push([workload])
+  }
+  return groups
+}
+
+const otherOf = (workload: Workload): string | undefined =>
+  workload.kind === 'open' ? workload.alternatesWith : undefined
 
 function takesPart(workload: Workload, { kind, task, handler }: Participant): boolean {
   switch (workload.kind) {
@@ -53,6 +79,7 @@ function takesPart(workload: Workload, { kind, task, handler }: Participant): bo
       if (kind === 'subject') return true
       return task === 'drain' && workload.systems === 'all' && (handler === true || workload.handler === 'none')
     case 'restart':
+    case 'lookup':
       return kind === 'subject'
     case 'produce':
       return task === 'produce'
@@ -62,8 +89,29 @@ function takesPart(workload: Workload, { kind, task, handler }: Participant): bo
   }
 }
 
+/** Workloads that are run together without naming them. */
+export const SUITES = ['drain', 'console'] as const
+export type Suite = (typeof SUITES)[number]
+
+/** The workloads of a suite, or of a bench without one. @param named also those that are run only by name */
+export function workloadsOf(
+  table: readonly Workload[],
+  suite: Suite | undefined,
+  { quick, named }: { quick: boolean; named: boolean },
+): Workload[] {
+  const isShort = ({ long }: Workload): boolean => named || long !== true
+  switch (suite) {
+    case 'drain':
+      return table.filter((one) => (one.kind === 'drain' || one.kind === 'restart') && isShort(one))
+    case 'console':
+      return table.filter((one) => one.suite === suite)
+    case undefined:
+      return table.filter((one) => named || (one.suite === undefined && (!quick || isShort(one))))
+  }
+}
+
 /**
- * The workloads with these names, in the table's order, and those whose rates they depend on.
+ * The workloads with these names, in the table's order, and those that they depend on, by their rates or for comparison.
  * @throws Error that names an unknown one
  */
 export function chooseWorkloads(table: readonly Workload[], names: readonly string[]): Workload[] {
@@ -72,6 +120,8 @@ export function chooseWorkloads(table: readonly Workload[], names: readonly stri
     const workload = table.find((one) => one.name === name)
     if (workload === undefined) throw new Error(`there is no workload "${name}"`)
     if (workload.kind === 'open' && 'shareOf' in workload.offered) wanted.add(workload.offered.shareOf)
+    const other = otherOf(workload)
+    if (other !== undefined) wanted.add(other)
   }
   return table.filter(({ name }) => wanted.has(name))
 }
@@ -80,14 +130,15 @@ export function chooseWorkloads(table: readonly Workload[], names: readonly stri
 const OVERHEAD_SECONDS = { full: 4, quick: 2.5 }
 const SECONDS_A_RECORD = 1 / 60_000
 const SECONDS_A_WAITING_RECORD = 1 / 1_280
-/** A restart fills, drains, restores and scans. */
-const RESTART_FACTOR = 4
+/** A restart fills, drains, restores and scans; look-ups have their events processed, scanned, and found. */
+const RECORD_FACTORS = { restart: 4, lookup: 6 } as const
 
 export function expectedSeconds({ workload }: PlannedRun, quick: boolean): number {
   const { warmUpSeconds, seconds, records, restSeconds } = sizeOf(workload, quick)
   const recordSeconds = (() => {
     if (workload.kind === 'drain' && workload.handler === 'waits') return records * SECONDS_A_WAITING_RECORD
-    return records * SECONDS_A_RECORD * (workload.kind === 'restart' ? RESTART_FACTOR : 1)
+    const { kind } = workload
+    return records * SECONDS_A_RECORD * (kind === 'restart' || kind === 'lookup' ? RECORD_FACTORS[kind] : 1)
   })()
   const overheadSeconds = quick ? OVERHEAD_SECONDS.quick : OVERHEAD_SECONDS.full
   return overheadSeconds + warmUpSeconds + seconds + recordSeconds + restSeconds

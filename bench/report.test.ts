@@ -80,6 +80,11 @@ describe('the report', () => {
     expect(section('Restart with full windows')).not.toContain('events/s')
     expect(section('Backlog, without a handler')).not.toContain('requests/s')
     expect(section('Backlog of a million events')).toContain('MiB, lowest after')
+    expect(section('Look-ups in the console')).toContain('by UUIDv7 p95')
+    expect(section('Look-ups in the console')).not.toContain('events/s')
+    expect(section('1,000 events a second, with 20 followers')).toContain('append to follower max')
+    expect(section('1,000 events a second, without followers')).not.toContain('follower max')
+    expect(section('1,000 events a second')).not.toContain('MiB of the console')
     expect(section('Backlog, with a handler that waits')).toContain('keys out of order')
   })
 

@@ -333,6 +333,20 @@ const mebibytes = (run: Run, value: (process: ProcessUse) => number): number | u
 
 const highestMebibytes = (run: Run): number | undefined => mebibytes(run, (one) => one.residentMaxBytes)
 
+/** Look-ups by how much is known of the event. */
+const LOOKUPS = [
+  { kind: 'uuid', title: 'by UUIDv7' },
+  { kind: 'key', title: 'by id and key' },
+  { kind: 'id', title: 'by id' },
+  { kind: 'absent', title: 'of no event' },
+  { kind: 'together', title: 'of no event, four at a time' },
+] as const
+
+const consoleMebibytes = (run: Run): number | undefined => {
+  const found = services(run).find(({ name }) => name === 'console')
+  return found && found.residentMaxBytes / MEBIBYTE
+}
+
 const isHttp = (run: Run): boolean => run.toAnswer !== undefined
 
 const COLUMNS: readonly Column[] = [
@@ -341,12 +355,26 @@ const COLUMNS: readonly Column[] = [
     title: 'requests/s',
     value: (run) => (isHttp(run) && run.offeredPerSecond === undefined ? run.requestsPerSecond : undefined),
   },
-  { title: 'events/s', value: (run) => (run.restart === undefined ? run.eventsPerSecond : undefined) },
+  {
+    title: 'events/s',
+    value: (run) => (run.restart === undefined && run.lookups === undefined ? run.eventsPerSecond : undefined),
+  },
   { title: 'events per CPU-s', value: (run) => run.eventsPerCpuSecond },
   ...latencyColumns('202', (run) => run.toAnswer),
   ...latencyColumns('outcome', (run) => run.toCommitted),
   ...latencyColumns('append to outcome', (run) => run.appendToCommitted, ['p50Ms', 'p99Ms']),
   ...latencyColumns('refusal', (run) => run.toRefusal, ['p50Ms', 'p99Ms', 'maxMs']),
+  ...LOOKUPS.flatMap(({ kind, title }) =>
+    latencyColumns(title, ({ lookups }) => lookups?.[kind], ['p50Ms', 'p95Ms', 'maxMs']),
+  ),
+  ...latencyColumns('append to follower', (run) => run.followed?.delay, ['p50Ms', 'p99Ms', 'maxMs']),
+  { title: 'missing at followers', value: ({ followed }) => followed?.missing },
+  { title: 'doubled at followers', value: ({ followed }) => followed?.excess },
+  {
+    title: 'CPU-s of the consumer',
+    value: (run) => (isHttp(run) ? services(run).find(({ name }) => name === 'consumer')?.cpuSeconds : undefined),
+  },
+  { title: 'MiB of the console, highest', value: consoleMebibytes },
   { title: 'outcomes restored', value: ({ restart }) => restart?.outcomes },
   { title: 'start to ready, s', value: ({ restart }) => restart?.toReadySeconds },
   { title: 'assignment to reading, s', value: ({ restart }) => restart?.toReadingSeconds },
@@ -357,7 +385,10 @@ const COLUMNS: readonly Column[] = [
   { title: 'MiB, highest of an idle process', value: ({ restart }) => restart && restart.idleResidentBytes / MEBIBYTE },
   {
     title: 'errors',
-    value: (run) => (isHttp(run) ? Object.values(run.errors).reduce((sum, one) => sum + one, 0) : undefined),
+    value: (run) =>
+      isHttp(run) || run.lookups !== undefined
+        ? Object.values(run.errors).reduce((sum, one) => sum + one, 0)
+        : undefined,
   },
   { title: 'lost', value: (run) => run.scan?.lost },
   { title: 'doubled', value: (run) => run.scan?.doubled },

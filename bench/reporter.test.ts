@@ -1,4 +1,5 @@
 import { expect, test } from 'bun:test'
+import { exampleLatency } from './example-result.ts'
 import { bar, clock, lineOf } from './reporter.ts'
 import type { Run } from './result.ts'
 
@@ -33,6 +34,21 @@ test('a restart is told by its time and memory, a drain by what it keeps', () =>
   }
   expect(lineOf({ ...RUN, restart })).toContain('  600,000 outcomes restored in 2.0 s · 70 MB over idle')
   expect(lineOf({ ...RUN, residentAfterBytes: 150e6 })).toContain(' · afterwards 150 MB')
+})
+
+test('look-ups are told by their times, followers by how late the last outcome came', () => {
+  const latency = exampleLatency(40)
+  const [uuid, slow] = [
+    { ...latency, p95Ms: 120 },
+    { ...latency, maxMs: 900 },
+  ]
+  const lookups = { uuid, key: uuid, id: slow, absent: { ...slow, maxMs: 950 }, together: slow }
+  expect(lineOf({ ...RUN, lookups })).toContain('  UUIDv7 p95 120 ms · key p95 120 ms · whole log at most 950 ms')
+  const followed = { followers: 20, outcomes: 10, missing: 0, excess: 0, delay: { ...latency, maxMs: 59 } }
+  expect(lineOf({ ...RUN, followed })).toEndWith(' · to every follower within 59 ms')
+  const faulty = lineOf({ ...RUN, followed: { ...followed, missing: 1, excess: 2 } })
+  expect(faulty).toContain('MISSING AT FOLLOWERS 1')
+  expect(faulty).toContain('DOUBLED AT FOLLOWERS 2')
 })
 
 test('what must not be is not left out', () => {

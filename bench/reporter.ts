@@ -1,6 +1,6 @@
-import { isTerminal, paint } from '../shared/dev/progress.ts'
+import { isTerminal, paint } from '../shared/service/terminal.ts'
 import type { PlannedRun } from './plan.ts'
-import type { Restart, Run } from './result.ts'
+import type { Lookups, Restart, Run } from './result.ts'
 
 /** What a person sees of a bench: a line for each finished run and, on a terminal, a progress bar. */
 
@@ -62,10 +62,22 @@ const restartParts = ({ outcomes, toReadingSeconds, residentBytes, idleResidentB
   `${megabytes(residentBytes - idleResidentBytes)} over idle`,
 ]
 
+const lookupParts = ({ uuid, key, id, absent }: Lookups): string[] => [
+  `UUIDv7 p95 ${ms(uuid.p95Ms)}`,
+  `key p95 ${ms(key.p95Ms)}`,
+  `whole log at most ${ms(Math.max(id.maxMs, absent.maxMs))}`,
+]
+
+/** What a run is about. */
+function mainParts({ restart, lookups, eventsPerSecond }: Run): string[] {
+  if (restart !== undefined) return restartParts(restart)
+  return lookups === undefined ? [`${count(eventsPerSecond)} events/s`] : lookupParts(lookups)
+}
+
 /** A run in a line. */
 export function lineOf(run: Run): string {
   const name = `${run.workload}${run.step === undefined ? '' : ` ×${run.step}`}`
-  const parts = run.restart === undefined ? [`${count(run.eventsPerSecond)} events/s`] : restartParts(run.restart)
+  const parts = mainParts(run)
   if (run.eventsPerCpuSecond !== undefined) parts.push(`${count(run.eventsPerCpuSecond)} a CPU-second`)
   if (run.toAnswer !== undefined) parts.push(`answer p50 ${ms(run.toAnswer.p50Ms)} p99 ${ms(run.toAnswer.p99Ms)}`)
   const { toCommitted, appendToCommitted } = run
@@ -73,12 +85,15 @@ export function lineOf(run: Run): string {
   else if (appendToCommitted !== undefined) parts.push(`append to committed p99 ${ms(appendToCommitted.p99Ms)}`)
   if (run.toRefusal !== undefined) parts.push(`refused p99 ${ms(run.toRefusal.p99Ms)}`)
   if (run.residentAfterBytes !== undefined) parts.push(`afterwards ${megabytes(run.residentAfterBytes)}`)
+  if (run.followed !== undefined) parts.push(`to every follower within ${ms(run.followed.delay.maxMs)}`)
   for (const [kind, number] of Object.entries(run.errors)) parts.push(`${kind}: ${count(number)}`)
-  const { scan } = run
+  const { scan, followed } = run
   if (scan !== undefined && scan.lost > 0) parts.push(paint('red', `LOST ${scan.lost}`))
   if (scan?.withoutOutcome) parts.push(paint('red', `WITHOUT OUTCOME ${scan.withoutOutcome}`))
   if (scan?.doubled) parts.push(paint('red', `DOUBLED ${scan.doubled}`))
   if (scan?.outOfOrder) parts.push(paint('red', `KEYS OUT OF ORDER ${scan.outOfOrder}`))
+  if (followed?.missing) parts.push(paint('red', `MISSING AT FOLLOWERS ${followed.missing}`))
+  if (followed?.excess) parts.push(paint('red', `DOUBLED AT FOLLOWERS ${followed.excess}`))
   if (run.void !== undefined) parts.push(paint('yellow', `VOID: ${run.void}`))
   return `${name.padEnd(16)} ${run.system.padEnd(24)} ${run.repetition}  ${parts.join(' · ')}`
 }

@@ -86,6 +86,39 @@ export const Restart = Type.Object(
 )
 export type Restart = Static<typeof Restart>
 
+/** Look-ups of events in the console, each from the request to the whole answer. */
+export const Lookups = Type.Object(
+  {
+    /** By an id that is a UUIDv7. */
+    uuid: Latency,
+    /** By another id and the key. */
+    key: Latency,
+    /** By another id alone, and by one that is of no event: both read the log, the latter all of it. */
+    id: Latency,
+    absent: Latency,
+    /** The latter, as many at a time as the console reads the log for. */
+    together: Latency,
+  },
+  { additionalProperties: false },
+)
+export type Lookups = Static<typeof Lookups>
+
+/** What those received that follow outcomes in the console, warm-up included. */
+export const Followed = Type.Object(
+  {
+    followers: Type.Integer({ minimum: 1 }),
+    /** Committed results, each of which every follower has to get once. */
+    outcomes: Type.Integer({ minimum: 0 }),
+    /** Over all followers: outcomes that one did not get, and those that it got again or that are not committed. */
+    missing: Type.Integer({ minimum: 0 }),
+    excess: Type.Integer({ minimum: 0 }),
+    /** From a result's timestamp, the broker's append, to its arrival; of every follower. Without the warm-up. */
+    delay: Latency,
+  },
+  { additionalProperties: false },
+)
+export type Followed = Static<typeof Followed>
+
 /** One repetition of one workload on one system. */
 export const Run = Type.Object(
   {
@@ -120,6 +153,8 @@ export const Run = Type.Object(
     /** The lowest resident memory of the services after the work, while the workload still observed it. */
     residentAfterBytes: Type.Optional(Type.Integer()),
     restart: Type.Optional(Restart),
+    lookups: Type.Optional(Lookups),
+    followed: Type.Optional(Followed),
     scan: Type.Optional(ScanResult),
     /** Why the run counts for nothing, such as a generator that was late. */
     void: Type.Optional(Type.String()),

@@ -9,6 +9,7 @@ import { kcatCommand } from '../shared/testing/kcat.ts'
 import { closedLoopRuntime } from './closed-loop.ts'
 import { commit, machine } from './environment.ts'
 import { measureClosed, measureOpen, measureTool } from './measure.ts'
+import { measureLookups } from './measure-console.ts'
 import { measureDrain, measureRestart } from './measure-drain.ts'
 import { expectedSeconds, type PlannedRun, planRuns, secondsLeft } from './plan.ts'
 import type { Reporter } from './reporter.ts'
@@ -225,6 +226,8 @@ async function measure(
       return await measureDrain(stage, named(drains), workload)
     case 'restart':
       return await measureRestart(stage, workload)
+    case 'lookup':
+      return await measureLookups(stage, workload)
     case 'produce':
       return await measureTool(stage, named(tools), workload)
   }

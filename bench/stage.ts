@@ -68,8 +68,11 @@ export const brokersOf = (stage: Stage): string => stage.cluster.bootstrapServer
 
 export async function makeTopics(stage: Stage, names: readonly string[], ends: Ends): Promise<void> {
   await emptyTopics(stage, names, stage.partitions)
-  ends.add(() => stage.topics.remove(names))
+  removeAfterwards(stage, names, ends)
 }
+
+export const removeAfterwards = (stage: Stage, names: readonly string[], ends: Ends): void =>
+  void ends.add(() => stage.topics.remove(names))
 
 /** Creates topics, in place of existing ones. */
 export async function emptyTopics(stage: Stage, names: readonly string[], partitions: number): Promise<void> {
@@ -102,8 +105,8 @@ export function allTopics(input: string): string[] {
   return streamTopics(tenant, stream)
 }
 
-export const watcher = (observer: Observer | undefined): Observed[] =>
-  observer === undefined ? [] : [{ name: 'observer', role: 'observer', pid: observer.pid }]
+export const watcher = (observer: { pid: number } | undefined, name = 'observer'): Observed[] =>
+  observer === undefined ? [] : [{ name, role: 'observer', pid: observer.pid }]
 
 export function watchOutcomes(stage: Stage, [input = '']: readonly string[], ends: Ends): Observer {
   const observer = startObserver(brokersOf(stage), siblingTopic(input, 'processed'), stage.directory)
@@ -115,6 +118,17 @@ export async function send(url: string, { contentType, text }: Body): Promise<vo
   const response = await fetch(url, { method: 'POST', headers: { 'content-type': contentType }, body: text })
   const answer = await response.text()
   if (response.status !== 202) throw new Error(`sending events: status ${response.status}: ${answer.slice(0, 200)}`)
+}
+
+const REQUESTS_AT_A_TIME = 4
+
+/** Sends requests, several at a time, each made when it is sent. @throws Error unless all events are stored */
+export async function sendAll(url: string, requests: number, bodyAt: (index: number) => Body): Promise<void> {
+  let next = 0
+  const work = async (): Promise<void> => {
+    while (next < requests) await send(url, bodyAt(next++))
+  }
+  await Promise.all(Array.from({ length: REQUESTS_AT_A_TIME }, work))
 }
 
 interface SettledScan {

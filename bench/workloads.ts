@@ -12,6 +12,8 @@ interface Common {
   repetitions: number
   /** Only in a full bench, or by name: too long for a quick bench and for `bench drain`. */
   long?: boolean
+  /** Only in this suite, or by name: neither a full nor a quick bench has time for it. */
+  suite?: 'console'
   /** The sizes of a run, for a full and a quick bench. */
   full: Size
   quick: Size
@@ -53,6 +55,10 @@ export interface OpenWorkload extends Common {
   latenessBoundMs: number
   /** More than the system can take is offered. Otherwise a run is void when requests lacked connections. */
   overload: boolean
+  /** The console runs too, and so many clients follow outcomes there. */
+  followers?: number
+  /** Its runs alternate with those of this workload, the one before it in the table. */
+  alternatesWith?: string
 }
 
 /** Records of a filled topic are copied to another one, exactly once. */
@@ -76,13 +82,25 @@ export interface RestartWorkload extends Common {
   partitions: number
 }
 
+/** Events are sent, processed, and looked up in the console. */
+export interface LookupWorkload extends Common {
+  kind: 'lookup'
+  systems: 'subject'
+  eventBytes: number
+  /** Different keys. */
+  keys: number
+  /** Look-ups of each kind that are told where to look, and of each that read the log. */
+  lookups: number
+  scans: number
+}
+
 /** The limits fill a topic. */
 export interface ProduceWorkload extends Common {
   kind: 'produce'
   eventBytes: number
 }
 
-type RecordsWorkload = DrainWorkload | RestartWorkload | ProduceWorkload
+type RecordsWorkload = DrainWorkload | RestartWorkload | LookupWorkload | ProduceWorkload
 
 export type Workload = ClosedWorkload | OpenWorkload | RecordsWorkload
 
@@ -111,6 +129,24 @@ const DRAIN = {
   quick: { records: 30_000 },
   eventBytes: 300,
   partitions: 6,
+} as const
+
+/** The generator shares two cores with the followers. What is judged there has bounds far above this, or is compared with the same load. */
+const FOLLOWED_LATENESS_BOUND_MS = 20
+
+/** Followers are compared with none, under the same load and with the console running. */
+const FOLLOWED = {
+  kind: 'open',
+  systems: 'subject',
+  suite: 'console',
+  repetitions: 3,
+  full: { warmUpSeconds: 4, seconds: 20 },
+  quick: { warmUpSeconds: 1, seconds: 2 },
+  eventBytes: 1024,
+  offered: { eventsPerSecond: 1000 },
+  outcomes: true,
+  latenessBoundMs: FOLLOWED_LATENESS_BOUND_MS,
+  overload: false,
 } as const
 
 const batch = (events: number, connections: number): ClosedWorkload => ({
@@ -316,6 +352,36 @@ export const WORKLOADS: readonly Workload[] = [
     full: { records: 1_000_000 },
     quick: { records: 100_000 },
     eventBytes: 300,
+  },
+  {
+    kind: 'lookup',
+    systems: 'subject',
+    suite: 'console',
+    name: 'console-lookup',
+    title: 'Look-ups in the console',
+    what: 'Events of 400 B, half of them with UUIDv7 ids, with 5,000 keys in six partitions, all processed. Then events from all over the log are looked up, one at a time: 100 by their UUIDv7, 100 by another id and the key, 20 by such an id alone, 20 that there are not; and 20 of the latter four at a time.',
+    repetitions: 1,
+    full: { records: 1_000_000 },
+    quick: { records: 20_000 },
+    eventBytes: 400,
+    keys: 5_000,
+    lookups: 100,
+    scans: 20,
+  },
+  {
+    ...FOLLOWED,
+    name: 'console-unfollowed',
+    title: '1,000 events a second, without followers',
+    what: 'Single events of 1,024 B at 1,000 a second, to the committed outcome, with a console that nobody uses.',
+    followers: 0,
+  },
+  {
+    ...FOLLOWED,
+    name: 'console-followed',
+    title: '1,000 events a second, with 20 followers',
+    what: 'The same while 20 clients follow the outcomes in the console. Its runs alternate with those without followers.',
+    followers: 20,
+    alternatesWith: 'console-unfollowed',
   },
 ]
 

@@ -2,12 +2,14 @@ import { eventIdentity } from '../../shared/events/identity.ts'
 import { type ForeignRecord, writeRecord } from '../../shared/testing/foreign-record.ts'
 import type { Service } from '../../shared/testing/services.ts'
 import { BROKER_FAULTS } from './broker-faults.ts'
+import { FOLLOW_FAULT } from './follow-fault.ts'
 import { HALF_DONE_FAULT } from './half-done.ts'
 import type { Log, LogRecord } from './judge.ts'
 import { ALWAYS, kind, SLOW, SOMETIMES } from './kinds.ts'
 import { PLAIN } from './load.ts'
 import { PERMISSION_FAULT } from './permission-fault.ts'
-import { SERVICE_FAULTS } from './service-faults.ts'
+import { REDRIVE_FAULT } from './redrive-fault.ts'
+import { killAndRestart, restartBroker, SERVICE_FAULTS } from './service-faults.ts'
 import { type Fault, GROUP, PARTITIONS, type Stage } from './stage.ts'
 import { TOPIC_FAULTS } from './topic-faults.ts'
 import { forgetOpenTransaction, openPartitions, restartCoordinator } from './transaction-state.ts'
@@ -18,13 +20,6 @@ import { forgetOpenTransaction, openPartitions, restartCoordinator } from './tra
 const KILLS = 10
 /** How often to check a consumer for an open transaction. */
 const MAX_TRIES = 200
-
-async function killAndRestart(stage: Stage, service: Service, what: string): Promise<void> {
-  await service.kill()
-  stage.did(`${what} killed`)
-  await stage.pause(0, 300)
-  service.start()
-}
 
 /**
  * Restarts the broker with the consumer dead, at a moment when the broker has committed the consumer's last transaction, in at least so many partitions, without
@@ -101,11 +96,7 @@ export const FAULTS: readonly Fault[] = [
       const load = stage.load()
       for (let kills = 0; kills < 2; kills++) {
         await stage.pause(500, 1500)
-        const node = stage.anyNode()
-        await stage.kafka().kill(node)
-        stage.did('broker killed')
-        await stage.pause(100, 1500)
-        await stage.kafka().restart(node)
+        await restartBroker(stage)
       }
       await stage.recovered('broker restarted', 'ordinary')
       await stage.pause(1500, 2500)
@@ -326,6 +317,8 @@ export const FAULTS: readonly Fault[] = [
   ...SERVICE_FAULTS,
   ...TOPIC_FAULTS,
   PERMISSION_FAULT,
+  REDRIVE_FAULT,
+  FOLLOW_FAULT,
 ]
 
 /** @throws Error for an unknown name */

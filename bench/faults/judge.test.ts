@@ -605,6 +605,16 @@ describe('redriven events', () => {
     expect(edit(true)).toEqual([[], none])
   })
 
+  test('a redriven event was received anew, and its outcome says so', () => {
+    const receivedAt = '2'
+    expect(
+      found((log) => {
+        log.input = log.input.map((one) => (one.generation === 2 ? { ...one, receivedAt } : one))
+      }),
+    ).toEqual([[], none])
+    expect(found(({ dlq }) => replace(dlq, 2, { receivedAt }))).toEqual([['I3'], { ...none, altered: 1 }])
+  })
+
   test('a dead letter has the headers of its redrive', () => {
     for (const changed of [{ redrivenFrom: undefined }, { edited: true }]) {
       const [invariants] = found(({ dlq }) => replace(dlq, 2, changed))

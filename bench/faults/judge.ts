@@ -28,7 +28,7 @@ export interface LogRecord {
   passedThrough: boolean
   /** A digest of the value. */
   value: string
-  /** A digest of key, value and headers, without the headers that a dead letter or a redrive adds. */
+  /** A digest of key, value and headers, without the headers that a dead letter or a redrive adds or sets. */
   content: string
 }
 
@@ -378,7 +378,10 @@ function faultOfOutcome(
 }
 
 const isCopy = (dead: LogRecord, sent: LogRecord): boolean =>
-  dead.content === sent.content && dead.redrivenFrom === sent.redrivenFrom && dead.edited === sent.edited
+  dead.content === sent.content &&
+  dead.receivedAt === sent.receivedAt &&
+  dead.redrivenFrom === sent.redrivenFrom &&
+  dead.edited === sent.edited
 
 /**
  * I5: the processed events of a key are in the order of the input. An event that was stored several times counts at its first position. Where

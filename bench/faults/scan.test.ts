@@ -65,11 +65,21 @@ describe('a record that kcat printed', () => {
   test('has the content of its dead letter also when it is redriven', () => {
     const original = parseRecord(line({ headers: event }))
     expect(original).toMatchObject({ redrivenFrom: undefined, edited: false })
-    const redrive = ['kt-generation', '1', 'kt-redriven-from', 'kt.t.s.dlq/1/2', 'kt-edited', null]
+    const redrive = [
+      'kt-generation',
+      '1',
+      'kt-redriven-from',
+      'kt.t.s.dlq/1/2',
+      'kt-edited',
+      null,
+      'kt-received-at',
+      '1',
+    ]
     expect(parseRecord(line({ headers: [...event, ...redrive, 'kt-attempts', '[]'] }))).toMatchObject({
       content: original.content,
       redrivenFrom: 'kt.t.s.dlq/1/2',
       edited: true,
+      receivedAt: '1',
     })
   })
 

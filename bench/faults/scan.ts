@@ -6,11 +6,13 @@ import type { Log, LogRecord } from './judge.ts'
  * (`isolation.level=read_committed`).
  */
 
-/** Headers that we add; the others of a dead letter are the original's. Repeated here, so that a mistake in the services is noticed. */
-const ADDED_HEADERS = new Set([
+/** Headers that we add or set; the others of a dead letter are the original's. Repeated here, so that a mistake in the services is noticed. */
+const OUR_HEADERS = new Set([
   ...['kt-attempt', 'kt-attempts', 'kt-not-before', 'kt-error', 'kt-origin', 'kt-transaction'],
   // Of a redrive. A dead letter has those of its input record, which the judge compares one by one.
   ...['kt-generation', 'kt-redriven-from', 'kt-edited'],
+  // A redrive sets it anew, a dead letter keeps it.
+  'kt-received-at',
 ])
 
 /** All committed records of a stream's four topics, which must exist. */
@@ -57,7 +59,7 @@ export function parseRecord(line: string): LogRecord {
     const value = headers[at + 1] ?? null
     // The last header of a name counts.
     named.set(name, utf8(value ?? ''))
-    if (!ADDED_HEADERS.has(name)) original.push(name, value)
+    if (!OUR_HEADERS.has(name)) original.push(name, value)
   }
   const [source, id] = [named.get('ce_source'), named.get('ce_id')]
   const isEvent = named.get('ce_specversion') === '1.0' && Boolean(named.get('ce_type'))

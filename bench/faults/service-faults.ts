@@ -3,7 +3,7 @@ import { createKeepAliveClient } from './keep-alive.ts'
 import { kind, SLOW, SOMETIMES } from './kinds.ts'
 import { PLAIN } from './load.ts'
 import { sampleMemory } from './memory.ts'
-import type { Fault } from './stage.ts'
+import type { Fault, Stage } from './stage.ts'
 
 /** Services that freeze and continue, are replaced, or have to catch up. */
 
@@ -12,6 +12,21 @@ const MB = 1024 * 1024
 const CONSUMER_LIMIT_BYTES = 250 * MB
 const MEMORY_INTERVAL_MS = 100
 const CATCH_UP_TIMEOUT_MS = 120_000
+
+export async function killAndRestart(stage: Stage, service: Service, what: string): Promise<void> {
+  await service.kill()
+  stage.did(`${what} killed`)
+  await stage.pause(0, 300)
+  service.start()
+}
+
+export async function restartBroker(stage: Stage): Promise<void> {
+  const node = stage.anyNode()
+  await stage.kafka().kill(node)
+  stage.did('broker killed')
+  await stage.pause(100, 1_500)
+  await stage.kafka().restart(node)
+}
 
 export const SERVICE_FAULTS: readonly Fault[] = [
   {

@@ -5,6 +5,7 @@ import { type KafkaCluster, type KafkaOptions, startKafka } from '../../shared/d
 import { findFreePorts, releasePorts } from '../../shared/dev/brokers/ports.ts'
 import { type KafkaProxy, startKafkaProxy } from '../../shared/testing/kafka-proxy.ts'
 import { kcatCommand } from '../../shared/testing/kcat.ts'
+import type { ServiceKind } from '../../shared/testing/service-process.ts'
 import { createService, type Ending, type Service, STOP_LIMIT_SECONDS } from '../../shared/testing/services.ts'
 import { type Changes, holds, judge, type Log, type Verdict } from './judge.ts'
 import { Ledger } from './ledger.ts'
@@ -29,7 +30,7 @@ export interface Fault {
   /** The number of nodes that it needs; any number if not given. */
   nodes?: NodeCount
   /** Variables of the services, besides those of every run. */
-  env?: { producer?: Record<string, string>; consumer?: Record<string, string> }
+  env?: Partial<Record<ServiceKind, Record<string, string>>>
   /** Users of the brokers that the services authenticate as, with their initial ACLs. */
   users?: KafkaOptions['users']
   permit?(kafka: KafkaCluster): Promise<void>
@@ -79,6 +80,8 @@ export interface Stage {
   addConsumer(env?: Record<string, string>): Promise<Service>
   /** One more producer, not started, on the port of the first, which needs `REUSE_PORT=on`. */
   addProducer(): Promise<Service>
+  /** A console, not started. */
+  addConsole(): Promise<Service>
   /** Starts to send. Options default to those of an ordinary client. */
   load(options?: Partial<LoadOptions>): Load
   /** Waits for a random time between the two. Only for how long a fault lasts. */
@@ -92,6 +95,8 @@ export interface Stage {
   stop(service: Service): Promise<Ending>
   /** Judges everything so far and forgets it, so that what follows is judged separately. The load must have stopped. */
   judgeSoFar(): Promise<void>
+  /** The log, once every event in it has an outcome. @throws Error when that takes too long */
+  settled(): Promise<Log>
   /** Tells the judge that the fault changed the topics themselves. */
   changed(changes: Changes): void
   /** Counts an action in the report. */
@@ -117,7 +122,7 @@ export interface RunResult {
   ok: boolean
 }
 
-const STREAM = 'events'
+export const STREAM = 'events'
 const TOPIC = `kt.default.${STREAM}`
 /** The four topics of a stream. */
 export const TOPICS = [TOPIC, `${TOPIC}.retry`, `${TOPIC}.dlq`, `${TOPIC}.processed`]
@@ -125,6 +130,8 @@ export const PARTITIONS = 4
 export const GROUP = 'faults'
 /** How long outcomes may take once the load has ended. */
 const SETTLE_TIMEOUT_MS = 60_000
+/** The same, where the fault goes on with the log. */
+const SETTLED_TIMEOUT_MS = 180_000
 const SETTLE_PAUSE_MS = 250
 /** Without a commit for this long, there will be none. */
 const NEVER_SECONDS = 120
@@ -154,6 +161,12 @@ const PRODUCER_ENV = {
   TOPIC_PARTITIONS: String(PARTITIONS),
   DELIVERY_TIMEOUT_MS: '3000',
   REQUEST_TIMEOUT_MS: '10000',
+}
+
+const CONSOLE_ENV = {
+  AUTH: 'off',
+  GROUP_ID: GROUP,
+  TRANSACTION_TIMEOUT_MS: '5000',
 }
 
 /** The seed of a run: FAULT_SEED, else random. */
@@ -362,8 +375,12 @@ class Run implements Stage {
     return this.#addService('producer', `producer-${this.#services.length}`, PRODUCER_ENV, this.producer.port)
   }
 
+  addConsole(): Promise<Service> {
+    return this.#addService('console', `console-${this.#services.length}`, CONSOLE_ENV)
+  }
+
   async #addService(
-    kind: 'producer' | 'consumer',
+    kind: ServiceKind,
     name: string,
     env: Record<string, string>,
     sharedPort?: number,
@@ -460,6 +477,10 @@ class Run implements Stage {
     this.ledger.clear()
   }
 
+  async settled(): Promise<Log> {
+    return (await this.#settle(SETTLED_TIMEOUT_MS)) ?? missing('outcome of every event')
+  }
+
   /** Judges the ledger, and adds the verdict to the earlier ones. */
   async #judge(): Promise<{ log: Log; verdict: Verdict }> {
     const log = await scanStream(this.kafka().bootstrapServers, TOPIC)
@@ -475,14 +496,15 @@ class Run implements Stage {
   }
 
   /** Waits until every event in the log has an outcome, up to a limit. The judge reports events without one. */
-  async #settle(): Promise<void> {
-    const deadline = performance.now() + SETTLE_TIMEOUT_MS
+  async #settle(timeoutMs = SETTLE_TIMEOUT_MS): Promise<Log | undefined> {
+    const deadline = performance.now() + timeoutMs
     while (performance.now() < deadline) {
       // A broker that has just come back may not answer a scan yet.
       const log = await scanStream(this.kafka().bootstrapServers, TOPIC).catch(() => undefined)
-      if (log !== undefined && judge(this.ledger.entries(), log, this.#changes).undecided === 0) return
+      if (log !== undefined && judge(this.ledger.entries(), log, this.#changes).undecided === 0) return log
       await Bun.sleep(SETTLE_PAUSE_MS)
     }
+    return undefined
   }
 }
 

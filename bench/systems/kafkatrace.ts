@@ -5,13 +5,15 @@ import { createService, type Service } from '../../shared/testing/services.ts'
 import { packageVersion } from '../environment.ts'
 import type { Drain, RunningSystem, StartOptions, System } from './system.ts'
 
-/** KafkaTrace itself: its two services with default settings, except addresses and topics. */
+/** KafkaTrace itself: its services with default settings, except addresses and topics. */
 
 export interface KafkaTraceOptions extends Omit<StartOptions, 'port' | 'topic'> {
   topics: readonly string[]
   partitions: number
   producer: boolean
   consumer: boolean
+  /** Runs the console as well. */
+  console?: boolean
   /** A module of handlers that replaces the default one. */
   handlers?: string
   /** API keys by tenant are required. Otherwise anybody may send. */
@@ -19,6 +21,8 @@ export interface KafkaTraceOptions extends Omit<StartOptions, 'port' | 'topic'> 
 }
 
 export interface RunningKafkaTrace extends RunningSystem {
+  /** With `console`: its origin. */
+  consoleUrl?: string
   /** With `auth`: a tenant's key. */
   keys: ReadonlyMap<string, string>
   /** Where events for a topic's stream go. */
@@ -47,9 +51,14 @@ export async function startKafkaTrace(options: KafkaTraceOptions): Promise<Runni
       }
       services.push(await createService('producer', 'producer', env, directory))
     }
+    const group = { GROUP_ID: groupOf() }
     if (options.consumer) {
-      const env = options.handlers === undefined ? {} : { HANDLERS_MODULE: options.handlers }
+      const env = options.handlers === undefined ? group : { ...group, HANDLERS_MODULE: options.handlers }
       services.push(await createConsumer({ brokers, directory, name: 'consumer', env }))
+    }
+    if (options.console === true) {
+      const env = { ...COMMON_ENV, ...group, KAFKA_BROKERS: brokers, AUTH: 'off' }
+      services.push(await createService('console', 'console', env, directory))
     }
     for (const service of services) service.start()
     await Promise.all(services.map((service) => service.ready()))
@@ -59,8 +68,10 @@ export async function startKafkaTrace(options: KafkaTraceOptions): Promise<Runni
   }
   const url = `http://127.0.0.1:${services[0]?.port}`
   const producerUrl = (topic: string): string => `${url}/v1/streams/${parseTopic(topic)?.stream}/events`
+  const ofConsole = services.find(({ name }) => name === 'console')
   return {
     url: producerUrl(options.topics[0] ?? ''),
+    ...(ofConsole !== undefined && { consoleUrl: `http://127.0.0.1:${ofConsole.port}` }),
     producerUrl,
     keys,
     processes: services.map((service) => ({ name: service.name, pid: service.pid() })),
@@ -78,9 +89,11 @@ export const createConsumer = ({
   createService(
     'consumer',
     name,
-    { ...COMMON_ENV, KAFKA_BROKERS: brokers, GROUP_ID: `bench-${crypto.randomUUID()}`, INSTANCE_ID: 'bench', ...env },
+    { ...COMMON_ENV, KAFKA_BROKERS: brokers, GROUP_ID: groupOf(), INSTANCE_ID: 'bench', ...env },
     directory,
   )
+
+const groupOf = (): string => `bench-${crypto.randomUUID()}`
 
 async function end(services: readonly Service[]): Promise<void> {
   await Promise.all(services.filter((service) => service.running()).map((service) => service.terminate()))
@@ -113,7 +126,8 @@ export const KAFKATRACE: System & Drain = {
     kind: 'subject',
     sameGuarantees: true,
     settings: { NODE_ENV: 'development', AUTH: 'off', LOG_LEVEL: 'warn', 'all others': 'as they are by default' },
-    notes: 'One producer process; one consumer process where outcomes are measured.',
+    notes:
+      'One producer process; one consumer process where outcomes are measured; one console process where it is measured.',
   },
   prepare: async () => ({
     bun: Bun.version,
