@@ -1,11 +1,14 @@
 import { expect, test } from 'bun:test'
 import { consumerVariables } from '../consumer/config.ts'
+import { consoleVariables } from '../consumer/console/config.ts'
 import { producerVariables } from '../producer/config.ts'
 import { configurationGroups, configurationMarkdown, withConfiguration } from './config-reference.ts'
 
-test('every variable of both services is in the reference, with a meaning', () => {
+test('every variable of the services is in the reference, with a meaning', () => {
   const rows = configurationGroups().flatMap((group) => group.rows)
-  const names = new Set([...Object.keys(producerVariables.properties), ...Object.keys(consumerVariables.properties)])
+  const names = new Set(
+    [producerVariables, consumerVariables, consoleVariables].flatMap(({ properties }) => Object.keys(properties)),
+  )
   expect(new Set(rows.map((row) => row.name))).toEqual(names)
   for (const row of rows) expect(row.meaning, row.name).not.toBe('')
 })
@@ -14,7 +17,7 @@ test('the tables come between the marks, and what is around them stays', () => {
   const page = withConfiguration(
     'before\n<!-- configuration: begin (old) -->\nrows of before\n<!-- configuration: end -->\nafter\n',
   )
-  expect(page).toStartWith('before\n<!-- configuration: begin (bun run generate) -->\n\n**Both services**')
+  expect(page).toStartWith('before\n<!-- configuration: begin (bun run generate) -->\n\n**All services**')
   expect(page).toContain(configurationMarkdown())
   expect(page).toEndWith('\n<!-- configuration: end -->\nafter\n')
   expect(page).not.toContain('rows of before')

@@ -1,11 +1,12 @@
-/** `bun run config`: all environment variables of both services, from the schemas that validate them. */
+/** `bun run config`: all environment variables of the services, from the schemas that validate them. */
 import type { TObject } from '@sinclair/typebox'
 import { consumerVariables } from '../consumer/config.ts'
+import { consoleVariables } from '../consumer/console/config.ts'
 import { producerVariables } from '../producer/config.ts'
 import { parseCommandLine } from '../shared/service/command-line.ts'
 import { expected, type Variable } from '../shared/service/config.ts'
 
-const HELP = `Every environment variable of both services: name, what it takes, default, meaning.
+const HELP = `Every environment variable of the services: name, what it takes, default, meaning.
 
 Usage: bun run config [--markdown]
 
@@ -45,23 +46,27 @@ function rowOf(name: string, schema: TObject): Row {
   }
 }
 
-/** The variables in three groups, so that shared ones appear once. */
+const SERVICES = [
+  { title: 'Producer', schema: producerVariables },
+  { title: 'Consumer', schema: consumerVariables },
+  { title: 'Console', schema: consoleVariables },
+]
+
+/** The variables in groups, so that those that all services have alike appear once. */
 export function configurationGroups(): { title: string; rows: Row[] }[] {
-  const names = {
-    producer: Object.keys(producerVariables.properties),
-    consumer: Object.keys(consumerVariables.properties),
-  }
-  // Both have OPS_PORT, with different defaults.
-  const same = (name: string): boolean =>
-    names.consumer.includes(name) &&
-    JSON.stringify(producerVariables.properties[name as never]) ===
-      JSON.stringify(consumerVariables.properties[name as never])
-  const shared = names.producer.filter(same)
-  const rest = (of: string[]): string[] => of.filter((name) => !shared.includes(name))
+  // All have OPS_PORT, with different defaults.
+  const [first = {}, ...others] = SERVICES.map(({ schema }) => schema.properties as Record<string, unknown>)
+  const shared = Object.entries(first)
+    .filter(([name, variable]) => others.every((one) => JSON.stringify(one[name]) === JSON.stringify(variable)))
+    .map(([name]) => name)
   return [
-    { title: 'Both services', rows: shared.map((name) => rowOf(name, producerVariables)) },
-    { title: 'Producer', rows: rest(names.producer).map((name) => rowOf(name, producerVariables)) },
-    { title: 'Consumer', rows: rest(names.consumer).map((name) => rowOf(name, consumerVariables)) },
+    { title: 'All services', rows: shared.map((name) => rowOf(name, producerVariables)) },
+    ...SERVICES.map(({ title, schema }) => ({
+      title,
+      rows: Object.keys(schema.properties)
+        .filter((name) => !shared.includes(name))
+        .map((name) => rowOf(name, schema)),
+    })),
   ]
 }
 

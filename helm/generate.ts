@@ -14,7 +14,7 @@ const HELP = `Writes what is generated from the code: bun run generate [--check]
   --check   write nothing, and end with 1 when a file is stale
   --help    this text
 
-  ${CONFIGURATION_PAGE.padEnd(34)}tables of both services' variables, between their marks
+  ${CONFIGURATION_PAGE.padEnd(34)}tables of the services' variables, between their marks
   helm/charts/*/values.schema.json  from values.yaml and the services' variables
   helm/charts/*/README.md           from values.yaml, by helm-docs; skipped where helm-docs is not installed and Go is not there to build it
   helm/monitoring/dashboards/*.json from helm/monitoring/dashboards.ts

@@ -17,7 +17,7 @@ export async function chartReadmes(say: (progress: string) => void): Promise<Map
     const ran = await run([program, '--skip-version-footer', '--sort-values-order', 'file'], { cwd: folder })
     if (ran.exitCode !== 0) throw new UnavailableError(`helm-docs ended with ${ran.exitCode}:\n${ran.errors}`)
     const files = new Map<string, string>()
-    for (const chart of ['producer', 'consumer', 'kafkatrace'])
+    for (const chart of ['producer', 'consumer', 'console', 'kafkatrace'])
       files.set(`helm/charts/${chart}/README.md`, await Bun.file(join(folder, chart, 'README.md')).text())
     return files
   } finally {

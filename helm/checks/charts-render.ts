@@ -16,7 +16,7 @@ export interface Rendering {
   readonly manifests: readonly Manifest[]
 }
 
-const services = ['producer', 'consumer'] as const
+const services = ['producer', 'consumer', 'console'] as const
 
 /** Runs `work` in a copy of the charts with their dependencies, so that the checkout stays unchanged. */
 export async function withCharts<T>(

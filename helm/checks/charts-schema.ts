@@ -1,5 +1,6 @@
 /** The charts' values.schema.json, from their values and the services' variables; `bun run generate` writes them. */
 import { consumerVariables } from '../../consumer/config.ts'
+import { consoleVariables } from '../../consumer/console/config.ts'
 import { producerVariables } from '../../producer/config.ts'
 import { root } from './check.ts'
 
@@ -92,15 +93,19 @@ const valuesOf = async (chart: string): Promise<Json> =>
 
 /** The content of each chart's values.schema.json, by its path in the project. */
 export async function schemaFiles(): Promise<Map<string, string>> {
+  const ofProducer = await valuesOf('producer')
   const charts: Readonly<Record<string, Readonly<Record<string, Json>>>> = {
     producer: { config: configSchema(producerVariables.properties) },
     consumer: { config: configSchema(consumerVariables.properties) },
+    console: { config: configSchema(consoleVariables.properties) },
     // Helm checks the values below a chart's name with that chart's schema.
     kafkatrace: {
       producer: open,
       consumer: open,
+      console: open,
       redpanda: open,
-      'global.kafka': schemaOf(await valuesOf('producer').then((values) => values['kafka']), 'kafka', known),
+      'global.kafka': schemaOf(ofProducer['kafka'], 'kafka', known),
+      'global.tenants': schemaOf(ofProducer['tenants'], 'tenants', known),
       'global.environment': known['environment'] ?? {},
     },
   }

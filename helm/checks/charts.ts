@@ -6,7 +6,7 @@ import { refusals } from './charts-refusals.ts'
 import { type Manifest, podsOf, type Rendering, renderAll, valuesFiles, withCharts } from './charts-render.ts'
 import type { Area, Outcome } from './check.ts'
 import { root, run } from './check.ts'
-import { unknownVariables, valueFaults } from './images-environment.ts'
+import { type Service, unknownVariables, valueFaults } from './images-environment.ts'
 import { tool } from './tools.ts'
 
 type Say = (progress: string) => void
@@ -80,17 +80,21 @@ const inNamespace = (name: string, pod: Record<string, string> = {}): Peer => ({
 const tcp = (port: number) => ({ protocol: 'TCP', port })
 const udp = (port: number) => ({ protocol: 'UDP', port })
 
+const OPS_PORTS: Readonly<Record<string, number>> = { consumer: 9081, console: 9082 }
+
 /** Who may talk to a service, on which port. Everything else must be denied. */
-const connections = (service: string, ownBroker: boolean) => {
-  const ops = service === 'producer' ? 9080 : 9081
+const connections = (service: string, ownBroker: boolean, toConsole: boolean) => {
+  const ops = OPS_PORTS[service] ?? 9080
+  const http = service === 'console' ? 8081 : 8080
+  const isPublic = service === 'producer' || (service === 'console' && toConsole)
   const dns = inNamespace('kube-system', { 'k8s-app': 'kube-dns' })
   return [
-    ['ingress', 'the gateway to the public port', inNamespace('gateway'), tcp(8080), service === 'producer'],
+    ['ingress', 'the gateway to the public port', inNamespace('gateway'), tcp(http), isPublic],
     ['ingress', 'the gateway to operations', inNamespace('gateway'), tcp(ops), false],
     ['ingress', 'monitoring to operations', inNamespace('monitoring'), tcp(ops), service !== 'topics'],
-    ['ingress', 'monitoring to the public port', inNamespace('monitoring'), tcp(8080), false],
+    ['ingress', 'monitoring to the public port', inNamespace('monitoring'), tcp(http), false],
     ['ingress', 'another pod to operations', inNamespace('kafkatrace', { app: 'other' }), tcp(ops), false],
-    ['ingress', 'another pod to the public port', inNamespace('kafkatrace', { app: 'other' }), tcp(8080), false],
+    ['ingress', 'another pod to the public port', inNamespace('kafkatrace', { app: 'other' }), tcp(http), false],
     ['egress', 'Kafka', inNamespace('kafka'), tcp(9092), !ownBroker],
     [
       'egress',
@@ -117,7 +121,12 @@ const network = (say: Say): Promise<Outcome> =>
     for (const { name, template, owner } of podsOf(manifests)) {
       if (owner.kind === 'Pod') continue
       const { labels } = template.metadata
-      const table = connections(labels['app.kubernetes.io/name'], values.endsWith('values-dev.yaml'))
+      const table = connections(
+        labels['app.kubernetes.io/name'],
+        values.endsWith('values-dev.yaml'),
+        // The only values file that lets anybody use the console.
+        values === 'console/ci/full-values.yaml',
+      )
       for (const [direction, what, peer, port, wanted] of table)
         if (allows(policies, labels, direction, peer, port) === wanted) passed++
         else faults.push(`${name}, ${direction}, ${what}: must be ${wanted ? 'allowed' : 'denied'}`)
@@ -137,8 +146,9 @@ const environment = (say: Say): Promise<Outcome> =>
     let passed = 0
     for (const { name: pod, template, owner } of podsOf(manifests)) {
       if (owner.kind === 'Pod') continue
+      const name = template.metadata.labels['app.kubernetes.io/name']
       // The job has only some of the producer's variables.
-      const service = template.metadata.labels['app.kubernetes.io/name'] === 'consumer' ? 'consumer' : 'producer'
+      const service: Service = name === 'consumer' || name === 'console' ? name : 'producer'
       const env = environmentOf(template)
       const names = Object.keys(env)
       const wrong = [...unknownVariables(service, names), ...valueFaults(service, env)]
@@ -186,7 +196,7 @@ const documented = async (say: Say): Promise<Outcome> => {
 const behaviour = async (say: Say): Promise<Outcome> => {
   const program = await tool('helm-unittest', say)
   return withCharts(say, async (_, folder) => {
-    const charts = ['producer', 'consumer', 'kafkatrace']
+    const charts = ['producer', 'consumer', 'console', 'kafkatrace']
     const ran = await run([program, '--strict', '--with-subchart=false', ...charts], { cwd: folder })
     const passed = Number(/^Tests: .*?(\d+) passed/m.exec(ran.output)?.[1] ?? 0)
     return { passed, faults: ran.exitCode === 0 ? [] : [ran.output + ran.errors] }

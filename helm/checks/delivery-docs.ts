@@ -18,6 +18,7 @@ const documents = [
   'docs/handlers.md',
   'docs/operations.md',
   'docs/performance.md',
+  'docs/runbooks/console.md',
   'docs/runbooks/consumer.md',
   'docs/runbooks/producer.md',
   'docs/runbooks/slo.md',

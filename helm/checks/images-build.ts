@@ -34,6 +34,12 @@ const labels = ['title', 'description', 'version', 'revision', 'licenses', 'vend
 
 type Say = (progress: string) => void
 
+/** The console is in the consumer's image. */
+const consoleMain = 'consumer/console/main.ts'
+
+/** The stages of the images that are deployed. */
+type Deployed = Exclude<Service, 'console'>
+
 /** How an image is run. */
 interface ImageConfig {
   readonly User: string
@@ -149,7 +155,7 @@ function contained(at: string, config: ImageConfig, environment: readonly string
 }
 
 /** Checks an image without starting it. */
-async function imageFaults(service: Service, at: string, config: ImageConfig): Promise<Outcome> {
+async function imageFaults(service: Deployed, at: string, config: ImageConfig): Promise<Outcome> {
   const faults: string[] = []
   let passed = 0
   const demand = (holds: boolean, text: string): void => {
@@ -212,19 +218,23 @@ async function signal(pid: number, name: 'TERM' | 'KILL'): Promise<void> {
   for (const child of children.split(' ').filter((text) => text !== '')) process.kill(Number(child), `SIG${name}`)
 }
 
-interface Mounted {
-  readonly service: Service
+interface Mounted<S extends Service = Service> {
+  readonly service: S
   readonly at: string
   readonly config: ImageConfig
 }
 
-/** Runs both services on the embedded broker: ready, an event stored and processed, their probes, read-only files, a clean end. */
+/** Runs all services on the embedded broker: ready, an event stored, processed and found, their probes, read-only files, a clean end. */
 async function startFaults(images: readonly Mounted[], say: Say): Promise<Outcome> {
-  say('starting both images on the embedded broker')
+  say('starting the services on the embedded broker')
   const broker = await startEmbedded()
-  const [port = 0, producerOps = 0, consumerOps = 0] = await findFreePorts(3)
-  const opsPorts = { producer: producerOps, consumer: consumerOps }
-  const own = { producer: ['AUTH=off', `PORT=${port}`], consumer: ['INSTANCE_ID=check'] }
+  const [port = 0, consolePort = 0, producerOps = 0, consumerOps = 0, consoleOps = 0] = await findFreePorts(5)
+  const opsPorts = { producer: producerOps, consumer: consumerOps, console: consoleOps }
+  const own = {
+    producer: ['AUTH=off', `PORT=${port}`],
+    consumer: ['INSTANCE_ID=check'],
+    console: ['AUTH=off', `PORT=${consolePort}`],
+  }
   const environment = (service: Service): string[] => [
     'NODE_ENV=development',
     `KAFKA_BROKERS=${broker.bootstrapServers}`,
@@ -296,7 +306,7 @@ async function checkImages(say: Say): Promise<Outcome> {
   try {
     // Named so that its layers are kept.
     await buildStage('build')
-    const mounted: Mounted[] = []
+    const mounted: Mounted<Deployed>[] = []
     for (const service of ['producer', 'consumer'] as const) {
       say(`building the ${service}'s image`)
       const image = await buildStage(service)
@@ -308,7 +318,10 @@ async function checkImages(say: Say): Promise<Outcome> {
     }
     const outcomes: Outcome[] = []
     for (const { service, at, config } of mounted) outcomes.push(await imageFaults(service, at, config))
-    outcomes.push(await startFaults(mounted, say))
+    const consoles = mounted
+      .filter(({ service }) => service === 'consumer')
+      .map(({ at, config }) => ({ service: 'console' as const, at, config: { ...config, Cmd: [consoleMain] } }))
+    outcomes.push(await startFaults([...mounted, ...consoles], say))
     return {
       passed: outcomes.reduce((sum, { passed }) => sum + passed, 0),
       faults: outcomes.flatMap(({ faults }) => faults),

@@ -1,13 +1,23 @@
 /** Checks a deployment's environment variables against the services' own schemas. */
 import { consumerVariables, loadConsumerConfig } from '../../consumer/config.ts'
+import { consoleVariables } from '../../consumer/console/config.ts'
 import { loadProducerConfig, producerVariables } from '../../producer/config.ts'
-import { ConfigError } from '../../shared/service/config.ts'
+import { authFaults } from '../../shared/http/access-config.ts'
+import { ConfigError, commonFaults, loadConfig } from '../../shared/service/config.ts'
 
-export type Service = 'producer' | 'consumer'
+export type Service = 'producer' | 'consumer' | 'console'
+
+type Environment = Readonly<Record<string, string | undefined>>
 
 const services = {
   producer: { known: producerVariables.properties, load: loadProducerConfig },
   consumer: { known: consumerVariables.properties, load: loadConsumerConfig },
+  console: {
+    known: consoleVariables.properties,
+    // Without the tenants, whose file is not here.
+    load: (env: Environment) =>
+      loadConfig(consoleVariables, env, (config) => [...commonFaults(config), ...authFaults(config)]),
+  },
 } as const
 
 /** One fault for each name that the service does not know, and so would silently ignore. */

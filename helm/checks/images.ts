@@ -112,13 +112,16 @@ const environment: Check = {
     const values = parseEnv(await text('.env.example'))
     const faults: string[] = []
     let count = 0
-    for (const name of ['producer', 'consumer'] as const satisfies Service[]) {
+    /** The ports that services listen on, by the stage of their image. */
+    const listened = new Map<string, number[]>()
+    for (const name of ['producer', 'consumer', 'console'] as const satisfies Service[]) {
       const service = compose.services[name]
       if (service === undefined) {
         faults.push(`compose.yaml has no service ${name}`)
         continue
       }
-      const all = { ...environmentOfStage(stages, name), ...environmentOf(service, values) }
+      const stage = service.build?.target ?? ''
+      const all = { ...environmentOfStage(stages, stage), ...environmentOf(service, values) }
       count += Object.keys(all).length
       const wrong = [...unknownVariables(name, Object.keys(all)), ...valueFaults(name, all)]
       faults.push(...wrong)
@@ -126,13 +129,16 @@ const environment: Check = {
       const graceMs = durationMs(service.stop_grace_period) ?? 0
       const drainMs = drainTimeoutMs(name, all)
       const ports = portsOf(name, all)
-      const exposed = stages.find((stage) => stage.name === name)?.exposes ?? []
-      if (ports.join() !== exposed.join())
-        faults.push(`${name}: listens on ${ports.join()} and exposes ${exposed.join()}`)
+      listened.set(stage, [...(listened.get(stage) ?? []), ...ports])
       for (const published of service.ports ?? [])
         if (!ports.includes(Number(published.split(':').at(-1))))
           faults.push(`${name}: nothing listens on ${published}`)
       if (graceMs <= drainMs) faults.push(`${name}: stop_grace_period is not longer than DRAIN_TIMEOUT_MS=${drainMs}`)
+    }
+    for (const [stage, ports] of listened) {
+      const exposed = stages.find(({ name }) => name === stage)?.exposes ?? []
+      if (ports.toSorted().join() !== exposed.toSorted().join())
+        faults.push(`${stage}: its services listen on ${ports.join()}, and it exposes ${exposed.join()}`)
     }
     return outcome(count, faults)
   },

@@ -1,8 +1,9 @@
 /** `bun run check:deploy`: all checks of images, charts, monitoring, delivery and clients that need no cluster. */
 import { BrokerUnavailableError } from '../../shared/dev/brokers/broker.ts'
 import { UnavailableError } from '../../shared/dev/built.ts'
-import { paint, seconds, step } from '../../shared/dev/progress.ts'
+import { seconds, step } from '../../shared/dev/progress.ts'
 import { parseCommandLine, refuse } from '../../shared/service/command-line.ts'
+import { paint } from '../../shared/service/terminal.ts'
 import { charts } from './charts.ts'
 import type { Check } from './check.ts'
 import { clients } from './clients.ts'

@@ -47,6 +47,7 @@ test('the services’ metrics are those they register, histograms by their serie
   for (const name of [
     'kafkatrace_producer_request_seconds_bucket',
     'kafkatrace_consumer_lag_seconds',
+    'kafkatrace_console_request_seconds_bucket',
     'process_open_fds',
   ])
     expect(names).toContain(name)

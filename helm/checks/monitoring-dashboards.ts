@@ -1,5 +1,6 @@
 import { join } from 'node:path'
 import { Registry } from 'prom-client'
+import { createMetrics as consoleMetrics } from '../../consumer/console/metrics.ts'
 import { createMetrics as consumerMetrics } from '../../consumer/metrics.ts'
 import { createMetrics as producerMetrics } from '../../producer/metrics.ts'
 import { addClientMetrics } from '../../shared/kafka/statistics.ts'
@@ -66,7 +67,11 @@ async function registered(): Promise<{ name: string; suffixes: readonly string[]
   const consumer = consumerMetrics()
   addClientMetrics(producer.registry)
   addProcessMetrics(producer.registry)()
-  const metrics = await Registry.merge([producer.registry, consumer.registry]).getMetricsAsJSON()
+  const metrics = await Registry.merge([
+    producer.registry,
+    consumer.registry,
+    consoleMetrics([]).registry,
+  ]).getMetricsAsJSON()
   return metrics.map(({ name, type }) => ({
     name,
     // prom-client returns the type as a string, although its types say a number.

@@ -14,7 +14,16 @@ import { writeRecord } from '../../shared/testing/foreign-record.ts'
 import { openTransaction } from '../../shared/testing/open-transaction.ts'
 import { until } from '../../shared/testing/until.ts'
 import type { Check } from './check.ts'
-import { type FiringAlert, holdsWithin, MONITORING_GROUP, type Rig, startRig } from './monitoring-rig.ts'
+import {
+  CONSOLE_JOBS,
+  CONSOLE_LETTERS,
+  CONSOLE_OUTCOMES,
+  type FiringAlert,
+  holdsWithin,
+  MONITORING_GROUP,
+  type Rig,
+  startRig,
+} from './monitoring-rig.ts'
 import { alerts } from './monitoring-rules.ts'
 import { scaledRules } from './monitoring-scale.ts'
 
@@ -28,6 +37,12 @@ const DELIVERY_TIMEOUT_MS = 1_000
 const STALLED_BODIES = 14
 const STALLED_BODY_BYTES = 4 * 2 ** 20
 const SLOW_WORK_MS = 90_000
+/** At one a second, more than the fault lasts. */
+const JOB_LETTERS = 300
+const CONSOLE_CLIENTS = 20
+const SLOW_FOLLOWERS = 10
+/** Together they fill the kernel's buffers of a connection, some megabytes, within the fault's time. */
+const LARGE_DATA_BYTES = 200_000
 const WIRE_TIMEOUT_MS = 10_000
 /** An alert that fires again has not resolved. */
 const QUIET_MS = 5_000
@@ -48,6 +63,8 @@ const events = (kind: string, count: number, workMs = 0): object[] =>
 async function sendInBatches(rig: Rig, all: readonly object[]): Promise<void> {
   for (let from = 0; from < all.length; from += 100) await rig.send(all.slice(from, from + 100))
 }
+
+const servicesOf = ({ producer, consumer, console }: Rig) => [producer, consumer, console]
 
 const nothing = async (): Promise<void> => {}
 
@@ -90,13 +107,28 @@ export const faults: readonly Fault[] = [
       'KafkaTraceKafkaUnreachable',
       'KafkaTraceAvailabilityBudgetBurnsFast',
       'KafkaTraceAvailabilityBudgetBurnsSlowly',
+      'KafkaTraceConsoleNotReady',
+      'KafkaTraceConsoleErrors',
+      'KafkaTraceConsoleJobFaults',
     ],
-    timeoutMs: 60_000,
-    begin: ({ kafka }) => kafka.kill(0),
-    async end({ kafka, producer }) {
+    timeoutMs: 90_000,
+    async begin(rig, signal) {
+      // So slow a job that it is under way when Kafka ends.
+      await sendInBatches(rig, events('hopeless', JOB_LETTERS))
+      const isDead = async (): Promise<boolean> => {
+        const [dead] = await rig.query('sum(kafkatrace_consumer_outcomes_total{outcome="dead"})')
+        return Number(dead?.value[1]) >= JOB_LETTERS
+      }
+      await until(isDead, { timeoutMs: 60_000, what: 'dead letters' })
+      await rig.ask(CONSOLE_JOBS, { action: 'discard', filter: {}, ratePerSecond: 1, reason: 'a test' })
+      await rig.kafka.kill(0)
+      for (let client = 0; client < CONSOLE_CLIENTS; client++)
+        void repeated(signal, 500, () => rig.ask(CONSOLE_LETTERS))
+    },
+    async end({ kafka, producer, console }) {
       await kafka.restart(0)
       // Until then it refuses everything, for this reason only.
-      await producer.ready()
+      await Promise.all([producer.ready(), console.ready()])
     },
   },
   {
@@ -116,15 +148,30 @@ export const faults: readonly Fault[] = [
     end: nothing,
   },
   {
-    name: 'both services killed',
-    fires: ['KafkaTraceProducerAbsent', 'KafkaTraceConsumerAbsent'],
+    name: 'all services killed',
+    fires: ['KafkaTraceProducerAbsent', 'KafkaTraceConsumerAbsent', 'KafkaTraceConsoleAbsent'],
     timeoutMs: 30_000,
-    begin: async ({ producer, consumer }) => void (await Promise.all([producer.kill(), consumer.kill()])),
-    async end({ producer, consumer }) {
-      producer.start()
-      consumer.start()
-      await Promise.all([producer.ready(), consumer.ready()])
+    begin: async (rig) => void (await Promise.all(servicesOf(rig).map((service) => service.kill()))),
+    async end(rig) {
+      for (const service of servicesOf(rig)) service.start()
+      await Promise.all(servicesOf(rig).map((service) => service.ready()))
     },
+  },
+  {
+    name: 'followers of outcomes that do not read',
+    fires: ['KafkaTraceConsoleFollowersCut'],
+    timeoutMs: 60_000,
+    async begin(rig, signal) {
+      for (let client = 0; client < SLOW_FOLLOWERS; client++) {
+        const socket = connect(rig.console.port, '127.0.0.1').pause()
+        socket.on('error', () => undefined)
+        socket.write(`GET ${CONSOLE_OUTCOMES} HTTP/1.1\r\nhost: x\r\n\r\n`)
+        signal.addEventListener('abort', () => socket.destroy())
+      }
+      const large = { type: 'plain', data: { a: 'x'.repeat(LARGE_DATA_BYTES) } }
+      void repeated(signal, 200, () => rig.send(large))
+    },
+    end: nothing,
   },
   {
     name: 'a transaction of somebody else that does not end',
@@ -437,6 +484,7 @@ const alertsFire: Check = {
         MAX_ATTEMPTS: '2',
         RETRY_FIRST_MS: '25000',
       },
+      consoleEnv: { FOLLOWER_MAX_BYTES: String(64 * 1024) },
       say,
     })
     const seen: Seen = { fired: new Map(), resolved: new Set() }

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { FAULT_TYPE } from '../../consumer/testing/faulty-handlers.ts'
 import type { Check } from './check.ts'
 import { type DashboardPanel, readDashboards } from './monitoring-dashboards.ts'
-import { holdsWithin, startRig } from './monitoring-rig.ts'
+import { CONSOLE_LETTERS, holdsWithin, startRig } from './monitoring-rig.ts'
 
 /** Runs every dashboard query on a Prometheus that scrapes the real services under load. */
 
@@ -42,6 +42,7 @@ const panelsReturnSeries: Check = {
       rules: (file) => file,
       producerEnv: {},
       consumerEnv: { RETRY_FIRST_MS: '30000' },
+      consoleEnv: {},
       say,
     })
     try {
@@ -51,6 +52,7 @@ const panelsReturnSeries: Check = {
       while (performance.now() < until) {
         for (const kind of ['hopeless', 'always'])
           await rig.send({ type: FAULT_TYPE + kind, data: { failures: 0, workMs: 0 } })
+        await rig.ask(CONSOLE_LETTERS)
         await Bun.sleep(500)
       }
       const results: PanelResult[] = []

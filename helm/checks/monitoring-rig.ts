@@ -9,6 +9,11 @@ import { root } from './check.ts'
 import { type RuleFile, ruleFiles } from './monitoring-rules.ts'
 import { tool } from './tools.ts'
 
+/** Paths of the console that faults and panels use. */
+export const CONSOLE_LETTERS = '/v1/streams/events/dead-letters'
+export const CONSOLE_OUTCOMES = '/v1/streams/events/outcomes'
+export const CONSOLE_JOBS = '/v1/streams/events/jobs'
+
 /** The real services on a real Kafka, scraped by a real Prometheus: all on loopback, and gone when this process ends. */
 
 const PROMETHEUS_READY_MS = 15_000
@@ -31,6 +36,7 @@ export interface Rig {
   kafka: KafkaCluster
   producer: Service
   consumer: Service
+  console: Service
   /** More consumers of the same group, not started. Prometheus does not scrape them. */
   second: Service
   third: Service
@@ -41,6 +47,8 @@ export interface Rig {
   firing(): Promise<FiringAlert[]>
   /** Sends one event or a batch. Results show in the metrics only. */
   send(events: object): Promise<void>
+  /** Asks the console. @returns the status; undefined when it does not answer */
+  ask(path: string, body?: object): Promise<number | undefined>
   /** Sends so many plain events a second. @returns a function that stops it */
   load(perSecond: number): () => void
   stop(): Promise<void>
@@ -50,13 +58,14 @@ export interface RigOptions {
   rules: (file: RuleFile) => RuleFile
   producerEnv: Record<string, string>
   consumerEnv: Record<string, string>
+  consoleEnv: Record<string, string>
   say: (progress: string) => void
 }
 
 export const MONITORING_GROUP = 'monitoring'
 const COMMON_ENV = { LOG_LEVEL: 'warn' }
 
-export async function startRig({ rules, producerEnv, consumerEnv, say }: RigOptions): Promise<Rig> {
+export async function startRig({ rules, producerEnv, consumerEnv, consoleEnv, say }: RigOptions): Promise<Rig> {
   const prometheus = await tool('prometheus', say)
   const directory = await mkdtemp(join(tmpdir(), 'kafkatrace-monitoring-'))
   const ending: (() => Promise<unknown>)[] = [() => rm(directory, { recursive: true, force: true })]
@@ -78,16 +87,24 @@ export async function startRig({ rules, producerEnv, consumerEnv, say }: RigOpti
     const consumerOf = (name: string, instance: string): Promise<Service> =>
       createService('consumer', name, { ...consumerCommon, INSTANCE_ID: instance }, directory)
     const consumer = await consumerOf('first', 'first')
+    const console = await createService(
+      'console',
+      'console',
+      { ...common, AUTH: 'off', GROUP_ID: MONITORING_GROUP, ...consoleEnv },
+      directory,
+    )
     const second = await consumerOf('second', 'second')
     const third = await consumerOf('third', 'third')
     const twin = await consumerOf('twin', 'first')
-    const services = [producer, consumer, second, third, twin]
+    const services = [producer, consumer, console, second, third, twin]
     ending.push(() => Promise.all(services.filter((one) => one.running()).map((one) => one.kill())))
     say('starting the services')
     producer.start()
     await producer.ready()
     consumer.start()
     await consumer.ready()
+    console.start()
+    await console.ready()
     say('starting Prometheus')
     const [port = 0] = await findFreePorts(1)
     const child = spawnBoundChild(
@@ -96,7 +113,7 @@ export async function startRig({ rules, producerEnv, consumerEnv, say }: RigOpti
         '-n',
         '10',
         prometheus,
-        `--config.file=${await configure(directory, rules, { producer, consumer })}`,
+        `--config.file=${await configure(directory, rules, { producer, consumer, console })}`,
         `--storage.tsdb.path=${join(directory, 'tsdb')}`,
         `--web.listen-address=127.0.0.1:${port}`,
         '--log.level=warn',
@@ -104,7 +121,7 @@ export async function startRig({ rules, producerEnv, consumerEnv, say }: RigOpti
       { stdout: 'ignore', stderr: Bun.file(join(directory, 'prometheus.log')), removeWhenOrphaned: directory },
     )
     ending.push(() => endBoundChild(child, PROMETHEUS_GRACE_MS))
-    const ask = async <T>(path: string): Promise<T> => {
+    const queried = async <T>(path: string): Promise<T> => {
       const answer = await fetch(`http://127.0.0.1:${port}${path}`, { signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS) })
       const body = (await answer.json()) as { status: string; data: T; error?: string }
       if (body.status !== 'success') throw new Error(`Prometheus: ${body.error}`)
@@ -134,13 +151,14 @@ export async function startRig({ rules, producerEnv, consumerEnv, say }: RigOpti
       kafka,
       producer,
       consumer,
+      console,
       second,
       third,
       twin,
       query: async (expr) =>
-        (await ask<{ result: Sample[] }>(`/api/v1/query?query=${encodeURIComponent(expr)}`)).result,
+        (await queried<{ result: Sample[] }>(`/api/v1/query?query=${encodeURIComponent(expr)}`)).result,
       async firing() {
-        const { alerts } = await ask<{
+        const { alerts } = await queried<{
           alerts: { state: string; labels: Record<string, string>; annotations: Record<string, string> }[]
         }>('/api/v1/alerts')
         return alerts
@@ -151,6 +169,19 @@ export async function startRig({ rules, producerEnv, consumerEnv, say }: RigOpti
           }))
       },
       send,
+      ask: (path, body) =>
+        fetch(`http://127.0.0.1:${console.port}${path}`, {
+          signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS * 2),
+          ...(body === undefined
+            ? {}
+            : { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) }),
+        }).then(
+          async (answer) => {
+            await answer.arrayBuffer()
+            return answer.status
+          },
+          () => undefined,
+        ),
       load(perSecond) {
         const timer = setInterval(() => void send({ type: 'plain', data: { a: 1 } }), 1_000 / perSecond)
         return () => clearInterval(timer)
@@ -166,7 +197,7 @@ export async function startRig({ rules, producerEnv, consumerEnv, say }: RigOpti
 async function configure(
   directory: string,
   rules: RigOptions['rules'],
-  services: Record<'producer' | 'consumer', Service>,
+  services: Record<'producer' | 'consumer' | 'console', Service>,
 ): Promise<string> {
   const files = await Promise.all(
     (await ruleFiles()).map(async (file) => {

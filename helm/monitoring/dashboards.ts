@@ -33,10 +33,14 @@ interface Dashboard {
 const NS = 'namespace=~"$namespace"'
 const P = (name: string, labels = ''): string => `kafkatrace_producer_${name}{${NS}${labels && `,${labels}`}}`
 const C = (name: string, labels = ''): string => `kafkatrace_consumer_${name}{${NS}${labels && `,${labels}`}}`
+const O = (name: string, labels = ''): string => `kafkatrace_console_${name}{${NS}${labels && `,${labels}`}}`
 const K = (name: string, labels = ''): string => `kafkatrace_kafka_client_${name}{${NS}${labels && `,${labels}`}}`
 const SLO = (name: string, slo: string): string => `${name}{${NS},slo="${slo}"}`
-const process = (name: string, service: 'producer' | 'consumer'): string =>
-  `process_${name}{${NS}} and on (namespace, instance) kafkatrace_${service}_${service === 'producer' ? 'kafka_connected' : 'handlers_running'}`
+/** A metric that only this service has. */
+const OWN = { producer: 'kafka_connected', consumer: 'handlers_running', console: 'ready' } as const
+type Service = keyof typeof OWN
+const process = (name: string, service: Service): string =>
+  `process_${name}{${NS}} and on (namespace, instance) kafkatrace_${service}_${OWN[service]}`
 const rate = (series: string): string => `rate(${series}[$__rate_interval])`
 const sum = (expr: string, by?: string): string => (by === undefined ? `sum(${expr})` : `sum by (${by}) (${expr})`)
 const INPUT = 'topic!~".*[.]retry"'
@@ -95,14 +99,34 @@ const deadRatio: Panel = {
   ),
   threshold: 0.01,
 }
-const processPanels = (service: 'producer' | 'consumer'): readonly Panel[] => [
+const consoleRequests: Panel = {
+  title: 'Requests by status',
+  description:
+    'Requests a second. 503: Kafka cannot be read or written, all readers of the log are busy (MAX_SCANS), or there are MAX_FOLLOWERS followers.',
+  unit: 'reqps',
+  queries: one('{{status}}', sum(rate(O('http_requests_total')), 'status')),
+}
+const scans: Panel = {
+  title: 'Readers of the log in use',
+  description:
+    'Requests that read the log now. Limit: MAX_SCANS. At the limit, others wait shortly and are answered 503.',
+  unit: 'short',
+  queries: one('{{instance}}', O('scans_running')),
+}
+const lettersActed: Panel = {
+  title: 'Dead letters acted on',
+  description: 'Dead letters a second that were redriven or discarded.',
+  unit: 'ops',
+  queries: one('{{act}}', sum(rate(O('letters_acted_total')), 'act')),
+}
+const processPanels = (service: Service): readonly Panel[] => [
   {
     title: 'CPU',
     description: 'Cores in use, over all threads.',
     unit: 'none',
     queries: one(
       '{{instance}}',
-      `sum by (instance) (${rate(`process_cpu_seconds_total{${NS}}`)} and on (namespace, instance) kafkatrace_${service}_${service === 'producer' ? 'kafka_connected' : 'handlers_running'})`,
+      `sum by (instance) (${rate(`process_cpu_seconds_total{${NS}}`)} and on (namespace, instance) kafkatrace_${service}_${OWN[service]})`,
     ),
   },
   {
@@ -171,10 +195,10 @@ export const dashboards: readonly Dashboard[] = [
   {
     name: 'overview',
     title: 'KafkaTrace / Overview',
-    description: 'Rate, errors and duration of both services, and whether events that are stored are also processed.',
+    description: 'Rate, errors and duration of the services, and whether events that are stored are also processed.',
     rows: [
       {
-        title: 'Both services',
+        title: 'Events',
         panels: [
           {
             title: 'Events in and out',
@@ -200,6 +224,7 @@ export const dashboards: readonly Dashboard[] = [
       },
       { title: 'Producer', panels: [requests, failedEvents, requestTime] },
       { title: 'Consumer', panels: [outcomes, deadRatio, latency] },
+      { title: 'Console', panels: [consoleRequests, scans, lettersActed] },
     ],
   },
   {
@@ -486,6 +511,96 @@ export const dashboards: readonly Dashboard[] = [
     ],
   },
   {
+    name: 'console',
+    title: 'KafkaTrace / Console',
+    description: 'What people and clients ask of the console, and what it reads and writes for them.',
+    rows: [
+      {
+        title: 'Requests',
+        panels: [
+          consoleRequests,
+          {
+            title: 'Requests by route',
+            description: 'Requests a second.',
+            unit: 'reqps',
+            queries: one('{{route}}', sum(rate(O('http_requests_total')), 'route')),
+          },
+          {
+            title: 'Request time',
+            description:
+              'From a request’s arrival to its answer. Requests that follow or wait for outcomes are not counted. Reading the log takes at most SCAN_TIMEOUT_MS.',
+            unit: 's',
+            queries: quantiles(O('request_seconds_bucket')),
+          },
+        ],
+      },
+      {
+        title: 'Reading the log',
+        panels: [
+          scans,
+          {
+            title: 'Offsets read',
+            description: 'Offsets a second that were passed in the log for requests.',
+            unit: 'ops',
+            queries: one('{{instance}}', sum(rate(O('scanned_offsets_total')), 'instance')),
+          },
+          {
+            title: 'Ready',
+            description: '1 while every check of /readyz holds.',
+            unit: 'none',
+            queries: one('{{instance}}', O('ready')),
+            threshold: 1,
+            badBelow: true,
+            stat: true,
+          },
+        ],
+      },
+      {
+        title: 'Followers of outcomes',
+        panels: [
+          {
+            title: 'Followers',
+            description: 'Requests that follow outcomes. Limit: MAX_FOLLOWERS.',
+            unit: 'short',
+            queries: one('{{instance}}', O('followers')),
+          },
+          {
+            title: 'Outcomes sent',
+            description: 'Outcomes a second that were sent to followers.',
+            unit: 'ops',
+            queries: one('{{instance}}', sum(rate(O('outcomes_sent_total')), 'instance')),
+          },
+          {
+            title: 'Followers disconnected',
+            description:
+              'By the console, in the last 15 minutes. Behind: read too slowly (FOLLOWER_MAX_BYTES). Draining: the console stopped. Unreadable: Kafka could not be read. They can resume.',
+            unit: 'short',
+            queries: one('{{reason}}', sum(`increase(${O('followers_cut_total')}[15m])`, 'reason')),
+          },
+        ],
+      },
+      {
+        title: 'Acts',
+        panels: [
+          lettersActed,
+          {
+            title: 'Jobs running',
+            description: 'Redrives and discards by filter that are under way.',
+            unit: 'short',
+            queries: one('{{instance}}', O('jobs_running')),
+          },
+          {
+            title: 'Faults of jobs',
+            description: 'In the last 15 minutes. A job waits after a fault, and goes on.',
+            unit: 'short',
+            queries: one('{{instance}}', `increase(${O('job_faults_total')}[15m])`),
+          },
+        ],
+      },
+      { title: 'Process', panels: processPanels('console') },
+    ],
+  },
+  {
     name: 'kafka-client',
     title: 'KafkaTrace / Kafka client',
     description: 'Latency and queues between the services and the brokers, from librdkafka’s statistics.',
@@ -612,7 +727,7 @@ export function dashboardJson({ name, title, description, rows }: Dashboard) {
           label: 'Namespace',
           type: 'query',
           datasource,
-          // Both services have a Kafka client, so that either alone is enough.
+          // Producer and consumer have it, so that either alone is enough.
           query: { query: 'label_values(kafkatrace_kafka_client_brokers_up, namespace)', refId: 'namespace' },
           refresh: 2,
           multi: true,

@@ -57,8 +57,9 @@ labels:
 
 {{/* The enabled autoscaler's values: none without one. */}}
 {{- define "kafkatrace.autoscaler" -}}
+{{- $hpa := .Values.hpa | default dict -}}
 {{- $keda := .Values.keda | default dict -}}
-{{- ternary .Values.hpa (ternary $keda dict ($keda.enabled | default false)) .Values.hpa.enabled | toJson -}}
+{{- ternary $hpa (ternary $keda dict ($keda.enabled | default false)) ($hpa.enabled | default false) | toJson -}}
 {{- end -}}
 
 {{/* The fewest and the most pods that there may be. */}}

@@ -15,7 +15,7 @@ Takes (list context materials): the chart's own materials, each as (list path ma
 {{- if gt $minReplicas (include "kafkatrace.maxReplicas" . | int) }}
   - minReplicas is more than maxReplicas.
 {{- end }}
-{{- if and .Values.podDisruptionBudget.enabled (lt $minReplicas 2) }}
+{{- if and (.Values.podDisruptionBudget | default dict).enabled (lt $minReplicas 2) }}
   - podDisruptionBudget.enabled needs at least 2 replicas: with one, a drained node either waits indefinitely or is an outage all the same. Raise the (minimum) replicas, or disable it.
 {{- end }}
 {{- range concat (list (list "kafka.sasl" $kafka.sasl) (list "kafka.tls" $kafka.tls)) $materials }}
