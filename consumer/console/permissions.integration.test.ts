@@ -8,7 +8,7 @@ import { commonConfig } from '../../shared/testing/common-config.ts'
 import { type ServiceProcess, startService } from '../../shared/testing/service-process.ts'
 import { until } from '../../shared/testing/until.ts'
 
-/** The console as a process, on its own Kafka with ACLs: those of docs/security.md are enough, and each of them is needed. */
+/** The console as a process, on its own Kafka with ACLs: those of docs/security.md are enough, and without those that are taken away it says what is missing. */
 
 const TIMEOUT_MS = 120_000
 const CALL_TIMEOUT_MS = 10_000
