@@ -31,7 +31,9 @@ export const GenerationView = Type.Object(
     state: StateSchema,
     record: Type.Optional(RecordView),
     places: Type.Array(Place, { description: 'Everywhere it was found, in the order of time.' }),
-    repeats: Type.Array(Place, { description: 'Later records of the same event, as far as the search came across them: they take no effect.' }),
+    repeats: Type.Array(Place, {
+      description: 'Later records of the same event, as far as the search came across them: they take no effect.',
+    }),
     attempts: Type.Array(Attempt, { description: 'The last failed attempts, oldest first.' }),
     outcome: Type.Optional(RecordView),
     act: Type.Optional(LetterAct),
@@ -58,7 +60,9 @@ export type Life = Static<typeof Life>
 
 export const Found = Type.Object(
   {
-    events: Type.Array(Life, { description: 'Newest first. Several where events share a trace; of an id, the one that was found first.' }),
+    events: Type.Array(Life, {
+      description: 'Newest first. Several where events share a trace; of an id, the one that was found first.',
+    }),
     complete: Type.Boolean({
       description:
         'Everything that could hold such a record was searched; false: the search ended once it had found one, or at a limit.',
