@@ -6,6 +6,7 @@ import { Value } from '@sinclair/typebox/value'
 import pino from 'pino'
 import { headerText, NO_HEADERS } from '../shared/events/headers.ts'
 import { fromRecord } from '../shared/events/record.ts'
+import { authoriseByKey, authoriseNobody } from '../shared/http/authorise.ts'
 import { makeKey, type TenantsFile, tenantsOf } from '../shared/http/tenants.ts'
 import { ProduceError } from '../shared/kafka/types.ts'
 import { FakeKafka } from '../shared/testing/fake-kafka.ts'
@@ -13,7 +14,7 @@ import { until } from '../shared/testing/until.ts'
 import { type Tracing, tracingTo } from '../shared/tracing/spans.ts'
 import { Gate } from './admit.ts'
 import { createApp } from './app.ts'
-import { type Authenticate, authenticateByKey, authenticateNobody } from './authenticate.ts'
+import { type Authenticate, authenticateBy } from './authenticate.ts'
 import { loadProducerConfig, type ProducerConfig } from './config.ts'
 import { createMetrics } from './metrics.ts'
 import { ProblemDocument } from './problem.ts'
@@ -52,7 +53,7 @@ function service(
   const app = createApp({
     config,
     producer,
-    authenticate: options.authenticate ?? authenticateNobody([]).authenticate,
+    authenticate: options.authenticate ?? authenticateBy(authoriseNobody([]).authorise),
     gate,
     quotaMs: () => clock.nowMs,
     metrics,
@@ -112,7 +113,7 @@ const failingFor =
   (broken: string): Authenticate =>
   (request, stream) => {
     if (stream === broken) throw new TypeError('secret detail')
-    return authenticateNobody([]).authenticate(request, stream)
+    return authenticateBy(authoriseNobody([]).authorise)(request, stream)
   }
 
 const ndjson = async (response: Response) =>
@@ -647,7 +648,7 @@ describe('Kafka’s answers', () => {
   })
 
   test('a topic that is not there is 503', async () => {
-    const { post } = service({ authenticate: authenticateNobody(['late']).authenticate })
+    const { post } = service({ authenticate: authenticateBy(authoriseNobody(['late']).authorise) })
     const response = await post('{"type":"t"}', JSON_TYPE, '/v1/streams/late/events')
     expect(await problem(response)).toMatchObject({
       type: 'urn:kafkatrace:problem:kafka-unavailable',
@@ -892,7 +893,7 @@ describe('who may send', () => {
     operators: [{ id: 'operator', sha256: operator.sha256, roles: ['read', 'operate'] }],
   }
   function acmeService() {
-    const made = service({ authenticate: authenticateByKey(tenantsOf(file)) })
+    const made = service({ authenticate: authenticateBy(authoriseByKey(tenantsOf(file))) })
     made.kafka.createTopic('kt.acme.events', 2).createTopic('kt.acme.orders', 2)
     return made
   }
@@ -1201,7 +1202,7 @@ describe('around it', () => {
       done({ code: 0 })
     }
     const tracing = tracingTo(exporter, 'producer', { OTEL_TRACES_SAMPLER_ARG: 1 }, () => undefined)
-    const { post } = service({ tracing, authenticate: authenticateByKey(tenantsOf({ tenants: {} })) })
+    const { post } = service({ tracing, authenticate: authenticateBy(authoriseByKey(tenantsOf({ tenants: {} }))) })
     expect((await post('{"type":"t"}', { ...JSON_TYPE, traceparent: TRACE })).status).toBe(401)
     await tracing.stop()
     expect(kept).toEqual([])
@@ -1227,7 +1228,7 @@ describe('around it', () => {
     const { key, sha256 } = makeKey('a')
     const quota = { eventsPerSecond: 0.01, burstEvents: 1 }
     const tenants = tenantsOf({ tenants: { a: { streams: ['events'], quota, keys: [{ id: 'a', sha256 }] } } })
-    const { post, kafka, producer, stop } = service({ authenticate: authenticateByKey(tenants) })
+    const { post, kafka, producer, stop } = service({ authenticate: authenticateBy(authoriseByKey(tenants)) })
     kafka.createTopic('kt.a.events')
     expect((await post('{"type":"t"}', { ...JSON_TYPE, 'x-api-key': key })).status).toBe(202)
     const asked = spyOn(producer, 'blocked')
@@ -1266,7 +1267,8 @@ describe('around it', () => {
       JSON.stringify(Array(10).fill({ type: 't', traceparent: TRACE, tracestate: `a=${' '.repeat(15_000)}b` })),
     ],
   ])('%s that is made to cost time costs next to none', async (_, headers, body) => {
-    const byKey = 'authorization' in headers ? { authenticate: authenticateByKey(tenantsOf({ tenants: {} })) } : {}
+    const byKey =
+      'authorization' in headers ? { authenticate: authenticateBy(authoriseByKey(tenantsOf({ tenants: {} }))) } : {}
     const { post } = service(byKey)
     await post('{"type":"t"}', JSON_TYPE)
     const began = process.cpuUsage()
@@ -1317,7 +1319,7 @@ describe('around it', () => {
 
   test('metrics are there with 0 before the first event', async () => {
     const { metrics } = service()
-    metrics.declare([authenticateNobody([]).tenant])
+    metrics.declare([authoriseNobody([]).tenant])
     const text = await metrics.registry.metrics()
     expect(text).toContain('kafkatrace_producer_events_total{tenant="default",stream="events",outcome="stored"} 0')
     expect(text).toContain('kafkatrace_producer_http_requests_total{route="events",status="202"} 0')

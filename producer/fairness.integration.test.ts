@@ -2,13 +2,14 @@ import { afterEach, expect, test } from 'bun:test'
 import { connect, type Socket } from 'node:net'
 import { gzipSync } from 'node:zlib'
 import pino from 'pino'
+import { authoriseByKey } from '../shared/http/authorise.ts'
 import { makeKey, tenantsOf } from '../shared/http/tenants.ts'
 import { sleep } from '../shared/service/retry.ts'
 import { FakeKafka } from '../shared/testing/fake-kafka.ts'
 import { until } from '../shared/testing/until.ts'
 import { Gate } from './admit.ts'
 import { createApp } from './app.ts'
-import { authenticateByKey } from './authenticate.ts'
+import { authenticateBy } from './authenticate.ts'
 import { loadProducerConfig } from './config.ts'
 import { createMetrics } from './metrics.ts'
 
@@ -44,7 +45,7 @@ function serve(env: Record<string, string> = {}) {
   const app = createApp({
     config,
     producer,
-    authenticate: authenticateByKey(tenants),
+    authenticate: authenticateBy(authoriseByKey(tenants)),
     gate,
     quotaMs: () => performance.now(),
     metrics,

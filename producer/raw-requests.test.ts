@@ -4,13 +4,14 @@ import { gzipSync, zstdCompressSync } from 'node:zlib'
 import pino from 'pino'
 import { Registry } from 'prom-client'
 import { fromRecord } from '../shared/events/record.ts'
+import { authoriseByKey, authoriseNobody } from '../shared/http/authorise.ts'
 import { type Ops, serveOps } from '../shared/http/ops.ts'
 import { makeKey, tenantsOf } from '../shared/http/tenants.ts'
 import { FakeKafka } from '../shared/testing/fake-kafka.ts'
 import { until } from '../shared/testing/until.ts'
 import { Gate } from './admit.ts'
 import { createApp } from './app.ts'
-import { authenticateByKey, authenticateNobody } from './authenticate.ts'
+import { authenticateBy } from './authenticate.ts'
 import { loadProducerConfig } from './config.ts'
 import { createMetrics } from './metrics.ts'
 import { createPublicPort } from './public-port.ts'
@@ -24,7 +25,7 @@ afterAll(async () => {
 })
 
 /** A public port with Kafka in memory. */
-async function publicPort(authenticate = authenticateNobody([]).authenticate) {
+async function publicPort(authenticate = authenticateBy(authoriseNobody([]).authorise)) {
   const config = loadProducerConfig({
     KAFKA_BROKERS: 'localhost:9092',
     NODE_ENV: 'development',
@@ -370,7 +371,7 @@ describe('an answer', () => {
   test('that leaves a large body unread is the last one of its connection', async () => {
     const key = makeKey('a')
     const tenants = tenantsOf({ tenants: { a: { streams: ['events'], keys: [{ id: 'a', sha256: key.sha256 }] } } })
-    const { port } = await publicPort(authenticateByKey(tenants))
+    const { port } = await publicPort(authenticateBy(authoriseByKey(tenants)))
     for (const [method, path] of [
       ['GET', '/docs'],
       ['OPTIONS', '/v1/events'],

@@ -2,8 +2,8 @@
 
 import { hostname } from 'node:os'
 import { inputTopic, streamTopics } from '../shared/events/topics.ts'
+import { accessOf } from '../shared/http/access-config.ts'
 import { serveOps } from '../shared/http/ops.ts'
-import type { Tenants } from '../shared/http/tenants.ts'
 import { createTopicAdmin } from '../shared/kafka/admin.ts'
 import { createRecordProducer } from '../shared/kafka/producer.ts'
 import { addClientMetrics } from '../shared/kafka/statistics.ts'
@@ -16,8 +16,8 @@ import { onUncaught } from '../shared/service/thrown.ts'
 import { createTracing } from '../shared/tracing/tracing.ts'
 import { Gate } from './admit.ts'
 import { createApp } from './app.ts'
-import { authenticateByKey, authenticateNobody } from './authenticate.ts'
-import { loadProducer, type ProducerConfig } from './config.ts'
+import { authenticateBy } from './authenticate.ts'
+import { loadProducer } from './config.ts'
 import { createMetrics } from './metrics.ts'
 import { createPublicPort } from './public-port.ts'
 import { readinessChecks } from './readiness.ts'
@@ -32,7 +32,7 @@ const REQUESTS_SHARE = 0.7
 const UNREACHED_TIMEOUT_MS = 60_000
 
 const { config, tenants: declared } = loadConfigOrExit(loadProducer)
-const { authenticate, tenants } = access(config, declared)
+const { authorise, tenants } = accessOf(config, declared)
 const log = createLogger('producer', config)
 const metrics = createMetrics()
 const tracing = await createTracing(config, 'producer', log)
@@ -63,7 +63,7 @@ const ending = new AbortController()
 const app = createApp({
   config,
   producer,
-  authenticate,
+  authenticate: authenticateBy(authorise),
   gate,
   quotaMs: () => performance.now(),
   metrics,
@@ -140,13 +140,6 @@ port.open().catch((error) => {
   log.fatal({ err: error }, 'cannot listen on the public port')
   void stop(1)
 })
-
-/** Who may send: keys of the tenants file, or, with AUTH=off, all. */
-function access({ STREAMS }: ProducerConfig, declared: Tenants | undefined) {
-  if (declared !== undefined) return { authenticate: authenticateByKey(declared), tenants: declared.list }
-  const { authenticate, tenant } = authenticateNobody(STREAMS?.split(',') ?? [])
-  return { authenticate, tenants: [tenant] }
-}
 
 /** Creates the topics of every stream, with retries until all exist. A fault of one stream does not hold up others. */
 async function ensureTopics(): Promise<void> {

@@ -2,9 +2,8 @@
 
 import { hostname } from 'node:os'
 import { ACTS_SETTINGS, actsTopic, CONTROL_SETTINGS, CONTROL_TOPIC, inputTopic } from '../../shared/events/topics.ts'
-import { authoriseByKey, authoriseNobody } from '../../shared/http/authorise.ts'
+import { accessOf } from '../../shared/http/access-config.ts'
 import { type Check, serveOps } from '../../shared/http/ops.ts'
-import type { Tenants } from '../../shared/http/tenants.ts'
 import { createTopicAdmin } from '../../shared/kafka/admin.ts'
 import { createRangeReader } from '../../shared/kafka/range-reader.ts'
 import { createTransactor } from '../../shared/kafka/transactor.ts'
@@ -16,7 +15,7 @@ import { stopOnSignal } from '../../shared/service/shutdown.ts'
 import { messageOf, onUncaught } from '../../shared/service/thrown.ts'
 import { Acts } from './acts.ts'
 import { createApp } from './app.ts'
-import { type ConsoleConfig, loadConsole } from './config.ts'
+import { loadConsole } from './config.ts'
 import { Hubs } from './follow.ts'
 import { Jobs, type JobsDeps } from './jobs.ts'
 import { createMetrics } from './metrics.ts'
@@ -35,7 +34,7 @@ const IDLE_TIMEOUT_SECONDS = 120
 const READ_PREFETCH_BYTES = 2 * 2 ** 20
 
 const { config, tenants: declared } = loadConfigOrExit(loadConsole)
-const { authorise, tenants } = access(config, declared)
+const { authorise, tenants } = accessOf(config, declared)
 const log = createLogger('console', config)
 const clientId = `kafkatrace-console-${hostname()}-${process.pid}`
 const ending = new AbortController()
@@ -185,13 +184,6 @@ log.info(
 )
 void watchKafka()
 void resumeJobs()
-
-/** Who may do what: keys of the tenants file, or, with AUTH=off, all. */
-function access({ STREAMS }: ConsoleConfig, declared: Tenants | undefined) {
-  if (declared !== undefined) return { authorise: authoriseByKey(declared), tenants: declared.list }
-  const { authorise, tenant } = authoriseNobody(STREAMS?.split(',') ?? [])
-  return { authorise, tenants: [tenant] }
-}
 
 /** @throws Error naming the topic that cannot be created */
 async function ensureTopic(topic: string, settings: Readonly<Record<string, string>>): Promise<void> {

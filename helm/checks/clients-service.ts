@@ -5,11 +5,12 @@ import { defineHandler } from '../../consumer/handlers/handler.ts'
 import { startPipeline } from '../../consumer/testing/pipeline.ts'
 import { Gate } from '../../producer/admit.ts'
 import { createApp } from '../../producer/app.ts'
-import { authenticateNobody } from '../../producer/authenticate.ts'
+import { authenticateBy } from '../../producer/authenticate.ts'
 import { loadProducerConfig } from '../../producer/config.ts'
 import { createMetrics } from '../../producer/metrics.ts'
 import type { IncomingRecord } from '../../shared/events/record.ts'
 import { streamTopics } from '../../shared/events/topics.ts'
+import { authoriseNobody } from '../../shared/http/authorise.ts'
 import { FakeKafka } from '../../shared/testing/fake-kafka.ts'
 import { until } from '../../shared/testing/until.ts'
 
@@ -40,7 +41,7 @@ export function startClientService(): ClientService {
   const app = createApp({
     config,
     producer: kafka.producer({ maxRecords: config.MAX_QUEUE_RECORDS, maxBytes: config.MAX_QUEUE_BYTES }),
-    authenticate: authenticateNobody([]).authenticate,
+    authenticate: authenticateBy(authoriseNobody([]).authorise),
     gate: new Gate({ maxRequests: config.MAX_IN_FLIGHT_REQUESTS, maxBytes: config.MAX_IN_FLIGHT_BYTES }),
     quotaMs: Date.now,
     metrics: createMetrics(),

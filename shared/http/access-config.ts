@@ -1,6 +1,7 @@
 import { type Static, type TObject, Type } from '@sinclair/typebox'
 import { ConfigError, choice, type commonVariables, loadConfig } from '../service/config.ts'
-import { loadTenants, type Tenants } from './tenants.ts'
+import { type Authorise, authoriseByKey, authoriseNobody } from './authorise.ts'
+import { loadTenants, type Tenant, type Tenants } from './tenants.ts'
 
 /** Variables about who may use a service. */
 export const authVariables = {
@@ -68,4 +69,14 @@ export function loadWithTenants<S extends TObject>(
     return faults
   })
   return { config, tenants }
+}
+
+/** Who may do what: keys of the tenants file, or, with AUTH=off, all. */
+export function accessOf(
+  { STREAMS }: Pick<AuthVariables, 'STREAMS'>,
+  declared: Tenants | undefined,
+): { authorise: Authorise; tenants: readonly Tenant[] } {
+  if (declared !== undefined) return { authorise: authoriseByKey(declared), tenants: declared.list }
+  const { authorise, tenant } = authoriseNobody(STREAMS?.split(',') ?? [])
+  return { authorise, tenants: [tenant] }
 }
