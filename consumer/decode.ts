@@ -3,6 +3,7 @@ import { headerText, ORIGIN, RECEIVED_AT, TRACEPARENT, TRACESTATE } from '../sha
 import { eventIdentity, generationOf, originIdentity } from '../shared/events/identity.ts'
 import { type FromRecord, fromRecord, type IncomingRecord } from '../shared/events/record.ts'
 import { parseTopic } from '../shared/events/topics.ts'
+import type { TopicPartitionOffset } from '../shared/kafka/types.ts'
 import { parseTraceparent, type TraceContext } from '../shared/tracing/trace-context.ts'
 
 export type Decoded =
@@ -11,8 +12,13 @@ export type Decoded =
   | { ok: false; identity: string; reason: string }
 
 /** `topic/partition/offset`, as in the `kt-origin` header. */
-export const originOf = (record: { topic: string; partition: number; offset: number }): string =>
-  `${record.topic}/${record.partition}/${record.offset}`
+export const originOf = (record: TopicPartitionOffset): string => `${record.topic}/${record.partition}/${record.offset}`
+
+/** The place that {@link originOf} wrote; undefined for other text. */
+export function placeIn(text: string | undefined): TopicPartitionOffset | undefined {
+  const [, topic, partition, offset] = /^(.+)\/(\d{1,9})\/(\d{1,15})$/.exec(text ?? '') ?? []
+  return topic === undefined ? undefined : { topic, partition: Number(partition), offset: Number(offset) }
+}
 
 /**
  * Reads a record as an event; never throws.

@@ -96,7 +96,7 @@ const JobEndRecord = Type.Object({
   job: Type.String(),
   time: Time,
   by,
-  state: oneOf(['done', 'cancelled', 'failed']),
+  state: oneOf(['done', 'cancelled']),
   detail: Type.Optional(Type.String()),
 })
 
@@ -141,7 +141,7 @@ export const LetterAct = Type.Object(
 )
 export type LetterAct = Static<typeof LetterAct>
 
-export const JOB_STATES = ['running', 'done', 'cancelled', 'failed'] as const
+export const JOB_STATES = ['running', 'done', 'cancelled'] as const
 
 export const Job = Type.Object(
   {

@@ -5,6 +5,7 @@ import { type Backoff, delayMs, sleep, within } from '../../shared/service/retry
 import type { Action, ActRecord, Edit, Job, LetterAct, LetterFilter } from './acts-log.ts'
 import type { Order, Page } from './browse.ts'
 import type { OUTCOMES, Outcome } from './follow.ts'
+import { parseJson } from './json.ts'
 import type { LetterGroups, Letter as LetterSchema, LetterState } from './letters.ts'
 import type { Found, State } from './life.ts'
 import type { Searched } from './scan.ts'
@@ -467,16 +468,4 @@ export async function* linesOf(response: Response, signal?: AbortSignal): AsyncG
   }
   const rest = parts.join('')
   if (rest !== '') yield rest
-}
-
-/** Of ECMAScript's `JSON.parse source text access`, which the types do not know yet. */
-const { rawJSON } = JSON as unknown as { rawJSON?: (text: string) => unknown }
-
-/** Numbers that JavaScript would change keep their text, so that data is printed and edited with all its digits. @throws SyntaxError */
-export function parseJson(text: string): unknown {
-  const keep = (_key: string, value: unknown, { source }: { source?: string } = {}): unknown =>
-    typeof value === 'number' && source !== undefined && rawJSON !== undefined && String(value) !== source
-      ? rawJSON(source)
-      : value
-  return JSON.parse(text, keep as (key: string, value: unknown) => unknown)
 }

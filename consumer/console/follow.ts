@@ -1,5 +1,4 @@
 import { type Static, Type } from '@sinclair/typebox'
-import { headerText, TRACEPARENT } from '../../shared/events/headers.ts'
 import { generationOf } from '../../shared/events/identity.ts'
 import type { IncomingRecord } from '../../shared/events/record.ts'
 import { ProblemError } from '../../shared/http/problem.ts'
@@ -7,8 +6,7 @@ import type { Range, RangeReader, TopicPartitionOffset } from '../../shared/kafk
 import type { Logger } from '../../shared/service/logger.ts'
 import { sleep } from '../../shared/service/retry.ts'
 import { messageOf } from '../../shared/service/thrown.ts'
-import { parseTraceparent } from '../../shared/tracing/trace-context.ts'
-import { decode, originIn } from '../decode.ts'
+import { decode, originIn, traceOf } from '../decode.ts'
 import { inOrder } from './in-order.ts'
 import type { CUT_REASONS } from './metrics.ts'
 import { orProblem, type Readers } from './readers.ts'
@@ -51,7 +49,7 @@ export function outcomeOf(record: IncomingRecord, stream: Pick<Stream, 'tenant' 
   const handler = handlerIn(record)
   const attempts = attemptsOf(record)
   const origin = isDead ? originIn(record) : undefined
-  const trace = parseTraceparent(headerText(record.headers, TRACEPARENT))
+  const trace = traceOf(record)
   return {
     outcome: isDead ? 'dead' : 'processed',
     tenant: stream.tenant,
@@ -197,6 +195,7 @@ class Hub {
   readonly #listeners = new Set<Listener>()
   readonly #ending = new AbortController()
   #idle: ReturnType<typeof setTimeout> | undefined
+  #frame: { outcome: Outcome; text: string } | undefined
   /** Once it is closed. */
   #end: { reason: CutReason; detail: string } | undefined
 
@@ -255,6 +254,13 @@ class Hub {
       const outcome = outcomeOf(record, this.stream)
       for (const listener of this.#listeners) listener.take(record, outcome, this.positions)
     }
+  }
+
+  /** The text of an outcome is the same for all followers that have caught up. */
+  frame(outcome: Outcome, at: Positions): string {
+    if (this.#frame?.outcome !== outcome)
+      this.#frame = { outcome, text: eventOf('outcome', outcome, encodePositions(at)) }
+    return this.#frame.text
   }
 
   /** A listener of a closed hub is cut at once. */
@@ -516,7 +522,7 @@ class Follower implements Listener {
     this.#isAhead &&= ROLES.some((role) =>
       this.#at[role].some((offset, partition) => offset > (at[role][partition] ?? 0)),
     )
-    this.#offer(outcome, this.#isAhead ? this.#frame : (one) => sharedFrame(one, at))
+    this.#offer(outcome, this.#isAhead ? this.#frame : (one) => this.hub.frame(one, at))
   }
 
   readonly #frame = (outcome: Outcome): string => eventOf('outcome', outcome, encodePositions(this.#at))
@@ -591,13 +597,5 @@ class Follower implements Listener {
 
 /** How often a follower that catches up is looked at for room. */
 const ROOM_PAUSE_MS = 10
-
-/** The text of an outcome is the same for all followers that have caught up. */
-let last: { outcome: Outcome; text: string } | undefined
-
-function sharedFrame(outcome: Outcome, at: Positions): string {
-  if (last?.outcome !== outcome) last = { outcome, text: eventOf('outcome', outcome, encodePositions(at)) }
-  return last.text
-}
 
 type Place = Pick<IncomingRecord, 'topic' | 'partition' | 'offset' | 'timestampMs'>

@@ -7,7 +7,7 @@ import { type Backoff, delayMs, sleep } from '../../shared/service/retry.ts'
 import { messageOf } from '../../shared/service/thrown.ts'
 import { originOf } from '../decode.ts'
 import type { Acts, Decision } from './acts.ts'
-import type { ActRecord, ActsState, Edit, JobState } from './acts-log.ts'
+import type { Action, ActRecord, ActsState, Edit, JobState } from './acts-log.ts'
 import { matcherOf, nativeFilter } from './letters.ts'
 import { originalOf } from './original.ts'
 import { orProblem, type Readers } from './readers.ts'
@@ -43,7 +43,7 @@ export interface JobsDeps {
   nowMs(): number
   signal: AbortSignal
   /** Letters were acted on. */
-  onActed(act: 'redrive' | 'discard', letters: number): void
+  onActed(act: Action, letters: number): void
   /** A job waits after a fault. */
   onFault(): void
 }
@@ -64,7 +64,7 @@ export interface Actor {
 
 /** Records and the act for letters that nothing was done to yet. */
 async function actOn(
-  action: 'redrive' | 'discard',
+  action: Action,
   stream: Stream,
   letters: readonly IncomingRecord[],
   state: ActsState,
@@ -125,7 +125,7 @@ async function actOn(
  * @returns whether it was done now
  */
 export async function actOnOne(
-  action: 'redrive' | 'discard',
+  action: Action,
   stream: Stream,
   letter: IncomingRecord,
   actor: Actor,

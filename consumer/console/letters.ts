@@ -82,7 +82,8 @@ export function nativeFilter({ reason, type, source, subject, id }: LetterFilter
   return { headers }
 }
 
-const typeMatches = (wanted: string, type: string): boolean =>
+/** A final * stands for anything. */
+export const typeMatches = (wanted: string, type: string): boolean =>
   wanted.endsWith('*') ? type.startsWith(wanted.slice(0, -1)) : type === wanted
 
 /** Whether a filter matches a letter. */

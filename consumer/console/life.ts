@@ -4,8 +4,7 @@ import { eventIdentity, generationOf } from '../../shared/events/identity.ts'
 import { murmur2, partitionOfHash } from '../../shared/events/partition.ts'
 import type { IncomingRecord } from '../../shared/events/record.ts'
 import type { RangeReader, RecordFilter, TopicPartition } from '../../shared/kafka/types.ts'
-import { parseTraceparent } from '../../shared/tracing/trace-context.ts'
-import { decode, originIn } from '../decode.ts'
+import { decode, originIn, placeIn, traceOf } from '../decode.ts'
 import { LetterAct } from './acts-log.ts'
 import type { Readers } from './readers.ts'
 import { recordAt } from './record-at.ts'
@@ -180,8 +179,7 @@ const filterOf = ({ id, traceId }: Query): RecordFilter | undefined => {
 function matcherOf({ id, traceId, source, receipt }: Query): (record: IncomingRecord) => boolean {
   if (receipt !== undefined)
     return ({ partition, offset }) => partition === receipt.partition && offset === receipt.offset
-  if (traceId !== undefined)
-    return ({ headers }) => parseTraceparent(headerText(headers, TRACEPARENT))?.traceId === traceId
+  if (traceId !== undefined) return (record) => traceOf(record)?.traceId === traceId
   return (record) => {
     const decoded = decode(record)
     return decoded.ok && decoded.event.id === id && (source === undefined || decoded.event.source === source)
@@ -280,7 +278,7 @@ async function lifeOf(
   }
   const [newest] = copies
   const decoded = newest === undefined ? undefined : decode(newest, originIn(newest))
-  const traceId = newest && parseTraceparent(headerText(newest.headers, TRACEPARENT))?.traceId
+  const traceId = newest && traceOf(newest)?.traceId
   return {
     tenant: stream.tenant,
     stream: stream.name,
@@ -342,19 +340,11 @@ class Tracker {
   }
 
   /** The record at `TOPIC/PARTITION/OFFSET`, if that is of this stream. */
-  async #at(place: string | undefined): Promise<IncomingRecord | undefined> {
-    const match = /^(.+)\/(\d{1,9})\/(\d{1,15})$/.exec(place ?? '')
-    if (match === null) return undefined
-    const [, topic = '', partition, offset] = match
-    if (topic !== topicOf(this.stream, 'input') && topic !== topicOf(this.stream, 'dlq')) return undefined
-    if (Number(partition) >= this.stream.partitions) return undefined
-    return recordAt(
-      { topic, partition: Number(partition) },
-      Number(offset),
-      this.reader,
-      this.budget,
-      this.deps.readers,
-    )
+  async #at(text: string | undefined): Promise<IncomingRecord | undefined> {
+    const place = placeIn(text)
+    if (place === undefined || place.partition >= this.stream.partitions) return undefined
+    if (place.topic !== topicOf(this.stream, 'input') && place.topic !== topicOf(this.stream, 'dlq')) return undefined
+    return recordAt(place, place.offset, this.reader, this.budget, this.deps.readers)
   }
 
   async generation(generation: number, showing: Showing): Promise<GenerationView | undefined> {
@@ -388,12 +378,11 @@ class Tracker {
     const at = { topic: this.stream.input, partition }
     const bounds = await this.deps.readers.bounds([at])
     const [from = 0] = await this.deps.readers.offsetsAt([at], sinceMs - SKEW_MS, bounds)
-    const order = 'oldest'
     const isEnough = (): boolean => this.#inputs.has(generation)
     await scan(
       this.reader,
       [{ ...at, from, to: bounds[0]?.to ?? from }],
-      { order, filter: this.#filter, budget: this.budget, isEnough },
+      { order: 'oldest', filter: this.#filter, budget: this.budget, isEnough },
       (record) => {
         if (generationOf(record.headers) === generation && this.#isOfEvent(record)) this.#add(record)
       },

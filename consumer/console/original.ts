@@ -1,7 +1,6 @@
-import { headerText, ORIGIN } from '../../shared/events/headers.ts'
 import type { IncomingRecord } from '../../shared/events/record.ts'
 import type { RangeReader } from '../../shared/kafka/types.ts'
-import { identityOf } from '../decode.ts'
+import { identityOf, originIn, placeIn } from '../decode.ts'
 import type { Readers } from './readers.ts'
 import { recordAt } from './record-at.ts'
 import type { Budget } from './scan.ts'
@@ -20,9 +19,8 @@ export async function originalOf(
   readers: Readers,
 ): Promise<IncomingRecord | undefined> {
   if (letter.value !== null || failureIn(letter)?.reason !== 'result too large') return letter
-  const match = /^(.+)\/(\d{1,9})\/(\d{1,15})$/.exec(headerText(letter.headers, ORIGIN) ?? '')
-  if (match === null || match[1] !== stream.input || Number(match[2]) >= stream.partitions) return undefined
-  const at = { topic: stream.input, partition: Number(match[2]) }
-  const original = await recordAt(at, Number(match[3]), reader, budget, readers)
+  const place = placeIn(originIn(letter))
+  if (place === undefined || place.topic !== stream.input || place.partition >= stream.partitions) return undefined
+  const original = await recordAt(place, place.offset, reader, budget, readers)
   return original !== undefined && identityOf(original) === identityOf(letter) ? original : undefined
 }

@@ -5,7 +5,7 @@ import { MAX_NAMED_FAULTS, type Problem, ProblemError } from '../../shared/http/
 import { expected, type Variable } from '../../shared/service/config.ts'
 import { TimeoutError, within } from '../../shared/service/retry.ts'
 import './schemas.ts'
-import { jsonOf } from './view.ts'
+import { jsonOf } from './json.ts'
 
 /** Parameters of requests, checked by the schemas that describe them. */
 

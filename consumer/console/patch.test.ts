@@ -1,6 +1,6 @@
 import { expect, test } from 'bun:test'
+import { jsonOf } from './json.ts'
 import { type Operation, patched } from './patch.ts'
-import { jsonOf } from './view.ts'
 
 const apply = (document: string, ...patch: Operation[]): string => {
   const result = patched(jsonOf(document)?.value, patch)

@@ -1,5 +1,6 @@
+import { isPointer, stepsOf } from '../../shared/events/json-pointer.ts'
 import type { Edit } from './acts-log.ts'
-import { hasMember, isContainer, type Json, jsonOf, stepsOf } from './view.ts'
+import { hasMember, isContainer, isIndex, type Json, jsonOf } from './json.ts'
 
 /** Changes a JSON document by RFC 6902. Only own members count, copies have a bound, and numbers keep their text. */
 
@@ -78,7 +79,7 @@ interface Place {
 
 /** @throws Refusal when there is nothing that could have such a member */
 function placeOf(root: Json, path: string): Place {
-  if (!/^(?:\/(?:[^~/]|~[01])*)*$/.test(path)) throw new Refusal(`${path} is no JSON pointer`)
+  if (!isPointer(path)) throw new Refusal(`${path} is no JSON pointer`)
   const steps = ['value', ...stepsOf(path)]
   const name = steps.pop() as string
   let holder: unknown = root
@@ -89,8 +90,6 @@ function placeOf(root: Json, path: string): Place {
   if (!isContainer(holder)) throw new Refusal(`there is nothing at ${path}`)
   return { holder, name, path }
 }
-
-const INDEX = /^(?:0|[1-9]\d*)$/
 
 function get({ holder, name, path }: Place): unknown {
   if (!hasMember(holder, name) || holder[name] === undefined) throw new Refusal(`there is nothing at ${path || '""'}`)
@@ -108,7 +107,7 @@ function add(place: Place, value: unknown): void {
     set(place, value)
     return
   }
-  if (name !== '-' && !(INDEX.test(name) && Number(name) <= holder.length))
+  if (name !== '-' && !(isIndex(name) && Number(name) <= holder.length))
     throw new Refusal(`${path} is no place in the array`)
   holder.splice(name === '-' ? holder.length : Number(name), 0, value)
 }

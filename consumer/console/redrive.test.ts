@@ -6,9 +6,10 @@ import { type Problem, ProblemError } from '../../shared/http/problem.ts'
 import { FakeKafka } from '../../shared/testing/fake-kafka.ts'
 import { budgetOf, consoleOn, type Given, incoming, outgoing } from '../testing/console.ts'
 import type { Edit } from './acts-log.ts'
+import { jsonOf } from './json.ts'
 import { originalOf } from './original.ts'
 import { redriveRecord } from './redrive.ts'
-import { jsonOf, MASK } from './view.ts'
+import { MASK } from './view.ts'
 
 const INPUT = 'kt.acme.events'
 const NOW_MS = 1_700_000_000_000

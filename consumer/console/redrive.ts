@@ -13,9 +13,10 @@ import { type Problem, ProblemError } from '../../shared/http/problem.ts'
 import { decode, originIn, originOf } from '../decode.ts'
 import { originalHeaders } from '../retry.ts'
 import type { Edit } from './acts-log.ts'
+import { eachPlace, jsonOf } from './json.ts'
 import { patched } from './patch.ts'
 import type { Stream } from './streams.ts'
-import { eachPlace, jsonOf, MASK } from './view.ts'
+import { MASK } from './view.ts'
 
 /** The record that sends a dead letter's event through its stream once more, as its next generation. */
 

@@ -3,7 +3,7 @@ import { encodeControl, MAX_REASON_CHARS } from '../../shared/events/control.ts'
 import { ProblemError } from '../../shared/http/problem.ts'
 import type { Role, Tenant } from '../../shared/http/tenants.ts'
 import type { Acts } from './acts.ts'
-import { type ActRecord, Edit, Job, jobView, LetterAct, LetterFilter } from './acts-log.ts'
+import { ACTIONS, type Action, type ActRecord, Edit, Job, jobView, LetterAct, LetterFilter } from './acts-log.ts'
 import { browse, ORDERS, Page } from './browse.ts'
 import type { ConsoleConfig } from './config.ts'
 import { decodePositions, followOutcomes, type Hubs, nextOutcome, OUTCOMES, Outcome } from './follow.ts'
@@ -18,6 +18,7 @@ import {
   matcherOf,
   nativeFilter,
   stateOf,
+  typeMatches,
 } from './letters.ts'
 import { Found, find, STATES } from './life.ts'
 import { progressLines } from './progress-lines.ts'
@@ -157,7 +158,7 @@ const Counted = Type.Object(
 )
 const JobRequest = Type.Object(
   {
-    action: oneOf(['redrive', 'discard'], { default: 'redrive', description: 'What is done to each letter.' }),
+    action: oneOf(ACTIONS, { default: 'redrive', description: 'What is done to each letter.' }),
     filter: LetterFilter,
     ratePerSecond: Type.Number({
       exclusiveMinimum: 0,
@@ -298,7 +299,7 @@ export function routes(deps: RouteDeps): Route[] {
     )
 
   async function actOnLetter(
-    action: 'redrive' | 'discard',
+    action: Action,
     call: Pick<Call, 'request' | 'tenant' | 'path' | 'by'>,
     reason: string | undefined,
     edit?: Static<typeof Edit>,
@@ -534,8 +535,7 @@ export function routes(deps: RouteDeps): Route[] {
           throw new ProblemError({ kind: 'invalid-parameters', detail: 'Last-Event-ID is no position of this stream.' })
         const matches = (one: Outcome): boolean =>
           (outcome === undefined || one.outcome === outcome) &&
-          (type === undefined ||
-            (type.endsWith('*') ? one.type?.startsWith(type.slice(0, -1)) === true : one.type === type)) &&
+          (type === undefined || (one.type !== undefined && typeMatches(type, one.type))) &&
           (source === undefined || one.source === source) &&
           (subject === undefined || one.subject === subject) &&
           (id === undefined || one.id === id) &&

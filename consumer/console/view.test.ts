@@ -1,8 +1,10 @@
 import { describe, expect, test } from 'bun:test'
 import fc from 'fast-check'
 import { REDRIVEN_FROM } from '../../shared/events/headers.ts'
+import { stepsOf } from '../../shared/events/json-pointer.ts'
 import { type Given, incoming, SHOWING } from '../testing/console.ts'
-import { jsonOf, MASK, masked, type Showing, stepsOf, valueAt, viewOf } from './view.ts'
+import { jsonOf, valueAt } from './json.ts'
+import { MASK, masked, type Showing, viewOf } from './view.ts'
 
 const dataOf = (given: Given, showing: Partial<Showing> = {}) =>
   viewOf(incoming(given), { ...SHOWING, ...showing }).data

@@ -1,20 +1,12 @@
 import { type Static, Type } from '@sinclair/typebox'
-import {
-  CONTEXT,
-  EDITED,
-  ERROR,
-  headerText,
-  NOT_BEFORE,
-  REDRIVEN_FROM,
-  TRACEPARENT,
-} from '../../shared/events/headers.ts'
+import { CONTEXT, EDITED, ERROR, headerText, NOT_BEFORE, REDRIVEN_FROM } from '../../shared/events/headers.ts'
 import { generationOf } from '../../shared/events/identity.ts'
 import type { IncomingRecord } from '../../shared/events/record.ts'
 import { parseTopic } from '../../shared/events/topics.ts'
-import { parseTraceparent } from '../../shared/tracing/trace-context.ts'
-import { decode, headerNumber, originIn, receivedAtMs } from '../decode.ts'
+import { decode, headerNumber, originIn, receivedAtMs, traceOf } from '../decode.ts'
 import { attemptsIn } from '../failed-attempts.ts'
 import { REASONS } from '../retry.ts'
+import { eachPlace, jsonOf } from './json.ts'
 import { oneOf } from './schemas.ts'
 
 /** How records are shown. */
@@ -158,7 +150,7 @@ export function viewOf(record: IncomingRecord, showing: Showing): RecordView {
   const notBeforeMs = headerNumber(record, NOT_BEFORE)
   const error = failureIn(record)
   const attempts = attemptsOf(record)
-  const trace = parseTraceparent(headerText(headers, TRACEPARENT))
+  const trace = traceOf(record)
   const origin = originIn(record)
   const redrivenFrom = headerText(headers, REDRIVEN_FROM)
   const handler = handlerIn(record)
@@ -276,57 +268,6 @@ function maskedData(
 const beginningOf = (value: Buffer, maxBytes: number): string =>
   new TextDecoder('utf-8').decode(value.subarray(0, maxBytes), { stream: true })
 
-/** Of ECMAScript's `JSON.parse source text access`, which the types do not know yet. */
-const { rawJSON, isRawJSON } = JSON as unknown as { rawJSON(text: string): unknown; isRawJSON(value: unknown): boolean }
-
-/** Numbers keep their text, so that none loses digits. */
-export function jsonOf(text: string): { value: unknown } | undefined {
-  const keep = (_key: string, value: unknown, { source }: { source?: string }): unknown =>
-    typeof value === 'number' && source !== undefined && String(value) !== source ? rawJSON(source) : value
-  try {
-    return { value: JSON.parse(text, keep as (key: string, value: unknown) => unknown) }
-  } catch {
-    return undefined
-  }
-}
-
-/** The steps of an RFC 6901 pointer. */
-export const stepsOf = (pointer: string): string[] =>
-  pointer
-    .split('/')
-    .slice(1)
-    .map((step) => step.replaceAll('~1', '/').replaceAll('~0', '~'))
-
-/** An object or array of JSON. */
-export type Json = Record<string, unknown>
-
-/** Numbers that keep their text are objects to ECMAScript. */
-export const isContainer = (value: unknown): value is Json =>
-  typeof value === 'object' && value !== null && !isRawJSON(value)
-
-const INDEX = /^(?:0|[1-9]\d*)$/
-
-/** RFC 6901, section 4: members of an array are its indexes. */
-export const hasMember = (holder: Json, name: string): boolean =>
-  Object.hasOwn(holder, name) && (!Array.isArray(holder) || INDEX.test(name))
-
-/** Calls back for everything that the pointers name, with what holds it and its name there. `*` stands for all members and elements. */
-export function eachPlace(
-  root: { value: unknown },
-  pointers: readonly string[],
-  onPlace: (holder: Json, name: string, pointer: string) => void,
-): void {
-  const walk = (holder: Json, [step = '', ...rest]: readonly string[], pointer: string): void => {
-    for (const name of step === '*' ? Object.keys(holder) : [step]) {
-      if (!hasMember(holder, name)) continue
-      const child = holder[name]
-      if (rest.length === 0) onPlace(holder, name, pointer)
-      else if (isContainer(child)) walk(child, rest, pointer)
-    }
-  }
-  for (const pointer of pointers) walk(root, ['value', ...stepsOf(pointer)], pointer)
-}
-
 /** Replaces what the pointers name. The value may be changed. */
 export function masked(value: unknown, pointers: readonly string[]): unknown {
   const root = { value }
@@ -334,14 +275,4 @@ export function masked(value: unknown, pointers: readonly string[]): unknown {
     holder[name] = MASK
   })
   return root.value
-}
-
-/** What a pointer names; undefined where there is nothing. */
-export function valueAt(value: unknown, pointer: string): unknown {
-  let at = value
-  for (const step of stepsOf(pointer)) {
-    if (!isContainer(at) || !hasMember(at, step)) return undefined
-    at = at[step]
-  }
-  return at
 }

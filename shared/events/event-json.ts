@@ -1,13 +1,6 @@
-import {
-  type Event,
-  EventBuilder,
-  type Fault,
-  isJsonMediaType,
-  parseMediaType,
-  pointerTo,
-  SPEC_VERSION,
-} from './event.ts'
+import { type Event, EventBuilder, type Fault, isJsonMediaType, parseMediaType, SPEC_VERSION } from './event.ts'
 import { type JsonMember, stringAt } from './json.ts'
+import { pointerTo } from './json-pointer.ts'
 
 /** JSON event format 1.0.2: from an object's members to an event. */
 

@@ -1,4 +1,5 @@
 import { isIPv6 } from 'node:net'
+import { pointerTo } from './json-pointer.ts'
 
 /**
  * A CloudEvent (CloudEvents 1.0.2, section 3): context attributes as canonical strings (section 3.1), data as bytes. The binary modes of the HTTP and Kafka
@@ -27,9 +28,6 @@ export interface Fault {
 
 /** The supported version of the specification. */
 export const SPEC_VERSION = '1.0'
-
-/** RFC 6901, section 3: a pointer to a member of the top level. */
-export const pointerTo = (member: string): string => `/${member.replaceAll('~', '~0').replaceAll('/', '~1')}`
 
 /** Builds an event from attributes in any order, with values as canonical strings, and validates each. Keeps all faults, so that a client sees them at once. */
 export class EventBuilder {

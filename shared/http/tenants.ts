@@ -2,6 +2,7 @@ import { createHash, timingSafeEqual } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { type Static, type TProperties, Type } from '@sinclair/typebox'
 import { TypeCompiler } from '@sinclair/typebox/compiler'
+import { isPointer } from '../events/json-pointer.ts'
 import { NAME_PATTERN } from '../events/topics.ts'
 import { ConfigError } from '../service/config.ts'
 
@@ -146,16 +147,13 @@ export function tenantsFaults(file: unknown): string[] {
       if (!tenant.streams.includes(stream))
         faults.push(`redact of ${name} names the stream ${stream}, which it does not have`)
       for (const pointer of pointers)
-        if (!POINTER.test(pointer))
+        if (!isPointer(pointer))
           faults.push(`redact of ${name} has ${JSON.stringify(pointer)} for ${stream}, which is no JSON pointer`)
     }
   }
   for (const { id } of file.operators ?? []) own(id, 'the operators')
   return faults
 }
-
-/** RFC 6901, section 3. */
-const POINTER = /^(?:\/(?:[^~/]|~[01])*)*$/
 
 const rate = (perSecond: number, burst = Math.max(1, perSecond)): Rate => ({ perSecond, burst })
 

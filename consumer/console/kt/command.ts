@@ -1,5 +1,6 @@
 import { type ParseArgsConfig, parseArgs } from 'node:util'
 import { type Client, UnreachableError } from '../client.ts'
+import { isTime } from '../schemas.ts'
 
 /** What every command of `kt` has, and what it gets. */
 
@@ -70,14 +71,13 @@ export function only(what: string, positionals: readonly string[]): string {
 }
 
 const UNIT_MS: Readonly<Record<string, number>> = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 }
-const RFC3339 = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?(Z|[+-]\d{2}:\d{2})$/i
 
 /** A time of RFC 3339 as it is, and a duration before now as the time that it means. @throws UsageError */
 export function timeOf(option: string, text: string | undefined, nowMs: number): string | undefined {
   if (text === undefined) return undefined
   const [, count, unit = ''] = /^(\d{1,9})([smhd])$/.exec(text) ?? []
   if (count !== undefined) return new Date(Math.max(0, nowMs - Number(count) * (UNIT_MS[unit] ?? 0))).toISOString()
-  if (RFC3339.test(text) && !Number.isNaN(Date.parse(text))) return text
+  if (isTime(text)) return text
   throw new UsageError(
     `${option} ${text}: neither a time such as 2026-01-31T12:00:00Z nor a duration before now such as 15m, 2h or 1d`,
   )

@@ -1,6 +1,7 @@
 import { type Backoff, delayMs, sleep } from '../../../shared/service/retry.ts'
 import type { Action, Edit, Job, LetterFilter } from '../acts-log.ts'
-import { ApiError, parseJson, UnreachableError } from '../client.ts'
+import { ApiError, UnreachableError } from '../client.ts'
+import { parseJson } from '../json.ts'
 import {
   argumentsOf,
   type Command,

@@ -2,8 +2,9 @@ import { DEFAULT_STREAM } from '../../../shared/http/authorise.ts'
 import type { ProblemDocument } from '../../../shared/http/problem.ts'
 import { sleep } from '../../../shared/service/retry.ts'
 import { messageOf } from '../../../shared/service/thrown.ts'
-import { linesOf, parseJson, refusalIn, UnreachableError, unreachable } from '../client.ts'
+import { linesOf, refusalIn, UnreachableError, unreachable } from '../client.ts'
 import type { Outcome } from '../follow.ts'
+import { parseJson } from '../json.ts'
 import {
   argumentsOf,
   type Command,

@@ -78,12 +78,8 @@ async function lifeIn(stream: string, id: string, source: string | undefined, io
       { id, source, format: 'text' },
       { signal: io.signal, onProgress: (progress) => line.tell(searchProgress(progress)) },
     )
-    const [life, other] = events
+    const [life] = events
     if (life === undefined) throw new FailedError(`there is no event with the id ${id}`)
-    if (other !== undefined)
-      throw new UsageError(
-        `several sources have an event with that id: --source ${events.map((one) => one.source ?? '').join(', ')}`,
-      )
     return life
   } finally {
     line.end()
