@@ -1,7 +1,8 @@
 import { describe, expect, test } from 'bun:test'
 import pino from 'pino'
 import { authoriseByKey, authoriseNobody } from '../../shared/http/authorise.ts'
-import { makeKey, ROLES, type Role, type TenantsFile, tenantsOf } from '../../shared/http/tenants.ts'
+import { ROLES, type Role, type TenantsFile, tenantsOf } from '../../shared/http/tenants.ts'
+import { keyring } from '../../shared/testing/keyring.ts'
 import { createApp } from './app.ts'
 import { createMetrics } from './metrics.ts'
 import { type Call, type Route, type RouteDeps, routes } from './routes.ts'
@@ -38,13 +39,7 @@ const ROUTES: Record<string, [method: 'GET' | 'POST', path: string, role: Role, 
 /** These tell nothing but what the service is: anybody may read them. */
 const PUBLIC = ['/openapi.json', '/docs']
 
-const made = new Map<string, string>()
-
-function entry(id: string) {
-  const { key, sha256 } = makeKey(id)
-  made.set(id, key)
-  return { id, sha256 }
-}
+const { made, entry } = keyring()
 
 const file = {
   tenants: {

@@ -1,13 +1,16 @@
 import { afterEach, describe, expect, test } from 'bun:test'
 import pino from 'pino'
 import { NO_HEADERS } from '../../shared/events/headers.ts'
-import { type Problem, ProblemError } from '../../shared/http/problem.ts'
+import { createLogger } from '../../shared/service/logger.ts'
 import { FakeKafka } from '../../shared/testing/fake-kafka.ts'
+import { problemOf } from '../../shared/testing/problem.ts'
+import { simulateTime } from '../../shared/testing/simulated-time.ts'
 import { until } from '../../shared/testing/until.ts'
 import { budgetOf, consoleOn, outgoing } from '../testing/console.ts'
-import type { Decision } from './acts.ts'
-import type { ActsState } from './acts-log.ts'
-import { actOnOne, Jobs, type JobsDeps } from './jobs.ts'
+import { Acts, type ActsDeps, type Decision } from './acts.ts'
+import { type ActRecord, ActsState } from './acts-log.ts'
+import { actOnOne, demandFewJobs, Jobs, type JobsDeps } from './jobs.ts'
+import { Readers } from './readers.ts'
 
 const INPUT = 'kt.acme.events'
 const DLQ = `${INPUT}.dlq`
@@ -60,15 +63,6 @@ const actOnFirst = async (state: ActsState): Promise<Decision<boolean>> =>
         acts: [{ act: 'redrive', id: Bun.randomUUIDv7(), time: TIME, by: 'x', letters: [[0, 0, 1]] }],
         result: true,
       }
-
-async function problemOf(running: Promise<unknown>): Promise<Problem> {
-  const error = await running.then(
-    () => new Error('it was done'),
-    (thrown: unknown) => thrown,
-  )
-  if (!(error instanceof ProblemError)) throw error
-  return error.problem
-}
 
 describe('an act', () => {
   test('is written once with its record, however many ask for it at the same time', async () => {
@@ -134,9 +128,12 @@ describe('an act', () => {
     const kafka = new FakeKafka()
     const { own } = consoleIn(kafka)
     kafka.refuses = ({ topic }) => (topic === INPUT ? { reason: 'too large', tooLarge: true } : undefined)
-    expect((await problemOf(own.perform(actOnFirst))).kind).toBe('event-too-large')
+    expect((await problemOf(() => own.perform(actOnFirst))).kind).toBe('event-too-large')
     kafka.refuses = ({ topic }) => (topic === INPUT ? { reason: 'not allowed', tooLarge: false } : undefined)
-    expect(await problemOf(own.perform(actOnFirst))).toMatchObject({ kind: 'kafka-unavailable', outcome: 'not stored' })
+    expect(await problemOf(() => own.perform(actOnFirst))).toMatchObject({
+      kind: 'kafka-unavailable',
+      outcome: 'not stored',
+    })
     expect(kafka.records(ACTS)).toEqual([])
     kafka.refuses = () => undefined
     expect(await own.perform(actOnFirst)).toBe(true)
@@ -177,7 +174,10 @@ describe('an act', () => {
     const kafka = new FakeKafka()
     const { own, stop } = consoleIn(kafka)
     stop()
-    expect(await problemOf(own.perform(actOnFirst))).toMatchObject({ kind: 'kafka-unavailable', outcome: 'not stored' })
+    expect(await problemOf(() => own.perform(actOnFirst))).toMatchObject({
+      kind: 'kafka-unavailable',
+      outcome: 'not stored',
+    })
     expect(kafka.records(INPUT)).toEqual([])
   })
 })
@@ -328,4 +328,126 @@ describe('a job', () => {
     expect(redriven(kafka)).toHaveLength(30)
     expect(new Set(redriven(kafka)).size).toBe(30)
   }, 20_000)
+})
+
+const STREAM = { tenant: 't', name: 's', input: 'kt.t.s' }
+
+const JOB: ActRecord = {
+  act: 'job',
+  id: 'job',
+  time: TIME,
+  by: 'someone',
+  action: 'redrive',
+  filter: {},
+  ratePerSecond: 1,
+  from: [0],
+  to: [9],
+}
+
+const actsOn = (kafka: FakeKafka, open = (id: string) => kafka.transactor(id)): Acts =>
+  new Acts({
+    readers: new Readers(() => kafka.reader(), 4),
+    openTransactor: open,
+    transactionalId: () => 'console',
+    ensureTopic: async () => undefined,
+    log: createLogger('console', { LOG_LEVEL: 'fatal', LOG_FORMAT: 'json' }),
+    signal: new AbortController().signal,
+  })
+
+test('a transaction of acts that a restarted broker has forgotten to end does not stop the next one', async () => {
+  const kafka = new FakeKafka().createTopic('kt.t.s.acts')
+  const perform = async (act: ActRecord, acts = actsOn(kafka)) => {
+    await acts.of(STREAM).perform(async () => ({ records: [], acts: [act], result: undefined }))
+    await acts.close()
+  }
+  const time = simulateTime(1)
+  let isDone = false
+  const running = (async () => {
+    kafka.onMark = () => 'forgotten'
+    await perform(JOB)
+    kafka.onMark = () => 'written'
+    await perform({ ...JOB, id: 'next' })
+    expect([...(await actsOn(kafka).of(STREAM).current()).jobs.keys()]).toEqual(['next'])
+  })().finally(() => {
+    isDone = true
+  })
+  try {
+    expect(await time.until(() => isDone, 60_000)).toBe(true)
+    await running
+  } finally {
+    time.end()
+  }
+})
+
+test('acts that are read before their commit is answered count once', async () => {
+  const kafka = new FakeKafka().createTopic('kt.t.s.acts')
+  const acts: Acts = actsOn(kafka, (id) => {
+    const transactor = kafka.transactor(id)
+    return {
+      ...transactor,
+      async write(outputs) {
+        const written = await transactor.write(outputs)
+        await acts.of(STREAM).current()
+        return written
+      },
+    }
+  })
+  const stream = acts.of(STREAM)
+  const perform = (act: ActRecord) => stream.perform(async () => ({ records: [], acts: [act], result: undefined }))
+  await perform(JOB)
+  await perform({
+    act: 'redrive',
+    id: '1',
+    time: TIME,
+    by: 'someone',
+    job: 'job',
+    letters: [[0, 3, 1]],
+    positions: [4],
+  })
+  expect((await stream.current()).jobs.get('job')).toMatchObject({ acted: 1, positions: [4] })
+  await acts.close()
+})
+
+test('acts that wait for Kafka have a bound', async () => {
+  const stuck = Promise.withResolvers<void>()
+  const ending = new AbortController()
+  const acts = new Acts({
+    ensureTopic: () => stuck.promise,
+    log: { warn: () => undefined },
+    signal: ending.signal,
+  } as unknown as ActsDeps)
+  const act = () =>
+    acts
+      .of(STREAM)
+      .perform(async () => ({ records: [], acts: [], result: 'done' }))
+      .catch(({ problem }) => problem.kind as string)
+  const answers = Array.from({ length: 150 }, act)
+  expect(await Promise.race(answers.slice(100))).toBe('overloaded')
+  ending.abort()
+  stuck.reject(new Error('no broker'))
+  const kinds = await Promise.all(answers)
+  expect(kinds.filter((kind) => kind === 'overloaded')).toHaveLength(50)
+  expect(kinds.filter((kind) => kind === 'kafka-unavailable')).toHaveLength(100)
+})
+
+test('so many jobs of a stream run, and others are refused until one ends', () => {
+  const state = new ActsState()
+  const common = { time: '2026-01-01T00:00:00Z', by: 'a' }
+  const job = (id: string): ActRecord => ({
+    act: 'job',
+    id,
+    ...common,
+    action: 'redrive',
+    filter: {},
+    ratePerSecond: 1,
+    from: [],
+    to: [],
+  })
+  for (let index = 0; index < 10; index++) {
+    demandFewJobs(state)
+    state.take(job(String(index)))
+  }
+  expect(() => demandFewJobs(state)).toThrow('at most 10')
+  state.take({ act: 'job-end', id: 'e', job: '3', ...common, state: 'cancelled' })
+  demandFewJobs(state)
 })

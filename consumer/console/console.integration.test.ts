@@ -3,13 +3,13 @@ import pino from 'pino'
 import { headerText, NO_HEADERS } from '../../shared/events/headers.ts'
 import type { IncomingRecord, OutgoingRecord } from '../../shared/events/record.ts'
 import { ACTS_SETTINGS, actsTopic, inputTopic, siblingTopic, streamTopics } from '../../shared/events/topics.ts'
-import { type Problem, ProblemError } from '../../shared/http/problem.ts'
 import { createTopicAdmin } from '../../shared/kafka/admin.ts'
 import { createRangeReader, readAll } from '../../shared/kafka/range-reader.ts'
 import { createTransactor } from '../../shared/kafka/transactor.ts'
 import { testBrokers, uniqueName } from '../../shared/testing/brokers.ts'
 import { commonConfig } from '../../shared/testing/common-config.ts'
 import { openTransaction } from '../../shared/testing/open-transaction.ts'
+import { problemOf } from '../../shared/testing/problem.ts'
 import { eachLine } from '../../shared/testing/service-process.ts'
 import { until } from '../../shared/testing/until.ts'
 import { budgetOf, outgoing, SHOWING } from '../testing/console.ts'
@@ -137,15 +137,6 @@ const actOn =
     }
   }
 
-async function problemOf(running: Promise<unknown>): Promise<Problem> {
-  const error = await running.then(
-    () => new Error('it was done'),
-    (thrown: unknown) => thrown,
-  )
-  if (!(error instanceof ProblemError)) throw error
-  return error.problem
-}
-
 test('acts of two consoles at the same time take effect once', async () => {
   const stream = await createStream()
   const [a, b] = [openConsole(stream), openConsole(stream)]
@@ -187,7 +178,7 @@ test('an act with a record that is too large has no effect and says so, and the 
     acts: [{ act: 'redrive', id: 'a', time: TIME, by: 'x', letters: [[0, 0, 1]] }],
     result: undefined,
   }))
-  expect((await problemOf(large)).kind).toBe('event-too-large')
+  expect((await problemOf(() => large)).kind).toBe('event-too-large')
   expect((await acts.current()).actOf({ partition: 0, offset: 0 })).toBeUndefined()
   expect(await recordsOf(stream.input)).toEqual([])
   expect(await acts.perform(actOn(stream, 0))).toBe(true)

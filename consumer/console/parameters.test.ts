@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'bun:test'
 import { Type } from '@sinclair/typebox'
-import { type Problem, ProblemError } from '../../shared/http/problem.ts'
+import { problemOf } from '../../shared/testing/problem.ts'
 import { Edit } from './acts-log.ts'
 import { MAX_BODY_BYTES, readBody, readQuery } from './parameters.ts'
 import { oneOf } from './schemas.ts'
@@ -15,16 +15,6 @@ const QUERY = Type.Object({
 })
 
 const query = (text: string) => readQuery(QUERY, `http://x/v1/streams?${text}`)
-
-async function problemOf(run: () => unknown): Promise<Problem> {
-  try {
-    await run()
-  } catch (error) {
-    if (error instanceof ProblemError) return error.problem
-    throw error
-  }
-  throw new Error('it was accepted')
-}
 
 const faultsOf = async (text: string): Promise<string[]> => {
   const { kind, errors = [] } = await problemOf(() => query(text))
@@ -200,5 +190,54 @@ describe('a body', () => {
   test('with an edit that is nested too deeply to be kept is refused, not read without it', async () => {
     const data = '['.repeat(20_000) + ']'.repeat(20_000)
     expect((await problemOf(() => post(`{"reason":"x","edit":{"data":${data}}}`))).kind).toBe('too-deep')
+  })
+})
+
+const FREE_BODY = Type.Object(
+  { reason: Type.Optional(Type.String()), edit: Type.Optional(Type.Object({ data: Type.Optional(Type.Unknown()) })) },
+  { additionalProperties: false },
+)
+
+const postFreely = (body: string | Buffer, type = 'application/json') =>
+  readBody(FREE_BODY, new Request('http://localhost/', { method: 'POST', body, headers: { 'content-type': type } }))
+
+test('a query with a name that every object has is refused like any unknown one', async () => {
+  for (const name of ['__proto__', 'constructor', 'toString'])
+    expect((await problemOf(() => readQuery(Type.Object({}), `/?${name}=1`))).kind).toBe('invalid-parameters')
+})
+
+describe('a body of any shape', () => {
+  test('keeps the digits of what an edit has', async () => {
+    expect(JSON.stringify(await postFreely('{"edit":{"data":[1.0,12345678901234567890]}}'))).toBe(
+      '{"edit":{"data":[1.0,12345678901234567890]}}',
+    )
+  })
+
+  test('that is nested deeply is refused, and does not lose its edit', async () => {
+    for (const depth of [1_000, 20_000, 1_000_000]) {
+      const data = '['.repeat(depth) + ']'.repeat(depth)
+      expect((await problemOf(() => postFreely(`{"edit":{"data":${data}}}`))).kind).toBe('too-deep')
+    }
+  })
+
+  test('that is not UTF-8, has a member twice, or is no JSON is refused', async () => {
+    for (const body of [Buffer.from('{"reason":"\xff"}', 'latin1'), '{"reason":"a","reason":"b"}', '{', '\ufeff{}'])
+      expect((await problemOf(() => postFreely(body))).kind).toBe('malformed')
+    expect((await problemOf(() => postFreely('[]'))).kind).toBe('invalid-body')
+    expect((await problemOf(() => postFreely('{"__proto__":{"reason":"a"}}'))).kind).toBe('invalid-body')
+  })
+
+  test('that is not sent as JSON is refused, so that no page of another origin can act', async () => {
+    for (const type of [
+      'text/plain',
+      'application/x-www-form-urlencoded',
+      'application/jsonp',
+      'text/plain; application/json',
+    ])
+      expect((await problemOf(() => postFreely('{}', type))).kind).toBe('unsupported-media-type')
+  })
+
+  test('may be empty', async () => {
+    expect(await postFreely('')).toEqual({})
   })
 })

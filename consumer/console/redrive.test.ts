@@ -1,13 +1,17 @@
 import { describe, expect, test } from 'bun:test'
 import fc from 'fast-check'
 import { headerText } from '../../shared/events/headers.ts'
-import type { OutgoingRecord } from '../../shared/events/record.ts'
+import type { IncomingRecord, OutgoingRecord } from '../../shared/events/record.ts'
 import { type Problem, ProblemError } from '../../shared/http/problem.ts'
+import type { RangeReader } from '../../shared/kafka/types.ts'
 import { FakeKafka } from '../../shared/testing/fake-kafka.ts'
 import { budgetOf, consoleOn, type Given, incoming, outgoing } from '../testing/console.ts'
-import type { Edit } from './acts-log.ts'
+import type { Acts, Decision } from './acts.ts'
+import { ActsState, type Edit } from './acts-log.ts'
+import { actOnOne } from './jobs.ts'
 import { jsonOf } from './json.ts'
 import { originalOf } from './original.ts'
+import type { Readers } from './readers.ts'
 import { redriveRecord } from './redrive.ts'
 import { MASK } from './view.ts'
 
@@ -405,5 +409,78 @@ describe('what is sent', () => {
     for (const origin of [`${INPUT}/1/0`, `${INPUT}/1/2`, 'kt.other.events/0/0', 'nonsense', `${INPUT}/1/1/2`])
       expect(await of(letterOf(tooLarge(origin)))).toBeUndefined()
     expect(await of(letterOf(tooLarge(`${INPUT}/1/1`)))).toBeDefined()
+  })
+})
+
+const EVENT = { ce_specversion: '1.0', ce_id: '1', ce_source: '/s', ce_type: 't' }
+
+const recordOf = (topic: string, headers: Record<string, string>, value: Buffer | null): IncomingRecord => ({
+  topic,
+  partition: 0,
+  offset: 0,
+  timestampMs: 0,
+  key: null,
+  value,
+  headers: { names: Object.keys(headers), values: Object.values(headers) },
+})
+
+/** What a redrive writes, or the kind of the problem. */
+async function redriven(letter: IncomingRecord, original = recordOf('kt.t.s', EVENT, Buffer.from('1'))) {
+  const decisions: Decision<unknown>[] = []
+  const reader = {
+    read: async (_ranges: unknown, onRecord: (one: IncomingRecord) => void) => onRecord(original),
+  } as unknown as RangeReader
+  const readers = {
+    use: (_signal: AbortSignal, work: (one: RangeReader) => unknown) => work(reader),
+    bounds: async ([at]: { partition: number }[]) => {
+      if ((at?.partition ?? 0) > 0) throw new Error('no such partition')
+      return [{ from: 0, to: 1 }]
+    },
+  } as unknown as Readers
+  const acts = {
+    of: () => ({
+      perform: async (decide: (state: ActsState) => Promise<Decision<unknown>>) => {
+        const decision = await decide(new ActsState())
+        decisions.push(decision)
+        return decision.result
+      },
+    }),
+  } as unknown as Acts
+  const stream = { tenant: 't', name: 's', input: 'kt.t.s', partitions: 1, redact: [] }
+  const deps = { acts, readers, nowMs: () => 0, signal: new AbortController().signal, onActed: () => undefined }
+  try {
+    await actOnOne('redrive', stream, letter, { by: 'a', reason: undefined }, undefined, {
+      ...deps,
+      onFault: () => undefined,
+      log: undefined as never,
+    })
+  } catch (error) {
+    if (error instanceof ProblemError) return error.problem.kind
+    throw error
+  }
+  return String(decisions[0]?.records[0]?.value)
+}
+
+const dead = (headers: Record<string, string>, value: Buffer | null = Buffer.from('2')) =>
+  recordOf('kt.t.s.dlq', { ...EVENT, ...headers }, value)
+
+test('a letter of the last generation is not redriven, since it would count as the event itself', async () => {
+  expect(await redriven(dead({ 'kt-generation': '2147483646' }))).toBe('2')
+  expect(await redriven(dead({ 'kt-generation': '2147483647' }))).toBe('conflict')
+})
+
+describe('a letter without its value', () => {
+  const withOrigin = (origin: string) =>
+    dead({ 'kt-error': '{"reason":"result too large","message":""}', 'kt-origin': origin }, null)
+
+  test('is redriven from its original', async () => {
+    expect(await redriven(withOrigin('kt.t.s/0/0'))).toBe('1')
+  })
+
+  test('is not redriven from another event, topic, or a partition that is none', async () => {
+    const other = recordOf('kt.t.s', { ...EVENT, ce_id: '2' }, Buffer.from('1'))
+    expect(await redriven(withOrigin('kt.t.s/0/0'), other)).toBe('conflict')
+    for (const origin of ['kt.other.s/0/0', 'kt.t.s.dlq/0/0', 'kt.t.s/999999999/0', 'kt.t.s/0/7', ''])
+      expect(await redriven(withOrigin(origin))).toBe('conflict')
   })
 })

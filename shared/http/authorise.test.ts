@@ -1,16 +1,10 @@
 import { describe, expect, test } from 'bun:test'
+import { keyring } from '../testing/keyring.ts'
 import { type Authorise, authoriseByKey, authoriseNobody } from './authorise.ts'
 import { PROBLEMS } from './problem.ts'
-import { makeKey, ROLES, type TenantsFile, tenantsOf } from './tenants.ts'
+import { ROLES, type TenantsFile, tenantsOf } from './tenants.ts'
 
-const made = new Map<string, string>()
-
-/** The entry of a key that `by` finds. */
-function entry(id: string) {
-  const { key, sha256 } = makeKey(id)
-  made.set(id, key)
-  return { id, sha256 }
-}
+const { made, entry } = keyring()
 
 const file = {
   tenants: {
