@@ -5,7 +5,8 @@ import { ROLES, type Role, type TenantsFile, tenantsOf } from '../../shared/http
 import { keyring } from '../../shared/testing/keyring.ts'
 import { createApp } from './app.ts'
 import { createMetrics } from './metrics.ts'
-import { type Call, type Route, type RouteDeps, routes } from './routes.ts'
+import type { Call, Route, RouteDeps } from './route.ts'
+import { routes } from './routes.ts'
 
 /** Who may do what: every route, with every kind of key, for every kind of tenant and stream. */
 

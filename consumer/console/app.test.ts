@@ -4,7 +4,7 @@ import { authoriseNobody } from '../../shared/http/authorise.ts'
 import { createLogger } from '../../shared/service/logger.ts'
 import { createApp } from './app.ts'
 import { createMetrics } from './metrics.ts'
-import type { Route } from './routes.ts'
+import type { Route } from './route.ts'
 
 function console({ isAuthOn = false } = {}) {
   let followers = 0

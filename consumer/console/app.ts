@@ -7,7 +7,7 @@ import { type Logger, TenantLines } from '../../shared/service/logger.ts'
 import type { ConsoleMetrics } from './metrics.ts'
 import { openApi } from './openapi.ts'
 import { readBody, readQuery } from './parameters.ts'
-import type { Answer, Call, Route } from './routes.ts'
+import type { Answer, Call, Route } from './route.ts'
 
 /** Who an act is by where nobody has a key. */
 const ANYBODY = 'anyone'

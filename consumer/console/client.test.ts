@@ -3,7 +3,8 @@ import { Value } from '@sinclair/typebox/value'
 import { simulateTime } from '../../shared/testing/simulated-time.ts'
 import { ApiError, Client, type ClientOptions, type Followed, UnreachableError } from './client.ts'
 import { readQuery } from './parameters.ts'
-import { type RouteDeps, routes } from './routes.ts'
+import type { RouteDeps } from './route.ts'
+import { routes } from './routes.ts'
 
 // TypeBox checks no schema made with Type.Unsafe by itself.
 type Fetch = NonNullable<ClientOptions['fetch']>
