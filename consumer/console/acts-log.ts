@@ -76,6 +76,8 @@ const LettersRecord = Type.Object({
   positions: Type.Optional(Type.Array(Offset)),
 })
 
+export type LettersRecord = Static<typeof LettersRecord>
+
 const JobRecord = Type.Object({
   act: Type.Literal('job'),
   id: Type.String(),
@@ -89,6 +91,8 @@ const JobRecord = Type.Object({
   from: Type.Array(Offset),
   to: Type.Array(Offset),
 })
+
+export type JobRecord = Static<typeof JobRecord>
 
 const JobEndRecord = Type.Object({
   act: Type.Literal('job-end'),
@@ -141,6 +145,16 @@ export const LetterAct = Type.Object(
 )
 export type LetterAct = Static<typeof LetterAct>
 
+export const letterActOf = ({ act, id, time, by: who, reason: why, job, edit }: LettersRecord): LetterAct => ({
+  act,
+  id,
+  time,
+  by: who,
+  ...(why === undefined ? {} : { reason: why }),
+  ...(job === undefined ? {} : { job }),
+  ...(edit === undefined ? {} : { edited: true }),
+})
+
 export const JOB_STATES = ['running', 'done', 'cancelled'] as const
 
 export const Job = Type.Object(
@@ -166,7 +180,7 @@ export type Job = Static<typeof Job>
 
 /** A job with where it is. */
 export interface JobState {
-  record: Static<typeof JobRecord>
+  record: JobRecord
   /** By partition: the next offset to look at. */
   positions: number[]
   acted: number
@@ -229,26 +243,9 @@ export class ActsState {
     }
   }
 
-  #takeLetters({
-    act,
-    id,
-    time,
-    by: who,
-    reason: why,
-    job,
-    letters,
-    edit,
-    positions,
-  }: Static<typeof LettersRecord>): void {
-    const shared: LetterAct = {
-      act,
-      id,
-      time,
-      by: who,
-      ...(why === undefined ? {} : { reason: why }),
-      ...(job === undefined ? {} : { job }),
-      ...(edit === undefined ? {} : { edited: true }),
-    }
+  #takeLetters(record: LettersRecord): void {
+    const { job, letters, positions } = record
+    const shared = letterActOf(record)
     for (const [partition, offset] of letters) {
       const ofPartition = this.#letters.get(partition) ?? new Map<number, LetterAct>()
       this.#letters.set(partition, ofPartition)

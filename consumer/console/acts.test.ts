@@ -220,9 +220,10 @@ describe('one letter', () => {
     if (letter === undefined) throw new Error('there is none')
     const act = (action: 'redrive' | 'discard') =>
       actOnOne(action, stream, letter, { by: 'x', reason: 'r' }, undefined, deps)
-    expect(await act('discard')).toBe(true)
-    expect(await act('redrive')).toBe(false)
-    expect(await act('discard')).toBe(false)
+    const first = await act('discard')
+    expect(first).toMatchObject({ done: true, act: { act: 'discard', by: 'x', reason: 'r' } })
+    expect(await act('redrive')).toEqual({ ...first, done: false })
+    expect(await act('discard')).toEqual({ ...first, done: false })
     expect(kafka.records(INPUT)).toEqual([])
     expect((await own.current()).actOf(letter)).toMatchObject({ act: 'discard', reason: 'r' })
   })
@@ -316,6 +317,33 @@ describe('a job', () => {
     deadLetters(kafka, 2)
     expect(await ended(one, await start(one, { to: [3] }))).toMatchObject({ acted: 2 })
     expect((await one.own.current()).actOf({ partition: 0, offset: 0 })).toBeUndefined()
+  })
+
+  test('stays with the console that runs it: another one that looks for it waits, and goes on once that is gone', async () => {
+    const kafka = new FakeKafka()
+    const [a, b] = [consoleIn(kafka), consoleIn(kafka)]
+    deadLetters(kafka, 40)
+    const by: string[] = []
+    for (const [name, one] of Object.entries({ a, b })) one.deps.onActed = () => void by.push(name)
+    const time = simulateTime(1)
+    try {
+      void start(a, { to: [40], rate: 1 })
+      const isAt = (count: number) => time.until(() => redriven(kafka).length >= count, 120_000)
+      expect(await isAt(3)).toBe(true)
+      // Each may take it from the other once; then one has it.
+      void b.jobs.resume(b.stream)
+      expect(await isAt(6)).toBe(true)
+      const from = by.length
+      expect(await isAt(18)).toBe(true)
+      const [owner] = by.slice(from)
+      expect(by.slice(from).every((one) => one === owner)).toBe(true)
+      const gone = owner === 'a' ? a : b
+      gone.stop()
+      expect(await isAt(40)).toBe(true)
+      expect(new Set(redriven(kafka)).size).toBe(40)
+    } finally {
+      time.end()
+    }
   })
 
   test('of two consoles acts on each letter once', async () => {

@@ -4,6 +4,7 @@ import { NO_HEADERS } from '../../shared/events/headers.ts'
 import type { IncomingRecord } from '../../shared/events/record.ts'
 import type { ProblemError } from '../../shared/http/problem.ts'
 import { FakeKafka } from '../../shared/testing/fake-kafka.ts'
+import { problemOf } from '../../shared/testing/problem.ts'
 import { budgetOf, consoleOn, type Given, outgoing, SHOWING } from '../testing/console.ts'
 import { type BrowseQuery, browse, ORDERS, type Page, PageRecords } from './browse.ts'
 
@@ -95,6 +96,16 @@ describe('a page', () => {
     expect(await ids(['/', 'empty'], ['/n', '1.50'])).toEqual(['a'])
     expect(await ids(['/n', 'structured'])).toEqual(['s'])
     expect(await ids(['/nope', 'undefined'])).toEqual([])
+  })
+
+  test('of one topic or order has no cursor for another', async () => {
+    const { append, page } = streamWith()
+    for (const topic of ['kt.acme.events', 'kt.acme.events.dlq'])
+      for (let index = 0; index < 3; index++) append({ id: `e${index}`, topic })
+    const { cursor } = await page({ limit: 1 })
+    expect(idsOf(await page({ cursor }))).toEqual(['e1', 'e0'])
+    for (const other of [{ role: 'dlq' as const }, { order: 'oldest' as const }])
+      expect((await problemOf(() => page({ cursor, ...other }))).kind).toBe('invalid-parameters')
   })
 
   test('that a limit ends early says so, and its cursor goes on', async () => {

@@ -81,7 +81,7 @@ export async function browse(
   })
   return {
     records: shown,
-    ...(isOver ? {} : { cursor: encodeCursor(order, wanted, next) }),
+    ...(isOver ? {} : { cursor: encodeCursor(query, wanted, next) }),
     complete: shown.length === limit || isComplete(searched),
     searched: merged(searched),
   }
@@ -156,10 +156,12 @@ export class PageRecords {
   }
 }
 
-/** A position in the log: `ORDER.PARTITION-OFFSET-END…`, so that records that come meanwhile move nothing. */
-const encodeCursor = (order: Order, wanted: readonly Wanted[], next: readonly number[]): string =>
+type Pages = Pick<BrowseQuery, 'role' | 'order'>
+
+/** A position in the log: `TOPIC-ORDER.PARTITION-OFFSET-END…`, so that records that come meanwhile move nothing. */
+const encodeCursor = ({ role, order }: Pages, wanted: readonly Wanted[], next: readonly number[]): string =>
   [
-    order === 'newest' ? 'n' : 'o',
+    `${role}-${order}`,
     ...wanted.map(({ partition, from, to }, index) =>
       [partition, next[index] ?? 0, order === 'newest' ? from : to].map((one) => one.toString(36)).join('-'),
     ),
@@ -167,13 +169,13 @@ const encodeCursor = (order: Order, wanted: readonly Wanted[], next: readonly nu
 
 function decodeCursor(
   cursor: string,
-  order: Order,
+  { role, order }: Pages,
   partitions: number,
 ): { partition: number; next: number; end: number }[] {
   const [kind, ...parts] = cursor.split('.')
   const positions = parts.map((part) => part.split('-').map((one) => Number.parseInt(one, 36)))
   const isSound =
-    kind === (order === 'newest' ? 'n' : 'o') &&
+    kind === `${role}-${order}` &&
     parts.length > 0 &&
     positions.every(
       (one) =>
@@ -184,7 +186,7 @@ function decodeCursor(
   if (!isSound)
     throw new ProblemError({
       kind: 'invalid-parameters',
-      detail: 'The cursor is none of this stream and order: begin without one.',
+      detail: 'The cursor is none of this stream, topic and order: begin without one.',
       errors: [{ pointer: '/query/cursor', detail: 'is not the cursor of an earlier page' }],
     })
   return positions.map(([partition = 0, next = 0, end = 0]) => ({ partition, next, end }))
@@ -197,7 +199,7 @@ async function wantedOf(stream: Stream, query: BrowseQuery, readers: Readers): P
   const bounds = await readers.bounds(places)
   const within = (index: number): [number, number] => [bounds[index]?.from ?? 0, bounds[index]?.to ?? 0]
   if (cursor !== undefined) {
-    const positions = new Map(decodeCursor(cursor, order, stream.partitions).map((one) => [one.partition, one]))
+    const positions = new Map(decodeCursor(cursor, query, stream.partitions).map((one) => [one.partition, one]))
     return places.flatMap((at, index) => {
       const position = positions.get(at.partition)
       if (position === undefined) return []
@@ -207,7 +209,7 @@ async function wantedOf(stream: Stream, query: BrowseQuery, readers: Readers): P
       return [{ ...at, from: begin, to: Math.max(begin, Math.min(highest, to)) }]
     })
   }
-  const at = async (time: string | undefined): Promise<number[] | undefined> =>
+  const at = async (time: string | undefined) =>
     time === undefined ? undefined : readers.offsetsAt(places, Date.parse(time), bounds)
   const [first, last] = await Promise.all([at(filter.from), at(filter.to)])
   return places.map((place, index) => {

@@ -8,6 +8,7 @@ import type { OUTCOMES, Outcome } from './follow.ts'
 import { parseJson } from './json.ts'
 import type { LetterGroups, Letter as LetterSchema, LetterState } from './letters.ts'
 import type { Found, State } from './life.ts'
+import type { Progress } from './progress-lines.ts'
 import type { Searched } from './scan.ts'
 import type { StreamStatus } from './status.ts'
 import type { Format, RecordView, RoleOfTopic } from './view.ts'
@@ -69,13 +70,6 @@ export type Sought = { from?: string | undefined; to?: string | undefined; forma
   | { partition: number; offset: number }
   | { traceId: string }
 )
-
-export interface Progress {
-  /** Offsets, and what they are of so far. */
-  searched: number
-  of: number
-  seconds: number
-}
 
 export interface OutcomeFilter {
   outcome?: (typeof OUTCOMES)[number] | undefined

@@ -4,7 +4,7 @@ import { browse, ORDERS, Page } from './browse.ts'
 import { decodePositions, followOutcomes, nextOutcome, OUTCOMES, Outcome } from './follow.ts'
 import { typeMatches } from './letters.ts'
 import { Found, find, STATES } from './life.ts'
-import { progressLines } from './progress-lines.ts'
+import { lineOf, progressLines } from './progress-lines.ts'
 import {
   type Answer,
   commonOf,
@@ -51,9 +51,9 @@ const OutcomeAnswer = Type.Object(
   { title: 'OutcomeOfEvent' },
 )
 
-const FOUND = { description: 'What was found.', schema: Found }
+const FOUND = { description: 'What was found.', schema: Found, lines: lineOf(Found) }
 const LIFE_NOTE =
-  'With `Accept: application/x-ndjson` the answer is lines: `{"progress": {…}}` several times a second, then `{"result": …}` or `{"problem": …}`.'
+  'With `Accept: application/x-ndjson` the answer is lines: `{"progress": {…}}` several times a second, then `{"result": …}` or `{"problem": …}`. The status is then 200 also where the last line is a problem.'
 
 function demandFound(what: string): (found: Static<typeof Found>) => Static<typeof Found> {
   return (found) => {
@@ -179,6 +179,8 @@ export function eventRoutes(deps: RouteDeps): Route[] {
       name: 'waitForOutcome',
       role: 'read',
       summary: 'An event’s outcome, as soon as it is committed',
+      description:
+        'Without `source` and `key`, events of the last hour are found. Where the time is over first, the answer has the state at that time, and no outcome.',
       query: Type.Object({
         wait: whole(0, MAX_WAIT_SECONDS, 'How long to wait for it, in seconds.', 0),
         ...SOURCE_AND_KEY,
@@ -188,7 +190,7 @@ export function eventRoutes(deps: RouteDeps): Route[] {
       isLong: true,
       answers: {
         200: {
-          description: 'The outcome, or the state that the event is in when the time is over.',
+          description: 'The outcome, or the state in which the event is when the time is over.',
           schema: OutcomeAnswer,
         },
       },
@@ -208,22 +210,15 @@ export function eventRoutes(deps: RouteDeps): Route[] {
         const coming =
           hub && nextOutcome(hub, matches, wait * 1000, signal).then((record) => record && viewOf(record, shown))
         // It may be there already, or be committed while this looks for it.
-        const looked = withBudget(signal, (budget) =>
-          find(
-            stream,
-            {
-              id,
-              source,
-              key,
-              fromMs: key === undefined && source === undefined ? deps.nowMs() - RECENT_MS : undefined,
-            },
-            shown,
-            budget,
-            lifeDeps,
-          ),
-        )
-        const stateIn = async () => {
-          const { events } = await looked
+        const query = {
+          id,
+          source,
+          key,
+          fromMs: key === undefined && source === undefined ? deps.nowMs() - RECENT_MS : undefined,
+        }
+        const look = () => withBudget(signal, (budget) => find(stream, query, shown, budget, lifeDeps))
+        const looked = look()
+        const generationIn = ({ events }: Static<typeof Found>) => {
           const generations = events[0]?.generations ?? []
           return generation === undefined
             ? generations.at(-1)
@@ -231,13 +226,15 @@ export function eventRoutes(deps: RouteDeps): Route[] {
         }
         try {
           const outcome = await Promise.race([
-            stateIn().then((one) => one?.outcome ?? coming),
+            looked.then((found) => generationIn(found)?.outcome ?? coming),
             ...(coming === undefined ? [] : [coming]),
           ])
           if (outcome !== undefined) return json({ state: outcome.role === 'dlq' ? 'dead' : 'processed', outcome })
-          const known = await stateIn()
-          if (known !== undefined) return json({ state: known.state })
-          return json(demandFound(`the id ${id}`)(await looked))
+          // It may have come in while this waited.
+          const found = wait === 0 ? await looked : await look()
+          const known = generationIn(found)
+          if (known === undefined) return json(demandFound(`the id ${id}`)(found))
+          return json({ state: known.state, ...(known.outcome === undefined ? {} : { outcome: known.outcome }) })
         } finally {
           leave?.()
           ending.abort()

@@ -1,6 +1,6 @@
-import { type Static, Type } from '@sinclair/typebox'
+import { Type } from '@sinclair/typebox'
 import { ProblemError } from '../../shared/http/problem.ts'
-import { ACTIONS, type ActRecord, Job, jobView, LetterFilter } from './acts-log.ts'
+import { ACTIONS, type ActsState, Job, type JobRecord, type JobState, jobView, LetterFilter } from './acts-log.ts'
 import { demandFewJobs } from './jobs.ts'
 import { letterRanges, matcherOf, nativeFilter } from './letters.ts'
 import { commonOf, json, MAX_LISTED, REASON, type Route, type RouteDeps, route, TENANT, WITH_REASON } from './route.ts'
@@ -42,13 +42,6 @@ export function jobRoutes(deps: RouteDeps): Route[] {
   const { readers, acts, jobs } = deps
   const { streamIn, reading } = commonOf(deps)
 
-  async function jobIn(stream: Stream, id: string): Promise<Static<typeof Job>> {
-    const job = (await acts.of(stream).current()).jobs.get(id)
-    if (job === undefined)
-      throw new ProblemError({ kind: 'job-not-found', detail: `The stream ${stream.name} has no job ${id}.` })
-    return jobView(job)
-  }
-
   return [
     route({
       method: 'post',
@@ -86,7 +79,7 @@ export function jobRoutes(deps: RouteDeps): Route[] {
           return json({ matches: count, complete: isComplete(searched), searched: merged(searched) })
         }
         const id = Bun.randomUUIDv7()
-        const record: ActRecord = {
+        const record: JobRecord = {
           act: 'job',
           id,
           time: new Date(deps.nowMs()).toISOString(),
@@ -105,7 +98,7 @@ export function jobRoutes(deps: RouteDeps): Route[] {
           return { records: [], acts: [record], result: undefined }
         })
         jobs.run(stream, id)
-        return json(await jobIn(stream, id), 201)
+        return json(jobView({ record, positions: record.from, acted: 0, end: undefined }), 201)
       },
     }),
     route({
@@ -130,7 +123,10 @@ export function jobRoutes(deps: RouteDeps): Route[] {
       summary: 'A job’s progress',
       query: Type.Object(TENANT),
       answers: { 200: { description: 'The job.', schema: Job } },
-      run: async (call) => json(await jobIn(await streamIn(call), call.path['job'] ?? '')),
+      run: async (call) => {
+        const stream = await streamIn(call)
+        return json(jobView(jobIn(stream, call.path['job'] ?? '', await acts.of(stream).current())))
+      },
     }),
     route({
       method: 'post',
@@ -145,27 +141,30 @@ export function jobRoutes(deps: RouteDeps): Route[] {
       run: async (call) => {
         const stream = await streamIn(call)
         const id = call.path['job'] ?? ''
-        await jobIn(stream, id)
-        await acts.of(stream).perform<void>(async (state) => ({
-          records: [],
-          acts:
-            state.jobs.get(id)?.end === undefined
-              ? [
-                  {
-                    act: 'job-end',
-                    id: Bun.randomUUIDv7(),
-                    job: id,
-                    time: new Date(deps.nowMs()).toISOString(),
-                    by: call.by,
-                    state: 'cancelled',
-                    ...(call.body.reason === undefined ? {} : { detail: call.body.reason }),
-                  },
-                ]
-              : [],
-          result: undefined,
-        }))
-        return json(await jobIn(stream, id))
+        jobIn(stream, id, await acts.of(stream).current())
+        const ended = await acts.of(stream).perform<JobState>(async (state) => {
+          const job = jobIn(stream, id, state)
+          if (job.end !== undefined) return { records: [], acts: [], result: job }
+          const end = {
+            act: 'job-end' as const,
+            id: Bun.randomUUIDv7(),
+            job: id,
+            time: new Date(deps.nowMs()).toISOString(),
+            by: call.by,
+            state: 'cancelled' as const,
+            ...(call.body.reason === undefined ? {} : { detail: call.body.reason }),
+          }
+          return { records: [], acts: [end], result: { ...job, end } }
+        })
+        return json(jobView(ended))
       },
     }),
   ]
+}
+
+function jobIn(stream: Stream, id: string, { jobs }: Pick<ActsState, 'jobs'>): JobState {
+  const job = jobs.get(id)
+  if (job === undefined)
+    throw new ProblemError({ kind: 'job-not-found', detail: `The stream ${stream.name} has no job ${id}.` })
+  return job
 }

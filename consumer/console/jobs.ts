@@ -7,7 +7,16 @@ import { type Backoff, delayMs, sleep } from '../../shared/service/retry.ts'
 import { messageOf } from '../../shared/service/thrown.ts'
 import { originOf } from '../decode.ts'
 import type { Acts, Decision } from './acts.ts'
-import type { Action, ActRecord, ActsState, Edit, JobState } from './acts-log.ts'
+import {
+  type Action,
+  type ActRecord,
+  type ActsState,
+  type Edit,
+  type JobState,
+  type LetterAct,
+  type LettersRecord,
+  letterActOf,
+} from './acts-log.ts'
 import { matcherOf, nativeFilter } from './letters.ts'
 import { originalOf } from './original.ts'
 import { orProblem, type Readers } from './readers.ts'
@@ -27,7 +36,7 @@ const MAX_LETTERS_BYTES = 16 * 2 ** 20
 const FIRST_LOOK_OFFSETS = 3_000
 const MAX_LOOK_OFFSETS = 600_000
 
-/** How long a job waits after a fault, or after another console has gone on with it. */
+/** How long a job waits after a fault, or while another console goes on with it. */
 const FAULT_BACKOFF: Backoff = { firstMs: 1_000, maxMs: 30_000 }
 
 /** How far a job may lag behind its rate and still catch up. */
@@ -72,7 +81,7 @@ async function actOn(
   more: { job?: string; positions?: number[]; edit?: Edit | undefined },
   reader: RangeReader,
   deps: Pick<JobsDeps, 'readers' | 'nowMs' | 'signal'>,
-): Promise<{ records: OutgoingRecord[]; act: ActRecord; skipped: number }> {
+): Promise<{ records: OutgoingRecord[]; act: LettersRecord; skipped: number }> {
   const records: OutgoingRecord[] = []
   const acted: [number, number, number][] = []
   let skipped = 0
@@ -106,7 +115,7 @@ async function actOn(
     budget.end()
   }
   const { job, positions, edit } = more
-  const act: ActRecord = {
+  const act: LettersRecord = {
     act: action,
     id: Bun.randomUUIDv7(),
     time: new Date(deps.nowMs()).toISOString(),
@@ -122,7 +131,7 @@ async function actOn(
 
 /**
  * Redrives or discards one letter, once: a letter that was acted on before stays as it is.
- * @returns whether it was done now
+ * @returns the act on it, and whether it was done now
  */
 export async function actOnOne(
   action: Action,
@@ -131,16 +140,17 @@ export async function actOnOne(
   actor: Actor,
   edit: Edit | undefined,
   deps: JobsDeps,
-): Promise<boolean> {
-  const done = await deps.acts.of(stream).perform<boolean>(async (state) => {
-    if (state.actOf(letter) !== undefined) return { records: [], acts: [], result: false }
+): Promise<{ done: boolean; act: LetterAct }> {
+  const acted = await deps.acts.of(stream).perform<{ done: boolean; act: LetterAct }>(async (state) => {
+    const before = state.actOf(letter)
+    if (before !== undefined) return { records: [], acts: [], result: { done: false, act: before } }
     const { records, act } = await deps.readers.use(deps.signal, (reader) =>
       actOn(action, stream, [letter], state, actor, { edit }, reader, deps),
     )
-    return { records, acts: [act], result: true }
+    return { records, acts: [act], result: { done: true, act: letterActOf(act) } }
   })
-  if (done) deps.onActed(action, 1)
-  return done
+  if (acted.done) deps.onActed(action, 1)
+  return acted
 }
 
 /** Each takes turns with the others, and a reader of the log from other requests. */
@@ -185,6 +195,8 @@ export class Jobs {
     const { acts, log, signal } = this.deps
     let faults = 0
     let offsets = FIRST_LOOK_OFFSETS
+    /** Where this console left the job. */
+    let left: readonly number[] | undefined
     /** When the next letters may be acted on. */
     let dueMs = performance.now()
     /** Letters that the broker refuses for their size, and whether they are being looked for, one at a time. */
@@ -197,6 +209,12 @@ export class Jobs {
         if (job === undefined || job.end !== undefined) return
         // Those of the state change when acts of another console are read.
         const { positions } = job
+        const isElsewhere = left?.some((offset, partition) => offset < (positions[partition] ?? 0)) === true
+        left = [...positions]
+        if (isElsewhere) {
+          await sleep(delayMs(FAULT_BACKOFF, 4), signal)
+          continue
+        }
         look = await this.#look(stream, job, offsets, isSingle)
         const letters = look.letters.filter((letter) => !tooLarge.has(originOf(letter)))
         const next = { ...look, letters }
@@ -204,11 +222,9 @@ export class Jobs {
         faults = 0
         isSingle = false
         if (count === 'ended') return
-        if (count === 'elsewhere') {
-          // Another console runs it, too. Both could go on, at half the speed.
-          await sleep(delayMs(FAULT_BACKOFF, 4), signal)
-          continue
-        }
+        // What the other console did is seen at the next look.
+        if (count === 'elsewhere') continue
+        left = next.positions
         offsets = count === 0 ? Math.min(MAX_LOOK_OFFSETS, offsets * 2) : FIRST_LOOK_OFFSETS
         if (count > 0) this.deps.onActed(job.record.action, count)
         // An outage is not made up for.
@@ -308,7 +324,7 @@ export class Jobs {
       ),
     )
     const isOver = positions.every((offset, partition) => offset >= (record.to[partition] ?? 0))
-    const count = 'letters' in act ? act.letters.length : 0
+    const count = act.letters.length
     const acts: ActRecord[] = count > 0 || skipped > 0 ? [act] : []
     if (isOver)
       acts.push({

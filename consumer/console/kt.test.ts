@@ -2,6 +2,7 @@ import { afterAll, expect, test } from 'bun:test'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { simulateTime } from '../../shared/testing/simulated-time.ts'
 import type { Job } from './acts-log.ts'
 import { Client } from './client.ts'
 import type { Outcome } from './follow.ts'
@@ -370,6 +371,27 @@ test('tail prints an outcome a line, and at the end where to go on', async () =>
   expect(err.at(-1)).toBe('to go on from here: --since p2')
 })
 
+test('tail ends at once where no console answers, and waits where one did', async () => {
+  expect(await run(['tail', 'orders'])).toMatchObject({ code: 69, out: [] })
+  const interrupt = new AbortController()
+  let connections = 0
+  const ran = await run(['tail', 'orders'], {
+    console: {
+      'GET /v1/streams/orders/outcomes': () => {
+        if (++connections === 1) return new Response(events())
+        interrupt.abort()
+        throw new Error('gone')
+      },
+    },
+    interrupt: interrupt.signal,
+  })
+  expect([ran.code, connections, ran.err[0]]).toEqual([
+    0,
+    2,
+    expect.stringMatching(/^the connection ended; connecting again in/),
+  ])
+})
+
 // ---- dead letters
 
 const GROUPS: LetterGroups = {
@@ -733,6 +755,35 @@ test('with --wait, outcomes are followed from before the sending on, until each 
     '2  2026-11-29T10:00:09.500Z  dead       order.priced  o-2  1/2  invalid data: not JSON',
   ])
   expect([ran.code, ran.err.at(-1)]).toEqual([1, '2 events stored; 1 dead'])
+})
+
+test('with --wait, an event that was sent before is looked up, though others’ outcomes come without a pause', async () => {
+  const time = simulateTime(1)
+  const busy = () => {
+    const stream = new TransformStream<Uint8Array, Uint8Array>()
+    const writer = stream.writable.getWriter()
+    const write = (text: string) => void writer.write(new TextEncoder().encode(text)).catch(() => undefined)
+    write(events())
+    let offset = 100
+    const more = setInterval(() => write(events(outcome(offset++))), 1_000)
+    writer.closed.catch(() => clearInterval(more))
+    return new Response(stream.readable)
+  }
+  const life = lifeOf({ ...DEAD, outcome: { ...(DEAD.outcome as RecordView), partition: 1 } })
+  let ran: Ran | undefined
+  void run(['send', 'f', '--stream', 'orders', '--wait'], {
+    files: { f: '{"type":"a","id":"o-1"}\n' },
+    producer: () => answered(receipt(1)),
+    console: { 'GET /v1/streams/orders/outcomes': busy, 'GET /v1/streams/orders/events': found(life) },
+  }).then((done) => {
+    ran = done
+  })
+  try {
+    expect(await time.until(() => ran !== undefined, 60_000)).toBe(true)
+    expect([ran?.code, ran?.err.at(-1)]).toEqual([1, '1 event stored; 1 dead'])
+  } finally {
+    time.end()
+  }
 })
 
 // ---- try

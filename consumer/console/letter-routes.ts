@@ -62,9 +62,8 @@ export function letterRoutes(deps: RouteDeps): Route[] {
   ) {
     const stream = await streamIn(call)
     const letter = await letterIn(stream, call)
-    const done = await actOnOne(action, stream, letter, { by: call.by, reason }, edit, jobsDeps)
-    const act = (await acts.of(stream).current()).actOf(letter)
-    return json({ done, act }, done ? 201 : 200)
+    const acted = await actOnOne(action, stream, letter, { by: call.by, reason }, edit, jobsDeps)
+    return json(acted, acted.done ? 201 : 200)
   }
 
   return [

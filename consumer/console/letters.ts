@@ -114,7 +114,7 @@ export function matcherOf(filter: LetterFilter): (record: IncomingRecord) => boo
 export async function letterRanges(stream: Stream, { from, to }: LetterFilter, readers: Readers): Promise<Wanted[]> {
   const places = partitionsOf(stream, 'dlq')
   const bounds = await readers.bounds(places)
-  const at = async (time: string | undefined): Promise<number[] | undefined> =>
+  const at = async (time: string | undefined) =>
     time === undefined ? undefined : readers.offsetsAt(places, Date.parse(time), bounds)
   const [first, last] = await Promise.all([at(from), at(to)])
   return places.map((place, index) => {

@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'bun:test'
+import { afterEach, describe, expect, mock, spyOn, test } from 'bun:test'
 import fc from 'fast-check'
 import { murmur2, partitionOfHash } from '../../shared/events/partition.ts'
 import { FakeKafka } from '../../shared/testing/fake-kafka.ts'
@@ -48,6 +48,8 @@ const failed = (origin: number, more: Given['headers'] = {}): Given => ({
 })
 
 const states = ({ events }: Found): string[][] => events.map(({ generations }) => generations.map(({ state }) => state))
+
+afterEach(() => mock.restore())
 
 describe('an event is found', () => {
   const wanted = (partitions = 3) => {
@@ -161,6 +163,25 @@ describe('an event is found', () => {
     append({ id: uuid(NOW_MS), atMs: NOW_MS - 7_200_000 })
     expect((await look({ id: uuid(NOW_MS) })).events).toEqual([])
     expect(places(await look({ id: uuid(NOW_MS), fromMs: NOW_MS - 10_000_000 }))).toEqual(['0/0'])
+  })
+
+  test('on a broker that does not search by time, by a UUIDv7, too, with its outcome', async () => {
+    const { append, at, look, reader } = setUp(1)
+    spyOn(FakeKafka.prototype, 'reader').mockReturnValue({
+      ...reader,
+      offsetsAt: async (partitions) => partitions.map(() => undefined),
+    })
+    const id = `${NOW_MS.toString(16)
+      .padStart(12, '0')
+      .replace(/^(.{8})/, '$1-')}-7abc-8def-0123456789ab`
+    append({ id: 'before' })
+    append({ id })
+    at('processed', { id, headers: { 'kt-origin': `${INPUT}/0/1` } })
+    expect(places(await look({ id, fromMs: NOW_MS - 1_000, toMs: NOW_MS + 1_000 }))).toEqual(['0/1'])
+    const found = await look({ id })
+    expect([places(found), states(found)]).toEqual([['0/1'], [['processed']]])
+    const none = await look({ id: id.replace(/b$/, 'c') })
+    expect(none).toMatchObject({ complete: true, searched: [{ searched: { from: 0, to: 2 } }] })
   })
 
   test('only in the time that is asked for', async () => {

@@ -206,7 +206,7 @@ async function phases(stream: Stream, query: Query, readers: Readers): Promise<P
   const phasesOf = async (some: readonly TopicPartition[]): Promise<Phase[]> => {
     if (some.length === 0) return []
     const bounds = await readers.bounds(some)
-    const atTime = async (ms: number | undefined): Promise<number[] | undefined> =>
+    const atTime = async (ms: number | undefined) =>
       ms === undefined ? undefined : readers.offsetsAt(some, ms, bounds)
     const madeMs = query.id === undefined ? undefined : timeOfUuid(query.id)
     const [first, last, before, after] = await Promise.all([
@@ -377,7 +377,7 @@ class Tracker {
     if (partition === undefined || sinceMs === undefined || next !== generation) return
     const at = { topic: this.stream.input, partition }
     const bounds = await this.deps.readers.bounds([at])
-    const [from = 0] = await this.deps.readers.offsetsAt([at], sinceMs - SKEW_MS, bounds)
+    const [from = bounds[0]?.from ?? 0] = (await this.deps.readers.offsetsAt([at], sinceMs - SKEW_MS, bounds)) ?? []
     const isEnough = (): boolean => this.#inputs.has(generation)
     await scan(
       this.reader,

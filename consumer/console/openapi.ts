@@ -155,10 +155,20 @@ function operationOf(route: Route, schemas: Map<string, unknown>): Record<string
         }),
     responses: {
       ...Object.fromEntries(
-        Object.entries(route.answers).map(([status, { description, schema, contentType = 'application/json' }]) => [
-          status,
-          { description, content: { [contentType]: { schema: withReferences(schema, schemas, false) } } },
-        ]),
+        Object.entries(route.answers).map(
+          ([status, { description, schema, contentType = 'application/json', lines }]) => [
+            status,
+            {
+              description,
+              content: {
+                [contentType]: { schema: withReferences(schema, schemas, false) },
+                ...(lines === undefined
+                  ? {}
+                  : { 'application/x-ndjson': { schema: withReferences(lines, schemas, false) } }),
+              },
+            },
+          ],
+        ),
       ),
       ...Object.fromEntries(
         statuses.map((status) => [String(status), { $ref: `#/components/responses/Problem${status}` }]),

@@ -1,6 +1,25 @@
+import { type Static, type TSchema, Type } from '@sinclair/typebox'
 import { type Problem, ProblemError, problemDocument } from '../../shared/http/problem.ts'
 import { messageOf } from '../../shared/service/thrown.ts'
 import type { Budget } from './scan.ts'
+
+/** How far a search is. */
+export const Progress = Type.Object({
+  searched: Type.Integer({ minimum: 0, description: 'Offsets so far.' }),
+  of: Type.Integer({ minimum: 0, description: 'Offsets that are to be searched; more may come to it.' }),
+  seconds: Type.Number(),
+})
+export type Progress = Static<typeof Progress>
+
+export const lineOf = (result: TSchema) =>
+  Type.Union(
+    [
+      Type.Object({ progress: Progress }),
+      Type.Object({ result }),
+      Type.Object({ problem: Type.Unsafe({ $ref: '#/components/schemas/Problem' }) }),
+    ],
+    { description: 'One line. The last has the result or the problem.' },
+  )
 
 /** How often progress is told. */
 const TOLD_EVERY_MS = 200

@@ -21,6 +21,7 @@ export class Readers {
   readonly #free: RangeReader[] = []
   #made = 0
   #waiting: ((reader: RangeReader) => void)[] = []
+  #isTimeSearched = false
   #topics: { atMs: number; counts: Promise<ReadonlyMap<string, number>> } | undefined
 
   /** @param open makes a client; its number is part of its name */
@@ -89,15 +90,31 @@ export class Readers {
     this.#topics = undefined
   }
 
-  /** The offsets of the first records at or after a time; where there are none, the end as of the bounds. */
+  /**
+   * The offsets of the first records at or after a time; where there are none, the end as of the bounds.
+   * @returns undefined where the broker does not search by time, as librdkafka's mock cluster
+   */
   async offsetsAt(
     partitions: readonly TopicPartition[],
     timeMs: number,
-    bounds: readonly { to: number }[],
-  ): Promise<number[]> {
+    bounds: readonly { from: number; to: number }[],
+  ): Promise<number[] | undefined> {
     if (partitions.length === 0) return []
     const found = await answered(this.meta.offsetsAt(partitions, Math.max(0, timeMs)))
+    const isNone = found.every((offset) => offset === undefined)
+    if (isNone && !(await this.#searchesByTime(partitions, bounds))) return undefined
     return partitions.map((_, index) => found[index] ?? bounds[index]?.to ?? 0)
+  }
+
+  /** Whether it has a record at or after the beginning of time, where it has records. */
+  async #searchesByTime(
+    partitions: readonly TopicPartition[],
+    bounds: readonly { from: number; to: number }[],
+  ): Promise<boolean> {
+    const filled = partitions.filter((_, index) => (bounds[index]?.from ?? 0) < (bounds[index]?.to ?? 0))
+    if (this.#isTimeSearched || filled.length === 0) return true
+    this.#isTimeSearched = (await answered(this.meta.offsetsAt(filled, 0))).some((offset) => offset !== undefined)
+    return this.#isTimeSearched
   }
 
   /** What committed records there are of partitions: from the beginning up to the last stable offset. */

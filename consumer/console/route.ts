@@ -62,7 +62,8 @@ export interface Route {
   query: TObject
   /** With an example. */
   body?: TSchema
-  answers: Readonly<Record<number, { description: string; schema: TSchema; contentType?: string }>>
+  /** Those as lines are NDJSON where the client accepts that. */
+  answers: Readonly<Record<number, { description: string; schema: TSchema; contentType?: string; lines?: TSchema }>>
   /** Its answers take long by their nature. */
   isLong?: boolean
   run(call: Call<never, never>): Promise<Answer>

@@ -27,6 +27,9 @@ import { streamOf } from './streams.ts'
 /** How often Kafka is asked whether it answers. */
 const LOOK_INTERVAL_MS = 5_000
 
+/** How often jobs are looked for that another console has left. While it lives, they stay with it. */
+const RESUME_INTERVAL_MS = 30_000
+
 /** Idle connections are closed by Bun after this; followers are told their positions more often. */
 const IDLE_TIMEOUT_SECONDS = 120
 
@@ -208,8 +211,15 @@ async function watchKafka(): Promise<void> {
   }
 }
 
-/** Creates the control topic, and goes on with the jobs that an earlier process has not ended. */
+/** Creates the control topic, and goes on with the jobs of consoles that are gone: of earlier ones at once, of others in time. */
 async function resumeJobs(): Promise<void> {
+  while (!ending.signal.aborted) {
+    await resumeJobsOnce()
+    await sleep(RESUME_INTERVAL_MS, ending.signal)
+  }
+}
+
+async function resumeJobsOnce(): Promise<void> {
   let left = streams
   for (let attempt = 1; !ending.signal.aborted && left.length > 0; attempt++) {
     try {
@@ -221,10 +231,7 @@ async function resumeJobs(): Promise<void> {
         left = left.filter((one) => one.tenant !== tenant || one.name !== name)
       }
     } catch (error) {
-      log.warn(
-        { reason: messageOf(error), streams: left.length },
-        'jobs of earlier processes could not be looked for yet',
-      )
+      log.warn({ reason: messageOf(error), streams: left.length }, 'jobs of other consoles could not be looked for yet')
       await sleep(delayMs(CONNECT_BACKOFF, attempt), ending.signal)
     }
   }

@@ -1,5 +1,6 @@
 import { Type } from '@sinclair/typebox'
 import { encodeControl } from '../../shared/events/control.ts'
+import { ProblemError } from '../../shared/http/problem.ts'
 import {
   type Answer,
   type Call,
@@ -29,6 +30,7 @@ const ActList = Type.Object(
   },
   { title: 'Acts' },
 )
+
 export function streamRoutes(deps: RouteDeps): Route[] {
   const { acts, statuses } = deps
   const { streamIn, reading } = commonOf(deps)
@@ -41,6 +43,13 @@ export function streamRoutes(deps: RouteDeps): Route[] {
     const stream = await streamIn(call)
     const { by } = call
     const nowMs = deps.nowMs()
+    const record = {
+      act,
+      id: Bun.randomUUIDv7(),
+      time: new Date(nowMs).toISOString(),
+      by,
+      ...(reason === undefined ? {} : { reason }),
+    }
     await acts.of(stream).perform<void>(async () => ({
       records: [
         encodeControl(stream.tenant, stream.name, {
@@ -50,18 +59,19 @@ export function streamRoutes(deps: RouteDeps): Route[] {
           reason: reason ?? '',
         }),
       ],
-      acts: [
-        {
-          act,
-          id: Bun.randomUUIDv7(),
-          time: new Date(nowMs).toISOString(),
-          by,
-          ...(reason === undefined ? {} : { reason }),
-        },
-      ],
+      acts: [record],
       result: undefined,
     }))
-    return json(await statuses.of(stream, (await acts.of(stream).current()).paused))
+    try {
+      return json(await statuses.of(stream, act === 'pause' ? record : undefined))
+    } catch (error) {
+      if (!(error instanceof ProblemError)) throw error
+      const { detail, ...problem } = error.problem
+      throw new ProblemError({
+        ...problem,
+        detail: `The stream is ${act === 'pause' ? 'paused' : 'resumed'}, and its status cannot be read: ${detail}`,
+      })
+    }
   }
 
   return [

@@ -55,7 +55,7 @@ export async function trailOf(
   const since = await readers.offsetsAt(places, record.timestampMs - SKEW_MS, bounds)
   const [all, allLetters, allRetries] = places.map((at, index) => {
     const { from, to } = bounds[index] ?? { from: 0, to: 0 }
-    return { ...at, from, to, since: Math.min(to, Math.max(from, since[index] ?? from)) }
+    return { ...at, from, to, since: Math.min(to, Math.max(from, since?.[index] ?? from)) }
   }) as [Extent, Extent, Extent]
   let outcome: IncomingRecord | undefined
   const retries: IncomingRecord[] = []
@@ -88,7 +88,7 @@ export async function trailOf(
   const until =
     outcome === undefined
       ? allRetries.to
-      : ((await readers.offsetsAt([retry], outcome.timestampMs + SKEW_MS, [allRetries]))[0] ?? 0)
+      : ((await readers.offsetsAt([retry], outcome.timestampMs + SKEW_MS, [allRetries]))?.[0] ?? allRetries.to)
   const { since: from } = allRetries
   await scan(
     reader,

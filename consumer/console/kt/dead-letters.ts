@@ -202,11 +202,13 @@ async function startJob(stream: string, action: Action, filter: LetterFilter, va
   const howToCancel = `bun run kt -- dead-letters ${stream} --cancel ${job.id}`
   if (values['no-wait'] === true)
     return print(job, ({ id }) => [`job ${id} is started. Cancel it with: ${howToCancel}`], values, io)
-  const end = await waitedFor(stream, job, io)
-  if (end === undefined) {
-    io.say(`The job goes on. Cancel it with: ${howToCancel}`)
-    return EXIT_INTERRUPTED
+  let end: Job | undefined
+  try {
+    end = await waitedFor(stream, job, io)
+  } finally {
+    if (end === undefined) io.say(`The job goes on. Cancel it with: ${howToCancel}`)
   }
+  if (end === undefined) return EXIT_INTERRUPTED
   print(end, (ended) => [jobEnd(ended)], values, io)
   return end.state === 'done' ? 0 : EXIT_FAILED
 }

@@ -41,7 +41,7 @@ const MAX_WHOLE_BYTES = 64 * 2 ** 20
 /** The longest wait for the answers to one request. */
 const ANSWER_TIMEOUT_MS = 120_000
 
-/** When no outcome has come for so long, events are looked up by receipt: one that was sent before has its outcome already. */
+/** When none of these events has had its outcome for so long, some are looked up by receipt: one that was sent before has its outcome already. */
 const QUIET_MS = 5_000
 const MAX_LOOKED_UP = 20
 
@@ -255,12 +255,18 @@ async function outcomesOf(left: Left, since: string, stream: string, json: boole
   const following = io.client.follow(stream, {}, { since, signal, onCut: (reason) => io.say(reason) })
   try {
     let next = following.next()
+    let known = left.size
+    let quiet = sleep(QUIET_MS, signal)
     while (left.size > 0) {
       progress.tell(`${count(total - left.size)} of ${plural(total, 'outcome')}`)
-      const came = await Promise.race([next, sleep(QUIET_MS, signal)])
+      const came = await Promise.race([next, quiet])
       io.signal.throwIfAborted()
-      if (came === undefined) await lookUp(left, stream, settle, io)
-      else if (came.done === true) break
+      if (came === undefined) {
+        // Others' outcomes may come without a pause.
+        if (left.size === known) await lookUp(left, stream, settle, io)
+        known = left.size
+        quiet = sleep(QUIET_MS, signal)
+      } else if (came.done === true) break
       else {
         settle(came.value.outcome)
         next = following.next()

@@ -1,3 +1,4 @@
+import { UnreachableError } from '../client.ts'
 import type { Outcome } from '../follow.ts'
 import { argumentsOf, type Command, only, wordOf } from './command.ts'
 import { failure, oneLine, state } from './text.ts'
@@ -16,7 +17,7 @@ Usage: bun run kt -- tail STREAM [--outcome processed|dead] [--type TYPE] [--id 
 
 At the end the position to go on at is printed to standard error.
 
-Exit code: 0; 1 when the console refused; 64 for wrong arguments; 69 when the console does not answer.
+Exit code: 0; 1 when the console refused; 64 for wrong arguments; 69 when the console does not answer at the beginning.
 `
 
 export const tail: Command = {
@@ -34,6 +35,7 @@ export const tail: Command = {
     const stream = only('STREAM', positionals)
     const { type, id, key, since, json } = values
     let position = since
+    let isConnected = false
     try {
       const filter = { outcome: wordOf('--outcome', values.outcome, ['processed', 'dead']), type, id, key }
       for await (const followed of io.client.follow(stream, filter, {
@@ -41,8 +43,13 @@ export const tail: Command = {
         signal: io.signal,
         onPosition: (at) => {
           position = at
+          isConnected = true
         },
-        onCut: (reason, waitMs) => io.say(`${reason}; connecting again in ${(waitMs / 1000).toFixed(1)} s`),
+        onCut: (reason, waitMs) => {
+          // Before the first answer, the address may be wrong: that is no outage to wait through.
+          if (!isConnected) throw new UnreachableError(reason)
+          io.say(`${reason}; connecting again in ${(waitMs / 1000).toFixed(1)} s`)
+        },
       }))
         io.out(
           json ? JSON.stringify({ ...followed.outcome, position: followed.position }) : outcomeLine(followed.outcome),
