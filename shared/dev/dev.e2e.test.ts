@@ -74,6 +74,11 @@ describe('bun run dev', () => {
     expect(pasted).toStartWith('HTTP/1.1 202')
     expect(pasted).toContain('"offset":')
     await shows(new RegExp(`processed ${(processed ?? 0) + 1} `))
+    const [, id = ''] = /"id":"([^"]+)"/.exec(pasted) ?? []
+    const lookUp = /curl -s \S+\/events\/ID/.exec(output.text)?.[0].replace('ID', id) ?? ''
+    expect(JSON.parse(Bun.spawnSync(['sh', '-c', lookUp]).stdout.toString())).toMatchObject({
+      events: [{ id, type: 'greeting', state: 'processed' }],
+    })
 
     const ports = portsIn(output.text)
     expect(ports.length).toBeGreaterThanOrEqual(4)

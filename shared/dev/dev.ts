@@ -256,6 +256,7 @@ ${paint('bold', 'KafkaTrace')} is up; it took ${seconds(performance.now() - begu
 
 ${table === undefined ? '' : `${table}\n`}  ${paint('bold', 'Try it')}
     ${curl}
+    curl -s http://127.0.0.1:${consolePort}/v1/streams/${STREAM}/events/ID   ${paint('dim', 'what became of it; ID as in the receipt')}
 
   Ctrl-C drains and stops. ${paint('dim', 'bun run dev --help')}
 `
