@@ -301,7 +301,7 @@ export function eventRoutes(deps: RouteDeps): Route[] {
         limit: whole(1, 500, 'The most records of a page.', 20),
         partition: Type.Optional(whole(0, 1_000_000, 'Only this partition.')),
         offset: Type.Optional(whole(0, MAX_OFFSET, 'With a partition: begins at this offset.')),
-        cursor: text('From the page before.'),
+        cursor: text('From the page before, with the same other parameters.'),
         ...LETTER_FILTER,
         header: Type.Optional(
           Type.Array(Type.String({ pattern: '^[^:]+:' }), {

@@ -34,7 +34,7 @@ export const Outcome = Type.Object(
     time: Type.String({ format: 'date-time' }),
     handler: Type.Optional(Type.String()),
     error: Type.Optional(Failure),
-    failedAttempts: Type.Optional(Type.Integer({ minimum: 1 })),
+    failedAttempts: Type.Optional(Type.Integer({ minimum: 1, description: 'At most 10 are known.' })),
     origin: Type.Optional(Type.String()),
     traceId: Type.Optional(Type.String()),
   },

@@ -598,7 +598,7 @@ data, 12 bytes
 const status = (more: Partial<StreamStatus> = {}): StreamStatus => ({
   tenant: 'acme',
   stream: 'orders',
-  group: { id: 'kafkatrace', state: 'STABLE' },
+  group: { id: 'kafkatrace', state: 'Stable' },
   consumers: [{ clientId: 'consumer-1', host: '10.0.0.7', partitions: [0] }],
   lag: 1_250,
   waiting: 3,
@@ -628,7 +628,7 @@ audit   paused   1,250        3  812.5     640          1  by ops-1 since 2026-1
   expect(`\n${one.out.join('\n')}\n`).toBe(`
 acme/orders: running
 lag 1,250, waiting 3, in 812.5/s, done 640/s
-group kafkatrace: STABLE, 1 member
+group kafkatrace: Stable, 1 member
 
 PARTITION  STATE         COMMITTED    END    LAG  WAITING  CONSUMER
         0  read              8,001  9,251  1,250        3  consumer-1

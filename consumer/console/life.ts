@@ -21,7 +21,7 @@ export type State = (typeof STATES)[number]
 
 const StateSchema = oneOf(STATES, {
   description:
-    'processed, dead: its outcome is committed. waiting: it is in .retry. pending: no consumer has committed it yet. unknown: it is committed, and no outcome was found.',
+    'processed, dead: its outcome is committed. waiting: a record of it is in .retry, and no outcome was found. pending: no consumer has committed it yet. unknown: it is committed, and no outcome was found.',
 })
 
 export const GenerationView = Type.Object(
@@ -66,7 +66,7 @@ export const Found = Type.Object(
       description:
         'Everything that could hold such a record was searched; false: the search ended once it had found one, or at a limit.',
     }),
-    searched: Type.Array(Searched, { description: 'In the stream’s own topic.' }),
+    searched: Type.Array(Searched, { description: 'In the stream’s own topic; `complete` is about that, too.' }),
     seconds: Type.Number(),
   },
   { title: 'FoundEvents' },

@@ -25,10 +25,14 @@ export const PartitionStatus = Type.Object(
     consumer: Type.Optional(Type.String({ description: 'The client id of the consumer that it is assigned to.' })),
     committed: Type.Integer({ minimum: -1, description: 'The next offset to process; -1: nothing was committed yet.' }),
     end: Type.Integer({ minimum: 0 }),
-    lag: Type.Integer({ minimum: 0, description: 'Records without a committed outcome.' }),
+    lag: Type.Integer({
+      minimum: 0,
+      description:
+        'Records of the stream’s own topic that no consumer has committed; over 200 offsets, with markers of transactions.',
+    }),
     waiting: Type.Integer({
       minimum: 0,
-      description: 'Records of .retry without a committed outcome.',
+      description: 'The same of .retry.',
     }),
   },
   { title: 'PartitionStatus' },
@@ -46,7 +50,7 @@ export const StreamStatus = Type.Object(
     ),
     group: Type.Object({
       id: Type.String(),
-      state: Type.String({ description: 'As Kafka names it.', examples: ['STABLE', 'EMPTY'] }),
+      state: Type.String({ description: 'As Kafka names it.', examples: ['Stable', 'Empty'] }),
     }),
     consumers: Type.Array(
       Type.Object({

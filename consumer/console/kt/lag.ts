@@ -12,8 +12,8 @@ Usage: bun run kt -- lag [STREAM]
   --json   the statuses as JSON: of one stream the status, otherwise a list
   --help   this text
 
-  lag      offsets without a committed outcome
-  waiting  offsets of .retry without a committed outcome
+  lag      what no consumer has committed in the stream's own topic
+  waiting  the same in .retry
   in/s     records a second that came in, over the last minute
   done/s   records a second that were committed
 

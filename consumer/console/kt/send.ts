@@ -25,7 +25,7 @@ Usage: bun run kt -- send FILE|- [--stream STREAM] [--wait]
 FILE has one event as JSON, an array of events, or an event a line (NDJSON); - is standard input. Each event is stored or refused for itself.
 
   --stream  ${DEFAULT_STREAM} where not given
-  --wait    follows, through the console, until the outcome of each event is known
+  --wait    follows, through the console, until the outcome of each event is known, without a time limit
   --json    a line of JSON each: {"line", "receipt"} or {"line", "problem"}, and with --wait {"line", "outcome"}
   --help    this text
 

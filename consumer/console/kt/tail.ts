@@ -8,7 +8,7 @@ const HELP = `Prints outcomes as they are committed, one a line, until Ctrl-C. E
 Usage: bun run kt -- tail STREAM [--outcome processed|dead] [--type TYPE] [--id ID] [--key KEY] [--since POSITION]
 
   --outcome  only these
-  --type     the event's type; a final * stands for anything
+  --type     the event's type, of a processed one the result's; a final * stands for anything
   --id       the event's id
   --key      the event's key
   --since    a position that was printed before: outcomes after it come first. Without it, those from now on

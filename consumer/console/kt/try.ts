@@ -18,7 +18,7 @@ Usage: bun run kt -- try ID --handlers FILE [--stream STREAM] [--source SOURCE]
 
   --handlers  a file that exports handlers, as HANDLERS_MODULE names it
   --stream    the event's stream; ${DEFAULT_STREAM} where not given
-  --source    the event's source, where several have that id
+  --source    the event's source; else, of several with that id, the first that is found
   --json      {"event", "handler", "result", "recorded"} as JSON
   --help      this text
 
