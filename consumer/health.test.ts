@@ -32,6 +32,7 @@ function pipelineOf(
       states.map((state, partition) => ({
         name: `${INPUT}/${partition}`,
         topic: INPUT,
+        partition,
         state,
         isPausedByOperator: pauses.streams.length > 0,
       })),

@@ -229,7 +229,7 @@ export class Pipeline {
   }
 
   /** The assigned partitions. */
-  partitions(): Pick<Partition, 'name' | 'topic' | 'state' | 'isPausedByOperator'>[] {
+  partitions(): Pick<Partition, 'name' | 'topic' | 'partition' | 'state' | 'isPausedByOperator'>[] {
     return [...this.#assignments.partitions.values()]
   }
 

@@ -25,6 +25,7 @@ import { createChecks, createLiveness, LagMeter, measure } from './health.ts'
 import { createMetrics } from './metrics.ts'
 import { Pipeline } from './pipeline.ts'
 import { LOOKUP_STATUSES, ReferenceTable } from './reference-table.ts'
+import { statuszOf } from './statusz.ts'
 
 /** How often gauges are updated, and lag is measured. */
 const MEASURE_INTERVAL_MS = 1_000
@@ -72,6 +73,7 @@ guardProcess(log, redact)
 const { handlers, handlerOf } = await registeredHandlers(config)
 const reference = await startReferenceTable(config)
 const enrich = createEnricher({ reference, nowMs: Date.now })
+const clientId = `kafkatrace-consumer-${config.INSTANCE_ID}`
 const draining = new AbortController()
 
 /** Replacing the clients did not help. */
@@ -79,10 +81,12 @@ let gaveUp = false
 let current = open(false)
 /** The clients that were recreated last, and the reason. */
 let last: { pipeline: Pipeline; reason: string } | undefined
+const checks = createChecks(() => current, replaced, draining.signal)
 const ops = serveOps(
   {
     registry: metrics.registry,
-    checks: createChecks(() => current, replaced, draining.signal),
+    checks,
+    status: () => statuszOf(clientId, checks, current.pipeline),
     alive: createLiveness(
       () => current,
       () => gaveUp,
@@ -127,7 +131,6 @@ await work()
 
 /** Makes a pipeline with new clients, not started. */
 function open(isReplacement: boolean) {
-  const clientId = `kafkatrace-consumer-${config.INSTANCE_ID}`
   /** Only of this client: an earlier one may have read further. */
   let positions: readonly Position[] = []
   const group = createGroupConsumer({

@@ -22,6 +22,12 @@ export const consoleVariables = Type.Object({
     pattern: '^[A-Za-z0-9._-]{1,200}$',
     description: 'The consumers’ group. The console reads its committed offsets and members, and never joins it.',
   }),
+  CONSUMER_STATUS_PORT: integer(
+    9081,
+    1,
+    65_535,
+    'The operations port of consumers. Status asks each there, at the host that Kafka names, how its partitions are.',
+  ),
   CREATE_TOPICS: choice(['on', 'off'], {
     default: 'on',
     description: 'on: the console creates the topics of its own, kt-control and the .acts of every stream.',

@@ -59,7 +59,7 @@ beforeAll(async () => {
     INSTANCE_ID: 'one',
     HANDLERS_MODULE: join(import.meta.dir, '../testing/faulty-handlers.ts'),
   })
-  env = { ...env, ...auth }
+  env = { ...env, ...auth, CONSUMER_STATUS_PORT: String(consumer.started['opsPort']) }
   console_ = await startService('console', env)
   await until(() => producer.started['port'] !== undefined, PATIENCE)
   await until(async () => (await ready()).status === 200, PATIENCE)
@@ -242,13 +242,17 @@ test('masked data is in no answer', async () => {
 })
 
 test('a stream that is paused goes on when it is resumed', async () => {
+  const allAre = (wanted: string) =>
+    until(async () => {
+      const { partitions } = await json<{ partitions: { state: string }[] }>(ask('events/status'))
+      return partitions.every(({ state }) => state === wanted)
+    }, PATIENCE)
+  await allAre('reading')
   expect(await json(ask('events/pause', { body: { reason: 'a look' } }))).toMatchObject({
+    consumers: [{ clientId: 'kafkatrace-consumer-one', ready: true }],
     paused: { by: 'worker', reason: 'a look' },
   })
-  await until(async () => {
-    const { partitions } = await json<{ partitions: { state: string }[] }>(ask('events/status'))
-    return partitions.every(({ state }) => state === 'paused')
-  }, PATIENCE)
+  await allAre('paused')
   const stopped = async (): Promise<boolean> => {
     const id = crypto.randomUUID()
     await send(id, SOUND)
@@ -259,6 +263,7 @@ test('a stream that is paused goes on when it is resumed', async () => {
   expect((await outcomeOf('paused', 'events', 1)).state).toBe('pending')
   expect(await json(ask('events/resume', { body: {} }))).not.toHaveProperty('paused')
   expect((await outcomeOf('paused', 'events', 30)).state).toBe('processed')
+  await allAre('reading')
 })
 
 test('SIGTERM ends it within its time while a client follows, which is told so', async () => {

@@ -1,5 +1,6 @@
 import { type Static, Type } from '@sinclair/typebox'
 import { ProblemError } from '../../shared/http/problem.ts'
+import { oneOf } from '../../shared/service/one-of.ts'
 import { browse, ORDERS, Page } from './browse.ts'
 import { decodePositions, followOutcomes, nextOutcome, OUTCOMES, Outcome } from './follow.ts'
 import { typeMatches } from './letters.ts'
@@ -26,7 +27,6 @@ import {
   whole,
 } from './route.ts'
 import type { Budget } from './scan.ts'
-import { oneOf } from './schemas.ts'
 import type { Stream } from './streams.ts'
 import { RecordView, ROLES_OF_TOPICS, viewOf } from './view.ts'
 

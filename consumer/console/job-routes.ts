@@ -1,11 +1,11 @@
 import { Type } from '@sinclair/typebox'
 import { ProblemError } from '../../shared/http/problem.ts'
+import { oneOf } from '../../shared/service/one-of.ts'
 import { ACTIONS, type ActsState, Job, type JobRecord, type JobState, jobView, LetterFilter } from './acts-log.ts'
 import { demandFewJobs } from './jobs.ts'
 import { letterRanges, matcherOf, nativeFilter } from './letters.ts'
 import { commonOf, json, MAX_LISTED, REASON, type Route, type RouteDeps, route, TENANT, WITH_REASON } from './route.ts'
 import { isComplete, merged, Searched, scan } from './scan.ts'
-import { oneOf } from './schemas.ts'
 import type { Stream } from './streams.ts'
 
 /** Jobs: redriving, or discarding, all dead letters that a filter matches. */

@@ -604,7 +604,7 @@ const status = (more: Partial<StreamStatus> = {}): StreamStatus => ({
   waiting: 3,
   rates: { seconds: 60, in: 812.5, done: 640 },
   partitions: [
-    { partition: 0, state: 'read', consumer: 'consumer-1', committed: 8_001, end: 9_251, lag: 1_250, waiting: 3 },
+    { partition: 0, state: 'reading', consumer: 'consumer-1', committed: 8_001, end: 9_251, lag: 1_250, waiting: 3 },
     { partition: 1, state: 'not assigned', committed: -1, end: 0, lag: 0, waiting: 0 },
   ],
   ...more,
@@ -624,6 +624,22 @@ STREAM  STATE      LAG  WAITING   IN/S  DONE/S  CONSUMERS
 orders  running  1,250        3  812.5     640          1
 audit   paused   1,250        3  812.5     640          1  by ops-1 since 2026-11-29T11:00:00.000Z: rates are down
 `)
+  const fault = { partition: 0, state: 'paused' as const, reason: 'denied', consumer: 'consumer-1' }
+  const unwell = await run(['lag', 'orders'], {
+    console: {
+      'GET /v1/streams/orders/status': () =>
+        status({
+          consumers: [{ clientId: 'consumer-1', host: 'h', partitions: [0], ready: false, faults: ['kafka: closed'] }],
+          partitions: [{ ...fault, committed: 1, end: 2, lag: 1, waiting: 0 }],
+        }),
+    },
+  })
+  expect(unwell.out.slice(3)).toEqual([
+    'consumer-1 is not ready: kafka: closed',
+    '',
+    'PARTITION  STATE   COMMITTED  END  LAG  WAITING  CONSUMER',
+    '        0  paused          1    2    1        0  consumer-1  denied',
+  ])
   const one = await run(['lag', 'orders'], { console: { 'GET /v1/streams/orders/status': () => status() } })
   expect(`\n${one.out.join('\n')}\n`).toBe(`
 acme/orders: running
@@ -631,7 +647,7 @@ lag 1,250, waiting 3, in 812.5/s, done 640/s
 group kafkatrace: Stable, 1 member
 
 PARTITION  STATE         COMMITTED    END    LAG  WAITING  CONSUMER
-        0  read              8,001  9,251  1,250        3  consumer-1
+        0  reading           8,001  9,251  1,250        3  consumer-1
         1  not assigned          –      0      0        0
 `)
 })

@@ -1,5 +1,6 @@
 import { type Static, Type } from '@sinclair/typebox'
 import { ProblemError } from '../../shared/http/problem.ts'
+import { oneOf } from '../../shared/service/one-of.ts'
 import { type Action, Edit, LetterAct } from './acts-log.ts'
 import { actOnOne } from './jobs.ts'
 import { groupLetters, LETTER_STATES, Letter, LetterGroups, type LetterState, stateOf } from './letters.ts'
@@ -20,7 +21,6 @@ import {
   showing,
   TENANT,
 } from './route.ts'
-import { oneOf } from './schemas.ts'
 import { type Stream, topicOf } from './streams.ts'
 import { viewOf } from './view.ts'
 

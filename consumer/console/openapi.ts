@@ -2,9 +2,9 @@ import type { TSchema } from '@sinclair/typebox'
 import { Type } from '@sinclair/typebox'
 import { NAME_PATTERN } from '../../shared/events/topics.ts'
 import { EventFault, PROBLEM_MEMBERS, PROBLEMS, type ProblemKind, problemType } from '../../shared/http/problem.ts'
+import { oneOf } from '../../shared/service/one-of.ts'
 import { MAX_BODY_BYTES } from './parameters.ts'
 import type { Route } from './route.ts'
-import { oneOf } from './schemas.ts'
 
 /** The OpenAPI 3.1 description of the console, from the table of its routes. */
 

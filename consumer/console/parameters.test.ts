@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'bun:test'
 import { Type } from '@sinclair/typebox'
+import { oneOf } from '../../shared/service/one-of.ts'
 import { problemOf } from '../../shared/testing/problem.ts'
 import { Edit } from './acts-log.ts'
 import { MAX_BODY_BYTES, readBody, readQuery } from './parameters.ts'
-import { oneOf } from './schemas.ts'
 
 const QUERY = Type.Object({
   text: Type.Optional(Type.String({ minLength: 1, maxLength: 5 })),

@@ -4,7 +4,7 @@ import { outlineJson } from '../../shared/events/json.ts'
 import { MAX_NAMED_FAULTS, type Problem, ProblemError } from '../../shared/http/problem.ts'
 import { expected, type Variable } from '../../shared/service/config.ts'
 import { TimeoutError, within } from '../../shared/service/retry.ts'
-import './schemas.ts'
+import './formats.ts'
 import { jsonOf } from './json.ts'
 
 /** Parameters of requests, checked by the schemas that describe them. */

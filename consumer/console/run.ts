@@ -16,6 +16,7 @@ import { messageOf, onUncaught } from '../../shared/service/thrown.ts'
 import { Acts } from './acts.ts'
 import { createApp } from './app.ts'
 import { loadConsole } from './config.ts'
+import { Consumers } from './consumers.ts'
 import { Hubs } from './follow.ts'
 import { Jobs, type JobsDeps } from './jobs.ts'
 import { createMetrics } from './metrics.ts'
@@ -108,7 +109,12 @@ const table = routes({
   jobs,
   jobsDeps,
   hubs,
-  statuses: new Statuses(readers, config.GROUP_ID, ending.signal),
+  statuses: new Statuses(
+    readers,
+    config.GROUP_ID,
+    new Consumers(config.CONSUMER_STATUS_PORT, ending.signal),
+    ending.signal,
+  ),
   nowMs: Date.now,
   onScanned: (offsets) => metrics.scanned.inc(offsets),
 })

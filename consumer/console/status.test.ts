@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'bun:test'
 import { FakeKafka } from '../../shared/testing/fake-kafka.ts'
 import { encodeAhead } from '../ahead.ts'
+import type { ConsumerStatusz } from '../statusz.ts'
 import { consoleOn, outgoing } from '../testing/console.ts'
 import { Statuses } from './status.ts'
 
@@ -10,13 +11,15 @@ const PAUSED = { by: 'x', time: '2026-01-31T12:00:00.000Z', reason: 'r' }
 function setUp(partitions = 2) {
   const kafka = new FakeKafka()
   const { stream, readers } = consoleOn(kafka, { partitions })
-  const statuses = new Statuses(readers, 'group', new AbortController().signal)
+  const told: ConsumerStatusz[] = []
+  const consumers = { statuses: async () => new Map(told.map((one) => [one.clientId, one])) }
+  const statuses = new Statuses(readers, 'group', consumers, new AbortController().signal)
   const append = (partition: number, count: number, topic = INPUT): void => {
     for (let index = 0; index < count; index++) kafka.append(outgoing({ topic, partition }))
   }
   const commit = (partition: number, offset: number, metadata = '', topic = INPUT): void =>
     kafka.setOffset({ topic, partition, offset, metadata })
-  return { kafka, append, commit, of: (paused?: typeof PAUSED) => statuses.of(stream, paused) }
+  return { kafka, told, append, commit, of: (paused?: typeof PAUSED) => statuses.of(stream, paused) }
 }
 
 describe('the status of a stream', () => {
@@ -53,7 +56,7 @@ describe('the status of a stream', () => {
   })
 
   test('says which consumer has which partition, and what is paused', async () => {
-    const { kafka, of } = setUp()
+    const { kafka, told, of } = setUp()
     const member = kafka.group()
     member.start(
       /./,
@@ -73,11 +76,18 @@ describe('the status of a stream', () => {
     ])
     const running = await of()
     expect(running).toMatchObject({ group: { state: 'Stable' }, consumers: [{ clientId: 'fake', partitions: [1] }] })
-    expect(running.partitions.map(({ state }) => state)).toEqual(['not assigned', 'read'])
+    expect(running.partitions.map(({ state }) => state)).toEqual(['not assigned', 'assigned'])
     expect(running).not.toHaveProperty('paused')
     const paused = await of(PAUSED)
     expect(paused.paused).toEqual(PAUSED)
     expect(paused.partitions.map(({ state }) => state)).toEqual(['not assigned', 'paused'])
+    const fault = { topic: INPUT, partition: 1, state: 'paused' as const, reason: 'TOPIC_AUTHORIZATION_FAILED' }
+    const other = { topic: 'kt.other.events', partition: 0, state: 'reading' as const }
+    told.push({ clientId: 'fake', ready: false, faults: ['commits: none for 9 s'], partitions: [other, fault] })
+    const known = await of()
+    expect(known.partitions[1]).toMatchObject({ state: 'paused', reason: 'TOPIC_AUTHORIZATION_FAILED' })
+    expect(known.consumers[0]).toMatchObject({ ready: false, faults: ['commits: none for 9 s'], partitions: [1] })
+    expect(JSON.stringify(known)).not.toContain('other')
     await member.close()
   })
 

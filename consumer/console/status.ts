@@ -6,22 +6,26 @@ import {
   partitionName,
   type TopicPartition,
 } from '../../shared/kafka/types.ts'
+import { oneOf } from '../../shared/service/one-of.ts'
 import { decodeAhead } from '../ahead.ts'
+import { ASSIGNED_STATES, type ConsumerStatusz } from '../statusz.ts'
 import type { LetterAct } from './acts-log.ts'
+import type { Consumers } from './consumers.ts'
 import { answered, orProblem, type Readers } from './readers.ts'
-import { oneOf } from './schemas.ts'
 import { partitionsOf, type Stream } from './streams.ts'
 
-/** How a stream is doing: lag, rates, and which consumer reads what, from what Kafka tells. */
+/** How a stream is doing: lag, rates, and which consumer reads what, from what Kafka and the consumers tell. */
 
 const Time = Type.String({ format: 'date-time' })
 
 export const PartitionStatus = Type.Object(
   {
     partition: Type.Integer({ minimum: 0 }),
-    state: oneOf(['read', 'not assigned', 'paused'], {
-      description: 'read: a consumer has it. The consumer’s own metrics say whether it makes progress.',
+    state: oneOf(['not assigned', 'assigned', ...ASSIGNED_STATES], {
+      description:
+        'As its consumer says. assigned: the consumer could not be asked. restoring: it reads what it has to know first. paused: by an operator, or for the reason. draining: it is given to another.',
     }),
+    reason: Type.Optional(Type.String({ description: 'Why it is paused, or cannot be restored.' })),
     consumer: Type.Optional(Type.String({ description: 'The client id of the consumer that it is assigned to.' })),
     committed: Type.Integer({ minimum: -1, description: 'The next offset to process; -1: nothing was committed yet.' }),
     end: Type.Integer({ minimum: 0 }),
@@ -37,6 +41,7 @@ export const PartitionStatus = Type.Object(
   },
   { title: 'PartitionStatus' },
 )
+type PartitionStatus = Static<typeof PartitionStatus>
 
 export const StreamStatus = Type.Object(
   {
@@ -55,7 +60,11 @@ export const StreamStatus = Type.Object(
     consumers: Type.Array(
       Type.Object({
         clientId: Type.String(),
-        host: Type.String(),
+        host: Type.String({ description: 'As Kafka sees it.' }),
+        ready: Type.Optional(Type.Boolean({ description: 'Absent: it could not be asked.' })),
+        faults: Type.Optional(
+          Type.Array(Type.String(), { description: 'Why it is not ready, besides its partitions.' }),
+        ),
         partitions: Type.Array(Type.Integer(), { description: 'Of this stream.' }),
       }),
       { description: 'All members of the group.' },
@@ -102,6 +111,7 @@ export class Statuses {
   constructor(
     readonly readers: Readers,
     readonly groupId: string,
+    readonly consumers: Pick<Consumers, 'statuses'>,
     readonly signal: AbortSignal,
   ) {}
 
@@ -117,9 +127,11 @@ export class Statuses {
         readers.meta.offsetsAt(inputs, Date.now() - RATE_SECONDS * 1000),
       ]),
     )
+    const told = await this.consumers.statuses(group.members.map(({ host }) => host))
     const members = group.members.map(({ clientId, host, partitions }) => ({
       clientId,
       host,
+      ...readinessOf(told.get(clientId)),
       partitions: partitions.flatMap(({ topic, partition }) => (topic === stream.input ? [partition] : [])),
     }))
     const lags = await this.#lags([...inputs, ...retries], committed, ends)
@@ -128,12 +140,12 @@ export class Statuses {
       const consumer = members.find((member) => member.partitions.includes(partition))?.clientId
       return {
         partition,
-        state:
-          consumer === undefined
-            ? ('not assigned' as const)
-            : paused === undefined
-              ? ('read' as const)
-              : ('paused' as const),
+        ...stateOf(
+          stream,
+          partition,
+          consumer === undefined ? undefined : { told: told.get(consumer) },
+          paused !== undefined,
+        ),
         ...(consumer === undefined ? {} : { consumer }),
         committed: committed[index]?.offset ?? -1,
         end: ends[index]?.end ?? 0,
@@ -213,6 +225,22 @@ export class Statuses {
     this.#samples.set(stream.input, { atMs: nowMs, done })
     return round(Math.max(0, done - before.done) / (age / 1000))
   }
+}
+
+const readinessOf = (told: ConsumerStatusz | undefined) =>
+  told === undefined ? {} : { ready: told.ready, ...(told.faults.length === 0 ? {} : { faults: told.faults }) }
+
+/** @param consumer which has it, with what it says of itself */
+function stateOf(
+  { input }: Stream,
+  partition: number,
+  consumer: { told: ConsumerStatusz | undefined } | undefined,
+  isPaused: boolean,
+): Pick<PartitionStatus, 'state' | 'reason'> {
+  if (consumer === undefined) return { state: 'not assigned' }
+  const told = consumer.told?.partitions.find((one) => one.topic === input && one.partition === partition)
+  if (told !== undefined) return { state: told.state, ...(told.reason === undefined ? {} : { reason: told.reason }) }
+  return { state: isPaused ? 'paused' : 'assigned' }
 }
 
 const round = (rate: number): number => Number(rate.toFixed(1))

@@ -3,11 +3,11 @@ import { CONTEXT, EDITED, ERROR, headerText, NOT_BEFORE, REDRIVEN_FROM } from '.
 import { generationOf } from '../../shared/events/identity.ts'
 import type { IncomingRecord } from '../../shared/events/record.ts'
 import { parseTopic } from '../../shared/events/topics.ts'
+import { oneOf } from '../../shared/service/one-of.ts'
 import { decode, headerNumber, originIn, receivedAtMs, traceOf } from '../decode.ts'
 import { attemptsIn } from '../failed-attempts.ts'
 import { REASONS } from '../retry.ts'
 import { eachPlace, jsonOf } from './json.ts'
-import { oneOf } from './schemas.ts'
 
 /** How records are shown. */
 

@@ -114,6 +114,7 @@ async function runServices(broker: Broker): Promise<void> {
     AUTH: 'off',
     HOST: '127.0.0.1',
     PORT: String(consolePort),
+    CONSUMER_STATUS_PORT: String(consumerOps),
     OPS_HOST: '127.0.0.1',
     OPS_PORT: String(consoleOps),
   })

@@ -63,6 +63,12 @@ describe('the operations port', () => {
     expect(await answer.text()).toContain('# TYPE events_total counter\nevents_total 3')
   })
 
+  test('shows at /statusz what the service says of itself, if it does', async () => {
+    const app = createOpsApp({ registry: new Registry(), checks: {}, status: () => ({ a: [1] }) })
+    expect(await (await app.request('/statusz')).json()).toEqual({ a: [1] })
+    expect((await createOpsApp({ registry: new Registry(), checks: {} }).request('/statusz')).status).toBe(404)
+  })
+
   test('knows nothing else', async () => {
     expect((await createApp().app.request('/')).status).toBe(404)
   })

@@ -2,7 +2,7 @@ import { Hono } from 'hono'
 import type { Registry } from 'prom-client'
 import { ambiguity, headAsGet, NOSNIFF, pathOf } from './http.ts'
 
-/** The operations port: `/livez`, `/readyz`, `/startupz` and `/metrics`. */
+/** The operations port: `/livez`, `/readyz`, `/startupz`, `/metrics`, and of some services `/statusz`. */
 
 /** Buckets of every latency histogram: from 1 ms to 10 s, three to five a decade. */
 export const LATENCY_BUCKETS_SECONDS = [
@@ -19,10 +19,12 @@ export interface Ops {
   checks: Readonly<Record<string, Check>>
   /** Whether the process itself works, whatever Kafka does, so that an outage of Kafka restarts nothing. Absent: always. */
   alive?: Check
+  /** What the service says of itself at `/statusz`, as JSON. Absent: nothing. */
+  status?: () => unknown
 }
 
 /** The app behind the operations port. */
-export function createOpsApp({ registry, checks, alive = () => ({ ok: true }) }: Ops): Hono {
+export function createOpsApp({ registry, checks, alive = () => ({ ok: true }), status }: Ops): Hono {
   let started = false
   const readiness = () => {
     const results = Object.entries(checks).map(([name, check]) => ({ name, ...check() }))
@@ -53,6 +55,7 @@ export function createOpsApp({ registry, checks, alive = () => ({ ok: true }) }:
     .get('/metrics', async (c) =>
       c.body(await registry.metrics(), 200, { 'content-type': registry.contentType, 'cache-control': 'no-store' }),
     )
+  if (status !== undefined) app.get('/statusz', (c) => c.json(status() as object, 200, { 'cache-control': 'no-store' }))
   const routed = app.fetch
   app.fetch = (request, ...rest) => {
     const fault = ambiguity(request.headers)

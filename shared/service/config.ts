@@ -1,5 +1,6 @@
-import { type Static, type TObject, type TUnsafe, Type } from '@sinclair/typebox'
+import { type Static, type TObject, Type } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
+import { oneOf } from './one-of.ts'
 
 /**
  * Configuration comes from environment variables only. A service declares its variables once, as a TypeBox object with a property for each; that schema gives
@@ -84,11 +85,7 @@ export function expected(schema: Variable): string {
 
 /** A variable with fixed values. */
 export const choice = <const T extends string>(words: readonly T[], options: { default: T; description: string }) =>
-  // TypeBox cannot infer the union of a mapped list.
-  Type.Union(
-    words.map((word) => Type.Literal(word)),
-    options,
-  ) as unknown as TUnsafe<T>
+  oneOf(words, options)
 
 export const integer = (fallback: number, minimum: number, maximum: number, description: string) =>
   Type.Integer({ default: fallback, minimum, maximum, description })

@@ -97,6 +97,11 @@ export function statusLines(status: StreamStatus): string[] {
     `${tenant}/${stream}: ${state(stateOf(status))}${since === '' ? '' : ` ${since}`}`,
     `lag ${count(lag)}, waiting ${count(waiting)}, in ${rate(rates.in)}/s, done ${rate(rates.done)}/s`,
     `group ${group.id}: ${group.state}, ${plural(consumers.length, 'member')}`,
+    ...consumers.flatMap(({ clientId, ready, faults = [] }) =>
+      ready === false
+        ? [`${clientId} is not ready${faults.length === 0 ? '' : `: ${oneLine(faults.join(', '))}`}`]
+        : [],
+    ),
     '',
     ...table(
       ['PARTITION', 'STATE', 'COMMITTED', 'END', 'LAG', 'WAITING', 'CONSUMER'],
@@ -107,7 +112,7 @@ export function statusLines(status: StreamStatus): string[] {
         count(one.end),
         count(one.lag),
         count(one.waiting),
-        one.consumer ?? '',
+        `${one.consumer ?? ''}${one.reason === undefined ? '' : `  ${oneLine(one.reason)}`}`,
       ]),
     ),
   ]

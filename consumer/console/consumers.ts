@@ -1,0 +1,69 @@
+import { TypeCompiler } from '@sinclair/typebox/compiler'
+import { ConsumerStatusz } from '../statusz.ts'
+
+/** What consumers say of themselves: whether they are ready, and how each of their partitions is. */
+
+/** How long a consumer may take to answer, and how long its answer may be. */
+const ANSWER_TIMEOUT_MS = 1_000
+const MAX_ANSWER_BYTES = 4 * 2 ** 20
+
+/** The most consumers that are asked. */
+const MAX_ASKED = 100
+
+/** How long answers are kept: of several streams, each asks. */
+const KEPT_MS = 1_000
+
+const check = TypeCompiler.Compile(ConsumerStatusz)
+
+export class Consumers {
+  #last: { atMs: number; hosts: string; answers: Promise<ReadonlyMap<string, ConsumerStatusz>> } | undefined
+
+  /** @param port their operations port */
+  constructor(
+    readonly port: number,
+    readonly signal: AbortSignal,
+    readonly ask: (url: string, init: RequestInit) => Promise<Response> = fetch,
+  ) {}
+
+  /** By client id; without those that do not answer in time, and whose hosts are not as Kafka sees them. */
+  statuses(hosts: readonly string[]): Promise<ReadonlyMap<string, ConsumerStatusz>> {
+    const distinct = [...new Set(hosts)].slice(0, MAX_ASKED)
+    const name = distinct.toSorted().join()
+    const nowMs = performance.now()
+    if (this.#last === undefined || this.#last.hosts !== name || nowMs - this.#last.atMs > KEPT_MS)
+      this.#last = { atMs: nowMs, hosts: name, answers: this.#askAll(distinct) }
+    return this.#last.answers
+  }
+
+  async #askAll(hosts: readonly string[]): Promise<ReadonlyMap<string, ConsumerStatusz>> {
+    const answers = await Promise.all(hosts.map((host) => this.#statusOf(host)))
+    return new Map(answers.flatMap((answer) => (answer === undefined ? [] : [[answer.clientId, answer] as const])))
+  }
+
+  async #statusOf(host: string): Promise<ConsumerStatusz | undefined> {
+    const authority = `${host.includes(':') ? `[${host}]` : host}:${this.port}`
+    try {
+      const response = await this.ask(`http://${authority}/statusz`, {
+        redirect: 'error',
+        signal: AbortSignal.any([this.signal, AbortSignal.timeout(ANSWER_TIMEOUT_MS)]),
+      })
+      const answer: unknown = response.ok ? await boundedJson(response) : undefined
+      return check.Check(answer) ? answer : undefined
+    } catch {
+      // It is not there, or it is not reached from here.
+      return undefined
+    }
+  }
+}
+
+/** @throws Error for more than it may have, and for what is no JSON */
+async function boundedJson(response: Response): Promise<unknown> {
+  const parts: Uint8Array[] = []
+  let bytes = 0
+  for await (const part of response.body ?? []) {
+    bytes += part.length
+    if (bytes > MAX_ANSWER_BYTES) throw new Error('too long')
+    parts.push(part)
+  }
+  return JSON.parse(Buffer.concat(parts).toString())
+}
