@@ -77,6 +77,9 @@ const inNamespace = (name: string, pod: Record<string, string> = {}): Peer => ({
   pod,
 })
 
+const ofOurs = (name: string): Peer =>
+  inNamespace('kafkatrace', { 'app.kubernetes.io/name': name, 'app.kubernetes.io/part-of': 'kafkatrace' })
+
 const tcp = (port: number) => ({ protocol: 'TCP', port })
 const udp = (port: number) => ({ protocol: 'UDP', port })
 
@@ -95,6 +98,8 @@ const connections = (service: string, ownBroker: boolean, toConsole: boolean) =>
     ['ingress', 'monitoring to the public port', inNamespace('monitoring'), tcp(http), false],
     ['ingress', 'another pod to operations', inNamespace('kafkatrace', { app: 'other' }), tcp(ops), false],
     ['ingress', 'another pod to the public port', inNamespace('kafkatrace', { app: 'other' }), tcp(http), false],
+    ['ingress', 'the console to consumers', ofOurs('console'), tcp(9081), service === 'consumer'],
+    ['egress', 'consumers’ operations', ofOurs('consumer'), tcp(9081), service === 'console'],
     ['egress', 'Kafka', inNamespace('kafka'), tcp(9092), !ownBroker],
     [
       'egress',
