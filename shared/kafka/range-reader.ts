@@ -370,7 +370,8 @@ export function createRangeReader(options: {
       members: found.members.map(({ memberId, clientId: of, clientHost, assignment }) => ({
         memberId,
         clientId: of,
-        host: clientHost,
+        // A broker in Java puts its own notation of an address, NAME/ADDRESS.
+        host: clientHost.slice(clientHost.lastIndexOf('/') + 1),
         partitions: assignment.topicPartitions.map(({ topic, partition }) => ({ topic, partition })),
       })),
     }

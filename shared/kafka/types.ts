@@ -282,6 +282,7 @@ export interface KnownRecord {
 export interface GroupDescription {
   /** Kafka's name, such as `Stable`, `PreparingRebalance` or `Empty`; `Dead` for a group that does not exist. */
   state: string
+  /** `host` is the address of the member's connection. */
   members: { memberId: string; clientId: string; host: string; partitions: TopicPartition[] }[]
 }
 

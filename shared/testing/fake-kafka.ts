@@ -605,7 +605,7 @@ export class FakeKafka {
         const members = [...this.#members].map(([memberId, owned]) => ({
           memberId,
           clientId: 'fake',
-          host: '/127.0.0.1',
+          host: '127.0.0.1',
           partitions: [...owned.values()],
         }))
         return { state: members.length > 0 ? 'Stable' : 'Empty', members }
