@@ -71,12 +71,16 @@ export function loadWithTenants<S extends TObject>(
   return { config, tenants }
 }
 
-/** Who may do what: keys of the tenants file, or, with AUTH=off, all. */
+/**
+ * Who may do what: keys of the tenants file, or, with AUTH=off, all.
+ * @throws Error where AUTH=on has no tenants, instead of letting everybody in
+ */
 export function accessOf(
-  { STREAMS }: Pick<AuthVariables, 'STREAMS'>,
+  { AUTH, STREAMS }: Pick<AuthVariables, 'AUTH' | 'STREAMS'>,
   declared: Tenants | undefined,
 ): { authorise: Authorise; tenants: readonly Tenant[] } {
   if (declared !== undefined) return { authorise: authoriseByKey(declared), tenants: declared.list }
+  if (AUTH !== 'off') throw new Error('AUTH is on, and no tenants were read')
   const { authorise, tenant } = authoriseNobody(STREAMS?.split(',') ?? [])
   return { authorise, tenants: [tenant] }
 }
