@@ -43,6 +43,26 @@ describe('tenants', () => {
     expect(tenantsFaults(null).length).toBeGreaterThan(0)
   })
 
+  test.each([
+    [
+      'a hash too short',
+      { keys: [{ id: 'ci', sha256: sha256.slice(1) }] },
+      "keys/0/sha256 Expected string to match '^[",
+    ],
+    ['a hash too long', { keys: [{ id: 'ci', sha256: `${sha256}0` }] }, "keys/0/sha256 Expected string to match '^["],
+    ['a key without streams', { keys: [{ id: 'ci', sha256, streams: [] }] }, 'keys/0/streams Expected array length'],
+    ['no streams', { streams: [] }, 'streams Expected array length'],
+    ['no events', { quota: { eventsPerSecond: 0 } }, 'quota/eventsPerSecond Expected number to be greater than 0'],
+    [
+      'no bytes',
+      { quota: { eventsPerSecond: 1, bytesPerSecond: 0 } },
+      'quota/bytesPerSecond Expected number to be greater than 0',
+    ],
+  ])('with %s are refused with that fault alone', (_, wrong, text) => {
+    const faults = tenantsFaults({ tenants: { a: { ...file.tenants.acme, ...wrong } } })
+    expect(faults).toEqual([expect.stringContaining(`/tenants/a/${text}`)])
+  })
+
   test('have keys that may only send, and operators that may only read, unless roles are given', () => {
     const [own, all] = [makeKey('own'), makeKey('all')]
     const { acme } = file.tenants
