@@ -378,7 +378,7 @@ describe('what is known of streams', () => {
     const stopping = new AbortController()
     let changes = 0
     const pauses = new StreamPauses({
-      reader,
+      reader: { topics: () => reader.topics() },
       controlReader: {
         read: (...given) => reader.read(...given),
         ends: (places) => {
@@ -491,6 +491,34 @@ describe('what is known of streams', () => {
     watch.fault.reason = undefined
     await until(() => watch.pauses.fault === undefined)
     expect(watch.pauses.isPaused(INPUT)).toBe(false)
+  })
+
+  test('is logged once as resumed, whatever is written after that', async () => {
+    const kafka = newKafka()
+    write(kafka, PAUSED)
+    await using watch = watched(kafka)
+    await watch.pauses.known()
+    write(kafka, RUNNING)
+    await until(() => !watch.pauses.isPaused(INPUT))
+    write(kafka, { ...RUNNING, atMs: RUNNING.atMs + 1 })
+    write(kafka, PAUSED, 'orders')
+    await until(() => watch.pauses.isPaused('kt.acme.orders'))
+    expect(watch.lines.map(({ msg, stream }) => [msg, stream])).toEqual([
+      ['stream paused by an operator', 'events'],
+      ['stream resumed', 'events'],
+      ['stream paused by an operator', 'orders'],
+    ])
+  })
+
+  test('stays where the topic vanishes, which is a fault', async () => {
+    const kafka = newKafka()
+    write(kafka, PAUSED)
+    await using watch = watched(kafka)
+    await watch.pauses.known()
+    watch.replace(new FakeKafka())
+    await until(() => watch.pauses.fault !== undefined)
+    await watch.looked()
+    expect([watch.pauses.isPaused(INPUT), watch.pauses.fault]).toEqual([true, `no partition 0 of ${CONTROL_TOPIC}`])
   })
 
   test('is not read again while nothing is written', async () => {

@@ -29,12 +29,15 @@ test('a record that is malformed is told from one that is not', () => {
     'null',
     { ...PAUSED, state: 'stopped' },
     { ...PAUSED, by: '' },
+    { ...PAUSED, by: 'x'.repeat(201) },
     { ...PAUSED, atMs: -1 },
     { ...PAUSED, atMs: 8.65e15 },
     { ...PAUSED, reason: 'x'.repeat(MAX_REASON_CHARS + 1) },
     { state: 'paused' },
   ]
   for (const value of wrong) expect(decoded('acme/orders', value), JSON.stringify(value)).toBeUndefined()
+  const longest = { ...PAUSED, by: 'x'.repeat(200), reason: 'x'.repeat(1_000) }
+  expect(decoded('acme/orders', longest)?.control).toEqual(longest)
   // A later version may add members.
   expect(decoded('acme/orders', { ...PAUSED, until: 1 })?.control).toMatchObject(PAUSED)
 })
