@@ -1,13 +1,17 @@
 import { describe, expect, test } from 'bun:test'
 import { Type } from '@sinclair/typebox'
+import pino from 'pino'
 import { authoriseNobody } from '../../shared/http/authorise.ts'
-import { createLogger } from '../../shared/service/logger.ts'
+import { docsPage } from '../../shared/http/docs-page.ts'
 import { createApp } from './app.ts'
 import { createMetrics } from './metrics.ts'
 import type { Route } from './route.ts'
 
-function console({ isAuthOn = false } = {}) {
+const OUTCOMES = '/v1/streams/events/outcomes'
+
+function console({ isAuthOn = false, kafkaFault = undefined as string | undefined } = {}) {
   let followers = 0
+  const logged: string[] = []
   const route: Route = {
     method: 'get',
     path: '/v1/streams/{stream}/outcomes',
@@ -30,18 +34,27 @@ function console({ isAuthOn = false } = {}) {
       return { status: 200, stream, contentType: 'text/event-stream' }
     },
   }
+  const act: Route = {
+    ...route,
+    method: 'post',
+    name: 'act',
+    run: async () => {
+      throw new Error('s3cret')
+    },
+  }
+  const pause: Route = { ...act, path: '/v1/streams/{stream}/pause', name: 'pauseStream' }
   const app = createApp({
-    routes: [route],
+    routes: [route, act, pause],
     authorise: authoriseNobody([]).authorise,
     isAuthOn,
     metrics: createMetrics([route.name]),
-    log: createLogger('console', { LOG_LEVEL: 'silent', LOG_FORMAT: 'json' }),
+    log: pino({ level: 'warn' }, { write: (line) => void logged.push(line) }),
     isDraining: () => false,
-    kafkaFault: () => undefined,
+    kafkaFault: () => kafkaFault,
   })
-  const ask = (host: string, method = 'GET') =>
-    app.fetch(new Request('http://localhost/v1/streams/events/outcomes', { method, headers: { host } }))
-  return { ask, followers: () => followers }
+  const ask = async (host: string, method = 'GET', path = OUTCOMES) =>
+    app.fetch(new Request(`http://localhost${path}`, { method, headers: { host } }))
+  return { ask, followers: () => followers, logged }
 }
 
 test('a HEAD request leaves no follower behind', async () => {
@@ -55,17 +68,57 @@ test('a HEAD request leaves no follower behind', async () => {
 describe('a website whose name was pointed at this machine', () => {
   test('reaches nothing with AUTH=off', async () => {
     const { ask, followers } = console()
-    for (const host of ['evil.example', 'evil.example:8081', 'localhost.evil.example', '127.0.0.1.evil.example.'])
-      expect((await ask(host)).status).toBe(403)
+    const plain = ['evil.example', 'evil.example:8081', 'evil.contest', '1.2.3.4x']
+    const below = ['localhost', 'a.localhost', 'x.internal', '127.0.0.1'].map((name) => `${name}.evil.example`)
+    for (const host of [...plain, ...below, '127.0.0.1.evil.example.', 'my.test.example'])
+      expect((await ask(host)).status, host).toBe(403)
     expect(followers()).toBe(0)
   })
 
   test('is told from this machine’s own names', async () => {
-    const hosts = ['localhost:8081', '127.0.0.1:8081', '[::1]:8081', '[::ffff:127.0.0.1]', 'console', 'kt.localhost']
-    for (const host of [...hosts, 'host.docker.internal']) expect((await console().ask(host)).status).toBe(200)
+    const addresses = ['127.0.0.1:8081', '[::1]:8081', '[::ffff:127.0.0.1]']
+    const names = ['localhost:8081', 'localhost.', 'console', 'kt.localhost', 'KT.LOCALHOST', 'kt.internal:80', 'kt.test']
+    for (const host of [...addresses, ...names, 'host.docker.internal'])
+      expect((await console().ask(host)).status, host).toBe(200)
   })
 
   test('has no key, so that AUTH=on asks for no names', async () => {
     expect((await console({ isAuthOn: true }).ask('console.example.com')).status).toBe(200)
   })
+})
+
+test('what failed unexpectedly is told to the log, and not to the client', async () => {
+  const { ask, logged } = console()
+  const answer = await ask('localhost', 'POST')
+  expect(answer.status).toBe(500)
+  const body = await answer.text()
+  expect(JSON.parse(body)).toMatchObject({ type: 'urn:kafkatrace:problem:internal', status: 500 })
+  expect(body).not.toContain('s3cret')
+  expect(logged.join()).toContain('s3cret')
+})
+
+test('while Kafka cannot be read, requests are refused at once with the reason', async () => {
+  const { ask, followers, logged } = console({ kafkaFault: 'Kafka cannot be read: no broker' })
+  for (const method of ['GET', 'POST']) {
+    const answer = await ask('localhost', method)
+    expect([answer.status, answer.headers.get('retry-after')]).toEqual([503, '5'])
+    expect(await answer.json()).toMatchObject({ detail: 'Kafka cannot be read: no broker.' })
+  }
+  expect([followers(), logged.join().includes('s3cret')]).toEqual([0, false])
+})
+
+test.each([
+  ['DELETE', OUTCOMES, 405, 'GET, POST'],
+  ['PUT', OUTCOMES, 405, 'GET, POST'],
+  ['GET', '/v1/streams/events/pause', 405, 'POST'],
+  ['POST', '/docs', 405, 'GET'],
+  ['GET', '/v1/streams/events', 404, null],
+])('%s %s is answered %d, allowing %p', async (method, path, status, allow) => {
+  const answer = await console().ask('localhost', method, path)
+  expect([answer.status, answer.headers.get('allow')]).toEqual([status, allow])
+})
+
+test('the API page has the headers that protect it', async () => {
+  const answer = await console().ask('localhost', 'GET', '/docs')
+  expect(Object.fromEntries(answer.headers)).toEqual(docsPage().headers)
 })
