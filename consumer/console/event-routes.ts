@@ -78,7 +78,7 @@ const period = ({ from, to }: { from?: string; to?: string }) => ({
 })
 
 export function eventRoutes(deps: RouteDeps): Route[] {
-  const { readers, acts, hubs } = deps
+  const { readers, acts, hubs, log } = deps
   const { streamIn, withBudget, reading } = commonOf(deps)
 
   const lifeDeps = {
@@ -99,7 +99,7 @@ export function eventRoutes(deps: RouteDeps): Route[] {
     return Promise.resolve({
       status: 200,
       contentType: 'application/x-ndjson',
-      stream: progressLines(request, work, demand, withBudget),
+      stream: progressLines(request, work, demand, withBudget, log),
     })
   }
 

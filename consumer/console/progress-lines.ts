@@ -1,6 +1,6 @@
 import { type Static, type TSchema, Type } from '@sinclair/typebox'
 import { type Problem, ProblemError, problemDocument } from '../../shared/http/problem.ts'
-import { messageOf } from '../../shared/service/thrown.ts'
+import type { Logger } from '../../shared/service/logger.ts'
 import type { Budget } from './scan.ts'
 
 /** How far a search is. */
@@ -36,6 +36,7 @@ export function progressLines<T>(
   work: (budget: Budget) => Promise<T>,
   demand: (result: T) => T,
   withBudget: WithBudget,
+  log: Logger,
 ): ReadableStream<Uint8Array> {
   const encoder = new TextEncoder()
   const gone = new AbortController()
@@ -55,10 +56,11 @@ export function progressLines<T>(
         line({ result: demand(await withBudget(AbortSignal.any([request.signal, gone.signal]), work, tell)) })
       } catch (error) {
         if (gone.signal.aborted || request.signal.aborted) return
+        if (!(error instanceof ProblemError)) log.error({ err: error }, 'a search failed unexpectedly')
         const problem: Problem =
           error instanceof ProblemError
             ? error.problem
-            : { kind: 'internal', detail: `The service failed: ${messageOf(error)}.` }
+            : { kind: 'internal', detail: 'The service failed; its log says why.' }
         line({ problem: problemDocument(problem) })
       }
       controller.close()

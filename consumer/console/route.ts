@@ -2,6 +2,7 @@ import { type Static, type TObject, type TSchema, Type } from '@sinclair/typebox
 import { MAX_REASON_CHARS } from '../../shared/events/control.ts'
 import type { Role, Tenant } from '../../shared/http/tenants.ts'
 import type { RangeReader } from '../../shared/kafka/types.ts'
+import type { Logger } from '../../shared/service/logger.ts'
 import { oneOf } from '../../shared/service/one-of.ts'
 import type { Acts } from './acts.ts'
 import type { LetterFilter } from './acts-log.ts'
@@ -24,6 +25,7 @@ export interface RouteDeps {
   jobsDeps: JobsDeps
   hubs: Hubs
   statuses: Statuses
+  log: Logger
   nowMs(): number
   /** Offsets that were passed in the log. */
   onScanned(offsets: number): void

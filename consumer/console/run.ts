@@ -115,6 +115,7 @@ const table = routes({
     new Consumers(config.CONSUMER_STATUS_PORT, ending.signal),
     ending.signal,
   ),
+  log,
   nowMs: Date.now,
   onScanned: (offsets) => metrics.scanned.inc(offsets),
 })
