@@ -233,7 +233,14 @@ export function eventRoutes(deps: RouteDeps): Route[] {
           // It may have come in while this waited.
           const found = wait === 0 ? await looked : await look()
           const known = generationIn(found)
-          if (known === undefined) return json(demandFound(`the id ${id}`)(found))
+          if (known === undefined) {
+            const { events } = demandFound(`the id ${id}`)(found)
+            const has = events.flatMap(({ generations }) => generations.map((one) => one.generation))
+            throw new ProblemError({
+              kind: 'event-not-found',
+              detail: `The event ${id} was found, but not its generation ${generation}: it has ${has.join(', ')}.`,
+            })
+          }
           return json({ state: known.state, ...(known.outcome === undefined ? {} : { outcome: known.outcome }) })
         } finally {
           leave?.()
