@@ -60,7 +60,7 @@ export function jobRoutes(deps: RouteDeps): Route[] {
       run: async (call) => {
         const stream = await streamIn(call)
         const { action, filter, ratePerSecond, dryRun, reason } = call.body
-        if (action === 'discard' && reason === undefined && !dryRun)
+        if (action === 'discard' && (reason ?? '') === '' && !dryRun)
           throw new ProblemError({
             kind: 'invalid-body',
             detail: 'A discard needs a reason.',
