@@ -77,7 +77,15 @@ describe('a website whose name was pointed at this machine', () => {
 
   test('is told from this machine’s own names', async () => {
     const addresses = ['127.0.0.1:8081', '[::1]:8081', '[::ffff:127.0.0.1]']
-    const names = ['localhost:8081', 'localhost.', 'console', 'kt.localhost', 'KT.LOCALHOST', 'kt.internal:80', 'kt.test']
+    const names = [
+      'localhost:8081',
+      'localhost.',
+      'console',
+      'kt.localhost',
+      'KT.LOCALHOST',
+      'kt.internal:80',
+      'kt.test',
+    ]
     for (const host of [...addresses, ...names, 'host.docker.internal'])
       expect((await console().ask(host)).status, host).toBe(200)
   })
