@@ -1,6 +1,7 @@
 import { type Static, Type } from '@sinclair/typebox'
 import { TypeCompiler } from '@sinclair/typebox/compiler'
 import { oneOf } from '../../shared/service/one-of.ts'
+import './formats.ts'
 
 /**
  * What was done to dead letters and streams, and by whom: the records of a stream's `.acts` topic, and the state that follows from them. Nothing else
