@@ -1,7 +1,8 @@
-import { afterEach, describe, expect, test } from 'bun:test'
+import { afterEach, describe, expect, spyOn, test } from 'bun:test'
 import pino from 'pino'
 import { NO_HEADERS } from '../../shared/events/headers.ts'
 import { createLogger } from '../../shared/service/logger.ts'
+import { turn } from '../../shared/service/retry.ts'
 import { FakeKafka } from '../../shared/testing/fake-kafka.ts'
 import { problemOf } from '../../shared/testing/problem.ts'
 import { simulateTime } from '../../shared/testing/simulated-time.ts'
@@ -74,6 +75,26 @@ describe('an act', () => {
     expect(kafka.records(ACTS)).toHaveLength(1)
   })
 
+  test('is done once also by a console whose client is open already, however many ask for it at the same time', async () => {
+    const kafka = new FakeKafka()
+    const { own } = consoleIn(kafka)
+    await own.perform(async () => ({ records: [outgoing()], acts: [], result: undefined }))
+    const results = await Promise.all(Array.from({ length: 10 }, () => own.perform(actOnFirst)))
+    expect(results.filter(Boolean)).toHaveLength(1)
+    expect(kafka.records(INPUT)).toHaveLength(2)
+    expect(kafka.records(ACTS)).toHaveLength(1)
+  })
+
+  test('counts at once, also while it cannot be read yet', async () => {
+    const kafka = new FakeKafka()
+    const { own, readers } = consoleIn(kafka)
+    await own.perform(async () => ({ records: [outgoing()], acts: [], result: undefined }))
+    const ends = await readers.meta.ends([{ topic: ACTS, partition: 0 }])
+    spyOn(readers.meta, 'ends').mockResolvedValue(ends)
+    expect(await own.perform(actOnFirst)).toBe(true)
+    expect(await own.perform(actOnFirst)).toBe(false)
+  })
+
   test('takes effect once with several consoles, each of which is fenced by the other', async () => {
     const kafka = new FakeKafka()
     const [a, b] = [consoleIn(kafka), consoleIn(kafka)]
@@ -114,6 +135,21 @@ describe('an act', () => {
     // It is found done.
     expect(await own.perform(actOnFirst)).toBe(false)
     expect(kafka.records(INPUT)).toHaveLength(1)
+  })
+
+  test('whose commit is never answered has an unknown outcome', async () => {
+    const kafka = new FakeKafka()
+    const { own } = consoleIn(kafka)
+    kafka.onStep = async ({ name }) => (name === 'answer' ? { kind: 'fatal', reason: 'no answer' } : undefined)
+    const always = async (): Promise<Decision<void>> => ({ records: [outgoing()], acts: [], result: undefined })
+    const time = simulateTime(1)
+    try {
+      const problem = problemOf(() => own.perform(always))
+      await time.pass(60_000)
+      expect(await problem).toMatchObject({ kind: 'kafka-unavailable', outcome: 'unknown' })
+    } finally {
+      time.end()
+    }
   })
 
   test('whose transaction is aborted is done again, and has its effect once', async () => {
@@ -212,6 +248,19 @@ describe('the list of acts', () => {
 })
 
 describe('one letter', () => {
+  test('has its edit in the list of acts', async () => {
+    const kafka = new FakeKafka()
+    const { stream, deps, own, reader } = consoleIn(kafka)
+    deadLetters(kafka, 1)
+    const [letter] = kafka.records(DLQ)
+    if (letter === undefined) throw new Error('there is none')
+    const edit = { patch: [{ op: 'replace' as const, path: '/n', value: 2 }] }
+    const { act } = await actOnOne('redrive', stream, letter, { by: 'alice', reason: 'why' }, edit, deps)
+    expect(act).toMatchObject({ by: 'alice', reason: 'why', edited: true })
+    expect(kafka.records(INPUT).map(({ value }) => String(value))).toEqual(['{"n":2}'])
+    expect((await own.list(5, [], reader, budgetOf())).acts).toMatchObject([{ by: 'alice', reason: 'why', edit }])
+  })
+
   test('is acted on once: what was done first stays', async () => {
     const kafka = new FakeKafka()
     const { stream, deps, own } = consoleIn(kafka)
@@ -232,13 +281,14 @@ describe('one letter', () => {
 describe('a job', () => {
   const start = async (
     of: ReturnType<typeof consoleIn>,
-    more: { to?: number[]; filter?: object; rate?: number; action?: 'redrive' | 'discard' } = {},
+    more: { to?: number[]; filter?: object; rate?: number; action?: 'redrive' | 'discard'; reason?: string } = {},
   ) => {
-    const { to = [10], filter = {}, rate = 10_000, action = 'redrive' } = more
+    const { to = [10], filter = {}, rate = 10_000, action = 'redrive', reason = 'why' } = more
     const id = Bun.randomUUIDv7()
+    const job = { time: TIME, by: 'alice', reason, action, filter, ratePerSecond: rate, from: to.map(() => 0), to }
     await of.own.perform(async () => ({
       records: [],
-      acts: [{ act: 'job', id, time: TIME, by: 'x', action, filter, ratePerSecond: rate, from: to.map(() => 0), to }],
+      acts: [{ act: 'job', id, ...job }],
       result: undefined,
     }))
     of.jobs.run(of.stream, id)
@@ -275,6 +325,82 @@ describe('a job', () => {
     expect(redriven(kafka)).toEqual(['e7'])
   })
 
+  test.each([{ handler: 'b' }, { handler: 'b@1' }, { type: 'order.*' }])(
+    'with %j acts on what matches it in full',
+    async (filter) => {
+      const kafka = new FakeKafka()
+      const one = consoleIn(kafka)
+      const letter = (id: string, handler: string, type: string): void => {
+        const error = JSON.stringify({ reason: 'handler failed', message: 'no', handler })
+        kafka.append(outgoing({ topic: DLQ, id, type, headers: { 'kt-error': error } }))
+      }
+      letter('other', 'a@1', 'my.order.placed')
+      letter('wanted', 'b@1', 'order.placed')
+      expect(await ended(one, await start(one, { to: [2], filter }))).toMatchObject({ acted: 1 })
+      expect(redriven(kafka)).toEqual(['wanted'])
+    },
+  )
+
+  test('acts in the name of who started it, and for the same reason', async () => {
+    const kafka = new FakeKafka()
+    const one = consoleIn(kafka)
+    deadLetters(kafka, 1)
+    const job = await start(one, { to: [1], action: 'discard', reason: 'why' })
+    await ended(one, job)
+    const acted = { act: 'discard', by: 'alice', reason: 'why', job }
+    expect((await one.own.current()).actOf({ partition: 0, offset: 0 })).toMatchObject(acted)
+  })
+
+  test('keeps to its rate', async () => {
+    const kafka = new FakeKafka()
+    const one = consoleIn(kafka)
+    deadLetters(kafka, 50)
+    const time = simulateTime(1)
+    try {
+      const begunMs = Date.now()
+      await start(one, { to: [50], rate: 20 })
+      for (const [count, leastMs] of [
+        [30, 900],
+        [50, 1_900],
+      ] as const) {
+        expect(await time.until(() => redriven(kafka).length >= count, 10_000)).toBe(true)
+        expect(Date.now() - begunMs).toBeGreaterThan(leastMs)
+      }
+    } finally {
+      time.end()
+    }
+  })
+
+  test('goes on after a fault', async () => {
+    const kafka = new FakeKafka()
+    const one = consoleIn(kafka)
+    deadLetters(kafka, 3)
+    let faults = 0
+    one.deps.onFault = () => void faults++
+    spyOn(one.readers, 'use').mockRejectedValueOnce(new Error('no leader'))
+    const time = simulateTime(1)
+    try {
+      await start(one, { to: [3] })
+      expect(await time.until(() => one.jobs.running === 0, 10_000)).toBe(true)
+      expect(redriven(kafka)).toEqual(['e0', 'e1', 'e2'])
+      expect(faults).toBe(1)
+    } finally {
+      time.end()
+    }
+  })
+
+  test('leaves out what the broker refuses as too large, which stays open', async () => {
+    const kafka = new FakeKafka()
+    const one = consoleIn(kafka, 2)
+    deadLetters(kafka, 10, 2)
+    kafka.latency = turn
+    kafka.refuses = ({ headers }) =>
+      headers.values.includes('e5') ? { reason: 'too large', tooLarge: true } : undefined
+    expect(await ended(one, await start(one, { to: [5, 5] }))).toMatchObject({ acted: 9, end: { state: 'done' } })
+    expect(redriven(kafka, 2).sort()).toEqual(['e0', 'e1', 'e2', 'e3', 'e4', 'e6', 'e7', 'e8', 'e9'])
+    expect((await one.own.current()).actOf({ partition: 1, offset: 2 })).toBeUndefined()
+  })
+
   test('goes on in another console after a restart in the middle, and acts on no letter twice', async () => {
     const kafka = new FakeKafka()
     const first = consoleIn(kafka)
@@ -302,6 +428,27 @@ describe('a job', () => {
     const before = redriven(kafka).length
     await until(() => one.jobs.running === 0)
     expect(redriven(kafka)).toHaveLength(before)
+  })
+
+  test('that is cancelled while it looks acts on nothing', async () => {
+    const kafka = new FakeKafka()
+    const one = consoleIn(kafka)
+    deadLetters(kafka, 3)
+    const use = one.readers.use.bind(one.readers)
+    spyOn(one.readers, 'use').mockImplementationOnce(async (signal, work) => {
+      const found = await use(signal, work)
+      const [job = ''] = (await one.own.current()).jobs.keys()
+      await one.own.perform(async () => ({
+        records: [],
+        acts: [{ act: 'job-end', id: 'end', job, time: TIME, by: 'x', state: 'cancelled' }],
+        result: undefined,
+      }))
+      return found
+    })
+    const id = await start(one, { to: [3] })
+    await until(() => one.jobs.running === 0)
+    expect(redriven(kafka)).toEqual([])
+    expect((await one.own.current()).jobs.get(id)).toMatchObject({ acted: 0, end: { state: 'cancelled' } })
   })
 
   test('passes over letters whose original is gone, which stay open', async () => {
@@ -384,7 +531,8 @@ const actsOn = (kafka: FakeKafka, open = (id: string) => kafka.transactor(id)): 
 
 test('a transaction of acts that a restarted broker has forgotten to end does not stop the next one', async () => {
   const kafka = new FakeKafka().createTopic('kt.t.s.acts')
-  const perform = async (act: ActRecord, acts = actsOn(kafka)) => {
+  const acts = actsOn(kafka)
+  const perform = async (act: ActRecord) => {
     await acts.of(STREAM).perform(async () => ({ records: [], acts: [act], result: undefined }))
     await acts.close()
   }
@@ -395,7 +543,9 @@ test('a transaction of acts that a restarted broker has forgotten to end does no
     await perform(JOB)
     kafka.onMark = () => 'written'
     await perform({ ...JOB, id: 'next' })
-    expect([...(await actsOn(kafka).of(STREAM).current()).jobs.keys()]).toEqual(['next'])
+    // What the client before held to be done was not.
+    for (const each of [acts, actsOn(kafka)])
+      expect([...(await each.of(STREAM).current()).jobs.keys()]).toEqual(['next'])
   })().finally(() => {
     isDone = true
   })
@@ -456,6 +606,13 @@ test('acts that wait for Kafka have a bound', async () => {
   const kinds = await Promise.all(answers)
   expect(kinds.filter((kind) => kind === 'overloaded')).toHaveLength(50)
   expect(kinds.filter((kind) => kind === 'kafka-unavailable')).toHaveLength(100)
+})
+
+test('acts that had their turn no longer count as waiting', async () => {
+  const acts = actsOn(new FakeKafka().createTopic('kt.t.s.acts'))
+  const perform = () => acts.of(STREAM).perform(async () => ({ records: [], acts: [], result: 'done' }))
+  for (let index = 0; index < 150; index++) expect(await perform()).toBe('done')
+  await acts.close()
 })
 
 test('so many jobs of a stream run, and others are refused until one ends', () => {
