@@ -4,6 +4,7 @@ import type { IncomingRecord } from '../../shared/events/record.ts'
 import type { ProblemError } from '../../shared/http/problem.ts'
 import type { Range, RangeReader } from '../../shared/kafka/types.ts'
 import { FakeKafka } from '../../shared/testing/fake-kafka.ts'
+import { simulateTime } from '../../shared/testing/simulated-time.ts'
 import { budgetOf, outgoing } from '../testing/console.ts'
 import { Budget, isComplete, merged, type Searched, scan, type Wanted } from './scan.ts'
 
@@ -131,6 +132,30 @@ describe('a scan', () => {
       },
     )
     expect(searched[0]?.searched).toEqual({ from: 0, to: 6_000 })
+  })
+
+  test('that gets no answer ends when its time is over, and reports what came before', async () => {
+    const { reader } = topicWith(20_000)
+    let reads = 0
+    const stuck: RangeReader = {
+      ...reader,
+      read: (ranges, onRecord, options) =>
+        ++reads === 1
+          ? reader.read(ranges, onRecord, options)
+          : new Promise((_, reject) => options?.signal?.addEventListener('abort', () => reject(new Error('aborted')))),
+    }
+    const time = simulateTime(1)
+    try {
+      const budget = budgetOf(1_000_000, 50)
+      const scanning = scan(stuck, [at(0, 0, 20_000)], { order: 'oldest', budget }, () => undefined)
+      await time.pass(40)
+      expect([reads, budget.isLate]).toEqual([2, false])
+      await time.pass(20)
+      expect((await scanning)[0]?.searched).toEqual({ from: 0, to: 6_000 })
+      expect(budget.isLate).toBe(true)
+    } finally {
+      time.end()
+    }
   })
 
   test('fails with a problem when Kafka cannot be read', async () => {
