@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'bun:test'
 import { FakeKafka } from '../../shared/testing/fake-kafka.ts'
+import { simulateTime } from '../../shared/testing/simulated-time.ts'
 import { encodeAhead } from '../ahead.ts'
 import type { ConsumerStatusz } from '../statusz.ts'
 import { consoleOn, outgoing } from '../testing/console.ts'
@@ -42,6 +43,15 @@ describe('the status of a stream', () => {
         { partition: 1, state: 'not assigned', committed: -1, end: 10, lag: 10, waiting: 1 },
       ],
     })
+  })
+
+  test('of a lag too large to be counted is that of offsets, without what was done ahead', async () => {
+    const { kafka, append, commit, of } = setUp(1)
+    append(0, 300)
+    commit(0, 10, encodeAhead(10, [20, 30, 250]))
+    // Not known without reading them: a transaction's marker, or a record that compaction removed.
+    kafka.log({ topic: INPUT, partition: 0 }).lose(100)
+    expect(await of()).toMatchObject({ lag: 287, partitions: [{ committed: 10, end: 300, lag: 287 }] })
   })
 
   test('counts no records that retention has deleted', async () => {
@@ -89,6 +99,35 @@ describe('the status of a stream', () => {
     expect(known.consumers[0]).toMatchObject({ ready: false, faults: ['commits: none for 9 s'], partitions: [1] })
     expect(JSON.stringify(known)).not.toContain('other')
     await member.close()
+  })
+
+  test('has the rate of what was committed since an earlier look, of at least a second before', async () => {
+    const { append, commit, of } = setUp(2)
+    append(0, 100)
+    append(1, 100)
+    commit(0, 10)
+    const time = simulateTime(1)
+    try {
+      expect((await of()).rates.done).toBeUndefined()
+      await time.pass(500)
+      commit(0, 20)
+      expect((await of()).rates.done).toBeUndefined()
+      await time.pass(1_500)
+      commit(0, 40)
+      commit(1, 5)
+      expect((await of()).rates.done).toBe(17.5)
+      await time.pass(1_000)
+      commit(1, 15)
+      expect((await of()).rates.done).toBe(10)
+      // A topic that was made anew begins anew.
+      await time.pass(2_000)
+      commit(0, 1)
+      expect((await of()).rates.done).toBe(0)
+      await time.pass(61_000)
+      expect((await of()).rates.done).toBeUndefined()
+    } finally {
+      time.end()
+    }
   })
 
   test('has the rate of the last minute', async () => {
