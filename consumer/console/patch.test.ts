@@ -27,6 +27,21 @@ test('an operation that does not apply is named, and says nothing of the values'
   expect(apply('{}', { op: 'add', path: '/a' })).toBe('0: `value` is required')
 })
 
+test.each([
+  ['{"a":1,"b":2}', '{"a":1}'],
+  ['{"a":1}', '{"a":1,"b":2}'],
+  ['{"a":1}', '{"b":1}'],
+  ['{}', '[]'],
+  ['[]', '{}'],
+  ['["x"]', '{"0":"x"}'],
+  ['[1,2]', '[2,1]'],
+  ['1', '"1"'],
+  ['null', '{}'],
+])('the value %s is not %s', (document, value) => {
+  const test: Operation = { op: 'test', path: '/v', value: jsonOf(value)?.value }
+  expect(apply(`{"v":${document}}`, test)).toBe('0: the value at /v is another')
+})
+
 test('no pointer leads out of the document', () => {
   for (const name of ['toString', 'constructor', 'hasOwnProperty', '__proto__']) {
     const was = Object.getOwnPropertyNames(Object.prototype.toString).length

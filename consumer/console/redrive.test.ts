@@ -292,6 +292,20 @@ describe('an edit of masked data', () => {
     expect(edited({ patch: [{ op: 'remove', path: '/ssn' }] })).not.toContain('ssn')
   })
 
+  test('by patch keeps values that lie in each other', () => {
+    const value = '{"list":[{"more":"s3cret","x":1},{"more":"y"}],"n":1}'
+    const redact = ['/list/0/more', '/list/*']
+    const patch: Edit['patch'] = [{ op: 'replace', path: '/n', value: 2 }]
+    expect(json(redrive({ value }, { patch }, redact).record)).toBe(value.replace('"n":1', '"n":2'))
+  })
+
+  test('by patch takes a text for what it is, also one that looks like a mark', () => {
+    for (const value of ['masked 0', 'masked 1', 'masked'])
+      expect(edited({ patch: [{ op: 'replace', path: '/ssn', value }] })).toBe(
+        DATA.replace('"ssn":"s3cret"', `"ssn":"${value}"`),
+      )
+  })
+
   test.each([
     [[{ op: 'copy', from: '/ssn', path: '/name' }]],
     [[{ op: 'move', from: '/ssn', path: '/seen' }]],
@@ -406,7 +420,14 @@ describe('what is sent', () => {
     kafka.deleteRecords({ topic: INPUT, partition: 1 }, 1)
     kafka.append(outgoing({ partition: 0 }))
     kafka.createTopic('kt.other.events').append(outgoing({ topic: 'kt.other.events' }))
-    for (const origin of [`${INPUT}/1/0`, `${INPUT}/1/2`, 'kt.other.events/0/0', 'nonsense', `${INPUT}/1/1/2`])
+    for (const origin of [
+      `${INPUT}/1/0`,
+      `${INPUT}/1/2`,
+      `${INPUT}/2/0`,
+      'kt.other.events/0/0',
+      'nonsense',
+      `${INPUT}/1/1/2`,
+    ])
       expect(await of(letterOf(tooLarge(origin)))).toBeUndefined()
     expect(await of(letterOf(tooLarge(`${INPUT}/1/1`)))).toBeDefined()
   })
@@ -480,7 +501,7 @@ describe('a letter without its value', () => {
   test('is not redriven from another event, topic, or a partition that is none', async () => {
     const other = recordOf('kt.t.s', { ...EVENT, ce_id: '2' }, Buffer.from('1'))
     expect(await redriven(withOrigin('kt.t.s/0/0'), other)).toBe('conflict')
-    for (const origin of ['kt.other.s/0/0', 'kt.t.s.dlq/0/0', 'kt.t.s/999999999/0', 'kt.t.s/0/7', ''])
+    for (const origin of ['kt.other.s/0/0', 'kt.t.s.dlq/0/0', 'kt.t.s/1/0', 'kt.t.s/999999999/0', 'kt.t.s/0/7', ''])
       expect(await redriven(withOrigin(origin))).toBe('conflict')
   })
 })
