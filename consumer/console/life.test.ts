@@ -141,6 +141,15 @@ describe('an event is found', () => {
     expect(found.complete).toBe(true)
   })
 
+  test('by its trace, up to ten of them', async () => {
+    const { append, look } = setUp(2)
+    const headers = { traceparent: `00-${TRACE}-00f067aa0ba902b7-01` }
+    for (let index = 0; index < 11; index++) append({ id: `e${index}`, partition: index % 2, headers })
+    const found = await look({ traceId: TRACE })
+    expect(found.events).toHaveLength(10)
+    expect(found.complete).toBe(false)
+  })
+
   test('by a UUIDv7 near its time, and also far from it', async () => {
     const uuid = (ms: number): string => {
       const hex = ms.toString(16).padStart(12, '0')
@@ -272,6 +281,14 @@ describe('its life', () => {
     })
   })
 
+  test('is pending from the committed offset on', async () => {
+    const { append, commit, look } = setUp()
+    for (const id of ['a', 'b']) append({ id })
+    commit(1)
+    const all = await Promise.all(['a', 'b'].map((id) => look({ id })))
+    expect(all.map((one) => one.events[0]?.state)).toEqual(['unknown', 'pending'])
+  })
+
   test('is committed also where it was done ahead of the committed offset', async () => {
     const { append, commit, look } = setUp()
     for (const id of ['a', 'b', 'c']) append({ id })
@@ -377,6 +394,22 @@ describe('its life', () => {
     expect((await look({ id: 'e' })).events[0]).toMatchObject({ state: 'processed' })
   })
 
+  test('goes on with its own redrive, not with a repeat of it or with that of another source', async () => {
+    const { append, at, look, act } = setUp()
+    append({ id: 'e' })
+    at('dlq', { id: 'e', ...failed(0) })
+    act(0, NOW_MS + 1)
+    append({ id: 'e' })
+    append({ id: 'e', source: '/other', headers: { 'kt-generation': '1' } })
+    append({ id: 'e', headers: { 'kt-generation': '1', 'kt-redriven-from': `${INPUT}.dlq/0/0` } })
+    const found = await look({ receipt: { partition: 0, offset: 0 } })
+    expect(states(found)).toEqual([['dead', 'pending']])
+    expect(found.events[0]?.generations).toMatchObject([
+      { record: { offset: 0 }, repeats: [] },
+      { record: { offset: 3 }, repeats: [] },
+    ])
+  })
+
   test('begins with what there is where retention has deleted its beginning', async () => {
     const { kafka, append, at, look, act } = setUp()
     append({ id: 'e' })
@@ -417,6 +450,29 @@ describe('its life', () => {
     at('processed', { id: 'e', atMs: NOW_MS + 60_000, headers: { 'kt-received-at': String(NOW_MS) } })
     const budget = budgetOf()
     expect(states(await look({ id: 'e' }, budget))).toEqual([['processed']])
+    // Most of them were not read.
+    expect(budget.passed).toBeLessThan(15_000)
+  })
+
+  test.each([
+    ['long before', 20_000, 5_000, 30_001],
+    ['among', 20_000, 20_000, 15_000],
+    ['long after', 5_000, 25_000, 30_001],
+  ])('has its outcome %s those of events that came in with it', async (_, expectedAt, isAt, mostRead) => {
+    const { append, at, commit, look } = setUp()
+    const received = (index: number) => ({ 'kt-received-at': String(NOW_MS + index * 10) })
+    append({ id: 'e', atMs: NOW_MS, headers: received(expectedAt) })
+    commit(1)
+    for (let index = 0; index < 30_000; index++)
+      at('processed', {
+        id: index === isAt ? 'e' : `x${index}`,
+        atMs: NOW_MS + index,
+        headers: received(index === isAt ? expectedAt : index),
+      })
+    const budget = budgetOf()
+    expect((await look({ id: 'e' }, budget)).events[0]?.generations).toMatchObject([{ outcome: { offset: isAt } }])
+    // No outcome is read twice.
+    expect(budget.passed).toBeLessThanOrEqual(mostRead)
   })
 
   test('says nothing of masked data', async () => {
