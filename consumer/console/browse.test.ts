@@ -2,7 +2,6 @@ import { describe, expect, test } from 'bun:test'
 import fc from 'fast-check'
 import { NO_HEADERS } from '../../shared/events/headers.ts'
 import type { IncomingRecord } from '../../shared/events/record.ts'
-import type { ProblemError } from '../../shared/http/problem.ts'
 import { FakeKafka } from '../../shared/testing/fake-kafka.ts'
 import { problemOf } from '../../shared/testing/problem.ts'
 import { budgetOf, consoleOn, type Given, outgoing, SHOWING } from '../testing/console.ts'
@@ -123,20 +122,46 @@ describe('a page', () => {
 
   test.each([
     'x',
-    'n',
-    'n.',
-    'n.0',
-    'n.0-0',
-    'n.0-0-0-0',
-    'n.1-0-0',
-    'n.-1-0-0',
-    'o.0-0-0',
-    'n.0-zzzzzzzzzzzzzzz-0',
-    'n.a-b-c.',
+    'input-newest',
+    'input-newest.',
+    'input-newest.0',
+    'input-newest.0-0',
+    'input-newest.0-0-0-0',
+    'input-newest.1-0-0',
+    'input-newest.-1-0-0',
+    'input-newest.0-zzzzzzzzzzzzzzz-0',
+    'input-newest.0-0-0.',
+    'input-newest.a-b-c.',
+    'input-oldest.0-0-0',
+    'dlq-newest.0-0-0',
   ])('has no cursor %s', async (cursor) => {
     const { page } = streamWith(1)
-    const error = await page({ cursor }).catch((thrown: unknown) => thrown)
-    expect((error as ProblemError).problem.kind).toBe('invalid-parameters')
+    expect((await problemOf(() => page({ cursor }))).kind).toBe('invalid-parameters')
+  })
+
+  test.each([
+    ['input-newest.0-zzzzz-0', { from: 3, to: 10 }],
+    ['input-newest.0-5-0', { from: 3, to: 5 }],
+    ['input-newest.0-2-0', undefined],
+    ['input-newest.0-zzzzz-zzzzz', undefined],
+    ['input-oldest.0-0-zzzzz', { from: 3, to: 10 }],
+    ['input-oldest.0-5-8', { from: 5, to: 8 }],
+    ['input-oldest.0-0-2', undefined],
+    ['input-oldest.0-zzzzz-zzzzz', undefined],
+  ])('from the cursor %s on stays within the offsets that there are', async (cursor, within) => {
+    const { kafka, append, page } = streamWith(1)
+    for (let index = 0; index < 10; index++) append({ id: `e${index}` })
+    kafka.deleteRecords({ topic: 'kt.acme.events', partition: 0 }, 3)
+    const { records, searched, ...more } = await page({
+      cursor,
+      order: cursor.includes('newest') ? 'newest' : 'oldest',
+    })
+    const ranges = within === undefined ? [] : [within]
+    expect(searched).toEqual(
+      ranges.map((range) => ({ topic: 'kt.acme.events', partition: 0, wanted: range, searched: range })),
+    )
+    expect(records).toHaveLength(within === undefined ? 0 : within.to - within.from)
+    expect(more).toEqual({ complete: true })
   })
 
   test('whose records were deleted meanwhile goes on with what is left', async () => {
@@ -229,6 +254,36 @@ describe('walking all pages', () => {
         },
       ),
       { numRuns: 150 },
+    )
+  })
+})
+
+describe('pages of many records', () => {
+  test.each(ORDERS)('have the %s first, and go on where the one before ended', async (order) => {
+    const { append, page } = streamWith(2)
+    for (let index = 0; index < 20_000; index++) append({ partition: index % 2, atMs: 1_000 + index })
+    const expected = Array.from({ length: 20_000 }, (_, index) => `${index % 2}/${Math.floor(index / 2)}`)
+    if (order === 'newest') expected.reverse()
+    let cursor: string | undefined
+    for (let at = 0; at < 12; at += 3) {
+      const next = await page({ order, limit: 3, cursor })
+      expect(next.records.map(nameOf)).toEqual(expected.slice(at, at + 3))
+      cursor = next.cursor
+    }
+  })
+
+  test.each(ORDERS)('have the %s first also where a partition has them far from its end', async (order) => {
+    const { append, page } = streamWith(2)
+    // What is wanted of partition 1 is newer, or older, than all of partition 0, and behind 5,000 other records.
+    const sign = order === 'newest' ? 1 : -1
+    for (let index = 0; index < 10_000; index++) {
+      append({ partition: 0, id: 'wanted', atMs: 100_000 + index })
+      const isWanted = order === 'newest' ? index < 5_000 : index >= 5_000
+      append({ partition: 1, id: isWanted ? 'wanted' : 'other', atMs: 100_000 + sign * 20_000 + index })
+    }
+    const { records } = await page({ order, limit: 3, filter: { id: 'wanted' } })
+    expect(records.map(nameOf)).toEqual(
+      order === 'newest' ? ['1/4999', '1/4998', '1/4997'] : ['1/5000', '1/5001', '1/5002'],
     )
   })
 })
