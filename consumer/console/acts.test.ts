@@ -75,7 +75,7 @@ describe('an act', () => {
     expect(kafka.records(ACTS)).toHaveLength(1)
   })
 
-  test('is done once also by a console whose client is open already, however many ask for it at the same time', async () => {
+  test('is done once also with a client that is open already', async () => {
     const kafka = new FakeKafka()
     const { own } = consoleIn(kafka)
     await own.perform(async () => ({ records: [outgoing()], acts: [], result: undefined }))
