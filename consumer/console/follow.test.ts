@@ -3,12 +3,13 @@ import fc from 'fast-check'
 import pino from 'pino'
 import { headersOf } from '../../shared/events/headers.ts'
 import type { IncomingRecord } from '../../shared/events/record.ts'
-import type { ProblemError } from '../../shared/http/problem.ts'
 import type { RangeReader } from '../../shared/kafka/types.ts'
 import { createLogger } from '../../shared/service/logger.ts'
+import { turn } from '../../shared/service/retry.ts'
 import { FakeKafka } from '../../shared/testing/fake-kafka.ts'
+import { problemOf } from '../../shared/testing/problem.ts'
 import { eachLine } from '../../shared/testing/service-process.ts'
-import { simulateTime } from '../../shared/testing/simulated-time.ts'
+import { type SimulatedTime, simulateTime } from '../../shared/testing/simulated-time.ts'
 import { until } from '../../shared/testing/until.ts'
 import { consoleOn, type Given, outgoing } from '../testing/console.ts'
 import {
@@ -76,9 +77,10 @@ function hubsOn(partitions = 2, limits: { maxFollowers?: number; followerMaxByte
   const { stream, readers } = consoleOn(kafka, { partitions })
   const stopping = new AbortController()
   const cut: string[] = []
+  const closed: string[] = []
   const hubs = new Hubs({
     readers,
-    openReader: () => kafka.reader(),
+    openReader: ({ input }) => ({ ...kafka.reader(), close: async () => void closed.push(input) }),
     maxFollowers: 10,
     followerMaxBytes: 2 ** 20,
     ...limits,
@@ -110,11 +112,21 @@ function hubsOn(partitions = 2, limits: { maxFollowers?: number; followerMaxByte
     return {
       lines,
       ids: () => values('data').map((one) => (JSON.parse(one) as Outcome).id),
+      positions: () => values('id'),
       lastId: () => values('id').at(-1) ?? '',
       leave: () => gone.abort(),
     }
   }
-  return { kafka, stream, readers, hubs, append, follow, cut }
+  return { kafka, stream, readers, hubs, append, follow, cut, closed }
+}
+
+async function inSimulatedTime(run: (time: SimulatedTime) => Promise<void>): Promise<void> {
+  const time = simulateTime(1)
+  try {
+    await run(time)
+  } finally {
+    time.end()
+  }
 }
 
 describe('a follower', () => {
@@ -138,6 +150,24 @@ describe('a follower', () => {
     })
   })
 
+  test('that catches up has the position after each outcome as its id', async () => {
+    const { append, follow } = hubsOn()
+    for (const id of ['a', 'b', 'c', 'd']) append(id)
+    const one = await follow('0.0_0.0')
+    await until(() => one.ids().length === 4)
+    expect(one.positions()).toEqual(['0.0_0.0', '1.0_0.0', '2.0_0.0', '3.0_0.0', '4.0_0.0'])
+  })
+
+  test('of a position from before partitions were added gets all of the new ones', async () => {
+    const { append, follow } = hubsOn(2)
+    append('a')
+    const one = await follow('1_0')
+    append('b', { partition: 1 })
+    append('c', { partition: 1, topic: DLQ })
+    await until(() => one.ids().length === 2)
+    expect(one.positions()).toEqual(['1.0_0.0', '1.1_0.0', '1.1_0.1'])
+  })
+
   test('that resumes gets each outcome after its last one, once', async () => {
     const { append, follow } = hubsOn()
     const first = await follow()
@@ -149,7 +179,8 @@ describe('a follower', () => {
       append(`b${index}`, { partition: index % 2, topic: index === 2 ? DLQ : PROCESSED })
     const second = await follow(last)
     append('c')
-    await until(() => second.ids().length === 6)
+    await until(() => second.ids().length >= 6)
+    await turn()
     expect(second.ids().toSorted()).toEqual(['b0', 'b1', 'b2', 'b3', 'b4', 'c'])
   })
 
@@ -176,6 +207,7 @@ describe('a follower', () => {
             await Promise.resolve()
           }
           await until(() => one.ids().length >= expected.length)
+          await turn()
           expect(one.ids().map(String).toSorted()).toEqual(expected.toSorted())
           one.leave()
         },
@@ -199,63 +231,156 @@ describe('a follower', () => {
     for (let index = 0; index < 5; index++) append(`a${index}`)
     kafka.deleteRecords({ topic: PROCESSED, partition: 0 }, 3)
     for (const since of ['9.0_0.0', '1.0_0.0', '4.0.0_0.0.0', '4.0_0.1']) {
-      const error = await follow(since).catch((thrown: unknown) => thrown)
-      expect((error as ProblemError).problem).toMatchObject({
+      expect(await problemOf(() => follow(since))).toMatchObject({
         kind: 'unknown-position',
         extensions: { resume: '5.0_0.0' },
       })
     }
     expect(hubs.followers).toBe(0)
-    expect((await follow('3.0_0.0')).lines).toBeDefined()
+    const one = await follow('3.0_0.0')
+    await until(() => one.ids().length === 2)
+    expect(one.ids()).toEqual(['a3', 'a4'])
   })
 
   test('that is one too many is refused, until another leaves', async () => {
     const { hubs, follow } = hubsOn(1, { maxFollowers: 1 })
     const one = await follow()
-    const error = await follow().catch((thrown: unknown) => thrown)
-    expect((error as ProblemError).problem).toMatchObject({ kind: 'overloaded', retryAfterSeconds: 10 })
+    expect(await problemOf(() => follow())).toMatchObject({ kind: 'overloaded', retryAfterSeconds: 10 })
     one.leave()
     expect(hubs.followers).toBe(0)
     await follow()
+    expect(hubs.followers).toBe(1)
   })
 
   test('whose client reads too slowly is told so and can resume without a gap', async () => {
     const { append, stream, hubs, cut, follow } = hubsOn(1, { followerMaxBytes: 2_000 })
-    const gone = new AbortController()
-    const body = await followOutcomes(hubs, stream, undefined, () => true, gone.signal)
+    const body = await followOutcomes(hubs, stream, undefined, () => true, new AbortController().signal)
+    const slow = body.getReader()
     const other = await follow()
-    for (let index = 0; index < 50; index++) {
-      append(`a${index}`)
+    let read = ''
+    const names = Array.from({ length: 50 }, (_, index) => `a${index}`)
+    for (const [index, name] of names.entries()) {
+      append(name)
       await until(() => other.ids().length === index + 1)
+      // It reads the first three, and no more.
+      if (index < 3) read += new TextDecoder().decode((await slow.read()).value)
     }
     expect(cut).toEqual(['behind'])
-    const text = await new Response(body).text()
-    expect(text).toContain('event: end\ndata: {"reason":"behind"')
-    // It has read nothing, so that it begins anew.
-    expect(text).not.toContain('event: outcome')
     expect(hubs.followers).toBe(1)
+    const end = new TextDecoder().decode((await slow.read()).value)
+    expect(end).toStartWith('event: end\ndata: {"reason":"behind"')
+    expect((await slow.read()).done).toBe(true)
+    const rest = await follow(read.match(/(?<=^id: ).*/gm)?.at(-1))
+    await until(() => rest.ids().length >= 47)
+    await turn()
+    const had = read.match(/(?<=^data: ).*/gm) ?? []
+    expect([...had.map((one) => JSON.parse(one).id), ...rest.ids()]).toEqual(names)
   })
 
   test('is told that the service stops, after what waits for it', async () => {
-    const { append, hubs, follow, cut } = hubsOn(1)
-    const one = await follow()
+    const { append, stream, hubs, follow, cut } = hubsOn(1)
+    const body = await followOutcomes(hubs, stream, undefined, () => true, new AbortController().signal)
+    const other = await follow()
     append('a')
-    await until(() => one.ids().length === 1)
+    await until(() => other.ids().length === 1)
     await hubs.close()
-    await until(() => one.lines.includes('event: end'))
-    expect(one.lines.at(-1)).toContain('"reason":"draining"')
-    expect(cut).toEqual(['draining'])
+    const events = (await new Response(body).text()).match(/(?<=^event: ).*/gm)
+    expect(events).toEqual(['outcome', 'end'])
+    await until(() => other.lines.includes('event: end'))
+    expect(other.lines.at(-1)).toContain('"reason":"draining"')
+    expect(cut).toEqual(['draining', 'draining'])
   })
 
-  test('is told that outcomes cannot be read', async () => {
+  test('that gets nothing is told its position every 10 to 20 s', () =>
+    inSimulatedTime(async (time) => {
+      const { append, follow } = hubsOn(1)
+      const one = await follow(undefined, () => false)
+      append('a')
+      for (const least of [1, 2, 3]) {
+        await time.pass(20_000)
+        expect(one.lines.filter((line) => line === ': nothing new').length).toBeGreaterThanOrEqual(least)
+        expect(one.lines.slice(-2)).toEqual([': nothing new', 'id: 1_0'])
+      }
+    }))
+
+  test('that comes again within 30 s finds the stream still followed, and goes on', () =>
+    inSimulatedTime(async (time) => {
+      const { append, follow, cut, closed } = hubsOn(1)
+      const first = await follow()
+      await time.pass(1_000)
+      first.leave()
+      await time.pass(29_000)
+      const second = await follow()
+      await time.pass(60_000)
+      append('a')
+      await time.pass(0)
+      expect([second.ids(), cut, closed]).toEqual([['a'], [], []])
+    }))
+
+  test('that leaves last ends the reading of its stream after 30 s, and the next one begins it anew', () =>
+    inSimulatedTime(async (time) => {
+      const { append, stream, hubs, follow, closed } = hubsOn(1)
+      const [one, other] = [await follow(), await follow()]
+      await time.pass(1_000)
+      one.leave()
+      await time.pass(60_000)
+      expect([hubs.followers, closed]).toEqual([1, []])
+      other.leave()
+      await time.pass(29_000)
+      expect([hubs.followers, closed]).toEqual([0, []])
+      await time.pass(2_000)
+      expect(closed).toEqual([stream.input])
+      const next = await follow()
+      append('a')
+      await time.pass(0)
+      expect(next.ids()).toEqual(['a'])
+    }))
+
+  test('of a 51st stream is refused until one of the others is not followed any more', () =>
+    inSimulatedTime(async (time) => {
+      const { kafka, stream, hubs } = hubsOn(1, { maxFollowers: 100 })
+      const { signal } = new AbortController()
+      const follow = (number: number, gone = signal) => {
+        const input = `kt.acme.s${number}`
+        for (const role of ['', '.processed', '.dlq']) kafka.createTopic(`${input}${role}`)
+        return followOutcomes(hubs, { ...stream, input }, undefined, () => true, gone)
+      }
+      const leaving = new AbortController()
+      for (let number = 0; number < 50; number++) await follow(number, number === 0 ? leaving.signal : signal)
+      expect(await problemOf(() => follow(50))).toMatchObject({ kind: 'overloaded', retryAfterSeconds: 30 })
+      await follow(7)
+      expect(hubs.followers).toBe(51)
+      leaving.abort()
+      await time.pass(31_000)
+      await follow(50)
+      expect(hubs.followers).toBe(51)
+    }))
+
+  test('is told that outcomes cannot be read, and the next one gets them once they can be', async () => {
     const { kafka, append, follow, cut } = hubsOn(1)
     const one = await follow()
     await until(() => one.lines.length > 0)
-    kafka.deleteRecords({ topic: PROCESSED, partition: 0 }, 5)
+    kafka.deleteRecords({ topic: PROCESSED, partition: 0 }, 2)
     append('a', { topic: DLQ })
     await until(() => cut.length > 0)
     expect(cut).toEqual(['unreadable'])
     await until(() => one.lines.includes('event: end'))
+    for (const id of ['b', 'c']) append(id)
+    const next = await follow()
+    append('d')
+    await until(() => next.ids().length === 1)
+    expect(next.ids()).toEqual(['d'])
+  })
+
+  test('for which Kafka does not answer is refused, and the next one is served', async () => {
+    const { kafka, append, hubs, follow } = hubsOn(1)
+    kafka.latency = () => Promise.reject(new Error('gone'))
+    expect((await problemOf(() => follow())).kind).toBe('kafka-unavailable')
+    expect(hubs.followers).toBe(0)
+    kafka.latency = async () => undefined
+    const next = await follow()
+    append('a')
+    await until(() => next.ids().length === 1)
   })
 })
 
@@ -272,6 +397,32 @@ describe('one outcome', () => {
     const gone = AbortSignal.abort()
     expect(await nextOutcome(hub, () => true, 10_000, gone)).toBeUndefined()
   })
+
+  test('is not waited for any longer once it is there', async () => {
+    const { append, hubs, stream, follow } = hubsOn(1)
+    const other = await follow()
+    const asked: unknown[] = []
+    const matches = ({ id }: Outcome): boolean => asked.push(id) === 2
+    const waiting = nextOutcome(await hubs.of(stream), matches, 10_000, new AbortController().signal)
+    for (const id of ['a', 'b']) append(id)
+    await waiting
+    for (const id of ['c', 'd']) append(id)
+    await until(() => other.ids().length === 4)
+    expect(asked).toEqual(['a', 'b'])
+  })
+
+  test('is not waited for where its stream is not followed any more', () =>
+    inSimulatedTime(async (time) => {
+      const { hubs, stream } = hubsOn(1)
+      const hub = await hubs.of(stream)
+      await hubs.close()
+      let found: unknown = 'nothing yet'
+      void nextOutcome(hub, () => true, 10_000, new AbortController().signal).then((record) => {
+        found = record
+      })
+      await time.pass(0)
+      expect(found).toBeUndefined()
+    }))
 })
 
 const STREAM: Stream = { tenant: 't', name: 's', input: 'kt.t.s', partitions: 2, redact: [] }
@@ -340,28 +491,60 @@ const places = (count: number, partition = 0, from = 0) =>
   Array.from({ length: count }, (_, n) => `${partition}/${from + n}`)
 
 test('a follower with a position of another console, which has read more, gets nothing twice, and its ids do not go back', async () => {
-  const { promise: held, resolve: release } = Promise.withResolvers<void>()
-  const kafkaOf: { kafka?: FakeKafka } = {}
+  const { promise: deliver, resolve } = Promise.withResolvers<(records: IncomingRecord[]) => void>()
   const follows = {
-    follow: async (...args: Parameters<RangeReader['follow']>) => {
-      await held
-      await kafkaOf.kafka?.reader().follow(...args)
+    follow: (_, onRecords, signal) => {
+      resolve(onRecords)
+      return new Promise((done) => signal.addEventListener('abort', () => done()))
     },
   } as RangeReader
   const { kafka, write, follow, ending } = setUp({ follows })
-  kafkaOf.kafka = kafka
   // Opens the hub, which reads nothing yet.
-  const other = await follow()
-  write(5)
+  await follow()
+  write(4)
   const ahead = await follow([4, 0])
+  await until(() => ahead.ids.length === 1)
+  const take = await deliver
+  const records = (partition: number) => [...kafka.records('kt.t.s.processed', partition)]
   write(1, 1)
-  release()
-  await until(() => other.places.length === 6)
+  take(records(1))
+  await until(() => ahead.places.length === 1)
+  write(1)
+  take(records(0))
   await until(() => ahead.places.length === 2)
-  expect(ahead.places.sort()).toEqual(['0/4', '1/0'])
-  expect(Math.min(...ahead.ids.map(([first = 0]) => first))).toBe(4)
+  await turn()
+  expect(ahead.places).toEqual(['1/0', '0/4'])
+  expect(ahead.ids).toEqual([
+    [4, 0],
+    [4, 1],
+    [5, 1],
+  ])
   ending.abort()
 })
+
+test('a client that reads nothing has no more of the log read for it', () =>
+  inSimulatedTime(async (time) => {
+    let reads = 0
+    const reading: { reader?: RangeReader } = {}
+    const run = setUp({
+      reads: {
+        read: async (...args) => {
+          reads++
+          await reading.reader?.read(...args)
+        },
+      } as RangeReader,
+    })
+    reading.reader = run.kafka.reader()
+    run.write(5_000)
+    const at = { processed: [0, 0], dlq: [0, 0] }
+    const body = await followOutcomes(run.hubs, STREAM, at, () => true, run.ending.signal)
+    await time.pass(5_000)
+    expect(reads).toBe(1)
+    const got = read(body)
+    expect(await time.until(() => got.places.length === 5_000, 60_000)).toBe(true)
+    expect([reads, got.places, run.cut]).toEqual([3, places(5_000), []])
+    run.ending.abort()
+  }))
 
 test('a follower gets the live outcomes though more are committed during each of its reads', async () => {
   let reads = 0
@@ -436,9 +619,8 @@ test('a client that reads is not cut off, however many outcomes come at once', a
   ending.abort()
 })
 
-test('followers are told to connect again when the stream has more partitions', async () => {
-  const time = simulateTime(1)
-  try {
+test('followers are told to connect again when the stream has more partitions', () =>
+  inSimulatedTime(async (time) => {
     let partitions = 2
     const topics = async () => new Map(['', '.processed', '.dlq'].map((role) => [`kt.t.s${role}`, partitions]))
     const run = setUp({ reads: { topics } as unknown as RangeReader })
@@ -446,10 +628,7 @@ test('followers are told to connect again when the stream has more partitions', 
     partitions = 3
     expect(await time.until(() => got.ends.length > 0, 20_000)).toBe(true)
     expect(got.ends).toEqual(['draining'])
-  } finally {
-    time.end()
-  }
-})
+  }))
 
 const ONE_PARTITION = { tenant: 't', name: 's', input: 'kt.t.s', partitions: 1, redact: [] }
 
