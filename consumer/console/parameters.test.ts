@@ -1,7 +1,9 @@
 import { describe, expect, test } from 'bun:test'
 import { Type } from '@sinclair/typebox'
+import type { Problem } from '../../shared/http/problem.ts'
 import { oneOf } from '../../shared/service/one-of.ts'
 import { problemOf } from '../../shared/testing/problem.ts'
+import { simulateTime } from '../../shared/testing/simulated-time.ts'
 import { Edit } from './acts-log.ts'
 import { MAX_BODY_BYTES, readBody, readQuery } from './parameters.ts'
 
@@ -141,6 +143,38 @@ describe('a body', () => {
     expect(fits).toHaveLength(MAX_BODY_BYTES)
     expect((await post(fits)).reason).toHaveLength(MAX_BODY_BYTES - 13)
     expect(await problemOf(() => post(`${fits} `))).toMatchObject(large)
+  })
+
+  test.each([
+    ['never comes', undefined],
+    ['trickles', 1_000],
+    ['comes just before the time is over', 29_980],
+  ])('that %s is refused after 30 s in all, and no more of it is read', async (_, everyMs) => {
+    const time = simulateTime(1)
+    try {
+      let isCancelled = false
+      let trickling: ReturnType<typeof setInterval> | undefined
+      const body = new ReadableStream<Uint8Array>({
+        start(controller) {
+          if (everyMs !== undefined) trickling = setInterval(() => controller.enqueue(Buffer.from(' ')), everyMs)
+        },
+        cancel: () => {
+          isCancelled = true
+          clearInterval(trickling)
+        },
+      })
+      let problem: Problem | undefined
+      void problemOf(() => post(body)).then((found) => {
+        problem = found
+      })
+      await time.pass(29_990)
+      expect([problem, isCancelled]).toEqual([undefined, false])
+      await time.pass(20)
+      expect(problem).toMatchObject({ kind: 'request-timeout', closes: true })
+      expect(isCancelled).toBe(true)
+    } finally {
+      time.end()
+    }
   })
 
   test('that is no JSON is malformed, also where it is no UTF-8', async () => {
