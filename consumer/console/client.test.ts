@@ -1,7 +1,7 @@
 import { expect, test } from 'bun:test'
 import { Value } from '@sinclair/typebox/value'
 import { simulateTime } from '../../shared/testing/simulated-time.ts'
-import { ApiError, Client, type ClientOptions, type Followed, UnreachableError } from './client.ts'
+import { ApiError, Client, type ClientOptions, type Followed, linesOf, UnreachableError } from './client.ts'
 import { readQuery } from './parameters.ts'
 import type { RouteDeps } from './route.ts'
 import { routes } from './routes.ts'
@@ -22,13 +22,16 @@ const problem = (status: number, kind: string, more: object = {}, headers: Recor
   )
 
 /** A body in parts; `open` leaves it open, `cut` breaks it off. */
-function bodyOf(parts: readonly string[], end: 'closed' | 'open' | 'cut' = 'closed'): ReadableStream<Uint8Array> {
+function bodyOf(
+  parts: readonly (string | Uint8Array)[],
+  end: 'closed' | 'open' | 'cut' = 'closed',
+): ReadableStream<Uint8Array> {
   const encoder = new TextEncoder()
   let next = 0
   return new ReadableStream({
     pull(controller) {
       const part = parts[next++]
-      if (part !== undefined) controller.enqueue(encoder.encode(part))
+      if (part !== undefined) controller.enqueue(typeof part === 'string' ? encoder.encode(part) : part)
       else if (end === 'closed') controller.close()
       else if (end === 'cut') controller.error(new Error('ECONNRESET'))
       else return new Promise<void>(() => undefined)
@@ -116,6 +119,22 @@ test('every request is one that the console’s table of routes allows', async (
   expect(new Set(matched)).toEqual(new Set(table.map(({ name }) => name)))
 })
 
+test.each([
+  ['find', (client: Client) => client.find('a/b', { id: 'c?/d' }), 'a%2Fb/events/c%3F%2Fd'],
+  ['outcome', (client: Client) => client.outcome('a/b', 'c?/d'), 'a%2Fb/events/c%3F%2Fd/outcome'],
+  ['job', (client: Client) => client.job('a/b', 'c?/d'), 'a%2Fb/jobs/c%3F%2Fd'],
+  ['cancelJob', (client: Client) => client.cancelJob('a/b', 'c?/d'), 'a%2Fb/jobs/c%3F%2Fd/cancel'],
+])('names with slashes stay names in the path of %s', async (_, ask, path) => {
+  let asked = ''
+  await ask(
+    clientOf(async (url) => {
+      asked = url
+      return new Response('{"result":{}}')
+    }),
+  )
+  expect(asked).toBe(`http://console.test/base/v1/streams/${path}`)
+})
+
 test('the key and the tenant go with every request', async () => {
   let seen: { url: string; authorization: string | null } | undefined
   const fetch: Fetch = async (url, { headers }) => {
@@ -172,6 +191,17 @@ test('a search tells its progress until its result, wherever the lines are split
     const client = clientOf(async () => new Response(bodyOf(parts)))
     const found = await client.find('s', { id: 'a' }, { onProgress: ({ searched }) => told.push(searched) })
     expect([told, found.complete]).toEqual([[5, 9], true])
+  }
+})
+
+test('characters of several bytes stay whole, wherever the bytes are split', async () => {
+  const line = '{"id":"é€😀"}'
+  const bytes = Buffer.from(`${line}\n${line}\n${line}`)
+  for (const size of [1, 2, 3, 5]) {
+    const parts = Array.from({ length: Math.ceil(bytes.length / size) }, (_, index) =>
+      bytes.subarray(index * size, (index + 1) * size),
+    )
+    expect(await Array.fromAsync(linesOf(new Response(bodyOf(parts))))).toEqual([line, line, line])
   }
 })
 
