@@ -1,4 +1,4 @@
-import { afterAll, expect, test } from 'bun:test'
+import { afterAll, expect, spyOn, test } from 'bun:test'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -272,6 +272,8 @@ test.each([
   [['dead-letters', 's', '--redrive'], 'there is no terminal to ask on'],
   [['dead-letters', 's', '--yes'], '--yes does not go without --redrive or --discard'],
   [['dead-letters', 's', '--jobs', '--type', 't'], '--type does not go with --jobs'],
+  [['dead-letters', 's', '--cancel', 'j1', '--redrive'], '--redrive does not go with --cancel'],
+  [['dead-letters', 's', '--cancel', 'j1', '--type', 't'], '--type does not go with --cancel'],
   [['dead-letters', 's', '--letter', '1/2', '--type', 't'], '--type does not go with --letter'],
   [['dead-letters', 's', '--letter', '1/2', '--edit', 'f'], '--edit goes with --redrive'],
   [['dead-letters', 's', '--edit', 'f', '--redrive', '--yes'], '--edit changes one event'],
@@ -306,6 +308,40 @@ test('a refusal says what to do, and nothing is on standard output', async () =>
     code: 64,
     err: ['What happened.', '  /query/x is no parameter'],
   })
+})
+
+test('what the console finds wrong with a body is a wrong argument', async () => {
+  const errors = [{ pointer: '/reason', detail: 'is too long' }]
+  const ran = await run(['pause', 'orders', '--reason', 'r'], {
+    console: { 'POST /v1/streams/orders/pause': problem(422, 'invalid-body', { errors }) },
+  })
+  expect(ran).toMatchObject({ code: 64, out: [], err: ['What happened.', '  /reason is too long'] })
+})
+
+test('Ctrl-C ends a search, before its answer and during it', async () => {
+  const ask = (answer: (stop: () => Error) => unknown): Promise<Ran> => {
+    const interrupt = new AbortController()
+    const stop = (): Error => {
+      interrupt.abort()
+      return interrupt.signal.reason
+    }
+    return run(['find', 'o-2', '--stream', 'orders'], {
+      console: { [FIND]: () => answer(stop) },
+      interrupt: interrupt.signal,
+    })
+  }
+  const interrupted = { code: 130, out: [], err: [] }
+  expect(await ask((stop) => Promise.reject(stop()))).toMatchObject(interrupted)
+  const breaksOff = (stop: () => Error): Response =>
+    new Response(
+      new ReadableStream({
+        pull(controller) {
+          controller.enqueue(new TextEncoder().encode('{"progress":{"searched":1,"of":2,"seconds":0.1}}\n'))
+          controller.error(stop())
+        },
+      }),
+    )
+  expect(await ask(breaksOff)).toMatchObject(interrupted)
 })
 
 test('a service that does not answer is named, with how to start it and the variable that names another', async () => {
@@ -460,11 +496,11 @@ const job = (more: Partial<Job> = {}): Job => ({
 const JOBS = 'POST /v1/streams/orders/jobs'
 
 /** Of a stream with so many open letters that match. */
-const jobConsole = (matches: number, looks: readonly unknown[]): Answers => {
+const jobConsole = (matches: number, looks: readonly unknown[], complete = true): Answers => {
   let look = 0
   return {
     [JOBS]: ({ body }) =>
-      (body as { dryRun?: boolean }).dryRun === true ? { matches, complete: true, searched: [] } : job(),
+      (body as { dryRun?: boolean }).dryRun === true ? { matches, complete, searched: [] } : job(),
     'GET /v1/streams/orders/jobs/j1': () => {
       const answer = looks[Math.min(look++, looks.length - 1)]
       return typeof answer === 'function' ? answer() : answer
@@ -516,6 +552,72 @@ test('another answer than yes or the count does nothing, and neither does a filt
   expect([none.code, none.out, bodiesOf(none).length]).toEqual([0, [], 1])
 })
 
+test.each([0, 12])('a count of %i that did not see all letters is the least that there are', async (matches) => {
+  const asked: string[] = []
+  const answering = (answer: string): Promise<Ran> =>
+    run(['dead-letters', 'orders', '--redrive'], {
+      console: jobConsole(matches, [job({ state: 'done', acted: 700, looked: 500 })], false),
+      ask: async (question) => {
+        asked.push(question)
+        return answer
+      },
+    })
+  expect(await answering('n')).toMatchObject({
+    code: 1,
+    out: [],
+    err: [`at least ${matches} open letters of orders match`, 'nothing was done'],
+  })
+  const ran = await answering('y')
+  expect(ran).toMatchObject({ code: 0, out: ['job j1 is done: 700 letters redriven'] })
+  expect(bodiesOf(ran)).toHaveLength(2)
+  const question = `redrive at least ${matches}? ${matches} or y to confirm: `
+  expect(asked).toEqual([question, question])
+})
+
+test('with --no-wait, a job is started and not looked at', async () => {
+  const ran = await run(['dead-letters', 'orders', '--redrive', '--yes', '--no-wait'], { console: jobConsole(12, []) })
+  expect([ran.code, ran.asked.map(({ method }) => method)]).toEqual([0, ['POST', 'POST']])
+  expect(ran.out).toEqual(['job j1 is started. Cancel it with: bun run kt -- dead-letters orders --cancel j1'])
+})
+
+test('a job is cancelled with a reason, and its state is shown', async () => {
+  const ran = await run(['dead-letters', 'orders', '--cancel', 'j1', '--reason', 'wrong filter'], {
+    console: {
+      'POST /v1/streams/orders/jobs/j1/cancel': () => job({ state: 'cancelled', acted: 3, detail: 'wrong filter' }),
+    },
+  })
+  expect([ran.code, bodiesOf(ran)]).toEqual([0, [{ reason: 'wrong filter' }]])
+  expect(ran.out).toEqual(['job j1 is cancelled: 3 letters redriven (wrong filter)'])
+})
+
+const CANCEL = 'The job goes on. Cancel it with: bun run kt -- dead-letters orders --cancel j1'
+
+test('a job that the console does not know any more is not looked at again', async () => {
+  const looks = [problem(404, 'unknown-job')]
+  const ran = await run(['dead-letters', 'orders', '--redrive', '--yes'], { console: jobConsole(12, looks) })
+  expect(ran).toMatchObject({ code: 1, out: [], err: ['12 open letters of orders match', CANCEL, 'What happened.'] })
+  expect(ran.asked.filter(({ method }) => method === 'GET')).toHaveLength(1)
+})
+
+test('a job whose console never answers again is waited for some minutes', async () => {
+  const time = simulateTime(1)
+  const gone = () => Promise.reject(Object.assign(new Error('advice'), { code: 'ECONNREFUSED' }))
+  let ran: Ran | undefined
+  void run(['dead-letters', 'orders', '--redrive', '--yes'], { console: jobConsole(12, [job(), gone]) }).then(
+    (done) => {
+      ran = done
+    },
+  )
+  try {
+    expect(await time.until(() => ran !== undefined, 60_000)).toBe(false)
+    expect(await time.until(() => ran !== undefined, 240_000)).toBe(true)
+    expect([ran?.code, ran?.out, ran?.err.slice(1, -1)]).toEqual([69, [], [CANCEL]])
+    expect(ran?.err.at(-1)).toStartWith('No answer from http://console.test: ECONNREFUSED.')
+  } finally {
+    time.end()
+  }
+})
+
 test('Ctrl-C leaves the job running, and says how to cancel it', async () => {
   const interrupt = new AbortController()
   const looks = [
@@ -529,7 +631,7 @@ test('Ctrl-C leaves the job running, and says how to cancel it', async () => {
     interrupt: interrupt.signal,
   })
   expect(ran.code).toBe(130)
-  expect(ran.err.at(-1)).toBe('The job goes on. Cancel it with: bun run kt -- dead-letters orders --cancel j1')
+  expect(ran.err.at(-1)).toBe(CANCEL)
   expect(ran.asked.some(({ path }) => path.endsWith('/cancel'))).toBe(false)
 })
 
@@ -554,6 +656,17 @@ test('one letter is redriven with an edit whose numbers keep their digits', asyn
   })
   expect([ran.code, body]).toEqual([0, '{"edit":{"data":{"n":12345678901234567890}}}'])
   expect(ran.out).toEqual(['redriven by ops-1 at 2026-11-29T11:30:00.000Z, edited'])
+})
+
+test('a letter that was acted on before is left as it is, and that is said', async () => {
+  const act = { act: 'discard', id: 'a', time: '2026-11-29T11:30:00.000Z', by: 'ops-1', job: 'j1', reason: 'test data' }
+  const ran = await run(['dead-letters', 'orders', '--letter', '3/77', '--redrive'], {
+    console: { 'POST /v1/streams/orders/dead-letters/3/77/redrive': () => ({ done: false, act }) },
+  })
+  expect([ran.code, ran.out]).toEqual([
+    0,
+    ['It was acted on before: discarded by ops-1 at 2026-11-29T11:30:00.000Z, job j1: test data'],
+  ])
 })
 
 test('one letter in full has its error, its attempts and its data', async () => {
@@ -773,34 +886,59 @@ test('with --wait, outcomes are followed from before the sending on, until each 
   expect([ran.code, ran.err.at(-1)]).toEqual([1, '2 events stored; 1 dead'])
 })
 
-test('with --wait, an event that was sent before is looked up, though others’ outcomes come without a pause', async () => {
-  const time = simulateTime(1)
-  const busy = () => {
-    const stream = new TransformStream<Uint8Array, Uint8Array>()
-    const writer = stream.writable.getWriter()
-    const write = (text: string) => void writer.write(new TextEncoder().encode(text)).catch(() => undefined)
-    write(events())
-    let offset = 100
-    const more = setInterval(() => write(events(outcome(offset++))), 1_000)
-    writer.closed.catch(() => clearInterval(more))
-    return new Response(stream.readable)
-  }
-  const life = lifeOf({ ...DEAD, outcome: { ...(DEAD.outcome as RecordView), partition: 1 } })
-  let ran: Ran | undefined
-  void run(['send', 'f', '--stream', 'orders', '--wait'], {
-    files: { f: '{"type":"a","id":"o-1"}\n' },
-    producer: () => answered(receipt(1)),
-    console: { 'GET /v1/streams/orders/outcomes': busy, 'GET /v1/streams/orders/events': found(life) },
-  }).then((done) => {
-    ran = done
-  })
-  try {
-    expect(await time.until(() => ran !== undefined, 60_000)).toBe(true)
-    expect([ran?.code, ran?.err.at(-1)]).toEqual([1, '1 event stored; 1 dead'])
-  } finally {
-    time.end()
-  }
+test.each([
+  [401, 'unauthenticated', 1, 'What happened. Set KT_KEY to a key of the tenants file.'],
+  [403, 'forbidden', 1, expect.stringMatching(/^What happened. Set KT_KEY to a key that may do this/)],
+  [503, 'overloaded', 69, 'What happened.'],
+])('a producer that answers %i to events is a refusal', async (status, kind, code, text) => {
+  const ran = await run(['send', 'f'], { files: { f: '{"type":"a"}' }, producer: problem(status, kind) })
+  expect(ran).toMatchObject({ code, out: [], err: [text] })
 })
+
+test.each([
+  [
+    'dead',
+    DEAD,
+    '1  2026-11-29T10:00:09.500Z  dead       order.placed  o-1  1/0  out of attempts: 2 attempts, the last: rates: 503',
+    [1, '1 event stored; 1 dead'],
+  ],
+  [
+    'processed',
+    { ...REDRIVEN, generation: 0 },
+    '1  2026-11-29T11:30:00.060Z  processed  order.priced  o-1  1/39  by order.placed@1',
+    [0, '1 event stored'],
+  ],
+] as const)(
+  'with --wait, an event that was sent before and is %s is looked up, though others’ outcomes come without a pause',
+  async (_, generation, line, end) => {
+    const time = simulateTime(1)
+    const busy = () => {
+      const stream = new TransformStream<Uint8Array, Uint8Array>()
+      const writer = stream.writable.getWriter()
+      const write = (text: string) => void writer.write(new TextEncoder().encode(text)).catch(() => undefined)
+      write(events())
+      let offset = 100
+      const more = setInterval(() => write(events(outcome(offset++))), 1_000)
+      writer.closed.catch(() => clearInterval(more))
+      return new Response(stream.readable)
+    }
+    let ran: Ran | undefined
+    void run(['send', 'f', '--stream', 'orders', '--wait'], {
+      files: { f: '{"type":"a","id":"o-1"}\n' },
+      producer: () => answered(receipt(1)),
+      console: { 'GET /v1/streams/orders/outcomes': busy, 'GET /v1/streams/orders/events': found(lifeOf(generation)) },
+    }).then((done) => {
+      ran = done
+    })
+    try {
+      expect(await time.until(() => ran !== undefined, 60_000)).toBe(true)
+      expect(ran?.out.at(-1)).toBe(line)
+      expect([ran?.code, ran?.err.at(-1)]).toEqual([...end])
+    } finally {
+      time.end()
+    }
+  },
+)
 
 // ---- try
 
@@ -867,6 +1005,202 @@ test('data that are masked, or not all there, are not tried', async () => {
 test('an event whose type the file does not take is said to pass through', async () => {
   const { code, err } = await tried({ event: { id: 'o-2', source: '/shop', type: 'order.paid', extensions: {} } })
   expect([code, err.join()]).toEqual([1, `no handler in ${HANDLERS} takes order.paid: such an event passes through`])
+})
+
+test('what handlers print, while they are loaded and called, is not on standard output', async () => {
+  const file = join(directory, 'printing.ts')
+  const methods = ['log', 'info', 'debug', 'dir', 'dirxml', 'table', 'group', 'count', 'write'] as const
+  const prints = (what: string): string =>
+    [...methods.map((method) => `console.${method}`), 'process.stdout.write']
+      .map((call) => `${call}('${what} by ${call}')`)
+      .join('\n')
+  writeFileSync(
+    file,
+    `import { defineHandler, Type } from 'kafkatrace'
+${prints('loaded')}
+export const handlers = [
+  defineHandler({
+    type: 'order.placed',
+    version: '1',
+    schema: Type.Object({}),
+    handle() {
+      ${prints('called')}
+      return { data: 1 }
+    },
+  }),
+]
+`,
+  )
+  let printed = ''
+  const nothing = methods.map((method) => spyOn(console, method).mockImplementation((): never => undefined as never))
+  const output = spyOn(process.stdout, 'write').mockImplementation(() => true)
+  const errors = spyOn(process.stderr, 'write').mockImplementation((text) => {
+    printed += text
+    return true
+  })
+  const spies = [...nothing, output, errors]
+  try {
+    const { code, out } = await run(['try', 'o-2', '--handlers', file, '--stream', 'orders', '--json'], {
+      console: { [FIND]: found(lifeOf(DEAD)) },
+    })
+    const calls = [...nothing, output].flatMap(({ mock }) => mock.calls)
+    expect([code, calls]).toEqual([0, []])
+    expect(out.map((line) => JSON.parse(line).handler)).toEqual(['order.placed@1'])
+    for (const call of [...methods.map((method) => `console.${method}`), 'process.stdout.write'])
+      for (const what of ['loaded', 'called']) expect(printed).toContain(`${what} by ${call}`)
+    console.log('after')
+    process.stdout.write('after')
+    expect([...nothing, output].flatMap(({ mock }) => mock.calls)).toEqual([['after'], ['after']])
+  } finally {
+    for (const spy of spies) spy.mockRestore()
+  }
+})
+
+// ---- a terminal
+
+const ESCAPES = '\u001b[2J\u009b2J'
+
+/** What the console or the service itself makes, and no record or person. */
+const OWN = /^(tenant|stream|topic|role|state|format|action|act|outcome|buckets|receivedAt|time|\w+Time)$/
+
+/** With escape sequences in each text that may be anyone's. */
+function hostile<T>(value: T, name = ''): T {
+  if (typeof value === 'string') return (OWN.test(name) ? value : `${value}${ESCAPES}`) as T
+  if (typeof value !== 'object' || value === null) return value
+  if (Array.isArray(value)) return value.map((one) => hostile(one, name)) as T
+  return Object.fromEntries(Object.entries(value).map(([key, one]) => [key, hostile(one, key)])) as T
+}
+
+const HOSTILE_ACT = hostile({
+  act: 'redrive' as const,
+  id: 'a',
+  time: '2026-11-29T11:30:00.000Z',
+  by: 'o',
+  job: 'j',
+  reason: 'r',
+})
+
+const letter = (data: RecordView['data']) =>
+  hostile({
+    state: 'redriven',
+    act: HOSTILE_ACT,
+    letter: { ...DEAD.outcome, attempts: DEAD.attempts, origin: 'o', data },
+  })
+
+/** A life whose event a handler takes. */
+const triable = (type: string): Found => {
+  const event = { id: 'o-2', source: `/shop${ESCAPES}`, type, extensions: {} }
+  const taken = { ...(REDRIVEN.record as RecordView), event, data: { format: 'text' as const, text: '{"total":12}' } }
+  return lifeOf({ ...hostile(REDRIVEN), record: taken })
+}
+
+const { event: _event, ...NO_EVENT } = DEAD.record as RecordView
+
+const LETTER = 'GET /v1/streams/orders/dead-letters/1/0'
+const DEAD_LETTERS = ['dead-letters', 'orders']
+const TRY = ['try', 'o-2', '--handlers', HANDLERS, '--stream', 'orders']
+const STATUS = 'GET /v1/streams/orders/status'
+const UNWELL = hostile(
+  status({
+    paused: { by: 'o', time: '2026-11-29T11:00:00.000Z', reason: 'r' },
+    consumers: [{ clientId: 'c', host: 'h', partitions: [0], ready: false, faults: ['kafka: closed'] }],
+    partitions: [
+      { partition: 0, state: 'paused', reason: 'r', consumer: 'c', committed: 1, end: 2, lag: 1, waiting: 0 },
+    ],
+  }),
+)
+
+test.each<[what: string, args: string[], world: World]>([
+  ['groups of letters', DEAD_LETTERS, { console: { 'GET /v1/streams/orders/dead-letters': () => hostile(GROUPS) } }],
+  ...[
+    { format: 'json' as const, json: { total: 'x' } },
+    { format: 'text' as const, text: 'a\nb' },
+    { format: 'masked' as const, detail: 'masked' },
+  ].map((data): [string, string[], World] => [
+    `a letter with data as ${data.format}`,
+    [...DEAD_LETTERS, '--letter', '1/0'],
+    { console: { [LETTER]: () => letter(data) } },
+  ]),
+  [
+    'an act',
+    [...DEAD_LETTERS, '--letter', '1/0', '--redrive'],
+    { console: { 'POST /v1/streams/orders/dead-letters/1/0/redrive': () => ({ done: false, act: HOSTILE_ACT }) } },
+  ],
+  [
+    'jobs',
+    [...DEAD_LETTERS, '--jobs'],
+    { console: { 'GET /v1/streams/orders/jobs': () => ({ jobs: [hostile(job({ reason: 'r', detail: 'd' }))] }) } },
+  ],
+  [
+    'the end of a job',
+    [...DEAD_LETTERS, '--cancel', 'j1'],
+    { console: { 'POST /v1/streams/orders/jobs/j1/cancel': () => hostile(job({ state: 'done', detail: 'd' })) } },
+  ],
+  [
+    'a life',
+    ['find', 'o-2', '--stream', 'orders'],
+    { console: { [FIND]: found(hostile(lifeOf(DEAD, { ...REDRIVEN, act: HOSTILE_ACT }))) } },
+  ],
+  ['an attempt', TRY, { console: { [FIND]: found(triable('order.placed')) } }],
+  ['an event that no handler takes', TRY, { console: { [FIND]: found(triable(`order.paid${ESCAPES}`)) } }],
+  [
+    'what is no event',
+    TRY,
+    { console: { [FIND]: found(lifeOf({ ...DEAD, record: hostile({ ...NO_EVENT, undecodable: 'no ce_id' }) })) } },
+  ],
+  ['the status of a stream', ['lag', 'orders'], { console: { [STATUS]: () => UNWELL } }],
+  [
+    'the status of all streams',
+    ['lag'],
+    {
+      console: {
+        'GET /v1/streams': () => ({ streams: [{ tenant: 'acme', stream: 'orders' }] }),
+        [STATUS]: () => UNWELL,
+      },
+    },
+  ],
+  [
+    'a refusal',
+    ['lag', 'orders'],
+    { console: { [STATUS]: problem(400, 'x', hostile({ detail: 'd', errors: [{ pointer: '/p', detail: 'e' }] })) } },
+  ],
+  [
+    'a receipt',
+    ['send', 'f'],
+    { files: { f: '{"type":"a"}' }, producer: () => answered(receipt(1, { id: `o${ESCAPES}` })) },
+  ],
+  [
+    'an event that is refused',
+    ['send', 'f'],
+    {
+      files: { f: '{"type":"a"}' },
+      producer: () =>
+        answered({ line: 1, problem: hostile({ detail: 'd', errors: [{ pointer: '/p', detail: 'e' }] }) }),
+    },
+  ],
+])('%s: nothing that is shown moves a terminal’s cursor', async (_, args, world) => {
+  const { out, err } = await run(args, world)
+  const shown = [...out, ...err].join('\n')
+  expect(shown).toContain('[2J')
+  expect(shown.split('\n').filter((line) => /\p{Cc}/u.test(line))).toEqual([])
+})
+
+test('an outcome that is followed does not move a terminal’s cursor either', async () => {
+  const interrupt = new AbortController()
+  let connections = 0
+  const dead = outcome(3, { outcome: 'dead', error: { reason: 'out of attempts', message: 'rates: 503' } })
+  const { out } = await run(['tail', 'orders'], {
+    console: {
+      'GET /v1/streams/orders/outcomes': () => {
+        if (++connections === 1) return new Response(events(hostile(outcome(2)), hostile(dead)))
+        interrupt.abort()
+        return new Response('')
+      },
+    },
+    interrupt: interrupt.signal,
+  })
+  expect(out.map((line) => line.includes('[2J'))).toEqual([true, true])
+  expect(out.filter((line) => /\p{Cc}/u.test(line))).toEqual([])
 })
 
 test('--json gives what the console gave, and nothing else', async () => {

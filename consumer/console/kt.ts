@@ -19,6 +19,7 @@ import { lag } from './kt/lag.ts'
 import { pause, resume } from './kt/pause.ts'
 import { send } from './kt/send.ts'
 import { tail } from './kt/tail.ts'
+import { oneLine } from './kt/text.ts'
 import { tryHandler } from './kt/try.ts'
 
 const COMMANDS: Readonly<Record<string, Command>> = {
@@ -110,11 +111,15 @@ const ADVICE: Readonly<Partial<Record<ApiError['kind'], string>>> = {
 function refused(error: ApiError, io: Io): number {
   const { kind, status, errors, retryAfterSeconds } = error
   io.say(
-    [error.message, ADVICE[kind], retryAfterSeconds === undefined ? undefined : `Try again in ${retryAfterSeconds} s.`]
+    [
+      oneLine(error.message),
+      ADVICE[kind],
+      retryAfterSeconds === undefined ? undefined : `Try again in ${retryAfterSeconds} s.`,
+    ]
       .filter((text) => text !== undefined)
       .join(' '),
   )
-  for (const { pointer, detail } of errors) io.say(`  ${pointer} ${detail}`)
+  for (const { pointer, detail } of errors) io.say(`  ${oneLine(`${pointer} ${detail}`)}`)
   if (kind === 'invalid-parameters' || kind === 'invalid-body') return EXIT_USAGE
   return status >= 500 ? EXIT_UNAVAILABLE : EXIT_FAILED
 }

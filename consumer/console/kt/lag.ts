@@ -69,7 +69,7 @@ const stateOf = ({ paused, consumers }: StreamStatus): string =>
 const pausedBy = ({ paused }: StreamStatus): string =>
   paused === undefined
     ? ''
-    : `by ${paused.by} since ${paused.time}${paused.reason === undefined ? '' : `: ${oneLine(paused.reason)}`}`
+    : oneLine(`by ${paused.by} since ${paused.time}${paused.reason === undefined ? '' : `: ${paused.reason}`}`)
 
 const rate = (perSecond: number | undefined): string => perSecond?.toLocaleString('en') ?? '–'
 
@@ -96,10 +96,10 @@ export function statusLines(status: StreamStatus): string[] {
   return [
     `${tenant}/${stream}: ${state(stateOf(status))}${since === '' ? '' : ` ${since}`}`,
     `lag ${count(lag)}, waiting ${count(waiting)}, in ${rate(rates.in)}/s, done ${rate(rates.done)}/s`,
-    `group ${group.id}: ${group.state}, ${plural(consumers.length, 'member')}`,
+    oneLine(`group ${group.id}: ${group.state}, ${plural(consumers.length, 'member')}`),
     ...consumers.flatMap(({ clientId, ready, faults = [] }) =>
       ready === false
-        ? [`${clientId} is not ready${faults.length === 0 ? '' : `: ${oneLine(faults.join(', '))}`}`]
+        ? [oneLine(`${clientId} is not ready${faults.length === 0 ? '' : `: ${faults.join(', ')}`}`)]
         : [],
     ),
     '',
@@ -112,7 +112,7 @@ export function statusLines(status: StreamStatus): string[] {
         count(one.end),
         count(one.lag),
         count(one.waiting),
-        `${one.consumer ?? ''}${one.reason === undefined ? '' : `  ${oneLine(one.reason)}`}`,
+        oneLine(`${one.consumer ?? ''}${one.reason === undefined ? '' : `  ${one.reason}`}`),
       ]),
     ),
   ]

@@ -19,7 +19,7 @@ export function groupLines({ groups, letters, bucketSeconds, buckets, complete }
       state(word),
       oneLine(reason),
       oneLine(type ?? 'no event'),
-      handler ?? '',
+      oneLine(handler ?? ''),
       lastTime,
       `${newest.partition}/${newest.offset}`,
       sparkline(counts, MAX_BARS),
@@ -46,7 +46,9 @@ const span = (seconds: number): string =>
       : `${seconds / 60} min`
 
 export const actText = ({ act, by, time, reason, job, edited }: LetterAct): string =>
-  `${act === 'redrive' ? 'redriven' : 'discarded'} by ${by} at ${time}${edited === true ? ', edited' : ''}${job === undefined ? '' : `, job ${job}`}${reason === undefined ? '' : `: ${oneLine(reason)}`}`
+  oneLine(
+    `${act === 'redrive' ? 'redriven' : 'discarded'} by ${by} at ${time}${edited === true ? ', edited' : ''}${job === undefined ? '' : `, job ${job}`}${reason === undefined ? '' : `: ${reason}`}`,
+  )
 
 export function letterLines({ state: word, act, letter }: Letter): string[] {
   const {
@@ -103,13 +105,13 @@ export const jobLines = (jobs: readonly Job[]): string[] =>
     : table(
         ['JOB', 'ACTION', 'STATE', 'LETTERS', 'LOOKED AT', 'STARTED', 'BY', 'FILTER', 'REASON'],
         jobs.map((job) => [
-          job.id,
+          oneLine(job.id),
           job.action,
           state(job.state),
           count(job.acted),
           shareOf(job),
           job.time,
-          job.by,
+          oneLine(job.by),
           filterText(job.filter),
           oneLine(job.reason ?? ''),
         ]),
@@ -121,4 +123,6 @@ export const jobProgress = (job: Job): string =>
   `${job.action === 'redrive' ? 'redriven' : 'discarded'} ${count(job.acted)}, ${shareOf(job)} of .dlq looked at`
 
 export const jobEnd = (job: Job): string =>
-  `job ${job.id} is ${job.state}: ${plural(job.acted, 'letter')} ${job.action === 'redrive' ? 'redriven' : 'discarded'}${job.detail === undefined ? '' : ` (${oneLine(job.detail)})`}`
+  oneLine(
+    `job ${job.id} is ${job.state}: ${plural(job.acted, 'letter')} ${job.action === 'redrive' ? 'redriven' : 'discarded'}${job.detail === undefined ? '' : ` (${job.detail})`}`,
+  )

@@ -76,7 +76,7 @@ const whereOf = ({ topic, partition, offset }: Pick<Place, 'topic' | 'partition'
 function momentsOf({ record, places, repeats, attempts, outcome, act }: GenerationView): Moment[] {
   const moments: Moment[] = []
   const add = (time: string, what: string, detail: string): void =>
-    void moments.push({ ms: Date.parse(time), what, detail })
+    void moments.push({ ms: Date.parse(time), what, detail: oneLine(detail) })
   if (record?.receivedAt !== undefined) add(record.receivedAt, 'received', '')
   for (const place of places) if (place.role === 'input') add(place.time, 'stored', whereOf(place) + redriveOf(record))
   for (const { time, attempt, ...error } of attempts) add(time, `attempt ${attempt}`, failure(error))
@@ -92,7 +92,7 @@ function momentsOf({ record, places, repeats, attempts, outcome, act }: Generati
     else add(outcome.time, 'processed', whereOf(outcome) + result)
   }
   if (act !== undefined) {
-    const why = act.reason === undefined ? '' : `: ${oneLine(act.reason)}`
+    const why = act.reason === undefined ? '' : `: ${act.reason}`
     const edited = act.edited === true ? ', edited' : ''
     const job = act.job === undefined ? '' : `, job ${act.job}`
     add(act.time, act.act === 'redrive' ? 'redriven' : 'discarded', `by ${act.by}${edited}${job}${why}`)

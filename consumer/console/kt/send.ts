@@ -113,7 +113,7 @@ const receiptLine = (line: number, { id, stream, partition, offset, time }: Rece
 const problemText = (line: number | undefined, { detail, errors = [], outcome }: ProblemDocument): string =>
   [
     `${line === undefined ? '' : `line ${line}: `}${oneLine(detail)}${outcome === 'unknown' ? ' It may be stored.' : ''}`,
-    ...errors.map((one) => `  ${one.pointer} ${one.detail}`),
+    ...errors.map((one) => `  ${oneLine(`${one.pointer} ${one.detail}`)}`),
   ].join('\n')
 
 // ---- reading

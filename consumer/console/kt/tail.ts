@@ -63,7 +63,8 @@ export const tail: Command = {
 
 export function outcomeLine(outcome: Outcome): string {
   const { time, type, id, partition, offset, generation, handler, error, failedAttempts } = outcome
-  const result = error === undefined ? (handler === undefined ? 'passed through' : `by ${handler}`) : failure(error)
+  const result =
+    error === undefined ? (handler === undefined ? 'passed through' : `by ${oneLine(handler)}`) : failure(error)
   const redrive = generation === 0 ? '' : `  redrive ${generation}`
   const failed =
     failedAttempts === undefined ? '' : `  after ${failedAttempts} failed attempt${failedAttempts === 1 ? '' : 's'}`

@@ -59,13 +59,14 @@ export function dataLines(data: Data | undefined): string[] {
   if (data === undefined) return ['no data']
   switch (data.format) {
     case 'json':
-      return JSON.stringify(data.json, null, 2).split('\n')
+      // JSON has some control characters as they are.
+      return JSON.stringify(data.json, null, 2).split('\n').map(oneLine)
     case 'text':
       return data.text.split('\n').map(oneLine)
     case 'hex':
       return [data.hex]
     case 'masked':
-      return [data.detail]
+      return [oneLine(data.detail)]
   }
 }
 

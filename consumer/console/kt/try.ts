@@ -1,3 +1,4 @@
+import { Console } from 'node:console'
 import type { Event } from '../../../shared/events/event.ts'
 import { DEFAULT_STREAM } from '../../../shared/http/authorise.ts'
 import { redactor } from '../../../shared/service/redact.ts'
@@ -10,7 +11,7 @@ import type { RecordView } from '../view.ts'
 import { argumentsOf, type Command, EXIT_FAILED, FailedError, type Io, only, UsageError } from './command.ts'
 import { searchProgress } from './life-text.ts'
 import { ProgressLine } from './progress.ts'
-import { dataLines, failure, fields, indented, state } from './text.ts'
+import { dataLines, failure, fields, indented, oneLine, state } from './text.ts'
 
 const HELP = `Runs a handler on this machine, with an event of the log, and shows its result beside the recorded outcome.
 
@@ -63,7 +64,7 @@ async function attempted(
 ): Promise<{ handler: string; result: TestOutcome }> {
   const registered = (await handlersIn(file))(event.type)
   if (registered === undefined)
-    throw new FailedError(`no handler in ${file} takes ${event.type}: such an event passes through`)
+    throw new FailedError(`no handler in ${file} takes ${oneLine(event.type)}: such an event passes through`)
   const receivedAtMs = receivedAt === undefined ? undefined : Date.parse(receivedAt)
   const origin = { tenant, stream, receivedAtMs, timestampMs: Date.parse(time) }
   return { handler: `${registered.type}@${registered.version}`, result: await attemptOnce(registered, event, origin) }
@@ -88,7 +89,7 @@ async function lifeIn(stream: string, id: string, source: string | undefined, io
 
 /** @throws FailedError for a record that is no event, or whose data are not all there */
 function eventOf({ event, undecodable, data, truncated }: RecordView): Event {
-  if (event === undefined) throw new FailedError(`it is no event: ${undecodable ?? 'it cannot be decoded'}`)
+  if (event === undefined) throw new FailedError(`it is no event: ${oneLine(undecodable ?? 'it cannot be decoded')}`)
   if (data?.format === 'masked')
     throw new FailedError(
       'parts of this stream’s data are masked (`redact` in the tenants file), so its handlers cannot be tried with its events',
@@ -113,12 +114,15 @@ async function handlersIn(file: string): Promise<ReturnType<typeof handlerIndex>
 
 /** Standard output has only the result, whatever handlers print. */
 async function printingToStandardError<T>(work: () => Promise<T>): Promise<T> {
-  const { log, info, debug, error } = console
-  Object.assign(console, { log: error, info: error, debug: error })
+  const { stdout, stderr } = process
+  const [printing, write] = [{ ...console }, stdout.write]
+  stdout.write = stderr.write.bind(stderr)
+  Object.assign(console, new Console({ stdout: stderr, stderr }), { write: stdout.write })
   try {
     return await work()
   } finally {
-    Object.assign(console, { log, info, debug })
+    stdout.write = write
+    Object.assign(console, printing)
   }
 }
 
@@ -129,7 +133,7 @@ export function triedLines(handler: string, result: TestOutcome, recorded: Recor
     `tried on this machine: ${resultWord(result)}`,
     ...indented([
       ...fields([['handler', handler], what]),
-      ...(isDone ? JSON.stringify(result.data, null, 2).split('\n') : []),
+      ...(isDone ? dataLines({ format: 'json', json: result.data }) : []),
     ]),
     '',
     ...recordedLines(recorded),
