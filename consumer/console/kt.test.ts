@@ -898,19 +898,25 @@ test.each([
 test.each([
   [
     'dead',
-    DEAD,
+    [DEAD],
     '1  2026-11-29T10:00:09.500Z  dead       order.placed  o-1  1/0  out of attempts: 2 attempts, the last: rates: 503',
     [1, '1 event stored; 1 dead'],
   ],
   [
     'processed',
-    { ...REDRIVEN, generation: 0 },
+    [{ ...REDRIVEN, generation: 0 }],
     '1  2026-11-29T11:30:00.060Z  processed  order.priced  o-1  1/39  by order.placed@1',
+    [0, '1 event stored'],
+  ],
+  [
+    'processed since it was redriven',
+    [DEAD, { ...REDRIVEN, outcome: { ...(REDRIVEN.outcome as RecordView), generation: 1 } }],
+    '1  2026-11-29T11:30:00.060Z  processed  order.priced  o-1  1/39  redrive 1  by order.placed@1',
     [0, '1 event stored'],
   ],
 ] as const)(
   'with --wait, an event that was sent before and is %s is looked up, though others’ outcomes come without a pause',
-  async (_, generation, line, end) => {
+  async (_, generations, line, end) => {
     const time = simulateTime(1)
     const busy = () => {
       const stream = new TransformStream<Uint8Array, Uint8Array>()
@@ -926,7 +932,10 @@ test.each([
     void run(['send', 'f', '--stream', 'orders', '--wait'], {
       files: { f: '{"type":"a","id":"o-1"}\n' },
       producer: () => answered(receipt(1)),
-      console: { 'GET /v1/streams/orders/outcomes': busy, 'GET /v1/streams/orders/events': found(lifeOf(generation)) },
+      console: {
+        'GET /v1/streams/orders/outcomes': busy,
+        'GET /v1/streams/orders/events': found(lifeOf(...generations)),
+      },
     }).then((done) => {
       ran = done
     })

@@ -292,8 +292,8 @@ async function lookUp(
     if (event === undefined) continue
     const { partition, offset, id } = event.receipt
     const { events } = await client.find(stream, { partition, offset }, { signal })
-    const generation = events[0]?.generations[0]
-    const { outcome } = generation ?? {}
+    // After a redrive, the last.
+    const outcome = events[0]?.generations.at(-1)?.outcome
     if (outcome === undefined) continue
     const { role, time, event: attributes, handler, error, attempts = [] } = outcome
     settle({
