@@ -236,6 +236,11 @@ describe('a follower', () => {
         extensions: { resume: '5.0_0.0' },
       })
     }
+    const detail = async (since: string) => (await problemOf(() => follow(since))).detail
+    expect(await detail('9.0_0.0')).toBe(`Last-Event-ID is no position of this stream: ${PROCESSED}/0 ends at 5.`)
+    expect(await detail('4.0_0.1')).toBe(`Last-Event-ID is no position of this stream: ${DLQ}/1 ends at 0.`)
+    expect(await detail('1.0_0.0')).toStartWith(`Outcomes from 1 to 2 of ${PROCESSED}/0 were deleted meanwhile`)
+    expect(await detail('4.0.0_0.0.0')).toBe('Last-Event-ID is no position of this stream, which has 2 partitions.')
     expect(hubs.followers).toBe(0)
     const one = await follow('3.0_0.0')
     await until(() => one.ids().length === 2)

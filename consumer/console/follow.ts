@@ -375,9 +375,11 @@ async function demandKnown(stream: Stream, since: Positions, readers: Readers): 
     throw new ProblemError({
       kind: 'unknown-position',
       detail:
-        at !== undefined && at < from
-          ? `Outcomes from ${at} to ${from - 1} of ${topicOf(stream, role)}/${wrong} were deleted meanwhile (retention): begin without Last-Event-ID, and look for older ones with /records.`
-          : `Last-Event-ID is no position of this stream: ${topicOf(stream, role)}/${wrong} ends at ${to}.`,
+        at === undefined
+          ? `Last-Event-ID is no position of this stream, which has ${bounds.length} partition${bounds.length === 1 ? '' : 's'}.`
+          : at < from
+            ? `Outcomes from ${at} to ${from - 1} of ${topicOf(stream, role)}/${wrong} were deleted meanwhile (retention): begin without Last-Event-ID, and look for older ones with /records.`
+            : `Last-Event-ID is no position of this stream: ${topicOf(stream, role)}/${wrong} ends at ${to}.`,
       extensions: { resume: encodePositions(await endsOf(stream, readers)) },
     })
   }
