@@ -557,6 +557,35 @@ test('a transaction of acts that a restarted broker has forgotten to end does no
   }
 })
 
+test('nor do two consoles hold each other up that both try to end it', async () => {
+  const seeds = Array.from({ length: 20 }, (_, index) => index + 1)
+  for (const seed of seeds) {
+    const kafka = new FakeKafka().createTopic('kt.t.s.acts')
+    const consoles = [actsOn(kafka), actsOn(kafka)]
+    const time = simulateTime(seed)
+    const perform = (acts: Acts, id: string) =>
+      acts.of(STREAM).perform(async () => ({ records: [], acts: [{ ...JOB, id }], result: undefined }))
+    try {
+      kafka.onMark = () => 'forgotten'
+      let isDone = false
+      void perform(consoles[0] as Acts, 'forgotten').finally(() => {
+        isDone = true
+      })
+      expect(await time.until(() => isDone, 10_000)).toBe(true)
+      await Promise.all(consoles.map((acts) => acts.close()))
+      kafka.onMark = () => 'written'
+      const done: string[] = []
+      for (const [index, acts] of consoles.entries()) {
+        void perform(acts, `next ${index}`).then(() => done.push(`next ${index}`))
+        await time.pass(500 * time.random())
+      }
+      expect([seed, await time.until(() => done.length === 2, 10_000)]).toEqual([seed, true])
+    } finally {
+      time.end()
+    }
+  }
+})
+
 test('acts that are read before their commit is answered count once', async () => {
   const kafka = new FakeKafka().createTopic('kt.t.s.acts')
   const acts: Acts = actsOn(kafka, (id) => {

@@ -27,8 +27,11 @@ const ATTEMPTS_TIMEOUT_MS = 20_000
 /** An idle client is closed after this time. */
 const IDLE_CLOSE_MS = 60_000
 
-/** How long to wait for the acts of an earlier transaction to become readable. */
-const SETTLE_TIMEOUT_MS = 5_000
+/**
+ * How long to wait for the acts of an earlier transaction to become readable. The coordinator has ended it by then, so they mostly are already. Two consoles
+ * that wait for longer may fence each other meanwhile, over and over.
+ */
+const SETTLE_TIMEOUT_MS = 250
 const SETTLE_PAUSE_MS = 20
 
 /** So many acts of a stream may wait for their turn. */

@@ -37,6 +37,8 @@ export interface Service {
   releasePorts(): void
   /** The last lines of its log, without routine ones. */
   lastLines(): Promise<string>
+  /** How many lines that it has logged have the text. */
+  linesWith(text: string): Promise<number>
 }
 
 /** How a process ended, and how long after SIGTERM. */
@@ -173,5 +175,12 @@ export async function createService(
       return { code: endOf(child()), seconds: (performance.now() - begunMs) / 1000 }
     },
     lastLines,
+    linesWith: async (text) => {
+      const logs = await Promise.all(lives.map(({ log }) => log.text().catch(() => '')))
+      return logs
+        .join('')
+        .split('\n')
+        .filter((line) => line.includes(text)).length
+    },
   }
 }
