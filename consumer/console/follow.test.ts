@@ -257,30 +257,34 @@ describe('a follower', () => {
     expect(hubs.followers).toBe(1)
   })
 
-  test('whose client reads too slowly is told so and can resume without a gap', async () => {
-    const { append, stream, hubs, cut, follow } = hubsOn(1, { followerMaxBytes: 2_000 })
-    const body = await followOutcomes(hubs, stream, undefined, () => true, new AbortController().signal)
-    const slow = body.getReader()
-    const other = await follow()
-    let read = ''
-    const names = Array.from({ length: 50 }, (_, index) => `a${index}`)
-    for (const [index, name] of names.entries()) {
-      append(name)
-      await until(() => other.ids().length === index + 1)
-      // It reads the first three, and no more.
-      if (index < 3) read += new TextDecoder().decode((await slow.read()).value)
-    }
-    expect(cut).toEqual(['behind'])
-    expect(hubs.followers).toBe(1)
-    const end = new TextDecoder().decode((await slow.read()).value)
-    expect(end).toStartWith('event: end\ndata: {"reason":"behind"')
-    expect((await slow.read()).done).toBe(true)
-    const rest = await follow(read.match(/(?<=^id: ).*/gm)?.at(-1))
-    await until(() => rest.ids().length >= 47)
-    await turn()
-    const had = read.match(/(?<=^data: ).*/gm) ?? []
-    expect([...had.map((one) => JSON.parse(one).id), ...rest.ids()]).toEqual(names)
-  })
+  test.each([3, 0])(
+    'whose client reads too slowly, from the outcome %i on, is told so and can resume without a gap',
+    async (most) => {
+      const { append, stream, hubs, cut, follow } = hubsOn(1, { followerMaxBytes: 2_000 })
+      const body = await followOutcomes(hubs, stream, undefined, () => true, new AbortController().signal)
+      const slow = body.getReader()
+      const other = await follow()
+      let read = ''
+      const names = Array.from({ length: 50 }, (_, index) => `a${index}`)
+      for (const [index, name] of names.entries()) {
+        append(name)
+        await until(() => other.ids().length === index + 1)
+        if (index < most) read += new TextDecoder().decode((await slow.read()).value)
+      }
+      expect(cut).toEqual(['behind'])
+      expect(hubs.followers).toBe(1)
+      const end = new TextDecoder().decode((await slow.read()).value)
+      expect(end).toContain('event: end\ndata: {"reason":"behind"')
+      expect(end).not.toContain('event: outcome')
+      read += end
+      expect((await slow.read()).done).toBe(true)
+      const rest = await follow(read.match(/(?<=^id: ).*/gm)?.at(-1))
+      await until(() => rest.ids().length >= 50 - most)
+      await turn()
+      const had = read.match(/(?<=^data: ){"outcome".*/gm) ?? []
+      expect([...had.map((one) => JSON.parse(one).id), ...rest.ids()]).toEqual(names)
+    },
+  )
 
   test('is told that the service stops, after what waits for it', async () => {
     const { append, stream, hubs, follow, cut } = hubsOn(1)

@@ -393,6 +393,8 @@ class Follower implements Listener {
   /** Text that waits for the client. */
   #queue: string[] = []
   #bytes = 0
+  /** The client has taken something. */
+  #isRead = false
   /** Until it has caught up, it does not get outcomes from the hub but from the log. */
   #live = false
   /** Outcomes that the hub reads while the follower reads the last part of the log. */
@@ -562,6 +564,7 @@ class Follower implements Listener {
       this.#controller?.enqueue(encoder.encode(this.#queue.join('')))
       this.#queue = []
       this.#bytes = 0
+      this.#isRead = true
     }
     if (this.#ended) this.#close()
   }
@@ -576,10 +579,10 @@ class Follower implements Listener {
     }
   }
 
-  /** Ends the answer and says why. What waits is dropped: the client resumes from what it has. */
+  /** Ends the answer and says why. What waits for a client that is behind is dropped, but for where it began: it resumes from what it has. */
   cut(reason: CutReason, detail: string): void {
     if (this.#ended) return
-    this.#queue = reason === 'behind' ? [] : this.#queue
+    if (reason === 'behind') this.#queue = this.#isRead ? [] : this.#queue.slice(0, 1)
     this.#queue.push(
       `event: end\ndata: ${JSON.stringify({ reason, detail, advice: 'Connect again with the last id as Last-Event-ID: nothing is lost or repeated.' })}\n\n`,
     )
