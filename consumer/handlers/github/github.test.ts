@@ -67,7 +67,7 @@ describe('whatever a payload is turned into, it is refused or becomes a valid ac
 
     test(`${name}: each property that is used, replaced by each odd value`, async () => {
       let taken = 0
-      for (const { payload } of (await examplesOf(name)).slice(0, 8))
+      for (const { payload } of (await examplesOf(name)).slice(0, 4))
         for (const path of paths) for (const value of nasty) if (holds(name, payload, [{ path, value }])) taken++
       expect(taken).toBeGreaterThan(100)
     })
