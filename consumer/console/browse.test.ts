@@ -229,7 +229,7 @@ describe('walking all pages', () => {
           }
         },
       ),
-      { numRuns: 300 },
+      { numRuns: 150 },
     )
   })
 
@@ -253,7 +253,7 @@ describe('walking all pages', () => {
           expect(times).toEqual(order === 'oldest' ? sorted : sorted.reverse())
         },
       ),
-      { numRuns: 150 },
+      { numRuns: 80 },
     )
   })
 })

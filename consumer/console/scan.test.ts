@@ -237,7 +237,7 @@ describe('a scan', () => {
           if (enoughAfter === null || got.length < enoughAfter) expect(reported.sort()).toEqual(names.sort())
         },
       ),
-      { numRuns: 150 },
+      { numRuns: 80 },
     )
   })
 })

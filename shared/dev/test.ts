@@ -222,7 +222,7 @@ function sideBySide(suite: SuiteName, files: readonly string[]): { title: string
   })).filter((part) => part.files.length > 0)
 }
 
-const UNIT_PARTS = 5
+const UNIT_PARTS = 4
 
 const scan = (pattern: string): string[] => [...new Bun.Glob(pattern).scanSync(root)].sort()
 
