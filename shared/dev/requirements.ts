@@ -79,6 +79,7 @@ export const findBrowser = (): string | null => BROWSERS.map(onPath).find((path)
 
 /** Without these, tests are skipped, except where CI is set. */
 const OPTIONAL_IN_TESTS: readonly Need[] = [
+  ...OPTIONAL,
   command('python3', 'the example client in Python', everywhere('python3')),
   GO,
   {

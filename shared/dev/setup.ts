@@ -161,9 +161,12 @@ async function setUp(command: string | undefined, args: readonly string[], mayIn
   }
   const unkept = cacheFault()
   if (unkept !== undefined) throw new MissingError(unkept)
-  const isAddonThere = await haveAddon()
+  const isFound = await haveAddon()
   const needs = needsOf(command, args, Boolean(process.env.CI)).flatMap((name) => NEEDS[name])
-  await provide(isAddonThere ? needs : [...NEEDS.addon, ...needs], mayInstall)
+  await provide(isFound ? needs : [...NEEDS.addon, ...needs], mayInstall)
+  // With the headers of another library, it is another addon.
+  const isAddonThere = isFound && (await haveAddon())
+  if (isFound && !isAddonThere) await provide(NEEDS.addon, mayInstall)
   await installDependencies(packageJson)
   const build = Bun.spawn([process.execPath, join(root, 'shared', 'kafka', 'native', 'build.ts')], {
     stdio: ['ignore', 2, 2],
