@@ -219,7 +219,7 @@ describe('a Kafka record as an event', () => {
         const result = read({ names: list.map(([name]) => name), values }, value === null ? null : Buffer.from(value))
         expect(typeof result.ok).toBe('boolean')
       }),
-      { numRuns: 1_000 },
+      { numRuns: 500 },
     )
   })
 })
