@@ -209,13 +209,13 @@ export function eventRoutes(deps: RouteDeps): Route[] {
         const shown = showing(stream, 'json', MAX_DATA_BYTES)
         const coming =
           hub && nextOutcome(hub, matches, wait * 1000, signal).then((record) => record && viewOf(record, shown))
-        // It may be there already, or be committed while this looks for it.
         const query = {
           id,
           source,
           key,
           fromMs: key === undefined && source === undefined ? deps.nowMs() - RECENT_MS : undefined,
         }
+        // It may be there already, or be committed while this looks for it.
         const look = () => withBudget(signal, (budget) => find(stream, query, shown, budget, lifeDeps))
         const looked = look()
         const generationIn = ({ events }: Static<typeof Found>) => {

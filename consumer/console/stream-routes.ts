@@ -36,7 +36,7 @@ export function streamRoutes(deps: RouteDeps): Route[] {
   const { streamIn, reading } = commonOf(deps)
 
   async function control(
-    call: Pick<Call, 'tenant' | 'path' | 'by' | 'request'>,
+    call: Pick<Call, 'tenant' | 'path' | 'by'>,
     act: 'pause' | 'resume',
     reason: string | undefined,
   ): Promise<Answer> {
