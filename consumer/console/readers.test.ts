@@ -48,6 +48,25 @@ describe('a reader', () => {
     expect(readers.busy).toBe(0)
   })
 
+  test('is lent to one more as long as one is free, and then to whoever waits', async () => {
+    const { readers, opened, signal, hold } = setUp(2)
+    const first = hold()
+    const lent = Promise.withResolvers<void>()
+    const second = readers.useFree(() => lent.promise)
+    expect(second).toBeDefined()
+    expect(readers.useFree(async () => undefined)).toBeUndefined()
+    const third = readers.use(signal, async () => 'done')
+    lent.resolve()
+    await second
+    expect(await third).toBe('done')
+    expect(readers.useFree(async () => undefined)).toBeDefined()
+    first.end()
+    await first.done
+    // One more is for offsets.
+    expect(opened).toEqual([0, 1, 2])
+    expect(readers.busy).toBe(0)
+  })
+
   test('comes back where the work with it fails', async () => {
     const { readers, signal } = setUp(1)
     const failing = readers.use(signal, async () => Promise.reject(new Error('no leader')))

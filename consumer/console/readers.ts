@@ -39,7 +39,16 @@ export class Readers {
 
   /** Lends a client. @throws ProblemError when none is free for too long */
   async use<T>(signal: AbortSignal, work: (reader: RangeReader) => Promise<T>): Promise<T> {
-    const reader = await this.#take(signal)
+    return this.#lend(this.#takeFree() ?? (await this.#wait(signal)), work)
+  }
+
+  /** Lends one more client, unless all are lent: then the answer is undefined, at once. */
+  useFree<T>(work: (reader: RangeReader) => Promise<T>): Promise<T> | undefined {
+    const reader = this.#takeFree()
+    return reader && this.#lend(reader, work)
+  }
+
+  async #lend<T>(reader: RangeReader, work: (reader: RangeReader) => Promise<T>): Promise<T> {
     try {
       return await work(reader)
     } finally {
@@ -49,10 +58,11 @@ export class Readers {
     }
   }
 
-  async #take(signal: AbortSignal): Promise<RangeReader> {
-    const free = this.#free.pop()
-    if (free !== undefined) return free
-    if (this.#made < this.most) return this.open(++this.#made)
+  #takeFree(): RangeReader | undefined {
+    return this.#free.pop() ?? (this.#made < this.most ? this.open(++this.#made) : undefined)
+  }
+
+  async #wait(signal: AbortSignal): Promise<RangeReader> {
     const { promise, resolve } = Promise.withResolvers<RangeReader>()
     this.#waiting.push(resolve)
     const given = new AbortController()

@@ -6,6 +6,7 @@ import type { Range, RangeReader } from '../../shared/kafka/types.ts'
 import { FakeKafka } from '../../shared/testing/fake-kafka.ts'
 import { simulateTime } from '../../shared/testing/simulated-time.ts'
 import { budgetOf, outgoing } from '../testing/console.ts'
+import type { Readers } from './readers.ts'
 import { Budget, isComplete, merged, type Searched, scan, type Wanted } from './scan.ts'
 
 const TOPIC = 'kt.acme.events'
@@ -58,6 +59,86 @@ describe('a scan', () => {
       ({ offset }) => void offsets.push(offset),
     )
     expect(offsets).toEqual(Array.from({ length: 19_995 }, (_, index) => index + 5))
+  })
+
+  describe('with a second client', () => {
+    /** Lends it; it notes what it is asked for. */
+    function second(reader: RangeReader, isFree = true) {
+      const read: Range[] = []
+      const useFree: Readers['useFree'] = (work) =>
+        isFree
+          ? work({
+              ...reader,
+              read(ranges, onRecord, options) {
+                read.push(...structuredClone([...ranges]))
+                return reader.read(ranges, onRecord, options)
+              },
+            })
+          : undefined
+      return { read, useFree }
+    }
+
+    test('reads a large window of one partition by halves, and everything once', async () => {
+      const { kafka, reader, asked } = topicWith(40_000)
+      const { read, useFree } = second(kafka.reader())
+      const offsets: number[] = []
+      const progress: number[] = []
+      const budget = new Budget(1e9, 60_000, new AbortController().signal, () => progress.push(budget.passed))
+      const searched = await scan(
+        reader,
+        [at(0, 0, 40_000)],
+        { order: 'newest', budget, useFree },
+        ({ offset }) => void offsets.push(offset),
+      )
+      budget.end()
+      expect(asked.flat()).toEqual([at(0, 34_000, 40_000), at(0, 22_000, 34_000), at(0, 0, 10_000)])
+      expect(read).toEqual([at(0, 10_000, 22_000)])
+      expect(offsets.toSorted((a, b) => a - b)).toEqual(Array.from({ length: 40_000 }, (_, index) => index))
+      expect(isComplete(searched)).toBe(true)
+      expect(progress.toSorted((a, b) => a - b)).toEqual(progress)
+      expect(progress.at(-1)).toBe(40_000)
+    })
+
+    test('reads alone where there are several partitions, or none is free', async () => {
+      const { kafka, reader, asked } = topicWith(40_000, 40_000)
+      const free = second(kafka.reader())
+      const how = { order: 'newest' as const, budget: budgetOf() }
+      await scan(
+        reader,
+        [at(0, 0, 40_000), at(1, 0, 40_000)],
+        { ...how, useFree: free.useFree, isDone: ([one]) => (one?.searched.from ?? 0) < 30_000 },
+        () => undefined,
+      )
+      expect(free.read).toEqual([])
+      asked.length = 0
+      const { useFree } = second(kafka.reader(), false)
+      await scan(reader, [at(0, 0, 40_000)], { ...how, useFree }, () => undefined)
+      expect(asked.flat()).toEqual([at(0, 34_000, 40_000), at(0, 10_000, 34_000), at(0, 0, 10_000)])
+    })
+
+    test('ends once either has found enough, and fails where either fails', async () => {
+      const { kafka, reader } = topicWith(40_000)
+      const { useFree } = second(kafka.reader())
+      let found: number | undefined
+      const searched = await scan(
+        reader,
+        [at(0, 0, 40_000)],
+        { order: 'newest', budget: budgetOf(), useFree, isEnough: () => found !== undefined },
+        ({ offset }) => {
+          if (offset === 10_500) found = offset
+        },
+      )
+      expect(found).toBe(10_500)
+      expect(searched[0]?.searched).toEqual({ from: 34_000, to: 40_000 })
+      const failing = { ...reader, read: () => Promise.reject(new Error('no leader')) }
+      const broken = scan(
+        reader,
+        [at(0, 0, 40_000)],
+        { order: 'newest', budget: budgetOf(), useFree: (work) => work(failing) },
+        () => undefined,
+      )
+      await expect(broken).rejects.toMatchObject({ problem: { kind: 'kafka-unavailable' } })
+    })
   })
 
   test('shares each window among the partitions that are left', async () => {

@@ -1,7 +1,7 @@
 import { type Static, Type } from '@sinclair/typebox'
 import type { IncomingRecord } from '../../shared/events/record.ts'
-import type { RangeReader, RecordFilter, TopicPartition } from '../../shared/kafka/types.ts'
-import { orProblem } from './readers.ts'
+import type { RangeReader, ReadOptions, RecordFilter, TopicPartition } from '../../shared/kafka/types.ts'
+import { orProblem, type Readers } from './readers.ts'
 
 /** Reading the log for requests: in windows from one end of each partition, several partitions at once, within bounds. */
 
@@ -9,6 +9,9 @@ import { orProblem } from './readers.ts'
 const FIRST_WINDOW_OFFSETS = 6_000
 const WINDOW_GROWTH = 4
 const MAX_WINDOW_OFFSETS = 600_000
+
+/** A window of one partition that has as many offsets is read by two clients, where a second one is free. */
+const SHARED_OFFSETS = 20_000
 
 export interface Wanted extends TopicPartition {
   /** The first offset, and the one after the last. */
@@ -75,6 +78,7 @@ export class Budget {
 
 /**
  * Calls back for the records of ranges, in windows. Within a window, records of a partition come in the order of their offsets.
+ * @param how.useFree lends a second client; with it, records of a window come in no order
  * @param how.isDone is asked between windows
  * @param how.isEnough is asked after each record: then nothing more is read, and the last window does not count as searched
  * @returns what was searched, in the order of the ranges
@@ -86,12 +90,13 @@ export async function scan(
     order: 'newest' | 'oldest'
     filter?: RecordFilter | undefined
     budget: Budget
+    useFree?: Readers['useFree']
     isDone?(searched: readonly Searched[]): boolean
     isEnough?(): boolean
   },
   onRecord: (record: IncomingRecord) => void,
 ): Promise<Searched[]> {
-  const { order, filter, budget, isDone = () => false, isEnough = () => false } = how
+  const { order, filter, budget, useFree, isDone = () => false, isEnough = () => false } = how
   const enough = new AbortController()
   const signal = AbortSignal.any([budget.signal, enough.signal])
   const take = (record: IncomingRecord): void => {
@@ -121,7 +126,7 @@ export async function scan(
       passed = now
     }
     try {
-      await orProblem(reader.read(window, take, { ...(filter && { filter }), signal, onProgress }))
+      await orProblem(readWindow([reader, useFree], window, take, { ...(filter && { filter }), signal, onProgress }))
     } catch (error) {
       // A window that was broken off does not count as searched.
       if (signal.aborted) return searched
@@ -134,6 +139,30 @@ export async function scan(
       else one.searched.to = to
     }
   }
+}
+
+/** Reads a window of one partition by halves, at the same time. */
+async function readWindow(
+  [reader, useFree]: [RangeReader, Readers['useFree'] | undefined],
+  window: readonly Wanted[],
+  take: (record: IncomingRecord) => void,
+  options: ReadOptions,
+): Promise<void> {
+  const [one, ...others] = window
+  if (useFree === undefined || one === undefined || others.length > 0 || one.to - one.from < SHARED_OFFSETS)
+    return reader.read(window, take, options)
+  const middle = Math.floor((one.from + one.to) / 2)
+  const passed = { older: 0, newer: 0 }
+  const counting = (half: 'older' | 'newer'): ReadOptions => ({
+    ...options,
+    onProgress(now) {
+      passed[half] = now
+      options.onProgress?.(passed.older + passed.newer)
+    },
+  })
+  const older = useFree((second) => second.read([{ ...one, to: middle }], take, counting('older')))
+  if (older === undefined) return reader.read(window, take, options)
+  await Promise.all([older, reader.read([{ ...one, from: middle }], take, counting('newer'))])
 }
 
 const leftOf = ({ wanted, searched }: Searched): number => wanted.to - wanted.from - (searched.to - searched.from)

@@ -20,13 +20,16 @@ export interface Trail {
 export const SKEW_MS = 1_000
 
 /** Outcomes that are looked at first: those after the record was written, then those around the expected place; and dead letters, which are mostly few. */
-const SOON_OFFSETS = 2_000
+const SOON_OFFSETS = 8_000
 const NEAR_BEFORE_OFFSETS = 2_000
 const NEAR_AFTER_OFFSETS = 6_000
 const NEAR_LETTERS = 20_000
 
 /** Offsets of one look at when an outcome's event came in: some are of transaction markers. */
 const PROBED_OFFSETS = 20
+
+/** How many times as far each next probe is from the last one, until the place is between two. */
+const STEP_GROWTH = 4
 
 const ROLES = ['processed', 'dlq', 'retry'] as const
 
@@ -51,7 +54,7 @@ export async function trailOf(
   const isCommitted =
     committed !== undefined &&
     (record.offset < committed.offset || decodeAhead(committed.offset, committed.metadata).has(record.offset))
-  const bounds = await readers.bounds(places)
+  const [inputs = { from: 0, to: 0 }, ...bounds] = await readers.bounds([{ topic, partition }, ...places])
   const since = await readers.offsetsAt(places, record.timestampMs - SKEW_MS, bounds)
   const [all, allLetters, allRetries] = places.map((at, index) => {
     const { from, to } = bounds[index] ?? { from: 0, to: 0 }
@@ -73,8 +76,11 @@ export async function trailOf(
   const soon = { from: all.since, to: Math.min(all.to, all.since + SOON_OFFSETS) }
   await look('oldest', { ...processed, ...soon }, { ...dlq, ...letters })
   // Consumers lag behind, or many events came in at the time.
+  const guess = guessed(all, record.offset, inputs)
   const near =
-    isCommitted && outcome === undefined ? await nearOf({ ...all, since: soon.to }, record, reader, budget) : soon
+    isCommitted && outcome === undefined
+      ? await nearOf({ ...all, since: soon.to }, guess, record, reader, budget)
+      : soon
   await look('oldest', { ...processed, ...near })
   await look('oldest', { ...processed, from: near.to, to: all.to }, { ...dlq, from: letters.to, to: allLetters.to })
   await look('newest', { ...processed, from: soon.to, to: Math.max(soon.to, near.from) })
@@ -104,17 +110,29 @@ interface Extent extends Wanted {
   since: number
 }
 
-/** Where its outcome is, were all outcomes in the order in which their events came in: found by bisection. */
+/** The offset that is as far from the ends of its partition as the record's is. */
+function guessed(outcomes: Wanted, offset: number, inputs: { from: number; to: number }): number {
+  const share = (offset - inputs.from) / Math.max(1, inputs.to - inputs.from)
+  return Math.floor(outcomes.from + share * (outcomes.to - outcomes.from))
+}
+
+/**
+ * Where its outcome is, were all outcomes in the order in which their events came in: found by probes, first around the guess, then further and further from
+ * it, and by bisection once it is between two of them.
+ */
 async function nearOf(
   { topic, partition, since, to }: Extent,
+  guess: number,
   record: IncomingRecord,
   reader: RangeReader,
   budget: Budget,
 ): Promise<{ from: number; to: number }> {
   const wantedMs = receivedAtMs(record) ?? record.timestampMs
   let [low, high] = [since, to]
+  let step = NEAR_AFTER_OFFSETS
+  let next = guess - step / 2
   while (high - low > NEAR_AFTER_OFFSETS && !budget.isSpent) {
-    const middle = Math.floor((low + high) / 2)
+    const middle = Math.min(high - 1, Math.max(low + 1, next))
     let probe: IncomingRecord | undefined
     const range = { topic, partition, from: middle, to: Math.min(to, middle + PROBED_OFFSETS) }
     try {
@@ -133,6 +151,11 @@ async function nearOf(
     if (probe === undefined) break
     if ((receivedAtMs(probe) ?? probe.timestampMs) < wantedMs) low = middle
     else high = middle
+    const half = Math.floor((low + high) / 2)
+    if (low === since) next = Math.max(half, high - step)
+    else if (high === to) next = Math.min(half, low + step)
+    else next = half
+    step *= STEP_GROWTH
   }
   return {
     from: Math.max(since, low - NEAR_BEFORE_OFFSETS),

@@ -76,7 +76,7 @@ const SCAN_PREFETCHED_RECORDS = 10_000
  * How long a broker holds a fetch that has nothing to return. A range ends with such a fetch where its last offsets are of aborted records or of the end of a
  * transaction, and the next read waits for one that is under way.
  */
-const FETCH_WAIT_MS = 10
+const FETCH_WAIT_MS = 2
 
 /** Records of one poll. */
 const READ_MAX_RECORDS = 2_000
