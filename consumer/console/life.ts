@@ -157,7 +157,7 @@ async function originals(
         order,
         filter: filterOf(query),
         budget,
-        useFree: readers.useFree.bind(readers),
+        readers,
         isDone: () => found.length >= most,
         isEnough: () => found.length >= most,
       },

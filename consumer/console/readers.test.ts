@@ -48,23 +48,24 @@ describe('a reader', () => {
     expect(readers.busy).toBe(0)
   })
 
-  test('is lent to one more as long as one is free, and then to whoever waits', async () => {
+  test('is lent beside others as long as one is free, and goes to whoever waits then', async () => {
     const { readers, opened, signal, hold } = setUp(2)
     const first = hold()
+    expect(readers.free).toBe(1)
     const lent = Promise.withResolvers<void>()
     const second = readers.useFree(() => lent.promise)
-    expect(second).toBeDefined()
-    expect(readers.useFree(async () => undefined)).toBeUndefined()
+    expect(readers.free).toBe(0)
+    await expect(readers.useFree(async () => undefined)).rejects.toThrow('no reader is free')
     const third = readers.use(signal, async () => 'done')
     lent.resolve()
     await second
     expect(await third).toBe('done')
-    expect(readers.useFree(async () => undefined)).toBeDefined()
+    expect(await readers.useFree(async () => 'again')).toBe('again')
     first.end()
     await first.done
     // One more is for offsets.
     expect(opened).toEqual([0, 1, 2])
-    expect(readers.busy).toBe(0)
+    expect(readers.free).toBe(2)
   })
 
   test('comes back where the work with it fails', async () => {

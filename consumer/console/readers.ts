@@ -42,10 +42,16 @@ export class Readers {
     return this.#lend(this.#takeFree() ?? (await this.#wait(signal)), work)
   }
 
-  /** Lends one more client, unless all are lent: then the answer is undefined, at once. */
-  useFree<T>(work: (reader: RangeReader) => Promise<T>): Promise<T> | undefined {
+  /** Clients that can be lent now. */
+  get free(): number {
+    return this.most - this.busy
+  }
+
+  /** Lends one of those that are free. @throws Error when none is */
+  async useFree<T>(work: (reader: RangeReader) => Promise<T>): Promise<T> {
     const reader = this.#takeFree()
-    return reader && this.#lend(reader, work)
+    if (reader === undefined) throw new Error('no reader is free')
+    return this.#lend(reader, work)
   }
 
   async #lend<T>(reader: RangeReader, work: (reader: RangeReader) => Promise<T>): Promise<T> {

@@ -6,7 +6,6 @@ import type { Range, RangeReader } from '../../shared/kafka/types.ts'
 import { FakeKafka } from '../../shared/testing/fake-kafka.ts'
 import { simulateTime } from '../../shared/testing/simulated-time.ts'
 import { budgetOf, outgoing } from '../testing/console.ts'
-import type { Readers } from './readers.ts'
 import { Budget, isComplete, merged, type Searched, scan, type Wanted } from './scan.ts'
 
 const TOPIC = 'kt.acme.events'
@@ -61,80 +60,79 @@ describe('a scan', () => {
     expect(offsets).toEqual(Array.from({ length: 19_995 }, (_, index) => index + 5))
   })
 
-  describe('with a second client', () => {
-    /** Lends it; it notes what it is asked for. */
-    function second(reader: RangeReader, isFree = true) {
+  describe('with further clients', () => {
+    /** Lends so many, which note what they are asked for. */
+    function further(free: number, reader: RangeReader) {
       const read: Range[] = []
-      const useFree: Readers['useFree'] = (work) =>
-        isFree
-          ? work({
-              ...reader,
-              read(ranges, onRecord, options) {
-                read.push(...structuredClone([...ranges]))
-                return reader.read(ranges, onRecord, options)
-              },
-            })
-          : undefined
-      return { read, useFree }
+      const noting: RangeReader = {
+        ...reader,
+        read(ranges, onRecord, options) {
+          read.push(...structuredClone([...ranges]))
+          return reader.read(ranges, onRecord, options)
+        },
+      }
+      return { read, readers: { free, useFree: <T>(work: (one: RangeReader) => Promise<T>) => work(noting) } }
     }
 
-    test('reads a large window of one partition by halves, and everything once', async () => {
-      const { kafka, reader, asked } = topicWith(40_000)
-      const { read, useFree } = second(kafka.reader())
-      const offsets: number[] = []
-      const progress: number[] = []
-      const budget = new Budget(1e9, 60_000, new AbortController().signal, () => progress.push(budget.passed))
-      const searched = await scan(
-        reader,
-        [at(0, 0, 40_000)],
-        { order: 'newest', budget, useFree },
-        ({ offset }) => void offsets.push(offset),
-      )
-      budget.end()
-      expect(asked.flat()).toEqual([at(0, 34_000, 40_000), at(0, 22_000, 34_000), at(0, 0, 10_000)])
-      expect(read).toEqual([at(0, 10_000, 22_000)])
-      expect(offsets.toSorted((a, b) => a - b)).toEqual(Array.from({ length: 40_000 }, (_, index) => index))
-      expect(isComplete(searched)).toBe(true)
-      expect(progress.toSorted((a, b) => a - b)).toEqual(progress)
-      expect(progress.at(-1)).toBe(40_000)
+    test.each([
+      { free: 0, mine: [10_000, 34_000], theirs: [] },
+      { free: 1, mine: [10_000, 22_000], theirs: [at(0, 22_000, 34_000)] },
+      { free: 9, mine: [10_000, 18_000], theirs: [at(0, 18_000, 26_000), at(0, 26_000, 34_000)] },
+    ])(
+      '$free of which are free, reads a large window of one partition in parts, and everything once',
+      async ({ free, mine: [from = 0, to = 0], theirs }) => {
+        const { kafka, reader, asked } = topicWith(40_000)
+        const { read, readers } = further(free, kafka.reader())
+        const offsets: number[] = []
+        const progress: number[] = []
+        const budget = new Budget(1e9, 60_000, new AbortController().signal, () => progress.push(budget.passed))
+        const searched = await scan(
+          reader,
+          [at(0, 0, 40_000)],
+          { order: 'newest', budget, readers },
+          ({ offset }) => void offsets.push(offset),
+        )
+        budget.end()
+        expect(asked.flat()).toEqual([at(0, 34_000, 40_000), at(0, from, to), at(0, 0, 10_000)])
+        expect(read).toEqual([...theirs])
+        expect(offsets.toSorted((a, b) => a - b)).toEqual(Array.from({ length: 40_000 }, (_, index) => index))
+        expect(isComplete(searched)).toBe(true)
+        expect(progress.toSorted((a, b) => a - b)).toEqual(progress)
+        expect(progress.at(-1)).toBe(40_000)
+      },
+    )
+
+    test('reads several partitions alone', async () => {
+      const { kafka, reader } = topicWith(40_000, 40_000)
+      const { read, readers } = further(2, kafka.reader())
+      const all = [at(0, 0, 40_000), at(1, 0, 40_000)]
+      await scan(reader, all, { order: 'newest', budget: budgetOf(), readers }, () => undefined)
+      expect(read).toEqual([])
     })
 
-    test('reads alone where there are several partitions, or none is free', async () => {
-      const { kafka, reader, asked } = topicWith(40_000, 40_000)
-      const free = second(kafka.reader())
-      const how = { order: 'newest' as const, budget: budgetOf() }
-      await scan(
-        reader,
-        [at(0, 0, 40_000), at(1, 0, 40_000)],
-        { ...how, useFree: free.useFree, isDone: ([one]) => (one?.searched.from ?? 0) < 30_000 },
-        () => undefined,
-      )
-      expect(free.read).toEqual([])
-      asked.length = 0
-      const { useFree } = second(kafka.reader(), false)
-      await scan(reader, [at(0, 0, 40_000)], { ...how, useFree }, () => undefined)
-      expect(asked.flat()).toEqual([at(0, 34_000, 40_000), at(0, 10_000, 34_000), at(0, 0, 10_000)])
-    })
-
-    test('ends once either has found enough, and fails where either fails', async () => {
+    test('ends once any has found enough, and fails where any fails', async () => {
       const { kafka, reader } = topicWith(40_000)
-      const { useFree } = second(kafka.reader())
       let found: number | undefined
       const searched = await scan(
         reader,
         [at(0, 0, 40_000)],
-        { order: 'newest', budget: budgetOf(), useFree, isEnough: () => found !== undefined },
+        {
+          order: 'newest',
+          budget: budgetOf(),
+          readers: further(1, kafka.reader()).readers,
+          isEnough: () => found !== undefined,
+        },
         ({ offset }) => {
-          if (offset === 10_500) found = offset
+          if (offset === 22_500) found = offset
         },
       )
-      expect(found).toBe(10_500)
+      expect(found).toBe(22_500)
       expect(searched[0]?.searched).toEqual({ from: 34_000, to: 40_000 })
       const failing = { ...reader, read: () => Promise.reject(new Error('no leader')) }
       const broken = scan(
         reader,
         [at(0, 0, 40_000)],
-        { order: 'newest', budget: budgetOf(), useFree: (work) => work(failing) },
+        { order: 'newest', budget: budgetOf(), readers: further(1, failing).readers },
         () => undefined,
       )
       await expect(broken).rejects.toMatchObject({ problem: { kind: 'kafka-unavailable' } })

@@ -10,8 +10,9 @@ const FIRST_WINDOW_OFFSETS = 6_000
 const WINDOW_GROWTH = 4
 const MAX_WINDOW_OFFSETS = 600_000
 
-/** A window of one partition that has as many offsets is read by two clients, where a second one is free. */
+/** A window of one partition that has as many offsets is read by so many clients, as far as they are free. */
 const SHARED_OFFSETS = 20_000
+const MAX_CLIENTS = 3
 
 export interface Wanted extends TopicPartition {
   /** The first offset, and the one after the last. */
@@ -34,6 +35,8 @@ export const Searched = Type.Object(
   { title: 'Searched', description: 'Which offsets of a partition were to be searched, and which were.' },
 )
 export type Searched = Static<typeof Searched>
+
+type FreeReaders = Pick<Readers, 'free' | 'useFree'>
 
 /** What a request may cost. */
 export class Budget {
@@ -78,7 +81,7 @@ export class Budget {
 
 /**
  * Calls back for the records of ranges, in windows. Within a window, records of a partition come in the order of their offsets.
- * @param how.useFree lends a second client; with it, records of a window come in no order
+ * @param how.readers lends further clients; with it, records of a window come in no order
  * @param how.isDone is asked between windows
  * @param how.isEnough is asked after each record: then nothing more is read, and the last window does not count as searched
  * @returns what was searched, in the order of the ranges
@@ -90,13 +93,13 @@ export async function scan(
     order: 'newest' | 'oldest'
     filter?: RecordFilter | undefined
     budget: Budget
-    useFree?: Readers['useFree']
+    readers?: FreeReaders
     isDone?(searched: readonly Searched[]): boolean
     isEnough?(): boolean
   },
   onRecord: (record: IncomingRecord) => void,
 ): Promise<Searched[]> {
-  const { order, filter, budget, useFree, isDone = () => false, isEnough = () => false } = how
+  const { order, filter, budget, readers, isDone = () => false, isEnough = () => false } = how
   const enough = new AbortController()
   const signal = AbortSignal.any([budget.signal, enough.signal])
   const take = (record: IncomingRecord): void => {
@@ -126,7 +129,7 @@ export async function scan(
       passed = now
     }
     try {
-      await orProblem(readWindow([reader, useFree], window, take, { ...(filter && { filter }), signal, onProgress }))
+      await orProblem(readWindow([reader, readers], window, take, { ...(filter && { filter }), signal, onProgress }))
     } catch (error) {
       // A window that was broken off does not count as searched.
       if (signal.aborted) return searched
@@ -141,28 +144,33 @@ export async function scan(
   }
 }
 
-/** Reads a window of one partition by halves, at the same time. */
+/** Reads a large window of one partition in parts at the same time, as far as clients are free. */
 async function readWindow(
-  [reader, useFree]: [RangeReader, Readers['useFree'] | undefined],
+  [reader, readers]: [RangeReader, FreeReaders | undefined],
   window: readonly Wanted[],
   take: (record: IncomingRecord) => void,
   options: ReadOptions,
 ): Promise<void> {
   const [one, ...others] = window
-  if (useFree === undefined || one === undefined || others.length > 0 || one.to - one.from < SHARED_OFFSETS)
+  if (readers === undefined || one === undefined || others.length > 0 || one.to - one.from < SHARED_OFFSETS)
     return reader.read(window, take, options)
-  const middle = Math.floor((one.from + one.to) / 2)
-  const passed = { older: 0, newer: 0 }
-  const counting = (half: 'older' | 'newer'): ReadOptions => ({
-    ...options,
-    onProgress(now) {
-      passed[half] = now
-      options.onProgress?.(passed.older + passed.newer)
-    },
+  let passed = 0
+  const read = (by: RangeReader, range: Wanted): Promise<void> => {
+    let before = 0
+    const onProgress = (now: number): void => {
+      passed += now - before
+      before = now
+      options.onProgress?.(passed)
+    }
+    return by.read([range], take, { ...options, onProgress })
+  }
+  const clients = Math.min(MAX_CLIENTS, 1 + readers.free)
+  const cut = (part: number): number => one.from + Math.floor(((one.to - one.from) * part) / clients)
+  const parts = Array.from({ length: clients }, (_, part) => {
+    const range = { ...one, from: cut(part), to: cut(part + 1) }
+    return part === 0 ? read(reader, range) : readers.useFree((another) => read(another, range))
   })
-  const older = useFree((second) => second.read([{ ...one, to: middle }], take, counting('older')))
-  if (older === undefined) return reader.read(window, take, options)
-  await Promise.all([older, reader.read([{ ...one, from: middle }], take, counting('newer'))])
+  await Promise.all(parts)
 }
 
 const leftOf = ({ wanted, searched }: Searched): number => wanted.to - wanted.from - (searched.to - searched.from)
