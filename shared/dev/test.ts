@@ -196,18 +196,19 @@ const notRun = (title: string, fault: string): SuiteResult => ({
 
 /**
  * Splits a suite into parts that run at the same time. Unit tests use one process, and many wait for timers, so five processes take about as long as two cores
- * need; by size in turn, since long files take long, and a new file does not move all others to other parts. Fault runs mostly wait, and must pass on a busy
- * machine: the other e2e tests run beside them.
+ * need; by size in turn, since long files take long, and a new file does not move all others to other parts. Integration tests and fault runs mostly wait, and
+ * must pass on a busy machine: others of their kind run beside them.
  */
 function sideBySide(suite: SuiteName, files: readonly string[]): { title: string; files: readonly string[] }[] {
-  if (suite === 'integration') return [{ title: suite, files }]
-  if (suite === 'e2e') {
-    const [faults = [], others = []] = [true, false].map((are) =>
-      files.filter((file) => file.startsWith('bench/faults/') === are),
+  if (suite !== 'unit') {
+    const [folder, title] =
+      suite === 'e2e' ? ['bench/faults/', 'e2e, fault runs'] : ['shared/', 'integration, the Kafka client']
+    const [inFolder = [], others = []] = [true, false].map((are) =>
+      files.filter((file) => file.startsWith(folder) === are),
     )
     return [
-      { title: 'e2e, fault runs', files: faults },
-      { title: 'e2e, others', files: others },
+      { title, files: inFolder },
+      { title: `${suite}, others`, files: others },
     ].filter((part) => part.files.length > 0)
   }
   const bySize = files.toSorted((a, b) => Bun.file(join(root, b)).size - Bun.file(join(root, a)).size)
