@@ -24,7 +24,7 @@ import { type LookupWorkload, sizeOf } from './workloads.ts'
 /** Look-ups in the console, among events that are processed. */
 
 const EVENTS_A_REQUEST = 1000
-/** How many requests of the console may read the log at a time: the default of MAX_SCANS. */
+/** As many as readers of the console: the default of MAX_SCANS. */
 const SCANS_AT_A_TIME = 4
 
 export function measureLookups(stage: Stage, workload: LookupWorkload): Promise<Measured> {

@@ -37,7 +37,7 @@ export const consoleVariables = Type.Object({
     4,
     1,
     64,
-    'The most requests that read the log at a time. Over it: they wait shortly, then 503. Each takes up to some 20 MB.',
+    'Readers of the log. A request needs one, and takes up to three to search one partition while they are free. Where none is free, it waits shortly; then 503. Each reader takes up to some 20 MB.',
   ),
   SCAN_MAX_RECORDS: integer(
     10_000_000,

@@ -109,7 +109,7 @@ const consoleRequests: Panel = {
 const scans: Panel = {
   title: 'Readers of the log in use',
   description:
-    'Requests that read the log now. Limit: MAX_SCANS. At the limit, others wait shortly and are answered 503.',
+    'Clients that read the log for requests now. Limit: MAX_SCANS. At the limit, requests wait shortly and are answered 503.',
   unit: 'short',
   queries: one('{{instance}}', O('scans_running')),
 }
