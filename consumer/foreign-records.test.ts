@@ -13,7 +13,7 @@ import { FOREIGN_EVENT, foreignRecord } from './testing/foreign-records.ts'
 import { startPipeline } from './testing/pipeline.ts'
 
 /** Any Kafka client may write anything to a stream's own topic. FOREIGN_RUNS and FOREIGN_SEED run more, and other, cases. */
-const RUNS = Number(process.env.FOREIGN_RUNS ?? 100)
+const RUNS = Number(process.env.FOREIGN_RUNS ?? 60)
 const SEED = Number(process.env.FOREIGN_SEED ?? 11)
 
 const INPUT = 'kt.acme.events'

@@ -195,9 +195,9 @@ const notRun = (title: string, fault: string): SuiteResult => ({
 })
 
 /**
- * Splits a suite into parts that run at the same time. Unit tests use one process, and many wait for timers, so five processes take about as long as two cores
- * need; by size in turn, since long files take long, and a new file does not move all others to other parts. Integration tests and fault runs mostly wait, and
- * must pass on a busy machine: others of their kind run beside them.
+ * Splits a suite into parts that run at the same time. Unit tests use one process, and many wait for timers, so four processes take about as long as two cores
+ * need; by name in turn, since what lies in one folder takes about as long. Integration tests and fault runs mostly wait, and must pass on a busy machine: others
+ * of their kind run beside them.
  */
 function sideBySide(suite: SuiteName, files: readonly string[]): { title: string; files: readonly string[] }[] {
   if (suite !== 'unit') {
@@ -211,15 +211,9 @@ function sideBySide(suite: SuiteName, files: readonly string[]): { title: string
       { title: `${suite}, others`, files: others },
     ].filter((part) => part.files.length > 0)
   }
-  const bySize = files.toSorted((a, b) => Bun.file(join(root, b)).size - Bun.file(join(root, a)).size)
-  // Forth and back, so that no part gets the largest of each turn.
-  const partOf = (file: string): number => {
-    const place = bySize.indexOf(file) % (2 * UNIT_PARTS)
-    return Math.min(place, 2 * UNIT_PARTS - 1 - place)
-  }
   return Array.from({ length: UNIT_PARTS }, (_, part) => ({
     title: `unit, part ${part + 1} of ${UNIT_PARTS}`,
-    files: files.filter((file) => partOf(file) === part),
+    files: files.filter((_, index) => index % UNIT_PARTS === part),
   })).filter((part) => part.files.length > 0)
 }
 
