@@ -117,7 +117,7 @@ describe('a compressed body', () => {
             expect(typeof read === 'number' ? read : undefined).toBe(strict)
         },
       ),
-      { numRuns: 300 },
+      { numRuns: 100 },
     )
   })
 

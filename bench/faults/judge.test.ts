@@ -114,7 +114,7 @@ test('a run in which all went well is in order, whatever it consists of', () => 
       expect(verdict.processed + verdict.dead).toBe(verdict.inLog)
       expect(verdict.foreign).toBe(1)
     }),
-    { numRuns: 200 },
+    { numRuns: 80 },
   )
 })
 
@@ -296,7 +296,7 @@ describe('the verdict turns red when', () => {
           expect(verdictOf(run)[figure]).toBeGreaterThan(0)
         }),
         // A run of sixty chances has, once in a while, nothing that could be broken so.
-        { numRuns: 100, seed: 1 },
+        { numRuns: 50, seed: 1 },
       )
     })
 
@@ -316,7 +316,7 @@ describe('the verdict turns red when', () => {
         expect(broken(run)).toEqual(['I5'])
         expect(verdictOf(run).outOfOrder).toBeGreaterThan(0)
       }),
-      { numRuns: 100 },
+      { numRuns: 50 },
     )
   })
 

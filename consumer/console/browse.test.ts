@@ -229,7 +229,7 @@ describe('walking all pages', () => {
           }
         },
       ),
-      { numRuns: 150 },
+      { numRuns: 50 },
     )
   })
 
@@ -253,7 +253,7 @@ describe('walking all pages', () => {
           expect(times).toEqual(order === 'oldest' ? sorted : sorted.reverse())
         },
       ),
-      { numRuns: 80 },
+      { numRuns: 30 },
     )
   })
 })

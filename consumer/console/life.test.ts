@@ -257,7 +257,7 @@ describe('an event is found', () => {
           expect(places(found)).toEqual([`${one.partition}/${one.offset}`])
         },
       ),
-      { numRuns: 80 },
+      { numRuns: 30 },
     )
   })
 })

@@ -316,7 +316,7 @@ describe('a scan', () => {
           if (enoughAfter === null || got.length < enoughAfter) expect(reported.sort()).toEqual(names.sort())
         },
       ),
-      { numRuns: 80 },
+      { numRuns: 30 },
     )
   })
 })
