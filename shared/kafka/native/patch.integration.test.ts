@@ -102,7 +102,10 @@ test('produce() throws for headers of a wrong type, and queues and holds nothing
         },
       }
       const reports: unknown[] = []
-      producer.on('delivery-report', (_, { opaque }) => reports.push(opaque))
+      const bothReported = Promise.withResolvers<void>()
+      producer.on('delivery-report', (_, { opaque }) => {
+        if (reports.push(opaque) === 2) bothReported.resolve()
+      })
       producer.setPollInBackground(true)
       const produce = (headers: unknown, opaque: unknown = {}): string => {
         try {
@@ -120,7 +123,8 @@ test('produce() throws for headers of a wrong type, and queues and holds nothing
         produce(null, 'null'),
         produce([{ name: 'value' }, { name: Buffer.from('value') }], 'two headers'),
       ]
-      await new Promise((resolve) => producer.flush(10_000, resolve))
+      // The last report may come after the answer to flush.
+      await Promise.all([new Promise((resolve) => producer.flush(10_000, resolve)), bothReported.promise])
       return { thrown, held, queued, reports }
     },
     {
