@@ -454,6 +454,32 @@ describe('its life', () => {
     expect(budget.passed).toBeLessThan(20_000)
   })
 
+  test('has the outcome of an event that waited long at the place that its own suggests, after two probes', async () => {
+    const { kafka, append, at, commit, look } = setUp()
+    const received = (ms: number) => ({ 'kt-received-at': String(NOW_MS + ms) })
+    for (let index = 0; index < 60; index++)
+      append({ id: index === 45 ? 'e' : `x${index}`, atMs: NOW_MS + index * 1000, headers: received(index * 1000) })
+    commit(60)
+    for (let index = 0; index < 60_000; index++)
+      at('processed', { id: index === 45_000 ? 'e' : 'x', atMs: NOW_MS + 60_000 + index, headers: received(index) })
+    const probed: number[] = []
+    const open = kafka.reader.bind(kafka)
+    spyOn(kafka, 'reader').mockImplementation(() => {
+      const reader = open()
+      return {
+        ...reader,
+        read(ranges, ...rest) {
+          for (const { topic, from, to } of ranges)
+            if (topic.endsWith('.processed') && to - from === 20) probed.push(from)
+          return reader.read(ranges, ...rest)
+        },
+      }
+    })
+    const generations = (await look({ id: 'e' })).events[0]?.generations
+    expect(generations).toMatchObject([{ outcome: { offset: 45_000 } }])
+    expect(probed).toHaveLength(2)
+  })
+
   test.each([
     ['long before', 20_000, 5_000, 30_001],
     ['among', 20_000, 20_000, 15_000],
