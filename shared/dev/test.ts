@@ -135,7 +135,7 @@ async function runSuite(
       process.execPath,
       'test',
       // People watch slow tests run, so each result is printed. Of quick tests, only failures are.
-      ...(suite === 'unit' ? ['--only-failures'] : []),
+      ...(suite === 'unit' ? ['--only-failures', `--parallel=${unitProcesses}`, '--no-isolate'] : []),
       `--timeout=${testTimeoutMs}`,
       '--reporter=junit',
       `--reporter-outfile=${report}`,
@@ -195,29 +195,24 @@ const notRun = (title: string, fault: string): SuiteResult => ({
 })
 
 /**
- * Splits a suite into parts that run at the same time. Unit tests use one process, and many wait for timers, so four processes take about as long as two cores
- * need; by name in turn, since what lies in one folder takes about as long. Integration tests and fault runs mostly wait, and must pass on a busy machine: others
- * of their kind run beside them.
+ * Splits a suite into parts that run at the same time. Integration tests and fault runs mostly wait, and must pass on a busy machine: others of their kind run
+ * beside them. Unit tests are one part: `bun test` gives their files to processes as these become free.
  */
 function sideBySide(suite: SuiteName, files: readonly string[]): { title: string; files: readonly string[] }[] {
-  if (suite !== 'unit') {
-    const [folder, title] =
-      suite === 'e2e' ? ['bench/faults/', 'e2e, fault runs'] : ['shared/', 'integration, the Kafka client']
-    const [inFolder = [], others = []] = [true, false].map((are) =>
-      files.filter((file) => file.startsWith(folder) === are),
-    )
-    return [
-      { title, files: inFolder },
-      { title: `${suite}, others`, files: others },
-    ].filter((part) => part.files.length > 0)
-  }
-  return Array.from({ length: UNIT_PARTS }, (_, part) => ({
-    title: `unit, part ${part + 1} of ${UNIT_PARTS}`,
-    files: files.filter((_, index) => index % UNIT_PARTS === part),
-  })).filter((part) => part.files.length > 0)
+  if (suite === 'unit') return [{ title: suite, files }]
+  const [folder, title] =
+    suite === 'e2e' ? ['bench/faults/', 'e2e, fault runs'] : ['shared/', 'integration, the Kafka client']
+  const [inFolder = [], others = []] = [true, false].map((are) =>
+    files.filter((file) => file.startsWith(folder) === are),
+  )
+  return [
+    { title, files: inFolder },
+    { title: `${suite}, others`, files: others },
+  ].filter((part) => part.files.length > 0)
 }
 
-const UNIT_PARTS = 4
+/** Of unit tests, which in part wait for timers: two processes for each core. */
+const unitProcesses = 2 * availableParallelism()
 
 const scan = (pattern: string): string[] => [...new Bun.Glob(pattern).scanSync(root)].sort()
 
