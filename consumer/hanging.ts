@@ -214,17 +214,22 @@ export async function heldOf(
   places: readonly TopicPartition[],
   reader: RangeReader,
 ): Promise<{ ranges: [Range, ...Range[]]; transaction: string | undefined } | undefined> {
-  const ends = await reader.ends(places)
-  const [first, ...others] = places.flatMap((at, index) => {
-    const { stable = 0, end = 0 } = ends[index] ?? {}
-    return stable < end ? [{ ...at, from: stable, to: end }] : []
-  })
+  const [first, ...others] = await heldBack(places, reader)
   if (first === undefined) return undefined
   let transaction: string | undefined
   await reader.readUncommitted([{ ...first, to: first.from + 1 }], (record) => {
     transaction = nameOf(record)
   })
   return { ranges: [first, ...others], transaction }
+}
+
+/** In each partition with an open transaction, the range from that transaction's first record to the end. */
+export async function heldBack(places: readonly TopicPartition[], reader: Pick<RangeReader, 'ends'>): Promise<Range[]> {
+  const ends = await reader.ends(places)
+  return places.flatMap((at, index) => {
+    const { stable = 0, end = 0 } = ends[index] ?? {}
+    return stable < end ? [{ ...at, from: stable, to: end }] : []
+  })
 }
 
 /**
@@ -262,10 +267,16 @@ export async function writersOf(partition: Partition, reader: RangeReader): Prom
   })
   const ids = new Set<string>()
   await reader.readUncommitted(ranges, (record) => {
-    const transaction = nameOf(record)
-    if (transaction !== undefined) ids.add(idOf(transaction))
+    const id = writerOf(record)
+    if (id !== undefined) ids.add(id)
   })
   return ids
+}
+
+/** The transactional id that wrote a record, if it is one of KafkaTrace's. */
+export function writerOf(record: IncomingRecord): string | undefined {
+  const transaction = nameOf(record)
+  return transaction && idOf(transaction)
 }
 
 /** A transaction's name is its id and a number. */
@@ -368,7 +379,7 @@ async function toBeDone(
   return found
 }
 
-const writtenAgain = ({ topic, partition, key, value, headers }: IncomingRecord): OutgoingRecord => {
+export const writtenAgain = ({ topic, partition, key, value, headers }: IncomingRecord): OutgoingRecord => {
   const kept = headers.names.map((name) => name !== TRANSACTION)
   return {
     topic,

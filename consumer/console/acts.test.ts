@@ -55,6 +55,7 @@ const deadLetters = (kafka: FakeKafka, count: number, partitions = 1): void => {
     )
 }
 
+const fatal = { kind: 'fatal', reason: 'no answer' } as const
 const TIME = new Date(1_000).toISOString()
 const actOnFirst = async (state: ActsState): Promise<Decision<boolean>> =>
   state.actOf({ partition: 0, offset: 0 }) !== undefined
@@ -584,6 +585,94 @@ test('nor do two consoles hold each other up that both try to end it', async () 
       time.end()
     }
   }
+})
+
+describe('a transaction of redrives whose end a restarted broker forgets', () => {
+  const ends = ['committed', 'committed, not answered', 'aborted', 'left by a client that died'] as const
+  const places = [ACTS, `${INPUT}/0`, `${INPUT}/1`]
+  const subsets = Array.from({ length: 2 ** places.length }, (_, bits) => places.filter((_, bit) => (bits >> bit) & 1))
+  const nexts = ['nothing', 'a redrive', 'a discard', 'another act'] as const
+  const letters = [0, 1].map((partition) => ({ partition, offset: 0 }))
+  const actOf = (act: 'redrive' | 'discard', which: typeof letters): ActRecord => ({
+    act,
+    id: Bun.randomUUIDv7(),
+    time: TIME,
+    by: 'x',
+    letters: which.map(({ partition, offset }) => [partition, offset, 1]),
+  })
+
+  for (const end of ends)
+    for (const next of nexts)
+      test(`${end}, then ${next}: what the acts say is in the stream, and nothing else, and nothing is held back`, async () => {
+        for (const forgotten of subsets) {
+          const kafka = new FakeKafka()
+          const { own } = consoleIn(kafka, 2)
+          // Clients are told of lost connections by statistics, which may be late.
+          if (end === 'aborted') Object.defineProperty(kafka, 'disconnects', { get: () => 0, set: () => undefined })
+          const act = (kind: 'redrive' | 'discard', which: typeof letters) =>
+            own.perform(async (state) => {
+              const open = which.filter((letter) => state.actOf(letter) === undefined)
+              const records = open.map(({ partition, offset }) =>
+                outgoing({ partition, headers: { 'kt-redriven-from': `${DLQ}/${partition}/${offset}` } }),
+              )
+              const isRedrive = kind === 'redrive'
+              return {
+                records: isRedrive ? records : [],
+                acts: open.length === 0 ? [] : [actOf(kind, open)],
+                result: undefined,
+              }
+            })
+          const time = simulateTime(1)
+          const done = async (work: Promise<unknown>): Promise<void> => {
+            let isDone = false
+            const settled = work.finally(() => {
+              isDone = true
+            })
+            expect(await time.until(() => isDone, 60_000)).toBe(true)
+            await settled
+          }
+          try {
+            let isFirst = true
+            kafka.onStep = async (step) => {
+              const isEnd = step.kind === 'commit' && step.name === 'end'
+              if (!isFirst || !(isEnd || step.name === 'answer')) return undefined
+              if (step.name === 'answer' || end !== 'committed, not answered') isFirst = false
+              if (step.name === 'answer') return end === 'committed, not answered' ? fatal : undefined
+              if (end === 'aborted') return { kind: 'aborted', reason: 'a fault', passing: true }
+              return end === 'left by a client that died' ? fatal : undefined
+            }
+            const ended = new Set<string>()
+            kafka.onMark = ({ at }) => {
+              const name = at?.topic === ACTS ? ACTS : `${at?.topic}/${at?.partition}`
+              if (ended.has(name)) return 'written'
+              ended.add(name)
+              return forgotten.includes(name) ? 'forgotten' : 'written'
+            }
+            await done(act('redrive', letters))
+            if (next === 'a redrive') await done(act('redrive', letters.slice(0, 1)))
+            if (next === 'a discard') await done(act('discard', letters))
+            if (next === 'another act')
+              await done(own.perform(async () => ({ records: [], acts: [JOB], result: undefined })))
+            // The client is idle meanwhile.
+            await time.pass(70_000)
+            const state = await own.current()
+            for (const letter of letters) {
+              const { partition } = letter
+              const log = kafka.log({ topic: INPUT, partition })
+              const seen = kafka.records(INPUT, partition).length
+              const said = [forgotten, partition, state.actOf(letter)?.act]
+              expect([...said, log.end - log.stable]).toEqual([...said, 0])
+              const atLeast = state.actOf(letter)?.act === 'redrive' ? 1 : 0
+              // Twice only where the broker has committed a redrive without its act, or the commit of a redrive was completed by writing it again.
+              const isCommit = end.startsWith('committed')
+              const mayRepeat = isCommit && (forgotten.includes(ACTS) || forgotten.includes(`${INPUT}/${partition}`))
+              expect([...said, seen >= atLeast, seen <= atLeast + (mayRepeat ? 1 : 0)]).toEqual([...said, true, true])
+            }
+          } finally {
+            time.end()
+          }
+        }
+      })
 })
 
 test('acts that are read before their commit is answered count once', async () => {

@@ -1,11 +1,19 @@
-import { NO_HEADERS } from '../../shared/events/headers.ts'
-import type { OutgoingRecord } from '../../shared/events/record.ts'
+import { headerText, NO_HEADERS, REDRIVEN_FROM } from '../../shared/events/headers.ts'
+import type { IncomingRecord, OutgoingRecord } from '../../shared/events/record.ts'
 import { actsTopic } from '../../shared/events/topics.ts'
 import { ProblemError } from '../../shared/http/problem.ts'
-import type { RangeReader, Transactor } from '../../shared/kafka/types.ts'
+import {
+  partitionName,
+  type Range,
+  type RangeReader,
+  type TopicPartition,
+  type Transactor,
+} from '../../shared/kafka/types.ts'
 import type { Logger } from '../../shared/service/logger.ts'
 import { CONNECT_BACKOFF, delayMs, sleep, within } from '../../shared/service/retry.ts'
 import { messageOf } from '../../shared/service/thrown.ts'
+import { placeIn } from '../decode.ts'
+import { heldBack, writerOf, writtenAgain } from '../hanging.ts'
 import { type ActRecord, ActsState, decodeAct, encodeAct } from './acts-log.ts'
 import { answered, orProblem, type Readers } from './readers.ts'
 import { type Budget, isComplete, scan } from './scan.ts'
@@ -33,6 +41,8 @@ const IDLE_CLOSE_MS = 60_000
  */
 const SETTLE_TIMEOUT_MS = 250
 const SETTLE_PAUSE_MS = 20
+
+const FORGOTTEN = 'a restarted broker has not ended a transaction of acts'
 
 /** So many acts of a stream may wait for their turn. */
 const MAX_WAITING = 100
@@ -82,6 +92,8 @@ class StreamActs {
   #next = 0
   #reading: Promise<ActsState> | undefined
   #transactor: Transactor | undefined
+  /** The client's lost connections when it was last known that no transaction is open. */
+  #disconnects = 0
   #turn: Promise<unknown> = Promise.resolve()
   #waiting = 0
   #idle: ReturnType<typeof setTimeout> | undefined
@@ -192,10 +204,10 @@ class StreamActs {
           return result
         }
         fault = written.reason
-        // Only a client that starts anew knows whether the transaction took effect: it waits for its end, and the acts are read again.
         outcome = written.kind === 'fatal' ? 'unknown' : 'not stored'
-        if (written.kind === 'fatal') await this.#close()
-        else if (!written.passing) throw refused(written.failed, fault)
+        if (written.kind === 'aborted' && !written.passing) throw refused(written.failed, fault)
+        // Only a client that starts anew knows whether the transaction took effect: it waits for its end, and the acts are read again.
+        await this.#close()
       } catch (error) {
         // A refusal would be the same again.
         if (
@@ -207,7 +219,7 @@ class StreamActs {
         await this.#close()
       } finally {
         clearTimeout(this.#idle)
-        this.#idle = setTimeout(() => void this.#close(), IDLE_CLOSE_MS)
+        this.#idle = setTimeout(() => this.#rest(), IDLE_CLOSE_MS)
         this.#idle.unref()
       }
       log.warn({ topic: this.#topic, reason: fault, attempt }, 'an act could not be committed; trying again')
@@ -226,42 +238,104 @@ class StreamActs {
 
   /** A client whose id has no transaction open; all acts before it are in the state. */
   async #open(): Promise<Transactor> {
-    if (this.#transactor !== undefined) return this.#transactor
+    const known = this.#transactor
+    // When a connection is lost, a broker may have restarted, and may have forgotten to end the last transaction.
+    if (known !== undefined && known.disconnects() === this.#disconnects) return known
+    await this.#close()
     const { readers, openTransactor, transactionalId, ensureTopic, log } = this.deps
     await ensureTopic(this.stream)
     readers.forgetTopics()
     const transactor = openTransactor(transactionalId(this.stream))
     try {
       await within(OPEN_TIMEOUT_MS, transactor.start())
+      this.#disconnects = transactor.disconnects()
       if (!(await this.#isSettled())) {
         // Aborted, not committed: its letters are open again, and a redrive that took effect nevertheless is recognised as the same generation.
-        log.warn({ topic: this.#topic }, 'a restarted broker has not ended a transaction of acts: aborting it')
+        log.warn({ topic: this.#topic }, `${FORGOTTEN}: aborting it`)
         const ended = await transactor.release([{ topic: this.#topic, partition: 0 }], 'records')
         if (ended.kind !== 'released' || !(await this.#isSettled()))
           throw new Error(`a transaction is open in ${this.#topic}`)
       }
+      await this.#reading?.catch(() => undefined)
+      // What the client before this one held to be done may not have been.
+      this.#state = new ActsState()
+      this.#next = 0
+      await this.#endRedrives(transactor)
     } catch (error) {
       const connection = transactor.connection()
       await transactor.close()
       throw connection.state === 'connecting' ? new Error(connection.reason) : error
     }
     this.#transactor = transactor
-    await this.#reading?.catch(() => undefined)
-    // What the client before this one held to be done may not have been.
-    this.#state = new ActsState()
-    this.#next = 0
     return transactor
   }
 
   /** Waits until every transaction of acts has ended. @returns false where one does not in time */
-  async #isSettled(): Promise<boolean> {
-    const deadlineMs = performance.now() + SETTLE_TIMEOUT_MS
-    for (;;) {
-      const [ends] = await answered(this.deps.readers.meta.ends([{ topic: this.#topic, partition: 0 }]))
-      if (ends === undefined || ends.stable >= ends.end) return true
-      if (performance.now() > deadlineMs) return false
-      await sleep(SETTLE_PAUSE_MS)
+  #isSettled(): Promise<boolean> {
+    return settles(async () => (await this.#heldBack([{ topic: this.#topic, partition: 0 }])).length === 0)
+  }
+
+  /** The ranges of partitions that an open transaction holds back. */
+  #heldBack(partitions: readonly TopicPartition[]): Promise<Range[]> {
+    return answered(heldBack(partitions, this.deps.readers.meta))
+  }
+
+  /**
+   * Ends transactions that are open in the stream's own topic only, as their acts were: the marker of the next commit in the partition would commit them, too,
+   * and until then whatever comes after them there is not read.
+   */
+  async #endRedrives(transactor: Transactor): Promise<void> {
+    const { log, readers } = this.deps
+    const { input } = this.stream
+    const count = await readers.partitions(input)
+    const partitions = Array.from({ length: count }, (_, partition) => ({ topic: input, partition }))
+    let first: IncomingRecord[] = []
+    const isSettled = await settles(async () => {
+      first = []
+      const held = await this.#heldBack(partitions)
+      if (held.length === 0) return true
+      // The first record that is held back is the first one of an open transaction, which may be another client's.
+      const ranges = held.map((range) => ({ ...range, to: range.from + 1 }))
+      const take = (record: IncomingRecord): void => {
+        if (writerOf(record) === transactor.transactionalId) first.push(record)
+      }
+      await orProblem(readers.meta.readUncommitted(ranges, take))
+      return first.length === 0
+    })
+    if (isSettled) return
+    const state = await this.current()
+    const isRedriven = (record: IncomingRecord): boolean => {
+      const letter = placeIn(headerText(record.headers, REDRIVEN_FROM))
+      return letter !== undefined && state.actOf(letter)?.act === 'redrive'
     }
+    const { done = [], undone = [] } = Object.groupBy(first, (record) => (isRedriven(record) ? 'done' : 'undone'))
+    if (undone.length > 0) {
+      const places = undone.map(({ topic, partition }) => ({ topic, partition }))
+      log.warn({ partitions: places.map(partitionName) }, `${FORGOTTEN}: aborting it`)
+      const ended = await transactor.release(places, 'records')
+      if (ended.kind !== 'released') throw new Error(ended.reason)
+    }
+    if (done.length > 0) {
+      // The marker of a commit that writes the first of its redrives again, which is recognised as the same generation.
+      log.warn({ partitions: done.map(partitionName) }, `${FORGOTTEN}: committing it`)
+      const ended = await transactor.write(done.map(writtenAgain))
+      if (ended.kind !== 'committed') throw new Error(ended.reason)
+    }
+  }
+
+  /** Closes the client, which is idle. What a restarted broker has forgotten is ended before. */
+  #rest(): void {
+    this.#turn = this.#turn.then(async () => {
+      if (this.#transactor === undefined) return
+      await this.#open().catch((error) => {
+        // The next act tries it again.
+        this.deps.log.warn(
+          { topic: this.#topic, reason: messageOf(error) },
+          'transactions of acts cannot be looked after',
+        )
+      })
+      await this.#close()
+    })
   }
 
   async #close(): Promise<void> {
@@ -274,6 +348,16 @@ class StreamActs {
     clearTimeout(this.#idle)
     await this.#turn
     await this.#close()
+  }
+}
+
+/** Asks until it is so. @returns false where it is not in time */
+async function settles(isSo: () => Promise<boolean>): Promise<boolean> {
+  const deadlineMs = performance.now() + SETTLE_TIMEOUT_MS
+  for (;;) {
+    if (await isSo()) return true
+    if (performance.now() > deadlineMs) return false
+    await sleep(SETTLE_PAUSE_MS)
   }
 }
 
