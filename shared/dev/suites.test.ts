@@ -1,5 +1,5 @@
 import { expect, test } from 'bun:test'
-import { counted, failedTests, skippedTests, slowness, sortBySuite } from './suites.ts'
+import { counted, failedTests, skippedTests, slowness, sortBySuite, undisturbedMs } from './suites.ts'
 
 test('a test file belongs to the suite that its name says', () => {
   expect(sortBySuite(['b.test.ts', 'a.test.ts', 'c.integration.test.ts', 'd.e2e.test.ts'])).toEqual({
@@ -13,6 +13,14 @@ test('a suite that is too slow fails in CI, and is said to do so elsewhere', () 
   expect(slowness(30_000, 30_000, true)).toBeUndefined()
   expect(slowness(30_001, 30_000, true)).toBe('took more than 30.0 s')
   expect(slowness(30_001, 30_000, false)).toBe('slower than 30.0 s; fails in CI only')
+})
+
+test('a suite does not count as slow for what others did on the machine meanwhile', () => {
+  expect(undisturbedMs(25_000, 40_000, 10_000, 2)).toBe(25_000)
+  expect(undisturbedMs(40_000, 40_000, 10_000, 2)).toBe(25_000)
+  expect(undisturbedMs(40_000, 60_000, 20_000, 2)).toBe(40_000)
+  // Clocks of processes and of cores differ a little.
+  expect(undisturbedMs(20_000, 40_000, 1_000, 2)).toBe(20_000)
 })
 
 test('failures and skipped tests are not counted as passed', () => {

@@ -16,6 +16,14 @@ export function sortBySuite(files: readonly string[]): Record<SuiteName, string[
   return suites
 }
 
+/**
+ * How long a suite would have taken alone on the machine: the cores' time that it used, or that nobody used.
+ * @param ownMs CPU time of its processes
+ * @param idleMs of all cores together, meanwhile
+ */
+export const undisturbedMs = (elapsedMs: number, ownMs: number, idleMs: number, cores: number): number =>
+  Math.min(elapsedMs, (ownMs + idleMs) / cores)
+
 /** What is said of a suite that took longer than its limit, which is a fault only where CI is set: elsewhere the machine may be slow or busy. */
 export function slowness(elapsedMs: number, limitMs: number, isCi: boolean): string | undefined {
   if (elapsedMs <= limitMs) return undefined
