@@ -11,7 +11,8 @@ import { routes } from './routes.ts'
 /** Who may do what: every route, with every kind of key, for every kind of tenant and stream. */
 
 /** The role that each route needs. It is written here a second time, so that a new route, or another role, has to be decided here, too. */
-const ROUTES: Record<string, [method: 'GET' | 'POST', path: string, role: Role, body?: object]> = {
+const ROUTES: Record<string, [method: 'GET' | 'POST', path: string, role: Role | 'any', body?: object]> = {
+  getAccess: ['GET', '/v1/access', 'any'],
   listStreams: ['GET', '/v1/streams', 'read'],
   findEvent: ['GET', '/v1/streams/:stream/events/:id', 'read'],
   findEvents: ['GET', '/v1/streams/:stream/events', 'read'],
@@ -38,7 +39,7 @@ const ROUTES: Record<string, [method: 'GET' | 'POST', path: string, role: Role, 
 }
 
 /** These tell nothing but what the service is: anybody may read them. */
-const PUBLIC = ['/openapi.json', '/docs']
+const PUBLIC = ['/', '/assets/:name', '/openapi.json', '/docs']
 
 const { made, entry } = keyring()
 
@@ -82,6 +83,7 @@ function appWith(authorise = authoriseByKey(tenantsOf(file)), isDraining = () =>
     routes: table,
     authorise,
     isAuthOn: true,
+    page: { answer: async () => undefined },
     metrics: createMetrics(table.map(({ name }) => name)),
     log,
     isDraining,
@@ -206,7 +208,32 @@ const CASES: Case[] = [
   ['chief', '', 'events', NO_TENANT, NO_TENANT],
 ]
 
-describe.each(Object.keys(ROUTES))('%s', (name) => {
+test('each key may ask what it is for', async () => {
+  const { run } = routes({ config: { AUTH: 'on' } } as RouteDeps).find(({ name }) => name === 'getAccess') as Route
+  const asked = appWith(undefined, undefined, run)
+  const told = async (key: string | undefined, tenant?: string): Promise<unknown> => {
+    const response = await ask('getAccess', { key, tenant }, asked)
+    return response.status === 200 ? response.json() : answerOf(response)
+  }
+  const acme = { name: 'acme', enabled: true, streams: ['events', 'orders'] }
+  expect(await told('sender')).toEqual({ auth: 'on', by: 'sender', roles: ['send'], tenants: [acme] })
+  expect(await told('both', 'acme')).toMatchObject({ roles: ['read', 'operate'], tenants: [acme] })
+  expect(await told('narrow')).toMatchObject({ tenants: [{ ...acme, streams: ['orders'] }] })
+  const all = [
+    acme,
+    { name: 'other', enabled: true, streams: ['events', 'secret'] },
+    { name: 'gone', enabled: false, streams: ['events'] },
+  ]
+  expect(await told('night')).toEqual({ auth: 'on', by: 'night', roles: ['operate'], tenants: all })
+  expect(await told('chief', 'other')).toMatchObject({ tenants: all })
+  expect(await told('chief', 'nope')).toBe(NO_TENANT)
+  expect(await told(undefined)).toBe(UNKNOWN)
+  expect(await told('kt.both.wrong')).toBe(UNKNOWN)
+  expect(await told('both', 'other')).toBe(NO)
+  expect(await told('off')).toBe(NO)
+})
+
+describe.each(Object.keys(ROUTES).filter((name) => ROUTES[name]?.[2] !== 'any'))('%s', (name) => {
   const [, path, role] = ROUTES[name] as (typeof ROUTES)[string]
 
   test('answers each kind of key as the table says, however the stream is written', async () => {
@@ -303,7 +330,6 @@ describe('beside the routes', () => {
 
   test('unknown paths are 404 for everybody, without asking for a key', async () => {
     for (const path of [
-      '/',
       '/v1',
       '/v1/stream',
       '/v1/streams/events',

@@ -47,6 +47,7 @@ function console({ isAuthOn = false, kafkaFault = undefined as string | undefine
     routes: [route, act, pause],
     authorise: authoriseNobody([]).authorise,
     isAuthOn,
+    page: { answer: async () => undefined },
     metrics: createMetrics([route.name]),
     log: pino({ level: 'warn' }, { write: (line) => void logged.push(line) }),
     isDraining: () => false,

@@ -6,6 +6,7 @@ import { PROBLEMS, type Problem, ProblemError, problemResponse } from '../../sha
 import { type Logger, TenantLines } from '../../shared/service/logger.ts'
 import type { ConsoleMetrics } from './metrics.ts'
 import { openApi } from './openapi.ts'
+import type { Page } from './page.ts'
 import { readBody, readQuery } from './parameters.ts'
 import type { Answer, Call, Route } from './route.ts'
 
@@ -16,6 +17,7 @@ export interface AppDeps {
   routes: readonly Route[]
   authorise: Authorise
   isAuthOn: boolean
+  page: Page
   metrics: ConsoleMetrics
   log: Logger
   isDraining(): boolean
@@ -24,10 +26,10 @@ export interface AppDeps {
 }
 
 /** The routes of the public port. Every route of the table asks for its role before anything else. */
-export function createApp({ routes, authorise, isAuthOn, metrics, log, isDraining, kafkaFault }: AppDeps): Hono {
+export function createApp({ routes, authorise, isAuthOn, page, metrics, log, isDraining, kafkaFault }: AppDeps): Hono {
   const lines = new TenantLines()
   const document = JSON.stringify(openApi(routes, isAuthOn))
-  const page = docsPage()
+  const docs = docsPage()
   const app = new Hono({ getPath: pathOf })
 
   const refuse = (
@@ -56,18 +58,24 @@ export function createApp({ routes, authorise, isAuthOn, metrics, log, isDrainin
           retryAfterSeconds: 1,
         })
       const tenantName = new URLSearchParams(new URL(request.url, 'http://localhost').search).get('tenant') ?? undefined
-      const allowed = authorise(request, { role: route.role, tenant: tenantName, stream: path['stream'] })
+      const allowed = authorise(request, {
+        role: route.role === 'any' ? undefined : route.role,
+        tenant: tenantName,
+        stream: path['stream'],
+      })
       if (!allowed.ok) return refuse(request, name, allowed.problem)
-      const { tenant, streams, keyId } = allowed
+      const { tenant, streams, keyId, roles, everything } = allowed
       context = { tenant: tenant.name, stream: path['stream'], keyId }
       const fault = kafkaFault()
-      // At once, and not after a time-out.
-      if (fault !== undefined)
+      // At once, and not after a time-out. Who may do what does not stand in Kafka.
+      if (fault !== undefined && route.role !== 'any')
         throw new ProblemError({ kind: 'kafka-unavailable', detail: `${fault}.`, retryAfterSeconds: 5 })
       const call: Call<unknown, unknown> = {
         request,
         tenant,
         streams,
+        roles,
+        everything,
         by: keyId ?? ANYBODY,
         path,
         query: readQuery(route.query, request.url),
@@ -105,8 +113,15 @@ export function createApp({ routes, authorise, isAuthOn, metrics, log, isDrainin
   })
   app.get('/docs', () => {
     metrics.answered('docs', 200, undefined)
-    return new Response(page.html, { headers: page.headers })
+    return new Response(docs.html, { headers: docs.headers })
   })
+  for (const path of ['/', '/assets/:name'])
+    app.get(path, async (c) => {
+      const found = await page.answer(c.req.raw, c.req.path)
+      if (found === undefined) return c.notFound()
+      metrics.answered('page', found.status, undefined)
+      return found
+    })
   const methods = [...new Set(app.routes.map(({ method }) => method))]
   app.notFound((c) => {
     const allowed = methods.filter((method) => app.router.match(method, c.req.path)[0].length > 0)

@@ -8,10 +8,11 @@ import type { LetterFilter } from './acts-log.ts'
 import { inOrder } from './in-order.ts'
 import { jsonOf, valueAt } from './json.ts'
 import { matcherOf, nativeFilter } from './letters.ts'
+import type { RoleOfTopic } from './names.ts'
 import type { Readers } from './readers.ts'
 import { type Budget, isComplete, merged, Searched, scan, type Wanted } from './scan.ts'
 import { partitionsOf, type Stream } from './streams.ts'
-import { RecordView, type RoleOfTopic, type Showing, viewOf } from './view.ts'
+import { RecordView, type Showing, viewOf } from './view.ts'
 
 /** A page of records of one of a stream's topics. */
 

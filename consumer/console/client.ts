@@ -8,10 +8,12 @@ import type { OUTCOMES, Outcome } from './follow.ts'
 import { parseJson } from './json.ts'
 import type { LetterGroups, Letter as LetterSchema, LetterState } from './letters.ts'
 import type { Found, State } from './life.ts'
+import type { Format, RoleOfTopic } from './names.ts'
 import type { Progress } from './progress-lines.ts'
 import type { Searched } from './scan.ts'
 import type { StreamStatus } from './status.ts'
-import type { Format, RecordView, RoleOfTopic } from './view.ts'
+import type { Access } from './stream-routes.ts'
+import type { RecordView } from './view.ts'
 
 /** The client of the console's API, for the command line and for pages: it uses nothing but fetch, streams and URL. */
 
@@ -151,7 +153,13 @@ export class Client {
   /** @throws TypeError for what is no URL */
   constructor(readonly options: ClientOptions) {
     this.#base = new URL(options.url).href.replace(/\/$/, '')
-    this.#fetch = options.fetch ?? fetch
+    // Browsers' fetch wants to be called without another `this`.
+    this.#fetch = options.fetch ?? ((url, init) => fetch(url, init))
+  }
+
+  /** What the key is for. */
+  access(): Promise<Access> {
+    return this.#json('GET', '/v1/access')
   }
 
   async streams(): Promise<{ tenant: string; stream: string }[]> {

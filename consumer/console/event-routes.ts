@@ -5,6 +5,7 @@ import { browse, ORDERS, Page } from './browse.ts'
 import { decodePositions, followOutcomes, nextOutcome, OUTCOMES, Outcome } from './follow.ts'
 import { typeMatches } from './letters.ts'
 import { Found, find, STATES } from './life.ts'
+import { ROLES_OF_TOPICS } from './names.ts'
 import { lineOf, progressLines } from './progress-lines.ts'
 import {
   type Answer,
@@ -28,7 +29,7 @@ import {
 } from './route.ts'
 import type { Budget } from './scan.ts'
 import type { Stream } from './streams.ts'
-import { RecordView, ROLES_OF_TOPICS, viewOf } from './view.ts'
+import { RecordView, viewOf } from './view.ts'
 
 /** Events: one’s life and outcome, outcomes as they are committed, and the records of a stream’s topics. */
 

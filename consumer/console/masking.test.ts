@@ -3,8 +3,9 @@ import { NO_HEADERS, type RecordHeaders } from '../../shared/events/headers.ts'
 import type { IncomingRecord } from '../../shared/events/record.ts'
 import { ProblemError } from '../../shared/http/problem.ts'
 import type { Edit } from './acts-log.ts'
+import { FORMATS } from './names.ts'
 import { redriveRecord } from './redrive.ts'
-import { FORMATS, viewOf } from './view.ts'
+import { viewOf } from './view.ts'
 
 const BINARY: RecordHeaders = {
   names: ['ce_specversion', 'ce_id', 'ce_source', 'ce_type', 'content-type'],

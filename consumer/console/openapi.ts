@@ -135,7 +135,7 @@ function operationOf(route: Route, schemas: Map<string, unknown>): Record<string
   )
   return {
     operationId: route.name,
-    tags: [route.role],
+    ...(route.role === 'any' ? {} : { tags: [route.role] }),
     summary: route.summary,
     ...(route.description === undefined ? {} : { description: route.description }),
     parameters: [...inPath, ...inQuery],

@@ -9,11 +9,12 @@ import type { LetterFilter } from './acts-log.ts'
 import type { ConsoleConfig } from './config.ts'
 import type { Hubs } from './follow.ts'
 import type { Jobs, JobsDeps } from './jobs.ts'
+import { FORMATS } from './names.ts'
 import type { Readers } from './readers.ts'
 import { Budget } from './scan.ts'
 import type { Statuses } from './status.ts'
 import { type Stream, streamOf } from './streams.ts'
-import { FORMATS, type Showing } from './view.ts'
+import type { Showing } from './view.ts'
 
 /** What a route is, and what routes share: parameters, and reading the log within bounds. */
 
@@ -37,6 +38,9 @@ export interface Call<Q = Record<string, never>, B = undefined> {
   tenant: Tenant
   /** Those of the tenant that the key is for. */
   streams: ReadonlySet<string>
+  /** What else the key may do. */
+  roles: ReadonlySet<Role>
+  everything(): { tenant: Tenant; streams: ReadonlySet<string> }[]
   /** Who acts, for the acts’ records. */
   by: string
   path: Readonly<Record<string, string>>
@@ -58,7 +62,8 @@ export interface Route {
   path: string
   /** The operation’s id, and the label in metrics. */
   name: string
-  role: Role
+  /** any: each key may, whatever its roles are. */
+  role: Role | 'any'
   summary: string
   description?: string
   query: TObject

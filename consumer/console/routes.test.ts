@@ -56,6 +56,7 @@ function consoleIn({ redact = [] as string[], read = undefined as RangeReader['r
     routes: table,
     authorise: authoriseByKey(tenantsOf({ tenants: { acme } })),
     isAuthOn: true,
+    page: { answer: async () => undefined },
     metrics: createMetrics(table.map(({ name }) => name)),
     log,
     isDraining: () => false,

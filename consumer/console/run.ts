@@ -20,6 +20,7 @@ import { Consumers } from './consumers.ts'
 import { Hubs } from './follow.ts'
 import { Jobs, type JobsDeps } from './jobs.ts'
 import { createMetrics } from './metrics.ts'
+import { buildPage } from './page.ts'
 import { Readers } from './readers.ts'
 import { routes } from './routes.ts'
 import { Statuses } from './status.ts'
@@ -131,6 +132,7 @@ const app = createApp({
   routes: table,
   authorise,
   isAuthOn: config.AUTH === 'on',
+  page: await buildPage(),
   metrics,
   log,
   isDraining: () => ending.signal.aborted,

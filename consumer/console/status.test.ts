@@ -4,6 +4,7 @@ import { simulateTime } from '../../shared/testing/simulated-time.ts'
 import { encodeAhead } from '../ahead.ts'
 import type { ConsumerStatusz } from '../statusz.ts'
 import { consoleOn, outgoing } from '../testing/console.ts'
+import { Readers } from './readers.ts'
 import { Statuses } from './status.ts'
 
 const INPUT = 'kt.acme.events'
@@ -22,6 +23,30 @@ function setUp(partitions = 2) {
     kafka.setOffset({ topic, partition, offset, metadata })
   return { kafka, told, append, commit, of: (paused?: typeof PAUSED) => statuses.of(stream, paused) }
 }
+
+test('on a broker that describes no groups, and searches by no time, the rest is told', async () => {
+  const kafka = new FakeKafka()
+  const { stream } = consoleOn(kafka)
+  const readers = new Readers(
+    () => ({
+      ...kafka.reader(),
+      group: async () => undefined,
+      offsetsAt: async (partitions) => partitions.map(() => undefined),
+    }),
+    4,
+  )
+  const statuses = new Statuses(readers, 'group', { statuses: async () => new Map() }, new AbortController().signal)
+  kafka.append(outgoing({ topic: INPUT, partition: 0 }))
+  const status = await statuses.of(stream, undefined)
+  expect(status).toMatchObject({
+    group: { id: 'group', state: 'Unknown' },
+    consumers: [],
+    lag: 1,
+    partitions: [{ partition: 0, state: 'unknown', end: 1 }],
+  })
+  expect(status.rates).toEqual({ seconds: 60 })
+  expect((await statuses.of(stream, PAUSED)).partitions).toMatchObject([{ state: 'paused' }])
+})
 
 describe('the status of a stream', () => {
   test('says what is not committed yet, without what was done ahead, and what waits for a retry', async () => {

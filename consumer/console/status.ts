@@ -21,9 +21,9 @@ const Time = Type.String({ format: 'date-time' })
 export const PartitionStatus = Type.Object(
   {
     partition: Type.Integer({ minimum: 0 }),
-    state: oneOf(['not assigned', 'assigned', ...ASSIGNED_STATES], {
+    state: oneOf(['not assigned', 'assigned', 'unknown', ...ASSIGNED_STATES], {
       description:
-        'As its consumer says. assigned: the consumer could not be asked. restoring: it reads what it has to know first. paused: by an operator, or for the reason. draining: it is given to another.',
+        'As its consumer says. assigned: the consumer could not be asked. unknown: the broker describes no groups. restoring: it reads what it has to know first. paused: by an operator, or for the reason. draining: it is given to another.',
     }),
     reason: Type.Optional(Type.String({ description: 'Why it is paused, or cannot be restored.' })),
     consumer: Type.Optional(Type.String({ description: 'The client id of the consumer that it is assigned to.' })),
@@ -55,7 +55,10 @@ export const StreamStatus = Type.Object(
     ),
     group: Type.Object({
       id: Type.String(),
-      state: Type.String({ description: 'As Kafka names it.', examples: ['Stable', 'Empty'] }),
+      state: Type.String({
+        description: 'As Kafka names it; Unknown on a broker that describes no groups.',
+        examples: ['Stable', 'Empty'],
+      }),
     }),
     consumers: Type.Array(
       Type.Object({
@@ -74,7 +77,11 @@ export const StreamStatus = Type.Object(
     rates: Type.Object(
       {
         seconds: Type.Number({ description: 'Over how long they were measured.' }),
-        in: Type.Number({ description: 'Records a second into the stream.' }),
+        in: Type.Optional(
+          Type.Number({
+            description: 'Records a second into the stream; absent on a broker that does not search by time.',
+          }),
+        ),
         done: Type.Optional(
           Type.Number({
             description: 'Records a second that were committed; absent until the stream was asked for twice.',
@@ -120,15 +127,14 @@ export class Statuses {
     const inputs = partitionsOf(stream, 'input')
     const retries = inputs.map(({ partition }) => ({ topic: siblingTopic(stream.input, 'retry'), partition }))
     const committed = await answered(readers.meta.committed([...inputs, ...retries]))
-    const [ends, group, since] = await answered(
-      Promise.all([
-        readers.meta.ends([...inputs, ...retries]),
-        readers.meta.group(),
-        readers.meta.offsetsAt(inputs, Date.now() - RATE_SECONDS * 1000),
-      ]),
+    const [ends, group] = await answered(
+      Promise.all([readers.meta.ends([...inputs, ...retries]), readers.meta.group()]),
     )
-    const told = await this.consumers.statuses(group.members.map(({ host }) => host))
-    const members = group.members.map(({ clientId, host, partitions }) => ({
+    const bounds = ends.map(({ beginning, end }) => ({ from: beginning, to: end }))
+    const since = await readers.offsetsAt(inputs, Date.now() - RATE_SECONDS * 1000, bounds)
+    const described = group?.members ?? []
+    const told = await this.consumers.statuses(described.map(({ host }) => host))
+    const members = described.map(({ clientId, host, partitions }) => ({
       clientId,
       host,
       ...readinessOf(told.get(clientId)),
@@ -140,12 +146,14 @@ export class Statuses {
       const consumer = members.find((member) => member.partitions.includes(partition))?.clientId
       return {
         partition,
-        ...stateOf(
-          stream,
-          partition,
-          consumer === undefined ? undefined : { told: told.get(consumer) },
-          paused !== undefined,
-        ),
+        ...(group === undefined
+          ? { state: paused === undefined ? ('unknown' as const) : ('paused' as const) }
+          : stateOf(
+              stream,
+              partition,
+              consumer === undefined ? undefined : { told: told.get(consumer) },
+              paused !== undefined,
+            )),
         ...(consumer === undefined ? {} : { consumer }),
         committed: committed[index]?.offset ?? -1,
         end: ends[index]?.end ?? 0,
@@ -153,10 +161,8 @@ export class Statuses {
         waiting: lagOf(inputs.length + index),
       }
     })
-    const arrived = inputs.reduce(
-      (sum, _, index) => sum + Math.max(0, (ends[index]?.end ?? 0) - (since[index] ?? Number.POSITIVE_INFINITY)),
-      0,
-    )
+    const arrived =
+      since && inputs.reduce((sum, _, index) => sum + Math.max(0, (ends[index]?.end ?? 0) - (since[index] ?? 0)), 0)
     const done = this.#doneRate(stream, inputs, committed)
     return {
       tenant: stream.tenant,
@@ -170,11 +176,15 @@ export class Statuses {
               ...(paused.reason === undefined ? {} : { reason: paused.reason }),
             },
           }),
-      group: { id: this.groupId, state: group.state },
+      group: { id: this.groupId, state: group?.state ?? 'Unknown' },
       consumers: members.sort((a, b) => a.clientId.localeCompare(b.clientId)),
       lag: partitions.reduce((sum, one) => sum + one.lag, 0),
       waiting: partitions.reduce((sum, one) => sum + one.waiting, 0),
-      rates: { seconds: RATE_SECONDS, in: round(arrived / RATE_SECONDS), ...(done === undefined ? {} : { done }) },
+      rates: {
+        seconds: RATE_SECONDS,
+        ...(arrived === undefined ? {} : { in: round(arrived / RATE_SECONDS) }),
+        ...(done === undefined ? {} : { done }),
+      },
       partitions,
     }
   }

@@ -1,6 +1,8 @@
-import { Type } from '@sinclair/typebox'
+import { type Static, Type } from '@sinclair/typebox'
 import { encodeControl } from '../../shared/events/control.ts'
 import { ProblemError } from '../../shared/http/problem.ts'
+import { ROLES } from '../../shared/http/tenants.ts'
+import { oneOf } from '../../shared/service/one-of.ts'
 import {
   type Answer,
   type Call,
@@ -23,6 +25,23 @@ const StreamList = Type.Object(
   { streams: Type.Array(Type.Object({ tenant: Type.String(), stream: Type.String() })) },
   { title: 'Streams' },
 )
+const Access = Type.Object(
+  {
+    auth: oneOf(['on', 'off'], { description: 'off: no key is needed.' }),
+    by: Type.String({ description: 'How acts name who acts: the key’s id.' }),
+    roles: Type.Array(oneOf(ROLES)),
+    tenants: Type.Array(
+      Type.Object({ name: Type.String(), enabled: Type.Boolean(), streams: Type.Array(Type.String()) }),
+      {
+        description:
+          'What the key is for. Operators of all tenants name one in their requests, unless there is only one.',
+      },
+    ),
+  },
+  { title: 'Access' },
+)
+export type Access = Static<typeof Access>
+
 const ActList = Type.Object(
   {
     acts: Type.Array(Type.Unknown({ description: 'As they were recorded.' }), { description: 'Newest first.' }),
@@ -75,6 +94,26 @@ export function streamRoutes(deps: RouteDeps): Route[] {
   }
 
   return [
+    route({
+      method: 'get',
+      path: '/v1/access',
+      name: 'getAccess',
+      role: 'any',
+      summary: 'What the key may do, and with which streams',
+      query: Type.Object(TENANT),
+      answers: { 200: { description: 'The key’s roles, tenants and streams.', schema: Access } },
+      run: async ({ by, roles, everything }) =>
+        json({
+          auth: deps.config.AUTH,
+          by,
+          roles: [...roles],
+          tenants: everything().map(({ tenant: { name, enabled }, streams }) => ({
+            name,
+            enabled,
+            streams: [...streams],
+          })),
+        }),
+    }),
     route({
       method: 'get',
       path: '/v1/streams',

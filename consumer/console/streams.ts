@@ -1,8 +1,8 @@
 import { inputTopic, siblingTopic } from '../../shared/events/topics.ts'
 import { ProblemError } from '../../shared/http/problem.ts'
 import type { TopicPartition } from '../../shared/kafka/types.ts'
+import type { RoleOfTopic } from './names.ts'
 import type { Readers } from './readers.ts'
-import type { RoleOfTopic } from './view.ts'
 
 /** A stream that a request is about. */
 export interface Stream {

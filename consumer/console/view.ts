@@ -8,16 +8,11 @@ import { decode, headerNumber, originIn, receivedAtMs, traceOf } from '../decode
 import { attemptsIn } from '../failed-attempts.ts'
 import { REASONS } from '../retry.ts'
 import { eachPlace, jsonOf } from './json.ts'
+import { type Format, ROLES_OF_TOPICS } from './names.ts'
 
 /** How records are shown. */
 
-export const FORMATS = ['json', 'text', 'hex'] as const
-export type Format = (typeof FORMATS)[number]
-
 const Time = Type.String({ format: 'date-time', description: 'UTC, with milliseconds.' })
-
-export const ROLES_OF_TOPICS = ['input', 'retry', 'dlq', 'processed'] as const
-export type RoleOfTopic = (typeof ROLES_OF_TOPICS)[number]
 
 export const Place = Type.Object(
   {

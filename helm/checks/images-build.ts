@@ -270,6 +270,10 @@ async function startFaults(images: readonly Mounted[], say: Say): Promise<Outcom
       return /^kafkatrace_consumer_outcomes_total\{outcome="processed"\} 1$/m.test(metrics)
     })
     passed++
+    const page = await fetch(`http://127.0.0.1:${consolePort}/`)
+    const [, script = ''] = /src="\.([^"]+)"/.exec(await page.text()) ?? []
+    const loaded = await fetch(`http://127.0.0.1:${consolePort}${script}`)
+    demand(page.ok && loaded.ok, `console: its page was answered ${page.status}, and its script ${loaded.status}`)
     for (const { service, at, config } of images) {
       const [, ...probe] = config.Healthcheck?.Test ?? []
       const healthy = await run(contained(at, config, environment(service), probe))

@@ -77,6 +77,10 @@ const notCounted: readonly { readonly why: string; readonly files: readonly stri
     files: ['consumer/testing/faulty-handlers.ts'],
   },
   {
+    why: 'what only runs in a browser; the page’s e2e test uses it there',
+    files: ['consumer/console/page/load.ts', 'consumer/console/page/place.ts', 'consumer/console/page/session.ts'],
+  },
+  {
     why: 'processes that a benchmark starts to make load and to watch, run by its e2e test',
     files: ['bench/closed-loop-worker.ts', 'bench/open-loop-worker.ts', 'bench/observer-worker.ts'],
   },
@@ -100,6 +104,7 @@ const notCounted: readonly { readonly why: string; readonly files: readonly stri
     files: [
       'shared/dev/setup.ts',
       'shared/dev/dev.ts',
+      'shared/dev/screenshots.ts',
       'shared/dev/test.ts',
       'shared/dev/verify.ts',
       'shared/dev/check-fresh.ts',

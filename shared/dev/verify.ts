@@ -11,7 +11,7 @@ const HELP = `Checks what needs no broker: bun run verify
 
   format and lint   by Biome, which fixes what it can; where CI is set it writes nothing
   generated files   bun run generate --check
-  types             by TypeScript
+  types             by TypeScript, of the services and of the console’s page
   dead code         by Knip
   unit tests        bun run test --unit
 
@@ -26,6 +26,7 @@ const checks = [
   { name: 'format and lint', command: ['run', 'lint', ...(process.env.CI ? [] : ['--write'])] },
   { name: 'generated files', command: ['helm/generate.ts', '--check'] },
   { name: 'types', command: ['x', 'tsc', '-p', '.'] },
+  { name: 'types of the console’s page', command: ['x', 'tsc', '-p', 'consumer/console/page'] },
   { name: 'dead code', command: ['x', 'knip', '--no-progress'] },
   { name: 'unit tests', command: ['shared/dev/test.ts', '--unit'] },
 ]

@@ -9,7 +9,8 @@ import { type Credential, ROLES, type Role, type Tenant, type Tenants } from './
 export const DEFAULT_STREAM = 'events'
 
 export interface Wanted {
-  role: Role
+  /** undefined: any. */
+  role: Role | undefined
   /** undefined: the key's own, or, for an operator's key, the only one. */
   tenant: string | undefined
   /** undefined: no stream in particular. */
@@ -22,6 +23,9 @@ export type Authorised = OrProblem<{
   streams: ReadonlySet<string>
   /** undefined with AUTH=off. */
   keyId: string | undefined
+  roles: ReadonlySet<Role>
+  /** All that the key is for. */
+  everything(): { tenant: Tenant; streams: ReadonlySet<string> }[]
 }>
 
 export type Authorise = (request: Request, wanted: Wanted) => Authorised
@@ -53,13 +57,18 @@ export function authoriseNobody(streams: readonly string[]): { authorise: Author
 type Sender = Omit<Credential, 'keyId'> & { keyId: string | undefined }
 
 function decide(sender: Sender, list: readonly Tenant[], wanted: Wanted): Authorised {
-  if (!sender.roles.has(wanted.role)) return refusal('forbidden', withoutRole(sender, wanted.role))
-  const found =
-    sender.tenant === undefined ? namedTenant(list, wanted.tenant) : ownTenant(sender, sender.tenant, wanted)
+  const { keyId, roles } = sender
+  if (wanted.role !== undefined && !roles.has(wanted.role))
+    return refusal('forbidden', withoutRole(sender, wanted.role))
+  const found = sender.tenant === undefined ? namedTenant(list, wanted) : ownTenant(sender, sender.tenant, wanted)
   if (!found.ok) return found
   const { tenant } = found
-  const { keyId, streams = tenant.streams } = sender
-  if (wanted.stream === undefined || streams.has(wanted.stream)) return { ok: true, tenant, streams, keyId }
+  const streamsOf = ({ streams }: Tenant): ReadonlySet<string> => sender.streams ?? streams
+  const streams = streamsOf(tenant)
+  const everything = () =>
+    (sender.tenant === undefined ? list : [tenant]).map((one) => ({ tenant: one, streams: streamsOf(one) }))
+  if (wanted.stream === undefined || streams.has(wanted.stream))
+    return { ok: true, tenant, streams, keyId, roles, everything }
   if (streams.size === tenant.streams.size)
     return refusal('unknown-stream', `The tenant ${tenant.name} has the streams: ${[...tenant.streams].join(', ')}.`)
   return refusal('forbidden', `The key ${keyId} is for these streams: ${[...streams].join(', ')}.`)
@@ -73,9 +82,9 @@ function ownTenant({ keyId }: Sender, tenant: Tenant, wanted: Wanted): Found {
   return tenant.enabled ? { ok: true, tenant } : refusal('forbidden', `The tenant ${tenant.name} is switched off.`)
 }
 
-/** For operators, also a disabled one. */
-function namedTenant(list: readonly Tenant[], name: string | undefined): Found {
-  if (name === undefined && list.length !== 1)
+/** For operators, also a disabled one. Where no role is wanted, any does. */
+function namedTenant(list: readonly Tenant[], { tenant: name, role }: Wanted): Found {
+  if (name === undefined && list.length !== 1 && (role !== undefined || list.length === 0))
     return refusal(
       'malformed',
       `The key is for all tenants: name one with the query parameter "tenant". ${those(list)}`,

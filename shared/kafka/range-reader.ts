@@ -358,12 +358,13 @@ export function createRangeReader(options: {
     }
   }
 
-  async function describeGroup(): Promise<GroupDescription> {
+  async function describeGroup(): Promise<GroupDescription | undefined> {
     const using = await admin()
     const { groups } = await promised<RdKafka.GroupDescriptions>((done) =>
       using.describeGroups([groupId], { timeout: BROKER_CALL_TIMEOUT_MS }, done),
     )
     const [found] = groups
+    if (found?.error?.code === CODE.UNSUPPORTED_FEATURE) return undefined
     if (found === undefined || found.error) throw new Error(`${groupId}: ${found?.error?.message ?? 'no answer'}`)
     return {
       state: GROUP_STATES[found.state] ?? 'Unknown',

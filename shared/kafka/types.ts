@@ -331,8 +331,11 @@ export interface RangeReader {
     onRecords: (records: IncomingRecord[]) => void,
     signal: AbortSignal,
   ): Promise<void>
-  /** The reader's group. @throws Error when its coordinator does not answer within 10 s */
-  group(): Promise<GroupDescription>
+  /**
+   * The reader's group; undefined on a broker that describes none, as librdkafka's mock cluster.
+   * @throws Error when its coordinator does not answer within 10 s
+   */
+  group(): Promise<GroupDescription | undefined>
   /** Within a bound, whether or not Kafka answers. */
   close(): Promise<void>
 }

@@ -1,0 +1,197 @@
+import { useState } from 'preact/hooks'
+import { ApiError, type Sought } from '../client.ts'
+import type { GenerationView, Life } from '../life.ts'
+import { FORMATS, type Format } from '../names.ts'
+import type { Progress } from '../progress-lines.ts'
+import type { RecordView } from '../view.ts'
+import { useLoad } from './load.ts'
+import { momentsOf } from './moments.ts'
+import { Choice, Empty, Field, Loading, Problem, State, Time } from './parts.tsx'
+import { change, linkTo, place } from './place.ts'
+import { RecordDetail, Text } from './record.tsx'
+import { client, may, stream } from './session.ts'
+import { soughtIn } from './sought.ts'
+import { count, duration } from './words.ts'
+
+/** One event, from its request to its outcome. */
+
+export function Find() {
+  const { parameters } = place.value
+  const sought = soughtIn(parameters)
+  const [progress, setProgress] = useState<Progress | undefined>()
+  const found = useLoad(sought && JSON.stringify(sought), (signal) => {
+    setProgress(undefined)
+    return client.value.find(stream.value, sought as Sought, { signal, onProgress: setProgress })
+  })
+  const { value, error, isLoading, again } = found
+  return (
+    <>
+      <h1>Find an event</h1>
+      <Form key={JSON.stringify(parameters)} />
+      {sought === undefined && (
+        <Empty title="What became of an event?">
+          <p>
+            Give its id, the id of its trace, or its receipt, as the producer answered it: PARTITION/OFFSET. Nothing is
+            indexed; an id that is a UUIDv7, or the event’s key, makes the search short.
+          </p>
+        </Empty>
+      )}
+      {isLoading && (
+        <Loading
+          what={
+            progress === undefined
+              ? 'Searching the log'
+              : `Searched ${count(progress.searched)} of ${count(progress.of)} records`
+          }
+        />
+      )}
+      {!isLoading &&
+        error !== undefined &&
+        (error instanceof ApiError && error.kind === 'event-not-found' ? (
+          <Empty title="No such event">
+            <p>{error.message}</p>
+            <button type="button" onClick={again}>
+              Search again
+            </button>
+          </Empty>
+        ) : (
+          <Problem error={error} again={again} />
+        ))}
+      {!isLoading &&
+        value?.events.map((life) => (
+          <LifeOf key={`${life.source}/${life.id}/${life.traceId}`} life={life} again={again} />
+        ))}
+      {!isLoading && value !== undefined && (
+        <p class="hint">
+          {value.complete
+            ? 'Everything that could hold it was searched'
+            : 'The search ended at the first that it found'}
+          , {value.seconds} s:{' '}
+          {value.searched
+            .map(({ topic, partition, searched: { from, to } }) => `${topic}/${partition} ${count(from)}–${count(to)}`)
+            .join(' · ') || 'nothing had to be searched'}
+        </p>
+      )}
+    </>
+  )
+}
+
+function Form() {
+  const { q = '', source = '', key = '', format = 'json' } = place.value.parameters
+  const [given, set] = useState({ q, source, key })
+  const submit = (event: SubmitEvent): void => {
+    event.preventDefault()
+    change({ ...given, q: given.q.trim() })
+  }
+  return (
+    <form class="card form" onSubmit={submit}>
+      <Field
+        isWide
+        label="Id, trace or receipt"
+        value={given.q}
+        placeholder="o-1 · 4bf92f3577b34da6a3ce929d0e0e4736 · 4/1207"
+        onInput={(value) => set({ ...given, q: value })}
+      />
+      <Field
+        label="Source"
+        value={given.source}
+        placeholder="any"
+        onInput={(value) => set({ ...given, source: value })}
+      />
+      <Field label="Key" value={given.key} placeholder="unknown" onInput={(value) => set({ ...given, key: value })} />
+      <Choice
+        label="Data as"
+        value={format}
+        options={FORMATS.map((one) => [one, one] as const)}
+        onChange={(value) => change({ ...given, format: value as Format })}
+      />
+      <button type="submit" class="main">
+        Find
+      </button>
+    </form>
+  )
+}
+
+function LifeOf({ life, again }: { life: Life; again: () => void }) {
+  const last = life.generations.at(-1)
+  return (
+    <section class="card" aria-label={`Event ${life.id ?? ''}`}>
+      <div class="title-line">
+        <h2>
+          <Text>{life.id ?? 'not an event'}</Text>
+        </h2>
+        <State state={life.state} />
+        {(life.state === 'pending' || life.state === 'waiting') && (
+          <button type="button" class="quiet" onClick={again}>
+            look again
+          </button>
+        )}
+      </div>
+      <p class="hint">
+        <bdi>{[life.type, life.source, life.subject].filter((one) => one !== undefined).join(' · ')}</bdi>
+      </p>
+      {life.generations.map((generation) => (
+        <GenerationOf key={generation.generation} of={generation} isOnly={life.generations.length === 1} />
+      ))}
+      {last?.state === 'dead' && last.outcome !== undefined && last.act === undefined && may('operate') && (
+        <a class="button" href={linkTo('letters', { letter: `${last.outcome.partition}/${last.outcome.offset}` })}>
+          Redrive or discard it
+        </a>
+      )}
+    </section>
+  )
+}
+
+function GenerationOf({ of, isOnly }: { of: GenerationView; isOnly: boolean }) {
+  const moments = momentsOf(of)
+  const [open, setOpen] = useState<RecordView | undefined>(of.outcome ?? of.record)
+  const first = moments[0]
+  const last = moments.at(-1)
+  return (
+    <>
+      {!isOnly && (
+        <h3>
+          {of.generation === 0 ? 'As it came in' : `Redrive ${of.generation}`} <State state={of.state} />
+        </h3>
+      )}
+      <div class="life">
+        <ol class="timeline">
+          {moments.map((moment, index) => {
+            const before = moments[index - 1]
+            const { record } = moment
+            return (
+              <li key={index} class={moment.tone}>
+                <span class="when">
+                  <Time iso={moment.iso} />
+                  {before !== undefined && (
+                    <span class="after">+{duration(Date.parse(moment.iso) - Date.parse(before.iso))}</span>
+                  )}
+                </span>
+                <span class="what">
+                  <bdi>{moment.what}</bdi>
+                  {record !== undefined && (
+                    <button type="button" class="quiet" aria-pressed={open === record} onClick={() => setOpen(record)}>
+                      show the record
+                    </button>
+                  )}
+                </span>
+                {moment.detail !== undefined && <bdi class="detail">{moment.detail}</bdi>}
+              </li>
+            )
+          })}
+          {of.state === 'pending' && <li class="calm open">No consumer has committed it yet</li>}
+          {of.state === 'waiting' && <li class="warn open">It waits for its next attempt</li>}
+          {of.state === 'unknown' && (
+            <li class="calm open">
+              It is committed, and no outcome was found: retention has deleted it, or the search ended
+            </li>
+          )}
+          {first !== undefined && last !== undefined && first !== last && (
+            <li class="total">{duration(Date.parse(last.iso) - Date.parse(first.iso))} in all</li>
+          )}
+        </ol>
+        {open !== undefined && <RecordDetail record={open} />}
+      </div>
+    </>
+  )
+}

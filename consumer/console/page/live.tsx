@@ -1,0 +1,208 @@
+import { useEffect, useRef, useState } from 'preact/hooks'
+import type { OutcomeFilter } from '../client.ts'
+import type { Outcome } from '../follow.ts'
+import { Choice, Empty, Field, Problem, State, Time } from './parts.tsx'
+import { change, go, linkTo, place } from './place.ts'
+import { type Column, Rows } from './rows.tsx'
+import { client, stream } from './session.ts'
+import { count, duration, rate } from './words.ts'
+
+/** Outcomes as they are committed. */
+
+/** Older ones are forgotten. */
+const MAX_ROWS = 10_000
+
+/** Outcomes that came since are drawn so often, however many they are. */
+const DRAWN_EVERY_MS = 250
+
+const COLUMNS: readonly Column<Outcome>[] = [
+  { title: 'time', width: '130px', cell: ({ time }) => <Time iso={time} /> },
+  { title: 'outcome', width: '104px', cell: ({ outcome }) => <State state={outcome} /> },
+  { title: 'type', width: 'minmax(120px, 1fr)', cell: ({ type }) => <bdi>{type}</bdi> },
+  { title: 'id', width: 'minmax(140px, 1.4fr)', cell: ({ id }) => <bdi>{id}</bdi> },
+  { title: 'key', width: 'minmax(80px, 0.8fr)', cell: ({ key }) => <bdi>{key}</bdi> },
+  {
+    title: 'handler',
+    width: 'minmax(100px, 1fr)',
+    cell: ({ handler, error }) => <bdi>{handler ?? error?.handler}</bdi>,
+  },
+  {
+    title: 'why',
+    width: 'minmax(160px, 2fr)',
+    cell: ({ error, failedAttempts, generation }) => (
+      <bdi>
+        {[
+          error && `${error.reason}: ${error.message}`,
+          failedAttempts && `${failedAttempts} failed attempts`,
+          generation > 0 && `redrive ${generation}`,
+        ]
+          .filter(Boolean)
+          .join(' · ')}
+      </bdi>
+    ),
+  },
+]
+
+const keyOf = ({ outcome, partition, offset }: Outcome): string => `${outcome}/${partition}/${offset}`
+
+const FIELDS = [
+  ['type', 'Type', 'order.*'],
+  ['id', 'Id', ''],
+  ['key', 'Key', ''],
+  ['reason', 'Reason', 'out of attempts'],
+] as const
+
+export function Live() {
+  const { outcome = '', type = '', id = '', key = '', reason = '' } = place.value.parameters
+  const filter: OutcomeFilter = {
+    ...(outcome === 'processed' || outcome === 'dead' ? { outcome } : {}),
+    ...(type && { type }),
+    ...(id && { id }),
+    ...(key && { key }),
+    ...(reason && { reason }),
+  }
+  const [rows, setRows] = useState<Outcome[]>([])
+  const [isPaused, setPaused] = useState(false)
+  const [cut, setCut] = useState<{ reason: string; waitMs: number } | undefined>()
+  const [error, setError] = useState<Error | undefined>()
+  const [seen, setSeen] = useState({ total: 0, perSecond: 0 })
+  const [isConnected, setConnected] = useState(false)
+  /** Where it stopped: what came meanwhile comes when it goes on. */
+  const position = useRef<string | undefined>(undefined)
+  const asked = JSON.stringify(filter)
+  const before = useRef(asked)
+  useEffect(() => {
+    if (before.current !== asked) {
+      before.current = asked
+      position.current = undefined
+      setRows([])
+      setSeen({ total: 0, perSecond: 0 })
+    }
+    if (isPaused) return
+    const ending = new AbortController()
+    const come: Outcome[] = []
+    const recent: [atMs: number, count: number][] = []
+    setError(undefined)
+    setConnected(false)
+    const draw = (): void => {
+      const nowMs = performance.now()
+      const some = come.splice(0).reverse()
+      recent.push([nowMs, some.length])
+      while ((recent[0]?.[0] ?? nowMs) < nowMs - 5_000) recent.shift()
+      const since = Math.max(1_000, nowMs - (recent[0]?.[0] ?? nowMs))
+      const perSecond = recent.reduce((sum, [, one]) => sum + one, 0) / (since / 1000)
+      setSeen((one) =>
+        one.perSecond === perSecond && some.length === 0 ? one : { total: one.total + some.length, perSecond },
+      )
+      if (some.length > 0) setRows((old) => [...some, ...old].slice(0, MAX_ROWS))
+    }
+    const timer = setInterval(draw, DRAWN_EVERY_MS)
+    const follow = async (): Promise<void> => {
+      try {
+        for await (const { outcome: one } of client.value.follow(stream.value, filter, {
+          since: position.current,
+          signal: ending.signal,
+          onPosition: (at) => {
+            position.current = at
+            setConnected(true)
+            setCut(undefined)
+          },
+          onCut: (why, waitMs) => setCut({ reason: why, waitMs }),
+        }))
+          come.push(one)
+      } catch (thrown) {
+        if (!ending.signal.aborted) setError(thrown as Error)
+      }
+    }
+    void follow()
+    return () => {
+      ending.abort()
+      clearInterval(timer)
+      // What came is not lost with a pause.
+      draw()
+    }
+  }, [asked, isPaused])
+  const again = (): void => {
+    position.current = undefined
+    setPaused(true)
+    queueMicrotask(() => setPaused(false))
+  }
+  return (
+    <>
+      <div class="title-line">
+        <h1>Live</h1>
+        <button type="button" onClick={() => setPaused(!isPaused)} aria-pressed={isPaused}>
+          {isPaused ? 'Go on' : 'Pause'}
+        </button>
+        <button type="button" onClick={() => setRows([])} disabled={rows.length === 0}>
+          Clear
+        </button>
+        <span class="hint" role="status">
+          {isPaused
+            ? 'Paused. What comes meanwhile comes when it goes on.'
+            : cut !== undefined
+              ? `${cut.reason}. Connecting again in ${duration(cut.waitMs)}.`
+              : !isConnected
+                ? 'Connecting'
+                : `${count(seen.total)} since this was opened · ${rate(seen.perSecond)}`}
+        </span>
+      </div>
+      <Form key={asked} />
+      {error !== undefined && <Problem error={error} again={again} />}
+      {rows.length === 0 && error === undefined ? (
+        <Empty title={isPaused ? 'Paused' : 'Waiting for outcomes'}>
+          <p>Outcomes appear as soon as they are committed.</p>
+        </Empty>
+      ) : (
+        <Rows
+          label="Outcomes"
+          columns={COLUMNS}
+          rows={rows}
+          keyOf={keyOf}
+          onOpen={({ id: of, source, key: by, origin, partition, offset, outcome: kind }) => {
+            if (of !== undefined) go(linkTo('find', { q: of, source, key: by }))
+            else if (kind === 'dead') go(linkTo('letters', { letter: `${partition}/${offset}` }))
+            else if (origin !== undefined) go(linkTo('find', { q: origin.split('/').slice(1).join('/') }))
+          }}
+        />
+      )}
+    </>
+  )
+}
+
+function Form() {
+  const { parameters } = place.value
+  const [given, set] = useState<Record<string, string>>(parameters)
+  return (
+    <form
+      class="card form"
+      onSubmit={(event) => {
+        event.preventDefault()
+        change(given)
+      }}
+    >
+      <Choice
+        label="Outcome"
+        value={given['outcome'] ?? ''}
+        options={[
+          ['', 'any'],
+          ['processed', 'processed'],
+          ['dead', 'dead'],
+        ]}
+        onChange={(value) => change({ ...given, outcome: value })}
+      />
+      {FIELDS.map(([name, label, placeholder]) => (
+        <Field
+          key={name}
+          label={label}
+          value={given[name] ?? ''}
+          placeholder={placeholder}
+          onInput={(value) => set({ ...given, [name]: value })}
+        />
+      ))}
+      <button type="submit" class="main">
+        Filter
+      </button>
+    </form>
+  )
+}

@@ -1,0 +1,53 @@
+import { useEffect, useState } from 'preact/hooks'
+
+/** Asking the API from a view. */
+
+export type Loaded<T> = { again(): void; isLoading: boolean; value?: T; error?: Error }
+
+/**
+ * What an asynchronous function gives. It is asked again when `what` changes, or `again` is called; what it gave before stays until then. A question that is no
+ * longer asked is aborted.
+ * @param what of which the answer is; undefined: nothing is asked
+ * @param everyMs asks again so long after each answer, while the page is seen
+ */
+export function useLoad<T>(
+  what: string | undefined,
+  ask: (signal: AbortSignal) => Promise<T>,
+  everyMs?: number,
+): Loaded<T> {
+  const [round, setRound] = useState(0)
+  const [state, setState] = useState<{ of?: string; isLoading: boolean; value?: T; error?: Error }>({
+    isLoading: what !== undefined,
+  })
+  useEffect(() => {
+    if (what === undefined) return
+    const ending = new AbortController()
+    let timer: ReturnType<typeof setTimeout> | undefined
+    setState((before) => (before.of === what ? { ...before, isLoading: true } : { of: what, isLoading: true }))
+    const settle = (got: { value: T } | { error: Error }): void => {
+      if (ending.signal.aborted) return
+      setState((before) => ({
+        of: what,
+        isLoading: false,
+        // What was answered before is still the last that is known.
+        ...(before.of === what && before.value !== undefined && { value: before.value }),
+        ...got,
+      }))
+      if (everyMs !== undefined) timer = setTimeout(next, everyMs)
+    }
+    const next = (): void => {
+      if (document.visibilityState === 'visible') setRound((one) => one + 1)
+      else document.addEventListener('visibilitychange', next, { once: true, signal: ending.signal })
+    }
+    ask(ending.signal).then(
+      (value) => settle({ value }),
+      (error) => settle({ error }),
+    )
+    return () => {
+      ending.abort()
+      clearTimeout(timer)
+    }
+  }, [what, round, everyMs])
+  const shown = state.of === what ? state : { isLoading: what !== undefined }
+  return { ...shown, again: () => setRound((one) => one + 1) }
+}

@@ -1,0 +1,191 @@
+import type { ComponentChildren } from 'preact'
+import { useId, useState } from 'preact/hooks'
+import { ApiError } from '../client.ts'
+import { leave } from './session.ts'
+import { timeOf } from './words.ts'
+
+/** What views are made of. */
+
+/** In the viewer's zone; the exact time in UTC is at hand. */
+export const Time = ({ iso }: { iso: string }) => (
+  <time dateTime={iso} title={iso}>
+    {timeOf(iso)}
+  </time>
+)
+
+const TONES: Readonly<Record<string, string>> = {
+  processed: 'good',
+  reading: 'good',
+  ready: 'good',
+  'not ready': 'bad',
+  running: 'warn',
+  done: 'good',
+  dead: 'bad',
+  waiting: 'warn',
+  paused: 'warn',
+  pending: 'calm',
+  restoring: 'calm',
+  assigned: 'calm',
+  draining: 'warn',
+  'not assigned': 'bad',
+  open: 'bad',
+  redriven: 'good',
+  discarded: 'calm',
+}
+
+/** A state: its word, and a colour. */
+export const State = ({ state }: { state: string }) => <span class={`state ${TONES[state] ?? 'calm'}`}>{state}</span>
+
+export const Loading = ({ what }: { what: string }) => (
+  <p class="hint" role="status">
+    <span class="spinner" aria-hidden="true" />
+    {what}
+  </p>
+)
+
+/** There is nothing to show: says why, and what to do. */
+export const Empty = ({
+  title,
+  isPage = false,
+  children,
+}: {
+  title: string
+  /** There is nothing else on the page. */
+  isPage?: boolean
+  children?: ComponentChildren
+}) => (
+  <div class="empty">
+    {isPage ? <h1>{title}</h1> : <p class="title">{title}</p>}
+    {children}
+  </div>
+)
+
+/** An error, with what to do about it. */
+export function Problem({ error, again }: { error: Error; again?: (() => void) | undefined }) {
+  const problem = error instanceof ApiError ? error : undefined
+  if (problem?.status === 403)
+    return (
+      <div class="empty" role="alert">
+        <p class="title">Not allowed</p>
+        <p>{problem.message}</p>
+        <button type="button" onClick={leave}>
+          Use another key
+        </button>
+      </div>
+    )
+  return (
+    <div class="problem" role="alert">
+      <p class="title">{problem === undefined ? 'The console cannot be reached' : 'That was not possible'}</p>
+      <p>{error.message}</p>
+      {problem !== undefined && problem.errors.length > 0 && (
+        <ul>
+          {problem.errors.map(({ pointer, detail }) => (
+            <li key={pointer + detail}>
+              <code>{pointer}</code> {detail}
+            </li>
+          ))}
+        </ul>
+      )}
+      {again !== undefined && (
+        <button type="button" onClick={again}>
+          Try again
+        </button>
+      )}
+    </div>
+  )
+}
+
+/** What may be wider than its place: it scrolls, with the keyboard, too. */
+export const Scrolls = ({ label, children }: { label: string; children: ComponentChildren }) => (
+  // biome-ignore lint/a11y/noNoninteractiveTabindex: it scrolls, and has to with the keyboard, too
+  <section class="card scrolls" aria-label={label} tabIndex={0}>
+    {children}
+  </section>
+)
+
+/** Copies a text. */
+export function Copy({ text, what }: { text: string; what: string }) {
+  const [copied, setCopied] = useState(false)
+  const copy = async (): Promise<void> => {
+    await navigator.clipboard.writeText(text)
+    setCopied(true)
+    setTimeout(() => setCopied(false), 1_500)
+  }
+  return (
+    <button type="button" class="quiet" onClick={copy} aria-label={`Copy ${what}`}>
+      {copied ? 'copied' : 'copy'}
+    </button>
+  )
+}
+
+/** An input with its label. */
+export function Field({
+  label,
+  value,
+  onInput,
+  hint,
+  placeholder = '',
+  type = 'text',
+  isWide = false,
+  isInvalid = false,
+}: {
+  label: string
+  value: string
+  onInput: (value: string) => void
+  hint?: string
+  placeholder?: string
+  type?: 'text' | 'password' | 'number' | 'datetime-local'
+  isWide?: boolean
+  isInvalid?: boolean
+}) {
+  const id = useId()
+  const described = hint === undefined ? {} : { 'aria-describedby': `${id}-hint` }
+  return (
+    <div class={`field${isWide ? ' wide' : ''}`}>
+      <label for={id}>{label}</label>
+      <input
+        id={id}
+        type={type as 'text'}
+        value={value}
+        placeholder={placeholder}
+        autocomplete="off"
+        spellcheck={false}
+        aria-invalid={isInvalid}
+        onInput={({ currentTarget }) => onInput(currentTarget.value)}
+        {...described}
+      />
+      {hint !== undefined && (
+        <small id={`${id}-hint`} class="hint">
+          {hint}
+        </small>
+      )}
+    </div>
+  )
+}
+
+/** One of several. */
+export function Choice({
+  label,
+  value,
+  options,
+  onChange,
+}: {
+  label: string
+  value: string
+  options: readonly (readonly [value: string, text: string])[]
+  onChange: (value: string) => void
+}) {
+  const id = useId()
+  return (
+    <div class="field">
+      <label for={id}>{label}</label>
+      <select id={id} value={value} onChange={({ currentTarget }) => onChange(currentTarget.value)}>
+        {options.map(([one, text]) => (
+          <option key={one} value={one}>
+            {text}
+          </option>
+        ))}
+      </select>
+    </div>
+  )
+}

@@ -1,0 +1,77 @@
+import type { ComponentChildren } from 'preact'
+import type { RecordView } from '../view.ts'
+import { Data } from './data.tsx'
+import { Copy, Time } from './parts.tsx'
+import { linkTo } from './place.ts'
+import { bytes } from './words.ts'
+
+/** A record in full. */
+export function RecordDetail({ record }: { record: RecordView }) {
+  const { event } = record
+  const rows: [string, ComponentChildren][] = [
+    ['place', <code key="place">{`${record.topic}/${record.partition}/${record.offset}`}</code>],
+    ['time', <Time key="time" iso={record.time} />],
+  ]
+  const add = (name: string, value: string | undefined): void => {
+    if (value !== undefined) rows.push([name, <Text key={name}>{value}</Text>])
+  }
+  add('key', record.key)
+  add('id', event?.id)
+  add('source', event?.source)
+  add('type', event?.type)
+  add('subject', event?.subject)
+  add('sender’s time', event?.time)
+  add('content type', event?.datacontenttype)
+  add('schema', event?.dataschema)
+  for (const [name, value] of Object.entries(event?.extensions ?? {})) add(name, value)
+  if (record.generation > 0) add('generation', String(record.generation))
+  add('origin', record.origin)
+  add('redriven from', record.redrivenFrom)
+  if (record.edited === true) add('edited', 'changed when it was redriven')
+  add('handler', record.handler)
+  if (record.traceId !== undefined)
+    rows.push([
+      'trace',
+      <a key="trace" href={linkTo('find', { trace: record.traceId })}>
+        {record.traceId}
+      </a>,
+    ])
+  add('no event', record.undecodable)
+  if (record.error !== undefined) add(record.error.reason, record.error.message)
+  return (
+    <div class="record">
+      <dl>
+        {rows.map(([name, value]) => (
+          <div key={name}>
+            <dt>{name}</dt>
+            <dd>{value}</dd>
+          </div>
+        ))}
+      </dl>
+      <Data data={record.data} truncated={record.truncated === true} />
+      <details>
+        <summary>
+          {record.headers.length} headers · {bytes(record.bytes)} of data
+        </summary>
+        <dl>
+          {record.headers.map(({ name, value, hex }, index) => (
+            // A record's headers never change, and their names may repeat.
+            <div key={index}>
+              <dt>{name}</dt>
+              <dd>
+                <Text>{value ?? hex ?? 'null'}</Text>
+              </dd>
+            </div>
+          ))}
+        </dl>
+      </details>
+    </div>
+  )
+}
+
+/** Whatever a sender wrote: isolated, so that its direction changes nothing around it. */
+export const Text = ({ children }: { children: string }) => (
+  <>
+    <bdi>{children}</bdi> <Copy text={children} what={children.slice(0, 40)} />
+  </>
+)
