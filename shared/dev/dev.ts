@@ -18,11 +18,12 @@ import { findFreePorts, isPortFree } from './brokers/ports.ts'
 import { makeLogFolder } from './log-folder.ts'
 import { createOutcomeReader } from './outcomes.ts'
 import { seconds } from './progress.ts'
-import { type PlainEvent, sendEvents, webhookEvents } from './webhooks.ts'
+import { type PlainEvent, sendEvents, sendSlowly, webhookEvents } from './webhooks.ts'
 
 const HELP = `Runs KafkaTrace on this machine: a broker, the producer, the consumer and the console, until Ctrl-C.
 
-Usage: bun run dev [--broker ${brokerSyntax}] [--data DIR] [--payloads | --no-payloads] [--handlers FILE] [--logs]
+Usage: bun run dev [--broker ${brokerSyntax}] [--data DIR] [--payloads | --no-payloads] [--quiet]
+                   [--handlers FILE] [--logs]
 
   --broker       embedded: in memory, for trying things out; needs nothing
                  kafka:    Apache Kafka from Maven Central; needs Java 17 and Maven
@@ -32,7 +33,9 @@ Usage: bun run dev [--broker ${brokerSyntax}] [--data DIR] [--payloads | --no-pa
                  it they are deleted at the end, as on the embedded broker. Redpanda keeps them in a volume.
   --payloads     first send GitHub's example webhook payloads through the HTTP API and show their outcomes;
                  the default on a broker that dev starts, as long as it has no events
-  --no-payloads  do not send them
+  --no-payloads  do not send them, nor any later
+  --quiet        do not go on sending: otherwise one of them comes each second on a broker that dev starts, and some
+                 are spoiled, so that the console has something to show
   --handlers     a file that exports \`handlers\`, which are added to the built-in ones
   --no-install   install nothing; report what is missing
   --logs         show the services' logs here instead of writing them to files
@@ -123,7 +126,8 @@ async function runServices(broker: Broker): Promise<void> {
   const table = sendsPayloads ? await playPayloads(broker, url) : undefined
   endLine()
   process.stdout.write(screen(broker, port, consolePort, logs, table))
-  await live(broker)
+  const goesOn = !options.quiet && options.payloads !== false && broker.name !== 'external'
+  await Promise.all([live(broker), goesOn ? sendSlowly(await webhookEvents(), url, stopping.signal) : undefined])
 }
 
 function start(
@@ -245,12 +249,12 @@ function screen(
   return `
 ${paint('bold', 'KafkaTrace')} is up; it took ${seconds(performance.now() - begun)}
 
+  console     ${paint('bold', `http://127.0.0.1:${consolePort}`)}  ${paint('dim', `API page: http://127.0.0.1:${consolePort}/docs`)}
+              ${ops('console')}/metrics  /readyz /livez
   broker      ${broker.bootstrapServers}  ${paint('dim', broker.description)}
   producer    http://127.0.0.1:${port}  ${paint('dim', `API page: http://127.0.0.1:${port}/docs`)}
               ${ops('producer')}/metrics  /readyz /livez
   consumer    ${ops('consumer')}/metrics  /readyz /livez
-  console     http://127.0.0.1:${consolePort}  ${paint('dim', `API page: http://127.0.0.1:${consolePort}/docs`)}
-              ${ops('console')}/metrics  /readyz /livez
   tenant      ${TENANT}, stream ${STREAM}; no key needed (AUTH=off)
   topics      ${INPUT}  .retry  .dlq  .processed
   logs        ${logs ?? 'below'}
@@ -376,6 +380,7 @@ async function readOptions() {
       broker: { type: 'string' },
       data: { type: 'string' },
       payloads: { type: 'boolean' },
+      quiet: { type: 'boolean', default: false },
       handlers: { type: 'string' },
       logs: { type: 'boolean', default: false },
     },

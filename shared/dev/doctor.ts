@@ -132,6 +132,7 @@ const COMMANDS = [
   'check:deploy',
   'check:fresh',
   'native:try',
+  'screenshots',
 ] as const
 
 /** What each command needs besides Bun, the dependencies and the Kafka client. */

@@ -84,7 +84,7 @@ const OPTIONAL_IN_TESTS: readonly Need[] = [
   GO,
   {
     name: 'chromium',
-    for: 'the API page in a browser',
+    for: 'pages in a browser',
     packages: everywhere('chromium'),
     isThere: () => findBrowser() !== null,
   },

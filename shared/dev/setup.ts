@@ -54,6 +54,8 @@ export function needsOf(command: string | undefined, args: readonly string[], is
       return ['tests', 'kafka', 'deployment']
     case 'shared/dev/native-try.ts':
       return ['addon', 'tests', 'kafka']
+    case 'shared/dev/screenshots.ts':
+      return ['kafka', 'tests in CI']
     case 'shared/dev/check-fresh.ts':
       return ['roots']
     default:

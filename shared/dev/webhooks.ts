@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import { sleep } from '../service/retry.ts'
 
 /**
  * GitHub's example webhook payloads from `@octokit/webhooks-examples`: real input to try things out with.
@@ -83,3 +84,28 @@ export async function sendEvents(
   await Promise.all(Array.from({ length: CONCURRENT_REQUESTS }, work))
   return sent
 }
+
+const SLOWLY_EVERY_MS = 1_000
+
+/** Every so many events, one has no data that its handler takes. */
+const SPOILED_EVERY = 8
+
+/** Sends the events again and again, as new ones, one each second, until the signal is aborted. Some are spoiled. Refusals are not told. */
+export async function sendSlowly(events: readonly PlainEvent[], url: string, signal: AbortSignal): Promise<void> {
+  for (let sent = 0; !signal.aborted; sent++) {
+    const event = events[sent % events.length]
+    const isSpoiled = sent % SPOILED_EVERY === 1
+    const body = { ...event, id: Bun.randomUUIDv7(), ...(isSpoiled && SPOILED) }
+    await fetch(url, {
+      keepalive: false,
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify(body),
+      signal,
+    }).catch(() => undefined)
+    await sleep(SLOWLY_EVERY_MS, signal)
+  }
+}
+
+/** A push that says nothing of what was pushed, and where. */
+const SPOILED = { type: 'com.github.push', data: { pusher: 'nobody' } }
