@@ -15,6 +15,7 @@ const ROUTES: Record<string, [method: 'GET' | 'POST', path: string, role: Role |
   getAccess: ['GET', '/v1/access', 'any'],
   listStreams: ['GET', '/v1/streams', 'read'],
   findEvent: ['GET', '/v1/streams/:stream/events/:id', 'read'],
+  sendEvent: ['POST', '/v1/streams/:stream/events', 'send', { type: 'greeting' }],
   findEvents: ['GET', '/v1/streams/:stream/events', 'read'],
   waitForOutcome: ['GET', '/v1/streams/:stream/events/:id/outcome', 'read'],
   followOutcomes: ['GET', '/v1/streams/:stream/outcomes', 'read'],
@@ -83,7 +84,7 @@ function appWith(authorise = authoriseByKey(tenantsOf(file)), isDraining = () =>
     routes: table,
     authorise,
     isAuthOn: true,
-    page: { answer: async () => undefined },
+    page: { answer: async (_, path) => (path === '/assets/nothing.js' ? undefined : new Response('the page')) },
     metrics: createMetrics(table.map(({ name }) => name)),
     log,
     isDraining,
@@ -216,7 +217,7 @@ test('each key may ask what it is for', async () => {
     return response.status === 200 ? response.json() : answerOf(response)
   }
   const acme = { name: 'acme', enabled: true, streams: ['events', 'orders'] }
-  expect(await told('sender')).toEqual({ auth: 'on', by: 'sender', roles: ['send'], tenants: [acme] })
+  expect(await told('sender')).toEqual({ auth: 'on', by: 'sender', roles: ['send'], sends: false, tenants: [acme] })
   expect(await told('both', 'acme')).toMatchObject({ roles: ['read', 'operate'], tenants: [acme] })
   expect(await told('narrow')).toMatchObject({ tenants: [{ ...acme, streams: ['orders'] }] })
   const all = [
@@ -224,7 +225,7 @@ test('each key may ask what it is for', async () => {
     { name: 'other', enabled: true, streams: ['events', 'secret'] },
     { name: 'gone', enabled: false, streams: ['events'] },
   ]
-  expect(await told('night')).toEqual({ auth: 'on', by: 'night', roles: ['operate'], tenants: all })
+  expect(await told('night')).toEqual({ auth: 'on', by: 'night', roles: ['operate'], sends: false, tenants: all })
   expect(await told('chief', 'other')).toMatchObject({ tenants: all })
   expect(await told('chief', 'nope')).toBe(NO_TENANT)
   expect(await told(undefined)).toBe(UNKNOWN)
@@ -233,8 +234,18 @@ test('each key may ask what it is for', async () => {
   expect(await told('off')).toBe(NO)
 })
 
+/** What a route of the role `send` answers: the keys that have it have no other one, or all. */
+function sendOf(key: string | undefined, tenant: string | undefined, stream: string, read: string): string {
+  if (read === UNKNOWN || ['narrow', 'stranger', 'off'].includes(key ?? '')) return read
+  if (!['plain', 'sender'].includes(key ?? '') || (tenant ?? 'acme') !== 'acme') return NO
+  return ['events', 'orders'].includes(stream) ? 'acme' : NO_STREAM
+}
+
+/** A key that has the role, and no other. */
+const HAS = { send: 'sender', read: 'reader', operate: 'worker' } as const
+
 describe.each(Object.keys(ROUTES).filter((name) => ROUTES[name]?.[2] !== 'any'))('%s', (name) => {
-  const [, path, role] = ROUTES[name] as (typeof ROUTES)[string]
+  const [, path, role] = ROUTES[name] as [method: string, path: string, role: Role]
 
   test('answers each kind of key as the table says, however the stream is written', async () => {
     const expected: Record<string, string> = {}
@@ -243,7 +254,14 @@ describe.each(Object.keys(ROUTES).filter((name) => ROUTES[name]?.[2] !== 'any'))
       const encoded = [...stream].map((one) => `%${one.charCodeAt(0).toString(16)}`).join('')
       for (const written of [stream, encoded]) {
         const what = `${key} asks for ${tenant ?? 'no tenant'}, ${written}`
-        expected[what] = role === 'operate' ? operate : path.includes(':stream') ? read : (list ?? read)
+        expected[what] =
+          role === 'operate'
+            ? operate
+            : role === 'send'
+              ? sendOf(key, tenant, stream, read)
+              : path.includes(':stream')
+                ? read
+                : (list ?? read)
         answered[what] = await answerOf(await ask(name, { key, tenant, stream: written }))
       }
     }
@@ -269,9 +287,9 @@ describe.each(Object.keys(ROUTES).filter((name) => ROUTES[name]?.[2] !== 'any'))
   })
 
   test('takes the key from X-API-Key or access_token, too, and refuses keys that differ', async () => {
-    const id = role === 'read' ? 'reader' : 'worker'
+    const id = HAS[role]
     const own = made.get(id) ?? ''
-    const wrong = made.get('sender') ?? ''
+    const wrong = made.get(role === 'send' ? 'reader' : 'sender') ?? ''
     const header = (value: string) => ({ headers: { 'x-api-key': value } })
     expect(await answerOf(await ask(name, header(own)))).toBe('acme')
     expect(await answerOf(await ask(name, header(wrong)))).toBe(NO)
@@ -284,7 +302,9 @@ describe.each(Object.keys(ROUTES).filter((name) => ROUTES[name]?.[2] !== 'any'))
 
   test('is of one tenant: two are refused', async () => {
     for (const query of ['&tenant=other', '&tenant=acme'])
-      expect(await answerOf(await ask(name, { key: 'both', tenant: 'acme', query }))).toBe('400 invalid-parameters')
+      expect(await answerOf(await ask(name, { key: HAS[role], tenant: 'acme', query }))).toBe('400 invalid-parameters')
+    // No operator sends.
+    if (role === 'send') return
     expect(await answerOf(await ask(name, { key: 'chief', tenant: 'acme', query: '&tenant=other' }))).toBe(
       '400 invalid-parameters',
     )
@@ -339,6 +359,8 @@ describe('beside the routes', () => {
       '/v2/streams',
       '/V1/STREAMS',
       '/openapi.json/x',
+      '/assets/nothing.js',
+      '/assets',
     ])
       for (const key of [undefined, made.get('chief')]) {
         const response = await app.request(path, {

@@ -115,21 +115,19 @@ export function createApp({ routes, authorise, isAuthOn, page, metrics, log, isD
     metrics.answered('docs', 200, undefined)
     return new Response(docs.html, { headers: docs.headers })
   })
+  const missing = (request: Request): Response =>
+    refuse(request, 'other', { kind: 'not-found', detail: 'There is nothing here; GET /docs shows what there is.' })
   for (const path of ['/', '/assets/:name'])
     app.get(path, async (c) => {
       const found = await page.answer(c.req.raw, c.req.path)
-      if (found === undefined) return c.notFound()
+      if (found === undefined) return missing(c.req.raw)
       metrics.answered('page', found.status, undefined)
       return found
     })
   const methods = [...new Set(app.routes.map(({ method }) => method))]
   app.notFound((c) => {
     const allowed = methods.filter((method) => app.router.match(method, c.req.path)[0].length > 0)
-    if (allowed.length === 0)
-      return refuse(c.req.raw, 'other', {
-        kind: 'not-found',
-        detail: 'There is nothing here; GET /docs shows what there is.',
-      })
+    if (allowed.length === 0) return missing(c.req.raw)
     const allow = allowed.join(', ')
     return refuse(c.req.raw, 'other', {
       kind: 'method-not-allowed',
@@ -159,8 +157,12 @@ export function createApp({ routes, authorise, isAuthOn, page, metrics, log, isD
 
 const honoPath = (path: string): string => path.replaceAll(/\{(\w+)\}/g, ':$1')
 
-function responseOf({ status, body, stream, contentType = 'application/json' }: Answer, requestId: string): Response {
+function responseOf(
+  { status, body, stream, contentType = 'application/json', headers: own = {} }: Answer,
+  requestId: string,
+): Response {
   const headers = {
+    ...own,
     'content-type': contentType,
     // Event data may be confidential.
     'cache-control': 'no-store',

@@ -55,12 +55,14 @@ test('every request is one that the console’s table of routes allows', async (
   const asked: { url: string; method: string; body: unknown }[] = []
   const client = clientOf(async (url, { method = 'GET', body }) => {
     asked.push({ url, method, body: body === undefined ? undefined : JSON.parse(String(body)) })
-    return new Response(url.includes('/outcomes') ? ': nothing\n\n' : '{"result":{}}')
+    return new Response(url.includes('/outcomes') ? ': nothing\n\n' : '{"result":{},"receipts":[{}]}')
   })
   const at = { partition: 1, offset: 2 }
   const filter = { type: 'order.*', from: '2026-01-01T00:00:00Z' }
   const ending = new AbortController()
+  await client.access()
   await client.streams()
+  await client.send('s', { type: 'greeting', data: {} })
   await client.find('s', {
     id: 'a/b',
     source: '/shop',

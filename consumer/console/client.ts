@@ -11,6 +11,7 @@ import type { Found, State } from './life.ts'
 import type { Format, RoleOfTopic } from './names.ts'
 import type { Progress } from './progress-lines.ts'
 import type { Searched } from './scan.ts'
+import type { Receipts } from './send.ts'
 import type { StreamStatus } from './status.ts'
 import type { Access } from './stream-routes.ts'
 import type { RecordView } from './view.ts'
@@ -101,6 +102,7 @@ export interface FollowOptions {
 }
 
 export type Letter = Static<typeof LetterSchema>
+export type Receipt = Static<typeof Receipts>['receipts'][number]
 
 export interface Acted {
   /** false: it was acted on before; `act` says how. */
@@ -283,6 +285,14 @@ export class Client {
     }
   }
 
+  /** Through the producer. An id makes it possible to send it again. */
+  async send(stream: string, event: object): Promise<Receipt> {
+    const { receipts } = await this.#json<{ receipts: Receipt[] }>('POST', `${pathOf(stream)}/events`, { body: event })
+    const [receipt] = receipts
+    if (receipt === undefined) throw new UnreachableError('the answer has no receipt')
+    return receipt
+  }
+
   browse(stream: string, filter: BrowseFilter = {}, signal?: AbortSignal): Promise<Page> {
     return this.#json('GET', `${pathOf(stream)}/records`, { query: { ...filter }, signal })
   }
@@ -295,8 +305,13 @@ export class Client {
     return this.#json('GET', `${pathOf(stream)}/dead-letters`, { query: { ...filter }, signal })
   }
 
-  letter(stream: string, at: { partition: number; offset: number }, format?: Format): Promise<Letter> {
-    return this.#json('GET', letterPath(stream, at), { query: { format } })
+  letter(
+    stream: string,
+    at: { partition: number; offset: number },
+    format?: Format,
+    signal?: AbortSignal,
+  ): Promise<Letter> {
+    return this.#json('GET', letterPath(stream, at), { query: { format }, signal })
   }
 
   redrive(
@@ -321,8 +336,8 @@ export class Client {
   }
 
   /** Newest first. */
-  async jobs(stream: string): Promise<Job[]> {
-    return (await this.#json<{ jobs: Job[] }>('GET', `${pathOf(stream)}/jobs`)).jobs
+  async jobs(stream: string, signal?: AbortSignal): Promise<Job[]> {
+    return (await this.#json<{ jobs: Job[] }>('GET', `${pathOf(stream)}/jobs`, { signal })).jobs
   }
 
   job(stream: string, id: string, signal?: AbortSignal): Promise<Job> {
@@ -334,12 +349,12 @@ export class Client {
   }
 
   /** Newest first. */
-  acts(stream: string, limit?: number): Promise<{ acts: ActRecord[]; complete: boolean }> {
-    return this.#json('GET', `${pathOf(stream)}/acts`, { query: { limit } })
+  acts(stream: string, limit?: number, signal?: AbortSignal): Promise<{ acts: ActRecord[]; complete: boolean }> {
+    return this.#json('GET', `${pathOf(stream)}/acts`, { query: { limit }, signal })
   }
 
-  status(stream: string): Promise<StreamStatus> {
-    return this.#json('GET', `${pathOf(stream)}/status`)
+  status(stream: string, signal?: AbortSignal): Promise<StreamStatus> {
+    return this.#json('GET', `${pathOf(stream)}/status`, { signal })
   }
 
   pause(stream: string, reason: string): Promise<StreamStatus> {

@@ -28,6 +28,13 @@ export const consoleVariables = Type.Object({
     65_535,
     'The operations port of consumers. Status asks each there, at the host that Kafka names, how its partitions are.',
   ),
+  PRODUCER_URL: Type.Optional(
+    Type.String({
+      pattern: '^https?://[^/?#]+[^?#]*$',
+      description:
+        'Where the producer is, to send events from the page. The console passes them on with the key of the request. Without it, nothing can be sent there.',
+    }),
+  ),
   CREATE_TOPICS: choice(['on', 'off'], {
     default: 'on',
     description: 'on: the console creates the topics of its own, kt-control and the .acts of every stream.',

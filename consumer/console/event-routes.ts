@@ -28,6 +28,7 @@ import {
   whole,
 } from './route.ts'
 import type { Budget } from './scan.ts'
+import { Receipts, SentEvent, send } from './send.ts'
 import type { Stream } from './streams.ts'
 import { RecordView, viewOf } from './view.ts'
 
@@ -79,7 +80,7 @@ const period = ({ from, to }: { from?: string; to?: string }) => ({
 })
 
 export function eventRoutes(deps: RouteDeps): Route[] {
-  const { readers, acts, hubs, log } = deps
+  const { config, readers, acts, hubs, log } = deps
   const { streamIn, withBudget, reading } = commonOf(deps)
 
   const lifeDeps = {
@@ -105,6 +106,19 @@ export function eventRoutes(deps: RouteDeps): Route[] {
   }
 
   return [
+    route({
+      method: 'post',
+      path: '/v1/streams/{stream}/events',
+      name: 'sendEvent',
+      role: 'send',
+      summary: 'Send an event, through the producer',
+      description:
+        'For people: the answer is that of the producer, where programs send their events. Without PRODUCER_URL, it is 404.',
+      query: Type.Object(TENANT),
+      body: SentEvent,
+      answers: { 202: { description: 'It is stored.', schema: Receipts } },
+      run: ({ path, body, request }) => send(config, path['stream'] ?? '', body, request),
+    }),
     route({
       method: 'get',
       path: '/v1/streams/{stream}/events/{id}',

@@ -8,6 +8,9 @@ const { rawJSON, isRawJSON } = JSON as unknown as {
   isRawJSON?(value: unknown): boolean
 }
 
+/** Whether numbers keep all digits here. */
+export const keepsDigits = rawJSON !== undefined
+
 /** Numbers that JavaScript would change keep their text, so that none loses digits. @throws SyntaxError */
 export function parseJson(text: string): unknown {
   const keep = (_key: string, value: unknown, { source }: { source?: string } = {}): unknown =>

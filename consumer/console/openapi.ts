@@ -34,6 +34,7 @@ const KINDS = [
   'overloaded',
   'draining',
   'kafka-unavailable',
+  'producer-unavailable',
 ] as const satisfies readonly ProblemKind[]
 
 const ProblemSchema = Type.Object(

@@ -23,7 +23,7 @@ const HOSTILE = `<script>document.title='taken'</script><img src=x onerror="docu
 const RIGHT_TO_LEFT = '\u202Eשלום\u202C مرحبا'
 
 const folder = mkdtempSync(join(tmpdir(), 'kafkatrace-page-'))
-const [sender, reader, worker] = ['sender', 'reader', 'worker'].map(makeKey) as [Key, Key, Key]
+const [sender, reader, worker, person] = ['sender', 'reader', 'worker', 'person'].map(makeKey) as [Key, Key, Key, Key]
 type Key = ReturnType<typeof makeKey>
 
 let kafka: KafkaCluster
@@ -46,6 +46,7 @@ beforeAll(async () => {
           { id: 'sender', sha256: sender.sha256 },
           { id: 'reader', sha256: reader.sha256, roles: ['read'] },
           { id: 'worker', sha256: worker.sha256, roles: ['read', 'operate'] },
+          { id: 'person', sha256: person.sha256, roles: ['send', 'read', 'operate'] },
         ],
       },
     },
@@ -62,10 +63,15 @@ beforeAll(async () => {
   })
   services.push(consumer)
   const statusPort = String(consumer.started['opsPort'])
-  const shown = await startService('console', { ...env, ...auth, CONSUMER_STATUS_PORT: statusPort })
-  services.push(shown)
   await until(() => producer.started['port'] !== undefined, PATIENCE)
   producerUrl = `http://127.0.0.1:${producer.started['port']}`
+  const shown = await startService('console', {
+    ...env,
+    ...auth,
+    CONSUMER_STATUS_PORT: statusPort,
+    PRODUCER_URL: producerUrl,
+  })
+  services.push(shown)
   url = `http://127.0.0.1:${shown.started['port']}/`
   await until(async () => (await fetch(`http://127.0.0.1:${shown.started['opsPort']}/readyz`)).ok, PATIENCE)
   // The first event makes the topics.
@@ -86,6 +92,8 @@ afterEach(async () => {
   expect(errors.splice(0)).toEqual([])
 })
 
+const LONG = '12345678901234567890'
+
 const TYPE = `${FAULT_TYPE}sometimes`
 const HOPELESS = `${FAULT_TYPE}hopeless`
 
@@ -93,7 +101,11 @@ async function send(id: string, data: unknown, type = TYPE): Promise<void> {
   const response = await fetch(`${producerUrl}/v1/streams/events/events`, {
     method: 'POST',
     headers: { authorization: `Bearer ${sender.key}`, 'content-type': 'application/cloudevents+json' },
-    body: JSON.stringify({ specversion: '1.0', id, source: '/page', type, subject: 'k', data }),
+    // A number of more digits than JavaScript keeps.
+    body: JSON.stringify({ specversion: '1.0', id, source: '/page', type, subject: 'k', data }).replace(
+      `"${LONG}"`,
+      LONG,
+    ),
   })
   expect(response.status, await response.text()).toBe(202)
 }
@@ -157,7 +169,7 @@ test('a key is asked for once, is refused if it is unknown, and is in no address
   const other = await page.context().newPage()
   await other.goto(url)
   await other.getByLabel('Key').waitFor()
-  await page.getByRole('button', { name: 'Leave' }).click()
+  await page.getByRole('button', { name: 'Sign out' }).click()
   await page.getByLabel('Key').waitFor()
   expect(await page.evaluate('sessionStorage.length')).toBe(0)
 })
@@ -167,21 +179,47 @@ test('what the key’s roles do not allow is not offered', async () => {
   await opened({ key: reader, at: '#/letters' })
   await page.getByRole('link', { name: 'invalid data' }).first().waitFor()
   expect(await page.getByRole('button', { name: /Redrive|Discard|Pause/ }).count()).toBe(0)
+  expect(await page.getByRole('link', { name: 'Send' }).count()).toBe(0)
   await page.context().close()
   await opened({ key: sender })
   await shows('This key may not read')
+  expect(await page.getByRole('navigation').getByRole('link').allTextContents()).toEqual(['Send'])
+})
+
+test('an event is sent from a template, and its outcome is seen', async () => {
+  await opened({ key: person, at: '#/send' })
+  await page.getByLabel('Template').selectOption('greeting')
+  await page.getByLabel('Data, as JSON').fill('{"hello": ')
+  await shows('This is not JSON yet.')
+  await page.getByLabel('Data, as JSON').fill('{"hello": 12345678901234567890}')
+  await page.getByRole('button', { name: 'Send', exact: true }).click()
+  await page.getByRole('heading', { name: 'Stored' }).waitFor()
+  await page.getByRole('region', { name: 'Receipt' }).locator('.state', { hasText: 'processed' }).waitFor()
+  expect(await judge()).toEqual([])
+  await page.getByRole('link', { name: 'Event history' }).click()
+  await shows('Received by the producer')
+  await page.getByText(LONG).first().waitFor()
+  // What the producer refuses is said as it says it.
+  await page.goto(`${url}#/send`)
+  await page.getByLabel('Type').fill('x')
+  await page.getByLabel('Source').fill('')
+  await page.getByRole('button', { name: 'Send', exact: true }).click()
+  await page.getByRole('alert').waitFor()
 })
 
 test('an event is found by its id, its receipt and its trace, with every attempt and its end', async () => {
   await settle('found', { failures: 1, workMs: 0 })
   await opened({ at: '#/find' })
-  await shows('What became of an event?')
+  await shows('Find an event and its outcome')
   await page.getByLabel('Id, trace or receipt').fill('found')
   await page.keyboard.press('Enter')
   await shows('Attempt 1 failed: handler failed')
   await shows(/Processed by .*sometimes@1/)
   await shows('Received by the producer')
   expect(page.url()).toContain('q=found')
+  await page.locator('.record a').first().click()
+  await page.waitForURL(/trace=[0-9a-f]{32}/)
+  await shows('Received by the producer')
   const place =
     (await page
       .locator('.timeline .detail')
@@ -231,7 +269,7 @@ test('whatever a sender writes is shown as text', async () => {
 })
 
 test('records are browsed a page at a time, filtered, and shared by the address', async () => {
-  await settle('browsed', { failures: 0, workMs: 0, total: 12345678901234567890n.toString() })
+  await settle('browsed', { failures: 0, workMs: 0, total: LONG })
   await opened({ at: '#/browse' })
   await page.getByRole('row').filter({ hasText: 'browsed' }).first().waitFor()
   await page.getByLabel('Id', { exact: true }).fill('browsed')
@@ -239,11 +277,11 @@ test('records are browsed a page at a time, filtered, and shared by the address'
   await until(async () => (await page.getByRole('row').count()) === 2, PATIENCE)
   await page.getByRole('grid').focus()
   await page.keyboard.press('Enter')
-  await page.getByRole('complementary').getByText('12345678901234567890').waitFor()
+  await page.getByRole('complementary').getByText(LONG).waitFor()
   const shared = page.url()
   await page.context().close()
   await opened({ at: shared.slice(shared.indexOf('#')) })
-  await page.getByRole('complementary').getByText('12345678901234567890').waitFor()
+  await page.getByRole('complementary').getByText(LONG).waitFor()
   await page.getByLabel('Topic').selectOption('processed')
   await until(async () => (await page.getByRole('row').filter({ hasText: 'browsed' }).count()) === 1, PATIENCE)
   await page.getByLabel('Id', { exact: true }).fill('nothing-has-it')
@@ -252,7 +290,7 @@ test('records are browsed a page at a time, filtered, and shared by the address'
 })
 
 test('a letter is edited and redriven, and its life goes on', async () => {
-  await settle('edited', { failures: 'many', workMs: 0 })
+  await settle('edited', { failures: 'many', workMs: 0, total: LONG })
   await opened({ at: '#/letters' })
   await page
     .getByRole('row')
@@ -262,21 +300,23 @@ test('a letter is edited and redriven, and its life goes on', async () => {
   await page.getByRole('row').filter({ hasText: 'edited' }).first().click()
   await page.getByRole('button', { name: 'Edit and redrive…' }).click()
   const data = page.getByLabel('Data, as JSON')
+  const before = await data.inputValue()
   await data.fill('{"failures": ')
   await shows('This is not JSON yet.')
-  await data.fill('{"failures": 0, "workMs": 0}')
+  await data.fill(before.replace('"many"', '0'))
   await page.locator('.difference ins').first().waitFor()
   await page.getByLabel('Reason', { exact: true }).fill('a number was text')
   await page.getByRole('button', { name: 'Redrive as edited' }).click()
   await shows('a number was text')
   await page.locator('.state', { hasText: 'redriven' }).first().waitFor()
-  await page.getByRole('link', { name: 'What became of it' }).click()
+  await page.getByRole('link', { name: 'Event history' }).click()
   await shows('Redrive 1')
   await until(async () => {
     if ((await page.locator('.state', { hasText: 'processed' }).count()) > 0) return true
-    await page.getByRole('button', { name: 'look again' }).click()
+    await page.getByRole('button', { name: 'Refresh' }).click()
     return false
   }, PATIENCE)
+  await page.locator('.data .number', { hasText: LONG }).first().waitFor()
   await page.goto(`${url}#/letters?tab=acts`)
   await page.getByRole('cell', { name: 'a number was text' }).first().waitFor()
 })
@@ -286,6 +326,7 @@ test('letters are redriven and discarded by a filter, with their number in the q
   await opened({ at: `#/letters?type=${FAULT_TYPE}odd` })
   await page.getByRole('button', { name: 'Redrive all that match…' }).click()
   await shows('3 open letters')
+  expect(await judge()).toEqual([])
   await page.getByLabel('Letters a second').fill('50')
   await page.getByRole('button', { name: 'Redrive 3 letters' }).click()
   await page.getByText('3 letters', { exact: true }).waitFor()
@@ -294,7 +335,7 @@ test('letters are redriven and discarded by a filter, with their number in the q
   await page.goto(`${url}#/letters?type=${FAULT_TYPE}odd`)
   await until(async () => {
     if ((await page.getByText('3 letters').count()) > 0) return true
-    await page.getByRole('button', { name: 'Count again' }).click()
+    await page.getByRole('button', { name: 'Refresh' }).click()
     return false
   }, PATIENCE)
   await page.getByRole('button', { name: 'Discard all that match…' }).click()
@@ -314,7 +355,7 @@ test('outcomes come as they are committed; none that comes in a pause is lost', 
   await settle('live-2', { failures: 0, workMs: 0 })
   await settle('live-3', {}, HOPELESS)
   expect(await page.getByRole('row').filter({ hasText: 'live-2' }).count()).toBe(0)
-  await page.getByRole('button', { name: 'Go on' }).click()
+  await page.getByRole('button', { name: 'Resume' }).click()
   await page.getByRole('row').filter({ hasText: 'live-2' }).waitFor()
   await page.getByLabel('Outcome', { exact: true }).selectOption('dead')
   await shows(/^0 since this was opened/)
@@ -325,26 +366,20 @@ test('outcomes come as they are committed; none that comes in a pause is lost', 
 
 test('one sees whether all is well, pauses a stream with a reason, and resumes it', async () => {
   await opened({ at: '#/pipeline' })
-  await shows('All is well')
+  await shows('Healthy')
   await page.getByRole('button', { name: 'Pause…' }).click()
   await page.getByLabel('Why pause?').fill('a drill')
   await page.getByRole('button', { name: 'Pause the stream' }).click()
   await shows('Paused by worker: a drill.')
   await page.locator('.state', { hasText: 'paused' }).first().waitFor()
   await page.getByRole('button', { name: 'Resume' }).click()
-  await shows('All is well')
+  await shows('Healthy')
 })
 
 test('everything is reached with the keyboard alone', async () => {
   await settle('by-keyboard', { failures: 0, workMs: 0 })
   await opened({ at: '#/pipeline' })
-  await shows('All is well')
-  await page.keyboard.press('2')
-  await page.getByRole('heading', { name: 'Find an event' }).waitFor()
-  await page.keyboard.press('/')
-  await page.keyboard.type('by-keyboard')
-  await page.keyboard.press('Enter')
-  await shows(/Processed by/)
+  await shows('Healthy')
   /** Goes on with the tabulator until it is there. */
   const tabTo = async (name: string): Promise<void> => {
     for (let step = 0; step < 60; step++) {
@@ -354,6 +389,13 @@ test('everything is reached with the keyboard alone', async () => {
     }
     throw new Error(`${name} is not reached`)
   }
+  await tabTo('Find')
+  await page.keyboard.press('Enter')
+  await page.getByRole('heading', { name: 'Find an event' }).waitFor()
+  await page.keyboard.press('/')
+  await page.keyboard.type('by-keyboard')
+  await page.keyboard.press('Enter')
+  await shows(/Processed by/)
   await page.evaluate('document.activeElement.blur()')
   await tabTo('Browse')
   await page.keyboard.press('Enter')
@@ -368,7 +410,7 @@ test('everything is reached with the keyboard alone', async () => {
 
 const PLACES = [
   ['#/pipeline', 'Partitions'],
-  ['#/find', 'What became of an event?'],
+  ['#/find', 'Find an event and its outcome'],
   ['#/find?q=axe&key=k', /Processed by/],
   ['#/find?q=none', 'No such event'],
   ['#/browse', /newest first/],
@@ -376,9 +418,11 @@ const PLACES = [
   ['#/letters', 'over time'],
   ['#/letters?type=none', 'No open dead letters'],
   ['#/letters?tab=jobs', /letters? redriven|letters? discarded|No jobs/],
-  ['#/letters?tab=acts', /why|Nobody has done/],
+  ['#/letters?tab=acts', /reason|No entries yet/],
   ['#/live?type=none', 'Waiting for outcomes'],
   ['#/pipeline?stream=nowhere', 'There is no stream nowhere'],
+  ['#/pipeline?tenant=nobody', 'The key is not for the tenant nobody'],
+  ['#/send', 'This key may not send'],
 ] as const
 
 for (const [theme, width] of [

@@ -61,7 +61,7 @@ function wordsOf(property: TSchema): string {
 const detailOf = (faults: readonly Fault[], what: string): string =>
   `${what} ${faults.length} fault${faults.length === 1 ? '' : 's'}: ${faults.map(({ pointer, detail }) => `${pointer.split('/').pop() || 'the body'} ${detail}`).join('; ')}.`
 
-/** A JSON body. Numbers of `edit` keep their digits. @throws ProblemError */
+/** A JSON body. Numbers of `edit`, and of all of a schema with `exact`, keep their digits. @throws ProblemError */
 export async function readBody<S extends TSchema>(schema: S, request: Request): Promise<Static<S>> {
   const refuse = (problem: Problem): never => {
     throw new ProblemError(problem)
@@ -86,6 +86,7 @@ export async function readBody<S extends TSchema>(schema: S, request: Request): 
   const errors: Fault[] = []
   for (const error of Value.Errors(schema, parsed)) if (errors.push(faultOf(error)) === MAX_NAMED_FAULTS) break
   if (errors.length > 0) refuse({ kind: 'invalid-body', detail: detailOf(errors, 'The body has'), errors })
+  if (schema['exact'] === true && text !== '') return jsonOf(text)?.value as Static<S>
   const body = parsed as { edit?: unknown }
   if (body.edit !== undefined) body.edit = (jsonOf(text)?.value as typeof body | undefined)?.edit
   return body as Static<S>

@@ -54,6 +54,7 @@ export interface Answer {
   /** In place of the body. */
   stream?: ReadableStream<Uint8Array>
   contentType?: string
+  headers?: Readonly<Record<string, string>>
 }
 
 export interface Route {

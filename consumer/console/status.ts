@@ -110,6 +110,8 @@ const MAX_COUNTED_OFFSETS = 200
 interface Sample {
   atMs: number
   done: number
+  /** Up to then. */
+  rate?: number
 }
 
 export class Statuses {
@@ -230,10 +232,12 @@ export class Statuses {
     const done = inputs.reduce((sum, _, index) => sum + Math.max(0, committed[index]?.offset ?? 0), 0)
     const before = this.#samples.get(stream.input)
     const age = nowMs - (before?.atMs ?? 0)
-    if (before === undefined || age > MOST_SAMPLE_MS) this.#samples.set(stream.input, { atMs: nowMs, done })
-    if (before === undefined || age < LEAST_SAMPLE_MS || age > MOST_SAMPLE_MS) return undefined
-    this.#samples.set(stream.input, { atMs: nowMs, done })
-    return round(Math.max(0, done - before.done) / (age / 1000))
+    // Whoever asks soon after somebody else gets the same answer.
+    if (before !== undefined && age < LEAST_SAMPLE_MS) return before.rate
+    const rate =
+      before === undefined || age > MOST_SAMPLE_MS ? undefined : round(Math.max(0, done - before.done) / (age / 1000))
+    this.#samples.set(stream.input, { atMs: nowMs, done, ...(rate === undefined ? {} : { rate }) })
+    return rate
   }
 }
 

@@ -30,6 +30,7 @@ const Access = Type.Object(
     auth: oneOf(['on', 'off'], { description: 'off: no key is needed.' }),
     by: Type.String({ description: 'How acts name who acts: the key’s id.' }),
     roles: Type.Array(oneOf(ROLES)),
+    sends: Type.Boolean({ description: 'Whether events can be sent through the console.' }),
     tenants: Type.Array(
       Type.Object({ name: Type.String(), enabled: Type.Boolean(), streams: Type.Array(Type.String()) }),
       {
@@ -107,6 +108,7 @@ export function streamRoutes(deps: RouteDeps): Route[] {
           auth: deps.config.AUTH,
           by,
           roles: [...roles],
+          sends: deps.config.PRODUCER_URL !== undefined,
           tenants: everything().map(({ tenant: { name, enabled }, streams }) => ({
             name,
             enabled,

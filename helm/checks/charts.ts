@@ -99,6 +99,8 @@ const connections = (service: string, ownBroker: boolean, toConsole: boolean) =>
     ['ingress', 'another pod to operations', inNamespace('kafkatrace', { app: 'other' }), tcp(ops), false],
     ['ingress', 'another pod to the public port', inNamespace('kafkatrace', { app: 'other' }), tcp(http), false],
     ['ingress', 'the console to consumers', ofOurs('console'), tcp(9081), service === 'consumer'],
+    ['ingress', 'the console to producers', ofOurs('console'), tcp(8080), service === 'producer'],
+    ['egress', 'producers', ofOurs('producer'), tcp(8080), service === 'console'],
     ['egress', 'consumers’ operations', ofOurs('consumer'), tcp(9081), service === 'console'],
     ['egress', 'Kafka', inNamespace('kafka'), tcp(9092), !ownBroker],
     [

@@ -118,6 +118,7 @@ async function runServices(broker: Broker): Promise<void> {
     HOST: '127.0.0.1',
     PORT: String(consolePort),
     CONSUMER_STATUS_PORT: String(consumerOps),
+    PRODUCER_URL: `http://127.0.0.1:${port}`,
     OPS_HOST: '127.0.0.1',
     OPS_PORT: String(consoleOps),
   })

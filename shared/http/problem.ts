@@ -34,6 +34,7 @@ export const PROBLEMS = {
   overloaded: { status: 503, title: 'Overloaded' },
   draining: { status: 503, title: 'Shutting down' },
   'kafka-unavailable': { status: 503, title: 'Kafka unavailable' },
+  'producer-unavailable': { status: 503, title: 'Producer unavailable' },
   undelivered: { status: 503, title: 'Not acknowledged by Kafka' },
 } as const satisfies Record<string, { status: number; title: string }>
 

@@ -1,13 +1,14 @@
-import { useEffect, useState } from 'preact/hooks'
+import { useEffect, useRef, useState } from 'preact/hooks'
 import { Browse } from './browse.tsx'
 import { Find } from './find.tsx'
-import { VIEWS, type View } from './fragment.ts'
+import { fragmentOf, VIEWS, type View } from './fragment.ts'
 import { Letters } from './letters.tsx'
 import { Live } from './live.tsx'
 import { Choice, Empty, Field, Loading, Problem } from './parts.tsx'
 import { Pipeline } from './pipeline.tsx'
-import { change, linkTo, place } from './place.ts'
-import { leave, may, open, session, stream, streams, tenant, tenants, use } from './session.ts'
+import { go, linkTo, place } from './place.ts'
+import { Send } from './send.tsx'
+import { leave, may, open, sends, session, stream, streams, tenant, tenants, use } from './session.ts'
 
 /** The frame around the views. */
 
@@ -17,6 +18,7 @@ const TITLES: Readonly<Record<View, string>> = {
   browse: 'Browse',
   letters: 'Dead letters',
   live: 'Live',
+  send: 'Send',
 }
 
 const BODIES: Readonly<Record<View, () => preact.JSX.Element>> = {
@@ -25,18 +27,18 @@ const BODIES: Readonly<Record<View, () => preact.JSX.Element>> = {
   browse: Browse,
   letters: Letters,
   live: Live,
+  send: Send,
 }
 
-/** A key that goes to a view: its place in the menu. Not while something is typed. */
+/** What the key may use. */
+const offered = (): View[] => VIEWS.filter((view) => (view === 'send' ? may('send') && sends() : may('read')))
+
+/** `/` goes to the first field, unless something is typed or asked. */
 function onKey(event: KeyboardEvent): void {
   const isTyped = event.target instanceof HTMLElement && event.target.matches('input, textarea, select')
-  if (isTyped || event.ctrlKey || event.metaKey || event.altKey) return
-  const view = VIEWS[Number(event.key) - 1]
-  if (view !== undefined) location.hash = linkTo(view)
-  else if (event.key === '/') {
-    event.preventDefault()
-    document.querySelector<HTMLInputElement>('main input')?.focus()
-  }
+  if (event.key !== '/' || isTyped || document.querySelector('dialog[open]') !== null) return
+  event.preventDefault()
+  document.querySelector<HTMLInputElement>('main input')?.focus()
 }
 
 export function App() {
@@ -46,8 +48,12 @@ export function App() {
     return () => removeEventListener('keydown', onKey)
   }, [])
   const { view } = place.value
+  const shown = useRef<View | undefined>(undefined)
   useEffect(() => {
     document.title = `${TITLES[view]} · KafkaTrace`
+    // Whoever uses a keyboard or a screen reader begins with the new view. The first one is only loaded.
+    if (shown.current !== undefined && shown.current !== view) document.getElementById('main')?.focus()
+    shown.current = view
   }, [view])
   const { kind } = session.value
   return (
@@ -73,8 +79,8 @@ function skip(): void {
 
 const Menu = ({ view }: { view: View }) => (
   <nav aria-label="Views">
-    {VIEWS.map((one, index) => (
-      <a key={one} href={linkTo(one)} aria-current={one === view ? 'page' : undefined} title={`key ${index + 1}`}>
+    {offered().map((one) => (
+      <a key={one} href={linkTo(one)} aria-current={one === view ? 'page' : undefined}>
         {TITLES[one]}
       </a>
     ))}
@@ -93,18 +99,25 @@ function Who() {
           label="tenant"
           value={tenant.value?.name ?? ''}
           options={options(tenants.value.map(({ name }) => name))}
-          onChange={(name) => change({ tenant: name, stream: '' })}
+          onChange={(name) => go(fragmentOf({ view: place.value.view, parameters: { tenant: name } }))}
         />
       )}
       <Choice
         label="stream"
         value={stream.value}
         options={options(streams.value)}
-        onChange={(name) => change({ stream: name })}
+        onChange={(name) =>
+          go(
+            fragmentOf({
+              view: place.value.view,
+              parameters: { ...(tenants.value.length > 1 && { tenant: tenant.value?.name ?? '' }), stream: name },
+            }),
+          )
+        }
       />
       {now.access.auth === 'on' && (
         <button type="button" class="quiet" onClick={leave} title={`Forget the key ${now.access.by}`}>
-          Leave
+          Sign out
         </button>
       )}
     </div>
@@ -113,32 +126,48 @@ function Who() {
 
 function Body() {
   const now = session.value
-  if (now.kind === 'asking') return <Loading what="Asking what may be seen" />
-  if (now.kind === 'failed') return <Problem error={now.error} again={open} />
-  if (now.kind === 'no key') return <KeyForm refusal={now.refusal} />
-  if (!may('read'))
+  if (now.kind === 'asking') return <Loading what="Checking access" />
+  if (now.kind === 'failed')
     return (
-      <Empty title="This key may not read" isPage>
+      <>
+        <Problem error={now.error} again={() => open()} />
+        <button type="button" onClick={leave}>
+          Use another key
+        </button>
+      </>
+    )
+  if (now.kind === 'no key') return <KeyForm refusal={now.refusal} />
+  const { view } = place.value
+  if (view === 'send' ? !may('send') : !may('read'))
+    return (
+      <Empty title={`This key may not ${view === 'send' ? 'send' : 'read'}`} isPage>
         <p>
-          The key {now.access.by} has the roles {now.access.roles.join(', ')}. What is shown here needs the role read,
-          which the tenants file can give it.
+          The key {now.access.by} has {now.access.roles.length === 1 ? 'the role' : 'the roles'}{' '}
+          {now.access.roles.join(', ')}. What is shown here needs the role {view === 'send' ? 'send' : 'read'}, which
+          the tenants file can give it.
         </p>
         <button type="button" onClick={leave}>
           Use another key
         </button>
       </Empty>
     )
+  if (tenant.value === undefined)
+    return (
+      <Empty title={`The key is not for the tenant ${place.value.parameters['tenant']}`} isPage>
+        <p>It is for: {tenants.value.map(({ name }) => name).join(', ')}.</p>
+      </Empty>
+    )
   if (!streams.value.includes(stream.value))
     return (
       <Empty title={`There is no stream ${stream.value}`} isPage>
         <p>
-          The key is for these streams of {tenant.value?.name}: {streams.value.join(', ')}.
+          The key is for these streams of {tenant.value.name}: {streams.value.join(', ')}.
         </p>
       </Empty>
     )
-  const View = BODIES[place.value.view]
+  const View = BODIES[view]
   // A view of another stream begins anew.
-  return <View key={`${tenant.value?.name}/${stream.value}`} />
+  return <View key={`${tenant.value.name}/${stream.value}`} />
 }
 
 /** The key is kept for this tab, and is in no address. */

@@ -1,6 +1,6 @@
-import { useState } from 'preact/hooks'
 import { FORMATS, ROLES_OF_TOPICS } from '../names.ts'
 import type { RecordView } from '../view.ts'
+import { useDraft } from './draft.ts'
 import { browseFilterIn, hasFailures } from './filters.ts'
 import { useLoad } from './load.ts'
 import { Choice, Empty, Field, Loading, Problem, Time } from './parts.tsx'
@@ -13,7 +13,7 @@ import { bytes, count } from './words.ts'
 /** The records of a stream's topics, a page at a time. All that is chosen is in the address. */
 
 const TOPICS: Readonly<Record<(typeof ROLES_OF_TOPICS)[number], string>> = {
-  input: 'what came in',
+  input: 'input topic',
   retry: '.retry',
   dlq: '.dlq',
   processed: '.processed',
@@ -26,6 +26,8 @@ const FIELDS = [
   ['source', 'Source', ''],
   ['header', 'Header', 'NAME:VALUE'],
   ['where', 'Data', '/total=10'],
+  ['partition', 'Partition', ''],
+  ['offset', 'From offset', ''],
   ['from', 'From', '2026-01-31T12:00:00Z'],
   ['to', 'Before', '2026-01-31T13:00:00Z'],
 ] as const
@@ -36,7 +38,7 @@ const OF_FAILURES = [
 
 const COLUMNS: readonly Column<RecordView>[] = [
   { title: 'time', width: '176px', cell: ({ time }) => <Time iso={time} /> },
-  { title: 'place', width: '110px', cell: ({ partition, offset }) => `${partition}/${offset}` },
+  { title: 'partition/offset', width: '120px', cell: ({ partition, offset }) => `${partition}/${offset}` },
   {
     title: 'type',
     width: 'minmax(110px, 1fr)',
@@ -75,11 +77,19 @@ export function Browse() {
   const filter = browseFilterIn(asked)
   const page = useLoad(JSON.stringify(filter), (signal) => client.value.browse(stream.value, filter, signal))
   const { value, error, isLoading, again } = page
-  const opened = value?.records.find((record) => placeOf(record) === open)
+  const listed = value?.records.find((record) => placeOf(record) === open)
+  // An address that was shared may be of a record that is on another page by now.
+  const elsewhere = useLoad(open && value !== undefined && listed === undefined ? open : undefined, async (signal) => {
+    const [partition, offset] = (open ?? '').split('/').map(Number)
+    const { topic = 'input', format = 'json' } = filter
+    const at = { topic, format, partition: partition ?? 0, offset: offset ?? 0, order: 'oldest' as const, limit: 1 }
+    return (await client.value.browse(stream.value, at, signal)).records.find((record) => placeOf(record) === open)
+  })
+  const opened = listed ?? elsewhere.value
   return (
     <>
       <h1>Browse</h1>
-      <Form key={JSON.stringify(asked)} />
+      <Form />
       {error !== undefined && <Problem error={error} again={again} />}
       {isLoading && value === undefined && <Loading what="Reading the log" />}
       {value !== undefined && error === undefined && value.records.length === 0 && (
@@ -91,7 +101,7 @@ export function Browse() {
           </p>
         </Empty>
       )}
-      {value !== undefined && error === undefined && value.records.length > 0 && (
+      {value !== undefined && error === undefined && (value.records.length > 0 || opened !== undefined) && (
         <div class={opened === undefined ? '' : 'beside'}>
           <Rows
             label="Records"
@@ -104,10 +114,10 @@ export function Browse() {
           {opened !== undefined && (
             <aside class="card" aria-label="Record">
               <div class="buttons">
-                {opened.role === 'input' && <a href={linkTo('find', { q: placeOf(opened) })}>What became of it</a>}
+                {opened.role === 'input' && <a href={linkTo('find', { at: placeOf(opened) })}>Event history</a>}
                 {opened.role !== 'input' && opened.event !== undefined && (
-                  <a href={linkTo('find', { q: opened.event.id, source: opened.event.source, key: opened.key ?? '' })}>
-                    What became of it
+                  <a href={linkTo('find', { id: opened.event.id, source: opened.event.source, key: opened.key ?? '' })}>
+                    Event history
                   </a>
                 )}
                 {opened.role === 'dlq' && <a href={linkTo('letters', { letter: placeOf(opened) })}>The dead letter</a>}
@@ -129,11 +139,11 @@ export function Browse() {
           )}
           {value.cursor !== undefined && (
             <button type="button" onClick={() => change({ cursor: value.cursor ?? '', open: '' })}>
-              {value.complete ? 'Next page' : 'Search on'}
+              {value.complete ? 'Next page' : 'Continue search'}
             </button>
           )}
           <button type="button" onClick={again}>
-            Read again
+            Refresh
           </button>
           <span class="hint">
             {count(value.records.length)} records
@@ -147,12 +157,11 @@ export function Browse() {
 }
 
 function Form() {
-  const { parameters } = place.value
-  const [given, set] = useState<Record<string, string>>(parameters)
-  const topic = given['topic'] ?? 'input'
+  const [draft, set] = useDraft()
+  const topic = draft['topic'] ?? 'input'
   const submit = (event?: SubmitEvent, more: Record<string, string> = {}): void => {
     event?.preventDefault()
-    change({ ...given, ...more, cursor: '', open: '' })
+    change({ ...draft, ...more, cursor: '', open: '' })
   }
   const fields = [...FIELDS, ...(hasFailures(topic) ? OF_FAILURES : [])]
   return (
@@ -165,7 +174,7 @@ function Form() {
       />
       <Choice
         label="Order"
-        value={given['order'] ?? 'newest'}
+        value={draft['order'] ?? 'newest'}
         options={[
           ['newest', 'newest first'],
           ['oldest', 'oldest first'],
@@ -176,14 +185,14 @@ function Form() {
         <Field
           key={name}
           label={label}
-          value={given[name] ?? ''}
+          value={draft[name] ?? ''}
           placeholder={placeholder}
-          onInput={(value) => set({ ...given, [name]: value })}
+          onInput={(value) => set({ [name]: value })}
         />
       ))}
       <Choice
         label="Data as"
-        value={given['format'] ?? 'json'}
+        value={draft['format'] ?? 'json'}
         options={FORMATS.map((one) => [one, one] as const)}
         onChange={(value) => submit(undefined, { format: value })}
       />

@@ -16,8 +16,9 @@ const clock = (seconds: number): string => timeOf(new Date(seconds * 1000).toISO
 
 interface Series {
   name: string
-  tone: 'good' | 'bad' | 'warn' | 'calm'
-  values: readonly number[]
+  tone: 'good' | 'bad'
+  /** null: not known. */
+  values: readonly (number | null)[]
 }
 
 export function Chart({
@@ -32,10 +33,12 @@ export function Chart({
 }) {
   const box = useRef<HTMLDivElement>(null)
   const plot = useRef<UPlot | undefined>(undefined)
-  const data: UPlot.AlignedData = [[...times], ...series.map(({ values }) => [...values])]
+  const data = useRef<UPlot.AlignedData>([[]])
+  data.current = [[...times], ...series.map(({ values }) => [...values])]
+  const isEmpty = times.length === 0
   useEffect(() => {
     const element = box.current
-    if (element === null) return
+    if (element === null || isEmpty) return
     const colour = (name: string): string => getComputedStyle(element).getPropertyValue(name)
     const draw = (): void => {
       plot.current?.destroy()
@@ -68,7 +71,7 @@ export function Chart({
             })),
           ],
         },
-        data,
+        data.current,
         element,
       )
     }
@@ -82,8 +85,8 @@ export function Chart({
       theme.removeEventListener('change', draw)
       plot.current?.destroy()
     }
-  }, [])
-  useEffect(() => plot.current?.setData(data), [times.length, times.at(-1)])
+  }, [isEmpty])
+  useEffect(() => plot.current?.setData(data.current), [times.length, times.at(-1)])
   const last = series.map(({ name, values }) => `${name} ${count(values.at(-1) ?? 0)}`).join(', ')
   return (
     <>

@@ -40,7 +40,7 @@ test('each fault is told with where, why and the runbook’s section', () => {
     ['bad', 'KafkaTraceConsumerAbsent', 'No consumer is in the group kafkatrace: events wait.'],
   ])
   expect(told({ partitions: [{ ...nobody, state: 'not assigned' }, partition(1)] })).toEqual([
-    ['bad', 'KafkaTracePartitionsNotRead', '1 partition not assigned to any consumer (0); the group is Stable.'],
+    ['bad', 'KafkaTracePartitionsNotRead', '1 partition without a consumer (0); the group is Stable.'],
   ])
   expect(
     told({

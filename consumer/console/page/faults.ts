@@ -24,7 +24,7 @@ export function faultsOf({ paused, group, consumers, partitions }: StreamStatus)
   if (consumers.length > 0 && unassigned.length > 0)
     faults.push({
       tone: 'bad',
-      text: `${counted(unassigned.length, 'partition')} not assigned to any consumer (${unassigned.map(({ partition }) => partition).join(', ')}); the group is ${group.state}.`,
+      text: `${counted(unassigned.length, 'partition')} without a consumer (${unassigned.map(({ partition }) => partition).join(', ')}); the group is ${group.state}.`,
       alert: 'KafkaTracePartitionsNotRead',
     })
   for (const { clientId, ready, faults: why = [] } of consumers)

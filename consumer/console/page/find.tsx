@@ -1,35 +1,44 @@
 import { useState } from 'preact/hooks'
-import { ApiError, type Sought } from '../client.ts'
+import { ApiError } from '../client.ts'
 import type { GenerationView, Life } from '../life.ts'
-import { FORMATS, type Format } from '../names.ts'
+import { FORMATS } from '../names.ts'
 import type { Progress } from '../progress-lines.ts'
 import type { RecordView } from '../view.ts'
+import { useDraft } from './draft.ts'
 import { useLoad } from './load.ts'
 import { momentsOf } from './moments.ts'
 import { Choice, Empty, Field, Loading, Problem, State, Time } from './parts.tsx'
 import { change, linkTo, place } from './place.ts'
 import { RecordDetail, Text } from './record.tsx'
 import { client, may, stream } from './session.ts'
-import { soughtIn } from './sought.ts'
+import { soughtIn, typedIn } from './sought.ts'
 import { count, duration } from './words.ts'
 
 /** One event, from its request to its outcome. */
 
+const isMissing = (error: unknown): boolean => error instanceof ApiError && error.kind === 'event-not-found'
+
 export function Find() {
-  const { parameters } = place.value
-  const sought = soughtIn(parameters)
+  const sought = soughtIn(place.value.parameters)
   const [progress, setProgress] = useState<Progress | undefined>()
-  const found = useLoad(sought && JSON.stringify(sought), (signal) => {
-    setProgress(undefined)
-    return client.value.find(stream.value, sought as Sought, { signal, onProgress: setProgress })
+  const found = useLoad(sought.length === 0 ? undefined : JSON.stringify(sought), async (signal) => {
+    for (const [index, one] of sought.entries()) {
+      setProgress(undefined)
+      try {
+        return await client.value.find(stream.value, one, { signal, onProgress: setProgress })
+      } catch (error) {
+        if (!isMissing(error) || index === sought.length - 1) throw error
+      }
+    }
+    throw new Error('nothing was asked')
   })
   const { value, error, isLoading, again } = found
   return (
     <>
       <h1>Find an event</h1>
-      <Form key={JSON.stringify(parameters)} />
-      {sought === undefined && (
-        <Empty title="What became of an event?">
+      <Form />
+      {sought.length === 0 && (
+        <Empty title="Find an event and its outcome">
           <p>
             Give its id, the id of its trace, or its receipt, as the producer answered it: PARTITION/OFFSET. Nothing is
             indexed; an id that is a UUIDv7, or the event’s key, makes the search short.
@@ -47,11 +56,11 @@ export function Find() {
       )}
       {!isLoading &&
         error !== undefined &&
-        (error instanceof ApiError && error.kind === 'event-not-found' ? (
+        (isMissing(error) ? (
           <Empty title="No such event">
             <p>{error.message}</p>
             <button type="button" onClick={again}>
-              Search again
+              Refresh
             </button>
           </Empty>
         ) : (
@@ -59,7 +68,7 @@ export function Find() {
         ))}
       {!isLoading &&
         value?.events.map((life) => (
-          <LifeOf key={`${life.source}/${life.id}/${life.traceId}`} life={life} again={again} />
+          <LifeOf key={JSON.stringify(life.generations[0]?.places[0] ?? life.id)} life={life} again={again} />
         ))}
       {!isLoading && value !== undefined && (
         <p class="hint">
@@ -77,33 +86,32 @@ export function Find() {
 }
 
 function Form() {
-  const { q = '', source = '', key = '', format = 'json' } = place.value.parameters
-  const [given, set] = useState({ q, source, key })
+  const [draft, set] = useDraft()
   const submit = (event: SubmitEvent): void => {
     event.preventDefault()
-    change({ ...given, q: given.q.trim() })
+    change({ ...draft, q: typedIn(draft).trim(), id: '', trace: '', at: '' })
   }
   return (
     <form class="card form" onSubmit={submit}>
       <Field
         isWide
         label="Id, trace or receipt"
-        value={given.q}
+        value={typedIn(draft)}
         placeholder="o-1 · 4bf92f3577b34da6a3ce929d0e0e4736 · 4/1207"
-        onInput={(value) => set({ ...given, q: value })}
+        onInput={(value) => set({ q: value, id: '', trace: '', at: '' })}
       />
       <Field
         label="Source"
-        value={given.source}
+        value={draft['source'] ?? ''}
         placeholder="any"
-        onInput={(value) => set({ ...given, source: value })}
+        onInput={(value) => set({ source: value })}
       />
-      <Field label="Key" value={given.key} placeholder="unknown" onInput={(value) => set({ ...given, key: value })} />
+      <Field label="Key" value={draft['key'] ?? ''} placeholder="unknown" onInput={(value) => set({ key: value })} />
       <Choice
         label="Data as"
-        value={format}
+        value={draft['format'] ?? 'json'}
         options={FORMATS.map((one) => [one, one] as const)}
-        onChange={(value) => change({ ...given, format: value as Format })}
+        onChange={(value) => change({ ...draft, format: value })}
       />
       <button type="submit" class="main">
         Find
@@ -123,7 +131,7 @@ function LifeOf({ life, again }: { life: Life; again: () => void }) {
         <State state={life.state} />
         {(life.state === 'pending' || life.state === 'waiting') && (
           <button type="button" class="quiet" onClick={again}>
-            look again
+            Refresh
           </button>
         )}
       </div>

@@ -1,9 +1,9 @@
 /**
- * What is shown, as the page's address says it: `#/VIEW?PARAMETERS`. It stands in the fragment, which browsers send to no server: ids of events get into no
- * log, and the page works under any path.
+ * What is shown, as the page's address says it: `#/VIEW?PARAMETERS`. It stands in the fragment, which browsers send to no server: the page works under
+ * any path, and nothing of the address is sent where links lead.
  */
 
-export const VIEWS = ['pipeline', 'find', 'browse', 'letters', 'live'] as const
+export const VIEWS = ['pipeline', 'find', 'browse', 'letters', 'live', 'send'] as const
 export type View = (typeof VIEWS)[number]
 
 export interface Place {

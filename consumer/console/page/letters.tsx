@@ -1,11 +1,12 @@
 import { diffLines } from 'diff'
 import { useEffect, useMemo, useRef, useState } from 'preact/hooks'
 import type { Action, ActRecord, Edit, Job, LetterFilter } from '../acts-log.ts'
-import type { DryRun } from '../client.ts'
-import { jsonOf } from '../json.ts'
+import type { Acted, DryRun } from '../client.ts'
+import { jsonOf, keepsDigits } from '../json.ts'
 import type { LetterGroups } from '../letters.ts'
 import type { RecordView } from '../view.ts'
 import { textOf } from './data.tsx'
+import { useDraft } from './draft.ts'
 import { letterFilterIn } from './filters.ts'
 import { useLoad } from './load.ts'
 import { Choice, Empty, Field, Loading, Problem, Scrolls, State, Time } from './parts.tsx'
@@ -20,10 +21,12 @@ import { count, counted, duration } from './words.ts'
 const TABS = [
   ['', 'Letters'],
   ['jobs', 'Jobs'],
-  ['acts', 'What was done'],
+  ['acts', 'Audit log'],
 ] as const
 
 const JOBS_EVERY_MS = 1_000
+const IDLE_JOBS_EVERY_MS = 10_000
+const MAX_ACTS = 200
 
 export function Letters() {
   const { tab = '', letter } = place.value.parameters
@@ -37,7 +40,15 @@ export function Letters() {
           </a>
         ))}
       </div>
-      {tab === 'jobs' ? <Jobs /> : tab === 'acts' ? <Acts /> : letter ? <OneLetter at={letter} /> : <Groups />}
+      {tab === 'jobs' ? (
+        <Jobs />
+      ) : tab === 'acts' ? (
+        <Acts />
+      ) : letter ? (
+        <OneLetter key={letter} at={letter} />
+      ) : (
+        <Groups />
+      )}
     </>
   )
 }
@@ -54,11 +65,12 @@ function Groups() {
   const groups = useLoad(JSON.stringify([filter, state]), (signal) =>
     client.value.letterGroups(stream.value, { ...filter, state: state as 'open' }, signal),
   )
-  const [act, setAct] = useState<Action | undefined>()
+  /** As it was when the button was pressed: what is counted is what is done. */
+  const [asked, setAsked] = useState<{ action: Action; filter: LetterFilter } | undefined>()
   const { value, error, isLoading, again } = groups
   return (
     <>
-      <FilterForm key={JSON.stringify(parameters)} />
+      <FilterForm />
       {error !== undefined && <Problem error={error} again={again} />}
       {isLoading && value === undefined && <Loading what="Counting dead letters" />}
       {value !== undefined && error === undefined && (
@@ -96,16 +108,16 @@ function Groups() {
           <div class="buttons">
             {may('operate') && state === 'open' && value.letters > 0 && (
               <>
-                <button type="button" class="main" onClick={() => setAct('redrive')}>
+                <button type="button" class="main" onClick={() => setAsked({ action: 'redrive', filter })}>
                   Redrive {isNarrow ? 'all that match' : 'all'}…
                 </button>
-                <button type="button" class="danger" onClick={() => setAct('discard')}>
+                <button type="button" class="danger" onClick={() => setAsked({ action: 'discard', filter })}>
                   Discard {isNarrow ? 'all that match' : 'all'}…
                 </button>
               </>
             )}
             <button type="button" onClick={again}>
-              Count again
+              Refresh
             </button>
             <span class="hint">
               {counted(value.letters, 'letter')}
@@ -115,18 +127,17 @@ function Groups() {
           {isNarrow && <LettersOf filter={filter} />}
         </>
       )}
-      {act !== undefined && <JobDialog action={act} filter={filter} close={() => setAct(undefined)} />}
+      {asked !== undefined && <JobDialog {...asked} close={() => setAsked(undefined)} />}
     </>
   )
 }
 
 function GroupRow({ of, group }: { of: LetterGroups; group: Group }) {
-  const narrow = linkTo('letters', {
-    reason: group.reason,
-    type: group.type,
-    handler: group.handler,
-    state: group.state,
-  })
+  // Without a type or a handler, the filter would match those of others, too.
+  const isFiltered = group.type !== undefined && group.handler !== undefined
+  const narrow = isFiltered
+    ? linkTo('letters', { reason: group.reason, type: group.type, handler: group.handler, state: group.state })
+    : linkTo('browse', { topic: 'dlq', reason: group.reason })
   return (
     <tr>
       <td class="amount">
@@ -144,7 +155,7 @@ function GroupRow({ of, group }: { of: LetterGroups; group: Group }) {
         </div>
       </td>
       <td>
-        <bdi>{group.type ?? 'no event'}</bdi>
+        <bdi>{group.type ?? 'not a CloudEvent'}</bdi>
       </td>
       <td>
         <bdi>{group.handler}</bdi>
@@ -197,35 +208,34 @@ const FIELDS = [
 ] as const
 
 function FilterForm() {
-  const { parameters } = place.value
-  const [given, set] = useState<Record<string, string>>(parameters)
+  const [draft, set] = useDraft()
   return (
     <form
       class="card form"
       onSubmit={(event) => {
         event.preventDefault()
-        change(given)
+        change(draft)
       }}
     >
       {FIELDS.map(([name, label, placeholder]) => (
         <Field
           key={name}
           label={label}
-          value={given[name] ?? ''}
+          value={draft[name] ?? ''}
           placeholder={placeholder}
-          onInput={(value) => set({ ...given, [name]: value })}
+          onInput={(value) => set({ [name]: value })}
         />
       ))}
       <Choice
         label="State"
-        value={given['state'] ?? 'open'}
+        value={draft['state'] ?? 'open'}
         options={[
           ['open', 'open'],
           ['redriven', 'redriven'],
           ['discarded', 'discarded'],
           ['all', 'all'],
         ]}
-        onChange={(value) => change({ ...given, state: value })}
+        onChange={(value) => change({ ...draft, state: value })}
       />
       <button type="submit" class="main">
         Filter
@@ -236,10 +246,10 @@ function FilterForm() {
 
 const COLUMNS: readonly Column<RecordView>[] = [
   { title: 'time', width: '176px', cell: ({ time }) => <Time iso={time} /> },
-  { title: 'place', width: '100px', cell: ({ partition, offset }) => `${partition}/${offset}` },
+  { title: 'partition/offset', width: '120px', cell: ({ partition, offset }) => `${partition}/${offset}` },
   { title: 'type', width: 'minmax(110px, 1fr)', cell: ({ event }) => <bdi>{event?.type}</bdi> },
   { title: 'id', width: 'minmax(130px, 1.4fr)', cell: ({ event }) => <bdi>{event?.id}</bdi> },
-  { title: 'why', width: 'minmax(200px, 2.5fr)', cell: ({ error }) => <bdi>{error?.message}</bdi> },
+  { title: 'error', width: 'minmax(200px, 2.5fr)', cell: ({ error }) => <bdi>{error?.message}</bdi> },
 ]
 
 /** The newest that match, in any state. */
@@ -247,10 +257,11 @@ function LettersOf({ filter }: { filter: LetterFilter }) {
   const page = useLoad(JSON.stringify(filter), (signal) =>
     client.value.browse(stream.value, { ...filter, topic: 'dlq', limit: 200 }, signal),
   )
-  if (page.value === undefined) return page.error === undefined ? <Loading what="Reading the log" /> : null
+  if (page.error !== undefined) return <Problem error={page.error} again={page.again} />
+  if (page.value === undefined) return <Loading what="Reading the log" />
   return (
     <>
-      <h2>The newest of them</h2>
+      <h2>The newest that match, in any state</h2>
       <Rows
         label="Dead letters"
         columns={COLUMNS}
@@ -267,7 +278,7 @@ function LettersOf({ filter }: { filter: LetterFilter }) {
 function OneLetter({ at }: { at: string }) {
   const [partition = 0, offset = 0] = at.split('/').map(Number)
   const where = { partition, offset }
-  const loaded = useLoad(at, () => client.value.letter(stream.value, where))
+  const loaded = useLoad(at, (signal) => client.value.letter(stream.value, where, undefined, signal))
   const [reason, setReason] = useState('')
   const [isEditing, setEditing] = useState(false)
   const [failed, setFailed] = useState<Error | undefined>()
@@ -276,18 +287,25 @@ function OneLetter({ at }: { at: string }) {
   if (error !== undefined) return <Problem error={error} again={again} />
   if (value === undefined) return <Loading what="Reading the letter" />
   const { letter, state, act } = value
-  const perform = async (work: () => Promise<unknown>): Promise<void> => {
+  const perform = async (work: () => Promise<Acted>): Promise<void> => {
     setActing(true)
     setFailed(undefined)
     try {
-      await work()
-      setEditing(false)
+      const { done, act: earlier } = await work()
+      if (done) setEditing(false)
+      else
+        setFailed(
+          new Error(
+            `Nothing was done: the letter was ${earlier.act === 'redrive' ? 'redriven' : 'discarded'} by ${earlier.by} before, at ${earlier.time}.`,
+          ),
+        )
       again()
     } catch (thrown) {
       setFailed(thrown as Error)
     }
     setActing(false)
   }
+  const cannotEdit = whyNotEdited(letter)
   const redrive = (edit?: Edit): Promise<void> =>
     perform(() => client.value.redrive(stream.value, where, { reason: reason || undefined, edit }))
   return (
@@ -298,8 +316,8 @@ function OneLetter({ at }: { at: string }) {
         </h2>
         <State state={state} />
         {letter.event !== undefined && (
-          <a href={linkTo('find', { q: letter.event.id, source: letter.event.source, key: letter.key })}>
-            What became of it
+          <a href={linkTo('find', { id: letter.event.id, source: letter.event.source, key: letter.key })}>
+            Event history
           </a>
         )}
       </div>
@@ -322,7 +340,12 @@ function OneLetter({ at }: { at: string }) {
             <button type="button" class="main" disabled={isActing} onClick={() => redrive()}>
               Redrive
             </button>
-            <button type="button" disabled={isActing} aria-expanded={isEditing} onClick={() => setEditing(!isEditing)}>
+            <button
+              type="button"
+              disabled={isActing || cannotEdit !== undefined}
+              aria-expanded={isEditing}
+              onClick={() => setEditing(!isEditing)}
+            >
               Edit and redrive…
             </button>
             <button
@@ -337,6 +360,7 @@ function OneLetter({ at }: { at: string }) {
           </div>
         </div>
       )}
+      {state === 'open' && may('operate') && cannotEdit !== undefined && <p class="hint">{cannotEdit}</p>}
       {isEditing && <Editor letter={letter} isActing={isActing} redrive={redrive} />}
       {letter.error !== undefined && (
         <p class="bad-text">
@@ -363,6 +387,24 @@ function OneLetter({ at }: { at: string }) {
   )
 }
 
+/** Why the data cannot be edited here without losing some of it; undefined: it can. */
+function whyNotEdited({ data, truncated, headers }: RecordView): string | undefined {
+  if (truncated === true) return 'It cannot be edited here: only the beginning of the data is shown.'
+  if (data?.format !== 'json') return 'It cannot be edited here: the data is not JSON that is shown.'
+  if (headers.some(({ name, value }) => name === 'content-type' && value?.startsWith(STRUCTURED) === true))
+    return 'It cannot be edited here: the event is in structured mode. bun run kt takes a patch of its data.'
+  if (textOf(data).includes(MASKED))
+    return 'It cannot be edited here: parts of the data are masked. bun run kt takes a patch of the others.'
+  if (!keepsDigits) return 'It cannot be edited here: this browser would change numbers of many digits.'
+  return undefined
+}
+
+const STRUCTURED = 'application/cloudevents'
+const MASKED = '"***"'
+
+/** A difference that takes longer is not shown. */
+const DIFF_TIMEOUT_MS = 100
+
 /** The event's data as it is to be sent again, with what was changed. */
 function Editor({
   letter,
@@ -377,7 +419,7 @@ function Editor({
   const [text, setText] = useState(before)
   const [type, setType] = useState(letter.event?.type ?? '')
   const parsed = useMemo(() => jsonOf(text), [text])
-  const parts = useMemo(() => diffLines(before, text), [before, text])
+  const parts = useMemo(() => diffLines(before, text, { timeout: DIFF_TIMEOUT_MS }), [before, text])
   const isChanged = text !== before || type !== (letter.event?.type ?? '')
   return (
     <div class="editor">
@@ -404,14 +446,15 @@ function Editor({
           <figcaption>what is changed</figcaption>
           {/* biome-ignore lint/a11y/noNoninteractiveTabindex: it scrolls, and has to with the keyboard, too */}
           <pre tabIndex={0} class="difference" dir="ltr">
-            {parts.map(({ value, added, removed }, index) =>
-              added ? (
-                <ins key={index}>{value}</ins>
-              ) : removed ? (
-                <del key={index}>{value}</del>
-              ) : (
-                <span key={index}>{value}</span>
-              ),
+            {(parts ?? [{ value: 'Too much is changed to be shown.', added: false, removed: false }]).map(
+              ({ value, added, removed }, index) =>
+                added ? (
+                  <ins key={index}>{value}</ins>
+                ) : removed ? (
+                  <del key={index}>{value}</del>
+                ) : (
+                  <span key={index}>{value}</span>
+                ),
             )}
           </pre>
         </figure>
@@ -437,7 +480,7 @@ function Editor({
 
 // ---- many
 
-/** Counts first, then asks once more. */
+/** Counts first, and names the count on the button. */
 function JobDialog({ action, filter, close }: { action: Action; filter: LetterFilter; close: () => void }) {
   const box = useRef<HTMLDialogElement>(null)
   const dry = useLoad<DryRun>('dry', (signal) => client.value.dryRun(stream.value, { action, filter }, signal))
@@ -459,7 +502,8 @@ function JobDialog({ action, filter, close }: { action: Action; filter: LetterFi
         ratePerSecond: Number(rate),
         ...(reason && { reason }),
       })
-      location.hash = linkTo('letters', { tab: 'jobs' })
+      // Closed meanwhile: whoever did that is somewhere else.
+      if (box.current !== null) location.hash = linkTo('letters', { tab: 'jobs' })
     } catch (thrown) {
       setFailed(thrown as Error)
       setStarting(false)
@@ -502,9 +546,11 @@ function JobDialog({ action, filter, close }: { action: Action; filter: LetterFi
               isStarting || !isRate || matches === undefined || matches === 0 || (action === 'discard' && reason === '')
             }
           >
-            {word} {matches === undefined ? '' : counted(matches, 'letter')}
+            {word}{' '}
+            {matches !== undefined &&
+              `${dry.value?.complete === false ? 'at least ' : ''}${counted(matches, 'letter')}`}
           </button>
-          <button type="button" onClick={() => box.current?.close()}>
+          <button type="button" disabled={isStarting} onClick={() => box.current?.close()}>
             Cancel
           </button>
         </div>
@@ -514,10 +560,15 @@ function JobDialog({ action, filter, close }: { action: Action; filter: LetterFi
 }
 
 function Jobs() {
-  const jobs = useLoad('jobs', () => client.value.jobs(stream.value), JOBS_EVERY_MS)
-  const { value, error, again } = jobs
+  const [isAnyRunning, setAnyRunning] = useState(true)
+  const { value, error, again } = useLoad(
+    'jobs',
+    (signal) => client.value.jobs(stream.value, signal),
+    isAnyRunning ? JOBS_EVERY_MS : IDLE_JOBS_EVERY_MS,
+  )
+  useEffect(() => setAnyRunning(value === undefined || value.some(({ state }) => state === 'running')), [value])
   if (value === undefined)
-    return error === undefined ? <Loading what="Reading the acts" /> : <Problem error={error} again={again} />
+    return error === undefined ? <Loading what="Loading jobs" /> : <Problem error={error} again={again} />
   return (
     <>
       {error !== undefined && <Problem error={error} again={again} />}
@@ -581,13 +632,13 @@ function JobCard({ job, again }: { job: Job; again: () => void }) {
 // ---- what was done
 
 function Acts() {
-  const acts = useLoad('acts', () => client.value.acts(stream.value, 200))
+  const acts = useLoad('acts', (signal) => client.value.acts(stream.value, MAX_ACTS, signal))
   const { value, error, again } = acts
   if (value === undefined)
-    return error === undefined ? <Loading what="Reading the acts" /> : <Problem error={error} again={again} />
+    return error === undefined ? <Loading what="Loading the audit log" /> : <Problem error={error} again={again} />
   if (value.acts.length === 0)
     return (
-      <Empty title="Nobody has done anything yet">
+      <Empty title="No entries yet">
         <p>Redrives, discards, jobs, pauses and resumes stand here, with who did them and why.</p>
       </Empty>
     )
@@ -600,7 +651,7 @@ function Acts() {
             <th>by</th>
             <th>act</th>
             <th>of</th>
-            <th>why</th>
+            <th>reason</th>
           </tr>
         </thead>
         <tbody>

@@ -1,6 +1,8 @@
 import { useEffect, useRef, useState } from 'preact/hooks'
-import type { OutcomeFilter } from '../client.ts'
+import { ApiError, type OutcomeFilter } from '../client.ts'
 import type { Outcome } from '../follow.ts'
+import { useDraft } from './draft.ts'
+import { useVisible } from './load.ts'
 import { Choice, Empty, Field, Problem, State, Time } from './parts.tsx'
 import { change, go, linkTo, place } from './place.ts'
 import { type Column, Rows } from './rows.tsx'
@@ -27,7 +29,7 @@ const COLUMNS: readonly Column<Outcome>[] = [
     cell: ({ handler, error }) => <bdi>{handler ?? error?.handler}</bdi>,
   },
   {
-    title: 'why',
+    title: 'error',
     width: 'minmax(160px, 2fr)',
     cell: ({ error, failedAttempts, generation }) => (
       <bdi>
@@ -63,6 +65,9 @@ export function Live() {
   }
   const [rows, setRows] = useState<Outcome[]>([])
   const [isPaused, setPaused] = useState(false)
+  const [round, setRound] = useState(0)
+  // A tab that nobody sees holds no connection; what it misses comes once it is seen.
+  const isVisible = useVisible()
   const [cut, setCut] = useState<{ reason: string; waitMs: number } | undefined>()
   const [error, setError] = useState<Error | undefined>()
   const [seen, setSeen] = useState({ total: 0, perSecond: 0 })
@@ -74,11 +79,10 @@ export function Live() {
   useEffect(() => {
     if (before.current !== asked) {
       before.current = asked
-      position.current = undefined
       setRows([])
       setSeen({ total: 0, perSecond: 0 })
     }
-    if (isPaused) return
+    if (isPaused || !isVisible) return
     const ending = new AbortController()
     const come: Outcome[] = []
     const recent: [atMs: number, count: number][] = []
@@ -121,33 +125,32 @@ export function Live() {
       // What came is not lost with a pause.
       draw()
     }
-  }, [asked, isPaused])
+  }, [asked, isPaused, isVisible, round])
   const again = (): void => {
-    position.current = undefined
-    setPaused(true)
-    queueMicrotask(() => setPaused(false))
+    if (error instanceof ApiError && error.kind === 'unknown-position') position.current = undefined
+    setRound((one) => one + 1)
   }
   return (
     <>
       <div class="title-line">
         <h1>Live</h1>
-        <button type="button" onClick={() => setPaused(!isPaused)} aria-pressed={isPaused}>
-          {isPaused ? 'Go on' : 'Pause'}
+        <button type="button" onClick={() => setPaused(!isPaused)} disabled={!isPaused && !isConnected}>
+          {isPaused ? 'Resume' : 'Pause'}
         </button>
         <button type="button" onClick={() => setRows([])} disabled={rows.length === 0}>
           Clear
         </button>
-        <span class="hint" role="status">
+        <span class="hint" role={isPaused || cut !== undefined ? 'status' : undefined}>
           {isPaused
-            ? 'Paused. What comes meanwhile comes when it goes on.'
+            ? 'Paused. Missed outcomes are loaded when you resume.'
             : cut !== undefined
-              ? `${cut.reason}. Connecting again in ${duration(cut.waitMs)}.`
+              ? `The connection was cut: ${cut.reason}. Connecting again in ${duration(cut.waitMs)}.`
               : !isConnected
                 ? 'Connecting'
                 : `${count(seen.total)} since this was opened · ${rate(seen.perSecond)}`}
         </span>
       </div>
-      <Form key={asked} />
+      <Form />
       {error !== undefined && <Problem error={error} again={again} />}
       {rows.length === 0 && error === undefined ? (
         <Empty title={isPaused ? 'Paused' : 'Waiting for outcomes'}>
@@ -159,10 +162,9 @@ export function Live() {
           columns={COLUMNS}
           rows={rows}
           keyOf={keyOf}
-          onOpen={({ id: of, source, key: by, origin, partition, offset, outcome: kind }) => {
-            if (of !== undefined) go(linkTo('find', { q: of, source, key: by }))
+          onOpen={({ id: of, source, key: by, partition, offset, outcome: kind }) => {
+            if (of !== undefined) go(linkTo('find', { id: of, source, key: by }))
             else if (kind === 'dead') go(linkTo('letters', { letter: `${partition}/${offset}` }))
-            else if (origin !== undefined) go(linkTo('find', { q: origin.split('/').slice(1).join('/') }))
           }}
         />
       )}
@@ -171,33 +173,32 @@ export function Live() {
 }
 
 function Form() {
-  const { parameters } = place.value
-  const [given, set] = useState<Record<string, string>>(parameters)
+  const [draft, set] = useDraft()
   return (
     <form
       class="card form"
       onSubmit={(event) => {
         event.preventDefault()
-        change(given)
+        change(draft)
       }}
     >
       <Choice
         label="Outcome"
-        value={given['outcome'] ?? ''}
+        value={draft['outcome'] ?? ''}
         options={[
           ['', 'any'],
           ['processed', 'processed'],
           ['dead', 'dead'],
         ]}
-        onChange={(value) => change({ ...given, outcome: value })}
+        onChange={(value) => change({ ...draft, outcome: value })}
       />
       {FIELDS.map(([name, label, placeholder]) => (
         <Field
           key={name}
           label={label}
-          value={given[name] ?? ''}
+          value={draft[name] ?? ''}
           placeholder={placeholder}
-          onInput={(value) => set({ ...given, [name]: value })}
+          onInput={(value) => set({ [name]: value })}
         />
       ))}
       <button type="submit" class="main">

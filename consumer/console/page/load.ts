@@ -1,6 +1,11 @@
 import { useEffect, useState } from 'preact/hooks'
+import { ApiError } from '../client.ts'
+import { expire } from './session.ts'
 
 /** Asking the API from a view. */
+
+/** After an error, the next question waits so many times as long. */
+const AFTER_ERROR = 5
 
 export type Loaded<T> = { again(): void; isLoading: boolean; value?: T; error?: Error }
 
@@ -26,6 +31,7 @@ export function useLoad<T>(
     setState((before) => (before.of === what ? { ...before, isLoading: true } : { of: what, isLoading: true }))
     const settle = (got: { value: T } | { error: Error }): void => {
       if (ending.signal.aborted) return
+      if ('error' in got && got.error instanceof ApiError && got.error.status === 401) expire(got.error.message)
       setState((before) => ({
         of: what,
         isLoading: false,
@@ -33,7 +39,7 @@ export function useLoad<T>(
         ...(before.of === what && before.value !== undefined && { value: before.value }),
         ...got,
       }))
-      if (everyMs !== undefined) timer = setTimeout(next, everyMs)
+      if (everyMs !== undefined) timer = setTimeout(next, 'error' in got ? everyMs * AFTER_ERROR : everyMs)
     }
     const next = (): void => {
       if (document.visibilityState === 'visible') setRound((one) => one + 1)
@@ -50,4 +56,15 @@ export function useLoad<T>(
   }, [what, round, everyMs])
   const shown = state.of === what ? state : { isLoading: what !== undefined }
   return { ...shown, again: () => setRound((one) => one + 1) }
+}
+
+/** Whether the tab is seen. */
+export function useVisible(): boolean {
+  const [isVisible, setVisible] = useState(document.visibilityState === 'visible')
+  useEffect(() => {
+    const changed = (): void => setVisible(document.visibilityState === 'visible')
+    document.addEventListener('visibilitychange', changed)
+    return () => document.removeEventListener('visibilitychange', changed)
+  }, [])
+  return isVisible
 }

@@ -12,10 +12,14 @@ interface Moment {
 }
 
 /** In the order of time. */
-export function momentsOf({ record, attempts, places, outcome, act, repeats }: GenerationView): Moment[] {
+export function momentsOf({ generation, record, attempts, places, outcome, act, repeats }: GenerationView): Moment[] {
   const moments: Moment[] = []
   if (record?.receivedAt !== undefined)
-    moments.push({ iso: record.receivedAt, tone: 'calm', what: 'Received by the producer' })
+    moments.push({
+      iso: record.receivedAt,
+      tone: 'calm',
+      what: generation > 0 ? 'Sent again by the console' : 'Received by the producer',
+    })
   for (const { role, topic, partition, offset, time } of places) {
     const at = `${topic}/${partition}/${offset}`
     if (role === 'input') moments.push({ iso: time, tone: 'calm', what: 'Stored', detail: at, record })

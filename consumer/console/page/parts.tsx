@@ -1,6 +1,6 @@
 import type { ComponentChildren } from 'preact'
 import { useId, useState } from 'preact/hooks'
-import { ApiError } from '../client.ts'
+import { ApiError, UnreachableError } from '../client.ts'
 import { leave } from './session.ts'
 import { timeOf } from './words.ts'
 
@@ -60,10 +60,16 @@ export const Empty = ({
   </div>
 )
 
+function titleOf(error: Error): string {
+  if (error instanceof ApiError) return error.status >= 500 ? 'Not available now' : 'The request was refused'
+  return error instanceof UnreachableError ? 'The console cannot be reached' : 'The page failed'
+}
+
 /** An error, with what to do about it. */
 export function Problem({ error, again }: { error: Error; again?: (() => void) | undefined }) {
   const problem = error instanceof ApiError ? error : undefined
-  if (problem?.status === 403)
+  // Not where a stream's data is masked, which no key changes.
+  if (problem?.status === 403 && problem.message.startsWith('The key'))
     return (
       <div class="empty" role="alert">
         <p class="title">Not allowed</p>
@@ -75,7 +81,7 @@ export function Problem({ error, again }: { error: Error; again?: (() => void) |
     )
   return (
     <div class="problem" role="alert">
-      <p class="title">{problem === undefined ? 'The console cannot be reached' : 'That was not possible'}</p>
+      <p class="title">{titleOf(error)}</p>
       <p>{error.message}</p>
       {problem !== undefined && problem.errors.length > 0 && (
         <ul>
@@ -106,13 +112,15 @@ export const Scrolls = ({ label, children }: { label: string; children: Componen
 /** Copies a text. */
 export function Copy({ text, what }: { text: string; what: string }) {
   const [copied, setCopied] = useState(false)
+  // Browsers have none on pages without TLS that are not of this machine.
+  if (navigator.clipboard === undefined) return null
   const copy = async (): Promise<void> => {
     await navigator.clipboard.writeText(text)
     setCopied(true)
     setTimeout(() => setCopied(false), 1_500)
   }
   return (
-    <button type="button" class="quiet" onClick={copy} aria-label={`Copy ${what}`}>
+    <button type="button" class="quiet" onClick={copy} aria-label={copied ? `Copied ${what}` : `Copy ${what}`}>
       {copied ? 'copied' : 'copy'}
     </button>
   )
@@ -123,7 +131,6 @@ export function Field({
   label,
   value,
   onInput,
-  hint,
   placeholder = '',
   type = 'text',
   isWide = false,
@@ -132,14 +139,12 @@ export function Field({
   label: string
   value: string
   onInput: (value: string) => void
-  hint?: string
   placeholder?: string
-  type?: 'text' | 'password' | 'number' | 'datetime-local'
+  type?: 'text' | 'password' | 'number'
   isWide?: boolean
   isInvalid?: boolean
 }) {
   const id = useId()
-  const described = hint === undefined ? {} : { 'aria-describedby': `${id}-hint` }
   return (
     <div class={`field${isWide ? ' wide' : ''}`}>
       <label for={id}>{label}</label>
@@ -152,13 +157,7 @@ export function Field({
         spellcheck={false}
         aria-invalid={isInvalid}
         onInput={({ currentTarget }) => onInput(currentTarget.value)}
-        {...described}
       />
-      {hint !== undefined && (
-        <small id={`${id}-hint`} class="hint">
-          {hint}
-        </small>
-      )}
     </div>
   )
 }

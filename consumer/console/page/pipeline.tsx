@@ -1,9 +1,8 @@
 import { useEffect, useState } from 'preact/hooks'
-import { ApiError } from '../client.ts'
 import type { StreamStatus } from '../status.ts'
 import { Chart } from './chart.tsx'
 import { faultsOf } from './faults.ts'
-import { useLoad } from './load.ts'
+import { useLoad, useVisible } from './load.ts'
 import { Field, Loading, Problem, Scrolls, State, Time } from './parts.tsx'
 import { linkTo } from './place.ts'
 import { client, may, stream } from './session.ts'
@@ -17,23 +16,31 @@ const STATUS_EVERY_MS = 2_000
 const SHOWN_SECONDS = 300
 
 export function Pipeline() {
-  const status = useLoad('status', () => client.value.status(stream.value), STATUS_EVERY_MS)
+  const status = useLoad('status', (signal) => client.value.status(stream.value, signal), STATUS_EVERY_MS)
   const { value, error, again } = status
-  const isUnknown = error instanceof ApiError && error.status === 503
   return (
     <>
       <h1>{stream.value}</h1>
-      {value === undefined && error === undefined && <Loading what="Asking Kafka and the consumers" />}
+      {value === undefined && error === undefined && <Loading what="Loading the status" />}
       {error !== undefined && <Problem error={error} again={again} />}
       {value !== undefined && <Verdict status={value} isStale={error !== undefined} again={again} />}
       <Outcomes />
       {value !== undefined && <Partitions status={value} />}
-      {isUnknown && value === undefined && <p class="hint">Outcomes are followed without the status.</p>}
     </>
   )
 }
 
 const RUNBOOK = 'https://github.com/kafkatrace/kafkatrace/blob/main/docs/runbooks/consumer.md'
+
+/** Healthy only where consumers and partitions say so. */
+function titleOf({ consumers, partitions }: StreamStatus, worst: 'good' | 'bad' | 'warn'): string {
+  if (worst === 'bad') return 'Problems'
+  if (worst === 'warn') return 'Paused'
+  const isKnown =
+    consumers.every(({ ready }) => ready === true) &&
+    partitions.every(({ state }) => state === 'reading' || state === 'restoring' || state === 'draining')
+  return isKnown ? 'Healthy' : 'No problems found, but not all consumers could be asked'
+}
 
 function Verdict({ status, isStale, again }: { status: StreamStatus; isStale: boolean; again: () => void }) {
   const faults = faultsOf(status)
@@ -41,15 +48,7 @@ function Verdict({ status, isStale, again }: { status: StreamStatus; isStale: bo
   const { rates, lag, waiting } = status
   return (
     <section class={`card verdict ${isStale ? 'calm' : worst}`} aria-label="Status">
-      <h2>
-        {isStale
-          ? 'As it was last known'
-          : faults.length === 0
-            ? 'All is well'
-            : worst === 'bad'
-              ? 'Something is wrong'
-              : 'Paused'}
-      </h2>
+      <h2>{isStale ? 'Last known status' : titleOf(status, worst)}</h2>
       {faults.length > 0 && (
         <ul>
           {faults.map(({ text, alert }) => (
@@ -89,8 +88,10 @@ function PauseForm({ status, again }: { status: StreamStatus; again: () => void 
   const [reason, setReason] = useState('')
   const [isAsked, setAsked] = useState(false)
   const [failed, setFailed] = useState<Error | undefined>()
+  const [isActing, setActing] = useState(false)
   const perform = async (work: () => Promise<unknown>): Promise<void> => {
     setFailed(undefined)
+    setActing(true)
     try {
       await work()
       setAsked(false)
@@ -98,6 +99,7 @@ function PauseForm({ status, again }: { status: StreamStatus; again: () => void 
     } catch (thrown) {
       setFailed(thrown as Error)
     }
+    setActing(false)
     again()
   }
   return (
@@ -105,7 +107,12 @@ function PauseForm({ status, again }: { status: StreamStatus; again: () => void 
       {failed !== undefined && <Problem error={failed} />}
       {status.paused !== undefined ? (
         <p>
-          <button type="button" class="main" onClick={() => perform(() => client.value.resume(stream.value))}>
+          <button
+            type="button"
+            class="main"
+            disabled={isActing}
+            onClick={() => perform(() => client.value.resume(stream.value))}
+          >
             Resume
           </button>{' '}
           paused since <Time iso={status.paused.time} />
@@ -119,7 +126,7 @@ function PauseForm({ status, again }: { status: StreamStatus; again: () => void 
           }}
         >
           <Field isWide label="Why pause?" value={reason} placeholder="database maintenance" onInput={setReason} />
-          <button type="submit" class="danger" disabled={reason === ''}>
+          <button type="submit" class="danger" disabled={isActing || reason === ''}>
             Pause the stream
           </button>
           <button type="button" onClick={() => setAsked(false)}>
@@ -135,26 +142,58 @@ function PauseForm({ status, again }: { status: StreamStatus; again: () => void 
   )
 }
 
+interface Second {
+  at: number
+  /** Absent while the connection is cut: then nothing is known. */
+  counts?: { processed: number; dead: number }
+}
+
 /** Outcomes by second, since the page was opened. */
 function Outcomes() {
-  const [seconds, setSeconds] = useState<{ at: number; processed: number; dead: number }[]>([])
+  const [seconds, setSeconds] = useState<Second[]>([])
   const [failed, setFailed] = useState<Error | undefined>()
+  const [round, setRound] = useState(0)
+  // A tab that nobody sees holds no connection.
+  const isVisible = useVisible()
   useEffect(() => {
+    if (!isVisible) return
     const ending = new AbortController()
-    const now = { processed: 0, dead: 0 }
-    let at = Math.floor(Date.now() / 1000)
+    let isConnected = false
+    const come = new Map<number, { processed: number; dead: number }>()
+    const nowSeconds = (): number => Math.floor(Date.now() / 1000)
+    let next = nowSeconds()
     const timer = setInterval(() => {
-      const { processed, dead } = now
-      now.processed = 0
-      now.dead = 0
-      const mine = at++
-      setSeconds((old) => [...old, { at: mine, processed, dead }].slice(-SHOWN_SECONDS))
+      const added: Second[] = []
+      // By the clock: browsers slow timers down.
+      for (; next < nowSeconds(); next++) {
+        const counts = come.get(next) ?? (isConnected ? { processed: 0, dead: 0 } : undefined)
+        come.delete(next)
+        added.push({ at: next, ...(counts && { counts }) })
+      }
+      if (added.length > 0) setSeconds((old) => [...old, ...added].slice(-SHOWN_SECONDS))
     }, 1_000)
     const follow = async (): Promise<void> => {
       try {
-        for await (const { outcome } of client.value.follow(stream.value, {}, { signal: ending.signal }))
-          now[outcome.outcome]++
+        for await (const { outcome } of client.value.follow(
+          stream.value,
+          {},
+          {
+            signal: ending.signal,
+            onPosition: () => {
+              isConnected = true
+            },
+            onCut: () => {
+              isConnected = false
+            },
+          },
+        )) {
+          const at = nowSeconds()
+          const counts = come.get(at) ?? { processed: 0, dead: 0 }
+          counts[outcome.outcome]++
+          come.set(at, counts)
+        }
       } catch (error) {
+        isConnected = false
         if (!ending.signal.aborted) setFailed(error as Error)
       }
     }
@@ -163,8 +202,14 @@ function Outcomes() {
       ending.abort()
       clearInterval(timer)
     }
-  }, [])
-  const sum = (of: 'processed' | 'dead'): number => seconds.reduce((total, one) => total + one[of], 0)
+  }, [isVisible, round])
+  const again = (): void => {
+    setFailed(undefined)
+    setRound((one) => one + 1)
+  }
+  const sum = (of: 'processed' | 'dead'): number =>
+    seconds.reduce((total, { counts }) => total + (counts?.[of] ?? 0), 0)
+  const valuesOf = (of: 'processed' | 'dead') => seconds.map(({ counts }) => counts?.[of] ?? null)
   return (
     <section class="card" aria-label="Outcomes">
       <div class="title-line">
@@ -174,13 +219,13 @@ function Outcomes() {
           the last {counted(seconds.length, 'second')}
         </span>
       </div>
-      {failed !== undefined && <Problem error={failed} />}
+      {failed !== undefined && <Problem error={failed} again={again} />}
       <Chart
         label="Outcomes a second since the page was opened"
         times={seconds.map(({ at }) => at)}
         series={[
-          { name: 'processed', tone: 'good', values: seconds.map(({ processed }) => processed) },
-          { name: 'dead', tone: 'bad', values: seconds.map(({ dead }) => dead) },
+          { name: 'processed', tone: 'good', values: valuesOf('processed') },
+          { name: 'dead', tone: 'bad', values: valuesOf('dead') },
         ]}
       />
     </section>

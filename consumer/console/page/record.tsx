@@ -23,7 +23,7 @@ export function RecordDetail({ record }: { record: RecordView }) {
   add('sender’s time', event?.time)
   add('content type', event?.datacontenttype)
   add('schema', event?.dataschema)
-  for (const [name, value] of Object.entries(event?.extensions ?? {})) add(name, value)
+  for (const [name, value] of Object.entries(event?.extensions ?? {})) add(`extension ${name}`, value)
   if (record.generation > 0) add('generation', String(record.generation))
   add('origin', record.origin)
   add('redriven from', record.redrivenFrom)
@@ -36,7 +36,7 @@ export function RecordDetail({ record }: { record: RecordView }) {
         {record.traceId}
       </a>,
     ])
-  add('no event', record.undecodable)
+  add('not a CloudEvent', record.undecodable)
   if (record.error !== undefined) add(record.error.reason, record.error.message)
   return (
     <div class="record">

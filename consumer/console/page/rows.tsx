@@ -2,7 +2,7 @@
 // biome-ignore-all lint/a11y/useFocusableInteractive: the grid has the focus, and aria-activedescendant names the row
 // biome-ignore-all lint/a11y/useKeyWithClickEvents: the grid handles keys
 import type { ComponentChildren } from 'preact'
-import { useEffect, useRef, useState } from 'preact/hooks'
+import { useEffect, useId, useLayoutEffect, useRef, useState } from 'preact/hooks'
 
 /** A table of any length: only the rows that are seen are in the document. */
 
@@ -36,7 +36,21 @@ export function Rows<Row>({
 }) {
   const box = useRef<HTMLDivElement>(null)
   const [seen, setSeen] = useState({ top: 0, height: 600 })
-  const [at, setAt] = useState(0)
+  const id = useId()
+  const [atKey, setAtKey] = useState<string | undefined>()
+  const known = atKey === undefined ? -1 : rows.findIndex((row) => keyOf(row) === atKey)
+  const at = Math.max(0, known)
+  const firstKey = rows[0] === undefined ? undefined : keyOf(rows[0])
+  const firstBefore = useRef(firstKey)
+  // Rows that come in above move nothing that is looked at.
+  useLayoutEffect(() => {
+    const element = box.current
+    const { current: before } = firstBefore
+    firstBefore.current = firstKey
+    if (element === null || before === undefined || element.scrollTop === 0) return
+    const added = rows.findIndex((row) => keyOf(row) === before)
+    if (added > 0) element.scrollTop += added * ROW_PX
+  }, [firstKey])
   useEffect(() => {
     const element = box.current
     if (element === null) return
@@ -68,7 +82,8 @@ export function Rows<Row>({
     else if (step === undefined) return
     else {
       const next = Math.max(0, Math.min(rows.length - 1, at + step))
-      setAt(next)
+      const chosen = rows[next]
+      setAtKey(chosen && keyOf(chosen))
       const top = next * ROW_PX
       const element = box.current
       if (element !== null && top < element.scrollTop) element.scrollTop = top
@@ -88,7 +103,7 @@ export function Rows<Row>({
       aria-colcount={columns.length}
       tabIndex={0}
       onKeyDown={onKeyDown}
-      aria-activedescendant={rows.length > 0 && at >= first && at < last ? `row-${at}` : undefined}
+      aria-activedescendant={rows.length > 0 && at >= first && at < last ? `${id}-${at}` : undefined}
     >
       <div class="row head" role="row" aria-rowindex={1} style={{ gridTemplateColumns: tracks }}>
         {columns.map(({ title }) => (
@@ -104,7 +119,7 @@ export function Rows<Row>({
           return (
             <div
               key={key}
-              id={`row-${index}`}
+              id={`${id}-${index}`}
               class={`row${index === at ? ' at' : ''}`}
               role="row"
               tabIndex={-1}
@@ -112,7 +127,7 @@ export function Rows<Row>({
               aria-selected={key === opened}
               style={{ gridTemplateColumns: tracks, transform: `translateY(${index * ROW_PX}px)` }}
               onClick={() => {
-                setAt(index)
+                setAtKey(key)
                 onOpen(row)
               }}
             >

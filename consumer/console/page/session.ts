@@ -23,46 +23,56 @@ export const session = signal<Session>({ kind: 'asking' })
 const base = (): string => new URL('.', location.href).href
 
 /** Asks what the key is for, with or without one. */
-export async function open(): Promise<void> {
-  const asked = key.value
+export async function open(asked = key.value): Promise<void> {
   try {
-    const access = await new Client({ url: base(), key: asked }).access()
-    session.value = { kind: 'open', access }
+    const found = await new Client({ url: base(), key: asked }).access()
+    key.value = asked
+    if (asked !== undefined) sessionStorage.setItem(KEY, asked)
+    session.value = { kind: 'open', access: found }
   } catch (error) {
-    if (error instanceof ApiError && (error.status === 401 || error.status === 403)) {
-      forget()
-      session.value = { kind: 'no key', ...(asked === undefined ? {} : { refusal: error.message }) }
-    } else session.value = { kind: 'failed', error: error as Error }
+    if (error instanceof ApiError && error.status === 401) asked === undefined ? leave() : expire(error.message)
+    else session.value = { kind: 'failed', error: error as Error }
   }
 }
 
+/** Characters of an HTTP header; keys have no others. */
+const KEY_TEXT = /^[\x21-\x7e]+$/
+
 export async function use(given: string): Promise<void> {
-  key.value = given
-  sessionStorage.setItem(KEY, given)
-  await open()
+  if (KEY_TEXT.test(given)) await open(given)
+  else
+    session.value = {
+      kind: 'no key',
+      refusal: 'This is not a key: a key has only letters, digits and punctuation of ASCII.',
+    }
 }
 
-function forget(): void {
-  key.value = undefined
-  sessionStorage.removeItem(KEY)
+/** The key is not accepted, or not any more. */
+export function expire(refusal: string): void {
+  leave()
+  session.value = { kind: 'no key', refusal }
 }
 
 /** Forgets the key. */
 export function leave(): void {
-  forget()
+  key.value = undefined
+  sessionStorage.removeItem(KEY)
   session.value = { kind: 'no key' }
 }
 
 const access = computed(() => (session.value.kind === 'open' ? session.value.access : undefined))
 
 export const tenants = computed(() => access.value?.tenants ?? [])
+/** As the address says, or the first one; undefined: the key is not for the one that the address names. */
 export const tenant = computed(() => {
   const named = place.value.parameters['tenant']
-  return tenants.value.find(({ name }) => name === named) ?? tenants.value[0]
+  return named === undefined ? tenants.value[0] : tenants.value.find(({ name }) => name === named)
 })
 export const streams = computed(() => tenant.value?.streams ?? [])
 /** As the address says, or the first one. */
 export const stream = computed(() => place.value.parameters['stream'] ?? streams.value[0] ?? '')
+/** Whether events can be sent through the console. */
+export const sends = (): boolean => access.value?.sends === true
 export const may = (role: Role): boolean => access.value?.roles.includes(role) === true
 export const client = computed(
   () => new Client({ url: base(), key: key.value, ...(tenants.value.length > 1 && { tenant: tenant.value?.name }) }),

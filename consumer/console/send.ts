@@ -1,0 +1,100 @@
+import { Type } from '@sinclair/typebox'
+import { keyOf } from '../../shared/http/credentials.ts'
+import { ProblemError } from '../../shared/http/problem.ts'
+import { messageOf } from '../../shared/service/thrown.ts'
+import type { Answer } from './route.ts'
+
+/** Sending an event from the page: the producer checks and stores it, as whoever has sent the request. */
+
+/** Somewhat longer than the producer takes until it says that it does not know. */
+const ANSWER_TIMEOUT_MS = 60_000
+
+/** Of the producer's answer. */
+const MAX_ANSWER_BYTES = 2 ** 20
+
+/** What is not here, the producer refuses. */
+export const SentEvent = Type.Object(
+  { type: Type.String(), data: Type.Optional(Type.Unknown()) },
+  {
+    title: 'SentEvent',
+    description:
+      'An event as JSON: the attributes of CloudEvents, and `data`. Without an id and a time, the producer gives it some.',
+    examples: [{ type: 'greeting', subject: 'alice', data: { hello: 'world' } }],
+    // Numbers keep their digits.
+    exact: true,
+  },
+)
+
+export const Receipts = Type.Object(
+  {
+    receipts: Type.Array(
+      Type.Object({
+        id: Type.String(),
+        stream: Type.String(),
+        partition: Type.Integer({ minimum: 0 }),
+        offset: Type.Integer({ minimum: 0 }),
+        time: Type.String(),
+      }),
+    ),
+  },
+  { title: 'Receipts', description: 'Where it is stored.' },
+)
+
+/** Bun's codes of errors before a connection is there. */
+const NOT_CONNECTED: ReadonlySet<string> = new Set([
+  'ConnectionRefused',
+  'ECONNREFUSED',
+  'FailedToOpenSocket',
+  'ENOTFOUND',
+])
+
+const MEANING = {
+  'not stored': 'Nothing was stored.',
+  unknown: 'The event may be stored. To send it again with the same id has no further effect.',
+} as const
+
+/**
+ * Passes an event on to the producer, and its answer back.
+ * @throws ProblemError where no producer is configured, or it does not answer
+ */
+export async function send(
+  { PRODUCER_URL }: { PRODUCER_URL?: string },
+  stream: string,
+  event: unknown,
+  request: Request,
+  ask: (url: string, init: RequestInit) => Promise<Response> = fetch,
+): Promise<Answer> {
+  if (PRODUCER_URL === undefined)
+    throw new ProblemError({ kind: 'not-found', detail: 'The console does not know the producer: set PRODUCER_URL.' })
+  const key = keyOf(request)
+  const timeout = AbortSignal.timeout(ANSWER_TIMEOUT_MS)
+  try {
+    const response = await ask(`${PRODUCER_URL.replace(/\/$/, '')}/v1/streams/${encodeURIComponent(stream)}/events`, {
+      method: 'POST',
+      redirect: 'error',
+      headers: {
+        'content-type': 'application/json',
+        ...(key === undefined ? {} : { authorization: `Bearer ${key}` }),
+      },
+      body: JSON.stringify(event),
+      signal: timeout,
+    })
+    const text = await response.text()
+    if (text.length > MAX_ANSWER_BYTES) throw new Error('its answer is too long')
+    const retryAfter = response.headers.get('retry-after')
+    return {
+      status: response.status,
+      ...(retryAfter === null ? {} : { headers: { 'retry-after': retryAfter } }),
+      body: JSON.parse(text),
+      contentType: response.headers.get('content-type') ?? 'application/json',
+    }
+  } catch (error) {
+    const outcome = NOT_CONNECTED.has((error as { code?: string }).code ?? '') ? 'not stored' : 'unknown'
+    throw new ProblemError({
+      kind: 'producer-unavailable',
+      detail: `The producer gave no answer${timeout.aborted ? ` within ${ANSWER_TIMEOUT_MS} ms` : `: ${messageOf(error)}`}. ${MEANING[outcome]}`,
+      outcome,
+      retryAfterSeconds: 5,
+    })
+  }
+}
