@@ -1,7 +1,7 @@
 /** `bun run screenshots`: pictures of the console's page for the documentation, of what `bun run dev` fills it with. */
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { chromium, type Page } from 'playwright-core'
+import { type Browser, chromium, type Page } from 'playwright-core'
 import { parseCommandLine } from '../service/command-line.ts'
 import { endBoundChild, spawnBoundChild } from './bound-child.ts'
 import { step } from './progress.ts'
@@ -42,9 +42,9 @@ async function pictures(console_: string): Promise<Picture[]> {
     `${api}/records?topic=processed&type=dev.kafkatrace.activity.v1&limit=1`,
   )
   const [{ event, key } = { event: { id: '', source: '' }, key: '' }] = records
-  const life = new URLSearchParams({ q: event.id, source: event.source, key })
+  const life = new URLSearchParams({ id: event.id, source: event.source, key })
   return [
-    { name: 'pipeline', at: '#/pipeline', shows: 'All is well' },
+    { name: 'pipeline', at: '#/pipeline', shows: 'Healthy' },
     { name: 'find', at: `#/find?${life}`, shows: /Processed by/ },
     { name: 'browse', at: '#/browse?topic=processed', shows: /newest first/ },
     { name: 'dead-letters', at: '#/letters', shows: 'over time' },
@@ -68,6 +68,7 @@ async function main(): Promise<void> {
   const reading = (async () => {
     for await (const part of child.stdout.pipeThrough(new TextDecoderStream())) said += part
   })()
+  let browser: Browser | undefined
   try {
     const console_ = await step('starting bun run dev', async () => {
       const deadline = performance.now() + UP_TIMEOUT_MS
@@ -79,10 +80,12 @@ async function main(): Promise<void> {
       }
     })
     await step('waiting for dead letters', async () => {
+      const deadline = performance.now() + UP_TIMEOUT_MS
       while ((await json<{ letters: number }>(`${console_}/v1/streams/events/dead-letters`)).letters < LETTERS)
-        await Bun.sleep(1_000)
+        if (performance.now() > deadline) throw new Error('there are no dead letters')
+        else await Bun.sleep(1_000)
     })
-    const browser = await chromium.launch({ executablePath: findBrowser() ?? 'chromium', args: ['--no-sandbox'] })
+    browser = await chromium.launch({ executablePath: findBrowser() ?? 'chromium', args: ['--no-sandbox'] })
     for (const { name, at, shows } of await pictures(console_)) {
       const context = await browser.newContext({ viewport: SIZE, timezoneId: 'UTC', locale: 'en-GB' })
       const page = await context.newPage()
@@ -95,8 +98,8 @@ async function main(): Promise<void> {
       }
       await context.close()
     }
-    await browser.close()
   } finally {
+    await browser?.close()
     await endBoundChild(child, END_GRACE_MS)
     await reading
   }
