@@ -35,6 +35,7 @@ const ROUTES: Record<string, [method: 'GET' | 'POST', path: string, role: Role |
   cancelJob: ['POST', '/v1/streams/:stream/jobs/:job/cancel', 'operate', {}],
   listActs: ['GET', '/v1/streams/:stream/acts', 'read'],
   getStatus: ['GET', '/v1/streams/:stream/status', 'read'],
+  getHistory: ['GET', '/v1/streams/:stream/history', 'read'],
   pauseStream: ['POST', '/v1/streams/:stream/pause', 'operate', { reason: 'none' }],
   resumeStream: ['POST', '/v1/streams/:stream/resume', 'operate', {}],
 }

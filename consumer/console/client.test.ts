@@ -96,6 +96,7 @@ test('every request is one that the console’s table of routes allows', async (
   await client.cancelJob('s', 'j', 'r')
   await client.acts('s', 5)
   await client.status('s')
+  await client.history('s', 60)
   await client.pause('s', 'r')
   await client.resume('s')
 

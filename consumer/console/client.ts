@@ -5,6 +5,7 @@ import { type Backoff, delayMs, sleep, within } from '../../shared/service/retry
 import type { Action, ActRecord, Edit, Job, LetterAct, LetterFilter } from './acts-log.ts'
 import type { Order, Page } from './browse.ts'
 import type { OUTCOMES, Outcome } from './follow.ts'
+import type { History } from './history.ts'
 import { parseJson } from './json.ts'
 import type { LetterGroups, Letter as LetterSchema, LetterState } from './letters.ts'
 import type { Found, State } from './life.ts'
@@ -355,6 +356,10 @@ export class Client {
 
   status(stream: string, signal?: AbortSignal): Promise<StreamStatus> {
     return this.#json('GET', `${pathOf(stream)}/status`, { signal })
+  }
+
+  history(stream: string, minutes: number, signal?: AbortSignal): Promise<History> {
+    return this.#json('GET', `${pathOf(stream)}/history`, { query: { minutes }, signal })
   }
 
   pause(stream: string, reason: string): Promise<StreamStatus> {

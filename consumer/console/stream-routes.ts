@@ -3,6 +3,7 @@ import { encodeControl } from '../../shared/events/control.ts'
 import { ProblemError } from '../../shared/http/problem.ts'
 import { ROLES } from '../../shared/http/tenants.ts'
 import { oneOf } from '../../shared/service/one-of.ts'
+import { Histories, History, MAX_MINUTES } from './history.ts'
 import {
   type Answer,
   type Call,
@@ -53,7 +54,8 @@ const ActList = Type.Object(
 
 export function streamRoutes(deps: RouteDeps): Route[] {
   const { acts, statuses } = deps
-  const { streamIn, reading } = commonOf(deps)
+  const { streamIn, withBudget, reading } = commonOf(deps)
+  const histories = new Histories(deps.readers)
 
   async function control(
     call: Pick<Call, 'tenant' | 'path' | 'by'>,
@@ -138,6 +140,23 @@ export function streamRoutes(deps: RouteDeps): Route[] {
       run: async (call) => {
         const stream = await streamIn(call)
         return json(await statuses.of(stream, (await acts.of(stream).current()).paused))
+      },
+    }),
+    route({
+      method: 'get',
+      path: '/v1/streams/{stream}/history',
+      name: 'getHistory',
+      role: 'read',
+      summary: 'What came in and what became of it, minute by minute',
+      query: Type.Object({ minutes: whole(1, MAX_MINUTES, 'As many minutes, up to now.', 60), ...TENANT }),
+      answers: { 200: { description: 'The minutes.', schema: History } },
+      run: async (call) => {
+        const stream = await streamIn(call)
+        return json(
+          await withBudget(call.request.signal, (budget) =>
+            histories.of(stream, call.query.minutes, deps.nowMs(), budget),
+          ),
+        )
       },
     }),
     route({

@@ -16,7 +16,7 @@ const clock = (seconds: number): string => timeOf(new Date(seconds * 1000).toISO
 
 interface Series {
   name: string
-  tone: 'good' | 'bad'
+  tone: 'good' | 'bad' | 'warn' | 'calm'
   /** null: not known. */
   values: readonly (number | null)[]
 }
@@ -55,11 +55,11 @@ export function Chart({
           cursor: { show: false },
           axes: [
             { ...axis, incrs: SECONDS, values: (_, ticks) => ticks.map(clock) },
-            { ...axis, size: 56, values: (_, ticks) => ticks.map(count) },
+            { ...axis, size: 56, values: (_, ticks) => ticks.map((tick) => count(tick)) },
           ],
           scales: {
             x: { time: true, range: (_, first, last) => [Math.min(first, last - LEAST_SECONDS), last] },
-            y: { range: (_, least, most) => [Math.min(0, least), Math.max(5, most * 1.1)] },
+            y: { range: (_, least, most) => [Math.min(0, least), Math.max(1, most * 1.1)] },
           },
           series: [
             {},

@@ -11,6 +11,8 @@ import { count, counted, inShort, rate } from './words.ts'
 /** Whether all is well with a stream, and if not, where and why. */
 
 const STATUS_EVERY_MS = 2_000
+const HISTORY_MINUTES = 60
+const HISTORY_EVERY_MS = 15_000
 
 /** What is drawn of the outcomes that come. */
 const SHOWN_SECONDS = 300
@@ -25,6 +27,7 @@ export function Pipeline() {
       {error !== undefined && <Problem error={error} again={again} />}
       {value !== undefined && <Verdict status={value} isStale={error !== undefined} again={again} />}
       <Outcomes />
+      <LastHour />
       {value !== undefined && <Partitions status={value} />}
     </>
   )
@@ -139,6 +142,63 @@ function PauseForm({ status, again }: { status: StreamStatus; again: () => void 
         </button>
       )}
     </div>
+  )
+}
+
+/** Rates and latency of the last hour, from the log. */
+function LastHour() {
+  const { value, error, again } = useLoad(
+    'history',
+    (signal) => client.value.history(stream.value, HISTORY_MINUTES, signal),
+    HISTORY_EVERY_MS,
+  )
+  // The last minute is not over: its numbers would look like a fall.
+  const minutes = value?.minutes.slice(0, -1) ?? []
+  const times = minutes.map(({ time }) => Date.parse(time) / 1000)
+  const perSecond = (of: 'in' | 'processed' | 'dead'): number[] => minutes.map((minute) => minute[of] / 60)
+  const latency = (of: 'p50' | 'p95') => minutes.map(({ latencyMs }) => latencyMs?.[of] ?? null)
+  const sum = (of: 'in' | 'processed' | 'dead' | 'retried'): number =>
+    (value?.minutes ?? []).reduce((total, minute) => total + minute[of], 0)
+  return (
+    <section class="card" aria-label="Last hour">
+      <div class="title-line">
+        <h2>The last hour</h2>
+        {value !== undefined && value.minutes.length > 0 && (
+          <span class="hint">
+            {count(sum('in'))} in, {count(sum('processed'))} processed, {count(sum('retried'))} retried,{' '}
+            {count(sum('dead'))} dead
+            {value.minutes.some(({ estimated }) => estimated) && '; outcomes are estimated from samples'}
+            {!value.complete && '; the oldest minutes are missing'}
+          </span>
+        )}
+      </div>
+      {error !== undefined && <Problem error={error} again={again} />}
+      {value === undefined && error === undefined && <Loading what="Reading the log" />}
+      {value !== undefined && value.minutes.length === 0 && (
+        <p class="hint">This broker does not search by time, so the last hour cannot be read from the log.</p>
+      )}
+      {minutes.length > 0 && (
+        <div class="halves">
+          <Chart
+            label="Events a second, by minute"
+            times={times}
+            series={[
+              { name: 'in', tone: 'calm', values: perSecond('in') },
+              { name: 'processed', tone: 'good', values: perSecond('processed') },
+              { name: 'dead', tone: 'bad', values: perSecond('dead') },
+            ]}
+          />
+          <Chart
+            label="Latency to the outcome in milliseconds, by minute"
+            times={times}
+            series={[
+              { name: 'p50, ms', tone: 'good', values: latency('p50') },
+              { name: 'p95, ms', tone: 'warn', values: latency('p95') },
+            ]}
+          />
+        </div>
+      )}
+    </section>
   )
 }
 
