@@ -35,6 +35,13 @@ export const consoleVariables = Type.Object({
         'Where the producer is, to send events from the page. The console passes them on with the key of the request. Without it, nothing can be sent there.',
     }),
   ),
+  TRACE_URL: Type.Optional(
+    Type.String({
+      pattern: '^https?://[^/?#]+/.*\\{traceId\\}.*$',
+      description:
+        'Where a trace is shown, with {traceId} in its place, such as https://jaeger.example.com/trace/{traceId}. The page links to it.',
+    }),
+  ),
   CREATE_TOPICS: choice(['on', 'off'], {
     default: 'on',
     description: 'on: the console creates the topics of its own, kt-control and the .acts of every stream.',

@@ -70,6 +70,7 @@ beforeAll(async () => {
     ...auth,
     CONSUMER_STATUS_PORT: statusPort,
     PRODUCER_URL: producerUrl,
+    TRACE_URL: 'http://jaeger.localhost/trace/{traceId}',
   })
   services.push(shown)
   url = `http://127.0.0.1:${shown.started['port']}/`
@@ -217,6 +218,9 @@ test('an event is found by its id, its receipt and its trace, with every attempt
   await shows(/Processed by .*sometimes@1/)
   await shows('Received by the producer')
   expect(page.url()).toContain('q=found')
+  expect(await page.getByRole('link', { name: 'spans' }).first().getAttribute('href')).toMatch(
+    /^http:\/\/jaeger\.localhost\/trace\/[0-9a-f]{32}$/,
+  )
   await page.locator('.record a').first().click()
   await page.waitForURL(/trace=[0-9a-f]{32}/)
   await shows('Received by the producer')

@@ -32,6 +32,7 @@ const Access = Type.Object(
     by: Type.String({ description: 'How acts name who acts: the key’s id.' }),
     roles: Type.Array(oneOf(ROLES)),
     sends: Type.Boolean({ description: 'Whether events can be sent through the console.' }),
+    traceUrl: Type.Optional(Type.String({ description: 'Where a trace is shown; {traceId} stands for its id.' })),
     tenants: Type.Array(
       Type.Object({ name: Type.String(), enabled: Type.Boolean(), streams: Type.Array(Type.String()) }),
       {
@@ -111,6 +112,7 @@ export function streamRoutes(deps: RouteDeps): Route[] {
           by,
           roles: [...roles],
           sends: deps.config.PRODUCER_URL !== undefined,
+          ...(deps.config.TRACE_URL === undefined ? {} : { traceUrl: deps.config.TRACE_URL }),
           tenants: everything().map(({ tenant: { name, enabled }, streams }) => ({
             name,
             enabled,

@@ -3,6 +3,7 @@ import type { RecordView } from '../view.ts'
 import { Data } from './data.tsx'
 import { Copy, Time } from './parts.tsx'
 import { linkTo } from './place.ts'
+import { traceLink } from './session.ts'
 import { bytes } from './words.ts'
 
 /** A record in full. */
@@ -29,13 +30,7 @@ export function RecordDetail({ record }: { record: RecordView }) {
   add('redriven from', record.redrivenFrom)
   if (record.edited === true) add('edited', 'changed when it was redriven')
   add('handler', record.handler)
-  if (record.traceId !== undefined)
-    rows.push([
-      'trace',
-      <a key="trace" href={linkTo('find', { trace: record.traceId })}>
-        {record.traceId}
-      </a>,
-    ])
+  if (record.traceId !== undefined) rows.push(['trace', <TraceLinks key="trace" traceId={record.traceId} />])
   add('not a CloudEvent', record.undecodable)
   if (record.error !== undefined) add(record.error.reason, record.error.message)
   return (
@@ -75,3 +70,21 @@ export const Text = ({ children }: { children: string }) => (
     <bdi>{children}</bdi> <Copy text={children} what={children.slice(0, 40)} />
   </>
 )
+
+/** The events of a trace, and its spans where these are shown. */
+function TraceLinks({ traceId }: { traceId: string }) {
+  const spans = traceLink(traceId)
+  return (
+    <>
+      <a href={linkTo('find', { trace: traceId })}>{traceId}</a>
+      {spans !== undefined && (
+        <>
+          {' · '}
+          <a href={spans} rel="noreferrer">
+            spans
+          </a>
+        </>
+      )}
+    </>
+  )
+}

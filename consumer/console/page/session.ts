@@ -71,6 +71,10 @@ export const tenant = computed(() => {
 export const streams = computed(() => tenant.value?.streams ?? [])
 /** As the address says, or the first one. */
 export const stream = computed(() => place.value.parameters['stream'] ?? streams.value[0] ?? '')
+/** Where a trace is shown; undefined where that is not configured. */
+export const traceLink = (traceId: string): string | undefined =>
+  access.value?.traceUrl?.replaceAll('{traceId}', encodeURIComponent(traceId))
+
 /** Whether events can be sent through the console. */
 export const sends = (): boolean => access.value?.sends === true
 export const may = (role: Role): boolean => access.value?.roles.includes(role) === true
