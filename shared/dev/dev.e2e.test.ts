@@ -143,14 +143,14 @@ describe('bun run dev', () => {
   test('keeps topics and offsets in --data for its next run, and sends the payloads in the first one only', async () => {
     const data = await mkdtemp(join(tmpdir(), 'kafkatrace-dev-data-test-'))
     try {
-      const first = start('--broker', 'kafka', '--data', data)
+      const first = start('--broker', 'kafka', '--data', data, '--quiet')
       await first.shows(/324 sent, 324 stored \(202\)/)
       await first.shows(/processed 324 .* lag 0/)
       first.child.kill('SIGINT')
       expect(await first.child.exited).toBe(0)
       expect(await readdir(data)).toEqual(['node-1'])
 
-      const { child, output, shows } = start('--broker', 'kafka', '--data', data)
+      const { child, output, shows } = start('--broker', 'kafka', '--data', data, '--quiet')
       await shows(/Ctrl-C drains and stops/)
       await shows(/stored 0 · processed 0 · .* lag 0/)
       expect(output.text).not.toContain('webhook payloads')
