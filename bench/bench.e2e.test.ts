@@ -2,6 +2,7 @@ import { expect, test } from 'bun:test'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { findBrowser } from '../shared/dev/requirements.ts'
 import { parseResult } from './result.ts'
 
 /** Several times what it takes on two cores that nobody else uses. */
@@ -13,7 +14,8 @@ test(
     const directory = await mkdtemp(join(tmpdir(), 'kafkatrace-bench-test-'))
     try {
       const file = join(directory, 'result.json')
-      const ofConsole = ['console-lookup', 'console-unfollowed', 'console-followed']
+      const ofPage = findBrowser() === null && !process.env.CI ? [] : ['console-page']
+      const ofConsole = ['console-lookup', 'console-unfollowed', 'console-followed', ...ofPage]
       const drains = ['drain', 'drain-waits', 'drain-restart']
       const names = ['single-1kb', 'ndjson', 'tenants', 'steady-1000', ...drains, ...ofConsole]
       const child = Bun.spawn(
@@ -60,6 +62,12 @@ test(
       expect(unfollowed?.followed).toBeUndefined()
       expect(followed?.followed).toMatchObject({ followers: 20, missing: 0, excess: 0 })
       expect(followed?.followed?.outcomes).toBe(followed?.scan?.inLog as number)
+      const page = runs.find(({ workload }) => workload === 'console-page')?.page
+      if (ofPage.length > 0) {
+        expect(page?.firstPaint.count).toBe(20)
+        expect(page?.compressedBytes).toBeGreaterThan(10_000)
+        expect(page?.shown).toBe(page?.outcomes as number)
+      }
       for (const run of [lookup, unfollowed, followed])
         expect(run?.processes.find(({ name }) => name === 'console')?.residentMaxBytes).toBeGreaterThan(0)
     } finally {

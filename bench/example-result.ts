@@ -230,6 +230,23 @@ function exampleRuns(): Run[] {
         }),
       }),
     ),
+    ...draftRuns({
+      workload: 'console-page',
+      system: 'kafkatrace',
+      rate: 1000,
+      repetitions: 1,
+      extra: (factor) => ({
+        ...facing(1000, 1.1)(factor),
+        processes: [exampleProcess('consumer', 2 * factor, 105), exampleProcess('console', factor, 110)],
+        page: {
+          firstPaint: exampleLatency(100 * factor),
+          compressedBytes: 60_000,
+          heapBytes: Array.from({ length: 40 }, () => 12_000_000),
+          outcomes: 604_000,
+          shown: 604_000,
+        },
+      }),
+    }),
     ...DRAINS.flatMap(([system, , kind, rate, perCpuSecond]) =>
       (kind === 'peer' ? ['drain', 'drain-handler'] : ['drain']).flatMap((workload) =>
         draftRuns({ workload, system, rate, perCpuSecond }),
@@ -260,6 +277,7 @@ const TITLES: Readonly<Record<string, string>> = {
   'console-lookup': 'Look-ups in the console',
   'console-unfollowed': '1,000 events a second, without followers',
   'console-followed': '1,000 events a second, with 20 followers',
+  'console-page': 'The console’s page, at 1,000 events a second',
 }
 
 export function exampleResult(): Result {

@@ -1,7 +1,15 @@
 import { describe, expect, test } from 'bun:test'
 import { changingRuns, exampleLatency, exampleProcess, exampleResult } from './example-result.ts'
 import { type Judged, judgeGoals } from './goals.ts'
-import { type Followed, type Lookups, parseResult, type Restart, type Result, type Run } from './result.ts'
+import {
+  type Followed,
+  type Lookups,
+  type PageUse,
+  parseResult,
+  type Restart,
+  type Result,
+  type Run,
+} from './result.ts'
 
 const GOOD = exampleResult()
 
@@ -372,6 +380,27 @@ describe('the console', () => {
       ...run,
       ...(run.followed && { followed: { ...run.followed, ...change } }),
     }))
+
+  test('has a page that is painted soon, is small, and holds no more after ten minutes', () => {
+    const shown = (change: Partial<PageUse>): Result =>
+      ours('console-page', (run) => ({ ...run, ...(run.page && { page: { ...run.page, ...change } }) }))
+    const painted = (p95Ms: number) => shown({ firstPaint: { ...exampleLatency(100), p95Ms } })
+    expect(goal(painted(1_000), 'console-page-paint').verdict).toBe('met')
+    expect(goal(painted(1_001), 'console-page-paint').verdict).toBe('missed')
+    expect(goal(shown({ compressedBytes: 150_000 }), 'console-page-size')).toMatchObject({
+      verdict: 'met',
+      measured: '150.0 KB',
+    })
+    expect(goal(shown({ compressedBytes: 150_001 }), 'console-page-size').verdict).toBe('missed')
+    const heap = (...thirds: number[]) =>
+      thirds.flatMap((megabytes) => Array.from({ length: 13 }, () => megabytes * 1e6))
+    expect(goal(shown({ heapBytes: heap(4, 10, 11) }), 'console-page-heap').verdict).toBe('met')
+    expect(goal(shown({ heapBytes: heap(4, 10, 11.1) }), 'console-page-heap').verdict).toBe('missed')
+    expect(goal(shown({ shown: 603_999 }), 'console-page-heap')).toMatchObject({
+      verdict: 'missed',
+      measured: '1.00×, at most 12.0 MB, 1 not counted',
+    })
+  })
 
   test('finds nearly every event soon when it is told where to look', () => {
     for (const kind of ['uuid', 'key'] as const) {

@@ -97,6 +97,7 @@ const DRAIN_NAMES = { 'drain-streams': 'Kafka Streams', 'drain-franz': 'franz-go
 const RATES = { eventsPerSecond: 'events a second', eventsPerCpuSecond: 'events per CPU-second' } as const
 
 const LOOKUP = { workload: 'console-lookup' } as const
+const PAGE = { workload: 'console-page' } as const
 const FOLLOWED = 'console-followed'
 const UNFOLLOWED = 'console-unfollowed'
 
@@ -333,6 +334,27 @@ const GOALS: readonly Goal[] = [
       judge: (result) => unchanged(result, worse, value, format),
     }),
   ),
+  {
+    goal: 'console-page-paint',
+    what: 'Console’s page: to the first contentful paint, with nothing cached',
+    target: 'p95 ≤ 1 s',
+    workload: PAGE.workload,
+    judge: pagePaint,
+  },
+  {
+    goal: 'console-page-size',
+    what: 'Console’s page: document, scripts and styles, compressed',
+    target: '≤ 150 KB',
+    workload: PAGE.workload,
+    judge: pageSize,
+  },
+  {
+    goal: 'console-page-heap',
+    what: 'Console’s page, 1,000 outcomes a second shown for ten minutes: what JavaScript holds in the last third, against the second',
+    target: '≤ 1.1×, every outcome counted',
+    workload: PAGE.workload,
+    judge: pageHeap,
+  },
   ...(
     [
       { workload: LOOKUP.workload, what: 'look-ups, up to four of the whole log at a time' },
@@ -590,6 +612,34 @@ function reachesFollowers(result: Result, mostMs: number): Judgement {
   const [missing, excess] = [sum(all.map((one) => one.missing)), sum(all.map((one) => one.excess))]
   const text = `max ${ms(longest)}, ${short(missing)} missing, ${short(excess)} doubled`
   return measured(text, longest.max <= mostMs && missing + excess === 0)
+}
+
+function pagePaint(result: Result): Judgement {
+  const p95 = summary(result, PAGE, (run) => run.page?.firstPaint.p95Ms)
+  return 'kind' in p95 ? p95 : measured(`p95 ${ms(p95)}`, p95.max <= 1_000)
+}
+
+const MOST_PAGE_BYTES = 150_000
+
+function pageSize(result: Result): Judgement {
+  const bytes = summary(result, PAGE, (run) => run.page?.compressedBytes)
+  return 'kind' in bytes ? bytes : measured(`${(bytes.max / 1000).toFixed(1)} KB`, bytes.max <= MOST_PAGE_BYTES)
+}
+
+/** Tables of the page are full in the first third. */
+function pageHeap(result: Result): Judgement {
+  const growth = summary(result, PAGE, ({ page }) => {
+    const third = Math.floor((page?.heapBytes.length ?? 0) / 3)
+    const last = summarise(page?.heapBytes.slice(-third) ?? [])
+    const second = summarise(page?.heapBytes.slice(third, 2 * third) ?? [])
+    return third === 0 || last === undefined || second === undefined ? undefined : last.median / second.median
+  })
+  if ('kind' in growth) return growth
+  const uses = runsAt(result, PAGE).flatMap(({ page }) => page ?? [])
+  const heap = Math.max(...uses.flatMap(({ heapBytes }) => heapBytes))
+  const missing = sum(uses.map(({ outcomes, shown }) => Math.abs(outcomes - shown)))
+  const text = `${growth.max.toFixed(2)}×, at most ${(heap / MEGABYTE).toFixed(1)} MB, ${short(missing)} not counted`
+  return measured(text, growth.max <= 1.1 && missing === 0)
 }
 
 /** A median that is worse by more than the range of the runs without followers, and by more than LEAST_CHANGE. */

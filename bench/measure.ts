@@ -7,6 +7,7 @@ import { createRecorder } from './histogram.ts'
 import { type Observation, type Observed, observe } from './observe.ts'
 import type { Observer, Seen } from './observer.ts'
 import { decodeLedger, isStored, type OpenLedger, outcomeOf, startOpenLoop, voidReason } from './open-loop.ts'
+import { startWatching } from './page.ts'
 import { eventOfBytes, FORMS, idOf, requestsOf } from './payloads.ts'
 import type { Latency, ProcessUse } from './result.ts'
 import { type Scanned, scanTopic } from './scan.ts'
@@ -232,6 +233,8 @@ export function measureOpen(
       ? await startFollowers(running.consoleUrl ?? '', workload.followers, stage.directory)
       : undefined
     if (followers !== undefined) ends.add(() => followers.end())
+    const page = workload.page === true ? await startWatching(running.consoleUrl ?? '') : undefined
+    if (page !== undefined) ends.add(() => page.close())
     const primed = observer === undefined ? 0 : await prime(running.url, observer)
     const { hostname, port, pathname } = new URL(running.url)
     const size = sizeOf(workload, stage.quick)
@@ -266,6 +269,7 @@ export function measureOpen(
     const { result, input, processed } = await settledScan(stage, inputs, acknowledged, observer !== undefined)
     await followers?.until(processed.ids.length * followers.count, OUTCOME_PATIENCE_MS)
     const arrivals = await followers?.end()
+    const shown = await page?.end(processed.ids.length, OUTCOME_PATIENCE_MS)
     await stop()
     const late = voidReason(outcome, workload)
     const measured: Measured = {
@@ -281,6 +285,7 @@ export function measureOpen(
       errors: outcome.errors,
       processes,
       ...(followers && arrivals && { followed: followedOf(arrivals, followers.count, processed, fromMs) }),
+      ...(shown && { page: shown }),
       scan: result,
       ...(late !== undefined && { void: late }),
     }

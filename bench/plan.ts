@@ -104,7 +104,7 @@ export function workloadsOf(
     case 'drain':
       return table.filter((one) => (one.kind === 'drain' || one.kind === 'restart') && isShort(one))
     case 'console':
-      return table.filter((one) => one.suite === suite)
+      return table.filter((one) => one.suite === suite && isShort(one))
     case undefined:
       return table.filter((one) => named || (one.suite === undefined && (!quick || isShort(one))))
   }

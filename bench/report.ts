@@ -370,6 +370,10 @@ const COLUMNS: readonly Column[] = [
   ...latencyColumns('append to follower', (run) => run.followed?.delay, ['p50Ms', 'p99Ms', 'maxMs']),
   { title: 'missing at followers', value: ({ followed }) => followed?.missing },
   { title: 'doubled at followers', value: ({ followed }) => followed?.excess },
+  ...latencyColumns('first paint', (run) => run.page?.firstPaint, ['p50Ms', 'p95Ms', 'maxMs']),
+  { title: 'KB of the page, compressed', value: ({ page }) => page && page.compressedBytes / 1000 },
+  { title: 'MiB of JavaScript, highest', value: ({ page }) => page && Math.max(0, ...page.heapBytes) / MEBIBYTE },
+  { title: 'outcomes shown', value: ({ page }) => page?.shown },
   {
     title: 'CPU-s of the consumer',
     value: (run) => (isHttp(run) ? services(run).find(({ name }) => name === 'consumer')?.cpuSeconds : undefined),

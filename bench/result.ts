@@ -119,6 +119,23 @@ export const Followed = Type.Object(
 )
 export type Followed = Static<typeof Followed>
 
+/** The console's page in a browser, in a view that shows every outcome. */
+export const PageUse = Type.Object(
+  {
+    /** From the navigation to the first contentful paint, each time with nothing cached. */
+    firstPaint: Latency,
+    /** Of the document, scripts and styles. */
+    compressedBytes: Type.Integer({ minimum: 0 }),
+    /** What JavaScript held after collections, at equal distances. */
+    heapBytes: Type.Array(Type.Integer({ minimum: 0 })),
+    /** Committed outcomes while it was open, and those that it has counted. */
+    outcomes: Type.Integer({ minimum: 0 }),
+    shown: Type.Integer({ minimum: 0 }),
+  },
+  { additionalProperties: false },
+)
+export type PageUse = Static<typeof PageUse>
+
 /** One repetition of one workload on one system. */
 export const Run = Type.Object(
   {
@@ -155,6 +172,7 @@ export const Run = Type.Object(
     restart: Type.Optional(Restart),
     lookups: Type.Optional(Lookups),
     followed: Type.Optional(Followed),
+    page: Type.Optional(PageUse),
     scan: Type.Optional(ScanResult),
     /** Why the run counts for nothing, such as a generator that was late. */
     void: Type.Optional(Type.String()),

@@ -57,6 +57,8 @@ export interface OpenWorkload extends Common {
   overload: boolean
   /** The console runs too, and so many clients follow outcomes there. */
   followers?: number
+  /** A browser shows every outcome in the console's page. */
+  page?: true
   /** Its runs alternate with those of this workload, the one before it in the table. */
   alternatesWith?: string
 }
@@ -133,6 +135,9 @@ const DRAIN = {
 
 /** The generator shares two cores with the followers. What is judged there has bounds far above this, or is compared with the same load. */
 const FOLLOWED_LATENESS_BOUND_MS = 20
+
+/** As above, beside a browser. */
+const PAGE_LATENESS_BOUND_MS = 200
 
 /** Followers are compared with none, under the same load and with the console running. */
 const FOLLOWED = {
@@ -382,6 +387,19 @@ export const WORKLOADS: readonly Workload[] = [
     what: 'The same while 20 clients follow the outcomes in the console. Its runs alternate with those without followers.',
     followers: 20,
     alternatesWith: 'console-unfollowed',
+  },
+  {
+    ...FOLLOWED,
+    name: 'console-page',
+    title: 'The console’s page, at 1,000 events a second',
+    what: 'The page is opened 20 times with nothing cached. Then a browser shows every outcome for ten minutes.',
+    repetitions: 1,
+    full: { warmUpSeconds: 4, seconds: 600 },
+    // The browser takes most of a core.
+    latenessBoundMs: PAGE_LATENESS_BOUND_MS,
+    followers: 0,
+    page: true,
+    long: true,
   },
 ]
 

@@ -45,7 +45,8 @@ export function needsOf(command: string | undefined, args: readonly string[], is
       return isCi ? ['tests', 'kafka', 'tests in CI'] : ['tests', 'kafka']
     }
     case 'bench/main.ts':
-      return BENCH_READS.includes(args[0] ?? '') ? [] : ['tests', 'kafka']
+      if (BENCH_READS.includes(args[0] ?? '')) return []
+      return args.includes('console-page') ? ['tests', 'kafka', 'tests in CI'] : ['tests', 'kafka']
     case undefined:
       return ['tests', 'kafka']
     case 'shared/dev/verify.ts':

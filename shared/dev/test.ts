@@ -95,6 +95,7 @@ const notCounted: readonly { readonly why: string; readonly files: readonly stri
       'bench/stage.ts',
       'bench/measure.ts',
       'bench/measure-drain.ts',
+      'bench/page.ts',
       'bench/topics.ts',
       'bench/systems/kafkatrace.ts',
     ],
