@@ -105,6 +105,8 @@ export function createMetrics() {
   }
   const eventTally = tallies(table.events)
   const byStream = new Map<string, Record<CommittedKind, Tally>>()
+  /** By input topic, since the start. */
+  const duplicates = new Map<string, number>()
   /** Of the partition that was counted last: outcomes of a partition are committed together, and a look-up for each would cost more than the count. */
   let last: { partition: Partition; events: Record<CommittedKind, Tally> } | undefined
   const eventsOf = (partition: Partition): Record<CommittedKind, Tally> => {
@@ -145,12 +147,14 @@ export function createMetrics() {
       eventsOf(owner)[kind].count++
       outcomes[kind].count++
       recordsTally.count++
+      if (kind === 'duplicate') duplicates.set(owner.topic, (duplicates.get(owner.topic) ?? 0) + 1)
       if (kind === 'duplicate' && outcome.ofDead) deadDuplicates.count++
       if (kind === 'dead') table.deadLetters.inc({ reason: outcome.failure.reason })
       if (kind !== 'processed' && kind !== 'dead') return
       const { receivedAtMs } = job
       if (receivedAtMs !== undefined) latency[kind].observe(Math.max(0, nowMs - receivedAtMs) / 1000)
     },
+    duplicates: duplicates as ReadonlyMap<string, number>,
     /** A partition was revoked: its new owner reports its lag. */
     forget({ topic, partition }: TopicPartition): void {
       last = undefined

@@ -764,6 +764,7 @@ test('a dead letter that is sent again is dropped, counted apart, and told of wi
     await until(() => (kafka.committedOffset(INPUT) ?? 0) >= before + 4)
     await until(async () => (await counted(metrics)).duplicates === (before > 0 ? 4 : 2))
     expect((await counted(metrics)).ofDead).toBe(before > 0 ? 2 : 1)
+    expect([...metrics.duplicates]).toEqual([[INPUT, before > 0 ? 4 : 2]])
     const told = lines.filter(({ msg }) => msg === 'dropped as a duplicate: its event is a dead letter')
     expect(told).toHaveLength(before > 0 ? 2 : 1)
     expect(told[0]).toMatchObject({

@@ -86,7 +86,7 @@ const ops = serveOps(
   {
     registry: metrics.registry,
     checks,
-    status: () => statuszOf(clientId, checks, current.pipeline),
+    status: () => statuszOf(clientId, checks, current.pipeline, metrics.duplicates),
     alive: createLiveness(
       () => current,
       () => gaveUp,

@@ -27,7 +27,7 @@ test('a consumer says how each of its input partitions is, and why it is not rea
     commits: () => ({ ok: false, reason: 'no commit for 9 s' }) as const,
     partitions: () => ({ ok: false, reason: 'not read: kt.a.s/4' }) as const,
   }
-  const status = statuszOf('kafkatrace-consumer-1', checks, { partitions: () => partitions })
+  const status = statuszOf('kafkatrace-consumer-1', checks, { partitions: () => partitions }, new Map([['kt.a.s', 3]]))
   expect(status).toEqual({
     clientId: 'kafkatrace-consumer-1',
     ready: false,
@@ -40,6 +40,7 @@ test('a consumer says how each of its input partitions is, and why it is not rea
       { topic: 'kt.a.s', partition: 4, state: 'restoring', reason: 'no leader' },
       { topic: 'kt.a.s', partition: 5, state: 'draining' },
     ],
+    duplicates: [{ topic: 'kt.a.s', count: 3 }],
   })
   expect(Value.Check(ConsumerStatusz, status)).toBe(true)
 })

@@ -22,6 +22,8 @@ export const ConsumerStatusz = Type.Object({
       reason: Type.Optional(Type.String()),
     }),
   ),
+  /** Of input topics, since the start. Absent in versions before this one, which a roll-out has beside it. */
+  duplicates: Type.Optional(Type.Array(Type.Object({ topic: Type.String(), count: Type.Integer({ minimum: 0 }) }))),
 })
 export type ConsumerStatusz = Static<typeof ConsumerStatusz>
 type Assigned = ConsumerStatusz['partitions'][number]
@@ -33,6 +35,7 @@ export function statuszOf(
   clientId: string,
   checks: Readonly<Record<string, Check>>,
   pipeline: Pick<Pipeline, 'partitions'>,
+  duplicates: ReadonlyMap<string, number>,
 ): ConsumerStatusz {
   const failed = Object.entries(checks).flatMap(([name, check]) => {
     const result = check()
@@ -51,5 +54,6 @@ export function statuszOf(
       if (state.kind === 'reading' && isPausedByOperator) return [{ ...at, state: 'paused' }]
       return [{ ...at, state: state.kind }]
     }),
+    duplicates: [...duplicates].map(([topic, count]) => ({ topic, count })),
   }
 }

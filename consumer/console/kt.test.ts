@@ -715,6 +715,7 @@ const status = (more: Partial<StreamStatus> = {}): StreamStatus => ({
   consumers: [{ clientId: 'consumer-1', host: '10.0.0.7', partitions: [0] }],
   lag: 1_250,
   waiting: 3,
+  duplicates: 1_234,
   rates: { seconds: 60, in: 812.5, done: 640 },
   partitions: [
     { partition: 0, state: 'reading', consumer: 'consumer-1', committed: 8_001, end: 9_251, lag: 1_250, waiting: 3 },
@@ -756,7 +757,7 @@ audit   paused   1,250        3  812.5     640          1  by ops-1 since 2026-1
   const one = await run(['lag', 'orders'], { console: { 'GET /v1/streams/orders/status': () => status() } })
   expect(`\n${one.out.join('\n')}\n`).toBe(`
 acme/orders: running
-lag 1,250, waiting 3, in 812.5/s, done 640/s
+lag 1,250, waiting 3, in 812.5/s, done 640/s, duplicates 1,234
 group kafkatrace: Stable, 1 member
 
 PARTITION  STATE         COMMITTED    END    LAG  WAITING  CONSUMER

@@ -126,6 +126,19 @@ describe('the status of a stream', () => {
     await member.close()
   })
 
+  test('has the duplicates of the stream that consumers tell of, and none where nobody does', async () => {
+    const { told, of } = setUp()
+    const consumer = { clientId: 'old', ready: true, faults: [], partitions: [] }
+    told.push(consumer)
+    expect((await of()).duplicates).toBeUndefined()
+    const other = { topic: 'kt.other.events', count: 100 }
+    told.push({ ...consumer, clientId: 'one', duplicates: [{ topic: INPUT, count: 2 }, other] })
+    told.push({ ...consumer, clientId: 'two', duplicates: [{ topic: INPUT, count: 3 }] })
+    expect((await of()).duplicates).toBe(5)
+    told.push({ ...consumer, clientId: 'three', duplicates: [] })
+    expect((await of()).duplicates).toBe(5)
+  })
+
   test('has the rate of what was committed since an earlier look, of at least a second before', async () => {
     const { append, commit, of } = setUp(2)
     append(0, 100)

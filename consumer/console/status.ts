@@ -74,6 +74,13 @@ export const StreamStatus = Type.Object(
     ),
     lag: Type.Integer({ minimum: 0 }),
     waiting: Type.Integer({ minimum: 0 }),
+    duplicates: Type.Optional(
+      Type.Integer({
+        minimum: 0,
+        description:
+          'Events that came again and were dropped, by consumers that run now, since they started; absent where none could be asked.',
+      }),
+    ),
     rates: Type.Object(
       {
         seconds: Type.Number({ description: 'Over how long they were measured.' }),
@@ -182,6 +189,7 @@ export class Statuses {
       consumers: members.sort((a, b) => a.clientId.localeCompare(b.clientId)),
       lag: partitions.reduce((sum, one) => sum + one.lag, 0),
       waiting: partitions.reduce((sum, one) => sum + one.waiting, 0),
+      ...duplicatesOf(stream, [...told.values()]),
       rates: {
         seconds: RATE_SECONDS,
         ...(arrived === undefined ? {} : { in: round(arrived / RATE_SECONDS) }),
@@ -243,6 +251,13 @@ export class Statuses {
 
 const readinessOf = (told: ConsumerStatusz | undefined) =>
   told === undefined ? {} : { ready: told.ready, ...(told.faults.length === 0 ? {} : { faults: told.faults }) }
+
+function duplicatesOf({ input }: Stream, told: readonly ConsumerStatusz[]): { duplicates?: number } {
+  const counts = told.flatMap(({ duplicates }) => (duplicates === undefined ? [] : [duplicates]))
+  if (counts.length === 0) return {}
+  const ofStream = counts.flat().filter(({ topic }) => topic === input)
+  return { duplicates: ofStream.reduce((sum, { count }) => sum + count, 0) }
+}
 
 /** @param consumer which has it, with what it says of itself */
 function stateOf(

@@ -91,11 +91,11 @@ export function overview(statuses: readonly StreamStatus[]): string[] {
 }
 
 export function statusLines(status: StreamStatus): string[] {
-  const { tenant, stream, lag, waiting, rates, group, consumers, partitions } = status
+  const { tenant, stream, lag, waiting, duplicates, rates, group, consumers, partitions } = status
   const since = pausedBy(status)
   return [
     `${tenant}/${stream}: ${state(stateOf(status))}${since === '' ? '' : ` ${since}`}`,
-    `lag ${count(lag)}, waiting ${count(waiting)}, in ${rate(rates.in)}/s, done ${rate(rates.done)}/s`,
+    `lag ${count(lag)}, waiting ${count(waiting)}, in ${rate(rates.in)}/s, done ${rate(rates.done)}/s${duplicates === undefined ? '' : `, duplicates ${count(duplicates)}`}`,
     oneLine(`group ${group.id}: ${group.state}, ${plural(consumers.length, 'member')}`),
     ...consumers.flatMap(({ clientId, ready, faults = [] }) =>
       ready === false

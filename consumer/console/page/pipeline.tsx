@@ -48,7 +48,7 @@ function titleOf({ consumers, partitions }: StreamStatus, worst: 'good' | 'bad' 
 function Verdict({ status, isStale, again }: { status: StreamStatus; isStale: boolean; again: () => void }) {
   const faults = faultsOf(status)
   const worst = faults[0]?.tone ?? 'good'
-  const { rates, lag, waiting } = status
+  const { rates, lag, waiting, duplicates } = status
   return (
     <section class={`card verdict ${isStale ? 'calm' : worst}`} aria-label="Status">
       <h2>{isStale ? 'Last known status' : titleOf(status, worst)}</h2>
@@ -74,6 +74,11 @@ function Verdict({ status, isStale, again }: { status: StreamStatus; isStale: bo
         />
         <Amount name="lag" value={inShort(lag)} hint="records that no consumer has committed" />
         <Amount name="waiting" value={inShort(waiting)} hint="records in .retry that wait for an attempt" />
+        <Amount
+          name="duplicates"
+          value={duplicates === undefined ? '–' : inShort(duplicates)}
+          hint="events that came again and were dropped, since the consumers that run now started"
+        />
       </div>
       {may('operate') && <PauseForm status={status} again={again} />}
     </section>
