@@ -7,6 +7,7 @@ import { type Browser, chromium, type Page } from 'playwright-core'
 import { type KafkaCluster, startKafka } from '../../shared/dev/brokers/kafka.ts'
 import { BROWSERS, findBrowser } from '../../shared/dev/requirements.ts'
 import { makeKey, type TenantsFile } from '../../shared/http/tenants.ts'
+import { kcatCommand } from '../../shared/testing/kcat.ts'
 import { type ServiceProcess, startService } from '../../shared/testing/service-process.ts'
 import { testWith } from '../../shared/testing/test-with.ts'
 import { until } from '../../shared/testing/until.ts'
@@ -48,6 +49,7 @@ beforeAll(async () => {
           { id: 'worker', sha256: worker.sha256, roles: ['read', 'operate'] },
           { id: 'person', sha256: person.sha256, roles: ['send', 'read', 'operate'] },
         ],
+        redact: { events: ['/secret'] },
       },
     },
   }
@@ -323,6 +325,31 @@ test('a letter is edited and redriven, and its life goes on', async () => {
   await page.locator('.data .number', { hasText: LONG }).first().waitFor()
   await page.goto(`${url}#/letters?tab=acts`)
   await page.getByRole('cell', { name: 'a number was text' }).first().waitFor()
+})
+
+test('a letter with masked data is edited: what is masked stays as it was', async () => {
+  await settle('masked', { failures: 'many', workMs: 0, secret: 'nobody reads this' })
+  await opened({ at: '#/letters' })
+  await page
+    .getByRole('row')
+    .filter({ hasText: `${TYPE}@1` })
+    .getByRole('link', { name: 'invalid data' })
+    .click()
+  await page.getByRole('row').filter({ hasText: 'masked' }).first().click()
+  await page.getByRole('button', { name: 'Edit and redrive…' }).click()
+  await shows('Values shown as *** stay as they are.')
+  const data = page.getByLabel('Data, as JSON')
+  expect(await data.inputValue()).toContain('"secret": "***"')
+  await data.fill((await data.inputValue()).replace('"many"', '0'))
+  await page.getByRole('button', { name: 'Redrive as edited' }).click()
+  await page.locator('.state', { hasText: 'redriven' }).first().waitFor()
+  const read = Bun.spawn([kcatCommand(), '-C', '-e', '-q', '-b', kafka.bootstrapServers, '-t', 'kt.acme.events'])
+  const values = (await new Response(read.stdout).text())
+    .split('\n')
+    .filter((line) => line.includes('nobody reads this'))
+  expect(values.map((value) => JSON.parse(value))).toEqual(
+    ['many', 0].map((failures) => ({ failures, workMs: 0, secret: 'nobody reads this' })),
+  )
 })
 
 test('letters are redriven and discarded by a filter, with their number in the question', async () => {

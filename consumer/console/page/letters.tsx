@@ -5,6 +5,7 @@ import type { Acted, DryRun } from '../client.ts'
 import { jsonOf, keepsDigits } from '../json.ts'
 import type { LetterGroups } from '../letters.ts'
 import type { RecordView } from '../view.ts'
+import { changesBetween } from './changes.ts'
 import { textOf } from './data.tsx'
 import { useDraft } from './draft.ts'
 import { letterFilterIn } from './filters.ts'
@@ -305,7 +306,6 @@ function OneLetter({ at }: { at: string }) {
     }
     setActing(false)
   }
-  const cannotEdit = whyNotEdited(letter)
   const redrive = (edit?: Edit): Promise<void> =>
     perform(() => client.value.redrive(stream.value, where, { reason: reason || undefined, edit }))
   return (
@@ -342,7 +342,8 @@ function OneLetter({ at }: { at: string }) {
             </button>
             <button
               type="button"
-              disabled={isActing || cannotEdit !== undefined}
+              disabled={isActing || letter.event === undefined}
+              title={letter.event === undefined ? 'The letter is no event, so nothing of it can be edited.' : undefined}
               aria-expanded={isEditing}
               onClick={() => setEditing(!isEditing)}
             >
@@ -360,7 +361,6 @@ function OneLetter({ at }: { at: string }) {
           </div>
         </div>
       )}
-      {state === 'open' && may('operate') && cannotEdit !== undefined && <p class="hint">{cannotEdit}</p>}
       {isEditing && <Editor letter={letter} isActing={isActing} redrive={redrive} />}
       {letter.error !== undefined && (
         <p class="bad-text">
@@ -389,13 +389,11 @@ function OneLetter({ at }: { at: string }) {
 
 /** Why the data cannot be edited here without losing some of it; undefined: it can. */
 function whyNotEdited({ data, truncated, headers }: RecordView): string | undefined {
-  if (truncated === true) return 'It cannot be edited here: only the beginning of the data is shown.'
-  if (data?.format !== 'json') return 'It cannot be edited here: the data is not JSON that is shown.'
+  if (truncated === true) return 'The data cannot be edited here: only its beginning is shown.'
+  if (data?.format !== 'json') return 'The data cannot be edited here: it is not JSON that is shown.'
   if (headers.some(({ name, value }) => name === 'content-type' && value?.startsWith(STRUCTURED) === true))
-    return 'It cannot be edited here: the event is in structured mode. bun run kt takes a patch of its data.'
-  if (textOf(data).includes(MASKED))
-    return 'It cannot be edited here: parts of the data are masked. bun run kt takes a patch of the others.'
-  if (!keepsDigits) return 'It cannot be edited here: this browser would change numbers of many digits.'
+    return 'The data cannot be edited here: the event is in structured mode. bun run kt takes a patch of its data.'
+  if (!keepsDigits) return 'The data cannot be edited here: this browser would change numbers of many digits.'
   return undefined
 }
 
@@ -418,25 +416,36 @@ function Editor({
   const before = useMemo(() => textOf(letter.data), [letter])
   const [text, setText] = useState(before)
   const [type, setType] = useState(letter.event?.type ?? '')
+  const cannotEdit = whyNotEdited(letter)
   const parsed = useMemo(() => jsonOf(text), [text])
+  const isMasked = before.includes(MASKED)
+  /** What is masked is not sent: the changes leave it as it is. */
+  const dataOf = (value: unknown): Edit =>
+    isMasked ? { patch: changesBetween(jsonOf(before)?.value, value) } : { data: value }
   const parts = useMemo(() => diffLines(before, text, { timeout: DIFF_TIMEOUT_MS }), [before, text])
   const isChanged = text !== before || type !== (letter.event?.type ?? '')
   return (
     <div class="editor">
       <Field label="Type" value={type} onInput={setType} />
-      <div class="field">
-        <label for="data">Data, as JSON</label>
-        <textarea
-          id="data"
-          rows={Math.min(24, Math.max(6, text.split('\n').length + 1))}
-          spellcheck={false}
-          dir="ltr"
-          value={text}
-          aria-invalid={parsed === undefined}
-          onInput={({ currentTarget }) => setText(currentTarget.value)}
-        />
-      </div>
-      {parsed === undefined && (
+      {cannotEdit !== undefined && <p class="hint">{cannotEdit}</p>}
+      {isMasked && cannotEdit === undefined && (
+        <p class="hint">Only what you change is sent. Values shown as *** stay as they are.</p>
+      )}
+      {cannotEdit === undefined && (
+        <div class="field">
+          <label for="data">Data, as JSON</label>
+          <textarea
+            id="data"
+            rows={Math.min(24, Math.max(6, text.split('\n').length + 1))}
+            spellcheck={false}
+            dir="ltr"
+            value={text}
+            aria-invalid={parsed === undefined}
+            onInput={({ currentTarget }) => setText(currentTarget.value)}
+          />
+        </div>
+      )}
+      {cannotEdit === undefined && parsed === undefined && (
         <p class="bad-text" role="alert">
           This is not JSON yet.
         </p>
@@ -463,10 +472,10 @@ function Editor({
         <button
           type="button"
           class="main"
-          disabled={isActing || !isChanged || parsed === undefined}
+          disabled={isActing || !isChanged || (text !== before && parsed === undefined)}
           onClick={() =>
             redrive({
-              ...(text === before ? {} : { data: parsed?.value }),
+              ...(text === before ? {} : dataOf(parsed?.value)),
               ...(type === (letter.event?.type ?? '') ? {} : { type }),
             })
           }

@@ -72,6 +72,10 @@ export function Live() {
   const [error, setError] = useState<Error | undefined>()
   const [seen, setSeen] = useState({ total: 0, perSecond: 0 })
   const [isConnected, setConnected] = useState(false)
+  /** Rows do not move under a pointer, so that one can be clicked however many come. */
+  const [isHeld, setHeld] = useState(false)
+  const held = useRef(false)
+  held.current = isHeld && rows.length > 0
   /** Where it stopped: what came meanwhile comes when it goes on. */
   const position = useRef<string | undefined>(undefined)
   const asked = JSON.stringify(filter)
@@ -84,21 +88,27 @@ export function Live() {
     }
     if (isPaused || !isVisible) return
     const ending = new AbortController()
+    /** Not drawn yet. */
     const come: Outcome[] = []
+    let counted = 0
     const recent: [atMs: number, count: number][] = []
     setError(undefined)
     setConnected(false)
     const draw = (): void => {
       const nowMs = performance.now()
-      const some = come.splice(0).reverse()
-      recent.push([nowMs, some.length])
+      const added = come.length - counted
+      counted = come.length
+      recent.push([nowMs, added])
       while ((recent[0]?.[0] ?? nowMs) < nowMs - 5_000) recent.shift()
       const since = Math.max(1_000, nowMs - (recent[0]?.[0] ?? nowMs))
       const perSecond = recent.reduce((sum, [, one]) => sum + one, 0) / (since / 1000)
-      setSeen((one) =>
-        one.perSecond === perSecond && some.length === 0 ? one : { total: one.total + some.length, perSecond },
-      )
-      if (some.length > 0) setRows((old) => [...some, ...old].slice(0, MAX_ROWS))
+      setSeen((one) => (one.perSecond === perSecond && added === 0 ? one : { total: one.total + added, perSecond }))
+      come.splice(0, come.length - MAX_ROWS)
+      counted = come.length
+      if (held.current || come.length === 0) return
+      const some = come.splice(0).reverse()
+      counted = 0
+      setRows((old) => [...some, ...old].slice(0, MAX_ROWS))
     }
     const timer = setInterval(draw, DRAWN_EVERY_MS)
     const follow = async (): Promise<void> => {
@@ -123,6 +133,7 @@ export function Live() {
       ending.abort()
       clearInterval(timer)
       // What came is not lost with a pause.
+      held.current = false
       draw()
     }
   }, [asked, isPaused, isVisible, round])
@@ -147,7 +158,7 @@ export function Live() {
               ? `The connection was cut: ${cut.reason}. Connecting again in ${duration(cut.waitMs)}.`
               : !isConnected
                 ? 'Connecting'
-                : `${count(seen.total)} since this was opened · ${rate(seen.perSecond)}`}
+                : `${count(seen.total)} since this was opened · ${rate(seen.perSecond)}${isHeld ? ' · rows stay while the pointer is on them' : ''}`}
         </span>
       </div>
       <Form />
@@ -157,16 +168,18 @@ export function Live() {
           <p>Outcomes appear as soon as they are committed.</p>
         </Empty>
       ) : (
-        <Rows
-          label="Outcomes"
-          columns={COLUMNS}
-          rows={rows}
-          keyOf={keyOf}
-          onOpen={({ id: of, source, key: by, partition, offset, outcome: kind }) => {
-            if (of !== undefined) go(linkTo('find', { id: of, source, key: by }))
-            else if (kind === 'dead') go(linkTo('letters', { letter: `${partition}/${offset}` }))
-          }}
-        />
+        <div onPointerEnter={() => setHeld(true)} onPointerLeave={() => setHeld(false)}>
+          <Rows
+            label="Outcomes"
+            columns={COLUMNS}
+            rows={rows}
+            keyOf={keyOf}
+            onOpen={({ id: of, source, key: by, partition, offset, outcome: kind }) => {
+              if (of !== undefined) go(linkTo('find', { id: of, source, key: by }))
+              else if (kind === 'dead') go(linkTo('letters', { letter: `${partition}/${offset}` }))
+            }}
+          />
+        </div>
       )}
     </>
   )
