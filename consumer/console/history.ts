@@ -9,8 +9,12 @@ import { partitionsOf, type Stream, topicOf } from './streams.ts'
 
 const MINUTE_MS = 60_000
 
-/** Of each partition of a topic, as many offsets of a minute are read. With more, the rest is estimated from these. */
+/** A partition's offsets of a minute are all read if there are at most so many. Of more, only some are read, and the rest is estimated from these. */
+const MAX_COUNTED_OFFSETS = 1_000
 const SAMPLED_OFFSETS = 200
+
+const isCounted = (offsets: number): boolean => offsets <= MAX_COUNTED_OFFSETS
+const readOf = (offsets: number): number => (isCounted(offsets) ? offsets : SAMPLED_OFFSETS)
 
 /** A minute is remembered once nothing can be added to it any more: clocks of brokers differ, and a transaction may still be open. */
 const SETTLED_MS = 30_000
@@ -127,7 +131,7 @@ async function minuteOf(
   })
   const sampled = extents
     .filter(({ topic, offsets }) => topic !== input && offsets > 0)
-    .map((extent) => ({ ...extent, to: extent.from + Math.min(SAMPLED_OFFSETS, extent.offsets), extent }))
+    .map((extent) => ({ ...extent, to: extent.from + readOf(extent.offsets), extent }))
   const byPlace = new Map(sampled.map(({ topic, partition, extent }) => [`${topic}/${partition}`, extent]))
   const processed = topicOf(stream, 'processed')
   const latencies: number[] = []
@@ -156,7 +160,7 @@ async function minuteOf(
     for (const extent of extents) {
       if (extent.topic !== topic) continue
       // The ends of transactions take offsets, too: as many among the others as among those that were read.
-      const share = topic === input ? 1 : extent.read / Math.max(1, Math.min(SAMPLED_OFFSETS, extent.offsets))
+      const share = topic === input ? 1 : extent.read / Math.max(1, readOf(extent.offsets))
       total += extent.offsets * share
     }
     return Math.round(total)
@@ -170,7 +174,7 @@ async function minuteOf(
     processed: sum(processed),
     dead: sum(topicOf(stream, 'dlq')),
     retried: sum(topicOf(stream, 'retry')),
-    ...(sampled.some(({ extent }) => extent.offsets > SAMPLED_OFFSETS) ? { estimated: true } : {}),
+    ...(sampled.some(({ extent }) => !isCounted(extent.offsets)) ? { estimated: true } : {}),
     ...(latencies.length === 0 ? {} : { latencyMs: { p50: quantile(0.5), p95: quantile(0.95), of: latencies.length } }),
   }
 }

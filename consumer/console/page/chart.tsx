@@ -89,7 +89,7 @@ export function Chart({
   useEffect(() => plot.current?.setData(data.current), [times.length, times.at(-1)])
   const last = series.map(({ name, values }) => `${name} ${count(values.at(-1) ?? 0)}`).join(', ')
   return (
-    <>
+    <div>
       <div ref={box} class="chart" role="img" aria-label={`${label}. Now: ${last}`} />
       <p class="legend">
         {series.map(({ name, tone }) => (
@@ -98,6 +98,6 @@ export function Chart({
           </span>
         ))}
       </p>
-    </>
+    </div>
   )
 }
