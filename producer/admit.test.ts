@@ -1,9 +1,9 @@
-import { describe, expect, test } from 'bun:test'
+import { describe, expect, spyOn, test } from 'bun:test'
 import fc from 'fast-check'
 import { NO_HEADERS } from '../shared/events/headers.ts'
 import type { RecordProducer } from '../shared/kafka/types.ts'
 import { FakeKafka } from '../shared/testing/fake-kafka.ts'
-import { until } from '../shared/testing/until.ts'
+import { simulateTime } from '../shared/testing/simulated-time.ts'
 import { Gate, holding, Meter, queueShare, type Stay } from './admit.ts'
 
 describe('the gate', () => {
@@ -200,16 +200,23 @@ describe('the gate', () => {
   })
 
   test('that watches notices a thread that is busy', async () => {
+    const time = simulateTime(1)
+    const now = performance.now.bind(performance)
+    let busyMs = 0
+    const clock = spyOn(performance, 'now').mockImplementation(() => now() + busyMs)
     const gate = new Gate({ maxRequests: 1_000, maxBytes: 1_000_000 })
     for (let i = 0; i < 500; i++) must(gate)
     const stop = gate.watch()
     try {
-      const end = performance.now() + 100
-      while (performance.now() < end);
-      await until(() => gate.admitted < 1_000, { what: 'fewer to be let in' })
-      await until(() => gate.admitted === 1_000, { what: 'as many as before' })
+      await time.pass(1_000)
+      expect(gate.admitted).toBe(1_000)
+      busyMs = 100
+      expect(await time.until(() => gate.admitted < 1_000, 1_000)).toBe(true)
+      expect(await time.until(() => gate.admitted === 1_000, 60_000)).toBe(true)
     } finally {
       stop()
+      clock.mockRestore()
+      time.end()
     }
   })
 })
