@@ -134,7 +134,7 @@ test.skipIf(openSockets() === undefined)('the kernel takes little for a client t
   await server.stop(true)
   const { port, number } = await opened(endless)
   const limited = await takenAt(number)
-  expect(limited).toBeLessThan(unlimited / 2)
+  expect(limited).toBeLessThan(0.75 * unlimited)
   expect(larger).toBeGreaterThan(limited + 256 * 1024)
   await port.close()
 })

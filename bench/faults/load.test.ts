@@ -146,7 +146,7 @@ describe('a load', () => {
         if (times === 2) await new Promise((resolve) => request.signal.addEventListener('abort', resolve))
         return Response.json({ receipts: [receipt(0, Number(id.slice(2)))] }, { status: 202 })
       },
-      { timeoutMs: [100, 100], random: { ...createRandom(5), pick: (() => 'plain') as never, chance: () => false } },
+      { timeoutMs: [500, 500], random: { ...createRandom(5), pick: (() => 'plain') as never, chance: () => false } },
     )
     await until(() => seen.size >= 3)
     await load.stop()

@@ -3,7 +3,7 @@ import { until } from '../../shared/testing/until.ts'
 import { type Seen, type Watch, watchCommits } from './watch.ts'
 
 const PAUSE_MS = 1
-const READY_LIMIT_MS = 40
+const READY_LIMIT_MS = 200
 
 let watch: Watch | undefined
 let seen: Seen[] | undefined
