@@ -1,5 +1,6 @@
 import { TypeCompiler } from '@sinclair/typebox/compiler'
 import { ConsumerStatusz } from '../statusz.ts'
+import { boundedText } from './bounded-text.ts'
 
 /** What consumers say of themselves: whether they are ready, and how each of their partitions is. */
 
@@ -47,23 +48,11 @@ export class Consumers {
         redirect: 'error',
         signal: AbortSignal.any([this.signal, AbortSignal.timeout(ANSWER_TIMEOUT_MS)]),
       })
-      const answer: unknown = response.ok ? await boundedJson(response) : undefined
+      const answer: unknown = response.ok ? JSON.parse(await boundedText(response, MAX_ANSWER_BYTES)) : undefined
       return check.Check(answer) ? answer : undefined
     } catch {
       // It is not there, or it is not reached from here.
       return undefined
     }
   }
-}
-
-/** @throws Error for more than it may have, and for what is no JSON */
-async function boundedJson(response: Response): Promise<unknown> {
-  const parts: Uint8Array[] = []
-  let bytes = 0
-  for await (const part of response.body ?? []) {
-    bytes += part.length
-    if (bytes > MAX_ANSWER_BYTES) throw new Error('too long')
-    parts.push(part)
-  }
-  return JSON.parse(Buffer.concat(parts).toString())
 }

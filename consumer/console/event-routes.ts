@@ -3,7 +3,7 @@ import { ProblemError } from '../../shared/http/problem.ts'
 import { oneOf } from '../../shared/service/one-of.ts'
 import { browse, ORDERS, Page } from './browse.ts'
 import { decodePositions, followOutcomes, nextOutcome, OUTCOMES, Outcome } from './follow.ts'
-import { typeMatches } from './letters.ts'
+import { stateOf, typeMatches } from './letters.ts'
 import { Found, find, STATES } from './life.ts'
 import { ROLES_OF_TOPICS } from './names.ts'
 import { lineOf, progressLines } from './progress-lines.ts'
@@ -374,11 +374,13 @@ export function eventRoutes(deps: RouteDeps): Route[] {
           })),
           where: pointers,
         }
-        return json(
-          await reading(call.request, (reader, budget) =>
-            browse(stream, query, showing(stream, format, MAX_LISTED_DATA_BYTES), reader, budget, readers),
-          ),
+        const page = await reading(call.request, (reader, budget) =>
+          browse(stream, query, showing(stream, format, MAX_LISTED_DATA_BYTES), reader, budget, readers),
         )
+        if (topic !== 'dlq') return json(page)
+        const acted = await acts.of(stream).current()
+        const records = page.records.map((record) => ({ ...record, state: stateOf(acted.actOf(record)) }))
+        return json({ ...page, records })
       },
     }),
   ]

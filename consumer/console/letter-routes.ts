@@ -3,7 +3,8 @@ import { ProblemError } from '../../shared/http/problem.ts'
 import { oneOf } from '../../shared/service/one-of.ts'
 import { type Action, Edit, LetterAct } from './acts-log.ts'
 import { actOnOne } from './jobs.ts'
-import { groupLetters, LETTER_STATES, Letter, LetterGroups, type LetterState, stateOf } from './letters.ts'
+import { groupLetters, Letter, LetterGroups, stateOf } from './letters.ts'
+import { LETTER_STATES, type LetterState } from './names.ts'
 import { recordAt } from './record-at.ts'
 import {
   type Call,

@@ -3,7 +3,8 @@ import fc from 'fast-check'
 import { FakeKafka } from '../../shared/testing/fake-kafka.ts'
 import { budgetOf, consoleOn, type Given, incoming, outgoing } from '../testing/console.ts'
 import { ActsState, type LetterFilter } from './acts-log.ts'
-import { groupLetters, LETTER_STATES, type LetterState, matcherOf, nativeFilter } from './letters.ts'
+import { groupLetters, matcherOf, nativeFilter } from './letters.ts'
+import { LETTER_STATES, type LetterState } from './names.ts'
 
 const DLQ = 'kt.acme.events.dlq'
 

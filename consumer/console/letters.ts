@@ -5,15 +5,13 @@ import type { RangeReader, RecordFilter } from '../../shared/kafka/types.ts'
 import { oneOf } from '../../shared/service/one-of.ts'
 import { decode, originIn } from '../decode.ts'
 import { type ActsState, LetterAct, type LetterFilter } from './acts-log.ts'
+import { LETTER_STATES, type LetterState } from './names.ts'
 import type { Readers } from './readers.ts'
 import { type Budget, isComplete, merged, Searched, scan, type Wanted } from './scan.ts'
 import { partitionsOf, type Stream } from './streams.ts'
 import { failureIn, RecordView, timeOf } from './view.ts'
 
 /** Dead letters: which there are, and which a filter matches. */
-
-export const LETTER_STATES = ['open', 'redriven', 'discarded'] as const
-export type LetterState = (typeof LETTER_STATES)[number]
 
 const StateSchema = oneOf(LETTER_STATES, {
   description: 'open: nothing was done to it yet.',

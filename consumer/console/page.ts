@@ -54,7 +54,7 @@ export async function buildPage(): Promise<Page> {
     async answer({ headers }, path) {
       const file = files.get(path)
       if (file === undefined) return undefined
-      const isGzipped = /\bgzip\b/.test(headers.get('accept-encoding') ?? '')
+      const isGzipped = /\bgzip\b(?!\s*;\s*q=0(?:\.0*)?(?![.\d]))/.test(headers.get('accept-encoding') ?? '')
       return new Response(isGzipped ? file.gzipped : file.body, {
         headers: {
           'content-type': file.type,
@@ -63,6 +63,8 @@ export async function buildPage(): Promise<Page> {
           'cache-control': path === '/' ? 'no-cache' : FOR_EVER,
           ...(path === '/' ? { 'content-security-policy': POLICY } : {}),
           'referrer-policy': 'no-referrer',
+          'cross-origin-opener-policy': 'same-origin',
+          'cross-origin-resource-policy': 'same-origin',
           ...NOSNIFF,
         },
       })

@@ -67,6 +67,23 @@ describe('an event that is sent through the console', () => {
       })
   })
 
+  test('passes on JSON only, and reads no more of an answer than it may have', async () => {
+    const html = new Response('"<script>"', { headers: { 'content-type': 'text/html' } })
+    expect(await send({ PRODUCER_URL }, 's', {}, request(), async () => html)).toMatchObject({
+      contentType: 'application/json',
+    })
+    let pieces = 0
+    const pull = (controller: ReadableStreamDefaultController<Uint8Array>): void => {
+      pieces++
+      controller.enqueue(new Uint8Array(2 ** 16))
+    }
+    const endless = new Response(new ReadableStream({ pull }))
+    expect(await problemOf(() => send({ PRODUCER_URL }, 's', {}, request(), async () => endless))).toMatchObject({
+      kind: 'producer-unavailable',
+    })
+    expect(pieces).toBeLessThan(32)
+  })
+
   test('goes nowhere without PRODUCER_URL', async () => {
     expect(await problemOf(() => send({}, 's', {}, request()))).toMatchObject({ kind: 'not-found' })
   })

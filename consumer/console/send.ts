@@ -2,6 +2,7 @@ import { Type } from '@sinclair/typebox'
 import { keyOf } from '../../shared/http/credentials.ts'
 import { ProblemError } from '../../shared/http/problem.ts'
 import { messageOf } from '../../shared/service/thrown.ts'
+import { boundedText } from './bounded-text.ts'
 import type { Answer } from './route.ts'
 
 /** Sending an event from the page: the producer checks and stores it, as whoever has sent the request. */
@@ -79,14 +80,13 @@ export async function send(
       body: JSON.stringify(event),
       signal: timeout,
     })
-    const text = await response.text()
-    if (text.length > MAX_ANSWER_BYTES) throw new Error('its answer is too long')
+    const body: unknown = JSON.parse(await boundedText(response, MAX_ANSWER_BYTES))
     const retryAfter = response.headers.get('retry-after')
     return {
       status: response.status,
       ...(retryAfter === null ? {} : { headers: { 'retry-after': retryAfter } }),
-      body: JSON.parse(text),
-      contentType: response.headers.get('content-type') ?? 'application/json',
+      body,
+      contentType: response.ok ? 'application/json' : 'application/problem+json',
     }
   } catch (error) {
     const outcome = NOT_CONNECTED.has((error as { code?: string }).code ?? '') ? 'not stored' : 'unknown'

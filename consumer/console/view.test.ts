@@ -37,8 +37,17 @@ describe('data', () => {
   })
 
   test('JSON that is nested too deeply to be read is shown as text', () => {
-    const value = '['.repeat(100_000) + ']'.repeat(100_000)
-    expect(dataOf({ value }, { maxDataBytes: 2 ** 20 })).toEqual({ format: 'text', text: value })
+    const nested = (levels: number): string => '[{"a":"[\\"["},'.repeat(levels) + ']'.repeat(levels)
+    const shown = (value: string) => dataOf({ value }, { maxDataBytes: 2 ** 21 })
+    for (const value of [
+      '['.repeat(100_000) + ']'.repeat(100_000),
+      `${'[0,'.repeat(513)}0${']'.repeat(513)}`,
+      nested(600),
+    ])
+      expect(shown(value)).toEqual({ format: 'text', text: value })
+    expect(shown(`${'[0,'.repeat(512)}0${']'.repeat(512)}`)).toMatchObject({ format: 'json' })
+    // Neither elements in a row nor text add to the depth.
+    expect(shown(`[${'{"a":["[[[[","\\"[["]},'.repeat(1_000)}0]`)).toMatchObject({ format: 'json' })
   })
 
   test('a record without a value has no data, unlike an empty one', () => {

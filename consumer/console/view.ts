@@ -8,7 +8,7 @@ import { decode, headerNumber, originIn, receivedAtMs, traceOf } from '../decode
 import { attemptsIn } from '../failed-attempts.ts'
 import { REASONS } from '../retry.ts'
 import { eachPlace, jsonOf } from './json.ts'
-import { type Format, ROLES_OF_TOPICS } from './names.ts'
+import { type Format, LETTER_STATES, ROLES_OF_TOPICS } from './names.ts'
 
 /** How records are shown. */
 
@@ -108,6 +108,7 @@ export const RecordView = Type.Object(
     data: Type.Optional(Data),
     bytes: Type.Integer({ minimum: 0, description: 'Of the value.' }),
     truncated: Type.Optional(Type.Boolean({ description: 'Only the beginning of the data is shown.' })),
+    state: Type.Optional(oneOf(LETTER_STATES, { description: 'Of a dead letter in a list: what was done to it.' })),
   },
   { title: 'Record', description: 'A record of one of a stream’s topics.' },
 )
@@ -233,7 +234,7 @@ function dataOf(
   if (redact.length > 0) return { data: maskedData(value, eventData, showing), truncated: false }
   const text = format === 'hex' ? undefined : textOf(value)
   const truncated = value.length > maxDataBytes
-  if (format === 'json' && !truncated && text !== undefined) {
+  if (format === 'json' && !truncated && text !== undefined && !isDeep(text)) {
     const json = jsonOf(text)
     if (json !== undefined) return { data: { format: 'json', json: json.value }, truncated }
   }
@@ -253,10 +254,27 @@ function maskedData(
       detail: 'Parts of this stream’s data are masked: one record alone can be shown, as JSON.',
     }
   const text = eventData == null ? undefined : textOf(eventData)
-  const json = text === undefined ? undefined : jsonOf(text)
+  const json = text === undefined || isDeep(text) ? undefined : jsonOf(text)
   return json === undefined
     ? { format: 'masked', detail: 'Parts of this stream’s data are masked, and this data is no JSON of an event.' }
     : { format: 'json', json: masked(json.value, redact) }
+}
+
+/** Deeper JSON is shown as text: readers of JSON, browsers' among them, have limits of their own. */
+const MAX_DEPTH = 512
+
+function isDeep(text: string): boolean {
+  let depth = 0
+  let isString = false
+  for (let at = 0; at < text.length; at++) {
+    const code = text.charCodeAt(at)
+    if (code === 0x22) isString = !isString
+    else if (isString) at += code === 0x5c ? 1 : 0
+    else if (code === 0x5b || code === 0x7b) {
+      if (++depth > MAX_DEPTH) return true
+    } else if (code === 0x5d || code === 0x7d) depth--
+  }
+  return false
 }
 
 /** At most so many bytes, without a cut character. */

@@ -44,7 +44,7 @@ async function pictures(console_: string): Promise<Picture[]> {
   const [{ event, key } = { event: { id: '', source: '' }, key: '' }] = records
   const life = new URLSearchParams({ id: event.id, source: event.source, key })
   return [
-    { name: 'pipeline', at: '#/pipeline', shows: 'Healthy' },
+    { name: 'pipeline', at: '#/pipeline', shows: 'Running, with dead letters' },
     { name: 'find', at: `#/find?${life}`, shows: /Processed by/ },
     { name: 'browse', at: '#/browse?topic=processed', shows: /newest first/ },
     { name: 'dead-letters', at: '#/letters', shows: 'over time' },

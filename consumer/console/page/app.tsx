@@ -1,4 +1,4 @@
-import { useEffect, useRef, useState } from 'preact/hooks'
+import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks'
 import { Browse } from './browse.tsx'
 import { Find } from './find.tsx'
 import { fragmentOf, VIEWS, type View } from './fragment.ts'
@@ -38,7 +38,8 @@ function onKey(event: KeyboardEvent): void {
   const isTyped = event.target instanceof HTMLElement && event.target.matches('input, textarea, select')
   if (event.key !== '/' || isTyped || document.querySelector('dialog[open]') !== null) return
   event.preventDefault()
-  document.querySelector<HTMLInputElement>('main input')?.focus()
+  const first = document.querySelector<HTMLElement>('main input, main textarea')
+  ;(first ?? document.querySelector<HTMLElement>('header select'))?.focus()
 }
 
 export function App() {
@@ -49,7 +50,8 @@ export function App() {
   }, [])
   const { view } = place.value
   const shown = useRef<View | undefined>(undefined)
-  useEffect(() => {
+  // Before the view is seen: what is typed then goes where it shall.
+  useLayoutEffect(() => {
     document.title = `${TITLES[view]} · KafkaTrace`
     // Whoever uses a keyboard or a screen reader begins with the new view. The first one is only loaded.
     if (shown.current !== undefined && shown.current !== view) document.getElementById('main')?.focus()

@@ -52,6 +52,8 @@ export function Chart({
           width: element.clientWidth,
           height: HEIGHT_PX,
           legend: { show: false },
+          // The last mark of the axis is centred below its tick.
+          padding: [null, 30, null, null],
           cursor: { show: false },
           axes: [
             { ...axis, incrs: SECONDS, values: (_, ticks) => ticks.map(clock) },
@@ -67,7 +69,8 @@ export function Chart({
               label: name,
               stroke: colour(`--${tone}`),
               width: 2,
-              points: { show: false },
+              // A single value has no line.
+              points: { show: (_: UPlot, __: number, first: number, last: number) => last - first < 1 },
             })),
           ],
         },
@@ -90,6 +93,7 @@ export function Chart({
   const last = series.map(({ name, values }) => `${name} ${count(values.at(-1) ?? 0)}`).join(', ')
   return (
     <div>
+      <p class="hint">{label}</p>
       <div ref={box} class="chart" role="img" aria-label={`${label}. Now: ${last}`} />
       <p class="legend">
         {series.map(({ name, tone }) => (

@@ -2,23 +2,27 @@ import { useMemo } from 'preact/hooks'
 import { isContainer } from '../json.ts'
 import type { Data as DataOf } from '../view.ts'
 import { Copy } from './parts.tsx'
+import { beginningOf, escaped } from './text.ts'
 
 /** A record's data, always as text: nothing of it ever becomes markup. */
 
 export function Data({ data, truncated = false }: { data: DataOf | undefined; truncated?: boolean }) {
   const text = useMemo(() => textOf(data), [data])
+  const shown = useMemo(() => beginningOf(text), [text])
+  const isCut = shown.length < text.length
   if (data === undefined) return <p class="hint">No data.</p>
   if (data.format === 'masked') return <p class="hint">{data.detail}</p>
   return (
     <figure class="data">
       <figcaption>
         {data.format}
-        {truncated && ' · only the beginning is shown'}
+        {(truncated || isCut) && ' · only the beginning is shown'}
+        {isCut && !truncated && ', the copy is whole'}
         <Copy text={text} what="data" />
       </figcaption>
       {/* biome-ignore lint/a11y/noNoninteractiveTabindex: it scrolls, and has to with the keyboard, too */}
       <pre tabIndex={0} dir="ltr">
-        {data.format === 'json' ? <Json value={data.json} /> : text}
+        {data.format === 'json' && !isCut ? <Json value={data.json} /> : shown}
       </pre>
     </figure>
   )
@@ -28,7 +32,7 @@ export function Data({ data, truncated = false }: { data: DataOf | undefined; tr
 export function textOf(data: DataOf | undefined): string {
   switch (data?.format) {
     case 'json':
-      return JSON.stringify(data.json, null, 2)
+      return escaped(JSON.stringify(data.json, null, 2))
     case 'text':
       return data.text
     case 'hex':
@@ -47,7 +51,7 @@ function Json({ value }: { value: unknown }) {
   const walk = (one: unknown, indent: string): void => {
     if (pieces.length > MAX_COLOURED) return
     if (!isContainer(one)) {
-      put(typeof one === 'string' ? 'string' : one === null ? 'null' : 'number', JSON.stringify(one) ?? 'null')
+      put(typeof one === 'string' ? 'string' : one === null ? 'null' : 'number', escaped(JSON.stringify(one) ?? 'null'))
       return
     }
     const isList = Array.isArray(one)
@@ -61,7 +65,7 @@ function Json({ value }: { value: unknown }) {
     for (const [index, [name, child]] of entries.entries()) {
       put('', `${indent}  `)
       if (!isList) {
-        put('name', JSON.stringify(name))
+        put('name', escaped(JSON.stringify(name)))
         put('', ': ')
       }
       walk(child, `${indent}  `)
@@ -70,7 +74,7 @@ function Json({ value }: { value: unknown }) {
     put('', `${indent}${end}`)
   }
   walk(value, '')
-  if (pieces.length > MAX_COLOURED) return <>{JSON.stringify(value, null, 2)}</>
+  if (pieces.length > MAX_COLOURED) return <>{escaped(JSON.stringify(value, null, 2))}</>
   return (
     <>
       {pieces.map(({ kind, text }, index) =>

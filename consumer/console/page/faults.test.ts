@@ -1,6 +1,6 @@
 import { expect, test } from 'bun:test'
 import type { StreamStatus } from '../status.ts'
-import { faultsOf } from './faults.ts'
+import { deathsIn, faultsOf } from './faults.ts'
 
 const partition = (number: number, more: Partial<StreamStatus['partitions'][number]> = {}) => ({
   partition: number,
@@ -64,4 +64,23 @@ test('every section that is named is in the runbook', async () => {
   const named = [...source.matchAll(/'(KafkaTrace\w+)'/g)].map(([, name]) => name)
   expect(named.length).toBeGreaterThan(4)
   for (const name of named) expect(runbook).toContain(`## ${name}\n`)
+})
+
+test('events that became dead letters of late are said with their share, where that is not small', () => {
+  const minute = (processed: number, dead: number) => ({
+    time: '2026-01-31T12:00:00.000Z',
+    in: 0,
+    retried: 0,
+    processed,
+    dead,
+  })
+  const texts = (...minutes: ReturnType<typeof minute>[]) => deathsIn({ minutes }).map(({ tone, text }) => [tone, text])
+  expect(deathsIn(undefined)).toEqual([])
+  expect(texts(minute(0, 0))).toEqual([])
+  expect(texts(minute(1_000, 9))).toEqual([])
+  expect(texts(minute(900, 50), minute(0, 50))).toEqual([
+    ['warn', '100 events of the last 10 minutes became dead letters: 10 %.'],
+  ])
+  // Those before the last ten minutes are over.
+  expect(texts(minute(0, 50), ...Array.from({ length: 10 }, () => minute(1, 0)))).toEqual([])
 })

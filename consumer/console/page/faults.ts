@@ -1,3 +1,4 @@
+import type { History } from '../history.ts'
 import type { StreamStatus } from '../status.ts'
 import { counted } from './words.ts'
 
@@ -51,4 +52,21 @@ export function faultsOf({ paused, group, consumers, partitions }: StreamStatus)
       alert: 'KafkaTraceStreamPaused',
     })
   return faults
+}
+
+export const DEAD_LETTERS_ALERT = 'KafkaTraceDeadLetters'
+
+/** Of so many minutes, this share of dead events is said. */
+const DEATHS_MINUTES = 10
+const LEAST_SHARE = 0.01
+
+/** Many events that became dead letters of late. */
+export function deathsIn(history: Pick<History, 'minutes'> | undefined): Fault[] {
+  const recent = history?.minutes.slice(-DEATHS_MINUTES) ?? []
+  const sum = (of: 'dead' | 'processed'): number => recent.reduce((total, minute) => total + minute[of], 0)
+  const dead = sum('dead')
+  const all = dead + sum('processed')
+  if (dead === 0 || dead / all < LEAST_SHARE) return []
+  const text = `${counted(dead, 'event')} of the last ${DEATHS_MINUTES} minutes became dead letters: ${Math.round((100 * dead) / all)} %.`
+  return [{ tone: 'warn', text, alert: DEAD_LETTERS_ALERT }]
 }

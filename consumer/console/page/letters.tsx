@@ -10,11 +10,12 @@ import { textOf } from './data.tsx'
 import { useDraft } from './draft.ts'
 import { letterFilterIn } from './filters.ts'
 import { useLoad } from './load.ts'
-import { Choice, Empty, Field, Loading, Problem, Scrolls, State, Time } from './parts.tsx'
+import { Choice, Empty, Field, Loading, Problem, Scrolls, State, Time, useFocusKept } from './parts.tsx'
 import { change, linkTo, place } from './place.ts'
 import { RecordDetail } from './record.tsx'
 import { type Column, Rows } from './rows.tsx'
 import { client, may, stream } from './session.ts'
+import { beginningOf } from './text.ts'
 import { count, counted, duration } from './words.ts'
 
 /** Dead letters: which there are and why, and what is done about them. */
@@ -248,6 +249,7 @@ function FilterForm() {
 const COLUMNS: readonly Column<RecordView>[] = [
   { title: 'time', width: '176px', cell: ({ time }) => <Time iso={time} /> },
   { title: 'partition/offset', width: '120px', cell: ({ partition, offset }) => `${partition}/${offset}` },
+  { title: 'state', width: '100px', cell: ({ state }) => state && <State state={state} /> },
   { title: 'type', width: 'minmax(110px, 1fr)', cell: ({ event }) => <bdi>{event?.type}</bdi> },
   { title: 'id', width: 'minmax(130px, 1.4fr)', cell: ({ event }) => <bdi>{event?.id}</bdi> },
   { title: 'error', width: 'minmax(200px, 2.5fr)', cell: ({ error }) => <bdi>{error?.message}</bdi> },
@@ -285,6 +287,7 @@ function OneLetter({ at }: { at: string }) {
   const [failed, setFailed] = useState<Error | undefined>()
   const [isActing, setActing] = useState(false)
   const { value, error, again } = loaded
+  useFocusKept([value?.state, isEditing])
   if (error !== undefined) return <Problem error={error} again={again} />
   if (value === undefined) return <Loading what="Reading the letter" />
   const { letter, state, act } = value
@@ -310,6 +313,9 @@ function OneLetter({ at }: { at: string }) {
     perform(() => client.value.redrive(stream.value, where, { reason: reason || undefined, edit }))
   return (
     <section class="card" aria-label="Dead letter">
+      <p>
+        <a href={linkTo('letters', { ...place.value.parameters, letter: '' })}>Back to the list</a>
+      </p>
       <div class="title-line">
         <h2>
           <bdi>{letter.event?.id ?? `Letter ${at}`}</bdi>
@@ -337,7 +343,13 @@ function OneLetter({ at }: { at: string }) {
         <div class="act">
           <Field label="Reason" value={reason} placeholder="why; kept with the act" onInput={setReason} />
           <div class="buttons">
-            <button type="button" class="main" disabled={isActing} onClick={() => redrive()}>
+            <button
+              type="button"
+              class={isEditing ? '' : 'main'}
+              disabled={isActing || isEditing}
+              title={isEditing ? 'Close the editor to send the letter as it is.' : undefined}
+              onClick={() => redrive()}
+            >
               Redrive
             </button>
             <button
@@ -347,17 +359,17 @@ function OneLetter({ at }: { at: string }) {
               aria-expanded={isEditing}
               onClick={() => setEditing(!isEditing)}
             >
-              Edit and redrive…
+              {isEditing ? 'Close the editor' : 'Edit and redrive…'}
             </button>
             <button
               type="button"
               class="danger"
               disabled={isActing || reason === ''}
-              title={reason === '' ? 'Give a reason first. A discard is final.' : 'A discard is final.'}
               onClick={() => perform(() => client.value.discard(stream.value, where, reason))}
             >
               Discard
             </button>
+            <span class="hint">A discard is final, and needs a reason.</span>
           </div>
         </div>
       )}
@@ -393,6 +405,9 @@ function whyNotEdited({ data, truncated, headers }: RecordView): string | undefi
   if (data?.format !== 'json') return 'The data cannot be edited here: it is not JSON that is shown.'
   if (headers.some(({ name, value }) => name === 'content-type' && value?.startsWith(STRUCTURED) === true))
     return 'The data cannot be edited here: the event is in structured mode. bun run kt takes a patch of its data.'
+  const text = textOf(data)
+  if (beginningOf(text).length < text.length)
+    return 'The data cannot be edited here: it is too long. bun run kt takes a patch of it.'
   if (!keepsDigits) return 'The data cannot be edited here: this browser would change numbers of many digits.'
   return undefined
 }
@@ -540,11 +555,13 @@ function JobDialog({ action, filter, close }: { action: Action; filter: LetterFi
             <strong>{counted(matches, 'open letter')}</strong> {matches === 1 ? 'matches' : 'match'} now
             {dry.value?.complete === false && ', as far as was counted'}.{' '}
             {action === 'redrive'
-              ? `At this rate, that takes ${duration((matches / Math.max(1, Number(rate))) * 1000)}.`
+              ? isRate && `At this rate, that takes ${duration((matches / Number(rate)) * 1000)}.`
               : 'A discard is final: they cannot be redriven afterwards.'}
           </p>
         )}
         <Field label="Letters a second" type="number" value={rate} isInvalid={!isRate} onInput={setRate} />
+        {!isRate && <p class="bad-text">More than 0 and at most 10,000.</p>}
+        {action === 'discard' && reason === '' && <p class="hint">A discard needs a reason.</p>}
         <Field label="Reason" value={reason} placeholder="why; kept with the job" onInput={setReason} />
         {failed !== undefined && <Problem error={failed} />}
         <div class="buttons">

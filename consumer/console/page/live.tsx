@@ -7,12 +7,15 @@ import { Choice, Empty, Field, Problem, State, Time } from './parts.tsx'
 import { change, go, linkTo, place } from './place.ts'
 import { type Column, Rows } from './rows.tsx'
 import { client, stream } from './session.ts'
-import { count, duration, rate } from './words.ts'
+import { count, counted, duration, rate } from './words.ts'
 
 /** Outcomes as they are committed. */
 
 /** Older ones are forgotten. */
 const MAX_ROWS = 10_000
+
+/** So long after a pointer was moved on the rows, they stay where they are. */
+const HELD_MS = 2_000
 
 /** Outcomes that came since are drawn so often, however many they are. */
 const DRAWN_EVERY_MS = 250
@@ -35,7 +38,7 @@ const COLUMNS: readonly Column<Outcome>[] = [
       <bdi>
         {[
           error && `${error.reason}: ${error.message}`,
-          failedAttempts && `${failedAttempts} failed attempts`,
+          failedAttempts && counted(failedAttempts, 'failed attempt'),
           generation > 0 && `redrive ${generation}`,
         ]
           .filter(Boolean)
@@ -70,12 +73,10 @@ export function Live() {
   const isVisible = useVisible()
   const [cut, setCut] = useState<{ reason: string; waitMs: number } | undefined>()
   const [error, setError] = useState<Error | undefined>()
-  const [seen, setSeen] = useState({ total: 0, perSecond: 0 })
+  const [seen, setSeen] = useState({ total: 0, perSecond: 0, held: 0 })
   const [isConnected, setConnected] = useState(false)
-  /** Rows do not move under a pointer, so that one can be clicked however many come. */
-  const [isHeld, setHeld] = useState(false)
-  const held = useRef(false)
-  held.current = isHeld && rows.length > 0
+  /** Until then rows do not move under a pointer, so that one can be clicked however many come. */
+  const heldUntilMs = useRef(0)
   /** Where it stopped: what came meanwhile comes when it goes on. */
   const position = useRef<string | undefined>(undefined)
   const asked = JSON.stringify(filter)
@@ -84,30 +85,35 @@ export function Live() {
     if (before.current !== asked) {
       before.current = asked
       setRows([])
-      setSeen({ total: 0, perSecond: 0 })
+      setSeen({ total: 0, perSecond: 0, held: 0 })
     }
     if (isPaused || !isVisible) return
     const ending = new AbortController()
     /** Not drawn yet. */
     const come: Outcome[] = []
-    let counted = 0
+    let seenOfThese = 0
     const recent: [atMs: number, count: number][] = []
     setError(undefined)
     setConnected(false)
     const draw = (): void => {
       const nowMs = performance.now()
-      const added = come.length - counted
-      counted = come.length
+      const added = come.length - seenOfThese
       recent.push([nowMs, added])
       while ((recent[0]?.[0] ?? nowMs) < nowMs - 5_000) recent.shift()
       const since = Math.max(1_000, nowMs - (recent[0]?.[0] ?? nowMs))
       const perSecond = recent.reduce((sum, [, one]) => sum + one, 0) / (since / 1000)
-      setSeen((one) => (one.perSecond === perSecond && added === 0 ? one : { total: one.total + added, perSecond }))
       come.splice(0, come.length - MAX_ROWS)
-      counted = come.length
-      if (held.current || come.length === 0) return
+      seenOfThese = come.length
+      const isHeld = performance.now() < heldUntilMs.current
+      const held = isHeld ? come.length : 0
+      setSeen((one) =>
+        one.perSecond === perSecond && added === 0 && one.held === held
+          ? one
+          : { total: one.total + added, perSecond, held },
+      )
+      if (isHeld || come.length === 0) return
       const some = come.splice(0).reverse()
-      counted = 0
+      seenOfThese = 0
       setRows((old) => [...some, ...old].slice(0, MAX_ROWS))
     }
     const timer = setInterval(draw, DRAWN_EVERY_MS)
@@ -133,7 +139,7 @@ export function Live() {
       ending.abort()
       clearInterval(timer)
       // What came is not lost with a pause.
-      held.current = false
+      heldUntilMs.current = 0
       draw()
     }
   }, [asked, isPaused, isVisible, round])
@@ -158,7 +164,7 @@ export function Live() {
               ? `The connection was cut: ${cut.reason}. Connecting again in ${duration(cut.waitMs)}.`
               : !isConnected
                 ? 'Connecting'
-                : `${count(seen.total)} since this was opened · ${rate(seen.perSecond)}${isHeld ? ' · rows stay while the pointer is on them' : ''}`}
+                : `${count(seen.total)} since this was opened · ${rate(seen.perSecond)}${seen.held > 0 ? ` · ${counted(seen.held, 'row')} to come when the pointer rests` : ''}`}
         </span>
       </div>
       <Form />
@@ -168,7 +174,14 @@ export function Live() {
           <p>Outcomes appear as soon as they are committed.</p>
         </Empty>
       ) : (
-        <div onPointerEnter={() => setHeld(true)} onPointerLeave={() => setHeld(false)}>
+        <div
+          onPointerMove={() => {
+            heldUntilMs.current = performance.now() + HELD_MS
+          }}
+          onPointerLeave={() => {
+            heldUntilMs.current = 0
+          }}
+        >
           <Rows
             label="Outcomes"
             columns={COLUMNS}

@@ -1,13 +1,13 @@
 import { useEffect, useState } from 'preact/hooks'
-import { ApiError } from '../client.ts'
-import { expire } from './session.ts'
 
 /** Asking the API from a view. */
 
-/** After an error, the next question waits so many times as long. */
+/** After an error, the next question waits so many times as long, but not longer than this. */
 const AFTER_ERROR = 5
+const MOST_AFTER_ERROR_MS = 10_000
 
-export type Loaded<T> = { again(): void; isLoading: boolean; value?: T; error?: Error }
+/** @property atMs when the value came, since the epoch */
+export type Loaded<T> = { again(): void; isLoading: boolean; value?: T; atMs?: number; error?: Error }
 
 /**
  * What an asynchronous function gives. It is asked again when `what` changes, or `again` is called; what it gave before stays until then. A question that is no
@@ -21,7 +21,7 @@ export function useLoad<T>(
   everyMs?: number,
 ): Loaded<T> {
   const [round, setRound] = useState(0)
-  const [state, setState] = useState<{ of?: string; isLoading: boolean; value?: T; error?: Error }>({
+  const [state, setState] = useState<{ of?: string; isLoading: boolean; value?: T; atMs?: number; error?: Error }>({
     isLoading: what !== undefined,
   })
   useEffect(() => {
@@ -29,24 +29,24 @@ export function useLoad<T>(
     const ending = new AbortController()
     let timer: ReturnType<typeof setTimeout> | undefined
     setState((before) => (before.of === what ? { ...before, isLoading: true } : { of: what, isLoading: true }))
-    const settle = (got: { value: T } | { error: Error }): void => {
+    const settle = (got: { value: T; atMs: number } | { error: Error }): void => {
       if (ending.signal.aborted) return
-      if ('error' in got && got.error instanceof ApiError && got.error.status === 401) expire(got.error.message)
       setState((before) => ({
         of: what,
         isLoading: false,
         // What was answered before is still the last that is known.
-        ...(before.of === what && before.value !== undefined && { value: before.value }),
+        ...(before.of === what && before.value !== undefined && { value: before.value, atMs: before.atMs ?? 0 }),
         ...got,
       }))
-      if (everyMs !== undefined) timer = setTimeout(next, 'error' in got ? everyMs * AFTER_ERROR : everyMs)
+      if (everyMs !== undefined)
+        timer = setTimeout(next, 'error' in got ? Math.min(everyMs * AFTER_ERROR, MOST_AFTER_ERROR_MS) : everyMs)
     }
     const next = (): void => {
       if (document.visibilityState === 'visible') setRound((one) => one + 1)
       else document.addEventListener('visibilitychange', next, { once: true, signal: ending.signal })
     }
     ask(ending.signal).then(
-      (value) => settle({ value }),
+      (value) => settle({ value, atMs: Date.now() }),
       (error) => settle({ error }),
     )
     return () => {

@@ -1,5 +1,5 @@
 import type { ComponentChildren } from 'preact'
-import { useId, useState } from 'preact/hooks'
+import { useEffect, useId, useRef, useState } from 'preact/hooks'
 import { ApiError, UnreachableError } from '../client.ts'
 import { leave } from './session.ts'
 import { timeOf } from './words.ts'
@@ -68,6 +68,7 @@ function titleOf(error: Error): string {
 /** An error, with what to do about it. */
 export function Problem({ error, again }: { error: Error; again?: (() => void) | undefined }) {
   const problem = error instanceof ApiError ? error : undefined
+  const errors = (problem?.errors ?? []).filter(({ detail }) => !error.message.includes(detail))
   // Not where a stream's data is masked, which no key changes.
   if (problem?.status === 403 && problem.message.startsWith('The key'))
     return (
@@ -82,10 +83,12 @@ export function Problem({ error, again }: { error: Error; again?: (() => void) |
   return (
     <div class="problem" role="alert">
       <p class="title">{titleOf(error)}</p>
-      <p>{error.message}</p>
-      {problem !== undefined && problem.errors.length > 0 && (
+      <p>
+        <bdi>{error.message}</bdi>
+      </p>
+      {errors.length > 0 && (
         <ul>
-          {problem.errors.map(({ pointer, detail }) => (
+          {errors.map(({ pointer, detail }) => (
             <li key={pointer + detail}>
               <code>{pointer}</code> {detail}
             </li>
@@ -126,6 +129,15 @@ export function Copy({ text, what }: { text: string; what: string }) {
   )
 }
 
+/** When a button that had the focus is gone, the view has it: keyboards and screen readers go on from there. */
+export function useFocusKept(changes: readonly unknown[]): void {
+  const isMounted = useRef(false)
+  useEffect(() => {
+    if (isMounted.current && document.activeElement === document.body) document.getElementById('main')?.focus()
+    isMounted.current = true
+  }, changes)
+}
+
 /** An input with its label. */
 export function Field({
   label,
@@ -134,6 +146,7 @@ export function Field({
   placeholder = '',
   type = 'text',
   isWide = false,
+  isFirst = false,
   isInvalid = false,
 }: {
   label: string
@@ -142,13 +155,20 @@ export function Field({
   placeholder?: string
   type?: 'text' | 'password' | 'number'
   isWide?: boolean
+  /** Of what was just opened: it gets the focus. */
+  isFirst?: boolean
   isInvalid?: boolean
 }) {
   const id = useId()
+  const input = useRef<HTMLInputElement>(null)
+  useEffect(() => {
+    if (isFirst) input.current?.focus()
+  }, [])
   return (
     <div class={`field${isWide ? ' wide' : ''}`}>
       <label for={id}>{label}</label>
       <input
+        ref={input}
         id={id}
         type={type as 'text'}
         value={value}

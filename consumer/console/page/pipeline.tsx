@@ -1,9 +1,10 @@
 import { useEffect, useState } from 'preact/hooks'
+import type { History } from '../history.ts'
 import type { StreamStatus } from '../status.ts'
 import { Chart } from './chart.tsx'
-import { faultsOf } from './faults.ts'
-import { useLoad, useVisible } from './load.ts'
-import { Field, Loading, Problem, Scrolls, State, Time } from './parts.tsx'
+import { DEAD_LETTERS_ALERT, deathsIn, faultsOf } from './faults.ts'
+import { type Loaded, useLoad, useVisible } from './load.ts'
+import { Field, Loading, Problem, Scrolls, State, Time, useFocusKept } from './parts.tsx'
 import { linkTo } from './place.ts'
 import { client, may, stream } from './session.ts'
 import { count, counted, inShort, rate } from './words.ts'
@@ -19,16 +20,23 @@ const SHOWN_SECONDS = 300
 
 export function Pipeline() {
   const status = useLoad('status', (signal) => client.value.status(stream.value, signal), STATUS_EVERY_MS)
+  const history = useLoad(
+    'history',
+    (signal) => client.value.history(stream.value, HISTORY_MINUTES, signal),
+    HISTORY_EVERY_MS,
+  )
   const { value, error, again } = status
   return (
     <>
-      <h1>{stream.value}</h1>
+      <h1>Pipeline of {stream.value}</h1>
       {value === undefined && error === undefined && <Loading what="Loading the status" />}
       {error !== undefined && <Problem error={error} again={again} />}
-      {value !== undefined && <Verdict status={value} isStale={error !== undefined} again={again} />}
+      {value !== undefined && (
+        <Verdict status={value} history={history.value} staleSince={error && status.atMs} again={again} />
+      )}
       <Outcomes />
-      <LastHour />
-      {value !== undefined && <Partitions status={value} />}
+      <LastHour loaded={history} />
+      {value !== undefined && <Partitions status={value} isStale={error !== undefined} />}
     </>
   )
 }
@@ -36,27 +44,48 @@ export function Pipeline() {
 const RUNBOOK = 'https://github.com/kafkatrace/kafkatrace/blob/main/docs/runbooks/consumer.md'
 
 /** Healthy only where consumers and partitions say so. */
-function titleOf({ consumers, partitions }: StreamStatus, worst: 'good' | 'bad' | 'warn'): string {
+function titleOf({ consumers, partitions, paused }: StreamStatus, worst: 'good' | 'bad' | 'warn'): string {
   if (worst === 'bad') return 'Problems'
-  if (worst === 'warn') return 'Paused'
+  if (worst === 'warn') return paused === undefined ? 'Running, with dead letters' : 'Paused'
   const isKnown =
     consumers.every(({ ready }) => ready === true) &&
     partitions.every(({ state }) => state === 'reading' || state === 'restoring' || state === 'draining')
   return isKnown ? 'Healthy' : 'No problems found, but not all consumers could be asked'
 }
 
-function Verdict({ status, isStale, again }: { status: StreamStatus; isStale: boolean; again: () => void }) {
-  const faults = faultsOf(status)
+function Verdict({
+  status,
+  history,
+  staleSince,
+  again,
+}: {
+  status: StreamStatus
+  history: History | undefined
+  /** When it was known last; undefined: just now. */
+  staleSince: number | undefined
+  again: () => void
+}) {
+  const faults = [...faultsOf(status), ...deathsIn(history)]
   const worst = faults[0]?.tone ?? 'good'
   const { rates, lag, waiting, duplicates } = status
+  const dead = history?.minutes.reduce((sum, minute) => sum + minute.dead, 0)
   return (
-    <section class={`card verdict ${isStale ? 'calm' : worst}`} aria-label="Status">
-      <h2>{isStale ? 'Last known status' : titleOf(status, worst)}</h2>
+    <section class={`card verdict ${staleSince === undefined ? worst : 'calm'}`} aria-label="Status">
+      <h2>
+        {staleSince === undefined ? (
+          titleOf(status, worst)
+        ) : (
+          <>
+            Last known status, of <Time iso={new Date(staleSince).toISOString()} />
+          </>
+        )}
+      </h2>
       {faults.length > 0 && (
         <ul>
           {faults.map(({ text, alert }) => (
             <li key={text}>
-              <bdi>{text}</bdi> <a href={`${RUNBOOK}#${alert.toLowerCase()}`}>What to do</a>
+              <bdi>{text}</bdi> {alert === DEAD_LETTERS_ALERT && <a href={linkTo('letters')}>Dead letters</a>}{' '}
+              <a href={`${RUNBOOK}#${alert.toLowerCase()}`}>What to do</a>
             </li>
           ))}
         </ul>
@@ -79,6 +108,7 @@ function Verdict({ status, isStale, again }: { status: StreamStatus; isStale: bo
           value={duplicates === undefined ? '–' : inShort(duplicates)}
           hint="events that came again and were dropped, since the consumers that run now started"
         />
+        <Amount name="dead, last hour" value={dead === undefined ? '–' : inShort(dead)} hint="new dead letters" />
       </div>
       {may('operate') && <PauseForm status={status} again={again} />}
     </section>
@@ -97,6 +127,7 @@ function PauseForm({ status, again }: { status: StreamStatus; again: () => void 
   const [isAsked, setAsked] = useState(false)
   const [failed, setFailed] = useState<Error | undefined>()
   const [isActing, setActing] = useState(false)
+  useFocusKept([isAsked, status.paused === undefined])
   const perform = async (work: () => Promise<unknown>): Promise<void> => {
     setFailed(undefined)
     setActing(true)
@@ -133,7 +164,14 @@ function PauseForm({ status, again }: { status: StreamStatus; again: () => void 
             void perform(() => client.value.pause(stream.value, reason))
           }}
         >
-          <Field isWide label="Why pause?" value={reason} placeholder="database maintenance" onInput={setReason} />
+          <Field
+            isWide
+            isFirst
+            label="Why pause?"
+            value={reason}
+            placeholder="database maintenance"
+            onInput={setReason}
+          />
           <button type="submit" class="danger" disabled={isActing || reason === ''}>
             Pause the stream
           </button>
@@ -151,12 +189,7 @@ function PauseForm({ status, again }: { status: StreamStatus; again: () => void 
 }
 
 /** Rates and latency of the last hour, from the log. */
-function LastHour() {
-  const { value, error, again } = useLoad(
-    'history',
-    (signal) => client.value.history(stream.value, HISTORY_MINUTES, signal),
-    HISTORY_EVERY_MS,
-  )
+function LastHour({ loaded: { value, error, again } }: { loaded: Loaded<History> }) {
   // The last minute is not over: its numbers would look like a fall.
   const minutes = value?.minutes.slice(0, -1) ?? []
   const times = minutes.map(({ time }) => Date.parse(time) / 1000)
@@ -173,11 +206,12 @@ function LastHour() {
             {count(sum('in'))} in, {count(sum('processed'))} processed, {count(sum('retried'))} retried,{' '}
             {count(sum('dead'))} dead
             {value.minutes.some(({ estimated }) => estimated) && '; outcomes are estimated from samples'}
-            {!value.complete && '; the oldest minutes are missing'}
+            {!value.complete && '; the oldest minutes are missing'}. This minute is not drawn yet.
           </span>
         )}
       </div>
-      {error !== undefined && <Problem error={error} again={again} />}
+      {error !== undefined && value === undefined && <Problem error={error} again={again} />}
+      {error !== undefined && value !== undefined && <p class="hint">It cannot be read now: {error.message}</p>}
       {value === undefined && error === undefined && <Loading what="Reading the log" />}
       {value !== undefined && value.minutes.length === 0 && (
         <p class="hint">This broker does not search by time, so the last hour cannot be read from the log.</p>
@@ -297,10 +331,10 @@ function Outcomes() {
   )
 }
 
-function Partitions({ status }: { status: StreamStatus }) {
+function Partitions({ status, isStale }: { status: StreamStatus; isStale: boolean }) {
   const most = Math.max(1, ...status.partitions.map(({ lag }) => lag))
   return (
-    <div class="two">
+    <div class={isStale ? 'two stale' : 'two'}>
       <Scrolls label="Partitions">
         <h2>Partitions</h2>
         <table>

@@ -48,7 +48,7 @@ export async function use(given: string): Promise<void> {
 }
 
 /** The key is not accepted, or not any more. */
-export function expire(refusal: string): void {
+function expire(refusal: string): void {
   leave()
   session.value = { kind: 'no key', refusal }
 }
@@ -79,5 +79,18 @@ export const traceLink = (traceId: string): string | undefined =>
 export const sends = (): boolean => access.value?.sends === true
 export const may = (role: Role): boolean => access.value?.roles.includes(role) === true
 export const client = computed(
-  () => new Client({ url: base(), key: key.value, ...(tenants.value.length > 1 && { tenant: tenant.value?.name }) }),
+  () =>
+    new Client({
+      url: base(),
+      key: key.value,
+      fetch: watched,
+      ...(tenants.value.length > 1 && { tenant: tenant.value?.name }),
+    }),
 )
+
+/** Whoever asks: a key that is refused is asked for anew. */
+async function watched(url: string, init: RequestInit): Promise<Response> {
+  const response = await fetch(url, init)
+  if (response.status === 401) expire('The key is not accepted any more.')
+  return response
+}
