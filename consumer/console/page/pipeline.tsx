@@ -312,7 +312,7 @@ function Outcomes() {
   return (
     <section class="card" aria-label="Outcomes">
       <div class="title-line">
-        <h2>Outcomes a second</h2>
+        <h2>Outcomes as they come</h2>
         <span class="hint">
           {counted(sum('processed'), 'event')} processed, <a href={linkTo('letters')}>{count(sum('dead'))} dead</a> in
           the last {counted(seconds.length, 'second')}
@@ -320,7 +320,7 @@ function Outcomes() {
       </div>
       {failed !== undefined && <Problem error={failed} again={again} />}
       <Chart
-        label="Outcomes a second since the page was opened"
+        label="Outcomes a second, since the page was opened"
         times={seconds.map(({ at }) => at)}
         series={[
           { name: 'processed', tone: 'good', values: valuesOf('processed') },
