@@ -31,6 +31,8 @@ describe('an event that is sent through the console', () => {
     expect(new Headers(asked[1]?.[1].headers).get('authorization')).toBe('Bearer kt.c.d')
     await send({ PRODUCER_URL }, 's', event, request(), ask)
     expect(new Headers(asked[2]?.[1].headers).get('authorization')).toBeNull()
+    await send({ PRODUCER_URL }, 's', event, request({}, '?access_token=a%0d%0aX:1'), ask)
+    expect(new Headers(asked[3]?.[1].headers).get('authorization')).toBeNull()
   })
 
   test('is refused as the producer refuses it, with the time to wait', async () => {
@@ -51,10 +53,12 @@ describe('an event that is sent through the console', () => {
     ['ConnectionRefused', 'not stored', /Nothing was stored/],
     ['ECONNRESET', 'unknown', /may be stored/],
   ])('%s: it is said whether it may be stored', async (code, outcome, words) => {
-    const ask = async () => Promise.reject(Object.assign(new Error('away'), { code }))
+    const ask = async () => Promise.reject(Object.assign(new Error('no way to http://producer'), { code }))
     const problem = await problemOf(() => send({ PRODUCER_URL }, 's', {}, request(), ask))
     expect(problem).toMatchObject({ kind: 'producer-unavailable', outcome, retryAfterSeconds: 5 })
     expect(problem.detail).toMatch(words)
+    expect(problem.detail).toContain(code)
+    expect(problem.detail).not.toContain('http://producer')
   })
 
   test('is not known to be stored where the answer cannot be read', async () => {

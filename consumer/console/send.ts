@@ -41,6 +41,9 @@ export const Receipts = Type.Object(
   { title: 'Receipts', description: 'Where it is stored.' },
 )
 
+/** What a header can have. Where keys are asked for, nobody comes here with another one. */
+const KEY_TEXT = /^[\x21-\x7e]+$/
+
 /** Bun's codes of errors before a connection is there. */
 const NOT_CONNECTED: ReadonlySet<string> = new Set([
   'ConnectionRefused',
@@ -75,7 +78,7 @@ export async function send(
       redirect: 'error',
       headers: {
         'content-type': 'application/json',
-        ...(key === undefined ? {} : { authorization: `Bearer ${key}` }),
+        ...(key === undefined || !KEY_TEXT.test(key) ? {} : { authorization: `Bearer ${key}` }),
       },
       body: JSON.stringify(event),
       signal: timeout,
@@ -89,10 +92,13 @@ export async function send(
       contentType: response.ok ? 'application/json' : 'application/problem+json',
     }
   } catch (error) {
-    const outcome = NOT_CONNECTED.has((error as { code?: string }).code ?? '') ? 'not stored' : 'unknown'
+    const { code = '' } = error as { code?: string }
+    // What it says besides has the producer's address.
+    const reason = code === '' ? messageOf(error) : code
+    const outcome = NOT_CONNECTED.has(code) ? 'not stored' : 'unknown'
     throw new ProblemError({
       kind: 'producer-unavailable',
-      detail: `The producer gave no answer${timeout.aborted ? ` within ${ANSWER_TIMEOUT_MS} ms` : `: ${messageOf(error)}`}. ${MEANING[outcome]}`,
+      detail: `The producer gave no answer${timeout.aborted ? ` within ${ANSWER_TIMEOUT_MS} ms` : `: ${reason}`}. ${MEANING[outcome]}`,
       outcome,
       retryAfterSeconds: 5,
     })

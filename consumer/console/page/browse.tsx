@@ -1,3 +1,4 @@
+import { useEffect } from 'preact/hooks'
 import { FORMATS, ROLES_OF_TOPICS } from '../names.ts'
 import type { RecordView } from '../view.ts'
 import { useDraft } from './draft.ts'
@@ -9,6 +10,9 @@ import { RecordDetail } from './record.tsx'
 import { type Column, Rows } from './rows.tsx'
 import { client, stream } from './session.ts'
 import { bytes, count } from './words.ts'
+
+/** In a narrow window, what was opened stands below. */
+const seen = (element: HTMLElement | null): void => element?.scrollIntoView({ block: 'nearest' })
 
 /** The records of a stream's topics, a page at a time. All that is chosen is in the address. */
 
@@ -86,6 +90,14 @@ export function Browse() {
     return (await client.value.browse(stream.value, at, signal)).records.find((record) => placeOf(record) === open)
   })
   const opened = listed ?? elsewhere.value
+  useEffect(() => {
+    if (!open) return
+    const onKey = ({ key }: KeyboardEvent): void => {
+      if (key === 'Escape') change({ open: '' }, 'replace')
+    }
+    addEventListener('keydown', onKey)
+    return () => removeEventListener('keydown', onKey)
+  }, [open])
   return (
     <>
       <h1>Browse</h1>
@@ -112,7 +124,7 @@ export function Browse() {
             onOpen={(record) => change({ open: open === placeOf(record) ? '' : placeOf(record) }, 'replace')}
           />
           {opened !== undefined && (
-            <aside class="card" aria-label="Record">
+            <aside class="card" aria-label="Record" ref={seen}>
               <div class="buttons">
                 {opened.role === 'input' && <a href={linkTo('find', { at: placeOf(opened) })}>Event history</a>}
                 {opened.role !== 'input' && opened.event !== undefined && (

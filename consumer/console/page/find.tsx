@@ -21,12 +21,16 @@ const isMissing = (error: unknown): boolean => error instanceof ApiError && erro
 export function Find() {
   const sought = soughtIn(place.value.parameters)
   const [progress, setProgress] = useState<Progress | undefined>()
+  /** What was typed may be of several kinds: what was said of each. */
+  const [missing, setMissing] = useState<readonly string[]>([])
   const found = useLoad(sought.length === 0 ? undefined : JSON.stringify(sought), async (signal) => {
+    setMissing([])
     for (const [index, one] of sought.entries()) {
       setProgress(undefined)
       try {
         return await client.value.find(stream.value, one, { signal, onProgress: setProgress })
       } catch (error) {
+        if (isMissing(error)) setMissing((before) => [...before, (error as Error).message])
         if (!isMissing(error) || index === sought.length - 1) throw error
       }
     }
@@ -58,9 +62,13 @@ export function Find() {
         error !== undefined &&
         (isMissing(error) ? (
           <Empty title="No such event">
-            <p>{error.message}</p>
+            {missing.map((message) => (
+              <p key={message}>
+                <bdi>{message}</bdi>
+              </p>
+            ))}
             <button type="button" onClick={again}>
-              Refresh
+              Search again
             </button>
           </Empty>
         ) : (

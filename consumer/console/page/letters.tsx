@@ -437,7 +437,7 @@ function Editor({
   /** What is masked is not sent: the changes leave it as it is. */
   const dataOf = (value: unknown): Edit =>
     isMasked ? { patch: changesBetween(jsonOf(before)?.value, value) } : { data: value }
-  const parts = useMemo(() => diffLines(before, text, { timeout: DIFF_TIMEOUT_MS }), [before, text])
+  const parts = useMemo(() => diffLines(`${before}\n`, `${text}\n`, { timeout: DIFF_TIMEOUT_MS }), [before, text])
   const isChanged = text !== before || type !== (letter.event?.type ?? '')
   return (
     <div class="editor">
@@ -610,6 +610,10 @@ function Jobs() {
   )
 }
 
+/** Of a job, as an address has it. */
+const filterOf = (filter: LetterFilter): Record<string, string> =>
+  Object.fromEntries(Object.entries(filter).map(([name, value]) => [name, String(value)]))
+
 function JobCard({ job, again }: { job: Job; again: () => void }) {
   const [failed, setFailed] = useState<Error | undefined>()
   const cancel = async (): Promise<void> => {
@@ -648,8 +652,19 @@ function JobCard({ job, again }: { job: Job; again: () => void }) {
             · ended <Time iso={job.endedAt} /> {job.endedBy !== undefined && `by ${job.endedBy}`}
           </>
         )}
-        {job.detail !== undefined && ` · ${job.detail}`}
+        {job.detail !== undefined && (
+          <>
+            {' '}
+            · <bdi>{job.detail}</bdi>
+          </>
+        )}
       </p>
+      {job.action === 'redrive' && job.acted > 0 && (
+        <p>
+          <a href={linkTo('letters', { ...filterOf(job.filter) })}>Open letters that match now</a>, with those that died
+          again
+        </p>
+      )}
       {failed !== undefined && <Problem error={failed} />}
     </section>
   )

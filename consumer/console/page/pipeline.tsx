@@ -315,7 +315,7 @@ function Outcomes() {
         <h2>Outcomes as they come</h2>
         <span class="hint">
           {counted(sum('processed'), 'event')} processed, <a href={linkTo('letters')}>{count(sum('dead'))} dead</a> in
-          the last {counted(seconds.length, 'second')}
+          the last {counted(seconds.filter(({ counts }) => counts !== undefined).length, 'second')}
         </span>
       </div>
       {failed !== undefined && <Problem error={failed} again={again} />}
