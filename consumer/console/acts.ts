@@ -325,17 +325,22 @@ class StreamActs {
 
   /** Closes the client, which is idle. What a restarted broker has forgotten is ended before. */
   #rest(): void {
-    this.#turn = this.#turn.then(async () => {
-      if (this.#transactor === undefined) return
-      await this.#open().catch((error) => {
+    this.#turn = this.#turn
+      .then(async () => {
+        if (this.#transactor === undefined) return
+        try {
+          await this.#open()
+        } finally {
+          await this.#close()
+        }
+      })
+      .catch((error) => {
         // The next act tries it again.
         this.deps.log.warn(
           { topic: this.#topic, reason: messageOf(error) },
-          'transactions of acts cannot be looked after',
+          'an idle client of acts could not be closed in order',
         )
       })
-      await this.#close()
-    })
   }
 
   async #close(): Promise<void> {
