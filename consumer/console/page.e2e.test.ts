@@ -205,6 +205,14 @@ test('an event is sent from a template, and its outcome is seen', async () => {
   await page.getByRole('link', { name: 'Event history' }).click()
   await shows('Received by the producer')
   await page.getByText(LONG).first().waitFor()
+  await page.goto(`${url}#/send`)
+  for (const times of [1, 2]) {
+    await page.getByLabel('Id', { exact: true }).fill('sent-twice')
+    await page.getByRole('button', { name: 'Send', exact: true }).click()
+    await page.getByRole('region', { name: 'Receipt' }).locator('.state', { hasText: 'processed' }).waitFor()
+    if (times === 2) await shows(/dropped as a duplicate/)
+    else expect(await page.getByText(/dropped as a duplicate/).count()).toBe(0)
+  }
   // What the producer refuses is said as it says it.
   await page.goto(`${url}#/send`)
   await page.getByLabel('Type').fill('x')

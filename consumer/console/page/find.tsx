@@ -167,7 +167,8 @@ function GenerationOf({ of, isOnly }: { of: GenerationView; isOnly: boolean }) {
     <>
       {!isOnly && (
         <h3>
-          {of.generation === 0 ? 'As it came in' : `Redrive ${of.generation}`} <State state={of.state} />
+          {of.generation === 0 ? 'As it came in' : `Redrive ${of.generation}`} <State state={of.state} />{' '}
+          {of.record?.edited === true && <span class="hint">edited, as {of.record.event?.type}</span>}
         </h3>
       )}
       <div class="life">

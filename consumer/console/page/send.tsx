@@ -169,6 +169,8 @@ function Sent({ receipt }: { receipt: Receipt & { source: string } }) {
   const outcome = useLoad(may('read') ? `${id}/${round}` : undefined, (signal) =>
     client.value.outcome(stream.value, id, { wait: WAIT_SECONDS, source }, signal),
   )
+  // An outcome that was there before the event is that of an earlier one.
+  const isDuplicate = outcome.value?.outcome !== undefined && outcome.value.outcome.time < time
   useEffect(() => document.getElementById('sent')?.scrollIntoView({ block: 'nearest' }), [])
   return (
     <section id="sent" class="card" aria-label="Receipt">
@@ -192,6 +194,7 @@ function Sent({ receipt }: { receipt: Receipt & { source: string } }) {
             <dd>
               {outcome.isLoading && <Loading what="Waiting for its outcome" />}
               {!outcome.isLoading && outcome.value !== undefined && <State state={outcome.value.state} />}{' '}
+              {isDuplicate && 'of the event that was sent with this id before: this one is dropped as a duplicate. '}
               {outcome.value?.outcome?.error !== undefined && (
                 <bdi>
                   {outcome.value.outcome.error.reason}: {outcome.value.outcome.error.message}
