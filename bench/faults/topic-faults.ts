@@ -16,6 +16,7 @@ import { type Fault, GROUP, PARTITIONS, type Stage, TOPICS } from './stage.ts'
 /** Topics and committed offsets that others change while the services run. */
 
 const CALL_TIMEOUT_MS = 10_000
+const FENCED_TIMEOUT_MS = 60_000
 
 export const TOPIC_FAULTS: readonly Fault[] = [
   {
@@ -148,8 +149,18 @@ async function deleteUnread(stage: Stage, firstOffsets: number[]): Promise<numbe
 /** Adds partitions to the stream's four topics, and sends an event to each new one. */
 export async function addPartitions(stage: Stage, before: number, count: number): Promise<void> {
   // An administrator may start with any of the topics.
-  for (const topic of stage.random.chance(0.5) ? TOPICS : TOPICS.toReversed())
-    await createPartitions(stage.kafka().address(0), CALL_TIMEOUT_MS, [topic], count)
+  for (const topic of stage.random.chance(0.5) ? TOPICS : TOPICS.toReversed()) {
+    const add = () =>
+      createPartitions(stage.kafka().address(0), CALL_TIMEOUT_MS, [topic], count).then(
+        () => true,
+        (error: Error) => {
+          // A machine that stood still for seconds: the controller has not heard of its brokers meanwhile.
+          if (error.message.includes('fenced')) return false
+          throw error
+        },
+      )
+    await until(add, { timeoutMs: FENCED_TIMEOUT_MS, what: 'a broker for new partitions' })
+  }
   stage.changed({ partitionsAdded: true })
   stage.did('partitions added')
   // Another client may know about them before the producer does.
