@@ -11,3 +11,6 @@ export type LetterState = (typeof LETTER_STATES)[number]
 /** A stream's topics by what they are for. */
 export const ROLES_OF_TOPICS = ['input', 'retry', 'dlq', 'processed'] as const
 export type RoleOfTopic = (typeof ROLES_OF_TOPICS)[number]
+
+/** What a key may consist of, to stand in a header of HTTP. */
+export const KEY_TEXT = /^[\x21-\x7e]+$/

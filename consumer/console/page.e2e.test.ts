@@ -306,16 +306,21 @@ test('records are browsed a page at a time, filtered, and shared by the address'
   await shows('No such records')
 })
 
-test('a letter is edited and redriven, and its life goes on', async () => {
-  await settle('edited', { failures: 'many', workMs: 0, total: LONG })
+/** Of the letter whose row has the text, by way of its group. */
+async function openedEditor(text: string): Promise<void> {
   await opened({ at: '#/letters' })
   await page
     .getByRole('row')
     .filter({ hasText: `${TYPE}@1` })
     .getByRole('link', { name: 'invalid data' })
     .click()
-  await page.getByRole('row').filter({ hasText: 'edited' }).first().click()
+  await page.getByRole('row').filter({ hasText: text }).first().click()
   await page.getByRole('button', { name: 'Edit and redrive…' }).click()
+}
+
+test('a letter is edited and redriven, and its life goes on', async () => {
+  await settle('edited', { failures: 'many', workMs: 0, total: LONG })
+  await openedEditor('edited')
   const data = page.getByLabel('Data, as JSON')
   const before = await data.inputValue()
   await data.fill('{"failures": ')
@@ -340,14 +345,7 @@ test('a letter is edited and redriven, and its life goes on', async () => {
 
 test('a letter with masked data is edited: what is masked stays as it was', async () => {
   await settle('masked', { failures: 'many', workMs: 0, secret: 'nobody reads this' })
-  await opened({ at: '#/letters' })
-  await page
-    .getByRole('row')
-    .filter({ hasText: `${TYPE}@1` })
-    .getByRole('link', { name: 'invalid data' })
-    .click()
-  await page.getByRole('row').filter({ hasText: 'masked' }).first().click()
-  await page.getByRole('button', { name: 'Edit and redrive…' }).click()
+  await openedEditor('masked')
   await shows('Values shown as *** stay as they are.')
   const data = page.getByLabel('Data, as JSON')
   expect(await data.inputValue()).toContain('"secret": "***"')

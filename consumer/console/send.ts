@@ -3,6 +3,7 @@ import { keyOf } from '../../shared/http/credentials.ts'
 import { ProblemError } from '../../shared/http/problem.ts'
 import { messageOf } from '../../shared/service/thrown.ts'
 import { boundedText } from './bounded-text.ts'
+import { KEY_TEXT } from './names.ts'
 import type { Answer } from './route.ts'
 
 /** Sending an event from the page: the producer checks and stores it, as whoever has sent the request. */
@@ -41,9 +42,6 @@ export const Receipts = Type.Object(
   { title: 'Receipts', description: 'Where it is stored.' },
 )
 
-/** What a header can have. Where keys are asked for, nobody comes here with another one. */
-const KEY_TEXT = /^[\x21-\x7e]+$/
-
 /** Bun's codes of errors before a connection is there. */
 const NOT_CONNECTED: ReadonlySet<string> = new Set([
   'ConnectionRefused',
@@ -70,6 +68,7 @@ export async function send(
 ): Promise<Answer> {
   if (PRODUCER_URL === undefined)
     throw new ProblemError({ kind: 'not-found', detail: 'The console does not know the producer: set PRODUCER_URL.' })
+  // Where keys are asked for, nobody comes here with one that is none.
   const key = keyOf(request)
   const timeout = AbortSignal.timeout(ANSWER_TIMEOUT_MS)
   try {

@@ -1,12 +1,12 @@
 import { useEffect } from 'preact/hooks'
 import { FORMATS, ROLES_OF_TOPICS } from '../names.ts'
 import type { RecordView } from '../view.ts'
-import { useDraft } from './draft.ts'
+import { FilterForm } from './filter-form.tsx'
 import { browseFilterIn, hasFailures } from './filters.ts'
 import { useLoad } from './load.ts'
-import { Choice, Empty, Field, Loading, Problem, Time } from './parts.tsx'
+import { Empty, Loading, Problem } from './parts.tsx'
 import { change, linkTo, place } from './place.ts'
-import { RecordDetail } from './record.tsx'
+import { PLACE_COLUMNS, placeOf, RecordDetail } from './record.tsx'
 import { type Column, Rows } from './rows.tsx'
 import { client, stream } from './session.ts'
 import { bytes, count } from './words.ts'
@@ -41,8 +41,7 @@ const OF_FAILURES = [
 ] as const
 
 const COLUMNS: readonly Column<RecordView>[] = [
-  { title: 'time', width: '176px', cell: ({ time }) => <Time iso={time} /> },
-  { title: 'partition/offset', width: '120px', cell: ({ partition, offset }) => `${partition}/${offset}` },
+  ...PLACE_COLUMNS,
   {
     title: 'type',
     width: 'minmax(110px, 1fr)',
@@ -72,8 +71,6 @@ function beginOf(data: RecordView['data'], size: number): string {
       return size === 0 ? '' : bytes(size)
   }
 }
-
-const placeOf = ({ partition, offset }: RecordView): string => `${partition}/${offset}`
 
 export function Browse() {
   const { parameters } = place.value
@@ -168,49 +165,25 @@ export function Browse() {
   )
 }
 
-function Form() {
-  const [draft, set] = useDraft()
-  const topic = draft['topic'] ?? 'input'
-  const submit = (event?: SubmitEvent, more: Record<string, string> = {}): void => {
-    event?.preventDefault()
-    change({ ...draft, ...more, cursor: '', open: '' })
-  }
-  const fields = [...FIELDS, ...(hasFailures(topic) ? OF_FAILURES : [])]
-  return (
-    <form class="card form" onSubmit={submit}>
-      <Choice
-        label="Topic"
-        value={topic}
-        options={ROLES_OF_TOPICS.map((role) => [role, TOPICS[role]] as const)}
-        onChange={(value) => submit(undefined, { topic: value })}
-      />
-      <Choice
-        label="Order"
-        value={draft['order'] ?? 'newest'}
-        options={[
-          ['newest', 'newest first'],
-          ['oldest', 'oldest first'],
-        ]}
-        onChange={(value) => submit(undefined, { order: value })}
-      />
-      {fields.map(([name, label, placeholder]) => (
-        <Field
-          key={name}
-          label={label}
-          value={draft[name] ?? ''}
-          placeholder={placeholder}
-          onInput={(value) => set({ [name]: value })}
-        />
-      ))}
-      <Choice
-        label="Data as"
-        value={draft['format'] ?? 'json'}
-        options={FORMATS.map((one) => [one, one] as const)}
-        onChange={(value) => submit(undefined, { format: value })}
-      />
-      <button type="submit" class="main">
-        Show
-      </button>
-    </form>
-  )
-}
+const ORDERS = [
+  ['newest', 'newest first'],
+  ['oldest', 'oldest first'],
+] as const
+
+const Form = () => (
+  <FilterForm
+    first={[
+      {
+        name: 'topic',
+        label: 'Topic',
+        value: 'input',
+        options: ROLES_OF_TOPICS.map((role) => [role, TOPICS[role]] as const),
+      },
+      { name: 'order', label: 'Order', value: 'newest', options: ORDERS },
+    ]}
+    fields={[...FIELDS, ...(hasFailures(place.value.parameters['topic'] ?? 'input') ? OF_FAILURES : [])]}
+    last={[{ name: 'format', label: 'Data as', value: 'json', options: FORMATS.map((one) => [one, one] as const) }]}
+    button="Show"
+    resets={{ cursor: '', open: '' }}
+  />
+)

@@ -4,15 +4,16 @@ import type { Action, ActRecord, Edit, Job, LetterFilter } from '../acts-log.ts'
 import type { Acted, DryRun } from '../client.ts'
 import { jsonOf, keepsDigits } from '../json.ts'
 import type { LetterGroups } from '../letters.ts'
+import { LETTER_STATES } from '../names.ts'
 import type { RecordView } from '../view.ts'
 import { changesBetween } from './changes.ts'
 import { textOf } from './data.tsx'
-import { useDraft } from './draft.ts'
+import { type ChoiceOf, FilterForm } from './filter-form.tsx'
 import { letterFilterIn } from './filters.ts'
 import { useLoad } from './load.ts'
-import { Choice, Empty, Field, Loading, Problem, Scrolls, State, Time, useFocusKept } from './parts.tsx'
+import { Empty, Field, Loading, Problem, Scrolls, State, Time, useFocusKept } from './parts.tsx'
 import { change, linkTo, place } from './place.ts'
-import { RecordDetail } from './record.tsx'
+import { PLACE_COLUMNS, placeOf, RecordDetail } from './record.tsx'
 import { type Column, Rows } from './rows.tsx'
 import { client, may, stream } from './session.ts'
 import { beginningOf } from './text.ts'
@@ -72,7 +73,7 @@ function Groups() {
   const { value, error, isLoading, again } = groups
   return (
     <>
-      <FilterForm />
+      <FilterForm fields={FIELDS} last={[STATES]} button="Filter" />
       {error !== undefined && <Problem error={error} again={again} />}
       {isLoading && value === undefined && <Loading what="Counting dead letters" />}
       {value !== undefined && error === undefined && (
@@ -209,46 +210,15 @@ const FIELDS = [
   ['to', 'Before', '2026-01-31T13:00:00Z'],
 ] as const
 
-function FilterForm() {
-  const [draft, set] = useDraft()
-  return (
-    <form
-      class="card form"
-      onSubmit={(event) => {
-        event.preventDefault()
-        change(draft)
-      }}
-    >
-      {FIELDS.map(([name, label, placeholder]) => (
-        <Field
-          key={name}
-          label={label}
-          value={draft[name] ?? ''}
-          placeholder={placeholder}
-          onInput={(value) => set({ [name]: value })}
-        />
-      ))}
-      <Choice
-        label="State"
-        value={draft['state'] ?? 'open'}
-        options={[
-          ['open', 'open'],
-          ['redriven', 'redriven'],
-          ['discarded', 'discarded'],
-          ['all', 'all'],
-        ]}
-        onChange={(value) => change({ ...draft, state: value })}
-      />
-      <button type="submit" class="main">
-        Filter
-      </button>
-    </form>
-  )
+const STATES: ChoiceOf = {
+  name: 'state',
+  label: 'State',
+  value: 'open',
+  options: [...LETTER_STATES, 'all'].map((state) => [state, state] as const),
 }
 
 const COLUMNS: readonly Column<RecordView>[] = [
-  { title: 'time', width: '176px', cell: ({ time }) => <Time iso={time} /> },
-  { title: 'partition/offset', width: '120px', cell: ({ partition, offset }) => `${partition}/${offset}` },
+  ...PLACE_COLUMNS,
   { title: 'state', width: '100px', cell: ({ state }) => state && <State state={state} /> },
   { title: 'type', width: 'minmax(110px, 1fr)', cell: ({ event }) => <bdi>{event?.type}</bdi> },
   { title: 'id', width: 'minmax(130px, 1.4fr)', cell: ({ event }) => <bdi>{event?.id}</bdi> },
@@ -269,8 +239,8 @@ function LettersOf({ filter }: { filter: LetterFilter }) {
         label="Dead letters"
         columns={COLUMNS}
         rows={page.value.records}
-        keyOf={({ partition, offset }) => `${partition}/${offset}`}
-        onOpen={({ partition, offset }) => change({ letter: `${partition}/${offset}` })}
+        keyOf={placeOf}
+        onOpen={(letter) => change({ letter: placeOf(letter) })}
       />
     </>
   )

@@ -1,10 +1,10 @@
 import { useEffect, useRef, useState } from 'preact/hooks'
 import { ApiError, type OutcomeFilter } from '../client.ts'
 import type { Outcome } from '../follow.ts'
-import { useDraft } from './draft.ts'
+import { type ChoiceOf, FilterForm } from './filter-form.tsx'
 import { useVisible } from './load.ts'
-import { Choice, Empty, Field, Problem, State, Time } from './parts.tsx'
-import { change, go, linkTo, place } from './place.ts'
+import { Empty, Problem, State, Time } from './parts.tsx'
+import { go, linkTo, place } from './place.ts'
 import { type Column, Rows } from './rows.tsx'
 import { client, stream } from './session.ts'
 import { count, counted, duration, rate } from './words.ts'
@@ -56,6 +56,17 @@ const FIELDS = [
   ['key', 'Key', ''],
   ['reason', 'Reason', 'out of attempts'],
 ] as const
+
+const OUTCOMES: ChoiceOf = {
+  name: 'outcome',
+  label: 'Outcome',
+  value: '',
+  options: [
+    ['', 'any'],
+    ['processed', 'processed'],
+    ['dead', 'dead'],
+  ],
+}
 
 export function Live() {
   const { outcome = '', type = '', id = '', key = '', reason = '' } = place.value.parameters
@@ -167,7 +178,7 @@ export function Live() {
                 : `${count(seen.total)} since this was opened · ${rate(seen.perSecond)}${seen.held > 0 ? ` · ${counted(seen.held, 'row')} to come when the pointer rests` : ''}`}
         </span>
       </div>
-      <Form />
+      <FilterForm first={[OUTCOMES]} fields={FIELDS} button="Filter" />
       {error !== undefined && <Problem error={error} again={again} />}
       {rows.length === 0 && error === undefined ? (
         <Empty title={isPaused ? 'Paused' : 'Waiting for outcomes'}>
@@ -195,41 +206,5 @@ export function Live() {
         </div>
       )}
     </>
-  )
-}
-
-function Form() {
-  const [draft, set] = useDraft()
-  return (
-    <form
-      class="card form"
-      onSubmit={(event) => {
-        event.preventDefault()
-        change(draft)
-      }}
-    >
-      <Choice
-        label="Outcome"
-        value={draft['outcome'] ?? ''}
-        options={[
-          ['', 'any'],
-          ['processed', 'processed'],
-          ['dead', 'dead'],
-        ]}
-        onChange={(value) => change({ ...draft, outcome: value })}
-      />
-      {FIELDS.map(([name, label, placeholder]) => (
-        <Field
-          key={name}
-          label={label}
-          value={draft[name] ?? ''}
-          placeholder={placeholder}
-          onInput={(value) => set({ [name]: value })}
-        />
-      ))}
-      <button type="submit" class="main">
-        Filter
-      </button>
-    </form>
   )
 }

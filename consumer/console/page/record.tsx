@@ -3,8 +3,19 @@ import type { RecordView } from '../view.ts'
 import { Data } from './data.tsx'
 import { Copy, Time } from './parts.tsx'
 import { linkTo } from './place.ts'
+import type { Column } from './rows.tsx'
 import { traceLink } from './session.ts'
 import { bytes } from './words.ts'
+
+/** As addresses of the page name a record. */
+export const placeOf = ({ partition, offset }: Pick<RecordView, 'partition' | 'offset'>): string =>
+  `${partition}/${offset}`
+
+/** The first columns of a list of records. */
+export const PLACE_COLUMNS: readonly Column<RecordView>[] = [
+  { title: 'time', width: '176px', cell: ({ time }) => <Time iso={time} /> },
+  { title: 'partition/offset', width: '120px', cell: placeOf },
+]
 
 /** A record in full. */
 export function RecordDetail({ record }: { record: RecordView }) {

@@ -1,6 +1,7 @@
 import { computed, signal } from '@preact/signals'
 import type { Role } from '../../../shared/http/tenants.ts'
 import { ApiError, Client } from '../client.ts'
+import { KEY_TEXT } from '../names.ts'
 import type { Access } from '../stream-routes.ts'
 import { place } from './place.ts'
 
@@ -34,9 +35,6 @@ export async function open(asked = key.value): Promise<void> {
     else session.value = { kind: 'failed', error: error as Error }
   }
 }
-
-/** Characters of an HTTP header; keys have no others. */
-const KEY_TEXT = /^[\x21-\x7e]+$/
 
 export async function use(given: string): Promise<void> {
   if (KEY_TEXT.test(given)) await open(given)
