@@ -212,7 +212,7 @@ test('every event of a range has the verdict that its outcomes, .retry and the c
         }
       },
     ),
-    { numRuns: 250 },
+    { numRuns: 100 },
   )
 })
 

@@ -34,7 +34,7 @@ test('a window knows exactly the last texts that were added, and how each was la
         expect(window.size).toBe(model.length)
       },
     ),
-    { numRuns: 300 },
+    { numRuns: 100 },
   )
 })
 

@@ -246,8 +246,8 @@ function sideBySide(suite: SuiteName, files: readonly string[]): { title: string
   ].filter((part) => part.files.length > 0)
 }
 
-/** Of unit tests, which in part wait for timers: two processes for each core. */
-const unitProcesses = 2 * availableParallelism()
+/** Of unit tests, which in part wait for timers: three processes for each core. */
+const unitProcesses = 3 * availableParallelism()
 
 const scan = (pattern: string): string[] => [...new Bun.Glob(pattern).scanSync(root)].sort()
 

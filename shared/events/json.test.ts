@@ -38,7 +38,7 @@ describe('the JSON scanner', () => {
         const spaced = JSON.stringify(JSON.parse(text), null, indent)
         expect(outline(spaced).ok).toBe(true)
       }),
-      { numRuns: 500 },
+      { numRuns: 200 },
     )
   })
 
@@ -51,7 +51,7 @@ describe('the JSON scanner', () => {
         const found = result.outline.members.map((m) => [m.name, JSON.parse(bytes.toString('utf8', m.start, m.end))])
         expect(found).toEqual(Object.entries(JSON.parse(bytes.toString()) as object))
       }),
-      { numRuns: 300 },
+      { numRuns: 100 },
     )
   })
 
@@ -96,7 +96,7 @@ describe('the JSON scanner', () => {
         if (!ours.ok) refused++
         expect(ours.ok).toBe(isJson(text))
       }),
-      { numRuns: 500 },
+      { numRuns: 200 },
     )
     expect(refused).toBeGreaterThan(100)
   })

@@ -78,7 +78,7 @@ describe('an event as a Kafka record', () => {
           extensions: { ...event.extensions },
         })
       }),
-      { numRuns: 300 },
+      { numRuns: 100 },
     )
   })
 
@@ -219,7 +219,7 @@ describe('a Kafka record as an event', () => {
         const result = read({ names: list.map(([name]) => name), values }, value === null ? null : Buffer.from(value))
         expect(typeof result.ok).toBe('boolean')
       }),
-      { numRuns: 500 },
+      { numRuns: 150 },
     )
   })
 })

@@ -370,7 +370,7 @@ describe('outgoing records', () => {
         for (const [index, one] of list.entries()) packer.add(one, (sequence + index) | 0)
         expect(unpacked(packer)).toEqual(list.map((one, index) => expected(one, (sequence + index) | 0)))
       }),
-      { numRuns: 250 },
+      { numRuns: 100 },
     )
   })
 })
@@ -885,7 +885,7 @@ describe('incoming records', () => {
   test('come out as they were written, whatever they are', () => {
     fc.assert(
       fc.property(fc.array(records), (list) => expectRead(...list)),
-      { numRuns: 250 },
+      { numRuns: 100 },
     )
   })
 

@@ -67,7 +67,7 @@ const happening: fc.Arbitrary<Happening> = fc.oneof(
   },
 )
 
-const DEFAULT_RUNS = 15
+const DEFAULT_RUNS = 10
 const DEFAULT_SEED = 1
 const TIMEOUT_MS = 600_000
 
