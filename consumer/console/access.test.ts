@@ -399,7 +399,7 @@ describe('beside the routes', () => {
   test('acts are by the id of the key, and by "anyone" with AUTH=off', async () => {
     const by = async (response: Response) => ((await response.json()) as { by: string }).by
     expect(await by(await ask('pauseStream', { key: 'worker' }))).toBe('worker')
-    const open = appWith(authoriseNobody([]).authorise)
+    const open = appWith(authoriseNobody())
     expect(await by(await ask('pauseStream', {}, open))).toBe('anyone')
     expect(await answerOf(await ask('pauseStream', { tenant: 'acme' }, open))).toBe(NO_TENANT)
   })

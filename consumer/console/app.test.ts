@@ -45,7 +45,7 @@ function console({ isAuthOn = false, kafkaFault = undefined as string | undefine
   const pause: Route = { ...act, path: '/v1/streams/{stream}/pause', name: 'pauseStream' }
   const app = createApp({
     routes: [route, act, pause],
-    authorise: authoriseNobody([]).authorise,
+    authorise: authoriseNobody(),
     isAuthOn,
     page: { answer: async () => undefined },
     metrics: createMetrics([route.name]),

@@ -23,8 +23,11 @@ test.each([
     ],
   ],
   [
-    { AUTH: 'off', NODE_ENV: 'development', TENANTS_FILE: 'x.json' },
-    ['TENANTS_FILE is set, and AUTH=off does not read it: remove one.'],
+    { AUTH: 'off', NODE_ENV: 'development', TENANTS_FILE: 'x.json', STREAMS: 'late' },
+    [
+      'STREAMS and TENANTS_FILE are both set, and both name streams: remove one.',
+      "TENANTS_FILE=x.json cannot be read: ENOENT: no such file or directory, open 'x.json'",
+    ],
   ],
   [
     { KAFKA_SSL_KEY_FILE: 'key.pem', AUTH: 'off', NODE_ENV: 'development' },

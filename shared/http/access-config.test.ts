@@ -28,4 +28,11 @@ describe('access', () => {
       ['default', 'events', 'orders', 'late'],
     ])
   })
+
+  test('with AUTH=off and a tenants file is open to all, with what the file says of the tenant', () => {
+    const file = tenantsOf({ tenants: { default: { streams: ['hooks'], keys: [] } } })
+    const access = accessOf({ AUTH: 'off' }, file)
+    expect(access.authorise(new Request('http://x/'), { ...WANTED, stream: 'hooks' }).ok).toBe(true)
+    expect(access.tenants).toEqual(file.list)
+  })
 })

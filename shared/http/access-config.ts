@@ -1,6 +1,7 @@
 import { type Static, type TObject, Type } from '@sinclair/typebox'
+import { DEFAULT_TENANT } from '../events/topics.ts'
 import { ConfigError, choice, type commonVariables, loadConfig } from '../service/config.ts'
-import { type Authorise, authoriseByKey, authoriseNobody } from './authorise.ts'
+import { type Authorise, authoriseByKey, authoriseNobody, onlyTenant } from './authorise.ts'
 import { loadTenants, type Tenant, type Tenants } from './tenants.ts'
 
 /** Variables about who may use a service. */
@@ -11,12 +12,15 @@ export const authVariables = {
       'on: requests need a key from TENANTS_FILE. off: every request is of the tenant "default"; only with NODE_ENV=development.',
   }),
   TENANTS_FILE: Type.Optional(
-    Type.String({ description: 'With AUTH=on: the JSON file of tenants, their streams, quotas and hashed keys.' }),
+    Type.String({
+      description:
+        'The JSON file of tenants, their streams, quotas, hashed keys and sources of webhooks. With AUTH=off it is not needed, and has the tenant "default" alone.',
+    }),
   ),
   STREAMS: Type.Optional(
     Type.String({
       pattern: '^[a-z0-9][a-z0-9-]{0,62}(,[a-z0-9][a-z0-9-]{0,62})*$',
-      description: 'With AUTH=off: streams besides "events", separated by commas.',
+      description: 'With AUTH=off and without TENANTS_FILE: streams besides "events", separated by commas.',
     }),
   ),
 }
@@ -35,18 +39,18 @@ export function authFaults(config: AuthVariables): string[] {
   )
   fault(config.AUTH === 'on' && config.TENANTS_FILE === undefined, 'TENANTS_FILE is not set, and AUTH is on.')
   fault(
-    config.AUTH === 'off' && config.TENANTS_FILE !== undefined,
-    'TENANTS_FILE is set, and AUTH=off does not read it: remove one.',
-  )
-  fault(
     config.AUTH === 'on' && config.STREAMS !== undefined,
     'STREAMS is for AUTH=off; with AUTH=on the streams stand in TENANTS_FILE.',
+  )
+  fault(
+    config.AUTH === 'off' && config.TENANTS_FILE !== undefined && config.STREAMS !== undefined,
+    'STREAMS and TENANTS_FILE are both set, and both name streams: remove one.',
   )
   return faults
 }
 
 /**
- * A service's configuration, and with AUTH=on the tenants of its file.
+ * A service's configuration, and the tenants of its file.
  * @param cross finds faults of several variables together
  * @throws ConfigError naming every fault of both
  */
@@ -59,9 +63,14 @@ export function loadWithTenants<S extends TObject>(
   const config = loadConfig(schema, env, (given) => {
     const faults = cross(given)
     const { AUTH, TENANTS_FILE } = given as AuthVariables
-    if (AUTH === 'off' || TENANTS_FILE === undefined) return faults
+    if (TENANTS_FILE === undefined) return faults
     try {
       tenants = loadTenants(TENANTS_FILE)
+      const names = tenants.list.map(({ name }) => name)
+      if (AUTH === 'off' && (names.length !== 1 || names[0] !== DEFAULT_TENANT))
+        faults.push(
+          `TENANTS_FILE=${TENANTS_FILE}: AUTH is off, and all requests are of the tenant "${DEFAULT_TENANT}": declare that one, and no other.`,
+        )
     } catch (error) {
       if (!(error instanceof ConfigError)) throw error
       faults.push(...error.faults)
@@ -72,15 +81,17 @@ export function loadWithTenants<S extends TObject>(
 }
 
 /**
- * Who may do what: keys of the tenants file, or, with AUTH=off, all.
+ * Who may do what: keys of the tenants file, or, with AUTH=off, everybody.
  * @throws Error where AUTH=on has no tenants, instead of letting everybody in
  */
 export function accessOf(
   { AUTH, STREAMS }: Pick<AuthVariables, 'AUTH' | 'STREAMS'>,
   declared: Tenants | undefined,
 ): { authorise: Authorise; tenants: readonly Tenant[] } {
-  if (declared !== undefined) return { authorise: authoriseByKey(declared), tenants: declared.list }
-  if (AUTH !== 'off') throw new Error('AUTH is on, and no tenants were read')
-  const { authorise, tenant } = authoriseNobody(STREAMS?.split(',') ?? [])
-  return { authorise, tenants: [tenant] }
+  if (AUTH === 'off') {
+    const tenant = declared?.list[0] ?? onlyTenant(STREAMS?.split(','))
+    return { authorise: authoriseNobody(tenant), tenants: [tenant] }
+  }
+  if (declared === undefined) throw new Error('AUTH is on, and no tenants were read')
+  return { authorise: authoriseByKey(declared), tenants: declared.list }
 }

@@ -42,16 +42,19 @@ export const authoriseByKey =
     return found.ok ? decide(found.credential, tenants.list, wanted) : found
   }
 
+/** With AUTH=off, and without a tenants file: the one tenant. */
+export const onlyTenant = (streams: readonly string[] = []): Tenant => ({
+  name: DEFAULT_TENANT,
+  enabled: true,
+  streams: new Set([DEFAULT_STREAM, ...streams]),
+  redact: new Map(),
+  sources: new Map(),
+})
+
 /** With AUTH=off: every request may do everything with the streams of one tenant. */
-export function authoriseNobody(streams: readonly string[]): { authorise: Authorise; tenant: Tenant } {
-  const tenant: Tenant = {
-    name: DEFAULT_TENANT,
-    enabled: true,
-    streams: new Set([DEFAULT_STREAM, ...streams]),
-    redact: new Map(),
-  }
+export function authoriseNobody(tenant = onlyTenant()): Authorise {
   const everybody = { keyId: undefined, tenant: undefined, streams: undefined, roles: new Set(ROLES) }
-  return { tenant, authorise: (_request, wanted) => decide(everybody, [tenant], wanted) }
+  return (_request, wanted) => decide(everybody, [tenant], wanted)
 }
 
 type Sender = Omit<Credential, 'keyId'> & { keyId: string | undefined }

@@ -30,11 +30,13 @@ export const PROBLEMS = {
   'invalid-edit': { status: 422, title: 'Invalid edit' },
   'over-quota': { status: 429, title: 'Quota exceeded' },
   'headers-too-large': { status: 431, title: 'Header fields too large' },
+  'webhook-over-quota': { status: 503, title: 'Quota exceeded' },
   internal: { status: 500, title: 'Internal error' },
   overloaded: { status: 503, title: 'Overloaded' },
   draining: { status: 503, title: 'Shutting down' },
   'kafka-unavailable': { status: 503, title: 'Kafka unavailable' },
   'producer-unavailable': { status: 503, title: 'Producer unavailable' },
+  unverifiable: { status: 503, title: 'Cannot be verified now' },
   undelivered: { status: 503, title: 'Not acknowledged by Kafka' },
 } as const satisfies Record<string, { status: number; title: string }>
 

@@ -2,15 +2,17 @@ import { createHash, timingSafeEqual } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { type Static, type TProperties, Type } from '@sinclair/typebox'
 import { TypeCompiler } from '@sinclair/typebox/compiler'
-import { isPointer } from '../events/json-pointer.ts'
+import { outlineJson } from '../events/json.ts'
+import { isPointer, pointerTo } from '../events/json-pointer.ts'
 import { NAME_PATTERN } from '../events/topics.ts'
 import { ConfigError } from '../service/config.ts'
+import { NAME_RULE, schemaFaults } from '../service/schema-faults.ts'
 
 /** Tenants, their streams, quotas and API keys, and operators' keys: one JSON file, read at the start. */
 
 const closed = <T extends TProperties>(properties: T) => Type.Object(properties, { additionalProperties: false })
 
-const Name = Type.String({ pattern: NAME_PATTERN })
+const Name = Type.String({ pattern: NAME_PATTERN, description: `a name: ${NAME_RULE}` })
 
 /** What a key may do. No role includes another. */
 export const ROLES = ['send', 'read', 'operate'] as const
@@ -19,15 +21,22 @@ export type Role = (typeof ROLES)[number]
 /** Not a union of literals, whose faults do not name what is allowed. */
 const rolesAmong = <R extends Role>(...roles: readonly R[]) =>
   Type.Optional(
-    Type.Array(Type.Unsafe<R>(Type.String({ pattern: `^(${roles.join('|')})$` })), { minItems: 1, uniqueItems: true }),
+    Type.Array(
+      Type.Unsafe<R>(Type.String({ pattern: `^(${roles.join('|')})$`, description: `one of ${roles.join(', ')}` })),
+      { minItems: 1, uniqueItems: true },
+    ),
   )
 
 const key = {
   /** Unique in the file; part of the key, and its name in logs. */
   id: Name,
   /** SHA-256 of the whole key, hex. A key has 256 random bits, so a slow hash is not needed. */
-  sha256: Type.String({ pattern: '^[0-9a-f]{64}$' }),
+  sha256: Type.String({ pattern: '^[0-9a-f]{64}$', description: 'a SHA-256: 64 lower-case hexadecimal digits' }),
 }
+
+/** A source of webhooks. Its kind, in the producer, says what else it has. */
+const SourceDeclaration = Type.Object({ kind: Type.String({ minLength: 1 }), stream: Name })
+export type SourceDeclaration = Static<typeof SourceDeclaration> & Readonly<Record<string, unknown>>
 
 const TenantsFile = closed({
   tenants: Type.Record(
@@ -56,6 +65,8 @@ const TenantsFile = closed({
       ),
       /** By stream: RFC 6901 pointers into the data of its events, to what the console does not show. "" is all of it. */
       redact: Type.Optional(Type.Record(Type.String(), Type.Array(Type.String()))),
+      /** By name, which is unique in the file: webhooks go to /v1/sources/NAME, without a key. */
+      sources: Type.Optional(Type.Record(Name, SourceDeclaration, { additionalProperties: false })),
     }),
     { additionalProperties: false },
   ),
@@ -84,6 +95,7 @@ export interface Tenant {
   quota?: Quota
   /** By stream: pointers (RFC 6901) into the data of its events, to what the console does not show. */
   redact: ReadonlyMap<string, readonly string[]>
+  sources: ReadonlyMap<string, SourceDeclaration>
 }
 
 /** A key that was recognised. */
@@ -115,27 +127,62 @@ const NO_DIGEST = Buffer.alloc(32)
 
 /** @throws ConfigError naming every fault of the file */
 export function loadTenants(path: string): Tenants {
-  let parsed: unknown
+  let bytes: Buffer
   try {
-    parsed = JSON.parse(readFileSync(path, 'utf8'))
+    bytes = readFileSync(path)
   } catch (error) {
     throw new ConfigError([`TENANTS_FILE=${path} cannot be read: ${(error as Error).message}`])
   }
+  const fault = jsonFault(bytes)
+  if (fault !== undefined) throw new ConfigError([`TENANTS_FILE=${path} ${fault}`])
+  const parsed: unknown = JSON.parse(bytes.toString('utf8'))
   const faults = tenantsFaults(parsed)
   if (faults.length > 0) throw new ConfigError(faults.map((fault) => `TENANTS_FILE=${path}: ${fault}`))
   return tenantsOf(parsed as TenantsFile)
 }
 
+const ANY_JSON = {
+  maxDepth: 64,
+  maxElements: Number.POSITIVE_INFINITY,
+  maxMembers: Number.POSITIVE_INFINITY,
+  maxObjectMembers: Number.POSITIVE_INFINITY,
+}
+
+/** Why a file is no JSON, or where an object has a member twice, of which JSON.parse would take the last. */
+function jsonFault(bytes: Buffer, path = ''): string | undefined {
+  const result = outlineJson(bytes, ANY_JSON)
+  if (!result.ok) {
+    const { detail } = result.fault
+    if (path !== '') return `has a member twice, at ${path}`
+    const at = Number(/byte (\d+)/.exec(detail)?.[1] ?? 0)
+    const lines = bytes.toString('utf8', 0, at).split('\n')
+    return `is no JSON: ${detail.replace(/ \(byte \d+\)/, '')}, in line ${lines.length}, column ${(lines.at(-1)?.length ?? 0) + 1}`
+  }
+  const { outline } = result
+  if (outline.root === 'scalar') return undefined
+  for (const [index, span] of (outline.root === 'object' ? outline.members : outline.elements).entries()) {
+    if (span.kind !== 'object' && span.kind !== 'array') continue
+    const step = 'name' in span ? span.name : String(index)
+    const fault = jsonFault(bytes.subarray(span.start, span.end), path + pointerTo(step))
+    if (fault !== undefined) return fault
+  }
+  return undefined
+}
+
 /** Every fault of a tenants file. */
 export function tenantsFaults(file: unknown): string[] {
-  if (!check.Check(file)) return [...check.Errors(file)].map((error) => `${error.path || '/'} ${error.message}`)
+  if (!check.Check(file)) return schemaFaults(check.Errors(file))
   const faults: string[] = []
-  const owners = new Map<string, string>()
-  const own = (id: string, name: string): void => {
-    const owner = owners.get(id)
-    if (owner !== undefined) faults.push(`the key id ${id} is given twice, by ${owner} and ${name}`)
-    owners.set(id, name)
+  const ownership = (what: string) => {
+    const owners = new Map<string, string>()
+    return (id: string, name: string): void => {
+      const owner = owners.get(id)
+      if (owner !== undefined) faults.push(`the ${what} ${id} is given twice, by ${owner} and ${name}`)
+      owners.set(id, name)
+    }
   }
+  const own = ownership('key id')
+  const ownSource = ownership('source')
   for (const [name, tenant] of Object.entries(file.tenants)) {
     for (const { id, streams } of tenant.keys) {
       own(id, name)
@@ -151,6 +198,12 @@ export function tenantsFaults(file: unknown): string[] {
           faults.push(`redact of ${name} has ${JSON.stringify(pointer)} for ${stream}, which is no JSON pointer`)
     }
   }
+  for (const [name, tenant] of Object.entries(file.tenants))
+    for (const [source, { stream }] of Object.entries(tenant.sources ?? {})) {
+      ownSource(source, name)
+      if (!tenant.streams.includes(stream))
+        faults.push(`the source ${source} names the stream ${stream}, which ${name} does not have`)
+    }
   for (const { id } of file.operators ?? []) own(id, 'the operators')
   return faults
 }
@@ -164,8 +217,16 @@ export function tenantsOf(file: TenantsFile): Tenants {
   const add = (sha256: string, credential: Credential): void => {
     keys.set(credential.keyId, { hash: Buffer.from(sha256, 'hex'), credential })
   }
-  for (const [name, { enabled = true, streams, quota, keys: declared, redact = {} }] of Object.entries(file.tenants)) {
-    const tenant: Tenant = { name, enabled, streams: new Set(streams), redact: new Map(Object.entries(redact)) }
+  for (const [name, { enabled = true, streams, quota, keys: declared, redact = {}, sources = {} }] of Object.entries(
+    file.tenants,
+  )) {
+    const tenant: Tenant = {
+      name,
+      enabled,
+      streams: new Set(streams),
+      redact: new Map(Object.entries(redact)),
+      sources: new Map(Object.entries(sources)),
+    }
     if (quota !== undefined) {
       tenant.quota = { events: rate(quota.eventsPerSecond, quota.burstEvents) }
       if (quota.bytesPerSecond !== undefined) tenant.quota.bytes = rate(quota.bytesPerSecond, quota.burstBytes)

@@ -173,8 +173,13 @@ export function loadConfigOrExit<C>(load: (env: Readonly<Record<string, string |
   try {
     return load(process.env)
   } catch (error) {
-    if (!(error instanceof ConfigError)) throw error
-    process.stderr.write(`${error.message}\nAll variables: docs/configuration.md\n`)
-    process.exit(EXIT_BAD_CONFIG)
+    return exitWith(error)
   }
+}
+
+/** Ends the process with {@link EXIT_BAD_CONFIG} after printing a {@link ConfigError}; throws everything else. */
+export function exitWith(error: unknown): never {
+  if (!(error instanceof ConfigError)) throw error
+  process.stderr.write(`${error.message}\nAll variables: docs/configuration.md\n`)
+  process.exit(EXIT_BAD_CONFIG)
 }
