@@ -1,4 +1,5 @@
 import { type Static, Type } from '@sinclair/typebox'
+import { FORM } from '../../shared/events/headers.ts'
 import { ProblemError } from '../../shared/http/problem.ts'
 import { oneOf } from '../../shared/service/one-of.ts'
 import { browse, ORDERS, Page } from './browse.ts'
@@ -355,7 +356,8 @@ export function eventRoutes(deps: RouteDeps): Route[] {
           pointer: one.slice(0, one.indexOf('=')),
           value: one.slice(one.indexOf('=') + 1),
         }))
-        if (pointers.length > 0 && stream.redact.length > 0)
+        const seeksForm = header.some((one) => one.slice(0, one.indexOf(':')) === FORM)
+        if ((pointers.length > 0 || seeksForm) && stream.redact.length > 0)
           throw new ProblemError({
             kind: 'forbidden',
             detail: 'Parts of this stream’s data are masked, so it cannot be searched by its data.',

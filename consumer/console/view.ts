@@ -1,5 +1,5 @@
 import { type Static, Type } from '@sinclair/typebox'
-import { CONTEXT, EDITED, ERROR, headerText, NOT_BEFORE, REDRIVEN_FROM } from '../../shared/events/headers.ts'
+import { CONTEXT, EDITED, ERROR, FORM, headerText, NOT_BEFORE, REDRIVEN_FROM } from '../../shared/events/headers.ts'
 import { generationOf } from '../../shared/events/identity.ts'
 import type { IncomingRecord } from '../../shared/events/record.ts'
 import { parseTopic } from '../../shared/events/topics.ts'
@@ -168,7 +168,10 @@ export function viewOf(record: IncomingRecord, showing: Showing): RecordView {
     ...(redrivenFrom === undefined ? {} : { redrivenFrom }),
     ...(headers.names.includes(EDITED) ? { edited: true } : {}),
     ...(handler === undefined ? {} : { handler }),
-    headers: headers.names.map((name, index) => headerView(name, headers.values[index] ?? null)),
+    headers: headers.names.map((name, index) =>
+      // The form that the data was made of has what is masked there.
+      headerView(name, name === FORM && showing.redact.length > 0 ? MASK : (headers.values[index] ?? null)),
+    ),
     ...(shown === undefined ? {} : { data: shown.data }),
     bytes: value?.length ?? 0,
     ...(shown?.truncated === true ? { truncated: true } : {}),

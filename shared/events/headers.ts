@@ -32,6 +32,10 @@ export const GENERATION = 'kt-generation'
 export const REDRIVEN_FROM = 'kt-redriven-from'
 /** On redrives that were changed: `1`. */
 export const EDITED = 'kt-edited'
+/** On events of webhooks, not on their results: the source's name. */
+export const SOURCE = 'kt-source'
+/** On events of form-encoded webhooks, not on their results: the form as it came. */
+export const FORM = 'kt-form'
 /** On results, retries and dead letters: the transaction that wrote them, `TRANSACTIONAL-ID:CLIENT-NUMBER`. */
 export const TRANSACTION = 'kt-transaction'
 

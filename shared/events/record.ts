@@ -5,12 +5,14 @@ import {
   ATTRIBUTE_PREFIX,
   CONTENT_TYPE,
   CONTEXT,
+  FORM,
   GENERATION,
   type HeaderValue,
   headerText,
   NO_HEADERS,
   RECEIVED_AT,
   type RecordHeaders,
+  SOURCE,
   TENANT,
   TRACEPARENT,
   TRACESTATE,
@@ -90,6 +92,10 @@ export interface RecordContext {
   generation?: number
   /** Of the result of an event that had failed attempts: these, as JSON. */
   attempts?: string | undefined
+  /** Of a webhook: its source's name. */
+  source?: string | undefined
+  /** Of a form-encoded webhook: the form as it came. */
+  form?: string | undefined
 }
 
 /** Record headers while they are gathered. */
@@ -135,6 +141,8 @@ export function toRecord(event: Event, at: RecordContext): OutgoingRecord {
   add(headers, CONTEXT, at.context)
   addGeneration(headers, at.generation)
   add(headers, ATTEMPTS, at.attempts)
+  add(headers, SOURCE, at.source)
+  add(headers, FORM, at.form)
   const record: OutgoingRecord = { topic: at.topic, key: recordKey(event), value: event.data, headers }
   if (at.partition !== undefined) record.partition = at.partition
   return record
@@ -149,21 +157,29 @@ export function withoutValue(record: IncomingRecord, event: Event | undefined): 
 }
 
 /** Adds those of a record's headers that are not of its event. */
-function withOthers({ names, values }: HeaderLists, headers: RecordHeaders): HeaderLists {
+function withOthers({ names, values }: HeaderLists, headers: RecordHeaders, except?: string): HeaderLists {
   for (const [index, name] of headers.names.entries()) {
-    if (name === CONTENT_TYPE || name.startsWith(ATTRIBUTE_PREFIX)) continue
+    if (name === CONTENT_TYPE || name === except || name.startsWith(ATTRIBUTE_PREFIX)) continue
     names.push(name)
     values.push(headers.values[index] ?? null)
   }
   return { names, values }
 }
 
-/** A record with another event in binary mode, and its other headers. */
+/** A record with another event in binary mode, and its other headers, except the form that the event was made of. */
 export function withAttributes(record: IncomingRecord, event: Event): IncomingRecord {
   const { topic, partition, offset, timestampMs, key } = record
   const headers = attributeHeaders(event)
   add(headers, CONTENT_TYPE, event.datacontenttype)
-  return { topic, partition, offset, timestampMs, key, value: event.data, headers: withOthers(headers, record.headers) }
+  return {
+    topic,
+    partition,
+    offset,
+    timestampMs,
+    key,
+    value: event.data,
+    headers: withOthers(headers, record.headers, FORM),
+  }
 }
 
 /** A record with only the required attributes of its event, and its generation; empty if it is not an event. */
