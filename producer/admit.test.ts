@@ -4,7 +4,7 @@ import { NO_HEADERS } from '../shared/events/headers.ts'
 import type { RecordProducer } from '../shared/kafka/types.ts'
 import { FakeKafka } from '../shared/testing/fake-kafka.ts'
 import { simulateTime } from '../shared/testing/simulated-time.ts'
-import { Gate, holding, Meter, queueShare, type Stay } from './admit.ts'
+import { anybodysOf, Gate, holding, Meter, queueShare, type Stay } from './admit.ts'
 
 describe('the gate', () => {
   /** Lets a request in, or returns why not. */
@@ -17,6 +17,21 @@ describe('the gate', () => {
     if (typeof stay === 'string') throw new Error(stay)
     return stay
   }
+
+  test('what may be anybody’s has half of the room at most, by source, even with one tenant; verified, it is the tenant’s', () => {
+    const gate = new Gate({ maxRequests: 8, maxBytes: 8_000 })
+    const one = anybodysOf('one')
+    const stays = Array.from({ length: 4 }, () => must(gate, one, 1_000))
+    expect(enter(gate, one)).toContain('MAX_IN_FLIGHT_REQUESTS=8')
+    expect(typeof enter(gate, anybodysOf('two'), 1_000)).toBe('object')
+    expect(typeof enter(gate, 'a', 1_000)).toBe('object')
+    for (const stay of stays) gate.verified(stay, 'a')
+    expect(gate.level).toEqual({ requests: 6, bytes: 6_000 })
+    expect(typeof enter(gate, one)).toBe('object')
+    for (const stay of stays) gate.leave(stay)
+    expect(gate.level).toEqual({ requests: 3, bytes: 2_001 })
+    expect(gate.setAside(4_000_000, 4_000_000, one)).toBe(16 * 1024)
+  })
 
   test('never holds more than its limits, whoever comes, and is empty when all have left', () => {
     fc.assert(
@@ -73,15 +88,15 @@ describe('the gate', () => {
 
   test('what is announced is believed while half of the room is free', () => {
     const gate = new Gate({ maxRequests: 10, maxBytes: 1_000_000 })
-    expect(gate.setAside(100, 300_000)).toBe(100)
-    expect(gate.setAside(undefined, 100)).toBe(100)
-    expect(gate.setAside(undefined, 300_000)).toBe(65_536)
-    expect(gate.setAside(300_000, 300_000)).toBe(300_000)
-    expect(gate.setAside(2_000_000, 300_000)).toBe(300_000)
-    expect(gate.setAside(Number.NaN, 300_000)).toBe(65_536)
+    expect(gate.setAside(100, 300_000, 'acme')).toBe(100)
+    expect(gate.setAside(undefined, 100, 'acme')).toBe(100)
+    expect(gate.setAside(undefined, 300_000, 'acme')).toBe(65_536)
+    expect(gate.setAside(300_000, 300_000, 'acme')).toBe(300_000)
+    expect(gate.setAside(2_000_000, 300_000, 'acme')).toBe(300_000)
+    expect(gate.setAside(Number.NaN, 300_000, 'acme')).toBe(65_536)
     must(gate, 'a', 300_000)
-    expect(gate.setAside(200_000, 300_000)).toBe(200_000)
-    expect(gate.setAside(200_001, 300_000)).toBe(65_536)
+    expect(gate.setAside(200_000, 300_000, 'acme')).toBe(200_000)
+    expect(gate.setAside(200_001, 300_000, 'acme')).toBe(65_536)
   })
 
   test('a single tenant may have all of it', () => {

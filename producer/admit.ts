@@ -23,18 +23,28 @@ const LEAST_ADMITTED = 64
 /** Set aside for a body before any of it has arrived: what one read returns. */
 const PIECE_BYTES = 64 * 1024
 
-/** What is in the service now, of a tenant or of all. */
+/** What is in the service now, of a tenant, of a source's webhooks that are not verified, or of all. */
 interface Holding {
   requests: number
   streams: number
   bytes: number
+  /** Whether it has to leave as much for others as it takes. */
+  shared: boolean
 }
 
-const nothing = (): Holding => ({ requests: 0, streams: 0, bytes: 0 })
+const nothing = (shared = false): Holding => ({ requests: 0, streams: 0, bytes: 0, shared })
+
+/** Under which a source's webhooks are counted until they are verified: they may be anybody's. No tenant has such a name. */
+export const anybodysOf = (source = ''): string => `/${source}`
+
+const isAnybodys = (name: string): boolean => name.startsWith('/')
+
+/** How much of an announced body that may be anybody's is set aside before it has arrived. */
+const ANYBODYS_PIECE_BYTES = 16 * 1024
 
 /** A request that was let in. */
 export interface Stay {
-  readonly tenant: Holding
+  tenant: Holding
   readonly stream: boolean
   bytes: number
   /** Of these, what its decoder takes. */
@@ -138,7 +148,9 @@ export class Gate {
    * How many bytes to set aside for a body before any of it has arrived: the announced length while half of the room is free, since reading a body at once
    * costs less than counting it piece by piece.
    */
-  setAside(announced: number | undefined, maxBytes: number): number {
+  setAside(announced: number | undefined, maxBytes: number, name: string): number {
+    // Otherwise a few who announce much and send nothing would take all the room.
+    if (isAnybodys(name)) return Math.min(announced ?? ANYBODYS_PIECE_BYTES, ANYBODYS_PIECE_BYTES)
     const expected = Math.min(announced ?? maxBytes, maxBytes)
     if (expected <= PIECE_BYTES) return expected
     const believed = announced !== undefined && this.#all.bytes + expected <= this.limits.maxBytes / 2
@@ -148,24 +160,49 @@ export class Gate {
   /**
    * Lets a tenant's request in, which must leave later, or returns why not. An NDJSON stream is not counted in {@link admitted}: it lasts, and reads more only as
    * it is answered.
+   * @param name of its tenant, or {@link anybodysOf} its source
    * @param bytes that it holds at first
    */
   enter(name: string, bytes: number, stream: boolean): OrProblem<{ stay: Stay }> {
     const { closed } = this
     if (closed !== undefined) return { ok: false, problem: closed }
-    const tenant = this.#tenants.getOrInsertComputed(name, nothing)
-    if (!isFree(1, tenant.requests, this.#all.requests, this.limits.maxRequests, this.#shared))
+    const tenant = this.#holdingOf(name)
+    if (!isFree(1, tenant.requests, this.#all.requests, this.limits.maxRequests, tenant.shared))
       return { ok: false, problem: this.#tooManyRequests }
     if (!stream && this.#isBusyFor(tenant)) return { ok: false, problem: BUSY }
     const stay: Stay = { tenant, stream, bytes: 0, decoderBytes: 0, inside: true }
     const full = this.hold(stay, bytes)
     if (full !== undefined) return { ok: false, problem: full }
-    if (!stream && tenant.requests === tenant.streams) this.#active++
-    for (const held of [tenant, this.#all]) {
-      held.requests++
-      if (stream) held.streams++
-    }
+    this.#count(tenant, stream)
+    this.#all.requests++
+    if (stream) this.#all.streams++
     return { ok: true, stay }
+  }
+
+  #holdingOf(name: string): Holding {
+    return this.#tenants.getOrInsertComputed(name, () => nothing(this.#shared || isAnybodys(name)))
+  }
+
+  #count(tenant: Holding, stream: boolean): void {
+    if (!stream && tenant.requests === tenant.streams) this.#active++
+    tenant.requests++
+    if (stream) tenant.streams++
+  }
+
+  #uncount(tenant: Holding, stream: boolean): void {
+    tenant.requests--
+    if (stream) tenant.streams--
+    else if (tenant.requests === tenant.streams) this.#active--
+  }
+
+  /** Counts a verified webhook as its tenant's from now on. It is inside already, so the tenant may then have more than its share. */
+  verified(stay: Stay, name: string): void {
+    const { tenant, stream, bytes } = stay
+    this.#uncount(tenant, stream)
+    tenant.bytes -= bytes
+    stay.tenant = this.#holdingOf(name)
+    stay.tenant.bytes += bytes
+    this.#count(stay.tenant, stream)
   }
 
   /** Whether the event loop is too busy for another request of a tenant. A tenant with less than an equal share of the admitted requests gets in. */
@@ -181,7 +218,7 @@ export class Gate {
     if (!Number.isSafeInteger(bytes) || bytes < 0) throw new RangeError(`${bytes} is no number of bytes`)
     if (!stay.inside) return undefined
     const more = bytes - stay.bytes
-    if (more > 0 && !isFree(more, stay.tenant.bytes, this.#all.bytes, this.limits.maxBytes, this.#shared))
+    if (more > 0 && !isFree(more, stay.tenant.bytes, this.#all.bytes, this.limits.maxBytes, stay.tenant.shared))
       return this.#tooManyBytes
     stay.tenant.bytes += more
     this.#all.bytes += more
@@ -201,11 +238,9 @@ export class Gate {
     if (!stay.inside) return
     this.hold(stay, 0)
     stay.inside = false
-    for (const held of [stay.tenant, this.#all]) {
-      held.requests--
-      if (stay.stream) held.streams--
-    }
-    if (!stay.stream && stay.tenant.requests === stay.tenant.streams) this.#active--
+    this.#uncount(stay.tenant, stay.stream)
+    this.#all.requests--
+    if (stay.stream) this.#all.streams--
     if (this.#all.requests === 0) for (const wake of this.#idle.splice(0)) wake()
   }
 

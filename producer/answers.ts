@@ -1,10 +1,11 @@
 import type { Span } from '@opentelemetry/api'
-import { requestIdOf } from '../shared/http/http.ts'
+import { NOSNIFF, requestIdOf } from '../shared/http/http.ts'
 import { PROBLEMS, type Problem, problemResponse, repeatedProblem } from '../shared/http/problem.ts'
 import type { Logger, TenantLines } from '../shared/service/logger.ts'
 import type { Tracing } from '../shared/tracing/spans.ts'
 import type { Gate } from './admit.ts'
 import type { Metrics, Route } from './metrics.ts'
+import type { Reply } from './sources/kind.ts'
 
 /** What all answers have in common: they are counted, logged and traced, and their connections are kept or closed. */
 
@@ -29,6 +30,13 @@ export interface AnswersDeps {
   nowMs(): number
 }
 
+/** For the log. */
+export interface Context {
+  tenant?: string | undefined
+  stream?: string
+  [name: string]: unknown
+}
+
 /** An unread body up to this size is read and dropped to keep the connection. A larger one costs more than a new connection. */
 const MAX_DROPPED_BYTES = 64 * 1024
 
@@ -50,15 +58,30 @@ export function createAnswers({ gate, metrics, log, lines, tracing, nowMs }: Ans
     tracing?.end(span, status >= 500 ? 'failed' : 'ok')
   }
 
-  function refuse(of: Visit, problem: Problem, context: { tenant?: string; [name: string]: unknown } = {}): Response {
+  /** @param whose log lines it counts as */
+  function refuse(of: Visit, problem: Problem, context: Context = {}, whose = context.tenant): Response {
     const { status } = PROBLEMS[problem.kind]
-    const unserved = status === 503 && problem.kind !== 'undelivered'
+    const unserved = status === 503 && problem.kind !== 'undelivered' && problem.kind !== 'unverifiable'
     // Neither overload nor a client that ignores its quota may fill the log; metrics count these.
-    const level = unserved || status === 429 ? 'debug' : status >= 500 ? 'warn' : lines.level(context.tenant, 'info')
+    const level =
+      unserved || status === 429
+        ? 'debug'
+        : problem.kind === 'unverifiable'
+          ? lines.level(whose, 'warn')
+          : status >= 500
+            ? 'warn'
+            : lines.level(whose, 'info')
     if (log.isLevelEnabled(level))
       log[level]({ requestId: of.id, status, problem: problem.kind, ...context }, problem.detail)
     if (unserved || status === 429) of.isServed = false
     return finish(of, problemResponse(problem, of.id))
+  }
+
+  function reply(of: Visit, { status, headers, body }: Reply, more: Record<string, string> = {}): Response {
+    return finish(
+      of,
+      new Response(body ?? null, { status, headers: { 'x-request-id': of.id, ...NOSNIFF, ...more, ...headers } }),
+    )
   }
 
   const logFailure = (of: Visit, error: unknown): void =>
@@ -73,17 +96,18 @@ export function createAnswers({ gate, metrics, log, lines, tracing, nowMs }: Ans
       receivedAtMs: nowMs(),
       startedAt: performance.now(),
       span: undefined,
-      isServed: route !== 'events',
+      isServed: route !== 'events' && route !== 'webhooks',
     }),
     answered,
     finish,
     refuse,
+    reply,
     logFailure,
 
-    /** Refuses a request for events for lack of room, at the least cost. */
-    refuseAtOnce(request: Request, problem: Problem): Response {
+    /** Refuses a request for lack of room, at the least cost. */
+    refuseAtOnce(request: Request, problem: Problem, route: 'events' | 'webhooks'): Response {
       const refusal = refusals.getOrInsertComputed(problem, repeatedProblem)
-      metrics.answered('events', PROBLEMS[problem.kind].status, undefined)
+      metrics.answered(route, PROBLEMS[problem.kind].status, undefined)
       const announced = request.headers.get('content-length')
       return refusal(gate.draining || announced === null || !(Number(announced) <= MAX_DROPPED_BYTES))
     },

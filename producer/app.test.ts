@@ -6,7 +6,7 @@ import { Value } from '@sinclair/typebox/value'
 import pino from 'pino'
 import { headerText, NO_HEADERS } from '../shared/events/headers.ts'
 import { fromRecord } from '../shared/events/record.ts'
-import { authoriseByKey, authoriseNobody } from '../shared/http/authorise.ts'
+import { authoriseByKey, authoriseNobody, onlyTenant } from '../shared/http/authorise.ts'
 import { makeKey, type TenantsFile, tenantsOf } from '../shared/http/tenants.ts'
 import { ProduceError } from '../shared/kafka/types.ts'
 import { FakeKafka } from '../shared/testing/fake-kafka.ts'
@@ -53,7 +53,9 @@ function service(
   const app = createApp({
     config,
     producer,
-    authenticate: options.authenticate ?? authenticateBy(authoriseNobody([]).authorise),
+    authenticate: options.authenticate ?? authenticateBy(authoriseNobody()),
+    sources: new Map(),
+    refusedAfterMs: 0,
     gate,
     quotaMs: () => clock.nowMs,
     metrics,
@@ -113,7 +115,7 @@ const failingFor =
   (broken: string): Authenticate =>
   (request, stream) => {
     if (stream === broken) throw new TypeError('secret detail')
-    return authenticateBy(authoriseNobody([]).authorise)(request, stream)
+    return authenticateBy(authoriseNobody())(request, stream)
   }
 
 const ndjson = async (response: Response) =>
@@ -648,7 +650,7 @@ describe('Kafka’s answers', () => {
   })
 
   test('a topic that is not there is 503', async () => {
-    const { post } = service({ authenticate: authenticateBy(authoriseNobody(['late']).authorise) })
+    const { post } = service({ authenticate: authenticateBy(authoriseNobody(onlyTenant(['late']))) })
     const response = await post('{"type":"t"}', JSON_TYPE, '/v1/streams/late/events')
     expect(await problem(response)).toMatchObject({
       type: 'urn:kafkatrace:problem:kafka-unavailable',
@@ -1319,7 +1321,7 @@ describe('around it', () => {
 
   test('metrics are there with 0 before the first event', async () => {
     const { metrics } = service()
-    metrics.declare([authoriseNobody([]).tenant])
+    metrics.declare([onlyTenant()])
     const text = await metrics.registry.metrics()
     expect(text).toContain('kafkatrace_producer_events_total{tenant="default",stream="events",outcome="stored"} 0')
     expect(text).toContain('kafkatrace_producer_http_requests_total{route="events",status="202"} 0')

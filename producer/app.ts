@@ -7,8 +7,10 @@ import { createAnswers, type Visit } from './answers.ts'
 import { handshake } from './handshake.ts'
 import { openApi } from './openapi.ts'
 import { EventsRoute, type PostDeps, STREAM_PATH } from './post.ts'
+import { Store } from './store.ts'
+import { SOURCE_PATH, SOURCES_PREFIX, type WebhooksDeps, WebhooksRoute } from './webhooks.ts'
 
-export type AppDeps = Omit<PostDeps, 'answers' | 'lines'>
+export type AppDeps = Omit<PostDeps & WebhooksDeps, 'answers' | 'lines' | 'store'>
 
 /** The routes of the public port. */
 export function createApp(deps: AppDeps): Hono {
@@ -16,9 +18,9 @@ export function createApp(deps: AppDeps): Hono {
   const lines = new TenantLines()
   const answers = createAnswers({ ...deps, lines })
   const { visit, finish, refuse, failed } = answers
-  const events = new EventsRoute({ ...deps, answers, lines })
-  const document = JSON.stringify(openApi(deps.config))
-  const page = docsPage()
+  const store = new Store({ ...deps, answers, lines })
+  const events = new EventsRoute({ ...deps, answers, lines, store })
+  const webhooks = new WebhooksRoute({ ...deps, answers, lines, store })
   const app = new Hono({ getPath: pathOf })
 
   function options(of: Visit, stream: string): Response {
@@ -40,13 +42,19 @@ export function createApp(deps: AppDeps): Hono {
       }
     })
   }
-  app.get('/openapi.json', (c) =>
-    finish(
-      visit(c.req.raw, 'openapi'),
-      new Response(document, { headers: { 'content-type': 'application/json', ...NOSNIFF } }),
-    ),
-  )
-  app.get('/docs', (c) => finish(visit(c.req.raw, 'docs'), new Response(page.html, { headers: page.headers })))
+  app.post(SOURCE_PATH, (c) => webhooks.answer(c.req.raw, c.req.param('source')))
+  // Made when they are first asked for.
+  let document: string | undefined
+  app.get('/openapi.json', (c) => {
+    document ??= JSON.stringify(openApi(deps.config))
+    const headers = { 'content-type': 'application/json', ...NOSNIFF }
+    return finish(visit(c.req.raw, 'openapi'), new Response(document, { headers }))
+  })
+  let page: ReturnType<typeof docsPage> | undefined
+  app.get('/docs', (c) => {
+    page ??= docsPage()
+    return finish(visit(c.req.raw, 'docs'), new Response(page.html, { headers: page.headers }))
+  })
 
   // Here and not in a middleware, which would be a second handler for every request.
   const methods = [...new Set(app.routes.map(({ method }) => method))]
@@ -56,7 +64,8 @@ export function createApp(deps: AppDeps): Hono {
     if (allowed.length === 0)
       return refuse(of, {
         kind: 'not-found',
-        detail: 'Events go to POST /v1/events or /v1/streams/{stream}/events; GET /docs shows how.',
+        detail:
+          'Events go to POST /v1/events or /v1/streams/{stream}/events, webhooks to /v1/sources/{source}; GET /docs shows how.',
       })
     const allow = allowed.join(', ')
     return refuse(of, {
@@ -71,7 +80,8 @@ export function createApp(deps: AppDeps): Hono {
   // Before routing: under overload a refusal must cost next to nothing, or too little CPU is left for the requests that were let in.
   app.fetch = (request, ...rest) => {
     const { closed } = gate
-    if (closed !== undefined && request.method === 'POST') return answers.refuseAtOnce(request, closed)
+    if (closed !== undefined && request.method === 'POST')
+      return answers.refuseAtOnce(request, closed, request.url.includes(SOURCES_PREFIX) ? 'webhooks' : 'events')
     try {
       const fault = ambiguity(request.headers)
       if (fault === undefined) return routed(headAsGet(request), ...rest)

@@ -1,6 +1,7 @@
 import { Readable } from 'node:stream'
 import { constants, createGunzip, createZstdDecompress, gunzip, type Zlib, zstdDecompress } from 'node:zlib'
 import { type OrProblem, type Problem, ProblemError } from '../shared/http/problem.ts'
+import { mapWithin } from '../shared/service/retry.ts'
 import type { Encoding } from './media-type.ts'
 import { ZstdFrames } from './zstd.ts'
 
@@ -91,7 +92,7 @@ function readRaw(request: Request, limits: BodyLimits): Promise<BodyResult> {
     return request.body === null
       ? Promise.resolve({ ok: true, bytes: Buffer.alloc(0) })
       : readChunks(request.body, limits)
-  return within(request.arrayBuffer(), limits.timeoutMs, (bytes) =>
+  return mapWithin(request.arrayBuffer(), limits.timeoutMs, (bytes) =>
     bytes === undefined ? timedOut(limits) : { ok: true, bytes: Buffer.from(bytes) },
   )
 }
@@ -102,7 +103,7 @@ async function readChunks(body: ReadableStream<Uint8Array>, limits: BodyLimits):
   const deadlineMs = performance.now() + limits.timeoutMs
   const gathered = new Gathered()
   for (;;) {
-    const next = await within(reader.read(), deadlineMs - performance.now(), (read) => read)
+    const next = await mapWithin(reader.read(), deadlineMs - performance.now(), (read) => read)
     if (next === undefined) {
       void reader.cancel().catch(() => undefined)
       return timedOut(limits)
@@ -227,20 +228,3 @@ const timedOut = (limits: BodyLimits): BodyResult => ({
     closes: true,
   },
 })
-
-/** Maps the promise's value, or undefined once `ms` are over. One promise, where `Promise.race` would take several for every request. */
-function within<T, R>(promise: Promise<T>, ms: number, result: (value: T | undefined) => R): Promise<R> {
-  return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => resolve(result(undefined)), ms)
-    promise.then(
-      (value) => {
-        clearTimeout(timer)
-        resolve(result(value))
-      },
-      (error) => {
-        clearTimeout(timer)
-        reject(error)
-      },
-    )
-  })
-}

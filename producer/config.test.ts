@@ -30,7 +30,7 @@ describe('the producer’s configuration', () => {
   })
 
   test.each([
-    [{ TENANTS_FILE: 'x' }, 'AUTH=off does not read it'],
+    [{ TENANTS_FILE: 'x', STREAMS: 'late' }, 'STREAMS and TENANTS_FILE are both set'],
     [
       { MAX_BODY_BYTES: '1000', MAX_IN_FLIGHT_BYTES: '999', NDJSON_WINDOW_BYTES: '10', NDJSON_MAX_LINE_BYTES: '10' },
       'MAX_BODY_BYTES=1000',

@@ -23,6 +23,12 @@ export const producerVariables = Type.Object({
     'The operations port: /livez, /readyz, /startupz, /metrics. 0 chooses a free one.',
   ),
   ...authVariables,
+  SOURCES_MODULE: Type.Optional(
+    Type.String({
+      description:
+        'A file that exports `kinds`: further kinds of webhook sources for TENANTS_FILE (docs/sources/own.md).',
+    }),
+  ),
   CLOUDEVENTS_STRICT: choice(['on', 'off'], {
     default: 'off',
     description:
@@ -118,7 +124,7 @@ type Env = Readonly<Record<string, string | undefined>>
 export const loadProducerConfig = (env: Env): ProducerConfig => loadConfig(producerVariables, env, producerFaults)
 
 /**
- * The configuration, and with AUTH=on the tenants of its file.
+ * The configuration, and the tenants of its file.
  * @throws ConfigError naming every fault of both
  */
 export const loadProducer = (env: Env): { config: ProducerConfig; tenants: Tenants | undefined } =>

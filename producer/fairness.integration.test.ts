@@ -46,6 +46,8 @@ function serve(env: Record<string, string> = {}) {
     config,
     producer,
     authenticate: authenticateBy(authoriseByKey(tenants)),
+    sources: new Map(),
+    refusedAfterMs: 0,
     gate,
     quotaMs: () => performance.now(),
     metrics,

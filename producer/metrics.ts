@@ -4,14 +4,22 @@ import type { Tenant } from '../shared/http/tenants.ts'
 import type { RecordProducer } from '../shared/kafka/types.ts'
 import { LatencyHistogram, type Tally, tallies } from '../shared/service/tally.ts'
 import type { Gate } from './admit.ts'
+import { REFUSALS } from './sources/kind.ts'
 
 /** Label values of routes. Paths are not labels, since clients could make up any number of them. */
-export const ROUTES = ['events', 'handshake', 'openapi', 'docs', 'other'] as const
+export const ROUTES = ['events', 'webhooks', 'handshake', 'openapi', 'docs', 'other'] as const
 export type Route = (typeof ROUTES)[number]
 
 /** Outcomes of an event for its sender. "refused" is every 4xx. */
 export const OUTCOMES = ['stored', 'not_stored', 'unknown', 'refused'] as const
 export type EventsOutcome = (typeof OUTCOMES)[number]
+
+/**
+ * What became of a webhook: taken (stored, or answered because it has no event), not taken for its sender's, refused for what is in it (4xx), or not taken
+ * now (503).
+ */
+export const WEBHOOK_RESULTS = ['taken', ...REFUSALS, 'refused', 'unavailable'] as const
+export type WebhookResult = (typeof WEBHOOK_RESULTS)[number]
 
 /** Series that exist, with 0, before the first request. */
 const STATUSES = [200, 202, 400, 401, 403, 404, 405, 408, 413, 415, 422, 429, 431, 500, 503]
@@ -41,7 +49,7 @@ export function createMetrics() {
     ),
     overQuota: counter(
       'over_quota_requests_total',
-      'Requests that were refused with 429, by tenant: it had no quota left. Not lines of a stream, which wait for quota.',
+      'Requests that were refused with 429, or with 503 for webhooks, by tenant: it had no quota left. Not lines of a stream, which wait for quota.',
       ['tenant'],
     ),
     requestSeconds: histogram(
@@ -66,7 +74,12 @@ export function createMetrics() {
       'blocked_streams',
       'Streams that cannot be written to: Kafka, a producer id, the topic, or permission to write to it is missing.',
     ),
-    handshakes: counter('webhook_handshakes_total', 'Webhook validation requests granted.'),
+    handshakes: counter('webhook_handshakes_total', 'CloudEvents webhook validation requests granted.'),
+    webhooks: counter(
+      'webhooks_total',
+      'Requests to /v1/sources by result: taken (stored, or without an event), unsigned, wrong (signature or token), stale, refused (4xx for what is in them) or unavailable (503). Those for a source that is not declared have no tenant and no source.',
+      ['tenant', 'source', 'result'],
+    ),
   }
   const requestTally = tallies(table.requests)
   const eventTally = tallies(table.events)
@@ -79,11 +92,22 @@ export function createMetrics() {
       EventsOutcome,
       Tally
     >
+  const webhookTally = tallies(table.webhooks)
+  const webhooksOf = (tenant: string, source: string) =>
+    Object.fromEntries(WEBHOOK_RESULTS.map((result) => [result, webhookTally({ tenant, source, result })])) as Record<
+      WebhookResult,
+      Tally
+    >
   const ackSeconds = table.ackSeconds.series()
   const statusOf = (route: Route, status: number): Tally => requestTally({ route, status: String(status) })
   const seriesOf = (route: Route) => ({
     seconds: table.requestSeconds.series({ route }),
-    statuses: new Map((route === 'events' ? STATUSES : [200]).map((status) => [status, statusOf(route, status)])),
+    statuses: new Map(
+      (route === 'events' || route === 'webhooks' ? STATUSES : [200]).map((status) => [
+        status,
+        statusOf(route, status),
+      ]),
+    ),
   })
   const byRoute = Object.fromEntries(ROUTES.map((route) => [route, seriesOf(route)])) as Record<
     Route,
@@ -95,6 +119,8 @@ export function createMetrics() {
     ackSeconds,
     /** New tallies of a stream's events, by outcome. */
     eventsOf,
+    /** New tallies of a source's webhooks, by result. */
+    webhooksOf,
     /** A new tally of a tenant's requests that found no room. */
     crowdedOf,
     /** A new tally of a tenant's requests over its quota. */

@@ -171,6 +171,13 @@ const PARAMETERS: Record<string, Record<string, unknown>> = {
     description: 'One of the tenant’s streams.',
     schema: { type: 'string', pattern: NAME_PATTERN },
   },
+  source: {
+    name: 'source',
+    in: 'path',
+    required: true,
+    description: 'A source that is declared.',
+    schema: { type: 'string', pattern: NAME_PATTERN },
+  },
   ...Object.fromEntries(
     ATTRIBUTE_HEADERS.map((name) => [
       `ce-${name}`,
@@ -270,6 +277,42 @@ function eventsPath(config: ProducerConfig, operationId: string, stream?: string
   }
 }
 
+/** No client is generated to be a sender of webhooks; this is for people. */
+const SOURCES_PATH = {
+  parameters: [ref('parameters', 'source')],
+  post: {
+    operationId: 'postWebhook',
+    tags: ['webhooks'],
+    summary: 'Store a webhook, as its sender sends it',
+    description:
+      'For senders such as GitHub, Stripe or Slack, which sign what they send instead of having a key. TENANTS_FILE declares each source: its kind, its stream and its secrets. The body is stored byte for byte; a form becomes JSON, and is kept beside it.',
+    security: [],
+    parameters: [ref('parameters', 'X-Request-Id'), ref('parameters', 'traceparent')],
+    requestBody: {
+      required: true,
+      content: {
+        'application/json': { schema: { description: 'What the sender sends.' } },
+        'application/x-www-form-urlencoded': { schema: { type: 'object', additionalProperties: true } },
+        'application/x-ndjson': { schema: { type: 'string', description: 'Of a source of logs: one a line.' } },
+      },
+    },
+    responses: {
+      '200': { description: 'Stored, or answered without an event, as this sender expects it.' },
+      '202': {
+        description: 'Every event is stored: all in-sync replicas have it.',
+        headers: { 'X-Request-Id': REQUEST_ID },
+        content: { 'application/json': { schema: ref('schemas', 'Receipts') } },
+      },
+      ...Object.fromEntries(
+        // What is over quota is answered 503.
+        [...KINDS_BY_STATUS.keys()]
+          .filter((status) => status !== 429)
+          .map((status) => [status, ref('responses', `Problem${status}`)]),
+      ),
+    },
+  },
+}
+
 /** By title. Where one is part of another, the document has a reference, so that a generated client has one type for it. */
 const SCHEMAS: ReadonlyMap<string | undefined, TSchema> = new Map(
   [
@@ -323,12 +366,13 @@ export function openApi(config: ProducerConfig): Record<string, unknown> {
     servers: [{ url: '/', description: 'The service that this description comes from.' }],
     tags: [
       { name: 'events', description: 'Events, stored in Kafka before the answer.' },
-      { name: 'webhooks', description: 'What senders of webhooks ask before they send.' },
+      { name: 'webhooks', description: 'What senders of webhooks send, and ask before they send.' },
     ],
     security: config.AUTH === 'on' ? [{ bearer: [] }, { key: [] }, { query: [] }] : [],
     paths: {
       '/v1/events': eventsPath(config, 'postEvents', DEFAULT_STREAM),
       '/v1/streams/{stream}/events': eventsPath(config, 'postStreamEvents'),
+      '/v1/sources/{source}': SOURCES_PATH,
     },
     components: {
       schemas: {

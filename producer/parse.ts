@@ -44,7 +44,7 @@ export function parseBody(
     return {
       ok: true,
       isList: true,
-      results: outline.elements.map((members, index) =>
+      results: outline.elements.map(({ members }, index) =>
         numbered(element(bytes, members, mode === 'plain' ? defaults : undefined), index),
       ),
     }

@@ -20,11 +20,13 @@ export const KINDS = [
   'unsupported-encoding',
   'invalid-event',
   'over-quota',
+  'webhook-over-quota',
   'headers-too-large',
   'internal',
   'overloaded',
   'draining',
   'kafka-unavailable',
+  'unverifiable',
   'undelivered',
 ] as const satisfies readonly ProblemKind[]
 

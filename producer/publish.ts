@@ -29,6 +29,10 @@ export interface Origin {
   receivedAtMs: number
   /** The request's trace, from its headers. */
   trace: TraceContext | undefined
+  /** Of a webhook: its source's name. */
+  source?: string
+  /** The request's body where it was a form, which the event's data is made of. */
+  form?: string | undefined
   /** The trace of events that came without one; begun here when it is first needed. */
   begun?: TraceContext
 }
@@ -68,6 +72,8 @@ function recordOf(event: Event, origin: Origin, partitions: number): OutgoingRec
     receivedAtMs: origin.receivedAtMs,
     traceparent: trace.traceparent,
     tracestate: trace.tracestate,
+    source: origin.source,
+    form: origin.form,
   })
   if (record.key === null) record.partition = keylessPartition(event, partitions)
   return record

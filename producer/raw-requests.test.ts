@@ -25,7 +25,7 @@ afterAll(async () => {
 })
 
 /** A public port with Kafka in memory. */
-async function publicPort(authenticate = authenticateBy(authoriseNobody([]).authorise)) {
+async function publicPort(authenticate = authenticateBy(authoriseNobody())) {
   const config = loadProducerConfig({
     KAFKA_BROKERS: 'localhost:9092',
     NODE_ENV: 'development',
@@ -52,6 +52,8 @@ async function publicPort(authenticate = authenticateBy(authoriseNobody([]).auth
     config,
     producer,
     authenticate,
+    sources: new Map(),
+    refusedAfterMs: 0,
     gate,
     quotaMs: Date.now,
     metrics: createMetrics(),

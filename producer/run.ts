@@ -7,7 +7,7 @@ import { serveOps } from '../shared/http/ops.ts'
 import { createTopicAdmin } from '../shared/kafka/admin.ts'
 import { createRecordProducer } from '../shared/kafka/producer.ts'
 import { addClientMetrics } from '../shared/kafka/statistics.ts'
-import { loadConfigOrExit } from '../shared/service/config.ts'
+import { exitWith, loadConfigOrExit } from '../shared/service/config.ts'
 import { createLogger } from '../shared/service/logger.ts'
 import { addProcessMetrics } from '../shared/service/process-metrics.ts'
 import { CONNECT_BACKOFF, delayMs, sleep } from '../shared/service/retry.ts'
@@ -21,6 +21,9 @@ import { loadProducer } from './config.ts'
 import { createMetrics } from './metrics.ts'
 import { createPublicPort } from './public-port.ts'
 import { readinessChecks } from './readiness.ts'
+import { sourcesOf } from './sources/declared.ts'
+import { loadKinds } from './sources/load.ts'
+import { REFUSED_AFTER_MS } from './webhooks.ts'
 
 /** The most faults of topic creation that are logged. */
 const LOGGED_FAULTS = 5
@@ -33,6 +36,9 @@ const UNREACHED_TIMEOUT_MS = 60_000
 
 const { config, tenants: declared } = loadConfigOrExit(loadProducer)
 const { authorise, tenants } = accessOf(config, declared)
+const sources = await loadKinds(config.SOURCES_MODULE)
+  .then((kinds) => sourcesOf(tenants, kinds))
+  .catch(exitWith)
 const log = createLogger('producer', config)
 const metrics = createMetrics()
 const tracing = await createTracing(config, 'producer', log)
@@ -64,6 +70,8 @@ const app = createApp({
   config,
   producer,
   authenticate: authenticateBy(authorise),
+  sources,
+  refusedAfterMs: REFUSED_AFTER_MS,
   gate,
   quotaMs: () => performance.now(),
   metrics,
@@ -122,6 +130,10 @@ const stop = stopOnSignal(
   { timeoutMs: config.DRAIN_TIMEOUT_MS, log },
 )
 onUncaught((error) => {
+  if (config.SOURCES_MODULE !== undefined) {
+    log.error(error, 'uncaught error, most likely of SOURCES_MODULE: the service goes on')
+    return
+  }
   log.fatal(error, 'internal error, please report it: shutting down')
   void stop(1)
 })
@@ -131,6 +143,7 @@ log.info(
     brokers: config.KAFKA_BROKERS,
     auth: config.AUTH,
     streams: streams.map(({ tenant, stream }) => `${tenant}/${stream}`),
+    sources: [...sources.keys()],
   },
   'producer started',
 )

@@ -9,8 +9,8 @@ export const isPointer = (text: string): boolean => POINTER.test(text)
 export const pointerTo = (member: string): string => `/${member.replaceAll('~', '~0').replaceAll('/', '~1')}`
 
 /** The names that a pointer leads through, unescaped. */
-export const stepsOf = (pointer: string): string[] =>
-  pointer
-    .split('/')
-    .slice(1)
-    .map((step) => step.replaceAll('~1', '/').replaceAll('~0', '~'))
+export function stepsOf(pointer: string): string[] {
+  if (pointer === '') return []
+  const steps = pointer.slice(1).split('/')
+  return pointer.includes('~') ? steps.map((step) => step.replaceAll('~1', '/').replaceAll('~0', '~')) : steps
+}

@@ -17,10 +17,15 @@ export interface JsonMember extends JsonSpan {
   name: string
 }
 
-/** The outermost value. An element of an array that is not an object has no members: undefined. */
+export interface JsonElement extends JsonSpan {
+  /** undefined: it is no object. */
+  members: JsonMember[] | undefined
+}
+
+/** The outermost value. */
 export type JsonOutline =
   | { root: 'object'; members: JsonMember[] }
-  | { root: 'array'; elements: (JsonMember[] | undefined)[] }
+  | { root: 'array'; elements: JsonElement[] }
   | { root: 'scalar' }
 
 export interface JsonFault {
@@ -123,7 +128,7 @@ class Scanner {
       return { root: 'object', members }
     }
     if (first === OPEN_BRACKET) {
-      const elements: (JsonMember[] | undefined)[] = []
+      const elements: JsonElement[] = []
       this.#array(elements)
       return { root: 'array', elements }
     }
@@ -135,7 +140,7 @@ class Scanner {
   }
 
   /** Checks an array. With `elements`, lists the members of its objects there. */
-  #array(elements?: (JsonMember[] | undefined)[]): void {
+  #array(elements?: JsonElement[]): void {
     this.#enter()
     this.#space()
     if (this.#bytes[this.#at] !== CLOSE_BRACKET) {
@@ -145,9 +150,11 @@ class Scanner {
           throw new Refusal('too many', `the array has more than ${this.#limits.maxElements} elements`)
         const members: JsonMember[] | undefined =
           elements !== undefined && this.#bytes[this.#at] === OPEN_BRACE ? [] : undefined
-        if (members === undefined) this.#skip()
+        const start = this.#at
+        let kind: JsonKind = 'object'
+        if (members === undefined) kind = this.#skip()
         else this.#object(members)
-        elements?.push(members)
+        elements?.push({ kind, start, end: this.#at, members })
         this.#space()
         const next = this.#bytes[this.#at]
         if (next === CLOSE_BRACKET) break

@@ -64,3 +64,20 @@ export function within<T>(timeoutMs: number, promise: Promise<T>, what = 'no ans
   })
   return Promise.race([promise, late]).finally(() => clearTimeout(timer))
 }
+
+/** Maps the promise's value, or undefined once `ms` are over. One promise, where `Promise.race` would take several for every request. */
+export function mapWithin<T, R>(promise: Promise<T>, ms: number, result: (value: T | undefined) => R): Promise<R> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => resolve(result(undefined)), Math.max(0, ms))
+    promise.then(
+      (value) => {
+        clearTimeout(timer)
+        resolve(result(value))
+      },
+      (error) => {
+        clearTimeout(timer)
+        reject(error)
+      },
+    )
+  })
+}

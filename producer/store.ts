@@ -1,0 +1,321 @@
+import type { Defaults } from '../shared/events/event-json.ts'
+import { queuedBytes } from '../shared/events/record.ts'
+import { inputTopic } from '../shared/events/topics.ts'
+import { hasQueryKey } from '../shared/http/credentials.ts'
+import { NOSNIFF } from '../shared/http/http.ts'
+import { PROBLEMS, type Problem } from '../shared/http/problem.ts'
+import type { Tenant } from '../shared/http/tenants.ts'
+import { type Delivery, type DeliveryResult, ProduceError, type RecordProducer } from '../shared/kafka/types.ts'
+import { turn } from '../shared/service/retry.ts'
+import type { Tally } from '../shared/service/tally.ts'
+import { isoTime } from '../shared/service/time.ts'
+import { parseTraceparent, type TraceContext } from '../shared/tracing/trace-context.ts'
+import { contextOf } from '../shared/tracing/tracing.ts'
+import { Meter, queueShare, type Stay } from './admit.ts'
+import type { Answers, AnswersDeps, Context, Visit } from './answers.ts'
+import { readBody } from './body.ts'
+import type { ProducerConfig } from './config.ts'
+import type { Head } from './head.ts'
+import type { Encoding } from './media-type.ts'
+import type { EventsOutcome } from './metrics.ts'
+import type { Parsed } from './parse.ts'
+import { admit, type Destination, type Origin, prepare, undelivered } from './publish.ts'
+import { receiptText } from './receipt.ts'
+import type { Reply } from './sources/kind.ts'
+import { Turns } from './turns.ts'
+import { LIST, ONE_EVENT, type ValidEvent } from './validate.ts'
+
+/** From a body to the answer once its events are stored: what requests with events and webhooks have in common. */
+
+export interface StoreDeps extends AnswersDeps {
+  config: ProducerConfig
+  producer: RecordProducer
+  answers: Answers
+  /** The clock of quotas, monotonic. */
+  quotaMs(): number
+}
+
+/** Parsing a body of this size takes the thread about a millisecond. */
+const LARGE_BODY_BYTES = 64 * 1024
+
+const LOGGED_FAULTS = 5
+
+/** An id may be 16 KB long, and a request may have 1,000 of them. */
+const LOGGED_ID_CHARS = 256
+
+export const loggedIds = (ids: readonly string[]): string[] => ids.map((id) => id.slice(0, LOGGED_ID_CHARS))
+const idsOf = (events: readonly ValidEvent[]): string[] => events.map(({ event }) => event.id)
+
+/** A tenant's stream, with all that does not change from request to request. */
+export interface Target extends Destination {
+  tenant: Tenant
+  topic: string
+  /** Requests that found no room. */
+  crowded: Tally
+  /** Counts its tenant's requests over quota. */
+  overQuota: Tally
+  counted: Record<EventsOutcome, Tally>
+  defaults: Defaults & { nowMs: number | undefined }
+}
+
+/** A request that may write to the stream. */
+export interface Posted {
+  of: Visit
+  head: Head
+  target: Target
+  origin: Origin
+  /** For the log. */
+  context: Context
+}
+
+/** What the plain form leaves out. `nowMs` undefined: the current time for each event. */
+export const defaultsOf = (tenant: Tenant): Target['defaults'] => ({
+  nowMs: undefined,
+  source: `urn:kafkatrace:tenant:${tenant.name}`,
+  id: () => Bun.randomUUIDv7(),
+  time() {
+    return isoTime(this.nowMs ?? Date.now())
+  },
+})
+
+/** Events that were handed over to Kafka's client. */
+export interface Published {
+  events: readonly ValidEvent[]
+  results: Promise<DeliveryResult[]>
+  /** `performance.now()` */
+  producedAt: number
+}
+
+export class Store {
+  readonly #deps: StoreDeps
+  readonly turns: Turns
+  readonly #targets = new Map<Tenant, ReadonlyMap<string, Target>>()
+
+  constructor(deps: StoreDeps) {
+    this.#deps = deps
+    this.turns = new Turns(deps.gate.tenants)
+  }
+
+  /**
+   * A request that may write to a stream, which its tenant has. Begins its span, which becomes the parent of its events: what is not authenticated has none,
+   * or anybody could have requests recorded by setting the sampled flag.
+   * @param route for the span's name
+   * @param context for the log
+   */
+  begin(of: Visit, head: Head, tenant: Tenant, stream: string, route: string, context: Posted['context']): Posted {
+    const target = this.#targets.getOrInsertComputed(tenant, this.#targetsOf).get(stream) as Target
+    const origin: Origin = {
+      tenant: tenant.name,
+      stream,
+      topic: target.topic,
+      receivedAtMs: of.receivedAtMs,
+      trace: traceOf(head),
+    }
+    const { tracing } = this.#deps
+    of.span = tracing?.begin(`POST ${route}`, 'server', origin.trace, {
+      'http.request.method': 'POST',
+      'http.route': route,
+      'kafkatrace.request_id': of.id,
+      'kafkatrace.tenant': tenant.name,
+      'messaging.system': 'kafka',
+      'messaging.destination.name': target.topic,
+    })
+    if (of.span !== undefined) {
+      const ours = contextOf(of.span, origin.trace)
+      // An event's own trace takes precedence over one that begins here.
+      if (origin.trace === undefined) origin.begun = ours
+      else origin.trace = ours
+    }
+    return { of, head, target, origin, context }
+  }
+
+  /** A tenant's targets, by stream. */
+  readonly #targetsOf = (tenant: Tenant): ReadonlyMap<string, Target> => {
+    const { config, gate, producer, metrics, quotaMs } = this.#deps
+    const ofTenant = {
+      tenant,
+      producer: gate.tenants > 1 ? queueShare(producer) : producer,
+      meter: tenant.quota === undefined ? undefined : new Meter(tenant.quota, quotaMs),
+      maxEventBytes: config.MAX_EVENT_BYTES,
+      crowded: metrics.crowdedOf(tenant.name),
+      overQuota: metrics.overQuotaOf(tenant.name),
+      defaults: defaultsOf(tenant),
+    }
+    return new Map(
+      [...tenant.streams].map((stream) => [
+        stream,
+        { ...ofTenant, topic: inputTopic(tenant.name, stream), counted: metrics.eventsOf(tenant.name, stream) },
+      ]),
+    )
+  }
+
+  /**
+   * Refuses a request. One that the client has to fix costs quota all the same.
+   * @param bytes of the request that are known of
+   * @param count of its events; 1 while their number is unknown
+   */
+  refuse({ of, head, target, context }: Posted, problem: Problem, bytes = head.bytes, count = 1): Response {
+    if (problem.kind === 'overloaded') target.crowded.count++
+    // Senders of webhooks drop what is answered 4xx, some of them 429 too.
+    if (problem.kind === 'over-quota' && of.route === 'webhooks') {
+      target.overQuota.count++
+      return this.#deps.answers.refuse(of, { ...problem, kind: 'webhook-over-quota', outcome: 'not stored' }, context)
+    }
+    if (problem.kind === 'over-quota') target.overQuota.count++
+    else if (PROBLEMS[problem.kind].status < 500) target.meter?.spend(count, bytes)
+    // Who operates a service sees nothing of what its senders of webhooks are told.
+    const faults = of.route === 'webhooks' ? problem.errors?.slice(0, LOGGED_FAULTS) : undefined
+    return this.#deps.answers.refuse(of, problem, faults === undefined ? context : { ...context, faults })
+  }
+
+  /**
+   * Reads a whole body.
+   * @param timeoutMs from now
+   * @param tenant whose large bodies take turns with those of others
+   * @returns otherwise also the bytes that are known of
+   */
+  async read(
+    of: Visit,
+    head: Head,
+    encoding: Encoding,
+    stay: Stay,
+    timeoutMs: number,
+    tenant: string,
+  ): Promise<{ ok: true; bytes: Buffer } | { ok: false; problem: Problem; cost: number }> {
+    const { config, gate } = this.#deps
+    const body = await readBody(of.request, encoding, {
+      maxBytes: config.MAX_BODY_BYTES,
+      timeoutMs,
+      announcedBytes: head.contentLength,
+      heldBytes: stay.bytes,
+      hold: (bytes: number) => gate.hold(stay, bytes),
+    }).catch(incomplete)
+    if (!body.ok) return { ...body, cost: head.bytes + stay.bytes }
+    gate.hold(stay, body.bytes.length)
+    await turn()
+    const waiting = body.bytes.length > LARGE_BODY_BYTES ? this.turns.next(tenant) : undefined
+    if (waiting !== undefined) await waiting
+    if (of.request.signal.aborted)
+      return { ok: false, problem: MORE_THAN_A_REQUEST, cost: head.bytes + body.bytes.length }
+    return body
+  }
+
+  /**
+   * Hands a body's events to Kafka's client, or refuses the request. I4: a refused request has nothing in the log, since none of it has been produced.
+   * @param cost bytes of the request that count against the quota
+   */
+  publish(posted: Posted, parse: () => Parsed, cost: number): Response | Published {
+    const { of, target, origin } = posted
+    const { meter, counted } = target
+    const over = overQuota(meter, cost)
+    if (over !== undefined) return this.refuse(posted, over, cost)
+    const parsed = parse()
+    if (!parsed.ok) return this.refuse(posted, parsed.problem, cost)
+    const count = parsed.results.length
+    const prepared = prepare(parsed.results, origin, target, parsed.isList ? LIST : ONE_EVENT)
+    if (!prepared.ok) {
+      counted.refused.count += count
+      return this.refuse(posted, prepared.problem, cost, count)
+    }
+    const { events, records } = prepared
+    let size = 0
+    for (const record of records) size += queuedBytes(record)
+    const { problem } = admit(target, target.topic, count, size, count, cost, 'request')
+    if (problem !== undefined) {
+      counted[problem.kind === 'over-quota' ? 'refused' : 'not_stored'].count += count
+      return this.refuse(posted, problem, cost, count)
+    }
+    of.span?.setAttribute('messaging.batch.message_count', count).addEvent('handed over to Kafka')
+    return { events, results: target.producer.produce(records), producedAt: performance.now() }
+  }
+
+  /** Counts what became of events. @returns how many are stored */
+  count({ target: { counted } }: Posted, { producedAt }: Published, results: readonly DeliveryResult[]): number {
+    let stored = 0
+    let waitedForKafka = false
+    for (const result of results)
+      if (result instanceof ProduceError) {
+        counted[result.outcome === 'unknown' ? 'unknown' : 'not_stored'].count++
+        // A record that was refused at once says nothing about the time to an acknowledgement.
+        if (result.outcome === 'unknown') waitedForKafka = true
+      } else stored++
+    if (waitedForKafka || stored > 0) this.#deps.metrics.ackSeconds.observe((performance.now() - producedAt) / 1_000)
+    counted.stored.count += stored
+    return stored
+  }
+
+  /** Refuses a request whose events were not all stored, or not yet. */
+  refuseUndelivered(posted: Posted, { events }: Published, results: readonly DeliveryResult[]): Response {
+    const { of, origin, context } = posted
+    const ids = idsOf(events)
+    return this.#deps.answers.refuse(of, undelivered(ids, results, origin.stream), {
+      ...context,
+      traceId: traceIdOf(origin),
+      events: loggedIds(ids),
+    })
+  }
+
+  /**
+   * Answers with the events' receipts, or with what became of each. I1: a receipt only for a delivery that Kafka has acknowledged.
+   * @param reply instead of the receipts
+   */
+  accept(posted: Posted, published: Published, results: readonly DeliveryResult[], reply?: Reply): Response {
+    const { of, target, origin, context } = posted
+    const { answers, log } = this.#deps
+    const { meter } = target
+    const { events } = published
+    if (this.count(posted, published, results) < results.length)
+      return this.refuseUndelivered(posted, published, results)
+    const traceId = traceIdOf(origin)
+    const lost = of.request.signal.aborted
+    const level = lost ? 'info' : 'debug'
+    if (log.isLevelEnabled(level))
+      log[level](
+        { requestId: of.id, traceId, ...context, events: loggedIds(idsOf(events)) },
+        lost ? STORED_UNANSWERED : 'stored',
+      )
+    if (reply !== undefined) return answers.reply(of, reply, meter?.headers())
+    const headers: Record<string, string> = { 'content-type': 'application/json', 'x-request-id': of.id, ...NOSNIFF }
+    if (meter !== undefined) Object.assign(headers, meter.headers())
+    if (hasQueryKey(of.request.url)) headers['cache-control'] = 'private'
+    let receipts = ''
+    for (let index = 0; index < events.length; index++) {
+      const receipt = receiptText((events[index] as ValidEvent).event.id, origin.stream, results[index] as Delivery)
+      receipts += index === 0 ? receipt : `,${receipt}`
+    }
+    return answers.finish(of, new Response(`{"receipts":[${receipts}]}`, { status: 202, headers }))
+  }
+}
+
+const traceIdOf = ({ trace, begun }: Origin): string | undefined => (trace ?? begun)?.traceId
+
+export const STORED_UNANSWERED = 'stored, but the connection closed before the response'
+export const UNKNOWN_UNANSWERED = 'unknown whether stored: the connection closed before the response'
+
+const incomplete = () =>
+  ({
+    ok: false,
+    problem: { kind: 'malformed', detail: 'The body ended before it was complete.', closes: true },
+  }) as const
+
+/**
+ * Bun reads on while a request is not answered yet. To bytes that are no request, such as the trailer of a chunked body, it answers 400 by itself and closes
+ * the connection; it also closes it at another request. The abort signal shows this one turn of the event loop after the end of the body, before anything is
+ * stored.
+ */
+export const MORE_THAN_A_REQUEST: Problem = {
+  kind: 'malformed',
+  detail:
+    'The connection has ended, or brought more than a request before its answer. Nothing of the request was stored.',
+  closes: true,
+}
+
+/** The problem of a tenant that has no quota left for even one event. Asked before reading and before parsing, which both cost more than to refuse. */
+export function overQuota(meter: Meter | undefined, bytes: number): Problem | undefined {
+  if (meter === undefined) return undefined
+  const waitMs = meter.wait(1, bytes)
+  return waitMs === 0 ? undefined : meter.problem(waitMs, 'request')
+}
+
+const traceOf = ({ traceparent, tracestate }: Head): TraceContext | undefined =>
+  traceparent === undefined ? undefined : parseTraceparent(traceparent, tracestate)
