@@ -1,5 +1,5 @@
 /** `bun run dev`: a broker and the services on this machine, with events to look at. */
-import { readFileSync } from 'node:fs'
+import { readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import pino from 'pino'
@@ -18,7 +18,8 @@ import { findFreePorts, isPortFree } from './brokers/ports.ts'
 import { makeLogFolder } from './log-folder.ts'
 import { createOutcomeReader } from './outcomes.ts'
 import { seconds } from './progress.ts'
-import { type PlainEvent, sendEvents, sendSlowly, webhookEvents } from './webhooks.ts'
+import { devTenants, sourcesIn } from './tenants.ts'
+import { type PlainEvent, sendSlowly, sendWebhooks, type WebhookSource, webhookEvents } from './webhooks.ts'
 
 const HELP = `Runs KafkaTrace on this machine: a broker, the producer, the consumer and the console, until Ctrl-C.
 
@@ -31,7 +32,7 @@ Usage: bun run dev [--broker ${brokerSyntax}] [--data DIR] [--payloads | --no-pa
                  Without it: KAFKA_BROKERS where set, Redpanda where Docker answers, else embedded.
   --data         with --broker kafka: a directory that keeps topics and offsets for the next run; without
                  it they are deleted at the end, as on the embedded broker. Redpanda keeps them in a volume.
-  --payloads     first send GitHub's example webhook payloads through the HTTP API and show their outcomes;
+  --payloads     first send GitHub's example webhook payloads to the source "github" and show their outcomes;
                  the default on a broker that dev starts, as long as it has no events
   --no-payloads  do not send them, nor any later
   --quiet        do not go on sending: otherwise one of them comes each second on a broker that dev starts, and some
@@ -43,7 +44,9 @@ Usage: bun run dev [--broker ${brokerSyntax}] [--data DIR] [--payloads | --no-pa
 
 Ports are 8080 (HTTP), 8081 (console), 9080, 9081 and 9082 (operations), or free ones where those are taken; PORT names
 another one for HTTP.
-You can set the services' other variables (see bun run config), except those that dev sets: AUTH (off), HOST and OPS_HOST
+TENANTS_FILE is a file of your own, with further streams and sources of webhooks (docs/sources/) for the tenant "default"; dev
+adds the source "github" unless there is one. SOURCES_MODULE adds kinds of sources. You can set the services' other variables
+(see bun run config), except those that dev sets: AUTH (off), HOST and OPS_HOST
 (127.0.0.1), OPS_PORT, LOG_FORMAT, NODE_ENV and, with --broker, KAFKA_BROKERS.
 `
 
@@ -55,6 +58,7 @@ const DRAIN_TIMEOUT_MS = 20_000
 const LIVE_TERMINAL_MS = 500
 const LIVE_PLAIN_MS = 10_000
 const SHOWN_LOG_LINES = 20
+const SHOWN_SOURCES = 6
 const TENANT = 'default'
 const STREAM = 'events'
 const INPUT = inputTopic(TENANT, STREAM)
@@ -78,6 +82,8 @@ interface Service {
 const begun = performance.now()
 const stopping = new AbortController()
 const services: Service[] = []
+/** It has secrets, and is removed at the end. */
+let tenantsFile: string | undefined
 let midLine = false
 
 /** An expected failure: the message is printed without a stack. */
@@ -87,9 +93,16 @@ async function runServices(broker: Broker): Promise<void> {
   const port = await freePort(httpPort())
   const consolePort = await freePort(8081)
   const [producerOps, consumerOps, consoleOps] = [await freePort(9080), await freePort(9081), await freePort(9082)]
-  const logs = options.logs ? undefined : makeLogFolder(tmpdir())
+  const folder = makeLogFolder(tmpdir())
+  const logs = options.logs ? undefined : folder
+  tenantsFile = join(folder, 'tenants.json')
+  const { file, secret } = devTenants(ownTenants(), process.env.STREAMS?.split(',') ?? [])
+  // It has secrets.
+  writeFileSync(tenantsFile, JSON.stringify(file, undefined, 2), { mode: 0o600 })
+  const { STREAMS: _, ...inherited } = process.env
   const common = {
-    ...process.env,
+    ...inherited,
+    TENANTS_FILE: tenantsFile,
     KAFKA_BROKERS: broker.bootstrapServers,
     NODE_ENV: 'development',
     LOG_FORMAT: options.logs ? 'pretty' : 'json',
@@ -123,12 +136,15 @@ async function runServices(broker: Broker): Promise<void> {
     OPS_PORT: String(consoleOps),
   })
   await ready()
-  const url = `http://127.0.0.1:${port}/v1/events`
-  const table = sendsPayloads ? await playPayloads(broker, url) : undefined
+  const source = secret === undefined ? undefined : { url: `http://127.0.0.1:${port}/v1/sources/github`, secret }
+  const table = sendsPayloads && source !== undefined ? await playPayloads(broker, source) : undefined
   endLine()
-  process.stdout.write(screen(broker, port, consolePort, logs, table))
+  process.stdout.write(screen(broker, port, consolePort, { path: tenantsFile, file }, logs, table))
   const goesOn = !options.quiet && options.payloads !== false && broker.name !== 'external'
-  await Promise.all([live(broker), goesOn ? sendSlowly(await webhookEvents(), url, stopping.signal) : undefined])
+  await Promise.all([
+    live(broker),
+    goesOn && source !== undefined ? sendSlowly(await webhookEvents(), source, stopping.signal) : undefined,
+  ])
 }
 
 function start(
@@ -165,9 +181,9 @@ async function ready(): Promise<void> {
 }
 
 /** Sends the payloads and waits for the outcome of each. */
-async function playPayloads(broker: Broker, url: string): Promise<string> {
+async function playPayloads(broker: Broker, source: WebhookSource): Promise<string> {
   const events = await webhookEvents()
-  const sent = await sendEvents(events, url, (done) =>
+  const sent = await sendWebhooks(events, source, (done) =>
     step(`sending GitHub’s webhook payloads: ${done} of ${events.length}`),
   )
   for (const { type, status, detail } of sent.refused)
@@ -242,10 +258,19 @@ function screen(
   broker: Broker,
   port: number,
   consolePort: number,
+  tenants: { path: string; file: unknown },
   logs: string | undefined,
   table: string | undefined,
 ): string {
   const ops = (name: Service['name']): string => services.find((one) => one.name === name)?.opsUrl ?? ''
+  const declared = sourcesIn(tenants.file)
+  const shown = declared
+    .slice(0, SHOWN_SOURCES)
+    .map(
+      ({ name, kind, stream }) => `http://127.0.0.1:${port}/v1/sources/${name}  ${paint('dim', `${kind} → ${stream}`)}`,
+    )
+  if (declared.length > shown.length) shown.push(`and ${declared.length - shown.length} more`)
+  const sources = shown.map((line, index) => `  ${(index === 0 ? 'webhooks' : '').padEnd(10)}  ${line}\n`).join('')
   const curl = `curl -i http://127.0.0.1:${port}/v1/events -H 'content-type: application/json' -d '{"type":"greeting","data":{"hello":"world"}}'`
   return `
 ${paint('bold', 'KafkaTrace')} is up; it took ${seconds(performance.now() - begun)}
@@ -256,6 +281,7 @@ ${paint('bold', 'KafkaTrace')} is up; it took ${seconds(performance.now() - begu
   producer    http://127.0.0.1:${port}  ${paint('dim', `API page: http://127.0.0.1:${port}/docs`)}
               ${ops('producer')}/metrics  /readyz /livez
   consumer    ${ops('consumer')}/metrics  /readyz /livez
+${sources}              ${tenants.path}  ${paint('dim', 'has their secrets; TENANTS_FILE adds more (docs/sources/)')}
   tenant      ${TENANT}, stream ${STREAM}; no key needed (AUTH=off)
   topics      ${INPUT}  .retry  .dlq  .processed
   logs        ${logs ?? 'below'}
@@ -344,6 +370,7 @@ async function stopAll(): Promise<number> {
     )
     if (child.exitCode !== 0) code = 1
   }
+  if (tenantsFile !== undefined) rmSync(tenantsFile, { force: true })
   await broker?.stop()
   return code
 }
@@ -366,6 +393,20 @@ function httpPort(): number {
   const text = process.env.PORT ?? '8080'
   if (!/^\d{1,5}$/.test(text) || Number(text) > 65_535) throw new DevError(`PORT=${text} is no port`)
   return Number(text)
+}
+
+/**
+ * The user's tenants file, to which dev adds a source.
+ * @throws DevError when it cannot be read
+ */
+function ownTenants(): unknown {
+  const path = process.env.TENANTS_FILE
+  if (path === undefined || path === '') return undefined
+  try {
+    return JSON.parse(readFileSync(path, 'utf8'))
+  } catch (error) {
+    throw new DevError(`TENANTS_FILE=${path} cannot be read: ${(error as Error).message}`)
+  }
 }
 
 /** The wanted port, or a free one when it is taken. 0 means any. */

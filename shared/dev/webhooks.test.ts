@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, test } from 'bun:test'
-import { sendEvents, webhookEvents } from './webhooks.ts'
+import { createHmac } from 'node:crypto'
+import { sendWebhooks, webhookEvents } from './webhooks.ts'
 
 describe('GitHub’s webhook payloads', () => {
   test('are some 300 events with ids of their own, which are the same each time', async () => {
@@ -22,23 +23,37 @@ describe('sending', () => {
   let server: ReturnType<typeof Bun.serve> | undefined
   afterEach(() => server?.stop(true))
 
-  test('sends each event once, and says which were refused and why', async () => {
+  test('sends each event once, signed as GitHub signs, and says which were refused and why', async () => {
     const received: string[] = []
     const listening = Bun.serve({
       port: 0,
       hostname: '127.0.0.1',
       async fetch(request) {
-        const { id } = (await request.json()) as { id: string }
-        received.push(`${request.headers.get('content-type')} ${id}`)
+        const body = await request.text()
+        const { headers } = request
+        const id = headers.get('x-github-delivery')
+        const signature = `sha256=${createHmac('sha256', 'secret').update(body).digest('hex')}`
+        const isSigned = headers.get('x-hub-signature-256') === signature
+        received.push(`${headers.get('content-type')} ${headers.get('x-github-event')} ${id} ${body} ${isSigned}`)
         return id === '3' ? new Response('not today', { status: 422 }) : new Response('{}', { status: 202 })
       },
     })
     server = listening
-    const events = Array.from({ length: 20 }, (_, id) => ({ id: String(id), type: 't', source: 's', data: id }))
+    const events = Array.from({ length: 20 }, (_, id) => ({
+      id: String(id),
+      type: 'com.github.push',
+      source: 's',
+      data: id,
+    }))
     const progress: number[] = []
-    const sent = await sendEvents(events, listening.url.href, (done) => progress.push(done))
-    expect(received.sort()).toEqual(events.map(({ id }) => `application/json ${id}`).sort())
-    expect(sent).toEqual({ accepted: 19, refused: [{ id: '3', type: 't', status: 422, detail: 'not today' }] })
+    const sent = await sendWebhooks(events, { url: listening.url.href, secret: 'secret' }, (done) =>
+      progress.push(done),
+    )
+    expect(received.sort()).toEqual(events.map(({ id }) => `application/json push ${id} ${id} true`).sort())
+    expect(sent).toEqual({
+      accepted: 19,
+      refused: [{ id: '3', type: 'com.github.push', status: 422, detail: 'not today' }],
+    })
     expect(progress).toEqual(events.map((_, index) => index + 1))
   })
 })

@@ -1,8 +1,8 @@
-import { createHash } from 'node:crypto'
+import { createHash, createHmac } from 'node:crypto'
 import { sleep } from '../service/retry.ts'
 
 /**
- * GitHub's example webhook payloads from `@octokit/webhooks-examples`: real input to try things out with.
+ * GitHub's example webhook payloads from `@octokit/webhooks-examples`: real input to try things out with, sent as GitHub sends it.
  */
 
 /** An event in the producer's plain form. */
@@ -56,10 +56,34 @@ export interface Sent {
   refused: { id: string; type: string; status: number; detail: string }[]
 }
 
-/** Sends each event in its own request, a few at a time. */
-export async function sendEvents(
+/** Where a source of webhooks is, and the secret that it shares with its sender. */
+export interface WebhookSource {
+  url: string
+  secret: string
+}
+
+/** Delivers an event as GitHub does. Source: docs.github.com, "Webhook events and payloads", "Delivery headers". */
+function deliver({ id, type, data }: PlainEvent, { url, secret }: WebhookSource, signal?: AbortSignal) {
+  const body = JSON.stringify(data)
+  return fetch(url, {
+    // A kept-open connection would delay the producer's shutdown.
+    keepalive: false,
+    method: 'POST',
+    headers: {
+      'content-type': 'application/json',
+      'x-github-event': type.slice('com.github.'.length),
+      'x-github-delivery': id,
+      'x-hub-signature-256': `sha256=${createHmac('sha256', secret).update(body).digest('hex')}`,
+    },
+    body,
+    ...(signal === undefined ? {} : { signal }),
+  })
+}
+
+/** Sends each event as a webhook, a few at a time. */
+export async function sendWebhooks(
   events: readonly PlainEvent[],
-  url: string,
+  source: WebhookSource,
   progress: (done: number) => void,
 ): Promise<Sent> {
   const sent: Sent = { accepted: 0, refused: [] }
@@ -68,13 +92,7 @@ export async function sendEvents(
   const work = async (): Promise<void> => {
     // All workers share one iterator.
     for (const event of waiting) {
-      const response = await fetch(url, {
-        // A kept-open connection would delay the producer's shutdown.
-        keepalive: false,
-        method: 'POST',
-        headers: { 'content-type': 'application/json' },
-        body: JSON.stringify(event),
-      })
+      const response = await deliver(event, source)
       const body = await response.text()
       if (response.status === 202) sent.accepted++
       else sent.refused.push({ id: event.id, type: event.type, status: response.status, detail: body.slice(0, 300) })
@@ -91,18 +109,16 @@ const SLOWLY_EVERY_MS = 1_000
 const SPOILED_EVERY = 8
 
 /** Sends the events again and again, as new ones, one each second, until the signal is aborted. Some are spoiled. Refusals are not told. */
-export async function sendSlowly(events: readonly PlainEvent[], url: string, signal: AbortSignal): Promise<void> {
+export async function sendSlowly(
+  events: readonly PlainEvent[],
+  source: WebhookSource,
+  signal: AbortSignal,
+): Promise<void> {
   for (let sent = 0; !signal.aborted; sent++) {
-    const event = events[sent % events.length]
+    const event = events[sent % events.length] as PlainEvent
     const isSpoiled = sent % SPOILED_EVERY === 1
-    const body = { ...event, id: Bun.randomUUIDv7(), ...(isSpoiled && SPOILED) }
-    await fetch(url, {
-      keepalive: false,
-      method: 'POST',
-      headers: { 'content-type': 'application/json' },
-      body: JSON.stringify(body),
-      signal,
-    }).catch(() => undefined)
+    const again = { ...event, id: Bun.randomUUIDv7(), ...(isSpoiled && SPOILED) }
+    await deliver(again, source, signal).catch(() => undefined)
     await sleep(SLOWLY_EVERY_MS, signal)
   }
 }
