@@ -126,6 +126,13 @@ function exampleRuns(): Run[] {
       }),
     ),
   )
+  const signed = draftRuns({
+    workload: 'signed-1kb',
+    system: 'kafkatrace',
+    rate: 20_000,
+    perCpuSecond: 18_000,
+    repetitions: 5,
+  })
   const many = (['batch-10', 'batch-100', 'batch-1000', 'ndjson'] as const).flatMap((workload) =>
     draftRuns({ workload, system: 'kafkatrace', rate: 210_000, perCpuSecond: 190_000 }),
   )
@@ -147,6 +154,7 @@ function exampleRuns(): Run[] {
   })
   return [
     ...compared,
+    ...signed,
     ...many,
     ...draftRuns({
       workload: 'end-to-end',
@@ -259,6 +267,7 @@ function exampleRuns(): Run[] {
 const TITLES: Readonly<Record<string, string>> = {
   'single-300b': 'Single events of 300 B',
   'single-1kb': 'Single events of 1 KB',
+  'signed-1kb': 'Signed webhooks of 1 KB',
   'batch-10': 'Batches of 10',
   'batch-100': 'Batches of 100',
   'batch-1000': 'Batches of 1000',

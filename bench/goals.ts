@@ -179,6 +179,13 @@ const GOALS: readonly Goal[] = [
       judge: (result) => againstPeers(result, name, [FRANZ], (run) => run.requestsPerSecond, 1),
     },
   ]),
+  {
+    goal: 'signed-1kb',
+    what: 'Signed webhooks of 1 KB: requests a second, against single events of that size',
+    target: '≥ 0.8×',
+    workload: 'signed-1kb',
+    judge: (result) => signedAgainstPlain(result, 0.8),
+  },
   ...MANY.map(
     ({ name, title }): Goal => ({
       goal: name,
@@ -578,6 +585,20 @@ function restartsOverIdle(result: Result, mostMegabytes: number): Judgement {
 }
 
 /** The machine changes between the two workloads, so medians are compared. */
+/** Their runs alternate. */
+function signedAgainstPlain(result: Result, least: number): Judgement {
+  const of = (workload: string): ByRepetition =>
+    new Map(
+      runsAt(result, { workload, system: SUBJECT }).map((run) => [run.repetition, run.requestsPerSecond] as const),
+    )
+  const [signed, plain] = [of('signed-1kb'), of('single-1kb')]
+  if (signed.size === 0) return notMeasured(result, { workload: 'signed-1kb' })
+  if (plain.size === 0) return notMeasured(result, { workload: 'single-1kb' })
+  const ratio = summarise(pairedRatios(signed, plain))
+  if (ratio === undefined) return { kind: 'not measured', why: 'no repetition counts of both' }
+  return measured(times(ratio), ratio.median >= least)
+}
+
 function morePartitions(result: Result): Judgement {
   const of = (workload: string) => summary(result, { workload }, (run) => run.eventsPerSecond)
   const [many, few] = [of('drain-24'), of('drain')]

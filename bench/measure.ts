@@ -10,7 +10,7 @@ import { decodeLedger, isStored, type OpenLedger, outcomeOf, startOpenLoop, void
 import { startWatching } from './page.ts'
 import { eventOfBytes, FORMS, idOf, requestsOf } from './payloads.ts'
 import type { Latency, ProcessUse } from './result.ts'
-import { type Scanned, scanTopic } from './scan.ts'
+import { type Scanned, scanTopic, together } from './scan.ts'
 import {
   allTopics,
   brokersOf,
@@ -28,7 +28,7 @@ import {
   watchOutcomes,
   withRoles,
 } from './stage.ts'
-import { type RunningKafkaTrace, startKafkaTrace } from './systems/kafkatrace.ts'
+import { GITHUB_PATH, type RunningKafkaTrace, startKafkaTrace } from './systems/kafkatrace.ts'
 import type { LimitTool, RunningSystem, System } from './systems/system.ts'
 import { epochMs, type Worker } from './worker.ts'
 import { type ClosedWorkload, type OpenWorkload, type ProduceWorkload, recordValueBytes, sizeOf } from './workloads.ts'
@@ -92,7 +92,16 @@ export function measureClosed(stage: Stage, system: System, workload: ClosedWork
 
     if (observer === undefined) {
       await stop()
-      const scan = stores ? await settledScan(stage, inputs, done.acknowledgedEvents, false) : undefined
+      const repeats = workload.form === 'signed'
+      const scan = stores
+        ? await settledScan(
+            stage,
+            inputs,
+            done.acknowledgedEvents,
+            false,
+            repeats ? await scanRecords(stage, inputs) : undefined,
+          )
+        : undefined
       return { ...closedRun(done, done.events, done.seconds, processes), ...(scan && { scan: scan.result }) }
     }
     const acknowledged = primed + done.acknowledgedEvents
@@ -112,6 +121,12 @@ export function measureClosed(stage: Stage, system: System, workload: ClosedWork
       scan: result,
     }
   })
+}
+
+/** Webhooks are sent again and again under the ids that they have been signed with: each record counts as one. */
+async function scanRecords(stage: Stage, topics: readonly string[]): Promise<Scanned> {
+  const scanned = together(await Promise.all(topics.map((topic) => scanTopic(brokersOf(stage), topic))))
+  return { ...scanned, ids: scanned.ids.map((_, index) => String(index)) }
 }
 
 /** @param events the number of acknowledged, or committed, events in this time */
@@ -161,6 +176,7 @@ async function startSystem(
       producer: true,
       consumer: workload.outcomes,
       auth: workload.tenants > 1,
+      webhooks: workload.form === 'signed',
     })
   const [port = 0] = await findFreePorts(1)
   return await system.start({ ...at, topic: inputs[0] ?? '', port })
@@ -174,8 +190,9 @@ async function loadRequests(
 ): Promise<LoadRequest[]> {
   const requests = await requestsOf(workload.payload, workload.eventsPerRequest)
   return requests.map((events, index) => {
-    const { contentType, text } = FORMS[workload.form](events)
-    const headers = { 'content-type': contentType }
+    const { contentType, text, headers: more } = FORMS[workload.form](events)
+    const headers = { 'content-type': contentType, ...more }
+    if (workload.form === 'signed') return { path: GITHUB_PATH, headers, body: text }
     if (workload.tenants === 1) return { path: new URL(running.url).pathname, headers, body: text }
     const { producerUrl, keys } = running as RunningKafkaTrace
     const topic = inputs[index % inputs.length] ?? ''

@@ -1,3 +1,4 @@
+import { createHmac } from 'node:crypto'
 import { webhookEvents } from '../shared/dev/webhooks.ts'
 
 /** Payloads: events in the plain form that every system accepts. */
@@ -63,13 +64,24 @@ export const valueBytesOf = (event: BenchEvent): number => jsonBytes(event.data)
 export interface Body {
   contentType: string
   text: string
+  headers?: Record<string, string>
 }
+
+/** Of the source "github", to which signed bodies go. */
+export const WEBHOOK_SECRET = 'the-secret-of-the-bench'
 
 export const FORMS = {
   single: (events: readonly BenchEvent[]): Body => ({
     contentType: 'application/json',
     text: JSON.stringify(events[0]),
   }),
+  /** The same body as a webhook that is signed as GitHub signs. */
+  signed: (events: readonly BenchEvent[]): Body => {
+    const text = JSON.stringify(events[0])
+    const signature = createHmac('sha256', WEBHOOK_SECRET).update(text).digest('hex')
+    const headers = { 'x-github-event': 'star', 'x-hub-signature-256': `sha256=${signature}` }
+    return { contentType: 'application/json', text, headers: { ...headers, 'x-github-delivery': Bun.randomUUIDv7() } }
+  },
   batch: (events: readonly BenchEvent[]): Body => ({ contentType: 'application/json', text: JSON.stringify(events) }),
   ndjson: (events: readonly BenchEvent[]): Body => ({
     contentType: 'application/x-ndjson',

@@ -64,14 +64,11 @@ function alternating(workloads: readonly Workload[]): Workload[][] {
   const groups: Workload[][] = []
   for (const workload of workloads) {
     const last = groups.at(-1)
-    if (last?.some(({ name }) => name === otherOf(workload))) last.push(workload)
+    if (last?.some(({ name }) => name === workload.alternatesWith)) last.push(workload)
     else groups.push([workload])
   }
   return groups
 }
-
-const otherOf = (workload: Workload): string | undefined =>
-  workload.kind === 'open' ? workload.alternatesWith : undefined
 
 function takesPart(workload: Workload, { kind, task, handler }: Participant): boolean {
   switch (workload.kind) {
@@ -120,8 +117,7 @@ export function chooseWorkloads(table: readonly Workload[], names: readonly stri
     const workload = table.find((one) => one.name === name)
     if (workload === undefined) throw new Error(`there is no workload "${name}"`)
     if (workload.kind === 'open' && 'shareOf' in workload.offered) wanted.add(workload.offered.shareOf)
-    const other = otherOf(workload)
-    if (other !== undefined) wanted.add(other)
+    if (workload.alternatesWith !== undefined) wanted.add(workload.alternatesWith)
   }
   return table.filter(({ name }) => wanted.has(name))
 }

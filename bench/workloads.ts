@@ -12,6 +12,8 @@ interface Common {
   repetitions: number
   /** Only in a full bench, or by name: too long for a quick bench and for `bench drain`. */
   long?: boolean
+  /** Its runs alternate with those of this workload, the one before it in the table. */
+  alternatesWith?: string
   /** Only in this suite, or by name: neither a full nor a quick bench has time for it. */
   suite?: 'console'
   /** The sizes of a run, for a full and a quick bench. */
@@ -59,8 +61,6 @@ export interface OpenWorkload extends Common {
   followers?: number
   /** A browser shows every outcome in the console's page. */
   page?: true
-  /** Its runs alternate with those of this workload, the one before it in the table. */
-  alternatesWith?: string
 }
 
 /** Records of a filled topic are copied to another one, exactly once. */
@@ -185,6 +185,17 @@ export const WORKLOADS: readonly Workload[] = [
     title: 'Single events of 1 KB',
     what: 'A plain JSON event of 1,024 B a request, stored before the answer.',
     payload: { bytes: 1024 },
+  },
+  {
+    ...CLOSED,
+    ...COMPARED,
+    systems: 'subject',
+    name: 'signed-1kb',
+    title: 'Signed webhooks of 1 KB',
+    what: 'The same bodies as webhooks with GitHub’s signature, verified before they are stored. Its runs alternate with those of single events.',
+    form: 'signed',
+    payload: { bytes: 1024 },
+    alternatesWith: 'single-1kb',
   },
   {
     ...CLOSED,

@@ -6,11 +6,11 @@ import { FOLLOW_FAULT } from './follow-fault.ts'
 import { HALF_DONE_FAULT } from './half-done.ts'
 import type { Log, LogRecord } from './judge.ts'
 import { ALWAYS, kind, SLOW, SOMETIMES } from './kinds.ts'
-import { PLAIN } from './load.ts'
+import { PLAIN, STAR } from './load.ts'
 import { PERMISSION_FAULT } from './permission-fault.ts'
 import { REDRIVE_FAULT } from './redrive-fault.ts'
 import { killAndRestart, restartBroker, SERVICE_FAULTS } from './service-faults.ts'
-import { type Fault, GROUP, PARTITIONS, type Stage } from './stage.ts'
+import { type Fault, GROUP, PARTITIONS, type Stage, WEBHOOK_SECRET } from './stage.ts'
 import { TOPIC_FAULTS } from './topic-faults.ts'
 import { forgetOpenTransaction, openPartitions, restartCoordinator } from './transaction-state.ts'
 
@@ -18,6 +18,11 @@ import { forgetOpenTransaction, openPartitions, restartCoordinator } from './tra
 
 /** How often a process is killed in faults that kill repeatedly. */
 const KILLS = 10
+/** Of the fault `webhooks`, at least. */
+const WEBHOOKS = 5_000
+/** Some 3 % are signed with another secret. */
+const SENT_WEBHOOKS = 1.06 * WEBHOOKS
+const WEBHOOK_KILLS = 5
 /** How often to check a consumer for an open transaction. */
 const MAX_TRIES = 200
 
@@ -65,6 +70,28 @@ export const FAULTS: readonly Fault[] = [
       }
       await stage.pause(500, 1000)
       await load.stop()
+    },
+  },
+  {
+    name: 'webhooks',
+    what: `more than ${WEBHOOKS} signed webhooks, each sent again until it is taken, while the producer is killed ${WEBHOOK_KILLS} times`,
+    async play(stage) {
+      const load = stage.load({ kinds: [STAR], webhookSecret: WEBHOOK_SECRET, eventsPerSecond: 600 })
+      for (let kills = 0; kills < WEBHOOK_KILLS; kills++) {
+        await stage.pause(300, 1_500)
+        await killAndRestart(stage, stage.producer, 'producer')
+        await stage.producer.ready()
+      }
+      for (let looks = 0; stage.ledger.size < SENT_WEBHOOKS; looks++) {
+        if (looks === 1_200) throw new Error(`fewer than ${WEBHOOKS} webhooks were taken in time`)
+        await stage.pause(50, 50)
+      }
+      await load.stop()
+      const { statuses, refusals } = load.facts
+      for (const status of Object.keys(statuses).map(Number))
+        if (status >= 400 && status !== 401 && status !== 503)
+          stage.wrong(`webhooks were answered ${status}: ${refusals[status]}`)
+      if ((statuses[401] ?? 0) === 0) stage.wrong('no webhook with a wrong signature was refused')
     },
   },
   {

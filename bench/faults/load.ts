@@ -1,3 +1,4 @@
+import { createHmac } from 'node:crypto'
 import type { Answer, Entry, Ledger } from './ledger.ts'
 import type { Random } from './random.ts'
 
@@ -43,6 +44,8 @@ export interface LoadOptions {
   timeoutMs: readonly [least: number, most: number]
   /** How requests are sent. Default: each on its own connection. */
   post?: Post
+  /** Given: all requests are GitHub's webhooks to the source "github", signed with this secret, and a wrong one is signed with another. */
+  webhookSecret?: string
 }
 
 export interface LoadFacts {
@@ -112,9 +115,18 @@ export function startLoad(options: LoadOptions): Load {
     const form = random.pick(FORMS)
     const wrong = random.chance(options.wrong)
     const count = SINGLE.has(form) ? 1 : random.integer(1, MAX_EVENTS_A_REQUEST)
-    const events = Array.from({ length: count }, () => makeEvent(options, `${options.name}-${made++}`))
-    const gzip = random.chance(0.2)
-    const request = wrong ? prepareWrong(events, random) : prepare(form, events)
+    const { webhookSecret } = options
+    const events =
+      webhookSecret === undefined
+        ? Array.from({ length: count }, () => makeEvent(options, `${options.name}-${made++}`))
+        : [asWebhook(makeEvent(options, `${options.name}-${made++}`))]
+    const gzip = random.chance(0.2) && webhookSecret === undefined
+    const request =
+      webhookSecret !== undefined
+        ? prepareWebhook(events[0] as Sent, wrong ? `not ${webhookSecret}` : webhookSecret)
+        : wrong
+          ? prepareWrong(events, random)
+          : prepare(form, events)
     if (gzip) {
       request.body = Bun.gzipSync(Buffer.from(request.body as string))
       request.headers['content-encoding'] = 'gzip'
@@ -206,6 +218,31 @@ export function prepare(form: Form, events: readonly Sent[]): Prepared {
   }
 }
 
+/** The event of a webhook, as its source's kind takes it from what GitHub says. */
+function asWebhook({ id, source, type, subject, partitionkey, time, data }: Sent): Sent {
+  const key = subject ?? partitionkey
+  return { id, source: `https://github.com${source}`, type, time, data, ...(key === undefined ? {} : { subject: key }) }
+}
+
+/** Sources: docs.github.com, "Webhook events and payloads" and "Validating webhook deliveries". */
+function prepareWebhook({ id, source, type, subject, data }: Sent, secret: string): Prepared {
+  const body = JSON.stringify({ repository: { html_url: source, full_name: subject }, data })
+  return {
+    headers: {
+      'content-type': 'application/json',
+      'x-github-delivery': id,
+      'x-github-event': type.slice(GITHUB_PREFIX.length),
+      'x-hub-signature-256': `sha256=${createHmac('sha256', secret).update(body).digest('hex')}`,
+    },
+    body,
+  }
+}
+
+const GITHUB_PREFIX = 'com.github.'
+
+/** A webhook that no handler takes. */
+export const STAR: Kind = { ...PLAIN, type: `${GITHUB_PREFIX}star` }
+
 const WAYS_TO_BE_WRONG = ['cut off', 'media type', 'no type', 'bad time'] as const
 
 /** A request that must be refused as a whole: because of its body, its media type, or one invalid event. */
@@ -224,13 +261,14 @@ function prepareWrong(events: readonly Sent[], random: Random): Prepared {
 }
 
 async function sendUntilSettled(
-  { url, stream, ledger, repeatedAnyway, timeoutMs, kinds, post = postOnce }: LoadOptions,
+  { url, stream, ledger, repeatedAnyway, timeoutMs, kinds, post = postOnce, webhookSecret }: LoadOptions,
   facts: LoadFacts,
   events: readonly Sent[],
   { headers, body }: Prepared,
   random: Random,
   impatient: AbortSignal,
 ): Promise<void> {
+  const path = webhookSecret === undefined ? `streams/${stream}/events` : 'sources/github'
   const expected = new Map(kinds.map((kind) => [kind.type, kind.expected]))
   for (let send = 1; !impatient.aborted; send++) {
     const notes = events.map((event) =>
@@ -246,7 +284,7 @@ async function sendUntilSettled(
     // Longer each time. Otherwise an impatient client would never finish on a slow machine.
     const timedOut = AbortSignal.timeout(random.integer(...timeoutMs) * Math.min(send, MOST_PATIENT_SEND))
     const { status, answers, text } = await ask(
-      () => post(`${url}/v1/streams/${stream}/events`, headers, body, AbortSignal.any([timedOut, impatient])),
+      () => post(`${url}/v1/${path}`, headers, body, AbortSignal.any([timedOut, impatient])),
       events.length,
     )
     facts.statuses[status] = (facts.statuses[status] ?? 0) + 1

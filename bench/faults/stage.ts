@@ -163,6 +163,19 @@ const PRODUCER_ENV = {
   REQUEST_TIMEOUT_MS: '10000',
 }
 
+/** The secret of the source "github". */
+export const WEBHOOK_SECRET = 'the-secret-of-the-fault-runs'
+
+const TENANTS = {
+  tenants: {
+    default: {
+      streams: [STREAM],
+      keys: [],
+      sources: { github: { kind: 'github', stream: STREAM, secrets: [WEBHOOK_SECRET] } },
+    },
+  },
+}
+
 const CONSOLE_ENV = {
   AUTH: 'off',
   GROUP_ID: GROUP,
@@ -268,7 +281,7 @@ class Run implements Stage {
       await this.kafka().createTopics(TOPICS, PARTITIONS)
       await this.#fault.permit?.(this.kafka())
     }
-    await this.#addService('producer', 'producer', PRODUCER_ENV)
+    await this.#addProducer('producer')
     await this.addConsumer()
     for (const service of this.#services) service.start()
     if (brokerFirst) await Promise.all(this.#services.map((service) => service.ready()))
@@ -372,7 +385,13 @@ class Run implements Stage {
   }
 
   addProducer(): Promise<Service> {
-    return this.#addService('producer', `producer-${this.#services.length}`, PRODUCER_ENV, this.producer.port)
+    return this.#addProducer(`producer-${this.#services.length}`, this.producer.port)
+  }
+
+  async #addProducer(name: string, sharedPort?: number): Promise<Service> {
+    const TENANTS_FILE = join(this.#directory, 'tenants.json')
+    await Bun.write(TENANTS_FILE, JSON.stringify(TENANTS))
+    return this.#addService('producer', name, { ...PRODUCER_ENV, TENANTS_FILE }, sharedPort)
   }
 
   addConsole(): Promise<Service> {

@@ -3,6 +3,7 @@ import { inputTopic, parseTopic } from '../../shared/events/topics.ts'
 import { makeKey, type TenantsFile } from '../../shared/http/tenants.ts'
 import { createService, type Service } from '../../shared/testing/services.ts'
 import { packageVersion } from '../environment.ts'
+import { WEBHOOK_SECRET } from '../payloads.ts'
 import type { Drain, RunningSystem, StartOptions, System } from './system.ts'
 
 /** KafkaTrace itself: its services with default settings, except addresses and topics. */
@@ -18,7 +19,12 @@ export interface KafkaTraceOptions extends Omit<StartOptions, 'port' | 'topic'> 
   handlers?: string
   /** API keys by tenant are required. Otherwise anybody may send. */
   auth: boolean
+  /** The first topic's stream has a source of GitHub's webhooks. */
+  webhooks?: boolean
 }
+
+/** Where that source's webhooks go. */
+export const GITHUB_PATH = '/v1/sources/github'
 
 export interface RunningKafkaTrace extends RunningSystem {
   /** With `console`: its origin. */
@@ -46,6 +52,7 @@ export async function startKafkaTrace(options: KafkaTraceOptions): Promise<Runni
         env['TENANTS_FILE'] = await writeTenants(options.topics, keys, directory)
       } else {
         env['AUTH'] = 'off'
+        if (options.webhooks === true) env['TENANTS_FILE'] = await writeSource(directory)
         const others = streams.filter((stream) => stream !== 'events')
         if (others.length > 0) env['STREAMS'] = others.join(',')
       }
@@ -108,6 +115,14 @@ async function writeTenants(topics: readonly string[], keys: Map<string, string>
     tenants[tenant] = { streams: [stream], keys: [{ id: tenant, sha256 }] }
   }
   const file = join(directory, 'tenants.json')
+  await Bun.write(file, JSON.stringify({ tenants } satisfies TenantsFile))
+  return file
+}
+
+async function writeSource(directory: string): Promise<string> {
+  const github = { kind: 'github', stream: 'events', subject: '/subject', secrets: [WEBHOOK_SECRET] }
+  const file = join(directory, 'tenants.json')
+  const tenants = { default: { streams: ['events'], keys: [], sources: { github } } }
   await Bun.write(file, JSON.stringify({ tenants } satisfies TenantsFile))
   return file
 }
