@@ -41,7 +41,9 @@ export function startClientService(): ClientService {
   const app = createApp({
     config,
     producer: kafka.producer({ maxRecords: config.MAX_QUEUE_RECORDS, maxBytes: config.MAX_QUEUE_BYTES }),
-    authenticate: authenticateBy(authoriseNobody([]).authorise),
+    authenticate: authenticateBy(authoriseNobody()),
+    sources: new Map(),
+    refusedAfterMs: 0,
     gate: new Gate({ maxRequests: config.MAX_IN_FLIGHT_REQUESTS, maxBytes: config.MAX_IN_FLIGHT_BYTES }),
     quotaMs: Date.now,
     metrics: createMetrics(),

@@ -102,6 +102,13 @@ export const faults: readonly Fault[] = [
     end: () => Bun.sleep(2.5 * DELIVERY_TIMEOUT_MS),
   },
   {
+    name: 'webhooks with another secret than their source',
+    fires: ['KafkaTraceWebhooksRefused'],
+    timeoutMs: 60_000,
+    begin: async (rig, signal) => void repeated(signal, 200, () => rig.webhook(false)),
+    end: (rig) => rig.webhook(true),
+  },
+  {
     name: 'Kafka killed',
     fires: [
       'KafkaTraceKafkaUnreachable',

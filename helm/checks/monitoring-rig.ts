@@ -4,6 +4,7 @@ import { basename, join } from 'node:path'
 import { endBoundChild, spawnBoundChild } from '../../shared/dev/bound-child.ts'
 import { type KafkaCluster, startKafka } from '../../shared/dev/brokers/kafka.ts'
 import { findFreePorts } from '../../shared/dev/brokers/ports.ts'
+import { sendWebhooks, webhookEvents } from '../../shared/dev/webhooks.ts'
 import { createService, type Service } from '../../shared/testing/services.ts'
 import { root } from './check.ts'
 import { type RuleFile, ruleFiles } from './monitoring-rules.ts'
@@ -21,6 +22,17 @@ const PROMETHEUS_GRACE_MS = 3_000
 const REQUEST_TIMEOUT_MS = 20_000
 /** Concurrent requests. An unbounded load would use up this process's memory. */
 const MAX_WAITING_REQUESTS = 2_000
+
+const WEBHOOK_SECRET = 'the-secret-of-the-rig'
+const TENANTS = {
+  tenants: {
+    default: {
+      streams: ['events'],
+      keys: [],
+      sources: { github: { kind: 'github', stream: 'events', secrets: [WEBHOOK_SECRET] } },
+    },
+  },
+}
 
 interface Sample {
   metric: Record<string, string>
@@ -47,6 +59,8 @@ export interface Rig {
   firing(): Promise<FiringAlert[]>
   /** Sends one event or a batch. Results show in the metrics only. */
   send(events: object): Promise<void>
+  /** Sends a webhook of GitHub's to its source, signed with the source's secret or with another. */
+  webhook(isSigned: boolean): Promise<void>
   /** Asks the console. @returns the status; undefined when it does not answer */
   ask(path: string, body?: object): Promise<number | undefined>
   /** Sends so many plain events a second. @returns a function that stops it */
@@ -83,7 +97,14 @@ export async function startRig({ rules, producerEnv, consumerEnv, consoleEnv, sa
       HANDLERS_MODULE: join(root, 'consumer/testing/faulty-handlers.ts'),
       ...consumerEnv,
     }
-    const producer = await createService('producer', 'producer', { ...common, AUTH: 'off', ...producerEnv }, directory)
+    const TENANTS_FILE = join(directory, 'tenants.json')
+    await Bun.write(TENANTS_FILE, JSON.stringify(TENANTS))
+    const producer = await createService(
+      'producer',
+      'producer',
+      { ...common, AUTH: 'off', TENANTS_FILE, ...producerEnv },
+      directory,
+    )
     const consumerOf = (name: string, instance: string): Promise<Service> =>
       createService('consumer', name, { ...consumerCommon, INSTANCE_ID: instance }, directory)
     const consumer = await consumerOf('first', 'first')
@@ -169,6 +190,16 @@ export async function startRig({ rules, producerEnv, consumerEnv, consoleEnv, sa
           }))
       },
       send,
+      async webhook(isSigned) {
+        const [ping] = (await webhookEvents()).filter(({ type }) => type === 'com.github.ping')
+        const secret = isSigned ? WEBHOOK_SECRET : 'a secret of somebody else'
+        if (ping === undefined) throw new Error('there is no example of a ping')
+        await sendWebhooks(
+          [{ ...ping, id: crypto.randomUUID() }],
+          { url: `http://127.0.0.1:${producer.port}/v1/sources/github`, secret },
+          () => {},
+        ).catch(() => undefined)
+      },
       ask: (path, body) =>
         fetch(`http://127.0.0.1:${console.port}${path}`, {
           signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS * 2),

@@ -57,14 +57,14 @@ const requests: Panel = {
   description:
     'Requests for events a second. 503: Kafka is unreachable or a limit is reached. 429: a tenant exceeds its quota.',
   unit: 'reqps',
-  queries: one('{{status}}', sum(rate(P('http_requests_total', 'route="events"')), 'status')),
+  queries: one('{{status}}', sum(rate(P('http_requests_total', 'route=~"events|webhooks"')), 'status')),
 }
 const requestTime: Panel = {
   title: 'Request time',
   description:
     'From a request’s arrival to its answer; an NDJSON stream counts to its end. Requests that are refused before their body is read, or for lack of room, quota or Kafka, are not counted.',
   unit: 's',
-  queries: quantiles(P('request_seconds_bucket', 'route="events"')),
+  queries: quantiles(P('request_seconds_bucket', 'route=~"events|webhooks"')),
   threshold: 0.1,
 }
 const failedEvents: Panel = {
@@ -255,6 +255,13 @@ export const dashboards: readonly Dashboard[] = [
             description: 'Events a second that Kafka acknowledged.',
             unit: 'ops',
             queries: one('{{tenant}}/{{stream}}', sum(rate(P('events_total', 'outcome="stored"')), 'tenant, stream')),
+          },
+          {
+            title: 'Webhooks by result',
+            description:
+              'Webhooks a second, by source. All but taken are refused: unsigned, wrong, stale and refused with 4xx, unavailable with 503.',
+            unit: 'reqps',
+            queries: one('{{source}} {{result}}', sum(rate(P('webhooks_total')), 'source, result')),
           },
         ],
       },
