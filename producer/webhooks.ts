@@ -151,7 +151,8 @@ export class WebhooksRoute {
     if (!body.ok) return { response: answers.refuse(of, body.problem, logged(source)) }
     const arrivedAt = performance.now()
     const webhook = new Webhook(of.request, body.bytes, nowMs(), config.MAX_NESTING_DEPTH)
-    const verdict = typeof called === 'string' ? unknown(called) : await this.#verify(of, webhook, called)
+    const given = typeof called === 'string' ? unknown(called) : this.#verify(of, webhook, called)
+    const verdict = given instanceof Promise ? await given : given
     if (verdict.ok !== true) return this.#notVerified(of, verdict, source, arrivedAt)
     // Only a declared source has been verified.
     const { tenant, stream, name } = source as Source
@@ -165,19 +166,24 @@ export class WebhooksRoute {
   }
 
   /** What a kind throws refuses the webhook: anybody may have made it. */
-  async #verify(of: Visit, webhook: Webhook, { name, kind, options }: Source): Promise<Verdict> {
+  #verify(of: Visit, webhook: Webhook, source: Source): Verdict | Promise<Verdict> {
+    const { kind, options } = source
     try {
-      const given = kind.verify(webhook, options)
-      const verdict =
-        given instanceof Promise ? await within(kind.timeoutMs * VERDICT_SHARE, given, 'no verdict') : given
-      if (verdict.ok === true || REASONS.has(verdict.reason)) return verdict
-      throw new TypeError('what it returned is no verdict')
+      const verdict = kind.verify(webhook, options)
+      if (!(verdict instanceof Promise)) return checked(verdict)
+      return within(kind.timeoutMs * VERDICT_SHARE, verdict, 'no verdict')
+        .then(checked)
+        .catch((error) => this.#noVerdict(of, source, error))
     } catch (error) {
-      if (error instanceof TimeoutError) return { ok: false, reason: 'unavailable', detail: error.message }
-      if (error instanceof ProblemError) return { ok: false, reason: 'wrong', detail: error.message }
-      this.#deps.log.error({ requestId: of.id, source: name, err: error }, `the kind ${kind.name} failed to verify`)
-      return { ok: false, reason: 'wrong', detail: 'its kind failed to verify it' }
+      return this.#noVerdict(of, source, error)
     }
+  }
+
+  #noVerdict(of: Visit, { name, kind }: Source, error: unknown): Verdict {
+    if (error instanceof TimeoutError) return { ok: false, reason: 'unavailable', detail: error.message }
+    if (error instanceof ProblemError) return { ok: false, reason: 'wrong', detail: error.message }
+    this.#deps.log.error({ requestId: of.id, source: name, err: error }, `the kind ${kind.name} failed to verify`)
+    return { ok: false, reason: 'wrong', detail: 'its kind failed to verify it' }
   }
 
   async #notVerified(
@@ -238,6 +244,7 @@ export class WebhooksRoute {
     if (published instanceof Response) return { response: published }
     const results = await mapWithin(published.results, leftMs(), (settled) => settled)
     if (results === undefined) return this.#late(posted, published)
+    if (kind.respond === undefined) return { response: store.accept(posted, published, results) }
     const reply = await replied().catch((error) => {
       log.error({ requestId: of.id, ...context, err: error }, `the kind ${kind.name} failed to reply`)
       return undefined
@@ -265,6 +272,12 @@ export class WebhooksRoute {
       ),
     }
   }
+}
+
+/** @throws TypeError for what is no verdict: a kind need not be TypeScript */
+function checked(verdict: Verdict): Verdict {
+  if (verdict.ok === true || REASONS.has(verdict.reason)) return verdict
+  throw new TypeError('what it returned is no verdict')
 }
 
 const REASONS: ReadonlySet<unknown> = new Set([...REFUSALS, 'unavailable'])

@@ -37,7 +37,7 @@ export class Fields {
 
   /** The text of a string, a number or a boolean at a pointer (RFC 6901); undefined where there is none. */
   text(pointer: string): string | undefined {
-    const found = this.#find(stepsOf(pointer))
+    const found = this.#find(pointer)
     if (found === undefined) return undefined
     const { bytes, span } = found
     switch (span.kind) {
@@ -54,7 +54,7 @@ export class Fields {
 
   /** The JSON at a pointer, byte for byte. */
   json(pointer: string): Buffer | undefined {
-    const found = this.#find(stepsOf(pointer))
+    const found = this.#find(pointer)
     return found?.bytes.subarray(found.span.start, found.span.end)
   }
 
@@ -65,12 +65,17 @@ export class Fields {
     return at === undefined || !at.#isArray ? 0 : at.#inside.length
   }
 
-  #find(steps: readonly string[]): { bytes: Buffer; span: JsonSpan } | undefined {
-    const [last] = steps.slice(-1)
-    let at: Fields | undefined = this
-    for (const step of steps.slice(0, -1)) at = at === undefined ? undefined : at.#open(step)
-    if (at === undefined || last === undefined) return undefined
-    const span = at.#at(last)
+  #find(pointer: string): { bytes: Buffer; span: JsonSpan } | undefined {
+    let at: Fields = this
+    const steps = stepsOf(pointer)
+    const last = steps.length - 1
+    if (last < 0) return undefined
+    for (let index = 0; index < last; index++) {
+      const inner = at.#open(steps[index] as string)
+      if (inner === undefined) return undefined
+      at = inner
+    }
+    const span = at.#at(steps[last] as string)
     return span === undefined ? undefined : { bytes: at.#bytes, span }
   }
 
