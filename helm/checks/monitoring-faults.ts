@@ -477,8 +477,8 @@ const alertsFire: Check = {
     const names = (await alerts()).map(({ alert }) => alert)
     const rig = await startRig({
       rules: scaledRules,
+      streams: [DELETED_STREAM],
       producerEnv: {
-        STREAMS: DELETED_STREAM,
         MAX_BATCH_EVENTS: String(MAX_BATCH_EVENTS),
         DELIVERY_TIMEOUT_MS: String(DELIVERY_TIMEOUT_MS),
       },

@@ -24,15 +24,15 @@ const REQUEST_TIMEOUT_MS = 20_000
 const MAX_WAITING_REQUESTS = 2_000
 
 const WEBHOOK_SECRET = 'the-secret-of-the-rig'
-const TENANTS = {
+const tenants = (streams: readonly string[]) => ({
   tenants: {
     default: {
-      streams: ['events'],
+      streams: ['events', ...streams],
       keys: [],
       sources: { github: { kind: 'github', stream: 'events', secrets: [WEBHOOK_SECRET] } },
     },
   },
-}
+})
 
 interface Sample {
   metric: Record<string, string>
@@ -70,6 +70,8 @@ export interface Rig {
 
 export interface RigOptions {
   rules: (file: RuleFile) => RuleFile
+  /** Besides "events". */
+  streams?: readonly string[]
   producerEnv: Record<string, string>
   consumerEnv: Record<string, string>
   consoleEnv: Record<string, string>
@@ -79,7 +81,14 @@ export interface RigOptions {
 export const MONITORING_GROUP = 'monitoring'
 const COMMON_ENV = { LOG_LEVEL: 'warn' }
 
-export async function startRig({ rules, producerEnv, consumerEnv, consoleEnv, say }: RigOptions): Promise<Rig> {
+export async function startRig({
+  rules,
+  streams = [],
+  producerEnv,
+  consumerEnv,
+  consoleEnv,
+  say,
+}: RigOptions): Promise<Rig> {
   const prometheus = await tool('prometheus', say)
   const directory = await mkdtemp(join(tmpdir(), 'kafkatrace-monitoring-'))
   const ending: (() => Promise<unknown>)[] = [() => rm(directory, { recursive: true, force: true })]
@@ -98,7 +107,7 @@ export async function startRig({ rules, producerEnv, consumerEnv, consoleEnv, sa
       ...consumerEnv,
     }
     const TENANTS_FILE = join(directory, 'tenants.json')
-    await Bun.write(TENANTS_FILE, JSON.stringify(TENANTS))
+    await Bun.write(TENANTS_FILE, JSON.stringify(tenants(streams)))
     const producer = await createService(
       'producer',
       'producer',
