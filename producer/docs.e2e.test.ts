@@ -48,7 +48,8 @@ testWith(
         form.querySelector('.send button').click()
       }`)
       const text = (selector: string) => page.evaluate(`document.querySelector('${selector}').textContent`)
-      await until(async () => (await text('.status')) !== 'Sending')
+      // The status comes before the body; the button says that all has come.
+      await until(async () => (await text('.send button')) === 'Send')
       expect(await text('.status')).toBe('202 Accepted')
       const [, answer = ''] = String(await text('.answer')).split('\n\n')
       expect(JSON.parse(answer)).toMatchObject({ receipts: [{ id: 'sent-by-page', stream: 'events' }] })

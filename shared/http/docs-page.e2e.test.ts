@@ -73,7 +73,9 @@ testWith(
         }`)
         const text = (selector: string) =>
           opened.evaluate(`document.querySelectorAll('section')[${at}].querySelector('${selector}').textContent`)
-        await until(async () => (await text('[role=status]')) === '200 OK')
+        // The status comes before the body; the button says that all has come.
+        await until(async () => (await text('.send button')) === 'Send')
+        expect(await text('[role=status]')).toBe('200 OK')
         expect(
           String(await text('.answer'))
             .split('\n\n')
