@@ -95,7 +95,7 @@ describe('what is not verified', () => {
     void Promise.allSettled(slow)
   })
 
-  test('costs its tenant no quota, and holds at most half of the room, so that it keeps nobody else out', async () => {
+  test('costs its tenant no quota, and holds at most half of the room', async () => {
     const it = github({
       tenant: { quota: { eventsPerSecond: 1, burstEvents: 1 } },
       refusedAfterMs: REFUSED_AFTER_MS,

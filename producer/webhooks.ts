@@ -101,18 +101,20 @@ export class WebhooksRoute {
 
   /** Says from when to when webhooks of a source were answered 503: some senders have to be told to send them again. */
   #tellTrouble(source: Source, result: WebhookResult): void {
-    const { log, nowMs } = this.#deps
+    const { lines, log, nowMs } = this.#deps
+    // Who is not verified may cause it.
+    const level = (): 'warn' | 'debug' => lines.level(anybodysOf(source.name), 'warn')
     const trouble = this.#troubles.get(source)
     if (result === 'unavailable') {
       if (trouble !== undefined) trouble.webhooks++
       else {
         this.#troubles.set(source, { sinceMs: nowMs(), webhooks: 1 })
-        log.warn(logged(source), 'webhooks are answered 503 from now on: their sender may not send them again')
+        log[level()](logged(source), 'webhooks are answered 503 from now on: their sender may not send them again')
       }
     } else if (result === 'taken' && trouble !== undefined) {
       this.#troubles.delete(source)
       const { sinceMs, webhooks } = trouble
-      log.warn({ ...logged(source), since: isoTime(sinceMs), webhooks }, 'webhooks are taken again')
+      log[level()]({ ...logged(source), since: isoTime(sinceMs), webhooks }, 'webhooks are taken again')
     }
   }
 
@@ -342,7 +344,7 @@ function eventOf(identity: Identity, webhook: Webhook, { name, subject }: Source
     return true
   }
   if (!optional('source', identity.source)) builder.fill('source', `urn:kafkatrace:source:${name}`)
-  const fields = identity.data === undefined ? webhook.json : webhook.parse(identity.data)
+  const fields = webhook.parse(data)
   optional('subject', subject === undefined ? identity.subject : fields.text(subject))
   optional('time', identity.time)
   builder.fill('datacontenttype', 'application/json')

@@ -1,8 +1,7 @@
-import { createHash } from 'node:crypto'
 import { Type } from '@sinclair/typebox'
 import type { Fields } from './fields.ts'
 import { defineKind, Secrets } from './kind.ts'
-import { holdsSecret } from './signature.ts'
+import { holdsSecret, sha256 } from './signature.ts'
 
 /**
  * Prometheus Alertmanager's webhook, and Grafana's, which has the same shape. It has no id. Its retries are the same bytes, but so are the repeats of an alert
@@ -27,7 +26,7 @@ export const alertmanager = defineKind({
     const sinceMs = webhook.receivedAtMs - Date.parse(starts[0] ?? '1970-01-01T00:00:00Z')
     const interval = Math.floor(sinceMs / (groupIntervalSeconds * 1_000))
     return {
-      id: `${createHash('sha256').update(webhook.body).digest('hex')}-${interval}`,
+      id: `${sha256(webhook.body)}-${interval}`,
       type: status === 'firing' || status === 'resolved' ? `io.prometheus.alertmanager.${status}` : undefined,
       source: json.text('/externalURL'),
       subject: json.text('/groupKey'),

@@ -1,9 +1,5 @@
-import { Type } from '@sinclair/typebox'
-import { defineKind, Secrets } from './kind.ts'
+import { defineKind, HeaderName, Secrets } from './kind.ts'
 import { holdsSecret } from './signature.ts'
-
-/** A field name (RFC 9110, section 5.1). */
-const HeaderName = Type.String({ pattern: "^[A-Za-z0-9!#$%&'*+.^_`|~-]+$", default: 'x-api-key' })
 
 /**
  * Amazon EventBridge, by an API destination whose connection has an API key, or Basic with the secret as its password. `id` is the event's own.
@@ -12,7 +8,7 @@ const HeaderName = Type.String({ pattern: "^[A-Za-z0-9!#$%&'*+.^_`|~-]+$", defau
 export const awsEventbridge = defineKind({
   name: 'aws-eventbridge',
   timeoutMs: 5_000,
-  options: { secrets: Secrets, header: HeaderName },
+  options: { secrets: Secrets, header: { ...HeaderName, default: 'x-api-key' } },
   verify: (webhook, { secrets, header }) => holdsSecret(webhook, secrets, header.toLowerCase()),
   identify({ json }) {
     const event = json.text('/detail-type')

@@ -1,15 +1,9 @@
-import { createHash } from 'node:crypto'
 import { Type } from '@sinclair/typebox'
 import { isTimestamp } from '../../shared/events/event.ts'
 import { oneOf } from '../../shared/service/one-of.ts'
-import { defineKind, Secrets } from './kind.ts'
-import { signedBy, timely, unsigned, wrong } from './signature.ts'
+import { defineKind, HeaderName, Secrets } from './kind.ts'
+import { sha256, signedBy, timely, unsigned, wrong } from './signature.ts'
 import type { Webhook } from './webhook.ts'
-
-const HeaderName = Type.String({
-  description: 'a name of a header field',
-  pattern: "^[A-Za-z0-9!#$%&'*+.^_`|~-]+$",
-})
 
 /** Text with places: `{/pointer}` (RFC 6901) is what is there in the JSON, `{header:NAME}` a header field. */
 const Template = Type.String({
@@ -77,7 +71,7 @@ export const generic = defineKind({
   },
   identify(webhook, { fields: { id, type, source, time } }) {
     return {
-      id: id === undefined ? createHash('sha256').update(webhook.body).digest('hex') : fill(id, webhook),
+      id: id === undefined ? sha256(webhook.body) : fill(id, webhook),
       type: fill(type, webhook),
       source: source && fill(source, webhook),
       time: time && fill(time, webhook),

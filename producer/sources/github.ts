@@ -17,18 +17,14 @@ export const github = defineKind({
       'sha256=',
     ),
   identify(webhook) {
-    const event = word(webhook.header('x-github-event'))
+    const event = webhook.word('x-github-event')
     const { json } = webhook
     const url = json.text('/repository/html_url') ?? json.text('/organization/url') ?? json.text('/enterprise/html_url')
     return {
-      id: word(webhook.header('x-github-delivery')),
+      id: webhook.word('x-github-delivery'),
       type: event === undefined ? undefined : `com.github.${event}`,
       source: url ?? 'https://github.com',
       subject: json.text('/repository/full_name') ?? json.text('/organization/login'),
     }
   },
 })
-
-/** One that is given twice has a comma. */
-const word = (value: string | undefined): string | undefined =>
-  value !== undefined && /^[\w-]+$/.test(value) ? value : undefined

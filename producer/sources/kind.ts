@@ -58,6 +58,12 @@ export const timeOf = (seconds: string | undefined): string | undefined =>
 /** Infers the options' type from their schema. */
 export const defineKind = <O extends TProperties>(kind: SourceKind<O>): SourceKind<O> => kind
 
+/** RFC 9110, section 5.1. */
+export const HeaderName = Type.String({
+  description: 'a name of a header field',
+  pattern: "^[A-Za-z0-9!#$%&'*+.^_`|~-]+$",
+})
+
 /** While one is being replaced, both count. */
 export const Secrets = Type.Array(
   Type.String({

@@ -1,8 +1,7 @@
-import { createHash } from 'node:crypto'
 import { ProblemError } from '../../shared/http/problem.ts'
 import type { Fields } from './fields.ts'
 import { defineKind, Secrets } from './kind.ts'
-import { holdsSecret } from './signature.ts'
+import { holdsSecret, sha256 } from './signature.ts'
 
 /**
  * OpenTelemetry logs, an event a line: OTLP/JSON (`{"resourceLogs":[…]}`), as the Collector's exporters `file` and `otlphttp` write it, or one record a line. An
@@ -20,7 +19,7 @@ export const otelLogs = defineKind({
     if (webhook.isForm) throw new ProblemError({ kind: 'unsupported-media-type', detail: NO_FORM })
     const seen = new Map<string, number>()
     for (const line of linesOf(webhook.body)) {
-      const hash = createHash('sha256').update(line).digest('hex')
+      const hash = sha256(line)
       const times = (seen.get(hash) ?? 0) + 1
       seen.set(hash, times)
       const fields = webhook.parse(line)

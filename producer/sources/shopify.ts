@@ -1,6 +1,5 @@
 import { defineKind, Secrets } from './kind.ts'
 import { signedBy } from './signature.ts'
-import type { Webhook } from './webhook.ts'
 
 /**
  * Shopify: webhooks of an app, signed with its client secret, and those of a shop's settings, signed with the secret that is shown there.
@@ -20,11 +19,11 @@ export const shopify = defineKind({
       parts: [webhook.body],
     }),
   identify(webhook) {
-    const topic = word(webhook, 'x-shopify-topic')
-    const shop = word(webhook, 'x-shopify-shop-domain')
+    const topic = webhook.word('x-shopify-topic')
+    const shop = webhook.word('x-shopify-shop-domain')
     const { json } = webhook
     return {
-      id: word(webhook, 'x-shopify-webhook-id'),
+      id: webhook.word('x-shopify-webhook-id'),
       type: topic === undefined ? undefined : `com.shopify.${topic.replaceAll('/', '.')}`,
       source: shop === undefined ? undefined : `https://${shop}`,
       subject: json.text('/admin_graphql_api_id') ?? json.text('/id'),
@@ -32,9 +31,3 @@ export const shopify = defineKind({
     }
   },
 })
-
-/** A header field that was given once: one that was given twice has a comma. */
-function word(webhook: Webhook, name: string): string | undefined {
-  const value = webhook.header(name)
-  return value !== undefined && /^[\w./-]+$/.test(value) ? value : undefined
-}

@@ -42,6 +42,9 @@ export function signedBy(header: string, given: string | undefined, signing: Sig
   return isSigned([given.slice(prefix.length)], signing) ? OK : wrong(`${header} fits none of the secrets`)
 }
 
+/** The SHA-256 of a text, hex: an id where the sender has none. */
+export const sha256 = (text: Buffer | string): string => createHash('sha256').update(text).digest('hex')
+
 /** Whether a token is one of the secrets. */
 export function isSecret(given: string, secrets: readonly string[]): boolean {
   const hash = (text: string): Buffer => createHash('sha256').update(text).digest()

@@ -1,7 +1,6 @@
-import { createHash } from 'node:crypto'
 import type { Fields } from './fields.ts'
 import { defineKind, Secrets, timeOf } from './kind.ts'
-import { signedBy, timely, unsigned } from './signature.ts'
+import { sha256, signedBy, timely, unsigned } from './signature.ts'
 import type { Webhook } from './webhook.ts'
 
 /** Where a payload has its channel. */
@@ -81,6 +80,6 @@ function idOf({ body, json }: Webhook): string | undefined {
       return undefined
     default:
       // Some interactions, such as view_closed, have no id at all.
-      return json.text('/trigger_id') ?? createHash('sha256').update(body).digest('hex')
+      return json.text('/trigger_id') ?? sha256(body)
   }
 }

@@ -1,8 +1,7 @@
-import { createHash } from 'node:crypto'
 import { Type } from '@sinclair/typebox'
 import type { Fields } from './fields.ts'
 import { defineKind, type Identity, Secrets } from './kind.ts'
-import { isSigned, OK, unsigned, wrong } from './signature.ts'
+import { isSigned, OK, sha256, unsigned, wrong } from './signature.ts'
 import type { Webhook } from './webhook.ts'
 
 /**
@@ -58,8 +57,6 @@ const QUERY = /\?.*$/s
 
 /** At the end of the query, where Twilio puts it: in between, it could be the text of a field of a form that Twilio has signed. */
 const BODY_HASH = /([?&]bodySHA256=)[0-9a-f]{64}$/i
-
-const sha256 = (text: Buffer | string): string => createHash('sha256').update(text).digest('hex')
 
 /** The declared URL with the request's query, which is the declared one's where a proxy has dropped it. */
 const calledUrl = (url: string, query: string): string =>

@@ -16,7 +16,7 @@ export class Webhook {
   #form: ReadonlyMap<string, readonly string[]> | undefined
   #isForm: boolean | undefined
   #data: Buffer | undefined
-  #json: Fields | undefined
+  readonly #parsed = new Map<Buffer, Fields>()
 
   constructor(request: Pick<Request, 'headers' | 'url'>, body: Buffer, receivedAtMs: number, maxDepth: number) {
     this.headers = request.headers
@@ -29,6 +29,12 @@ export class Webhook {
   /** A header field; undefined without one, and for an empty one. A field that was given twice is joined with a comma and a space. */
   header(name: string): string | undefined {
     return this.headers.get(name) || undefined
+  }
+
+  /** A header field that is a word, such as an id; undefined for anything else: one that was given twice has a comma. */
+  word(name: string): string | undefined {
+    const value = this.header(name)
+    return value !== undefined && WORD.test(value) ? value : undefined
   }
 
   get isForm(): boolean {
@@ -60,16 +66,19 @@ export class Webhook {
 
   /** @throws ProblemError when the data is no JSON, or nested too deeply */
   get json(): Fields {
-    this.#json ??= this.parse(this.data)
-    return this.#json
+    return this.parse(this.data)
   }
 
-  /** @throws ProblemError as {@link json} */
+  /**
+   * The fields of a part of the body. The same buffer is looked through once.
+   * @throws ProblemError as {@link json}
+   */
   parse(bytes: Buffer): Fields {
-    return new Fields(bytes, this.#maxDepth)
+    return this.#parsed.getOrInsertComputed(bytes, () => new Fields(bytes, this.#maxDepth))
   }
 }
 
+const WORD = /^[\w./-]+$/
 const OPEN_BRACE = 0x7b
 const OPEN_BRACKET = 0x5b
 

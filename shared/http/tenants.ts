@@ -190,6 +190,11 @@ export function tenantsFaults(file: unknown): string[] {
         if (!tenant.streams.includes(stream))
           faults.push(`the key ${id} names the stream ${stream}, which ${name} does not have`)
     }
+    for (const [source, { stream }] of Object.entries(tenant.sources ?? {})) {
+      ownSource(source, name)
+      if (!tenant.streams.includes(stream))
+        faults.push(`the source ${source} names the stream ${stream}, which ${name} does not have`)
+    }
     for (const [stream, pointers] of Object.entries(tenant.redact ?? {})) {
       if (!tenant.streams.includes(stream))
         faults.push(`redact of ${name} names the stream ${stream}, which it does not have`)
@@ -198,12 +203,6 @@ export function tenantsFaults(file: unknown): string[] {
           faults.push(`redact of ${name} has ${JSON.stringify(pointer)} for ${stream}, which is no JSON pointer`)
     }
   }
-  for (const [name, tenant] of Object.entries(file.tenants))
-    for (const [source, { stream }] of Object.entries(tenant.sources ?? {})) {
-      ownSource(source, name)
-      if (!tenant.streams.includes(stream))
-        faults.push(`the source ${source} names the stream ${stream}, which ${name} does not have`)
-    }
   for (const { id } of file.operators ?? []) own(id, 'the operators')
   return faults
 }
