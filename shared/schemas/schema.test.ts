@@ -1,0 +1,187 @@
+import { expect, test } from 'bun:test'
+import fc from 'fast-check'
+import { compileSchema, MAX_SCHEMA_BYTES, readSchema, type Schema } from './schema.ts'
+
+function compiled(document: unknown): Schema {
+  const result = compileSchema(document)
+  if (!result.ok) throw new Error(result.faults.join('; '))
+  return result.schema
+}
+
+const ORDER = {
+  type: 'object',
+  properties: {
+    total: { type: 'number', minimum: 1 },
+    state: { enum: ['open', 'paid'] },
+    'a/b': { const: 1 },
+    lines: {
+      type: 'array',
+      items: {
+        type: 'object',
+        required: ['sku'],
+        additionalProperties: false,
+        properties: { sku: { type: 'string', pattern: '^[a-z]+$' }, id: { type: 'string', format: 'uuid' } },
+      },
+    },
+  },
+  required: ['total'],
+  dependentRequired: { state: ['at'] },
+}
+
+test('every fault is named by a pointer into the data', () => {
+  const data = { total: 0, state: 'x', 'a/b': 2, lines: [{}, { sku: 'A', more: 1, id: 'x' }] }
+  expect(compiled(ORDER).faults(data)).toEqual([
+    { pointer: '/total', detail: 'must be >= 1' },
+    { pointer: '/state', detail: 'must be one of "open","paid"' },
+    { pointer: '/a~1b', detail: 'must be 1' },
+    { pointer: '/lines/0/sku', detail: 'is required' },
+    { pointer: '/lines/1/more', detail: 'is not allowed' },
+    { pointer: '/lines/1/sku', detail: 'must match pattern "^[a-z]+$"' },
+    { pointer: '/lines/1/id', detail: 'must match format "uuid"' },
+    { pointer: '/at', detail: 'is required where state is given' },
+  ])
+})
+
+test.each([
+  [ORDER, { total: 1 }, true],
+  [ORDER, {}, false],
+  [{ required: ['toString'] }, {}, false],
+  [{ oneOf: [{ type: 'string' }, { type: 'number' }] }, true, false],
+  // biome-ignore lint/suspicious/noThenProperty: a keyword
+  [{ if: { type: 'string' }, then: { minLength: 2 }, else: { type: 'null' } }, 'x', false],
+  [{ propertyNames: { maxLength: 1 } }, { ab: 1 }, false],
+  [true, 'anything', true],
+  [false, 'anything', false],
+  [{ format: 'unknown-format', 'x-note': 'ours' }, 1, true],
+  [
+    { $schema: 'http://json-schema.org/draft-07/schema#', items: [{ type: 'string' }], additionalItems: false },
+    ['a', 1],
+    false,
+  ],
+  [{ prefixItems: [{ type: 'string' }], items: false }, ['a', 1], false],
+  [
+    { $ref: '#/$defs/tree', $defs: { tree: { properties: { left: { $ref: '#/$defs/tree' } }, required: ['n'] } } },
+    { n: 1, left: {} },
+    false,
+  ],
+  [{ $ref: '#size', $defs: { a: { $anchor: 'size', type: 'integer' } } }, 1.5, false],
+  [{ $ref: 'b', $defs: { a: { $id: 'b', type: 'integer' } } }, 1.5, false],
+])('%j says of %j that it is valid: %p', (document, data, valid) => {
+  const schema = compiled(document)
+  expect(schema.check(data)).toBe(valid)
+  expect(schema.faults(data).length > 0).toBe(!valid)
+})
+
+test.each<[string, unknown, RegExp]>([
+  ['a list', [], /no schema/],
+  ['a draft that is not known', { $schema: 'http://json-schema.org/draft-04/schema#' }, /draft-04.*not known/],
+  ['a type that there is not', { type: 'strng' }, /type/],
+  ['a reference to elsewhere', { $ref: 'http://127.0.0.1:1/x' }, /^\/\$ref: http:\/\/127\.0\.0\.1:1\/x is not in this/],
+  [
+    'a reference to what is not there',
+    { properties: { a: { $ref: '#/$defs/a' } } },
+    /^\/properties\/a\/\$ref: #\/\$defs\/a/,
+  ],
+  ['a reference that is no URI', { $ref: 'http://[' }, /no URI reference/],
+  [
+    'an expression with look-ahead',
+    { properties: { a: { pattern: '(?=a)b' } } },
+    /^\/properties\/a\/pattern: .*linear/,
+  ],
+  ['a name by such an expression', { patternProperties: { '(?=a)b': {} } }, /^\/patternProperties\/\(\?=a\)b: /],
+  ['references that double', { $ref: '#/$defs/0', $defs: doubling(40) }, /50000/],
+  ['the same where no keyword leads to', { $ref: '#/x/0', x: doubling(40, '#/x/') }, /50000/],
+])('%s is refused', (_, document, fault) => {
+  const result = compileSchema(document)
+  expect(result.ok ? [] : result.faults).toEqual([expect.stringMatching(fault)])
+})
+
+/** Each refers to the next one twice. */
+function doubling(count: number, at = '#/$defs/'): Record<string, unknown> {
+  const next = (index: number) => ({ $ref: `${at}${index + 1}` })
+  const defs: Record<string, unknown> = { [count]: { type: 'string' } }
+  for (let index = 0; index < count; index++) defs[index] = { allOf: [next(index), next(index)] }
+  return defs
+}
+
+test.each<[string, string, RegExp]>([
+  ['no JSON', '{"type":', /no JSON/],
+  ['too many bytes', JSON.stringify({ description: 'x'.repeat(MAX_SCHEMA_BYTES) }), /bytes/],
+  ['too deep', `${'{"not":'.repeat(70)}true${'}'.repeat(70)}`, /levels/],
+])('a text with %s is refused', (_, text, fault) => {
+  const result = readSchema(Buffer.from(text))
+  expect(result.ok ? [] : result.faults).toEqual([expect.stringMatching(fault)])
+})
+
+const BRANCHES = { properties: { x: { $ref: '#/$defs/a' } } }
+test.each<[string, unknown, unknown]>([
+  [
+    'doubles with each level',
+    {
+      $ref: '#/$defs/a',
+      $defs: {
+        a: {
+          anyOf: [
+            { ...BRANCHES, required: ['y'] },
+            { ...BRANCHES, required: ['z'] },
+          ],
+        },
+      },
+    },
+    JSON.parse(`${'{"x":'.repeat(60)}1${'}'.repeat(60)}`),
+  ],
+  ['compares each with each', { uniqueItems: true }, Array.from({ length: 60_000 }, (_, id) => ({ id }))],
+])('a check that %s ends', (_, document, data) => {
+  const schema = compiled(document)
+  const begun = performance.now()
+  expect(schema.check(data)).toBe(false)
+  expect(schema.faults(data)).toEqual([{ pointer: '', detail: expect.stringContaining('within 100 ms') }])
+  expect(performance.now() - begun).toBeLessThan(5_000)
+})
+
+test('of large data the first fault is named: there may be one for each element', () => {
+  const schema = compiled({ items: { type: 'string' } })
+  const data = Array.from({ length: 100_000 }, () => 1)
+  expect(schema.faults(data, 200_000)).toEqual([{ pointer: '/0', detail: 'must be string' }])
+})
+
+test('names that only the data has are not in pointers for the log', () => {
+  expect(compiled(ORDER).knownPointer('/lines/3/sku/of a patient/total')).toBe('/lines/3/sku/…/total')
+})
+
+test('two versions with the same $id do not meet', () => {
+  const of = (type: string) => compiled({ $id: 'https://example.com/order', type })
+  const [text, number] = [of('string'), of('number')]
+  expect([text.check('a'), number.check('a'), of('string').check('a')]).toEqual([true, false, true])
+})
+
+test('whatever the text, it is compiled or refused', () => {
+  const keyword = fc.constantFrom(
+    'type',
+    '$ref',
+    'items',
+    'properties',
+    'pattern',
+    '$id',
+    'allOf',
+    'enum',
+    'required',
+    '$defs',
+  )
+  const value = fc.letrec((tie) => ({
+    schema: fc.oneof(
+      { depthSize: 'small' },
+      fc.constantFrom<unknown>(true, 'string', '#', '#/$defs/a', 'x y', -1, null, []),
+      fc.array(tie('schema'), { maxLength: 3 }),
+      fc.dictionary(keyword, tie('schema'), { maxKeys: 3 }),
+    ),
+  })).schema
+  fc.assert(
+    fc.property(value, fc.jsonValue(), (document, data) => {
+      const result = compileSchema(document)
+      if (result.ok) expect(result.schema.faults(data).length > 0).toBe(!result.schema.check(data))
+      else expect(result.faults.length).toBeGreaterThan(0)
+    }),
+    { numRuns: 100 },
+  )
+})

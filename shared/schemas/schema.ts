@@ -1,0 +1,225 @@
+import Ajv, { type ErrorObject, type Options, type ValidateFunction } from 'ajv'
+import Ajv2020 from 'ajv/dist/2020.js'
+import addFormats from 'ajv-formats'
+import { outlineJson } from '../events/json.ts'
+import { pointerTo, stepsOf } from '../events/json-pointer.ts'
+import { CallTimeoutError, callWithin } from '../service/call-within.ts'
+import { messageOf } from '../service/thrown.ts'
+import { type Bounds, schemaBounds } from './bounds.ts'
+import { type Draft, isSchema, type JsonSchema } from './json-schema.ts'
+import { patternOf } from './patterns.ts'
+
+/**
+ * A JSON Schema, and what it says about data. Producer, consumer and the `schema` command all compile and check here, so that their verdicts are the same.
+ *
+ * Ajv compiles it. `format` is an assertion for the formats that `ajv-formats` knows. Unknown formats and keywords are annotations. Nothing is ever fetched.
+ */
+
+/** What is wrong with one member of the data. */
+export interface SchemaFault {
+  /** RFC 6901, into the data. */
+  pointer: string
+  detail: string
+}
+
+export interface Schema {
+  readonly document: JsonSchema
+  readonly draft: Draft
+  /** Whether data is valid. */
+  check(data: unknown): boolean
+  /** What is wrong with data that {@link check} refuses: each fault, or only the first where there may be very many. */
+  faults(data: unknown, dataBytes?: number): SchemaFault[]
+  /** The pointer with `…` in place of every name that the schema does not name: such a name is the sender's, and must not be logged. */
+  knownPointer(pointer: string): string
+}
+
+export type Compiled = { ok: true; schema: Schema } | { ok: false; faults: string[] }
+
+export const MAX_SCHEMA_BYTES = 256 * 1024
+const MAX_DEPTH = 64
+const TEXT_LIMITS = {
+  maxDepth: MAX_DEPTH,
+  maxElements: Number.POSITIVE_INFINITY,
+  maxMembers: Number.POSITIVE_INFINITY,
+  maxObjectMembers: Number.POSITIVE_INFINITY,
+}
+
+/** Larger data may have more faults than are worth making: one for each element of an array. */
+const ALL_FAULTS_BYTES = 64 * 1024
+
+/** How long a check may take of a schema that may take any time, such as a recursive one. */
+export const CHECK_TIMEOUT_MS = 100
+
+const OPTIONS: Options = {
+  strict: false,
+  // Keys are not stored, so that versions with the same $id do not meet.
+  addUsedSchema: false,
+  // Or `required: ["toString"]` would be fulfilled by every object.
+  ownProperties: true,
+  inlineRefs: false,
+  logger: false,
+  code: { regExp: Object.assign((pattern: string) => patternOf(pattern), { code: '' }) },
+}
+
+const engines: Record<Draft, Record<'first' | 'all', () => Ajv>> = {
+  '2020-12': {
+    first: lazily(() => new Ajv2020(OPTIONS)),
+    all: lazily(() => new Ajv2020({ ...OPTIONS, allErrors: true })),
+  },
+  'draft-07': {
+    first: lazily(() => new Ajv(OPTIONS)),
+    all: lazily(() => new Ajv({ ...OPTIONS, allErrors: true })),
+  },
+}
+
+function lazily(make: () => Ajv): () => Ajv {
+  let made: Ajv | undefined
+  return () => {
+    made ??= addFormats(make())
+    return made
+  }
+}
+
+const DRAFTS: Readonly<Record<string, Draft>> = {
+  'https://json-schema.org/draft/2020-12/schema': '2020-12',
+  'http://json-schema.org/draft-07/schema': 'draft-07',
+}
+
+/** Reads a schema from JSON. */
+export function readSchema(bytes: Buffer): Compiled {
+  if (bytes.length > MAX_SCHEMA_BYTES)
+    return refused(`has ${bytes.length} bytes; a schema may have ${MAX_SCHEMA_BYTES}`)
+  const outlined = outlineJson(bytes, TEXT_LIMITS)
+  if (!outlined.ok)
+    return refused(
+      outlined.fault.reason === 'too deep'
+        ? `is nested more than ${MAX_DEPTH} levels deep`
+        : `is no JSON: ${outlined.fault.detail}`,
+    )
+  return compileSchema(JSON.parse(bytes.toString('utf8')), bytes.length)
+}
+
+const refused = (...faults: string[]): Compiled => ({ ok: false, faults })
+
+/**
+ * Compiles a schema, which may be anybody's: its size, depth, references and regular expressions are bounded.
+ * @param bytes as JSON, where that is known
+ */
+export function compileSchema(document: unknown, bytes?: number): Compiled {
+  if (!isSchema(document)) return refused('is no schema: a schema is an object or a boolean')
+  const schema = document
+  if (bytes === undefined) return readSchema(Buffer.from(JSON.stringify(schema)))
+  const declared = typeof schema === 'object' ? schema['$schema'] : undefined
+  const draft = declared === undefined ? '2020-12' : DRAFTS[String(declared).replace(/#$/, '')]
+  if (draft === undefined)
+    return refused(`/$schema: ${String(declared)} is not known: ${Object.keys(DRAFTS).join(' or ')}`)
+  const bounds = schemaBounds(schema, draft)
+  if (bounds.faults.length > 0) return refused(...bounds.faults)
+  try {
+    const first = compiledBy(engines[draft].first(), schema)
+    return { ok: true, schema: new AjvSchema(schema, draft, first, bounds) }
+  } catch (error) {
+    return refused(messageOf(error).replace(/^schema is invalid: /, ''))
+  }
+}
+
+/** Without leaving anything in the engine, which would keep every schema that was ever read. */
+function compiledBy(engine: Ajv, schema: JsonSchema): ValidateFunction {
+  try {
+    return engine.compile(schema as object)
+  } finally {
+    if (typeof schema === 'object') engine.removeSchema(schema)
+  }
+}
+
+class AjvSchema implements Schema {
+  #all: ValidateFunction | undefined
+
+  constructor(
+    readonly document: JsonSchema,
+    readonly draft: Draft,
+    readonly first: ValidateFunction,
+    readonly bounds: Bounds,
+  ) {}
+
+  check(data: unknown): boolean {
+    if (this.bounds.isLinear) return this.first(data) === true
+    return this.#within(() => this.first(data) === true) ?? false
+  }
+
+  faults(data: unknown, dataBytes = 0): SchemaFault[] {
+    if (dataBytes <= ALL_FAULTS_BYTES) this.#all ??= compiledBy(engines[this.draft].all(), this.document)
+    const validate = dataBytes <= ALL_FAULTS_BYTES ? this.#all : this.first
+    const valid = this.#within(() => validate?.(data) === true)
+    if (valid === undefined)
+      return [{ pointer: '', detail: `cannot be checked within ${CHECK_TIMEOUT_MS} ms by its schema` }]
+    return valid ? [] : faultsOf(validate?.errors ?? [])
+  }
+
+  knownPointer(pointer: string): string {
+    return stepsOf(pointer)
+      .map((step) => pointerTo(this.bounds.names.has(step) || /^\d{1,9}$/.test(step) ? step : '…'))
+      .join('')
+  }
+
+  /** @returns undefined when the time is over */
+  #within(call: () => boolean): boolean | undefined {
+    try {
+      return callWithin(CHECK_TIMEOUT_MS, call)
+    } catch (error) {
+      if (error instanceof CallTimeoutError) return undefined
+      throw error
+    }
+  }
+}
+
+function faultsOf(errors: readonly ErrorObject[]): SchemaFault[] {
+  const found = new Map<string, SchemaFault>()
+  for (const error of errors) {
+    // That a branch was not matched is said besides what it did not match.
+    if (error.keyword === 'if' && errors.length > 1) continue
+    const fault = { pointer: error.instancePath + memberOf(error), detail: detailOf(error) }
+    found.set(`${fault.pointer} ${fault.detail}`, fault)
+  }
+  return [...found.values()]
+}
+
+/** The member that is missing or too much. */
+function memberOf({ keyword, params }: ErrorObject): string {
+  const { missingProperty, additionalProperty, unevaluatedProperty, propertyName } = params as Record<string, unknown>
+  const name =
+    keyword === 'propertyNames' ? propertyName : (missingProperty ?? additionalProperty ?? unevaluatedProperty)
+  return typeof name === 'string' ? pointerTo(name) : ''
+}
+
+const MAX_VALUES_CHARS = 200
+
+function detailOf({ keyword, message = 'is refused by its schema', params }: ErrorObject): string {
+  const { allowedValues, allowedValue, property } = params as Record<string, unknown>
+  switch (keyword) {
+    case 'required':
+      return 'is required'
+    case 'dependentRequired':
+    case 'dependencies':
+      return `is required where ${String(property)} is given`
+    case 'additionalProperties':
+    case 'unevaluatedProperties':
+    case 'false schema':
+      return 'is not allowed'
+    case 'propertyNames':
+      return 'is no name that is allowed'
+    case 'enum':
+      return `must be one of ${shortened(JSON.stringify(allowedValues).slice(1, -1))}`
+    case 'const':
+      return `must be ${shortened(JSON.stringify(allowedValue))}`
+    case 'anyOf':
+      return 'must match at least one of the forms in anyOf'
+    case 'oneOf':
+      return 'must match exactly one of the forms in oneOf'
+    default:
+      return message.replace('must NOT', 'must not')
+  }
+}
+
+const shortened = (text: string): string =>
+  text.length <= MAX_VALUES_CHARS ? text : `${text.slice(0, MAX_VALUES_CHARS).toWellFormed()}…`
