@@ -3,6 +3,7 @@ import { Readable } from 'node:stream'
 import { Type } from '@sinclair/typebox'
 import { parse } from 'csv-parse'
 import type { Event } from '../shared/events/event.ts'
+import { stampOf } from '../shared/service/stamp.ts'
 
 /**
  * A table of facts about events: a CSV file (RFC 4180, with a header row) or a JSON file (an array of objects), with one row for each key. The file is
@@ -124,16 +125,6 @@ export class ReferenceTable {
       rejected(this.#fault)
     }
     this.#seen = stamp
-  }
-}
-
-/** Changes whenever the file does. Size and time alone would miss a replacement of the same size within one tick of the clock; the inode shows it. */
-async function stampOf(file: string): Promise<string> {
-  try {
-    const { dev, ino, size, mtimeNs, ctimeNs } = await stat(file, { bigint: true })
-    return [dev, ino, size, mtimeNs, ctimeNs].join(':')
-  } catch (error) {
-    return String((error as NodeJS.ErrnoException).code)
   }
 }
 

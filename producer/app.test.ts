@@ -54,6 +54,7 @@ function service(
     config,
     producer,
     authenticate: options.authenticate ?? authenticateBy(authoriseNobody()),
+    schemas: undefined,
     sources: new Map(),
     refusedAfterMs: 0,
     gate,

@@ -46,6 +46,7 @@ function serve(env: Record<string, string> = {}) {
     config,
     producer,
     authenticate: authenticateBy(authoriseByKey(tenants)),
+    schemas: undefined,
     sources: new Map(),
     refusedAfterMs: 0,
     gate,

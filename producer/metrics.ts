@@ -2,8 +2,10 @@ import { Counter, Gauge, Registry } from 'prom-client'
 import { LATENCY_BUCKETS_SECONDS } from '../shared/http/ops.ts'
 import type { Tenant } from '../shared/http/tenants.ts'
 import type { RecordProducer } from '../shared/kafka/types.ts'
+import type { SchemaStore } from '../shared/schemas/store.ts'
 import { LatencyHistogram, type Tally, tallies } from '../shared/service/tally.ts'
 import type { Gate } from './admit.ts'
+import { CHECKED, type Checks, UNCHECKED } from './schemas.ts'
 import { REFUSALS } from './sources/kind.ts'
 
 /** Label values of routes. Paths are not labels, since clients could make up any number of them. */
@@ -80,6 +82,16 @@ export function createMetrics() {
       'Requests to /v1/sources by result: taken (stored, or without an event), unsigned, wrong (signature or token), stale, refused (4xx for what is in them) or unavailable (503). Those for a source that is not declared have no tenant and no source.',
       ['tenant', 'source', 'result'],
     ),
+    schemaChecks: counter(
+      'schema_checks_total',
+      'Events of streams with schemas by the type and version that they were checked by, and result: valid or invalid; without type and version: no_schema, or unknown while it cannot be told.',
+      ['tenant', 'stream', 'type', 'version', 'result'],
+    ),
+    schemas: gauge('schemas', 'Versions of schemas that are in use.'),
+    schemasCurrent: gauge(
+      'schemas_current',
+      '1 while all schemas are as the folder or the registry has them, else 0: those from before are used. Only with SCHEMAS_DIR or SCHEMA_REGISTRY_URL.',
+    ),
   }
   const requestTally = tallies(table.requests)
   const eventTally = tallies(table.events)
@@ -92,6 +104,17 @@ export function createMetrics() {
       EventsOutcome,
       Tally
     >
+  const schemaTally = tallies(table.schemaChecks)
+  const checksOf = (tenant: string, stream: string): Checks => {
+    const results = <R extends string>(of: readonly R[], type: string, version: string) =>
+      Object.fromEntries(
+        of.map((result) => [result, schemaTally({ tenant, stream, type, version, result })]),
+      ) as Record<R, Tally>
+    return {
+      of: (type, version) => results(CHECKED, type, String(version)),
+      others: () => results(UNCHECKED, '', ''),
+    }
+  }
   const webhookTally = tallies(table.webhooks)
   const webhooksOf = (tenant: string, source: string) =>
     Object.fromEntries(WEBHOOK_RESULTS.map((result) => [result, webhookTally({ tenant, source, result })])) as Record<
@@ -119,6 +142,8 @@ export function createMetrics() {
     ackSeconds,
     /** New tallies of a stream's events, by outcome. */
     eventsOf,
+    /** New tallies of a stream's events that were, or were not, checked by a schema. */
+    checksOf,
     /** New tallies of a source's webhooks, by result. */
     webhooksOf,
     /** A new tally of a tenant's requests that found no room. */
@@ -145,7 +170,7 @@ export function createMetrics() {
       }
     },
     /** Reads the levels at each scrape. @param topics the streams' input topics */
-    observe(gate: Gate, producer: RecordProducer, topics: readonly string[]): void {
+    observe(gate: Gate, producer: RecordProducer, topics: readonly string[], schemas: SchemaStore | undefined): void {
       const { maxRecords, maxBytes } = producer.queue()
       table.limit.set({ level: 'in_flight_requests' }, gate.limits.maxRequests)
       table.limit.set({ level: 'in_flight_bytes' }, gate.limits.maxBytes)
@@ -159,6 +184,11 @@ export function createMetrics() {
         table.queueRecords.set(queue.records)
         table.queueBytes.set(queue.bytes)
         table.connected.set(producer.connection().state === 'connected' ? 1 : 0)
+        if (schemas !== undefined) {
+          const state = schemas.state()
+          table.schemas.set(schemas.versions())
+          table.schemasCurrent.set(state.ok && state.detail === undefined ? 1 : 0)
+        }
         table.blockedStreams.set(topics.filter((topic) => producer.blocked(topic) !== undefined).length)
       }
       read()

@@ -189,6 +189,7 @@ function stream(
       producer: { ...kafka.producer({ maxRecords: 10_000, maxBytes: 10_000_000 }), ...options.producer },
       meter: options.meter,
       maxEventBytes,
+      schemas: undefined,
     },
     turns: options.turns ?? new Turns(2),
     origin: { tenant: 'default', stream: 'events', topic: TOPIC, receivedAtMs: 0, trace: undefined },

@@ -26,6 +26,7 @@ export const KINDS = [
   'overloaded',
   'draining',
   'kafka-unavailable',
+  'schema-unavailable',
   'unverifiable',
   'undelivered',
 ] as const satisfies readonly ProblemKind[]

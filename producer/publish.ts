@@ -4,10 +4,12 @@ import { keylessPartition } from '../shared/events/partition.ts'
 import { type OutgoingRecord, toRecord } from '../shared/events/record.ts'
 import type { OrProblem, Problem } from '../shared/http/problem.ts'
 import { type DeliveryResult, ProduceError, type ProduceFault, type RecordProducer } from '../shared/kafka/types.ts'
+import type { Version } from '../shared/schemas/catalog.ts'
 import { newTraceContext, parseTraceparent, type TraceContext } from '../shared/tracing/trace-context.ts'
 import type { Meter } from './admit.ts'
 import { NOTHING_STORED, type Unit } from './problem.ts'
 import { type EventOutcome, receiptOf } from './receipt.ts'
+import type { StreamSchemas } from './schemas.ts'
 import { invalidEvents, isValid, notTaken, type Scope, tooLarge, type ValidEvent } from './validate.ts'
 
 /** From events of a request or a line to records in Kafka, and to what became of each. */
@@ -19,6 +21,8 @@ export interface Destination {
   /** undefined: the tenant has no quota. */
   meter: Meter | undefined
   maxEventBytes: number
+  /** undefined: events are not checked by schemas. */
+  schemas: StreamSchemas | undefined
 }
 
 /** What the events of a request have in common. */
@@ -43,13 +47,20 @@ export type Prepared = OrProblem<{ events: readonly ValidEvent[]; records: Outgo
 export function prepare(
   results: readonly EventResult[],
   origin: Origin,
-  { producer, maxEventBytes }: Destination,
+  { producer, maxEventBytes, schemas }: Destination,
   scope: Scope,
 ): Prepared {
+  const checked = schemas?.check(results, scope.isList, maxEventBytes)
+  if (checked !== undefined && !checked.ok)
+    return {
+      ok: false,
+      problem: checked.isUnknown ? schemasUnknown(scope.unit) : invalidEvents(checked.results, scope),
+    }
   if (!results.every(isValid)) return { ok: false, problem: invalidEvents(results, scope) }
   const partitions = producer.partitionCount(origin.topic) ?? 1
   const records: OutgoingRecord[] = []
-  for (const { event } of results) records.push(recordOf(event, origin, partitions))
+  for (let index = 0; index < results.length; index++)
+    records.push(recordOf((results[index] as ValidEvent).event, origin, partitions, checked?.versions[index]))
   const problem = tooLarge(records, maxEventBytes, scope) ?? notTaken(records, producer.settings(origin.topic), scope)
   return problem === undefined ? { ok: true, events: results, records } : { ok: false, problem }
 }
@@ -64,8 +75,17 @@ function traceOf(event: Event, origin: Origin): TraceContext {
   return origin.begun
 }
 
-function recordOf(event: Event, origin: Origin, partitions: number): OutgoingRecord {
+/** The problem of events whose schemas cannot be told now. */
+const schemasUnknown = (unit: Unit): Problem => ({
+  kind: 'schema-unavailable',
+  detail: `It cannot be told now which schema an event has: the schema registry cannot be reached, or does not have the version yet. ${NOTHING_STORED[unit]} Send the ${unit} again later, with the same ids.`,
+  outcome: 'not stored',
+  retryAfterSeconds: 5,
+})
+
+function recordOf(event: Event, origin: Origin, partitions: number, checkedBy: Version | undefined): OutgoingRecord {
   const trace = traceOf(event, origin)
+  if (checkedBy !== undefined) event.dataschema ??= checkedBy.urn
   const record = toRecord(event, {
     topic: origin.topic,
     tenant: origin.tenant,
@@ -74,6 +94,7 @@ function recordOf(event: Event, origin: Origin, partitions: number): OutgoingRec
     tracestate: trace.tracestate,
     source: origin.source,
     form: origin.form,
+    schema: checkedBy?.header,
   })
   if (record.key === null) record.partition = keylessPartition(event, partitions)
   return record

@@ -52,6 +52,7 @@ async function publicPort(authenticate = authenticateBy(authoriseNobody())) {
     config,
     producer,
     authenticate,
+    schemas: undefined,
     sources: new Map(),
     refusedAfterMs: 0,
     gate,

@@ -3,7 +3,7 @@
 import { hostname } from 'node:os'
 import { inputTopic, streamTopics } from '../shared/events/topics.ts'
 import { accessOf } from '../shared/http/access-config.ts'
-import { serveOps } from '../shared/http/ops.ts'
+import { type Check, serveOps } from '../shared/http/ops.ts'
 import { createTopicAdmin } from '../shared/kafka/admin.ts'
 import { createRecordProducer } from '../shared/kafka/producer.ts'
 import { addClientMetrics } from '../shared/kafka/statistics.ts'
@@ -21,6 +21,7 @@ import { loadProducer } from './config.ts'
 import { createMetrics } from './metrics.ts'
 import { createPublicPort } from './public-port.ts'
 import { readinessChecks } from './readiness.ts'
+import { schemaStoreOf } from './schema-store.ts'
 import { sourcesOf } from './sources/declared.ts'
 import { loadKinds } from './sources/load.ts'
 import { REFUSED_AFTER_MS } from './webhooks.ts'
@@ -40,6 +41,8 @@ const sources = await loadKinds(config.SOURCES_MODULE)
   .then((kinds) => sourcesOf(tenants, kinds))
   .catch(exitWith)
 const log = createLogger('producer', config)
+const schemas = schemaStoreOf(config, tenants, log)
+await schemas?.start().catch(exitWith)
 const metrics = createMetrics()
 const tracing = await createTracing(config, 'producer', log)
 const stopProcessMetrics = addProcessMetrics(metrics.registry)
@@ -71,6 +74,7 @@ const app = createApp({
   producer,
   authenticate: authenticateBy(authorise),
   sources,
+  schemas,
   refusedAfterMs: REFUSED_AFTER_MS,
   gate,
   quotaMs: () => performance.now(),
@@ -81,10 +85,12 @@ const app = createApp({
   ending: ending.signal,
 })
 metrics.declare(tenants)
-metrics.observe(gate, producer, topics)
+metrics.observe(gate, producer, topics, schemas)
 
 /** Why not all topics could be created. */
 let creationFault: string | undefined
+/** At the start schemas are fetched before readiness; later, those that are known are used whatever becomes of their source. */
+const schemasState = (): ReturnType<Check> => schemas?.state() ?? { ok: true }
 const { kafka, streams: writable } = readinessChecks({
   topics,
   producer,
@@ -97,7 +103,7 @@ const port = createPublicPort({
   gate,
   log,
   fetch: app.fetch,
-  ready: () => kafka().ok && writable().ok,
+  ready: () => kafka().ok && writable().ok && schemasState().ok,
 })
 const ops = serveOps(
   {
@@ -106,6 +112,7 @@ const ops = serveOps(
       draining: () => (gate.draining ? { ok: false, reason: 'the service is stopping' } : { ok: true }),
       kafka,
       streams: writable,
+      ...(schemas === undefined ? {} : { schemas: schemasState }),
       port: () =>
         port.listening() ? { ok: true } : { ok: false, reason: 'not open yet: it opens when all else is fine' },
     },
@@ -123,6 +130,7 @@ const stop = stopOnSignal(
       run: () => {
         stopProcessMetrics()
         stopWatching()
+        schemas?.stop()
         return ops.stop()
       },
     },

@@ -6,6 +6,7 @@ import { NOSNIFF } from '../shared/http/http.ts'
 import { PROBLEMS, type Problem } from '../shared/http/problem.ts'
 import type { Tenant } from '../shared/http/tenants.ts'
 import { type Delivery, type DeliveryResult, ProduceError, type RecordProducer } from '../shared/kafka/types.ts'
+import { type SchemaStore, subjectNames } from '../shared/schemas/store.ts'
 import { turn } from '../shared/service/retry.ts'
 import type { Tally } from '../shared/service/tally.ts'
 import { isoTime } from '../shared/service/time.ts'
@@ -21,6 +22,7 @@ import type { EventsOutcome } from './metrics.ts'
 import type { Parsed } from './parse.ts'
 import { admit, type Destination, type Origin, prepare, undelivered } from './publish.ts'
 import { receiptText } from './receipt.ts'
+import { StreamSchemas } from './schemas.ts'
 import type { Reply } from './sources/kind.ts'
 import { Turns } from './turns.ts'
 import { LIST, ONE_EVENT, type ValidEvent } from './validate.ts'
@@ -31,6 +33,8 @@ export interface StoreDeps extends AnswersDeps {
   config: ProducerConfig
   producer: RecordProducer
   answers: Answers
+  /** undefined where no stream has schemas. */
+  schemas: SchemaStore | undefined
   /** The clock of quotas, monotonic. */
   quotaMs(): number
 }
@@ -144,9 +148,30 @@ export class Store {
     return new Map(
       [...tenant.streams].map((stream) => [
         stream,
-        { ...ofTenant, topic: inputTopic(tenant.name, stream), counted: metrics.eventsOf(tenant.name, stream) },
+        {
+          ...ofTenant,
+          topic: inputTopic(tenant.name, stream),
+          schemas: this.#schemasOf(tenant, stream),
+          counted: metrics.eventsOf(tenant.name, stream),
+        },
       ]),
     )
+  }
+
+  #schemasOf(tenant: Tenant, stream: string): StreamSchemas | undefined {
+    const { config, schemas, metrics, log, lines } = this.#deps
+    const declared = tenant.schemas.get(stream)
+    if (declared === undefined || schemas === undefined) return undefined
+    return new StreamSchemas({
+      declared,
+      tenant: tenant.name,
+      stream,
+      subjectOf: subjectNames(config.SCHEMA_SUBJECT, tenant.name, stream),
+      store: schemas,
+      checks: metrics.checksOf(tenant.name, stream),
+      log,
+      lines,
+    })
   }
 
   /**
@@ -214,7 +239,8 @@ export class Store {
     const count = parsed.results.length
     const prepared = prepare(parsed.results, origin, target, parsed.isList ? LIST : ONE_EVENT)
     if (!prepared.ok) {
-      counted.refused.count += count
+      const outcome = PROBLEMS[prepared.problem.kind].status < 500 ? 'refused' : 'not_stored'
+      counted[outcome].count += count
       return this.refuse(posted, prepared.problem, cost, count)
     }
     const { events, records } = prepared

@@ -42,6 +42,7 @@ export function startClientService(): ClientService {
     config,
     producer: kafka.producer({ maxRecords: config.MAX_QUEUE_RECORDS, maxBytes: config.MAX_QUEUE_BYTES }),
     authenticate: authenticateBy(authoriseNobody()),
+    schemas: undefined,
     sources: new Map(),
     refusedAfterMs: 0,
     gate: new Gate({ maxRequests: config.MAX_IN_FLIGHT_REQUESTS, maxBytes: config.MAX_IN_FLIGHT_BYTES }),

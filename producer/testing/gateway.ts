@@ -4,6 +4,7 @@ import { FORM, headerText, SOURCE } from '../../shared/events/headers.ts'
 import { fromRecord } from '../../shared/events/record.ts'
 import { authoriseByKey } from '../../shared/http/authorise.ts'
 import { type TenantsFile, tenantsFaults, tenantsOf } from '../../shared/http/tenants.ts'
+import type { SchemaStore } from '../../shared/schemas/store.ts'
 import { FakeKafka } from '../../shared/testing/fake-kafka.ts'
 import { Gate } from '../admit.ts'
 import { createApp } from '../app.ts'
@@ -27,6 +28,7 @@ export interface GatewayOptions {
   config?: Partial<ProducerConfig>
   /** 0 unless it is given: most tests need not wait. */
   refusedAfterMs?: number
+  schemas?: SchemaStore
   /** Of the tenant, besides its sources. */
   tenant?: Partial<TenantsFile['tenants'][string]>
 }
@@ -59,6 +61,7 @@ export function gateway(declared: Readonly<Record<string, Declaration>>, options
     config,
     producer,
     authenticate: authenticateBy(authoriseByKey(tenants)),
+    schemas: options.schemas,
     sources: sourcesOf(tenants.list, options.kinds ?? kinds),
     refusedAfterMs: options.refusedAfterMs ?? 0,
     gate,

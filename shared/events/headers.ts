@@ -36,6 +36,8 @@ export const EDITED = 'kt-edited'
 export const SOURCE = 'kt-source'
 /** On events of form-encoded webhooks, not on their results: the form as it came. */
 export const FORM = 'kt-form'
+/** On events that were checked by a schema: which version of which subject (shared/schemas/identity.ts). */
+export const SCHEMA = 'kt-schema'
 /** On results, retries and dead letters: the transaction that wrote them, `TRANSACTIONAL-ID:CLIENT-NUMBER`. */
 export const TRANSACTION = 'kt-transaction'
 

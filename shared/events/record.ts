@@ -12,6 +12,7 @@ import {
   NO_HEADERS,
   RECEIVED_AT,
   type RecordHeaders,
+  SCHEMA,
   SOURCE,
   TENANT,
   TRACEPARENT,
@@ -96,6 +97,8 @@ export interface RecordContext {
   source?: string | undefined
   /** Of a form-encoded webhook: the form as it came. */
   form?: string | undefined
+  /** Of an event that was checked by a schema: its subject and version. */
+  schema?: string | undefined
 }
 
 /** Record headers while they are gathered. */
@@ -143,6 +146,7 @@ export function toRecord(event: Event, at: RecordContext): OutgoingRecord {
   add(headers, ATTEMPTS, at.attempts)
   add(headers, SOURCE, at.source)
   add(headers, FORM, at.form)
+  add(headers, SCHEMA, at.schema)
   const record: OutgoingRecord = { topic: at.topic, key: recordKey(event), value: event.data, headers }
   if (at.partition !== undefined) record.partition = at.partition
   return record

@@ -48,6 +48,7 @@ export const onlyTenant = (streams: readonly string[] = []): Tenant => ({
   enabled: true,
   streams: new Set([DEFAULT_STREAM, ...streams]),
   redact: new Map(),
+  schemas: new Map(),
   sources: new Map(),
 })
 

@@ -36,6 +36,7 @@ export const PROBLEMS = {
   draining: { status: 503, title: 'Shutting down' },
   'kafka-unavailable': { status: 503, title: 'Kafka unavailable' },
   'producer-unavailable': { status: 503, title: 'Producer unavailable' },
+  'schema-unavailable': { status: 503, title: 'Schema unavailable' },
   unverifiable: { status: 503, title: 'Cannot be verified now' },
   undelivered: { status: 503, title: 'Not acknowledged by Kafka' },
 } as const satisfies Record<string, { status: number; title: string }>

@@ -38,6 +38,23 @@ const key = {
 const SourceDeclaration = Type.Object({ kind: Type.String({ minLength: 1 }), stream: Name })
 export type SourceDeclaration = Static<typeof SourceDeclaration> & Readonly<Record<string, unknown>>
 
+const option = <O extends string>(...options: readonly O[]) =>
+  Type.Optional(
+    Type.Unsafe<O>(Type.String({ pattern: `^(${options.join('|')})$`, description: `one of ${options.join(', ')}` })),
+  )
+
+/** How the events of a stream are checked by the schemas of their types. */
+const SchemasDeclaration = closed({
+  /** warn: events that are not as their schema wants them are counted, logged and stored. Absent: enforce, they are refused. */
+  check: option('off', 'warn', 'enforce'),
+  /** Events of types without a schema. Absent: accept. */
+  otherTypes: option('accept', 'refuse'),
+  /** Events of which it is not known whether their type has a schema, as while the registry cannot be reached. Absent: refuse, with 503. */
+  whileUnknown: option('refuse', 'accept'),
+})
+/** With the defaults filled in. */
+export type StreamSchemas = Required<Static<typeof SchemasDeclaration>>
+
 const TenantsFile = closed({
   tenants: Type.Record(
     Name,
@@ -65,6 +82,8 @@ const TenantsFile = closed({
       ),
       /** By stream: RFC 6901 pointers into the data of its events, to what the console does not show. "" is all of it. */
       redact: Type.Optional(Type.Record(Type.String(), Type.Array(Type.String()))),
+      /** By stream. Absent: events are not checked. */
+      schemas: Type.Optional(Type.Record(Type.String(), SchemasDeclaration)),
       /** By name, which is unique in the file: webhooks go to /v1/sources/NAME, without a key. */
       sources: Type.Optional(Type.Record(Name, SourceDeclaration, { additionalProperties: false })),
     }),
@@ -95,6 +114,8 @@ export interface Tenant {
   quota?: Quota
   /** By stream: pointers (RFC 6901) into the data of its events, to what the console does not show. */
   redact: ReadonlyMap<string, readonly string[]>
+  /** By stream; those alone whose events are checked. */
+  schemas: ReadonlyMap<string, StreamSchemas>
   sources: ReadonlyMap<string, SourceDeclaration>
 }
 
@@ -195,6 +216,9 @@ export function tenantsFaults(file: unknown): string[] {
       if (!tenant.streams.includes(stream))
         faults.push(`the source ${source} names the stream ${stream}, which ${name} does not have`)
     }
+    for (const stream of Object.keys(tenant.schemas ?? {}))
+      if (!tenant.streams.includes(stream))
+        faults.push(`schemas of ${name} names the stream ${stream}, which it does not have`)
     for (const [stream, pointers] of Object.entries(tenant.redact ?? {})) {
       if (!tenant.streams.includes(stream))
         faults.push(`redact of ${name} names the stream ${stream}, which it does not have`)
@@ -216,14 +240,23 @@ export function tenantsOf(file: TenantsFile): Tenants {
   const add = (sha256: string, credential: Credential): void => {
     keys.set(credential.keyId, { hash: Buffer.from(sha256, 'hex'), credential })
   }
-  for (const [name, { enabled = true, streams, quota, keys: declared, redact = {}, sources = {} }] of Object.entries(
-    file.tenants,
-  )) {
+  for (const [name, declaration] of Object.entries(file.tenants)) {
+    const { enabled = true, streams, quota, keys: declared, redact = {}, schemas = {}, sources = {} } = declaration
     const tenant: Tenant = {
       name,
       enabled,
       streams: new Set(streams),
       redact: new Map(Object.entries(redact)),
+      schemas: new Map(
+        Object.entries(schemas)
+          .map(
+            ([stream, { check = 'enforce', otherTypes = 'accept', whileUnknown = 'refuse' }]): [
+              string,
+              StreamSchemas,
+            ] => [stream, { check, otherTypes, whileUnknown }],
+          )
+          .filter(([, { check }]) => check !== 'off'),
+      ),
       sources: new Map(Object.entries(sources)),
     }
     if (quota !== undefined) {

@@ -1,0 +1,177 @@
+import { isUtf8 } from 'node:buffer'
+import { type Event, type Fault, isJsonMediaType, parseMediaType } from '../shared/events/event.ts'
+import { atIndex, type EventResult } from '../shared/events/event-json.ts'
+import type { StreamSchemas as Declared } from '../shared/http/tenants.ts'
+import type { Subject, Version } from '../shared/schemas/catalog.ts'
+import { parseSchemaUrn } from '../shared/schemas/identity.ts'
+import type { SchemaStore } from '../shared/schemas/store.ts'
+import type { Logger, TenantLines } from '../shared/service/logger.ts'
+import type { Tally } from '../shared/service/tally.ts'
+
+/** Events of a stream, checked by the schemas of their types. */
+
+/** What a check of an event by a schema finds, as a label. */
+export const CHECKED = ['valid', 'invalid'] as const
+/** Why an event is not checked, as a label: its type has no schema, or that cannot be told now. */
+export const UNCHECKED = ['no_schema', 'unknown'] as const
+
+/** Makes tallies of a stream's events. */
+export interface Checks {
+  of(type: string, version: number): Record<(typeof CHECKED)[number], Tally>
+  others(): Record<(typeof UNCHECKED)[number], Tally>
+}
+
+export interface StreamSchemasDeps {
+  declared: Declared
+  tenant: string
+  stream: string
+  /** Of a type. */
+  subjectOf(type: string): string
+  store: SchemaStore
+  checks: Checks
+  log: Pick<Logger, 'warn' | 'debug'>
+  lines: TenantLines
+}
+
+/** Of a request's events: for each the version that it was checked by, or undefined where there is none. */
+export type CheckedEvents =
+  | { ok: true; versions: readonly (Version | undefined)[] }
+  /** `isUnknown`: nothing is wrong but that it cannot be checked now. */
+  | { ok: false; isUnknown: boolean; results: readonly EventResult[] }
+
+/** No more pointers are logged of an event. */
+const LOGGED_FAULTS = 5
+
+export class StreamSchemas {
+  readonly #deps: StreamSchemasDeps
+  readonly #counted = new Map<Version, ReturnType<Checks['of']>>()
+  readonly #others: ReturnType<Checks['others']>
+
+  constructor(deps: StreamSchemasDeps) {
+    this.#deps = deps
+    this.#others = deps.checks.others()
+  }
+
+  /** @param maxDataBytes larger data is not looked at: such an event is refused for its size */
+  check(results: readonly EventResult[], isList: boolean, maxDataBytes: number): CheckedEvents {
+    const versions: (Version | undefined)[] = []
+    let refused: EventResult[] | undefined
+    let isUnknown = false
+    for (let index = 0; index < results.length; index++) {
+      const result = results[index] as EventResult
+      if (!result.ok) {
+        refused ??= [...results]
+        continue
+      }
+      if (result.event.data !== null && result.event.data.length > maxDataBytes) {
+        versions.push(undefined)
+        continue
+      }
+      const checked = this.#checkOne(result.event)
+      if (checked === 'unknown') isUnknown = true
+      else if (!Array.isArray(checked)) versions.push(checked as Version | undefined)
+      else {
+        refused ??= [...results]
+        refused[index] = { ok: false, faults: isList ? atIndex(checked, index) : checked }
+      }
+    }
+    if (refused !== undefined) return { ok: false, isUnknown: false, results: refused }
+    return isUnknown ? { ok: false, isUnknown, results } : { ok: true, versions }
+  }
+
+  /** @returns the version that the event is valid by; its faults; or undefined where it is let in unchecked */
+  #checkOne(event: Event): Version | undefined | 'unknown' | Fault[] {
+    const { declared, store, subjectOf } = this.#deps
+    const name = subjectOf(event.type)
+    const subject = store.find(name)
+    if (subject === undefined) {
+      this.#others.no_schema.count++
+      return declared.otherTypes === 'refuse'
+        ? this.#wrong(event, undefined, [
+            { pointer: '/type', detail: `has no schema, which this stream requires (subject ${name})` },
+          ])
+        : undefined
+    }
+    const version = subject === 'unknown' ? subject : this.#versionOf(name, subject, event)
+    if (version === 'unknown') {
+      this.#others.unknown.count++
+      return declared.whileUnknown === 'accept' ? undefined : 'unknown'
+    }
+    if (typeof version === 'string') return this.#wrong(event, undefined, [{ pointer: '/dataschema', detail: version }])
+    const faults = faultsOf(event, version)
+    const counted = this.#countedOf(event.type, version)
+    if (faults === undefined) {
+      counted.valid.count++
+      return version
+    }
+    counted.invalid.count++
+    return this.#wrong(event, version, faults)
+  }
+
+  /** The version that the event names, else the latest; a text says what is wrong with its name. */
+  #versionOf(name: string, { latest, versions }: Subject, { dataschema }: Event): Version | 'unknown' | string {
+    if (dataschema === undefined || dataschema === latest.urn) return latest
+    const named = parseSchemaUrn(dataschema)
+    if (named === undefined || named.subject !== name) return latest
+    const version = versions.get(named.version)
+    if (version !== undefined) return version
+    if (this.#deps.store.mayLag && named.version > latest.version) return 'unknown'
+    return `names version ${named.version}, which is not known: the latest is ${latest.version}`
+  }
+
+  /** Of an event that is not as its schema wants it. */
+  #wrong(event: Event, version: Version | undefined, faults: Fault[]): Fault[] | undefined {
+    const { declared, tenant, stream, log, lines } = this.#deps
+    if (declared.check === 'enforce') return faults
+    const pointers = faults.slice(0, LOGGED_FAULTS).map(({ pointer }) => loggedPointer(pointer, version))
+    log[lines.level(tenant, 'warn')](
+      {
+        tenant,
+        stream,
+        // A type without a schema may be anything.
+        ...(version === undefined ? {} : { type: event.type, schema: version.header }),
+        faults: faults.length,
+        pointers,
+      },
+      'an event is stored that is not as its schema wants it',
+    )
+    return undefined
+  }
+
+  #countedOf(type: string, version: Version): ReturnType<Checks['of']> {
+    let counted = this.#counted.get(version)
+    if (counted === undefined) {
+      counted = this.#deps.checks.of(type, version.version)
+      this.#counted.set(version, counted)
+    }
+    return counted
+  }
+}
+
+/** Into the event's JSON form, where data is a member. */
+const DATA = '/data'
+
+const loggedPointer = (pointer: string, version: Version | undefined): string =>
+  version !== undefined && pointer.startsWith(DATA)
+    ? DATA + version.schema.knownPointer(pointer.slice(DATA.length))
+    : pointer
+
+/** undefined where the event is valid. */
+function faultsOf({ data, datacontenttype }: Event, { schema, header }: Version): Fault[] | undefined {
+  if (data === null) return [{ pointer: DATA, detail: `is required by the schema ${header}` }]
+  if (datacontenttype === undefined || !isJson(datacontenttype))
+    return [{ pointer: '/datacontenttype', detail: `must be JSON: the schema ${header} describes JSON` }]
+  if (!isUtf8(data)) return [{ pointer: DATA, detail: 'is no JSON: it is not UTF-8' }]
+  let value: unknown
+  try {
+    value = JSON.parse(data.toString('utf8'))
+  } catch {
+    return [{ pointer: DATA, detail: 'is no JSON' }]
+  }
+  if (schema.check(value)) return undefined
+  return schema
+    .faults(value, data.length)
+    .map(({ pointer, detail }) => ({ pointer: DATA + pointer, detail: `${detail} (schema ${header})` }))
+}
+
+const isJson = (type: string): boolean => type === 'application/json' || isJsonMediaType(parseMediaType(type).essence)

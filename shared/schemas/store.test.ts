@@ -1,0 +1,226 @@
+import { afterEach, expect, test } from 'bun:test'
+import { mkdir, mkdtemp, rename, rm, symlink, unlink, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import pino from 'pino'
+import { until } from '../testing/until.ts'
+import type { Version } from './catalog.ts'
+import { type RegisteredSchema, RegistryError } from './registry.ts'
+import { FolderStore, RegistryStore, type SchemaStore, subjectNames } from './store.ts'
+
+const ends: (() => unknown)[] = []
+afterEach(async () => {
+  for (const end of ends.splice(0)) await end()
+})
+
+async function temporary(): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), 'kafkatrace-schemas-'))
+  ends.push(() => rm(folder, { recursive: true }))
+  return folder
+}
+
+function logger() {
+  const lines: string[] = []
+  return Object.assign(pino({}, { write: (line: string) => void lines.push(line) }), { lines })
+}
+
+const typed = (type: string): string => JSON.stringify({ type })
+const latest = (store: SchemaStore, subject: string): unknown => {
+  const found = store.find(subject)
+  return typeof found === 'object' ? `${found.latest.version} ${JSON.stringify(found.latest.schema.document)}` : found
+}
+
+async function folderStore(files: Readonly<Record<string, string>>) {
+  const folder = await temporary()
+  const write = (name: string, text: string) => writeFile(join(folder, name), text)
+  for (const [name, text] of Object.entries(files)) await write(name, text)
+  const log = logger()
+  const store = new FolderStore(folder, log, 5)
+  ends.push(() => store.stop())
+  return { folder, write, log, store }
+}
+
+test('a folder is read, and read again when it changes', async () => {
+  const { folder, write, store, log } = await folderStore({ 'a.s-t.v1.json': typed('string'), 'README.md': 'ours' })
+  await mkdir(join(folder, 'team'))
+  await write('team/a.s-u%2Fv.v2.json', typed('null'))
+  await store.start()
+  expect([latest(store, 'a.s-t'), latest(store, 'a.s-u/v'), store.find('a.s-x')]).toEqual([
+    '1 {"type":"string"}',
+    '2 {"type":"null"}',
+    undefined,
+  ])
+  const before = store.find('a.s-u/v')
+  await write('a.s-t.v10.json', typed('number'))
+  await until(() => latest(store, 'a.s-t') === '10 {"type":"number"}')
+  expect(store.versions()).toBe(3)
+  expect(log.lines.at(-1)).toContain('read again')
+  // What has not changed is not compiled again.
+  expect(store.find('a.s-u/v')?.latest).toBe(before?.latest as Version)
+  await unlink(join(folder, 'a.s-t.v10.json'))
+  await until(() => latest(store, 'a.s-t') === '1 {"type":"string"}')
+})
+
+test('a change with a fault is not used, and said until it is mended', async () => {
+  const { folder, write, store, log } = await folderStore({ 'a.s-t.v1.json': typed('string') })
+  await store.start()
+  await write('a.s-t.v2.json', '{"type":')
+  await write('b.json', '{}')
+  await until(
+    () => JSON.stringify(store.state()).includes('no JSON') && JSON.stringify(store.state()).includes('b.json'),
+  )
+  expect(latest(store, 'a.s-t')).toBe('1 {"type":"string"}')
+  expect(store.state()).toMatchObject({ ok: true, detail: expect.stringContaining('a.s-t.v2.json') })
+  expect(log.lines.at(-1)).toContain('not used')
+  await write('a.s-t.v2.json', typed('number'))
+  await unlink(join(folder, 'b.json'))
+  await until(() => latest(store, 'a.s-t') === '2 {"type":"number"}')
+  expect(store.state()).toEqual({ ok: true })
+})
+
+test('at the start every fault is named', async () => {
+  const { store } = await folderStore({
+    'a.s-t.v1.json': '{"type":"strng"}',
+    'order.json': '{}',
+    'a.s-u.v1.json': '{"$ref":"http://example.com/x"}',
+    'a.s-u.v01.json': '{}',
+  })
+  const fault = await store.start().catch((error: Error) => error)
+  const text = String((fault as { faults?: string[] }).faults?.join('\n'))
+  expect(text).toContain('order.json')
+  expect(text).toContain('a.s-u.v01.json')
+  expect(text).toMatch(/a\.s-t\.v1\.json: .*type/)
+  expect(text).toMatch(/a\.s-u\.v1\.json: \/\$ref: http:\/\/example\.com\/x/)
+})
+
+test('a folder that is not there is a fault', async () => {
+  const store = new FolderStore(join(await temporary(), 'missing'), logger())
+  await expect(store.start()).rejects.toThrow(/ENOENT/)
+})
+
+test('the files of a ConfigMap change all at once', async () => {
+  const folder = await temporary()
+  const publish = async (name: string, files: Readonly<Record<string, string>>) => {
+    await mkdir(join(folder, name))
+    for (const [file, text] of Object.entries(files)) await writeFile(join(folder, name, file), text)
+    // As the kubelet does it: a link that is renamed over the one before.
+    await symlink(name, join(folder, '..data_tmp'))
+    await rename(join(folder, '..data_tmp'), join(folder, '..data'))
+  }
+  await publish('..1', { 'a.s-t.v1.json': typed('string') })
+  await symlink('..data/a.s-t.v1.json', join(folder, 'a.s-t.v1.json'))
+  const store = new FolderStore(folder, logger(), 5)
+  ends.push(() => store.stop())
+  await store.start()
+  expect(store.versions()).toBe(1)
+  await publish('..2', { 'a.s-t.v1.json': typed('number') })
+  await until(() => latest(store, 'a.s-t') === '1 {"type":"number"}')
+  expect(store.versions()).toBe(1)
+})
+
+/** A registry that the test changes. The real one is in store.integration.test.ts. */
+class Registered {
+  readonly schemas = new Map<string, (string | { fault: string })[]>()
+  isAway = false
+  asked = 0
+
+  async subjects(): Promise<string[]> {
+    this.asked++
+    if (this.isAway) throw new RegistryError('http://registry cannot be reached', true)
+    return [...this.schemas.keys()]
+  }
+
+  async versions(subject: string): Promise<number[]> {
+    return (this.schemas.get(subject) ?? []).map((_, index) => index + 1)
+  }
+
+  async schemaOf(subject: string, version: number | 'latest'): Promise<RegisteredSchema> {
+    const text = this.schemas.get(subject)?.[Number(version) - 1] ?? ''
+    return typeof text === 'string' ? { ok: true, version: Number(version), text } : { ok: false, ...text }
+  }
+}
+
+function registryStore(registry: Registered) {
+  const log = logger()
+  const store = new RegistryStore(registry, (subject) => subject.startsWith('a.s-'), log, 5)
+  ends.push(() => store.stop())
+  return { log, store }
+}
+
+test('schemas come from a registry, and new ones soon after they are registered', async () => {
+  const registry = new Registered()
+  registry.schemas.set('a.s-t', [typed('string')]).set('other', [typed('null')])
+  const { store } = registryStore(registry)
+  expect(store.state()).toEqual({ ok: false, reason: 'the schema registry: it has not answered yet' })
+  expect(store.find('a.s-t')).toBe('unknown')
+  await store.start()
+  await until(() => store.state().ok)
+  expect([latest(store, 'a.s-t'), store.find('a.s-u'), store.find('other')]).toEqual([
+    '1 {"type":"string"}',
+    undefined,
+    undefined,
+  ])
+  registry.schemas.get('a.s-t')?.push(typed('number'))
+  registry.schemas.set('a.s-u', [typed('null')])
+  await until(() => latest(store, 'a.s-t') === '2 {"type":"number"}' && latest(store, 'a.s-u') === '1 {"type":"null"}')
+})
+
+test('while the registry is away, what is known stays, and what is not may be there', async () => {
+  const registry = new Registered()
+  registry.schemas.set('a.s-t', [typed('string')])
+  const { store, log } = registryStore(registry)
+  await store.start()
+  await until(() => store.state().ok)
+  registry.isAway = true
+  await until(() => store.find('a.s-u') === 'unknown')
+  expect(latest(store, 'a.s-t')).toBe('1 {"type":"string"}')
+  expect(store.state()).toEqual({
+    ok: true,
+    detail: 'the schema registry: http://registry cannot be reached; the schemas from before are used',
+  })
+  const asked = registry.asked
+  await until(() => registry.asked > asked + 2)
+  // Said once.
+  expect(log.lines.filter((line) => line.includes('cannot be reached'))).toHaveLength(1)
+  registry.isAway = false
+  await until(() => store.find('a.s-u') === undefined)
+  expect(store.state()).toEqual({ ok: true })
+})
+
+test('a registry that is away at the start is asked until it answers', async () => {
+  const registry = new Registered()
+  registry.isAway = true
+  const { store } = registryStore(registry)
+  await store.start()
+  await until(() => registry.asked > 0)
+  expect(store.state()).toMatchObject({ ok: false, reason: expect.stringContaining('cannot be reached') })
+  registry.schemas.set('a.s-t', [typed('string')])
+  registry.isAway = false
+  await until(() => store.state().ok)
+  expect(latest(store, 'a.s-t')).toBe('1 {"type":"string"}')
+})
+
+test('a schema that cannot be used concerns its own type only', async () => {
+  const registry = new Registered()
+  registry.schemas
+    .set('a.s-t', [typed('string')])
+    .set('a.s-avro', [{ fault: 'version 1 of a.s-avro is of type AVRO, and not JSON' }])
+    .set('a.s-bad', [typed('strng')])
+    .set('a.s-worse', [typed('string'), '{"$ref":"http://example.com/x"}'])
+  const { store } = registryStore(registry)
+  await store.start()
+  await until(() => store.state().ok)
+  expect(['a.s-avro', 'a.s-bad', 'a.s-none'].map((subject) => store.find(subject))).toEqual([
+    'unknown',
+    'unknown',
+    undefined,
+  ])
+  expect([latest(store, 'a.s-t'), latest(store, 'a.s-worse')]).toEqual(['1 {"type":"string"}', '1 {"type":"string"}'])
+  const { detail } = store.state() as { detail: string }
+  for (const subject of ['a.s-avro', 'a.s-bad', 'a.s-worse']) expect(detail).toContain(subject)
+})
+
+test('subjects are made by a template', () => {
+  expect(subjectNames('{tenant}.{stream}-{type}', 'acme', 'orders')('order.placed')).toBe('acme.orders-order.placed')
+  expect(subjectNames('{type}-value', 'acme', 'orders')('{tenant}$&')).toBe('{tenant}$&-value')
+})

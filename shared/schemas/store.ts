@@ -1,0 +1,260 @@
+import { join } from 'node:path'
+import { Type } from '@sinclair/typebox'
+import { ConfigError, integer } from '../service/config.ts'
+import type { Logger } from '../service/logger.ts'
+import { sleep } from '../service/retry.ts'
+import { stampOf } from '../service/stamp.ts'
+import { messageOf } from '../service/thrown.ts'
+import { Catalog, type SchemaText, type Subject } from './catalog.ts'
+import { pathsIn, readSchemaFile, schemaFiles } from './folder.ts'
+import type { Registry } from './registry.ts'
+
+/** Where the schemas of events come from: files, or a registry. */
+
+export const schemaVariables = {
+  SCHEMAS_DIR: Type.Optional(
+    Type.String({
+      description:
+        'A folder of JSON Schemas, SUBJECT.vVERSION.json, for the streams that name `schemas` in TENANTS_FILE. It is read again when it changes (docs/schemas.md).',
+    }),
+  ),
+  SCHEMA_SUBJECT: Type.String({
+    default: '{tenant}.{stream}-{type}',
+    pattern: '^[^{}]*(\\{(tenant|stream|type)\\}[^{}]*)*\\{type\\}[^{}]*(\\{(tenant|stream|type)\\}[^{}]*)*$',
+    description: 'The subject of an event type’s schema, with {tenant}, {stream} and {type} in their places.',
+  }),
+  SCHEMA_REGISTRY_REFRESH_MS: integer(
+    30_000,
+    1_000,
+    3_600_000,
+    'With SCHEMA_REGISTRY_URL: how often the registry is asked for new schemas, in ms.',
+  ),
+}
+
+/** Makes the subject of a type. */
+export function subjectNames(template: string, tenant: string, stream: string): (type: string) => string {
+  const parts = template.replaceAll('{tenant}', tenant).replaceAll('{stream}', stream).split('{type}')
+  return (type) => parts.join(type)
+}
+
+/** The schemas of a type; undefined: it has none; `unknown`: that cannot be told now. */
+export type Found = Subject | undefined | 'unknown'
+
+/** `detail`: what is wrong although schemas are there. */
+export type StoreState = { ok: true; detail?: string } | { ok: false; reason: string }
+
+export interface SchemaStore {
+  find(subject: string): Found
+  state(): StoreState
+  /** How many versions are in use. */
+  versions(): number
+  /** Whether a version that is not known may be one that was registered just now. */
+  readonly mayLag: boolean
+  /** @throws ConfigError where the schemas can never be read */
+  start(): Promise<void>
+  stop(): void
+}
+
+/** How often a folder is looked through. Notifications do not come from network file systems, nor when a ConfigMap's volume is switched. */
+export const FILES_POLL_MS = 1_000
+
+/** The most faults that a line of the log or a check names. */
+const NAMED_FAULTS = 5
+const named = (faults: readonly string[]): string =>
+  faults.length <= NAMED_FAULTS
+    ? faults.join('; ')
+    : `${faults.slice(0, NAMED_FAULTS).join('; ')}; and ${faults.length - NAMED_FAULTS} more`
+
+/** Schemas in a folder. A state of it with any fault is not used: what was read before stays. */
+export class FolderStore implements SchemaStore {
+  readonly #catalog = new Catalog()
+  #seen: string | undefined
+  #fault: string | undefined
+  readonly #ending = new AbortController()
+  readonly mayLag = false
+
+  constructor(
+    private readonly folder: string,
+    private readonly log: Pick<Logger, 'info' | 'warn'>,
+    private readonly pollMs = FILES_POLL_MS,
+  ) {}
+
+  find(subject: string): Subject | undefined {
+    return this.#catalog.subjects.get(subject)
+  }
+
+  state(): StoreState {
+    if (this.#fault === undefined) return { ok: true }
+    return { ok: true, detail: `SCHEMAS_DIR has changed and is not used, the schemas from before are: ${this.#fault}` }
+  }
+
+  versions(): number {
+    return this.#catalog.versions
+  }
+
+  async start(): Promise<void> {
+    const faults = await this.#read()
+    if (faults.length > 0) throw new ConfigError(faults.map((fault) => `SCHEMAS_DIR: ${fault}`))
+    void this.#watch()
+  }
+
+  stop(): void {
+    this.#ending.abort()
+  }
+
+  async #watch(): Promise<void> {
+    while (!this.#ending.signal.aborted) {
+      await sleep(this.pollMs, this.#ending.signal)
+      const before = this.#seen
+      const faults = await this.#read()
+      if (this.#seen === before) continue
+      this.#fault = faults.length === 0 ? undefined : named(faults)
+      if (this.#fault === undefined) this.log.info({ versions: this.versions() }, 'schemas were read again')
+      else this.log.warn({ faults: this.#fault }, 'schemas have changed and are not used: those from before are')
+    }
+  }
+
+  /** Reads the folder if it has changed. @returns what is wrong with it */
+  async #read(): Promise<string[]> {
+    try {
+      const { files, faults: misnamed } = schemaFiles(await pathsIn(this.folder))
+      if (files.length > MAX_FILES) throw new Error(`${files.length} schemas are too many: ${MAX_FILES} are supported`)
+      const paths = files.map(({ path }) => join(this.folder, path))
+      const stamp = await stampOfAll(paths, misnamed)
+      if (stamp === this.#seen) return []
+      const texts: SchemaText[] = []
+      const faults = [...misnamed]
+      for (const { subject, version, path } of files)
+        try {
+          texts.push({ subject, version, bytes: await readSchemaFile(join(this.folder, path)), place: path })
+        } catch (error) {
+          faults.push(messageOf(error))
+        }
+      // A folder that was changed while it was read is not used: the next look finds it whole.
+      if ((await stampOfAll(paths, misnamed)) !== stamp && this.#seen !== undefined) return []
+      const wrong = await this.#catalog.replace(texts, (found) => found.length + faults.length === 0)
+      this.#seen = stamp
+      return [...faults, ...wrong.map(({ detail }) => detail)]
+    } catch (error) {
+      const fault = messageOf(error)
+      this.#seen = fault
+      return [fault]
+    }
+  }
+}
+
+const MAX_FILES = 10_000
+
+/** Changes whenever one of the files does, or which there are. */
+async function stampOfAll(paths: readonly string[], misnamed: readonly string[]): Promise<string> {
+  const stamps = [...misnamed]
+  for (const path of paths) stamps.push(`${path} ${await stampOf(path)}`)
+  return stamps.join('\n')
+}
+
+/** Of a subject, so many of its latest versions are read. */
+const MAX_VERSIONS_READ = 20
+const MAX_SUBJECTS = 10_000
+const RETRY_MS = 1_000
+
+/** Schemas in a registry. While it cannot be reached, those that are known stay, and a type without one may have one that is not known. */
+export class RegistryStore implements SchemaStore {
+  readonly #catalog = new Catalog()
+  readonly #texts = new Map<string, SchemaText>()
+  /** By subject: why a schema of it cannot be used. */
+  #unusable: ReadonlyMap<string, string> = new Map()
+  /** Why the registry's last answer is not complete. */
+  #fault: string | undefined = 'it has not answered yet'
+  #isRead = false
+  readonly #ending = new AbortController()
+  readonly mayLag = true
+
+  /** @param isOurs whether a subject can be of a stream whose events are checked */
+  constructor(
+    private readonly registry: Pick<Registry, 'subjects' | 'versions' | 'schemaOf'>,
+    private readonly isOurs: (subject: string) => boolean,
+    private readonly log: Pick<Logger, 'info' | 'warn'>,
+    private readonly refreshMs: number,
+  ) {}
+
+  find(subject: string): Found {
+    const found = this.#catalog.subjects.get(subject)
+    if (found !== undefined) return found
+    return this.#fault === undefined && !this.#unusable.has(subject) ? undefined : 'unknown'
+  }
+
+  state(): StoreState {
+    if (!this.#isRead) return { ok: false, reason: `the schema registry: ${this.#fault}` }
+    const details: string[] = []
+    if (this.#fault !== undefined) details.push(`the schema registry: ${this.#fault}; the schemas from before are used`)
+    if (this.#unusable.size > 0) details.push(`schemas that cannot be used: ${named([...this.#unusable.values()])}`)
+    return details.length === 0 ? { ok: true } : { ok: true, detail: details.join('; ') }
+  }
+
+  versions(): number {
+    return this.#catalog.versions
+  }
+
+  /** Does not wait for the registry: until it has answered, {@link state} says so. */
+  async start(): Promise<void> {
+    void this.#watch()
+  }
+
+  stop(): void {
+    this.#ending.abort()
+  }
+
+  async #watch(): Promise<void> {
+    while (!this.#ending.signal.aborted) {
+      await this.#refresh()
+      await sleep(this.#isRead ? this.refreshMs : Math.min(this.refreshMs, RETRY_MS), this.#ending.signal)
+    }
+  }
+
+  async #refresh(): Promise<void> {
+    const before = `${this.#isRead} ${JSON.stringify(this.state())} ${this.versions()}`
+    try {
+      await this.#read()
+      this.#isRead = true
+      this.#fault = undefined
+    } catch (error) {
+      this.#fault = messageOf(error)
+    }
+    const state = this.state()
+    if (before === `${this.#isRead} ${JSON.stringify(state)} ${this.versions()}`) return
+    const told = state.ok ? state.detail : state.reason
+    if (told === undefined) this.log.info({ versions: this.versions() }, 'schemas were read from the registry')
+    else this.log.warn({ versions: this.versions(), reason: told }, 'not all schemas can be read from the registry')
+  }
+
+  /** @throws RegistryError where the registry cannot be reached */
+  async #read(): Promise<void> {
+    const subjects = (await this.registry.subjects()).filter(this.isOurs)
+    if (subjects.length > MAX_SUBJECTS)
+      throw new Error(`it has ${subjects.length} subjects for these streams; ${MAX_SUBJECTS} are supported`)
+    const texts: SchemaText[] = []
+    const unusable = new Map<string, string>()
+    for (const subject of subjects) {
+      const versions = (await this.registry.versions(subject)).slice(-MAX_VERSIONS_READ)
+      for (const version of versions) {
+        const text = await this.#textOf(subject, version)
+        if (typeof text === 'string') unusable.set(subject, text)
+        else texts.push(text)
+      }
+    }
+    for (const { subject, detail } of await this.#catalog.replace(texts, () => true)) unusable.set(subject, detail)
+    this.#unusable = unusable
+  }
+
+  /** @returns why it cannot be used, or its text, which never changes */
+  async #textOf(subject: string, version: number): Promise<SchemaText | string> {
+    const place = `${subject}, version ${version}`
+    const known = this.#texts.get(place)
+    if (known !== undefined) return known
+    const read = await this.registry.schemaOf(subject, version)
+    if (!read.ok) return read.fault
+    const text: SchemaText = { subject, version, bytes: Buffer.from(read.text), place }
+    this.#texts.set(place, text)
+    return text
+  }
+}
