@@ -133,6 +133,11 @@ function exampleRuns(): Run[] {
     perCpuSecond: 18_000,
     repetitions: 5,
   })
+  const checked = (['single', 'batch'] as const).flatMap((form) =>
+    [`unchecked-${form}`, `checked-${form}`].map((workload, index) =>
+      draftRuns({ workload, system: 'kafkatrace', rate: 21_000 - index * 1_000, perCpuSecond: 20_000, repetitions: 5 }),
+    ),
+  )
   const many = (['batch-10', 'batch-100', 'batch-1000', 'ndjson'] as const).flatMap((workload) =>
     draftRuns({ workload, system: 'kafkatrace', rate: 210_000, perCpuSecond: 190_000 }),
   )
@@ -155,6 +160,7 @@ function exampleRuns(): Run[] {
   return [
     ...compared,
     ...signed,
+    ...checked.flat(),
     ...many,
     ...draftRuns({
       workload: 'end-to-end',
@@ -268,6 +274,10 @@ const TITLES: Readonly<Record<string, string>> = {
   'single-300b': 'Single events of 300 B',
   'single-1kb': 'Single events of 1 KB',
   'signed-1kb': 'Signed webhooks of 1 KB',
+  'unchecked-single': 'Twenty properties, single, no schema',
+  'checked-single': 'Twenty properties, single, with a schema',
+  'unchecked-batch': 'Twenty properties, batch, no schema',
+  'checked-batch': 'Twenty properties, batch, with a schema',
   'batch-10': 'Batches of 10',
   'batch-100': 'Batches of 100',
   'batch-1000': 'Batches of 1000',

@@ -184,8 +184,22 @@ const GOALS: readonly Goal[] = [
     what: 'Signed webhooks of 1 KB: requests a second, against single events of that size',
     target: '≥ 0.8×',
     workload: 'signed-1kb',
-    judge: (result) => signedAgainstPlain(result, 0.8),
+    judge: (result) => againstOther(result, 'signed-1kb', 'single-1kb', 0.8),
   },
+  ...(
+    [
+      ['single', 'Single events of 1 KB', 0.85],
+      ['batch', 'Batches of 100 events of 300 B', 0.7],
+    ] as const
+  ).map(
+    ([form, title, least]): Goal => ({
+      goal: `checked-${form}`,
+      what: `${title}, checked by a schema of twenty properties: against the same without`,
+      target: `≥ ${least}×`,
+      workload: `checked-${form}`,
+      judge: (result) => againstOther(result, `checked-${form}`, `unchecked-${form}`, least),
+    }),
+  ),
   ...MANY.map(
     ({ name, title }): Goal => ({
       goal: name,
@@ -584,21 +598,21 @@ function restartsOverIdle(result: Result, mostMegabytes: number): Judgement {
   return measured(`${megabytes(over)} over ${megabytes(idle)}`, over.max <= mostMegabytes * MEGABYTE)
 }
 
-/** The machine changes between the two workloads, so medians are compared. */
-/** Their runs alternate. */
-function signedAgainstPlain(result: Result, least: number): Judgement {
+/** Of two workloads whose runs alternate. */
+function againstOther(result: Result, workload: string, other: string, least: number): Judgement {
   const of = (workload: string): ByRepetition =>
     new Map(
       runsAt(result, { workload, system: SUBJECT }).map((run) => [run.repetition, run.requestsPerSecond] as const),
     )
-  const [signed, plain] = [of('signed-1kb'), of('single-1kb')]
-  if (signed.size === 0) return notMeasured(result, { workload: 'signed-1kb' })
-  if (plain.size === 0) return notMeasured(result, { workload: 'single-1kb' })
-  const ratio = summarise(pairedRatios(signed, plain))
+  const [these, others] = [of(workload), of(other)]
+  if (these.size === 0) return notMeasured(result, { workload })
+  if (others.size === 0) return notMeasured(result, { workload: other })
+  const ratio = summarise(pairedRatios(these, others))
   if (ratio === undefined) return { kind: 'not measured', why: 'no repetition counts of both' }
   return measured(times(ratio), ratio.median >= least)
 }
 
+/** The machine changes between the two workloads, so medians are compared. */
 function morePartitions(result: Result): Judgement {
   const of = (workload: string) => summary(result, { workload }, (run) => run.eventsPerSecond)
   const [many, few] = [of('drain-24'), of('drain')]

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 const bench = (...args: string[]) => Bun.spawnSync([process.execPath, join(import.meta.dir, 'main.ts'), ...args])
 
 test.each([
-  [[], 'bun run bench [drain|console] [OPTION…]'],
+  [[], 'bun run bench [drain|console|schemas] [OPTION…]'],
   [['report'], 'bun run bench report'],
   [['compare'], 'bun run bench compare'],
   [['check'], 'bun run bench check [FILE]'],

@@ -22,14 +22,16 @@ const QUICK_SYSTEMS = ['kafkatrace', 'hono-platformatic', 'bun-hello', 'bun-echo
 const SUITE_SYSTEMS: Readonly<Record<Suite, readonly string[]>> = {
   drain: DRAINS.map(({ facts }) => facts.name),
   console: ['kafkatrace'],
+  schemas: ['kafkatrace'],
 }
 
 const LONG = WORKLOADS.filter(({ long }) => long === true).map(({ name }) => name)
 
-const USAGE = `Measures KafkaTrace, its peers and the machine's limits: bun run bench [drain|console] [OPTION…]
+const USAGE = `Measures KafkaTrace, its peers and the machine's limits: bun run bench [drain|console|schemas] [OPTION…]
 
   drain              only what drains a filled topic, beside Kafka Streams, franz-go and librdkafka: under five minutes
   console            only the console: look-ups among a million events, and followers of outcomes: some minutes. It is in no other bench
+  schemas            only events that are checked by a schema, beside the same without: some four minutes. It is in no other bench
 
   --quick            every workload once and short, on ${QUICK_SYSTEMS.join(', ')}: under two minutes
   --workload NAME    only this one, and those whose rates it takes shares of; may be repeated. ${LONG.join(' and ')} are run only by name, or

@@ -177,6 +177,7 @@ async function startSystem(
       consumer: workload.outcomes,
       auth: workload.tenants > 1,
       webhooks: workload.form === 'signed',
+      schemas: workload.schemas === true,
     })
   const [port = 0] = await findFreePorts(1)
   return await system.start({ ...at, topic: inputs[0] ?? '', port })

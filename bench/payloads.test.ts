@@ -1,5 +1,16 @@
 import { expect, test } from 'bun:test'
-import { eventOfBytes, FORMS, ID_PLACEHOLDER, idOf, requestsOf, SUBJECTS, templateOf } from './payloads.ts'
+import { compileSchema } from '../shared/schemas/schema.ts'
+import {
+  eventOfBytes,
+  eventOfProperties,
+  FORMS,
+  ID_PLACEHOLDER,
+  idOf,
+  PROPERTIES_SCHEMA,
+  requestsOf,
+  SUBJECTS,
+  templateOf,
+} from './payloads.ts'
 
 const bytes = (value: unknown) => Buffer.byteLength(JSON.stringify(value))
 
@@ -52,4 +63,16 @@ test('each form is what it says', () => {
       .split('\n')
       .map((line) => JSON.parse(line)),
   ).toEqual(events)
+})
+
+test('an event with twenty properties has its size, and is as its schema wants it', () => {
+  const compiled = compileSchema(PROPERTIES_SCHEMA)
+  if (!compiled.ok) throw new Error(compiled.faults.join('; '))
+  for (const size of [300, 1024])
+    for (const number of [0, 1, 7, 5_000, 210_999]) {
+      const event = eventOfProperties(size, number)
+      expect(bytes(event)).toBe(size)
+      expect(Object.keys(event.data as object)).toHaveLength(20)
+      expect(compiled.schema.faults(event.data)).toEqual([])
+    }
 })

@@ -55,6 +55,69 @@ export function eventOfBytes(bytes: number, number: number, id?: string): BenchE
   return event('n'.repeat(free()))
 }
 
+/** The data of {@link eventOfProperties}: twenty properties, all of them required. */
+export const PROPERTIES_SCHEMA = {
+  $schema: 'https://json-schema.org/draft/2020-12/schema',
+  type: 'object',
+  additionalProperties: false,
+  properties: {
+    id: { type: 'integer', minimum: 1 },
+    sku: { type: 'string', pattern: '^[A-Z]-[0-9]{5}$' },
+    n: { type: 'integer', minimum: 1, maximum: 99 },
+    eur: { type: 'number', minimum: 0 },
+    tax: { type: 'number', minimum: 0, maximum: 1 },
+    cur: { enum: ['EUR', 'USD', 'CHF'] },
+    gift: { type: 'boolean' },
+    fast: { type: 'boolean' },
+    bin: { type: 'string', maxLength: 8 },
+    lot: { type: 'integer' },
+    g: { enum: ['a', 'b', 'c'] },
+    kg: { type: 'number', exclusiveMinimum: 0 },
+    cm: { type: 'integer', multipleOf: 5 },
+    day: { type: 'string', format: 'date' },
+    by: { type: 'string', minLength: 1, maxLength: 20 },
+    to: { type: 'string', pattern: '^[A-Z]{2}$' },
+    at: { type: 'integer' },
+    vip: { type: 'boolean' },
+    tags: { type: 'array', items: { type: 'string' }, maxItems: 5 },
+    note: { type: 'string' },
+  },
+  required: 'id sku n eur tax cur gift fast bin lot g kg cm day by to at vip tags note'.split(' '),
+} as const
+
+/** An order with twenty properties whose JSON in plain form has an exact size in bytes, as {@link eventOfBytes}. */
+export function eventOfProperties(bytes: number, number: number): BenchEvent {
+  const event = (note: string): BenchEvent => ({
+    type: 'shop.order.placed',
+    subject: `order-${String(number % SUBJECTS).padStart(6, '0')}`,
+    data: {
+      id: 4_000_000 + number,
+      sku: `A-${10_000 + (number % 89_999)}`,
+      n: 1 + (number % 99),
+      eur: 19.5 + (number % 97),
+      tax: 0.19,
+      cur: 'EUR',
+      gift: number % 3 === 0,
+      fast: number % 2 === 0,
+      bin: `b${number % 97}`,
+      lot: number % 977,
+      g: 'b',
+      kg: 1.25,
+      cm: 5 * (number % 9),
+      day: '2026-01-31',
+      by: 'ups',
+      to: 'DE',
+      at: number % 86_400,
+      vip: false,
+      tags: ['a', 'b'],
+      note,
+    },
+  })
+  const free = bytes - jsonBytes(event(''))
+  if (free < 0) throw new RangeError(`an event of ${bytes} bytes has no room for twenty properties`)
+  return event('n'.repeat(free))
+}
+
 const jsonBytes = (value: unknown): number => Buffer.byteLength(JSON.stringify(value))
 
 /** The size in bytes of the record's value, which is the event's data. */
@@ -93,15 +156,19 @@ export type Form = keyof typeof FORMS
 /** The total size in bytes of distinct bodies before they repeat: enough variety, in little memory. */
 const DISTINCT_BYTES = 4_000_000
 
+/** `twentyProperties`: data as {@link PROPERTIES_SCHEMA} has it. */
+export type Payload = { bytes: number; twentyProperties?: true } | 'webhooks'
+
 /** The events of each of the distinct requests of a workload. */
-export function requestsOf(payload: { bytes: number } | 'webhooks', eventsPerRequest: number): Promise<BenchEvent[][]> {
+export function requestsOf(payload: Payload, eventsPerRequest: number): Promise<BenchEvent[][]> {
   if (payload === 'webhooks') return webhooks()
+  const eventOf = payload.twentyProperties === true ? eventOfProperties : eventOfBytes
   const wanted = Math.floor(DISTINCT_BYTES / (payload.bytes * eventsPerRequest))
   const count = Math.max(1, Math.min(SUBJECTS, wanted))
   return Promise.resolve(
     Array.from({ length: count }, (_, request) =>
       Array.from({ length: eventsPerRequest }, (_, index) =>
-        eventOfBytes(payload.bytes, request * eventsPerRequest + index),
+        eventOf(payload.bytes, request * eventsPerRequest + index),
       ),
     ),
   )

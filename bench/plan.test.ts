@@ -79,10 +79,14 @@ test('a suite has its own workloads only, which a bench without one has where it
   const ofConsole = ['console-lookup', 'console-unfollowed', 'console-followed']
   expect(names('console', unnamed)).toEqual(ofConsole)
   expect(names('console', { quick: false, named: true })).toEqual([...ofConsole, 'console-page'])
+  const ofSchemas = ['unchecked-single', 'checked-single', 'unchecked-batch', 'checked-batch']
+  expect(names('schemas', unnamed)).toEqual(ofSchemas)
   expect(names('drain', unnamed)).toEqual(['drain', 'drain-handler', 'drain-24', 'drain-waits'])
   expect(names('drain', { quick: false, named: true })).toContain('drain-restart')
   const all = WORKLOADS.map(({ name }) => name)
-  expect(names(undefined, unnamed)).toEqual(all.filter((name) => ![...ofConsole, 'console-page'].includes(name)))
+  expect(names(undefined, unnamed)).toEqual(
+    all.filter((name) => ![...ofConsole, ...ofSchemas, 'console-page'].includes(name)),
+  )
   expect(names(undefined, { quick: true, named: false })).not.toContain('drain-million')
   expect(names(undefined, { quick: true, named: true })).toEqual(all)
 })

@@ -87,7 +87,7 @@ function takesPart(workload: Workload, { kind, task, handler }: Participant): bo
 }
 
 /** Workloads that are run together without naming them. */
-export const SUITES = ['drain', 'console'] as const
+export const SUITES = ['drain', 'console', 'schemas'] as const
 export type Suite = (typeof SUITES)[number]
 
 /** The workloads of a suite, or of a bench without one. @param named also those that are run only by name */
@@ -101,6 +101,7 @@ export function workloadsOf(
     case 'drain':
       return table.filter((one) => (one.kind === 'drain' || one.kind === 'restart') && isShort(one))
     case 'console':
+    case 'schemas':
       return table.filter((one) => one.suite === suite && isShort(one))
     case undefined:
       return table.filter((one) => named || (one.suite === undefined && (!quick || isShort(one))))

@@ -1,4 +1,4 @@
-import { eventOfBytes, FORMS, type Form, requestsOf, SUBJECTS, valueBytesOf } from './payloads.ts'
+import { eventOfBytes, FORMS, type Form, type Payload, requestsOf, SUBJECTS, valueBytesOf } from './payloads.ts'
 import type { WorkloadFacts } from './result.ts'
 import { HANDLER_WAIT_MS } from './systems/drain-handler-waits.ts'
 
@@ -15,7 +15,7 @@ interface Common {
   /** Its runs alternate with those of this workload, the one before it in the table. */
   alternatesWith?: string
   /** Only in this suite, or by name: neither a full nor a quick bench has time for it. */
-  suite?: 'console'
+  suite?: 'console' | 'schemas'
   /** The sizes of a run, for a full and a quick bench. */
   full: Size
   quick: Size
@@ -36,8 +36,10 @@ export interface ClosedWorkload extends Common {
   kind: 'closed'
   /** all: KafkaTrace, peers and HTTP limits. stores: without the limits, which store nothing. subject: KafkaTrace only. */
   systems: 'all' | 'stores' | 'subject'
-  payload: { bytes: number } | 'webhooks'
+  payload: Payload
   form: Form
+  /** Events are checked by {@link PROPERTIES_SCHEMA}. */
+  schemas?: true
   eventsPerRequest: number
   connections: number
   /** If more than one, each has a key and a topic. */
@@ -167,6 +169,41 @@ const batch = (events: number, connections: number): ClosedWorkload => ({
   connections,
 })
 
+/** The same events, with data of twenty properties, checked by a schema and not. */
+function withAndWithoutSchemas(
+  name: string,
+  {
+    bytes,
+    each,
+    ...load
+  }: Pick<ClosedWorkload, 'kind' | 'form' | 'eventsPerRequest' | 'connections' | 'tenants' | 'outcomes'> & {
+    bytes: number
+    each: string
+  },
+): ClosedWorkload[] {
+  const plain: ClosedWorkload = {
+    ...load,
+    ...COMPARED,
+    systems: 'subject',
+    suite: 'schemas',
+    name: `unchecked-${name}`,
+    title: `Twenty properties, ${name}, no schema`,
+    what: `${each}, with twenty properties, stored before the answer.`,
+    payload: { bytes, twentyProperties: true },
+  }
+  return [
+    plain,
+    {
+      ...plain,
+      name: `checked-${name}`,
+      title: `Twenty properties, ${name}, with a schema`,
+      what: `The same, and each event is checked by a schema of its twenty properties. Its runs alternate with those before it.`,
+      schemas: true,
+      alternatesWith: plain.name,
+    },
+  ]
+}
+
 export const WORKLOADS: readonly Workload[] = [
   {
     ...CLOSED,
@@ -218,6 +255,15 @@ export const WORKLOADS: readonly Workload[] = [
   batch(10, 32),
   batch(100, 16),
   batch(1000, 8),
+  ...withAndWithoutSchemas('single', { ...CLOSED, bytes: 1024, each: 'A plain JSON event of 1,024 B a request' }),
+  ...withAndWithoutSchemas('batch', {
+    ...CLOSED,
+    form: 'batch',
+    eventsPerRequest: 100,
+    connections: 16,
+    bytes: 300,
+    each: 'JSON arrays of 100 events of 300 B each',
+  }),
   {
     ...CLOSED,
     ...ALONE,

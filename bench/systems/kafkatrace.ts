@@ -3,7 +3,7 @@ import { inputTopic, parseTopic } from '../../shared/events/topics.ts'
 import { makeKey, type TenantsFile } from '../../shared/http/tenants.ts'
 import { createService, type Service } from '../../shared/testing/services.ts'
 import { packageVersion } from '../environment.ts'
-import { WEBHOOK_SECRET } from '../payloads.ts'
+import { PROPERTIES_SCHEMA, WEBHOOK_SECRET } from '../payloads.ts'
 import type { Drain, RunningSystem, StartOptions, System } from './system.ts'
 
 /** KafkaTrace itself: its services with default settings, except addresses and topics. */
@@ -21,6 +21,8 @@ export interface KafkaTraceOptions extends Omit<StartOptions, 'port' | 'topic'> 
   auth: boolean
   /** The first topic's stream has a source of GitHub's webhooks. */
   webhooks?: boolean
+  /** The first topic's stream checks events by {@link PROPERTIES_SCHEMA}. */
+  schemas?: boolean
 }
 
 /** Where that source's webhooks go. */
@@ -53,6 +55,7 @@ export async function startKafkaTrace(options: KafkaTraceOptions): Promise<Runni
       } else {
         env['AUTH'] = 'off'
         if (options.webhooks === true) env['TENANTS_FILE'] = await writeSource(directory)
+        if (options.schemas === true) Object.assign(env, await writeSchemas(directory))
         const others = streams.filter((stream) => stream !== 'events')
         if (others.length > 0) env['STREAMS'] = others.join(',')
       }
@@ -125,6 +128,15 @@ async function writeSource(directory: string): Promise<string> {
   const tenants = { default: { streams: ['events'], keys: [], sources: { github } } }
   await Bun.write(file, JSON.stringify({ tenants } satisfies TenantsFile))
   return file
+}
+
+async function writeSchemas(directory: string): Promise<Record<string, string>> {
+  const tenants = { default: { streams: ['events'], keys: [], schemas: { events: { otherTypes: 'refuse' as const } } } }
+  const file = join(directory, 'tenants.json')
+  await Bun.write(file, JSON.stringify({ tenants } satisfies TenantsFile))
+  const folder = join(directory, 'schemas')
+  await Bun.write(join(folder, 'default.events-shop.order.placed.v1.json'), JSON.stringify(PROPERTIES_SCHEMA))
+  return { TENANTS_FILE: file, SCHEMAS_DIR: folder }
 }
 
 export const KAFKATRACE_TOPIC = inputTopic('default', 'events')
