@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { Type } from '@sinclair/typebox'
+import { type Static, type TObject, Type } from '@sinclair/typebox'
 import { ConfigError, integer } from '../service/config.ts'
 import type { Logger } from '../service/logger.ts'
 import { sleep } from '../service/retry.ts'
@@ -7,7 +7,7 @@ import { stampOf } from '../service/stamp.ts'
 import { messageOf } from '../service/thrown.ts'
 import { Catalog, type SchemaText, type Subject } from './catalog.ts'
 import { pathsIn, readSchemaFile, schemaFiles } from './folder.ts'
-import type { Registry } from './registry.ts'
+import { createRegistry, type Registry, type registryVariables } from './registry.ts'
 
 /** Where the schemas of events come from: files, or a registry. */
 
@@ -257,4 +257,38 @@ export class RegistryStore implements SchemaStore {
     this.#texts.set(place, text)
     return text
   }
+}
+
+export type SchemaConfig = Readonly<Static<TObject<typeof schemaVariables & typeof registryVariables>>>
+
+/**
+ * Where the schemas of the tenants' streams come from; undefined where no stream has any.
+ * @throws ConfigError
+ */
+export function schemaStoreOf(
+  config: SchemaConfig,
+  tenants: readonly { name: string; schemas: ReadonlyMap<string, unknown> }[],
+  log: Pick<Logger, 'info' | 'warn'>,
+): SchemaStore | undefined {
+  const { SCHEMAS_DIR, SCHEMA_SUBJECT, SCHEMA_REGISTRY_URL, SCHEMA_REGISTRY_REFRESH_MS } = config
+  const streams = tenants.flatMap(({ name, schemas }) =>
+    [...schemas.keys()].map((stream) => ({ tenant: name, stream })),
+  )
+  if (streams.length === 0) {
+    if (SCHEMAS_DIR !== undefined || SCHEMA_REGISTRY_URL !== undefined)
+      log.warn('no stream names `schemas` in TENANTS_FILE: no event is checked by a schema')
+    return undefined
+  }
+  if (SCHEMAS_DIR !== undefined) return new FolderStore(SCHEMAS_DIR, log)
+  if (SCHEMA_REGISTRY_URL === undefined)
+    throw new ConfigError([
+      'TENANTS_FILE names `schemas` of streams, and neither SCHEMAS_DIR nor SCHEMA_REGISTRY_URL is set.',
+    ])
+  const mine = streams.map(({ tenant, stream }) => {
+    const [before = '', after = ''] = subjectNames(SCHEMA_SUBJECT, tenant, stream)('\0').split('\0')
+    return { before, after }
+  })
+  const isOurs = (subject: string): boolean =>
+    mine.some(({ before, after }) => subject.startsWith(before) && subject.endsWith(after))
+  return new RegistryStore(createRegistry(config), isOurs, log, SCHEMA_REGISTRY_REFRESH_MS)
 }
