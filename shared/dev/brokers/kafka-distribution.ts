@@ -100,21 +100,21 @@ export async function runKafkaTool(
   return output
 }
 
-/** The Java of JAVA_HOME, else the one on PATH. */
-export async function findJava(): Promise<string> {
+/** The Java of JAVA_HOME, else the one on PATH. @param user what needs it @throws BrokerUnavailableError */
+export async function findJava(user = 'Apache Kafka'): Promise<string> {
   const advice = 'install it with: apt-get install default-jre-headless'
   const home = process.env.JAVA_HOME
   const java = home ? join(home, 'bin', 'java') : onPath('java')
   if (java === null || !existsSync(java)) {
     throw new BrokerUnavailableError(
-      `Apache Kafka needs Java ${oldestJava} or newer${home ? `, and JAVA_HOME=${home} has none` : ''}; ${advice}`,
+      `${user} needs Java ${oldestJava} or newer${home ? `, and JAVA_HOME=${home} has none` : ''}; ${advice}`,
     )
   }
   const { errors } = await run([java, '-version'])
   const major = Number(/version "(\d+)/.exec(errors)?.[1] ?? 0)
   if (major < oldestJava) {
     throw new BrokerUnavailableError(
-      `Apache Kafka needs Java ${oldestJava} or newer, and ${java} is ${major || 'unknown'}; ${advice}`,
+      `${user} needs Java ${oldestJava} or newer, and ${java} is ${major || 'unknown'}; ${advice}`,
     )
   }
   return java
