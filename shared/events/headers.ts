@@ -36,7 +36,7 @@ export const EDITED = 'kt-edited'
 export const SOURCE = 'kt-source'
 /** On events of form-encoded webhooks, not on their results: the form as it came. */
 export const FORM = 'kt-form'
-/** On events that were checked by a schema: which version of which subject (shared/schemas/identity.ts). */
+/** On events whose data were checked, not on their results: by which version of which schema, `SUBJECT/VERSION` (see shared/schemas/identity.ts). */
 export const SCHEMA = 'kt-schema'
 /** On results, retries and dead letters: the transaction that wrote them, `TRANSACTIONAL-ID:CLIENT-NUMBER`. */
 export const TRANSACTION = 'kt-transaction'
