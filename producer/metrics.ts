@@ -90,7 +90,7 @@ export function createMetrics() {
     schemas: gauge('schemas', 'Versions of schemas that are in use.'),
     schemasCurrent: gauge(
       'schemas_current',
-      '1 while all schemas are as the folder or the registry has them, else 0: those from before are used. Only with SCHEMAS_DIR or SCHEMA_REGISTRY_URL.',
+      '0 while schemas cannot be read from SCHEMAS_DIR or the registry and those from before are used, else 1.',
     ),
   }
   const requestTally = tallies(table.requests)
@@ -184,11 +184,9 @@ export function createMetrics() {
         table.queueRecords.set(queue.records)
         table.queueBytes.set(queue.bytes)
         table.connected.set(producer.connection().state === 'connected' ? 1 : 0)
-        if (schemas !== undefined) {
-          const state = schemas.state()
-          table.schemas.set(schemas.versions())
-          table.schemasCurrent.set(state.ok && state.detail === undefined ? 1 : 0)
-        }
+        const state = schemas?.state() ?? { ok: true }
+        table.schemas.set(schemas?.versions() ?? 0)
+        table.schemasCurrent.set(state.ok && state.detail === undefined ? 1 : 0)
         table.blockedStreams.set(topics.filter((topic) => producer.blocked(topic) !== undefined).length)
       }
       read()

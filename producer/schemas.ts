@@ -1,4 +1,4 @@
-import { isUtf8 } from 'node:buffer'
+import { isAscii, isUtf8 } from 'node:buffer'
 import { type Event, type Fault, isJsonMediaType, parseMediaType } from '../shared/events/event.ts'
 import { atIndex, type EventResult } from '../shared/events/event-json.ts'
 import type { StreamSchemas as Declared } from '../shared/http/tenants.ts'
@@ -161,10 +161,12 @@ function faultsOf({ data, datacontenttype }: Event, { schema, header }: Version)
   if (data === null) return [{ pointer: DATA, detail: `is required by the schema ${header}` }]
   if (datacontenttype === undefined || !isJson(datacontenttype))
     return [{ pointer: '/datacontenttype', detail: `must be JSON: the schema ${header} describes JSON` }]
-  if (!isUtf8(data)) return [{ pointer: DATA, detail: 'is no JSON: it is not UTF-8' }]
+  // Decoding as Latin-1 takes half the time.
+  const ascii = isAscii(data)
+  if (!ascii && !isUtf8(data)) return [{ pointer: DATA, detail: 'is no JSON: it is not UTF-8' }]
   let value: unknown
   try {
-    value = JSON.parse(data.toString('utf8'))
+    value = JSON.parse(data.toString(ascii ? 'latin1' : 'utf8'))
   } catch {
     return [{ pointer: DATA, detail: 'is no JSON' }]
   }

@@ -15,6 +15,7 @@ import { openTransaction } from '../../shared/testing/open-transaction.ts'
 import { until } from '../../shared/testing/until.ts'
 import type { Check } from './check.ts'
 import {
+  CHECKED_TYPE,
   CONSOLE_JOBS,
   CONSOLE_LETTERS,
   CONSOLE_OUTCOMES,
@@ -107,6 +108,23 @@ export const faults: readonly Fault[] = [
     timeoutMs: 60_000,
     begin: async (rig, signal) => void repeated(signal, 200, () => rig.webhook(false)),
     end: (rig) => rig.webhook(true),
+  },
+  {
+    name: 'events that are not as their schema wants them any more',
+    fires: ['KafkaTraceEventsNotAsTheirSchema'],
+    timeoutMs: 60_000,
+    async begin(rig, signal) {
+      await rig.send({ type: CHECKED_TYPE, data: { total: 1 } })
+      void repeated(signal, 200, () => rig.send({ type: CHECKED_TYPE, data: {} }))
+    },
+    end: nothing,
+  },
+  {
+    name: 'a folder of schemas with a fault',
+    fires: ['KafkaTraceSchemasNotCurrent'],
+    timeoutMs: 60_000,
+    begin: (rig) => rig.schema(false),
+    end: (rig) => rig.schema(true),
   },
   {
     name: 'Kafka killed',

@@ -29,10 +29,16 @@ const tenants = (streams: readonly string[]) => ({
     default: {
       streams: ['events', ...streams],
       keys: [],
+      schemas: { events: { check: 'enforce' } },
       sources: { github: { kind: 'github', stream: 'events', secrets: [WEBHOOK_SECRET] } },
     },
   },
 })
+
+/** The one type of the rig that has a schema. */
+export const CHECKED_TYPE = 'dev.kafkatrace.checked'
+const SCHEMA_FILE = `default.events-${CHECKED_TYPE}.v1.json`
+const SCHEMA = JSON.stringify({ type: 'object', required: ['total'] })
 
 interface Sample {
   metric: Record<string, string>
@@ -61,6 +67,8 @@ export interface Rig {
   send(events: object): Promise<void>
   /** Sends a webhook of GitHub's to its source, signed with the source's secret or with another. */
   webhook(isSigned: boolean): Promise<void>
+  /** Puts the rig's schema into its folder, or a file with a fault in its place. */
+  schema(isRight: boolean): Promise<void>
   /** Asks the console. @returns the status; undefined when it does not answer */
   ask(path: string, body?: object): Promise<number | undefined>
   /** Sends so many plain events a second. @returns a function that stops it */
@@ -108,10 +116,15 @@ export async function startRig({
     }
     const TENANTS_FILE = join(directory, 'tenants.json')
     await Bun.write(TENANTS_FILE, JSON.stringify(tenants(streams)))
+    const SCHEMAS_DIR = join(directory, 'schemas')
+    const schema = async (isRight: boolean): Promise<void> => {
+      await Bun.write(join(SCHEMAS_DIR, SCHEMA_FILE), isRight ? SCHEMA : '{')
+    }
+    await schema(true)
     const producer = await createService(
       'producer',
       'producer',
-      { ...common, AUTH: 'off', TENANTS_FILE, ...producerEnv },
+      { ...common, AUTH: 'off', TENANTS_FILE, SCHEMAS_DIR, ...producerEnv },
       directory,
     )
     const consumerOf = (name: string, instance: string): Promise<Service> =>
@@ -199,6 +212,7 @@ export async function startRig({
           }))
       },
       send,
+      schema,
       async webhook(isSigned) {
         const [ping] = (await webhookEvents()).filter(({ type }) => type === 'com.github.ping')
         const secret = isSigned ? WEBHOOK_SECRET : 'a secret of somebody else'

@@ -263,6 +263,16 @@ export const dashboards: readonly Dashboard[] = [
             unit: 'reqps',
             queries: one('{{source}} {{result}}', sum(rate(P('webhooks_total')), 'source, result')),
           },
+          {
+            title: 'Events by schema',
+            description:
+              'Events a second that were checked, by type, version and result. Without a type: events whose type has no schema, or of which that is unknown.',
+            unit: 'ops',
+            queries: one(
+              '{{type}} {{version}} {{result}}',
+              sum(rate(P('schema_checks_total')), 'type, version, result'),
+            ),
+          },
         ],
       },
       {

@@ -22,6 +22,9 @@ const LINEAR_EXPANDED = 2_000
 /** What a reference to a draft's own schema stands for. */
 const META_EXPANDED = 200
 
+/** Keywords whose value is an object by members' names. */
+const NAMES_MEMBERS = ['properties', 'dependentRequired', 'dependentSchemas', 'dependencies']
+
 const META = /^https?:\/\/json-schema\.org\/draft(?:\/2020-12\/(?:schema|meta\/)|-07\/schema)/
 const NO_BASE = 'schema://document/'
 
@@ -82,12 +85,21 @@ class Walk {
 
   /** Its regular expressions and the names in it. */
   #look(schema: Exclude<JsonSchema, boolean>, pointer: string): void {
-    const { pattern, patternProperties, properties, required } = schema
+    const { pattern, patternProperties, required } = schema
     if (typeof pattern === 'string') this.#try(pattern, `${pointer}/pattern`)
     if (isSchema(patternProperties))
       for (const one of Object.keys(patternProperties)) this.#try(one, `${pointer}/patternProperties${pointerTo(one)}`)
-    if (isSchema(properties)) for (const name of Object.keys(properties)) this.#names.add(name)
-    if (Array.isArray(required)) for (const name of required) if (typeof name === 'string') this.#names.add(name)
+    this.#addNames(required)
+    for (const keyword of NAMES_MEMBERS) {
+      const value = schema[keyword]
+      if (typeof value !== 'object' || value === null) continue
+      this.#addNames(Object.keys(value))
+      for (const inner of Object.values(value)) this.#addNames(inner)
+    }
+  }
+
+  #addNames(names: unknown): void {
+    if (Array.isArray(names)) for (const name of names) if (typeof name === 'string') this.#names.add(name)
   }
 
   #try(pattern: string, pointer: string): void {

@@ -46,6 +46,9 @@ test.each([
   [ORDER, { total: 1 }, true],
   [ORDER, {}, false],
   [{ required: ['toString'] }, {}, false],
+  [{ properties: { constructor: { type: 'string' } } }, {}, true],
+  [{ dependentRequired: { valueOf: ['a'] } }, {}, true],
+  [{ dependentSchemas: { valueOf: false } }, {}, true],
   [{ oneOf: [{ type: 'string' }, { type: 'number' }] }, true, false],
   // biome-ignore lint/suspicious/noThenProperty: a keyword
   [{ if: { type: 'string' }, then: { minLength: 2 }, else: { type: 'null' } }, 'x', false],

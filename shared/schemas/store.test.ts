@@ -187,6 +187,21 @@ test('while the registry is away, what is known stays, and what is not may be th
   expect(store.state()).toEqual({ ok: true })
 })
 
+test('a registry that has forgotten everything does not end the checks, and is believed once it has schemas again', async () => {
+  const registry = new Registered()
+  registry.schemas.set('a.s-t', [typed('string')])
+  const { store } = registryStore(registry)
+  await store.start()
+  await until(() => store.state().ok)
+  registry.schemas.clear()
+  await until(() => JSON.stringify(store.state()).includes('no schema of these streams any more'))
+  expect([latest(store, 'a.s-t'), store.find('a.s-u')]).toEqual(['1 {"type":"string"}', 'unknown'])
+  // The same number has another text.
+  registry.schemas.set('a.s-t', [typed('number')])
+  await until(() => latest(store, 'a.s-t') === '1 {"type":"number"}')
+  expect(store.state()).toEqual({ ok: true })
+})
+
 test('a registry that is away at the start is asked until it answers', async () => {
   const registry = new Registered()
   registry.isAway = true

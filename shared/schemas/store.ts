@@ -219,6 +219,8 @@ export class RegistryStore implements SchemaStore {
       this.#fault = undefined
     } catch (error) {
       this.#fault = messageOf(error)
+      // One that lost its memory may give the same numbers again.
+      this.#texts.clear()
     }
     const state = this.state()
     if (before === `${this.#isRead} ${JSON.stringify(state)} ${this.versions()}`) return
@@ -232,6 +234,9 @@ export class RegistryStore implements SchemaStore {
     const subjects = (await this.registry.subjects()).filter(this.isOurs)
     if (subjects.length > MAX_SUBJECTS)
       throw new Error(`it has ${subjects.length} subjects for these streams; ${MAX_SUBJECTS} are supported`)
+    // Nobody deletes the schemas of all streams: it was restored, or is another one.
+    if (subjects.length === 0 && this.#catalog.versions > 0)
+      throw new Error('it has no schema of these streams any more')
     const texts: SchemaText[] = []
     const unusable = new Map<string, string>()
     for (const subject of subjects) {
