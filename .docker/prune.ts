@@ -6,13 +6,30 @@ import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 
 const app = '/app'
-const client = join(app, 'node_modules/@confluentinc/kafka-javascript')
+const LICENCES = 'LICENSE.*'
 
-/** The client's only dependency at run time. The others build its addon. */
-const clientNeeds = ['bindings']
-
-/** Files of the client that are loaded at run time, and its licences. */
-const clientKeeps = /^(package\.json|lib|librdkafka\.js|build|LICENSE.*)$/
+/** Packages that are not needed whole: which of their dependencies are loaded at run time, and which of their files. */
+const PARTS: Readonly<Record<string, { needs: readonly string[]; keeps: RegExp }>> = {
+  // The other dependencies build its addon.
+  '@confluentinc/kafka-javascript': {
+    needs: ['bindings'],
+    keeps: new RegExp(`^(package\\.json|lib|librdkafka\\.js|build|${LICENCES})$`),
+  },
+  // Only its client is loaded. The others are for serialisation, and for keys in clouds.
+  '@confluentinc/schemaregistry': {
+    needs: [
+      'async-mutex',
+      'axios',
+      'axios-retry',
+      'json-stringify-deterministic',
+      'lru-cache',
+      'simple-oauth2',
+      'uuid',
+    ],
+    keeps: new RegExp(`^(package\\.json|dist|${LICENCES})$`),
+  },
+}
+const PART_FOLDERS = new Map(Object.entries(PARTS).map(([name, part]) => [join(app, 'node_modules', name), part]))
 
 /** Neither code nor licences. */
 const leftovers = /\.(map|md|markdown|d\.[cm]?ts|flow|tsbuildinfo)$/i
@@ -20,7 +37,8 @@ const leftovers = /\.(map|md|markdown|d\.[cm]?ts|flow|tsbuildinfo)$/i
 const remove = (path: string): void => rmSync(path, { recursive: true, force: true })
 
 function dependencies(folder: string): string[] {
-  if (folder === client) return clientNeeds
+  const part = PART_FOLDERS.get(folder)
+  if (part !== undefined) return [...part.needs]
   const { dependencies } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8')) as {
     dependencies?: Record<string, string>
   }
@@ -61,7 +79,8 @@ function prune(modules: string, needed: ReadonlySet<string>): void {
 const needed = closure()
 const modules = join(app, 'node_modules')
 prune(modules, needed)
-for (const name of readdirSync(client)) if (!clientKeeps.test(name)) remove(join(client, name))
+for (const [folder, { keeps }] of PART_FOLDERS)
+  for (const name of readdirSync(folder)) if (!keeps.test(name)) remove(join(folder, name))
 for (const entry of readdirSync(modules, { recursive: true, withFileTypes: true }))
   if (entry.isFile() && leftovers.test(entry.name) && !/licen[cs]e/i.test(entry.name))
     remove(join(entry.parentPath, entry.name))
