@@ -8,6 +8,8 @@ export interface Bounds {
   faults: string[]
   /** A check takes a time that grows with the data alone, at a bounded rate. */
   isLinear: boolean
+  /** It refers to its draft's own schema. */
+  refersToDraft: boolean
   /** Of members that the schema names. */
   names: ReadonlySet<string>
 }
@@ -40,9 +42,10 @@ class Walk {
   readonly #names = new Set<string>()
   /** By absolute URI, with a fragment where it is an anchor. */
   readonly #targets = new Map<string, JsonSchema>()
-  readonly #references = new Map<JsonSchema, { to: string; pointer: string }[]>()
+  readonly #references = new Map<JsonSchema, { to: string; pointer: string }>()
   readonly #visited = new Set<JsonSchema>()
   #isLinear = true
+  #refersToDraft = false
 
   constructor(private readonly draft: Draft) {}
 
@@ -51,14 +54,14 @@ class Walk {
     this.#visited.add(schema)
     const base = this.#identify(schema, pointer, outerBase)
     if (pointer === '') this.#targets.set(NO_BASE, schema)
-    for (const keyword of ['$ref', '$dynamicRef']) {
-      const value = schema[keyword]
-      if (typeof value !== 'string') continue
-      const to = resolved(value, base)
-      if (to === undefined) this.#faults.push(`${pointer}/${keyword}: ${value} is no URI reference`)
-      else this.#references.getOrInsertComputed(schema, () => []).push({ to, pointer: `${pointer}/${keyword}` })
-      if (keyword !== '$ref') this.#isLinear = false
+    const { $ref } = schema
+    if (typeof $ref === 'string') {
+      const to = resolved($ref, base)
+      if (to === undefined) this.#faults.push(`${pointer}/$ref: ${$ref} is no URI reference`)
+      else this.#references.set(schema, { to, pointer: `${pointer}/$ref` })
     }
+    // What it refers to depends on how it was reached.
+    if (schema['$dynamicRef'] !== undefined) this.#faults.push(`${pointer}/$dynamicRef: is not supported: use $ref`)
     // Ajv compares each element with each other one, unless it knows them to be scalars.
     if (schema['uniqueItems'] === true && !areScalars(schema['items'])) this.#isLinear = false
     this.#look(schema, pointer)
@@ -116,6 +119,7 @@ class Walk {
       this.#faults.push(`has more than ${MAX_EXPANDED} schemas, each counted as often as something refers to it`)
     return {
       faults: this.#faults,
+      refersToDraft: this.#refersToDraft,
       isLinear: this.#isLinear && expanded <= LINEAR_EXPANDED,
       names: this.#names,
     }
@@ -136,7 +140,8 @@ class Walk {
       counts.set(schema, 'under way')
       let sum = 1
       for (const { schema: inner, keyword } of subSchemas(schema)) if (!DEFINITIONS.has(keyword)) sum += count(inner)
-      for (const { to, pointer } of this.#references.get(schema) ?? []) sum += this.#refers(to, pointer, count)
+      const reference = this.#references.get(schema)
+      if (reference !== undefined) sum += this.#refers(reference.to, reference.pointer, count)
       counts.set(schema, Math.min(sum, MAX_EXPANDED + 1))
       return Math.min(sum, MAX_EXPANDED + 1)
     }
@@ -150,6 +155,7 @@ class Walk {
     if (target !== undefined) return count(target)
     if (META.test(to)) {
       this.#isLinear = false
+      this.#refersToDraft = true
       return META_EXPANDED
     }
     this.#faults.push(

@@ -78,7 +78,6 @@ test.each([
 test.each<[string, unknown, RegExp]>([
   ['a list', [], /no schema/],
   ['a draft that is not known', { $schema: 'http://json-schema.org/draft-04/schema#' }, /draft-04.*not known/],
-  ['a type that there is not', { type: 'strng' }, /type/],
   ['a reference to elsewhere', { $ref: 'http://127.0.0.1:1/x' }, /^\/\$ref: http:\/\/127\.0\.0\.1:1\/x is not in this/],
   [
     'a reference to what is not there',
@@ -97,6 +96,27 @@ test.each<[string, unknown, RegExp]>([
 ])('%s is refused', (_, document, fault) => {
   const result = compileSchema(document)
   expect(result.ok ? [] : result.faults).toEqual([expect.stringMatching(fault)])
+})
+
+test('what its draft says of a schema is told by pointer', () => {
+  const result = compileSchema({ properties: { a: { type: 'strng' } } })
+  expect(result.ok ? [] : result.faults).toEqual([
+    expect.stringMatching(/^\/properties\/a\/type: must be one of "array"/),
+    expect.stringMatching(/^\/properties\/a\/type: must be array/),
+    expect.stringMatching(/^\/properties\/a\/type: must match/),
+  ])
+})
+
+test('schemas that refer to themselves, by the names of versions before, and to their draft', () => {
+  const tree = (type: string) =>
+    compiled({
+      properties: { next: { $ref: '#' }, v: { $ref: 'https://example.com/v' } },
+      $defs: { v: { $id: 'https://example.com/v', type } },
+    })
+  expect(tree('string').check({ next: { v: 'a' } })).toBe(true)
+  expect(tree('number').check({ next: { v: 'a' } })).toBe(false)
+  const meta = compiled({ $ref: 'https://json-schema.org/draft/2020-12/schema' })
+  expect([meta.check({ type: 'string' }), meta.check({ type: 'strng' })]).toEqual([true, false])
 })
 
 /** Each refers to the next one twice. */

@@ -52,24 +52,36 @@ export const CHECK_TIMEOUT_MS = 100
 
 const OPTIONS: Options = {
   strict: false,
-  // Keys are not stored, so that versions with the same $id do not meet.
-  addUsedSchema: false,
   inlineRefs: false,
   logger: false,
-  code: { regExp: Object.assign((pattern: string) => patternOf(pattern), { code: '' }) },
+  // Optimising takes longer than compiling, and most of it is done by the runtime anyway.
+  code: { optimize: false, regExp: Object.assign((pattern: string) => patternOf(pattern), { code: '' }) },
 }
 
-/** Engines are made when they are first needed: each compiles its draft's own schema, which takes some 20 ms. */
-const engines = new Map<string, Ajv>()
+/** Checks schemas by their drafts' own. Made when they are first needed: compiling one of those takes some 20 ms. */
+const checkers = new Map<Draft, Ajv>()
 
-/** @param allErrors finds every fault, not only the first */
-function engineOf(draft: Draft, names: ReadonlySet<string>, allErrors: boolean): Ajv {
-  // Or `required: ["toString"]` would be fulfilled by every object. Only for such names, since it takes a third of the time.
-  const ownProperties = [...names].some((name) => name in Object.prototype)
-  return engines.getOrInsertComputed(`${draft} ${allErrors} ${ownProperties}`, () => {
-    const options = { ...OPTIONS, allErrors, ownProperties }
-    return addFormats(draft === 'draft-07' ? new Ajv(options) : new Ajv2020(options))
-  })
+/** What is wrong with a schema by its draft's own. */
+function faultsBy(draft: Draft, document: JsonSchema): string[] {
+  const checker = checkers.getOrInsertComputed(draft, () => engineOf(draft, OPTIONS))
+  if (checker.validateSchema(document) === true) return []
+  return faultsOf(checker.errors ?? []).map(({ pointer, detail }) => `${pointer}: ${detail}`)
+}
+
+const engineOf = (draft: Draft, options: Options): Ajv =>
+  addFormats(draft === 'draft-07' ? new Ajv(options) : new Ajv2020(options))
+
+/** In an engine of its own: an engine keeps every $id in a schema that it has ever seen, and versions of a schema have the same. */
+function compiledBy(document: JsonSchema, draft: Draft, bounds: Bounds, allErrors: boolean): ValidateFunction {
+  return engineOf(draft, {
+    ...OPTIONS,
+    allErrors,
+    // Checked before.
+    validateSchema: false,
+    meta: bounds.refersToDraft,
+    // Or `required: ["toString"]` would be fulfilled by every object. Only for such names, since it takes a third of the time.
+    ownProperties: [...bounds.names].some((name) => name in Object.prototype),
+  }).compile(document as object)
 }
 
 const DRAFTS: Readonly<Record<string, Draft>> = {
@@ -106,21 +118,13 @@ export function compileSchema(document: unknown, bytes?: number): Compiled {
   if (draft === undefined)
     return refused(`/$schema: ${String(declared)} is not known: ${Object.keys(DRAFTS).join(' or ')}`)
   const bounds = schemaBounds(schema, draft)
-  if (bounds.faults.length > 0) return refused(...bounds.faults)
+  const faults = [...bounds.faults, ...faultsBy(draft, schema)]
+  if (faults.length > 0) return refused(...faults)
   try {
-    const first = compiledBy(engineOf(draft, bounds.names, false), schema)
+    const first = compiledBy(schema, draft, bounds, false)
     return { ok: true, schema: new AjvSchema(schema, draft, first, bounds) }
   } catch (error) {
-    return refused(messageOf(error).replace(/^schema is invalid: /, ''))
-  }
-}
-
-/** Without leaving anything in the engine, which would keep every schema that was ever read. */
-function compiledBy(engine: Ajv, schema: JsonSchema): ValidateFunction {
-  try {
-    return engine.compile(schema as object)
-  } finally {
-    if (typeof schema === 'object') engine.removeSchema(schema)
+    return refused(error instanceof RangeError ? 'its references are nested too deeply' : messageOf(error))
   }
 }
 
@@ -140,8 +144,7 @@ class AjvSchema implements Schema {
   }
 
   faults(data: unknown, dataBytes = 0): SchemaFault[] {
-    if (dataBytes <= ALL_FAULTS_BYTES)
-      this.#all ??= compiledBy(engineOf(this.draft, this.bounds.names, true), this.document)
+    if (dataBytes <= ALL_FAULTS_BYTES) this.#all ??= compiledBy(this.document, this.draft, this.bounds, true)
     const validate = dataBytes <= ALL_FAULTS_BYTES ? this.#all : this.first
     const valid = this.#within(() => validate?.(data) === true)
     if (valid === undefined)
