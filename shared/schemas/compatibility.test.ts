@@ -1,0 +1,507 @@
+import { describe, expect, test } from 'bun:test'
+import { checkCompatibility, type Incompatibility, type Mode } from './compatibility.ts'
+import type { JsonSchema } from './json-schema.ts'
+import { compileSchema, type Schema } from './schema.ts'
+
+function compiled(document: unknown): Schema {
+  const result = compileSchema(document)
+  if (!result.ok) throw new Error(result.faults.join('; '))
+  return result.schema
+}
+
+/** Of both directions; each example is checked with the schemas themselves. */
+function compared(older: unknown, newer: unknown): Incompatibility[] {
+  const [one, other] = [compiled(older), compiled(newer)]
+  const found = checkCompatibility('FULL', [{ version: 1, schema: one }], other)
+  for (const { direction, example } of found) {
+    if (example === undefined) continue
+    const [writer, reader] = direction === 'backward' ? [one, other] : [other, one]
+    expect({ data: example.data, written: writer.check(example.data), read: reader.check(example.data) }).toEqual({
+      data: example.data,
+      written: true,
+      read: false,
+    })
+  }
+  return found
+}
+
+/** A direction's pointers, `?` behind those without an example. */
+const pointers = (found: readonly Incompatibility[], direction: string): string[] =>
+  found.filter((one) => one.direction === direction).map(({ pointer, example }) => `${pointer}${example ? '' : '?'}`)
+
+const object = (properties: Record<string, unknown>, more: object = {}): JsonSchema => ({
+  type: 'object',
+  properties,
+  ...more,
+})
+const closed = (properties: Record<string, unknown>, more: object = {}): JsonSchema =>
+  object(properties, { additionalProperties: false, ...more })
+const draft7 = (schema: JsonSchema): JsonSchema => ({
+  $schema: 'http://json-schema.org/draft-07/schema#',
+  ...(schema as object),
+})
+
+const when = (condition: JsonSchema, yes: JsonSchema): JsonSchema =>
+  Object.fromEntries([
+    ['if', condition],
+    ['then', yes],
+  ])
+
+const string = { type: 'string' }
+const number = { type: 'number' }
+const integer = { type: 'integer' }
+const tree = (name: unknown): JsonSchema => ({
+  $ref: '#/$defs/node',
+  $defs: { node: closed({ name, children: { type: 'array', items: { $ref: '#/$defs/node' } } }) },
+})
+
+/** A change, and what it is compatible with: the pointers at which a direction fails. */
+const CHANGES: [string, older: unknown, newer: unknown, backward: string[], forward: string[]][] = [
+  ['nothing', object({ a: string }), object({ a: string }), [], []],
+  ['annotations', object({ a: string }), object({ a: { ...string, title: 'A', default: 'x', 'x-y': 1 } }), [], []],
+  ['the order of keywords', object({ a: string, b: number }), object({ b: number, a: string }), [], []],
+  // Types
+  ['a type is widened', object({ a: integer }), object({ a: number }), [], ['/properties/a/type']],
+  ['a type is added', object({ a: string }), object({ a: { type: ['string', 'null'] } }), [], ['/properties/a/type']],
+  ['a type is changed', object({ a: string }), object({ a: number }), ['/properties/a/type'], ['/properties/a/type']],
+  ['integer and number are number', { type: ['integer', 'number'] }, { type: 'number' }, [], []],
+  ['types as anyOf', { type: ['string', 'integer'] }, { anyOf: [{ type: 'integer' }, string] }, [], []],
+  ['nullable of OpenAPI', { type: 'string', nullable: true }, { type: ['null', 'string'] }, [], []],
+  // Properties of open and of closed objects
+  [
+    'an optional property is added to an open object',
+    object({ a: string }),
+    object({ a: string, b: string }),
+    ['/properties/b/type'],
+    [],
+  ],
+  [
+    'a property without constraints is added to an open object',
+    object({ a: string }),
+    object({ a: string, b: true }),
+    [],
+    [],
+  ],
+  [
+    'an optional property is added to a closed object',
+    closed({ a: string }),
+    closed({ a: string, b: string }),
+    [],
+    ['/additionalProperties'],
+  ],
+  [
+    'a required property is added',
+    closed({ a: string }),
+    closed({ a: string, b: string }, { required: ['b'] }),
+    ['/required/0'],
+    ['/additionalProperties'],
+  ],
+  [
+    'a property becomes optional',
+    object({ a: string }, { required: ['a'] }),
+    object({ a: string }),
+    [],
+    ['/required/0'],
+  ],
+  ['an object is closed', object({ a: string }), closed({ a: string }), ['/additionalProperties'], []],
+  [
+    'a property is removed from a closed object',
+    closed({ a: string, b: string }),
+    closed({ a: string }),
+    ['/additionalProperties'],
+    [],
+  ],
+  [
+    'additional properties of the same schema',
+    object({}, { additionalProperties: string }),
+    object({ b: string }, { additionalProperties: string }),
+    [],
+    [],
+  ],
+  [
+    'additional properties are narrowed',
+    object({}, { additionalProperties: number }),
+    object({}, { additionalProperties: integer }),
+    ['/additionalProperties/type'],
+    [],
+  ],
+  [
+    'a pattern of properties takes over',
+    closed({ s_a: string }),
+    closed({}, { patternProperties: { '^s_': string } }),
+    [],
+    ['/additionalProperties'],
+  ],
+  [
+    'partly open',
+    closed({}, { patternProperties: { '^s_': string } }),
+    closed({ s_a: string }, { patternProperties: { '^s_': string } }),
+    [],
+    [],
+  ],
+  [
+    'a pattern of properties is narrowed',
+    object({}, { patternProperties: { '^x': number } }),
+    object({}, { patternProperties: { '^x': integer } }),
+    ['/patternProperties/^x/type'],
+    [],
+  ],
+  ['names are limited', object({}), object({}, { propertyNames: { maxLength: 3 } }), ['/propertyNames/maxLength'], []],
+  [
+    'names are a list',
+    object({}, { propertyNames: { enum: ['a', 'b'] } }),
+    { type: 'object', maxProperties: 2 },
+    [],
+    ['/propertyNames/enum'],
+  ],
+  [
+    'counts of members',
+    { minProperties: 2, maxProperties: 3 },
+    { minProperties: 1, maxProperties: 4 },
+    [],
+    ['/minProperties', '/maxProperties'],
+  ],
+  [
+    'required members count',
+    object({}, { required: ['a', 'b'] }),
+    { minProperties: 2 },
+    [],
+    ['/type', '/required/0', '/required/1'],
+  ],
+  ['closed objects count', closed({ a: true, b: true }), { maxProperties: 2 }, [], ['/type', '/additionalProperties']],
+  ['a dependency is added', object({}), { dependentRequired: { a: ['b'] } }, ['/dependentRequired/a/0'], ['/type']],
+  [
+    'a dependency that always holds',
+    object({}, { required: ['b'] }),
+    object({}, { dependentRequired: { a: ['b'] } }),
+    [],
+    ['/required/0'],
+  ],
+  [
+    'a dependency in both drafts',
+    draft7(object({}, { dependencies: { a: ['b'] } })),
+    object({}, { dependentRequired: { a: ['b'] } }),
+    [],
+    [],
+  ],
+  [
+    'a dependent schema',
+    object({}),
+    object({}, { dependentSchemas: { a: { required: ['b'] } } }),
+    ['/dependentSchemas/a/required/0'],
+    [],
+  ],
+  [
+    'a member that nothing fits',
+    object({ a: false }),
+    closed({}, { additionalProperties: true, properties: { a: string } }),
+    [],
+    ['/properties/a'],
+  ],
+  // Values
+  ['a value is added to an enum', { enum: ['a', 'b'] }, { enum: ['a', 'b', 'c'] }, [], ['/enum']],
+  ['const to enum', { const: 1 }, { enum: [2, 1] }, [], ['/const']],
+  ['enum to its type', { enum: ['a', 'b'] }, string, [], ['/enum']],
+  ['booleans are two values', { type: 'boolean' }, { enum: [true, false] }, [], []],
+  ['a short range is a list', { type: 'integer', minimum: 1, maximum: 3 }, { enum: [1, 2, 3] }, [], []],
+  ['enum in a range', { enum: [1, 5] }, { maximum: 5 }, [], ['/enum']],
+  ['a value of an enum that its type refuses', { type: 'string', enum: ['a', 1] }, { const: 'a' }, [], []],
+  ['1.0 is 1', { const: 1.0 }, integer, [], ['/const']],
+  // Numbers
+  ['a range is widened', { type: 'number', minimum: 1 }, { type: 'number', minimum: 0 }, [], ['/minimum']],
+  [
+    'a range becomes exclusive',
+    { type: 'number', minimum: 1 },
+    { type: 'number', exclusiveMinimum: 1 },
+    ['/exclusiveMinimum'],
+    [],
+  ],
+  ['an exclusive range of integers', { type: 'integer', exclusiveMinimum: 0 }, { type: 'integer', minimum: 1 }, [], []],
+  [
+    'an exclusive range of numbers',
+    { type: 'number', exclusiveMaximum: 5 },
+    { type: 'number', maximum: 4.9 },
+    ['/maximum'],
+    [],
+  ],
+  ['multiples', { type: 'integer', multipleOf: 10 }, { type: 'integer', multipleOf: 5 }, [], ['/multipleOf']],
+  ['integers in halves', integer, { multipleOf: 0.5 }, [], ['/type']],
+  ['int32', { type: 'integer', format: 'int32' }, { minimum: -2147483648 }, [], ['/type', '/format']],
+  // Strings
+  [
+    'lengths',
+    { type: 'string', minLength: 2, maxLength: 4 },
+    { type: 'string', minLength: 1, maxLength: 5 },
+    [],
+    ['/minLength', '/maxLength'],
+  ],
+  [
+    'lengths are in code points',
+    { type: 'string', maxLength: 1 },
+    { type: 'string', pattern: '^[^a]*$' },
+    ['/pattern'],
+    ['/maxLength'],
+  ],
+  ['a pattern is removed', { type: 'string', pattern: '^[a-f]{2}$' }, string, [], ['/pattern']],
+  [
+    'a pattern is changed',
+    { type: 'string', pattern: '^[a-f]{2}$' },
+    { type: 'string', pattern: '^[a-e]{2}$' },
+    ['/pattern'],
+    ['/pattern?'],
+  ],
+  ['a format is added', string, { type: 'string', format: 'date-time' }, ['/format'], []],
+  ['an unknown format is added', string, { type: 'string', format: 'iban' }, [], []],
+  // Arrays
+  ['items are widened', { items: integer }, { items: number }, [], ['/items/type']],
+  ['counts of elements', { minItems: 1, maxItems: 2 }, { minItems: 0, maxItems: 3 }, [], ['/minItems', '/maxItems']],
+  [
+    'a tuple in both drafts',
+    draft7({ items: [string, number], additionalItems: false }),
+    { prefixItems: [string, number], items: false },
+    [],
+    [],
+  ],
+  [
+    'a tuple of a list',
+    { type: 'array', prefixItems: [string], items: string },
+    { type: 'array', items: string },
+    [],
+    [],
+  ],
+  [
+    'an element is added to a closed tuple',
+    { prefixItems: [string], items: false },
+    { prefixItems: [string, number], items: false },
+    [],
+    ['/items'],
+  ],
+  [
+    'an element is added to an open tuple',
+    { prefixItems: [string] },
+    { prefixItems: [string, number] },
+    ['/prefixItems/1/type'],
+    [],
+  ],
+  [
+    'a closed tuple has a length',
+    { prefixItems: [string], items: false },
+    { maxItems: 1 },
+    [],
+    ['/prefixItems/0/type'],
+  ],
+  ['unique', { type: 'array' }, { type: 'array', uniqueItems: true }, ['/uniqueItems'], []],
+  ['one element is unique', { maxItems: 1 }, { uniqueItems: true }, [], ['/maxItems']],
+  ['contains', { contains: { const: 1 } }, { contains: integer }, [], ['/contains']],
+  ['contains what all are', { items: string, minItems: 2 }, { contains: string, minContains: 2 }, [], ['/items/type']],
+  [
+    'contains at most',
+    { contains: integer, maxContains: 2, minContains: 0 },
+    { contains: { const: 1 }, maxContains: 3, minContains: 0 },
+    [],
+    ['/contains'],
+  ],
+  [
+    'additionalItems without a tuple say nothing',
+    draft7({ type: 'array', items: string, additionalItems: false }),
+    { type: 'array', items: string },
+    [],
+    [],
+  ],
+  // Combinations
+  ['allOf is one schema', { allOf: [{ minimum: 1 }, { type: 'number' }] }, { type: 'number', minimum: 1 }, [], []],
+  ['a form is added', { anyOf: [string, integer] }, { anyOf: [string, integer, { type: 'null' }] }, [], ['/anyOf']],
+  [
+    'a form is added to oneOf',
+    { oneOf: [string, integer] },
+    { oneOf: [string, integer, { type: 'null' }] },
+    [],
+    ['/oneOf'],
+  ],
+  [
+    'forms of oneOf overlap now',
+    { oneOf: [string, integer] },
+    { oneOf: [string, integer, number] },
+    ['/oneOf'],
+    ['/oneOf'],
+  ],
+  [
+    'forms told apart by a member',
+    {
+      oneOf: [
+        object({ k: { const: 'a' } }, { required: ['k'] }),
+        object({ k: { const: 'b' }, n: integer }, { required: ['k', 'n'] }),
+      ],
+    },
+    {
+      oneOf: [
+        object({ k: { const: 'a' } }, { required: ['k'] }),
+        object({ k: { const: 'b' }, n: number }, { required: ['k', 'n'] }),
+      ],
+    },
+    [],
+    ['/oneOf/1/properties/n/type'],
+  ],
+  [
+    'an enum of kinds in forms',
+    object({ k: { enum: ['a', 'b'] } }, { required: ['k'] }),
+    { anyOf: [object({ k: { const: 'a' } }), object({ k: { const: 'b' } })] },
+    [],
+    ['/required/0'],
+  ],
+  ['not is widened', { not: { type: ['string', 'null'] } }, { not: string }, [], ['/not']],
+  ['not and the other types', { not: string }, { type: ['null', 'boolean', 'number', 'array', 'object'] }, [], []],
+  ['a condition', { type: 'integer' }, when({ minimum: 10 }, { maximum: 20 }), ['/then/maximum'], ['/type']],
+  [
+    'a condition that always holds',
+    object({ a: { const: 1 }, b: integer }, { required: ['a'] }),
+    { if: { properties: { a: { const: 1 } } }, else: false },
+    [],
+    ['/type', '/required/0', '/properties/b/type'],
+  ],
+  [
+    'the same condition',
+    when({ minimum: 10 }, { maximum: 20 }),
+    when({ minimum: 10 }, { maximum: 30 }),
+    [],
+    ['/then/maximum'],
+  ],
+  // References
+  [
+    'a reference in place of a schema',
+    object({ a: string }),
+    { ...(object({ a: { $ref: '#/$defs/s' } }) as object), $defs: { s: string } },
+    [],
+    [],
+  ],
+  ['a schema that refers to itself', tree(string), { ...(tree({ type: 'string' }) as object), title: 'T' }, [], []],
+  ['a schema that refers to itself is widened', tree(string), tree(true), [], ['/$defs/node/properties/name/type']],
+  ['an anchor', { $ref: '#s', $defs: { s: { $anchor: 's', type: 'string' } } }, string, [], []],
+  [
+    'no data has an end',
+    { $ref: '#/$defs/n', $defs: { n: { type: 'object', required: ['n'], properties: { n: { $ref: '#/$defs/n' } } } } },
+    {
+      $ref: '#/$defs/n',
+      $defs: { n: { type: 'object', required: ['n', 'm'], properties: { n: { $ref: '#/$defs/n' } } } },
+    },
+    ['/$defs/n/required/1?'],
+    [],
+  ],
+  // Nothing and everything
+  ['nothing is in anything', false, string, [], ['']],
+  ['a schema that nothing fits', { type: 'string', minLength: 3, maxLength: 2 }, integer, [], ['/type']],
+  ['a form that nothing fits', { anyOf: [string, object({ a: false }, { required: ['a'] })] }, string, [], []],
+  ['everything', true, {}, [], []],
+  // Evaluated elsewhere
+  [
+    'unevaluatedProperties beside properties',
+    object({ a: string }, { unevaluatedProperties: false }),
+    closed({ a: string }),
+    [],
+    [],
+  ],
+  [
+    'unevaluatedProperties over allOf',
+    { allOf: [object({ a: string })], properties: { b: string }, unevaluatedProperties: false },
+    closed({ a: string, b: string }),
+    [],
+    [],
+  ],
+  [
+    'unevaluatedProperties over anyOf',
+    object({}, { anyOf: [object({ a: string }), object({ b: number })], unevaluatedProperties: false }),
+    object({}, { anyOf: [object({ a: string }), object({ b: number })], unevaluatedProperties: false, title: 'x' }),
+    [],
+    [],
+  ],
+] as never
+
+describe('a change is compatible or not', () => {
+  test.each(CHANGES)('%s', (_name, older, newer, backward, forward) => {
+    const found = compared(older, newer)
+    const seen = (direction: string): string[] => pointers(found, direction)
+    expect({ backward: seen('backward'), forward: seen('forward') }).toEqual({ backward, forward })
+  })
+})
+
+describe('modes', () => {
+  const [one, two, three] = [
+    closed({ a: string }),
+    closed({ a: string, b: string }),
+    closed({ a: string, b: string, c: string }),
+  ].map(compiled)
+  const older = [
+    { version: 1, schema: one as Schema },
+    { version: 4, schema: two as Schema },
+  ]
+  const told = (mode: Mode): string[] =>
+    checkCompatibility(mode, older, three as Schema).map(({ direction, version }) => `${direction} ${version}`)
+
+  test('say which versions are compared, and in which direction', () => {
+    expect(told('NONE')).toEqual([])
+    expect(told('BACKWARD')).toEqual([])
+    expect(told('FORWARD')).toEqual(['forward 4'])
+    expect(told('FULL')).toEqual(['forward 4'])
+    expect(told('BACKWARD_TRANSITIVE')).toEqual([])
+    expect(told('FORWARD_TRANSITIVE')).toEqual(['forward 1', 'forward 1', 'forward 4'])
+    expect(told('FULL_TRANSITIVE')).toEqual(['forward 1', 'forward 1', 'forward 4'])
+  })
+
+  test('a first version is compatible with nothing', () => {
+    expect(checkCompatibility('FULL_TRANSITIVE', [], one as Schema)).toEqual([])
+  })
+})
+
+describe('what is told', () => {
+  test('an optional property that is added to an open object names the way out', () => {
+    expect(compared(object({ a: string }), object({ a: string, country: string }))).toEqual([
+      {
+        direction: 'backward',
+        version: 1,
+        pointer: '/properties/country/type',
+        detail:
+          '`/country`: version 1 leaves additional properties open, so its data may have anything there, and the new version takes only strings. To add a property compatibly, close the version before it ("additionalProperties": false) or let it hold additional properties to the same schema; or add the property without constraints (true)',
+        example: { data: { country: expect.anything() } },
+      },
+    ])
+  })
+
+  test('a required property names the member, not the keyword alone', () => {
+    const [first] = compared(closed({ a: string }), closed({ a: string }, { required: ['a'] }))
+    expect(first).toMatchObject({ pointer: '/required/0', example: { data: {} } })
+    expect(first?.detail).toBe(
+      '`/a` is required by the new version, and version 1 lets it be absent: leave it optional',
+    )
+  })
+
+  test('an example is whole data, with all that the writer asks for around the place', () => {
+    const order = (price: object): JsonSchema =>
+      closed(
+        {
+          id: { type: 'string', format: 'uuid' },
+          lines: {
+            type: 'array',
+            minItems: 2,
+            items: closed(
+              { sku: { type: 'string', pattern: '^[A-Z]{3}-\\d{4}$' }, price },
+              { required: ['sku', 'price'] },
+            ),
+          },
+        },
+        { required: ['id', 'lines'] },
+      )
+    const [found, ...others] = compared(
+      order({ type: 'number', minimum: 0 }),
+      order({ type: 'number', exclusiveMinimum: 0 }),
+    )
+    expect(others).toEqual([])
+    expect(found?.pointer).toBe('/properties/lines/items/properties/price/exclusiveMinimum')
+    expect(found?.example?.data).toMatchObject({ lines: [{ price: 0 }, { sku: expect.any(String) }] })
+  })
+
+  test('what is not shown says so', () => {
+    const [found] = compared({ type: 'string', pattern: '^a+$' }, { type: 'string', pattern: '^aa*$' })
+    expect(found?.example).toBeUndefined()
+    expect(found?.detail).toContain('not shown by an example: patterns are compared by their text')
+  })
+})

@@ -1,0 +1,18 @@
+/** What is left of the steps that a comparison may take, so that it ends whatever the schemas. */
+export class Work {
+  constructor(private left: number) {}
+
+  get remaining(): number {
+    return Math.max(0, this.left)
+  }
+
+  /** @throws OutOfWork when none is left */
+  spend(steps = 1): void {
+    this.left -= steps
+    if (this.left < 0) throw new OutOfWork()
+  }
+}
+
+export class OutOfWork extends Error {
+  override readonly name = 'OutOfWork'
+}
