@@ -8,10 +8,14 @@ import { MODES, type Mode } from './compatibility.ts'
 
 /** A schema registry with Confluent's API: Confluent's own, Apicurio's, Redpanda's. */
 
-/** Of one request to one of the addresses. */
-const ATTEMPT_TIMEOUT_MS = 5_000
-/** Of a call: all addresses, each twice. */
-const CALL_TIMEOUT_MS = 15_000
+export interface RegistryTimeouts {
+  /** Of one request to one of the addresses. */
+  attemptMs: number
+  /** Of a call: all addresses, each twice. */
+  callMs: number
+}
+
+const TIMEOUTS: RegistryTimeouts = { attemptMs: 5_000, callMs: 15_000 }
 const RETRIES = 1
 const RETRY_WAIT_MS = 200
 /** Of an answer. The names of some 100,000 subjects fit. */
@@ -68,6 +72,8 @@ export class RegistryError extends Error {
     message: string,
     /** Whether the same call may succeed later. */
     readonly mayPass: boolean,
+    /** Of HTTP; undefined where there was no answer that a registry gives. */
+    readonly status?: number,
   ) {
     super(message)
   }
@@ -105,18 +111,19 @@ const VERSION = Type.Integer({ minimum: 1 })
 const LEVEL = oneOf(MODES)
 
 /** @throws Error where the variables have no URL */
-export function createRegistry(config: RegistryConfig): Registry {
+export function createRegistry(config: RegistryConfig, timeouts = TIMEOUTS): Registry {
   const { SCHEMA_REGISTRY_URL: url } = config
   if (url === undefined) throw new Error('SCHEMA_REGISTRY_URL is not set')
   const addresses = addressesOf(url)
   const name = addresses.map((address) => address.replace(/\/+$/, '')).join(', ')
   const headers = authorization(config)
 
-  /** @param what the call does, as an infinitive */
+  /** @param what the call does, as an infinitive @param params of each request’s query */
   async function call<S extends TSchema>(
     what: string,
     shape: S,
     ask: (client: Client) => Promise<unknown>,
+    params: Readonly<Record<string, unknown>> = {},
   ): Promise<Static<S>> {
     // The package’s index also loads the SDKs of three clouds.
     const { SchemaRegistryClient } = await import('@confluentinc/schemaregistry/dist/schemaregistry-client.js')
@@ -128,8 +135,9 @@ export function createRegistry(config: RegistryConfig): Registry {
       retriesWaitMs: RETRY_WAIT_MS,
       createAxiosDefaults: {
         headers,
-        timeout: ATTEMPT_TIMEOUT_MS,
-        signal: AbortSignal.timeout(CALL_TIMEOUT_MS),
+        params,
+        timeout: timeouts.attemptMs,
+        signal: AbortSignal.timeout(timeouts.callMs),
         maxContentLength: MAX_ANSWER_BYTES,
         // A redirect could take the credentials elsewhere.
         maxRedirects: 0,
@@ -139,7 +147,7 @@ export function createRegistry(config: RegistryConfig): Registry {
     try {
       answer = await ask(client)
     } catch (error) {
-      throw faultOf(error, what, name)
+      throw faultOf(error, what, name, timeouts)
     }
     if (Value.Check(shape, answer)) return answer
     throw new RegistryError(
@@ -197,10 +205,17 @@ export function createRegistry(config: RegistryConfig): Registry {
       )
     },
     compatibilityOf: (subject) =>
-      call(`give the compatibility level of ${subject}`, LEVEL, async (client) => {
-        const own = await unlessMissing(client.getCompatibility(subject), undefined)
-        return own ?? client.getDefaultCompatibility()
-      }),
+      call(
+        `give the compatibility level of ${subject}`,
+        LEVEL,
+        async (client) => {
+          const found = await unlessMissing(client.getCompatibility(subject), undefined)
+          // Of a subject that is not there.
+          return found ?? client.getDefaultCompatibility()
+        },
+        // Without it, Apicurio answers NONE for a subject without a level of its own, and Confluent 404.
+        { defaultToGlobal: true },
+      ),
   }
 }
 
@@ -238,30 +253,37 @@ const NETWORK_FAULTS: Readonly<Record<string, string>> = {
   ConnectionRefused: 'nothing listens there',
   ECONNRESET: 'the connection was closed',
   ENOTFOUND: 'there is no such host',
-  ECONNABORTED: `no answer within ${ATTEMPT_TIMEOUT_MS} ms`,
-  ETIMEDOUT: `no answer within ${ATTEMPT_TIMEOUT_MS} ms`,
-  ERR_CANCELED: `no answer within ${CALL_TIMEOUT_MS} ms`,
 }
 
-function faultOf(thrown: unknown, what: string, name: string): RegistryError {
+function networkFault(thrown: unknown, { attemptMs, callMs }: RegistryTimeouts): string {
+  const { code = '' } = thrown as { code?: string }
+  // A time-out of axios, and of the socket.
+  if (code === 'ECONNABORTED' || code === 'ETIMEDOUT') return `no answer within ${attemptMs} ms`
+  if (code === 'ERR_CANCELED') return `no answer within ${callMs} ms`
+  return NETWORK_FAULTS[code] ?? said(thrown)
+}
+
+function faultOf(thrown: unknown, what: string, name: string, timeouts: RegistryTimeouts): RegistryError {
   const status = statusOf(thrown)
   if (status === undefined) {
-    const { code = '', message = '' } = thrown as { code?: string; message?: string }
+    const { message = '' } = thrown as { message?: string }
     if (message.includes('maxContentLength'))
       return new RegistryError(
         `the answer of ${name} has more than ${MAX_ANSWER_BYTES} bytes when asked to ${what}`,
         false,
       )
-    return new RegistryError(`${name} cannot be reached: ${NETWORK_FAULTS[code] ?? said(thrown)}`, true)
+    return new RegistryError(`${name} cannot be reached: ${networkFault(thrown, timeouts)}`, true)
   }
   if (status === 401)
     return new RegistryError(
       `${name} does not accept the credentials (401): check SCHEMA_REGISTRY_USERNAME and SCHEMA_REGISTRY_PASSWORD, or SCHEMA_REGISTRY_TOKEN`,
       false,
+      status,
     )
-  if (status === 403) return new RegistryError(`${name} does not allow these credentials to ${what} (403)`, false)
+  if (status === 403)
+    return new RegistryError(`${name} does not allow these credentials to ${what} (403)`, false, status)
   const mayPass = status === 408 || status === 429 || status >= 500
-  return new RegistryError(`${name} refused to ${what} (${status}): ${said(thrown)}`, mayPass)
+  return new RegistryError(`${name} refused to ${what} (${status}): ${said(thrown)}`, mayPass, status)
 }
 
 /** On one line. */
