@@ -2,7 +2,7 @@ import { expect, test } from 'bun:test'
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { installFault, installStamp, needsOf, temporaryFault } from './setup.ts'
+import { installFault, installStamp, needsAddon, needsOf, temporaryFault } from './setup.ts'
 
 test('dependencies are installed again when package.json or bun.lock changes, and only then', () => {
   const stamp = installStamp('a', 'b')
@@ -30,6 +30,15 @@ test('a command needs of the machine what it is going to use, and no more', () =
   expect(needsOf(undefined, [], false)).toEqual(['tests', 'kafka'])
   expect(needsOf(tests, [], true)).toEqual(['tests', 'kafka', 'tests in CI'])
   expect(needsOf('shared/dev/native-try.ts', [], false)).toEqual(['addon', 'tests', 'kafka'])
+})
+
+test('only what talks to Kafka needs the addon', () => {
+  const schema = 'shared/schemas/command.ts'
+  expect(needsAddon(schema, ['check', 'a', 'b'])).toBe(false)
+  expect(needsAddon(schema, ['infer', '--stream', 'a/b'])).toBe(true)
+  expect(needsAddon(schema, ['infer', '--stream=a/b'])).toBe(true)
+  expect(needsAddon('shared/dev/dev.ts', [])).toBe(true)
+  expect(needsAddon(undefined, [])).toBe(true)
 })
 
 test('a lock file that another Bun has rewritten is told from a registry that does not answer', () => {

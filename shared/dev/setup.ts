@@ -64,6 +64,10 @@ export function needsOf(command: string | undefined, args: readonly string[], is
   }
 }
 
+/** Whether a command talks to Kafka; one that does not runs without the addon, as in the CI of others. */
+export const needsAddon = (command: string | undefined, args: readonly string[]): boolean =>
+  command !== 'shared/schemas/command.ts' || args.some((arg) => arg.startsWith('--stream'))
+
 /** An error message when the folder for temporary files is not writable; undefined when it is. */
 export function temporaryFault(folder: string): string | undefined {
   try {
@@ -161,6 +165,10 @@ async function setUp(command: string | undefined, args: readonly string[], mayIn
         `${error.message}\n--help needs the dependencies; .github/CONTRIBUTING.md says what each command is for`,
       )
     }
+  }
+  if (!needsAddon(command, args)) {
+    await installDependencies(packageJson)
+    return 0
   }
   const unkept = cacheFault()
   if (unkept !== undefined) throw new MissingError(unkept)

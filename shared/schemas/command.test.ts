@@ -1,0 +1,109 @@
+import { afterAll, beforeAll, expect, test } from 'bun:test'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { schema } from './command.ts'
+
+let home: string
+beforeAll(() => {
+  home = mkdtempSync(join(tmpdir(), 'kafkatrace-schema-'))
+})
+afterAll(() => rmSync(home, { recursive: true, force: true }))
+
+async function typed(
+  line: string,
+  env: Record<string, string> = {},
+): Promise<{ code: number; out: string; said: string }> {
+  const [out, said]: [string[], string[]] = [[], []]
+  const args = line === '' ? [] : line.split(' ')
+  const code = await schema(args, { out: (text) => out.push(text), say: (text) => said.push(text), env })
+  return { code, out: out.join('\n'), said: said.join('\n') }
+}
+
+const write = async (name: string, document: unknown): Promise<string> => {
+  const path = join(home, name)
+  await Bun.write(path, JSON.stringify(document))
+  return path
+}
+
+test.each(['', 'check', 'diff', 'infer', 'register', 'types'])('%s --help explains it', async (name) => {
+  const { code, out, said } = await typed(`${name} --help`.trim())
+  expect(out).toContain(`bun run schema ${name}`.trim())
+  expect({ code, said }).toEqual({ code: 0, said: '' })
+})
+
+test.each([
+  ['', 'COMMAND is missing'],
+  ['toString', 'there is no command toString'],
+  ['check', 'two files, OLD and NEW, are needed, or --dir'],
+  ['check a', 'two files'],
+  ['check a b c', 'two files'],
+  ['check a b --against HEAD', 'go with --dir'],
+  ['check --dir a b', '--dir takes no files'],
+  ['check --dir a --against b --registry http://c', 'give one of them'],
+  ['check a b --mode backward', '--mode backward: not one of NONE, BACKWARD'],
+  ['check a b --nod', "Unknown option '--nod'"],
+  ['diff a', 'two files'],
+  ['register', 'one folder or file is needed'],
+  ['register a', 'SCHEMA_REGISTRY_URL is not set'],
+  ['register a --registry ftp://a', '--registry: not an address'],
+  ['types a b', 'one folder is needed'],
+  ['types a --check', '--check goes with --out'],
+  ['infer', 'one of --stream and FILE is needed'],
+  ['infer a --stream b/c', 'one of --stream and FILE'],
+  ['infer --stream b/c', '--type is missing'],
+  ['infer --stream b --type t', 'not TENANT/STREAM'],
+  ['infer a --most 0', '--most 0: not a number from 1'],
+])('schema %s is refused', async (line, told) => {
+  const { code, out, said } = await typed(line)
+  expect(said).toContain(told)
+  expect({ code, out }).toEqual({ code: 2, out: '' })
+})
+
+test('credentials in the address of a registry are refused, and not repeated', async () => {
+  const { code, said } = await typed('register a --registry http://someone:hunter2@a')
+  expect(code).toBe(2)
+  expect(said).not.toMatch(/hunter2|someone/)
+})
+
+test('variables that do not go together are refused', async () => {
+  const env = { SCHEMA_REGISTRY_USERNAME: 'u' }
+  expect(await typed('register a --registry http://a', env)).toMatchObject({ code: 78 })
+})
+
+test('a folder without schemas, or with other files, is refused', async () => {
+  expect(await typed(`types ${home}/none`)).toMatchObject({ code: 2, said: `${home}/none: there is no such folder` })
+  await write('empty/README.md', '')
+  expect((await typed(`types ${home}/empty`)).said).toContain('has no schema')
+  await write('other/order.json', true)
+  const { code, said } = await typed(`check --dir ${home}/other`)
+  expect(code).toBe(2)
+  expect(said).toContain('order.json: is not named SUBJECT.vVERSION.json')
+})
+
+test('differences are said by pointer, and what they mean for each direction', async () => {
+  const older = await write('older.json', { type: 'object', required: ['a'], properties: { a: { type: 'string' } } })
+  const newer = await write('newer.json', {
+    type: 'object',
+    title: 'Order',
+    required: ['a', 'b'],
+    properties: { a: { type: 'string' }, b: { type: 'integer' } },
+  })
+  const { code, out } = await typed(`diff ${older} ${newer}`)
+  const lines = out.split('\n')
+  expect(lines.slice(0, 2)).toEqual([
+    '/properties/b  is new: required, integer',
+    '/title         is new; data is not affected',
+  ])
+  expect(lines).toContain('BACKWARD: not compatible')
+  expect(lines).toContain('FORWARD: compatible')
+  expect(code).toBe(0)
+  expect(JSON.parse((await typed(`diff ${older} ${newer} --json`)).out)).toMatchObject({
+    changes: [{ pointer: '/properties/b' }, { pointer: '/title' }],
+    backward: { compatible: false },
+    forward: { compatible: true },
+  })
+  expect((await typed(`diff ${older} ${older}`)).out).toBe(
+    'no difference\n\nBACKWARD: compatible\n\nFORWARD: compatible',
+  )
+})

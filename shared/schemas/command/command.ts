@@ -1,0 +1,121 @@
+import { stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { type ParseArgsConfig, parseArgs } from 'node:util'
+import { Type } from '@sinclair/typebox'
+import { loadConfig } from '../../service/config.ts'
+import { MODES, type Mode } from '../compatibility.ts'
+import { type Listed, pathsIn, readSchemaFile, type SchemaFile, schemaFiles } from '../folder.ts'
+import { UnreadableError } from '../published.ts'
+import { createRegistry, type Registry, registryFaults, registryVariables } from '../registry.ts'
+import { type Compiled, readSchema, type Schema } from '../schema.ts'
+
+/** What every command of `schema` has, and what it gets. */
+
+export interface Command {
+  /** In the list of commands. */
+  usage: string
+  summary: string
+  help: string
+  /** @returns the exit code. @throws UsageError, UnreadableError, FailedError, RegistryError, ConfigError */
+  run(args: string[], io: Io): Promise<number>
+}
+
+/** The world around a command, so that tests can give it another. */
+export interface Io {
+  /** A line of standard output. */
+  out(line: string): void
+  /** A line of standard error. */
+  say(line: string): void
+  env: Readonly<Record<string, string | undefined>>
+}
+
+/** Wrong arguments. */
+export class UsageError extends Error {
+  override readonly name = 'UsageError'
+}
+
+/** It was not possible; the message says why, and what to do. */
+export class FailedError extends Error {
+  override readonly name = 'FailedError'
+}
+
+/** Kafka does not answer, or refuses. */
+export class UnavailableError extends Error {
+  override readonly name = 'UnavailableError'
+}
+
+/** Not compatible, refused, or not as it should be. */
+export const EXIT_FAILED = 1
+/** As compilers and linters have it, so that CI can tell a wrong call from a wrong schema. */
+export const EXIT_UNREADABLE = 2
+
+export const EXIT_HELP =
+  'Exit code: 0; 1 when the answer is no; 2 for wrong arguments and for what cannot be read; 69 when the registry or Kafka does not answer or refuses; 78 for wrong variables.'
+
+/** @throws UsageError */
+export function argumentsOf<const O extends NonNullable<ParseArgsConfig['options']>>(args: string[], options: O) {
+  try {
+    return parseArgs({ args, allowPositionals: true, strict: true, options })
+  } catch (error) {
+    throw new UsageError((error as Error).message)
+  }
+}
+
+/** @throws UsageError */
+export function modeOf(text: string | undefined): Mode | undefined {
+  if (text === undefined || (MODES as readonly string[]).includes(text)) return text as Mode | undefined
+  throw new UsageError(`--mode ${text}: not one of ${MODES.join(', ')}`)
+}
+
+/** @throws UsageError */
+export function registryOf(url: string, { env }: Pick<Io, 'env'>): Registry {
+  const faults = registryFaults({ SCHEMA_REGISTRY_URL: url })
+  if (!new RegExp(registryVariables.SCHEMA_REGISTRY_URL.pattern ?? '').test(url) || faults.length > 0)
+    throw new UsageError(
+      '--registry: not an address such as http://127.0.0.1:8081, or several separated by commas, without user and password',
+    )
+  const variables = { ...env, SCHEMA_REGISTRY_URL: url }
+  return createRegistry(loadConfig(Type.Object(registryVariables), variables, registryFaults))
+}
+
+/** The versions in a folder. @throws UnreadableError */
+export async function folderOf(folder: string, io: Pick<Io, 'say'>): Promise<Listed> {
+  const found = await stat(folder).catch(() => undefined)
+  if (found?.isDirectory() !== true) throw new UnreadableError(`${folder}: there is no such folder`)
+  const listed = schemaFiles(await pathsIn(folder))
+  for (const fault of listed.faults) io.say(fault)
+  if (listed.faults.length > 0)
+    throw new UnreadableError(
+      'rename or remove these files; names that begin with a dot, and those that do not end with .json, are skipped',
+    )
+  if (listed.files.length === 0)
+    throw new UnreadableError(`${folder} has no schema: they are named SUBJECT.vVERSION.json`)
+  return listed
+}
+
+/** @throws UnreadableError where there is no such file */
+export async function compiledFrom(path: string): Promise<Compiled> {
+  try {
+    return readSchema(await readSchemaFile(path))
+  } catch (error) {
+    throw new UnreadableError((error as Error).message)
+  }
+}
+
+export const readerOf =
+  (folder: string) =>
+  (file: SchemaFile): Promise<Compiled> =>
+    compiledFrom(join(folder, file.path))
+
+/** @throws UnreadableError where it is no schema */
+export async function schemaFrom(path: string): Promise<Schema> {
+  const compiled = await compiledFrom(path)
+  if (compiled.ok) return compiled.schema
+  throw new UnreadableError(compiled.faults.map((fault) => `${path}: ${fault}`).join('\n'))
+}
+
+/** On one line, without what would move a terminal's cursor. */
+export const oneLine = (text: string): string => text.replaceAll(/[\p{Cc}\u2028\u2029]+/gu, ' ')
+
+export const plural = (count: number, one: string): string =>
+  `${count.toLocaleString('en')} ${one}${count === 1 ? '' : 's'}`

@@ -1,0 +1,78 @@
+import { rename, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { messageOf } from '../../service/thrown.ts'
+import { typesOf, type Version } from '../types.ts'
+import {
+  argumentsOf,
+  type Command,
+  EXIT_FAILED,
+  EXIT_HELP,
+  FailedError,
+  folderOf,
+  schemaFrom,
+  UsageError,
+} from './command.ts'
+
+const HELP = `TypeScript for schemas: for each version its type, and a constant with its document, such as OrderPlacedV2 and OrderPlacedV2Schema.
+
+Usage: bun run schema types DIR [--out FILE] [--check]
+
+  DIR      a folder of files SUBJECT.vVERSION.json, at any depth
+  --out    the file to write; standard output where not given
+  --check  writes nothing, and fails when the file is not what would be written
+  --help   this text
+
+Of the subject acme.orders-order.placed the name is OrderPlaced: the part after the first hyphen that follows the stream's name. Where
+two subjects would have the same, each has its whole name, AcmeOrdersOrderPlaced. Needs a checkout: the images of the services do not
+have the generator.
+
+${EXIT_HELP}
+`
+
+export const types: Command = {
+  usage: 'types DIR',
+  summary: 'TypeScript for schemas',
+  help: HELP,
+  async run(args, io) {
+    const { values, positionals } = argumentsOf(args, {
+      out: { type: 'string' },
+      check: { type: 'boolean', default: false },
+    })
+    const [folder, ...more] = positionals
+    if (folder === undefined || more.length > 0) throw new UsageError('one folder is needed')
+    const { out } = values
+    if (values.check && out === undefined) throw new UsageError('--check goes with --out')
+    const versions: Version[] = []
+    for (const { path, subject, version } of (await folderOf(folder, io)).files)
+      versions.push({ subject, version, document: (await schemaFrom(join(folder, path))).document })
+    const text = await typesOf(versions).catch((error: unknown) => {
+      throw new FailedError(messageOf(error))
+    })
+    if (out === undefined) {
+      io.out(text.trimEnd())
+      return 0
+    }
+    const file = Bun.file(out)
+    const isSame = (await file.exists()) && (await file.text()) === text
+    if (values.check) {
+      if (!isSame)
+        io.say(`${out} is not what the schemas give: write it with bun run schema types ${folder} --out ${out}`)
+      return isSame ? 0 : EXIT_FAILED
+    }
+    if (!isSame) await replace(out, text)
+    io.say(`${out}: ${versions.length} versions${isSame ? ', as it was' : ''}`)
+    return 0
+  },
+}
+
+/** Whole or not at all. */
+async function replace(path: string, text: string): Promise<void> {
+  const unfinished = `${path}.${process.pid}.unfinished`
+  try {
+    await Bun.write(unfinished, text)
+    await rename(unfinished, path)
+  } catch (error) {
+    await rm(unfinished, { force: true })
+    throw new FailedError(`${path} cannot be written: ${messageOf(error)}`)
+  }
+}
