@@ -7,12 +7,14 @@ import { renovate } from './delivery-renovate.ts'
 import { bunVersions, pinFaults, workflowFaults } from './delivery-workflows.ts'
 import { tool } from './tools.ts'
 
-/** Workflows and our own actions, by path from the root. */
+const WORKFLOWS = ['.github/workflows/*.yml', '.github/actions/*/action.yml', 'docs/examples/*-workflow.yml']
+
+/** Workflows, our own actions, and examples of workflows, by path from the root. */
 async function workflowTexts(): Promise<Record<string, string>> {
   const texts: Record<string, string> = {}
-  for (const pattern of ['workflows/*.yml', 'actions/*/action.yml'])
-    for await (const file of new Bun.Glob(pattern).scan(join(root, '.github')))
-      texts[`.github/${file}`] = await Bun.file(join(root, '.github', file)).text()
+  for (const pattern of WORKFLOWS)
+    for await (const file of new Bun.Glob(pattern).scan({ cwd: root, dot: true }))
+      texts[file] = await Bun.file(join(root, file)).text()
   return texts
 }
 
@@ -29,7 +31,7 @@ const actionlint: Check = {
   counts: 'workflows',
   async run(say) {
     const [program, shellcheck] = [await tool('actionlint', say), await tool('shellcheck', say)]
-    const workflows = Object.keys(await workflowTexts()).filter((file) => file.includes('/workflows/'))
+    const workflows = Object.keys(await workflowTexts()).filter((file) => !file.endsWith('action.yml'))
     const { exitCode, output, errors } = await run([
       program,
       '-no-color',
@@ -59,6 +61,7 @@ const zizmor: Check = {
       '--no-progress',
       '--format=plain',
       '.github',
+      ...Object.keys(await workflowTexts()).filter((file) => !file.startsWith('.github/')),
     ])
     const audited = [...errors.matchAll(/completed \S+/g)].length
     return exitCode === 0 ? { passed: audited, faults: [] } : { passed: 0, faults: [(output + errors).trimEnd()] }
