@@ -127,6 +127,22 @@ describe('an edit', () => {
     expect(json(redrive({}, {}).record)).toBe('{"n":1}')
   })
 
+  test('drops the version that the data were checked by, which a redrive without one keeps', () => {
+    const urn = 'urn:kafkatrace:schema:acme.events-t:2'
+    const given = { headers: { 'kt-schema': 'acme.events-t/2', ce_dataschema: urn } }
+    const said = (edit?: Edit) => {
+      const { headers } = redrive(given, edit).record
+      return [headerText(headers, 'kt-schema'), headerText(headers, 'ce_dataschema')]
+    }
+    expect(said()).toEqual(['acme.events-t/2', urn])
+    expect(said({ data: { n: 2 } })).toEqual([undefined, undefined])
+    expect(said({ patch: [{ op: 'replace', path: '/n', value: 2 }] })).toEqual([undefined, undefined])
+    expect(said({ type: 'other' })).toEqual([undefined, undefined])
+    expect(said({ data: { n: 2 }, dataschema: `${urn}1` })).toEqual([undefined, `${urn}1`])
+    const foreign = redrive({ headers: { ce_dataschema: 'https://example.com/a' } }, { data: 1 })
+    expect(headerText(foreign.record.headers, 'ce_dataschema')).toBe('https://example.com/a')
+  })
+
   test('of a structured event makes one in binary mode', () => {
     const event = { specversion: '1.0', id: 's1', source: '/s', type: 't', ext: 'x', data: { a: 1 } }
     const { record } = redrive(

@@ -10,6 +10,7 @@ import {
 import { generationOf } from '../../shared/events/identity.ts'
 import { type IncomingRecord, type OutgoingRecord, withAttributes } from '../../shared/events/record.ts'
 import { type Problem, ProblemError } from '../../shared/http/problem.ts'
+import { parseSchemaUrn } from '../../shared/schemas/identity.ts'
 import { decode, originIn, originOf } from '../decode.ts'
 import { originalHeaders } from '../retry.ts'
 import type { Edit } from './acts-log.ts'
@@ -75,7 +76,9 @@ function edited({ redact }: Pick<Stream, 'redact'>, record: IncomingRecord, edit
   const data = editedData(event, edit, redact)
   const changed: Event = { ...event, data }
   if (edit.type !== undefined) changed.type = edit.type
-  if (edit.dataschema === null) delete changed.dataschema
+  // The version by which the data were checked as they were.
+  const isStale = edit.dataschema === undefined && parseSchemaUrn(changed.dataschema) !== undefined
+  if (edit.dataschema === null || isStale) delete changed.dataschema
   else if (edit.dataschema !== undefined) changed.dataschema = edit.dataschema
   if (edit.data !== undefined && !isJson(changed.datacontenttype)) changed.datacontenttype = 'application/json'
   return withAttributes(record, checked(changed))

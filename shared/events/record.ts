@@ -161,16 +161,20 @@ export function withoutValue(record: IncomingRecord, event: Event | undefined): 
 }
 
 /** Adds those of a record's headers that are not of its event. */
-function withOthers({ names, values }: HeaderLists, headers: RecordHeaders, except?: string): HeaderLists {
+function withOthers(
+  { names, values }: HeaderLists,
+  headers: RecordHeaders,
+  except: readonly string[] = [],
+): HeaderLists {
   for (const [index, name] of headers.names.entries()) {
-    if (name === CONTENT_TYPE || name === except || name.startsWith(ATTRIBUTE_PREFIX)) continue
+    if (name === CONTENT_TYPE || except.includes(name) || name.startsWith(ATTRIBUTE_PREFIX)) continue
     names.push(name)
     values.push(headers.values[index] ?? null)
   }
   return { names, values }
 }
 
-/** A record with another event in binary mode, and its other headers, except the form that the event was made of. */
+/** A record with another event in binary mode, and its other headers, except what is no longer true: the form that it was made of, and the schema that its data were checked by. */
 export function withAttributes(record: IncomingRecord, event: Event): IncomingRecord {
   const { topic, partition, offset, timestampMs, key } = record
   const headers = attributeHeaders(event)
@@ -182,7 +186,7 @@ export function withAttributes(record: IncomingRecord, event: Event): IncomingRe
     timestampMs,
     key,
     value: event.data,
-    headers: withOthers(headers, record.headers, FORM),
+    headers: withOthers(headers, record.headers, [FORM, SCHEMA]),
   }
 }
 
