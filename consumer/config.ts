@@ -86,6 +86,12 @@ export const consumerVariables = Type.Object({
   MAX_ATTEMPTS: integer(8, 1, 1_000, 'Attempts in all before an event becomes a dead letter.'),
   RETRY_FIRST_MS: integer(1_000, 1, 86_400_000, 'The first delay in .retry, in ms; it doubles with each attempt.'),
   RETRY_MAX_MS: integer(60_000, 1, 86_400_000, 'The longest delay in .retry, in ms.'),
+  NEWER_SCHEMA_TIMEOUT_MS: integer(
+    86_400_000,
+    1_000,
+    2_592_000_000,
+    'How long an event waits in .retry for a handler that takes its version of the schema, in ms; then it goes to .dlq with the reason “newer schema”. Later events of its key wait behind it. Keep it below the retention of .retry.',
+  ),
   HANDLER_TIMEOUT_MS: integer(30_000, 10, 600_000, 'How long one attempt of a handler may take, in ms.'),
   HANDLERS_MODULE: Type.Optional(
     Type.String({

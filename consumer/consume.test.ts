@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'bun:test'
 import { Type } from '@sinclair/typebox'
-import { headersOf, TRACEPARENT } from '../shared/events/headers.ts'
+import { headersOf, SCHEMA, TRACEPARENT, withHeaders } from '../shared/events/headers.ts'
 import type { IncomingRecord, PlainEvent } from '../shared/events/record.ts'
 import { hashOf } from '../shared/kafka/identity-hash.ts'
 import { redactor } from '../shared/service/redact.ts'
@@ -191,6 +191,101 @@ describe('an event of which enough is known', () => {
     }
     const outcome = await outcomeOf(plain, { deps: { contextStart } })
     expect(outcome).toMatchObject({ kind: 'dead', failure: { reason: 'internal error' } })
+  })
+})
+
+describe('an event of a version of its schema', () => {
+  const upcasters = [{ from: 2, to: 3, up: () => 'raised' }]
+  const takes3 = defineHandler({ ...handler, takes: 3, upcasters, handle: (data) => ({ data }) })
+  const deps = { handlerOf: handlerIndex([takes3]) }
+  /** Decoded, and with enough known of it not to be. */
+  const both = (version: number): [IncomingRecord, IncomingRecord] => {
+    const of = { ...record, headers: withHeaders(record.headers, { [SCHEMA]: `acme.events-type/${version}` }) }
+    return [of, { ...of, plain: plainOf(of) }]
+  }
+  const message = 'its data are of version 4 of their schema, and type@1 takes 3: deploy a handler that takes 4'
+  const config = { RETRY_MAX_MS: 1_000, NEWER_SCHEMA_TIMEOUT_MS: 60_000 }
+
+  test.each([
+    ['older', 2, '"raised"'],
+    ['its handler’s', 3, '{}'],
+  ])('that is %s is handled, with the same result on either way', (_, version, data) => {
+    const [decoded, passed] = both(version).map((of) => outcomeOf(of, { deps }))
+    if (passed instanceof Promise || passed?.kind !== 'processed' || !('passed' in passed.output))
+      throw new Error('it is not passed on')
+    expect(passed.output.result?.data).toBe(data)
+    const output = written(passed.output)
+    expect(decoded).toEqual({ kind: 'processed', output })
+    const context = JSON.parse(String(output.headers.values[output.headers.names.indexOf('kt-context')]))
+    expect(context.schema).toEqual(version === 3 ? undefined : { subject: 'acme.events-type', version, takes: 3 })
+  })
+
+  test('without an upcaster is a dead letter, after no attempt', () => {
+    for (const of of both(1))
+      expect(outcomeOf(of, { deps })).toMatchObject({
+        kind: 'dead',
+        failure: { reason: 'no upcaster', message: expect.stringContaining('no upcaster from 1') },
+        output: { topic: `${INPUT}.dlq`, headers: { names: expect.arrayContaining([SCHEMA]) } },
+      })
+  })
+
+  test('that is newer goes to .retry, after no attempt, and is not a duplicate of itself there', () => {
+    for (const of of both(4)) {
+      const dedupe = new Deduplication(10)
+      const outcome = outcomeOf(of, { deps, config, partition: { dedupe } })
+      expect(outcome).toMatchObject({ kind: 'retry', failure: { reason: 'newer schema', message } })
+      if (outcome instanceof Promise || outcome.kind !== 'retry') throw new Error('it does not go to .retry')
+      const { names, values } = outcome.output.headers
+      const headers = Object.fromEntries(names.map((name, index) => [name, values[index]]))
+      expect(headers).toMatchObject({
+        [SCHEMA]: 'acme.events-type/4',
+        'kt-attempt': '0',
+        'kt-not-before': String(NOW_MS + 1_000),
+      })
+      expect(outcomeOf(of, { role: 'retry', deps, config, partition: { dedupe } })).toMatchObject({ kind: 'later' })
+    }
+  })
+
+  /** Of a newer version, in `.retry` for so long. */
+  const waiting = (waitedMs: number): IncomingRecord => ({
+    ...record,
+    topic: `${INPUT}.retry`,
+    timestampMs: NOW_MS - waitedMs,
+    headers: withHeaders(record.headers, { [SCHEMA]: 'acme.events-type/4' }),
+  })
+
+  test.each([
+    ['the first time of many', 0, NOW_MS + 1_000],
+    ['the last time, which is short', 59_900, NOW_MS + 100],
+  ])('that is newer stays in .retry: %s', (_, waitedMs, notBeforeMs) => {
+    expect(outcomeOf(waiting(waitedMs), { role: 'retry', deps, config })).toMatchObject({
+      kind: 'later',
+      past: { attempts: 0, notBeforeMs },
+      failure: { reason: 'newer schema', message },
+    })
+  })
+
+  test('that is newer is a dead letter when it has waited for too long', () => {
+    expect(outcomeOf(waiting(60_000), { role: 'retry', deps, config })).toMatchObject({
+      kind: 'dead',
+      failure: { reason: 'newer schema', message: `${message}; it has waited for one for 60000 ms` },
+    })
+  })
+
+  test('that is newer waits for its turn behind its key first', () => {
+    for (const of of both(4))
+      expect(outcomeOf(of, { deps, partition: { waitingRecords: 1, waits: () => true } })).toMatchObject({
+        kind: 'retry',
+        failure: { reason: 'waits behind its key' },
+      })
+  })
+
+  test('that no header says, or none that can be read, is taken as it is', async () => {
+    for (const value of ['acme.events-type/x', 'acme.events-type', '/4', null]) {
+      const of = { ...record, headers: withHeaders(record.headers, { [SCHEMA]: value }) }
+      expect(await kindOf(outcomeOf(of, { deps }))).toBe('processed')
+    }
+    expect(await kindOf(outcomeOf(plain, { deps }))).toBe('passed')
   })
 })
 

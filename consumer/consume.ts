@@ -10,6 +10,7 @@ import { type Context, type ContextStart, contextEnd, type Enricher, nameOf, typ
 import { type Attempt, withAttempt } from './failed-attempts.ts'
 import { type Given, type Result, runAttempt } from './handlers/attempt.ts'
 import type { RegisteredHandler } from './handlers/handler.ts'
+import { fitOf } from './handlers/versions.ts'
 import { processedRecord } from './processed.ts'
 import { BEGINNING, decide, type Failure, failedBy, type Past, pastOf, retryRecord } from './retry.ts'
 
@@ -160,7 +161,10 @@ function outcomeOf(job: Job, partition: PartitionView, deps: ConsumeDeps): Outco
     // This is no attempt, so an event never runs out of attempts by waiting.
     return later(job, partition, { ...past, notBeforeMs: deps.nowMs() + deps.config.RETRY_MAX_MS }, failure)
   }
-  const context = deps.enrich(event, originOf(record, partition, receivedAtMs), registered)
+  const fit = registered && fitOf(registered, record)
+  if (fit?.kind === 'newer') return tooNew(job, partition, fit.message, deps)
+  if (fit?.kind === 'no upcaster') return dead(job, partition, past, { reason: fit.kind, message: fit.message })
+  const context = deps.enrich(event, originOf(record, partition, receivedAtMs), registered, fit?.raised)
   if (registered === undefined)
     return {
       kind: 'processed',
@@ -168,11 +172,31 @@ function outcomeOf(job: Job, partition: PartitionView, deps: ConsumeDeps): Outco
     }
   const work: Work = {
     data: event.data,
+    raisedFrom: fit?.raised?.version,
     event,
     context,
     output: (handled, failed) => processedRecord(record, event, processedTopic, context, handled, failed),
   }
   return handle(job, work, registered, partition, deps)
+}
+
+/** Waits for a handler that takes its version: not as an attempt, and not for ever. */
+function tooNew(job: Job, partition: PartitionView, message: string, { config, nowMs }: ConsumeDeps): Outcome {
+  const { past, record, role } = job
+  const now = nowMs()
+  const sinceMs = role === 'retry' ? record.timestampMs : now
+  const leftMs = sinceMs + config.NEWER_SCHEMA_TIMEOUT_MS - now
+  if (leftMs > 0)
+    return later(
+      job,
+      partition,
+      { ...past, notBeforeMs: now + Math.min(config.RETRY_MAX_MS, leftMs) },
+      { reason: 'newer schema', message },
+    )
+  return dead(job, partition, past, {
+    reason: 'newer schema',
+    message: `${message}; it has waited for one for ${config.NEWER_SCHEMA_TIMEOUT_MS} ms`,
+  })
 }
 
 const originOf = (
@@ -192,6 +216,8 @@ function passOn(job: Job, partition: PartitionView, deps: ConsumeDeps): Outcome 
   if (deps.contextStart === undefined) return undefined
   const registered = deps.handlerOf(plain.type)
   if (registered === undefined && deps.config.UNHANDLED !== 'pass') return undefined
+  const fit = registered && fitOf(registered, record)
+  if (fit !== undefined && fit.kind !== 'taken') return undefined
   const { processedTopic, tenant, stream, dedupe } = partition
   // Duplicates are left to those who know the identity.
   const isNew = registered === undefined ? dedupe.finishNew(plain.identityHash) : dedupe.claimHash(plain.identityHash)
@@ -202,12 +228,12 @@ function passOn(job: Job, partition: PartitionView, deps: ConsumeDeps): Outcome 
     passed: record,
     tenant,
     contextStart: text,
-    contextEnd: contextEnd(registered),
+    contextEnd: contextEnd(registered, fit?.raised),
   }
   if (registered === undefined) return { kind: 'processed', output }
   return handle(
     job,
-    new PlainWork(job, output, registered, processedAtMs, partition, deps),
+    new PlainWork(job, output, registered, fit?.raised, processedAtMs, partition, deps),
     registered,
     partition,
     deps,
@@ -226,6 +252,7 @@ class PlainWork implements Work {
     readonly job: Job,
     readonly passed: PassedRecord,
     readonly registered: RegisteredHandler,
+    readonly raised: Context['schema'],
     readonly processedAtMs: number,
     readonly partition: PartitionView,
     readonly deps: ConsumeDeps,
@@ -235,6 +262,10 @@ class PlainWork implements Work {
     return this.job.record.value
   }
 
+  get raisedFrom(): number | undefined {
+    return this.raised?.version
+  }
+
   get event(): Event {
     const { decoded } = this.job
     if (!decoded.ok) throw new Error(`a plain event is not decoded: ${decoded.reason}`)
@@ -242,9 +273,9 @@ class PlainWork implements Work {
   }
 
   get context(): Context {
-    const { job, partition, registered, processedAtMs } = this
+    const { job, partition, registered, raised, processedAtMs } = this
     const origin = originOf(job.record, partition, job.receivedAtMs)
-    return this.deps.enrich(this.event, origin, registered, processedAtMs)
+    return this.deps.enrich(this.event, origin, registered, raised, processedAtMs)
   }
 
   output(result: Result, failed: readonly Attempt[]): OutgoingRecord | PassedRecord {

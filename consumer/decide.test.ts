@@ -2,7 +2,7 @@ import { expect, test } from 'bun:test'
 import type { Span } from '@opentelemetry/api'
 import { Type } from '@sinclair/typebox'
 import pino from 'pino'
-import { headerText, TRACEPARENT } from '../shared/events/headers.ts'
+import { headerText, SCHEMA, TRACEPARENT, withHeaders } from '../shared/events/headers.ts'
 import { type IncomingRecord, toRecord } from '../shared/events/record.ts'
 import { redactor } from '../shared/service/redact.ts'
 import { until } from '../shared/testing/until.ts'
@@ -136,6 +136,12 @@ test('an event that moves to .retry without an attempt is not said to have faile
   expect(await loggedOf(1, [], 'hold')).toMatchObject({ msg: 'moved to .retry', reason: 'no handler', eventId: '1' })
   const behind = { msg: 'moved to .retry', reason: 'waits behind its key', eventId: '2' }
   expect(await loggedOf(2, [], 'hold')).toMatchObject(behind)
+  const handler: Handler = { type: 'a', version: '1', schema: Type.Unknown(), takes: 3, handle: () => ({ data: 1 }) }
+  const { lines, take } = createDecider({ handlers: [handler] })
+  const record = recordOf(0)
+  take({ ...record, headers: withHeaders(record.headers, { [SCHEMA]: 'acme.events-a/4' }) })
+  await until(() => lines.length === 1)
+  expect(lines[0]).toMatchObject({ msg: 'moved to .retry', reason: 'newer schema', eventId: '1' })
 })
 
 const parentOf = (flags: '00' | '01'): string => `00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-${flags}`

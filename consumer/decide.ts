@@ -11,7 +11,7 @@ import { traceOf } from './decode.ts'
 import { Lanes, Slots } from './lanes.ts'
 import type { ConsumerMetrics } from './metrics.ts'
 import type { Item, Place, Source } from './partition-state.ts'
-import type { Failure } from './retry.ts'
+import { type Failure, type Reason, reasonIn, WITHOUT_ATTEMPT } from './retry.ts'
 
 export interface DecideDeps extends Omit<ConsumeDeps, 'onQuickRetry'> {
   metrics: ConsumerMetrics
@@ -41,6 +41,7 @@ export class Decider {
   readonly #slots: Slots
   readonly #consumeDeps: ConsumeDeps
   readonly #lines = new TenantLines()
+  readonly #waiting = new Map<Reason, number>()
   /** Whether each event is logged; looked up once instead of for each event. */
   readonly #logsAll: boolean
 
@@ -53,6 +54,11 @@ export class Decider {
   /** Handlers running now. */
   get handlers(): number {
     return this.#slots.inside
+  }
+
+  /** Records that wait for a time of their own, by reason. */
+  get waiting(): ReadonlyMap<Reason, number> {
+    return this.#waiting
   }
 
   /** Takes a fetched record. */
@@ -128,19 +134,26 @@ export class Decider {
 
   readonly #failed = (error: unknown): void => this.deps.onFailed(`deciding failed: ${messageOf(error)}`)
 
-  #decide(item: Item): Promise<void> | undefined {
+  /** @param reason why it waits, if it has been decided that it does */
+  #decide(item: Item, reason?: Reason): Promise<void> | undefined {
     // Only records in `.retry` have a time to wait for; others are not decoded before their turn.
     if (item.source.role === 'retry') {
       // The member that wrote the time may have another clock.
       const waitMs = Math.min(item.job.past.notBeforeMs - this.deps.nowMs(), this.deps.config.RETRY_MAX_MS)
-      if (waitMs > 0) return this.#decideLater(item, waitMs)
+      if (waitMs > 0) return this.#decideLater(item, waitMs, reason ?? reasonIn(item.job.record))
     }
     return this.#decideNow(item)
   }
 
-  async #decideLater(item: Item, waitMs: number): Promise<void> {
+  async #decideLater(item: Item, waitMs: number, reason: Reason | undefined): Promise<void> {
+    this.#addWaiting(reason, 1)
     await sleep(waitMs, item.source.owner.ending.signal)
+    this.#addWaiting(reason, -1)
     await this.#decideNow(item)
+  }
+
+  #addWaiting(reason: Reason | undefined, count: number): void {
+    if (reason !== undefined) this.#waiting.set(reason, (this.#waiting.get(reason) ?? 0) + count)
   }
 
   #decideNow(item: Item): Promise<void> | undefined {
@@ -177,15 +190,15 @@ export class Decider {
         owner.settle()
         return undefined
       case 'later':
-        // An event held for lack of a handler was already logged when it moved to .retry.
-        this.deps.log[outcome.failure.reason === 'no handler' ? 'debug' : this.#lines.level(owner.tenant, 'info')](
+        // An event that waits for a handler was already logged when it moved to .retry.
+        this.deps.log[isAttempted(outcome.failure) ? this.#lines.level(owner.tenant, 'info') : 'debug'](
           { ...logFields(item), attempts: outcome.past.attempts, ...outcome.failure, stack: outcome.stack },
           laterText(outcome.failure),
         )
         item.job.past = outcome.past
         item.span?.addEvent(laterText(outcome.failure), { reason: outcome.failure.reason })
         owner.settle()
-        return this.#decide(item)
+        return this.#decide(item, outcome.failure.reason)
       case 'retry':
         this.deps.log[this.#lines.level(owner.tenant, 'info')](
           { ...logFields(item), ...outcome.failure, stack: outcome.stack },
@@ -229,7 +242,7 @@ export class Decider {
 }
 
 /** Whether the handler was called, and failed. */
-const isAttempted = ({ reason }: Failure): boolean => reason !== 'no handler' && reason !== 'waits behind its key'
+const isAttempted = ({ reason }: Failure): boolean => !WITHOUT_ATTEMPT.has(reason)
 
 const laterText = (failure: Failure): string =>
   isAttempted(failure) ? 'attempt failed; retrying later' : 'still waits in .retry'

@@ -17,6 +17,8 @@ export interface Context {
   fingerprint: string
   /** The row of the reference table; absent without a table, and for an event without the attribute that is looked up. */
   lookups?: { reference: LookupResult }
+  /** Which version of which schema the data had, and to which they were raised for the handler; absent if they were not. */
+  schema?: { subject: string; version: number; takes: number }
 }
 
 export interface RecordOrigin {
@@ -32,6 +34,7 @@ export type Enricher = (
   event: Event,
   origin: RecordOrigin,
   handler?: { type: string; version: string },
+  schema?: Context['schema'],
   processedAtMs?: number,
 ) => Context
 
@@ -42,7 +45,7 @@ export function createEnricher({
   reference?: Pick<ReferenceTable, 'find'> | undefined
   nowMs(): number
 }): Enricher {
-  return (event, origin, handler, processedAtMs = nowMs()) => {
+  return (event, origin, handler, schema, processedAtMs = nowMs()) => {
     const context: Context = {
       tenant: origin.tenant,
       stream: origin.stream,
@@ -55,6 +58,7 @@ export function createEnricher({
     if (handler !== undefined) context.handler = nameOf(handler)
     const found = reference?.find(event)
     if (found !== undefined) context.lookups = { reference: found }
+    if (schema !== undefined) context.schema = schema
     return context
   }
 }
@@ -79,10 +83,13 @@ export function createContextStart(nowMs: () => number): ContextStart {
 }
 
 /** What follows in the JSON of a context, without the last brace. */
-export const contextEnd = (handler: { type: string; version: string } | undefined): string =>
+export const contextEnd = (
+  handler: { type: string; version: string } | undefined,
+  schema?: Context['schema'],
+): string =>
   handler === undefined
     ? ''
-    : `,${JSON.stringify({ handler: nameOf(handler) } satisfies Partial<Context>).slice(1, -1)}`
+    : `,${JSON.stringify({ handler: nameOf(handler), ...(schema && { schema }) } satisfies Partial<Context>).slice(1, -1)}`
 
 /** When the record was written, ms since the epoch; the time of processing for a record without a timestamp, -1. */
 export const writtenMs = (timestampMs: number, { processedAtMs }: Pick<Context, 'processedAtMs'>): number =>

@@ -37,6 +37,7 @@ function pipelineOf(
         isPausedByOperator: pauses.streams.length > 0,
       })),
     levels: () => ({ open: 0, decided: 0, handlers: 0, parkedBytes: 0, heldBytes: 0, waiting: 0 }),
+    waitingByReason: () => new Map([['newer schema' as const, 2]]),
   }
 }
 
@@ -120,6 +121,16 @@ test('partitions are counted by state, and paused ones by topic and cause for as
   expect(await paused()).toEqual({ unreadable: 0, unwritable: 0, operator: 0 })
   measure(pipelineOf([]), metrics)
   expect(await paused()).toEqual({})
+})
+
+test('events that wait are counted by the reason, and no reason is left out', async () => {
+  const metrics = createMetrics()
+  const counts = async () =>
+    Object.fromEntries((await metrics.waiting.get()).values.map(({ labels, value }) => [labels.reason, value]))
+  const none = { 'handler failed': 0, 'handler timed out': 0, 'no handler': 0, 'newer schema': 0 }
+  expect(await counts()).toEqual(none)
+  measure(pipelineOf([reading]), metrics)
+  expect(await counts()).toEqual({ ...none, 'newer schema': 2 })
 })
 
 const pausedStream = (stream: string): ControlledStream => ({

@@ -11,7 +11,7 @@ import {
   type TopicPartition,
   type Transactor,
 } from '../shared/kafka/types.ts'
-import type { ConsumerMetrics } from './metrics.ts'
+import { type ConsumerMetrics, WAITING_REASONS } from './metrics.ts'
 import { PAUSE_CAUSES } from './partition-state.ts'
 import type { Pipeline } from './pipeline.ts'
 
@@ -137,13 +137,15 @@ const COUNTED_CAUSES = [...PAUSE_CAUSES, 'operator'] as const
 
 /** Updates the gauges. */
 export function measure(
-  pipeline: Pick<Pipeline, 'levels' | 'partitions' | 'stalledMs'>,
+  pipeline: Pick<Pipeline, 'levels' | 'partitions' | 'stalledMs' | 'waitingByReason'>,
   metrics: ConsumerMetrics,
 ): void {
   const { open, decided, handlers, parkedBytes, heldBytes, waiting } = pipeline.levels()
   metrics.held.set({ state: 'open' }, open)
   metrics.held.set({ state: 'decided' }, decided)
   metrics.held.set({ state: 'waiting' }, waiting)
+  const waitingByReason = pipeline.waitingByReason()
+  for (const reason of WAITING_REASONS) metrics.waiting.set({ reason }, waitingByReason.get(reason) ?? 0)
   metrics.heldBytes.set({ source: 'input' }, heldBytes)
   metrics.heldBytes.set({ source: 'retry' }, parkedBytes)
   metrics.handlers.set(handlers)

@@ -5,14 +5,19 @@ import { LatencyHistogram, type Tally, tallies } from '../shared/service/tally.t
 import type { Outcome } from './consume.ts'
 import type { PartitionPast } from './partition-past.ts'
 import type { Item, Partition } from './partition-state.ts'
-import { type Failure, REASONS } from './retry.ts'
+import { REASONS, type Reason, WITHOUT_ATTEMPT } from './retry.ts'
 
 /** The outcomes that a transaction commits. */
 const COMMITTED = ['processed', 'dead', 'retry', 'duplicate'] as const
 type CommittedKind = (typeof COMMITTED)[number]
 
-/** Reasons for `.retry` that are no failed attempt. */
-const WITHOUT_ATTEMPT: ReadonlySet<Failure['reason']> = new Set(['waits behind its key', 'no handler'])
+/** Why an event waits in `.retry` for a time of its own. */
+export const WAITING_REASONS = [
+  'handler failed',
+  'handler timed out',
+  'no handler',
+  'newer schema',
+] as const satisfies Reason[]
 
 /** All metrics of the consumer, and functions that count. Series without a tenant exist, with 0, before the first event. */
 export function createMetrics() {
@@ -70,6 +75,11 @@ export function createMetrics() {
       'Records in memory, by state: open (fetched, not decided), decided (not committed), waiting (in .retry).',
       ['state'],
     ),
+    waiting: gauge(
+      'waiting_events',
+      'Events in .retry that wait for a time of their own, by reason. Later events of their keys are not counted, nor are events beyond MAX_PARKED_BYTES.',
+      ['reason'],
+    ),
     heldBytes: gauge('held_bytes', 'Bytes held in memory, by source: input or retry.', ['source']),
     handlers: gauge('handlers_running', 'Handlers running now.'),
     partitions: gauge('partitions', 'Assigned partitions by state: restoring, reading, paused or draining.', ['state']),
@@ -119,6 +129,7 @@ export function createMetrics() {
     return events
   }
   for (const reason of REASONS) table.deadLetters.inc({ reason }, 0)
+  for (const reason of WAITING_REASONS) table.waiting.set({ reason }, 0)
   for (const kind of ['quick', 'slow']) table.retries.inc({ kind }, 0)
   for (const result of ['committed', 'aborted', 'fatal']) table.transactions.inc({ result }, 0)
   for (const kind of ['assigned', 'revoked', 'lost']) table.rebalances.inc({ kind }, 0)

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, test } from 'bun:test'
 import { Type } from '@sinclair/typebox'
 import fc from 'fast-check'
-import { type HeaderValue, headersOf, RECEIVED_AT, TRACEPARENT, TRANSACTION } from '../shared/events/headers.ts'
+import { type HeaderValue, headersOf, RECEIVED_AT, SCHEMA, TRACEPARENT, TRANSACTION } from '../shared/events/headers.ts'
 import type { IncomingRecord, OutgoingRecord, PassedRecord } from '../shared/events/record.ts'
 import { parseTopic, siblingTopic } from '../shared/events/topics.ts'
 import { type Consumer, type Producer, packed } from '../shared/kafka/client.ts'
@@ -97,6 +97,11 @@ const handlers = handlerIndex(
       type: `${HANDLED[index]}*`,
       version: `"${index}"`,
       schema: Type.Unknown(),
+      // The last of them takes a version of its own.
+      ...(index === 2 && {
+        takes: 3,
+        upcasters: [1, 2].map((from) => ({ from, to: 3, up: (data: unknown) => [data] })),
+      }),
       handle: (data) => ({ ...(type !== undefined && { type }), data: { data, ключ: '“\ud83d\ude00”', index } }),
     }),
   ),
@@ -344,6 +349,10 @@ const twice = fc.constantFrom<Header>(
   [RECEIVED_AT, '1'],
   ['kt-tenant', 'another'],
 )
+/** Of versions that every handler takes. */
+const schemas = fc
+  .tuple(fc.oneof(printable, fc.constant('acme.ключ-“\ud83d\ude00”/')), fc.integer({ min: 1, max: 3 }))
+  .map((both) => both.join('/'))
 const tracestates = fc.oneof(fc.constantFrom<HeaderValue>('a=b', '', 'no list', null), anything)
 
 const headers = fc
@@ -358,6 +367,7 @@ const headers = fc
     sometimes(header('content-type', mostly(mediaTypes, oddMediaTypes)), 60),
     sometimes(header(TRACEPARENT, fc.oneof({ arbitrary: traceparents, weight: 9 }, oddTraceparents)), 50),
     sometimes(header('tracestate', tracestates), 4),
+    sometimes(header(SCHEMA, fc.oneof(schemas, anything)), 30),
     sometimes(header(RECEIVED_AT, fc.oneof({ arbitrary: received, weight: 9 }, oddReceived)), 60),
     sometimes(twice, 4),
     sometimes(extension, 40),
@@ -396,6 +406,8 @@ const KINDS: Readonly<
   'a result': (header) => header('ce_type')?.startsWith('handled') === true,
   'a result in place of data with a schema': (header) =>
     header('ce_type')?.startsWith('handled') === true && header('ce_dataschema') !== undefined,
+  'a result of raised data': (header) =>
+    header('ce_type')?.startsWith(HANDLED[2]) === true && /.\/[12]$/.test(header(SCHEMA) ?? ''),
   'no subject': (header) => header('ce_subject') === undefined,
   'a leap day': (header) => /-02-29T/.test(header('ce_time') ?? ''),
   'the last of a month': (header) => /-3[01]T/.test(header('ce_time') ?? ''),

@@ -14,6 +14,7 @@ import { Fetcher } from './fetch.ts'
 import type { Clients } from './hanging.ts'
 import type { ConsumerMetrics } from './metrics.ts'
 import { Held, type Item, type Partition } from './partition-state.ts'
+import type { Reason } from './retry.ts'
 
 /** Limits without a variable. */
 export interface PipelineBounds {
@@ -267,6 +268,11 @@ export class Pipeline {
       heldBytes: bytes.input,
       waiting,
     }
+  }
+
+  /** How many records in `.retry` wait for a time of their own, by reason. */
+  waitingByReason(): ReadonlyMap<Reason, number> {
+    return this.#decider.waiting
   }
 
   /**

@@ -3,10 +3,11 @@ import fc from 'fast-check'
 import { headersOf, headerText, NO_HEADERS, withHeaders } from '../shared/events/headers.ts'
 import type { IncomingRecord } from '../shared/events/record.ts'
 import { redactor } from '../shared/service/redact.ts'
+import { deadLetter } from './dead-letter.ts'
 import { withAttempt } from './failed-attempts.ts'
-import { AttemptFault } from './handlers/attempt.ts'
+import { AttemptFault } from './handlers/attempt-fault.ts'
 import { RetryableError, TerminalError } from './handlers/handler.ts'
-import { decide, failedBy, originalHeaders, pastOf, REASONS, type RetryConfig, retryRecord } from './retry.ts'
+import { decide, failedBy, originalHeaders, pastOf, REASONS, type RetryConfig, reasonIn, retryRecord } from './retry.ts'
 
 const config: RetryConfig = {
   QUICK_ATTEMPTS: 3,
@@ -145,6 +146,28 @@ describe('what a record says of its past', () => {
       'kt-not-before',
       'kt-origin',
     ])
+  })
+
+  test('the reason of a failure is read back, and of what is written otherwise there is none', () => {
+    for (const reason of REASONS) {
+      const { headers } = retryRecord(record(), 'kt.a.b', pastOf(record()), { reason, message: 'no' })
+      expect(reasonIn({ headers })).toBe(reason)
+    }
+    for (const error of ['', '{', 'null', '{}', '{"reason":7}', '{"reason":"another"}', null])
+      expect(reasonIn({ headers: headersOf({ 'kt-error': error }) })).toBeUndefined()
+    expect(reasonIn({ headers: NO_HEADERS })).toBeUndefined()
+  })
+
+  test('the version of its schema stays with it, byte for byte', () => {
+    const failure = { reason: 'newer schema', message: 'no' } as const
+    for (const value of ['acme.b-ü/7', Buffer.from([0xff, 0x2f, 0x37]), null]) {
+      const of = record(headersOf({ 'kt-schema': value }))
+      for (const copy of [
+        retryRecord(of, 'kt.a.b', pastOf(of), failure),
+        deadLetter(of, 'kt.a.b', pastOf(of), failure),
+      ])
+        expect(copy.headers.values[copy.headers.names.indexOf('kt-schema')]).toBe(value)
+    }
   })
 
   test('original headers keep their order and repeats', () => {

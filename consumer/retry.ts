@@ -20,7 +20,8 @@ import { callsOf, messageOf } from '../shared/service/thrown.ts'
 import type { ConsumerConfig } from './config.ts'
 import { headerNumber, originOf, receivedAtMs } from './decode.ts'
 import { type Attempt, attemptsIn, attemptsText, NO_ATTEMPTS } from './failed-attempts.ts'
-import { AttemptFault, holds } from './handlers/attempt.ts'
+import { holds } from './handlers/attempt.ts'
+import { AttemptFault } from './handlers/attempt-fault.ts'
 import { TerminalError } from './handlers/handler.ts'
 
 /** The retry policy: a few attempts in a row, then attempts from `.retry`, then a dead letter. */
@@ -39,17 +40,36 @@ export const REASONS = [
   'out of attempts',
   'waits behind its key',
   'no handler',
+  /** Of a version that the handler does not take yet. */
+  'newer schema',
+  /** Of a version from which the handler has no upcaster. */
+  'no upcaster',
   'result too large',
   /** An error of our own code. */
   'internal error',
 ] as const
 
+export type Reason = (typeof REASONS)[number]
+
+/** Reasons for `.retry` that are no failed attempt. */
+export const WITHOUT_ATTEMPT: ReadonlySet<Reason> = new Set(['waits behind its key', 'no handler', 'newer schema'])
+
 /** Why an event was retried or put aside: the `kt-error` header, as JSON. */
 export interface Failure {
-  reason: (typeof REASONS)[number]
+  reason: Reason
   message: string
   /** `type@version` of the handler that failed; absent where none was called. */
   handler?: string
+}
+
+/** The reason in the `kt-error` header; undefined where that is not as we write it. */
+export function reasonIn({ headers }: Pick<IncomingRecord, 'headers'>): Reason | undefined {
+  try {
+    const { reason } = JSON.parse(headerText(headers, ERROR) ?? '{}')
+    return REASONS.find((one) => one === reason)
+  } catch {
+    return undefined
+  }
 }
 
 /** What follows a failed attempt. */

@@ -1005,6 +1005,42 @@ test('an attempt that fails is shown as the consumer would take it', async () =>
   expect(invalid.out[2]).toContain('invalid data: not what order.placed takes: /total')
 })
 
+test('an event is tried in the version that it says, as the consumer would take it', async () => {
+  const file = join(directory, 'versions.ts')
+  writeFileSync(
+    file,
+    `import { defineHandler, Type } from 'kafkatrace'
+export const handlers = [
+  defineHandler({
+    type: 'order.placed',
+    version: '2',
+    schema: Type.Object({ cents: Type.Number() }),
+    takes: 2,
+    upcasters: [{ from: 1, to: 2, up: ({ total }) => ({ cents: total * 100 }) }],
+    handle: (data) => ({ data }),
+  }),
+]
+`,
+  )
+  const record = DEAD.record as RecordView
+  const of = (version: number) => [
+    ...record.headers,
+    { name: 'kt-schema', value: `acme.orders-order.placed/${version}` },
+  ]
+  const triedIn = (version: number): Promise<Ran> =>
+    run(['try', 'o-2', '--handlers', file, '--stream', 'orders'], {
+      console: { [FIND]: found(lifeOf({ ...DEAD, record: { ...record, headers: of(version) } })) },
+    })
+  const raised = await triedIn(1)
+  expect([raised.code, raised.out.join('\n')]).toEqual([0, expect.stringContaining('"cents": 1200') as never])
+  const newer = await triedIn(3)
+  expect([newer.code, newer.out[0], newer.out[2]]).toEqual([
+    1,
+    'tried on this machine: not handled; the event would wait for a newer handler',
+    '  error    newer schema: its data are of version 3 of their schema, and order.placed@2 takes 2: deploy a handler that takes 3',
+  ])
+})
+
 test('data that are masked, or not all there, are not tried', async () => {
   const masked = await tried({ data: { format: 'masked', detail: 'masked' } })
   expect(masked).toMatchObject({ code: 1, out: [] })

@@ -160,6 +160,24 @@ test.each<[string, () => unknown]>([
   expect(fault).toMatchObject({ reason: 'handler timed out', message: 'kept the thread for 20 ms' })
 })
 
+test('an upcaster cannot keep the thread', async () => {
+  const registered = handlerIndex([
+    defineHandler({
+      type: 't',
+      version: '1',
+      schema: Type.Unknown(),
+      takes: 2,
+      upcasters: [{ from: 1, to: 2, up: forever }],
+      handle: () => ({ data: 1 }),
+    }),
+  ])('t')
+  if (registered === undefined) throw new Error('no handler')
+  const { signal } = new AbortController()
+  expect(() => runAttempt(registered, { ...given('1'), raisedFrom: 1 }, 1, signal, 20)).toThrow(
+    expect.objectContaining({ reason: 'handler timed out', message: 'kept the thread for 20 ms' }),
+  )
+})
+
 test('the signal says so when the thread was kept, and to whoever asks after the end', async () => {
   let kept: Handling | undefined
   let signal: AbortSignal | undefined

@@ -1,11 +1,13 @@
 import { isUtf8 } from 'node:buffer'
-import { Script } from 'node:vm'
-import type { TSchema } from '@sinclair/typebox'
 import { attributeFault, type Event, type Fault } from '../../shared/events/event.ts'
 import { pointerTo } from '../../shared/events/json-pointer.ts'
+import { CallTimeoutError, callWithin } from '../../shared/service/call-within.ts'
 import { messageOf } from '../../shared/service/thrown.ts'
 import type { Context } from '../enrich.ts'
+import { AttemptFault } from './attempt-fault.ts'
+import { faultsIn } from './data-schema.ts'
 import type { Handled, Handling, RegisteredHandler } from './handler.ts'
+import { raise } from './versions.ts'
 
 /** A handler's result, checked and serialised. */
 export interface Result {
@@ -17,21 +19,11 @@ export interface Result {
 /** The largest result, as JSON in UTF-8: many times the brokers' default limit. Results are held in memory until they are committed. */
 export const MAX_RESULT_BYTES = 64 * 2 ** 20
 
-/** A failed attempt for another reason than an error that the handler threw. */
-export class AttemptFault extends Error {
-  override readonly name = 'AttemptFault'
-
-  constructor(
-    readonly reason: 'invalid data' | 'invalid result' | 'result too large' | 'handler timed out',
-    message: string,
-  ) {
-    super(message)
-  }
-}
-
 /** The event as it was received: a handler gets a copy, so that its changes have no effect. `event` and `context` are read only if the handler reads them. */
 export interface Given {
   data: Buffer | null
+  /** The version of the data, where it is an older one than the handler takes. */
+  raisedFrom?: number | undefined
   event: Event
   context: Context
 }
@@ -48,29 +40,35 @@ export function runAttempt(
   partitionSignal: AbortSignal,
   timeoutMs: number,
 ): Result | Promise<Result> {
-  const data = jsonData(given.data)
+  const parsed = jsonData(given.data)
+  const bytes = given.data?.length ?? 0
   const limit = new AttemptLimit(timeoutMs, partitionSignal)
   const handling = new Handed(given, attempt, limit)
+  let data: unknown
   let isWaiting = false
   try {
     // Reading the returned object also runs the handler's code: it may have getters, and a `toJSON`.
     const first = limit.within(() => {
-      checkData(registered, data)
+      data = taken(registered, parsed, given.raisedFrom, bytes)
       const returned = registered.handle(data, handling)
-      return promisedBy(returned) ?? resultOf(returned, data)
+      return promisedBy(returned) ?? resultOf(registered, returned, data)
     })
     if (!(first instanceof Promise)) return first
     isWaiting = true
-    return limited(first, limit, data)
+    return limited(first, limit, (handled) => resultOf(registered, handled, data))
   } finally {
     if (!isWaiting) limit.end()
   }
 }
 
-async function limited(first: Promise<unknown>, limit: AttemptLimit, data: unknown): Promise<Result> {
+async function limited(
+  first: Promise<unknown>,
+  limit: AttemptLimit,
+  result: (handled: unknown) => Result,
+): Promise<Result> {
   try {
     const handled = await Promise.race([first, limit.reached()])
-    return limit.within(() => resultOf(handled, data))
+    return limit.within(() => result(handled))
   } finally {
     limit.end()
   }
@@ -113,33 +111,18 @@ class Handed implements Handling {
   }
 }
 
-/** At most so many faults of an event's data are named, in so many characters each and in all, and so many are looked at: large data may have a fault in each item. */
-const NAMED_FAULTS = 20
-const FAULT_CHARS = 300
-const ALL_FAULT_CHARS = 1_500
-const COUNTED_FAULTS = 1_000
-
-function checkData({ type, check }: RegisteredHandler, data: unknown): void {
-  if (check.Check(data)) return
-  const seen = new Set<string>()
-  const named = new Set<string>()
-  let chars = 0
-  let more = 0
-  for (const { path, message } of check.Errors(data)) {
-    if (seen.size === COUNTED_FAULTS) break
-    // A missing member is reported twice, as missing and as not of its type.
-    if (seen.has(path)) continue
-    seen.add(path)
-    const fault = `${knownPath(check.Schema(), path)} ${message}`.slice(0, FAULT_CHARS)
-    if (named.has(fault)) continue
-    if (named.size < NAMED_FAULTS && chars + fault.length <= ALL_FAULT_CHARS) {
-      named.add(fault)
-      chars += fault.length
-    } else more++
-  }
-  const faults = [...named]
-  if (more > 0) faults.push(`and ${seen.size === COUNTED_FAULTS ? 'at least ' : ''}${more} more`)
-  throw new AttemptFault('invalid data', `not what ${type} takes: ${faults.join('; ') || 'refused by its schema'}`)
+/** What a handler takes: the data, raised if need be, and checked. */
+function taken(
+  { type, check, versions }: RegisteredHandler,
+  data: unknown,
+  raisedFrom: number | undefined,
+  bytes: number,
+): unknown {
+  const isRaised = versions !== undefined && raisedFrom !== undefined
+  const taken = isRaised ? raise(versions, data, raisedFrom, bytes) : data
+  if (check.passes(taken)) return taken
+  const what = isRaised ? `raised from version ${raisedFrom}, not what` : 'not what'
+  throw new AttemptFault('invalid data', `${what} ${type} takes: ${faultsIn(check, taken, bytes)}`)
 }
 
 /** Thenables, such as query builders, are awaited too. `then` is read once, since a getter may return another value the second time. */
@@ -178,10 +161,10 @@ const NAME_CHARS = 100
 
 /**
  * Checks and serialises what a handler returned.
- * @param data of the event
+ * @param data what the handler was given
  * @throws AttemptFault naming every fault
  */
-function resultOf(returned: unknown, data: unknown): Result {
+function resultOf({ type: handled, resultCheck }: RegisteredHandler, returned: unknown, data: unknown): Result {
   const faults: Fault[] = []
   const fault = (member: string, detail: string) => void faults.push({ pointer: pointerTo(member), detail })
   const { type, data: made, ...others } = read(returned)
@@ -202,6 +185,15 @@ function resultOf(returned: unknown, data: unknown): Result {
     throw new AttemptFault('invalid result', faults.map(({ pointer, detail }) => `${pointer} ${detail}`).join('; '))
   if (json.text.length > MAX_RESULT_BYTES || Buffer.byteLength(json.text) > MAX_RESULT_BYTES)
     throw new AttemptFault('result too large', `its data is over ${MAX_RESULT_BYTES} bytes`)
+  if (resultCheck !== undefined) {
+    // As they are stored: a Date is a text there.
+    const stored: unknown = JSON.parse(json.text)
+    if (!resultCheck.passes(stored))
+      throw new AttemptFault(
+        'invalid result',
+        `not what ${handled} gives: ${faultsIn(resultCheck, stored, json.text.length, '/data')}`,
+      )
+  }
   return { type: type as string | undefined, data: json.text }
 }
 
@@ -238,23 +230,6 @@ function kindOf(value: unknown): string {
   }
 }
 
-/** The part of the path that the schema names: names that the sender chose are data, and must not be logged. */
-function knownPath(schema: TSchema, path: string): string {
-  let at: TSchema | undefined = schema
-  const known: string[] = []
-  for (const name of path.split('/').slice(1)) {
-    at =
-      at?.['type'] === 'array'
-        ? at['items']
-        : Object.hasOwn(at?.['properties'] ?? {}, name)
-          ? at?.['properties'][name]
-          : undefined
-    if (at === undefined) return `/${[...known, '…'].join('/')}`
-    known.push(name)
-  }
-  return `/${known.join('/')}`
-}
-
 function jsonData(data: Buffer | null): unknown {
   if (data === null) return undefined
   // Decoding would replace invalid UTF-8.
@@ -267,14 +242,6 @@ function jsonData(data: Buffer | null): unknown {
   }
 }
 
-/** Calls the function in `globalThis[CALL]`. Only a script can be stopped while it blocks the thread. */
-const CALLER = new Script('globalThis[Symbol.for("kafkatrace.call")]()')
-const CALL = Symbol.for('kafkatrace.call')
-const globals = globalThis as unknown as Record<symbol, unknown>
-
-/** How much the clocks of timers and `performance` may differ. */
-const TIMER_SLACK_MS = 5
-
 /** A check of something that a handler threw. A proxy may throw when it is inspected; then it is false. */
 export function holds(check: () => boolean): boolean {
   try {
@@ -283,9 +250,6 @@ export function holds(check: () => boolean): boolean {
     return false
   }
 }
-
-const isScriptTimeout = (error: unknown): boolean =>
-  holds(() => (error as { code?: unknown }).code === 'ERR_SCRIPT_EXECUTION_TIMEOUT')
 
 /**
  * Ends an attempt when its time is over or its partition is revoked. Most handlers never use the signal, so it is made on first use. An
@@ -319,18 +283,13 @@ class AttemptLimit {
 
   /** Calls a function, and stops it if it blocks the thread for longer than the limit. */
   within<T>(call: () => T): T {
-    const begunMs = performance.now()
-    globals[CALL] = call
     try {
-      return CALLER.runInThisContext({ timeout: this.timeoutMs }) as T
+      return callWithin(this.timeoutMs, call)
     } catch (error) {
-      // A handler may run scripts with a time-out of its own, so the duration decides, too.
-      if (performance.now() - begunMs < this.timeoutMs - TIMER_SLACK_MS || !isScriptTimeout(error)) throw error
-      const fault = new AttemptFault('handler timed out', `kept the thread for ${this.timeoutMs} ms`)
+      if (!holds(() => error instanceof CallTimeoutError)) throw error
+      const fault = new AttemptFault('handler timed out', (error as CallTimeoutError).message)
       this.#end(fault)
       throw fault
-    } finally {
-      globals[CALL] = undefined
     }
   }
 

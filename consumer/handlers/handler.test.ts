@@ -64,8 +64,8 @@ test('the check of a registered handler is that of its schema', () => {
       handle: ({ count }) => ({ data: count + 1 }),
     }),
   ])
-  expect(find('counted')?.check.Check({ count: 1 })).toBe(true)
-  expect(find('counted')?.check.Check({ count: 'many' })).toBe(false)
+  expect(find('counted')?.check.passes({ count: 1 })).toBe(true)
+  expect(find('counted')?.check.passes({ count: 'many' })).toBe(false)
 })
 
 test('what is no handler is told with what it lacks', () => {

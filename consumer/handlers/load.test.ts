@@ -54,7 +54,19 @@ test('a file outside the checkout, without a node_modules, imports what handlers
     export const handlers = [{ ...handler, TerminalError, RetryableError, testHandler, Type }]
   `)) as (Handler & Record<string, unknown>)[]
   expect(loaded).toMatchObject({ TerminalError, RetryableError, testHandler, Type })
-  expect(handlerIndex([loaded as Handler])('a')?.check.Check({ a: 1.5 })).toBe(false)
+  expect(handlerIndex([loaded as Handler])('a')?.check.passes({ a: 1.5 })).toBe(false)
+})
+
+test.each([
+  ['handler', { item: 'pen', count: 2 }, undefined, { item: 'pen', count: 2, total: 4 }],
+  ['versions', { item: 'pen', euros: 1.99 }, 1, { cents: 199 }],
+  ['versions', { item: 'pen', cents: 199 }, 2, { cents: 199 }],
+  ['versions', { items: [{ name: 'pen', cents: 199 }] }, 3, { cents: 199 }],
+  ['versions', { items: [] }, undefined, { cents: 0 }],
+])('the example %s handles %o of version %p', async (name, data, schemaVersion, result) => {
+  const [handler] = await loadHandlers(join(import.meta.dir, `../../docs/examples/${name}.ts`), redactor())
+  const given = schemaVersion === undefined ? {} : { schemaVersion }
+  expect(await testHandler(handler as Handler, { data }, given)).toMatchObject({ kind: 'processed', data: result })
 })
 
 test('a relative path starts at the working directory', async () => {

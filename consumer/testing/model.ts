@@ -552,6 +552,8 @@ class ModelProcess {
     if (pipeline === undefined || process?.killed !== false) return [`process ${this.index} is not there`]
     const found: string[] = []
     for (const [what, count] of Object.entries(pipeline.levels())) if (count !== 0) found.push(`${what}: ${count}`)
+    for (const [reason, count] of pipeline.waitingByReason())
+      if (count !== 0) found.push(`waiting, ${reason}: ${count}`)
     for (const { name, state } of pipeline.partitions())
       if (state.kind !== 'reading') found.push(`${name} is ${JSON.stringify(state)}`)
     if (this.index === 0 && pipeline.partitions().length < PARTITIONS) found.push('partitions are not assigned')

@@ -49,12 +49,13 @@ export function plainOf(record: IncomingRecord): PlainEvent | undefined {
 export function written({ passed, topic, tenant, contextStart, contextEnd, result }: PassedRecord): OutgoingRecord {
   const decoded = decode(passed)
   if (!decoded.ok) throw new Error(`what is no event is passed on: ${decoded.reason}`)
-  const { stream, processedAtMs, handler, ...begun } = JSON.parse(`${contextStart}${contextEnd}}`) as Context
+  const { stream, processedAtMs, handler, schema, ...begun } = JSON.parse(`${contextStart}${contextEnd}}`) as Context
   if (begun.tenant !== tenant) throw new Error(`the context of ${begun.tenant} for an event of ${tenant}`)
   const { event, receivedAtMs } = decoded
   const enrich = createEnricher({ nowMs: () => processedAtMs })
   const context = enrich(event, { tenant, stream, receivedAtMs, timestampMs: passed.timestampMs })
   if (handler !== undefined) context.handler = handler
+  if (schema !== undefined) context.schema = schema
   if (topic !== siblingTopic(passed.topic, 'processed')) throw new Error(`an event of ${passed.topic} for ${topic}`)
   return processedRecord(passed, event, topic, context, result)
 }

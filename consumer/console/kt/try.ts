@@ -1,5 +1,6 @@
 import { Console } from 'node:console'
 import type { Event } from '../../../shared/events/event.ts'
+import { SCHEMA } from '../../../shared/events/headers.ts'
 import { DEFAULT_STREAM } from '../../../shared/http/authorise.ts'
 import { redactor } from '../../../shared/service/redact.ts'
 import { messageOf } from '../../../shared/service/thrown.ts'
@@ -60,14 +61,18 @@ async function attempted(
   event: Event,
   tenant: string,
   stream: string,
-  { receivedAt, time }: RecordView,
+  { receivedAt, time, headers }: RecordView,
 ): Promise<{ handler: string; result: TestOutcome }> {
   const registered = (await handlersIn(file))(event.type)
   if (registered === undefined)
     throw new FailedError(`no handler in ${file} takes ${oneLine(event.type)}: such an event passes through`)
   const receivedAtMs = receivedAt === undefined ? undefined : Date.parse(receivedAt)
   const origin = { tenant, stream, receivedAtMs, timestampMs: Date.parse(time) }
-  return { handler: `${registered.type}@${registered.version}`, result: await attemptOnce(registered, event, origin) }
+  const schema = headers.findLast(({ name }) => name === SCHEMA)?.value
+  return {
+    handler: `${registered.type}@${registered.version}`,
+    result: await attemptOnce(registered, event, origin, { schema }),
+  }
 }
 
 async function lifeIn(stream: string, id: string, source: string | undefined, io: Io): Promise<Life> {
@@ -141,8 +146,10 @@ export function triedLines(handler: string, result: TestOutcome, recorded: Recor
   ]
 }
 
-const resultWord = ({ kind }: TestOutcome): string =>
-  kind === 'retry' ? 'failed; the consumer would try again' : state(kind)
+function resultWord({ kind }: TestOutcome): string {
+  if (kind === 'waits') return 'not handled; the event would wait for a newer handler'
+  return kind === 'retry' ? 'failed; the consumer would try again' : state(kind)
+}
 
 function recordedLines(recorded: RecordView | undefined): string[] {
   if (recorded === undefined) return ['recorded: no outcome yet']

@@ -23,7 +23,7 @@ const handling: Handling = {
 function handle(name: string, payload: unknown): { faults: string[]; activity?: unknown } {
   const registered = find(`${TYPE_PREFIX}${name}`)
   if (registered === undefined) throw new Error(`no handler for ${name}`)
-  const faults = [...registered.check.Errors(payload)].map(({ path, message }) => `${path}: ${message}`)
+  const faults = [...registered.check.faults(payload, 0)].map(({ path, message }) => `${path}: ${message}`)
   if (faults.length > 0) return { faults }
   const handled = registered.handle(payload, handling)
   if (handled instanceof Promise) throw new Error('these handlers answer at once')
@@ -63,7 +63,7 @@ describe('whatever a payload is turned into, it is refused or becomes a valid ac
   const nasty = [undefined, null, '', 0, -1, 1.5, 1e300, true, 'x', '9999-99-99T99:99:99Z', '2020-01-01 10:00', [], {}]
 
   for (const name of names) {
-    const paths = pathsOf(find(`${TYPE_PREFIX}${name}`)?.check.Schema())
+    const paths = pathsOf(handlers.find(({ type }) => type === `${TYPE_PREFIX}${name}`)?.schema)
 
     test(`${name}: each property that is used, replaced by each odd value`, async () => {
       let taken = 0
@@ -91,7 +91,7 @@ function holds(name: string, original: unknown, changes: readonly { path: string
   const payload = structuredClone(original)
   for (const { path, value } of changes) replaceAt(payload, path, value)
   const registered = find(`${TYPE_PREFIX}${name}`)
-  if (registered?.check.Check(payload) !== true) return false
+  if (registered?.check.passes(payload) !== true) return false
   const { activity } = handle(name, payload)
   const faults = isActivity.Check(activity) ? [] : [...isActivity.Errors(activity)]
   expect({ changes, faults }).toEqual({ changes: [...changes], faults: [] })
