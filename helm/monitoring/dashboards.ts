@@ -395,6 +395,13 @@ export const dashboards: readonly Dashboard[] = [
             threshold: 1000,
           },
           {
+            title: 'Waiting for',
+            description:
+              'Events in .retry that wait for a time of their own, by reason. “newer schema” and “no handler” wait for a handler to be deployed. Later events of their keys are not counted.',
+            unit: 'short',
+            queries: one('{{reason}}', sum(C('waiting_events'), 'reason')),
+          },
+          {
             title: 'Outcomes by stream',
             description: 'Committed outcomes a second, by tenant and stream.',
             unit: 'ops',
