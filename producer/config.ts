@@ -1,8 +1,8 @@
 import { type Static, Type } from '@sinclair/typebox'
 import { authFaults, authVariables, loadWithTenants } from '../shared/http/access-config.ts'
 import type { Tenants } from '../shared/http/tenants.ts'
-import { registryFaults, registryVariables } from '../shared/schemas/registry.ts'
-import { schemaVariables } from '../shared/schemas/store.ts'
+import { registryVariables } from '../shared/schemas/registry.ts'
+import { schemaConfigFaults, schemaVariables } from '../shared/schemas/store.ts'
 import { choice, commonFaults, commonVariables, integer, loadConfig } from '../shared/service/config.ts'
 
 const KIB = 1024
@@ -138,7 +138,7 @@ export const loadProducer = (env: Env): { config: ProducerConfig; tenants: Tenan
 type Given = Omit<ProducerConfig, 'KAFKA_BROKERS'>
 
 function producerFaults(config: Given): string[] {
-  const faults = [...commonFaults(config), ...authFaults(config), ...registryFaults(config)]
+  const faults = [...commonFaults(config), ...authFaults(config), ...schemaConfigFaults(config)]
   const fault = (when: boolean, text: string): void => {
     if (when) faults.push(text)
   }
@@ -152,10 +152,6 @@ function producerFaults(config: Given): string[] {
   fault(
     config.LINGER_MS >= config.DELIVERY_TIMEOUT_MS,
     `LINGER_MS=${config.LINGER_MS} leaves no time to deliver within DELIVERY_TIMEOUT_MS=${config.DELIVERY_TIMEOUT_MS}.`,
-  )
-  fault(
-    config.SCHEMAS_DIR !== undefined && config.SCHEMA_REGISTRY_URL !== undefined,
-    'SCHEMAS_DIR and SCHEMA_REGISTRY_URL are both set, and both have schemas: remove one.',
   )
   for (const name of ['REQUEST_TIMEOUT_MS', 'NDJSON_PROGRESS_TIMEOUT_MS'] as const)
     fault(

@@ -36,6 +36,8 @@ const ROUTES: Record<string, [method: 'GET' | 'POST', path: string, role: Role |
   listActs: ['GET', '/v1/streams/:stream/acts', 'read'],
   getStatus: ['GET', '/v1/streams/:stream/status', 'read'],
   getHistory: ['GET', '/v1/streams/:stream/history', 'read'],
+  listSchemas: ['GET', '/v1/streams/:stream/schemas', 'read'],
+  getSchema: ['GET', '/v1/streams/:stream/schemas/:type/:version', 'read'],
   pauseStream: ['POST', '/v1/streams/:stream/pause', 'operate', { reason: 'none' }],
   resumeStream: ['POST', '/v1/streams/:stream/resume', 'operate', {}],
 }
@@ -110,6 +112,8 @@ function ask(name: string, { key, tenant, stream = 'events', method, headers = {
     .replace(':stream', stream)
     .replace(':id', 'some')
     .replace(':job', 'some')
+    .replace(':type', 'some')
+    .replace(':version', '1')
     .replace(':partition', '0')
     .replace(':offset', '7')
   const secret = key === undefined ? undefined : (made.get(key) ?? key)

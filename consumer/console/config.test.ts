@@ -33,6 +33,14 @@ test.each([
     { KAFKA_SSL_KEY_FILE: 'key.pem', AUTH: 'off', NODE_ENV: 'development' },
     ['KAFKA_SSL_CERTIFICATE_FILE and KAFKA_SSL_KEY_FILE go together: set both or neither.'],
   ],
+  [
+    { AUTH: 'off', NODE_ENV: 'development', SCHEMAS_DIR: '/s', SCHEMA_REGISTRY_URL: 'http://r:8081' },
+    ['SCHEMAS_DIR and SCHEMA_REGISTRY_URL are both set, and both have schemas: remove one.'],
+  ],
+  [
+    { AUTH: 'off', NODE_ENV: 'development', SCHEMA_REGISTRY_TOKEN: 's3cret' },
+    ['SCHEMA_REGISTRY_URL is not set, and credentials for it are.'],
+  ],
 ] as [Record<string, string>, string[]][])('the console does not start with %j', (env, expected) => {
   expect(faults(env)).toEqual(expected)
 })

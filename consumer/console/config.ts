@@ -1,6 +1,8 @@
 import { type Static, Type } from '@sinclair/typebox'
 import { authFaults, authVariables, loadWithTenants } from '../../shared/http/access-config.ts'
 import type { Tenants } from '../../shared/http/tenants.ts'
+import { registryVariables } from '../../shared/schemas/registry.ts'
+import { schemaConfigFaults, schemaVariables } from '../../shared/schemas/store.ts'
 import { choice, commonFaults, commonVariables, integer } from '../../shared/service/config.ts'
 
 const MIB = 2 ** 20
@@ -42,6 +44,8 @@ export const consoleVariables = Type.Object({
         'Where a trace is shown, with {traceId} in its place, such as https://jaeger.example.com/trace/{traceId}. The page links to it.',
     }),
   ),
+  ...schemaVariables,
+  ...registryVariables,
   CREATE_TOPICS: choice(['on', 'off'], {
     default: 'on',
     description: 'on: the console creates the topics of its own, kt-control and the .acts of every stream.',
@@ -89,4 +93,8 @@ export type ConsoleConfig = Readonly<Static<typeof consoleVariables>>
 export const loadConsole = (
   env: Readonly<Record<string, string | undefined>>,
 ): { config: ConsoleConfig; tenants: Tenants | undefined } =>
-  loadWithTenants(consoleVariables, env, (config) => [...commonFaults(config), ...authFaults(config)])
+  loadWithTenants(consoleVariables, env, (config) => [
+    ...commonFaults(config),
+    ...authFaults(config),
+    ...schemaConfigFaults(config),
+  ])

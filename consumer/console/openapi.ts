@@ -20,6 +20,7 @@ const KINDS = [
   'event-not-found',
   'letter-not-found',
   'job-not-found',
+  'schema-not-found',
   'method-not-allowed',
   'request-timeout',
   'conflict',
@@ -35,6 +36,7 @@ const KINDS = [
   'draining',
   'kafka-unavailable',
   'producer-unavailable',
+  'schema-unavailable',
 ] as const satisfies readonly ProblemKind[]
 
 const ProblemSchema = Type.Object(
@@ -62,6 +64,8 @@ const PATH_PARAMETERS: Readonly<Record<string, { description: string; schema: ob
   partition: { description: 'Of .dlq.', schema: { type: 'integer', minimum: 0 } },
   offset: { description: 'Of .dlq.', schema: { type: 'integer', minimum: 0 } },
   job: { description: 'The job’s id.', schema: { type: 'string' } },
+  type: { description: 'The event’s type, percent-encoded.', schema: { type: 'string' } },
+  version: { description: 'Of the type’s schema.', schema: { type: 'integer', minimum: 1 } },
 }
 
 const KINDS_BY_STATUS = Map.groupBy(KINDS, (kind) => PROBLEMS[kind].status)

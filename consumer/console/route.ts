@@ -2,6 +2,7 @@ import { type Static, type TObject, type TSchema, Type } from '@sinclair/typebox
 import { MAX_REASON_CHARS } from '../../shared/events/control.ts'
 import type { Role, Tenant } from '../../shared/http/tenants.ts'
 import type { RangeReader } from '../../shared/kafka/types.ts'
+import type { SchemaStore } from '../../shared/schemas/store.ts'
 import type { Logger } from '../../shared/service/logger.ts'
 import { oneOf } from '../../shared/service/one-of.ts'
 import type { Acts } from './acts.ts'
@@ -26,6 +27,8 @@ export interface RouteDeps {
   jobsDeps: JobsDeps
   hubs: Hubs
   statuses: Statuses
+  /** undefined where the console is not told where they are, or no stream has any. */
+  schemas: SchemaStore | undefined
   log: Logger
   nowMs(): number
   /** Offsets that were passed in the log. */
@@ -173,13 +176,19 @@ export function commonOf(deps: RouteDeps) {
     signal: AbortSignal,
     work: (budget: Budget) => Promise<T>,
     onProgress?: (budget: Budget) => void,
+    maxRecords = config.SCAN_MAX_RECORDS,
   ): Promise<T> {
     let counted = 0
-    const budget: Budget = new Budget(config.SCAN_MAX_RECORDS, config.SCAN_TIMEOUT_MS, signal, () => {
-      deps.onScanned(budget.passed - counted)
-      counted = budget.passed
-      onProgress?.(budget)
-    })
+    const budget: Budget = new Budget(
+      Math.min(maxRecords, config.SCAN_MAX_RECORDS),
+      config.SCAN_TIMEOUT_MS,
+      signal,
+      () => {
+        deps.onScanned(budget.passed - counted)
+        counted = budget.passed
+        onProgress?.(budget)
+      },
+    )
     try {
       return await work(budget)
     } finally {
@@ -188,8 +197,12 @@ export function commonOf(deps: RouteDeps) {
   }
 
   /** Reads for a request, within the bounds of one. */
-  const reading = <T>({ signal }: Request, work: (reader: RangeReader, budget: Budget) => Promise<T>): Promise<T> =>
-    withBudget(signal, (budget) => readers.use(signal, (reader) => work(reader, budget)))
+  const reading = <T>(
+    { signal }: Request,
+    work: (reader: RangeReader, budget: Budget) => Promise<T>,
+    maxRecords?: number,
+  ): Promise<T> =>
+    withBudget(signal, (budget) => readers.use(signal, (reader) => work(reader, budget)), undefined, maxRecords)
 
   return { streamIn, withBudget, reading }
 }

@@ -4,6 +4,8 @@ import { actsTopic, CONTROL_TOPIC, siblingTopic } from '../../shared/events/topi
 import { authoriseByKey } from '../../shared/http/authorise.ts'
 import { tenantsOf } from '../../shared/http/tenants.ts'
 import type { RangeReader } from '../../shared/kafka/types.ts'
+import { Catalog } from '../../shared/schemas/catalog.ts'
+import type { SchemaStore } from '../../shared/schemas/store.ts'
 import { FakeKafka } from '../../shared/testing/fake-kafka.ts'
 import { keyring } from '../../shared/testing/keyring.ts'
 import { eachLine } from '../../shared/testing/service-process.ts'
@@ -34,7 +36,11 @@ afterEach(async () => {
 })
 
 /** A console with the streams `events`, which exists, and `late`, which does not yet. */
-function consoleIn({ redact = [] as string[], read = undefined as RangeReader['read'] | undefined } = {}) {
+function consoleIn({
+  redact = [] as string[],
+  read = undefined as RangeReader['read'] | undefined,
+  schemas = undefined as SchemaStore | undefined,
+} = {}) {
   const kafka = new FakeKafka()
   const opened = kafka.reader()
   if (read !== undefined) kafka.reader = () => ({ ...opened, read })
@@ -50,8 +56,9 @@ function consoleIn({ redact = [] as string[], read = undefined as RangeReader['r
   const hubs = new Hubs({ readers, openReader, ...limits, log, signal, onSent: none, onCut: none })
   const statuses = new Statuses(readers, 'group', { statuses: async () => new Map() }, signal)
   const jobs = new Jobs(jobsDeps)
-  const table = routes({ config, readers, acts, jobs, jobsDeps, hubs, statuses, log, nowMs: Date.now, onScanned: none })
-  const acme = { streams: ['events', 'late'], keys: KEYS, redact: { events: redact } }
+  const views = { hubs, statuses, schemas }
+  const table = routes({ config, readers, acts, jobs, jobsDeps, ...views, log, nowMs: Date.now, onScanned: none })
+  const acme = { streams: ['events', 'late'], keys: KEYS, redact: { events: redact }, schemas: { events: {} } }
   const app = createApp({
     routes: table,
     authorise: authoriseByKey(tenantsOf({ tenants: { acme } })),
@@ -154,6 +161,66 @@ describe('records', () => {
     for (const query of ['partition=0&offset=1', `traceId=${traceId}`])
       expect((await ask(`events?${query}`)).body).toMatchObject({ events: [{ id: 'e1' }] })
     expect((await ask(`events?traceId=${traceId}&partition=0&offset=1`)).status).toBe(400)
+  })
+})
+
+describe('schemas', () => {
+  async function storeOf(state: ReturnType<SchemaStore['state']> = { ok: true }): Promise<SchemaStore> {
+    const catalog = new Catalog()
+    const text = (version: number) => ({
+      subject: 'acme.events-a/b c',
+      version,
+      bytes: Buffer.from(JSON.stringify({ title: `version ${version}`, type: 'object' })),
+      place: '',
+    })
+    await catalog.replace([text(1), text(3)], () => true)
+    return {
+      find: (subject) => catalog.subjects.get(subject) ?? (state.ok ? undefined : 'unknown'),
+      subjects: () => catalog.subjects.keys(),
+      state: () => state,
+      versions: () => 2,
+      mayLag: false,
+      start: async () => undefined,
+      stop: () => undefined,
+    }
+  }
+
+  test('one is given in full, by its type and version', async () => {
+    const { call } = consoleIn({ schemas: await storeOf() })
+    const of = async (path: string) => {
+      const answer = await call(`/events/schemas/${path}`)
+      return [answer.status, await answer.json()] as const
+    }
+    expect(await of('a%2Fb%20c/3')).toEqual([
+      200,
+      {
+        type: 'a/b c',
+        subject: 'acme.events-a/b c',
+        version: 3,
+        draft: '2020-12',
+        document: { title: 'version 3', type: 'object' },
+      },
+    ])
+    const missing = ['a%2Fb%20c/2', 'a%2Fb%20c/0', 'a%2Fb%20c/03', 'a%2Fb%20c/3e0', 'a%2Fb%20c/latest', 'other/1']
+    for (const path of missing)
+      expect(await of(path)).toMatchObject([404, { type: 'urn:kafkatrace:problem:schema-not-found' }])
+    expect(await of('a%2Fb%20c/2')).toMatchObject([404, { detail: expect.stringContaining('Its latest is 3.') }])
+  })
+
+  test('one that may be there, but is not read yet, is not said to be missing', async () => {
+    const { call } = consoleIn({ schemas: await storeOf({ ok: false, reason: 's3cret' }) })
+    const answer = await call('/events/schemas/other/1')
+    const text = await answer.text()
+    expect([answer.status, text.includes('schema-unavailable'), text.includes('s3cret')]).toEqual([503, true, false])
+    expect(answer.headers.get('retry-after')).toBe('5')
+  })
+
+  test('as many records are counted as are asked for, and no more than a request may read', async () => {
+    const { append, ask } = consoleIn()
+    for (let index = 0; index < 3; index++) append()
+    expect((await ask('schemas?most=2')).body).toMatchObject({ read: { records: 2, complete: false } })
+    expect((await ask('schemas')).body).toMatchObject({ read: { records: 3, complete: true } })
+    for (const most of [0, 1_000_001]) expect((await ask(`schemas?most=${most}`)).status).toBe(400)
   })
 })
 

@@ -7,7 +7,8 @@ import { type Check, serveOps } from '../../shared/http/ops.ts'
 import { createTopicAdmin } from '../../shared/kafka/admin.ts'
 import { createRangeReader } from '../../shared/kafka/range-reader.ts'
 import { createTransactor } from '../../shared/kafka/transactor.ts'
-import { loadConfigOrExit } from '../../shared/service/config.ts'
+import { schemaStoreOf } from '../../shared/schemas/store.ts'
+import { exitWith, loadConfigOrExit } from '../../shared/service/config.ts'
 import { createLogger } from '../../shared/service/logger.ts'
 import { addProcessMetrics } from '../../shared/service/process-metrics.ts'
 import { CONNECT_BACKOFF, delayMs, sleep } from '../../shared/service/retry.ts'
@@ -43,6 +44,12 @@ const { authorise, tenants } = accessOf(config, declared)
 const log = createLogger('console', config)
 const clientId = `kafkatrace-console-${hostname()}-${process.pid}`
 const ending = new AbortController()
+// Without either, it does without: a tenants file that is right for the producer is right for the console.
+const schemas =
+  config.SCHEMAS_DIR === undefined && config.SCHEMA_REGISTRY_URL === undefined
+    ? undefined
+    : schemaStoreOf(config, tenants, log)
+await schemas?.start().catch(exitWith)
 const streams = tenants.flatMap((tenant) => [...tenant.streams].map((name) => ({ tenant, name })))
 
 const readers = new Readers(
@@ -116,6 +123,7 @@ const table = routes({
     new Consumers(config.CONSUMER_STATUS_PORT, ending.signal),
     ending.signal,
   ),
+  schemas,
   log,
   nowMs: Date.now,
   onScanned: (offsets) => metrics.scanned.inc(offsets),
@@ -174,6 +182,7 @@ const stop = stopOnSignal(
       name: 'operations',
       run: () => {
         stopProcessMetrics()
+        schemas?.stop()
         return ops.stop()
       },
     },

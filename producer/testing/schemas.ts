@@ -26,6 +26,10 @@ export class MemoryStore implements SchemaStore {
     return this.#catalog.subjects.get(subject) ?? (this.isAway ? 'unknown' : undefined)
   }
 
+  subjects(): Iterable<string> {
+    return this.#catalog.subjects.keys()
+  }
+
   state(): StoreState {
     return { ok: true }
   }

@@ -15,6 +15,7 @@ export const PROBLEMS = {
   'event-not-found': { status: 404, title: 'Event not found' },
   'letter-not-found': { status: 404, title: 'Dead letter not found' },
   'job-not-found': { status: 404, title: 'Job not found' },
+  'schema-not-found': { status: 404, title: 'Schema not found' },
   'method-not-allowed': { status: 405, title: 'Method not allowed' },
   'request-timeout': { status: 408, title: 'Request timeout' },
   conflict: { status: 409, title: 'Not possible in its state' },

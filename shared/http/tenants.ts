@@ -38,6 +38,11 @@ const key = {
 const SourceDeclaration = Type.Object({ kind: Type.String({ minLength: 1 }), stream: Name })
 export type SourceDeclaration = Static<typeof SourceDeclaration> & Readonly<Record<string, unknown>>
 
+/** What is done with events that are not as their schema wants them. */
+export const SCHEMA_CHECKS = ['off', 'warn', 'enforce'] as const
+export const SCHEMA_OTHER_TYPES = ['accept', 'refuse'] as const
+export const SCHEMA_WHILE_UNKNOWN = ['refuse', 'accept'] as const
+
 const option = <O extends string>(...options: readonly O[]) =>
   Type.Optional(
     Type.Unsafe<O>(Type.String({ pattern: `^(${options.join('|')})$`, description: `one of ${options.join(', ')}` })),
@@ -46,11 +51,11 @@ const option = <O extends string>(...options: readonly O[]) =>
 /** How the events of a stream are checked by the schemas of their types. */
 const SchemasDeclaration = closed({
   /** warn: events that are not as their schema wants them are counted, logged and stored. Absent: enforce, they are refused. */
-  check: option('off', 'warn', 'enforce'),
+  check: option(...SCHEMA_CHECKS),
   /** Events of types without a schema. Absent: accept. */
-  otherTypes: option('accept', 'refuse'),
+  otherTypes: option(...SCHEMA_OTHER_TYPES),
   /** Events of which it is not known whether their type has a schema, as while the registry cannot be reached. Absent: refuse, with 503. */
-  whileUnknown: option('refuse', 'accept'),
+  whileUnknown: option(...SCHEMA_WHILE_UNKNOWN),
 })
 /** With the defaults filled in. */
 export type StreamSchemas = Required<Static<typeof SchemasDeclaration>>

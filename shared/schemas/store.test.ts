@@ -6,7 +6,7 @@ import pino from 'pino'
 import { until } from '../testing/until.ts'
 import type { Version } from './catalog.ts'
 import { type RegisteredSchema, RegistryError } from './registry.ts'
-import { FolderStore, RegistryStore, type SchemaStore, subjectNames } from './store.ts'
+import { FolderStore, RegistryStore, type SchemaStore, subjectNames, typeNames } from './store.ts'
 
 const ends: (() => unknown)[] = []
 afterEach(async () => {
@@ -54,6 +54,7 @@ test('a folder is read, and read again when it changes', async () => {
   await write('a.s-t.v10.json', typed('number'))
   await until(() => latest(store, 'a.s-t') === '10 {"type":"number"}')
   expect(store.versions()).toBe(3)
+  expect([...store.subjects()]).toEqual(['a.s-t', 'a.s-u/v'])
   expect(log.lines.at(-1)).toContain('read again')
   // What has not changed is not compiled again.
   expect(store.find('a.s-u/v')?.latest).toBe(before?.latest as Version)
@@ -238,4 +239,24 @@ test('a schema that cannot be used concerns its own type only', async () => {
 test('subjects are made by a template', () => {
   expect(subjectNames('{tenant}.{stream}-{type}', 'acme', 'orders')('order.placed')).toBe('acme.orders-order.placed')
   expect(subjectNames('{type}-value', 'acme', 'orders')('{tenant}$&')).toBe('{tenant}$&-value')
+})
+
+test('a subject says its type, where the template has it once', () => {
+  const of = (template: string) => typeNames(template, 'acme', 'orders')
+  const usual = of('{tenant}.{stream}-{type}')
+  expect(['acme.orders-a-b', 'acme.orders-', 'acme.order-a', 'x.acme.orders-a'].map(usual)).toEqual([
+    'a-b',
+    undefined,
+    undefined,
+    undefined,
+  ])
+  expect(['a-value', '-value', 'value', 'a-value-value'].map(of('{type}-value'))).toEqual([
+    'a',
+    undefined,
+    undefined,
+    'a-value',
+  ])
+  // The beginning and the end may not overlap.
+  expect(of('aa{type}aa')('aaa')).toBeUndefined()
+  expect(of('{type}.{type}')('a.a')).toBeUndefined()
 })

@@ -7,7 +7,7 @@ import { stampOf } from '../service/stamp.ts'
 import { messageOf } from '../service/thrown.ts'
 import { Catalog, type SchemaText, type Subject } from './catalog.ts'
 import { pathsIn, readSchemaFile, schemaFiles } from './folder.ts'
-import { createRegistry, type Registry, type registryVariables } from './registry.ts'
+import { createRegistry, type Registry, registryFaults, type registryVariables } from './registry.ts'
 
 /** Where the schemas of events come from: files, or a registry. */
 
@@ -37,6 +37,16 @@ export function subjectNames(template: string, tenant: string, stream: string): 
   return (type) => parts.join(type)
 }
 
+/** Of a subject as {@link subjectNames} makes them, the type; undefined for others, and where the template has the type twice. */
+export function typeNames(template: string, tenant: string, stream: string): (subject: string) => string | undefined {
+  const [before = '', after = '', ...more] = subjectNames(template, tenant, stream)('\0').split('\0')
+  const least = before.length + after.length
+  return (subject) =>
+    more.length === 0 && subject.length > least && subject.startsWith(before) && subject.endsWith(after)
+      ? subject.slice(before.length, subject.length - after.length)
+      : undefined
+}
+
 /** The schemas of a type; undefined: it has none; `unknown`: that cannot be told now. */
 export type Found = Subject | undefined | 'unknown'
 
@@ -45,6 +55,8 @@ export type StoreState = { ok: true; detail?: string } | { ok: false; reason: st
 
 export interface SchemaStore {
   find(subject: string): Found
+  /** Those that have a version. */
+  subjects(): Iterable<string>
   state(): StoreState
   /** How many versions are in use. */
   versions(): number
@@ -81,6 +93,10 @@ export class FolderStore implements SchemaStore {
 
   find(subject: string): Subject | undefined {
     return this.#catalog.subjects.get(subject)
+  }
+
+  subjects(): Iterable<string> {
+    return this.#catalog.subjects.keys()
   }
 
   state(): StoreState {
@@ -183,6 +199,10 @@ export class RegistryStore implements SchemaStore {
     return this.#fault === undefined && !this.#unusable.has(subject) ? undefined : 'unknown'
   }
 
+  subjects(): Iterable<string> {
+    return this.#catalog.subjects.keys()
+  }
+
   state(): StoreState {
     if (!this.#isRead) return { ok: false, reason: `the schema registry: ${this.#fault}` }
     const details: string[] = []
@@ -265,6 +285,14 @@ export class RegistryStore implements SchemaStore {
 }
 
 export type SchemaConfig = Readonly<Static<TObject<typeof schemaVariables & typeof registryVariables>>>
+
+/** Faults of these variables together. */
+export function schemaConfigFaults(config: SchemaConfig): string[] {
+  const faults = registryFaults(config)
+  if (config.SCHEMAS_DIR !== undefined && config.SCHEMA_REGISTRY_URL !== undefined)
+    faults.push('SCHEMAS_DIR and SCHEMA_REGISTRY_URL are both set, and both have schemas: remove one.')
+  return faults
+}
 
 /**
  * Where the schemas of the tenants' streams come from; undefined where no stream has any.
