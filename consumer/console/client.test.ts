@@ -97,6 +97,8 @@ test('every request is one that the console’s table of routes allows', async (
   await client.acts('s', 5)
   await client.status('s')
   await client.history('s', 60)
+  await client.schemas('s', 5)
+  await client.schema('s', 'order.placed', 2)
   await client.pause('s', 'r')
   await client.resume('s')
 
@@ -126,6 +128,7 @@ test.each([
   ['find', (client: Client) => client.find('a/b', { id: 'c?/d' }), 'a%2Fb/events/c%3F%2Fd'],
   ['outcome', (client: Client) => client.outcome('a/b', 'c?/d'), 'a%2Fb/events/c%3F%2Fd/outcome'],
   ['job', (client: Client) => client.job('a/b', 'c?/d'), 'a%2Fb/jobs/c%3F%2Fd'],
+  ['schema', (client: Client) => client.schema('a/b', 'c?/d', 2), 'a%2Fb/schemas/c%3F%2Fd/2'],
   ['cancelJob', (client: Client) => client.cancelJob('a/b', 'c?/d'), 'a%2Fb/jobs/c%3F%2Fd/cancel'],
 ])('names with slashes stay names in the path of %s', async (_, ask, path) => {
   let asked = ''

@@ -11,6 +11,7 @@ import type { LetterGroups, Letter as LetterSchema } from './letters.ts'
 import type { Found, State } from './life.ts'
 import type { Format, LetterState, RoleOfTopic } from './names.ts'
 import type { Progress } from './progress-lines.ts'
+import type { SchemaDocument, StreamSchemas } from './schemas.ts'
 import type { Searched } from './scan.ts'
 import type { Receipts } from './send.ts'
 import type { StreamStatus } from './status.ts'
@@ -360,6 +361,15 @@ export class Client {
 
   history(stream: string, minutes: number, signal?: AbortSignal): Promise<History> {
     return this.#json('GET', `${pathOf(stream)}/history`, { query: { minutes }, signal })
+  }
+
+  /** @param most newest records, of which events are counted; 10,000 where not given */
+  schemas(stream: string, most?: number, signal?: AbortSignal): Promise<StreamSchemas> {
+    return this.#json('GET', `${pathOf(stream)}/schemas`, { query: { most }, signal })
+  }
+
+  schema(stream: string, type: string, version: number, signal?: AbortSignal): Promise<SchemaDocument> {
+    return this.#json('GET', `${pathOf(stream)}/schemas/${encodeURIComponent(type)}/${version}`, { signal })
   }
 
   pause(stream: string, reason: string): Promise<StreamStatus> {

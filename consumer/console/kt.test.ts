@@ -10,6 +10,7 @@ import type { Io } from './kt/command.ts'
 import { kt } from './kt.ts'
 import type { LetterGroups } from './letters.ts'
 import type { Found, GenerationView } from './life.ts'
+import type { StreamSchemas } from './schemas.ts'
 import type { StreamStatus } from './status.ts'
 import type { RecordView } from './view.ts'
 
@@ -132,6 +133,7 @@ const DEAD: GenerationView = {
   record: record('input', 27, '2026-11-29T10:00:00.012Z', {
     receivedAt: '2026-11-29T10:00:00.010Z',
     data: { format: 'text', text: '{"total":12}' },
+    schema: { subject: 'acme.orders-order.placed', version: 2 },
   }),
   places: [
     record('input', 27, '2026-11-29T10:00:00.012Z'),
@@ -207,6 +209,7 @@ o-2 in acme/orders: processed
   subject  s-1
   key      s-1
   trace    4bf92f3577b34da6a3ce929d0e0e4736
+  schema   acme.orders-order.placed, version 2
 
 as it came in
   2026-11-29T10:00:00.010Z               received
@@ -264,6 +267,8 @@ test.each([
   [['tail', 's', '--outcome', 'gone'], '--outcome gone: not one of processed, dead'],
   [['pause', 's'], '--reason is missing'],
   [['lag', 'a', 'b'], 'one STREAM at a time'],
+  [['schemas'], 'STREAM is missing'],
+  [['schemas', 'a', '--most', '0'], '--most 0: not a number from 1'],
   [['try', 'a'], '--handlers is missing'],
   [['dead-letters', 's', '--redrive', '--discard'], 'one of --redrive and --discard'],
   [['dead-letters', 's', '--discard', '--yes'], '--reason is missing'],
@@ -284,7 +289,7 @@ test.each([
   expect(err.join('\n')).toContain('Usage: bun run kt -- ')
 })
 
-test.each([['find'], ['tail'], ['dead-letters'], ['send'], ['lag'], ['pause'], ['resume'], ['try']])(
+test.each([['find'], ['tail'], ['dead-letters'], ['send'], ['lag'], ['schemas'], ['pause'], ['resume'], ['try']])(
   '%s has a help, and so has the list of commands',
   async (command) => {
     expect(await run([command, '--help'])).toMatchObject({ code: 0, err: [] })
@@ -777,6 +782,108 @@ test('a rate that the console cannot tell yet is asked for again', async () => {
   expect(JSON.parse(out.join(''))).toMatchObject({ rates: { done: 5 } })
 })
 
+// ---- schemas
+
+const sentBy = (source: string, events: number, newest = '2026-11-29T11:59:58.000Z') => ({ source, events, newest })
+
+const SCHEMAS: StreamSchemas = {
+  tenant: 'acme',
+  stream: 'orders',
+  checks: { check: 'enforce', otherTypes: 'accept', whileUnknown: 'refuse' },
+  known: 'all',
+  types: [
+    {
+      type: 'order.paid',
+      subject: 'acme.orders-order.paid',
+      schema: 'known',
+      versions: [
+        { version: 2, draft: '2020-12' },
+        { version: 1, draft: '2020-12' },
+      ],
+      document: {},
+    },
+    {
+      type: 'order.placed',
+      subject: 'acme.orders-order.placed',
+      schema: 'known',
+      versions: [
+        {
+          version: 2,
+          draft: '2020-12',
+          use: { ...sentBy('', 1_200), senders: [sentBy('/shop', 1_000), sentBy('/app\u001b[2J', 200)] },
+        },
+        {
+          version: 1,
+          draft: 'draft-07',
+          use: {
+            ...sentBy('', 21),
+            senders: ['/a', '/b', '/c', '/d', '/e', '/f'].map((source) => sentBy(source, 3)),
+            others: { senders: 2, events: 3, newest: '2026-11-29T11:00:00.000Z' },
+          },
+        },
+      ],
+      document: { title: 'An order' },
+      unchecked: { ...sentBy('', 3), senders: [sentBy('/import', 3)] },
+    },
+    {
+      type: 'note',
+      subject: 'acme.orders-note',
+      schema: 'none',
+      versions: [],
+      unchecked: { ...sentBy('', 1), senders: [sentBy('/notes', 1)] },
+      otherwise: { ...sentBy('', 1), senders: [sentBy('/notes', 1)] },
+    },
+  ],
+  read: {
+    records: 1_228,
+    from: '2026-11-29T10:00:00.000Z',
+    to: '2026-11-29T11:59:58.000Z',
+    complete: false,
+    withoutType: 2,
+    ofOtherTypes: 0,
+  },
+}
+const LIST = 'GET /v1/streams/orders/schemas'
+
+test('schemas shows a line for each version that is sent, and for each latest one', async () => {
+  const { code, out, asked } = await run(['schemas', 'orders', '--most', '2000'], {
+    console: { [LIST]: () => SCHEMAS },
+  })
+  expect([code, asked[0]?.query]).toEqual([0, { most: '2000' }])
+  expect(`\n${out.join('\n')}\n`).toBe(`
+acme/orders: check enforce, other types accept, while unknown refuse
+
+TYPE          LATEST  VERSION  EVENTS  NEWEST                    SENDERS
+order.paid         2  2             0
+order.placed       2  2         1,200  2026-11-29T11:59:58.000Z  /shop 1,000, /app [2J 200
+order.placed       2  1            21  2026-11-29T11:59:58.000Z  /a 3, /b 3, /c 3, /d 3, /e 3, 3 more 6
+order.placed       2  none          3  2026-11-29T11:59:58.000Z  /import 3
+note               –  none          1  2026-11-29T11:59:58.000Z  /notes 1
+note               –  other         1  2026-11-29T11:59:58.000Z  /notes 1
+
+counted the newest 1,228 records, from 2026-11-29T10:00:00.000Z to 2026-11-29T11:59:58.000Z; 2 do not say their type in a header
+`)
+})
+
+test('schemas says what is not known, and that there is nothing', async () => {
+  const { from: _, to: __, ...read } = { ...SCHEMAS.read, records: 0, complete: true, withoutType: 0 }
+  const lines = async (more: Partial<StreamSchemas>): Promise<string> =>
+    (await run(['schemas', 'orders'], { console: { [LIST]: () => ({ ...SCHEMAS, ...more }) } })).out.join('\n')
+  const [note = expect.unreachable()] = SCHEMAS.types.slice(2)
+  const away = await lines({ known: 'none', detail: 'Not now.', types: [{ ...note, schema: 'unknown' }] })
+  expect(away).toContain('while unknown refuse\nNot now.\n')
+  expect(away).toMatch(/note +\? +none/)
+  const { checks: _checks, ...unchecked } = SCHEMAS
+  const none = (await run(['schemas', 'orders'], { console: { [LIST]: () => ({ ...unchecked, types: [], read }) } })).out
+  expect(none).toEqual([
+    'acme/orders: events are not checked',
+    '',
+    'No type has a schema, and no event was read.',
+    '',
+    'the stream has no records',
+  ])
+})
+
 test('pause and resume send their reason, and show the status', async () => {
   const paused = { by: 'ops-1', time: '2026-11-29T11:00:00.000Z', reason: 'rates are down' }
   const ran = await run(['pause', 'orders', '--reason', 'rates are down'], {
@@ -1205,6 +1312,7 @@ test.each<[what: string, args: string[], world: World]>([
       },
     },
   ],
+  ['schemas', ['schemas', 'orders'], { console: { [LIST]: () => hostile(SCHEMAS) } }],
   [
     'a refusal',
     ['lag', 'orders'],

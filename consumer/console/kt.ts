@@ -17,6 +17,7 @@ import { deadLetters } from './kt/dead-letters.ts'
 import { find } from './kt/find.ts'
 import { lag } from './kt/lag.ts'
 import { pause, resume } from './kt/pause.ts'
+import { schemas } from './kt/schemas.ts'
 import { send } from './kt/send.ts'
 import { tail } from './kt/tail.ts'
 import { oneLine } from './kt/text.ts'
@@ -28,6 +29,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   'dead-letters': deadLetters,
   send,
   lag,
+  schemas,
   pause,
   resume,
   try: tryHandler,

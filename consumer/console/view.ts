@@ -1,8 +1,9 @@
 import { type Static, Type } from '@sinclair/typebox'
-import { CONTEXT, EDITED, ERROR, FORM, headerText, NOT_BEFORE, REDRIVEN_FROM } from '../../shared/events/headers.ts'
+import { CONTEXT, EDITED, ERROR, FORM, headerText, NOT_BEFORE, REDRIVEN_FROM, SCHEMA } from '../../shared/events/headers.ts'
 import { generationOf } from '../../shared/events/identity.ts'
 import type { IncomingRecord } from '../../shared/events/record.ts'
 import { parseTopic } from '../../shared/events/topics.ts'
+import { parseSchemaHeader } from '../../shared/schemas/identity.ts'
 import { oneOf } from '../../shared/service/one-of.ts'
 import { decode, headerNumber, originIn, receivedAtMs, traceOf } from '../decode.ts'
 import { attemptsIn } from '../failed-attempts.ts'
@@ -92,6 +93,12 @@ export const RecordView = Type.Object(
     ),
     event: Type.Optional(EventView),
     undecodable: Type.Optional(Type.String({ description: 'Why the record is no event.' })),
+    schema: Type.Optional(
+      Type.Object(
+        { subject: Type.String(), version: Type.Integer({ minimum: 1 }) },
+        { description: 'What the event was checked by, as the header kt-schema says.' },
+      ),
+    ),
     generation: Type.Integer({ minimum: 0, description: '0 as it came in; each redrive adds one.' }),
     receivedAt: Type.Optional(Time),
     traceId: Type.Optional(Type.String()),
@@ -150,6 +157,7 @@ export function viewOf(record: IncomingRecord, showing: Showing): RecordView {
   const origin = originIn(record)
   const redrivenFrom = headerText(headers, REDRIVEN_FROM)
   const handler = handlerIn(record)
+  const schema = parseSchemaHeader(headerText(headers, SCHEMA))
   const eventData = decoded.ok ? decoded.event.data : undefined
   // Of an event without data, the value of structured mode has nothing that may be masked.
   const isEmpty = value === null || (showing.redact.length > 0 && eventData === null)
@@ -158,6 +166,7 @@ export function viewOf(record: IncomingRecord, showing: Showing): RecordView {
     ...placeOf(record),
     ...(record.key === null ? {} : { key: record.key.toString() }),
     ...(decoded.ok ? { event: attributesOf(decoded.event) } : { undecodable: decoded.reason }),
+    ...(schema === undefined ? {} : { schema }),
     generation: generationOf(headers),
     ...(received === undefined ? {} : { receivedAt: timeOf(received) }),
     ...(trace === undefined ? {} : { traceId: trace.traceId }),

@@ -1,6 +1,6 @@
 import { paint } from '../../../shared/service/terminal.ts'
 import type { Found, GenerationView, Life } from '../life.ts'
-import type { Place } from '../view.ts'
+import type { Place, RecordView } from '../view.ts'
 import { count, duration, failure, fields, indented, oneLine, plural, state } from './text.ts'
 
 /** An event's life as a timeline. */
@@ -39,6 +39,7 @@ export function lifeLines(life: Life): string[] {
         ['subject', subject],
         ['key', first?.record?.key],
         ['trace', traceId],
+        ['schema', schemaOf(first?.record?.schema)],
       ]),
     ),
     ...generations.flatMap((one) => [
@@ -48,6 +49,9 @@ export function lifeLines(life: Life): string[] {
     ]),
   ]
 }
+
+const schemaOf = (schema: RecordView['schema']): string | undefined =>
+  schema === undefined ? undefined : `${schema.subject}, version ${schema.version}`
 
 const DETAIL: Readonly<Partial<Record<GenerationView['state'], string>>> = {
   waiting: 'it is in .retry, for its next attempt',
