@@ -874,7 +874,8 @@ test('schemas says what is not known, and that there is nothing', async () => {
   expect(away).toContain('while unknown refuse\nNot now.\n')
   expect(away).toMatch(/note +\? +none/)
   const { checks: _checks, ...unchecked } = SCHEMAS
-  const none = (await run(['schemas', 'orders'], { console: { [LIST]: () => ({ ...unchecked, types: [], read }) } })).out
+  const none = (await run(['schemas', 'orders'], { console: { [LIST]: () => ({ ...unchecked, types: [], read }) } }))
+    .out
   expect(none).toEqual([
     'acme/orders: events are not checked',
     '',

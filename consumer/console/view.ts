@@ -1,5 +1,14 @@
 import { type Static, Type } from '@sinclair/typebox'
-import { CONTEXT, EDITED, ERROR, FORM, headerText, NOT_BEFORE, REDRIVEN_FROM, SCHEMA } from '../../shared/events/headers.ts'
+import {
+  CONTEXT,
+  EDITED,
+  ERROR,
+  FORM,
+  headerText,
+  NOT_BEFORE,
+  REDRIVEN_FROM,
+  SCHEMA,
+} from '../../shared/events/headers.ts'
 import { generationOf } from '../../shared/events/identity.ts'
 import type { IncomingRecord } from '../../shared/events/record.ts'
 import { parseTopic } from '../../shared/events/topics.ts'

@@ -30,7 +30,11 @@ export const schemas: Command = {
     const stream = only('STREAM', positionals)
     if (values.most !== undefined && !/^[1-9]\d{0,6}$/.test(values.most))
       throw new UsageError(`--most ${values.most}: not a number from 1 to 1000000`)
-    const found = await io.client.schemas(stream, values.most === undefined ? undefined : Number(values.most), io.signal)
+    const found = await io.client.schemas(
+      stream,
+      values.most === undefined ? undefined : Number(values.most),
+      io.signal,
+    )
     if (values.json) io.out(JSON.stringify(found))
     else for (const line of schemaLines(found)) io.out(line)
     return 0
@@ -68,14 +72,16 @@ function rowsOf({ type, schema, versions, unchecked, otherwise }: TypeSchemas): 
     ...(otherwise === undefined ? [] : [['other', otherwise] as [string, SchemaUse]]),
   ]
   const latestText = schema === 'unknown' ? '?' : latest === undefined ? '–' : String(latest.version)
-  return uses.map(([version, use]) => [
-    type,
-    latestText,
-    version,
-    count(use?.events ?? 0),
-    use?.newest ?? '',
-    use === undefined ? '' : sendersText(use),
-  ].map(oneLine))
+  return uses.map(([version, use]) =>
+    [
+      type,
+      latestText,
+      version,
+      count(use?.events ?? 0),
+      use?.newest ?? '',
+      use === undefined ? '' : sendersText(use),
+    ].map(oneLine),
+  )
 }
 
 /** More are in the JSON. */

@@ -7,6 +7,7 @@ import { Live } from './live.tsx'
 import { Choice, Empty, Field, Loading, Problem } from './parts.tsx'
 import { Pipeline } from './pipeline.tsx'
 import { go, linkTo, place } from './place.ts'
+import { Schemas } from './schemas.tsx'
 import { Send } from './send.tsx'
 import { leave, may, open, sends, session, stream, streams, tenant, tenants, use } from './session.ts'
 
@@ -18,6 +19,7 @@ const TITLES: Readonly<Record<View, string>> = {
   browse: 'Browse',
   letters: 'Dead letters',
   live: 'Live',
+  schemas: 'Schemas',
   send: 'Send',
 }
 
@@ -27,6 +29,7 @@ const BODIES: Readonly<Record<View, () => preact.JSX.Element>> = {
   browse: Browse,
   letters: Letters,
   live: Live,
+  schemas: Schemas,
   send: Send,
 }
 

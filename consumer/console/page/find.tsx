@@ -9,7 +9,7 @@ import { useLoad } from './load.ts'
 import { momentsOf } from './moments.ts'
 import { Choice, Empty, Field, Loading, Problem, State, Time } from './parts.tsx'
 import { change, linkTo, place } from './place.ts'
-import { RecordDetail, Text } from './record.tsx'
+import { RecordDetail, SchemaLink, Text } from './record.tsx'
 import { client, may, stream } from './session.ts'
 import { soughtIn, typedIn } from './sought.ts'
 import { count, duration } from './words.ts'
@@ -130,6 +130,7 @@ function Form() {
 
 function LifeOf({ life, again }: { life: Life; again: () => void }) {
   const last = life.generations.at(-1)
+  const original = life.generations[0]?.record
   return (
     <section class="card" aria-label={`Event ${life.id ?? ''}`}>
       <div class="title-line">
@@ -146,6 +147,11 @@ function LifeOf({ life, again }: { life: Life; again: () => void }) {
       <p class="hint">
         <bdi>{[life.type, life.source, life.subject].filter((one) => one !== undefined).join(' · ')}</bdi>
       </p>
+      {original?.schema !== undefined && original.event !== undefined && (
+        <p class="hint">
+          checked by <SchemaLink type={original.event.type} schema={original.schema} />
+        </p>
+      )}
       {life.generations.map((generation) => (
         <GenerationOf key={generation.generation} of={generation} isOnly={life.generations.length === 1} />
       ))}

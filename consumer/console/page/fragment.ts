@@ -3,7 +3,7 @@
  * any path, and nothing of the address is sent where links lead.
  */
 
-export const VIEWS = ['pipeline', 'find', 'browse', 'letters', 'live', 'send'] as const
+export const VIEWS = ['pipeline', 'find', 'browse', 'letters', 'live', 'schemas', 'send'] as const
 export type View = (typeof VIEWS)[number]
 
 export interface Place {

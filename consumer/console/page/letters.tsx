@@ -1,4 +1,3 @@
-import { diffLines } from 'diff'
 import { useEffect, useMemo, useRef, useState } from 'preact/hooks'
 import type { Action, ActRecord, Edit, Job, LetterFilter } from '../acts-log.ts'
 import type { Acted, DryRun } from '../client.ts'
@@ -8,6 +7,7 @@ import { LETTER_STATES } from '../names.ts'
 import type { RecordView } from '../view.ts'
 import { changesBetween } from './changes.ts'
 import { textOf } from './data.tsx'
+import { Difference } from './difference.tsx'
 import { type ChoiceOf, FilterForm } from './filter-form.tsx'
 import { letterFilterIn } from './filters.ts'
 import { useLoad } from './load.ts'
@@ -385,9 +385,6 @@ function whyNotEdited({ data, truncated, headers }: RecordView): string | undefi
 const STRUCTURED = 'application/cloudevents'
 const MASKED = '"***"'
 
-/** A difference that takes longer is not shown. */
-const DIFF_TIMEOUT_MS = 100
-
 /** The event's data as it is to be sent again, with what was changed. */
 function Editor({
   letter,
@@ -407,7 +404,6 @@ function Editor({
   /** What is masked is not sent: the changes leave it as it is. */
   const dataOf = (value: unknown): Edit =>
     isMasked ? { patch: changesBetween(jsonOf(before)?.value, value) } : { data: value }
-  const parts = useMemo(() => diffLines(`${before}\n`, `${text}\n`, { timeout: DIFF_TIMEOUT_MS }), [before, text])
   const isChanged = text !== before || type !== (letter.event?.type ?? '')
   return (
     <div class="editor">
@@ -435,24 +431,7 @@ function Editor({
           This is not JSON yet.
         </p>
       )}
-      {text !== before && (
-        <figure class="data">
-          <figcaption>what is changed</figcaption>
-          {/* biome-ignore lint/a11y/noNoninteractiveTabindex: it scrolls, and has to with the keyboard, too */}
-          <pre tabIndex={0} class="difference" dir="ltr">
-            {(parts ?? [{ value: 'Too much is changed to be shown.', added: false, removed: false }]).map(
-              ({ value, added, removed }, index) =>
-                added ? (
-                  <ins key={index}>{value}</ins>
-                ) : removed ? (
-                  <del key={index}>{value}</del>
-                ) : (
-                  <span key={index}>{value}</span>
-                ),
-            )}
-          </pre>
-        </figure>
-      )}
+      {text !== before && <Difference title="what is changed" before={before} after={text} />}
       <div class="buttons">
         <button
           type="button"

@@ -35,6 +35,8 @@ export function RecordDetail({ record }: { record: RecordView }) {
   add('sender’s time', event?.time)
   add('content type', event?.datacontenttype)
   add('schema', event?.dataschema)
+  if (record.schema !== undefined && event !== undefined)
+    rows.push(['checked by', <SchemaLink key="checked" type={event.type} schema={record.schema} />])
   for (const [name, value] of Object.entries(event?.extensions ?? {})) add(`extension ${name}`, value)
   if (record.generation > 0) add('generation', String(record.generation))
   add('origin', record.origin)
@@ -80,6 +82,13 @@ export const Text = ({ children }: { children: string }) => (
   <>
     <bdi>{children}</bdi> <Copy text={children} what={children.slice(0, 40)} />
   </>
+)
+
+/** A version of a type's schema. */
+export const SchemaLink = ({ type, schema }: { type: string; schema: NonNullable<RecordView['schema']> }) => (
+  <a href={linkTo('schemas', { type, version: String(schema.version) })}>
+    <bdi>{schema.subject}</bdi>, version {schema.version}
+  </a>
 )
 
 /** The events of a trace, and its spans where these are shown. */
