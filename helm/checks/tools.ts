@@ -17,6 +17,8 @@ type Source =
   /** A Go program that `go install` refuses because its module has replace directives: built from this go.mod and main package. */
   | { readonly goMod: string; readonly package: string; readonly binary: string }
   | { readonly pypi: string; readonly version: string; readonly binary: string }
+  /** What is wanted is in the package's source. */
+  | { readonly pypiSource: string; readonly version: string; readonly binary: string }
   | { readonly debian: string; readonly binary: string }
   | { readonly npm: string; readonly version: string; readonly binary: string }
 
@@ -48,6 +50,8 @@ replace github.com/vmware-labs/yaml-jsonpath v0.3.2 => github.com/helm-unittest/
   dclint: { npm: 'dclint', version: '3.1.0', binary: 'dclint' },
   spectral: { npm: '@stoplight/spectral-cli', version: '6.16.3', binary: 'spectral' },
   redocly: { npm: '@redocly/cli', version: '2.77.0', binary: 'redocly' },
+  // Its source has JSON Schema's own test suite in it.
+  'json-schema-suite': { pypiSource: 'jsonschema', version: '4.25.1', binary: 'jsonschema-4.25.1/json/tests' },
   schemathesis: { pypi: 'schemathesis', version: '4.32.5', binary: 'schemathesis' },
   'openapi-python-client': { pypi: 'openapi-python-client', version: '0.29.1', binary: 'openapi-python-client' },
 } as const satisfies Record<string, Source>
@@ -81,7 +85,8 @@ export async function tool(name: ToolName, say: (progress: string) => void): Pro
 
 const hashOf = (text: string): string => createHash('sha256').update(text).digest('hex').slice(0, 12)
 
-const nameOf = (source: Source): string => ('debian' in source ? source.debian : source.binary)
+const nameOf = (source: Source): string =>
+  'debian' in source ? source.debian : 'pypiSource' in source ? source.pypiSource : source.binary
 
 /** A script that runs what pip has put into `lib`, a Python script or a program, even after the folder was moved. */
 const fromLib = (binary: string): string => `#!/bin/sh
@@ -114,6 +119,11 @@ async function fill(source: Source, folder: string): Promise<void> {
     await must(['python3', '-m', 'pip', 'install', '--quiet', '--target', 'lib', `${source.pypi}==${source.version}`])
     await Bun.write(join(folder, source.binary), fromLib(source.binary))
     return chmod(join(folder, source.binary), 0o755)
+  }
+  if ('pypiSource' in source) {
+    const wanted = `${source.pypiSource}==${source.version}`
+    await must(['python3', '-m', 'pip', 'download', '--quiet', '--no-deps', '--no-binary=:all:', wanted])
+    return must(['tar', '-xzf', `${source.pypiSource}-${source.version}.tar.gz`])
   }
   if ('debian' in source) {
     await must(['apt-get', 'download', source.debian])
