@@ -76,6 +76,7 @@ test('few words, each repeated, are an enum', () => {
 })
 
 test.each([
+  ['values that are always the same', 'state', times(40, ['paid'])],
   ['too few samples', 'state', times(10, ['paid', 'open'])],
   ['a value that is not repeated', 'state', [...times(40, ['paid']), 'open']],
   ['too many values', 'state', times(90, ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i'])],
@@ -97,6 +98,16 @@ test('an object with ids for names is left open, whatever they are', () => {
   const schema = inference.schema() as Keywords
   expect(schema['properties']).toEqual({ id: { type: 'integer' }, byId: { type: 'object' } })
   expect(schema['$comment']).toContain('left open')
+})
+
+test.each([
+  ['numbers', (event: number) => String(event)],
+  ['addresses', (event: number) => `a${event}@example.com`],
+  ['ids', () => crypto.randomUUID()],
+  ['words that are never the same', (event: number) => `word${event}`],
+])('an object with %s for names is left open, also when there are few', (_, name) => {
+  const events = Array.from({ length: 40 }, (_, event) => ({ [name(event)]: 1 }))
+  expect(property('scores', ...events)).toEqual({ type: 'object' })
 })
 
 test('a name that is refused in one object does not leave others without names', () => {

@@ -11,9 +11,13 @@ const MAX_NAMES = 1_000
 /** An object with more has data for names, such as ids. */
 const MAX_NAMES_OF_OBJECT = 200
 const MAX_NAME_CHARS = 100
+/** Names that are numbers, addresses or ids. */
+const DATA_NAME = /^\d+$|@|^[0-9a-f-]{16,}$/i
+/** Of more names than this, one at least is in half of the objects, or they are data. */
+const MAX_RARE_NAMES = 20
 const MAX_DEPTH = 24
 
-/** Values become an enum when they are few and each is repeated. */
+/** Values become an enum when they are few, at least two, and each is repeated. */
 const MAX_ENUM_VALUES = 8
 const MIN_REPEATS = 3
 const MIN_ENUM_SAMPLES = 20
@@ -73,7 +77,9 @@ export class Inference {
   schema(): JsonSchema {
     const notes = [
       `Inferred from ${this.#events} event${this.#events === 1 ? '' : 's'}: a draft to be read and narrowed by hand.`,
-      ...(this.#isPart ? ['Objects with very many names, or nested very deep, are left open.'] : []),
+      ...(this.#isPart
+        ? ['Objects whose names are data, such as ids, and what is nested very deep, are left open.']
+        : []),
     ]
     return {
       $schema: 'https://json-schema.org/draft/2020-12/schema',
@@ -110,7 +116,7 @@ export class Inference {
     for (const [name, inner] of Object.entries(value)) {
       let member = part.members.get(name)
       if (member === undefined) {
-        if (this.#isTooMuch(name, part.members)) {
+        if (this.#isData(name, part.members)) {
           this.#isPart = true
           this.#names -= namesIn(node)
           part.members = undefined
@@ -125,8 +131,9 @@ export class Inference {
     }
   }
 
-  #isTooMuch(name: string, members: ReadonlyMap<string, unknown>): boolean {
-    return name.length > MAX_NAME_CHARS || members.size >= MAX_NAMES_OF_OBJECT || this.#names >= MAX_NAMES
+  #isData(name: string, members: ReadonlyMap<string, unknown>): boolean {
+    if (name.length > MAX_NAME_CHARS || DATA_NAME.test(name)) return true
+    return members.size >= MAX_NAMES_OF_OBJECT || this.#names >= MAX_NAMES
   }
 }
 
@@ -185,6 +192,7 @@ function stringPart({ count, formats: [format], words }: StringPart, types: Read
   const isEnum =
     types.size === 1 &&
     words !== undefined &&
+    words.size > 1 &&
     count >= MIN_ENUM_SAMPLES &&
     [...words.values()].every((times) => times >= MIN_REPEATS)
   return isEnum ? { enum: [...words.keys()].sort() } : {}
@@ -192,6 +200,7 @@ function stringPart({ count, formats: [format], words }: StringPart, types: Read
 
 function objectPart({ count, members = new Map() }: ObjectPart): object {
   const names = [...members.keys()].sort()
+  if (names.length > MAX_RARE_NAMES && [...members.values()].every((member) => member.count < count / 2)) return {}
   const required = names.filter((name) => members.get(name)?.count === count)
   // Without a prototype, a member may have any name.
   const properties = Object.create(null) as Record<string, unknown>
