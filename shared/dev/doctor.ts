@@ -126,6 +126,7 @@ const COMMANDS = [
   'bench',
   'audit',
   'kt',
+  'schema',
   'config',
   'create-topics',
   'tenant-key',

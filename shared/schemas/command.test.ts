@@ -57,12 +57,12 @@ test.each([
 ])('schema %s is refused', async (line, told) => {
   const { code, out, said } = await typed(line)
   expect(said).toContain(told)
-  expect({ code, out }).toEqual({ code: 2, out: '' })
+  expect({ code, out }).toEqual({ code: 64, out: '' })
 })
 
 test('credentials in the address of a registry are refused, and not repeated', async () => {
   const { code, said } = await typed('register a --registry http://someone:hunter2@a')
-  expect(code).toBe(2)
+  expect(code).toBe(64)
   expect(said).not.toMatch(/hunter2|someone/)
 })
 

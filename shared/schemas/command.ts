@@ -1,6 +1,6 @@
 /** `bun run schema COMMAND`: schemas, and what becomes of them. */
 
-import { EXIT_UNAVAILABLE } from '../service/command-line.ts'
+import { EXIT_UNAVAILABLE, EXIT_USAGE } from '../service/command-line.ts'
 import { ConfigError, EXIT_BAD_CONFIG } from '../service/config.ts'
 import { check } from './command/check.ts'
 import {
@@ -42,7 +42,7 @@ export async function schema(args: readonly string[], io: Io): Promise<number> {
   const command = name === undefined || !Object.hasOwn(COMMANDS, name) ? undefined : COMMANDS[name]
   if (command === undefined) {
     io.say(`${name === undefined ? 'COMMAND is missing' : `there is no command ${name}`}\n\n${HELP.trimEnd()}`)
-    return EXIT_UNREADABLE
+    return EXIT_USAGE
   }
   if (rest.includes('--help') || rest.includes('-h')) {
     io.out(command.help.trimEnd())
@@ -53,7 +53,7 @@ export async function schema(args: readonly string[], io: Io): Promise<number> {
   } catch (error) {
     if (error instanceof UsageError) {
       io.say(`${error.message}\n\n${command.help.trimEnd()}`)
-      return EXIT_UNREADABLE
+      return EXIT_USAGE
     }
     const code = EXIT_CODES.find(([kind]) => error instanceof kind)?.[1]
     if (code === undefined) throw error

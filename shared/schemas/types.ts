@@ -12,7 +12,7 @@ const HEADING = '// Written by `bun run schema types`. Do not change it: change 
 
 /** @param versions in the order in which they are written. @throws Error naming the version that has no type */
 export async function typesOf(versions: readonly Version[]): Promise<string> {
-  const { compile } = await import('json-schema-to-typescript')
+  const { compile } = await generator()
   const names = namesOf([...new Set(versions.map(({ subject }) => subject))])
   const parts = [HEADING]
   for (const { subject, version, document } of versions) {
@@ -27,6 +27,14 @@ export async function typesOf(versions: readonly Version[]): Promise<string> {
     }
   }
   return parts.join('\n')
+}
+
+async function generator(): Promise<typeof import('json-schema-to-typescript')> {
+  try {
+    return await import('json-schema-to-typescript')
+  } catch {
+    throw new Error('the package json-schema-to-typescript is not there: use a checkout, where `bun install` was run')
+  }
 }
 
 const comment = (text: string): string => text.replaceAll('*/', '*\\/').replaceAll(/\p{Cc}/gu, ' ')

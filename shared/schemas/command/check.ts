@@ -140,10 +140,10 @@ function sentenceOf({ verdict, mode, against, version, faults }: Checked): strin
 }
 
 const COUNTED = {
-  unchanged: 'as they were',
-  'same data': 'changed in other ways than what they take',
-  changed: 'changed in what they take',
-  first: 'new alone',
+  unchanged: 'unchanged',
+  'same data': 'changed, same data',
+  changed: 'changed, other data',
+  first: 'new',
   compatible: 'new and compatible',
   incompatible: 'not compatible',
   invalid: 'invalid',

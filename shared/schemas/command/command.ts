@@ -46,11 +46,11 @@ export class UnavailableError extends Error {
 
 /** Not compatible, refused, or not as it should be. */
 export const EXIT_FAILED = 1
-/** As compilers and linters have it, so that CI can tell a wrong call from a wrong schema. */
+/** It cannot be told, since something cannot be read. */
 export const EXIT_UNREADABLE = 2
 
 export const EXIT_HELP =
-  'Exit code: 0; 1 when the answer is no; 2 for wrong arguments and for what cannot be read; 69 when the registry or Kafka does not answer or refuses; 78 for wrong variables.'
+  'Exit code: 0; 1 when the answer is no; 2 when something cannot be read; 64 for wrong arguments; 69 when the registry or Kafka does not answer or refuses; 78 for wrong variables.'
 
 /** @throws UsageError */
 export function argumentsOf<const O extends NonNullable<ParseArgsConfig['options']>>(args: string[], options: O) {
