@@ -1,6 +1,7 @@
 import type { Static, TSchema } from '@sinclair/typebox'
 import { type TypeCheck, TypeCompiler } from '@sinclair/typebox/compiler'
 import type { Schema } from '../../shared/schemas/schema.ts'
+import { messageOf } from '../../shared/service/thrown.ts'
 
 /** The schema of data that a handler takes or gives: one of TypeBox, or a JSON Schema. */
 export type DataSchema = TSchema | DocumentSchema
@@ -38,18 +39,23 @@ interface DataFault {
   message: string
 }
 
-/** @throws Error saying why it is no schema */
-export function compileDataSchema(schema: DataSchema): DataCheck {
-  if (!isDocument(schema)) return new TypeBoxCheck(TypeCompiler.Compile(schema))
+/** @returns a string that says why it is no schema, if it is none: `is …` */
+export function compileDataSchema(schema: DataSchema): DataCheck | string {
+  if (!isDocument(schema))
+    try {
+      return new TypeBoxCheck(TypeCompiler.Compile(schema))
+    } catch (error) {
+      return `is neither one of TypeBox, such as Type.Object({ … }), nor jsonSchema(document): ${messageOf(error)}`
+    }
   // Not loaded before it is used: it takes 16 MB and 0.1 s.
   const { compileSchema } = require('../../shared/schemas/schema.ts') as typeof import('../../shared/schemas/schema.ts')
   const compiled = compileSchema(schema.jsonSchema)
-  if (!compiled.ok) throw new Error(compiled.faults.join('; '))
-  return new DocumentCheck(compiled.schema)
+  return compiled.ok ? new DocumentCheck(compiled.schema) : `is no JSON Schema: ${compiled.faults.join('; ')}`
 }
 
 /** By its form: a bundled handler has its own copy of whatever made it. */
-const isDocument = (schema: DataSchema): schema is DocumentSchema => Object.hasOwn(schema, 'jsonSchema')
+const isDocument = (schema: DataSchema): schema is DocumentSchema =>
+  typeof schema === 'object' && schema !== null && Object.hasOwn(schema, 'jsonSchema')
 
 class TypeBoxCheck implements DataCheck {
   constructor(readonly check: TypeCheck<TSchema>) {}

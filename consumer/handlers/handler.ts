@@ -1,6 +1,5 @@
 import type { TSchema } from '@sinclair/typebox'
 import type { Event } from '../../shared/events/event.ts'
-import { messageOf } from '../../shared/service/thrown.ts'
 import type { Context } from '../enrich.ts'
 import { compileDataSchema, type DataCheck, type DataOf, type DataSchema } from './data-schema.ts'
 import { registerVersions, type Upcaster, type Versions } from './versions.ts'
@@ -103,18 +102,9 @@ function register(handler: Handler): RegisteredHandler | string {
   if (schema === undefined) return `(${type}) has no schema: Type.Unknown() takes all data`
   const versions = registerVersions(takes, upcasters)
   if (Array.isArray(versions)) return `(${type}) ${versions.join('; ')}`
-  const check = compiled(schema)
+  const check = compileDataSchema(schema)
   if (typeof check === 'string') return `(${type}) has a schema that ${check}`
-  const resultCheck = result === undefined ? undefined : compiled(result)
+  const resultCheck = result === undefined ? undefined : compileDataSchema(result)
   if (typeof resultCheck === 'string') return `(${type}) has a \`result\` that ${resultCheck}`
   return { type, version, handle: (data, handling) => handler.handle(data, handling), check, versions, resultCheck }
-}
-
-/** @returns a string that says why it is no schema, if it is none */
-function compiled(schema: DataSchema): DataCheck | string {
-  try {
-    return compileDataSchema(schema)
-  } catch (error) {
-    return `is neither one of TypeBox, such as Type.Object({ … }), nor jsonSchema(document): ${messageOf(error)}`
-  }
 }

@@ -180,11 +180,15 @@ describe('upcasters that cannot be a chain to the version that is taken are refu
       'upcasters[0] and upcasters[2] are both from 2',
     ],
     ['a gap', { upcasters: [step(1, 2)] }, 'upcasters[0] leads to 2, and none is from 2: the chain has to end at 3'],
-    ['no schema', { upcasters: [step(2, 3, { schema: {} })] }, 'upcasters[0] has a schema that cannot be used'],
+    [
+      'no schema',
+      { upcasters: [step(2, 3, { schema: {} })] },
+      'upcasters[0] has a schema that is neither one of TypeBox',
+    ],
     [
       'no JSON Schema',
       { upcasters: [step(2, 3, { schema: jsonSchema({ type: 'nothing' }) })] },
-      'upcasters[0] has a schema that cannot be used',
+      'upcasters[0] has a schema that is no JSON Schema',
     ],
   ])('%s', (_, changed, message) => {
     expect(() => handlerIndex([{ ...order, ...changed } as Handler])).toThrow(`handlers[0] (order) ${message}`)

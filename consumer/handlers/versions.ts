@@ -1,7 +1,6 @@
 import { headerText, SCHEMA } from '../../shared/events/headers.ts'
 import type { IncomingRecord } from '../../shared/events/record.ts'
 import { MAX_VERSION, parseSchemaHeader } from '../../shared/schemas/identity.ts'
-import { messageOf } from '../../shared/service/thrown.ts'
 import type { Context } from '../enrich.ts'
 import { AttemptFault } from './attempt-fault.ts'
 import { compileDataSchema, type DataCheck, type DataSchema, faultsIn } from './data-schema.ts'
@@ -47,14 +46,12 @@ export function registerVersions(takes: unknown, upcasters: unknown): Versions |
     if (fault !== undefined) faults.push(`upcasters[${index}] ${fault}`)
     else if (earlier !== undefined)
       faults.push(`upcasters[${earlier.index}] and upcasters[${index}] are both from ${upcaster.from}: remove one`)
-    else
-      try {
-        const { from, to, schema } = upcaster
-        const check = schema === undefined ? undefined : compileDataSchema(schema)
-        byFrom.set(from, { index, to, up: (data) => upcaster.up(data), check })
-      } catch (error) {
-        faults.push(`upcasters[${index}] has a schema that cannot be used: ${messageOf(error)}`)
-      }
+    else {
+      const { from, to, schema } = upcaster
+      const check = schema === undefined ? undefined : compileDataSchema(schema)
+      if (typeof check === 'string') faults.push(`upcasters[${index}] has a schema that ${check}`)
+      else byFrom.set(from, { index, to, up: (data) => upcaster.up(data), check })
+    }
   }
   const froms = new Set(all.map((upcaster) => upcaster?.from))
   for (const { index, to } of byFrom.values())
