@@ -87,9 +87,7 @@ export class StreamSchemas {
     if (subject === undefined) {
       this.#others.no_schema.count++
       return declared.otherTypes === 'refuse'
-        ? this.#wrong(event, undefined, [
-            { pointer: '/type', detail: `has no schema, which this stream requires (subject ${name})` },
-          ])
+        ? this.#wrong(event, undefined, [fault('/type', `has no schema, which this stream requires (subject ${name})`)])
         : undefined
     }
     const version = subject === 'unknown' ? subject : this.#versionOf(name, subject, event)
@@ -97,7 +95,7 @@ export class StreamSchemas {
       this.#others.unknown.count++
       return declared.whileUnknown === 'accept' ? undefined : 'unknown'
     }
-    if (typeof version === 'string') return this.#wrong(event, undefined, [{ pointer: '/dataschema', detail: version }])
+    if (typeof version === 'string') return this.#wrong(event, undefined, [fault('/dataschema', version)])
     const faults = faultsOf(event, version)
     const counted = this.#countedOf(event.type, version)
     if (faults === undefined) {
@@ -120,10 +118,10 @@ export class StreamSchemas {
   }
 
   /** Of an event that is not as its schema wants it. */
-  #wrong(event: Event, version: Version | undefined, faults: Fault[]): Fault[] | undefined {
+  #wrong(event: Event, version: Version | undefined, faults: LoggedFault[]): Fault[] | undefined {
     const { declared, tenant, stream, log, lines } = this.#deps
-    if (declared.check === 'enforce') return faults
-    const pointers = faults.slice(0, LOGGED_FAULTS).map(({ pointer }) => loggedPointer(pointer, version))
+    if (declared.check === 'enforce') return faults.map(({ pointer, detail }) => ({ pointer, detail }))
+    const pointers = faults.slice(0, LOGGED_FAULTS).map(({ logged }) => logged)
     log[lines.level(tenant, 'warn')](
       {
         tenant,
@@ -151,29 +149,31 @@ export class StreamSchemas {
 /** Into the event's JSON form, where data is a member. */
 const DATA = '/data'
 
-const loggedPointer = (pointer: string, version: Version | undefined): string =>
-  version !== undefined && pointer.startsWith(DATA)
-    ? DATA + version.schema.knownPointer(pointer.slice(DATA.length))
-    : pointer
+/** `logged`: the pointer without names that only the sender knows. */
+type LoggedFault = Fault & { logged: string }
+
+const fault = (pointer: string, detail: string): LoggedFault => ({ pointer, logged: pointer, detail })
 
 /** undefined where the event is valid. */
-function faultsOf({ data, datacontenttype }: Event, { schema, header }: Version): Fault[] | undefined {
-  if (data === null) return [{ pointer: DATA, detail: `is required by the schema ${header}` }]
+function faultsOf({ data, datacontenttype }: Event, { schema, header }: Version): LoggedFault[] | undefined {
+  if (data === null) return [fault(DATA, `is required by the schema ${header}`)]
   if (datacontenttype === undefined || !isJson(datacontenttype))
-    return [{ pointer: '/datacontenttype', detail: `must be JSON: the schema ${header} describes JSON` }]
+    return [fault('/datacontenttype', `must be JSON: the schema ${header} describes JSON`)]
   // Decoding as Latin-1 takes half the time.
   const ascii = isAscii(data)
-  if (!ascii && !isUtf8(data)) return [{ pointer: DATA, detail: 'is no JSON: it is not UTF-8' }]
+  if (!ascii && !isUtf8(data)) return [fault(DATA, 'is no JSON: it is not UTF-8')]
   let value: unknown
   try {
     value = JSON.parse(data.toString(ascii ? 'latin1' : 'utf8'))
   } catch {
-    return [{ pointer: DATA, detail: 'is no JSON' }]
+    return [fault(DATA, 'is no JSON')]
   }
   if (schema.check(value)) return undefined
-  return schema
-    .faults(value, data.length)
-    .map(({ pointer, detail }) => ({ pointer: DATA + pointer, detail: `${detail} (schema ${header})` }))
+  return schema.faults(value, data.length).map(({ pointer, knownPointer, detail }) => ({
+    pointer: DATA + pointer,
+    logged: DATA + knownPointer,
+    detail: `${detail} (schema ${header})`,
+  }))
 }
 
 const isJson = (type: string): boolean => type === 'application/json' || isJsonMediaType(parseMediaType(type).essence)

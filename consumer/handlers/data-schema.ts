@@ -102,7 +102,7 @@ class DocumentCheck implements DataCheck {
   faults(data: unknown, bytes: number): DataFault[] {
     return this.schema
       .faults(data, bytes)
-      .map(({ pointer, detail }) => ({ path: this.schema.knownPointer(pointer) || '/', message: detail }))
+      .map(({ knownPointer, detail }) => ({ path: knownPointer || '/', message: detail }))
   }
 }
 

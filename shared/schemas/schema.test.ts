@@ -30,7 +30,11 @@ const ORDER = {
 
 test('every fault is named by a pointer into the data', () => {
   const data = { total: 0, state: 'x', 'a/b': 2, lines: [{}, { sku: 'A', more: 1, id: 'x' }] }
-  expect(compiled(ORDER).faults(data)).toEqual([
+  expect(
+    compiled(ORDER)
+      .faults(data)
+      .map(({ pointer, detail }) => ({ pointer, detail })),
+  ).toEqual([
     { pointer: '/total', detail: 'must be >= 1' },
     { pointer: '/state', detail: 'must be one of "open","paid"' },
     { pointer: '/a~1b', detail: 'must be 1' },
@@ -158,18 +162,22 @@ test.each<[string, unknown, unknown]>([
   const schema = compiled(document)
   const begun = performance.now()
   expect(schema.check(data)).toBe(false)
-  expect(schema.faults(data)).toEqual([{ pointer: '', detail: expect.stringContaining('within 100 ms') }])
+  expect(schema.faults(data)).toMatchObject([{ pointer: '', detail: expect.stringContaining('within 100 ms') }])
   expect(performance.now() - begun).toBeLessThan(5_000)
 })
 
 test('of large data the first fault is named: there may be one for each element', () => {
   const schema = compiled({ items: { type: 'string' } })
   const data = Array.from({ length: 100_000 }, () => 1)
-  expect(schema.faults(data, 200_000)).toEqual([{ pointer: '/0', detail: 'must be string' }])
+  expect(schema.faults(data, 200_000)).toMatchObject([{ pointer: '/0', detail: 'must be string' }])
 })
 
 test('names that only the data has are not in pointers for the log', () => {
-  expect(compiled(ORDER).knownPointer('/lines/3/sku/of a patient/total')).toBe('/lines/3/sku/…/total')
+  const data = { lines: [{ sku: 'a' }, { sku: 'A', 'of a patient': 1, 4711: 1 }] }
+  const known = compiled(ORDER)
+    .faults(data)
+    .map((fault) => fault.knownPointer)
+  expect(known.sort()).toEqual(['/lines/1/sku', '/lines/1/…', '/lines/1/…', '/total'])
 })
 
 test('two versions with the same $id do not meet', () => {

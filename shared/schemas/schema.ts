@@ -19,6 +19,8 @@ import { patternOf } from './patterns.ts'
 export interface SchemaFault {
   /** RFC 6901, into the data. */
   pointer: string
+  /** The same with `…` in place of every name that the schema does not name: such a name is the sender's, and must not be logged. */
+  knownPointer: string
   detail: string
 }
 
@@ -29,8 +31,6 @@ export interface Schema {
   check(data: unknown): boolean
   /** What is wrong with data that {@link check} refuses: each fault, or only the first where there may be very many. */
   faults(data: unknown, dataBytes?: number): SchemaFault[]
-  /** The pointer with `…` in place of every name that the schema does not name: such a name is the sender's, and must not be logged. */
-  knownPointer(pointer: string): string
 }
 
 export type Compiled = { ok: true; schema: Schema } | { ok: false; faults: string[] }
@@ -65,7 +65,7 @@ const checkers = new Map<Draft, Ajv>()
 function faultsBy(draft: Draft, document: JsonSchema): string[] {
   const checker = checkers.getOrInsertComputed(draft, () => engineOf(draft, OPTIONS))
   if (checker.validateSchema(document) === true) return []
-  return faultsOf(checker.errors ?? []).map(({ pointer, detail }) => `${pointer}: ${detail}`)
+  return faultsOf(checker.errors ?? [], document, new Set()).map(({ pointer, detail }) => `${pointer}: ${detail}`)
 }
 
 const engineOf = (draft: Draft, options: Options): Ajv =>
@@ -148,14 +148,10 @@ class AjvSchema implements Schema {
     const validate = dataBytes <= ALL_FAULTS_BYTES ? this.#all : this.first
     const valid = this.#within(() => validate?.(data) === true)
     if (valid === undefined)
-      return [{ pointer: '', detail: `cannot be checked within ${CHECK_TIMEOUT_MS} ms by its schema` }]
-    return valid ? [] : faultsOf(validate?.errors ?? [])
-  }
-
-  knownPointer(pointer: string): string {
-    return stepsOf(pointer)
-      .map((step) => pointerTo(this.bounds.names.has(step) || /^\d{1,9}$/.test(step) ? step : '…'))
-      .join('')
+      return [
+        { pointer: '', knownPointer: '', detail: `cannot be checked within ${CHECK_TIMEOUT_MS} ms by its schema` },
+      ]
+    return valid ? [] : faultsOf(validate?.errors ?? [], data, this.bounds.names)
   }
 
   /** @returns undefined when the time is over */
@@ -169,15 +165,26 @@ class AjvSchema implements Schema {
   }
 }
 
-function faultsOf(errors: readonly ErrorObject[]): SchemaFault[] {
+function faultsOf(errors: readonly ErrorObject[], data: unknown, names: ReadonlySet<string>): SchemaFault[] {
   const found = new Map<string, SchemaFault>()
   for (const error of errors) {
     // That a branch was not matched is said besides what it did not match.
     if (error.keyword === 'if' && errors.length > 1) continue
-    const fault = { pointer: error.instancePath + memberOf(error), detail: detailOf(error) }
+    const pointer = error.instancePath + memberOf(error)
+    const fault = { pointer, knownPointer: knownPointer(pointer, data, names), detail: detailOf(error) }
     found.set(`${fault.pointer} ${fault.detail}`, fault)
   }
   return [...found.values()]
+}
+
+function knownPointer(pointer: string, data: unknown, names: ReadonlySet<string>): string {
+  let known = ''
+  let at = data
+  for (const step of stepsOf(pointer)) {
+    known += pointerTo(Array.isArray(at) || names.has(step) ? step : '…')
+    at = typeof at === 'object' && at !== null ? (at as Record<string, unknown>)[step] : undefined
+  }
+  return known
 }
 
 /** The member that is missing or too much. */
