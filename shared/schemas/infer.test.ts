@@ -110,12 +110,28 @@ test.each([
   expect(property('scores', ...events)).toEqual({ type: 'object' })
 })
 
-test('a name that is refused in one object does not leave others without names', () => {
+test('where there are too many names, the objects with most of them are left open, and no others', () => {
   const inference = new Inference()
-  for (let event = 0; event < 900; event++)
-    inference.add({ map: { [`m${event}`]: { a: 1, b: 2 } }, [`k${event % 90}`]: 1 })
-  const names = Object.keys((inference.schema() as { properties: Keywords }).properties)
-  expect(names).toHaveLength(91)
+  for (let event = 0; event < 1_000; event++) {
+    const deep = { a: 1, b: 2, c: 3, d: { e: 4, f: 5, g: 6, h: 7 } }
+    inference.add({ map: { [`m${event}`]: deep }, [`k${event % 40}`]: deep })
+  }
+  const { properties } = inference.schema() as { properties: Record<string, Keywords> }
+  expect(properties['map']).toEqual({ type: 'object' })
+  expect(Object.keys(properties)).toHaveLength(41)
+  expect(properties['k39']).toHaveProperty(['properties', 'd', 'properties', 'h'], { type: 'integer' })
+})
+
+test('an event with very many names is taken, and most of it left open', () => {
+  const inference = new Inference()
+  const wide = (names: number, of: unknown) =>
+    Object.fromEntries(Array.from({ length: names }, (_, name) => [`n${name}`, of]))
+  const event = { id: 1, wide: wide(190, wide(150, 1)) }
+  inference.add(event)
+  inference.add({ ...event, id: 'a' })
+  const schema = inference.schema() as { properties: Record<string, Keywords> }
+  expect(schema.properties['id']).toEqual({ type: ['integer', 'string'] })
+  expect(JSON.stringify(schema).length).toBeLessThan(100_000)
 })
 
 test('data that is nested without end is taken to a depth', () => {

@@ -6,7 +6,7 @@ import type { JsonSchema } from './json-schema.ts'
  * nothing of other names, and keeps a bounded number of them.
  */
 
-/** Of one schema, in all of its objects together. */
+/** Of one schema, in all of its objects together, with those of one more event. */
 const MAX_NAMES = 1_000
 /** An object with more has data for names, such as ids. */
 const MAX_NAMES_OF_OBJECT = 200
@@ -114,35 +114,48 @@ export class Inference {
     part.count++
     if (part.members === undefined) return
     for (const [name, inner] of Object.entries(value)) {
-      let member = part.members.get(name)
+      // Making room may have left it open meanwhile.
+      const { members } = part
+      if (members === undefined) return
+      let member = members.get(name)
       if (member === undefined) {
-        if (this.#isData(name, part.members)) {
-          this.#isPart = true
-          this.#names -= namesIn(node)
-          part.members = undefined
+        if (name.length > MAX_NAME_CHARS || DATA_NAME.test(name) || members.size >= MAX_NAMES_OF_OBJECT) {
+          this.#leaveOpen(part)
           return
         }
         member = { count: 0, node: emptyNode() }
-        part.members.set(name, member)
+        members.set(name, member)
         this.#names++
       }
       member.count++
       this.#take(member.node, inner, name, depth + 1)
     }
+    if (this.#names > MAX_NAMES) this.#makeRoom()
   }
 
-  #isData(name: string, members: ReadonlyMap<string, unknown>): boolean {
-    if (name.length > MAX_NAME_CHARS || DATA_NAME.test(name)) return true
-    return members.size >= MAX_NAMES_OF_OBJECT || this.#names >= MAX_NAMES
+  #leaveOpen(part: ObjectPart): void {
+    part.members = undefined
+    this.#isPart = true
+    this.#names = partsIn(this.#root).reduce((sum, { members }) => sum + (members?.size ?? 0), 0)
+  }
+
+  /** Leaves those objects open that have most names. */
+  #makeRoom(): void {
+    const size = ({ members }: ObjectPart): number => members?.size ?? 0
+    while (this.#names > MAX_NAMES) {
+      const [first, ...others] = partsIn(this.#root)
+      if (first === undefined) return
+      this.#leaveOpen(others.reduce((most, part) => (size(part) > size(most) ? part : most), first))
+    }
   }
 }
 
 const emptyNode = (): Node => ({ types: new Set(), object: undefined, string: undefined, items: undefined })
 
-function namesIn({ object, items }: Node): number {
-  let sum = items === undefined ? 0 : namesIn(items)
-  for (const { node } of object?.members?.values() ?? []) sum += 1 + namesIn(node)
-  return sum
+function partsIn({ object, items }: Node): ObjectPart[] {
+  const inner = items === undefined ? [] : partsIn(items)
+  if (object === undefined) return inner
+  return [object, ...[...(object.members?.values() ?? [])].flatMap(({ node }) => partsIn(node)), ...inner]
 }
 
 function typeOf(value: unknown): TypeName {
