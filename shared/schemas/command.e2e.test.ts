@@ -135,7 +135,11 @@ export const handlers = [
 ]
 `,
       )
-      write(join(project, 'tsconfig.json'), { extends: join(ROOT, 'tsconfig.json'), include: [], files: ['handler.ts'] })
+      write(join(project, 'tsconfig.json'), {
+        extends: join(ROOT, 'tsconfig.json'),
+        include: [],
+        files: ['handler.ts'],
+      })
       const compile = async (): Promise<string> =>
         (await run([process.execPath, 'x', 'tsc', '--project', project], { cwd: project })).output
       expect(await schema('types', schemas, '--out', out)).toMatchObject({ code: 0 })
@@ -207,6 +211,42 @@ test(
       expect(new Set(names).size).toBe(names.length)
     } finally {
       rmSync(project, { recursive: true, force: true })
+    }
+  },
+  TIMEOUT_MS,
+)
+
+test(
+  'nothing that a schema names is fetched',
+  async () => {
+    let asked = 0
+    const server = Bun.serve({
+      hostname: '127.0.0.1',
+      port: 0,
+      fetch: () => {
+        asked++
+        return Response.json({ type: 'string' })
+      },
+    })
+    const elsewhere = `http://127.0.0.1:${server.port}/a.json`
+    try {
+      const own = {
+        $id: elsewhere,
+        properties: { a: { $ref: `${elsewhere}#/$defs/a` } },
+        $defs: { a: { type: 'number' } },
+      }
+      write(join(home, 'own', 'a.v1.json'), own)
+      const typed = await schema('types', join(home, 'own'))
+      expect(typed.code).toBe(0)
+      expect(typed.out.join()).toMatch(/a\?: (AV1A|number)/)
+      write(join(home, 'elsewhere', 'a.v1.json'), { properties: { a: { $ref: elsewhere } } })
+      expect(await schema('types', join(home, 'elsewhere'))).toMatchObject({ code: 2 })
+      const nested = { $defs: { b: { $id: elsewhere, type: 'string' } }, properties: { a: { $ref: elsewhere } } }
+      write(join(home, 'nested', 'a.v1.json'), nested)
+      expect((await schema('types', join(home, 'nested'))).said).toContain('version 1 of a has no type')
+      expect(asked).toBe(0)
+    } finally {
+      server.stop(true)
     }
   },
   TIMEOUT_MS,

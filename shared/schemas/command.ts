@@ -9,6 +9,7 @@ import {
   EXIT_UNREADABLE,
   FailedError,
   type Io,
+  oneLine,
   UnavailableError,
   UsageError,
 } from './command/command.ts'
@@ -57,7 +58,7 @@ export async function schema(args: readonly string[], io: Io): Promise<number> {
     }
     const code = EXIT_CODES.find(([kind]) => error instanceof kind)?.[1]
     if (code === undefined) throw error
-    io.say((error as Error).message)
+    for (const line of (error as Error).message.split('\n')) io.say(oneLine(line))
     return code
   }
 }

@@ -98,11 +98,20 @@ describe('a real registry', () => {
     })
   })
 
-  test('several addresses are tried in turn', async () => {
+  test('several addresses are tried in turn, until one answers', async () => {
     const [away = 0] = await findFreePorts(1)
+    const nothing = `http://127.0.0.1:${away}`
     try {
-      const registry = createRegistry({ SCHEMA_REGISTRY_URL: `http://127.0.0.1:${away},${real.url}` })
+      const registry = createRegistry({ SCHEMA_REGISTRY_URL: `${nothing},${real.url}` })
       expect(await registry.subjects()).toBeArray()
+      // That a subject is not there is an answer.
+      const other = createRegistry({ SCHEMA_REGISTRY_URL: `${real.url},${nothing}` })
+      expect(await other.versions('not-there')).toEqual([])
+      const neither = createRegistry({ SCHEMA_REGISTRY_URL: `${nothing}/a,${nothing}/b/` })
+      expect(await fault(neither.subjects())).toMatchObject({
+        mayPass: true,
+        message: `${nothing}/b cannot be reached: nothing listens there`,
+      })
     } finally {
       releasePorts([away])
     }

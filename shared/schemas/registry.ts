@@ -11,7 +11,7 @@ import { MODES, type Mode } from './compatibility.ts'
 export interface RegistryTimeouts {
   /** Of one request to one of the addresses. */
   attemptMs: number
-  /** Of a call: all addresses, each twice. */
+  /** Of a call: all addresses, or the only one twice. */
   callMs: number
 }
 
@@ -114,8 +114,7 @@ const LEVEL = oneOf(MODES)
 export function createRegistry(config: RegistryConfig, timeouts = TIMEOUTS): Registry {
   const { SCHEMA_REGISTRY_URL: url } = config
   if (url === undefined) throw new Error('SCHEMA_REGISTRY_URL is not set')
-  const addresses = addressesOf(url)
-  const name = addresses.map((address) => address.replace(/\/+$/, '')).join(', ')
+  const addresses = addressesOf(url).map((address) => address.replace(/\/+$/, ''))
   const headers = authorization(config)
 
   /** @param what the call does, as an infinitive @param params of each request’s query */
@@ -127,37 +126,43 @@ export function createRegistry(config: RegistryConfig, timeouts = TIMEOUTS): Reg
   ): Promise<Static<S>> {
     // The package’s index also loads the SDKs of three clouds.
     const { SchemaRegistryClient } = await import('@confluentinc/schemaregistry/dist/schemaregistry-client.js')
-    // A client of its own for each call: clients keep answers for good, and make a call wait for those before it.
-    const client = new SchemaRegistryClient({
-      baseURLs: addresses,
-      cacheCapacity: 1,
-      maxRetries: RETRIES,
-      retriesWaitMs: RETRY_WAIT_MS,
-      createAxiosDefaults: {
-        headers,
-        params,
-        timeout: timeouts.attemptMs,
-        signal: AbortSignal.timeout(timeouts.callMs),
-        maxContentLength: MAX_ANSWER_BYTES,
-        // A redirect could take the credentials elsewhere.
-        maxRedirects: 0,
-      },
-    })
-    let answer: unknown
-    try {
-      answer = await ask(client)
-    } catch (error) {
-      throw faultOf(error, what, name, timeouts)
+    const signal = AbortSignal.timeout(timeouts.callMs)
+    let fault: RegistryError | undefined
+    for (const address of addresses) {
+      // A client of its own for each call: clients keep answers for good, and make a call wait for those before it. And for each address: given several, a
+      // client also asks the others when the first says that it has no such subject.
+      const client = new SchemaRegistryClient({
+        baseURLs: [address],
+        cacheCapacity: 1,
+        maxRetries: addresses.length === 1 ? RETRIES : 0,
+        retriesWaitMs: RETRY_WAIT_MS,
+        createAxiosDefaults: {
+          headers,
+          params,
+          timeout: timeouts.attemptMs,
+          signal,
+          maxContentLength: MAX_ANSWER_BYTES,
+          // A redirect could take the credentials elsewhere.
+          maxRedirects: 0,
+        },
+      })
+      try {
+        const answer = await ask(client)
+        if (Value.Check(shape, answer)) return answer
+        throw new RegistryError(
+          `${address} did not answer as a schema registry does when asked to ${what}: is the address right?`,
+          false,
+        )
+      } catch (error) {
+        fault = error instanceof RegistryError ? error : faultOf(error, what, address, timeouts)
+        if (!fault.mayPass) throw fault
+      }
     }
-    if (Value.Check(shape, answer)) return answer
-    throw new RegistryError(
-      `${name} did not answer as a schema registry does when asked to ${what}: is the address right?`,
-      false,
-    )
+    throw fault
   }
 
   return {
-    name,
+    name: addresses.join(', '),
     subjects: () => call('list its subjects', SUBJECTS, (client) => client.getAllSubjects()),
     async versions(subject) {
       const found = await call(`list the versions of ${subject}`, VERSIONS, (client) =>

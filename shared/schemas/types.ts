@@ -91,7 +91,8 @@ type Compile = typeof import('json-schema-to-typescript').compile
 
 async function typeOf(document: JsonSchema, name: string, compile: Compile): Promise<string> {
   if (typeof document === 'boolean') return `export type ${name} = ${document ? 'unknown' : 'never'}\n`
-  return compile(understood(document) as Parameters<Compile>[0], name, {
+  const { $id } = document
+  return compile(understood(document, typeof $id === 'string' ? $id : '') as Parameters<Compile>[0], name, {
     ...OPTIONS,
     // Other versions may have parts of the same names.
     customName: (schema, key) => {
@@ -106,7 +107,6 @@ async function typeOf(document: JsonSchema, name: string, compile: Compile): Pro
  * references mean.
  */
 const KEPT = new Set([
-  '$ref',
   'const',
   'default',
   'deprecated',
@@ -121,24 +121,33 @@ const ONE = new Set(['additionalItems', 'additionalProperties', 'items', 'not'])
 const LIST = new Set(['allOf', 'anyOf', 'items', 'oneOf'])
 const BY_NAME = new Set(['$defs', 'definitions', 'patternProperties', 'properties'])
 
-/** As the generator knows it, which is draft-07 with `$defs`. */
-function understood(schema: JsonSchema): JsonSchema {
+/** As the generator knows it, which is draft-07 with `$defs`. @param id of the whole document */
+function understood(schema: JsonSchema, id: string): JsonSchema {
   if (typeof schema === 'boolean') return schema
   const found: Record<string, unknown> = {}
   for (const [keyword, value] of Object.entries(inDraft07(schema))) {
-    if (KEPT.has(keyword)) found[keyword] = value
-    else if (ONE.has(keyword) && isSchema(value)) found[keyword] = understood(value)
+    if (keyword === '$ref') found[keyword] = inDocument(String(value), id)
+    else if (KEPT.has(keyword)) found[keyword] = value
+    else if (ONE.has(keyword) && isSchema(value)) found[keyword] = understood(value, id)
     else if (LIST.has(keyword) && Array.isArray(value))
-      found[keyword] = value.map((one) => (isSchema(one) ? understood(one) : one))
-    else if (BY_NAME.has(keyword) && isSchema(value) && typeof value === 'object') found[keyword] = byName(value)
+      found[keyword] = value.map((one) => (isSchema(one) ? understood(one, id) : one))
+    else if (BY_NAME.has(keyword) && isSchema(value) && typeof value === 'object') found[keyword] = byName(value, id)
   }
   return found
 }
 
-function byName(schemas: object): Record<string, unknown> {
+function byName(schemas: object, id: string): Record<string, unknown> {
   const found = Object.create(null) as Record<string, unknown>
-  for (const [name, one] of Object.entries(schemas)) found[name] = isSchema(one) ? understood(one) : one
+  for (const [name, one] of Object.entries(schemas)) found[name] = isSchema(one) ? understood(one, id) : one
   return found
+}
+
+/** A reference to the document by its `$id`, as one without. */
+const inDocument = (reference: string, id: string): string => {
+  const base = id.replace(/#$/, '')
+  return base !== '' && (reference === base || reference.startsWith(`${base}#`))
+    ? reference.slice(base.length) || '#'
+    : reference
 }
 
 /** Draft 2020-12 calls a tuple’s elements `prefixItems`, and those after them `items`. */

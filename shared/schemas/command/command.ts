@@ -83,7 +83,7 @@ export async function folderOf(folder: string, io: Pick<Io, 'say'>): Promise<Lis
   const found = await stat(folder).catch(() => undefined)
   if (found?.isDirectory() !== true) throw new UnreadableError(`${folder}: there is no such folder`)
   const listed = schemaFiles(await pathsIn(folder))
-  for (const fault of listed.faults) io.say(fault)
+  for (const fault of listed.faults) io.say(oneLine(fault))
   if (listed.faults.length > 0)
     throw new UnreadableError(
       'rename or remove these files; names that begin with a dot, and those that do not end with .json, are skipped',
