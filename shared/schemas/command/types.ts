@@ -9,6 +9,7 @@ import {
   EXIT_HELP,
   FailedError,
   folderOf,
+  plural,
   schemaFrom,
   UsageError,
 } from './command.ts'
@@ -60,7 +61,7 @@ export const types: Command = {
       return isSame ? 0 : EXIT_FAILED
     }
     if (!isSame) await replace(out, text)
-    io.say(`${out}: ${versions.length} versions${isSame ? ', as it was' : ''}`)
+    io.say(`${out}: ${plural(versions.length, 'version')}${isSame ? ', as it was' : ''}`)
     return 0
   },
 }
