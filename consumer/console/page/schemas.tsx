@@ -28,7 +28,7 @@ export function Schemas() {
       {value !== undefined && error === undefined && (
         <>
           <Checks of={value} />
-          <div class="title-line">
+          <div class="title-line counting">
             <Choice
               label="Count the newest"
               value={most}
@@ -172,7 +172,7 @@ function TypeTable({ title, types }: { title: string; types: readonly TypeSchema
                   ))}
                   {uses.length === 0 && <span class="hint">no events</span>}
                 </td>
-                <td class="amount">{sendersOf(uses.map(({ use }) => use))}</td>
+                <td class="amount">{uses.length > 0 && sendersOf(uses.map(({ use }) => use))}</td>
                 <td>{newest !== undefined && <Time iso={newest} />}</td>
               </tr>
             )
