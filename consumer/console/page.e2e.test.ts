@@ -7,6 +7,7 @@ import { type Browser, chromium, type Page } from 'playwright-core'
 import { type KafkaCluster, startKafka } from '../../shared/dev/brokers/kafka.ts'
 import { BROWSERS, findBrowser } from '../../shared/dev/requirements.ts'
 import { makeKey, type TenantsFile } from '../../shared/http/tenants.ts'
+import { schemaUrn } from '../../shared/schemas/identity.ts'
 import { kcatCommand } from '../../shared/testing/kcat.ts'
 import { type ServiceProcess, startService } from '../../shared/testing/service-process.ts'
 import { testWith } from '../../shared/testing/test-with.ts'
@@ -23,6 +24,7 @@ const PATIENCE = { timeoutMs: 60_000 }
 const HOSTILE = `<script>document.title='taken'</script><img src=x onerror="document.title='taken'">`
 const RIGHT_TO_LEFT = '\u202Eשלום\u202C مرحبا'
 
+const SUBJECT = 'acme.orders-order.placed'
 const folder = mkdtempSync(join(tmpdir(), 'kafkatrace-page-'))
 const [sender, reader, worker, person] = ['sender', 'reader', 'worker', 'person'].map(makeKey) as [Key, Key, Key, Key]
 type Key = ReturnType<typeof makeKey>
@@ -42,7 +44,7 @@ beforeAll(async () => {
   const file: TenantsFile = {
     tenants: {
       acme: {
-        streams: ['events', 'empty'],
+        streams: ['events', 'empty', 'orders'],
         keys: [
           { id: 'sender', sha256: sender.sha256 },
           { id: 'reader', sha256: reader.sha256, roles: ['read'] },
@@ -50,13 +52,20 @@ beforeAll(async () => {
           { id: 'person', sha256: person.sha256, roles: ['send', 'read', 'operate'] },
         ],
         redact: { events: ['/secret'] },
+        schemas: { orders: {} },
       },
     },
   }
-  const path = join(folder, 'tenants.json')
+  // Not among the schemas.
+  const path = join(folder, '.tenants.json')
   writeFileSync(path, JSON.stringify(file))
+  for (const [version, required] of [[], ['total'], ['total', 'currency']].entries())
+    writeFileSync(
+      join(folder, `${SUBJECT}.v${version + 1}.json`),
+      JSON.stringify({ title: 'An order', type: 'object', properties: { total: { type: 'number' } }, required }),
+    )
   const env = { KAFKA_BROKERS: kafka.bootstrapServers, DRAIN_TIMEOUT_MS: '8000' }
-  const auth = { AUTH: 'on', TENANTS_FILE: path }
+  const auth = { AUTH: 'on', TENANTS_FILE: path, SCHEMAS_DIR: folder }
   const producer = await startService('producer', { ...env, ...auth, TOPIC_PARTITIONS: '2' })
   services.push(producer)
   const consumer = await startService('consumer', {
@@ -100,15 +109,15 @@ const LONG = '12345678901234567890'
 const TYPE = `${FAULT_TYPE}sometimes`
 const HOPELESS = `${FAULT_TYPE}hopeless`
 
-async function send(id: string, data: unknown, type = TYPE): Promise<void> {
-  const response = await fetch(`${producerUrl}/v1/streams/events/events`, {
+const send = (id: string, data: unknown, type = TYPE): Promise<void> =>
+  sendTo('events', { id, source: '/page', type, subject: 'k', data })
+
+async function sendTo(stream: string, event: object): Promise<void> {
+  const response = await fetch(`${producerUrl}/v1/streams/${stream}/events`, {
     method: 'POST',
     headers: { authorization: `Bearer ${sender.key}`, 'content-type': 'application/cloudevents+json' },
     // A number of more digits than JavaScript keeps.
-    body: JSON.stringify({ specversion: '1.0', id, source: '/page', type, subject: 'k', data }).replace(
-      `"${LONG}"`,
-      LONG,
-    ),
+    body: JSON.stringify({ specversion: '1.0', ...event }).replace(`"${LONG}"`, LONG),
   })
   expect(response.status, await response.text()).toBe(202)
 }
@@ -417,6 +426,50 @@ test('outcomes come as they are committed; none that comes in a pause is lost', 
   await shows(/Dead letter/)
 })
 
+test('one sees the schemas of types, who sends which version, and what is different between two', async () => {
+  const order = { type: 'order.placed', subject: 'k', data: { total: 1, currency: 'EUR' } }
+  await sendTo('orders', { ...order, id: 'new', source: '/shop' })
+  await sendTo('orders', { ...order, id: 'old', source: '/old-till', dataschema: schemaUrn(SUBJECT, 2) })
+  await sendTo('orders', { ...order, id: 'free', source: '/notes', type: 'note' })
+  await opened({ at: '#/schemas?stream=orders' })
+  const row = page.getByRole('row').filter({ hasText: 'order.placed' })
+  await row.getByText('v3').waitFor()
+  await row.getByText('v2').waitFor()
+  await page.getByRole('region', { name: 'Types without a schema' }).getByText('note').waitFor()
+  await page.getByRole('link', { name: 'order.placed' }).click()
+  await page
+    .getByRole('row', { name: /^2 An order/ })
+    .getByText('/old-till')
+    .waitFor()
+  await page
+    .getByRole('row', { name: /^3, latest/ })
+    .getByText('/shop')
+    .waitFor()
+  await page.getByLabel('Compared with').selectOption('2')
+  await page.locator('.difference ins', { hasText: '"currency"' }).waitFor()
+  expect(page.url()).toContain('against=2')
+  await page.getByLabel('Document of version').selectOption('1')
+  await page.locator('.difference del', { hasText: '"total"' }).waitFor()
+  await page.getByLabel('Compared with').selectOption('')
+  await page.locator('.data .string', { hasText: 'An order' }).waitFor()
+  // From an event to its schema.
+  await page.goto(`${url}#/find?stream=orders&q=old&key=k`)
+  await page
+    .getByRole('link', { name: `${SUBJECT}, version 2` })
+    .first()
+    .click()
+  await page.getByRole('link', { name: '2', exact: true }).and(page.locator('[aria-current]')).waitFor()
+  await page.getByText('"total"').first().waitFor()
+})
+
+test('a stream without schemas and events says so, and so does one that is not checked', async () => {
+  await opened({ at: '#/schemas?stream=empty' })
+  await shows('No schemas, and no events')
+  await shows(/its events are not checked/)
+  await page.goto(`${url}#/schemas?stream=orders&type=none`)
+  await shows('No such type')
+})
+
 test('one sees whether all is well, pauses a stream with a reason, and resumes it', async () => {
   await opened({ at: '#/pipeline' })
   await shows(RUNNING)
@@ -475,6 +528,9 @@ const PLACES = [
   ['#/letters?tab=jobs', /letters? redriven|letters? discarded|No jobs/],
   ['#/letters?tab=acts', /reason|No entries yet/],
   ['#/live?type=none', 'Waiting for outcomes'],
+  ['#/schemas?stream=orders', 'Types with a schema'],
+  ['#/schemas?stream=orders&type=order.placed&version=2&against=1', 'from version 1 to version 2'],
+  ['#/schemas?stream=empty', 'No schemas, and no events'],
   ['#/pipeline?stream=nowhere', 'There is no stream nowhere'],
   ['#/pipeline?tenant=nobody', 'The key is not for the tenant nobody'],
   ['#/send', 'This key may not send'],

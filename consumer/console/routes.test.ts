@@ -17,6 +17,8 @@ import { loadConsole } from './config.ts'
 import { Hubs, type Outcome } from './follow.ts'
 import { Jobs, type JobsDeps } from './jobs.ts'
 import { createMetrics } from './metrics.ts'
+import { openApi } from './openapi.ts'
+import type { RouteDeps } from './route.ts'
 import { routes } from './routes.ts'
 import { Statuses } from './status.ts'
 
@@ -107,6 +109,28 @@ test('a key is told the streams that it is for', async () => {
     return told.map(({ stream }) => stream)
   }
   expect([await streams('op'), await streams('narrow')]).toEqual([['events', 'late'], ['events']])
+})
+
+test('the parameters of every path are described', () => {
+  const { paths } = openApi(routes({} as RouteDeps), true) as { paths: Record<string, Record<string, Operation>> }
+  interface Operation {
+    parameters: { name: string; in: string; description?: string; schema?: object }[]
+  }
+  const inPaths = Object.entries(paths).map(([path, operations]) => {
+    const described = Object.values(operations).map(({ parameters }) =>
+      parameters
+        .filter((one) => one.in === 'path' && one.description !== undefined && one.schema !== undefined)
+        .map(({ name }) => `{${name}}`),
+    )
+    return [path, described]
+  })
+  expect(inPaths).toEqual(
+    Object.entries(paths).map(([path, operations]) => [
+      path,
+      Object.values(operations).map(() => path.match(/\{\w+\}/g) ?? []),
+    ]),
+  )
+  expect(Object.keys(paths)).toContain('/v1/streams/{stream}/schemas/{type}/{version}')
 })
 
 describe('data that is masked', () => {

@@ -2,6 +2,7 @@ import { afterEach, describe, expect, test } from 'bun:test'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { Value } from '@sinclair/typebox/value'
 import fc from 'fast-check'
 import pino from 'pino'
 import type { HeaderValue } from '../../shared/events/headers.ts'
@@ -12,7 +13,8 @@ import { FolderStore, RegistryStore, type SchemaStore } from '../../shared/schem
 import { FakeKafka } from '../../shared/testing/fake-kafka.ts'
 import { until } from '../../shared/testing/until.ts'
 import { budgetOf, consoleOn, type Given, outgoing } from '../testing/console.ts'
-import { KnownSchemas, type SchemaUse, type StreamSchemas, schemasOf } from './schemas.ts'
+import './formats.ts'
+import { KnownSchemas, type SchemaUse, StreamSchemas, schemasOf } from './schemas.ts'
 
 const log = pino({ level: 'silent' })
 const NOW_MS = Date.parse('2026-11-30T12:00:00.000Z')
@@ -84,7 +86,10 @@ async function said(
     kafka.append(outgoing(given))
   }
   const name = asked.stream ?? 'events'
-  return schemasOf({ ...stream, name }, knownIn(asked), reader, budgetOf(asked.most), readers)
+  const found = await schemasOf({ ...stream, name }, knownIn(asked), reader, budgetOf(asked.most), readers)
+  // As its description says.
+  expect([...Value.Errors(StreamSchemas, found)]).toEqual([])
+  return found
 }
 
 const PLACED = 'acme.events-order.placed'
