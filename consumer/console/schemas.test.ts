@@ -188,6 +188,8 @@ describe('the schemas of a stream', () => {
     )
     const { types, read } = await said(records, { most: 12, partitions: 2 })
     expect(read).toMatchObject({ records: 12, from: iso(-19_000), to: iso(0), complete: false })
+    // The one that is read first has the newest.
+    expect(types[0]?.versions[0]?.use?.newest).toBe(iso(0))
     // The one partition has four; the other gives the rest.
     expect(types[0]?.versions[0]?.use?.senders.map(({ source }) => source)).toEqual(
       [19, 18, 17, 16, 15, 14, 13, 12, 3, 2, 1, 0].map((index) => `/${index}`),

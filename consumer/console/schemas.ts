@@ -174,9 +174,13 @@ export class KnownSchemas {
           'The console is not told where the schemas are: set SCHEMAS_DIR or SCHEMA_REGISTRY_URL, as for the producer.',
       }
     const state = store.state()
-    if (!state.ok) return { known: 'none', detail: 'The schema registry has not been read yet: the log says why.' }
+    if (!state.ok)
+      return { known: 'none', detail: 'The schema registry has not been read yet: the console’s log says why.' }
     if (state.detail === undefined) return { known: 'all' }
-    return { known: 'some', detail: 'Not all schemas can be read now, and some may be from before: the log says why.' }
+    return {
+      known: 'some',
+      detail: 'Not all schemas can be read now, and some may be from before: the console’s log says why.',
+    }
   }
 
   find(type: string): Found {
@@ -329,7 +333,9 @@ class Use {
   }
 
   view(): SchemaUse {
-    const sorted = [...this.#senders].sort(([, a], [, b]) => b.events - a.events || b.newestMs - a.newestMs)
+    const sorted = [...this.#senders].sort(
+      ([one, a], [other, b]) => b.events - a.events || b.newestMs - a.newestMs || (one < other ? -1 : 1),
+    )
     const others = [
       ...sorted.slice(MAX_SENDERS).map(([, sent]) => sent),
       ...(this.#rest.events > 0 ? [this.#rest] : []),
