@@ -228,7 +228,7 @@ describe('schemas', () => {
     const missing = ['a%2Fb%20c/2', 'a%2Fb%20c/0', 'a%2Fb%20c/03', 'a%2Fb%20c/3e0', 'a%2Fb%20c/latest', 'other/1']
     for (const path of missing)
       expect(await of(path)).toMatchObject([404, { type: 'urn:kafkatrace:problem:schema-not-found' }])
-    expect(await of('a%2Fb%20c/2')).toMatchObject([404, { detail: expect.stringContaining('Its latest is 3.') }])
+    expect(await of('a%2Fb%20c/2')).toMatchObject([404, { detail: expect.stringContaining('The latest is 3.') }])
   })
 
   test('one that may be there, but is not read yet, is not said to be missing', async () => {

@@ -69,10 +69,10 @@ export function schemaRoutes(deps: RouteDeps): Route[] {
             detail: `Whether ${subject} has a version ${version} cannot be told now. ${detail ?? ''}`.trim(),
             retryAfterSeconds: 5,
           })
-        const latest = found === undefined ? '' : ` Its latest is ${found.latest.version}.`
+        const latest = found === undefined ? '' : ` The latest is ${found.latest.version}.`
         throw new ProblemError({
           kind: 'schema-not-found',
-          detail: `The subject ${subject} has no version ${version}.${latest}${which === 'all' ? '' : ` ${detail ?? ''}`}`,
+          detail: `No version ${version} of ${subject} is known here.${latest}${which === 'all' ? '' : ` ${detail ?? ''}`}`,
         })
       },
     }),

@@ -117,7 +117,7 @@ test('three senders and two versions are told apart', async () => {
     true,
   ])
   const note = found.types.find(({ type }) => type === 'note')
-  expect([note?.schema, said(note?.unchecked)]).toEqual(['none', ['/app 1']])
+  expect([note?.schema, said(note?.without)]).toEqual(['none', ['/app 1']])
   expect(found.types.find(({ type }) => type === TYPE)?.document).toMatchObject({ required: ['total'] })
 })
 

@@ -122,7 +122,7 @@ describe('the schemas of a stream', () => {
           subject: 'acme.events-note',
           schema: 'none',
           versions: [],
-          unchecked: { events: 1, newest: iso(0), senders: [{ source: '/import', events: 1, newest: iso(0) }] },
+          without: { events: 1, newest: iso(0), senders: [{ source: '/import', events: 1, newest: iso(0) }] },
         },
         {
           type: 'order.paid',
@@ -162,7 +162,7 @@ describe('the schemas of a stream', () => {
             },
           ],
           document: ORDERS['acme.events-order.placed']?.[1],
-          unchecked: {
+          without: {
             events: 1,
             newest: iso(-1_000),
             senders: [{ source: '/import', events: 1, newest: iso(-1_000) }],
@@ -209,7 +209,7 @@ describe('the schemas of a stream', () => {
     'a header of %s is none of its versions',
     async (header) => {
       const found = typeOf(await said([sent('/a', header)], { store: await folderOf(ORDERS) }))
-      expect([sendersOf(found?.otherwise), found?.unchecked, found?.versions.length]).toEqual([['/a 1'], undefined, 2])
+      expect([sendersOf(found?.otherwise), found?.without, found?.versions.length]).toEqual([['/a 1'], undefined, 2])
     },
   )
 
@@ -243,7 +243,7 @@ describe('the schemas of a stream', () => {
         ),
     }
     const found = await schemasOf(stream, knownIn({}), unreadable, budgetOf(), readers)
-    expect([found.read.records, found.read.withoutType, sendersOf(found.types[0]?.unchecked)]).toEqual([3, 2, ['/s 1']])
+    expect([found.read.records, found.read.withoutType, sendersOf(found.types[0]?.without)]).toEqual([3, 2, ['/s 1']])
   })
 })
 
@@ -384,7 +384,7 @@ test('however records are made, each is counted once', async () => {
       const typed = records.filter(({ type }) => type !== undefined)
       expect(read.records).toBe(records.length)
       expect(read.withoutType).toBe(records.length - typed.length)
-      expect(counted(({ unchecked }) => [unchecked])).toBe(typed.filter(({ schema }) => schema === undefined).length)
+      expect(counted(({ without }) => [without])).toBe(typed.filter(({ schema }) => schema === undefined).length)
       const named = typed.filter(
         ({ type, schema }) => parseSchemaHeader(schema)?.subject === `acme.events-${type}`,
       ).length

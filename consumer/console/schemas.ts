@@ -73,13 +73,13 @@ const TypeSchemas = Type.Object(
           'The latest version. It is left out where those before have more than 1 MiB together; …/schemas/{type}/{version} has it.',
       }),
     ),
-    unchecked: Type.Optional(SchemaUse),
+    without: Type.Optional(SchemaUse),
     otherwise: Type.Optional(SchemaUse),
   },
   {
     title: 'TypeSchemas',
     description:
-      'A type. unchecked: its events without the header kt-schema. otherwise: those whose kt-schema names another subject, or none of the first 100 versions that were read.',
+      'A type. without: its events without the header kt-schema, which were not checked, or were stored with faults since `check` is warn. otherwise: those whose kt-schema names another subject, or none of the first 100 versions that were read.',
   },
 )
 type TypeSchemas = Static<typeof TypeSchemas>
@@ -266,7 +266,7 @@ function typesOf(known: KnownSchemas, counts: Counts): TypeSchemas[] {
           ...useAs('use', counted?.versions.get(version)),
         })),
       ...(subject !== undefined && bytesLeft >= 0 ? { document: subject.latest.schema.document } : {}),
-      ...useAs('unchecked', counted?.unchecked),
+      ...useAs('without', counted?.without),
       ...useAs('otherwise', counted?.otherwise),
     }
   })
@@ -364,7 +364,7 @@ class Use {
 interface TypeUse {
   subject: string
   versions: Map<number, Use>
-  unchecked: Use
+  without: Use
   otherwise: Use
 }
 
@@ -402,15 +402,15 @@ class Counts {
     const made = {
       subject: this.subjectOf(type),
       versions: new Map(),
-      unchecked: new Use(this.#room),
+      without: new Use(this.#room),
       otherwise: new Use(this.#room),
     }
     this.types.set(type, made)
     return made
   }
 
-  #useOf({ subject, versions, unchecked, otherwise }: TypeUse, header: string | undefined): Use {
-    if (header === undefined) return unchecked
+  #useOf({ subject, versions, without, otherwise }: TypeUse, header: string | undefined): Use {
+    if (header === undefined) return without
     const by = parseSchemaHeader(header)
     if (by === undefined || by.subject !== subject) return otherwise
     const known = versions.get(by.version)

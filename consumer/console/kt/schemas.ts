@@ -62,13 +62,13 @@ function schemaLines(found: StreamSchemas): string[] {
 type TypeSchemas = StreamSchemas['types'][number]
 
 /** Versions that nobody sends are left out, but for the latest. */
-function rowsOf({ type, schema, versions, unchecked, otherwise }: TypeSchemas): string[][] {
+function rowsOf({ type, schema, versions, without, otherwise }: TypeSchemas): string[][] {
   const latest = versions.find(({ draft }) => draft !== undefined)
   const uses: [version: string, use: SchemaUse | undefined][] = [
     ...versions
       .filter((one) => one.use !== undefined || one === latest)
       .map(({ version, use }): [string, SchemaUse | undefined] => [String(version), use]),
-    ...(unchecked === undefined ? [] : [['none', unchecked] as [string, SchemaUse]]),
+    ...(without === undefined ? [] : [['none', without] as [string, SchemaUse]]),
     ...(otherwise === undefined ? [] : [['other', otherwise] as [string, SchemaUse]]),
   ]
   const latestText = schema === 'unknown' ? '?' : latest === undefined ? '–' : String(latest.version)

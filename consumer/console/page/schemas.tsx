@@ -199,7 +199,7 @@ function usesOf(of: TypeSchemas): UseOf[] {
     ...of.versions.flatMap(({ version, use }) =>
       use === undefined ? [] : [{ name: `v${version}`, tone: tone(version), use } as const],
     ),
-    ...(of.unchecked === undefined ? [] : [{ name: 'unchecked', tone: 'calm', use: of.unchecked } as const]),
+    ...(of.without === undefined ? [] : [{ name: 'none', tone: 'calm', use: of.without } as const]),
     ...(of.otherwise === undefined ? [] : [{ name: 'other', tone: 'calm', use: of.otherwise } as const]),
   ]
 }
@@ -214,7 +214,7 @@ function sendersOf(uses: readonly SchemaUse[]): string {
 // ---- one type
 
 function OneType({ of }: { of: TypeSchemas }) {
-  const { type, subject, schema, versions, unchecked, otherwise } = of
+  const { type, subject, schema, versions, without, otherwise } = of
   const latest = latestOf(of)
   const { version = latest === undefined ? '' : String(latest.version) } = place.value.parameters
   const isSent = usesOf(of).length > 0
@@ -261,8 +261,8 @@ function OneType({ of }: { of: TypeSchemas }) {
                   )}
                 </UseRow>
               ))}
-              {unchecked !== undefined && (
-                <UseRow use={unchecked} title="not checked by a schema">
+              {without !== undefined && (
+                <UseRow use={without} title="without a version: not checked, or stored with faults">
                   none
                 </UseRow>
               )}
