@@ -505,3 +505,165 @@ describe('what is told', () => {
     expect(found?.detail).toContain('not shown by an example: patterns are compared by their text')
   })
 })
+
+/** Verdicts that registries have got wrong, or that have surprised their users, each with the report. */
+const REPORTED: [string, older: unknown, newer: unknown, isBackward: boolean, isForward: boolean][] = [
+  [
+    'Apicurio 1444: an optional property is removed from an open object',
+    draft7(object({ postal_code: number, street: string })),
+    draft7(object({ street: string })),
+    true,
+    false,
+  ],
+  [
+    'Apicurio 2882, Confluent 1458: an optional property is added to an open object',
+    draft7(object({ street: string })),
+    draft7(object({ street: string, country: string })),
+    false,
+    true,
+  ],
+  [
+    'Apicurio 5355: the same beside a required one',
+    draft7(object({ id: integer }, { required: ['id'] })),
+    draft7(object({ id: integer, new_prop: integer }, { required: ['id'] })),
+    false,
+    true,
+  ],
+  [
+    'Apicurio 1395: additional properties are allowed, and a property is added',
+    draft7(closed({ street: string })),
+    draft7(object({ street: string, country: string })),
+    true,
+    false,
+  ],
+  [
+    'Apicurio 4965: a property of the schema that additional properties have',
+    object({ foo: string }, { required: ['foo'], additionalProperties: string }),
+    object({ foo: string, bar: string }, { required: ['foo'], additionalProperties: string }),
+    true,
+    true,
+  ],
+  [
+    'Apicurio 2835: a type becomes a list',
+    draft7(object({ test: string })),
+    draft7(object({ test: { type: ['string', 'number'] } })),
+    true,
+    false,
+  ],
+  [
+    'Apicurio 2835: a type becomes anyOf',
+    draft7(object({ test: string })),
+    draft7(object({ test: { anyOf: [string, number] } })),
+    true,
+    false,
+  ],
+  [
+    'Apicurio 1367: allOf to anyOf',
+    draft7({ type: 'number', allOf: [{ maximum: 100 }, { multipleOf: 6 }] }),
+    draft7({ type: 'number', anyOf: [{ maximum: 100 }, { multipleOf: 6 }] }),
+    true,
+    false,
+  ],
+  [
+    'Apicurio 1367: oneOf to anyOf',
+    draft7({ type: 'number', oneOf: [{ maximum: 100 }, { multipleOf: 6 }] }),
+    draft7({ type: 'number', anyOf: [{ maximum: 100 }, { multipleOf: 6 }] }),
+    true,
+    false,
+  ],
+  [
+    'Apicurio 1347: a closed tuple is opened and grows',
+    draft7({ type: 'array', items: [string, number], additionalItems: false }),
+    draft7({ type: 'array', items: [string, number, { type: 'boolean' }], additionalItems: true }),
+    true,
+    false,
+  ],
+  [
+    'Apicurio 1406: a dependency is added',
+    draft7(object({ a: string })),
+    draft7(object({ a: string }, { dependencies: { a: ['b'] } })),
+    false,
+    true,
+  ],
+  ['Redpanda 22326: another draft', draft7(closed({ a: string })), closed({ a: string }), true, true],
+  [
+    'Redpanda 22326: keywords that a draft does not know',
+    draft7({ type: 'array', prefixItems: [string] }),
+    { type: 'array', prefixItems: [string] },
+    false,
+    true,
+  ],
+  [
+    'Redpanda 23101: a pattern of properties',
+    { type: 'object', patternProperties: { '^a': integer } },
+    { type: 'object', patternProperties: { '^a': string } },
+    false,
+    false,
+  ],
+  [
+    'Redpanda 21354: forms match in pairs only',
+    {
+      anyOf: [
+        { type: 'integer', minimum: 1 },
+        { type: 'integer', maximum: -1 },
+      ],
+    },
+    { anyOf: [integer, string] },
+    true,
+    false,
+  ],
+  [
+    'Redpanda 30398: a required property that the older version does not name',
+    object({ name: string }, { required: ['name'] }),
+    object({ name: string, id: true }, { required: ['name', 'id'] }),
+    false,
+    true,
+  ],
+  [
+    'Confluent 1802: a property without constraints is added to an open object',
+    object({ a: string }),
+    object({ a: string, b: {} }),
+    true,
+    true,
+  ],
+] as never
+
+describe('what registries have got wrong', () => {
+  test.each(REPORTED)('%s', (_name, older, newer, isBackward, isForward) => {
+    const found = compared(older, newer)
+    const fails = (direction: string): boolean => found.some((one) => one.direction === direction)
+    expect({ isBackward: !fails('backward'), isForward: !fails('forward') }).toEqual({ isBackward, isForward })
+    expect(found.filter(({ example }) => example === undefined)).toEqual([])
+  })
+})
+
+describe('a comparison ends', () => {
+  /** Forms of which each has to be compared with each. */
+  const forms = (by: number): JsonSchema => ({
+    anyOf: Array.from({ length: 24 }, (_, form) =>
+      object({
+        a: { anyOf: Array.from({ length: 15 }, (__, at) => ({ minimum: form + at, maximum: form + at + by })) },
+      }),
+    ),
+  })
+
+  test('whatever the schemas, and says that they were not compared', () => {
+    const older = [{ version: 1, schema: compiled(forms(0.25)) }]
+    const [found, ...others] = checkCompatibility('BACKWARD', older, compiled(forms(0.5)))
+    expect(others).toEqual([])
+    expect(found?.pointer).toBe('')
+    expect(found?.detail).toStartWith('the schemas are too complex to be compared')
+  })
+
+  test('with the forms in forms that are told apart by a member', () => {
+    const nested = (levels: number, last: JsonSchema): JsonSchema => {
+      if (levels === 0) return last
+      const below = nested(levels - 1, last)
+      const form = (kind: number): JsonSchema =>
+        object({ below, kind: { const: kind } }, { required: ['kind', 'below'] })
+      return { oneOf: [form(1), form(2)] }
+    }
+    expect(pointers(compared(nested(2, integer), nested(2, number)), 'backward')).toEqual([])
+    expect(pointers(compared(nested(2, integer), nested(2, number)), 'forward')).toHaveLength(4)
+  })
+})

@@ -55,7 +55,7 @@ function holds(atom: Atom, value: unknown, work: Work, depth: number): Verdict {
     case 'kinds':
       return (kindOf(value) & atom.mask) !== 0
     case 'values':
-      return atom.values.some((one) => isSame(one, value))
+      return isAmong(atom.values, value)
     case 'all':
       return takes(atom.node)
     case 'any':
@@ -230,6 +230,16 @@ function refusedInside(atom: Atom, value: unknown, work: Work): [Node, unknown][
     default:
       return []
   }
+}
+
+const scalarsOf = new WeakMap<readonly unknown[], ReadonlySet<unknown>>()
+
+/** Whether a value is in a list, which may be long. */
+export function isAmong(values: readonly unknown[], value: unknown): boolean {
+  if (typeof value === 'object' && value !== null) return values.some((one) => isSame(one, value))
+  const known = scalarsOf.get(values) ?? new Set(values)
+  scalarsOf.set(values, known)
+  return known.has(value)
 }
 
 /** As JSON Schema compares: -0 is 0, and the order of members does not matter. */

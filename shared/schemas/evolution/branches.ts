@@ -1,5 +1,5 @@
 import type { Pattern } from '../patterns.ts'
-import { isSame, nodesAt } from './accepts.ts'
+import { isAmong, nodesAt } from './accepts.ts'
 import {
   ALL_KINDS,
   type Atom,
@@ -14,6 +14,7 @@ import {
   type Nodes,
   NUMBERS,
 } from './nodes.ts'
+import { lengthsMatching } from './pattern-samples.ts'
 import type { Work } from './work.ts'
 
 /**
@@ -27,24 +28,24 @@ export interface Branch {
   values: readonly unknown[] | undefined
   lower: Bound | undefined
   upper: Bound | undefined
-  multiples: readonly number[]
+  multiples: number[]
   minLength: number
   maxLength: number
-  patterns: ReadonlyMap<string, Pattern>
-  formats: ReadonlyMap<string, Format>
-  members: readonly Members[]
-  required: ReadonlySet<string>
+  patterns: Map<string, Pattern>
+  formats: Map<string, Format>
+  members: Members[]
+  required: Set<string>
   minProperties: number
   maxProperties: number
-  names: readonly Node[]
-  items: readonly Items[]
+  names: Node[]
+  items: Items[]
   minItems: number
   maxItems: number
   isUnique: boolean
-  contains: readonly Contains[]
+  contains: Contains[]
   /** Nodes that take the data, and nodes that refuse it. */
-  takenBy: ReadonlySet<Node>
-  refusedBy: ReadonlySet<Node>
+  takenBy: Set<Node>
+  refusedBy: Set<Node>
   /** Some alternatives of what refuses it were not told apart. */
   isCoarse: boolean
 }
@@ -73,6 +74,20 @@ const EMPTY: Branch = {
   refusedBy: new Set(),
   isCoarse: false,
 }
+
+const copied = (branch: Branch): Branch => ({
+  ...branch,
+  multiples: [...branch.multiples],
+  patterns: new Map(branch.patterns),
+  formats: new Map(branch.formats),
+  members: [...branch.members],
+  required: new Set(branch.required),
+  names: [...branch.names],
+  items: [...branch.items],
+  contains: [...branch.contains],
+  takenBy: new Set(branch.takenBy),
+  refusedBy: new Set(branch.refusedBy),
+})
 
 /** What is known besides: that a node takes the data, that a node refuses it, or an atom. */
 export type Fact = { takes: Node } | { refuses: Node } | { atom: Atom }
@@ -117,17 +132,18 @@ class Expansion {
 
   /** Adds the facts to the branch, then tells the alternatives apart, one after the other. */
   #grow(from: Branch, facts: readonly Fact[], alternatives: readonly Alternatives[]): void {
-    this.work.spend()
+    const branch = copied(from)
     const pending = [...facts]
     const open = [...alternatives]
-    let branch = from
     for (let fact = pending.pop(); fact !== undefined; fact = pending.pop()) {
-      const added = this.#add(branch, fact, pending, open)
-      if (added === undefined || added.mask === 0) {
-        this.#open--
-        return
-      }
-      branch = added
+      this.work.spend()
+      if (!this.#add(branch, fact, pending, open)) branch.mask = 0
+      if (branch.mask === 0) break
+    }
+    settle(branch)
+    if (branch.mask === 0) {
+      this.#open--
+      return
     }
     const next = open.pop()
     if (next === undefined) {
@@ -142,41 +158,39 @@ class Expansion {
     for (const one of next) this.#grow(branch, one, open)
   }
 
-  /** @returns undefined: no data has this fact besides the others */
-  #add(branch: Branch, fact: Fact, pending: Fact[], open: Alternatives[]): Branch | undefined {
+  /** @returns whether there may be data that has this fact besides the others */
+  #add(branch: Branch, fact: Fact, pending: Fact[], open: Alternatives[]): boolean {
     if ('takes' in fact) {
-      if (branch.takenBy.has(fact.takes)) return branch
+      if (branch.takenBy.has(fact.takes)) return true
+      branch.takenBy.add(fact.takes)
       for (const atom of fact.takes.atoms) pending.push({ atom })
-      return { ...branch, takenBy: new Set([...branch.takenBy, fact.takes]) }
+      return true
     }
-    if ('refuses' in fact) {
-      if (branch.refusedBy.has(fact.refuses)) return branch
-      const alternatives = fact.refuses.atoms.flatMap((atom) => this.#refused(fact.refuses, atom))
-      const added = { ...branch, refusedBy: new Set([...branch.refusedBy, fact.refuses]) }
-      return this.#choose(added, alternatives, pending, open)
+    if ('atom' in fact) {
+      this.#addAtom(branch, fact.atom, pending, open)
+      return true
     }
-    return this.#atom(branch, fact.atom, pending, open)
-  }
-
-  #choose(branch: Branch, alternatives: Alternatives, pending: Fact[], open: Alternatives[]): Branch | undefined {
-    if (alternatives.length === 0) return undefined
+    if (branch.refusedBy.has(fact.refuses)) return true
+    branch.refusedBy.add(fact.refuses)
+    const alternatives = fact.refuses.atoms.flatMap((atom) => this.#refused(fact.refuses, atom))
+    if (alternatives.length === 0) return false
     if (alternatives.length === 1) pending.push(...(alternatives[0] ?? []))
-    else if (this.mode === 'coarse') return { ...branch, isCoarse: true }
+    else if (this.mode === 'coarse') branch.isCoarse = true
     else open.unshift(alternatives)
-    return branch
+    return true
   }
 
-  #atom(branch: Branch, atom: Atom, pending: Fact[], open: Alternatives[]): Branch | undefined {
+  #addAtom(branch: Branch, atom: Atom, pending: Fact[], open: Alternatives[]): void {
     switch (atom.is) {
       case 'all':
         pending.push({ takes: atom.node })
-        return branch
+        break
       case 'not':
         pending.push({ refuses: atom.node })
-        return branch
+        break
       case 'any':
         open.push(atom.nodes.map((takes) => [{ takes }]))
-        return branch
+        break
       case 'one':
         open.push(
           atom.nodes.map((takes) => [
@@ -184,22 +198,22 @@ class Expansion {
             ...atom.nodes.filter((node) => node !== takes).map((refuses) => ({ refuses })),
           ]),
         )
-        return branch
+        break
       case 'if':
         open.push([
           [{ takes: atom.condition }, { takes: atom.yes }],
           [{ refuses: atom.condition }, { takes: atom.no }],
         ])
-        return branch
+        break
       case 'dependent':
         open.push([
           // An object without it, or no object.
           [{ atom: this.#members(atom.name, this.arena.never) }],
           [{ takes: this.arena.kinds(KIND.object) }, { takes: this.arena.required(atom.name) }, { takes: atom.node }],
         ])
-        return branch
+        break
       default:
-        return narrowed(branch, atom)
+        narrow(branch, atom)
     }
   }
 
@@ -327,60 +341,91 @@ function oneRefused(nodes: readonly Node[]): Alternatives {
   return found
 }
 
-/** @returns undefined: no data has this besides */
-function narrowed(branch: Branch, atom: Atom): Branch | undefined {
+/** Adds what an atom says. */
+function narrow(branch: Branch, atom: Atom): void {
   switch (atom.is) {
     case 'kinds':
-      return settled({ ...branch, mask: branch.mask & atom.mask })
+      branch.mask &= atom.mask
+      break
     case 'values':
-      return settled({
-        ...branch,
-        values:
-          branch.values === undefined
-            ? atom.values
-            : branch.values.filter((value) => atom.values.some((one) => isSame(one, value))),
-      })
+      branch.values = branch.values?.filter((value) => isAmong(atom.values, value)) ?? atom.values
+      break
     case 'lower':
-      return settled({ ...branch, lower: isTighter(atom, branch.lower, 1) ? atom : branch.lower })
+      if (isTighter(atom, branch.lower, 1)) branch.lower = atom
+      break
     case 'upper':
-      return settled({ ...branch, upper: isTighter(atom, branch.upper, -1) ? atom : branch.upper })
+      if (isTighter(atom, branch.upper, -1)) branch.upper = atom
+      break
     case 'multipleOf':
-      return { ...branch, multiples: [...branch.multiples, atom.of] }
+      branch.multiples.push(atom.of)
+      // Of a whole number, Ajv takes whole numbers only: any other quotient is rounded to a fraction.
+      if (Number.isSafeInteger(atom.of)) branch.mask &= ~KIND.fraction
+      break
     case 'minLength':
-      return settled({ ...branch, minLength: Math.max(branch.minLength, atom.count) })
+      branch.minLength = Math.max(branch.minLength, atom.count)
+      break
     case 'maxLength':
-      return settled({ ...branch, maxLength: Math.min(branch.maxLength, atom.count) })
+      branch.maxLength = Math.min(branch.maxLength, atom.count)
+      break
     case 'pattern':
-      return { ...branch, patterns: new Map([...branch.patterns, [atom.text, atom.pattern]]) }
+      branch.patterns.set(atom.text, atom.pattern)
+      limitLength(branch, lengthsMatching(atom.text))
+      break
     case 'format':
-      return { ...branch, formats: new Map([...branch.formats, [atom.format.name, atom.format]]) }
+      branch.formats.set(atom.format.name, atom.format)
+      limitLength(branch, FORMAT_LENGTHS[atom.format.name])
+      break
     case 'members':
-      return settled({ ...branch, members: [...branch.members, atom] })
+      branch.members.push(atom)
+      break
     case 'required':
-      return settled({ ...branch, required: new Set([...branch.required, atom.name]) })
+      branch.required.add(atom.name)
+      break
     case 'minProperties':
-      return settled({ ...branch, minProperties: Math.max(branch.minProperties, atom.count) })
+      branch.minProperties = Math.max(branch.minProperties, atom.count)
+      break
     case 'maxProperties':
-      return settled({ ...branch, maxProperties: Math.min(branch.maxProperties, atom.count) })
+      branch.maxProperties = Math.min(branch.maxProperties, atom.count)
+      break
     case 'names':
-      return { ...branch, names: [...branch.names, atom.node] }
+      branch.names.push(atom.node)
+      break
     case 'items':
-      return { ...branch, items: [...branch.items, atom] }
+      branch.items.push(atom)
+      break
     case 'minItems':
-      return settled({ ...branch, minItems: Math.max(branch.minItems, atom.count) })
+      branch.minItems = Math.max(branch.minItems, atom.count)
+      break
     case 'maxItems':
-      return settled({ ...branch, maxItems: Math.min(branch.maxItems, atom.count) })
+      branch.maxItems = Math.min(branch.maxItems, atom.count)
+      break
     case 'unique':
-      return { ...branch, isUnique: true }
+      branch.isUnique = true
+      break
     case 'contains':
-      return settled({
-        ...branch,
-        contains: [...branch.contains, atom],
-        minItems: Math.max(branch.minItems, atom.min),
-      })
-    default:
-      return branch
+      branch.contains.push(atom)
+      branch.minItems = Math.max(branch.minItems, atom.min)
+      break
   }
+}
+
+/** Of formats that have an end, in characters. */
+const FORMAT_LENGTHS: Readonly<Record<string, Lengths>> = {
+  date: { least: 10, most: 10 },
+  ipv4: { least: 7, most: 15 },
+  // With urn:uuid: before it.
+  uuid: { least: 36, most: 45 },
+}
+
+interface Lengths {
+  least: number
+  most: number
+}
+
+function limitLength(branch: Branch, lengths: Lengths | undefined): void {
+  if (lengths === undefined) return
+  branch.minLength = Math.max(branch.minLength, lengths.least)
+  branch.maxLength = Math.min(branch.maxLength, lengths.most)
 }
 
 function isTighter(bound: Bound, than: Bound | undefined, sign: 1 | -1): boolean {
@@ -388,26 +433,26 @@ function isTighter(bound: Bound, than: Bound | undefined, sign: 1 | -1): boolean
   return bound.at === than.at ? bound.open : (bound.at - than.at) * sign > 0
 }
 
-/** Without the kinds that no data can be of any more. @returns undefined: no kind is left */
-function settled(branch: Branch): Branch | undefined {
-  let { mask, values } = branch
-  if (branch.minLength > branch.maxLength) mask &= ~KIND.string
-  if (branch.minItems > branch.maxItems) mask &= ~KIND.array
-  const isMissing = [...branch.required].some((name) => memberNodes(branch, name).some(isNever))
-  if (branch.minProperties > branch.maxProperties || branch.required.size > branch.maxProperties || isMissing)
-    mask &= ~KIND.object
+/** Leaves out the kinds that no data can be of any more. */
+function settle(branch: Branch): void {
+  if (branch.minLength > branch.maxLength) branch.mask &= ~KIND.string
+  if (branch.minItems > branch.maxItems) branch.mask &= ~KIND.array
+  if (hasNoObject(branch)) branch.mask &= ~KIND.object
   const { lower, upper } = branch
   if (lower !== undefined && upper !== undefined) {
-    if (lower.at > upper.at || (lower.at === upper.at && (lower.open || upper.open))) mask &= ~NUMBERS
-    else if (lower.at === upper.at) mask &= Number.isInteger(lower.at) ? ~KIND.fraction : ~KIND.integer
-    else if (leastInteger(lower) > greatestInteger(upper)) mask &= ~KIND.integer
+    if (lower.at > upper.at || (lower.at === upper.at && (lower.open || upper.open))) branch.mask &= ~NUMBERS
+    else if (lower.at === upper.at) branch.mask &= Number.isInteger(lower.at) ? ~KIND.fraction : ~KIND.integer
+    else if (leastInteger(lower) > greatestInteger(upper)) branch.mask &= ~KIND.integer
   }
-  if (values !== undefined) {
-    values = values.filter((value) => (kindOf(value) & mask) !== 0)
-    mask &= values.reduce((kinds: number, value) => kinds | kindOf(value), 0)
-  }
-  return mask === 0 ? undefined : { ...branch, mask, values }
+  if (branch.values === undefined) return
+  branch.values = branch.values.filter((value) => (kindOf(value) & branch.mask) !== 0)
+  branch.mask &= branch.values.reduce((kinds: number, value) => kinds | kindOf(value), 0)
 }
+
+const hasNoObject = (branch: Branch): boolean =>
+  branch.minProperties > branch.maxProperties ||
+  branch.required.size > branch.maxProperties ||
+  [...branch.required].some((name) => memberNodes(branch, name).some(isNever))
 
 const isNever = (node: Node): boolean => node.atoms.some((atom) => atom.is === 'kinds' && atom.mask === 0)
 

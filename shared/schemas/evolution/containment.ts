@@ -68,11 +68,14 @@ export const nodesOf = (branch: Branch, arena: Nodes): Node[] => [
  */
 export class Containment {
   readonly #proven = new Set<string>()
+  readonly #unproven = new Map<string, Gap[]>()
   readonly #open = new Map<string, { order: number; depth: number }>()
   readonly #empty = new Map<string, boolean>()
   /** How many steps into the data. */
   #depth = 0
   #nesting = 0
+  /** While it is only asked whether there are gaps, not where. */
+  #asking = 0
   /** The outermost open pair that was counted as proven. */
   #leansOn = Number.POSITIVE_INFINITY
 
@@ -87,6 +90,8 @@ export class Containment {
     if (reader.atoms.length === 0 || writer.some((node) => isSameNode(node, reader))) return []
     const key = `${keyOf(writer)}>${reader.id}`
     if (this.#proven.has(key)) return []
+    const unproven = this.#asking > 0 ? this.#unproven.get(key) : undefined
+    if (unproven !== undefined) return unproven
     const open = this.#open.get(key)
     if (open !== undefined && open.depth < this.#depth) {
       this.#leansOn = Math.min(this.#leansOn, open.order)
@@ -101,6 +106,7 @@ export class Containment {
         ? branchesOf(writer, this.arena, this.work, 'coarse').flatMap((branch) => gapsAt(branch, reader, trail))
         : this.#gaps(writer, reader, trail)
     if (open === undefined) this.#open.delete(key)
+    if (gaps.length > 0) this.#unproven.set(key, gaps.slice(0, 1))
     if (this.#leansOn >= order) {
       if (gaps.length === 0) this.#proven.add(key)
       this.#leansOn = outer
@@ -135,7 +141,12 @@ export class Containment {
   }
 
   #isIn(branch: Branch, reader: Node, depth: number): boolean {
-    return this.#branchGaps(branch, reader, [], depth + 1).length === 0
+    this.#asking++
+    try {
+      return this.#branchGaps(branch, reader, [], depth + 1).length === 0
+    } finally {
+      this.#asking--
+    }
   }
 
   #isDisjoint(branch: Branch, node: Node): boolean {

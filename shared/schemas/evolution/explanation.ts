@@ -2,31 +2,43 @@ import { pointerTo } from '../../events/json-pointer.ts'
 import type { Gap, Level } from './containment.ts'
 import { type Atom, KIND, NUMBERS } from './nodes.ts'
 
-/** How the two schemas of a comparison are called. */
+/** How the two schemas of a comparison are called, and which of them is new. */
 export interface Names {
   writer: string
   reader: string
+  isReaderNew: boolean
 }
 
 const MAX_VALUES_CHARS = 120
 
 /** What is not compatible at a place, and what to do about it, in a sentence or two. */
 export function explanation(gap: Gap, names: Names): string {
-  const { writer, reader } = names
+  const { writer, reader, isReaderNew } = names
   const place = placeOf(gap.trail)
   if (gap.atom.is === 'required') {
-    const member = pointerTo(gap.atom.name)
-    return `${quoted(place.path + member)} is required by ${reader}, and ${writer} lets it be absent: leave it optional`
+    const advice = isReaderNew ? 'leave it optional' : 'keep it required'
+    return `${quoted(place.path + pointerTo(gap.atom.name))} is required by ${reader}, and ${writer} lets it be absent: ${advice}`
   }
   const subject = place.isName ? `a name in ${quoted(place.path)}` : quoted(place.path)
   const takes = demand(gap.atom)
-  if (isOpen(gap))
-    return takes === undefined
-      ? `${subject} is not taken by ${reader}, and ${writer} leaves additional properties open, so its data may have it: leave them open, too, or close them from the first version on`
-      : `${subject}: ${writer} leaves additional properties open, so its data may have anything there, and ${reader} takes only ${takes}. To add a property compatibly, close the version before it ("additionalProperties": false) or let it hold additional properties to the same schema; or add the property without constraints (true)`
+  if (isOpen(gap)) return `${subject}: ${open(takes, names)}`
+  if (takes !== undefined) return `${subject}: ${reader} takes only ${takes}, and ${writer} takes ${others(gap)}`
+  const advice = isReaderNew
+    ? 'keep it in the schema'
+    : `a member can be added where ${reader} leaves additional properties open`
+  return `${subject} may be there by ${writer}, and ${reader} does not take it: ${advice}`
+}
+
+/** For a member that the writer's schema does not name. */
+function open(takes: string | undefined, { writer, reader, isReaderNew }: Names): string {
+  const begin = `${writer} leaves additional properties open, so its data may have anything there, and ${reader}`
   if (takes === undefined)
-    return `${subject} may be there by ${writer}, and ${reader} does not take it: keep it in the schema`
-  return `${subject}: ${reader} takes only ${takes}, and ${writer} takes ${others(gap)}`
+    return isReaderNew
+      ? `${begin} does not take it: leave them open, too, or close them from the first version on`
+      : `${begin} does not take it: close them, too`
+  return isReaderNew
+    ? `${begin} takes only ${takes}. To add a property compatibly, close the version before it ("additionalProperties": false) or let it hold additional properties to the same schema; or add the property without constraints (true)`
+    : `${begin} takes only ${takes}: keep the property, or close the new version ("additionalProperties": false)`
 }
 
 /** Why no data shows it. */

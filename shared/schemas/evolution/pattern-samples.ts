@@ -1,20 +1,44 @@
 import { patternOf } from '../patterns.ts'
 
-/** A text for each number: another number chooses other alternatives, characters and counts. */
-type Sampler = (choice: number) => string
+/** What a part of an expression matches: a text for each number, and how many characters it can be of. */
+interface Part {
+  /** Another number chooses other alternatives, characters and counts. */
+  text(choice: number): string
+  least: number
+  most: number
+}
 
 const VARIANTS = 24
 /** How often more than it must, what may be repeated without an end is. */
-const REPEATS = [0, 1, 2, 4, 9, 19, 40]
+const REPEATS = [0, 1, 2, 4, 9, 19, 60]
 const MAX_REPEATS = 1_000
 
 /** Texts that match a regular expression; none where it says more than this can follow. */
 export function textsMatching(pattern: string): string[] {
-  const sampler = new Parser(pattern).whole()
-  if (sampler === undefined) return []
-  const found = new Set(Array.from({ length: VARIANTS }, (_, choice) => sampler(choice)))
+  const part = new Parser(pattern).whole()
+  if (part === undefined) return []
+  const found = new Set(Array.from({ length: VARIANTS }, (_, choice) => part.text(choice)))
   const compiled = patternOf(pattern)
   return [...found].filter((text) => compiled.test(text))
+}
+
+/** The shortest and the longest text that an expression matches, in code points, or less and more than that. */
+export function lengthsMatching(pattern: string): { least: number; most: number } {
+  const part = new Parser(pattern).whole()
+  if (part === undefined) return { least: 0, most: Number.POSITIVE_INFINITY }
+  const isWhole = /^\^.*[^\\]\$$/su.test(pattern) && !hasAlternatives(pattern)
+  return { least: part.least, most: isWhole ? part.most : Number.POSITIVE_INFINITY }
+}
+
+/** Whether it has alternatives outside of groups: the ends that it is anchored to may then be of one of them only. */
+function hasAlternatives(pattern: string): boolean {
+  let depth = 0
+  for (const char of pattern.replace(/\\./gsu, '').replace(/\[[^\]]*\]/g, '')) {
+    if (char === '(') depth++
+    else if (char === ')') depth--
+    else if (char === '|' && depth === 0) return true
+  }
+  return false
 }
 
 const CLASSES: Readonly<Record<string, string>> = {
@@ -29,6 +53,7 @@ const CONTROLS: Readonly<Record<string, string>> = { n: '\n', r: '\r', t: '\t', 
 /** What a negated class chooses from. */
 const COMMON = Array.from({ length: 95 }, (_, index) => String.fromCharCode(32 + index)).concat('é', '\n')
 const ANY = 'axZ0-. '
+const NOTHING: Part = { text: () => '', least: 0, most: 0 }
 
 const isIn = (classes: string, char: string): boolean => new RegExp(`[\\${classes}]`, 'u').test(char)
 
@@ -38,19 +63,23 @@ class Parser {
 
   constructor(private readonly text: string) {}
 
-  whole(): Sampler | undefined {
-    const sampler = this.#alternatives()
-    return this.#at === this.text.length ? sampler : undefined
+  whole(): Part | undefined {
+    const part = this.#alternatives()
+    return this.#at === this.text.length ? part : undefined
   }
 
-  #alternatives(): Sampler | undefined {
-    const found: Sampler[] = []
+  #alternatives(): Part | undefined {
+    const found: Part[] = []
     do {
       const one = this.#sequence()
       if (one === undefined) return undefined
       found.push(one)
     } while (this.#takes('|'))
-    return (choice) => (found[choice % found.length] as Sampler)(Math.floor(choice / found.length))
+    return {
+      text: (choice) => (found[choice % found.length] as Part).text(Math.floor(choice / found.length)),
+      least: Math.min(...found.map(({ least }) => least)),
+      most: Math.max(...found.map(({ most }) => most)),
+    }
   }
 
   #takes(text: string): boolean {
@@ -59,25 +88,33 @@ class Parser {
     return true
   }
 
-  #sequence(): Sampler | undefined {
-    const parts: Sampler[] = []
+  #sequence(): Part | undefined {
+    const parts: Part[] = []
     while (this.#at < this.text.length && this.text[this.#at] !== '|' && this.text[this.#at] !== ')') {
       const part = this.#repeated()
       if (part === undefined) return undefined
       parts.push(part)
     }
-    return (choice) => parts.map((part) => part(choice)).join('')
+    return {
+      text: (choice) => parts.map((part) => part.text(choice)).join(''),
+      least: parts.reduce((sum, part) => sum + part.least, 0),
+      most: parts.reduce((sum, part) => sum + part.most, 0),
+    }
   }
 
-  #repeated(): Sampler | undefined {
+  #repeated(): Part | undefined {
     const one = this.#atom()
     if (one === undefined) return undefined
     const [least, most] = this.#counts()
     if (least > MAX_REPEATS) return undefined
     if (least === 1 && most === 1) return one
-    return (choice) => {
-      const count = Math.min(most, least + (REPEATS[choice % REPEATS.length] ?? 0))
-      return Array.from({ length: count }, (_, index) => one(choice + index)).join('')
+    return {
+      text: (choice) => {
+        const count = Math.min(most, least + (REPEATS[choice % REPEATS.length] ?? 0))
+        return Array.from({ length: count }, (_, index) => one.text(choice + index)).join('')
+      },
+      least: least * one.least,
+      most: one.most === 0 ? 0 : most * one.most,
     }
   }
 
@@ -97,18 +134,18 @@ class Parser {
     return counts
   }
 
-  #atom(): Sampler | undefined {
+  #atom(): Part | undefined {
     const char = String.fromCodePoint(this.text.codePointAt(this.#at) as number)
     if (char === '(') return this.#group()
     if (char === '[') return this.#class()
     this.#at += char.length
-    if (char === '^' || char === '$') return () => ''
+    if (char === '^' || char === '$') return NOTHING
     if (char === '.') return chosenFrom([...ANY])
     if (char === '\\') return this.#escaped()
-    return '*+?{'.includes(char) ? undefined : () => char
+    return '*+?{'.includes(char) ? undefined : chosenFrom([char])
   }
 
-  #group(): Sampler | undefined {
+  #group(): Part | undefined {
     this.#at++
     if (this.#takes('?') && !this.#takes(':')) {
       const name = /^P?<\w+>/.exec(this.text.slice(this.#at))
@@ -119,8 +156,8 @@ class Parser {
     return this.#takes(')') ? inner : undefined
   }
 
-  #escaped(): Sampler | undefined {
-    if (this.#takes('b') || this.#takes('B')) return () => ''
+  #escaped(): Part | undefined {
+    if (this.#takes('b') || this.#takes('B')) return NOTHING
     const chars = this.#escape()
     return chars === undefined ? undefined : chosenFrom(chars)
   }
@@ -130,7 +167,9 @@ class Parser {
     const code = /^(?:u\{([0-9a-fA-F]+)\}|u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2}))/.exec(this.text.slice(this.#at))
     if (code !== null) {
       this.#at += code[0].length
-      return [String.fromCodePoint(Number.parseInt(code[1] ?? code[2] ?? code[3] ?? '', 16))]
+      const point = Number.parseInt(code[1] ?? code[2] ?? code[3] ?? '', 16)
+      // Two of these may be one character.
+      return point >= 0xd800 && point <= 0xdfff ? undefined : [String.fromCodePoint(point)]
     }
     const char = this.text[this.#at++]
     if (char === undefined || /[1-9pPkc]/.test(char)) return undefined
@@ -139,7 +178,7 @@ class Parser {
     return [CONTROLS[char] ?? char]
   }
 
-  #class(): Sampler | undefined {
+  #class(): Part | undefined {
     this.#at++
     const isNegated = this.#takes('^')
     const chars: string[] = []
@@ -171,9 +210,9 @@ class Parser {
   }
 }
 
-function chosenFrom(chars: readonly string[]): Sampler | undefined {
+function chosenFrom(chars: readonly string[]): Part | undefined {
   if (chars.length === 0) return undefined
-  return (choice) => chars[(choice * 7) % chars.length] as string
+  return { text: (choice) => chars[(choice * 7) % chars.length] as string, least: 1, most: 1 }
 }
 
 /** The whole range, or its ends where it is long. */
