@@ -378,3 +378,10 @@ const ESCAPES = new Set([...'"\\/bfnrt'].map((character) => character.charCodeAt
 const isHex = (byte: number | undefined): boolean =>
   byte !== undefined &&
   ((byte >= ZERO && byte <= NINE) || (byte >= 0x61 && byte <= 0x66) || (byte >= 0x41 && byte <= 0x46))
+
+/** What a fault says, with line and column in place of the byte, for texts that people write. */
+export function placed(detail: string, bytes: Buffer): string {
+  const at = Number(/byte (\d+)/.exec(detail)?.[1] ?? 0)
+  const lines = bytes.toString('utf8', 0, at).split('\n')
+  return `${detail.replace(/ \(byte \d+\)/, '')}, in line ${lines.length}, column ${(lines.at(-1)?.length ?? 0) + 1}`
+}

@@ -2,7 +2,7 @@ import { createHash, timingSafeEqual } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { type Static, type TProperties, Type } from '@sinclair/typebox'
 import { TypeCompiler } from '@sinclair/typebox/compiler'
-import { outlineJson } from '../events/json.ts'
+import { outlineJson, placed } from '../events/json.ts'
 import { isPointer, pointerTo } from '../events/json-pointer.ts'
 import { NAME_PATTERN } from '../events/topics.ts'
 import { ConfigError } from '../service/config.ts'
@@ -180,9 +180,7 @@ function jsonFault(bytes: Buffer, path = ''): string | undefined {
   if (!result.ok) {
     const { detail } = result.fault
     if (path !== '') return `has a member twice, at ${path}`
-    const at = Number(/byte (\d+)/.exec(detail)?.[1] ?? 0)
-    const lines = bytes.toString('utf8', 0, at).split('\n')
-    return `is no JSON: ${detail.replace(/ \(byte \d+\)/, '')}, in line ${lines.length}, column ${(lines.at(-1)?.length ?? 0) + 1}`
+    return `is no JSON: ${placed(detail, bytes)}`
   }
   const { outline } = result
   if (outline.root === 'scalar') return undefined

@@ -54,3 +54,22 @@ export function subSchemas(schema: JsonSchema): SubSchema[] {
   }
   return found
 }
+
+/** A copy, with a change at each schema in it. Values that are no schemas are the same ones. */
+export function mapSchemas(
+  schema: JsonSchema,
+  change: (schema: Exclude<JsonSchema, boolean>) => Record<string, unknown>,
+): JsonSchema {
+  if (typeof schema === 'boolean') return schema
+  const changed = change(schema)
+  for (const [keyword, value] of Object.entries(changed)) {
+    if (ONE.has(keyword) && isSchema(value)) changed[keyword] = mapSchemas(value, change)
+    else if (LIST.has(keyword) && Array.isArray(value))
+      changed[keyword] = value.map((one) => (isSchema(one) ? mapSchemas(one, change) : one))
+    else if (BY_NAME.has(keyword) && isSchema(value) && typeof value === 'object')
+      changed[keyword] = Object.fromEntries(
+        Object.entries(value).map(([name, one]) => [name, isSchema(one) ? mapSchemas(one, change) : one]),
+      )
+  }
+  return changed
+}

@@ -1,12 +1,12 @@
 import Ajv, { type ErrorObject, type Options, type ValidateFunction } from 'ajv'
 import Ajv2020 from 'ajv/dist/2020.js'
 import addFormats from 'ajv-formats'
-import { outlineJson } from '../events/json.ts'
+import { outlineJson, placed } from '../events/json.ts'
 import { pointerTo, stepsOf } from '../events/json-pointer.ts'
 import { CallTimeoutError, callWithin } from '../service/call-within.ts'
 import { messageOf } from '../service/thrown.ts'
 import { type Bounds, schemaBounds } from './bounds.ts'
-import { type Draft, isSchema, type JsonSchema } from './json-schema.ts'
+import { type Draft, isSchema, type JsonSchema, mapSchemas } from './json-schema.ts'
 import { patternOf } from './patterns.ts'
 
 /**
@@ -52,6 +52,8 @@ export const CHECK_TIMEOUT_MS = 100
 
 const OPTIONS: Options = {
   strict: false,
+  // Else 19.99 is no multiple of 0.01: the division gives 1998.9999999999998.
+  multipleOfPrecision: 9,
   inlineRefs: false,
   logger: false,
   // Optimising takes longer than compiling, and most of it is done by the runtime anyway.
@@ -65,11 +67,21 @@ const checkers = new Map<Draft, Ajv>()
 function faultsBy(draft: Draft, document: JsonSchema): string[] {
   const checker = checkers.getOrInsertComputed(draft, () => engineOf(draft, OPTIONS))
   if (checker.validateSchema(document) === true) return []
-  return faultsOf(checker.errors ?? [], document, new Set()).map(({ pointer, detail }) => `${pointer}: ${detail}`)
+  const faults = new Map<string, string>()
+  // Of several at one place, the first says what is wrong; the others are about forms that it does not have.
+  for (const { pointer, detail } of faultsOf(checker.errors ?? [], document, new Set()))
+    if (!faults.has(pointer)) faults.set(pointer, `${pointer}: ${detail}`)
+  return [...faults.values()]
 }
 
 const engineOf = (draft: Draft, options: Options): Ajv =>
-  addFormats(draft === 'draft-07' ? new Ajv(options) : new Ajv2020(options))
+  addFormats(draft === 'draft-07' ? new Ajv(options) : new Ajv2020(options), { mode: 'full', keywords: false })
+
+/** Keywords that mean something to Ajv, and nothing in JSON Schema. `$async` would give promises in place of verdicts. */
+const AJVS_OWN = new Set(['$async', '$data', 'discriminator', 'id', 'nullable'])
+
+const withoutAjvsOwn = (document: JsonSchema): JsonSchema =>
+  mapSchemas(document, (schema) => Object.fromEntries(Object.entries(schema).filter(([name]) => !AJVS_OWN.has(name))))
 
 /** In an engine of its own: an engine keeps every $id in a schema that it has ever seen, and versions of a schema have the same. */
 function compiledBy(document: JsonSchema, draft: Draft, bounds: Bounds, allErrors: boolean): ValidateFunction {
@@ -81,7 +93,7 @@ function compiledBy(document: JsonSchema, draft: Draft, bounds: Bounds, allError
     meta: bounds.refersToDraft,
     // Or `required: ["toString"]` would be fulfilled by every object. Only for such names, since it takes a third of the time.
     ownProperties: [...bounds.names].some((name) => name in Object.prototype),
-  }).compile(document as object)
+  }).compile(withoutAjvsOwn(document) as object)
 }
 
 const DRAFTS: Readonly<Record<string, Draft>> = {
@@ -98,7 +110,7 @@ export function readSchema(bytes: Buffer): Compiled {
     return refused(
       outlined.fault.reason === 'too deep'
         ? `is nested more than ${MAX_DEPTH} levels deep`
-        : `is no JSON: ${outlined.fault.detail}`,
+        : `is no JSON: ${placed(outlined.fault.detail, bytes)}`,
     )
   return compileSchema(JSON.parse(bytes.toString('utf8')), bytes.length)
 }
@@ -170,6 +182,8 @@ function faultsOf(errors: readonly ErrorObject[], data: unknown, names: Readonly
   for (const error of errors) {
     // That a branch was not matched is said besides what it did not match.
     if (error.keyword === 'if' && errors.length > 1) continue
+    // So it is with what is wrong with a name.
+    if (error.propertyName !== undefined && error.keyword !== 'propertyNames') continue
     const pointer = error.instancePath + memberOf(error)
     const fault = { pointer, knownPointer: knownPointer(pointer, data, names), detail: detailOf(error) }
     found.set(`${fault.pointer} ${fault.detail}`, fault)
