@@ -34,7 +34,7 @@ async function folderOf(documents: Documents): Promise<SchemaStore> {
   for (const [subject, versions] of Object.entries(documents))
     for (const [index, document] of versions.entries())
       await writeFile(join(folder, fileNameOf({ subject, version: index + 1 })), JSON.stringify(document))
-  const store = new FolderStore(folder, log)
+  const store = new FolderStore(folder, () => true, log)
   ends.push(() => store.stop())
   await store.start()
   return store

@@ -86,7 +86,7 @@ test('a version that was removed is named, and still compared with', async () =>
   expect(await check({ 1: [], 2: [] }, { 1: [], 3: ['a'] })).toEqual([
     '1 unchanged 1',
     '3 incompatible 2!',
-    '2 removed',
+    '2 removed!',
   ])
 })
 

@@ -21,6 +21,10 @@ export type Verdict =
   | 'invalid'
   /** It was there, and is not. */
   | 'removed'
+  /** It is in the registry, and not in the folder. */
+  | 'elsewhere'
+  /** It is new, and not to be compared. */
+  | 'not compared'
 
 export interface Checked extends SchemaName {
   /** From the folder; undefined for a version of a registry. */
@@ -36,7 +40,9 @@ export interface Checked extends SchemaName {
 
 /** Whether a check fails for it. */
 export const isFailure = ({ verdict, mode }: Pick<Checked, 'verdict' | 'mode'>): boolean =>
-  verdict === 'invalid' || verdict === 'incompatible' || (verdict === 'changed' && mode !== 'NONE')
+  verdict === 'invalid' ||
+  verdict === 'incompatible' ||
+  ((verdict === 'changed' || verdict === 'removed') && mode !== 'NONE')
 
 export interface CheckOptions {
   /** In place of each subject's own. */
@@ -59,10 +65,10 @@ export async function checkFolder(
     for (const file of versions)
       checked.push({ ...(await checkVersion(file, own, before, published, mode)), path: file.path })
   }
-  return [...checked, ...(await removed(files, published))]
+  return [...checked, ...(await removed(files, published, options.mode))]
 }
 
-async function removed(files: readonly SchemaFile[], published: Published): Promise<Checked[]> {
+async function removed(files: readonly SchemaFile[], published: Published, mode: Mode | undefined): Promise<Checked[]> {
   const there = Map.groupBy(files, (file) => file.subject)
   const all =
     published.all ??
@@ -75,7 +81,14 @@ async function removed(files: readonly SchemaFile[], published: Published): Prom
     ).flat()
   return all
     .filter(({ subject, version }) => !(there.get(subject) ?? []).some((file) => file.version === version))
-    .map((one) => ({ ...one, verdict: 'removed', mode: undefined, against: [], reasons: [], faults: [] }))
+    .map((one) => ({
+      ...one,
+      verdict: published.all === undefined ? 'elsewhere' : 'removed',
+      mode,
+      against: [],
+      reasons: [],
+      faults: [],
+    }))
 }
 
 /** @param own the versions of its subject in the folder @param before those that were published */
@@ -108,6 +121,7 @@ async function checkVersion(
   const isTransitive = mode.endsWith('_TRANSITIVE')
   const { older, faults } = await olderOf({ subject, version }, own, before, published, isTransitive)
   if (older.length === 0) return { ...checked, verdict: 'first', faults }
+  if (mode === 'NONE') return { ...checked, verdict: 'not compared', faults }
   const reasons = checkCompatibility(mode, older, schema)
   return {
     ...checked,

@@ -125,7 +125,7 @@ describe('with a registry', () => {
     expect(out[0]).toBe(`compared with ${registry.url}`)
     expect(out[1]).toBe('checked.v2.json: as it was')
     expect(out[2]).toBe('checked.v3.json: new, not compatible with versions 1, 2 (BACKWARD_TRANSITIVE)')
-    expect(out).toContain('checked, version 1: was there, and is not: events that were stored with it still name it')
+    expect(out).toContain('checked, version 1: is in the registry, and not here')
     const backward = await typed('check', '--dir', join(home, 'c'), ...at, '--mode', 'BACKWARD')
     expect(backward.out[2]).toBe('checked.v3.json: new, compatible with version 2 (BACKWARD)')
     expect(backward.code).toBe(0)

@@ -14,6 +14,8 @@ export interface SchemaFile extends SchemaName {
   path: string
 }
 
+/** What would be a version in another format. */
+const OTHER = /\.v[1-9]\d{0,8}\.(?:ya?ml|json5?|jsonc)$/i
 const FILE = /^(.+)\.v([1-9]\d{0,8})\.json$/
 const PLAIN = /[^A-Za-z0-9._-]/gu
 
@@ -43,7 +45,7 @@ export const isHidden = (path: string): boolean => path.split('/').some((name) =
 export interface Listed {
   /** By subject, and versions in ascending order. */
   files: SchemaFile[]
-  /** Files that end with `.json` and are none of a version, and versions that are there twice. */
+  /** Files that end with `.json` and are none of a version, versions in other formats, and versions that are there twice. */
   faults: string[]
 }
 
@@ -52,7 +54,11 @@ export function schemaFiles(paths: Iterable<string>): Listed {
   const files = new Map<string, SchemaFile>()
   const faults: string[] = []
   for (const path of [...paths].sort()) {
-    if (isHidden(path) || !path.endsWith('.json')) continue
+    if (isHidden(path)) continue
+    if (!path.endsWith('.json')) {
+      if (OTHER.test(path)) faults.push(`${path}: is not named .json, and schemas are JSON`)
+      continue
+    }
     const name = parseFileName(path.slice(path.lastIndexOf('/') + 1))
     if (name === undefined) {
       faults.push(`${path}: is not named SUBJECT.vVERSION.json, as in acme.orders-order.placed.v2.json`)

@@ -35,7 +35,7 @@ async function folderStore(files: Readonly<Record<string, string>>) {
   const write = (name: string, text: string) => writeFile(join(folder, name), text)
   for (const [name, text] of Object.entries(files)) await write(name, text)
   const log = logger()
-  const store = new FolderStore(folder, log, 5)
+  const store = new FolderStore(folder, (subject) => subject.startsWith('a.s-'), log, 5)
   ends.push(() => store.stop())
   return { folder, write, log, store }
 }
@@ -85,18 +85,42 @@ test('at the start every fault is named', async () => {
     'order.json': '{}',
     'a.s-u.v1.json': '{"$ref":"http://example.com/x"}',
     'a.s-u.v01.json': '{}',
+    'a.s-v.v1.yaml': 'type: string',
   })
   const fault = await store.start().catch((error: Error) => error)
   const text = String((fault as { faults?: string[] }).faults?.join('\n'))
   expect(text).toContain('order.json')
   expect(text).toContain('a.s-u.v01.json')
+  expect(text).toContain('a.s-v.v1.yaml: is not named .json')
   expect(text).toMatch(/a\.s-t\.v1\.json: .*type/)
   expect(text).toMatch(/a\.s-u\.v1\.json: \/\$ref: http:\/\/example\.com\/x/)
 })
 
 test('a folder that is not there is a fault', async () => {
-  const store = new FolderStore(join(await temporary(), 'missing'), logger())
-  await expect(store.start()).rejects.toThrow(/ENOENT/)
+  const store = new FolderStore(join(await temporary(), 'missing'), () => true, logger())
+  await expect(store.start()).rejects.toThrow(/SCHEMAS_DIR=\/.*missing: there is no such folder/)
+})
+
+test('a folder without a schema is a fault, and one that loses all of them is not believed', async () => {
+  const empty = await folderStore({ 'README.md': '' })
+  await expect(empty.store.start()).rejects.toThrow(/it has no schema/)
+  const { folder, store } = await folderStore({ 'a.s-t.v1.json': typed('string') })
+  await store.start()
+  await unlink(join(folder, 'a.s-t.v1.json'))
+  await until(() => JSON.stringify(store.state()).includes('it has no schema'))
+  expect(latest(store, 'a.s-t')).toBe('1 {"type":"string"}')
+})
+
+test('schemas of no stream, and published versions that have changed, are told', async () => {
+  const { write, store, log } = await folderStore({
+    'a.s-t.v1.json': typed('string'),
+    'order.v1.json': typed('string'),
+  })
+  await store.start()
+  expect(log.lines.join()).toContain('"subjects":["order"]')
+  await write('a.s-t.v1.json', typed('number'))
+  await until(() => latest(store, 'a.s-t') === '1 {"type":"number"}')
+  await until(() => log.lines.join().includes('"versions":["a.s-t/1"]'))
 })
 
 test('the files of a ConfigMap change all at once', async () => {
@@ -110,7 +134,7 @@ test('the files of a ConfigMap change all at once', async () => {
   }
   await publish('..1', { 'a.s-t.v1.json': typed('string') })
   await symlink('..data/a.s-t.v1.json', join(folder, 'a.s-t.v1.json'))
-  const store = new FolderStore(folder, logger(), 5)
+  const store = new FolderStore(folder, () => true, logger(), 5)
   ends.push(() => store.stop())
   await store.start()
   expect(store.versions()).toBe(1)

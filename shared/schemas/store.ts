@@ -1,4 +1,4 @@
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { type Static, type TObject, Type } from '@sinclair/typebox'
 import { ConfigError, integer } from '../service/config.ts'
 import type { Logger } from '../service/logger.ts'
@@ -87,6 +87,7 @@ export class FolderStore implements SchemaStore {
 
   constructor(
     private readonly folder: string,
+    private readonly isOurs: (subject: string) => boolean,
     private readonly log: Pick<Logger, 'info' | 'warn'>,
     private readonly pollMs = FILES_POLL_MS,
   ) {}
@@ -110,7 +111,7 @@ export class FolderStore implements SchemaStore {
 
   async start(): Promise<void> {
     const faults = await this.#read()
-    if (faults.length > 0) throw new ConfigError(faults.map((fault) => `SCHEMAS_DIR: ${fault}`))
+    if (faults.length > 0) throw new ConfigError(faults.map((fault) => `SCHEMAS_DIR=${resolve(this.folder)}: ${fault}`))
     void this.#watch()
   }
 
@@ -130,10 +131,35 @@ export class FolderStore implements SchemaStore {
     }
   }
 
+  /** Says what is most likely not meant, of what was read. */
+  #tell(before: ReadonlyMap<string, Subject>): void {
+    const { subjects } = this.#catalog
+    const others = [...subjects.keys()].filter((subject) => !this.isOurs(subject))
+    if (others.length > 0)
+      this.log.warn(
+        { subjects: others.slice(0, NAMED_FAULTS), count: others.length },
+        'schemas of no stream that names `schemas` in TENANTS_FILE: they are not used',
+      )
+    const changed = [...before].flatMap(([subject, { versions }]) =>
+      [...versions.values()].flatMap((was) => {
+        const is = subjects.get(subject)?.versions.get(was.version)
+        return is === undefined || is === was ? [] : [was.header]
+      }),
+    )
+    if (changed.length > 0)
+      this.log.warn(
+        { versions: changed.slice(0, NAMED_FAULTS), count: changed.length },
+        'published versions of schemas have changed: events that were checked by them before name them, too',
+      )
+  }
+
   /** Reads the folder if it has changed. @returns what is wrong with it */
   async #read(): Promise<string[]> {
     try {
       const { files, faults: misnamed } = schemaFiles(await pathsIn(this.folder))
+      // Most likely a volume that is not there, or the wrong branch: nobody deletes all schemas.
+      if (files.length === 0 && misnamed.length === 0)
+        throw new Error('it has no schema, named as in acme.orders-order.placed.v1.json')
       if (files.length > MAX_FILES) throw new Error(`${files.length} schemas are too many: ${MAX_FILES} are supported`)
       const paths = files.map(({ path }) => join(this.folder, path))
       const stamp = await stampOfAll(paths, misnamed)
@@ -148,11 +174,14 @@ export class FolderStore implements SchemaStore {
         }
       // A folder that was changed while it was read is not used: the next look finds it whole.
       if ((await stampOfAll(paths, misnamed)) !== stamp && this.#seen !== undefined) return []
+      const before = this.#catalog.subjects
       const wrong = await this.#catalog.replace(texts, (found) => found.length + faults.length === 0)
       this.#seen = stamp
+      if (before !== this.#catalog.subjects) this.#tell(before)
       return [...faults, ...wrong.map(({ detail }) => detail)]
     } catch (error) {
-      const fault = messageOf(error)
+      const { code } = error as NodeJS.ErrnoException
+      const fault = code === 'ENOENT' || code === 'ENOTDIR' ? 'there is no such folder' : messageOf(error)
       this.#seen = fault
       return [fault]
     }
@@ -312,8 +341,15 @@ export function schemaStoreOf(
       log.warn('no stream names `schemas` in TENANTS_FILE: no event is checked by a schema')
     return undefined
   }
-  if (SCHEMAS_DIR !== undefined) return new FolderStore(SCHEMAS_DIR, log)
-  if (SCHEMA_REGISTRY_URL === undefined)
+  const both = streams.find(({ tenant, stream }) =>
+    streams.some((one) => one.tenant === tenant && one.stream.startsWith(`${stream}-`)),
+  )
+  if (both !== undefined && SCHEMA_SUBJECT === schemaVariables.SCHEMA_SUBJECT.default)
+    log.warn(
+      both,
+      'another stream has the name of this one with something after a hyphen: subjects of both may be the same',
+    )
+  if (SCHEMAS_DIR === undefined && SCHEMA_REGISTRY_URL === undefined)
     throw new ConfigError([
       'TENANTS_FILE names `schemas` of streams, and neither SCHEMAS_DIR nor SCHEMA_REGISTRY_URL is set.',
     ])
@@ -323,5 +359,7 @@ export function schemaStoreOf(
   })
   const isOurs = (subject: string): boolean =>
     mine.some(({ before, after }) => subject.startsWith(before) && subject.endsWith(after))
-  return new RegistryStore(createRegistry(config), isOurs, log, SCHEMA_REGISTRY_REFRESH_MS)
+  return SCHEMAS_DIR === undefined
+    ? new RegistryStore(createRegistry(config), isOurs, log, SCHEMA_REGISTRY_REFRESH_MS)
+    : new FolderStore(SCHEMAS_DIR, isOurs, log)
 }

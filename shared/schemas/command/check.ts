@@ -129,13 +129,17 @@ function sentenceOf({ verdict, mode, against, version, faults }: Checked): strin
     case 'first':
       return faults.length === 0 ? 'new, with nothing before it to be compared with' : 'new, and could not be compared'
     case 'compatible':
-      return mode === 'NONE' ? 'new, not compared (NONE)' : `new, compatible with ${numbers} (${mode})`
+      return `new, compatible with ${numbers} (${mode})`
+    case 'not compared':
+      return 'new, not compared: the mode is NONE, and --mode sets another one'
     case 'incompatible':
       return `new, not compatible with ${numbers} (${mode})`
     case 'invalid':
       return `version ${version} cannot be used`
     case 'removed':
-      return 'was there, and is not: events that were stored with it still name it'
+      return 'was there, and is not: put it back, since events that were stored with it still name it'
+    case 'elsewhere':
+      return 'is in the registry, and not here'
   }
 }
 
@@ -148,6 +152,8 @@ const COUNTED = {
   incompatible: 'not compatible',
   invalid: 'invalid',
   removed: 'removed',
+  elsewhere: 'in the registry only',
+  'not compared': 'new, not compared',
 } as const satisfies Record<Checked['verdict'], string>
 
 function countsOf(checked: readonly Checked[]): string {
