@@ -6,21 +6,28 @@ import { patternOf } from './patterns.ts'
 export interface Bounds {
   /** Each with a pointer into the schema. */
   faults: string[]
-  /** A check takes a time that grows with the data alone, at a bounded rate. */
-  isLinear: boolean
+  /** How many steps a check takes for a byte of data, at most; infinite where that depends on the data. */
+  weight: number
   /** It refers to its draft's own schema. */
   refersToDraft: boolean
   /** Of members that the schema names. */
   names: ReadonlySet<string>
 }
 
+/** Keywords whose schemas are about the same data as the schema that they stand in. */
+const IN_PLACE = new Set(['allOf', 'anyOf', 'oneOf', 'not', 'if', 'then', 'else', 'dependentSchemas', 'dependencies'])
+
 /** Definitions are only looked at where something refers to them. */
 const DEFINITIONS = new Set(['$defs', 'definitions'])
 
 /** Each schema counts as often as something refers to it: ten that refer to ten twice over each are a thousand. */
 const MAX_EXPANDED = 50_000
-/** With more, a check of a small event may take milliseconds. */
-const LINEAR_EXPANDED = 2_000
+/** Compiling more takes the thread for seconds. */
+const MAX_SCHEMAS = 2_000
+const MAX_IDS = 100
+const MAX_REFERENCE_CHARS = 1_000
+/** Of all expressions of a schema. */
+const MAX_PATTERNS_CHARS = 20_000
 /** What a reference to a draft's own schema stands for. */
 const META_EXPANDED = 200
 
@@ -44,7 +51,12 @@ class Walk {
   readonly #targets = new Map<string, JsonSchema>()
   readonly #references = new Map<JsonSchema, { to: string; pointer: string }>()
   readonly #visited = new Set<JsonSchema>()
-  #isLinear = true
+  #isBounded = true
+  #schemas = 0
+  #ids = 0
+  #patternChars = 0
+  /** Of values that are compared one after the other. */
+  #values = 0
   #refersToDraft = false
 
   constructor(private readonly draft: Draft) {}
@@ -52,18 +64,21 @@ class Walk {
   visit(schema: JsonSchema, pointer: string, outerBase: string): void {
     if (typeof schema === 'boolean') return
     this.#visited.add(schema)
+    // One too many is enough for its fault.
+    if (++this.#schemas > MAX_SCHEMAS) return
     const base = this.#identify(schema, pointer, outerBase)
     if (pointer === '') this.#targets.set(NO_BASE, schema)
     const { $ref } = schema
     if (typeof $ref === 'string') {
-      const to = resolved($ref, base)
-      if (to === undefined) this.#faults.push(`${pointer}/$ref: ${$ref} is no URI reference`)
+      const to = $ref.length > MAX_REFERENCE_CHARS ? undefined : resolved($ref, base)
+      if (to === undefined) this.#faults.push(`${pointer}/$ref: ${shown($ref)} is no URI reference`)
       else this.#references.set(schema, { to, pointer: `${pointer}/$ref` })
     }
     // What it refers to depends on how it was reached.
-    if (schema['$dynamicRef'] !== undefined) this.#faults.push(`${pointer}/$dynamicRef: is not supported: use $ref`)
+    for (const keyword of ['$dynamicRef', '$recursiveRef'])
+      if (schema[keyword] !== undefined) this.#faults.push(`${pointer}/${keyword}: is not supported: use $ref`)
     // Ajv compares each element with each other one, unless it knows them to be scalars.
-    if (schema['uniqueItems'] === true && !areScalars(schema['items'])) this.#isLinear = false
+    if (schema['uniqueItems'] === true && !areScalars(schema['items'])) this.#isBounded = false
     this.#look(schema, pointer)
     for (const { pointer: at, schema: inner } of subSchemas(schema)) this.visit(inner, pointer + at, base)
   }
@@ -73,8 +88,9 @@ class Walk {
     const { $id, $anchor, $dynamicAnchor } = schema
     let base = outerBase
     if (typeof $id === 'string') {
-      const uri = resolved($id, outerBase)
-      if (uri === undefined) this.#faults.push(`${pointer}/$id: ${$id} is no URI reference`)
+      this.#ids++
+      const uri = $id.length > MAX_REFERENCE_CHARS ? undefined : resolved($id, outerBase)
+      if (uri === undefined) this.#faults.push(`${pointer}/$id: ${shown($id)} is no URI reference`)
       else {
         this.#targets.set(uri.replace(/#$/, ''), schema)
         // Draft-07: an $id that is a fragment is an anchor.
@@ -89,9 +105,11 @@ class Walk {
   /** Its regular expressions and the names in it. */
   #look(schema: Exclude<JsonSchema, boolean>, pointer: string): void {
     const { pattern, patternProperties, required } = schema
+    if (Array.isArray(schema['enum'])) this.#values += schema['enum'].length
     if (typeof pattern === 'string') this.#try(pattern, `${pointer}/pattern`)
     if (isSchema(patternProperties))
       for (const one of Object.keys(patternProperties)) this.#try(one, `${pointer}/patternProperties${pointerTo(one)}`)
+    if (Array.isArray(required)) this.#values += required.length
     this.#addNames(required)
     for (const keyword of NAMES_MEMBERS) {
       const value = schema[keyword]
@@ -106,6 +124,8 @@ class Walk {
   }
 
   #try(pattern: string, pointer: string): void {
+    this.#patternChars += pattern.length
+    if (this.#patternChars > MAX_PATTERNS_CHARS) return
     try {
       patternOf(pattern)
     } catch (error) {
@@ -114,15 +134,44 @@ class Walk {
   }
 
   bounds(root: JsonSchema): Bounds {
+    const most = (count: number, limit: number, what: string): void => {
+      if (count > limit) this.#faults.push(`has more than ${limit} ${what}`)
+    }
+    most(this.#schemas, MAX_SCHEMAS, 'schemas in it')
+    most(this.#ids, MAX_IDS, '$id')
+    most(this.#patternChars, MAX_PATTERNS_CHARS, 'characters of regular expressions')
+    // Only what is not too large is looked at further.
+    if (this.#faults.length > 0) return { faults: this.#faults, weight: 0, refersToDraft: false, names: this.#names }
+    this.#findCircle()
     const expanded = this.#expanded(root)
-    if (expanded > MAX_EXPANDED)
-      this.#faults.push(`has more than ${MAX_EXPANDED} schemas, each counted as often as something refers to it`)
+    most(expanded, MAX_EXPANDED, 'schemas, each counted as often as something refers to it')
     return {
       faults: this.#faults,
       refersToDraft: this.#refersToDraft,
-      isLinear: this.#isLinear && expanded <= LINEAR_EXPANDED,
+      weight: this.#isBounded ? expanded + this.#values : Number.POSITIVE_INFINITY,
       names: this.#names,
     }
+  }
+
+  /** Finds a schema that refers to itself without a step into the data: checking by it would never end. */
+  #findCircle(): void {
+    const states = new Map<JsonSchema, 'under way' | 'done'>()
+    const follow = (schema: JsonSchema): boolean => {
+      if (typeof schema === 'boolean' || states.get(schema) === 'done') return false
+      if (states.get(schema) === 'under way') return true
+      states.set(schema, 'under way')
+      const reference = this.#references.get(schema)
+      const target = reference === undefined ? undefined : this.#targetOf(reference.to)
+      const next = subSchemas(schema).flatMap((one) => (IN_PLACE.has(one.keyword) ? one.schema : []))
+      const isCircle = [...next, ...(target === undefined ? [] : [target])].some((one) => follow(one as JsonSchema))
+      states.set(schema, 'done')
+      return isCircle
+    }
+    for (const schema of this.#visited)
+      if (follow(schema)) {
+        this.#faults.push('refers to itself without a step into the data, as {"$ref": "#"} does')
+        return
+      }
   }
 
   /** How many schemas it stands for. */
@@ -133,7 +182,7 @@ class Walk {
       const known = counts.get(schema)
       if (known === 'under way') {
         // It refers to itself: how often depends on the data, and where it branches, the time may double with each level.
-        this.#isLinear = false
+        this.#isBounded = false
         return 0
       }
       if (known !== undefined) return known
@@ -154,7 +203,7 @@ class Walk {
     if (target !== undefined && !this.#visited.has(target)) this.visit(target, pointer, to.replace(/#.*$/, ''))
     if (target !== undefined) return count(target)
     if (META.test(to)) {
-      this.#isLinear = false
+      this.#isBounded = false
       this.#refersToDraft = true
       return META_EXPANDED
     }
@@ -188,6 +237,8 @@ function areScalars(items: unknown): boolean {
   const types = Array.isArray(type) ? type : [type]
   return types.every((one) => SCALARS.has(String(one)))
 }
+
+const shown = (text: string): string => (text.length <= 100 ? text : `${text.slice(0, 100).toWellFormed()}…`)
 
 function resolved(reference: string, base: string): string | undefined {
   try {

@@ -65,16 +65,24 @@ function translated(pattern: string): string {
   return RE2JS.translateRegExp(text)
 }
 
+/** Instructions of a compiled expression: a bound of its memory. */
+const MAX_PROGRAM = 2_000
+
+/** So many instructions are kept, of all expressions: a schema that is read again mostly has the same ones. */
+const MAX_KEPT_PROGRAM = 100_000
 const compiled = new Map<string, Pattern>()
-/** So many are kept: a schema that is read again mostly has the same ones. */
-const MAX_COMPILED = 10_000
+let keptProgram = 0
 
 /** @throws Error saying why it is not one that we take */
 export function patternOf(pattern: string): Pattern {
   const known = compiled.get(pattern)
   if (known !== undefined) return known
   const made = compile(pattern)
-  if (compiled.size >= MAX_COMPILED) compiled.clear()
+  keptProgram += made instanceof RE2JS ? made.programSize() : 1
+  if (keptProgram > MAX_KEPT_PROGRAM) {
+    compiled.clear()
+    keptProgram = 0
+  }
   compiled.set(pattern, made)
   return made
 }
@@ -87,9 +95,21 @@ function compile(pattern: string): Pattern {
     } catch {
       // RE2 takes some that ECMAScript does not with the flag u, such as \- outside of a class.
     }
+  let made: RE2JS
   try {
-    return RE2JS.compile(translated(pattern))
+    made = RE2JS.compile(translated(pattern))
   } catch (error) {
     throw new Error(`is no regular expression that is matched in linear time (RE2): ${(error as Error).message}`)
+  }
+  if (made.programSize() > MAX_PROGRAM) throw new Error('repeats too much: it is too large when it is compiled')
+  return made
+}
+
+/** The same expression, matched in linear time; undefined where that is not possible. */
+export function linear({ source, flags }: RegExp): Pattern | undefined {
+  try {
+    return RE2JS.compile(RE2JS.translateRegExp(`${flags.includes('i') ? '(?i)' : ''}${source}`))
+  } catch {
+    return undefined
   }
 }

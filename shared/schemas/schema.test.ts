@@ -95,6 +95,22 @@ test.each<[string, unknown, RegExp]>([
     /^\/properties\/a\/pattern: .*linear/,
   ],
   ['a name by such an expression', { patternProperties: { '(?=a)b': {} } }, /^\/patternProperties\/\(\?=a\)b: /],
+  ['a circle', { $ref: '#' }, /without a step into the data/],
+  [
+    'a longer circle',
+    { $ref: '#/$defs/a', $defs: { a: { anyOf: [{ $ref: '#/$defs/b' }] }, b: { not: { $ref: '#/$defs/a' } } } },
+    /without a step/,
+  ],
+  ['a draft’s own recursion', { properties: { a: { $recursiveRef: '#' } } }, /^\/properties\/a\/\$recursiveRef/],
+  ['too many schemas', { anyOf: Array.from({ length: 2_001 }, () => ({})) }, /more than 2000 schemas/],
+  ['too many $id', { allOf: Array.from({ length: 101 }, (_, n) => ({ $id: `a${n}` })) }, /more than 100 \$id/],
+  ['a long $id', { $id: 'x'.repeat(1_001) }, /^\/\$id: x{100}… is no URI/],
+  [
+    'much to compile',
+    { allOf: Array.from({ length: 30 }, (_, n) => ({ pattern: `${n}${'(a|b)'.repeat(190)}` })) },
+    /20000 characters/,
+  ],
+  ['an expression that repeats too much', { pattern: '(a{0,30}bcdef){0,30}' }, /^\/pattern: repeats too much/],
   ['references that double', { $ref: '#/$defs/0', $defs: doubling(40) }, /50000/],
   ['the same where no keyword leads to', { $ref: '#/x/0', x: doubling(40, '#/x/') }, /50000/],
 ])('%s is refused', (_, document, fault) => {
@@ -167,22 +183,14 @@ test.each<[string, string, RegExp]>([
   expect(result.ok ? [] : result.faults).toEqual([expect.stringMatching(fault)])
 })
 
-const BRANCHES = { properties: { x: { $ref: '#/$defs/a' } } }
+const branch = (required: string) => ({
+  allOf: [{ properties: { x: { $ref: '#/$defs/a' } } }, { required: [required] }],
+})
 test.each<[string, unknown, unknown]>([
   [
     'doubles with each level',
-    {
-      $ref: '#/$defs/a',
-      $defs: {
-        a: {
-          anyOf: [
-            { ...BRANCHES, required: ['y'] },
-            { ...BRANCHES, required: ['z'] },
-          ],
-        },
-      },
-    },
-    JSON.parse(`${'{"x":'.repeat(60)}1${'}'.repeat(60)}`),
+    { $ref: '#/$defs/a', $defs: { a: { anyOf: [branch('y'), branch('z')] } } },
+    JSON.parse(`${'{"x":'.repeat(60)}{}${'}'.repeat(60)}`),
   ],
   ['compares each with each', { uniqueItems: true }, Array.from({ length: 60_000 }, (_, id) => ({ id }))],
 ])('a check that %s ends', (_, document, data) => {
@@ -191,6 +199,44 @@ test.each<[string, unknown, unknown]>([
   expect(schema.check(data)).toBe(false)
   expect(schema.faults(data)).toMatchObject([{ pointer: '', detail: expect.stringContaining('within 100 ms') }])
   expect(performance.now() - begun).toBeLessThan(5_000)
+})
+
+const array = (length: number, value: unknown) => Array.from({ length }, () => value)
+test.each<[string, unknown, unknown]>([
+  ['long enums', { items: { enum: array(40_000, 0).map((_, n) => n) } }, array(20_000, 39_999)],
+  ['many schemas', { items: { allOf: array(1_900, { minimum: 0 }) } }, array(50_000, 1)],
+])('a check of much data by %s is given up in time', (_, document, data) => {
+  const schema = compiled(document)
+  const begun = performance.now()
+  expect(schema.faults(data, JSON.stringify(data).length)).toMatchObject([
+    { detail: expect.stringContaining('within 100 ms') },
+  ])
+  expect(performance.now() - begun).toBeLessThan(3_000)
+})
+
+test.each([
+  ['url', `http://[${':'.repeat(100_000)}`],
+  ['email', `a${'1D'.repeat(1_000)}\n`],
+  ['uri-template', '{'.repeat(2_000)],
+  ['hostname', `${'a-'.repeat(1_000)}!`],
+  ['uri', `a:${'//'.repeat(1_000)} `],
+])('the format %s takes no longer than its text is long', (format, text) => {
+  const schema = compiled({ format })
+  const begun = performance.now()
+  for (let n = 0; n < 20; n++) expect(schema.check(text)).toBe(false)
+  expect(performance.now() - begun).toBeLessThan(1_000)
+})
+
+test.each([
+  ['uri', 'https://example.com/a?b#c', '/a'],
+  ['url', 'https://example.com', 'mailto:a@example.com'],
+  ['email', 'a.b@example.com', 'a.b'],
+  ['date-time', '2026-01-31T00:00:00Z', '2026-01-32T00:00:00Z'],
+  ['duration', 'P1DT2H', 'P'],
+  ['ipv6', '::1', '::g'],
+])('%s: %p is one, %p is none', (format, good, bad) => {
+  const schema = compiled({ format })
+  expect([schema.check(good), schema.check(bad), schema.check(1)]).toEqual([true, false, true])
 })
 
 test('of large data the first fault is named: there may be one for each element', () => {

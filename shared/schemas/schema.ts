@@ -1,11 +1,11 @@
 import Ajv, { type ErrorObject, type Options, type ValidateFunction } from 'ajv'
 import Ajv2020 from 'ajv/dist/2020.js'
-import addFormats from 'ajv-formats'
 import { outlineJson, placed } from '../events/json.ts'
 import { pointerTo, stepsOf } from '../events/json-pointer.ts'
 import { CallTimeoutError, callWithin } from '../service/call-within.ts'
 import { messageOf } from '../service/thrown.ts'
 import { type Bounds, schemaBounds } from './bounds.ts'
+import { addBoundedFormats } from './formats.ts'
 import { type Draft, isSchema, type JsonSchema, mapSchemas } from './json-schema.ts'
 import { patternOf } from './patterns.ts'
 
@@ -27,10 +27,10 @@ export interface SchemaFault {
 export interface Schema {
   readonly document: JsonSchema
   readonly draft: Draft
-  /** Whether data is valid. */
-  check(data: unknown): boolean
-  /** What is wrong with data that {@link check} refuses: each fault, or only the first where there may be very many. */
-  faults(data: unknown, dataBytes?: number): SchemaFault[]
+  /** Whether data is valid. @param dataBytes as JSON: 0 where whoever calls limits the time */
+  check(data: unknown, dataBytes?: number): boolean
+  /** What is wrong with data: nothing, each fault, or only the first where there may be very many. Never throws. */
+  faults(data: unknown, dataBytes?: number): readonly SchemaFault[]
 }
 
 export type Compiled = { ok: true; schema: Schema } | { ok: false; faults: string[] }
@@ -47,8 +47,11 @@ const TEXT_LIMITS = {
 /** Larger data may have more faults than are worth making: one for each element of an array. */
 const ALL_FAULTS_BYTES = 64 * 1024
 
-/** How long a check may take of a schema that may take any time, such as a recursive one. */
+/** How long a check may take. */
 export const CHECK_TIMEOUT_MS = 100
+
+/** With fewer steps, a check takes some 10 ms at most: its time need not be watched, which takes a microsecond. */
+const UNWATCHED_STEPS = 1_000_000
 
 const OPTIONS: Options = {
   strict: false,
@@ -75,7 +78,7 @@ function faultsBy(draft: Draft, document: JsonSchema): string[] {
 }
 
 const engineOf = (draft: Draft, options: Options): Ajv =>
-  addFormats(draft === 'draft-07' ? new Ajv(options) : new Ajv2020(options), { mode: 'full', keywords: false })
+  addBoundedFormats(draft === 'draft-07' ? new Ajv(options) : new Ajv2020(options))
 
 /** Keywords that mean something to Ajv, and nothing in JSON Schema. `$async` would give promises in place of verdicts. */
 const AJVS_OWN = new Set(['$async', '$data', 'discriminator', 'id', 'nullable'])
@@ -136,7 +139,7 @@ export function compileSchema(document: unknown, bytes?: number): Compiled {
     const first = compiledBy(schema, draft, bounds, false)
     return { ok: true, schema: new AjvSchema(schema, draft, first, bounds) }
   } catch (error) {
-    return refused(error instanceof RangeError ? 'its references are nested too deeply' : messageOf(error))
+    return refused(error instanceof RangeError ? 'is too large to be compiled' : messageOf(error))
   }
 }
 
@@ -150,32 +153,46 @@ class AjvSchema implements Schema {
     readonly bounds: Bounds,
   ) {}
 
-  check(data: unknown): boolean {
-    if (this.bounds.isLinear) return this.first(data) === true
-    return this.#within(() => this.first(data) === true) ?? false
+  check(data: unknown, dataBytes = 0): boolean {
+    return this.#run(this.first, data, dataBytes) === true
   }
 
-  faults(data: unknown, dataBytes = 0): SchemaFault[] {
-    if (dataBytes <= ALL_FAULTS_BYTES) this.#all ??= compiledBy(this.document, this.draft, this.bounds, true)
-    const validate = dataBytes <= ALL_FAULTS_BYTES ? this.#all : this.first
-    const valid = this.#within(() => validate?.(data) === true)
-    if (valid === undefined)
-      return [
-        { pointer: '', knownPointer: '', detail: `cannot be checked within ${CHECK_TIMEOUT_MS} ms by its schema` },
-      ]
-    return valid ? [] : faultsOf(validate?.errors ?? [], data, this.bounds.names)
+  faults(data: unknown, dataBytes = 0): readonly SchemaFault[] {
+    const first = this.#run(this.first, data, dataBytes)
+    if (first === true) return NO_FAULTS
+    if (typeof first === 'string') return [{ pointer: '', knownPointer: '', detail: first }]
+    if (dataBytes > ALL_FAULTS_BYTES) return this.#faultsOf(this.first, data)
+    this.#all ??= compiledBy(this.document, this.draft, this.bounds, true)
+    const all = this.#run(this.#all, data, dataBytes)
+    // Finding all of them may take too long where finding one did not.
+    return typeof all === 'string' ? this.#firstOf(data, dataBytes) : this.#faultsOf(this.#all, data)
   }
 
-  /** @returns undefined when the time is over */
-  #within(call: () => boolean): boolean | undefined {
+  #firstOf(data: unknown, dataBytes: number): readonly SchemaFault[] {
+    this.#run(this.first, data, dataBytes)
+    return this.#faultsOf(this.first, data)
+  }
+
+  #faultsOf({ errors }: ValidateFunction, data: unknown): SchemaFault[] {
+    const faults = faultsOf(errors ?? [], data, this.bounds.names)
+    return faults.length > 0 ? faults : [{ pointer: '', knownPointer: '', detail: 'is refused by its schema' }]
+  }
+
+  /** @returns why it cannot be checked, in place of a verdict */
+  #run(validate: ValidateFunction, data: unknown, dataBytes: number): boolean | string {
+    const { weight } = this.bounds
     try {
-      return callWithin(CHECK_TIMEOUT_MS, call)
+      if (weight * dataBytes < UNWATCHED_STEPS && weight !== Number.POSITIVE_INFINITY) return validate(data) === true
+      return callWithin(CHECK_TIMEOUT_MS, () => validate(data) === true)
     } catch (error) {
-      if (error instanceof CallTimeoutError) return undefined
-      throw error
+      if (error instanceof CallTimeoutError) return `cannot be checked within ${CHECK_TIMEOUT_MS} ms by its schema`
+      // A stack that is too small for deep data.
+      return 'cannot be checked by its schema: it is nested too deeply'
     }
   }
 }
+
+const NO_FAULTS: readonly SchemaFault[] = []
 
 function faultsOf(errors: readonly ErrorObject[], data: unknown, names: ReadonlySet<string>): SchemaFault[] {
   const found = new Map<string, SchemaFault>()
