@@ -78,7 +78,7 @@ function traceOf(event: Event, origin: Origin): TraceContext {
 /** The problem of events whose schemas cannot be told now. */
 const schemasUnknown = (unit: Unit): Problem => ({
   kind: 'schema-unavailable',
-  detail: `It cannot be told now which schema an event has: the schema registry cannot be reached, or does not have the version yet. ${NOTHING_STORED[unit]} Send the ${unit} again later, with the same ids.`,
+  detail: `It cannot be told now which schema an event has: the schema registry cannot be reached, does not have the version yet, or has one that cannot be used. ${NOTHING_STORED[unit]} Send the ${unit} again later, with the same ids.`,
   outcome: 'not stored',
   retryAfterSeconds: 5,
 })

@@ -228,12 +228,54 @@ test('an event is checked by the version that it names, else by the latest', asy
   ).toEqual([`${ORDER}/1`, `${ORDER}/2`])
   const unknown = await send(order({ total: 1 }, { dataschema: urn(3) }))
   expect(faultsIn(unknown)).toEqual([
-    { pointer: '/dataschema', detail: 'names version 3, which is not known: the latest is 2' },
+    { pointer: '/dataschema', detail: `names version 3 of ${ORDER}, which is not known: the latest are 2, 1` },
   ])
   // A registry may have it already.
   store.mayLag = true
   expect((await send(order({ total: 1 }, { dataschema: urn(3) }))).status).toBe(503)
   expect((await send(order({ total: 1 }, { dataschema: urn(4_000_000_000) }))).status).toBe(422)
+})
+
+test('what names no version as we do is a fault, and counted', async () => {
+  const { send, checks } = await service({}, { [ORDER]: [V1] })
+  for (const dataschema of [`${urn(1)}x`, urn(0), 'urn:kafkatrace:schema:', urn(9)])
+    expect(faultsIn(await send(order({ total: 1 }, { dataschema })))).toMatchObject([{ pointer: '/dataschema' }])
+  expect(await checks()).toEqual(['order.placed 1 invalid 4'])
+})
+
+test('with warn, an unknown schema lets events in, and the log says of what type they are', async () => {
+  const { send, store, stored, logged } = await service({ check: 'warn', otherTypes: 'refuse' })
+  expect((await send({ type: 'other', data: 1 })).status).toBe(202)
+  expect(logged.find(({ level }) => level === 40)).toMatchObject({
+    type: 'other',
+    schema: 'default.events-other',
+    pointers: ['/type'],
+  })
+  store.isAway = true
+  expect((await send({ type: 'more', data: 1 })).status).toBe(202)
+  expect(stored()).toHaveLength(2)
+})
+
+test('a 503 for a schema that is not known is in the log', async () => {
+  const { send, store, logged } = await service()
+  store.isAway = true
+  await send({ type: 'other', data: 1 })
+  expect(logged.find(({ msg }) => String(msg).includes('not known now'))).toMatchObject({ level: 40, type: 'other' })
+})
+
+test('what a check throws, or a batch that takes too long, is a fault and no failure', async () => {
+  const tree = { type: 'object', properties: { next: { $ref: '#' } } }
+  const { post, stored } = await service({}, { [ORDER]: [tree] }, { MAX_NESTING_DEPTH: '512' })
+  const deep = `{"type":"order.placed","data":${'{"next":'.repeat(400)}{}${'}'.repeat(400)}}`
+  expect((await post(deep)).status).toBe(202)
+  const slow = { uniqueItems: true }
+  const service2 = await service({}, { [ORDER]: [slow] })
+  const data = Array.from({ length: 4_000 }, (_, id) => ({ id }))
+  const answer = await service2.send(Array.from({ length: 12 }, () => order(data)))
+  expect(answer.status).toBe(422)
+  const faults = faultsIn(answer) as { pointer: string; detail: string }[]
+  expect(faults.at(-1)).toMatchObject({ pointer: '/11/data', detail: expect.stringContaining('have taken 500 ms') })
+  expect(stored()).toHaveLength(1)
 })
 
 test('new schemas apply from the next event on', async () => {

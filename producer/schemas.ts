@@ -1,9 +1,10 @@
 import { isAscii, isUtf8 } from 'node:buffer'
 import { type Event, type Fault, isJsonMediaType, parseMediaType } from '../shared/events/event.ts'
 import { atIndex, type EventResult } from '../shared/events/event-json.ts'
+import { outlineJson } from '../shared/events/json.ts'
 import type { StreamSchemas as Declared } from '../shared/http/tenants.ts'
 import type { Subject, Version } from '../shared/schemas/catalog.ts'
-import { parseSchemaUrn } from '../shared/schemas/identity.ts'
+import { isSchemaUrn, parseSchemaUrn } from '../shared/schemas/identity.ts'
 import type { SchemaStore } from '../shared/schemas/store.ts'
 import type { Logger, TenantLines } from '../shared/service/logger.ts'
 import type { Tally } from '../shared/service/tally.ts'
@@ -41,6 +42,12 @@ export type CheckedEvents =
 
 /** No more pointers are logged of an event. */
 const LOGGED_FAULTS = 5
+/** A type may be 16 KB long. */
+const LOGGED_CHARS = 256
+
+/** How long the checks of one request may keep the thread. One check has its own limit, and a request may have 1,000 events. */
+export const REQUEST_CHECKS_MS = 500
+const OUT_OF_TIME = `cannot be checked: the schemas of the events before it have taken ${REQUEST_CHECKS_MS} ms. Send fewer events in a request`
 
 export class StreamSchemas {
   readonly #deps: StreamSchemasDeps
@@ -57,6 +64,7 @@ export class StreamSchemas {
     const versions: (Version | undefined)[] = []
     let refused: EventResult[] | undefined
     let isUnknown = false
+    const endMs = performance.now() + REQUEST_CHECKS_MS
     for (let index = 0; index < results.length; index++) {
       const result = results[index] as EventResult
       if (!result.ok) {
@@ -67,7 +75,8 @@ export class StreamSchemas {
         versions.push(undefined)
         continue
       }
-      const checked = this.#checkOne(result.event)
+      const isLate = index > 0 && performance.now() > endMs
+      const checked = isLate ? [fault(DATA, OUT_OF_TIME)].map(told) : this.#checkOne(result.event)
       if (checked === 'unknown') isUnknown = true
       else if (!Array.isArray(checked)) versions.push(checked as Version | undefined)
       else {
@@ -87,15 +96,21 @@ export class StreamSchemas {
     if (subject === undefined) {
       this.#others.no_schema.count++
       return declared.otherTypes === 'refuse'
-        ? this.#wrong(event, undefined, [fault('/type', `has no schema, which this stream requires (subject ${name})`)])
+        ? this.#wrong(event, name, [fault('/type', `has no schema, which this stream requires (subject ${name})`)])
         : undefined
     }
     const version = subject === 'unknown' ? subject : this.#versionOf(name, subject, event)
     if (version === 'unknown') {
       this.#others.unknown.count++
-      return declared.whileUnknown === 'accept' ? undefined : 'unknown'
+      if (declared.whileUnknown === 'accept') return undefined
+      this.#log(event, name, {}, 'an event is answered 503: its schema is not known now')
+      return 'unknown'
     }
-    if (typeof version === 'string') return this.#wrong(event, undefined, [fault('/dataschema', version)])
+    if (typeof version === 'string') {
+      // As of the latest: which version it names may be anything.
+      if (typeof subject === 'object') this.#countedOf(event.type, subject.latest).invalid.count++
+      return this.#wrong(event, name, [fault('/dataschema', version)])
+    }
     const faults = faultsOf(event, version)
     const counted = this.#countedOf(event.type, version)
     if (faults === undefined) {
@@ -103,37 +118,39 @@ export class StreamSchemas {
       return version
     }
     counted.invalid.count++
-    return this.#wrong(event, version, faults)
+    return this.#wrong(event, version.header, faults)
   }
 
   /** The version that the event names, else the latest; a text says what is wrong with its name. */
   #versionOf(name: string, { latest, versions }: Subject, { dataschema }: Event): Version | 'unknown' | string {
     if (dataschema === undefined || dataschema === latest.urn) return latest
     const named = parseSchemaUrn(dataschema)
+    if (named === undefined && isSchemaUrn(dataschema)) return `is not as schemas are named: ${latest.urn}`
     if (named === undefined || named.subject !== name) return latest
     const version = versions.get(named.version)
     if (version !== undefined) return version
     if (this.#deps.store.mayLag && named.version > latest.version) return 'unknown'
-    return `names version ${named.version}, which is not known: the latest is ${latest.version}`
+    const known = [...versions.keys()].sort((one, other) => other - one).slice(0, NAMED_VERSIONS)
+    return `names version ${named.version} of ${name}, which is not known: the latest are ${known.join(', ')}`
   }
 
-  /** Of an event that is not as its schema wants it. */
-  #wrong(event: Event, version: Version | undefined, faults: LoggedFault[]): Fault[] | undefined {
-    const { declared, tenant, stream, log, lines } = this.#deps
-    if (declared.check === 'enforce') return faults.map(({ pointer, detail }) => ({ pointer, detail }))
+  /** Of an event that is not as its schema wants it. @param schema its subject, or its subject and version */
+  #wrong(event: Event, schema: string, faults: readonly LoggedFault[]): Fault[] | undefined {
+    if (this.#deps.declared.check === 'enforce') return faults.map(told)
     const pointers = faults.slice(0, LOGGED_FAULTS).map(({ logged }) => logged)
-    log[lines.level(tenant, 'warn')](
-      {
-        tenant,
-        stream,
-        // A type without a schema may be anything.
-        ...(version === undefined ? {} : { type: event.type, schema: version.header }),
-        faults: faults.length,
-        pointers,
-      },
+    this.#log(
+      event,
+      schema,
+      { faults: faults.length, pointers },
       'an event is stored that is not as its schema wants it',
     )
     return undefined
+  }
+
+  #log({ type }: Event, schema: string, more: object, text: string): void {
+    const { tenant, stream, log, lines } = this.#deps
+    const at = { tenant, stream, type: type.slice(0, LOGGED_CHARS), schema: schema.slice(0, LOGGED_CHARS) }
+    log[lines.level(tenant, 'warn')]({ ...at, ...more }, text)
   }
 
   #countedOf(type: string, version: Version): ReturnType<Checks['of']> {
@@ -149,8 +166,13 @@ export class StreamSchemas {
 /** Into the event's JSON form, where data is a member. */
 const DATA = '/data'
 
+/** No more versions are named of a type. */
+const NAMED_VERSIONS = 10
+
 /** `logged`: the pointer without names that only the sender knows. */
 type LoggedFault = Fault & { logged: string }
+
+const told = ({ pointer, detail }: LoggedFault): Fault => ({ pointer, detail })
 
 const fault = (pointer: string, detail: string): LoggedFault => ({ pointer, logged: pointer, detail })
 
@@ -166,14 +188,24 @@ function faultsOf({ data, datacontenttype }: Event, { schema, header }: Version)
   try {
     value = JSON.parse(data.toString(ascii ? 'latin1' : 'utf8'))
   } catch {
-    return [fault(DATA, 'is no JSON')]
+    // Unlike the parser's message, this does not quote the data.
+    const outlined = outlineJson(data, ANY)
+    return [fault(DATA, outlined.ok ? 'is no JSON' : `is no JSON: ${outlined.fault.detail}`)]
   }
-  if (schema.check(value)) return undefined
-  return schema.faults(value, data.length).map(({ pointer, knownPointer, detail }) => ({
+  const faults = schema.faults(value, data.length)
+  if (faults.length === 0) return undefined
+  return faults.map(({ pointer, knownPointer, detail }) => ({
     pointer: DATA + pointer,
     logged: DATA + knownPointer,
     detail: `${detail} (schema ${header})`,
   }))
+}
+
+const ANY = {
+  maxDepth: 512,
+  maxElements: Number.POSITIVE_INFINITY,
+  maxMembers: Number.POSITIVE_INFINITY,
+  maxObjectMembers: Number.POSITIVE_INFINITY,
 }
 
 const isJson = (type: string): boolean => type === 'application/json' || isJsonMediaType(parseMediaType(type).essence)

@@ -54,7 +54,7 @@ const SchemasDeclaration = closed({
   check: option(...SCHEMA_CHECKS),
   /** Events of types without a schema. Absent: accept. */
   otherTypes: option(...SCHEMA_OTHER_TYPES),
-  /** Events of which it is not known whether their type has a schema, as while the registry cannot be reached. Absent: refuse, with 503. */
+  /** Events of which it is not known whether their type has a schema, as while the registry cannot be reached. Absent: refuse, with 503, or with warn accept. */
   whileUnknown: option(...SCHEMA_WHILE_UNKNOWN),
 })
 /** With the defaults filled in. */
@@ -252,12 +252,10 @@ export function tenantsOf(file: TenantsFile): Tenants {
       redact: new Map(Object.entries(redact)),
       schemas: new Map(
         Object.entries(schemas)
-          .map(
-            ([stream, { check = 'enforce', otherTypes = 'accept', whileUnknown = 'refuse' }]): [
-              string,
-              StreamSchemas,
-            ] => [stream, { check, otherTypes, whileUnknown }],
-          )
+          .map(([stream, { check = 'enforce', otherTypes = 'accept', whileUnknown }]): [string, StreamSchemas] => [
+            stream,
+            { check, otherTypes, whileUnknown: whileUnknown ?? (check === 'warn' ? 'accept' : 'refuse') },
+          ])
           .filter(([, { check }]) => check !== 'off'),
       ),
       sources: new Map(Object.entries(sources)),

@@ -31,6 +31,9 @@ export const schemaUrn = (subject: string, version: number): string =>
 /** RFC 8141, section 3.1: `urn` and the namespace are case-insensitive. */
 const URN = /^[uU][rR][nN]:[kK][aA][fF][kK][aA][tT][rR][aA][cC][eE]:schema:([^:]+):([1-9]\d{0,9})$/
 
+/** Whether a URI is of the form of {@link schemaUrn}, right or not. */
+export const isSchemaUrn = (uri: string): boolean => /^urn:kafkatrace:schema:/i.test(uri)
+
 /** What {@link schemaUrn} wrote; undefined for any other URI. */
 export function parseSchemaUrn(text: string | undefined): SchemaVersion | undefined {
   const [, subject = '', version] = URN.exec(text ?? '') ?? []
