@@ -48,8 +48,7 @@ const ending = new AbortController()
 const schemas =
   config.SCHEMAS_DIR === undefined && config.SCHEMA_REGISTRY_URL === undefined
     ? undefined
-    : schemaStoreOf(config, tenants, log)
-await schemas?.start().catch(exitWith)
+    : await schemaStoreOf(config, tenants, log).catch(exitWith)
 const streams = tenants.flatMap((tenant) => [...tenant.streams].map((name) => ({ tenant, name })))
 
 const readers = new Readers(

@@ -324,14 +324,14 @@ export function schemaConfigFaults(config: SchemaConfig): string[] {
 }
 
 /**
- * Where the schemas of the tenants' streams come from; undefined where no stream has any.
+ * Where the schemas of the tenants' streams come from, started; undefined where no stream has any.
  * @throws ConfigError
  */
-export function schemaStoreOf(
+export async function schemaStoreOf(
   config: SchemaConfig,
   tenants: readonly { name: string; schemas: ReadonlyMap<string, unknown> }[],
   log: Pick<Logger, 'info' | 'warn'>,
-): SchemaStore | undefined {
+): Promise<SchemaStore | undefined> {
   const { SCHEMAS_DIR, SCHEMA_SUBJECT, SCHEMA_REGISTRY_URL, SCHEMA_REGISTRY_REFRESH_MS } = config
   const streams = tenants.flatMap(({ name, schemas }) =>
     [...schemas.keys()].map((stream) => ({ tenant: name, stream })),
@@ -359,7 +359,10 @@ export function schemaStoreOf(
   })
   const isOurs = (subject: string): boolean =>
     mine.some(({ before, after }) => subject.startsWith(before) && subject.endsWith(after))
-  return SCHEMAS_DIR === undefined
-    ? new RegistryStore(createRegistry(config), isOurs, log, SCHEMA_REGISTRY_REFRESH_MS)
-    : new FolderStore(SCHEMAS_DIR, isOurs, log)
+  const store: SchemaStore =
+    SCHEMAS_DIR === undefined
+      ? new RegistryStore(createRegistry(config), isOurs, log, SCHEMA_REGISTRY_REFRESH_MS)
+      : new FolderStore(SCHEMAS_DIR, isOurs, log)
+  await store.start()
+  return store
 }
