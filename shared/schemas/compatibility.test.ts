@@ -47,6 +47,15 @@ const when = (condition: JsonSchema, yes: JsonSchema): JsonSchema =>
     ['then', yes],
   ])
 
+/** More than are told apart. */
+const manyPatterns = (properties: Record<string, unknown>): JsonSchema =>
+  closed(properties, {
+    patternProperties: Object.fromEntries(
+      ['a', 'b', 'c', 'd', 'e', 'f', 'g'].map((one) => [`^${one}`, { type: 'string' }]),
+    ),
+    additionalProperties: { type: 'number' },
+  })
+
 const string = { type: 'string' }
 const number = { type: 'number' }
 const integer = { type: 'integer' }
@@ -146,6 +155,7 @@ const CHANGES: [string, older: unknown, newer: unknown, backward: string[], forw
     ['/patternProperties/^x/type'],
     [],
   ],
+  ['many patterns of properties', manyPatterns({}), manyPatterns({ a: true }), [], []],
   ['names are limited', object({}), object({}, { propertyNames: { maxLength: 3 } }), ['/propertyNames/maxLength'], []],
   [
     'names are a list',
@@ -226,6 +236,9 @@ const CHANGES: [string, older: unknown, newer: unknown, backward: string[], forw
   ],
   ['multiples', { type: 'integer', multipleOf: 10 }, { type: 'integer', multipleOf: 5 }, [], ['/multipleOf']],
   ['integers in halves', integer, { multipleOf: 0.5 }, [], ['/type']],
+  ['multiples of a half are no integers', { type: 'number', multipleOf: 0.5 }, integer, ['/type'], []],
+  ['multiples of integers are integers', { type: 'number', multipleOf: 10 }, integer, [], ['/multipleOf']],
+  ['a bound and its refusal', { type: 'number', not: { minimum: 5 } }, { type: 'number', exclusiveMaximum: 5 }, [], []],
   ['int32', { type: 'integer', format: 'int32' }, { minimum: -2147483648 }, [], ['/type', '/format']],
   // Strings
   [
@@ -249,6 +262,27 @@ const CHANGES: [string, older: unknown, newer: unknown, backward: string[], forw
     { type: 'string', pattern: '^[a-e]{2}$' },
     ['/pattern'],
     ['/pattern?'],
+  ],
+  [
+    'a pattern has a length',
+    { type: 'string', pattern: '^[A-Z]{3}$' },
+    { type: 'string', minLength: 3, maxLength: 3 },
+    [],
+    ['/pattern'],
+  ],
+  [
+    'a pattern without ends has no length',
+    { type: 'string', pattern: '[a-z]{3}' },
+    { type: 'string', maxLength: 3 },
+    ['/maxLength'],
+    ['/pattern'],
+  ],
+  [
+    'a pattern of which each way has one end',
+    { type: 'string', pattern: '^a|b$' },
+    { type: 'string', maxLength: 1 },
+    ['/maxLength'],
+    ['/pattern'],
   ],
   ['a format is added', string, { type: 'string', format: 'date-time' }, ['/format'], []],
   ['an unknown format is added', string, { type: 'string', format: 'iban' }, [], []],
@@ -292,6 +326,13 @@ const CHANGES: [string, older: unknown, newer: unknown, backward: string[], forw
   ],
   ['unique', { type: 'array' }, { type: 'array', uniqueItems: true }, ['/uniqueItems'], []],
   ['one element is unique', { maxItems: 1 }, { uniqueItems: true }, [], ['/maxItems']],
+  [
+    'two elements may be equal',
+    { type: 'array', maxItems: 2 },
+    { type: 'array', uniqueItems: true },
+    ['/uniqueItems'],
+    ['/maxItems'],
+  ],
   ['contains', { contains: { const: 1 } }, { contains: integer }, [], ['/contains']],
   ['contains what all are', { items: string, minItems: 2 }, { contains: string, minContains: 2 }, [], ['/items/type']],
   [
@@ -350,6 +391,13 @@ const CHANGES: [string, older: unknown, newer: unknown, backward: string[], forw
     ['/required/0'],
   ],
   ['not is widened', { not: { type: ['string', 'null'] } }, { not: string }, [], ['/not']],
+  [
+    'not, of members that are named and of others',
+    { type: 'object', not: { properties: { a: string }, additionalProperties: integer } },
+    { type: 'object', not: { properties: { a: string } } },
+    ['/not'],
+    [],
+  ],
   ['not and the other types', { not: string }, { type: ['null', 'boolean', 'number', 'array', 'object'] }, [], []],
   ['a condition', { type: 'integer' }, when({ minimum: 10 }, { maximum: 20 }), ['/then/maximum'], ['/type']],
   [
@@ -387,6 +435,24 @@ const CHANGES: [string, older: unknown, newer: unknown, backward: string[], forw
     ['/$defs/n/required/1?'],
     [],
   ],
+  [
+    'what was proven of a form that is not taken in the end',
+    object(
+      { x: { $ref: '#/$defs/down' } },
+      { $defs: { down: object({ child: { $ref: '#/$defs/up' } }), up: object({ up: { $ref: '#/$defs/down' } }) } },
+    ),
+    object(
+      { x: { anyOf: [{ $ref: '#/$defs/down' }, object({ child: { $ref: '#/$defs/up' } })] } },
+      {
+        $defs: {
+          down: object({ child: { $ref: '#/$defs/up' } }, { required: ['bad'] }),
+          up: object({ up: { $ref: '#/$defs/down' } }),
+        },
+      },
+    ),
+    ['/properties/x/anyOf'],
+    [],
+  ],
   // Nothing and everything
   ['nothing is in anything', false, string, [], ['']],
   ['a schema that nothing fits', { type: 'string', minLength: 3, maxLength: 2 }, integer, [], ['/type']],
@@ -405,6 +471,13 @@ const CHANGES: [string, older: unknown, newer: unknown, backward: string[], forw
     { allOf: [object({ a: string })], properties: { b: string }, unevaluatedProperties: false },
     closed({ a: string, b: string }),
     [],
+    [],
+  ],
+  [
+    'unevaluatedProperties is added over anyOf',
+    object({}, { anyOf: [object({ a: string }), object({ b: number })] }),
+    object({}, { anyOf: [object({ a: string }), object({ b: number })], unevaluatedProperties: false }),
+    ['/unevaluatedProperties'],
     [],
   ],
   [
@@ -497,6 +570,23 @@ describe('what is told', () => {
     expect(others).toEqual([])
     expect(found?.pointer).toBe('/properties/lines/items/properties/price/exclusiveMinimum')
     expect(found?.example?.data).toMatchObject({ lines: [{ price: 0 }, { sku: expect.any(String) }] })
+  })
+
+  test('a check that took too long is no example', () => {
+    const [older, newer] = [
+      compiled({ type: 'string', pattern: '^a+$' }),
+      compiled({ type: 'string', pattern: '^aa*$' }),
+    ]
+    const slow: Schema = {
+      document: newer.document,
+      draft: newer.draft,
+      check: () => false,
+      faults: () => [],
+      knownPointer: String,
+    }
+    const [found] = checkCompatibility('BACKWARD', [{ version: 1, schema: older }], slow)
+    expect(found).toMatchObject({ pointer: '/pattern' })
+    expect(found?.example).toBeUndefined()
   })
 
   test('what is not shown says so', () => {

@@ -273,6 +273,8 @@ class Expansion {
         return this.#membersRefused(atom, only(KIND.object))
       case 'items':
         return this.#itemsRefused(atom, only(KIND.array))
+      case 'opaque':
+        return [...this.#opaqueGuesses(atom), [{ refuses: node }]]
       default:
         // Nothing is known of it but that the node refuses it.
         return [[{ refuses: node }]]
@@ -281,6 +283,19 @@ class Expansion {
 
   #members(name: string, node: Node): Atom {
     return { is: 'members', properties: new Map([[name, node]]), patterns: [], rest: undefined, pointer: node.pointer }
+  }
+
+  /** Members and elements that no other keyword is likely to have evaluated. */
+  #opaqueGuesses({ keyword, node }: Atom & { is: 'opaque' }): Alternatives {
+    if (this.mode !== 'guess' || node === undefined) return []
+    if (keyword === 'unevaluatedProperties')
+      return this.#membersRefused(
+        { properties: new Map([['extra', node]]), patterns: [], rest: undefined },
+        { takes: this.arena.kinds(KIND.object) },
+      )
+    if (keyword !== 'unevaluatedItems') return []
+    const prefix = [0, 1, 2, 3].map(() => node)
+    return this.#itemsRefused({ prefix, rest: undefined }, { takes: this.arena.kinds(KIND.array) })
   }
 
   #containsRefused({ node, min, max }: Contains, pointer: string): Alternatives {

@@ -218,7 +218,7 @@ export class Containment {
     if ((mask & KIND.object) === 0) return []
     switch (atom.is) {
       case 'members':
-        return this.#memberGaps(branch, atom, trail, gap)
+        return this.#memberGaps(branch, atom, trail)
       case 'names':
         return this.#nameGaps(branch, atom.node, trail, gap)
       case 'dependent':
@@ -304,7 +304,7 @@ export class Containment {
 
   // Objects
 
-  #memberGaps(branch: Branch, reader: Members, trail: readonly Level[], gap: Gap[]): Gap[] {
+  #memberGaps(branch: Branch, reader: Members, trail: readonly Level[]): Gap[] {
     const names = knownNames(branch, reader)
     const gaps = [...names].flatMap((name) => {
       const nodes = memberNodes(branch, name)
@@ -313,7 +313,7 @@ export class Containment {
     })
     if (reader.patterns.length === 0 && reader.rest === undefined) return gaps
     const others = this.#otherNames(branch, reader, names)
-    if (others === undefined) return [...gaps, ...gap]
+    if (others === undefined) return [...gaps, ...this.#certainGaps(branch, reader, trail)]
     return [
       ...gaps,
       ...others.flatMap(({ name, matched }) => {
@@ -322,6 +322,28 @@ export class Containment {
         return this.#partGaps(branch, nodes, nodesOfMatched(reader, matched), trail, { member: name })
       }),
     ]
+  }
+
+  /** By what is certain of a name that matches a pattern of the reader, or none of them. */
+  #certainGaps(branch: Branch, { patterns, rest }: Members, trail: readonly Level[]): Gap[] {
+    const gaps = patterns.flatMap(({ text, node }) => {
+      const own = branch.members.flatMap((members) => members.patterns.filter((pattern) => pattern.text === text))
+      const member = textsMatching(text)[0] ?? UNKNOWN_NAME
+      return this.#partGaps(
+        branch,
+        own.map((pattern) => pattern.node),
+        [node],
+        trail,
+        { member },
+      )
+    })
+    if (rest === undefined) return gaps
+    const texts = new Set(patterns.map(({ text }) => text))
+    const own = branch.members.flatMap((members) =>
+      members.rest !== undefined && members.patterns.every(({ text }) => texts.has(text)) ? [members.rest] : [],
+    )
+    if (own.length > 0 && this.#isEmpty(own)) return gaps
+    return [...gaps, ...this.#partGaps(branch, own, [rest], trail, { member: OTHER_NAMES[0] })]
   }
 
   #partGaps(branch: Branch, writer: Node[], readers: Node[], trail: readonly Level[], step: Step): Gap[] {
@@ -526,7 +548,7 @@ function gapsAt(branch: Branch, reader: Node, trail: readonly Level[]): Gap[] {
   return reader.atoms.slice(0, 1).map((atom) => ({ atom, reader, branch, trail, values: undefined }))
 }
 
-const OTHER_NAMES = ['extra', 'other', 'x', 'X', 'extra1', '1', '_', '$', 'a-b', '']
+const OTHER_NAMES: readonly [string, ...string[]] = ['extra', 'other', 'x', 'X', 'extra1', '1', '_', '$', 'a-b', '']
 /** Stands for a name that there may be. */
 const UNKNOWN_NAME = '*'
 
