@@ -36,6 +36,13 @@ const object = (properties: Record<string, unknown>, more: object = {}): JsonSch
 })
 const closed = (properties: Record<string, unknown>, more: object = {}): JsonSchema =>
   object(properties, { additionalProperties: false, ...more })
+const ref = (name: string, to: string) => ({ type: 'object', properties: { [name]: { $ref: `#/$defs/${to}` } } })
+const evaluatedElsewhere = (more: object): JsonSchema => ({
+  ...more,
+  anyOf: [{ properties: { a: true } }, { properties: { b: true } }],
+  properties: { child: { $ref: '#' } },
+  unevaluatedProperties: false,
+})
 const draft7 = (schema: JsonSchema): JsonSchema => ({
   $schema: 'http://json-schema.org/draft-07/schema#',
   ...(schema as object),
@@ -75,7 +82,7 @@ const CHANGES: [string, older: unknown, newer: unknown, backward: string[], forw
   ['a type is changed', object({ a: string }), object({ a: number }), ['/properties/a/type'], ['/properties/a/type']],
   ['integer and number are number', { type: ['integer', 'number'] }, { type: 'number' }, [], []],
   ['types as anyOf', { type: ['string', 'integer'] }, { anyOf: [{ type: 'integer' }, string] }, [], []],
-  ['nullable of OpenAPI', { type: 'string', nullable: true }, { type: ['null', 'string'] }, [], []],
+  ['keywords that are none of JSON Schema', { type: 'string', nullable: true }, string, [], []],
   // Properties of open and of closed objects
   [
     'an optional property is added to an open object',
@@ -235,6 +242,14 @@ const CHANGES: [string, older: unknown, newer: unknown, backward: string[], forw
     [],
   ],
   ['multiples', { type: 'integer', multipleOf: 10 }, { type: 'integer', multipleOf: 5 }, [], ['/multipleOf']],
+  [
+    'multiples of cents',
+    { type: 'number', multipleOf: 0.05 },
+    { type: 'number', multipleOf: 0.01 },
+    [],
+    ['/multipleOf'],
+  ],
+  ['integers in cents', integer, { multipleOf: 0.01 }, [], ['/type']],
   ['integers in halves', integer, { multipleOf: 0.5 }, [], ['/type']],
   ['multiples of a half are no integers', { type: 'number', multipleOf: 0.5 }, integer, ['/type'], []],
   ['multiples of integers are integers', { type: 'number', multipleOf: 10 }, integer, [], ['/multipleOf']],
@@ -343,6 +358,21 @@ const CHANGES: [string, older: unknown, newer: unknown, backward: string[], forw
     ['/contains'],
   ],
   [
+    'additionalItems say nothing in 2020-12',
+    { type: 'array', additionalItems: false },
+    { type: 'array', maxItems: 0 },
+    ['/maxItems'],
+    [],
+  ],
+  // Ajv lets arrays pass that are shorter than the tuple.
+  [
+    'contains beside a tuple',
+    { type: 'array', prefixItems: [true, string], contains: integer },
+    { type: 'array', contains: integer },
+    ['/contains'],
+    ['/contains?', '/prefixItems/1/type'],
+  ],
+  [
     'additionalItems without a tuple say nothing',
     draft7({ type: 'array', items: string, additionalItems: false }),
     { type: 'array', items: string },
@@ -436,20 +466,17 @@ const CHANGES: [string, older: unknown, newer: unknown, backward: string[], forw
     [],
   ],
   [
-    'what was proven of a form that is not taken in the end',
-    object(
-      { x: { $ref: '#/$defs/down' } },
-      { $defs: { down: object({ child: { $ref: '#/$defs/up' } }), up: object({ up: { $ref: '#/$defs/down' } }) } },
-    ),
-    object(
-      { x: { anyOf: [{ $ref: '#/$defs/down' }, object({ child: { $ref: '#/$defs/up' } })] } },
-      {
-        $defs: {
-          down: object({ child: { $ref: '#/$defs/up' } }, { required: ['bad'] }),
-          up: object({ up: { $ref: '#/$defs/down' } }),
-        },
+    'what was proven only if something else is, which is not',
+    { ...ref('x', 'E'), $defs: { D: ref('next', 'E'), E: ref('back', 'D') } },
+    {
+      type: 'object',
+      properties: { x: { anyOf: [{ $ref: '#/$defs/E' }, ref('back', 'D0')] } },
+      $defs: {
+        D0: ref('next', 'E'),
+        D: { allOf: [{ $ref: '#/$defs/D0' }, { required: ['bad'] }] },
+        E: ref('back', 'D'),
       },
-    ),
+    },
     ['/properties/x/anyOf'],
     [],
   ],
@@ -470,6 +497,13 @@ const CHANGES: [string, older: unknown, newer: unknown, backward: string[], forw
     'unevaluatedProperties over allOf',
     { allOf: [object({ a: string })], properties: { b: string }, unevaluatedProperties: false },
     closed({ a: string, b: string }),
+    [],
+    [],
+  ],
+  [
+    'the same with itself inside, evaluated elsewhere',
+    evaluatedElsewhere({}),
+    evaluatedElsewhere({ title: 'T' }),
     [],
     [],
   ],
@@ -582,7 +616,6 @@ describe('what is told', () => {
       draft: newer.draft,
       check: () => false,
       faults: () => [],
-      knownPointer: String,
     }
     const [found] = checkCompatibility('BACKWARD', [{ version: 1, schema: older }], slow)
     expect(found).toMatchObject({ pointer: '/pattern' })
@@ -730,7 +763,7 @@ describe('what registries have got wrong', () => {
 describe('a comparison ends', () => {
   /** Forms of which each has to be compared with each. */
   const forms = (by: number): JsonSchema => ({
-    anyOf: Array.from({ length: 24 }, (_, form) =>
+    anyOf: Array.from({ length: 18 }, (_, form) =>
       object({
         a: { anyOf: Array.from({ length: 15 }, (__, at) => ({ minimum: form + at, maximum: form + at + by })) },
       }),

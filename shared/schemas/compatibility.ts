@@ -12,7 +12,8 @@ import type { Schema } from './schema.ts'
  * read by.
  *
  * A verdict of compatible is proven. One of incompatible comes with data that shows it, checked with both schemas; where neither was found, it says so.
- * Numbers are looked at up to 2^53, since validators divide them rounded beyond.
+ * Numbers are the decimals that they are written as. A validator divides them rounded for `multipleOf`: it may take one that is no multiple, and refuse a very
+ * large one that is.
  */
 
 export const MODES = [
@@ -68,7 +69,7 @@ export function checkCompatibility(mode: Mode, older: readonly Version[], newer:
 type Refusal = Pick<Incompatibility, 'pointer' | 'detail' | 'example'>
 
 /** Steps that the proof may take, that the search for each example may take, and that all searches may take. */
-const PROOF_STEPS = 100_000
+const PROOF_STEPS = 50_000
 const SEARCH_STEPS = 15_000
 const ALL_SEARCH_STEPS = 60_000
 /** So many are told of. */
@@ -138,17 +139,24 @@ class Pair {
   /** Grown from the place of the gap outwards. */
   exampleFor(gap: Gap): { data: unknown } | undefined {
     return this.#search((samples, work) => {
-      const { reader, branch, trail } = gap
-      const own = nodesOf(branch, this.#arena)
-      const refused = gap.values ?? [
-        ...samples.of([...own, this.#arena.kinds(branch.mask), this.#arena.not(this.#atomNode(gap))]),
-        ...samples.of([...own, this.#arena.kinds(branch.mask)]).filter((one) => accepts(reader, one, work) === false),
-      ]
-      let values: readonly unknown[] = refused.slice(0, MAX_GROWN)
-      for (const { nodes, step } of trail.toReversed())
+      let values: readonly unknown[] = (gap.values ?? this.#refusedAt(gap, samples, work)).slice(0, MAX_GROWN)
+      for (const { nodes, step } of gap.trail.toReversed())
         values = values.flatMap((value) => samples.around(nodes, step, value)).slice(0, MAX_GROWN)
       return values
     })
+  }
+
+  /** Values at the place of a gap. */
+  #refusedAt({ atom, reader, branch }: Gap, samples: Samples, work: Work): unknown[] {
+    const own = [...nodesOf(branch, this.#arena), this.#arena.kinds(branch.mask)]
+    const node = reader.atoms.includes(atom)
+      ? this.#arena.atom(reader, atom)
+      : this.#arena.add(atom.pointer, () => [atom])
+    const refused = samples.of([...own, this.#arena.not(node)])
+    if (atom.is !== 'opaque')
+      return [...refused, ...samples.of(own).filter((one) => accepts(reader, one, work) === false)]
+    // What the atom takes is not known, so that only those tell something that nothing else refuses.
+    return refused.filter((one) => accepts(reader, one, work) !== false)
   }
 
   anyExample(): { data: unknown } | undefined {
@@ -156,10 +164,6 @@ class Pair {
       this.#search((samples) => samples.of([this.#from, this.#arena.not(this.#to)])) ??
       this.#search((samples) => samples.of([this.#from]))
     )
-  }
-
-  #atomNode({ atom, reader }: Gap): Node {
-    return reader.atoms.includes(atom) ? this.#arena.atom(reader, atom) : this.#arena.add(atom.pointer, () => [atom])
   }
 
   #search(candidates: (samples: Samples, work: Work) => readonly unknown[]): { data: unknown } | undefined {

@@ -116,10 +116,10 @@ function holdsForNumber(atom: Atom, value: number): boolean {
   }
 }
 
-/** As Ajv divides, 0.3 is no multiple of 0.1. */
+/** As Ajv divides, for which 19.99 is a multiple of 0.01, although the quotient is rounded to a fraction. */
 export function isMultiple(value: number, of: number): boolean {
   const quotient = value / of
-  return quotient === Number.parseInt(String(quotient), 10)
+  return Math.abs(Math.round(quotient) - quotient) <= 1e-9
 }
 
 /** JSON Schema counts code points. */

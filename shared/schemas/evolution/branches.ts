@@ -373,7 +373,6 @@ function narrow(branch: Branch, atom: Atom): void {
       break
     case 'multipleOf':
       branch.multiples.push(atom.of)
-      // Of a whole number, Ajv takes whole numbers only: any other quotient is rounded to a fraction.
       if (Number.isSafeInteger(atom.of)) branch.mask &= ~KIND.fraction
       break
     case 'minLength':

@@ -146,7 +146,7 @@ function exchanged(json: JsonSchema, keywords: object, at: number): JsonSchema {
   return copy
 }
 
-const RUNS = Number(process.env['RUNS'] ?? 40)
+const RUNS = 25
 
 /** Samples of a schema, besides data of any kind. */
 function samplesOf(schema: Schema): unknown[] {

@@ -603,19 +603,30 @@ function isNumberIn(branch: Branch, atom: Atom): boolean {
       return own !== undefined && (own.at < atom.at || (own.at === atom.at && (own.open || !atom.open)))
     }
     case 'multipleOf':
-      return multiples.includes(atom.of) || (isWhole && isMultipleOfWhole(multiples, atom.of))
+      return [...(isWhole ? [1] : []), ...multiples].some((own) => isMultipleInDecimals(own, atom.of))
     default:
       return false
   }
 }
 
-/** Of whole numbers up to 2^53; beyond, division is rounded, and so Ajv's answer is. Between fractions, it is rounded anywhere. */
-const isMultipleOfWhole = (multiples: readonly number[], of: number): boolean =>
-  Number.isSafeInteger(of * EXACT) &&
-  [1, ...multiples].some((own) => Number.isSafeInteger(own) && Number.isSafeInteger(own / of))
+/** Whether a number is a multiple of another, both as they are written: 0.3 is one of 0.1. */
+function isMultipleInDecimals(value: number, of: number): boolean {
+  const [one, other] = [decimalOf(value), decimalOf(of)]
+  const least = Math.min(one.exponent, other.exponent)
+  const scaled = ({ digits, exponent }: Decimal): bigint => digits * 10n ** BigInt(exponent - least)
+  return scaled(one) % scaled(other) === 0n
+}
 
-/** Multiples of its inverse are exact. */
-const EXACT = 1_024
+interface Decimal {
+  digits: bigint
+  exponent: number
+}
+
+function decimalOf(value: number): Decimal {
+  const [mantissa = '0', exponent = '0'] = value.toExponential().split('e')
+  const [whole = '', fraction = ''] = mantissa.split('.')
+  return { digits: BigInt(whole + fraction), exponent: Number(exponent) - fraction.length }
+}
 
 /** Patterns that any text matches. */
 const ALWAYS_MATCHED = new Set(['', '^', '$', '.*', '^.*'])

@@ -310,12 +310,9 @@ class Reader {
   }
 
   #types(): void {
-    const { type, nullable } = this.json
-    if (type !== undefined) {
-      // Ajv takes OpenAPI's `nullable`.
-      const names = [...(Array.isArray(type) ? type : [type]), ...(nullable === true ? ['null'] : [])]
-      this.#add('/type', { is: 'kinds', mask: names.reduce((mask, name) => mask | maskOf(name), 0) })
-    }
+    const { type } = this.json
+    if (type !== undefined)
+      this.#add('/type', { is: 'kinds', mask: [type].flat().reduce((mask: number, name) => mask | maskOf(name), 0) })
     if (Array.isArray(this.json['enum'])) this.#add('/enum', { is: 'values', values: this.json['enum'] })
     if (Object.hasOwn(this.json, 'const')) this.#add('/const', { is: 'values', values: [this.json['const']] })
   }
@@ -341,9 +338,6 @@ class Reader {
     if (typeof pattern === 'string')
       this.#add('/pattern', { is: 'pattern', text: pattern, pattern: patternOf(pattern) })
     if (typeof format === 'string') for (const assertion of formatAssertions(format)) this.#add('/format', assertion)
-    for (const keyword of ['formatMinimum', 'formatMaximum', 'formatExclusiveMinimum', 'formatExclusiveMaximum'])
-      if (Object.hasOwn(this.json, keyword))
-        this.#opaque(keyword, JSON.stringify([this.json[keyword], this.json['format']]))
   }
 
   #objects(): void {
