@@ -111,13 +111,10 @@ function compiled(json: unknown): Schema | undefined {
   return result.ok ? result.schema : undefined
 }
 
-/** What Ajv says. undefined: it throws, as for a schema that applies itself to the same value for ever. */
+/** What Ajv says. undefined: it cannot check it. */
 function checked(schema: Schema, value: unknown): boolean | undefined {
-  try {
-    return schema.check(value)
-  } catch {
-    return undefined
-  }
+  const [fault] = schema.faults(value)
+  return fault?.detail.startsWith('cannot be checked') ? undefined : schema.check(value)
 }
 
 /** A schema and the same with one part exchanged, or two that have nothing to do with each other. */

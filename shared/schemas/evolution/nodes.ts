@@ -1,5 +1,6 @@
-import { fullFormats } from 'ajv-formats/dist/formats.js'
+import Ajv from 'ajv'
 import { pointerTo, stepsOf } from '../../events/json-pointer.ts'
+import { addBoundedFormats } from '../formats.ts'
 import { type Draft, isSchema, type JsonSchema, subSchemas } from '../json-schema.ts'
 import { type Pattern, patternOf } from '../patterns.ts'
 import type { Schema } from '../schema.ts'
@@ -459,8 +460,10 @@ function maskOf(type: unknown): number {
 
 const INT32 = 2 ** 31
 
+/** As events are checked by. */
+let formats: Ajv['formats'] | undefined
+
 function formatAssertions(name: string): Assertion[] {
-  const format = Object.hasOwn(fullFormats, name) ? fullFormats[name as keyof typeof fullFormats] : true
   if (name === 'int32')
     return [
       { is: 'kinds', mask: ALL_KINDS & ~KIND.fraction },
@@ -468,13 +471,11 @@ function formatAssertions(name: string): Assertion[] {
       { is: 'upper', at: INT32 - 1, open: false },
     ]
   if (name === 'int64') return [{ is: 'kinds', mask: ALL_KINDS & ~KIND.fraction }]
-  if (format instanceof RegExp) return [{ is: 'format', format: { name, test: (text) => format.test(text) } }]
-  if (typeof format === 'function') return [{ is: 'format', format: { name, test: (text) => format(text) } }]
-  if (typeof format !== 'object' || !('validate' in format) || format.type === 'number') return []
-  const { validate } = format
-  const test = (text: string): boolean =>
-    validate instanceof RegExp ? validate.test(text) : Boolean((validate as (text: string) => unknown)(text))
-  return [{ is: 'format', format: { name, test } }]
+  formats ??= addBoundedFormats(new Ajv()).formats
+  const format = Object.hasOwn(formats, name) ? formats[name] : undefined
+  // Others say nothing, such as `password`.
+  if (typeof format !== 'function') return []
+  return [{ is: 'format', format: { name, test: (text) => (format as (text: string) => boolean)(text) } }]
 }
 
 type Evaluated = { names: Set<string>; patterns: Set<string> } | 'all' | 'depends'
