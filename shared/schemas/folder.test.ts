@@ -1,6 +1,10 @@
 import { expect, test } from 'bun:test'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import fc from 'fast-check'
-import { fileNameOf, parseFileName, schemaFiles } from './folder.ts'
+import { fileNameOf, parseFileName, readSchemaFile, schemaFiles } from './folder.ts'
+import { MAX_SCHEMA_BYTES } from './schema.ts'
 
 test('a subject is in the name of its file, and comes back from it', () => {
   expect(fileNameOf({ subject: 'acme.orders-order.placed', version: 2 })).toBe('acme.orders-order.placed.v2.json')
@@ -43,4 +47,22 @@ test('a version that is there twice, and a file with another name, are named', (
     'order.json: is not named SUBJECT.vVERSION.json, as in acme.orders-order.placed.v2.json',
     'y/a.v1.json: is version 1 of a, and so is x/a.v1.json',
   ])
+})
+
+test('a file is read whole, up to the size that a schema may have, and nothing else is', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'kafkatrace-schemas-'))
+  const path = join(folder, 'a.v1.json')
+  try {
+    for (const size of [0, 1, MAX_SCHEMA_BYTES]) {
+      writeFileSync(path, 'x'.repeat(size))
+      expect(await readSchemaFile(path)).toEqual(Buffer.from('x'.repeat(size)))
+    }
+    writeFileSync(path, 'x'.repeat(MAX_SCHEMA_BYTES + 1))
+    await expect(readSchemaFile(path)).rejects.toThrow(`${path}: has 262145 bytes; a schema may have 262144`)
+    await expect(readSchemaFile(join(folder, 'b'))).rejects.toThrow('b: there is no such file')
+    for (const other of [folder, '/dev/zero'])
+      await expect(readSchemaFile(other)).rejects.toThrow(`${other}: is no regular file`)
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
 })

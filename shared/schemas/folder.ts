@@ -1,4 +1,5 @@
-import { readdir, readFile, stat } from 'node:fs/promises'
+import { constants } from 'node:fs'
+import { open, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { MAX_SCHEMA_BYTES } from './schema.ts'
 
@@ -94,11 +95,27 @@ export async function pathsIn(folder: string): Promise<string[]> {
 /** A schema's file, unless it is too large to be one. @throws Error saying why it cannot be read */
 export async function readSchemaFile(path: string): Promise<Buffer> {
   try {
-    const { size } = await stat(path)
-    if (size > MAX_SCHEMA_BYTES) throw new Error(`has ${size} bytes; a schema may have ${MAX_SCHEMA_BYTES}`)
-    return await readFile(path)
+    // Else it would wait for whoever writes to a named pipe.
+    const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK)
+    try {
+      const found = await file.stat()
+      if (!found.isFile()) throw new Error('is no regular file')
+      if (found.size > MAX_SCHEMA_BYTES) throw tooLarge(found.size)
+      const bytes = Buffer.allocUnsafe(MAX_SCHEMA_BYTES + 1)
+      let length = 0
+      for (let read = -1; read !== 0 && length < bytes.length; length += read)
+        read = (await file.read(bytes, length, bytes.length - length)).bytesRead
+      // It has grown.
+      if (length === bytes.length) throw tooLarge(length)
+      // A copy, which does not keep the rest.
+      return Buffer.from(bytes.subarray(0, length))
+    } finally {
+      await file.close()
+    }
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException
     throw new Error(`${path}: ${code === 'ENOENT' ? 'there is no such file' : message}`)
   }
 }
+
+const tooLarge = (bytes: number): Error => new Error(`has ${bytes} bytes; a schema may have ${MAX_SCHEMA_BYTES}`)

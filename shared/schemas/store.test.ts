@@ -79,6 +79,23 @@ test('a change with a fault is not used, and said until it is mended', async () 
   expect(store.state()).toEqual({ ok: true })
 })
 
+test('what is no regular file is a fault, and nothing waits for it', async () => {
+  const { folder, store } = await folderStore({ 'a.s-t.v1.json': typed('string') })
+  await store.start()
+  const pipe = join(folder, 'a.s-t.v2.json')
+  const zeros = join(folder, 'a.s-t.v3.json')
+  expect(Bun.spawnSync(['mkfifo', pipe]).exitCode).toBe(0)
+  await symlink('/dev/zero', zeros)
+  const detail = (): string => JSON.stringify(store.state())
+  await until(() => [pipe, zeros].every((path) => detail().includes(`${path}: is no regular file`)))
+  expect(latest(store, 'a.s-t')).toBe('1 {"type":"string"}')
+  await unlink(pipe)
+  await unlink(zeros)
+  await writeFile(pipe, typed('number'))
+  await until(() => latest(store, 'a.s-t') === '2 {"type":"number"}')
+  expect(store.state()).toEqual({ ok: true })
+})
+
 test('at the start every fault is named', async () => {
   const { store } = await folderStore({
     'a.s-t.v1.json': '{"type":"strng"}',
