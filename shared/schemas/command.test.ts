@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, test } from 'bun:test'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, rmSync, symlinkSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { schema } from './command.ts'
@@ -79,6 +79,23 @@ test('a folder without schemas, or with other files, is refused', async () => {
   const { code, said } = await typed(`check --dir ${home}/other`)
   expect(code).toBe(2)
   expect(said).toContain('order.json: is not named SUBJECT.vVERSION.json')
+})
+
+test('links to schemas, and to folders of them, are refused', async () => {
+  const elsewhere = await write('elsewhere/a.v1.json', true)
+  await write('linked/a.v1.json', true)
+  symlinkSync('a.v1.json', join(home, 'linked/b.v1.json'))
+  symlinkSync(join(home, 'elsewhere'), join(home, 'linked/c'))
+  symlinkSync(elsewhere, join(home, 'linked/README.md'))
+  const refused = ['b.v1.json', 'c'].map(
+    (name) => `${home}/linked/${name}: is a link: put what it leads to in its place`,
+  )
+  const at = ['--registry', 'http://127.0.0.1:9'].join(' ')
+  for (const line of [`types ${home}/linked`, `check --dir ${home}/linked`, `register ${home}/linked ${at}`])
+    expect(await typed(line)).toEqual({ code: 2, out: '', said: refused.join('\n') })
+  expect(await typed(`register ${home}/linked/b.v1.json ${at}`)).toMatchObject({ code: 2, said: refused[0] })
+  // A folder that is itself a link, and not one of Git.
+  expect(await typed(`types ${home}/linked/c`)).toMatchObject({ code: 0 })
 })
 
 test('differences are said by pointer, and what they mean for each direction', async () => {

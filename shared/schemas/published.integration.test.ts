@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { run } from '../dev/run.ts'
-import { gitPublished } from './published.ts'
+import { gitPublished, trackedLinkOn } from './published.ts'
 
 /** Git as it is installed, in repositories of their own. */
 
@@ -121,6 +121,23 @@ test('links, files that are too large, and what is no schema are not compared wi
   })
   expect((await published.schemaOf('c', 1)).ok).toBe(true)
   expect(await published.versions('d')).toEqual([])
+})
+
+test('a link on the way to a folder is found where Git has it, or has what was there before', async () => {
+  const folder = await repository({ 'schemas/a.v1.json': 'true', 'moved/deep/a.v1.json': 'true' })
+  const [link, schemas] = [join(folder, '*'), join(folder, 'schemas')]
+  await run(['ln', '-s', 'moved', link])
+  expect(await trackedLinkOn(link)).toBeUndefined()
+  await commit(folder, {})
+  for (const path of [link, `${link}/`, join(link, 'deep'), join(link, 'none')])
+    expect(await trackedLinkOn(path)).toBe(link)
+  expect(await trackedLinkOn(schemas)).toBeUndefined()
+  rmSync(schemas, { recursive: true })
+  await run(['ln', '-s', 'moved', schemas])
+  expect(await trackedLinkOn(schemas)).toBe(schemas)
+  const outside = join(newFolder(), 'link')
+  await run(['ln', '-s', join(folder, 'moved'), outside])
+  expect(await trackedLinkOn(outside)).toBeUndefined()
 })
 
 test('as a hook of Git it compares in its folder', async () => {

@@ -1,3 +1,5 @@
+import { lstat } from 'node:fs/promises'
+import { basename, dirname, resolve } from 'node:path'
 import { MODES, type Mode } from './compatibility.ts'
 import { keyOf, schemaFiles } from './folder.ts'
 import type { Registry } from './registry.ts'
@@ -111,6 +113,20 @@ function published(
       return read()
     },
   }
+}
+
+/**
+ * The link on the way to a path that Git has in its index, be it as a link or as what was there before. What is behind such a link has another path for
+ * Git, and so no versions before it.
+ */
+export async function trackedLinkOn(path: string): Promise<string | undefined> {
+  for (let at = resolve(path); at !== dirname(at); at = dirname(at)) {
+    const isLink = (await lstat(at).catch(() => undefined))?.isSymbolicLink() === true
+    // Without Git there are no links of Git.
+    if (!isLink || Bun.which('git') === null) continue
+    if (await ask(dirname(at), ['ls-files', '--', `:(literal)${basename(at)}`])) return at
+  }
+  return undefined
 }
 
 /** What to do about a ref that is not there. */

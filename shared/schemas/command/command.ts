@@ -1,11 +1,11 @@
-import { stat } from 'node:fs/promises'
+import { lstat, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type ParseArgsConfig, parseArgs } from 'node:util'
 import { Type } from '@sinclair/typebox'
 import { loadConfig } from '../../service/config.ts'
 import { MODES, type Mode } from '../compatibility.ts'
 import { type Listed, pathsIn, readSchemaFile, type SchemaFile, schemaFiles } from '../folder.ts'
-import { UnreadableError } from '../published.ts'
+import { trackedLinkOn, UnreadableError } from '../published.ts'
 import { createRegistry, type Registry, registryFaults, registryVariables } from '../registry.ts'
 import { type Compiled, readSchema, type Schema } from '../schema.ts'
 
@@ -80,9 +80,10 @@ export function registryOf(url: string, { env }: Pick<Io, 'env'>): Registry {
 
 /** The versions in a folder. @throws UnreadableError */
 export async function folderOf(folder: string, io: Pick<Io, 'say'>): Promise<Listed> {
-  const found = await stat(folder).catch(() => undefined)
-  if (found?.isDirectory() !== true) throw new UnreadableError(`${folder}: there is no such folder`)
-  const listed = schemaFiles(await pathsIn(folder))
+  if (!(await isFolder(folder))) throw new UnreadableError(`${folder}: there is no such folder`)
+  const paths = await pathsIn(folder)
+  await refuseLinks(folder, paths)
+  const listed = schemaFiles(paths)
   for (const fault of listed.faults) io.say(oneLine(fault))
   if (listed.faults.length > 0)
     throw new UnreadableError(
@@ -92,6 +93,25 @@ export async function folderOf(folder: string, io: Pick<Io, 'say'>): Promise<Lis
     throw new UnreadableError(`${folder} has no schema: they are named SUBJECT.vVERSION.json`)
   return listed
 }
+
+/**
+ * Where a link leads to may be anywhere, and Git does not compare it.
+ * @param paths in the folder
+ * @throws UnreadableError naming the links
+ */
+export async function refuseLinks(folder: string, paths: readonly string[]): Promise<void> {
+  const outer = await trackedLinkOn(folder)
+  const links = outer === undefined ? [] : [outer]
+  for (const path of paths) {
+    const whole = join(folder, path)
+    if ((await lstat(whole)).isSymbolicLink() && (path.endsWith('.json') || (await isFolder(whole)))) links.push(whole)
+  }
+  if (links.length === 0) return
+  throw new UnreadableError(links.map((link) => `${link}: is a link: put what it leads to in its place`).join('\n'))
+}
+
+const isFolder = async (path: string): Promise<boolean> =>
+  (await stat(path).catch(() => undefined))?.isDirectory() === true
 
 /** @throws UnreadableError where there is no such file */
 export async function compiledFrom(path: string): Promise<Compiled> {

@@ -12,6 +12,7 @@ import {
   type Io,
   oneLine,
   plural,
+  refuseLinks,
   registryOf,
   schemaFrom,
   UsageError,
@@ -71,6 +72,7 @@ async function filesAt(path: string, io: Pick<Io, 'say'>): Promise<{ folder: str
   const name = parseFileName(basename(path))
   if (name === undefined)
     throw new UnreadableError(`${path} is not named SUBJECT.vVERSION.json, as in acme.orders-order.placed.v2.json`)
+  await refuseLinks(dirname(path), [basename(path)])
   return { folder: dirname(path), files: [{ path: basename(path), ...name }] }
 }
 
