@@ -229,19 +229,48 @@ test('while the registry is away, what is known stays, and what is not may be th
   expect(store.state()).toEqual({ ok: true })
 })
 
-test('a registry that has forgotten everything does not end the checks, and is believed once it has schemas again', async () => {
+test('what a registry has forgotten stays in use, however it comes back, and is told', async () => {
   const registry = new Registered()
-  registry.schemas.set('a.s-t', [typed('string')])
-  const { store } = registryStore(registry)
+  registry.schemas.set('a.s-t', [typed('string'), typed('number')]).set('a.s-u', [typed('null')])
+  const { store, log } = registryStore(registry)
   await store.start()
   await until(() => store.state().ok)
+  const both = ['2 {"type":"number"}', '1 {"type":"null"}']
+  const used = () => ['a.s-t', 'a.s-u'].map((subject) => latest(store, subject))
   registry.schemas.clear()
-  await until(() => JSON.stringify(store.state()).includes('no schema of these streams any more'))
-  expect([latest(store, 'a.s-t'), store.find('a.s-u')]).toEqual(['1 {"type":"string"}', 'unknown'])
-  // The same number has another text.
-  registry.schemas.set('a.s-t', [typed('number')])
-  await until(() => latest(store, 'a.s-t') === '1 {"type":"number"}')
-  expect(store.state()).toEqual({ ok: true })
+  await until(() => JSON.stringify(store.state()).includes('not in the registry'))
+  expect(store.state()).toEqual({
+    ok: true,
+    detail: '3 schemas are not in the registry any more and are still used until a restart: a.s-t/1; a.s-t/2; a.s-u/1',
+  })
+  expect(used()).toEqual(both)
+  const asked = registry.asked
+  await until(() => registry.asked > asked + 2)
+  expect(log.lines.filter((line) => line.includes('not in the registry'))).toHaveLength(1)
+  registry.schemas.set('a.s-u', [typed('null')])
+  await until(() => JSON.stringify(store.state()).includes('2 schemas are not in the registry'))
+  expect(used()).toEqual(both)
+  registry.schemas.set('a.s-t', [typed('string')])
+  await until(() => JSON.stringify(store.state()).includes('1 schema is not in the registry'))
+  expect(used()).toEqual(both)
+  registry.schemas.get('a.s-t')?.push(typed('number'))
+  await until(() => !JSON.stringify(store.state()).includes('not in the registry'))
+  expect([used(), store.state()]).toEqual([both, { ok: true }])
+})
+
+test('of a subject, the latest versions are used, those that are forgotten among them', async () => {
+  const registry = new Registered()
+  const texts = Array.from({ length: 22 }, (_, index) => JSON.stringify({ title: `${index + 1}` }))
+  registry.schemas.set('a.s-t', texts.slice(0, 21))
+  const { store } = registryStore(registry)
+  await store.start()
+  await until(() => store.versions() === 20)
+  registry.schemas.set('a.s-t', texts)
+  await until(() => latest(store, 'a.s-t') === '22 {"title":"22"}')
+  expect([store.versions(), store.state()]).toEqual([20, { ok: true }])
+  registry.schemas.set('a.s-t', texts.slice(0, 1))
+  await until(() => JSON.stringify(store.state()).includes('20 schemas are not in the registry'))
+  expect([store.versions(), latest(store, 'a.s-t')]).toEqual([20, '22 {"title":"22"}'])
 })
 
 test('a registry that is away at the start is asked until it answers', async () => {

@@ -7,6 +7,7 @@ import { stampOf } from '../service/stamp.ts'
 import { messageOf } from '../service/thrown.ts'
 import { Catalog, type SchemaText, type Subject } from './catalog.ts'
 import { pathsIn, readSchemaFile, schemaFiles } from './folder.ts'
+import { schemaHeader } from './identity.ts'
 import { createRegistry, type Registry, registryFaults, type registryVariables } from './registry.ts'
 
 /** Where the schemas of events come from: files, or a registry. */
@@ -202,10 +203,28 @@ const MAX_VERSIONS_READ = 20
 const MAX_SUBJECTS = 10_000
 const RETRY_MS = 1_000
 
-/** Schemas in a registry. While it cannot be reached, those that are known stay, and a type without one may have one that is not known. */
+const goneFrom = ({ length }: readonly string[]): string =>
+  length === 1
+    ? '1 schema is not in the registry any more and is still used until a restart'
+    : `${length} schemas are not in the registry any more and are still used until a restart`
+
+/** What is known of a subject in a registry. */
+interface Known {
+  texts: ReadonlyMap<number, SchemaText>
+  /** Versions among these that the registry does not list any more. */
+  gone: readonly string[]
+  /** Why a schema cannot be used. */
+  fault: string | undefined
+}
+
+/**
+ * Schemas in a registry. While it cannot be reached, those that are known stay, and a type without one may have one that is not known. What it does not list
+ * any more stays, too: it may have been restored in part, and a schema that is missing would let every event in.
+ */
 export class RegistryStore implements SchemaStore {
   readonly #catalog = new Catalog()
-  readonly #texts = new Map<string, SchemaText>()
+  #known: ReadonlyMap<string, Known> = new Map()
+  #gone: readonly string[] = []
   /** By subject: why a schema of it cannot be used. */
   #unusable: ReadonlyMap<string, string> = new Map()
   /** Why the registry's last answer is not complete. */
@@ -236,6 +255,7 @@ export class RegistryStore implements SchemaStore {
     if (!this.#isRead) return { ok: false, reason: `the schema registry: ${this.#fault}` }
     const details: string[] = []
     if (this.#fault !== undefined) details.push(`the schema registry: ${this.#fault}; the schemas from before are used`)
+    if (this.#gone.length > 0) details.push(`${goneFrom(this.#gone)}: ${named(this.#gone)}`)
     if (this.#unusable.size > 0) details.push(`schemas that cannot be used: ${named([...this.#unusable.values()])}`)
     return details.length === 0 ? { ok: true } : { ok: true, detail: details.join('; ') }
   }
@@ -268,8 +288,6 @@ export class RegistryStore implements SchemaStore {
       this.#fault = undefined
     } catch (error) {
       this.#fault = messageOf(error)
-      // One that lost its memory may give the same numbers again.
-      this.#texts.clear()
     }
     const state = this.state()
     if (before === `${this.#isRead} ${JSON.stringify(state)} ${this.versions()}`) return
@@ -280,36 +298,36 @@ export class RegistryStore implements SchemaStore {
 
   /** @throws RegistryError where the registry cannot be reached */
   async #read(): Promise<void> {
-    const subjects = (await this.registry.subjects()).filter(this.isOurs)
+    const listed = new Set((await this.registry.subjects()).filter(this.isOurs))
+    const subjects = [...listed.union(new Set(this.#known.keys()))].sort()
     if (subjects.length > MAX_SUBJECTS)
       throw new Error(`it has ${subjects.length} subjects for these streams; ${MAX_SUBJECTS} are supported`)
-    // Nobody deletes the schemas of all streams: it was restored, or is another one.
-    if (subjects.length === 0 && this.#catalog.versions > 0)
-      throw new Error('it has no schema of these streams any more')
-    const texts: SchemaText[] = []
+    const known = new Map<string, Known>()
+    for (const subject of subjects) known.set(subject, await this.#readSubject(subject, listed.has(subject)))
     const unusable = new Map<string, string>()
-    for (const subject of subjects) {
-      const versions = (await this.registry.versions(subject)).slice(-MAX_VERSIONS_READ)
-      for (const version of versions) {
-        const text = await this.#textOf(subject, version)
-        if (typeof text === 'string') unusable.set(subject, text)
-        else texts.push(text)
-      }
-    }
+    for (const [subject, { fault }] of known) if (fault !== undefined) unusable.set(subject, fault)
+    const texts = [...known.values()].flatMap((one) => [...one.texts.values()])
     for (const { subject, detail } of await this.#catalog.replace(texts, () => true)) unusable.set(subject, detail)
+    this.#known = known
+    this.#gone = [...known.values()].flatMap(({ gone }) => gone)
     this.#unusable = unusable
   }
 
-  /** @returns why it cannot be used, or its text, which never changes */
-  async #textOf(subject: string, version: number): Promise<SchemaText | string> {
-    const place = `${subject}, version ${version}`
-    const known = this.#texts.get(place)
-    if (known !== undefined) return known
-    const read = await this.registry.schemaOf(subject, version)
-    if (!read.ok) return read.fault
-    const text: SchemaText = { subject, version, bytes: Buffer.from(read.text), place }
-    this.#texts.set(place, text)
-    return text
+  async #readSubject(subject: string, isListed: boolean): Promise<Known> {
+    const before = this.#known.get(subject)?.texts
+    const texts = new Map(before)
+    let fault: string | undefined
+    const versions = isListed ? await this.registry.versions(subject) : []
+    for (const version of versions.slice(-MAX_VERSIONS_READ)) {
+      if (texts.has(version)) continue
+      const read = await this.registry.schemaOf(subject, version)
+      if (read.ok)
+        texts.set(version, { subject, version, bytes: Buffer.from(read.text), place: `${subject}, version ${version}` })
+      else fault = read.fault
+    }
+    const latest = [...texts].sort(([one], [other]) => one - other).slice(-MAX_VERSIONS_READ)
+    const gone = latest.flatMap(([version]) => (versions.includes(version) ? [] : [schemaHeader(subject, version)]))
+    return { texts: new Map(latest), gone, fault }
   }
 }
 
