@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import pino from 'pino'
 import { until } from '../testing/until.ts'
-import type { Version } from './catalog.ts'
+import type { Subject, Version } from './catalog.ts'
 import { type RegisteredSchema, RegistryError } from './registry.ts'
 import { FolderStore, RegistryStore, type SchemaStore, subjectNames, typeNames } from './store.ts'
 
@@ -165,6 +165,7 @@ class Registered {
   readonly schemas = new Map<string, (string | { fault: string })[]>()
   isAway = false
   asked = 0
+  readonly read: string[] = []
 
   async subjects(): Promise<string[]> {
     this.asked++
@@ -177,6 +178,7 @@ class Registered {
   }
 
   async schemaOf(subject: string, version: number | 'latest'): Promise<RegisteredSchema> {
+    this.read.push(`${subject}/${version}`)
     const text = this.schemas.get(subject)?.[Number(version) - 1] ?? ''
     return typeof text === 'string' ? { ok: true, version: Number(version), text } : { ok: false, ...text }
   }
@@ -271,6 +273,23 @@ test('of a subject, the latest versions are used, those that are forgotten among
   registry.schemas.set('a.s-t', texts.slice(0, 1))
   await until(() => JSON.stringify(store.state()).includes('20 schemas are not in the registry'))
   expect([store.versions(), latest(store, 'a.s-t')]).toEqual([20, '22 {"title":"22"}'])
+})
+
+test('a text that is replaced under the same number is noticed, and those before it are read again', async () => {
+  const registry = new Registered()
+  registry.schemas.set('a.s-t', [typed('string'), typed('number')])
+  const { store, log } = registryStore(registry)
+  await store.start()
+  await until(() => store.state().ok)
+  const before = store.find('a.s-t') as Subject
+  registry.read.length = 0
+  await until(() => registry.read.length > 2)
+  expect(new Set(registry.read)).toEqual(new Set(['a.s-t/2']))
+  expect((store.find('a.s-t') as Subject).latest).toBe(before.latest)
+  registry.schemas.set('a.s-t', [typed('boolean'), typed('null')])
+  await until(() => latest(store, 'a.s-t') === '2 {"type":"null"}')
+  expect((store.find('a.s-t') as Subject).versions.get(1)?.schema.document).toEqual({ type: 'boolean' })
+  await until(() => log.lines.join().includes('"versions":["a.s-t/1","a.s-t/2"]'))
 })
 
 test('a registry that is away at the start is asked until it answers', async () => {

@@ -78,6 +78,25 @@ const named = (faults: readonly string[]): string =>
     ? faults.join('; ')
     : `${faults.slice(0, NAMED_FAULTS).join('; ')}; and ${faults.length - NAMED_FAULTS} more`
 
+/** Says of which versions the text is another than before. */
+function tellChanged(
+  before: ReadonlyMap<string, Subject>,
+  after: ReadonlyMap<string, Subject>,
+  log: Pick<Logger, 'warn'>,
+): void {
+  const changed = [...before].flatMap(([subject, { versions }]) =>
+    [...versions.values()].flatMap((was) => {
+      const is = after.get(subject)?.versions.get(was.version)
+      return is === undefined || is === was ? [] : [was.header]
+    }),
+  )
+  if (changed.length > 0)
+    log.warn(
+      { versions: changed.slice(0, NAMED_FAULTS), count: changed.length },
+      'published versions of schemas have changed: events that were checked by them before name them, too',
+    )
+}
+
 /** Schemas in a folder. A state of it with any fault is not used: what was read before stays. */
 export class FolderStore implements SchemaStore {
   readonly #catalog = new Catalog()
@@ -141,17 +160,7 @@ export class FolderStore implements SchemaStore {
         { subjects: others.slice(0, NAMED_FAULTS), count: others.length },
         'schemas of no stream that names `schemas` in TENANTS_FILE: they are not used',
       )
-    const changed = [...before].flatMap(([subject, { versions }]) =>
-      [...versions.values()].flatMap((was) => {
-        const is = subjects.get(subject)?.versions.get(was.version)
-        return is === undefined || is === was ? [] : [was.header]
-      }),
-    )
-    if (changed.length > 0)
-      this.log.warn(
-        { versions: changed.slice(0, NAMED_FAULTS), count: changed.length },
-        'published versions of schemas have changed: events that were checked by them before name them, too',
-      )
+    tellChanged(before, subjects, this.log)
   }
 
   /** Reads the folder if it has changed. @returns what is wrong with it */
@@ -306,24 +315,32 @@ export class RegistryStore implements SchemaStore {
     for (const subject of subjects) known.set(subject, await this.#readSubject(subject, listed.has(subject)))
     const unusable = new Map<string, string>()
     for (const [subject, { fault }] of known) if (fault !== undefined) unusable.set(subject, fault)
+    const before = this.#catalog.subjects
     const texts = [...known.values()].flatMap((one) => [...one.texts.values()])
     for (const { subject, detail } of await this.#catalog.replace(texts, () => true)) unusable.set(subject, detail)
+    tellChanged(before, this.#catalog.subjects, this.log)
     this.#known = known
     this.#gone = [...known.values()].flatMap(({ gone }) => gone)
     this.#unusable = unusable
   }
 
+  /** From the latest version down, until one is as it was: those before it that are known are taken to be so, too. */
   async #readSubject(subject: string, isListed: boolean): Promise<Known> {
-    const before = this.#known.get(subject)?.texts
-    const texts = new Map(before)
+    const texts = new Map(this.#known.get(subject)?.texts)
+    let isAsBefore = false
     let fault: string | undefined
     const versions = isListed ? await this.registry.versions(subject) : []
-    for (const version of versions.slice(-MAX_VERSIONS_READ)) {
-      if (texts.has(version)) continue
+    for (const version of versions.slice(-MAX_VERSIONS_READ).reverse()) {
+      const before = texts.get(version)
+      if (isAsBefore && before !== undefined) continue
       const read = await this.registry.schemaOf(subject, version)
-      if (read.ok)
-        texts.set(version, { subject, version, bytes: Buffer.from(read.text), place: `${subject}, version ${version}` })
-      else fault = read.fault
+      if (!read.ok) {
+        fault ??= read.fault
+        continue
+      }
+      const bytes = Buffer.from(read.text)
+      isAsBefore ||= before?.bytes.equals(bytes) ?? false
+      texts.set(version, { subject, version, bytes, place: `${subject}, version ${version}` })
     }
     const latest = [...texts].sort(([one], [other]) => one - other).slice(-MAX_VERSIONS_READ)
     const gone = latest.flatMap(([version]) => (versions.includes(version) ? [] : [schemaHeader(subject, version)]))
