@@ -292,6 +292,20 @@ test('a text that is replaced under the same number is noticed, and those before
   await until(() => log.lines.join().includes('"versions":["a.s-t/1","a.s-t/2"]'))
 })
 
+test('a registry without a schema of these streams does not hinder the start, and is told', async () => {
+  const registry = new Registered()
+  registry.schemas.set('other', [typed('null')])
+  const { store, log } = registryStore(registry)
+  await store.start()
+  await until(() => store.state().ok)
+  expect(store.state()).toEqual({ ok: true, detail: 'the schema registry has no schema of these streams' })
+  expect(store.find('a.s-t')).toBeUndefined()
+  await until(() => log.lines.join().includes('no schema of these streams'))
+  registry.schemas.set('a.s-t', [typed('string')])
+  await until(() => latest(store, 'a.s-t') === '1 {"type":"string"}')
+  expect(store.state()).toEqual({ ok: true })
+})
+
 test('a registry that is away at the start is asked until it answers', async () => {
   const registry = new Registered()
   registry.isAway = true

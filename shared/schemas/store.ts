@@ -264,6 +264,8 @@ export class RegistryStore implements SchemaStore {
     if (!this.#isRead) return { ok: false, reason: `the schema registry: ${this.#fault}` }
     const details: string[] = []
     if (this.#fault !== undefined) details.push(`the schema registry: ${this.#fault}; the schemas from before are used`)
+    if (this.#catalog.versions + this.#unusable.size === 0)
+      details.push('the schema registry has no schema of these streams')
     if (this.#gone.length > 0) details.push(`${goneFrom(this.#gone)}: ${named(this.#gone)}`)
     if (this.#unusable.size > 0) details.push(`schemas that cannot be used: ${named([...this.#unusable.values()])}`)
     return details.length === 0 ? { ok: true } : { ok: true, detail: details.join('; ') }
