@@ -278,6 +278,27 @@ test('what a check throws, or a batch that takes too long, is a fault and no fai
   expect(stored()).toHaveLength(1)
 })
 
+test('while the latest version cannot be used, an event is checked only by a version that it names', async () => {
+  const unusable = (version: number) => [{ subject: ORDER, version, detail: 'is no JSON' }]
+  const { send, stored, checks, store } = await service()
+  await store.use({ [ORDER]: [V1, V2] }, unusable(3))
+  expect((await send(order({ total: 1, currency: 'EUR' }))).status).toBe(503)
+  expect((await send(order({ total: 1 }, { dataschema: 'https://example.com/order' }))).status).toBe(503)
+  expect((await send(order({ total: 1 }, { dataschema: urn(2) }))).status).toBe(422)
+  expect((await send(order({ total: 1 }, { dataschema: urn(1) }))).status).toBe(202)
+  store.mayLag = true
+  expect((await send(order({ total: 1 }, { dataschema: urn(3) }))).status).toBe(503)
+  expect(stored()).toEqual([[urn(1), `${ORDER}/1`]])
+  expect(await checks()).toContain('  unknown 3')
+  const accepting = await service({ whileUnknown: 'accept' })
+  await accepting.store.use({ [ORDER]: [V1] }, unusable(2))
+  expect((await accepting.send(order({}))).status).toBe(202)
+  expect(accepting.stored()).toEqual([[undefined, undefined]])
+  // One before the latest is not missed.
+  await store.use({ [ORDER]: [V1, V2] }, unusable(1))
+  expect((await send(order({ total: 1, currency: 'EUR' }))).status).toBe(202)
+})
+
 test('new schemas apply from the next event on', async () => {
   const { send, store, checks } = await service()
   expect((await send(order({ total: 1 }))).status).toBe(202)

@@ -122,11 +122,17 @@ export class StreamSchemas {
   }
 
   /** The version that the event names, else the latest; a text says what is wrong with its name. */
-  #versionOf(name: string, { latest, versions }: Subject, { dataschema }: Event): Version | 'unknown' | string {
-    if (dataschema === undefined || dataschema === latest.urn) return latest
-    const named = parseSchemaUrn(dataschema)
-    if (named === undefined && isSchemaUrn(dataschema)) return `is not as schemas are named: ${latest.urn}`
-    if (named === undefined || named.subject !== name) return latest
+  #versionOf(
+    name: string,
+    { latest, versions, unusable }: Subject,
+    { dataschema }: Event,
+  ): Version | 'unknown' | string {
+    if (dataschema === latest.urn) return latest
+    const named = dataschema === undefined ? undefined : parseSchemaUrn(dataschema)
+    if (dataschema !== undefined && named === undefined && isSchemaUrn(dataschema))
+      return `is not as schemas are named: ${latest.urn}`
+    // By a version that is not the latest any more, an event could pass that the latest refuses.
+    if (named === undefined || named.subject !== name) return unusable === undefined ? latest : 'unknown'
     const version = versions.get(named.version)
     if (version !== undefined) return version
     if (this.#deps.store.mayLag && named.version > latest.version) return 'unknown'

@@ -873,6 +873,8 @@ test('schemas says what is not known, and that there is nothing', async () => {
   const away = await lines({ known: 'none', detail: 'Not now.', types: [{ ...note, schema: 'unknown' }] })
   expect(away).toContain('while unknown refuse\nNot now.\n')
   expect(away).toMatch(/note +\? +none/)
+  const [paid = expect.unreachable()] = SCHEMAS.types
+  expect(await lines({ types: [{ ...paid, unusable: 3 }] })).toMatch(/order\.paid +2, not 3 +2 +0/)
   const { checks: _checks, ...unchecked } = SCHEMAS
   const none = (await run(['schemas', 'orders'], { console: { [LIST]: () => ({ ...unchecked, types: [], read }) } }))
     .out

@@ -333,6 +333,25 @@ describe('the console says what it does not know', () => {
   })
 })
 
+test('a later version that cannot be used is told', async () => {
+  const texts = ['{"type":"object"}', '{"type":"objekt"}']
+  const store = new RegistryStore(
+    {
+      subjects: async () => [PLACED],
+      versions: async () => [1, 2],
+      schemaOf: async (_, version) => ({ ok: true, version: Number(version), text: texts[Number(version) - 1] ?? '' }),
+    },
+    () => true,
+    log,
+    5,
+  )
+  ends.push(() => store.stop())
+  await store.start()
+  await until(() => store.versions() === 1)
+  const found = typeOf(await said([], { store }))
+  expect([found?.schema, found?.unusable, found?.versions.length]).toEqual(['known', 2, 1])
+})
+
 describe('of streams whose names begin alike', () => {
   const OLD = { 'acme.events-old-paid': [{ title: 'of events-old' }] }
 

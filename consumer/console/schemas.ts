@@ -67,6 +67,13 @@ const TypeSchemas = Type.Object(
     versions: Type.Array(SchemaVersionView, {
       description: 'Newest first: those of the subject, and others that events were checked by.',
     }),
+    unusable: Type.Optional(
+      Type.Integer({
+        minimum: 1,
+        description:
+          'A later version, which is there and cannot be used. Events that do not name another are treated as `whileUnknown` says.',
+      }),
+    ),
     document: Type.Optional(
       Type.Unknown({
         description:
@@ -265,6 +272,7 @@ function typesOf(known: KnownSchemas, counts: Counts): TypeSchemas[] {
           ...described(subject?.versions.get(version)),
           ...useAs('use', counted?.versions.get(version)),
         })),
+      ...(subject?.unusable === undefined ? {} : { unusable: subject.unusable }),
       ...(subject !== undefined && bytesLeft >= 0 ? { document: subject.latest.schema.document } : {}),
       ...useAs('without', counted?.without),
       ...useAs('otherwise', counted?.otherwise),

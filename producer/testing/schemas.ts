@@ -1,4 +1,4 @@
-import { Catalog } from '../../shared/schemas/catalog.ts'
+import { Catalog, type VersionFault } from '../../shared/schemas/catalog.ts'
 import type { Found, SchemaStore, StoreState } from '../../shared/schemas/store.ts'
 
 /** Schemas in memory, for tests: what a folder or a registry would have. */
@@ -7,8 +7,11 @@ export class MemoryStore implements SchemaStore {
   mayLag = false
   isAway = false
 
-  /** @param versions by subject, the first is version 1 */
-  async use(versions: Readonly<Record<string, readonly unknown[]>>): Promise<this> {
+  /** @param versions by subject, the first is version 1 @param unusable more versions, which cannot be used */
+  async use(
+    versions: Readonly<Record<string, readonly unknown[]>>,
+    unusable: readonly VersionFault[] = [],
+  ): Promise<this> {
     const texts = Object.entries(versions).flatMap(([subject, documents]) =>
       documents.map((document, index) => ({
         subject,
@@ -17,8 +20,8 @@ export class MemoryStore implements SchemaStore {
         place: `${subject} ${index + 1}`,
       })),
     )
-    const faults = await this.#catalog.replace(texts, () => true)
-    if (faults.length > 0) throw new Error(faults.map(({ detail }) => detail).join('; '))
+    const faults = await this.#catalog.replace(texts, () => true, unusable)
+    if (faults.length > unusable.length) throw new Error(faults.map(({ detail }) => detail).join('; '))
     return this
   }
 

@@ -20,16 +20,17 @@ export interface Version extends SchemaVersion {
   urn: string
 }
 
-/** What is wrong with a text. */
-export interface TextFault {
-  subject: string
+/** Why a version cannot be used. */
+export interface VersionFault extends SchemaVersion {
   detail: string
 }
 
 export interface Subject {
-  /** The highest. */
+  /** The highest that can be used. */
   latest: Version
   versions: ReadonlyMap<number, Version>
+  /** A later version, which is there and cannot be used. */
+  unusable?: number
 }
 
 export class Catalog {
@@ -49,22 +50,24 @@ export class Catalog {
   /**
    * Replaces everything at once.
    * @param mayReplace asked with what is wrong
-   * @returns what is wrong with texts, which are left out
+   * @param unusable versions that have no text
+   * @returns what is wrong with versions, these among them, which are left out
    */
   async replace(
     texts: readonly SchemaText[],
-    mayReplace: (faults: readonly TextFault[]) => boolean,
-  ): Promise<TextFault[]> {
+    mayReplace: (faults: readonly VersionFault[]) => boolean,
+    unusable: readonly VersionFault[] = [],
+  ): Promise<VersionFault[]> {
     const compiled = new Map<string, Version>()
     const subjects = new Map<string, Map<number, Version>>()
-    const faults: TextFault[] = []
+    const faults = [...unusable]
     for (const { subject, version, bytes, place } of texts) {
       const id = `${schemaHeader(subject, version)}\n${bytes.toString('latin1')}`
       let known = this.#compiled.get(id)
       if (known === undefined) {
         const read: Compiled = readSchema(bytes)
         if (!read.ok) {
-          for (const fault of read.faults) faults.push({ subject, detail: `${place}: ${fault}` })
+          for (const fault of read.faults) faults.push({ subject, version, detail: `${place}: ${fault}` })
           continue
         }
         const { schema } = read
@@ -76,13 +79,17 @@ export class Catalog {
     }
     if (!mayReplace(faults)) return faults
     this.#compiled = compiled
-    this.#subjects = new Map([...subjects].map(([subject, versions]) => [subject, subjectOf(versions)]))
+    const faultsBySubject = Map.groupBy(faults, ({ subject }) => subject)
+    this.#subjects = new Map(
+      [...subjects].map(([subject, of]) => [subject, subjectOf(of, faultsBySubject.get(subject) ?? [])]),
+    )
     return faults
   }
 }
 
-function subjectOf(versions: ReadonlyMap<number, Version>): Subject {
+function subjectOf(versions: ReadonlyMap<number, Version>, faults: readonly VersionFault[]): Subject {
   const latest = versions.get(Math.max(...versions.keys()))
   if (latest === undefined) throw new Error('a subject has a version')
-  return { latest, versions }
+  const unusable = Math.max(0, ...faults.map(({ version }) => version))
+  return { latest, versions, ...(unusable > latest.version ? { unusable } : {}) }
 }

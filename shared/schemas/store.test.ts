@@ -326,6 +326,12 @@ test('a schema that cannot be used concerns its own type only', async () => {
     .set('a.s-avro', [{ fault: 'version 1 of a.s-avro is of type AVRO, and not JSON' }])
     .set('a.s-bad', [typed('strng')])
     .set('a.s-worse', [typed('string'), '{"$ref":"http://example.com/x"}'])
+    .set('a.s-worst', [
+      typed('string'),
+      typed('null'),
+      { fault: 'version 3 of a.s-worst is of type AVRO, and not JSON' },
+    ])
+    .set('a.s-mended', [{ fault: 'version 1 of a.s-mended is of type AVRO, and not JSON' }, typed('string')])
   const { store } = registryStore(registry)
   await store.start()
   await until(() => store.state().ok)
@@ -335,8 +341,23 @@ test('a schema that cannot be used concerns its own type only', async () => {
     undefined,
   ])
   expect([latest(store, 'a.s-t'), latest(store, 'a.s-worse')]).toEqual(['1 {"type":"string"}', '1 {"type":"string"}'])
+  const unusable = (subject: string) => (store.find(subject) as Subject).unusable
+  expect(['a.s-t', 'a.s-worse', 'a.s-worst', 'a.s-mended'].map(unusable)).toEqual([undefined, 2, 3, undefined])
   const { detail } = store.state() as { detail: string }
-  for (const subject of ['a.s-avro', 'a.s-bad', 'a.s-worse']) expect(detail).toContain(subject)
+  for (const subject of ['a.s-avro', 'a.s-bad', 'a.s-worse', 'a.s-worst', 'a.s-mended'])
+    expect(detail).toContain(subject)
+})
+
+test('a version that could never be used is not missed when it is gone', async () => {
+  const registry = new Registered()
+  registry.schemas.set('a.s-t', [typed('string'), typed('strng')]).set('a.s-u', [typed('strng')])
+  const { store } = registryStore(registry)
+  await store.start()
+  await until(() => store.state().ok)
+  expect([(store.find('a.s-t') as Subject).unusable, store.find('a.s-u')]).toEqual([2, 'unknown'])
+  registry.schemas.set('a.s-t', [typed('string')]).delete('a.s-u')
+  await until(() => store.find('a.s-u') === undefined)
+  expect([(store.find('a.s-t') as Subject).unusable, store.state()]).toEqual([undefined, { ok: true }])
 })
 
 test('subjects are made by a template', () => {

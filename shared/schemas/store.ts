@@ -5,7 +5,7 @@ import type { Logger } from '../service/logger.ts'
 import { sleep } from '../service/retry.ts'
 import { stampOf } from '../service/stamp.ts'
 import { messageOf } from '../service/thrown.ts'
-import { Catalog, type SchemaText, type Subject } from './catalog.ts'
+import { Catalog, type SchemaText, type Subject, type VersionFault } from './catalog.ts'
 import { pathsIn, readSchemaFile, schemaFiles } from './folder.ts'
 import { schemaHeader } from './identity.ts'
 import { createRegistry, type Registry, registryFaults, type registryVariables } from './registry.ts'
@@ -222,8 +222,7 @@ interface Known {
   texts: ReadonlyMap<number, SchemaText>
   /** Versions among these that the registry does not list any more. */
   gone: readonly string[]
-  /** Why a schema cannot be used. */
-  fault: string | undefined
+  faults: readonly VersionFault[]
 }
 
 /**
@@ -310,43 +309,50 @@ export class RegistryStore implements SchemaStore {
   /** @throws RegistryError where the registry cannot be reached */
   async #read(): Promise<void> {
     const listed = new Set((await this.registry.subjects()).filter(this.isOurs))
-    const subjects = [...listed.union(new Set(this.#known.keys()))].sort()
+    const before = this.#catalog.subjects
+    const subjects = [...listed.union(new Set(before.keys()))].sort()
     if (subjects.length > MAX_SUBJECTS)
       throw new Error(`it has ${subjects.length} subjects for these streams; ${MAX_SUBJECTS} are supported`)
     const known = new Map<string, Known>()
     for (const subject of subjects) known.set(subject, await this.#readSubject(subject, listed.has(subject)))
-    const unusable = new Map<string, string>()
-    for (const [subject, { fault }] of known) if (fault !== undefined) unusable.set(subject, fault)
-    const before = this.#catalog.subjects
-    const texts = [...known.values()].flatMap((one) => [...one.texts.values()])
-    for (const { subject, detail } of await this.#catalog.replace(texts, () => true)) unusable.set(subject, detail)
+    const all = [...known.values()]
+    const faults = await this.#catalog.replace(
+      all.flatMap(({ texts }) => [...texts.values()]),
+      () => true,
+      all.flatMap((one) => one.faults),
+    )
     tellChanged(before, this.#catalog.subjects, this.log)
     this.#known = known
-    this.#gone = [...known.values()].flatMap(({ gone }) => gone)
-    this.#unusable = unusable
+    this.#gone = all.flatMap(({ gone }) => gone)
+    this.#unusable = new Map(faults.map(({ subject, detail }) => [subject, detail]))
   }
 
   /** From the latest version down, until one is as it was: those before it that are known are taken to be so, too. */
   async #readSubject(subject: string, isListed: boolean): Promise<Known> {
     const texts = new Map(this.#known.get(subject)?.texts)
     let isAsBefore = false
-    let fault: string | undefined
+    const faults: VersionFault[] = []
     const versions = isListed ? await this.registry.versions(subject) : []
     for (const version of versions.slice(-MAX_VERSIONS_READ).reverse()) {
       const before = texts.get(version)
       if (isAsBefore && before !== undefined) continue
       const read = await this.registry.schemaOf(subject, version)
       if (!read.ok) {
-        fault ??= read.fault
+        faults.push({ subject, version, detail: read.fault })
         continue
       }
       const bytes = Buffer.from(read.text)
       isAsBefore ||= before?.bytes.equals(bytes) ?? false
       texts.set(version, { subject, version, bytes, place: `${subject}, version ${version}` })
     }
-    const latest = [...texts].sort(([one], [other]) => one - other).slice(-MAX_VERSIONS_READ)
-    const gone = latest.flatMap(([version]) => (versions.includes(version) ? [] : [schemaHeader(subject, version)]))
-    return { texts: new Map(latest), gone, fault }
+    const used = this.#catalog.subjects.get(subject)?.versions
+    const isGone = (version: number): boolean => !versions.includes(version)
+    const latest = [...texts]
+      .filter(([version]) => !isGone(version) || used?.has(version))
+      .sort(([one], [other]) => one - other)
+      .slice(-MAX_VERSIONS_READ)
+    const gone = latest.flatMap(([version]) => (isGone(version) ? [schemaHeader(subject, version)] : []))
+    return { texts: new Map(latest), gone, faults }
   }
 }
 

@@ -13,7 +13,7 @@ Usage: bun run kt -- schemas STREAM [--most N]
   --json   the console's answer as JSON, with all senders and the latest documents
   --help   this text
 
-  LATEST   the highest version of the type's schema; – where it has none, ? where that cannot be told now
+  LATEST   the highest version of the type's schema; – where it has none, ? where that cannot be told now; 2, not 3: version 3 cannot be used
   VERSION  what events were checked by, as their header kt-schema says; none: they have no such header; other: it names another subject
   EVENTS   those among the records that were counted
   SENDERS  the events' sources, those with the most events first
@@ -62,7 +62,7 @@ function schemaLines(found: StreamSchemas): string[] {
 type TypeSchemas = StreamSchemas['types'][number]
 
 /** Versions that nobody sends are left out, but for the latest. */
-function rowsOf({ type, schema, versions, without, otherwise }: TypeSchemas): string[][] {
+function rowsOf({ type, schema, versions, unusable, without, otherwise }: TypeSchemas): string[][] {
   const latest = versions.find(({ draft }) => draft !== undefined)
   const uses: [version: string, use: SchemaUse | undefined][] = [
     ...versions
@@ -71,7 +71,12 @@ function rowsOf({ type, schema, versions, without, otherwise }: TypeSchemas): st
     ...(without === undefined ? [] : [['none', without] as [string, SchemaUse]]),
     ...(otherwise === undefined ? [] : [['other', otherwise] as [string, SchemaUse]]),
   ]
-  const latestText = schema === 'unknown' ? '?' : latest === undefined ? '–' : String(latest.version)
+  const latestText =
+    schema === 'unknown'
+      ? '?'
+      : latest === undefined
+        ? '–'
+        : `${latest.version}${unusable === undefined ? '' : `, not ${unusable}`}`
   return uses.map(([version, use]) =>
     [
       type,

@@ -214,7 +214,7 @@ function sendersOf(uses: readonly SchemaUse[]): string {
 // ---- one type
 
 function OneType({ of }: { of: TypeSchemas }) {
-  const { type, subject, schema, versions, without, otherwise } = of
+  const { type, subject, schema, versions, unusable, without, otherwise } = of
   const latest = latestOf(of)
   const { version = latest === undefined ? '' : String(latest.version) } = place.value.parameters
   const isSent = usesOf(of).length > 0
@@ -231,6 +231,8 @@ function OneType({ of }: { of: TypeSchemas }) {
           subject <bdi>{subject}</bdi>
           {schema === 'none' && ', which has no schema'}
           {schema === 'unknown' && '. Whether it has a schema cannot be told now'}
+          {unusable !== undefined &&
+            `. Version ${unusable} cannot be used: events that do not name another are treated as while it is not known whether a type has a schema`}
         </p>
         {!isSent && <p class="hint">No event of this type is among the records that were counted.</p>}
         {(versions.length > 0 || isSent) && (
