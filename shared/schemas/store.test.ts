@@ -166,6 +166,8 @@ class Registered {
   isAway = false
   asked = 0
   readonly read: string[] = []
+  /** By subject, or version as `SUBJECT/VERSION`. */
+  readonly refused = new Map<string, RegistryError>()
 
   async subjects(): Promise<string[]> {
     this.asked++
@@ -174,15 +176,25 @@ class Registered {
   }
 
   async versions(subject: string): Promise<number[]> {
+    this.#refuse(subject)
     return (this.schemas.get(subject) ?? []).map((_, index) => index + 1)
   }
 
   async schemaOf(subject: string, version: number | 'latest'): Promise<RegisteredSchema> {
     this.read.push(`${subject}/${version}`)
+    this.#refuse(`${subject}/${version}`)
     const text = this.schemas.get(subject)?.[Number(version) - 1] ?? ''
     return typeof text === 'string' ? { ok: true, version: Number(version), text } : { ok: false, ...text }
   }
+
+  #refuse(name: string): void {
+    const refusal = this.refused.get(name)
+    if (refusal !== undefined) throw refusal
+  }
 }
+
+const refusal = (name: string, status: number): RegistryError =>
+  new RegistryError(`http://registry refused ${name} (${status})`, false, status)
 
 function registryStore(registry: Registered) {
   const log = logger()
@@ -358,6 +370,50 @@ test('a version that could never be used is not missed when it is gone', async (
   registry.schemas.set('a.s-t', [typed('string')]).delete('a.s-u')
   await until(() => store.find('a.s-u') === undefined)
   expect([(store.find('a.s-t') as Subject).unusable, store.state()]).toEqual([undefined, { ok: true }])
+})
+
+test('what the registry refuses for one subject concerns that one only', async () => {
+  const registry = new Registered()
+  registry.schemas
+    .set('a.s-t', [typed('string')])
+    .set('a.s-u', [typed('string'), typed('null')])
+    .set('a.s-v', [typed('string')])
+  registry.refused.set('a.s-t', refusal('a.s-t', 403)).set('a.s-u/2', refusal('a.s-u/2', 422))
+  const { store } = registryStore(registry)
+  await store.start()
+  await until(() => store.state().ok)
+  expect([store.find('a.s-t'), latest(store, 'a.s-u'), latest(store, 'a.s-v'), store.find('a.s-w')]).toEqual([
+    'unknown',
+    '1 {"type":"string"}',
+    '1 {"type":"string"}',
+    undefined,
+  ])
+  expect((store.find('a.s-u') as Subject).unusable).toBe(2)
+  expect(store.state()).toEqual({
+    ok: true,
+    detail: 'schemas that cannot be used: http://registry refused a.s-t (403); http://registry refused a.s-u/2 (422)',
+  })
+  registry.refused.clear()
+  await until(() => latest(store, 'a.s-t') === '1 {"type":"string"}' && latest(store, 'a.s-u') === '2 {"type":"null"}')
+  // What is known stays.
+  registry.refused.set('a.s-t', refusal('a.s-t', 404)).set('a.s-u/2', refusal('a.s-u/2', 404))
+  await until(() => JSON.stringify(store.state()).includes('refused a.s-t'))
+  expect(store.state()).toMatchObject({ detail: expect.not.stringContaining('not in the registry') })
+  expect([latest(store, 'a.s-t'), latest(store, 'a.s-u')]).toEqual(['1 {"type":"string"}', '2 {"type":"null"}'])
+  expect((store.find('a.s-u') as Subject).unusable).toBeUndefined()
+})
+
+test('what the registry refuses for all subjects is no answer', async () => {
+  const registry = new Registered()
+  registry.schemas.set('a.s-t', [typed('string')]).set('a.s-u', [typed('string')])
+  registry.refused.set('a.s-t', refusal('a.s-t', 403)).set('a.s-u', refusal('a.s-u', 403))
+  const { store } = registryStore(registry)
+  await store.start()
+  await until(() => registry.asked > 1)
+  expect(store.state()).toEqual({ ok: false, reason: 'the schema registry: http://registry refused a.s-t (403)' })
+  registry.refused.delete('a.s-u')
+  await until(() => store.state().ok)
+  expect([store.find('a.s-t'), latest(store, 'a.s-u')]).toEqual(['unknown', '1 {"type":"string"}'])
 })
 
 test('subjects are made by a template', () => {

@@ -8,7 +8,14 @@ import { messageOf } from '../service/thrown.ts'
 import { Catalog, type SchemaText, type Subject, type VersionFault } from './catalog.ts'
 import { pathsIn, readSchemaFile, schemaFiles } from './folder.ts'
 import { schemaHeader } from './identity.ts'
-import { createRegistry, type Registry, registryFaults, type registryVariables } from './registry.ts'
+import {
+  createRegistry,
+  type RegisteredSchema,
+  type Registry,
+  RegistryError,
+  registryFaults,
+  type registryVariables,
+} from './registry.ts'
 
 /** Where the schemas of events come from: files, or a registry. */
 
@@ -223,6 +230,18 @@ interface Known {
   /** Versions among these that the registry does not list any more. */
   gone: readonly string[]
   faults: readonly VersionFault[]
+  /** Why its versions are not listed. */
+  refusal?: string
+}
+
+/** What the registry will not answer later either may be so for one subject alone. */
+async function unlessRefused<T, R>(asked: Promise<T>, refused: (why: string) => R): Promise<T | R> {
+  try {
+    return await asked
+  } catch (error) {
+    if (error instanceof RegistryError && !error.mayPass) return refused(error.message)
+    throw error
+  }
 }
 
 /**
@@ -315,6 +334,11 @@ export class RegistryStore implements SchemaStore {
       throw new Error(`it has ${subjects.length} subjects for these streams; ${MAX_SUBJECTS} are supported`)
     const known = new Map<string, Known>()
     for (const subject of subjects) known.set(subject, await this.#readSubject(subject, listed.has(subject)))
+    const refusals = [...known].flatMap(([subject, { refusal }]): [string, string][] =>
+      refusal === undefined ? [] : [[subject, refusal]],
+    )
+    const [refusal] = refusals
+    if (refusal !== undefined && refusals.length === listed.size) throw new Error(refusal[1])
     const all = [...known.values()]
     const faults = await this.#catalog.replace(
       all.flatMap(({ texts }) => [...texts.values()]),
@@ -324,19 +348,23 @@ export class RegistryStore implements SchemaStore {
     tellChanged(before, this.#catalog.subjects, this.log)
     this.#known = known
     this.#gone = all.flatMap(({ gone }) => gone)
-    this.#unusable = new Map(faults.map(({ subject, detail }) => [subject, detail]))
+    this.#unusable = new Map([...refusals, ...faults.map(({ subject, detail }): [string, string] => [subject, detail])])
   }
 
   /** From the latest version down, until one is as it was: those before it that are known are taken to be so, too. */
   async #readSubject(subject: string, isListed: boolean): Promise<Known> {
     const texts = new Map(this.#known.get(subject)?.texts)
+    const versions = isListed ? await unlessRefused(this.registry.versions(subject), (why) => why) : []
+    if (typeof versions === 'string') return { texts, gone: [], faults: [], refusal: versions }
     let isAsBefore = false
     const faults: VersionFault[] = []
-    const versions = isListed ? await this.registry.versions(subject) : []
     for (const version of versions.slice(-MAX_VERSIONS_READ).reverse()) {
       const before = texts.get(version)
       if (isAsBefore && before !== undefined) continue
-      const read = await this.registry.schemaOf(subject, version)
+      const read = await unlessRefused(
+        this.registry.schemaOf(subject, version),
+        (fault): RegisteredSchema => ({ ok: false, fault }),
+      )
       if (!read.ok) {
         faults.push({ subject, version, detail: read.fault })
         continue
