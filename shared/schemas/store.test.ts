@@ -175,7 +175,15 @@ class Registered {
     return [...this.schemas.keys()]
   }
 
+  /** Each subject waits for it. */
+  hold: (subject: string) => Promise<void> | undefined = () => undefined
+  underWay = 0
+  mostUnderWay = 0
+
   async versions(subject: string): Promise<number[]> {
+    this.mostUnderWay = Math.max(this.mostUnderWay, ++this.underWay)
+    await this.hold(subject)
+    this.underWay--
     this.#refuse(subject)
     return (this.schemas.get(subject) ?? []).map((_, index) => index + 1)
   }
@@ -198,9 +206,11 @@ const refusal = (name: string, status: number): RegistryError =>
 
 function registryStore(registry: Registered) {
   const log = logger()
-  const store = new RegistryStore(registry, (subject) => subject.startsWith('a.s-'), log, 5)
+  const clock = { ms: 0 }
+  const isOurs = (subject: string) => subject.startsWith('a.s-')
+  const store = new RegistryStore(registry, isOurs, log, 5, () => clock.ms)
   ends.push(() => store.stop())
-  return { log, store }
+  return { log, store, clock }
 }
 
 test('schemas come from a registry, and new ones soon after they are registered', async () => {
@@ -414,6 +424,65 @@ test('what the registry refuses for all subjects is no answer', async () => {
   registry.refused.delete('a.s-u')
   await until(() => store.state().ok)
   expect([store.find('a.s-t'), latest(store, 'a.s-u')]).toEqual(['unknown', '1 {"type":"string"}'])
+})
+
+test('subjects are read some at a time, and stay in their order', async () => {
+  const registry = new Registered()
+  const names = Array.from({ length: 30 }, (_, index) => `a.s-${10 + index}`)
+  for (const name of names) registry.schemas.set(name, [typed('string')])
+  const first = Promise.withResolvers<void>()
+  registry.hold = (subject) => (subject === 'a.s-10' ? first.promise : Promise.resolve())
+  const { store } = registryStore(registry)
+  await store.start()
+  await until(() => registry.read.length === 29)
+  expect(store.state().ok).toBe(false)
+  first.resolve()
+  await until(() => store.state().ok)
+  expect([...store.subjects()]).toEqual(names)
+  expect(registry.mostUnderWay).toBe(8)
+})
+
+test('after the first fault, no further subject is read', async () => {
+  const registry = new Registered()
+  for (let index = 0; index < 30; index++) registry.schemas.set(`a.s-${index}`, [typed('string')])
+  const { store } = registryStore(registry)
+  const asked: string[] = []
+  registry.hold = async (subject) => {
+    asked.push(subject)
+    if (subject !== 'a.s-0') return
+    registry.isAway = true
+    throw new RegistryError('http://registry cannot be reached', true)
+  }
+  await store.start()
+  await until(() => registry.asked > 1)
+  expect(asked).toHaveLength(8)
+  expect(store.state()).toMatchObject({ ok: false, reason: expect.stringContaining('cannot be reached') })
+})
+
+test('while a registry takes minutes, what is known stays, and what is not may be there', async () => {
+  const registry = new Registered()
+  registry.schemas.set('a.s-t', [typed('string')])
+  const { store, clock } = registryStore(registry)
+  await store.start()
+  await until(() => store.state().ok)
+  const held = Promise.withResolvers<void>()
+  let isHeld = false
+  registry.hold = () => {
+    isHeld = true
+    return held.promise
+  }
+  await until(() => isHeld)
+  clock.ms = 15_015
+  expect([store.state(), store.find('a.s-u')]).toEqual([{ ok: true }, undefined])
+  clock.ms = 15_016
+  expect(store.state()).toEqual({
+    ok: true,
+    detail: 'the schema registry: it was read completely 15 s ago; the schemas from before are used',
+  })
+  expect([store.find('a.s-u'), latest(store, 'a.s-t')]).toEqual(['unknown', '1 {"type":"string"}'])
+  held.resolve()
+  await until(() => store.find('a.s-u') === undefined)
+  expect(store.state()).toEqual({ ok: true })
 })
 
 test('subjects are made by a template', () => {

@@ -217,7 +217,10 @@ async function stampOfAll(paths: readonly string[], misnamed: readonly string[])
 /** Of a subject, so many of its latest versions are read. */
 const MAX_VERSIONS_READ = 20
 const MAX_SUBJECTS = 10_000
+const MAX_REQUESTS = 8
 const RETRY_MS = 1_000
+/** With three times the refresh: after so long without a complete answer, one that is not known may be there. */
+const LATE_MS = 15_000
 
 const goneFrom = ({ length }: readonly string[]): string =>
   length === 1
@@ -244,6 +247,27 @@ async function unlessRefused<T, R>(asked: Promise<T>, refused: (why: string) => 
   }
 }
 
+/** Maps with at most `most` calls at a time, and with none more after a fault. @returns the results, in the order of the items */
+async function mapAtMost<T, R>(most: number, items: readonly T[], map: (item: T) => Promise<R>): Promise<R[]> {
+  const results: R[] = []
+  let next = 0
+  const work = async (): Promise<void> => {
+    try {
+      while (next < items.length) {
+        const index = next++
+        results[index] = await map(items[index] as T)
+      }
+    } catch (error) {
+      next = items.length
+      throw error
+    }
+  }
+  const ended = await Promise.allSettled(Array.from({ length: most }, work))
+  const failed = ended.find((one) => one.status === 'rejected')
+  if (failed !== undefined) throw failed.reason
+  return results
+}
+
 /**
  * Schemas in a registry. While it cannot be reached, those that are known stay, and a type without one may have one that is not known. What it does not list
  * any more stays, too: it may have been restored in part, and a schema that is missing would let every event in.
@@ -256,7 +280,8 @@ export class RegistryStore implements SchemaStore {
   #unusable: ReadonlyMap<string, string> = new Map()
   /** Why the registry's last answer is not complete. */
   #fault: string | undefined = 'it has not answered yet'
-  #isRead = false
+  /** When everything was read last. */
+  #readMs: number | undefined
   readonly #ending = new AbortController()
   readonly mayLag = true
 
@@ -266,12 +291,13 @@ export class RegistryStore implements SchemaStore {
     private readonly isOurs: (subject: string) => boolean,
     private readonly log: Pick<Logger, 'info' | 'warn'>,
     private readonly refreshMs: number,
+    private readonly nowMs: () => number = () => performance.now(),
   ) {}
 
   find(subject: string): Found {
     const found = this.#catalog.subjects.get(subject)
     if (found !== undefined) return found
-    return this.#fault === undefined && !this.#unusable.has(subject) ? undefined : 'unknown'
+    return this.#fault === undefined && !this.#unusable.has(subject) && !this.#isLate() ? undefined : 'unknown'
   }
 
   subjects(): Iterable<string> {
@@ -279,9 +305,11 @@ export class RegistryStore implements SchemaStore {
   }
 
   state(): StoreState {
-    if (!this.#isRead) return { ok: false, reason: `the schema registry: ${this.#fault}` }
+    if (this.#readMs === undefined) return { ok: false, reason: `the schema registry: ${this.#fault}` }
     const details: string[] = []
-    if (this.#fault !== undefined) details.push(`the schema registry: ${this.#fault}; the schemas from before are used`)
+    const ago = `it was read completely ${Math.round((this.nowMs() - this.#readMs) / 1_000)} s ago`
+    const fault = this.#fault ?? (this.#isLate() ? ago : undefined)
+    if (fault !== undefined) details.push(`the schema registry: ${fault}; the schemas from before are used`)
     if (this.#catalog.versions + this.#unusable.size === 0)
       details.push('the schema registry has no schema of these streams')
     if (this.#gone.length > 0) details.push(`${goneFrom(this.#gone)}: ${named(this.#gone)}`)
@@ -302,24 +330,28 @@ export class RegistryStore implements SchemaStore {
     this.#ending.abort()
   }
 
+  #isLate(): boolean {
+    return this.#readMs !== undefined && this.nowMs() - this.#readMs > 3 * this.refreshMs + LATE_MS
+  }
+
   async #watch(): Promise<void> {
     while (!this.#ending.signal.aborted) {
       await this.#refresh()
-      await sleep(this.#isRead ? this.refreshMs : Math.min(this.refreshMs, RETRY_MS), this.#ending.signal)
+      await sleep(this.#readMs !== undefined ? this.refreshMs : Math.min(this.refreshMs, RETRY_MS), this.#ending.signal)
     }
   }
 
   async #refresh(): Promise<void> {
-    const before = `${this.#isRead} ${JSON.stringify(this.state())} ${this.versions()}`
+    const before = `${JSON.stringify(this.state())} ${this.versions()}`
     try {
       await this.#read()
-      this.#isRead = true
+      this.#readMs = this.nowMs()
       this.#fault = undefined
     } catch (error) {
       this.#fault = messageOf(error)
     }
     const state = this.state()
-    if (before === `${this.#isRead} ${JSON.stringify(state)} ${this.versions()}`) return
+    if (before === `${JSON.stringify(state)} ${this.versions()}`) return
     const told = state.ok ? state.detail : state.reason
     if (told === undefined) this.log.info({ versions: this.versions() }, 'schemas were read from the registry')
     else this.log.warn({ versions: this.versions(), reason: told }, 'not all schemas can be read from the registry')
@@ -332,8 +364,13 @@ export class RegistryStore implements SchemaStore {
     const subjects = [...listed.union(new Set(before.keys()))].sort()
     if (subjects.length > MAX_SUBJECTS)
       throw new Error(`it has ${subjects.length} subjects for these streams; ${MAX_SUBJECTS} are supported`)
-    const known = new Map<string, Known>()
-    for (const subject of subjects) known.set(subject, await this.#readSubject(subject, listed.has(subject)))
+    const known = new Map(
+      await mapAtMost(
+        MAX_REQUESTS,
+        subjects,
+        async (subject): Promise<[string, Known]> => [subject, await this.#readSubject(subject, listed.has(subject))],
+      ),
+    )
     const refusals = [...known].flatMap(([subject, { refusal }]): [string, string][] =>
       refusal === undefined ? [] : [[subject, refusal]],
     )
