@@ -12,7 +12,16 @@ import { type Given, type Result, runAttempt } from './handlers/attempt.ts'
 import type { RegisteredHandler } from './handlers/handler.ts'
 import { fitOf } from './handlers/versions.ts'
 import { processedRecord } from './processed.ts'
-import { BEGINNING, decide, type Failure, failedBy, type Past, pastOf, retryRecord } from './retry.ts'
+import {
+  BEGINNING,
+  decide,
+  type Failure,
+  failedBy,
+  newerSchemaUntilMs,
+  type Past,
+  pastOf,
+  retryRecord,
+} from './retry.ts'
 
 /** What happens to a record. {@link consume} has all branches of a record's life; everything that it calls computes and returns. */
 export type Outcome =
@@ -184,8 +193,8 @@ function outcomeOf(job: Job, partition: PartitionView, deps: ConsumeDeps): Outco
 function tooNew(job: Job, partition: PartitionView, message: string, { config, nowMs }: ConsumeDeps): Outcome {
   const { past, record, role } = job
   const now = nowMs()
-  const sinceMs = role === 'retry' ? record.timestampMs : now
-  const leftMs = sinceMs + config.NEWER_SCHEMA_TIMEOUT_MS - now
+  const { NEWER_SCHEMA_TIMEOUT_MS } = config
+  const leftMs = role === 'retry' ? newerSchemaUntilMs(record, config) - now : NEWER_SCHEMA_TIMEOUT_MS
   if (leftMs > 0)
     return later(
       job,
@@ -195,7 +204,7 @@ function tooNew(job: Job, partition: PartitionView, message: string, { config, n
     )
   return dead(job, partition, past, {
     reason: 'newer schema',
-    message: `${message}; it has waited for one for ${config.NEWER_SCHEMA_TIMEOUT_MS} ms`,
+    message: `${message}; it has waited for one for ${NEWER_SCHEMA_TIMEOUT_MS - leftMs} ms, and may for ${NEWER_SCHEMA_TIMEOUT_MS} ms`,
   })
 }
 

@@ -11,7 +11,7 @@ import { traceOf } from './decode.ts'
 import { Lanes, Slots } from './lanes.ts'
 import type { ConsumerMetrics } from './metrics.ts'
 import type { Item, Place, Source } from './partition-state.ts'
-import { type Failure, type Reason, reasonIn, WITHOUT_ATTEMPT } from './retry.ts'
+import { type Failure, newerSchemaUntilMs, type Reason, reasonIn, WITHOUT_ATTEMPT } from './retry.ts'
 
 export interface DecideDeps extends Omit<ConsumeDeps, 'onQuickRetry'> {
   metrics: ConsumerMetrics
@@ -138,9 +138,17 @@ export class Decider {
   #decide(item: Item, reason?: Reason): Promise<void> | undefined {
     // Only records in `.retry` have a time to wait for; others are not decoded before their turn.
     if (item.source.role === 'retry') {
+      const { config, nowMs } = this.deps
+      const { past, record } = item.job
+      const now = nowMs()
       // The member that wrote the time may have another clock.
-      const waitMs = Math.min(item.job.past.notBeforeMs - this.deps.nowMs(), this.deps.config.RETRY_MAX_MS)
-      if (waitMs > 0) return this.#decideLater(item, waitMs, reason ?? reasonIn(item.job.record))
+      const waitMs = Math.min(past.notBeforeMs - now, config.RETRY_MAX_MS)
+      if (waitMs > 0) {
+        const why = reason ?? reasonIn(record)
+        // It may have had another configuration, too.
+        const mostMs = why === 'newer schema' ? newerSchemaUntilMs(record, config) - now : waitMs
+        if (mostMs > 0) return this.#decideLater(item, Math.min(waitMs, mostMs), why)
+      }
     }
     return this.#decideNow(item)
   }

@@ -54,6 +54,12 @@ export type Reason = (typeof REASONS)[number]
 /** Reasons for `.retry` that are no failed attempt. */
 export const WITHOUT_ATTEMPT: ReadonlySet<Reason> = new Set(['waits behind its key', 'no handler', 'newer schema'])
 
+/** Until when a record of `.retry` waits for a handler that takes its version of the schema, ms since the epoch. */
+export const newerSchemaUntilMs = (
+  { timestampMs }: Pick<IncomingRecord, 'timestampMs'>,
+  { NEWER_SCHEMA_TIMEOUT_MS }: Pick<ConsumerConfig, 'NEWER_SCHEMA_TIMEOUT_MS'>,
+): number => timestampMs + NEWER_SCHEMA_TIMEOUT_MS
+
 /** Why an event was retried or put aside: the `kt-error` header, as JSON. */
 export interface Failure {
   reason: Reason
