@@ -3,6 +3,7 @@ import { Type } from '@sinclair/typebox'
 import { headersOf, SCHEMA, TRACEPARENT, withHeaders } from '../shared/events/headers.ts'
 import type { IncomingRecord, PlainEvent } from '../shared/events/record.ts'
 import { hashOf } from '../shared/kafka/identity-hash.ts'
+import { schemaUrn } from '../shared/schemas/identity.ts'
 import { redactor } from '../shared/service/redact.ts'
 import type { ConsumerConfig } from './config.ts'
 import { type ConsumeDeps, consume, Job, type Outcome, type PartitionView } from './consume.ts'
@@ -282,6 +283,50 @@ describe('an event of a version of its schema', () => {
         kind: 'retry',
         failure: { reason: 'waits behind its key' },
       })
+  })
+
+  /** Decoded, and with enough known of it not to be. */
+  const naming = (dataschema: string, more: Record<string, string> = {}): [IncomingRecord, IncomingRecord] => {
+    const of = { ...record, headers: withHeaders(record.headers, { ce_dataschema: dataschema, ...more }) }
+    return [of, { ...of, plain: plainOf(of) }]
+  }
+
+  test('that was not checked is the one that it names in dataschema, on either way', () => {
+    const [older, newer] = [2, 4].map((version) => naming(schemaUrn('acme.events-type', version)))
+    const [decoded, passed] = older?.map((of) => outcomeOf(of, { deps })) ?? []
+    if (passed instanceof Promise || passed?.kind !== 'processed' || !('passed' in passed.output))
+      throw new Error('it is not passed on')
+    expect(passed.output.result?.data).toBe('"raised"')
+    expect(passed.output.contextEnd).toContain('"schema":{"subject":"acme.events-type","version":2,"takes":3}')
+    expect(decoded).toEqual({ kind: 'processed', output: written(passed.output) })
+    for (const of of newer ?? [])
+      expect(outcomeOf(of, { deps, config })).toMatchObject({
+        kind: 'retry',
+        failure: { reason: 'newer schema', message },
+      })
+  })
+
+  test('that is in structured mode is named in its event, not in a header', async () => {
+    const structured = (dataschema?: string): IncomingRecord => ({
+      ...record,
+      headers: headersOf({
+        'content-type': 'application/cloudevents+json',
+        ce_dataschema: schemaUrn('acme.events-type', 1),
+      }),
+      value: Buffer.from(
+        JSON.stringify({ specversion: '1.0', id: '1', source: '/s', type: 'type', data: {}, dataschema }),
+      ),
+    })
+    const newer = structured(schemaUrn('acme.events-type', 4))
+    expect(outcomeOf(newer, { deps })).toMatchObject({ kind: 'retry', failure: { reason: 'newer schema' } })
+    expect(await kindOf(outcomeOf(structured(), { deps }))).toBe('processed')
+  })
+
+  test('is the one that it was checked by, whatever its dataschema names; another dataschema names none', async () => {
+    for (const of of naming(schemaUrn('acme.events-type', 4), { [SCHEMA]: 'acme.events-type/3' }))
+      expect(outcomeOf(of, { deps })).toMatchObject({ kind: 'processed' })
+    for (const of of naming('https://example.com/order/4'))
+      expect(outcomeOf(of, { deps })).toMatchObject({ kind: 'processed' })
   })
 
   test('that no header says, or none that can be read, is taken as it is', async () => {

@@ -170,7 +170,7 @@ function outcomeOf(job: Job, partition: PartitionView, deps: ConsumeDeps): Outco
     // This is no attempt, so an event never runs out of attempts by waiting.
     return later(job, partition, { ...past, notBeforeMs: deps.nowMs() + deps.config.RETRY_MAX_MS }, failure)
   }
-  const fit = registered && fitOf(registered, record)
+  const fit = registered && fitOf(registered, record, event)
   if (fit?.kind === 'newer') return tooNew(job, partition, fit.message, deps)
   if (fit?.kind === 'no upcaster') return dead(job, partition, past, { reason: fit.kind, message: fit.message })
   const context = deps.enrich(event, originOf(record, partition, receivedAtMs), registered, fit?.raised)
@@ -225,7 +225,7 @@ function passOn(job: Job, partition: PartitionView, deps: ConsumeDeps): Outcome 
   if (deps.contextStart === undefined) return undefined
   const registered = deps.handlerOf(plain.type)
   if (registered === undefined && deps.config.UNHANDLED !== 'pass') return undefined
-  const fit = registered && fitOf(registered, record)
+  const fit = registered && fitOf(registered, record, undefined)
   if (fit !== undefined && fit.kind !== 'taken') return undefined
   const { processedTopic, tenant, stream, dedupe } = partition
   // Duplicates are left to those who know the identity.

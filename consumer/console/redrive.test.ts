@@ -5,6 +5,7 @@ import type { IncomingRecord, OutgoingRecord } from '../../shared/events/record.
 import { type Problem, ProblemError } from '../../shared/http/problem.ts'
 import type { RangeReader } from '../../shared/kafka/types.ts'
 import { FakeKafka } from '../../shared/testing/fake-kafka.ts'
+import { fitOf, registerVersions, type Versions } from '../handlers/versions.ts'
 import { budgetOf, consoleOn, type Given, incoming, outgoing } from '../testing/console.ts'
 import type { Acts, Decision } from './acts.ts'
 import { ActsState, type Edit } from './acts-log.ts'
@@ -141,6 +142,16 @@ describe('an edit', () => {
     expect(said({ data: { n: 2 }, dataschema: `${urn}1` })).toEqual([undefined, `${urn}1`])
     const foreign = redrive({ headers: { ce_dataschema: 'https://example.com/a' } }, { data: 1 })
     expect(headerText(foreign.record.headers, 'ce_dataschema')).toBe('https://example.com/a')
+  })
+
+  test('is of the version that it says', () => {
+    const upcasters = [{ from: 1, to: 3, up: (data: unknown) => data }]
+    const takes3 = { type: 't', version: '1', versions: registerVersions(3, upcasters) as Versions }
+    const given = { headers: { 'kt-schema': 'acme.events-t/3' } }
+    const fit = (edit: Edit) => fitOf(takes3, redrive(given, edit).record, undefined)
+    const dataschema = 'urn:kafkatrace:schema:acme.events-t:1'
+    expect(fit({ data: { n: 2 }, dataschema })).toMatchObject({ kind: 'taken', raised: { version: 1, takes: 3 } })
+    expect(fit({ data: { n: 2 } })).toEqual({ kind: 'taken' })
   })
 
   test('of a structured event makes one in binary mode', () => {

@@ -33,7 +33,7 @@ export async function attemptOnce(
   given: { attempt?: number; lookups?: Context['lookups']; schema?: string | undefined } = {},
 ): Promise<TestOutcome> {
   const { attempt = 1, lookups, schema } = given
-  const fit = fitOf(registered, { headers: headersOf(schema === undefined ? {} : { [SCHEMA]: schema }) })
+  const fit = fitOf(registered, { headers: headersOf(schema === undefined ? {} : { [SCHEMA]: schema }) }, event)
   if (fit.kind === 'newer') return { kind: 'waits', reason: 'newer schema', message: fit.message }
   if (fit.kind === 'no upcaster') return { kind: 'dead', reason: fit.kind, message: fit.message }
   const { raised } = fit

@@ -3,6 +3,7 @@ import { Type } from '@sinclair/typebox'
 import fc from 'fast-check'
 import { type Handler, jsonSchema, RetryableError, TerminalError, type Upcaster } from 'kafkatrace'
 import { testHandler } from 'kafkatrace/testing'
+import { schemaUrn } from '../../shared/schemas/identity.ts'
 import { handlerIndex } from './handler.ts'
 
 const Order = Type.Object({ items: Type.Array(Type.Object({ name: Type.String(), cents: Type.Integer() })) })
@@ -75,6 +76,16 @@ describe('a handler gets data of its own version', () => {
         data: { items: [{ name: 'gift', cents: 0 }] },
       })
     expect(seen).toEqual(['{"items":[]}', '{"items":[]}'])
+  })
+})
+
+test('an event that names its version in dataschema is of that one, unless it was checked by another', async () => {
+  const old = { data: { name: 'pen', euros: 2 }, dataschema: schemaUrn('test.events-order', 1) }
+  const nine = schemaUrn('test.events-order', 9)
+  expect(await testHandler(order, old)).toMatchObject({ kind: 'processed', data: { items: [{ name: 'pen' }] } })
+  expect(await testHandler(order, { ...old, dataschema: nine })).toMatchObject({ kind: 'waits' })
+  expect(await testHandler(order, { ...old, dataschema: nine }, { schemaVersion: 1 })).toMatchObject({
+    kind: 'processed',
   })
 })
 

@@ -1,6 +1,7 @@
-import { headerText, SCHEMA } from '../../shared/events/headers.ts'
+import type { Event } from '../../shared/events/event.ts'
+import { ATTRIBUTE_PREFIX, headerText, SCHEMA } from '../../shared/events/headers.ts'
 import type { IncomingRecord } from '../../shared/events/record.ts'
-import { MAX_VERSION, parseSchemaHeader } from '../../shared/schemas/identity.ts'
+import { MAX_VERSION, parseSchemaHeader, parseSchemaUrn } from '../../shared/schemas/identity.ts'
 import type { Context } from '../enrich.ts'
 import { AttemptFault } from './attempt-fault.ts'
 import { compileDataSchema, type DataCheck, type DataSchema, faultsIn } from './data-schema.ts'
@@ -82,14 +83,22 @@ export type Fit =
 
 const TAKEN: Fit = { kind: 'taken' }
 
-/** An event that does not say a version is taken as it is, and so is any by a handler that does not say which it takes. */
+/**
+ * Goes by the version that the producer checked the data by, else by the one that the sender names in `dataschema`. An event that says neither is taken as it
+ * is, and so is any by a handler that does not say which it takes.
+ * @param event the record's, where it is decoded; undefined where it is known to be in binary mode
+ */
 export function fitOf(
   { type, version: ofHandler, versions }: { type: string; version: string; versions: Versions | undefined },
   record: Pick<IncomingRecord, 'headers'>,
+  event: Pick<Event, 'dataschema'> | undefined,
 ): Fit {
   // Reading the headers takes time.
   if (versions === undefined) return TAKEN
-  const schema = parseSchemaHeader(headerText(record.headers, SCHEMA))
+  const { headers } = record
+  const schema =
+    parseSchemaHeader(headerText(headers, SCHEMA)) ??
+    parseSchemaUrn(event === undefined ? headerText(headers, `${ATTRIBUTE_PREFIX}dataschema`) : event.dataschema)
   const { takes, upcasters } = versions
   if (schema === undefined || schema.version === takes) return TAKEN
   const { version } = schema
