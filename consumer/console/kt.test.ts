@@ -158,6 +158,9 @@ const DEAD: GenerationView = {
   },
 }
 
+const { outcome: _outcome, act: _act, ...UNDONE } = DEAD
+const WAITING: GenerationView = { ...UNDONE, state: 'waiting' }
+
 const REDRIVEN: GenerationView = {
   generation: 1,
   state: 'processed',
@@ -230,15 +233,24 @@ found in 0.021 s; older records of kt.acme.orders were not searched for repeats
 })
 
 test.each([
-  ['waiting', 'it is in .retry'],
-  ['pending', 'no consumer has committed it yet'],
-  ['unknown', 'it is committed, and no outcome was found'],
-] as const)('an event that is %s is said to be', async (state, text) => {
-  const { outcome: _, act: __, ...rest } = DEAD
+  ['pending', {}, 'no consumer has committed it yet'],
+  ['unknown', {}, 'it is committed, and no outcome was found: it may have been deleted by retention'],
+  ['waiting', {}, 'it is in .retry, for its next attempt'],
+  [
+    'waiting',
+    { waiting: { reason: 'handler failed', message: 'rates: 503' } },
+    'it is in .retry, for its next attempt: handler failed: rates: 503',
+  ],
+  [
+    'waiting',
+    { attempts: [], waiting: { reason: 'newer schema', message: 'deploy a handler that takes 4' } },
+    'it is in .retry: newer schema: deploy a handler that takes 4',
+  ],
+] as const)('an event that is %s is said to be, and why: %j', async (state, more, text) => {
   const { out } = await run(['find', 'o-2', '--stream', 'orders'], {
-    console: { [FIND]: found(lifeOf({ ...rest, state })) },
+    console: { [FIND]: found(lifeOf({ ...UNDONE, state, ...(more as Partial<GenerationView>) })) },
   })
-  expect(out.join('\n')).toContain(`${state}: ${text}`)
+  expect(out).toContain(`  ${state}: ${text}`)
 })
 
 test('find asks by id, receipt or trace, and gives times before now as times', async () => {
@@ -1296,6 +1308,11 @@ test.each<[what: string, args: string[], world: World]>([
     'a life',
     ['find', 'o-2', '--stream', 'orders'],
     { console: { [FIND]: found(hostile(lifeOf(DEAD, { ...REDRIVEN, act: HOSTILE_ACT }))) } },
+  ],
+  [
+    'why an event waits',
+    ['find', 'o-2', '--stream', 'orders'],
+    { console: { [FIND]: found(hostile(lifeOf({ ...WAITING, waiting: { reason: 'r', message: 'm' } }))) } },
   ],
   ['an attempt', TRY, { console: { [FIND]: found(triable('order.placed')) } }],
   ['an event that no handler takes', TRY, { console: { [FIND]: found(triable(`order.paid${ESCAPES}`)) } }],

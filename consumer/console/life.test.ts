@@ -307,12 +307,31 @@ describe('its life', () => {
       state: 'waiting',
       places: [{ role: 'input' }, { role: 'retry' }],
       attempts: [{ attempt: 1, reason: 'handler failed' }],
+      waiting: { reason: 'handler failed', message: 'no' },
     })
     at('retry', { id: 'e', ...failed(0) })
     at('dlq', { id: 'e', ...failed(0, { 'kt-error': '{"reason":"out of attempts","message":"2"}' }) })
     const dead = (await look({ id: 'e' })).events[0]?.generations[0]
     expect(dead).toMatchObject({ state: 'dead', outcome: { role: 'dlq', error: { reason: 'out of attempts' } } })
     expect(dead?.places.map(({ role }) => role)).toEqual(['input', 'retry', 'retry', 'dlq'])
+    expect(dead).not.toHaveProperty('waiting')
+  })
+
+  test('while it is waiting, tells why it was put into .retry the last time, if that can be read', async () => {
+    const { append, at, commit, look } = setUp()
+    for (const id of ['e', 'f']) append({ id })
+    commit(2)
+    const put = (id: string, error: string) => at('retry', { id, ...failed(0, { 'kt-error': error }) })
+    put('e', '{"reason":"waits behind its key","message":"an earlier one"}')
+    put('e', '{"reason":"newer schema","message":"deploy a handler that takes 4"}')
+    put('f', 'x')
+    const [waiting, unknown] = await Promise.all(['e', 'f'].map((id) => look({ id })))
+    expect(waiting?.events[0]?.generations[0]?.waiting).toEqual({
+      reason: 'newer schema',
+      message: 'deploy a handler that takes 4',
+    })
+    expect(unknown?.events[0]).toMatchObject({ state: 'waiting' })
+    expect(unknown?.events[0]?.generations[0]).not.toHaveProperty('waiting')
   })
 
   test('of what is no event is found by its place', async () => {

@@ -12,7 +12,7 @@ import { recordAt } from './record-at.ts'
 import { type Budget, isComplete, merged, Searched, scan, type Wanted } from './scan.ts'
 import { partitionsOf, type Stream, topicOf } from './streams.ts'
 import { SKEW_MS, type Trail, trailOf } from './trail.ts'
-import { Attempt, attemptsOf, Place, placeOf, RecordView, type Showing, viewOf } from './view.ts'
+import { Attempt, attemptsOf, Failure, failureIn, Place, placeOf, RecordView, type Showing, viewOf } from './view.ts'
 
 /** What became of an event, found from the log alone. */
 
@@ -34,6 +34,9 @@ export const GenerationView = Type.Object(
       description: 'Later records of the same event, as far as the search came across them: they take no effect.',
     }),
     attempts: Type.Array(Attempt, { description: 'The last failed attempts, oldest first.' }),
+    waiting: Type.Optional(
+      Type.Object(Failure.properties, { description: 'Of an event that is waiting: why it was put into .retry.' }),
+    ),
     outcome: Type.Optional(RecordView),
     act: Type.Optional(LetterAct),
   },
@@ -359,14 +362,17 @@ class Tracker {
     if (letter !== undefined && act?.act === 'redrive')
       this.#redriven = { generation: generation + 1, partition: letter.partition, sinceMs: Date.parse(act.time) }
     const copies = [record, ...trail.retries, ...(trail.outcome === undefined ? [] : [trail.outcome])]
-    const last = [...trail.retries, ...(trail.outcome === undefined ? [] : [trail.outcome])].at(-1)
+    const last = trail.outcome ?? trail.retries.at(-1)
+    const state = stateOf(stream, trail)
+    const waiting = state === 'waiting' && last !== undefined ? failureIn(last) : undefined
     return {
       generation,
-      state: stateOf(stream, trail),
+      state,
       record: viewOf(record, showing),
       places: copies.map(placeOf).sort((a, b) => a.time.localeCompare(b.time)),
       repeats: repeats.map(placeOf),
       attempts: last === undefined ? [] : attemptsOf(last),
+      ...(waiting === undefined ? {} : { waiting }),
       ...(trail.outcome === undefined ? {} : { outcome: viewOf(trail.outcome, showing) }),
       ...(act === undefined ? {} : { act }),
     }

@@ -53,10 +53,20 @@ export function lifeLines(life: Life): string[] {
 const schemaOf = (schema: RecordView['schema']): string | undefined =>
   schema === undefined ? undefined : `${schema.subject}, version ${schema.version}`
 
-const DETAIL: Readonly<Partial<Record<GenerationView['state'], string>>> = {
-  waiting: 'it is in .retry, for its next attempt',
-  pending: 'no consumer has committed it yet',
-  unknown: 'it is committed, and no outcome was found: it may have been deleted by retention',
+/** Why there is no outcome. */
+function withoutOutcome({ state, waiting, attempts }: GenerationView): string | undefined {
+  switch (state) {
+    case 'waiting': {
+      const next = attempts.length > 0 ? ', for its next attempt' : ''
+      return `it is in .retry${next}${waiting === undefined ? '' : `: ${failure(waiting)}`}`
+    }
+    case 'pending':
+      return 'no consumer has committed it yet'
+    case 'unknown':
+      return 'it is committed, and no outcome was found: it may have been deleted by retention'
+    default:
+      return undefined
+  }
 }
 
 function timeline(generation: GenerationView, firstMs: number): string[] {
@@ -69,7 +79,7 @@ function timeline(generation: GenerationView, firstMs: number): string[] {
     const shown = what === 'processed' || what === 'dead' ? padded.replace(what, state(what)) : padded
     return `  ${paint('dim', new Date(ms).toISOString())}  ${(diffs[index] ?? '').padStart(width)}  ${shown}  ${detail}`.trimEnd()
   })
-  const more = DETAIL[generation.state]
+  const more = withoutOutcome(generation)
   return more === undefined ? lines : [...lines, `  ${state(generation.state)}: ${more}`]
 }
 

@@ -6,7 +6,7 @@ import type { Progress } from '../progress-lines.ts'
 import type { RecordView } from '../view.ts'
 import { useDraft } from './draft.ts'
 import { useLoad } from './load.ts'
-import { momentsOf } from './moments.ts'
+import { momentsOf, waitText } from './moments.ts'
 import { Choice, Empty, Field, Loading, Problem, State, Time } from './parts.tsx'
 import { change, linkTo, place } from './place.ts'
 import { RecordDetail, SchemaLink, Text } from './record.tsx'
@@ -203,7 +203,12 @@ function GenerationOf({ of, isOnly }: { of: GenerationView; isOnly: boolean }) {
             )
           })}
           {of.state === 'pending' && <li class="calm open">No consumer has committed it yet</li>}
-          {of.state === 'waiting' && <li class="warn open">It waits for its next attempt</li>}
+          {of.state === 'waiting' && (
+            <li class="warn open">
+              {waitText(of)}
+              {of.waiting !== undefined && <bdi class="detail">{of.waiting.message}</bdi>}
+            </li>
+          )}
           {of.state === 'unknown' && (
             <li class="calm open">
               It is committed, and no outcome was found: retention has deleted it, or the search ended

@@ -1,7 +1,7 @@
 import { expect, test } from 'bun:test'
 import type { GenerationView } from '../life.ts'
 import type { Place, RecordView } from '../view.ts'
-import { momentsOf } from './moments.ts'
+import { momentsOf, waitText } from './moments.ts'
 
 const at = (ms: number): string => new Date(Date.UTC(2026, 0, 31) + ms).toISOString()
 const placeAt = (role: Place['role'], ms: number): Place => ({
@@ -58,4 +58,15 @@ test('an outcome names its handler, and has its record at hand', () => {
   })
   expect(stored).toMatchObject({ what: 'Stored', record: { role: 'input' } })
   expect(processed).toMatchObject({ tone: 'good', what: 'Processed by order@2', record: outcome })
+})
+
+test('an event that waits says why, as far as that is known, and whether for an attempt', () => {
+  const of = { generation: 0, state: 'waiting' as const, places: [], repeats: [], attempts: [] }
+  const attempts = [{ attempt: 1, time: at(50), reason: 'handler failed', message: 'away' }]
+  const waiting = { reason: 'newer schema', message: 'deploy a handler that takes 4' }
+  expect([of, { ...of, waiting }, { ...of, attempts, waiting: attempts[0] ?? waiting }].map(waitText)).toEqual([
+    'It waits in .retry',
+    'It waits in .retry: newer schema',
+    'It waits in .retry for its next attempt: handler failed',
+  ])
 })

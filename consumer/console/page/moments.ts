@@ -58,3 +58,7 @@ export function momentsOf({ generation, record, attempts, places, outcome, act, 
     })
   return moments.sort((a, b) => a.iso.localeCompare(b.iso))
 }
+
+/** Of an event in `.retry`. */
+export const waitText = ({ waiting, attempts }: GenerationView): string =>
+  `It waits in .retry${attempts.length > 0 ? ' for its next attempt' : ''}${waiting === undefined ? '' : `: ${waiting.reason}`}`
