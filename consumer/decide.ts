@@ -41,7 +41,6 @@ export class Decider {
   readonly #slots: Slots
   readonly #consumeDeps: ConsumeDeps
   readonly #lines = new TenantLines()
-  readonly #waiting = new Map<Reason, number>()
   /** Whether each event is logged; looked up once instead of for each event. */
   readonly #logsAll: boolean
 
@@ -54,11 +53,6 @@ export class Decider {
   /** Handlers running now. */
   get handlers(): number {
     return this.#slots.inside
-  }
-
-  /** Records that wait for a time of their own, by reason. */
-  get waiting(): ReadonlyMap<Reason, number> {
-    return this.#waiting
   }
 
   /** Takes a fetched record. */
@@ -154,14 +148,11 @@ export class Decider {
   }
 
   async #decideLater(item: Item, waitMs: number, reason: Reason | undefined): Promise<void> {
-    this.#addWaiting(reason, 1)
-    await sleep(waitMs, item.source.owner.ending.signal)
-    this.#addWaiting(reason, -1)
+    const { owner } = item.source
+    if (reason !== undefined) owner.countWaiting(reason, 1)
+    await sleep(waitMs, owner.ending.signal)
+    if (reason !== undefined) owner.countWaiting(reason, -1)
     await this.#decideNow(item)
-  }
-
-  #addWaiting(reason: Reason | undefined, count: number): void {
-    if (reason !== undefined) this.#waiting.set(reason, (this.#waiting.get(reason) ?? 0) + count)
   }
 
   #decideNow(item: Item): Promise<void> | undefined {

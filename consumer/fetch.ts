@@ -4,7 +4,7 @@ import { MAX_AHEAD_OFFSETS } from './ahead.ts'
 import type { ConsumerConfig } from './config.ts'
 import { identityOf, keyOf } from './decode.ts'
 import type { ConsumerMetrics } from './metrics.ts'
-import type { Held, Partition, Place, Source } from './partition-state.ts'
+import type { FullReason, Held, Partition, Place, Source } from './partition-state.ts'
 
 export interface FetchDeps {
   group: GroupConsumer
@@ -31,8 +31,6 @@ const FULL_PATIENCE_MS = 500
 
 /** The same for the room of one partition; the others wait with it. */
 const FILLED_PATIENCE_MS = 50
-
-type PauseReason = 'state' | 'open' | 'retry-backlog' | 'parked' | 'memory'
 
 /** Fetches records while there is room for them, and pauses partitions that have used up theirs. */
 export class Fetcher {
@@ -116,7 +114,7 @@ export class Fetcher {
 
   /** It has used up its own room, and is not paused. */
   #isFilled({ role, open, full }: Source): boolean {
-    return role === 'input' && !full && open >= this.deps.config.MAX_OPEN_RECORDS
+    return role === 'input' && full === undefined && open >= this.deps.config.MAX_OPEN_RECORDS
   }
 
   #filled(): Source[] {
@@ -136,7 +134,7 @@ export class Fetcher {
   #pauseAll(paused: boolean): void {
     this.#paused = paused
     const { group, metrics, sources } = this.deps
-    const others = [...sources.values()].filter((source) => !source.full)
+    const others = [...sources.values()].filter(({ full }) => full === undefined)
     if (others.length === 0) return
     if (paused) group.pause(others)
     else group.resume(others)
@@ -160,7 +158,7 @@ export class Fetcher {
   decided(source: Source): void {
     const { owner } = source
     // For most records nothing can have changed.
-    if (source.full || owner.waitingRecords > 0) this.balance(owner)
+    if (source.full !== undefined || owner.waitingRecords > 0) this.balance(owner)
     // Only when it has room again.
     if (source.open === this.deps.config.MAX_OPEN_RECORDS - 1) this.#wakeIfRoom()
   }
@@ -170,28 +168,28 @@ export class Fetcher {
     const { config, group } = this.deps
     const { open } = source
     const reason = this.#reasonToPause(source)
-    if (reason !== undefined && !source.full) this.#pause(source, reason)
+    if (reason !== undefined && source.full !== undefined) source.full = reason
+    else if (reason !== undefined) this.#pause(source, reason)
     else if (
-      source.full &&
-      reason === undefined &&
+      source.full !== undefined &&
       (source.role === 'retry' || open <= config.MAX_OPEN_RECORDS / 2) &&
       source.span < MAX_AHEAD_OFFSETS / 2
     ) {
-      source.full = false
+      source.full = undefined
       this.#full.delete(source)
       if (!this.#paused) group.resume([source])
     }
   }
 
-  #pause(source: Source, reason: PauseReason): void {
+  #pause(source: Source, reason: FullReason): void {
     const { group, metrics } = this.deps
-    source.full = true
+    source.full = reason
     this.#full.add(source)
     if (!this.#paused) group.pause([source])
     metrics.pauses.inc({ reason })
   }
 
-  #reasonToPause(source: Source): PauseReason | undefined {
+  #reasonToPause(source: Source): FullReason | undefined {
     const { config, held } = this.deps
     const { owner, role, span } = source
     if (owner.state.kind !== 'reading' || owner.isPausedByOperator) return 'state'
@@ -209,7 +207,7 @@ export class Fetcher {
     const { held, hasOtherTenants } = this.deps
     const own = held.byTenant.get(tenant)?.[role] ?? 0
     const free = Math.max(0, maxBytes - held.unpaused[role])
-    return own > (full ? free / 2 : free) && hasOtherTenants(tenant)
+    return own > (full === undefined ? free : free / 2) && hasOtherTenants(tenant)
   }
 
   #take(record: IncomingRecord, source: Source): void {

@@ -17,10 +17,13 @@ function pipelineOf(
   {
     membership = 'member',
     stalledMs = 0,
+    backlog,
     pauses = { streams: [], fault: undefined },
   }: {
     membership?: ReturnType<Pipeline['membership']>
     stalledMs?: number
+    /** Of those that are read. */
+    backlog?: string
     pauses?: ReturnType<Pipeline['pauses']>
   } = {},
 ) {
@@ -35,6 +38,7 @@ function pipelineOf(
         partition,
         state,
         isPausedByOperator: pauses.streams.length > 0,
+        backlog: state.kind === 'reading' ? backlog : undefined,
       })),
     levels: () => ({ open: 0, decided: 0, handlers: 0, parkedBytes: 0, heldBytes: 0, waiting: 0 }),
     waitingByReason: () => new Map([['newer schema' as const, 2]]),
@@ -107,6 +111,19 @@ test('a paused partition is named and keeps nobody unready who reads another; on
     detail: `not read: ${INPUT}/1 cannot be restored: no leader`,
   })
   expect(reasons(pipelineOf([lasting]))).toEqual([`not read: ${INPUT}/0 cannot be restored: no leader`])
+})
+
+test('a partition with too many events in .retry is named, and keeps nobody unready', () => {
+  const backlog = '9 events wait in .retry'
+  const full = `${INPUT}/0 is paused: ${backlog}`
+  expect(checksOf(pipelineOf([reading], { backlog }))['partitions']?.()).toEqual({
+    ok: true,
+    detail: `not read: ${full}`,
+  })
+  expect(checksOf(pipelineOf([reading, gone], { backlog }))['partitions']?.()).toEqual({
+    ok: true,
+    detail: `not read: ${INPUT}/1 is paused: no such topic, ${full}`,
+  })
 })
 
 test('partitions are counted by state, and paused ones by topic and cause for as long as the topic is assigned', async () => {

@@ -41,7 +41,8 @@ interface Working {
 /**
  * Ready: a member of the group, all assigned partitions are restored, and commits succeed or there is nothing to commit. A paused partition is a fault of
  * one stream that a new process would not fix: it is named, but the process stays ready if it reads another partition. Recreated
- * clients are named too, and do not make the process unready. Nor does a stream that an operator has paused, since that is no fault.
+ * clients are named too, and do not make the process unready. Nor does a stream that an operator has paused, since that is no fault, nor an input whose events
+ * wait in `.retry`: those are processed.
  * @param replaced why the clients were recreated, until the new ones have committed
  */
 export function createChecks(
@@ -83,12 +84,14 @@ export function createChecks(
       const partitions = current().pipeline.partitions()
       const restoring: string[] = []
       const lasting: string[] = []
-      for (const { name, state } of partitions)
+      const backlogs: string[] = []
+      for (const { name, state, backlog } of partitions)
         if (state.kind === 'paused') lasting.push(`${name} is paused: ${state.reason}`)
         else if (state.kind === 'restoring' && state.fault === undefined) restoring.push(`${name} is being restored`)
         else if (state.kind === 'restoring')
           (state.lasting ? lasting : restoring).push(`${name} cannot be restored: ${state.fault}`)
-      const notRead = [...restoring, ...lasting]
+        else if (backlog !== undefined) backlogs.push(`${name} is paused: ${backlog}`)
+      const notRead = [...restoring, ...lasting, ...backlogs]
       if (notRead.length === 0) return { ok: true }
       const more = notRead.length > MAX_NAMED ? `, and ${notRead.length - MAX_NAMED} more` : ''
       const reason = `not read: ${notRead.slice(0, MAX_NAMED).join(', ')}${more}`

@@ -6,6 +6,7 @@ import { encodeAhead } from './ahead.ts'
 import type { DecidedOutcome, Job, PartitionView } from './consume.ts'
 import { Deduplication } from './dedupe.ts'
 import type { PartitionPast, SourcePast } from './partition-past.ts'
+import type { Reason } from './retry.ts'
 
 /** The states of an assigned partition and of its records; they change nowhere else. */
 
@@ -15,6 +16,9 @@ import type { PartitionPast, SourcePast } from './partition-past.ts'
  */
 export const PAUSE_CAUSES = ['unreadable', 'unwritable'] as const
 export type PauseCause = (typeof PAUSE_CAUSES)[number]
+
+/** Why the fetcher has paused a source: its partition’s state, or that it has used up its room. */
+export type FullReason = 'state' | 'open' | 'retry-backlog' | 'parked' | 'memory'
 
 export type PartitionState =
   /** Its past is being read from Kafka. `lasting`: that has failed for long. */
@@ -129,7 +133,7 @@ export class Source implements TopicPartition {
   /** Records that are fetched and not decided. */
   open = 0
   /** Paused by the fetcher for a reason of its own. */
-  full = false
+  full: FullReason | undefined
 
   constructor(
     readonly owner: Partition,
@@ -220,6 +224,8 @@ export class Partition implements PartitionView, TopicPartition {
   readonly #waiting = new Map<string, number>()
   /** Identities of events that wait in `.retry`, with or without a key. */
   readonly #inRetry = new Set<string>()
+  /** How many of these wait for a time of their own, by reason. */
+  readonly waitingByReason = new Map<Reason, number>()
   /** Aborted when no new work may start. */
   readonly ending = new AbortController()
   /** Aborted when running work is dropped, too. */
@@ -348,6 +354,19 @@ export class Partition implements PartitionView, TopicPartition {
   /** Events that wait in `.retry`. */
   get waitingRecords(): number {
     return this.#inRetry.size
+  }
+
+  /** Why its input is paused, if that is because too many events wait in `.retry`. */
+  get backlog(): string | undefined {
+    if (this.sources?.input.full !== 'retry-backlog') return undefined
+    const reasons = [...this.waitingByReason].filter(([, count]) => count > 0).sort(([, a], [, b]) => b - a)
+    const why = reasons.map(([reason, count]) => `, ${count} of them with the reason “${reason}”`).join('')
+    return `${this.waitingRecords} events wait in .retry${why}, and MAX_RETRY_BACKLOG_RECORDS allows no more`
+  }
+
+  /** An event in `.retry` begins to wait for a time of its own, or ends to. */
+  countWaiting(reason: Reason, count: 1 | -1): void {
+    this.waitingByReason.set(reason, (this.waitingByReason.get(reason) ?? 0) + count)
   }
 
   /** An event is in `.retry`. Idempotent. */

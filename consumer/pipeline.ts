@@ -230,7 +230,7 @@ export class Pipeline {
   }
 
   /** The assigned partitions. */
-  partitions(): Pick<Partition, 'name' | 'topic' | 'partition' | 'state' | 'isPausedByOperator'>[] {
+  partitions(): Pick<Partition, 'name' | 'topic' | 'partition' | 'state' | 'isPausedByOperator' | 'backlog'>[] {
     return [...this.#assignments.partitions.values()]
   }
 
@@ -272,7 +272,10 @@ export class Pipeline {
 
   /** How many records in `.retry` wait for a time of their own, by reason. */
   waitingByReason(): ReadonlyMap<Reason, number> {
-    return this.#decider.waiting
+    const all = new Map<Reason, number>()
+    for (const { waitingByReason } of this.#assignments.partitions.values())
+      for (const [reason, count] of waitingByReason) all.set(reason, (all.get(reason) ?? 0) + count)
+    return all
   }
 
   /**
@@ -333,7 +336,7 @@ export class Pipeline {
       this.deps.metrics.committed(item, nowMs)
       this.#decider.committed(item)
       // A source that had too many records beyond the committed offset may be resumed.
-      if (item.source.full && item.source.owner.isOurs) this.#fetcher.balance(item.source.owner)
+      if (item.source.full !== undefined && item.source.owner.isOurs) this.#fetcher.balance(item.source.owner)
       item.job.record.release?.()
     }
     this.#fetcher.committed()

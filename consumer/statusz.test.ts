@@ -3,12 +3,19 @@ import { Value } from '@sinclair/typebox/value'
 import type { PartitionState } from './partition-state.ts'
 import { ConsumerStatusz, statuszOf } from './statusz.ts'
 
-const partition = (topic: string, number: number, state: PartitionState, isPausedByOperator = false) => ({
+const partition = (
+  topic: string,
+  number: number,
+  state: PartitionState,
+  isPausedByOperator = false,
+  backlog?: string,
+) => ({
   topic,
   partition: number,
   name: `${topic}/${number}`,
   state,
   isPausedByOperator,
+  backlog,
 })
 
 test('a consumer says how each of its input partitions is, and why it is not ready, without naming other streams there', () => {
@@ -20,6 +27,8 @@ test('a consumer says how each of its input partitions is, and why it is not rea
     partition('kt.a.s', 4, { kind: 'restoring', fault: 'no leader', lasting: true }),
     partition('kt.a.s', 5, { kind: 'draining' }),
     partition('kt.a.s', 6, { kind: 'revoked' }),
+    partition('kt.a.s', 7, { kind: 'reading' }, false, '9 events wait in .retry'),
+    partition('kt.a.s', 8, { kind: 'reading' }, true, '9 events wait in .retry'),
     partition('kt.a.s.retry', 0, { kind: 'reading' }),
   ]
   const checks = {
@@ -39,6 +48,8 @@ test('a consumer says how each of its input partitions is, and why it is not rea
       { topic: 'kt.a.s', partition: 3, state: 'restoring' },
       { topic: 'kt.a.s', partition: 4, state: 'restoring', reason: 'no leader' },
       { topic: 'kt.a.s', partition: 5, state: 'draining' },
+      { topic: 'kt.a.s', partition: 7, state: 'paused', reason: '9 events wait in .retry' },
+      { topic: 'kt.a.s', partition: 8, state: 'paused' },
     ],
     duplicates: [{ topic: 'kt.a.s', count: 3 }],
   })

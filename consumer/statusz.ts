@@ -45,15 +45,18 @@ export function statuszOf(
     clientId,
     ready: failed.length === 0,
     faults: failed.filter(({ name }) => !OF_STREAMS.has(name)).map(({ name, reason }) => `${name}: ${reason}`),
-    partitions: pipeline.partitions().flatMap(({ topic, partition, state, isPausedByOperator }): Assigned[] => {
-      if (parseTopic(topic)?.role !== 'input' || state.kind === 'revoked') return []
-      const at = { topic, partition }
-      if (state.kind === 'paused') return [{ ...at, state: 'paused', reason: state.reason }]
-      if (state.kind === 'restoring' && state.fault !== undefined)
-        return [{ ...at, state: 'restoring', reason: state.fault }]
-      if (state.kind === 'reading' && isPausedByOperator) return [{ ...at, state: 'paused' }]
-      return [{ ...at, state: state.kind }]
-    }),
+    partitions: pipeline
+      .partitions()
+      .flatMap(({ topic, partition, state, isPausedByOperator, backlog }): Assigned[] => {
+        if (parseTopic(topic)?.role !== 'input' || state.kind === 'revoked') return []
+        const at = { topic, partition }
+        if (state.kind === 'paused') return [{ ...at, state: 'paused', reason: state.reason }]
+        if (state.kind === 'restoring' && state.fault !== undefined)
+          return [{ ...at, state: 'restoring', reason: state.fault }]
+        if (state.kind === 'reading' && isPausedByOperator) return [{ ...at, state: 'paused' }]
+        if (state.kind === 'reading' && backlog !== undefined) return [{ ...at, state: 'paused', reason: backlog }]
+        return [{ ...at, state: state.kind }]
+      }),
     duplicates: [...duplicates].map(([topic, count]) => ({ topic, count })),
   }
 }

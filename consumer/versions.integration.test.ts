@@ -125,6 +125,28 @@ describe('events of a version that the handler does not take yet', () => {
       await stop(time, second)
     }))
 
+  test('pause the input when too many are in .retry, and whoever asks is told why', () =>
+    simulated(async (time, kafka) => {
+      const first = startPipeline(kafka, [taking(3)], { config: { ...config, MAX_RETRY_BACKLOG_RECORDS: 3 } })
+      const backlog = () => first.pipeline.partitions()[0]?.backlog
+      kafka.append(event('1', 'a', 4))
+      kafka.append(event('2', 'a', 3))
+      await time.pass(5_000)
+      expect(backlog()).toBeUndefined()
+      kafka.append(event('3', 'b', 4))
+      await time.pass(5_000)
+      expect(backlog()).toBe(
+        '3 events wait in .retry, 2 of them with the reason “newer schema”, and MAX_RETRY_BACKLOG_RECORDS allows no more',
+      )
+      kafka.append(event('4', 'c', 3))
+      await time.pass(5_000)
+      expect(idsOf(kafka, 'processed')).toEqual([])
+      // After a minute, they are dead letters.
+      expect(await time.until(() => idsOf(kafka, 'processed').length === 2, 60_000)).toBe(true)
+      expect(backlog()).toBeUndefined()
+      await stop(time, first)
+    }))
+
   test('are dead letters when they have waited for too long, and their keys go on', () =>
     simulated(async (time, kafka) => {
       const only = startPipeline(kafka, [taking(3)], { config })
