@@ -68,6 +68,26 @@ test('the check of a registered handler is that of its schema', () => {
   expect(find('counted')?.check.passes({ count: 'many' })).toBe(false)
 })
 
+test('a plain object is told how to become a schema, wherever one is given', () => {
+  const plain = { type: 'object' } as never
+  const { handle } = handler('a')
+  const given: [string, Handler][] = [
+    ['(a) has a schema that', { type: 'a', version: '1', schema: plain, handle }],
+    ['(a) has a schema that', { type: 'a', version: '1', schema: Type.Object({ n: plain }), handle }],
+    ['(a) has a `result` that', { ...handler('a'), result: plain }],
+    [
+      '(a) upcasters[0] has a schema that',
+      { ...handler('a'), takes: 2, upcasters: [{ from: 1, to: 2, up: String, schema: plain }] },
+    ],
+  ]
+  for (const [where, one] of given)
+    expect(() => handlerIndex([one])).toThrow(
+      new Error(
+        `handlers[0] ${where} is neither one of TypeBox, such as Type.Object({ … }), nor jsonSchema(document): a JSON Schema is given as jsonSchema({ … }), and schemas of TypeBox have no plain objects in them`,
+      ),
+    )
+})
+
 test('what is no handler is told with what it lacks', () => {
   const faulty = [{ type: 'a', version: '1', handle() {} }, { type: 'b', version: 1, handle() {} }, { type: 'c' }]
   expect(() => handlerIndex(faulty as never)).toThrow(

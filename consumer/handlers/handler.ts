@@ -1,7 +1,8 @@
 import type { TSchema } from '@sinclair/typebox'
 import type { Event } from '../../shared/events/event.ts'
 import type { Context } from '../enrich.ts'
-import { compileDataSchema, type DataCheck, type DataOf, type DataSchema } from './data-schema.ts'
+import type { DataCheck, DataOf, DataSchema } from './data-schema.ts'
+import { registerSchema } from './registered-schema.ts'
 import { registerVersions, type Upcaster, type Versions } from './versions.ts'
 
 /** The event can never be handled: it becomes a dead letter at once. Any error with this `name` has the same effect. */
@@ -102,9 +103,9 @@ function register(handler: Handler): RegisteredHandler | string {
   if (schema === undefined) return `(${type}) has no schema: Type.Unknown() takes all data`
   const versions = registerVersions(takes, upcasters)
   if (Array.isArray(versions)) return `(${type}) ${versions.join('; ')}`
-  const check = compileDataSchema(schema)
+  const check = registerSchema(schema)
   if (typeof check === 'string') return `(${type}) has a schema that ${check}`
-  const resultCheck = result === undefined ? undefined : compileDataSchema(result)
+  const resultCheck = result === undefined ? undefined : registerSchema(result)
   if (typeof resultCheck === 'string') return `(${type}) has a \`result\` that ${resultCheck}`
   return { type, version, handle: (data, handling) => handler.handle(data, handling), check, versions, resultCheck }
 }

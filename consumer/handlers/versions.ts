@@ -4,7 +4,8 @@ import type { IncomingRecord } from '../../shared/events/record.ts'
 import { MAX_VERSION, parseSchemaHeader, parseSchemaUrn } from '../../shared/schemas/identity.ts'
 import type { Context } from '../enrich.ts'
 import { AttemptFault } from './attempt-fault.ts'
-import { compileDataSchema, type DataCheck, type DataSchema, faultsIn } from './data-schema.ts'
+import { type DataCheck, type DataSchema, faultsIn } from './data-schema.ts'
+import { registerSchema } from './registered-schema.ts'
 
 /** Versions of an event type’s schema: which one a handler takes, and how data of older ones become data of that one. */
 
@@ -49,7 +50,7 @@ export function registerVersions(takes: unknown, upcasters: unknown): Versions |
       faults.push(`upcasters[${earlier.index}] and upcasters[${index}] are both from ${upcaster.from}: remove one`)
     else {
       const { from, to, schema } = upcaster
-      const check = schema === undefined ? undefined : compileDataSchema(schema)
+      const check = schema === undefined ? undefined : registerSchema(schema)
       if (typeof check === 'string') faults.push(`upcasters[${index}] has a schema that ${check}`)
       else byFrom.set(from, { index, to, up: (data) => upcaster.up(data), check })
     }
