@@ -459,6 +459,33 @@ test('after the first fault, no further subject is read', async () => {
   expect(store.state()).toMatchObject({ ok: false, reason: expect.stringContaining('cannot be reached') })
 })
 
+test('at the start it is told how far the registry is read, and what was wrong before', async () => {
+  const registry = new Registered()
+  for (let index = 0; index < 2_000; index++) registry.schemas.set(`a.s-${1_000 + index}`, [typed('string')])
+  const { store } = registryStore(registry)
+  let isBroken = true
+  registry.hold = async (subject) => {
+    if (subject < 'a.s-2204') return
+    if (isBroken) throw new RegistryError('http://registry cannot be reached', true)
+    await new Promise(() => {})
+  }
+  await store.start()
+  await until(() => JSON.stringify(store.state()).includes('cannot be reached'))
+  isBroken = false
+  await until(() => JSON.stringify(store.state()).includes('1,204'))
+  expect(store.state()).toEqual({
+    ok: false,
+    reason: 'the schema registry: http://registry cannot be reached; 1,204 of 2,000 subjects are read',
+  })
+  const { store: other } = registryStore(registry)
+  await other.start()
+  await until(() => JSON.stringify(other.state()).includes('1,204'))
+  expect(other.state()).toEqual({
+    ok: false,
+    reason: 'the schema registry: 1,204 of 2,000 subjects are read',
+  })
+})
+
 test('while a registry takes minutes, what is known stays, and what is not may be there', async () => {
   const registry = new Registered()
   registry.schemas.set('a.s-t', [typed('string')])
@@ -477,7 +504,8 @@ test('while a registry takes minutes, what is known stays, and what is not may b
   clock.ms = 15_016
   expect(store.state()).toEqual({
     ok: true,
-    detail: 'the schema registry: it was read completely 15 s ago; the schemas from before are used',
+    detail:
+      'the schema registry: it was read completely 15 s ago; 0 of 1 subjects are read; the schemas from before are used',
   })
   expect([store.find('a.s-u'), latest(store, 'a.s-t')]).toEqual(['unknown', '1 {"type":"string"}'])
   held.resolve()

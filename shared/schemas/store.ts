@@ -279,7 +279,9 @@ export class RegistryStore implements SchemaStore {
   /** By subject: why a schema of it cannot be used. */
   #unusable: ReadonlyMap<string, string> = new Map()
   /** Why the registry's last answer is not complete. */
-  #fault: string | undefined = 'it has not answered yet'
+  #fault: string | undefined
+  /** How far the read is that is under way. */
+  #progress: { done: number; of: number } | undefined
   /** When everything was read last. */
   #readMs: number | undefined
   readonly #ending = new AbortController()
@@ -305,11 +307,17 @@ export class RegistryStore implements SchemaStore {
   }
 
   state(): StoreState {
-    if (this.#readMs === undefined) return { ok: false, reason: `the schema registry: ${this.#fault}` }
+    const { done, of } = this.#progress ?? { done: 0, of: 0 }
+    const progress = of === 0 ? [] : [`${done.toLocaleString('en')} of ${of.toLocaleString('en')} subjects are read`]
+    const fault = this.#fault === undefined ? [] : [this.#fault]
+    if (this.#readMs === undefined) {
+      const reasons = [...fault, ...progress]
+      return { ok: false, reason: `the schema registry: ${reasons.join('; ') || 'it has not answered yet'}` }
+    }
     const details: string[] = []
-    const ago = `it was read completely ${Math.round((this.nowMs() - this.#readMs) / 1_000)} s ago`
-    const fault = this.#fault ?? (this.#isLate() ? ago : undefined)
-    if (fault !== undefined) details.push(`the schema registry: ${fault}; the schemas from before are used`)
+    if (this.#isLate() && fault.length === 0)
+      fault.push(`it was read completely ${Math.round((this.nowMs() - this.#readMs) / 1_000)} s ago`, ...progress)
+    if (fault.length > 0) details.push(`the schema registry: ${fault.join('; ')}; the schemas from before are used`)
     if (this.#catalog.versions + this.#unusable.size === 0)
       details.push('the schema registry has no schema of these streams')
     if (this.#gone.length > 0) details.push(`${goneFrom(this.#gone)}: ${named(this.#gone)}`)
@@ -331,7 +339,7 @@ export class RegistryStore implements SchemaStore {
   }
 
   #isLate(): boolean {
-    return this.#readMs !== undefined && this.nowMs() - this.#readMs > 3 * this.refreshMs + LATE_MS
+    return this.#readMs === undefined || this.nowMs() - this.#readMs > 3 * this.refreshMs + LATE_MS
   }
 
   async #watch(): Promise<void> {
@@ -350,6 +358,7 @@ export class RegistryStore implements SchemaStore {
     } catch (error) {
       this.#fault = messageOf(error)
     }
+    this.#progress = undefined
     const state = this.state()
     if (before === `${JSON.stringify(state)} ${this.versions()}`) return
     const told = state.ok ? state.detail : state.reason
@@ -364,13 +373,14 @@ export class RegistryStore implements SchemaStore {
     const subjects = [...listed.union(new Set(before.keys()))].sort()
     if (subjects.length > MAX_SUBJECTS)
       throw new Error(`it has ${subjects.length} subjects for these streams; ${MAX_SUBJECTS} are supported`)
-    const known = new Map(
-      await mapAtMost(
-        MAX_REQUESTS,
-        subjects,
-        async (subject): Promise<[string, Known]> => [subject, await this.#readSubject(subject, listed.has(subject))],
-      ),
-    )
+    const progress = { done: 0, of: subjects.length }
+    this.#progress = progress
+    const readOne = async (subject: string): Promise<[string, Known]> => {
+      const read = await this.#readSubject(subject, listed.has(subject))
+      progress.done++
+      return [subject, read]
+    }
+    const known = new Map(await mapAtMost(MAX_REQUESTS, subjects, readOne))
     const refusals = [...known].flatMap(([subject, { refusal }]): [string, string][] =>
       refusal === undefined ? [] : [[subject, refusal]],
     )
