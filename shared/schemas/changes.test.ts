@@ -61,3 +61,15 @@ test.each<[string, JsonSchema, JsonSchema, string[]]>([
 ])('%s', (_, older, newer, changes) => {
   expect(changesOf(older, newer).map(({ pointer, detail }) => `${pointer} ${detail}`)).toEqual(changes)
 })
+
+test('long lists are compared at once, and not named whole', () => {
+  const numbers = (from: number): JsonSchema => ({ enum: Array.from({ length: 15_000 }, (_, index) => [from + index]) })
+  const many = Array.from({ length: 1_000 }, (_, index) => `[${index + 1}]`)
+  expect(changesOf(numbers(1), numbers(1_001)).map(({ detail }) => detail)).toEqual([
+    `has ${many
+      .map((_, index) => `[${index + 15_001}]`)
+      .slice(0, 20)
+      .join(', ')} and 980 more now`,
+    `no longer has ${many.slice(0, 20).join(', ')} and 980 more`,
+  ])
+})

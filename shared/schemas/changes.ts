@@ -1,4 +1,5 @@
 import { pointerTo, stepsOf } from '../events/json-pointer.ts'
+import { isAmong } from './evolution/accepts.ts'
 import { isSchema, type JsonSchema, subSchemas } from './json-schema.ts'
 
 /** What is different in two schemas, as their documents have it. */
@@ -21,6 +22,7 @@ const ANNOTATIONS = new Set([
   'writeOnly',
 ])
 const MAX_VALUE_CHARS = 120
+const MAX_NAMED_VALUES = 20
 
 type Keywords = Exclude<JsonSchema, boolean>
 
@@ -68,15 +70,14 @@ function innerOf(schema: Keywords): Map<string, { schema: JsonSchema; required: 
       pointer,
       {
         schema: inner,
-        required:
-          keyword !== 'properties' ? '' : required.includes(stepsOf(pointer).at(-1) ?? '') ? REQUIRED : OPTIONAL,
+        required: keyword !== 'properties' ? '' : required.has(stepsOf(pointer).at(-1) ?? '') ? REQUIRED : OPTIONAL,
       },
     ]),
   )
 }
 
-const requiredOf = ({ required }: Keywords): string[] =>
-  Array.isArray(required) ? required.filter((one) => typeof one === 'string') : []
+const requiredOf = ({ required }: Keywords): Set<string> =>
+  new Set(Array.isArray(required) ? required.filter((one) => typeof one === 'string') : [])
 
 /** Of a keyword whose value is no schema and has none. */
 function valueChanges(keyword: string, older: Keywords, newer: Keywords): Change[] {
@@ -107,21 +108,21 @@ function requiredChanges(older: Keywords, newer: Keywords): Change[] {
   const isProperty = (name: string): boolean =>
     [older, newer].some(({ properties }) => isSchema(properties) && Object.hasOwn(Object(properties), name))
   return [
-    ...is
-      .filter((name) => !was.includes(name) && !isProperty(name))
+    ...[...is.difference(was)]
+      .filter((name) => !isProperty(name))
       .map((name) => ({ pointer: '/required', detail: `has ${shown(name)} now` })),
-    ...was
-      .filter((name) => !is.includes(name) && !isProperty(name))
+    ...[...was.difference(is)]
+      .filter((name) => !isProperty(name))
       .map((name) => ({ pointer: '/required', detail: `no longer has ${shown(name)}` })),
   ]
 }
 
 function enumChanges(was: readonly unknown[], is: readonly unknown[]): Change[] {
-  const without = (some: readonly unknown[], others: readonly unknown[]): string =>
-    some
-      .filter((one) => !others.some((other) => Bun.deepEquals(one, other)))
-      .map(shown)
-      .join(', ')
+  const without = (some: readonly unknown[], others: readonly unknown[]): string => {
+    const left = some.filter((one) => !isAmong(others, one))
+    const named = left.slice(0, MAX_NAMED_VALUES).map(shown).join(', ')
+    return left.length > MAX_NAMED_VALUES ? `${named} and ${left.length - MAX_NAMED_VALUES} more` : named
+  }
   const [added, gone] = [without(is, was), without(was, is)]
   return [
     ...(added === '' ? [] : [{ pointer: '/enum', detail: `has ${added} now` }]),
@@ -133,7 +134,8 @@ function enumChanges(was: readonly unknown[], is: readonly unknown[]): Change[] 
 function nameOf(schema: JsonSchema): string {
   if (typeof schema === 'boolean') return schema ? 'anything' : 'nothing'
   if ('const' in schema) return shown(schema['const'])
-  if (Array.isArray(schema['enum'])) return shortened(`one of ${schema['enum'].map(shown).join(', ')}`)
+  if (Array.isArray(schema['enum']))
+    return shortened(`one of ${schema['enum'].slice(0, MAX_NAMED_VALUES).map(shown).join(', ')}`)
   if (typeof schema['$ref'] === 'string') return schema['$ref']
   const types = [schema['type']].flat().filter((type) => typeof type === 'string')
   return types.length === 0 ? 'a schema' : types.join(' or ')

@@ -98,6 +98,21 @@ test('links to schemas, and to folders of them, are refused', async () => {
   expect(await typed(`types ${home}/linked/c`)).toMatchObject({ code: 0 })
 })
 
+test('of many differences, some are printed', async () => {
+  const all = (type: string) => ({
+    type: 'object',
+    properties: Object.fromEntries(Array.from({ length: 150 }, (_, index) => [`m${index}`, { type }])),
+  })
+  const files = [await write('many1.json', all('number')), await write('many2.json', all('string'))].join(' ')
+  const { out } = await typed(`diff ${files}`)
+  expect(out.split('\n').slice(99, 102)).toEqual([
+    expect.stringContaining('/m99/'),
+    'and 50 more, which --json has',
+    '',
+  ])
+  expect(JSON.parse((await typed(`diff ${files} --json`)).out).changes).toHaveLength(150)
+})
+
 test('differences are said by pointer, and what they mean for each direction', async () => {
   const older = await write('older.json', { type: 'object', required: ['a'], properties: { a: { type: 'string' } } })
   const newer = await write('newer.json', {

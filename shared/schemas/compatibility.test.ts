@@ -778,6 +778,25 @@ describe('a comparison ends', () => {
     expect(found?.detail).toStartWith('the schemas are too complex to be compared')
   })
 
+  test('of long lists of objects, at once', () => {
+    const values = (from: number): JsonSchema => ({
+      enum: Array.from({ length: 4_000 }, (_, index) => ({ id: from + index, at: [0] })),
+    })
+    const found = compared(values(1), values(2))
+    expect(found.map(({ direction, example }) => ({ direction, example }))).toEqual([
+      { direction: 'backward', example: { data: { id: 1, at: [0] } } },
+      { direction: 'forward', example: { data: { id: 4_001, at: [0] } } },
+    ])
+  })
+
+  test('and says how many places it does not name', () => {
+    const all = (schema: JsonSchema): JsonSchema =>
+      object(Object.fromEntries(Array.from({ length: 53 }, (_, index) => [`m${index}`, schema])))
+    const found = checkCompatibility('BACKWARD', [{ version: 1, schema: compiled(all(number)) }], compiled(all(string)))
+    expect(found).toHaveLength(21)
+    expect(found.at(-1)).toMatchObject({ pointer: '', detail: 'places besides these where data may be refused: 33' })
+  })
+
   test('with the forms in forms that are told apart by a member', () => {
     const nested = (levels: number, last: JsonSchema): JsonSchema => {
       if (levels === 0) return last

@@ -89,20 +89,25 @@ function refusals(writer: Schema, reader: Schema, names: Names): Refusal[] {
 function told(gaps: readonly Gap[], names: Names, pair: Pair): Refusal[] {
   const found = new Map<string, Refusal>()
   const depths = new Map<string, number>()
+  const left = new Set<string>()
   for (const gap of gaps.toSorted((one, other) => one.trail.length - other.trail.length)) {
     const { atom, trail } = gap
     // A schema that refers to itself has the same gap at every depth.
     if (depths.getOrInsert(atom.pointer, trail.length) < trail.length) continue
-    const detail = explanation(gap, names)
     const key = JSON.stringify([atom.pointer, trail.at(-1)?.step])
     if (found.get(key)?.example !== undefined) continue
-    if (!found.has(key) && found.size >= MAX_REFUSALS) break
+    if (!found.has(key) && found.size >= MAX_REFUSALS) {
+      left.add(key)
+      continue
+    }
+    const detail = explanation(gap, names)
     const example = pair.exampleFor(gap)
     const refusal = { pointer: atom.pointer, detail }
     if (example !== undefined) found.set(key, { ...refusal, example })
     else found.set(key, { ...refusal, detail: `${detail}; this is not shown by an example: ${whyNotShown(gap)}` })
   }
-  const list = [...found.values()]
+  const list: Refusal[] = [...found.values()]
+  if (left.size > 0) list.push({ pointer: '', detail: `places besides these where data may be refused: ${left.size}` })
   if (list.length === 0 || list.some(({ example }) => example !== undefined)) return list
   // Data that shows it may look otherwise than at any of the places.
   const example = pair.anyExample()

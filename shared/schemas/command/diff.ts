@@ -1,7 +1,7 @@
 import { changesOf } from '../changes.ts'
 import { checkCompatibility } from '../compatibility.ts'
 import { argumentsOf, type Command, EXIT_HELP, oneLine, schemaFrom, UsageError } from './command.ts'
-import { FILES, reasonLines } from './reasons.ts'
+import { FILES, reasonLines, restOf } from './reasons.ts'
 
 const HELP = `What is different in two versions of a schema, and what that means.
 
@@ -16,6 +16,7 @@ need, who read data of the new one.
 ${EXIT_HELP}
 `
 
+const MAX_CHANGES = 100
 const DIRECTIONS = ['BACKWARD', 'FORWARD'] as const
 
 export const diff: Command = {
@@ -42,8 +43,10 @@ export const diff: Command = {
       return 0
     }
     if (changes.length === 0) io.out('no difference')
-    const width = Math.max(0, ...changes.map(({ pointer }) => pointer.length))
-    for (const { pointer, detail } of changes) io.out(oneLine(`${pointer.padEnd(width)}  ${detail}`))
+    const printed = changes.slice(0, MAX_CHANGES)
+    const width = Math.max(0, ...printed.map(({ pointer }) => pointer.length))
+    for (const { pointer, detail } of printed) io.out(oneLine(`${pointer.padEnd(width)}  ${detail}`))
+    for (const line of restOf(changes.length, MAX_CHANGES)) io.out(line)
     for (const { direction, reasons } of verdicts) {
       io.out('')
       io.out(`${direction}: ${reasons.length === 0 ? 'compatible' : 'not compatible'}`)

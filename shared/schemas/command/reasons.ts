@@ -4,6 +4,8 @@ import { oneLine } from './command.ts'
 /** Why versions are not compatible, in lines. */
 
 const MAX_EXAMPLE_CHARS = 400
+/** A transitive mode may find many in each of many versions. */
+const MAX_REASONS = 40
 
 /** What the two schemas are called. */
 export interface Called {
@@ -12,7 +14,7 @@ export interface Called {
 }
 
 export function reasonLines(reasons: readonly Incompatibility[], calledBy: (version: number) => Called): string[] {
-  return reasons.flatMap(({ direction, version, pointer, detail, example }) => {
+  const lines = reasons.slice(0, MAX_REASONS).flatMap(({ direction, version, pointer, detail, example }) => {
     const { older, newer } = calledBy(version)
     const [writer, reader] = direction === 'backward' ? [older, newer] : [newer, older]
     const lines = [oneLine(`${pointer === '' ? 'the whole schema' : pointer}: ${detail}`)]
@@ -20,7 +22,12 @@ export function reasonLines(reasons: readonly Incompatibility[], calledBy: (vers
       lines.push(oneLine(`  ${writer} takes this, ${reader} does not: ${shortened(JSON.stringify(example.data))}`))
     return lines
   })
+  return [...lines, ...restOf(reasons.length, MAX_REASONS)]
 }
+
+/** What is said of a list of which only so many are printed. */
+export const restOf = (count: number, printed: number): string[] =>
+  count > printed ? [`and ${(count - printed).toLocaleString('en')} more, which --json has`] : []
 
 /** Two files. */
 export const FILES: Called = { older: 'the old file', newer: 'the new file' }

@@ -1,4 +1,3 @@
-import { isDeepStrictEqual } from 'node:util'
 import { type Atom, KIND, kindOf, type Members, type Node } from './nodes.ts'
 import type { Work } from './work.ts'
 
@@ -153,7 +152,7 @@ function holdsForArray(atom: Atom, value: readonly unknown[], takes: Takes): Ver
     case 'maxItems':
       return value.length <= atom.count
     case 'unique':
-      return value.every((one, index) => !value.slice(0, index).some((other) => isSame(one, other)))
+      return new Set(value.map(identityOf)).size === value.length
     case 'items':
       return every(value.entries(), ([index, item]) => {
         const node = atom.prefix[index] ?? atom.rest
@@ -232,20 +231,25 @@ function refusedInside(atom: Atom, value: unknown, work: Work): [Node, unknown][
   }
 }
 
-const scalarsOf = new WeakMap<readonly unknown[], ReadonlySet<unknown>>()
+const identities = new WeakMap<readonly unknown[], ReadonlySet<unknown>>()
 
 /** Whether a value is in a list, which may be long. */
 export function isAmong(values: readonly unknown[], value: unknown): boolean {
-  if (typeof value === 'object' && value !== null) return values.some((one) => isSame(one, value))
-  const known = scalarsOf.get(values) ?? new Set(values)
-  scalarsOf.set(values, known)
-  return known.has(value)
+  const known = identities.get(values) ?? new Set(values.map(identityOf))
+  identities.set(values, known)
+  return known.has(identityOf(value))
 }
 
 /** As JSON Schema compares: -0 is 0, and the order of members does not matter. */
-export function isSame(one: unknown, other: unknown): boolean {
-  if (typeof one !== 'object' || typeof other !== 'object') return one === other
-  return isDeepStrictEqual(plain(one), plain(other))
-}
+export const isSame = (one: unknown, other: unknown): boolean => Object.is(identityOf(one), identityOf(other))
 
-const plain = (value: unknown): unknown => JSON.parse(JSON.stringify(value))
+/** The same for values that are the same, and for no others. */
+export function identityOf(value: unknown): unknown {
+  if (typeof value === 'string') return `"${value}`
+  if (typeof value !== 'object' || value === null) return value === 0 ? 0 : value
+  return JSON.stringify(value, (_, inner: unknown) =>
+    typeof inner !== 'object' || inner === null || Array.isArray(inner)
+      ? inner
+      : Object.fromEntries(Object.entries(inner).sort(([one], [other]) => (one < other ? -1 : 1))),
+  )
+}

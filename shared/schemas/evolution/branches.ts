@@ -89,6 +89,9 @@ const copied = (branch: Branch): Branch => ({
   refusedBy: new Set(branch.refusedBy),
 })
 
+const sizeOf = ({ values, takenBy, refusedBy, required, members, items }: Branch): number =>
+  (values?.length ?? 0) + takenBy.size + refusedBy.size + required.size + members.length + items.length
+
 /** What is known besides: that a node takes the data, that a node refuses it, or an atom. */
 export type Fact = { takes: Node } | { refuses: Node } | { atom: Atom }
 
@@ -132,6 +135,7 @@ class Expansion {
 
   /** Adds the facts to the branch, then tells the alternatives apart, one after the other. */
   #grow(from: Branch, facts: readonly Fact[], alternatives: readonly Alternatives[]): void {
+    this.work.spendOn(alternatives.length + sizeOf(from))
     const branch = copied(from)
     const pending = [...facts]
     const open = [...alternatives]

@@ -133,6 +133,7 @@ export class Containment {
 
   #branchGaps(branch: Branch, reader: Node, trail: readonly Level[], depth: number): Gap[] {
     this.work.spend()
+    this.work.spendOn(branch.takenBy.size)
     for (const node of branch.takenBy) if (isSameNode(node, reader)) return []
     if (depth > MAX_DEPTH) return gapsAt(branch, reader, trail)
     const values = finiteValues(branch)
@@ -150,6 +151,7 @@ export class Containment {
   }
 
   #isDisjoint(branch: Branch, node: Node): boolean {
+    this.work.spendOn(branch.refusedBy.size)
     for (const refused of branch.refusedBy) if (isSameNode(refused, node)) return true
     return this.#extended(branch, { takes: node }).length === 0
   }

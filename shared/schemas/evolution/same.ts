@@ -4,24 +4,20 @@ import type { Atom, Members, Node } from './nodes.ts'
  * Whether two nodes assert the same in the same words: they take the same data, whatever the keywords mean. References are followed, so it does not matter
  * where a schema stands.
  */
-export function isSameNode(one: Node, other: Node, known = new Set<string>()): boolean {
+export function isSameNode(one: Node, other: Node, known?: Set<string>): boolean {
   if (one === other) return true
+  const [first, second] = [wordsOf(one), wordsOf(other)]
+  if (first.length !== second.length || first.some(([words], index) => words !== second[index]?.[0])) return false
   const pair = `${one.id} ${other.id}`
   // While a pair is compared, it counts as the same: two schemas that differ do so at some finite depth.
-  if (known.has(pair)) return true
-  known.add(pair)
-  const [first, second] = [wordsOf(one), wordsOf(other)]
-  return (
-    first.length === second.length &&
-    first.every(([words, parts], index) => {
-      const [otherWords, otherParts] = second[index] ?? ['', []]
-      return (
-        words === otherWords &&
-        parts.length === otherParts.length &&
-        parts.every((part, at) => isSameNode(part, otherParts[at] as Node, known))
-      )
-    })
-  )
+  if (known?.has(pair)) return true
+  const pairs = (known ?? new Set()).add(pair)
+  return first.every(([, parts], index) => {
+    const otherParts = second[index]?.[1] ?? []
+    return (
+      parts.length === otherParts.length && parts.every((part, at) => isSameNode(part, otherParts[at] as Node, pairs))
+    )
+  })
 }
 
 type Words = [string, Node[]]
