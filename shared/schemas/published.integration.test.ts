@@ -73,11 +73,12 @@ test('names that Git would quote, or take for patterns, are names', async () => 
 
 test('a branch, a tag and a commit are refs', async () => {
   const folder = await repository({ 'a.v1.json': 'true' })
+  await git(folder, 'commit', '--quiet', '--amend', '--message', 'the first')
   const first = await git(folder, 'rev-parse', 'HEAD')
   await git(folder, 'tag', 'one')
   await git(folder, 'branch', 'feature/x')
   await commit(folder, { 'a.v2.json': 'true' })
-  for (const ref of [first, 'one', 'feature/x', 'HEAD~1'])
+  for (const ref of [first, 'one', 'feature/x', 'HEAD~1', ':/first'])
     expect(await (await gitPublished(folder, ref)).versions('a')).toEqual([1])
   expect(await (await gitPublished(folder, 'HEAD')).versions('a')).toEqual([1, 2])
 })
@@ -95,7 +96,10 @@ test('a ref that is not there is refused, with what to do', async () => {
   await expect(gitPublished(folder, 'origin/main')).rejects.toThrow(
     'origin/main is no commit of this repository: fetch it with `git fetch origin main:refs/remotes/origin/main`',
   )
-  await expect(gitPublished(folder, '--all')).rejects.toThrow('--all is no commit')
+  for (const ref of ['--all', 'main;reboot', 'a/$(reboot)', 'a b', ':a.v1.json', ':/none', 'a/b\nc', ''])
+    await expect(gitPublished(folder, ref)).rejects.toThrow(
+      `${ref} is no commit of this repository: name another with --against`,
+    )
   await expect(gitPublished(newFolder(), 'HEAD')).rejects.toThrow('is in no Git repository')
 })
 
@@ -107,6 +111,7 @@ test('a shallow clone has its own commit, and says what it lacks', async () => {
   await git(tmpdir(), 'clone', '--quiet', '--depth=1', `file://${origin}`, clone)
   expect(await (await gitPublished(clone, 'HEAD')).versions('a')).toEqual([1, 2])
   await expect(gitPublished(clone, 'origin/base')).rejects.toThrow(/shallow.*git fetch origin base:.*fetch-depth: 0/)
+  await expect(gitPublished(clone, 'HEAD~1')).rejects.toThrow(/^HEAD~1 .*shallow: check out with the whole history/)
 })
 
 test('links, files that are too large, and what is no schema are not compared with', async () => {

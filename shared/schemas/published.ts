@@ -61,7 +61,7 @@ export async function gitPublished(folder: string, ref: string): Promise<Publish
     throw new UnreadableError(
       `${folder} is in no Git repository: \`git init\` there, or compare with a registry by --registry URL`,
     )
-  const commit = await ask(folder, ['rev-parse', '--verify', '--quiet', '--end-of-options', `${ref}^{commit}`])
+  const commit = await commitOf(folder, ref)
   if (commit === undefined) {
     const isUnborn = ref === LAST_COMMIT && (await ask(folder, ['symbolic-ref', '--quiet', 'HEAD'])) !== undefined
     if (!isUnborn) throw new UnreadableError(await absent(folder, ref))
@@ -115,6 +115,17 @@ function published(
   }
 }
 
+/** @returns undefined: there is no such commit */
+async function commitOf(folder: string, ref: string): Promise<string | undefined> {
+  const verify = ['rev-parse', '--verify', '--quiet', '--end-of-options']
+  // By itself first: after `:/TEXT`, which finds a commit by its message, `^{commit}` would be part of the text.
+  const found = await ask(folder, [...verify, ref])
+  return found === undefined ? undefined : ask(folder, [...verify, `${found}^{commit}`])
+}
+
+/** Refs that a shell takes as they are: what is printed gets pasted. */
+const PLAIN_REF = /^[\w./][\w./-]*$/
+
 /**
  * The link on the way to a path that Git has in its index, be it as a link or as what was there before. What is behind such a link has another path for
  * Git, and so no versions before it.
@@ -132,10 +143,11 @@ export async function trackedLinkOn(path: string): Promise<string | undefined> {
 /** What to do about a ref that is not there. */
 async function absent(folder: string, ref: string): Promise<string> {
   const [remote, branch] = /^([^/]+)\/(.+)$/.exec(ref)?.slice(1) ?? []
-  const fetchIt = branch === undefined ? 'git fetch --tags' : `git fetch ${remote} ${branch}:refs/remotes/${ref}`
+  const command = branch === undefined ? 'git fetch --tags' : `git fetch ${remote} ${branch}:refs/remotes/${ref}`
+  const fetchIt = PLAIN_REF.test(ref) ? ` it with \`${command}\`, or` : undefined
   if ((await ask(folder, ['rev-parse', '--is-shallow-repository'])) === 'true')
-    return `${ref} is not in this clone, which is shallow: get it with \`${fetchIt}\`, or check out with the whole history (actions/checkout: fetch-depth: 0)`
-  return `${ref} is no commit of this repository: fetch it with \`${fetchIt}\`, or name another with --against`
+    return `${ref} is not in this clone, which is shallow:${fetchIt === undefined ? '' : ` get${fetchIt}`} check out with the whole history (actions/checkout: fetch-depth: 0)`
+  return `${ref} is no commit of this repository:${fetchIt === undefined ? '' : ` fetch${fetchIt}`} name another with --against`
 }
 
 interface Blob {
