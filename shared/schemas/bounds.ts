@@ -8,6 +8,7 @@ export interface Bounds {
   faults: string[]
   /** How many steps a check takes for a byte of data, at most; infinite where that depends on the data. */
   weight: number
+  usesContains: boolean
   /** It refers to its draft's own schema. */
   refersToDraft: boolean
   /** Of members that the schema names. */
@@ -58,6 +59,7 @@ class Walk {
   /** Of values that are compared one after the other. */
   #values = 0
   #refersToDraft = false
+  #usesContains = false
 
   constructor(private readonly draft: Draft) {}
 
@@ -105,6 +107,7 @@ class Walk {
   /** Its regular expressions and the names in it. */
   #look(schema: Exclude<JsonSchema, boolean>, pointer: string): void {
     const { pattern, patternProperties, required } = schema
+    if (schema['contains'] !== undefined) this.#usesContains = true
     if (Array.isArray(schema['enum'])) this.#values += schema['enum'].length
     if (typeof pattern === 'string') this.#try(pattern, `${pointer}/pattern`)
     if (isSchema(patternProperties))
@@ -141,13 +144,15 @@ class Walk {
     most(this.#ids, MAX_IDS, '$id')
     most(this.#patternChars, MAX_PATTERNS_CHARS, 'characters of regular expressions')
     // Only what is not too large is looked at further.
-    if (this.#faults.length > 0) return { faults: this.#faults, weight: 0, refersToDraft: false, names: this.#names }
+    if (this.#faults.length > 0)
+      return { faults: this.#faults, weight: 0, refersToDraft: false, usesContains: false, names: this.#names }
     this.#findCircle()
     const expanded = this.#expanded(root)
     most(expanded, MAX_EXPANDED, 'schemas, each counted as often as something refers to it')
     return {
       faults: this.#faults,
       refersToDraft: this.#refersToDraft,
+      usesContains: this.#usesContains,
       weight: this.#isBounded ? expanded + this.#values : Number.POSITIVE_INFINITY,
       names: this.#names,
     }

@@ -369,7 +369,7 @@ const CHANGES: [string, older: unknown, newer: unknown, backward: string[], forw
     'contains beside a tuple',
     { type: 'array', prefixItems: [true, string], contains: integer },
     { type: 'array', contains: integer },
-    ['/contains'],
+    ['/contains?'],
     ['/contains?', '/prefixItems/1/type'],
   ],
   [

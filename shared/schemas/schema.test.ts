@@ -66,6 +66,7 @@ test.each([
     false,
   ],
   [{ prefixItems: [{ type: 'string' }], items: false }, ['a', 1], false],
+  [{ prefixItems: [true, { type: 'string' }], contains: { type: 'integer' } }, [], false],
   [
     { $ref: '#/$defs/tree', $defs: { tree: { properties: { left: { $ref: '#/$defs/tree' } }, required: ['n'] } } },
     { n: 1, left: {} },
@@ -145,7 +146,9 @@ test('formatMinimum is an annotation', () => {
 test('amounts with cents are multiples of a cent', () => {
   const schema = compiled({ multipleOf: 0.01 })
   for (let cents = 0; cents < 10_000; cents++) expect(schema.check(cents / 100)).toBe(true)
-  expect([schema.check(0.001), schema.check(19.995), schema.check(19.990_01)]).toEqual([false, false, false])
+  expect([0.001, 19.995, 19.990_01, 1e-300].map((value) => schema.check(value))).toEqual([false, false, false, false])
+  expect([123_456_789.07, 1e300, 0, -0.07].map((value) => schema.check(value))).toEqual([true, true, true, true])
+  expect(schema.faults(0.001)).toMatchObject([{ pointer: '', detail: 'must be a multiple of 0.01' }])
 })
 
 test('of names that are not allowed each is named once', () => {

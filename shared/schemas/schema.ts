@@ -1,10 +1,11 @@
-import Ajv, { type ErrorObject, type Options, type ValidateFunction } from 'ajv'
+import Ajv, { type ErrorObject, type FuncKeywordDefinition, type Options, str, type ValidateFunction } from 'ajv'
 import Ajv2020 from 'ajv/dist/2020.js'
 import { outlineJson, placed } from '../events/json.ts'
 import { pointerTo, stepsOf } from '../events/json-pointer.ts'
 import { CallTimeoutError, callWithin } from '../service/call-within.ts'
 import { messageOf } from '../service/thrown.ts'
 import { type Bounds, schemaBounds } from './bounds.ts'
+import { isMultiple } from './decimals.ts'
 import { addBoundedFormats } from './formats.ts'
 import { type Draft, isSchema, type JsonSchema, mapSchemas } from './json-schema.ts'
 import { patternOf } from './patterns.ts'
@@ -55,8 +56,6 @@ const UNWATCHED_STEPS = 1_000_000
 
 const OPTIONS: Options = {
   strict: false,
-  // Else 19.99 is no multiple of 0.01: the division gives 1998.9999999999998.
-  multipleOfPrecision: 9,
   inlineRefs: false,
   logger: false,
   // Optimising takes longer than compiling, and most of it is done by the runtime anyway.
@@ -79,6 +78,17 @@ function faultsBy(draft: Draft, document: JsonSchema): string[] {
 
 const engineOf = (draft: Draft, options: Options): Ajv =>
   addBoundedFormats(draft === 'draft-07' ? new Ajv(options) : new Ajv2020(options))
+    .removeKeyword('multipleOf')
+    .addKeyword(MULTIPLE_OF)
+
+/** Ajv divides, and takes 19.99 for no multiple of 0.01. */
+const MULTIPLE_OF: FuncKeywordDefinition = {
+  keyword: 'multipleOf',
+  type: 'number',
+  schemaType: 'number',
+  validate: (of: number, value: number) => isMultiple(value, of),
+  error: { message: ({ schemaCode }) => str`must be a multiple of ${schemaCode}` },
+}
 
 /** Keywords that mean something to Ajv, and nothing in JSON Schema. `$async` would give promises in place of verdicts. */
 const AJVS_OWN = new Set(['$async', '$data', 'discriminator', 'id', 'nullable'])
@@ -90,7 +100,8 @@ const withoutAjvsOwn = (document: JsonSchema): JsonSchema =>
 function compiledBy(document: JsonSchema, draft: Draft, bounds: Bounds, allErrors: boolean): ValidateFunction {
   return engineOf(draft, {
     ...OPTIONS,
-    allErrors,
+    // Stopping at the first fault, Ajv skips `contains` beside `prefixItems`.
+    allErrors: allErrors || bounds.usesContains,
     // Checked before.
     validateSchema: false,
     meta: bounds.refersToDraft,
@@ -186,8 +197,7 @@ class AjvSchema implements Schema {
       return callWithin(CHECK_TIMEOUT_MS, () => validate(data) === true)
     } catch (error) {
       if (error instanceof CallTimeoutError) return `cannot be checked within ${CHECK_TIMEOUT_MS} ms by its schema`
-      // A stack that is too small for deep data.
-      return 'cannot be checked by its schema: it is nested too deeply'
+      return `cannot be checked by its schema: ${error instanceof RangeError ? 'it is nested too deeply' : messageOf(error)}`
     }
   }
 }

@@ -1,3 +1,4 @@
+import { isMultiple } from '../decimals.ts'
 import { type Atom, KIND, kindOf, type Members, type Node } from './nodes.ts'
 import type { Work } from './work.ts'
 
@@ -113,12 +114,6 @@ function holdsForNumber(atom: Atom, value: number): boolean {
     default:
       return true
   }
-}
-
-/** As Ajv divides, for which 19.99 is a multiple of 0.01, although the quotient is rounded to a fraction. */
-export function isMultiple(value: number, of: number): boolean {
-  const quotient = value / of
-  return Math.abs(Math.round(quotient) - quotient) <= 1e-9
 }
 
 /** JSON Schema counts code points. */

@@ -1,3 +1,4 @@
+import { isMultiple } from '../decimals.ts'
 import { accepts, acceptsAll, nodesAt, refusing } from './accepts.ts'
 import {
   type Branch,
@@ -605,29 +606,10 @@ function isNumberIn(branch: Branch, atom: Atom): boolean {
       return own !== undefined && (own.at < atom.at || (own.at === atom.at && (own.open || !atom.open)))
     }
     case 'multipleOf':
-      return [...(isWhole ? [1] : []), ...multiples].some((own) => isMultipleInDecimals(own, atom.of))
+      return [...(isWhole ? [1] : []), ...multiples].some((own) => isMultiple(own, atom.of))
     default:
       return false
   }
-}
-
-/** Whether a number is a multiple of another, both as they are written: 0.3 is one of 0.1. */
-function isMultipleInDecimals(value: number, of: number): boolean {
-  const [one, other] = [decimalOf(value), decimalOf(of)]
-  const least = Math.min(one.exponent, other.exponent)
-  const scaled = ({ digits, exponent }: Decimal): bigint => digits * 10n ** BigInt(exponent - least)
-  return scaled(one) % scaled(other) === 0n
-}
-
-interface Decimal {
-  digits: bigint
-  exponent: number
-}
-
-function decimalOf(value: number): Decimal {
-  const [mantissa = '0', exponent = '0'] = value.toExponential().split('e')
-  const [whole = '', fraction = ''] = mantissa.split('.')
-  return { digits: BigInt(whole + fraction), exponent: Number(exponent) - fraction.length }
 }
 
 /** Patterns that any text matches. */

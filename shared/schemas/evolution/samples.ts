@@ -1,4 +1,5 @@
-import { acceptsAll, isMultiple, isSame, lengthOf } from './accepts.ts'
+import { isMultiple } from '../decimals.ts'
+import { acceptsAll, isSame, lengthOf } from './accepts.ts'
 import {
   type Branch,
   branchesOf,
