@@ -9,7 +9,7 @@ import { newTraceContext, parseTraceparent, type TraceContext } from '../shared/
 import type { Meter } from './admit.ts'
 import { NOTHING_STORED, type Unit } from './problem.ts'
 import { type EventOutcome, receiptOf } from './receipt.ts'
-import type { StreamSchemas } from './schemas.ts'
+import { REQUEST_CHECKS_MS, type StreamSchemas } from './schemas.ts'
 import { invalidEvents, isValid, notTaken, type Scope, tooLarge, type ValidEvent } from './validate.ts'
 
 /** From events of a request or a line to records in Kafka, and to what became of each. */
@@ -54,7 +54,12 @@ export function prepare(
   if (checked !== undefined && !checked.ok)
     return {
       ok: false,
-      problem: checked.isUnknown ? schemasUnknown(scope.unit) : invalidEvents(checked.results, scope),
+      problem:
+        checked.why === 'faults'
+          ? invalidEvents(checked.results, scope)
+          : checked.why === 'late'
+            ? checkedTooLong(scope.unit)
+            : schemasUnknown(scope.unit),
     }
   if (!results.every(isValid)) return { ok: false, problem: invalidEvents(results, scope) }
   const partitions = producer.partitionCount(origin.topic) ?? 1
@@ -78,9 +83,14 @@ function traceOf(event: Event, origin: Origin): TraceContext {
 /** The problem of events whose schemas cannot be told now. */
 const schemasUnknown = (unit: Unit): Problem => ({
   kind: 'schema-unavailable',
-  detail: `It cannot be told now which schema an event has: the schema registry cannot be reached, does not have the version yet, or has one that cannot be used. ${NOTHING_STORED[unit]} Send the ${unit} again later, with the same ids.`,
+  detail: `It cannot be told now which schema an event has: the schema registry cannot be reached, does not have the version yet, or has one that cannot be used, or the check takes too long now. ${NOTHING_STORED[unit]} Send the ${unit} again later, with the same ids.`,
   outcome: 'not stored',
   retryAfterSeconds: 5,
+})
+
+const checkedTooLong = (unit: Unit): Problem => ({
+  kind: 'too-many-events',
+  detail: `Checking the events by their schemas takes more than ${REQUEST_CHECKS_MS} ms. ${NOTHING_STORED[unit]} Send fewer events in a request.`,
 })
 
 function recordOf(event: Event, origin: Origin, partitions: number, checkedBy: Version | undefined): OutgoingRecord {

@@ -5,6 +5,7 @@ import { outlineJson } from '../shared/events/json.ts'
 import type { StreamSchemas as Declared } from '../shared/http/tenants.ts'
 import type { Subject, Version } from '../shared/schemas/catalog.ts'
 import { isSchemaUrn, parseSchemaUrn } from '../shared/schemas/identity.ts'
+import { CHECK_TIMEOUT_MS, LATE } from '../shared/schemas/schema.ts'
 import type { SchemaStore } from '../shared/schemas/store.ts'
 import type { Logger, TenantLines } from '../shared/service/logger.ts'
 import type { Tally } from '../shared/service/tally.ts'
@@ -37,8 +38,9 @@ export interface StreamSchemasDeps {
 /** Of a request's events: for each the version that it was checked by, or undefined where there is none. */
 export type CheckedEvents =
   | { ok: true; versions: readonly (Version | undefined)[] }
-  /** `isUnknown`: nothing is wrong but that it cannot be checked now. */
-  | { ok: false; isUnknown: boolean; results: readonly EventResult[] }
+  /** `unknown`: nothing is wrong but that it cannot be checked now. `late`: the checks have taken too long for one request. */
+  | { ok: false; why: 'faults'; results: readonly EventResult[] }
+  | { ok: false; why: 'unknown' | 'late' }
 
 /** No more pointers are logged of an event. */
 const LOGGED_FAULTS = 5
@@ -46,8 +48,7 @@ const LOGGED_FAULTS = 5
 const LOGGED_CHARS = 256
 
 /** How long the checks of one request may keep the thread. One check has its own limit, and a request may have 1,000 events. */
-export const REQUEST_CHECKS_MS = 500
-const OUT_OF_TIME = `cannot be checked: the schemas of the events before it have taken ${REQUEST_CHECKS_MS} ms. Send fewer events in a request`
+export const REQUEST_CHECKS_MS = 1_000
 
 export class StreamSchemas {
   readonly #deps: StreamSchemasDeps
@@ -75,8 +76,8 @@ export class StreamSchemas {
         versions.push(undefined)
         continue
       }
-      const isLate = index > 0 && performance.now() > endMs
-      const checked = isLate ? [fault(DATA, OUT_OF_TIME)].map(told) : this.#checkOne(result.event)
+      if (index > 0 && performance.now() > endMs) return { ok: false, why: 'late' }
+      const checked = this.#checkOne(result.event)
       if (checked === 'unknown') isUnknown = true
       else if (!Array.isArray(checked)) versions.push(checked as Version | undefined)
       else {
@@ -84,8 +85,8 @@ export class StreamSchemas {
         refused[index] = { ok: false, faults: isList ? atIndex(checked, index) : checked }
       }
     }
-    if (refused !== undefined) return { ok: false, isUnknown: false, results: refused }
-    return isUnknown ? { ok: false, isUnknown, results } : { ok: true, versions }
+    if (refused !== undefined) return { ok: false, why: 'faults', results: refused }
+    return isUnknown ? { ok: false, why: 'unknown' } : { ok: true, versions }
   }
 
   /** @returns the version that the event is valid by; its faults; or undefined where it is let in unchecked */
@@ -100,18 +101,15 @@ export class StreamSchemas {
         : undefined
     }
     const version = subject === 'unknown' ? subject : this.#versionOf(name, subject, event)
-    if (version === 'unknown') {
-      this.#others.unknown.count++
-      if (declared.whileUnknown === 'accept') return undefined
-      this.#log(event, name, {}, 'an event is answered 503: its schema is not known now')
-      return 'unknown'
-    }
+    if (version === 'unknown') return this.#unknown(event, name, 'its schema is not known now')
     if (typeof version === 'string') {
       // As of the latest: which version it names may be anything.
       if (typeof subject === 'object') this.#countedOf(event.type, subject.latest).invalid.count++
       return this.#wrong(event, name, [fault('/dataschema', version)])
     }
     const faults = faultsOf(event, version)
+    if (faults === 'late')
+      return this.#unknown(event, version.header, `its check took more than ${CHECK_TIMEOUT_MS} ms`)
     const counted = this.#countedOf(event.type, version)
     if (faults === undefined) {
       counted.valid.count++
@@ -119,6 +117,13 @@ export class StreamSchemas {
     }
     counted.invalid.count++
     return this.#wrong(event, version.header, faults)
+  }
+
+  #unknown(event: Event, schema: string, why: string): undefined | 'unknown' {
+    this.#others.unknown.count++
+    if (this.#deps.declared.whileUnknown === 'accept') return undefined
+    this.#log(event, schema, {}, `an event is answered 503: ${why}`)
+    return 'unknown'
   }
 
   /** The version that the event names, else the latest; a text says what is wrong with its name. */
@@ -183,7 +188,7 @@ const told = ({ pointer, detail }: LoggedFault): Fault => ({ pointer, detail })
 const fault = (pointer: string, detail: string): LoggedFault => ({ pointer, logged: pointer, detail })
 
 /** undefined where the event is valid. */
-function faultsOf({ data, datacontenttype }: Event, { schema, header }: Version): LoggedFault[] | undefined {
+function faultsOf({ data, datacontenttype }: Event, { schema, header }: Version): LoggedFault[] | 'late' | undefined {
   if (data === null) return [fault(DATA, `is required by the schema ${header}`)]
   if (datacontenttype === undefined || !isJson(datacontenttype))
     return [fault('/datacontenttype', `must be JSON: the schema ${header} describes JSON`)]
@@ -200,6 +205,7 @@ function faultsOf({ data, datacontenttype }: Event, { schema, header }: Version)
   }
   const faults = schema.faults(value, data.length)
   if (faults.length === 0) return undefined
+  if (faults === LATE) return 'late'
   return faults.map(({ pointer, knownPointer, detail }) => ({
     pointer: DATA + pointer,
     logged: DATA + knownPointer,

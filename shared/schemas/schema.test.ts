@@ -1,6 +1,6 @@
 import { expect, test } from 'bun:test'
 import fc from 'fast-check'
-import { compileSchema, MAX_SCHEMA_BYTES, readSchema, type Schema } from './schema.ts'
+import { compileSchema, LATE, MAX_SCHEMA_BYTES, readSchema, type Schema } from './schema.ts'
 
 function compiled(document: unknown): Schema {
   const result = compileSchema(document)
@@ -199,21 +199,19 @@ test.each<[string, unknown, unknown]>([
 ])('a check that %s ends', (_, document, data) => {
   const schema = compiled(document)
   const begun = performance.now()
-  expect(schema.check(data)).toBe(false)
-  expect(schema.faults(data)).toMatchObject([{ pointer: '', detail: expect.stringContaining('within 100 ms') }])
+  expect(schema.check(data, 1)).toBe(false)
+  expect(schema.faults(data, 1)).toBe(LATE)
   expect(performance.now() - begun).toBeLessThan(5_000)
 })
 
 const array = (length: number, value: unknown) => Array.from({ length }, () => value)
 test.each<[string, unknown, unknown]>([
   ['long enums', { items: { enum: array(40_000, 0).map((_, n) => n) } }, array(20_000, 39_999)],
-  ['many schemas', { items: { allOf: array(1_900, { minimum: 0 }) } }, array(50_000, 1)],
+  ['many schemas', { items: { allOf: array(600, { minimum: 0 }) } }, array(40_000, 1)],
 ])('a check of much data by %s is given up in time', (_, document, data) => {
   const schema = compiled(document)
   const begun = performance.now()
-  expect(schema.faults(data, JSON.stringify(data).length)).toMatchObject([
-    { detail: expect.stringContaining('within 100 ms') },
-  ])
+  expect(schema.faults(data, JSON.stringify(data).length)).toBe(LATE)
   expect(performance.now() - begun).toBeLessThan(3_000)
 })
 

@@ -28,9 +28,9 @@ export interface SchemaFault {
 export interface Schema {
   readonly document: JsonSchema
   readonly draft: Draft
-  /** Whether data is valid. @param dataBytes as JSON: 0 where whoever calls limits the time */
+  /** Whether data is known to be valid. @param dataBytes as JSON; undefined where whoever calls limits the time */
   check(data: unknown, dataBytes?: number): boolean
-  /** What is wrong with data: nothing, each fault, or only the first where there may be very many. Never throws. */
+  /** What is wrong with data: nothing, each fault, only the first where there may be very many, or {@link LATE}. Never throws. */
   faults(data: unknown, dataBytes?: number): readonly SchemaFault[]
 }
 
@@ -164,22 +164,23 @@ class AjvSchema implements Schema {
     readonly bounds: Bounds,
   ) {}
 
-  check(data: unknown, dataBytes = 0): boolean {
+  check(data: unknown, dataBytes?: number): boolean {
     return this.#run(this.first, data, dataBytes) === true
   }
 
-  faults(data: unknown, dataBytes = 0): readonly SchemaFault[] {
+  faults(data: unknown, dataBytes?: number): readonly SchemaFault[] {
     const first = this.#run(this.first, data, dataBytes)
     if (first === true) return NO_FAULTS
+    if (first === 'late') return LATE
     if (typeof first === 'string') return [{ pointer: '', knownPointer: '', detail: first }]
-    if (dataBytes > ALL_FAULTS_BYTES) return this.#faultsOf(this.first, data)
+    if (dataBytes !== undefined && dataBytes > ALL_FAULTS_BYTES) return this.#faultsOf(this.first, data)
     this.#all ??= compiledBy(this.document, this.draft, this.bounds, true)
     const all = this.#run(this.#all, data, dataBytes)
     // Finding all of them may take too long where finding one did not.
     return typeof all === 'string' ? this.#firstOf(data, dataBytes) : this.#faultsOf(this.#all, data)
   }
 
-  #firstOf(data: unknown, dataBytes: number): readonly SchemaFault[] {
+  #firstOf(data: unknown, dataBytes: number | undefined): readonly SchemaFault[] {
     this.#run(this.first, data, dataBytes)
     return this.#faultsOf(this.first, data)
   }
@@ -190,18 +191,22 @@ class AjvSchema implements Schema {
   }
 
   /** @returns why it cannot be checked, in place of a verdict */
-  #run(validate: ValidateFunction, data: unknown, dataBytes: number): boolean | string {
+  #run(validate: ValidateFunction, data: unknown, dataBytes: number | undefined): boolean | string {
     const { weight } = this.bounds
     try {
-      if (weight * dataBytes < UNWATCHED_STEPS && weight !== Number.POSITIVE_INFINITY) return validate(data) === true
+      if (dataBytes === undefined || weight * dataBytes < UNWATCHED_STEPS) return validate(data) === true
       return callWithin(CHECK_TIMEOUT_MS, () => validate(data) === true)
     } catch (error) {
-      if (error instanceof CallTimeoutError) return `cannot be checked within ${CHECK_TIMEOUT_MS} ms by its schema`
+      if (error instanceof CallTimeoutError) return 'late'
       return `cannot be checked by its schema: ${error instanceof RangeError ? 'it is nested too deeply' : messageOf(error)}`
     }
   }
 }
 
+/** The check took longer than {@link CHECK_TIMEOUT_MS}: because of the data, or because the machine is busy. */
+export const LATE: readonly SchemaFault[] = [
+  { pointer: '', knownPointer: '', detail: `cannot be checked within ${CHECK_TIMEOUT_MS} ms by its schema` },
+]
 const NO_FAULTS: readonly SchemaFault[] = []
 
 function faultsOf(errors: readonly ErrorObject[], data: unknown, names: ReadonlySet<string>): SchemaFault[] {
