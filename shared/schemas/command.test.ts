@@ -98,6 +98,33 @@ test('links to schemas, and to folders of them, are refused', async () => {
   expect(await typed(`types ${home}/linked/c`)).toMatchObject({ code: 0 })
 })
 
+test('only a file that the command has written is written again', async () => {
+  await write('typed/a.v1.json', { type: 'string' })
+  const own = join(home, 'own.ts')
+  await Bun.write(own, 'const ours = 1\n')
+  const line = `types ${home}/typed --out`
+  expect(await typed(`${line} ${own}`)).toMatchObject({
+    code: 1,
+    said: `${own} is there, and was not written by this command: name another file, or remove it`,
+  })
+  expect(await Bun.file(own).text()).toBe('const ours = 1\n')
+  expect((await typed(`${line} ${home}`)).said).toBe(`${home} is no regular file: name a file to write`)
+  for (const type of ['string', 'number']) {
+    await write('typed/a.v1.json', { type })
+    expect(await typed(`${line} ${home}/schemas.ts`)).toMatchObject({ code: 0 })
+    expect(await Bun.file(`${home}/schemas.ts`).text()).toContain(`export type AV1 = ${type}`)
+  }
+})
+
+test('types of numbers that JavaScript does not have are refused', async () => {
+  await Bun.write(join(home, 'rounded/a.v1.json'), '{"enum":[1.0,12345678901234567890],"maximum":18446744073709551615}')
+  const { code, said } = await typed(`types ${home}/rounded`)
+  expect(said).toBe(
+    `${home}/rounded/a.v1.json: /enum: 12345678901234567890 is 12345678901234567000 in JavaScript; write it as a string`,
+  )
+  expect(code).toBe(1)
+})
+
 test('of many differences, some are printed', async () => {
   const all = (type: string) => ({
     type: 'object',

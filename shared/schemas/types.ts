@@ -8,7 +8,9 @@ export interface Version extends SchemaName {
   document: JsonSchema
 }
 
-const HEADING = '// Written by `bun run schema types`. Do not change it: change the schemas, and write it again.\n'
+/** The first line of what it writes. */
+export const HEADING =
+  '// Written by `bun run schema types`. Do not change it: change the schemas, and write it again.\n'
 
 /** @param versions in the order in which they are written. @throws Error naming the version that has no type */
 export async function typesOf(versions: readonly Version[]): Promise<string> {

@@ -1,7 +1,9 @@
-import { rename, rm } from 'node:fs/promises'
+import { rename, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { messageOf } from '../../service/thrown.ts'
-import { typesOf, type Version } from '../types.ts'
+import { readSchemaFile } from '../folder.ts'
+import { roundedValues } from '../rounded.ts'
+import { HEADING, typesOf, type Version } from '../types.ts'
 import {
   argumentsOf,
   type Command,
@@ -44,8 +46,13 @@ export const types: Command = {
     const { out } = values
     if (values.check && out === undefined) throw new UsageError('--check goes with --out')
     const versions: Version[] = []
-    for (const { path, subject, version } of (await folderOf(folder, io)).files)
-      versions.push({ subject, version, document: (await schemaFrom(join(folder, path))).document })
+    for (const { path, subject, version } of (await folderOf(folder, io)).files) {
+      const file = join(folder, path)
+      versions.push({ subject, version, document: (await schemaFrom(file)).document })
+      const rounded = roundedValues((await readSchemaFile(file)).toString('utf8'))
+      if (rounded.length > 0)
+        throw new FailedError(rounded.map((one) => `${file}: ${one}; write it as a string`).join('\n'))
+    }
     const text = await typesOf(versions).catch((error: unknown) => {
       throw new FailedError(messageOf(error))
     })
@@ -53,17 +60,27 @@ export const types: Command = {
       io.out(text.trimEnd())
       return 0
     }
-    const file = Bun.file(out)
-    const isSame = (await file.exists()) && (await file.text()) === text
+    const before = await written(out)
+    const isSame = before === text
     if (values.check) {
       if (!isSame)
         io.say(`${out} is not what the schemas give: write it with bun run schema types ${folder} --out ${out}`)
       return isSame ? 0 : EXIT_FAILED
     }
+    if (before !== undefined && !before.startsWith(HEADING))
+      throw new FailedError(`${out} is there, and was not written by this command: name another file, or remove it`)
     if (!isSame) await replace(out, text)
     io.say(`${out}: ${plural(versions.length, 'version')}${isSame ? ', as it was' : ''}`)
     return 0
   },
+}
+
+/** What is in a file; undefined where there is none. @throws FailedError */
+async function written(path: string): Promise<string | undefined> {
+  const found = await stat(path).catch(() => undefined)
+  if (found === undefined) return undefined
+  if (!found.isFile()) throw new FailedError(`${path} is no regular file: name a file to write`)
+  return Bun.file(path).text()
 }
 
 /** Whole or not at all. */
