@@ -42,7 +42,8 @@ test.each([
   ['check --dir a b', '--dir takes no files'],
   ['check --dir a --against b --registry http://c', 'give one of them'],
   ['check a b --mode backward', '--mode backward: not one of NONE, BACKWARD'],
-  ['check a b --nod', "Unknown option '--nod'"],
+  ['check a b --nod', "Unknown option '--nod': see"],
+  ['check --dir --against HEAD', "Option '--dir' argument is ambiguous: see"],
   ['diff a', 'two files'],
   ['register', 'one folder or file is needed'],
   ['register a', 'SCHEMA_REGISTRY_URL is not set'],
@@ -57,6 +58,7 @@ test.each([
 ])('schema %s is refused', async (line, told) => {
   const { code, out, said } = await typed(line)
   expect(said).toContain(told)
+  expect(said).toMatch(/^[^\n]*: see bun run schema (?:\w+ )?--help$/)
   expect({ code, out }).toEqual({ code: 64, out: '' })
 })
 
@@ -76,6 +78,9 @@ test('a folder without schemas, or with other files, is refused', async () => {
   await write('empty/README.md', '')
   expect((await typed(`types ${home}/empty`)).said).toContain('has no schema')
   await write('other/order.json', true)
+  const file = `${home}/other/order.json`
+  expect((await typed(`check --dir ${file}`)).said).toBe(`${file}: is a file: use schema check OLD NEW`)
+  expect((await typed(`types ${file}`)).said).toBe(`${file}: is a file: name the folder that it is in`)
   const { code, said } = await typed(`check --dir ${home}/other`)
   expect(code).toBe(2)
   expect(said).toContain('order.json: is not named SUBJECT.vVERSION.json')

@@ -42,7 +42,11 @@ export async function schema(args: readonly string[], io: Io): Promise<number> {
   }
   const command = name === undefined || !Object.hasOwn(COMMANDS, name) ? undefined : COMMANDS[name]
   if (command === undefined) {
-    io.say(`${name === undefined ? 'COMMAND is missing' : `there is no command ${name}`}\n\n${HELP.trimEnd()}`)
+    io.say(
+      oneLine(
+        `${name === undefined ? 'COMMAND is missing' : `there is no command ${name}`}: see bun run schema --help`,
+      ),
+    )
     return EXIT_USAGE
   }
   if (rest.includes('--help') || rest.includes('-h')) {
@@ -53,7 +57,7 @@ export async function schema(args: readonly string[], io: Io): Promise<number> {
     return await command.run(rest, io)
   } catch (error) {
     if (error instanceof UsageError) {
-      io.say(`${error.message}\n\n${command.help.trimEnd()}`)
+      io.say(oneLine(`${error.message}: see bun run schema ${name} --help`))
       return EXIT_USAGE
     }
     const code = EXIT_CODES.find(([kind]) => error instanceof kind)?.[1]

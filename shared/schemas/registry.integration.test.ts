@@ -198,7 +198,9 @@ describe('a stand-in', () => {
 
   test('that knows no such page is no registry without subjects', async () => {
     const url = serve(() => new Response('<h1>Not Found</h1>', { status: 404 }))
-    expect((await fault(registry(url).versions('a'))).status).toBe(404)
+    const refused = await fault(registry(url).versions('a'))
+    expect(refused.status).toBe(404)
+    expect(refused.message).toContain('is its path missing, such as /apis/ccompat/v7 of Apicurio’s?')
     expect((await fault(registry(url).schemaOf('a', 1))).status).toBe(404)
   })
 

@@ -241,13 +241,16 @@ const statusOf = (error: unknown): number | undefined => {
   return typeof status === 'number' ? status : undefined
 }
 
+/** Whether the answer had a code as registries have them. */
+const hasCode = (error: unknown): boolean => ((error as { errorCode?: number }).errorCode ?? 0) > 0
+
 /** `instead` where the registry does not have it. */
 async function unlessMissing<T, I>(asked: Promise<T>, instead: I): Promise<T | I> {
   try {
     return await asked
   } catch (error) {
     // Confluent: 40401 subject, 40402 version, 40408 level. A 404 of something else that listens there has no such code.
-    if (statusOf(error) === 404 && ((error as { errorCode?: number }).errorCode ?? 0) > 0) return instead
+    if (statusOf(error) === 404 && hasCode(error)) return instead
     throw error
   }
 }
@@ -287,6 +290,13 @@ function faultOf(thrown: unknown, what: string, name: string, timeouts: Registry
     )
   if (status === 403)
     return new RegistryError(`${name} does not allow these credentials to ${what} (403)`, false, status)
+  // Without a code of a registry's own.
+  if (status === 404 && !hasCode(thrown))
+    return new RegistryError(
+      `${name} did not ${what} (404): there is no registry at this address; is its path missing, such as /apis/ccompat/v7 of Apicurio’s?`,
+      false,
+      status,
+    )
   const mayPass = status === 408 || status === 429 || status >= 500
   return new RegistryError(`${name} refused to ${what} (${status}): ${said(thrown)}`, mayPass, status)
 }

@@ -68,7 +68,7 @@ export const check: Command = {
     if (positionals.length > 0) throw new UsageError(`--dir takes no files, and not ${positionals.join(', ')}`)
     if (against !== undefined && registry !== undefined)
       throw new UsageError('--against and --registry are two things to compare with: give one of them')
-    const listed = await folderOf(dir, io)
+    const listed = await folderOf(dir, io, 'use schema check OLD NEW')
     const published =
       registry === undefined
         ? await gitPublished(dir, against ?? LAST_COMMIT)

@@ -57,7 +57,8 @@ export function argumentsOf<const O extends NonNullable<ParseArgsConfig['options
   try {
     return parseArgs({ args, allowPositionals: true, strict: true, options })
   } catch (error) {
-    throw new UsageError((error as Error).message)
+    // What follows is about arguments that begin with a hyphen.
+    throw new UsageError((error as Error).message.replace(/\.?(?:\n| To specify ).*/s, ''))
   }
 }
 
@@ -78,9 +79,19 @@ export function registryOf(url: string, { env }: Pick<Io, 'env'>): Registry {
   return createRegistry(loadConfig(Type.Object(registryVariables), variables, registryFaults))
 }
 
-/** The versions in a folder. @throws UnreadableError */
-export async function folderOf(folder: string, io: Pick<Io, 'say'>): Promise<Listed> {
-  if (!(await isFolder(folder))) throw new UnreadableError(`${folder}: there is no such folder`)
+/**
+ * The versions in a folder.
+ * @param insteadOfFile what to do where it is a file
+ * @throws UnreadableError
+ */
+export async function folderOf(
+  folder: string,
+  io: Pick<Io, 'say'>,
+  insteadOfFile = 'name the folder that it is in',
+): Promise<Listed> {
+  const found = await stat(folder).catch(() => undefined)
+  if (found === undefined) throw new UnreadableError(`${folder}: there is no such folder`)
+  if (!found.isDirectory()) throw new UnreadableError(`${folder}: is a file: ${insteadOfFile}`)
   const paths = await pathsIn(folder)
   await refuseLinks(folder, paths)
   const listed = schemaFiles(paths)
