@@ -94,6 +94,24 @@ test('a new version below one that is there is refused', async () => {
   expect(await check({ 3: [] }, { 2: [], 3: [] })).toEqual(['2 invalid!', '3 unchanged 3'])
 })
 
+test('misspelt keywords of what is new or was changed are named', async () => {
+  const files = schemaFiles([1, 2, 3].map((version) => fileNameOf({ subject: SUBJECT, version })))
+  const texts = [{ typ: 'x' }, { typ: 'y' }, { requierd: [] }]
+  const before = [texts[0], { typ: 'x' }]
+  const published = {
+    ...publishedOf({ 1: [], 2: [] }),
+    schemaOf: async (_: string, version: number) => compileSchema(before[version - 1]),
+  }
+  const read = async ({ version }: { version: number }) => compileSchema(texts[version - 1])
+  const checked = await checkFolder(files, published, { mode: undefined, read })
+  expect(checked.map(({ warnings }) => warnings)).toEqual([
+    [],
+    ['/typ: is no keyword: did you mean "type"?'],
+    ['/requierd: is no keyword: did you mean "required"?'],
+  ])
+  expect(checked.some(isFailure)).toBe(false)
+})
+
 test('what is no schema is refused; what was none is not compared with', async () => {
   expect(await check({ 1: [] }, { 1: undefined })).toEqual(['1 invalid!'])
   expect(await check({ 1: undefined }, { 1: ['a'], 2: ['a'] })).toEqual(['1 first', '2 first'])

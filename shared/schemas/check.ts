@@ -1,5 +1,6 @@
 import { checkCompatibility, type Incompatibility, type Mode } from './compatibility.ts'
 import type { Listed, SchemaFile, SchemaName } from './folder.ts'
+import { misspellings } from './misspellings.ts'
 import type { Published } from './published.ts'
 import type { Compiled, Schema } from './schema.ts'
 
@@ -36,6 +37,8 @@ export interface Checked extends SchemaName {
   reasons: Incompatibility[]
   /** Why it is invalid, or why a version was not compared with. */
   faults: string[]
+  /** Of a version that is new or was changed: words that are most likely misspelt. */
+  warnings: string[]
 }
 
 /** Whether a check fails for it. */
@@ -88,6 +91,7 @@ async function removed(files: readonly SchemaFile[], published: Published, mode:
       against: [],
       reasons: [],
       faults: [],
+      warnings: [],
     }))
 }
 
@@ -107,14 +111,16 @@ async function checkVersion(
     against: [],
     reasons: [],
     faults: [],
+    warnings: [],
   }
   const compiled = own.get(version)
   if (compiled?.ok !== true) return { ...checked, faults: compiled?.faults ?? [] }
   const { schema } = compiled
   if (before.includes(version)) {
-    const was = await published.schemaOf(subject, version)
-    return { ...checked, ...changeOf(schema, was, version) }
+    const change = changeOf(schema, await published.schemaOf(subject, version), version)
+    return { ...checked, ...change, warnings: change.verdict === 'unchanged' ? [] : misspellings(schema.document) }
   }
+  checked.warnings = misspellings(schema.document)
   const last = before.at(-1) ?? 0
   if (version < last)
     return { ...checked, faults: [`is new, and version ${last} is there already: give it the number ${last + 1}`] }

@@ -130,6 +130,18 @@ test('types of numbers that JavaScript does not have are refused', async () => {
   expect(code).toBe(1)
 })
 
+test('misspelt keywords are warned of, and fail nothing', async () => {
+  const older = await write('spelt.json', { type: 'string' })
+  const newer = await write('misspelt.json', { type: 'string', formt: 'email' })
+  const warning = '/formt: is no keyword: did you mean "format"?'
+  expect(await typed(`check ${older} ${newer}`)).toEqual({
+    code: 0,
+    out: `${newer} is compatible with ${older} (BACKWARD)\n  warning: ${warning}`,
+    said: '',
+  })
+  expect(JSON.parse((await typed(`check ${older} ${newer} --json`)).out).warnings).toEqual([warning])
+})
+
 test('of many differences, some are printed', async () => {
   const all = (type: string) => ({
     type: 'object',

@@ -1,5 +1,6 @@
 import { type Checked, checkFolder, isFailure } from '../check.ts'
 import { checkCompatibility, type Incompatibility, MODES, type Mode } from '../compatibility.ts'
+import { misspellings } from '../misspellings.ts'
 import { gitPublished, LAST_COMMIT, registryPublished } from '../published.ts'
 import {
   argumentsOf,
@@ -16,7 +17,7 @@ import {
   schemaFrom,
   UsageError,
 } from './command.ts'
-import { type Called, FILES, reasonLines } from './reasons.ts'
+import { type Called, FILES, reasonLines, warningLines } from './reasons.ts'
 
 const DEFAULT_MODE = MODES[1]
 
@@ -90,10 +91,12 @@ async function checkFiles(
   const { mode } = given
   const [older, newer] = [await schemaFrom(given.older), await schemaFrom(given.newer)]
   const reasons = checkCompatibility(mode, [{ version: 1, schema: older }], newer)
-  if (given.json) io.out(JSON.stringify({ mode, compatible: reasons.length === 0, reasons: reasons.map(reasonOf) }))
+  const warnings = misspellings(newer.document)
+  if (given.json)
+    io.out(JSON.stringify({ mode, compatible: reasons.length === 0, reasons: reasons.map(reasonOf), warnings }))
   else {
     io.out(`${given.newer} is ${reasons.length === 0 ? '' : 'not '}compatible with ${given.older} (${mode})`)
-    for (const line of reasonLines(reasons, () => FILES)) io.out(`  ${line}`)
+    for (const line of [...reasonLines(reasons, () => FILES), ...warningLines(warnings)]) io.out(`  ${line}`)
   }
   return reasons.length === 0 ? 0 : EXIT_FAILED
 }
@@ -104,14 +107,16 @@ const reasonOf = ({ version: _, ...reason }: Incompatibility): Omit<Incompatibil
 const jsonOf = (one: Checked) => ({ ...one, failed: isFailure(one) })
 
 function linesOf(one: Checked): string[] {
-  const { path, subject, version, verdict, reasons, faults } = one
+  const { path, subject, version, verdict, reasons, faults, warnings } = one
   const calledBy = (older: number): Called =>
     verdict === 'changed'
       ? { older: 'the version as it was', newer: 'the version as it is' }
       : { older: `version ${older}`, newer: `version ${version}` }
   return [
     oneLine(`${path ?? `${subject}, version ${version}`}: ${sentenceOf(one)}`),
-    ...[...faults.map(oneLine), ...reasonLines(reasons, calledBy)].map((line) => `    ${line}`),
+    ...[...faults.map(oneLine), ...reasonLines(reasons, calledBy), ...warningLines(warnings)].map(
+      (line) => `    ${line}`,
+    ),
   ]
 }
 

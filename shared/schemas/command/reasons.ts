@@ -6,6 +6,7 @@ import { oneLine } from './command.ts'
 const MAX_EXAMPLE_CHARS = 400
 /** A transitive mode may find many in each of many versions. */
 const MAX_REASONS = 40
+const MAX_WARNINGS = 20
 
 /** What the two schemas are called. */
 export interface Called {
@@ -24,6 +25,12 @@ export function reasonLines(reasons: readonly Incompatibility[], calledBy: (vers
   })
   return [...lines, ...restOf(reasons.length, MAX_REASONS)]
 }
+
+/** Words of a schema that are most likely misspelt, in lines. */
+export const warningLines = (warnings: readonly string[]): string[] => [
+  ...warnings.slice(0, MAX_WARNINGS).map((warning) => oneLine(`warning: ${warning}`)),
+  ...restOf(warnings.length, MAX_WARNINGS),
+]
 
 /** What is said of a list of which only so many are printed. */
 export const restOf = (count: number, printed: number): string[] =>
