@@ -234,6 +234,33 @@ describe('a stand-in', () => {
     expect((await fault(quick(endless).subjects())).message).toContain(`no answer within ${QUICK.callMs} ms`)
   })
 
+  test('that hangs is asked again only when the one that answered last does not', async () => {
+    const asked = { hanging: 0, other: 0 }
+    let isHanging = true
+    const hanging = serve(() => {
+      asked.hanging++
+      return isHanging ? new Promise<Response>(() => {}) : Response.json([])
+    })
+    let otherStatus = 200
+    const other = serve(() => {
+      asked.other++
+      return Response.json([1], { status: otherStatus })
+    })
+    const both = quick(`${hanging},${other}`)
+    for (let count = 0; count < 3; count++) expect(await both.versions('a')).toEqual([1])
+    expect(asked).toEqual({ hanging: 1, other: 3 })
+    isHanging = false
+    otherStatus = 503
+    for (let count = 0; count < 3; count++) expect(await both.versions('a')).toEqual([])
+    expect(asked).toEqual({ hanging: 4, other: 4 })
+    // One that refuses does not become the first.
+    isHanging = true
+    otherStatus = 403
+    expect((await fault(both.versions('a'))).status).toBe(403)
+    isHanging = false
+    expect(await both.versions('a')).toEqual([])
+  })
+
   test('that redirects does not get the credentials taken elsewhere', async () => {
     let came = false
     const other = serve(() => {

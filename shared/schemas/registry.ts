@@ -116,6 +116,8 @@ export function createRegistry(config: RegistryConfig, timeouts = TIMEOUTS): Reg
   if (url === undefined) throw new Error('SCHEMA_REGISTRY_URL is not set')
   const addresses = addressesOf(url).map((address) => address.replace(/\/+$/, ''))
   const headers = authorization(config)
+  /** The one that answered last is the first. */
+  let inTurn = addresses
 
   /** @param what the call does, as an infinitive @param params of each request’s query */
   async function call<S extends TSchema>(
@@ -128,7 +130,7 @@ export function createRegistry(config: RegistryConfig, timeouts = TIMEOUTS): Reg
     const { SchemaRegistryClient } = await import('@confluentinc/schemaregistry/dist/schemaregistry-client.js')
     const signal = AbortSignal.timeout(timeouts.callMs)
     let fault: RegistryError | undefined
-    for (const address of addresses) {
+    for (const address of inTurn) {
       // A client of its own for each call: clients keep answers for good, and make a call wait for those before it. And for each address: given several, a
       // client also asks the others when the first says that it has no such subject.
       const client = new SchemaRegistryClient({
@@ -148,7 +150,10 @@ export function createRegistry(config: RegistryConfig, timeouts = TIMEOUTS): Reg
       })
       try {
         const answer = await ask(client)
-        if (Value.Check(shape, answer)) return answer
+        if (Value.Check(shape, answer)) {
+          inTurn = [address, ...addresses.filter((one) => one !== address)]
+          return answer
+        }
         throw new RegistryError(
           `${address} did not answer as a schema registry does when asked to ${what}: is the address right?`,
           false,
