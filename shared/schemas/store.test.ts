@@ -372,11 +372,15 @@ test('a schema that cannot be used concerns its own type only', async () => {
 
 test('a version that could never be used is not missed when it is gone', async () => {
   const registry = new Registered()
-  registry.schemas.set('a.s-t', [typed('string'), typed('strng')]).set('a.s-u', [typed('strng')])
+  registry.schemas
+    .set('a.s-t', [typed('string'), typed('strng')])
+    .set('a.s-u', [{ fault: 'a.s-u/1 is AVRO' }, { fault: 'a.s-u/2 is AVRO' }])
   const { store } = registryStore(registry)
   await store.start()
   await until(() => store.state().ok)
   expect([(store.find('a.s-t') as Subject).unusable, store.find('a.s-u')]).toEqual([2, 'unknown'])
+  // Of several, the latest is named.
+  expect(store.state()).toMatchObject({ detail: expect.stringContaining('cannot be used: a.s-u/2 is AVRO; a.s-t') })
   registry.schemas.set('a.s-t', [typed('string')]).delete('a.s-u')
   await until(() => store.find('a.s-u') === undefined)
   expect([(store.find('a.s-t') as Subject).unusable, store.state()]).toEqual([undefined, { ok: true }])

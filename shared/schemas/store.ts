@@ -395,7 +395,8 @@ export class RegistryStore implements SchemaStore {
     tellChanged(before, this.#catalog.subjects, this.log)
     this.#known = known
     this.#gone = all.flatMap(({ gone }) => gone)
-    this.#unusable = new Map([...refusals, ...faults.map(({ subject, detail }): [string, string] => [subject, detail])])
+    const last = faults.toSorted((one, other) => one.version - other.version)
+    this.#unusable = new Map([...refusals, ...last.map(({ subject, detail }): [string, string] => [subject, detail])])
   }
 
   /** From the latest version down, until one is as it was: those before it that are known are taken to be so, too. */
