@@ -90,7 +90,7 @@ export function createMetrics() {
     schemas: gauge('schemas', 'Versions of schemas that are in use.'),
     schemasCurrent: gauge(
       'schemas_current',
-      '0 while schemas cannot be read from SCHEMAS_DIR or the registry and those from before are used, else 1.',
+      '0 while /readyz says that something is wrong with the schemas of SCHEMAS_DIR or the registry, else 1.',
     ),
   }
   const requestTally = tallies(table.requests)
