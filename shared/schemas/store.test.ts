@@ -433,7 +433,7 @@ test('what the registry refuses for all subjects is no answer', async () => {
 test('subjects are read some at a time, and stay in their order', async () => {
   const registry = new Registered()
   const names = Array.from({ length: 30 }, (_, index) => `a.s-${10 + index}`)
-  for (const name of names) registry.schemas.set(name, [typed('string')])
+  for (const name of names.toReversed()) registry.schemas.set(name, [typed('string')])
   const first = Promise.withResolvers<void>()
   registry.hold = (subject) => (subject === 'a.s-10' ? first.promise : Promise.resolve())
   const { store } = registryStore(registry)
