@@ -96,7 +96,17 @@ test('a ref that is not there is refused, with what to do', async () => {
   await expect(gitPublished(folder, 'origin/main')).rejects.toThrow(
     'origin/main is no commit of this repository: fetch it with `git fetch origin main:refs/remotes/origin/main`',
   )
-  for (const ref of ['--all', 'main;reboot', 'a/$(reboot)', 'a b', ':a.v1.json', ':/none', 'a/b\nc', ''])
+  for (const ref of [
+    '--all',
+    'origin/--all',
+    'main;reboot',
+    'a/$(reboot)',
+    'a b',
+    ':a.v1.json',
+    ':/none',
+    'a/b\nc',
+    '',
+  ])
     await expect(gitPublished(folder, ref)).rejects.toThrow(
       `${ref} is no commit of this repository: name another with --against`,
     )

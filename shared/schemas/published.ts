@@ -123,8 +123,8 @@ async function commitOf(folder: string, ref: string): Promise<string | undefined
   return found === undefined ? undefined : ask(folder, [...verify, `${found}^{commit}`])
 }
 
-/** Refs that a shell takes as they are: what is printed gets pasted. */
-const PLAIN_REF = /^[\w./][\w./-]*$/
+/** Refs that a shell and Git take as they are, without parts that begin as options do: what is printed gets pasted. */
+const PLAIN_REF = /^(?!-|.*\/-)[\w./-]+$/
 
 /**
  * The link on the way to a path that Git has in its index, be it as a link or as what was there before. What is behind such a link has another path for
