@@ -61,6 +61,9 @@ beforeAll(async () => {
   ])) as [ServiceProcess, ServiceProcess, ServiceProcess]
   consoles = { knowing, without, away }
   await until(() => producer.started['port'] !== undefined, PATIENCE)
+  // Until then a console answers 503.
+  for (const { started } of [knowing, without, away])
+    await until(async () => (await fetch(`http://127.0.0.1:${started['opsPort']}/readyz`)).status === 200, PATIENCE)
   for (const [source, urn] of [
     ['/old-till', schemaUrn(SUBJECT, 1)],
     ['/shop', undefined],
