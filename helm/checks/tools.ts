@@ -51,7 +51,7 @@ replace github.com/vmware-labs/yaml-jsonpath v0.3.2 => github.com/helm-unittest/
   spectral: { npm: '@stoplight/spectral-cli', version: '6.16.3', binary: 'spectral' },
   redocly: { npm: '@redocly/cli', version: '2.77.0', binary: 'redocly' },
   // Its source has JSON Schema's own test suite in it.
-  'json-schema-suite': { pypiSource: 'jsonschema', version: '4.25.1', binary: 'jsonschema-4.25.1/json/tests' },
+  'json-schema-suite': { pypiSource: 'jsonschema', version: '4.25.1', binary: 'source/json/tests' },
   schemathesis: { pypi: 'schemathesis', version: '4.32.5', binary: 'schemathesis' },
   'openapi-python-client': { pypi: 'openapi-python-client', version: '0.29.1', binary: 'openapi-python-client' },
 } as const satisfies Record<string, Source>
@@ -123,7 +123,9 @@ async function fill(source: Source, folder: string): Promise<void> {
   if ('pypiSource' in source) {
     const wanted = `${source.pypiSource}==${source.version}`
     await must(['python3', '-m', 'pip', 'download', '--quiet', '--no-deps', '--no-binary=:all:', wanted])
-    return must(['tar', '-xzf', `${source.pypiSource}-${source.version}.tar.gz`])
+    await must(['mkdir', 'source'])
+    const archive = `${source.pypiSource}-${source.version}.tar.gz`
+    return must(['tar', '-xzf', archive, '--strip-components=1', '--directory=source'])
   }
   if ('debian' in source) {
     await must(['apt-get', 'download', source.debian])
