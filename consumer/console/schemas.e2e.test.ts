@@ -185,5 +185,7 @@ test('a version that is added is known without a restart', async () => {
     const versions = versionsOf(await json<StreamSchemas>(ask('schemas')))
     return versions?.some(([version, senders]) => version === 3 && senders !== undefined) === true
   }, PATIENCE)
+  // The producer may have read the folder first.
+  await until(async () => (await ask(`schemas/${TYPE}/3`)).status === 200, PATIENCE)
   expect((await json<SchemaDocument>(ask(`schemas/${TYPE}/3`))).version).toBe(3)
 })
