@@ -1,12 +1,12 @@
 import { isAscii, isUtf8 } from 'node:buffer'
 import { type Event, type Fault, isJsonMediaType, parseMediaType } from '../shared/events/event.ts'
 import { atIndex, type EventResult } from '../shared/events/event-json.ts'
-import { outlineJson } from '../shared/events/json.ts'
+import { anyJson, outlineJson } from '../shared/events/json.ts'
 import type { StreamSchemas as Declared } from '../shared/http/tenants.ts'
 import type { Subject, Version } from '../shared/schemas/catalog.ts'
 import { isSchemaUrn, parseSchemaUrn } from '../shared/schemas/identity.ts'
-import { CHECK_TIMEOUT_MS, LATE } from '../shared/schemas/schema.ts'
 import type { SchemaStore } from '../shared/schemas/store.ts'
+import { CHECK_TIMEOUT_MS, LATE } from '../shared/schemas/verdict.ts'
 import type { Logger, TenantLines } from '../shared/service/logger.ts'
 import type { Tally } from '../shared/service/tally.ts'
 
@@ -52,7 +52,8 @@ export const REQUEST_CHECKS_MS = 1_000
 
 export class StreamSchemas {
   readonly #deps: StreamSchemasDeps
-  readonly #counted = new Map<Version, ReturnType<Checks['of']>>()
+  /** Weak, or versions that were replaced would stay in memory. */
+  readonly #counted = new WeakMap<Version, ReturnType<Checks['of']>>()
   readonly #others: ReturnType<Checks['others']>
 
   constructor(deps: StreamSchemasDeps) {
@@ -213,11 +214,6 @@ function faultsOf({ data, datacontenttype }: Event, { schema, header }: Version)
   }))
 }
 
-const ANY = {
-  maxDepth: 512,
-  maxElements: Number.POSITIVE_INFINITY,
-  maxMembers: Number.POSITIVE_INFINITY,
-  maxObjectMembers: Number.POSITIVE_INFINITY,
-}
+const ANY = anyJson(512)
 
 const isJson = (type: string): boolean => type === 'application/json' || isJsonMediaType(parseMediaType(type).essence)

@@ -1,6 +1,6 @@
 import type { Static, TSchema } from '@sinclair/typebox'
 import { type TypeCheck, TypeCompiler } from '@sinclair/typebox/compiler'
-import type { Schema } from '../../shared/schemas/schema.ts'
+import type { Schema } from '../../shared/schemas/verdict.ts'
 import { messageOf } from '../../shared/service/thrown.ts'
 
 /** The schema of data that a handler takes or gives: one of TypeBox, or a JSON Schema. */

@@ -379,6 +379,14 @@ const isHex = (byte: number | undefined): boolean =>
   byte !== undefined &&
   ((byte >= ZERO && byte <= NINE) || (byte >= 0x61 && byte <= 0x66) || (byte >= 0x41 && byte <= 0x46))
 
+/** Limits that are about the depth alone. */
+export const anyJson = (maxDepth: number): JsonLimits => ({
+  maxDepth,
+  maxElements: Number.POSITIVE_INFINITY,
+  maxMembers: Number.POSITIVE_INFINITY,
+  maxObjectMembers: Number.POSITIVE_INFINITY,
+})
+
 /** What a fault says, with line and column in place of the byte, for texts that people write. */
 export function placed(detail: string, bytes: Buffer): string {
   const at = Number(/byte (\d+)/.exec(detail)?.[1] ?? 0)

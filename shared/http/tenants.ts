@@ -2,7 +2,7 @@ import { createHash, timingSafeEqual } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { type Static, type TProperties, Type } from '@sinclair/typebox'
 import { TypeCompiler } from '@sinclair/typebox/compiler'
-import { outlineJson, placed } from '../events/json.ts'
+import { anyJson, outlineJson, placed } from '../events/json.ts'
 import { isPointer, pointerTo } from '../events/json-pointer.ts'
 import { NAME_PATTERN } from '../events/topics.ts'
 import { ConfigError } from '../service/config.ts'
@@ -167,12 +167,7 @@ export function loadTenants(path: string): Tenants {
   return tenantsOf(parsed as TenantsFile)
 }
 
-const ANY_JSON = {
-  maxDepth: 64,
-  maxElements: Number.POSITIVE_INFINITY,
-  maxMembers: Number.POSITIVE_INFINITY,
-  maxObjectMembers: Number.POSITIVE_INFINITY,
-}
+const ANY_JSON = anyJson(64)
 
 /** Why a file is no JSON, or where an object has a member twice, of which JSON.parse would take the last. */
 function jsonFault(bytes: Buffer, path = ''): string | undefined {

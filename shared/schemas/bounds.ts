@@ -140,15 +140,14 @@ class Walk {
     const most = (count: number, limit: number, what: string): void => {
       if (count > limit) this.#faults.push(`has more than ${limit} ${what}`)
     }
+    // What is too large is not looked at further.
+    const expanded = this.#schemas > MAX_SCHEMAS ? 0 : this.#expanded(root)
+    // After that, since it also visits what only a reference leads to.
     most(this.#schemas, MAX_SCHEMAS, 'schemas in it')
     most(this.#ids, MAX_IDS, '$id')
     most(this.#patternChars, MAX_PATTERNS_CHARS, 'characters of regular expressions')
-    // Only what is not too large is looked at further.
-    if (this.#faults.length > 0)
-      return { faults: this.#faults, weight: 0, refersToDraft: false, usesContains: false, names: this.#names }
-    this.#findCircle()
-    const expanded = this.#expanded(root)
     most(expanded, MAX_EXPANDED, 'schemas, each counted as often as something refers to it')
+    if (this.#faults.length === 0) this.#findCircle()
     return {
       faults: this.#faults,
       refersToDraft: this.#refersToDraft,

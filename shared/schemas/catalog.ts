@@ -1,6 +1,6 @@
 import { turn } from '../service/retry.ts'
 import { type SchemaVersion, schemaHeader, schemaUrn } from './identity.ts'
-import { type Compiled, readSchema, type Schema } from './schema.ts'
+import type { Schema } from './verdict.ts'
 
 /** The schemas of all subjects, compiled, as the files or the registry had them last. */
 
@@ -65,7 +65,9 @@ export class Catalog {
       const id = `${schemaHeader(subject, version)}\n${bytes.toString('latin1')}`
       let known = this.#compiled.get(id)
       if (known === undefined) {
-        const read: Compiled = readSchema(bytes)
+        // Here, so that a service without schemas does not load what compiles them.
+        const { readSchema } = await import('./schema.ts')
+        const read = readSchema(bytes)
         if (!read.ok) {
           for (const fault of read.faults) faults.push({ subject, version, detail: `${place}: ${fault}` })
           continue

@@ -1,9 +1,10 @@
 import { expect, test } from 'bun:test'
 import { checkFolder, isFailure } from './check.ts'
-import type { Mode } from './compatibility.ts'
 import { fileNameOf, schemaFiles } from './folder.ts'
+import type { Mode } from './modes.ts'
 import type { Published } from './published.ts'
-import { type Compiled, compileSchema } from './schema.ts'
+import { compileSchema } from './schema.ts'
+import type { Compiled } from './verdict.ts'
 
 const SUBJECT = 'acme.orders-order.placed'
 

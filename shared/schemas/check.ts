@@ -1,8 +1,10 @@
-import { checkCompatibility, type Incompatibility, type Mode } from './compatibility.ts'
-import type { Listed, SchemaFile, SchemaName } from './folder.ts'
+import { checkCompatibility, type Incompatibility } from './compatibility.ts'
+import type { Listed, SchemaFile } from './folder.ts'
+import type { SchemaVersion } from './identity.ts'
 import { misspellings } from './misspellings.ts'
+import type { Mode } from './modes.ts'
 import type { Published } from './published.ts'
-import type { Compiled, Schema } from './schema.ts'
+import type { Compiled, Schema } from './verdict.ts'
 
 /** Compares the versions in a folder with those that were published. */
 
@@ -27,7 +29,7 @@ export type Verdict =
   /** It is new, and not to be compared. */
   | 'not compared'
 
-export interface Checked extends SchemaName {
+export interface Checked extends SchemaVersion {
   /** From the folder; undefined for a version of a registry. */
   path: string | undefined
   verdict: Verdict
@@ -97,7 +99,7 @@ async function removed(files: readonly SchemaFile[], published: Published, mode:
 
 /** @param own the versions of its subject in the folder @param before those that were published */
 async function checkVersion(
-  { subject, version }: SchemaName,
+  { subject, version }: SchemaVersion,
   own: ReadonlyMap<number, Compiled>,
   before: readonly number[],
   published: Published,
@@ -154,7 +156,7 @@ function changeOf(
 
 /** The version before one, or all of them, oldest first, each as it was published, else as it is. */
 async function olderOf(
-  { subject, version }: SchemaName,
+  { subject, version }: SchemaVersion,
   own: ReadonlyMap<number, Compiled>,
   before: readonly number[],
   published: Published,

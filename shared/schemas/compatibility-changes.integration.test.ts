@@ -1,7 +1,9 @@
 import { describe, expect, test } from 'bun:test'
-import { checkCompatibility, type Incompatibility, type Mode } from './compatibility.ts'
+import { checkCompatibility, type Incompatibility } from './compatibility.ts'
 import type { JsonSchema } from './json-schema.ts'
-import { compileSchema, type Schema } from './schema.ts'
+import type { Mode } from './modes.ts'
+import { compileSchema } from './schema.ts'
+import type { Schema } from './verdict.ts'
 
 function compiled(document: unknown): Schema {
   const result = compileSchema(document)

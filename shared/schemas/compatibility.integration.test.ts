@@ -5,7 +5,8 @@ import { checkCompatibility, type Incompatibility } from './compatibility.ts'
 import { Nodes } from './evolution/nodes.ts'
 import { Samples } from './evolution/samples.ts'
 import { Work } from './evolution/work.ts'
-import { compileSchema, type Schema } from './schema.ts'
+import { compileSchema } from './schema.ts'
+import type { Schema } from './verdict.ts'
 
 /** Our verdicts beside those of a real registry, for many changes of many schemas: wherever the two differ, the cause has a name and our side is proven. */
 

@@ -5,7 +5,8 @@ import { explanation, type Names, whyNotShown } from './evolution/explanation.ts
 import { type Node, Nodes } from './evolution/nodes.ts'
 import { Samples } from './evolution/samples.ts'
 import { OutOfWork, Work } from './evolution/work.ts'
-import type { Schema } from './schema.ts'
+import type { Mode } from './modes.ts'
+import type { Schema } from './verdict.ts'
 
 /**
  * Whether the versions of a schema are compatible: whether every data that is valid under the one that it was written by is valid under the one that it is
@@ -15,17 +16,6 @@ import type { Schema } from './schema.ts'
  * Numbers are the decimals that they are written as. A validator divides them rounded for `multipleOf`: it may take one that is no multiple, and refuse a very
  * large one that is.
  */
-
-export const MODES = [
-  'NONE',
-  'BACKWARD',
-  'FORWARD',
-  'FULL',
-  'BACKWARD_TRANSITIVE',
-  'FORWARD_TRANSITIVE',
-  'FULL_TRANSITIVE',
-] as const
-export type Mode = (typeof MODES)[number]
 
 /** Why data that one schema takes may be refused by the other. */
 export interface Incompatibility {

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import { fileNameOf, parseFileName, readSchemaFile, schemaFiles } from './folder.ts'
-import { MAX_SCHEMA_BYTES } from './schema.ts'
+import { MAX_SCHEMA_BYTES } from './verdict.ts'
 
 test('a subject is in the name of its file, and comes back from it', () => {
   expect(fileNameOf({ subject: 'acme.orders-order.placed', version: 2 })).toBe('acme.orders-order.placed.v2.json')

@@ -1,16 +1,12 @@
 import { constants } from 'node:fs'
 import { open, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { MAX_SCHEMA_BYTES } from './schema.ts'
+import type { SchemaVersion } from './identity.ts'
+import { MAX_SCHEMA_BYTES } from './verdict.ts'
 
 /** Schemas as files: `SUBJECT.vVERSION.json`, in folders of any depth. Names that begin with a dot are skipped. */
 
-export interface SchemaName {
-  subject: string
-  version: number
-}
-
-export interface SchemaFile extends SchemaName {
+export interface SchemaFile extends SchemaVersion {
   /** From the folder, with `/`. */
   path: string
 }
@@ -21,7 +17,7 @@ const FILE = /^(.+)\.v([1-9]\d{0,8})\.json$/
 const PLAIN = /[^A-Za-z0-9._-]/gu
 
 /** The name of a version's file. A character of the subject other than A-Z a-z 0-9 . _ - is percent-encoded. */
-export const fileNameOf = ({ subject, version }: SchemaName): string => {
+export const fileNameOf = ({ subject, version }: SchemaVersion): string => {
   const encoded = subject.replaceAll(PLAIN, (character) =>
     [...Buffer.from(character)].map((byte) => `%${byte.toString(16).toUpperCase().padStart(2, '0')}`).join(''),
   )
@@ -30,7 +26,7 @@ export const fileNameOf = ({ subject, version }: SchemaName): string => {
 }
 
 /** What a file's name says; undefined where it is no version's. */
-export function parseFileName(name: string): SchemaName | undefined {
+export function parseFileName(name: string): SchemaVersion | undefined {
   const [, encoded, version] = FILE.exec(name) ?? []
   if (encoded === undefined || name.startsWith('.')) return undefined
   try {
@@ -73,9 +69,9 @@ export function schemaFiles(paths: Iterable<string>): Listed {
   return { files: [...files.values()].sort(bySubject), faults }
 }
 
-export const keyOf = ({ subject, version }: SchemaName): string => `${version} ${subject}`
+export const keyOf = ({ subject, version }: SchemaVersion): string => `${version} ${subject}`
 
-const bySubject = (one: SchemaName, other: SchemaName): number =>
+const bySubject = (one: SchemaVersion, other: SchemaVersion): number =>
   one.subject < other.subject ? -1 : one.subject > other.subject ? 1 : one.version - other.version
 
 /** The paths of all files in a folder, without those whose name begins with a dot. Links to folders are not followed. */

@@ -1,9 +1,10 @@
 import { lstat } from 'node:fs/promises'
 import { basename, dirname, resolve } from 'node:path'
-import { MODES, type Mode } from './compatibility.ts'
 import { keyOf, schemaFiles } from './folder.ts'
+import { MODES, type Mode } from './modes.ts'
 import type { Registry } from './registry.ts'
-import { type Compiled, MAX_SCHEMA_BYTES, readSchema } from './schema.ts'
+import { readSchema } from './schema.ts'
+import { type Compiled, MAX_SCHEMA_BYTES } from './verdict.ts'
 
 /** The versions that there were before a change. */
 export interface Published {

@@ -4,7 +4,7 @@ import { Value } from '@sinclair/typebox/value'
 import { secret } from '../service/config.ts'
 import { oneOf } from '../service/one-of.ts'
 import { messageOf } from '../service/thrown.ts'
-import { MODES, type Mode } from './compatibility.ts'
+import { MODES, type Mode } from './modes.ts'
 
 /** A schema registry with Confluent's API: Confluent's own, Apicurio's, Redpanda's. */
 

@@ -1,5 +1,6 @@
 import { expect, test } from 'bun:test'
-import { compileSchema, LATE, type Schema } from './schema.ts'
+import { compileSchema } from './schema.ts'
+import { LATE, type Schema } from './verdict.ts'
 
 /** Checks that could take for ever end: in a suite of its own, since their limits are times. */
 

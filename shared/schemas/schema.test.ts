@@ -1,6 +1,7 @@
 import { expect, test } from 'bun:test'
 import fc from 'fast-check'
-import { compileSchema, MAX_SCHEMA_BYTES, readSchema, type Schema } from './schema.ts'
+import { compileSchema, readSchema } from './schema.ts'
+import { MAX_SCHEMA_BYTES, type Schema } from './verdict.ts'
 
 function compiled(document: unknown): Schema {
   const result = compileSchema(document)
@@ -104,6 +105,12 @@ test.each<[string, unknown, RegExp]>([
   ],
   ['a draft’s own recursion', { properties: { a: { $recursiveRef: '#' } } }, /^\/properties\/a\/\$recursiveRef/],
   ['too many schemas', { anyOf: Array.from({ length: 2_001 }, () => ({})) }, /more than 2000 schemas/],
+  [
+    'too many where no keyword leads to',
+    { $ref: '#/x/a', x: { a: { anyOf: Array.from({ length: 2_001 }, () => ({})) } } },
+    /more than 2000 schemas/,
+  ],
+  ['a circle where no keyword leads to', { $ref: '#/x/a', x: { a: { allOf: [{ $ref: '#/x/a' }] } } }, /without a step/],
   ['too many $id', { allOf: Array.from({ length: 101 }, (_, n) => ({ $id: `a${n}` })) }, /more than 100 \$id/],
   ['a long $id', { $id: 'x'.repeat(1_001) }, /^\/\$id: x{100}… is no URI/],
   [

@@ -1,6 +1,6 @@
 import Ajv, { type ErrorObject, type FuncKeywordDefinition, type Options, str, type ValidateFunction } from 'ajv'
 import Ajv2020 from 'ajv/dist/2020.js'
-import { outlineJson, placed } from '../events/json.ts'
+import { anyJson, outlineJson, placed } from '../events/json.ts'
 import { pointerTo, stepsOf } from '../events/json-pointer.ts'
 import { CallTimeoutError, callWithin } from '../service/call-within.ts'
 import { messageOf } from '../service/thrown.ts'
@@ -9,6 +9,7 @@ import { isMultiple } from './decimals.ts'
 import { addBoundedFormats } from './formats.ts'
 import { type Draft, isSchema, type JsonSchema, mapSchemas } from './json-schema.ts'
 import { patternOf } from './patterns.ts'
+import { CHECK_TIMEOUT_MS, type Compiled, LATE, MAX_SCHEMA_BYTES, type Schema, type SchemaFault } from './verdict.ts'
 
 /**
  * A JSON Schema, and what it says about data. Producer, consumer and the `schema` command all compile and check here, so that their verdicts are the same.
@@ -16,40 +17,11 @@ import { patternOf } from './patterns.ts'
  * Ajv compiles it. `format` is an assertion for the formats that `ajv-formats` knows. Unknown formats and keywords are annotations. Nothing is ever fetched.
  */
 
-/** What is wrong with one member of the data. */
-export interface SchemaFault {
-  /** RFC 6901, into the data. */
-  pointer: string
-  /** The same with `…` in place of every name that the schema does not name: such a name is the sender's, and must not be logged. */
-  knownPointer: string
-  detail: string
-}
-
-export interface Schema {
-  readonly document: JsonSchema
-  readonly draft: Draft
-  /** Whether data is known to be valid. @param dataBytes as JSON; undefined where whoever calls limits the time */
-  check(data: unknown, dataBytes?: number): boolean
-  /** What is wrong with data: nothing, each fault, only the first where there may be very many, or {@link LATE}. Never throws. */
-  faults(data: unknown, dataBytes?: number): readonly SchemaFault[]
-}
-
-export type Compiled = { ok: true; schema: Schema } | { ok: false; faults: string[] }
-
-export const MAX_SCHEMA_BYTES = 256 * 1024
 const MAX_DEPTH = 64
-const TEXT_LIMITS = {
-  maxDepth: MAX_DEPTH,
-  maxElements: Number.POSITIVE_INFINITY,
-  maxMembers: Number.POSITIVE_INFINITY,
-  maxObjectMembers: Number.POSITIVE_INFINITY,
-}
+const TEXT_LIMITS = anyJson(MAX_DEPTH)
 
 /** Larger data may have more faults than are worth making: one for each element of an array. */
 const ALL_FAULTS_BYTES = 64 * 1024
-
-/** How long a check may take. */
-export const CHECK_TIMEOUT_MS = 100
 
 /** With fewer steps, a check takes some 10 ms at most: its time need not be watched, which takes a microsecond. */
 const UNWATCHED_STEPS = 1_000_000
@@ -203,10 +175,6 @@ class AjvSchema implements Schema {
   }
 }
 
-/** The check took longer than {@link CHECK_TIMEOUT_MS}: because of the data, or because the machine is busy. */
-export const LATE: readonly SchemaFault[] = [
-  { pointer: '', knownPointer: '', detail: `cannot be checked within ${CHECK_TIMEOUT_MS} ms by its schema` },
-]
 const NO_FAULTS: readonly SchemaFault[] = []
 
 function faultsOf(errors: readonly ErrorObject[], data: unknown, names: ReadonlySet<string>): SchemaFault[] {

@@ -28,8 +28,9 @@ export const schemaVariables = {
   ),
   SCHEMA_SUBJECT: Type.String({
     default: '{tenant}.{stream}-{type}',
-    pattern: '^[^{}]*(\\{(tenant|stream|type)\\}[^{}]*)*\\{type\\}[^{}]*(\\{(tenant|stream|type)\\}[^{}]*)*$',
-    description: 'The subject of an event type’s schema, with {tenant}, {stream} and {type} in their places.',
+    pattern: '^[^{}]*(\\{(tenant|stream)\\}[^{}]*)*\\{type\\}[^{}]*(\\{(tenant|stream)\\}[^{}]*)*$',
+    description:
+      'The subject of an event type’s schema, with {tenant}, {stream} and {type} in their places, {type} once.',
   }),
   SCHEMA_REGISTRY_REFRESH_MS: integer(
     30_000,
@@ -39,18 +40,26 @@ export const schemaVariables = {
   ),
 }
 
-/** Makes the subject of a type. */
-export function subjectNames(template: string, tenant: string, stream: string): (type: string) => string {
-  const parts = template.replaceAll('{tenant}', tenant).replaceAll('{stream}', stream).split('{type}')
-  return (type) => parts.join(type)
+const aroundType = (template: string, tenant: string, stream: string): [before: string, after: string] => {
+  const [before = '', after = ''] = template
+    .replaceAll('{tenant}', tenant)
+    .replaceAll('{stream}', stream)
+    .split('{type}')
+  return [before, after]
 }
 
-/** Of a subject as {@link subjectNames} makes them, the type; undefined for others, and where the template has the type twice. */
+/** Makes the subject of a type. @param template with {type} in it once */
+export function subjectNames(template: string, tenant: string, stream: string): (type: string) => string {
+  const [before, after] = aroundType(template, tenant, stream)
+  return (type) => before + type + after
+}
+
+/** Of a subject as {@link subjectNames} makes them, the type; undefined for others. */
 export function typeNames(template: string, tenant: string, stream: string): (subject: string) => string | undefined {
-  const [before = '', after = '', ...more] = subjectNames(template, tenant, stream)('\0').split('\0')
+  const [before, after] = aroundType(template, tenant, stream)
   const least = before.length + after.length
   return (subject) =>
-    more.length === 0 && subject.length > least && subject.startsWith(before) && subject.endsWith(after)
+    subject.length > least && subject.startsWith(before) && subject.endsWith(after)
       ? subject.slice(before.length, subject.length - after.length)
       : undefined
 }
@@ -472,12 +481,8 @@ export async function schemaStoreOf(
     throw new ConfigError([
       'TENANTS_FILE names `schemas` of streams, and neither SCHEMAS_DIR nor SCHEMA_REGISTRY_URL is set.',
     ])
-  const mine = streams.map(({ tenant, stream }) => {
-    const [before = '', after = ''] = subjectNames(SCHEMA_SUBJECT, tenant, stream)('\0').split('\0')
-    return { before, after }
-  })
-  const isOurs = (subject: string): boolean =>
-    mine.some(({ before, after }) => subject.startsWith(before) && subject.endsWith(after))
+  const typesOf = streams.map(({ tenant, stream }) => typeNames(SCHEMA_SUBJECT, tenant, stream))
+  const isOurs = (subject: string): boolean => typesOf.some((typeOf) => typeOf(subject) !== undefined)
   const store: SchemaStore =
     SCHEMAS_DIR === undefined
       ? new RegistryStore(createRegistry(config), isOurs, log, SCHEMA_REGISTRY_REFRESH_MS)

@@ -1,10 +1,10 @@
 import type { Options } from 'json-schema-to-typescript'
-import type { SchemaName } from './folder.ts'
+import type { SchemaVersion } from './identity.ts'
 import { isSchema, type JsonSchema } from './json-schema.ts'
 
 /** TypeScript for schemas: for each version its type, and a constant with its document. */
 
-export interface Version extends SchemaName {
+export interface Version extends SchemaVersion {
   document: JsonSchema
 }
 

@@ -1,6 +1,7 @@
 import { type Checked, checkFolder, isFailure } from '../check.ts'
-import { checkCompatibility, type Incompatibility, MODES, type Mode } from '../compatibility.ts'
+import { checkCompatibility, type Incompatibility } from '../compatibility.ts'
 import { misspellings } from '../misspellings.ts'
+import { MODES, type Mode } from '../modes.ts'
 import { gitPublished, LAST_COMMIT, registryPublished } from '../published.ts'
 import {
   argumentsOf,

@@ -3,11 +3,12 @@ import { join } from 'node:path'
 import { type ParseArgsConfig, parseArgs } from 'node:util'
 import { Type } from '@sinclair/typebox'
 import { loadConfig } from '../../service/config.ts'
-import { MODES, type Mode } from '../compatibility.ts'
 import { type Listed, pathsIn, readSchemaFile, type SchemaFile, schemaFiles } from '../folder.ts'
+import { MODES, type Mode } from '../modes.ts'
 import { trackedLinkOn, UnreadableError } from '../published.ts'
 import { createRegistry, type Registry, registryFaults, registryVariables } from '../registry.ts'
-import { type Compiled, readSchema, type Schema } from '../schema.ts'
+import { readSchema } from '../schema.ts'
+import type { Compiled, Schema } from '../verdict.ts'
 
 /** What every command of `schema` has, and what it gets. */
 

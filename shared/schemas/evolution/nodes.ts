@@ -3,7 +3,7 @@ import { pointerTo, stepsOf } from '../../events/json-pointer.ts'
 import { addBoundedFormats } from '../formats.ts'
 import { type Draft, isSchema, type JsonSchema, subSchemas } from '../json-schema.ts'
 import { type Pattern, patternOf } from '../patterns.ts'
-import type { Schema } from '../schema.ts'
+import type { Schema } from '../verdict.ts'
 
 /**
  * Schemas in one form, whatever their draft: a node is a list of assertions, which all have to hold. Annotations are gone. Both schemas of a comparison are in
