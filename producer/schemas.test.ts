@@ -1,22 +1,22 @@
 import { expect, test } from 'bun:test'
 import { tenantsFaults } from '../shared/http/tenants.ts'
-import { type Declared, faultsIn, ORDER, order, service, urn, V1, V2 } from './testing/checked.ts'
+import { checkingProducer, type Declared, faultsIn, ORDER, order, urn, V1, V2 } from './testing/checked.ts'
 
 test('a valid event is stored, with what it was checked by', async () => {
-  const { send, stored, checks } = await service()
+  const { send, stored, checks } = await checkingProducer()
   expect((await send(order({ total: 1 }))).status).toBe(202)
   expect(stored()).toEqual([[urn(1), `${ORDER}/1`]])
   expect(await checks()).toEqual(['order.placed 1 valid 1'])
 })
 
 test('an event keeps a dataschema of its own', async () => {
-  const { send, stored } = await service()
+  const { send, stored } = await checkingProducer()
   await send(order({ total: 1 }, { dataschema: 'https://example.com/order' }))
   expect(stored()).toEqual([['https://example.com/order', `${ORDER}/1`]])
 })
 
 test('every fault is answered with its pointer, and nothing is stored', async () => {
-  const { send, stored, checks } = await service()
+  const { send, stored, checks } = await checkingProducer()
   const answer = await send(order({ total: -1, note: 7 }))
   expect(answer.status).toBe(422)
   expect(faultsIn(answer)).toEqual([
@@ -28,7 +28,7 @@ test('every fault is answered with its pointer, and nothing is stored', async ()
 })
 
 test('a batch with a fault is refused whole, and faults of its events and of their data are named together', async () => {
-  const { send, stored } = await service()
+  const { send, stored } = await checkingProducer()
   const answer = await send([order({ total: 1 }), order({}), { data: {} }, { type: 'other', data: 1 }])
   expect(answer.status).toBe(422)
   expect(faultsIn(answer)).toEqual([
@@ -39,7 +39,7 @@ test('a batch with a fault is refused whole, and faults of its events and of the
 })
 
 test('a line of a stream is refused alone', async () => {
-  const { post, stored } = await service()
+  const { post, stored } = await checkingProducer()
   const lines = [order({ total: 1 }), order({}), order({ total: 2 })].map((one) => JSON.stringify(one)).join('\n')
   const { text } = await post(lines, { 'content-type': 'application/x-ndjson' })
   const answers = text
@@ -52,7 +52,7 @@ test('a line of a stream is refused alone', async () => {
 })
 
 test('a structured event and one in binary mode are checked alike', async () => {
-  const { post, stored } = await service()
+  const { post, stored } = await checkingProducer()
   const attributes = { specversion: '1.0', id: '1', source: '/s', type: 'order.placed' }
   const structured = await post(JSON.stringify({ ...attributes, data: {} }), {
     'content-type': 'application/cloudevents+json',
@@ -71,7 +71,7 @@ test.each<[string, string | Uint8Array, Record<string, string>, string, RegExp]>
   ['is not UTF-8', Buffer.from([0x22, 0xff, 0x22]), {}, '/data', /UTF-8/],
   ['is not there', '', { 'content-type': '' }, '/data', /is required/],
 ])('data that %s is refused', async (_, body, headers, pointer, detail) => {
-  const { app } = await service()
+  const { app } = await checkingProducer()
   const ce = { 'ce-specversion': '1.0', 'ce-id': '1', 'ce-source': '/s', 'ce-type': 'order.placed' }
   const given = { 'content-type': 'application/json', ...headers }
   const sent = Object.fromEntries(Object.entries({ ...ce, ...given }).filter(([, value]) => value !== ''))
@@ -81,7 +81,7 @@ test.each<[string, string | Uint8Array, Record<string, string>, string, RegExp]>
 })
 
 test('with warn, what is not as its schema wants it is stored, counted and logged without its names', async () => {
-  const { send, stored, checks, logged } = await service(
+  const { send, stored, checks, logged } = await checkingProducer(
     { check: 'warn' },
     { [ORDER]: [{ ...V1, additionalProperties: false }] },
   )
@@ -100,11 +100,11 @@ test('with warn, what is not as its schema wants it is stored, counted and logge
 })
 
 test('types without a schema are let in, or refused', async () => {
-  const open = await service()
+  const open = await checkingProducer()
   expect((await open.send({ type: 'other', data: 1 })).status).toBe(202)
   expect(open.stored()).toEqual([[undefined, undefined]])
   expect(await open.checks()).toEqual(['  no_schema 1'])
-  const closed = await service({ otherTypes: 'refuse' })
+  const closed = await checkingProducer({ otherTypes: 'refuse' })
   const answer = await closed.send({ type: 'other', data: 1 })
   expect(faultsIn(answer)).toEqual([
     { pointer: '/type', detail: 'has no schema, which this stream requires (subject default.events-other)' },
@@ -113,7 +113,7 @@ test('types without a schema are let in, or refused', async () => {
 })
 
 test('while it cannot be told whether a type has a schema: 503 with Retry-After, or it is let in; what is known is checked', async () => {
-  const { send, store, stored, checks } = await service()
+  const { send, store, stored, checks } = await checkingProducer()
   store.isAway = true
   const answer = await send({ type: 'other', data: 1 })
   expect(answer.status).toBe(503)
@@ -127,13 +127,13 @@ test('while it cannot be told whether a type has a schema: 503 with Retry-After,
   expect((await send([order({ total: 1 }), { type: 'other' }])).status).toBe(503)
   expect(stored()).toHaveLength(1)
   expect(await checks()).toContain('  unknown 2')
-  const accepting = await service({ whileUnknown: 'accept' })
+  const accepting = await checkingProducer({ whileUnknown: 'accept' })
   accepting.store.isAway = true
   expect((await accepting.send({ type: 'other', data: 1 })).status).toBe(202)
 })
 
 test('an event is checked by the version that it names, else by the latest', async () => {
-  const { send, stored, store } = await service({}, { [ORDER]: [V1, V2] })
+  const { send, stored, store } = await checkingProducer({}, { [ORDER]: [V1, V2] })
   expect((await send(order({ total: 1 }))).status).toBe(422)
   expect((await send(order({ total: 1 }, { dataschema: urn(1) }))).status).toBe(202)
   expect((await send(order({ total: 1, currency: 'EUR' }))).status).toBe(202)
@@ -155,14 +155,14 @@ test('an event is checked by the version that it names, else by the latest', asy
 })
 
 test('what names no version as we do is a fault, and counted', async () => {
-  const { send, checks } = await service({}, { [ORDER]: [V1] })
+  const { send, checks } = await checkingProducer({}, { [ORDER]: [V1] })
   for (const dataschema of [`${urn(1)}x`, urn(0), 'urn:kafkatrace:schema:', urn(9)])
     expect(faultsIn(await send(order({ total: 1 }, { dataschema })))).toMatchObject([{ pointer: '/dataschema' }])
   expect(await checks()).toEqual(['order.placed 1 invalid 4'])
 })
 
 test('with warn, an unknown schema lets events in, and the log says of what type they are', async () => {
-  const { send, store, stored, logged } = await service({ check: 'warn', otherTypes: 'refuse' })
+  const { send, store, stored, logged } = await checkingProducer({ check: 'warn', otherTypes: 'refuse' })
   expect((await send({ type: 'other', data: 1 })).status).toBe(202)
   expect(logged.find(({ level }) => level === 40)).toMatchObject({
     type: 'other',
@@ -175,7 +175,7 @@ test('with warn, an unknown schema lets events in, and the log says of what type
 })
 
 test('a 503 for a schema that is not known is in the log', async () => {
-  const { send, store, logged } = await service()
+  const { send, store, logged } = await checkingProducer()
   store.isAway = true
   await send({ type: 'other', data: 1 })
   expect(logged.find(({ msg }) => String(msg).includes('not known now'))).toMatchObject({ level: 40, type: 'other' })
@@ -183,7 +183,7 @@ test('a 503 for a schema that is not known is in the log', async () => {
 
 test('while the latest version cannot be used, an event is checked only by a version that it names', async () => {
   const unusable = (version: number) => [{ subject: ORDER, version, detail: 'is no JSON' }]
-  const { send, stored, checks, store } = await service()
+  const { send, stored, checks, store } = await checkingProducer()
   await store.use({ [ORDER]: [V1, V2] }, unusable(3))
   expect((await send(order({ total: 1, currency: 'EUR' }))).status).toBe(503)
   expect((await send(order({ total: 1 }, { dataschema: 'https://example.com/order' }))).status).toBe(503)
@@ -193,7 +193,7 @@ test('while the latest version cannot be used, an event is checked only by a ver
   expect((await send(order({ total: 1 }, { dataschema: urn(3) }))).status).toBe(503)
   expect(stored()).toEqual([[urn(1), `${ORDER}/1`]])
   expect(await checks()).toContain('  unknown 3')
-  const accepting = await service({ whileUnknown: 'accept' })
+  const accepting = await checkingProducer({ whileUnknown: 'accept' })
   await accepting.store.use({ [ORDER]: [V1] }, unusable(2))
   expect((await accepting.send(order({}))).status).toBe(202)
   expect(accepting.stored()).toEqual([[undefined, undefined]])
@@ -203,7 +203,7 @@ test('while the latest version cannot be used, an event is checked only by a ver
 })
 
 test('new schemas apply from the next event on', async () => {
-  const { send, store, checks } = await service()
+  const { send, store, checks } = await checkingProducer()
   expect((await send(order({ total: 1 }))).status).toBe(202)
   await store.use({ [ORDER]: [V1, V2] })
   expect((await send(order({ total: 1 }))).status).toBe(422)
@@ -211,7 +211,7 @@ test('new schemas apply from the next event on', async () => {
 })
 
 test('the subject is made as configured', async () => {
-  const { send } = await service(
+  const { send } = await checkingProducer(
     { otherTypes: 'refuse' },
     { 'order.placed-value': [V1] },
     { SCHEMA_SUBJECT: '{type}-value' },
@@ -221,12 +221,12 @@ test('the subject is made as configured', async () => {
 })
 
 test('an event that is too large is refused for that, and its data is not looked at', async () => {
-  const { send } = await service({}, { [ORDER]: [V1] }, { MAX_EVENT_BYTES: '2000' })
+  const { send } = await checkingProducer({}, { [ORDER]: [V1] }, { MAX_EVENT_BYTES: '2000' })
   expect((await send(order({ note: 'x'.repeat(3_000) }))).status).toBe(413)
 })
 
 test('a number beyond what JavaScript has is stored as it came', async () => {
-  const { post, stored } = await service()
+  const { post, stored } = await checkingProducer()
   const { status } = await post('{"type":"order.placed","data":{"total":12345678901234567890}}')
   expect([status, stored()]).toEqual([202, [[urn(1), `${ORDER}/1`]]])
 })

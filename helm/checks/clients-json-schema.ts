@@ -1,14 +1,6 @@
 import { join } from 'node:path'
-import pino from 'pino'
-import { Gate } from '../../producer/admit.ts'
-import { createApp } from '../../producer/app.ts'
-import { authenticateBy } from '../../producer/authenticate.ts'
-import { loadProducerConfig } from '../../producer/config.ts'
-import { createMetrics } from '../../producer/metrics.ts'
-import { MemoryStore } from '../../producer/testing/schemas.ts'
-import { authoriseNobody, onlyTenant } from '../../shared/http/authorise.ts'
+import { checkingProducer } from '../../producer/testing/checked.ts'
 import { compileSchema } from '../../shared/schemas/schema.ts'
-import { FakeKafka } from '../../shared/testing/fake-kafka.ts'
 import type { Check } from './check.ts'
 import { tool } from './tools.ts'
 
@@ -103,40 +95,14 @@ export const jsonSchemaSuite: Check = {
         }
       }
     say(`${cases.length} data`)
-    const send = await producerWith(schemas)
+    const { send } = await checkingProducer({ otherTypes: 'refuse' }, schemas)
     let passed = 0
     for (const { where, file, group, type, data, valid } of cases) {
-      const status = await send(JSON.stringify({ type, data }))
+      const { status } = await send({ type, data })
       if (status === (valid ? 202 : 422)) passed++
       else if (!isKnown(file, group)) faults.push(`${where}: ${status}, and it is ${valid ? 'valid' : 'invalid'}`)
     }
     for (const { why } of DIFFERENCES) if (!needed.has(why)) faults.push(`no difference any more: ${why}`)
     return { passed, faults }
   },
-}
-
-/** @returns what sends an event, and gives the status */
-async function producerWith(schemas: Readonly<Record<string, readonly unknown[]>>) {
-  const kafka = new FakeKafka().createTopic('kt.default.events')
-  const config = loadProducerConfig({ NODE_ENV: 'development', AUTH: 'off', KAFKA_BROKERS: 'memory:1' })
-  const checked = { check: 'enforce', otherTypes: 'refuse', whileUnknown: 'refuse' } as const
-  const app = createApp({
-    config,
-    producer: kafka.producer({ maxRecords: config.MAX_QUEUE_RECORDS, maxBytes: config.MAX_QUEUE_BYTES }),
-    authenticate: authenticateBy(authoriseNobody({ ...onlyTenant(), schemas: new Map([['events', checked]]) })),
-    schemas: await new MemoryStore().use(schemas),
-    sources: new Map(),
-    refusedAfterMs: 0,
-    gate: new Gate({ maxRequests: config.MAX_IN_FLIGHT_REQUESTS, maxBytes: config.MAX_IN_FLIGHT_BYTES }),
-    quotaMs: Date.now,
-    metrics: createMetrics(),
-    log: pino({ level: 'silent' }),
-    tracing: undefined,
-    nowMs: Date.now,
-    ending: new AbortController().signal,
-  })
-  return async (body: string): Promise<number> => {
-    const headers = { 'content-type': 'application/json', 'content-length': String(Buffer.byteLength(body)) }
-    return (await app.request('/v1/events', { method: 'POST', headers, body })).status
-  }
 }

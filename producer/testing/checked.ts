@@ -1,4 +1,3 @@
-import { expect } from 'bun:test'
 import pino from 'pino'
 import { headerText, SCHEMA } from '../../shared/events/headers.ts'
 import { fromRecord } from '../../shared/events/record.ts'
@@ -26,13 +25,14 @@ export const V2 = { ...V1, required: ['total', 'currency'] }
 export type Declared = NonNullable<TenantsFile['tenants'][string]['schemas']>[string]
 
 /** A producer whose stream `events` has schemas. */
-export async function service(
+export async function checkingProducer(
   declared: Declared = {},
   versions: Readonly<Record<string, readonly unknown[]>> = { [ORDER]: [V1] },
   env: Record<string, string> = {},
 ) {
   const file: TenantsFile = { tenants: { default: { streams: ['events'], keys: [], schemas: { events: declared } } } }
-  expect(tenantsFaults(file)).toEqual([])
+  const faults = tenantsFaults(file)
+  if (faults.length > 0) throw new Error(faults.join('; '))
   const [tenant] = tenantsOf(file).list
   const kafka = new FakeKafka().createTopic(TOPIC, 3)
   const config = loadProducerConfig({ NODE_ENV: 'development', AUTH: 'off', KAFKA_BROKERS: 'localhost:9092', ...env })
