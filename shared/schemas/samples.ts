@@ -17,7 +17,7 @@ export interface Sampled {
 }
 
 /**
- * Adds the data of the newest events of a type.
+ * Adds the data of the newest events of a type, by the timestamps of their records among those that are looked at together.
  * @param most events that are added, of all partitions together
  */
 export async function sampleStream(
@@ -33,19 +33,32 @@ export async function sampleStream(
     return { ...one, from: beginning, to: stable }
   })
   const sampled: Sampled = { offsets: 0, withoutJson: 0 }
+  let found: { timestampMs: number; value: unknown }[] = []
+  // Of those with one timestamp, the later ones first, too.
+  const newest = (): typeof found =>
+    found
+      .toReversed()
+      .toSorted((a, b) => b.timestampMs - a.timestampMs)
+      .slice(0, most - inference.events)
   const take = (record: IncomingRecord): void => {
-    if (inference.events >= most) return
     const read = fromRecord(record)
     if (!read.ok || read.event.type !== type) return
     const data = dataOf(read.event)
-    if (data === undefined) sampled.withoutJson++
-    else inference.add(data.value)
+    if (data === undefined) {
+      sampled.withoutJson++
+      return
+    }
+    found.push({ timestampMs: record.timestampMs, value: data.value })
+    // Only so many are kept that sorting costs little for each.
+    if (found.length > 2 * most) found = newest().toReversed()
   }
   for (let offsets = FIRST_OFFSETS; inference.events < most; offsets = Math.min(offsets * 4, MOST_OFFSETS)) {
     left = left.filter(({ from, to }) => from < to)
     if (left.length === 0) break
     const ranges = left.map((one) => ({ ...one, from: Math.max(one.from, one.to - offsets) }))
     await reader.read(ranges, take, { filter: { headers: [{ name: 'ce_type', value: type, how: 'equals' }] } })
+    for (const { value } of newest()) inference.add(value)
+    found = []
     for (const [index, { from, to }] of ranges.entries()) {
       sampled.offsets += to - from
       left[index] = { ...(left[index] as (typeof left)[number]), to: from }
