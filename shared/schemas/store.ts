@@ -3,8 +3,8 @@ import { type Static, type TObject, Type } from '@sinclair/typebox'
 import { ConfigError, integer } from '../service/config.ts'
 import type { Logger } from '../service/logger.ts'
 import { sleep } from '../service/retry.ts'
-import { stampOf } from '../service/stamp.ts'
 import { messageOf } from '../service/thrown.ts'
+import { FILES_POLL_MS, stampOfAll } from '../service/watched-files.ts'
 import { Catalog, type SchemaText, type Subject, type VersionFault } from './catalog.ts'
 import { pathsIn, readSchemaFile, schemaFiles } from './folder.ts'
 import { schemaHeader } from './identity.ts'
@@ -83,9 +83,6 @@ export interface SchemaStore {
   start(): Promise<void>
   stop(): void
 }
-
-/** How often a folder is looked through. Notifications do not come from network file systems, nor when a ConfigMap's volume is switched. */
-export const FILES_POLL_MS = 1_000
 
 /** The most faults that a line of the log or a check names. */
 const NAMED_FAULTS = 5
@@ -188,7 +185,8 @@ export class FolderStore implements SchemaStore {
         throw new Error('it has no schema, named as in acme.orders-order.placed.v1.json')
       if (files.length > MAX_FILES) throw new Error(`${files.length} schemas are too many: ${MAX_FILES} are supported`)
       const paths = files.map(({ path }) => join(this.folder, path))
-      const stamp = await stampOfAll(paths, misnamed)
+      const stampOfFolder = async () => [...misnamed, await stampOfAll(paths)].join('\n')
+      const stamp = await stampOfFolder()
       if (stamp === this.#seen) return []
       const texts: SchemaText[] = []
       const faults = [...misnamed]
@@ -199,7 +197,7 @@ export class FolderStore implements SchemaStore {
           faults.push(messageOf(error))
         }
       // A folder that was changed while it was read is not used: the next look finds it whole.
-      if ((await stampOfAll(paths, misnamed)) !== stamp && this.#seen !== undefined) return []
+      if ((await stampOfFolder()) !== stamp && this.#seen !== undefined) return []
       const before = this.#catalog.subjects
       const wrong = await this.#catalog.replace(texts, (found) => found.length + faults.length === 0)
       this.#seen = stamp
@@ -215,13 +213,6 @@ export class FolderStore implements SchemaStore {
 }
 
 const MAX_FILES = 10_000
-
-/** Changes whenever one of the files does, or which there are. */
-async function stampOfAll(paths: readonly string[], misnamed: readonly string[]): Promise<string> {
-  const stamps = [...misnamed]
-  for (const path of paths) stamps.push(`${path} ${await stampOf(path)}`)
-  return stamps.join('\n')
-}
 
 /** Of a subject, so many of its latest versions are read. */
 const MAX_VERSIONS_READ = 20
