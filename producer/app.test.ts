@@ -651,7 +651,7 @@ describe('Kafka’s answers', () => {
   })
 
   test('a topic that is not there is 503', async () => {
-    const { post } = service({ authenticate: authenticateBy(authoriseNobody(onlyTenant(['late']))) })
+    const { post } = service({ authenticate: authenticateBy(authoriseNobody({ list: [onlyTenant(['late'])] })) })
     const response = await post('{"type":"t"}', JSON_TYPE, '/v1/streams/late/events')
     expect(await problem(response)).toMatchObject({
       type: 'urn:kafkatrace:problem:kafka-unavailable',

@@ -23,8 +23,8 @@ export function createApp(deps: AppDeps): Hono {
   const webhooks = new WebhooksRoute({ ...deps, answers, lines, store })
   const app = new Hono({ getPath: pathOf })
 
-  function options(of: Visit, stream: string): Response {
-    const answered = handshake(of.request, stream, deps.authenticate)
+  async function options(of: Visit, stream: string): Promise<Response> {
+    const answered = await handshake(of.request, stream, deps.authenticate)
     if (!answered.ok) return refuse(of, answered.problem)
     if (answered.granted) metrics.handshakes.inc()
     return finish(of, new Response(null, { headers: { ...answered.headers, ...NOSNIFF, 'x-request-id': of.id } }))
@@ -35,11 +35,7 @@ export function createApp(deps: AppDeps): Hono {
     app.post(path, (c) => events.answer(c.req.raw, stream(c)))
     app.options(path, (c) => {
       const of = visit(c.req.raw, 'handshake')
-      try {
-        return options(of, stream(c))
-      } catch (error) {
-        return failed(of, error)
-      }
+      return options(of, stream(c)).catch((error) => failed(of, error))
     })
   }
   app.post(SOURCE_PATH, (c) => webhooks.answer(c.req.raw, c.req.param('source')))

@@ -15,9 +15,9 @@ const RATE = /^[1-9]\d{0,9}$/
  * Answers at once; a callback URL is never called. No key is needed, since the handshake protects the sender's targets and authenticates nobody; deliveries
  * need a key as always. A key that is given must be valid, and its tenant's quota is the allowed rate.
  */
-export function handshake(request: Request, stream: string, authenticate: Authenticate): Handshake {
+export async function handshake(request: Request, stream: string, authenticate: Authenticate): Promise<Handshake> {
   const headers: Record<string, string> = { allow: 'POST, OPTIONS', 'cache-control': 'no-store' }
-  const authenticated = authenticate(request, stream)
+  const authenticated = await authenticate(request, stream)
   const withoutKey =
     !authenticated.ok && authenticated.problem.headers?.['www-authenticate']?.includes('error') === false
   if (!authenticated.ok && !withoutKey) return authenticated

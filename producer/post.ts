@@ -1,3 +1,4 @@
+import type { Authorised } from '../shared/http/authorise.ts'
 import { hasQueryKey } from '../shared/http/credentials.ts'
 import { NOSNIFF } from '../shared/http/http.ts'
 import { turn } from '../shared/service/retry.ts'
@@ -52,18 +53,21 @@ export class EventsRoute {
     const head = headOf(request.headers)
     const of = answers.visit(request, 'events', head.requestId ?? null)
     try {
-      return this.#enter(of, head, stream)
+      const fault = headFault(head, this.#deps.config.MAX_HEADER_BYTES)
+      if (fault !== undefined) return answers.refuse(of, fault)
+      const authenticated = this.#deps.authenticate(request, stream)
+      if (!(authenticated instanceof Promise)) return this.#enter(of, head, stream, authenticated)
+      return authenticated
+        .then((authenticated) => this.#enter(of, head, stream, authenticated))
+        .catch((error) => answers.failed(of, error))
     } catch (error) {
       return answers.failed(of, error)
     }
   }
 
   /** Decides by the header fields whether the request is let in. */
-  #enter(of: Visit, head: Head, stream: string): Response | Promise<Response> {
-    const { config, gate, answers, authenticate } = this.#deps
-    const fault = headFault(head, config.MAX_HEADER_BYTES)
-    if (fault !== undefined) return answers.refuse(of, fault)
-    const authenticated = authenticate(of.request, stream)
+  #enter(of: Visit, head: Head, stream: string, authenticated: Authorised): Response | Promise<Response> {
+    const { config, gate, answers } = this.#deps
     if (!authenticated.ok) return answers.refuse(of, authenticated.problem)
     const { tenant, keyId } = authenticated
     const posted = this.#store.begin(of, head, tenant, stream, STREAM_PATH, {

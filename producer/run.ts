@@ -36,11 +36,12 @@ const REQUESTS_SHARE = 0.7
 const UNREACHED_TIMEOUT_MS = 60_000
 
 const { config, tenants: declared } = loadConfigOrExit(loadProducer)
-const { authorise, tenants } = accessOf(config, declared)
+const log = createLogger('producer', config)
+const access = accessOf(config, declared, log)
+const tenants = access.tenants()
 const sources = await loadKinds(config.SOURCES_MODULE)
   .then((kinds) => sourcesOf(tenants, kinds))
   .catch(exitWith)
-const log = createLogger('producer', config)
 const schemas = await schemaStoreOf(config, tenants, log).catch(exitWith)
 const metrics = createMetrics()
 const tracing = await createTracing(config, 'producer', log)
@@ -71,7 +72,7 @@ const ending = new AbortController()
 const app = createApp({
   config,
   producer,
-  authenticate: authenticateBy(authorise),
+  authenticate: authenticateBy(access.authorise),
   sources,
   schemas,
   refusedAfterMs: REFUSED_AFTER_MS,

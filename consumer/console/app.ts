@@ -58,7 +58,7 @@ export function createApp({ routes, authorise, isAuthOn, page, metrics, log, isD
           retryAfterSeconds: 1,
         })
       const tenantName = new URLSearchParams(new URL(request.url, 'http://localhost').search).get('tenant') ?? undefined
-      const allowed = authorise(request, {
+      const allowed = await authorise(request, {
         role: route.role === 'any' ? undefined : route.role,
         tenant: tenantName,
         stream: path['stream'],

@@ -40,8 +40,9 @@ const IDLE_TIMEOUT_SECONDS = 120
 const READ_PREFETCH_BYTES = 2 * 2 ** 20
 
 const { config, tenants: declared } = loadConfigOrExit(loadConsole)
-const { authorise, tenants } = accessOf(config, declared)
 const log = createLogger('console', config)
+const access = accessOf(config, declared, log)
+const tenants = access.tenants()
 const clientId = `kafkatrace-console-${hostname()}-${process.pid}`
 const ending = new AbortController()
 // Without either, it does without: a tenants file that is right for the producer is right for the console.
@@ -137,7 +138,7 @@ metrics.observe(() => ({
 const stopProcessMetrics = addProcessMetrics(metrics.registry)
 const app = createApp({
   routes: table,
-  authorise,
+  authorise: access.authorise,
   isAuthOn: config.AUTH === 'on',
   page: await buildPage(),
   metrics,

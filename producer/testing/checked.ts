@@ -33,7 +33,7 @@ export async function checkingProducer(
   const file: TenantsFile = { tenants: { default: { streams: ['events'], keys: [], schemas: { events: declared } } } }
   const faults = tenantsFaults(file)
   if (faults.length > 0) throw new Error(faults.join('; '))
-  const [tenant] = tenantsOf(file).list
+  const tenants = tenantsOf(file)
   const kafka = new FakeKafka().createTopic(TOPIC, 3)
   const config = loadProducerConfig({ NODE_ENV: 'development', AUTH: 'off', KAFKA_BROKERS: 'localhost:9092', ...env })
   const logged: Record<string, unknown>[] = []
@@ -42,7 +42,7 @@ export async function checkingProducer(
   const app = createApp({
     config,
     producer: kafka.producer({ maxRecords: config.MAX_QUEUE_RECORDS, maxBytes: config.MAX_QUEUE_BYTES }),
-    authenticate: authenticateBy(authoriseNobody(tenant)),
+    authenticate: authenticateBy(authoriseNobody(tenants)),
     schemas: store,
     sources: new Map(),
     refusedAfterMs: 0,

@@ -258,6 +258,9 @@ export function isTimestamp(value: string): boolean {
 
 const MINUTES_A_DAY = 24 * 60
 
+/** The same without leap seconds, which ECMAScript does not know. */
+export const isTime = (text: string): boolean => isTimestamp(text) && !Number.isNaN(Date.parse(text))
+
 // RFC 2045, section 5.1, with RFC 7231's optional white space around the semicolons.
 const TOKEN = "[A-Za-z0-9!#$%&'*+.^_`|~-]+"
 const QUOTED = '"(?:[\\x20\\x21\\x23-\\x5b\\x5d-\\x7e]|\\\\[\\x20-\\x7e])*"'

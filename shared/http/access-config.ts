@@ -1,7 +1,9 @@
 import { type Static, type TObject, Type } from '@sinclair/typebox'
 import { DEFAULT_TENANT } from '../events/topics.ts'
 import { ConfigError, choice, type commonVariables, loadConfig } from '../service/config.ts'
-import { type Authorise, authoriseByKey, authoriseNobody, onlyTenant } from './authorise.ts'
+import type { Logger } from '../service/logger.ts'
+import { type Access, LiveAccess } from './access.ts'
+import { authoriseByKey, authoriseNobody, onlyTenant } from './authorise.ts'
 import { loadTenants, type Tenant, type Tenants } from './tenants.ts'
 
 /** Variables about who may use a service. */
@@ -66,11 +68,7 @@ export function loadWithTenants<S extends TObject>(
     if (TENANTS_FILE === undefined) return faults
     try {
       tenants = loadTenants(TENANTS_FILE)
-      const names = tenants.list.map(({ name }) => name)
-      if (AUTH === 'off' && (names.length !== 1 || names[0] !== DEFAULT_TENANT))
-        faults.push(
-          `TENANTS_FILE=${TENANTS_FILE}: AUTH is off, and all requests are of the tenant "${DEFAULT_TENANT}": declare that one, and no other.`,
-        )
+      if (AUTH === 'off') faults.push(...faultsOfOnly(tenants.list, TENANTS_FILE))
     } catch (error) {
       if (!(error instanceof ConfigError)) throw error
       faults.push(...error.faults)
@@ -80,18 +78,39 @@ export function loadWithTenants<S extends TObject>(
   return { config, tenants }
 }
 
+/** With AUTH=off. */
+function faultsOfOnly(list: readonly Tenant[], file: string): string[] {
+  if (list.length === 1 && list[0]?.name === DEFAULT_TENANT) return []
+  return [
+    `TENANTS_FILE=${file}: AUTH is off, and all requests are of the tenant "${DEFAULT_TENANT}": declare that one, and no other.`,
+  ]
+}
+
 /**
- * Who may do what: keys of the tenants file, or, with AUTH=off, everybody.
+ * Who may do what: keys of the tenants file, or, with AUTH=off, everybody. Not started.
+ * @param declared what the file said at the start
  * @throws Error where AUTH=on has no tenants, instead of letting everybody in
  */
 export function accessOf(
-  { AUTH, STREAMS }: Pick<AuthVariables, 'AUTH' | 'STREAMS'>,
+  { AUTH, STREAMS, TENANTS_FILE }: Pick<AuthVariables, 'AUTH' | 'STREAMS' | 'TENANTS_FILE'>,
   declared: Tenants | undefined,
-): { authorise: Authorise; tenants: readonly Tenant[] } {
-  if (AUTH === 'off') {
-    const tenant = declared?.list[0] ?? onlyTenant(STREAMS?.split(','))
-    return { authorise: authoriseNobody(tenant), tenants: [tenant] }
-  }
+  log: Pick<Logger, 'info' | 'warn'>,
+): Access {
+  if (AUTH === 'off')
+    return new LiveAccess({
+      file: TENANTS_FILE,
+      tenants: declared ?? tenantsWithoutFile(STREAMS?.split(',')),
+      authorise: authoriseNobody,
+      faultsOf: (list) => faultsOfOnly(list, TENANTS_FILE ?? ''),
+      log,
+    })
   if (declared === undefined) throw new Error('AUTH is on, and no tenants were read')
-  return { authorise: authoriseByKey(declared), tenants: declared.list }
+  return new LiveAccess({ file: TENANTS_FILE, tenants: declared, authorise: authoriseByKey, log })
 }
+
+const tenantsWithoutFile = (streams: readonly string[] | undefined): Tenants => ({
+  list: [onlyTenant(streams)],
+  credentials: [],
+  find: () => undefined,
+  again: () => undefined,
+})

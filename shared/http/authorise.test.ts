@@ -136,7 +136,7 @@ describe('what a key may do', () => {
 
 describe('with AUTH=off', () => {
   const tenant = onlyTenant(['late'])
-  const authorise = authoriseNobody(tenant)
+  const authorise = authoriseNobody({ list: [tenant] })
 
   test('everybody may do everything with the tenant "default"', () => {
     for (const role of ROLES)

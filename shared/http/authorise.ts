@@ -1,5 +1,6 @@
 import { DEFAULT_TENANT } from '../events/topics.ts'
-import { credentialOf } from './credentials.ts'
+import { isoTime } from '../service/time.ts'
+import { CHALLENGE_INVALID, credentialOf } from './credentials.ts'
 import { type OrProblem, refusal } from './problem.ts'
 import { type Credential, ROLES, type Role, type Tenant, type Tenants } from './tenants.ts'
 
@@ -26,42 +27,89 @@ export type Authorised = OrProblem<{
   roles: ReadonlySet<Role>
   /** All that the key is for. */
   everything(): { tenant: Tenant; streams: ReadonlySet<string> }[]
+  /** Decides the same once more, by the tenants and the time of then: for answers that last. */
+  again(): Authorised
 }>
 
-export type Authorise = (request: Request, wanted: Wanted) => Authorised
+/** A promise only where something has to be asked for first. */
+export type Authorise = (request: Request, wanted: Wanted) => Authorised | Promise<Authorised>
 
 /**
- * By key. 400: keys that differ, or an operator's key without a tenant where there are several. 401: no key, or an unknown one. 403: the key lacks the role;
- * it is for another tenant, or its tenant is disabled; or it is not for this stream. The answer is the same whether or not that tenant or stream exists. 404: no
- * such tenant, for an operator's key; or the tenant has no such stream.
+ * By key. 400: keys that differ, or an operator's key without a tenant where there are several. 401: no key, or an unknown one, or one that is not valid now.
+ * 403: the key lacks the role; it is for another tenant, or its tenant is disabled; or it is not for this stream. The answer is the same whether or not that
+ * tenant or stream exists. 404: no such tenant, for an operator's key; or the tenant has no such stream.
+ * @param nowMs epoch
  */
 export const authoriseByKey =
-  (tenants: Tenants): Authorise =>
-  (request, wanted) => {
+  (tenants: Tenants, nowMs: () => number = Date.now) =>
+  (request: Request, wanted: Wanted): Authorised => {
     const found = credentialOf(request, tenants)
-    return found.ok ? decide(found.credential, tenants.list, wanted) : found
+    if (!found.ok) return found
+    const { credential } = found
+    const now = (): Renewed => {
+      const sender = tenants.again(credential)
+      return sender === undefined ? revoked(credential.keyId) : { ok: true, sender }
+    }
+    return authorised({ first: credential, now, tenants, nowMs }, wanted)
   }
+
+const revoked = (keyId: string) =>
+  refusal('unauthenticated', `The key ${keyId} is not accepted any more: it was removed.`, CHALLENGE_INVALID)
 
 /** With AUTH=off, and without a tenants file: the one tenant. */
 export const onlyTenant = (streams: readonly string[] = []): Tenant => ({
   name: DEFAULT_TENANT,
   enabled: true,
   streams: new Set([DEFAULT_STREAM, ...streams]),
+  streamQuotas: new Map(),
+  origins: new Set(),
   redact: new Map(),
   schemas: new Map(),
   sources: new Map(),
 })
 
 /** With AUTH=off: every request may do everything with the streams of one tenant. */
-export function authoriseNobody(tenant = onlyTenant()): Authorise {
+export function authoriseNobody(
+  tenants: Pick<Tenants, 'list'> = { list: [onlyTenant()] },
+): (request: Request, wanted: Wanted) => Authorised {
   const everybody = { keyId: undefined, tenant: undefined, streams: undefined, roles: new Set(ROLES) }
-  return (_request, wanted) => decide(everybody, [tenant], wanted)
+  const now = (): Renewed => ({ ok: true, sender: everybody })
+  return (_request, wanted) => authorised({ first: everybody, now, tenants, nowMs: Date.now }, wanted)
 }
 
-type Sender = Omit<Credential, 'keyId'> & { keyId: string | undefined }
+export type Sender = Omit<Credential, 'keyId'> & { keyId: string | undefined }
 
-function decide(sender: Sender, list: readonly Tenant[], wanted: Wanted): Authorised {
+export type Renewed = OrProblem<{ sender: Sender }>
+
+/** A sender that a request has proved to be one. */
+export interface Proved {
+  first: Sender
+  /** What the sender is later, by what is known then; a problem once it is not accepted any more. */
+  now(): Renewed
+  tenants: Pick<Tenants, 'list'>
+  /** Epoch. */
+  nowMs(): number
+}
+
+/** What is wanted, decided now and as often as it is asked for again. */
+export function authorised({ first, now, tenants, nowMs }: Proved, wanted: Wanted): Authorised {
+  const again = (): Authorised => {
+    const renewed = now()
+    return renewed.ok ? decide(renewed.sender, tenants.list, wanted, nowMs, again) : renewed
+  }
+  return decide(first, tenants.list, wanted, nowMs, again)
+}
+
+function decide(
+  sender: Sender,
+  list: readonly Tenant[],
+  wanted: Wanted,
+  nowMs: () => number,
+  again: () => Authorised,
+): Authorised {
   const { keyId, roles } = sender
+  const untimely = timeFault(sender, nowMs)
+  if (untimely !== undefined) return refusal('unauthenticated', untimely, CHALLENGE_INVALID)
   if (wanted.role !== undefined && !roles.has(wanted.role))
     return refusal('forbidden', withoutRole(sender, wanted.role))
   const found = sender.tenant === undefined ? namedTenant(list, wanted) : ownTenant(sender, sender.tenant, wanted)
@@ -72,10 +120,19 @@ function decide(sender: Sender, list: readonly Tenant[], wanted: Wanted): Author
   const everything = () =>
     (sender.tenant === undefined ? list : [tenant]).map((one) => ({ tenant: one, streams: streamsOf(one) }))
   if (wanted.stream === undefined || streams.has(wanted.stream))
-    return { ok: true, tenant, streams, keyId, roles, everything }
+    return { ok: true, tenant, streams, keyId, roles, everything, again }
   if (streams.size === tenant.streams.size)
     return refusal('unknown-stream', `The tenant ${tenant.name} has the streams: ${[...tenant.streams].join(', ')}.`)
   return refusal('forbidden', `The key ${keyId} is for these streams: ${[...streams].join(', ')}.`)
+}
+
+/** Why a key is not valid now. */
+function timeFault({ keyId, validFromMs, validUntilMs }: Sender, nowMs: () => number): string | undefined {
+  if (validFromMs !== undefined && nowMs() < validFromMs)
+    return `The key ${keyId} is not valid yet: it will be from ${isoTime(validFromMs)} on.`
+  if (validUntilMs !== undefined && nowMs() >= validUntilMs)
+    return `The key ${keyId} has expired: it was valid until ${isoTime(validUntilMs)}.`
+  return undefined
 }
 
 type Found = OrProblem<{ tenant: Tenant }>

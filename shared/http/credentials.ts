@@ -5,7 +5,7 @@ import type { Credential, Tenants } from './tenants.ts'
 
 /** RFC 6750, section 3. */
 const CHALLENGE = { 'www-authenticate': 'Bearer realm="kafkatrace"' }
-const CHALLENGE_INVALID = { 'www-authenticate': 'Bearer realm="kafkatrace", error="invalid_token"' }
+export const CHALLENGE_INVALID = { 'www-authenticate': 'Bearer realm="kafkatrace", error="invalid_token"' }
 
 /**
  * `Authorization: Bearer` (RFC 6750), `X-API-Key`, or, for webhook senders that cannot set a header, the query parameter `access_token` (CloudEvents

@@ -1,14 +1,17 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
 import { readFileSync } from 'node:fs'
-import { type Static, type TProperties, Type } from '@sinclair/typebox'
+import { readFile } from 'node:fs/promises'
+import { type Static, type TObject, type TProperties, Type } from '@sinclair/typebox'
 import { TypeCompiler } from '@sinclair/typebox/compiler'
+import { isTime } from '../events/event.ts'
 import { anyJson, outlineJson, placed } from '../events/json.ts'
 import { isPointer, pointerTo } from '../events/json-pointer.ts'
 import { NAME_PATTERN } from '../events/topics.ts'
 import { ConfigError } from '../service/config.ts'
 import { NAME_RULE, schemaFaults } from '../service/schema-faults.ts'
+import { messageOf } from '../service/thrown.ts'
 
-/** Tenants, their streams, quotas and API keys, and operators' keys: one JSON file, read at the start. */
+/** Tenants, their streams, quotas and API keys, and operators' keys: one JSON file. */
 
 const closed = <T extends TProperties>(properties: T) => Type.Object(properties, { additionalProperties: false })
 
@@ -27,12 +30,33 @@ const rolesAmong = <R extends Role>(...roles: readonly R[]) =>
     ),
   )
 
-const key = {
+const keyMembers = {
   /** Unique in the file; part of the key, and its name in logs. */
   id: Name,
   /** SHA-256 of the whole key, hex. A key has 256 random bits, so a slow hash is not needed. */
   sha256: Type.String({ pattern: '^[0-9a-f]{64}$', description: 'a SHA-256: 64 lower-case hexadecimal digits' }),
+  /** Whose it is or what for, as tools show it; logs have the id. */
+  name: Type.Optional(
+    Type.String({
+      pattern: '^[^\\u0000-\\u001f\\u007f-\\u009f]{1,100}$',
+      description: 'a text of 1 to 100 characters in one line',
+    }),
+  ),
+  /** RFC 3339 with an offset. Absent: valid at once. */
+  notBefore: Type.Optional(Type.String()),
+  /** The first moment at which it is not valid any more. Absent: never. */
+  expiresAt: Type.Optional(Type.String()),
 }
+
+type KeyMembers = Static<TObject<typeof keyMembers>>
+
+/** The burst is what may be sent at once after a pause; by default as much as in a second. */
+const QuotaDeclaration = closed({
+  eventsPerSecond: Type.Number({ exclusiveMinimum: 0 }),
+  bytesPerSecond: Type.Optional(Type.Number({ exclusiveMinimum: 0 })),
+  burstEvents: Type.Optional(Type.Number({ minimum: 1 })),
+  burstBytes: Type.Optional(Type.Number({ minimum: 1 })),
+})
 
 /** A source of webhooks. Its kind, in the producer, says what else it has. */
 const SourceDeclaration = Type.Object({ kind: Type.String({ minLength: 1 }), stream: Name })
@@ -67,24 +91,23 @@ const TenantsFile = closed({
       /** false: every key of the tenant is refused with 403. */
       enabled: Type.Optional(Type.Boolean()),
       streams: Type.Array(Name, { minItems: 1 }),
-      /** Absent: no quota. The burst is what the tenant may send at once after a pause; by default as much as in a second. */
-      quota: Type.Optional(
-        closed({
-          eventsPerSecond: Type.Number({ exclusiveMinimum: 0 }),
-          bytesPerSecond: Type.Optional(Type.Number({ exclusiveMinimum: 0 })),
-          burstEvents: Type.Optional(Type.Number({ minimum: 1 })),
-          burstBytes: Type.Optional(Type.Number({ minimum: 1 })),
-        }),
-      ),
+      /** Absent: no quota. */
+      quota: Type.Optional(QuotaDeclaration),
+      /** By stream, of what is sent to it; besides the tenant's. */
+      streamQuotas: Type.Optional(Type.Record(Type.String(), QuotaDeclaration)),
       keys: Type.Array(
         closed({
-          ...key,
+          ...keyMembers,
           /** Absent: all of the tenant's. */
           streams: Type.Optional(Type.Array(Name, { minItems: 1 })),
           /** Absent: `send`. */
           roles: rolesAmong(...ROLES),
+          /** Of what is sent with this key; besides the tenant's. */
+          quota: Type.Optional(QuotaDeclaration),
         }),
       ),
+      /** Web origins (RFC 6454) whose pages may send events with the tenant's keys. Absent: none. */
+      origins: Type.Optional(Type.Array(Type.String(), { uniqueItems: true })),
       /** By stream: RFC 6901 pointers into the data of its events, to what the console does not show. "" is all of it. */
       redact: Type.Optional(Type.Record(Type.String(), Type.Array(Type.String()))),
       /** By stream. Absent: events are not checked. */
@@ -95,7 +118,7 @@ const TenantsFile = closed({
     { additionalProperties: false },
   ),
   /** Keys for all tenants. Roles absent: `read`. */
-  operators: Type.Optional(Type.Array(closed({ ...key, roles: rolesAmong('read', 'operate') }))),
+  operators: Type.Optional(Type.Array(closed({ ...keyMembers, roles: rolesAmong('read', 'operate') }))),
 })
 export type TenantsFile = Static<typeof TenantsFile>
 
@@ -117,6 +140,10 @@ export interface Tenant {
   enabled: boolean
   streams: ReadonlySet<string>
   quota?: Quota
+  /** By stream, besides the tenant's. */
+  streamQuotas: ReadonlyMap<string, Quota>
+  /** Web origins whose pages may send events. */
+  origins: ReadonlySet<string>
   /** By stream: pointers (RFC 6901) into the data of its events, to what the console does not show. */
   redact: ReadonlyMap<string, readonly string[]>
   /** By stream; those alone whose events are checked. */
@@ -127,17 +154,31 @@ export interface Tenant {
 /** A key that was recognised. */
 export interface Credential {
   keyId: string
+  /** As people call it. */
+  name?: string
   /** undefined: an operator's, for all tenants. */
   tenant: Tenant | undefined
   /** The streams that this key is for; undefined: all of the tenant, or of all tenants. */
   streams: ReadonlySet<string> | undefined
   roles: ReadonlySet<Role>
+  /** Of what is sent with it, besides the tenant's. */
+  quota?: Quota
+  /** Epoch, ms: the first moment at which it is valid. undefined: it always was. */
+  validFromMs?: number
+  /** Epoch, ms: the first moment at which it is not valid any more. undefined: never. */
+  validUntilMs?: number
 }
 
+/** What a tenants file says. Of one that is read again, each answer is by what it says then. */
 export interface Tenants {
-  list: readonly Tenant[]
-  /** The credential of a key; undefined when the key is unknown. */
+  readonly list: readonly Tenant[]
+  readonly credentials: Iterable<Credential>
+  /** The credential of a key, also of one that is not valid now; undefined when the key is unknown. */
   find(key: string): Credential | undefined
+  /** What a key is for now that was found before, maybe in an earlier state of the file; undefined: it is not in the file any more. */
+  again(found: Credential): Credential | undefined
+  /** SHA-256 of the file; undefined where there is none. */
+  readonly digest?: string
 }
 
 /** `kt.<id>.<secret>`: the id finds the key's entry without comparing secrets. */
@@ -151,20 +192,45 @@ const digest = (key: string): Buffer => createHash('sha256').update(key).digest(
 // Compared with when the id is unknown, so that it takes as long as for a known one.
 const NO_DIGEST = Buffer.alloc(32)
 
+const unreadable = (path: string, error: unknown): ConfigError =>
+  new ConfigError([`TENANTS_FILE=${path} cannot be read: ${messageOf(error)}`])
+
 /** @throws ConfigError naming every fault of the file */
 export function loadTenants(path: string): Tenants {
   let bytes: Buffer
   try {
     bytes = readFileSync(path)
   } catch (error) {
-    throw new ConfigError([`TENANTS_FILE=${path} cannot be read: ${(error as Error).message}`])
+    throw unreadable(path, error)
   }
+  return tenantsIn(bytes, path)
+}
+
+/**
+ * Reads the file again.
+ * @param before what it said before
+ * @returns the same where the file is the same
+ * @throws ConfigError naming every fault of the file
+ */
+export async function reloadTenants(path: string, before: Tenants): Promise<Tenants> {
+  let bytes: Buffer
+  try {
+    bytes = await readFile(path)
+  } catch (error) {
+    throw unreadable(path, error)
+  }
+  return digestOf(bytes) === before.digest ? before : tenantsIn(bytes, path, before)
+}
+
+const digestOf = (bytes: Buffer): string => createHash('sha256').update(bytes).digest('hex')
+
+function tenantsIn(bytes: Buffer, path: string, before?: Tenants): Tenants {
   const fault = jsonFault(bytes)
   if (fault !== undefined) throw new ConfigError([`TENANTS_FILE=${path} ${fault}`])
   const parsed: unknown = JSON.parse(bytes.toString('utf8'))
   const faults = tenantsFaults(parsed)
   if (faults.length > 0) throw new ConfigError(faults.map((fault) => `TENANTS_FILE=${path}: ${fault}`))
-  return tenantsOf(parsed as TenantsFile)
+  return { ...tenantsOf(parsed as TenantsFile, before), digest: digestOf(bytes) }
 }
 
 const ANY_JSON = anyJson(64)
@@ -203,79 +269,154 @@ export function tenantsFaults(file: unknown): string[] {
   const own = ownership('key id')
   const ownSource = ownership('source')
   for (const [name, tenant] of Object.entries(file.tenants)) {
-    for (const { id, streams } of tenant.keys) {
-      own(id, name)
-      for (const stream of streams ?? [])
-        if (!tenant.streams.includes(stream))
-          faults.push(`the key ${id} names the stream ${stream}, which ${name} does not have`)
+    const known = new Set(tenant.streams)
+    for (const key of tenant.keys) {
+      own(key.id, name)
+      faults.push(...timeFaults(key))
+      for (const stream of key.streams ?? [])
+        if (!known.has(stream)) faults.push(`the key ${key.id} names the stream ${stream}, which ${name} does not have`)
     }
     for (const [source, { stream }] of Object.entries(tenant.sources ?? {})) {
       ownSource(source, name)
-      if (!tenant.streams.includes(stream))
+      if (!known.has(stream))
         faults.push(`the source ${source} names the stream ${stream}, which ${name} does not have`)
     }
-    for (const stream of Object.keys(tenant.schemas ?? {}))
-      if (!tenant.streams.includes(stream))
-        faults.push(`schemas of ${name} names the stream ${stream}, which it does not have`)
-    for (const [stream, pointers] of Object.entries(tenant.redact ?? {})) {
-      if (!tenant.streams.includes(stream))
-        faults.push(`redact of ${name} names the stream ${stream}, which it does not have`)
+    for (const what of ['schemas', 'streamQuotas', 'redact'] as const)
+      for (const stream of Object.keys(tenant[what] ?? {}))
+        if (!known.has(stream)) faults.push(`${what} of ${name} names the stream ${stream}, which it does not have`)
+    for (const [stream, pointers] of Object.entries(tenant.redact ?? {}))
       for (const pointer of pointers)
         if (!isPointer(pointer))
           faults.push(`redact of ${name} has ${JSON.stringify(pointer)} for ${stream}, which is no JSON pointer`)
-    }
+    for (const origin of tenant.origins ?? [])
+      if (!isWebOrigin(origin))
+        faults.push(
+          `origins of ${name} has ${JSON.stringify(origin)}, which is no web origin, such as https://app.example or http://localhost:3000`,
+        )
   }
-  for (const { id } of file.operators ?? []) own(id, 'the operators')
+  for (const key of file.operators ?? []) {
+    own(key.id, 'the operators')
+    faults.push(...timeFaults(key))
+  }
   return faults
 }
 
+function timeFaults({ id, ...times }: { id: string; notBefore?: string; expiresAt?: string }): string[] {
+  const faults: string[] = []
+  for (const name of ['notBefore', 'expiresAt'] as const) {
+    const text = times[name]
+    if (text !== undefined && !isTime(text))
+      faults.push(
+        `${name} of the key ${id} is ${JSON.stringify(text)}, which is no time of RFC 3339 with an offset, such as 2026-12-31T23:59:59Z`,
+      )
+  }
+  const { notBefore, expiresAt } = times
+  if (notBefore !== undefined && expiresAt !== undefined && Date.parse(notBefore) >= Date.parse(expiresAt))
+    faults.push(`the key ${id} is never valid: its notBefore is not before its expiresAt`)
+  return faults
+}
+
+/** As browsers send it: with the host in lower case, and without the scheme's own port. */
+const isWebOrigin = (text: string): boolean => /^https?:/.test(text) && URL.canParse(text) && new URL(text).origin === text
+
 const rate = (perSecond: number, burst = Math.max(1, perSecond)): Rate => ({ perSecond, burst })
 
-/** Tenants of a file without faults. */
-export function tenantsOf(file: TenantsFile): Tenants {
-  const list: Tenant[] = []
-  const keys = new Map<string, { hash: Buffer; credential: Credential }>()
-  const add = (sha256: string, credential: Credential): void => {
-    keys.set(credential.keyId, { hash: Buffer.from(sha256, 'hex'), credential })
+const quotaOf = ({ eventsPerSecond, burstEvents, bytesPerSecond, burstBytes }: Static<typeof QuotaDeclaration>): Quota => ({
+  events: rate(eventsPerSecond, burstEvents),
+  ...(bytesPerSecond === undefined ? {} : { bytes: rate(bytesPerSecond, burstBytes) }),
+})
+
+type TenantDeclaration = Omit<TenantsFile['tenants'][string], 'keys'>
+
+/** What a tenant was made of. */
+const declarations = new WeakMap<Tenant, string>()
+
+function tenantOf(name: string, declaration: TenantDeclaration): Tenant {
+  const {
+    enabled = true,
+    streams,
+    quota,
+    streamQuotas = {},
+    origins = [],
+    redact = {},
+    schemas = {},
+    sources = {},
+  } = declaration
+  return {
+    name,
+    enabled,
+    streams: new Set(streams),
+    ...(quota === undefined ? {} : { quota: quotaOf(quota) }),
+    streamQuotas: new Map(Object.entries(streamQuotas).map(([stream, one]) => [stream, quotaOf(one)])),
+    origins: new Set(origins),
+    redact: new Map(Object.entries(redact)),
+    schemas: new Map(
+      Object.entries(schemas)
+        .map(([stream, { check = 'enforce', otherTypes = 'accept', whileUnknown }]): [string, StreamSchemas] => [
+          stream,
+          { check, otherTypes, whileUnknown: whileUnknown ?? (check === 'warn' ? 'accept' : 'refuse') },
+        ])
+        .filter(([, { check }]) => check !== 'off'),
+    ),
+    sources: new Map(Object.entries(sources)),
   }
-  for (const [name, declaration] of Object.entries(file.tenants)) {
-    const { enabled = true, streams, quota, keys: declared, redact = {}, schemas = {}, sources = {} } = declaration
-    const tenant: Tenant = {
-      name,
-      enabled,
-      streams: new Set(streams),
-      redact: new Map(Object.entries(redact)),
-      schemas: new Map(
-        Object.entries(schemas)
-          .map(([stream, { check = 'enforce', otherTypes = 'accept', whileUnknown }]): [string, StreamSchemas] => [
-            stream,
-            { check, otherTypes, whileUnknown: whileUnknown ?? (check === 'warn' ? 'accept' : 'refuse') },
-          ])
-          .filter(([, { check }]) => check !== 'off'),
-      ),
-      sources: new Map(Object.entries(sources)),
+}
+
+/** Of the key of a credential. */
+const hashes = new WeakMap<Credential, Buffer>()
+
+/**
+ * Tenants of a file without faults.
+ * @param before of an earlier state of the file: a tenant of which both say the same, its keys apart, stays the same object, so that what was made for it may
+ *   stay, too
+ */
+export function tenantsOf(file: TenantsFile, before?: Tenants): Tenants {
+  const list: Tenant[] = []
+  const credentials = new Map<string, Credential>()
+  const known = new Map(before?.list.map((tenant) => [tenant.name, tenant]))
+  const add = (
+    { id, sha256, name, notBefore, expiresAt, quota }: KeyMembers & { quota?: Static<typeof QuotaDeclaration> },
+    rights: Pick<Credential, 'tenant' | 'streams' | 'roles'>,
+  ): void => {
+    const credential: Credential = {
+      keyId: id,
+      ...rights,
+      ...(name === undefined ? {} : { name }),
+      ...(quota === undefined ? {} : { quota: quotaOf(quota) }),
+      ...(notBefore === undefined ? {} : { validFromMs: Date.parse(notBefore) }),
+      ...(expiresAt === undefined ? {} : { validUntilMs: Date.parse(expiresAt) }),
     }
-    if (quota !== undefined) {
-      tenant.quota = { events: rate(quota.eventsPerSecond, quota.burstEvents) }
-      if (quota.bytesPerSecond !== undefined) tenant.quota.bytes = rate(quota.bytesPerSecond, quota.burstBytes)
-    }
+    hashes.set(credential, Buffer.from(sha256, 'hex'))
+    credentials.set(id, credential)
+  }
+  for (const [name, { keys, ...declaration }] of Object.entries(file.tenants)) {
+    const text = JSON.stringify(declaration)
+    const earlier = known.get(name)
+    const isSame = earlier !== undefined && declarations.get(earlier) === text
+    const tenant = isSame ? earlier : tenantOf(name, declaration)
+    declarations.set(tenant, text)
     list.push(tenant)
-    for (const { id, sha256, streams: some, roles } of declared)
-      add(sha256, {
-        keyId: id,
+    for (const one of keys)
+      add(one, {
         tenant,
-        streams: some === undefined ? undefined : new Set(some),
-        roles: new Set<Role>(roles ?? ['send']),
+        streams: one.streams === undefined ? undefined : new Set(one.streams),
+        roles: new Set<Role>(one.roles ?? ['send']),
       })
   }
-  for (const { id, sha256, roles } of file.operators ?? [])
-    add(sha256, { keyId: id, tenant: undefined, streams: undefined, roles: new Set<Role>(roles ?? ['read']) })
+  for (const one of file.operators ?? [])
+    add(one, { tenant: undefined, streams: undefined, roles: new Set<Role>(one.roles ?? ['read']) })
   return {
     list,
+    credentials: [...credentials.values()],
     find(key) {
-      const entry = keys.get(KEY.exec(key)?.[1] ?? '')
-      const equal = timingSafeEqual(digest(key), entry?.hash ?? NO_DIGEST)
-      return equal ? entry?.credential : undefined
+      const credential = credentials.get(KEY.exec(key)?.[1] ?? '')
+      const hash = credential && hashes.get(credential)
+      return timingSafeEqual(digest(key), hash ?? NO_DIGEST) ? credential : undefined
+    },
+    again(found) {
+      const credential = credentials.get(found.keyId)
+      const [now, then] = [credential && hashes.get(credential), hashes.get(found)]
+      return now !== undefined && then !== undefined && now.equals(then) ? credential : undefined
     },
   }
 }

@@ -1,6 +1,6 @@
 import { type ParseArgsConfig, parseArgs } from 'node:util'
+import { isTime } from '../../../shared/events/event.ts'
 import { type Client, UnreachableError } from '../client.ts'
-import { isTime } from '../formats.ts'
 
 /** What every command of `kt` has, and what it gets. */
 

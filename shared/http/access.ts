@@ -1,0 +1,213 @@
+import { ConfigError } from '../service/config.ts'
+import type { Logger } from '../service/logger.ts'
+import { FILES_POLL_MS, watchFiles } from '../service/watched-files.ts'
+import type { Authorise, Authorised } from './authorise.ts'
+import type { Problem } from './problem.ts'
+import { type Credential, reloadTenants, type Tenant, type Tenants } from './tenants.ts'
+
+/** Who may use a service, by a tenants file that is read again whenever it changes. */
+
+export interface Access {
+  authorise: Authorise
+  /** Of now. */
+  tenants(): readonly Tenant[]
+  credentials(): Iterable<Credential>
+  /** Called after each reload that has changed something. What it throws ends the process. */
+  onChange(listener: (now: readonly Tenant[]) => void): void
+  /**
+   * Calls `ended` once the request would be refused, which is looked at each second and after each reload.
+   * @returns what ends the looks
+   */
+  whileAllowed(request: Pick<Allowed, 'again'>, ended: (problem: Problem) => void): () => void
+  /** For `/readyz`. */
+  state(): { ok: true; detail?: string }
+  /** @param prepare what else a file has to fulfil before it is used; of a ConfigError the faults are the file's */
+  start(prepare?: Prepare): Promise<void>
+  stop(): void
+}
+
+export type Allowed = Extract<Authorised, { ok: true }>
+
+export type Prepare = (tenants: readonly Tenant[]) => void | Promise<void>
+
+/** How often it is looked at whether requests that last are still allowed. */
+export const ALLOWED_LOOK_MS = 1_000
+
+/** The most faults, or keys, that are named: in one line of the log, and in `/readyz`. */
+const LOGGED = 50
+const NAMED = 5
+
+const named = (texts: readonly string[], most: number): string =>
+  texts.length <= most ? texts.join('; ') : `${texts.slice(0, most).join('; ')}; and ${texts.length - most} more`
+
+export interface LiveDeps {
+  /** undefined: there is none, and nothing ever changes. */
+  file: string | undefined
+  /** What it said at the start. */
+  tenants: Tenants
+  authorise(tenants: Tenants): Authorise
+  /** What is wrong with a file besides its own faults. */
+  faultsOf?(tenants: readonly Tenant[]): string[]
+  log: Pick<Logger, 'info' | 'warn'>
+  pollMs?: number
+}
+
+/** By tenants that change with their file. A file with any fault is not used: what was read before stays. */
+export class LiveAccess implements Access {
+  readonly authorise: Authorise
+  readonly #deps: LiveDeps
+  #now: Tenants
+  #faults: readonly string[] = []
+  #prepare: Prepare = () => undefined
+  readonly #listeners: ((now: readonly Tenant[]) => void)[] = []
+  /** Requests that last. */
+  readonly #lasting = new Set<{ request: Pick<Allowed, 'again'>; ended(problem: Problem): void }>()
+  readonly #ending = new AbortController()
+  #looking: NodeJS.Timeout | undefined
+
+  constructor(deps: LiveDeps) {
+    this.#deps = deps
+    this.#now = deps.tenants
+    this.authorise = deps.authorise(this.#live())
+  }
+
+  /** Answers by what was read last. */
+  #live(): Tenants {
+    const now = (): Tenants => this.#now
+    return {
+      get list() {
+        return now().list
+      },
+      get credentials() {
+        return now().credentials
+      },
+      find: (key) => now().find(key),
+      again: (found) => now().again(found),
+    }
+  }
+
+  tenants(): readonly Tenant[] {
+    return this.#now.list
+  }
+
+  credentials(): Iterable<Credential> {
+    return this.#now.credentials
+  }
+
+  onChange(listener: (now: readonly Tenant[]) => void): void {
+    this.#listeners.push(listener)
+  }
+
+  whileAllowed(request: Pick<Allowed, 'again'>, ended: (problem: Problem) => void): () => void {
+    const one = { request, ended }
+    this.#lasting.add(one)
+    return () => void this.#lasting.delete(one)
+  }
+
+  state(): { ok: true; detail?: string } {
+    if (this.#faults.length === 0) return { ok: true }
+    return {
+      ok: true,
+      detail: `the tenants file is not used, what it said before is: ${named(this.#faults, NAMED)}`,
+    }
+  }
+
+  async start(prepare: Prepare = () => undefined): Promise<void> {
+    const { file, pollMs = FILES_POLL_MS } = this.#deps
+    this.#prepare = prepare
+    this.#looking = setInterval(() => this.#look(), ALLOWED_LOOK_MS)
+    if (file === undefined) return
+    // One at a time.
+    let last = Promise.resolve()
+    const reload = (): Promise<void> => {
+      last = last.then(() => this.#reload(file))
+      return last
+    }
+    await watchFiles([file], reload, this.#ending.signal, pollMs)
+    // It may have changed since it was read.
+    await reload()
+  }
+
+  stop(): void {
+    this.#ending.abort()
+    clearInterval(this.#looking)
+  }
+
+  async #reload(file: string): Promise<void> {
+    const before = this.#now
+    let next: Tenants
+    try {
+      next = await reloadTenants(file, before)
+      if (next !== before) await this.#demand(file, next)
+    } catch (error) {
+      if (!(error instanceof ConfigError)) throw error
+      this.#tell(error.faults)
+      return
+    }
+    this.#tell([])
+    if (next === before || this.#ending.signal.aborted) return
+    this.#now = next
+    this.#deps.log.info(changes(before, next), 'tenants were read again')
+    for (const listener of this.#listeners) listener(next.list)
+    this.#look()
+  }
+
+  /** @throws ConfigError naming every fault */
+  async #demand(file: string, { list }: Tenants): Promise<void> {
+    const faults = [...(this.#deps.faultsOf?.(list) ?? [])]
+    // Most likely half of a file, or the wrong one. To refuse a tenant's keys, `enabled` is there.
+    if (list.length === 0 && this.#now.list.length > 0) faults.push(`TENANTS_FILE=${file}: it has no tenants any more`)
+    if (faults.length > 0) throw new ConfigError(faults)
+    await this.#prepare(list)
+  }
+
+  /** Says once what is wrong with the file, or that it is right again. */
+  #tell(faults: readonly string[]): void {
+    const isSame = faults.join('\n') === this.#faults.join('\n')
+    this.#faults = faults
+    if (isSame) return
+    if (faults.length === 0) this.#deps.log.info('the tenants file is used again')
+    else
+      this.#deps.log.warn(
+        { faults: named(faults, LOGGED) },
+        'the tenants file has changed and is not used: what it said before is',
+      )
+  }
+
+  #look(): void {
+    for (const one of this.#lasting) {
+      const decided = one.request.again()
+      if (decided.ok) continue
+      this.#lasting.delete(one)
+      one.ended(decided.problem)
+    }
+  }
+}
+
+/** For the log: what came and went. */
+function changes(before: Tenants, next: Tenants) {
+  const names = ({ list }: Tenants): Set<string> =>
+    new Set(list.flatMap(({ name, streams }) => [...streams].map((stream) => `${name}/${stream}`)))
+  const ids = ({ credentials }: Tenants): Set<string> => new Set([...credentials].map(({ keyId }) => keyId))
+  const difference = (of: (tenants: Tenants) => Set<string>, one: Tenants, other: Tenants): string | undefined => {
+    const only = [...of(one).difference(of(other))]
+    return only.length === 0 ? undefined : named(only, LOGGED)
+  }
+  return {
+    tenants: next.list.length,
+    newStreams: difference(names, next, before),
+    removedStreams: difference(names, before, next),
+    newKeys: difference(ids, next, before),
+    removedKeys: difference(ids, before, next),
+    // A key whose secret is another one has the id of before.
+    replacedKeys: replaced(before, next),
+  }
+}
+
+function replaced(before: Tenants, next: Tenants): string | undefined {
+  const known = new Set([...next.credentials].map(({ keyId }) => keyId))
+  const ids = [...before.credentials].flatMap((credential) =>
+    known.has(credential.keyId) && next.again(credential) === undefined ? [credential.keyId] : [],
+  )
+  return ids.length === 0 ? undefined : named(ids, LOGGED)
+}
