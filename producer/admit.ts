@@ -75,24 +75,37 @@ export class Gate {
   #shut = false
   #idle: (() => void)[] = []
   readonly limits: GateLimits
-  readonly tenants: number
-  readonly #shared: boolean
-  readonly #tooManyRequests: Problem
-  readonly #tooManyBytes: Problem
+  #shared: boolean
+  readonly #full: Readonly<Record<'sole' | 'shared', Full>>
 
   /** @param tenants how many may send: a single one need not leave room for others */
   constructor(limits: GateLimits, tenants = 1) {
     this.limits = limits
-    this.tenants = tenants
     this.#admitted = limits.maxRequests
     this.#shared = tenants > 1
-    const share = this.#shared ? ' One of several tenants may have as much as stays free for the others.' : ''
-    this.#tooManyRequests = overloaded(
-      `There is no room for another request within MAX_IN_FLIGHT_REQUESTS=${limits.maxRequests}.${share}`,
-    )
-    this.#tooManyBytes = overloaded(
-      `There is no room for the body within MAX_IN_FLIGHT_BYTES=${limits.maxBytes}.${share}`,
-    )
+    this.#full = {
+      sole: full(limits, ''),
+      shared: full(limits, ' One of several tenants may have as much as stays free for the others.'),
+    }
+  }
+
+  /** Whether several tenants may send. */
+  get shared(): boolean {
+    return this.#shared
+  }
+
+  /** Another number of tenants may send from now on. One that then has more than its share keeps what it has. */
+  serve(tenants: number): void {
+    this.#shared = tenants > 1
+    for (const [name, holding] of this.#tenants) holding.shared = this.#isShared(name)
+  }
+
+  #isShared(name: string): boolean {
+    return this.#shared || isAnybodys(name)
+  }
+
+  get #problems(): Full {
+    return this.#full[this.#shared ? 'shared' : 'sole']
   }
 
   /** How many requests may be served at a time now, NDJSON streams not counted. */
@@ -136,7 +149,7 @@ export class Gate {
   /** Why no request of any tenant can be let in; undefined when one may be. */
   get closed(): Problem | undefined {
     if (this.#shut) return DRAINING
-    if (this.#all.requests >= this.limits.maxRequests) return this.#tooManyRequests
+    if (this.#all.requests >= this.limits.maxRequests) return this.#problems.requests
     return !this.#shared && this.#served >= this.#admitted ? BUSY : undefined
   }
 
@@ -168,7 +181,7 @@ export class Gate {
     if (closed !== undefined) return { ok: false, problem: closed }
     const tenant = this.#holdingOf(name)
     if (!isFree(1, tenant.requests, this.#all.requests, this.limits.maxRequests, tenant.shared))
-      return { ok: false, problem: this.#tooManyRequests }
+      return { ok: false, problem: this.#problems.requests }
     if (!stream && this.#isBusyFor(tenant)) return { ok: false, problem: BUSY }
     const stay: Stay = { tenant, stream, bytes: 0, decoderBytes: 0, inside: true }
     const full = this.hold(stay, bytes)
@@ -180,7 +193,7 @@ export class Gate {
   }
 
   #holdingOf(name: string): Holding {
-    return this.#tenants.getOrInsertComputed(name, () => nothing(this.#shared || isAnybodys(name)))
+    return this.#tenants.getOrInsertComputed(name, () => nothing(this.#isShared(name)))
   }
 
   #count(tenant: Holding, stream: boolean): void {
@@ -219,7 +232,7 @@ export class Gate {
     if (!stay.inside) return undefined
     const more = bytes - stay.bytes
     if (more > 0 && !isFree(more, stay.tenant.bytes, this.#all.bytes, this.limits.maxBytes, stay.tenant.shared))
-      return this.#tooManyBytes
+      return this.#problems.bytes
     stay.tenant.bytes += more
     this.#all.bytes += more
     stay.bytes = bytes
@@ -267,6 +280,16 @@ const overloaded = (why: string): Problem => ({
   retryAfterSeconds: 1,
 })
 
+/** Why there is no room. Each is one object, since what refuses at the least cost is made once for each. */
+type Full = Readonly<Record<'requests' | 'bytes', Problem>>
+
+const full = ({ maxRequests, maxBytes }: GateLimits, share: string): Full => ({
+  requests: overloaded(
+    `There is no room for another request within MAX_IN_FLIGHT_REQUESTS=${maxRequests}.${share}`,
+  ),
+  bytes: overloaded(`There is no room for the body within MAX_IN_FLIGHT_BYTES=${maxBytes}.${share}`),
+})
+
 const BUSY = overloaded(
   'The service has more to do than it can, and lets in fewer requests at a time until it keeps up.',
 )
@@ -280,15 +303,22 @@ interface Bucket extends Rate {
 
 /** A tenant's quota as token buckets: one for events and, if the quota limits them, one for bytes. */
 export class Meter {
-  readonly #events: Bucket
-  readonly #bytes: Bucket | undefined
+  #events: Bucket
+  #bytes: Bucket | undefined
   readonly #nowMs: () => number
 
   constructor(quota: Quota, nowMs: () => number) {
     this.#nowMs = nowMs
-    const full = (rate: Rate): Bucket => ({ ...rate, tokens: rate.burst, atMs: nowMs() })
-    this.#events = full(quota.events)
-    this.#bytes = quota.bytes === undefined ? undefined : full(quota.bytes)
+    this.#events = filled(quota.events, nowMs())
+    this.#bytes = quota.bytes === undefined ? undefined : filled(quota.bytes, nowMs())
+  }
+
+  /** Other limits from now on. What is left of those before stays, up to the new bursts, so that no change of the file grants anything at once. */
+  limit({ events, bytes }: Quota): void {
+    const nowMs = this.#nowMs()
+    this.#events = limited(this.#events, events, nowMs)
+    this.#bytes =
+      bytes === undefined ? undefined : this.#bytes === undefined ? filled(bytes, nowMs) : limited(this.#bytes, bytes, nowMs)
   }
 
   /**
@@ -345,6 +375,13 @@ export class Meter {
     }
     return { 'ratelimit-policy': policies.join(', '), ratelimit: limits.join(', ') }
   }
+}
+
+const filled = (rate: Rate, nowMs: number): Bucket => ({ ...rate, tokens: rate.burst, atMs: nowMs })
+
+function limited(bucket: Bucket, rate: Rate, nowMs: number): Bucket {
+  refill(bucket, nowMs)
+  return { ...rate, tokens: Math.min(bucket.tokens, rate.burst), atMs: nowMs }
 }
 
 function refill(bucket: Bucket, nowMs: number): void {

@@ -9,6 +9,7 @@ import { fromRecord } from '../shared/events/record.ts'
 import { authoriseByKey, authoriseNobody, onlyTenant } from '../shared/http/authorise.ts'
 import { makeKey, type TenantsFile, tenantsOf } from '../shared/http/tenants.ts'
 import { ProduceError } from '../shared/kafka/types.ts'
+import { UNCHANGING } from '../shared/testing/access.ts'
 import { FakeKafka } from '../shared/testing/fake-kafka.ts'
 import { until } from '../shared/testing/until.ts'
 import { type Tracing, tracingTo } from '../shared/tracing/spans.ts'
@@ -55,7 +56,8 @@ function service(
     producer,
     authenticate: options.authenticate ?? authenticateBy(authoriseNobody()),
     schemas: undefined,
-    sources: new Map(),
+    access: UNCHANGING,
+    sources: () => new Map(),
     refusedAfterMs: 0,
     gate,
     quotaMs: () => clock.nowMs,

@@ -5,6 +5,7 @@ import pino from 'pino'
 import { authoriseByKey } from '../shared/http/authorise.ts'
 import { makeKey, tenantsOf } from '../shared/http/tenants.ts'
 import { sleep } from '../shared/service/retry.ts'
+import { UNCHANGING } from '../shared/testing/access.ts'
 import { FakeKafka } from '../shared/testing/fake-kafka.ts'
 import { until } from '../shared/testing/until.ts'
 import { Gate } from './admit.ts'
@@ -47,7 +48,8 @@ function serve(env: Record<string, string> = {}) {
     producer,
     authenticate: authenticateBy(authoriseByKey(tenants)),
     schemas: undefined,
-    sources: new Map(),
+    access: UNCHANGING,
+    sources: () => new Map(),
     refusedAfterMs: 0,
     gate,
     quotaMs: () => performance.now(),

@@ -1,4 +1,5 @@
 import { Counter, Gauge, Registry } from 'prom-client'
+import type { Access } from '../shared/http/access.ts'
 import { LATENCY_BUCKETS_SECONDS } from '../shared/http/ops.ts'
 import type { Tenant } from '../shared/http/tenants.ts'
 import type { RecordProducer } from '../shared/kafka/types.ts'
@@ -25,6 +26,14 @@ export type WebhookResult = (typeof WEBHOOK_RESULTS)[number]
 
 /** Series that exist, with 0, before the first request. */
 const STATUSES = [200, 202, 400, 401, 403, 404, 405, 408, 413, 415, 422, 429, 431, 500, 503]
+
+interface Observed {
+  gate: Gate
+  producer: RecordProducer
+  topics(): readonly string[]
+  schemas: SchemaStore
+  access: Pick<Access, 'state'>
+}
 
 /** The producer's own metrics. */
 export function createMetrics() {
@@ -92,6 +101,10 @@ export function createMetrics() {
       'schemas_current',
       '0 while /readyz says that something is wrong with the schemas of SCHEMAS_DIR or the registry, else 1.',
     ),
+    tenantsCurrent: gauge(
+      'tenants_current',
+      '0 while /readyz says that TENANTS_FILE is not used and what it said before is, else 1.',
+    ),
   }
   const requestTally = tallies(table.requests)
   const eventTally = tallies(table.events)
@@ -140,15 +153,15 @@ export function createMetrics() {
     registry,
     handshakes: table.handshakes,
     ackSeconds,
-    /** New tallies of a stream's events, by outcome. */
+    /** Tallies of a stream's events, by outcome. */
     eventsOf,
-    /** New tallies of a stream's events that were, or were not, checked by a schema. */
+    /** Tallies of a stream's events that were, or were not, checked by a schema. */
     checksOf,
-    /** New tallies of a source's webhooks, by result. */
+    /** Tallies of a source's webhooks, by result. */
     webhooksOf,
-    /** A new tally of a tenant's requests that found no room. */
+    /** The tally of a tenant's requests that found no room. */
     crowdedOf,
-    /** A new tally of a tenant's requests over its quota. */
+    /** The tally of a tenant's requests over its quota. */
     overQuotaOf,
     /** Counts an answer. `seconds` undefined: refused early, so its time says nothing of how long requests take. */
     answered(route: Route, status: number, seconds: number | undefined): void {
@@ -161,7 +174,10 @@ export function createMetrics() {
       tally.count++
       if (seconds !== undefined) series.observe(seconds)
     },
-    /** Makes the series of every tenant and stream, so that they are there before the first request. */
+    /**
+     * Makes the series of every tenant and stream, so that they are there before the first request. Those of tenants and streams that are gone stay until a
+     * restart: they count what was, and one that comes back goes on counting.
+     */
     declare(tenants: readonly Tenant[]): void {
       for (const { name: tenant, streams } of tenants) {
         crowdedOf(tenant)
@@ -170,7 +186,7 @@ export function createMetrics() {
       }
     },
     /** Reads the levels at each scrape. @param topics the streams' input topics */
-    observe(gate: Gate, producer: RecordProducer, topics: readonly string[], schemas: SchemaStore | undefined): void {
+    observe({ gate, producer, topics, schemas, access }: Observed): void {
       const { maxRecords, maxBytes } = producer.queue()
       table.limit.set({ level: 'in_flight_requests' }, gate.limits.maxRequests)
       table.limit.set({ level: 'in_flight_bytes' }, gate.limits.maxBytes)
@@ -184,10 +200,11 @@ export function createMetrics() {
         table.queueRecords.set(queue.records)
         table.queueBytes.set(queue.bytes)
         table.connected.set(producer.connection().state === 'connected' ? 1 : 0)
-        const state = schemas?.state() ?? { ok: true }
-        table.schemas.set(schemas?.versions() ?? 0)
+        const state = schemas.state()
+        table.schemas.set(schemas.versions())
         table.schemasCurrent.set(state.ok && state.detail === undefined ? 1 : 0)
-        table.blockedStreams.set(topics.filter((topic) => producer.blocked(topic) !== undefined).length)
+        table.tenantsCurrent.set(access.state().detail === undefined ? 1 : 0)
+        table.blockedStreams.set(topics().filter((topic) => producer.blocked(topic) !== undefined).length)
       }
       read()
       // prom-client collects each metric by itself; one of them reads all levels, so that they are of one moment.

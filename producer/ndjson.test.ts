@@ -172,6 +172,7 @@ function stream(
     kafka?: FakeKafka
     producer?: Partial<RecordProducer>
     turns?: Turns
+    whileAllowed?: StreamDeps['whileAllowed']
   } = {},
 ) {
   const kafka = (options.kafka ?? new FakeKafka()).createTopic(TOPIC)
@@ -191,7 +192,7 @@ function stream(
       maxEventBytes,
       schemas: undefined,
     },
-    turns: options.turns ?? new Turns(2),
+    turns: options.turns ?? new Turns(() => true),
     origin: { tenant: 'default', stream: 'events', topic: TOPIC, receivedAtMs: 0, trace: undefined },
     defaults: { source: '/s', id: () => '1', time: () => '2026-01-31T23:59:59Z' },
     config: {
@@ -204,6 +205,7 @@ function stream(
     windowBytes: () => windowBytes,
     nowMs: () => 0,
     ending: stop.signal,
+    whileAllowed: options.whileAllowed ?? (() => () => undefined),
     count: () => undefined,
     failed: (error) => void failures.push(error),
     ended: (summary, unanswered) => {
@@ -367,7 +369,7 @@ describe('a stream of events', () => {
   })
 
   test('waits for its turn, and hands over what is ready before', async () => {
-    const turns = new Turns(2)
+    const turns = new Turns(() => true)
     const { promise, resolve } = Promise.withResolvers<void>()
     const asked: string[] = []
     turns.next = (tenant) => (asked.push(tenant) === 3 ? promise : undefined)

@@ -62,6 +62,8 @@ export interface StreamDeps {
   nowMs(): number
   /** Aborted when the stream has to end: lines that were read are answered, the rest is not read. */
   ending: AbortSignal
+  /** Calls `ended` once the sender may not send any more: lines that were let in are answered, and no other is stored. @returns what ends the looks */
+  whileAllowed(ended: (problem: Problem) => void): () => void
   count(outcome: EventsOutcome): void
   /** Called with an unexpected error. The client learns only that there was one. */
   failed(error: unknown): void
@@ -120,6 +122,10 @@ class LineStream {
   readonly #summary: Summary = { events: 0, stored: 0, notStored: 0, unknown: 0, refused: 0, complete: false }
   /** Aborted when the client takes no more answers. */
   readonly #gone = new AbortController()
+  /** Why the sender may not send any more, and aborted then. */
+  #refusal: Problem | undefined
+  readonly #refused = new AbortController()
+  readonly #endLooks: () => void
   /** Wakes the sending side: the first line is answered, or nothing more comes. */
   readonly #answered = new Condition()
   /** Wakes the reading side: answers were taken. */
@@ -139,6 +145,11 @@ class LineStream {
   constructor(deps: StreamDeps) {
     this.#deps = deps
     this.#window = new Window(deps.config.NDJSON_WINDOW_EVENTS, deps.windowBytes)
+    this.#endLooks = deps.whileAllowed((problem) => {
+      this.#refusal = problem
+      this.#refused.abort()
+      this.#room.notify()
+    })
   }
 
   start(controller: ReadableStreamDefaultController<Uint8Array>): void {
@@ -197,9 +208,10 @@ class LineStream {
     const { config, ending, nowMs, turns } = this.#deps
     for (;;) {
       // Neither bytes nor empty lines count as progress; otherwise a byte a minute would hold a stream open indefinitely.
-      const next = await within(lines.next(), config.NDJSON_PROGRESS_TIMEOUT_MS, ending, this.#gone.signal)
+      const signals = [ending, this.#gone.signal, this.#refused.signal]
+      const next = await within(lines.next(), config.NDJSON_PROGRESS_TIMEOUT_MS, ...signals)
       if (next === undefined) {
-        this.#failure = ending.aborted ? STOPPING : tooSlow(config.NDJSON_PROGRESS_TIMEOUT_MS)
+        this.#failure = this.#refusal ?? (ending.aborted ? STOPPING : tooSlow(config.NDJSON_PROGRESS_TIMEOUT_MS))
         return
       }
       if (next.done === true) break
@@ -213,6 +225,8 @@ class LineStream {
         }
         const bytes = line.kind === 'line' ? line.bytes.length : 0
         if (this.#window.isFull(bytes) && !(await this.#hasRoom(bytes))) return
+        this.#failure = this.#refusal
+        if (this.#failure !== undefined) return
         const one = this.#window.add(line.number, bytes)
         this.#summary.events++
         let problem: Problem | undefined
@@ -265,6 +279,7 @@ class LineStream {
       // Deliveries end by themselves, so if the window stays full the client does not read its answers.
       const hasChanged = await this.#room.wait(deadline - performance.now())
       if (this.#gone.signal.aborted) return false
+      if (this.#refusal !== undefined) return true
       if (!hasChanged) {
         this.#failure = notRead(progressTimeoutMs)
         return false
@@ -322,7 +337,8 @@ class LineStream {
     const deadline = performance.now() + config.NDJSON_PROGRESS_TIMEOUT_MS
     while (waitMs > 0) {
       const leftMs = deadline - performance.now()
-      if (waitMs === Number.POSITIVE_INFINITY || leftMs <= 0 || ending.aborted || gone.aborted)
+      const isOver = leftMs <= 0 || ending.aborted || gone.aborted || this.#refusal !== undefined
+      if (waitMs === Number.POSITIVE_INFINITY || isOver)
         return problem?.kind === 'over-quota' ? { ...problem, outcome: 'not stored' } : problem
       await sleep(Math.min(waitMs, leftMs, ENDING_LOOK_MS), gone)
       ;({ waitMs, problem } = again())
@@ -375,6 +391,7 @@ class LineStream {
   #end(): void {
     if (this.#hasEnded) return
     this.#hasEnded = true
+    this.#endLooks()
     this.#room.notify()
     const window = this.#window
     this.#deps.ended(this.#summary, { stored: window.ids('stored'), unknown: window.ids('unknown') })

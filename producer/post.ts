@@ -1,3 +1,4 @@
+import type { Allowed } from '../shared/http/access.ts'
 import type { Authorised } from '../shared/http/authorise.ts'
 import { hasQueryKey } from '../shared/http/credentials.ts'
 import { NOSNIFF } from '../shared/http/http.ts'
@@ -95,7 +96,7 @@ export class EventsRoute {
       return answers.refuseAtOnce(of.request, entered.problem, 'events')
     }
     of.isServed = true
-    if (mode.mode === 'ndjson') return this.#answerLines(posted, encoding.encoding, entered.stay)
+    if (mode.mode === 'ndjson') return this.#answerLines(posted, authenticated, encoding.encoding, entered.stay)
     return this.#answerWhole(posted, mode.mode, encoding.encoding, entered.stay)
   }
 
@@ -126,8 +127,8 @@ export class EventsRoute {
   }
 
   /** Answers an NDJSON stream: the answer begins before the request has ended. */
-  #answerLines({ of, head, target, origin }: Posted, encoding: Encoding, stay: Stay): Response {
-    const { config, gate, answers, log, lines, nowMs, ending } = this.#deps
+  #answerLines({ of, head, target, origin }: Posted, allowed: Allowed, encoding: Encoding, stay: Stay): Response {
+    const { config, gate, access, answers, log, lines, nowMs, ending } = this.#deps
     const { tenant, meter, counted } = target
     meter?.spend(0, head.bytes)
     const { body: raw, signal } = of.request
@@ -143,6 +144,7 @@ export class EventsRoute {
       windowBytes: () => stay.bytes - stay.decoderBytes,
       nowMs,
       ending,
+      whileAllowed: (ended) => access.whileAllowed(allowed, ended),
       count: (outcome) => {
         counted[outcome].count++
       },

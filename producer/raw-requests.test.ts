@@ -7,6 +7,7 @@ import { fromRecord } from '../shared/events/record.ts'
 import { authoriseByKey, authoriseNobody } from '../shared/http/authorise.ts'
 import { type Ops, serveOps } from '../shared/http/ops.ts'
 import { makeKey, tenantsOf } from '../shared/http/tenants.ts'
+import { UNCHANGING } from '../shared/testing/access.ts'
 import { FakeKafka } from '../shared/testing/fake-kafka.ts'
 import { until } from '../shared/testing/until.ts'
 import { Gate } from './admit.ts'
@@ -53,7 +54,8 @@ async function publicPort(authenticate = authenticateBy(authoriseNobody())) {
     producer,
     authenticate,
     schemas: undefined,
-    sources: new Map(),
+    access: UNCHANGING,
+    sources: () => new Map(),
     refusedAfterMs: 0,
     gate,
     quotaMs: Date.now,

@@ -12,7 +12,7 @@ function service(topics: string[], createsTopics = true) {
     making: 0,
   }
   const checks = readinessChecks({
-    topics,
+    topics: () => topics,
     producer: {
       connection: () => now.connection,
       blocked: (topic) => blocked.get(topic),

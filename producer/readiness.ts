@@ -17,10 +17,10 @@ const CREATE_ADVICE = 'create missing topics with `bun producer/create-topics.ts
 /**
  * Not ready while no stream can be written to and, at the start, until all can be or no more follow. After that, one stream that cannot be written to does not
  * make the service unready: it is listed, and its own events are answered with 503.
- * @param topics the streams' input topics
+ * @param topics the streams' input topics, of now
  */
 export function readinessChecks(deps: {
-  topics: readonly string[]
+  topics(): readonly string[]
   producer: Pick<RecordProducer, 'connection' | 'blocked' | 'making' | 'settings'>
   /** Whether this service creates missing topics. */
   createsTopics: boolean
@@ -29,9 +29,9 @@ export function readinessChecks(deps: {
   /** Monotonic. */
   nowMs(): number
 }): { kafka: Check; streams: Check } {
-  const { topics, producer, createsTopics, creationFault, nowMs } = deps
+  const { producer, createsTopics, creationFault, nowMs } = deps
   /** The fewest streams that were blocked so far, and since when. */
-  let fewest = { streams: topics.length, sinceMs: nowMs() }
+  let fewest = { streams: Number.POSITIVE_INFINITY, sinceMs: nowMs() }
   let complete = false
   return {
     kafka: () => {
@@ -42,6 +42,7 @@ export function readinessChecks(deps: {
     streams: () => {
       if (producer.connection().state !== 'connected')
         return { ok: false, reason: 'unknown while Kafka is unreachable' }
+      const topics = deps.topics()
       const reasons = topics.flatMap((topic) => producer.blocked(topic) ?? [])
       if (reasons.length < fewest.streams) fewest = { streams: reasons.length, sinceMs: nowMs() }
       complete ||= reasons.length === 0

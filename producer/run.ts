@@ -4,14 +4,14 @@ import { hostname } from 'node:os'
 import { inputTopic, streamTopics } from '../shared/events/topics.ts'
 import { accessOf } from '../shared/http/access-config.ts'
 import { type Check, serveOps } from '../shared/http/ops.ts'
+import type { Tenant } from '../shared/http/tenants.ts'
 import { createTopicAdmin } from '../shared/kafka/admin.ts'
 import { createRecordProducer } from '../shared/kafka/producer.ts'
 import { addClientMetrics } from '../shared/kafka/statistics.ts'
-import { schemaStoreOf } from '../shared/schemas/store.ts'
+import { StreamsStore } from '../shared/schemas/store.ts'
 import { exitWith, loadConfigOrExit } from '../shared/service/config.ts'
 import { createLogger } from '../shared/service/logger.ts'
 import { addProcessMetrics } from '../shared/service/process-metrics.ts'
-import { CONNECT_BACKOFF, delayMs, sleep } from '../shared/service/retry.ts'
 import { stopOnSignal } from '../shared/service/shutdown.ts'
 import { onUncaught } from '../shared/service/thrown.ts'
 import { createTracing } from '../shared/tracing/tracing.ts'
@@ -24,10 +24,9 @@ import { createPublicPort } from './public-port.ts'
 import { readinessChecks } from './readiness.ts'
 import { sourcesOf } from './sources/declared.ts'
 import { loadKinds } from './sources/load.ts'
+import { sendersAmong } from './store.ts'
+import { TopicMaker } from './topic-maker.ts'
 import { REFUSED_AFTER_MS } from './webhooks.ts'
-
-/** The most faults of topic creation that are logged. */
-const LOGGED_FAULTS = 5
 
 /** The share of the drain time for requests in flight; the rest is for flushing Kafka. */
 const REQUESTS_SHARE = 0.7
@@ -38,17 +37,17 @@ const UNREACHED_TIMEOUT_MS = 60_000
 const { config, tenants: declared } = loadConfigOrExit(loadProducer)
 const log = createLogger('producer', config)
 const access = accessOf(config, declared, log)
-const tenants = access.tenants()
-const sources = await loadKinds(config.SOURCES_MODULE)
-  .then((kinds) => sourcesOf(tenants, kinds))
-  .catch(exitWith)
-const schemas = await schemaStoreOf(config, tenants, log).catch(exitWith)
+const kinds = await loadKinds(config.SOURCES_MODULE).catch(exitWith)
+let sources = loadConfigOrExit(() => sourcesOf(access.tenants(), kinds))
+const schemas = new StreamsStore(config, log)
+await schemas.start(access.tenants()).catch(exitWith)
 const metrics = createMetrics()
 const tracing = await createTracing(config, 'producer', log)
 const stopProcessMetrics = addProcessMetrics(metrics.registry)
 const clientId = `kafkatrace-producer-${hostname()}-${process.pid}`
-const streams = tenants.flatMap((tenant) => [...tenant.streams].map((stream) => ({ tenant: tenant.name, stream })))
-const topics = streams.map(({ tenant, stream }) => inputTopic(tenant, stream))
+/** Of now, as of each change. */
+let streams = streamsOf(access.tenants())
+let topics = streams.map(({ tenant, stream }) => inputTopic(tenant, stream))
 const producer = createRecordProducer({
   config,
   clientId,
@@ -64,16 +63,35 @@ const producer = createRecordProducer({
 })
 const gate = new Gate(
   { maxRequests: config.MAX_IN_FLIGHT_REQUESTS, maxBytes: config.MAX_IN_FLIGHT_BYTES },
-  // No room has to be left for a disabled tenant.
-  tenants.filter(({ enabled }) => enabled).length,
+  sendersAmong(access.tenants()),
 )
 const stopWatching = gate.watch()
 const ending = new AbortController()
+const maker = new TopicMaker({
+  openAdmin: () => createTopicAdmin({ config, clientId: `${clientId}-topics`, log }),
+  options: { partitions: config.TOPIC_PARTITIONS, replication: config.TOPIC_REPLICATION },
+  log,
+  ending: ending.signal,
+})
+const makeTopics = (): void => {
+  if (config.CREATE_TOPICS === 'on' && !gate.draining)
+    maker.want(streams.map(({ tenant, stream }) => streamTopics(tenant, stream)))
+}
+access.onChange((tenants) => {
+  streams = streamsOf(tenants)
+  topics = streams.map(({ tenant, stream }) => inputTopic(tenant, stream))
+  sources = sourcesOf(tenants, kinds, sources)
+  producer.watch(topics)
+  schemas.cover(tenants)
+  metrics.declare(tenants)
+  makeTopics()
+})
 const app = createApp({
   config,
   producer,
   authenticate: authenticateBy(access.authorise),
-  sources,
+  access,
+  sources: () => sources,
   schemas,
   refusedAfterMs: REFUSED_AFTER_MS,
   gate,
@@ -84,18 +102,16 @@ const app = createApp({
   nowMs: Date.now,
   ending: ending.signal,
 })
-metrics.declare(tenants)
-metrics.observe(gate, producer, topics, schemas)
+metrics.declare(access.tenants())
+metrics.observe({ gate, producer, topics: () => topics, schemas, access })
 
-/** Why not all topics could be created. */
-let creationFault: string | undefined
 /** At the start schemas are fetched before readiness; later, those that are known are used whatever becomes of their source. */
-const schemasState = (): ReturnType<Check> => schemas?.state() ?? { ok: true }
+const schemasState: Check = () => schemas.state()
 const { kafka, streams: writable } = readinessChecks({
-  topics,
+  topics: () => topics,
   producer,
   createsTopics: config.CREATE_TOPICS === 'on',
-  creationFault: () => creationFault,
+  creationFault: () => maker.fault,
   nowMs: () => performance.now(),
 })
 const port = createPublicPort({
@@ -112,7 +128,8 @@ const ops = serveOps(
       draining: () => (gate.draining ? { ok: false, reason: 'the service is stopping' } : { ok: true }),
       kafka,
       streams: writable,
-      ...(schemas === undefined ? {} : { schemas: schemasState }),
+      tenants: () => access.state(),
+      ...(config.SCHEMAS_DIR === undefined && config.SCHEMA_REGISTRY_URL === undefined ? {} : { schemas: schemasState }),
       port: () =>
         port.listening() ? { ok: true } : { ok: false, reason: 'not open yet: it opens when all else is fine' },
     },
@@ -130,7 +147,8 @@ const stop = stopOnSignal(
       run: () => {
         stopProcessMetrics()
         stopWatching()
-        schemas?.stop()
+        access.stop()
+        schemas.stop()
         return ops.stop()
       },
     },
@@ -156,35 +174,16 @@ log.info(
   'producer started',
 )
 producer.start()
-if (config.CREATE_TOPICS === 'on') void ensureTopics()
+makeTopics()
+await access.start(
+  (tenants) => void sourcesOf(tenants, kinds),
+  (tenants) => schemas.prepare(tenants),
+)
 port.open().catch((error) => {
   log.fatal({ err: error }, 'cannot listen on the public port')
   void stop(1)
 })
 
-/** Creates the topics of every stream, with retries until all exist. A fault of one stream does not hold up others. */
-async function ensureTopics(): Promise<void> {
-  const admin = createTopicAdmin({ config, clientId: `${clientId}-topics`, log })
-  const options = { partitions: config.TOPIC_PARTITIONS, replication: config.TOPIC_REPLICATION }
-  let left = streams.map(({ tenant, stream }) => streamTopics(tenant, stream))
-  for (let attempt = 1; !gate.draining; attempt++) {
-    let fault: string | undefined
-    try {
-      const faults = await admin.ensureGroups(left, options)
-      left = left.filter((_, index) => faults[index] !== undefined)
-      const found = faults.filter((fault) => fault !== undefined)
-      fault = found.length === 0 ? undefined : found.slice(0, LOGGED_FAULTS).join('; ')
-    } catch (error) {
-      fault = (error as Error).message
-    }
-    if (fault !== undefined)
-      log[fault === creationFault ? 'debug' : 'warn'](
-        { streams: left.length, reason: fault },
-        'some topics are missing',
-      )
-    creationFault = fault
-    if (fault === undefined) break
-    await sleep(delayMs(CONNECT_BACKOFF, attempt), ending.signal)
-  }
-  await admin.close()
+function streamsOf(tenants: readonly Tenant[]): { tenant: string; stream: string }[] {
+  return tenants.flatMap(({ name, streams }) => [...streams].map((stream) => ({ tenant: name, stream })))
 }

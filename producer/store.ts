@@ -1,6 +1,7 @@
 import type { Defaults } from '../shared/events/event-json.ts'
 import { queuedBytes } from '../shared/events/record.ts'
 import { inputTopic } from '../shared/events/topics.ts'
+import type { Access } from '../shared/http/access.ts'
 import { hasQueryKey } from '../shared/http/credentials.ts'
 import { NOSNIFF } from '../shared/http/http.ts'
 import { PROBLEMS, type Problem } from '../shared/http/problem.ts'
@@ -37,6 +38,7 @@ export interface StoreDeps extends AnswersDeps {
   schemas: SchemaStore | undefined
   /** The clock of quotas, monotonic. */
   quotaMs(): number
+  access: Pick<Access, 'onChange' | 'whileAllowed'>
 }
 
 /** Parsing a body of this size takes the thread about a millisecond. */
@@ -90,14 +92,39 @@ export interface Published {
   producedAt: number
 }
 
+/** What a tenant has whatever is declared of it: its requests in flight go on with it. */
+interface Kept {
+  share?: RecordProducer
+  meter?: Meter
+}
+
 export class Store {
   readonly #deps: StoreDeps
   readonly turns: Turns
-  readonly #targets = new Map<Tenant, ReadonlyMap<string, Target>>()
+  #targets = new WeakMap<Tenant, ReadonlyMap<string, Target>>()
+  readonly #kept = new Map<string, Kept>()
 
   constructor(deps: StoreDeps) {
+    const { gate, access } = deps
     this.#deps = deps
-    this.turns = new Turns(deps.gate.tenants)
+    this.turns = new Turns(() => gate.shared)
+    access.onChange((tenants) => this.#change(tenants))
+  }
+
+  #change(tenants: readonly Tenant[]): void {
+    const { gate, quotaMs } = this.#deps
+    const wasShared = gate.shared
+    gate.serve(sendersAmong(tenants))
+    if (gate.shared !== wasShared) this.#targets = new WeakMap()
+    const names = new Set(tenants.map(({ name }) => name))
+    for (const name of this.#kept.keys()) if (!names.has(name)) this.#kept.delete(name)
+    for (const { name, quota } of tenants) {
+      const kept = this.#kept.get(name)
+      if (kept === undefined) continue
+      if (quota === undefined) delete kept.meter
+      else if (kept.meter === undefined) kept.meter = new Meter(quota, quotaMs)
+      else kept.meter.limit(quota)
+    }
   }
 
   /**
@@ -136,10 +163,13 @@ export class Store {
   /** A tenant's targets, by stream. */
   readonly #targetsOf = (tenant: Tenant): ReadonlyMap<string, Target> => {
     const { config, gate, producer, metrics, quotaMs } = this.#deps
+    const kept: Kept = this.#kept.getOrInsertComputed(tenant.name, () => ({}))
+    if (gate.shared) kept.share ??= queueShare(producer)
+    if (tenant.quota !== undefined) kept.meter ??= new Meter(tenant.quota, quotaMs)
     const ofTenant = {
       tenant,
-      producer: gate.tenants > 1 ? queueShare(producer) : producer,
-      meter: tenant.quota === undefined ? undefined : new Meter(tenant.quota, quotaMs),
+      producer: (gate.shared ? kept.share : undefined) ?? producer,
+      meter: tenant.quota === undefined ? undefined : kept.meter,
       maxEventBytes: config.MAX_EVENT_BYTES,
       crowded: metrics.crowdedOf(tenant.name),
       overQuota: metrics.overQuotaOf(tenant.name),
@@ -312,6 +342,9 @@ export class Store {
     return answers.finish(of, new Response(`{"receipts":[${receipts}]}`, { status: 202, headers }))
   }
 }
+
+/** How many tenants may send. No room has to be left for a disabled one. */
+export const sendersAmong = (tenants: readonly Tenant[]): number => tenants.filter(({ enabled }) => enabled).length
 
 const traceIdOf = ({ trace, begun }: Origin): string | undefined => (trace ?? begun)?.traceId
 

@@ -9,7 +9,7 @@ function work(ms: number): void {
 }
 
 test('whatever many have to do, the event loop goes on in between', async () => {
-  const turns = new Turns(2)
+  const turns = new Turns(() => true)
   let pieces = 0
   const worker = async (tenant: string) => {
     for (let piece = 0; piece < 10; piece++) {
@@ -33,7 +33,7 @@ test('whatever many have to do, the event loop goes on in between', async () => 
 })
 
 test('tenants take turns, however many of one wait', async () => {
-  const turns = new Turns(2)
+  const turns = new Turns(() => true)
   const order: string[] = []
   const worker = async (tenant: string) => {
     const waiting = turns.next(tenant)
@@ -46,7 +46,7 @@ test('tenants take turns, however many of one wait', async () => {
 })
 
 test('what takes little never waits', async () => {
-  const turns = new Turns(2)
+  const turns = new Turns(() => true)
   for (let i = 0; i < 20; i++) {
     expect(turns.next('a')).toBeUndefined()
     await turn()

@@ -9,13 +9,13 @@ const SOLE_TURN_MS = 20
 export class Turns {
   /** By tenant, in the order of their turns. */
   readonly #waiting = new Map<string, (() => void)[]>()
-  readonly #turnMs: number
+  readonly #isShared: () => boolean
   #hasBegun = false
   #endsMs = 0
 
-  /** @param tenants how many may send */
-  constructor(tenants: number) {
-    this.#turnMs = tenants > 1 ? SHARED_TURN_MS : SOLE_TURN_MS
+  /** @param isShared whether several tenants may send now */
+  constructor(isShared: () => boolean) {
+    this.#isShared = isShared
   }
 
   /** To be called before each piece of work: undefined if it may run now, else a promise of its turn. */
@@ -32,7 +32,7 @@ export class Turns {
 
   #begin(): void {
     this.#hasBegun = true
-    this.#endsMs = performance.now() + this.#turnMs
+    this.#endsMs = performance.now() + (this.#isShared() ? SHARED_TURN_MS : SOLE_TURN_MS)
     setImmediate(() => this.#end())
   }
 

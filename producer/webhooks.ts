@@ -21,7 +21,8 @@ import type { Posted, Published, Store, StoreDeps } from './store.ts'
 
 export interface WebhooksDeps extends StoreDeps {
   store: Store
-  sources: ReadonlyMap<string, Source>
+  /** Of now, by name. */
+  sources(): ReadonlyMap<string, Source>
   /** {@link REFUSED_AFTER_MS} */
   refusedAfterMs: number
 }
@@ -72,29 +73,43 @@ interface Answered {
 
 export class WebhooksRoute {
   readonly #deps: WebhooksDeps
-  /** Of sources whose last webhooks were answered 503. */
-  readonly #troubles = new Map<Source, { sinceMs: number; webhooks: number }>()
-  readonly #counted = new Map<Source | undefined, Record<WebhookResult, Tally>>()
+  /** By name: of sources whose last webhooks were answered 503. */
+  readonly #troubles = new Map<string, { sinceMs: number; webhooks: number }>()
+  readonly #counted = new WeakMap<Source, Record<WebhookResult, Tally>>()
+  readonly #countedUnknown: Record<WebhookResult, Tally>
 
   constructor(deps: WebhooksDeps) {
     this.#deps = deps
-    // Now, so that the series are there before the first webhook.
-    for (const source of [undefined, ...deps.sources.values()])
-      this.#counted.set(source, deps.metrics.webhooksOf(source?.tenant.name ?? '', source?.name ?? ''))
+    this.#countedUnknown = deps.metrics.webhooksOf('', '')
+    this.#declare()
+    deps.access.onChange(() => this.#declare())
+  }
+
+  /** Makes the series of all sources, so that they are there before the first webhook. */
+  #declare(): void {
+    const sources = this.#deps.sources()
+    for (const source of sources.values()) this.#countedOf(source)
+    for (const name of this.#troubles.keys()) if (!sources.has(name)) this.#troubles.delete(name)
+  }
+
+  #countedOf(source: Source | undefined): Record<WebhookResult, Tally> {
+    if (source === undefined) return this.#countedUnknown
+    return this.#counted.getOrInsertComputed(source, () =>
+      this.#deps.metrics.webhooksOf(source.tenant.name, source.name),
+    )
   }
 
   async answer(request: Request, name: string): Promise<Response> {
     const { answers, sources } = this.#deps
     const head = headOf(request.headers)
     const of = answers.visit(request, 'webhooks', head.requestId ?? null)
-    const source = sources.get(name)
+    const source = sources().get(name)
     const answered = await this.#enter(of, head, source ?? name).catch(
       (error): Answered => ({ response: answers.failed(of, error) }),
     )
     const { response, refused } = answered
     const result = refused ?? resultOf(response.status)
-    const counted = this.#counted.get(source)
-    if (counted !== undefined) counted[result].count++
+    this.#countedOf(source)[result].count++
     if (source !== undefined) this.#tellTrouble(source, result)
     return response
   }
@@ -104,15 +119,15 @@ export class WebhooksRoute {
     const { lines, log, nowMs } = this.#deps
     // Who is not verified may cause it.
     const level = (): 'warn' | 'debug' => lines.level(anybodysOf(source.name), 'warn')
-    const trouble = this.#troubles.get(source)
+    const trouble = this.#troubles.get(source.name)
     if (result === 'unavailable') {
       if (trouble !== undefined) trouble.webhooks++
       else {
-        this.#troubles.set(source, { sinceMs: nowMs(), webhooks: 1 })
+        this.#troubles.set(source.name, { sinceMs: nowMs(), webhooks: 1 })
         log[level()](logged(source), 'webhooks are answered 503 from now on: their sender may not send them again')
       }
     } else if (result === 'taken' && trouble !== undefined) {
-      this.#troubles.delete(source)
+      this.#troubles.delete(source.name)
       const { sinceMs, webhooks } = trouble
       log[level()]({ ...logged(source), since: isoTime(sinceMs), webhooks }, 'webhooks are taken again')
     }

@@ -11,6 +11,7 @@ import { createMetrics } from '../../producer/metrics.ts'
 import type { IncomingRecord } from '../../shared/events/record.ts'
 import { streamTopics } from '../../shared/events/topics.ts'
 import { authoriseNobody } from '../../shared/http/authorise.ts'
+import { UNCHANGING } from '../../shared/testing/access.ts'
 import { FakeKafka } from '../../shared/testing/fake-kafka.ts'
 import { until } from '../../shared/testing/until.ts'
 
@@ -43,7 +44,8 @@ export function startClientService(): ClientService {
     producer: kafka.producer({ maxRecords: config.MAX_QUEUE_RECORDS, maxBytes: config.MAX_QUEUE_BYTES }),
     authenticate: authenticateBy(authoriseNobody()),
     schemas: undefined,
-    sources: new Map(),
+    access: UNCHANGING,
+    sources: () => new Map(),
     refusedAfterMs: 0,
     gate: new Gate({ maxRequests: config.MAX_IN_FLIGHT_REQUESTS, maxBytes: config.MAX_IN_FLIGHT_BYTES }),
     quotaMs: Date.now,

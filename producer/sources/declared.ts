@@ -29,9 +29,14 @@ const COMMON = {
 /**
  * The declared sources by name.
  * @param kinds the first one of a name counts
+ * @param before those from before the tenants were read again: the sources of a tenant that is the same stay the same
  * @throws ConfigError naming every fault of the declarations
  */
-export function sourcesOf(tenants: readonly Tenant[], kinds: readonly SourceKind[]): ReadonlyMap<string, Source> {
+export function sourcesOf(
+  tenants: readonly Tenant[],
+  kinds: readonly SourceKind[],
+  before: ReadonlyMap<string, Source> = new Map(),
+): ReadonlyMap<string, Source> {
   const known = new Map<string, { kind: SourceKind; schema: TObject }>()
   for (const kind of kinds)
     known.getOrInsertComputed(kind.name, () => ({
@@ -42,6 +47,11 @@ export function sourcesOf(tenants: readonly Tenant[], kinds: readonly SourceKind
   const faults: string[] = []
   for (const tenant of tenants)
     for (const [name, declared] of tenant.sources) {
+      const earlier = before.get(name)
+      if (earlier?.tenant === tenant) {
+        sources.set(name, earlier)
+        continue
+      }
       const at = `TENANTS_FILE: /tenants/${tenant.name}/sources/${name}`
       const found = known.get(declared.kind)
       if (found === undefined) {

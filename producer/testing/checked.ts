@@ -3,6 +3,7 @@ import { headerText, SCHEMA } from '../../shared/events/headers.ts'
 import { fromRecord } from '../../shared/events/record.ts'
 import { authoriseNobody } from '../../shared/http/authorise.ts'
 import { type TenantsFile, tenantsFaults, tenantsOf } from '../../shared/http/tenants.ts'
+import { UNCHANGING } from '../../shared/testing/access.ts'
 import { FakeKafka } from '../../shared/testing/fake-kafka.ts'
 import { Gate } from '../admit.ts'
 import { createApp } from '../app.ts'
@@ -44,7 +45,8 @@ export async function checkingProducer(
     producer: kafka.producer({ maxRecords: config.MAX_QUEUE_RECORDS, maxBytes: config.MAX_QUEUE_BYTES }),
     authenticate: authenticateBy(authoriseNobody(tenants)),
     schemas: store,
-    sources: new Map(),
+    access: UNCHANGING,
+    sources: () => new Map(),
     refusedAfterMs: 0,
     gate: new Gate({ maxRequests: config.MAX_IN_FLIGHT_REQUESTS, maxBytes: config.MAX_IN_FLIGHT_BYTES }),
     quotaMs: () => 0,

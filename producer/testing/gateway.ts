@@ -5,6 +5,7 @@ import { fromRecord } from '../../shared/events/record.ts'
 import { authoriseByKey } from '../../shared/http/authorise.ts'
 import { type TenantsFile, tenantsFaults, tenantsOf } from '../../shared/http/tenants.ts'
 import type { SchemaStore } from '../../shared/schemas/store.ts'
+import { UNCHANGING } from '../../shared/testing/access.ts'
 import { FakeKafka } from '../../shared/testing/fake-kafka.ts'
 import { Gate } from '../admit.ts'
 import { createApp } from '../app.ts'
@@ -46,6 +47,7 @@ export function gateway(declared: Readonly<Record<string, Declaration>>, options
   }
   expect(tenantsFaults(file)).toEqual([])
   const tenants = tenantsOf(file)
+  const sources = sourcesOf(tenants.list, options.kinds ?? kinds)
   const topic = `kt.${TENANT}.${STREAM}`
   const kafka = new FakeKafka().createTopic(topic, 3)
   const config = {
@@ -62,7 +64,8 @@ export function gateway(declared: Readonly<Record<string, Declaration>>, options
     producer,
     authenticate: authenticateBy(authoriseByKey(tenants)),
     schemas: options.schemas,
-    sources: sourcesOf(tenants.list, options.kinds ?? kinds),
+    access: UNCHANGING,
+    sources: () => sources,
     refusedAfterMs: options.refusedAfterMs ?? 0,
     gate,
     quotaMs: () => clock.nowMs,

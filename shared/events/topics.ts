@@ -18,7 +18,7 @@ export const inputTopic = (tenant: string, stream: string): string => `kt.${tena
 export const siblingTopic = (input: string, role: TopicRole): string => `${input}.${role}`
 
 /** A stream's four topics, the input topic first. */
-export const streamTopics = (tenant: string, stream: string): string[] => {
+export const streamTopics = (tenant: string, stream: string): [string, ...string[]] => {
   const input = inputTopic(tenant, stream)
   return [input, ...TOPIC_ROLES.map((role) => siblingTopic(input, role))]
 }

@@ -1,5 +1,6 @@
 import { ConfigError } from '../service/config.ts'
 import type { Logger } from '../service/logger.ts'
+import { messageOf } from '../service/thrown.ts'
 import { FILES_POLL_MS, watchFiles } from '../service/watched-files.ts'
 import type { Authorise, Authorised } from './authorise.ts'
 import type { Problem } from './problem.ts'
@@ -21,8 +22,8 @@ export interface Access {
   whileAllowed(request: Pick<Allowed, 'again'>, ended: (problem: Problem) => void): () => void
   /** For `/readyz`. */
   state(): { ok: true; detail?: string }
-  /** @param prepare what else a file has to fulfil before it is used; of a ConfigError the faults are the file's */
-  start(prepare?: Prepare): Promise<void>
+  /** @param prepare what else a file has to fulfil before it is used: the faults of their ConfigErrors are the file's, too */
+  start(...prepare: readonly Prepare[]): Promise<void>
   stop(): void
 }
 
@@ -32,6 +33,9 @@ export type Prepare = (tenants: readonly Tenant[]) => void | Promise<void>
 
 /** How often it is looked at whether requests that last are still allowed. */
 export const ALLOWED_LOOK_MS = 1_000
+
+/** How often a file that something else than its text is wrong with, such as schemas, is tried again. */
+const REFUSED_LOOK_MS = 10_000
 
 /** The most faults, or keys, that are named: in one line of the log, and in `/readyz`. */
 const LOGGED = 50
@@ -58,12 +62,14 @@ export class LiveAccess implements Access {
   readonly #deps: LiveDeps
   #now: Tenants
   #faults: readonly string[] = []
-  #prepare: Prepare = () => undefined
+  /** What the file says where that has no fault by itself, and is not used. */
+  #refused: Tenants | undefined
+  #prepare: readonly Prepare[] = []
   readonly #listeners: ((now: readonly Tenant[]) => void)[] = []
   /** Requests that last. */
   readonly #lasting = new Set<{ request: Pick<Allowed, 'again'>; ended(problem: Problem): void }>()
   readonly #ending = new AbortController()
-  #looking: NodeJS.Timeout | undefined
+  readonly #timers: NodeJS.Timeout[] = []
 
   constructor(deps: LiveDeps) {
     this.#deps = deps
@@ -112,10 +118,10 @@ export class LiveAccess implements Access {
     }
   }
 
-  async start(prepare: Prepare = () => undefined): Promise<void> {
+  async start(...prepare: readonly Prepare[]): Promise<void> {
     const { file, pollMs = FILES_POLL_MS } = this.#deps
     this.#prepare = prepare
-    this.#looking = setInterval(() => this.#look(), ALLOWED_LOOK_MS)
+    this.#timers.push(setInterval(() => this.#look(), ALLOWED_LOOK_MS))
     if (file === undefined) return
     // One at a time.
     let last = Promise.resolve()
@@ -123,6 +129,10 @@ export class LiveAccess implements Access {
       last = last.then(() => this.#reload(file))
       return last
     }
+    const again = (): void => {
+      if (this.#refused !== undefined) void reload()
+    }
+    this.#timers.push(setInterval(again, REFUSED_LOOK_MS))
     await watchFiles([file], reload, this.#ending.signal, pollMs)
     // It may have changed since it was read.
     await reload()
@@ -130,35 +140,42 @@ export class LiveAccess implements Access {
 
   stop(): void {
     this.#ending.abort()
-    clearInterval(this.#looking)
+    for (const timer of this.#timers) clearInterval(timer)
   }
 
   async #reload(file: string): Promise<void> {
     const before = this.#now
     let next: Tenants
+    let faults: readonly string[]
     try {
-      next = await reloadTenants(file, before)
-      if (next !== before) await this.#demand(file, next)
+      next = await reloadTenants(file, this.#refused === undefined ? [before] : [before, this.#refused])
+      faults = next === before ? [] : await this.#faultsOf(file, next)
+      this.#refused = faults.length === 0 ? undefined : next
     } catch (error) {
-      if (!(error instanceof ConfigError)) throw error
-      this.#tell(error.faults)
+      this.#refused = undefined
+      this.#tell(faultsIn(error))
       return
     }
-    this.#tell([])
-    if (next === before || this.#ending.signal.aborted) return
+    this.#tell(faults)
+    if (faults.length > 0 || next === before || this.#ending.signal.aborted) return
     this.#now = next
     this.#deps.log.info(changes(before, next), 'tenants were read again')
     for (const listener of this.#listeners) listener(next.list)
     this.#look()
   }
 
-  /** @throws ConfigError naming every fault */
-  async #demand(file: string, { list }: Tenants): Promise<void> {
+  /** What is wrong with a file that has no fault of its own. */
+  async #faultsOf(file: string, { list }: Tenants): Promise<string[]> {
     const faults = [...(this.#deps.faultsOf?.(list) ?? [])]
-    // Most likely half of a file, or the wrong one. To refuse a tenant's keys, `enabled` is there.
+    // Most likely half of a file, or the wrong one. To refuse all keys of a tenant, `enabled` is there.
     if (list.length === 0 && this.#now.list.length > 0) faults.push(`TENANTS_FILE=${file}: it has no tenants any more`)
-    if (faults.length > 0) throw new ConfigError(faults)
-    await this.#prepare(list)
+    for (const prepare of this.#prepare)
+      try {
+        await prepare(list)
+      } catch (error) {
+        faults.push(...faultsIn(error))
+      }
+    return faults
   }
 
   /** Says once what is wrong with the file, or that it is right again. */
@@ -183,6 +200,9 @@ export class LiveAccess implements Access {
     }
   }
 }
+
+const faultsIn = (error: unknown): readonly string[] =>
+  error instanceof ConfigError ? error.faults : [`TENANTS_FILE cannot be used: ${messageOf(error)}`]
 
 /** For the log: what came and went. */
 function changes(before: Tenants, next: Tenants) {

@@ -25,7 +25,7 @@ import { type DeliveryResult, ProduceError, type ProduceFault, type RecordProduc
 export interface RecordProducerOptions {
   config: CommonConfig
   clientId: string
-  /** Their partitions are looked up before the first record. */
+  /** Their partitions are looked up before the first record. Until {@link RecordProducer.watch} names others. */
   topics: readonly string[]
   /** How long librdkafka tries to deliver a record, retries included. */
   deliveryTimeoutMs: number
@@ -250,6 +250,7 @@ export function createRecordProducer(options: RecordProducerOptions): RecordProd
       if (trouble !== undefined) return trouble
       return connection.state === 'connecting' ? connection.reason : topics.blocked(topic)
     },
+    watch: topics.watch,
     making: topics.making,
     partitionCount: topics.partitionCount,
     settings: topics.settings,

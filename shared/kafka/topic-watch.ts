@@ -26,7 +26,7 @@ const isRecent = (refusals: Refusals, topic: string): boolean =>
   performance.now() - (refusals.get(topic) ?? Number.NEGATIVE_INFINITY) < REFUSAL_MS
 
 /** Knows, by asking at intervals, whether topics can be written to, their partitions and their settings. */
-interface TopicWatch extends Pick<RecordProducer, 'blocked' | 'making' | 'partitionCount' | 'settings'> {
+interface TopicWatch extends Pick<RecordProducer, 'watch' | 'blocked' | 'making' | 'partitionCount' | 'settings'> {
   /** Asks with this client from now on. Resolves after the first look; undefined ends the looks. */
   use(kafka: Producer | undefined): Promise<void>
   /** A broker has refused a record for lack of permission. Blocks the topic, and looks at once whether that is still so. */
@@ -35,14 +35,15 @@ interface TopicWatch extends Pick<RecordProducer, 'blocked' | 'making' | 'partit
   refusedKeyless(topic: string): void
 }
 
-export function watchTopics(topics: readonly string[], log: Logger): TopicWatch {
+const notKnown = (topic: string): [string, string] => [topic, `the topic ${topic} is not known yet`]
+
+export function watchTopics(first: readonly string[], log: Logger): TopicWatch {
+  let topics = first
   let current: Producer | undefined
   let timer: NodeJS.Timeout | undefined
   const partitions = new Map<string, number>()
   /** By topic: why it cannot be written to. */
-  let blocked: ReadonlyMap<string, string> = new Map(
-    topics.map((topic) => [topic, `the topic ${topic} is not known yet`]),
-  )
+  let blocked: ReadonlyMap<string, string> = new Map(topics.map(notKnown))
   /** Topics that were seen with a leader that answers. If a partition has none later, librdkafka waits for it. */
   const made = new Set<string>()
   /** Without those that cannot be read. */
@@ -106,10 +107,12 @@ export function watchTopics(topics: readonly string[], log: Logger): TopicWatch 
     }
   }
 
+  const beingMade = (): string[] => topics.filter((topic) => partitions.has(topic) && !made.has(topic))
+
   /** Finds the topics whose partitions brokers have created since the last look. */
   async function lookForMade(kafka: Producer): Promise<void> {
     for (const topic of made) if (!partitions.has(topic)) made.delete(topic)
-    const wanted = [...partitions].flatMap(([topic, count]) => (made.has(topic) ? [] : [{ topic, partitions: count }]))
+    const wanted = beingMade().map((topic) => ({ topic, partitions: partitions.get(topic) ?? 0 }))
     if (wanted.length === 0) return
     // The request as a whole fails when some partition has no leader, which says nothing about the other topics.
     const unmade = new Set(await unmadeTopics(kafka, wanted, LOOK_TIMEOUT_MS).catch(() => []))
@@ -138,12 +141,22 @@ export function watchTopics(topics: readonly string[], log: Logger): TopicWatch 
   }
 
   return {
+    watch(next) {
+      const before = new Set(topics)
+      topics = next
+      const added = next.filter((topic) => !before.has(topic))
+      // They may have been watched before, and be others by now. What is known of those that go stays, for records that are on their way.
+      for (const topic of added) for (const known of [partitions, made, settings]) known.delete(topic)
+      const still = new Set(next)
+      blocked = new Map([...[...blocked].filter(([topic]) => still.has(topic)), ...added.map(notKnown)])
+      void refresh()
+    },
     use(kafka) {
       current = kafka
       return refresh()
     },
     blocked: (topic) => blocked.get(topic),
-    making: () => partitions.size - made.size,
+    making: () => beingMade().length,
     partitionCount: (topic) => partitions.get(topic),
     settings(topic) {
       const known = settings.get(topic) ?? UNKNOWN_SETTINGS

@@ -110,8 +110,17 @@ function tellChanged(
     )
 }
 
+/** Whether a subject can be of a stream whose events are checked. */
+export type IsOurs = (subject: string) => boolean
+
+/** Of streams that change. */
+interface CoveringStore extends SchemaStore {
+  /** Other streams have schemas from now on. */
+  cover(isOurs: IsOurs): void
+}
+
 /** Schemas in a folder. A state of it with any fault is not used: what was read before stays. */
-export class FolderStore implements SchemaStore {
+export class FolderStore implements CoveringStore {
   readonly #catalog = new Catalog()
   #seen: string | undefined
   #fault: string | undefined
@@ -120,10 +129,15 @@ export class FolderStore implements SchemaStore {
 
   constructor(
     private readonly folder: string,
-    private readonly isOurs: (subject: string) => boolean,
+    private isOurs: IsOurs,
     private readonly log: Pick<Logger, 'info' | 'warn'>,
     private readonly pollMs = FILES_POLL_MS,
   ) {}
+
+  /** All of the folder is read, whatever streams there are. */
+  cover(isOurs: IsOurs): void {
+    this.isOurs = isOurs
+  }
 
   find(subject: string): Subject | undefined {
     return this.#catalog.subjects.get(subject)
@@ -272,7 +286,7 @@ async function mapAtMost<T, R>(most: number, items: readonly T[], map: (item: T)
  * Schemas in a registry. While it cannot be reached, those that are known stay, and a type without one may have one that is not known. What it does not list
  * any more stays, too: it may have been restored in part, and a schema that is missing would let every event in.
  */
-export class RegistryStore implements SchemaStore {
+export class RegistryStore implements CoveringStore {
   readonly #catalog = new Catalog()
   #known: ReadonlyMap<string, Known> = new Map()
   #gone: readonly string[] = []
@@ -284,13 +298,16 @@ export class RegistryStore implements SchemaStore {
   #progress: { done: number; of: number } | undefined
   /** When everything was read last. */
   #readMs: number | undefined
+  /** Of which subjects everything was read then. */
+  #covered: IsOurs | undefined
   readonly #ending = new AbortController()
+  /** Ends the wait for the next read. */
+  #waiting = new AbortController()
   readonly mayLag = true
 
-  /** @param isOurs whether a subject can be of a stream whose events are checked */
   constructor(
     private readonly registry: Pick<Registry, 'subjects' | 'versions' | 'schemaOf'>,
-    private readonly isOurs: (subject: string) => boolean,
+    private isOurs: IsOurs,
     private readonly log: Pick<Logger, 'info' | 'warn'>,
     private readonly refreshMs: number,
     private readonly nowMs: () => number = () => performance.now(),
@@ -299,7 +316,19 @@ export class RegistryStore implements SchemaStore {
   find(subject: string): Found {
     const found = this.#catalog.subjects.get(subject)
     if (found !== undefined) return found
-    return this.#fault === undefined && !this.#unusable.has(subject) && !this.#isLate() ? undefined : 'unknown'
+    return this.#fault === undefined && !this.#unusable.has(subject) && !this.#isLate() && this.#covers(subject)
+      ? undefined
+      : 'unknown'
+  }
+
+  #covers(subject: string): boolean {
+    return this.#covered === this.isOurs || this.#covered?.(subject) === true
+  }
+
+  /** Until all is read of new streams, what is not known of them may be there. */
+  cover(isOurs: IsOurs): void {
+    this.isOurs = isOurs
+    this.#waiting.abort()
   }
 
   subjects(): Iterable<string> {
@@ -344,8 +373,10 @@ export class RegistryStore implements SchemaStore {
 
   async #watch(): Promise<void> {
     while (!this.#ending.signal.aborted) {
+      this.#waiting = new AbortController()
       await this.#refresh()
-      await sleep(this.#readMs !== undefined ? this.refreshMs : Math.min(this.refreshMs, RETRY_MS), this.#ending.signal)
+      const waitMs = this.#readMs !== undefined ? this.refreshMs : Math.min(this.refreshMs, RETRY_MS)
+      await sleep(waitMs, AbortSignal.any([this.#ending.signal, this.#waiting.signal]))
     }
   }
 
@@ -368,9 +399,10 @@ export class RegistryStore implements SchemaStore {
 
   /** @throws RegistryError where the registry cannot be reached */
   async #read(): Promise<void> {
-    const listed = new Set((await this.registry.subjects()).filter(this.isOurs))
+    const { isOurs } = this
+    const listed = new Set((await this.registry.subjects()).filter(isOurs))
     const before = this.#catalog.subjects
-    const subjects = [...listed.union(new Set(before.keys()))].sort()
+    const subjects = [...listed.union(new Set([...before.keys()].filter(isOurs)))].sort()
     if (subjects.length > MAX_SUBJECTS)
       throw new Error(`it has ${subjects.length} subjects for these streams; ${MAX_SUBJECTS} are supported`)
     const progress = { done: 0, of: subjects.length }
@@ -394,6 +426,7 @@ export class RegistryStore implements SchemaStore {
     )
     tellChanged(before, this.#catalog.subjects, this.log)
     this.#known = known
+    this.#covered = isOurs
     this.#gone = all.flatMap(({ gone }) => gone)
     const last = faults.toSorted((one, other) => one.version - other.version)
     this.#unusable = new Map([...refusals, ...last.map(({ subject, detail }): [string, string] => [subject, detail])])
@@ -442,42 +475,89 @@ export function schemaConfigFaults(config: SchemaConfig): string[] {
   return faults
 }
 
-/**
- * Where the schemas of the tenants' streams come from, started; undefined where no stream has any.
- * @throws ConfigError
- */
-export async function schemaStoreOf(
-  config: SchemaConfig,
-  tenants: readonly { name: string; schemas: ReadonlyMap<string, unknown> }[],
-  log: Pick<Logger, 'info' | 'warn'>,
-): Promise<SchemaStore | undefined> {
-  const { SCHEMAS_DIR, SCHEMA_SUBJECT, SCHEMA_REGISTRY_URL, SCHEMA_REGISTRY_REFRESH_MS } = config
-  const streams = tenants.flatMap(({ name, schemas }) =>
-    [...schemas.keys()].map((stream) => ({ tenant: name, stream })),
-  )
-  if (streams.length === 0) {
-    if (SCHEMAS_DIR !== undefined || SCHEMA_REGISTRY_URL !== undefined)
-      log.warn('no stream names `schemas` in TENANTS_FILE: no event is checked by a schema')
-    return undefined
+type TenantSchemas = { name: string; schemas: ReadonlyMap<string, unknown> }
+
+const streamsWithSchemas = (tenants: readonly TenantSchemas[]) =>
+  tenants.flatMap(({ name, schemas }) => [...schemas.keys()].map((stream) => ({ tenant: name, stream })))
+
+/** The schemas of the tenants' streams, which change. What they come from is read from when a stream has schemas for the first time. */
+export class StreamsStore implements SchemaStore {
+  #store: CoveringStore | undefined
+
+  constructor(
+    private readonly config: SchemaConfig,
+    private readonly log: Pick<Logger, 'info' | 'warn'>,
+  ) {}
+
+  find(subject: string): Found {
+    return this.#store === undefined ? 'unknown' : this.#store.find(subject)
   }
-  const both = streams.find(({ tenant, stream }) =>
-    streams.some((one) => one.tenant === tenant && one.stream.startsWith(`${stream}-`)),
-  )
-  if (both !== undefined && SCHEMA_SUBJECT === schemaVariables.SCHEMA_SUBJECT.default)
-    log.warn(
-      both,
-      'another stream has the name of this one with something after a hyphen: subjects of both may be the same',
+
+  subjects(): Iterable<string> {
+    return this.#store?.subjects() ?? []
+  }
+
+  state(): StoreState {
+    return this.#store?.state() ?? { ok: true }
+  }
+
+  versions(): number {
+    return this.#store?.versions() ?? 0
+  }
+
+  get mayLag(): boolean {
+    return this.#store?.mayLag ?? false
+  }
+
+  /**
+   * To be called before these tenants are used, and {@link cover} when they are.
+   * @throws ConfigError where their schemas can never be read
+   */
+  async prepare(tenants: readonly TenantSchemas[]): Promise<void> {
+    if (this.#store !== undefined || streamsWithSchemas(tenants).length === 0) return
+    const { SCHEMAS_DIR, SCHEMA_REGISTRY_URL, SCHEMA_REGISTRY_REFRESH_MS } = this.config
+    if (SCHEMAS_DIR === undefined && SCHEMA_REGISTRY_URL === undefined)
+      throw new ConfigError([
+        'TENANTS_FILE names `schemas` of streams, and neither SCHEMAS_DIR nor SCHEMA_REGISTRY_URL is set.',
+      ])
+    const isOurs = this.#isOursOf(tenants)
+    const store: CoveringStore =
+      SCHEMAS_DIR === undefined
+        ? new RegistryStore(createRegistry(this.config), isOurs, this.log, SCHEMA_REGISTRY_REFRESH_MS)
+        : new FolderStore(SCHEMAS_DIR, isOurs, this.log)
+    await store.start()
+    this.#store = store
+  }
+
+  cover(tenants: readonly TenantSchemas[]): void {
+    const { SCHEMAS_DIR, SCHEMA_SUBJECT, SCHEMA_REGISTRY_URL } = this.config
+    const streams = streamsWithSchemas(tenants)
+    if (streams.length === 0 && (SCHEMAS_DIR !== undefined || SCHEMA_REGISTRY_URL !== undefined))
+      this.log.warn('no stream names `schemas` in TENANTS_FILE: no event is checked by a schema')
+    const both = streams.find(({ tenant, stream }) =>
+      streams.some((one) => one.tenant === tenant && one.stream.startsWith(`${stream}-`)),
     )
-  if (SCHEMAS_DIR === undefined && SCHEMA_REGISTRY_URL === undefined)
-    throw new ConfigError([
-      'TENANTS_FILE names `schemas` of streams, and neither SCHEMAS_DIR nor SCHEMA_REGISTRY_URL is set.',
-    ])
-  const typesOf = streams.map(({ tenant, stream }) => typeNames(SCHEMA_SUBJECT, tenant, stream))
-  const isOurs = (subject: string): boolean => typesOf.some((typeOf) => typeOf(subject) !== undefined)
-  const store: SchemaStore =
-    SCHEMAS_DIR === undefined
-      ? new RegistryStore(createRegistry(config), isOurs, log, SCHEMA_REGISTRY_REFRESH_MS)
-      : new FolderStore(SCHEMAS_DIR, isOurs, log)
-  await store.start()
-  return store
+    if (both !== undefined && SCHEMA_SUBJECT === schemaVariables.SCHEMA_SUBJECT.default)
+      this.log.warn(
+        both,
+        'another stream has the name of this one with something after a hyphen: subjects of both may be the same',
+      )
+    this.#store?.cover(this.#isOursOf(tenants))
+  }
+
+  #isOursOf(tenants: readonly TenantSchemas[]): IsOurs {
+    const { SCHEMA_SUBJECT } = this.config
+    const typesOf = streamsWithSchemas(tenants).map(({ tenant, stream }) => typeNames(SCHEMA_SUBJECT, tenant, stream))
+    return (subject) => typesOf.some((typeOf) => typeOf(subject) !== undefined)
+  }
+
+  /** @throws ConfigError where the schemas of these tenants can never be read */
+  async start(tenants: readonly TenantSchemas[] = []): Promise<void> {
+    await this.prepare(tenants)
+    this.cover(tenants)
+  }
+
+  stop(): void {
+    this.#store?.stop()
+  }
 }

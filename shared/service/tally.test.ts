@@ -21,6 +21,8 @@ describe('a tally', () => {
     counter.inc({ kind: 'b' })
     expect(await lines()).toEqual(['events_total{kind="a"} 3', 'events_total{kind="b"} 6'])
     expect(await lines()).toEqual(['events_total{kind="a"} 3', 'events_total{kind="b"} 6'])
+    // Whoever asks for it again goes on with it.
+    expect(tally({ kind: 'a' })).toBe(a)
   })
 })
 

@@ -10,22 +10,19 @@ export interface Tally {
   count: number
 }
 
-/** Adds tallies to a counter at each scrape. Returns a function that makes the tally of some labels, for the caller to keep. */
+/** Adds tallies to a counter at each scrape. Returns a function that gives the tally of some labels, for the caller to keep. */
 export function tallies<L extends string>(counter: Counter<L>): (labels: Record<L, string>) => Tally {
-  const all: { labels: Record<L, string>; tally: Tally }[] = []
+  const all = new Map<string, { labels: Record<L, string>; tally: Tally }>()
   Object.assign(counter, {
     collect() {
-      for (const { labels, tally } of all) {
+      for (const { labels, tally } of all.values()) {
         counter.inc(labels, tally.count)
         tally.count = 0
       }
     },
   })
-  return (labels) => {
-    const tally = { count: 0 }
-    all.push({ labels, tally })
-    return tally
-  }
+  return (labels) =>
+    all.getOrInsertComputed(JSON.stringify(labels), () => ({ labels, tally: { count: 0 } })).tally
 }
 
 /** One set of labels of a {@link LatencyHistogram}. */

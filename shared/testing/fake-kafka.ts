@@ -212,6 +212,7 @@ export class FakeKafka {
           return this.connection.state === 'connecting' ? this.connection.reason : 'the connection is closed'
         return this.#topics.has(topic) ? undefined : NOT_THERE(topic)
       },
+      watch: () => undefined,
       making: () => 0,
       partitionCount: (topic) => this.#topics.get(topic)?.length,
       settings: (topic) => this.settings.get(topic) ?? { maxMessageBytes: undefined, isCompacted: false },

@@ -1,0 +1,2 @@
+/** Access by tenants that stay as they are, for what answers requests. */
+export const UNCHANGING = { onChange: () => undefined, whileAllowed: () => () => undefined }
