@@ -1,6 +1,7 @@
 import { type Static, Type } from '@sinclair/typebox'
 import type { Defaults } from '../shared/events/event-json.ts'
 import { type OutgoingRecord, queuedBytes } from '../shared/events/record.ts'
+import type { WhileAllowed } from '../shared/http/access.ts'
 import { MAX_NAMED_FAULTS, type Problem, ProblemError, problemDocument } from '../shared/http/problem.ts'
 import { type DeliveryResult, ProduceError } from '../shared/kafka/types.ts'
 import { sleep } from '../shared/service/retry.ts'
@@ -62,8 +63,8 @@ export interface StreamDeps {
   nowMs(): number
   /** Aborted when the stream has to end: lines that were read are answered, the rest is not read. */
   ending: AbortSignal
-  /** Calls `ended` once the sender may not send any more: lines that were let in are answered, and no other is stored. @returns what ends the looks */
-  whileAllowed(ended: (problem: Problem) => void): () => void
+  /** Once the sender may not send any more, lines that were let in are answered, and no other is stored. */
+  whileAllowed: WhileAllowed
   count(outcome: EventsOutcome): void
   /** Called with an unexpected error. The client learns only that there was one. */
   failed(error: unknown): void

@@ -1,7 +1,8 @@
 import { describe, expect, test } from 'bun:test'
 import pino from 'pino'
-import { authoriseByKey, authoriseNobody } from '../../shared/http/authorise.ts'
+import { type Authorise, authoriseByKey, authoriseNobody } from '../../shared/http/authorise.ts'
 import { ROLES, type Role, type TenantsFile, tenantsOf } from '../../shared/http/tenants.ts'
+import { UNCHANGING } from '../../shared/testing/access.ts'
 import { keyring } from '../../shared/testing/keyring.ts'
 import { createApp } from './app.ts'
 import { createMetrics } from './metrics.ts'
@@ -73,7 +74,7 @@ const file = {
 const log = pino({ level: 'silent' })
 
 /** The console’s app; each route only says that it was reached. */
-function appWith(authorise = authoriseByKey(tenantsOf(file)), isDraining = () => false, run?: Route['run']) {
+function appWith(authorise: Authorise = authoriseByKey(tenantsOf(file)), isDraining = () => false, run?: Route['run']) {
   const table = routes({} as RouteDeps).map((route) => ({
     ...route,
     run:
@@ -85,7 +86,7 @@ function appWith(authorise = authoriseByKey(tenantsOf(file)), isDraining = () =>
   }))
   return createApp({
     routes: table,
-    authorise,
+    access: { ...UNCHANGING, authorise },
     isAuthOn: true,
     page: { answer: async (_, path) => (path === '/assets/nothing.js' ? undefined : new Response('the page')) },
     metrics: createMetrics(table.map(({ name }) => name)),

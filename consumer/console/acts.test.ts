@@ -32,6 +32,7 @@ function consoleIn(kafka: FakeKafka, partitions = 1) {
     log: pino({ level: 'silent' }),
     nowMs: () => 1_000,
     signal: stopping.signal,
+    isDeclared: () => true,
     onActed: () => undefined,
     onFault: () => undefined,
   }

@@ -3,6 +3,7 @@ import { Type } from '@sinclair/typebox'
 import pino from 'pino'
 import { authoriseNobody } from '../../shared/http/authorise.ts'
 import { docsPage } from '../../shared/http/docs-page.ts'
+import { UNCHANGING } from '../../shared/testing/access.ts'
 import { createApp } from './app.ts'
 import { createMetrics } from './metrics.ts'
 import type { Route } from './route.ts'
@@ -45,7 +46,7 @@ function console({ isAuthOn = false, kafkaFault = undefined as string | undefine
   const pause: Route = { ...act, path: '/v1/streams/{stream}/pause', name: 'pauseStream' }
   const app = createApp({
     routes: [route, act, pause],
-    authorise: authoriseNobody(),
+    access: { ...UNCHANGING, authorise: authoriseNobody() },
     isAuthOn,
     page: { answer: async () => undefined },
     metrics: createMetrics([route.name]),

@@ -1,5 +1,5 @@
 import { Hono } from 'hono'
-import type { Authorise } from '../../shared/http/authorise.ts'
+import type { Access } from '../../shared/http/access.ts'
 import { docsPage } from '../../shared/http/docs-page.ts'
 import { ambiguity, isOfWebsite, NOSNIFF, pathOf, requestIdOf } from '../../shared/http/http.ts'
 import { PROBLEMS, type Problem, ProblemError, problemResponse } from '../../shared/http/problem.ts'
@@ -15,7 +15,7 @@ const ANYBODY = 'anyone'
 
 export interface AppDeps {
   routes: readonly Route[]
-  authorise: Authorise
+  access: Pick<Access, 'authorise' | 'whileAllowed'>
   isAuthOn: boolean
   page: Page
   metrics: ConsoleMetrics
@@ -26,7 +26,7 @@ export interface AppDeps {
 }
 
 /** The routes of the public port. Every route of the table asks for its role before anything else. */
-export function createApp({ routes, authorise, isAuthOn, page, metrics, log, isDraining, kafkaFault }: AppDeps): Hono {
+export function createApp({ routes, access, isAuthOn, page, metrics, log, isDraining, kafkaFault }: AppDeps): Hono {
   const lines = new TenantLines()
   const document = JSON.stringify(openApi(routes, isAuthOn))
   const docs = docsPage()
@@ -58,7 +58,7 @@ export function createApp({ routes, authorise, isAuthOn, page, metrics, log, isD
           retryAfterSeconds: 1,
         })
       const tenantName = new URLSearchParams(new URL(request.url, 'http://localhost').search).get('tenant') ?? undefined
-      const allowed = await authorise(request, {
+      const allowed = await access.authorise(request, {
         role: route.role === 'any' ? undefined : route.role,
         tenant: tenantName,
         stream: path['stream'],
@@ -76,6 +76,7 @@ export function createApp({ routes, authorise, isAuthOn, page, metrics, log, isD
         streams,
         roles,
         everything,
+        whileAllowed: (ended) => access.whileAllowed(allowed, ended),
         by: keyId ?? ANYBODY,
         path,
         query: readQuery(route.query, request.url),

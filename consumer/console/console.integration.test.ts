@@ -76,6 +76,7 @@ function openConsole(stream: Stream) {
     log,
     nowMs: Date.now,
     signal: stopping.signal,
+    isDeclared: () => true,
     onActed: () => undefined,
     onFault: () => undefined,
   }

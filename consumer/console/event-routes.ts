@@ -221,7 +221,9 @@ export function eventRoutes(deps: RouteDeps): Route[] {
         const hub = wait === 0 ? undefined : await hubs.of(stream)
         const leave = hub && hubs.enter()
         const ending = new AbortController()
-        const signal = AbortSignal.any([call.request.signal, ending.signal])
+        const refused = new AbortController()
+        const endLooks = call.whileAllowed((problem) => refused.abort(new ProblemError(problem)))
+        const signal = AbortSignal.any([call.request.signal, ending.signal, refused.signal])
         const shown = showing(stream, 'json', MAX_DATA_BYTES)
         const coming =
           hub && nextOutcome(hub, matches, wait * 1000, signal).then((record) => record && viewOf(record, shown))
@@ -245,6 +247,7 @@ export function eventRoutes(deps: RouteDeps): Route[] {
             looked.then((found) => generationIn(found)?.outcome ?? coming),
             ...(coming === undefined ? [] : [coming]),
           ])
+          refused.signal.throwIfAborted()
           if (outcome !== undefined) return json({ state: outcome.role === 'dlq' ? 'dead' : 'processed', outcome })
           // It may have come in while this waited.
           const found = wait === 0 ? await looked : await look()
@@ -258,7 +261,11 @@ export function eventRoutes(deps: RouteDeps): Route[] {
             })
           }
           return json({ state: known.state, ...(known.outcome === undefined ? {} : { outcome: known.outcome }) })
+        } catch (error) {
+          refused.signal.throwIfAborted()
+          throw error
         } finally {
+          endLooks()
           leave?.()
           ending.abort()
           looked.catch(() => undefined)
@@ -272,7 +279,7 @@ export function eventRoutes(deps: RouteDeps): Route[] {
       role: 'read',
       summary: 'Outcomes as they are committed, as server-sent events',
       description:
-        'Each event’s id is a position in the log: with the last one as `Last-Event-ID`, the outcomes after it follow, each once. Without it, those from now on. An `end` event says why the service ends the answer, for example that the client reads too slowly.',
+        'Each event’s id is a position in the log: with the last one as `Last-Event-ID`, the outcomes after it follow, each once. Without it, those from now on. An `end` event says why the service ends the answer, for example that the client reads too slowly, or that its key was removed.',
       isLong: true,
       query: Type.Object({
         outcome: Type.Optional(oneOf(OUTCOMES, { description: 'Only these.' })),
@@ -308,7 +315,7 @@ export function eventRoutes(deps: RouteDeps): Route[] {
         return {
           status: 200,
           contentType: 'text/event-stream',
-          stream: await followOutcomes(hubs, stream, since, matches, call.request.signal),
+          stream: await followOutcomes(hubs, stream, since, matches, call.request.signal, call.whileAllowed),
         }
       },
     }),

@@ -1,6 +1,7 @@
 import { type Static, Type } from '@sinclair/typebox'
 import { generationOf } from '../../shared/events/identity.ts'
 import type { IncomingRecord } from '../../shared/events/record.ts'
+import type { WhileAllowed } from '../../shared/http/access.ts'
 import { ProblemError } from '../../shared/http/problem.ts'
 import type { Range, RangeReader, TopicPartitionOffset } from '../../shared/kafka/types.ts'
 import type { Logger } from '../../shared/service/logger.ts'
@@ -339,6 +340,7 @@ const eventOf = (name: string, data: unknown, id: string): string =>
  * The outcomes from a position on as server-sent events (HTML, section 9.2): `outcome` events, whose ids are positions. An `end` event says why the console
  * ends the answer. Each outcome after the position is sent once, in the order of its partition.
  * @param since undefined: from now on
+ * @param whileAllowed calls back once the client may not read it any more; by default it always may
  * @throws ProblemError when too many follow, or the position is none of this stream
  */
 export async function followOutcomes(
@@ -347,13 +349,18 @@ export async function followOutcomes(
   since: Positions | undefined,
   matches: (outcome: Outcome) => boolean,
   gone: AbortSignal,
+  whileAllowed: WhileAllowed = () => () => undefined,
 ): Promise<ReadableStream<Uint8Array>> {
   const { deps } = hubs
   const leave = hubs.enter()
   try {
     if (since !== undefined) await demandKnown(stream, since, deps.readers)
     const hub = await hubs.of(stream)
-    const follower = new Follower(hub, since ?? copyOf(hub.positions), matches, gone, deps, leave)
+    const endLooks = whileAllowed(({ detail }) => follower.cut('refused', detail))
+    const follower: Follower = new Follower(hub, since ?? copyOf(hub.positions), matches, gone, deps, () => {
+      leave()
+      endLooks()
+    })
     return follower.stream
   } catch (error) {
     leave()
@@ -582,9 +589,9 @@ class Follower implements Listener {
   /** Ends the answer and says why. What waits for a client that is behind is dropped, but for where it began: it resumes from what it has. */
   cut(reason: CutReason, detail: string): void {
     if (this.#ended) return
-    if (reason === 'behind') this.#queue = this.#isRead ? [] : this.#queue.slice(0, 1)
+    if (reason === 'behind' || reason === 'refused') this.#queue = this.#isRead ? [] : this.#queue.slice(0, 1)
     this.#queue.push(
-      `event: end\ndata: ${JSON.stringify({ reason, detail, advice: 'Connect again with the last id as Last-Event-ID: nothing is lost or repeated.' })}\n\n`,
+      `event: end\ndata: ${JSON.stringify({ reason, detail, advice: reason === 'refused' ? 'Connect again with a key that may.' : RESUME })}\n\n`,
     )
     this.deps.onCut(reason)
     this.#end()
@@ -599,6 +606,8 @@ class Follower implements Listener {
     this.#wanted?.()
   }
 }
+
+const RESUME = 'Connect again with the last id as Last-Event-ID: nothing is lost or repeated.'
 
 /** How often a follower that catches up is looked at for room. */
 const ROOM_PAUSE_MS = 10

@@ -51,6 +51,8 @@ export interface JobsDeps {
   log: Logger
   nowMs(): number
   signal: AbortSignal
+  /** Whether the tenants file has the stream now. */
+  isDeclared(stream: Pick<Stream, 'tenant' | 'name'>): boolean
   /** Letters were acted on. */
   onActed(act: Action, letters: number): void
   /** A job waits after a fault. */
@@ -202,7 +204,8 @@ export class Jobs {
     /** Letters that the broker refuses for their size, and whether they are being looked for, one at a time. */
     const tooLarge = new Set<string>()
     let isSingle = false
-    while (!signal.aborted) {
+    // One whose stream is gone goes on once that is there again, as after a restart.
+    while (!signal.aborted && this.deps.isDeclared(stream)) {
       let look: Look | undefined
       try {
         const job = (await acts.of(stream).current()).jobs.get(id)

@@ -4,7 +4,10 @@ import { LatencyHistogram } from '../../shared/service/tally.ts'
 import { ACTIONS } from './acts-log.ts'
 
 /** Why a follower was disconnected by the console. */
-export const CUT_REASONS = ['behind', 'draining', 'unreadable'] as const
+export const CUT_REASONS = ['behind', 'draining', 'unreadable', 'refused'] as const
+
+/** Gauges that are read when metrics are. */
+const LEVELS = ['scans', 'followers', 'jobs', 'ready', 'tenantsCurrent'] as const
 
 /** All metrics of the console. Series without a tenant exist, with 0, before the first request. */
 export function createMetrics(routes: readonly string[]) {
@@ -28,12 +31,16 @@ export function createMetrics(routes: readonly string[]) {
     outcomesSent: counter('outcomes_sent_total', 'Outcomes that were sent to followers.'),
     followersCut: counter(
       'followers_cut_total',
-      'Followers that the console disconnected, by reason: behind (read too slowly), draining or unreadable. They can resume.',
+      'Followers that the console disconnected, by reason: behind (read too slowly), draining, unreadable, or refused (their key may not read the stream any more). The others can resume.',
       ['reason'],
     ),
     lettersActed: counter('letters_acted_total', 'Dead letters that were redriven or discarded.', ['act']),
     jobs: gauge('jobs_running', 'Redrives and discards by filter that are under way in this process.'),
     ready: gauge('ready', '1 while every check of /readyz holds, else 0.'),
+    tenantsCurrent: gauge(
+      'tenants_current',
+      '0 while /readyz says that TENANTS_FILE is not used and what it said before is, else 1.',
+    ),
     jobFaults: counter('job_faults_total', 'Faults after which a job waited and went on.'),
   }
   for (const reason of CUT_REASONS) table.followersCut.inc({ reason }, 0)
@@ -44,8 +51,8 @@ export function createMetrics(routes: readonly string[]) {
     ...table,
     registry,
     /** Gauges are read when metrics are. */
-    observe(read: () => { scans: number; followers: number; jobs: number; ready: number }): void {
-      for (const name of ['scans', 'followers', 'jobs', 'ready'] as const)
+    observe(read: () => Record<(typeof LEVELS)[number], number>): void {
+      for (const name of LEVELS)
         Object.assign(table[name], {
           collect() {
             table[name].set(read()[name])

@@ -1,5 +1,6 @@
 import { type Static, type TObject, type TSchema, Type } from '@sinclair/typebox'
 import { MAX_REASON_CHARS } from '../../shared/events/control.ts'
+import type { WhileAllowed } from '../../shared/http/access.ts'
 import type { Role, Tenant } from '../../shared/http/tenants.ts'
 import type { RangeReader } from '../../shared/kafka/types.ts'
 import type { SchemaStore } from '../../shared/schemas/store.ts'
@@ -44,6 +45,8 @@ export interface Call<Q = Record<string, never>, B = undefined> {
   /** What else the key may do. */
   roles: ReadonlySet<Role>
   everything(): { tenant: Tenant; streams: ReadonlySet<string> }[]
+  /** Of this request, for answers that last. */
+  whileAllowed: WhileAllowed
   /** Who acts, for the acts’ records. */
   by: string
   path: Readonly<Record<string, string>>

@@ -6,6 +6,7 @@ import { tenantsOf } from '../../shared/http/tenants.ts'
 import type { RangeReader } from '../../shared/kafka/types.ts'
 import { Catalog } from '../../shared/schemas/catalog.ts'
 import type { SchemaStore } from '../../shared/schemas/store.ts'
+import { UNCHANGING } from '../../shared/testing/access.ts'
 import { FakeKafka } from '../../shared/testing/fake-kafka.ts'
 import { keyring } from '../../shared/testing/keyring.ts'
 import { eachLine } from '../../shared/testing/service-process.ts'
@@ -52,7 +53,8 @@ function consoleIn({
   const stopping = new AbortController()
   const { signal } = stopping
   const none = () => undefined
-  const jobsDeps: JobsDeps = { acts, readers, log, nowMs: Date.now, signal, onActed: none, onFault: none }
+  const isDeclared = () => true
+  const jobsDeps: JobsDeps = { acts, readers, log, nowMs: Date.now, signal, isDeclared, onActed: none, onFault: none }
   const openReader = () => kafka.reader()
   const limits = { maxFollowers: 20, followerMaxBytes: 2 ** 20 }
   const hubs = new Hubs({ readers, openReader, ...limits, log, signal, onSent: none, onCut: none })
@@ -63,7 +65,7 @@ function consoleIn({
   const acme = { streams: ['events', 'late'], keys: KEYS, redact: { events: redact }, schemas: { events: {} } }
   const app = createApp({
     routes: table,
-    authorise: authoriseByKey(tenantsOf({ tenants: { acme } })),
+    access: { ...UNCHANGING, authorise: authoriseByKey(tenantsOf({ tenants: { acme } })) },
     isAuthOn: true,
     page: { answer: async () => undefined },
     metrics: createMetrics(table.map(({ name }) => name)),

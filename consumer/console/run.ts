@@ -4,10 +4,11 @@ import { hostname } from 'node:os'
 import { ACTS_SETTINGS, actsTopic, CONTROL_SETTINGS, CONTROL_TOPIC, inputTopic } from '../../shared/events/topics.ts'
 import { accessOf } from '../../shared/http/access-config.ts'
 import { type Check, serveOps } from '../../shared/http/ops.ts'
+import type { Tenant } from '../../shared/http/tenants.ts'
 import { createTopicAdmin } from '../../shared/kafka/admin.ts'
 import { createRangeReader } from '../../shared/kafka/range-reader.ts'
 import { createTransactor } from '../../shared/kafka/transactor.ts'
-import { schemaStoreOf } from '../../shared/schemas/store.ts'
+import { StreamsStore } from '../../shared/schemas/store.ts'
 import { exitWith, loadConfigOrExit } from '../../shared/service/config.ts'
 import { createLogger } from '../../shared/service/logger.ts'
 import { addProcessMetrics } from '../../shared/service/process-metrics.ts'
@@ -42,15 +43,20 @@ const READ_PREFETCH_BYTES = 2 * 2 ** 20
 const { config, tenants: declared } = loadConfigOrExit(loadConsole)
 const log = createLogger('console', config)
 const access = accessOf(config, declared, log)
-const tenants = access.tenants()
 const clientId = `kafkatrace-console-${hostname()}-${process.pid}`
 const ending = new AbortController()
 // Without either, it does without: a tenants file that is right for the producer is right for the console.
 const schemas =
   config.SCHEMAS_DIR === undefined && config.SCHEMA_REGISTRY_URL === undefined
     ? undefined
-    : await schemaStoreOf(config, tenants, log).catch(exitWith)
-const streams = tenants.flatMap((tenant) => [...tenant.streams].map((name) => ({ tenant, name })))
+    : new StreamsStore(config, log)
+await schemas?.start(access.tenants()).catch(exitWith)
+access.onChange((tenants) => schemas?.cover(tenants))
+/** Of now. */
+const streams = (): { tenant: Tenant; name: string }[] =>
+  access.tenants().flatMap((tenant) => [...tenant.streams].map((name) => ({ tenant, name })))
+const isDeclared = (tenant: string, name: string): boolean =>
+  access.tenants().some((one) => one.name === tenant && one.streams.has(name))
 
 const readers = new Readers(
   (number) =>
@@ -87,6 +93,7 @@ const jobsDeps: JobsDeps = {
   log,
   nowMs: Date.now,
   signal: ending.signal,
+  isDeclared: ({ tenant, name }) => isDeclared(tenant, name),
   onActed: (act, letters) => metrics.lettersActed.inc({ act }, letters),
   onFault: () => metrics.jobFaults.inc(),
 }
@@ -134,11 +141,12 @@ metrics.observe(() => ({
   followers: hubs.followers,
   jobs: jobs.running,
   ready: Number(kafkaFault === undefined && !ending.signal.aborted),
+  tenantsCurrent: Number(access.state().detail === undefined),
 }))
 const stopProcessMetrics = addProcessMetrics(metrics.registry)
 const app = createApp({
   routes: table,
-  authorise: access.authorise,
+  access,
   isAuthOn: config.AUTH === 'on',
   page: await buildPage(),
   metrics,
@@ -161,6 +169,7 @@ const ops = serveOps(
     checks: {
       draining: () => (ending.signal.aborted ? { ok: false, reason: 'the service is stopping' } : { ok: true }),
       kafka,
+      tenants: () => access.state(),
     },
   },
   { hostname: config.OPS_HOST, port: config.OPS_PORT },
@@ -182,6 +191,7 @@ const stop = stopOnSignal(
       name: 'operations',
       run: () => {
         stopProcessMetrics()
+        access.stop()
         schemas?.stop()
         return ops.stop()
       },
@@ -199,12 +209,13 @@ log.info(
     opsPort: ops.port,
     brokers: config.KAFKA_BROKERS,
     auth: config.AUTH,
-    streams: streams.map(({ tenant, name }) => `${tenant.name}/${name}`),
+    streams: streams().map(({ tenant, name }) => `${tenant.name}/${name}`),
   },
   'console started',
 )
 void watchKafka()
 void resumeJobs()
+void access.start((tenants) => schemas?.prepare(tenants))
 
 /** @throws Error naming the topic that cannot be created */
 async function ensureTopic(topic: string, settings: Readonly<Record<string, string>>): Promise<void> {
@@ -238,13 +249,13 @@ async function resumeJobs(): Promise<void> {
 }
 
 async function resumeJobsOnce(): Promise<void> {
-  let left = streams
+  let left = streams()
   for (let attempt = 1; !ending.signal.aborted && left.length > 0; attempt++) {
     try {
       await ensureTopic(CONTROL_TOPIC, CONTROL_SETTINGS)
       const counts = await readers.meta.topics()
       for (const { tenant, name } of [...left]) {
-        if (counts.has(actsTopic(inputTopic(tenant.name, name))))
+        if (isDeclared(tenant.name, name) && counts.has(actsTopic(inputTopic(tenant.name, name))))
           await jobs.resume(await streamOf(tenant, name, readers))
         left = left.filter((one) => one.tenant !== tenant || one.name !== name)
       }

@@ -29,6 +29,9 @@ export interface Access {
 
 export type Allowed = Extract<Authorised, { ok: true }>
 
+/** Calls `ended` once a request would be refused. @returns what ends the looks */
+export type WhileAllowed = (ended: (problem: Problem) => void) => () => void
+
 export type Prepare = (tenants: readonly Tenant[]) => void | Promise<void>
 
 /** How often it is looked at whether requests that last are still allowed. */

@@ -9,7 +9,7 @@ import { Pipeline } from './pipeline.tsx'
 import { go, linkTo, place } from './place.ts'
 import { Schemas } from './schemas.tsx'
 import { Send } from './send.tsx'
-import { leave, may, open, sends, session, stream, streams, tenant, tenants, use } from './session.ts'
+import { keepOpen, leave, may, open, sends, session, stream, streams, tenant, tenants, use } from './session.ts'
 
 /** The frame around the views. */
 
@@ -48,8 +48,12 @@ function onKey(event: KeyboardEvent): void {
 export function App() {
   useEffect(() => {
     void open()
+    const close = keepOpen()
     addEventListener('keydown', onKey)
-    return () => removeEventListener('keydown', onKey)
+    return () => {
+      removeEventListener('keydown', onKey)
+      close()
+    }
   }, [])
   const { view } = place.value
   const shown = useRef<View | undefined>(undefined)

@@ -89,6 +89,29 @@ export const client = computed(
 /** Whoever asks: a key that is refused is asked for anew. */
 async function watched(url: string, init: RequestInit): Promise<Response> {
   const response = await fetch(url, init)
-  if (response.status === 401) expire('The key is not accepted any more.')
+  if (response.status === 401) expire(await whyIn(response.clone()))
   return response
+}
+
+async function whyIn(refused: Response): Promise<string> {
+  const { detail } = (await refused.json().catch(() => ({}))) as { detail?: string }
+  return detail ?? 'The key is not accepted any more.'
+}
+
+/** How often it is asked what the key is for, while the page is seen: tenants and streams come and go. */
+const RENEW_MS = 10_000
+
+/** @returns what ends it */
+export function keepOpen(): () => void {
+  const timer = setInterval(() => {
+    if (session.value.kind === 'open' && document.visibilityState === 'visible') void renew(session.value.access)
+  }, RENEW_MS)
+  return () => clearInterval(timer)
+}
+
+async function renew(before: Access): Promise<void> {
+  // Without an answer, the views that ask say so.
+  const found = await new Client({ url: base(), key: key.value, fetch: watched }).access().catch(() => undefined)
+  const isSame = JSON.stringify(found) === JSON.stringify(before)
+  if (found !== undefined && !isSame && access.value === before) session.value = { kind: 'open', access: found }
 }
