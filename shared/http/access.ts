@@ -37,8 +37,8 @@ export type Prepare = (tenants: readonly Tenant[]) => void | Promise<void>
 /** How often it is looked at whether requests that last are still allowed. */
 export const ALLOWED_LOOK_MS = 1_000
 
-/** How often a file that something else than its text is wrong with, such as schemas, is tried again. */
-const REFUSED_LOOK_MS = 10_000
+/** How often a file that is not used is tried again: what is wrong may be somewhere else, as in schemas, or have passed. */
+const AGAIN_MS = 10_000
 
 /** The most faults, or keys, that are named: in one line of the log, and in `/readyz`. */
 const LOGGED = 50
@@ -133,9 +133,9 @@ export class LiveAccess implements Access {
       return last
     }
     const again = (): void => {
-      if (this.#refused !== undefined) void reload()
+      if (this.#faults.length > 0) void reload()
     }
-    this.#timers.push(setInterval(again, REFUSED_LOOK_MS))
+    this.#timers.push(setInterval(again, AGAIN_MS))
     await watchFiles([file], reload, this.#ending.signal, pollMs)
     // It may have changed since it was read.
     await reload()

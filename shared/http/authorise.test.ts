@@ -134,6 +134,44 @@ describe('what a key may do', () => {
   })
 })
 
+describe('a key with times', () => {
+  const clock = { nowMs: 0 }
+  const times = { notBefore: '2026-03-01T00:00:00Z', expiresAt: '2026-04-01T00:00:00Z' }
+  const timed = authoriseByKey(
+    tenantsOf({ tenants: { acme: { streams: ['events'], keys: [{ ...entry('spring'), ...times }] } } }),
+    () => clock.nowMs,
+  )
+  const at = (time: string, key = made.get('spring')) => {
+    clock.nowMs = Date.parse(time)
+    return timed(request(key), { role: 'send', tenant: undefined, stream: undefined })
+  }
+  const detailAt = (time: string, key?: string): string | undefined => {
+    const found = at(time, key)
+    return found.ok ? undefined : `${PROBLEMS[found.problem.kind].status} ${found.problem.detail}`
+  }
+
+  test('is valid from the first moment to before the last', () => {
+    const early = '401 The key spring is not valid yet: it will be from 2026-03-01T00:00:00.000Z on.'
+    const gone = '401 The key spring has expired: it was valid until 2026-04-01T00:00:00.000Z.'
+    expect(detailAt('2026-02-28T23:59:59.999Z')).toBe(early)
+    expect(detailAt('2026-03-01T00:00:00Z')).toBeUndefined()
+    expect(detailAt('2026-03-31T23:59:59.999Z')).toBeUndefined()
+    expect(detailAt('2026-04-01T00:00:00Z')).toBe(gone)
+  })
+
+  test('says nothing of them to who does not have it', () => {
+    expect(detailAt('2026-05-01T00:00:00Z', 'kt.spring.guess')).toBe('401 The key is unknown.')
+  })
+
+  test('is decided again by the time of then', () => {
+    const allowed = at('2026-03-31T23:59:59Z')
+    if (!allowed.ok) throw new Error(allowed.problem.detail)
+    expect(allowed.again().ok).toBe(true)
+    clock.nowMs += 1_000
+    expect(allowed.again()).toMatchObject({ ok: false, problem: { kind: 'unauthenticated' } })
+  })
+})
+
 describe('with AUTH=off', () => {
   const tenant = onlyTenant(['late'])
   const authorise = authoriseNobody({ list: [tenant] })

@@ -3,7 +3,7 @@ import { mkdtempSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { ConfigError } from '../service/config.ts'
-import { loadTenants, makeKey, tenantsFaults, tenantsOf } from './tenants.ts'
+import { type Credential, loadTenants, makeKey, type Tenant, tenantsFaults, tenantsOf } from './tenants.ts'
 
 const { key, sha256 } = makeKey('ci')
 const file = { tenants: { acme: { streams: ['events'], keys: [{ id: 'ci', sha256 }] } } }
@@ -96,6 +96,101 @@ describe('tenants', () => {
       '/tenants/acme/sources/GitHub is no name: lower-case letters, digits and hyphens, at most 63, beginning with a letter or digit',
     ])
     expect(faults({ github: { stream: 'events' } })).toEqual(['/tenants/acme/sources/github/kind is missing'])
+  })
+
+  test('have keys with a name and times, quotas of keys and streams, and web origins', () => {
+    const quota = { eventsPerSecond: 2 }
+    const { list, find, credentials } = tenantsOf({
+      tenants: {
+        acme: {
+          ...file.tenants.acme,
+          streamQuotas: { events: { ...quota, burstEvents: 9 } },
+          origins: ['https://app.example', 'http://localhost:3000'],
+          keys: [
+            {
+              id: 'ci',
+              sha256,
+              quota,
+              name: 'Kasse 4, Köln',
+              notBefore: '2026-01-01T00:00:00+02:00',
+              expiresAt: '2026-06-30t12:00:00.5z',
+            },
+          ],
+        },
+      },
+    })
+    expect(list[0]?.streamQuotas.get('events')).toEqual({ events: { perSecond: 2, burst: 9 } })
+    expect([...(list[0]?.origins ?? [])]).toEqual(['https://app.example', 'http://localhost:3000'])
+    expect(find(key)).toMatchObject({
+      name: 'Kasse 4, Köln',
+      quota: { events: { perSecond: 2, burst: 2 } },
+      validFromMs: Date.UTC(2025, 11, 31, 22),
+      validUntilMs: Date.UTC(2026, 5, 30, 12, 0, 0, 500),
+    })
+    expect([...credentials]).toEqual([find(key) as Credential])
+  })
+
+  test.each([
+    [{ expiresAt: '2026-01-01' }, 'expiresAt of the key ci is "2026-01-01", which is no time of RFC 3339 with an offset'],
+    [{ notBefore: '2026-01-01T00:00:00' }, 'notBefore of the key ci is "2026-01-01T00:00:00", which is no time'],
+    [{ expiresAt: '2026-02-30T00:00:00Z' }, 'which is no time of RFC 3339'],
+    [{ expiresAt: 1767225600 }, '/keys/0/expiresAt Expected string'],
+    [
+      { notBefore: '2026-01-01T00:00:00+01:00', expiresAt: '2025-12-31T23:00:00Z' },
+      'the key ci is never valid: its notBefore is not before its expiresAt',
+    ],
+    [{ name: '' }, '/keys/0/name is not a text of 1 to 100 characters in one line'],
+    [{ name: 'x'.repeat(101) }, '/keys/0/name is not a text of 1 to 100 characters in one line'],
+    [{ name: 'two\nlines' }, '/keys/0/name is not a text of 1 to 100 characters in one line'],
+    [{ quota: {} }, '/keys/0/quota/eventsPerSecond is missing'],
+  ])('with a key %j are refused', (more, text) => {
+    const wrong = { ...file.tenants.acme, keys: [{ id: 'ci', sha256, ...more }] }
+    expect(tenantsFaults({ tenants: { a: wrong } })).toEqual([expect.stringContaining(text)])
+    const operators = [{ id: 'ci', sha256, ...more }]
+    if (!('quota' in more))
+      expect(tenantsFaults({ tenants: {}, operators })).toEqual([
+        expect.stringContaining(text.replace('/keys/', '/operators/')),
+      ])
+  })
+
+  test.each([
+    '*',
+    'null',
+    'app.example',
+    'https://app.example/',
+    'https://APP.example',
+    'https://app.example:443',
+    'https://a@app.example',
+    'ftp://app.example',
+    'https://*.example',
+    'https://app.example/x',
+    '',
+  ])('with the origin %j are refused', (origin) => {
+    expect(tenantsFaults({ tenants: { a: { ...file.tenants.acme, origins: [origin] } } }).join()).toContain(
+      `origins of a has ${JSON.stringify(origin)}, which is no web origin`,
+    )
+  })
+
+  test('a tenant of which two files say the same, its keys apart, is one', () => {
+    const before = tenantsOf(file)
+    const more = { ...file.tenants.acme, keys: [...file.tenants.acme.keys, { id: 'other', sha256 }] }
+    const rotated = tenantsOf({ tenants: { acme: more, shop: more } }, before)
+    expect(rotated.list[0]).toBe(before.list[0] as Tenant)
+    expect(rotated.find(key)?.tenant).toBe(before.list[0] as Tenant)
+    const changed = tenantsOf({ tenants: { acme: { ...more, enabled: false } } }, rotated)
+    expect(changed.list[0]).not.toBe(before.list[0] as Tenant)
+    // Also a second time.
+    expect(tenantsOf({ tenants: { acme: { ...more, enabled: false } } }, changed).list[0]).toBe(changed.list[0] as Tenant)
+  })
+
+  test('a key that was found is found again by its secret, with what it may do then', () => {
+    const before = tenantsOf(file)
+    const found = before.find(key) as Credential
+    const with_ = (more: object) =>
+      tenantsOf({ tenants: { acme: { ...file.tenants.acme, keys: [{ id: 'ci', sha256, ...more }] } } }, before)
+    expect([...(with_({ roles: ['read'] }).again(found)?.roles ?? [])]).toEqual(['read'])
+    expect(with_({ sha256: makeKey('ci').sha256 }).again(found)).toBeUndefined()
+    expect(tenantsOf({ tenants: { acme: { ...file.tenants.acme, keys: [] } } }).again(found)).toBeUndefined()
   })
 
   test('with wrong roles, operators or pointers are refused with the fault', () => {
