@@ -105,6 +105,22 @@ describe('the gate', () => {
     expect(enter(gate)).toContain('MAX_IN_FLIGHT_REQUESTS=10')
   })
 
+  test('once there are several tenants, each is to leave as much free as it has, and keeps what it has until then', () => {
+    const gate = new Gate({ maxRequests: 10, maxBytes: 100 })
+    const inside = Array.from({ length: 8 }, () => must(gate, 'a', 1))
+    gate.serve(2)
+    expect(gate.shared).toBe(true)
+    expect(enter(gate, 'a')).toContain('One of several tenants may have as much as stays free for the others.')
+    expect(gate.level.requests).toBe(8)
+    must(gate, 'b', 1)
+    for (const stay of inside) gate.leave(stay)
+    for (let i = 0; i < 5; i++) must(gate, 'a', 1)
+    expect(enter(gate, 'a', 1)).toContain('One of several tenants')
+    gate.serve(1)
+    for (let i = 0; i < 4; i++) must(gate, 'a', 1)
+    expect(enter(gate, 'a')).not.toContain('several')
+  })
+
   test('whatever one tenant has and keeps, another has room: half of the requests and bytes stay free for it, and half of these are its own', () => {
     fc.assert(
       fc.property(
@@ -261,6 +277,47 @@ describe('a quota', () => {
           expect(granted).toBeLessThanOrEqual(burst + (clock.nowMs / 1_000) * perSecond + largest)
         },
       ),
+    )
+  })
+
+  test('that is changed goes on with what is left, up to its new burst, so that no change grants anything', () => {
+    const { clock, meter } = meterAt({ events: { perSecond: 10, burst: 10 } })
+    const left = () => meter.headers()['ratelimit']
+    expect(meter.take(8, 0)).toBe(0)
+    meter.limit({ events: { perSecond: 1_000, burst: 500 } })
+    expect(left()).toBe('"events";r=2;t=1')
+    clock.nowMs = 100
+    expect(left()).toBe('"events";r=102;t=1')
+    meter.limit({ events: { perSecond: 1, burst: 5 } })
+    expect(left()).toBe('"events";r=5;t=0')
+    // Limits of bytes that are new begin in full.
+    meter.limit({ events: { perSecond: 1, burst: 5 }, bytes: { perSecond: 10, burst: 20 } })
+    expect(left()).toBe('"events";r=5;t=0, "bytes";r=20;t=0')
+    expect(meter.take(1, 15)).toBe(0)
+    meter.limit({ events: { perSecond: 1, burst: 5 }, bytes: { perSecond: 10, burst: 30 } })
+    expect(left()).toBe('"events";r=4;t=1, "bytes";r=5;t=3')
+    meter.limit({ events: { perSecond: 1, burst: 5 } })
+    expect(left()).toBe('"events";r=4;t=1')
+  })
+
+  test('that is changed again and again grants no more than the largest of its limits', () => {
+    const limits = fc.record({ perSecond: fc.integer({ min: 1, max: 100 }), burst: fc.integer({ min: 1, max: 50 }) })
+    fc.assert(
+      fc.property(limits, fc.array(fc.tuple(fc.nat(500), fc.option(limits)), { maxLength: 30 }), (first, steps) => {
+        const { clock, meter } = meterAt({ events: first })
+        let most = first
+        let granted = 0
+        for (const [afterMs, next] of steps) {
+          clock.nowMs += afterMs
+          if (next !== null) {
+            meter.limit({ events: next })
+            most = { perSecond: Math.max(most.perSecond, next.perSecond), burst: Math.max(most.burst, next.burst) }
+          }
+          while (meter.take(1, 0) === 0) granted++
+        }
+        // Refilling rounds.
+        expect(granted).toBeLessThanOrEqual(most.burst + (clock.nowMs / 1_000) * most.perSecond + 0.001)
+      }),
     )
   })
 

@@ -7,14 +7,15 @@ import pino from 'pino'
 import { headerText, NO_HEADERS } from '../shared/events/headers.ts'
 import { fromRecord } from '../shared/events/record.ts'
 import { authoriseByKey, authoriseNobody, onlyTenant } from '../shared/http/authorise.ts'
-import { makeKey, type TenantsFile, tenantsOf } from '../shared/http/tenants.ts'
+import type { Problem } from '../shared/http/problem.ts'
+import { makeKey, type Tenant, type TenantsFile, tenantsOf } from '../shared/http/tenants.ts'
 import { ProduceError } from '../shared/kafka/types.ts'
 import { UNCHANGING } from '../shared/testing/access.ts'
 import { FakeKafka } from '../shared/testing/fake-kafka.ts'
 import { until } from '../shared/testing/until.ts'
 import { type Tracing, tracingTo } from '../shared/tracing/spans.ts'
 import { Gate } from './admit.ts'
-import { createApp } from './app.ts'
+import { type AppDeps, createApp } from './app.ts'
 import { type Authenticate, authenticateBy } from './authenticate.ts'
 import { loadProducerConfig, type ProducerConfig } from './config.ts'
 import { createMetrics } from './metrics.ts'
@@ -29,6 +30,7 @@ function service(
     env?: Record<string, string>
     timeouts?: Partial<ProducerConfig>
     authenticate?: Authenticate
+    access?: AppDeps['access']
     partitions?: number
     tracing?: Tracing
   } = {},
@@ -56,7 +58,7 @@ function service(
     producer,
     authenticate: options.authenticate ?? authenticateBy(authoriseNobody()),
     schemas: undefined,
-    access: UNCHANGING,
+    access: options.access ?? UNCHANGING,
     sources: () => new Map(),
     refusedAfterMs: 0,
     gate,
@@ -991,6 +993,46 @@ describe('who may send', () => {
     expect((await post(batch, bearer(acme.key))).status).toBe(202)
   })
 
+  test('when tenants are read again, quotas go on with what is left, and requests in flight with what they have', async () => {
+    let tenants = tenantsOf(file)
+    let tell: (now: readonly Tenant[]) => void = () => undefined
+    const made = service({
+      authenticate: (request, stream) => authenticateBy(authoriseByKey(tenants))(request, stream),
+      access: { ...UNCHANGING, onChange: (listener) => void (tell = listener) },
+    })
+    const { post, kafka, gate, metrics } = made
+    for (const topic of ['events', 'orders', 'late']) kafka.createTopic(`kt.acme.${topic}`, 2)
+    const change = (acmeNow: Partial<TenantsFile['tenants'][string]>, others = file.tenants): void => {
+      const { acme = { streams: [], keys: [] } } = file.tenants
+      tenants = tenantsOf({ ...file, tenants: { ...others, acme: { ...acme, ...acmeNow } } }, tenants)
+      tell(tenants.list)
+    }
+    const left = async (stream = 'events'): Promise<string | undefined> => {
+      const answer = await post('{"type":"t"}', bearer(acme.key), `/v1/streams/${stream}/events`)
+      return `${answer.status} ${/"events";r=\d+/.exec(answer.headers.get('ratelimit') ?? '')?.[0]}`
+    }
+    expect(await left()).toBe('202 "events";r=19')
+    // Of the quota, nothing has changed.
+    change({ streams: ['events', 'orders', 'late'] })
+    expect([await left('late'), await left()]).toEqual(['202 "events";r=18', '202 "events";r=17'])
+    change({ quota: { eventsPerSecond: 1, burstEvents: 5 } })
+    expect(await left()).toBe('202 "events";r=4')
+    const { promise, resolve } = Promise.withResolvers<void>()
+    kafka.hold = promise
+    const inFlight = post('{"type":"t"}', bearer(acme.key))
+    await until(() => gate.level.requests === 1)
+    change({ keys: [] }, { other: file.tenants['other'] ?? { streams: [], keys: [] } })
+    expect(gate.shared).toBe(true)
+    change({ enabled: false }, {})
+    expect(gate.shared).toBe(false)
+    resolve()
+    expect((await inFlight).status).toBe(202)
+    expect((await post('{"type":"t"}', bearer(acme.key))).status).toBe(403)
+    change({}, {})
+    expect(await left()).toBe('202 "events";r=2')
+    expect(await metrics.registry.metrics()).toContain('events_total{tenant="acme",stream="events",outcome="stored"} 5')
+  })
+
   test('all streams of a tenant share its quota, and another tenant has its own', async () => {
     const { post, kafka } = acmeService()
     kafka.createTopic('kt.other.events', 2)
@@ -1211,6 +1253,27 @@ describe('around it', () => {
     expect((await post('{"type":"t"}', { ...JSON_TYPE, traceparent: TRACE })).status).toBe(401)
     await tracing.stop()
     expect(kept).toEqual([])
+  })
+
+  test('a stream whose key is removed ends with the reason, and its body is not read on', async () => {
+    const lasting = new Set<(problem: Problem) => void>()
+    const access: AppDeps['access'] = {
+      onChange: () => undefined,
+      whileAllowed: (_, ended) => {
+        lasting.add(ended)
+        return () => void lasting.delete(ended)
+      },
+    }
+    const { post, kafka, gate } = service({ access })
+    const body = new ReadableStream({ start: (c) => c.enqueue(Buffer.from('{"type":"t"}\n')) })
+    const response = await post(body, NDJSON)
+    await until(() => kafka.all(TOPIC).length === 1)
+    for (const end of lasting) end({ kind: 'unauthenticated', detail: 'The key ci is not accepted any more.' })
+    expect((await ndjson(response)).slice(1)).toMatchObject([
+      { problem: { status: 401, detail: 'The key ci is not accepted any more.' } },
+      { summary: { stored: 1, complete: false } },
+    ])
+    expect([lasting.size, gate.level.requests]).toEqual([0, 0])
   })
 
   test('while draining requests are served, and whoever is answered is told to close the connection', async () => {

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'bun:test'
 import { createGzip } from 'node:zlib'
 import fc from 'fast-check'
-import { ProblemError } from '../shared/http/problem.ts'
+import { type Problem, ProblemError } from '../shared/http/problem.ts'
 import { ProduceError, type RecordProducer } from '../shared/kafka/types.ts'
 import { residentMemoryBytes } from '../shared/service/process-metrics.ts'
 import { FakeKafka } from '../shared/testing/fake-kafka.ts'
@@ -223,6 +223,18 @@ function stream(
   return { answers, read, kafka, failures, ended: () => ended, untold: () => untold }
 }
 
+/** A sender who may send until it is refused. */
+function refusable() {
+  let end: (problem: Problem) => void = () => undefined
+  let looks = 0
+  const whileAllowed: StreamDeps['whileAllowed'] = (ended) => {
+    looks++
+    end = ended
+    return () => void looks--
+  }
+  return { whileAllowed, refuse: (problem: Problem) => end(problem), looks: () => looks }
+}
+
 describe('a stream of events', () => {
   test('that is not what its encoding says ends with the reason and a summary', async () => {
     async function* broken() {
@@ -388,6 +400,59 @@ describe('a stream of events', () => {
     await stream(text, { meter }).read()
     expect(meter.headers()['ratelimit']).toContain(`"events";r=998`)
     expect(meter.headers()['ratelimit']).toContain(`"bytes";r=${1_000 - text.length}`)
+  })
+
+  test('whose sender may not send any more ends with the reason: what was let in is answered, and nothing else is stored', async () => {
+    const { whileAllowed, refuse, looks } = refusable()
+    async function* lines() {
+      yield Buffer.from('{"type":"t"}\n{"type":"t"}\n')
+      await until(() => kafka.all(TOPIC).length === 2)
+      refuse({ kind: 'unauthenticated', detail: 'The key ci is not accepted any more.' })
+      yield Buffer.from('{"type":"late"}\n')
+    }
+    const { read, kafka, ended } = stream(lines(), { whileAllowed })
+    const answers = await read()
+    expect(answers.map((one) => one.receipt !== undefined)).toEqual([true, true, false, false])
+    expect(answers.slice(2)).toMatchObject([
+      { problem: { status: 401, detail: 'The key ci is not accepted any more.' } },
+      { summary: { events: 2, stored: 2, complete: false } },
+    ])
+    expect(kafka.all(TOPIC)).toHaveLength(2)
+    expect([ended()?.stored, looks()]).toEqual([2, 0])
+  })
+
+  test('whose sender may not send any more ends also while it waits for lines, for quota, or for its answers to be read', async () => {
+    const problem: Problem = { kind: 'forbidden', detail: 'The tenant is switched off.' }
+    async function* silent() {
+      await new Promise<void>(() => undefined)
+      yield Buffer.alloc(0)
+    }
+    const silence = refusable()
+    const unsent = stream(silent(), silence).read()
+    silence.refuse(problem)
+    expect(await unsent).toMatchObject([{ problem: { status: 403 } }, { summary: { events: 0, complete: false } }])
+
+    const meter = new Meter({ events: { perSecond: 0.001, burst: 1 } }, () => 0)
+    const slow = refusable()
+    const slowed = stream('{"type":"t"}\n'.repeat(3), { meter, ...slow })
+    const answers = slowed.read()
+    await until(() => slowed.kafka.all(TOPIC).length === 1)
+    slow.refuse(problem)
+    expect(await answers).toMatchObject([
+      { line: 1, receipt: {} },
+      { line: 2, problem: { outcome: 'not stored' } },
+      { problem: { status: 403 } },
+      { summary: { events: 2, stored: 1, notStored: 1, complete: false } },
+    ])
+    const unread = refusable()
+    const full = stream('{"type":"t"}\n'.repeat(3), { limits: { NDJSON_WINDOW_EVENTS: 1 }, ...unread })
+    await until(() => full.kafka.all(TOPIC).length === 1)
+    unread.refuse(problem)
+    expect(await full.read()).toMatchObject([
+      { line: 1, receipt: {} },
+      { problem: { status: 403 } },
+      { summary: { events: 1, stored: 1, complete: false } },
+    ])
   })
 
   test('of refused lines is slowed down by the quota', async () => {

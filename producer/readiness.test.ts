@@ -2,7 +2,8 @@ import { describe, expect, test } from 'bun:test'
 import { type Connection, NOT_THERE } from '../shared/kafka/types.ts'
 import { readinessChecks } from './readiness.ts'
 
-function service(topics: string[], createsTopics = true) {
+function service(first: string[], createsTopics = true) {
+  const topics = [...first]
   const blocked = new Map(topics.map((topic) => [topic, `${topic} is not there`]))
   const compacted = new Set<string>()
   const now = {
@@ -23,7 +24,7 @@ function service(topics: string[], createsTopics = true) {
     creationFault: () => now.fault,
     nowMs: () => now.ms,
   })
-  return { ...checks, blocked, compacted, now }
+  return { ...checks, topics, blocked, compacted, now }
 }
 
 describe('the streams', () => {
@@ -75,6 +76,17 @@ describe('the streams', () => {
     expect(streams()).toEqual({ ok: true, detail: '1 of 2 streams cannot be written to: not authorized to write to b' })
     blocked.set('a', 'not authorized to write to a')
     expect(streams().ok).toBe(false)
+  })
+
+  test('that come later are named until they can be written to, and those that are gone are not', () => {
+    const { streams, topics, blocked } = service(['a', 'b'])
+    blocked.clear()
+    expect(streams()).toEqual({ ok: true })
+    topics.push('c')
+    blocked.set('c', 'the topic c is not known yet')
+    expect(streams()).toEqual({ ok: true, detail: '1 of 3 streams cannot be written to: the topic c is not known yet' })
+    topics.pop()
+    expect(streams()).toEqual({ ok: true })
   })
 
   test('that are compacted are named, and take events', () => {

@@ -3,6 +3,7 @@ import fc from 'fast-check'
 import pino from 'pino'
 import { headersOf } from '../../shared/events/headers.ts'
 import type { IncomingRecord } from '../../shared/events/record.ts'
+import type { Problem } from '../../shared/http/problem.ts'
 import type { RangeReader } from '../../shared/kafka/types.ts'
 import { createLogger } from '../../shared/service/logger.ts'
 import { turn } from '../../shared/service/retry.ts'
@@ -95,7 +96,11 @@ function hubsOn(partitions = 2, limits: { maxFollowers?: number; followerMaxByte
   })
   const append = (id: string, given: Given = {}) => kafka.append(outgoing({ topic: PROCESSED, id, ...given }))
   /** A client that reads as it comes. */
-  const follow = async (since?: string, matches: (one: Outcome) => boolean = () => true) => {
+  const follow = async (
+    since?: string,
+    matches: (one: Outcome) => boolean = () => true,
+    whileAllowed?: Parameters<typeof followOutcomes>[5],
+  ) => {
     const gone = new AbortController()
     ending.push(() => gone.abort())
     const body = await followOutcomes(
@@ -104,6 +109,7 @@ function hubsOn(partitions = 2, limits: { maxFollowers?: number; followerMaxByte
       since === undefined ? undefined : decodePositions(since),
       matches,
       gone.signal,
+      whileAllowed,
     )
     const lines: string[] = []
     void eachLine(body, (line) => lines.push(line))
@@ -119,6 +125,29 @@ function hubsOn(partitions = 2, limits: { maxFollowers?: number; followerMaxByte
   }
   return { kafka, stream, readers, hubs, append, follow, cut, closed }
 }
+
+test('who may not read any more is told so, and gets nothing else', async () => {
+  const { hubs, append, follow, cut } = hubsOn()
+  let refuse: (problem: Problem) => void = () => undefined
+  let looks = 0
+  const { lines, ids } = await follow(undefined, undefined, (ended) => {
+    looks++
+    refuse = ended
+    return () => void looks--
+  })
+  append('one')
+  await until(() => ids().length === 1)
+  refuse({ kind: 'unauthenticated', detail: 'The key is not accepted any more.' })
+  append('two')
+  await until(() => lines.includes('event: end'))
+  expect(JSON.parse(lines.at(-1)?.slice('data: '.length) ?? '')).toEqual({
+    reason: 'refused',
+    detail: 'The key is not accepted any more.',
+    advice: 'Connect again with a key that may.',
+  })
+  expect(lines.join()).not.toContain('two')
+  expect([cut, looks, hubs.followers]).toEqual([['refused'], 0, 0])
+})
 
 async function inSimulatedTime(run: (time: SimulatedTime) => Promise<void>): Promise<void> {
   const time = simulateTime(1)

@@ -2,11 +2,11 @@ import { afterEach, describe, expect, test } from 'bun:test'
 import pino from 'pino'
 import { actsTopic, CONTROL_TOPIC, siblingTopic } from '../../shared/events/topics.ts'
 import { authoriseByKey } from '../../shared/http/authorise.ts'
+import type { Problem } from '../../shared/http/problem.ts'
 import { tenantsOf } from '../../shared/http/tenants.ts'
 import type { RangeReader } from '../../shared/kafka/types.ts'
 import { Catalog } from '../../shared/schemas/catalog.ts'
 import type { SchemaStore } from '../../shared/schemas/store.ts'
-import { UNCHANGING } from '../../shared/testing/access.ts'
 import { FakeKafka } from '../../shared/testing/fake-kafka.ts'
 import { keyring } from '../../shared/testing/keyring.ts'
 import { eachLine } from '../../shared/testing/service-process.ts'
@@ -63,9 +63,19 @@ function consoleIn({
   const views = { hubs, statuses, schemas }
   const table = routes({ config, readers, acts, jobs, jobsDeps, ...views, log, nowMs: Date.now, onScanned: none })
   const acme = { streams: ['events', 'late'], keys: KEYS, redact: { events: redact }, schemas: { events: {} } }
+  const lasting = new Set<(problem: Problem) => void>()
+  const revoke = (problem: Problem): void => {
+    for (const end of lasting) end(problem)
+  }
   const app = createApp({
     routes: table,
-    access: { ...UNCHANGING, authorise: authoriseByKey(tenantsOf({ tenants: { acme } })) },
+    access: {
+      authorise: authoriseByKey(tenantsOf({ tenants: { acme } })),
+      whileAllowed: (_, ended) => {
+        lasting.add(ended)
+        return () => void lasting.delete(ended)
+      },
+    },
     isAuthOn: true,
     page: { answer: async () => undefined },
     metrics: createMetrics(table.map(({ name }) => name)),
@@ -94,7 +104,7 @@ function consoleIn({
   const letter = (given: Given = {}, reason = 'handler failed', handler = 'a@1') =>
     append({ topic: DLQ, headers: { 'kt-error': JSON.stringify({ reason, message: 'no', handler }) }, ...given })
   const actNames = async () => ((await ask('acts')).body['acts'] as { act: string }[]).map(({ act }) => act)
-  return { kafka, stream, readers, acts, hubs, logged, call, ask, append, letter, actNames }
+  return { kafka, stream, readers, acts, hubs, logged, call, ask, append, letter, actNames, revoke }
 }
 
 interface Asked {
@@ -595,6 +605,16 @@ describe('a wait for an outcome', () => {
       time.end()
     }
   })
+})
+
+test('a wait for an outcome ends with the key', async () => {
+  const { hubs, call, revoke } = consoleIn()
+  const asked = call('/events/events/e1/outcome?wait=30')
+  await until(() => hubs.followers === 1)
+  revoke({ kind: 'unauthenticated', detail: 'The key op is not accepted any more.' })
+  const answer = await asked
+  expect([answer.status, await answer.json()]).toMatchObject([401, { detail: 'The key op is not accepted any more.' }])
+  expect(hubs.followers).toBe(0)
 })
 
 describe('a search as lines', () => {

@@ -2,7 +2,7 @@ import { expect, test } from 'bun:test'
 import { Type } from '@sinclair/typebox'
 import { tenantsOf } from '../../shared/http/tenants.ts'
 import { ConfigError } from '../../shared/service/config.ts'
-import { sourcesOf } from './declared.ts'
+import { type Source, sourcesOf } from './declared.ts'
 import { kinds } from './index.ts'
 import { defineKind } from './kind.ts'
 import { OK } from './signature.ts'
@@ -23,6 +23,19 @@ const read = (sources: Record<string, { kind: string; stream?: string; [option: 
     }).list,
     own,
   )
+
+test('the sources of a tenant that is the same stay the same when the file is read again', () => {
+  const acme = { streams: ['events'], keys: [], sources: { gh: { kind: 'github', stream: 'events', secrets: [SECRET] } } }
+  const first = tenantsOf({ tenants: { acme, shop: { ...acme, sources: {} } } })
+  const before = sourcesOf(first.list, kinds)
+  const more = { ...acme, sources: { bb: { ...acme.sources.gh, secrets: ['another-of-length'] } } }
+  const second = tenantsOf({ tenants: { acme, shop: more } }, first)
+  const after = sourcesOf(second.list, kinds, before)
+  expect([...after.keys()]).toEqual(['gh', 'bb'])
+  expect(after.get('gh')).toBe(before.get('gh') as Source)
+  const changed = sourcesOf(tenantsOf({ tenants: { acme: { ...acme, streams: ['events', 'x'] } } }, second).list, kinds, after)
+  expect(changed.get('gh')).not.toBe(before.get('gh') as Source)
+})
 
 test('a source has its tenant, its stream and its kind’s options', () => {
   const source = read({ gh: { kind: 'github', secrets: [SECRET], subject: '/sender/login' } }).get('gh')

@@ -6,7 +6,20 @@ import pino from 'pino'
 import { until } from '../testing/until.ts'
 import type { Subject, Version } from './catalog.ts'
 import { type RegisteredSchema, RegistryError } from './registry.ts'
-import { FolderStore, RegistryStore, type SchemaStore, subjectNames, typeNames } from './store.ts'
+import {
+  FolderStore,
+  RegistryStore,
+  type SchemaConfig,
+  type SchemaStore,
+  StreamsStore,
+  subjectNames,
+  typeNames,
+} from './store.ts'
+
+const CONFIG: SchemaConfig = {
+  SCHEMA_SUBJECT: '{tenant}.{stream}-{type}',
+  SCHEMA_REGISTRY_REFRESH_MS: 30_000,
+}
 
 const ends: (() => unknown)[] = []
 afterEach(async () => {
@@ -229,6 +242,58 @@ test('schemas come from a registry, and new ones soon after they are registered'
   registry.schemas.get('a.s-t')?.push(typed('number'))
   registry.schemas.set('a.s-u', [typed('null')])
   await until(() => latest(store, 'a.s-t') === '2 {"type":"number"}' && latest(store, 'a.s-u') === '1 {"type":"null"}')
+})
+
+test('of streams that come later, what is not known yet may be there; of those that are gone, nothing is kept', async () => {
+  const registry = new Registered()
+  registry.schemas.set('a.s-t', [typed('string')]).set('b.s-t', [typed('null')])
+  const { store } = registryStore(registry)
+  await store.start()
+  await until(() => store.state().ok)
+  store.cover((subject) => subject.startsWith('b.s-'))
+  expect([store.find('b.s-t'), store.find('b.s-u'), store.find('a.s-u')]).toEqual(['unknown', 'unknown', undefined])
+  await until(() => latest(store, 'b.s-t') === '1 {"type":"null"}')
+  expect([store.find('b.s-u'), store.find('a.s-t'), [...store.subjects()]]).toEqual([undefined, undefined, ['b.s-t']])
+  expect(store.state()).toEqual({ ok: true })
+})
+
+test('a registry is asked for the schemas of a new stream at once', async () => {
+  const registry = new Registered()
+  registry.schemas.set('b.s-t', [typed('null')])
+  const store = new RegistryStore(registry, () => false, logger(), 3_600_000)
+  ends.push(() => store.stop())
+  await store.start()
+  await until(() => store.state().ok)
+  store.cover(() => true)
+  await until(() => latest(store, 'b.s-t') === '1 {"type":"null"}')
+})
+
+const tenant = (name: string, ...streams: string[]) => ({
+  name,
+  schemas: new Map(streams.map((stream) => [stream, {}])),
+})
+
+test('where schemas are is looked for once a stream has some', async () => {
+  const folder = await temporary()
+  const log = logger()
+  const store = new StreamsStore({ ...CONFIG, SCHEMAS_DIR: folder }, log)
+  ends.push(() => store.stop())
+  await store.start([tenant('a')])
+  expect([store.state(), store.versions(), store.find('a.s-t')]).toEqual([{ ok: true }, 0, 'unknown'])
+  expect(log.lines.join()).toContain('no event is checked')
+  await expect(store.prepare([tenant('a', 's')])).rejects.toThrow('it has no schema')
+  await writeFile(join(folder, 'a.s-t.v1.json'), typed('string'))
+  const next = [tenant('a', 's'), tenant('b', 's', 's-t')]
+  await store.prepare(next)
+  store.cover(next)
+  expect(latest(store, 'a.s-t')).toBe('1 {"type":"string"}')
+  expect(log.lines.at(-1)).toContain('another stream has the name of this one with something after a hyphen')
+})
+
+test('streams with schemas, and no place where those are, are refused', async () => {
+  const store = new StreamsStore(CONFIG, logger())
+  await store.start([tenant('a')])
+  await expect(store.prepare([tenant('a', 's')])).rejects.toThrow('neither SCHEMAS_DIR nor SCHEMA_REGISTRY_URL is set')
 })
 
 test('while the registry is away, what is known stays, and what is not may be there', async () => {
