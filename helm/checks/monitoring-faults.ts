@@ -127,6 +127,13 @@ export const faults: readonly Fault[] = [
     end: (rig) => rig.schema(true),
   },
   {
+    name: 'a tenants file with a fault',
+    fires: ['KafkaTraceTenantsFileNotCurrent'],
+    timeoutMs: 60_000,
+    begin: (rig) => rig.tenants(false),
+    end: (rig) => rig.tenants(true),
+  },
+  {
     name: 'Kafka killed',
     fires: [
       'KafkaTraceKafkaUnreachable',

@@ -24,7 +24,7 @@ const REQUEST_TIMEOUT_MS = 20_000
 const MAX_WAITING_REQUESTS = 2_000
 
 const WEBHOOK_SECRET = 'the-secret-of-the-rig'
-const tenants = (streams: readonly string[]) => ({
+const tenantsFile = (streams: readonly string[]) => ({
   tenants: {
     default: {
       streams: ['events', ...streams],
@@ -69,6 +69,8 @@ export interface Rig {
   webhook(isSigned: boolean): Promise<void>
   /** Puts the rig's schema into its folder, or a file with a fault in its place. */
   schema(isRight: boolean): Promise<void>
+  /** Writes the producer's tenants file, or a fault in its place. */
+  tenants(isRight: boolean): Promise<void>
   /** Asks the console. @returns the status; undefined when it does not answer */
   ask(path: string, body?: object): Promise<number | undefined>
   /** Sends so many plain events a second. @returns a function that stops it */
@@ -115,7 +117,10 @@ export async function startRig({
       ...consumerEnv,
     }
     const TENANTS_FILE = join(directory, 'tenants.json')
-    await Bun.write(TENANTS_FILE, JSON.stringify(tenants(streams)))
+    const tenants = async (isRight: boolean): Promise<void> => {
+      await Bun.write(TENANTS_FILE, isRight ? JSON.stringify(tenantsFile(streams)) : '{')
+    }
+    await tenants(true)
     const SCHEMAS_DIR = join(directory, 'schemas')
     const schema = async (isRight: boolean): Promise<void> => {
       await Bun.write(join(SCHEMAS_DIR, SCHEMA_FILE), isRight ? SCHEMA : '{')
@@ -213,6 +218,7 @@ export async function startRig({
       },
       send,
       schema,
+      tenants,
       async webhook(isSigned) {
         const [ping] = (await webhookEvents()).filter(({ type }) => type === 'com.github.ping')
         const secret = isSigned ? WEBHOOK_SECRET : 'a secret of somebody else'

@@ -187,6 +187,8 @@ export const NOT_SHOWN: Readonly<Record<string, string>> = {
   kafkatrace_producer_webhook_handshakes_total: 'counts one per subscription',
   kafkatrace_producer_schemas: 'changes when somebody adds a version',
   kafkatrace_producer_schemas_current: 'has an alert; /readyz says what is wrong',
+  kafkatrace_producer_tenants_current: 'has an alert; /readyz says what is wrong',
+  kafkatrace_console_tenants_current: 'has an alert; /readyz says what is wrong',
   kafkatrace_consumer_records_fetched_total:
     'follows the outcomes, which have a panel; the difference is work in progress',
   kafkatrace_consumer_audit_records_total: 'progress of the background audit; its findings have panels',
