@@ -235,7 +235,7 @@ function eventsPath(config: ProducerConfig, operationId: string, stream?: string
       },
       responses: {
         '200': {
-          description: `NDJSON only: a line of answer for each line that is not empty, in order, as it is stored, and a summary at the end. Where not all was read, the line before the summary says why: the body is not what its encoding says, no event has come for NDJSON_PROGRESS_TIMEOUT_MS=${config.NDJSON_PROGRESS_TIMEOUT_MS}, too little of the answers was read for as long, ${MAX_LINES_WITHOUT_EVENT} lines in a row were refused, or the service is stopping.`,
+          description: `NDJSON only: a line of answer for each line that is not empty, in order, as it is stored, and a summary at the end. Where not all was read, the line before the summary says why: the body is not what its encoding says, no event has come for NDJSON_PROGRESS_TIMEOUT_MS=${config.NDJSON_PROGRESS_TIMEOUT_MS}, too little of the answers was read for as long, ${MAX_LINES_WITHOUT_EVENT} lines in a row were refused, the key may not send any more, or the service is stopping.`,
           content: { 'application/x-ndjson': { schema: ref('schemas', 'AnswerLine') } },
         },
         '202': {

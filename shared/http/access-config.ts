@@ -110,7 +110,7 @@ export function accessOf(
 
 const tenantsWithoutFile = (streams: readonly string[] | undefined): Tenants => ({
   list: [onlyTenant(streams)],
-  credentials: [],
+  credentials: new Map(),
   find: () => undefined,
   again: () => undefined,
 })

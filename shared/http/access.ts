@@ -12,7 +12,8 @@ export interface Access {
   authorise: Authorise
   /** Of now. */
   tenants(): readonly Tenant[]
-  credentials(): Iterable<Credential>
+  /** By the key's id. */
+  credentials(): ReadonlyMap<string, Credential>
   /** Called after each reload that has changed something. What it throws ends the process. */
   onChange(listener: (now: readonly Tenant[]) => void): void
   /**
@@ -99,7 +100,7 @@ export class LiveAccess implements Access {
     return this.#now.list
   }
 
-  credentials(): Iterable<Credential> {
+  credentials(): ReadonlyMap<string, Credential> {
     return this.#now.credentials
   }
 
@@ -209,28 +210,23 @@ const faultsIn = (error: unknown): readonly string[] =>
 
 /** For the log: what came and went. */
 function changes(before: Tenants, next: Tenants) {
-  const names = ({ list }: Tenants): Set<string> =>
-    new Set(list.flatMap(({ name, streams }) => [...streams].map((stream) => `${name}/${stream}`)))
-  const ids = ({ credentials }: Tenants): Set<string> => new Set([...credentials].map(({ keyId }) => keyId))
-  const difference = (of: (tenants: Tenants) => Set<string>, one: Tenants, other: Tenants): string | undefined => {
-    const only = [...of(one).difference(of(other))]
-    return only.length === 0 ? undefined : named(only, LOGGED)
-  }
+  const [streamsBefore, streamsNext] = [streamNames(before), streamNames(next)]
+  const replaced = [...next.credentials.keys()].filter((id) => {
+    const known = before.credentials.get(id)
+    return known !== undefined && next.again(known) === undefined
+  })
   return {
     tenants: next.list.length,
-    newStreams: difference(names, next, before),
-    removedStreams: difference(names, before, next),
-    newKeys: difference(ids, next, before),
-    removedKeys: difference(ids, before, next),
-    // A key whose secret is another one has the id of before.
-    replacedKeys: replaced(before, next),
+    ...(some('newStreams', [...streamsNext.difference(streamsBefore)])),
+    ...(some('removedStreams', [...streamsBefore.difference(streamsNext)])),
+    ...(some('newKeys', [...next.credentials.keys()].filter((id) => !before.credentials.has(id)))),
+    ...(some('removedKeys', [...before.credentials.keys()].filter((id) => !next.credentials.has(id)))),
+    ...(some('replacedKeys', replaced)),
   }
 }
 
-function replaced(before: Tenants, next: Tenants): string | undefined {
-  const known = new Set([...next.credentials].map(({ keyId }) => keyId))
-  const ids = [...before.credentials].flatMap((credential) =>
-    known.has(credential.keyId) && next.again(credential) === undefined ? [credential.keyId] : [],
-  )
-  return ids.length === 0 ? undefined : named(ids, LOGGED)
-}
+const some = <N extends string>(name: N, texts: readonly string[]) =>
+  texts.length === 0 ? {} : { [name]: named(texts, LOGGED) }
+
+const streamNames = ({ list }: Tenants): Set<string> =>
+  new Set(list.flatMap(({ name, streams }) => [...streams].map((stream) => `${name}/${stream}`)))

@@ -127,7 +127,7 @@ describe('tenants', () => {
       validFromMs: Date.UTC(2025, 11, 31, 22),
       validUntilMs: Date.UTC(2026, 5, 30, 12, 0, 0, 500),
     })
-    expect([...credentials]).toEqual([find(key) as Credential])
+    expect([...credentials]).toEqual([['ci', find(key) as Credential]])
   })
 
   test.each([

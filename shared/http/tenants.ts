@@ -9,6 +9,7 @@ import { isPointer, pointerTo } from '../events/json-pointer.ts'
 import { NAME_PATTERN } from '../events/topics.ts'
 import { ConfigError } from '../service/config.ts'
 import { NAME_RULE, schemaFaults } from '../service/schema-faults.ts'
+import { atOnce, inSlices, type Sliced } from '../service/slices.ts'
 import { messageOf } from '../service/thrown.ts'
 
 /** Tenants, their streams, quotas and API keys, and operators' keys: one JSON file. */
@@ -172,7 +173,8 @@ export interface Credential {
 /** What a tenants file says. Of one that is read again, each answer is by what it says then. */
 export interface Tenants {
   readonly list: readonly Tenant[]
-  readonly credentials: Iterable<Credential>
+  /** By the key's id. */
+  readonly credentials: ReadonlyMap<string, Credential>
   /** The credential of a key, also of one that is not valid now; undefined when the key is unknown. */
   find(key: string): Credential | undefined
   /** What a key is for now that was found before, maybe in an earlier state of the file; undefined: it is not in the file any more. */
@@ -203,11 +205,11 @@ export function loadTenants(path: string): Tenants {
   } catch (error) {
     throw unreadable(path, error)
   }
-  return tenantsIn(bytes, path)
+  return atOnce(tenantsIn(bytes, path))
 }
 
 /**
- * Reads the file again.
+ * Reads the file again, in slices: a file of many keys takes a while.
  * @param known what it said before: the first is in use
  * @returns one of these where the file says the same
  * @throws ConfigError naming every fault of the file
@@ -220,25 +222,28 @@ export async function reloadTenants(path: string, known: readonly [Tenants, ...T
     throw unreadable(path, error)
   }
   const digest = digestOf(bytes)
-  return known.find((one) => one.digest === digest) ?? tenantsIn(bytes, path, known[0])
+  return known.find((one) => one.digest === digest) ?? inSlices(tenantsIn(bytes, path, known[0]))
 }
 
 const digestOf = (bytes: Buffer): string => createHash('sha256').update(bytes).digest('hex')
 
-function tenantsIn(bytes: Buffer, path: string, before?: Tenants): Tenants {
-  const fault = jsonFault(bytes)
+/** @throws ConfigError */
+function* tenantsIn(bytes: Buffer, path: string, before?: Tenants): Sliced<Tenants> {
+  const fault = yield* jsonFault(bytes)
   if (fault !== undefined) throw new ConfigError([`TENANTS_FILE=${path} ${fault}`])
   const parsed: unknown = JSON.parse(bytes.toString('utf8'))
-  const faults = tenantsFaults(parsed)
+  yield
+  const faults = yield* faultsIn(parsed)
   if (faults.length > 0) throw new ConfigError(faults.map((fault) => `TENANTS_FILE=${path}: ${fault}`))
-  return { ...tenantsOf(parsed as TenantsFile, before), digest: digestOf(bytes) }
+  return { ...(yield* tenantsFrom(parsed as TenantsFile, before)), digest: digestOf(bytes) }
 }
 
 const ANY_JSON = anyJson(64)
 
 /** Why a file is no JSON, or where an object has a member twice, of which JSON.parse would take the last. */
-function jsonFault(bytes: Buffer, path = ''): string | undefined {
+function* jsonFault(bytes: Buffer, path = ''): Sliced<string | undefined> {
   const result = outlineJson(bytes, ANY_JSON)
+  yield
   if (!result.ok) {
     const { detail } = result.fault
     if (path !== '') return `has a member twice, at ${path}`
@@ -249,15 +254,18 @@ function jsonFault(bytes: Buffer, path = ''): string | undefined {
   for (const [index, span] of (outline.root === 'object' ? outline.members : outline.elements).entries()) {
     if (span.kind !== 'object' && span.kind !== 'array') continue
     const step = 'name' in span ? span.name : String(index)
-    const fault = jsonFault(bytes.subarray(span.start, span.end), path + pointerTo(step))
+    const fault = yield* jsonFault(bytes.subarray(span.start, span.end), path + pointerTo(step))
     if (fault !== undefined) return fault
   }
   return undefined
 }
 
 /** Every fault of a tenants file. */
-export function tenantsFaults(file: unknown): string[] {
+export const tenantsFaults = (file: unknown): string[] => atOnce(faultsIn(file))
+
+function* faultsIn(file: unknown): Sliced<string[]> {
   if (!check.Check(file)) return schemaFaults(check.Errors(file))
+  yield
   const faults: string[] = []
   const ownership = (what: string) => {
     const owners = new Map<string, string>()
@@ -274,6 +282,7 @@ export function tenantsFaults(file: unknown): string[] {
     for (const key of tenant.keys) {
       own(key.id, name)
       faults.push(...timeFaults(key))
+      yield
       for (const stream of key.streams ?? [])
         if (!known.has(stream)) faults.push(`the key ${key.id} names the stream ${stream}, which ${name} does not have`)
     }
@@ -371,7 +380,9 @@ const hashes = new WeakMap<Credential, Buffer>()
  * @param before of an earlier state of the file: a tenant of which both say the same, its keys apart, stays the same object, so that what was made for it may
  *   stay, too
  */
-export function tenantsOf(file: TenantsFile, before?: Tenants): Tenants {
+export const tenantsOf = (file: TenantsFile, before?: Tenants): Tenants => atOnce(tenantsFrom(file, before))
+
+function* tenantsFrom(file: TenantsFile, before?: Tenants): Sliced<Tenants> {
   const list: Tenant[] = []
   const credentials = new Map<string, Credential>()
   const known = new Map(before?.list.map((tenant) => [tenant.name, tenant]))
@@ -397,18 +408,20 @@ export function tenantsOf(file: TenantsFile, before?: Tenants): Tenants {
     const tenant = isSame ? earlier : tenantOf(name, declaration)
     declarations.set(tenant, text)
     list.push(tenant)
-    for (const one of keys)
+    for (const one of keys) {
       add(one, {
         tenant,
         streams: one.streams === undefined ? undefined : new Set(one.streams),
         roles: new Set<Role>(one.roles ?? ['send']),
       })
+      yield
+    }
   }
   for (const one of file.operators ?? [])
     add(one, { tenant: undefined, streams: undefined, roles: new Set<Role>(one.roles ?? ['read']) })
   return {
     list,
-    credentials: [...credentials.values()],
+    credentials,
     find(key) {
       const credential = credentials.get(KEY.exec(key)?.[1] ?? '')
       const hash = credential && hashes.get(credential)
