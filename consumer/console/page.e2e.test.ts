@@ -1,5 +1,5 @@
 import { afterAll, afterEach, beforeAll, expect, setDefaultTimeout } from 'bun:test'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { AxeBuilder } from '@axe-core/playwright'
@@ -29,6 +29,25 @@ const folder = mkdtempSync(join(tmpdir(), 'kafkatrace-page-'))
 const [sender, reader, worker, person] = ['sender', 'reader', 'worker', 'person'].map(makeKey) as [Key, Key, Key, Key]
 type Key = ReturnType<typeof makeKey>
 
+/** Not among the schemas. */
+const TENANTS = join(folder, '.tenants.json')
+const ACME: TenantsFile['tenants'][string] = {
+  streams: ['events', 'empty', 'orders'],
+  keys: [
+    { id: 'sender', sha256: sender.sha256 },
+    { id: 'reader', sha256: reader.sha256, roles: ['read'] },
+    { id: 'worker', sha256: worker.sha256, roles: ['read', 'operate'] },
+    { id: 'person', sha256: person.sha256, roles: ['send', 'read', 'operate'] },
+  ],
+  redact: { events: ['/secret'] },
+  schemas: { orders: {} },
+}
+
+function declare(acme: typeof ACME): void {
+  writeFileSync(`${TENANTS}.new`, JSON.stringify({ tenants: { acme } } satisfies TenantsFile))
+  renameSync(`${TENANTS}.new`, TENANTS)
+}
+
 let kafka: KafkaCluster
 let services: ServiceProcess[] = []
 let url: string
@@ -41,31 +60,14 @@ const errors: string[] = []
 beforeAll(async () => {
   if (findBrowser() === null && !process.env.CI) return
   kafka = await startKafka()
-  const file: TenantsFile = {
-    tenants: {
-      acme: {
-        streams: ['events', 'empty', 'orders'],
-        keys: [
-          { id: 'sender', sha256: sender.sha256 },
-          { id: 'reader', sha256: reader.sha256, roles: ['read'] },
-          { id: 'worker', sha256: worker.sha256, roles: ['read', 'operate'] },
-          { id: 'person', sha256: person.sha256, roles: ['send', 'read', 'operate'] },
-        ],
-        redact: { events: ['/secret'] },
-        schemas: { orders: {} },
-      },
-    },
-  }
-  // Not among the schemas.
-  const path = join(folder, '.tenants.json')
-  writeFileSync(path, JSON.stringify(file))
+  declare(ACME)
   for (const [version, required] of [[], ['total'], ['total', 'currency']].entries())
     writeFileSync(
       join(folder, `${SUBJECT}.v${version + 1}.json`),
       JSON.stringify({ title: 'An order', type: 'object', properties: { total: { type: 'number' } }, required }),
     )
   const env = { KAFKA_BROKERS: kafka.bootstrapServers, DRAIN_TIMEOUT_MS: '8000' }
-  const auth = { AUTH: 'on', TENANTS_FILE: path, SCHEMAS_DIR: folder }
+  const auth = { AUTH: 'on', TENANTS_FILE: TENANTS, SCHEMAS_DIR: folder }
   const producer = await startService('producer', { ...env, ...auth, TOPIC_PARTITIONS: '2' })
   services.push(producer)
   const consumer = await startService('consumer', {
@@ -555,3 +557,15 @@ for (const [theme, width] of [
     }
     expect(found).toEqual({})
   })
+
+test('a page that is open follows the tenants file: it offers new streams, and asks for a key once its own is removed', async () => {
+  await opened({ key: reader, at: '#/live' })
+  await shows('Waiting for outcomes')
+  declare({ ...ACME, streams: [...ACME.streams, 'fresh'] })
+  await page.getByLabel('stream').locator('option', { hasText: 'fresh' }).waitFor({ state: 'attached' })
+  declare({ ...ACME, keys: ACME.keys.filter(({ id }) => id !== 'reader') })
+  await shows('The key is not accepted any more. The key is unknown.')
+  await page.getByLabel('Key').waitFor()
+  expect(await page.evaluate('sessionStorage.length')).toBe(0)
+  declare(ACME)
+})

@@ -16,7 +16,7 @@ export const authVariables = {
   TENANTS_FILE: Type.Optional(
     Type.String({
       description:
-        'The JSON file of tenants, their streams, quotas, hashed keys and sources of webhooks. With AUTH=off it is not needed, and has the tenant "default" alone.',
+        'The JSON file of tenants, their streams, quotas, hashed keys and sources of webhooks. It is read again when it changes (docs/operations.md). With AUTH=off it is not needed, and has the tenant "default" alone.',
     }),
   ),
   STREAMS: Type.Optional(

@@ -95,7 +95,7 @@ async function watched(url: string, init: RequestInit): Promise<Response> {
 
 async function whyIn(refused: Response): Promise<string> {
   const { detail } = (await refused.json().catch(() => ({}))) as { detail?: string }
-  return detail ?? 'The key is not accepted any more.'
+  return `The key is not accepted any more.${detail === undefined ? '' : ` ${detail}`}`
 }
 
 /** How often it is asked what the key is for, while the page is seen: tenants and streams come and go. */
