@@ -400,6 +400,29 @@ describe('topics', () => {
   )
 
   test(
+    'that come later are blocked until they were looked at, and those that go are written to by who still does',
+    async () => {
+      const [first, later] = [await topicOf(1), await topicOf(2)]
+      const producer = await connected(first)
+      await until(() => producer.blocked(first) === undefined, { timeoutMs: 10_000 })
+      const missing = uniqueName('missing')
+      producer.watch([later, missing])
+      expect(producer.blocked(later)).toBe(`the topic ${later} is not known yet`)
+      expect(await producer.produce([record(first)])).toMatchObject([{ topic: first, offset: 0 }])
+      expect(producer.partitionCount(first)).toBe(1)
+      await until(() => producer.blocked(later) === undefined, { timeoutMs: 10_000 })
+      expect(producer.partitionCount(later)).toBe(2)
+      await until(() => producer.blocked(missing)?.includes('is not there') === true, { timeoutMs: 10_000 })
+      // One that comes back is looked at again.
+      producer.watch([first])
+      expect(producer.blocked(first)).toBe(`the topic ${first} is not known yet`)
+      await until(() => producer.blocked(first) === undefined, { timeoutMs: 10_000 })
+      expect(producer.blocked(missing)).toBeUndefined()
+    },
+    TEST_TIMEOUT_MS,
+  )
+
+  test(
     'that their leader does not have yet are being made, until it has them',
     async () => {
       const mock = startControlledMock(1)
