@@ -3,7 +3,7 @@ import { Readable } from 'node:stream'
 import { Type } from '@sinclair/typebox'
 import { parse } from 'csv-parse'
 import type { Event } from '../shared/events/event.ts'
-import { stampOf } from '../shared/service/stamp.ts'
+import { stampOf } from '../shared/service/watched-files.ts'
 
 /**
  * A table of facts about events: a CSV file (RFC 4180, with a header row) or a JSON file (an array of objects), with one row for each key. The file is
