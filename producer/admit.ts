@@ -284,9 +284,7 @@ const overloaded = (why: string): Problem => ({
 type Full = Readonly<Record<'requests' | 'bytes', Problem>>
 
 const full = ({ maxRequests, maxBytes }: GateLimits, share: string): Full => ({
-  requests: overloaded(
-    `There is no room for another request within MAX_IN_FLIGHT_REQUESTS=${maxRequests}.${share}`,
-  ),
+  requests: overloaded(`There is no room for another request within MAX_IN_FLIGHT_REQUESTS=${maxRequests}.${share}`),
   bytes: overloaded(`There is no room for the body within MAX_IN_FLIGHT_BYTES=${maxBytes}.${share}`),
 })
 
@@ -318,7 +316,11 @@ export class Meter {
     const nowMs = this.#nowMs()
     this.#events = limited(this.#events, events, nowMs)
     this.#bytes =
-      bytes === undefined ? undefined : this.#bytes === undefined ? filled(bytes, nowMs) : limited(this.#bytes, bytes, nowMs)
+      bytes === undefined
+        ? undefined
+        : this.#bytes === undefined
+          ? filled(bytes, nowMs)
+          : limited(this.#bytes, bytes, nowMs)
   }
 
   /**

@@ -998,7 +998,12 @@ describe('who may send', () => {
     let tell: (now: readonly Tenant[]) => void = () => undefined
     const made = service({
       authenticate: (request, stream) => authenticateBy(authoriseByKey(tenants))(request, stream),
-      access: { ...UNCHANGING, onChange: (listener) => void (tell = listener) },
+      access: {
+        ...UNCHANGING,
+        onChange: (listener) => {
+          tell = listener
+        },
+      },
     })
     const { post, kafka, gate, metrics } = made
     for (const topic of ['events', 'orders', 'late']) kafka.createTopic(`kt.acme.${topic}`, 2)

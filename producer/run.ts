@@ -129,7 +129,9 @@ const ops = serveOps(
       kafka,
       streams: writable,
       tenants: () => access.state(),
-      ...(config.SCHEMAS_DIR === undefined && config.SCHEMA_REGISTRY_URL === undefined ? {} : { schemas: schemasState }),
+      ...(config.SCHEMAS_DIR === undefined && config.SCHEMA_REGISTRY_URL === undefined
+        ? {}
+        : { schemas: schemasState }),
       port: () =>
         port.listening() ? { ok: true } : { ok: false, reason: 'not open yet: it opens when all else is fine' },
     },

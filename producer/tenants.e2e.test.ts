@@ -52,7 +52,8 @@ const STAYING: Readonly<Record<string, Tenant>> = {
     keys: [entry('shop-1'), { ...entry('shop-support'), roles: ['read'] }],
   },
 }
-const fileOf = (more: Readonly<Record<string, Tenant>> = {}): string => JSON.stringify({ tenants: { ...STAYING, ...more } })
+const fileOf = (more: Readonly<Record<string, Tenant>> = {}): string =>
+  JSON.stringify({ tenants: { ...STAYING, ...more } })
 
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'kafkatrace-tenants-'))
@@ -222,7 +223,10 @@ test('while the file is switched again and again under load, keys that stay are 
     const [tenant = '', stream = ''] = name.split('/')
     const all = name === 'shop/events' ? [...ids, ...lines.receipts()] : ids
     expect(await storedIds(tenant, stream)).toEqual([...all].sort())
-    const counted = await metric(producer, new RegExp(`events_total\\{tenant="${tenant}",stream="${stream}",outcome="stored"`))
+    const counted = await metric(
+      producer,
+      new RegExp(`events_total\\{tenant="${tenant}",stream="${stream}",outcome="stored"`),
+    )
     expect(counted).toBe(all.length)
   }
   expect(acknowledged.get('shop/events')?.length).toBeGreaterThan(100)
@@ -252,8 +256,15 @@ test('what is removed is refused within seconds: requests, an open NDJSON stream
   expect(performance.now() - switchedMs).toBeLessThan(SOON_MS)
   await lines.end()
   expect(lines.others()).toEqual([
-    { problem: expect.objectContaining({ status: 401, detail: 'The key sender is not accepted any more: it was removed.' }) },
-    { summary: expect.objectContaining({ complete: false, stored: lines.receipts().length, unknown: 0, notStored: 0 }) },
+    {
+      problem: expect.objectContaining({
+        status: 401,
+        detail: 'The key sender is not accepted any more: it was removed.',
+      }),
+    },
+    {
+      summary: expect.objectContaining({ complete: false, stored: lines.receipts().length, unknown: 0, notStored: 0 }),
+    },
   ])
   const stored = (await storedIds('guest', 'events')).filter((id) => id.startsWith('line-'))
   expect(stored).toEqual([...lines.receipts()].sort())
@@ -319,5 +330,7 @@ test('a stream that is new is processed without a restart of the consumer', asyn
 test('no key is in what the services have written', () => {
   const written = JSON.stringify([producer, console_, consumer].map(({ log }) => log))
   expect(written).toContain('tenants were read again')
-  expect([...made.values()].filter((key) => written.includes(key) || written.includes(key.split('.')[2] ?? key))).toEqual([])
+  expect(
+    [...made.values()].filter((key) => written.includes(key) || written.includes(key.split('.')[2] ?? key)),
+  ).toEqual([])
 })

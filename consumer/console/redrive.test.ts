@@ -499,6 +499,7 @@ async function redriven(letter: IncomingRecord, original = recordOf('kt.t.s', EV
   try {
     await actOnOne('redrive', stream, letter, { by: 'a', reason: undefined }, undefined, {
       ...deps,
+      isDeclared: () => true,
       onFault: () => undefined,
       log: undefined as never,
     })

@@ -25,7 +25,11 @@ const read = (sources: Record<string, { kind: string; stream?: string; [option: 
   )
 
 test('the sources of a tenant that is the same stay the same when the file is read again', () => {
-  const acme = { streams: ['events'], keys: [], sources: { gh: { kind: 'github', stream: 'events', secrets: [SECRET] } } }
+  const acme = {
+    streams: ['events'],
+    keys: [],
+    sources: { gh: { kind: 'github', stream: 'events', secrets: [SECRET] } },
+  }
   const first = tenantsOf({ tenants: { acme, shop: { ...acme, sources: {} } } })
   const before = sourcesOf(first.list, kinds)
   const more = { ...acme, sources: { bb: { ...acme.sources.gh, secrets: ['another-of-length'] } } }
@@ -33,7 +37,11 @@ test('the sources of a tenant that is the same stay the same when the file is re
   const after = sourcesOf(second.list, kinds, before)
   expect([...after.keys()]).toEqual(['gh', 'bb'])
   expect(after.get('gh')).toBe(before.get('gh') as Source)
-  const changed = sourcesOf(tenantsOf({ tenants: { acme: { ...acme, streams: ['events', 'x'] } } }, second).list, kinds, after)
+  const changed = sourcesOf(
+    tenantsOf({ tenants: { acme: { ...acme, streams: ['events', 'x'] } } }, second).list,
+    kinds,
+    after,
+  )
   expect(changed.get('gh')).not.toBe(before.get('gh') as Source)
 })
 

@@ -200,15 +200,17 @@ describe('access by a file that changes', () => {
         ids: keys.map(({ id }) => id),
         text: fileOf({ ...Object.fromEntries(others.map((name) => [name, acme()])), [first]: acme(...keys) }),
       }))
-    const broken = fc.nat(9).chain((number) =>
-      fc.constantFrom(
-        { fault: 'is no JSON', text: FIRST.slice(0, 10 + number) },
-        { fault: `/x${number} is not known`, text: `{"tenants":{},"x${number}":1}` },
-        { fault: 'no tenants any more', text: `{"tenants":{}${' '.repeat(number)}}` },
-        { fault: 'a member twice', text: `{"tenants":{"a":1,"a":${number}}}` },
-        { fault: 'given twice', text: fileOf({ acme: acme(one), shop: acme(one), [`t${number}`]: acme() }) },
-      ),
-    )
+    const broken = fc
+      .nat(9)
+      .chain((number) =>
+        fc.constantFrom(
+          { fault: 'is no JSON', text: FIRST.slice(0, 10 + number) },
+          { fault: `/x${number} is not known`, text: `{"tenants":{},"x${number}":1}` },
+          { fault: 'no tenants any more', text: `{"tenants":{}${' '.repeat(number)}}` },
+          { fault: 'a member twice', text: `{"tenants":{"a":1,"a":${number}}}` },
+          { fault: 'given twice', text: fileOf({ acme: acme(one), shop: acme(one), [`t${number}`]: acme() }) },
+        ),
+      )
     await fc.assert(
       fc.asyncProperty(fc.array(fc.oneof(valid, broken), { minLength: 1, maxLength: 6 }), async (files) => {
         const { write, access, detail, status } = live(FIRST)
@@ -228,7 +230,12 @@ describe('access by a file that changes', () => {
             )
           }
         }
-        expect(access.tenants().map(({ name }) => name).sort()).toEqual([...now.names].sort())
+        expect(
+          access
+            .tenants()
+            .map(({ name }) => name)
+            .sort(),
+        ).toEqual([...now.names].sort())
         expect(['one', 'two', 'late'].filter((id) => status(id) === 202).sort()).toEqual([...now.ids].sort())
         access.stop()
       }),

@@ -217,11 +217,17 @@ function changes(before: Tenants, next: Tenants) {
   })
   return {
     tenants: next.list.length,
-    ...(some('newStreams', [...streamsNext.difference(streamsBefore)])),
-    ...(some('removedStreams', [...streamsBefore.difference(streamsNext)])),
-    ...(some('newKeys', [...next.credentials.keys()].filter((id) => !before.credentials.has(id)))),
-    ...(some('removedKeys', [...before.credentials.keys()].filter((id) => !next.credentials.has(id)))),
-    ...(some('replacedKeys', replaced)),
+    ...some('newStreams', [...streamsNext.difference(streamsBefore)]),
+    ...some('removedStreams', [...streamsBefore.difference(streamsNext)]),
+    ...some(
+      'newKeys',
+      [...next.credentials.keys()].filter((id) => !before.credentials.has(id)),
+    ),
+    ...some(
+      'removedKeys',
+      [...before.credentials.keys()].filter((id) => !next.credentials.has(id)),
+    ),
+    ...some('replacedKeys', replaced),
   }
 }
 

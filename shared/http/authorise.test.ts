@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'bun:test'
 import { keyring } from '../testing/keyring.ts'
-import { type Authorise, authoriseByKey, authoriseNobody, onlyTenant } from './authorise.ts'
+import { authoriseByKey, authoriseNobody, onlyTenant } from './authorise.ts'
 import { PROBLEMS } from './problem.ts'
 import { ROLES, type TenantsFile, tenantsOf } from './tenants.ts'
 
@@ -32,8 +32,10 @@ const byKey = authoriseByKey(tenantsOf(file))
 const request = (key?: string): Request =>
   new Request('http://x/', key === undefined ? {} : { headers: { authorization: `Bearer ${key}` } })
 
+type Deciding = ReturnType<typeof authoriseByKey>
+
 /** `TENANT: STREAMS` when it is allowed, else the status and the problem. */
-function answer(authorise: Authorise, key: string | undefined, ...[role, tenant, stream]: Asked): string {
+function answer(authorise: Deciding, key: string | undefined, ...[role, tenant, stream]: Asked): string {
   const found = authorise(request(key), { role, tenant, stream })
   if (found.ok) return `${found.tenant.name}: ${[...found.streams].join(' ')}`
   return `${PROBLEMS[found.problem.kind].status} ${found.problem.kind}`

@@ -131,7 +131,10 @@ describe('tenants', () => {
   })
 
   test.each([
-    [{ expiresAt: '2026-01-01' }, 'expiresAt of the key ci is "2026-01-01", which is no time of RFC 3339 with an offset'],
+    [
+      { expiresAt: '2026-01-01' },
+      'expiresAt of the key ci is "2026-01-01", which is no time of RFC 3339 with an offset',
+    ],
     [{ notBefore: '2026-01-01T00:00:00' }, 'notBefore of the key ci is "2026-01-01T00:00:00", which is no time'],
     [{ expiresAt: '2026-02-30T00:00:00Z' }, 'which is no time of RFC 3339'],
     [{ expiresAt: 1767225600 }, '/keys/0/expiresAt Expected string'],
@@ -180,7 +183,9 @@ describe('tenants', () => {
     const changed = tenantsOf({ tenants: { acme: { ...more, enabled: false } } }, rotated)
     expect(changed.list[0]).not.toBe(before.list[0] as Tenant)
     // Also a second time.
-    expect(tenantsOf({ tenants: { acme: { ...more, enabled: false } } }, changed).list[0]).toBe(changed.list[0] as Tenant)
+    expect(tenantsOf({ tenants: { acme: { ...more, enabled: false } } }, changed).list[0]).toBe(
+      changed.list[0] as Tenant,
+    )
   })
 
   test('a key that was found is found again by its secret, with what it may do then', () => {

@@ -21,8 +21,7 @@ export function tallies<L extends string>(counter: Counter<L>): (labels: Record<
       }
     },
   })
-  return (labels) =>
-    all.getOrInsertComputed(JSON.stringify(labels), () => ({ labels, tally: { count: 0 } })).tally
+  return (labels) => all.getOrInsertComputed(JSON.stringify(labels), () => ({ labels, tally: { count: 0 } })).tally
 }
 
 /** One set of labels of a {@link LatencyHistogram}. */
