@@ -995,14 +995,12 @@ describe('who may send', () => {
 
   test('when tenants are read again, quotas go on with what is left, and requests in flight with what they have', async () => {
     let tenants = tenantsOf(file)
-    let tell: (now: readonly Tenant[]) => void = () => undefined
+    const listeners: ((now: readonly Tenant[]) => void)[] = []
     const made = service({
       authenticate: (request, stream) => authenticateBy(authoriseByKey(tenants))(request, stream),
       access: {
         ...UNCHANGING,
-        onChange: (listener) => {
-          tell = listener
-        },
+        onChange: (listener) => void listeners.push(listener),
       },
     })
     const { post, kafka, gate, metrics } = made
@@ -1010,7 +1008,7 @@ describe('who may send', () => {
     const change = (acmeNow: Partial<TenantsFile['tenants'][string]>, others = file.tenants): void => {
       const { acme = { streams: [], keys: [] } } = file.tenants
       tenants = tenantsOf({ ...file, tenants: { ...others, acme: { ...acme, ...acmeNow } } }, tenants)
-      tell(tenants.list)
+      for (const listener of listeners) listener(tenants.list)
     }
     const left = async (stream = 'events'): Promise<string | undefined> => {
       const answer = await post('{"type":"t"}', bearer(acme.key), `/v1/streams/${stream}/events`)

@@ -177,7 +177,7 @@ describe('tenants', () => {
   test('a tenant of which two files say the same, its keys apart, is one', () => {
     const before = tenantsOf(file)
     const more = { ...file.tenants.acme, keys: [...file.tenants.acme.keys, { id: 'other', sha256 }] }
-    const rotated = tenantsOf({ tenants: { acme: more, shop: more } }, before)
+    const rotated = tenantsOf({ tenants: { acme: more, shop: { streams: ['events'], keys: [] } } }, before)
     expect(rotated.list[0]).toBe(before.list[0] as Tenant)
     expect(rotated.find(key)?.tenant).toBe(before.list[0] as Tenant)
     const changed = tenantsOf({ tenants: { acme: { ...more, enabled: false } } }, rotated)

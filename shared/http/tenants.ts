@@ -328,7 +328,7 @@ function timeFaults({ id, ...times }: { id: string; notBefore?: string; expiresA
 
 /** As browsers send it: with the host in lower case, and without the scheme's own port. */
 const isWebOrigin = (text: string): boolean =>
-  /^https?:/.test(text) && URL.canParse(text) && new URL(text).origin === text
+  /^https?:[^*]+$/.test(text) && URL.canParse(text) && new URL(text).origin === text
 
 const rate = (perSecond: number, burst = Math.max(1, perSecond)): Rate => ({ perSecond, burst })
 
