@@ -2,6 +2,7 @@ import { describe, expect, test } from 'bun:test'
 import { mkdtempSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import fc from 'fast-check'
 import { ConfigError } from '../service/config.ts'
 import { type Credential, loadTenants, makeKey, type Tenant, tenantsFaults, tenantsOf } from './tenants.ts'
 
@@ -14,6 +15,16 @@ describe('tenants', () => {
     expect(tenants.find(key)).toMatchObject({ keyId: 'ci', tenant: { name: 'acme', enabled: true } })
     for (const wrong of ['', 'kt', 'kt.ci.', `${key} `, key.slice(0, -1), key.toUpperCase(), makeKey('ci').key, sha256])
       expect(tenants.find(wrong)).toBeUndefined()
+  })
+
+  test('are found by no other text, whatever it is, and nothing is thrown', () => {
+    const tenants = tenantsOf(file)
+    const changed = fc.tuple(fc.nat(key.length), fc.string({ maxLength: 3 })).map(([at, text]) => key.slice(0, at) + text)
+    fc.assert(
+      fc.property(fc.oneof(fc.string(), changed, fc.string().map((text) => `kt.ci.${text}`)), (text) => {
+        expect(tenants.find(text)?.keyId).toBe(text === key ? 'ci' : undefined)
+      }),
+    )
   })
 
   test('have a second’s worth of burst unless it is said', () => {
