@@ -434,7 +434,7 @@ describe('a stream of events', () => {
 
     const meter = new Meter({ events: { perSecond: 0.001, burst: 1 } }, () => 0)
     const slow = refusable()
-    const slowed = stream('{"type":"t"}\n'.repeat(3), { meter, ...slow })
+    const slowed = stream('{"type":"t"}\n'.repeat(3), { meter, limits: { NDJSON_PROGRESS_TIMEOUT_MS: 60_000 }, ...slow })
     const answers = slowed.read()
     await until(() => slowed.kafka.all(TOPIC).length === 1)
     slow.refuse(problem)

@@ -149,7 +149,6 @@ class LineStream {
     this.#endLooks = deps.whileAllowed((problem) => {
       this.#refusal = problem
       this.#refused.abort()
-      this.#room.notify()
     })
   }
 
@@ -280,7 +279,6 @@ class LineStream {
       // Deliveries end by themselves, so if the window stays full the client does not read its answers.
       const hasChanged = await this.#room.wait(deadline - performance.now())
       if (this.#gone.signal.aborted) return false
-      if (this.#refusal !== undefined) return true
       if (!hasChanged) {
         this.#failure = notRead(progressTimeoutMs)
         return false

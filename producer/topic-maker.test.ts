@@ -1,6 +1,7 @@
 import { afterEach, expect, test } from 'bun:test'
 import pino from 'pino'
 import { streamTopics } from '../shared/events/topics.ts'
+import { simulateTime } from '../shared/testing/simulated-time.ts'
 import { until } from '../shared/testing/until.ts'
 import { TopicMaker } from './topic-maker.ts'
 
@@ -67,10 +68,23 @@ test('one that cannot be made holds up no other, is said, and is tried until it 
   faults.delete('kt.acme.later')
   await until(() => one.fault === 'no leave')
   expect(made).toEqual(['kt.acme.good', 'kt.acme.later'])
-  // One that is new does not wait for the next try.
   one.want(streams('later', 'good', 'new'))
   await until(() => made.length === 3 && open() === 0)
   expect([made[2], one.fault]).toEqual(['kt.acme.new', undefined])
+})
+
+test('one that is new does not wait for the next try of others', async () => {
+  const time = simulateTime(1)
+  try {
+    const { one, made, faults } = maker()
+    faults.set('kt.acme.bad', 'no leave')
+    one.want(streams('bad'))
+    await time.pass(60_000)
+    one.want(streams('bad', 'new'))
+    expect(await time.until(() => made.length === 1, 100)).toBe(true)
+  } finally {
+    time.end()
+  }
 })
 
 test('without a broker it goes on trying', async () => {

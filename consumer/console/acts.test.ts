@@ -498,21 +498,21 @@ describe('a job', () => {
   test('whose stream is not declared any more stops, and goes on once it is again', async () => {
     const kafka = new FakeKafka()
     const one = consoleIn(kafka)
-    deadLetters(kafka, 20)
+    deadLetters(kafka, 60)
     let isDeclared = true
     one.deps.isDeclared = () => isDeclared
     const time = simulateTime(1)
     try {
-      void start(one, { to: [20], rate: 1 })
+      void start(one, { to: [60], rate: 2 })
       expect(await time.until(() => redriven(kafka).length >= 3, 60_000)).toBe(true)
       isDeclared = false
-      expect(await time.until(() => one.jobs.running === 0, 60_000)).toBe(true)
+      expect(await time.until(() => one.jobs.running === 0, 10_000)).toBe(true)
       const done = redriven(kafka).length
       await time.pass(10_000)
       expect(redriven(kafka)).toHaveLength(done)
       isDeclared = true
       void one.jobs.resume(one.stream)
-      expect(await time.until(() => redriven(kafka).length === 20, 120_000)).toBe(true)
+      expect(await time.until(() => redriven(kafka).length === 60, 120_000)).toBe(true)
     } finally {
       time.end()
     }

@@ -247,7 +247,6 @@ export function eventRoutes(deps: RouteDeps): Route[] {
             looked.then((found) => generationIn(found)?.outcome ?? coming),
             ...(coming === undefined ? [] : [coming]),
           ])
-          refused.signal.throwIfAborted()
           if (outcome !== undefined) return json({ state: outcome.role === 'dlq' ? 'dead' : 'processed', outcome })
           // It may have come in while this waited.
           const found = wait === 0 ? await looked : await look()
