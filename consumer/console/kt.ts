@@ -1,18 +1,22 @@
 /** `bun run kt -- COMMAND`: the console on the command line. */
 import { createInterface } from 'node:readline/promises'
-import { EXIT_UNAVAILABLE, EXIT_USAGE, refuse } from '../../shared/service/command-line.ts'
+import {
+  commandList,
+  EXIT_FAILED,
+  EXIT_UNAVAILABLE,
+  EXIT_USAGE,
+  FailedError,
+  type Output,
+  oneLine,
+  type Program,
+  refuse,
+  runCommand,
+  runProcess,
+} from '../../shared/service/command-line.ts'
 import { isTerminal } from '../../shared/service/terminal.ts'
 import { messageOf } from '../../shared/service/thrown.ts'
 import { ApiError, Client, UnreachableError } from './client.ts'
-import {
-  type Command,
-  EXIT_FAILED,
-  EXIT_INTERRUPTED,
-  FailedError,
-  type Io,
-  ProducerUnreachableError,
-  UsageError,
-} from './kt/command.ts'
+import { EXIT_INTERRUPTED, type Io, ProducerUnreachableError } from './kt/command.ts'
 import { deadLetters } from './kt/dead-letters.ts'
 import { find } from './kt/find.ts'
 import { lag } from './kt/lag.ts'
@@ -20,10 +24,9 @@ import { pause, resume } from './kt/pause.ts'
 import { schemas } from './kt/schemas.ts'
 import { send } from './kt/send.ts'
 import { tail } from './kt/tail.ts'
-import { oneLine } from './kt/text.ts'
 import { tryHandler } from './kt/try.ts'
 
-const COMMANDS: Readonly<Record<string, Command>> = {
+const commands = {
   find,
   tail,
   'dead-letters': deadLetters,
@@ -42,9 +45,7 @@ const HELP = `Looks up events, follows outcomes, and acts on dead letters and st
 
 Usage: bun run kt -- COMMAND [--json]
 
-${Object.values(COMMANDS)
-  .map(({ usage, summary }) => `  ${usage.padEnd(19)}  ${summary}`)
-  .join('\n')}
+${commandList(commands)}
 
 bun run kt -- COMMAND --help explains a command.
 
@@ -57,50 +58,33 @@ Variables:
 `
 
 /** @returns the exit code */
-export async function kt(
-  args: readonly string[],
-  io: Io,
-  urls: { console: string; producer: string },
-): Promise<number> {
-  const [name, ...rest] = args
-  if (name === '--help' || name === '-h') {
-    io.out(HELP.trimEnd())
-    return 0
+export const kt = (args: readonly string[], io: Io, urls: { console: string; producer: string }): Promise<number> => {
+  const program: Program<Io> = {
+    name: 'bun run kt --',
+    help: HELP,
+    commands,
+    failed: (error) => failed(error, io, urls),
   }
-  const command = name === undefined ? undefined : COMMANDS[name]
-  if (command === undefined) {
-    io.say(`${name === undefined ? 'COMMAND is missing' : `there is no command ${name}`}\n\n${HELP.trimEnd()}`)
-    return EXIT_USAGE
+  return runCommand(program, args, io)
+}
+
+function failed(error: unknown, io: Io, urls: { console: string; producer: string }): number | undefined {
+  if (io.signal.aborted) return EXIT_INTERRUPTED
+  if (error instanceof FailedError) {
+    io.say(error.message)
+    return EXIT_FAILED
   }
-  if (rest.includes('--help') || rest.includes('-h')) {
-    io.out(command.help.trimEnd())
-    return 0
+  if (error instanceof UnreachableError) {
+    const [service, url, variable] =
+      error instanceof ProducerUnreachableError
+        ? ['producer', urls.producer, 'KT_PRODUCER_URL']
+        : ['console', urls.console, 'KT_URL']
+    io.say(
+      `No answer from ${url}: ${error.message}. Is the ${service} running there? \`bun run dev\` starts one; ${variable} names another.`,
+    )
+    return EXIT_UNAVAILABLE
   }
-  try {
-    return await command.run(rest, io)
-  } catch (error) {
-    if (io.signal.aborted) return EXIT_INTERRUPTED
-    if (error instanceof UsageError) {
-      io.say(`${error.message}\n\n${command.help.trimEnd()}`)
-      return EXIT_USAGE
-    }
-    if (error instanceof FailedError) {
-      io.say(error.message)
-      return EXIT_FAILED
-    }
-    if (error instanceof UnreachableError) {
-      const [service, url, variable] =
-        error instanceof ProducerUnreachableError
-          ? ['producer', urls.producer, 'KT_PRODUCER_URL']
-          : ['console', urls.console, 'KT_URL']
-      io.say(
-        `No answer from ${url}: ${error.message}. Is the ${service} running there? \`bun run dev\` starts one; ${variable} names another.`,
-      )
-      return EXIT_UNAVAILABLE
-    }
-    if (error instanceof ApiError) return refused(error, io)
-    throw error
-  }
+  return error instanceof ApiError ? refused(error, io) : undefined
 }
 
 /** What to do about a refusal, where its own text does not say that for the command line. */
@@ -140,7 +124,7 @@ async function* bytesOf(file: string): AsyncGenerator<Uint8Array> {
 /** An empty variable counts as one that is not set. */
 const variable = (name: string): string | undefined => process.env[name] || undefined
 
-async function main(): Promise<number> {
+async function main(output: Output): Promise<number> {
   const urls = {
     console: variable('KT_URL') ?? DEFAULT_URL,
     producer: variable('KT_PRODUCER_URL') ?? DEFAULT_PRODUCER_URL,
@@ -156,14 +140,11 @@ async function main(): Promise<number> {
     if (interrupted.signal.aborted) process.exit(EXIT_INTERRUPTED)
     interrupted.abort()
   })
-  // Whoever reads the output has enough, as in `kt tail … | head`.
-  process.stdout.on('error', () => process.exit(0))
   const { signal } = interrupted
   const io: Io = {
     client: new Client({ url: urls.console, key, tenant: variable('KT_TENANT') }),
     producer: { url: urls.producer, key, fetch },
-    out: (line) => void process.stdout.write(`${line}\n`),
-    say: (line) => void process.stderr.write(`${line}\n`),
+    ...output,
     overwrite: isTerminal() ? (line) => void process.stderr.write(`\r\x1b[2K${line}`) : undefined,
     ask: isTerminal(process.stdin) && isTerminal() ? (question) => asked(question, signal) : undefined,
     read: bytesOf,
@@ -184,8 +165,4 @@ async function asked(question: string, signal: AbortSignal): Promise<string> {
   }
 }
 
-if (import.meta.main) {
-  const code = await main()
-  // Everything is written before the end. Handlers that were tried, and connections, may not keep the process.
-  process.stdout.write('', () => process.exit(code))
-}
+if (import.meta.main) await runProcess(main)

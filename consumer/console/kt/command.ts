@@ -1,27 +1,25 @@
-import { type ParseArgsConfig, parseArgs } from 'node:util'
+import type { ParseArgsConfig } from 'node:util'
 import { isTime } from '../../../shared/events/event.ts'
+import {
+  type Command as CommandOf,
+  FailedError,
+  type Output,
+  argumentsOf as parsedArguments,
+  UsageError,
+} from '../../../shared/service/command-line.ts'
+import { durationMs } from '../../../shared/service/time.ts'
 import { type Client, UnreachableError } from '../client.ts'
 
 /** What every command of `kt` has, and what it gets. */
 
-export interface Command {
-  /** In the list of commands. */
-  usage: string
-  summary: string
-  help: string
-  /** @returns the exit code. @throws UsageError, FailedError, ApiError, UnreachableError, and anything once the signal is aborted */
-  run(args: string[], io: Io): Promise<number>
-}
+/** @throws UsageError, FailedError, ApiError, UnreachableError, and anything once the signal is aborted */
+export type Command = CommandOf<Io>
 
 /** The world around a command, so that tests can give it another. */
-export interface Io {
+export interface Io extends Output {
   client: Client
   /** Where the producer is, for what sends events. */
   producer: { url: string; key: string | undefined; fetch(url: string, init: RequestInit): Promise<Response> }
-  /** A line of standard output. */
-  out(line: string): void
-  /** A line of standard error. */
-  say(line: string): void
   /** Replaces the last line of a terminal's standard error; undefined where it is none. */
   overwrite: ((line: string) => void) | undefined
   /** The answer to a question; undefined where nobody can be asked. */
@@ -33,20 +31,9 @@ export interface Io {
   signal: AbortSignal
 }
 
-/** Wrong arguments. */
-export class UsageError extends Error {
-  override readonly name = 'UsageError'
-}
-
-/** It was not possible; the message says why, and what to do. */
-export class FailedError extends Error {
-  override readonly name = 'FailedError'
-}
-
 /** The producer, and not the console, gave no answer. */
 export class ProducerUnreachableError extends UnreachableError {}
 
-export const EXIT_FAILED = 1
 /** 128 and SIGINT. */
 export const EXIT_INTERRUPTED = 130
 
@@ -54,29 +41,14 @@ export const EXIT_INTERRUPTED = 130
 const COMMON = { json: { type: 'boolean', default: false } } as const
 
 /** @throws UsageError */
-export function argumentsOf<const O extends NonNullable<ParseArgsConfig['options']>>(args: string[], options: O) {
-  try {
-    return parseArgs({ args, allowPositionals: true, strict: true, options: { ...COMMON, ...options } })
-  } catch (error) {
-    throw new UsageError((error as Error).message)
-  }
-}
-
-/** The only positional argument. @throws UsageError */
-export function only(what: string, positionals: readonly string[]): string {
-  const [one, ...more] = positionals
-  if (one === undefined) throw new UsageError(`${what} is missing`)
-  if (more.length > 0) throw new UsageError(`one ${what} at a time, and not ${more.join(', ')} too`)
-  return one
-}
-
-const UNIT_MS: Readonly<Record<string, number>> = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 }
+export const argumentsOf = <const O extends NonNullable<ParseArgsConfig['options']>>(args: string[], options: O) =>
+  parsedArguments(args, { ...COMMON, ...options })
 
 /** A time of RFC 3339 as it is, and a duration before now as the time that it means. @throws UsageError */
 export function timeOf(option: string, text: string | undefined, nowMs: number): string | undefined {
   if (text === undefined) return undefined
-  const [, count, unit = ''] = /^(\d{1,9})([smhd])$/.exec(text) ?? []
-  if (count !== undefined) return new Date(Math.max(0, nowMs - Number(count) * (UNIT_MS[unit] ?? 0))).toISOString()
+  const ago = durationMs(text)
+  if (ago !== undefined) return new Date(Math.max(0, nowMs - ago)).toISOString()
   if (isTime(text)) return text
   throw new UsageError(
     `${option} ${text}: neither a time such as 2026-01-31T12:00:00Z nor a duration before now such as 15m, 2h or 1d`,

@@ -1,21 +1,9 @@
+import { EXIT_FAILED, FailedError, only, UsageError } from '../../../shared/service/command-line.ts'
 import { type Backoff, delayMs, sleep } from '../../../shared/service/retry.ts'
 import type { Action, Edit, Job, LetterFilter } from '../acts-log.ts'
 import { ApiError, UnreachableError } from '../client.ts'
 import { parseJson } from '../json.ts'
-import {
-  argumentsOf,
-  type Command,
-  EXIT_FAILED,
-  EXIT_INTERRUPTED,
-  FailedError,
-  type Io,
-  only,
-  placeOf,
-  readText,
-  timeOf,
-  UsageError,
-  wordOf,
-} from './command.ts'
+import { argumentsOf, type Command, EXIT_INTERRUPTED, type Io, placeOf, readText, timeOf, wordOf } from './command.ts'
 import { actText, groupLines, jobEnd, jobLines, jobProgress, letterLines } from './letters-text.ts'
 import { ProgressLine } from './progress.ts'
 import { count, plural } from './text.ts'

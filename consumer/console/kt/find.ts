@@ -1,6 +1,7 @@
 import { DEFAULT_STREAM } from '../../../shared/http/authorise.ts'
+import { only, UsageError } from '../../../shared/service/command-line.ts'
 import type { Sought } from '../client.ts'
-import { argumentsOf, type Command, only, placeOf, timeOf, UsageError } from './command.ts'
+import { argumentsOf, type Command, placeOf, timeOf } from './command.ts'
 import { foundLines, searchProgress } from './life-text.ts'
 import { ProgressLine } from './progress.ts'
 

@@ -1,7 +1,9 @@
+import { oneLine, UsageError } from '../../../shared/service/command-line.ts'
 import { sleep } from '../../../shared/service/retry.ts'
+import { table } from '../../../shared/service/table.ts'
 import type { StreamStatus } from '../status.ts'
-import { argumentsOf, type Command, type Io, UsageError } from './command.ts'
-import { count, oneLine, plural, state, table } from './text.ts'
+import { argumentsOf, type Command, type Io } from './command.ts'
+import { count, plural, state } from './text.ts'
 
 /** How a stream is doing, and the commands that pause it and let it go on. */
 

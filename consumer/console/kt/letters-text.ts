@@ -1,8 +1,10 @@
+import { oneLine } from '../../../shared/service/command-line.ts'
+import { table } from '../../../shared/service/table.ts'
 import { paint } from '../../../shared/service/terminal.ts'
 import type { Job, LetterAct, LetterFilter } from '../acts-log.ts'
 import type { Letter } from '../client.ts'
 import type { LetterGroups } from '../letters.ts'
-import { count, dataLines, failure, fields, indented, oneLine, plural, sparkline, state, table } from './text.ts'
+import { count, dataLines, failure, fields, indented, plural, sparkline, state } from './text.ts'
 
 /** Dead letters and jobs, as text. */
 

@@ -1,7 +1,8 @@
+import { oneLine } from '../../../shared/service/command-line.ts'
 import { paint } from '../../../shared/service/terminal.ts'
 import type { Found, GenerationView, Life } from '../life.ts'
 import type { Place, RecordView } from '../view.ts'
-import { count, duration, failure, fields, indented, oneLine, plural, state } from './text.ts'
+import { count, duration, failure, fields, indented, plural, state } from './text.ts'
 
 /** An event's life as a timeline. */
 

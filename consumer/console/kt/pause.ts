@@ -1,4 +1,5 @@
-import { argumentsOf, type Command, only, UsageError } from './command.ts'
+import { only, UsageError } from '../../../shared/service/command-line.ts'
+import { argumentsOf, type Command } from './command.ts'
 import { statusLines } from './lag.ts'
 
 /** Pausing a stream's processing, and going on with it. */

@@ -1,7 +1,9 @@
+import { oneLine, only, UsageError } from '../../../shared/service/command-line.ts'
+import { table } from '../../../shared/service/table.ts'
 import { paint } from '../../../shared/service/terminal.ts'
 import type { SchemaUse, StreamSchemas } from '../schemas.ts'
-import { argumentsOf, type Command, only, UsageError } from './command.ts'
-import { count, oneLine, plural, table } from './text.ts'
+import { argumentsOf, type Command } from './command.ts'
+import { count, plural } from './text.ts'
 
 /** Which schemas a stream's types have, and who sends events of which version. */
 

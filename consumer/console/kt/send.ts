@@ -1,22 +1,15 @@
 import { DEFAULT_STREAM } from '../../../shared/http/authorise.ts'
 import type { ProblemDocument } from '../../../shared/http/problem.ts'
+import { EXIT_FAILED, FailedError, oneLine, only } from '../../../shared/service/command-line.ts'
 import { sleep } from '../../../shared/service/retry.ts'
 import { messageOf } from '../../../shared/service/thrown.ts'
 import { linesOf, refusalIn, UnreachableError, unreachable } from '../client.ts'
 import type { Outcome } from '../follow.ts'
 import { parseJson } from '../json.ts'
-import {
-  argumentsOf,
-  type Command,
-  EXIT_FAILED,
-  FailedError,
-  type Io,
-  only,
-  ProducerUnreachableError,
-} from './command.ts'
+import { argumentsOf, type Command, type Io, ProducerUnreachableError } from './command.ts'
 import { ProgressLine } from './progress.ts'
 import { outcomeLine } from './tail.ts'
-import { count, oneLine, plural } from './text.ts'
+import { count, plural } from './text.ts'
 
 const HELP = `Sends events to the producer, and prints a receipt for each.
 

@@ -1,7 +1,8 @@
+import { oneLine, only } from '../../../shared/service/command-line.ts'
 import { UnreachableError } from '../client.ts'
 import type { Outcome } from '../follow.ts'
-import { argumentsOf, type Command, only, wordOf } from './command.ts'
-import { failure, oneLine, state } from './text.ts'
+import { argumentsOf, type Command, wordOf } from './command.ts'
+import { failure, state } from './text.ts'
 
 const HELP = `Prints outcomes as they are committed, one a line, until Ctrl-C. Each is printed once, also when the connection is cut or the console restarts meanwhile.
 

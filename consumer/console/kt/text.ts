@@ -1,21 +1,8 @@
+import { oneLine } from '../../../shared/service/command-line.ts'
 import { paint } from '../../../shared/service/terminal.ts'
 import type { Attempt, Data, Failure } from '../view.ts'
 
 /** How things are written in lines and columns. */
-
-/** A table with a heading. Columns of numbers are aligned at the right. */
-export function table(heading: readonly string[], rows: readonly (readonly string[])[]): string[] {
-  const isNumber = heading.map((_, column) => rows.every((row) => /^[\d,.–]*$/.test(row[column] ?? '')))
-  const widths = heading.map((title, column) =>
-    Math.max(...[title, ...rows.map((row) => row[column] ?? '')].map((cell) => Bun.stringWidth(cell))),
-  )
-  const padded = (cell: string, column: number): string => {
-    const space = ' '.repeat(Math.max(0, (widths[column] ?? 0) - Bun.stringWidth(cell)))
-    return isNumber[column] === true ? `${space}${cell}` : `${cell}${space}`
-  }
-  const line = (cells: readonly string[]): string => cells.map(padded).join('  ').trimEnd()
-  return [paint('dim', line(heading)), ...rows.map(line)]
-}
 
 export const count = (number: number): string => number.toLocaleString('en')
 
@@ -47,9 +34,6 @@ export function sparkline(counts: readonly number[], maxBars: number): string {
   const most = Math.max(1, ...sums)
   return sums.map((sum) => BARS[sum === 0 ? 0 : Math.max(1, Math.round((sum / most) * (BARS.length - 1)))]).join('')
 }
-
-/** On one line, without what would move a terminal's cursor. */
-export const oneLine = (text: string): string => text.replaceAll(/[\p{Cc}\u2028\u2029]+/gu, ' ')
 
 export const failure = ({ reason, message }: Pick<Failure | Attempt, 'reason' | 'message'>): string =>
   oneLine(message === '' ? reason : `${reason}: ${message}`)

@@ -1,22 +1,19 @@
+import { argumentsOf, EXIT_FAILED, oneLine, UsageError } from '../../service/command-line.ts'
 import { type Checked, checkFolder, isFailure } from '../check.ts'
 import { checkCompatibility, type Incompatibility } from '../compatibility.ts'
 import { misspellings } from '../misspellings.ts'
 import { MODES, type Mode } from '../modes.ts'
 import { gitPublished, LAST_COMMIT, registryPublished } from '../published.ts'
 import {
-  argumentsOf,
   type Command,
-  EXIT_FAILED,
   EXIT_HELP,
   folderOf,
   type Io,
   modeOf,
-  oneLine,
   plural,
   readerOf,
   registryOf,
   schemaFrom,
-  UsageError,
 } from './command.ts'
 import { type Called, FILES, reasonLines, warningLines } from './reasons.ts'
 

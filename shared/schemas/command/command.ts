@@ -1,7 +1,7 @@
 import { lstat, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { type ParseArgsConfig, parseArgs } from 'node:util'
 import { Type } from '@sinclair/typebox'
+import { type Command as CommandOf, type Output, oneLine, UsageError } from '../../service/command-line.ts'
 import { loadConfig } from '../../service/config.ts'
 import { type Listed, pathsIn, readSchemaFile, type SchemaFile, schemaFiles } from '../folder.ts'
 import { MODES, type Mode } from '../modes.ts'
@@ -12,32 +12,12 @@ import type { Compiled, Schema } from '../verdict.ts'
 
 /** What every command of `schema` has, and what it gets. */
 
-export interface Command {
-  /** In the list of commands. */
-  usage: string
-  summary: string
-  help: string
-  /** @returns the exit code. @throws UsageError, UnreadableError, FailedError, RegistryError, ConfigError */
-  run(args: string[], io: Io): Promise<number>
-}
+/** @throws UsageError, UnreadableError, FailedError, RegistryError, ConfigError */
+export type Command = CommandOf<Io>
 
 /** The world around a command, so that tests can give it another. */
-export interface Io {
-  /** A line of standard output. */
-  out(line: string): void
-  /** A line of standard error. */
-  say(line: string): void
+export interface Io extends Output {
   env: Readonly<Record<string, string | undefined>>
-}
-
-/** Wrong arguments. */
-export class UsageError extends Error {
-  override readonly name = 'UsageError'
-}
-
-/** It was not possible; the message says why, and what to do. */
-export class FailedError extends Error {
-  override readonly name = 'FailedError'
 }
 
 /** Kafka does not answer, or refuses. */
@@ -45,23 +25,11 @@ export class UnavailableError extends Error {
   override readonly name = 'UnavailableError'
 }
 
-/** Not compatible, refused, or not as it should be. */
-export const EXIT_FAILED = 1
 /** It cannot be told, since something cannot be read. */
 export const EXIT_UNREADABLE = 2
 
 export const EXIT_HELP =
   'Exit code: 0; 1 when the answer is no; 2 when something cannot be read; 64 for wrong arguments; 69 when the registry or Kafka does not answer or refuses; 78 for wrong variables.'
-
-/** @throws UsageError */
-export function argumentsOf<const O extends NonNullable<ParseArgsConfig['options']>>(args: string[], options: O) {
-  try {
-    return parseArgs({ args, allowPositionals: true, strict: true, options })
-  } catch (error) {
-    // What follows is about arguments that begin with a hyphen.
-    throw new UsageError((error as Error).message.replace(/\.?(?:\n| To specify ).*/s, ''))
-  }
-}
 
 /** @throws UsageError */
 export function modeOf(text: string | undefined): Mode | undefined {
@@ -145,9 +113,6 @@ export async function schemaFrom(path: string): Promise<Schema> {
   if (compiled.ok) return compiled.schema
   throw new UnreadableError(compiled.faults.map((fault) => `${path}: ${fault}`).join('\n'))
 }
-
-/** On one line, without what would move a terminal's cursor. */
-export const oneLine = (text: string): string => text.replaceAll(/[\p{Cc}\u2028\u2029]+/gu, ' ')
 
 export const plural = (count: number, one: string): string =>
   `${count.toLocaleString('en')} ${one}${count === 1 ? '' : 's'}`

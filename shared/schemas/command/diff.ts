@@ -1,6 +1,7 @@
+import { argumentsOf, oneLine, UsageError } from '../../service/command-line.ts'
 import { changesOf } from '../changes.ts'
 import { checkCompatibility } from '../compatibility.ts'
-import { argumentsOf, type Command, EXIT_HELP, oneLine, schemaFrom, UsageError } from './command.ts'
+import { type Command, EXIT_HELP, schemaFrom } from './command.ts'
 import { FILES, reasonLines, restOf } from './reasons.ts'
 
 const HELP = `What is different in two versions of a schema, and what that means.

@@ -1,5 +1,5 @@
+import { oneLine } from '../../service/command-line.ts'
 import type { Incompatibility } from '../compatibility.ts'
-import { oneLine } from './command.ts'
 
 /** Why versions are not compatible, in lines. */
 

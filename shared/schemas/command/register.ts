@@ -1,22 +1,10 @@
 import { stat } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
+import { argumentsOf, EXIT_FAILED, oneLine, UsageError } from '../../service/command-line.ts'
 import { parseFileName, readSchemaFile, type SchemaFile } from '../folder.ts'
 import { UnreadableError } from '../published.ts'
 import { type Registry, RegistryError } from '../registry.ts'
-import {
-  argumentsOf,
-  type Command,
-  EXIT_FAILED,
-  EXIT_HELP,
-  folderOf,
-  type Io,
-  oneLine,
-  plural,
-  refuseLinks,
-  registryOf,
-  schemaFrom,
-  UsageError,
-} from './command.ts'
+import { type Command, EXIT_HELP, folderOf, type Io, plural, refuseLinks, registryOf, schemaFrom } from './command.ts'
 
 const HELP = `Adds versions to a schema registry that it does not have.
 

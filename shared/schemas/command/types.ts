@@ -1,20 +1,11 @@
 import { rename, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
+import { argumentsOf, EXIT_FAILED, FailedError, UsageError } from '../../service/command-line.ts'
 import { messageOf } from '../../service/thrown.ts'
 import { readSchemaFile } from '../folder.ts'
 import { roundedValues } from '../rounded.ts'
 import { HEADING, typesOf, type Version } from '../types.ts'
-import {
-  argumentsOf,
-  type Command,
-  EXIT_FAILED,
-  EXIT_HELP,
-  FailedError,
-  folderOf,
-  plural,
-  schemaFrom,
-  UsageError,
-} from './command.ts'
+import { type Command, EXIT_HELP, folderOf, plural, schemaFrom } from './command.ts'
 
 const HELP = `TypeScript for schemas: for each version its type, and a constant with its document, such as OrderPlacedV2 and OrderPlacedV2Schema.
 
