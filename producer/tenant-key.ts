@@ -1,33 +1,47 @@
-/** Makes an API key: `bun run tenant-key ID`. */
+/** `bun run tenant-key COMMAND`: API keys, in a tenants file. */
 
-import { NAME_PATTERN } from '../shared/events/topics.ts'
-import { makeKey, ROLES, type Role } from '../shared/http/tenants.ts'
-import { parseCommandLine, refuse } from '../shared/service/command-line.ts'
+import {
+  commandList,
+  EXIT_FAILED,
+  FailedError,
+  oneLine,
+  type Program,
+  runCommand,
+  runProcess,
+} from '../shared/service/command-line.ts'
+import { ConfigError, EXIT_BAD_CONFIG } from '../shared/service/config.ts'
+import type { Io } from './tenant-key/command.ts'
+import { list } from './tenant-key/list.ts'
+import { make } from './tenant-key/make.ts'
+import { revoke } from './tenant-key/revoke.ts'
+import { roll } from './tenant-key/roll.ts'
 
-const HELP = `Makes an API key: bun run tenant-key ID [--roles ROLE,…]
+const commands = { make, list, roll, revoke }
 
-  ID              names the key in logs: a-z, 0-9 and "-"; unique among the keys of all tenants and operators
-  --roles ROLE,…  what the key may do: ${ROLES.join(', ')}. Without it, a tenant's key may send, and an operator's may read
-  --help          this text
+const PROGRAM: Program<Io> = {
+  name: 'bun run tenant-key',
+  commands,
+  help: `API keys of tenants and operators, in the tenants file.
 
-Standard output has the key and nothing else.
-`
+Usage: bun run tenant-key COMMAND
 
-const isRole = (text: string): boolean => ROLES.includes(text as Role)
+${commandList(commands)}
 
-const { positionals, values } = parseCommandLine(HELP, {
-  allowPositionals: true,
-  options: { roles: { type: 'string' } },
-})
-const [id = '', ...more] = positionals
-if (more.length > 0 || !new RegExp(NAME_PATTERN).test(id))
-  refuse('one ID is needed: at most 63 of a-z, 0-9 and "-", not beginning with "-"', HELP)
-const roles = values.roles?.split(',')
-if (roles !== undefined && !(roles.every(isRole) && new Set(roles).size === roles.length))
-  refuse(`--roles takes some of ${ROLES.join(',')}, each once`, HELP)
-const { key, sha256 } = makeKey(id)
-console.error('Give this to the client; it is not kept anywhere:')
-console.log(key)
-console.error(
-  `\nPut this among the tenant’s "keys" in TENANTS_FILE, or, for all tenants, among its "operators":\n${JSON.stringify({ id, sha256, roles })}`,
-)
+bun run tenant-key COMMAND --help explains a command.
+
+The file is replaced as a whole, and only where it is as it was read; what else is in it stays as it is, character by character.
+
+Exit code: 0; 1 when it is not possible, which the message explains, and nothing was changed; 64 for wrong arguments; 78 for a file with faults.
+`,
+  failed(error, io) {
+    const code = error instanceof FailedError ? EXIT_FAILED : error instanceof ConfigError ? EXIT_BAD_CONFIG : undefined
+    if (code !== undefined) for (const line of (error as Error).message.split('\n')) io.say(oneLine(line))
+    return code
+  },
+}
+
+/** @returns the exit code */
+export const tenantKey = (args: readonly string[], io: Io): Promise<number> => runCommand(PROGRAM, args, io)
+
+if (import.meta.main)
+  await runProcess((output) => tenantKey(process.argv.slice(2), { ...output, env: process.env, nowMs: Date.now }))

@@ -229,14 +229,23 @@ const digestOf = (bytes: Buffer): string => createHash('sha256').update(bytes).d
 
 /** @throws ConfigError */
 function* tenantsIn(bytes: Buffer, path: string, before?: Tenants): Sliced<Tenants> {
+  const file = yield* fileIn(bytes, path)
+  return { ...(yield* tenantsFrom(file, before)), digest: digestOf(bytes) }
+}
+
+/** @throws ConfigError */
+function* fileIn(bytes: Buffer, path: string): Sliced<TenantsFile> {
   const fault = yield* jsonFault(bytes)
   if (fault !== undefined) throw new ConfigError([`TENANTS_FILE=${path} ${fault}`])
   const parsed: unknown = JSON.parse(bytes.toString('utf8'))
   yield
   const faults = yield* faultsIn(parsed)
   if (faults.length > 0) throw new ConfigError(faults.map((fault) => `TENANTS_FILE=${path}: ${fault}`))
-  return { ...(yield* tenantsFrom(parsed as TenantsFile, before)), digest: digestOf(bytes) }
+  return parsed as TenantsFile
 }
+
+/** What a tenants file says. @throws ConfigError naming every fault of it */
+export const tenantsFileIn = (bytes: Buffer, path: string): TenantsFile => atOnce(fileIn(bytes, path))
 
 const ANY_JSON = anyJson(64)
 

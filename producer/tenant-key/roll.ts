@@ -1,0 +1,86 @@
+import { NAME_PATTERN } from '../../shared/events/topics.ts'
+import { makeKey, type TenantsFile } from '../../shared/http/tenants.ts'
+import { argumentsOf, FailedError, only, UsageError } from '../../shared/service/command-line.ts'
+import { durationMs } from '../../shared/service/time.ts'
+import {
+  APPLIED,
+  type Command,
+  type Entry,
+  FILE_HELP,
+  FILE_OPTION,
+  handOver,
+  neededFile,
+  placeOf,
+  placesIn,
+  secondOf,
+  timeFrom,
+} from './command.ts'
+import { openFile, replaceFile } from './file.ts'
+import { appendElement, setMember } from './json-text.ts'
+
+const DEFAULT_OVERLAP = '7d'
+
+const HELP = `Makes a key in place of another one, which stays valid for a while.
+
+Usage: bun run tenant-key roll ID
+
+  --overlap TIME  how long the old key is still valid, such as 12h; ${DEFAULT_OVERLAP} where not given
+  --expires WHEN  how long the new one is, such as 90d; for ever where not given
+${FILE_HELP}
+  --help          this text
+
+The new key has all that the old one has, and its id with the next number: shop-2 for shop or shop-1.
+Standard output has the key and nothing else.
+`
+
+export const roll: Command = {
+  usage: 'roll ID',
+  summary: 'a new key in place of one that expires then',
+  help: HELP,
+  async run(args, io) {
+    const { values, positionals } = argumentsOf(args, {
+      overlap: { type: 'string', default: DEFAULT_OVERLAP },
+      expires: { type: 'string' },
+      ...FILE_OPTION,
+    })
+    const id = only('ID', positionals)
+    const overlapMs = durationMs(values.overlap)
+    if (overlapMs === undefined) throw new UsageError(`--overlap ${values.overlap}: not a duration such as 12h or 7d`)
+    const nowMs = io.nowMs()
+    const expires = values.expires === undefined ? undefined : timeFrom('--expires', values.expires, nowMs)
+    const path = neededFile(values.file, io)
+    const opened = await openFile(path)
+    const place = placeOf(id, opened.file)
+    const successor = nextId(id, opened.file)
+    const { key, sha256 } = makeKey(successor)
+    const { notBefore: _, expiresAt: until, ...kept } = place.entry
+    const entry: Entry = { ...kept, id: successor, sha256, ...(expires === undefined ? {} : { expiresAt: expires }) }
+    const end = secondOf(nowMs + overlapMs)
+    // One that expires sooner does so all the same.
+    const expiresAt = until !== undefined && Date.parse(until) <= Date.parse(end) ? until : end
+    const expected = structuredClone(opened.file)
+    const entries = entriesIn(expected, place.tenant)
+    entries[place.index] = { ...place.entry, expiresAt }
+    entries.push(entry)
+    const expiring = setMember(opened.bytes, [...place.path, place.index], 'expiresAt', expiresAt)
+    await replaceFile(opened, appendElement(expiring, place.path, entry), expected)
+    handOver(key, io)
+    io.say(`${successor} was added to ${path}, and ${id} expires at ${expiresAt}. ${APPLIED}`)
+    return 0
+  },
+}
+
+/** The array itself. */
+export const entriesIn = (file: TenantsFile, tenant: string | undefined): Entry[] =>
+  (tenant === undefined ? file.operators : file.tenants[tenant]?.keys) as Entry[]
+
+/** @throws FailedError where it is no name any more */
+function nextId(id: string, file: TenantsFile): string {
+  const taken = new Set(placesIn(file).map(({ entry }) => entry.id))
+  const [, base = id, number = '1'] = /^(.*)-([1-9]\d{0,5})$/.exec(id) ?? []
+  let next = Number(number) + 1
+  while (taken.has(`${base}-${next}`)) next++
+  const found = `${base}-${next}`
+  if (new RegExp(NAME_PATTERN).test(found)) return found
+  throw new FailedError(`${found} would be too long for an id: make a key with another one, then revoke ${id} --at`)
+}
