@@ -40,7 +40,9 @@ export function createApp({ routes, access, isAuthOn, page, metrics, log, isDrai
   ): Response => {
     const { status } = PROBLEMS[problem.kind]
     const id = requestIdOf(request.headers.get('x-request-id'))
-    const level = status >= 500 ? 'warn' : lines.level(context['tenant'] as string | undefined, 'info')
+    // A client that fails to authenticate again and again may not fill the log; metrics count these.
+    const level =
+      status >= 500 ? 'warn' : status === 429 ? 'debug' : lines.level(context['tenant'] as string | undefined, 'info')
     log[level]({ requestId: id, route: name, status, problem: problem.kind, ...context }, problem.detail)
     metrics.answered(name, status, undefined)
     return problemResponse(problem, id)

@@ -1,5 +1,6 @@
 import { Counter, Gauge, Registry } from 'prom-client'
 import { LATENCY_BUCKETS_SECONDS } from '../../shared/http/ops.ts'
+import { AUTHENTICATION_FAILURES } from '../../shared/http/problem.ts'
 import { LatencyHistogram } from '../../shared/service/tally.ts'
 import { ACTIONS } from './acts-log.ts'
 
@@ -41,10 +42,16 @@ export function createMetrics(routes: readonly string[]) {
       'tenants_current',
       '0 while /readyz says that TENANTS_FILE is not used and what it said before is, else 1.',
     ),
+    authenticationFailures: counter(
+      'authentication_failures_total',
+      'Requests without a key, with several or an unknown one, with one that has expired or is not valid yet, or with one of another tenant than they name.',
+      ['reason'],
+    ),
     jobFaults: counter('job_faults_total', 'Faults after which a job waited and went on.'),
   }
   for (const reason of CUT_REASONS) table.followersCut.inc({ reason }, 0)
   for (const act of ACTIONS) table.lettersActed.inc({ act }, 0)
+  for (const reason of AUTHENTICATION_FAILURES) table.authenticationFailures.inc({ reason }, 0)
   for (const route of routes) table.requests.inc({ route, status: '200' }, 0)
   const seconds = table.requestSeconds.series()
   return {

@@ -31,6 +31,7 @@ const KINDS = [
   'unsupported-media-type',
   'invalid-body',
   'invalid-edit',
+  'too-many-failures',
   'internal',
   'overloaded',
   'draining',
@@ -104,7 +105,7 @@ export function openApi(routes: readonly Route[], isAuthOn: boolean): Record<str
           `Problem${status}`,
           {
             description: kinds.map((kind) => `${PROBLEMS[kind].title} (\`${problemType(kind)}\`).`).join(' '),
-            ...(status === 503
+            ...(status === 429 || status === 503
               ? { headers: { 'Retry-After': { description: 'Seconds to wait.', schema: { type: 'integer' } } } }
               : {}),
             content: { 'application/problem+json': { schema: { $ref: '#/components/schemas/Problem' } } },

@@ -3,6 +3,7 @@
 import { hostname } from 'node:os'
 import { ACTS_SETTINGS, actsTopic, CONTROL_SETTINGS, CONTROL_TOPIC, inputTopic } from '../../shared/events/topics.ts'
 import { accessOf } from '../../shared/http/access-config.ts'
+import { countingFailures, FailedAuthentications } from '../../shared/http/failed-authentications.ts'
 import { type Check, serveOps } from '../../shared/http/ops.ts'
 import type { Tenant } from '../../shared/http/tenants.ts'
 import { createTopicAdmin } from '../../shared/kafka/admin.ts'
@@ -144,9 +145,17 @@ metrics.observe(() => ({
   tenantsCurrent: Number(access.state().detail === undefined),
 }))
 const stopProcessMetrics = addProcessMetrics(metrics.registry)
+const failures = new FailedAuthentications({
+  count: (reason) => metrics.authenticationFailures.inc({ reason }),
+  log,
+  nowMs: () => performance.now(),
+})
 const app = createApp({
   routes: table,
-  access,
+  access: {
+    authorise: countingFailures(access.authorise, failures, (request) => server.requestIP(request)?.address),
+    whileAllowed: (request, ended) => access.whileAllowed(request, ended),
+  },
   isAuthOn: config.AUTH === 'on',
   page: await buildPage(),
   metrics,

@@ -1,8 +1,8 @@
 import { DEFAULT_TENANT } from '../events/topics.ts'
 import { isoTime } from '../service/time.ts'
 import { CHALLENGE_INVALID, credentialOf } from './credentials.ts'
-import { type OrProblem, refusal } from './problem.ts'
-import { type Credential, ROLES, type Role, type Tenant, type Tenants } from './tenants.ts'
+import { type AuthenticationFailure, type OrProblem, refusal } from './problem.ts'
+import { type Credential, type Quota, ROLES, type Role, type Tenant, type Tenants } from './tenants.ts'
 
 /** Whether a request may do what it asks for: the one place with the rules of keys, roles, tenants and streams. */
 
@@ -24,6 +24,8 @@ export type Authorised = OrProblem<{
   streams: ReadonlySet<string>
   /** undefined with AUTH=off. */
   keyId: string | undefined
+  /** Of what is sent with the key, besides the tenant's. */
+  keyQuota: Quota | undefined
   roles: ReadonlySet<Role>
   /** All that the key is for. */
   everything(): { tenant: Tenant; streams: ReadonlySet<string> }[]
@@ -54,7 +56,7 @@ export const authoriseByKey =
   }
 
 const revoked = (keyId: string) =>
-  refusal('unauthenticated', `The key ${keyId} is not accepted any more: it was removed.`, CHALLENGE_INVALID)
+  refusal('unauthenticated', `The key ${keyId} is not accepted any more: it was removed.`, CHALLENGE_INVALID, 'unknown')
 
 /** With AUTH=off, and without a tenants file: the one tenant. */
 export const onlyTenant = (streams: readonly string[] = []): Tenant => ({
@@ -107,9 +109,9 @@ function decide(
   nowMs: () => number,
   again: () => Authorised,
 ): Authorised {
-  const { keyId, roles } = sender
+  const { keyId, quota: keyQuota, roles } = sender
   const untimely = timeFault(sender, nowMs)
-  if (untimely !== undefined) return refusal('unauthenticated', untimely, CHALLENGE_INVALID)
+  if (untimely !== undefined) return refusal('unauthenticated', untimely.detail, CHALLENGE_INVALID, untimely.failure)
   if (wanted.role !== undefined && !roles.has(wanted.role))
     return refusal('forbidden', withoutRole(sender, wanted.role))
   const found = sender.tenant === undefined ? namedTenant(list, wanted) : ownTenant(sender, sender.tenant, wanted)
@@ -120,18 +122,27 @@ function decide(
   const everything = () =>
     (sender.tenant === undefined ? list : [tenant]).map((one) => ({ tenant: one, streams: streamsOf(one) }))
   if (wanted.stream === undefined || streams.has(wanted.stream))
-    return { ok: true, tenant, streams, keyId, roles, everything, again }
+    return { ok: true, tenant, streams, keyId, keyQuota, roles, everything, again }
   if (streams.size === tenant.streams.size)
     return refusal('unknown-stream', `The tenant ${tenant.name} has the streams: ${[...tenant.streams].join(', ')}.`)
   return refusal('forbidden', `The key ${keyId} is for these streams: ${[...streams].join(', ')}.`)
 }
 
 /** Why a key is not valid now. */
-function timeFault({ keyId, validFromMs, validUntilMs }: Sender, nowMs: () => number): string | undefined {
+function timeFault(
+  { keyId, validFromMs, validUntilMs }: Sender,
+  nowMs: () => number,
+): { failure: AuthenticationFailure; detail: string } | undefined {
   if (validFromMs !== undefined && nowMs() < validFromMs)
-    return `The key ${keyId} is not valid yet: it will be from ${isoTime(validFromMs)} on.`
+    return {
+      failure: 'not_yet_valid',
+      detail: `The key ${keyId} is not valid yet: it will be from ${isoTime(validFromMs)} on.`,
+    }
   if (validUntilMs !== undefined && nowMs() >= validUntilMs)
-    return `The key ${keyId} has expired: it was valid until ${isoTime(validUntilMs)}.`
+    return {
+      failure: 'expired',
+      detail: `The key ${keyId} has expired: it was valid until ${isoTime(validUntilMs)}.`,
+    }
   return undefined
 }
 
@@ -139,7 +150,7 @@ type Found = OrProblem<{ tenant: Tenant }>
 
 function ownTenant({ keyId }: Sender, tenant: Tenant, wanted: Wanted): Found {
   if (wanted.tenant !== undefined && wanted.tenant !== tenant.name)
-    return refusal('forbidden', `The key ${keyId} is for the tenant ${tenant.name} only.`)
+    return refusal('forbidden', `The key ${keyId} is for the tenant ${tenant.name} only.`, undefined, 'wrong_tenant')
   return tenant.enabled ? { ok: true, tenant } : refusal('forbidden', `The tenant ${tenant.name} is switched off.`)
 }
 

@@ -14,11 +14,17 @@ export const CHALLENGE_INVALID = { 'www-authenticate': 'Bearer realm="kafkatrace
 export function credentialOf(request: Request, tenants: Tenants): OrProblem<{ credential: Credential }> {
   const keys = keysOf(request)
   const [key] = keys
-  if (keys.size > 1) return refusal('malformed', 'The request has keys that differ: send one of them.')
+  if (keys.size > 1)
+    return refusal('malformed', 'The request has keys that differ: send one of them.', undefined, 'several')
   if (key === undefined)
-    return refusal('unauthenticated', 'Send a key: "Authorization: Bearer <key>" or "X-API-Key: <key>".', CHALLENGE)
+    return refusal(
+      'unauthenticated',
+      'Send a key: "Authorization: Bearer <key>" or "X-API-Key: <key>".',
+      CHALLENGE,
+      'missing',
+    )
   const credential = tenants.find(key)
-  if (credential === undefined) return refusal('unauthenticated', 'The key is unknown.', CHALLENGE_INVALID)
+  if (credential === undefined) return refusal('unauthenticated', 'The key is unknown.', CHALLENGE_INVALID, 'unknown')
   return { ok: true, credential }
 }
 

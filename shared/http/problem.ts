@@ -30,6 +30,7 @@ export const PROBLEMS = {
   'invalid-body': { status: 422, title: 'Invalid body' },
   'invalid-edit': { status: 422, title: 'Invalid edit' },
   'over-quota': { status: 429, title: 'Quota exceeded' },
+  'too-many-failures': { status: 429, title: 'Too many failed authentications' },
   'headers-too-large': { status: 431, title: 'Header fields too large' },
   'webhook-over-quota': { status: 503, title: 'Quota exceeded' },
   internal: { status: 500, title: 'Internal error' },
@@ -50,6 +51,17 @@ export const problemType = (kind: ProblemKind): string => `urn:kafkatrace:proble
 /** The most faults that an answer lists, so that a hostile request cannot cause an answer larger than itself. */
 export const MAX_NAMED_FAULTS = 100
 
+/** Why a request is not authenticated, or is not for the tenant that it names, as a label. */
+export const AUTHENTICATION_FAILURES = [
+  'missing',
+  'several',
+  'unknown',
+  'expired',
+  'not_yet_valid',
+  'wrong_tenant',
+] as const
+export type AuthenticationFailure = (typeof AUTHENTICATION_FAILURES)[number]
+
 /** What went wrong with a request, or with one line of a stream. */
 export interface Problem {
   kind: ProblemKind
@@ -62,6 +74,8 @@ export interface Problem {
   extensions?: Readonly<Record<string, unknown>>
   retryAfterSeconds?: number
   headers?: Record<string, string>
+  /** For metrics; not in the document. */
+  failure?: AuthenticationFailure
   /** The rest of the body is not read, so the connection cannot be reused. */
   closes?: boolean
 }
@@ -73,9 +87,15 @@ export const refusal = (
   kind: ProblemKind,
   detail: string,
   headers?: Record<string, string>,
+  failure?: AuthenticationFailure,
 ): { ok: false; problem: Problem } => ({
   ok: false,
-  problem: headers === undefined ? { kind, detail } : { kind, detail, headers },
+  problem: {
+    kind,
+    detail,
+    ...(headers === undefined ? {} : { headers }),
+    ...(failure === undefined ? {} : { failure }),
+  },
 })
 
 /** Thrown where a problem cannot be returned, such as from a stream. */

@@ -1,0 +1,120 @@
+import { type Logger, TenantLines } from '../service/logger.ts'
+import type { Authorise, Authorised } from './authorise.ts'
+import type { AuthenticationFailure, Problem } from './problem.ts'
+
+/**
+ * Requests that fail to authenticate: counted by reason, and limited by address. Keys have 256 random bits, so no limit is needed against guessing. This one
+ * keeps one sender from filling the log, and tells a client that tries for ever to wait. A key is looked at all the same, and a right one is never refused:
+ * whoever shares an address with others must not be locked out by them.
+ */
+
+/** How many may fail from an address within a minute before the others are answered 429. */
+export const MAX_FAILURES = 60
+const WINDOW_MS = 60_000
+
+/** The most addresses that are remembered. The one whose minute began first is forgotten for another. */
+const MAX_ADDRESSES = 10_000
+
+export interface FailedAuthenticationsDeps {
+  count(failure: AuthenticationFailure): void
+  log: Pick<Logger, 'info' | 'debug'>
+  /** Monotonic. */
+  nowMs(): number
+}
+
+interface Failures {
+  count: number
+  sinceMs: number
+}
+
+export class FailedAuthentications {
+  readonly #deps: FailedAuthenticationsDeps
+  readonly #lines = new TenantLines()
+  /** In the order in which their minutes began. */
+  readonly #byNetwork = new Map<string, Failures>()
+
+  constructor(deps: FailedAuthenticationsDeps) {
+    this.#deps = deps
+  }
+
+  /** How many addresses are remembered. */
+  get size(): number {
+    return this.#byNetwork.size
+  }
+
+  /**
+   * Counts one.
+   * @param address of the client; undefined: not known, and not limited
+   * @returns what to answer: 429 where too many have failed
+   */
+  failed(problem: Problem, failure: AuthenticationFailure, address: string | undefined): Problem {
+    this.#deps.count(failure)
+    if (address === undefined) return problem
+    const nowMs = this.#deps.nowMs()
+    const failures = this.#of(networkOf(address), nowMs)
+    failures.count++
+    if (failures.count <= MAX_FAILURES) return problem
+    if (failures.count === MAX_FAILURES + 1)
+      this.#deps.log[this.#lines.level(undefined, 'info')](
+        { address, failures: MAX_FAILURES },
+        'requests from an address fail to authenticate; more of them are answered 429 for the rest of the minute',
+      )
+    return tooMany(failures.sinceMs + WINDOW_MS - nowMs)
+  }
+
+  #of(network: string, nowMs: number): Failures {
+    const known = this.#byNetwork
+    const failures = known.get(network)
+    if (failures !== undefined && nowMs - failures.sinceMs < WINDOW_MS) return failures
+    known.delete(network)
+    for (const [other, { sinceMs }] of known) {
+      if (nowMs - sinceMs < WINDOW_MS && known.size < MAX_ADDRESSES) break
+      known.delete(other)
+    }
+    const begun = { count: 0, sinceMs: nowMs }
+    known.set(network, begun)
+    return begun
+  }
+}
+
+const tooMany = (waitMs: number): Problem => ({
+  kind: 'too-many-failures',
+  detail: `More than ${MAX_FAILURES} requests from this address have failed to authenticate within a minute. One with a right key is served at any time.`,
+  retryAfterSeconds: Math.max(1, Math.ceil(waitMs / 1_000)),
+})
+
+/** Decides as another one does, and counts what fails. */
+export function countingFailures(
+  authorise: Authorise,
+  failures: FailedAuthentications,
+  addressOf: (request: Request) => string | undefined,
+): Authorise {
+  const counted = (request: Request, authorised: Authorised): Authorised => {
+    if (authorised.ok) return authorised
+    const { failure } = authorised.problem
+    // The handshake of webhooks needs no key.
+    if (failure === undefined || (failure === 'missing' && request.method === 'OPTIONS')) return authorised
+    return { ok: false, problem: failures.failed(authorised.problem, failure, addressOf(request)) }
+  }
+  return (request, wanted) => {
+    const authorised = authorise(request, wanted)
+    return authorised instanceof Promise
+      ? authorised.then((one) => counted(request, one))
+      : counted(request, authorised)
+  }
+}
+
+/** What a subscriber has: an IPv4 address, also where it is mapped (RFC 4291, section 2.5.5.2), or an IPv6 network of 64 bits (RFC 6177). */
+export function networkOf(address: string): string {
+  const [plain = ''] = address.split('%')
+  const mapped = /^::ffff:(\d+(?:\.\d+){3})$/i.exec(plain)?.[1]
+  if (mapped !== undefined) return mapped
+  if (!plain.includes(':')) return plain
+  // An IPv4 address at the end stands for two groups.
+  const [head = '', tail] = plain.replace(/(?:\d+\.){3}\d+$/, '0:0').split('::')
+  const groups = (text: string): string[] => (text === '' ? [] : text.split(':'))
+  const [before, after] = [groups(head), groups(tail ?? '')]
+  const zeros = Array.from({ length: 8 - before.length - after.length }, () => '0')
+  const network = [...before, ...zeros, ...after].slice(0, 4).map((group) => Number.parseInt(group, 16).toString(16))
+  return `${network.join(':')}::/64`
+}
