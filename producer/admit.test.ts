@@ -4,7 +4,7 @@ import { NO_HEADERS } from '../shared/events/headers.ts'
 import type { RecordProducer } from '../shared/kafka/types.ts'
 import { FakeKafka } from '../shared/testing/fake-kafka.ts'
 import { simulateTime } from '../shared/testing/simulated-time.ts'
-import { anybodysOf, Gate, holding, Meter, queueShare, type Stay } from './admit.ts'
+import { anybodysOf, Gate, holding, queueShare, type Stay } from './admit.ts'
 
 describe('the gate', () => {
   /** Lets a request in, or returns why not. */
@@ -249,132 +249,6 @@ describe('the gate', () => {
       clock.mockRestore()
       time.end()
     }
-  })
-})
-
-describe('a quota', () => {
-  const meterAt = (quota: ConstructorParameters<typeof Meter>[0]) => {
-    const clock = { nowMs: 0 }
-    return { clock, meter: new Meter(quota, () => clock.nowMs) }
-  }
-
-  test('never grants more than the burst and the rate allow, whatever is asked when', () => {
-    fc.assert(
-      fc.property(
-        fc.integer({ min: 1, max: 100 }),
-        fc.integer({ min: 1, max: 50 }),
-        fc.array(fc.tuple(fc.nat(2_000), fc.integer({ min: 1, max: 20 }))),
-        (perSecond, burst, asks) => {
-          const { clock, meter } = meterAt({ events: { perSecond, burst } })
-          let granted = 0
-          let largest = 0
-          for (const [afterMs, cost] of asks) {
-            clock.nowMs += afterMs
-            if (meter.take(cost, 0) > 0) continue
-            granted += cost
-            largest = Math.max(largest, cost)
-          }
-          expect(granted).toBeLessThanOrEqual(burst + (clock.nowMs / 1_000) * perSecond + largest)
-        },
-      ),
-    )
-  })
-
-  test('that is changed goes on with what is left, up to its new burst, so that no change grants anything', () => {
-    const { clock, meter } = meterAt({ events: { perSecond: 10, burst: 10 } })
-    const left = () => meter.headers()['ratelimit']
-    expect(meter.take(8, 0)).toBe(0)
-    meter.limit({ events: { perSecond: 1_000, burst: 500 } })
-    expect(left()).toBe('"events";r=2;t=1')
-    clock.nowMs = 100
-    expect(left()).toBe('"events";r=102;t=1')
-    meter.limit({ events: { perSecond: 1, burst: 5 } })
-    expect(left()).toBe('"events";r=5;t=0')
-    // Limits of bytes that are new begin in full.
-    meter.limit({ events: { perSecond: 1, burst: 5 }, bytes: { perSecond: 10, burst: 20 } })
-    expect(left()).toBe('"events";r=5;t=0, "bytes";r=20;t=0')
-    expect(meter.take(1, 15)).toBe(0)
-    meter.limit({ events: { perSecond: 1, burst: 5 }, bytes: { perSecond: 10, burst: 30 } })
-    expect(left()).toBe('"events";r=4;t=1, "bytes";r=5;t=3')
-    meter.limit({ events: { perSecond: 1, burst: 5 } })
-    expect(left()).toBe('"events";r=4;t=1')
-  })
-
-  test('that is changed again and again grants no more than the largest of its limits', () => {
-    const limits = fc.record({ perSecond: fc.integer({ min: 1, max: 100 }), burst: fc.integer({ min: 1, max: 50 }) })
-    fc.assert(
-      fc.property(limits, fc.array(fc.tuple(fc.nat(500), fc.option(limits)), { maxLength: 30 }), (first, steps) => {
-        const { clock, meter } = meterAt({ events: first })
-        let most = first
-        let granted = 0
-        for (const [afterMs, next] of steps) {
-          clock.nowMs += afterMs
-          if (next !== null) {
-            meter.limit({ events: next })
-            most = { perSecond: Math.max(most.perSecond, next.perSecond), burst: Math.max(most.burst, next.burst) }
-          }
-          while (meter.take(1, 0) === 0) granted++
-        }
-        // Refilling rounds.
-        expect(granted).toBeLessThanOrEqual(most.burst + (clock.nowMs / 1_000) * most.perSecond + 0.001)
-      }),
-    )
-  })
-
-  test('grants after exactly the wait that it names', () => {
-    fc.assert(
-      fc.property(fc.integer({ min: 1, max: 1_000 }), fc.integer({ min: 1, max: 100 }), (perSecond, cost) => {
-        const { clock, meter } = meterAt({ events: { perSecond, burst: 50 } })
-        while (meter.take(cost, 0) === 0);
-        clock.nowMs += meter.take(cost, 0)
-        expect(meter.take(cost, 0)).toBe(0)
-      }),
-      // A rate and a cost that cause rounding errors.
-      { examples: [[25, 57]] },
-    )
-  })
-
-  test('grants more than its burst once, on credit', () => {
-    const { clock, meter } = meterAt({ events: { perSecond: 10, burst: 10 } })
-    expect(meter.take(30, 0)).toBe(0)
-    expect(meter.take(1, 0)).toBe(2_100)
-    clock.nowMs = 2_100
-    expect(meter.take(1, 0)).toBe(0)
-  })
-
-  test('bounds bytes as well, and takes nothing when either is used up', () => {
-    const { meter } = meterAt({ events: { perSecond: 10, burst: 10 }, bytes: { perSecond: 100, burst: 100 } })
-    expect(meter.take(1, 100)).toBe(0)
-    expect(meter.take(1, 10)).toBe(100)
-    expect(meter.headers()['ratelimit']).toBe('"events";r=9;t=1, "bytes";r=0;t=1')
-  })
-
-  test('what is refused is paid for, with a debt of no more than a burst', () => {
-    const { clock, meter } = meterAt({ events: { perSecond: 10, burst: 20 }, bytes: { perSecond: 100, burst: 100 } })
-    expect(meter.wait(1, 0)).toBe(0)
-    for (let i = 0; i < 25; i++) meter.spend(1, 0)
-    expect(meter.wait(0, 0)).toBe(500)
-    expect(meter.take(1, 0)).toBe(600)
-    clock.nowMs = 600
-    expect(meter.take(1, 0)).toBe(0)
-    for (let i = 0; i < 100; i++) meter.spend(1_000, 1_000_000)
-    expect(meter.wait(1, 0)).toBe(2_100)
-    expect(meter.wait(0, 1)).toBe(2_000)
-    clock.nowMs = 600 + 2_100
-    expect(meter.take(1, 1)).toBe(0)
-    // A small mistake does not reduce the deeper debt of a request larger than the burst.
-    const other = meterAt({ events: { perSecond: 10, burst: 10 } })
-    expect(other.meter.take(100, 0)).toBe(0)
-    other.meter.spend(1, 0)
-    expect(other.meter.take(1, 0)).toBe(9_100)
-  })
-
-  test('grants nothing for a clock that was set back', () => {
-    const { clock, meter } = meterAt({ events: { perSecond: 1, burst: 1 } })
-    clock.nowMs = 10_000
-    expect(meter.take(1, 0)).toBe(0)
-    clock.nowMs = 0
-    expect(meter.take(1, 0)).toBe(1_000)
   })
 })
 

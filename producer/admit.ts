@@ -1,10 +1,8 @@
 import type { OrProblem, Problem } from '../shared/http/problem.ts'
-import type { Quota, Rate } from '../shared/http/tenants.ts'
 import type { RecordProducer } from '../shared/kafka/types.ts'
 import { sleep } from '../shared/service/retry.ts'
-import { NOTHING_STORED, type Unit } from './problem.ts'
 
-/** Admission: the service's own limits, a tenant's share of them, and a tenant's quota. */
+/** Admission: the service's own limits, and a tenant's share of them. */
 
 export interface GateLimits {
   maxRequests: number
@@ -291,120 +289,6 @@ const full = ({ maxRequests, maxBytes }: GateLimits, share: string): Full => ({
 const BUSY = overloaded(
   'The service has more to do than it can, and lets in fewer requests at a time until it keeps up.',
 )
-
-/** Counts what this process lets in; each process grants the whole quota. */
-interface Bucket extends Rate {
-  /** Below zero after something larger than the burst. */
-  tokens: number
-  atMs: number
-}
-
-/** A tenant's quota as token buckets: one for events and, if the quota limits them, one for bytes. */
-export class Meter {
-  #events: Bucket
-  #bytes: Bucket | undefined
-  readonly #nowMs: () => number
-
-  constructor(quota: Quota, nowMs: () => number) {
-    this.#nowMs = nowMs
-    this.#events = filled(quota.events, nowMs())
-    this.#bytes = quota.bytes === undefined ? undefined : filled(quota.bytes, nowMs())
-  }
-
-  /** Other limits from now on. What is left of those before stays, up to the new bursts, so that no change of the file grants anything at once. */
-  limit({ events, bytes }: Quota): void {
-    const nowMs = this.#nowMs()
-    this.#events = limited(this.#events, events, nowMs)
-    this.#bytes =
-      bytes === undefined
-        ? undefined
-        : this.#bytes === undefined
-          ? filled(bytes, nowMs)
-          : limited(this.#bytes, bytes, nowMs)
-  }
-
-  /**
-   * Takes what a request costs and returns 0, or takes nothing and returns after how many ms it would be granted. A request that costs more than the burst is
-   * granted when the bucket is full and leaves it in debt; otherwise it could never be granted.
-   */
-  take(events: number, bytes: number): number {
-    const waitMs = this.wait(events, bytes)
-    if (waitMs > 0) return waitMs
-    this.#events.tokens -= events
-    if (this.#bytes !== undefined) this.#bytes.tokens -= bytes
-    return 0
-  }
-
-  /** After how many ms this much would be granted. */
-  wait(events: number, bytes: number): number {
-    const nowMs = this.#nowMs()
-    refill(this.#events, nowMs)
-    if (this.#bytes !== undefined) refill(this.#bytes, nowMs)
-    return Math.max(wait(this.#events, events), this.#bytes === undefined ? 0 : wait(this.#bytes, bytes))
-  }
-
-  /** Takes the cost of a refused request. The debt is at most the burst, so that a client recovers from a mistake soon. */
-  spend(events: number, bytes: number): void {
-    spend(this.#events, events)
-    if (this.#bytes !== undefined) spend(this.#bytes, bytes)
-  }
-
-  /** The problem of a request or line that has to wait for quota. */
-  problem(waitMs: number, unit: Unit): Problem {
-    return {
-      kind: 'over-quota',
-      detail: `Quota exceeded for now: wait ${waitMs} ms. ${NOTHING_STORED[unit]}`,
-      retryAfterSeconds: Math.max(1, Math.ceil(waitMs / 1_000)),
-      headers: this.headers(),
-    }
-  }
-
-  /** The `RateLimit` and `RateLimit-Policy` fields (draft-ietf-httpapi-ratelimit-headers-10). */
-  headers(): Record<string, string> {
-    const nowMs = this.#nowMs()
-    const policies: string[] = []
-    const limits: string[] = []
-    for (const [name, unit, bucket] of [
-      ['events', '', this.#events],
-      ['bytes', ';qu="content-bytes"', this.#bytes],
-    ] as const) {
-      if (bucket === undefined) continue
-      refill(bucket, nowMs)
-      const windowSeconds = Math.max(1, Math.ceil(bucket.burst / bucket.perSecond))
-      policies.push(`"${name}";q=${Math.floor(bucket.burst)};w=${windowSeconds}${unit}`)
-      const untilFull = Math.ceil((bucket.burst - bucket.tokens) / bucket.perSecond)
-      limits.push(`"${name}";r=${Math.max(0, Math.floor(bucket.tokens))};t=${untilFull}`)
-    }
-    return { 'ratelimit-policy': policies.join(', '), ratelimit: limits.join(', ') }
-  }
-}
-
-const filled = (rate: Rate, nowMs: number): Bucket => ({ ...rate, tokens: rate.burst, atMs: nowMs })
-
-function limited(bucket: Bucket, rate: Rate, nowMs: number): Bucket {
-  refill(bucket, nowMs)
-  return { ...rate, tokens: Math.min(bucket.tokens, rate.burst), atMs: nowMs }
-}
-
-function refill(bucket: Bucket, nowMs: number): void {
-  // A clock that is set back grants nothing, and takes nothing either.
-  const elapsedMs = Math.max(0, nowMs - bucket.atMs)
-  bucket.tokens = Math.min(bucket.burst, bucket.tokens + (elapsedMs / 1_000) * bucket.perSecond)
-  bucket.atMs = nowMs
-}
-
-/** Tolerance for rounding: a client that has waited as long as it was told must not be told to wait again. */
-const ROUNDING_TOKENS = 1e-6
-
-/** How many ms until the bucket has the cost. */
-function wait(bucket: Bucket, cost: number): number {
-  const missing = Math.min(cost, bucket.burst) - bucket.tokens
-  return missing <= ROUNDING_TOKENS ? 0 : Math.max(1, Math.ceil((missing / bucket.perSecond) * 1_000))
-}
-
-function spend(bucket: Bucket, cost: number): void {
-  bucket.tokens = Math.min(bucket.tokens, Math.max(bucket.tokens - cost, -bucket.burst))
-}
 
 /** How often to check whether there is room for a line. */
 const ROOM_LOOK_MS = 20

@@ -62,7 +62,7 @@ function service(
     sources: () => new Map(),
     refusedAfterMs: 0,
     gate,
-    quotaMs: () => clock.nowMs,
+    quotaClock: { nowMs: () => clock.nowMs, replicas: () => 1 },
     metrics,
     log,
     tracing: options.tracing,
@@ -988,7 +988,7 @@ describe('who may send', () => {
     expect([second.status, second.headers.get('retry-after')]).toEqual([429, '1'])
     expect(second.headers.get('ratelimit')).toStartWith('"events";r=5')
     expect(kafka.all('kt.acme.events')).toHaveLength(15)
-    expect(await metrics.registry.metrics()).toContain('over_quota_requests_total{tenant="acme"} 1')
+    expect(await metrics.registry.metrics()).toContain('over_quota_requests_total{tenant="acme",quota="tenant"} 1')
     clock.nowMs += 1_000
     expect((await post(batch, bearer(acme.key))).status).toBe(202)
   })
@@ -1113,7 +1113,7 @@ describe('who may send', () => {
     )
     const refused = await post(body, bearer(acme.key))
     expect([refused.status, refused.headers.get('connection'), pulled]).toEqual([429, 'close', false])
-    expect(await metrics.registry.metrics()).toContain('over_quota_requests_total{tenant="acme"} 1')
+    expect(await metrics.registry.metrics()).toContain('over_quota_requests_total{tenant="acme",quota="tenant"} 1')
     expect(gate.level).toEqual({ requests: 0, bytes: 0 })
   })
 
@@ -1261,7 +1261,7 @@ describe('around it', () => {
   test('a stream whose key is removed ends with the reason, and its body is not read on', async () => {
     const lasting = new Set<(problem: Problem) => void>()
     const access: AppDeps['access'] = {
-      onChange: () => undefined,
+      ...UNCHANGING,
       whileAllowed: (_, ended) => {
         lasting.add(ended)
         return () => void lasting.delete(ended)

@@ -38,6 +38,19 @@ export const producerVariables = Type.Object({
     description:
       'on: ce- headers that are not fully percent-encoded are answered 422. off: what SDKs send unencoded (UTF-8, single per cent signs and double quotes) is accepted as it is.',
   }),
+  QUOTA_REPLICAS: integer(
+    1,
+    1,
+    10_000,
+    'Among how many producers quotas are divided; each grants its part. With QUOTA_REPLICAS_DNS: until that is resolved.',
+  ),
+  QUOTA_REPLICAS_DNS: Type.Optional(
+    Type.String({
+      pattern: '^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9.])?$',
+      description:
+        'A name whose addresses are those of the producers that are ready, such as of a headless Service: how many there are is looked up every 5 s.',
+    }),
+  ),
   CREATE_TOPICS: choice(['on', 'off'], {
     default: 'on',
     description: 'on: the producer creates the missing ones of the four topics of every stream.',

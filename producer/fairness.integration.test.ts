@@ -52,7 +52,7 @@ function serve(env: Record<string, string> = {}) {
     sources: () => new Map(),
     refusedAfterMs: 0,
     gate,
-    quotaMs: () => performance.now(),
+    quotaClock: { nowMs: () => performance.now(), replicas: () => 1 },
     metrics,
     log: pino({ level: 'silent' }),
     tracing: undefined,

@@ -1,3 +1,4 @@
+import type { Allowed } from '../shared/http/access.ts'
 import type { OrProblem } from '../shared/http/problem.ts'
 import type { Authenticate } from './authenticate.ts'
 
@@ -13,7 +14,7 @@ const RATE = /^[1-9]\d{0,9}$/
 
 /**
  * Answers at once; a callback URL is never called. No key is needed, since the handshake protects the sender's targets and authenticates nobody; deliveries
- * need a key as always. A key that is given must be valid, and its tenant's quota is the allowed rate.
+ * need a key as always. A key that is given must be valid, and the lowest of its quotas is the allowed rate.
  */
 export async function handshake(request: Request, stream: string, authenticate: Authenticate): Promise<Handshake> {
   const headers: Record<string, string> = { allow: 'POST, OPTIONS', 'cache-control': 'no-store' }
@@ -27,9 +28,17 @@ export async function handshake(request: Request, stream: string, authenticate: 
   headers['webhook-allowed-origin'] = origin
   headers['webhook-allowed-rate'] = allowedRate(
     request.headers.get('webhook-request-rate'),
-    authenticated.ok ? authenticated.tenant.quota?.events.perSecond : undefined,
+    authenticated.ok ? lowestRate(authenticated, stream) : undefined,
   )
   return { ok: true, granted: true, headers }
+}
+
+/** Events per second by the quotas of the tenant, the stream and the key. */
+function lowestRate({ tenant, keyQuota }: Allowed, stream: string): number | undefined {
+  const rates = [tenant.quota, tenant.streamQuotas.get(stream), keyQuota].flatMap(
+    (quota) => quota?.events.perSecond ?? [],
+  )
+  return rates.length === 0 ? undefined : Math.min(...rates)
 }
 
 /** Requests per minute: what the sender asks for, within the quota; any number without a quota. */

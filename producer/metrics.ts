@@ -1,11 +1,13 @@
 import { Counter, Gauge, Registry } from 'prom-client'
 import type { Access } from '../shared/http/access.ts'
 import { LATENCY_BUCKETS_SECONDS } from '../shared/http/ops.ts'
-import type { Tenant } from '../shared/http/tenants.ts'
+import { AUTHENTICATION_FAILURES, type AuthenticationFailure } from '../shared/http/problem.ts'
+import type { Credential, Tenant } from '../shared/http/tenants.ts'
 import type { RecordProducer } from '../shared/kafka/types.ts'
 import type { SchemaStore } from '../shared/schemas/store.ts'
 import { LatencyHistogram, type Tally, tallies } from '../shared/service/tally.ts'
 import type { Gate } from './admit.ts'
+import { QUOTA_SCOPES, type QuotaScope } from './problem.ts'
 import { CHECKED, type Checks, UNCHECKED } from './schemas.ts'
 import { REFUSALS } from './sources/kind.ts'
 
@@ -27,8 +29,12 @@ export type WebhookResult = (typeof WEBHOOK_RESULTS)[number]
 /** Series that exist, with 0, before the first request. */
 const STATUSES = [200, 202, 400, 401, 403, 404, 405, 408, 413, 415, 422, 429, 431, 500, 503]
 
+/** Each is a series. */
+const MAX_SHOWN_KEYS = 1_000
+
 interface Observed {
   gate: Gate
+  quotaReplicas(): number
   producer: RecordProducer
   topics(): readonly string[]
   schemas: SchemaStore
@@ -60,8 +66,19 @@ export function createMetrics() {
     ),
     overQuota: counter(
       'over_quota_requests_total',
-      'Requests that were refused with 429, or with 503 for webhooks, by tenant: it had no quota left. Not lines of a stream, which wait for quota.',
-      ['tenant'],
+      'Requests that were refused with 429, or with 503 for webhooks, by tenant and by whose quota was used up: the tenant’s, the stream’s or the key’s. Not lines of a stream, which wait for quota.',
+      ['tenant', 'quota'],
+    ),
+    quotaReplicas: gauge('quota_replicas', 'Producers among which quotas are divided.'),
+    authenticationFailures: counter(
+      'authentication_failures_total',
+      'Requests without a key, with several or an unknown one, with one that has expired or is not valid yet, or with one of another tenant than they name.',
+      ['reason'],
+    ),
+    keyExpiry: gauge(
+      'key_expiry_timestamp_seconds',
+      `When a key expires, as Unix time. Of operators’ keys, the tenant is empty. Keys without an end are not shown, and at most the ${MAX_SHOWN_KEYS} that expire next are.`,
+      ['tenant', 'key'],
     ),
     requestSeconds: histogram(
       'request_seconds',
@@ -111,7 +128,11 @@ export function createMetrics() {
   const crowdedTally = tallies(table.crowded)
   const crowdedOf = (tenant: string): Tally => crowdedTally({ tenant })
   const overQuotaTally = tallies(table.overQuota)
-  const overQuotaOf = (tenant: string): Tally => overQuotaTally({ tenant })
+  const overQuotaOf = (tenant: string) =>
+    Object.fromEntries(QUOTA_SCOPES.map((quota) => [quota, overQuotaTally({ tenant, quota })])) as Record<
+      QuotaScope,
+      Tally
+    >
   const eventsOf = (tenant: string, stream: string) =>
     Object.fromEntries(OUTCOMES.map((outcome) => [outcome, eventTally({ tenant, stream, outcome })])) as Record<
       EventsOutcome,
@@ -134,6 +155,7 @@ export function createMetrics() {
       WebhookResult,
       Tally
     >
+  for (const reason of AUTHENTICATION_FAILURES) table.authenticationFailures.inc({ reason }, 0)
   const ackSeconds = table.ackSeconds.series()
   const statusOf = (route: Route, status: number): Tally => requestTally({ route, status: String(status) })
   const seriesOf = (route: Route) => ({
@@ -161,7 +183,7 @@ export function createMetrics() {
     webhooksOf,
     /** The tally of a tenant's requests that found no room. */
     crowdedOf,
-    /** The tally of a tenant's requests over its quota. */
+    /** The tallies of a tenant's requests over quota, by whose it is. */
     overQuotaOf,
     /** Counts an answer. `seconds` undefined: refused early, so its time says nothing of how long requests take. */
     answered(route: Route, status: number, seconds: number | undefined): void {
@@ -185,8 +207,22 @@ export function createMetrics() {
         for (const stream of streams) eventsOf(tenant, stream)
       }
     },
+    authenticationFailed: (reason: AuthenticationFailure): void => table.authenticationFailures.inc({ reason }),
+    /** Shows when these keys expire, and no others. One that has expired is shown until it expires no more. */
+    showKeys(credentials: Iterable<Credential>): void {
+      table.keyExpiry.reset()
+      const expiring = [...credentials].flatMap(({ keyId, tenant, validUntilMs }) =>
+        validUntilMs === undefined ? [] : [{ key: keyId, tenant: tenant?.name ?? '', untilMs: validUntilMs }],
+      )
+      const nowMs = Date.now()
+      // Those that have expired already come last.
+      const order = (untilMs: number): number => (untilMs > nowMs ? untilMs : Number.POSITIVE_INFINITY)
+      expiring.sort((one, other) => order(one.untilMs) - order(other.untilMs))
+      for (const { key, tenant, untilMs } of expiring.slice(0, MAX_SHOWN_KEYS))
+        table.keyExpiry.set({ tenant, key }, untilMs / 1_000)
+    },
     /** Reads the levels at each scrape. @param topics the streams' input topics */
-    observe({ gate, producer, topics, schemas, access }: Observed): void {
+    observe({ gate, quotaReplicas, producer, topics, schemas, access }: Observed): void {
       const { maxRecords, maxBytes } = producer.queue()
       table.limit.set({ level: 'in_flight_requests' }, gate.limits.maxRequests)
       table.limit.set({ level: 'in_flight_bytes' }, gate.limits.maxBytes)
@@ -194,6 +230,7 @@ export function createMetrics() {
       table.limit.set({ level: 'queue_bytes' }, maxBytes)
       const read = (): void => {
         table.inFlightRequests.set(gate.level.requests)
+        table.quotaReplicas.set(quotaReplicas())
         table.admittedRequests.set(gate.admitted)
         table.inFlightBytes.set(gate.level.bytes)
         const queue = producer.queue()

@@ -2,11 +2,11 @@ import { describe, expect, test } from 'bun:test'
 import { createGzip } from 'node:zlib'
 import fc from 'fast-check'
 import { type Problem, ProblemError } from '../shared/http/problem.ts'
+import type { Quota } from '../shared/http/tenants.ts'
 import { ProduceError, type RecordProducer } from '../shared/kafka/types.ts'
 import { residentMemoryBytes } from '../shared/service/process-metrics.ts'
 import { FakeKafka } from '../shared/testing/fake-kafka.ts'
 import { until } from '../shared/testing/until.ts'
-import { Meter } from './admit.ts'
 import { streamBody } from './body.ts'
 import {
   answerStream,
@@ -17,6 +17,7 @@ import {
   type Summary,
 } from './ndjson.ts'
 import type { Destination } from './publish.ts'
+import { Meter, Quotas } from './quota.ts'
 import { Turns } from './turns.ts'
 
 async function* chunksOf(bytes: Uint8Array, cuts: readonly number[]): AsyncGenerator<Uint8Array> {
@@ -163,12 +164,15 @@ interface Answer {
 
 type Limits = StreamConfig & Pick<Destination, 'maxEventBytes'> & { windowBytes: number }
 
+const quotasWith = (quota: Quota, nowMs: () => number): Quotas =>
+  new Quotas([new Meter('tenant', 'default', quota, { nowMs, replicas: () => 1 })])
+
 /** An NDJSON stream and its answer. */
 function stream(
   source: AsyncIterable<Uint8Array> | string,
   options: {
     limits?: Partial<Limits>
-    meter?: Meter
+    quotas?: Quotas
     kafka?: FakeKafka
     producer?: Partial<RecordProducer>
     turns?: Turns
@@ -188,7 +192,7 @@ function stream(
     body: typeof source === 'string' ? text() : source,
     to: {
       producer: { ...kafka.producer({ maxRecords: 10_000, maxBytes: 10_000_000 }), ...options.producer },
-      meter: options.meter,
+      quotas: options.quotas,
       maxEventBytes,
       schemas: undefined,
     },
@@ -395,11 +399,11 @@ describe('a stream of events', () => {
 
   test('costs quota by what was read, whether it is refused or stored', async () => {
     const quota = { events: { perSecond: 1_000, burst: 1_000 }, bytes: { perSecond: 1, burst: 1_000 } }
-    const meter = new Meter(quota, () => 0)
+    const quotas = quotasWith(quota, () => 0)
     const text = `${'\n'.repeat(90)}x\n${' '.repeat(50)}\n{"type":"t"}\n`
-    await stream(text, { meter }).read()
-    expect(meter.headers()['ratelimit']).toContain(`"events";r=998`)
-    expect(meter.headers()['ratelimit']).toContain(`"bytes";r=${1_000 - text.length}`)
+    await stream(text, { quotas }).read()
+    expect(quotas.headers()['ratelimit']).toContain(`"events";r=998`)
+    expect(quotas.headers()['ratelimit']).toContain(`"bytes";r=${1_000 - text.length}`)
   })
 
   test('whose sender may not send any more ends with the reason: what was let in is answered, and nothing else is stored', async () => {
@@ -432,9 +436,13 @@ describe('a stream of events', () => {
     silence.refuse(problem)
     expect(await unsent).toMatchObject([{ problem: { status: 403 } }, { summary: { events: 0, complete: false } }])
 
-    const meter = new Meter({ events: { perSecond: 0.001, burst: 1 } }, () => 0)
+    const quotas = quotasWith({ events: { perSecond: 0.001, burst: 1 } }, () => 0)
     const slow = refusable()
-    const slowed = stream('{"type":"t"}\n'.repeat(3), { meter, limits: { NDJSON_PROGRESS_TIMEOUT_MS: 60_000 }, ...slow })
+    const slowed = stream('{"type":"t"}\n'.repeat(3), {
+      quotas,
+      limits: { NDJSON_PROGRESS_TIMEOUT_MS: 60_000 },
+      ...slow,
+    })
     const answers = slowed.read()
     await until(() => slowed.kafka.all(TOPIC).length === 1)
     slow.refuse(problem)
@@ -457,8 +465,8 @@ describe('a stream of events', () => {
 
   test('of refused lines is slowed down by the quota', async () => {
     let nowMs = 0
-    const meter = new Meter({ events: { perSecond: 100, burst: 10 } }, () => nowMs)
-    const { answers } = stream('x\n'.repeat(50), { meter })
+    const quotas = quotasWith({ events: { perSecond: 100, burst: 10 } }, () => nowMs)
+    const { answers } = stream('x\n'.repeat(50), { quotas })
     let text = ''
     const reading = (async () => {
       for await (const piece of answers) text += Buffer.from(piece).toString()

@@ -292,7 +292,7 @@ class LineStream {
     const prepared = this.#prepare(line, origin)
     const cost = line.readBytes
     if (!prepared.ok) {
-      const pay = () => ({ waitMs: this.#deps.to.meter?.take(1, cost) ?? 0 })
+      const pay = () => ({ waitMs: this.#deps.to.quotas?.take(1, cost) ?? 0 })
       const paid = pay()
       return paid.waitMs === 0 ? prepared.problem : this.#later(paid, pay).then(() => prepared.problem)
     }

@@ -272,6 +272,7 @@ function eventsPath(config: ProducerConfig, operationId: string, stream?: string
         '401': problem(PROBLEMS.unauthenticated.title),
         '403': problem(PROBLEMS.forbidden.title),
         '404': problem(PROBLEMS['unknown-stream'].title),
+        '429': problem(PROBLEMS['too-many-failures'].title),
       },
     },
   }

@@ -70,12 +70,10 @@ export class EventsRoute {
   #enter(of: Visit, head: Head, stream: string, authenticated: Authorised): Response | Promise<Response> {
     const { config, gate, answers } = this.#deps
     if (!authenticated.ok) return answers.refuse(of, authenticated.problem)
-    const { tenant, keyId } = authenticated
-    const posted = this.#store.begin(of, head, tenant, stream, STREAM_PATH, {
-      tenant: tenant.name,
-      stream,
-      key: keyId,
-    })
+    const { tenant, keyId, keyQuota } = authenticated
+    const key = keyId === undefined || keyQuota === undefined ? undefined : { keyId, quota: keyQuota }
+    const context = { tenant: tenant.name, stream, key: keyId }
+    const posted = this.#store.begin(of, head, tenant, stream, STREAM_PATH, context, key)
     const { target } = posted
     const mode = modeOf(head.contentType, head.attributes.length > 0)
     if (!mode.ok) return this.#store.refuse(posted, mode.problem)
@@ -106,7 +104,7 @@ export class EventsRoute {
     const { of, head, target } = posted
     const store = this.#store
     try {
-      const over = overQuota(target.meter, head.bytes)
+      const over = overQuota(target.quotas, head.bytes)
       if (over !== undefined) return store.refuse(posted, over)
       const timeoutMs = config.REQUEST_TIMEOUT_MS - config.DELIVERY_TIMEOUT_MS
       const body = await store.read(of, head, encoding, stay, timeoutMs, target.tenant.name)
@@ -129,8 +127,8 @@ export class EventsRoute {
   /** Answers an NDJSON stream: the answer begins before the request has ended. */
   #answerLines({ of, head, target, origin }: Posted, allowed: Allowed, encoding: Encoding, stay: Stay): Response {
     const { config, gate, access, answers, log, lines, nowMs, ending } = this.#deps
-    const { tenant, meter, counted } = target
-    meter?.spend(0, head.bytes)
+    const { tenant, quotas, counted } = target
+    quotas?.spend(0, head.bytes)
     const { body: raw, signal } = of.request
     const decodes = (bytes: number) => gate.holdDecoder(stay, bytes)
     const body = wellEnded(streamBody(raw ?? noBody(), encoding, decodes), signal)
@@ -169,7 +167,7 @@ export class EventsRoute {
         'cache-control': hasQueryKey(of.request.url) ? 'private, no-store' : 'no-store',
         'x-request-id': of.id,
         ...NOSNIFF,
-        ...meter?.headers(),
+        ...quotas?.headers(),
         ...(gate.draining ? { connection: 'close' } : {}),
       },
     })

@@ -1,5 +1,6 @@
 import { Type } from '@sinclair/typebox'
 import { EventFault, MAX_NAMED_FAULTS, PROBLEM_MEMBERS, type ProblemKind } from '../shared/http/problem.ts'
+import { oneOf } from '../shared/service/one-of.ts'
 import { EventOutcome } from './receipt.ts'
 
 /** The problems that this service answers with. */
@@ -20,6 +21,7 @@ export const KINDS = [
   'unsupported-encoding',
   'invalid-event',
   'over-quota',
+  'too-many-failures',
   'webhook-over-quota',
   'headers-too-large',
   'internal',
@@ -30,6 +32,10 @@ export const KINDS = [
   'unverifiable',
   'undelivered',
 ] as const satisfies readonly ProblemKind[]
+
+/** What a quota is of, as a label, too. */
+export const QUOTA_SCOPES = ['tenant', 'stream', 'key'] as const
+export type QuotaScope = (typeof QUOTA_SCOPES)[number]
 
 /** What a problem concerns. */
 export type Unit = 'request' | 'line'
@@ -55,6 +61,7 @@ export const ProblemDocument = Type.Object(
           'With 503: "not stored" when it is certain that nothing of the request is in the log, else "unknown". Sending the same ids again is right in both cases.',
       }),
     ),
+    quota: Type.Optional(oneOf(QUOTA_SCOPES, { description: 'With over-quota: whose quota has to be waited for.' })),
     events: Type.Optional(
       Type.Array(EventOutcome, { description: 'With undelivered: what became of each event, in order.' }),
     ),

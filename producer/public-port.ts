@@ -47,6 +47,8 @@ export interface PublicPort {
    */
   open(): Promise<void>
   listening(): boolean
+  /** Of the client of a request's connection; undefined where it is gone. */
+  addressOf(request: Request): string | undefined
   /**
    * Stops listening at once. Requests of open connections are still answered, with `Connection: close`; then idle connections are closed and streams are ended,
    * and a little later the gate is shut. Waits for the requests in flight, `timeoutMs` in all.
@@ -102,6 +104,7 @@ export function createPublicPort({ config, gate, log, fetch, ready }: PublicPort
         )
     },
     listening: () => server !== undefined,
+    addressOf: (request) => server?.requestIP(request)?.address,
     async drain(timeoutMs, endStreams) {
       const deadline = performance.now() + timeoutMs
       draining.abort()

@@ -6,8 +6,8 @@ import type { OrProblem, Problem } from '../shared/http/problem.ts'
 import { type DeliveryResult, ProduceError, type ProduceFault, type RecordProducer } from '../shared/kafka/types.ts'
 import type { Version } from '../shared/schemas/catalog.ts'
 import { newTraceContext, parseTraceparent, type TraceContext } from '../shared/tracing/trace-context.ts'
-import type { Meter } from './admit.ts'
 import { NOTHING_STORED, type Unit } from './problem.ts'
+import type { Quotas } from './quota.ts'
 import { type EventOutcome, receiptOf } from './receipt.ts'
 import { REQUEST_CHECKS_MS, type StreamSchemas } from './schemas.ts'
 import { invalidEvents, isValid, notTaken, type Scope, tooLarge, type ValidEvent } from './validate.ts'
@@ -18,8 +18,8 @@ import { invalidEvents, isValid, notTaken, type Scope, tooLarge, type ValidEvent
 export interface Destination {
   /** With several tenants, one that has the tenant's share of the queue. */
   producer: RecordProducer
-  /** undefined: the tenant has no quota. */
-  meter: Meter | undefined
+  /** Of the tenant, the stream and the key; undefined: none has one. */
+  quotas: Quotas | undefined
   maxEventBytes: number
   /** undefined: events are not checked by schemas. */
   schemas: StreamSchemas | undefined
@@ -155,7 +155,7 @@ const QUEUE_LOOK_MS = 5
  * @param events that count against the quota, with `bytes` of the request
  */
 export function admit(
-  { producer, meter }: Destination,
+  { producer, quotas }: Destination,
   topic: string,
   records: number,
   recordBytes: number,
@@ -166,9 +166,9 @@ export function admit(
   const problem = cannotTake(producer, topic, records, recordBytes, unit)
   if (problem !== undefined)
     return { waitMs: problem.kind === 'overloaded' ? QUEUE_LOOK_MS : Number.POSITIVE_INFINITY, problem }
-  if (meter === undefined) return ADMITTED
-  const waitMs = meter.take(events, bytes)
-  return waitMs === 0 ? ADMITTED : { waitMs, problem: meter.problem(waitMs, unit) }
+  if (quotas === undefined) return ADMITTED
+  const waitMs = quotas.take(events, bytes)
+  return waitMs === 0 ? ADMITTED : { waitMs, problem: quotas.problem(events, bytes, unit) }
 }
 
 /** Faults of the record itself: sending it again is useless. */

@@ -58,7 +58,7 @@ async function publicPort(authenticate = authenticateBy(authoriseNobody())) {
     sources: () => new Map(),
     refusedAfterMs: 0,
     gate,
-    quotaMs: Date.now,
+    quotaClock: { nowMs: Date.now, replicas: () => 1 },
     metrics: createMetrics(),
     log,
     tracing: undefined,

@@ -3,6 +3,7 @@
 import { hostname } from 'node:os'
 import { inputTopic, streamTopics } from '../shared/events/topics.ts'
 import { accessOf } from '../shared/http/access-config.ts'
+import { countingFailures, FailedAuthentications } from '../shared/http/failed-authentications.ts'
 import { type Check, serveOps } from '../shared/http/ops.ts'
 import type { Tenant } from '../shared/http/tenants.ts'
 import { createTopicAdmin } from '../shared/kafka/admin.ts'
@@ -22,6 +23,7 @@ import { loadProducer } from './config.ts'
 import { createMetrics } from './metrics.ts'
 import { createPublicPort } from './public-port.ts'
 import { readinessChecks } from './readiness.ts'
+import { watchReplicas } from './replicas.ts'
 import { sourcesOf } from './sources/declared.ts'
 import { loadKinds } from './sources/load.ts'
 import { sendersAmong } from './store.ts'
@@ -84,18 +86,25 @@ access.onChange((tenants) => {
   producer.watch(topics)
   schemas.cover(tenants)
   metrics.declare(tenants)
+  metrics.showKeys(access.credentials().values())
   makeTopics()
+})
+const replicas = watchReplicas({ initial: config.QUOTA_REPLICAS, name: config.QUOTA_REPLICAS_DNS, log })
+const failures = new FailedAuthentications({
+  count: metrics.authenticationFailed,
+  log,
+  nowMs: () => performance.now(),
 })
 const app = createApp({
   config,
   producer,
-  authenticate: authenticateBy(access.authorise),
+  authenticate: authenticateBy(countingFailures(access.authorise, failures, (request) => port.addressOf(request))),
   access,
   sources: () => sources,
   schemas,
   refusedAfterMs: REFUSED_AFTER_MS,
   gate,
-  quotaMs: () => performance.now(),
+  quotaClock: { nowMs: () => performance.now(), replicas: replicas.count },
   metrics,
   log,
   tracing,
@@ -103,7 +112,8 @@ const app = createApp({
   ending: ending.signal,
 })
 metrics.declare(access.tenants())
-metrics.observe({ gate, producer, topics: () => topics, schemas, access })
+metrics.showKeys(access.credentials().values())
+metrics.observe({ gate, quotaReplicas: replicas.count, producer, topics: () => topics, schemas, access })
 
 /** At the start schemas are fetched before readiness; later, those that are known are used whatever becomes of their source. */
 const schemasState: Check = () => schemas.state()
@@ -129,6 +139,7 @@ const ops = serveOps(
       kafka,
       streams: writable,
       tenants: () => access.state(),
+      ...(config.QUOTA_REPLICAS_DNS === undefined ? {} : { quotas: replicas.state }),
       ...(config.SCHEMAS_DIR === undefined && config.SCHEMA_REGISTRY_URL === undefined
         ? {}
         : { schemas: schemasState }),
@@ -150,6 +161,7 @@ const stop = stopOnSignal(
         stopProcessMetrics()
         stopWatching()
         access.stop()
+        replicas.stop()
         schemas.stop()
         return ops.stop()
       },

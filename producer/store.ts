@@ -13,7 +13,7 @@ import type { Tally } from '../shared/service/tally.ts'
 import { isoTime } from '../shared/service/time.ts'
 import { parseTraceparent, type TraceContext } from '../shared/tracing/trace-context.ts'
 import { contextOf } from '../shared/tracing/tracing.ts'
-import { Meter, queueShare, type Stay } from './admit.ts'
+import { queueShare, type Stay } from './admit.ts'
 import type { Answers, AnswersDeps, Context, Visit } from './answers.ts'
 import { readBody } from './body.ts'
 import type { ProducerConfig } from './config.ts'
@@ -21,7 +21,9 @@ import type { Head } from './head.ts'
 import type { Encoding } from './media-type.ts'
 import type { EventsOutcome } from './metrics.ts'
 import type { Parsed } from './parse.ts'
+import type { QuotaScope } from './problem.ts'
 import { admit, type Destination, type Origin, prepare, undelivered } from './publish.ts'
+import { Meters, type QuotaClock, type QuotaKey, type Quotas, scopeOf } from './quota.ts'
 import { receiptText } from './receipt.ts'
 import { StreamSchemas } from './schemas.ts'
 import type { Reply } from './sources/kind.ts'
@@ -36,9 +38,8 @@ export interface StoreDeps extends AnswersDeps {
   answers: Answers
   /** undefined where no stream has schemas. */
   schemas: SchemaStore | undefined
-  /** The clock of quotas, monotonic. */
-  quotaMs(): number
-  access: Pick<Access, 'onChange' | 'whileAllowed'>
+  quotaClock: QuotaClock
+  access: Pick<Access, 'onChange' | 'whileAllowed' | 'credentials'>
 }
 
 /** Parsing a body of this size takes the thread about a millisecond. */
@@ -58,8 +59,8 @@ export interface Target extends Destination {
   topic: string
   /** Requests that found no room. */
   crowded: Tally
-  /** Counts its tenant's requests over quota. */
-  overQuota: Tally
+  /** Counts its tenant's requests over quota, by whose it is. */
+  overQuota: Record<QuotaScope, Tally>
   counted: Record<EventsOutcome, Tally>
   defaults: Defaults & { nowMs: number | undefined }
 }
@@ -92,39 +93,33 @@ export interface Published {
   producedAt: number
 }
 
-/** What a tenant has whatever is declared of it: its requests in flight go on with it. */
-interface Kept {
-  share?: RecordProducer
-  meter?: Meter
-}
-
 export class Store {
   readonly #deps: StoreDeps
   readonly turns: Turns
   #targets = new WeakMap<Tenant, ReadonlyMap<string, Target>>()
-  readonly #kept = new Map<string, Kept>()
+  /** Of keys with a quota. */
+  #targetsOfKeys = new WeakMap<Target, Map<string, Target>>()
+  /** By tenant, whatever is declared of it: its requests in flight go on with it. */
+  readonly #shares = new Map<string, RecordProducer>()
+  readonly #meters: Meters
 
   constructor(deps: StoreDeps) {
     const { gate, access } = deps
     this.#deps = deps
     this.turns = new Turns(() => gate.shared)
+    this.#meters = new Meters(deps.quotaClock)
     access.onChange((tenants) => this.#change(tenants))
   }
 
   #change(tenants: readonly Tenant[]): void {
-    const { gate, quotaMs } = this.#deps
+    const { gate, access } = this.#deps
     const wasShared = gate.shared
     gate.serve(sendersAmong(tenants))
     if (gate.shared !== wasShared) this.#targets = new WeakMap()
     const names = new Set(tenants.map(({ name }) => name))
-    for (const name of this.#kept.keys()) if (!names.has(name)) this.#kept.delete(name)
-    for (const { name, quota } of tenants) {
-      const kept = this.#kept.get(name)
-      if (kept === undefined) continue
-      if (quota === undefined) delete kept.meter
-      else if (kept.meter === undefined) kept.meter = new Meter(quota, quotaMs)
-      else kept.meter.limit(quota)
-    }
+    for (const name of this.#shares.keys()) if (!names.has(name)) this.#shares.delete(name)
+    this.#targetsOfKeys = new WeakMap()
+    this.#meters.change(tenants, access.credentials().values())
   }
 
   /**
@@ -132,9 +127,19 @@ export class Store {
    * or anybody could have requests recorded by setting the sampled flag.
    * @param route for the span's name
    * @param context for the log
+   * @param key that has a quota
    */
-  begin(of: Visit, head: Head, tenant: Tenant, stream: string, route: string, context: Posted['context']): Posted {
-    const target = this.#targets.getOrInsertComputed(tenant, this.#targetsOf).get(stream) as Target
+  begin(
+    of: Visit,
+    head: Head,
+    tenant: Tenant,
+    stream: string,
+    route: string,
+    context: Posted['context'],
+    key?: QuotaKey,
+  ): Posted {
+    const shared = this.#targets.getOrInsertComputed(tenant, this.#targetsOf).get(stream) as Target
+    const target = key === undefined ? shared : this.#targetOfKey(shared, stream, key)
     const origin: Origin = {
       tenant: tenant.name,
       stream,
@@ -162,14 +167,10 @@ export class Store {
 
   /** A tenant's targets, by stream. */
   readonly #targetsOf = (tenant: Tenant): ReadonlyMap<string, Target> => {
-    const { config, gate, producer, metrics, quotaMs } = this.#deps
-    const kept: Kept = this.#kept.getOrInsertComputed(tenant.name, () => ({}))
-    if (gate.shared) kept.share ??= queueShare(producer)
-    if (tenant.quota !== undefined) kept.meter ??= new Meter(tenant.quota, quotaMs)
+    const { config, gate, producer, metrics } = this.#deps
     const ofTenant = {
       tenant,
-      producer: (gate.shared ? kept.share : undefined) ?? producer,
-      meter: tenant.quota === undefined ? undefined : kept.meter,
+      producer: gate.shared ? this.#shares.getOrInsertComputed(tenant.name, () => queueShare(producer)) : producer,
       maxEventBytes: config.MAX_EVENT_BYTES,
       crowded: metrics.crowdedOf(tenant.name),
       overQuota: metrics.overQuotaOf(tenant.name),
@@ -181,11 +182,18 @@ export class Store {
         {
           ...ofTenant,
           topic: inputTopic(tenant.name, stream),
+          quotas: this.#meters.of(tenant, stream),
           schemas: this.#schemasOf(tenant, stream),
           counted: metrics.eventsOf(tenant.name, stream),
         },
       ]),
     )
+  }
+
+  #targetOfKey(shared: Target, stream: string, key: QuotaKey): Target {
+    return this.#targetsOfKeys
+      .getOrInsertComputed(shared, () => new Map())
+      .getOrInsertComputed(key.keyId, () => ({ ...shared, quotas: this.#meters.of(shared.tenant, stream, key) }))
   }
 
   #schemasOf(tenant: Tenant, stream: string): StreamSchemas | undefined {
@@ -211,13 +219,11 @@ export class Store {
    */
   refuse({ of, head, target, context }: Posted, problem: Problem, bytes = head.bytes, count = 1): Response {
     if (problem.kind === 'overloaded') target.crowded.count++
+    if (problem.kind === 'over-quota') target.overQuota[scopeOf(problem)].count++
     // Senders of webhooks drop what is answered 4xx, some of them 429 too.
-    if (problem.kind === 'over-quota' && of.route === 'webhooks') {
-      target.overQuota.count++
+    if (problem.kind === 'over-quota' && of.route === 'webhooks')
       return this.#deps.answers.refuse(of, { ...problem, kind: 'webhook-over-quota', outcome: 'not stored' }, context)
-    }
-    if (problem.kind === 'over-quota') target.overQuota.count++
-    else if (PROBLEMS[problem.kind].status < 500) target.meter?.spend(count, bytes)
+    if (problem.kind !== 'over-quota' && PROBLEMS[problem.kind].status < 500) target.quotas?.spend(count, bytes)
     // Who operates a service sees nothing of what its senders of webhooks are told.
     const faults = of.route === 'webhooks' ? problem.errors?.slice(0, LOGGED_FAULTS) : undefined
     return this.#deps.answers.refuse(of, problem, faults === undefined ? context : { ...context, faults })
@@ -261,8 +267,8 @@ export class Store {
    */
   publish(posted: Posted, parse: () => Parsed, cost: number): Response | Published {
     const { of, target, origin } = posted
-    const { meter, counted } = target
-    const over = overQuota(meter, cost)
+    const { quotas, counted } = target
+    const over = overQuota(quotas, cost)
     if (over !== undefined) return this.refuse(posted, over, cost)
     const parsed = parse()
     if (!parsed.ok) return this.refuse(posted, parsed.problem, cost)
@@ -318,7 +324,7 @@ export class Store {
   accept(posted: Posted, published: Published, results: readonly DeliveryResult[], reply?: Reply): Response {
     const { of, target, origin, context } = posted
     const { answers, log } = this.#deps
-    const { meter } = target
+    const { quotas } = target
     const { events } = published
     if (this.count(posted, published, results) < results.length)
       return this.refuseUndelivered(posted, published, results)
@@ -330,9 +336,9 @@ export class Store {
         { requestId: of.id, traceId, ...context, events: loggedIds(idsOf(events)) },
         lost ? STORED_UNANSWERED : 'stored',
       )
-    if (reply !== undefined) return answers.reply(of, reply, meter?.headers())
+    if (reply !== undefined) return answers.reply(of, reply, quotas?.headers())
     const headers: Record<string, string> = { 'content-type': 'application/json', 'x-request-id': of.id, ...NOSNIFF }
-    if (meter !== undefined) Object.assign(headers, meter.headers())
+    if (quotas !== undefined) Object.assign(headers, quotas.headers())
     if (hasQueryKey(of.request.url)) headers['cache-control'] = 'private'
     let receipts = ''
     for (let index = 0; index < events.length; index++) {
@@ -369,12 +375,9 @@ export const MORE_THAN_A_REQUEST: Problem = {
   closes: true,
 }
 
-/** The problem of a tenant that has no quota left for even one event. Asked before reading and before parsing, which both cost more than to refuse. */
-export function overQuota(meter: Meter | undefined, bytes: number): Problem | undefined {
-  if (meter === undefined) return undefined
-  const waitMs = meter.wait(1, bytes)
-  return waitMs === 0 ? undefined : meter.problem(waitMs, 'request')
-}
+/** The problem where there is no quota left for even one event. Asked before reading and before parsing, which both cost more than to refuse. */
+export const overQuota = (quotas: Quotas | undefined, bytes: number): Problem | undefined =>
+  quotas === undefined || quotas.wait(1, bytes) === 0 ? undefined : quotas.problem(1, bytes, 'request')
 
 const traceOf = ({ traceparent, tracestate }: Head): TraceContext | undefined =>
   traceparent === undefined ? undefined : parseTraceparent(traceparent, tracestate)

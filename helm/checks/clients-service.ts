@@ -48,7 +48,7 @@ export function startClientService(): ClientService {
     sources: () => new Map(),
     refusedAfterMs: 0,
     gate: new Gate({ maxRequests: config.MAX_IN_FLIGHT_REQUESTS, maxBytes: config.MAX_IN_FLIGHT_BYTES }),
-    quotaMs: Date.now,
+    quotaClock: { nowMs: Date.now, replicas: () => 1 },
     metrics: createMetrics(),
     log: pino({ level: 'silent' }),
     tracing: undefined,

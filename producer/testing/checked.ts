@@ -49,7 +49,7 @@ export async function checkingProducer(
     sources: () => new Map(),
     refusedAfterMs: 0,
     gate: new Gate({ maxRequests: config.MAX_IN_FLIGHT_REQUESTS, maxBytes: config.MAX_IN_FLIGHT_BYTES }),
-    quotaMs: () => 0,
+    quotaClock: { nowMs: () => 0, replicas: () => 1 },
     metrics,
     log: pino({ level: 'debug' }, { write: (line: string) => void logged.push(JSON.parse(line)) }),
     tracing: undefined,

@@ -68,7 +68,7 @@ export function gateway(declared: Readonly<Record<string, Declaration>>, options
     sources: () => sources,
     refusedAfterMs: options.refusedAfterMs ?? 0,
     gate,
-    quotaMs: () => clock.nowMs,
+    quotaClock: { nowMs: () => clock.nowMs, replicas: () => 1 },
     metrics,
     log: pino({ level: 'debug' }, { write: (line: string) => void logged.push(JSON.parse(line)) }),
     tracing: undefined,
