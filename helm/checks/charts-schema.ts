@@ -53,7 +53,7 @@ const known: Readonly<Record<string, Json>> = {
 
 /** Variables that the chart itself sets. */
 const reserved =
-  /^(NODE_ENV|LOG_FORMAT|HOST|PORT|REUSE_PORT|OPS_HOST|OPS_PORT|AUTH|TENANTS_FILE|INSTANCE_ID|KAFKA_.*|REFERENCE_TABLE_.*)$/
+  /^(NODE_ENV|LOG_FORMAT|HOST|PORT|REUSE_PORT|OPS_HOST|OPS_PORT|AUTH|TENANTS_FILE|INSTANCE_ID|QUOTA_REPLICAS|QUOTA_REPLICAS_DNS|KAFKA_.*|REFERENCE_TABLE_.*)$/
 
 /** The variables that `config` takes. */
 function configSchema(variables: Readonly<Record<string, object>>): Json {

@@ -22,6 +22,7 @@ import {
   type FiringAlert,
   holdsWithin,
   MONITORING_GROUP,
+  OWN_KEY,
   type Rig,
   startRig,
 } from './monitoring-rig.ts'
@@ -130,8 +131,22 @@ export const faults: readonly Fault[] = [
     name: 'a tenants file with a fault',
     fires: ['KafkaTraceTenantsFileNotCurrent'],
     timeoutMs: 60_000,
-    begin: (rig) => rig.tenants(false),
-    end: (rig) => rig.tenants(true),
+    begin: (rig) => rig.tenants('wrong'),
+    end: (rig) => rig.tenants('right'),
+  },
+  {
+    name: 'a key that expires in two days',
+    fires: ['KafkaTraceKeyExpires'],
+    timeoutMs: 90_000,
+    begin: (rig) => rig.tenants('with a key that expires'),
+    end: (rig) => rig.tenants('right'),
+  },
+  {
+    name: 'somebody with a key that there is not',
+    fires: ['KafkaTraceAuthenticationFailures'],
+    timeoutMs: 60_000,
+    begin: async (rig, signal) => void repeated(signal, 20, () => rig.stranger()),
+    end: nothing,
   },
   {
     name: 'Kafka killed',
@@ -172,7 +187,7 @@ export const faults: readonly Fault[] = [
         const socket = connect(producer.port, '127.0.0.1')
         socket.on('error', () => undefined)
         socket.write(
-          `POST /v1/events HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: ${STALLED_BODY_BYTES}\r\n\r\n${' '.repeat(STALLED_BODY_BYTES - 1)}`,
+          `POST /v1/events HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n${OWN_KEY}\r\ncontent-length: ${STALLED_BODY_BYTES}\r\n\r\n${' '.repeat(STALLED_BODY_BYTES - 1)}`,
         )
         signal.addEventListener('abort', () => socket.destroy())
       }

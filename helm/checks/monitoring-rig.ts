@@ -5,6 +5,7 @@ import { endBoundChild, spawnBoundChild } from '../../shared/dev/bound-child.ts'
 import { type KafkaCluster, startKafka } from '../../shared/dev/brokers/kafka.ts'
 import { findFreePorts } from '../../shared/dev/brokers/ports.ts'
 import { sendWebhooks, webhookEvents } from '../../shared/dev/webhooks.ts'
+import { makeKey } from '../../shared/http/tenants.ts'
 import { createService, type Service } from '../../shared/testing/services.ts'
 import { root } from './check.ts'
 import { type RuleFile, ruleFiles } from './monitoring-rules.ts'
@@ -23,12 +24,32 @@ const REQUEST_TIMEOUT_MS = 20_000
 /** Concurrent requests. An unbounded load would use up this process's memory. */
 const MAX_WAITING_REQUESTS = 2_000
 
+const DAY_MS = 86_400_000
+
 const WEBHOOK_SECRET = 'the-secret-of-the-rig'
-const tenantsFile = (streams: readonly string[]) => ({
+/** Of the rig's own requests. */
+const OWN = makeKey('rig')
+const STRANGE = makeKey('rig')
+/** As a header field. */
+export const OWN_KEY = `x-api-key: ${OWN.key}`
+const EXPIRING_DAYS = 2
+
+const tenantsFile = (streams: readonly string[], expires: boolean) => ({
   tenants: {
     default: {
       streams: ['events', ...streams],
-      keys: [],
+      keys: [
+        { id: 'rig', sha256: OWN.sha256 },
+        ...(expires
+          ? [
+              {
+                id: 'old',
+                sha256: '0'.repeat(64),
+                expiresAt: new Date(Date.now() + EXPIRING_DAYS * DAY_MS).toISOString(),
+              },
+            ]
+          : []),
+      ],
       schemas: { events: { check: 'enforce' } },
       sources: { github: { kind: 'github', stream: 'events', secrets: [WEBHOOK_SECRET] } },
     },
@@ -69,8 +90,10 @@ export interface Rig {
   webhook(isSigned: boolean): Promise<void>
   /** Puts the rig's schema into its folder, or a file with a fault in its place. */
   schema(isRight: boolean): Promise<void>
-  /** Writes the producer's tenants file, or a fault in its place. */
-  tenants(isRight: boolean): Promise<void>
+  /** Writes the producer's tenants file, with a key that expires soon, or a fault in its place. */
+  tenants(state: 'right' | 'with a key that expires' | 'wrong'): Promise<void>
+  /** Sends an event with a key that nobody has. */
+  stranger(): Promise<void>
   /** Asks the console. @returns the status; undefined when it does not answer */
   ask(path: string, body?: object): Promise<number | undefined>
   /** Sends so many plain events a second. @returns a function that stops it */
@@ -117,10 +140,11 @@ export async function startRig({
       ...consumerEnv,
     }
     const TENANTS_FILE = join(directory, 'tenants.json')
-    const tenants = async (isRight: boolean): Promise<void> => {
-      await Bun.write(TENANTS_FILE, isRight ? JSON.stringify(tenantsFile(streams)) : '{')
+    const tenants: Rig['tenants'] = async (state) => {
+      const right = JSON.stringify(tenantsFile(streams, state === 'with a key that expires'))
+      await Bun.write(TENANTS_FILE, state === 'wrong' ? '{' : right)
     }
-    await tenants(true)
+    await tenants('right')
     const SCHEMAS_DIR = join(directory, 'schemas')
     const schema = async (isRight: boolean): Promise<void> => {
       await Bun.write(join(SCHEMAS_DIR, SCHEMA_FILE), isRight ? SCHEMA : '{')
@@ -129,7 +153,7 @@ export async function startRig({
     const producer = await createService(
       'producer',
       'producer',
-      { ...common, AUTH: 'off', TENANTS_FILE, SCHEMAS_DIR, ...producerEnv },
+      { ...common, TENANTS_FILE, SCHEMAS_DIR, ...producerEnv },
       directory,
     )
     const consumerOf = (name: string, instance: string): Promise<Service> =>
@@ -181,13 +205,13 @@ export async function startRig({
     })
     const url = `http://127.0.0.1:${producer.port}/v1/events`
     let waiting = 0
-    const send = async (events: object): Promise<void> => {
+    const send = async (events: object, key = OWN.key): Promise<void> => {
       if (waiting >= MAX_WAITING_REQUESTS) return
       waiting++
       // A stopped producer does not answer: some of the faults do that.
       await fetch(url, {
         method: 'POST',
-        headers: { 'content-type': 'application/json' },
+        headers: { 'content-type': 'application/json', 'x-api-key': key },
         body: JSON.stringify(events),
         signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS),
       })
@@ -219,6 +243,7 @@ export async function startRig({
       send,
       schema,
       tenants,
+      stranger: () => send({ type: 'plain' }, STRANGE.key),
       async webhook(isSigned) {
         const [ping] = (await webhookEvents()).filter(({ type }) => type === 'com.github.ping')
         const secret = isSigned ? WEBHOOK_SECRET : 'a secret of somebody else'

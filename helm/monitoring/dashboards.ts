@@ -182,10 +182,19 @@ const sloPanels = (slo: 'availability' | 'latency', budget: number): readonly Pa
   },
 ]
 
+const failedAuthentications = (metric: string): Panel => ({
+  title: 'Failed authentications',
+  description:
+    'Requests a second without a key, with an unknown one, or with one that is not valid now or is of another tenant than they name.',
+  unit: 'reqps',
+  queries: one('{{reason}}', sum(rate(metric), 'reason')),
+})
+
 /** Metrics that no panel shows, and why. A test checks that every metric is in a panel or here. */
 export const NOT_SHOWN: Readonly<Record<string, string>> = {
   kafkatrace_producer_webhook_handshakes_total: 'counts one per subscription',
   kafkatrace_producer_schemas: 'changes when somebody adds a version',
+  kafkatrace_producer_key_expiry_timestamp_seconds: 'has an alert; tenant-key list shows all keys',
   kafkatrace_producer_schemas_current: 'has an alert; /readyz says what is wrong',
   kafkatrace_producer_tenants_current: 'has an alert; /readyz says what is wrong',
   kafkatrace_console_tenants_current: 'has an alert; /readyz says what is wrong',
@@ -309,9 +318,17 @@ export const dashboards: readonly Dashboard[] = [
           },
           {
             title: 'Over quota, by tenant',
-            description: 'Requests a second that were refused with 429 since their tenant had no quota left.',
+            description:
+              'Requests a second that were refused with 429 since their tenant, stream or key had no quota left in this instance.',
             unit: 'reqps',
-            queries: one('{{tenant}}', sum(rate(P('over_quota_requests_total')), 'tenant')),
+            queries: one('{{tenant}} {{quota}}', sum(rate(P('over_quota_requests_total')), 'tenant, quota')),
+          },
+          failedAuthentications(P('authentication_failures_total')),
+          {
+            title: 'Producers that divide quotas',
+            description: 'Among how many producers each instance believes that quotas are divided.',
+            unit: 'short',
+            queries: one('{{instance}}', P('quota_replicas')),
           },
           {
             title: 'Connected to Kafka',
@@ -560,6 +577,7 @@ export const dashboards: readonly Dashboard[] = [
             unit: 's',
             queries: quantiles(O('request_seconds_bucket')),
           },
+          failedAuthentications(O('authentication_failures_total')),
         ],
       },
       {
