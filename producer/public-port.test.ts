@@ -2,11 +2,11 @@ import { expect, test } from 'bun:test'
 import { readFileSync } from 'node:fs'
 import { connect, type Socket } from 'node:net'
 import pino from 'pino'
+import { openSockets } from '../shared/http/sockets.ts'
 import { until } from '../shared/testing/until.ts'
 import { Gate } from './admit.ts'
 import { loadProducerConfig } from './config.ts'
 import { createPublicPort } from './public-port.ts'
-import { openSockets } from './sockets.ts'
 
 const DRAIN_TIMEOUT_MS = 1_000
 

@@ -1,9 +1,11 @@
 import http from 'node:http'
+import type { Certificates } from '../shared/http/certificates.ts'
+import { type Listener, listen } from '../shared/http/listener.ts'
+import { kernelHandsOver } from '../shared/http/sockets.ts'
 import type { Logger } from '../shared/service/logger.ts'
 import { delayMs, sleep, turn } from '../shared/service/retry.ts'
 import type { Gate } from './admit.ts'
 import type { ProducerConfig } from './config.ts'
-import { kernelHandsOver, openSockets } from './sockets.ts'
 
 /** The public port: opens when events can be stored, and closes without losing a request. */
 
@@ -33,6 +35,8 @@ const CONNECTIONS_LOOK_MS = 20
 
 export interface PublicPortDeps {
   config: ProducerConfig
+  /** undefined: plain HTTP. */
+  certificates?: Certificates | undefined
   gate: Gate
   log: Logger
   fetch(request: Request): Response | Promise<Response>
@@ -47,7 +51,7 @@ export interface PublicPort {
    */
   open(): Promise<void>
   listening(): boolean
-  /** Of the client of a request's connection; undefined where it is gone. */
+  /** The address of the other end of a request's connection; undefined once it is closed. */
   addressOf(request: Request): string | undefined
   /**
    * Stops listening at once. Requests of open connections are still answered, with `Connection: close`; then idle connections are closed and streams are ended,
@@ -59,22 +63,20 @@ export interface PublicPort {
   close(): Promise<void>
 }
 
-export function createPublicPort({ config, gate, log, fetch, ready }: PublicPortDeps): PublicPort {
+export function createPublicPort({ config, certificates, gate, log, fetch, ready }: PublicPortDeps): PublicPort {
   const draining = new AbortController()
-  const sockets = openSockets()
-  let server: ReturnType<typeof Bun.serve> | undefined
+  let listener: Listener | undefined
 
   /** Waits until every connection is closed, at most `timeoutMs`, and as long as that where connections cannot be counted. */
-  async function connectionsGone(port: number, timeoutMs: number): Promise<void> {
+  async function connectionsGone(timeoutMs: number): Promise<void> {
     const deadline = performance.now() + timeoutMs
-    while (performance.now() < deadline && (sockets === undefined || sockets.connections(port) > 0))
-      await sleep(CONNECTIONS_LOOK_MS)
+    while (performance.now() < deadline && listener?.connections() !== 0) await sleep(CONNECTIONS_LOOK_MS)
   }
 
   /** To Bun a connection is idle even if its next request has arrived and is not read yet. */
-  async function nothingUnread(port: number): Promise<void> {
+  async function nothingUnread(): Promise<void> {
     const deadline = performance.now() + UNREAD_TIMEOUT_MS
-    while (performance.now() < deadline && sockets !== undefined && sockets.unread(port) > 0) await turn()
+    while (performance.now() < deadline && listener !== undefined && listener.unread() > 0) await turn()
   }
 
   return {
@@ -85,41 +87,39 @@ export function createPublicPort({ config, gate, log, fetch, ready }: PublicPort
       }
       if (draining.signal.aborted) return
       ;(http as { maxHeaderSize: number }).maxHeaderSize = config.MAX_HEADER_BYTES + HEADER_SLACK_BYTES
-      server = Bun.serve({
+      listener = listen({
         hostname: config.HOST,
         port: config.PORT,
         reusePort: config.REUSE_PORT === 'on',
         // Bodies are limited where they are read; NDJSON streams have no limit.
         maxRequestBodySize: Number.MAX_SAFE_INTEGER,
-        idleTimeout: idleTimeoutSeconds(config),
-        // Otherwise Bun writes the errors of cut streams to stderr, not as JSON.
-        development: false,
+        idleTimeoutSeconds: idleTimeoutSeconds(config),
+        certificates,
+        asksClients: true,
         fetch,
       })
-      if (server.port !== undefined) sockets?.limitUnsent(server.port, UNSENT_BYTES)
-      log.info({ port: server.port }, 'listening on the public port')
+      listener.limitUnsent(UNSENT_BYTES)
+      log.info({ port: listener.port }, 'listening on the public port')
       if (config.REUSE_PORT === 'on' && kernelHandsOver() !== true)
         log.warn(
           'connections that are being established are reset when this process stops: set net.ipv4.tcp_migrate_req=1',
         )
     },
-    listening: () => server !== undefined,
-    addressOf: (request) => server?.requestIP(request)?.address,
+    listening: () => listener !== undefined,
+    addressOf: (request) => listener?.addressOf(request),
     async drain(timeoutMs, endStreams) {
       const deadline = performance.now() + timeoutMs
       draining.abort()
       gate.drain()
-      const port = server?.port
-      if (port !== undefined) {
-        await sockets?.stopListening(port)
-        await connectionsGone(port, Math.min(IDLE_GRACE_MS, timeoutMs / 2))
-        await nothingUnread(port)
+      if (listener !== undefined) {
+        await listener.stopListening()
+        await connectionsGone(Math.min(IDLE_GRACE_MS, timeoutMs / 2))
+        await nothingUnread()
+        listener.closeIdleConnections()
       }
-      server?.closeIdleConnections()
       endStreams()
       // Each connection that is not idle has one more request at most, whose answer closes it.
-      if (port !== undefined && sockets !== undefined)
-        await connectionsGone(port, Math.min(LAST_REQUESTS_MS, timeoutMs / 4))
+      if (listener?.connections() !== undefined) await connectionsGone(Math.min(LAST_REQUESTS_MS, timeoutMs / 4))
       const cut = new AbortController()
       const left = gate.shut().then(() => cut.abort())
       await Promise.race([left, sleep(deadline - performance.now(), cut.signal)])
@@ -130,8 +130,8 @@ export function createPublicPort({ config, gate, log, fetch, ready }: PublicPort
       const deadline = performance.now() + LAST_ANSWERS_MS
       await Promise.race([gate.shut(), sleep(LAST_ANSWERS_MS)])
       // An answer is not sent yet when its request has left the gate.
-      if (server?.port !== undefined) await connectionsGone(server.port, deadline - performance.now())
-      await server?.stop(true)
+      if (listener !== undefined) await connectionsGone(deadline - performance.now())
+      await listener?.stop(true)
     },
   }
 }

@@ -3,7 +3,8 @@ import { DEFAULT_TENANT } from '../events/topics.ts'
 import { ConfigError, choice, type commonVariables, loadConfig } from '../service/config.ts'
 import type { Logger } from '../service/logger.ts'
 import { type Access, LiveAccess } from './access.ts'
-import { authoriseByKey, authoriseNobody, onlyTenant } from './authorise.ts'
+import { type Authorise, authoriseByKey, authoriseNobody, onlyTenant } from './authorise.ts'
+import { authoriseByCertificate } from './client-certificates.ts'
 import { loadTenants, type Tenant, type Tenants } from './tenants.ts'
 
 /** Variables about who may use a service. */
@@ -92,7 +93,14 @@ function faultsOfOnly(list: readonly Tenant[], file: string): string[] {
  * @throws Error where AUTH=on has no tenants, instead of letting everybody in
  */
 export function accessOf(
-  { AUTH, STREAMS, TENANTS_FILE }: Pick<AuthVariables, 'AUTH' | 'STREAMS' | 'TENANTS_FILE'>,
+  {
+    AUTH,
+    STREAMS,
+    TENANTS_FILE,
+    TLS_CLIENT_CA_FILE,
+  }: Pick<AuthVariables, 'AUTH' | 'STREAMS' | 'TENANTS_FILE'> & {
+    TLS_CLIENT_CA_FILE?: string
+  },
   declared: Tenants | undefined,
   log: Pick<Logger, 'info' | 'warn'>,
 ): Access {
@@ -105,7 +113,11 @@ export function accessOf(
       log,
     })
   if (declared === undefined) throw new Error('AUTH is on, and no tenants were read')
-  return new LiveAccess({ file: TENANTS_FILE, tenants: declared, authorise: authoriseByKey, log })
+  const authorise = (tenants: Tenants): Authorise =>
+    TLS_CLIENT_CA_FILE === undefined
+      ? authoriseByKey(tenants)
+      : authoriseByCertificate(tenants, authoriseByKey(tenants))
+  return new LiveAccess({ file: TENANTS_FILE, tenants: declared, authorise, log })
 }
 
 const tenantsWithoutFile = (streams: readonly string[] | undefined): Tenants => ({
@@ -113,4 +125,5 @@ const tenantsWithoutFile = (streams: readonly string[] | undefined): Tenants => 
   credentials: new Map(),
   find: () => undefined,
   again: () => undefined,
+  certified: () => [],
 })

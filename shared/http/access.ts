@@ -93,6 +93,7 @@ export class LiveAccess implements Access {
       },
       find: (key) => now().find(key),
       again: (found) => now().again(found),
+      certified: (names) => now().certified(names),
     }
   }
 

@@ -31,6 +31,8 @@ export function credentialOf(request: Request, tenants: Tenants): OrProblem<{ cr
 /** The key of a request that was authenticated, to act for whoever sent it; undefined where there is none. */
 export const keyOf = (request: Request): string | undefined => [...keysOf(request)][0]
 
+export const hasKey = (request: Request): boolean => keysOf(request).size > 0
+
 /** The distinct keys of a request, wherever they are. A proxy may have checked a different one than we would. */
 function keysOf({ headers, url }: Request): Set<string> {
   const keys = new Set<string>(queryKeys(url))

@@ -1,6 +1,8 @@
 import { Hono } from 'hono'
 import type { Registry } from 'prom-client'
+import type { Certificates } from './certificates.ts'
 import { ambiguity, headAsGet, NOSNIFF, pathOf } from './http.ts'
+import { listen } from './listener.ts'
 
 /** The operations port: `/livez`, `/readyz`, `/startupz`, `/metrics`, and of some services `/statusz`. */
 
@@ -66,11 +68,15 @@ export function createOpsApp({ registry, checks, alive = () => ({ ok: true }), s
   return app
 }
 
-/** Serves the operations port; 0 takes a free one. `stop` closes it at once. */
+/**
+ * Serves the operations port; 0 takes a free one. `stop` closes it at once.
+ * @param certificates undefined: plain HTTP. Probes and scrapes show no certificate, so that none is asked for
+ */
 export function serveOps(
   ops: Ops,
   address: { hostname: string; port: number },
+  certificates?: Certificates,
 ): { port: number; stop(): Promise<void> } {
-  const server = Bun.serve({ ...address, development: false, fetch: createOpsApp(ops).fetch })
-  return { port: server.port ?? address.port, stop: () => server.stop(true) }
+  const listener = listen({ ...address, certificates, fetch: createOpsApp(ops).fetch })
+  return { port: listener.port, stop: () => listener.stop(true) }
 }

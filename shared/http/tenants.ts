@@ -51,6 +51,24 @@ const keyMembers = {
 
 type KeyMembers = Static<TObject<typeof keyMembers>>
 
+/** A client certificate that stands for the tenant, as a key does. Exactly one of `san` and `subject`. */
+const CertificateDeclaration = closed({
+  /** Unique among the ids of keys; its name in logs. */
+  id: Name,
+  /** One of its subject alternative names (RFC 5280, section 4.2.1.6): `DNS:`, `URI:` or `email:`, then the name. */
+  san: Type.Optional(Type.String()),
+  /** All of its subject, as in RFC 2253. */
+  subject: Type.Optional(Type.String()),
+  /** As of keys. */
+  streams: Type.Optional(Type.Array(Name, { minItems: 1 })),
+  roles: rolesAmong(...ROLES),
+})
+type CertificateDeclaration = Static<typeof CertificateDeclaration>
+
+/** What a certificate is known by: as `namesOf` in client-certificates.ts gives the names of one that a client shows. */
+const certificateName = ({ san, subject = '' }: CertificateDeclaration): string =>
+  san === undefined ? `subject:${subject}` : san.startsWith('DNS:') ? `DNS:${san.slice(4).toLowerCase()}` : san
+
 /** The burst is what may be sent at once after a pause; by default as much as in a second. */
 const QuotaDeclaration = closed({
   eventsPerSecond: Type.Number({ exclusiveMinimum: 0 }),
@@ -107,6 +125,8 @@ const TenantsFile = closed({
           quota: Type.Optional(QuotaDeclaration),
         }),
       ),
+      /** With TLS_CLIENT_CA_FILE. Absent: none. */
+      certificates: Type.Optional(Type.Array(CertificateDeclaration)),
       /** Web origins (RFC 6454) whose pages may send events with the tenant's keys. Absent: none. */
       origins: Type.Optional(Type.Array(Type.String(), { uniqueItems: true })),
       /** By stream: RFC 6901 pointers into the data of its events, to what the console does not show. "" is all of it. */
@@ -179,6 +199,8 @@ export interface Tenants {
   find(key: string): Credential | undefined
   /** What a key is for now that was found before, maybe in an earlier state of the file; undefined: it is not in the file any more. */
   again(found: Credential): Credential | undefined
+  /** The credentials of a client certificate, by its names: none when it is unknown, several when it is not clear which it is. */
+  certified(names: readonly string[]): readonly Credential[]
   /** SHA-256 of the file; undefined where there is none. */
   readonly digest?: string
 }
@@ -285,6 +307,7 @@ function* faultsIn(file: unknown): Sliced<string[]> {
     }
   }
   const own = ownership('key id')
+  const ownName = ownership('certificate')
   const ownSource = ownership('source')
   for (const [name, tenant] of Object.entries(file.tenants)) {
     const known = new Set(tenant.streams)
@@ -294,6 +317,16 @@ function* faultsIn(file: unknown): Sliced<string[]> {
       yield
       for (const stream of key.streams ?? [])
         if (!known.has(stream)) faults.push(`the key ${key.id} names the stream ${stream}, which ${name} does not have`)
+    }
+    for (const certificate of tenant.certificates ?? []) {
+      const { id, streams } = certificate
+      own(id, name)
+      const fault = certificateFault(certificate)
+      if (fault === undefined) ownName(certificateName(certificate), name)
+      else faults.push(fault)
+      for (const stream of streams ?? [])
+        if (!known.has(stream))
+          faults.push(`the certificate ${id} names the stream ${stream}, which ${name} does not have`)
     }
     for (const [source, { stream }] of Object.entries(tenant.sources ?? {})) {
       ownSource(source, name)
@@ -319,6 +352,16 @@ function* faultsIn(file: unknown): Sliced<string[]> {
   }
   return faults
 }
+
+function certificateFault({ id, san, subject }: CertificateDeclaration): string | undefined {
+  if ((san === undefined) === (subject === undefined))
+    return `the certificate ${id} needs one of san and subject, and not both`
+  if (san !== undefined && !SAN.test(san))
+    return `san of the certificate ${id} is ${JSON.stringify(san)}, which is none of DNS:NAME, URI:NAME and email:NAME`
+  return subject === '' ? `subject of the certificate ${id} is empty` : undefined
+}
+
+const SAN = /^(?:DNS|URI|email):[!-~]+$/
 
 function timeFaults({ id, ...times }: { id: string; notBefore?: string; expiresAt?: string }): string[] {
   const faults: string[] = []
@@ -351,7 +394,7 @@ const quotaOf = ({
   ...(bytesPerSecond === undefined ? {} : { bytes: rate(bytesPerSecond, burstBytes) }),
 })
 
-type TenantDeclaration = Omit<TenantsFile['tenants'][string], 'keys'>
+type TenantDeclaration = Omit<TenantsFile['tenants'][string], 'keys' | 'certificates'>
 
 /** What a tenant was made of. */
 const declarations = new WeakMap<Tenant, string>()
@@ -387,7 +430,7 @@ function tenantOf(name: string, declaration: TenantDeclaration): Tenant {
   }
 }
 
-/** Of the key of a credential. */
+/** Of the key of a credential, or of a certificate's name. */
 const hashes = new WeakMap<Credential, Buffer>()
 
 /**
@@ -400,6 +443,7 @@ export const tenantsOf = (file: TenantsFile, before?: Tenants): Tenants => atOnc
 function* tenantsFrom(file: TenantsFile, before?: Tenants): Sliced<Tenants> {
   const list: Tenant[] = []
   const credentials = new Map<string, Credential>()
+  const certified = new Map<string, Credential>()
   const known = new Map(before?.list.map((tenant) => [tenant.name, tenant]))
   const add = (
     { id, sha256, name, notBefore, expiresAt, quota }: KeyMembers & { quota?: Static<typeof QuotaDeclaration> },
@@ -416,7 +460,7 @@ function* tenantsFrom(file: TenantsFile, before?: Tenants): Sliced<Tenants> {
     hashes.set(credential, Buffer.from(sha256, 'hex'))
     credentials.set(id, credential)
   }
-  for (const [name, { keys, ...declaration }] of Object.entries(file.tenants)) {
+  for (const [name, { keys, certificates = [], ...declaration }] of Object.entries(file.tenants)) {
     const text = JSON.stringify(declaration)
     const earlier = known.get(name)
     const isSame = earlier !== undefined && declarations.get(earlier) === text
@@ -431,12 +475,25 @@ function* tenantsFrom(file: TenantsFile, before?: Tenants): Sliced<Tenants> {
       })
       yield
     }
+    for (const one of certificates) {
+      const credential: Credential = {
+        keyId: one.id,
+        tenant,
+        streams: one.streams === undefined ? undefined : new Set(one.streams),
+        roles: new Set<Role>(one.roles ?? ['send']),
+      }
+      hashes.set(credential, digest(certificateName(one)))
+      credentials.set(one.id, credential)
+      certified.set(certificateName(one), credential)
+      yield
+    }
   }
   for (const one of file.operators ?? [])
     add(one, { tenant: undefined, streams: undefined, roles: new Set<Role>(one.roles ?? ['read']) })
   return {
     list,
     credentials,
+    certified: (names) => [...new Set(names.flatMap((name) => certified.get(name) ?? []))],
     find(key) {
       const credential = credentials.get(KEY.exec(key)?.[1] ?? '')
       const hash = credential && hashes.get(credential)

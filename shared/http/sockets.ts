@@ -1,10 +1,10 @@
 import { dlopen, ptr } from 'bun:ffi'
-import { closeSync, openSync, readdirSync, readFileSync } from 'node:fs'
-import { turn } from '../shared/service/retry.ts'
+import { closeSync, openSync, readdirSync, readFileSync, readlinkSync } from 'node:fs'
+import { turn } from '../service/retry.ts'
 
 /**
  * The sockets behind a port of this process. Bun's server closes its listening socket and its idle connections together, which loses requests that are on their
- * way. On Linux the listening socket can be closed alone.
+ * way, and it cannot change its certificate. On Linux the listening socket can be closed alone, and handed to another server.
  */
 
 const SOL_SOCKET = 1
@@ -14,6 +14,12 @@ const TCP_INFO = 11
 const TCP_NOTSENT_LOWAT = 25
 /** In `struct tcp_info` of a listening socket: connections that wait to be accepted (tcpi_unacked). */
 const TCP_INFO_WAITING_AT = 24
+
+/** epoll_ctl(2). */
+const EPOLL_CTL_ADD = 1
+const EPOLL_CTL_DEL = 2
+/** Where `struct epoll_event` has its data: the structure is packed on x86-64 alone. */
+const EPOLL_DATA_AT = process.arch === 'x64' ? 4 : 8
 
 const MSG_PEEK = 0x2
 const MSG_DONTWAIT = 0x40
@@ -31,6 +37,7 @@ const libc = () =>
     setsockopt: { args: ['i32', 'i32', 'i32', 'ptr', 'u32'], returns: 'i32' },
     getsockname: { args: ['i32', 'ptr', 'ptr'], returns: 'i32' },
     dup2: { args: ['i32', 'i32'], returns: 'i32' },
+    epoll_ctl: { args: ['i32', 'i32', 'i32', 'ptr'], returns: 'i32' },
     recv: { args: ['i32', 'ptr', 'u64', 'i32'], returns: 'i64' },
   }).symbols
 
@@ -39,6 +46,14 @@ export interface Sockets {
   connections(port: number): number
   /** Counts those on which bytes have arrived that are not read yet. */
   unread(port: number): number
+  /** What tells these connections from all later ones. */
+  connectionIds(port: number): ReadonlySet<string>
+  /**
+   * Hands the listening socket of one port to the server that listens at another, which then accepts what arrives at the first, and gives up its own. Connections
+   * stay with the server that accepted them; no connection is refused or reset, since the socket stays open.
+   * @returns false where it cannot be done, and nothing has changed
+   */
+  handOver(port: number, toServerOf: number): boolean
   /**
    * Limits how many unsent bytes the kernel takes on each connection accepted from now on. With megabytes in its buffers, a slow reader seems not to read for
    * minutes, since the kernel asks for more only when a third of them is free.
@@ -91,11 +106,44 @@ export function openSockets(): Sockets | undefined {
       : 0
   }
 
+  /** What the event loop has for a listening socket. `/proc` shows it with the number of epoll's own descriptor (proc(5), fdinfo). */
+  const registrationOf = (fd: number): { epoll: number; event: DataView } | undefined => {
+    const line = new RegExp(`^tfd:\\s*${fd} events:\\s*([0-9a-f]+) data:\\s*([0-9a-f]+)`, 'm')
+    for (const name of readdirSync('/proc/self/fd')) {
+      const found = linkOf(name) === 'anon_inode:[eventpoll]' ? line.exec(textOf(`/proc/self/fdinfo/${name}`)) : null
+      if (found === null) continue
+      const event = new DataView(new ArrayBuffer(EPOLL_DATA_AT + 8))
+      event.setUint32(0, Number.parseInt(found[1] ?? '', 16), true)
+      event.setBigUint64(EPOLL_DATA_AT, BigInt(`0x${found[2]}`), true)
+      return { epoll: Number(name), event }
+    }
+    return undefined
+  }
+
   const hasUnread = (fd: number): boolean => Number(c.recv(fd, ptr(info), 1, MSG_PEEK | MSG_DONTWAIT)) > 0
 
   return {
     connections: (port) => at(port).filter(({ listens }) => !listens).length,
     unread: (port) => at(port).filter(({ fd, listens }) => !listens && hasUnread(fd)).length,
+    connectionIds: (port) => new Set(at(port).flatMap(({ fd, listens }) => (listens ? [] : [linkOf(String(fd))]))),
+    handOver(port, toServerOf) {
+      const [from, ...more] = at(port).filter(({ listens }) => listens)
+      const [to, ...others] = at(toServerOf).filter(({ listens }) => listens)
+      if (from === undefined || to === undefined || more.length > 0 || others.length > 0) return false
+      const own = registrationOf(from.fd)
+      const registered = registrationOf(to.fd)
+      if (own === undefined || registered === undefined || own.epoll !== registered.epoll) return false
+      const { epoll, event } = registered
+      const nothing = openSync('/dev/null', 'r')
+      c.epoll_ctl(epoll, EPOLL_CTL_DEL, to.fd, ptr(event))
+      const taken = c.dup2(from.fd, to.fd) === to.fd && c.epoll_ctl(epoll, EPOLL_CTL_ADD, to.fd, ptr(event)) === 0
+      if (taken) {
+        c.epoll_ctl(epoll, EPOLL_CTL_DEL, from.fd, ptr(own.event))
+        c.dup2(nothing, from.fd)
+      }
+      closeSync(nothing)
+      return taken
+    },
     limitUnsent(port, bytes) {
       // A connection inherits the options of its listening socket.
       for (const { fd, listens } of at(port)) {
@@ -116,5 +164,22 @@ export function openSockets(): Sockets | undefined {
       }
       closeSync(nothing)
     },
+  }
+}
+
+/** What a descriptor of this process is: of a socket, its inode. Empty when it is gone. */
+function linkOf(fd: string): string {
+  try {
+    return readlinkSync(`/proc/self/fd/${fd}`)
+  } catch {
+    return ''
+  }
+}
+
+function textOf(path: string): string {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch {
+    return ''
   }
 }

@@ -1,0 +1,281 @@
+import { createPrivateKey, X509Certificate } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import { type Static, type TObject, Type } from '@sinclair/typebox'
+import { Gauge, type Registry } from 'prom-client'
+import { showNotAfter } from '../service/certificate-metrics.ts'
+import { ConfigError, choice } from '../service/config.ts'
+import type { Logger } from '../service/logger.ts'
+import { sleep } from '../service/retry.ts'
+import { messageOf } from '../service/thrown.ts'
+import { watchFiles } from '../service/watched-files.ts'
+
+/** The certificate of a service's own ports: read when it starts, and again whenever its files change. */
+
+/** Of every service. */
+export const certificateVariables = {
+  TLS_CERTIFICATE_FILE: Type.Optional(
+    Type.String({
+      description:
+        'A PEM file: the certificate of this service’s ports, then those between it and its authority. With it, the public port speaks TLS and nothing else. It is read again when it changes.',
+    }),
+  ),
+  TLS_KEY_FILE: Type.Optional(
+    Type.String({
+      description: 'The private key of TLS_CERTIFICATE_FILE, PEM, not encrypted. It is read again when it changes.',
+    }),
+  ),
+  OPS_TLS: choice(['on', 'off'], {
+    default: 'off',
+    description: 'on: the operations port speaks TLS too, with the certificate of TLS_CERTIFICATE_FILE.',
+  }),
+}
+
+/** Of services with a public port, besides. */
+export const clientCertificateVariables = {
+  TLS_CLIENT_CA_FILE: Type.Optional(
+    Type.String({
+      description:
+        'A PEM file of authorities. With it, the public port asks clients for a certificate; one of these authorities stands for the tenant that TENANTS_FILE names for it. A client without one needs a key as always. It is read again when it changes.',
+    }),
+  ),
+}
+
+type Variables = Static<TObject<typeof certificateVariables>> &
+  Partial<Static<TObject<typeof clientCertificateVariables>>>
+
+/** Faults of these variables together. What is in the files is looked at by {@link certificatesOf}. */
+export function certificateFaults(config: Variables): string[] {
+  const faults: string[] = []
+  const isOn = config.TLS_CERTIFICATE_FILE !== undefined
+  if (isOn !== (config.TLS_KEY_FILE !== undefined))
+    faults.push('TLS_CERTIFICATE_FILE and TLS_KEY_FILE go together: set both or neither.')
+  if (config.OPS_TLS === 'on' && !isOn) faults.push('OPS_TLS is on, and TLS_CERTIFICATE_FILE is not set.')
+  if (config.TLS_CLIENT_CA_FILE !== undefined && !isOn)
+    faults.push('TLS_CLIENT_CA_FILE is set, and TLS_CERTIFICATE_FILE is not: clients show certificates in TLS only.')
+  return faults
+}
+
+/** What a server needs for TLS; all PEM. */
+export interface Material {
+  certificate: string
+  key: string
+  /** Authorities of clients' certificates; undefined: clients are not asked for one. */
+  clientCa: string | undefined
+  notAfterMs: number
+}
+
+export interface CertificateFiles {
+  certificate: string
+  key: string
+  clientCa: string | undefined
+}
+
+/** How long a certificate and a key that do not belong together are taken for a pair of which one is replaced before the other. */
+const PAIR_GRACE_MS = 10_000
+const PAIR_LOOK_MS = 500
+
+type Read = { ok: true; material: Material } | { ok: false; faults: readonly string[]; isUnmatched?: boolean }
+
+/** Reads the files of a service's certificate. A fault says what is wrong with which file, and nothing of what is in it. */
+export function readMaterial(files: CertificateFiles): Read {
+  const faults: string[] = []
+  const read = <T>(variable: string, path: string, parse: (bytes: Buffer) => T): T | undefined => {
+    try {
+      return parse(readFileSync(path))
+    } catch (error) {
+      faults.push(
+        `${variable}=${path} ${error instanceof FileFault ? error.message : `cannot be read: ${messageOf(error)}`}`,
+      )
+      return undefined
+    }
+  }
+  const certificate = read('TLS_CERTIFICATE_FILE', files.certificate, certificatesIn)
+  const key = read('TLS_KEY_FILE', files.key, keyIn)
+  const clientCa = files.clientCa === undefined ? undefined : read('TLS_CLIENT_CA_FILE', files.clientCa, certificatesIn)
+  if (certificate === undefined || key === undefined || faults.length > 0) return { ok: false, faults }
+  const [own] = certificate.certificates
+  if (own === undefined || !own.checkPrivateKey(key.key)) {
+    const fault = `TLS_KEY_FILE=${files.key} is not the key of the first certificate in TLS_CERTIFICATE_FILE=${files.certificate}`
+    return { ok: false, faults: [fault], isUnmatched: true }
+  }
+  return {
+    ok: true,
+    material: {
+      certificate: certificate.pem,
+      key: key.pem,
+      clientCa: clientCa?.pem,
+      notAfterMs: Math.min(...certificate.certificates.map(({ validTo }) => Date.parse(validTo))),
+    },
+  }
+}
+
+class FileFault extends Error {}
+
+const BLOCK = /-----BEGIN ([A-Z0-9 ]+)-----[\s\S]+?-----END \1-----/g
+
+function blocksOf(bytes: Buffer, convert: string): { label: string; pem: string }[] {
+  const blocks = [...bytes.toString('latin1').matchAll(BLOCK)].map(([pem, label = '']) => ({ label, pem }))
+  if (blocks.length > 0) return blocks
+  // X.690: a SEQUENCE, as every certificate, key and PKCS#12 file begins.
+  throw new FileFault(bytes[0] === 0x30 ? `is not PEM but DER: convert it with ${convert}` : 'has nothing in PEM')
+}
+
+const labels = (blocks: readonly { label: string }[]): string =>
+  [...new Set(blocks.map(({ label }) => label))].join(', ')
+
+function certificatesIn(bytes: Buffer): { pem: string; certificates: X509Certificate[] } {
+  const blocks = blocksOf(bytes, 'openssl x509 -inform der -in FILE -out FILE.pem')
+  const own = blocks.filter(({ label }) => label === 'CERTIFICATE')
+  if (own.length === 0) throw new FileFault(`has no certificate, but: ${labels(blocks)}`)
+  const certificates = own.map(({ pem }, index) => {
+    try {
+      return new X509Certificate(pem)
+    } catch {
+      throw new FileFault(`has a certificate that cannot be read, the ${index + 1}. of ${own.length}`)
+    }
+  })
+  return { pem: `${own.map(({ pem }) => pem).join('\n')}\n`, certificates }
+}
+
+function keyIn(bytes: Buffer): { pem: string; key: ReturnType<typeof createPrivateKey> } {
+  const blocks = blocksOf(bytes, 'openssl pkey -inform der -in FILE -out FILE.pem')
+  const own = blocks.find(({ label }) => label.endsWith('PRIVATE KEY'))
+  if (own === undefined) throw new FileFault(`has no private key, but: ${labels(blocks)}`)
+  if (own.label.startsWith('ENCRYPTED') || own.pem.includes('Proc-Type: 4,ENCRYPTED'))
+    throw new FileFault('is encrypted: decrypt it with openssl pkey -in FILE -out FILE.pem')
+  try {
+    return { pem: own.pem, key: createPrivateKey(own.pem) }
+  } catch {
+    throw new FileFault('has a private key that cannot be read')
+  }
+}
+
+/** Takes new material, or throws why it cannot; then what was there before stays. */
+type Take = (material: Material) => void
+
+/** The certificate of now. */
+export class Certificates {
+  readonly #files: CertificateFiles
+  readonly #log: Logger
+  readonly #takers: Take[] = []
+  readonly #ending = new AbortController()
+  #current: Material
+  #fault: string | undefined
+
+  constructor(files: CertificateFiles, first: Material, log: Logger) {
+    this.#files = files
+    this.#current = first
+    this.#log = log
+    this.#tellExpired()
+  }
+
+  get current(): Material {
+    return this.#current
+  }
+
+  /** @param take called with each later material, before it is the current one */
+  onChange(take: Take): void {
+    this.#takers.push(take)
+  }
+
+  /** Watches the files until it is stopped. */
+  async watch(pollMs?: number): Promise<void> {
+    const { certificate, key, clientCa } = this.#files
+    const paths = [certificate, key, ...(clientCa === undefined ? [] : [clientCa])]
+    // One at a time.
+    let last = Promise.resolve()
+    const readAgain = (): Promise<void> => {
+      last = last.then(() => this.#readAgain())
+      return last
+    }
+    await watchFiles(paths, readAgain, this.#ending.signal, pollMs)
+    // They may have changed since they were read.
+    await readAgain()
+  }
+
+  stop(): void {
+    this.#ending.abort()
+  }
+
+  /** For /readyz: the port works as long as its certificate does, so that there is a detail at most. */
+  state(): { ok: true; detail?: string } {
+    const detail = this.#fault ?? this.#expired()
+    return detail === undefined ? { ok: true } : { ok: true, detail }
+  }
+
+  /** Shows when the certificate expires, and whether the files are in use. @param service as in the names of its other metrics */
+  observe(registry: Registry, service: string): void {
+    const certificates = this
+    showNotAfter(registry, service, 'listener', () => this.#current.notAfterMs)
+    new Gauge({
+      name: `kafkatrace_${service}_listener_certificate_current`,
+      help: '0 while the files of TLS_CERTIFICATE_FILE, TLS_KEY_FILE or TLS_CLIENT_CA_FILE cannot be used, and what was read before is, else 1.',
+      registers: [registry],
+      collect() {
+        this.set(certificates.#fault === undefined ? 1 : 0)
+      },
+    })
+  }
+
+  async #readAgain(): Promise<void> {
+    const ending = this.#ending.signal
+    let read = readMaterial(this.#files)
+    for (
+      let waitedMs = 0;
+      !read.ok && read.isUnmatched === true && waitedMs < PAIR_GRACE_MS;
+      waitedMs += PAIR_LOOK_MS
+    ) {
+      await sleep(PAIR_LOOK_MS, ending)
+      read = readMaterial(this.#files)
+    }
+    if (ending.aborted) return
+    if (!read.ok) return this.#refuse(read.faults.join('; '))
+    const { material } = read
+    if (isSame(material, this.#current)) {
+      this.#fault = undefined
+      return
+    }
+    try {
+      for (const take of this.#takers) take(material)
+    } catch (error) {
+      return this.#refuse(messageOf(error))
+    }
+    this.#current = material
+    this.#fault = undefined
+    this.#log.info({ notAfter: new Date(material.notAfterMs).toISOString() }, 'a new certificate is in use')
+    this.#tellExpired()
+  }
+
+  #refuse(fault: string): void {
+    this.#fault = `the certificate that was read before is in use, since the new one cannot be: ${fault}`
+    this.#log.error({ reason: fault }, 'the new certificate cannot be used; keeping the one before')
+  }
+
+  #expired(): string | undefined {
+    const { notAfterMs } = this.#current
+    return notAfterMs > Date.now()
+      ? undefined
+      : `a certificate in TLS_CERTIFICATE_FILE=${this.#files.certificate} has expired, at ${new Date(notAfterMs).toISOString()}`
+  }
+
+  #tellExpired(): void {
+    const expired = this.#expired()
+    if (expired !== undefined) this.#log.error({ reason: expired }, 'clients will refuse the certificate')
+  }
+}
+
+const isSame = (a: Material, b: Material): boolean =>
+  a.certificate === b.certificate && a.key === b.key && a.clientCa === b.clientCa
+
+/**
+ * The certificate of a service's ports; undefined: they speak plain HTTP.
+ * @throws ConfigError naming every fault of the files
+ */
+export function certificatesOf(config: Variables, log: Logger): Certificates | undefined {
+  const { TLS_CERTIFICATE_FILE: certificate, TLS_KEY_FILE: key, TLS_CLIENT_CA_FILE: clientCa } = config
+  if (certificate === undefined || key === undefined) return undefined
+  const files = { certificate, key, clientCa }
+  const read = readMaterial(files)
+  if (!read.ok) throw new ConfigError(read.faults)
+  return new Certificates(files, read.material, log)
+}
