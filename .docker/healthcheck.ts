@@ -6,8 +6,11 @@ const timeoutMs = 2_500
 const path = process.argv[2] ?? '/livez'
 
 try {
-  const answer = await fetch(`http://127.0.0.1:${process.env.OPS_PORT}${path}`, {
+  const scheme = process.env.OPS_TLS === 'on' ? 'https' : 'http'
+  const answer = await fetch(`${scheme}://127.0.0.1:${process.env.OPS_PORT}${path}`, {
     signal: AbortSignal.timeout(timeoutMs),
+    // The certificate is for the name by which others reach this container.
+    tls: { rejectUnauthorized: false },
   })
   if (!answer.ok) throw new Error(`${answer.status} ${await answer.text()}`)
 } catch (error) {

@@ -1,4 +1,5 @@
 import type { Span } from '@opentelemetry/api'
+import type { ClientAddress } from '../shared/http/client-address.ts'
 import { NOSNIFF, requestIdOf } from '../shared/http/http.ts'
 import { PROBLEMS, type Problem, problemResponse, repeatedProblem } from '../shared/http/problem.ts'
 import type { Logger, TenantLines } from '../shared/service/logger.ts'
@@ -28,6 +29,8 @@ export interface AnswersDeps {
   lines: TenantLines
   tracing: Tracing | undefined
   nowMs(): number
+  /** For the log of what is refused for its sender. undefined: it has no addresses. */
+  clientAddress?: ClientAddress
 }
 
 /** For the log. */
@@ -42,7 +45,7 @@ const MAX_DROPPED_BYTES = 64 * 1024
 
 export type Answers = ReturnType<typeof createAnswers>
 
-export function createAnswers({ gate, metrics, log, lines, tracing, nowMs }: AnswersDeps) {
+export function createAnswers({ gate, metrics, log, lines, tracing, nowMs, clientAddress }: AnswersDeps) {
   const refusals = new Map<Problem, (closes: boolean) => Response>()
 
   function finish(of: Visit, response: Response): Response {
@@ -71,8 +74,14 @@ export function createAnswers({ gate, metrics, log, lines, tracing, nowMs }: Ans
           : status >= 500
             ? 'warn'
             : lines.level(whose, 'info')
-    if (log.isLevelEnabled(level))
-      log[level]({ requestId: of.id, status, problem: problem.kind, ...context }, problem.detail)
+    if (log.isLevelEnabled(level)) {
+      // Whoever guesses keys is found by it. Nobody else's address is logged.
+      const client = status === 401 || status === 403 ? clientAddress?.(of.request) : undefined
+      log[level](
+        { requestId: of.id, status, problem: problem.kind, ...(client && { client }), ...context },
+        problem.detail,
+      )
+    }
     if (unserved || status === 429) of.isServed = false
     return finish(of, problemResponse(problem, of.id))
   }

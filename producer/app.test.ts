@@ -8,6 +8,7 @@ import { headerText, NO_HEADERS } from '../shared/events/headers.ts'
 import { fromRecord } from '../shared/events/record.ts'
 import { authoriseByKey, authoriseNobody, onlyTenant } from '../shared/http/authorise.ts'
 import type { Problem } from '../shared/http/problem.ts'
+import { refusal } from '../shared/http/problem.ts'
 import { makeKey, type Tenant, type TenantsFile, tenantsOf } from '../shared/http/tenants.ts'
 import { ProduceError } from '../shared/kafka/types.ts'
 import { UNCHANGING } from '../shared/testing/access.ts'
@@ -67,6 +68,7 @@ function service(
     log,
     tracing: options.tracing,
     nowMs: () => clock.nowMs,
+    clientAddress: () => '198.51.100.7',
     ending: stop.signal,
   })
   const post = (
@@ -128,6 +130,20 @@ const ndjson = async (response: Response) =>
     .trim()
     .split('\n')
     .map((line) => JSON.parse(line) as Record<string, Record<string, unknown>>)
+
+test('whoever is refused for their key is logged with their address, and nobody else', async () => {
+  const refusing: Authenticate = (_, stream) => refusal(stream === 'closed' ? 'forbidden' : 'unauthenticated', 'No.')
+  const unknown = service({ authenticate: refusing })
+  await unknown.post('{"type":"t"}', JSON_TYPE)
+  await unknown.post('{"type":"t"}', JSON_TYPE, '/v1/streams/closed/events')
+  expect(unknown.logged.map(({ status, client }) => [status, client])).toEqual([
+    [401, '198.51.100.7'],
+    [403, '198.51.100.7'],
+  ])
+  const known = service()
+  for (const body of ['{"type":"t"}', '{}', 'no JSON']) await known.post(body, JSON_TYPE)
+  expect(JSON.stringify(known.logged)).not.toContain('198.51.100.7')
+})
 
 describe('the content modes', () => {
   test('plain JSON: one event is filled in, stored, and its receipt says where', async () => {

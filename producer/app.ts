@@ -3,14 +3,14 @@ import { DEFAULT_STREAM } from '../shared/http/authorise.ts'
 import { docsPage } from '../shared/http/docs-page.ts'
 import { ambiguity, headAsGet, NOSNIFF, pathOf } from '../shared/http/http.ts'
 import { TenantLines } from '../shared/service/logger.ts'
-import { createAnswers, type Visit } from './answers.ts'
+import { type AnswersDeps, createAnswers, type Visit } from './answers.ts'
 import { handshake } from './handshake.ts'
 import { openApi } from './openapi.ts'
 import { EventsRoute, type PostDeps, STREAM_PATH } from './post.ts'
 import { Store } from './store.ts'
 import { SOURCE_PATH, SOURCES_PREFIX, type WebhooksDeps, WebhooksRoute } from './webhooks.ts'
 
-export type AppDeps = Omit<PostDeps & WebhooksDeps, 'answers' | 'lines' | 'store'>
+export type AppDeps = Omit<PostDeps & WebhooksDeps, 'answers' | 'lines' | 'store'> & Pick<AnswersDeps, 'clientAddress'>
 
 /** The routes of the public port. */
 export function createApp(deps: AppDeps): Hono {

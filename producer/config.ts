@@ -1,5 +1,7 @@
 import { type Static, Type } from '@sinclair/typebox'
 import { authFaults, authVariables, loadWithTenants } from '../shared/http/access-config.ts'
+import { certificateFaults, certificateVariables, clientCertificateVariables } from '../shared/http/certificates.ts'
+import { proxyFaults, proxyVariables } from '../shared/http/client-address.ts'
 import type { Tenants } from '../shared/http/tenants.ts'
 import { registryVariables } from '../shared/schemas/registry.ts'
 import { schemaConfigFaults, schemaVariables } from '../shared/schemas/store.ts'
@@ -24,6 +26,9 @@ export const producerVariables = Type.Object({
     65_535,
     'The operations port: /livez, /readyz, /startupz, /metrics. 0 chooses a free one.',
   ),
+  ...certificateVariables,
+  ...clientCertificateVariables,
+  ...proxyVariables,
   ...authVariables,
   SOURCES_MODULE: Type.Optional(
     Type.String({
@@ -151,7 +156,13 @@ export const loadProducer = (env: Env): { config: ProducerConfig; tenants: Tenan
 type Given = Omit<ProducerConfig, 'KAFKA_BROKERS'>
 
 function producerFaults(config: Given): string[] {
-  const faults = [...commonFaults(config), ...authFaults(config), ...schemaConfigFaults(config)]
+  const faults = [
+    ...commonFaults(config),
+    ...certificateFaults(config),
+    ...proxyFaults(config),
+    ...authFaults(config),
+    ...schemaConfigFaults(config),
+  ]
   const fault = (when: boolean, text: string): void => {
     if (when) faults.push(text)
   }

@@ -12,7 +12,7 @@ import { CHECKED, type Checks, UNCHECKED } from './schemas.ts'
 import { REFUSALS } from './sources/kind.ts'
 
 /** Label values of routes. Paths are not labels, since clients could make up any number of them. */
-export const ROUTES = ['events', 'webhooks', 'handshake', 'openapi', 'docs', 'other'] as const
+export const ROUTES = ['events', 'webhooks', 'handshake', 'preflight', 'openapi', 'docs', 'other'] as const
 export type Route = (typeof ROUTES)[number]
 
 /** Outcomes of an event for its sender. "refused" is every 4xx. */

@@ -4,6 +4,8 @@ import { hostname } from 'node:os'
 import { inputTopic, streamTopics } from '../shared/events/topics.ts'
 import { accessOf } from '../shared/http/access-config.ts'
 import { countingFailures, FailedAuthentications } from '../shared/http/failed-authentications.ts'
+import { certificatesOf } from '../shared/http/certificates.ts'
+import { clientAddress } from '../shared/http/client-address.ts'
 import { type Check, serveOps } from '../shared/http/ops.ts'
 import type { Tenant } from '../shared/http/tenants.ts'
 import { createTopicAdmin } from '../shared/kafka/admin.ts'
@@ -20,6 +22,7 @@ import { Gate } from './admit.ts'
 import { createApp } from './app.ts'
 import { authenticateBy } from './authenticate.ts'
 import { loadProducer } from './config.ts'
+import { Cors } from './cors.ts'
 import { createMetrics } from './metrics.ts'
 import { createPublicPort } from './public-port.ts'
 import { readinessChecks } from './readiness.ts'
@@ -38,6 +41,7 @@ const UNREACHED_TIMEOUT_MS = 60_000
 
 const { config, tenants: declared } = loadConfigOrExit(loadProducer)
 const log = createLogger('producer', config)
+const certificates = loadConfigOrExit(() => certificatesOf(config, log))
 const access = accessOf(config, declared, log)
 const kinds = await loadKinds(config.SOURCES_MODULE).catch(exitWith)
 let sources = loadConfigOrExit(() => sourcesOf(access.tenants(), kinds))
@@ -95,10 +99,16 @@ const failures = new FailedAuthentications({
   log,
   nowMs: () => performance.now(),
 })
+const cors = new Cors(
+  () => access.tenants(),
+  () => metrics.answered('preflight', 204, undefined),
+)
+const addressOf = clientAddress(config.TRUSTED_PROXIES, (request) => port.addressOf(request))
 const app = createApp({
   config,
   producer,
-  authenticate: authenticateBy(countingFailures(access.authorise, failures, (request) => port.addressOf(request))),
+  authenticate: cors.authenticating(authenticateBy(countingFailures(access.authorise, failures, addressOf))),
+  clientAddress: addressOf,
   access,
   sources: () => sources,
   schemas,
@@ -113,6 +123,7 @@ const app = createApp({
 })
 metrics.declare(access.tenants())
 metrics.showKeys(access.credentials().values())
+certificates?.observe(metrics.registry, 'producer')
 metrics.observe({ gate, quotaReplicas: replicas.count, producer, topics: () => topics, schemas, access })
 
 /** At the start schemas are fetched before readiness; later, those that are known are used whatever becomes of their source. */
@@ -126,9 +137,10 @@ const { kafka, streams: writable } = readinessChecks({
 })
 const port = createPublicPort({
   config,
+  certificates,
   gate,
   log,
-  fetch: app.fetch,
+  fetch: cors.answering(app.fetch),
   ready: () => kafka().ok && writable().ok && schemasState().ok,
 })
 const ops = serveOps(
@@ -140,6 +152,7 @@ const ops = serveOps(
       streams: writable,
       tenants: () => access.state(),
       ...(config.QUOTA_REPLICAS_DNS === undefined ? {} : { quotas: replicas.state }),
+      ...(certificates === undefined ? {} : { certificates: () => certificates.state() }),
       ...(config.SCHEMAS_DIR === undefined && config.SCHEMA_REGISTRY_URL === undefined
         ? {}
         : { schemas: schemasState }),
@@ -148,6 +161,7 @@ const ops = serveOps(
     },
   },
   { hostname: config.OPS_HOST, port: config.OPS_PORT },
+  config.OPS_TLS === 'on' ? certificates : undefined,
 )
 const stop = stopOnSignal(
   [
@@ -162,6 +176,7 @@ const stop = stopOnSignal(
         stopWatching()
         access.stop()
         replicas.stop()
+        certificates?.stop()
         schemas.stop()
         return ops.stop()
       },
@@ -188,6 +203,7 @@ log.info(
   'producer started',
 )
 producer.start()
+void certificates?.watch()
 makeTopics()
 await access.start(
   (tenants) => void sourcesOf(tenants, kinds),
