@@ -1,5 +1,6 @@
 import { hostname } from 'node:os'
 import { type Static, Type } from '@sinclair/typebox'
+import { certificateFaults, certificateVariables } from '../shared/http/certificates.ts'
 import { choice, commonFaults, commonVariables, integer, loadConfig } from '../shared/service/config.ts'
 import { redactor } from '../shared/service/redact.ts'
 import { referenceTableVariables } from './reference-table.ts'
@@ -7,6 +8,7 @@ import { referenceTableVariables } from './reference-table.ts'
 /** Every variable of the consumer: name, type, default and meaning. */
 export const consumerVariables = Type.Object({
   ...commonVariables,
+  ...certificateVariables,
   OPS_PORT: integer(
     9081,
     0,
@@ -122,7 +124,9 @@ export type ConsumerConfig = Readonly<Static<typeof consumerVariables>>
 /** @throws ConfigError naming every fault */
 export function loadConsumerConfig(env: Readonly<Record<string, string | undefined>>): ConsumerConfig {
   return loadConfig(consumerVariables, env, (config) => {
-    const faults = commonFaults(config)
+    const faults = [...commonFaults(config), ...certificateFaults(config)]
+    if (config.TLS_CERTIFICATE_FILE !== undefined && config.OPS_TLS === 'off')
+      faults.push('TLS_CERTIFICATE_FILE is set, and OPS_TLS is off: a consumer has no port but the operations port.')
     const atMost = (low: keyof ConsumerConfig, high: keyof ConsumerConfig, why: string): void => {
       const [a, b] = [config[low], config[high]]
       if (typeof a === 'number' && typeof b === 'number' && a > b)

@@ -2,6 +2,7 @@
 
 import { isAbsolute, resolve } from 'node:path'
 import { INPUT_TOPICS } from '../shared/events/topics.ts'
+import { certificatesOf } from '../shared/http/certificates.ts'
 import { serveOps } from '../shared/http/ops.ts'
 import { createGroupConsumer } from '../shared/kafka/consumer.ts'
 import { createRangeReader } from '../shared/kafka/range-reader.ts'
@@ -51,7 +52,9 @@ const EXIT_UNAVAILABLE = 69
 
 const config = loadConfigOrExit(loadConsumerConfig)
 const log = createLogger('consumer', config)
+const certificates = loadConfigOrExit(() => certificatesOf(config, log))
 const metrics = createMetrics()
+certificates?.observe(metrics.registry, 'consumer')
 const redact = redactor(config.REDACT_PATTERN)
 const uncaughtLines = new TenantLines()
 onUncaught(({ message, stack }) => {
@@ -81,7 +84,10 @@ let gaveUp = false
 let current = open(false)
 /** The clients that were recreated last, and the reason. */
 let last: { pipeline: Pipeline; reason: string } | undefined
-const checks = createChecks(() => current, replaced, draining.signal)
+const checks = {
+  ...createChecks(() => current, replaced, draining.signal),
+  ...(certificates === undefined ? {} : { certificates: () => certificates.state() }),
+}
 const ops = serveOps(
   {
     registry: metrics.registry,
@@ -94,7 +100,9 @@ const ops = serveOps(
     ),
   },
   { hostname: config.OPS_HOST, port: config.OPS_PORT },
+  certificates,
 )
+void certificates?.watch()
 const measuring = setInterval(() => measure(current.pipeline, metrics), MEASURE_INTERVAL_MS)
 void lagUntilDrained()
 const stop = stopOnSignal(
@@ -108,6 +116,7 @@ const stop = stopOnSignal(
       run: () => {
         clearInterval(measuring)
         stopProcessMetrics()
+        certificates?.stop()
         return ops.stop()
       },
     },

@@ -56,7 +56,7 @@ function console({ isAuthOn = false, kafkaFault = undefined as string | undefine
   })
   const ask = async (host: string, method = 'GET', path = OUTCOMES) =>
     app.fetch(new Request(`http://localhost${path}`, { method, headers: { host } }))
-  return { ask, followers: () => followers, logged }
+  return { app, ask, followers: () => followers, logged }
 }
 
 test('a HEAD request leaves no follower behind', async () => {
@@ -105,6 +105,20 @@ test('what failed unexpectedly is told to the log, and not to the client', async
   expect(JSON.parse(body)).toMatchObject({ type: 'urn:kafkatrace:problem:internal', status: 500 })
   expect(body).not.toContain('s3cret')
   expect(logged.join()).toContain('s3cret')
+})
+
+test('pages of other origins are told nothing, so that browsers let them read nothing', async () => {
+  const { app } = console()
+  for (const [method, path] of [
+    ['GET', OUTCOMES],
+    ['POST', '/v1/streams/events/pause'],
+    ['OPTIONS', OUTCOMES],
+    ['GET', '/'],
+  ] as const) {
+    const headers = { host: 'localhost', origin: 'https://evil.example', 'access-control-request-method': 'GET' }
+    const answer = await app.fetch(new Request(`http://localhost${path}`, { method, headers }))
+    expect([...answer.headers.keys()].filter((name) => name.startsWith('access-control-'))).toEqual([])
+  }
 })
 
 test('while Kafka cannot be read, requests are refused at once with the reason', async () => {

@@ -1,5 +1,6 @@
 import { Hono } from 'hono'
 import type { Access } from '../../shared/http/access.ts'
+import type { ClientAddress } from '../../shared/http/client-address.ts'
 import { docsPage } from '../../shared/http/docs-page.ts'
 import { ambiguity, isOfWebsite, NOSNIFF, pathOf, requestIdOf } from '../../shared/http/http.ts'
 import { PROBLEMS, type Problem, ProblemError, problemResponse } from '../../shared/http/problem.ts'
@@ -23,10 +24,22 @@ export interface AppDeps {
   isDraining(): boolean
   /** Why Kafka cannot be read; undefined while it can. */
   kafkaFault(): string | undefined
+  /** For the log of what is refused for its sender. undefined: it has no addresses. */
+  clientAddress?: ClientAddress
 }
 
 /** The routes of the public port. Every route of the table asks for its role before anything else. */
-export function createApp({ routes, access, isAuthOn, page, metrics, log, isDraining, kafkaFault }: AppDeps): Hono {
+export function createApp({
+  routes,
+  access,
+  isAuthOn,
+  page,
+  metrics,
+  log,
+  isDraining,
+  kafkaFault,
+  clientAddress,
+}: AppDeps): Hono {
   const lines = new TenantLines()
   const document = JSON.stringify(openApi(routes, isAuthOn))
   const docs = docsPage()
@@ -43,7 +56,12 @@ export function createApp({ routes, access, isAuthOn, page, metrics, log, isDrai
     // A client that fails to authenticate again and again may not fill the log; metrics count these.
     const level =
       status >= 500 ? 'warn' : status === 429 ? 'debug' : lines.level(context['tenant'] as string | undefined, 'info')
-    log[level]({ requestId: id, route: name, status, problem: problem.kind, ...context }, problem.detail)
+    // Whoever guesses keys is found by it. Nobody else's address is logged.
+    const client = status === 401 || status === 403 ? clientAddress?.(request) : undefined
+    log[level](
+      { requestId: id, route: name, status, problem: problem.kind, ...(client && { client }), ...context },
+      problem.detail,
+    )
     metrics.answered(name, status, undefined)
     return problemResponse(problem, id)
   }

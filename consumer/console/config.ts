@@ -1,5 +1,7 @@
 import { type Static, Type } from '@sinclair/typebox'
 import { authFaults, authVariables, loadWithTenants } from '../../shared/http/access-config.ts'
+import { certificateFaults, certificateVariables, clientCertificateVariables } from '../../shared/http/certificates.ts'
+import { proxyFaults, proxyVariables } from '../../shared/http/client-address.ts'
 import type { Tenants } from '../../shared/http/tenants.ts'
 import { registryVariables } from '../../shared/schemas/registry.ts'
 import { schemaConfigFaults, schemaVariables } from '../../shared/schemas/store.ts'
@@ -18,6 +20,9 @@ export const consoleVariables = Type.Object({
     65_535,
     'The operations port: /livez, /readyz, /startupz, /metrics. 0 chooses a free one.',
   ),
+  ...certificateVariables,
+  ...clientCertificateVariables,
+  ...proxyVariables,
   ...authVariables,
   GROUP_ID: Type.String({
     default: 'kafkatrace',
@@ -95,6 +100,8 @@ export const loadConsole = (
 ): { config: ConsoleConfig; tenants: Tenants | undefined } =>
   loadWithTenants(consoleVariables, env, (config) => [
     ...commonFaults(config),
+    ...certificateFaults(config),
+    ...proxyFaults(config),
     ...authFaults(config),
     ...schemaConfigFaults(config),
   ])

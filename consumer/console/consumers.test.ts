@@ -27,7 +27,7 @@ function consumersOn(answer: () => Response | Promise<Response>) {
     },
   })
   open.push(server)
-  return { consumers: new Consumers(server.port ?? 0, ending.signal), requests: () => requests }
+  return { consumers: new Consumers(server.port ?? 0, 'off', ending.signal), requests: () => requests }
 }
 
 test('a consumer is asked once for all streams at a time, and known by its client id', async () => {
@@ -53,10 +53,20 @@ test.each([
 
 test('a host that is not there, and one of IPv6, are asked as they are', async () => {
   const urls: string[] = []
-  const consumers = new Consumers(9081, ending.signal, async (url) => {
+  const consumers = new Consumers(9081, 'off', ending.signal, async (url) => {
     urls.push(url)
     throw new Error('refused')
   })
   expect((await consumers.statuses(['10.0.0.7', 'fd00::7'])).size).toBe(0)
   expect(urls).toEqual(['http://10.0.0.7:9081/statusz', 'http://[fd00::7]:9081/statusz'])
+})
+
+test('where operations ports speak TLS, it is asked in TLS', async () => {
+  const urls: string[] = []
+  const consumers = new Consumers(9081, 'on', ending.signal, async (url) => {
+    urls.push(url)
+    throw new Error('refused')
+  })
+  await consumers.statuses(['10.0.0.7'])
+  expect(urls).toEqual(['https://10.0.0.7:9081/statusz'])
 })

@@ -19,11 +19,12 @@ const check = TypeCompiler.Compile(ConsumerStatusz)
 export class Consumers {
   #last: { atMs: number; hosts: string; answers: Promise<ReadonlyMap<string, ConsumerStatusz>> } | undefined
 
-  /** @param port their operations port */
+  /** @param port their operations port @param tls whether it speaks TLS, as this console's does */
   constructor(
     readonly port: number,
+    readonly tls: 'on' | 'off',
     readonly signal: AbortSignal,
-    readonly ask: (url: string, init: RequestInit) => Promise<Response> = fetch,
+    readonly ask: (url: string, init: BunFetchRequestInit) => Promise<Response> = fetch,
   ) {}
 
   /** By client id; without those that do not answer in time, and whose hosts are not as Kafka sees them. */
@@ -44,8 +45,10 @@ export class Consumers {
   async #statusOf(host: string): Promise<ConsumerStatusz | undefined> {
     const authority = `${host.includes(':') ? `[${host}]` : host}:${this.port}`
     try {
-      const response = await this.ask(`http://${authority}/statusz`, {
+      const response = await this.ask(`${this.tls === 'on' ? 'https' : 'http'}://${authority}/statusz`, {
         redirect: 'error',
+        // Kafka names a host by its address, which no certificate has. Its authority is verified as ever.
+        tls: { checkServerIdentity: () => undefined },
         signal: AbortSignal.any([this.signal, AbortSignal.timeout(ANSWER_TIMEOUT_MS)]),
       })
       const answer: unknown = response.ok ? JSON.parse(await boundedText(response, MAX_ANSWER_BYTES)) : undefined

@@ -54,6 +54,8 @@ Variables:
   KT_KEY           the API key, where the console has AUTH=on
   KT_TENANT        the tenant, for keys of operators of all tenants
   KT_PRODUCER_URL  where send finds the producer; ${DEFAULT_PRODUCER_URL} where not given
+  NODE_EXTRA_CA_CERTS
+                   a PEM file of further authorities, for https
   NO_COLOR         no colours on a terminal
 `
 
@@ -79,9 +81,11 @@ function failed(error: unknown, io: Io, urls: { console: string; producer: strin
       error instanceof ProducerUnreachableError
         ? ['producer', urls.producer, 'KT_PRODUCER_URL']
         : ['console', urls.console, 'KT_URL']
-    io.say(
-      `No answer from ${url}: ${error.message}. Is the ${service} running there? \`bun run dev\` starts one; ${variable} names another.`,
-    )
+    // The codes of OpenSSL's faults of certificates.
+    const remedy = /^[A-Z_]*(?:CERT|VERIFY)[A-Z_]*$/.test(error.message)
+      ? `Its certificate was not accepted: for an authority of your own, NODE_EXTRA_CA_CERTS names a PEM file.`
+      : `Is the ${service} running there? \`bun run dev\` starts one; ${variable} names another.`
+    io.say(`No answer from ${url}: ${error.message}. ${remedy}`)
     return EXIT_UNAVAILABLE
   }
   return error instanceof ApiError ? refused(error, io) : undefined

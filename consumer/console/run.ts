@@ -4,6 +4,9 @@ import { hostname } from 'node:os'
 import { ACTS_SETTINGS, actsTopic, CONTROL_SETTINGS, CONTROL_TOPIC, inputTopic } from '../../shared/events/topics.ts'
 import { accessOf } from '../../shared/http/access-config.ts'
 import { countingFailures, FailedAuthentications } from '../../shared/http/failed-authentications.ts'
+import { certificatesOf } from '../../shared/http/certificates.ts'
+import { clientAddress } from '../../shared/http/client-address.ts'
+import { listen } from '../../shared/http/listener.ts'
 import { type Check, serveOps } from '../../shared/http/ops.ts'
 import type { Tenant } from '../../shared/http/tenants.ts'
 import { createTopicAdmin } from '../../shared/kafka/admin.ts'
@@ -43,6 +46,7 @@ const READ_PREFETCH_BYTES = 2 * 2 ** 20
 
 const { config, tenants: declared } = loadConfigOrExit(loadConsole)
 const log = createLogger('console', config)
+const certificates = loadConfigOrExit(() => certificatesOf(config, log))
 const access = accessOf(config, declared, log)
 const clientId = `kafkatrace-console-${hostname()}-${process.pid}`
 const ending = new AbortController()
@@ -128,7 +132,7 @@ const table = routes({
   statuses: new Statuses(
     readers,
     config.GROUP_ID,
-    new Consumers(config.CONSUMER_STATUS_PORT, ending.signal),
+    new Consumers(config.CONSUMER_STATUS_PORT, config.OPS_TLS, ending.signal),
     ending.signal,
   ),
   schemas,
@@ -145,17 +149,20 @@ metrics.observe(() => ({
   tenantsCurrent: Number(access.state().detail === undefined),
 }))
 const stopProcessMetrics = addProcessMetrics(metrics.registry)
+certificates?.observe(metrics.registry, 'console')
 const failures = new FailedAuthentications({
   count: (reason) => metrics.authenticationFailures.inc({ reason }),
   log,
   nowMs: () => performance.now(),
 })
+const addressOf = clientAddress(config.TRUSTED_PROXIES, (request) => server.addressOf(request))
 const app = createApp({
   routes: table,
   access: {
-    authorise: countingFailures(access.authorise, failures, (request) => server.requestIP(request)?.address),
+    authorise: countingFailures(access.authorise, failures, addressOf),
     whileAllowed: (request, ended) => access.whileAllowed(request, ended),
   },
+  clientAddress: addressOf,
   isAuthOn: config.AUTH === 'on',
   page: await buildPage(),
   metrics,
@@ -165,11 +172,12 @@ const app = createApp({
 })
 
 const kafka: Check = () => (kafkaFault === undefined ? { ok: true } : { ok: false, reason: kafkaFault })
-const server = Bun.serve({
+const server = listen({
   hostname: config.HOST,
   port: config.PORT,
-  idleTimeout: IDLE_TIMEOUT_SECONDS,
-  development: false,
+  idleTimeoutSeconds: IDLE_TIMEOUT_SECONDS,
+  certificates,
+  asksClients: true,
   fetch: app.fetch,
 })
 const ops = serveOps(
@@ -179,9 +187,11 @@ const ops = serveOps(
       draining: () => (ending.signal.aborted ? { ok: false, reason: 'the service is stopping' } : { ok: true }),
       kafka,
       tenants: () => access.state(),
+      ...(certificates === undefined ? {} : { certificates: () => certificates.state() }),
     },
   },
   { hostname: config.OPS_HOST, port: config.OPS_PORT },
+  config.OPS_TLS === 'on' ? certificates : undefined,
 )
 const stop = stopOnSignal(
   [
@@ -201,6 +211,7 @@ const stop = stopOnSignal(
       run: () => {
         stopProcessMetrics()
         access.stop()
+        certificates?.stop()
         schemas?.stop()
         return ops.stop()
       },
@@ -222,6 +233,7 @@ log.info(
   },
   'console started',
 )
+void certificates?.watch()
 void watchKafka()
 void resumeJobs()
 void access.start((tenants) => schemas?.prepare(tenants))
