@@ -21,6 +21,18 @@ export const refusals = [
     set: 'kafka.securityProtocol=sasl_plaintext,kafka.sasl.mechanism=PLAIN,kafka.sasl.existingSecret=a',
     says: 'sends the password in the clear',
   },
+  { chart: 'producer', set: 'tls.ops=true', says: 'tls names no source of the certificate' },
+  { chart: 'console', set: 'tls.clientCaSecret=a', says: 'tls names no source of the certificate' },
+  {
+    chart: 'consumer',
+    set: 'tls.existingSecret=a,tls.externalSecret=b',
+    says: 'tls has existingSecret and externalSecret',
+  },
+  {
+    chart: 'consumer',
+    set: 'tls.existingSecret=a,serviceMonitor.enabled=true',
+    says: 'needs serviceMonitor.tlsConfig',
+  },
   { chart: 'producer', set: 'ingress.enabled=true,httpRoute.enabled=true', says: 'two ways in' },
   { chart: 'producer', set: 'ingress.enabled=true', says: 'needs ingress.hosts' },
   { chart: 'producer', set: 'httpRoute.enabled=true', says: 'needs httpRoute.parentRefs' },

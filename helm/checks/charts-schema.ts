@@ -21,6 +21,7 @@ const known: Readonly<Record<string, Json>> = {
   'kafka.sasl.values': texts,
   'kafka.tls.values': texts,
   'tenants.values': texts,
+  'tls.values': texts,
   'secretStore.kind': { enum: ['SecretStore', 'ClusterSecretStore'] },
   'topologySpread.zone': { enum: ['ScheduleAnyway', 'DoNotSchedule'] },
   'topologySpread.host': { enum: ['ScheduleAnyway', 'DoNotSchedule'] },
@@ -41,6 +42,7 @@ const known: Readonly<Record<string, Json>> = {
   'serviceAccount.annotations': texts,
   'ingress.annotations': texts,
   'serviceMonitor.labels': texts,
+  'serviceMonitor.tlsConfig': open,
   podAnnotations: texts,
   podLabels: texts,
   nodeSelector: texts,
@@ -53,7 +55,7 @@ const known: Readonly<Record<string, Json>> = {
 
 /** Variables that the chart itself sets. */
 const reserved =
-  /^(NODE_ENV|LOG_FORMAT|HOST|PORT|REUSE_PORT|OPS_HOST|OPS_PORT|AUTH|TENANTS_FILE|INSTANCE_ID|QUOTA_REPLICAS|QUOTA_REPLICAS_DNS|KAFKA_.*|REFERENCE_TABLE_.*)$/
+  /^(NODE_ENV|LOG_FORMAT|HOST|PORT|REUSE_PORT|OPS_HOST|OPS_PORT|AUTH|TENANTS_FILE|INSTANCE_ID|QUOTA_REPLICAS|QUOTA_REPLICAS_DNS|TLS_.*|OPS_TLS|KAFKA_.*|REFERENCE_TABLE_.*)$/
 
 /** The variables that `config` takes. */
 function configSchema(variables: Readonly<Record<string, object>>): Json {

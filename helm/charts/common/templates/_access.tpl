@@ -109,6 +109,6 @@ spec:
               service:
                 name: {{ include "kafkatrace.fullname" $ }}
                 port:
-                  name: http
+                  name: {{ (include "kafkatrace.tls.service" $ | fromYaml).name }}
     {{- end }}
 {{- end -}}

@@ -48,6 +48,7 @@ valueFrom:
       optional: true
 {{- end }}
 {{- end }}
+{{- include "kafkatrace.tls.env" . }}
 {{- end -}}
 {{- end -}}
 
@@ -71,6 +72,7 @@ valueFrom:
   mountPath: /etc/kafkatrace/kafka-tls
   readOnly: true
 {{- end }}
+{{- include "kafkatrace.tls.mounts" . }}
 {{- end -}}
 
 {{- define "kafkatrace.volumes" -}}
@@ -85,6 +87,7 @@ valueFrom:
     # Only fsGroup may read it.
     defaultMode: 288
 {{- end }}
+{{- include "kafkatrace.tls.volumes" . }}
 {{- end -}}
 
 {{/* Restricted Pod Security Standard. The user is the image's. */}}
@@ -175,6 +178,9 @@ topologySpreadConstraints:
   httpGet:
     path: {{ $path }}
     port: ops
+    {{- if include "kafkatrace.tls.ops" $ }}
+    scheme: HTTPS
+    {{- end }}
   {{- toYaml (index $.Values.probes (trimSuffix "Probe" $probe)) | nindent 2 }}
 {{- end }}
 {{- if .Values.shutdown.preStopSeconds }}

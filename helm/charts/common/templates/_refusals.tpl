@@ -18,7 +18,7 @@ Takes (list context materials): the chart's own materials, each as (list path ma
 {{- if and (.Values.podDisruptionBudget | default dict).enabled (lt $minReplicas 2) }}
   - podDisruptionBudget.enabled needs at least 2 replicas: with one, a drained node either waits indefinitely or is an outage all the same. Raise the (minimum) replicas, or disable it.
 {{- end }}
-{{- range concat (list (list "kafka.sasl" $kafka.sasl) (list "kafka.tls" $kafka.tls)) $materials }}
+{{- range concat (list (list "kafka.sasl" $kafka.sasl) (list "kafka.tls" $kafka.tls) (list "tls" (.Values.tls | default dict))) $materials }}
 {{- $path := index . 0 }}
 {{- $material := index . 1 }}
 {{- $sources := list }}
@@ -35,6 +35,7 @@ Takes (list context materials): the chart's own materials, each as (list path ma
   - {{ $path }}.externalSecret needs secretStore.name.
 {{- end }}
 {{- end }}
+{{- include "kafkatrace.tls.faults" . }}
 {{- $protocol := $kafka.securityProtocol }}
 {{- $sasl := include "kafkatrace.material.name" (list . $kafka.sasl "kafka-sasl") }}
 {{- $tls := include "kafkatrace.material.name" (list . $kafka.tls "kafka-tls") }}

@@ -51,9 +51,10 @@ stringData:
 {{- end }}
 {{- end -}}
 
-{{/* Kafka's. Takes (list context annotations). */}}
+{{/* Kafka's, and the service's own certificate. Takes (list context annotations). */}}
 {{- define "kafkatrace.secrets" -}}
 {{- $kafka := include "kafkatrace.kafka" (index . 0) | fromYaml -}}
 {{- include "kafkatrace.material.object" (list (index . 0) $kafka.sasl "kafka-sasl" (index . 1)) }}
 {{- include "kafkatrace.material.object" (list (index . 0) $kafka.tls "kafka-tls" (index . 1)) }}
+{{- include "kafkatrace.material.object" (list (index . 0) ((index . 0).Values.tls | default dict) "tls" (index . 1)) }}
 {{- end -}}

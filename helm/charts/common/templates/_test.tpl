@@ -32,7 +32,7 @@ containers:
       - bun
       - -e
       - |
-        const answer = await fetch('http://{{ include "kafkatrace.fullname" . }}-ops:{{ $port }}/readyz')
+        const answer = await fetch('{{ ternary "https" "http" (eq (include "kafkatrace.tls.ops" .) "true") }}://{{ include "kafkatrace.fullname" . }}-ops:{{ $port }}/readyz', { tls: { rejectUnauthorized: false } })
         console.log(answer.status, await answer.text())
         process.exit(answer.ok ? 0 : 1)
     securityContext:

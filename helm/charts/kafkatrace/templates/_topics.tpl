@@ -8,6 +8,7 @@
 {{- $own := dict "fullnameOverride" (printf "%s-topics" .Release.Name) "global" .Values.global "extraEnv" list -}}
 {{- $values := mergeOverwrite (deepCopy .Values.producer) $own -}}
 {{- $_ := set $values "config" (dict "TOPIC_PARTITIONS" .Values.topics.partitions "TOPIC_REPLICATION" .Values.topics.replication) -}}
+{{- $_ := set $values "tls" dict -}}
 {{- dict "Values" $values "Chart" (dict "Name" "producer" "AppVersion" .Chart.AppVersion "Version" .Chart.Version) "Release" .Release | toJson -}}
 {{- end -}}
 
