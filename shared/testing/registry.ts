@@ -6,21 +6,21 @@ import { type BoundChild, endBoundChild, isRunning, spawnBoundChild } from '../d
 import { BrokerUnavailableError } from '../dev/brokers/broker.ts'
 import { findJava } from '../dev/brokers/kafka-distribution.ts'
 import { findFreePorts, releasePorts } from '../dev/brokers/ports.ts'
-import { lastLines, makeWhole, run } from '../dev/run.ts'
+import { lastLines, makeWhole } from '../dev/run.ts'
 import { cacheFolder } from '../kafka/native/cache.ts'
+import { fetchArchive } from './fetch-archive.ts'
 
 /** A real schema registry: Apicurio Registry in memory, which speaks Confluent's API. */
 
 const VERSION = '3.0.9'
-const ARCHIVE = `apicurio-registry-app-${VERSION}-all.tar.gz`
 /** Maven itself cannot resolve it: its parent’s POM is not published. */
-const ARCHIVE_URL = `https://repo.maven.apache.org/maven2/io/apicurio/apicurio-registry-app/${VERSION}/${ARCHIVE}`
-/** As Maven Central has it beside the archive. */
-const ARCHIVE_SHA512 =
-  '1ed16d7284599c705a1ccbc551b307064990eb1f58c340e37eedc80716f24aba6216b85db35bc6c1651e44fdfd3598c4c6daa082f18e020e6b8f192036e609c0'
+const ARCHIVE = {
+  name: 'Apicurio Registry',
+  path: `io/apicurio/apicurio-registry-app/${VERSION}/apicurio-registry-app-${VERSION}-all.tar.gz`,
+  sha512:
+    '1ed16d7284599c705a1ccbc551b307064990eb1f58c340e37eedc80716f24aba6216b85db35bc6c1651e44fdfd3598c4c6daa082f18e020e6b8f192036e609c0',
+}
 const JAR = `apicurio-registry-app-${VERSION}-runner.jar`
-/** For 109 MB. */
-const FETCH_TIMEOUT_MS = 600_000
 
 const HEAP_MB = 256
 const START_TIMEOUT_MS = 120_000
@@ -156,32 +156,6 @@ async function call(url: string, method: string, body: unknown): Promise<unknown
  */
 async function provideRegistry(): Promise<string> {
   const folder = join(cacheFolder(), `apicurio-registry-${VERSION}`)
-  if (!existsSync(folder)) await makeWhole(folder, fetchRegistry)
+  if (!existsSync(folder)) await makeWhole(folder, (unfinished) => fetchArchive(unfinished, ARCHIVE))
   return join(folder, JAR)
-}
-
-async function fetchRegistry(folder: string): Promise<void> {
-  const archive = join(folder, ARCHIVE)
-  const hash = new Bun.CryptoHasher('sha512')
-  try {
-    const response = await fetch(ARCHIVE_URL, { signal: AbortSignal.timeout(FETCH_TIMEOUT_MS) })
-    if (!response.ok || response.body === null) throw new Error(`it answered ${response.status}`)
-    const file = Bun.file(archive).writer()
-    for await (const part of response.body) {
-      hash.update(part)
-      file.write(part)
-      await file.flush()
-    }
-    await file.end()
-  } catch (error) {
-    throw new BrokerUnavailableError(
-      `Apicurio Registry could not be fetched from ${ARCHIVE_URL}; is Maven Central reachable? (${(error as Error).message})`,
-    )
-  }
-  const found = hash.digest('hex')
-  if (found !== ARCHIVE_SHA512)
-    throw new BrokerUnavailableError(`${ARCHIVE_URL} has the SHA-512 ${found}, and not ${ARCHIVE_SHA512}`)
-  const unpacked = await run(['tar', '-xzf', archive, '-C', folder])
-  if (unpacked.exitCode !== 0) throw new BrokerUnavailableError(`tar cannot unpack ${archive}: ${unpacked.errors}`)
-  await rm(archive)
 }
