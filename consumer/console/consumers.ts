@@ -1,6 +1,6 @@
 import { TypeCompiler } from '@sinclair/typebox/compiler'
+import { boundedText } from '../../shared/http/bounded-text.ts'
 import { ConsumerStatusz } from '../statusz.ts'
-import { boundedText } from './bounded-text.ts'
 
 /** What consumers say of themselves: whether they are ready, and how each of their partitions is. */
 

@@ -1,8 +1,8 @@
 import { Type } from '@sinclair/typebox'
+import { boundedText } from '../../shared/http/bounded-text.ts'
 import { keyOf } from '../../shared/http/credentials.ts'
 import { ProblemError } from '../../shared/http/problem.ts'
 import { messageOf } from '../../shared/service/thrown.ts'
-import { boundedText } from './bounded-text.ts'
 import { KEY_TEXT } from './names.ts'
 import type { Answer } from './route.ts'
 
