@@ -1,5 +1,6 @@
 import { Counter, Gauge, Registry } from 'prom-client'
 import type { Access } from '../shared/http/access.ts'
+import type { IssuerKeys } from '../shared/http/issuer.ts'
 import { LATENCY_BUCKETS_SECONDS } from '../shared/http/ops.ts'
 import { AUTHENTICATION_FAILURES, type AuthenticationFailure } from '../shared/http/problem.ts'
 import type { Credential, Tenant } from '../shared/http/tenants.ts'
@@ -39,6 +40,8 @@ interface Observed {
   topics(): readonly string[]
   schemas: SchemaStore
   access: Pick<Access, 'state'>
+  /** With AUTH=jwt. */
+  tokenKeys: Pick<IssuerKeys, 'state'> | undefined
 }
 
 /** The producer's own metrics. */
@@ -121,6 +124,10 @@ export function createMetrics() {
     tenantsCurrent: gauge(
       'tenants_current',
       '0 while /readyz says that TENANTS_FILE is not used and what it said before is, else 1.',
+    ),
+    tokenKeysCurrent: gauge(
+      'token_keys_current',
+      '0 while /readyz says that the keys of JWT_ISSUER cannot be read, else 1.',
     ),
   }
   const requestTally = tallies(table.requests)
@@ -222,7 +229,7 @@ export function createMetrics() {
         table.keyExpiry.set({ tenant, key }, untilMs / 1_000)
     },
     /** Reads the levels at each scrape. @param topics the streams' input topics */
-    observe({ gate, quotaReplicas, producer, topics, schemas, access }: Observed): void {
+    observe({ gate, quotaReplicas, producer, topics, schemas, access, tokenKeys }: Observed): void {
       const { maxRecords, maxBytes } = producer.queue()
       table.limit.set({ level: 'in_flight_requests' }, gate.limits.maxRequests)
       table.limit.set({ level: 'in_flight_bytes' }, gate.limits.maxBytes)
@@ -241,6 +248,7 @@ export function createMetrics() {
         table.schemas.set(schemas.versions())
         table.schemasCurrent.set(state.ok && state.detail === undefined ? 1 : 0)
         table.tenantsCurrent.set(access.state().detail === undefined ? 1 : 0)
+        table.tokenKeysCurrent.set(tokenKeys?.state().detail === undefined ? 1 : 0)
         table.blockedStreams.set(topics().filter((topic) => producer.blocked(topic) !== undefined).length)
       }
       read()

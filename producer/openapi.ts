@@ -342,7 +342,7 @@ function withReferences(value: unknown, top: boolean): unknown {
 }
 
 const SECURITY_SCHEMES = {
-  bearer: { type: 'http', scheme: 'bearer', description: 'Authorization: Bearer <key>' },
+  bearer: { type: 'http', scheme: 'bearer', description: 'Authorization: Bearer <key>, or with AUTH=jwt a token.' },
   key: { type: 'apiKey', in: 'header', name: 'X-API-Key' },
   query: {
     type: 'apiKey',
@@ -369,7 +369,7 @@ export function openApi(config: ProducerConfig): Record<string, unknown> {
       { name: 'events', description: 'Events, stored in Kafka before the answer.' },
       { name: 'webhooks', description: 'What senders of webhooks send, and ask before they send.' },
     ],
-    security: config.AUTH === 'on' ? [{ bearer: [] }, { key: [] }, { query: [] }] : [],
+    security: config.AUTH !== 'off' ? [{ bearer: [] }, { key: [] }, { query: [] }] : [],
     paths: {
       '/v1/events': eventsPath(config, 'postEvents', DEFAULT_STREAM),
       '/v1/streams/{stream}/events': eventsPath(config, 'postStreamEvents'),
@@ -388,7 +388,7 @@ export function openApi(config: ProducerConfig): Record<string, unknown> {
       responses: Object.fromEntries(
         [...KINDS_BY_STATUS].map(([status, kinds]) => [`Problem${status}`, problemsOf(status, kinds)]),
       ),
-      ...(config.AUTH === 'on' ? { securitySchemes: SECURITY_SCHEMES } : {}),
+      ...(config.AUTH !== 'off' ? { securitySchemes: SECURITY_SCHEMES } : {}),
     },
   }
 }

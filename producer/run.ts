@@ -3,9 +3,10 @@
 import { hostname } from 'node:os'
 import { inputTopic, streamTopics } from '../shared/events/topics.ts'
 import { accessOf } from '../shared/http/access-config.ts'
-import { countingFailures, FailedAuthentications } from '../shared/http/failed-authentications.ts'
 import { certificatesOf } from '../shared/http/certificates.ts'
 import { clientAddress } from '../shared/http/client-address.ts'
+import { countingFailures, FailedAuthentications } from '../shared/http/failed-authentications.ts'
+import { jwtOf } from '../shared/http/jwt-config.ts'
 import { type Check, serveOps } from '../shared/http/ops.ts'
 import type { Tenant } from '../shared/http/tenants.ts'
 import { createTopicAdmin } from '../shared/kafka/admin.ts'
@@ -42,7 +43,8 @@ const UNREACHED_TIMEOUT_MS = 60_000
 const { config, tenants: declared } = loadConfigOrExit(loadProducer)
 const log = createLogger('producer', config)
 const certificates = loadConfigOrExit(() => certificatesOf(config, log))
-const access = accessOf(config, declared, log)
+const jwt = jwtOf(config, log)
+const access = accessOf(config, declared, log, jwt?.tokens)
 const kinds = await loadKinds(config.SOURCES_MODULE).catch(exitWith)
 let sources = loadConfigOrExit(() => sourcesOf(access.tenants(), kinds))
 const schemas = new StreamsStore(config, log)
@@ -124,7 +126,15 @@ const app = createApp({
 metrics.declare(access.tenants())
 metrics.showKeys(access.credentials().values())
 certificates?.observe(metrics.registry, 'producer')
-metrics.observe({ gate, quotaReplicas: replicas.count, producer, topics: () => topics, schemas, access })
+metrics.observe({
+  gate,
+  quotaReplicas: replicas.count,
+  producer,
+  topics: () => topics,
+  schemas,
+  access,
+  tokenKeys: jwt?.keys,
+})
 
 /** At the start schemas are fetched before readiness; later, those that are known are used whatever becomes of their source. */
 const schemasState: Check = () => schemas.state()
@@ -153,6 +163,7 @@ const ops = serveOps(
       tenants: () => access.state(),
       ...(config.QUOTA_REPLICAS_DNS === undefined ? {} : { quotas: replicas.state }),
       ...(certificates === undefined ? {} : { certificates: () => certificates.state() }),
+      ...(jwt === undefined ? {} : { tokens: () => jwt.keys.state() }),
       ...(config.SCHEMAS_DIR === undefined && config.SCHEMA_REGISTRY_URL === undefined
         ? {}
         : { schemas: schemasState }),
@@ -177,6 +188,7 @@ const stop = stopOnSignal(
         access.stop()
         replicas.stop()
         certificates?.stop()
+        jwt?.keys.stop()
         schemas.stop()
         return ops.stop()
       },
@@ -204,6 +216,7 @@ log.info(
 )
 producer.start()
 void certificates?.watch()
+jwt?.keys.start()
 makeTopics()
 await access.start(
   (tenants) => void sourcesOf(tenants, kinds),

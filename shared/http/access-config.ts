@@ -4,15 +4,18 @@ import { ConfigError, choice, type commonVariables, loadConfig } from '../servic
 import type { Logger } from '../service/logger.ts'
 import { type Access, LiveAccess } from './access.ts'
 import { type Authorise, authoriseByKey, authoriseNobody, onlyTenant } from './authorise.ts'
+import { authoriseByToken } from './bearer.ts'
 import { authoriseByCertificate } from './client-certificates.ts'
+import { jwtFaults, jwtVariables } from './jwt-config.ts'
 import { loadTenants, type Tenant, type Tenants } from './tenants.ts'
+import type { Tokens } from './tokens.ts'
 
 /** Variables about who may use a service. */
 export const authVariables = {
-  AUTH: choice(['on', 'off'], {
+  AUTH: choice(['on', 'jwt', 'off'], {
     default: 'on',
     description:
-      'on: requests need a key from TENANTS_FILE. off: every request is of the tenant "default"; only with NODE_ENV=development.',
+      'on: requests need a key from TENANTS_FILE. jwt: a key, or a token of JWT_ISSUER. off: every request is of the tenant "default"; only with NODE_ENV=development.',
   }),
   TENANTS_FILE: Type.Optional(
     Type.String({
@@ -26,6 +29,7 @@ export const authVariables = {
       description: 'With AUTH=off and without TENANTS_FILE: streams besides "events", separated by commas.',
     }),
   ),
+  ...jwtVariables,
 }
 
 type AuthVariables = Static<TObject<typeof authVariables & Pick<typeof commonVariables, 'NODE_ENV'>>>
@@ -40,16 +44,19 @@ export function authFaults(config: AuthVariables): string[] {
     config.AUTH === 'off' && config.NODE_ENV !== 'development',
     'AUTH=off is for development only: set NODE_ENV=development too, or AUTH=on.',
   )
-  fault(config.AUTH === 'on' && config.TENANTS_FILE === undefined, 'TENANTS_FILE is not set, and AUTH is on.')
   fault(
-    config.AUTH === 'on' && config.STREAMS !== undefined,
-    'STREAMS is for AUTH=off; with AUTH=on the streams stand in TENANTS_FILE.',
+    config.AUTH !== 'off' && config.TENANTS_FILE === undefined,
+    `TENANTS_FILE is not set, and AUTH is ${config.AUTH}.`,
+  )
+  fault(
+    config.AUTH !== 'off' && config.STREAMS !== undefined,
+    `STREAMS is for AUTH=off; with AUTH=${config.AUTH} the streams stand in TENANTS_FILE.`,
   )
   fault(
     config.AUTH === 'off' && config.TENANTS_FILE !== undefined && config.STREAMS !== undefined,
     'STREAMS and TENANTS_FILE are both set, and both name streams: remove one.',
   )
-  return faults
+  return [...faults, ...jwtFaults(config)]
 }
 
 /**
@@ -88,9 +95,10 @@ function faultsOfOnly(list: readonly Tenant[], file: string): string[] {
 }
 
 /**
- * Who may do what: keys of the tenants file, or, with AUTH=off, everybody. Not started.
+ * Who may do what: keys of the tenants file, with AUTH=jwt also tokens, or, with AUTH=off, everybody. Not started.
  * @param declared what the file said at the start
- * @throws Error where AUTH=on has no tenants, instead of letting everybody in
+ * @param tokens with AUTH=jwt
+ * @throws Error where there are no tenants, instead of letting everybody in
  */
 export function accessOf(
   {
@@ -103,6 +111,7 @@ export function accessOf(
   },
   declared: Tenants | undefined,
   log: Pick<Logger, 'info' | 'warn'>,
+  tokens?: Tokens,
 ): Access {
   if (AUTH === 'off')
     return new LiveAccess({
@@ -112,11 +121,10 @@ export function accessOf(
       faultsOf: (list) => faultsOfOnly(list, TENANTS_FILE ?? ''),
       log,
     })
-  if (declared === undefined) throw new Error('AUTH is on, and no tenants were read')
+  if (declared === undefined) throw new Error(`AUTH is ${AUTH}, and no tenants were read`)
+  const bySecret: (tenants: Tenants) => Authorise = tokens === undefined ? authoriseByKey : authoriseByToken(tokens)
   const authorise = (tenants: Tenants): Authorise =>
-    TLS_CLIENT_CA_FILE === undefined
-      ? authoriseByKey(tenants)
-      : authoriseByCertificate(tenants, authoriseByKey(tenants))
+    TLS_CLIENT_CA_FILE === undefined ? bySecret(tenants) : authoriseByCertificate(tenants, bySecret(tenants))
   return new LiveAccess({ file: TENANTS_FILE, tenants: declared, authorise, log })
 }
 

@@ -1,6 +1,6 @@
 import { DEFAULT_TENANT } from '../events/topics.ts'
 import { isoTime } from '../service/time.ts'
-import { CHALLENGE_INVALID, credentialOf } from './credentials.ts'
+import { CHALLENGE_INVALID, credentialOf, givenIn } from './credentials.ts'
 import { type AuthenticationFailure, type OrProblem, refusal } from './problem.ts'
 import { type Credential, type Quota, ROLES, type Role, type Tenant, type Tenants } from './tenants.ts'
 
@@ -26,6 +26,8 @@ export type Authorised = OrProblem<{
   keyId: string | undefined
   /** Of what is sent with the key, besides the tenant's. */
   keyQuota: Quota | undefined
+  /** As people call the key, or whoever has the token. */
+  name: string | undefined
   roles: ReadonlySet<Role>
   /** All that the key is for. */
   everything(): { tenant: Tenant; streams: ReadonlySet<string> }[]
@@ -45,15 +47,20 @@ export type Authorise = (request: Request, wanted: Wanted) => Authorised | Promi
 export const authoriseByKey =
   (tenants: Tenants, nowMs: () => number = Date.now) =>
   (request: Request, wanted: Wanted): Authorised => {
-    const found = credentialOf(request, tenants)
-    if (!found.ok) return found
-    const { credential } = found
-    const now = (): Renewed => {
-      const sender = tenants.again(credential)
-      return sender === undefined ? revoked(credential.keyId) : { ok: true, sender }
-    }
-    return authorised({ first: credential, now, tenants, nowMs }, wanted)
+    const given = givenIn(request)
+    return given.ok ? authoriseKey(given.key, tenants, wanted, nowMs) : given
   }
+
+export function authoriseKey(key: string, tenants: Tenants, wanted: Wanted, nowMs: () => number): Authorised {
+  const found = credentialOf(key, tenants)
+  if (!found.ok) return found
+  const { credential } = found
+  const now = (): Renewed => {
+    const sender = tenants.again(credential)
+    return sender === undefined ? revoked(credential.keyId) : { ok: true, sender }
+  }
+  return authorised({ first: credential, now, tenants, nowMs }, wanted)
+}
 
 const revoked = (keyId: string) =>
   refusal('unauthenticated', `The key ${keyId} is not accepted any more: it was removed.`, CHALLENGE_INVALID, 'unknown')
@@ -122,11 +129,27 @@ function decide(
   const everything = () =>
     (sender.tenant === undefined ? list : [tenant]).map((one) => ({ tenant: one, streams: streamsOf(one) }))
   if (wanted.stream === undefined || streams.has(wanted.stream))
-    return { ok: true, tenant, streams, keyId, keyQuota, roles, everything, again }
+    return { ok: true, tenant, streams, keyId, keyQuota, name: sender.name, roles, everything, again }
   if (streams.size === tenant.streams.size)
     return refusal('unknown-stream', `The tenant ${tenant.name} has the streams: ${[...tenant.streams].join(', ')}.`)
-  return refusal('forbidden', `The key ${keyId} is for these streams: ${[...streams].join(', ')}.`)
+  return refusal('forbidden', `The ${called(keyId)} is for these streams: ${[...streams].join(', ')}.`)
 }
+
+/** The ids of keys have no colon. */
+export const TOKEN_ID_PREFIX = 'jwt:'
+
+const isOfToken = (keyId: string | undefined): boolean => keyId?.startsWith(TOKEN_ID_PREFIX) === true
+
+const called = (keyId: string | undefined): string => (isOfToken(keyId) ? `token of ${keyId}` : `key ${keyId}`)
+
+/** Who acts, for the records of acts: of a person the name, too, which is no proof, since people can change theirs. */
+export const actorOf = ({
+  keyId,
+  name,
+}: {
+  keyId: string | undefined
+  name: string | undefined
+}): string | undefined => (isOfToken(keyId) && name !== undefined ? `${keyId} (${name})` : keyId)
 
 /** Why a key is not valid now. */
 function timeFault(
@@ -136,12 +159,12 @@ function timeFault(
   if (validFromMs !== undefined && nowMs() < validFromMs)
     return {
       failure: 'not_yet_valid',
-      detail: `The key ${keyId} is not valid yet: it will be from ${isoTime(validFromMs)} on.`,
+      detail: `The ${called(keyId)} is not valid yet: it will be from ${isoTime(validFromMs)} on.`,
     }
   if (validUntilMs !== undefined && nowMs() >= validUntilMs)
     return {
       failure: 'expired',
-      detail: `The key ${keyId} has expired: it was valid until ${isoTime(validUntilMs)}.`,
+      detail: `The ${called(keyId)} has expired: it was valid until ${isoTime(validUntilMs)}.`,
     }
   return undefined
 }
@@ -150,7 +173,12 @@ type Found = OrProblem<{ tenant: Tenant }>
 
 function ownTenant({ keyId }: Sender, tenant: Tenant, wanted: Wanted): Found {
   if (wanted.tenant !== undefined && wanted.tenant !== tenant.name)
-    return refusal('forbidden', `The key ${keyId} is for the tenant ${tenant.name} only.`, undefined, 'wrong_tenant')
+    return refusal(
+      'forbidden',
+      `The ${called(keyId)} is for the tenant ${tenant.name} only.`,
+      undefined,
+      'wrong_tenant',
+    )
   return tenant.enabled ? { ok: true, tenant } : refusal('forbidden', `The tenant ${tenant.name} is switched off.`)
 }
 
@@ -187,6 +215,6 @@ function withoutRole({ keyId, tenant, roles }: Sender, role: Role): string {
   const remedy =
     role === 'send' && tenant === undefined
       ? 'Events are sent with a key of their tenant.'
-      : `It needs the role ${role}, which TENANTS_FILE can give it.`
-  return `The key ${keyId} may not ${MAY[role]}: ${has}. ${remedy}`
+      : `It needs the role ${role}, which ${isOfToken(keyId) ? 'the issuer of its token' : 'TENANTS_FILE'} can give it.`
+  return `The ${called(keyId)} may not ${MAY[role]}: ${has}. ${remedy}`
 }

@@ -8,10 +8,10 @@ const CHALLENGE = { 'www-authenticate': 'Bearer realm="kafkatrace"' }
 export const CHALLENGE_INVALID = { 'www-authenticate': 'Bearer realm="kafkatrace", error="invalid_token"' }
 
 /**
- * `Authorization: Bearer` (RFC 6750), `X-API-Key`, or, for webhook senders that cannot set a header, the query parameter `access_token` (CloudEvents
- * webhooks 1.0.2, section 3.2). 400: keys that differ. 401: no key, or an unknown one.
+ * What a request has as its key, or as its token: `Authorization: Bearer` (RFC 6750), `X-API-Key`, or, for webhook senders that cannot set a header, the query
+ * parameter `access_token` (CloudEvents webhooks 1.0.2, section 3.2). 400: keys that differ. 401: none.
  */
-export function credentialOf(request: Request, tenants: Tenants): OrProblem<{ credential: Credential }> {
+export function givenIn(request: Request): OrProblem<{ key: string }> {
   const keys = keysOf(request)
   const [key] = keys
   if (keys.size > 1)
@@ -23,6 +23,11 @@ export function credentialOf(request: Request, tenants: Tenants): OrProblem<{ cr
       CHALLENGE,
       'missing',
     )
+  return { ok: true, key }
+}
+
+/** 401: it is unknown. */
+export function credentialOf(key: string, tenants: Tenants): OrProblem<{ credential: Credential }> {
   const credential = tenants.find(key)
   if (credential === undefined) return refusal('unauthenticated', 'The key is unknown.', CHALLENGE_INVALID, 'unknown')
   return { ok: true, credential }

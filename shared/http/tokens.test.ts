@@ -1,0 +1,401 @@
+import { beforeAll, describe, expect, test } from 'bun:test'
+import { type CryptoKey, exportJWK, generateKeyPair, type JWTPayload, SignJWT, UnsecuredJWT } from 'jose'
+import pino from 'pino'
+import { keyring } from '../testing/keyring.ts'
+import { authoriseByToken } from './bearer.ts'
+import { IssuerKeys } from './issuer.ts'
+import { PROBLEMS } from './problem.ts'
+import { tenantsOf } from './tenants.ts'
+import { idOf, nameIn, Tokens } from './tokens.ts'
+
+const ISSUER = 'https://login.example.com/realms/shop'
+const JWKS_URL = 'https://login.example.com/keys'
+const AUDIENCE = 'kafkatrace'
+/** Whole seconds, as tokens have them. */
+const START_MS = Math.floor(Date.now() / 1_000) * 1_000
+
+interface Key {
+  kid: string
+  privateKey: CryptoKey
+  jwk: object
+}
+
+async function keyOf(kid: string, alg = 'ES256'): Promise<Key> {
+  const { privateKey, publicKey } = await generateKeyPair(alg, { extractable: true })
+  return { kid, privateKey, jwk: { ...(await exportJWK(publicKey)), kid, use: 'sig' } }
+}
+
+let first: Key
+let second: Key
+beforeAll(async () => {
+  first = await keyOf('first')
+  second = await keyOf('second')
+})
+
+/** An issuer whose keys, answers and time a test sets. */
+async function issuer(keys: readonly Key[] = [first]) {
+  const now = { keys, monotonicMs: 0, epochMs: START_MS, down: false, asked: 0, metadataIssuer: ISSUER }
+  const logged: unknown[] = []
+  const log = pino({ level: 'info' }, { write: (line: string) => void logged.push(JSON.parse(line)) })
+  const issuerKeys = new IssuerKeys({
+    issuer: ISSUER,
+    jwksUrl: undefined,
+    log,
+    nowMs: () => now.monotonicMs,
+    ask: async (url) => {
+      if (now.down) throw Object.assign(new Error('Unable to connect'), { code: 'ConnectionRefused' })
+      if (url === `${ISSUER}/.well-known/openid-configuration`)
+        return Response.json({ issuer: now.metadataIssuer, jwks_uri: JWKS_URL })
+      expect(url).toBe(JWKS_URL)
+      now.asked++
+      return Response.json({ keys: now.keys.map(({ jwk }) => jwk) })
+    },
+  })
+  const tokens = new Tokens({
+    keys: issuerKeys,
+    issuer: ISSUER,
+    audience: AUDIENCE,
+    clockSkewSeconds: 30,
+    names: { tenant: ['tenant'], streams: undefined, roles: ['roles'], rolesPrefix: '' },
+    nowMs: () => now.epochMs,
+  })
+  /** As the periodic reading does. */
+  const read = async (): Promise<void> => {
+    now.monotonicMs += 10_000
+    await issuerKeys.afterMiss()
+  }
+  if (keys.length > 0) await read()
+  return { now, issuerKeys, tokens, logged, read }
+}
+
+const CLAIMS = { sub: 'alice', tenant: 'acme', roles: ['read', 'send'] }
+
+function sign(
+  key: Key,
+  { claims = {}, header = {}, alg = 'ES256' }: { claims?: object; header?: object; alg?: string } = {},
+): Promise<string> {
+  const all = { iss: ISSUER, aud: AUDIENCE, exp: START_MS / 1_000 + 300, ...CLAIMS, ...claims }
+  const payload = Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined))
+  return new SignJWT(payload).setProtectedHeader({ alg, kid: key.kid, ...header }).sign(key.privateKey)
+}
+
+type Found = Awaited<ReturnType<Tokens['find']>>
+const wordsOf = (found: Found): string =>
+  found.ok
+    ? `${found.bearer.id} ${found.bearer.tenant}`
+    : `${PROBLEMS[found.problem.kind].status} ${found.problem.detail}`
+
+describe('a token', () => {
+  test('of the issuer for this audience is its bearer’s, and is verified once', async () => {
+    const { tokens } = await issuer()
+    const token = await sign(first)
+    const found = tokens.find(token)
+    expect(found).toBeInstanceOf(Promise)
+    expect(await found).toMatchObject({
+      ok: true,
+      bearer: { id: 'jwt:alice', tenant: 'acme', roles: new Set(['send', 'read']), expiresAtMs: START_MS + 330_000 },
+    })
+    expect(tokens.find(token)).toEqual(await found)
+  })
+
+  test.each([
+    ['at+jwt', {}],
+    ['application/at+jwt', {}],
+    ['AT+JWT', {}],
+    ['JWT', { typ: 'Bearer' }],
+    ['JWT', { aud: ['account', AUDIENCE] }],
+  ])('of the type %s with %j is accepted', async (typ, claims) => {
+    const { tokens } = await issuer()
+    expect(wordsOf(await tokens.find(await sign(first, { header: { typ }, claims })))).toBe('jwt:alice acme')
+  })
+
+  test.each([
+    ['of another issuer', { claims: { iss: `${ISSUER}/` } }, 'is of another issuer'],
+    ['without an issuer', { claims: { iss: undefined } }, 'has no claim iss'],
+    ['for another audience', { claims: { aud: 'other' } }, 'is for another audience'],
+    ['for nobody', { claims: { aud: undefined } }, 'has no claim aud'],
+    ['without an end', { claims: { exp: undefined } }, 'has no claim exp'],
+    ['without a subject', { claims: { sub: undefined } }, 'has no claim sub'],
+    ['that has expired', { claims: { exp: START_MS / 1_000 - 31 } }, 'has expired'],
+    ['that is not valid yet', { claims: { nbf: START_MS / 1_000 + 31 } }, 'is not valid yet'],
+    ['with an end that is no time', { claims: { exp: 'never' } }, 'has a claim exp that is not valid'],
+    ['that is an ID token of Keycloak’s', { header: { typ: 'JWT' }, claims: { typ: 'ID' } }, 'is no access token'],
+    ['that is a refresh token of Keycloak’s', { claims: { typ: 'Refresh' } }, 'is no access token'],
+    ['with a nonce, as ID tokens have', { claims: { nonce: 'n' } }, 'is no access token'],
+    ['with a hash of an access token', { claims: { at_hash: 'h' } }, 'is no access token'],
+    ['that tells of an event', { header: { typ: 'logout+jwt' }, claims: { events: {} } }, 'is no access token'],
+    ['of another type', { header: { typ: 'dpop+jwt' } }, 'is no access token'],
+    ['that is bound to a key', { claims: { cnf: { jkt: 'x' } } }, 'is bound to a key'],
+  ])('%s is refused', async (_, how, why) => {
+    const { tokens } = await issuer()
+    const found = await tokens.find(await sign(first, how))
+    expect(wordsOf(found)).toStartWith('401 ')
+    expect(wordsOf(found)).toContain(why)
+    expect(!found.ok && found.problem.headers).toEqual({
+      'www-authenticate': 'Bearer realm="kafkatrace", error="invalid_token"',
+    })
+  })
+
+  test('with critical header fields that are not understood is refused (RFC 7515, section 4.1.11)', async () => {
+    const { tokens } = await issuer()
+    const header = Buffer.from(JSON.stringify({ alg: 'ES256', kid: 'first', crit: ['x'], x: 1 })).toString('base64url')
+    const [, payload, signature] = (await sign(first)).split('.')
+    expect(wordsOf(await tokens.find(`${header}.${payload}.${signature}`))).toStartWith('401 ')
+  })
+
+  test('is within the skew of clocks on both sides', async () => {
+    const { tokens } = await issuer()
+    for (const claims of [{ exp: START_MS / 1_000 - 29 }, { nbf: START_MS / 1_000 + 29 }])
+      expect(wordsOf(await tokens.find(await sign(first, { claims })))).toBe('jwt:alice acme')
+  })
+
+  test('that is not signed, or with a secret, is refused, though the secret be a public key', async () => {
+    const { tokens } = await issuer()
+    const claims = { iss: ISSUER, aud: AUDIENCE, exp: START_MS / 1_000 + 300, ...CLAIMS }
+    const unsigned = new UnsecuredJWT(claims).encode()
+    const secret = new TextEncoder().encode(JSON.stringify(first.jwk))
+    const hmac = await new SignJWT(claims).setProtectedHeader({ alg: 'HS256', kid: 'first' }).sign(secret)
+    expect(wordsOf(await tokens.find(unsigned))).toBe('401 The key is unknown.')
+    expect(wordsOf(await tokens.find(`${unsigned}AAAA`))).toContain('signed in a way that is not accepted')
+    expect(wordsOf(await tokens.find(hmac))).toContain('signed in a way that is not accepted')
+  })
+
+  test('of which anything was changed is refused', async () => {
+    const { tokens } = await issuer()
+    const token = await sign(first)
+    const [header = '', payload = '', signature = ''] = token.split('.')
+    const claims = { ...JSON.parse(Buffer.from(payload, 'base64url').toString()), tenant: 'other' }
+    const changed = Buffer.from(JSON.stringify(claims)).toString('base64url')
+    const otherKey = await sign({ ...second, kid: 'first' })
+    for (const text of [`${header}.${changed}.${signature}`, `${header}.${payload}.${signature.slice(1)}A`, otherKey])
+      expect(wordsOf(await tokens.find(text))).toContain('401 The token has a signature that is not its issuer’s')
+  })
+
+  test('with claims that grant nothing is answered 403, and remembered', async () => {
+    const { tokens } = await issuer()
+    const token = await sign(first, { claims: { tenant: undefined } })
+    expect(wordsOf(await tokens.find(token))).toBe('403 The token’s claim "tenant" names no tenant.')
+    expect(tokens.find(token)).not.toBeInstanceOf(Promise)
+  })
+
+  test('whose parts are no JSON is refused', async () => {
+    const { tokens } = await issuer()
+    const [header = '', payload = '', signature = ''] = (await sign({ ...second, kid: 'made-up' })).split('.')
+    for (const text of [`${header}.AAAA.${signature}`, `AAAA.${payload}.${signature}`])
+      expect(wordsOf(await tokens.find(text))).toBe('401 The token is malformed.')
+  })
+
+  test('that is very long is not looked at', async () => {
+    const { tokens } = await issuer()
+    const token = await sign(first, { claims: { filler: 'x'.repeat(8_192) } })
+    expect(wordsOf(await tokens.find(token))).toContain('401 The token has more than 8192 characters')
+  })
+
+  test('that was verified counts until it expires', async () => {
+    const { tokens, now } = await issuer()
+    const token = await sign(first)
+    await tokens.find(token)
+    now.epochMs += 329_999
+    expect(tokens.find(token)).not.toBeInstanceOf(Promise)
+    now.epochMs += 1
+    expect(wordsOf(await tokens.find(token))).toBe('401 The token has expired.')
+  })
+})
+
+describe('the keys of the issuer', () => {
+  test('are read again for a token with a new one, once for all that come at a time', async () => {
+    const { tokens, now } = await issuer()
+    now.keys = [first, second]
+    now.monotonicMs += 10_000
+    const asked = now.asked
+    const two = [await sign(second), await sign(second, { claims: { sub: 'bob' } })]
+    const found = await Promise.all(two.map((token) => tokens.find(token)))
+    expect(found.map(wordsOf)).toEqual(['jwt:alice acme', 'jwt:bob acme'])
+    expect(now.asked).toBe(asked + 1)
+  })
+
+  test('are not read more often than every ten seconds for tokens with made-up ones', async () => {
+    const { tokens, now } = await issuer()
+    now.monotonicMs += 10_000
+    const asked = now.asked
+    const made = (kid: string) => sign({ ...second, kid })
+    expect(wordsOf(await tokens.find(await made('a')))).toContain('401 The token is signed with a key')
+    for (const kid of ['b', 'c', 'd']) {
+      const found = await tokens.find(await made(kid))
+      expect(found).toMatchObject({ ok: false, problem: { kind: 'unverifiable', retryAfterSeconds: 10 } })
+    }
+    expect(now.asked).toBe(asked + 1)
+    now.monotonicMs += 10_000
+    expect(wordsOf(await tokens.find(await made('e')))).toContain('401 ')
+    expect(now.asked).toBe(asked + 2)
+  })
+
+  test('are not read for tokens that would be refused anyway', async () => {
+    const { tokens, now } = await issuer()
+    now.monotonicMs += 10_000
+    const asked = now.asked
+    const other = { ...second, kid: 'made-up' }
+    for (const claims of [{ iss: 'x' }, { aud: 'x' }, { exp: 1 }])
+      expect(wordsOf(await tokens.find(await sign(other, { claims })))).toStartWith('401 ')
+    expect(now.asked).toBe(asked)
+  })
+
+  test('that are withdrawn verify nothing any more, and what they had verified is not remembered', async () => {
+    const { tokens, now, read } = await issuer([first, second])
+    const [old, kept] = [await sign(first), await sign(second)]
+    await tokens.find(old)
+    await tokens.find(kept)
+    now.keys = [second]
+    await read()
+    now.monotonicMs += 10_000
+    expect(wordsOf(await tokens.find(old))).toContain(
+      '401 The token is signed with a key that its issuer does not have',
+    )
+    expect(wordsOf(await tokens.find(kept))).toBe('jwt:alice acme')
+  })
+
+  test('stay in use while the issuer is away, for a day, and that is said', async () => {
+    const { tokens, issuerKeys, now, read, logged } = await issuer()
+    const token = await sign(first)
+    now.down = true
+    await read()
+    await read()
+    now.epochMs += 60_000
+    expect(wordsOf(await tokens.find(token))).toBe('jwt:alice acme')
+    expect(issuerKeys.state().detail).toContain('were last read 0 minutes ago, they are used:')
+    expect(issuerKeys.state().detail).toContain('ConnectionRefused')
+    expect(logged.filter((line) => JSON.stringify(line).includes('cannot be read'))).toHaveLength(1)
+    now.monotonicMs += 24 * 3_600_000
+    expect(tokens.find(token)).toMatchObject({ ok: false, problem: { kind: 'unverifiable', retryAfterSeconds: 5 } })
+    expect(issuerKeys.state().detail).toContain('no token can be verified')
+    now.down = false
+    await read()
+    expect(wordsOf(await tokens.find(token))).toBe('jwt:alice acme')
+    expect(issuerKeys.state()).toEqual({ ok: true })
+  })
+
+  test('that were never read make tokens wait, and no service unready', async () => {
+    const { tokens, issuerKeys } = await issuer([])
+    expect(tokens.find(await sign(first))).toMatchObject({ ok: false, problem: { kind: 'unverifiable' } })
+    expect(issuerKeys.state()).toMatchObject({ ok: true, detail: expect.stringContaining('no token can be verified') })
+  })
+
+  test('of another issuer’s metadata are not used', async () => {
+    const { tokens, issuerKeys, now, read } = await issuer([])
+    now.metadataIssuer = 'https://login.example.com/realms/other'
+    now.keys = [first]
+    await read()
+    expect(await tokens.find(await sign(first))).toMatchObject({ ok: false, problem: { kind: 'unverifiable' } })
+    expect(issuerKeys.state().detail).toContain('set JWT_ISSUER to the issuer that stands in tokens, exactly')
+  })
+
+  test('that are none do not replace those that are known', async () => {
+    const { tokens, now, read } = await issuer()
+    now.keys = []
+    await read()
+    expect(wordsOf(await tokens.find(await sign(first)))).toBe('jwt:alice acme')
+  })
+})
+
+describe('names', () => {
+  test.each([
+    ['alice', 'jwt:alice'],
+    ['auth0|5f7c', 'jwt:auth0%7C5f7c'],
+    ['a b\n"(c)"', 'jwt:a%20b%0A%22(c)%22'],
+    ['kt.x', 'jwt:kt.x'],
+    ['\ud800', 'jwt:%EF%BF%BD'],
+  ])('the subject %j is %s in logs', (subject, id) => {
+    expect(idOf(subject)).toBe(id)
+  })
+
+  test('long subjects that begin alike have different ids', () => {
+    const ids = ['a', 'b'].map((end) => idOf('x'.repeat(300) + end))
+    expect(new Set(ids).size).toBe(2)
+    for (const id of ids) expect(id.length).toBeLessThanOrEqual(100)
+  })
+
+  test.each([
+    [{ preferred_username: 'alice', name: 'Alice' }, 'alice'],
+    [{ name: 'Zoë O’Neill' }, 'Zoë O’Neill'],
+    [{ email: 'a@example.com' }, 'a@example.com'],
+    [{ preferred_username: 'x) (jwt:admin' }, 'x jwtadmin'],
+    [{ preferred_username: '\u202e\n' }, undefined],
+    [{ preferred_username: 7 }, undefined],
+    [{ name: 'x'.repeat(100) }, 'x'.repeat(64)],
+  ])('%j is called %s', (claims, name) => {
+    expect(nameIn(claims)).toBe(name)
+  })
+})
+
+describe('by token', () => {
+  const { made, entry } = keyring()
+  const file = (tenants: object) => tenantsOf({ tenants } as Parameters<typeof tenantsOf>[0])
+  const acme = { streams: ['events', 'orders'], keys: [{ ...entry('key'), roles: ['read'] }] }
+  const request = (key: string) => new Request('http://x/', { headers: { authorization: `Bearer ${key}` } })
+  const wanted = { role: 'read', tenant: undefined, stream: undefined } as const
+
+  async function asked(
+    claims: JWTPayload,
+    how: Partial<Parameters<ReturnType<ReturnType<typeof authoriseByToken>>>[1]>,
+  ) {
+    const { tokens, now } = await issuer()
+    const decide = authoriseByToken(
+      tokens,
+      () => now.epochMs,
+    )(file({ acme, off: { ...acme, keys: [], enabled: false } }))
+    const found = await decide(request(await sign(first, { claims })), { ...wanted, ...how })
+    return found.ok
+      ? `${found.tenant.name}: ${[...found.streams].join(' ')}`
+      : `${found.problem.kind}: ${found.problem.detail}`
+  }
+
+  test.each([
+    [{}, {}, 'acme: events orders'],
+    [{}, { role: 'send', stream: 'orders' }, 'acme: events orders'],
+    [
+      {},
+      { role: 'operate' },
+      'forbidden: The token of jwt:alice may not change what becomes of events: it has the roles send, read. It needs the role operate, which the issuer of its token can give it.',
+    ],
+    [{}, { tenant: 'off' }, 'forbidden: The token of jwt:alice is for the tenant acme only.'],
+    [{}, { stream: 'none' }, 'unknown-stream: The tenant acme has the streams: events, orders.'],
+    [{ tenant: 'off' }, {}, 'forbidden: The tenant off is switched off.'],
+    [{ tenant: 'gone' }, {}, 'forbidden: The token is for the tenant "gone", which TENANTS_FILE does not have.'],
+    [{ tenant: '*' }, { tenant: 'acme' }, 'acme: events orders'],
+    [
+      { tenant: '*' },
+      { tenant: 'acme', role: 'send' },
+      'forbidden: The token of jwt:alice may not send events: it has the role read. Events are sent with a key of their tenant.',
+    ],
+  ] as [JWTPayload, Parameters<typeof asked>[1], string][])('%j asks for %j: %s', async (claims, how, expected) => {
+    expect(await asked(claims, how)).toBe(expected)
+  })
+
+  test('keys go on working, without waiting for the issuer', async () => {
+    const { tokens } = await issuer([])
+    const decide = authoriseByToken(tokens)(file({ acme }))
+    expect(decide(request(made.get('key') ?? ''), wanted)).toMatchObject({ ok: true, keyId: 'key' })
+  })
+
+  test('an answer that lasts ends when the token expires, and when its tenant goes', async () => {
+    const { tokens, now } = await issuer()
+    let list = file({ acme }).list
+    const tenants = {
+      ...file({ acme }),
+      get list() {
+        return list
+      },
+    }
+    const found = await authoriseByToken(tokens, () => now.epochMs)(tenants)(request(await sign(first)), wanted)
+    const again = () => {
+      const later = found.ok ? found.again() : found
+      return later.ok ? 'allowed' : later.problem.detail
+    }
+    expect(again()).toBe('allowed')
+    list = file({ other: acme }).list
+    expect(again()).toContain('which TENANTS_FILE does not have')
+    list = file({ acme }).list
+    now.epochMs += 330_000
+    expect(again()).toStartWith('The token of jwt:alice has expired')
+  })
+})
