@@ -88,6 +88,7 @@ function appWith(authorise: Authorise = authoriseByKey(tenantsOf(file)), isDrain
     routes: table,
     access: { ...UNCHANGING, authorise },
     isAuthOn: true,
+    login: undefined,
     page: { answer: async (_, path) => (path === '/assets/nothing.js' ? undefined : new Response('the page')) },
     metrics: createMetrics(table.map(({ name }) => name)),
     log,
@@ -223,7 +224,8 @@ test('each key may ask what it is for', async () => {
     return response.status === 200 ? response.json() : answerOf(response)
   }
   const acme = { name: 'acme', enabled: true, streams: ['events', 'orders'] }
-  expect(await told('sender')).toEqual({ auth: 'on', by: 'sender', roles: ['send'], sends: false, tenants: [acme] })
+  const key = { auth: 'on', isLoggedIn: false, sends: false }
+  expect(await told('sender')).toEqual({ ...key, by: 'sender', roles: ['send'], tenants: [acme] })
   expect(await told('both', 'acme')).toMatchObject({ roles: ['read', 'operate'], tenants: [acme] })
   expect(await told('narrow')).toMatchObject({ tenants: [{ ...acme, streams: ['orders'] }] })
   const all = [
@@ -231,7 +233,7 @@ test('each key may ask what it is for', async () => {
     { name: 'other', enabled: true, streams: ['events', 'secret'] },
     { name: 'gone', enabled: false, streams: ['events'] },
   ]
-  expect(await told('night')).toEqual({ auth: 'on', by: 'night', roles: ['operate'], sends: false, tenants: all })
+  expect(await told('night')).toEqual({ ...key, by: 'night', roles: ['operate'], tenants: all })
   expect(await told('chief', 'other')).toMatchObject({ tenants: all })
   expect(await told('chief', 'nope')).toBe(NO_TENANT)
   expect(await told(undefined)).toBe(UNKNOWN)

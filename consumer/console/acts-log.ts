@@ -10,7 +10,10 @@ import './formats.ts'
 
 const Time = Type.String({ format: 'date-time' })
 const Offset = Type.Integer({ minimum: 0 })
-const by = Type.String({ description: 'The id of the key; “anyone” with AUTH=off.' })
+const by = Type.String({
+  description:
+    'The id of the key; of whoever has a token or has logged in, “jwt:”, the token’s subject, and the name; “anyone” with AUTH=off.',
+})
 const reason = Type.Optional(Type.String({ description: 'As given by who acted.' }))
 
 /** Which letters a request is about; every given member must hold. */

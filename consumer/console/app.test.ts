@@ -48,6 +48,7 @@ function console({ isAuthOn = false, kafkaFault = undefined as string | undefine
     routes: [route, act, pause],
     access: { ...UNCHANGING, authorise: authoriseNobody() },
     isAuthOn,
+    login: undefined,
     page: { answer: async () => undefined },
     metrics: createMetrics([route.name]),
     log: pino({ level: 'warn' }, { write: (line) => void logged.push(line) }),

@@ -1,15 +1,19 @@
 import { Hono } from 'hono'
 import type { Access } from '../../shared/http/access.ts'
+import { actorOf } from '../../shared/http/authorise.ts'
 import type { ClientAddress } from '../../shared/http/client-address.ts'
+import { keyOf } from '../../shared/http/credentials.ts'
 import { docsPage } from '../../shared/http/docs-page.ts'
 import { ambiguity, isOfWebsite, NOSNIFF, pathOf, requestIdOf } from '../../shared/http/http.ts'
-import { PROBLEMS, type Problem, ProblemError, problemResponse } from '../../shared/http/problem.ts'
+import { PROBLEMS, type Problem, ProblemError, problemResponse, refusal } from '../../shared/http/problem.ts'
 import { type Logger, TenantLines } from '../../shared/service/logger.ts'
+import type { Login } from './login.ts'
 import type { ConsoleMetrics } from './metrics.ts'
 import { openApi } from './openapi.ts'
 import type { Page } from './page.ts'
 import { readBody, readQuery } from './parameters.ts'
 import type { Answer, Call, Route } from './route.ts'
+import type { SessionFound } from './sessions.ts'
 
 /** Who an act is by where nobody has a key. */
 const ANYBODY = 'anyone'
@@ -18,6 +22,8 @@ export interface AppDeps {
   routes: readonly Route[]
   access: Pick<Access, 'authorise' | 'whileAllowed'>
   isAuthOn: boolean
+  /** undefined: nobody can log in. */
+  login: Login | undefined
   page: Page
   metrics: ConsoleMetrics
   log: Logger
@@ -29,17 +35,8 @@ export interface AppDeps {
 }
 
 /** The routes of the public port. Every route of the table asks for its role before anything else. */
-export function createApp({
-  routes,
-  access,
-  isAuthOn,
-  page,
-  metrics,
-  log,
-  isDraining,
-  kafkaFault,
-  clientAddress,
-}: AppDeps): Hono {
+export function createApp(deps: AppDeps): Hono {
+  const { routes, access, isAuthOn, login, page, metrics, log, isDraining, kafkaFault, clientAddress } = deps
   const lines = new TenantLines()
   const document = JSON.stringify(openApi(routes, isAuthOn))
   const docs = docsPage()
@@ -63,10 +60,32 @@ export function createApp({
       problem.detail,
     )
     metrics.answered(name, status, undefined)
-    return problemResponse(problem, id)
+    if (problem.kind !== 'unauthenticated' || login === undefined) return problemResponse(problem, id)
+    return problemResponse({ ...problem, extensions: { ...problem.extensions, login: login.url } }, id)
+  }
+
+  /** Of somebody who has logged in. A key or a token counts before the cookie, and the cookie only where no other site can have sent it. */
+  async function sessionOf(request: Request): Promise<SessionFound | undefined> {
+    if (login === undefined || keyOf(request) !== undefined) return undefined
+    if (!login.sessions.isIn(request)) return undefined
+    const fault = login.crossSiteFault(request)
+    return fault === undefined ? login.sessions.of(request) : refusal('forbidden', fault)
   }
 
   async function answer(request: Request, route: Route, path: Record<string, string>): Promise<Response> {
+    const session = await sessionOf(request)
+    const response = await answerTo(request, session, route, path)
+    const cookie = session?.ok === true ? session.session.cookie : session?.cookie
+    if (cookie !== undefined) response.headers.append('set-cookie', cookie)
+    return response
+  }
+
+  async function answerTo(
+    request: Request,
+    session: SessionFound | undefined,
+    route: Route,
+    path: Record<string, string>,
+  ): Promise<Response> {
     const { name } = route
     const begunMs = performance.now()
     let context: Record<string, unknown> = {}
@@ -78,11 +97,15 @@ export function createApp({
           retryAfterSeconds: 1,
         })
       const tenantName = new URLSearchParams(new URL(request.url, 'http://localhost').search).get('tenant') ?? undefined
-      const allowed = await access.authorise(request, {
+      const wanted = {
         role: route.role === 'any' ? undefined : route.role,
         tenant: tenantName,
         stream: path['stream'],
-      })
+      }
+      if (session?.ok === false) return refuse(request, name, session.problem)
+      const allowed = await (session === undefined
+        ? access.authorise(request, wanted)
+        : session.session.authorise(wanted))
       if (!allowed.ok) return refuse(request, name, allowed.problem)
       const { tenant, streams, keyId, roles, everything } = allowed
       context = { tenant: tenant.name, stream: path['stream'], keyId }
@@ -97,7 +120,10 @@ export function createApp({
         roles,
         everything,
         whileAllowed: (ended) => access.whileAllowed(allowed, ended),
-        by: keyId ?? ANYBODY,
+        by: actorOf(allowed) ?? ANYBODY,
+        name: allowed.name,
+        isLoggedIn: session !== undefined,
+        bearer: async () => (session === undefined ? keyOf(request) : session.session.accessToken()),
         path,
         query: readQuery(route.query, request.url),
         body: route.body === undefined ? undefined : await readBody(route.body, request),
@@ -136,6 +162,18 @@ export function createApp({
     metrics.answered('docs', 200, undefined)
     return new Response(docs.html, { headers: docs.headers })
   })
+  if (login !== undefined) {
+    const counted = (name: string, response: Response): Response => {
+      metrics.answered(name, response.status, undefined)
+      return response
+    }
+    app.get('/auth/login', async (c) => counted('login', await login.begin(c.req.raw)))
+    app.get('/auth/callback', async (c) => counted('login', await login.finish(c.req.raw)))
+    app.post('/auth/logout', async (c) => {
+      const ended = await login.end(c.req.raw)
+      return ended.ok ? counted('logout', ended.response) : refuse(c.req.raw, 'logout', ended.problem)
+    })
+  }
   const missing = (request: Request): Response =>
     refuse(request, 'other', { kind: 'not-found', detail: 'There is nothing here; GET /docs shows what there is.' })
   for (const path of ['/', '/assets/:name'])

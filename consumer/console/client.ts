@@ -43,15 +43,18 @@ export class ApiError extends Error {
   readonly status: number
   /** What is wrong with the request, by JSON pointer. */
   readonly errors: readonly { pointer: string; detail: string }[]
+  /** With 401: where people log in with a browser. */
+  readonly login: string | undefined
 
   constructor(
-    problem: Partial<ProblemDocument> & { status: number },
+    problem: Partial<ProblemDocument> & { status: number; login?: string },
     readonly retryAfterSeconds?: number,
   ) {
     super(problem.detail ?? problem.title ?? `The answer has the status ${problem.status}.`)
     this.kind = (problem.type?.split(':').pop() as ProblemKind | undefined) ?? 'other'
     this.status = problem.status
     this.errors = problem.errors ?? []
+    this.login = problem.login
   }
 }
 

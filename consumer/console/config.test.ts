@@ -1,6 +1,18 @@
-import { expect, test } from 'bun:test'
+import { afterAll, expect, test } from 'bun:test'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { ConfigError } from '../../shared/service/config.ts'
 import { loadConsole } from './config.ts'
+
+const folder = mkdtempSync(join(tmpdir(), 'kafkatrace-config-'))
+afterAll(() => rmSync(folder, { recursive: true }))
+let files = 0
+function fileOf(content: unknown): string {
+  const path = join(folder, String(++files))
+  writeFileSync(path, typeof content === 'string' ? `${content}\n` : JSON.stringify(content))
+  return path
+}
 
 function faults(env: Record<string, string>): readonly string[] {
   try {
@@ -43,6 +55,74 @@ test.each([
   ],
 ] as [Record<string, string>, string[]][])('the console does not start with %j', (env, expected) => {
   expect(faults(env)).toEqual(expected)
+})
+
+const LOGIN = {
+  AUTH: 'jwt',
+  TENANTS_FILE: fileOf({ tenants: { acme: { streams: ['events'], keys: [] } } }),
+  JWT_ISSUER: 'https://login.example.com/realms/shop',
+  JWT_AUDIENCE: 'kafkatrace',
+  OIDC_CLIENT_ID: 'console',
+  PUBLIC_URL: 'https://console.example.com',
+  SESSION_SECRET: 'a secret of more than thirty-two characters',
+}
+
+test.each([
+  [{}, []],
+  [{ NODE_ENV: 'development', PUBLIC_URL: 'http://127.0.0.1:8081', JWT_ISSUER: 'http://127.0.0.1:8080/r' }, []],
+  [{ SESSION_SECRET: '', SESSION_SECRET_FILE: fileOf('a secret of more than thirty-two characters') }, []],
+  [{ SESSION_SECRET: '' }, ['SESSION_SECRET is not set, and OIDC_CLIENT_ID is.']],
+  [{ SESSION_SECRET: 'a short s3cret' }, ['SESSION_SECRET has fewer than 32 characters.']],
+  [
+    { SESSION_SECRET_FILE: '/nowhere' },
+    [
+      'SESSION_SECRET and SESSION_SECRET_FILE are both set: remove one.',
+      "SESSION_SECRET_FILE=/nowhere cannot be read: ENOENT: no such file or directory, open '/nowhere'",
+    ],
+  ],
+  [
+    { OIDC_CLIENT_SECRET_FILE: '/nowhere' },
+    ["OIDC_CLIENT_SECRET_FILE=/nowhere cannot be read: ENOENT: no such file or directory, open '/nowhere'"],
+  ],
+  [{ PUBLIC_URL: '' }, ['PUBLIC_URL is not set, and OIDC_CLIENT_ID is.']],
+  [
+    { PUBLIC_URL: 'http://console.example.com' },
+    [
+      'PUBLIC_URL=http://console.example.com is without https: that is for development only, with NODE_ENV=development.',
+    ],
+  ],
+  [
+    { JWT_ISSUER: 'http://login.example.com' },
+    ['JWT_ISSUER=http://login.example.com is without https: that is for development only, with NODE_ENV=development.'],
+  ],
+  [
+    { OIDC_CLIENT_ID: 'kafkatrace' },
+    ['OIDC_CLIENT_ID and JWT_AUDIENCE are the same: register the API and the client of the page separately.'],
+  ],
+  [
+    { OIDC_CLIENT_ID: '' },
+    ['SESSION_SECRET is set, and OIDC_CLIENT_ID is not.', 'PUBLIC_URL is set, and OIDC_CLIENT_ID is not.'],
+  ],
+  [
+    { JWT_ISSUER: '', JWT_AUDIENCE: '' },
+    ['JWT_ISSUER is not set, and AUTH is jwt.', 'JWT_AUDIENCE is not set, and AUTH is jwt.'],
+  ],
+  [
+    { AUTH: 'on' },
+    [
+      'JWT_ISSUER is for AUTH=jwt, and AUTH is on.',
+      'JWT_AUDIENCE is for AUTH=jwt, and AUTH is on.',
+      'OIDC_CLIENT_ID is for AUTH=jwt, and AUTH is on.',
+    ],
+  ],
+  [
+    { JWT_TENANT_CLAIM: 'https://example.com/tenant' },
+    [
+      'JWT_TENANT_CLAIM="https://example.com/tenant" is no name of a claim, nor a JSON pointer to one. Where the name itself has dots or slashes, write it as /https:~1~1example.com~1tenant.',
+    ],
+  ],
+] as [Record<string, string>, string[]][])('with log-ins and %j, the faults are %j', (env, expected) => {
+  expect(faults({ ...LOGIN, ...env })).toEqual(expected)
 })
 
 test('a tenants file that cannot be read is a fault of the console', () => {

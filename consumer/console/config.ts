@@ -6,6 +6,7 @@ import type { Tenants } from '../../shared/http/tenants.ts'
 import { registryVariables } from '../../shared/schemas/registry.ts'
 import { schemaConfigFaults, schemaVariables } from '../../shared/schemas/store.ts'
 import { choice, commonFaults, commonVariables, integer } from '../../shared/service/config.ts'
+import { loginFaults, loginVariables } from './login-config.ts'
 
 const MIB = 2 ** 20
 
@@ -49,6 +50,7 @@ export const consoleVariables = Type.Object({
         'Where a trace is shown, with {traceId} in its place, such as https://jaeger.example.com/trace/{traceId}. The page links to it.',
     }),
   ),
+  ...loginVariables,
   ...schemaVariables,
   ...registryVariables,
   CREATE_TOPICS: choice(['on', 'off'], {
@@ -92,7 +94,7 @@ export const consoleVariables = Type.Object({
 export type ConsoleConfig = Readonly<Static<typeof consoleVariables>>
 
 /**
- * The configuration, and with AUTH=on the tenants of its file.
+ * The configuration, and unless AUTH=off the tenants of its file.
  * @throws ConfigError naming every fault of both
  */
 export const loadConsole = (
@@ -103,5 +105,6 @@ export const loadConsole = (
     ...certificateFaults(config),
     ...proxyFaults(config),
     ...authFaults(config),
+    ...loginFaults(config),
     ...schemaConfigFaults(config),
   ])

@@ -118,7 +118,7 @@ export function eventRoutes(deps: RouteDeps): Route[] {
       query: Type.Object(TENANT),
       body: SentEvent,
       answers: { 202: { description: 'It is stored.', schema: Receipts } },
-      run: ({ path, body, request }) => send(config, path['stream'] ?? '', body, request),
+      run: (call) => send(config, call.path['stream'] ?? '', call.body, call),
     }),
     route({
       method: 'get',

@@ -51,7 +51,7 @@ bun run kt -- COMMAND --help explains a command.
 
 Variables:
   KT_URL           where the console is; ${DEFAULT_URL} where not given
-  KT_KEY           the API key, where the console has AUTH=on
+  KT_KEY           the API key, where the console asks for one; with AUTH=jwt also a token
   KT_TENANT        the tenant, for keys of operators of all tenants
   KT_PRODUCER_URL  where send finds the producer; ${DEFAULT_PRODUCER_URL} where not given
   NODE_EXTRA_CA_CERTS

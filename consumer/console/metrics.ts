@@ -3,12 +3,13 @@ import { LATENCY_BUCKETS_SECONDS } from '../../shared/http/ops.ts'
 import { AUTHENTICATION_FAILURES } from '../../shared/http/problem.ts'
 import { LatencyHistogram } from '../../shared/service/tally.ts'
 import { ACTIONS } from './acts-log.ts'
+import { LOGIN_RESULTS } from './login.ts'
 
 /** Why a follower was disconnected by the console. */
 export const CUT_REASONS = ['behind', 'draining', 'unreadable', 'refused'] as const
 
 /** Gauges that are read when metrics are. */
-const LEVELS = ['scans', 'followers', 'jobs', 'ready', 'tenantsCurrent'] as const
+const LEVELS = ['scans', 'followers', 'jobs', 'ready', 'tenantsCurrent', 'tokenKeysCurrent'] as const
 
 /** All metrics of the console. Series without a tenant exist, with 0, before the first request. */
 export function createMetrics(routes: readonly string[]) {
@@ -38,6 +39,15 @@ export function createMetrics(routes: readonly string[]) {
     lettersActed: counter('letters_acted_total', 'Dead letters that were redriven or discarded.', ['act']),
     jobs: gauge('jobs_running', 'Redrives and discards by filter that are under way in this process.'),
     ready: gauge('ready', '1 while every check of /readyz holds, else 0.'),
+    tokenKeysCurrent: gauge(
+      'token_keys_current',
+      '0 while /readyz says that the keys of JWT_ISSUER cannot be read, else 1.',
+    ),
+    logins: counter(
+      'logins_total',
+      'Log-ins by result: done, refused (by the issuer, or because its token grants nothing here), or failed (no answer of the issuer’s that can be used).',
+      ['result'],
+    ),
     tenantsCurrent: gauge(
       'tenants_current',
       '0 while /readyz says that TENANTS_FILE is not used and what it said before is, else 1.',
@@ -50,6 +60,7 @@ export function createMetrics(routes: readonly string[]) {
     jobFaults: counter('job_faults_total', 'Faults after which a job waited and went on.'),
   }
   for (const reason of CUT_REASONS) table.followersCut.inc({ reason }, 0)
+  for (const result of LOGIN_RESULTS) table.logins.inc({ result }, 0)
   for (const act of ACTIONS) table.lettersActed.inc({ act }, 0)
   for (const reason of AUTHENTICATION_FAILURES) table.authenticationFailures.inc({ reason }, 0)
   for (const route of routes) table.requests.inc({ route, status: '200' }, 0)

@@ -38,6 +38,7 @@ const KINDS = [
   'kafka-unavailable',
   'producer-unavailable',
   'schema-unavailable',
+  'unverifiable',
 ] as const satisfies readonly ProblemKind[]
 
 const ProblemSchema = Type.Object(
@@ -55,6 +56,7 @@ const ProblemSchema = Type.Object(
     complete: Type.Optional(Type.Boolean({ description: 'With event-not-found: whether everything was searched.' })),
     searched: Type.Optional(Type.Array(Type.Unknown(), { description: 'With event-not-found: what was searched.' })),
     resume: Type.Optional(Type.String({ description: 'With unknown-position: the position of now.' })),
+    login: Type.Optional(Type.String({ description: 'With unauthenticated: where people log in with a browser.' })),
   },
   { title: 'Problem', description: 'An RFC 9457 problem document.' },
 )
@@ -115,7 +117,11 @@ export function openApi(routes: readonly Route[], isAuthOn: boolean): Record<str
       ...(isAuthOn
         ? {
             securitySchemes: {
-              bearer: { type: 'http', scheme: 'bearer', description: 'Authorization: Bearer <key>' },
+              bearer: {
+                type: 'http',
+                scheme: 'bearer',
+                description: 'Authorization: Bearer <key>, or with AUTH=jwt a token.',
+              },
               key: { type: 'apiKey', in: 'header', name: 'X-API-Key' },
             },
           }

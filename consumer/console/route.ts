@@ -49,6 +49,12 @@ export interface Call<Q = Record<string, never>, B = undefined> {
   whileAllowed: WhileAllowed
   /** Who acts, for the acts’ records. */
   by: string
+  /** As people call them; undefined where that is not known. */
+  name: string | undefined
+  /** By a session, and not by a key. */
+  isLoggedIn: boolean
+  /** The key or token to act for whoever has sent the request; undefined: they have none. */
+  bearer(): Promise<string | undefined>
   path: Readonly<Record<string, string>>
   query: Q
   body: B

@@ -77,6 +77,7 @@ function consoleIn({
       },
     },
     isAuthOn: true,
+    login: undefined,
     page: { answer: async () => undefined },
     metrics: createMetrics(table.map(({ name }) => name)),
     log,

@@ -3,9 +3,10 @@
 import { hostname } from 'node:os'
 import { ACTS_SETTINGS, actsTopic, CONTROL_SETTINGS, CONTROL_TOPIC, inputTopic } from '../../shared/events/topics.ts'
 import { accessOf } from '../../shared/http/access-config.ts'
-import { countingFailures, FailedAuthentications } from '../../shared/http/failed-authentications.ts'
 import { certificatesOf } from '../../shared/http/certificates.ts'
 import { clientAddress } from '../../shared/http/client-address.ts'
+import { countingFailures, FailedAuthentications } from '../../shared/http/failed-authentications.ts'
+import { jwtOf } from '../../shared/http/jwt-config.ts'
 import { listen } from '../../shared/http/listener.ts'
 import { type Check, serveOps } from '../../shared/http/ops.ts'
 import type { Tenant } from '../../shared/http/tenants.ts'
@@ -25,6 +26,7 @@ import { loadConsole } from './config.ts'
 import { Consumers } from './consumers.ts'
 import { Hubs } from './follow.ts'
 import { Jobs, type JobsDeps } from './jobs.ts'
+import { loginOf } from './login-config.ts'
 import { createMetrics } from './metrics.ts'
 import { buildPage } from './page.ts'
 import { Readers } from './readers.ts'
@@ -47,7 +49,8 @@ const READ_PREFETCH_BYTES = 2 * 2 ** 20
 const { config, tenants: declared } = loadConfigOrExit(loadConsole)
 const log = createLogger('console', config)
 const certificates = loadConfigOrExit(() => certificatesOf(config, log))
-const access = accessOf(config, declared, log)
+const jwt = jwtOf(config, log)
+const access = accessOf(config, declared, log, jwt?.tokens)
 const clientId = `kafkatrace-console-${hostname()}-${process.pid}`
 const ending = new AbortController()
 // Without either, it does without: a tenants file that is right for the producer is right for the console.
@@ -147,6 +150,7 @@ metrics.observe(() => ({
   jobs: jobs.running,
   ready: Number(kafkaFault === undefined && !ending.signal.aborted),
   tenantsCurrent: Number(access.state().detail === undefined),
+  tokenKeysCurrent: Number(jwt?.keys.state().detail === undefined),
 }))
 const stopProcessMetrics = addProcessMetrics(metrics.registry)
 certificates?.observe(metrics.registry, 'console')
@@ -163,7 +167,13 @@ const app = createApp({
     whileAllowed: (request, ended) => access.whileAllowed(request, ended),
   },
   clientAddress: addressOf,
-  isAuthOn: config.AUTH === 'on',
+  isAuthOn: config.AUTH !== 'off',
+  login: loginOf(config, {
+    tokens: jwt?.tokens,
+    tenants: () => access.tenants(),
+    log,
+    onLogin: (result) => metrics.logins.inc({ result }),
+  }),
   page: await buildPage(),
   metrics,
   log,
@@ -188,6 +198,7 @@ const ops = serveOps(
       kafka,
       tenants: () => access.state(),
       ...(certificates === undefined ? {} : { certificates: () => certificates.state() }),
+      ...(jwt === undefined ? {} : { tokens: () => jwt.keys.state() }),
     },
   },
   { hostname: config.OPS_HOST, port: config.OPS_PORT },
@@ -212,6 +223,7 @@ const stop = stopOnSignal(
         stopProcessMetrics()
         access.stop()
         certificates?.stop()
+        jwt?.keys.stop()
         schemas?.stop()
         return ops.stop()
       },
@@ -234,6 +246,7 @@ log.info(
   'console started',
 )
 void certificates?.watch()
+jwt?.keys.start()
 void watchKafka()
 void resumeJobs()
 void access.start((tenants) => schemas?.prepare(tenants))

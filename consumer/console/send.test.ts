@@ -1,11 +1,15 @@
 import { describe, expect, test } from 'bun:test'
+import { keyOf } from '../../shared/http/credentials.ts'
 import { problemOf } from '../../shared/testing/problem.ts'
 import { readBody } from './parameters.ts'
 import { SentEvent, send } from './send.ts'
 
 const PRODUCER_URL = 'http://producer:8080/base/'
-const request = (headers: Record<string, string> = {}, query = '') =>
-  new Request(`http://localhost/v1/streams/s/events${query}`, { method: 'POST', headers })
+const request = (headers: Record<string, string> = {}, query = '') => {
+  const asked = new Request(`http://localhost/v1/streams/s/events${query}`, { method: 'POST', headers })
+  return { bearer: async () => keyOf(asked), isLoggedIn: false }
+}
+const person = (token: string | undefined) => ({ bearer: async () => token, isLoggedIn: true })
 
 describe('an event that is sent through the console', () => {
   test('goes to the producer as whoever sent it, with all digits, and its answer comes back as it is', async () => {
@@ -33,6 +37,20 @@ describe('an event that is sent through the console', () => {
     expect(new Headers(asked[2]?.[1].headers).get('authorization')).toBeNull()
     await send({ PRODUCER_URL }, 's', event, request({}, '?access_token=a%0d%0aX:1'), ask)
     expect(new Headers(asked[3]?.[1].headers).get('authorization')).toBeNull()
+  })
+
+  test('goes there with the token of who is logged in, and a token that is refused ends no session', async () => {
+    const statuses = [202, 401]
+    const tokens: (string | null)[] = []
+    const ask = async (_url: string, init: RequestInit) => {
+      tokens.push(new Headers(init.headers).get('authorization'))
+      return Response.json({}, { status: statuses.shift() ?? 500 })
+    }
+    expect((await send({ PRODUCER_URL }, 's', {}, person('eyJ.a.b'), ask)).status).toBe(202)
+    const expected = { kind: 'producer-unavailable', outcome: 'not stored' }
+    expect(await problemOf(() => send({ PRODUCER_URL }, 's', {}, person('eyJ.a.b'), ask))).toMatchObject(expected)
+    expect(await problemOf(() => send({ PRODUCER_URL }, 's', {}, person(undefined), ask))).toMatchObject(expected)
+    expect(tokens).toEqual(['Bearer eyJ.a.b', 'Bearer eyJ.a.b'])
   })
 
   test('is refused as the producer refuses it, with the time to wait', async () => {

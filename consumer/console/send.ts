@@ -1,10 +1,9 @@
 import { Type } from '@sinclair/typebox'
 import { boundedText } from '../../shared/http/bounded-text.ts'
-import { keyOf } from '../../shared/http/credentials.ts'
 import { ProblemError } from '../../shared/http/problem.ts'
 import { messageOf } from '../../shared/service/thrown.ts'
 import { KEY_TEXT } from './names.ts'
-import type { Answer } from './route.ts'
+import type { Answer, Call } from './route.ts'
 
 /** Sending an event from the page: the producer checks and stores it, as whoever has sent the request. */
 
@@ -63,13 +62,20 @@ export async function send(
   { PRODUCER_URL }: { PRODUCER_URL?: string },
   stream: string,
   event: unknown,
-  request: Request,
+  { bearer, isLoggedIn }: Pick<Call, 'bearer' | 'isLoggedIn'>,
   ask: (url: string, init: RequestInit) => Promise<Response> = fetch,
 ): Promise<Answer> {
   if (PRODUCER_URL === undefined)
     throw new ProblemError({ kind: 'not-found', detail: 'The console does not know the producer: set PRODUCER_URL.' })
   // Where keys are asked for, nobody comes here with one that is none.
-  const key = keyOf(request)
+  const key = await bearer()
+  if (isLoggedIn && key === undefined)
+    throw new ProblemError({
+      kind: 'producer-unavailable',
+      detail: 'The issuer gives no token now to send the event with. Nothing was stored.',
+      outcome: 'not stored',
+      retryAfterSeconds: 5,
+    })
   const timeout = AbortSignal.timeout(ANSWER_TIMEOUT_MS)
   try {
     const response = await ask(`${PRODUCER_URL.replace(/\/$/, '')}/v1/streams/${encodeURIComponent(stream)}/events`, {
@@ -82,6 +88,14 @@ export async function send(
       body: JSON.stringify(event),
       signal: timeout,
     })
+    // Passed on, it would mean that the session has ended.
+    if (isLoggedIn && response.status === 401)
+      throw new ProblemError({
+        kind: 'producer-unavailable',
+        detail:
+          'The producer does not take the token of who is logged in. It needs AUTH=jwt, and the same issuer and audience as the console. Nothing was stored.',
+        outcome: 'not stored',
+      })
     const body: unknown = JSON.parse(await boundedText(response, MAX_ANSWER_BYTES))
     const retryAfter = response.headers.get('retry-after')
     return {
@@ -91,6 +105,7 @@ export async function send(
       contentType: response.ok ? 'application/json' : 'application/problem+json',
     }
   } catch (error) {
+    if (error instanceof ProblemError) throw error
     const { code = '' } = error as { code?: string }
     // What it says besides has the producer's address.
     const reason = code === '' ? messageOf(error) : code

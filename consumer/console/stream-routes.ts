@@ -29,7 +29,11 @@ const StreamList = Type.Object(
 const Access = Type.Object(
   {
     auth: oneOf(['on', 'off'], { description: 'off: no key is needed.' }),
-    by: Type.String({ description: 'How acts name who acts: the key’s id.' }),
+    by: Type.String({
+      description: 'How acts name who acts: the key’s id, or “jwt:”, the subject of the token, and the name.',
+    }),
+    name: Type.Optional(Type.String({ description: 'As people call the key, or whoever has logged in.' })),
+    isLoggedIn: Type.Boolean({ description: 'By a session of this browser, and not by a key.' }),
     roles: Type.Array(oneOf(ROLES)),
     sends: Type.Boolean({ description: 'Whether events can be sent through the console.' }),
     traceUrl: Type.Optional(Type.String({ description: 'Where a trace is shown; {traceId} stands for its id.' })),
@@ -106,10 +110,12 @@ export function streamRoutes(deps: RouteDeps): Route[] {
       summary: 'What the key may do, and with which streams',
       query: Type.Object(TENANT),
       answers: { 200: { description: 'The key’s roles, tenants and streams.', schema: Access } },
-      run: async ({ by, roles, everything }) =>
+      run: async ({ by, name, isLoggedIn, roles, everything }) =>
         json({
-          auth: deps.config.AUTH,
+          auth: deps.config.AUTH === 'off' ? 'off' : 'on',
           by,
+          ...(name === undefined ? {} : { name }),
+          isLoggedIn,
           roles: [...roles],
           sends: deps.config.PRODUCER_URL !== undefined,
           ...(deps.config.TRACE_URL === undefined ? {} : { traceUrl: deps.config.TRACE_URL }),

@@ -9,7 +9,22 @@ import { Pipeline } from './pipeline.tsx'
 import { go, linkTo, place } from './place.ts'
 import { Schemas } from './schemas.tsx'
 import { Send } from './send.tsx'
-import { keepOpen, leave, may, open, sends, session, stream, streams, tenant, tenants, use } from './session.ts'
+import {
+  keepOpen,
+  leave,
+  logIn,
+  loginUrl,
+  logOut,
+  may,
+  open,
+  sends,
+  session,
+  stream,
+  streams,
+  tenant,
+  tenants,
+  use,
+} from './session.ts'
 
 /** The frame around the views. */
 
@@ -124,7 +139,13 @@ function Who() {
           )
         }
       />
-      {now.access.auth === 'on' && (
+      {now.access.isLoggedIn && <span title={now.access.by}>{now.access.name ?? now.access.by}</span>}
+      {now.access.isLoggedIn && (
+        <button type="button" class="quiet" onClick={logOut}>
+          Log out
+        </button>
+      )}
+      {now.access.auth === 'on' && !now.access.isLoggedIn && (
         <button type="button" class="quiet" onClick={leave} title={`Forget the key ${now.access.by}`}>
           Sign out
         </button>
@@ -149,14 +170,18 @@ function Body() {
   const { view } = place.value
   if (view === 'send' ? !may('send') : !may('read'))
     return (
-      <Empty title={`This key may not ${view === 'send' ? 'send' : 'read'}`} isPage>
+      <Empty
+        title={`${now.access.isLoggedIn ? 'You' : 'This key'} may not ${view === 'send' ? 'send' : 'read'}`}
+        isPage
+      >
         <p>
-          The key {now.access.by} has {now.access.roles.length === 1 ? 'the role' : 'the roles'}{' '}
-          {now.access.roles.join(', ')}. What is shown here needs the role {view === 'send' ? 'send' : 'read'}, which
-          the tenants file can give it.
+          {now.access.isLoggedIn ? `${now.access.name ?? now.access.by} has` : `The key ${now.access.by} has`}{' '}
+          {now.access.roles.length === 1 ? 'the role' : 'the roles'} {now.access.roles.join(', ')}. What is shown here
+          needs the role {view === 'send' ? 'send' : 'read'}, which{' '}
+          {now.access.isLoggedIn ? 'the issuer of your log-in can give you' : 'the tenants file can give it'}.
         </p>
-        <button type="button" onClick={leave}>
-          Use another key
+        <button type="button" onClick={now.access.isLoggedIn ? logOut : leave}>
+          {now.access.isLoggedIn ? 'Log out' : 'Use another key'}
         </button>
       </Empty>
     )
@@ -192,7 +217,12 @@ function KeyForm({ refusal }: { refusal: string | undefined }) {
   }
   return (
     <form class="card key-form" onSubmit={send}>
-      <h1>Your key</h1>
+      <h1>{loginUrl.value === undefined ? 'Your key' : 'Log in, or use a key'}</h1>
+      {loginUrl.value !== undefined && (
+        <button type="button" class="main" onClick={logIn}>
+          Log in
+        </button>
+      )}
       <p class="hint">
         A key with the role read sees events; with operate it also acts. It is kept until this tab is closed.
       </p>
@@ -202,7 +232,7 @@ function KeyForm({ refusal }: { refusal: string | undefined }) {
           {refusal}
         </p>
       )}
-      <button type="submit" class="main" disabled={isAsking}>
+      <button type="submit" class={loginUrl.value === undefined ? 'main' : ''} disabled={isAsking}>
         Open
       </button>
     </form>

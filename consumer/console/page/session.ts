@@ -1,11 +1,11 @@
 import { computed, signal } from '@preact/signals'
 import type { Role } from '../../../shared/http/tenants.ts'
-import { ApiError, Client } from '../client.ts'
+import { ApiError, Client, refusalIn } from '../client.ts'
 import { KEY_TEXT } from '../names.ts'
 import type { Access } from '../stream-routes.ts'
 import { place } from './place.ts'
 
-/** Who uses the page: the key, what it is for, and the client that asks with it. */
+/** Who uses the page: a person who has logged in, or the key; what they may do, and the client that asks for them. */
 
 /** The tab's own storage: it ends with the tab. */
 const KEY = 'kafkatrace-key'
@@ -20,6 +20,9 @@ type Session =
 
 export const session = signal<Session>({ kind: 'asking' })
 
+/** Where people log in; undefined while the console has not said that they can. */
+export const loginUrl = signal<string | undefined>(undefined)
+
 /** The page's own path: the API is beside it. */
 const base = (): string => new URL('.', location.href).href
 
@@ -31,8 +34,10 @@ export async function open(asked = key.value): Promise<void> {
     if (asked !== undefined) sessionStorage.setItem(KEY, asked)
     session.value = { kind: 'open', access: found }
   } catch (error) {
-    if (error instanceof ApiError && error.status === 401) asked === undefined ? leave() : expire(error.message)
-    else session.value = { kind: 'failed', error: error as Error }
+    if (error instanceof ApiError && error.status === 401) {
+      loginUrl.value = error.login
+      asked === undefined ? leave() : expire(error.message)
+    } else session.value = { kind: 'failed', error: error as Error }
   }
 }
 
@@ -49,6 +54,23 @@ export async function use(given: string): Promise<void> {
 function expire(refusal: string): void {
   leave()
   session.value = { kind: 'no key', refusal }
+}
+
+/** To the issuer, and back to this place of the page. */
+export function logIn(): void {
+  location.assign(`${loginUrl.value}?${new URLSearchParams({ to: location.hash })}`)
+}
+
+/** Here and at the issuer. */
+export async function logOut(): Promise<void> {
+  try {
+    const response = await fetch(new URL('auth/logout', base()), { method: 'POST' })
+    if (!response.ok) throw await refusalIn(response)
+    const { url } = (await response.json()) as { url: string }
+    location.assign(url)
+  } catch (error) {
+    session.value = { kind: 'failed', error: error as Error }
+  }
 }
 
 /** Forgets the key. */
@@ -94,7 +116,8 @@ async function watched(url: string, init: RequestInit): Promise<Response> {
 }
 
 async function whyIn(refused: Response): Promise<string> {
-  const { detail } = (await refused.json().catch(() => ({}))) as { detail?: string }
+  const { detail, login } = (await refused.json().catch(() => ({}))) as { detail?: string; login?: string }
+  loginUrl.value = login
   return `The key is not accepted any more.${detail === undefined ? '' : ` ${detail}`}`
 }
 
