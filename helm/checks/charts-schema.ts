@@ -22,6 +22,7 @@ const known: Readonly<Record<string, Json>> = {
   'kafka.tls.values': texts,
   'tenants.values': texts,
   'tls.values': texts,
+  'login.values': texts,
   'secretStore.kind': { enum: ['SecretStore', 'ClusterSecretStore'] },
   'topologySpread.zone': { enum: ['ScheduleAnyway', 'DoNotSchedule'] },
   'topologySpread.host': { enum: ['ScheduleAnyway', 'DoNotSchedule'] },
@@ -55,7 +56,7 @@ const known: Readonly<Record<string, Json>> = {
 
 /** Variables that the chart itself sets. */
 const reserved =
-  /^(NODE_ENV|LOG_FORMAT|HOST|PORT|REUSE_PORT|OPS_HOST|OPS_PORT|AUTH|TENANTS_FILE|INSTANCE_ID|QUOTA_REPLICAS|QUOTA_REPLICAS_DNS|TLS_.*|OPS_TLS|KAFKA_.*|REFERENCE_TABLE_.*)$/
+  /^(NODE_ENV|LOG_FORMAT|HOST|PORT|REUSE_PORT|OPS_HOST|OPS_PORT|AUTH|TENANTS_FILE|OIDC_CLIENT_SECRET(_FILE)?|SESSION_SECRET(_FILE)?|INSTANCE_ID|QUOTA_REPLICAS|QUOTA_REPLICAS_DNS|TLS_.*|OPS_TLS|KAFKA_.*|REFERENCE_TABLE_.*)$/
 
 /** The variables that `config` takes. */
 function configSchema(variables: Readonly<Record<string, object>>): Json {

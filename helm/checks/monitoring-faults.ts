@@ -149,6 +149,14 @@ export const faults: readonly Fault[] = [
     end: nothing,
   },
   {
+    name: 'an issuer of tokens that does not answer',
+    fires: ['KafkaTraceTokenKeysNotCurrent'],
+    timeoutMs: 60_000,
+    // Keys are read for such tokens every ten seconds.
+    begin: async (rig, signal) => void repeated(signal, 1_000, () => rig.issuer(false)),
+    end: (rig) => rig.issuer(true),
+  },
+  {
     name: 'Kafka killed',
     fires: [
       'KafkaTraceKafkaUnreachable',

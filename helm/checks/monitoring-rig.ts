@@ -34,7 +34,31 @@ const STRANGE = makeKey('rig')
 export const OWN_KEY = `x-api-key: ${OWN.key}`
 const EXPIRING_DAYS = 2
 
+const OPERATOR = makeKey('rig-operator')
+const ISSUER = { JWT_ISSUER: 'https://issuer.rig', JWT_AUDIENCE: 'rig' }
+/** Of the issuer: the example of RFC 7517, appendix A.1. Nobody here has the private key. */
+const ISSUER_KEYS = {
+  keys: [
+    {
+      kty: 'EC',
+      crv: 'P-256',
+      x: 'MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4',
+      y: '4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM',
+      kid: '1',
+    },
+  ],
+}
+/** A token that says that it is of the issuer, with a key that is not known, so that the console reads the issuer's keys again. */
+const FOREIGN_TOKEN = [
+  { alg: 'ES256', kid: 'not known' },
+  { iss: ISSUER.JWT_ISSUER, aud: ISSUER.JWT_AUDIENCE, sub: 'rig', exp: 4_000_000_000 },
+]
+  .map((part) => Buffer.from(JSON.stringify(part)).toString('base64url'))
+  .concat('AAAA')
+  .join('.')
+
 const tenantsFile = (streams: readonly string[], expires: boolean) => ({
+  operators: [{ id: 'rig-operator', sha256: OPERATOR.sha256, roles: ['read', 'operate'] }],
   tenants: {
     default: {
       streams: ['events', ...streams],
@@ -94,6 +118,8 @@ export interface Rig {
   tenants(state: 'right' | 'with a key that expires' | 'wrong'): Promise<void>
   /** Sends an event with a key that nobody has. */
   stranger(): Promise<void>
+  /** Lets the issuer of tokens answer or not, and the console ask it. */
+  issuer(answers: boolean): Promise<void>
   /** Asks the console. @returns the status; undefined when it does not answer */
   ask(path: string, body?: object): Promise<number | undefined>
   /** Sends so many plain events a second. @returns a function that stops it */
@@ -159,10 +185,18 @@ export async function startRig({
     const consumerOf = (name: string, instance: string): Promise<Service> =>
       createService('consumer', name, { ...consumerCommon, INSTANCE_ID: instance }, directory)
     const consumer = await consumerOf('first', 'first')
+    let doesIssuerAnswer = true
+    const issuer = Bun.serve({
+      hostname: '127.0.0.1',
+      port: 0,
+      fetch: () => (doesIssuerAnswer ? Response.json(ISSUER_KEYS) : new Response(null, { status: 503 })),
+    })
+    ending.push(() => issuer.stop(true))
+    const tokens = { ...ISSUER, JWT_JWKS_URL: `http://127.0.0.1:${issuer.port}/keys` }
     const console = await createService(
       'console',
       'console',
-      { ...common, AUTH: 'off', GROUP_ID: MONITORING_GROUP, ...consoleEnv },
+      { ...common, AUTH: 'jwt', ...tokens, TENANTS_FILE, GROUP_ID: MONITORING_GROUP, ...consoleEnv },
       directory,
     )
     const second = await consumerOf('second', 'second')
@@ -254,12 +288,17 @@ export async function startRig({
           () => {},
         ).catch(() => undefined)
       },
+      async issuer(answers) {
+        doesIssuerAnswer = answers
+        await fetch(`http://127.0.0.1:${console.port}/v1/access`, {
+          headers: { authorization: `Bearer ${FOREIGN_TOKEN}` },
+        }).catch(() => undefined)
+      },
       ask: (path, body) =>
         fetch(`http://127.0.0.1:${console.port}${path}`, {
           signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS * 2),
-          ...(body === undefined
-            ? {}
-            : { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) }),
+          headers: { authorization: `Bearer ${OPERATOR.key}`, 'content-type': 'application/json' },
+          ...(body === undefined ? {} : { method: 'POST', body: JSON.stringify(body) }),
         }).then(
           async (answer) => {
             await answer.arrayBuffer()

@@ -198,6 +198,9 @@ export const NOT_SHOWN: Readonly<Record<string, string>> = {
   kafkatrace_producer_schemas_current: 'has an alert; /readyz says what is wrong',
   kafkatrace_producer_tenants_current: 'has an alert; /readyz says what is wrong',
   kafkatrace_console_tenants_current: 'has an alert; /readyz says what is wrong',
+  kafkatrace_producer_token_keys_current: 'has an alert; /readyz says what is wrong',
+  kafkatrace_console_token_keys_current: 'has an alert; /readyz says what is wrong',
+  kafkatrace_console_logins_total: 'people say when they cannot log in; the log says why',
   kafkatrace_consumer_records_fetched_total:
     'follows the outcomes, which have a panel; the difference is work in progress',
   kafkatrace_consumer_audit_records_total: 'progress of the background audit; its findings have panels',
