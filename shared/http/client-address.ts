@@ -124,3 +124,10 @@ export function clientAddress(
     return plain(address)
   }
 }
+
+/** What one subscriber has: an IPv4 address, or an IPv6 network of 64 bits (RFC 6177). */
+export function networkOf(address: string): string {
+  const bits = bitsOf(address)
+  if (bits === undefined || isIpv4(bits)) return plain(address)
+  return `${[112n, 96n, 80n, 64n].map((shift) => ((bits >> shift) & 0xffffn).toString(16)).join(':')}::/64`
+}

@@ -51,7 +51,12 @@ export function authoriseByCertificate(tenants: Tenants, byKey: Authorise, nowMs
     const certificate = ofRequests.get(request)
     if (certificate === undefined) return byKey(request, wanted)
     if (certificate.fault !== undefined)
-      return refusal('unauthenticated', `The client’s certificate is not accepted: ${certificate.fault}.`)
+      return refusal(
+        'unauthenticated',
+        `The client’s certificate is not accepted: ${certificate.fault}.`,
+        undefined,
+        'certificate',
+      )
     const [credential, ...others] = tenants.certified(certificate.names)
     if (others.length > 0)
       return refusal(
@@ -74,6 +79,8 @@ export function authoriseByCertificate(tenants: Tenants, byKey: Authorise, nowMs
       return refusal(
         'unauthenticated',
         `The client’s certificate stands for no tenant, and the request has no key. Its names are: ${certificate.names.slice(0, NAMED).join('; ')}.`,
+        undefined,
+        'certificate',
       )
     if (isOfOtherSite(request, credential.tenant?.origins))
       return refusal('forbidden', 'A page of another site may not use the certificate of whoever visits it.')
@@ -83,6 +90,8 @@ export function authoriseByCertificate(tenants: Tenants, byKey: Authorise, nowMs
         return refusal(
           'unauthenticated',
           `The certificate ${credential.keyId} is not accepted any more: it was removed.`,
+          undefined,
+          'certificate',
         )
       return { ok: true, sender: { ...sender, validUntilMs: certificate.notAfterMs } }
     }

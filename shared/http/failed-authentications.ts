@@ -1,5 +1,6 @@
 import { type Logger, TenantLines } from '../service/logger.ts'
 import type { Authorise, Authorised } from './authorise.ts'
+import { networkOf } from './client-address.ts'
 import type { AuthenticationFailure, Problem } from './problem.ts'
 
 /**
@@ -102,19 +103,4 @@ export function countingFailures(
       ? authorised.then((one) => counted(request, one))
       : counted(request, authorised)
   }
-}
-
-/** What a subscriber has: an IPv4 address, also where it is mapped (RFC 4291, section 2.5.5.2), or an IPv6 network of 64 bits (RFC 6177). */
-export function networkOf(address: string): string {
-  const [plain = ''] = address.split('%')
-  const mapped = /^::ffff:(\d+(?:\.\d+){3})$/i.exec(plain)?.[1]
-  if (mapped !== undefined) return mapped
-  if (!plain.includes(':')) return plain
-  // An IPv4 address at the end stands for two groups.
-  const [head = '', tail] = plain.replace(/(?:\d+\.){3}\d+$/, '0:0').split('::')
-  const groups = (text: string): string[] => (text === '' ? [] : text.split(':'))
-  const [before, after] = [groups(head), groups(tail ?? '')]
-  const zeros = Array.from({ length: 8 - before.length - after.length }, () => '0')
-  const network = [...before, ...zeros, ...after].slice(0, 4).map((group) => Number.parseInt(group, 16).toString(16))
-  return `${network.join(':')}::/64`
 }

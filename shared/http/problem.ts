@@ -59,6 +59,8 @@ export const AUTHENTICATION_FAILURES = [
   'expired',
   'not_yet_valid',
   'wrong_tenant',
+  'invalid_token',
+  'certificate',
 ] as const
 export type AuthenticationFailure = (typeof AUTHENTICATION_FAILURES)[number]
 

@@ -19,11 +19,20 @@ describe('tenants', () => {
 
   test('are found by no other text, whatever it is, and nothing is thrown', () => {
     const tenants = tenantsOf(file)
-    const changed = fc.tuple(fc.nat(key.length), fc.string({ maxLength: 3 })).map(([at, text]) => key.slice(0, at) + text)
+    const changed = fc
+      .tuple(fc.nat(key.length), fc.string({ maxLength: 3 }))
+      .map(([at, text]) => key.slice(0, at) + text)
     fc.assert(
-      fc.property(fc.oneof(fc.string(), changed, fc.string().map((text) => `kt.ci.${text}`)), (text) => {
-        expect(tenants.find(text)?.keyId).toBe(text === key ? 'ci' : undefined)
-      }),
+      fc.property(
+        fc.oneof(
+          fc.string(),
+          changed,
+          fc.string().map((text) => `kt.ci.${text}`),
+        ),
+        (text) => {
+          expect(tenants.find(text)?.keyId).toBe(text === key ? 'ci' : undefined)
+        },
+      ),
     )
   })
 

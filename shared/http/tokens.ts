@@ -5,7 +5,7 @@ import { TOKEN_ID_PREFIX } from './authorise.ts'
 import { type ClaimNames, type Grant, grantOf } from './claims.ts'
 import { CHALLENGE_INVALID } from './credentials.ts'
 import type { IssuerKeys } from './issuer.ts'
-import { type OrProblem, refusal } from './problem.ts'
+import { type AuthenticationFailure, type OrProblem, refusal } from './problem.ts'
 
 /** Access tokens of people and services: JSON Web Tokens (RFC 7519), verified as RFC 9068, section 4, and RFC 8725 say. */
 
@@ -151,15 +151,19 @@ export class Tokens {
 /** A compact JWS (RFC 7515, section 7.1). */
 const FORM = /^[\w-]+\.[\w-]+\.[\w-]+$/
 
-const invalid = (what: string): Refused => refusal('unauthenticated', `The token ${what}.`, CHALLENGE_INVALID)
+const invalid = (what: string): Refused =>
+  refusal('unauthenticated', `The token ${what}.`, CHALLENGE_INVALID, FAILURES[what] ?? 'invalid_token')
 
 /** What is neither a key nor a token. */
-const UNKNOWN = refusal('unauthenticated', 'The key is unknown.', CHALLENGE_INVALID)
+const UNKNOWN = refusal('unauthenticated', 'The key is unknown.', CHALLENGE_INVALID, 'unknown')
 
 const OTHER_ISSUER = 'is of another issuer'
 const OTHER_AUDIENCE = 'is for another audience'
 const EXPIRED = 'has expired'
+const NOT_YET = 'is not valid yet'
 const MALFORMED = 'is malformed'
+
+const FAILURES: Readonly<Record<string, AuthenticationFailure>> = { [EXPIRED]: 'expired', [NOT_YET]: 'not_yet_valid' }
 
 function payloadOf(token: string): JWTPayload | undefined {
   try {
@@ -191,7 +195,7 @@ function faultOf(error: unknown): string {
   if (error.reason === 'missing') return `has no claim ${error.claim}`
   if (error.claim === 'iss') return OTHER_ISSUER
   if (error.claim === 'aud') return OTHER_AUDIENCE
-  return error.claim === 'nbf' ? 'is not valid yet' : `has a claim ${error.claim} that is not valid`
+  return error.claim === 'nbf' ? NOT_YET : `has a claim ${error.claim} that is not valid`
 }
 
 /**

@@ -397,7 +397,9 @@ async function homeOf(distribution: string): Promise<string> {
  * @throws BrokerUnavailableError when Maven Central does not answer, or gives something else
  */
 async function provideKeycloak(java: string): Promise<string> {
-  const fingerprint = new Bun.CryptoHasher('sha256').update(JSON.stringify([BUILD, REALM_SETTINGS, ADMIN])).digest('hex')
+  const fingerprint = new Bun.CryptoHasher('sha256')
+    .update(JSON.stringify([BUILD, REALM_SETTINGS, ADMIN]))
+    .digest('hex')
   const folder = join(cacheFolder(), `keycloak-${VERSION}-${fingerprint.slice(0, 8)}`)
   if (!existsSync(folder))
     await makeWhole(folder, async (unfinished) => {
