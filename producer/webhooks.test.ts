@@ -45,6 +45,25 @@ async function counted({ metrics }: ReturnType<typeof gateway>, labels: string):
 const of = (result: string, source = 'gh', tenant = 'acme') =>
   `tenant="${tenant}",source="${source}",result="${result}"`
 
+test('sources come and go with the tenants file, with their counts', async () => {
+  const it = github()
+  const status = async (source: string, secret: string = SECRET): Promise<number> => {
+    const headers = { ...delivery(BODY, crypto.randomUUID()), 'x-hub-signature-256': hmac(BODY, secret) }
+    return (await it.send(source, BODY, headers)).status
+  }
+  expect([await status('gh'), await status('other')]).toEqual([202, 401])
+  it.declare({ gh: { ...GITHUB, secrets: [SECRETS[1]] }, other: GITHUB })
+  expect(await counted(it, of('taken', 'other'))).toBe(0)
+  expect([await status('gh'), await status('gh', SECRETS[1]), await status('other')]).toEqual([401, 202, 202])
+  it.declare({ gh: { ...GITHUB, secrets: [SECRETS[1]] } })
+  expect(await status('other')).toBe(401)
+  expect([
+    await counted(it, of('taken')),
+    await counted(it, of('wrong')),
+    await counted(it, of('taken', 'other')),
+  ]).toEqual([2, 1, 1])
+})
+
 describe('what is not verified', () => {
   const answerTo = async (it: ReturnType<typeof gateway>, source: string) => {
     const begun = performance.now()

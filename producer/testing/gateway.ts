@@ -3,7 +3,7 @@ import pino from 'pino'
 import { FORM, headerText, SOURCE } from '../../shared/events/headers.ts'
 import { fromRecord } from '../../shared/events/record.ts'
 import { authoriseByKey } from '../../shared/http/authorise.ts'
-import { type TenantsFile, tenantsFaults, tenantsOf } from '../../shared/http/tenants.ts'
+import { type Tenants, type TenantsFile, tenantsFaults, tenantsOf } from '../../shared/http/tenants.ts'
 import type { SchemaStore } from '../../shared/schemas/store.ts'
 import { UNCHANGING } from '../../shared/testing/access.ts'
 import { FakeKafka } from '../../shared/testing/fake-kafka.ts'
@@ -35,19 +35,29 @@ export interface GatewayOptions {
 }
 
 export function gateway(declared: Readonly<Record<string, Declaration>>, options: GatewayOptions = {}) {
-  const file = {
-    tenants: {
-      [TENANT]: {
-        streams: [STREAM],
-        keys: [],
-        ...options.tenant,
-        sources: Object.fromEntries(Object.entries(declared).map(([name, one]) => [name, { stream: STREAM, ...one }])),
+  const tenantsWith = (sources: typeof declared, before?: Tenants): Tenants => {
+    const file = {
+      tenants: {
+        [TENANT]: {
+          streams: [STREAM],
+          keys: [],
+          ...options.tenant,
+          sources: Object.fromEntries(Object.entries(sources).map(([name, one]) => [name, { stream: STREAM, ...one }])),
+        },
       },
-    },
+    }
+    expect(tenantsFaults(file)).toEqual([])
+    return tenantsOf(file, before)
   }
-  expect(tenantsFaults(file)).toEqual([])
-  const tenants = tenantsOf(file)
-  const sources = sourcesOf(tenants.list, options.kinds ?? kinds)
+  let tenants = tenantsWith(declared)
+  let sources = sourcesOf(tenants.list, options.kinds ?? kinds)
+  const listeners: ((now: Tenants['list']) => void)[] = []
+  /** Reads a tenants file with these sources in place of those before. */
+  const declare = (others: typeof declared): void => {
+    tenants = tenantsWith(others, tenants)
+    sources = sourcesOf(tenants.list, options.kinds ?? kinds, sources)
+    for (const listener of listeners) listener(tenants.list)
+  }
   const topic = `kt.${TENANT}.${STREAM}`
   const kafka = new FakeKafka().createTopic(topic, 3)
   const config = {
@@ -64,7 +74,7 @@ export function gateway(declared: Readonly<Record<string, Declaration>>, options
     producer,
     authenticate: authenticateBy(authoriseByKey(tenants)),
     schemas: options.schemas,
-    access: UNCHANGING,
+    access: { ...UNCHANGING, onChange: (listener) => void listeners.push(listener) },
     sources: () => sources,
     refusedAfterMs: options.refusedAfterMs ?? 0,
     gate,
@@ -101,7 +111,7 @@ export function gateway(declared: Readonly<Record<string, Declaration>>, options
     })
   /** The source that each stored event came by. */
   const origins = () => kafka.all(topic).map((record) => headerText(record.headers, SOURCE))
-  return { app, kafka, producer, gate, metrics, logged, clock, send, events, origins }
+  return { app, kafka, producer, gate, metrics, logged, clock, send, events, origins, declare }
 }
 
 export const SECRETS = ['an-old-secret-of-some-length', 'a-new-secret-of-some-length'] as const
