@@ -5,7 +5,8 @@ import { type Static, type TObject, type TProperties, Type } from '@sinclair/typ
 import { TypeCompiler } from '@sinclair/typebox/compiler'
 import { isTime } from '../events/event.ts'
 import { anyJson, outlineJson, placed } from '../events/json.ts'
-import { isPointer, pointerTo } from '../events/json-pointer.ts'
+import { readJson, TwiceError } from '../events/json-in-slices.ts'
+import { isPointer } from '../events/json-pointer.ts'
 import { NAME_PATTERN } from '../events/topics.ts'
 import { ConfigError } from '../service/config.ts'
 import { NAME_RULE, schemaFaults } from '../service/schema-faults.ts'
@@ -227,7 +228,7 @@ export function loadTenants(path: string): Tenants {
   } catch (error) {
     throw unreadable(path, error)
   }
-  return atOnce(tenantsIn(bytes, path))
+  return atOnce(tenantsIn(bytes, digestOf(bytes), path))
 }
 
 /**
@@ -244,23 +245,20 @@ export async function reloadTenants(path: string, known: readonly [Tenants, ...T
     throw unreadable(path, error)
   }
   const digest = digestOf(bytes)
-  return known.find((one) => one.digest === digest) ?? inSlices(tenantsIn(bytes, path, known[0]))
+  return known.find((one) => one.digest === digest) ?? inSlices(tenantsIn(bytes, digest, path, known[0]))
 }
 
 const digestOf = (bytes: Buffer): string => createHash('sha256').update(bytes).digest('hex')
 
 /** @throws ConfigError */
-function* tenantsIn(bytes: Buffer, path: string, before?: Tenants): Sliced<Tenants> {
+function* tenantsIn(bytes: Buffer, digest: string, path: string, before?: Tenants): Sliced<Tenants> {
   const file = yield* fileIn(bytes, path)
-  return { ...(yield* tenantsFrom(file, before)), digest: digestOf(bytes) }
+  return { ...(yield* tenantsFrom(file, before)), digest }
 }
 
 /** @throws ConfigError */
 function* fileIn(bytes: Buffer, path: string): Sliced<TenantsFile> {
-  const fault = yield* jsonFault(bytes)
-  if (fault !== undefined) throw new ConfigError([`TENANTS_FILE=${path} ${fault}`])
-  const parsed: unknown = JSON.parse(bytes.toString('utf8'))
-  yield
+  const parsed = yield* parsedFrom(bytes, path)
   const faults = yield* faultsIn(parsed)
   if (faults.length > 0) throw new ConfigError(faults.map((fault) => `TENANTS_FILE=${path}: ${fault}`))
   return parsed as TenantsFile
@@ -269,26 +267,20 @@ function* fileIn(bytes: Buffer, path: string): Sliced<TenantsFile> {
 /** What a tenants file says. @throws ConfigError naming every fault of it */
 export const tenantsFileIn = (bytes: Buffer, path: string): TenantsFile => atOnce(fileIn(bytes, path))
 
-const ANY_JSON = anyJson(64)
+const MAX_DEPTH = 64
 
-/** Why a file is no JSON, or where an object has a member twice, of which JSON.parse would take the last. */
-function* jsonFault(bytes: Buffer, path = ''): Sliced<string | undefined> {
-  const result = outlineJson(bytes, ANY_JSON)
-  yield
-  if (!result.ok) {
-    const { detail } = result.fault
-    if (path !== '') return `has a member twice, at ${path}`
-    return `is no JSON: ${placed(detail, bytes)}`
+/** @throws ConfigError */
+function* parsedFrom(bytes: Buffer, path: string): Sliced<unknown> {
+  try {
+    return yield* readJson(bytes, MAX_DEPTH)
+  } catch (error) {
+    if (error instanceof TwiceError && error.pointer !== '')
+      throw new ConfigError([`TENANTS_FILE=${path} has a member twice, at ${error.pointer}`])
+    // Says where.
+    const outlined = outlineJson(bytes, anyJson(MAX_DEPTH))
+    const why = outlined.ok ? messageOf(error) : placed(outlined.fault.detail, bytes)
+    throw new ConfigError([`TENANTS_FILE=${path} is no JSON: ${why}`])
   }
-  const { outline } = result
-  if (outline.root === 'scalar') return undefined
-  for (const [index, span] of (outline.root === 'object' ? outline.members : outline.elements).entries()) {
-    if (span.kind !== 'object' && span.kind !== 'array') continue
-    const step = 'name' in span ? span.name : String(index)
-    const fault = yield* jsonFault(bytes.subarray(span.start, span.end), path + pointerTo(step))
-    if (fault !== undefined) return fault
-  }
-  return undefined
 }
 
 /** Every fault of a tenants file. */
