@@ -58,6 +58,31 @@ describe('JSON in slices', () => {
     )
   })
 
+  test.each([
+    '[1;2]',
+    '[[];1]',
+    '{"a":[];"b":1}',
+    '[1 2]',
+    '{"a";1}',
+    '{"a" 1}',
+    '{"a":1;"b":2}',
+    '{a:1}',
+    '[1,]',
+    '[,1]',
+    '{"a":1,}',
+    '{,}',
+    '01',
+    '1.',
+    '+1',
+    'NaN',
+    "'a'",
+    '"\n"',
+    '[1]]',
+    '',
+  ])('is not %j', (text) => {
+    expect(orError(() => read(text))).toBe('no JSON')
+  })
+
   test('is no member twice, wherever that is', () => {
     const at = (text: string) => (orError(() => read(text)) as TwiceError).pointer
     expect(at('{"a":1,"a":2}')).toBe('')

@@ -17,7 +17,7 @@ export interface Access {
   /** Called after each reload that has changed something. What it throws ends the process. */
   onChange(listener: (now: readonly Tenant[]) => void): void
   /**
-   * Calls `ended` once the request would be refused, which is looked at each second and after each reload.
+   * Calls `ended` once the request would be refused, which is looked at as often as the file is, and after each reload.
    * @returns what ends the looks
    */
   whileAllowed(request: Pick<Allowed, 'again'>, ended: (problem: Problem) => void): () => void
@@ -34,9 +34,6 @@ export type Allowed = Extract<Authorised, { ok: true }>
 export type WhileAllowed = (ended: (problem: Problem) => void) => () => void
 
 export type Prepare = (tenants: readonly Tenant[]) => void | Promise<void>
-
-/** How often it is looked at whether requests that last are still allowed. */
-export const ALLOWED_LOOK_MS = 1_000
 
 /** How often a file that is not used is tried again: what is wrong may be somewhere else, as in schemas, or have passed. */
 const AGAIN_MS = 10_000
@@ -126,7 +123,7 @@ export class LiveAccess implements Access {
   async start(...prepare: readonly Prepare[]): Promise<void> {
     const { file, pollMs = FILES_POLL_MS } = this.#deps
     this.#prepare = prepare
-    this.#timers.push(setInterval(() => this.#look(), ALLOWED_LOOK_MS))
+    this.#timers.push(setInterval(() => this.#look(), pollMs))
     if (file === undefined) return
     // One at a time.
     let last = Promise.resolve()
