@@ -1052,6 +1052,55 @@ describe('who may send', () => {
     expect(await metrics.registry.metrics()).toContain('events_total{tenant="acme",stream="events",outcome="stored"} 5')
   })
 
+  test('a key has its quota besides its tenant’s, as the tenants file says it now', async () => {
+    const fileWith = (quota?: { eventsPerSecond: number }): TenantsFile => ({
+      tenants: {
+        acme: {
+          streams: ['events'],
+          quota: { eventsPerSecond: 20 },
+          keys: [
+            { id: 'acme-ci', sha256: acme.sha256 },
+            { id: 'other', sha256: other.sha256, ...(quota === undefined ? {} : { quota }) },
+          ],
+        },
+      },
+    })
+    let tenants = tenantsOf(fileWith({ eventsPerSecond: 5 }))
+    const listeners: ((now: readonly Tenant[]) => void)[] = []
+    const { app, post, kafka } = service({
+      authenticate: (request, stream) => authenticateBy(authoriseByKey(tenants))(request, stream),
+      access: {
+        ...UNCHANGING,
+        onChange: (listener) => void listeners.push(listener),
+        credentials: () => tenants.credentials,
+      },
+    })
+    kafka.createTopic('kt.acme.events', 2)
+    const change = (quota?: { eventsPerSecond: number }): void => {
+      tenants = tenantsOf(fileWith(quota), tenants)
+      for (const listener of listeners) listener(tenants.list)
+    }
+    const left = async (key: string, events = 1): Promise<string[]> => {
+      const answer = await post(JSON.stringify(Array(events).fill({ type: 't' })), bearer(key))
+      const limits = [...(answer.headers.get('ratelimit') ?? '').matchAll(/"([\w-]+)";r=(\d+)/g)]
+      return [String(answer.status), ...limits.map(([, name, count]) => `${name} ${count}`)]
+    }
+    expect(await left(other.key, 3)).toEqual(['202', 'events 17', 'key-events 2'])
+    expect(await left(acme.key)).toEqual(['202', 'events 16'])
+    expect(await left(other.key, 3)).toEqual(['429', 'events 16', 'key-events 2'])
+    change({ eventsPerSecond: 1 })
+    expect(await left(other.key)).toEqual(['202', 'events 15', 'key-events 0'])
+    change()
+    expect(await left(other.key)).toEqual(['202', 'events 14'])
+    change({ eventsPerSecond: 4 })
+    expect(await left(other.key)).toEqual(['202', 'events 13', 'key-events 3'])
+    const asked = await app.request('/v1/events', {
+      method: 'OPTIONS',
+      headers: { ...bearer(other.key), 'webhook-request-origin': 'example.com' },
+    })
+    expect(asked.headers.get('webhook-allowed-rate')).toBe('240')
+  })
+
   test('all streams of a tenant share its quota, and another tenant has its own', async () => {
     const { post, kafka } = acmeService()
     kafka.createTopic('kt.other.events', 2)
