@@ -160,6 +160,34 @@ test('failed authentications are limited, and a right key is not', async () => {
   expect(JSON.stringify(producer.log)).not.toContain(wrong)
 })
 
+test('a console limits them, too', async () => {
+  const console = await startService('console', {
+    KAFKA_BROKERS: cluster.brokers,
+    TENANTS_FILE: path,
+    HOST: '127.0.0.1',
+    OPS_HOST: '127.0.0.1',
+  })
+  try {
+    const statusOf = async (key: string | undefined): Promise<number> => {
+      const answer = await fetch(`http://127.0.0.1:${console.started['port']}/v1/access`, {
+        headers: { 'x-api-key': key ?? '' },
+      })
+      return answer.status
+    }
+    const wrong = makeKey('shop-1').key
+    for (let time = 0; time < MAX_FAILURES; time++) expect(await statusOf(wrong)).toBe(401)
+    expect(await statusOf(wrong)).toBe(429)
+    expect(await statusOf(made.get('shop-1'))).toBe(200)
+    const failures = 'kafkatrace_console_authentication_failures_total{reason="unknown"}'
+    expect(await metric(failures, console)).toBe(MAX_FAILURES + 1)
+    // Of the last one there is no line.
+    expect(console.log.filter(({ problem }) => problem === 'unauthenticated')).toHaveLength(MAX_FAILURES)
+    expect(console.log.filter(({ problem }) => problem === 'too-many-failures')).toEqual([])
+  } finally {
+    await console.stop()
+  }
+}, 40_000)
+
 test('quotas of a stream and of a key are held, and named', async () => {
   const [plain, till] = [made.get('shop-1'), made.get('shop-till')]
   expect(await asked(till)).toEqual([202])
