@@ -6,7 +6,7 @@ import { authoriseByToken } from './bearer.ts'
 import { IssuerKeys } from './issuer.ts'
 import { PROBLEMS } from './problem.ts'
 import { tenantsOf } from './tenants.ts'
-import { idOf, nameIn, Tokens } from './tokens.ts'
+import { idOf, nameIn, type TokenFound, Tokens } from './tokens.ts'
 
 const ISSUER = 'https://login.example.com/realms/shop'
 const JWKS_URL = 'https://login.example.com/keys'
@@ -131,8 +131,9 @@ describe('a token', () => {
     const found = await tokens.find(await sign(first, how))
     expect(wordsOf(found)).toStartWith('401 ')
     expect(wordsOf(found)).toContain(why)
-    expect(!found.ok && found.problem.headers).toEqual({
-      'www-authenticate': 'Bearer realm="kafkatrace", error="invalid_token"',
+    expect(!found.ok && found.problem).toMatchObject({
+      headers: { 'www-authenticate': 'Bearer realm="kafkatrace", error="invalid_token"' },
+      failure: why === 'has expired' ? 'expired' : why === 'is not valid yet' ? 'not_yet_valid' : 'invalid_token',
     })
   })
 
@@ -369,6 +370,18 @@ describe('by token', () => {
     ],
   ] as [JWTPayload, Parameters<typeof asked>[1], string][])('%j asks for %j: %s', async (claims, how, expected) => {
     expect(await asked(claims, how)).toBe(expected)
+  })
+
+  test('a stream that the tenant does not have is none of a token’s, though its claims name it', async () => {
+    const bearer = { id: 'jwt:alice', name: undefined, tenant: 'acme', expiresAtMs: Date.now() + 60_000 }
+    const found = { ok: true, bearer: { ...bearer, streams: new Set(['orders', 'none']), roles: new Set(['read']) } }
+    const decide = authoriseByToken({ find: () => found as TokenFound })(file({ acme }))
+    const streams = async (stream: string | undefined) => {
+      const decided = await decide(request('eyJ.a.b'), { ...wanted, stream })
+      return decided.ok ? [...decided.streams] : decided.problem.kind
+    }
+    expect([await streams(undefined), await streams('orders')]).toEqual([['orders'], ['orders']])
+    expect([await streams('none'), await streams('events')]).toEqual(['forbidden', 'forbidden'])
   })
 
   test('keys go on working, without waiting for the issuer', async () => {

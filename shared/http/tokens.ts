@@ -178,6 +178,7 @@ const unverifiable = (retryAfterSeconds: number): TokenFound => ({
   problem: {
     kind: 'unverifiable',
     detail: 'The token cannot be verified now: the keys of its issuer cannot be read. Try again.',
+    outcome: 'not stored',
     retryAfterSeconds,
   },
 })
