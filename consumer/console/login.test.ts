@@ -4,6 +4,7 @@ import { authoriseByKey } from '../../shared/http/authorise.ts'
 import { type Tenant, tenantsOf } from '../../shared/http/tenants.ts'
 import type { TokenFound } from '../../shared/http/tokens.ts'
 import { keyring } from '../../shared/testing/keyring.ts'
+import { until } from '../../shared/testing/until.ts'
 import { createApp } from './app.ts'
 import { cookieIn, cookieOf } from './cookies.ts'
 import { Login, type LoginResult } from './login.ts'
@@ -49,6 +50,8 @@ function consoleOf({ secret = SECRET, publicUrl = PUBLIC_URL, now = { ms: Date.p
     } as TokenFound,
     refreshToken: 'refresh-1' as string | undefined,
     fault: undefined as Error | undefined,
+    /** Until it is settled, the issuer does not answer. */
+    answers: Promise.resolve(),
     renewed: [] as string[],
     revoked: [] as string[],
     finished: [] as [string, Checks][],
@@ -67,8 +70,9 @@ function consoleOf({ secret = SECRET, publicUrl = PUBLIC_URL, now = { ms: Date.p
       issuer.finished.push([query, checks])
       return orFault(granted())
     },
-    renew: (token) => {
+    async renew(token) {
       issuer.renewed.push(token)
+      await issuer.answers
       return orFault(granted())
     },
     revoke: async (token) => void issuer.revoked.push(token),
@@ -286,7 +290,14 @@ describe('a session', () => {
     expect(issuer.renewed).toEqual([])
     now.ms += 1
     issuer.refreshToken = 'refresh-2'
-    await Promise.all([access(), access(), access()])
+    const answer = Promise.withResolvers<void>()
+    issuer.answers = answer.promise
+    const asked = [access(), access(), access()]
+    // All of them have come as far as to the question.
+    for (const _ of asked) await new Sealed(SECRET, 'session').open(before ?? '', now.ms)
+    await until(() => issuer.renewed.length > 0)
+    answer.resolve()
+    await Promise.all(asked)
     expect(issuer.renewed).toEqual(['refresh-1'])
     expect(jar.get('__Host-kafkatrace-session')).not.toBe(before)
     now.ms += 5 * MINUTE_MS

@@ -281,6 +281,7 @@ export class Sessions {
 const UNASKED: Problem = {
   kind: 'unverifiable',
   detail: 'The issuer has not answered for so long that the session cannot go on until it does.',
+  outcome: 'not stored',
   retryAfterSeconds: 30,
 }
 

@@ -108,17 +108,18 @@ export const client = computed(
     }),
 )
 
-/** Whoever asks: a key that is refused is asked for anew. */
+/** Whoever asks: one whose key is refused, or whose session has ended, is asked anew. */
 async function watched(url: string, init: RequestInit): Promise<Response> {
+  const what = key.value === undefined ? '' : 'The key is not accepted any more. '
   const response = await fetch(url, init)
-  if (response.status === 401) expire(await whyIn(response.clone()))
+  if (response.status === 401) expire(what + (await whyIn(response.clone())))
   return response
 }
 
 async function whyIn(refused: Response): Promise<string> {
-  const { detail, login } = (await refused.json().catch(() => ({}))) as { detail?: string; login?: string }
+  const { detail = '', login } = (await refused.json().catch(() => ({}))) as { detail?: string; login?: string }
   loginUrl.value = login
-  return `The key is not accepted any more.${detail === undefined ? '' : ` ${detail}`}`
+  return detail
 }
 
 /** How often it is asked what the key is for, while the page is seen: tenants and streams come and go. */
