@@ -56,6 +56,11 @@ describe('a PEM', () => {
     ],
     ['a key, after its certificate', 'key', pem('CERTIFICATE') + pem('PRIVATE KEY', KEY)],
     ['a key in a format of its own', 'key', pem('EC PRIVATE KEY', KEY)],
+    [
+      'an encrypted key in the old format of OpenSSL',
+      'key',
+      pem('RSA PRIVATE KEY', KEY).replace('\n', '\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\n'),
+    ],
     ['lines as Windows ends them', 'certificate', pem('CERTIFICATE').replaceAll('\n', '\r\n')],
   ] as const)('may have %s', (_, wanted, text) => {
     expect(faultOf(text, wanted)).toBeUndefined()

@@ -25,7 +25,8 @@ const SEQUENCE = 0x30
 const INTEGER = 0x02
 const PKCS12_VERSION = 3
 
-const BLOCK = /-----BEGIN ([A-Z0-9 ]+)-----([^-]*)-----END \1-----/g
+// Header lines of OpenSSL's old format have hyphens.
+const BLOCK = /-----BEGIN ([A-Z0-9 ]+)-----([\s\S]*?)-----END \1-----/g
 const CERTIFICATES = new Set(['CERTIFICATE', 'X509 CERTIFICATE', 'TRUSTED CERTIFICATE'])
 
 const isKey = (label: string): boolean => label.endsWith('PRIVATE KEY') && !label.startsWith('OPENSSH')
