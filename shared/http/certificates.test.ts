@@ -6,9 +6,8 @@ import { certificateFaults, readMaterial } from './certificates.ts'
 
 test('variables that need each other are named', () => {
   expect(certificateFaults({ OPS_TLS: 'off' })).toEqual([])
-  expect(
-    certificateFaults({ OPS_TLS: 'on', TLS_CERTIFICATE_FILE: 'a', TLS_KEY_FILE: 'b', TLS_CLIENT_CA_FILE: 'c' }),
-  ).toEqual([])
+  const all = { TLS_CERTIFICATE_FILE: 'a', TLS_KEY_FILE: 'b', TLS_CLIENT_CA_FILE: 'c' }
+  expect(certificateFaults({ OPS_TLS: 'on', ...all })).toEqual([])
   const together = 'TLS_CERTIFICATE_FILE and TLS_KEY_FILE go together: set both or neither.'
   expect(certificateFaults({ OPS_TLS: 'off', TLS_CERTIFICATE_FILE: 'a' })).toEqual([together])
   expect(certificateFaults({ OPS_TLS: 'off', TLS_KEY_FILE: 'a' })).toEqual([together])
@@ -19,27 +18,29 @@ test('variables that need each other are named', () => {
 test('each file that cannot be used is named, with what is wrong and nothing of what is in it', () => {
   const folder = mkdtempSync(join(tmpdir(), 'kafkatrace-certificates-'))
   try {
-    const file = (name: string, content: string | Uint8Array): string => {
+    const file = (name: string, content: string): string => {
       writeFileSync(join(folder, name), content)
       return join(folder, name)
     }
-    const block = (label: string): string => `-----BEGIN ${label}-----\nc2VjcmV0\n-----END ${label}-----\n`
-    const key = file('key', block('PRIVATE KEY'))
-    const certificate = file('certificate', block('CERTIFICATE'))
-    const cases: [certificate: string, key: string, fault: RegExp][] = [
-      [join(folder, 'absent'), key, /^TLS_CERTIFICATE_FILE=\S+absent cannot be read: .*ENOENT/],
-      [file('empty', ''), key, /^TLS_CERTIFICATE_FILE=\S+empty /],
-      [file('der', Uint8Array.of(0x30, 0x82, 1, 0)), key, /^TLS_CERTIFICATE_FILE=\S+der .*openssl x509 -inform der/],
-      [key, key, /^TLS_CERTIFICATE_FILE=\S+key /],
-      [certificate, key, /^TLS_CERTIFICATE_FILE=\S+certificate /],
-      [certificate, certificate, /TLS_KEY_FILE=\S+certificate /],
-      [certificate, file('encrypted', block('ENCRYPTED PRIVATE KEY')), /TLS_KEY_FILE=\S+encrypted .*openssl pkey/],
+    // DER, an empty sequence.
+    const block = (label: string): string => `-----BEGIN ${label}-----\nMAA=\n-----END ${label}-----\n`
+    const [key, certificate] = [file('key', block('PRIVATE KEY')), file('certificate', block('CERTIFICATE'))]
+    const encrypted = file('encrypted', block('ENCRYPTED PRIVATE KEY'))
+    const old = file('old', block('RSA PRIVATE KEY').replace('MAA=', 'Proc-Type: 4,ENCRYPTED\n\nMAA='))
+    const cases: [certificate: string, key: string, clientCa: string | undefined, fault: RegExp][] = [
+      [join(folder, 'absent'), key, undefined, /^TLS_CERTIFICATE_FILE=\S+absent cannot be read: ENOENT$/],
+      [key, key, undefined, /^TLS_CERTIFICATE_FILE=\S+key has .*PRIVATE KEY/],
+      [certificate, key, undefined, /^TLS_CERTIFICATE_FILE=\S+certificate has a certificate that cannot be read/],
+      [certificate, certificate, undefined, /^TLS_KEY_FILE=\S+certificate has /],
+      [certificate, encrypted, undefined, /^TLS_KEY_FILE=\S+encrypted is encrypted.*openssl pkey/],
+      [certificate, old, undefined, /^TLS_KEY_FILE=\S+old is encrypted.*openssl pkey/],
+      [certificate, key, key, /^TLS_CLIENT_CA_FILE=\S+key has /],
     ]
-    for (const [certificate, key, fault] of cases) {
-      const read = readMaterial({ certificate, key, clientCa: undefined })
+    for (const [certificate, key, clientCa, fault] of cases) {
+      const read = readMaterial({ certificate, key, clientCa })
       const said = read.ok ? '' : read.faults.join('; ')
       expect(said).toMatch(fault)
-      expect(said).not.toContain('c2VjcmV0')
+      expect(said).not.toContain('MAA=')
     }
   } finally {
     rmSync(folder, { recursive: true })

@@ -1,11 +1,11 @@
-import { createPrivateKey, X509Certificate } from 'node:crypto'
-import { readFileSync } from 'node:fs'
 import { type Static, type TObject, Type } from '@sinclair/typebox'
 import { Gauge, type Registry } from 'prom-client'
-import { showNotAfter } from '../service/certificate-metrics.ts'
+import { addCertificateMetric } from '../service/certificate-expiry.ts'
 import { ConfigError, choice } from '../service/config.ts'
 import type { Logger } from '../service/logger.ts'
+import { ownerNotAfterMs, pairFault, pemFault, type Wanted } from '../service/pem.ts'
 import { sleep } from '../service/retry.ts'
+import { readNamedFile, SecretFileError } from '../service/secret-file.ts'
 import { messageOf } from '../service/thrown.ts'
 import { watchFiles } from '../service/watched-files.ts'
 
@@ -61,6 +61,7 @@ export interface Material {
   key: string
   /** Authorities of clients' certificates; undefined: clients are not asked for one. */
   clientCa: string | undefined
+  /** Of the service's own certificate. */
   notAfterMs: number
 }
 
@@ -79,76 +80,49 @@ type Read = { ok: true; material: Material } | { ok: false; faults: readonly str
 /** Reads the files of a service's certificate. A fault says what is wrong with which file, and nothing of what is in it. */
 export function readMaterial(files: CertificateFiles): Read {
   const faults: string[] = []
-  const read = <T>(variable: string, path: string, parse: (bytes: Buffer) => T): T | undefined => {
+  const read = (place: FilePlace, wanted: Wanted): string | undefined => {
     try {
-      return parse(readFileSync(path))
+      const bytes = readNamedFile(place.variable, place.file)
+      const pem = bytes.toString('latin1')
+      const fault = pemFault(bytes, wanted, place) ?? (wanted === 'key' ? encryptionFault(pem, place) : undefined)
+      if (fault === undefined) return pem
+      faults.push(fault)
     } catch (error) {
-      faults.push(
-        `${variable}=${path} ${error instanceof FileFault ? error.message : `cannot be read: ${messageOf(error)}`}`,
-      )
-      return undefined
+      if (!(error instanceof SecretFileError)) throw error
+      faults.push(error.message)
     }
+    return undefined
   }
-  const certificate = read('TLS_CERTIFICATE_FILE', files.certificate, certificatesIn)
-  const key = read('TLS_KEY_FILE', files.key, keyIn)
-  const clientCa = files.clientCa === undefined ? undefined : read('TLS_CLIENT_CA_FILE', files.clientCa, certificatesIn)
+  const [certificatePlace, keyPlace] = [
+    { variable: 'TLS_CERTIFICATE_FILE', file: files.certificate },
+    { variable: 'TLS_KEY_FILE', file: files.key },
+  ]
+  const certificate = read(certificatePlace, 'certificate')
+  const key = read(keyPlace, 'key')
+  const clientCa =
+    files.clientCa === undefined
+      ? undefined
+      : read({ variable: 'TLS_CLIENT_CA_FILE', file: files.clientCa }, 'authorities')
   if (certificate === undefined || key === undefined || faults.length > 0) return { ok: false, faults }
-  const [own] = certificate.certificates
-  if (own === undefined || !own.checkPrivateKey(key.key)) {
-    const fault = `TLS_KEY_FILE=${files.key} is not the key of the first certificate in TLS_CERTIFICATE_FILE=${files.certificate}`
-    return { ok: false, faults: [fault], isUnmatched: true }
-  }
-  return {
-    ok: true,
-    material: {
-      certificate: certificate.pem,
-      key: key.pem,
-      clientCa: clientCa?.pem,
-      notAfterMs: Math.min(...certificate.certificates.map(({ validTo }) => Date.parse(validTo))),
-    },
-  }
+  const unmatched = pairFault({ pem: certificate, place: certificatePlace }, { pem: key, place: keyPlace }, NO_PASSWORD)
+  if (unmatched !== undefined) return { ok: false, faults: [unmatched], isUnmatched: true }
+  const notAfterMs = ownerNotAfterMs(certificate)
+  if (notAfterMs === undefined)
+    return { ok: false, faults: [`TLS_CERTIFICATE_FILE=${files.certificate} has a certificate that cannot be read.`] }
+  return { ok: true, material: { certificate, key, clientCa, notAfterMs } }
 }
 
-class FileFault extends Error {}
-
-const BLOCK = /-----BEGIN ([A-Z0-9 ]+)-----[\s\S]+?-----END \1-----/g
-
-function blocksOf(bytes: Buffer, convert: string): { label: string; pem: string }[] {
-  const blocks = [...bytes.toString('latin1').matchAll(BLOCK)].map(([pem, label = '']) => ({ label, pem }))
-  if (blocks.length > 0) return blocks
-  // X.690: a SEQUENCE, as every certificate, key and PKCS#12 file begins.
-  throw new FileFault(bytes[0] === 0x30 ? `is not PEM but DER: convert it with ${convert}` : 'has nothing in PEM')
+interface FilePlace {
+  variable: string
+  file: string
 }
 
-const labels = (blocks: readonly { label: string }[]): string =>
-  [...new Set(blocks.map(({ label }) => label))].join(', ')
+const NO_PASSWORD = { variable: '', value: undefined }
 
-function certificatesIn(bytes: Buffer): { pem: string; certificates: X509Certificate[] } {
-  const blocks = blocksOf(bytes, 'openssl x509 -inform der -in FILE -out FILE.pem')
-  const own = blocks.filter(({ label }) => label === 'CERTIFICATE')
-  if (own.length === 0) throw new FileFault(`has no certificate, but: ${labels(blocks)}`)
-  const certificates = own.map(({ pem }, index) => {
-    try {
-      return new X509Certificate(pem)
-    } catch {
-      throw new FileFault(`has a certificate that cannot be read, the ${index + 1}. of ${own.length}`)
-    }
-  })
-  return { pem: `${own.map(({ pem }) => pem).join('\n')}\n`, certificates }
-}
-
-function keyIn(bytes: Buffer): { pem: string; key: ReturnType<typeof createPrivateKey> } {
-  const blocks = blocksOf(bytes, 'openssl pkey -inform der -in FILE -out FILE.pem')
-  const own = blocks.find(({ label }) => label.endsWith('PRIVATE KEY'))
-  if (own === undefined) throw new FileFault(`has no private key, but: ${labels(blocks)}`)
-  if (own.label.startsWith('ENCRYPTED') || own.pem.includes('Proc-Type: 4,ENCRYPTED'))
-    throw new FileFault('is encrypted: decrypt it with openssl pkey -in FILE -out FILE.pem')
-  try {
-    return { pem: own.pem, key: createPrivateKey(own.pem) }
-  } catch {
-    throw new FileFault('has a private key that cannot be read')
-  }
-}
+const encryptionFault = (pem: string, { variable, file }: FilePlace): string | undefined =>
+  /-----BEGIN ENCRYPTED |^Proc-Type: 4,ENCRYPTED/m.test(pem)
+    ? `${variable}=${file} is encrypted, and there is no variable for its password. Decrypt it: openssl pkey -in FILE -out FILE.pem`
+    : undefined
 
 /** Takes new material, or throws why it cannot; then what was there before stays. */
 type Take = (material: Material) => void
@@ -206,7 +180,7 @@ export class Certificates {
   /** Shows when the certificate expires, and whether the files are in use. @param service as in the names of its other metrics */
   observe(registry: Registry, service: string): void {
     const certificates = this
-    showNotAfter(registry, service, 'listener', () => this.#current.notAfterMs)
+    addCertificateMetric(registry, () => [{ certificate: 'listener', notAfterMs: this.#current.notAfterMs }])
     new Gauge({
       name: `kafkatrace_${service}_listener_certificate_current`,
       help: '0 while the files of TLS_CERTIFICATE_FILE, TLS_KEY_FILE or TLS_CLIENT_CA_FILE cannot be used, and what was read before is, else 1.',
@@ -255,7 +229,7 @@ export class Certificates {
     const { notAfterMs } = this.#current
     return notAfterMs > Date.now()
       ? undefined
-      : `a certificate in TLS_CERTIFICATE_FILE=${this.#files.certificate} has expired, at ${new Date(notAfterMs).toISOString()}`
+      : `the certificate in TLS_CERTIFICATE_FILE=${this.#files.certificate} has expired, at ${new Date(notAfterMs).toISOString()}`
   }
 
   #tellExpired(): void {
