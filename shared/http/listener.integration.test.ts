@@ -261,6 +261,18 @@ async function hello(number: number, version: number): Promise<Buffer | undefine
   return answer
 }
 
+test('Bun’s server still takes no certificate anew: once it does, handing over its socket can go', async () => {
+  const tls = (index: number) => ({
+    cert: readFileSync(pair(index).certificateFile, 'utf8'),
+    key: readFileSync(pair(index).keyFile, 'utf8'),
+  })
+  const fetch = () => new Response()
+  const server = Bun.serve({ hostname: '127.0.0.1', port: 0, tls: tls(0), fetch })
+  server.reload({ tls: tls(1), fetch })
+  expect(await servedSerial(server.port ?? 0)).toBe(serialIn(pair(0)))
+  await server.stop(true)
+})
+
 describe.skipIf(openSockets() === undefined)('a certificate that is replaced', () => {
   const RENEWALS = 8
 
