@@ -32,13 +32,21 @@ export function namesOf({ subject, subjectAltName }: Pick<X509Certificate, 'subj
     if (kind === 'DNS') names.push(`DNS:${value.toLowerCase()}`)
     else if (kind === 'URI' || kind === 'email') names.push(`${kind}:${value}`)
   }
-  // Node gives a line to each part, in the certificate's order, with the escapes of RFC 2253, which has the last part first.
-  if (subject) names.push(`subject:${subject.split('\n').reverse().join(',').replaceAll(' + ', '+')}`)
+  // Node gives a line to each part, in the certificate's order and with the escapes of RFC 2253, which has them from the last to the first.
+  if (subject)
+    names.push(
+      `subject:${backwards(
+        subject.split('\n').map((part) => backwards(part.split(' + '), '+')),
+        ',',
+      )}`,
+    )
   return names
 }
 
 /** The most names of a certificate that are told. */
 const NAMED = 10
+
+const backwards = (parts: readonly string[], separator: string): string => parts.toReversed().join(separator)
 
 /**
  * By certificate, by key, or by both where they are of the same tenant. 400: they are not; or the tenants file names the certificate several times. 401: the

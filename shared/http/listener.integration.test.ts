@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test'
+import { X509Certificate } from 'node:crypto'
 import {
   mkdtempSync,
   readdirSync,
@@ -17,7 +18,7 @@ import pino from 'pino'
 import { type Authority, type Certificate, createAuthority } from '../testing/certificates.ts'
 import { until } from '../testing/until.ts'
 import { type Certificates, certificatesOf } from './certificates.ts'
-import { authoriseByCertificate } from './client-certificates.ts'
+import { authoriseByCertificate, namesOf } from './client-certificates.ts'
 import { type Listener, type ListenOptions, listen } from './listener.ts'
 import { openSockets } from './sockets.ts'
 import { tenantsOf } from './tenants.ts'
@@ -426,6 +427,25 @@ describe('a client’s certificate', () => {
       expect.stringContaining('stands for no tenant'),
       '200 shop till',
     ])
+  })
+
+  test('has the names that openssl shows', () => {
+    const file = join(folder, 'subject.pem')
+    const subject = '/C=DE/O=Müller, "Söhne" \\+ Co <x>;/OU=#1/OU=y+CN=z/emailAddress=a@b.example/CN= till'
+    const key = [
+      '-newkey',
+      'ec',
+      '-pkeyopt',
+      'ec_paramgen_curve:prime256v1',
+      '-nodes',
+      '-keyout',
+      join(folder, 'subject.key'),
+    ]
+    Bun.spawnSync(['openssl', 'req', '-x509', '-utf8', ...key, '-subj', subject, '-out', file])
+    const shown = Bun.spawnSync(['openssl', 'x509', '-noout', '-subject', '-nameopt', 'RFC2253,-esc_msb', '-in', file])
+    const [name] = namesOf(new X509Certificate(readFileSync(file)))
+    expect(name?.replace(':', '=')).toBe(shown.stdout.toString().trim())
+    expect(name).toContain('Müller')
   })
 
   test('of another authority, or one that has expired, is not accepted, and the answer says why', async () => {
