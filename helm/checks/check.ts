@@ -6,6 +6,8 @@ export interface Outcome {
   readonly passed: number
   /** What was wrong, one string each: where, what, and what to do. */
   readonly faults: readonly string[]
+  /** What this machine could not look at, and who does instead. It counts neither as passed nor as failed. */
+  readonly notChecked?: readonly string[]
 }
 
 export interface Check {
