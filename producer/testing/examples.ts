@@ -9,7 +9,10 @@ const STANDARD_SECRET = `whsec_${Buffer.from('a-secret-of-thirty-two-bytes-now')
 
 export interface Example {
   declaration: Declaration
-  request(nowMs: number): { body: string; headers: Record<string, string> }
+  /** @param unique part of its id, or of its events' ids, which are different each time by default */
+  request(nowMs: number, unique?: () => string): { body: string; headers: Record<string, string> }
+  /** Of senders that sign: the headers of another body's signature. */
+  sign?(body: Buffer, headers: Readonly<Record<string, string>>): Record<string, string>
   /** Of its event, or events. */
   type: string
 }
@@ -21,23 +24,23 @@ const BEARER = { authorization: `Bearer ${SECRET}` }
 const hmac = (
   algorithm: 'sha1' | 'sha256',
   encoding: 'hex' | 'base64',
-  text: string,
+  text: string | Buffer,
   secret: string | Buffer = SECRET,
 ) => createHmac(algorithm, secret).update(text).digest(encoding)
 
 const seconds = (nowMs: number): string => String(Math.floor(nowMs / 1_000))
 
-/** An id of its own for each run. */
-const unique = (): string => crypto.randomUUID()
+const randomId = (): string => crypto.randomUUID()
 
 /** Where the webhooks of {@link EXAMPLES} are said to be received. Only Twilio signs it. */
 export const PUBLIC_URL = 'https://hooks.example.com/v1/sources/twilio'
 
-export const EXAMPLES: Readonly<Record<string, Example>> = {
+/** Those that sign, as yet without their signature. */
+const UNSIGNED: Readonly<Record<string, Example>> = {
   alertmanager: {
     declaration: { kind: 'alertmanager', secrets: [SECRET] },
     type: 'io.prometheus.alertmanager.firing',
-    request: (nowMs) => ({
+    request: (nowMs, unique = randomId) => ({
       headers: { ...JSON_TYPE, ...BEARER },
       body: JSON.stringify({
         version: '4',
@@ -66,7 +69,7 @@ export const EXAMPLES: Readonly<Record<string, Example>> = {
   'aws-eventbridge': {
     declaration: { kind: 'aws-eventbridge', secrets: [SECRET] },
     type: 'com.amazonaws.events.EC2 Instance State-change Notification',
-    request: (nowMs) => ({
+    request: (nowMs, unique = randomId) => ({
       headers: { ...JSON_TYPE, 'x-api-key': SECRET },
       body: JSON.stringify({
         version: '0',
@@ -84,7 +87,7 @@ export const EXAMPLES: Readonly<Record<string, Example>> = {
   cdevents: {
     declaration: { kind: 'cdevents', secrets: [SECRET] },
     type: 'dev.cdevents.pipelinerun.finished.0.2.0',
-    request(nowMs) {
+    request(nowMs, unique = randomId) {
       const id = unique()
       const context = {
         version: '0.4.1',
@@ -106,18 +109,19 @@ export const EXAMPLES: Readonly<Record<string, Example>> = {
       fields: { id: '{header:X-Delivery}', type: 'com.example.{/event}' },
     },
     type: 'com.example.opened',
-    request() {
+    request(_, unique = randomId) {
       const body = '{"event":"opened","door":7}'
       return {
-        headers: { ...JSON_TYPE, 'x-delivery': unique(), 'x-signature': hmac('sha256', 'hex', body) },
+        headers: { ...JSON_TYPE, 'x-delivery': unique() },
         body,
       }
     },
+    sign: (body) => ({ 'x-signature': hmac('sha256', 'hex', body) }),
   },
   github: {
     declaration: { kind: 'github', secrets: [SECRET] },
     type: 'com.github.star',
-    request() {
+    request(_, unique = randomId) {
       const body =
         '{"action":"created","repository":{"full_name":"octo/hello","html_url":"https://github.com/octo/hello"}}'
       return {
@@ -125,16 +129,16 @@ export const EXAMPLES: Readonly<Record<string, Example>> = {
           ...JSON_TYPE,
           'x-github-event': 'star',
           'x-github-delivery': unique(),
-          'x-hub-signature-256': `sha256=${hmac('sha256', 'hex', body)}`,
         },
         body,
       }
     },
+    sign: (body) => ({ 'x-hub-signature-256': `sha256=${hmac('sha256', 'hex', body)}` }),
   },
   gitlab: {
     declaration: { kind: 'gitlab', secrets: [SECRET] },
     type: 'com.gitlab.push',
-    request: () => ({
+    request: (_, unique = randomId) => ({
       headers: {
         ...JSON_TYPE,
         'x-gitlab-event': 'Push Hook',
@@ -147,7 +151,7 @@ export const EXAMPLES: Readonly<Record<string, Example>> = {
   'otel-logs': {
     declaration: { kind: 'otel-logs', secrets: [SECRET] },
     type: 'io.opentelemetry.logs',
-    request: (nowMs) => ({
+    request: (nowMs, unique = randomId) => ({
       headers: { 'content-type': 'application/x-ndjson', ...BEARER },
       body: ['started', 'ready']
         .map((text) => ({
@@ -167,7 +171,7 @@ export const EXAMPLES: Readonly<Record<string, Example>> = {
   segment: {
     declaration: { kind: 'segment', secrets: [SECRET] },
     type: 'com.segment.track',
-    request(nowMs) {
+    request(nowMs, unique = randomId) {
       const body = JSON.stringify({
         type: 'track',
         messageId: unique(),
@@ -175,13 +179,14 @@ export const EXAMPLES: Readonly<Record<string, Example>> = {
         event: 'Signed Up',
         timestamp: new Date(nowMs).toISOString(),
       })
-      return { headers: { ...JSON_TYPE, 'x-signature': hmac('sha1', 'hex', body) }, body }
+      return { headers: { ...JSON_TYPE }, body }
     },
+    sign: (body) => ({ 'x-signature': hmac('sha1', 'hex', body) }),
   },
   shopify: {
     declaration: { kind: 'shopify', secrets: [SECRET] },
     type: 'com.shopify.orders.create',
-    request(nowMs) {
+    request(nowMs, unique = randomId) {
       const body = '{"id":820982911946154508,"admin_graphql_api_id":"gid://shopify/Order/820982911946154508"}'
       return {
         headers: {
@@ -190,56 +195,47 @@ export const EXAMPLES: Readonly<Record<string, Example>> = {
           'x-shopify-shop-domain': 'example.myshopify.com',
           'x-shopify-webhook-id': unique(),
           'x-shopify-triggered-at': new Date(nowMs).toISOString(),
-          'x-shopify-hmac-sha256': hmac('sha256', 'base64', body),
         },
         body,
       }
     },
+    sign: (body) => ({ 'x-shopify-hmac-sha256': hmac('sha256', 'base64', body) }),
   },
   slack: {
     declaration: { kind: 'slack', secrets: [SECRET] },
     type: 'com.slack.block_actions',
-    request(nowMs) {
+    request(nowMs, unique = randomId) {
       const payload = { type: 'block_actions', trigger_id: unique(), team: { id: 'T9TK3CUKW' }, channel: { id: 'C1' } }
       const body = new URLSearchParams({ payload: JSON.stringify(payload) }).toString()
-      const signature = hmac('sha256', 'hex', `v0:${seconds(nowMs)}:${body}`)
-      return {
-        headers: {
-          ...FORM_TYPE,
-          'x-slack-request-timestamp': seconds(nowMs),
-          'x-slack-signature': `v0=${signature}`,
-        },
-        body,
-      }
+      return { headers: { ...FORM_TYPE, 'x-slack-request-timestamp': seconds(nowMs) }, body }
+    },
+    sign(body, headers) {
+      const signed = Buffer.concat([Buffer.from(`v0:${headers['x-slack-request-timestamp']}:`), body])
+      return { 'x-slack-signature': `v0=${hmac('sha256', 'hex', signed)}` }
     },
   },
   standard: {
     declaration: { kind: 'standard', secrets: [STANDARD_SECRET] },
     type: 'com.standardwebhooks.contact.created',
-    request(nowMs) {
+    request(nowMs, unique = randomId) {
       const id = `msg_${unique()}`
       const body = JSON.stringify({
         type: 'contact.created',
         timestamp: new Date(nowMs).toISOString(),
         data: { id: '1' },
       })
+      return { headers: { ...JSON_TYPE, 'webhook-id': id, 'webhook-timestamp': seconds(nowMs) }, body }
+    },
+    sign(body, headers) {
       const key = Buffer.from(STANDARD_SECRET.slice('whsec_'.length), 'base64')
-      const signature = hmac('sha256', 'base64', `${id}.${seconds(nowMs)}.${body}`, key)
-      return {
-        headers: {
-          ...JSON_TYPE,
-          'webhook-id': id,
-          'webhook-timestamp': seconds(nowMs),
-          'webhook-signature': `v1,${signature}`,
-        },
-        body,
-      }
+      const signed = Buffer.concat([Buffer.from(`${headers['webhook-id']}.${headers['webhook-timestamp']}.`), body])
+      return { 'webhook-signature': `v1,${hmac('sha256', 'base64', signed, key)}` }
     },
   },
   stripe: {
     declaration: { kind: 'stripe', secrets: [SECRET] },
     type: 'com.stripe.charge.succeeded',
-    request(nowMs) {
+    request(nowMs, unique = randomId) {
       const body = JSON.stringify({
         id: `evt_${unique()}`,
         object: 'event',
@@ -247,14 +243,18 @@ export const EXAMPLES: Readonly<Record<string, Example>> = {
         created: Number(seconds(nowMs)),
         data: { object: { id: 'ch_1', object: 'charge' } },
       })
-      const signature = hmac('sha256', 'hex', `${seconds(nowMs)}.${body}`)
-      return { headers: { ...JSON_TYPE, 'stripe-signature': `t=${seconds(nowMs)},v1=${signature}` }, body }
+      return { headers: { ...JSON_TYPE, 'stripe-signature': `t=${seconds(nowMs)}` }, body }
+    },
+    sign(body, headers) {
+      const [, time = ''] = /^t=(\d+)/.exec(headers['stripe-signature'] ?? '') ?? []
+      const signature = hmac('sha256', 'hex', Buffer.concat([Buffer.from(`${time}.`), body]))
+      return { 'stripe-signature': `t=${time},v1=${signature}` }
     },
   },
   twilio: {
     declaration: { kind: 'twilio', secrets: [SECRET], url: PUBLIC_URL },
     type: 'com.twilio.message.received',
-    request() {
+    request(_, unique = randomId) {
       const form = {
         AccountSid: 'AC1',
         Body: 'a b & c',
@@ -262,16 +262,24 @@ export const EXAMPLES: Readonly<Record<string, Example>> = {
         MessageSid: unique(),
         SmsStatus: 'received',
       }
-      const names = (Object.keys(form) as (keyof typeof form)[]).sort()
-      const signed = PUBLIC_URL + names.map((name) => name + form[name]).join('')
       return {
-        headers: {
-          ...FORM_TYPE,
-          'i-twilio-idempotency-token': unique(),
-          'x-twilio-signature': hmac('sha1', 'base64', signed),
-        },
+        headers: { ...FORM_TYPE, 'i-twilio-idempotency-token': unique() },
         body: new URLSearchParams(form).toString(),
       }
     },
+    sign(body) {
+      const fields = [...new URLSearchParams(body.toString())].sort(([a], [b]) => (a < b ? -1 : 1))
+      return { 'x-twilio-signature': hmac('sha1', 'base64', PUBLIC_URL + fields.flat().join('')) }
+    },
   },
 }
+
+export const EXAMPLES: Readonly<Record<string, Example>> = Object.fromEntries(
+  Object.entries(UNSIGNED).map(([name, example]) => {
+    const request: Example['request'] = (nowMs, unique) => {
+      const { body, headers } = example.request(nowMs, unique)
+      return { body, headers: { ...headers, ...example.sign?.(Buffer.from(body), headers) } }
+    }
+    return [name, { ...example, request }]
+  }),
+)

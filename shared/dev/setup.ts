@@ -47,6 +47,7 @@ export function needsOf(command: string | undefined, args: readonly string[], is
     case 'bench/main.ts':
       if (BENCH_READS.includes(args[0] ?? '')) return []
       return args.includes('console-page') ? ['tests', 'kafka', 'tests in CI'] : ['tests', 'kafka']
+    case 'bench/fuzz/main.ts':
     case undefined:
       return ['tests', 'kafka']
     case 'shared/dev/verify.ts':

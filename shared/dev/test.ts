@@ -116,6 +116,7 @@ const notCounted: readonly { readonly why: string; readonly files: readonly stri
       'shared/kafka/native/build.ts',
       'shared/dev/soak.ts',
       'bench/faults/main.ts',
+      'bench/fuzz/main.ts',
       'bench/main.ts',
     ],
   },

@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { spawnBoundChild } from '../dev/bound-child.ts'
+import { isRunning, spawnBoundChild } from '../dev/bound-child.ts'
 import { until } from './until.ts'
 
 /** How long a service may take to start, including the first load of the native addon. */
@@ -12,6 +12,7 @@ export interface ServiceProcess {
   readonly started: Record<string, unknown>
   /** Every line it has logged. */
   log: Record<string, unknown>[]
+  running(): boolean
   /** Sends the signal and waits for the end. @returns the exit code */
   stop(signal?: NodeJS.Signals): Promise<number>
 }
@@ -55,6 +56,7 @@ export async function startService(service: ServiceKind, env: Record<string, str
       return { ...started, ...log.find((one) => one['msg'] === 'listening on the public port') }
     },
     log,
+    running: () => isRunning(child),
     async stop(signal = 'SIGTERM') {
       child.kill(signal)
       const code = await child.exited

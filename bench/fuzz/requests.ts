@@ -1,14 +1,21 @@
 /**
- * Invalid requests: the examples of docs/api.md, changed in one to three places. Each ID in a request begins with the request's own name, which tells what was
- * sent.
+ * Requests as docs/api.md and docs/sources/ have them, changed: some in one to three of their parts, the others in their bytes. Each ID in a request has the
+ * request's own name in it, which tells what was sent.
  */
 import { connect } from 'node:net'
 import { gzipSync, zstdCompressSync } from 'node:zlib'
+import { EXAMPLES, type Example } from '../../producer/testing/examples.ts'
 import type { Random } from '../faults/random.ts'
+import { changedBytes } from './bytes.ts'
+import { bytesToText, textToBytes } from './corpus.ts'
+import { changedJson } from './json.ts'
+
+/** The name of a request, in an ID. */
+export const NAME = /m\d+-[0-9a-f]{8}\./
 
 /** The bytes for a connection. */
 export interface Mutated {
-  /** Every ID in the request begins with this. */
+  /** Every ID in the request has this in it. */
   name: string
   /** How it was made, for reports of failures. */
   made: string
@@ -31,38 +38,61 @@ const cloudEvent = (name: string, part: number) =>
   })
 
 interface Base {
+  /** Default: a POST to /v1/events. */
+  path?: string
   headers: readonly string[]
-  body: Buffer
+  body: string
+  encode?(body: Buffer): Buffer
+  sign?: Example['sign']
 }
 
-const plain = (name: string): Base => ({ headers: ['content-type: application/json'], body: Buffer.from(json(name)) })
-const BASES: Readonly<Record<string, (name: string) => Base>> = {
-  plain,
+const EVENTS_PATH = '/v1/events'
+
+/** Every form of an event. */
+const EVENTS: Readonly<Record<string, (name: string) => Base>> = {
+  plain: (name) => ({ headers: ['content-type: application/json'], body: json(name) }),
   binary: (name) => ({
     headers: ['ce-specversion: 1.0', `ce-id: ${name}-1`, 'ce-source: /m', 'ce-type: t', 'content-type: text/plain'],
-    body: Buffer.from('anything'),
+    body: 'anything',
   }),
-  structured: (name) => ({
-    headers: ['content-type: application/cloudevents+json'],
-    body: Buffer.from(cloudEvent(name, 1)),
-  }),
+  structured: (name) => ({ headers: ['content-type: application/cloudevents+json'], body: cloudEvent(name, 1) }),
   batch: (name) => ({
     headers: ['content-type: application/cloudevents-batch+json'],
-    body: Buffer.from(`[${[1, 2, 3].map((part) => cloudEvent(name, part)).join(',')}]`),
+    body: `[${[1, 2, 3].map((part) => cloudEvent(name, part)).join(',')}]`,
   }),
   lines: (name) => ({
     headers: ['content-type: application/x-ndjson'],
-    body: Buffer.from([1, 2, 3].map((part) => `${cloudEvent(name, part)}\n`).join('')),
+    body: [1, 2, 3].map((part) => `${cloudEvent(name, part)}\n`).join(''),
   }),
   gzip: (name) => ({
     headers: ['content-type: application/json', 'content-encoding: gzip'],
-    body: gzipSync(json(name)),
+    body: json(name),
+    encode: gzipSync,
   }),
   zstd: (name) => ({
     headers: ['content-type: application/json', 'content-encoding: zstd'],
-    body: zstdCompressSync(Buffer.from(json(name))),
+    body: json(name),
+    encode: zstdCompressSync,
   }),
 }
+
+/** A webhook of every kind of source that needs no key of Amazon's. */
+const WEBHOOKS: Readonly<Record<string, (name: string) => Base>> = Object.fromEntries(
+  Object.entries(EXAMPLES).map(([source, { request, sign }]) => [
+    source,
+    (name) => {
+      const { body, headers } = request(Date.now(), () => `${name}-1`)
+      const lines = Object.entries(headers).map(([header, value]) => `${header}: ${value}`)
+      return { path: `/v1/sources/${source}`, headers: lines, body, ...(sign && { sign }) }
+    },
+  ]),
+)
+
+type Choice = [kind: string, of: (name: string) => Base]
+const choicesOf = (bases: Readonly<Record<string, (name: string) => Base>>) =>
+  Object.entries(bases) as [Choice, ...Choice[]]
+/** Events are sent more often than webhooks. */
+const BASES = [choicesOf(EVENTS), choicesOf(EVENTS), choicesOf(WEBHOOKS)] as const
 
 /** The parts of a request, which mutations change. */
 interface Parts {
@@ -74,6 +104,7 @@ interface Parts {
   body: Buffer
   behind: Buffer
   trailer: string
+  sign: Example['sign']
 }
 
 const ODD_LINES = [
@@ -94,6 +125,9 @@ const ODD_LINES = [
   'POST /v1/events HTTP/9.9',
   'POST /v1/events%00 HTTP/1.1',
   'POST * HTTP/1.1',
+  'POST /v1/sources/nosuch HTTP/1.1',
+  'POST /v1/sources/ HTTP/1.1',
+  'OPTIONS /v1/sources/github HTTP/1.1',
   '',
 ] as const
 const ODD_HEADERS = [
@@ -125,6 +159,9 @@ const ODD_HEADERS = [
   'traceparent: 00-0-0-0',
   'x-request-id: a b',
   'authorization: Bearer x',
+  'authorization: Bearer kt.fuzz.AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA',
+  'authorization: Basic eA==',
+  'x-api-key: x',
   ' folded: line',
   'no colon',
   ': no name',
@@ -229,23 +266,75 @@ const MUTATIONS: readonly [Mutation, ...Mutation[]] = [
   },
 ]
 
-/** A request that differs from a valid one in one to three places. One in fifty is valid. */
-export function mutated(name: string, random: Random): Mutated {
-  const kind = random.pick(Object.keys(BASES) as [string, ...string[]])
-  const { headers, body } = (BASES[kind] ?? plain)(name)
-  const parts: Parts = {
-    line: 'POST /v1/events HTTP/1.1',
-    headers: ['host: x', ...(random.chance(0.8) ? ['connection: close'] : []), ...headers],
+const JSON_SHARE = 0.4
+const BYTES_SHARE = 0.4
+const SIGNED_SHARE = 0.7
+
+/** A text of JSON, or of lines of JSON, changed as JSON. */
+function otherJson(body: string, random: Random): string | undefined {
+  const lines = body.split('\n')
+  const at = random.integer(0, Math.max(0, lines.length - 2))
+  const changed = changedJson(lines[at] ?? '', random)
+  return changed === undefined ? undefined : [...lines.slice(0, at), changed, ...lines.slice(at + 1)].join('\n')
+}
+
+function partsOf(base: Base, key: string, random: Random, made: string[]): Parts {
+  const { path = EVENTS_PATH, headers, body, encode, sign } = base
+  const other = random.chance(JSON_SHARE) ? otherJson(body, random) : undefined
+  if (other !== undefined) made.push('other JSON')
+  const bytes = Buffer.from(other ?? body)
+  return {
+    line: `POST ${path} HTTP/1.1`,
+    headers: [
+      'host: x',
+      ...(random.chance(0.8) ? ['connection: close'] : []),
+      ...(path === EVENTS_PATH ? [`authorization: Bearer ${key}`] : []),
+      ...headers,
+    ],
     framing: 'length',
     lineEnd: '\r\n',
-    body,
+    body: encode === undefined ? bytes : encode(bytes),
     behind: Buffer.alloc(0),
     trailer: '',
+    sign,
   }
+}
+
+/** Signs what the body has become, with the other headers as they have become. */
+function signAgain(parts: Parts): void {
+  if (parts.sign === undefined) return
+  const headers: Record<string, string> = {}
+  for (const line of parts.headers) {
+    const colon = line.indexOf(':')
+    if (colon > 0) headers[line.slice(0, colon).toLowerCase()] = line.slice(colon + 1).trim()
+  }
+  const signature = Object.entries(parts.sign(parts.body, headers))
+  const isOld = (line: string): boolean => signature.some(([header]) => line.toLowerCase().startsWith(`${header}:`))
+  parts.headers = [
+    ...parts.headers.filter((line) => !isOld(line)),
+    ...signature.map(([header, value]) => `${header}: ${value}`),
+  ]
+}
+
+/**
+ * A request that differs from a valid one. One in fifty is valid.
+ * @param key of the tenant, for events
+ */
+export function mutated(name: string, key: string, random: Random): Mutated {
+  const [kind, of] = random.pick(random.pick(BASES))
   const made = [kind]
-  if (!random.chance(0.02))
+  const parts = partsOf(of(name), key, random, made)
+  const isValid = random.chance(0.02)
+  const byBytes = random.chance(BYTES_SHARE)
+  if (!isValid && !byBytes)
     for (let count = random.integer(1, 3); count > 0; count--) made.push(random.pick(MUTATIONS)(parts, random))
+  if (random.chance(SIGNED_SHARE)) signAgain(parts)
   let whole = written(parts)
+  if (!isValid && byBytes) {
+    const [other, ofOther] = random.pick(random.pick(BASES))
+    whole = changedBytes(whole, random, written(partsOf(ofOther(name), key, random, [])))
+    made.push(`other bytes, some of ${other}`)
+  }
   if (random.chance(0.05)) {
     const length = at(random, whole.length)
     whole = whole.subarray(0, length)
@@ -253,7 +342,7 @@ export function mutated(name: string, random: Random): Mutated {
   }
   // Bytes that arrive later than the request before them are under the limits in docs/guarantees.md. Behind a connection's last request, only a trailer is read.
   const isLast = parts.headers.includes('connection: close')
-  const isWhole = parts.trailer !== '' || (!isLast && (parts.behind.length > 0 || parts.framing === 'none'))
+  const isWhole = byBytes || parts.trailer !== '' || (!isLast && (parts.behind.length > 0 || parts.framing === 'none'))
   const split = random.chance(0.3) && !isWhole ? at(random, whole.length) : whole.length
   const halfCloses = random.chance(0.1)
   if (halfCloses) made.push('half-closes')
@@ -275,6 +364,20 @@ function written({ line, headers, framing, lineEnd, body, behind, trailer }: Par
   return Buffer.concat([head, coded, behind])
 }
 
+const LENGTH = /^(content-length: *)(\d+)/im
+
+/** With the length of the body that is there. */
+export function withLength(request: Buffer): Buffer {
+  const text = bytesToText(request)
+  const end = text.indexOf('\r\n\r\n')
+  if (end < 0) return request
+  const head = text.slice(0, end).replace(LENGTH, `$1${text.length - end - 4}`)
+  return textToBytes(head + text.slice(end))
+}
+
+export const isLengthRight = (request: Buffer): boolean =>
+  LENGTH.test(bytesToText(request)) && withLength(request).equals(request)
+
 /** The responses of a connection. */
 export interface Answered {
   statuses: number[]
@@ -287,7 +390,11 @@ export interface Answered {
 const QUIET_MS = 150
 
 /** Sends a request on its own connection, and waits until the connection is closed, or is answered and idle. */
-export function send(port: number, { pieces, halfCloses }: Mutated, timeoutMs: number): Promise<Answered> {
+export function send(
+  port: number,
+  { pieces, halfCloses }: Pick<Mutated, 'pieces' | 'halfCloses'>,
+  timeoutMs: number,
+): Promise<Answered> {
   const { promise, resolve } = Promise.withResolvers<Answered>()
   const socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true })
   const decoder = new TextDecoder()
