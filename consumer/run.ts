@@ -6,6 +6,7 @@ import { certificatesOf } from '../shared/http/certificates.ts'
 import { serveOps } from '../shared/http/ops.ts'
 import { createGroupConsumer } from '../shared/kafka/consumer.ts'
 import { createRangeReader } from '../shared/kafka/range-reader.ts'
+import { addSecurityMetrics, securityOf } from '../shared/kafka/security.ts'
 import { addClientMetrics, type Position, type Statistics } from '../shared/kafka/statistics.ts'
 import { createTransactor } from '../shared/kafka/transactor.ts'
 import { EXIT_BAD_CONFIG, loadConfigOrExit } from '../shared/service/config.ts'
@@ -67,6 +68,8 @@ onUncaught(({ message, stack }) => {
 })
 const tracing = await createTracing(config, 'consumer', log)
 const stopProcessMetrics = addProcessMetrics(metrics.registry)
+const security = securityOf(config, log)
+addSecurityMetrics(metrics.registry, security)
 const clientMetrics = addClientMetrics(metrics.registry)
 const statistics = { group: clientMetrics.sink('consumer'), transactions: clientMetrics.sink('transactions') }
 const lagMeter = new LagMeter(metrics, Date.now)
@@ -86,6 +89,7 @@ let current = open(false)
 let last: { pipeline: Pipeline; reason: string } | undefined
 const checks = {
   ...createChecks(() => current, replaced, draining.signal),
+  credentials: security.state,
   ...(certificates === undefined ? {} : { certificates: () => certificates.state() }),
 }
 const ops = serveOps(

@@ -11,6 +11,7 @@ import { type Check, serveOps } from '../shared/http/ops.ts'
 import type { Tenant } from '../shared/http/tenants.ts'
 import { createTopicAdmin } from '../shared/kafka/admin.ts'
 import { createRecordProducer } from '../shared/kafka/producer.ts'
+import { addSecurityMetrics, securityOf } from '../shared/kafka/security.ts'
 import { addClientMetrics } from '../shared/kafka/statistics.ts'
 import { StreamsStore } from '../shared/schemas/store.ts'
 import { exitWith, loadConfigOrExit } from '../shared/service/config.ts'
@@ -52,6 +53,8 @@ await schemas.start(access.tenants()).catch(exitWith)
 const metrics = createMetrics()
 const tracing = await createTracing(config, 'producer', log)
 const stopProcessMetrics = addProcessMetrics(metrics.registry)
+const security = securityOf(config, log)
+addSecurityMetrics(metrics.registry, security)
 const clientId = `kafkatrace-producer-${hostname()}-${process.pid}`
 /** Of now, as of each change. */
 let streams = streamsOf(access.tenants())
@@ -159,6 +162,7 @@ const ops = serveOps(
     checks: {
       draining: () => (gate.draining ? { ok: false, reason: 'the service is stopping' } : { ok: true }),
       kafka,
+      credentials: security.state,
       streams: writable,
       tenants: () => access.state(),
       ...(config.QUOTA_REPLICAS_DNS === undefined ? {} : { quotas: replicas.state }),

@@ -43,7 +43,9 @@ test.each([
   ],
   [
     { KAFKA_SSL_KEY_FILE: 'key.pem', AUTH: 'off', NODE_ENV: 'development' },
-    ['KAFKA_SSL_CERTIFICATE_FILE and KAFKA_SSL_KEY_FILE go together: set both or neither.'],
+    [
+      'KAFKA_SSL_CERTIFICATE_FILE and KAFKA_SSL_KEY_FILE go together, as do KAFKA_SSL_CERTIFICATE_PEM and KAFKA_SSL_KEY_PEM: set both or neither.',
+    ],
   ],
   [
     { AUTH: 'off', NODE_ENV: 'development', SCHEMAS_DIR: '/s', SCHEMA_REGISTRY_URL: 'http://r:8081' },

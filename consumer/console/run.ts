@@ -12,6 +12,7 @@ import { type Check, serveOps } from '../../shared/http/ops.ts'
 import type { Tenant } from '../../shared/http/tenants.ts'
 import { createTopicAdmin } from '../../shared/kafka/admin.ts'
 import { createRangeReader } from '../../shared/kafka/range-reader.ts'
+import { addSecurityMetrics, securityOf } from '../../shared/kafka/security.ts'
 import { createTransactor } from '../../shared/kafka/transactor.ts'
 import { StreamsStore } from '../../shared/schemas/store.ts'
 import { exitWith, loadConfigOrExit } from '../../shared/service/config.ts'
@@ -123,8 +124,13 @@ const hubs = new Hubs({
   onSent: (outcomes) => metrics.outcomesSent.inc(outcomes),
   onCut: (reason) => metrics.followersCut.inc({ reason }),
 })
-/** Why Kafka cannot be read; undefined while it can. */
-let kafkaFault: string | undefined = 'Kafka has not been reached yet'
+/** Why Kafka could not be read the last time; undefined when it could. */
+let lastFault: string | undefined = 'Kafka has not been reached yet'
+/** The reason why a broker is unreachable says more than the error of a call, and comes while the first call still waits. */
+const kafkaFault = (): string | undefined => {
+  const unreachable = lastFault === undefined ? undefined : readers.meta.unreachable()
+  return unreachable === undefined ? lastFault : `Kafka cannot be read: ${unreachable}`
+}
 const table = routes({
   config,
   readers,
@@ -148,11 +154,13 @@ metrics.observe(() => ({
   scans: readers.busy,
   followers: hubs.followers,
   jobs: jobs.running,
-  ready: Number(kafkaFault === undefined && !ending.signal.aborted),
+  ready: Number(kafkaFault() === undefined && !ending.signal.aborted),
   tenantsCurrent: Number(access.state().detail === undefined),
   tokenKeysCurrent: Number(jwt?.keys.state().detail === undefined),
 }))
 const stopProcessMetrics = addProcessMetrics(metrics.registry)
+const security = securityOf(config, log)
+addSecurityMetrics(metrics.registry, security)
 certificates?.observe(metrics.registry, 'console')
 const failures = new FailedAuthentications({
   count: (reason) => metrics.authenticationFailures.inc({ reason }),
@@ -178,10 +186,13 @@ const app = createApp({
   metrics,
   log,
   isDraining: () => ending.signal.aborted,
-  kafkaFault: () => kafkaFault,
+  kafkaFault,
 })
 
-const kafka: Check = () => (kafkaFault === undefined ? { ok: true } : { ok: false, reason: kafkaFault })
+const kafka: Check = () => {
+  const reason = kafkaFault()
+  return reason === undefined ? { ok: true } : { ok: false, reason }
+}
 const server = listen({
   hostname: config.HOST,
   port: config.PORT,
@@ -199,6 +210,7 @@ const ops = serveOps(
       tenants: () => access.state(),
       ...(certificates === undefined ? {} : { certificates: () => certificates.state() }),
       ...(jwt === undefined ? {} : { tokens: () => jwt.keys.state() }),
+      credentials: security.state,
     },
   },
   { hostname: config.OPS_HOST, port: config.OPS_PORT },
@@ -266,9 +278,9 @@ async function watchKafka(): Promise<void> {
   while (!ending.signal.aborted) {
     try {
       await readers.meta.topics()
-      kafkaFault = undefined
+      lastFault = undefined
     } catch (error) {
-      kafkaFault = `Kafka cannot be read: ${messageOf(error)}`
+      lastFault = `Kafka cannot be read: ${messageOf(error)}`
     }
     await sleep(LOOK_INTERVAL_MS, ending.signal)
   }

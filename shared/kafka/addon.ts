@@ -19,6 +19,7 @@ export interface Addon {
   packed: PackedAddon
   transactions: TransactionsAddon
   topics: TopicsAddon
+  certificates: CertificatesAddon
   err2str(code: number): string
 }
 
@@ -33,6 +34,7 @@ export interface PackedAddon {
   /** @param texts and the batches: what the records refer to by number */
   produce(producer: number, records: Buffer, bytes: number, texts: readonly string[], batches: readonly Buffer[]): void
   reports(producer: number, reports: Buffer): number
+  purge(producer: number): void
   closeProducer(producer: number): void
   /**
    * @param identitiesOnly returns only the hashes of the records' identities
@@ -85,6 +87,22 @@ export interface TopicsAddon {
     done: Answered,
   ): void
   configs(client: object, topics: readonly string[], timeoutMs: number, done: Answered): void
+}
+
+/** Certificates that are renewed: native/shim/certificates.cc. */
+export interface CertificatesAddon {
+  /**
+   * Connections that the client opens from now on use these; all are PEM.
+   * @param authorities undefined: the system's
+   * @returns why it has failed; then the client goes on with what it had
+   */
+  renew(
+    client: object,
+    authorities: string | undefined,
+    certificate: string | undefined,
+    key: string | undefined,
+    keyPassword: string | undefined,
+  ): string | undefined
 }
 
 /** A broker's answer about one topic. */

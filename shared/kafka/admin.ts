@@ -12,6 +12,7 @@ import {
   type Producer,
 } from './client.ts'
 import { watchConnection } from './connection.ts'
+import { securityOf } from './security.ts'
 import { createTopics, describeTopics } from './topic-requests.ts'
 import { type TopicAdmin, UnreachableError } from './types.ts'
 
@@ -66,7 +67,8 @@ export function createTopicAdmin(options: {
   // A producer is the lightest client that can request metadata and create topics.
   const connected = () =>
     (connecting ??= connectForever(
-      () => watch.attach(new (native().Producer)(connectionSettings(config, clientId))),
+      securityOf(config, log),
+      (secured) => watch.attach(new (native().Producer)({ ...connectionSettings(config, clientId), ...secured })),
       watch.failed,
       connectTimeoutMs === undefined
         ? stopping.signal

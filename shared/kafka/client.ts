@@ -2,6 +2,7 @@
  * The only module that imports the native client: it loads and checks the addon, connects clients and names librdkafka's error codes. The rest
  * of `shared/kafka/` builds on it.
  */
+import type { EventEmitter } from 'node:events'
 import { join } from 'node:path'
 import type * as RdKafka from '@confluentinc/kafka-javascript/types/rdkafka'
 import type { CommonConfig } from '../service/config.ts'
@@ -126,12 +127,11 @@ const EVENT_CODES: Readonly<Record<string, number>> = {
   'cluster authorization failed': CODE.CLUSTER_AUTHORIZATION_FAILED,
 }
 
-/** Settings that all clients share: addresses, TLS and SASL. */
+/** Settings that all clients share, besides those that secure their connections. */
 export function connectionSettings(config: CommonConfig, clientId: string): Settings {
-  const settings: Settings = {
+  return {
     'metadata.broker.list': config.KAFKA_BROKERS,
     'client.id': clientId,
-    'security.protocol': config.KAFKA_SECURITY_PROTOCOL,
     'reconnect.backoff.ms': CONNECT_BACKOFF.firstMs,
     'reconnect.backoff.max.ms': CONNECT_BACKOFF.maxMs,
     // So that the kernel finds half-open connections behind load balancers.
@@ -139,19 +139,6 @@ export function connectionSettings(config: CommonConfig, clientId: string): Sett
     'socket.nagle.disable': true,
     'statistics.interval.ms': STATISTICS_INTERVAL_MS,
   }
-  if (config.KAFKA_SECURITY_PROTOCOL.startsWith('sasl_')) {
-    settings['sasl.mechanisms'] = config.KAFKA_SASL_MECHANISM
-    settings['sasl.username'] = config.KAFKA_SASL_USERNAME ?? ''
-    settings['sasl.password'] = config.KAFKA_SASL_PASSWORD ?? ''
-  }
-  if (config.KAFKA_SECURITY_PROTOCOL.endsWith('ssl')) {
-    if (config.KAFKA_SSL_CA_FILE !== undefined) settings['ssl.ca.location'] = config.KAFKA_SSL_CA_FILE
-    if (config.KAFKA_SSL_CERTIFICATE_FILE !== undefined)
-      settings['ssl.certificate.location'] = config.KAFKA_SSL_CERTIFICATE_FILE
-    if (config.KAFKA_SSL_KEY_FILE !== undefined) settings['ssl.key.location'] = config.KAFKA_SSL_KEY_FILE
-    if (config.KAFKA_SSL_KEY_PASSWORD !== undefined) settings['ssl.key.password'] = config.KAFKA_SSL_KEY_PASSWORD
-  }
-  return settings
 }
 
 /** How often librdkafka reports statistics; while a client is idle, also how soon a change of a broker's state is noticed. */
@@ -163,35 +150,66 @@ export const CLOSE_TIMEOUT_MS = 3_000
 /** How long one attempt to connect may take. */
 const CONNECT_TIMEOUT_MS = 5_000
 
-/** The parts of a client that {@link connectForever} needs. */
-interface Connectable {
+/** The parts of a client that connecting needs. */
+export interface Connectable {
   connect(options: { timeout: number }, done: (error: RdKafka.LibrdKafkaError | null) => void): unknown
   disconnect(): unknown
+  on(event: 'disconnected', listener: () => void): unknown
+}
+
+/** What the connections of clients are secured with: security.ts. */
+export interface Openings<C> {
+  open(): Opening<C>
+}
+
+/** One client's. */
+export interface Opening<C> {
+  /** TLS and SASL, as of now. */
+  readonly settings: Settings
+  /** The client is connected. It gets what changes until {@link ended}. */
+  connected(client: C): void
+  /** The client is closed, or has not connected. @returns why it could not be let in, if that is known without a broker */
+  ended(): string | undefined
+}
+
+/** Connects once. The client closes itself when its first metadata request fails. @returns why it has failed; undefined when it has not */
+export async function connectOnce(client: Connectable): Promise<string | undefined> {
+  // Emitted where a client that is being closed is given a token; without a listener it would be thrown. The client's types omit it.
+  ;(client as unknown as EventEmitter).on('error', () => undefined)
+  const error = await new Promise<RdKafka.LibrdKafkaError | null>((resolve) => {
+    client.connect({ timeout: CONNECT_TIMEOUT_MS }, (fault) => resolve(fault ?? null))
+  })
+  return error?.message
 }
 
 /**
- * Connects, retrying indefinitely with back-off. The client closes itself when its first metadata request fails, so each attempt uses a new one.
- * @param open creates a client with its listeners attached
+ * Connects, retrying indefinitely with back-off. Each attempt uses a new client.
+ * @param open creates a client with these settings, too, and its listeners attached
  * @param failed is called with the reason of each failed attempt
  * @returns the connected client; undefined when the signal was aborted first, and then no client stays connected
  */
 export async function connectForever<C extends Connectable>(
-  open: () => C,
+  openings: Openings<NoInfer<C>>,
+  open: (secured: Settings) => C,
   failed: (reason: string) => void,
   signal: AbortSignal,
 ): Promise<C | undefined> {
   for (let attempt = 1; !signal.aborted; attempt++) {
-    const client = open()
-    const error = await new Promise<RdKafka.LibrdKafkaError | null>((resolve) => {
-      client.connect({ timeout: CONNECT_TIMEOUT_MS }, (fault) => resolve(fault ?? null))
-    })
-    if (error === null && !signal.aborted) return client
-    if (error === null) {
+    const opening = openings.open()
+    const client = open(opening.settings)
+    const fault = await connectOnce(client)
+    if (fault === undefined && !signal.aborted) {
+      client.on('disconnected', () => void opening.ended())
+      opening.connected(client)
+      return client
+    }
+    const known = opening.ended()
+    if (fault === undefined) {
       // The caller has closed already and will not disconnect it.
       client.disconnect()
       return undefined
     }
-    failed(error.message)
+    failed(known ?? fault)
     await sleep(delayMs(CONNECT_BACKOFF, attempt), signal)
   }
   return undefined

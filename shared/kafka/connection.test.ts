@@ -16,6 +16,8 @@ const mutual = config({
   KAFKA_SSL_KEY_FILE: 'k.pem',
 })
 const sasl = config({ KAFKA_SECURITY_PROTOCOL: 'sasl_ssl', KAFKA_SASL_USERNAME: 'u', KAFKA_SASL_PASSWORD: 'hidden' })
+const tokens = config({ KAFKA_SECURITY_PROTOCOL: 'sasl_ssl', KAFKA_SASL_MECHANISM: 'OAUTHBEARER' })
+const msk = config({ KAFKA_SECURITY_PROTOCOL: 'sasl_ssl', KAFKA_SASL_MECHANISM: 'AWS_MSK_IAM' })
 const verify = 'SSL handshake failed: error:0A000086:SSL routines::certificate verify failed'
 
 /** As librdkafka 2.15 logs them under FAIL. */
@@ -29,6 +31,8 @@ describe('why a broker is unreachable', () => {
       sasl,
       line('SASL authentication error: Authentication failed: Invalid username or password', 'AUTH_REQ'),
     ],
+    ['token refused by the broker', tokens, line('SASL authentication error: {"status":"invalid_token"}', 'AUTH_REQ')],
+    ['AWS credentials refused by the broker', msk, line('SASL authentication error: Access denied', 'AUTH_REQ')],
     [
       'SASL mechanism not offered: the broker has PLAIN;',
       sasl,
@@ -142,11 +146,11 @@ describe('a watch', () => {
     const client = watch.attach(new EventEmitter())
     const fail = (broker: string, what: string) =>
       client.emit('event.log', { fac: 'FAIL', message: line(what, 'CONNECT', 0, broker) })
-    const stats = (brokers: Record<string, string>, silentMs = 0) =>
+    const stats = (brokers: Record<string, string>, silentMs = 0, connects = 1) =>
       client.emit('event.stats', {
         message: JSON.stringify({
           brokers: Object.fromEntries(
-            Object.entries(brokers).map(([name, state]) => [name, { name, state, rxidle: silentMs * 1_000 }]),
+            Object.entries(brokers).map(([name, state]) => [name, { name, state, connects, rxidle: silentMs * 1_000 }]),
           ),
         }),
       })
@@ -171,6 +175,20 @@ describe('a watch', () => {
       'connected to Kafka: ',
       'Kafka is unreachable: no broker is up',
     ])
+  })
+
+  test('takes a connection that is authenticated again for one that is up, and a new one not', () => {
+    const { watch, stats } = watched()
+    watch.connected()
+    stats({ 'a:1/1': 'UP' })
+    for (const state of ['REAUTH', 'AUTH_HANDSHAKE', 'AUTH_REQ', 'UP']) {
+      stats({ 'a:1/1': state })
+      expect(watch.current()).toEqual({ state: 'connected' })
+    }
+    stats({ 'a:1/1': 'AUTH_REQ' }, 0, 2)
+    expect(watch.current().state).toBe('connecting')
+    stats({ 'a:1/1': 'AUTH_REQ' }, 0, 2)
+    expect(watch.current().state).toBe('connecting')
   })
 
   test('names brokers by what they have in common, in an order that does not change', () => {
@@ -239,7 +257,7 @@ describe('a watch', () => {
 
   test('says of a key that cannot be read what to set', () => {
     const watch = watchConnection({ config: mutual, client: 'c', log: pino({ level: 'silent' }) })
-    watch.failed('ssl.key.location failed: error:0A080009:SSL routines::PEM lib')
+    watch.failed('ssl.key.pem failed: error:0A080009:SSL routines::PEM lib')
     expect(watch.current()).toMatchObject({ reason: expect.stringContaining('set KAFKA_SSL_KEY_PASSWORD') })
   })
 

@@ -59,6 +59,8 @@ export function watchConnection(options: { config: CommonConfig; client: string;
   const reasons = new Map<string, string>()
   /** Monotonic; when the last broker was lost. Connections that were not used since then still look as if they were up. */
   let downMs: number | undefined
+  /** By entry: the number of attempts to connect of which the last one led to a connection that is up. */
+  const upWith = new Map<string, number>()
   /** The last logged summary of unreachable brokers while others are up. */
   let partly = ''
 
@@ -101,6 +103,7 @@ export function watchConnection(options: { config: CommonConfig; client: string;
       answered = false
       downMs = undefined
       reasons.clear()
+      upWith.clear()
       client.on('event.log', ({ fac, message }) => {
         if (client !== attached || fac !== 'FAIL') return
         const found = reasonOf(message, config, !answered)
@@ -111,7 +114,7 @@ export function watchConnection(options: { config: CommonConfig; client: string;
       client.on('event.stats', ({ message }) => {
         if (client !== attached || connection.state === 'closed') return
         const statistics = JSON.parse(message) as Statistics
-        if (statistics.brokers !== undefined) seen(brokersOf(statistics.brokers))
+        if (statistics.brokers !== undefined) seen(brokersOf(statistics.brokers, upWith))
         onStatistics?.(statistics)
       })
       client.on('event.error', (error) => {
@@ -154,13 +157,24 @@ function summary(reasons: ReadonlyMap<string, string>): string {
     .join('; ')
 }
 
-/** The brokers in librdkafka's statistics, and the time since each last sent something. */
-const brokersOf = (brokers: NonNullable<Statistics['brokers']>): { broker: string; up: boolean; silentMs: number }[] =>
-  Object.values(brokers).map(({ name, state, rxidle = -1 }) => ({
-    broker: addressOf(name),
-    up: state === 'UP',
-    silentMs: rxidle < 0 ? Number.POSITIVE_INFINITY : rxidle / 1_000,
-  }))
+/** States of a connection that is authenticated, at its beginning or again (KIP-368). */
+const AUTHENTICATING = new Set(['REAUTH', 'AUTH_HANDSHAKE', 'AUTH_REQ'])
+
+/**
+ * The brokers in librdkafka's statistics, and the time since each last sent something. A connection that is authenticated again stays up.
+ * @param upWith by entry: how often it had tried to connect when it was up last
+ */
+function brokersOf(
+  brokers: NonNullable<Statistics['brokers']>,
+  upWith: Map<string, number>,
+): { broker: string; up: boolean; silentMs: number }[] {
+  return Object.values(brokers).map(({ name, state, connects = 0, rxidle = -1 }) => {
+    const up = state === 'UP' || (AUTHENTICATING.has(state) && upWith.get(name) === connects)
+    if (up) upWith.set(name, connects)
+    else upWith.delete(name)
+    return { broker: addressOf(name), up, silentMs: rxidle < 0 ? Number.POSITIVE_INFINITY : rxidle / 1_000 }
+  })
+}
 
 /** "host:9093" of "ssl://host:9093/1" or "host:9093/bootstrap". */
 const addressOf = (broker: string): string => broker.replace(/^\w+:\/\//, '').replace(/\/[^/]*$/, '')
@@ -194,22 +208,26 @@ function named(what: string, state: string, unanswered: boolean, config: CommonC
   }
   if (says(/SASL \S+ mechanism handshake failed/))
     return `no SASL on this listener: check KAFKA_SECURITY_PROTOCOL=${protocol}`
-  if (says(/sasl authentication error/i, /authentication failed/i))
+  if (says(/sasl authentication error/i, /authentication failed/i)) {
+    if (mechanism === 'OAUTHBEARER')
+      return 'token refused by the broker: it does not know the issuer or its keys, or expects another audience or scope; check KAFKA_OAUTH_TOKEN_URL, KAFKA_OAUTH_SCOPE and KAFKA_OAUTH_EXTENSIONS'
+    if (mechanism === 'AWS_MSK_IAM')
+      return 'AWS credentials refused by the broker: allow them kafka-cluster:Connect, and check AWS_REGION and the clock of this machine'
     return `wrong user name or password: check KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD and KAFKA_SASL_MECHANISM=${mechanism}`
+  }
   if (says(/certificate has expired/, /certificate is not yet valid/))
     return 'expired certificate: the broker’s certificate has expired or is not valid yet; renew it, or correct the clock of this machine'
   if (says(/hostname mismatch/i, /IP address mismatch/i))
     return 'wrong host name: the broker’s certificate is not for this address; give it this name, or change KAFKA_BROKERS and advertised.listeners to a name that it has'
   if (says(/issuer certificate/, /self[- ]signed certificate/, /unable to verify the first certificate/))
-    return config.KAFKA_SSL_CA_FILE === undefined
-      ? 'unknown authority: the broker’s certificate is signed by none that this system trusts; set KAFKA_SSL_CA_FILE'
-      : 'unknown authority: the broker’s certificate is not signed by an authority in KAFKA_SSL_CA_FILE'
+    return given(config, 'CA')
+      ? `unknown authority: the broker’s certificate is not signed by an authority in ${variable(config, 'CA')}`
+      : 'unknown authority: the broker’s certificate is signed by none that this system trusts; set KAFKA_SSL_CA_FILE'
   if (says(/certificate verify failed/)) return `broker certificate not accepted: ${what}`
   if (says(/alert (?:bad certificate|certificate required|certificate unknown|certificate expired|unknown ca)/i))
     return clientCertificate(config)
   // Before TLS 1.3 this is how a missing certificate is refused.
-  if (says(/alert handshake failure/i) && config.KAFKA_SSL_CERTIFICATE_FILE === undefined)
-    return clientCertificate(config)
+  if (says(/alert handshake failure/i) && !given(config, 'CERTIFICATE')) return clientCertificate(config)
   if (
     protocol.endsWith('ssl') &&
     (says(/PLAINTEXT broker listener/, /wrong version number/i) || (says(/^Disconnected/) && state === 'SSL_HANDSHAKE'))
@@ -229,15 +247,25 @@ function named(what: string, state: string, unanswered: boolean, config: CommonC
 /** States of a broker before its first answer. A listener that expects TLS or SASL may accept one request. */
 const ENDED_UNANSWERED = new Set(['APIVERSION_QUERY', 'AUTH_HANDSHAKE', 'UP'])
 
+type Pem = 'CA' | 'CERTIFICATE' | 'KEY'
+
+/** The variable that has it, or would have its file. */
+const variable = (config: CommonConfig, what: Pem): string =>
+  `KAFKA_SSL_${what}_${config[`KAFKA_SSL_${what}_PEM`] === undefined ? 'FILE' : 'PEM'}`
+
+const given = (config: CommonConfig, what: Pem): boolean =>
+  config[`KAFKA_SSL_${what}_FILE`] !== undefined || config[`KAFKA_SSL_${what}_PEM`] !== undefined
+
 /** A key that cannot be read, or not with this password; found before any connection. */
 function keyFault(reason: string, config: CommonConfig): string | undefined {
-  if (!reason.startsWith('ssl.key.location failed')) return undefined
+  if (!reason.startsWith('ssl.key.pem failed')) return undefined
+  const name = variable(config, 'KEY')
   return config.KAFKA_SSL_KEY_PASSWORD === undefined
-    ? `KAFKA_SSL_KEY_FILE cannot be read; where the key has a password, set KAFKA_SSL_KEY_PASSWORD (${reason})`
-    : `KAFKA_SSL_KEY_FILE cannot be read: check KAFKA_SSL_KEY_PASSWORD (${reason})`
+    ? `${name} cannot be read; where the key has a password, set KAFKA_SSL_KEY_PASSWORD (${reason})`
+    : `${name} cannot be read: check KAFKA_SSL_KEY_PASSWORD (${reason})`
 }
 
 const clientCertificate = (config: CommonConfig): string =>
-  config.KAFKA_SSL_CERTIFICATE_FILE === undefined
-    ? 'missing client certificate: the broker asks for one; set KAFKA_SSL_CERTIFICATE_FILE and KAFKA_SSL_KEY_FILE'
-    : 'client certificate refused: KAFKA_SSL_CERTIFICATE_FILE has expired, or is signed by an authority that the broker does not trust'
+  given(config, 'CERTIFICATE')
+    ? `client certificate refused: ${variable(config, 'CERTIFICATE')} has expired, or is signed by an authority that the broker does not trust`
+    : 'missing client certificate: the broker asks for one; set KAFKA_SSL_CERTIFICATE_FILE and KAFKA_SSL_KEY_FILE'

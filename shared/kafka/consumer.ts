@@ -18,6 +18,7 @@ import {
 import { watchConnection } from './connection.ts'
 import { groupMetadata } from './group-metadata.ts'
 import { BatchBuffers, consumePacked, type Interruption } from './packed.ts'
+import { securityOf } from './security.ts'
 import type { Statistics } from './statistics.ts'
 import {
   type CommittedOffset,
@@ -213,15 +214,15 @@ export function createGroupConsumer(options: GroupConsumerOptions): GroupConsume
     refusal: () => refusal,
     start(topicPattern, to, mayJoin) {
       listener = to
-      const open = () => {
-        const opened = watch.attach(new (native().KafkaConsumer)(settings), options.onStatistics)
+      const open = (secured: Settings) => {
+        const opened = watch.attach(new (native().KafkaConsumer)({ ...settings, ...secured }), options.onStatistics)
         opened.on('event.error', (error) => {
           const code = eventCode(error)
           if (code === CODE.FATAL || error.isFatal === true) to.failed(error.message)
         })
         return opened
       }
-      void connectForever(open, watch.failed, stopping.signal).then(async (opened) => {
+      void connectForever(securityOf(config, log), open, watch.failed, stopping.signal).then(async (opened) => {
         if (opened === undefined) return
         consumer = opened
         watch.connected()

@@ -799,6 +799,7 @@ test(
         ['produce', (value) => [number, empty, 8, [], [value]], without('bytes')],
         ['reports', (value) => [value, Buffer.alloc(32)], all],
         ['reports', (value) => [number, value], without('bytes')],
+        ['purge', (value) => [value], all],
         ['closeProducer', (value) => [value], all],
         ['consume', (value) => [value, 1, seeds, false], without('consumer')],
         ['consume', (value) => [raw.consumer, value, seeds, false], without('a number that is not given')],

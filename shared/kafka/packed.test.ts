@@ -509,6 +509,7 @@ const CLIENT = { _client: {} } as unknown as Producer & Consumer
 function reporting(reports: Report[], format = FORMAT) {
   const waiting = [...reports]
   const handed: { number: number; bytes: Buffer; texts: readonly string[]; batches: readonly Buffer[] }[] = []
+  const purged: number[] = []
   const closed: number[] = []
   let announce = (): void => undefined
   const addon = addonOf({
@@ -521,8 +522,8 @@ function reporting(reports: Report[], format = FORMAT) {
       handed.push({ number, bytes: Buffer.from(bytes.subarray(0, length)), texts: [...texts], batches: [...batches] }),
     reports: (_number: number, to: Buffer) => {
       const given = waiting.splice(0, Math.floor(to.length / 32))
-      for (const [index, { sequence, code, partition, offset, timestampMs }] of given.entries()) {
-        ;[sequence, code, partition, format].forEach((int, at) => {
+      for (const [index, { sequence, code, mayBeStored, partition, offset, timestampMs }] of given.entries()) {
+        ;[sequence, code, partition, format | (mayBeStored ? 1 << 16 : 0)].forEach((int, at) => {
           to.writeInt32LE(int, index * 32 + at * 4)
         })
         to.writeDoubleLE(offset, index * 32 + 16)
@@ -530,14 +531,16 @@ function reporting(reports: Report[], format = FORMAT) {
       }
       return given.length
     },
+    purge: (number: number) => purged.push(number),
     closeProducer: (number: number) => closed.push(number),
   })
-  return { addon, handed, closed, announce: () => announce() }
+  return { addon, handed, purged, closed, announce: () => announce() }
 }
 
 const reportOf = (sequence: number): Report => ({
   sequence,
   code: sequence % 3 === 0 ? 0 : -192,
+  mayBeStored: sequence % 2 === 0,
   partition: sequence & 3,
   offset: 2 ** 40 + sequence,
   timestampMs: 1_700_000_000_000 + sequence,
@@ -586,10 +589,13 @@ describe('a producer by the batch', () => {
     for (const partition of [-1, 0, 2]) expect(isNotQueued({ ...reportOf(1), partition })).toBe(false)
   })
 
-  test('is closed by its number', () => {
-    const { addon, closed } = reporting([])
-    packProducer(addon, CLIENT, () => undefined).close()
-    expect(closed).toEqual([42])
+  test('is purged and closed by its number', () => {
+    const { addon, purged, closed } = reporting([])
+    const producer = packProducer(addon, CLIENT, () => undefined)
+    producer.purge()
+    expect([purged, closed]).toEqual([[42], []])
+    producer.close()
+    expect([purged, closed]).toEqual([[42], [42]])
   })
 })
 

@@ -41,7 +41,7 @@ export function declareNames(addon: PackedAddon): void {
 }
 
 /** The version of the formats, as in `native/shim/packed.cc`. */
-export const FORMAT = 3
+export const FORMAT = 4
 
 /** @throws Error for a buffer of an addon that was built from other sources */
 function demandFormat(format: number | undefined): void {
@@ -271,11 +271,16 @@ export class Packer {
 const REPORT_BYTES = 32
 const REPORTS_A_CALL = 1_024
 
+/** The lower half of the number that has a report's format; the upper is whether a broker may have stored the record. */
+const FORMAT_BITS = 0xffff
+
 /** A delivery report. */
 export interface Report {
   sequence: number
   /** librdkafka's code; 0: stored. */
   code: number
+  /** Of an error: a broker may have stored it, since it was in a request. */
+  mayBeStored: boolean
   partition: number
   offset: number
   timestampMs: number
@@ -293,6 +298,8 @@ export interface PackedProducer {
   flush(): void
   /** Takes the available reports. */
   take(): void
+  /** Ends what librdkafka has; each record gets a report. */
+  purge(): void
   /** To be called before the client is disconnected. After it only {@link take} delivers reports. */
   close(): void
 }
@@ -311,14 +318,15 @@ export function packProducer(
   const reports = Buffer.allocUnsafeSlow(REPORTS_A_CALL * REPORT_BYTES)
   const ints = new Int32Array(reports.buffer)
   const doubles = new Float64Array(reports.buffer)
-  const report: Report = { sequence: 0, code: 0, partition: 0, offset: 0, timestampMs: 0 }
+  const report: Report = { sequence: 0, code: 0, mayBeStored: false, partition: 0, offset: 0, timestampMs: 0 }
   const take = (): void => {
     for (;;) {
       const count = addon.reports(number, reports)
-      if (count > 0) demandFormat(ints[3])
+      if (count > 0) demandFormat((ints[3] as number) & FORMAT_BITS)
       for (let index = 0; index < count; index++) {
         report.sequence = ints[index * 8] as number
         report.code = ints[index * 8 + 1] as number
+        report.mayBeStored = (ints[index * 8 + 3] as number) > FORMAT_BITS
         report.partition = ints[index * 8 + 2] as number
         report.offset = doubles[index * 4 + 2] as number
         report.timestampMs = doubles[index * 4 + 3] as number
@@ -336,6 +344,7 @@ export function packProducer(
       packer.clear()
     },
     take,
+    purge: () => addon.purge(number),
     close: () => addon.closeProducer(number),
   }
 }

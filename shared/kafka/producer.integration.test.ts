@@ -163,12 +163,19 @@ describe('the record producer', () => {
     const PURGE_QUEUE = -152
     for (const code of [MSG_TIMED_OUT, FATAL, TOPIC_AUTHORIZATION_FAILED])
       expect(produceError(code, '').outcome).toBe('unknown')
-    expect(produceError(PURGE_QUEUE, '')).toMatchObject({ fault: 'unavailable', outcome: 'not stored' })
-    expect(produceError(TOPIC_AUTHORIZATION_FAILED, '')).toBeInstanceOf(ProduceError)
+    for (const code of [
+      TOPIC_AUTHORIZATION_FAILED,
+      CODE.CLUSTER_AUTHORIZATION_FAILED,
+      CODE.MSG_TIMED_OUT,
+      PURGE_QUEUE,
+    ]) {
+      expect(produceError(code, '', false).outcome).toBe('not stored')
+      expect(produceError(code, '', true).outcome).toBe('unknown')
+    }
   })
 
   test('calls a record stored only where the broker says where it stands', () => {
-    const report = { sequence: 1, code: 0, partition: 2, offset: 3, timestampMs: 4 }
+    const report = { sequence: 1, code: 0, mayBeStored: true, partition: 2, offset: 3, timestampMs: 4 }
     expect(deliveryOf('records', report)).toEqual({ topic: 'records', partition: 2, offset: 3, timestampMs: 4 })
     expect(deliveryOf('records', { ...report, offset: -1 })).toMatchObject({ fault: 'timed out', outcome: 'unknown' })
   })

@@ -18,6 +18,7 @@ import {
 } from './client.ts'
 import { watchConnection } from './connection.ts'
 import { isNotQueued, type PackedProducer, packProducer, type Report } from './packed.ts'
+import { securityOf } from './security.ts'
 import type { Statistics } from './statistics.ts'
 import { watchTopics } from './topic-watch.ts'
 import { type DeliveryResult, ProduceError, type ProduceFault, type RecordProducer } from './types.ts'
@@ -45,6 +46,10 @@ export interface RecordProducerOptions {
 const REPORT_GRACE_MS = 1_500
 const SWEEP_INTERVAL_MS = 100
 
+/** How long the reports of a client that is replaced are waited for, which come without a broker. */
+const LAST_REPORTS_TIMEOUT_MS = 1_000
+const LAST_REPORTS_PAUSE_MS = 10
+
 /** Errors after which a client accepts no more records. */
 const FATAL = new Set<number>([CODE.FATAL, CODE.CLUSTER_AUTHORIZATION_FAILED])
 
@@ -59,6 +64,7 @@ const MAX_SEQUENCE = 0x7fffffff
 
 /** The records of one call, which wait until all of them have delivery reports. */
 interface Batch {
+  to: PackedProducer
   results: DeliveryResult[]
   left: number
   /** Monotonic; its reports are due by then. */
@@ -94,7 +100,7 @@ class Deliveries {
   /** Hands records to the client. @returns their results, in the same order, when all are known */
   send(records: readonly OutgoingRecord[], to: PackedProducer, dueMs: number): Promise<DeliveryResult[]> {
     return new Promise((resolve) => {
-      const batch: Batch = { results: new Array(records.length), left: records.length, dueMs, resolve }
+      const batch: Batch = { to, results: new Array(records.length), left: records.length, dueMs, resolve }
       for (let index = 0; index < records.length; index++) {
         const record = records[index] as OutgoingRecord
         const bytes = queuedBytes(record)
@@ -115,8 +121,8 @@ class Deliveries {
     if (--batch.left === 0) batch.resolve(batch.results)
   }
 
-  /** Settles the records whose reports were due by then with this error; without a time, all records. */
-  fail(code: number, message: string, byMs = Number.POSITIVE_INFINITY): void {
+  /** Settles the records whose reports were due by then with this error. */
+  failOverdue(code: number, message: string, byMs: number): void {
     let error: ProduceError | undefined
     // In the order of their arrival, so the first is the oldest.
     for (const [sequence, one] of this.#waiting) {
@@ -124,6 +130,19 @@ class Deliveries {
       error ??= produceError(code, message)
       this.settle(sequence, one, error)
     }
+  }
+
+  /** Settles the records of a client with this error; without a client, all records. */
+  fail(code: number, message: string, of?: PackedProducer): void {
+    const error = produceError(code, message)
+    for (const [sequence, one] of this.#waiting)
+      if (of === undefined || one.batch.to === of) this.settle(sequence, one, error)
+  }
+
+  /** Whether records of this client have no result yet. */
+  has(of: PackedProducer): boolean {
+    for (const { batch } of this.#waiting.values()) if (batch.to === of) return true
+    return false
   }
 }
 
@@ -148,7 +167,8 @@ function producerSettings(options: RecordProducerOptions): Settings {
  * An idempotent producer with acks=all.
  *
  * A fatal error, such as a lost sequence, ends a client. A new client replaces it, and one that has reached no broker for
- * `unreachedTimeoutMs`. The outcome of records that wait in the old client is reported as unknown; senders repeat them under the same ids.
+ * `unreachedTimeoutMs`. Records that wait in the old client and were in no request are not stored; the outcome of the others is unknown. Senders repeat
+ * both under the same ids.
  */
 export function createRecordProducer(options: RecordProducerOptions): RecordProducer {
   const { config, log, deliveryTimeoutMs, maxQueueRecords, maxQueueBytes } = options
@@ -165,8 +185,8 @@ export function createRecordProducer(options: RecordProducerOptions): RecordProd
   let reachedMs = performance.now()
   let sweeping: NodeJS.Timeout | undefined
 
-  function open(): Producer {
-    const opened = new (native().Producer)(producerSettings(options))
+  function open(secured: Settings): Producer {
+    const opened = new (native().Producer)({ ...producerSettings(options), ...secured })
     watch.attach(opened, (statistics) => {
       if (opened !== client?.kafka) return
       const idempotence = statistics.eos?.idemp_state
@@ -184,9 +204,9 @@ export function createRecordProducer(options: RecordProducerOptions): RecordProd
   }
 
   async function connect(): Promise<void> {
-    const opened = await connectForever(open, watch.failed, stopping.signal)
+    const opened = await connectForever(securityOf(config, log), open, watch.failed, stopping.signal)
     if (opened === undefined) return
-    client = { kafka: opened, records: packProducer(packed(), opened, reported) }
+    client = { kafka: opened, records: packProducer(packed(), opened, (report) => reported(report, opened)) }
     watch.connected()
     await topics.use(opened)
   }
@@ -199,10 +219,21 @@ export function createRecordProducer(options: RecordProducerOptions): RecordProd
     const broken = client
     client = undefined
     void topics.use(undefined)
-    deliveries.fail(CODE.FATAL, reason)
-    broken?.records.close()
-    broken?.kafka.disconnect(0, () => undefined)
+    if (broken !== undefined) void retire(broken, reason)
     void sleep(delayMs(CONNECT_BACKOFF, ++replaced), stopping.signal).then(connect)
+  }
+
+  /** Closes a client after its last reports, which tell of each record whether it was in a request. */
+  async function retire(
+    { kafka, records }: { kafka: Producer; records: PackedProducer },
+    reason: string,
+  ): Promise<void> {
+    records.purge()
+    const deadlineMs = performance.now() + LAST_REPORTS_TIMEOUT_MS
+    while (deliveries.has(records) && performance.now() < deadlineMs) await sleep(LAST_REPORTS_PAUSE_MS)
+    deliveries.fail(CODE.FATAL, reason, records)
+    records.close()
+    kafka.disconnect(0, () => undefined)
   }
 
   /** The client has a producer id, which it needs to send records. */
@@ -212,7 +243,7 @@ export function createRecordProducer(options: RecordProducerOptions): RecordProd
     replaced = 0
   }
 
-  function reported(report: Readonly<Report>): void {
+  function reported(report: Readonly<Report>, of: Producer): void {
     const one = deliveries.find(report.sequence)
     // Its batch was settled without this report.
     if (one === undefined) return
@@ -221,9 +252,9 @@ export function createRecordProducer(options: RecordProducerOptions): RecordProd
     const isInvalid = code === CODE.INVALID_RECORD && !one.hasKey
     const result = isInvalid
       ? new ProduceError('invalid', 'not stored', messageOf(code))
-      : deliveryOf(one.topic, report)
+      : deliveryOf(one.topic, report, of === client?.kafka ? undefined : trouble)
     deliveries.settle(report.sequence, one, result)
-    if (code === CODE.FATAL) replace(messageOf(code))
+    if (code === CODE.FATAL && of === client?.kafka) replace(messageOf(code))
     else if (code === CODE.TOPIC_AUTHORIZATION_FAILED) topics.refused(one.topic)
     else if (isInvalid) topics.refusedKeyless(one.topic)
   }
@@ -231,7 +262,7 @@ export function createRecordProducer(options: RecordProducerOptions): RecordProd
   /** Settles overdue records and replaces a client that reaches no broker, so that neither depends on librdkafka alone. */
   function sweep(): void {
     const nowMs = performance.now()
-    deliveries.fail(CODE.MSG_TIMED_OUT, 'no delivery report in time', nowMs)
+    deliveries.failOverdue(CODE.MSG_TIMED_OUT, 'no delivery report in time', nowMs)
     if (client === undefined || watch.current().state !== 'connecting') reachedMs = nowMs
     else if (nowMs - reachedMs > options.unreachedTimeoutMs)
       replace(`no broker was reached for ${Math.round(options.unreachedTimeoutMs / 1000)} s`)
@@ -289,36 +320,44 @@ export function createRecordProducer(options: RecordProducerOptions): RecordProd
   }
 }
 
-/** The result that a delivery report stands for. I1: stored means an offset that all in-sync replicas have acknowledged. */
-export function deliveryOf(topic: string, report: Readonly<Report>): DeliveryResult {
+/**
+ * The result that a delivery report stands for. I1: stored means an offset that all in-sync replicas have acknowledged.
+ * @param because says more than the report's code
+ */
+export function deliveryOf(topic: string, report: Readonly<Report>, because?: string): DeliveryResult {
   const { code, partition, offset, timestampMs } = report
-  if (isNotQueued(report)) return new ProduceError(produceError(code, '').fault, 'not stored', messageOf(code))
-  if (code !== 0) return produceError(code, messageOf(code))
+  const why = code === 0 ? '' : (because ?? messageOf(code))
+  if (isNotQueued(report)) return new ProduceError(produceError(code, '').fault, 'not stored', why)
+  if (code !== 0) return produceError(code, why, report.mayBeStored)
   if (offset >= 0) return { topic, partition, offset, timestampMs }
   // The broker takes the batch for a repetition. In a topic that was recreated, or has lost its last records, it is not there.
   return new ProduceError('timed out', 'unknown', 'it was acknowledged as a repeated record, and not where it stands')
 }
 
-/** The error of a record that was not delivered, by librdkafka's code. I4: “not stored” only when no attempt can have been stored. */
-export function produceError(code: number, message: string): ProduceError {
-  const [fault, outcome] = ERRORS[code] ?? ['refused', 'unknown']
+/**
+ * The error of a record that was not delivered, by librdkafka's code. I4: “not stored” only when no attempt can have been stored.
+ * @param mayBeStored as in a {@link Report}
+ */
+export function produceError(code: number, message: string, mayBeStored = true): ProduceError {
+  const [fault, certainty] = ERRORS[code] ?? ['refused', 'unknown']
+  const outcome = certainty === 'as reported' ? (mayBeStored ? 'unknown' : 'not stored') : certainty
   return new ProduceError(fault, outcome, message)
 }
 
 const INVALID_TOPIC = 17
 
 /**
- * By librdkafka's code. Unless an attempt certainly was not stored, an earlier one may have been, and its answer lost: after a time-out, librdkafka
- * does not report whether the record was sent at all.
+ * By librdkafka's code. Unless an attempt certainly was not stored, an earlier one may have been, and its answer lost. `as reported`: not stored where the
+ * record was in no request, or in one that was refused.
  */
-const ERRORS: Readonly<Record<number, [fault: ProduceFault, outcome: ProduceError['outcome']]>> = {
+const ERRORS: Readonly<Record<number, [fault: ProduceFault, certainty: ProduceError['outcome'] | 'as reported']>> = {
   [CODE.QUEUE_FULL]: ['queue full', 'unknown'],
   [CODE.TRANSPORT]: ['unavailable', 'unknown'],
   [CODE.ALL_BROKERS_DOWN]: ['unavailable', 'unknown'],
   [CODE.FATAL]: ['unavailable', 'unknown'],
   [CODE.STATE]: ['unavailable', 'unknown'],
-  [CODE.PURGE_QUEUE]: ['unavailable', 'not stored'],
-  [CODE.MSG_TIMED_OUT]: ['timed out', 'unknown'],
+  [CODE.PURGE_QUEUE]: ['unavailable', 'as reported'],
+  [CODE.MSG_TIMED_OUT]: ['timed out', 'as reported'],
   [CODE.TIMED_OUT]: ['timed out', 'unknown'],
   [CODE.PURGE_INFLIGHT]: ['timed out', 'unknown'],
   [CODE.MSG_SIZE_TOO_LARGE]: ['too large', 'not stored'],
@@ -327,6 +366,8 @@ const ERRORS: Readonly<Record<number, [fault: ProduceFault, outcome: ProduceErro
   [CODE.UNKNOWN_TOPIC]: ['unknown topic', 'not stored'],
   [CODE.UNKNOWN_TOPIC_OR_PART]: ['unknown topic', 'not stored'],
   [INVALID_TOPIC]: ['unknown topic', 'not stored'],
+  [CODE.TOPIC_AUTHORIZATION_FAILED]: ['refused', 'as reported'],
+  [CODE.CLUSTER_AUTHORIZATION_FAILED]: ['refused', 'as reported'],
   [CODE.INVALID_RECORD]: ['refused', 'not stored'],
   [CODE.INVALID_DIFFERENT_RECORD]: ['refused', 'not stored'],
 }

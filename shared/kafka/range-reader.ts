@@ -20,6 +20,7 @@ import {
 import { reasonOf } from './connection.ts'
 import { committedOffsets, readerSettings, UNREADABLE } from './consumer.ts'
 import { consumeIdentities, consumePacked, type Interruption, PASSED_OVER, packFilter } from './packed.ts'
+import { securityOf } from './security.ts'
 import {
   type GroupDescription,
   type KnownRecord,
@@ -83,6 +84,9 @@ const READ_MAX_RECORDS = 2_000
 
 /** The pause after a poll without records. */
 const READ_PAUSE_MS = 2
+
+/** How long a broker that could not be reached counts as unreachable: a client tries again within 5 s, which may take as long. */
+const TROUBLE_MS = 12_000
 
 /** The longest that a follower waits for the client to say that there are records. */
 const FOLLOW_WAIT_MS = 1_000
@@ -148,12 +152,17 @@ export function createRangeReader(options: {
     queue_non_empty_cb: () => wake?.(),
   }
 
+  /** Why a broker could not be reached, from librdkafka's log, which says more than the error of a call; and when that was, monotonic. */
+  let trouble = { reason: '', atMs: Number.NEGATIVE_INFINITY }
+  const unreachable = (): string | undefined =>
+    performance.now() - trouble.atMs < TROUBLE_MS ? trouble.reason : undefined
+
   const client = (use: Isolation | 'following'): Promise<Consumer> => {
-    /** From librdkafka's log, which says more than the error of a failed connection. */
-    let named: string | undefined
-    const open = () => {
+    let logged = ''
+    const open = (secured: Settings) => {
       const consumer = new (native().KafkaConsumer)({
         ...readerSettings(config, clientId),
+        ...secured,
         ...(use === 'following' ? FOLLOWING : { ...READING, 'isolation.level': use }),
         'group.id': groupId,
         'queued.max.messages.kbytes': Math.ceil(prefetchMaxBytes / 1024),
@@ -162,14 +171,20 @@ export function createRangeReader(options: {
         ...(forScans ? SCANNING : {}),
       })
       consumer.on('event.log', ({ fac, message }) => {
-        if (fac === 'FAIL') named = reasonOf(message, config)?.reason ?? named
+        const found = fac === 'FAIL' ? reasonOf(message, config) : undefined
+        if (found !== undefined) trouble = { reason: `${found.broker}: ${found.reason}`, atMs: performance.now() }
       })
       return consumer
     }
-    const failed = (reason: string) => log.warn({ reason: named ?? reason }, 'cannot reach Kafka; retrying')
+    const failed = (said: string) => {
+      const reason = unreachable() ?? said
+      trouble = { reason, atMs: performance.now() }
+      log[reason === logged ? 'debug' : 'warn']({ reason }, 'cannot reach Kafka; retrying')
+      logged = reason
+    }
     let opened = opening.get(use)
     if (opened === undefined) {
-      opened = connectForever(open, failed, stopping.signal).then((ready) => {
+      opened = connectForever(securityOf(config, log), open, failed, stopping.signal).then((ready) => {
         if (ready === undefined) throw new Error('closed')
         return ready
       })
@@ -445,6 +460,7 @@ export function createRangeReader(options: {
   }
 
   return {
+    unreachable,
     async topics() {
       const { topics } = await clusterMetadata(await client('read_committed'), BROKER_CALL_TIMEOUT_MS)
       return new Map(topics.map(({ name, partitions }) => [name, partitions.length]))

@@ -27,6 +27,8 @@ export interface Statistics {
       stateage?: number
       txretries: number
       req_timeouts: number
+      /** Attempts to connect. */
+      connects?: number
       disconnects?: number
       /** Time since something was last received from it, or sent to it; negative: never. */
       rxidle?: number

@@ -20,6 +20,7 @@ import {
 import { watchConnection } from './connection.ts'
 import { sendOffsetsToTransaction } from './group-metadata.ts'
 import { isNotQueued, type PackedProducer, packProducer, type Report } from './packed.ts'
+import { securityOf } from './security.ts'
 import type { Statistics } from './statistics.ts'
 import type {
   CommittedOffset,
@@ -244,9 +245,10 @@ export function createTransactor(options: TransactorOptions): Transactor {
   /** Monotonic. */
   let openedMs = 0
 
-  function open(): Producer {
+  function open(secured: Settings): Producer {
     openedMs = performance.now()
-    return watch.attach(new (native().Producer)(transactionalSettings(options)), (statistics) => {
+    const opened = new (native().Producer)({ ...transactionalSettings(options), ...secured })
+    return watch.attach(opened, (statistics) => {
       connections.take(statistics)
       options.onStatistics(statistics)
     })
@@ -314,7 +316,7 @@ export function createTransactor(options: TransactorOptions): Transactor {
     disconnects: () => connections.lost,
     async start() {
       for (let attempt = 1; !stopping.signal.aborted; attempt++) {
-        const opened = await connectForever(open, watch.failed, stopping.signal)
+        const opened = await connectForever(securityOf(config, log), open, watch.failed, stopping.signal)
         if (opened === undefined) return
         opened.setPollInterval(POLL_INTERVAL_MS)
         const fault = await initialise(opened)

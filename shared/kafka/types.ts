@@ -290,6 +290,8 @@ export interface GroupDescription {
 
 /** Reads ranges of partitions without joining a group. */
 export interface RangeReader {
+  /** Why a broker could not be reached within the last seconds; undefined when all could be, or none was tried. */
+  unreachable(): string | undefined
   /** The numbers of partitions of all topics, by name. */
   topics(): Promise<ReadonlyMap<string, number>>
   /** Topic IDs by name, without topics that do not exist. A recreated topic has a new ID. */

@@ -135,8 +135,8 @@ describe('the common variables', () => {
 
   test('SASL needs a user and a password', () => {
     expect(faultsOf(() => load({ KAFKA_SECURITY_PROTOCOL: 'sasl_ssl' }))).toEqual([
-      'KAFKA_SASL_USERNAME is not set, and KAFKA_SECURITY_PROTOCOL is sasl_ssl.',
-      'KAFKA_SASL_PASSWORD is not set, and KAFKA_SECURITY_PROTOCOL is sasl_ssl.',
+      'KAFKA_SASL_USERNAME is not set, nor is KAFKA_SASL_USERNAME_FILE, and KAFKA_SECURITY_PROTOCOL is sasl_ssl.',
+      'KAFKA_SASL_PASSWORD is not set, nor is KAFKA_SASL_PASSWORD_FILE, and KAFKA_SECURITY_PROTOCOL is sasl_ssl.',
     ])
     const complete = { KAFKA_SECURITY_PROTOCOL: 'sasl_ssl', KAFKA_SASL_USERNAME: 'u', KAFKA_SASL_PASSWORD: 'p' }
     expect(faultsOf(() => load(complete))).toEqual([])
@@ -149,7 +149,7 @@ describe('the common variables', () => {
     expect(faultsOf(() => load(both))).toEqual([])
     expect(faultsOf(() => load({ ...both, KAFKA_SSL_KEY_PASSWORD: 'p' }))).toEqual([])
     expect(faultsOf(() => load({ KAFKA_SSL_KEY_PASSWORD: 'p' }))).toEqual([
-      'KAFKA_SSL_KEY_PASSWORD is set, and KAFKA_SSL_KEY_FILE is not.',
+      'KAFKA_SSL_KEY_PASSWORD is set, and no key is: neither KAFKA_SSL_KEY_FILE nor KAFKA_SSL_KEY_PEM.',
     ])
   })
 })

@@ -1,5 +1,6 @@
 import { type Static, type TObject, Type } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
+import { kafkaSecurityFaults, kafkaSecurityVariables } from './kafka-security.ts'
 import { oneOf } from './one-of.ts'
 
 /**
@@ -96,7 +97,8 @@ const optionalText = (description: string, extra: object = {}) => Type.Optional(
 export const commonVariables = {
   NODE_ENV: choice(['production', 'development'], {
     default: 'production',
-    description: 'development allows AUTH=off; it changes nothing else.',
+    description:
+      'development allows AUTH=off, and tokens for Kafka over connections that are not encrypted; it changes nothing else.',
   }),
   LOG_LEVEL: choice(['fatal', 'error', 'warn', 'info', 'debug', 'trace'], {
     default: 'info',
@@ -117,22 +119,7 @@ export const commonVariables = {
     pattern: '^(\\[[0-9a-fA-F:.]+\\]|[^,:\\s]+):\\d{1,5}(,(\\[[0-9a-fA-F:.]+\\]|[^,:\\s]+):\\d{1,5})*$',
     description: 'Bootstrap brokers, host:port, separated by commas.',
   }),
-  KAFKA_SECURITY_PROTOCOL: choice(['plaintext', 'ssl', 'sasl_plaintext', 'sasl_ssl'], {
-    default: 'plaintext',
-    description: 'The security protocol of the connections to the brokers.',
-  }),
-  KAFKA_SASL_MECHANISM: choice(['PLAIN', 'SCRAM-SHA-256', 'SCRAM-SHA-512'], {
-    default: 'SCRAM-SHA-512',
-    description: 'With sasl_plaintext and sasl_ssl: the mechanism.',
-  }),
-  KAFKA_SASL_USERNAME: optionalText('With sasl_plaintext and sasl_ssl: the user.'),
-  KAFKA_SASL_PASSWORD: optionalText('With sasl_plaintext and sasl_ssl: the password.', secret),
-  KAFKA_SSL_CA_FILE: optionalText(
-    'With ssl and sasl_ssl: a PEM file of trusted CA certificates; without it, the system’s.',
-  ),
-  KAFKA_SSL_CERTIFICATE_FILE: optionalText('With ssl and sasl_ssl: this client’s certificate, PEM.'),
-  KAFKA_SSL_KEY_FILE: optionalText('With ssl and sasl_ssl: this client’s key, PEM.'),
-  KAFKA_SSL_KEY_PASSWORD: optionalText('The password of KAFKA_SSL_KEY_FILE, if it has one.', secret),
+  ...kafkaSecurityVariables,
   OTEL_EXPORTER_OTLP_ENDPOINT: optionalText(
     'The OTLP/HTTP endpoint for spans, such as http://collector:4318. Without it, there are no spans.',
     { pattern: '^https?://[^\\s]+$', ...secret },
@@ -151,18 +138,9 @@ type Given = Omit<Static<TObject<typeof commonVariables>>, 'KAFKA_BROKERS'>
 
 /** Faults of the common variables together. */
 export function commonFaults(config: Given): string[] {
-  const faults: string[] = []
-  if (config.KAFKA_SECURITY_PROTOCOL.startsWith('sasl_')) {
-    for (const name of ['KAFKA_SASL_USERNAME', 'KAFKA_SASL_PASSWORD'] as const)
-      if (config[name] === undefined)
-        faults.push(`${name} is not set, and KAFKA_SECURITY_PROTOCOL is ${config.KAFKA_SECURITY_PROTOCOL}.`)
-  }
-  if ((config.KAFKA_SSL_CERTIFICATE_FILE === undefined) !== (config.KAFKA_SSL_KEY_FILE === undefined))
-    faults.push('KAFKA_SSL_CERTIFICATE_FILE and KAFKA_SSL_KEY_FILE go together: set both or neither.')
+  const faults = kafkaSecurityFaults(config, config.NODE_ENV === 'development')
   if (config.OTEL_EXPORTER_OTLP_ENDPOINT !== undefined && !URL.canParse(config.OTEL_EXPORTER_OTLP_ENDPOINT))
     faults.push('OTEL_EXPORTER_OTLP_ENDPOINT=(secret) is not a URL.')
-  if (config.KAFKA_SSL_KEY_PASSWORD !== undefined && config.KAFKA_SSL_KEY_FILE === undefined)
-    faults.push('KAFKA_SSL_KEY_PASSWORD is set, and KAFKA_SSL_KEY_FILE is not.')
   return faults
 }
 

@@ -548,6 +548,7 @@ export class FakeKafka {
       }
     const read = reading('committed')
     return {
+      unreachable: () => undefined,
       topics: async () => new Map([...this.#topics].map(([name, logs]) => [name, logs.length])),
       partitionCount: async (topic) => this.#topics.get(topic)?.length ?? 0,
       offsetsAt: async (partitions, timestampMs) =>

@@ -14,7 +14,7 @@
 //   i32 text of its tenant · i32 text of the beginning of its context, up to the fingerprint · i32 text of the end of its context, without its brace ·
 //   i32 text of its result's type (-1: its own) · i32 bytes of its result (-1: none), then the bytes
 // Delivery reports, 32 bytes each:
-//   i32 sequence · i32 error · i32 partition · i32 format · f64 offset · f64 timestamp (ms)
+//   i32 sequence · i32 error · i32 partition · i16 format · i16 1 where a broker may have stored it, else 0 · f64 offset · f64 timestamp (ms)
 // Incoming: i32 format · i32 0, then records, each beginning at a multiple of 8 bytes:
 //   i32 bytes of this record · i32 error · i32 topic · i32 partition · f64 offset · f64 timestamp (ms)
 //   i32 key bytes · i32 value bytes · i32 headers · i32 bytes from the record's beginning to its value
@@ -47,12 +47,15 @@
 #include "src/kafka-consumer.h"
 #include "src/producer.h"
 
+// shim/sent.c.
+extern "C" int kafkatrace_may_be_stored(const rd_kafka_message_t* message);
+
 namespace NodeKafka {
 
 // ASSUMES little-endian numbers, as in the formats; checked when compiled.
 static_assert(std::endian::native == std::endian::little, "the formats are little-endian");
 
-constexpr int32_t kFormat = 3;
+constexpr int32_t kFormat = 4;
 constexpr size_t kOutgoingHead = 8;
 constexpr size_t kIncomingHead = 8;
 
@@ -64,7 +67,8 @@ struct Report {
   int32_t sequence;
   int32_t error;
   int32_t partition;
-  int32_t format;
+  int16_t format;
+  int16_t may_be_stored;
   double offset;
   double timestamp;
 };
@@ -139,6 +143,7 @@ class Packed {
   static NAN_METHOD(OpenProducer);
   static NAN_METHOD(Produce);
   static NAN_METHOD(Reports);
+  static NAN_METHOD(Purge);
   static NAN_METHOD(CloseProducer);
   static NAN_METHOD(Consume);
   static NAN_METHOD(Hash);
@@ -709,7 +714,7 @@ NAN_METHOD(Packed::Produce) {
     rd_kafka_resp_err_t error =
         shared.rk == NULL ? RD_KAFKA_RESP_ERR__STATE : ProduceOne(shared, buffer.data + at, bytes);
     if (error != RD_KAFKA_RESP_ERR_NO_ERROR)
-      packed->Add(Report{Int(buffer.data + at + 4), error, -2, kFormat, -1, -1});
+      packed->Add(Report{Int(buffer.data + at + 4), error, -2, kFormat, 0, -1, -1});
     at += (bytes + 3) & ~3;
   }
 }
@@ -721,6 +726,16 @@ NAN_METHOD(Packed::Reports) {
   if (packed == NULL || !BytesOf(info[1], &buffer)) return Nan::ThrowTypeError("a number and a buffer are needed");
   size_t count = packed->Take(reinterpret_cast<Report*>(buffer.data), buffer.length / sizeof(Report));
   info.GetReturnValue().Set(Nan::New<v8::Number>(static_cast<double>(count)));
+}
+
+// purge(number): the records that it has end, each with a report
+NAN_METHOD(Packed::Purge) {
+  PackedProducer* packed = ProducerOf(info[0]);
+  if (packed == NULL) return Nan::ThrowTypeError("a number is needed");
+  TryReadLock lock(packed->producer->m_connection_lock);
+  if (lock && packed->producer->IsConnected())
+    rd_kafka_purge(packed->producer->m_client->c_ptr(),
+                   RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT | RD_KAFKA_PURGE_F_NON_BLOCKING);
 }
 
 // closeProducer(number): to be called before the client is disconnected. After it nothing is produced and `onReports` is not called; reports can still
@@ -825,6 +840,7 @@ bool AddPackedReport(RdKafka::Message& message) {
   PackedProducer* packed = producers[(opaque >> 1) & ((1u << kNumberBits) - 1)];
   if (packed->errors_only && message.err() == RdKafka::ERR_NO_ERROR) return true;
   packed->Add(Report{static_cast<int32_t>(opaque >> (kNumberBits + 1)), message.err(), message.partition(), kFormat,
+                     static_cast<int16_t>(kafkatrace_may_be_stored(message.c_ptr())),
                      static_cast<double>(message.offset()), static_cast<double>(message.timestamp().timestamp)});
   return true;
 }
@@ -837,6 +853,7 @@ void ExportPacked(v8::Local<v8::Object> exports) {
   Nan::SetMethod(packed, "openProducer", Packed::OpenProducer);
   Nan::SetMethod(packed, "produce", Packed::Produce);
   Nan::SetMethod(packed, "reports", Packed::Reports);
+  Nan::SetMethod(packed, "purge", Packed::Purge);
   Nan::SetMethod(packed, "closeProducer", Packed::CloseProducer);
   Nan::SetMethod(packed, "consume", Packed::Consume);
   Nan::SetMethod(packed, "hash", Packed::Hash);

@@ -1,0 +1,267 @@
+import { Gauge, type Registry } from 'prom-client'
+import { addCertificateMetric, type Expiry } from '../service/certificate-expiry.ts'
+import type { CommonConfig } from '../service/config.ts'
+import {
+  type KafkaSecrets,
+  kafkaSecretFiles,
+  readKafkaSecrets,
+  usesPassword,
+  usesTokens,
+} from '../service/kafka-security.ts'
+import type { Logger } from '../service/logger.ts'
+import { lastNotAfterMs, ownerNotAfterMs } from '../service/pem.ts'
+import { CONNECT_BACKOFF, delayMs, sleep } from '../service/retry.ts'
+import { watchFiles } from '../service/watched-files.ts'
+import { nativeOf } from './addon.ts'
+import {
+  addon,
+  type Consumer,
+  connectionSettings,
+  connectOnce,
+  native,
+  type Opening,
+  type Openings,
+  type Producer,
+  type Settings,
+} from './client.ts'
+import { reasonOf } from './connection.ts'
+import { createTokenSource, type TokenSource } from './tokens.ts'
+
+/**
+ * What a configuration's clients authenticate with. Files are read again when they change. What is new is tried by a client of its own; when brokers have let
+ * that in, all clients get it for the connections that they open from then on. Connections that are open stay as they are, so nothing that is in flight is
+ * disturbed.
+ */
+
+type Client = Producer | Consumer
+
+export interface Security extends Openings<Client> {
+  /** What is wrong although what was read before works, in words without secrets. */
+  state(): { ok: true; detail?: string }
+  /** Of this client's certificate, and of the last of the authorities to expire. */
+  expiries(): Expiry[]
+}
+
+/** How long files that belong together may take to be replaced. */
+const SETTLE_MS = 5_000
+
+const byConfig = new WeakMap<CommonConfig, Security>()
+
+/**
+ * One for all clients of a configuration, so that files are read, and tokens are fetched, once.
+ * @param log of the first caller is used
+ */
+export function securityOf(config: CommonConfig, log: Logger): Security {
+  let found = byConfig.get(config)
+  if (found === undefined) {
+    found = createSecurity(config, log)
+    byConfig.set(config, found)
+  }
+  return found
+}
+
+/** librdkafka's settings for these secrets; a token comes by the callback. */
+function settingsOf(config: CommonConfig, secrets: KafkaSecrets, refresh: Settings[string] | undefined): Settings {
+  const settings: Settings = { 'security.protocol': config.KAFKA_SECURITY_PROTOCOL }
+  if (usesPassword(config)) {
+    settings['sasl.mechanisms'] = config.KAFKA_SASL_MECHANISM
+    settings['sasl.username'] = secrets.username ?? ''
+    settings['sasl.password'] = secrets.password ?? ''
+  } else if (refresh !== undefined) {
+    settings['sasl.mechanisms'] = 'OAUTHBEARER'
+    settings['oauthbearer_token_refresh_cb'] = refresh
+  }
+  if (config.KAFKA_SECURITY_PROTOCOL.endsWith('ssl')) {
+    const { authorities, certificate, key, keyPassword } = secrets
+    if (authorities !== undefined) settings['ssl.ca.pem'] = authorities
+    if (certificate !== undefined) settings['ssl.certificate.pem'] = certificate
+    if (key !== undefined) settings['ssl.key.pem'] = key
+    if (keyPassword !== undefined) settings['ssl.key.password'] = keyPassword
+  }
+  return settings
+}
+
+const NAMES = Object.freeze({
+  authorities: 'CA certificates',
+  certificate: 'client certificate',
+  key: 'client key',
+  keyPassword: 'password of the key',
+  username: 'user',
+  password: 'password',
+} satisfies Record<keyof KafkaSecrets, string>)
+
+const differing = (one: KafkaSecrets, other: KafkaSecrets): (keyof KafkaSecrets)[] =>
+  (Object.keys(NAMES) as (keyof KafkaSecrets)[]).filter((name) => one[name] !== other[name])
+
+function createSecurity(config: CommonConfig, log: Logger): Security {
+  const files = kafkaSecretFiles(config)
+  const tokens: TokenSource | undefined = usesTokens(config) ? createTokenSource(config, log) : undefined
+  const first = readKafkaSecrets(config)
+  let { secrets } = first
+  /** How often the secrets have changed. */
+  let generation = 0
+  /** Why files that have changed are not used. */
+  let fault = first.faults.length === 0 ? undefined : first.faults.join(' ')
+  /** Clients that are open or being opened. */
+  let openings = 0
+  const live = new Set<Client>()
+  /** While a client is open. */
+  let watching: AbortController | undefined
+  /** What is new is being tried. */
+  let trying: AbortController | undefined
+
+  function stays(reason: string): void {
+    if (reason !== fault) log.error({ reason }, 'changed credentials for Kafka are not used')
+    fault = reason
+  }
+
+  function changed(): void {
+    const { secrets: next, faults } = readKafkaSecrets(config)
+    trying?.abort()
+    trying = undefined
+    if (faults.length === 0 && differing(next, secrets).length === 0) {
+      fault = undefined
+      return
+    }
+    trying = new AbortController()
+    void tryOut(next, faults, trying.signal)
+  }
+
+  /** Connects with what is new until that succeeds or the files change again. */
+  async function tryOut(next: KafkaSecrets, faults: readonly string[], ending: AbortSignal): Promise<void> {
+    if (faults.length > 0) {
+      // Files are replaced one after the other: a certificate and its key do not belong to each other in between.
+      await sleep(SETTLE_MS, ending)
+      if (!ending.aborted) stays(faults.join(' '))
+      return
+    }
+    for (let attempt = 1; !ending.aborted; attempt++) {
+      const reason = await probe(next, ending)
+      if (ending.aborted) return
+      if (reason === undefined) return use(next)
+      stays(`not let in with them: ${reason}`)
+      await sleep(delayMs(CONNECT_BACKOFF, attempt), ending)
+    }
+  }
+
+  async function probe(next: KafkaSecrets, ending: AbortSignal): Promise<string | undefined> {
+    let named: string | undefined
+    const client = new (native().Producer)({
+      ...connectionSettings(config, 'kafkatrace-renewal'),
+      ...settingsOf(config, next, refreshUntil(ending)),
+    })
+    client.on('event.log', ({ fac, message }) => {
+      if (fac === 'FAIL') named = reasonOf(message, config)?.reason ?? named
+    })
+    const failed = await connectOnce(client)
+    if (failed === undefined) client.disconnect()
+    return failed === undefined ? undefined : (named ?? failed)
+  }
+
+  function use(next: KafkaSecrets): void {
+    const what = differing(next, secrets)
+    secrets = next
+    generation++
+    fault = undefined
+    for (const client of live) renew(client)
+    log.info({ changed: what.map((name) => NAMES[name]), clients: live.size }, 'changed credentials for Kafka are used')
+  }
+
+  function renew(client: Client): void {
+    const { authorities, certificate, key, keyPassword, username, password } = secrets
+    if (usesPassword(config)) client.setSaslCredentials(username ?? '', password ?? '')
+    if (!config.KAFKA_SECURITY_PROTOCOL.endsWith('ssl')) return
+    const failed = addon().certificates.renew(nativeOf(client), authorities, certificate, key, keyPassword)
+    if (failed !== undefined) log.error({ reason: failed }, 'a client could not be given changed certificates')
+  }
+
+  /** The client's callback for tokens. It always succeeds, in the end: librdkafka would ask again ten seconds after a failure. */
+  function refreshUntil(ending: AbortSignal): Settings[string] | undefined {
+    if (tokens === undefined) return undefined
+    let isFirst = true
+    return (_: string, done: (error: null, token: object) => void): void => {
+      const wanted = tokens.token({ isFirst, ending })
+      isFirst = false
+      void wanted.then((token) => {
+        if (token === undefined || ending.aborted) return
+        try {
+          done(null, { tokenValue: token.value, lifetime: token.expiresAtMs, extensions: token.extensions })
+        } catch {
+          // A client that is being closed takes none.
+        }
+      })
+    }
+  }
+
+  function watch(): void {
+    if (openings++ > 0 || files.length === 0) return
+    watching = new AbortController()
+    const { signal } = watching
+    void watchFiles(files, changed, signal).then(() => {
+      if (!signal.aborted) changed()
+    })
+  }
+
+  function unwatch(): void {
+    if (--openings > 0) return
+    watching?.abort()
+    trying?.abort()
+  }
+
+  function open(): Opening<Client> {
+    watch()
+    const ending = new AbortController()
+    const openedWith = generation
+    let own: Client | undefined
+    return {
+      settings: settingsOf(config, secrets, refreshUntil(ending.signal)),
+      connected(client) {
+        own = client
+        live.add(client)
+        if (openedWith !== generation) renew(client)
+      },
+      ended() {
+        if (!ending.signal.aborted) {
+          ending.abort()
+          if (own === undefined) tokens?.notLetIn()
+          else live.delete(own)
+          unwatch()
+        }
+        return tokens?.fault()
+      },
+    }
+  }
+
+  return {
+    open,
+    state() {
+      const details = [
+        ...(fault === undefined ? [] : [`changed credentials for Kafka are not used: ${fault}`]),
+        ...[tokens?.fault()].filter((one) => one !== undefined),
+      ]
+      return { ok: true, ...(details.length > 0 && { detail: details.join('; ') }) }
+    },
+    expiries() {
+      const { certificate, authorities } = secrets
+      const own = certificate === undefined ? undefined : ownerNotAfterMs(certificate)
+      const last = authorities === undefined ? undefined : lastNotAfterMs(authorities)
+      return [
+        ...(own === undefined ? [] : [{ certificate: 'kafka-client', notAfterMs: own }]),
+        ...(last === undefined ? [] : [{ certificate: 'kafka-authorities', notAfterMs: last }]),
+      ]
+    },
+  }
+}
+
+/** Adds the metrics of what clients authenticate with. */
+export function addSecurityMetrics(registry: Registry, security: Pick<Security, 'state' | 'expiries'>): void {
+  addCertificateMetric(registry, security.expiries)
+  new Gauge({
+    name: 'kafkatrace_kafka_credentials_stale',
+    help: '1 while changed files with credentials for Kafka cannot be used, or no new token can be had; what was read before is used.',
+    registers: [registry],
+    collect() {
+      this.set(security.state().detail === undefined ? 0 : 1)
+    },
+  })
+}

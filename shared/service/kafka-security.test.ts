@@ -1,0 +1,143 @@
+import { describe, expect, test } from 'bun:test'
+import { mkdtempSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { Type } from '@sinclair/typebox'
+import fc from 'fast-check'
+import { ConfigError, commonFaults, commonVariables, loadConfig } from './config.ts'
+import { extensionsOf, kafkaSecretFiles, readKafkaSecrets, readTokenSecrets } from './kafka-security.ts'
+
+const folder = mkdtempSync(join(tmpdir(), 'kafkatrace-secrets-'))
+function fileOf(name: string, content: string): string {
+  const path = join(folder, name)
+  writeFileSync(path, content)
+  return path
+}
+
+const load = (env: Record<string, string>) =>
+  loadConfig(Type.Object(commonVariables), { KAFKA_BROKERS: 'a:1', ...env }, commonFaults)
+function faultsOf(env: Record<string, string>): readonly string[] {
+  try {
+    load(env)
+    return []
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error
+    return error.faults
+  }
+}
+
+const SASL = { KAFKA_SECURITY_PROTOCOL: 'sasl_ssl' }
+const OAUTH = {
+  ...SASL,
+  KAFKA_SASL_MECHANISM: 'OAUTHBEARER',
+  KAFKA_OAUTH_TOKEN_URL: 'https://issuer.example/token',
+  KAFKA_OAUTH_CLIENT_ID: 'me',
+  KAFKA_OAUTH_CLIENT_SECRET: 'hidden',
+}
+
+describe('secrets in files', () => {
+  test('a user and a password are read without one newline at their ends', () => {
+    const config = load({
+      ...SASL,
+      KAFKA_SASL_USERNAME_FILE: fileOf('user', 'me\r\n'),
+      KAFKA_SASL_PASSWORD_FILE: fileOf('password', ' of two lines\n\n'),
+    })
+    expect(readKafkaSecrets(config)).toMatchObject({
+      faults: [],
+      secrets: { username: 'me', password: ' of two lines\n' },
+    })
+    expect(kafkaSecretFiles(config)).toEqual([join(folder, 'user'), join(folder, 'password')])
+  })
+
+  test.each([
+    ['is empty', fileOf('empty', '')],
+    ['is empty', fileOf('newline', '\n')],
+    ['cannot be read: ENOENT', join(folder, 'nowhere')],
+    ['cannot be read: EISDIR', folder],
+  ])('one that %s is a fault', (said, path) => {
+    const env = { ...SASL, KAFKA_SASL_USERNAME: 'me', KAFKA_SASL_PASSWORD_FILE: path }
+    expect(faultsOf(env)).toEqual([expect.stringContaining(`KAFKA_SASL_PASSWORD_FILE=${path} ${said}`)])
+  })
+
+  test('only those that are used are read and watched', () => {
+    const nowhere = join(folder, 'nowhere')
+    const env = { KAFKA_SASL_PASSWORD_FILE: nowhere, KAFKA_SSL_CA_FILE: nowhere }
+    expect(faultsOf(env)).toEqual([])
+    expect(kafkaSecretFiles(load(env))).toEqual([])
+  })
+
+  test.each([
+    ['KAFKA_SASL_USERNAME', 'KAFKA_SASL_USERNAME_FILE'],
+    ['KAFKA_SASL_PASSWORD', 'KAFKA_SASL_PASSWORD_FILE'],
+    ['KAFKA_OAUTH_CLIENT_SECRET', 'KAFKA_OAUTH_CLIENT_SECRET_FILE'],
+    ['KAFKA_SSL_CA_PEM', 'KAFKA_SSL_CA_FILE'],
+  ])('%s and %s exclude each other', (value, file) => {
+    expect(faultsOf({ [value]: 'a', [file]: 'b' })).toEqual([`${value} and ${file} are both set: remove one.`])
+  })
+
+  test('a PEM that is none is a fault, and is in no message', () => {
+    const faults = faultsOf({ KAFKA_SECURITY_PROTOCOL: 'ssl', KAFKA_SSL_CA_PEM: 'hidden' })
+    expect(faults).toEqual(['KAFKA_SSL_CA_PEM has no PEM block, and a CERTIFICATE belongs there.'])
+  })
+})
+
+describe('tokens', () => {
+  test('need an endpoint, an id and a secret', () => {
+    expect(faultsOf(OAUTH)).toEqual([])
+    for (const name of ['KAFKA_OAUTH_TOKEN_URL', 'KAFKA_OAUTH_CLIENT_ID', 'KAFKA_OAUTH_CLIENT_SECRET'] as const) {
+      const { [name]: _, ...env } = OAUTH
+      expect(faultsOf(env)).toEqual([`${name} is not set, and KAFKA_SASL_MECHANISM is OAUTHBEARER.`])
+    }
+    expect(faultsOf({ ...SASL, KAFKA_SASL_MECHANISM: 'AWS_MSK_IAM' })).toEqual([
+      'AWS_REGION is not set, and KAFKA_SASL_MECHANISM is AWS_MSK_IAM.',
+    ])
+    expect(faultsOf({ ...SASL, KAFKA_SASL_MECHANISM: 'AWS_MSK_IAM', AWS_REGION: 'eu-central-1' })).toEqual([])
+  })
+
+  test('go over connections that are encrypted, except in development', () => {
+    const env = { ...OAUTH, KAFKA_SECURITY_PROTOCOL: 'sasl_plaintext', KAFKA_OAUTH_TOKEN_URL: 'http://issuer/token' }
+    expect(faultsOf(env)).toEqual([
+      expect.stringContaining('KAFKA_SECURITY_PROTOCOL=sasl_plaintext does not encrypt it'),
+      expect.stringContaining('KAFKA_OAUTH_TOKEN_URL is not https'),
+    ])
+    expect(faultsOf({ ...env, NODE_ENV: 'development' })).toEqual([])
+  })
+
+  test('are asked for with what is in the files now', () => {
+    const { KAFKA_OAUTH_CLIENT_SECRET: _, ...rest } = OAUTH
+    const config = load({ ...rest, KAFKA_OAUTH_CLIENT_SECRET_FILE: fileOf('secret', 'one\n') })
+    expect(readTokenSecrets(config)).toEqual({ clientSecret: 'one', authorities: undefined })
+    fileOf('secret', 'two')
+    expect(readTokenSecrets(config).clientSecret).toBe('two')
+    expect(faultsOf({ ...OAUTH, KAFKA_OAUTH_CA_FILE: fileOf('ca', 'none') })).toEqual([
+      expect.stringContaining('has no PEM block'),
+    ])
+  })
+
+  test('have extensions by name', () => {
+    const said = 'logicalCluster=lkc-1,identityPoolId=pool=1'
+    expect(extensionsOf(load({ ...OAUTH, KAFKA_OAUTH_EXTENSIONS: said }).KAFKA_OAUTH_EXTENSIONS)).toEqual({
+      logicalCluster: 'lkc-1',
+      identityPoolId: 'pool=1',
+    })
+    expect(extensionsOf(undefined)).toEqual({})
+    expect(faultsOf({ ...OAUTH, KAFKA_OAUTH_EXTENSIONS: 'auth=x' })).toEqual([
+      expect.stringContaining('has auth, which is the token’s own'),
+    ])
+    for (const wrong of ['a', 'a=', '=b', 'a-b=c', 'a=b,', 'a=b c', 'a=\u0001', 'a=ü'])
+      expect([wrong, faultsOf({ ...OAUTH, KAFKA_OAUTH_EXTENSIONS: wrong }).length]).toEqual([wrong, 1])
+  })
+
+  test('any extensions come out as they were put in', () => {
+    const name = fc.stringMatching(/^[A-Za-z]{1,8}$/).filter((one) => one !== 'auth')
+    const value = fc.stringMatching(/^[!-+\--~]{1,12}$/)
+    fc.assert(
+      fc.property(fc.dictionary(name, value, { minKeys: 1, maxKeys: 4 }), (given) => {
+        const said = Object.entries(given).map(([one, text]) => `${one}=${text}`)
+        const config = load({ ...OAUTH, KAFKA_OAUTH_EXTENSIONS: said.join(',') })
+        expect(extensionsOf(config.KAFKA_OAUTH_EXTENSIONS)).toEqual({ ...given })
+      }),
+      { numRuns: 50 },
+    )
+  })
+})
