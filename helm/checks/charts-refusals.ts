@@ -14,6 +14,31 @@ export const refusals = [
   { chart: 'consumer', set: 'kafka.sasl.externalSecret=a', says: 'needs secretStore.name' },
   { chart: 'consumer', set: 'kafka.securityProtocol=sasl_ssl', says: 'names no source of the user and password' },
   { chart: 'consumer', set: 'kafka.sasl.existingSecret=a', says: 'would send no user' },
+  {
+    chart: 'producer',
+    set: 'kafka.securityProtocol=sasl_ssl,kafka.sasl.mechanism=OAUTHBEARER',
+    says: 'names no source of the client',
+  },
+  {
+    chart: 'producer',
+    set: 'kafka.securityProtocol=sasl_ssl,kafka.sasl.mechanism=OAUTHBEARER,kafka.sasl.existingSecret=a,kafka.oauth.clientId=b',
+    says: 'kafka.oauth.tokenUrl or kafka.oauth.clientId is empty',
+  },
+  {
+    chart: 'console',
+    set: 'kafka.securityProtocol=sasl_ssl,kafka.sasl.mechanism=AWS_MSK_IAM,kafka.sasl.existingSecret=a',
+    says: 'which needs none',
+  },
+  {
+    chart: 'console',
+    set: 'kafka.securityProtocol=sasl_plaintext,kafka.sasl.mechanism=AWS_MSK_IAM',
+    says: 'sends tokens in the clear',
+  },
+  {
+    chart: 'consumer',
+    set: 'kafka.securityProtocol=sasl_ssl,kafka.sasl.mechanism=AWS_MSK_IAM,kafka.awsRegion=eu-central-1,keda.enabled=true',
+    says: 'only a user and a password',
+  },
   { chart: 'consumer', set: 'kafka.tls.existingSecret=a', says: 'does not encrypt' },
   { chart: 'consumer', set: 'kafka.tls.clientCertificate=true', says: 'names no source of it' },
   {

@@ -17,7 +17,7 @@ const known: Readonly<Record<string, Json>> = {
   'image.pullPolicy': { enum: ['Always', 'IfNotPresent', 'Never'] },
   replicas: { type: ['integer', 'null'], minimum: 1 },
   'kafka.securityProtocol': { enum: ['plaintext', 'ssl', 'sasl_plaintext', 'sasl_ssl'] },
-  'kafka.sasl.mechanism': { enum: ['PLAIN', 'SCRAM-SHA-256', 'SCRAM-SHA-512'] },
+  'kafka.sasl.mechanism': { enum: ['PLAIN', 'SCRAM-SHA-256', 'SCRAM-SHA-512', 'OAUTHBEARER', 'AWS_MSK_IAM'] },
   'kafka.sasl.values': texts,
   'kafka.tls.values': texts,
   'tenants.values': texts,
@@ -56,7 +56,7 @@ const known: Readonly<Record<string, Json>> = {
 
 /** Variables that the chart itself sets. */
 const reserved =
-  /^(NODE_ENV|LOG_FORMAT|HOST|PORT|REUSE_PORT|OPS_HOST|OPS_PORT|AUTH|TENANTS_FILE|OIDC_CLIENT_SECRET(_FILE)?|SESSION_SECRET(_FILE)?|INSTANCE_ID|QUOTA_REPLICAS|QUOTA_REPLICAS_DNS|TLS_.*|OPS_TLS|KAFKA_.*|REFERENCE_TABLE_.*)$/
+  /^(NODE_ENV|LOG_FORMAT|HOST|PORT|REUSE_PORT|OPS_HOST|OPS_PORT|AUTH|TENANTS_FILE|OIDC_CLIENT_SECRET(_FILE)?|SESSION_SECRET(_FILE)?|INSTANCE_ID|QUOTA_REPLICAS|QUOTA_REPLICAS_DNS|TLS_.*|OPS_TLS|KAFKA_.*|AWS_REGION|REFERENCE_TABLE_.*)$/
 
 /** The variables that `config` takes. */
 function configSchema(variables: Readonly<Record<string, object>>): Json {

@@ -157,6 +157,20 @@ export const faults: readonly Fault[] = [
     end: (rig) => rig.issuer(true),
   },
   {
+    name: 'a client certificate that expires soon',
+    fires: ['KafkaTraceCertificateExpires'],
+    timeoutMs: 60_000,
+    begin: (rig) => rig.certificate('short'),
+    end: (rig) => rig.certificate('lasting'),
+  },
+  {
+    name: 'a client certificate that brokers do not trust',
+    fires: ['KafkaTraceCredentialsStale'],
+    timeoutMs: 60_000,
+    begin: (rig) => rig.certificate('unknown'),
+    end: (rig) => rig.certificate('lasting'),
+  },
+  {
     name: 'Kafka killed',
     fires: [
       'KafkaTraceKafkaUnreachable',

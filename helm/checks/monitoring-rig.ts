@@ -6,6 +6,7 @@ import { type KafkaCluster, startKafka } from '../../shared/dev/brokers/kafka.ts
 import { findFreePorts } from '../../shared/dev/brokers/ports.ts'
 import { sendWebhooks, webhookEvents } from '../../shared/dev/webhooks.ts'
 import { makeKey } from '../../shared/http/tenants.ts'
+import { type Certificate, createAuthority } from '../../shared/testing/certificates.ts'
 import { createService, type Service } from '../../shared/testing/services.ts'
 import { root } from './check.ts'
 import { type RuleFile, ruleFiles } from './monitoring-rules.ts'
@@ -21,6 +22,8 @@ export const CONSOLE_JOBS = '/v1/streams/events/jobs'
 const PROMETHEUS_READY_MS = 15_000
 const PROMETHEUS_GRACE_MS = 3_000
 const REQUEST_TIMEOUT_MS = 20_000
+/** Much longer than a certificate may last that an alert is about. */
+const CERTIFICATE_DAYS = 25
 /** Concurrent requests. An unbounded load would use up this process's memory. */
 const MAX_WAITING_REQUESTS = 2_000
 
@@ -112,6 +115,8 @@ export interface Rig {
   send(events: object): Promise<void>
   /** Sends a webhook of GitHub's to its source, signed with the source's secret or with another. */
   webhook(isSigned: boolean): Promise<void>
+  /** Puts a client certificate into the console's files: one that lasts, one that expires soon, or one that brokers do not trust. */
+  certificate(which: keyof ConsoleCertificates): Promise<void>
   /** Puts the rig's schema into its folder, or a file with a fault in its place. */
   schema(isRight: boolean): Promise<void>
   /** Writes the producer's tenants file, with a key that expires soon, or a fault in its place. */
@@ -156,7 +161,8 @@ export async function startRig({
   }
   try {
     say('starting Kafka')
-    const kafka = await startKafka({ say })
+    const { environment, certificate, settings } = await consoleSecurity(directory)
+    const kafka = await startKafka({ say, users: {}, settings })
     ending.push(() => kafka.stop())
     const common = { ...COMMON_ENV, KAFKA_BROKERS: kafka.bootstrapServers }
     const consumerCommon = {
@@ -196,7 +202,16 @@ export async function startRig({
     const console = await createService(
       'console',
       'console',
-      { ...common, AUTH: 'jwt', ...tokens, TENANTS_FILE, GROUP_ID: MONITORING_GROUP, ...consoleEnv },
+      {
+        ...common,
+        KAFKA_BROKERS: kafka.userServers,
+        ...environment,
+        AUTH: 'jwt',
+        ...tokens,
+        TENANTS_FILE,
+        GROUP_ID: MONITORING_GROUP,
+        ...consoleEnv,
+      },
       directory,
     )
     const second = await consumerOf('second', 'second')
@@ -275,6 +290,7 @@ export async function startRig({
           }))
       },
       send,
+      certificate,
       schema,
       tenants,
       stranger: () => send({ type: 'plain' }, STRANGE.key),
@@ -315,6 +331,47 @@ export async function startRig({
   } catch (error) {
     await stop()
     throw error
+  }
+}
+
+interface ConsoleCertificates {
+  lasting: Certificate
+  short: Certificate
+  unknown: Certificate
+}
+
+/** The console alone authenticates: by a client certificate, on the brokers' listener for users. */
+async function consoleSecurity(directory: string) {
+  const authority = await createAuthority()
+  const broker = await authority.issue('DNS:localhost,IP:127.0.0.1', CERTIFICATE_DAYS)
+  const certificates: ConsoleCertificates = {
+    lasting: await authority.issue('DNS:console', CERTIFICATE_DAYS),
+    short: await authority.issue('DNS:console', 1),
+    unknown: await (await createAuthority()).issue('DNS:console', CERTIFICATE_DAYS),
+  }
+  const [certificateFile, keyFile] = [join(directory, 'console.pem'), join(directory, 'console.key')]
+  const certificate = async (which: keyof ConsoleCertificates): Promise<void> => {
+    await Bun.write(certificateFile, Bun.file(certificates[which].certificateFile))
+    await Bun.write(keyFile, Bun.file(certificates[which].keyFile))
+  }
+  await certificate('lasting')
+  return {
+    certificate,
+    environment: {
+      KAFKA_SECURITY_PROTOCOL: 'ssl',
+      KAFKA_SSL_CA_FILE: authority.certificateFile,
+      KAFKA_SSL_CERTIFICATE_FILE: certificateFile,
+      KAFKA_SSL_KEY_FILE: keyFile,
+    },
+    settings: {
+      'listener.security.protocol.map': 'PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,USERS:SSL',
+      'listener.name.users.ssl.client.auth': 'required',
+      'listener.name.users.ssl.keystore.type': 'PEM',
+      'listener.name.users.ssl.keystore.location': broker.keystoreFile,
+      'listener.name.users.ssl.truststore.type': 'PEM',
+      'listener.name.users.ssl.truststore.location': authority.certificateFile,
+      'super.users': 'User:ANONYMOUS;User:CN=console',
+    },
   }
 }
 

@@ -702,6 +702,30 @@ export const dashboards: readonly Dashboard[] = [
           },
         ],
       },
+      {
+        title: 'Credentials',
+        panels: [
+          {
+            title: 'Certificates expire in',
+            description:
+              'The time until a certificate that is in use expires; the minimum over all instances of a service.',
+            unit: 's',
+            queries: one(
+              '{{job}} {{certificate}}',
+              `min by (job, certificate) (kafkatrace_certificate_not_after_seconds{${NS}}) - time()`,
+            ),
+            threshold: 7 * 86_400,
+            badBelow: true,
+          },
+          {
+            title: 'Credentials that are not used',
+            description: 'Instances that cannot use changed credentials for Kafka, or get no new token.',
+            unit: 'short',
+            queries: one('{{job}}', sum(`kafkatrace_kafka_credentials_stale{${NS}}`, 'job')),
+            threshold: 1,
+          },
+        ],
+      },
     ],
   },
   {

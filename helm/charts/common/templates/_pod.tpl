@@ -27,13 +27,36 @@ valueFrom:
 - name: KAFKA_SECURITY_PROTOCOL
   value: {{ $kafka.securityProtocol }}
 {{- if hasPrefix "sasl_" $kafka.securityProtocol }}
-{{- $sasl := include "kafkatrace.material.name" (list . $kafka.sasl "kafka-sasl") }}
 - name: KAFKA_SASL_MECHANISM
   value: {{ $kafka.sasl.mechanism }}
-- name: KAFKA_SASL_USERNAME
-  {{- include "kafkatrace.env.fromSecret" (list $sasl "username") | nindent 2 }}
-- name: KAFKA_SASL_PASSWORD
-  {{- include "kafkatrace.env.fromSecret" (list $sasl "password") | nindent 2 }}
+{{- if eq $kafka.sasl.mechanism "OAUTHBEARER" }}
+- name: KAFKA_OAUTH_TOKEN_URL
+  value: {{ $kafka.oauth.tokenUrl | quote }}
+- name: KAFKA_OAUTH_CLIENT_ID
+  value: {{ $kafka.oauth.clientId | quote }}
+- name: KAFKA_OAUTH_CLIENT_SECRET_FILE
+  value: /etc/kafkatrace/kafka-sasl/client-secret
+{{- with $kafka.oauth.scope }}
+- name: KAFKA_OAUTH_SCOPE
+  value: {{ . | quote }}
+{{- end }}
+{{- with $kafka.oauth.extensions }}
+- name: KAFKA_OAUTH_EXTENSIONS
+  value: {{ . | quote }}
+{{- end }}
+{{- if $kafka.oauth.ca }}
+- name: KAFKA_OAUTH_CA_FILE
+  value: /etc/kafkatrace/kafka-sasl/issuer.crt
+{{- end }}
+{{- else if eq $kafka.sasl.mechanism "AWS_MSK_IAM" }}
+- name: AWS_REGION
+  value: {{ $kafka.awsRegion | quote }}
+{{- else }}
+- name: KAFKA_SASL_USERNAME_FILE
+  value: /etc/kafkatrace/kafka-sasl/username
+- name: KAFKA_SASL_PASSWORD_FILE
+  value: /etc/kafkatrace/kafka-sasl/password
+{{- end }}
 {{- end }}
 {{- if $tls }}
 - name: KAFKA_SSL_CA_FILE
@@ -67,10 +90,13 @@ valueFrom:
 {{- $kafka := include "kafkatrace.kafka" . | fromYaml -}}
 - name: tmp
   mountPath: /tmp
-{{- if include "kafkatrace.material.name" (list . $kafka.tls "kafka-tls") }}
-- name: kafka-tls
-  mountPath: /etc/kafkatrace/kafka-tls
+# Folders, since a single file of a Secret that is mounted does not change.
+{{- range $suffix, $material := dict "kafka-sasl" $kafka.sasl "kafka-tls" $kafka.tls }}
+{{- if include "kafkatrace.material.name" (list $ $material $suffix) }}
+- name: {{ $suffix }}
+  mountPath: /etc/kafkatrace/{{ $suffix }}
   readOnly: true
+{{- end }}
 {{- end }}
 {{- include "kafkatrace.tls.mounts" . }}
 {{- end -}}
@@ -80,12 +106,14 @@ valueFrom:
 - name: tmp
   emptyDir:
     sizeLimit: 64Mi
-{{- with include "kafkatrace.material.name" (list . $kafka.tls "kafka-tls") }}
-- name: kafka-tls
+{{- range $suffix, $material := dict "kafka-sasl" $kafka.sasl "kafka-tls" $kafka.tls }}
+{{- with include "kafkatrace.material.name" (list $ $material $suffix) }}
+- name: {{ $suffix }}
   secret:
     secretName: {{ . }}
     # Only fsGroup may read it.
     defaultMode: 288
+{{- end }}
 {{- end }}
 {{- include "kafkatrace.tls.volumes" . }}
 {{- end -}}

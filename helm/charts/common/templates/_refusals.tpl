@@ -39,8 +39,25 @@ Takes (list context materials): the chart's own materials, each as (list path ma
 {{- $protocol := $kafka.securityProtocol }}
 {{- $sasl := include "kafkatrace.material.name" (list . $kafka.sasl "kafka-sasl") }}
 {{- $tls := include "kafkatrace.material.name" (list . $kafka.tls "kafka-tls") }}
-{{- if and (hasPrefix "sasl_" $protocol) (not $sasl) }}
-  - kafka.securityProtocol is {{ $protocol }}, and kafka.sasl names no source of the user and password.
+{{- $isMsk := eq $kafka.sasl.mechanism "AWS_MSK_IAM" }}
+{{- $isOauth := eq $kafka.sasl.mechanism "OAUTHBEARER" }}
+{{- if and (hasPrefix "sasl_" $protocol) (not $sasl) (not $isMsk) }}
+  - kafka.securityProtocol is {{ $protocol }}, and kafka.sasl names no source of the {{ ternary "client's secret" "user and password" $isOauth }}.
+{{- end }}
+{{- if and (hasPrefix "sasl_" $protocol) $isOauth (not (and $kafka.oauth.tokenUrl $kafka.oauth.clientId)) }}
+  - kafka.sasl.mechanism is OAUTHBEARER, and kafka.oauth.tokenUrl or kafka.oauth.clientId is empty.
+{{- end }}
+{{- if and (hasPrefix "sasl_" $protocol) $isMsk (not $kafka.awsRegion) }}
+  - kafka.sasl.mechanism is AWS_MSK_IAM, and kafka.awsRegion is empty.
+{{- end }}
+{{- if and $isMsk $sasl }}
+  - kafka.sasl names a Secret, and kafka.sasl.mechanism is AWS_MSK_IAM, which needs none: the role comes by serviceAccount.annotations.
+{{- end }}
+{{- if and (eq $protocol "sasl_plaintext") (or $isMsk $isOauth) (ne $environment "development") }}
+  - kafka.securityProtocol sasl_plaintext with mechanism {{ $kafka.sasl.mechanism }} sends tokens in the clear: use sasl_ssl.
+{{- end }}
+{{- if and (.Values.keda | default dict).enabled (hasPrefix "sasl_" $protocol) (or $isMsk $isOauth) }}
+  - keda.enabled and kafka.sasl.mechanism {{ $kafka.sasl.mechanism }}: the chart gives KEDA only a user and a password. Use hpa.
 {{- end }}
 {{- if and $sasl (not (hasPrefix "sasl_" $protocol)) }}
   - kafka.sasl is set, and kafka.securityProtocol is {{ $protocol }}, which would send no user: use sasl_ssl.
