@@ -44,7 +44,7 @@ const UNREACHED_TIMEOUT_MS = 60_000
 const { config, tenants: declared } = loadConfigOrExit(loadProducer)
 const log = createLogger('producer', config)
 const certificates = loadConfigOrExit(() => certificatesOf(config, log))
-const jwt = jwtOf(config, log)
+const jwt = await jwtOf(config, log)
 const access = accessOf(config, declared, log, jwt?.tokens)
 const kinds = await loadKinds(config.SOURCES_MODULE).catch(exitWith)
 let sources = loadConfigOrExit(() => sourcesOf(access.tenants(), kinds))

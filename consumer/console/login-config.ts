@@ -7,9 +7,8 @@ import type { Tokens } from '../../shared/http/tokens.ts'
 import { integer, secret } from '../../shared/service/config.ts'
 import type { Logger } from '../../shared/service/logger.ts'
 import { messageOf } from '../../shared/service/thrown.ts'
-import { Login, type LoginResult } from './login.ts'
-import { Oidc } from './oidc.ts'
-import { Sessions } from './sessions.ts'
+import type { Login } from './login.ts'
+import type { LoginResult } from './metrics.ts'
 
 /** Variables about people who log in, and what they make. */
 
@@ -123,9 +122,18 @@ export interface LoginDepsOf {
 }
 
 /** By what people log in; undefined where they cannot. */
-export function loginOf(config: Given, { tokens, tenants, log, onLogin }: LoginDepsOf): Login | undefined {
+export async function loginOf(
+  config: Given,
+  { tokens, tenants, log, onLogin }: LoginDepsOf,
+): Promise<Login | undefined> {
   const { OIDC_CLIENT_ID: clientId, JWT_ISSUER: issuer, JWT_AUDIENCE: audience, PUBLIC_URL } = config
   if (clientId === undefined || issuer === undefined || audience === undefined || tokens === undefined) return undefined
+  // Only here: a console without log-ins does not load what they need.
+  const [{ Login }, { Oidc }, { Sessions }] = await Promise.all([
+    import('./login.ts'),
+    import('./oidc.ts'),
+    import('./sessions.ts'),
+  ])
   const publicUrl = (PUBLIC_URL ?? '').replace(/\/$/, '')
   const oidc = new Oidc({
     issuer,

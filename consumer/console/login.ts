@@ -4,6 +4,7 @@ import { type OrProblem, refusal } from '../../shared/http/problem.ts'
 import { type Logger, TenantLines } from '../../shared/service/logger.ts'
 import { messageOf } from '../../shared/service/thrown.ts'
 import { type CookiePlace, cookieIn, cookieOf, noCookie } from './cookies.ts'
+import type { LoginResult } from './metrics.ts'
 import { type Checks, type Oidc, RefusedError } from './oidc.ts'
 import { Sealed } from './sealed.ts'
 import type { Sessions } from './sessions.ts'
@@ -22,9 +23,6 @@ const FRAGMENT = /^#[\x21-\x7e]{0,2000}$/
 interface Begun extends Checks {
   to: string
 }
-
-export const LOGIN_RESULTS = ['done', 'refused', 'failed'] as const
-export type LoginResult = (typeof LOGIN_RESULTS)[number]
 
 export interface LoginDeps {
   oidc: Pick<Oidc, 'begin' | 'finish'>

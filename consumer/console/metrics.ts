@@ -3,10 +3,13 @@ import { LATENCY_BUCKETS_SECONDS } from '../../shared/http/ops.ts'
 import { AUTHENTICATION_FAILURES } from '../../shared/http/problem.ts'
 import { LatencyHistogram } from '../../shared/service/tally.ts'
 import { ACTIONS } from './acts-log.ts'
-import { LOGIN_RESULTS } from './login.ts'
 
 /** Why a follower was disconnected by the console. */
 export const CUT_REASONS = ['behind', 'draining', 'unreadable', 'refused'] as const
+
+/** What became of a log-in. */
+export const LOGIN_RESULTS = ['done', 'refused', 'failed'] as const
+export type LoginResult = (typeof LOGIN_RESULTS)[number]
 
 /** Gauges that are read when metrics are. */
 const LEVELS = ['scans', 'followers', 'jobs', 'ready', 'tenantsCurrent', 'tokenKeysCurrent'] as const

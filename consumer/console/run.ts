@@ -50,7 +50,7 @@ const READ_PREFETCH_BYTES = 2 * 2 ** 20
 const { config, tenants: declared } = loadConfigOrExit(loadConsole)
 const log = createLogger('console', config)
 const certificates = loadConfigOrExit(() => certificatesOf(config, log))
-const jwt = jwtOf(config, log)
+const jwt = await jwtOf(config, log)
 const access = accessOf(config, declared, log, jwt?.tokens)
 const clientId = `kafkatrace-console-${hostname()}-${process.pid}`
 const ending = new AbortController()
@@ -176,7 +176,7 @@ const app = createApp({
   },
   clientAddress: addressOf,
   isAuthOn: config.AUTH !== 'off',
-  login: loginOf(config, {
+  login: await loginOf(config, {
     tokens: jwt?.tokens,
     tenants: () => access.tenants(),
     log,

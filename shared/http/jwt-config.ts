@@ -3,8 +3,8 @@ import { pointerTo } from '../events/json-pointer.ts'
 import { integer } from '../service/config.ts'
 import type { Logger } from '../service/logger.ts'
 import { claimPath } from './claims.ts'
-import { IssuerKeys } from './issuer.ts'
-import { Tokens } from './tokens.ts'
+import type { IssuerKeys } from './issuer.ts'
+import type { Tokens } from './tokens.ts'
 
 /** Variables about tokens, beside keys. */
 
@@ -93,9 +93,14 @@ export interface Jwt {
 }
 
 /** What verifies tokens, with AUTH=jwt; undefined without it. Its keys are not started. */
-export function jwtOf(config: JwtVariables & { AUTH: string }, log: Pick<Logger, 'info' | 'warn'>): Jwt | undefined {
+export async function jwtOf(
+  config: JwtVariables & { AUTH: string },
+  log: Pick<Logger, 'info' | 'warn'>,
+): Promise<Jwt | undefined> {
   const { JWT_ISSUER: issuer, JWT_AUDIENCE: audience } = config
   if (config.AUTH !== 'jwt' || issuer === undefined || audience === undefined) return undefined
+  // Only here: a service without tokens does not load what verifies them.
+  const [{ IssuerKeys }, { Tokens }] = await Promise.all([import('./issuer.ts'), import('./tokens.ts')])
   const keys = new IssuerKeys({ issuer, jwksUrl: config.JWT_JWKS_URL, log })
   const pathOf = (claim: string) => claimPath(claim) ?? []
   const names = {
