@@ -21,6 +21,7 @@ export interface OidcOptions {
   homeUri: string
   /** Whether the issuer may be without TLS. */
   mayBeInsecure: boolean
+  ask?: client.CustomFetch
 }
 
 /** What has to be the same when a person comes back. */
@@ -138,10 +139,11 @@ export class Oidc {
   }
 
   #discover(): Promise<client.Configuration> {
-    const { issuer, clientId, mayBeInsecure } = this.#options
+    const { issuer, clientId, mayBeInsecure, ask } = this.#options
     return client.discovery(new URL(issuer), clientId, undefined, this.#authentication(), {
       timeout: ANSWER_TIMEOUT_SECONDS,
       execute: mayBeInsecure ? [client.allowInsecureRequests] : [],
+      ...(ask === undefined ? {} : { [client.customFetch]: ask }),
     })
   }
 
