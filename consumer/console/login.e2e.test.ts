@@ -49,7 +49,8 @@ beforeAll(async () => {
   ;[kafka, keycloak] = await Promise.all([startKafka(), startKeycloak()])
   ports = await findFreePorts(2)
   const [port = 0, replicaPort = 0] = ports
-  url = `http://127.0.0.1:${port}/`
+  // For browsers, another site than Keycloak's, as usually is the case.
+  url = `http://localhost:${port}/`
   replicaUrl = `http://127.0.0.1:${replicaPort}/`
   await keycloak.createClient({
     clientId: 'console',
@@ -279,8 +280,8 @@ test('another site cannot act with the session, nor one beside this one', async 
   try {
     // A port is no other site, so that the cookie is sent from the first; the second is another site.
     for (const [host, status] of [
-      ['127.0.0.1', 403],
-      ['localhost', 401],
+      ['localhost', 403],
+      ['127.0.0.1', 401],
     ] as const) {
       const before = asked().length
       const other = await context.newPage()
