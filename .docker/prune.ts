@@ -1,8 +1,8 @@
 /**
  * Leaves in /app only what the services need at run time: the production packages and their dependencies, without those that only build the addon,
- * and of each package its code and licence. Runs in the image's build stage, never in a checkout.
+ * and of each package its code and licence. Says what else is in the image. Runs in the image's build stage, never in a checkout.
  */
-import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { copyFileSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 
 const app = '/app'
@@ -33,6 +33,13 @@ const PART_FOLDERS = new Map(Object.entries(PARTS).map(([name, part]) => [join(a
 
 /** Neither code nor licences. */
 const leftovers = /\.(map|md|markdown|d\.[cm]?ts|flow|tsbuildinfo)$/i
+
+const isLicence = (name: string): boolean => /licen[cs]e|copying/i.test(name)
+const isReadme = (name: string): boolean => /^readme/i.test(name)
+
+/** A package without a file of its licence has it in its README. */
+const isKept = (folder: string, name: string): boolean =>
+  isLicence(name) || (isReadme(name) && needed.has(folder) && !readdirSync(folder).some(isLicence))
 
 const remove = (path: string): void => rmSync(path, { recursive: true, force: true })
 
@@ -76,13 +83,38 @@ function prune(modules: string, needed: ReadonlySet<string>): void {
   if (readdirSync(modules).length === 0) remove(modules)
 }
 
+/** Beside packages, an image has librdkafka, in the addon, and Bun. librdkafka's licences have to go with it; Bun's are the base image's. */
+function tellOfNative(client: string): void {
+  copyFileSync(join(client, 'deps/librdkafka/LICENSES.txt'), join(client, 'LICENSE.librdkafka'))
+  const { librdkafka } = JSON.parse(readFileSync(join(client, 'package.json'), 'utf8')) as { librdkafka: string }
+  const of = (name: string, version: string, licence: string, purl: string) => ({
+    type: 'library',
+    name,
+    version,
+    licenses: [{ license: { id: licence } }],
+    purl: `pkg:github/${purl}`,
+  })
+  // Tools that list what is in an image read it: CycloneDX 1.6.
+  const document = {
+    bomFormat: 'CycloneDX',
+    specVersion: '1.6',
+    version: 1,
+    components: [
+      of('librdkafka', librdkafka, 'BSD-2-Clause', `confluentinc/librdkafka@v${librdkafka}`),
+      of('bun', Bun.version, 'MIT', `oven-sh/bun@bun-v${Bun.version}`),
+    ],
+  }
+  writeFileSync(join(app, 'native.cdx.json'), `${JSON.stringify(document, undefined, 2)}\n`)
+}
+
 const needed = closure()
 const modules = join(app, 'node_modules')
+tellOfNative(join(modules, '@confluentinc/kafka-javascript'))
 prune(modules, needed)
 for (const [folder, { keeps }] of PART_FOLDERS)
   for (const name of readdirSync(folder)) if (!keeps.test(name)) remove(join(folder, name))
 for (const entry of readdirSync(modules, { recursive: true, withFileTypes: true }))
-  if (entry.isFile() && leftovers.test(entry.name) && !/licen[cs]e/i.test(entry.name))
+  if (entry.isFile() && leftovers.test(entry.name) && !isKept(entry.parentPath, entry.name))
     remove(join(entry.parentPath, entry.name))
 for (const name of ['shim', 'Makefile', 'addon.patch', 'build.ts']) remove(join(app, 'shared/kafka/native', name))
 console.log(`kept ${needed.size} packages`)

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'bun:test'
 import { commandsIn, helmOptions, templateOf, wordsOf } from './delivery-docs.ts'
 import { allowedBy, filledIn, manifestsOf, substituted, textsIn } from './delivery-gitops.ts'
+import { imagePins, imagesIn } from './delivery-pins.ts'
 import { pinsFound } from './delivery-renovate.ts'
 import { strict } from './delivery-schemas.ts'
 import { alternatives, bunVersions, pinFaults, workflowFaults } from './delivery-workflows.ts'
@@ -46,6 +47,36 @@ test('one action has one version', () => {
   const use = (version: string): string => `- uses: a/b/init@${hash} # ${version}`
   expect(pinFaults({ x: use('v1.0.0'), y: use('v1.0.0') })).toEqual([])
   expect(pinFaults({ x: use('v1.0.0'), y: use('v1.0.1') })).toHaveLength(1)
+})
+
+describe('an image of others', () => {
+  const digest = `sha256:${'a'.repeat(64)}`
+
+  test('is found in a Dockerfile, where it is no earlier stage', () => {
+    const text = `FROM --platform=linux/amd64 a/b:1 AS one\nFROM one AS two\nCOPY --from=two /x /x\nCOPY --chown=1 --from=c/d:2 /y /y\nFROM scratch\nFROM ghcr.io/kafkatrace/consumer:0.1.0\n`
+    expect(imagesIn('x/Dockerfile', text)).toEqual(['a/b:1', 'c/d:2'])
+  })
+
+  test('is found in YAML, where it is no template’s', () => {
+    const text = `image: a/b:1\n  - image: "c/d:2"\nimage: {{ include "e" . }}\nimage: {repository: f}\nuses: docker://g/h:3\ncontainer: i/j:4\nimage:\n  repository: k\nimage: # l\nimage: ghcr.io/kafkatrace/producer:1\n`
+    expect(imagesIn('compose.yaml', text)).toEqual(['a/b:1', 'c/d:2', 'g/h:3', 'i/j:4'])
+  })
+
+  test('is pinned by its digest, or its name is a fault', () => {
+    const faultsOf = (image: string) => imagePins({ x: [image] }).faults.filter((fault) => fault.startsWith('x: '))
+    expect(faultsOf(`a/b:1@${digest}`)).toEqual([])
+    expect(faultsOf(`a/b@${digest}`)).toEqual([])
+    expect(faultsOf('a/b:1')).toEqual(['x: a/b:1 is not pinned: name@sha256:…'])
+    expect(faultsOf(`a/b:1@${digest.slice(0, -1)}`)).toHaveLength(1)
+    expect(faultsOf('registry:5000/a')).toHaveLength(1)
+  })
+
+  test('that has no digest yet is said to be not checked, and once it has one, so is that', () => {
+    const { passed, faults, notChecked } = imagePins({ x: ['oven/bun:1.4.5-slim', `prom/prometheus:v3@${digest}`] })
+    expect([passed, notChecked]).toEqual([1, ['oven/bun has no digest yet: Renovate adds it']])
+    expect(faults).toContain('prom/prometheus has its digest, or is gone: remove it from helm/checks/delivery-pins.ts')
+    expect(faults.some((fault) => fault.startsWith('oven/bun '))).toBe(false)
+  })
 })
 
 test('braces are alternatives', () => expect(alternatives('a/{b,c}/d')).toEqual(['a/b/d', 'a/c/d']))

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { type Area, type Check, root, run } from './check.ts'
 import { docsChecks } from './delivery-docs.ts'
 import { gitopsChecks } from './delivery-gitops.ts'
+import { IMAGE_FILES, imagePins, imagesIn } from './delivery-pins.ts'
 import { renovate } from './delivery-renovate.ts'
 import { bunVersions, pinFaults, workflowFaults } from './delivery-workflows.ts'
 import { tool } from './tools.ts'
@@ -84,8 +85,20 @@ const fit: Check = {
   },
 }
 
+const pins: Check = {
+  name: 'images of others are pinned by digest',
+  counts: 'images',
+  async run() {
+    const images: Record<string, string[]> = {}
+    for (const pattern of IMAGE_FILES)
+      for await (const file of new Bun.Glob(pattern).scan({ cwd: root, dot: true }))
+        if (!file.includes('node_modules/')) images[file] = imagesIn(file, await Bun.file(join(root, file)).text())
+    return imagePins(images)
+  },
+}
+
 const versions: Check = {
-  name: 'one version of Bun, and of Helm',
+  name: 'one version of Bun, of Helm, and of Syft',
   counts: 'places',
   async run() {
     const { packageManager, engines, devDependencies } = await packageJson()
@@ -100,14 +113,16 @@ const versions: Check = {
       for (const version of bunVersions(await Bun.file(join(root, file)).text()))
         places.push({ where: file, version, expected: bun })
     }
-    const helmIn = /helm\.sh\/helm\/v4\/cmd\/helm(?:@|', version: ')(v[\d.]+\d)/
-    const helmOf = async (file: string): Promise<string> =>
-      helmIn.exec(await Bun.file(join(root, file)).text())?.[1] ?? 'none'
-    places.push({
-      where: '.github/workflows/release.yml Helm',
-      version: await helmOf('.github/workflows/release.yml'),
-      expected: await helmOf('helm/checks/tools.ts'),
-    })
+    for (const program of ['helm.sh/helm/v4/cmd/helm', 'github.com/anchore/syft/cmd/syft']) {
+      const versionIn = new RegExp(`${program}(?:@|', version: ')(v[\\d.]+\\d)`)
+      const versionOf = async (file: string): Promise<string> =>
+        versionIn.exec(await Bun.file(join(root, file)).text())?.[1] ?? 'none'
+      places.push({
+        where: `.github/workflows/release.yml ${program}`,
+        version: await versionOf('.github/workflows/release.yml'),
+        expected: await versionOf('helm/checks/tools.ts'),
+      })
+    }
     const faults = places
       .filter(({ version, expected }) => version !== expected)
       .map(({ where, version, expected }) => `${where} says ${version}, where ${expected} is right`)
@@ -117,5 +132,5 @@ const versions: Check = {
 
 export const delivery: Area = {
   name: 'delivery',
-  checks: [actionlint, zizmor, fit, versions, renovate, ...gitopsChecks, ...docsChecks],
+  checks: [actionlint, zizmor, fit, pins, versions, renovate, ...gitopsChecks, ...docsChecks],
 }

@@ -10,14 +10,17 @@
 import { cp, mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import kafkaClient from '@confluentinc/kafka-javascript/package.json'
 import { startEmbedded } from '../../shared/dev/brokers/embedded.ts'
 import { findFreePorts } from '../../shared/dev/brokers/ports.ts'
 import { UnavailableError } from '../../shared/dev/built.ts'
 import { debootstrap } from '../../shared/dev/debian-root.ts'
 import { cacheFolder } from '../../shared/kafka/native/cache.ts'
 import { type Check, type Outcome, root, run } from './check.ts'
+import { contentsOf, type Sbom, sbomFaults } from './images-contents.ts'
 import { basesOf, stagesOf } from './images-dockerfile.ts'
 import type { Service } from './images-environment.ts'
+import { tool } from './tools.ts'
 
 const readyTimeoutMs = 30_000
 const stopTimeoutMs = 20_000
@@ -62,6 +65,14 @@ async function must(command: readonly [string, ...string[]]): Promise<string> {
 
 /** Separate storage in the cache: existing layers are reused, and no other images are touched. */
 const storage = join(cacheFolder(), 'images')
+
+/** No registry gives the stand-in the base image's digest: the Dockerfile without it. */
+async function unpinnedDockerfile(): Promise<string> {
+  const file = join(storage, 'Dockerfile')
+  const text = await Bun.file(join(root, '.docker/Dockerfile')).text()
+  await Bun.write(file, text.replaceAll(/@sha256:[0-9a-f]{64}/g, ''))
+  return file
+}
 
 const buildah = (...args: string[]): Promise<string> =>
   must(['buildah', '--root', join(storage, 'root'), '--runroot', join(storage, 'run'), ...args])
@@ -114,7 +125,7 @@ async function buildStage(stage: string): Promise<string> {
     '--layers',
     '--quiet',
     '--ignorefile=.docker/Dockerfile.dockerignore',
-    '--file=.docker/Dockerfile',
+    `--file=${await unpinnedDockerfile()}`,
     `--target=${stage}`,
     `--tag=${image}`,
     root,
@@ -154,8 +165,19 @@ function contained(at: string, config: ImageConfig, environment: readonly string
   ] as [string, ...string[]]
 }
 
+/** What an image has besides packages. */
+const NATIVE = [`confluentinc/librdkafka@v${kafkaClient.librdkafka}`, `oven-sh/bun@bun-v${Bun.version}`]
+
+/** What the release attests of an image, of its root file system. */
+async function sbomOf(syft: string, at: string): Promise<Sbom> {
+  const catalogers = ['--override-default-catalogers=image', '--select-catalogers=+sbom-cataloger']
+  return JSON.parse(
+    await must([syft, 'scan', `dir:${at}`, ...catalogers, '--quiet', '--output=cyclonedx-json']),
+  ) as Sbom
+}
+
 /** Checks an image without starting it. */
-async function imageFaults(service: Deployed, at: string, config: ImageConfig): Promise<Outcome> {
+async function imageFaults(service: Deployed, at: string, config: ImageConfig, syft: string): Promise<Outcome> {
   const faults: string[] = []
   let passed = 0
   const demand = (holds: boolean, text: string): void => {
@@ -198,6 +220,11 @@ async function imageFaults(service: Deployed, at: string, config: ImageConfig): 
   const addon = '/app/node_modules/@confluentinc/kafka-javascript/build/Release/confluent-kafka-javascript.node'
   const libraries = await must(['chroot', at, '/usr/bin/ldd', addon])
   demand(!libraries.includes('not found'), `the addon lacks libraries: ${libraries}`)
+  const contents = contentsOf(at)
+  demand(contents.missing.length === 0, `has no ${contents.missing.join(', ')}`)
+  demand(contents.withoutText.length === 0, `the licence's text is missing of ${contents.withoutText.join(', ')}`)
+  for (const fault of sbomFaults(await sbomOf(syft, at), contents, NATIVE)) demand(false, fault)
+  passed += contents.npm.length + contents.debian.length
   return { passed, faults }
 }
 
@@ -304,8 +331,9 @@ async function startFaults(images: readonly Mounted[], say: Say): Promise<Outcom
 
 async function checkImages(say: Say): Promise<Outcome> {
   await mkdir(storage, { recursive: true })
-  const bases = basesOf(stagesOf(await Bun.file(join(root, '.docker/Dockerfile')).text()))
+  const bases = basesOf(stagesOf(await Bun.file(await unpinnedDockerfile()).text()))
   for (const base of bases) await provideBase(`docker.io/${base}`, say)
+  const syft = await tool('syft', say)
   say('building (minutes at first: the addon is compiled)')
   try {
     // Named so that its layers are kept.
@@ -321,7 +349,7 @@ async function checkImages(say: Say): Promise<Outcome> {
       mounted.push({ service, at: await buildah('mount', container), config: Docker.config })
     }
     const outcomes: Outcome[] = []
-    for (const { service, at, config } of mounted) outcomes.push(await imageFaults(service, at, config))
+    for (const { service, at, config } of mounted) outcomes.push(await imageFaults(service, at, config, syft))
     const consoles = mounted
       .filter(({ service }) => service === 'consumer')
       .map(({ at, config }) => ({ service: 'console' as const, at, config: { ...config, Cmd: [consoleMain] } }))

