@@ -1,7 +1,7 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join, relative } from 'node:path'
 
-/** Inputs that were found to fail, in Git: each run begins with them, so that what was corrected stays so. */
+/** Inputs in Git with which each run begins: those that were found to fail, so that what was corrected stays so, and a few that are known to be hard. */
 
 const FOLDER = join(import.meta.dir, 'corpus')
 
@@ -9,7 +9,7 @@ export type Part = 'requests' | 'records'
 
 /** In JSON, with bytes as characters from U+0000 to U+00FF. */
 export interface Saved<Input> {
-  /** What was wrong. */
+  /** What was wrong, or is to come of it. */
   readonly why: string
   readonly input: Input
 }
