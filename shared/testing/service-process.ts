@@ -12,6 +12,8 @@ export interface ServiceProcess {
   readonly started: Record<string, unknown>
   /** Every line it has logged. */
   log: Record<string, unknown>[]
+  /** All that it has printed. */
+  readonly output: string
   running(): boolean
   /** Sends the signal and waits for the end. @returns the exit code */
   stop(signal?: NodeJS.Signals): Promise<number>
@@ -57,6 +59,9 @@ export async function startService(service: ServiceKind, env: Record<string, str
     },
     log,
     running: () => isRunning(child),
+    get output() {
+      return `${log.map((one) => JSON.stringify(one)).join('\n')}\n${errors}`
+    },
     async stop(signal = 'SIGTERM') {
       child.kill(signal)
       const code = await child.exited

@@ -34,7 +34,12 @@ export function javaCommand(
   distribution: KafkaDistribution,
   mainClass: string,
   args: readonly string[],
-  options: { readonly heapMb: number; readonly log: 'warn' | 'error'; readonly longRun?: boolean },
+  options: {
+    readonly heapMb: number
+    readonly log: 'warn' | 'error'
+    readonly longRun?: boolean
+    readonly javaOptions?: readonly string[]
+  },
 ): [string, ...string[]] {
   const { java, classPath } = distribution
   return [
@@ -42,6 +47,7 @@ export function javaCommand(
     `-Xmx${options.heapMb}m`,
     ...(options.longRun === true ? longRunOptions : fastStartOptions),
     ...loggingOptions(options.log),
+    ...(options.javaOptions ?? []),
     '-cp',
     classPath,
     mainClass,

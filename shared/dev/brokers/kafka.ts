@@ -38,6 +38,8 @@ export interface KafkaCluster extends Broker {
   pid(node: number): number
   /** Bootstrap servers of the listener for `KafkaOptions.users`; empty without users. */
   readonly userServers: string
+  /** The settings of a node, which it reads when it starts. */
+  configFile(node: number): string
   /** Sends SIGKILL to one node, like a crash. Returns once the process is gone; its data and ports stay for `restart`. */
   kill(node: number): Promise<void>
   /** Sends SIGTERM to one node. Returns once it has handed its partitions over and is gone. */
@@ -84,6 +86,8 @@ export interface KafkaOptions {
   readonly users?: Readonly<Record<string, string>>
   /** Settings that are added to those of every node, or override them. */
   readonly settings?: Readonly<Record<string, string>>
+  /** Options of Java for every node, such as system properties. */
+  readonly javaOptions?: readonly string[]
   /**
    * Where configuration, logs and data are kept. A directory of an earlier start with the same number of nodes is reused, with its topics
    * and committed offsets. Default: a temporary directory that is removed with this process.
@@ -119,6 +123,7 @@ export async function startKafka(options: KafkaOptions = {}): Promise<KafkaClust
     clusterId,
     removedWhenOrphaned: isKept ? '' : root,
     longRun,
+    javaOptions: options.javaOptions ?? [],
     heapMb: nodeCount === 1 ? heapMb : smallHeapMb,
   }
   const ports: number[] = []
@@ -196,6 +201,7 @@ export async function startKafka(options: KafkaOptions = {}): Promise<KafkaClust
     },
     address: (index) => nodeAt(index).address,
     pid: (index) => running(index).pid,
+    configFile: (index) => nodeAt(index).configFile,
     async kill(index) {
       const child = running(index)
       child.kill('SIGKILL')
@@ -402,6 +408,7 @@ async function startNode(
     /** A directory; empty for none. */
     readonly removedWhenOrphaned: string
     readonly longRun: boolean
+    readonly javaOptions: readonly string[]
     readonly heapMb: number
   },
   node: Node,
@@ -415,6 +422,7 @@ async function startNode(
         heapMb: cluster.heapMb,
         log: 'warn',
         longRun: cluster.longRun,
+        javaOptions: cluster.javaOptions,
       }),
     ],
     {

@@ -1,7 +1,8 @@
 /**
- * Administration requests for tests: coordinators, offsets, topics and ACLs, while services are running. Versions are
- * non-flexible ones that Apache Kafka 4 supports (https://kafka.apache.org/protocol).
+ * Administration requests for tests: coordinators, offsets, topics, settings, ACLs and SCRAM users, while services are running. Versions are those that
+ * Apache Kafka 4 supports (https://kafka.apache.org/protocol), and non-flexible where there is one.
  */
+import { pbkdf2Sync, randomBytes } from 'node:crypto'
 import { type Api, type Decoder, Encoder, request } from './wire-codec.ts'
 
 const listOffsetsApi = { key: 2, version: 2 }
@@ -14,6 +15,7 @@ const createAclsApi = { key: 30, version: 1 }
 const deleteAclsApi = { key: 31, version: 1 }
 const createPartitionsApi = { key: 37, version: 1 }
 const incrementalAlterConfigsApi = { key: 44, version: 0 }
+const alterUserScramCredentialsApi = { key: 51, version: 0 }
 
 const coordinatorTypes = { group: 0, transaction: 1 } as const
 const timestamps = { end: -1, beginning: -2 } as const
@@ -155,17 +157,37 @@ export async function deleteTopics(address: string, timeoutMs: number, topics: r
 }
 
 /** Sets a topic's setting, or resets it to the broker's default. Any broker answers. */
-export async function alterTopic(
+export const alterTopic = (
   address: string,
   timeoutMs: number,
   topic: string,
   name: string,
   value: string | undefined,
+): Promise<void> => alterConfig(address, timeoutMs, { type: configResources.topic, of: topic }, name, value)
+
+/**
+ * Sets a broker's setting while it runs (https://kafka.apache.org/documentation/#dynamicbrokerconfigs). Certificates are read again also when the path is the
+ * same as before. Ask this broker.
+ */
+export const alterBroker = (
+  address: string,
+  timeoutMs: number,
+  id: number,
+  name: string,
+  value: string,
+): Promise<void> => alterConfig(address, timeoutMs, { type: configResources.broker, of: String(id) }, name, value)
+
+async function alterConfig(
+  address: string,
+  timeoutMs: number,
+  resource: { type: number; of: string },
+  name: string,
+  value: string | undefined,
 ): Promise<void> {
   const body = new Encoder()
-    .array([topic], (resources, of) =>
+    .array([resource], (resources, { type, of }) =>
       resources
-        .int8(resourceTypes.topic)
+        .int8(type)
         .string(of)
         .array([name], (encoder, setting) =>
           encoder
@@ -180,7 +202,7 @@ export async function alterTopic(
   response.array(() => {
     const error = response.int16()
     const message = response.string()
-    if (error !== 0) throw new Error(`${name} of ${topic} was not changed: ${message ?? `error ${error}`}`)
+    if (error !== 0) throw new Error(`${name} of ${resource.of} was not changed: ${message ?? `error ${error}`}`)
     response.int8()
     response.string()
   })
@@ -220,8 +242,16 @@ export interface Acl {
 
 const resourceTypes = { topic: 2, group: 3, cluster: 4, 'transactional id': 5 } as const
 const patternTypes = { literal: 3, prefixed: 4 } as const
+const configResources = { topic: 2, broker: 4 } as const
 const configOperations = { set: 0, delete: 1 } as const
-const operations = { read: 3, write: 4, create: 5, describe: 8, 'idempotent write': 12 } as const
+const operations = {
+  read: 3,
+  write: 4,
+  create: 5,
+  describe: 8,
+  'describe configs': 10,
+  'idempotent write': 12,
+} as const
 const anyHost = '*'
 const allow = 3
 
@@ -265,6 +295,60 @@ function skipAcl(response: Decoder): void {
   response.string()
   response.int8()
   response.int8()
+}
+
+const scramMechanisms = {
+  'SCRAM-SHA-256': { id: 1, hash: 'sha256', bytes: 32 },
+  'SCRAM-SHA-512': { id: 2, hash: 'sha512', bytes: 64 },
+} as const
+/** The fewest that Apache Kafka takes. */
+const scramIterations = 4_096
+const saltBytes = 16
+
+export type ScramMechanism = keyof typeof scramMechanisms
+
+/**
+ * Sets the password of users for a SCRAM mechanism (RFC 5802: what is sent is salted), or removes it. Any broker answers.
+ * @param passwords by user name; undefined removes
+ */
+export async function alterScramUsers(
+  address: string,
+  timeoutMs: number,
+  mechanism: ScramMechanism,
+  passwords: Readonly<Record<string, string | undefined>>,
+): Promise<void> {
+  const { id, hash, bytes } = scramMechanisms[mechanism]
+  const changes = Object.entries(passwords)
+  const body = new Encoder()
+    .noTags()
+    .compactArray(
+      changes.filter(([, password]) => password === undefined),
+      (encoder, [user]) => encoder.compactString(user).int8(id).noTags(),
+    )
+    .compactArray(
+      changes.flatMap(([user, password]) => (password === undefined ? [] : [{ user, password }])),
+      (encoder, { user, password }) => {
+        const salt = randomBytes(saltBytes)
+        encoder
+          .compactString(user)
+          .int8(id)
+          .int32(scramIterations)
+          .compactBytes(salt)
+          .compactBytes(pbkdf2Sync(password, salt, scramIterations, bytes, hash))
+          .noTags()
+      },
+    )
+    .noTags()
+  const response = await request(address, alterUserScramCredentialsApi, body, timeoutMs)
+  response.skipTags()
+  response.int32()
+  response.compactArray(() => {
+    const user = response.compactString()
+    const error = response.int16()
+    const message = response.compactString()
+    response.skipTags()
+    if (error !== 0) throw new Error(`the password of ${user} was not changed: ${message ?? `error ${error}`}`)
+  })
 }
 
 interface OfPartition<Value> {

@@ -76,7 +76,11 @@ export class Encoder {
 
   /** Of fewer than 127 bytes. */
   compactString(value: string): this {
-    const bytes = Buffer.from(value)
+    return this.compactBytes(Buffer.from(value))
+  }
+
+  /** At most 126. */
+  compactBytes(bytes: Buffer): this {
     this.int8(bytes.length + 1)
     this.#parts.push(bytes)
     return this
