@@ -2,11 +2,10 @@ import { afterAll, beforeAll, describe, expect, test } from 'bun:test'
 import { mkdtempSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { type KafkaCluster, startKafka } from '../shared/dev/brokers/kafka.ts'
-import { findFreePorts, releasePorts } from '../shared/dev/brokers/ports.ts'
-import { createAcls, deleteAcls } from '../shared/dev/brokers/wire-admin.ts'
+import type { Acl } from '../shared/dev/brokers/wire-admin.ts'
 import { makeKey } from '../shared/http/tenants.ts'
 import { createAuthority, KEY_PASSWORD } from '../shared/testing/certificates.ts'
+import { type SecuredKafka, startSecuredKafka, type Variables } from '../shared/testing/secured-kafka.ts'
 import { type ServiceProcess, startService } from '../shared/testing/service-process.ts'
 import { until } from '../shared/testing/until.ts'
 
@@ -15,99 +14,63 @@ import { until } from '../shared/testing/until.ts'
 const TEST_TIMEOUT_MS = 120_000
 /** A refused client retries after at most 5 s; the rest is slack for a busy machine. */
 const SOON_MS = 20_000
-const ACL_TIMEOUT_MS = 10_000
 const USER = 'producer'
-const PASSWORD = 'right-password'
 
-/** Listeners besides the plaintext one, each with its security protocol. */
-const LISTENERS = { TLS: 'SSL', EXPIRED: 'SSL', ELSEWHERE: 'SSL', MUTUAL: 'SSL', SASL: 'SASL_SSL' }
+const acl = (operation: Acl['operation'], name: string, pattern: Acl['pattern'] = 'literal'): Acl => ({
+  principal: `User:${USER}`,
+  resource: 'topic',
+  name,
+  pattern,
+  operation,
+})
 
-let kafka: KafkaCluster
-let ports: number[]
-/** Environments that can connect, by listener. */
-let reaching: Record<'tls' | 'mutual' | 'encrypted' | 'sasl', Record<string, string>>
+let kafka: SecuredKafka
+/** Environments that can connect. */
+let reaching: Record<'tls' | 'mutual' | 'encrypted' | 'sasl', Variables>
 /** Environments that cannot, and how the reason starts. */
-let failing: { name: string; env: Record<string, string> }[]
+let failing: { name: string; env: Variables }[]
 const running: ServiceProcess[] = []
 
 beforeAll(async () => {
-  const authority = await createAuthority()
   const other = await createAuthority()
-  const here = 'DNS:localhost,IP:127.0.0.1'
-  const good = await authority.issue(here)
-  const expired = await authority.issue(here, -1)
-  const elsewhere = await authority.issue('DNS:elsewhere.example')
-  const client = await authority.issue('DNS:client')
-  const keystore = (listener: string, { keystoreFile }: typeof good) => ({
-    [`listener.name.${listener}.ssl.keystore.type`]: 'PEM',
-    [`listener.name.${listener}.ssl.keystore.location`]: keystoreFile,
-  })
-  ports = await findFreePorts(2 + Object.keys(LISTENERS).length)
-  const [plain = 0, controller = 0, ...others] = ports
-  const addresses = Object.fromEntries(Object.keys(LISTENERS).map((name, at) => [name, `127.0.0.1:${others[at]}`]))
-  const more = Object.entries(addresses).map(([name, address]) => `,${name}://${address}`)
-  const protocols = Object.entries(LISTENERS).map(([name, protocol]) => `,${name}:${protocol}`)
-  kafka = await startKafka({
-    ports: [plain],
-    settings: {
-      'controller.quorum.voters': `1@127.0.0.1:${controller}`,
-      listeners: `PLAINTEXT://127.0.0.1:${plain},CONTROLLER://127.0.0.1:${controller}${more.join('')}`,
-      'advertised.listeners': `PLAINTEXT://127.0.0.1:${plain}${more.join('')}`,
-      'listener.security.protocol.map': `PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT${protocols.join('')}`,
-      ...keystore('tls', good),
-      ...keystore('expired', expired),
-      ...keystore('elsewhere', elsewhere),
-      ...keystore('mutual', good),
-      ...keystore('sasl', good),
-      'listener.name.mutual.ssl.client.auth': 'required',
-      'listener.name.mutual.ssl.truststore.type': 'PEM',
-      'listener.name.mutual.ssl.truststore.location': authority.certificateFile,
-      'sasl.enabled.mechanisms': 'PLAIN',
-      'listener.name.sasl.plain.sasl.jaas.config': `org.apache.kafka.common.security.plain.PlainLoginModule required user_${USER}="${PASSWORD}";`,
-      'authorizer.class.name': 'org.apache.kafka.metadata.authorizer.StandardAuthorizer',
-      // The principals of the plaintext listener and of the certificate.
-      'super.users': 'User:ANONYMOUS;User:CN=client',
-    },
-  })
-  const by = (listener: keyof typeof LISTENERS, protocol: string, rest: Record<string, string> = {}) => ({
-    KAFKA_BROKERS: addresses[listener] as string,
-    KAFKA_SECURITY_PROTOCOL: protocol,
-    KAFKA_SSL_CA_FILE: authority.certificateFile,
-    ...rest,
-  })
-  const user = { KAFKA_SASL_MECHANISM: 'PLAIN', KAFKA_SASL_USERNAME: USER, KAFKA_SASL_PASSWORD: PASSWORD }
+  kafka = await startSecuredKafka({ users: [USER] })
+  // For the only tenant without keys.
+  await kafka.allow([acl('create', 'kt.default.', 'prefixed'), acl('write', 'kt.default.', 'prefixed')])
+  const sasl = kafka.variables(USER, 'PLAIN')
+  const mutual = kafka.variables(USER, 'mTLS')
+  const without = { ...mutual, KAFKA_SSL_CERTIFICATE_FILE: '', KAFKA_SSL_KEY_FILE: '' }
+  const tls = { ...without, KAFKA_BROKERS: kafka.address('TLS') }
   reaching = {
-    tls: by('TLS', 'ssl'),
-    mutual: by('MUTUAL', 'ssl', {
-      KAFKA_SSL_CERTIFICATE_FILE: client.certificateFile,
-      KAFKA_SSL_KEY_FILE: client.keyFile,
-    }),
-    encrypted: by('MUTUAL', 'ssl', {
-      KAFKA_SSL_CERTIFICATE_FILE: client.certificateFile,
-      KAFKA_SSL_KEY_FILE: client.encryptedKeyFile,
+    tls,
+    mutual,
+    encrypted: {
+      ...mutual,
+      KAFKA_SSL_KEY_FILE: kafka.certificateOf(USER).encryptedKeyFile,
       KAFKA_SSL_KEY_PASSWORD: KEY_PASSWORD,
-    }),
-    sasl: by('SASL', 'sasl_ssl', user),
+    },
+    sasl,
   }
   failing = [
-    { name: 'wrong user name or password', env: { ...reaching.sasl, KAFKA_SASL_PASSWORD: 'wrong-password' } },
-    { name: 'SASL mechanism not offered', env: { ...reaching.sasl, KAFKA_SASL_MECHANISM: 'SCRAM-SHA-512' } },
-    { name: 'unknown authority', env: { ...reaching.tls, KAFKA_SSL_CA_FILE: other.certificateFile } },
-    { name: 'expired certificate', env: by('EXPIRED', 'ssl') },
-    { name: 'wrong host name', env: by('ELSEWHERE', 'ssl') },
-    { name: 'missing client certificate', env: by('MUTUAL', 'ssl') },
-    { name: 'no TLS on this listener', env: { ...reaching.tls, KAFKA_BROKERS: kafka.bootstrapServers } },
+    { name: 'wrong user name or password', env: { ...sasl, KAFKA_SASL_PASSWORD: 'wrong-password' } },
+    {
+      name: 'SASL mechanism not offered',
+      env: { ...kafka.variables(USER, 'PLAIN', 'BASIC'), KAFKA_SASL_MECHANISM: 'SCRAM-SHA-512' },
+    },
+    { name: 'unknown authority', env: { ...tls, KAFKA_SSL_CA_FILE: other.certificateFile } },
+    { name: 'expired certificate', env: { ...tls, KAFKA_BROKERS: kafka.address('EXPIRED') } },
+    { name: 'wrong host name', env: { ...tls, KAFKA_BROKERS: kafka.address('ELSEWHERE') } },
+    { name: 'missing client certificate', env: without },
+    { name: 'no TLS on this listener', env: { ...tls, KAFKA_BROKERS: kafka.cluster.bootstrapServers } },
     {
       name: 'connection ended by the broker before it answered: the listener may expect TLS or SASL',
-      env: { ...reaching.tls, KAFKA_SECURITY_PROTOCOL: 'plaintext' },
+      env: { ...tls, KAFKA_SECURITY_PROTOCOL: 'plaintext' },
     },
   ]
 }, TEST_TIMEOUT_MS)
 
 afterAll(async () => {
   await Promise.all(running.splice(0).map((service) => service.stop('SIGKILL')))
-  await kafka.stop()
-  releasePorts(ports)
+  await kafka?.stop()
 }, TEST_TIMEOUT_MS)
 
 async function start(env: Record<string, string>): Promise<ServiceProcess> {
@@ -146,9 +109,9 @@ describe('who Kafka does not let in', () => {
         await until(says, { timeoutMs: SOON_MS, what: `"${name}"` })
 
         await until(() => unreached(service).at(-1)?.startsWith(`${env['KAFKA_BROKERS']}: ${name}`) === true)
-        expect(JSON.stringify(service.log)).not.toContain(env['KAFKA_SASL_PASSWORD'] ?? PASSWORD)
+        expect(service.output).not.toContain(env['KAFKA_SASL_PASSWORD'] ?? kafka.passwordOf(USER))
       }
-      await kafka.kill(0)
+      await kafka.cluster.kill(0)
       for (const [index, { name }] of failing.entries()) {
         const service = services[index] as ServiceProcess
         await until(() => unreached(service).at(-1)?.includes(': connection refused') === true, {
@@ -160,7 +123,7 @@ describe('who Kafka does not let in', () => {
         expect(lines.filter((line, at) => line === lines[at - 1])).toEqual([])
       }
       await Promise.all(services.map((service) => service.stop('SIGKILL')))
-      await kafka.restart(0)
+      await kafka.cluster.restart(0)
     },
     TEST_TIMEOUT_MS,
   )
@@ -171,7 +134,8 @@ describe('who Kafka does not let in', () => {
       for (const env of [reaching.tls, reaching.mutual, reaching.encrypted]) {
         const service = await start(env)
         await ready(service)
-        expect(unreached(service)).toEqual([])
+        // On a busy machine, a connection takes longer than the client's first report.
+        expect(unreached(service).filter((reason) => reason !== 'no broker is up')).toEqual([])
         await service.stop()
       }
     },
@@ -189,21 +153,13 @@ describe('who may not write', () => {
   )
   const TOPICS = ['one', 'two'].map((stream) => `kt.${tenant}.${stream}`)
 
-  const rights = (topics: readonly string[]) =>
-    topics.map((name) => ({
-      principal: `User:${USER}`,
-      resource: 'topic' as const,
-      name,
-      pattern: 'literal' as const,
-      operation: 'write' as const,
-    }))
-  const give = (...topics: string[]) => createAcls(kafka.bootstrapServers, ACL_TIMEOUT_MS, rights(topics))
-  const take = (...topics: string[]) => deleteAcls(kafka.bootstrapServers, ACL_TIMEOUT_MS, rights(topics))
+  const give = (...topics: string[]) => kafka.allow(topics.map((topic) => acl('write', topic)))
+  const take = (...topics: string[]) => kafka.deny(topics.map((topic) => acl('write', topic)))
 
   test(
     'is not ready and says why, is ready soon after the right is given, and so again and again, without a restart',
     async () => {
-      await kafka.createTopics(TOPICS, 2)
+      await kafka.cluster.createTopics(TOPICS, 2)
       const service = await start({
         ...reaching.sasl,
         AUTH: 'on',
