@@ -34,6 +34,8 @@ const TOGETHER_RECORDS = 500
 /** At most this many topics are named in one line of the log. */
 const LOGGED_TOPICS = 10
 
+const NOT_SEEN = 'it is not seen after its creation, as by a user without DESCRIBE on it'
+
 type Options = Parameters<TopicAdmin['ensureGroups']>[1]
 
 /** Topics that belong together and must have the same number of partitions. */
@@ -148,7 +150,7 @@ export function createTopicAdmin(options: {
     return groups.map(({ missing, fault }) => {
       if (fault !== undefined) return fault
       const why = missing.flatMap((topic) => {
-        const reason = refused.get(topic) ?? (notSeen.has(topic) ? 'it is not seen after its creation' : undefined)
+        const reason = refused.get(topic) ?? (notSeen.has(topic) ? NOT_SEEN : undefined)
         return reason === undefined ? [] : [`${topic}: ${reason}`]
       })
       return why.length === 0 ? undefined : `topics cannot be created: ${why.join('; ')}`
