@@ -307,7 +307,7 @@ export type Post = (
 ) => Promise<{ status: number; body: AsyncIterable<Uint8Array> }>
 
 /** A connection for every request. */
-const postOnce: Post = async (url, headers, body, signal) => {
+export const postOnce: Post = async (url, headers, body, signal) => {
   // For a pooled connection that turns out to be closed, the runtime would resend the request without our knowledge.
   const response = await fetch(url, { method: 'POST', headers, body, keepalive: false, signal })
   return { status: response.status, body: response.body ?? new Blob([]).stream() }

@@ -1,10 +1,12 @@
 import { afterAll, beforeAll, expect, test } from 'bun:test'
 import pino from 'pino'
 import { type KafkaCluster, startKafka } from '../../shared/dev/brokers/kafka.ts'
-import { type Acl, createAcls, deleteAcls } from '../../shared/dev/brokers/wire-admin.ts'
+import { createAcls, deleteAcls } from '../../shared/dev/brokers/wire-admin.ts'
 import { ERROR, headersOf, ORIGIN } from '../../shared/events/headers.ts'
+import { type Operation, permissionsOf, type SingleAcl, singleAcls } from '../../shared/kafka/acls.ts'
 import { createTransactor } from '../../shared/kafka/transactor.ts'
 import { commonConfig } from '../../shared/testing/common-config.ts'
+import { inWords, type MissingAcl, record } from '../../shared/testing/secured-seen.ts'
 import { type ServiceProcess, startService } from '../../shared/testing/service-process.ts'
 import { until } from '../../shared/testing/until.ts'
 
@@ -16,23 +18,14 @@ const USER = 'console'
 const PASSWORD = 'of-a-test'
 const INPUT = 'kt.default.events'
 
-const acl = (operation: Acl['operation'], resource: Acl['resource'], name: string, pattern: Acl['pattern']): Acl => ({
-  principal: `User:${USER}`,
-  resource,
-  name,
-  pattern,
-  operation,
-})
-
-const ACLS = {
-  read: acl('read', 'topic', 'kt.', 'prefixed'),
-  write: acl('write', 'topic', 'kt.', 'prefixed'),
-  create: acl('create', 'topic', 'kt.', 'prefixed'),
-  readControl: acl('read', 'topic', 'kt-control', 'literal'),
-  writeControl: acl('write', 'topic', 'kt-control', 'literal'),
-  createControl: acl('create', 'topic', 'kt-control', 'literal'),
-  group: acl('describe', 'group', 'kafkatrace', 'literal'),
-  transactions: acl('write', 'transactional id', 'kafkatrace-console.', 'prefixed'),
+const PERMISSIONS = singleAcls(
+  `User:${USER}`,
+  permissionsOf('console', { groupId: 'kafkatrace', createTopics: true, tenants: [] }),
+)
+const aclOf = (operation: Operation, name: string): SingleAcl => {
+  const found = PERMISSIONS.find((one) => one.operation === operation && one.name === name)
+  if (found === undefined) throw new Error(`the console has no ${operation} on ${name}`)
+  return found
 }
 
 let kafka: KafkaCluster
@@ -41,7 +34,7 @@ let url = ''
 
 beforeAll(async () => {
   kafka = await startKafka({ users: { [USER]: PASSWORD } })
-  await createAcls(kafka.bootstrapServers, CALL_TIMEOUT_MS, Object.values(ACLS))
+  await createAcls(kafka.bootstrapServers, CALL_TIMEOUT_MS, PERMISSIONS)
   await kafka.createTopics([INPUT, `${INPUT}.retry`, `${INPUT}.dlq`, `${INPUT}.processed`], 1)
   await writeLetters(2)
   service = await startService('console', {
@@ -108,17 +101,27 @@ test('the documented permissions are enough to look, redrive and pause', async (
   expect(await (await fetch(`${url}/status`)).json()).toMatchObject({ group: { id: 'kafkatrace' } })
 }, 60_000)
 
+/** What was asked for, by the resource. */
+const WHAT = {
+  'kt.': 'what needs it is',
+  'kt-control': 'pause and resume are',
+  'kafkatrace-console.': 'every act is',
+  kafkatrace: 'status is',
+} as const
+const seen: MissingAcl[] = []
+
 test.each([
-  ['write', () => post('/resume', {})],
-  ['writeControl', () => post('/resume', {})],
-  ['transactions', () => post('/resume', {})],
-  ['group', () => fetch(`${url}/status`)],
-  ['read', () => fetch(`${url}/records`)],
+  ['write', 'kt.', () => post('/resume', {})],
+  ['write', 'kt-control', () => post('/resume', {})],
+  ['write', 'kafkatrace-console.', () => post('/resume', {})],
+  ['describe', 'kafkatrace', () => fetch(`${url}/status`)],
+  ['read', 'kt.', () => fetch(`${url}/records`)],
 ] as const)(
-  'without the permission %s the answer is 503 with the reason, until it is given back',
-  async (name, ask) => {
+  'without %s on %s the answer is 503 with the reason, until it is given back',
+  async (operation, name, ask) => {
+    const acl = aclOf(operation, name)
     const statusOf = async () => (await ask()).status
-    await deleteAcls(kafka.bootstrapServers, CALL_TIMEOUT_MS, [ACLS[name]])
+    await deleteAcls(kafka.bootstrapServers, CALL_TIMEOUT_MS, [acl])
     let refused: Response | undefined
     const isRefused = async () => {
       refused = await ask()
@@ -129,8 +132,12 @@ test.each([
     expect(problem.status).toBe(503)
     expect(problem.detail).toContain('authorization failed')
     expect(refused?.headers.get('retry-after')).toBeString()
-    await createAcls(kafka.bootstrapServers, CALL_TIMEOUT_MS, [ACLS[name]])
+    await createAcls(kafka.bootstrapServers, CALL_TIMEOUT_MS, [acl])
     await until(async () => (await statusOf()) === 200, { timeoutMs: 60_000, what: 'an answer' })
+    seen.push({ service: 'console', acl: inWords(acl), effect: `${WHAT[name]} answered 503`, named: 'answer' })
   },
   TIMEOUT_MS,
 )
+
+test('what was seen is what is written down', () =>
+  record('missing', seen, { owns: ({ service }) => service === 'console', same: (row) => row }))
