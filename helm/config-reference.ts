@@ -5,6 +5,7 @@ import { consoleVariables } from '../consumer/console/config.ts'
 import { producerVariables } from '../producer/config.ts'
 import { parseCommandLine } from '../shared/service/command-line.ts'
 import { expected, type Variable } from '../shared/service/config.ts'
+import { withMarked } from './marked.ts'
 
 const HELP = `Every environment variable of the services: name, what it takes, default, meaning.
 
@@ -16,9 +17,6 @@ Usage: bun run config [--markdown]
 
 /** The page with the tables, from the project's root. */
 export const CONFIGURATION_PAGE = 'docs/configuration.md'
-const BEGIN = '<!-- configuration: begin'
-const BEGIN_LINE = `${BEGIN} (bun run generate) -->`
-const END = '<!-- configuration: end -->'
 
 interface Row {
   name: string
@@ -86,13 +84,9 @@ export function configurationMarkdown(): string {
     .join('\n')
 }
 
-/** The page with current tables. @throws Error when their markers are missing */
-export function withConfiguration(page: string): string {
-  const begin = page.indexOf(BEGIN)
-  const end = page.indexOf(END)
-  if (begin < 0 || end < begin) throw new Error(`${CONFIGURATION_PAGE} lacks the marks ${BEGIN_LINE} and ${END}`)
-  return `${page.slice(0, begin)}${BEGIN_LINE}\n\n${configurationMarkdown()}\n${page.slice(end)}`
-}
+/** The page with current tables. @throws Error when their marks are missing */
+export const withConfiguration = (page: string): string =>
+  withMarked(page, 'configuration', configurationMarkdown(), CONFIGURATION_PAGE)
 
 function plain(): string {
   return configurationGroups()

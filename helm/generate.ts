@@ -3,10 +3,13 @@ import { mkdir } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { UnavailableError } from '../shared/dev/built.ts'
 import { parseCommandLine } from '../shared/service/command-line.ts'
+import { readSeen, seenMarkdown } from '../shared/testing/secured-seen.ts'
+import { OPERATIONS_PAGE, SECURITY_PAGE, withCommands, withPermissions } from './acl-reference.ts'
 import { chartReadmes } from './checks/charts-readme.ts'
 import { schemaFiles } from './checks/charts-schema.ts'
 import { root } from './checks/check.ts'
 import { CONFIGURATION_PAGE, withConfiguration } from './config-reference.ts'
+import { withMarked } from './marked.ts'
 import { dashboardFiles } from './monitoring/dashboards.ts'
 
 const HELP = `Writes what is generated from the code: bun run generate [--check]
@@ -15,6 +18,8 @@ const HELP = `Writes what is generated from the code: bun run generate [--check]
   --help    this text
 
   ${CONFIGURATION_PAGE.padEnd(34)}tables of the services' variables, between their marks
+  ${OPERATIONS_PAGE.padEnd(34)}the commands that grant ACLs, between their marks
+  ${SECURITY_PAGE.padEnd(34)}the table of ACLs, and what the tests saw of secured Kafka, between their marks
   helm/charts/*/values.schema.json  from values.yaml and the services' variables
   helm/charts/*/README.md           from values.yaml, by helm-docs; skipped where helm-docs is not installed and Go is not there to build it
   helm/monitoring/dashboards/*.json from helm/monitoring/dashboards.ts
@@ -51,10 +56,19 @@ export async function staleFiles(
 
 const DASHBOARDS = 'helm/monitoring/dashboards'
 
+/** What tests saw of secured Kafka. */
+const withSeen = async (page: string): Promise<string> =>
+  withMarked(page, 'secured', seenMarkdown(await readSeen()), SECURITY_PAGE)
+
 /** All generated files. @returns also those that cannot be generated on this machine, and why */
 async function generated(): Promise<{ files: Map<string, string>; skipped: string | undefined }> {
-  const page = await Bun.file(join(root, CONFIGURATION_PAGE)).text()
-  const files = new Map([[CONFIGURATION_PAGE, withConfiguration(page)], ...(await schemaFiles())])
+  const page = (path: string): Promise<string> => Bun.file(join(root, path)).text()
+  const files = new Map([
+    [CONFIGURATION_PAGE, withConfiguration(await page(CONFIGURATION_PAGE))],
+    [OPERATIONS_PAGE, withCommands(await page(OPERATIONS_PAGE))],
+    [SECURITY_PAGE, await withSeen(withPermissions(await page(SECURITY_PAGE)))],
+    ...(await schemaFiles()),
+  ])
   for (const [name, text] of dashboardFiles()) files.set(`${DASHBOARDS}/${name}`, text)
   try {
     for (const [path, text] of await chartReadmes((progress) => console.error(progress))) files.set(path, text)
