@@ -7,7 +7,7 @@ import { type HeaderValue, headersOf, NO_HEADERS, TRANSACTION, withHeaders } fro
 import type { IncomingRecord, OutgoingRecord } from '../events/record.ts'
 import { testBrokers, uniqueName } from '../testing/brokers.ts'
 import { commonConfig } from '../testing/common-config.ts'
-import { type ControlledMock, startControlledMock } from '../testing/controlled-mock.ts'
+import { API, type ControlledMock, startControlledMock } from '../testing/controlled-mock.ts'
 import { fromTheBeginning, type MockCluster, newTopic, startMockCluster } from '../testing/mock-cluster.ts'
 import { until } from '../testing/until.ts'
 import type { PackedAddon } from './addon.ts'
@@ -471,6 +471,41 @@ describe('what librdkafka does not take is reported as not queued', () => {
     refused(3)
   })
 })
+
+test('a report says whether a broker may have stored its record', async () => {
+  const open = async () => {
+    const mock = startControlledMock(1)
+    mocks.push(mock)
+    mock.createTopic('topic', 1)
+    const settings = { 'metadata.broker.list': mock.brokers, 'enable.idempotence': true, 'delivery.timeout.ms': 1_500 }
+    const producer = await openProducer(settings)
+    let sequence = 0
+    const send = async () => {
+      const [report] = await produceAll(producer, [record('topic')], sequence++)
+      return [report?.code, report?.mayBeStored]
+    }
+    expect((await send())[0]).toBe(0)
+    return { mock, producer, send }
+  }
+  const NOT_LEADER = 6
+  const [refused, moved, frozen, lost] = await Promise.all([open(), open(), open(), open()])
+  refused.mock.pushErrors(API.Produce, [CODE.TOPIC_AUTHORIZATION_FAILED])
+  // A leader may store a record before it loses the partition.
+  moved.mock.pushErrors(API.Produce, [NOT_LEADER, CODE.TOPIC_AUTHORIZATION_FAILED])
+  frozen.mock.setRoundTrip(1, 60_000)
+  const noticed = new Promise((resolve) => lost.producer.client.on('event.error', resolve))
+  lost.mock.setDown(1)
+  await noticed
+  expect(await Promise.all([refused, moved, frozen, lost].map(({ send }) => send()))).toEqual([
+    [CODE.TOPIC_AUTHORIZATION_FAILED, false],
+    [CODE.TOPIC_AUTHORIZATION_FAILED, true],
+    [CODE.MSG_TIMED_OUT, true],
+    [CODE.MSG_TIMED_OUT, false],
+  ])
+  const waiting = lost.send()
+  lost.producer.records.purge()
+  expect(await waiting).toEqual([CODE.PURGE_QUEUE, false])
+}, 30_000)
 
 test('with errorsOnly, nothing is reported of records that were stored', async () => {
   const mock = startControlledMock(1)
