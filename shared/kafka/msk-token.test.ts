@@ -1,6 +1,6 @@
 import { expect, test } from 'bun:test'
 import { mskToken } from './msk-token.ts'
-import { TokenError } from './tokens.ts'
+import { TokenError } from './token.ts'
 
 const NOW_MS = Date.parse('2026-01-02T03:04:05.678Z')
 const SIGNED_AT_MS = Date.parse('2026-01-02T03:04:05Z')

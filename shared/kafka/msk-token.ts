@@ -2,7 +2,7 @@ import { createHash, createHmac, type Hash, type Hmac } from 'node:crypto'
 import { defaultProvider } from '@aws-sdk/credential-provider-node'
 import { SignatureV4 } from '@smithy/signature-v4'
 import { version } from '../../package.json' with { type: 'json' }
-import { type Token, TokenError } from './tokens.ts'
+import { type Token, TokenError } from './token.ts'
 
 /**
  * Tokens for Amazon MSK with IAM: a request that is signed and never sent, as its URL. MSK checks the signature and then the policies of who has signed it

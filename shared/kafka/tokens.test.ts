@@ -2,7 +2,8 @@ import { describe, expect, test } from 'bun:test'
 import fc from 'fast-check'
 import pino from 'pino'
 import { commonConfig } from '../testing/common-config.ts'
-import { createTokenSource, type Token, TokenError, tokenOf } from './tokens.ts'
+import { type Token, TokenError } from './token.ts'
+import { createTokenSource, tokenOf } from './tokens.ts'
 
 const config = commonConfig({ KAFKA_BROKERS: 'a:1' })
 const AT = { place: 'issuer.example', askedAtMs: 1_000, extensions: {} }

@@ -2,21 +2,9 @@ import type { CommonConfig } from '../service/config.ts'
 import { extensionsOf, readTokenSecrets } from '../service/kafka-security.ts'
 import type { Logger } from '../service/logger.ts'
 import { type Backoff, delayMs, sleep, within } from '../service/retry.ts'
+import { type Token, TokenError } from './token.ts'
 
 /** Tokens for SASL/OAUTHBEARER (RFC 7628): of an issuer by client credentials (RFC 6749, section 4.4), or made of AWS credentials. */
-
-export interface Token {
-  value: string
-  /** Since the epoch. */
-  expiresAtMs: number
-  /** RFC 7628, section 3.1. */
-  extensions: Readonly<Record<string, string>>
-}
-
-/** Why there is no token; the message has no secret. */
-export class TokenError extends Error {
-  override readonly name = 'TokenError'
-}
 
 export interface TokenSource {
   /**
