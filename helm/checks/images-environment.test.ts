@@ -18,6 +18,9 @@ describe('an environment', () => {
       expect.stringMatching(/^producer: AUTH=off is for development only/),
     ])
     expect(valueFaults('consumer', {})).toEqual([expect.stringMatching(/^consumer: KAFKA_BROKERS is not set/)])
+    const named = { ...right, KAFKA_SECURITY_PROTOCOL: 'ssl', KAFKA_SSL_CA_FILE: '/elsewhere/ca.crt' }
+    expect(valueFaults('producer', named)).toEqual([])
+    expect(valueFaults('producer', { ...named, KAFKA_SSL_CA_FILE: '/' })).toHaveLength(1)
   })
 
   test('says how long stopping may take', () => {

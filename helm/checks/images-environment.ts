@@ -25,6 +25,9 @@ export function unknownVariables(service: Service, names: readonly string[]): st
   return names.filter((name) => !(name in services[service].known)).map((name) => `${service} has no variable ${name}`)
 }
 
+/** Files that variables name are where the service runs, not here. */
+const isOfFileElsewhere = (fault: string): boolean => /^[A-Z_]+_FILE=\S+ cannot be read: ENOENT$/.test(fault)
+
 /** Faults that the service's own loader finds in this environment. */
 export function valueFaults(service: Service, environment: Readonly<Record<string, string>>): string[] {
   try {
@@ -32,7 +35,7 @@ export function valueFaults(service: Service, environment: Readonly<Record<strin
     return []
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error
-    return error.faults.map((fault) => `${service}: ${fault}`)
+    return error.faults.filter((fault) => !isOfFileElsewhere(fault)).map((fault) => `${service}: ${fault}`)
   }
 }
 
