@@ -127,7 +127,10 @@ export function installedPackages(root: string, lock: Lock): { packages: Package
   })
   const locked = new Set(packages.map(({ folder }) => folder))
   for (const folder of foldersIn(root, 'node_modules'))
-    if (!locked.has(folder)) faults.add(`${folder} is installed, and bun.lock does not have it`)
+    if (!locked.has(folder))
+      faults.add(
+        `${folder} is installed, and bun.lock does not have it: remove node_modules and run bun install --frozen-lockfile`,
+      )
   return { packages, faults: [...faults] }
 }
 

@@ -65,7 +65,7 @@ describe('what is installed', () => {
     expect(installedPackages(root, parseLock(needed)).faults).toEqual([
       'elsewhere@1.0.0 is not installed: run bun install --frozen-lockfile',
       'node_modules/both is both@2.0.0, and bun.lock has both@2.0.1: run bun install --frozen-lockfile',
-      'node_modules/peer is installed, and bun.lock does not have it',
+      'node_modules/peer is installed, and bun.lock does not have it: remove node_modules and run bun install --frozen-lockfile',
     ])
   })
 
