@@ -1,12 +1,10 @@
-import { readFileSync } from 'node:fs'
-import { readFile } from 'node:fs/promises'
 import { type Static, type TObject, Type } from '@sinclair/typebox'
 import { type jwtVariables, withoutTls } from '../../shared/http/jwt-config.ts'
 import type { Tenant } from '../../shared/http/tenants.ts'
 import type { Tokens } from '../../shared/http/tokens.ts'
 import { integer, secret } from '../../shared/service/config.ts'
 import type { Logger } from '../../shared/service/logger.ts'
-import { messageOf } from '../../shared/service/thrown.ts'
+import { readSecretFile, SecretFileError } from '../../shared/service/secret-file.ts'
 import type { Login } from './login.ts'
 import type { LoginResult } from './metrics.ts'
 
@@ -90,17 +88,15 @@ export function loginFaults(config: Given): string[] {
   return [...faults, ...sessionSecret(config).faults]
 }
 
-/** A file's text without the line break at its end. */
+/** The text of a secret's file, or what is wrong with it. */
 function read(name: string, path: string): { text: string; faults: string[] } {
   try {
-    const text = withoutBreak(readFileSync(path, 'utf8'))
-    return { text, faults: text === '' ? [`${name}=${path} is empty.`] : [] }
+    return { text: readSecretFile(name, path), faults: [] }
   } catch (error) {
-    return { text: '', faults: [`${name}=${path} cannot be read: ${messageOf(error)}`] }
+    if (error instanceof SecretFileError) return { text: '', faults: [error.message] }
+    throw error
   }
 }
-
-const withoutBreak = (text: string): string => text.replace(/\r?\n$/, '')
 
 function sessionSecret({ SESSION_SECRET, SESSION_SECRET_FILE }: LoginVariables): { text: string; faults: string[] } {
   const name = SESSION_SECRET_FILE === undefined ? 'SESSION_SECRET' : 'SESSION_SECRET_FILE'
@@ -163,6 +159,6 @@ export async function loginOf(
 }
 
 function clientSecretOf({ OIDC_CLIENT_SECRET: given, OIDC_CLIENT_SECRET_FILE: file }: LoginVariables) {
-  if (file !== undefined) return async () => withoutBreak(await readFile(file, 'utf8'))
+  if (file !== undefined) return async () => readSecretFile('OIDC_CLIENT_SECRET_FILE', file)
   return given === undefined ? undefined : async () => given
 }
