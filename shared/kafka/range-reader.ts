@@ -153,7 +153,7 @@ export function createRangeReader(options: {
   }
 
   /** Why a broker could not be reached, from librdkafka's log, which says more than the error of a call; and when that was, monotonic. */
-  let trouble = { reason: '', atMs: Number.NEGATIVE_INFINITY }
+  let trouble = { reason: '', atMs: Number.NEGATIVE_INFINITY, isNamed: false }
   const unreachable = (): string | undefined =>
     performance.now() - trouble.atMs < TROUBLE_MS ? trouble.reason : undefined
 
@@ -172,13 +172,16 @@ export function createRangeReader(options: {
       })
       consumer.on('event.log', ({ fac, message }) => {
         const found = fac === 'FAIL' ? reasonOf(message, config) : undefined
-        if (found !== undefined) trouble = { reason: `${found.broker}: ${found.reason}`, atMs: performance.now() }
+        if (found !== undefined)
+          trouble = { reason: `${found.broker}: ${found.reason}`, atMs: performance.now(), isNamed: true }
       })
       return consumer
     }
     const failed = (said: string) => {
-      const reason = unreachable() ?? said
-      trouble = { reason, atMs: performance.now() }
+      // Not what an earlier attempt said: the next may say more, such as why there is no token.
+      const named = trouble.isNamed ? unreachable() : undefined
+      const reason = named ?? said
+      if (named === undefined) trouble = { reason, atMs: performance.now(), isNamed: false }
       log[reason === logged ? 'debug' : 'warn']({ reason }, 'cannot reach Kafka; retrying')
       logged = reason
     }

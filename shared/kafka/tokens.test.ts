@@ -23,6 +23,7 @@ describe('the answer of a token endpoint', () => {
   test.each([
     [401, { error: 'invalid_client' }, 'client refused (invalid_client): check KAFKA_OAUTH_CLIENT_ID'],
     [401, 'Unauthorized', 'client refused (invalid_client)'],
+    [401, { error: 'unauthorized_client' }, 'client refused (invalid_client)'],
     [400, { error: 'invalid_scope', error_description: 'hidden' }, 'scope refused (invalid_scope)'],
     [400, { error: 'unauthorized_client' }, 'may not get tokens by client credentials'],
     [400, { error: 'invalid_request' }, 'it answers 400, invalid_request'],

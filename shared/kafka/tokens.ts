@@ -192,7 +192,8 @@ export function tokenOf(
   // The characters of section 5.2, and never what comes with them: issuers repeat parts of a request there.
   const refusal = typeof error === 'string' && /^[\x20-\x7e]{1,64}$/.test(error) ? error : undefined
   if (status === 401 || refusal !== undefined) {
-    const known = REFUSALS[refusal ?? 'invalid_client']
+    // Keycloak’s 401 for a wrong secret has the error unauthorized_client.
+    const known = REFUSALS[status === 401 || refusal === undefined ? 'invalid_client' : refusal]
     throw new TokenError(`${place}: ${known ?? `it answers ${status}, ${refusal}`}`)
   }
   if (status < 200 || status > 299) throw new TokenError(`${place}: it answers ${status}`)
