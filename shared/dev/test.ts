@@ -1,4 +1,5 @@
 /** `bun run test`: unit, integration and end-to-end tests, one Apache Kafka for all that need a broker, coverage of everything. */
+import { existsSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { availableParallelism, cpus, tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
@@ -28,11 +29,12 @@ const filesShown = 10
 /** The broker of integration and e2e suites: `host:port`. When it is already set, that broker is used. */
 const brokersVariable = 'KAFKATRACE_TEST_BROKERS'
 
-const help = `Runs the tests: bun run test [--unit] [--integration] [--e2e] [PATH…]
+const help = `Runs the tests: bun run test [--unit] [--integration] [--e2e] [--nightly] [PATH…]
 
   --unit          *.test.ts              no broker
   --integration   *.integration.test.ts  on Apache Kafka, which is started (and again on Redpanda where Docker answers)
   --e2e           *.e2e.test.ts          real processes, killed on purpose
+  --nightly       only those that take too long for every change, which a run of all leaves out
   PATH            only test files whose path contains this
   --no-install    installs nothing; reports what is missing
   --help          this text
@@ -120,6 +122,12 @@ const notCounted: readonly { readonly why: string; readonly files: readonly stri
       'bench/main.ts',
     ],
   },
+]
+
+/** What is not worth its minutes with every change. Run by PATH or with --nightly. */
+const nightly: readonly string[] = [
+  // A whole benchmark, from its command to its result.
+  'bench/bench.e2e.test.ts',
 ]
 
 interface SuiteResult extends TestCounts {
@@ -236,10 +244,12 @@ const notRun = (title: string, fault: string): SuiteResult => ({
  */
 function sideBySide(suite: SuiteName, files: readonly string[]): { title: string; files: readonly string[] }[] {
   if (suite === 'unit') return [{ title: suite, files }]
-  const [folder, title] =
-    suite === 'e2e' ? ['bench/faults/', 'e2e, fault runs'] : ['shared/', 'integration, the Kafka client']
+  const [folders, title] =
+    suite === 'e2e'
+      ? [['bench/faults/', 'bench/secured/'], 'e2e, fault runs']
+      : [['shared/'], 'integration, the Kafka client']
   const [inFolder = [], others = []] = [true, false].map((are) =>
-    files.filter((file) => file.startsWith(folder) === are),
+    files.filter((file) => folders.some((folder) => file.startsWith(folder)) === are),
   )
   return [
     { title, files: inFolder },
@@ -304,13 +314,18 @@ async function main(): Promise<number> {
       unit: { type: 'boolean', default: false },
       integration: { type: 'boolean', default: false },
       e2e: { type: 'boolean', default: false },
+      nightly: { type: 'boolean', default: false },
     },
   })
   const all = !values.unit && !values.integration && !values.e2e
-  const complete = all && positionals.length === 0
-  const found = scan('{producer,consumer,shared,bench,helm}/**/*.test.ts').filter(
-    (file) => positionals.length === 0 || positionals.some((part) => file.includes(part)),
+  const complete = all && positionals.length === 0 && !values.nightly
+  const found = scan('{producer,consumer,shared,bench,helm}/**/*.test.ts').filter((file) =>
+    positionals.length === 0
+      ? nightly.includes(file) === values.nightly
+      : positionals.some((part) => file.includes(part)) && (!values.nightly || nightly.includes(file)),
   )
+  const gone = nightly.filter((file) => !existsSync(join(root, file)))
+  if (gone.length > 0) refuse(`named in shared/dev/test.ts as nightly, and not there: ${gone.join(', ')}`, help)
   const filesOf = sortBySuite(found)
   const chosen = (['unit', 'integration', 'e2e'] as const).filter(
     (suite) => (all || values[suite]) && filesOf[suite].length > 0,
