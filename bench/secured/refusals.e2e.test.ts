@@ -162,7 +162,7 @@ async function sayingOf(service: ServiceProcess): Promise<string> {
 const UNREACHABLE = new Set(['Kafka is unreachable', 'cannot reach Kafka; retrying'])
 
 const told = (service: ServiceProcess): string[] =>
-  service.log.filter(({ msg }) => msg === 'Kafka is unreachable').map(({ client, reason }) => `${client}: ${reason}`)
+  service.log.filter(({ msg }) => UNREACHABLE.has(String(msg))).map(({ client, reason }) => `${client}: ${reason}`)
 
 let instances = 0
 

@@ -256,7 +256,9 @@ function check(rotation: Rotation, verdict: Verdict): void {
 
 /** What is to be known of a pause that is too long. */
 async function slowness(seen: readonly Rotation[]): Promise<string> {
-  const slow = seen.filter(({ longestPauseMs: { producer, consumer } }) => Math.max(producer, consumer) >= LONGEST_PAUSE_MS)
+  const slow = seen.filter(
+    ({ longestPauseMs: { producer, consumer } }) => Math.max(producer, consumer) >= LONGEST_PAUSE_MS,
+  )
   const logs = rigs
     .filter(({ mechanism }) => slow.some((one) => one.mechanism === mechanism))
     .flatMap(({ services }) => services.map(async (service) => `${service.name}:\n${await service.lastLines()}`))
