@@ -478,7 +478,9 @@ describe('a process', () => {
         checks: [
           { name: 'draining', ok: true },
           { name: 'kafka', ok: false, reason },
+          { name: 'credentials', ok: true },
           { name: 'streams', ok: false },
+          { name: 'tenants', ok: true },
           { name: 'port', ok: false },
         ],
       })

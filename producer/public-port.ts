@@ -130,7 +130,10 @@ export function createPublicPort({ config, certificates, gate, log, fetch, ready
       const deadline = performance.now() + LAST_ANSWERS_MS
       await Promise.race([gate.shut(), sleep(LAST_ANSWERS_MS)])
       // An answer is not sent yet when its request has left the gate.
-      if (listener !== undefined) await connectionsGone(deadline - performance.now())
+      while (performance.now() < deadline && listener !== undefined && listener.connections() !== 0) {
+        listener.closeIdleConnections()
+        await sleep(CONNECTIONS_LOOK_MS)
+      }
       await listener?.stop(true)
     },
   }
