@@ -158,11 +158,13 @@ async function sayingOf(service: ServiceProcess): Promise<string> {
   return reason.replace(/^(?:Kafka cannot be read: )?(?:no token for Kafka: )?\S+:\d+: /, '')
 }
 
-/** Of services' main clients, and of readers of ranges. */
-const UNREACHABLE = new Set(['Kafka is unreachable', 'cannot reach Kafka; retrying'])
-
-const told = (service: ServiceProcess): string[] =>
-  service.log.filter(({ msg }) => UNREACHABLE.has(String(msg))).map(({ client, reason }) => `${client}: ${reason}`)
+/** What is logged when Kafka cannot be reached. The console only reads, and its reader has no name. */
+const told = (kind: ServiceKind, service: ServiceProcess): string[] =>
+  service.log
+    .filter(({ msg, level }) =>
+      kind === 'console' ? msg === 'cannot reach Kafka; retrying' && level === 'warn' : msg === 'Kafka is unreachable',
+    )
+    .map(({ client = 'reader', reason }) => `${client}: ${reason}`)
 
 let instances = 0
 
@@ -182,10 +184,10 @@ async function saidBy(kind: ServiceKind, { mechanism, state, env, says }: Case):
       { timeoutMs: SOON_MS, what },
     )
   } catch (error) {
-    throw new Error(`${(error as Error).message}; it says “${saying}”, and logged:\n${told(service).join('\n')}`)
+    throw new Error(`${(error as Error).message}; it says “${saying}”, and logged:\n${told(kind, service).join('\n')}`)
   }
   if (state !== 'right') {
-    const lines = () => told(service).filter((line) => line.includes(saying))
+    const lines = () => told(kind, service).filter((line) => line.includes(saying))
     // A reader of ranges logs the end of an attempt, which takes 5 s.
     await until(() => lines().length > 0, { timeoutMs: SOON_MS, what: `a line in the log, of ${what}` })
     const sinceMs = performance.now()

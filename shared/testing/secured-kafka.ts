@@ -16,7 +16,7 @@ import type { TestKeycloak } from './keycloak.ts'
 
 /** One Apache Kafka that asks who connects in every way that services support, and allows them only what ACLs grant. */
 
-const CALL_TIMEOUT_MS = 10_000
+const CALL_TIMEOUT_MS = 30_000
 const NODE_ID = 1
 const AUDIENCE = 'kafka'
 const HERE = 'DNS:localhost,IP:127.0.0.1'
