@@ -125,7 +125,7 @@ export class LiveAccess implements Access {
     this.#prepare = prepare
     this.#timers.push(setInterval(() => this.#look(), pollMs))
     if (file === undefined) return
-    // One at a time.
+    // One at a time, whatever asks for it.
     let last = Promise.resolve()
     const reload = (): Promise<void> => {
       last = last.then(() => this.#reload(file))
@@ -136,8 +136,6 @@ export class LiveAccess implements Access {
     }
     this.#timers.push(setInterval(again, AGAIN_MS))
     await watchFiles([file], reload, this.#ending.signal, pollMs)
-    // It may have changed since it was read.
-    await reload()
   }
 
   stop(): void {

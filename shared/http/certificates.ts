@@ -156,15 +156,7 @@ export class Certificates {
   async watch(pollMs?: number): Promise<void> {
     const { certificate, key, clientCa } = this.#files
     const paths = [certificate, key, ...(clientCa === undefined ? [] : [clientCa])]
-    // One at a time.
-    let last = Promise.resolve()
-    const readAgain = (): Promise<void> => {
-      last = last.then(() => this.#readAgain())
-      return last
-    }
-    await watchFiles(paths, readAgain, this.#ending.signal, pollMs)
-    // They may have changed since they were read.
-    await readAgain()
+    await watchFiles(paths, () => this.#readAgain(), this.#ending.signal, pollMs)
   }
 
   stop(): void {

@@ -36,7 +36,7 @@ export interface IssuerOptions {
   nowMs?: () => number
 }
 
-/** `pending`: it cannot be told now whether a key is the issuer's; keys are read again in so many seconds. */
+/** Not ok: it cannot be told now whether a key is the issuer's; keys are read again in so many seconds. */
 export type KeysFound = { ok: true; keys: LocalJWKSet } | { ok: false; retryAfterSeconds: number }
 
 export class IssuerKeys {

@@ -196,10 +196,7 @@ function createSecurity(config: CommonConfig, log: Logger): Security {
   function watch(): void {
     if (openings++ > 0 || files.length === 0) return
     watching = new AbortController()
-    const { signal } = watching
-    void watchFiles(files, changed, signal).then(() => {
-      if (!signal.aborted) changed()
-    })
+    void watchFiles(files, changed, watching.signal)
   }
 
   function unwatch(): void {
@@ -257,11 +254,11 @@ function createSecurity(config: CommonConfig, log: Logger): Security {
 export function addSecurityMetrics(registry: Registry, security: Pick<Security, 'state' | 'expiries'>): void {
   addCertificateMetric(registry, security.expiries)
   new Gauge({
-    name: 'kafkatrace_kafka_credentials_stale',
-    help: '1 while changed files with credentials for Kafka cannot be used, or no new token can be had; what was read before is used.',
+    name: 'kafkatrace_kafka_credentials_current',
+    help: '0 while changed files with credentials for Kafka cannot be used, or no new token can be had, and what was read before is, else 1.',
     registers: [registry],
     collect() {
-      this.set(security.state().detail === undefined ? 0 : 1)
+      this.set(security.state().detail === undefined ? 1 : 0)
     },
   })
 }

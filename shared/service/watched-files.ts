@@ -5,24 +5,27 @@ import { sleep } from './retry.ts'
 export const FILES_POLL_MS = 1_000
 
 /**
- * Calls `changed` after each change of the files, until `ending` is aborted. Links are followed, so that the switch of a Kubernetes volume is a change. A file
- * that is missing is watched, too. Resolves once the files were looked at for the first time: read them after it, so that no change is missed.
- * @param changed awaited before the files are looked at again; it handles its own errors
+ * Calls `read` now and after each change of the files, until `ending` is aborted. Links are followed, so that the switch of a Kubernetes volume is a change. A
+ * file that is missing is watched, too. Resolves after the first call.
+ * @param read one call at a time: it is awaited before the files are looked at again; it handles its own errors
  */
 export async function watchFiles(
   paths: readonly string[],
-  changed: () => void | Promise<void>,
+  read: () => void | Promise<void>,
   ending: AbortSignal,
   pollMs = FILES_POLL_MS,
 ): Promise<void> {
+  // Before they are read, so that no change is missed.
   let seen = await stampOfAll(paths)
+  if (ending.aborted) return
+  await read()
   const watch = async (): Promise<void> => {
     while (!ending.aborted) {
       await sleep(pollMs, ending)
       const stamp = await stampOfAll(paths)
       if (ending.aborted || stamp === seen) continue
       seen = stamp
-      await changed()
+      await read()
     }
   }
   void watch()
