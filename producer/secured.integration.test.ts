@@ -6,7 +6,7 @@ import type { Acl } from '../shared/dev/brokers/wire-admin.ts'
 import { makeKey } from '../shared/http/tenants.ts'
 import { createAuthority, KEY_PASSWORD } from '../shared/testing/certificates.ts'
 import { type SecuredKafka, startSecuredKafka, type Variables } from '../shared/testing/secured-kafka.ts'
-import { type ServiceProcess, startService } from '../shared/testing/service-process.ts'
+import { readinessOf, type ServiceProcess, startService } from '../shared/testing/service-process.ts'
 import { until } from '../shared/testing/until.ts'
 
 /** The producer as a process, on its own Kafka with authentication and ACLs. */
@@ -79,16 +79,10 @@ async function start(env: Record<string, string>): Promise<ServiceProcess> {
   return service
 }
 
-interface Readiness {
-  ok: boolean
-  checks: { name: string; ok: boolean; reason?: string; detail?: string }[]
-}
-
-const readiness = async (of: ServiceProcess): Promise<Readiness> =>
-  (await fetch(`http://127.0.0.1:${of.started['opsPort']}/readyz`)).json() as Promise<Readiness>
-const check = async (of: ServiceProcess, name: string) => (await readiness(of)).checks.find((one) => one.name === name)
+const check = async (of: ServiceProcess, name: string) =>
+  (await readinessOf(of)).checks.find((one) => one.name === name)
 const ready = (of: ServiceProcess) =>
-  until(async () => (await readiness(of)).ok && of.started['port'] !== undefined, {
+  until(async () => (await readinessOf(of)).ok && of.started['port'] !== undefined, {
     timeoutMs: SOON_MS,
     what: 'readiness',
   })
@@ -176,7 +170,7 @@ describe('who may not write', () => {
       }
       const streams = () => check(service, 'streams')
       await until(async () => (await streams())?.reason?.includes('not authorized') === true, { timeoutMs: SOON_MS })
-      expect(await readiness(service)).toMatchObject({ ok: false })
+      expect(await readinessOf(service)).toMatchObject({ ok: false })
       expect(service.started['port']).toBeUndefined()
 
       await give(...TOPICS)
@@ -199,12 +193,12 @@ describe('who may not write', () => {
         detail: expect.stringContaining('not authorized to write to kt.secured.two'),
       })
       expect(await post('one')).toMatchObject({ status: 202 })
-      expect(await readiness(service)).toMatchObject({ ok: true })
+      expect(await readinessOf(service)).toMatchObject({ ok: true })
       expect((await streams())?.detail).toContain('1 of 2 streams cannot be written to: not authorized')
 
       await take('kt.secured.one')
       // Without requests it is polled.
-      await until(async () => !(await readiness(service)).ok, { timeoutMs: SOON_MS, what: 'the loss to be seen' })
+      await until(async () => !(await readinessOf(service)).ok, { timeoutMs: SOON_MS, what: 'the loss to be seen' })
       expect(await post('one')).toMatchObject({ status: 503, outcome: 'not stored' })
 
       await give(...TOPICS)

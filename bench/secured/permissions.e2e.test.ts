@@ -8,7 +8,12 @@ import { inputTopic } from '../../shared/events/topics.ts'
 import { type AclRole, permissionsOf, type SingleAcl, shellWord, singleAcls } from '../../shared/kafka/acls.ts'
 import { type SecuredKafka, startSecuredKafka } from '../../shared/testing/secured-kafka.ts'
 import { inWords, isComplete, type MissingAcl, record } from '../../shared/testing/secured-seen.ts'
-import { type ServiceKind, type ServiceProcess, startService } from '../../shared/testing/service-process.ts'
+import {
+  readinessOf,
+  type ServiceKind,
+  type ServiceProcess,
+  startService,
+} from '../../shared/testing/service-process.ts'
 import { until } from '../../shared/testing/until.ts'
 import { holds, judge } from '../faults/judge.ts'
 import { Ledger } from '../faults/ledger.ts'
@@ -85,22 +90,16 @@ async function start(kind: Exclude<ServiceKind, 'console'>, env: Record<string, 
   return service
 }
 
-interface Readiness {
-  ok: boolean
-  checks: { name: string; ok: boolean; reason?: string; detail?: string }[]
-}
-
-const readiness = async (of: ServiceProcess): Promise<Readiness> =>
-  (await fetch(`http://127.0.0.1:${of.started['opsPort']}/readyz`)).json() as Promise<Readiness>
-
 const ready = (of: ServiceProcess): Promise<void> =>
-  until(async () => (await readiness(of)).ok, { timeoutMs: SOON_MS, what: 'readiness' }).catch(async (error: Error) => {
-    throw new Error(`${error.message}: ${JSON.stringify(await readiness(of))}\n${of.output}`)
-  })
+  until(async () => (await readinessOf(of)).ok, { timeoutMs: SOON_MS, what: 'readiness' }).catch(
+    async (error: Error) => {
+      throw new Error(`${error.message}: ${JSON.stringify(await readinessOf(of))}\n${of.output}`)
+    },
+  )
 
 /** What `/readyz` says that names a missing permission, as "CHECK: TEXT". */
 async function namings(of: ServiceProcess): Promise<string[]> {
-  const { checks } = await readiness(of)
+  const { checks } = await readinessOf(of)
   return checks.flatMap(({ name, reason, detail }) => {
     const text = reason ?? detail ?? ''
     return /authori[sz]/i.test(text) ? [`${name}: ${text}`] : []
@@ -177,15 +176,15 @@ async function without(loss: Loss): Promise<MissingAcl> {
   if (loss.says === undefined) {
     const before = stored()
     await until(() => stored() > before + 20, { timeoutMs: SOON_MS, what: `events without ${loss.acl}` })
-    expect(await readiness(service)).toMatchObject({ ok: true })
+    expect(await readinessOf(service)).toMatchObject({ ok: true })
     expect(await namings(service)).toEqual([])
   } else {
     const { text, ready: isReady } = loss.says
     await until(
-      async () => (await readiness(service)).ok === isReady && (await namings(service)).some((one) => text.test(one)),
+      async () => (await readinessOf(service)).ok === isReady && (await namings(service)).some((one) => text.test(one)),
       { timeoutMs: SOON_MS, what: `${text} without ${loss.acl}` },
     ).catch(async (error: Error) => {
-      throw new Error(`${error.message}; it says ${JSON.stringify(await readiness(service))}`)
+      throw new Error(`${error.message}; it says ${JSON.stringify(await readinessOf(service))}`)
     })
     await until(names, { what: `a line in the log without ${loss.acl}` })
   }

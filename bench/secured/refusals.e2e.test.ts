@@ -10,7 +10,12 @@ import {
   type Variables,
 } from '../../shared/testing/secured-kafka.ts'
 import { isComplete, type Refusal, record, type State } from '../../shared/testing/secured-seen.ts'
-import { type ServiceKind, type ServiceProcess, startService } from '../../shared/testing/service-process.ts'
+import {
+  readinessOf,
+  type ServiceKind,
+  type ServiceProcess,
+  startService,
+} from '../../shared/testing/service-process.ts'
 import { until } from '../../shared/testing/until.ts'
 
 /** Every mechanism with credentials and certificates that are right, and in each way wrong: what the services say, and how often. */
@@ -143,16 +148,9 @@ async function casesOf(mechanism: Mechanism): Promise<Case[]> {
   ]
 }
 
-interface Check {
-  name: string
-  ok: boolean
-  reason?: string
-}
-
 /** Why a service cannot use Kafka, after the address; `ready`, or empty while it says neither. */
 async function sayingOf(service: ServiceProcess): Promise<string> {
-  const response = await fetch(`http://127.0.0.1:${service.started['opsPort']}/readyz`)
-  const { ok, checks } = (await response.json()) as { ok: boolean; checks: Check[] }
+  const { ok, checks } = await readinessOf(service)
   if (ok) return 'ready'
   const reason = checks.find(({ name }) => name === 'kafka')?.reason ?? ''
   return reason.replace(/^(?:Kafka cannot be read: )?(?:no token for Kafka: )?\S+:\d+: /, '')

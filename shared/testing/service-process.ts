@@ -71,6 +71,15 @@ export async function startService(service: ServiceKind, env: Record<string, str
   }
 }
 
+/** What `/readyz` says. */
+export interface Readiness {
+  ok: boolean
+  checks: { name: string; ok: boolean; reason?: string; detail?: string }[]
+}
+
+export const readinessOf = async ({ started }: Pick<ServiceProcess, 'started'>): Promise<Readiness> =>
+  (await fetch(`http://127.0.0.1:${started['opsPort']}/readyz`)).json() as Promise<Readiness>
+
 /** Calls `take` with each non-empty line of a stream, until the stream ends. */
 export async function eachLine(stream: ReadableStream<Uint8Array>, take: (line: string) => void): Promise<void> {
   const decoder = new TextDecoder()
