@@ -165,7 +165,7 @@ export const faults: readonly Fault[] = [
   },
   {
     name: 'a client certificate that brokers do not trust',
-    fires: ['KafkaTraceCredentialsStale'],
+    fires: ['KafkaTraceCredentialsNotCurrent'],
     timeoutMs: 60_000,
     begin: (rig) => rig.certificate('unknown'),
     end: (rig) => rig.certificate('lasting'),
