@@ -27,15 +27,18 @@ async function connection(port: number): Promise<{ socket: Socket; received(): s
 }
 
 /** Bytes that have arrived at a socket and are not read (proc(5), /proc/net/tcp). */
-function receiveQueue(localPort: number): number {
-  const local = `:${localPort.toString(16).toUpperCase().padStart(4, '0')}`
+function receiveQueue({ localPort, remotePort }: Socket): number {
+  // A port alone is not enough: sockets towards other addresses, closed ones as well, may have it.
+  const [local, remote] = [localPort, remotePort].map(
+    (port) => `:${Number(port).toString(16).toUpperCase().padStart(4, '0')}`,
+  ) as [string, string]
   const [row] = readFileSync('/proc/net/tcp', 'utf8')
     .split('\n')
     .flatMap((line) => {
       const fields = line.trim().split(/\s+/)
-      return fields[1]?.endsWith(local) ? [fields] : []
+      return fields[1]?.endsWith(local) && fields[2]?.endsWith(remote) ? [fields] : []
     })
-  if (row === undefined) throw new Error(`no socket has the port ${localPort}`)
+  if (row === undefined) throw new Error(`no socket has the ports ${localPort} and ${remotePort}`)
   return Number.parseInt(row[4]?.split(':')[1] ?? '', 16)
 }
 
@@ -123,7 +126,7 @@ test.skipIf(openSockets() === undefined)('the kernel takes little for a client t
       { timeoutMs: 5_000, what: 'a full connection' },
     )
     // How much arrives depends on the machine: the kernel sizes a receive buffer by how fast it was read.
-    const arrived = received().length + receiveQueue(socket.localPort as number)
+    const arrived = received().length + receiveQueue(socket)
     socket.destroy()
     return taken - arrived
   }

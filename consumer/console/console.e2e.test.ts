@@ -201,7 +201,7 @@ test('a dead letter that is redriven with an edit is processed as the next gener
 test('a job redrives what its filter matches, and is done', async () => {
   for (const id of ['j1', 'j2', 'j3']) {
     await send(id, { workMs: 0 })
-    await outcomeOf(id)
+    expect(await outcomeOf(id, 'events', 30)).toMatchObject({ state: 'dead' })
   }
   const filter = { reason: 'invalid data', type: TYPE }
   expect(await json(ask('events/jobs', { body: { filter, dryRun: true } }))).toMatchObject({

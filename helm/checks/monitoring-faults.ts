@@ -22,6 +22,7 @@ import {
   type FiringAlert,
   holdsWithin,
   MONITORING_GROUP,
+  OPERATOR_KEY,
   OWN_KEY,
   type Rig,
   startRig,
@@ -234,7 +235,7 @@ export const faults: readonly Fault[] = [
       for (let client = 0; client < SLOW_FOLLOWERS; client++) {
         const socket = connect(rig.console.port, '127.0.0.1').pause()
         socket.on('error', () => undefined)
-        socket.write(`GET ${CONSOLE_OUTCOMES} HTTP/1.1\r\nhost: x\r\n\r\n`)
+        socket.write(`GET ${CONSOLE_OUTCOMES} HTTP/1.1\r\nhost: x\r\n${OPERATOR_KEY}\r\n\r\n`)
         signal.addEventListener('abort', () => socket.destroy())
       }
       // An outcome has the attributes of its event, not its data.

@@ -38,6 +38,8 @@ export const OWN_KEY = `x-api-key: ${OWN.key}`
 const EXPIRING_DAYS = 2
 
 const OPERATOR = makeKey('rig-operator')
+/** As a header field, for the console. */
+export const OPERATOR_KEY = `authorization: Bearer ${OPERATOR.key}`
 const ISSUER = { JWT_ISSUER: 'https://issuer.rig', JWT_AUDIENCE: 'rig' }
 /** Of the issuer: the example of RFC 7517, appendix A.1. Nobody here has the private key. */
 const ISSUER_KEYS = {

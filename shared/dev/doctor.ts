@@ -115,26 +115,13 @@ async function docker(): Promise<Finding> {
     : { name, state: 'wanted', text: 'no engine answers: no Redpanda; the other brokers do without' }
 }
 
-/** Commands as typed after `bun run`, with the arguments that change what they need. */
-const COMMANDS = [
-  'dev',
-  'dev --broker kafka',
-  'test',
-  'test --unit',
-  'verify',
-  'generate',
-  'bench',
-  'audit',
-  'kt',
-  'schema',
-  'config',
-  'create-topics',
-  'tenant-key',
-  'check:deploy',
-  'check:fresh',
-  'native:try',
-  'screenshots',
-] as const
+/** Commands whose needs depend on their arguments, as typed after `bun run`. */
+const VARIANTS = ['dev --broker kafka', 'test --unit']
+
+/** All commands that set themselves up, as typed after `bun run`. */
+const COMMANDS = Object.entries(manifest.scripts)
+  .filter(([, line]) => /setup\.ts \S/.test(line))
+  .flatMap(([name]) => [name, ...VARIANTS.filter((typed) => typed.startsWith(`${name} `))])
 
 /** What each command needs besides Bun, the dependencies and the Kafka client. */
 const commands = (): Promise<Finding[]> =>
