@@ -13,10 +13,11 @@ import { until } from '../shared/testing/until.ts'
 
 const PRODUCERS = 3
 const { made, entry } = keyring()
-const RATE = 150
+/** Few enough for clients on a busy machine to send more. */
+const RATE = 45
 const BURST = 30
-/** Together they send more than the quota. */
 const CLIENTS = 6
+const MEASURED_MS = 4_000
 const PAUSE_MS = 4
 
 /** The tenants `even` and `lone` are the same, so that neither test finds what the other has left of a quota. */
@@ -218,7 +219,7 @@ async function share(key: string | undefined, to: (request: number) => number): 
   const begunMs = performance.now()
   let granted = 0
   const client = async (): Promise<void> => {
-    while (performance.now() - begunMs < 3_000) {
+    while (performance.now() - begunMs < MEASURED_MS) {
       if (await isGranted()) granted++
       await Bun.sleep(PAUSE_MS)
     }
@@ -230,6 +231,7 @@ async function share(key: string | undefined, to: (request: number) => number): 
 test('three producers together grant a quota once, and one of them a third of it', async () => {
   const even = await share(made.get('even'), (request) => request % PRODUCERS)
   const lone = await share(made.get('lone'), () => 0)
-  expect(even).toBeWithin(0.9, 1.01)
-  expect(lone).toBeWithin(0.3, 0.34)
+  // Each producer may have granted nearly one event more.
+  expect(even).toBeWithin(0.9, 1.02)
+  expect(lone).toBeWithin(0.3, 0.345)
 }, 20_000)

@@ -9,6 +9,7 @@ import { ALWAYS, kind, SLOW, SOMETIMES } from './kinds.ts'
 import { PLAIN, STAR } from './load.ts'
 import { PERMISSION_FAULT } from './permission-fault.ts'
 import { REDRIVE_FAULT } from './redrive-fault.ts'
+import { ROTATE_FAULT } from './rotate-fault.ts'
 import { killAndRestart, restartBroker, SERVICE_FAULTS } from './service-faults.ts'
 import { type Fault, GROUP, PARTITIONS, type Stage, WEBHOOK_SECRET } from './stage.ts'
 import { TOPIC_FAULTS } from './topic-faults.ts'
@@ -346,6 +347,7 @@ export const FAULTS: readonly Fault[] = [
   PERMISSION_FAULT,
   REDRIVE_FAULT,
   FOLLOW_FAULT,
+  ROTATE_FAULT,
 ]
 
 /** @throws Error for an unknown name */

@@ -23,7 +23,16 @@ import { lookFromOutside, type Watch, watchCommits } from './watch.ts'
 
 export type NodeCount = 1 | 3
 
-export interface Fault {
+/** Brokers of its own that a fault needs, and what services need to know of them. */
+export interface Prepared {
+  kafka: KafkaCluster
+  /** Variables of the services, the address of the brokers among them. */
+  env: Readonly<Record<'producer' | 'consumer', Record<string, string>>>
+  play(stage: Stage): Promise<void>
+  stop(options: { keepDirectory: boolean }): Promise<void>
+}
+
+interface Described {
   name: string
   /** What is done, and the expected result, in one sentence. */
   what: string
@@ -40,10 +49,16 @@ export interface Fault {
   proxy?: true
   /** false: the fault starts the broker itself, after the services. */
   brokerFirst?: boolean
-  play(stage: Stage): Promise<void>
   /** Additional conditions at the end, besides the guarantees. Returns what does not hold, in words. */
   check?(log: Log, verdict: Verdict): string[]
 }
+
+/** @property prepare makes what an ordinary Kafka does not have. @param prepare.folder is removed after the run */
+export type Fault = Described &
+  (
+    | { play(stage: Stage): Promise<void> }
+    | { prepare(folder: string): Promise<Prepared>; network?: never; proxy?: never }
+  )
 
 /** The limit for the first commit after something is back. */
 const COMMIT_LIMITS_SECONDS = {
@@ -235,6 +250,7 @@ class Run implements Stage {
   #verdict: Verdict | undefined
   #answers = { acknowledged: 0, unknown: 0, refused: 0 }
   #cluster: KafkaCluster | undefined
+  #prepared: Prepared | undefined
   #network: TestNetwork | undefined
   #proxy: KafkaProxy | undefined
   #watch: Watch | undefined
@@ -296,7 +312,7 @@ class Run implements Stage {
   /** Runs the fault. If that fails half-way, restores everything, so that the run can still be judged. */
   async play(): Promise<void> {
     try {
-      await this.#fault.play(this)
+      await ('play' in this.#fault ? this.#fault : (this.#prepared ?? missing('preparation'))).play(this)
     } catch (error) {
       this.wrong(`broken off: ${(error as Error).message}`)
       await this.#network?.healAll()
@@ -352,7 +368,7 @@ class Run implements Stage {
       if (service.running()) await service.kill()
       service.releasePorts()
     }
-    await this.#cluster?.stop({ keepDirectory })
+    await (this.#prepared ?? this.#cluster)?.stop({ keepDirectory })
     await this.#network?.stop()
     await this.#proxy?.stop()
     releasePorts(this.#ports)
@@ -362,6 +378,11 @@ class Run implements Stage {
   }
 
   async startKafka(): Promise<void> {
+    if ('prepare' in this.#fault) {
+      this.#prepared = await this.#fault.prepare(this.#directory)
+      this.#cluster = this.#prepared.kafka
+      return
+    }
     const { users } = this.#fault
     this.#cluster = await startKafka({
       nodes: this.nodes,
@@ -407,7 +428,14 @@ class Run implements Stage {
     const { users, env: own } = this.#fault
     const servers = users === undefined ? this.#cluster?.bootstrapServers : this.kafka().userServers
     const brokers = { KAFKA_BROKERS: servers ?? this.#ports.map((port) => `127.0.0.1:${port}`).join(',') }
-    const service = await createService(kind, name, { ...brokers, ...env, ...own?.[kind] }, this.#directory, sharedPort)
+    const prepared = kind === 'console' ? undefined : this.#prepared?.env[kind]
+    const service = await createService(
+      kind,
+      name,
+      { ...brokers, ...env, ...own?.[kind], ...prepared },
+      this.#directory,
+      sharedPort,
+    )
     this.#services.push(service)
     return service
   }

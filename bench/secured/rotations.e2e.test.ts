@@ -4,7 +4,6 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { siblingTopic } from '../../shared/events/topics.ts'
 import { permissionsOf, type SingleAcl, singleAcls } from '../../shared/kafka/acls.ts'
-import { createAuthority } from '../../shared/testing/certificates.ts'
 import { startKeycloak, type TestKeycloak } from '../../shared/testing/keycloak.ts'
 import { type Mechanism, type SecuredKafka, startSecuredKafka } from '../../shared/testing/secured-kafka.ts'
 import { isComplete, type Rotation, record } from '../../shared/testing/secured-seen.ts'
@@ -15,6 +14,7 @@ import { Ledger } from '../faults/ledger.ts'
 import { type Load, PLAIN, postOnce, startLoad } from '../faults/load.ts'
 import { createRandom } from '../faults/random.ts'
 import { scanStream } from '../faults/scan.ts'
+import { changeAuthority, used, write } from './changes.ts'
 
 /** Credentials that are changed while events are sent: nothing is lost, nothing is doubled, and no pause is longer than a rebalance. */
 
@@ -121,19 +121,9 @@ interface Change {
   change(): Promise<void>
 }
 
-const write = (rig: Rig, variable: string, value: string | Bun.BunFile): Promise<number> =>
-  Bun.write(rig.files[variable] ?? '', value)
-
-/** Waits until both services have said that they use changed files, and then as long as the broker lets old connections be. */
-async function taken(rig: Rig, change: () => Promise<unknown>): Promise<void> {
-  const USED = 'changed credentials for Kafka are used'
-  const before = await Promise.all(rig.services.map((service) => service.linesWith(USED)))
-  await change()
-  for (const [index, service] of rig.services.entries())
-    await until(async () => (await service.linesWith(USED)) > (before[index] ?? 0), {
-      timeoutMs: SETTLE_TIMEOUT_MS,
-      what: `${service.name} to use what is new`,
-    })
+/** Waits until both services use changed files, and then as long as the broker lets old connections be. */
+async function taken({ services }: Rig, change: () => Promise<unknown>): Promise<void> {
+  await used(services, change)
   await passes(TAKEN_MS)
 }
 
@@ -152,7 +142,7 @@ function changeOf(rig: Rig): Change {
         what: 'the password, at the broker and then in the file',
         async change() {
           await kafka.setScramPassword(mechanism, user, next)
-          await write(rig, 'KAFKA_SASL_PASSWORD_FILE', next)
+          await write(rig.files, 'KAFKA_SASL_PASSWORD_FILE', next)
         },
       }
     case 'PLAIN':
@@ -160,8 +150,8 @@ function changeOf(rig: Rig): Change {
         what: 'user and password, in the files; then the old user may do nothing',
         async change() {
           await taken(rig, async () => {
-            await write(rig, 'KAFKA_SASL_USERNAME_FILE', successorOf(user))
-            await write(rig, 'KAFKA_SASL_PASSWORD_FILE', kafka.passwordOf(successorOf(user)))
+            await write(rig.files, 'KAFKA_SASL_USERNAME_FILE', successorOf(user))
+            await write(rig.files, 'KAFKA_SASL_PASSWORD_FILE', kafka.passwordOf(successorOf(user)))
           })
           await kafka.deny(aclsOf(user, stream))
         },
@@ -171,7 +161,7 @@ function changeOf(rig: Rig): Change {
         what: `the client’s secret, at the issuer and then in the file, with tokens that last ${TOKEN_SECONDS} s`,
         async change() {
           await keycloak.changeSecret(user, next)
-          await write(rig, 'KAFKA_OAUTH_CLIENT_SECRET_FILE', next)
+          await write(rig.files, 'KAFKA_OAUTH_CLIENT_SECRET_FILE', next)
           await passes(3 * TOKEN_SECONDS * 1_000)
         },
       }
@@ -179,24 +169,7 @@ function changeOf(rig: Rig): Change {
       return {
         what: 'the authority and both certificates, in steps, until the old authority is not trusted',
         async change() {
-          const authority = await createAuthority()
-          const both = join(folder, 'both.pem')
-          const text = async (file: string): Promise<string> => Bun.file(file).text()
-          await Bun.write(both, (await text(kafka.authority.certificateFile)) + (await text(authority.certificateFile)))
-          // Trust both, show the new one, then trust only that.
-          await kafka.changeCertificates({ authorityFile: both })
-          await taken(rig, () => write(rig, 'KAFKA_SSL_CA_FILE', Bun.file(both)))
-          const [client, broker] = await Promise.all([
-            authority.issue(`DNS:${user}`),
-            authority.issue('DNS:localhost,IP:127.0.0.1'),
-          ])
-          await taken(rig, async () => {
-            await write(rig, 'KAFKA_SSL_CERTIFICATE_FILE', Bun.file(client.certificateFile))
-            await write(rig, 'KAFKA_SSL_KEY_FILE', Bun.file(client.keyFile))
-          })
-          await kafka.changeCertificates({ keystoreFile: broker.keystoreFile })
-          await taken(rig, () => write(rig, 'KAFKA_SSL_CA_FILE', Bun.file(authority.certificateFile)))
-          await kafka.changeCertificates({ authorityFile: authority.certificateFile })
+          await changeAuthority(kafka, user, rig.files, folder, (change) => taken(rig, change))
         },
       }
   }
@@ -309,7 +282,7 @@ test(
       rotated(plain, {
         what: 'the password, in the file and then at the broker, which is restarted',
         async change() {
-          await write(plain, 'KAFKA_SASL_PASSWORD_FILE', next)
+          await write(plain.files, 'KAFKA_SASL_PASSWORD_FILE', next)
           await kafka.setPlainPassword(user, next)
           restarted.resolve()
         },

@@ -73,7 +73,7 @@ export interface SecuredKafka {
   changeCertificates(change: { keystoreFile?: string; authorityFile?: string }): Promise<void>
   allow(acls: readonly Acl[]): Promise<void>
   deny(acls: readonly Acl[]): Promise<void>
-  stop(): Promise<void>
+  stop(options?: { keepDirectory?: boolean }): Promise<void>
 }
 
 /**
@@ -243,8 +243,8 @@ export async function startSecuredKafka(options: {
     },
     allow: (acls) => createAcls(admin, CALL_TIMEOUT_MS, acls),
     deny: (acls) => deleteAcls(admin, CALL_TIMEOUT_MS, acls),
-    async stop() {
-      await cluster.stop()
+    async stop(options) {
+      await cluster.stop(options)
       releasePorts(ports)
       await rm(folder, { recursive: true, force: true })
     },
