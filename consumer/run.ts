@@ -55,7 +55,7 @@ const config = loadConfigOrExit(loadConsumerConfig)
 const log = createLogger('consumer', config)
 const certificates = loadConfigOrExit(() => certificatesOf(config, log))
 const metrics = createMetrics()
-certificates?.observe(metrics.registry, 'consumer')
+certificates?.observe(metrics.registry)
 const redact = redactor(config.REDACT_PATTERN)
 const uncaughtLines = new TenantLines()
 onUncaught(({ message, stack }) => {

@@ -128,7 +128,7 @@ const app = createApp({
 })
 metrics.declare(access.tenants())
 metrics.showKeys(access.credentials().values())
-certificates?.observe(metrics.registry, 'producer')
+certificates?.observe(metrics.registry)
 metrics.observe({
   gate,
   quotaReplicas: replicas.count,

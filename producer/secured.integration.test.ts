@@ -26,7 +26,7 @@ const acl = (operation: Acl['operation'], name: string, pattern: Acl['pattern'] 
 
 let kafka: SecuredKafka
 /** Environments that can connect. */
-let reaching: Record<'tls' | 'mutual' | 'encrypted' | 'sasl', Variables>
+let reaching: Record<'tls' | 'mutual' | 'encrypted' | 'encryptedWithFile' | 'sasl', Variables>
 /** Environments that cannot, and how the reason starts. */
 let failing: { name: string; env: Variables }[]
 const running: ServiceProcess[] = []
@@ -39,6 +39,8 @@ beforeAll(async () => {
   const sasl = kafka.variables(USER, 'PLAIN')
   const mutual = kafka.variables(USER, 'mTLS')
   const without = { ...mutual, KAFKA_SSL_CERTIFICATE_FILE: '', KAFKA_SSL_KEY_FILE: '' }
+  const passwordFile = join(mkdtempSync(join(tmpdir(), 'kafkatrace-key-password-')), 'password')
+  writeFileSync(passwordFile, `${KEY_PASSWORD}\n`)
   const tls = { ...without, KAFKA_BROKERS: kafka.address('TLS') }
   reaching = {
     tls,
@@ -47,6 +49,11 @@ beforeAll(async () => {
       ...mutual,
       KAFKA_SSL_KEY_FILE: kafka.certificateOf(USER).encryptedKeyFile,
       KAFKA_SSL_KEY_PASSWORD: KEY_PASSWORD,
+    },
+    encryptedWithFile: {
+      ...mutual,
+      KAFKA_SSL_KEY_FILE: kafka.certificateOf(USER).encryptedKeyFile,
+      KAFKA_SSL_KEY_PASSWORD_FILE: passwordFile,
     },
     sasl,
   }
@@ -125,7 +132,7 @@ describe('who Kafka does not let in', () => {
   test(
     'whoever is let in is ready',
     async () => {
-      for (const env of [reaching.tls, reaching.mutual, reaching.encrypted]) {
+      for (const env of [reaching.tls, reaching.mutual, reaching.encrypted, reaching.encryptedWithFile]) {
         const service = await start(env)
         await ready(service)
         // On a busy machine, a connection takes longer than the client's first report.

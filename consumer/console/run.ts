@@ -161,7 +161,7 @@ metrics.observe(() => ({
 const stopProcessMetrics = addProcessMetrics(metrics.registry)
 const security = securityOf(config, log)
 addSecurityMetrics(metrics.registry, security)
-certificates?.observe(metrics.registry, 'console')
+certificates?.observe(metrics.registry)
 const failures = new FailedAuthentications({
   count: (reason) => metrics.authenticationFailures.inc({ reason }),
   log,

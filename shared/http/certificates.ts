@@ -169,12 +169,12 @@ export class Certificates {
     return detail === undefined ? { ok: true } : { ok: true, detail }
   }
 
-  /** Shows when the certificate expires, and whether the files are in use. @param service as in the names of its other metrics */
-  observe(registry: Registry, service: string): void {
+  /** Shows when the certificate expires, and whether the files are in use. */
+  observe(registry: Registry): void {
     const certificates = this
     addCertificateMetric(registry, () => [{ certificate: 'listener', notAfterMs: this.#current.notAfterMs }])
     new Gauge({
-      name: `kafkatrace_${service}_listener_certificate_current`,
+      name: 'kafkatrace_listener_certificate_current',
       help: '0 while the files of TLS_CERTIFICATE_FILE, TLS_KEY_FILE or TLS_CLIENT_CA_FILE cannot be used, and what was read before is, else 1.',
       registers: [registry],
       collect() {

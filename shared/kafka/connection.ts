@@ -260,9 +260,12 @@ const given = (config: CommonConfig, what: Pem): boolean =>
 function keyFault(reason: string, config: CommonConfig): string | undefined {
   if (!reason.startsWith('ssl.key.pem failed')) return undefined
   const name = variable(config, 'KEY')
-  return config.KAFKA_SSL_KEY_PASSWORD === undefined
+  const password = (['KAFKA_SSL_KEY_PASSWORD', 'KAFKA_SSL_KEY_PASSWORD_FILE'] as const).find(
+    (one) => config[one] !== undefined,
+  )
+  return password === undefined
     ? `${name} cannot be read; where the key has a password, set KAFKA_SSL_KEY_PASSWORD (${reason})`
-    : `${name} cannot be read: check KAFKA_SSL_KEY_PASSWORD (${reason})`
+    : `${name} cannot be read: check ${password} (${reason})`
 }
 
 const clientCertificate = (config: CommonConfig): string =>

@@ -75,6 +75,17 @@ describe('secrets in files', () => {
     expect(faultsOf({ [value]: 'a', [file]: 'b' })).toEqual([`${value} and ${file} are both set: remove one.`])
   })
 
+  test('the password of a key, too, and not without a key', () => {
+    const path = fileOf('key-password', 'of a key\n')
+    const config = load({ KAFKA_SECURITY_PROTOCOL: 'ssl' })
+    const withFile = { ...config, KAFKA_SSL_KEY_PASSWORD_FILE: path }
+    expect(readKafkaSecrets(withFile)).toMatchObject({ faults: [], secrets: { keyPassword: 'of a key' } })
+    expect(kafkaSecretFiles(withFile)).toEqual([path])
+    expect(faultsOf({ KAFKA_SECURITY_PROTOCOL: 'ssl', KAFKA_SSL_KEY_PASSWORD_FILE: path })).toEqual([
+      'KAFKA_SSL_KEY_PASSWORD_FILE is set, and no key is: neither KAFKA_SSL_KEY_FILE nor KAFKA_SSL_KEY_PEM.',
+    ])
+  })
+
   test('a PEM that is none is a fault, and is in no message', () => {
     const faults = faultsOf({ KAFKA_SECURITY_PROTOCOL: 'ssl', KAFKA_SSL_CA_PEM: 'hidden' })
     expect(faults).toEqual(['KAFKA_SSL_CA_PEM has no PEM block, and a CERTIFICATE belongs there.'])

@@ -35,6 +35,9 @@ export const kafkaSecurityVariables = {
   KAFKA_SSL_KEY_FILE: text('With ssl and sasl_ssl: this client’s key, PEM. Read again when it changes.'),
   KAFKA_SSL_KEY_PEM: text('The same key, in place of the file.', hidden),
   KAFKA_SSL_KEY_PASSWORD: text('The password of the client’s key, if it has one.', hidden),
+  KAFKA_SSL_KEY_PASSWORD_FILE: text(
+    'A file with that password, in place of KAFKA_SSL_KEY_PASSWORD. Read again when it changes.',
+  ),
   KAFKA_OAUTH_TOKEN_URL: text('With OAUTHBEARER: the issuer’s token endpoint, https.', {
     pattern: '^https?://[^\\s]+$',
     ...hidden,
@@ -73,11 +76,14 @@ const PEMS = {
   key: ['KAFKA_SSL_KEY_FILE', 'KAFKA_SSL_KEY_PEM'],
 } as const satisfies Record<Wanted, readonly [file: string, value: string]>
 
+const KEY_PASSWORD = ['KAFKA_SSL_KEY_PASSWORD', 'KAFKA_SSL_KEY_PASSWORD_FILE'] as const
+
 /** Values that may stand in a file. */
 const FILES = [
   ['KAFKA_SASL_USERNAME', 'KAFKA_SASL_USERNAME_FILE'],
   ['KAFKA_SASL_PASSWORD', 'KAFKA_SASL_PASSWORD_FILE'],
   ['KAFKA_OAUTH_CLIENT_SECRET', 'KAFKA_OAUTH_CLIENT_SECRET_FILE'],
+  KEY_PASSWORD,
 ] as const
 
 const hasTls = ({ KAFKA_SECURITY_PROTOCOL: protocol }: KafkaSecurityConfig): boolean => protocol.endsWith('ssl')
@@ -93,7 +99,7 @@ export const usesPassword = (config: KafkaSecurityConfig): boolean => hasSasl(co
 /** The files that the clients' secrets come from. */
 export function kafkaSecretFiles(config: KafkaSecurityConfig): string[] {
   const names = [
-    ...(hasTls(config) ? Object.values(PEMS).map(([file]) => file) : []),
+    ...(hasTls(config) ? [...Object.values(PEMS).map(([file]) => file), 'KAFKA_SSL_KEY_PASSWORD_FILE' as const] : []),
     ...(usesPassword(config) ? (['KAFKA_SASL_USERNAME_FILE', 'KAFKA_SASL_PASSWORD_FILE'] as const) : []),
   ]
   return names.flatMap((name) => config[name] ?? [])
@@ -129,22 +135,27 @@ export function readKafkaSecrets(config: KafkaSecurityConfig): { secrets: KafkaS
     if (fault !== undefined) faults.push(fault)
     return fault === undefined ? bytes.toString('utf8') : undefined
   }
-  const value = (given: string | undefined, variable: string, path: string | undefined): string | undefined =>
-    usesPassword(config) && path !== undefined ? attempt(() => readSecretFile(variable, path)) : given
+  const value = (isUsed: boolean, [name, file]: (typeof FILES)[number]): string | undefined => {
+    const path = config[file]
+    return isUsed && path !== undefined ? attempt(() => readSecretFile(file, path)) : config[name]
+  }
   const secrets: KafkaSecrets = {
     authorities: pem('authorities'),
     certificate: pem('certificate'),
     key: pem('key'),
-    keyPassword: config.KAFKA_SSL_KEY_PASSWORD,
-    username: value(config.KAFKA_SASL_USERNAME, 'KAFKA_SASL_USERNAME_FILE', config.KAFKA_SASL_USERNAME_FILE),
-    password: value(config.KAFKA_SASL_PASSWORD, 'KAFKA_SASL_PASSWORD_FILE', config.KAFKA_SASL_PASSWORD_FILE),
+    keyPassword: value(hasTls(config), KEY_PASSWORD),
+    username: value(usesPassword(config), ['KAFKA_SASL_USERNAME', 'KAFKA_SASL_USERNAME_FILE']),
+    password: value(usesPassword(config), ['KAFKA_SASL_PASSWORD', 'KAFKA_SASL_PASSWORD_FILE']),
   }
-  const { certificate, key } = secrets
+  const { certificate, key, keyPassword } = secrets
   if (certificate !== undefined && key !== undefined) {
     const fault = pairFault(
       { pem: certificate, place: places.get('certificate') as Place },
       { pem: key, place: places.get('key') as Place },
-      { variable: 'KAFKA_SSL_KEY_PASSWORD', value: config.KAFKA_SSL_KEY_PASSWORD },
+      {
+        variable: KEY_PASSWORD.find((name) => config[name] !== undefined) ?? KEY_PASSWORD[0],
+        value: keyPassword,
+      },
     )
     if (fault !== undefined) faults.push(fault)
   }
@@ -197,10 +208,11 @@ export function kafkaSecurityFaults(config: KafkaSecurityConfig, isDevelopment: 
     has('certificate') !== has('key'),
     'KAFKA_SSL_CERTIFICATE_FILE and KAFKA_SSL_KEY_FILE go together, as do KAFKA_SSL_CERTIFICATE_PEM and KAFKA_SSL_KEY_PEM: set both or neither.',
   )
-  fault(
-    config.KAFKA_SSL_KEY_PASSWORD !== undefined && !has('key'),
-    'KAFKA_SSL_KEY_PASSWORD is set, and no key is: neither KAFKA_SSL_KEY_FILE nor KAFKA_SSL_KEY_PEM.',
-  )
+  for (const name of KEY_PASSWORD)
+    fault(
+      config[name] !== undefined && !has('key'),
+      `${name} is set, and no key is: neither KAFKA_SSL_KEY_FILE nor KAFKA_SSL_KEY_PEM.`,
+    )
   faults.push(...readKafkaSecrets(config).faults)
   return faults
 }
