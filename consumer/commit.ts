@@ -7,6 +7,7 @@ import {
 } from '../shared/events/record.ts'
 import type { CommittedOffset, GroupConsumer, TransactionResult, Transactor } from '../shared/kafka/types.ts'
 import type { Logger } from '../shared/service/logger.ts'
+import { Repeats } from '../shared/service/repeats.ts'
 import { type Backoff, CONNECT_BACKOFF, delayMs, sleep } from '../shared/service/retry.ts'
 import type { ConsumerConfig } from './config.ts'
 import { deadLetter } from './dead-letter.ts'
@@ -41,6 +42,9 @@ const GATHER_MS = 4
 /** How often a partition whose outcomes cannot be written is tried again. */
 const PAUSE_BACKOFF: Backoff = { firstMs: 1_000, maxMs: 30_000 }
 
+/** How often the same reason of aborted transactions is logged. */
+const SAID_AGAIN_MS = 60_000
+
 /** How often paused partitions are checked for being due. */
 const PAUSED_LOOK_MS = 250
 
@@ -69,6 +73,7 @@ export class Committer {
   #wake: (() => void) | undefined
   /** Failed transactions in a row. */
   #attempt = 0
+  readonly #repeats = new Repeats(SAID_AGAIN_MS)
   /** Monotonic; when a transaction was last committed, or nothing was waiting for a commit. */
   #movedMs = performance.now()
   readonly #stopped = new AbortController()
@@ -243,7 +248,9 @@ export class Committer {
     const ours = items.filter((item) => item.source.owner.isOurs)
     for (const item of ours) item.source.owner.move(item, 'decided')
     this.#giveBack(ours)
-    log.warn({ reason, records: items.length, attempt: ++this.#attempt }, 'transaction aborted; retrying')
+    this.#attempt++
+    if (this.#repeats.isNew(reason))
+      log.warn({ reason, records: items.length, attempt: this.#attempt }, 'transaction aborted; retrying')
     const unwritable = new Map<Partition, string>()
     const batches = Map.groupBy(writing, batchOf)
     for (const [owner, own] of Map.groupBy(failed, ([index]) => writing[index]?.source.owner)) {

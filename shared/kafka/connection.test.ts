@@ -50,6 +50,14 @@ describe('why a broker is unreachable', () => {
       ),
     ],
     [
+      'connection ended by the broker during authentication',
+      sasl,
+      line(
+        "SASL PLAIN mechanism handshake failed: Local: Broker transport failure: broker's supported mechanisms: ",
+        'AUTH_HANDSHAKE',
+      ),
+    ],
+    [
       'unknown authority',
       ssl,
       line(

@@ -206,8 +206,10 @@ function named(what: string, state: string, unanswered: boolean, config: CommonC
     const offered = /supported mechanisms: (.+)/.exec(what)?.[1] ?? 'none'
     return `SASL mechanism not offered: the broker has ${offered}; check KAFKA_SASL_MECHANISM=${mechanism}`
   }
-  if (says(/SASL \S+ mechanism handshake failed/))
+  if (says(/Request not valid in current SASL state/))
     return `no SASL on this listener: check KAFKA_SECURITY_PROTOCOL=${protocol}`
+  if (says(/SASL \S+ mechanism handshake failed/))
+    return 'connection ended by the broker during authentication; it is tried again'
   if (says(/sasl authentication error/i, /authentication failed/i)) {
     if (mechanism === 'OAUTHBEARER')
       return 'token refused by the broker: it does not know the issuer or its keys, or expects another audience or scope; check KAFKA_OAUTH_TOKEN_URL, KAFKA_OAUTH_SCOPE and KAFKA_OAUTH_EXTENSIONS'

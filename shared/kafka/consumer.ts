@@ -1,6 +1,7 @@
 import type { IncomingRecord } from '../events/record.ts'
 import type { CommonConfig } from '../service/config.ts'
 import type { Logger } from '../service/logger.ts'
+import { Repeats } from '../service/repeats.ts'
 import {
   CODE,
   type Consumer,
@@ -123,6 +124,9 @@ const memberSettings = (options: GroupConsumerOptions): Settings => ({
 
 const withoutOffset = ({ topic, partition }: TopicPartition): TopicPartition => ({ topic, partition })
 
+/** How often the same failure of fetches is logged. */
+const SAID_AGAIN_MS = 60_000
+
 /** A cooperative-sticky group member. Only methods that need the broker require a connection. */
 export function createGroupConsumer(options: GroupConsumerOptions): GroupConsumer {
   const { config, log } = options
@@ -141,6 +145,7 @@ export function createGroupConsumer(options: GroupConsumerOptions): GroupConsume
   let refusal: string | undefined
   let membership: { now: Membership | undefined; atMs: number } | undefined
   const buffers = new BatchBuffers()
+  const repeats = new Repeats(SAID_AGAIN_MS)
 
   const settings: Settings = {
     ...memberSettings(options),
@@ -189,7 +194,9 @@ export function createGroupConsumer(options: GroupConsumerOptions): GroupConsume
     partitions.filter((one) => reading.delete(partitionName(one)))
 
   function readingFailed({ code, topic, partition }: Interruption): void {
-    log.warn({ code, reason: messageOf(code), topic, partition }, 'fetch failed')
+    // Fetches are repeated several times a second.
+    if (repeats.isNew(`${topic} ${partition} ${code}`))
+      log.warn({ code, reason: messageOf(code), topic, partition }, 'fetch failed')
     if (code === CODE.FATAL || code === CODE.MAX_POLL_EXCEEDED) listener?.failed(messageOf(code))
     if (topic === undefined) refusal = messageOf(code)
     // Errors of partitions that are no longer read do not matter.
