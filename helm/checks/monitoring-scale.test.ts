@@ -5,6 +5,7 @@ test('windows are shorter and keep their order', () => {
   const windows = ['5m', '10m', '15m', '30m', '1h', '2h', '6h', '1d', '3d', '30d'].map(scaledWindowSeconds)
   expect(windows).toEqual([10, 20, 30, 33, 36, 39, 44, 50, 55, 64])
   expect(scaledForSeconds('2m')).toBe(2)
+  expect(scaledForSeconds('1h')).toBe(21)
 })
 
 test('only ranges change in a query: names and thresholds stay', () => {

@@ -7,15 +7,18 @@ const KNEE_SECONDS = 900
 
 const secondsOf = (duration: string): number => Number.parseInt(duration, 10) * (UNIT_SECONDS[duration.slice(-1)] ?? 0)
 
-/** A thirtieth up to 15 minutes; above that, three seconds more for each doubling, so that longer windows stay longer. */
-export function scaledWindowSeconds(duration: string): number {
+/** So many times shorter up to 15 minutes; above that, three seconds more for each doubling, so that longer durations stay longer. */
+function shortened(duration: string, times: number): number {
   const seconds = secondsOf(duration)
-  if (seconds <= KNEE_SECONDS) return Math.round(seconds / 30)
-  return Math.round(KNEE_SECONDS / 30 + 3 * Math.log2(seconds / KNEE_SECONDS))
+  if (seconds <= KNEE_SECONDS) return seconds / times
+  return KNEE_SECONDS / times + 3 * Math.log2(seconds / KNEE_SECONDS)
 }
 
-/** How long a condition must hold: a sixtieth. */
-export const scaledForSeconds = (duration: string): number => Math.ceil(secondsOf(duration) / 60)
+/** Of a window: a thirtieth, above 15 minutes less. */
+export const scaledWindowSeconds = (duration: string): number => Math.round(shortened(duration, 30))
+
+/** How long a condition must hold: a sixtieth, above 15 minutes less. */
+export const scaledForSeconds = (duration: string): number => Math.ceil(shortened(duration, 60))
 
 /** Shortens every range and offset in a query. */
 export const scaledExpr = (expr: string): string =>
