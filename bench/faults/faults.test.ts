@@ -14,6 +14,7 @@ const NIGHTLY = [
   'partition-network',
   'permissions',
   'retention-overtakes',
+  'roll-brokers',
 ]
 
 test('every fault has a name of its own, and a test unless it is left to the night', () => {

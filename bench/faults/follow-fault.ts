@@ -66,8 +66,8 @@ async function disturb(
     kinds: [{ ...PLAIN, weight: 40 }, SOMETIMES, { ...ALWAYS, weight: 2 }],
     eventsPerSecond: 400,
   })
-  const brokerTurns = new Set(short ? [random.integer(3, 9)] : [8, 20, 32].map((turn) => turn + random.integer(0, 5)))
-  for (let round = 0; round < (short ? 12 : 45); round++) {
+  const brokerTurns = new Set(short ? [random.integer(2, 4)] : [8, 20, 32].map((turn) => turn + random.integer(0, 5)))
+  for (let round = 0; round < (short ? 6 : 45); round++) {
     await stage.pause(100, 1_500)
     const { reader } = random.pick(readings)
     if (brokerTurns.has(round)) await restartBroker(stage)
@@ -76,7 +76,7 @@ async function disturb(
       reader.cut()
       stage.did('reader cut off')
     } else {
-      reader.pause(random.integer(500, short ? 8_000 : 20_000))
+      reader.pause(random.integer(500, short ? 4_000 : 20_000))
       stage.did('reader slow')
     }
   }
