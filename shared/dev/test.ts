@@ -130,6 +130,8 @@ const nightly: readonly string[] = [
   'bench/bench.e2e.test.ts',
   // Of the credentials that services have, those for which the fault run rotate-credentials stands are changed with every change.
   'bench/secured/rotations.e2e.test.ts',
+  // All that can be done to brokers, by the name of each; most of the other tests begin with some of it.
+  'shared/dev/brokers/kafka.e2e.test.ts',
 ]
 
 interface SuiteResult extends TestCounts {
