@@ -2,7 +2,9 @@ import { expect, test } from 'bun:test'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { certificateFaults, readMaterial } from './certificates.ts'
+import pino from 'pino'
+import { until } from '../testing/until.ts'
+import { Certificates, certificateFaults, readMaterial } from './certificates.ts'
 
 test('variables that need each other are named', () => {
   expect(certificateFaults({ OPS_TLS: 'off' })).toEqual([])
@@ -44,5 +46,32 @@ test('each file that cannot be used is named, with what is wrong and nothing of 
     }
   } finally {
     rmSync(folder, { recursive: true })
+  }
+})
+
+test('a certificate that expires while it is in use is said in the log, once', async () => {
+  const lines: string[] = []
+  const log = pino({ level: 'error' }, { write: (line: string) => void lines.push(line) })
+  const said = (): string[] => lines.filter((line) => line.includes('clients will refuse the certificate'))
+  const expiresAtMs = Date.now() + 50
+  let looks = 0
+  const material = {
+    certificate: '',
+    key: '',
+    clientCa: undefined,
+    get notAfterMs() {
+      if (Date.now() > expiresAtMs) looks++
+      return expiresAtMs
+    },
+  }
+  const certificates = new Certificates({ certificate: '/absent', key: '/absent', clientCa: undefined }, material, log)
+  expect(said()).toEqual([])
+  try {
+    await certificates.watch(1)
+    await until(() => looks > 10, { timeoutMs: 2_000, what: 'looks at the expiry' })
+    expect(said()).toHaveLength(1)
+    expect(said()[0]).toContain(new Date(expiresAtMs).toISOString())
+  } finally {
+    certificates.stop()
   }
 })

@@ -7,7 +7,7 @@ import { ownerNotAfterMs, pairFault, pemFault, type Wanted } from '../service/pe
 import { sleep } from '../service/retry.ts'
 import { readNamedFile, SecretFileError } from '../service/secret-file.ts'
 import { messageOf } from '../service/thrown.ts'
-import { watchFiles } from '../service/watched-files.ts'
+import { FILES_POLL_MS, watchFiles } from '../service/watched-files.ts'
 
 /** The certificate of a service's own ports: read when it starts, and again whenever its files change. */
 
@@ -135,6 +135,8 @@ export class Certificates {
   readonly #ending = new AbortController()
   #current: Material
   #fault: string | undefined
+  /** What the log has said of that it has expired. */
+  #toldOf: Material | undefined
 
   constructor(files: CertificateFiles, first: Material, log: Logger) {
     this.#files = files
@@ -152,8 +154,9 @@ export class Certificates {
     this.#takers.push(take)
   }
 
-  /** Watches the files until it is stopped. */
-  async watch(pollMs?: number): Promise<void> {
+  /** Watches the files, and whether the certificate expires, until it is stopped. */
+  async watch(pollMs = FILES_POLL_MS): Promise<void> {
+    void this.#watchExpiry(pollMs)
     const { certificate, key, clientCa } = this.#files
     const paths = [certificate, key, ...(clientCa === undefined ? [] : [clientCa])]
     await watchFiles(paths, () => this.#readAgain(), this.#ending.signal, pollMs)
@@ -224,9 +227,20 @@ export class Certificates {
       : `the certificate in TLS_CERTIFICATE_FILE=${this.#files.certificate} has expired, at ${new Date(notAfterMs).toISOString()}`
   }
 
+  async #watchExpiry(pollMs: number): Promise<void> {
+    const ending = this.#ending.signal
+    while (!ending.aborted) {
+      this.#tellExpired()
+      await sleep(pollMs, ending)
+    }
+  }
+
+  /** Once for each certificate. */
   #tellExpired(): void {
     const expired = this.#expired()
-    if (expired !== undefined) this.#log.error({ reason: expired }, 'clients will refuse the certificate')
+    if (expired === undefined || this.#toldOf === this.#current) return
+    this.#toldOf = this.#current
+    this.#log.error({ reason: expired }, 'clients will refuse the certificate')
   }
 }
 
