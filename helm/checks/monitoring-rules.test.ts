@@ -52,3 +52,16 @@ test('what runbooks quote of logs, /readyz, dead letters and dashboards is in th
   expect(quotes.length).toBeGreaterThan(50)
   expect(quotes.filter((quote) => !code.includes(quote))).toEqual([])
 })
+
+test('the functions of runbooks ask the operations port in plain HTTP and in TLS, each over a connection of its own', async () => {
+  let functions = 0
+  for await (const file of new Glob('docs/runbooks/*.md').scan(root)) {
+    const text = await Bun.file(join(root, file)).text()
+    const [, asked] = /^readyz\(\) \{ (.*?) \}/m.exec(text) ?? []
+    if (asked === undefined) continue
+    functions++
+    expect(asked).toMatch(/^ask http (.*) \|\| ask https \1;$/)
+    expect(/^ask\(\) \{ (.*) \}$/m.exec(text)?.[1]).toMatch(/^kubectl .*; curl -skm 10 "\$1:\/\/.*; kill \$!/)
+  }
+  expect(functions).toBe(4)
+})
