@@ -32,13 +32,17 @@ afterAll(() => {
 
 const NOW_MS = Date.parse('2026-11-30T12:00:00.400Z')
 
-async function typed(args: readonly string[], env: Record<string, string> = {}) {
+async function typed(args: readonly string[], env: Record<string, string> = {}, giveFault?: Error) {
   const [out, said]: [string[], string[]] = [[], []]
   const code = await tenantKey(args, {
     out: (line) => out.push(line),
     say: (line) => said.push(line),
     env,
     nowMs: () => NOW_MS,
+    give: (line) => {
+      if (giveFault !== undefined) throw giveFault
+      out.push(line)
+    },
   })
   return { code, out, said: said.join('\n') }
 }
@@ -275,6 +279,20 @@ on-call    (operator)                     read,operate  all                     
     expiresAt: null,
     state: 'not valid yet',
   })
+})
+
+test.each([
+  [['make', 'shop', 'web'], 'web was added to FILE all the same: revoke it'],
+  [
+    ['roll', 'shop-1'],
+    'shop-2 was added to FILE all the same, and shop-1 expires at 2026-12-07T12:00:00Z: revoke shop-2, then roll shop-1 again',
+  ],
+])('a key that nobody got is a failure, which says what is in the file: %p', async (args, told) => {
+  const path = written()
+  const { code, said } = await typed([...args, '--file', path], {}, new Error('no space'))
+  expect(code).toBe(1)
+  expect(said).toContain('is lost: no space\n')
+  expect(said.endsWith(told.replace('FILE', path))).toBe(true)
 })
 
 test('a change by somebody else in the meantime is kept, and said', async () => {

@@ -1,5 +1,6 @@
 /** `bun run tenant-key COMMAND`: API keys, in a tenants file. */
 
+import { writeSync } from 'node:fs'
 import {
   commandList,
   EXIT_FAILED,
@@ -31,7 +32,7 @@ bun run tenant-key COMMAND --help explains a command.
 
 The file is replaced as a whole, and only where it is as it was read; what else is in it stays as it is, character by character.
 
-Exit code: 0; 1 when it is not possible, which the message explains, and nothing was changed; 64 for wrong arguments; 78 for a file with faults.
+Exit code: 0; 1 when it is not possible, which the message explains, and nothing was changed unless it says so; 64 for wrong arguments; 78 for a file with faults.
 `,
   failed(error, io) {
     const code = error instanceof FailedError ? EXIT_FAILED : error instanceof ConfigError ? EXIT_BAD_CONFIG : undefined
@@ -43,5 +44,12 @@ Exit code: 0; 1 when it is not possible, which the message explains, and nothing
 /** @returns the exit code */
 export const tenantKey = (args: readonly string[], io: Io): Promise<number> => runCommand(PROGRAM, args, io)
 
+/** The stream of standard output tells of no failure where that is a file. */
+function give(line: string): void {
+  const bytes = Buffer.from(`${line}\n`)
+  const written = writeSync(process.stdout.fd, bytes)
+  if (written < bytes.length) throw new Error(`only ${written} of ${bytes.length} bytes were taken`)
+}
+
 if (import.meta.main)
-  await runProcess((output) => tenantKey(process.argv.slice(2), { ...output, env: process.env, nowMs: Date.now }))
+  await runProcess((output) => tenantKey(process.argv.slice(2), { ...output, env: process.env, nowMs: Date.now, give }))

@@ -2,6 +2,7 @@ import { isTime } from '../../shared/events/event.ts'
 import { NAME_PATTERN } from '../../shared/events/topics.ts'
 import { ROLES, type TenantsFile } from '../../shared/http/tenants.ts'
 import { type Command as CommandOf, FailedError, type Output, UsageError } from '../../shared/service/command-line.ts'
+import { messageOf } from '../../shared/service/thrown.ts'
 import { durationMs } from '../../shared/service/time.ts'
 
 /** What every command of `tenant-key` has, and what it gets. */
@@ -12,6 +13,8 @@ export type Command = CommandOf<Io>
 export interface Io extends Output {
   env: Readonly<Record<string, string | undefined>>
   nowMs(): number
+  /** A line of standard output that must not get lost. @throws Error where it cannot be written */
+  give(line: string): void
 }
 
 /** An entry of `keys` or of `operators`. */
@@ -88,10 +91,18 @@ export function placeOf(id: string, file: TenantsFile): Place {
   throw new FailedError(`there is no key ${id} in the file; list names all`)
 }
 
-/** Hands over a key that is in the file, or has to be put there. */
-export function handOver(key: string, io: Output): void {
+/**
+ * Hands over a key that is in the file, or has to be put there.
+ * @param ifLost what was done, and is to be done, if nobody gets it
+ * @throws FailedError
+ */
+export function handOver(key: string, ifLost: string, io: Pick<Io, 'say' | 'give'>): void {
   io.say('Give this to the client; it is not kept anywhere:')
-  io.out(key)
+  try {
+    io.give(key)
+  } catch (error) {
+    throw new FailedError(`the key cannot be written to standard output, and is lost: ${messageOf(error)}\n${ifLost}`)
+  }
 }
 
 export const APPLIED = 'Producers and consoles read it within seconds.'

@@ -70,14 +70,14 @@ export const make: Command = {
     const path = fileOf(values.file, io)
     if (path === undefined) return printed(entry, tenant, key, io)
     await added(await openFile(path), tenant, entry)
-    handOver(key, io)
+    handOver(key, `${id} was added to ${path} all the same: revoke it`, io)
     io.say(`${id} was added to ${path}. ${APPLIED}`)
     return 0
   },
 }
 
 function printed(entry: Entry, tenant: string | undefined, key: string, io: Io): number {
-  handOver(key, io)
+  handOver(key, 'no file was changed: try again', io)
   const where = tenant === undefined ? '"operators"' : `the "keys" of the tenant ${tenant}`
   io.say(`Put this among ${where} in TENANTS_FILE:`)
   io.say(JSON.stringify(entry))

@@ -64,8 +64,10 @@ export const roll: Command = {
     entries.push(entry)
     const expiring = setMember(opened.bytes, [...place.path, place.index], 'expiresAt', expiresAt)
     await replaceFile(opened, appendElement(expiring, place.path, entry), expected)
-    handOver(key, io)
-    io.say(`${successor} was added to ${path}, and ${id} expires at ${expiresAt}. ${APPLIED}`)
+    const done = `${successor} was added to ${path}`
+    const ifLost = `${done} all the same, and ${id} expires at ${expiresAt}: revoke ${successor}, then roll ${id} again`
+    handOver(key, ifLost, io)
+    io.say(`${done}, and ${id} expires at ${expiresAt}. ${APPLIED}`)
     return 0
   },
 }
