@@ -8,6 +8,7 @@ import {
   rmSync,
   statSync,
   symlinkSync,
+  utimesSync,
   writeFileSync,
 } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -305,12 +306,16 @@ test('a change by somebody else in the meantime is kept, and said', async () => 
   expect(readdirSync(home).filter((name) => name.endsWith('.new'))).toEqual([])
 })
 
-test('another one of these commands that is at work is waited for by the person', async () => {
+test('another one of these commands that is at work is waited for by the person, who is told since when and what to do', async () => {
   const path = written()
-  writeFileSync(join(home, `.${path.slice(home.length + 1)}.new`), '')
+  const beside = join(home, `.${path.slice(home.length + 1)}.new`)
+  writeFileSync(beside, '')
+  utimesSync(beside, new Date('2026-11-30T11:00:00Z'), new Date('2026-11-30T11:00:00Z'))
   const { code, out, said } = await typed(['revoke', 'late', '--file', path])
   expect({ code, out }).toEqual({ code: 1, out: [] })
   expect(said).toContain('another tenant-key is at work')
+  expect(said).toContain(`since 2026-11-30T11:00:00Z`)
+  expect(said).toContain(`rm '${beside}'`)
   expect(readFileSync(path, 'utf8')).toBe(FILE)
 })
 

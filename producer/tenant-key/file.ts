@@ -3,6 +3,7 @@ import { basename, dirname, join, sep } from 'node:path'
 import { type TenantsFile, tenantsFaults, tenantsFileIn } from '../../shared/http/tenants.ts'
 import { FailedError } from '../../shared/service/command-line.ts'
 import { messageOf } from '../../shared/service/thrown.ts'
+import { secondOf } from './command.ts'
 
 /** A tenants file that is read and changed, so that no service reads half of it and no other change gets lost. */
 
@@ -34,11 +35,12 @@ export async function replaceFile({ path, bytes }: Opened, edited: Buffer, expec
     throw new FailedError(`${path} is written in a way that cannot be kept; change it by hand`)
   const real = await realpath(path)
   if (isOfKubernetes(real)) throw new FailedError(OF_KUBERNETES(path))
-  // Its name also keeps two of these commands apart.
+  // Its name also keeps two of these commands apart. One that was left by a killed command is taken away by a person only: on a volume that hosts or containers
+  // share, no process can tell whether another one is still there, and two at work at a time could lose a revocation.
   const beside = join(dirname(real), `.${basename(real)}.new`)
   const { mode, uid, gid } = await stat(real)
-  const handle = await open(beside, 'wx', 0o600).catch((error: NodeJS.ErrnoException) => {
-    throw new FailedError(error.code === 'EEXIST' ? LEFT(beside) : unchanged(path, error))
+  const handle = await open(beside, 'wx', 0o600).catch(async (error: NodeJS.ErrnoException) => {
+    throw new FailedError(error.code === 'EEXIST' ? await left(beside) : unchanged(path, error))
   })
   try {
     try {
@@ -71,8 +73,11 @@ const OF_KUBERNETES = (
   the same command with --file tenants.json
   kubectl create secret generic NAME --from-file=tenants.json --dry-run=client -o yaml | kubectl apply -f -`
 
-const LEFT = (beside: string): string =>
-  `${beside} is there: another tenant-key is at work, or one was interrupted. If none is, remove that file; nothing was changed`
+async function left(beside: string): Promise<string> {
+  const found = await stat(beside).catch(() => undefined)
+  const since = found === undefined ? '' : ` since ${secondOf(found.mtimeMs)}`
+  return `${beside} is there${since}: another tenant-key is at work, which takes less than a second, or was killed; nothing was changed. If the file stays: rm '${beside}', and try again`
+}
 
 const unchanged = (path: string, error: unknown): string =>
   `${path} cannot be replaced: ${messageOf(error)}; nothing was changed. Change a copy with --file, or print the line for it with make … --file -`
