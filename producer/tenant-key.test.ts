@@ -255,6 +255,21 @@ test('a key that is revoked is not in the file any more, or expires when it was 
   expect(readFileSync(path, 'utf8')).toContain('"operators": []')
 })
 
+test('a key that was revoked by mistake can be put back from what was said', async () => {
+  const path = written()
+  const { out, said } = await typed(['revoke', 'shop-till', '--file', path])
+  expect(out).toEqual([])
+  expect(said).toContain('among the "keys" of the tenant shop')
+  expect(JSON.parse(said.split('\n').at(-1) ?? '')).toEqual({
+    id: 'shop-till',
+    sha256: SHA,
+    name: 'till  in the hall',
+    streams: ['orders'],
+    expiresAt: '2026-12-03T00:00:00Z',
+  })
+  expect((await typed(['revoke', 'on-call', '--file', path])).said).toContain('among "operators"')
+})
+
 test('the list says of each key whether it is valid', async () => {
   const path = written()
   const { out } = await typed(['list', '--file', path])

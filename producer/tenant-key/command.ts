@@ -84,6 +84,10 @@ export function placesIn({ tenants, operators = [] }: TenantsFile): Place[] {
   ]
 }
 
+/** Where an entry belongs, as people find it in the file. */
+export const placeName = (tenant: string | undefined): string =>
+  tenant === undefined ? '"operators"' : `the "keys" of the tenant ${tenant}`
+
 /** @throws FailedError where there is no such key */
 export function placeOf(id: string, file: TenantsFile): Place {
   const place = placesIn(file).find(({ entry }) => entry.id === id)

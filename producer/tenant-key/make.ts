@@ -10,6 +10,7 @@ import {
   handOver,
   type Io,
   nameOf,
+  placeName,
   placesIn,
   rolesOf,
   timeFrom,
@@ -78,8 +79,7 @@ export const make: Command = {
 
 function printed(entry: Entry, tenant: string | undefined, key: string, io: Io): number {
   handOver(key, 'no file was changed: try again', io)
-  const where = tenant === undefined ? '"operators"' : `the "keys" of the tenant ${tenant}`
-  io.say(`Put this among ${where} in TENANTS_FILE:`)
+  io.say(`Put this among ${placeName(tenant)} in TENANTS_FILE:`)
   io.say(JSON.stringify(entry))
   return 0
 }

@@ -1,5 +1,5 @@
 import { argumentsOf, only } from '../../shared/service/command-line.ts'
-import { APPLIED, type Command, FILE_HELP, FILE_OPTION, neededFile, placeOf, timeFrom } from './command.ts'
+import { APPLIED, type Command, FILE_HELP, FILE_OPTION, neededFile, placeName, placeOf, timeFrom } from './command.ts'
 import { openFile, replaceFile } from './file.ts'
 import { removeElement, setMember } from './json-text.ts'
 import { entriesIn } from './roll.ts'
@@ -30,6 +30,8 @@ export const revoke: Command = {
       entries.splice(place.index, 1)
       await replaceFile(opened, removeElement(opened.bytes, place.path, place.index), expected)
       io.say(`${id} was taken out of ${path}. ${APPLIED}`)
+      io.say(`If that was a mistake, put this back among ${placeName(place.tenant)}:`)
+      io.say(JSON.stringify(place.entry))
       return 0
     }
     entries[place.index] = { ...place.entry, expiresAt: at }
