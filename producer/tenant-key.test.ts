@@ -193,6 +193,9 @@ test.each([
   [['make', 'shop', 'a', '--name', ''], 1, 'a text of 1 to 100 characters'],
   [['roll', 'nobody'], 1, 'there is no key nobody in the file'],
   [['roll', 'late'], 1, 'never valid'],
+  [['roll', 'gone'], 1, 'gone has expired at 2026-01-01T00:00:00Z'],
+  [['revoke', 'gone', '--at', '30d'], 1, 'not made to last longer by revoking it'],
+  [['revoke', 'shop-till', '--at', '30d'], 1, 'shop-till expires at 2026-12-03T00:00:00Z, before 2026-12-30T12:00:00Z'],
   [['revoke', 'nobody'], 1, 'there is no key nobody in the file'],
   [['list', '--tenant', 'nobody'], 1, 'there is no tenant nobody'],
 ])('%p is not possible, and nothing is changed', async (args, expected, told) => {
@@ -229,8 +232,13 @@ test('a key that is rolled gets the next number and all that the old one has, wh
     `        {"id": "shop-2", "sha256": "${sha256Of(first.out[0] ?? '')}"},`,
     `        {"id": "shop-till-2", "sha256": "${sha256Of(second.out[0] ?? '')}", "name": "till  in the hall", "streams": ["orders"], "expiresAt": "2026-12-30T12:00:00Z"}`,
   ])
+  expect(first.said).toContain('shop-2 never expires')
+  expect(second.said).not.toContain('never expires')
   // The numbers that are taken are passed.
-  expect((await typed(['roll', 'shop-1', '--file', path])).said).toContain('shop-3 was added')
+  const third = await typed(['roll', 'shop-1', '--file', path])
+  expect(third.said).toContain('shop-3 was added')
+  expect(third.said).toContain('There already: shop-2.')
+  expect(third.said).toContain('shop-3 never expires')
   expect((await typed(['roll', 'on-call', '--file', path])).said).toContain('on-call-2 was added')
   const { operators } = read(path)
   expect(operators).toMatchObject([

@@ -1,4 +1,4 @@
-import { argumentsOf, only } from '../../shared/service/command-line.ts'
+import { argumentsOf, FailedError, only } from '../../shared/service/command-line.ts'
 import { APPLIED, type Command, FILE_HELP, FILE_OPTION, neededFile, placeName, placeOf, timeFrom } from './command.ts'
 import { openFile, replaceFile } from './file.ts'
 import { removeElement, setMember } from './json-text.ts'
@@ -34,6 +34,9 @@ export const revoke: Command = {
       io.say(JSON.stringify(place.entry))
       return 0
     }
+    const { expiresAt: before } = place.entry
+    if (before !== undefined && Date.parse(before) < Date.parse(at))
+      throw new FailedError(`${id} expires at ${before}, before ${at}: a key is not made to last longer by revoking it`)
     entries[place.index] = { ...place.entry, expiresAt: at }
     await replaceFile(opened, setMember(opened.bytes, [...place.path, place.index], 'expiresAt', at), expected)
     io.say(`${id} expires at ${at}. ${APPLIED}`)

@@ -29,7 +29,7 @@ Usage: bun run tenant-key roll ID
 ${FILE_HELP}
   --help          this text
 
-The new key has all that the old one has, and its id with the next number: shop-2 for shop or shop-1.
+The new key has all that the old one has but for its end, and its id with the next number: shop-2 for shop or shop-1.
 Standard output has the key and nothing else.
 `
 
@@ -51,9 +51,12 @@ export const roll: Command = {
     const path = neededFile(values.file, io)
     const opened = await openFile(path)
     const place = placeOf(id, opened.file)
-    const successor = nextId(id, opened.file)
+    const { expiresAt: until } = place.entry
+    if (until !== undefined && Date.parse(until) <= nowMs)
+      throw new FailedError(`${id} has expired at ${until}: make a new key, and revoke this one`)
+    const { found: successor, passed } = nextId(id, opened.file)
     const { key, sha256 } = makeKey(successor)
-    const { notBefore: _, expiresAt: until, ...kept } = place.entry
+    const { notBefore: _, expiresAt: __, ...kept } = place.entry
     const entry: Entry = { ...kept, id: successor, sha256, ...(expires === undefined ? {} : { expiresAt: expires }) }
     const end = secondOf(nowMs + overlapMs)
     // One that expires sooner does so all the same.
@@ -68,6 +71,8 @@ export const roll: Command = {
     const ifLost = `${done} all the same, and ${id} expires at ${expiresAt}: revoke ${successor}, then roll ${id} again`
     handOver(key, ifLost, io)
     io.say(`${done}, and ${id} expires at ${expiresAt}. ${APPLIED}`)
+    if (passed.length > 0) io.say(`There already: ${passed.join(', ')}. Revoke what nobody uses.`)
+    if (expires === undefined) io.say(`${successor} never expires; --expires sets an end.`)
     return 0
   },
 }
@@ -76,13 +81,17 @@ export const roll: Command = {
 export const entriesIn = (file: TenantsFile, tenant: string | undefined): Entry[] =>
   (tenant === undefined ? file.operators : file.tenants[tenant]?.keys) as Entry[]
 
-/** @throws FailedError where it is no name any more */
-function nextId(id: string, file: TenantsFile): string {
+/** The next id that is free, and those before it that are not. @throws FailedError where it is no name any more */
+function nextId(id: string, file: TenantsFile): { found: string; passed: string[] } {
   const taken = new Set(placesIn(file).map(({ entry }) => entry.id))
   const [, base = id, number = '1'] = /^(.*)-([1-9]\d{0,5})$/.exec(id) ?? []
-  let next = Number(number) + 1
-  while (taken.has(`${base}-${next}`)) next++
-  const found = `${base}-${next}`
-  if (new RegExp(NAME_PATTERN).test(found)) return found
+  const passed: string[] = []
+  let found = ''
+  for (let next = Number(number) + 1; ; next++) {
+    found = `${base}-${next}`
+    if (!taken.has(found)) break
+    passed.push(found)
+  }
+  if (new RegExp(NAME_PATTERN).test(found)) return { found, passed }
   throw new FailedError(`${found} would be too long for an id: make a key with another one, then revoke ${id} --at`)
 }
