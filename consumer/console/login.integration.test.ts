@@ -318,6 +318,20 @@ describe('a session', () => {
     expect(logged.filter(({ msg }) => msg === 'a session has ended')).toHaveLength(1)
   })
 
+  test('goes on where its new access token can only be verified later', async () => {
+    const { logIn, access, issuer, now } = consoleOf()
+    await logIn()
+    const { found } = issuer
+    const problem = { kind: 'unauthenticated', detail: 'The key of the token is not known yet.', retryAfterSeconds: 10 }
+    issuer.found = { ok: false, problem } as TokenFound
+    now.ms += 5 * MINUTE_MS
+    expect(await access()).toBe('jwt:5f3c (alice)')
+    issuer.found = found
+    now.ms += 15_000
+    expect(await access()).toBe('jwt:5f3c (alice)')
+    expect(issuer.renewed).toHaveLength(2)
+  })
+
   test('has the roles that the issuer gives now', async () => {
     const { logIn, ask, issuer, now } = consoleOf()
     await logIn()

@@ -230,7 +230,8 @@ export class Sessions {
     try {
       const granted = await oidc.renew(refreshToken)
       const found = await this.#bearerOf(granted, name)
-      if (!found.ok && found.problem.kind === 'unverifiable') throw new Error(found.problem.detail)
+      // It may be verified later: the issuer's keys cannot be read now, or do not have a new one yet.
+      if (!found.ok && found.problem.retryAfterSeconds !== undefined) throw new Error(found.problem.detail)
       if (!found.ok) throw new RefusedError(found.problem.detail)
       if (found.bearer.id !== id) throw new RefusedError('the issuer has renewed it for somebody else')
       const now = nowMs()

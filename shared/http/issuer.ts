@@ -83,6 +83,11 @@ export class IssuerKeys {
     return { ok: true, keys: keys.set }
   }
 
+  /** Whether the last reading worked: a key that is not among those {@link known} is then the issuer's only where that began to sign with it since. */
+  get isCurrent(): boolean {
+    return this.#fault === undefined
+  }
+
   /** After a token whose key is not among those {@link known}: reads them again, unless another such token has caused that just now. */
   async afterMiss(): Promise<KeysFound> {
     const sinceMs = this.#nowMs() - this.#missedAtMs

@@ -34,7 +34,15 @@ beforeAll(async () => {
 
 /** An issuer whose keys, answers and time a test sets. */
 async function issuer(keys: readonly Key[] = [first]) {
-  const now = { keys, monotonicMs: 0, epochMs: START_MS, down: false, asked: 0, metadataIssuer: ISSUER }
+  const now = {
+    keys,
+    monotonicMs: 0,
+    epochMs: START_MS,
+    down: false,
+    asked: 0,
+    metadataIssuer: ISSUER,
+    answers: Promise.resolve(),
+  }
   const logged: unknown[] = []
   const log = pino({ level: 'info' }, { write: (line: string) => void logged.push(JSON.parse(line)) })
   const issuerKeys = new IssuerKeys({
@@ -43,6 +51,7 @@ async function issuer(keys: readonly Key[] = [first]) {
     log,
     nowMs: () => now.monotonicMs,
     ask: async (url) => {
+      await now.answers
       if (now.down) throw Object.assign(new Error('Unable to connect'), { code: 'ConnectionRefused' })
       if (url === `${ISSUER}/.well-known/openid-configuration`)
         return Response.json({ issuer: now.metadataIssuer, jwks_uri: JWKS_URL })
@@ -77,6 +86,15 @@ function sign(
   const all = { iss: ISSUER, aud: AUDIENCE, exp: START_MS / 1_000 + 300, ...CLAIMS, ...claims }
   const payload = Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined))
   return new SignJWT(payload).setProtectedHeader({ alg, kid: key.kid, ...header }).sign(key.privateKey)
+}
+
+/** Of a token whose key the issuer does not have, while keys are not read again. */
+const REFUSED_FOR_NOW = {
+  kind: 'unauthenticated',
+  detail: expect.stringContaining('If it is new, send the token again in'),
+  headers: { 'www-authenticate': 'Bearer realm="kafkatrace", error="invalid_token"' },
+  failure: 'invalid_token',
+  retryAfterSeconds: 10,
 }
 
 type Found = Awaited<ReturnType<Tokens['find']>>
@@ -223,12 +241,75 @@ describe('the keys of the issuer', () => {
     expect(wordsOf(await tokens.find(await made('a')))).toContain('401 The token is signed with a key')
     for (const kid of ['b', 'c', 'd']) {
       const found = await tokens.find(await made(kid))
-      expect(found).toMatchObject({ ok: false, problem: { kind: 'unverifiable', retryAfterSeconds: 10 } })
+      expect(found).toMatchObject({ ok: false, problem: REFUSED_FOR_NOW })
     }
     expect(now.asked).toBe(asked + 1)
     now.monotonicMs += 10_000
     expect(wordsOf(await tokens.find(await made('e')))).toContain('401 ')
     expect(now.asked).toBe(asked + 2)
+  })
+
+  test('are not those of a made-up token, which is refused, and no fault of the service', async () => {
+    const { tokens } = await issuer()
+    const payload = { iss: ISSUER, aud: AUDIENCE, exp: 9e9, sub: 'x' }
+    const part = (json: object) => Buffer.from(JSON.stringify(json)).toString('base64url')
+    for (const header of [
+      { alg: 'RS256', kid: 'made-up' },
+      { alg: 'RS256', kid: 'first' },
+      { alg: 'PS384', kid: 'first' },
+      { alg: 'ES384', kid: 'first' },
+    ])
+      expect(await tokens.find(`${part(header)}.${part(payload)}.AAAA`)).toMatchObject({
+        ok: false,
+        problem: REFUSED_FOR_NOW,
+      })
+  })
+
+  test('are awaited by so many tokens at most, and more are refused', async () => {
+    const { tokens, now } = await issuer()
+    now.monotonicMs += 10_000
+    const { text, answer } = { text: await sign({ ...second, kid: 'made-up' }), answer: Promise.withResolvers<void>() }
+    now.answers = answer.promise
+    const [header, payload] = text.split('.')
+    const many = Array.from({ length: 1_010 }, (_, at) => tokens.find(`${header}.${payload}.${at}`))
+    const refused = await Promise.all(many.slice(1_000))
+    for (const found of refused) expect(wordsOf(found)).toStartWith('401 The token is signed with a key')
+    answer.resolve()
+    for (const found of await Promise.all(many)) expect(wordsOf(found)).toStartWith('401 ')
+  })
+
+  test('that have a new one accept it at once after it could be read', async () => {
+    const { tokens, now } = await issuer()
+    now.monotonicMs += 10_000
+    await tokens.find(await sign({ ...second, kid: 'made-up' }))
+    now.keys = [first, second]
+    now.monotonicMs += 9_000
+    const token = await sign(second)
+    expect(await tokens.find(token)).toMatchObject({ problem: { ...REFUSED_FOR_NOW, retryAfterSeconds: 1 } })
+    now.monotonicMs += 1_000
+    expect(wordsOf(await tokens.find(token))).toBe('jwt:alice acme')
+  })
+
+  test('that are read while a token is looked at count for it', async () => {
+    const { tokens, issuerKeys, now, read } = await issuer()
+    const before = issuerKeys.known()
+    now.keys = [first, second]
+    await read()
+    const after = issuerKeys.known()
+    let looks = 0
+    issuerKeys.known = () => (looks++ === 0 ? before : after)
+    expect(wordsOf(await tokens.find(await sign(second)))).toBe('jwt:alice acme')
+  })
+
+  test('that cannot be read now leave it open whether another key is theirs, and that counts as a failure', async () => {
+    const { tokens, now, read } = await issuer()
+    now.down = true
+    await read()
+    expect(await tokens.find(await sign(second))).toMatchObject({
+      problem: { kind: 'unverifiable', failure: 'invalid_token', retryAfterSeconds: 10 },
+    })
+    now.monotonicMs += 10_000
+    expect(await tokens.find(await sign(second))).toMatchObject({ problem: { kind: 'unverifiable' } })
   })
 
   test('are not read for tokens that would be refused anyway', async () => {

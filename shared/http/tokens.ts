@@ -4,8 +4,8 @@ import { Recent } from '../service/recent.ts'
 import { TOKEN_ID_PREFIX } from './authorise.ts'
 import { type ClaimNames, type Grant, grantOf } from './claims.ts'
 import { CHALLENGE_INVALID } from './credentials.ts'
-import type { IssuerKeys } from './issuer.ts'
-import { type AuthenticationFailure, type OrProblem, refusal } from './problem.ts'
+import type { IssuerKeys, KeysFound } from './issuer.ts'
+import { type AuthenticationFailure, type OrProblem, type Problem, refusal } from './problem.ts'
 
 /** Access tokens of people and services: JSON Web Tokens (RFC 7519), verified as RFC 9068, section 4, and RFC 8725 say. */
 
@@ -34,7 +34,7 @@ export interface Bearer extends Grant {
   expiresAtMs: number
 }
 
-/** 401: not valid. 403: valid, and its claims grant nothing. 503: it cannot be verified now. */
+/** 401: not valid; with `retryAfterSeconds`, by the keys that are known. 403: valid, and its claims grant nothing. 503: it cannot be verified now. */
 export type TokenFound = OrProblem<{ bearer: Bearer }>
 
 type Refused = Extract<TokenFound, { ok: false }>
@@ -86,12 +86,10 @@ export class Tokens {
     if (checked === 'unknown key') {
       const hopeless = this.#hopeless(token)
       if (hopeless !== undefined) return hopeless
-      if (this.#waiting >= MAX_WAITING) return UNVERIFIABLE
-      this.#waiting++
-      const again = await this.#options.keys.afterMiss().finally(() => this.#waiting--)
-      if (!again.ok) return unverifiable(again.retryAfterSeconds)
+      const again = await this.#keysAfter(keys)
+      if (!again.ok) return this.#unknownKey(again.retryAfterSeconds)
       checked = await this.#check(token, again.keys)
-      if (checked === 'unknown key') return invalid('is signed with a key that its issuer does not have')
+      if (checked === 'unknown key') return invalid(`${OTHER_KEY} does not have`)
       keys = again.keys
     }
     if ('problem' in checked) return checked
@@ -121,6 +119,29 @@ export class Tokens {
       if (error instanceof errors.JWKSNoMatchingKey) return 'unknown key'
       return invalid(faultOf(error))
     }
+  }
+
+  /** Keys after those that a token's is not among. */
+  async #keysAfter(missed: LocalJWKSet): Promise<KeysFound> {
+    const { keys } = this.#options
+    const known = keys.known()
+    // Read while the token was looked at.
+    if (known.ok && known.keys !== missed) return known
+    if (this.#waiting >= MAX_WAITING) return { ok: false, retryAfterSeconds: RETRY_AFTER_SECONDS }
+    this.#waiting++
+    return keys.afterMiss().finally(() => this.#waiting--)
+  }
+
+  /**
+   * Where keys are not read again for a token. Whoever makes up keys must not cause answers that count as this service's fault, so it is refused as any other
+   * while the last reading worked. It counts as a failed authentication also where that did not.
+   */
+  #unknownKey(retryAfterSeconds: number): Refused {
+    const problem: Problem = this.#options.keys.isCurrent
+      ? invalid(`${OTHER_KEY} did not have a moment ago. If it is new, send the token again in ${retryAfterSeconds} s`)
+          .problem
+      : { ...UNVERIFIABLE.problem, failure: 'invalid_token' }
+    return { ok: false, problem: { ...problem, retryAfterSeconds } }
   }
 
   /** Why a token of which nothing is verified would be refused whatever the issuer's keys are: for those, none are read. */
@@ -157,6 +178,7 @@ const invalid = (what: string): Refused =>
 /** What is neither a key nor a token. */
 const UNKNOWN = refusal('unauthenticated', 'The key is unknown.', CHALLENGE_INVALID, 'unknown')
 
+const OTHER_KEY = 'is signed with a key that its issuer'
 const OTHER_ISSUER = 'is of another issuer'
 const OTHER_AUDIENCE = 'is for another audience'
 const EXPIRED = 'has expired'
@@ -173,16 +195,15 @@ function payloadOf(token: string): JWTPayload | undefined {
   }
 }
 
-const unverifiable = (retryAfterSeconds: number): TokenFound => ({
+const UNVERIFIABLE = {
   ok: false,
   problem: {
     kind: 'unverifiable',
     detail: 'The token cannot be verified now: the keys of its issuer cannot be read. Try again.',
     outcome: 'not stored',
-    retryAfterSeconds,
+    retryAfterSeconds: RETRY_AFTER_SECONDS,
   },
-})
-const UNVERIFIABLE = unverifiable(RETRY_AFTER_SECONDS)
+} as const satisfies Refused
 
 function faultOf(error: unknown): string {
   if (error instanceof errors.JWTExpired) return EXPIRED
