@@ -1,5 +1,6 @@
 import { createLocalJWKSet, type JSONWebKeySet, type LocalJWKSet } from 'jose'
 import type { Logger } from '../service/logger.ts'
+import { shownUrl } from '../service/redact.ts'
 import { type Backoff, delayMs, sleep } from '../service/retry.ts'
 import { messageOf } from '../service/thrown.ts'
 import { boundedText } from './bounded-text.ts'
@@ -183,7 +184,7 @@ export class IssuerKeys {
       return document
     } catch (error) {
       const { code } = error as { code?: unknown }
-      throw new Error(`${url}: ${typeof code === 'string' ? code : messageOf(error)}`, { cause: error })
+      throw new Error(`${shownUrl(url)}: ${typeof code === 'string' ? code : messageOf(error)}`, { cause: error })
     }
   }
 }

@@ -2,6 +2,7 @@ import { type Static, type TObject, Type } from '@sinclair/typebox'
 import { pointerTo } from '../events/json-pointer.ts'
 import { integer } from '../service/config.ts'
 import type { Logger } from '../service/logger.ts'
+import { shownUrl } from '../service/redact.ts'
 import { claimPath } from './claims.ts'
 import type { IssuerKeys } from './issuer.ts'
 import type { Tokens } from './tokens.ts'
@@ -83,7 +84,7 @@ export function withoutTls<N extends string>(
 ): string[] {
   const url = config[name]
   return url?.startsWith('http:') === true && config.NODE_ENV !== 'development'
-    ? [`${name}=${url} is without https: that is for development only, with NODE_ENV=development.`]
+    ? [`${name}=${shownUrl(url)} is without https: that is for development only, with NODE_ENV=development.`]
     : []
 }
 

@@ -371,6 +371,20 @@ describe('the keys of the issuer', () => {
     expect(issuerKeys.state().detail).toContain('set JWT_ISSUER to the issuer that stands in tokens, exactly')
   })
 
+  test('that cannot be read at a URL are so without its query in log and state', async () => {
+    const logged: unknown[] = []
+    const keys = new IssuerKeys({
+      issuer: ISSUER,
+      jwksUrl: 'https://login.example.com/k?api_key=s3cret',
+      log: { info: () => undefined, warn: (...line: unknown[]) => void logged.push(line) },
+      ask: () => Promise.reject(Object.assign(new Error('refused'), { code: 'ECONNREFUSED' })),
+    })
+    await keys.afterMiss()
+    expect(keys.state().detail).toContain('https://login.example.com/k?(redacted): ECONNREFUSED')
+    expect(JSON.stringify(logged)).not.toContain('s3cret')
+    expect(logged).toHaveLength(1)
+  })
+
   test('that are none do not replace those that are known', async () => {
     const { tokens, now, read } = await issuer()
     now.keys = []

@@ -1,5 +1,5 @@
 import { expect, test } from 'bun:test'
-import { registryFaults } from './registry.ts'
+import { createRegistry, registryFaults } from './registry.ts'
 
 test('faults of the variables are named', () => {
   const url = 'http://127.0.0.1:8081'
@@ -16,4 +16,11 @@ test('faults of the variables are named', () => {
       SCHEMA_REGISTRY_TOKEN: 't',
     }),
   ).toHaveLength(1)
+})
+
+test('its name has no query', () => {
+  const url = 'http://127.0.0.1:8081/?key=s3cret,http://127.0.0.1:8082'
+  expect(createRegistry({ SCHEMA_REGISTRY_URL: url }).name).toBe(
+    'http://127.0.0.1:8081/?(redacted), http://127.0.0.1:8082',
+  )
 })

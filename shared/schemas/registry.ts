@@ -3,6 +3,7 @@ import { type Static, type TObject, type TSchema, Type } from '@sinclair/typebox
 import { Value } from '@sinclair/typebox/value'
 import { secret } from '../service/config.ts'
 import { oneOf } from '../service/one-of.ts'
+import { shownUrl } from '../service/redact.ts'
 import { messageOf } from '../service/thrown.ts'
 import { MODES, type Mode } from './modes.ts'
 
@@ -155,11 +156,11 @@ export function createRegistry(config: RegistryConfig, timeouts = TIMEOUTS): Reg
           return answer
         }
         throw new RegistryError(
-          `${address} did not answer as a schema registry does when asked to ${what}: is the address right?`,
+          `${shownUrl(address)} did not answer as a schema registry does when asked to ${what}: is the address right?`,
           false,
         )
       } catch (error) {
-        fault = error instanceof RegistryError ? error : faultOf(error, what, address, timeouts)
+        fault = error instanceof RegistryError ? error : faultOf(error, what, shownUrl(address), timeouts)
         if (!fault.mayPass) throw fault
       }
     }
@@ -167,7 +168,7 @@ export function createRegistry(config: RegistryConfig, timeouts = TIMEOUTS): Reg
   }
 
   return {
-    name: addresses.join(', '),
+    name: addresses.map(shownUrl).join(', '),
     subjects: () => call('list its subjects', SUBJECTS, (client) => client.getAllSubjects()),
     async versions(subject) {
       const found = await call(`list the versions of ${subject}`, VERSIONS, (client) =>

@@ -32,6 +32,11 @@ const faultsOf = (load: () => unknown): readonly string[] => {
 }
 
 describe('a configuration', () => {
+  test('shows of a URL in a fault nothing that may be a secret', () => {
+    const [fault] = faultsOf(() => loadConfig(schema, { NAME: 'https://user:s3cret@x.example/a?key=s3cret' }))
+    expect(fault).toStartWith('NAME="https://(redacted)@x.example/a?(redacted)" is not')
+  })
+
   test('shows no credential of the common variables in a fault', () => {
     const env = {
       KAFKA_BROKERS: 'localhost:9092',

@@ -2,6 +2,7 @@ import { type Static, type TObject, Type } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
 import { kafkaSecurityFaults, kafkaSecurityVariables } from './kafka-security.ts'
 import { oneOf } from './one-of.ts'
+import { shownUrl } from './redact.ts'
 
 /**
  * Configuration comes from environment variables only. A service declares its variables once, as a TypeBox object with a property for each; that schema gives
@@ -64,7 +65,7 @@ export function loadConfig<S extends TObject>(
     if (Value.Check(property, value)) values[name] = value
     else
       faults.push(
-        `${name}=${variable.secret === true ? '(secret)' : JSON.stringify(raw)} is not ${expected(variable)}. ${variable.description ?? ''}`.trimEnd(),
+        `${name}=${variable.secret === true ? '(secret)' : JSON.stringify(raw.includes('://') ? shownUrl(raw) : raw)} is not ${expected(variable)}. ${variable.description ?? ''}`.trimEnd(),
       )
   }
   faults.push(...cross(values as Static<S>))

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'bun:test'
 import fc from 'fast-check'
-import { redactor } from './redact.ts'
+import { redactor, shownUrl } from './redact.ts'
 
 const redact = redactor()
 
@@ -55,5 +55,19 @@ describe('credentials in a message', () => {
   test('a long text is done before the test is given up', () => {
     for (const part of ['a', '-', 'token', 'token:', 'eyJ', '//:', '"', '=', 'Bearer ', '-----BEGIN '])
       expect(redact(part.repeat(10_000)).length).toBeLessThanOrEqual(part.length * 10_000 * 4)
+  })
+})
+
+describe('a URL in a text', () => {
+  test.each([
+    ['https://x.example/keys', 'https://x.example/keys'],
+    ['http://127.0.0.1:1', 'http://127.0.0.1:1'],
+    ['https://x.example/keys?api_key=s3cret&v=1', 'https://x.example/keys?(redacted)'],
+    ['https://x.example#s3cret', 'https://x.example?(redacted)'],
+    ['https://user:s3cret@x.example/a@b', 'https://(redacted)@x.example/a@b'],
+    ['https://s3cret@x.example?s3cret', 'https://(redacted)@x.example?(redacted)'],
+    ['https://user:s3/cret@x.example', 'https://(redacted)'],
+  ])('%s is shown as %s', (url, shown) => {
+    expect(shownUrl(url)).toBe(shown)
   })
 })

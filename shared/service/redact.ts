@@ -16,6 +16,12 @@ const CREDENTIALS: readonly (readonly [RegExp, string])[] = [
   [/-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)/g, CENSOR],
 ]
 
+/** A URL as it may stand in texts: its user, password, query and fragment may be secrets, and in what is no URL, anything. */
+export const shownUrl = (url: string): string =>
+  URL.canParse(url)
+    ? url.replace(/^(\w+:\/\/)[^/?#]*@/, `$1${CENSOR}@`).replace(/[?#].*$/s, `?${CENSOR}`)
+    : url.replace(/:\/\/.*$/s, `://${CENSOR}`)
+
 export type Redact = (text: string) => string
 
 /** @param pattern a case-insensitive regular expression of what to remove besides */
