@@ -39,6 +39,9 @@ describe('what the claims of a token grant', () => {
   test.each([
     [READER, 'acme [all]: read'],
     [{ ...READER, tenant: ['acme'] }, 'acme [all]: read'],
+    // No tenant has such a name.
+    [{ ...READER, tenant: 'acme ' }, 'acme  [all]: read'],
+    [{ ...READER, tenant: 'acme other' }, 'acme other [all]: read'],
     [{ ...READER, realm_access: { roles: 'operate send' } }, 'acme [all]: send operate'],
     // For all tenants, but not to send.
     [{ ...READER, tenant: '*', realm_access: { roles: ['send', 'read', 'operate'] } }, '* [all]: read operate'],

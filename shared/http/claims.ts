@@ -60,7 +60,9 @@ export function grantOf(
 ): { ok: true; grant: Grant } | { ok: false; detail: string } {
   const refused = (path: readonly string[], what: string) =>
     ({ ok: false, detail: `The token’s claim ${JSON.stringify(path.join('.'))} ${what}.` }) as const
-  const tenants = namesIn(claimAt(claims, names.tenant))
+  const claim = claimAt(claims, names.tenant)
+  // One name, so that nothing is cut off.
+  const tenants = typeof claim === 'string' ? [claim].filter((one) => one !== '') : namesIn(claim)
   if (tenants === undefined || tenants.length === 0) return refused(names.tenant, 'names no tenant')
   const [tenant = ''] = tenants
   if (tenants.length > 1) return refused(names.tenant, 'names several tenants: a token is for one')

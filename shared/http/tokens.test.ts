@@ -1,5 +1,5 @@
 import { beforeAll, describe, expect, test } from 'bun:test'
-import { type CryptoKey, exportJWK, generateKeyPair, type JWTPayload, SignJWT, UnsecuredJWT } from 'jose'
+import { CompactSign, type CryptoKey, exportJWK, generateKeyPair, type JWTPayload, SignJWT, UnsecuredJWT } from 'jose'
 import pino from 'pino'
 import { keyring } from '../testing/keyring.ts'
 import { authoriseByToken } from './bearer.ts'
@@ -137,6 +137,11 @@ describe('a token', () => {
     ['that has expired', { claims: { exp: START_MS / 1_000 - 31 } }, 'has expired'],
     ['that is not valid yet', { claims: { nbf: START_MS / 1_000 + 31 } }, 'is not valid yet'],
     ['with an end that is no time', { claims: { exp: 'never' } }, 'has a claim exp that is not valid'],
+    ['for an object', { claims: { sub: { a: 1 } } }, 'has a claim sub that is no text'],
+    ['for a number', { claims: { sub: 1 } }, 'has a claim sub that is no text'],
+    ['for nobody by name', { claims: { sub: '' } }, 'has a claim sub that is no text, or an empty one'],
+    ['with an end that no time can be', { claims: { exp: 1e300 } }, 'has a claim exp that is no time'],
+    ['with an end just after the last time', { claims: { exp: 8.64e12 } }, 'has a claim exp that is no time'],
     ['that is an ID token of Keycloak’s', { header: { typ: 'JWT' }, claims: { typ: 'ID' } }, 'is no access token'],
     ['that is a refresh token of Keycloak’s', { claims: { typ: 'Refresh' } }, 'is no access token'],
     ['with a nonce, as ID tokens have', { claims: { nonce: 'n' } }, 'is no access token'],
@@ -153,6 +158,15 @@ describe('a token', () => {
       headers: { 'www-authenticate': 'Bearer realm="kafkatrace", error="invalid_token"' },
       failure: why === 'has expired' ? 'expired' : why === 'is not valid yet' ? 'not_yet_valid' : 'invalid_token',
     })
+  })
+
+  test('without an end, since that is too large a number, is refused', async () => {
+    const { tokens } = await issuer()
+    const json = JSON.stringify({ iss: ISSUER, aud: AUDIENCE, ...CLAIMS, exp: 0 }).replace('"exp":0', '"exp":1e400')
+    const token = await new CompactSign(Buffer.from(json))
+      .setProtectedHeader({ alg: 'ES256', kid: 'first' })
+      .sign(first.privateKey)
+    expect(wordsOf(await tokens.find(token))).toBe('401 The token has a claim exp that is no time.')
   })
 
   test('with critical header fields that are not understood is refused (RFC 7515, section 4.1.11)', async () => {
@@ -457,6 +471,7 @@ describe('by token', () => {
     [{}, { stream: 'none' }, 'unknown-stream: The tenant acme has the streams: events, orders.'],
     [{ tenant: 'off' }, {}, 'forbidden: The tenant off is switched off.'],
     [{ tenant: 'gone' }, {}, 'forbidden: The token is for the tenant "gone", which TENANTS_FILE does not have.'],
+    [{ tenant: 'acme ' }, {}, 'forbidden: The token is for the tenant "acme ", which TENANTS_FILE does not have.'],
     [{ tenant: '*' }, { tenant: 'acme' }, 'acme: events orders'],
     [
       { tenant: '*' },

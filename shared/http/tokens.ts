@@ -113,8 +113,8 @@ export class Tokens {
         currentDate: new Date(this.#nowMs()),
         requiredClaims: ['exp', 'sub'],
       })
-      const other = otherThanAccessToken(result)
-      return other === undefined ? result : invalid(other)
+      const fault = claimFault(result.payload, clockSkewSeconds) ?? otherThanAccessToken(result)
+      return fault === undefined ? result : invalid(fault)
     } catch (error) {
       if (error instanceof errors.JWKSNoMatchingKey) return 'unknown key'
       return invalid(faultOf(error))
@@ -218,6 +218,15 @@ function faultOf(error: unknown): string {
   if (error.claim === 'iss') return OTHER_ISSUER
   if (error.claim === 'aud') return OTHER_AUDIENCE
   return error.claim === 'nbf' ? NOT_YET : `has a claim ${error.claim} that is not valid`
+}
+
+/** What a time can be at most (ECMA-262, section 21.4.1.1). */
+const MAX_TIME_MS = 8.64e15
+
+/** What is wrong with the claims of a token that is the issuer's: the library only looks whether they are there, and whether `exp` is a number. */
+function claimFault({ sub, exp = 0 }: JWTPayload, clockSkewSeconds: number): string | undefined {
+  if (typeof sub !== 'string' || sub === '') return 'has a claim sub that is no text, or an empty one'
+  return (exp + clockSkewSeconds) * 1_000 <= MAX_TIME_MS ? undefined : 'has a claim exp that is no time'
 }
 
 /**
