@@ -41,7 +41,7 @@ export const loginVariables = {
   ),
   SESSION_SECRET: Type.Optional(
     Type.String({
-      description: `With OIDC_CLIENT_ID: what sessions are encrypted with, the same for all consoles; at least ${MIN_SECRET_CHARS} characters, such as of openssl rand -base64 32. Another one ends all sessions.`,
+      description: `With OIDC_CLIENT_ID: what sessions are encrypted with, the same for all consoles; at least ${MIN_SECRET_CHARS} characters, such as of openssl rand -base64 32. Another one ends all sessions, as another JWT_ISSUER, JWT_AUDIENCE, OIDC_CLIENT_ID or PUBLIC_URL does.`,
       ...secret,
     }),
   ),
@@ -142,7 +142,7 @@ export async function loginOf(
     mayBeInsecure: issuer.startsWith('http:'),
   })
   const common = {
-    secret: sessionSecret(config).text,
+    sealingKey: { secret: sessionSecret(config).text, at: { issuer, audience, clientId, publicUrl } },
     place: { isSecure: publicUrl.startsWith('https:') },
     log,
     nowMs: Date.now,

@@ -20,6 +20,7 @@ import { Sessions } from './sessions.ts'
 const SECRET = 'a secret of more than thirty-two characters'
 const PUBLIC_URL = 'https://console.example.com/kt'
 const ORIGIN = 'https://console.example.com'
+const AT = { issuer: 'https://login.example.com', audience: 'api', clientId: 'page', publicUrl: PUBLIC_URL }
 const CHECKS: Checks = { state: 'the-state', nonce: 'the-nonce', verifier: 'the-verifier' }
 const MINUTE_MS = 60_000
 
@@ -34,7 +35,12 @@ const file = tenantsOf({
 const SAME_ORIGIN = { 'sec-fetch-site': 'same-origin' }
 
 /** A console, and the issuer as it is now. */
-function consoleOf({ secret = SECRET, publicUrl = PUBLIC_URL, now = { ms: Date.parse('2026-11-30T12:00:00Z') } } = {}) {
+function consoleOf({
+  secret = SECRET,
+  publicUrl = PUBLIC_URL,
+  at = {},
+  now = { ms: Date.parse('2026-11-30T12:00:00Z') },
+} = {}) {
   const issuer = {
     /** What the access token grants; a problem where it grants nothing. */
     found: {
@@ -82,7 +88,12 @@ function consoleOf({ secret = SECRET, publicUrl = PUBLIC_URL, now = { ms: Date.p
   const log = pino({ level: 'debug' }, { write: (line: string) => void logged.push(JSON.parse(line)) })
   const results: LoginResult[] = []
   const tenants = { list: file.list as readonly Tenant[] }
-  const common = { secret, place: { isSecure: publicUrl.startsWith('https') }, log, nowMs: () => now.ms }
+  const common = {
+    sealingKey: { secret, at: { ...AT, publicUrl, ...at } },
+    place: { isSecure: publicUrl.startsWith('https') },
+    log,
+    nowMs: () => now.ms,
+  }
   const sessions = new Sessions({
     ...common,
     oidc,
@@ -259,6 +270,21 @@ describe('a session', () => {
     expect(other.jar.size).toBe(0)
   })
 
+  test.each([
+    { issuer: 'https://login.example.com/other' },
+    { audience: 'other' },
+    { clientId: 'other' },
+    { publicUrl: `${PUBLIC_URL}-of-others` },
+    // What is between two of them is no part of either.
+    { issuer: `${AT.issuer}a`, audience: 'pi' },
+  ])('is none where people log in to something else, though the secret be the same: %j', async (at) => {
+    const one = consoleOf()
+    await one.logIn()
+    const other = consoleOf({ at, now: one.now })
+    for (const [name, value] of one.jar) other.jar.set(name, value)
+    expect(await other.access()).toStartWith('401 The session has ended')
+  })
+
   test('is not what a log-in leaves with the browser, though both are encrypted', async () => {
     const { ask, jar, access } = consoleOf()
     await ask('/auth/login')
@@ -294,7 +320,7 @@ describe('a session', () => {
     issuer.answers = answer.promise
     const asked = [access(), access(), access()]
     // All of them have come as far as to the question.
-    for (const _ of asked) await new Sealed(SECRET, 'session').open(before ?? '', now.ms)
+    for (const _ of asked) await new Sealed({ secret: SECRET, at: AT }, 'session').open(before ?? '', now.ms)
     await until(() => issuer.renewed.length > 0)
     answer.resolve()
     await Promise.all(asked)
@@ -521,7 +547,7 @@ test('a cookie that is there twice counts as none: one of them may be another si
 })
 
 test('what is sealed opens until its time is over', async () => {
-  const sealed = new Sealed<{ a: number }>(SECRET, 'a test')
+  const sealed = new Sealed<{ a: number }>({ secret: SECRET, at: AT }, 'a test')
   const text = await sealed.seal({ a: 1 }, 10_000)
   expect(await sealed.open(text, 9_000)).toEqual({ a: 1 })
   expect(await sealed.open(text, 10_000)).toBeUndefined()

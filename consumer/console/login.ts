@@ -6,7 +6,7 @@ import { messageOf } from '../../shared/service/thrown.ts'
 import { type CookiePlace, cookieIn, cookieOf, noCookie } from './cookies.ts'
 import type { LoginResult } from './metrics.ts'
 import { type Checks, type Oidc, RefusedError } from './oidc.ts'
-import { Sealed } from './sealed.ts'
+import { Sealed, type SealingKey } from './sealed.ts'
 import type { Sessions } from './sessions.ts'
 
 /** How people log in and out: to the issuer and back. */
@@ -27,7 +27,7 @@ interface Begun extends Checks {
 export interface LoginDeps {
   oidc: Pick<Oidc, 'begin' | 'finish'>
   sessions: Sessions
-  secret: string
+  sealingKey: SealingKey
   place: CookiePlace
   /** Without a slash at its end. */
   publicUrl: string
@@ -48,7 +48,7 @@ export class Login {
 
   constructor(deps: LoginDeps) {
     this.#deps = deps
-    this.#sealed = new Sealed(deps.secret, 'login')
+    this.#sealed = new Sealed(deps.sealingKey, 'login')
     this.sessions = deps.sessions
     this.url = `${deps.publicUrl}/auth/login`
     this.#origin = new URL(deps.publicUrl).origin

@@ -9,7 +9,7 @@ import { Recent } from '../../shared/service/recent.ts'
 import { messageOf } from '../../shared/service/thrown.ts'
 import { type CookiePlace, cookieIn, cookieOf, noCookie } from './cookies.ts'
 import { type Granted, type Oidc, RefusedError } from './oidc.ts'
-import { Sealed } from './sealed.ts'
+import { Sealed, type SealingKey } from './sealed.ts'
 
 /**
  * People who have logged in. A session is a cookie that is encrypted, so that every console knows it and none has to keep it. The person's access token is
@@ -70,7 +70,7 @@ export interface SessionsDeps {
   oidc: Pick<Oidc, 'renew' | 'revoke' | 'logoutUrl'>
   tokens: Pick<Tokens, 'find'>
   tenants(): readonly Tenant[]
-  secret: string
+  sealingKey: SealingKey
   place: CookiePlace
   maxMs: number
   askEveryMs: number
@@ -90,7 +90,7 @@ export class Sessions {
 
   constructor(deps: SessionsDeps) {
     this.#deps = deps
-    this.#sealed = new Sealed(deps.secret, 'session')
+    this.#sealed = new Sealed(deps.sealingKey, 'session')
     this.#tenants = {
       get list() {
         return deps.tenants()
