@@ -1,5 +1,6 @@
 import { type Static, type TObject, Type } from '@sinclair/typebox'
 import { type jwtVariables, withoutTls } from '../../shared/http/jwt-config.ts'
+import type { Problem } from '../../shared/http/problem.ts'
 import type { Tenant } from '../../shared/http/tenants.ts'
 import type { Tokens } from '../../shared/http/tokens.ts'
 import { integer, secret } from '../../shared/service/config.ts'
@@ -115,12 +116,13 @@ export interface LoginDepsOf {
   tenants(): readonly Tenant[]
   log: Logger
   onLogin(result: LoginResult): void
+  failed(problem: Problem, request: Request): Problem
 }
 
 /** By what people log in; undefined where they cannot. */
 export async function loginOf(
   config: Given,
-  { tokens, tenants, log, onLogin }: LoginDepsOf,
+  { tokens, tenants, log, onLogin, failed }: LoginDepsOf,
 ): Promise<Login | undefined> {
   const { OIDC_CLIENT_ID: clientId, JWT_ISSUER: issuer, JWT_AUDIENCE: audience, PUBLIC_URL } = config
   if (clientId === undefined || issuer === undefined || audience === undefined || tokens === undefined) return undefined
@@ -145,6 +147,7 @@ export async function loginOf(
     sealingKey: { secret: sessionSecret(config).text, at: { issuer, audience, clientId, publicUrl } },
     place: { isSecure: publicUrl.startsWith('https:') },
     log,
+    failed,
     nowMs: Date.now,
   }
   const sessions = new Sessions({

@@ -1,13 +1,14 @@
 import { describe, expect, test } from 'bun:test'
 import pino from 'pino'
 import { authoriseByKey } from '../../shared/http/authorise.ts'
+import { FailedAuthentications, MAX_FAILURES } from '../../shared/http/failed-authentications.ts'
 import { type Tenant, tenantsOf } from '../../shared/http/tenants.ts'
 import type { TokenFound } from '../../shared/http/tokens.ts'
 import { keyring } from '../../shared/testing/keyring.ts'
 import { until } from '../../shared/testing/until.ts'
 import { createApp } from './app.ts'
 import { cookieIn, cookieOf } from './cookies.ts'
-import { Login } from './login.ts'
+import { Login, type LoginDeps } from './login.ts'
 import { createMetrics, type LoginResult } from './metrics.ts'
 import { type Checks, type Granted, IssuerError, type Oidc, RefusedError } from './oidc.ts'
 import type { Route, RouteDeps } from './route.ts'
@@ -88,7 +89,11 @@ function consoleOf({
   const log = pino({ level: 'debug' }, { write: (line: string) => void logged.push(JSON.parse(line)) })
   const results: LoginResult[] = []
   const tenants = { list: file.list as readonly Tenant[] }
+  const counted: string[] = []
+  const failures = new FailedAuthentications({ count: (why) => counted.push(why), log, nowMs: () => now.ms })
+  const failed: LoginDeps['failed'] = (problem) => failures.failed(problem, 'session', '192.0.2.1')
   const common = {
+    failed,
     sealingKey: { secret, at: { ...AT, publicUrl, ...at } },
     place: { isSecure: publicUrl.startsWith('https') },
     log,
@@ -144,7 +149,7 @@ function consoleOf({
     const body = (await response.json()) as { by?: string; detail?: string }
     return response.status === 200 ? String(body.by) : `${response.status} ${body.detail}`
   }
-  return { issuer, now, ask, logIn, access, jar, logged, results, tenants, login, sessions }
+  return { issuer, now, ask, logIn, access, jar, logged, counted, results, tenants, login, sessions }
 }
 
 describe('a log-in', () => {
@@ -210,6 +215,28 @@ describe('a log-in', () => {
     await ask('/auth/login')
     now.ms += 10 * MINUTE_MS + 1_000
     expect((await ask('/auth/callback?code=c&state=the-state')).status).toBe(403)
+  })
+
+  test('asks the issuer once, whatever comes with a copy of its cookie', async () => {
+    const { ask, issuer, jar } = consoleOf()
+    await ask('/auth/login')
+    const cookie = `__Host-kafkatrace-login=${jar.get('__Host-kafkatrace-login')}`
+    issuer.fault = new RefusedError('the issuer says invalid_grant')
+    const back = (code: number) => ask(`/auth/callback?code=${code}&state=the-state`, { headers: { cookie } })
+    const answers = await Promise.all([back(1), back(2), back(3)])
+    expect(answers.map(({ status }) => status)).toEqual([403, 403, 403])
+    expect(issuer.finished).toHaveLength(1)
+  })
+
+  test('that is refused counts as a failed authentication of its address, and more of them are answered 429', async () => {
+    const { ask, counted, results } = consoleOf()
+    const back = () => ask('/auth/callback?code=c&state=other')
+    for (let time = 0; time < MAX_FAILURES; time++) expect((await back()).status).toBe(403)
+    const limited = await back()
+    expect([limited.status, limited.headers.get('retry-after')]).toEqual([429, '60'])
+    expect(await limited.text()).toContain('Too many failed authentications')
+    expect(counted).toEqual(Array(MAX_FAILURES + 1).fill('session'))
+    expect(results).toHaveLength(MAX_FAILURES + 1)
   })
 
   test('cannot be answered twice', async () => {
@@ -290,6 +317,20 @@ describe('a session', () => {
     await ask('/auth/login')
     jar.set('__Host-kafkatrace-session', jar.get('__Host-kafkatrace-login') ?? '')
     expect(await access()).toStartWith('401 The session has ended')
+  })
+
+  test('that is made up counts as a failed authentication, and more of them are answered 429; a right one is served', async () => {
+    const { logIn, ask, access, jar, counted } = consoleOf()
+    await logIn()
+    const right = jar.get('__Host-kafkatrace-session') ?? ''
+    const madeUp = { ...SAME_ORIGIN, cookie: '__Host-kafkatrace-session=made-up' }
+    for (let time = 0; time < MAX_FAILURES; time++)
+      expect((await ask('/v1/access', { headers: madeUp })).status).toBe(401)
+    const limited = await ask('/v1/access', { headers: madeUp })
+    expect([limited.status, limited.headers.get('retry-after')]).toEqual([429, '60'])
+    expect(counted).toHaveLength(MAX_FAILURES + 1)
+    jar.set('__Host-kafkatrace-session', right)
+    expect(await access()).toBe('jwt:5f3c (alice)')
   })
 
   test('says nothing to whoever reads the cookie, and does not count with any change', async () => {

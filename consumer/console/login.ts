@@ -1,7 +1,8 @@
 import { actorOf } from '../../shared/http/authorise.ts'
 import { NOSNIFF } from '../../shared/http/http.ts'
-import { type OrProblem, refusal } from '../../shared/http/problem.ts'
+import { type OrProblem, PROBLEMS, type Problem, refusal } from '../../shared/http/problem.ts'
 import { type Logger, TenantLines } from '../../shared/service/logger.ts'
+import { Recent } from '../../shared/service/recent.ts'
 import { messageOf } from '../../shared/service/thrown.ts'
 import { type CookiePlace, cookieIn, cookieOf, noCookie } from './cookies.ts'
 import type { LoginResult } from './metrics.ts'
@@ -13,6 +14,9 @@ import type { Sessions } from './sessions.ts'
 
 /** How long somebody may take at the issuer. */
 const MAX_LOGIN_MS = 10 * 60_000
+
+/** So many log-ins that were answered are remembered, and in the worst case twice as many. */
+const MAX_ANSWERED = 10_000
 
 const COOKIE = 'kafkatrace-login'
 
@@ -33,6 +37,8 @@ export interface LoginDeps {
   publicUrl: string
   log: Pick<Logger, 'info' | 'warn' | 'debug'>
   onLogin(result: LoginResult): void
+  /** Counts a refusal by the address of its request. @returns what to answer */
+  failed(problem: Problem, request: Request): Problem
   /** Epoch. */
   nowMs(): number
 }
@@ -41,6 +47,8 @@ export class Login {
   readonly #deps: LoginDeps
   readonly #sealed: Sealed<Begun>
   readonly #lines = new TenantLines()
+  /** By their state. Whoever keeps the cookie of one must not make the console ask the issuer again and again. */
+  readonly #answered = new Recent<true>(MAX_ANSWERED)
   readonly sessions: Sessions
   /** Where people log in. */
   readonly url: string
@@ -77,16 +85,18 @@ export class Login {
     const query = queryOf(request)
     // The one in the cookie is of this browser: another one’s answer must not log in anybody here.
     if (begun === undefined || query.get('state') !== begun.state)
-      return this.#refused('it is not the answer to a log-in that was begun in this browser, or to an old one')
+      return this.#refused(request, 'it is not the answer to a log-in that was begun in this browser, or to an old one')
+    if (this.#answered.get(begun.state)) return this.#refused(request, 'this log-in was answered already')
+    this.#answered.set(begun.state, true)
     try {
       const granted = await oidc.finish(`?${query}`, begun)
       const session = await this.sessions.begin(granted)
-      if (!session.ok) return this.#refused(session.problem.detail)
+      if (!session.ok) return this.#refused(request, session.problem.detail)
       log.info({ by: actorOf({ keyId: session.bearer.id, name: session.bearer.name }) }, 'logged in')
       onLogin('done')
       return redirect(`${publicUrl}/${begun.to}`, [session.cookie, noCookie(COOKIE, place, 'lax')])
     } catch (error) {
-      return error instanceof RefusedError ? this.#refused(error.message) : this.#failed(error)
+      return error instanceof RefusedError ? this.#refused(request, error.message) : this.#failed(error)
     }
   }
 
@@ -114,10 +124,15 @@ export class Login {
     return `With the cookie of a session, only pages of ${this.#origin} may ask here. Elsewhere, use a key or a token.`
   }
 
-  #refused(why: string): Response {
-    this.#deps.onLogin('refused')
-    this.#deps.log[this.#lines.level(undefined, 'info')]({ reason: why }, 'a log-in was refused')
-    return this.#page(403, 'You are not logged in', why)
+  #refused(request: Request, why: string): Response {
+    const { onLogin, log, failed } = this.#deps
+    onLogin('refused')
+    const { problem } = refusal('forbidden', why)
+    const counted = failed(problem, request)
+    const isLimited = counted !== problem
+    log[isLimited ? 'debug' : this.#lines.level(undefined, 'info')]({ reason: why }, 'a log-in was refused')
+    const { status, title } = PROBLEMS[counted.kind]
+    return this.#page(status, isLimited ? title : 'You are not logged in', counted.detail, counted.retryAfterSeconds)
   }
 
   #failed(error: unknown): Response {
@@ -131,7 +146,7 @@ export class Login {
   }
 
   /** For whoever is not on the page now. */
-  #page(status: number, title: string, why: string): Response {
+  #page(status: number, title: string, why: string, retryAfterSeconds?: number): Response {
     const { publicUrl } = this.#deps
     const text = Bun.escapeHTML(why.replace(/\.?$/, '.'))
     return new Response(
@@ -142,6 +157,7 @@ export class Login {
         status,
         headers: {
           ...PRIVATE,
+          ...(retryAfterSeconds === undefined ? {} : { 'retry-after': String(retryAfterSeconds) }),
           'content-type': 'text/html;charset=utf-8',
           'content-security-policy': "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
         },

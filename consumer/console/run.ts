@@ -181,6 +181,7 @@ const app = createApp({
     tenants: () => access.tenants(),
     log,
     onLogin: (result) => metrics.logins.inc({ result }),
+    failed: (problem, request) => failures.failed(problem, 'session', addressOf(request)),
   }),
   page: await buildPage(),
   metrics,

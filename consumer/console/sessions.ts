@@ -75,6 +75,8 @@ export interface SessionsDeps {
   maxMs: number
   askEveryMs: number
   log: Pick<Logger, 'info' | 'warn'>
+  /** Counts a refusal by the address of its request. @returns what to answer */
+  failed(problem: Problem, request: Request): Problem
   /** Epoch. */
   nowMs(): number
 }
@@ -124,7 +126,13 @@ export class Sessions {
   }
 
   /** Of a request that has one. */
-  async of({ headers }: Request): Promise<SessionFound> {
+  async of(request: Request): Promise<SessionFound> {
+    const found = await this.#found(request)
+    if (found.ok || found.problem.kind !== 'unauthenticated') return found
+    return { ...found, problem: this.#deps.failed(found.problem, request) }
+  }
+
+  async #found({ headers }: Request): Promise<SessionFound> {
     const { place, nowMs } = this.#deps
     const content = await this.#sealed.open(cookieIn(headers, COOKIE, place) ?? '', nowMs())
     if (content === undefined) return this.#over('it is over, or of another time')

@@ -60,6 +60,7 @@ export const AUTHENTICATION_FAILURES = [
   'not_yet_valid',
   'wrong_tenant',
   'invalid_token',
+  'session',
   'certificate',
 ] as const
 export type AuthenticationFailure = (typeof AUTHENTICATION_FAILURES)[number]
