@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'bun:test'
 import { BlockList, isIP } from 'node:net'
 import fc from 'fast-check'
-import { clientAddress, networkOf, proxyFaults } from './client-address.ts'
+import { clientAddress, networkOf, proxyFaults, siteOf } from './client-address.ts'
 
 const from = (peer: string, trusted: string | undefined, forwarded?: string): string | undefined =>
   clientAddress(
@@ -164,9 +164,21 @@ test.each([
   ['2001:DB8::1', '2001:db8:0:0::/64'],
   ['2001:0db8:0000:0007:1:2:3:4', '2001:db8:0:7::/64'],
   ['fe80::1%eth0', 'fe80:0:0:0::/64'],
-  ['64:ff9b::192.0.2.1', '64:ff9b:0:0::/64'],
+  ['64:ff9b:1::192.0.2.1', '64:ff9b:1:0::/64'],
   ['1:2:3:4:5:6:192.0.2.1', '1:2:3:4::/64'],
+  ['64:ff9b::198.51.100.7', '198.51.100.7'],
+  ['64:ff9b::c633:6407', '198.51.100.7'],
+  ['64:ff9b::1:c633:6407', '64:ff9b:0:0::/64'],
 ])('the network of %s is %s', (address, network) => expect(networkOf(address)).toBe(network))
+
+test.each([
+  ['2001:db8:7:1::1', '2001:db8:7::/48'],
+  ['2001:db8::', '2001:db8:0::/48'],
+  ['198.51.100.7', undefined],
+  ['::ffff:198.51.100.7', undefined],
+  ['64:ff9b::c633:6407', undefined],
+  ['unix', undefined],
+])('the site of %s is %s', (address, site) => expect(siteOf(address)).toBe(site))
 
 test('an IPv6 address has the network of its first 64 bits, however it is written', () => {
   const group = fc.nat(0xffff)

@@ -89,9 +89,11 @@ function addressIn(entry: string): string | undefined {
 /** As it is compared and shown: IPv4 as such also where it came mapped into IPv6. */
 function plain(address: string): string {
   const bits = bitsOf(address)
-  if (bits === undefined || !isIpv4(bits)) return address
-  return [24n, 16n, 8n, 0n].map((shift) => String((bits >> shift) & 0xffn)).join('.')
+  return bits === undefined || !isIpv4(bits) ? address : dotted(bits)
 }
+
+/** The last 32 bits, as IPv4 is written. */
+const dotted = (bits: bigint): string => [24n, 16n, 8n, 0n].map((shift) => String((bits >> shift) & 0xffn)).join('.')
 
 /** The address of a request's client; undefined once its connection is closed. */
 export type ClientAddress = (request: Request) => string | undefined
@@ -125,9 +127,26 @@ export function clientAddress(
   }
 }
 
+/** The first 96 bits of IPv6 addresses that a translator gives to IPv4 ones (RFC 6052, section 2.1). */
+const NAT64 = 0x64_ff9bn << 64n
+
+const standsForIpv4 = (bits: bigint): boolean => isIpv4(bits) || bits >> 32n === NAT64
+
 /** What one subscriber has: an IPv4 address, or an IPv6 network of 64 bits (RFC 6177). */
 export function networkOf(address: string): string {
   const bits = bitsOf(address)
-  if (bits === undefined || isIpv4(bits)) return plain(address)
-  return `${[112n, 96n, 80n, 64n].map((shift) => ((bits >> shift) & 0xffffn).toString(16)).join(':')}::/64`
+  if (bits === undefined) return address
+  return standsForIpv4(bits) ? dotted(bits) : prefixOf(bits, 64n)
+}
+
+/** The most that one subscriber has of IPv6: a network of 48 bits. undefined: it stands for IPv4. */
+export function siteOf(address: string): string | undefined {
+  const bits = bitsOf(address)
+  return bits === undefined || standsForIpv4(bits) ? undefined : prefixOf(bits, 48n)
+}
+
+function prefixOf(bits: bigint, length: bigint): string {
+  const groups: string[] = []
+  for (let shift = 112n; shift >= 128n - length; shift -= 16n) groups.push(((bits >> shift) & 0xffffn).toString(16))
+  return `${groups.join(':')}::/${length}`
 }

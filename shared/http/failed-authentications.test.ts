@@ -1,6 +1,6 @@
 import { expect, test } from 'bun:test'
 import { authoriseByKey } from './authorise.ts'
-import { countingFailures, FailedAuthentications, MAX_FAILURES } from './failed-authentications.ts'
+import { countingFailures, FailedAuthentications, MAX_FAILURES, MAX_SITE_FAILURES } from './failed-authentications.ts'
 import type { AuthenticationFailure } from './problem.ts'
 import { makeKey, tenantsOf } from './tenants.ts'
 
@@ -101,6 +101,34 @@ test('an IPv6 network is one address', async () => {
   clock.address = '2001:db8:0:7:ffff:ffff:ffff:ffff'
   expect(await asked(other.key)).toStartWith('too-many-failures')
   clock.address = '2001:db8:0:8::1'
+  expect(await asked(other.key)).toBe('unauthenticated')
+})
+
+test('IPv6 networks of one site are limited together, and do not have others forgotten', async () => {
+  const { asked, clock, failures, logged } = guarded()
+  for (let time = 0; time <= MAX_FAILURES; time++) await asked(other.key)
+  for (let network = 0; network < 10_500; network++) {
+    clock.address = `2001:db8:7:${network.toString(16)}::1`
+    const answer = await asked(other.key)
+    expect(answer).toBe(network < MAX_SITE_FAILURES ? 'unauthenticated' : 'too-many-failures 60')
+  }
+  expect(failures.size).toBe(MAX_SITE_FAILURES + 2)
+  expect(logged).toEqual([
+    { address: '192.0.2.1', failures: MAX_FAILURES },
+    { address: '2001:db8:7::/48', failures: MAX_SITE_FAILURES },
+  ])
+  expect(await asked(right.key)).toBe('ok')
+  clock.address = '2001:db8:8::1'
+  expect(await asked(other.key)).toBe('unauthenticated')
+  clock.address = '192.0.2.1'
+  expect(await asked(other.key)).toBe('too-many-failures 60')
+})
+
+test('one IPv6 network at its limit does not use up that of its site', async () => {
+  const { asked, clock } = guarded()
+  clock.address = '2001:db8:7:1::1'
+  for (let time = 0; time < 2 * MAX_SITE_FAILURES; time++) await asked(other.key)
+  clock.address = '2001:db8:7:2::1'
   expect(await asked(other.key)).toBe('unauthenticated')
 })
 

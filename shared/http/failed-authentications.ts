@@ -1,6 +1,6 @@
 import { type Logger, TenantLines } from '../service/logger.ts'
 import type { Authorise, Authorised } from './authorise.ts'
-import { networkOf } from './client-address.ts'
+import { networkOf, siteOf } from './client-address.ts'
 import type { AuthenticationFailure, Problem } from './problem.ts'
 
 /**
@@ -11,6 +11,8 @@ import type { AuthenticationFailure, Problem } from './problem.ts'
 
 /** How many may fail from an address within a minute before the others are answered 429. */
 export const MAX_FAILURES = 60
+/** How many from an IPv6 network of 48 bits, of those that were not answered 429: whoever has one has 65,536 that count as addresses. */
+export const MAX_SITE_FAILURES = 600
 const WINDOW_MS = 60_000
 
 /** The most addresses that are remembered. The one whose minute began first is forgotten for another. */
@@ -52,15 +54,27 @@ export class FailedAuthentications {
     this.#deps.count(failure)
     if (address === undefined) return problem
     const nowMs = this.#deps.nowMs()
+    const site = siteOf(address)
+    const ofSite = site === undefined ? undefined : this.#of(site, nowMs)
+    // Before its network is remembered, so that whoever has many networks does not have others forgotten for them.
+    if (site !== undefined && ofSite !== undefined && ofSite.count >= MAX_SITE_FAILURES) {
+      ofSite.count++
+      return this.#refused(ofSite, MAX_SITE_FAILURES, site, nowMs)
+    }
     const failures = this.#of(networkOf(address), nowMs)
     failures.count++
-    if (failures.count <= MAX_FAILURES) return problem
-    if (failures.count === MAX_FAILURES + 1)
+    if (failures.count > MAX_FAILURES) return this.#refused(failures, MAX_FAILURES, address, nowMs)
+    if (ofSite !== undefined) ofSite.count++
+    return problem
+  }
+
+  #refused({ count, sinceMs }: Failures, most: number, address: string, nowMs: number): Problem {
+    if (count === most + 1)
       this.#deps.log[this.#lines.level(undefined, 'info')](
-        { address, failures: MAX_FAILURES },
+        { address, failures: most },
         'requests from an address fail to authenticate; more of them are answered 429 for the rest of the minute',
       )
-    return tooMany(failures.sinceMs + WINDOW_MS - nowMs)
+    return tooMany(most, sinceMs + WINDOW_MS - nowMs)
   }
 
   #of(network: string, nowMs: number): Failures {
@@ -78,9 +92,9 @@ export class FailedAuthentications {
   }
 }
 
-const tooMany = (waitMs: number): Problem => ({
+const tooMany = (most: number, waitMs: number): Problem => ({
   kind: 'too-many-failures',
-  detail: `More than ${MAX_FAILURES} requests from this address have failed to authenticate within a minute. One with a right key is served at any time.`,
+  detail: `More than ${most} requests from this ${most === MAX_FAILURES ? 'address' : 'network'} have failed to authenticate within a minute. One with a right key is served at any time.`,
   retryAfterSeconds: Math.max(1, Math.ceil(waitMs / 1_000)),
 })
 
