@@ -168,6 +168,53 @@ describe('the slots', () => {
     await until(() => slots.inside === 0)
   })
 
+  test('what is said to be free can be taken, and no more', () => {
+    const name = fc.constantFrom('a', 'b', 'c')
+    fc.assert(
+      fc.property(
+        fc.integer({ min: 1, max: 20 }),
+        fc.boolean(),
+        fc.array(name),
+        name,
+        (limit, shared, held, caller) => {
+          const slots = new Slots(limit, () => shared)
+          const taken = held.flatMap((one) => slots.take(one) ?? [])
+          const free = slots.free(caller)
+          const more = Array.from({ length: limit + 1 }, () => slots.take(caller)).filter((one) => one !== undefined)
+          expect(more.length).toBe(free)
+          for (const giveBack of [...taken, ...more, ...more]) giveBack()
+          expect(slots.inside).toBe(0)
+        },
+      ),
+    )
+  })
+
+  test('who waits gets a place in turn, unless the wait ends before', async () => {
+    const slots = new Slots(1, () => true)
+    const giveBack = slots.take('a')
+    const got: string[] = []
+    const wait = (name: string, end: Promise<unknown>) =>
+      slots.wait(name, end).then((taken) => {
+        got.push(taken === undefined ? `${name} left` : name)
+        return taken
+      })
+    const leaving = Promise.withResolvers<void>()
+    const never = new Promise(() => undefined)
+    const others = [wait('a', never), wait('a', leaving.promise), wait('b', leaving.promise), wait('c', never)]
+    // Nobody overtakes who waits.
+    expect(slots.take('c')).toBeUndefined()
+    leaving.resolve()
+    await Promise.all([others[1], others[2]])
+    expect(got).toEqual(['a left', 'b left'])
+    giveBack?.()
+    const first = await Promise.race([others[0], others[3]])
+    first?.()
+    for (const one of await Promise.all([others[0], others[3]])) one?.()
+    expect(got.toSorted()).toEqual(['a', 'a left', 'b left', 'c'])
+    expect(slots.inside).toBe(0)
+    expect(await slots.wait('b', Promise.resolve())).toBeDefined()
+  })
+
   test('a call that returns at once takes no place and returns its result at once', () => {
     const slots = new Slots(1)
     expect(slots.run(() => 5)).toBe(5)

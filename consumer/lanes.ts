@@ -56,7 +56,7 @@ interface Caller {
 
 /**
  * Limits how many asynchronous calls run at a time; calls that return no promise take no slot. If there are several callers, none has more slots than are
- * left for the others, and the caller with the fewest goes first.
+ * left for the others, and the caller with the fewest goes first. A slot can be taken without a call, too.
  */
 export class Slots {
   #inside = 0
@@ -94,6 +94,51 @@ export class Slots {
     return free >= 0 && (inside <= free || !this.hasOthers(name))
   }
 
+  /** How many more slots the caller can take now. */
+  free(name: string): number {
+    const free = this.limit - this.#inside
+    const { inside } = this.#callerOf(name)
+    // Each counts twice: the caller has one more, and one less is left for the others.
+    return this.hasOthers(name) ? Math.max(0, Math.floor((free - inside + 1) / 2)) : free
+  }
+
+  /** Takes a slot now. @returns what gives it back; undefined where none is free for the caller */
+  take(name: string): (() => void) | undefined {
+    const caller = this.#callerOf(name)
+    return caller.waiting.length === 0 && this.#isFree(name, caller.inside) ? this.#occupy(caller) : undefined
+  }
+
+  /** Takes a slot as soon as it is the caller's turn. @returns what gives it back; undefined where the end of waiting came first */
+  async wait(name: string, end: Promise<unknown>): Promise<(() => void) | undefined> {
+    const taken = this.take(name)
+    if (taken !== undefined) return taken
+    const caller = this.#callerOf(name)
+    const { promise, resolve } = Promise.withResolvers<(() => void) | undefined>()
+    const start = (): void => resolve(this.#occupy(caller))
+    caller.waiting.push(start)
+    void end.then(() => {
+      const at = caller.waiting.indexOf(start, caller.first)
+      if (at < 0) return
+      caller.waiting.splice(at, 1)
+      forgetStarted(caller)
+      resolve(undefined)
+    })
+    return promise
+  }
+
+  #occupy(caller: Caller): () => void {
+    this.#inside++
+    caller.inside++
+    let isGivenBack = false
+    return () => {
+      if (isGivenBack) return
+      isGivenBack = true
+      this.#inside--
+      caller.inside--
+      this.#startWaiting()
+    }
+  }
+
   #callerOf(name: string): Caller {
     const caller = this.#callers.get(name) ?? { inside: 0, waiting: [], first: 0 }
     this.#callers.set(name, caller)
@@ -103,24 +148,14 @@ export class Slots {
   #enter<T>(call: () => T | Promise<T>, name: string): T | Promise<T> {
     const result = call()
     if (!(result instanceof Promise)) return result
-    const caller = this.#callerOf(name)
-    this.#inside++
-    caller.inside++
-    return result.finally(() => {
-      this.#inside--
-      caller.inside--
-      this.#startWaiting()
-    })
+    return result.finally(this.#occupy(this.#callerOf(name)))
   }
 
   /** A call that returns no promise, or throws, leaves its slot to the next. */
   #startWaiting(): void {
     for (let caller = this.#next(); caller !== undefined; caller = this.#next()) {
       const start = caller.waiting[caller.first++]
-      if (caller.first >= COMPACT_AT || caller.first === caller.waiting.length) {
-        caller.waiting.splice(0, caller.first)
-        caller.first = 0
-      }
+      forgetStarted(caller)
       start?.()
     }
   }
@@ -143,6 +178,12 @@ export class Slots {
     }
     return next
   }
+}
+
+function forgetStarted(caller: Caller): void {
+  if (caller.first < COMPACT_AT && caller.first < caller.waiting.length) return
+  caller.waiting.splice(0, caller.first)
+  caller.first = 0
 }
 
 /** Batches calls: items that arrive while a call waits for its slot become part of it. */

@@ -257,7 +257,14 @@ describe('one letter', () => {
     const [letter] = kafka.records(DLQ)
     if (letter === undefined) throw new Error('there is none')
     const edit = { patch: [{ op: 'replace' as const, path: '/n', value: 2 }] }
-    const { act } = await actOnOne('redrive', stream, letter, { by: 'alice', reason: 'why' }, edit, deps)
+    const { act } = await actOnOne(
+      'redrive',
+      stream,
+      letter,
+      { by: 'alice', reason: 'why', caller: 'acme' },
+      edit,
+      deps,
+    )
     expect(act).toMatchObject({ by: 'alice', reason: 'why', edited: true })
     expect(kafka.records(INPUT).map(({ value }) => String(value))).toEqual(['{"n":2}'])
     expect((await own.list(5, [], reader, budgetOf())).acts).toMatchObject([{ by: 'alice', reason: 'why', edit }])
@@ -270,7 +277,7 @@ describe('one letter', () => {
     const [letter] = kafka.records(DLQ)
     if (letter === undefined) throw new Error('there is none')
     const act = (action: 'redrive' | 'discard') =>
-      actOnOne(action, stream, letter, { by: 'x', reason: 'r' }, undefined, deps)
+      actOnOne(action, stream, letter, { by: 'x', reason: 'r', caller: 'acme' }, undefined, deps)
     const first = await act('discard')
     expect(first).toMatchObject({ done: true, act: { act: 'discard', by: 'x', reason: 'r' } })
     expect(await act('redrive')).toEqual({ ...first, done: false })
@@ -311,7 +318,7 @@ describe('a job', () => {
     deadLetters(kafka, 10, 2)
     const [letter] = kafka.records(DLQ)
     if (letter === undefined) throw new Error('there is none')
-    await actOnOne('discard', one.stream, letter, { by: 'x', reason: 'r' }, undefined, one.deps)
+    await actOnOne('discard', one.stream, letter, { by: 'x', reason: 'r', caller: 'acme' }, undefined, one.deps)
     const id = await start(one, { to: [5, 4] })
     expect(await ended(one, id)).toMatchObject({ acted: 8, end: { state: 'done' } })
     expect(redriven(kafka, 2).sort()).toEqual(['e1', 'e2', 'e3', 'e4', 'e5', 'e6', 'e7', 'e8'])

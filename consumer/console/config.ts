@@ -62,7 +62,7 @@ export const consoleVariables = Type.Object({
     4,
     1,
     64,
-    'Readers of the log. A request needs one, and takes up to three to search one partition while they are free. Where none is free, it waits shortly; then 503. Each reader takes up to some 20 MB.',
+    'Readers of the log. A request needs one, and takes up to three to search one partition while they are free. Where none is free, it waits shortly; then 503. With several tenants, each can use at most half of what the others leave. Each reader takes up to some 20 MB.',
   ),
   SCAN_MAX_RECORDS: integer(
     10_000_000,
@@ -76,7 +76,12 @@ export const consoleVariables = Type.Object({
     240_000,
     'How long one request may read the log, in ms. The answer says what was not searched.',
   ),
-  MAX_FOLLOWERS: integer(100, 1, 10_000, 'The most requests that follow outcomes at a time. Over it: 503.'),
+  MAX_FOLLOWERS: integer(
+    100,
+    1,
+    10_000,
+    'The most requests that follow outcomes at a time. Over it: 503. With several tenants, each can have at most half of what the others leave.',
+  ),
   FOLLOWER_MAX_BYTES: integer(
     MIB,
     64 * 1024,

@@ -25,12 +25,9 @@ let producer: ServiceProcess
 let consumer: ServiceProcess
 let console_: ServiceProcess
 
-const [sender, reader, worker, stranger] = ['sender', 'reader', 'worker', 'stranger'].map(makeKey) as [
-  Key,
-  Key,
-  Key,
-  Key,
-]
+const [sender, reader, worker, stranger, overseer] = ['sender', 'reader', 'worker', 'stranger', 'overseer'].map(
+  makeKey,
+) as [Key, Key, Key, Key, Key]
 type Key = ReturnType<typeof makeKey>
 
 beforeAll(async () => {
@@ -48,6 +45,7 @@ beforeAll(async () => {
       },
       other: { streams: ['events'], keys: [{ id: 'stranger', sha256: stranger.sha256, roles: [...ROLES] }] },
     },
+    operators: [{ id: 'overseer', sha256: overseer.sha256, roles: ['read', 'operate'] }],
   }
   const path = join(folder, 'tenants.json')
   writeFileSync(path, JSON.stringify(file))
@@ -264,6 +262,30 @@ test('a stream that is paused goes on when it is resumed', async () => {
   expect(await json(ask('events/resume', { body: {} }))).not.toHaveProperty('paused')
   expect((await outcomeOf('paused', 'events', 30)).state).toBe('processed')
   await allAre('reading')
+})
+
+test('one tenant’s key keeps nobody out, however many requests follow with it', async () => {
+  const one = await startService('console', { ...env, MAX_FOLLOWERS: '10' })
+  await until(async () => (await ready(one)).status === 200, PATIENCE)
+  const gone = new AbortController()
+  const follow = (key: Key) => ask('events/outcomes', { key, of: one, signal: gone.signal })
+  const followed = await Promise.all(Array.from({ length: 11 }, () => follow(reader)))
+  expect(followed.map(({ status }) => status).toSorted()).toEqual([
+    ...Array.from({ length: 5 }, () => 200),
+    ...Array.from({ length: 6 }, () => 503),
+  ])
+  const refused = followed.find(({ status }) => status === 503)
+  expect(Number(refused?.headers.get('retry-after'))).toBeGreaterThan(0)
+  expect(await refused?.text()).toContain('One of several tenants may have as many as stay free for the others.')
+  await until(async () => (await ask('events/status', { key: stranger, of: one })).status === 200, PATIENCE)
+  expect((await follow(stranger)).status).toBe(200)
+  expect((await follow(overseer)).status).toBe(400)
+  const all = await ask('events/outcomes?tenant=acme', { key: overseer, of: one, signal: gone.signal })
+  expect(all.status).toBe(200)
+  const metrics = await (await fetch(`http://127.0.0.1:${one.started['opsPort']}/metrics`)).text()
+  expect(metrics).toContain('kafkatrace_console_crowded_requests_total{tenant="acme"} 6')
+  gone.abort()
+  await one.stop()
 })
 
 test('SIGTERM ends it within its time while a client follows, which is told so', async () => {

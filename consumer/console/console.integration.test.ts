@@ -19,6 +19,7 @@ import { decodePositions, followOutcomes, Hubs, type Outcome } from './follow.ts
 import { Jobs, type JobsDeps } from './jobs.ts'
 import { find } from './life.ts'
 import { Readers } from './readers.ts'
+import { UNSHARED } from './shares.ts'
 import type { Stream } from './streams.ts'
 
 setDefaultTimeout(90_000)
@@ -84,6 +85,7 @@ function openConsole(stream: Stream) {
     readers,
     openReader: open,
     maxFollowers: 10,
+    sharing: UNSHARED,
     followerMaxBytes: 2 ** 20,
     log,
     signal: stopping.signal,
@@ -251,7 +253,10 @@ test('a follower that begins in the middle of 10,000 outcomes gets each once whi
   const follow = async (since: string) => {
     const ids: string[] = []
     let last = ''
-    const body = await followOutcomes(hubs, stream, decodePositions(since), () => true, gone.signal)
+    const body = await followOutcomes(hubs, stream, decodePositions(since), () => true, {
+      signal: gone.signal,
+      caller: stream.tenant,
+    })
     void eachLine(body, (line) => {
       if (line.startsWith('id: ')) last = line.slice(4)
       if (line.startsWith('data: ')) ids.push((JSON.parse(line.slice(6)) as Outcome).id ?? '')

@@ -10,6 +10,8 @@ import { ROLES_OF_TOPICS } from './names.ts'
 import { lineOf, progressLines } from './progress-lines.ts'
 import {
   type Answer,
+  askingOf,
+  type Call,
   commonOf,
   EVENT_FILTER,
   FORMAT,
@@ -30,6 +32,7 @@ import {
 } from './route.ts'
 import type { Budget } from './scan.ts'
 import { Receipts, SentEvent, send } from './send.ts'
+import { callerOf } from './shares.ts'
 import type { Stream } from './streams.ts'
 import { RecordView, viewOf } from './view.ts'
 
@@ -92,17 +95,24 @@ export function eventRoutes(deps: RouteDeps): Route[] {
 
   /** Answers as JSON, or, where the client accepts it, as lines of progress with the answer as the last. */
   function searching<T>(
-    request: Request,
+    call: Pick<Call, 'request' | 'tenant' | 'everything'>,
     work: (budget: Budget) => Promise<T>,
     demand: (result: T) => T,
   ): Promise<Answer> {
+    const { request } = call
+    const asking = askingOf(call)
     const accept = request.headers.get('accept') ?? ''
-    if (!accept.includes('application/x-ndjson'))
-      return withBudget(request.signal, work).then((result) => json(demand(result)))
+    if (!accept.includes('application/x-ndjson')) return withBudget(asking, work).then((result) => json(demand(result)))
     return Promise.resolve({
       status: 200,
       contentType: 'application/x-ndjson',
-      stream: progressLines(request, work, demand, withBudget, log),
+      stream: progressLines(
+        request,
+        work,
+        demand,
+        (signal, ...rest) => withBudget({ ...asking, signal }, ...rest),
+        log,
+      ),
     })
   }
 
@@ -140,7 +150,7 @@ export function eventRoutes(deps: RouteDeps): Route[] {
         const { source, key, format } = call.query
         const query = { id, source, key, ...period(call.query) }
         return searching(
-          call.request,
+          call,
           (budget) => find(stream, query, showing(stream, format, MAX_DATA_BYTES), budget, lifeDeps),
           demandFound(`the id ${id}`),
         )
@@ -174,7 +184,7 @@ export function eventRoutes(deps: RouteDeps): Route[] {
         const stream = await streamIn(call)
         const receipt = isReceipt ? { partition, offset } : undefined
         return searching(
-          call.request,
+          call,
           (budget) =>
             find(
               stream,
@@ -218,8 +228,14 @@ export function eventRoutes(deps: RouteDeps): Route[] {
           outcome.id === id &&
           (source === undefined || outcome.source === source) &&
           (generation === undefined || outcome.generation === generation)
-        const hub = wait === 0 ? undefined : await hubs.of(stream)
-        const leave = hub && hubs.enter()
+        const caller = callerOf(call)
+        const leave = wait === 0 ? undefined : hubs.enter(caller)
+        const hub =
+          leave &&
+          (await hubs.of(stream, caller).catch((error) => {
+            leave()
+            throw error
+          }))
         const ending = new AbortController()
         const refused = new AbortController()
         const endLooks = call.whileAllowed((problem) => refused.abort(new ProblemError(problem)))
@@ -234,7 +250,7 @@ export function eventRoutes(deps: RouteDeps): Route[] {
           fromMs: key === undefined && source === undefined ? deps.nowMs() - RECENT_MS : undefined,
         }
         // It may be there already, or be committed while this looks for it.
-        const look = () => withBudget(signal, (budget) => find(stream, query, shown, budget, lifeDeps))
+        const look = () => withBudget({ signal, caller }, (budget) => find(stream, query, shown, budget, lifeDeps))
         const looked = look()
         const generationIn = ({ events }: Static<typeof Found>) => {
           const generations = events[0]?.generations ?? []
@@ -314,7 +330,7 @@ export function eventRoutes(deps: RouteDeps): Route[] {
         return {
           status: 200,
           contentType: 'text/event-stream',
-          stream: await followOutcomes(hubs, stream, since, matches, call.request.signal, call.whileAllowed),
+          stream: await followOutcomes(hubs, stream, since, matches, askingOf(call), call.whileAllowed),
         }
       },
     }),
@@ -382,7 +398,7 @@ export function eventRoutes(deps: RouteDeps): Route[] {
           })),
           where: pointers,
         }
-        const page = await reading(call.request, (reader, budget) =>
+        const page = await reading(call, (reader, budget) =>
           browse(stream, query, showing(stream, format, MAX_LISTED_DATA_BYTES), reader, budget, readers),
         )
         if (topic !== 'dlq') return json(page)

@@ -12,10 +12,11 @@ import { problemOf } from '../../shared/testing/problem.ts'
 import { eachLine } from '../../shared/testing/service-process.ts'
 import { type SimulatedTime, simulateTime } from '../../shared/testing/simulated-time.ts'
 import { until } from '../../shared/testing/until.ts'
-import { consoleOn, type Given, outgoing } from '../testing/console.ts'
+import { asking, consoleOn, type Given, outgoing } from '../testing/console.ts'
 import {
   decodePositions,
   encodePositions,
+  type FollowDeps,
   followOutcomes,
   Hubs,
   nextOutcome,
@@ -23,6 +24,7 @@ import {
   type Positions,
 } from './follow.ts'
 import { Readers } from './readers.ts'
+import { UNSHARED } from './shares.ts'
 import type { Stream } from './streams.ts'
 
 const PROCESSED = 'kt.acme.events.processed'
@@ -73,7 +75,10 @@ afterEach(async () => {
   for (const end of ending.splice(0).reverse()) await end()
 })
 
-function hubsOn(partitions = 2, limits: { maxFollowers?: number; followerMaxBytes?: number } = {}) {
+function hubsOn(
+  partitions = 2,
+  limits: Partial<Pick<FollowDeps, 'maxFollowers' | 'followerMaxBytes' | 'sharing'>> = {},
+) {
   const kafka = new FakeKafka()
   const { stream, readers } = consoleOn(kafka, { partitions })
   const stopping = new AbortController()
@@ -83,6 +88,7 @@ function hubsOn(partitions = 2, limits: { maxFollowers?: number; followerMaxByte
     readers,
     openReader: ({ input }) => ({ ...kafka.reader(), close: async () => void closed.push(input) }),
     maxFollowers: 10,
+    sharing: UNSHARED,
     followerMaxBytes: 2 ** 20,
     ...limits,
     log: pino({ level: 'silent' }),
@@ -108,7 +114,7 @@ function hubsOn(partitions = 2, limits: { maxFollowers?: number; followerMaxByte
       stream,
       since === undefined ? undefined : decodePositions(since),
       matches,
-      gone.signal,
+      asking(gone.signal),
       whileAllowed,
     )
     const lines: string[] = []
@@ -290,7 +296,7 @@ describe('a follower', () => {
     'whose client reads too slowly, from the outcome %i on, is told so and can resume without a gap',
     async (most) => {
       const { append, stream, hubs, cut, follow } = hubsOn(1, { followerMaxBytes: 2_000 })
-      const body = await followOutcomes(hubs, stream, undefined, () => true, new AbortController().signal)
+      const body = await followOutcomes(hubs, stream, undefined, () => true, asking())
       const slow = body.getReader()
       const other = await follow()
       let read = ''
@@ -317,7 +323,7 @@ describe('a follower', () => {
 
   test('is told that the service stops, after what waits for it', async () => {
     const { append, stream, hubs, follow, cut } = hubsOn(1)
-    const body = await followOutcomes(hubs, stream, undefined, () => true, new AbortController().signal)
+    const body = await followOutcomes(hubs, stream, undefined, () => true, asking())
     const other = await follow()
     append('a')
     await until(() => other.ids().length === 1)
@@ -381,7 +387,7 @@ describe('a follower', () => {
       const follow = (number: number, gone = signal) => {
         const input = `kt.acme.s${number}`
         for (const role of ['', '.processed', '.dlq']) kafka.createTopic(`${input}${role}`)
-        return followOutcomes(hubs, { ...stream, input }, undefined, () => true, gone)
+        return followOutcomes(hubs, { ...stream, input }, undefined, () => true, asking(gone))
       }
       const leaving = new AbortController()
       for (let number = 0; number < 50; number++) await follow(number, number === 0 ? leaving.signal : signal)
@@ -393,6 +399,37 @@ describe('a follower', () => {
       await follow(50)
       expect(hubs.followers).toBe(51)
     }))
+
+  test('of one of several tenants leaves half of what is free to the others', async () => {
+    const crowded: string[] = []
+    const sharing = { isShared: () => true, onCrowded: (caller: string) => void crowded.push(caller) }
+    const { kafka, stream, hubs } = hubsOn(1, { maxFollowers: 100, sharing })
+    const gone = new AbortController()
+    ending.push(() => gone.abort())
+    const follow = (name: string, caller: string) => {
+      const input = `kt.acme.${name}`
+      for (const role of ['', '.processed', '.dlq']) kafka.createTopic(`${input}${role}`)
+      return followOutcomes(hubs, { ...stream, input }, undefined, () => true, asking(gone.signal, caller))
+    }
+    for (let number = 0; number < 25; number++) await follow(`s${number}`, 'acme')
+    const detail = (what: string) =>
+      `There is no room for another within the ${what}. One of several tenants may have as many as stay free for the others. Try again later.`
+    expect(await problemOf(() => follow('s25', 'acme'))).toEqual({
+      kind: 'overloaded',
+      detail: detail('50 streams that are followed'),
+      retryAfterSeconds: 30,
+    })
+    expect(hubs.followers).toBe(25)
+    for (let number = 0; number < 25; number++) await follow(`s${number}`, 'acme')
+    expect(await problemOf(() => follow('s0', 'acme'))).toEqual({
+      kind: 'overloaded',
+      detail: detail('100 requests that follow outcomes (MAX_FOLLOWERS)'),
+      retryAfterSeconds: 10,
+    })
+    for (let number = 100; number < 112; number++) await follow(`s${number}`, 'other')
+    for (let number = 200; number < 206; number++) await follow(`s${number}`, '*')
+    expect([hubs.followers, crowded]).toEqual([68, ['acme', 'acme']])
+  })
 
   test('is told that outcomes cannot be read, and the next one gets them once they can be', async () => {
     const { kafka, append, follow, cut } = hubsOn(1)
@@ -477,6 +514,7 @@ function setUp(changed: { reads?: RangeReader; follows?: RangeReader } = {}) {
     readers: new Readers(() => ({ ...reader, ...changed.reads }), 4),
     openReader: () => ({ ...reader, ...changed.follows }),
     maxFollowers: 10,
+    sharing: UNSHARED,
     followerMaxBytes: MAX_BYTES,
     log: createLogger('console', { LOG_LEVEL: 'fatal', LOG_FORMAT: 'json' }),
     signal: ending.signal,
@@ -495,7 +533,7 @@ function setUp(changed: { reads?: RangeReader; follows?: RangeReader } = {}) {
       })
   }
   const follow = (processed?: number[]) =>
-    followOutcomes(hubs, STREAM, processed && { processed, dlq: [0, 0] }, () => true, ending.signal).then(read)
+    followOutcomes(hubs, STREAM, processed && { processed, dlq: [0, 0] }, () => true, asking(ending.signal)).then(read)
   return { kafka, hubs, cut, write, follow, ending }
 }
 
@@ -575,7 +613,7 @@ test('a client that reads nothing has no more of the log read for it', () =>
     reading.reader = run.kafka.reader()
     run.write(5_000)
     const at = { processed: [0, 0], dlq: [0, 0] }
-    const body = await followOutcomes(run.hubs, STREAM, at, () => true, run.ending.signal)
+    const body = await followOutcomes(run.hubs, STREAM, at, () => true, asking(run.ending.signal))
     await time.pass(5_000)
     expect(reads).toBe(1)
     const got = read(body)
@@ -686,6 +724,7 @@ function hubsThatRead(to = 0) {
     readers,
     openReader: () => reader,
     maxFollowers: 10,
+    sharing: UNSHARED,
     followerMaxBytes: 65_536,
     log: createLogger('console', { LOG_LEVEL: 'silent', LOG_FORMAT: 'json' }),
     signal: new AbortController().signal,
@@ -697,20 +736,14 @@ function hubsThatRead(to = 0) {
 
 test('a client that is gone before its answer begins is no follower', async () => {
   const { hubs: some } = hubsThatRead()
-  await followOutcomes(some, ONE_PARTITION, undefined, () => true, AbortSignal.abort())
+  await followOutcomes(some, ONE_PARTITION, undefined, () => true, asking(AbortSignal.abort()))
   expect(some.followers).toBe(0)
   await some.close()
 })
 
 test('a follower that catches up while the reading of its stream ends is told so', async () => {
   const { hubs: some, read } = hubsThatRead(5)
-  const stream = await followOutcomes(
-    some,
-    ONE_PARTITION,
-    { processed: [0], dlq: [0] },
-    () => true,
-    new AbortController().signal,
-  )
+  const stream = await followOutcomes(some, ONE_PARTITION, { processed: [0], dlq: [0] }, () => true, asking())
   await some.close()
   read()
   await until(() => some.followers === 0)

@@ -11,7 +11,8 @@ import { messageOf } from '../../shared/service/thrown.ts'
 import { decode, originIn, traceOf } from '../decode.ts'
 import { inOrder } from './in-order.ts'
 import type { CUT_REASONS } from './metrics.ts'
-import { orProblem, type Readers } from './readers.ts'
+import { type Asking, orProblem, type Readers } from './readers.ts'
+import { Share, type Sharing } from './shares.ts'
 import { partitionsOf, type Stream, topicOf } from './streams.ts'
 import { attemptsOf, Failure, failureIn, handlerIn, timeOf } from './view.ts'
 
@@ -126,6 +127,7 @@ export interface FollowDeps {
   /** Makes a client that follows one stream. */
   openReader(stream: Stream): RangeReader
   maxFollowers: number
+  sharing: Sharing
   followerMaxBytes: number
   log: Logger
   signal: AbortSignal
@@ -143,40 +145,39 @@ interface Listener {
 
 export class Hubs {
   readonly #hubs = new Map<string, Promise<Hub>>()
-  followers = 0
+  readonly #followers: Share
+  /** Streams that are followed, by who was the first to follow each. */
+  readonly #followed: Share
 
-  constructor(readonly deps: FollowDeps) {}
-
-  /** Counts one more. @returns what to call when it is gone @throws ProblemError when there are too many */
-  enter(): () => void {
-    const { maxFollowers } = this.deps
-    if (this.followers >= maxFollowers)
-      throw new ProblemError({
-        kind: 'overloaded',
-        detail: `${maxFollowers} requests follow outcomes already (MAX_FOLLOWERS). Try again later.`,
-        retryAfterSeconds: 10,
-      })
-    this.followers++
-    let isIn = true
-    return () => {
-      if (isIn) this.followers--
-      isIn = false
-    }
+  constructor(readonly deps: FollowDeps) {
+    this.#followers = new Share(deps.maxFollowers, deps.sharing)
+    this.#followed = new Share(MAX_HUBS, deps.sharing)
   }
 
-  async of(stream: Stream): Promise<Hub> {
-    let hub = this.#hubs.get(stream.input)
-    if (hub === undefined) {
-      if (this.#hubs.size >= MAX_HUBS)
-        throw new ProblemError({
-          kind: 'overloaded',
-          detail: `Outcomes of ${MAX_HUBS} streams are followed already. Try again later.`,
-          retryAfterSeconds: 30,
-        })
-      hub = Hub.open(stream, this.deps, () => this.#hubs.delete(stream.input))
-      this.#hubs.set(stream.input, hub)
-      hub.catch(() => this.#hubs.delete(stream.input))
+  get followers(): number {
+    return this.#followers.inside
+  }
+
+  /** Counts one more. @returns what to call when it is gone @throws ProblemError when there are too many */
+  enter(caller: string): () => void {
+    const leave = this.#followers.take(caller)
+    if (leave !== undefined) return leave
+    throw this.#followers.refusal(caller, 'requests that follow outcomes (MAX_FOLLOWERS)', 10)
+  }
+
+  async of(stream: Stream, caller = stream.tenant): Promise<Hub> {
+    const { input } = stream
+    const known = this.#hubs.get(input)
+    if (known !== undefined) return known
+    const giveBack = this.#followed.take(caller)
+    if (giveBack === undefined) throw this.#followed.refusal(caller, 'streams that are followed', 30)
+    const onClosed = (): void => {
+      this.#hubs.delete(input)
+      giveBack()
     }
+    const hub = Hub.open(stream, this.deps, onClosed)
+    this.#hubs.set(input, hub)
+    hub.catch(onClosed)
     return hub
   }
 
@@ -340,6 +341,7 @@ const eventOf = (name: string, data: unknown, id: string): string =>
  * The outcomes from a position on as server-sent events (HTML, section 9.2): `outcome` events, whose ids are positions. An `end` event says why the console
  * ends the answer. Each outcome after the position is sent once, in the order of its partition.
  * @param since undefined: from now on
+ * @param asking who follows, and until when
  * @param whileAllowed calls back once the client may not read it any more; by default it always may
  * @throws ProblemError when too many follow, or the position is none of this stream
  */
@@ -348,16 +350,16 @@ export async function followOutcomes(
   stream: Stream,
   since: Positions | undefined,
   matches: (outcome: Outcome) => boolean,
-  gone: AbortSignal,
+  asking: Asking,
   whileAllowed: WhileAllowed = () => () => undefined,
 ): Promise<ReadableStream<Uint8Array>> {
   const { deps } = hubs
-  const leave = hubs.enter()
+  const leave = hubs.enter(asking.caller)
   try {
     if (since !== undefined) await demandKnown(stream, since, deps.readers)
-    const hub = await hubs.of(stream)
+    const hub = await hubs.of(stream, asking.caller)
     const endLooks = whileAllowed(({ detail }) => follower.cut('refused', detail))
-    const follower: Follower = new Follower(hub, since ?? copyOf(hub.positions), matches, gone, deps, () => {
+    const follower: Follower = new Follower(hub, since ?? copyOf(hub.positions), matches, asking, deps, () => {
       leave()
       endLooks()
     })
@@ -418,10 +420,11 @@ class Follower implements Listener {
     readonly hub: Hub,
     at: Positions,
     readonly matches: (outcome: Outcome) => boolean,
-    readonly gone: AbortSignal,
+    readonly asking: Asking,
     readonly deps: FollowDeps,
     readonly onEnded: () => void,
   ) {
+    const { signal: gone } = asking
     this.#at = at
     while (this.#at.processed.length < hub.stream.partitions) this.#at.processed.push(0)
     while (this.#at.dlq.length < hub.stream.partitions) this.#at.dlq.push(0)
@@ -491,7 +494,7 @@ class Follower implements Listener {
 
   async #read(part: readonly Range[]): Promise<void> {
     if (part.length === 0) return
-    const { hub, deps } = this
+    const { hub, deps, asking } = this
     const signal = AbortSignal.any([this.#ending.signal, deps.signal, AbortSignal.timeout(READ_TIMEOUT_MS)])
     const outcomes: (Place & { outcome: Outcome })[] = []
     // Not the records, whose values may be large.
@@ -499,7 +502,9 @@ class Follower implements Listener {
       const { topic, partition, offset, timestampMs } = record
       outcomes.push({ topic, partition, offset, timestampMs, outcome: outcomeOf(record, hub.stream) })
     }
-    await deps.readers.use(signal, (reader) => orProblem(reader.read(part, take, { signal })))
+    await deps.readers.use({ signal, caller: asking.caller }, (reader) =>
+      orProblem(reader.read(part, take, { signal })),
+    )
     for (const { outcome, ...place } of inOrder(outcomes, 'oldest')) {
       await this.#room()
       if (this.#ended) return

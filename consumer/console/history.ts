@@ -79,7 +79,7 @@ export class Histories {
     /** Not behind an open transaction, where nothing can be read. */
     const at = async (ms: number): Promise<number[] | undefined> =>
       (await readers.offsetsAt(places, ms, bounds))?.map((offset, index) => Math.min(offset, bounds[index]?.to ?? 0))
-    return readers.use(budget.signal, async (reader) => {
+    return readers.use(budget, async (reader) => {
       let ends: readonly number[] = bounds.map(({ to }) => to)
       let areEnds = last + MINUTE_MS
       // Newest first: what is looked at most comes before a limit.

@@ -71,7 +71,7 @@ export function jobRoutes(deps: RouteDeps): Route[] {
           const state = await acts.of(stream).current()
           const matches = matcherOf(filter)
           let count = 0
-          const searched = await reading(call.request, (reader, budget) =>
+          const searched = await reading(call, (reader, budget) =>
             scan(reader, ranges, { order: 'newest', filter: nativeFilter(filter), budget }, (letter) => {
               if (matches(letter) && state.actOf(letter) === undefined) count++
             }),

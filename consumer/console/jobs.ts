@@ -19,7 +19,7 @@ import {
 } from './acts-log.ts'
 import { matcherOf, nativeFilter } from './letters.ts'
 import { originalOf } from './original.ts'
-import { orProblem, type Readers } from './readers.ts'
+import { type Asking, orProblem, type Readers } from './readers.ts'
 import { redriveRecord } from './redrive.ts'
 import { Budget } from './scan.ts'
 import { type Stream, topicOf } from './streams.ts'
@@ -59,7 +59,7 @@ export interface JobsDeps {
   onFault(): void
 }
 
-const unlimited = (signal: AbortSignal): Budget => new Budget(Number.POSITIVE_INFINITY, LOOK_TIMEOUT_MS, signal)
+const unlimited = (asking: Asking): Budget => new Budget(Number.POSITIVE_INFINITY, LOOK_TIMEOUT_MS, asking)
 
 /** The next letters of a job, and where it goes on after them. */
 interface Look {
@@ -87,7 +87,7 @@ async function actOn(
   const records: OutgoingRecord[] = []
   const acted: [number, number, number][] = []
   let skipped = 0
-  const budget = unlimited(deps.signal)
+  const budget = unlimited({ signal: deps.signal, caller: stream.tenant })
   try {
     for (const letter of letters) {
       if (state.actOf(letter) !== undefined) continue
@@ -139,14 +139,15 @@ export async function actOnOne(
   action: Action,
   stream: Stream,
   letter: IncomingRecord,
-  actor: Actor,
+  actor: Actor & Pick<Asking, 'caller'>,
   edit: Edit | undefined,
   deps: JobsDeps,
 ): Promise<{ done: boolean; act: LetterAct }> {
   const acted = await deps.acts.of(stream).perform<{ done: boolean; act: LetterAct }>(async (state) => {
     const before = state.actOf(letter)
     if (before !== undefined) return { records: [], acts: [], result: { done: false, act: before } }
-    const { records, act } = await deps.readers.use(deps.signal, (reader) =>
+    const asking = { signal: deps.signal, caller: actor.caller }
+    const { records, act } = await deps.readers.use(asking, (reader) =>
       actOn(action, stream, [letter], state, actor, { edit }, reader, deps),
     )
     return { records, acts: [act], result: { done: true, act: letterActOf(act) } }
@@ -277,7 +278,7 @@ export class Jobs {
       own.letters.push(letter)
       bytes += letter.value?.length ?? 0
     }
-    await readers.use(signal, (reader) =>
+    await readers.use({ signal, caller: stream.tenant }, (reader) =>
       orProblem(
         reader.read(
           ranges,
@@ -314,7 +315,7 @@ export class Jobs {
     if (now.positions.some((offset, partition) => offset !== started[partition]))
       return { records: [], acts: [], result: 'elsewhere' }
     const { record } = now
-    const { records, act, skipped } = await readers.use(signal, (reader) =>
+    const { records, act, skipped } = await readers.use({ signal, caller: stream.tenant }, (reader) =>
       actOn(
         record.action,
         stream,

@@ -22,6 +22,7 @@ import {
   showing,
   TENANT,
 } from './route.ts'
+import { callerOf } from './shares.ts'
 import { type Stream, topicOf } from './streams.ts'
 import { viewOf } from './view.ts'
 
@@ -37,13 +38,14 @@ export function letterRoutes(deps: RouteDeps): Route[] {
   const { streamIn, reading } = commonOf(deps)
 
   /** @throws ProblemError when it is no letter */
-  async function letterIn(stream: Stream, { path, request }: Pick<Call, 'path' | 'request'>) {
+  async function letterIn(stream: Stream, call: Pick<Call, 'path' | 'request' | 'tenant' | 'everything'>) {
+    const { path } = call
     const partition = Number(path['partition'])
     const offset = Number(path['offset'])
     const isPlace = /^\d{1,9}$/.test(path['partition'] ?? '') && /^\d{1,15}$/.test(path['offset'] ?? '')
     const letter =
       isPlace && partition < stream.partitions
-        ? await reading(request, (reader, budget) =>
+        ? await reading(call, (reader, budget) =>
             recordAt({ topic: topicOf(stream, 'dlq'), partition }, offset, reader, budget, readers),
           )
         : undefined
@@ -57,13 +59,20 @@ export function letterRoutes(deps: RouteDeps): Route[] {
 
   async function actOnLetter(
     action: Action,
-    call: Pick<Call, 'request' | 'tenant' | 'path' | 'by'>,
+    call: Pick<Call, 'request' | 'tenant' | 'everything' | 'path' | 'by'>,
     reason: string | undefined,
     edit?: Static<typeof Edit>,
   ) {
     const stream = await streamIn(call)
     const letter = await letterIn(stream, call)
-    const acted = await actOnOne(action, stream, letter, { by: call.by, reason }, edit, jobsDeps)
+    const acted = await actOnOne(
+      action,
+      stream,
+      letter,
+      { by: call.by, reason, caller: callerOf(call) },
+      edit,
+      jobsDeps,
+    )
     return json(acted, acted.done ? 201 : 200)
   }
 
@@ -89,7 +98,7 @@ export function letterRoutes(deps: RouteDeps): Route[] {
         const states: readonly LetterState[] = state === 'all' ? LETTER_STATES : [state as LetterState]
         const acted = await acts.of(stream).current()
         return json(
-          await reading(call.request, (reader, budget) =>
+          await reading(call, (reader, budget) =>
             groupLetters(stream, filterIn(call.query), states, acted, reader, budget, readers),
           ),
         )

@@ -112,7 +112,7 @@ export async function find(
   deps: LifeDeps,
 ): Promise<Found> {
   const begunMs = performance.now()
-  return deps.readers.use(budget.signal, async (reader) => {
+  return deps.readers.use(budget, async (reader) => {
     const { records, searched } = await originals(stream, query, reader, budget, deps.readers)
     const events = Map.groupBy(records, identityOfAll)
     const lives: Life[] = []

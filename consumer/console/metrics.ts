@@ -32,6 +32,11 @@ export function createMetrics(routes: readonly string[]) {
     }),
     scans: gauge('scans_running', 'Readers of the log that are in use.'),
     scanned: counter('scanned_offsets_total', 'Offsets that were passed in the log for requests.'),
+    crowded: counter(
+      'crowded_requests_total',
+      'Requests refused with 503 because readers of the log, followers or followed streams were at their limit, by tenant; * stands for operators of all tenants. With several tenants, a tenant may have no more than stay free for the others. A job’s attempts count, too.',
+      ['tenant'],
+    ),
     followers: gauge('followers', 'Requests that follow outcomes.'),
     outcomesSent: counter('outcomes_sent_total', 'Outcomes that were sent to followers.'),
     followersCut: counter(

@@ -6,34 +6,45 @@ import { problemOf } from '../../shared/testing/problem.ts'
 import { simulateTime } from '../../shared/testing/simulated-time.ts'
 import { outgoing } from '../testing/console.ts'
 import { Readers } from './readers.ts'
+import type { Sharing } from './shares.ts'
 
 const TOPIC = 'kt.acme.events'
 
 /** Readers of a topic, with the numbers of those that were opened. */
-function setUp(most: number, partitions = 1, more: (reader: RangeReader) => Partial<RangeReader> = () => ({})) {
+function setUp(
+  most: number,
+  partitions = 1,
+  more: (reader: RangeReader) => Partial<RangeReader> = () => ({}),
+  sharing?: Sharing,
+) {
   const kafka = new FakeKafka().createTopic(TOPIC, partitions)
   const opened: number[] = []
-  const readers = new Readers((number) => {
-    opened.push(number)
-    const reader = kafka.reader()
-    return { ...reader, ...more(reader) }
-  }, most)
+  const readers = new Readers(
+    (number) => {
+      opened.push(number)
+      const reader = kafka.reader()
+      return { ...reader, ...more(reader) }
+    },
+    most,
+    sharing,
+  )
   const { signal } = new AbortController()
+  const asking = { signal, caller: 'acme' }
   /** Lends one until `end` is called. */
-  const hold = (until = signal) => {
+  const hold = (caller = 'acme') => {
     const { promise, resolve: end } = Promise.withResolvers<void>()
-    return { done: readers.use(until, () => promise), end }
+    return { done: readers.use({ signal, caller }, () => promise), end }
   }
-  return { kafka, readers, opened, signal, hold }
+  return { kafka, readers, opened, asking, hold }
 }
 
 describe('a reader', () => {
   test('is lent to one at a time; the others wait for their turn and get it', async () => {
-    const { readers, signal, hold } = setUp(1)
+    const { readers, asking, hold } = setUp(1)
     const order: string[] = []
     const first = hold()
     const others = ['second', 'third'].map((name) =>
-      readers.use(signal, async (reader) => {
+      readers.use(asking, async (reader) => {
         order.push(name)
         expect(readers.busy).toBe(1)
         return reader
@@ -49,37 +60,37 @@ describe('a reader', () => {
   })
 
   test('is lent beside others as long as one is free, and goes to whoever waits then', async () => {
-    const { readers, opened, signal, hold } = setUp(2)
+    const { readers, opened, asking, hold } = setUp(2)
     const first = hold()
-    expect(readers.free).toBe(1)
+    expect(readers.free('acme')).toBe(1)
     const lent = Promise.withResolvers<void>()
-    const second = readers.useFree(() => lent.promise)
-    expect(readers.free).toBe(0)
-    await expect(readers.useFree(async () => undefined)).rejects.toThrow('no reader is free')
-    const third = readers.use(signal, async () => 'done')
+    const second = readers.useFree('acme', () => lent.promise)
+    expect(readers.free('acme')).toBe(0)
+    await expect(readers.useFree('acme', async () => undefined)).rejects.toThrow('no reader is free')
+    const third = readers.use(asking, async () => 'done')
     lent.resolve()
     await second
     expect(await third).toBe('done')
-    expect(await readers.useFree(async () => 'again')).toBe('again')
+    expect(await readers.useFree('acme', async () => 'again')).toBe('again')
     first.end()
     await first.done
     // One more is for offsets.
     expect(opened).toEqual([0, 1, 2])
-    expect(readers.free).toBe(2)
+    expect(readers.free('acme')).toBe(2)
   })
 
   test('comes back where the work with it fails', async () => {
-    const { readers, signal } = setUp(1)
-    const failing = readers.use(signal, async () => Promise.reject(new Error('no leader')))
+    const { readers, asking } = setUp(1)
+    const failing = readers.use(asking, async () => Promise.reject(new Error('no leader')))
     await expect(failing).rejects.toThrow('no leader')
     expect(readers.busy).toBe(0)
-    expect(await readers.use(signal, async () => 'done')).toBe('done')
+    expect(await readers.use(asking, async () => 'done')).toBe('done')
   })
 
   test('is opened when it is needed, and never more than there may be', async () => {
-    const { readers, opened, signal, hold } = setUp(3)
-    await readers.use(signal, async () => undefined)
-    await readers.use(signal, async () => undefined)
+    const { readers, opened, asking, hold } = setUp(3)
+    await readers.use(asking, async () => undefined)
+    await readers.use(asking, async () => undefined)
     expect(opened).toEqual([0, 1])
     const held = Array.from({ length: 10 }, () => hold())
     await turn()
@@ -90,11 +101,11 @@ describe('a reader', () => {
   })
 
   test('is waited for so long, and later callers are not kept waiting by who gave up', async () => {
-    const { readers, signal, hold } = setUp(1)
+    const { readers, asking, hold } = setUp(1)
     const first = hold()
     const time = simulateTime(1)
     try {
-      const refused = problemOf(() => readers.use(signal, async () => undefined))
+      const refused = problemOf(() => readers.use(asking, async () => undefined))
       let isRefused = false
       void refused.then(() => {
         isRefused = true
@@ -104,7 +115,7 @@ describe('a reader', () => {
       await time.pass(200)
       expect(isRefused).toBe(true)
       expect(await refused).toMatchObject({ kind: 'overloaded', retryAfterSeconds: 1 })
-      const next = readers.use(signal, async () => 'done')
+      const next = readers.use(asking, async () => 'done')
       first.end()
       expect(await next).toBe('done')
       expect(readers.busy).toBe(0)
@@ -115,14 +126,14 @@ describe('a reader', () => {
 
   test.each([
     ['before it is free', 'refused'],
-    ['while it is given to it', 'lent'],
+    ['while it is given to it', 'refused'],
     ['after it was given to it', 'lent'],
   ])('is not lost with a caller that is gone %s', async (moment, expected) => {
     const { readers, hold } = setUp(1)
     const gone = new AbortController()
     const first = hold()
     const second = readers
-      .use(gone.signal, async () => undefined)
+      .use({ signal: gone.signal, caller: 'acme' }, async () => undefined)
       .then(
         () => 'lent',
         () => 'refused',
@@ -134,6 +145,54 @@ describe('a reader', () => {
     expect(await second).toBe(expected)
     await first.done
     expect(readers.busy).toBe(0)
+  })
+})
+
+describe('of several tenants', () => {
+  const crowded: string[] = []
+  const sharing = { isShared: () => true, onCrowded: (caller: string) => void crowded.push(caller) }
+  const of = (caller: string) => ({ signal: new AbortController().signal, caller })
+
+  test('one with many searches leaves readers to the others, who are served in turn', async () => {
+    const { readers, hold } = setUp(4, 1, undefined, sharing)
+    const many = Array.from({ length: 30 }, () => hold('acme'))
+    expect([readers.busy, readers.free('acme'), readers.free('other')]).toEqual([2, 0, 1])
+    const served: string[] = []
+    const asked = ['other 1', 'other 2', '* 1', 'other 3'].map((name) =>
+      readers.use(of(name.split(' ')[0] ?? ''), async () => {
+        served.push(name)
+        await turn()
+        expect(readers.busy).toBeLessThanOrEqual(4)
+      }),
+    )
+    await Promise.all(asked)
+    expect(served.toSorted()).toEqual(['* 1', 'other 1', 'other 2', 'other 3'])
+    expect(readers.busy).toBe(2)
+    for (const { end } of many) end()
+    await Promise.all(many.map(({ done }) => done))
+    expect(readers.busy).toBe(0)
+  })
+
+  test('one that has its part is refused in time, and told so', async () => {
+    const { readers, hold } = setUp(4, 1, undefined, sharing)
+    const held = [hold('acme'), hold('acme')]
+    const time = simulateTime(1)
+    try {
+      crowded.length = 0
+      const refused = problemOf(() => readers.use(of('acme'), async () => undefined))
+      await time.pass(5_100)
+      expect(await refused).toEqual({
+        kind: 'overloaded',
+        detail:
+          'There is no room for another within the 4 readers of the log (MAX_SCANS). One of several tenants may have as many as stay free for the others. Try again later.',
+        retryAfterSeconds: 1,
+      })
+      expect(crowded).toEqual(['acme'])
+      expect(await readers.use(of('other'), async () => 'done')).toBe('done')
+    } finally {
+      time.end()
+    }
+    for (const { end } of held) end()
   })
 })
 

@@ -2,6 +2,7 @@ import { ProblemError } from '../../shared/http/problem.ts'
 import type { RangeReader, TopicPartition } from '../../shared/kafka/types.ts'
 import { sleep, within } from '../../shared/service/retry.ts'
 import { messageOf } from '../../shared/service/thrown.ts'
+import { Share, type Sharing, UNSHARED } from './shares.ts'
 
 /** The clients that read the log for requests. */
 
@@ -14,13 +15,20 @@ const TOPICS_KEPT_MS = 5_000
 /** How long a request for offsets or topics may take, retries included. */
 const ANSWER_TIMEOUT_MS = 20_000
 
+/** Who reads, and until when. */
+export interface Asking {
+  signal: AbortSignal
+  /** A tenant, or operators of all. */
+  caller: string
+}
+
 /** A client reads one set of ranges at a time, so there are several. They connect at first use and stay open. */
 export class Readers {
   /** For offsets, groups and topics, which do not wait for reads. */
   readonly meta: RangeReader
   readonly #free: RangeReader[] = []
   #made = 0
-  #waiting: ((reader: RangeReader) => void)[] = []
+  readonly #lent: Share
   #isTimeSearched = false
   #topics: { atMs: number; counts: Promise<ReadonlyMap<string, number>> } | undefined
 
@@ -28,64 +36,52 @@ export class Readers {
   constructor(
     readonly open: (number: number) => RangeReader,
     readonly most: number,
+    sharing: Sharing = UNSHARED,
   ) {
     this.meta = open(0)
+    this.#lent = new Share(most, sharing)
   }
 
   /** Clients that read now. */
   get busy(): number {
-    return this.#made - this.#free.length
+    return this.#lent.inside
   }
 
   /** Lends a client. @throws ProblemError when none is free for too long */
-  async use<T>(signal: AbortSignal, work: (reader: RangeReader) => Promise<T>): Promise<T> {
-    return this.#lend(this.#takeFree() ?? (await this.#wait(signal)), work)
+  async use<T>(asking: Asking, work: (reader: RangeReader) => Promise<T>): Promise<T> {
+    return this.#lend(this.#lent.take(asking.caller) ?? (await this.#wait(asking)), work)
   }
 
-  /** Clients that can be lent now. */
-  get free(): number {
-    return this.most - this.busy
+  /** Clients that can be lent to the caller now. */
+  free(caller: string): number {
+    return this.#lent.free(caller)
   }
 
   /** Lends one of those that are free. @throws Error when none is */
-  async useFree<T>(work: (reader: RangeReader) => Promise<T>): Promise<T> {
-    const reader = this.#takeFree()
-    if (reader === undefined) throw new Error('no reader is free')
-    return this.#lend(reader, work)
+  async useFree<T>(caller: string, work: (reader: RangeReader) => Promise<T>): Promise<T> {
+    const giveBack = this.#lent.take(caller)
+    if (giveBack === undefined) throw new Error('no reader is free')
+    return this.#lend(giveBack, work)
   }
 
-  async #lend<T>(reader: RangeReader, work: (reader: RangeReader) => Promise<T>): Promise<T> {
+  async #lend<T>(giveBack: () => void, work: (reader: RangeReader) => Promise<T>): Promise<T> {
+    let reader: RangeReader | undefined
     try {
+      reader = this.#free.pop() ?? this.open(++this.#made)
       return await work(reader)
     } finally {
-      const next = this.#waiting.shift()
-      if (next === undefined) this.#free.push(reader)
-      else next(reader)
+      if (reader !== undefined) this.#free.push(reader)
+      giveBack()
     }
   }
 
-  #takeFree(): RangeReader | undefined {
-    return this.#free.pop() ?? (this.#made < this.most ? this.open(++this.#made) : undefined)
-  }
-
-  async #wait(signal: AbortSignal): Promise<RangeReader> {
-    const { promise, resolve } = Promise.withResolvers<RangeReader>()
-    this.#waiting.push(resolve)
+  async #wait({ signal, caller }: Asking): Promise<() => void> {
     const given = new AbortController()
-    const got = await Promise.race([
-      promise,
-      sleep(FREE_TIMEOUT_MS, AbortSignal.any([signal, given.signal])).then(() => undefined),
-    ])
+    const late = sleep(FREE_TIMEOUT_MS, AbortSignal.any([signal, given.signal]))
+    const giveBack = await this.#lent.wait(caller, late)
     given.abort()
-    if (got !== undefined) return got
-    // Given in the meantime, it goes back.
-    if (!this.#waiting.includes(resolve)) return promise
-    this.#waiting = this.#waiting.filter((one) => one !== resolve)
-    throw new ProblemError({
-      kind: 'overloaded',
-      detail: `All ${this.most} readers of the log are busy (MAX_SCANS). Try again.`,
-      retryAfterSeconds: 1,
-    })
+    if (giveBack !== undefined) return giveBack
+    throw this.#lent.refusal(caller, 'readers of the log (MAX_SCANS)', 1)
   }
 
   /** The number of a topic's partitions; 0 where it does not exist, which asking does not change. */

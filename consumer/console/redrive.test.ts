@@ -497,7 +497,7 @@ async function redriven(letter: IncomingRecord, original = recordOf('kt.t.s', EV
   const stream = { tenant: 't', name: 's', input: 'kt.t.s', partitions: 1, redact: [] }
   const deps = { acts, readers, nowMs: () => 0, signal: new AbortController().signal, onActed: () => undefined }
   try {
-    await actOnOne('redrive', stream, letter, { by: 'a', reason: undefined }, undefined, {
+    await actOnOne('redrive', stream, letter, { by: 'a', reason: undefined, caller: 't' }, undefined, {
       ...deps,
       isDeclared: () => true,
       onFault: () => undefined,

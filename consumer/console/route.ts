@@ -12,8 +12,9 @@ import type { ConsoleConfig } from './config.ts'
 import type { Hubs } from './follow.ts'
 import type { Jobs, JobsDeps } from './jobs.ts'
 import { FORMATS } from './names.ts'
-import type { Readers } from './readers.ts'
+import type { Asking, Readers } from './readers.ts'
 import { Budget } from './scan.ts'
+import { callerOf } from './shares.ts'
 import type { Statuses } from './status.ts'
 import { type Stream, streamOf } from './streams.ts'
 import type { Showing } from './view.ts'
@@ -174,6 +175,11 @@ export const showing = (stream: Stream, format: Showing['format'], maxDataBytes:
   redact: stream.redact,
 })
 
+export const askingOf = (call: Pick<Call, 'request' | 'tenant' | 'everything'>): Asking => ({
+  signal: call.request.signal,
+  caller: callerOf(call),
+})
+
 /** What several routes do. */
 export function commonOf(deps: RouteDeps) {
   const { config, readers } = deps
@@ -182,7 +188,7 @@ export function commonOf(deps: RouteDeps) {
     streamOf(tenant, path['stream'] ?? '', readers)
 
   async function withBudget<T>(
-    signal: AbortSignal,
+    asking: Asking,
     work: (budget: Budget) => Promise<T>,
     onProgress?: (budget: Budget) => void,
     maxRecords = config.SCAN_MAX_RECORDS,
@@ -191,7 +197,7 @@ export function commonOf(deps: RouteDeps) {
     const budget: Budget = new Budget(
       Math.min(maxRecords, config.SCAN_MAX_RECORDS),
       config.SCAN_TIMEOUT_MS,
-      signal,
+      asking,
       () => {
         deps.onScanned(budget.passed - counted)
         counted = budget.passed
@@ -207,11 +213,16 @@ export function commonOf(deps: RouteDeps) {
 
   /** Reads for a request, within the bounds of one. */
   const reading = <T>(
-    { signal }: Request,
+    call: Pick<Call, 'request' | 'tenant' | 'everything'>,
     work: (reader: RangeReader, budget: Budget) => Promise<T>,
     maxRecords?: number,
   ): Promise<T> =>
-    withBudget(signal, (budget) => readers.use(signal, (reader) => work(reader, budget)), undefined, maxRecords)
+    withBudget(
+      askingOf(call),
+      (budget) => readers.use(askingOf(call), (reader) => work(reader, budget)),
+      undefined,
+      maxRecords,
+    )
 
   return { streamIn, withBudget, reading }
 }

@@ -21,6 +21,7 @@ import { createMetrics } from './metrics.ts'
 import { openApi } from './openapi.ts'
 import type { RouteDeps } from './route.ts'
 import { routes } from './routes.ts'
+import { UNSHARED } from './shares.ts'
 import { Statuses } from './status.ts'
 
 const INPUT = 'kt.acme.events'
@@ -56,7 +57,7 @@ function consoleIn({
   const isDeclared = () => true
   const jobsDeps: JobsDeps = { acts, readers, log, nowMs: Date.now, signal, isDeclared, onActed: none, onFault: none }
   const openReader = () => kafka.reader()
-  const limits = { maxFollowers: 20, followerMaxBytes: 2 ** 20 }
+  const limits = { maxFollowers: 20, sharing: UNSHARED, followerMaxBytes: 2 ** 20 }
   const hubs = new Hubs({ readers, openReader, ...limits, log, signal, onSent: none, onCut: none })
   const statuses = new Statuses(readers, 'group', { statuses: async () => new Map() }, signal)
   const jobs = new Jobs(jobsDeps)

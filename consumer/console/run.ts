@@ -32,6 +32,7 @@ import { createMetrics } from './metrics.ts'
 import { buildPage } from './page.ts'
 import { Readers } from './readers.ts'
 import { routes } from './routes.ts'
+import type { Sharing } from './shares.ts'
 import { Statuses } from './status.ts'
 import { streamOf } from './streams.ts'
 
@@ -67,6 +68,10 @@ const streams = (): { tenant: Tenant; name: string }[] =>
 const isDeclared = (tenant: string, name: string): boolean =>
   access.tenants().some((one) => one.name === tenant && one.streams.has(name))
 
+const sharing: Sharing = {
+  isShared: () => access.tenants().length > 1,
+  onCrowded: (tenant) => metrics.crowded.inc({ tenant }),
+}
 const readers = new Readers(
   (number) =>
     createRangeReader({
@@ -78,6 +83,7 @@ const readers = new Readers(
       prefetchMaxBytes: READ_PREFETCH_BYTES,
     }),
   config.MAX_SCANS,
+  sharing,
 )
 const admin = createTopicAdmin({ config, clientId: `${clientId}-topics`, log })
 const acts = new Acts({
@@ -118,6 +124,7 @@ const hubs = new Hubs({
       prefetchMaxBytes: READ_PREFETCH_BYTES,
     }),
   maxFollowers: config.MAX_FOLLOWERS,
+  sharing,
   followerMaxBytes: config.FOLLOWER_MAX_BYTES,
   log,
   signal: ending.signal,

@@ -5,7 +5,7 @@ import type { ProblemError } from '../../shared/http/problem.ts'
 import type { Range, RangeReader } from '../../shared/kafka/types.ts'
 import { FakeKafka } from '../../shared/testing/fake-kafka.ts'
 import { simulateTime } from '../../shared/testing/simulated-time.ts'
-import { budgetOf, outgoing } from '../testing/console.ts'
+import { asking, budgetOf, outgoing } from '../testing/console.ts'
 import { Budget, isComplete, merged, type Searched, scan, type Wanted } from './scan.ts'
 
 const TOPIC = 'kt.acme.events'
@@ -71,7 +71,10 @@ describe('a scan', () => {
           return reader.read(ranges, onRecord, options)
         },
       }
-      return { read, readers: { free, useFree: <T>(work: (one: RangeReader) => Promise<T>) => work(noting) } }
+      return {
+        read,
+        readers: { free: () => free, useFree: <T>(_: string, work: (one: RangeReader) => Promise<T>) => work(noting) },
+      }
     }
 
     test.each([
@@ -85,7 +88,7 @@ describe('a scan', () => {
         const { read, readers } = further(free, kafka.reader())
         const offsets: number[] = []
         const progress: number[] = []
-        const budget = new Budget(1e9, 60_000, new AbortController().signal, () => progress.push(budget.passed))
+        const budget = new Budget(1e9, 60_000, asking(), () => progress.push(budget.passed))
         const searched = await scan(
           reader,
           [at(0, 0, 40_000)],
@@ -190,7 +193,7 @@ describe('a scan', () => {
     const { reader, asked } = topicWith(10)
     const gone = new AbortController()
     gone.abort()
-    for (const budget of [budgetOf(10_000, 0), new Budget(10_000, 1_000, gone.signal)]) {
+    for (const budget of [budgetOf(10_000, 0), new Budget(10_000, 1_000, asking(gone.signal))]) {
       const searched = await scan(reader, [at(0, 0, 10)], { order: 'oldest', budget }, () => undefined)
       expect(searched[0]?.searched).toEqual({ from: 0, to: 0 })
       budget.end()
@@ -205,7 +208,7 @@ describe('a scan', () => {
     const searched = await scan(
       reader,
       [at(0, 0, 20_000)],
-      { order: 'oldest', budget: new Budget(1_000_000, 60_000, gone.signal) },
+      { order: 'oldest', budget: new Budget(1_000_000, 60_000, asking(gone.signal)) },
       () => {
         if (++seen === 6_001) gone.abort()
       },
@@ -248,7 +251,7 @@ describe('a scan', () => {
   test('tells progress that adds up to what it wanted', async () => {
     const { reader } = topicWith(20_000, 100)
     const told: number[] = []
-    const budget: Budget = new Budget(1_000_000, 60_000, new AbortController().signal, () => told.push(budget.passed))
+    const budget: Budget = new Budget(1_000_000, 60_000, asking(), () => told.push(budget.passed))
     await scan(reader, [at(0, 100, 20_000), at(1, 0, 100)], { order: 'newest', budget }, () => undefined)
     expect(budget.wanted).toBe(20_000)
     expect(told.at(-1)).toBe(20_000)

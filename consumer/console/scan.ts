@@ -1,7 +1,7 @@
 import { type Static, Type } from '@sinclair/typebox'
 import type { IncomingRecord } from '../../shared/events/record.ts'
 import type { RangeReader, ReadOptions, RecordFilter, TopicPartition } from '../../shared/kafka/types.ts'
-import { orProblem, type Readers } from './readers.ts'
+import { type Asking, orProblem, type Readers } from './readers.ts'
 
 /** Reading the log for requests: in windows from one end of each partition, several partitions at once, within bounds. */
 
@@ -39,12 +39,13 @@ export type Searched = Static<typeof Searched>
 type FreeReaders = Pick<Readers, 'free' | 'useFree'>
 
 /** What a request may cost. */
-export class Budget {
+export class Budget implements Asking {
   readonly #deadlineMs: number
   readonly #timeout: AbortController
   readonly #timer: ReturnType<typeof setTimeout>
   /** Aborted when the client is gone, or the time is over. */
   readonly signal: AbortSignal
+  readonly caller: string
   /** Offsets that were passed so far, and what they are of. */
   passed = 0
   wanted = 0
@@ -52,9 +53,10 @@ export class Budget {
   constructor(
     readonly maxRecords: number,
     timeoutMs: number,
-    gone: AbortSignal,
+    { signal: gone, caller }: Asking,
     readonly onProgress: () => void = () => undefined,
   ) {
+    this.caller = caller
     this.#deadlineMs = performance.now() + timeoutMs
     this.#timeout = new AbortController()
     this.#timer = setTimeout(() => this.#timeout.abort(), timeoutMs)
@@ -129,7 +131,9 @@ export async function scan(
       passed = now
     }
     try {
-      await orProblem(readWindow([reader, readers], window, take, { ...(filter && { filter }), signal, onProgress }))
+      await orProblem(
+        readWindow([reader, readers, budget.caller], window, take, { ...(filter && { filter }), signal, onProgress }),
+      )
     } catch (error) {
       // A window that was broken off does not count as searched.
       if (signal.aborted) return searched
@@ -146,7 +150,7 @@ export async function scan(
 
 /** Reads a large window of one partition in parts at the same time, as far as clients are free. */
 async function readWindow(
-  [reader, readers]: [RangeReader, FreeReaders | undefined],
+  [reader, readers, caller]: [RangeReader, FreeReaders | undefined, string],
   window: readonly Wanted[],
   take: (record: IncomingRecord) => void,
   options: ReadOptions,
@@ -164,11 +168,11 @@ async function readWindow(
     }
     return by.read([range], take, { ...options, onProgress })
   }
-  const clients = Math.min(MAX_CLIENTS, 1 + readers.free)
+  const clients = Math.min(MAX_CLIENTS, 1 + readers.free(caller))
   const cut = (part: number): number => one.from + Math.floor(((one.to - one.from) * part) / clients)
   const parts = Array.from({ length: clients }, (_, part) => {
     const range = { ...one, from: cut(part), to: cut(part + 1) }
-    return part === 0 ? read(reader, range) : readers.useFree((another) => read(another, range))
+    return part === 0 ? read(reader, range) : readers.useFree(caller, (another) => read(another, range))
   })
   await Promise.all(parts)
 }

@@ -38,7 +38,7 @@ export function schemaRoutes(deps: RouteDeps): Route[] {
         const stream = await streamIn(call)
         return json(
           await reading(
-            call.request,
+            call,
             (reader, budget) => schemasOf(stream, knownOf(call), reader, budget, readers),
             call.query.most,
           ),

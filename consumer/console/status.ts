@@ -131,7 +131,11 @@ export class Statuses {
     readonly signal: AbortSignal,
   ) {}
 
-  async of(stream: Stream, paused: Pick<LetterAct, 'by' | 'time' | 'reason'> | undefined): Promise<StreamStatus> {
+  async of(
+    stream: Stream,
+    paused: Pick<LetterAct, 'by' | 'time' | 'reason'> | undefined,
+    caller = stream.tenant,
+  ): Promise<StreamStatus> {
     const { readers } = this
     const inputs = partitionsOf(stream, 'input')
     const retries = inputs.map(({ partition }) => ({ topic: siblingTopic(stream.input, 'retry'), partition }))
@@ -149,7 +153,7 @@ export class Statuses {
       ...readinessOf(told.get(clientId)),
       partitions: partitions.flatMap(({ topic, partition }) => (topic === stream.input ? [partition] : [])),
     }))
-    const lags = await this.#lags([...inputs, ...retries], committed, ends)
+    const lags = await this.#lags([...inputs, ...retries], committed, ends, caller)
     const lagOf = (index: number): number => lags[index] ?? 0
     const partitions = inputs.map(({ partition }, index) => {
       const consumer = members.find((member) => member.partitions.includes(partition))?.clientId
@@ -204,6 +208,7 @@ export class Statuses {
     partitions: readonly TopicPartition[],
     committed: readonly CommittedOffset[],
     ends: readonly PartitionEnds[],
+    caller: string,
   ): Promise<number[]> {
     const open = partitions.map((at, index) => {
       const { beginning = 0, end = 0, stable = 0 } = ends[index] ?? {}
@@ -215,7 +220,7 @@ export class Statuses {
     const counted = open.filter(({ from, end }) => end > from && end - from <= MAX_COUNTED_OFFSETS)
     const byName = new Map(counted.map((one) => [partitionName(one), one]))
     if (counted.length > 0)
-      await this.readers.use(this.signal, (reader) =>
+      await this.readers.use({ signal: this.signal, caller }, (reader) =>
         orProblem(
           reader.read(counted, (record) => {
             const of = byName.get(partitionName(record))

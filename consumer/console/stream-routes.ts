@@ -6,6 +6,7 @@ import { oneOf } from '../../shared/service/one-of.ts'
 import { Histories, History, MAX_MINUTES } from './history.ts'
 import {
   type Answer,
+  askingOf,
   type Call,
   commonOf,
   DEMANDED_REASON,
@@ -18,6 +19,7 @@ import {
   WITH_REASON,
   whole,
 } from './route.ts'
+import { callerOf } from './shares.ts'
 import { StreamStatus } from './status.ts'
 
 /** Streams: which there are, how they stand, pausing them, and who did what. */
@@ -63,7 +65,7 @@ export function streamRoutes(deps: RouteDeps): Route[] {
   const histories = new Histories(deps.readers)
 
   async function control(
-    call: Pick<Call, 'tenant' | 'path' | 'by'>,
+    call: Pick<Call, 'tenant' | 'everything' | 'path' | 'by'>,
     act: 'pause' | 'resume',
     reason: string | undefined,
   ): Promise<Answer> {
@@ -90,7 +92,7 @@ export function streamRoutes(deps: RouteDeps): Route[] {
       result: undefined,
     }))
     try {
-      return json(await statuses.of(stream, act === 'pause' ? record : undefined))
+      return json(await statuses.of(stream, act === 'pause' ? record : undefined, callerOf(call)))
     } catch (error) {
       if (!(error instanceof ProblemError)) throw error
       const { detail, ...problem } = error.problem
@@ -147,7 +149,7 @@ export function streamRoutes(deps: RouteDeps): Route[] {
       answers: { 200: { description: 'The status.', schema: StreamStatus } },
       run: async (call) => {
         const stream = await streamIn(call)
-        return json(await statuses.of(stream, (await acts.of(stream).current()).paused))
+        return json(await statuses.of(stream, (await acts.of(stream).current()).paused, callerOf(call)))
       },
     }),
     route({
@@ -161,9 +163,7 @@ export function streamRoutes(deps: RouteDeps): Route[] {
       run: async (call) => {
         const stream = await streamIn(call)
         return json(
-          await withBudget(call.request.signal, (budget) =>
-            histories.of(stream, call.query.minutes, deps.nowMs(), budget),
-          ),
+          await withBudget(askingOf(call), (budget) => histories.of(stream, call.query.minutes, deps.nowMs(), budget)),
         )
       },
     }),
@@ -202,7 +202,7 @@ export function streamRoutes(deps: RouteDeps): Route[] {
       run: async (call) => {
         const stream = await streamIn(call)
         return json(
-          await reading(call.request, (reader, budget) =>
+          await reading(call, (reader, budget) =>
             acts.of(stream).list(call.query.limit, stream.redact, reader, budget),
           ),
         )

@@ -4,7 +4,7 @@ import type { IncomingRecord, OutgoingRecord } from '../../shared/events/record.
 import { actsTopic, CONTROL_TOPIC, streamTopics } from '../../shared/events/topics.ts'
 import type { FakeKafka } from '../../shared/testing/fake-kafka.ts'
 import { Acts } from '../console/acts.ts'
-import { Readers } from '../console/readers.ts'
+import { type Asking, Readers } from '../console/readers.ts'
 import { Budget } from '../console/scan.ts'
 import type { Stream } from '../console/streams.ts'
 import type { Showing } from '../console/view.ts'
@@ -86,4 +86,7 @@ export function consoleOn(kafka: FakeKafka, { partitions = 1, redact = [] as rea
 
 /** More than any test needs, unless it says otherwise. */
 export const budgetOf = (maxRecords = 10_000_000, timeoutMs = 60_000): Budget =>
-  new Budget(maxRecords, timeoutMs, new AbortController().signal)
+  new Budget(maxRecords, timeoutMs, asking())
+
+/** For ever, unless a signal is given. */
+export const asking = (signal = new AbortController().signal, caller = 'acme'): Asking => ({ signal, caller })

@@ -608,6 +608,13 @@ export const dashboards: readonly Dashboard[] = [
         title: 'Followers of outcomes',
         panels: [
           {
+            title: 'Refused for lack of room, by tenant',
+            description:
+              'Requests a second, and attempts of jobs, that got no reader of the log, or could not follow: the tenant has as many as it may while others share the process, or nothing is free. *: operators of all tenants.',
+            unit: 'reqps',
+            queries: one('{{tenant}}', sum(rate(O('crowded_requests_total')), 'tenant')),
+          },
+          {
             title: 'Followers',
             description: 'Requests that follow outcomes. Limit: MAX_FOLLOWERS.',
             unit: 'short',
