@@ -741,6 +741,21 @@ test('a client that is gone before its answer begins is no follower', async () =
   await some.close()
 })
 
+test.each(['that is gone before its answer begins', 'that never listens'])(
+  'a stream is not followed for ever for a client %s',
+  (which) =>
+    inSimulatedTime(async (time) => {
+      const { hubs, stream, closed } = hubsOn(1)
+      if (which.includes('gone')) await followOutcomes(hubs, stream, undefined, () => true, asking(AbortSignal.abort()))
+      // As one that is refused, or gone, before it has begun to listen.
+      else await hubs.of(stream)
+      await time.pass(29_000)
+      expect(closed).toEqual([])
+      await time.pass(2_000)
+      expect(closed).toEqual([stream.input])
+    }),
+)
+
 test('a follower that catches up while the reading of its stream ends is told so', async () => {
   const { hubs: some, read } = hubsThatRead(5)
   const stream = await followOutcomes(some, ONE_PARTITION, { processed: [0], dlq: [0] }, () => true, asking())

@@ -215,6 +215,7 @@ class Hub {
     const hub = new Hub(stream, positions, deps, deps.openReader(stream), onClosed)
     void hub.#run()
     void hub.#watchPartitions()
+    hub.#closeWhenIdle()
     return hub
   }
 
@@ -276,7 +277,10 @@ class Hub {
   }
 
   remove(listener: Listener): void {
-    if (!this.#listeners.delete(listener) || this.#listeners.size > 0) return
+    if (this.#listeners.delete(listener) && this.#listeners.size === 0) this.#closeWhenIdle()
+  }
+
+  #closeWhenIdle(): void {
     this.#idle = setTimeout(() => void this.close('draining', 'nobody follows'), IDLE_CLOSE_MS)
     this.#idle.unref()
   }
@@ -444,8 +448,7 @@ class Follower implements Listener {
     this.#put(
       `retry: 1000\n: outcomes of ${hub.stream.tenant}/${hub.stream.name}\nid: ${encodePositions(this.#at)}\n\n`,
     )
-    hub.add(this)
-    if (gone.aborted) this.#end()
+    if (!this.#ended) hub.add(this)
     void this.#run()
   }
 
