@@ -1,6 +1,7 @@
 import http from 'node:http'
 import type { Certificates } from '../shared/http/certificates.ts'
 import { type Listener, listen } from '../shared/http/listener.ts'
+import { logScarcity } from '../shared/http/reserve.ts'
 import { kernelHandsOver } from '../shared/http/sockets.ts'
 import type { Logger } from '../shared/service/logger.ts'
 import { delayMs, sleep, turn } from '../shared/service/retry.ts'
@@ -97,6 +98,7 @@ export function createPublicPort({ config, certificates, gate, log, fetch, ready
         certificates,
         asksClients: true,
         fetch,
+        onScarce: logScarcity(log),
       })
       listener.limitUnsent(UNSENT_BYTES)
       log.info({ port: listener.port }, 'listening on the public port')

@@ -9,6 +9,7 @@ import { countingFailures, FailedAuthentications } from '../../shared/http/faile
 import { jwtOf } from '../../shared/http/jwt-config.ts'
 import { listen } from '../../shared/http/listener.ts'
 import { type Check, serveOps } from '../../shared/http/ops.ts'
+import { logScarcity } from '../../shared/http/reserve.ts'
 import type { Tenant } from '../../shared/http/tenants.ts'
 import { createTopicAdmin } from '../../shared/kafka/admin.ts'
 import { createRangeReader } from '../../shared/kafka/range-reader.ts'
@@ -208,6 +209,7 @@ const server = listen({
   certificates,
   asksClients: true,
   fetch: app.fetch,
+  onScarce: logScarcity(log),
 })
 const ops = serveOps(
   {

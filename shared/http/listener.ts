@@ -1,6 +1,7 @@
 import type { Certificates, Material } from './certificates.ts'
 import { showCertificate } from './client-certificates.ts'
 import { LOOPBACK, type Relay, relay } from './relay.ts'
+import { keepReserve } from './reserve.ts'
 import { openSockets } from './sockets.ts'
 import { tlsOf } from './tls.ts'
 
@@ -21,6 +22,11 @@ export interface ListenOptions {
   /** Whether clients are asked for certificates, where there are authorities for them. */
   asksClients?: boolean
   fetch(request: Request): Response | Promise<Response>
+  /**
+   * Is told when the process has no descriptors left for connections, and when it has again. With it, some are kept for all else, and the port accepts none in
+   * between, on Linux.
+   */
+  onScarce?(isScarce: boolean): void
 }
 
 export interface Listener {
@@ -76,6 +82,11 @@ export function listen(options: ListenOptions): Listener {
   } else current = serve({ hostname, port: options.port }, first && { ...first, clientCa: undefined })
   const port = front?.port ?? current.port ?? options.port
 
+  const { onScarce } = options
+  /** Found while there are few descriptors to look through. */
+  let accepting = onScarce && sockets?.accepting(port)
+  const reserve = accepting && onScarce && keepReserve(() => accepting, onScarce)
+
   /** Servers with earlier certificates, with the connections that they had when they were replaced. */
   let earlier: { server: Server; connections: ReadonlySet<string> }[] = []
   let isStopping = false
@@ -94,8 +105,10 @@ export function listen(options: ListenOptions): Listener {
   looks?.unref()
 
   const handOver = (to: number): void => {
+    reserve?.renew()
     if (sockets?.handOver(port, to) !== true)
       throw new Error('only on Linux can a port change its certificate while it is open: restart the service')
+    if (reserve !== undefined) accepting = sockets.accepting(port)
   }
   certificates?.onChange((material) => {
     if (isStopping) return
@@ -130,6 +143,7 @@ export function listen(options: ListenOptions): Listener {
     limitUnsent: (bytes) => sockets?.limitUnsent(port, bytes),
     async stopListening() {
       isStopping = true
+      reserve?.stop()
       await sockets?.stopListening(port)
     },
     closeIdleConnections() {
@@ -137,6 +151,7 @@ export function listen(options: ListenOptions): Listener {
     },
     async stop(force) {
       isStopping = true
+      reserve?.stop()
       clearInterval(looks)
       front?.stopListening()
       await Promise.all(servers().map((server) => server.stop(force)))

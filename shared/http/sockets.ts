@@ -41,7 +41,16 @@ const libc = () =>
     recv: { args: ['i32', 'ptr', 'u64', 'i32'], returns: 'i64' },
   }).symbols
 
+/** The listening socket of a port. */
+export interface Accepting {
+  /** Connections wait in the kernel from now on. */
+  pause(): void
+  resume(): void
+}
+
 export interface Sockets {
+  /** undefined where the event loop is not found to have it. Holds until it is handed over, or closed. */
+  accepting(port: number): Accepting | undefined
   /** Counts the open connections that were accepted at the port. */
   connections(port: number): number
   /** Counts those on which bytes have arrived that are not read yet. */
@@ -123,6 +132,16 @@ export function openSockets(): Sockets | undefined {
   const hasUnread = (fd: number): boolean => Number(c.recv(fd, ptr(info), 1, MSG_PEEK | MSG_DONTWAIT)) > 0
 
   return {
+    accepting(port) {
+      const [socket] = at(port).filter(({ listens }) => listens)
+      const registered = socket && registrationOf(socket.fd)
+      if (socket === undefined || registered === undefined) return undefined
+      const { epoll, event } = registered
+      return {
+        pause: () => void c.epoll_ctl(epoll, EPOLL_CTL_DEL, socket.fd, ptr(event)),
+        resume: () => void c.epoll_ctl(epoll, EPOLL_CTL_ADD, socket.fd, ptr(event)),
+      }
+    },
     connections: (port) => at(port).filter(({ listens }) => !listens).length,
     unread: (port) => at(port).filter(({ fd, listens }) => !listens && hasUnread(fd)).length,
     connectionIds: (port) => new Set(at(port).flatMap(({ fd, listens }) => (listens ? [] : [linkOf(String(fd))]))),
