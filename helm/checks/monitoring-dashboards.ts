@@ -3,6 +3,7 @@ import { Registry } from 'prom-client'
 import { createMetrics as consoleMetrics } from '../../consumer/console/metrics.ts'
 import { createMetrics as consumerMetrics } from '../../consumer/metrics.ts'
 import { createMetrics as producerMetrics } from '../../producer/metrics.ts'
+import { addListenerMetrics } from '../../shared/http/certificates.ts'
 import { addSecurityMetrics } from '../../shared/kafka/security.ts'
 import { addClientMetrics } from '../../shared/kafka/statistics.ts'
 import { addProcessMetrics } from '../../shared/service/process-metrics.ts'
@@ -68,6 +69,7 @@ async function registered(): Promise<{ name: string; suffixes: readonly string[]
   const consumer = consumerMetrics()
   addClientMetrics(producer.registry)
   addSecurityMetrics(producer.registry, { state: () => ({ ok: true }), expiries: () => [] })
+  addListenerMetrics(producer.registry, { isCurrent: () => true, notAfterMs: () => 0 })
   addProcessMetrics(producer.registry)()
   const metrics = await Registry.merge([
     producer.registry,

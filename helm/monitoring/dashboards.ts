@@ -726,9 +726,13 @@ export const dashboards: readonly Dashboard[] = [
           },
           {
             title: 'Credentials are current',
-            description: '0: an instance cannot use changed credentials for Kafka, or gets no new token.',
+            description:
+              '0: an instance cannot use changed credentials for Kafka, gets no new token, or cannot use the changed certificate of its listener.',
             unit: 'short',
-            queries: one('{{job}}', `min by (job) (kafkatrace_kafka_credentials_current{${NS}})`),
+            queries: [
+              { legend: '{{job}}', expr: `min by (job) (kafkatrace_kafka_credentials_current{${NS}})` },
+              { legend: '{{job}} listener', expr: `min by (job) (kafkatrace_listener_certificate_current{${NS}})` },
+            ],
             threshold: 1,
             badBelow: true,
           },

@@ -174,15 +174,9 @@ export class Certificates {
 
   /** Shows when the certificate expires, and whether the files are in use. */
   observe(registry: Registry): void {
-    const certificates = this
-    addCertificateMetric(registry, () => [{ certificate: 'listener', notAfterMs: this.#current.notAfterMs }])
-    new Gauge({
-      name: 'kafkatrace_listener_certificate_current',
-      help: '0 while the files of TLS_CERTIFICATE_FILE, TLS_KEY_FILE or TLS_CLIENT_CA_FILE cannot be used, and what was read before is, else 1.',
-      registers: [registry],
-      collect() {
-        this.set(certificates.#fault === undefined ? 1 : 0)
-      },
+    addListenerMetrics(registry, {
+      isCurrent: () => this.#fault === undefined,
+      notAfterMs: () => this.#current.notAfterMs,
     })
   }
 
@@ -258,4 +252,19 @@ export function certificatesOf(config: Variables, log: Logger): Certificates | u
   const read = readMaterial(files)
   if (!read.ok) throw new ConfigError(read.faults)
   return new Certificates(files, read.material, log)
+}
+
+export function addListenerMetrics(
+  registry: Registry,
+  { isCurrent, notAfterMs }: { isCurrent(): boolean; notAfterMs(): number },
+): void {
+  addCertificateMetric(registry, () => [{ certificate: 'listener', notAfterMs: notAfterMs() }])
+  new Gauge({
+    name: 'kafkatrace_listener_certificate_current',
+    help: '0 while the files of TLS_CERTIFICATE_FILE, TLS_KEY_FILE or TLS_CLIENT_CA_FILE cannot be used, and what was read before is, else 1.',
+    registers: [registry],
+    collect() {
+      this.set(isCurrent() ? 1 : 0)
+    },
+  })
 }
