@@ -144,8 +144,8 @@ export function watchConnection(options: { config: CommonConfig; client: string;
   }
 }
 
-/** "127.0.0.1:9092, 127.0.0.1:9093: connection refused …; …", sorted. */
-function summary(reasons: ReadonlyMap<string, string>): string {
+/** "127.0.0.1:9092, 127.0.0.1:9093: connection refused …; …", sorted. @param reasons by broker */
+export function summary(reasons: ReadonlyMap<string, string>): string {
   const brokers = new Map<string, string[]>()
   for (const [broker, reason] of [...reasons].sort(([a], [b]) => (a < b ? -1 : 1)))
     brokers.set(reason, [...(brokers.get(reason) ?? []), broker])
@@ -177,7 +177,7 @@ function brokersOf(
 }
 
 /** "host:9093" of "ssl://host:9093/1" or "host:9093/bootstrap". */
-const addressOf = (broker: string): string => broker.replace(/^\w+:\/\//, '').replace(/\/[^/]*$/, '')
+export const addressOf = (broker: string): string => broker.replace(/^\w+:\/\//, '').replace(/\/[^/]*$/, '')
 
 /** librdkafka's log line of a failed connection: thread, broker, error and state. */
 const FAILURE = /^(?:\[thrd:[^\]]*\]: )?(\S+\/\S+): (.*?)(?: \(after \d+ms in state (\w+).*\))?$/s
@@ -187,19 +187,29 @@ const FAILURE = /^(?:\[thrd:[^\]]*\]: )?(\S+\/\S+): (.*?)(?: \(after \d+ms in st
  * closes an idle connection.
  * @param unanswered whether the client was never connected
  */
-export function reasonOf(
-  line: string,
-  config: CommonConfig,
-  unanswered = true,
-): { broker: string; reason: string } | undefined {
+export function reasonOf(line: string, config: CommonConfig, unanswered = true): Unreachable | undefined {
   const found = FAILURE.exec(line)
   if (found === null) return undefined
   const [, broker = '', what = '', state = ''] = found
-  const reason = named(what, state, unanswered, config)
-  return reason === undefined ? undefined : { broker: addressOf(broker), reason }
+  const refusal = refusalIn(what, state, config)
+  const reason = refusal ?? faultIn(what, state, unanswered, config)
+  return reason === undefined
+    ? undefined
+    : { broker: addressOf(broker), reason, isRefusal: refusal !== undefined || SECURITY.test(what) }
 }
 
-function named(what: string, state: string, unanswered: boolean, config: CommonConfig): string | undefined {
+/** A broker that cannot be reached. */
+interface Unreachable {
+  broker: string
+  reason: string
+  /** TLS or the authentication has failed, on this side or the broker's. */
+  isRefusal: boolean
+}
+
+/** Faults of TLS that have no text of ours. */
+const SECURITY = /^SSL handshake failed|SSL routines/
+
+function refusalIn(what: string, state: string, config: CommonConfig): string | undefined {
   const { KAFKA_SECURITY_PROTOCOL: protocol, KAFKA_SASL_MECHANISM: mechanism } = config
   const says = (...texts: RegExp[]): boolean => texts.some((text) => text.test(what))
   if (says(/unsupported sasl mechanism/i)) {
@@ -208,8 +218,6 @@ function named(what: string, state: string, unanswered: boolean, config: CommonC
   }
   if (says(/Request not valid in current SASL state/))
     return `no SASL on this listener: check KAFKA_SECURITY_PROTOCOL=${protocol}`
-  if (says(/SASL \S+ mechanism handshake failed/))
-    return 'connection ended by the broker during authentication; it is tried again'
   if (says(/sasl authentication error/i, /authentication failed/i)) {
     if (mechanism === 'OAUTHBEARER')
       return 'token refused by the broker: it does not know the issuer or its keys, or expects another audience or scope; check KAFKA_OAUTH_TOKEN_URL, KAFKA_OAUTH_SCOPE and KAFKA_OAUTH_EXTENSIONS'
@@ -235,6 +243,14 @@ function named(what: string, state: string, unanswered: boolean, config: CommonC
     (says(/PLAINTEXT broker listener/, /wrong version number/i) || (says(/^Disconnected/) && state === 'SSL_HANDSHAKE'))
   )
     return `no TLS on this listener: check KAFKA_SECURITY_PROTOCOL=${protocol}`
+  return undefined
+}
+
+function faultIn(what: string, state: string, unanswered: boolean, config: CommonConfig): string | undefined {
+  const { KAFKA_SECURITY_PROTOCOL: protocol } = config
+  const says = (text: RegExp): boolean => text.test(what)
+  if (says(/SASL \S+ mechanism handshake failed/))
+    return 'connection ended by the broker during authentication; it is tried again'
   if (says(/^Disconnected/)) {
     if (!unanswered || !ENDED_UNANSWERED.has(state)) return undefined
     const expected = protocol === 'plaintext' ? 'TLS or SASL' : protocol === 'ssl' ? 'SASL' : 'TLS'

@@ -13,24 +13,15 @@ import { lastNotAfterMs, ownerNotAfterMs } from '../service/pem.ts'
 import { CONNECT_BACKOFF, delayMs, sleep } from '../service/retry.ts'
 import { watchFiles } from '../service/watched-files.ts'
 import { nativeOf } from './addon.ts'
-import {
-  addon,
-  type Consumer,
-  connectionSettings,
-  connectOnce,
-  native,
-  type Opening,
-  type Openings,
-  type Producer,
-  type Settings,
-} from './client.ts'
-import { reasonOf } from './connection.ts'
+import { addon, type Consumer, type Opening, type Openings, type Producer, type Settings } from './client.ts'
+import { summary } from './connection.ts'
 import { createTokenSource, type TokenSource } from './tokens.ts'
+import { tryBrokers } from './trial.ts'
 
 /**
- * What a configuration's clients authenticate with. Files are read again when they change. What is new is tried by a client of its own; when brokers have let
- * that in, all clients get it for the connections that they open from then on. Connections that are open stay as they are, so nothing that is in flight is
- * disturbed.
+ * What a configuration's clients authenticate with. Files are read again when they change. What is new is tried at every broker by a client of its own; when
+ * none has refused that, all clients get it for the connections that they open from then on. Connections that are open stay as they are, so nothing that is in
+ * flight is disturbed.
  */
 
 type Client = Producer | Consumer
@@ -136,7 +127,7 @@ function createSecurity(config: CommonConfig, log: Logger): Security {
       return
     }
     for (let attempt = 1; !ending.aborted; attempt++) {
-      const reason = await probe(next, ending)
+      const reason = await refusalOf(next, ending)
       if (ending.aborted) return
       if (reason === undefined) return use(next)
       stays(`not let in with them: ${reason}`)
@@ -144,18 +135,16 @@ function createSecurity(config: CommonConfig, log: Logger): Security {
     }
   }
 
-  async function probe(next: KafkaSecrets, ending: AbortSignal): Promise<string | undefined> {
-    let named: string | undefined
-    const client = new (native().Producer)({
-      ...connectionSettings(config, 'kafkatrace-renewal'),
-      ...settingsOf(config, next, refreshUntil(ending)),
-    })
-    client.on('event.log', ({ fac, message }) => {
-      if (fac === 'FAIL') named = reasonOf(message, config)?.reason ?? named
-    })
-    const failed = await connectOnce(client)
-    if (failed === undefined) client.disconnect()
-    return failed === undefined ? undefined : (named ?? failed)
+  /** @returns why they are not used; undefined when they are to be */
+  async function refusalOf(next: KafkaSecrets, ending: AbortSignal): Promise<string | undefined> {
+    const trial = (of: KafkaSecrets) => tryBrokers(config, settingsOf(config, of, refreshUntil(ending)), ending)
+    const { failed, refusals } = await trial(next)
+    if (failed !== undefined || refusals.size === 0 || ending.aborted) return failed
+    // A broker that refuses what is in use, too, is no reason to keep that.
+    const before = await trial(secrets)
+    if (before.failed !== undefined && before.refusals.size > 0) return undefined
+    const better = new Map([...refusals].filter(([broker]) => !before.refusals.has(broker)))
+    return better.size === 0 ? undefined : summary(better)
   }
 
   function use(next: KafkaSecrets): void {
