@@ -47,9 +47,17 @@ function pipelineOf(
 
 const connected = { connection: () => ({ state: 'connected' as const }) }
 
-const checksOf = (pipeline: ReturnType<typeof pipelineOf>, refusal?: string, replaced?: string) =>
+const checksOf = (pipeline: ReturnType<typeof pipelineOf>, refusal?: string, replaced?: string, broker?: string) =>
   createChecks(
-    () => ({ pipeline, group: { ...connected, refusal: () => refusal }, transactor: connected }),
+    () => ({
+      pipeline,
+      group: {
+        connection: () => ({ state: 'connected' as const, ...(broker !== undefined && { detail: broker }) }),
+        refusal: () => refusal,
+      },
+      transactor: connected,
+      reader: { unreachable: () => broker },
+    }),
     () => replaced,
     new AbortController().signal,
   )
@@ -93,6 +101,19 @@ test('whoever is no member, does not read a partition, or does not commit is not
   expect(reasons(pipelineOf([reading], { stalledMs: 5_000 }))).toEqual([
     'no commit for 5 s although outcomes are ready',
   ])
+})
+
+test('a broker that cannot be reached while others can is named: nobody is unready for it but who restores partitions', () => {
+  const why = 'b:1: connection refused'
+  const read = checksOf(pipelineOf([reading]), undefined, undefined, why)
+  expect(read['kafka']?.()).toEqual({ ok: true, detail: `a broker is unreachable: ${why}` })
+  expect(read['partitions']?.()).toEqual({ ok: true })
+  expect(
+    checksOf(pipelineOf([{ kind: 'restoring', fault: undefined }]), undefined, undefined, why)['partitions']?.(),
+  ).toEqual({
+    ok: false,
+    reason: `not read: ${INPUT}/0 is being restored; a broker is unreachable: ${why}`,
+  })
 })
 
 test('a paused partition is named and keeps nobody unready who reads another; one that is being restored does, unless it cannot be for long', () => {

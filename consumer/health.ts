@@ -32,10 +32,14 @@ const UNREAD_SEARCHED_OFFSETS = 100
 /** How long the progress check may not run; the pause between two sets of clients is shorter. */
 const WATCH_TIMEOUT_MS = 60_000
 
+const unreached = (brokers: string): string => `a broker is unreachable: ${brokers}`
+
 interface Working {
   pipeline: Pick<Pipeline, 'membership' | 'partitions' | 'pauses' | 'stalledMs'>
   group: Pick<GroupConsumer, 'connection' | 'refusal'>
   transactor: Pick<Transactor, 'connection'>
+  /** Reads the log when partitions are restored. */
+  reader: Pick<RangeReader, 'unreachable'>
 }
 
 /**
@@ -54,7 +58,8 @@ export function createChecks(
     (client: 'group' | 'transactor'): Check =>
     () => {
       const connection = current()[client].connection()
-      if (connection.state === 'connected') return { ok: true }
+      if (connection.state === 'connected')
+        return { ok: true, ...(connection.detail !== undefined && { detail: unreached(connection.detail) }) }
       return { ok: false, reason: connection.state === 'closed' ? 'closed' : connection.reason }
     }
   return {
@@ -81,7 +86,8 @@ export function createChecks(
       }
     },
     partitions: () => {
-      const partitions = current().pipeline.partitions()
+      const { pipeline, reader } = current()
+      const partitions = pipeline.partitions()
       const restoring: string[] = []
       const lasting: string[] = []
       const backlogs: string[] = []
@@ -94,7 +100,9 @@ export function createChecks(
       const notRead = [...restoring, ...lasting, ...backlogs]
       if (notRead.length === 0) return { ok: true }
       const more = notRead.length > MAX_NAMED ? `, and ${notRead.length - MAX_NAMED} more` : ''
-      const reason = `not read: ${notRead.slice(0, MAX_NAMED).join(', ')}${more}`
+      const broker = restoring.length > 0 ? reader.unreachable() : undefined
+      const because = broker === undefined ? '' : `; ${unreached(broker)}`
+      const reason = `not read: ${notRead.slice(0, MAX_NAMED).join(', ')}${more}${because}`
       return restoring.length > 0 || lasting.length === partitions.length
         ? { ok: false, reason }
         : { ok: true, detail: reason }

@@ -27,6 +27,12 @@ function service(first: string[], createsTopics = true) {
   return { ...checks, topics, blocked, compacted, now }
 }
 
+test('a broker that cannot be reached while others can is named', () => {
+  const { kafka, now } = service([])
+  now.connection = { state: 'connected', detail: 'b:1: connection refused' }
+  expect(kafka()).toEqual({ ok: true, detail: 'a broker is unreachable: b:1: connection refused' })
+})
+
 describe('the streams', () => {
   test('at the start all are waited for, and one that does not come holds the others back for a while only', () => {
     const { streams, blocked, now } = service(['a', 'b'])

@@ -36,7 +36,10 @@ export function readinessChecks(deps: {
   return {
     kafka: () => {
       const connection = producer.connection()
-      if (connection.state === 'connected') return { ok: true }
+      if (connection.state === 'connected') {
+        const { detail } = connection
+        return { ok: true, ...(detail !== undefined && { detail: `a broker is unreachable: ${detail}` }) }
+      }
       return { ok: false, reason: connection.state === 'closed' ? 'closed' : connection.reason }
     },
     streams: () => {

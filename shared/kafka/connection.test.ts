@@ -139,6 +139,17 @@ describe('why a broker is unreachable', () => {
     expect(found?.reason).not.toContain('hidden')
   })
 
+  test.each([
+    [true, line(`${verify}: hostname mismatch: broker certificate …`, 'SSL_HANDSHAKE')],
+    [true, line('SSL handshake failed: error:0A000410:SSL routines::no cipher match', 'SSL_HANDSHAKE')],
+    [true, line('SASL authentication error: Authentication failed', 'AUTH_REQ')],
+    [false, line('Connect to ipv4#127.0.0.1:1 failed: Connection refused', 'CONNECT', 0)],
+    [false, line('SASL PLAIN mechanism handshake failed: Local: Broker transport failure: …', 'AUTH_HANDSHAKE')],
+    [false, line('Connection setup timed out in state CONNECT', 'CONNECT', 30_000)],
+  ])('is a refusal or not: %p', (isRefusal, text) => {
+    expect(reasonOf(text, sasl)?.isRefusal).toBe(isRefusal)
+  })
+
   test('is nothing where a broker ends a connection that was idle, or one that had worked', () => {
     const ended = 'Disconnected: connection closed by peer: receive 0 after POLLIN'
     expect(reasonOf(line(ended, 'UP', 600_000), config(), false)).toBeUndefined()
@@ -212,8 +223,12 @@ describe('a watch', () => {
     watch.connected()
     fail('b:1/2', 'Connection refused')
     for (let second = 0; second < 3; second++) stats({ 'a:1/1': 'UP', 'b:1/2': 'CONNECT' })
-    expect(watch.current()).toEqual({ state: 'connected' })
+    expect(watch.current()).toEqual({
+      state: 'connected',
+      detail: 'b:1: connection refused: nothing listens at this address',
+    })
     stats({ 'a:1/1': 'UP', 'b:1/2': 'UP' })
+    expect(watch.current()).toEqual({ state: 'connected' })
     expect(messages()).toHaveLength(2)
     expect(messages()[1]).toStartWith('a broker is unreachable: b:1: connection refused')
   })

@@ -61,7 +61,7 @@ export function watchConnection(options: { config: CommonConfig; client: string;
   let downMs: number | undefined
   /** By entry: the number of attempts to connect of which the last one led to a connection that is up. */
   const upWith = new Map<string, number>()
-  /** The last logged summary of unreachable brokers while others are up. */
+  /** A summary of unreachable brokers while others are up. */
   let partly = ''
 
   function changeTo(next: Connection): void {
@@ -90,8 +90,8 @@ export function watchConnection(options: { config: CommonConfig; client: string;
     downMs = undefined
     // A client may be unusable although a broker is up, while its set-up is not complete.
     if (!answered) return
-    changeTo({ state: 'connected' })
     const now = reasons.size === 0 ? '' : summary(reasons)
+    changeTo({ state: 'connected', ...(now !== '' && { detail: now }) })
     if (now !== partly && now !== '') log.warn({ client: name, reason: now }, 'a broker is unreachable')
     partly = now
   }

@@ -85,8 +85,11 @@ const READ_MAX_RECORDS = 2_000
 /** The pause after a poll without records. */
 const READ_PAUSE_MS = 2
 
-/** How long a broker that could not be reached counts as unreachable: a client tries again within 5 s, which may take as long. */
-const TROUBLE_MS = 12_000
+/**
+ * How long a broker that could not be reached counts as unreachable. librdkafka logs the same failure again after 30 s at the earliest; a client tries again
+ * within 5 s, which may take as long.
+ */
+const TROUBLE_MS = 42_000
 
 /** The longest that a follower waits for the client to say that there are records. */
 const FOLLOW_WAIT_MS = 1_000

@@ -23,6 +23,7 @@ export async function tryBrokers(
 ): Promise<{ failed: string | undefined; refusals: Refusals }> {
   const reasons = new Map<string, string>()
   const refusals = new Map<string, string>()
+  const up = new Set<string>()
   let known: NonNullable<Statistics['brokers']>[string][] = []
   /** Of the cluster, as the first broker has said. */
   let brokers = Number.POSITIVE_INFINITY
@@ -46,7 +47,6 @@ export async function tryBrokers(
   client.on('ready', (_, metadata) => {
     brokers = metadata.brokers.length
   })
-  const up = new Set<string>()
   const failed = await connectOnce(client)
   if (failed !== undefined) return { failed: reasons.size === 0 ? failed : summary(reasons), refusals }
   client.setPollInterval(LOOK_MS)

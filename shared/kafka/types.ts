@@ -65,7 +65,9 @@ export interface TopicSettings {
   isCompacted: boolean
 }
 
-export type Connection = { state: 'connected' } | { state: 'connecting'; reason: string } | { state: 'closed' }
+export type Connection =
+  /** `detail`: which other brokers cannot be reached, and why. */
+  { state: 'connected'; detail?: string } | { state: 'connecting'; reason: string } | { state: 'closed' }
 
 /** The reason of {@link RecordProducer.blocked} for a topic that does not exist. */
 export const NOT_THERE = (topic: string): string => `the topic ${topic} is not there (yet)`
@@ -290,7 +292,7 @@ export interface GroupDescription {
 
 /** Reads ranges of partitions without joining a group. */
 export interface RangeReader {
-  /** Why a broker could not be reached within the last seconds; undefined when all could be, or none was tried. */
+  /** Why a broker could not be reached within the last minute; undefined when all could be, or none was tried. */
   unreachable(): string | undefined
   /** The numbers of partitions of all topics, by name. */
   topics(): Promise<ReadonlyMap<string, number>>
