@@ -19,6 +19,7 @@ import { StreamsStore } from '../../shared/schemas/store.ts'
 import { exitWith, loadConfigOrExit } from '../../shared/service/config.ts'
 import { createLogger } from '../../shared/service/logger.ts'
 import { addProcessMetrics } from '../../shared/service/process-metrics.ts'
+import { Repeats } from '../../shared/service/repeats.ts'
 import { CONNECT_BACKOFF, delayMs, sleep } from '../../shared/service/retry.ts'
 import { stopOnSignal } from '../../shared/service/shutdown.ts'
 import { messageOf, onUncaught } from '../../shared/service/thrown.ts'
@@ -28,6 +29,7 @@ import { loadConsole } from './config.ts'
 import { Consumers } from './consumers.ts'
 import { Hubs } from './follow.ts'
 import { Jobs, type JobsDeps } from './jobs.ts'
+import { KafkaHealth } from './kafka-health.ts'
 import { loginOf } from './login-config.ts'
 import { createMetrics } from './metrics.ts'
 import { buildPage } from './page.ts'
@@ -132,13 +134,7 @@ const hubs = new Hubs({
   onSent: (outcomes) => metrics.outcomesSent.inc(outcomes),
   onCut: (reason) => metrics.followersCut.inc({ reason }),
 })
-/** Why Kafka could not be read the last time; undefined when it could. */
-let lastFault: string | undefined = 'Kafka has not been reached yet'
-/** The reason why a broker is unreachable says more than the error of a call, and comes while the first call still waits. */
-const kafkaFault = (): string | undefined => {
-  const unreachable = lastFault === undefined ? undefined : readers.meta.unreachable()
-  return unreachable === undefined ? lastFault : `Kafka cannot be read: ${unreachable}`
-}
+const health = new KafkaHealth(() => readers.meta.unreachable(), config.KAFKA_BROKERS, log)
 const table = routes({
   config,
   readers,
@@ -162,7 +158,7 @@ metrics.observe(() => ({
   scans: readers.busy,
   followers: hubs.followers,
   jobs: jobs.running,
-  ready: Number(kafkaFault() === undefined && !ending.signal.aborted),
+  ready: Number(health.fault() === undefined && !ending.signal.aborted),
   tenantsCurrent: Number(access.state().detail === undefined),
   tokenKeysCurrent: Number(jwt?.keys.state().detail === undefined),
 }))
@@ -195,11 +191,11 @@ const app = createApp({
   metrics,
   log,
   isDraining: () => ending.signal.aborted,
-  kafkaFault,
+  kafkaFault: () => health.fault(),
 })
 
 const kafka: Check = () => {
-  const reason = kafkaFault()
+  const reason = health.fault()
   return reason === undefined ? { ok: true } : { ok: false, reason }
 }
 const server = listen({
@@ -288,9 +284,9 @@ async function watchKafka(): Promise<void> {
   while (!ending.signal.aborted) {
     try {
       await readers.meta.topics()
-      lastFault = undefined
+      health.answered()
     } catch (error) {
-      lastFault = `Kafka cannot be read: ${messageOf(error)}`
+      health.failed(messageOf(error))
     }
     await sleep(LOOK_INTERVAL_MS, ending.signal)
   }
@@ -306,6 +302,8 @@ async function resumeJobs(): Promise<void> {
 
 async function resumeJobsOnce(): Promise<void> {
   let left = streams()
+  /** Each reason once. */
+  const repeats = new Repeats(Number.POSITIVE_INFINITY)
   for (let attempt = 1; !ending.signal.aborted && left.length > 0; attempt++) {
     try {
       await ensureTopic(CONTROL_TOPIC, CONTROL_SETTINGS)
@@ -316,7 +314,9 @@ async function resumeJobsOnce(): Promise<void> {
         left = left.filter((one) => one.tenant !== tenant || one.name !== name)
       }
     } catch (error) {
-      log.warn({ reason: messageOf(error), streams: left.length }, 'jobs of other consoles could not be looked for yet')
+      const reason = health.fault() ?? messageOf(error)
+      if (repeats.isNew(reason))
+        log.warn({ reason, streams: left.length }, 'jobs of other consoles could not be looked for yet')
       await sleep(delayMs(CONNECT_BACKOFF, attempt), ending.signal)
     }
   }
