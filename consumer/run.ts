@@ -163,6 +163,7 @@ function open(isReplacement: boolean) {
       config,
       clientId: `${clientId}-transactions`,
       transactionalId,
+      groupId: config.GROUP_ID,
       transactionTimeoutMs: config.TRANSACTION_TIMEOUT_MS,
       log,
       onStatistics,

@@ -149,14 +149,20 @@ const LOSSES: readonly Loss[] = [
   {
     service: 'consumer',
     acl: 'read group kafkatrace',
-    says: { text: /^group: not a member of the group.*Group authorization failed/, ready: false },
+    says: {
+      text: /^group: not a member of the group.*: it takes an ACL that allows READ on the group kafkatrace;/,
+      ready: false,
+    },
     effect: 'not ready',
     named: '`/readyz` (group), log',
   },
   {
     service: 'consumer',
     acl: 'write transactional id kafkatrace-*',
-    says: { text: /^clients: recreated.*Transactional Id authorization failed/, ready: false },
+    says: {
+      text: /^clients: recreated.*: it takes an ACL that allows WRITE on the transactional ID kafkatrace-/,
+      ready: false,
+    },
     effect: 'not ready',
     named: '`/readyz` (clients), log',
   },

@@ -1,5 +1,6 @@
 import type { CommonConfig } from '../service/config.ts'
 import type { Logger } from '../service/logger.ts'
+import { Repeats } from '../service/repeats.ts'
 import { CODE, eventCode, type LibrdKafkaError } from './client.ts'
 import type { Statistics } from './statistics.ts'
 import type { Connection } from './types.ts'
@@ -42,6 +43,9 @@ const OF_CONNECTIONS = new Set<number>([
 const UNNAMED = new Set(['broker transport failure', 'timed out'])
 const UNANSWERED = 'no answer: a firewall may be in the way, or the broker is not able to work'
 
+/** How often the same error of a client is logged, which may come with each attempt of a request. */
+const SAID_AGAIN_MS = 3_600_000
+
 /** At most this many brokers are named in a reason. */
 const NAMED_BROKERS = 3
 
@@ -61,6 +65,7 @@ export function watchConnection(options: { config: CommonConfig; client: string;
   let downMs: number | undefined
   /** By entry: the number of attempts to connect of which the last one led to a connection that is up. */
   const upWith = new Map<string, number>()
+  const repeats = new Repeats(SAID_AGAIN_MS)
   /** A summary of unreachable brokers while others are up. */
   let partly = ''
 
@@ -121,7 +126,8 @@ export function watchConnection(options: { config: CommonConfig; client: string;
         if (client !== attached) return
         const code = eventCode(error)
         // Connection errors repeat with every attempt; their reasons come from the log.
-        if (!OF_CONNECTIONS.has(code)) log.warn({ client: name, code, reason: error.message }, 'Kafka client error')
+        if (!OF_CONNECTIONS.has(code) && repeats.isNew(error.message))
+          log.warn({ client: name, code, reason: error.message }, 'Kafka client error')
         if (code === CODE.ALL_BROKERS_DOWN) downMs = performance.now()
         if (connection.state === 'connected' && code === CODE.ALL_BROKERS_DOWN)
           changeTo({ state: 'connecting', reason: because(error.message) })

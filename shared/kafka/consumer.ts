@@ -18,6 +18,7 @@ import {
 } from './client.ts'
 import { watchConnection } from './connection.ts'
 import { groupMetadata } from './group-metadata.ts'
+import { withMissingAcl } from './missing-acl.ts'
 import { BatchBuffers, consumePacked, type Interruption } from './packed.ts'
 import { securityOf } from './security.ts'
 import type { Statistics } from './statistics.ts'
@@ -194,11 +195,11 @@ export function createGroupConsumer(options: GroupConsumerOptions): GroupConsume
     partitions.filter((one) => reading.delete(partitionName(one)))
 
   function readingFailed({ code, topic, partition }: Interruption): void {
+    const reason = withMissingAcl({ code, message: messageOf(code) }, options)
     // Fetches are repeated several times a second.
-    if (repeats.isNew(`${topic} ${partition} ${code}`))
-      log.warn({ code, reason: messageOf(code), topic, partition }, 'fetch failed')
+    if (repeats.isNew(`${topic} ${partition} ${code}`)) log.warn({ code, reason, topic, partition }, 'fetch failed')
     if (code === CODE.FATAL || code === CODE.MAX_POLL_EXCEEDED) listener?.failed(messageOf(code))
-    if (topic === undefined) refusal = messageOf(code)
+    if (topic === undefined) refusal = reason
     // Errors of partitions that are no longer read do not matter.
     if (topic === undefined || !reading.has(partitionName({ topic, partition }))) return
     if (code === CODE.AUTO_OFFSET_RESET) listener?.outOfRange({ topic, partition })

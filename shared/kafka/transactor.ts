@@ -19,6 +19,7 @@ import {
 } from './client.ts'
 import { watchConnection } from './connection.ts'
 import { sendOffsetsToTransaction } from './group-metadata.ts'
+import { withMissingAcl } from './missing-acl.ts'
 import { isNotQueued, type PackedProducer, packProducer, type Report } from './packed.ts'
 import { securityOf } from './security.ts'
 import type { Statistics } from './statistics.ts'
@@ -37,6 +38,8 @@ export interface TransactorOptions {
   clientId: string
   /** Constant across restarts of an instance and unique to it, so that it aborts what its previous process left open. */
   transactionalId: string
+  /** Whose offsets its transactions commit, for reasons. */
+  groupId?: string
   /** The broker aborts a transaction without an owner after this time; until then readers of committed records wait. */
   transactionTimeoutMs: number
   log: Logger
@@ -163,9 +166,16 @@ class Transaction {
         if (thrown instanceof TimeoutError)
           return { message: `the client does not answer: ${thrown.message}`, isFatal: true }
         const error = thrown as LibrdKafkaError
-        if (error.isRetriable !== true || error.isFatal === true) return error
-        if (signal.aborted || this.#stopping.aborted || performance.now() > deadlineMs) return error
-        this.#options.log.warn({ code: error.code, reason: error.message }, 'transaction step failed; retrying')
+        const message = withMissingAcl(error, this.#options)
+        const fault: StepFault = {
+          message,
+          code: error.code,
+          isFatal: error.isFatal === true,
+          isTxnRequiresAbort: error.isTxnRequiresAbort === true,
+        }
+        if (error.isRetriable !== true || error.isFatal === true) return fault
+        if (signal.aborted || this.#stopping.aborted || performance.now() > deadlineMs) return fault
+        this.#options.log.warn({ code: error.code, reason: message }, 'transaction step failed; retrying')
         await sleep(delayMs(CONNECT_BACKOFF, attempt), signal)
       }
     }
@@ -219,11 +229,11 @@ function transactionalSettings(options: TransactorOptions): Settings {
 }
 
 /** @returns why transactions cannot be initialised */
-function initialise(kafka: Producer): Promise<string | undefined> {
+function initialise(kafka: Producer, options: TransactorOptions): Promise<string | undefined> {
   const initialised = promised((done) => kafka.initTransactions(INIT_TIMEOUT_MS, done))
   return within(INIT_TIMEOUT_MS + ANSWER_GRACE_MS, initialised).then(
     () => undefined,
-    (error: Error) => error.message,
+    (error: Error & { code?: number }) => withMissingAcl(error, options),
   )
 }
 
@@ -319,7 +329,7 @@ export function createTransactor(options: TransactorOptions): Transactor {
         const opened = await connectForever(securityOf(config, log), open, watch.failed, stopping.signal)
         if (opened === undefined) return
         opened.setPollInterval(POLL_INTERVAL_MS)
-        const fault = await initialise(opened)
+        const fault = await initialise(opened, options)
         // close() has not seen this client.
         if (stopping.signal.aborted) return disconnect(opened)
         if (fault === undefined) {
