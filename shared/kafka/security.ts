@@ -36,6 +36,9 @@ export interface Security extends Openings<Client> {
 /** How long files that belong together may take to be replaced. */
 const SETTLE_MS = 5_000
 
+/** How often it is looked whether the client's certificate has expired. */
+const EXPIRY_LOOK_MS = 10_000
+
 const byConfig = new WeakMap<CommonConfig, Security>()
 
 /**
@@ -111,6 +114,7 @@ function createSecurity(config: CommonConfig, log: Logger): Security {
     trying?.abort()
     trying = undefined
     if (faults.length === 0 && differing(next, secrets).length === 0) {
+      if (fault !== undefined) log.info('the credentials for Kafka are used again: the files are as they were')
       fault = undefined
       return
     }
@@ -183,9 +187,31 @@ function createSecurity(config: CommonConfig, log: Logger): Security {
   }
 
   function watch(): void {
-    if (openings++ > 0 || files.length === 0) return
+    if (openings++ > 0) return
     watching = new AbortController()
-    void watchFiles(files, changed, watching.signal)
+    if (files.length > 0) void watchFiles(files, changed, watching.signal)
+    if (secrets.certificate !== undefined) void sayExpiry(watching.signal)
+  }
+
+  const notAfterMs = (): number | undefined =>
+    secrets.certificate === undefined ? undefined : ownerNotAfterMs(secrets.certificate)
+
+  /** Connections that are open go on, so nothing else says it. */
+  function expiry(): string | undefined {
+    const atMs = notAfterMs()
+    return atMs === undefined || atMs > Date.now()
+      ? undefined
+      : `the client certificate has expired (${new Date(atMs).toISOString()}): brokers refuse new connections; renew it`
+  }
+
+  async function sayExpiry(ending: AbortSignal): Promise<void> {
+    let said: string | undefined
+    while (!ending.aborted) {
+      const reason = expiry()
+      if (reason !== undefined && reason !== said) log.error({ reason }, 'credentials for Kafka have expired')
+      said = reason
+      await sleep(EXPIRY_LOOK_MS, ending)
+    }
   }
 
   function unwatch(): void {
@@ -223,13 +249,13 @@ function createSecurity(config: CommonConfig, log: Logger): Security {
     state() {
       const details = [
         ...(fault === undefined ? [] : [`changed credentials for Kafka are not used: ${fault}`]),
-        ...[tokens?.fault()].filter((one) => one !== undefined),
+        ...[expiry(), tokens?.fault()].filter((one) => one !== undefined),
       ]
       return { ok: true, ...(details.length > 0 && { detail: details.join('; ') }) }
     },
     expiries() {
-      const { certificate, authorities } = secrets
-      const own = certificate === undefined ? undefined : ownerNotAfterMs(certificate)
+      const { authorities } = secrets
+      const own = notAfterMs()
       const last = authorities === undefined ? undefined : lastNotAfterMs(authorities)
       return [
         ...(own === undefined ? [] : [{ certificate: 'kafka-client', notAfterMs: own }]),
@@ -244,7 +270,7 @@ export function addSecurityMetrics(registry: Registry, security: Pick<Security, 
   addCertificateMetric(registry, security.expiries)
   new Gauge({
     name: 'kafkatrace_kafka_credentials_current',
-    help: '0 while changed files with credentials for Kafka cannot be used, or no new token can be had, and what was read before is, else 1.',
+    help: '0 while changed files with credentials for Kafka cannot be used, or no new token can be had, and what was read before is, or while the client certificate has expired, else 1.',
     registers: [registry],
     collect() {
       this.set(security.state().detail === undefined ? 1 : 0)

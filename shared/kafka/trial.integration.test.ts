@@ -5,11 +5,12 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createServer, type Server } from 'node:tls'
 import pino from 'pino'
+import { Registry } from 'prom-client'
 import { type Authority, createAuthority } from '../testing/certificates.ts'
 import { commonConfig } from '../testing/common-config.ts'
 import { type ControlledMock, startControlledMock } from '../testing/controlled-mock.ts'
 import { until } from '../testing/until.ts'
-import { securityOf } from './security.ts'
+import { addSecurityMetrics, securityOf } from './security.ts'
 
 /** Changed files, with three brokers that do not all take them: librdkafka's mock cluster, with TLS in front of each broker. */
 
@@ -76,13 +77,14 @@ afterAll(() => {
 })
 
 /** What is in use, as long as a client is open. @param brokers whose addresses are configured */
-function using(...brokers: readonly number[]) {
+function using(brokers: readonly number[], more: Readonly<Record<string, string>> = {}) {
   const lines: { msg: string; reason?: string }[] = []
   const log = pino({ base: null, level: 'info' }, { write: (line: string) => lines.push(JSON.parse(line)) })
   const config = commonConfig({
     KAFKA_BROKERS: brokers.map((broker) => `127.0.0.1:${ports[broker]}`).join(','),
     KAFKA_SECURITY_PROTOCOL: 'ssl',
     KAFKA_SSL_CA_FILE: authorities,
+    ...more,
   })
   const security = securityOf(config, log)
   const opening = security.open()
@@ -97,7 +99,7 @@ test.each([
   'what one of three brokers refuses is not used, which names that broker: %s configured',
   async (_, brokers) => {
     trust(most, other)
-    const { opening, of, detail } = using(...brokers)
+    const { opening, of, detail } = using(brokers)
     trust(most)
     await until(() => of(NOT_USED).length + of(USED).length > 0, { what: 'the trial', timeoutMs: 20_000 })
     expect(of(USED)).toEqual([])
@@ -117,7 +119,7 @@ test(
   'a broker that cannot be reached, or refuses what is in use, too, is no reason against what is new',
   async () => {
     trust(most)
-    const { opening, of } = using(0, 1, 2)
+    const { opening, of } = using([0, 1, 2])
     writeFileSync(authorities, `${readFileSync(authorities, 'utf8')}\n`)
     await until(() => of(USED).length === 1, { what: 'what the third broker refuses, as before', timeoutMs: 20_000 })
     mock.setDown(2)
@@ -129,3 +131,33 @@ test(
   },
   TEST_TIMEOUT_MS,
 )
+
+test(
+  'a file that cannot be used, and then is as it was, is said to be used again',
+  async () => {
+    trust(most, other)
+    const { opening, of, detail } = using([0])
+    writeFileSync(authorities, 'no PEM')
+    await until(() => of(NOT_USED).length === 1, { what: 'the fault', timeoutMs: 20_000 })
+    trust(most, other)
+    await until(() => detail() === undefined, { what: 'the old content', timeoutMs: 20_000 })
+    expect(of('the credentials for Kafka are used again: the files are as they were')).toHaveLength(1)
+    opening.ended()
+  },
+  TEST_TIMEOUT_MS,
+)
+
+test('a client certificate that has expired is named, and logged once', async () => {
+  trust(most, other)
+  const { certificateFile, keyFile } = await most.issue('DNS:client', -1)
+  const { security, opening, of, detail } = using([0], {
+    KAFKA_SSL_CERTIFICATE_FILE: certificateFile,
+    KAFKA_SSL_KEY_FILE: keyFile,
+  })
+  expect(detail()).toMatch(/^the client certificate has expired \(\d{4}-\d\d-\d\dT.*Z\)/)
+  expect(of('credentials for Kafka have expired')).toHaveLength(1)
+  const registry = new Registry()
+  addSecurityMetrics(registry, security)
+  expect(await registry.metrics()).toContain('kafkatrace_kafka_credentials_current 0')
+  opening.ended()
+})
