@@ -5,7 +5,7 @@ import type { Failure } from '../retry.ts'
 
 /** Behaviours of handlers, and the one outcome that each event must have. Also usable as a HANDLERS_MODULE. */
 
-export const HANDLER_TIMEOUT_MS = 100
+export const HANDLER_TIMEOUT_MS = 200
 export const MAX_ATTEMPTS = 4
 
 /** `type` and `data` of the record in `.processed`, or the reason of the dead letter and what its message contains. */
