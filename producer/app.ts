@@ -79,7 +79,7 @@ export function createApp(deps: AppDeps): Hono {
     if (closed !== undefined && request.method === 'POST')
       return answers.refuseAtOnce(request, closed, request.url.includes(SOURCES_PREFIX) ? 'webhooks' : 'events')
     try {
-      const fault = ambiguity(request.headers)
+      const fault = ambiguity(request)
       if (fault === undefined) return routed(headAsGet(request), ...rest)
       return refuse(visit(request, 'other'), { kind: 'malformed', detail: fault, closes: true })
     } catch (error) {

@@ -272,6 +272,38 @@ describe('a request that can be understood in two ways is 400', () => {
     expect(gate.level).toEqual({ requests: 0, bytes: 0 })
   })
 
+  test.each([
+    '/v1/sources/..\\events',
+    '/v1/sources/x\\..\\..\\streams\\events\\events',
+    '/v1\\events',
+    '/v1/streams/../events',
+    '/v1/streams/%2e%2E/events',
+    '/v1/./events',
+    '/v1/events/x/..',
+    '/v1/x/../events/',
+    '/v1//../events',
+    `${'/x'.repeat(20)}${'/..'.repeat(20)}/v1/events`,
+    `${'/x'.repeat(9)}\\..${'/..'.repeat(9)}/v1/events`,
+    'http://x/v1/x/../events',
+    '/v1/events#',
+  ])('a path that is not as it was sent: %s', async (path) => {
+    const { port, kafka, gate } = await publicPort()
+    for (const host of ['x', '', '_x_']) {
+      const received = await send(port, POST.replace('/v1/events', path).replace('Host: x', `Host: ${host}`), answered)
+      expect(statuses(received)).toEqual([400])
+      expect(received).toContain('urn:kafkatrace:problem:malformed')
+    }
+    expect(kafka.all(TOPIC)).toHaveLength(0)
+    expect(gate.level).toEqual({ requests: 0, bytes: 0 })
+  })
+
+  test.each(['/livez\\..\\metrics', '/x/../metrics', '/%2e/metrics', '/x/../metrics/'])(
+    'a path that is not as it was sent, on the operations port: %s',
+    async (path) => {
+      expect(statuses(await send(opsPort(), `GET ${path} HTTP/1.1\r\nHost: x\r\n\r\n`, answered))).toEqual([400])
+    },
+  )
+
   test('a host twice, on the operations port', async () => {
     expect(statuses(await send(opsPort(), 'GET /livez HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n', answered))).toEqual([
       400,
@@ -319,6 +351,14 @@ describe('whatever the host', () => {
       expect(statuses(await send(port, `GET ${path} ${version}\r\n`, answered))).toEqual([200])
   })
 })
+
+test.each(['/v1/events?a=\\..\\b&c=/../d', '/v1/events/', '/v1/%65vents'])(
+  'a path that is as it was sent is taken: %s',
+  async (path) => {
+    const { port } = await publicPort()
+    expect(statuses(await send(port, POST.replace('/v1/events', path), answered))).toEqual([202])
+  },
+)
 
 test('a whole URL as target is answered as its path, on both ports', async () => {
   const { port, kafka } = await publicPort()

@@ -1,8 +1,11 @@
 import { describe, expect, test } from 'bun:test'
+import { once } from 'node:events'
+import { connect } from 'node:net'
 import { Type } from '@sinclair/typebox'
 import pino from 'pino'
 import { authoriseNobody } from '../../shared/http/authorise.ts'
 import { docsPage } from '../../shared/http/docs-page.ts'
+import { listen } from '../../shared/http/listener.ts'
 import { UNCHANGING } from '../../shared/testing/access.ts'
 import { createApp } from './app.ts'
 import { createMetrics } from './metrics.ts'
@@ -97,6 +100,18 @@ describe('a website whose name was pointed at this machine', () => {
     expect((await console({ isAuthOn: true }).ask('console.example.com')).status).toBe(200)
   })
 })
+
+test.each(['/x\\..\\docs', '/x/../docs', '/x/%2E%2e/docs', '/docs/..\\v1\\streams\\events\\outcomes'])(
+  'a path that is not as it was sent is refused: %s',
+  async (path) => {
+    const { app } = console({ isAuthOn: true })
+    const listener = listen({ hostname: '127.0.0.1', port: 0, fetch: (request) => app.fetch(request) })
+    const socket = connect(listener.port, '127.0.0.1', () => socket.write(`GET ${path} HTTP/1.1\r\nHost: x\r\n\r\n`))
+    expect(`${(await once(socket, 'data'))[0]}`).toStartWith('HTTP/1.1 400 ')
+    socket.destroy()
+    await listener.stop(true)
+  },
+)
 
 test('what failed unexpectedly is told to the log, and not to the client', async () => {
   const { ask, logged } = console()

@@ -201,7 +201,7 @@ export function createApp(deps: AppDeps): Hono {
 
   const routed = app.fetch
   app.fetch = (request, ...rest) => {
-    const fault = ambiguity(request.headers)
+    const fault = ambiguity(request)
     if (fault === undefined && !isAuthOn && isOfWebsite(request.headers))
       return refuse(request, 'other', {
         kind: 'forbidden',

@@ -22,15 +22,23 @@ export const requestIdOf = (given: string | null): string =>
 /** RFC 9110, section 7.2, and RFC 3986, section 3.2.2: a host and a port. No comma, with which Bun joins repeated fields. */
 const HOST = /^(?:\[[^\]/?#@, ]*\]|[A-Za-z0-9._~%!$&'()*+;=-]*)(?::\d*)?$/
 
+const changed = new WeakSet<Request>()
+
+/** Says that the path of `request.url` may not be the one that was sent. */
+export const noteChangedPath = (request: Request): void => void changed.add(request)
+
 /**
- * Why a request is ambiguous, so that a proxy may have understood it differently; undefined when it is not. RFC 9112, section 3.2: at most one Host; section
- * 6.3: one Content-Length, even if repeated with the same value.
+ * Why a request is ambiguous, so that a proxy may have understood it differently; undefined when it is not. RFC 9112, section 3.2: at most one Host, and a path
+ * that nothing has to be taken out of; section 6.3: one Content-Length, even if repeated with the same value.
  */
-export function ambiguity(headers: Headers): string | undefined {
+export function ambiguity(request: Request): string | undefined {
+  const { headers } = request
   const length = headers.get('content-length')
   if (length !== null && !/^\d+$/.test(length)) return 'Content-Length must be given once, as a number.'
   const host = headers.get('host')
-  return host === null || HOST.test(host) ? undefined : 'Host must be given once, as a host and a port.'
+  if (host !== null && !HOST.test(host)) return 'Host must be given once, as a host and a port.'
+  if (changed.has(request)) return 'The path must be sent as it is meant: without "\\", ".", ".." and "#".'
+  return undefined
 }
 
 /**

@@ -3,6 +3,7 @@ import { showCertificate } from './client-certificates.ts'
 import { LOOPBACK, type Relay, relay } from './relay.ts'
 import { keepReserve } from './reserve.ts'
 import { openSockets } from './sockets.ts'
+import { withSentPaths } from './target.ts'
 import { tlsOf } from './tls.ts'
 
 /** A port that speaks HTTP, or HTTP in TLS with a certificate that is replaced while connections are open. */
@@ -61,7 +62,7 @@ export function listen(options: ListenOptions): Listener {
       ...(options.maxRequestBodySize === undefined ? {} : { maxRequestBodySize: options.maxRequestBodySize }),
       // Otherwise Bun writes the errors of cut streams to stderr, not as JSON.
       development: false,
-      fetch: (request) => fetch(request),
+      ...withSentPaths(fetch),
     })
 
   let front: Relay | undefined

@@ -60,7 +60,7 @@ export function createOpsApp({ registry, checks, alive = () => ({ ok: true }), s
   if (status !== undefined) app.get('/statusz', (c) => c.json(status() as object, 200, { 'cache-control': 'no-store' }))
   const routed = app.fetch
   app.fetch = (request, ...rest) => {
-    const fault = ambiguity(request.headers)
+    const fault = ambiguity(request)
     if (fault !== undefined)
       return new Response(`${fault}\n`, { status: 400, headers: { connection: 'close', ...NOSNIFF } })
     return routed(headAsGet(request), ...rest)
