@@ -129,7 +129,26 @@ describe('a client certificate', () => {
       expect((await ask(TILL, page(site, 'https://evil.example'))).said).toEqual(refused('forbidden'))
     expect((await ask(TILL, { 'sec-fetch-site': 'cross-site' })).said).toEqual(refused('forbidden'))
     expect((await ask(TILL, page('cross-site', 'https://app.shop.example'))).said).toBe('shop till')
-    expect((await ask(TILL, page('same-origin', 'https://producer.example'))).said).toBe('shop till')
+    const own = { ...page('same-origin', 'https://producer.example'), host: 'producer.example' }
+    expect((await ask(TILL, own)).said).toBe('shop till')
+  })
+
+  test('is not used by pages of other sites in browsers without Sec-Fetch-Site either', async () => {
+    const { ask } = service()
+    const page = (origin: string) => ({ origin, host: 'producer.example:8443' })
+    for (const origin of [
+      'https://evil.example',
+      'null',
+      'http://producer.example:8443',
+      'https://producer.example',
+      'https://producer.example:84433',
+    ])
+      expect((await ask(TILL, page(origin))).said).toEqual(refused('forbidden'))
+    expect((await ask(TILL, { ...page('https://evil.example'), 'sec-fetch-site': 'none' })).said).toEqual(
+      refused('forbidden'),
+    )
+    expect((await ask(TILL, page('https://producer.example:8443'))).said).toBe('shop till')
+    expect((await ask(TILL, page('https://app.shop.example'))).said).toBe('shop till')
   })
 })
 

@@ -107,9 +107,13 @@ export function authoriseByCertificate(tenants: Tenants, byKey: Authorise, nowMs
   }
 }
 
-/** Browsers show a certificate unasked, whichever page sends the request. They say so in a field that no page can set (Fetch Metadata). */
+/**
+ * Browsers show a certificate unasked, whichever page sends the request. They say so in fields that no page can set: of today's in Sec-Fetch-Site (Fetch Metadata),
+ * and of all in Origin, with whatever a page sends that could change something.
+ */
 function isOfOtherSite({ headers }: Request, origins: ReadonlySet<string> | undefined): boolean {
-  const site = headers.get('sec-fetch-site')
-  if (site === null || site === 'same-origin' || site === 'none') return false
-  return origins?.has(headers.get('origin') ?? '') !== true
+  const [site, origin] = [headers.get('sec-fetch-site'), headers.get('origin')]
+  if (origin !== null && origins?.has(origin) === true) return false
+  if (origin !== null && origin !== `https://${headers.get('host')}`) return true
+  return site !== null && site !== 'same-origin' && site !== 'none'
 }
