@@ -141,11 +141,34 @@ describe('what comes together with a request', () => {
     ['zero bytes', `${POST}\0\0`, [400]],
     ['a trailer', `${chunked('application/json', EVENT)}0\r\nX-Checksum: 1\r\n\r\n`, [400]],
     ['another request', POST + POST, []],
+    ['the head of another request', POST + POST.slice(0, -EVENT.length), []],
   ])('%s: the connection ends, and nothing is stored', async (_, text, expected) => {
     const { port, kafka, gate } = await publicPort()
     expect(statuses(await send(port, text))).toEqual(expected)
     await until(() => gate.level.requests === 0, { what: 'the request to be given up' })
     expect(kafka.all(TOPIC)).toHaveLength(0)
+  })
+
+  test.each([
+    ['a part of the next request', POST.slice(0, 30), POST.slice(30), [202, 202], 2],
+    ['what is not yet a line', 'XX', '\r\n\r\n', [202, 400], 1],
+  ])('%s waits: the request is stored and answered', async (_, first, rest, expected, stored) => {
+    const { port, kafka } = await publicPort()
+    let [received, closed] = ['', false]
+    const socket = connect(port, '127.0.0.1', () => void socket.write(POST + first, 'latin1'))
+    socket.on('data', (chunk) => {
+      received += chunk
+    })
+    socket.on('close', () => {
+      closed = true
+    })
+    await until(() => statuses(received).length > 0, { what: 'the answer' })
+    expect(kafka.all(TOPIC)).toHaveLength(1)
+    socket.write(rest)
+    await until(() => closed || statuses(received).length === 2, { what: 'the second answer, or the end' })
+    socket.destroy()
+    expect(statuses(received)).toEqual(expected)
+    expect(kafka.all(TOPIC)).toHaveLength(stored)
   })
 
   test.each(WAYS)('however it is sent, nothing of it is stored: %s', async (_, head, body) => {
@@ -360,10 +383,11 @@ test.each(['/v1/events?a=\\..\\b&c=/../d', '/v1/events/', '/v1/%65vents'])(
   },
 )
 
-test('a whole URL as target is answered as its path, on both ports', async () => {
+test('a whole URL as target is answered as its path, whatever its host, on both ports', async () => {
   const { port, kafka } = await publicPort()
   expect(statuses(await send(port, POST.replace('/v1/events', 'http://x/v1/events'), answered))).toEqual([202])
-  expect(kafka.all(TOPIC)).toHaveLength(1)
+  expect(statuses(await send(port, POST.replace('/v1/events', 'http://y/v1/events'), answered))).toEqual([202])
+  expect(kafka.all(TOPIC)).toHaveLength(2)
   expect(statuses(await send(opsPort(), 'GET http://x/livez HTTP/1.1\r\nHost: x\r\n\r\n', answered))).toEqual([200])
 })
 
