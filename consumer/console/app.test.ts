@@ -49,7 +49,7 @@ function console({ isAuthOn = false, kafkaFault = undefined as string | undefine
   const pause: Route = { ...act, path: '/v1/streams/{stream}/pause', name: 'pauseStream' }
   const app = createApp({
     routes: [route, act, pause],
-    access: { ...UNCHANGING, authorise: authoriseNobody() },
+    access: { ...UNCHANGING, authorise: (_, wanted) => authoriseNobody()(new Request('http://localhost/'), wanted) },
     isAuthOn,
     login: undefined,
     page: { answer: async () => undefined },
@@ -78,6 +78,14 @@ describe('a website whose name was pointed at this machine', () => {
     const below = ['localhost', 'a.localhost', 'x.internal', '127.0.0.1'].map((name) => `${name}.evil.example`)
     for (const host of [...plain, ...below, '127.0.0.1.evil.example.', 'my.test.example'])
       expect((await ask(host)).status, host).toBe(403)
+    expect(followers()).toBe(0)
+  })
+
+  test('is refused by its origin, too', async () => {
+    const { app, followers } = console()
+    const headers = { host: '127.0.0.1:8081', origin: 'https://evil.example' }
+    for (const path of [OUTCOMES, '/docs'])
+      expect((await app.request(`http://127.0.0.1:8081${path}`, { headers })).status).toBe(403)
     expect(followers()).toBe(0)
   })
 

@@ -4,7 +4,7 @@ import { actorOf } from '../../shared/http/authorise.ts'
 import type { ClientAddress } from '../../shared/http/client-address.ts'
 import { keyOf } from '../../shared/http/credentials.ts'
 import { docsPage } from '../../shared/http/docs-page.ts'
-import { ambiguity, isOfWebsite, NOSNIFF, pathOf, requestIdOf } from '../../shared/http/http.ts'
+import { ambiguity, NOSNIFF, pathOf, requestIdOf, websiteFault } from '../../shared/http/http.ts'
 import { PROBLEMS, type Problem, ProblemError, problemResponse, refusal } from '../../shared/http/problem.ts'
 import { type Logger, TenantLines } from '../../shared/service/logger.ts'
 import type { Login } from './login.ts'
@@ -17,6 +17,9 @@ import type { SessionFound } from './sessions.ts'
 
 /** Who an act is by where nobody has a key. */
 const ANYBODY = 'anyone'
+
+/** No page but its own asks the console. */
+const NO_ORIGINS: ReadonlySet<string> = new Set()
 
 export interface AppDeps {
   routes: readonly Route[]
@@ -202,12 +205,9 @@ export function createApp(deps: AppDeps): Hono {
   const routed = app.fetch
   app.fetch = (request, ...rest) => {
     const fault = ambiguity(request)
-    if (fault === undefined && !isAuthOn && isOfWebsite(request.headers))
-      return refuse(request, 'other', {
-        kind: 'forbidden',
-        detail:
-          'With AUTH=off, the console answers to localhost, addresses and names without a dot only, so that no website can reach it through a browser.',
-      })
+    const website = isAuthOn ? undefined : websiteFault(request.headers, NO_ORIGINS)
+    if (fault === undefined && website !== undefined)
+      return refuse(request, 'other', { kind: 'forbidden', detail: website })
     if (fault === undefined) return routed(request, ...rest)
     return refuse(request, 'other', { kind: 'malformed', detail: fault, closes: true })
   }

@@ -15,7 +15,7 @@ export const authVariables = {
   AUTH: choice(['on', 'jwt', 'off'], {
     default: 'on',
     description:
-      'on: requests need a key from TENANTS_FILE. jwt: a key, or a token of JWT_ISSUER. off: every request is of the tenant "default"; only with NODE_ENV=development.',
+      'on: requests need a key from TENANTS_FILE. jwt: a key, or a token of JWT_ISSUER. off: every request is of the tenant "default", unless its Host or Origin may be of a website (403); only with NODE_ENV=development.',
   }),
   TENANTS_FILE: Type.Optional(
     Type.String({

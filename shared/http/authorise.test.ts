@@ -175,6 +175,45 @@ describe('a key with times', () => {
 })
 
 describe('with AUTH=off', () => {
+  const tenantWithPages = { ...onlyTenant(), origins: new Set(['https://shop.example']) }
+  const nobody = authoriseNobody({ list: [tenantWithPages] })
+  const from = (headers: Record<string, string>) => {
+    const decided = nobody(new Request('http://x/', { headers }), { role: 'send', tenant: undefined, stream: 'events' })
+    return decided.ok || decided.problem.kind
+  }
+
+  test('no website whose name was pointed at this machine is served, also after others were', () => {
+    for (const host of ['evil.example', 'evil.example:8080', 'localhost.evil.example', 'evil.example']) {
+      expect(from({ host: 'localhost:8080' })).toBe(true)
+      expect(from({ host })).toBe('forbidden')
+      expect(from({ host, origin: `http://${host}` })).toBe('forbidden')
+    }
+    for (const host of ['127.0.0.1:8080', '[::1]:8080', 'producer:8080', 'kt.localhost', 'host.docker.internal'])
+      expect(from({ host }), host).toBe(true)
+    expect(from({})).toBe(true)
+  })
+
+  test('no page of another site is served, except of the tenant’s origins', () => {
+    const asked = (origin: string) => from({ host: 'producer:8080', origin })
+    for (const origin of [
+      'https://evil.example',
+      'null',
+      'http://203.0.113.5',
+      'http://producer',
+      'http://localhost.x',
+    ])
+      expect(asked(origin), origin).toBe('forbidden')
+    for (const origin of [
+      'http://producer:8080',
+      'https://producer:8080',
+      'http://localhost:3000',
+      'http://127.0.0.1:5173',
+      'http://[::1]',
+      'https://shop.example',
+    ])
+      expect(asked(origin), origin).toBe(true)
+  })
+
   const tenant = onlyTenant(['late'])
   const authorise = authoriseNobody({ list: [tenant] })
 

@@ -1,6 +1,7 @@
 import { DEFAULT_TENANT } from '../events/topics.ts'
 import { isoTime } from '../service/time.ts'
 import { CHALLENGE_INVALID, credentialOf, givenIn } from './credentials.ts'
+import { websiteFault } from './http.ts'
 import { type AuthenticationFailure, type OrProblem, refusal } from './problem.ts'
 import { type Credential, type Quota, ROLES, type Role, type Tenant, type Tenants } from './tenants.ts'
 
@@ -77,13 +78,23 @@ export const onlyTenant = (streams: readonly string[] = []): Tenant => ({
   sources: new Map(),
 })
 
-/** With AUTH=off: every request may do everything with the streams of one tenant. */
+/** With AUTH=off: every request may do everything with the streams of one tenant. 403: it may be from a website. */
 export function authoriseNobody(
   tenants: Pick<Tenants, 'list'> = { list: [onlyTenant()] },
 ): (request: Request, wanted: Wanted) => Authorised {
   const everybody = { keyId: undefined, tenant: undefined, streams: undefined, roles: new Set(ROLES) }
   const now = (): Renewed => ({ ok: true, sender: everybody })
-  return (_request, wanted) => authorised({ first: everybody, now, tenants, nowMs: Date.now }, wanted)
+  /** Most requests have the same host. */
+  let known: string | null = null
+  return ({ headers }, wanted) => {
+    const host = headers.get('host')
+    if (host !== known || headers.has('origin')) {
+      const fault = websiteFault(headers, tenants.list[0]?.origins ?? new Set())
+      if (fault !== undefined) return refusal('forbidden', fault)
+      known = host
+    }
+    return authorised({ first: everybody, now, tenants, nowMs: Date.now }, wanted)
+  }
 }
 
 export type Sender = Omit<Credential, 'keyId'> & { keyId: string | undefined }

@@ -45,9 +45,25 @@ export function ambiguity(request: Request): string | undefined {
  * Whether a request names a host as websites have: then it may be from a page of such a site whose name was pointed at this machine (DNS rebinding), which
  * browsers take for the same origin. Addresses, names without a dot, and those that are reserved for private use (RFC 6761; .internal) cannot be.
  */
-export function isOfWebsite(headers: Headers): boolean {
+function isOfWebsite(headers: Headers): boolean {
   const host = (headers.get('host') ?? '').replace(/:\d*$/, '').replace(/\.$/, '').toLowerCase()
   return host.includes('.') && !/^(?:\[|[\d.]+$)/.test(host) && !/\.(localhost|internal|test)$/.test(host)
+}
+
+/** An origin of this machine. */
+const LOCAL_ORIGIN = /^https?:\/\/(?:(?:[a-z0-9-]+\.)*localhost|127(?:\.\d+){3}|\[::1\])(?::\d+)?$/
+
+/**
+ * With AUTH=off, why a request may be from a website, through the browser of somebody who can reach this service; undefined when it is not.
+ * @param origins of pages that may
+ */
+export function websiteFault(headers: Headers, origins: ReadonlySet<string>): string | undefined {
+  if (isOfWebsite(headers))
+    return 'With AUTH=off, services answer to localhost, addresses and names without a dot only, so that no website can reach them through a browser.'
+  const origin = headers.get('origin')
+  if (origin === null || LOCAL_ORIGIN.test(origin) || origins.has(origin)) return undefined
+  if (origin.replace(/^https?:\/\//, '') === headers.get('host')) return undefined
+  return 'With AUTH=off, services answer to pages of their own origin, of this machine, and of the tenant’s origins only.'
 }
 
 /** A HEAD request as the GET that it asks about (RFC 9110, section 9.3.2). Bun then omits the body and keeps its length; Hono would omit both. */
