@@ -432,6 +432,8 @@ describe('an answer', () => {
       [port, '/docs', 200],
       [port, '/nothing', 404],
       [port, '//[?a=%', 404],
+      [port, '/x%5c..%5Cdocs', 404],
+      [opsPort(), '/x%5c..%5Clivez', 404],
       [opsPort(), '/livez', 200],
     ] as const)
       expect(statuses(await send(at, `HEAD ${path} HTTP/1.1\r\nHost: ${host}\r\n\r\n`, answered))).toEqual([status])

@@ -70,5 +70,6 @@ export function websiteFault(headers: Headers, origins: ReadonlySet<string>): st
 export function headAsGet(request: Request): Request {
   if (request.method !== 'HEAD') return request
   // Without the host, which may be invalid in a URL, and without the query, which no GET here has.
-  return new Request(`http://localhost/${pathOf(request).slice(1)}`, { headers: request.headers })
+  const path = pathOf(request).slice(1).replaceAll('\\', '%5C')
+  return new Request(`http://localhost/${path}`, { headers: request.headers })
 }
