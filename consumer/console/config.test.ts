@@ -7,6 +7,7 @@ import { loadConsole } from './config.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'kafkatrace-config-'))
 afterAll(() => rmSync(folder, { recursive: true }))
+const NOWHERE = join(folder, 'nowhere')
 let files = 0
 function fileOf(content: unknown): string {
   const path = join(folder, String(++files))
@@ -76,13 +77,13 @@ test.each([
   [{ SESSION_SECRET: '' }, ['SESSION_SECRET is not set, and OIDC_CLIENT_ID is.']],
   [{ SESSION_SECRET: 'a short s3cret' }, ['SESSION_SECRET has fewer than 32 characters.']],
   [
-    { SESSION_SECRET_FILE: '/nowhere' },
+    { SESSION_SECRET_FILE: NOWHERE },
     [
       'SESSION_SECRET and SESSION_SECRET_FILE are both set: remove one.',
-      'SESSION_SECRET_FILE=/nowhere cannot be read: ENOENT',
+      `SESSION_SECRET_FILE=${NOWHERE} cannot be read: ENOENT`,
     ],
   ],
-  [{ OIDC_CLIENT_SECRET_FILE: '/nowhere' }, ['OIDC_CLIENT_SECRET_FILE=/nowhere cannot be read: ENOENT']],
+  [{ OIDC_CLIENT_SECRET_FILE: NOWHERE }, [`OIDC_CLIENT_SECRET_FILE=${NOWHERE} cannot be read: ENOENT`]],
   [{ PUBLIC_URL: '' }, ['PUBLIC_URL is not set, and OIDC_CLIENT_ID is.']],
   [
     { PUBLIC_URL: 'http://console.example.com' },

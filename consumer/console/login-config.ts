@@ -90,7 +90,7 @@ export function loginFaults(config: Given): string[] {
 }
 
 /** The text of a secret's file, or what is wrong with it. */
-function read(name: string, path: string): { text: string; faults: string[] } {
+function read(name: `${string}_FILE`, path: string): { text: string; faults: string[] } {
   try {
     return { text: readSecretFile(name, path), faults: [] }
   } catch (error) {
@@ -102,7 +102,9 @@ function read(name: string, path: string): { text: string; faults: string[] } {
 function sessionSecret({ SESSION_SECRET, SESSION_SECRET_FILE }: LoginVariables): { text: string; faults: string[] } {
   const name = SESSION_SECRET_FILE === undefined ? 'SESSION_SECRET' : 'SESSION_SECRET_FILE'
   const { text, faults } =
-    SESSION_SECRET_FILE === undefined ? { text: SESSION_SECRET ?? '', faults: [] } : read(name, SESSION_SECRET_FILE)
+    SESSION_SECRET_FILE === undefined
+      ? { text: SESSION_SECRET ?? '', faults: [] }
+      : read('SESSION_SECRET_FILE', SESSION_SECRET_FILE)
   if (faults.length > 0) return { text, faults }
   if (text === '') return { text, faults: ['SESSION_SECRET is not set, and OIDC_CLIENT_ID is.'] }
   return {

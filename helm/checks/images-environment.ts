@@ -26,7 +26,8 @@ export function unknownVariables(service: Service, names: readonly string[]): st
 }
 
 /** Files that variables name are where the service runs, not here. */
-const isOfFileElsewhere = (fault: string): boolean => /^[A-Z_]+_FILE=\S+ cannot be read: ENOENT$/.test(fault)
+const isOfFileElsewhere = (fault: string): boolean =>
+  /^[A-Z_]+_FILE(?:=\S+ cannot be read: ENOENT$| is to name a file, .*: ENOENT\. )/.test(fault)
 
 /** Faults that the service's own loader finds in this environment. */
 export function valueFaults(service: Service, environment: Readonly<Record<string, string>>): string[] {

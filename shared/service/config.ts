@@ -2,7 +2,7 @@ import { type Static, type TObject, Type } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
 import { kafkaSecurityFaults, kafkaSecurityVariables } from './kafka-security.ts'
 import { oneOf } from './one-of.ts'
-import { shownUrl } from './redact.ts'
+import { redactor, shownUrl } from './redact.ts'
 
 /**
  * Configuration comes from environment variables only. A service declares its variables once, as a TypeBox object with a property for each; that schema gives
@@ -65,13 +65,19 @@ export function loadConfig<S extends TObject>(
     if (Value.Check(property, value)) values[name] = value
     else
       faults.push(
-        `${name}=${variable.secret === true ? '(secret)' : JSON.stringify(raw.includes('://') ? shownUrl(raw) : raw)} is not ${expected(variable)}. ${variable.description ?? ''}`.trimEnd(),
+        `${name}=${variable.secret === true ? '(secret)' : shown(raw)} is not ${expected(variable)}. ${variable.description ?? ''}`.trimEnd(),
       )
   }
   faults.push(...cross(values as Static<S>))
   if (faults.length > 0) throw new ConfigError(faults)
   return Object.freeze(values as Static<S>)
 }
+
+const redact = redactor()
+
+/** A value in a fault, without a user and a password. These may have any characters, so that only the last @ tells where the host begins. */
+const shown = (value: string): string =>
+  JSON.stringify(value.includes('://') ? shownUrl(value) : redact(value.replace(/^(\/\/)?.*@/s, '$1(redacted)@')))
 
 /** The values of a variable, in words: "a whole number from 1 to 10". */
 export function expected(schema: Variable): string {
@@ -117,7 +123,7 @@ export const commonVariables = {
     'How long a stopping process may take to finish work in flight, in ms.',
   ),
   KAFKA_BROKERS: Type.String({
-    pattern: '^(\\[[0-9a-fA-F:.]+\\]|[^,:\\s]+):\\d{1,5}(,(\\[[0-9a-fA-F:.]+\\]|[^,:\\s]+):\\d{1,5})*$',
+    pattern: '^(\\[[0-9a-fA-F:.]+\\]|[^,:@\\s]+):\\d{1,5}(,(\\[[0-9a-fA-F:.]+\\]|[^,:@\\s]+):\\d{1,5})*$',
     description: 'Bootstrap brokers, host:port, separated by commas.',
   }),
   ...kafkaSecurityVariables,

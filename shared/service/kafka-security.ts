@@ -129,7 +129,7 @@ export function readKafkaSecrets(config: KafkaSecurityConfig): { secrets: KafkaS
     const place = path === undefined ? { variable: value, file: undefined } : { variable: file, file: path }
     places.set(wanted, place)
     const bytes =
-      path === undefined ? Buffer.from(withNewlines(given as string)) : attempt(() => readNamedFile(file, path))
+      path === undefined ? Buffer.from(withNewlines(given as string)) : attempt(() => readNamedFile(file, path, value))
     if (bytes === undefined) return undefined
     const fault = pemFault(bytes, wanted, place)
     if (fault !== undefined) faults.push(fault)
