@@ -123,8 +123,8 @@ export type ConsumerConfig = Readonly<Static<typeof consumerVariables>>
 
 /** @throws ConfigError naming every fault */
 export function loadConsumerConfig(env: Readonly<Record<string, string | undefined>>): ConsumerConfig {
-  return loadConfig(consumerVariables, env, (config) => {
-    const faults = [...commonFaults(config), ...certificateFaults(config)]
+  return loadConfig(consumerVariables, env, (config, given) => {
+    const faults = [...commonFaults(config, given), ...certificateFaults(config)]
     if (config.TLS_CERTIFICATE_FILE !== undefined && config.OPS_TLS === 'off')
       faults.push('TLS_CERTIFICATE_FILE is set, and OPS_TLS is off: a consumer has no port but the operations port.')
     const atMost = (low: keyof ConsumerConfig, high: keyof ConsumerConfig, why: string): void => {

@@ -10,6 +10,7 @@ import { addSecurityMetrics, securityOf } from '../shared/kafka/security.ts'
 import { addClientMetrics, type Position, type Statistics } from '../shared/kafka/statistics.ts'
 import { createTransactor } from '../shared/kafka/transactor.ts'
 import { EXIT_BAD_CONFIG, loadConfigOrExit } from '../shared/service/config.ts'
+import { securityInWords } from '../shared/service/kafka-security.ts'
 import { createLogger, TenantLines } from '../shared/service/logger.ts'
 import { addProcessMetrics } from '../shared/service/process-metrics.ts'
 import { redactor } from '../shared/service/redact.ts'
@@ -133,6 +134,7 @@ log.info(
     group: config.GROUP_ID,
     instance: config.INSTANCE_ID,
     brokers: config.KAFKA_BROKERS,
+    ...securityInWords(config),
   },
   'consumer started',
 )

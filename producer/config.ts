@@ -155,9 +155,9 @@ export const loadProducer = (env: Env): { config: ProducerConfig; tenants: Tenan
 /** KAFKA_BROKERS, which has no default, may be missing while faults are looked for. */
 type Given = Omit<ProducerConfig, 'KAFKA_BROKERS'>
 
-function producerFaults(config: Given): string[] {
+function producerFaults(config: Given, given: ReadonlySet<string>): string[] {
   const faults = [
-    ...commonFaults(config),
+    ...commonFaults(config, given),
     ...certificateFaults(config),
     ...proxyFaults(config),
     ...authFaults(config),

@@ -15,6 +15,7 @@ import { addSecurityMetrics, securityOf } from '../shared/kafka/security.ts'
 import { addClientMetrics } from '../shared/kafka/statistics.ts'
 import { StreamsStore } from '../shared/schemas/store.ts'
 import { exitWith, loadConfigOrExit } from '../shared/service/config.ts'
+import { securityInWords } from '../shared/service/kafka-security.ts'
 import { createLogger } from '../shared/service/logger.ts'
 import { addProcessMetrics } from '../shared/service/process-metrics.ts'
 import { stopOnSignal } from '../shared/service/shutdown.ts'
@@ -212,6 +213,7 @@ log.info(
   {
     opsPort: ops.port,
     brokers: config.KAFKA_BROKERS,
+    ...securityInWords(config),
     auth: config.AUTH,
     streams: streams.map(({ tenant, stream }) => `${tenant}/${stream}`),
     sources: [...sources.keys()],

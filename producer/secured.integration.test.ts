@@ -70,7 +70,7 @@ beforeAll(async () => {
     { name: 'no TLS on this listener', env: { ...tls, KAFKA_BROKERS: kafka.cluster.bootstrapServers } },
     {
       name: 'connection ended by the broker before it answered: the listener may expect TLS or SASL',
-      env: { ...tls, KAFKA_SECURITY_PROTOCOL: 'plaintext' },
+      env: { ...tls, KAFKA_SECURITY_PROTOCOL: 'plaintext', KAFKA_SSL_CA_FILE: '' },
     },
   ]
 }, TEST_TIMEOUT_MS)

@@ -9,6 +9,7 @@ const folder = mkdtempSync(join(tmpdir(), 'kafkatrace-config-'))
 afterAll(() => rmSync(folder, { recursive: true }))
 const NOWHERE = join(folder, 'nowhere')
 let files = 0
+const KEY = '-----BEGIN PRIVATE KEY-----\nMAA=\n-----END PRIVATE KEY-----'
 function fileOf(content: unknown): string {
   const path = join(folder, String(++files))
   writeFileSync(path, typeof content === 'string' ? `${content}\n` : JSON.stringify(content))
@@ -43,7 +44,7 @@ test.each([
     ],
   ],
   [
-    { KAFKA_SSL_KEY_FILE: 'key.pem', AUTH: 'off', NODE_ENV: 'development' },
+    { KAFKA_SECURITY_PROTOCOL: 'ssl', KAFKA_SSL_KEY_FILE: fileOf(KEY), AUTH: 'off', NODE_ENV: 'development' },
     [
       'KAFKA_SSL_CERTIFICATE_FILE and KAFKA_SSL_KEY_FILE go together, as do KAFKA_SSL_CERTIFICATE_PEM and KAFKA_SSL_KEY_PEM: set both or neither.',
     ],

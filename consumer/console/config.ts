@@ -105,8 +105,8 @@ export type ConsoleConfig = Readonly<Static<typeof consoleVariables>>
 export const loadConsole = (
   env: Readonly<Record<string, string | undefined>>,
 ): { config: ConsoleConfig; tenants: Tenants | undefined } =>
-  loadWithTenants(consoleVariables, env, (config) => [
-    ...commonFaults(config),
+  loadWithTenants(consoleVariables, env, (config, given) => [
+    ...commonFaults(config, given),
     ...certificateFaults(config),
     ...proxyFaults(config),
     ...authFaults(config),

@@ -17,6 +17,7 @@ import { addSecurityMetrics, securityOf } from '../../shared/kafka/security.ts'
 import { createTransactor } from '../../shared/kafka/transactor.ts'
 import { StreamsStore } from '../../shared/schemas/store.ts'
 import { exitWith, loadConfigOrExit } from '../../shared/service/config.ts'
+import { securityInWords } from '../../shared/service/kafka-security.ts'
 import { createLogger } from '../../shared/service/logger.ts'
 import { addProcessMetrics } from '../../shared/service/process-metrics.ts'
 import { Repeats } from '../../shared/service/repeats.ts'
@@ -258,6 +259,7 @@ log.info(
     port: server.port,
     opsPort: ops.port,
     brokers: config.KAFKA_BROKERS,
+    ...securityInWords(config),
     auth: config.AUTH,
     streams: streams().map(({ tenant, name }) => `${tenant.name}/${name}`),
   },

@@ -16,7 +16,7 @@ const services = {
     known: consoleVariables.properties,
     // Without the tenants, whose file is not here.
     load: (env: Environment) =>
-      loadConfig(consoleVariables, env, (config) => [...commonFaults(config), ...authFaults(config)]),
+      loadConfig(consoleVariables, env, (config, given) => [...commonFaults(config, given), ...authFaults(config)]),
   },
 } as const
 

@@ -67,12 +67,12 @@ export function authFaults(config: AuthVariables): string[] {
 export function loadWithTenants<S extends TObject>(
   schema: S,
   env: Readonly<Record<string, string | undefined>>,
-  cross: (config: Static<S>) => string[],
+  cross: (config: Static<S>, given: ReadonlySet<string>) => string[],
 ): { config: Readonly<Static<S>>; tenants: Tenants | undefined } {
   let tenants: Tenants | undefined
-  const config = loadConfig(schema, env, (given) => {
-    const faults = cross(given)
-    const { AUTH, TENANTS_FILE } = given as AuthVariables
+  const config = loadConfig(schema, env, (values, given) => {
+    const faults = cross(values, given)
+    const { AUTH, TENANTS_FILE } = values as AuthVariables
     if (TENANTS_FILE === undefined) return faults
     try {
       tenants = loadTenants(TENANTS_FILE)

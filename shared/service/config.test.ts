@@ -148,12 +148,17 @@ describe('the common variables', () => {
   })
 
   test('a certificate and its key go together', () => {
-    expect(faultsOf(() => load({ KAFKA_SSL_CERTIFICATE_FILE: 'c' }))).toHaveLength(1)
-    expect(faultsOf(() => load({ KAFKA_SSL_KEY_FILE: 'k' }))).toHaveLength(1)
-    const both = { KAFKA_SSL_CERTIFICATE_FILE: 'c', KAFKA_SSL_KEY_FILE: 'k' }
-    expect(faultsOf(() => load(both))).toEqual([])
-    expect(faultsOf(() => load({ ...both, KAFKA_SSL_KEY_PASSWORD: 'p' }))).toEqual([])
-    expect(faultsOf(() => load({ KAFKA_SSL_KEY_PASSWORD: 'p' }))).toEqual([
+    const ssl = { KAFKA_SECURITY_PROTOCOL: 'ssl' }
+    const pem = (label: string) => `-----BEGIN ${label}-----\nMAA=\n-----END ${label}-----`
+    const [certificate, key] = [
+      { KAFKA_SSL_CERTIFICATE_PEM: pem('CERTIFICATE') },
+      { KAFKA_SSL_KEY_PEM: pem('PRIVATE KEY') },
+    ]
+    expect(faultsOf(() => load({ ...ssl, ...certificate }))).toHaveLength(1)
+    expect(faultsOf(() => load({ ...ssl, ...key }))).toHaveLength(1)
+    expect(faultsOf(() => load({ ...ssl, ...certificate, ...key }))).toEqual([])
+    expect(faultsOf(() => load({ ...ssl, ...certificate, ...key, KAFKA_SSL_KEY_PASSWORD: 'p' }))).toEqual([])
+    expect(faultsOf(() => load({ ...ssl, KAFKA_SSL_KEY_PASSWORD: 'p' }))).toEqual([
       'KAFKA_SSL_KEY_PASSWORD is set, and no key is: neither KAFKA_SSL_KEY_FILE nor KAFKA_SSL_KEY_PEM.',
     ])
   })

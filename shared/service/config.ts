@@ -39,16 +39,18 @@ export interface Variable {
 
 /**
  * Reads the schema's variables from `env` into a frozen object. An empty value counts as not set.
- * @param cross finds faults of several variables together; also called when a variable without a default is missing, which it must not read
+ * @param cross finds faults of several variables together; also called when a variable without a default is missing, which it must not read. The second argument
+ *   has the names of the variables that are set
  * @throws ConfigError naming every fault
  */
 export function loadConfig<S extends TObject>(
   schema: S,
   env: Readonly<Record<string, string | undefined>>,
-  cross: (config: Static<S>) => string[] = () => [],
+  cross: (config: Static<S>, given: ReadonlySet<string>) => string[] = () => [],
 ): Readonly<Static<S>> {
   const faults: string[] = []
   const values: Record<string, unknown> = {}
+  const given = new Set<string>()
   for (const [name, property] of Object.entries(schema.properties)) {
     const variable: Variable = property
     const raw = env[name]
@@ -59,6 +61,7 @@ export function loadConfig<S extends TObject>(
         faults.push(`${name} is not set. ${variable.description ?? ''}`.trimEnd())
       continue
     }
+    given.add(name)
     // Only decimal notation: "1e3" or "0x10" in an environment is more likely a mistake.
     const numeric = variable.type === 'integer' || variable.type === 'number'
     const value = numeric && /^-?\d+(\.\d+)?$/.test(raw) ? Number(raw) : raw
@@ -68,7 +71,7 @@ export function loadConfig<S extends TObject>(
         `${name}=${variable.secret === true ? '(secret)' : shown(raw)} is not ${expected(variable)}. ${variable.description ?? ''}`.trimEnd(),
       )
   }
-  faults.push(...cross(values as Static<S>))
+  faults.push(...cross(values as Static<S>, given))
   if (faults.length > 0) throw new ConfigError(faults)
   return Object.freeze(values as Static<S>)
 }
@@ -141,11 +144,11 @@ export const commonVariables = {
 }
 
 /** KAFKA_BROKERS, which has no default, may be missing while faults are looked for. */
-type Given = Omit<Static<TObject<typeof commonVariables>>, 'KAFKA_BROKERS'>
+type Common = Omit<Static<TObject<typeof commonVariables>>, 'KAFKA_BROKERS'>
 
-/** Faults of the common variables together. */
-export function commonFaults(config: Given): string[] {
-  const faults = kafkaSecurityFaults(config, config.NODE_ENV === 'development')
+/** Faults of the common variables together. @param given the variables that are set */
+export function commonFaults(config: Common, given: ReadonlySet<string>): string[] {
+  const faults = kafkaSecurityFaults(config, given, config.NODE_ENV === 'development')
   if (config.OTEL_EXPORTER_OTLP_ENDPOINT !== undefined && !URL.canParse(config.OTEL_EXPORTER_OTLP_ENDPOINT))
     faults.push('OTEL_EXPORTER_OTLP_ENDPOINT=(secret) is not a URL.')
   return faults

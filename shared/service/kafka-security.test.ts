@@ -5,7 +5,13 @@ import { join } from 'node:path'
 import { Type } from '@sinclair/typebox'
 import fc from 'fast-check'
 import { ConfigError, commonFaults, commonVariables, loadConfig } from './config.ts'
-import { extensionsOf, kafkaSecretFiles, readKafkaSecrets, readTokenSecrets } from './kafka-security.ts'
+import {
+  extensionsOf,
+  kafkaSecretFiles,
+  readKafkaSecrets,
+  readTokenSecrets,
+  securityInWords,
+} from './kafka-security.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'kafkatrace-secrets-'))
 function fileOf(name: string, content: string): string {
@@ -60,10 +66,11 @@ describe('secrets in files', () => {
   })
 
   test('only those that are used are read and watched', () => {
+    const config = load({})
     const nowhere = join(folder, 'nowhere')
-    const env = { KAFKA_SASL_PASSWORD_FILE: nowhere, KAFKA_SSL_CA_FILE: nowhere }
-    expect(faultsOf(env)).toEqual([])
-    expect(kafkaSecretFiles(load(env))).toEqual([])
+    const unused = { ...config, KAFKA_SASL_PASSWORD_FILE: nowhere, KAFKA_SSL_CA_FILE: nowhere }
+    expect(readKafkaSecrets(unused).faults).toEqual([])
+    expect(kafkaSecretFiles(unused)).toEqual([])
   })
 
   test.each([
@@ -72,7 +79,7 @@ describe('secrets in files', () => {
     ['KAFKA_OAUTH_CLIENT_SECRET', 'KAFKA_OAUTH_CLIENT_SECRET_FILE'],
     ['KAFKA_SSL_CA_PEM', 'KAFKA_SSL_CA_FILE'],
   ])('%s and %s exclude each other', (value, file) => {
-    expect(faultsOf({ [value]: 'a', [file]: 'b' })).toEqual([`${value} and ${file} are both set: remove one.`])
+    expect(faultsOf({ [value]: 'a', [file]: 'b' })).toContain(`${value} and ${file} are both set: remove one.`)
   })
 
   test('the password of a key, too, and not without a key', () => {
@@ -90,6 +97,51 @@ describe('secrets in files', () => {
     const faults = faultsOf({ KAFKA_SECURITY_PROTOCOL: 'ssl', KAFKA_SSL_CA_PEM: 'hidden' })
     expect(faults).toEqual(['KAFKA_SSL_CA_PEM has no PEM block, and a CERTIFICATE belongs there.'])
   })
+})
+
+describe('a variable that the protocol or the mechanism does not use is a fault', () => {
+  const PASSWORD = { KAFKA_SASL_USERNAME: 'u', KAFKA_SASL_PASSWORD: 'p' }
+  const NOT_SET = 'KAFKA_SECURITY_PROTOCOL is not set, so that it is plaintext.'
+
+  test.each<[env: Record<string, string>, faults: string[]]>([
+    [
+      PASSWORD,
+      [
+        `KAFKA_SASL_USERNAME is for sasl_plaintext and sasl_ssl, and ${NOT_SET}`,
+        `KAFKA_SASL_PASSWORD is for sasl_plaintext and sasl_ssl, and ${NOT_SET}`,
+      ],
+    ],
+    [{ KAFKA_SASL_MECHANISM: 'PLAIN' }, [`KAFKA_SASL_MECHANISM is for sasl_plaintext and sasl_ssl, and ${NOT_SET}`]],
+    [
+      { KAFKA_SECURITY_PROTOCOL: 'ssl', KAFKA_SASL_PASSWORD_FILE: '/p' },
+      ['KAFKA_SASL_PASSWORD_FILE is for sasl_plaintext and sasl_ssl, and KAFKA_SECURITY_PROTOCOL is ssl.'],
+    ],
+    [{ KAFKA_SSL_KEY_PASSWORD: 'p' }, [`KAFKA_SSL_KEY_PASSWORD is for ssl and sasl_ssl, and ${NOT_SET}`]],
+    [{ KAFKA_SSL_KEY_FILE: '/k' }, [`KAFKA_SSL_KEY_FILE is for ssl and sasl_ssl, and ${NOT_SET}`]],
+    [
+      { KAFKA_SECURITY_PROTOCOL: 'sasl_plaintext', ...PASSWORD, KAFKA_SSL_CA_FILE: '/ca' },
+      ['KAFKA_SSL_CA_FILE is for ssl and sasl_ssl, and KAFKA_SECURITY_PROTOCOL is sasl_plaintext.'],
+    ],
+    [
+      { ...OAUTH, ...PASSWORD },
+      [
+        'KAFKA_SASL_USERNAME is for PLAIN and SCRAM, and KAFKA_SASL_MECHANISM is OAUTHBEARER.',
+        'KAFKA_SASL_PASSWORD is for PLAIN and SCRAM, and KAFKA_SASL_MECHANISM is OAUTHBEARER.',
+      ],
+    ],
+    [
+      { ...SASL, ...PASSWORD, KAFKA_OAUTH_CLIENT_ID: 'me' },
+      ['KAFKA_OAUTH_CLIENT_ID is for OAUTHBEARER, and KAFKA_SASL_MECHANISM is not set, so that it is SCRAM-SHA-512.'],
+    ],
+    [{ AWS_REGION: 'eu-central-1' }, []],
+  ])('%j', (env, faults) => {
+    expect(faultsOf(env)).toEqual(faults)
+  })
+})
+
+test('the start line has the mechanism where there is one', () => {
+  expect(securityInWords(load({}))).toEqual({ securityProtocol: 'plaintext' })
+  expect(securityInWords(load(OAUTH))).toEqual({ securityProtocol: 'sasl_ssl', saslMechanism: 'OAUTHBEARER' })
 })
 
 describe('tokens', () => {

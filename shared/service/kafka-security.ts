@@ -93,6 +93,12 @@ const hasSasl = ({ KAFKA_SECURITY_PROTOCOL: protocol }: KafkaSecurityConfig): bo
 export const usesTokens = (config: KafkaSecurityConfig): boolean =>
   hasSasl(config) && ['OAUTHBEARER', 'AWS_MSK_IAM'].includes(config.KAFKA_SASL_MECHANISM)
 
+/** How clients connect, for a log. */
+export const securityInWords = (config: KafkaSecurityConfig): { securityProtocol: string; saslMechanism?: string } => ({
+  securityProtocol: config.KAFKA_SECURITY_PROTOCOL,
+  ...(hasSasl(config) && { saslMechanism: config.KAFKA_SASL_MECHANISM }),
+})
+
 /** Whether clients authenticate with a user and a password. */
 export const usesPassword = (config: KafkaSecurityConfig): boolean => hasSasl(config) && !usesTokens(config)
 
@@ -188,9 +194,37 @@ export const extensionsOf = (given: string | undefined): Record<string, string> 
     }),
   )
 
-/** Faults of these variables together, and of the files that they name. @param isDevelopment allows what others on the network could read */
-export function kafkaSecurityFaults(config: KafkaSecurityConfig, isDevelopment: boolean): string[] {
-  const faults: string[] = []
+/** Variables that nothing would be done with. Whoever sets a password does not mean that clients connect without one. */
+function unusedFaults(config: KafkaSecurityConfig, given: ReadonlySet<string>): string[] {
+  const is = (name: 'KAFKA_SECURITY_PROTOCOL' | 'KAFKA_SASL_MECHANISM'): string =>
+    given.has(name) ? `${name} is ${config[name]}` : `${name} is not set, so that it is ${config[name]}`
+  const unused = (name: string): { isFor: string; but: string } | undefined => {
+    if (name.startsWith('KAFKA_SSL_'))
+      return hasTls(config) ? undefined : { isFor: 'ssl and sasl_ssl', but: is('KAFKA_SECURITY_PROTOCOL') }
+    const isOfTokens = name.startsWith('KAFKA_OAUTH_')
+    if (!isOfTokens && !name.startsWith('KAFKA_SASL_')) return undefined
+    if (!hasSasl(config)) return { isFor: 'sasl_plaintext and sasl_ssl', but: is('KAFKA_SECURITY_PROTOCOL') }
+    if (name === 'KAFKA_SASL_MECHANISM') return undefined
+    if (isOfTokens ? config.KAFKA_SASL_MECHANISM === 'OAUTHBEARER' : usesPassword(config)) return undefined
+    return { isFor: isOfTokens ? 'OAUTHBEARER' : 'PLAIN and SCRAM', but: is('KAFKA_SASL_MECHANISM') }
+  }
+  return [...given].flatMap((name) => {
+    const found = unused(name)
+    return found === undefined ? [] : [`${name} is for ${found.isFor}, and ${found.but}.`]
+  })
+}
+
+/**
+ * Faults of these variables together, and of the files that they name.
+ * @param given the variables that are set
+ * @param isDevelopment allows what others on the network could read
+ */
+export function kafkaSecurityFaults(
+  config: KafkaSecurityConfig,
+  given: ReadonlySet<string>,
+  isDevelopment: boolean,
+): string[] {
+  const faults = unusedFaults(config, given)
   const fault = (when: boolean, said: string): void => {
     if (when) faults.push(said)
   }
@@ -205,12 +239,12 @@ export function kafkaSecurityFaults(config: KafkaSecurityConfig, isDevelopment: 
   if (usesTokens(config)) faults.push(...tokenFaults(config, isDevelopment))
   const has = (wanted: Wanted): boolean => PEMS[wanted].some((name) => config[name] !== undefined)
   fault(
-    has('certificate') !== has('key'),
+    hasTls(config) && has('certificate') !== has('key'),
     'KAFKA_SSL_CERTIFICATE_FILE and KAFKA_SSL_KEY_FILE go together, as do KAFKA_SSL_CERTIFICATE_PEM and KAFKA_SSL_KEY_PEM: set both or neither.',
   )
   for (const name of KEY_PASSWORD)
     fault(
-      config[name] !== undefined && !has('key'),
+      hasTls(config) && config[name] !== undefined && !has('key'),
       `${name} is set, and no key is: neither KAFKA_SSL_KEY_FILE nor KAFKA_SSL_KEY_PEM.`,
     )
   faults.push(...readKafkaSecrets(config).faults)
