@@ -61,6 +61,25 @@ test.each([
   expect(faults(env)).toEqual(expected)
 })
 
+test('a mistake is said once', () => {
+  const issuer = { AUTH: 'jwt', JWT_ISSUER: 'localhost:8080/x', JWT_AUDIENCE: 'a', TENANTS_FILE: LOGIN.TENANTS_FILE }
+  expect(faults(issuer)).toEqual([
+    expect.stringContaining(
+      'JWT_ISSUER="localhost:8080/x" is not a URL of http or https, without user, query and fragment.',
+    ),
+  ])
+  expect(faults({ AUTH: 'jtw' })).toEqual([expect.stringContaining('AUTH="jtw" is not one of on, jwt, off.')])
+  expect(faults({ OIDC_CLIENT_ID: 'page', TENANTS_FILE: LOGIN.TENANTS_FILE })).toEqual([
+    'OIDC_CLIENT_ID is for AUTH=jwt, and AUTH is on.',
+  ])
+  expect(
+    faults({ KAFKA_SECURITY_PROTOCOL: 'SASL_SSL', KAFKA_SASL_USERNAME: 'u', TENANTS_FILE: LOGIN.TENANTS_FILE }),
+  ).toEqual([expect.stringContaining('KAFKA_SECURITY_PROTOCOL="SASL_SSL" is not one of plaintext')])
+  expect(faults({ KAFKA_BROKERS: 'kafka://a:1, b:1', TENANTS_FILE: LOGIN.TENANTS_FILE })).toEqual([
+    'KAFKA_BROKERS="kafka://a:1, b:1" is not host:port, separated by commas, without spaces or a scheme. Bootstrap brokers.',
+  ])
+})
+
 const LOGIN = {
   AUTH: 'jwt',
   TENANTS_FILE: fileOf({ tenants: { acme: { streams: ['events'], keys: [] } } }),

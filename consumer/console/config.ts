@@ -39,6 +39,7 @@ export const consoleVariables = Type.Object({
   PRODUCER_URL: Type.Optional(
     Type.String({
       pattern: '^https?://[^/?#]+[^?#]*$',
+      form: 'a URL of http or https, without query and fragment',
       description:
         'Where the producer is, to send events from the page. The console passes them on with the key of the request. Without it, nothing can be sent there.',
     }),
@@ -46,6 +47,7 @@ export const consoleVariables = Type.Object({
   TRACE_URL: Type.Optional(
     Type.String({
       pattern: '^https?://[^/?#]+/.*\\{traceId\\}.*$',
+      form: 'a URL of http or https with {traceId} in it',
       description:
         'Where a trace is shown, with {traceId} in its place, such as https://jaeger.example.com/trace/{traceId}. The page links to it.',
     }),

@@ -37,6 +37,7 @@ export const loginVariables = {
   PUBLIC_URL: Type.Optional(
     Type.String({
       pattern: '^https?://[^\\s/?#@]+[^\\s?#@]*$',
+      form: 'a URL of http or https, without user, query and fragment',
       description: 'Where browsers reach the console, such as https://console.example.com. Needed with OIDC_CLIENT_ID.',
     }),
   ),
@@ -74,8 +75,9 @@ export function loginFaults(config: Given): string[] {
     return NEED_CLIENT.flatMap((name) =>
       config[name] === undefined ? [] : [`${name} is set, and OIDC_CLIENT_ID is not.`],
     )
+  // What else is needed with it is of no use then.
+  if (config.AUTH !== 'jwt') return [`OIDC_CLIENT_ID is for AUTH=jwt, and AUTH is ${config.AUTH}.`]
   const faults: string[] = []
-  if (config.AUTH !== 'jwt') faults.push(`OIDC_CLIENT_ID is for AUTH=jwt, and AUTH is ${config.AUTH}.`)
   if (config.PUBLIC_URL === undefined) faults.push('PUBLIC_URL is not set, and OIDC_CLIENT_ID is.')
   faults.push(...withoutTls(config, 'PUBLIC_URL'))
   // An ID token is for the client that has asked for it: it must not be an access token for this API, too.

@@ -15,6 +15,7 @@ export const jwtVariables = {
   JWT_ISSUER: Type.Optional(
     Type.String({
       pattern: URL_PATTERN,
+      form: 'a URL of http or https, without user, query and fragment',
       description:
         'With AUTH=jwt: the issuer of tokens, exactly as their claim iss has it, such as https://login.example.com/realms/shop. Its metadata is read at /.well-known/openid-configuration below it.',
     }),
@@ -25,6 +26,7 @@ export const jwtVariables = {
   JWT_JWKS_URL: Type.Optional(
     Type.String({
       pattern: '^https?://[^\\s/?#@]+[^\\s#@]*$',
+      form: 'a URL of http or https, without user and fragment',
       description: 'Where the issuer’s keys are. Without it, where its metadata says.',
     }),
   ),

@@ -28,6 +28,7 @@ export const registryVariables = {
   SCHEMA_REGISTRY_URL: Type.Optional(
     Type.String({
       pattern: '^https?://[^\\s,@]+(,https?://[^\\s,@]+)*$',
+      form: 'a URL of http or https without user, or several, separated by commas',
       description:
         'A schema registry with Confluent’s API, such as http://registry:8081. Several addresses of it, separated by commas, are tried in turn. Without user and password in it.',
       ...secret,

@@ -35,6 +35,8 @@ export interface Variable {
   minimum?: number
   maximum?: number
   pattern?: string
+  /** What matches the pattern, in words. */
+  form?: string
 }
 
 /**
@@ -51,6 +53,7 @@ export function loadConfig<S extends TObject>(
   const faults: string[] = []
   const values: Record<string, unknown> = {}
   const given = new Set<string>()
+  const malformed = new Set<string>()
   for (const [name, property] of Object.entries(schema.properties)) {
     const variable: Variable = property
     const raw = env[name]
@@ -66,12 +69,17 @@ export function loadConfig<S extends TObject>(
     const numeric = variable.type === 'integer' || variable.type === 'number'
     const value = numeric && /^-?\d+(\.\d+)?$/.test(raw) ? Number(raw) : raw
     if (Value.Check(property, value)) values[name] = value
-    else
+    else {
+      malformed.add(name)
       faults.push(
         `${name}=${variable.secret === true ? '(secret)' : shown(raw)} is not ${expected(variable)}. ${variable.description ?? ''}`.trimEnd(),
       )
+    }
   }
-  faults.push(...cross(values as Static<S>, given))
+  // What is said of a malformed variable besides is of its default.
+  const isOfValues = (fault: string): boolean =>
+    !(fault.match(/\b[A-Z][A-Z0-9_]+\b/g) ?? []).some((name) => malformed.has(name))
+  faults.push(...cross(values as Static<S>, given).filter(isOfValues))
   if (faults.length > 0) throw new ConfigError(faults)
   return Object.freeze(values as Static<S>)
 }
@@ -91,6 +99,7 @@ export function expected(schema: Variable): string {
       return `${kind} from ${schema.minimum} to ${schema.maximum}`
     return schema.minimum === undefined ? kind : `${kind} of at least ${schema.minimum}`
   }
+  if (schema.form !== undefined) return schema.form
   return schema.pattern === undefined ? 'a string' : `a string that matches ${schema.pattern}`
 }
 
@@ -127,12 +136,13 @@ export const commonVariables = {
   ),
   KAFKA_BROKERS: Type.String({
     pattern: '^(\\[[0-9a-fA-F:.]+\\]|[^,:@\\s]+):\\d{1,5}(,(\\[[0-9a-fA-F:.]+\\]|[^,:@\\s]+):\\d{1,5})*$',
-    description: 'Bootstrap brokers, host:port, separated by commas.',
+    form: 'host:port, separated by commas, without spaces or a scheme',
+    description: 'Bootstrap brokers.',
   }),
   ...kafkaSecurityVariables,
   OTEL_EXPORTER_OTLP_ENDPOINT: optionalText(
     'The OTLP/HTTP endpoint for spans, such as http://collector:4318. Without it, there are no spans.',
-    { pattern: '^https?://[^\\s]+$', ...secret },
+    { pattern: '^https?://[^\\s]+$', form: 'a URL of http or https', ...secret },
   ),
   OTEL_TRACES_SAMPLER_ARG: Type.Number({
     default: 0.1,

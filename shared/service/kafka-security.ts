@@ -40,6 +40,7 @@ export const kafkaSecurityVariables = {
   ),
   KAFKA_OAUTH_TOKEN_URL: text('With OAUTHBEARER: the issuer’s token endpoint, https.', {
     pattern: '^https?://[^\\s]+$',
+    form: 'a URL of http or https',
     ...hidden,
   }),
   KAFKA_OAUTH_CLIENT_ID: text('With OAUTHBEARER: the client’s id at the issuer.'),
@@ -50,7 +51,10 @@ export const kafkaSecurityVariables = {
   KAFKA_OAUTH_SCOPE: text('With OAUTHBEARER: the scopes to ask for, separated by spaces.'),
   KAFKA_OAUTH_EXTENSIONS: text(
     'With OAUTHBEARER: SASL extensions (RFC 7628), such as logicalCluster=lkc-1,identityPoolId=pool-1.',
-    { pattern: '^[A-Za-z]+=[!-+\\--~]+(,[A-Za-z]+=[!-+\\--~]+)*$' },
+    {
+      pattern: '^[A-Za-z]+=[!-+\\--~]+(,[A-Za-z]+=[!-+\\--~]+)*$',
+      form: 'NAME=VALUE, separated by commas, without spaces',
+    },
   ),
   KAFKA_OAUTH_CA_FILE: text(
     'With OAUTHBEARER: a PEM file of CA certificates that the token endpoint’s may be signed by; without it, the runtime’s. Read for each token.',
