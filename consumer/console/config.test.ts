@@ -94,7 +94,7 @@ test.each([
   [{}, []],
   [{ NODE_ENV: 'development', PUBLIC_URL: 'http://127.0.0.1:8081', JWT_ISSUER: 'http://127.0.0.1:8080/r' }, []],
   [{ SESSION_SECRET: '', SESSION_SECRET_FILE: fileOf('a secret of more than thirty-two characters') }, []],
-  [{ SESSION_SECRET: '' }, ['SESSION_SECRET is not set, and OIDC_CLIENT_ID is.']],
+  [{ SESSION_SECRET: '' }, ['SESSION_SECRET is not set, nor is SESSION_SECRET_FILE, and OIDC_CLIENT_ID is.']],
   [{ SESSION_SECRET: 'a short s3cret' }, ['SESSION_SECRET has fewer than 32 characters.']],
   [
     { SESSION_SECRET_FILE: NOWHERE },

@@ -108,7 +108,8 @@ function sessionSecret({ SESSION_SECRET, SESSION_SECRET_FILE }: LoginVariables):
       ? { text: SESSION_SECRET ?? '', faults: [] }
       : read('SESSION_SECRET_FILE', SESSION_SECRET_FILE)
   if (faults.length > 0) return { text, faults }
-  if (text === '') return { text, faults: ['SESSION_SECRET is not set, and OIDC_CLIENT_ID is.'] }
+  if (text === '')
+    return { text, faults: ['SESSION_SECRET is not set, nor is SESSION_SECRET_FILE, and OIDC_CLIENT_ID is.'] }
   return {
     text,
     faults: text.length < MIN_SECRET_CHARS ? [`${name} has fewer than ${MIN_SECRET_CHARS} characters.`] : [],

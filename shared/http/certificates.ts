@@ -210,8 +210,8 @@ export class Certificates {
   }
 
   #refuse(fault: string): void {
-    this.#fault = `the certificate that was read before is in use, since the new one cannot be: ${fault}`
-    this.#log.error({ reason: fault }, 'the new certificate cannot be used; keeping the one before')
+    this.#fault = `what was read before is in use, since what the files for TLS have now cannot be: ${fault}`
+    this.#log.error({ reason: fault }, 'changed files for TLS cannot be used; keeping what was read before')
   }
 
   #expired(): string | undefined {

@@ -16,6 +16,11 @@ const mutual = config({
   KAFKA_SSL_KEY_FILE: 'k.pem',
 })
 const sasl = config({ KAFKA_SECURITY_PROTOCOL: 'sasl_ssl', KAFKA_SASL_USERNAME: 'u', KAFKA_SASL_PASSWORD: 'hidden' })
+const saslOfFiles = config({
+  KAFKA_SECURITY_PROTOCOL: 'sasl_ssl',
+  KAFKA_SASL_USERNAME: 'u',
+  KAFKA_SASL_PASSWORD_FILE: '/p',
+})
 const tokens = config({ KAFKA_SECURITY_PROTOCOL: 'sasl_ssl', KAFKA_SASL_MECHANISM: 'OAUTHBEARER' })
 const msk = config({ KAFKA_SECURITY_PROTOCOL: 'sasl_ssl', KAFKA_SASL_MECHANISM: 'AWS_MSK_IAM' })
 const verify = 'SSL handshake failed: error:0A000086:SSL routines::certificate verify failed'
@@ -27,8 +32,13 @@ const line = (what: string, state: string, ms = 2, broker = 'ssl://a:9093/bootst
 describe('why a broker is unreachable', () => {
   test.each([
     [
-      'wrong user name or password',
+      'wrong user name or password: check KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD and ',
       sasl,
+      line('SASL authentication error: Authentication failed: Invalid username or password', 'AUTH_REQ'),
+    ],
+    [
+      'wrong user name or password: check KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD_FILE and ',
+      saslOfFiles,
       line('SASL authentication error: Authentication failed: Invalid username or password', 'AUTH_REQ'),
     ],
     ['token refused by the broker', tokens, line('SASL authentication error: {"status":"invalid_token"}', 'AUTH_REQ')],

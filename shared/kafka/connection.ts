@@ -229,7 +229,10 @@ function refusalIn(what: string, state: string, config: CommonConfig): string | 
       return 'token refused by the broker: it does not know the issuer or its keys, or expects another audience or scope; check KAFKA_OAUTH_TOKEN_URL, KAFKA_OAUTH_SCOPE and KAFKA_OAUTH_EXTENSIONS'
     if (mechanism === 'AWS_MSK_IAM')
       return 'AWS credentials refused by the broker: allow them kafka-cluster:Connect, and check AWS_REGION and the clock of this machine'
-    return `wrong user name or password: check KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD and KAFKA_SASL_MECHANISM=${mechanism}`
+    const [user, password] = (['KAFKA_SASL_USERNAME', 'KAFKA_SASL_PASSWORD'] as const).map((name) =>
+      config[`${name}_FILE`] === undefined ? name : `${name}_FILE`,
+    )
+    return `wrong user name or password: check ${user}, ${password} and KAFKA_SASL_MECHANISM=${mechanism}`
   }
   if (says(/certificate has expired/, /certificate is not yet valid/))
     return 'expired certificate: the broker’s certificate has expired or is not valid yet; renew it, or correct the clock of this machine'

@@ -149,7 +149,8 @@ describe('tokens', () => {
     expect(faultsOf(OAUTH)).toEqual([])
     for (const name of ['KAFKA_OAUTH_TOKEN_URL', 'KAFKA_OAUTH_CLIENT_ID', 'KAFKA_OAUTH_CLIENT_SECRET'] as const) {
       const { [name]: _, ...env } = OAUTH
-      expect(faultsOf(env)).toEqual([`${name} is not set, and KAFKA_SASL_MECHANISM is OAUTHBEARER.`])
+      const file = name === 'KAFKA_OAUTH_CLIENT_SECRET' ? ', nor is KAFKA_OAUTH_CLIENT_SECRET_FILE' : ''
+      expect(faultsOf(env)).toEqual([`${name} is not set${file}, and KAFKA_SASL_MECHANISM is OAUTHBEARER.`])
     }
     expect(faultsOf({ ...SASL, KAFKA_SASL_MECHANISM: 'AWS_MSK_IAM' })).toEqual([
       'AWS_REGION is not set, and KAFKA_SASL_MECHANISM is AWS_MSK_IAM.',

@@ -263,8 +263,10 @@ function tokenFaults(config: KafkaSecurityConfig, isDevelopment: boolean): strin
     faults.push(
       `KAFKA_SASL_MECHANISM=${mechanism} sends a token, and KAFKA_SECURITY_PROTOCOL=${config.KAFKA_SECURITY_PROTOCOL} does not encrypt it: use sasl_ssl.`,
     )
-  const missing = (name: string): void => {
-    faults.push(`${name} is not set, and KAFKA_SASL_MECHANISM is ${mechanism}.`)
+  const missing = (name: string, file?: string): void => {
+    faults.push(
+      `${name} is not set${file === undefined ? '' : `, nor is ${file}`}, and KAFKA_SASL_MECHANISM is ${mechanism}.`,
+    )
   }
   if (mechanism === 'AWS_MSK_IAM') {
     if (config.AWS_REGION === undefined) missing('AWS_REGION')
@@ -276,7 +278,7 @@ function tokenFaults(config: KafkaSecurityConfig, isDevelopment: boolean): strin
     faults.push('KAFKA_OAUTH_TOKEN_URL is not https, and the client’s secret is sent there (RFC 6749, section 2.3.1).')
   if (config.KAFKA_OAUTH_CLIENT_ID === undefined) missing('KAFKA_OAUTH_CLIENT_ID')
   if (config.KAFKA_OAUTH_CLIENT_SECRET === undefined && config.KAFKA_OAUTH_CLIENT_SECRET_FILE === undefined)
-    missing('KAFKA_OAUTH_CLIENT_SECRET')
+    missing('KAFKA_OAUTH_CLIENT_SECRET', 'KAFKA_OAUTH_CLIENT_SECRET_FILE')
   if ('auth' in extensionsOf(config.KAFKA_OAUTH_EXTENSIONS))
     faults.push('KAFKA_OAUTH_EXTENSIONS has auth, which is the token’s own (RFC 7628, section 3.1).')
   try {
