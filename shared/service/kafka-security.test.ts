@@ -96,6 +96,10 @@ describe('secrets in files', () => {
   test('a PEM that is none is a fault, and is in no message', () => {
     const faults = faultsOf({ KAFKA_SECURITY_PROTOCOL: 'ssl', KAFKA_SSL_CA_PEM: 'hidden' })
     expect(faults).toEqual(['KAFKA_SSL_CA_PEM has no PEM block, and a CERTIFICATE belongs there.'])
+    const joined = '-----BEGIN CERTIFICATE----- MAA= -----END CERTIFICATE-----'
+    expect(faultsOf({ KAFKA_SECURITY_PROTOCOL: 'ssl', KAFKA_SSL_CA_PEM: joined })).toEqual([
+      'KAFKA_SSL_CA_PEM has a PEM whose lines were joined: they have to stay lines, as in "$(cat FILE)" with its quotes.',
+    ])
   })
 })
 

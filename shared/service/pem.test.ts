@@ -46,6 +46,9 @@ describe('a keystore is named with the command that converts it', () => {
   })
 })
 
+const BESIDE = 'has a PEM with something in the line of a -----BEGIN or -----END besides it'
+const inOneLine = (text: string): string => text.trim().replaceAll(/(?<=[^-])\n(?=[^-])/g, '')
+
 describe('a PEM', () => {
   test.each([
     ['a certificate', 'certificate', pem('CERTIFICATE')],
@@ -62,6 +65,8 @@ describe('a PEM', () => {
       pem('RSA PRIVATE KEY', KEY).replace('\n', '\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\n'),
     ],
     ['lines as Windows ends them', 'certificate', pem('CERTIFICATE').replaceAll('\n', '\r\n')],
+    ['spaces at the ends of lines', 'certificate', pem('CERTIFICATE').replaceAll('\n', ' \n')],
+    ['base64 in one line, and no newline at its end', 'key', inOneLine(pem('PRIVATE KEY', KEY))],
   ] as const)('may have %s', (_, wanted, text) => {
     expect(faultOf(text, wanted)).toBeUndefined()
   })
@@ -79,6 +84,14 @@ describe('a PEM', () => {
     ['certificate', pem('CERTIFICATE').slice(0, -30), 'has no PEM block'],
     ['certificate', pem('CERTIFICATE', CERTIFICATE.subarray(0, 100)), 'is damaged'],
     ['authorities', pem('CERTIFICATE') + pem('CERTIFICATE', Buffer.from('text')), 'is damaged'],
+    ['certificate', pem('CERTIFICATE').replace('\nMI', '\nMI\n\n'), 'is damaged'],
+    ['authorities', pem('CERTIFICATE').replaceAll('\n', ' '), 'has a PEM whose lines were joined'],
+    ['key', pem('PRIVATE KEY', KEY).replaceAll('\n', ''), 'has a PEM whose lines were joined'],
+    ['key', pem('PRIVATE KEY', KEY).replaceAll('\n', '\r'), 'has a PEM whose lines were joined'],
+    ['certificate', `"${pem('CERTIFICATE').trim()}"`, BESIDE],
+    ['certificate', `'${pem('CERTIFICATE')}'`, BESIDE],
+    ['authorities', pem('CERTIFICATE').trim() + pem('CERTIFICATE'), BESIDE],
+    ['certificate', pem('CERTIFICATE').replaceAll(/^/gm, '  '), BESIDE],
   ] as const)('for %s may not have %j', (wanted, text, said) => {
     expect(faultOf(text, wanted)).toContain(`KAFKA_SSL_X_FILE=/tls/x ${said}`)
   })

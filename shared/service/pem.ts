@@ -36,10 +36,29 @@ interface Block {
   pem: string
   /** Base64, or a header and base64. */
   body: string
+  /** Its markers are in no line by themselves, which no reader of PEM takes. */
+  layout: 'joined' | 'beside' | undefined
 }
 
 const blocksOf = (text: string): Block[] =>
-  [...text.matchAll(BLOCK)].map(([pem, label = '', body = '']) => ({ label, pem, body }))
+  [...text.matchAll(BLOCK)].map(({ 0: pem, 1: label = '', 2: body = '', index }) => {
+    const end = index + pem.length
+    const newline = text.indexOf('\n', end)
+    const lineRest = text.slice(end, newline === -1 ? undefined : newline)
+    return { label, pem, body, layout: layoutOf(text[index - 1], body, lineRest) }
+  })
+
+function layoutOf(before: string | undefined, body: string, after: string): Block['layout'] {
+  if (!body.includes('\n')) return 'joined'
+  const isBegun = (before === undefined || before === '\n') && /^[ \t\r]*\n/.test(body)
+  return isBegun && body.endsWith('\n') && after.trim() === '' ? undefined : 'beside'
+}
+
+const LAYOUT_FAULTS = {
+  joined: 'has a PEM whose lines were joined: they have to stay lines, as in "$(cat FILE)" with its quotes.',
+  beside:
+    'has a PEM with something in the line of a -----BEGIN or -----END besides it, such as quotes, or spaces before it.',
+} as const
 
 /** A path as a shell takes it. */
 const quoted = (path: string): string => (/^[\w@%+=:,./-]+$/.test(path) ? path : `'${path.replaceAll("'", "'\\''")}'`)
@@ -84,7 +103,7 @@ function conversion(bytes: Uint8Array, file: string, wanted: Wanted): string | u
 function isIntact({ body }: Block): boolean {
   // An encrypted key of OpenSSL's own format, which has header lines.
   if (body.includes(':')) return true
-  const base64 = body.replace(/\s/g, '')
+  const base64 = body.trim().replaceAll(/[ \t]*\r?\n[ \t]*(?=\S)/g, '')
   if (!/^[A-Za-z0-9+/]+={0,2}$/.test(base64)) return false
   const der = Buffer.from(base64, 'base64')
   return der[0] === SEQUENCE && contentOf(der) !== undefined
@@ -100,8 +119,11 @@ export function pemFault(bytes: Uint8Array, wanted: Wanted, place: Place): strin
   if (other !== undefined) return fault(other)
   const blocks = blocksOf(Buffer.from(bytes).toString('latin1'))
   const found = blocks.filter(({ label }) => (wanted === 'key' ? isKey(label) : CERTIFICATES.has(label)))
-  if (found.length > 0)
+  if (found.length > 0) {
+    const layout = found.map((block) => block.layout).find((one) => one !== undefined)
+    if (layout !== undefined) return fault(LAYOUT_FAULTS[layout])
     return found.every(isIntact) ? undefined : fault('is damaged: a block of its PEM is no complete base64 of DER.')
+  }
   const [first] = blocks
   const has = first === undefined ? 'has no PEM block' : `has a PEM block of the type ${first.label}`
   return fault(`${has}, and ${wanted === 'key' ? 'a PRIVATE KEY' : 'a CERTIFICATE'} belongs there.`)
