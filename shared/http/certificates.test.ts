@@ -34,8 +34,13 @@ test('each file that cannot be used is named, with what is wrong and nothing of 
       [key, key, undefined, /^TLS_CERTIFICATE_FILE=\S+key has .*PRIVATE KEY/],
       [certificate, key, undefined, /^TLS_CERTIFICATE_FILE=\S+certificate has a certificate that cannot be read/],
       [certificate, certificate, undefined, /^TLS_KEY_FILE=\S+certificate has /],
-      [certificate, encrypted, undefined, /^TLS_KEY_FILE=\S+encrypted is encrypted.*openssl pkey/],
-      [certificate, old, undefined, /^TLS_KEY_FILE=\S+old is encrypted.*openssl pkey/],
+      [
+        certificate,
+        encrypted,
+        undefined,
+        /^TLS_KEY_FILE=\S+encrypted is encrypted.*openssl pkey -in (\S+encrypted) -out \1\.key\.pem$/,
+      ],
+      [certificate, old, undefined, /^TLS_KEY_FILE=\S+old is encrypted.*openssl pkey -in (\S+old) -out \1\.key\.pem$/],
       [certificate, key, key, /^TLS_CLIENT_CA_FILE=\S+key has /],
     ]
     for (const [certificate, key, clientCa, fault] of cases) {

@@ -3,7 +3,7 @@ import { Gauge, type Registry } from 'prom-client'
 import { addCertificateMetric } from '../service/certificate-expiry.ts'
 import { ConfigError, choice } from '../service/config.ts'
 import type { Logger } from '../service/logger.ts'
-import { ownerNotAfterMs, pairFault, pemFault, type Wanted } from '../service/pem.ts'
+import { ownerNotAfterMs, pairFault, pemFault, quoted, type Wanted } from '../service/pem.ts'
 import { sleep } from '../service/retry.ts'
 import { readNamedFile, SecretFileError } from '../service/secret-file.ts'
 import { messageOf } from '../service/thrown.ts'
@@ -121,7 +121,7 @@ const NO_PASSWORD = { variable: '', value: undefined }
 
 const encryptionFault = (pem: string, { variable, file }: FilePlace): string | undefined =>
   /-----BEGIN ENCRYPTED |^Proc-Type: 4,ENCRYPTED/m.test(pem)
-    ? `${variable}=${file} is encrypted, and there is no variable for its password. Decrypt it: openssl pkey -in FILE -out FILE.pem`
+    ? `${variable}=${file} is encrypted, and there is no variable for its password. Decrypt it: openssl pkey -in ${quoted(file)} -out ${quoted(`${file}.key.pem`)}`
     : undefined
 
 /** Takes new material, or throws why it cannot; then what was there before stays. */

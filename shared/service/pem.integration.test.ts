@@ -107,8 +107,9 @@ test.each([
     writeFileSync(file, readFileSync(at(name)))
     const fault = faultOf(file, wanted)
     await must(['sh', '-c', commandOf(fault)])
-    expect(faultOf(`${file}.pem`, wanted)).toBeUndefined()
-    const text = readFileSync(`${file}.pem`, 'utf8')
+    const made = `${file}.${{ authorities: 'ca', certificate: 'crt', key: 'key' }[wanted]}.pem`
+    expect(faultOf(made, wanted)).toBeUndefined()
+    const text = readFileSync(made, 'utf8')
     if (wanted === 'authorities') expect(lastNotAfterMs(text)).toBeGreaterThan(Date.now())
     else {
       const own = wanted === 'certificate' ? text : readFileSync(certificate.certificateFile, 'utf8')

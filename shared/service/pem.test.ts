@@ -24,11 +24,11 @@ const faultOf = (given: string | Buffer, wanted: Wanted, path = '/tls/x') =>
 
 describe('a keystore is named with the command that converts it', () => {
   test.each([
-    ['authorities', '-nokeys'],
-    ['certificate', '-nokeys'],
-    ['key', '-nocerts -nodes'],
-  ] as const)('for %s', (wanted, options) => {
-    const extract = (from: string) => `openssl pkcs12 -in ${from} ${options} -out /tls/x.pem`
+    ['authorities', '-nokeys', 'ca'],
+    ['certificate', '-nokeys', 'crt'],
+    ['key', '-nocerts -nodes', 'key'],
+  ] as const)('for %s', (wanted, options, end) => {
+    const extract = (from: string) => `openssl pkcs12 -in ${from} ${options} -out /tls/x.${end}.pem`
     expect(faultOf(JKS, wanted)).toBe(
       `KAFKA_SSL_X_FILE=/tls/x is a Java keystore, which is not read. Convert it: keytool -importkeystore -srckeystore /tls/x -destkeystore /tls/x.p12 -deststoretype PKCS12 && ${extract('/tls/x.p12')}`,
     )
@@ -37,8 +37,8 @@ describe('a keystore is named with the command that converts it', () => {
   })
 
   test('and DER, too', () => {
-    expect(faultOf(CERTIFICATE, 'certificate')).toEndWith('openssl x509 -inform der -in /tls/x -out /tls/x.pem')
-    expect(faultOf(KEY, 'key')).toEndWith('openssl pkey -inform der -in /tls/x -out /tls/x.pem')
+    expect(faultOf(CERTIFICATE, 'certificate')).toEndWith('openssl x509 -inform der -in /tls/x -out /tls/x.crt.pem')
+    expect(faultOf(KEY, 'key')).toEndWith('openssl pkey -inform der -in /tls/x -out /tls/x.key.pem')
   })
 
   test('with a path as a shell takes it', () => {

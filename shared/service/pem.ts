@@ -61,13 +61,21 @@ const LAYOUT_FAULTS = {
 } as const
 
 /** A path as a shell takes it. */
-const quoted = (path: string): string => (/^[\w@%+=:,./-]+$/.test(path) ? path : `'${path.replaceAll("'", "'\\''")}'`)
+export const quoted = (path: string): string =>
+  /^[\w@%+=:,./-]+$/.test(path) ? path : `'${path.replaceAll("'", "'\\''")}'`
 
 /** The options of `openssl pkcs12` for what is wanted. All certificates, so that those of intermediate authorities are there, too. */
 const PKCS12_OPTIONS: Readonly<Record<Wanted, string>> = {
   authorities: '-nokeys',
   certificate: '-nokeys',
   key: '-nocerts -nodes',
+}
+
+/** What the result of a command is named after its source. One keystore has all of these, so that none may overwrite another. */
+const RESULT_ENDS: Readonly<Record<Wanted, string>> = {
+  authorities: '.ca.pem',
+  certificate: '.crt.pem',
+  key: '.key.pem',
 }
 
 const extraction = (wanted: Wanted, store: string, to: string): string =>
@@ -85,7 +93,7 @@ function contentOf(der: Uint8Array): Uint8Array | undefined {
 
 /** The commands that make a PEM of a file in another format; undefined for a file in none that is known. */
 function conversion(bytes: Uint8Array, file: string, wanted: Wanted): string | undefined {
-  const to = `${file}.pem`
+  const to = `${file}${RESULT_ENDS[wanted]}`
   const magic = bytes.length < 4 ? 0 : new DataView(bytes.buffer, bytes.byteOffset, 4).getUint32(0)
   if (JAVA_KEYSTORES.includes(magic)) {
     const store = `${file}.p12`
