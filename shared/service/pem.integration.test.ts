@@ -142,6 +142,30 @@ describe('a certificate and its key', () => {
     )
   })
 
+  test('the certificate of the key is said to be in a wrong place, where it is', async () => {
+    await must([
+      'openssl',
+      'req',
+      '-x509',
+      '-newkey',
+      'rsa:2048',
+      '-nodes',
+      '-subj',
+      '/CN=rsa',
+      '-keyout',
+      at('rsa.key'),
+      '-out',
+      at('rsa.pem'),
+    ])
+    const [own, rsa] = [of(certificate.certificateFile), of(at('rsa.pem'))]
+    const chain = of(authority.certificateFile) + rsa + own
+    expect(pair(chain, of(certificate.keyFile))).toBe(
+      'V=k: the certificate of this key is the 3rd of V=c: put it first.',
+    )
+    expect(pair(own + rsa, of(at('rsa.key')))).toBe('V=k: the certificate of this key is the 2nd of V=c: put it first.')
+    expect(pair(own + rsa, of(certificate.keyFile))).toBeUndefined()
+  })
+
   test('a key of a kind that only the client’s library reads is no fault', async () => {
     await must([
       'openssl',

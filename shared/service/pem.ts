@@ -176,8 +176,12 @@ export function pairFault(
   const { key: own, fault } = keyOf(key.pem, password.value)
   if (fault === 'no password') return `${nameOf(key.place)} is encrypted: set ${password.variable}.`
   if (fault === 'wrong password') return `${nameOf(key.place)} cannot be decrypted: check ${password.variable}.`
-  const [owner] = certificatesOf(certificate.pem)
-  if (own === undefined || owner === undefined || owner.checkPrivateKey(own)) return undefined
+  if (own === undefined) return undefined
+  const all = certificatesOf(certificate.pem)
+  const at = all.findIndex((one) => one.checkPrivateKey(own))
+  if (all.length === 0 || at === 0) return undefined
+  if (at > 0)
+    return `${nameOf(key.place)}: the certificate of this key is the ${['2nd', '3rd'][at - 1] ?? `${at + 1}th`} of ${nameOf(certificate.place)}: put it first.`
   return `${nameOf(key.place)} does not belong to ${nameOf(certificate.place)}: they have different public keys.`
 }
 
