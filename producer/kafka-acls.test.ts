@@ -1,5 +1,6 @@
 import { expect, test } from 'bun:test'
 import { join } from 'node:path'
+import { YAML } from 'bun'
 
 const run = (...args: string[]) => {
   const { stdout, stderr, exitCode } = Bun.spawnSync([
@@ -30,6 +31,20 @@ test('it prints the ACLs of a role, for a principal, a group and tenants', () =>
     'rpk security acl create --allow-principal User:c --operation write --resource-pattern-type prefixed --transactional-id own-',
     '',
   ])
+})
+
+test.each([
+  ['kafka', []],
+  ['rpk', []],
+  ['strimzi', ['--cluster', 'main']],
+])('in the format %s, it ends with a comment that says for which CREATE_TOPICS it is', (format, more) => {
+  const args = ['--principal', 'User:p', '--format', format, ...more]
+  const { output } = run('producer', ...args)
+  expect(output).toEndWith('\n# For CREATE_TOPICS=off. It is on by default: that takes --create-topics.\n')
+  const withTopics = run('producer', ...args, '--create-topics').output
+  expect(withTopics).toEndWith('\n# For CREATE_TOPICS=on.\n')
+  if (format === 'strimzi') expect(YAML.parse(withTopics)).toMatchObject({ kind: 'KafkaUser' })
+  expect(run('consumer', ...args).output).not.toContain('CREATE_TOPICS')
 })
 
 test.each([

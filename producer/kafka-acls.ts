@@ -20,7 +20,7 @@ const HELP = `Prints the ACLs that a service needs in Kafka, and no others: bun 
   ROLE                   ${ACL_ROLES.join(', ')}; topics: the job that creates topics
   --principal PRINCIPAL  who it is to Kafka, such as User:kafkatrace-producer
   --group-id ID          of consumer and console: the GROUP_ID (kafkatrace)
-  --create-topics        of producer and console: with CREATE_TOPICS=on
+  --create-topics        of producer and console: with CREATE_TOPICS=on, their default
   --tenant NAME          only for the topics of this tenant; can be repeated
   --format FORMAT        kafka: lines for kafka-acls.sh, which use $BROKER and admin.properties (default)
                          strimzi: a KafkaUser, as YAML
@@ -79,12 +79,16 @@ const permissions = permissionsOf(role, {
   createTopics: createTopics === true,
   tenants,
 })
+/** All formats take # for a comment. */
+const ending = TAKES[role].includes('createTopics')
+  ? `# ${createTopics === true ? 'For CREATE_TOPICS=on.' : 'For CREATE_TOPICS=off. It is on by default: that takes --create-topics.'}\n`
+  : ''
 switch (format) {
   case 'kafka':
-    process.stdout.write(kafkaCommands(principal, permissions))
+    process.stdout.write(kafkaCommands(principal, permissions) + ending)
     break
   case 'rpk':
-    process.stdout.write(rpkCommands(principal, permissions))
+    process.stdout.write(rpkCommands(principal, permissions) + ending)
     break
   case 'strimzi':
     if (strimziUser(principal) === undefined)
@@ -92,5 +96,5 @@ switch (format) {
         `a KafkaUser's principal is User:NAME or User:CN=NAME, with a name that Kubernetes takes, and not ${principal}`,
         HELP,
       )
-    process.stdout.write(strimziResource(principal, cluster as string, permissions))
+    process.stdout.write(strimziResource(principal, cluster as string, permissions) + ending)
 }

@@ -73,6 +73,19 @@ test('one that cannot be made holds up no other, is said, and is tried until it 
   expect([made[2], one.fault]).toEqual(['kt.acme.new', undefined])
 })
 
+test('a right that is missing is said once for a stream, with what gives it', async () => {
+  const { one, faults } = maker()
+  const each = ['', '.retry', '.processed', '.dlq'].map((end) => `kt.acme.a${end}: Authorization failed.`)
+  faults
+    .set('kt.acme.a', `topics cannot be created: ${each.join('; ')}`)
+    .set('kt.acme.b', 'kt.acme.b: too many replicas')
+  one.want(streams('a', 'b'))
+  await until(() => one.fault !== undefined)
+  expect(one.fault).toBe(
+    'kt.acme.a: it takes an ACL that allows CREATE on kt. (kafka-acls producer --create-topics), or CREATE_TOPICS=off; kt.acme.b: too many replicas',
+  )
+})
+
 test('one that is new does not wait for the next try of others', async () => {
   const time = simulateTime(1)
   try {

@@ -7,6 +7,11 @@ import { CONNECT_BACKOFF, delayMs, sleep } from '../shared/service/retry.ts'
 /** The most faults that are logged. */
 const LOGGED_FAULTS = 5
 
+/** What brokers answer to whoever has no right to create a topic. */
+const NOT_ALLOWED = /authorization failed/i
+const NEEDS_ACL =
+  'it takes an ACL that allows CREATE on kt. (kafka-acls producer --create-topics), or CREATE_TOPICS=off'
+
 export interface TopicMakerDeps {
   /** Makes a client; it is closed once all topics exist. */
   openAdmin(): Pick<TopicAdmin, 'ensureGroups' | 'close'>
@@ -72,7 +77,11 @@ export class TopicMaker {
       left.forEach(([stream], index) => {
         if (faults[index] === undefined && this.#wanted.has(stream)) this.#made.add(stream)
       })
-      const found = faults.filter((one) => one !== undefined)
+      const found = left.flatMap(([stream], index) => {
+        const one = faults[index]
+        if (one === undefined) return []
+        return NOT_ALLOWED.test(one) ? `${stream}: ${NEEDS_ACL}` : one
+      })
       fault = found.length === 0 ? undefined : found.slice(0, LOGGED_FAULTS).join('; ')
     } catch (error) {
       fault = (error as Error).message
