@@ -13,7 +13,7 @@ import {
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { makeKey, tenantsFileIn, tenantsOf } from '../shared/http/tenants.ts'
+import { tenantsFileIn, tenantsOf } from '../shared/http/tenants.ts'
 import { openFile, replaceFile } from './tenant-key/file.ts'
 import { tenantKey } from './tenant-key.ts'
 
@@ -50,23 +50,24 @@ async function typed(args: readonly string[], env: Record<string, string> = {}, 
 
 const sha256Of = (text: string): string => new Bun.CryptoHasher('sha256').update(text).digest('hex')
 
-const SHA = makeKey('any').sha256
+/** Of a key of this id; always the same. */
+const shaOf = (id: string): string => sha256Of(`kt.${id}.any`)
 
 const FILE = `{
   "tenants": {
     "shop": {
       "streams": ["events", "orders"],
       "keys": [
-        {"id": "shop-1", "sha256": "${SHA}"},
-        {"id": "shop-till", "sha256": "${SHA}", "name": "till  in the hall", "streams": ["orders"], "expiresAt": "2026-12-03T00:00:00Z"}
+        {"id": "shop-1", "sha256": "${shaOf('shop-1')}"},
+        {"id": "shop-till", "sha256": "${shaOf('shop-till')}", "name": "till  in the hall", "streams": ["orders"], "expiresAt": "2026-12-03T00:00:00Z"}
       ],
       "redact": {"orders": ["/card/number"]}
     },
     "off": {"enabled": false, "streams": ["events"], "keys": [
-      {"id": "late", "sha256": "${SHA}", "notBefore": "2027-01-01T00:00:00Z"}, {"id": "gone", "sha256": "${SHA}", "expiresAt": "2026-01-01T00:00:00Z"},
-      {"id": "idle", "sha256": "${SHA}"}]}
+      {"id": "late", "sha256": "${shaOf('late')}", "notBefore": "2027-01-01T00:00:00Z"}, {"id": "gone", "sha256": "${shaOf('gone')}", "expiresAt": "2026-01-01T00:00:00Z"},
+      {"id": "idle", "sha256": "${shaOf('idle')}"}]}
   },
-  "operators": [{"id": "on-call", "sha256": "${SHA}", "roles": ["read", "operate"]}]
+  "operators": [{"id": "on-call", "sha256": "${shaOf('on-call')}", "roles": ["read", "operate"]}]
 }
 `
 
@@ -226,9 +227,9 @@ test('a key that is rolled gets the next number and all that the old one has, wh
   const second = await typed(['roll', 'shop-till', '--overlap', '90d', '--expires', '30d', '--file', path])
   expect(second.code).toBe(0)
   expect(without(readFileSync(path, 'utf8'), FILE)).toEqual([
-    `        {"id": "shop-1", "sha256": "${SHA}", "expiresAt": "2026-12-07T12:00:00Z"},`,
+    `        {"id": "shop-1", "sha256": "${shaOf('shop-1')}", "expiresAt": "2026-12-07T12:00:00Z"},`,
     // It expires before the end of the overlap.
-    `        {"id": "shop-till", "sha256": "${SHA}", "name": "till  in the hall", "streams": ["orders"], "expiresAt": "2026-12-03T00:00:00Z"},`,
+    `        {"id": "shop-till", "sha256": "${shaOf('shop-till')}", "name": "till  in the hall", "streams": ["orders"], "expiresAt": "2026-12-03T00:00:00Z"},`,
     `        {"id": "shop-2", "sha256": "${sha256Of(first.out[0] ?? '')}"},`,
     `        {"id": "shop-till-2", "sha256": "${sha256Of(second.out[0] ?? '')}", "name": "till  in the hall", "streams": ["orders"], "expiresAt": "2026-12-30T12:00:00Z"}`,
   ])
@@ -251,13 +252,15 @@ test('a key that is revoked is not in the file any more, or expires when it was 
   const path = written()
   expect((await typed(['revoke', 'shop-till', '--file', path])).code).toBe(0)
   expect(without(FILE, readFileSync(path, 'utf8'))).toEqual([
-    `        {"id": "shop-1", "sha256": "${SHA}"},`,
+    `        {"id": "shop-1", "sha256": "${shaOf('shop-1')}"},`,
     expect.stringContaining('"shop-till"'),
   ])
   expect((await typed(['revoke', 'shop-1', '--at', '2h', '--file', path])).said).toContain(
     'shop-1 expires at 2026-11-30T14:00:00Z',
   )
-  expect(read(path).tenants['shop']?.keys).toEqual([{ id: 'shop-1', sha256: SHA, expiresAt: '2026-11-30T14:00:00Z' }])
+  expect(read(path).tenants['shop']?.keys).toEqual([
+    { id: 'shop-1', sha256: shaOf('shop-1'), expiresAt: '2026-11-30T14:00:00Z' },
+  ])
   await typed(['revoke', 'on-call', '--file', path])
   await typed(['revoke', 'shop-1', '--file', path])
   expect(readFileSync(path, 'utf8')).toContain('"operators": []')

@@ -58,6 +58,14 @@ describe('tenants', () => {
     expect(tenantsFaults({ tenants: { a: file.tenants.acme, b: file.tenants.acme } }).join()).toContain(
       'given twice, by a and b',
     )
+    const twice = [
+      { id: 'ci', sha256 },
+      { id: 'till', sha256 },
+    ]
+    const same = (one: string, other: string) =>
+      `the keys ${one} and ${other} have the same sha256, so that one of them lets nobody in`
+    expect(tenantsFaults({ tenants: { a: { streams: ['x'], keys: twice } } })).toEqual([same('ci', 'till')])
+    expect(tenantsFaults({ ...file, operators: [{ id: 'on-call', sha256 }] })).toEqual([same('ci', 'on-call')])
     const foreign = { tenants: { a: { streams: ['x'], keys: [{ id: 'k', sha256, streams: ['y'] }] } } }
     expect(tenantsFaults(foreign).join()).toContain('names the stream y')
     expect(tenantsFaults(null).length).toBeGreaterThan(0)

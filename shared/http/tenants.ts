@@ -299,12 +299,21 @@ function* faultsIn(file: unknown): Sliced<string[]> {
     }
   }
   const own = ownership('key id')
+  const idOfHash = new Map<string, string>()
+  // A hash is of the whole key, which has its id in it.
+  const ownHash = ({ id, sha256 }: KeyMembers): void => {
+    const other = idOfHash.get(sha256)
+    if (other !== undefined && other !== id)
+      faults.push(`the keys ${other} and ${id} have the same sha256, so that one of them lets nobody in`)
+    idOfHash.set(sha256, id)
+  }
   const ownName = ownership('certificate')
   const ownSource = ownership('source')
   for (const [name, tenant] of Object.entries(file.tenants)) {
     const known = new Set(tenant.streams)
     for (const key of tenant.keys) {
       own(key.id, name)
+      ownHash(key)
       faults.push(...timeFaults(key))
       yield
       for (const stream of key.streams ?? [])
@@ -340,6 +349,7 @@ function* faultsIn(file: unknown): Sliced<string[]> {
   }
   for (const key of file.operators ?? []) {
     own(key.id, 'the operators')
+    ownHash(key)
     faults.push(...timeFaults(key))
   }
   return faults
