@@ -3,7 +3,7 @@ import { Gauge, type Registry } from 'prom-client'
 import { addCertificateMetric } from '../service/certificate-expiry.ts'
 import { ConfigError, choice } from '../service/config.ts'
 import type { Logger } from '../service/logger.ts'
-import { ownerNotAfterMs, pairFault, pemFault, quoted, type Wanted } from '../service/pem.ts'
+import { authoritiesFault, ownerNotAfterMs, pairFault, pemFault, quoted, type Wanted } from '../service/pem.ts'
 import { sleep } from '../service/retry.ts'
 import { readNamedFile, SecretFileError } from '../service/secret-file.ts'
 import { messageOf } from '../service/thrown.ts'
@@ -84,7 +84,7 @@ export function readMaterial(files: CertificateFiles): Read {
     try {
       const bytes = readNamedFile(place.variable, place.file)
       const pem = bytes.toString('latin1')
-      const fault = pemFault(bytes, wanted, place) ?? (wanted === 'key' ? encryptionFault(pem, place) : undefined)
+      const fault = pemFault(bytes, wanted, place) ?? FURTHER[wanted]?.(pem, place)
       if (fault === undefined) return pem
       faults.push(fault)
     } catch (error) {
@@ -123,6 +123,12 @@ const encryptionFault = (pem: string, { variable, file }: FilePlace): string | u
   /-----BEGIN ENCRYPTED |^Proc-Type: 4,ENCRYPTED/m.test(pem)
     ? `${variable}=${file} is encrypted, and there is no variable for its password. Decrypt it: openssl pkey -in ${quoted(file)} -out ${quoted(`${file}.key.pem`)}`
     : undefined
+
+/** What else is wrong with a listener's PEM of a kind. */
+const FURTHER: { readonly [kind in Wanted]?: (pem: string, place: FilePlace) => string | undefined } = {
+  key: encryptionFault,
+  authorities: authoritiesFault,
+}
 
 /** Takes new material, or throws why it cannot; then what was there before stays. */
 type Take = (material: Material) => void

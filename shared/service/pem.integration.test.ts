@@ -3,8 +3,9 @@ import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { run } from '../dev/run.ts'
+import { readMaterial } from '../http/certificates.ts'
 import { type Authority, type Certificate, createAuthority, KEY_PASSWORD } from '../testing/certificates.ts'
-import { lastNotAfterMs, ownerNotAfterMs, pairFault, pemFault, type Wanted } from './pem.ts'
+import { authoritiesFault, lastNotAfterMs, ownerNotAfterMs, pairFault, pemFault, type Wanted } from './pem.ts'
 
 /** Keystores that keytool and openssl have made, and the commands that convert them. */
 
@@ -164,6 +165,19 @@ describe('a certificate and its key', () => {
     )
     expect(pair(own + rsa, of(at('rsa.key')))).toBe('V=k: the certificate of this key is the 2nd of V=c: put it first.')
     expect(pair(own + rsa, of(certificate.keyFile))).toBeUndefined()
+  })
+
+  test('a certificate among authorities is named', () => {
+    const [root, own] = [of(authority.certificateFile), of(certificate.certificateFile)]
+    expect(authoritiesFault(root, placeOf('ca'))).toBeUndefined()
+    expect(authoritiesFault(own, placeOf('ca'))).toBe(
+      'V=ca: the 1st certificate is no authority, and what it signs is not accepted. Put the authority there that has signed it.',
+    )
+    expect(authoritiesFault(root + own, placeOf('ca'))).toContain('the 2nd certificate')
+    const files = { certificate: certificate.certificateFile, key: certificate.keyFile }
+    expect(readMaterial({ ...files, clientCa: authority.certificateFile }).ok).toBe(true)
+    const read = readMaterial({ ...files, clientCa: other.certificateFile })
+    expect(read.ok ? [] : read.faults).toEqual([expect.stringContaining('TLS_CLIENT_CA_FILE=')])
   })
 
   test('a key of a kind that only the client’s library reads is no fault', async () => {

@@ -164,6 +164,8 @@ function certificatesOf(pem: string): X509Certificate[] {
   })
 }
 
+const nth = (index: number): string => ['1st', '2nd', '3rd'][index] ?? `${index + 1}th`
+
 /**
  * What is wrong with a certificate and its key together; undefined when nothing is known to be.
  * @param password the variable that has the key's password, and its value
@@ -181,8 +183,17 @@ export function pairFault(
   const at = all.findIndex((one) => one.checkPrivateKey(own))
   if (all.length === 0 || at === 0) return undefined
   if (at > 0)
-    return `${nameOf(key.place)}: the certificate of this key is the ${['2nd', '3rd'][at - 1] ?? `${at + 1}th`} of ${nameOf(certificate.place)}: put it first.`
+    return `${nameOf(key.place)}: the certificate of this key is the ${nth(at)} of ${nameOf(certificate.place)}: put it first.`
   return `${nameOf(key.place)} does not belong to ${nameOf(certificate.place)}: they have different public keys.`
+}
+
+/** What is wrong with authorities, by which others are to be verified; undefined when nothing is known to be. */
+export function authoritiesFault(pem: string, place: Place): string | undefined {
+  // One that signed itself vouches for itself at least, and one of the first version of X.509 does not say what it is.
+  const at = certificatesOf(pem).findIndex((one) => !one.ca && !one.checkIssued(one))
+  return at === -1
+    ? undefined
+    : `${nameOf(place)}: the ${nth(at)} certificate is no authority, and what it signs is not accepted. Put the authority there that has signed it.`
 }
 
 /** When the owner's certificate expires, ms since the epoch; undefined where it cannot be read. */
