@@ -91,6 +91,7 @@ function createSecurity(config: CommonConfig, log: Logger): Security {
   const files = kafkaSecretFiles(config)
   const tokens: TokenSource | undefined = usesTokens(config) ? createTokenSource(config, log) : undefined
   const first = readKafkaSecrets(config)
+  doubt(first.doubts)
   let { secrets } = first
   /** How often the secrets have changed. */
   let generation = 0
@@ -104,13 +105,18 @@ function createSecurity(config: CommonConfig, log: Logger): Security {
   /** What is new is being tried. */
   let trying: AbortController | undefined
 
+  function doubt(reasons: readonly string[]): void {
+    for (const reason of reasons) log.warn({ reason }, 'credentials for Kafka may not be as they are meant')
+  }
+
   function stays(reason: string): void {
     if (reason !== fault) log.error({ reason }, 'changed credentials for Kafka are not used')
     fault = reason
   }
 
   function changed(): void {
-    const { secrets: next, faults } = readKafkaSecrets(config)
+    const { secrets: next, faults, doubts } = readKafkaSecrets(config)
+    doubt(doubts)
     trying?.abort()
     trying = undefined
     if (faults.length === 0 && differing(next, secrets).length === 0) {

@@ -117,10 +117,15 @@ export function kafkaSecretFiles(config: KafkaSecurityConfig): string[] {
 
 /**
  * Reads what clients authenticate with.
- * @returns with every fault; then the secrets are not to be used
+ * @returns with every fault; then the secrets are not to be used. Doubts are about what can be meant as it is
  */
-export function readKafkaSecrets(config: KafkaSecurityConfig): { secrets: KafkaSecrets; faults: string[] } {
+export function readKafkaSecrets(config: KafkaSecurityConfig): {
+  secrets: KafkaSecrets
+  faults: string[]
+  doubts: string[]
+} {
   const faults: string[] = []
+  const doubts: string[] = []
   const attempt = <T>(read: () => T): T | undefined => {
     try {
       return read()
@@ -147,7 +152,11 @@ export function readKafkaSecrets(config: KafkaSecurityConfig): { secrets: KafkaS
   }
   const value = (isUsed: boolean, [name, file]: (typeof FILES)[number]): string | undefined => {
     const path = config[file]
-    return isUsed && path !== undefined ? attempt(() => readSecretFile(file, path)) : config[name]
+    if (!isUsed || path === undefined) return config[name]
+    const text = attempt(() => readSecretFile(file, path))
+    if (text !== undefined && text !== text.trim())
+      doubts.push(`${file}=${path} has white space at its beginning or its end, which is used as a part of it`)
+    return text
   }
   const secrets: KafkaSecrets = {
     authorities: pem('authorities'),
@@ -169,7 +178,7 @@ export function readKafkaSecrets(config: KafkaSecurityConfig): { secrets: KafkaS
     )
     if (fault !== undefined) faults.push(fault)
   }
-  return { secrets, faults }
+  return { secrets, faults, doubts }
 }
 
 /** What tokens are asked for with, read anew. @throws SecretFileError */
