@@ -71,6 +71,14 @@ test('nor where a listener’s key is', () => {
   )
 })
 
+test('nor where the content of the tenants file is in place of its path', () => {
+  const secrets = ['s3cret-of-a-webhook']
+  const content = JSON.stringify({ tenants: { a: { sources: { github: { kind: 'github', secrets } } } } })
+  expect(faultsOf({ TENANTS_FILE: content })).toEqual([
+    'TENANTS_FILE is to name a file, and has JSON (not shown). Is this the content of the file?',
+  ])
+})
+
 test('nor in an address', () => {
   fc.assert(
     fc.property(SECRET, (secret) => {

@@ -217,8 +217,13 @@ const digest = (key: string): Buffer => createHash('sha256').update(key).digest(
 // Compared with when the id is unknown, so that it takes as long as for a known one.
 const NO_DIGEST = Buffer.alloc(32)
 
+/** What has a brace is the file's content, which has secrets of webhooks, in place of its path. */
 const unreadable = (path: string, error: unknown): ConfigError =>
-  new ConfigError([`TENANTS_FILE=${path} cannot be read: ${messageOf(error)}`])
+  new ConfigError([
+    path.includes('{')
+      ? 'TENANTS_FILE is to name a file, and has JSON (not shown). Is this the content of the file?'
+      : `TENANTS_FILE=${path} cannot be read: ${messageOf(error)}`,
+  ])
 
 /** @throws ConfigError naming every fault of the file */
 export function loadTenants(path: string): Tenants {
