@@ -87,8 +87,10 @@ export function loadConfig<S extends TObject>(
 const redact = redactor()
 
 /** A value in a fault, without a user and a password. These may have any characters, so that only the last @ tells where the host begins. */
-const shown = (value: string): string =>
-  JSON.stringify(value.includes('://') ? shownUrl(value) : redact(value.replace(/^(\/\/)?.*@/s, '$1(redacted)@')))
+function shown(value: string): string {
+  const masked = redact(value.replace(/^((?:[a-z][a-z0-9+.-]*:)?\/\/)?.*@/is, '$1(redacted)@'))
+  return JSON.stringify(masked.includes('://') ? shownUrl(masked) : masked)
+}
 
 /** The values of a variable, in words: "a whole number from 1 to 10". */
 export function expected(schema: Variable): string {

@@ -19,7 +19,7 @@ const CREDENTIALS: readonly (readonly [RegExp, string])[] = [
 /** A URL as it may stand in texts: its user, password, query and fragment may be secrets, and in what is no URL, anything. */
 export const shownUrl = (url: string): string =>
   URL.canParse(url)
-    ? url.replace(/^([\w+.-]+:\/\/).*@/s, `$1${CENSOR}@`).replace(/[?#].*$/s, `?${CENSOR}`)
+    ? url.replace(/^(\w+:\/\/)[^/?#]*@/, `$1${CENSOR}@`).replace(/[?#].*$/s, `?${CENSOR}`)
     : url.replace(/:\/\/.*$/s, `://${CENSOR}`)
 
 export type Redact = (text: string) => string
