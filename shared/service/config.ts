@@ -2,7 +2,7 @@ import { type Static, type TObject, Type } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
 import { kafkaSecurityFaults, kafkaSecurityVariables } from './kafka-security.ts'
 import { oneOf } from './one-of.ts'
-import { redactor, shownUrl } from './redact.ts'
+import { redactor } from './redact.ts'
 
 /**
  * Configuration comes from environment variables only. A service declares its variables once, as a TypeBox object with a property for each; that schema gives
@@ -86,11 +86,14 @@ export function loadConfig<S extends TObject>(
 
 const redact = redactor()
 
-/** A value in a fault, without a user and a password. These may have any characters, so that only the last @ tells where the host begins. */
-function shown(value: string): string {
-  const masked = redact(value.replace(/^((?:[a-z][a-z0-9+.-]*:)?\/\/)?.*@/is, '$1(redacted)@'))
-  return JSON.stringify(masked.includes('://') ? shownUrl(masked) : masked)
-}
+/** A value in a fault, without a user, a password and a query. A password may have any characters, so that only the last @ tells where the host begins. */
+const shown = (value: string): string =>
+  JSON.stringify(
+    redact(value.replace(/^((?:[a-z][a-z0-9+.-]*:)?\/\/)?.*@/is, '$1(redacted)@')).replace(
+      /(:\/\/.*?)[?#].*$/s,
+      '$1?(redacted)',
+    ),
+  )
 
 /** The values of a variable, in words: "a whole number from 1 to 10". */
 export function expected(schema: Variable): string {
