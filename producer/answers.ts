@@ -75,10 +75,11 @@ export function createAnswers({ gate, metrics, log, lines, tracing, nowMs, clien
             ? 'warn'
             : lines.level(whose, 'info')
     if (log.isLevelEnabled(level)) {
-      // Whoever guesses keys is found by it. Nobody else's address is logged.
-      const client = status === 401 || status === 403 ? clientAddress?.(of.request) : undefined
+      // Whoever guesses keys is found by it, and whoever tries what they may not. Nobody else's address is logged.
+      const { by } = problem
+      const client = status === 401 || status === 403 || by !== undefined ? clientAddress?.(of.request) : undefined
       log[level](
-        { requestId: of.id, status, problem: problem.kind, ...(client && { client }), ...context },
+        { requestId: of.id, status, problem: problem.kind, ...(client && { client }), ...(by && { by }), ...context },
         problem.detail,
       )
     }

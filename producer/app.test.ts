@@ -140,6 +140,12 @@ test('whoever is refused for their key is logged with their address, and nobody 
     [401, '198.51.100.7'],
     [403, '198.51.100.7'],
   ])
+  const named = service({
+    authenticate: () => ({ ok: false, problem: { kind: 'unknown-stream', detail: 'No.', by: 'jwt:alice' } }),
+  })
+  const answer = await named.post('{"type":"t"}', JSON_TYPE)
+  expect(named.logged).toMatchObject([{ status: 404, client: '198.51.100.7', by: 'jwt:alice' }])
+  expect(await answer.text()).not.toContain('alice')
   const known = service()
   for (const body of ['{"type":"t"}', '{}', 'no JSON']) await known.post(body, JSON_TYPE)
   expect(JSON.stringify(known.logged)).not.toContain('198.51.100.7')

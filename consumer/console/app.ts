@@ -56,10 +56,19 @@ export function createApp(deps: AppDeps): Hono {
     // A client that fails to authenticate again and again may not fill the log; metrics count these.
     const level =
       status >= 500 ? 'warn' : status === 429 ? 'debug' : lines.level(context['tenant'] as string | undefined, 'info')
-    // Whoever guesses keys is found by it. Nobody else's address is logged.
-    const client = status === 401 || status === 403 ? clientAddress?.(request) : undefined
+    // Whoever guesses keys is found by it, and whoever tries what they may not. Nobody else's address is logged.
+    const { by } = problem
+    const client = status === 401 || status === 403 || by !== undefined ? clientAddress?.(request) : undefined
     log[level](
-      { requestId: id, route: name, status, problem: problem.kind, ...(client && { client }), ...context },
+      {
+        requestId: id,
+        route: name,
+        status,
+        problem: problem.kind,
+        ...(client && { client }),
+        ...(by && { by }),
+        ...context,
+      },
       problem.detail,
     )
     metrics.answered(name, status, undefined)

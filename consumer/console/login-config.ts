@@ -1,4 +1,5 @@
 import { type Static, type TObject, Type } from '@sinclair/typebox'
+import type { ClientAddress } from '../../shared/http/client-address.ts'
 import { type jwtVariables, withoutTls } from '../../shared/http/jwt-config.ts'
 import type { Problem } from '../../shared/http/problem.ts'
 import type { Tenant } from '../../shared/http/tenants.ts'
@@ -122,12 +123,13 @@ export interface LoginDepsOf {
   log: Logger
   onLogin(result: LoginResult): void
   failed(problem: Problem, request: Request): Problem
+  clientAddress?: ClientAddress
 }
 
 /** By what people log in; undefined where they cannot. */
 export async function loginOf(
   config: Given,
-  { tokens, tenants, log, onLogin, failed }: LoginDepsOf,
+  { tokens, tenants, log, onLogin, failed, clientAddress }: LoginDepsOf,
 ): Promise<Login | undefined> {
   const { OIDC_CLIENT_ID: clientId, JWT_ISSUER: issuer, JWT_AUDIENCE: audience, PUBLIC_URL } = config
   if (clientId === undefined || issuer === undefined || audience === undefined || tokens === undefined) return undefined
@@ -163,7 +165,7 @@ export async function loginOf(
     maxMs: config.SESSION_MAX_MINUTES * 60_000,
     askEveryMs: config.SESSION_CHECK_SECONDS * 1_000,
   })
-  return new Login({ ...common, oidc, sessions, publicUrl, onLogin })
+  return new Login({ ...common, oidc, sessions, publicUrl, onLogin, clientAddress })
 }
 
 function clientSecretOf({ OIDC_CLIENT_SECRET: given, OIDC_CLIENT_SECRET_FILE: file }: LoginVariables) {

@@ -67,7 +67,7 @@ function consoleOf({
     accessToken: 'access',
     expiresInSeconds: 300,
     refreshToken: issuer.refreshToken,
-    idToken: { text: 'id-token', claims: {} },
+    idToken: { text: 'id-token', claims: { sub: '5f3c' } },
   })
   const orFault = <T>(value: T): Promise<T> =>
     issuer.fault === undefined ? Promise.resolve(value) : Promise.reject(issuer.fault)
@@ -107,7 +107,14 @@ function consoleOf({
     maxMs: 480 * MINUTE_MS,
     askEveryMs: 5 * MINUTE_MS,
   })
-  const login = new Login({ ...common, oidc, sessions, publicUrl, onLogin: (result) => void results.push(result) })
+  const login = new Login({
+    ...common,
+    oidc,
+    sessions,
+    publicUrl,
+    onLogin: (result) => void results.push(result),
+    clientAddress: () => '198.51.100.7',
+  })
   const table: Route[] = routes({ config: { AUTH: 'jwt' } } as RouteDeps).map((route) =>
     route.name === 'getAccess'
       ? route
@@ -123,6 +130,7 @@ function consoleOf({
     log,
     isDraining: () => false,
     kafkaFault: () => undefined,
+    clientAddress: () => '198.51.100.7',
   })
   /** Cookies of a browser, by name. */
   const jar = new Map<string, string>()
@@ -275,6 +283,36 @@ describe('a log-in', () => {
     const back = await ask('/auth/callback?code=c&state=the-state')
     expect(back.status).toBe(403)
     expect(await back.text()).toContain('no &lt;script&gt;')
+  })
+
+  test('that is refused is logged with who it was, by the token or by the ID token, and from where', async () => {
+    const problem = { kind: 'forbidden', detail: 'It grants nothing.' } as const
+    const refused = async (set: (issuer: ReturnType<typeof consoleOf>['issuer']) => void) => {
+      const { ask, issuer, logged } = consoleOf()
+      await ask('/auth/login')
+      set(issuer)
+      await ask(`/auth/callback?code=c&state=${CHECKS.state}`)
+      const { by, client } = logged.find(({ msg }) => msg === 'a log-in was refused') ?? {}
+      return [by, client]
+    }
+    expect(
+      await refused((issuer) => void (issuer.found = { ok: false, problem: { ...problem, by: 'jwt:x' } })),
+    ).toEqual(['jwt:x', '198.51.100.7'])
+    expect(await refused((issuer) => void (issuer.found = { ok: false, problem }))).toEqual([
+      'jwt:5f3c',
+      '198.51.100.7',
+    ])
+    expect(await refused((issuer) => void (issuer.fault = new RefusedError('the issuer says access_denied')))).toEqual([
+      undefined,
+      '198.51.100.7',
+    ])
+  })
+
+  test('whose rights do not suffice for a request is logged with who it is, and from where', async () => {
+    const { ask, logIn, logged } = consoleOf()
+    await logIn()
+    expect((await ask('/v1/streams/none/status', { headers: SAME_ORIGIN })).status).toBe(404)
+    expect(logged.at(-1)).toMatchObject({ status: 404, by: 'jwt:5f3c', client: '198.51.100.7' })
   })
 
   test('without TLS in development has cookies that browsers keep there', async () => {

@@ -1,6 +1,8 @@
 import { actorOf } from '../../shared/http/authorise.ts'
+import type { ClientAddress } from '../../shared/http/client-address.ts'
 import { NOSNIFF } from '../../shared/http/http.ts'
 import { type OrProblem, PROBLEMS, type Problem, refusal } from '../../shared/http/problem.ts'
+import { idOf } from '../../shared/http/tokens.ts'
 import { type Logger, TenantLines } from '../../shared/service/logger.ts'
 import { Recent } from '../../shared/service/recent.ts'
 import { messageOf } from '../../shared/service/thrown.ts'
@@ -39,6 +41,8 @@ export interface LoginDeps {
   onLogin(result: LoginResult): void
   /** Counts a refusal by the address of its request. @returns what to answer */
   failed(problem: Problem, request: Request): Problem
+  /** For the log of those who are refused. undefined: it has no addresses. */
+  clientAddress?: ClientAddress | undefined
   /** Epoch. */
   nowMs(): number
 }
@@ -91,7 +95,11 @@ export class Login {
     try {
       const granted = await oidc.finish(`?${query}`, begun)
       const session = await this.sessions.begin(granted)
-      if (!session.ok) return this.#refused(request, session.problem.detail)
+      if (!session.ok) {
+        const subject = granted.idToken?.claims['sub']
+        const by = session.problem.by ?? (typeof subject === 'string' ? idOf(subject) : undefined)
+        return this.#refused(request, session.problem.detail, by)
+      }
       log.info({ by: actorOf({ keyId: session.bearer.id, name: session.bearer.name }) }, 'logged in')
       onLogin('done')
       return redirect(`${publicUrl}/${begun.to}`, [session.cookie, noCookie(COOKIE, place, 'lax')])
@@ -124,13 +132,18 @@ export class Login {
     return `With the cookie of a session, only pages of ${this.#origin} may ask here. Elsewhere, use a key or a token.`
   }
 
-  #refused(request: Request, why: string): Response {
-    const { onLogin, log, failed } = this.#deps
+  /** @param by who it was, where that is known */
+  #refused(request: Request, why: string, by?: string): Response {
+    const { onLogin, log, failed, clientAddress } = this.#deps
     onLogin('refused')
     const { problem } = refusal('forbidden', why)
     const counted = failed(problem, request)
     const isLimited = counted !== problem
-    log[isLimited ? 'debug' : this.#lines.level(undefined, 'info')]({ reason: why }, 'a log-in was refused')
+    const client = clientAddress?.(request)
+    log[isLimited ? 'debug' : this.#lines.level(undefined, 'info')](
+      { ...(by && { by }), ...(client && { client }), reason: why },
+      'a log-in was refused',
+    )
     const { status, title } = PROBLEMS[counted.kind]
     return this.#page(status, isLimited ? title : 'You are not logged in', counted.detail, counted.retryAfterSeconds)
   }

@@ -187,6 +187,7 @@ const app = createApp({
     log,
     onLogin: (result) => metrics.logins.inc({ result }),
     failed: (problem, request) => failures.failed(problem, 'session', addressOf(request)),
+    clientAddress: addressOf,
   }),
   page: await buildPage(),
   metrics,

@@ -105,6 +105,18 @@ describe('what a key may do', () => {
     expect(words('narrow', undefined, 'events')).toEqual(words('narrow', undefined, 'nope'))
   })
 
+  test('is refused by name, for the log, once its key was right', () => {
+    const by = (key: string | undefined, ...[role, tenant, stream]: Asked) => {
+      const found = byKey(request(key), { role, tenant, stream })
+      return found.ok ? 'allowed' : found.problem.by
+    }
+    expect(by(made.get('reader'), 'send')).toBe('reader')
+    expect(by(made.get('reader'), 'read', 'other')).toBe('reader')
+    expect(by(made.get('reader'), 'read', 'acme', 'nope')).toBe('reader')
+    expect(by(made.get('watch'), 'read')).toBe('watch')
+    expect(by('kt.reader.wrong', 'read')).toBeUndefined()
+  })
+
   test('is refused with the role that it needs, and those that it has', () => {
     const detail = (id: string, ...[role, tenant]: Asked) => {
       const found = byKey(request(made.get(id)), { role, tenant, stream: undefined })

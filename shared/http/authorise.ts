@@ -2,7 +2,7 @@ import { DEFAULT_TENANT } from '../events/topics.ts'
 import { isoTime } from '../service/time.ts'
 import { CHALLENGE_INVALID, credentialOf, givenIn } from './credentials.ts'
 import { websiteFault } from './http.ts'
-import { type AuthenticationFailure, type OrProblem, refusal } from './problem.ts'
+import { type AuthenticationFailure, type OrProblem, refusal, refusedTo } from './problem.ts'
 import { type Credential, type Quota, ROLES, type Role, type Tenant, type Tenants } from './tenants.ts'
 
 /** Whether a request may do what it asks for: the one place with the rules of keys, roles, tenants and streams. */
@@ -113,11 +113,15 @@ export interface Proved {
 
 /** What is wanted, decided now and as often as it is asked for again. */
 export function authorised({ first, now, tenants, nowMs }: Proved, wanted: Wanted): Authorised {
+  const decided = (sender: Sender): Authorised => {
+    const found = decide(sender, tenants.list, wanted, nowMs, again)
+    return found.ok ? found : refusedTo(sender.keyId, found)
+  }
   const again = (): Authorised => {
     const renewed = now()
-    return renewed.ok ? decide(renewed.sender, tenants.list, wanted, nowMs, again) : renewed
+    return renewed.ok ? decided(renewed.sender) : renewed
   }
-  return decide(first, tenants.list, wanted, nowMs, again)
+  return decided(first)
 }
 
 function decide(

@@ -9,7 +9,7 @@ import {
 } from './authorise.ts'
 import { ALL } from './claims.ts'
 import { givenIn } from './credentials.ts'
-import { type OrProblem, refusal } from './problem.ts'
+import { type OrProblem, refusal, refusedTo } from './problem.ts'
 import type { Tenant, Tenants } from './tenants.ts'
 import type { Bearer, TokenFound, Tokens } from './tokens.ts'
 
@@ -63,9 +63,9 @@ function senderOf(
   if (named === ALL) return { ok: true, sender: { ...rights, tenant: undefined, streams: undefined } }
   const tenant = tenantOf(list, named)
   if (tenant === undefined)
-    return refusal(
-      'forbidden',
-      `The token is for the tenant ${JSON.stringify(named)}, which TENANTS_FILE does not have.`,
+    return refusedTo(
+      id,
+      refusal('forbidden', `The token is for the tenant ${JSON.stringify(named)}, which TENANTS_FILE does not have.`),
     )
   return { ok: true, sender: { ...rights, tenant, streams: streams?.intersection(tenant.streams) } }
 }

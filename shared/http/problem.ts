@@ -79,6 +79,8 @@ export interface Problem {
   headers?: Record<string, string>
   /** For metrics; not in the document. */
   failure?: AuthenticationFailure
+  /** For the log, not in the document: who is refused, once that is proved: the id of a key or certificate, or `jwt:` and a subject. */
+  by?: string
   /** The rest of the body is not read, so the connection cannot be reused. */
   closes?: boolean
 }
@@ -100,6 +102,12 @@ export const refusal = (
     ...(failure === undefined ? {} : { failure }),
   },
 })
+
+/** The same, of somebody who has proved who they are. */
+export const refusedTo = (
+  by: string | undefined,
+  { problem }: { problem: Problem },
+): { ok: false; problem: Problem } => ({ ok: false, problem: by === undefined ? problem : { ...problem, by } })
 
 /** Thrown where a problem cannot be returned, such as from a stream. */
 export class ProblemError extends Error {

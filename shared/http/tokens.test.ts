@@ -211,6 +211,21 @@ describe('a token', () => {
     expect(tokens.find(token)).not.toBeInstanceOf(Promise)
   })
 
+  test.each([
+    ['that has expired', { claims: { exp: START_MS / 1_000 - 31 } }],
+    ['that is not valid yet', { claims: { nbf: START_MS / 1_000 + 31 } }],
+    ['for another audience', { claims: { aud: 'other' } }],
+    ['that is no access token', { claims: { nonce: 'n' } }],
+    ['that grants nothing', { claims: { tenant: undefined } }],
+  ])('%s is refused by its subject, for the log, only where its signature is right', async (_, how) => {
+    const { tokens } = await issuer()
+    const by = async (key: Key) => {
+      const found = await tokens.find(await sign(key, how))
+      return found.ok ? 'found' : found.problem.by
+    }
+    expect([await by(first), await by({ ...second, kid: 'first' })]).toEqual(['jwt:alice', undefined])
+  })
+
   test('whose parts are no JSON is refused', async () => {
     const { tokens } = await issuer()
     const [header = '', payload = '', signature = ''] = (await sign({ ...second, kid: 'made-up' })).split('.')
@@ -480,6 +495,21 @@ describe('by token', () => {
     ],
   ] as [JWTPayload, Parameters<typeof asked>[1], string][])('%j asks for %j: %s', async (claims, how, expected) => {
     expect(await asked(claims, how)).toBe(expected)
+  })
+
+  test('who is refused is known to the log', async () => {
+    const { tokens, now } = await issuer()
+    const decide = authoriseByToken(tokens, () => now.epochMs)(file({ acme }))
+    const by = async (claims: JWTPayload, how: object) => {
+      const found = await decide(request(await sign(first, { claims })), { ...wanted, ...how })
+      return found.ok ? 'found' : found.problem.by
+    }
+    for (const [claims, how] of [
+      [{ tenant: 'gone' }, {}],
+      [{}, { role: 'operate' }],
+      [{}, { stream: 'none' }],
+    ] as const)
+      expect(await by(claims, how)).toBe('jwt:alice')
   })
 
   test('a stream that the tenant does not have is none of a token’s, though its claims name it', async () => {

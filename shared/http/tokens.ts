@@ -5,7 +5,7 @@ import { TOKEN_ID_PREFIX } from './authorise.ts'
 import { type ClaimNames, type Grant, grantOf } from './claims.ts'
 import { CHALLENGE_INVALID } from './credentials.ts'
 import type { IssuerKeys, KeysFound } from './issuer.ts'
-import { type AuthenticationFailure, type OrProblem, type Problem, refusal } from './problem.ts'
+import { type AuthenticationFailure, type OrProblem, type Problem, refusal, refusedTo } from './problem.ts'
 
 /** Access tokens of people and services: JSON Web Tokens (RFC 7519), verified as RFC 9068, section 4, and RFC 8725 say. */
 
@@ -114,10 +114,14 @@ export class Tokens {
         requiredClaims: ['exp', 'sub'],
       })
       const fault = claimFault(result.payload, clockSkewSeconds) ?? otherThanAccessToken(result)
-      return fault === undefined ? result : invalid(fault)
+      return fault === undefined ? result : refusedTo(subjectIn(result.payload), invalid(fault))
     } catch (error) {
       if (error instanceof errors.JWKSNoMatchingKey) return 'unknown key'
-      return invalid(faultOf(error))
+      const refused = invalid(faultOf(error))
+      // Claims are looked at after the signature.
+      return error instanceof errors.JWTClaimValidationFailed || error instanceof errors.JWTExpired
+        ? refusedTo(subjectIn(error.payload), refused)
+        : refused
     }
   }
 
@@ -161,7 +165,7 @@ export class Tokens {
 
   #bearer(payload: JWTPayload, expiresAtMs: number): TokenFound {
     const granted = grantOf(payload, this.#options.names)
-    if (!granted.ok) return refusal('forbidden', granted.detail)
+    if (!granted.ok) return refusedTo(subjectIn(payload), refusal('forbidden', granted.detail))
     return {
       ok: true,
       bearer: { ...granted.grant, id: idOf(payload.sub ?? ''), name: nameIn(payload), expiresAtMs },
@@ -244,6 +248,9 @@ function otherThanAccessToken({ payload, protectedHeader }: JWTVerifyResult): st
   const marks = ['nonce', 'at_hash', 'c_hash', 'events']
   return isOther || marks.some((mark) => payload[mark] !== undefined) ? 'is no access token' : undefined
 }
+
+const subjectIn = ({ sub }: JWTPayload): string | undefined =>
+  typeof sub === 'string' && sub !== '' ? idOf(sub) : undefined
 
 const MAX_ID_CHARS = 100
 const KEPT_ID_CHARS = 80
