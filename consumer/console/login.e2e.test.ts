@@ -241,6 +241,9 @@ test('a wrong password, and whoever has no tenant, get in nowhere', async () => 
   await shows('You are not logged in')
   await shows(/The token’s claim "tenant" names no tenant/)
   expect(await cookieOf(SESSION)).toBeUndefined()
+  // Keycloak knows eve now, and asks all the same.
+  await page.getByRole('link', { name: /Log in/ }).click()
+  await page.getByLabel('Password', { exact: true }).waitFor()
 })
 
 test('what the roles do not allow is not offered, and not done', async () => {

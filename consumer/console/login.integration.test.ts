@@ -72,7 +72,8 @@ function consoleOf({
   const orFault = <T>(value: T): Promise<T> =>
     issuer.fault === undefined ? Promise.resolve(value) : Promise.reject(issuer.fault)
   const oidc: Pick<Oidc, 'begin' | 'finish' | 'renew' | 'revoke' | 'logoutUrl'> = {
-    begin: () => orFault({ url: 'https://login.example.com/auth?x=1', checks: CHECKS }),
+    begin: (asksAnew) =>
+      orFault({ url: `https://login.example.com/auth?x=${asksAnew === true ? 'anew' : '1'}`, checks: CHECKS }),
     finish: (query, checks) => {
       issuer.finished.push([query, checks])
       return orFault(granted())
@@ -282,7 +283,14 @@ describe('a log-in', () => {
     await ask('/auth/login')
     const back = await ask('/auth/callback?code=c&state=the-state')
     expect(back.status).toBe(403)
-    expect(await back.text()).toContain('no &lt;script&gt;')
+    const text = await back.text()
+    expect(text).toContain('no &lt;script&gt;')
+    expect(text).toContain('Your administrator has to give you a tenant')
+    // The issuer knows them: without this, it would send them back at once.
+    const [, link = ''] = /href="([^"]*)"/.exec(text) ?? []
+    expect(link).toBe(`${PUBLIC_URL}/auth/login?prompt=login`)
+    const again = await ask(new URL(link).pathname.replace('/kt', '') + new URL(link).search)
+    expect(again.headers.get('location')).toBe('https://login.example.com/auth?x=anew')
   })
 
   test('that is refused is logged with who it was, by the token or by the ID token, and from where', async () => {
@@ -296,16 +304,20 @@ describe('a log-in', () => {
       return [by, client]
     }
     expect(
-      await refused((issuer) => void (issuer.found = { ok: false, problem: { ...problem, by: 'jwt:x' } })),
+      await refused((issuer) => {
+        issuer.found = { ok: false, problem: { ...problem, by: 'jwt:x' } }
+      }),
     ).toEqual(['jwt:x', '198.51.100.7'])
-    expect(await refused((issuer) => void (issuer.found = { ok: false, problem }))).toEqual([
-      'jwt:5f3c',
-      '198.51.100.7',
-    ])
-    expect(await refused((issuer) => void (issuer.fault = new RefusedError('the issuer says access_denied')))).toEqual([
-      undefined,
-      '198.51.100.7',
-    ])
+    expect(
+      await refused((issuer) => {
+        issuer.found = { ok: false, problem }
+      }),
+    ).toEqual(['jwt:5f3c', '198.51.100.7'])
+    expect(
+      await refused((issuer) => {
+        issuer.fault = new RefusedError('the issuer says access_denied')
+      }),
+    ).toEqual([undefined, '198.51.100.7'])
   })
 
   test('whose rights do not suffice for a request is logged with who it is, and from where', async () => {

@@ -66,12 +66,16 @@ export class Login {
     this.#origin = new URL(deps.publicUrl).origin
   }
 
-  /** Sends somebody to the issuer. The query's `to` is where on the page they go afterwards. */
+  /**
+   * Sends somebody to the issuer. The query's `to` is where on the page they go afterwards; with `prompt=login` the issuer asks who it is though it knows
+   * somebody.
+   */
   async begin(request: Request): Promise<Response> {
     const { oidc, place, nowMs } = this.#deps
-    const to = queryOf(request).get('to') ?? ''
+    const query = queryOf(request)
+    const to = query.get('to') ?? ''
     try {
-      const { url, checks } = await oidc.begin()
+      const { url, checks } = await oidc.begin(query.get('prompt') === 'login')
       const begun = { ...checks, to: FRAGMENT.test(to) ? to : '' }
       const sealed = await this.#sealed.seal(begun, nowMs() + MAX_LOGIN_MS)
       // The issuer, another site, leads back here.
@@ -98,7 +102,10 @@ export class Login {
       if (!session.ok) {
         const subject = granted.idToken?.claims['sub']
         const by = session.problem.by ?? (typeof subject === 'string' ? idOf(subject) : undefined)
-        return this.#refused(request, session.problem.detail, by)
+        return this.#refused(request, session.problem.detail, {
+          by,
+          advice: session.problem.kind === 'forbidden' ? WITHOUT_RIGHTS : undefined,
+        })
       }
       log.info({ by: actorOf({ keyId: session.bearer.id, name: session.bearer.name }) }, 'logged in')
       onLogin('done')
@@ -133,10 +140,14 @@ export class Login {
   }
 
   /** @param by who it was, where that is known */
-  #refused(request: Request, why: string, by?: string): Response {
+  #refused(
+    request: Request,
+    why: string,
+    { by, advice = '' }: { by?: string | undefined; advice?: string | undefined } = {},
+  ): Response {
     const { onLogin, log, failed, clientAddress } = this.#deps
     onLogin('refused')
-    const { problem } = refusal('forbidden', why)
+    const { problem } = refusal('forbidden', `${asSentence(why)} ${advice}`.trim())
     const counted = failed(problem, request)
     const isLimited = counted !== problem
     const client = clientAddress?.(request)
@@ -161,11 +172,14 @@ export class Login {
   /** For whoever is not on the page now. */
   #page(status: number, title: string, why: string, retryAfterSeconds?: number): Response {
     const { publicUrl } = this.#deps
-    const text = Bun.escapeHTML(why.replace(/\.?$/, '.'))
+    const text = Bun.escapeHTML(asSentence(why))
+    // Otherwise the issuer, which knows who it was, would send the same person back at once.
+    const [url, link] =
+      status === 403 ? [`${this.url}?prompt=login`, 'Log in, also as somebody else,'] : [this.url, 'Log in']
     return new Response(
       `<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">` +
         `<title>${title} · KafkaTrace</title><h1>${title}</h1><p>Why: ${text}</p>` +
-        `<p><a href="${Bun.escapeHTML(this.url)}">Log in</a> or <a href="${Bun.escapeHTML(publicUrl)}/">use a key</a>.</p></html>`,
+        `<p><a href="${Bun.escapeHTML(url)}">${link}</a> or <a href="${Bun.escapeHTML(publicUrl)}/">use a key</a>.</p></html>`,
       {
         status,
         headers: {
@@ -178,6 +192,11 @@ export class Login {
     )
   }
 }
+
+const asSentence = (text: string): string => text.replace(/\.?$/, '.')
+
+const WITHOUT_RIGHTS =
+  'Your administrator has to give you a tenant, and roles in it, at the issuer where you log in. If you have them as somebody else there, log in as that person.'
 
 const PRIVATE = { 'cache-control': 'no-store', 'referrer-policy': 'no-referrer', ...NOSNIFF }
 

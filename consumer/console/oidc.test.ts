@@ -92,6 +92,12 @@ const faultOf = (promise: Promise<unknown>): Promise<Error> =>
   )
 
 describe('a log-in', () => {
+  test('asks who it is though the issuer knows somebody, where that is wanted', async () => {
+    const { oidc } = issuer()
+    const promptOf = async (asksAnew: boolean) => new URL((await oidc.begin(asksAnew)).url).searchParams.get('prompt')
+    expect([await promptOf(true), await promptOf(false)]).toEqual(['login', null])
+  })
+
   test('asks for a code with PKCE, a state and a nonce, new ones each time', async () => {
     const { begin } = issuer()
     const [one, other] = [await begin(), await begin()]

@@ -68,8 +68,12 @@ export class Oidc {
     this.#options = options
   }
 
-  /** Where a person logs in, and what has to be kept for when they come back. @throws IssuerError */
-  async begin(): Promise<{ url: string; checks: Checks }> {
+  /**
+   * Where a person logs in, and what has to be kept for when they come back.
+   * @param asksAnew whether the issuer asks who it is even where it knows somebody
+   * @throws IssuerError
+   */
+  async begin(asksAnew = false): Promise<{ url: string; checks: Checks }> {
     const config = await this.#configuration()
     const checks = {
       state: client.randomState(),
@@ -86,6 +90,7 @@ export class Oidc {
       nonce: checks.nonce,
       code_challenge: await client.calculatePKCECodeChallenge(checks.verifier),
       code_challenge_method: 'S256',
+      ...(asksAnew ? { prompt: 'login' } : {}),
     })
     return { url: url.href, checks }
   }
