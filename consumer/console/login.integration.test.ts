@@ -205,6 +205,20 @@ describe('a log-in', () => {
     expect((await logIn(to)).headers.get('location')).toBe(`${PUBLIC_URL}/`)
   })
 
+  test('that begins at another name than PUBLIC_URL goes there first, once', async () => {
+    const { ask, jar } = consoleOf()
+    const at = async (host: string, query: string) => (await ask(`/auth/login${query}`, { headers: { host } })).headers
+    const moved = (await at('127.0.0.1:8081', '?to=%23%2Fletters&prompt=login')).get('location') ?? ''
+    expect(moved).toBe(`${PUBLIC_URL}/auth/login?to=%23%2Fletters&prompt=login&moved=`)
+    expect(jar.size).toBe(0)
+    for (const host of ['console.example.com', 'CONSOLE.example.com:443'])
+      expect((await at(host, '')).get('location')).toStartWith('https://login.example.com/auth')
+    // A proxy that changes the name.
+    expect((await at('internal:8081', new URL(moved).search)).get('location')).toBe(
+      'https://login.example.com/auth?x=anew',
+    )
+  })
+
   test.each([
     ['of another browser, which has no cookie of it', '/auth/callback?code=c&state=the-state', true],
     ['with a foreign state', '/auth/callback?code=c&state=other', false],

@@ -68,12 +68,17 @@ export class Login {
 
   /**
    * Sends somebody to the issuer. The query's `to` is where on the page they go afterwards; with `prompt=login` the issuer asks who it is though it knows
-   * somebody.
+   * somebody. A browser that is at another name of the console goes to PUBLIC_URL first: there the issuer sends it back, and cookies of other names are not sent.
    */
   async begin(request: Request): Promise<Response> {
     const { oidc, place, nowMs } = this.#deps
     const query = queryOf(request)
     const to = query.get('to') ?? ''
+    // Once: a proxy may pass on another name than browsers use.
+    if (!query.has(MOVED) && isElsewhere(request, this.#origin)) {
+      query.set(MOVED, '')
+      return redirect(`${this.url}?${query}`, [])
+    }
     try {
       const { url, checks } = await oidc.begin(query.get('prompt') === 'login')
       const begun = { ...checks, to: FRAGMENT.test(to) ? to : '' }
@@ -199,6 +204,15 @@ const WITHOUT_RIGHTS =
   'Your administrator has to give you a tenant, and roles in it, at the issuer where you log in. If you have them as somebody else there, log in as that person.'
 
 const PRIVATE = { 'cache-control': 'no-store', 'referrer-policy': 'no-referrer', ...NOSNIFF }
+
+/** In the query of a log-in that was sent to PUBLIC_URL. */
+const MOVED = 'moved'
+
+function isElsewhere({ headers }: Request, origin: string): boolean {
+  const { protocol, host } = new URL(origin)
+  const asked = `${protocol}//${headers.get('host')}`
+  return headers.has('host') && URL.canParse(asked) && new URL(asked).host !== host
+}
 
 const queryOf = (request: Request): URLSearchParams => new URL(request.url, 'http://localhost').searchParams
 
