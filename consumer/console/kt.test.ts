@@ -377,6 +377,24 @@ test('a service that does not answer is named, with how to start it and the vari
   })
 })
 
+test.each([
+  ['ERR_TLS_CERT_ALTNAME_INVALID', 'wrong host name: '],
+  ['UNABLE_TO_VERIFY_LEAF_SIGNATURE', 'NODE_EXTRA_CA_CERTS'],
+  ['ECONNRESET', 'the URL begins with https://'],
+])('of a service that fails with %s, it is said what helps, and only that', async (code, words) => {
+  const gone = () => Promise.reject(Object.assign(new Error('advice'), { code }))
+  const ran = await run(['lag'], { console: { 'GET /v1/streams': gone, 'GET /v1/access': gone } })
+  const sent = await run(['send', 'f'], { files: { f: '{"type":"a"}' }, producer: gone })
+  for (const [variable, { err }] of [
+    ['KT_URL', ran],
+    ['KT_PRODUCER_URL', sent],
+  ] as const) {
+    expect(err.join()).toContain(words)
+    expect(err.join()).toEndWith(`(${code}). ${variable} is the URL.`)
+    expect(err.join().includes('NODE_EXTRA_CA_CERTS')).toBe(code.includes('VERIFY'))
+  }
+})
+
 // ---- tail
 
 const outcome = (offset: number, more: Partial<Outcome> = {}): Outcome => ({

@@ -13,6 +13,7 @@ import {
   runCommand,
   runProcess,
 } from '../../shared/service/command-line.ts'
+import { connectionFault } from '../../shared/service/connection-fault.ts'
 import { isTerminal } from '../../shared/service/terminal.ts'
 import { messageOf } from '../../shared/service/thrown.ts'
 import { ApiError, Client, UnreachableError } from './client.ts'
@@ -81,11 +82,13 @@ function failed(error: unknown, io: Io, urls: { console: string; producer: strin
       error instanceof ProducerUnreachableError
         ? ['producer', urls.producer, 'KT_PRODUCER_URL']
         : ['console', urls.console, 'KT_URL']
-    // The codes of OpenSSL's faults of certificates.
-    const remedy = /^[A-Z_]*(?:CERT|VERIFY)[A-Z_]*$/.test(error.message)
-      ? `Its certificate was not accepted: for an authority of your own, NODE_EXTRA_CA_CERTS names a PEM file.`
-      : `Is the ${service} running there? \`bun run dev\` starts one; ${variable} names another.`
-    io.say(`No answer from ${url}: ${error.message}. ${remedy}`)
+    const fault = connectionFault({ code: error.message }, { url })
+    const isThere = fault !== undefined && fault.kind !== 'refused' && fault.kind !== 'unreachable'
+    io.say(
+      isThere
+        ? `No answer from ${url}: ${fault.text}. ${variable} is the URL.`
+        : `No answer from ${url}: ${error.message}. Is the ${service} running there? \`bun run dev\` starts one; ${variable} names another.`,
+    )
     return EXIT_UNAVAILABLE
   }
   return error instanceof ApiError ? refused(error, io) : undefined

@@ -203,7 +203,7 @@ describe('a log-in', () => {
     away.plays.fault = Object.assign(new Error('Unable to connect'), { code: 'ConnectionRefused' })
     const fault = await faultOf(away.begin())
     expect(fault).toBeInstanceOf(IssuerError)
-    expect(fault.message).toContain('ConnectionRefused')
+    expect(fault.message).toBe(`${ISSUER}: connection refused: nothing listens at this address (ConnectionRefused)`)
   })
 
   test('shows nothing of the issuer’s words but a code', async () => {

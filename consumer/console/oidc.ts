@@ -1,4 +1,5 @@
 import * as client from 'openid-client'
+import { connectionFault } from '../../shared/service/connection-fault.ts'
 import { messageOf } from '../../shared/service/thrown.ts'
 
 /** The issuer as people log in with it: OpenID Connect Core 1.0, section 3.1, the authorization code with PKCE (RFC 7636). */
@@ -104,20 +105,20 @@ export class Oidc {
     const config = await this.#configuration()
     const url = new URL(this.#options.redirectUri + query)
     const checks = { expectedState: state, expectedNonce: nonce, pkceCodeVerifier: verifier, idTokenExpected: true }
-    return grantedBy(await asked(client.authorizationCodeGrant(config, url, checks), true))
+    return grantedBy(await this.#asked(client.authorizationCodeGrant(config, url, checks), true))
   }
 
   /** @throws RefusedError once the issuer does not know the person any more; IssuerError */
   async renew(refreshToken: string): Promise<Granted> {
     const config = await this.#configuration()
-    return grantedBy(await asked(client.refreshTokenGrant(config, refreshToken)))
+    return grantedBy(await this.#asked(client.refreshTokenGrant(config, refreshToken)))
   }
 
   /** Makes a refresh token worthless (RFC 7009), where the issuer can. @throws RefusedError, IssuerError */
   async revoke(refreshToken: string): Promise<void> {
     const config = await this.#configuration()
     if (config.serverMetadata().revocation_endpoint === undefined) return
-    await asked(client.tokenRevocation(config, refreshToken, { token_type_hint: 'refresh_token' }))
+    await this.#asked(client.tokenRevocation(config, refreshToken, { token_type_hint: 'refresh_token' }))
   }
 
   /** Where a person logs out of the issuer (OpenID Connect RP-Initiated Logout 1.0); undefined where that is not possible. */
@@ -139,7 +140,25 @@ export class Oidc {
       return config
     } catch (error) {
       if (known !== undefined) return known.config
-      throw new IssuerError(reasonOf(error))
+      throw new IssuerError(reasonOf(error, this.#options.issuer))
+    }
+  }
+
+  /** @throws RefusedError, IssuerError */
+  async #asked<T>(asking: Promise<T>, isCallback = false): Promise<T> {
+    try {
+      return await asking
+    } catch (error) {
+      if (error instanceof client.ResponseBodyError || error instanceof client.AuthorizationResponseError) {
+        // Of the characters that RFC 6749, appendix A.7, allows, since it is shown.
+        const said = /^[\w.-]{1,64}$/.test(error.error) ? error.error : 'an error that is none of OAuth'
+        if (OVER.has(said)) throw new RefusedError(`the issuer says ${said}`)
+        throw new IssuerError(`the issuer says ${said}`)
+      }
+      const { code = '' } = error as { code?: string }
+      if (isCallback && OTHER_ANSWER.has(code))
+        throw new RefusedError(`the answer is not one to this log-in: ${messageOf(error)}`)
+      throw new IssuerError(reasonOf(error, this.#options.issuer))
     }
   }
 
@@ -184,26 +203,10 @@ const OTHER_ANSWER: ReadonlySet<string> = new Set([
   'OAUTH_JWT_TIMESTAMP_CHECK_FAILED',
 ])
 
-/** @throws RefusedError, IssuerError */
-async function asked<T>(asking: Promise<T>, isCallback = false): Promise<T> {
-  try {
-    return await asking
-  } catch (error) {
-    if (error instanceof client.ResponseBodyError || error instanceof client.AuthorizationResponseError) {
-      // Of the characters that RFC 6749, appendix A.7, allows, since it is shown.
-      const said = /^[\w.-]{1,64}$/.test(error.error) ? error.error : 'an error that is none of OAuth'
-      if (OVER.has(said)) throw new RefusedError(`the issuer says ${said}`)
-      throw new IssuerError(`the issuer says ${said}`)
-    }
-    const { code = '' } = error as { code?: string }
-    if (isCallback && OTHER_ANSWER.has(code))
-      throw new RefusedError(`the answer is not one to this log-in: ${messageOf(error)}`)
-    throw new IssuerError(reasonOf(error))
-  }
-}
-
-/** With the code of a connection's error, which the library has as the cause. */
-function reasonOf(error: unknown): string {
+/** With what is wrong with a connection, whose error the library has as the cause. */
+function reasonOf(error: unknown, url: string): string {
   const { cause } = error as { cause?: { code?: unknown } }
+  const fault = connectionFault(cause, { url })
+  if (fault !== undefined) return `${url}: ${fault.text}`
   return typeof cause?.code === 'string' ? `${messageOf(error)} (${cause.code})` : messageOf(error)
 }

@@ -69,6 +69,10 @@ describe('an event that is sent through the console', () => {
 
   test.each([
     ['ConnectionRefused', 'not stored', /Nothing was stored/],
+    // The producer's certificate is looked at before anything is sent.
+    ['ERR_TLS_CERT_ALTNAME_INVALID', 'not stored', /wrong host name: .*Nothing was stored/],
+    ['UNABLE_TO_VERIFY_LEAF_SIGNATURE', 'not stored', /NODE_EXTRA_CA_CERTS.*Nothing was stored/],
+    ['EPROTO', 'unknown', /may be stored/],
     ['ECONNRESET', 'unknown', /may be stored/],
   ])('%s: it is said whether it may be stored', async (code, outcome, words) => {
     const ask = async () => Promise.reject(Object.assign(new Error('no way to http://producer'), { code }))

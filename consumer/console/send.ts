@@ -1,6 +1,7 @@
 import { Type } from '@sinclair/typebox'
 import { boundedText } from '../../shared/http/bounded-text.ts'
 import { ProblemError } from '../../shared/http/problem.ts'
+import { connectionFault } from '../../shared/service/connection-fault.ts'
 import { messageOf } from '../../shared/service/thrown.ts'
 import { KEY_TEXT } from './names.ts'
 import type { Answer, Call } from './route.ts'
@@ -40,14 +41,6 @@ export const Receipts = Type.Object(
   },
   { title: 'Receipts', description: 'Where it is stored.' },
 )
-
-/** Bun's codes of errors before a connection is there. */
-const NOT_CONNECTED: ReadonlySet<string> = new Set([
-  'ConnectionRefused',
-  'ECONNREFUSED',
-  'FailedToOpenSocket',
-  'ENOTFOUND',
-])
 
 const MEANING = {
   'not stored': 'Nothing was stored.',
@@ -108,8 +101,9 @@ export async function send(
     if (error instanceof ProblemError) throw error
     const { code = '' } = error as { code?: string }
     // What it says besides has the producer's address.
-    const reason = code === '' ? messageOf(error) : code
-    const outcome = NOT_CONNECTED.has(code) ? 'not stored' : 'unknown'
+    const fault = connectionFault(error, { url: PRODUCER_URL })
+    const reason = fault?.text ?? (code === '' ? messageOf(error) : code)
+    const outcome = fault?.isBeforeRequest === true ? 'not stored' : 'unknown'
     throw new ProblemError({
       kind: 'producer-unavailable',
       detail: `The producer gave no answer${timeout.aborted ? ` within ${ANSWER_TIMEOUT_MS} ms` : `: ${reason}`}. ${MEANING[outcome]}`,

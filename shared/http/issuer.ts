@@ -1,4 +1,5 @@
 import { createLocalJWKSet, type JSONWebKeySet, type LocalJWKSet } from 'jose'
+import { connectionFault } from '../service/connection-fault.ts'
 import type { Logger } from '../service/logger.ts'
 import { shownUrl } from '../service/redact.ts'
 import { type Backoff, delayMs, sleep } from '../service/retry.ts'
@@ -184,7 +185,8 @@ export class IssuerKeys {
       return document
     } catch (error) {
       const { code } = error as { code?: unknown }
-      throw new Error(`${shownUrl(url)}: ${typeof code === 'string' ? code : messageOf(error)}`, { cause: error })
+      const why = connectionFault(error, { url })?.text ?? (typeof code === 'string' ? code : messageOf(error))
+      throw new Error(`${shownUrl(url)}: ${why}`, { cause: error })
     }
   }
 }

@@ -374,7 +374,9 @@ describe('the keys of the issuer', () => {
     now.epochMs += 60_000
     expect(wordsOf(await tokens.find(token))).toBe('jwt:alice acme')
     expect(issuerKeys.state().detail).toContain('were last read 0 minutes ago, they are used:')
-    expect(issuerKeys.state().detail).toContain('ConnectionRefused')
+    expect(issuerKeys.state().detail).toContain(
+      'connection refused: nothing listens at this address (ConnectionRefused)',
+    )
     expect(logged.filter((line) => JSON.stringify(line).includes('cannot be read'))).toHaveLength(1)
     now.monotonicMs += 24 * 3_600_000
     expect(tokens.find(token)).toMatchObject({ ok: false, problem: { kind: 'unverifiable', retryAfterSeconds: 5 } })
@@ -409,7 +411,9 @@ describe('the keys of the issuer', () => {
       ask: () => Promise.reject(Object.assign(new Error('refused'), { code: 'ECONNREFUSED' })),
     })
     await keys.afterMiss()
-    expect(keys.state().detail).toContain('https://login.example.com/k?(redacted): ECONNREFUSED')
+    expect(keys.state().detail).toContain(
+      'https://login.example.com/k?(redacted): connection refused: nothing listens at this address (ECONNREFUSED)',
+    )
     expect(JSON.stringify(logged)).not.toContain('s3cret')
     expect(logged).toHaveLength(1)
   })

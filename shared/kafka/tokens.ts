@@ -1,4 +1,5 @@
 import type { CommonConfig } from '../service/config.ts'
+import { connectionFault } from '../service/connection-fault.ts'
 import { extensionsOf, readTokenSecrets } from '../service/kafka-security.ts'
 import type { Logger } from '../service/logger.ts'
 import { type Backoff, delayMs, sleep, within } from '../service/retry.ts'
@@ -95,19 +96,6 @@ export function createTokenSource(
   }
 }
 
-/** The name of an error of TLS or of a connection, in words. By the codes of OpenSSL's verification and of the runtime. */
-const CONNECTION_FAULTS: readonly [code: RegExp, meaning: string][] = [
-  [/^CERT_HAS_EXPIRED|^CERT_NOT_YET_VALID/, 'its certificate has expired or is not valid yet'],
-  [/ALTNAME|HOSTNAME_MISMATCH|IP_ADDRESS_MISMATCH/, 'wrong host name: its certificate is not for this address'],
-  [
-    /SELF_SIGNED|ISSUER_CERT|VERIFY_LEAF|UNABLE_TO_VERIFY|CERT_UNTRUSTED|UNKNOWN_CERTIFICATE/,
-    'unknown authority: its certificate is not signed by an authority in KAFKA_OAUTH_CA_FILE or, without that, by one that the runtime trusts',
-  ],
-  [/ConnectionRefused|ECONNREFUSED/, 'connection refused: nothing listens at this address'],
-  [/ENOTFOUND|EAI_|DNS|FailedToOpenSocket/, 'unknown host name, or not reachable'],
-  [/UnexpectedRedirect|ERR_.*REDIRECT/i, 'it redirects, and the client’s secret is sent nowhere else'],
-]
-
 /** RFC 6749, section 5.2. */
 const REFUSALS: Readonly<Record<string, string>> = {
   invalid_client:
@@ -153,18 +141,18 @@ export async function requestToken(config: CommonConfig): Promise<Token> {
     text = await bounded(response)
   } catch (error) {
     if (error instanceof TokenError) throw error
-    throw new TokenError(`${place}: ${connectionFault(error as NodeJS.ErrnoException)}`)
+    throw new TokenError(`${place}: ${requestFault(error as NodeJS.ErrnoException, url)}`)
   }
   return tokenOf(status, text, { place, askedAtMs, extensions: extensionsOf(config.KAFKA_OAUTH_EXTENSIONS) })
 }
 
-function connectionFault({ name, code = '', message }: NodeJS.ErrnoException): string {
+function requestFault(error: NodeJS.ErrnoException, url: string): string {
+  const { name, code = '', message } = error
   if (name === 'TimeoutError') return `no answer within ${FETCH_TIMEOUT_MS / 1_000} s`
-  const said = `${code} ${message}`
-  return (
-    CONNECTION_FAULTS.find(([pattern]) => pattern.test(code))?.[1] ??
-    `not reachable: ${code === '' ? said.trim() : code}`
-  )
+  if (/UnexpectedRedirect|ERR_.*REDIRECT/i.test(code))
+    return 'it redirects, and the client’s secret is sent nowhere else'
+  const fault = connectionFault(error, { url, authoritiesIn: 'KAFKA_OAUTH_CA_FILE' })
+  return fault?.text ?? `not reachable: ${code === '' ? message.trim() : code}`
 }
 
 async function bounded(response: Response): Promise<string> {
