@@ -964,6 +964,7 @@ describe('who may send', () => {
     ['access_token twice', {}, `?access_token=${acme.key}&access_token=${narrow.key}`],
     // As Bun joins repeated fields.
     ['Authorization twice', { authorization: `Bearer ${acme.key}, Bearer ${narrow.key}` }, ''],
+    ['something behind it', { authorization: `Bearer ${acme.key},` }, ''],
     ['a right and a wrong one', { authorization: `Bearer ${acme.key}`, 'x-api-key': 'wrong' }, ''],
     ['a right and an empty one', { authorization: `Bearer ${acme.key}`, 'x-api-key': '' }, ''],
   ])('keys that differ are 400: %s', async (_, headers, query) => {

@@ -26,6 +26,7 @@ import { schemas } from './kt/schemas.ts'
 import { send } from './kt/send.ts'
 import { tail } from './kt/tail.ts'
 import { tryHandler } from './kt/try.ts'
+import { KEY_TEXT } from './names.ts'
 
 const commands = {
   find,
@@ -142,6 +143,8 @@ async function main(output: Output): Promise<number> {
     ['KT_PRODUCER_URL', urls.producer],
   ] as const)
     if (!/^https?:/.test(url) || !URL.canParse(url)) refuse(`${name}=${url} is no URL such as ${DEFAULT_URL}`, HELP)
+  if (key !== undefined && !KEY_TEXT.test(key))
+    refuse('KT_KEY does not look like a key (kt.ID.…) or a token: set it without quotes, spaces or “Bearer”', HELP)
   const interrupted = new AbortController()
   process.on('SIGINT', () => {
     if (interrupted.signal.aborted) process.exit(EXIT_INTERRUPTED)

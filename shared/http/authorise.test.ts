@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'bun:test'
 import { keyring } from '../testing/keyring.ts'
-import { authoriseByKey, authoriseNobody, onlyTenant } from './authorise.ts'
+import { authoriseByKey, authoriseNobody, onlyTenant, type Wanted } from './authorise.ts'
 import { PROBLEMS } from './problem.ts'
 import { ROLES, type TenantsFile, tenantsOf } from './tenants.ts'
 
@@ -104,6 +104,16 @@ describe('what a key may do', () => {
     expect(words('reader', 'other')).toEqual(words('reader', 'nope'))
     expect(words('narrow', undefined, 'events')).toEqual(words('narrow', undefined, 'nope'))
   })
+
+  test.each([['"KEY"'], ['<KEY>'], ['Bearer KEY'], ['{"key":"KEY"}'], ['KEY.'], ['']])(
+    '%s is refused as what does not look like a key, and is not repeated',
+    (text) => {
+      const found = byKey(request(text.replace('KEY', made.get('reader') ?? '')), { role: 'read' } as Wanted)
+      expect(found.ok ? 'allowed' : found.problem.detail).toBe(
+        'This does not look like a key (kt.ID.…): send it without quotes, brackets or “Bearer” around it.',
+      )
+    },
+  )
 
   test('is refused by name, for the log, once its key was right', () => {
     const by = (key: string | undefined, ...[role, tenant, stream]: Asked) => {

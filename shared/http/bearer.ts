@@ -26,7 +26,7 @@ export const authoriseByToken =
   (tokens: Pick<Tokens, 'find'>, nowMs: () => number = Date.now) =>
   (tenants: Tenants): Authorise =>
   (request, wanted) => {
-    const given = givenIn(request)
+    const given = givenIn(request, 'key or a token')
     if (!given.ok) return given
     if (given.key.startsWith(KEY_PREFIX)) return authoriseKey(given.key, tenants, wanted, nowMs)
     const decide = (found: TokenFound): Authorised =>

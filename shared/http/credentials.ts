@@ -11,25 +11,46 @@ export const CHALLENGE_INVALID = { 'www-authenticate': 'Bearer realm="kafkatrace
  * What a request has as its key, or as its token: `Authorization: Bearer` (RFC 6750), `X-API-Key`, or, for webhook senders that cannot set a header, the query
  * parameter `access_token` (CloudEvents webhooks 1.0.2, section 3.2). 400: keys that differ. 401: none.
  */
-export function givenIn(request: Request): OrProblem<{ key: string }> {
+export function givenIn(request: Request, what: Expected = 'key'): OrProblem<{ key: string }> {
   const keys = keysOf(request)
   const [key] = keys
   if (keys.size > 1)
-    return refusal('malformed', 'The request has keys that differ: send one of them.', undefined, 'several')
+    return refusal(
+      'malformed',
+      'The request has keys that differ, or something behind one: send one key alone.',
+      undefined,
+      'several',
+    )
   if (key === undefined)
     return refusal(
       'unauthenticated',
-      'Send a key: "Authorization: Bearer <key>" or "X-API-Key: <key>".',
+      `Send a ${what}: "Authorization: Bearer <${what.replace(' a ', ' ')}>" or "X-API-Key: <key>".`,
       CHALLENGE,
       'missing',
     )
   return { ok: true, key }
 }
 
+/** What a request may have. */
+type Expected = 'key' | 'key or a token'
+
+/** As `makeKey` makes them. */
+const FORM = /^kt\.[a-z0-9_-]+\.[\w-]+$/
+
+/** What is sent is not repeated: a part of it may be a key. */
+export const notOfForm = (what: Expected): string =>
+  `This does not look like a ${what.replace('key', 'key (kt.ID.…)')}: send it without quotes, brackets or “Bearer” around it.`
+
 /** 401: it is unknown. */
 export function credentialOf(key: string, tenants: Tenants): OrProblem<{ credential: Credential }> {
   const credential = tenants.find(key)
-  if (credential === undefined) return refusal('unauthenticated', 'The key is unknown.', CHALLENGE_INVALID, 'unknown')
+  if (credential === undefined)
+    return refusal(
+      'unauthenticated',
+      FORM.test(key) ? 'The key is unknown.' : notOfForm('key'),
+      CHALLENGE_INVALID,
+      'unknown',
+    )
   return { ok: true, credential }
 }
 
@@ -42,12 +63,13 @@ export const hasKey = (request: Request): boolean => keysOf(request).size > 0
 function keysOf({ headers, url }: Request): Set<string> {
   const keys = new Set<string>(queryKeys(url))
   const authorization = headers.get('authorization')
-  // RFC 9110, section 11.1: the scheme is case-insensitive. Bun joins repeated fields with a comma, which no key contains.
+  // RFC 9110, section 11.1: the scheme is case-insensitive. Bun joins repeated fields with a comma, which no key contains. An empty part counts as a key: a proxy may have taken the comma for a part of the other.
   if (authorization !== null)
     for (const one of authorization.split(',')) {
       const given = one.trim()
       const scheme = BEARER.exec(given)?.[0]
       if (scheme !== undefined) keys.add(given.slice(scheme.length))
+      else if (given === '') keys.add('')
     }
   const apiKey = headers.get('x-api-key')
   if (apiKey !== null) for (const one of apiKey.split(',')) keys.add(one.trim())

@@ -188,7 +188,7 @@ describe('a token', () => {
     const unsigned = new UnsecuredJWT(claims).encode()
     const secret = new TextEncoder().encode(JSON.stringify(first.jwk))
     const hmac = await new SignJWT(claims).setProtectedHeader({ alg: 'HS256', kid: 'first' }).sign(secret)
-    expect(wordsOf(await tokens.find(unsigned))).toBe('401 The key is unknown.')
+    expect(wordsOf(await tokens.find(unsigned))).toStartWith('401 This does not look like a key (kt.ID.…) or a token: ')
     expect(wordsOf(await tokens.find(`${unsigned}AAAA`))).toContain('signed in a way that is not accepted')
     expect(wordsOf(await tokens.find(hmac))).toContain('signed in a way that is not accepted')
   })
@@ -526,6 +526,23 @@ describe('by token', () => {
     }
     expect([await streams(undefined), await streams('orders')]).toEqual([['orders'], ['orders']])
     expect([await streams('none'), await streams('events')]).toEqual(['forbidden', 'forbidden'])
+  })
+
+  test('a key or a token is asked for where there is none, and what is neither is told so', async () => {
+    const { tokens } = await issuer()
+    const decide = authoriseByToken(tokens)(file({ acme }))
+    const said = async (asked: Request) => {
+      const found = await decide(asked, wanted)
+      return found.ok ? 'allowed' : found.problem.detail
+    }
+    expect(await said(new Request('http://x/'))).toBe(
+      'Send a key or a token: "Authorization: Bearer <key or token>" or "X-API-Key: <key>".',
+    )
+    for (const text of [`"${made.get('key')}"`, '<eyJ.a.b>', 'opaque'])
+      expect(await said(request(text))).toBe(
+        'This does not look like a key (kt.ID.…) or a token: send it without quotes, brackets or “Bearer” around it.',
+      )
+    expect(await said(request('kt.key.wrong'))).toBe('The key is unknown.')
   })
 
   test('keys go on working, without waiting for the issuer', async () => {

@@ -3,7 +3,7 @@ import { decodeJwt, errors, type JWTPayload, type JWTVerifyResult, jwtVerify, ty
 import { Recent } from '../service/recent.ts'
 import { TOKEN_ID_PREFIX } from './authorise.ts'
 import { type ClaimNames, type Grant, grantOf } from './claims.ts'
-import { CHALLENGE_INVALID } from './credentials.ts'
+import { CHALLENGE_INVALID, notOfForm } from './credentials.ts'
 import type { IssuerKeys, KeysFound } from './issuer.ts'
 import { type AuthenticationFailure, type OrProblem, type Problem, refusal, refusedTo } from './problem.ts'
 
@@ -180,7 +180,7 @@ const invalid = (what: string): Refused =>
   refusal('unauthenticated', `The token ${what}.`, CHALLENGE_INVALID, FAILURES[what] ?? 'invalid_token')
 
 /** What is neither a key nor a token. */
-const UNKNOWN = refusal('unauthenticated', 'The key is unknown.', CHALLENGE_INVALID, 'unknown')
+const UNKNOWN = refusal('unauthenticated', notOfForm('key or a token'), CHALLENGE_INVALID, 'unknown')
 
 const OTHER_KEY = 'is signed with a key that its issuer'
 const OTHER_ISSUER = 'is of another issuer'

@@ -46,7 +46,7 @@ export async function use(given: string): Promise<void> {
   else
     session.value = {
       kind: 'no key',
-      refusal: 'This is not a key: a key has only letters, digits and punctuation of ASCII.',
+      refusal: 'This does not look like a key (kt.ID.…): enter it without quotes, brackets, spaces or “Bearer”.',
     }
 }
 
