@@ -112,6 +112,12 @@ test.each([
     ],
   ],
   [
+    { JWT_ISSUER: 'https://login.example.com/r/.well-known/openid-configuration' },
+    [
+      'JWT_ISSUER=https://login.example.com/r/.well-known/openid-configuration is the address of metadata: set the issuer, as it stands in tokens: often what is before /.well-known/.',
+    ],
+  ],
+  [
     { JWT_ISSUER: 'http://login.example.com' },
     ['JWT_ISSUER=http://login.example.com is without https: that is for development only, with NODE_ENV=development.'],
   ],

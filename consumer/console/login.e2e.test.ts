@@ -194,7 +194,7 @@ test('a service sends events with a token of its own, and only what the token gr
   const elsewhere = await send(await keycloak.token('elsewhere', SHOP_SECRET))
   expect([elsewhere.status, await elsewhere.json()]).toEqual([
     401,
-    expect.objectContaining({ detail: 'The token is for another audience.' }),
+    expect.objectContaining({ detail: 'The token is for another audience than kafkatrace.' }),
   ])
   const key = await fetch(`${url}v1/streams?tenant=other`, { headers: { 'x-api-key': operator.key } })
   expect(key.status).toBe(200)

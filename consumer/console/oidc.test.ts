@@ -198,7 +198,9 @@ describe('a log-in', () => {
     plays.refusal = { status: 401, error: 'invalid_client' }
     const wrong = await faultOf(finish())
     expect(wrong).toBeInstanceOf(IssuerError)
-    expect(wrong.message).toBe('the issuer says invalid_client')
+    expect(wrong.message).toBe(
+      'the issuer says invalid_client: check OIDC_CLIENT_ID, and OIDC_CLIENT_SECRET or its file',
+    )
     const away = issuer()
     away.plays.fault = Object.assign(new Error('Unable to connect'), { code: 'ConnectionRefused' })
     const fault = await faultOf(away.begin())

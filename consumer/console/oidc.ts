@@ -153,7 +153,8 @@ export class Oidc {
         // Of the characters that RFC 6749, appendix A.7, allows, since it is shown.
         const said = /^[\w.-]{1,64}$/.test(error.error) ? error.error : 'an error that is none of OAuth'
         if (OVER.has(said)) throw new RefusedError(`the issuer says ${said}`)
-        throw new IssuerError(`the issuer says ${said}`)
+        const hint = NOT_LET_IN.has(said) ? ': check OIDC_CLIENT_ID, and OIDC_CLIENT_SECRET or its file' : ''
+        throw new IssuerError(`the issuer says ${said}${hint}`)
       }
       const { code = '' } = error as { code?: string }
       if (isCallback && OTHER_ANSWER.has(code))
@@ -195,6 +196,9 @@ function grantedBy(answer: Answer): Granted {
     idToken: claims === undefined || answer.id_token === undefined ? undefined : { text: answer.id_token, claims },
   }
 }
+
+/** Keycloak answers a wrong secret with the second. */
+const NOT_LET_IN: ReadonlySet<string> = new Set(['invalid_client', 'unauthorized_client'])
 
 /** Codes of the client library for an answer that is not what was asked for: another state, nonce, issuer or audience, or none. */
 const OTHER_ANSWER: ReadonlySet<string> = new Set([

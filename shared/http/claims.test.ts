@@ -52,15 +52,18 @@ describe('what the claims of a token grant', () => {
   test.each([
     [{ ...READER, tenant: undefined }, 'names no tenant'],
     [{ ...READER, tenant: '' }, 'names no tenant'],
-    [{ ...READER, tenant: 7 }, 'names no tenant'],
-    [{ ...READER, tenant: { name: 'acme' } }, 'names no tenant'],
+    [{ ...READER, tenant: 7 }, 'names no tenant: it has to be a text, or a list of one text'],
+    [{ ...READER, tenant: { name: 'acme' } }, 'names no tenant: it has to be a text'],
     [{ ...READER, tenant: [] }, 'names no tenant'],
     [{ ...READER, tenant: ['acme', 'other'] }, 'names several tenants'],
     [{ ...READER, tenant: ['acme', '*'] }, 'names several tenants'],
     [{ tenant: 'acme' }, 'has none of the roles'],
     [{ tenant: 'acme', realm_access: { roles: ['READ', 'reader'] } }, 'has none of the roles'],
     [{ tenant: 'acme', realm_access: { roles: [['read']] } }, 'has none of the roles'],
-    [{ tenant: 'acme', realm_access: { roles: { read: true } } }, 'has none of the roles'],
+    [
+      { tenant: 'acme', realm_access: { roles: { read: true } } },
+      'operate: it has to be a list of texts, or one text with spaces between the names.',
+    ],
     [{ tenant: '*', realm_access: { roles: ['send'] } }, 'cannot send'],
     // What every object has is no claim.
     [Object.create({ tenant: 'acme', realm_access: { roles: ['read'] } }), 'names no tenant'],
@@ -82,6 +85,10 @@ describe('what the claims of a token grant', () => {
     [{ ...READER, tenant: '*', streams: '*' }, '* [all]: read'],
     [READER, 'The token’s claim "streams" names no stream.'],
     [{ ...READER, streams: [] }, 'The token’s claim "streams" names no stream.'],
+    [
+      { ...READER, streams: { orders: true } },
+      'The token’s claim "streams" names no stream: it has to be a list of texts, or one text with spaces between the names.',
+    ],
     [
       { ...READER, tenant: '*', streams: 'orders' },
       'The token’s claim "streams" has to be "*" where the token is for all tenants.',

@@ -63,26 +63,36 @@ export function grantOf(
   const claim = claimAt(claims, names.tenant)
   // One name, so that nothing is cut off.
   const tenants = typeof claim === 'string' ? [claim].filter((one) => one !== '') : namesIn(claim)
+  if (tenants === undefined && claim !== undefined)
+    return refused(names.tenant, 'names no tenant: it has to be a text, or a list of one text')
   if (tenants === undefined || tenants.length === 0) return refused(names.tenant, 'names no tenant')
   const [tenant = ''] = tenants
   if (tenants.length > 1) return refused(names.tenant, 'names several tenants: a token is for one')
-  const roles = rolesIn(namesIn(claimAt(claims, names.roles)) ?? [], names.rolesPrefix)
+  const given = claimAt(claims, names.roles)
+  const roles = rolesIn(namesIn(given) ?? [], names.rolesPrefix)
   if (tenant === ALL) roles.delete('send')
   if (roles.size === 0) {
     const known = ROLES.map((role) => names.rolesPrefix + role).join(', ')
     return refused(
       names.roles,
-      `has none of the roles ${known}${tenant === ALL ? '; one for all tenants cannot send' : ''}`,
+      `has none of the roles ${known}${tenant === ALL ? '; one for all tenants cannot send' : ''}${formFault(given)}`,
     )
   }
   if (names.streams === undefined) return { ok: true, grant: { tenant, streams: undefined, roles } }
   const streams = namesIn(claimAt(claims, names.streams))
-  if (streams === undefined || streams.length === 0) return refused(names.streams, 'names no stream')
+  if (streams === undefined || streams.length === 0)
+    return refused(names.streams, `names no stream${formFault(claimAt(claims, names.streams))}`)
   if (streams.includes(ALL)) return { ok: true, grant: { tenant, streams: undefined, roles } }
   if (tenant === ALL)
     return refused(names.streams, `has to be ${JSON.stringify(ALL)} where the token is for all tenants`)
   return { ok: true, grant: { tenant, streams: new Set(streams), roles } }
 }
+
+/** Of a claim that is there, and names nothing because of its form. */
+const formFault = (claim: unknown): string =>
+  claim === undefined || namesIn(claim) !== undefined
+    ? ''
+    : ': it has to be a list of texts, or one text with spaces between the names'
 
 const rolesIn = (names: readonly string[], prefix: string): Set<Role> =>
   new Set(ROLES.filter((role) => names.includes(prefix + role)))

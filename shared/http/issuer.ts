@@ -138,8 +138,10 @@ export class IssuerKeys {
     const { issuer, log } = this.#options
     const before = this.#fault
     try {
-      const jwks = await this.#document(this.#options.jwksUrl ?? (await this.#discovered()))
-      const { set, text } = readKeys(jwks)
+      const { jwksUrl } = this.#options
+      const hint = jwksUrl === undefined ? '' : ': is JWT_JWKS_URL the address of the issuer’s keys?'
+      const jwks = await this.#document(jwksUrl ?? (await this.#discovered()), hint)
+      const { set, text } = readKeys(jwks, hint)
       const isNew = text !== this.#keys?.text
       // The set that was used before has its keys imported.
       this.#keys = { set: isNew ? set : (this.#keys?.set ?? set), text, readAtMs: this.#nowMs() }
@@ -162,20 +164,22 @@ export class IssuerKeys {
   async #discovered(): Promise<string> {
     const { issuer } = this.#options
     const url = `${issuer.replace(/\/$/, '')}/.well-known/openid-configuration`
-    const metadata = await this.#document(url)
+    const metadata = await this.#document(url, ': is JWT_ISSUER the issuer, as it stands in tokens?')
     const { issuer: said, jwks_uri: jwksUri } = metadata as { issuer?: unknown; jwks_uri?: unknown }
     // Section 4.3: exactly, or keys of somebody else would be trusted.
     if (said !== issuer)
       throw new Error(
         `${url} is of the issuer ${JSON.stringify(said)?.slice(0, 200)}: set JWT_ISSUER to the issuer that stands in tokens, exactly`,
       )
-    if (typeof jwksUri !== 'string' || !URL.canParse(jwksUri)) throw new Error(`${url} has no jwks_uri`)
+    if (typeof jwksUri !== 'string' || !URL.canParse(jwksUri))
+      throw new Error(`${url} has no jwks_uri: set JWT_JWKS_URL`)
     if (issuer.startsWith('https:') && !jwksUri.startsWith('https:'))
       throw new Error(`${url} has a jwks_uri without https`)
     return jwksUri
   }
 
-  async #document(url: string): Promise<unknown> {
+  /** @param hint for an answer that is not what is wanted */
+  async #document(url: string, hint: string): Promise<unknown> {
     const signal = AbortSignal.any([AbortSignal.timeout(ANSWER_TIMEOUT_MS), this.#ending.signal])
     try {
       const response = await this.#ask(url, { headers: { accept: 'application/json' }, redirect: 'error', signal })
@@ -184,16 +188,24 @@ export class IssuerKeys {
       if (typeof document !== 'object' || document === null) throw new Error('it answers no JSON object')
       return document
     } catch (error) {
-      const { code } = error as { code?: unknown }
-      const why = connectionFault(error, { url })?.text ?? (typeof code === 'string' ? code : messageOf(error))
+      const { code, name } = error as { code?: unknown; name?: string }
+      const isAnswer = typeof code !== 'string' && name !== 'TimeoutError' && name !== 'AbortError'
+      const why = isAnswer
+        ? messageOf(error) + hint
+        : (connectionFault(error, { url })?.text ?? (typeof code === 'string' ? code : messageOf(error)))
       throw new Error(`${shownUrl(url)}: ${why}`, { cause: error })
     }
   }
 }
 
 /** `text` is the same for the same keys, in whatever order the issuer has them. @throws Error for what is no set of keys, or has none */
-function readKeys(jwks: unknown): { set: LocalJWKSet; text: string } {
-  const set = createLocalJWKSet(jwks as JSONWebKeySet)
+function readKeys(jwks: unknown, hint: string): { set: LocalJWKSet; text: string } {
+  let set: LocalJWKSet
+  try {
+    set = createLocalJWKSet(jwks as JSONWebKeySet)
+  } catch (error) {
+    throw new Error(`the issuer’s keys cannot be used: ${messageOf(error)}${hint}`, { cause: error })
+  }
   const { keys } = jwks as JSONWebKeySet
   if (keys.length === 0) throw new Error('the issuer has no keys')
   const texts = keys.map((key) => JSON.stringify(key))

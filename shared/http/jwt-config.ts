@@ -69,6 +69,10 @@ export function jwtFaults(config: Given): string[] {
     if (!isOn && config[name] !== undefined) faults.push(`${name} is for AUTH=jwt, and AUTH is ${config.AUTH}.`)
   }
   for (const name of ['JWT_ISSUER', 'JWT_JWKS_URL'] as const) faults.push(...withoutTls(config, name))
+  if (config.JWT_ISSUER?.includes('/.well-known/') === true)
+    faults.push(
+      `JWT_ISSUER=${config.JWT_ISSUER} is the address of metadata: set the issuer, as it stands in tokens: often what is before /.well-known/.`,
+    )
   for (const name of ['JWT_TENANT_CLAIM', 'JWT_STREAMS_CLAIM', 'JWT_ROLES_CLAIM'] as const) {
     const claim = config[name]
     if (claim !== undefined && claimPath(claim) === undefined)

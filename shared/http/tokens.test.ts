@@ -130,7 +130,7 @@ describe('a token', () => {
   test.each([
     ['of another issuer', { claims: { iss: `${ISSUER}/` } }, 'is of another issuer'],
     ['without an issuer', { claims: { iss: undefined } }, 'has no claim iss'],
-    ['for another audience', { claims: { aud: 'other' } }, 'is for another audience'],
+    ['for another audience', { claims: { aud: 'other' } }, 'is for another audience than kafkatrace'],
     ['for nobody', { claims: { aud: undefined } }, 'has no claim aud'],
     ['without an end', { claims: { exp: undefined } }, 'has no claim exp'],
     ['without a subject', { claims: { sub: undefined } }, 'has no claim sub'],
@@ -400,6 +400,35 @@ describe('the keys of the issuer', () => {
     await read()
     expect(await tokens.find(await sign(first))).toMatchObject({ ok: false, problem: { kind: 'unverifiable' } })
     expect(issuerKeys.state().detail).toContain('set JWT_ISSUER to the issuer that stands in tokens, exactly')
+  })
+
+  test.each([
+    [
+      'a page',
+      () => new Response('<html>'),
+      'is JWT_JWKS_URL the address of the issuer’s keys?',
+      'is JWT_ISSUER the issuer, as it stands in tokens?',
+    ],
+    [
+      'metadata',
+      () => Response.json({ issuer: ISSUER }),
+      'is JWT_JWKS_URL the address of the issuer’s keys?',
+      'has no jwks_uri: set JWT_JWKS_URL',
+    ],
+    [
+      'nothing',
+      () => new Response('no', { status: 404 }),
+      'is JWT_JWKS_URL the address of the issuer’s keys?',
+      'is JWT_ISSUER the issuer, as it stands in tokens?',
+    ],
+  ])('that are looked for where there is %s are so with the variable', async (_, answer, words, discovered) => {
+    const log = { info: () => undefined, warn: () => undefined }
+    const keys = new IssuerKeys({ issuer: ISSUER, jwksUrl: JWKS_URL, log, ask: async () => answer() })
+    await keys.afterMiss()
+    expect(keys.state().detail).toEndWith(words)
+    const found = new IssuerKeys({ issuer: ISSUER, jwksUrl: undefined, log, ask: async () => answer() })
+    await found.afterMiss()
+    expect(found.state().detail).toEndWith(discovered)
   })
 
   test('that cannot be read at a URL are so without its query in log and state', async () => {

@@ -117,7 +117,7 @@ export class Tokens {
       return fault === undefined ? result : refusedTo(subjectIn(result.payload), invalid(fault))
     } catch (error) {
       if (error instanceof errors.JWKSNoMatchingKey) return 'unknown key'
-      const refused = invalid(faultOf(error))
+      const refused = invalid(faultOf(error, audience))
       // Claims are looked at after the signature.
       return error instanceof errors.JWTClaimValidationFailed || error instanceof errors.JWTExpired
         ? refusedTo(subjectIn(error.payload), refused)
@@ -155,7 +155,7 @@ export class Tokens {
     if (payload === undefined) return invalid(MALFORMED)
     if (payload.iss !== issuer) return invalid(OTHER_ISSUER)
     if (payload.aud !== audience && !(Array.isArray(payload.aud) && payload.aud.includes(audience)))
-      return invalid(OTHER_AUDIENCE)
+      return invalid(otherAudience(audience))
     return this.#nowMs() < this.#expiryOf(payload) ? undefined : invalid(EXPIRED)
   }
 
@@ -184,7 +184,7 @@ const UNKNOWN = refusal('unauthenticated', notOfForm('key or a token'), CHALLENG
 
 const OTHER_KEY = 'is signed with a key that its issuer'
 const OTHER_ISSUER = 'is of another issuer'
-const OTHER_AUDIENCE = 'is for another audience'
+const otherAudience = (wanted: string): string => `is for another audience than ${wanted}`
 const EXPIRED = 'has expired'
 const NOT_YET = 'is not valid yet'
 const MALFORMED = 'is malformed'
@@ -209,7 +209,7 @@ const UNVERIFIABLE = {
   },
 } as const satisfies Refused
 
-function faultOf(error: unknown): string {
+function faultOf(error: unknown, audience: string): string {
   if (error instanceof errors.JWTExpired) return EXPIRED
   if (error instanceof errors.JWSSignatureVerificationFailed) return 'has a signature that is not its issuer’s'
   if (error instanceof errors.JOSEAlgNotAllowed || error instanceof errors.JOSENotSupported)
@@ -220,7 +220,7 @@ function faultOf(error: unknown): string {
   if (!(error instanceof errors.JWTClaimValidationFailed)) return MALFORMED
   if (error.reason === 'missing') return `has no claim ${error.claim}`
   if (error.claim === 'iss') return OTHER_ISSUER
-  if (error.claim === 'aud') return OTHER_AUDIENCE
+  if (error.claim === 'aud') return otherAudience(audience)
   return error.claim === 'nbf' ? NOT_YET : `has a claim ${error.claim} that is not valid`
 }
 
