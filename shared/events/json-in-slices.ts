@@ -6,8 +6,11 @@ import { pointerTo } from './json-pointer.ts'
 
 /** An object has a member twice, of which JSON.parse would take the last. */
 export class TwiceError extends Error {
-  /** @param pointer RFC 6901, to the object */
-  constructor(readonly pointer: string) {
+  /** @param pointer RFC 6901, to the object @param member its name, cut */
+  constructor(
+    readonly pointer: string,
+    readonly member: string,
+  ) {
     super(`a member is there twice, at ${pointer}`)
   }
 }
@@ -61,7 +64,7 @@ class Reader {
     for (let isFirst = true; !this.#ends(CLOSE_BRACE, isFirst); isFirst = false) {
       if (this.#next() !== QUOTE) throw new SyntaxError('a name is expected')
       const name = this.#scalar() as string
-      if (Object.hasOwn(object, name)) throw new TwiceError(pointer)
+      if (Object.hasOwn(object, name)) throw new TwiceError(pointer, name.slice(0, 100))
       if (this.#next() !== COLON) throw new SyntaxError('a colon is expected')
       this.#at++
       const value = yield* this.#value(pointer + pointerTo(name), depth)

@@ -147,7 +147,7 @@ function decide(
     return { ok: true, tenant, streams, keyId, keyQuota, name: sender.name, roles, everything, again }
   if (streams.size === tenant.streams.size)
     return refusal('unknown-stream', `The tenant ${tenant.name} has the streams: ${[...tenant.streams].join(', ')}.`)
-  return refusal('forbidden', `The ${called(keyId)} is for these streams: ${[...streams].join(', ')}.`)
+  return refusal('forbidden', `The ${called(sender)} is for these streams: ${[...streams].join(', ')}.`)
 }
 
 /** The ids of keys have no colon. */
@@ -155,7 +155,8 @@ export const TOKEN_ID_PREFIX = 'jwt:'
 
 const isOfToken = (keyId: string | undefined): boolean => keyId?.startsWith(TOKEN_ID_PREFIX) === true
 
-const called = (keyId: string | undefined): string => (isOfToken(keyId) ? `token of ${keyId}` : `key ${keyId}`)
+const called = ({ keyId, isCertificate }: Sender): string =>
+  `${isOfToken(keyId) ? 'token of' : isCertificate === true ? 'certificate' : 'key'} ${keyId}`
 
 /** Who acts, for the records of acts: of a person the name, too, which is no proof, since people can change theirs. */
 export const actorOf = ({
@@ -168,29 +169,30 @@ export const actorOf = ({
 
 /** Why a key is not valid now. */
 function timeFault(
-  { keyId, validFromMs, validUntilMs }: Sender,
+  sender: Sender,
   nowMs: () => number,
 ): { failure: AuthenticationFailure; detail: string } | undefined {
+  const { validFromMs, validUntilMs } = sender
   if (validFromMs !== undefined && nowMs() < validFromMs)
     return {
       failure: 'not_yet_valid',
-      detail: `The ${called(keyId)} is not valid yet: it will be from ${isoTime(validFromMs)} on.`,
+      detail: `The ${called(sender)} is not valid yet: it will be from ${isoTime(validFromMs)} on.`,
     }
   if (validUntilMs !== undefined && nowMs() >= validUntilMs)
     return {
       failure: 'expired',
-      detail: `The ${called(keyId)} has expired: it was valid until ${isoTime(validUntilMs)}.`,
+      detail: `The ${called(sender)} has expired: it was valid until ${isoTime(validUntilMs)}.`,
     }
   return undefined
 }
 
 type Found = OrProblem<{ tenant: Tenant }>
 
-function ownTenant({ keyId }: Sender, tenant: Tenant, wanted: Wanted): Found {
+function ownTenant(sender: Sender, tenant: Tenant, wanted: Wanted): Found {
   if (wanted.tenant !== undefined && wanted.tenant !== tenant.name)
     return refusal(
       'forbidden',
-      `The ${called(keyId)} is for the tenant ${tenant.name} only.`,
+      `The ${called(sender)} is for the tenant ${tenant.name} only.`,
       undefined,
       'wrong_tenant',
     )
@@ -225,11 +227,12 @@ const MAY: Readonly<Record<Role, string>> = {
   operate: 'change what becomes of events',
 }
 
-function withoutRole({ keyId, tenant, roles }: Sender, role: Role): string {
+function withoutRole(sender: Sender, role: Role): string {
+  const { keyId, tenant, roles } = sender
   const has = `it has the ${roles.size === 1 ? 'role' : 'roles'} ${[...roles].join(', ')}`
   const remedy =
     role === 'send' && tenant === undefined
       ? 'Events are sent with a key of their tenant.'
       : `It needs the role ${role}, which ${isOfToken(keyId) ? 'the issuer of its token' : 'TENANTS_FILE'} can give it.`
-  return `The ${called(keyId)} may not ${MAY[role]}: ${has}. ${remedy}`
+  return `The ${called(sender)} may not ${MAY[role]}: ${has}. ${remedy}`
 }

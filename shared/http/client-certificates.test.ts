@@ -66,6 +66,8 @@ describe('a client certificate', () => {
     expect((await ask(shown('subject:CN=office,O=Shop'))).said).toEqual(refused('forbidden'))
     expect((await ask(shown('DNS:orders.shop.example'), {}, { stream: 'orders' })).said).toBe('shop orders')
     expect((await ask(shown('DNS:orders.shop.example'))).said).toEqual(refused('forbidden'))
+    expect((await ask(shown('DNS:orders.shop.example'))).said).toContain('The certificate orders is for these streams')
+    expect((await ask(TILL, {}, { tenant: 'bank' })).said).toContain('The certificate till is for the tenant shop only')
     expect((await ask(shown('email:branch@bank.example'))).said).toBe('bank branch')
     expect((await ask(TILL, {}, { tenant: 'bank' })).said).toEqual(refused('forbidden'))
   })
@@ -161,7 +163,7 @@ test('what is wrong with a certificate in the tenants file is named', () => {
   for (const san of ['a.example', 'IP:10.0.0.1', 'DNS:', 'DNS: a', 'dns:a', 'URI:ü'])
     expect(faultsOf({ id: 'x', san })).toEqual([expect.stringContaining('none of DNS:NAME, URI:NAME and email:NAME')])
   expect(faultsOf({ id: 'x', san: 'DNS:a' }, { id: 'x', san: 'DNS:b' })).toEqual([
-    'the key id x is given twice, by a and a',
+    'the id x of a key or certificate is given twice, by a and a',
   ])
   expect(faultsOf({ id: 'x', san: 'DNS:a' }, { id: 'y', san: 'DNS:A' })).toEqual([
     'the certificate DNS:a is given twice, by a and a',

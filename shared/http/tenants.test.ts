@@ -164,8 +164,9 @@ describe('tenants', () => {
       'expiresAt of the key ci is "2026-01-01", which is no time of RFC 3339 with an offset',
     ],
     [{ notBefore: '2026-01-01T00:00:00' }, 'notBefore of the key ci is "2026-01-01T00:00:00", which is no time'],
-    [{ expiresAt: '2026-02-30T00:00:00Z' }, 'which is no time of RFC 3339'],
-    [{ expiresAt: 1767225600 }, '/keys/0/expiresAt Expected string'],
+    [{ expiresAt: '2026-02-30T00:00:00Z' }, 'which does not exist: there is no such day or time'],
+    [{ expiresAt: 1767225600 }, '/keys/0/expiresAt has to be a string'],
+    [{ roles: 'read' }, '/keys/0/roles has to be an array'],
     [
       { notBefore: '2026-01-01T00:00:00+01:00', expiresAt: '2025-12-31T23:00:00Z' },
       'the key ci is never valid: its notBefore is not before its expiresAt',
@@ -238,7 +239,9 @@ describe('tenants', () => {
     for (const roles of [[], ['read', 'read'], 'read']) expect(faults({ keys: [{ ...id, roles }] })).toContain('/roles')
     expect(faults({}, [{ ...id, roles: ['send'] }])).toContain('is not one of read, operate')
     expect(faults({}, [{ ...id, streams: ['events'] }])).toContain('/operators/0/streams')
-    expect(faults({}, [{ id: 'ci', sha256 }])).toContain('the key id ci is given twice, by acme and the operators')
+    expect(faults({}, [{ id: 'ci', sha256 }])).toContain(
+      'the id ci of a key or certificate is given twice, by acme and the operators',
+    )
     expect(faults({}, [id, id])).toContain('by the operators and the operators')
     expect(faults({ redact: { nope: [''] } })).toContain('redact of acme names the stream nope')
     for (const pointer of ['card', 'card/number', '/a~2', '/~'])
@@ -255,7 +258,7 @@ describe('tenants', () => {
     writeFileSync(path, '{\n  "tenants": {\n    "a": [}\n')
     expect(() => loadTenants(path)).toThrow('is no JSON: a value is expected, in line 3, column 11')
     writeFileSync(path, '{"tenants":{"a":{"sources":{"gh":{"kind":"github"},"gh":{"kind":"stripe"}}}}}')
-    expect(() => loadTenants(path)).toThrow('has a member twice, at /tenants/a/sources')
+    expect(() => loadTenants(path)).toThrow('has a member twice: "gh", at /tenants/a/sources')
     writeFileSync(path, JSON.stringify(file))
     expect(loadTenants(path).find(key)?.keyId).toBe('ci')
   })

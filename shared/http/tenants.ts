@@ -176,6 +176,8 @@ export interface Tenant {
 /** A key that was recognised. */
 export interface Credential {
   keyId: string
+  /** It is a client certificate, and no key. */
+  isCertificate?: true
   /** As people call it. */
   name?: string
   /** undefined: an operator's, for all tenants. */
@@ -280,7 +282,9 @@ function* parsedFrom(bytes: Buffer, path: string): Sliced<unknown> {
     return yield* readJson(bytes, MAX_DEPTH)
   } catch (error) {
     if (error instanceof TwiceError && error.pointer !== '')
-      throw new ConfigError([`TENANTS_FILE=${path} has a member twice, at ${error.pointer}`])
+      throw new ConfigError([
+        `TENANTS_FILE=${path} has a member twice: ${JSON.stringify(error.member)}, at ${error.pointer}`,
+      ])
     // Says where.
     const outlined = outlineJson(bytes, anyJson(MAX_DEPTH))
     const why = outlined.ok ? messageOf(error) : placed(outlined.fault.detail, bytes)
@@ -295,15 +299,15 @@ function* faultsIn(file: unknown): Sliced<string[]> {
   if (!check.Check(file)) return schemaFaults(check.Errors(file))
   yield
   const faults: string[] = []
-  const ownership = (what: string) => {
+  const ownership = (what: string, of = '') => {
     const owners = new Map<string, string>()
     return (id: string, name: string): void => {
       const owner = owners.get(id)
-      if (owner !== undefined) faults.push(`the ${what} ${id} is given twice, by ${owner} and ${name}`)
+      if (owner !== undefined) faults.push(`the ${what} ${id}${of} is given twice, by ${owner} and ${name}`)
       owners.set(id, name)
     }
   }
-  const own = ownership('key id')
+  const own = ownership('id', ' of a key or certificate')
   const idOfHash = new Map<string, string>()
   // A hash is of the whole key, which has its id in it.
   const ownHash = ({ id, sha256 }: KeyMembers): void => {
@@ -370,14 +374,17 @@ function certificateFault({ id, san, subject }: CertificateDeclaration): string 
 
 const SAN = /^(?:DNS|URI|email):[!-~]+$/
 
+const TIME_FORM = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)$/
+
 function timeFaults({ id, ...times }: { id: string; notBefore?: string; expiresAt?: string }): string[] {
   const faults: string[] = []
   for (const name of ['notBefore', 'expiresAt'] as const) {
     const text = times[name]
-    if (text !== undefined && !isTime(text))
-      faults.push(
-        `${name} of the key ${id} is ${JSON.stringify(text)}, which is no time of RFC 3339 with an offset, such as 2026-12-31T23:59:59Z`,
-      )
+    if (text === undefined || isTime(text)) continue
+    const why = TIME_FORM.test(text)
+      ? 'which does not exist: there is no such day or time'
+      : 'which is no time of RFC 3339 with an offset, such as 2026-12-31T23:59:59Z'
+    faults.push(`${name} of the key ${id} is ${JSON.stringify(text)}, ${why}`)
   }
   const { notBefore, expiresAt } = times
   if (notBefore !== undefined && expiresAt !== undefined && Date.parse(notBefore) >= Date.parse(expiresAt))
@@ -485,6 +492,7 @@ function* tenantsFrom(file: TenantsFile, before?: Tenants): Sliced<Tenants> {
     for (const one of certificates) {
       const credential: Credential = {
         keyId: one.id,
+        isCertificate: true,
         tenant,
         streams: one.streams === undefined ? undefined : new Set(one.streams),
         roles: new Set<Role>(one.roles ?? ['send']),

@@ -30,7 +30,9 @@ function inWords({ type, schema, message }: ValueError): string {
         ? `is none of ${anyOf.map((one) => String(one.const)).join(', ')}`
         : message
     default:
-      return message
+      return message.replace(/^Expected (array|object|string|boolean|number|integer)$/, (_, wanted: string) =>
+        /^[aeiou]/.test(wanted) ? `has to be an ${wanted}` : `has to be a ${wanted}`,
+      )
   }
 }
 
