@@ -2,6 +2,7 @@ import { describe, expect, test } from 'bun:test'
 import { authoriseByKey } from '../shared/http/authorise.ts'
 import { repeatedProblem } from '../shared/http/problem.ts'
 import { makeKey, type TenantsFile, tenantsFaults, tenantsOf } from '../shared/http/tenants.ts'
+import type { Logger } from '../shared/service/logger.ts'
 import { authenticateBy } from './authenticate.ts'
 import { Cors } from './cors.ts'
 
@@ -27,11 +28,13 @@ function service(file = declared([SHOP])) {
   expect(tenantsFaults(file)).toEqual([])
   let tenants = tenantsOf(file)
   let preflights = 0
+  const logged: string[] = []
   const cors = new Cors(
     () => tenants.list,
     () => {
       preflights++
     },
+    { info: (line: unknown) => void logged.push((line as { origin: string }).origin) } as Pick<Logger, 'info'>,
   )
   const authenticate = cors.authenticating((request, stream) =>
     authenticateBy(authoriseByKey(tenants))(request, stream),
@@ -50,6 +53,7 @@ function service(file = declared([SHOP])) {
     preflight: (headers: Record<string, string>, path?: string) =>
       send({ 'access-control-request-method': 'POST', ...headers }, path, 'OPTIONS'),
     preflights: () => preflights,
+    logged,
     reload: (later: TenantsFile) => {
       tenants = tenantsOf(later, tenants)
     },
@@ -158,5 +162,35 @@ describe('CORS', () => {
     expect(corsOf(await preflight({ origin: SHOP }))).toEqual([])
     reload(declared(['https://new.shop.example']))
     expect(corsOf(await preflight({ origin: 'https://new.shop.example' }))).not.toEqual([])
+  })
+})
+
+describe('an origin that no tenant names', () => {
+  const EVIL = 'https://evil.example'
+
+  test('is logged once, and again after the tenants have changed', async () => {
+    const { preflight, logged, reload } = service()
+    for (const origin of [EVIL, SHOP, EVIL, 'https://closed.example']) await preflight({ origin })
+    expect(logged).toEqual([EVIL, 'https://closed.example'])
+    reload(declared([]))
+    for (const origin of [EVIL, SHOP]) await preflight({ origin })
+    expect(logged.slice(2)).toEqual([EVIL, SHOP])
+  })
+
+  test('is logged where no tenant names any, and not for what is no preflight', async () => {
+    const { preflight, send, logged } = service({ tenants: {} })
+    await send({ origin: EVIL }, '/v1/events', 'OPTIONS')
+    await send({ origin: EVIL })
+    expect(logged).toEqual([])
+    await preflight({ origin: EVIL })
+    expect(logged).toEqual([EVIL])
+  })
+
+  test('is logged cut, as printable text, and so many at most', async () => {
+    const { preflight, logged } = service()
+    await preflight({ origin: `https://\u00e9\u0085${'x'.repeat(1_000)}` })
+    expect(logged).toEqual([`https://??${'x'.repeat(190)}`])
+    for (let at = 0; at < 200; at++) await preflight({ origin: `https://${at}.example` })
+    expect(logged).toHaveLength(100)
   })
 })

@@ -1,5 +1,6 @@
 import { pathOf } from '../shared/http/http.ts'
 import type { Tenant } from '../shared/http/tenants.ts'
+import type { Logger } from '../shared/service/logger.ts'
 import type { Authenticate } from './authenticate.ts'
 
 /**
@@ -20,6 +21,10 @@ const SENDABLE =
 /** What a page may read besides what every page may. */
 const READABLE = 'x-request-id, retry-after, ratelimit, ratelimit-policy, www-authenticate'
 
+/** Of refused origins, whose number anybody can make as large as they like. */
+const MAX_LOGGED_ORIGINS = 100
+const MAX_ORIGIN_CHARS = 200
+
 type Fetch = (request: Request) => Response | Promise<Response>
 
 export class Cors {
@@ -29,12 +34,16 @@ export class Cors {
   #origins: ReadonlySet<string> = new Set()
   /** Of requests whose key was recognised. */
   readonly #tenantOf = new WeakMap<Request, Tenant>()
+  /** Of those that no tenant names, by the tenants of now. */
+  readonly #refused = new Set<string>()
   /** @param answered counts preflights */
   readonly #answered: () => void
+  readonly #log: Pick<Logger, 'info'>
 
-  constructor(tenants: () => readonly Tenant[], answered: () => void) {
+  constructor(tenants: () => readonly Tenant[], answered: () => void, log: Pick<Logger, 'info'>) {
     this.#tenants = tenants
     this.#answered = answered
+    this.#log = log
   }
 
   /** Notes the tenant of each request that a page may read the answer of. */
@@ -54,12 +63,15 @@ export class Cors {
   answering(fetch: Fetch): Fetch {
     return (request) => {
       const all = this.#all()
-      if (all.size === 0) return fetch(request)
+      if (all.size === 0 && request.method !== 'OPTIONS') return fetch(request)
       const origin = request.headers.get('origin')
       if (origin === null || !EVENTS_PATH.test(pathOf(request))) return fetch(request)
       // It has no key. The handshake of CloudEvents, which uses the same method, does not name a method.
-      if (request.method === 'OPTIONS' && request.headers.has('access-control-request-method') && all.has(origin))
-        return this.#preflight(request, origin)
+      if (request.method === 'OPTIONS' && request.headers.has('access-control-request-method')) {
+        if (all.has(origin)) return this.#preflight(request, origin)
+        this.#refuse(origin)
+      }
+      if (all.size === 0) return fetch(request)
       const allow = (response: Response): Response => {
         response.headers.append('vary', 'origin')
         const origins = this.#tenantOf.get(request)?.origins ?? all
@@ -71,6 +83,14 @@ export class Cors {
       const answered = fetch(request)
       return answered instanceof Promise ? answered.then(allow) : allow(answered)
     }
+  }
+
+  /** The browser tells the page nothing, and whoever looks for the reason looks here. */
+  #refuse(given: string): void {
+    const origin = given.replaceAll(/[^\x20-\x7e]/g, '?').slice(0, MAX_ORIGIN_CHARS)
+    if (this.#refused.has(origin) || this.#refused.size >= MAX_LOGGED_ORIGINS) return
+    this.#refused.add(origin)
+    this.#log.info({ origin }, 'pages of an origin may not send events: no tenant that is enabled names it in origins')
   }
 
   #preflight({ headers }: Request, origin: string): Response {
@@ -95,6 +115,7 @@ export class Cors {
     const tenants = this.#tenants()
     if (tenants !== this.#collectedOf) {
       this.#collectedOf = tenants
+      this.#refused.clear()
       this.#origins = new Set(tenants.flatMap(({ enabled, origins }) => (enabled ? [...origins] : [])))
     }
     return this.#origins

@@ -108,6 +108,7 @@ const failures = new FailedAuthentications({
 const cors = new Cors(
   () => access.tenants(),
   () => metrics.answered('preflight', 204, undefined),
+  log,
 )
 const addressOf = clientAddress(config.TRUSTED_PROXIES, (request) => port.addressOf(request))
 const app = createApp({
