@@ -101,7 +101,7 @@ let clients = 0
 /** Each request of another client: failures are limited by address, and most of these ask until a change counts. */
 const bearer = (key: string) => ({
   authorization: `Bearer ${made.get(key)}`,
-  'x-forwarded-for': `2001:db8:0:${(clients++ % 65_536).toString(16)}::1`,
+  'x-forwarded-for': `2001:db8:${(clients++ % 65_536).toString(16)}::1`,
 })
 
 const post = (key: string, stream: string, id: string): Promise<Response> =>

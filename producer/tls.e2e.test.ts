@@ -215,7 +215,7 @@ test('the command line reaches a console in TLS, whose authority Node’s variab
   const unknown = await run(kt, { env: { ...env, NODE_EXTRA_CA_CERTS: '' } })
   expect([unknown.exitCode, unknown.errors]).toEqual([
     69,
-    expect.stringContaining('NODE_EXTRA_CA_CERTS names a PEM file'),
+    expect.stringContaining('put that authority into the PEM file that NODE_EXTRA_CA_CERTS names'),
   ])
 })
 
