@@ -138,6 +138,6 @@ test.skipIf(openSockets() === undefined)('the kernel takes little for a client t
   const { port, number } = await opened(endless)
   const limited = await takenAt(number)
   expect(limited).toBeLessThan(0.75 * unlimited)
-  expect(larger).toBeGreaterThan(limited + 256 * 1024)
+  expect(larger).toBeGreaterThan(limited + 128 * 1024)
   await port.close()
 })

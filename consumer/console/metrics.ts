@@ -1,8 +1,10 @@
 import { Counter, Gauge, Registry } from 'prom-client'
 import { LATENCY_BUCKETS_SECONDS } from '../../shared/http/ops.ts'
 import { AUTHENTICATION_FAILURES } from '../../shared/http/problem.ts'
+import type { Tenant } from '../../shared/http/tenants.ts'
 import { LatencyHistogram } from '../../shared/service/tally.ts'
 import { ACTIONS } from './acts-log.ts'
+import { OPERATORS } from './shares.ts'
 
 /** Why a follower was disconnected by the console. */
 export const CUT_REASONS = ['behind', 'draining', 'unreadable', 'refused'] as const
@@ -84,6 +86,10 @@ export function createMetrics(routes: readonly string[]) {
             table[name].set(read()[name])
           },
         })
+    },
+    /** Makes the series of every tenant, and of operators, so that they are there before the first request. */
+    declare(tenants: readonly Pick<Tenant, 'name'>[]): void {
+      for (const tenant of [...tenants.map(({ name }) => name), OPERATORS]) table.crowded.inc({ tenant }, 0)
     },
     /** @param durationSeconds undefined: it is not counted */
     answered(route: string, status: number, durationSeconds: number | undefined): void {

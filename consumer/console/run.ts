@@ -155,6 +155,8 @@ const table = routes({
   onScanned: (offsets) => metrics.scanned.inc(offsets),
 })
 const metrics = createMetrics(table.map(({ name }) => name))
+metrics.declare(access.tenants())
+access.onChange(metrics.declare)
 metrics.observe(() => ({
   scans: readers.busy,
   followers: hubs.followers,

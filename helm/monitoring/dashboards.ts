@@ -729,10 +729,11 @@ export const dashboards: readonly Dashboard[] = [
             description:
               '0: an instance cannot use changed credentials for Kafka, gets no new token, or cannot use the changed certificate of its listener.',
             unit: 'short',
-            queries: [
-              { legend: '{{job}}', expr: `min by (job) (kafkatrace_kafka_credentials_current{${NS}})` },
-              { legend: '{{job}} listener', expr: `min by (job) (kafkatrace_listener_certificate_current{${NS}})` },
-            ],
+            // Both have the same labels, and `or` would drop the second.
+            queries: one(
+              '{{job}}',
+              `min by (job) (kafkatrace_kafka_credentials_current{${NS}} or label_replace(kafkatrace_listener_certificate_current{${NS}}, "of", "listener", "", ""))`,
+            ),
             threshold: 1,
             badBelow: true,
           },
