@@ -1437,6 +1437,14 @@ describe('around it', () => {
     }
   })
 
+  test('every path that takes something is in the document that is served, and no other', async () => {
+    const { app } = service()
+    const { paths } = (await (await app.request('/openapi.json')).json()) as { paths: Record<string, object> }
+    const described = Object.keys(paths).filter((path) => 'post' in (paths[path] ?? {}))
+    const taken = app.routes.flatMap(({ method, path }) => (method === 'POST' ? path.replace(/:(\w+)/g, '{$1}') : []))
+    expect(described.sort()).toEqual(taken.sort())
+  })
+
   test('no answer is to be taken for something else by a browser', async () => {
     const { app, post, gate } = service()
     const answers = [

@@ -286,6 +286,8 @@ describe('a transaction without offsets', () => {
     expect(await namesIn(topic)).toEqual([])
     // A transaction after a refusal may be aborted, too, and can be repeated.
     await until(async () => (await transactor.write([recordOf(topic, 'b')])).kind === 'committed')
+    // Its marker is written after the answer.
+    await until(async () => (await namesIn(topic)).length > 0)
     expect(await namesIn(topic)).toEqual(['b'])
   })
 })
