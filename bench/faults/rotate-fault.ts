@@ -93,7 +93,8 @@ async function prepare(folder: string): Promise<Prepared> {
   }
 }
 
-interface World {
+/** What the fault changes, and where. */
+interface Parts {
   keycloak: Awaited<ReturnType<typeof startKeycloak>>
   kafka: Awaited<ReturnType<typeof startSecuredKafka>>
   files: Record<'producer' | 'consumer', Record<string, string>>
@@ -102,7 +103,7 @@ interface World {
   firstKey: string
 }
 
-async function play(stage: Stage, { keycloak, kafka, files, folder, tenantsFile, firstKey }: World): Promise<void> {
+async function play(stage: Stage, { keycloak, kafka, files, folder, tenantsFile, firstKey }: Parts): Promise<void> {
   const { producer, consumer } = stage
   let key = firstKey
   let token = { text: '', atMs: Number.NEGATIVE_INFINITY }

@@ -53,7 +53,7 @@ interface Described {
   check?(log: Log, verdict: Verdict): string[]
 }
 
-/** @property prepare makes what an ordinary Kafka does not have. @param prepare.folder is removed after the run */
+/** A fault that needs more than an ordinary Kafka prepares it, in a folder that is removed after the run, and is played with that. */
 export type Fault = Described &
   (
     | { play(stage: Stage): Promise<void> }

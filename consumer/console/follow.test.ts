@@ -462,7 +462,7 @@ describe('a follower', () => {
 describe('one outcome', () => {
   test('is waited for, up to a time', async () => {
     const { append, hubs, stream } = hubsOn(1)
-    const hub = await hubs.of(stream)
+    const hub = await hubs.of(stream, stream.tenant)
     const { signal } = new AbortController()
     const waiting = nextOutcome(hub, ({ id }) => id === 'b', 10_000, signal)
     append('a')
@@ -478,7 +478,7 @@ describe('one outcome', () => {
     const other = await follow()
     const asked: unknown[] = []
     const matches = ({ id }: Outcome): boolean => asked.push(id) === 2
-    const waiting = nextOutcome(await hubs.of(stream), matches, 10_000, new AbortController().signal)
+    const waiting = nextOutcome(await hubs.of(stream, stream.tenant), matches, 10_000, new AbortController().signal)
     for (const id of ['a', 'b']) append(id)
     await waiting
     for (const id of ['c', 'd']) append(id)
@@ -489,7 +489,7 @@ describe('one outcome', () => {
   test('is not waited for where its stream is not followed any more', () =>
     inSimulatedTime(async (time) => {
       const { hubs, stream } = hubsOn(1)
-      const hub = await hubs.of(stream)
+      const hub = await hubs.of(stream, stream.tenant)
       await hubs.close()
       let found: unknown = 'nothing yet'
       void nextOutcome(hub, () => true, 10_000, new AbortController().signal).then((record) => {
@@ -748,7 +748,7 @@ test.each(['that is gone before its answer begins', 'that never listens'])(
       const { hubs, stream, closed } = hubsOn(1)
       if (which.includes('gone')) await followOutcomes(hubs, stream, undefined, () => true, asking(AbortSignal.abort()))
       // As one that is refused, or gone, before it has begun to listen.
-      else await hubs.of(stream)
+      else await hubs.of(stream, stream.tenant)
       await time.pass(29_000)
       expect(closed).toEqual([])
       await time.pass(2_000)

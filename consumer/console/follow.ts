@@ -165,7 +165,8 @@ export class Hubs {
     throw this.#followers.refusal(caller, 'requests that follow outcomes (MAX_FOLLOWERS)', 10)
   }
 
-  async of(stream: Stream, caller = stream.tenant): Promise<Hub> {
+  /** @param caller whom the stream counts for while it is followed, if nobody follows it yet @throws ProblemError when there are too many */
+  async of(stream: Stream, caller: string): Promise<Hub> {
     const { input } = stream
     const known = this.#hubs.get(input)
     if (known !== undefined) return known

@@ -573,9 +573,9 @@ describe('a wait for an outcome', () => {
     const { hubs, ask, append } = consoleIn()
     const of = hubs.of.bind(hubs)
     let followed = 0
-    hubs.of = (stream) => {
+    hubs.of = (stream, caller) => {
       followed++
-      return of(stream)
+      return of(stream, caller)
     }
     expect((await ask(wait('wait=0'))).status).toBe(404)
     append()

@@ -128,9 +128,9 @@ const notCounted: readonly { readonly why: string; readonly files: readonly stri
 const nightly: readonly string[] = [
   // A whole benchmark, from its command to its result.
   'bench/bench.e2e.test.ts',
-  // Of the credentials that services have, those for which the fault run rotate-credentials stands are changed with every change.
+  // Every mechanism of Kafka. With every change, the fault run rotate-credentials replaces a credential of each kind.
   'bench/secured/rotations.e2e.test.ts',
-  // All that can be done to brokers, by the name of each; most of the other tests begin with some of it.
+  // What tests do to brokers, one by one; the fault runs use all of it.
   'shared/dev/brokers/kafka.e2e.test.ts',
 ]
 

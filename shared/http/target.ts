@@ -10,7 +10,7 @@ import { noteChangedPath, pathOf } from './http.ts'
 const MAX_SEGMENTS = 12
 const KNOWN_LENGTH = new RegExp(`^(?:/|(?:/[^/]+){1,${MAX_SEGMENTS}})$`)
 
-/** No segment of it needs to be looked at where it is what was sent, which saves a twelfth of a request's time. */
+/** Where it is what was sent, there is no segment to look at, which most requests save. */
 const MOST_COMMON = '/v1/events'
 
 type Fetch = (request: Request) => Response | Promise<Response>
