@@ -87,7 +87,7 @@ test(
       KAFKA_BROKERS: kafka.bootstrapServers,
       // Records in flight are abandoned only when the process has to end.
       DELIVERY_TIMEOUT_MS: '20000',
-      DRAIN_TIMEOUT_MS: '4000',
+      DRAIN_TIMEOUT_MS: '8000',
     })
     try {
       await until(() => stopped.started['port'] !== undefined, { timeoutMs: 30_000, what: 'the public port' })

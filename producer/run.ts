@@ -36,8 +36,9 @@ import { sendersAmong } from './store.ts'
 import { TopicMaker } from './topic-maker.ts'
 import { REFUSED_AFTER_MS } from './webhooks.ts'
 
-/** The share of the drain time for requests in flight; the rest is for flushing Kafka. */
+/** The shares of the drain time for requests in flight, and for flushing Kafka; the rest is for closing what is left. */
 const REQUESTS_SHARE = 0.7
+const FLUSH_SHARE = 0.2
 
 /** This does not prolong an outage: a new client connects as fast as one that waits. */
 const UNREACHED_TIMEOUT_MS = 60_000
@@ -183,7 +184,7 @@ const ops = serveOps(
 const stop = stopOnSignal(
   [
     { name: 'requests', run: () => port.drain(config.DRAIN_TIMEOUT_MS * REQUESTS_SHARE, () => ending.abort()) },
-    { name: 'kafka', run: () => producer.close(config.DRAIN_TIMEOUT_MS * (1 - REQUESTS_SHARE) * 0.8) },
+    { name: 'kafka', run: () => producer.close(config.DRAIN_TIMEOUT_MS * FLUSH_SHARE) },
     { name: 'public port', run: () => port.close() },
     { name: 'spans', run: () => tracing?.stop() },
     {
