@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'bun:test'
 import fc from 'fast-check'
+import { settled } from '../shared/testing/settled.ts'
 import { until } from '../shared/testing/until.ts'
 import { Lanes, Slots, Together } from './lanes.ts'
 
@@ -223,7 +224,7 @@ describe('the slots', () => {
 
   test('a failing call gives its place back, and its failure to who called', async () => {
     const slots = new Slots(1)
-    await expect(slots.run(() => Promise.reject(new Error('no')))).rejects.toThrow('no')
+    expect(await settled(slots.run(() => Promise.reject(new Error('no'))))).toThrow('no')
     await until(() => slots.inside === 0)
   })
 
@@ -274,7 +275,7 @@ describe('the slots', () => {
     )
     void slots.run(last.run)
     blocker.end()
-    await expect(thrown).rejects.toThrow('thrown')
+    expect(await settled(thrown)).toThrow('thrown')
     await until(() => last.begun === 1, { what: 'the last to be let in' })
     last.end()
   })

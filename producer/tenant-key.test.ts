@@ -14,6 +14,7 @@ import {
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { tenantsFileIn, tenantsOf } from '../shared/http/tenants.ts'
+import { settled } from '../shared/testing/settled.ts'
 import { openFile, replaceFile } from './tenant-key/file.ts'
 import { tenantKey } from './tenant-key.ts'
 
@@ -327,7 +328,7 @@ test('a change by somebody else in the meantime is kept, and said', async () => 
   const opened = await openFile(path)
   const others = FILE.replace('"late"', '"later"')
   writeFileSync(path, others)
-  await expect(replaceFile(opened, opened.bytes, opened.file)).rejects.toThrow('changed by somebody else')
+  expect(await settled(replaceFile(opened, opened.bytes, opened.file))).toThrow('changed by somebody else')
   expect(readFileSync(path, 'utf8')).toBe(others)
   expect(readdirSync(home).filter((name) => name.endsWith('.new'))).toEqual([])
 })

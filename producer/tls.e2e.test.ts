@@ -11,6 +11,7 @@ import { streamTopics } from '../shared/events/topics.ts'
 import { makeKey, type TenantsFile } from '../shared/http/tenants.ts'
 import { type Authority, type Certificate, createAuthority } from '../shared/testing/certificates.ts'
 import { type ServiceProcess, startService } from '../shared/testing/service-process.ts'
+import { settled } from '../shared/testing/settled.ts'
 import { until } from '../shared/testing/until.ts'
 
 /** Producers and a console that speak TLS, as processes: all that works over HTTP works over TLS, while the certificate is replaced, and when they stop. */
@@ -201,7 +202,7 @@ test('operations ports are in TLS as well, and say when the certificate expires'
       /^kafkatrace_certificate_not_after_seconds\{certificate="listener"\} (\S+)$/m.exec(metrics) ?? []
     expect(Number(seconds)).toBeGreaterThan(Date.now() / 1_000)
     expect(metrics).toMatch(/^kafkatrace_listener_certificate_current 1$/m)
-    await expect(fetch(`http://127.0.0.1:${service.started['opsPort']}/livez`)).rejects.toThrow()
+    expect(await settled(fetch(`http://127.0.0.1:${service.started['opsPort']}/livez`))).toThrow()
   }
 })
 

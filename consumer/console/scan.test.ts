@@ -4,6 +4,7 @@ import type { IncomingRecord } from '../../shared/events/record.ts'
 import type { ProblemError } from '../../shared/http/problem.ts'
 import type { Range, RangeReader } from '../../shared/kafka/types.ts'
 import { FakeKafka } from '../../shared/testing/fake-kafka.ts'
+import { rejection } from '../../shared/testing/settled.ts'
 import { simulateTime } from '../../shared/testing/simulated-time.ts'
 import { asking, budgetOf, outgoing } from '../testing/console.ts'
 import { Budget, isComplete, merged, type Searched, scan, type Wanted } from './scan.ts'
@@ -138,7 +139,7 @@ describe('a scan', () => {
         { order: 'newest', budget: budgetOf(), readers: further(1, failing).readers },
         () => undefined,
       )
-      await expect(broken).rejects.toMatchObject({ problem: { kind: 'kafka-unavailable' } })
+      expect(await rejection(broken)).toMatchObject({ problem: { kind: 'kafka-unavailable' } })
     })
   })
 

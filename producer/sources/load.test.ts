@@ -3,6 +3,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { ConfigError } from '../../shared/service/config.ts'
+import { settled } from '../../shared/testing/settled.ts'
 import { gateway } from '../testing/gateway.ts'
 import { kinds } from './index.ts'
 import { loadKinds } from './load.ts'
@@ -50,6 +51,6 @@ test.each([
   ['throws', 'throw new Error("token=abcdefgh")', /token=\(redacted\)/],
 ])('a file that %s is a fault of the configuration', async (_, text, message) => {
   const loading = loadKinds(text === undefined ? join(folder, 'none.ts') : written(text))
-  await expect(loading).rejects.toThrow(ConfigError)
-  await expect(loading).rejects.toThrow(message)
+  expect(await settled(loading)).toThrow(ConfigError)
+  expect(await settled(loading)).toThrow(message)
 })

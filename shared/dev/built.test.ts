@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs'
 import { mkdtemp, readdir, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { settled } from '../testing/settled.ts'
 import { provideBuilt, runTool, UnavailableError } from './built.ts'
 
 let cache: string
@@ -57,26 +58,26 @@ test('a build that fails leaves nothing behind', async () => {
   const source = join(cache, 'source')
   await Bun.write(source, 'one')
   const failing = { ...counting(source).recipe, build: () => Promise.reject(new Error('no')) }
-  await expect(provideBuilt(failing)).rejects.toThrow('no')
+  expect(await settled(provideBuilt(failing))).toThrow('no')
   expect(await readdir(join(cache, 'bench'))).toBeEmpty()
   expect(existsSync(await provideBuilt(counting(source).recipe))).toBe(true)
 })
 
 test('a tool that is missing is said, with how to get it', async () => {
-  await expect(runTool(['no-such-compiler'], cache, 'install it with: apt-get install it')).rejects.toThrow(
+  expect(await settled(runTool(['no-such-compiler'], cache, 'install it with: apt-get install it'))).toThrow(
     new UnavailableError('no-such-compiler is not on the path; install it with: apt-get install it'),
   )
 })
 
 test('a tool that fails is said, with its last lines', async () => {
   expect(await runTool(['sh', '-c', 'echo fine'], cache, '')).toBe('fine\n')
-  await expect(runTool(['sh', '-c', 'echo half; echo broken >&2; exit 3'], cache, '')).rejects.toThrow(
+  expect(await settled(runTool(['sh', '-c', 'echo half; echo broken >&2; exit 3'], cache, ''))).toThrow(
     /ended with 3: .*\nbroken/s,
   )
 })
 
 test('a tool that does not end is ended, and said', async () => {
-  await expect(runTool(['sh', '-c', 'echo half; exec sleep 60'], cache, '', 100)).rejects.toThrow(
+  expect(await settled(runTool(['sh', '-c', 'echo half; exec sleep 60'], cache, '', 100))).toThrow(
     /did not end within 0.1 s: half/,
   )
 })

@@ -2,6 +2,7 @@ import { afterEach, expect, test } from 'bun:test'
 import pino from 'pino'
 import { testBrokers, uniqueName } from '../testing/brokers.ts'
 import { commonConfig } from '../testing/common-config.ts'
+import { rejection } from '../testing/settled.ts'
 import { until } from '../testing/until.ts'
 import { createTopicAdmin } from './admin.ts'
 import { CODE, type Consumer, type LibrdKafkaError, native, type Producer, packed, promised } from './client.ts'
@@ -163,7 +164,7 @@ test(
     const closing = new (native().Producer)({ 'metadata.broker.list': testBrokers(), 'transactional.id': group })
     const offsets = [{ topic, partition: 0, offset: 1, metadata: '' }]
     const sent = promised((done) => sendOffsetsToTransaction(closing, offsets, joined, CALL_TIMEOUT_MS, done))
-    await expect(sent).rejects.toMatchObject({ code: CODE.STATE, isRetriable: false })
+    expect(await rejection(sent)).toMatchObject({ code: CODE.STATE, isRetriable: false })
   },
   TEST_TIMEOUT_MS,
 )

@@ -6,6 +6,7 @@ import type { OutgoingRecord } from '../events/record.ts'
 import { testBrokers, uniqueName } from '../testing/brokers.ts'
 import { commonConfig } from '../testing/common-config.ts'
 import { API, startControlledMock } from '../testing/controlled-mock.ts'
+import { settled } from '../testing/settled.ts'
 import { until } from '../testing/until.ts'
 import { createTopicAdmin } from './admin.ts'
 import { CODE } from './client.ts'
@@ -369,7 +370,7 @@ describe('topics', () => {
       const unreachable = { ...config, KAFKA_BROKERS: '127.0.0.1:1' }
       const admin = createTopicAdmin({ config: unreachable, clientId: uniqueName('admin'), log, connectTimeoutMs: 100 })
       ending.push(() => admin.close())
-      await expect(admin.ensureGroups([['a']], { partitions: 1, replication: -1 })).rejects.toThrow(UnreachableError)
+      expect(await settled(admin.ensureGroups([['a']], { partitions: 1, replication: -1 }))).toThrow(UnreachableError)
     },
     TEST_TIMEOUT_MS,
   )

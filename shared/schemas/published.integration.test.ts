@@ -3,6 +3,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { run } from '../dev/run.ts'
+import { settled } from '../testing/settled.ts'
 import { gitPublished, trackedLinkOn } from './published.ts'
 
 /** Git as it is installed, in repositories of their own. */
@@ -93,7 +94,7 @@ test('without a commit, or in a folder that was not there, nothing was published
 
 test('a ref that is not there is refused, with what to do', async () => {
   const folder = await repository({ 'a.v1.json': 'true' })
-  await expect(gitPublished(folder, 'origin/main')).rejects.toThrow(
+  expect(await settled(gitPublished(folder, 'origin/main'))).toThrow(
     'origin/main is no commit of this repository: fetch it with `git fetch origin main:refs/remotes/origin/main`',
   )
   for (const ref of [
@@ -107,10 +108,10 @@ test('a ref that is not there is refused, with what to do', async () => {
     'a/b\nc',
     '',
   ])
-    await expect(gitPublished(folder, ref)).rejects.toThrow(
+    expect(await settled(gitPublished(folder, ref))).toThrow(
       `${ref} is no commit of this repository: name another with --against`,
     )
-  await expect(gitPublished(newFolder(), 'HEAD')).rejects.toThrow('is in no Git repository')
+  expect(await settled(gitPublished(newFolder(), 'HEAD'))).toThrow('is in no Git repository')
 })
 
 test('a shallow clone has its own commit, and says what it lacks', async () => {
@@ -120,8 +121,8 @@ test('a shallow clone has its own commit, and says what it lacks', async () => {
   const clone = join(newFolder(), 'clone')
   await git(tmpdir(), 'clone', '--quiet', '--depth=1', `file://${origin}`, clone)
   expect(await (await gitPublished(clone, 'HEAD')).versions('a')).toEqual([1, 2])
-  await expect(gitPublished(clone, 'origin/base')).rejects.toThrow(/shallow.*git fetch origin base:.*fetch-depth: 0/)
-  await expect(gitPublished(clone, 'HEAD~1')).rejects.toThrow(/^HEAD~1 .*shallow: check out with the whole history/)
+  expect(await settled(gitPublished(clone, 'origin/base'))).toThrow(/shallow.*git fetch origin base:.*fetch-depth: 0/)
+  expect(await settled(gitPublished(clone, 'HEAD~1'))).toThrow(/^HEAD~1 .*shallow: check out with the whole history/)
 })
 
 test('links, files that are too large, and what is no schema are not compared with', async () => {

@@ -3,6 +3,7 @@ import { mkdir, mkdtemp, rename, rm, symlink, unlink, writeFile } from 'node:fs/
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import pino from 'pino'
+import { settled } from '../testing/settled.ts'
 import { until } from '../testing/until.ts'
 import type { Subject, Version } from './catalog.ts'
 import { type RegisteredSchema, RegistryError } from './registry.ts'
@@ -128,12 +129,12 @@ test('at the start every fault is named', async () => {
 
 test('a folder that is not there is a fault', async () => {
   const store = new FolderStore(join(await temporary(), 'missing'), () => true, logger())
-  await expect(store.start()).rejects.toThrow(/SCHEMAS_DIR=\/.*missing: there is no such folder/)
+  expect(await settled(store.start())).toThrow(/SCHEMAS_DIR=\/.*missing: there is no such folder/)
 })
 
 test('a folder without a schema is a fault, and one that loses all of them is not believed', async () => {
   const empty = await folderStore({ 'README.md': '' })
-  await expect(empty.store.start()).rejects.toThrow(/it has no schema/)
+  expect(await settled(empty.store.start())).toThrow(/it has no schema/)
   const { folder, store } = await folderStore({ 'a.s-t.v1.json': typed('string') })
   await store.start()
   await unlink(join(folder, 'a.s-t.v1.json'))
@@ -281,7 +282,7 @@ test('where schemas are is looked for once a stream has some', async () => {
   await store.start([tenant('a')])
   expect([store.state(), store.versions(), store.find('a.s-t')]).toEqual([{ ok: true }, 0, 'unknown'])
   expect(log.lines.join()).toContain('no event is checked')
-  await expect(store.prepare([tenant('a', 's')])).rejects.toThrow('it has no schema')
+  expect(await settled(store.prepare([tenant('a', 's')]))).toThrow('it has no schema')
   await writeFile(join(folder, 'a.s-t.v1.json'), typed('string'))
   const next = [tenant('a', 's'), tenant('b', 's', 's-t')]
   await store.prepare(next)
@@ -293,7 +294,7 @@ test('where schemas are is looked for once a stream has some', async () => {
 test('streams with schemas, and no place where those are, are refused', async () => {
   const store = new StreamsStore(CONFIG, logger())
   await store.start([tenant('a')])
-  await expect(store.prepare([tenant('a', 's')])).rejects.toThrow('neither SCHEMAS_DIR nor SCHEMA_REGISTRY_URL is set')
+  expect(await settled(store.prepare([tenant('a', 's')]))).toThrow('neither SCHEMAS_DIR nor SCHEMA_REGISTRY_URL is set')
 })
 
 test('while the registry is away, what is known stays, and what is not may be there', async () => {

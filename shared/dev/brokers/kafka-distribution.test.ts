@@ -11,6 +11,7 @@ import {
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { settled } from '../../testing/settled.ts'
 import { findJava, javaCommand, provideKafka } from './kafka-distribution.ts'
 
 const names = ['PATH', 'JAVA_HOME', 'KAFKATRACE_CACHE_DIR'] as const
@@ -60,19 +61,19 @@ function maven(ending: string): () => number {
 
 describe('Java', () => {
   test('that is missing is asked for in one line', async () => {
-    await expect(findJava()).rejects.toThrow(/needs Java 17 or newer; install it with: apt-get install/)
+    expect(await settled(findJava())).toThrow(/needs Java 17 or newer; install it with: apt-get install/)
   })
 
   test('that is too old is named with its version', async () => {
     java('11.0.2')
-    await expect(findJava()).rejects.toThrow(`${join(bin, 'java')} is 11;`)
+    expect(await settled(findJava())).toThrow(`${join(bin, 'java')} is 11;`)
   })
 
   test('of JAVA_HOME goes before that of the path, and is missed when it is not there', async () => {
     java('17.0.15')
     expect(await findJava()).toBe(join(bin, 'java'))
     process.env.JAVA_HOME = join(folder, 'jdk')
-    await expect(findJava()).rejects.toThrow('JAVA_HOME=')
+    expect(await settled(findJava())).toThrow('JAVA_HOME=')
     mkdirSync(join(folder, 'jdk'))
     process.env.JAVA_HOME = folder
     expect(await findJava()).toBe(join(bin, 'java'))
@@ -103,18 +104,18 @@ describe('Apache Kafka', () => {
 
   test('that cannot be fetched leaves nothing that looks like it, and Maven’s words', async () => {
     maven('echo "[ERROR] unknown host"; exit 1')
-    await expect(provideKafka()).rejects.toThrow(/Maven Central reachable\?\n\[ERROR\] unknown host/)
+    expect(await settled(provideKafka())).toThrow(/Maven Central reachable\?\n\[ERROR\] unknown host/)
     expect(readdirSync(cache)).toEqual([])
   })
 
   test('that is not fetched in time leaves nothing that looks like it, and says so', async () => {
     maven('exec sleep 60')
-    await expect(provideKafka(undefined, 200)).rejects.toThrow('did not fetch Apache Kafka within 0.2 s')
+    expect(await settled(provideKafka(undefined, 200))).toThrow('did not fetch Apache Kafka within 0.2 s')
     expect(readdirSync(cache)).toEqual([])
   })
 
   test('needs Maven only where the cache is empty', async () => {
-    await expect(provideKafka()).rejects.toThrow('apt-get install maven')
+    expect(await settled(provideKafka())).toThrow('apt-get install maven')
     maven('exit 0')
     await provideKafka()
     rmSync(join(bin, 'mvn'))

@@ -2,6 +2,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'bun:test'
 import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { settled } from '../../testing/settled.ts'
 import { dockerAnswers, startRedpanda } from './redpanda.ts'
 
 const path = process.env.PATH
@@ -30,7 +31,7 @@ describe('Docker', () => {
   test('that is not installed does not answer', async () => {
     process.env.PATH = folder
     expect(await dockerAnswers()).toBe(false)
-    await expect(startRedpanda()).rejects.toThrow('--broker kafka or --broker embedded')
+    expect(await settled(startRedpanda())).toThrow('--broker kafka or --broker embedded')
   })
 
   test('without an engine behind it does not answer', async () => {
@@ -48,7 +49,7 @@ describe('Docker', () => {
 
   test('that cannot start Redpanda is quoted', async () => {
     fakeDocker('case "$1" in compose) echo "no such image" >&2; exit 14 ;; esac')
-    await expect(startRedpanda()).rejects.toThrow(/exited with 14:\nno such image/)
+    expect(await settled(startRedpanda())).toThrow(/exited with 14:\nno such image/)
   })
 })
 

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from 'bun:test'
 import { uniqueName } from '../../testing/brokers.ts'
 import { type ProxiedKafka, startProxiedKafka } from '../../testing/proxied-kafka.ts'
+import { rejection } from '../../testing/settled.ts'
 import { until } from '../../testing/until.ts'
 import { CODE, type Consumer, native, type Producer, packed, promised } from '../client.ts'
 import { groupMetadata, sendOffsetsToTransaction } from '../group-metadata.ts'
@@ -58,7 +59,7 @@ test.each(['TxnOffsetCommit', 'AddOffsetsToTxn'] as const)('%s that comes late h
 
   const held = proxied.proxy.interfere('request', { api, client: group }, 'hold')
   await promised((done) => producer.beginTransaction(done))
-  await expect(send(0, 100, SEND_TIMEOUT_MS)).rejects.toMatchObject({ code: CODE.TIMED_OUT })
+  expect(await rejection(send(0, 100, SEND_TIMEOUT_MS))).toMatchObject({ code: CODE.TIMED_OUT })
   expect(held.met).toBe(1)
   await promised((done) => producer.abortTransaction(CALL_TIMEOUT_MS, done))
 
