@@ -62,6 +62,35 @@ labels:
 {{- ternary $hpa (ternary $keda dict ($keda.enabled | default false)) ($hpa.enabled | default false) | toJson -}}
 {{- end -}}
 
+{{/*
+The field `replicas`, or nothing. Without a number in the values, the one in the cluster stays: where Helm has set the field before and leaves it out,
+Kubernetes makes it 1, before an autoscaler sets it. Where another has set it since, by the scale subresource as autoscalers and `kubectl scale` do,
+server-side apply leaves it alone; and an autoscaler that sets it again meanwhile would make a number of ours a conflict.
+Takes (list context kind). `helm template` sees no cluster.
+*/}}
+{{- define "kafkatrace.replicas" -}}
+{{- $kind := index . 1 -}}
+{{- with index . 0 -}}
+{{- $autoscaler := include "kafkatrace.autoscaler" . | fromJson -}}
+{{- $live := lookup "apps/v1" $kind .Release.Namespace (include "kafkatrace.fullname" .) -}}
+{{- if .Values.replicas -}}
+replicas: {{ .Values.replicas }}
+{{- else if $live -}}
+{{- $applies := false -}}
+{{- $scaled := false -}}
+{{- range $live.metadata.managedFields -}}
+{{- if eq .operation "Apply" -}}{{- $applies = true -}}{{- end -}}
+{{- if eq (.subresource | default "") "scale" -}}{{- $scaled = true -}}{{- end -}}
+{{- end -}}
+{{- if not (and $autoscaler $applies $scaled) -}}
+replicas: {{ $live.spec.replicas }}
+{{- end -}}
+{{- else if not $autoscaler -}}
+replicas: 2
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{/* The fewest and the most pods that there may be. */}}
 {{- define "kafkatrace.minReplicas" -}}
 {{- (include "kafkatrace.autoscaler" . | fromJson).minReplicas | default .Values.replicas | default 2 -}}
