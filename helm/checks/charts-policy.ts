@@ -1,3 +1,4 @@
+import { BlockList } from 'node:net'
 import type { Manifest } from './charts-render.ts'
 
 /** Violations of the restricted Pod Security Standard and of our own checklist in a pod. A job's pod needs no probes, spread or drain. */
@@ -13,6 +14,11 @@ export function podFaults({ metadata, spec }: Manifest, job = false): string[] {
   must(spec.enableServiceLinks === false, 'has variables of every Service')
   must(!spec.hostNetwork && !spec.hostPID && !spec.hostIPC, 'shares a namespace with the node')
   must(job || (spec.topologySpreadConstraints ?? []).length >= 2, 'is not spread over zones and nodes')
+  for (const { topologyKey, whenUnsatisfiable } of spec.topologySpreadConstraints ?? [])
+    must(
+      topologyKey === 'kubernetes.io/hostname' || whenUnsatisfiable === 'ScheduleAnyway',
+      `stays pending on nodes without the label ${topologyKey}`,
+    )
   must(
     job || metadata.annotations?.['checksum/config'] !== undefined,
     'is not rolled out when secrets of the chart change',
@@ -55,6 +61,8 @@ export function podFaults({ metadata, spec }: Manifest, job = false): string[] {
 export interface Peer {
   readonly namespace: Readonly<Record<string, string>>
   readonly pod: Readonly<Record<string, string>>
+  /** By which an ipBlock may name it, where policies see its address: it is no pod, or one of the node's network. */
+  readonly address?: string
 }
 
 /** Whether the policies that select a pod allow traffic with the peer in this direction. Traffic that no rule names is denied. */
@@ -84,10 +92,39 @@ export function allows(
 
 /** Without a namespace selector, the policy's own namespace applies. */
 function names(one: Manifest, peer: Peer): boolean {
-  if (one.ipBlock !== undefined) return false
+  if (one.ipBlock !== undefined) return peer.address !== undefined && isIn(one.ipBlock.cidr, peer.address)
+  if (peer.address !== undefined) return false
   const own = { matchLabels: { 'kubernetes.io/metadata.name': 'kafkatrace' } }
   return selects(one.namespaceSelector ?? own, peer.namespace) && selects(one.podSelector ?? {}, peer.pod)
 }
 
-const selects = (selector: Manifest, labels: Readonly<Record<string, string>>): boolean =>
-  Object.entries(selector.matchLabels ?? {}).every(([name, value]) => labels[name] === value)
+function isIn(cidr: string, address: string): boolean {
+  const [network = '', prefix] = cidr.split('/')
+  const block = new BlockList()
+  block.addSubnet(network, Number(prefix))
+  return block.check(address)
+}
+
+function selects(selector: Manifest, labels: Readonly<Record<string, string>>): boolean {
+  if (selector.matchExpressions !== undefined) throw new Error('matchExpressions are not judged: use matchLabels')
+  return Object.entries(selector.matchLabels ?? {}).every(([name, value]) => labels[name] === value)
+}
+
+/** Less than the `--timeout` of Helm's commands in the documentation. */
+const HOOK_LIMIT_SECONDS = 300
+
+/** Why a hook of Helm would hang, hide why it failed, or stay for ever: `helm uninstall` deletes none. */
+export function hookFaults({ kind, metadata, spec }: Manifest): string[] {
+  const faults: string[] = []
+  const policies = String(metadata.annotations['helm.sh/hook-delete-policy'] ?? '').split(',')
+  for (const policy of ['before-hook-creation', 'hook-succeeded'])
+    if (!policies.includes(policy)) faults.push(`is not deleted by the policy ${policy}`)
+  if (kind === 'Pod') faults.push('is a pod, which Kubernetes does not delete once it has failed: use a job')
+  if (kind !== 'Job') return faults
+  if (spec.ttlSecondsAfterFinished === undefined) faults.push('stays for ever once it has failed')
+  if (!(spec.activeDeadlineSeconds < HOOK_LIMIT_SECONDS))
+    faults.push(`may take ${HOOK_LIMIT_SECONDS} s or more: Helm ends before it, and does not say why`)
+  if (!String(metadata.annotations['helm.sh/hook-output-log-policy'] ?? '').includes('hook-failed'))
+    faults.push('fails without its log being printed')
+  return faults
+}

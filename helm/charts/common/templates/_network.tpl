@@ -27,9 +27,11 @@ nothing: no rule is made of it.
 - to:
     {{- toYaml . | nindent 4 }}
   ports:
-    - {protocol: UDP, port: 53}
-    # DNS responses that are too long for UDP.
-    - {protocol: TCP, port: 53}
+    {{- /* 5353 is OpenShift's: what counts is the port of the pod, not that of the Service. TCP is for answers that are too long for UDP. */}}
+    {{- range list 53 5353 }}
+    - {protocol: UDP, port: {{ . }}}
+    - {protocol: TCP, port: {{ . }}}
+    {{- end }}
 {{- end }}
 {{- end -}}
 
