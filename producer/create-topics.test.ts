@@ -1,8 +1,9 @@
 import { expect, test } from 'bun:test'
 import { join } from 'node:path'
 import { tenantsOf } from '../shared/http/tenants.ts'
+import { UnreachableError } from '../shared/kafka/types.ts'
+import { createTopics, exitCodeOf } from './create-topics.ts'
 import { settled } from '../shared/testing/settled.ts'
-import { createTopics } from './create-topics.ts'
 
 const tenants = tenantsOf({ tenants: { shop: { streams: ['orders', 'events'], keys: [] } } })
 const options = { partitions: 3, replication: -1 }
@@ -26,6 +27,12 @@ test('a refusal of the broker is the job’s, and names every stream that it con
   expect(await settled(failed)).toThrow(
     'kt.shop.orders: not authorized\nkt.shop.events: not authorized\nkt.shop.orders.acts: not authorized',
   )
+})
+
+test('brokers that do not answer are excused where that was asked for, and missing topics never', () => {
+  expect(exitCodeOf(new UnreachableError('no broker answered'), false)).toBe(69)
+  expect(exitCodeOf(new UnreachableError('no broker answered'), true)).toBe(0)
+  expect(exitCodeOf(new Error('kt.shop.orders: not authorized'), true)).toBe(1)
 })
 
 test.each([

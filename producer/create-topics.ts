@@ -11,12 +11,13 @@ const CONNECT_TIMEOUT_MS = 60_000
 
 const HELP = `Creates the topics of all streams, and those of the console, that are missing: bun run create-topics
 
-  --help   this text
+  --if-reachable   end with 0 when no broker answers, and say so
+  --help           this text
 
 Variables: KAFKA_BROKERS and the other KAFKA_ ones, TENANTS_FILE, TOPIC_PARTITIONS, TOPIC_REPLICATION, LOG_LEVEL, LOG_FORMAT. Topics that exist are not
 changed; the log warns of those that have fewer partitions than TOPIC_PARTITIONS.
 
-Exit code: 0; 1 when topics are missing, which the log names; 64 for wrong arguments; 69 when no broker answers within ${CONNECT_TIMEOUT_MS / 1_000} s; 78 for wrong variables.
+Exit code: 0; 1 when topics are missing, which the log names; 64 for wrong arguments; 69 when no broker answers within ${CONNECT_TIMEOUT_MS / 1_000} s, and 0 with --if-reachable; 78 for wrong variables.
 `
 
 const variables = Type.Object({
@@ -45,8 +46,13 @@ export async function createTopics(
   return streams.length
 }
 
+export function exitCodeOf(error: unknown, ifReachable: boolean): number {
+  if (!(error instanceof UnreachableError)) return 1
+  return ifReachable ? 0 : EXIT_UNAVAILABLE
+}
+
 if (import.meta.main) {
-  parseCommandLine(HELP, {})
+  const { values } = parseCommandLine(HELP, { options: { 'if-reachable': { type: 'boolean', default: false } } })
   // Imported here, so that a test needs no addon.
   const { createTopicAdmin } = await import('../shared/kafka/admin.ts')
   const { createLogger } = await import('../shared/service/logger.ts')
@@ -64,8 +70,9 @@ if (import.meta.main) {
   try {
     log.info({ streams: await createTopics(tenants, admin, options) }, 'all topics exist')
   } catch (error) {
-    log.error({ err: error }, 'some topics are missing')
-    exitCode = error instanceof UnreachableError ? EXIT_UNAVAILABLE : 1
+    exitCode = exitCodeOf(error, values['if-reachable'])
+    if (exitCode === 0) log.warn({ err: error }, 'topics were not looked at')
+    else log.error({ err: error }, 'some topics are missing')
   }
   await admin.close()
   log.flush(() => process.exit(exitCode))

@@ -93,6 +93,9 @@ export const manifestsOf = (text: string): Manifest[] =>
     .map((one) => Bun.YAML.parse(one) as Manifest)
     .filter((one) => one !== null && one !== undefined)
 
+/** Whether an object is there for `helm test`. */
+export const isTest = ({ metadata }: Manifest): boolean => metadata.annotations?.['helm.sh/hook'] === 'test'
+
 /** The pod template of each object that makes pods, with a name for faults. */
 export const podsOf = (manifests: readonly Manifest[]): { name: string; template: Manifest; owner: Manifest }[] =>
   manifests

@@ -38,6 +38,7 @@ const known: Readonly<Record<string, Json>> = {
   'networkPolicy.kafka.ports': { type: 'array', minItems: 1, items: { type: 'integer', minimum: 1, maximum: 65_535 } },
   // Shapes of Kubernetes, which its own schemas check in rendered objects.
   resources: open,
+  'topics.resources': open,
   'hpa.behavior': open,
   'keda.behavior': open,
   'serviceAccount.annotations': texts,

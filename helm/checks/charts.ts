@@ -1,9 +1,9 @@
 import { join } from 'node:path'
 import { withDefinitions } from './charts-crds.ts'
-import { allows, type Peer, podFaults } from './charts-policy.ts'
+import { allows, hookFaults, type Peer, podFaults } from './charts-policy.ts'
 import { chartReadmes } from './charts-readme.ts'
 import { refusals } from './charts-refusals.ts'
-import { type Manifest, podsOf, type Rendering, renderAll, valuesFiles, withCharts } from './charts-render.ts'
+import { isTest, type Manifest, podsOf, type Rendering, renderAll, valuesFiles, withCharts } from './charts-render.ts'
 import type { Area, Outcome } from './check.ts'
 import { root, run } from './check.ts'
 import { type Service, unknownVariables, valueFaults } from './images-environment.ts'
@@ -67,10 +67,59 @@ const operators = async (say: Say): Promise<Outcome> => {
 const pods = (say: Say): Promise<Outcome> =>
   each(say, ({ manifests }) => {
     const found = podsOf(manifests).map(({ name, template, owner }) =>
-      podFaults(template, ['Job', 'Pod'].includes(owner.kind)).map((fault) => `${name} ${fault}`),
+      podFaults(template, owner.kind === 'Job').map((fault) => `${name} ${fault}`),
     )
     return { passed: found.filter((faults) => faults.length === 0).length, faults: found.flat() }
   })
+
+const hooks = (say: Say): Promise<Outcome> =>
+  each(say, ({ manifests }) => {
+    const found = manifests
+      .filter(({ metadata }) => metadata.annotations?.['helm.sh/hook'] !== undefined)
+      .map((hook) => hookFaults(hook).map((fault) => `${hook.kind}/${hook.metadata.name} ${fault}`))
+    return { passed: found.filter((faults) => faults.length === 0).length, faults: found.flat() }
+  })
+
+/** What a test's program says of an operations port that answers like this, one after the other; the last one is repeated. */
+async function answeredTest(program: string, statuses: readonly number[]): Promise<{ exitCode: number; said: string }> {
+  let asked = 0
+  const service = Bun.serve({
+    hostname: '127.0.0.1',
+    port: 0,
+    fetch: () => new Response('{"kafka":"…"}', { status: statuses[Math.min(asked++, statuses.length - 1)] ?? 200 }),
+  })
+  const url = `http://127.0.0.1:${service.port}/readyz`
+  try {
+    const { exitCode, output, errors } = await run([
+      process.execPath,
+      '-e',
+      program.replace(/'https?:[^']*'/, `'${url}'`).replace('60_000', '2_000'),
+    ])
+    return { exitCode, said: (output + errors).replaceAll(url, 'URL').trim() }
+  } finally {
+    await service.stop(true)
+  }
+}
+
+/** A pod's first connections fail where policies are enforced, and a service may have become unready for a moment. */
+const tests = async (say: Say): Promise<Outcome> => {
+  const { renderings, faults } = await renderAll(say)
+  const manifests = renderings.flatMap((rendering) => rendering.manifests.filter(isTest))
+  const programs = new Map(
+    podsOf(manifests).map(({ template, name }): [string, string] => [template.spec.containers[0].command[2], name]),
+  )
+  const judged = await Promise.all(
+    [...programs].map(async ([program, name]) => {
+      const [good, bad] = await Promise.all([answeredTest(program, [503, 200]), answeredTest(program, [503])])
+      return [
+        [good.exitCode === 0 && good.said.startsWith('URL: 200 '), `${name} fails after one bad answer: ${good.said}`],
+        [bad.exitCode === 1 && /URL is not .* 503 /.test(bad.said), `${name} does not say what fails: ${bad.said}`],
+      ] as const
+    }),
+  )
+  const wrong = judged.flat().flatMap(([right, fault]) => (right ? [] : [fault]))
+  return { passed: judged.flat().length - wrong.length, faults: [...faults, ...wrong] }
+}
 
 const inNamespace = (name: string, pod: Record<string, string> = {}): Peer => ({
   namespace: { 'kubernetes.io/metadata.name': name },
@@ -79,6 +128,8 @@ const inNamespace = (name: string, pod: Record<string, string> = {}): Peer => ({
 
 const ofOurs = (name: string): Peer =>
   inNamespace('kafkatrace', { 'app.kubernetes.io/name': name, 'app.kubernetes.io/part-of': 'kafkatrace' })
+
+const at = (address: string): Peer => ({ namespace: {}, pod: {}, address })
 
 const tcp = (port: number) => ({ protocol: 'TCP', port })
 const udp = (port: number) => ({ protocol: 'UDP', port })
@@ -91,6 +142,8 @@ const connections = (service: string, ownBroker: boolean, toConsole: boolean) =>
   const http = service === 'console' ? 8081 : 8080
   const isPublic = service === 'producer' || (service === 'console' && toConsole)
   const dns = inNamespace('kube-system', { 'k8s-app': 'kube-dns' })
+  const openShiftDns = inNamespace('openshift-dns', { 'dns.operator.openshift.io/daemonset-dns': 'default' })
+  const cachedDns = inNamespace('kube-system', { 'k8s-app': 'node-local-dns' })
   return [
     ['ingress', 'the gateway to the public port', inNamespace('gateway'), tcp(http), isPublic],
     ['ingress', 'the gateway to operations', inNamespace('gateway'), tcp(ops), false],
@@ -113,10 +166,19 @@ const connections = (service: string, ownBroker: boolean, toConsole: boolean) =>
     ['egress', 'Kafka’s namespace on another port', inNamespace('kafka'), tcp(9644), false],
     ['egress', 'DNS over UDP', dns, udp(53), true],
     ['egress', 'DNS over TCP', dns, tcp(53), true],
+    ['egress', 'NodeLocal DNSCache over UDP, by its address', at('169.254.20.10'), udp(53), true],
+    ['egress', 'NodeLocal DNSCache over TCP, by its address', at('169.254.20.10'), tcp(53), true],
+    ['egress', 'NodeLocal DNSCache over UDP, by its pods', cachedDns, udp(53), true],
+    ['egress', 'NodeLocal DNSCache’s metrics', at('169.254.20.10'), tcp(9253), false],
+    ['egress', 'OpenShift’s DNS over UDP', openShiftDns, udp(5353), true],
+    ['egress', 'OpenShift’s DNS over TCP', openShiftDns, tcp(5353), true],
+    ['egress', 'OpenShift’s DNS, its metrics', openShiftDns, tcp(9154), false],
+    ['egress', 'a cloud’s metadata', at('169.254.169.254'), tcp(80), false],
     ['egress', 'another pod of kube-system', inNamespace('kube-system'), tcp(443), false],
     ['egress', 'an OTLP collector', inNamespace('monitoring'), tcp(4317), false],
     ['egress', 'another pod', inNamespace('kafkatrace', { app: 'other' }), tcp(8080), false],
-    ['egress', 'the internet', { namespace: {}, pod: {} }, tcp(443), false],
+    ['egress', 'the internet', at('203.0.113.7'), tcp(443), false],
+    ['egress', 'DNS servers of the internet', at('203.0.113.7'), udp(53), false],
   ] as const
 }
 
@@ -126,7 +188,7 @@ const network = (say: Say): Promise<Outcome> =>
     const faults: string[] = []
     let passed = 0
     for (const { name, template, owner } of podsOf(manifests)) {
-      if (owner.kind === 'Pod') continue
+      if (isTest(owner)) continue
       const { labels } = template.metadata
       const table = connections(
         labels['app.kubernetes.io/name'],
@@ -152,7 +214,7 @@ const environment = (say: Say): Promise<Outcome> =>
     const faults: string[] = []
     let passed = 0
     for (const { name: pod, template, owner } of podsOf(manifests)) {
-      if (owner.kind === 'Pod') continue
+      if (isTest(owner)) continue
       const name = template.metadata.labels['app.kubernetes.io/name']
       // The job has only some of the producer's variables.
       const service: Service = name === 'consumer' || name === 'console' ? name : 'producer'
@@ -218,6 +280,8 @@ export const charts: Area = {
     { name: 'strict schemas of Kubernetes', counts: 'objects', run: schemas },
     { name: 'operators’ definitions of their kinds', counts: 'objects', run: operators },
     { name: 'restricted pods, and the checklist', counts: 'pods', run: pods },
+    { name: 'hooks end in time, say why, and do not stay', counts: 'hooks', run: hooks },
+    { name: 'helm test asks again, and says what was answered', counts: 'outcomes', run: tests },
     { name: 'network policies: who reaches whom', counts: 'connections', run: network },
     { name: 'environments load by the services’ own schema', counts: 'variables', run: environment },
     { name: 'helm-unittest', counts: 'tests', run: behaviour },

@@ -161,6 +161,19 @@ annotations:
 {{- end -}}
 {{- end -}}
 
+{{/* Which nodes take a pod, and what it displaces there. Empty, or begins with a new line. */}}
+{{- define "kafkatrace.pod.placement" -}}
+{{- with .Values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- range $key := list "nodeSelector" "tolerations" "affinity" }}
+{{- with index $.Values $key }}
+{{ $key }}:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
 {{/* All but containers and volumes. Takes (list context revision): the label that pods of one revision share. */}}
 {{- define "kafkatrace.pod.spec" -}}
 {{- $revision := index . 1 -}}
@@ -176,15 +189,7 @@ securityContext:
 imagePullSecrets:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with .Values.priorityClassName }}
-priorityClassName: {{ . }}
-{{- end }}
-{{- range $key := list "nodeSelector" "tolerations" "affinity" }}
-{{- with index $context.Values $key }}
-{{ $key }}:
-  {{- toYaml . | nindent 2 }}
-{{- end }}
-{{- end }}
+{{- include "kafkatrace.pod.placement" . }}
 topologySpreadConstraints:
   {{- range $key, $unsatisfiable := dict "topology.kubernetes.io/zone" .Values.topologySpread.zone "kubernetes.io/hostname" .Values.topologySpread.host }}
   - topologyKey: {{ $key }}

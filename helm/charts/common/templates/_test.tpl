@@ -12,39 +12,72 @@ app.kubernetes.io/name: {{ .Chart.Name }}-test
 app.kubernetes.io/part-of: kafkatrace
 {{- end -}}
 
-{{/* Takes (list context port). */}}
-{{- define "kafkatrace.test.pod" -}}
+{{/* A job, since Kubernetes deletes those after a time. A pod's first connections may fail until the network knows its address. Takes (list context port). */}}
+{{- define "kafkatrace.test.job" -}}
 {{- $port := index . 1 -}}
 {{- with index . 0 -}}
-restartPolicy: Never
-automountServiceAccountToken: false
-enableServiceLinks: false
-securityContext:
-  {{- include "kafkatrace.podSecurityContext" . | nindent 2 }}
-{{- with .Values.image.pullSecrets }}
-imagePullSecrets:
-  {{- toYaml . | nindent 2 }}
-{{- end }}
-containers:
-  - name: test
-    image: {{ include "kafkatrace.image" . | quote }}
-    command:
-      - bun
-      - -e
-      - |
-        const answer = await fetch('{{ ternary "https" "http" (eq (include "kafkatrace.tls.ops" .) "true") }}://{{ include "kafkatrace.fullname" . }}-ops:{{ $port }}/readyz', { tls: { rejectUnauthorized: false } })
-        console.log(answer.status, await answer.text())
-        process.exit(answer.ok ? 0 : 1)
-    securityContext:
-      {{- include "kafkatrace.securityContext" . | nindent 6 }}
-    resources:
-      requests: {cpu: 50m, memory: 128Mi}
-      limits: {memory: 128Mi}
-    volumeMounts:
-      - {name: tmp, mountPath: /tmp}
-volumes:
-  - name: tmp
-    emptyDir: {sizeLimit: 16Mi}
+apiVersion: batch/v1
+kind: Job
+metadata:
+  {{- include "kafkatrace.test.metadata" . | nindent 2 }}
+  annotations:
+    helm.sh/hook: test
+    helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+    helm.sh/hook-output-log-policy: hook-succeeded,hook-failed
+spec:
+  backoffLimit: 0
+  activeDeadlineSeconds: 180
+  ttlSecondsAfterFinished: 86400
+  template:
+    metadata:
+      labels:
+        {{- include "kafkatrace.test.labels" . | nindent 8 }}
+    spec:
+      restartPolicy: Never
+      automountServiceAccountToken: false
+      enableServiceLinks: false
+      securityContext:
+        {{- include "kafkatrace.podSecurityContext" . | nindent 8 }}
+      {{- with .Values.image.pullSecrets }}
+      imagePullSecrets:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+      {{- include "kafkatrace.pod.placement" . | indent 6 }}
+      containers:
+        - name: test
+          image: {{ include "kafkatrace.image" . | quote }}
+          imagePullPolicy: {{ .Values.image.pullPolicy }}
+          command:
+            - bun
+            - -e
+            - |
+              const url = '{{ ternary "https" "http" (eq (include "kafkatrace.tls.ops" .) "true") }}://{{ include "kafkatrace.fullname" . }}-ops:{{ $port }}/readyz'
+              let said
+              do {
+                try {
+                  const answer = await fetch(url, { signal: AbortSignal.timeout(5_000), tls: { rejectUnauthorized: false } })
+                  said = `${answer.status} ${await answer.text()}`
+                  if (answer.ok) {
+                    console.log(`${url}: ${said}`)
+                    process.exit(0)
+                  }
+                } catch (error) {
+                  said = error.message
+                }
+                await Bun.sleep(1_000)
+              } while (performance.now() < 60_000)
+              console.error(`${url} is not as it should be after a minute. Its last answer: ${said}`)
+              process.exit(1)
+          securityContext:
+            {{- include "kafkatrace.securityContext" . | nindent 12 }}
+          resources:
+            requests: {cpu: 50m, memory: 128Mi}
+            limits: {memory: 128Mi}
+          volumeMounts:
+            - {name: tmp, mountPath: /tmp}
+      volumes:
+        - name: tmp
+          emptyDir: {sizeLimit: 16Mi}
 {{- end -}}
 {{- end -}}
 

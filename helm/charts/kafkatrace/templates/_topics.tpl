@@ -18,9 +18,9 @@ app.kubernetes.io/name: topics
 app.kubernetes.io/part-of: kafkatrace
 {{- end -}}
 
-{{/* Before the services, and not after: see topics.job. What the job needs has a lower weight than the job. Takes the weight. */}}
+{{/* Before the services, and not after: see topics.job. What the jobs need has a lower weight than they. Helm deletes it after them, also when one has failed. */}}
 {{- define "topics.hook" -}}
-helm.sh/hook: pre-install,pre-upgrade
-helm.sh/hook-delete-policy: before-hook-creation
-helm.sh/hook-weight: {{ quote . }}
+helm.sh/hook: pre-install,pre-upgrade,pre-rollback
+helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+helm.sh/hook-weight: "-5"
 {{- end -}}
