@@ -1,8 +1,7 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { withCharts } from './charts-render.ts'
+import { type Manifest, manifestsOf, withCharts } from './charts-render.ts'
 import { type Check, type Outcome, root, run } from './check.ts'
-import { manifestsOf } from './delivery-gitops.ts'
 import { alternatives, OWN_PATH } from './delivery-workflows.ts'
 import { tool } from './tools.ts'
 
@@ -91,6 +90,30 @@ const kinds: Readonly<Record<string, string>> = {
   service: 'Service',
 }
 
+/**
+ * What `kubectl port-forward` would refuse: the object is not rendered, or it does not have the port. Names with variables are not judged.
+ * @param words of the command
+ */
+export function forwardFaults(words: readonly string[], manifests: readonly Manifest[]): string[] {
+  const at = words.indexOf('port-forward')
+  if (words[0] !== 'kubectl' || at === -1) return []
+  const [target = '', ...ports] = words.slice(at + 1).filter((word) => !word.startsWith('-') && word !== '&')
+  const [type = '', name = ''] = target.split('/')
+  if (target.includes('$')) return []
+  const found = manifests.find(({ kind, metadata }) => kind === kinds[type] && metadata.name === name)
+  if (found === undefined) return [`forwards to ${target}, which its helm commands do not create`]
+  const has: string[] =
+    found.kind === 'Service'
+      ? found.spec.ports.flatMap(({ name, port }: Manifest) => [name, String(port)])
+      : found.spec.template.spec.containers.flatMap(({ ports = [] }: Manifest) =>
+          ports.flatMap(({ name, containerPort }: Manifest) => [name, String(containerPort)]),
+        )
+  return ports
+    .map((one) => one.split(':').at(-1) ?? '')
+    .filter((port) => !has.includes(port))
+    .map((port) => `forwards to port ${port} of ${target}, which has ${has.join(', ')}`)
+}
+
 const commands: Check = {
   name: 'documents: what commands name exists',
   counts: 'names',
@@ -108,6 +131,8 @@ async function compared(helm: string, charts: string, say: (progress: string) =>
   let passed = 0
   const faults: string[] = []
   const help = new Map<string, string>()
+  /** The release's values from the last --set. */
+  let reused: string[] = []
   for (const document of documents) {
     const text = await Bun.file(join(root, document)).text()
     const demand = (right: boolean, fault: string): void => {
@@ -122,8 +147,6 @@ async function compared(helm: string, charts: string, say: (progress: string) =>
       demand(named === version, `names version ${named}, where package.json says ${version}`)
 
     const rendered: string[] = []
-    /** The release's values from the last --set. */
-    let reused: string[] = []
     for (const command of commandsIn(text)) {
       const words = wordsOf(command)
       if (words[0] !== 'helm') continue
@@ -144,9 +167,13 @@ async function compared(helm: string, charts: string, say: (progress: string) =>
       demand(exitCode === 0, `does not render: ${command}\n${errors.trimEnd()}`)
       rendered.push(output)
     }
-    const there = new Set(
-      rendered.flatMap((output) => manifestsOf(output).map(({ kind, metadata }) => `${kind} ${metadata.name}`)),
-    )
+    const manifests = rendered.flatMap(manifestsOf)
+    const there = new Set(manifests.map(({ kind, metadata }) => `${kind} ${metadata.name}`))
+    for (const command of commandsIn(text))
+      if (command.includes('port-forward')) {
+        const wrong = forwardFaults(wordsOf(command), manifests)
+        demand(wrong.length === 0, `${wrong.join('; ')}: ${command}`)
+      }
     if (text.includes('helm test '))
       demand(
         rendered.every((output) => /helm\.sh\/hook"?: "?test/.test(output)),
