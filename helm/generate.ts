@@ -6,11 +6,14 @@ import { parseCommandLine } from '../shared/service/command-line.ts'
 import { readSeen, seenMarkdown } from '../shared/testing/secured-seen.ts'
 import { OPERATIONS_PAGE, SECURITY_PAGE, withCommands, withPermissions } from './acl-reference.ts'
 import { chartReadmes } from './checks/charts-readme.ts'
+import { requestsTable } from './checks/charts-requests.ts'
 import { schemaFiles } from './checks/charts-schema.ts'
 import { root } from './checks/check.ts'
 import { CONFIGURATION_PAGE, withConfiguration } from './config-reference.ts'
 import { withMarked } from './marked.ts'
 import { dashboardFiles } from './monitoring/dashboards.ts'
+
+const DEPLOYMENT_PAGE = 'docs/deployment.md'
 
 const HELP = `Writes what is generated from the code: bun run generate [--check]
 
@@ -20,6 +23,7 @@ const HELP = `Writes what is generated from the code: bun run generate [--check]
   ${CONFIGURATION_PAGE.padEnd(34)}tables of the services' variables, between their marks
   ${OPERATIONS_PAGE.padEnd(34)}the commands that grant ACLs, between their marks
   ${SECURITY_PAGE.padEnd(34)}the table of ACLs, and what the tests saw of secured Kafka, between their marks
+  ${DEPLOYMENT_PAGE.padEnd(34)}the table of what the charts request, between its marks; skipped where Helm is not installed and Go is not there to build it
   helm/charts/*/values.schema.json  from values.yaml and the services' variables
   helm/charts/*/README.md           from values.yaml, by helm-docs; skipped where helm-docs is not installed and Go is not there to build it
   helm/monitoring/dashboards/*.json from helm/monitoring/dashboards.ts
@@ -70,12 +74,15 @@ async function generated(): Promise<{ files: Map<string, string>; skipped: strin
     ...(await schemaFiles()),
   ])
   for (const [name, text] of dashboardFiles()) files.set(`${DASHBOARDS}/${name}`, text)
+  const say = (progress: string): void => console.error(progress)
   try {
-    for (const [path, text] of await chartReadmes((progress) => console.error(progress))) files.set(path, text)
+    for (const [path, text] of await chartReadmes(say)) files.set(path, text)
+    const table = await requestsTable(say)
+    files.set(DEPLOYMENT_PAGE, withMarked(await page(DEPLOYMENT_PAGE), 'requests', table, DEPLOYMENT_PAGE))
     return { files, skipped: undefined }
   } catch (error) {
     if (!(error instanceof UnavailableError)) throw error
-    return { files, skipped: `helm/charts/*/README.md: ${error.message}` }
+    return { files, skipped: `helm/charts/*/README.md or ${DEPLOYMENT_PAGE}: ${error.message}` }
   }
 }
 

@@ -105,3 +105,23 @@ export const podsOf = (manifests: readonly Manifest[]): { name: string; template
       template: owner.kind === 'Pod' ? owner : owner.spec.template,
       owner,
     }))
+
+const scalers = (manifests: readonly Manifest[]): Manifest[] =>
+  manifests.filter(({ kind }) => kind === 'HorizontalPodAutoscaler' || kind === 'ScaledObject')
+
+/** What autoscalers scale, as KIND/NAME. */
+export const autoscaledIn = (manifests: readonly Manifest[]): string[] =>
+  scalers(manifests).map(({ spec }) => `${spec.scaleTargetRef.kind}/${spec.scaleTargetRef.name}`)
+
+/** The fewest and the most pods of an object that an autoscaler scales; else undefined. */
+export function autoscalerOf(
+  owner: Manifest,
+  manifests: readonly Manifest[],
+): { min: number; max: number } | undefined {
+  const found = scalers(manifests).find(
+    ({ spec }) => spec.scaleTargetRef.kind === owner.kind && spec.scaleTargetRef.name === owner.metadata.name,
+  )
+  if (found === undefined) return undefined
+  const { minReplicas, maxReplicas, minReplicaCount, maxReplicaCount } = found.spec
+  return { min: minReplicas ?? minReplicaCount, max: maxReplicas ?? maxReplicaCount }
+}
