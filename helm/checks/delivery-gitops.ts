@@ -1,7 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
-import { withCharts } from './charts-render.ts'
+import { autoscaledIn, renderAll, withCharts } from './charts-render.ts'
 import { type Check, type Outcome, root, run } from './check.ts'
 import { writeSchemas } from './delivery-schemas.ts'
 import { tool } from './tools.ts'
@@ -28,13 +28,29 @@ export const manifestsOf = (yaml: string): Manifest[] => {
 export const substituted = (text: string, values: Readonly<Record<string, string>>): string =>
   text.replace(/\$\{(\w+)\}/g, (whole, name: string) => values[name] ?? whole)
 
+type Kind = Pick<Manifest, 'apiVersion' | 'kind'>
+
+/** Without its version, as an AppProject names it. */
+const groupKind = ({ apiVersion, kind }: Kind): string =>
+  `${apiVersion.includes('/') ? apiVersion.split('/')[0] : ''}/${kind}`
+
+/** The kinds that an AppProject allows in this list. */
+const allowedIn = (project: Manifest, list: 'clusterResourceWhitelist' | 'namespaceResourceWhitelist'): string[] =>
+  ((project.spec?.[list] ?? []) as { group: string; kind: string }[]).map(({ group, kind }) => `${group}/${kind}`)
+
 /** Whether an AppProject allows this kind. */
-export function allowedBy(project: Manifest, { apiVersion, kind }: Pick<Manifest, 'apiVersion' | 'kind'>): boolean {
-  const group = apiVersion.includes('/') ? (apiVersion.split('/')[0] ?? '') : ''
-  const lists = ['clusterResourceWhitelist', 'namespaceResourceWhitelist'].map(
-    (name) => (project.spec?.[name] ?? []) as { group: string; kind: string }[],
+export const allowedBy = (project: Manifest, kind: Kind): boolean =>
+  [...allowedIn(project, 'clusterResourceWhitelist'), ...allowedIn(project, 'namespaceResourceWhitelist')].includes(
+    groupKind(kind),
   )
-  return lists.flat().some((one) => one.group === group && one.kind === kind)
+
+/** Kinds of Redpanda's chart, which is not rendered here. */
+const REDPANDA_KINDS = ['rbac.authorization.k8s.io/Role', 'rbac.authorization.k8s.io/RoleBinding']
+
+/** Kinds that an AppProject allows in its namespace, and no chart makes. */
+export const neverMade = (project: Manifest, made: readonly Kind[]): string[] => {
+  const kinds = new Set([...made.map(groupKind), ...REDPANDA_KINDS])
+  return allowedIn(project, 'namespaceResourceWhitelist').filter((kind) => !kinds.has(kind))
 }
 
 async function manifestIn(file: string): Promise<Manifest> {
@@ -138,7 +154,13 @@ async function rendered(helm: string, charts: string, say: (progress: string) =>
   const project = await manifestIn('argocd/project.yaml')
   let passed = 0
   const faults: string[] = []
-  const template = async (where: string, valuesFile: string, values: unknown): Promise<void> => {
+  /** @param ignored what is not compared in this environment, as KIND/NAME */
+  const template = async (
+    where: string,
+    valuesFile: string,
+    values: unknown,
+    ignored: readonly string[],
+  ): Promise<void> => {
     say(where)
     const { exitCode, output, errors } = await run(
       [
@@ -158,7 +180,14 @@ async function rendered(helm: string, charts: string, say: (progress: string) =>
     for (const text of textsIn(values))
       if (output.includes(text)) passed++
       else faults.push(`${where}: ${text}, a value of this cluster, is nowhere in what is rendered`)
-    const kinds = new Map(manifestsOf(output).map((one) => [`${one.apiVersion} ${one.kind}`, one]))
+    const made = manifestsOf(output)
+    const scaled = autoscaledIn(made)
+    for (const one of new Set([...scaled, ...ignored]))
+      if (scaled.includes(one) && ignored.includes(one)) passed++
+      else if (scaled.includes(one))
+        faults.push(`${where}: /spec/replicas of ${one} would be reset: an autoscaler sets it`)
+      else faults.push(`${where}: /spec/replicas of ${one} is not compared, and no autoscaler sets it`)
+    const kinds = new Map(made.map((one) => [`${one.apiVersion} ${one.kind}`, one]))
     for (const [kind, manifest] of kinds)
       if (allowedBy(project, manifest)) passed++
       else faults.push(`${where}: helm/gitops/argocd/project.yaml does not allow ${kind}`)
@@ -180,24 +209,46 @@ async function rendered(helm: string, charts: string, say: (progress: string) =>
     }
     const valuesFile = join(charts, `flux-${name}.yaml`)
     await Bun.write(valuesFile, text)
-    await template(`flux/clusters/${name}`, valuesFile, release?.spec?.['values'])
+    const drift = release?.spec?.['driftDetection'] as { ignore?: { paths: string[]; target: Target }[] } | undefined
+    const ignored = (drift?.ignore ?? [])
+      .filter(({ paths }) => paths.includes('/spec/replicas'))
+      .map(({ target }) => named(target))
+    await template(`flux/clusters/${name}`, valuesFile, release?.spec?.['values'], ignored)
   }
 
   const set = (await manifestIn('argocd/applicationset.yaml')).spec as unknown as ApplicationSet
   for (const environment of environments) {
     const filled = (text: string): string => filledIn(text, environment)
     const patch = Bun.YAML.parse(filled(set.templatePatch)) as { spec?: ApplicationSpec } | null
+    const compared = [...(set.template.spec.ignoreDifferences ?? []), ...(patch?.spec?.ignoreDifferences ?? [])]
+    const ignored = compared.filter(({ jsonPointers }) => jsonPointers.includes('/spec/replicas')).map(named)
     for (const file of set.template.spec.source.helm.valueFiles)
       await template(
         `argocd ${environment}`,
         join(charts, 'kafkatrace', filled(file)),
         patch?.spec?.source.helm.valuesObject ?? {},
+        ignored,
       )
   }
+  const { renderings } = await renderAll(say)
+  const never = neverMade(
+    project,
+    renderings.flatMap(({ manifests }) => manifests),
+  )
+  faults.push(...never.map((kind) => `helm/gitops/argocd/project.yaml allows ${kind}, which no chart makes`))
   return { passed, faults }
 }
 
+/** What is compared, or not; without a name all of the kind. */
+interface Target {
+  readonly kind: string
+  readonly name?: string
+}
+
+const named = ({ kind, name }: Target): string => `${kind}/${name ?? '*'}`
+
 interface ApplicationSpec {
+  readonly ignoreDifferences?: readonly (Target & { readonly jsonPointers: readonly string[] })[]
   readonly source: { readonly helm: { readonly valueFiles: readonly string[]; readonly valuesObject?: unknown } }
 }
 
@@ -209,8 +260,10 @@ interface ApplicationSet {
 /** The subset of Go's templates that the ApplicationSet uses, for a cluster with its own brokers. */
 export const filledIn = (text: string, environment: string): string =>
   text
-    .replace(/\{\{- if ne \.environment "(\w+)" \}\}(.*?)\{\{- end \}\}/s, (_, but: string, body: string) =>
-      environment === but ? '' : body,
+    .replaceAll(
+      /\s*\{\{- if (eq|ne) \.environment "(\w+)" \}\}(.*?)\s*\{\{- end \}\}/gs,
+      (_, operator: string, other: string, body: string) =>
+        (operator === 'eq') === (environment === other) ? body : '',
     )
     .replaceAll('{{ .environment }}', environment)
     .replaceAll('{{ index .metadata.annotations "kafkatrace.dev/kafka-brokers" }}', 'kafka.example.com:9093')

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'bun:test'
-import { commandsIn, helmOptions, templateOf, wordsOf } from './delivery-docs.ts'
-import { allowedBy, filledIn, manifestsOf, substituted, textsIn } from './delivery-gitops.ts'
+import { commandsIn, forwardFaults, helmOptions, templateOf, wordsOf } from './delivery-docs.ts'
+import { allowedBy, filledIn, manifestsOf, neverMade, substituted, textsIn } from './delivery-gitops.ts'
 import { imagePins, imagesIn } from './delivery-pins.ts'
 import { pinsFound } from './delivery-renovate.ts'
 import { strict } from './delivery-schemas.ts'
@@ -109,12 +109,16 @@ spec: { namespaceResourceWhitelist: [{ group: '', kind: Secret }, { group: apps,
     expect(allowedBy(project, { apiVersion: 'v1', kind: 'Secret' })).toBe(true)
     expect(allowedBy(project, { apiVersion: 'apps/v1', kind: 'Deployment' })).toBe(true)
     expect(allowedBy(project, { apiVersion: 'apps/v1', kind: 'Secret' })).toBe(false)
+    expect(neverMade(project, [{ apiVersion: 'v1', kind: 'Secret' }])).toEqual(['apps/Deployment'])
   })
 
   test('a patch that is not for an environment is empty there', () => {
     const patch = '{{- if ne .environment "dev" }}\na: {{ .environment }}\n{{- end }}\n'
     expect(filledIn(patch, 'dev').trim()).toBe('')
     expect(filledIn(patch, 'staging').trim()).toBe('a: staging')
+    const more = '  {{- if eq .environment "staging" }}\nb: 1\n  {{- end }}\n'
+    expect(filledIn(patch + more, 'staging')).toBe('\na: staging\nb: 1\n')
+    expect(filledIn(patch + more, 'production')).toBe('\na: production\n')
   })
 
   test('values are found at any depth', () => expect(textsIn({ a: { b: 'k', c: [1, 'd'] } })).toEqual(['k', 'd']))
@@ -158,5 +162,20 @@ describe('a command of the documentation', () => {
       command: 'upgrade',
       options: ['--install', '--version', '--namespace', '--wait', '--set'],
     })
+  })
+
+  test('forwards to a port that is there', () => {
+    const containers = [{ ports: [{ name: 'ops', containerPort: 9081 }] }]
+    const there = [
+      { kind: 'Service', metadata: { name: 'a' }, spec: { ports: [{ name: 'http', port: 80, targetPort: 8080 }] } },
+      { kind: 'StatefulSet', metadata: { name: 'a' }, spec: { template: { spec: { containers } } } },
+    ]
+    const faultsOf = (args: string) => forwardFaults(wordsOf(`kubectl -n kt port-forward ${args}`), there)
+    expect(faultsOf('svc/a 8080:80 &')).toEqual([])
+    expect(faultsOf('svc/a http')).toEqual([])
+    expect(faultsOf('statefulset/a 9081')).toEqual([])
+    expect(faultsOf('"$1" 9081')).toEqual([])
+    expect(faultsOf('svc/a 8080:8080')).toEqual(['forwards to port 8080 of svc/a, which has http, 80'])
+    expect(faultsOf('svc/b 80')).toEqual(['forwards to svc/b, which its helm commands do not create'])
   })
 })
