@@ -1,4 +1,4 @@
-/** The parts of `bun run check:deploy`: checks of deployments, each of which counts what it checked. */
+/** The parts of `bun run check:deploy` and `bun run check:cluster`: checks of deployments, each of which counts what it checked. */
 import { run as runToEnd } from '../../shared/dev/run.ts'
 
 export interface Outcome {
@@ -28,6 +28,8 @@ export const outcome = (count: number, faults: readonly string[]): Outcome => ({
 export interface Area {
   readonly name: string
   readonly checks: readonly Check[]
+  /** Ends what its checks share and have started. Called once, after those that were run. */
+  readonly end?: () => Promise<void>
 }
 
 export const root = new URL('../..', import.meta.url).pathname.replace(/\/$/, '')

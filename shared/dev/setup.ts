@@ -54,6 +54,8 @@ export function needsOf(command: string | undefined, args: readonly string[], is
       return ['unit']
     case 'helm/checks/main.ts':
       return ['tests', 'kafka', 'deployment']
+    case 'helm/cluster/main.ts':
+      return ['tests', 'kafka', 'deployment', 'cluster']
     case 'shared/dev/native-try.ts':
       return ['addon', 'tests', 'kafka']
     case 'shared/dev/screenshots.ts':

@@ -23,9 +23,10 @@ export interface Authority {
   issue(names: string, days?: number): Promise<Certificate>
 }
 
-/** A certificate authority with its own directory of files. */
-export async function createAuthority(): Promise<Authority> {
-  const directory = mkdtempSync(join(tmpdir(), 'kafkatrace-certificates-'))
+/** A certificate authority. @param directory where its files are; default: one of its own */
+export async function createAuthority(
+  directory = mkdtempSync(join(tmpdir(), 'kafkatrace-certificates-')),
+): Promise<Authority> {
   const at = (name: string) => join(directory, name)
   const newKey = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes']
   await openssl('req', '-x509', ...newKey, '-keyout', at('ca.key'), '-out', at('ca.pem'), '-subj', '/CN=authority')

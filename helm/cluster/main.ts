@@ -1,0 +1,14 @@
+/** `bun run check:cluster`: checks that need a Kubernetes cluster, on clusters that it builds and starts. */
+import { runChecks } from '../checks/run-checks.ts'
+import { apiServer } from './api-server.ts'
+
+const help = `Checks the charts on Kubernetes clusters that it starts: bun run check:cluster [TEXT…] [--list]
+
+  TEXT     only checks whose area or name contains this
+  --list   the checks, a line each
+  --help   this text
+
+Kubernetes and the other tools are built once, into the user's cache: about 40 minutes on two cores. Go, openssl and Debian's apt-get are required.
+`
+
+await runChecks([apiServer], help)
