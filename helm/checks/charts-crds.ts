@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Manifest } from './charts-render.ts'
-import { run } from './check.ts'
+import { moduleFolder } from './tools.ts'
 
 /** The operators' own definitions of their kinds, from the Go modules in which they are released. */
 const definitions = [
@@ -39,27 +39,30 @@ export function strict(schema: unknown): unknown {
   return closed ? { ...all, additionalProperties: false } : all
 }
 
+/** The files of the operators' definitions, in Go's cache. @throws UnavailableError when they cannot be downloaded */
+export async function definitionFiles(): Promise<string[]> {
+  const downloaded = await Promise.all(
+    definitions.map(async ({ module, files }) => {
+      const folder = await moduleFolder(module)
+      return files.map((file) => join(folder, file))
+    }),
+  )
+  return downloaded.flat()
+}
+
 /** Runs `work` with a folder of JSON schemas, with the file names that kubeconform expects. */
 export async function withDefinitions<T>(work: (location: string) => Promise<T>): Promise<T> {
   const folder = await mkdtemp(join(tmpdir(), 'kafkatrace-crds-'))
   try {
-    const ran = await run(['go', 'mod', 'download', '-json', ...definitions.map(({ module }) => module)], {
-      cwd: folder,
-    })
-    if (ran.exitCode !== 0) throw new Error(ran.output + ran.errors)
-    const directories = [...ran.output.matchAll(/"Dir": "([^"]+)"/g)].map((match) => match[1] ?? '')
-    for (const { module, files } of definitions) {
-      const directory = directories.find((one) => one.endsWith(module)) ?? ''
-      for (const file of files) {
-        const definition = Bun.YAML.parse(await Bun.file(join(directory, file)).text()) as Manifest
-        for (const { name, schema } of definition.spec.versions) {
-          const whole = strict(schema.openAPIV3Schema) as { properties: object }
-          const path = `${definition.spec.names.kind.toLowerCase()}-${definition.spec.group}-${name}.json`
-          await Bun.write(
-            join(folder, path),
-            JSON.stringify({ ...whole, properties: { ...whole.properties, metadata: { type: 'object' } } }),
-          )
-        }
+    for (const file of await definitionFiles()) {
+      const definition = Bun.YAML.parse(await Bun.file(file).text()) as Manifest
+      for (const { name, schema } of definition.spec.versions) {
+        const whole = strict(schema.openAPIV3Schema) as { properties: object }
+        const path = `${definition.spec.names.kind.toLowerCase()}-${definition.spec.group}-${name}.json`
+        await Bun.write(
+          join(folder, path),
+          JSON.stringify({ ...whole, properties: { ...whole.properties, metadata: { type: 'object' } } }),
+        )
       }
     }
     return await work(`${folder}/{{.ResourceKind}}-{{.Group}}-{{.ResourceAPIVersion}}.json`)

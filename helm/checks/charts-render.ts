@@ -18,10 +18,14 @@ export interface Rendering {
 
 const services = ['producer', 'consumer', 'console'] as const
 
-/** Runs `work` in a copy of the charts with their dependencies, so that the checkout stays unchanged. */
+/**
+ * Runs `work` in a copy of the charts with their dependencies, so that the checkout stays unchanged.
+ * @param env variables for helm, which say where a cluster is
+ */
 export async function withCharts<T>(
   say: (progress: string) => void,
   work: (helm: (...args: string[]) => Promise<Ran>, folder: string) => Promise<T>,
+  env: Readonly<Record<string, string>> = {},
 ): Promise<T> {
   const program = await tool('helm', say)
   const folder = await mkdtemp(join(tmpdir(), 'kafkatrace-charts-'))
@@ -39,7 +43,7 @@ export async function withCharts<T>(
       join(folder, 'kafkatrace/charts/redpanda/Chart.yaml'),
       `apiVersion: v2\nname: redpanda\nversion: ${version}\n`,
     )
-    return await work((...args) => run([program, ...args], { cwd: folder }), folder)
+    return await work((...args) => run([program, ...args], { cwd: folder, env }), folder)
   } finally {
     await rm(folder, { recursive: true, force: true })
   }

@@ -94,20 +94,32 @@ async function fluxClusters(): Promise<Cluster[]> {
   return clusters.sort((a, b) => a.name.localeCompare(b.name))
 }
 
+/** What Argo CD and Flux would be given, by the file or folder to report. */
+export async function gitopsManifests(
+  say: (progress: string) => void,
+): Promise<{ where: string; manifests: Manifest[] }[]> {
+  const sources: { where: string; manifests: Manifest[] }[] = []
+  for (const pattern of ['argocd/*.yaml', 'flux/clusters/*/*.yaml'])
+    for await (const file of new Bun.Glob(pattern).scan(gitops))
+      sources.push({ where: file, manifests: manifestsOf(await Bun.file(join(gitops, file)).text()) })
+  for (const environment of environments)
+    sources.push({
+      where: `flux/environments/${environment}`,
+      manifests: manifestsOf(await overlay(environment, say)),
+    })
+  return sources
+}
+
 const schemas: Check = {
   name: 'GitOps: Argo CD’s and Flux’s own schemas',
   counts: 'resources',
   async run(say) {
     const kubeconform = await tool('kubeconform', say)
-    const sources = new Map<string, string>()
-    for (const pattern of ['argocd/*.yaml', 'flux/clusters/*/*.yaml'])
-      for await (const file of new Bun.Glob(pattern).scan(gitops))
-        sources.set(file, await Bun.file(join(gitops, file)).text())
-    for (const environment of environments) {
-      // A generated ConfigMap of the core group.
-      const built = manifestsOf(await overlay(environment, say)).filter(({ kind }) => kind !== 'ConfigMap')
-      sources.set(`flux/environments/${environment}`, built.map((manifest) => JSON.stringify(manifest)).join('\n---\n'))
-    }
+    // A generated ConfigMap is of the core group.
+    const sources = (await gitopsManifests(say)).map(({ where, manifests }) => ({
+      where,
+      manifests: manifests.filter(({ kind }) => kind !== 'ConfigMap'),
+    }))
     const folder = await mkdtemp(join(tmpdir(), 'kafkatrace-schemas-'))
     try {
       return await validated(sources, kubeconform, await writeSchemas(folder, say))
@@ -117,15 +129,15 @@ const schemas: Check = {
   },
 }
 
-/** @param sources YAML or JSON documents by the file to report */
 async function validated(
-  sources: ReadonlyMap<string, string>,
+  sources: readonly { where: string; manifests: readonly Manifest[] }[],
   kubeconform: string,
   schemaLocation: string,
 ): Promise<Outcome> {
   let passed = 0
   const faults: string[] = []
-  for (const [file, input] of sources) {
+  for (const { where, manifests } of sources) {
+    const input = manifests.map((manifest) => JSON.stringify(manifest)).join('\n---\n')
     const { output, errors } = await run(
       [kubeconform, '-schema-location', schemaLocation, '-output', 'json', '-verbose', '-'],
       { input },
@@ -133,10 +145,10 @@ async function validated(
     const { resources } = JSON.parse(output || '{"resources":[]}') as {
       resources: { kind: string; name: string; status: string; msg: string }[]
     }
-    if (resources.length === 0) faults.push(`helm/gitops/${file}: nothing was validated: ${errors}`)
+    if (resources.length === 0) faults.push(`helm/gitops/${where}: nothing was validated: ${errors}`)
     for (const { kind, name, status, msg } of resources)
       if (status === 'statusValid') passed++
-      else faults.push(`helm/gitops/${file}: ${kind} ${name}: ${msg}`)
+      else faults.push(`helm/gitops/${where}: ${kind} ${name}: ${msg}`)
   }
   return { passed, faults }
 }

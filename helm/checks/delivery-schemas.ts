@@ -1,8 +1,6 @@
 import { mkdir } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { UnavailableError } from '../../shared/dev/built.ts'
-import { run } from './check.ts'
+import { moduleFolder } from './tools.ts'
 
 /** The modules of the controllers that define helm/gitops's custom resources, verified by Go's checksum database. */
 const modules = [
@@ -13,7 +11,6 @@ const modules = [
 ] as const
 
 interface CustomResourceDefinition {
-  readonly kind: string
   readonly spec: {
     readonly group: string
     readonly names: { readonly kind: string }
@@ -53,25 +50,26 @@ export async function writeSchemas(folder: string, say: (progress: string) => vo
   }
   // kubeconform names the core group by its version.
   await write('v1', 'Namespace', 'v1', namespaceSchema)
-  for (const { module, version, crds } of modules) {
-    say(`${module}@${version}`)
-    const root = await moduleFolder(module, version)
-    for await (const file of new Bun.Glob(`${crds}/*.yaml`).scan(root)) {
-      const definition = Bun.YAML.parse(await Bun.file(join(root, file)).text()) as CustomResourceDefinition
-      if (definition.kind !== 'CustomResourceDefinition') continue
-      for (const { name, schema } of definition.spec.versions)
-        await write(definition.spec.group, definition.spec.names.kind, name, strict(schema.openAPIV3Schema))
-    }
+  for (const file of await controllerDefinitionFiles(say)) {
+    const definition = Bun.YAML.parse(await Bun.file(file).text()) as CustomResourceDefinition
+    for (const { name, schema } of definition.spec.versions)
+      await write(definition.spec.group, definition.spec.names.kind, name, strict(schema.openAPIV3Schema))
   }
   return join(folder, '{{ .Group }}', '{{ .ResourceKind }}_{{ .ResourceAPIVersion }}.json')
 }
 
-async function moduleFolder(module: string, version: string): Promise<string> {
-  if (Bun.which('go') === null) throw new UnavailableError('go is needed for the schemas, and is not on the path')
-  const { output, errors } = await run(['go', 'mod', 'download', '-json', `${module}@${version}`], { cwd: tmpdir() })
-  const { Dir } = JSON.parse(output || '{}') as { Dir?: string }
-  if (Dir === undefined) throw new UnavailableError(`${module}@${version}: ${(output + errors).slice(-1_000)}`)
-  return Dir
+/** The files of the controllers' definitions, in Go's cache. @throws UnavailableError when they cannot be downloaded */
+export async function controllerDefinitionFiles(say: (progress: string) => void): Promise<string[]> {
+  const files: string[] = []
+  for (const { module, version, crds } of modules) {
+    say(`${module}@${version}`)
+    const folder = join(await moduleFolder(`${module}@${version}`), crds)
+    // Others are lists of these.
+    for await (const file of new Bun.Glob('*.yaml').scan(folder))
+      if (/^kind: CustomResourceDefinition$/m.test(await Bun.file(join(folder, file)).text()))
+        files.push(join(folder, file))
+  }
+  return files
 }
 
 /** A cluster drops unknown fields, including misspelt ones. Here they are faults. */

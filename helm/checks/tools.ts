@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { chmod } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { UnavailableError } from '../../shared/dev/built.ts'
 import { makeWhole } from '../../shared/dev/run.ts'
@@ -135,6 +136,19 @@ export async function tool(name: ToolName, say: (progress: string) => void): Pro
   await installed
   if (!existsSync(path)) throw new UnavailableError(`${name}: installed, but there is no ${binary}`)
   return path
+}
+
+/**
+ * The folder of a Go module in Go's cache, downloaded and verified by Go's checksum database.
+ * @param module with its version: "sigs.k8s.io/gateway-api@v1.6.3"
+ * @throws UnavailableError with Go's output
+ */
+export async function moduleFolder(module: string): Promise<string> {
+  if (Bun.which('go') === null) throw new UnavailableError(`go is needed for ${module}, and is not on the path`)
+  const { output, errors } = await run(['go', 'mod', 'download', '-json', module], { cwd: tmpdir() })
+  const { Dir } = JSON.parse(output || '{}') as { Dir?: string }
+  if (Dir === undefined) throw new UnavailableError(`${module}: ${(output + errors).slice(-1_000)}`)
+  return Dir
 }
 
 const hashOf = (text: string): string => createHash('sha256').update(text).digest('hex').slice(0, 12)

@@ -9,11 +9,13 @@ import { makeLogFolder } from '../../shared/dev/log-folder.ts'
 import { lastLines, type Ran } from '../../shared/dev/run.ts'
 import { createAuthority } from '../../shared/testing/certificates.ts'
 import { until } from '../../shared/testing/until.ts'
+import type { Manifest } from '../checks/charts-render.ts'
 import { run } from '../checks/check.ts'
 import { type ToolName, tool } from '../checks/tools.ts'
 
 const startTimeoutMs = 120_000
 const askTimeoutMs = 5_000
+const pollPauseMs = 100
 const stopGraceMs = 5_000
 const commandTimeoutMs = 120_000
 /** Addresses of Services, which only a node's proxy makes reachable. */
@@ -28,6 +30,10 @@ export interface ControlPlane {
   readonly env: Readonly<Record<string, string>>
   /** The folder with the logs of its programs, which is kept after a failure. */
   readonly logs: string
+  /** Asks the API server, with all rights. */
+  api(path: string, init?: { readonly method: string; readonly body: string }): Promise<Response>
+  /** What it answers to GET. @throws Error with its answer, unless that is 200 */
+  get(path: string): Promise<Manifest>
   /** Runs kubectl to its end. A failure is a result. */
   kubectl(args: readonly string[], input?: string): Promise<Ran>
   /** Starts a program that ends with the cluster, and has its log beside the others. */
@@ -58,6 +64,16 @@ const parts = {
   scheduler: { name: 'system:kube-scheduler', group: 'system:masters' },
 } as const satisfies Record<string, User>
 
+/** Waits for a condition that costs a request. @throws Error when it does not hold in time */
+export async function waitFor(what: string, holds: () => Promise<boolean>, timeoutMs: number): Promise<void> {
+  const condition = async (): Promise<boolean> => {
+    if (await holds()) return true
+    await Bun.sleep(pollPauseMs)
+    return false
+  }
+  await until(condition, { what, timeoutMs })
+}
+
 /** Returns once the API server answers and controllers work. Nothing of it outlives this process. */
 export async function startControlPlane(
   say: (progress: string) => void,
@@ -71,8 +87,8 @@ export async function startControlPlane(
   const at = (name: string): string => join(data, name)
   const logs = makeLogFolder(tmpdir())
   const ports = await findFreePorts(5)
-  const [etcd = 0, etcdPeer = 0, api = 0, controllerManager = 0, scheduler = 0] = ports
-  const url = `https://${place.host}:${api}`
+  const [etcd = 0, etcdPeer = 0, server = 0, controllerManager = 0, scheduler = 0] = ports
+  const url = `https://${place.host}:${server}`
   const children: { name: string; child: BoundChild }[] = []
 
   const start = (name: string, command: readonly string[]): BoundChild => {
@@ -100,12 +116,10 @@ export async function startControlPlane(
     const condition = async (): Promise<boolean> => {
       const ended = children.find(({ child }) => !isRunning(child))
       if (ended !== undefined) throw await fault(ended.name, `${ended.name} has ended`)
-      if (await holds()) return true
-      await Bun.sleep(50)
-      return false
+      return await holds()
     }
     try {
-      await until(condition, { timeoutMs: startTimeoutMs, what })
+      await waitFor(what, condition, startTimeoutMs)
     } catch (error) {
       const { message } = error as Error
       throw message.includes(logs) ? error : await fault(name, message)
@@ -141,17 +155,24 @@ export async function startControlPlane(
       await Bun.write(file, JSON.stringify(whole))
       return file
     }
-    const ask = async (path: string): Promise<Response | undefined> => {
-      try {
-        return await fetch(`${url}${path}`, {
-          headers: { authorization: `Bearer ${tokens.get(parts.admin.name)}` },
-          tls: { ca: await Bun.file(authority.certificateFile).text() },
-          signal: AbortSignal.timeout(askTimeoutMs),
-        })
-      } catch {
-        return undefined
-      }
+    const ca = await Bun.file(authority.certificateFile).text()
+    const api: ControlPlane['api'] = (path, init) =>
+      fetch(`${url}${path}`, {
+        ...init,
+        headers: { authorization: `Bearer ${tokens.get(parts.admin.name)}`, 'content-type': 'application/json' },
+        tls: { ca },
+        signal: AbortSignal.timeout(askTimeoutMs),
+      })
+    const get: ControlPlane['get'] = async (path) => {
+      const answer = await api(path)
+      if (!answer.ok) throw new Error(`GET ${path}: ${answer.status} ${await answer.text()}`)
+      return answer.json()
     }
+    const answers = (path: string): Promise<boolean> =>
+      api(path).then(
+        (answer) => answer.ok,
+        () => false,
+      )
     const etcdUrl = `http://127.0.0.1:${etcd}`
     start('etcd', [
       programs.etcd ?? '',
@@ -166,7 +187,7 @@ export async function startControlPlane(
       programs['kube-apiserver'] ?? '',
       `--etcd-servers=${etcdUrl}`,
       `--bind-address=${place.host}`,
-      `--secure-port=${api}`,
+      `--secure-port=${server}`,
       `--service-cluster-ip-range=${serviceRange}`,
       // An address of loopback cannot be that of the Service `kubernetes`.
       ...(place.host === '127.0.0.1' ? ['--endpoint-reconciler-type=none'] : [`--advertise-address=${place.host}`]),
@@ -190,7 +211,7 @@ export async function startControlPlane(
       `--proxy-client-cert-file=${proxy.certificateFile}`,
       `--proxy-client-key-file=${proxy.keyFile}`,
     ])
-    await awaiting('kube-apiserver', 'the API server to be ready', async () => (await ask('/readyz'))?.ok === true)
+    await awaiting('kube-apiserver', 'the API server to be ready', () => answers('/readyz'))
     const common = (file: string, port: number): string[] => [
       `--kubeconfig=${file}`,
       `--authentication-kubeconfig=${file}`,
@@ -210,7 +231,7 @@ export async function startControlPlane(
     ])
     start('kube-scheduler', [programs['kube-scheduler'] ?? '', ...common(await kubeconfig(parts.scheduler), scheduler)])
     const account = '/api/v1/namespaces/default/serviceaccounts/default'
-    await awaiting('kube-controller-manager', 'controllers to work', async () => (await ask(account))?.ok === true)
+    await awaiting('kube-controller-manager', 'controllers to work', () => answers(account))
     const env = {
       KUBECONFIG: await kubeconfig(parts.admin),
       KUBECACHEDIR: at('kube-cache'),
@@ -223,6 +244,8 @@ export async function startControlPlane(
       authorityFile: authority.certificateFile,
       env,
       logs,
+      api,
+      get,
       kubectl: (args, input) =>
         run([programs.kubectl ?? '', ...args], {
           env,

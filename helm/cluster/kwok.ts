@@ -1,0 +1,321 @@
+import { join } from 'node:path'
+import type { Ran } from '../../shared/dev/run.ts'
+import { definitionFiles } from '../checks/charts-crds.ts'
+import type { Manifest } from '../checks/charts-render.ts'
+import { type Area, type Check, type Outcome, root } from '../checks/check.ts'
+import { commandsIn, wordsOf } from '../checks/delivery-docs.ts'
+import { define } from './api-server.ts'
+import { type ControlPlane, startControlPlane, waitFor } from './control-plane.ts'
+import { NEVER_READY, startFakeNodes, ZONES, zoneLabel } from './fake-nodes.ts'
+import { type Pod, RELEASE, type Release, type Scale, withRelease } from './release.ts'
+
+/** What Kubernetes' own controllers and Helm make of the charts: roll-outs, drains, autoscalers. Nodes and pods are fake. */
+
+type Say = (progress: string) => void
+
+const settledTimeoutMs = 20_000
+const SERVICES = ['producer', 'consumer', 'console'] as const
+const neverReadyImages = ['producer', 'consumer'].map((name) => `ghcr.io/kafkatrace/${name}:${NEVER_READY}`)
+
+interface Cluster {
+  readonly control: ControlPlane
+  readonly nodes: readonly string[]
+}
+
+let started: Promise<Cluster> | undefined
+
+function cluster(say: Say): Promise<Cluster> {
+  started ??= (async () => {
+    const control = await startControlPlane(say, { controllers: ['--horizontal-pod-autoscaler-sync-period=2s'] })
+    await define(control, await definitionFiles())
+    return { control, nodes: await startFakeNodes(control, neverReadyImages, say) }
+  })()
+  return started
+}
+
+/** Collects what holds and what does not. */
+class Findings implements Outcome {
+  passed = 0
+  readonly faults: string[] = []
+  must(holds: boolean, fault: string): void {
+    if (holds) this.passed++
+    else this.faults.push(fault)
+  }
+}
+
+/** A check of an installed release. */
+const check = (
+  name: string,
+  counts: string,
+  judge: (release: Release, findings: Findings, cluster: Cluster, charts: string) => Promise<void>,
+): Check => ({
+  name,
+  counts,
+  async run(say) {
+    const all = await cluster(say)
+    say(name)
+    const findings = new Findings()
+    await withRelease(all.control, say, (release, charts) => judge(release, findings, all, charts))
+    return findings
+  },
+})
+
+const ofService = (pods: readonly Pod[], service: string): Pod[] => pods.filter((pod) => pod.service === service)
+
+const said = ({ output, errors }: Ran): string => (errors || output).trim()
+
+const spread = check('helm --wait: pods are ready, in all zones', 'pods', async (release, findings, { control }) => {
+  await release.must(release.upgrade(...SERVICES.map((service) => `--set=${service}.replicas=3`)))
+  const { items } = await control.get('/api/v1/nodes')
+  const zones = new Map(items.map(({ metadata }: Manifest) => [metadata.name, metadata.labels[zoneLabel]]))
+  const pods = await release.pods()
+  for (const service of SERVICES) {
+    const own = ofService(pods, service)
+    for (const { name, isReady } of own) findings.must(isReady, `${name} is not ready`)
+    const used = new Set(own.map(({ node = '' }) => zones.get(node)))
+    findings.must(used.size === ZONES.length, `${service}: 3 pods are in ${used.size} zones`)
+  }
+})
+
+const unzoned = check(
+  'values-production: no pod is pending without zones',
+  'pods',
+  async (release, findings, { control, nodes }, charts) => {
+    await control.kubectl(['label', 'nodes', '--all', `${zoneLabel}-`])
+    try {
+      const values = join(charts, 'kafkatrace/values-production.yaml')
+      const chart = join(charts, 'kafkatrace')
+      await release.must(release.helm('install', chart, '--values', values, '--timeout=60s'))
+      let pods: Pod[] = []
+      const areScheduled = async (): Promise<boolean> => {
+        pods = await release.pods()
+        const producers = ofService(pods, 'producer').length
+        return producers >= 3 && pods.every(({ node }) => node !== undefined)
+      }
+      // What is not scheduled by then is a fault below.
+      await waitFor('pods to be scheduled', areScheduled, settledTimeoutMs).catch(() => undefined)
+      for (const service of SERVICES)
+        findings.must(ofService(pods, service).length > 0, `there is no pod of ${service}`)
+      for (const { name, unscheduled } of pods) findings.must(unscheduled === '', `${name} is pending: ${unscheduled}`)
+    } finally {
+      for (const node of nodes) await control.kubectl(['label', 'node', node, `${zoneLabel}=${node.slice(0, -2)}`])
+    }
+  },
+)
+
+/** Faults where there was less than what every service keeps while its pods are replaced one by one. */
+function keeps(findings: Findings, lowest: ReadonlyMap<string, Scale>, while_: string): void {
+  // A StatefulSet has no pod beyond its replicas.
+  const least = { producer: 2, consumer: 1, console: 1 }
+  for (const service of SERVICES) {
+    const ready = lowest.get(`${RELEASE}-${service}`)?.ready ?? 0
+    findings.must(
+      ready >= least[service],
+      `${service}: ${ready} ready ${while_}, and at least ${least[service]} must be`,
+    )
+  }
+}
+
+const tags = (tag: string): string[] => SERVICES.map((service) => `--set=${service}.image.tag=${tag}`)
+
+const upgrade = check('an upgrade replaces pods one by one', 'pods and services', async (release, findings) => {
+  await release.must(release.upgrade())
+  const before = await release.pods()
+  const { result, lowest } = await release.lowest(release.upgrade(...tags('next')))
+  findings.must(result.exitCode === 0, `helm upgrade: ${said(result)}`)
+  keeps(findings, lowest, 'in the upgrade')
+  const after = await release.pods()
+  for (const service of SERVICES) {
+    const pods = ofService(after, service)
+    const wanted = ofService(before, service).length
+    findings.must(pods.length === wanted, `${service}: ${pods.length} pods after the upgrade, and ${wanted} before`)
+    for (const { name, image, isReady } of pods)
+      findings.must(isReady && image.endsWith(':next'), `${name} has ${image}, and is ${isReady ? '' : 'not '}ready`)
+  }
+})
+
+const stuck = check(
+  'a roll-out that cannot go on, and its rollback',
+  'pods and services',
+  async (release, findings) => {
+    await release.must(release.upgrade())
+    const before = await release.pods()
+    const failed = await release.upgrade(...tags(NEVER_READY), '--timeout=10s')
+    findings.must(failed.exitCode !== 0, 'helm upgrade --wait does not fail, and no new pod is ready')
+    const during = await release.pods()
+    for (const { service, uid, name } of before.filter(
+      ({ service }) => service === 'producer' || service === 'console',
+    ))
+      findings.must(
+        during.some((pod) => pod.uid === uid && pod.isReady),
+        `${service}: ${name} went before another was ready`,
+      )
+    const consumers = ofService(during, 'consumer').filter(({ isReady }) => isReady).length
+    findings.must(
+      consumers === 1,
+      `consumer: ${consumers} of 2 pods are ready in a roll-out that replaces one at a time`,
+    )
+    const { result, lowest } = await release.lowest(release.helm('rollback', '--wait', '--timeout=60s'))
+    findings.must(result.exitCode === 0, `helm rollback: ${said(result)}`)
+    keeps(findings, lowest, 'in the rollback')
+    const after = await release.pods()
+    for (const { service, uid, name, image } of before) {
+      if (!SERVICES.some((one) => one === service)) continue
+      const pod = after.find((one) => (service === 'consumer' ? one.name === name : one.uid === uid))
+      findings.must(pod?.isReady === true && pod.image === image, `${name} is not there, as it was, after the rollback`)
+    }
+  },
+)
+
+const evictions = check(
+  'an eviction waits for the pod of the one before',
+  'evictions',
+  async (release, findings, { control }) => {
+    await release.must(release.upgrade())
+    for (const service of ['producer', 'consumer']) {
+      const [first, second] = ofService(await release.pods(), service)
+      const evict = async (pod: Pod | undefined): Promise<number> => {
+        const body = {
+          ...{ apiVersion: 'policy/v1', kind: 'Eviction' },
+          metadata: { name: pod?.name, namespace: RELEASE },
+        }
+        const path = `/api/v1/namespaces/${RELEASE}/pods/${pod?.name}/eviction`
+        return (await control.api(path, { method: 'POST', body: JSON.stringify(body) })).status
+      }
+      const answers = [await evict(first), await evict(second)]
+      findings.must(answers[0] === 201, `${service}: the first pod’s eviction is answered ${answers[0]}`)
+      findings.must(answers[1] === 429, `${service}: the second pod’s eviction is answered ${answers[1]} at once`)
+      const isBack = async (): Promise<boolean> => (await evict(second)) === 201
+      await waitFor('an eviction to be allowed', isBack, settledTimeoutMs).then(
+        () => findings.must(true, ''),
+        () => findings.must(false, `${service}: the second pod may not be evicted after the first is back`),
+      )
+    }
+  },
+)
+
+const drain = check(
+  'kubectl drain goes on as pods come back',
+  'pods and services',
+  async (release, findings, { control, nodes }) => {
+    const [crowded = '', ...others] = nodes
+    await control.kubectl(['cordon', ...others])
+    try {
+      await release.must(release.upgrade())
+      await control.kubectl(['uncordon', ...others])
+      const before = (await release.pods()).filter(({ service, node }) => service !== 'topics' && node === crowded)
+      findings.must(before.length === 5, `${before.length} of 5 pods are on the only node that takes pods`)
+      const { result, lowest } = await release.lowest(
+        control.kubectl(['drain', crowded, '--ignore-daemonsets', '--delete-emptydir-data', '--timeout=90s']),
+      )
+      findings.must(result.exitCode === 0, `kubectl drain: ${said(result)}`)
+      const waited = said(result).includes('disruption budget')
+      findings.must(waited, 'the drain did not have to wait for the budget, with two pods of a service on its node')
+      for (const service of ['producer', 'consumer']) {
+        const ready = lowest.get(`${RELEASE}-${service}`)?.ready ?? 0
+        findings.must(ready >= 1, `${service}: ${ready} of 2 were ready in the drain`)
+      }
+      const left = (await release.pods()).filter(({ service, node }) => service !== 'topics' && node === crowded)
+      for (const { uid, name } of before)
+        findings.must(!left.some((pod) => pod.uid === uid), `${name} is still on the drained node`)
+    } finally {
+      await control.kubectl(['uncordon', ...nodes])
+    }
+  },
+)
+
+const autoscalers = check(
+  'an autoscaler that is switched on or off keeps pods',
+  'changes',
+  async (release, findings) => {
+    await release.must(release.upgrade())
+    const changes = {
+      'HPAs on': ['--set=producer.hpa.enabled=true', '--set=consumer.hpa.enabled=true'],
+      'HPA off, KEDA on': ['--set=producer.hpa.enabled=true', '--set=consumer.keda.enabled=true'],
+      'all off': [],
+    }
+    for (const [change, args] of Object.entries(changes)) {
+      const { result, lowest } = await release.lowest(release.upgrade(...args))
+      findings.must(result.exitCode === 0, `${change}: ${said(result)}`)
+      for (const service of ['producer', 'consumer']) {
+        const { replicas = 0 } = lowest.get(`${RELEASE}-${service}`) ?? {}
+        findings.must(replicas >= 2, `${change}: ${service} was scaled from 2 to ${replicas}`)
+      }
+    }
+  },
+)
+
+const scaled = check('an upgrade after kubectl scale', 'changes', async (release, findings) => {
+  await release.must(release.upgrade())
+  for (const object of ['deployment/kafkatrace-producer', 'statefulset/kafkatrace-consumer'])
+    await release.must(release.kubectl('scale', object, '--replicas=3'))
+  const { result, lowest } = await release.lowest(release.upgrade('--set=producer.config.LOG_LEVEL=debug'))
+  findings.must(result.exitCode === 0, `helm upgrade: ${said(result)}`)
+  for (const service of ['producer', 'consumer']) {
+    const { replicas = 0 } = lowest.get(`${RELEASE}-${service}`) ?? {}
+    findings.must(replicas >= 2, `${service} was scaled to ${replicas}`)
+  }
+})
+
+/** Every object in the release's namespace, as kind/name, without what Kubernetes itself puts there. */
+async function objectsIn({ kubectl }: ControlPlane): Promise<string[]> {
+  const kinds = await kubectl(['api-resources', '--namespaced', '--verbs=list', '--output=name'])
+  const listed = await kubectl([
+    'get',
+    kinds.output
+      .trim()
+      .split('\n')
+      .filter((kind) => !kind.startsWith('events'))
+      .join(),
+    `--namespace=${RELEASE}`,
+    '--ignore-not-found',
+    '--output=name',
+  ])
+  if (listed.exitCode !== 0) throw new Error(listed.errors)
+  const own = ['configmap/kube-root-ca.crt', 'serviceaccount/default']
+  return listed.output
+    .trim()
+    .split('\n')
+    .filter((name) => name !== '' && !own.includes(name))
+}
+
+const uninstall = check(
+  'nothing is left after docs/deployment.md#remove',
+  'objects',
+  async (release, findings, { control }) => {
+    const before = new Set(await objectsIn(control))
+    await release.must(release.upgrade())
+    // The tests' pods never end here, and stay as those of tests that fail do.
+    await release.helm('test', '--timeout=3s')
+    const made = (await objectsIn(control)).filter((name) => !before.has(name))
+    const page = await Bun.file(join(root, 'docs/deployment.md')).text()
+    const section = page.split(/^## /m).find((one) => one.startsWith('Remove\n')) ?? ''
+    const commands = commandsIn(section)
+    findings.must(commands.length > 0, 'docs/deployment.md#remove has no command')
+    for (const line of commands) {
+      const [program, command = '', ...args] = wordsOf(line)
+      const ran = await (program === 'helm'
+        ? release.helm(command, ...args.filter((arg) => arg !== RELEASE && arg !== '--namespace'))
+        : control.kubectl([command, ...args]))
+      findings.must(ran.exitCode === 0, `${line}: ${said(ran)}`)
+    }
+    let left: string[] = made
+    const isGone = async (): Promise<boolean> => {
+      left = (await objectsIn(control)).filter((name) => !before.has(name))
+      return left.length === 0
+    }
+    await waitFor('objects to go', isGone, settledTimeoutMs).catch(() => undefined)
+    for (const name of made) findings.must(!left.includes(name), `${name} is left`)
+  },
+)
+
+export const kwok: Area = {
+  name: 'kwok',
+  checks: [spread, unzoned, upgrade, stuck, evictions, drain, autoscalers, scaled, uninstall],
+  end: async () =>
+    await started?.then(
+      ({ control }) => control.stop(),
+      // It has ended itself, and the checks have said why.
+      () => undefined,
+    ),
+}
