@@ -189,8 +189,9 @@ export async function startControlPlane(
       `--bind-address=${place.host}`,
       `--secure-port=${server}`,
       `--service-cluster-ip-range=${serviceRange}`,
+      `--advertise-address=${place.host}`,
       // An address of loopback cannot be that of the Service `kubernetes`.
-      ...(place.host === '127.0.0.1' ? ['--endpoint-reconciler-type=none'] : [`--advertise-address=${place.host}`]),
+      ...(place.host === '127.0.0.1' ? ['--endpoint-reconciler-type=none'] : []),
       `--tls-cert-file=${serving.certificateFile}`,
       `--tls-private-key-file=${serving.keyFile}`,
       `--client-ca-file=${authority.certificateFile}`,

@@ -229,19 +229,28 @@ const autoscalers = check(
   'changes',
   async (release, findings) => {
     await release.must(release.upgrade())
-    const changes = {
-      'HPAs on': ['--set=producer.hpa.enabled=true', '--set=consumer.hpa.enabled=true'],
-      'HPA off, KEDA on': ['--set=producer.hpa.enabled=true', '--set=consumer.keda.enabled=true'],
-      'all off': [],
-    }
-    for (const [change, args] of Object.entries(changes)) {
+    const both = ['producer', 'consumer'] as const
+    const change = async (what: string, least: number, ...args: string[]): Promise<void> => {
       const { result, lowest } = await release.lowest(release.upgrade(...args))
-      findings.must(result.exitCode === 0, `${change}: ${said(result)}`)
-      for (const service of ['producer', 'consumer']) {
+      findings.must(result.exitCode === 0, `${what}: ${said(result)}`)
+      for (const service of both) {
         const { replicas = 0 } = lowest.get(`${RELEASE}-${service}`) ?? {}
-        findings.must(replicas >= 2, `${change}: ${service} was scaled from 2 to ${replicas}`)
+        findings.must(
+          replicas >= least,
+          `${what}: ${service} had ${replicas} replicas for a while, and ${least} before`,
+        )
       }
     }
+    const hpas = both.flatMap((service) => [`--set=${service}.hpa.enabled=true`, `--set=${service}.hpa.minReplicas=3`])
+    await change('HPAs on', 2, ...hpas)
+    const areScaled = async (): Promise<boolean> => {
+      const scales = await release.scales()
+      return both.every((service) => scales.get(`${RELEASE}-${service}`)?.replicas === 3)
+    }
+    await waitFor('HPAs to scale to their minimum', areScaled, settledTimeoutMs)
+    await change('an upgrade with HPAs', 3, ...hpas, '--set=producer.config.LOG_LEVEL=debug')
+    await change('KEDA for the consumer’s HPA', 3, ...hpas.slice(0, 2), '--set=consumer.keda.enabled=true')
+    await change('all off', 2)
   },
 )
 
