@@ -28,8 +28,8 @@ export const outcome = (count: number, faults: readonly string[]): Outcome => ({
 export interface Area {
   readonly name: string
   readonly checks: readonly Check[]
-  /** Ends what its checks share and have started. Called once, after those that were run. */
-  readonly end?: () => Promise<void>
+  /** Ends what its checks share and have started. Called once, after those that were run. @param hasFaults whether logs are worth keeping */
+  readonly end?: (hasFaults: boolean) => Promise<void>
 }
 
 export const root = new URL('../..', import.meta.url).pathname.replace(/\/$/, '')

@@ -54,7 +54,8 @@ export async function runChecks(areas: readonly Area[], help: string): Promise<n
     const of: Result[] = []
     results.push({ area: name, results: of })
     for (const check of checks) of.push(await outcomeOf(check))
-    if (end !== undefined) await step(`${name}: ending what was started`, end)
+    const hasFaults = of.some(({ faults }) => faults.length > 0)
+    if (end !== undefined) await step(`${name}: ending what was started`, () => end(hasFaults))
   }
 
   for (const { area, results: of } of results) {

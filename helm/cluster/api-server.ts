@@ -187,9 +187,9 @@ const gitops: Check = {
 export const apiServer: Area = {
   name: 'api server',
   checks: [enforced, valueSets, pods, kinds, gitops],
-  end: async () =>
+  end: async (hasFaults) =>
     await started?.then(
-      (control) => control.stop(),
+      (control) => control.stop({ keepLogs: hasFaults }),
       // It has ended itself, and the checks have said why.
       () => undefined,
     ),

@@ -107,7 +107,8 @@ export async function startControlPlane(
     for (const { child } of children.toReversed()) if (isRunning(child)) await endBoundChild(child, stopGraceMs)
     releasePorts(ports.splice(0))
     await rm(data, { recursive: true, force: true })
-    if (!keepLogs) await rm(logs, { recursive: true, force: true })
+    if (keepLogs) console.error(`logs of the control plane: ${logs}`)
+    else await rm(logs, { recursive: true, force: true })
   }
   /** @throws Error with the end of the log of a program that has ended, or of the one that is waited for */
   const awaiting = async (name: string, what: string, holds: () => Promise<boolean>): Promise<void> => {

@@ -24,9 +24,15 @@ interface Cluster {
 
 let started: Promise<Cluster> | undefined
 
+/** Each release has a namespace of its own, since removing one takes as long as a check. */
+let releases = 0
+
 function cluster(say: Say): Promise<Cluster> {
   started ??= (async () => {
-    const control = await startControlPlane(say, { controllers: ['--horizontal-pod-autoscaler-sync-period=2s'] })
+    const control = await startControlPlane(say, {
+      // Fake nodes do not fail, and would seem to on a machine that is too busy to renew them.
+      controllers: ['--horizontal-pod-autoscaler-sync-period=2s', '--node-monitor-grace-period=1h'],
+    })
     await define(control, await definitionFiles())
     return { control, nodes: await startFakeNodes(control, neverReadyImages, say) }
   })()
@@ -53,9 +59,10 @@ const check = (
   counts,
   async run(say) {
     const all = await cluster(say)
-    say(name)
     const findings = new Findings()
-    await withRelease(all.control, say, (release, charts) => judge(release, findings, all, charts))
+    await withRelease(all.control, `${RELEASE}-${++releases}`, say, (release, charts) =>
+      judge(release, findings, all, charts),
+    )
     return findings
   },
 })
@@ -140,7 +147,8 @@ const stuck = check(
   async (release, findings) => {
     await release.must(release.upgrade())
     const before = await release.pods()
-    const failed = await release.upgrade(...tags(NEVER_READY), '--timeout=10s')
+    // The job has the producer's image, too, and would be all that cannot go on.
+    const failed = await release.upgrade(...tags(NEVER_READY), '--set=topics.job=false', '--timeout=10s')
     findings.must(failed.exitCode !== 0, 'helm upgrade --wait does not fail, and no new pod is ready')
     const during = await release.pods()
     for (const { service, uid, name } of before.filter(
@@ -177,9 +185,9 @@ const evictions = check(
       const evict = async (pod: Pod | undefined): Promise<number> => {
         const body = {
           ...{ apiVersion: 'policy/v1', kind: 'Eviction' },
-          metadata: { name: pod?.name, namespace: RELEASE },
+          metadata: { name: pod?.name, namespace: release.namespace },
         }
-        const path = `/api/v1/namespaces/${RELEASE}/pods/${pod?.name}/eviction`
+        const path = `/api/v1/namespaces/${release.namespace}/pods/${pod?.name}/eviction`
         return (await control.api(path, { method: 'POST', body: JSON.stringify(body) })).status
       }
       const answers = [await evict(first), await evict(second)]
@@ -266,64 +274,54 @@ const scaled = check('an upgrade after kubectl scale', 'changes', async (release
   }
 })
 
-/** Every object in the release's namespace, as kind/name, without what Kubernetes itself puts there. */
-async function objectsIn({ kubectl }: ControlPlane): Promise<string[]> {
-  const kinds = await kubectl(['api-resources', '--namespaced', '--verbs=list', '--output=name'])
-  const listed = await kubectl([
-    'get',
-    kinds.output
-      .trim()
-      .split('\n')
-      .filter((kind) => !kind.startsWith('events'))
-      .join(),
-    `--namespace=${RELEASE}`,
-    '--ignore-not-found',
-    '--output=name',
-  ])
-  if (listed.exitCode !== 0) throw new Error(listed.errors)
+/** Every object in the namespace, as kind/name, without what Kubernetes itself puts there. */
+async function objectsIn({ kubectl }: Release): Promise<string[]> {
+  const kinds = (await kubectl('api-resources', '--namespaced', '--verbs=list', '--output=name')).output
+    .trim()
+    .split('\n')
+    .filter((kind) => !kind.startsWith('events'))
+  const { exitCode, output, errors } = await kubectl('get', kinds.join(), '--ignore-not-found', '--output=name')
+  if (exitCode !== 0) throw new Error(errors)
   const own = ['configmap/kube-root-ca.crt', 'serviceaccount/default']
-  return listed.output
+  return output
     .trim()
     .split('\n')
     .filter((name) => name !== '' && !own.includes(name))
 }
 
-const uninstall = check(
-  'nothing is left after docs/deployment.md#remove',
-  'objects',
-  async (release, findings, { control }) => {
-    const before = new Set(await objectsIn(control))
-    await release.must(release.upgrade())
-    // The tests' pods never end here, and stay as those of tests that fail do.
-    await release.helm('test', '--timeout=3s')
-    const made = (await objectsIn(control)).filter((name) => !before.has(name))
-    const page = await Bun.file(join(root, 'docs/deployment.md')).text()
-    const section = page.split(/^## /m).find((one) => one.startsWith('Remove\n')) ?? ''
-    const commands = commandsIn(section)
-    findings.must(commands.length > 0, 'docs/deployment.md#remove has no command')
-    for (const line of commands) {
-      const [program, command = '', ...args] = wordsOf(line)
-      const ran = await (program === 'helm'
-        ? release.helm(command, ...args.filter((arg) => arg !== RELEASE && arg !== '--namespace'))
-        : control.kubectl([command, ...args]))
-      findings.must(ran.exitCode === 0, `${line}: ${said(ran)}`)
-    }
-    let left: string[] = made
-    const isGone = async (): Promise<boolean> => {
-      left = (await objectsIn(control)).filter((name) => !before.has(name))
-      return left.length === 0
-    }
-    await waitFor('objects to go', isGone, settledTimeoutMs).catch(() => undefined)
-    for (const name of made) findings.must(!left.includes(name), `${name} is left`)
-  },
-)
+const uninstall = check('nothing is left after docs/deployment.md#remove', 'objects', async (release, findings) => {
+  const before = new Set(await objectsIn(release))
+  await release.must(release.upgrade())
+  // The tests' pods never end here, and stay as those of tests that fail do.
+  await release.helm('test', '--timeout=3s')
+  const made = (await objectsIn(release)).filter((name) => !before.has(name))
+  const page = await Bun.file(join(root, 'docs/deployment.md')).text()
+  const section = page.split(/^## /m).find((one) => one.startsWith('Remove\n')) ?? ''
+  const commands = commandsIn(section)
+  findings.must(commands.length > 0, 'docs/deployment.md#remove has no command')
+  for (const line of commands) {
+    const [program, ...words] = wordsOf(line)
+    const [command = '', ...args] = words.filter((word, index) => ![word, words[index - 1]].includes('--namespace'))
+    const ran = await (program === 'helm'
+      ? release.helm(command, ...args.filter((arg) => arg !== RELEASE))
+      : release.kubectl(command, ...args.map((arg) => (arg === RELEASE ? release.namespace : arg))))
+    findings.must(ran.exitCode === 0, `${line}: ${said(ran)}`)
+  }
+  let left: string[] = made
+  const isGone = async (): Promise<boolean> => {
+    left = (await objectsIn(release)).filter((name) => !before.has(name))
+    return left.length === 0
+  }
+  await waitFor('objects to go', isGone, settledTimeoutMs).catch(() => undefined)
+  for (const name of made) findings.must(!left.includes(name), `${name} is left`)
+})
 
 export const kwok: Area = {
   name: 'kwok',
   checks: [spread, unzoned, upgrade, stuck, evictions, drain, autoscalers, scaled, uninstall],
-  end: async () =>
+  end: async (hasFaults) =>
     await started?.then(
-      ({ control }) => control.stop(),
+      ({ control }) => control.stop({ keepLogs: hasFaults }),
       // It has ended itself, and the checks have said why.
       () => undefined,
     ),

@@ -4,7 +4,7 @@ import { type Manifest, withCharts } from '../checks/charts-render.ts'
 import { restrictedNamespace } from './api-server.ts'
 import type { ControlPlane } from './control-plane.ts'
 
-/** As docs/deployment.md installs it: the release and its namespace have this name. */
+/** As docs/deployment.md names it. */
 export const RELEASE = 'kafkatrace'
 
 const settings = [
@@ -33,6 +33,7 @@ export interface Scale {
 
 /** The umbrella chart in a namespace, installed and changed by helm. */
 export interface Release {
+  readonly namespace: string
   /** Runs helm in the namespace. A failure is a result. */
   helm(command: string, ...args: readonly string[]): Promise<Ran>
   /** `helm upgrade --install --wait` with what every installation sets. */
@@ -49,24 +50,25 @@ export interface Release {
 
 const samplePauseMs = 100
 
-/** Runs `work` with a new namespace, in which there is nothing but the tenants' Secret, and removes the namespace. */
+/** Runs `work` with a new namespace, in which there is nothing but the tenants' Secret, and begins to remove the namespace. */
 export async function withRelease<T>(
   control: ControlPlane,
+  namespace: string,
   say: (progress: string) => void,
   work: (release: Release, charts: string) => Promise<T>,
 ): Promise<T> {
-  const kubectl: Release['kubectl'] = (...args) => control.kubectl([`--namespace=${RELEASE}`, ...args])
+  const kubectl: Release['kubectl'] = (...args) => control.kubectl([`--namespace=${namespace}`, ...args])
   const must: Release['must'] = async (running) => {
     const { exitCode, output, errors } = await running
     if (exitCode !== 0) throw new Error(output + errors)
   }
-  await must(control.kubectl(['apply', '-f', '-'], JSON.stringify(restrictedNamespace(RELEASE))))
+  await must(control.kubectl(['apply', '-f', '-'], JSON.stringify(restrictedNamespace(namespace))))
   await must(kubectl('create', 'secret', 'generic', 'kafkatrace-tenants', '--from-literal=tenants.json={}'))
   const list = async (path: string): Promise<Manifest[]> => (await control.get(path)).items
   const scales: Release['scales'] = async () => {
     const of = new Map<string, Scale>()
     for (const kind of ['deployments', 'statefulsets'])
-      for (const { metadata, spec, status } of await list(`/apis/apps/v1/namespaces/${RELEASE}/${kind}`))
+      for (const { metadata, spec, status } of await list(`/apis/apps/v1/namespaces/${namespace}/${kind}`))
         of.set(metadata.name, { replicas: spec.replicas, ready: status.availableReplicas ?? 0 })
     return of
   }
@@ -74,14 +76,15 @@ export async function withRelease<T>(
     return await withCharts(
       say,
       (run, charts) => {
-        const helm: Release['helm'] = (command, ...args) => run(command, RELEASE, ...args, `--namespace=${RELEASE}`)
+        const helm: Release['helm'] = (command, ...args) => run(command, RELEASE, ...args, `--namespace=${namespace}`)
         const release: Release = {
+          namespace,
           helm,
           upgrade: (...args) =>
             helm('upgrade', join(charts, 'kafkatrace'), '--install', '--wait', '--timeout=60s', ...settings, ...args),
           must,
           kubectl,
-          pods: async () => (await list(`/api/v1/namespaces/${RELEASE}/pods`)).map(podOf),
+          pods: async () => (await list(`/api/v1/namespaces/${namespace}/pods`)).map(podOf),
           scales,
           async lowest(work) {
             let isOver = false
@@ -110,7 +113,7 @@ export async function withRelease<T>(
       control.env,
     )
   } finally {
-    await control.kubectl(['delete', 'namespace', RELEASE, '--timeout=60s'])
+    await control.kubectl(['delete', 'namespace', namespace, '--wait=false'])
   }
 }
 
