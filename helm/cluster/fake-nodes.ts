@@ -8,7 +8,7 @@ import { type ControlPlane, waitFor } from './control-plane.ts'
 
 const readyTimeoutMs = 60_000
 /** A pod takes this long to become ready, so that there is something to wait for. */
-const podStartMs = 1_000
+const podStartMs = 500
 
 /** The tag of images whose containers never become ready. */
 export const NEVER_READY = 'never-ready'

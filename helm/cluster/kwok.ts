@@ -72,7 +72,8 @@ const ofService = (pods: readonly Pod[], service: string): Pod[] => pods.filter(
 const said = ({ output, errors }: Ran): string => (errors || output).trim()
 
 const spread = check('helm --wait: pods are ready, in all zones', 'pods', async (release, findings, { control }) => {
-  await release.must(release.upgrade(...SERVICES.map((service) => `--set=${service}.replicas=3`)))
+  const replicas = SERVICES.map((service) => `--set=${service}.replicas=3`)
+  await release.must(release.upgrade(...replicas, '--set=producer.topologySpread.zone=DoNotSchedule'))
   const { items } = await control.get('/api/v1/nodes')
   const zones = new Map(items.map(({ metadata }: Manifest) => [metadata.name, metadata.labels[zoneLabel]]))
   const pods = await release.pods()
@@ -236,10 +237,12 @@ const autoscalers = check(
   'an autoscaler that is switched on or off keeps pods',
   'changes',
   async (release, findings) => {
-    await release.must(release.upgrade())
+    // These take part in no change.
+    const without = ['--set=topics.job=false', '--set=console.enabled=false']
+    await release.must(release.upgrade(...without))
     const both = ['producer', 'consumer'] as const
     const change = async (what: string, least: number, ...args: string[]): Promise<void> => {
-      const { result, lowest } = await release.lowest(release.upgrade(...args))
+      const { result, lowest } = await release.lowest(release.upgrade(...without, ...args))
       findings.must(result.exitCode === 0, `${what}: ${said(result)}`)
       for (const service of both) {
         const { replicas = 0 } = lowest.get(`${RELEASE}-${service}`) ?? {}
@@ -262,15 +265,22 @@ const autoscalers = check(
   },
 )
 
-const scaled = check('an upgrade after kubectl scale', 'changes', async (release, findings) => {
+const scaled = check('an upgrade and a rollback after kubectl scale', 'changes', async (release, findings) => {
   await release.must(release.upgrade())
-  for (const object of ['deployment/kafkatrace-producer', 'statefulset/kafkatrace-consumer'])
-    await release.must(release.kubectl('scale', object, '--replicas=3'))
-  const { result, lowest } = await release.lowest(release.upgrade('--set=producer.config.LOG_LEVEL=debug'))
-  findings.must(result.exitCode === 0, `helm upgrade: ${said(result)}`)
-  for (const service of ['producer', 'consumer']) {
-    const { replicas = 0 } = lowest.get(`${RELEASE}-${service}`) ?? {}
-    findings.must(replicas >= 2, `${service} was scaled to ${replicas}`)
+  const changes = {
+    'helm upgrade': () => release.upgrade('--set=producer.config.LOG_LEVEL=debug'),
+    // docs/deployment.md#roll-back
+    'helm rollback': () => release.helm('rollback', '--wait', '--timeout=60s', '--force-conflicts'),
+  }
+  for (const [what, change] of Object.entries(changes)) {
+    for (const object of ['deployment/kafkatrace-producer', 'statefulset/kafkatrace-consumer'])
+      await release.must(release.kubectl('scale', object, '--replicas=3'))
+    const { result, lowest } = await release.lowest(change())
+    findings.must(result.exitCode === 0, `${what}: ${said(result)}`)
+    for (const service of ['producer', 'consumer']) {
+      const { replicas = 0 } = lowest.get(`${RELEASE}-${service}`) ?? {}
+      findings.must(replicas >= 2, `${what}: ${service} was scaled to ${replicas}`)
+    }
   }
 })
 
