@@ -2,7 +2,7 @@
 import { BrokerUnavailableError } from '../../shared/dev/brokers/broker.ts'
 import { UnavailableError } from '../../shared/dev/built.ts'
 import { seconds, step } from '../../shared/dev/progress.ts'
-import { parseCommandLine, refuse } from '../../shared/service/command-line.ts'
+import { FailedError, parseCommandLine, refuse } from '../../shared/service/command-line.ts'
 import { paint } from '../../shared/service/terminal.ts'
 import type { Area, Check, Outcome } from './check.ts'
 
@@ -21,8 +21,9 @@ async function outcomeOf(check: Check): Promise<Result> {
   try {
     return ended(await step(check.name, (say) => check.run(say)))
   } catch (error) {
-    const isKnown = error instanceof UnavailableError || error instanceof BrokerUnavailableError
-    return ended({ passed: 0, faults: [isKnown ? error.message : String((error as Error).stack ?? error)] })
+    const isKnown = [UnavailableError, BrokerUnavailableError, FailedError].some((known) => error instanceof known)
+    const { message, stack = message } = error as Error
+    return ended({ passed: 0, faults: [isKnown ? message : stack] })
   }
 }
 

@@ -112,12 +112,11 @@ const valueSets: Check = {
   },
 }
 
-/** Why controllers could not create pods, by the namespace's events. */
+/** Why controllers could not create pods, once for each of what makes them, by the namespace's events. */
 async function refusedPods({ get }: ControlPlane, namespace: string): Promise<string[]> {
   const { items } = await get(`/api/v1/namespaces/${namespace}/events?fieldSelector=reason%3DFailedCreate`)
-  return items.map(
-    ({ involvedObject, message }: Manifest) => `${involvedObject.kind}/${involvedObject.name}: ${message}`,
-  )
+  const reasons = items.map(({ involvedObject: { kind, name }, message }: Manifest) => [`${kind}/${name}`, message])
+  return [...new Map<string, string>(reasons)].map(([name, message]) => `${name}: ${message}`)
 }
 
 const pods: Check = {

@@ -1,5 +1,6 @@
 import { join } from 'node:path'
 import type { Ran } from '../../shared/dev/run.ts'
+import { FailedError } from '../../shared/service/command-line.ts'
 import { type Manifest, withCharts } from '../checks/charts-render.ts'
 import { restrictedNamespace } from './api-server.ts'
 import type { ControlPlane } from './control-plane.ts'
@@ -38,7 +39,7 @@ export interface Release {
   helm(command: string, ...args: readonly string[]): Promise<Ran>
   /** `helm upgrade --install --wait` with what every installation sets. */
   upgrade(...args: readonly string[]): Promise<Ran>
-  /** @throws Error with what helm said */
+  /** @throws FailedError with what helm or kubectl said */
   must(ran: Promise<Ran>): Promise<void>
   kubectl(...args: readonly string[]): Promise<Ran>
   pods(): Promise<Pod[]>
@@ -60,7 +61,7 @@ export async function withRelease<T>(
   const kubectl: Release['kubectl'] = (...args) => control.kubectl([`--namespace=${namespace}`, ...args])
   const must: Release['must'] = async (running) => {
     const { exitCode, output, errors } = await running
-    if (exitCode !== 0) throw new Error(output + errors)
+    if (exitCode !== 0) throw new FailedError((output + errors).trim())
   }
   await must(control.kubectl(['apply', '-f', '-'], JSON.stringify(restrictedNamespace(namespace))))
   await must(kubectl('create', 'secret', 'generic', 'kafkatrace-tenants', '--from-literal=tenants.json={}'))
