@@ -1,6 +1,6 @@
 /**
  * Checks this container's operations port, since the image has no curl: `bun healthcheck.ts [PATH]`, /livez by default.
- * Exits with 0 on a 2xx response, otherwise with 1 and the reason.
+ * Exits with 0 if it is well, otherwise with 1 and the reason. /readyz may answer 200 and say in its body that something is wrong.
  */
 const timeoutMs = 2_500
 const path = process.argv[2] ?? '/livez'
@@ -12,7 +12,8 @@ try {
     // The certificate is for the name by which others reach this container.
     tls: { rejectUnauthorized: false },
   })
-  if (!answer.ok) throw new Error(`${answer.status} ${await answer.text()}`)
+  const text = await answer.text()
+  if (!answer.ok || (JSON.parse(text) as { ok: boolean }).ok === false) throw new Error(`${answer.status} ${text}`)
 } catch (error) {
   console.error((error as Error).message)
   process.exit(1)

@@ -3,9 +3,10 @@ import type { ClientAddress } from '../shared/http/client-address.ts'
 import { NOSNIFF, requestIdOf } from '../shared/http/http.ts'
 import { PROBLEMS, type Problem, problemResponse, repeatedProblem } from '../shared/http/problem.ts'
 import type { Logger, TenantLines } from '../shared/service/logger.ts'
+import type { Tally } from '../shared/service/tally.ts'
 import type { Tracing } from '../shared/tracing/spans.ts'
 import type { Gate } from './admit.ts'
-import type { Metrics, Route } from './metrics.ts'
+import type { AnswerResult, Metrics, Route } from './metrics.ts'
 import type { Reply } from './sources/kind.ts'
 
 /** What all answers have in common: they are counted, logged and traced, and their connections are kept or closed. */
@@ -18,6 +19,8 @@ export interface Visit {
   receivedAtMs: number
   startedAt: number
   span: Span | undefined
+  /** Its tenant's, once that is known. */
+  tenantAnswers: Record<AnswerResult, Tally> | undefined
   /** Whether its duration counts in the histogram: not where it was refused before its body was read, or for lack of room or quota. */
   isServed: boolean
 }
@@ -29,6 +32,8 @@ export interface AnswersDeps {
   lines: TenantLines
   tracing: Tracing | undefined
   nowMs(): number
+  /** Whether clients should try another producer, which a connection that stays open does not let them. */
+  sendsAway?(): boolean
   /** For the log of what is refused for its sender. undefined: it has no addresses. */
   clientAddress?: ClientAddress
 }
@@ -45,16 +50,17 @@ const MAX_DROPPED_BYTES = 64 * 1024
 
 export type Answers = ReturnType<typeof createAnswers>
 
-export function createAnswers({ gate, metrics, log, lines, tracing, nowMs, clientAddress }: AnswersDeps) {
+export function createAnswers({ gate, metrics, log, lines, tracing, nowMs, sendsAway, clientAddress }: AnswersDeps) {
   const refusals = new Map<Problem, (closes: boolean) => Response>()
 
   function finish(of: Visit, response: Response): Response {
     answered(of, response.status)
-    if (gate.draining || leavesBody(of.request)) response.headers.set('connection', 'close')
+    if (gate.draining || sendsAway?.() === true || leavesBody(of.request)) response.headers.set('connection', 'close')
     return response
   }
 
-  function answered({ route, span, startedAt, isServed }: Visit, status: number): void {
+  function answered({ route, span, startedAt, isServed, tenantAnswers }: Visit, status: number): void {
+    if (tenantAnswers !== undefined) tenantAnswers[resultOf(status)].count++
     metrics.answered(route, status, isServed ? (performance.now() - startedAt) / 1_000 : undefined)
     if (span === undefined) return
     span.setAttribute('http.response.status_code', status)
@@ -106,6 +112,7 @@ export function createAnswers({ gate, metrics, log, lines, tracing, nowMs, clien
       receivedAtMs: nowMs(),
       startedAt: performance.now(),
       span: undefined,
+      tenantAnswers: undefined,
       isServed: route !== 'events' && route !== 'webhooks',
     }),
     answered,
@@ -133,6 +140,8 @@ export function createAnswers({ gate, metrics, log, lines, tracing, nowMs, clien
     },
   }
 }
+
+const resultOf = (status: number): AnswerResult => (status < 400 ? 'ok' : status < 500 ? 'refused' : 'failed')
 
 /** Whether so much of the body is unread that closing the connection costs less than reading it. Bun has no `body` for a GET, and reading `body` creates a stream. */
 function leavesBody(request: Request): boolean {

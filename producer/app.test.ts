@@ -32,6 +32,7 @@ function service(
     timeouts?: Partial<ProducerConfig>
     authenticate?: Authenticate
     access?: AppDeps['access']
+    sendsAway?: () => boolean
     partitions?: number
     tracing?: Tracing
   } = {},
@@ -70,6 +71,7 @@ function service(
     nowMs: () => clock.nowMs,
     clientAddress: () => '198.51.100.7',
     ending: stop.signal,
+    sendsAway: options.sendsAway ?? (() => false),
   })
   const post = (
     body: string | Uint8Array | ReadableStream | null,
@@ -499,6 +501,25 @@ describe('limits', () => {
     expect((await post('{"type":"t"}', JSON_TYPE)).status).toBe(202)
   })
 
+  test('requests are counted by tenant', async () => {
+    const { post, metrics } = service({
+      authenticate: authenticateBy(authoriseNobody({ list: [onlyTenant(['events', 'late'])] })),
+    })
+    for (const [body, path, status] of [
+      ['{"type":"t"}', '/v1/events', 202],
+      ['no JSON', '/v1/events', 400],
+      ['{"type":"t"}', '/v1/streams/late/events', 503],
+      ['{"type":"t"}\n', '/v1/events', 200],
+    ] as const) {
+      const answer = await post(body, status === 200 ? NDJSON : JSON_TYPE, path)
+      expect(answer.status).toBe(status)
+      await answer.text()
+    }
+    const text = await metrics.registry.metrics()
+    for (const [result, count] of Object.entries({ ok: 2, refused: 1, failed: 1 }))
+      expect(text).toContain(`kafkatrace_producer_tenant_requests_total{tenant="default",result="${result}"} ${count}`)
+  })
+
   test('a refusal takes no time, so that it is no measure of how long requests take', async () => {
     const { post, kafka, metrics } = service({ env: { MAX_IN_FLIGHT_REQUESTS: '1' } })
     const { promise, resolve } = Promise.withResolvers<void>()
@@ -683,6 +704,20 @@ describe('Kafka’s answers', () => {
       type: 'urn:kafkatrace:problem:kafka-unavailable',
       outcome: 'not stored',
     })
+  })
+
+  test('while another producer can store events, the connection is closed', async () => {
+    let isBetter = false
+    const list = [onlyTenant(['late'])]
+    const { post } = service({
+      authenticate: authenticateBy(authoriseNobody({ list })),
+      sendsAway: () => isBetter,
+    })
+    const connection = async () =>
+      (await post('{"type":"t"}', JSON_TYPE, '/v1/streams/late/events')).headers.get('connection')
+    expect(await connection()).toBeNull()
+    isBetter = true
+    expect(await connection()).toBe('close')
   })
 
   test('a queue without room for all of a batch takes none of it', async () => {

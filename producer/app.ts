@@ -10,7 +10,8 @@ import { EventsRoute, type PostDeps, STREAM_PATH } from './post.ts'
 import { Store } from './store.ts'
 import { SOURCE_PATH, SOURCES_PREFIX, type WebhooksDeps, WebhooksRoute } from './webhooks.ts'
 
-export type AppDeps = Omit<PostDeps & WebhooksDeps, 'answers' | 'lines' | 'store'> & Pick<AnswersDeps, 'clientAddress'>
+export type AppDeps = Omit<PostDeps & WebhooksDeps, 'answers' | 'lines' | 'store'> &
+  Pick<AnswersDeps, 'clientAddress' | 'sendsAway'>
 
 /** The routes of the public port. */
 export function createApp(deps: AppDeps): Hono {

@@ -47,13 +47,13 @@ export const producerVariables = Type.Object({
     1,
     1,
     10_000,
-    'Among how many producers quotas are divided; each grants its part. With QUOTA_REPLICAS_DNS: until that is resolved.',
+    'Among how many producers quotas are divided; each grants its part. With REPLICAS_DNS: until that is resolved.',
   ),
-  QUOTA_REPLICAS_DNS: Type.Optional(
+  REPLICAS_DNS: Type.Optional(
     Type.String({
       pattern: '^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9.])?$',
       description:
-        'A name whose addresses are those of the producers that are ready, such as of a headless Service: how many there are is looked up every 5 s.',
+        'A name whose addresses are those of the producers that are ready, such as of a headless Service. It is looked up every 5 s: quotas are divided by their number, and one that cannot store events asks the others, at the number of its own OPS_PORT, whether they can.',
     }),
   ),
   CREATE_TOPICS: choice(['on', 'off'], {

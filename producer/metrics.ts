@@ -27,6 +27,10 @@ export type EventsOutcome = (typeof OUTCOMES)[number]
 export const WEBHOOK_RESULTS = ['taken', ...REFUSALS, 'refused', 'unavailable'] as const
 export type WebhookResult = (typeof WEBHOOK_RESULTS)[number]
 
+/** What became of a tenant's request: answered as it asked, refused (4xx) or failed (5xx). */
+export const ANSWER_RESULTS = ['ok', 'refused', 'failed'] as const
+export type AnswerResult = (typeof ANSWER_RESULTS)[number]
+
 /** Series that exist, with 0, before the first request. */
 const STATUSES = [200, 202, 400, 401, 403, 404, 405, 408, 413, 415, 422, 429, 431, 500, 503]
 
@@ -42,6 +46,7 @@ interface Observed {
   access: Pick<Access, 'state'>
   /** With AUTH=jwt. */
   tokenKeys: Pick<IssuerKeys, 'state'> | undefined
+  isDegraded(): boolean
 }
 
 /** The producer's own metrics. */
@@ -61,6 +66,11 @@ export function createMetrics() {
       'events_total',
       'Events by outcome: stored, not_stored, unknown or refused (4xx). Events of requests that are refused unread are not counted.',
       ['tenant', 'stream', 'outcome'],
+    ),
+    tenantRequests: counter(
+      'tenant_requests_total',
+      'Requests for events, by tenant and result: ok, refused (4xx) or failed (5xx). Requests whose tenant is not known, such as those that overload refuses unread, are not counted.',
+      ['tenant', 'result'],
     ),
     crowded: counter(
       'crowded_requests_total',
@@ -101,6 +111,10 @@ export function createMetrics() {
     ),
     limit: gauge('limit', 'Configured limit, by level.', ['level']),
     connected: gauge('kafka_connected', '1 while Kafka is reachable, else 0.'),
+    degraded: gauge(
+      'degraded',
+      '1 while the service is ready although it can store no event, so that requests are answered 503 and not refused, else 0.',
+    ),
     blockedStreams: gauge(
       'blocked_streams',
       'Streams that cannot be written to: Kafka, a producer id, the topic, or permission to write to it is missing.',
@@ -132,6 +146,12 @@ export function createMetrics() {
   }
   const requestTally = tallies(table.requests)
   const eventTally = tallies(table.events)
+  const answersTally = tallies(table.tenantRequests)
+  const answersOf = (tenant: string) =>
+    Object.fromEntries(ANSWER_RESULTS.map((result) => [result, answersTally({ tenant, result })])) as Record<
+      AnswerResult,
+      Tally
+    >
   const crowdedTally = tallies(table.crowded)
   const crowdedOf = (tenant: string): Tally => crowdedTally({ tenant })
   const overQuotaTally = tallies(table.overQuota)
@@ -188,6 +208,8 @@ export function createMetrics() {
     checksOf,
     /** Tallies of a source's webhooks, by result. */
     webhooksOf,
+    /** The tallies of a tenant's requests, by result. */
+    answersOf,
     /** The tally of a tenant's requests that found no room. */
     crowdedOf,
     /** The tallies of a tenant's requests over quota, by whose it is. */
@@ -209,6 +231,7 @@ export function createMetrics() {
      */
     declare(tenants: readonly Tenant[]): void {
       for (const { name: tenant, streams } of tenants) {
+        answersOf(tenant)
         crowdedOf(tenant)
         overQuotaOf(tenant)
         for (const stream of streams) eventsOf(tenant, stream)
@@ -229,7 +252,7 @@ export function createMetrics() {
         table.keyExpiry.set({ tenant, key }, untilMs / 1_000)
     },
     /** Reads the levels at each scrape. @param topics the streams' input topics */
-    observe({ gate, quotaReplicas, producer, topics, schemas, access, tokenKeys }: Observed): void {
+    observe({ gate, quotaReplicas, producer, topics, schemas, access, tokenKeys, isDegraded }: Observed): void {
       const { maxRecords, maxBytes } = producer.queue()
       table.limit.set({ level: 'in_flight_requests' }, gate.limits.maxRequests)
       table.limit.set({ level: 'in_flight_bytes' }, gate.limits.maxBytes)
@@ -244,6 +267,7 @@ export function createMetrics() {
         table.queueRecords.set(queue.records)
         table.queueBytes.set(queue.bytes)
         table.connected.set(producer.connection().state === 'connected' ? 1 : 0)
+        table.degraded.set(isDegraded() ? 1 : 0)
         const state = schemas.state()
         table.schemas.set(schemas.versions())
         table.schemasCurrent.set(state.ok && state.detail === undefined ? 1 : 0)

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, test } from 'bun:test'
 import { type KafkaCluster, startKafka } from '../shared/dev/brokers/kafka.ts'
-import { type ServiceProcess, startService } from '../shared/testing/service-process.ts'
+import { readinessOf, type ServiceProcess, startService } from '../shared/testing/service-process.ts'
 import { until } from '../shared/testing/until.ts'
 
 /** A broker is killed and restarted while the producer keeps answering. Uses its own Kafka. */
@@ -46,6 +46,7 @@ async function post(id = crypto.randomUUID()): Promise<Answer> {
   return { status: response.status, ...(outcome === undefined ? {} : { outcome }), ms: performance.now() - begun }
 }
 
+const metrics = async () => (await fetch(`http://127.0.0.1:${service.started['opsPort']}/metrics`)).text()
 const check = async (path: string) => (await fetch(`http://127.0.0.1:${service.started['opsPort']}${path}`)).status
 
 test(
@@ -70,10 +71,14 @@ test(
       expect(answer).toMatchObject({ status: 503, outcome: 'not stored' })
       expect(answer.ms).toBeLessThan(200)
     }
-    expect([await check('/livez'), await check('/readyz')]).toEqual([200, 503])
+    // Load balancers that find nobody ready refuse connections, which tells clients less than a 503.
+    expect([await check('/livez'), await check('/readyz')]).toEqual([200, 200])
+    expect(await readinessOf(service)).toMatchObject({ ok: false, degraded: true })
+    expect(await metrics()).toContain('kafkatrace_producer_degraded 1')
     await kafka.restart(0)
     await until(async () => (await post()).status === 202, { timeoutMs: 30_000, what: 'events to be stored again' })
-    expect(await check('/readyz')).toBe(200)
+    await until(async () => (await readinessOf(service)).ok, { timeoutMs: 10_000, what: 'all checks to hold' })
+    expect(await metrics()).toContain('kafkatrace_producer_degraded 0')
   },
   TEST_TIMEOUT_MS,
 )

@@ -91,6 +91,7 @@ export class EventsRoute {
     if (!entered.ok) {
       if (of.span !== undefined) return this.#store.refuse(posted, entered.problem)
       target.crowded.count++
+      target.answers.failed.count++
       return answers.refuseAtOnce(of.request, entered.problem, 'events')
     }
     of.isServed = true

@@ -1,7 +1,7 @@
 import type { Check } from '../shared/http/ops.ts'
 import { NOT_THERE, type RecordProducer } from '../shared/kafka/types.ts'
 
-/** Whether events can be stored: what `/readyz` says, and what the public port waits for. */
+/** Whether events can be stored: what `/readyz` says, and what the public port waits for. run.ts says what it means for the status of `/readyz` once the port is open. */
 
 /** The most reasons that are listed. */
 const NAMED_REASONS = 5
@@ -15,8 +15,8 @@ const MAKING_PATIENCE_MS = 60_000
 const CREATE_ADVICE = 'create missing topics with `bun producer/create-topics.ts`, or set CREATE_TOPICS=on'
 
 /**
- * Not ready while no stream can be written to and, at the start, until all can be or no more follow. After that, one stream that cannot be written to does not
- * make the service unready: it is listed, and its own events are answered with 503.
+ * `streams` does not hold while no stream can be written to and, at the start, until all can be or no more follow. After that it holds although one stream
+ * cannot be written to: that is listed, and its own events are answered with 503.
  * @param topics the streams' input topics, of now
  */
 export function readinessChecks(deps: {

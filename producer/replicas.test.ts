@@ -46,7 +46,7 @@ test.each([
 test('what DNS said last stays while it says nothing, which is told once', async () => {
   const { replicas, logged, all } = watched(1, ['a', 'b'], new Error('SERVFAIL'), new Error('SERVFAIL'), [])
   await all()
-  expect(replicas.count()).toBe(2)
+  expect([replicas.count(), replicas.addresses()]).toEqual([2, ['a', 'b']])
   expect(replicas.state().detail).toContain('it has no addresses')
   replicas.stop()
   expect(logged).toHaveLength(3)

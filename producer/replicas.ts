@@ -3,11 +3,13 @@ import type { Logger } from '../shared/service/logger.ts'
 import { sleep, within } from '../shared/service/retry.ts'
 import { messageOf } from '../shared/service/thrown.ts'
 
-/** Among how many producers quotas are divided: each grants its part, and all together the whole. */
+/** The producers that are ready, by DNS. Quotas are divided among them: each grants its part, and all together the whole. */
 
 export interface Replicas {
   /** At least 1. */
   count(): number
+  /** Of those that DNS named last, this one among them; empty while it has named none. */
+  addresses(): readonly string[]
   /** For `/readyz`. */
   state(): { ok: true; detail?: string }
   stop(): void
@@ -38,19 +40,22 @@ export function watchReplicas({
 }: ReplicasDeps): Replicas {
   const ending = new AbortController()
   let count = initial
+  let addresses: readonly string[] = []
   let fault: string | undefined
   const look = async (name: string): Promise<void> => {
     try {
-      const found = replicasAmong(await within(RESOLVE_TIMEOUT_MS, addressesOf(name), 'no answer'))
+      const named = [...new Set(await within(RESOLVE_TIMEOUT_MS, addressesOf(name), 'no answer'))]
+      const found = replicasAmong(named)
       if (found !== count)
         log.info({ replicas: found, before: count }, 'quotas are divided among another number of producers')
-      if (fault !== undefined) log.info({ name }, 'QUOTA_REPLICAS_DNS is resolved again')
+      if (fault !== undefined) log.info({ name }, 'REPLICAS_DNS is resolved again')
       count = found
+      addresses = named
       fault = undefined
     } catch (error) {
       const reason = messageOf(error)
       if (reason !== fault)
-        log.warn({ name, reason, replicas: count }, 'QUOTA_REPLICAS_DNS is not resolved; quotas stay divided as before')
+        log.warn({ name, reason, replicas: count }, 'REPLICAS_DNS is not resolved; quotas stay divided as before')
       fault = reason
     }
   }
@@ -63,20 +68,20 @@ export function watchReplicas({
   if (name !== undefined) void watch(name)
   return {
     count: () => count,
+    addresses: () => addresses,
     state: () =>
       fault === undefined
         ? { ok: true }
         : {
             ok: true,
-            detail: `QUOTA_REPLICAS_DNS=${name} is not resolved (${fault}); quotas stay divided among ${count}`,
+            detail: `REPLICAS_DNS=${name} is not resolved (${fault}); quotas stay divided among ${count}`,
           },
     stop: () => ending.abort(),
   }
 }
 
 /** In a network of both families, each producer has an address of either. @throws Error where there are none */
-function replicasAmong(addresses: readonly string[]): number {
-  const unique = [...new Set(addresses)]
+function replicasAmong(unique: readonly string[]): number {
   if (unique.length === 0) throw new Error('it has no addresses')
   const v6 = unique.filter((address) => isIPv6(address)).length
   return Math.max(v6, unique.length - v6)

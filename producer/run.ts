@@ -27,6 +27,7 @@ import { authenticateBy } from './authenticate.ts'
 import { loadProducer } from './config.ts'
 import { Cors } from './cors.ts'
 import { createMetrics } from './metrics.ts'
+import { askAt, watchPeers } from './peers.ts'
 import { createPublicPort } from './public-port.ts'
 import { readinessChecks } from './readiness.ts'
 import { watchReplicas } from './replicas.ts'
@@ -100,7 +101,7 @@ access.onChange((tenants) => {
   metrics.showKeys(access.credentials().values())
   makeTopics()
 })
-const replicas = watchReplicas({ initial: config.QUOTA_REPLICAS, name: config.QUOTA_REPLICAS_DNS, log })
+const replicas = watchReplicas({ initial: config.QUOTA_REPLICAS, name: config.REPLICAS_DNS, log })
 const failures = new FailedAuthentications({
   count: metrics.authenticationFailed,
   log,
@@ -128,19 +129,11 @@ const app = createApp({
   tracing,
   nowMs: Date.now,
   ending: ending.signal,
+  sendsAway: () => peers.canStore(),
 })
 metrics.declare(access.tenants())
 metrics.showKeys(access.credentials().values())
 certificates?.observe(metrics.registry)
-metrics.observe({
-  gate,
-  quotaReplicas: replicas.count,
-  producer,
-  topics: () => topics,
-  schemas,
-  access,
-  tokenKeys: jwt?.keys,
-})
 
 /** At the start schemas are fetched before readiness; later, those that are known are used whatever becomes of their source. */
 const schemasState: Check = () => schemas.state()
@@ -159,16 +152,24 @@ const port = createPublicPort({
   fetch: cors.answering(app.fetch),
   ready: () => kafka().ok && writable().ok && schemasState().ok,
 })
+const isCutOff = (): boolean => port.listening() && !gate.draining && !(kafka().ok && writable().ok)
+/** Of what events need to be stored: once the port is open, requests are answered 503 without it, unless another producer does better. */
+const degrading =
+  (check: Check): Check =>
+  () => {
+    const state = check()
+    return state.ok || !port.listening() || peers.canStore() ? state : { ...state, degraded: true }
+  }
 const ops = serveOps(
   {
     registry: metrics.registry,
     checks: {
       draining: () => (gate.draining ? { ok: false, reason: 'the service is stopping' } : { ok: true }),
-      kafka,
+      kafka: degrading(kafka),
       credentials: security.state,
-      streams: writable,
+      streams: degrading(writable),
       tenants: () => access.state(),
-      ...(config.QUOTA_REPLICAS_DNS === undefined ? {} : { quotas: replicas.state }),
+      ...(config.REPLICAS_DNS === undefined ? {} : { quotas: replicas.state }),
       ...(certificates === undefined ? {} : { certificates: () => certificates.state() }),
       ...(jwt === undefined ? {} : { tokens: () => jwt.keys.state() }),
       ...(config.SCHEMAS_DIR === undefined && config.SCHEMA_REGISTRY_URL === undefined
@@ -181,6 +182,22 @@ const ops = serveOps(
   { hostname: config.OPS_HOST, port: config.OPS_PORT },
   config.OPS_TLS === 'on' ? certificates : undefined,
 )
+const peers = watchPeers({
+  isCutOff,
+  addresses: replicas.addresses,
+  log,
+  ask: askAt(ops.port, config.OPS_TLS === 'on'),
+})
+metrics.observe({
+  gate,
+  quotaReplicas: replicas.count,
+  producer,
+  topics: () => topics,
+  schemas,
+  access,
+  tokenKeys: jwt?.keys,
+  isDegraded: () => isCutOff() && !peers.canStore(),
+})
 const stop = stopOnSignal(
   [
     { name: 'requests', run: () => port.drain(config.DRAIN_TIMEOUT_MS * REQUESTS_SHARE, () => ending.abort()) },
@@ -194,6 +211,7 @@ const stop = stopOnSignal(
         stopWatching()
         access.stop()
         replicas.stop()
+        peers.stop()
         certificates?.stop()
         jwt?.keys.stop()
         schemas.stop()

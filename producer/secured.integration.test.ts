@@ -161,11 +161,12 @@ describe('who may not write', () => {
     'is not ready and says why, is ready soon after the right is given, and so again and again, without a restart',
     async () => {
       await kafka.cluster.createTopics(TOPICS, 2)
+      const common = { AUTH: 'on', TENANTS_FILE: tenantsFile, CREATE_TOPICS: 'off' }
       const service = await start({
         ...reaching.sasl,
-        AUTH: 'on',
-        TENANTS_FILE: tenantsFile,
-        CREATE_TOPICS: 'off',
+        ...common,
+        OPS_HOST: '127.0.0.1',
+        REPLICAS_DNS: '127.0.0.2',
       })
       const post = async (stream: string) => {
         const response = await fetch(`http://127.0.0.1:${service.started['port']}/v1/streams/${stream}/events`, {
@@ -173,7 +174,12 @@ describe('who may not write', () => {
           headers: { authorization: `Bearer ${key}`, 'content-type': 'application/json' },
           body: '{"type":"t"}',
         })
-        return { status: response.status, ...((await response.json()) as { detail?: string; outcome?: string }) }
+        const connection = response.headers.get('connection') ?? 'open'
+        return {
+          status: response.status,
+          connection,
+          ...((await response.json()) as { detail?: string; outcome?: string }),
+        }
       }
       const streams = () => check(service, 'streams')
       await until(async () => (await streams())?.reason?.includes('not authorized') === true, { timeoutMs: SOON_MS })
@@ -206,7 +212,22 @@ describe('who may not write', () => {
       await take('kt.secured.one')
       // Without requests it is polled.
       await until(async () => !(await readinessOf(service)).ok, { timeoutMs: SOON_MS, what: 'the loss to be seen' })
-      expect(await post('one')).toMatchObject({ status: 503, outcome: 'not stored' })
+      expect(await post('one')).toMatchObject({ status: 503, connection: 'open', outcome: 'not stored' })
+      const status = async () => (await fetch(`http://127.0.0.1:${service.started['opsPort']}/readyz`)).status
+      const becomes = (wanted: number, what: string) =>
+        until(async () => (await status()) === wanted, { timeoutMs: SOON_MS, what })
+      // Nobody does better: a 503 tells clients more than a refused connection.
+      expect([await status(), (await readinessOf(service)).degraded]).toEqual([200, true])
+      const better = await start({
+        ...common,
+        KAFKA_BROKERS: kafka.cluster.bootstrapServers,
+        OPS_HOST: '127.0.0.2',
+        OPS_PORT: String(service.started['opsPort']),
+      })
+      await becomes(503, 'the better one to be preferred')
+      expect(await post('one')).toMatchObject({ status: 503, connection: 'close' })
+      await better.stop()
+      await becomes(200, 'requests to be answered again')
 
       await give(...TOPICS)
       await ready(service)

@@ -19,7 +19,7 @@ import { readBody } from './body.ts'
 import type { ProducerConfig } from './config.ts'
 import type { Head } from './head.ts'
 import type { Encoding } from './media-type.ts'
-import type { EventsOutcome } from './metrics.ts'
+import type { AnswerResult, EventsOutcome } from './metrics.ts'
 import type { Parsed } from './parse.ts'
 import type { QuotaScope } from './problem.ts'
 import { admit, type Destination, type Origin, prepare, undelivered } from './publish.ts'
@@ -57,6 +57,8 @@ const idsOf = (events: readonly ValidEvent[]): string[] => events.map(({ event }
 export interface Target extends Destination {
   tenant: Tenant
   topic: string
+  /** Its tenant's requests, by result. */
+  answers: Record<AnswerResult, Tally>
   /** Requests that found no room. */
   crowded: Tally
   /** Counts its tenant's requests over quota, by whose it is. */
@@ -147,6 +149,7 @@ export class Store {
       receivedAtMs: of.receivedAtMs,
       trace: traceOf(head),
     }
+    of.tenantAnswers = target.answers
     const { tracing } = this.#deps
     of.span = tracing?.begin(`POST ${route}`, 'server', origin.trace, {
       'http.request.method': 'POST',
@@ -172,6 +175,7 @@ export class Store {
       tenant,
       producer: gate.shared ? this.#shares.getOrInsertComputed(tenant.name, () => queueShare(producer)) : producer,
       maxEventBytes: config.MAX_EVENT_BYTES,
+      answers: metrics.answersOf(tenant.name),
       crowded: metrics.crowdedOf(tenant.name),
       overQuota: metrics.overQuotaOf(tenant.name),
       defaults: defaultsOf(tenant),

@@ -127,7 +127,7 @@ const LOSSES: readonly Loss[] = [
       text: /^streams: .*not authorized to write to kt\.default\.events: it takes an ACL that allows WRITE/,
       ready: false,
     },
-    effect: 'not ready; requests are answered 503 “not stored”',
+    effect: 'ready but degraded; requests are answered 503 “not stored”',
     named: 'answer, `/readyz` (streams), log',
   },
   { service: 'producer', acl: 'describe configs topic kt.*', effect: 'works', named: 'nowhere' },

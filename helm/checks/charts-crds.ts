@@ -8,7 +8,7 @@ import { moduleFolder } from './tools.ts'
 const definitions = [
   {
     module: 'github.com/prometheus-operator/prometheus-operator@v0.85.0',
-    files: ['servicemonitors', 'prometheusrules'].map(
+    files: ['servicemonitors', 'probes', 'prometheusrules'].map(
       (kind) => `example/prometheus-operator-crd/monitoring.coreos.com_${kind}.yaml`,
     ),
   },

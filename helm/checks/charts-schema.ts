@@ -43,6 +43,7 @@ const known: Readonly<Record<string, Json>> = {
   'keda.behavior': open,
   'serviceAccount.annotations': texts,
   'ingress.annotations': texts,
+  'probe.labels': texts,
   'serviceMonitor.labels': texts,
   'serviceMonitor.tlsConfig': open,
   podAnnotations: texts,
@@ -57,7 +58,7 @@ const known: Readonly<Record<string, Json>> = {
 
 /** Variables that the chart itself sets. */
 const reserved =
-  /^(NODE_ENV|LOG_FORMAT|HOST|PORT|REUSE_PORT|OPS_HOST|OPS_PORT|AUTH|TENANTS_FILE|OIDC_CLIENT_SECRET(_FILE)?|SESSION_SECRET(_FILE)?|INSTANCE_ID|QUOTA_REPLICAS|QUOTA_REPLICAS_DNS|TLS_.*|OPS_TLS|KAFKA_.*|AWS_REGION|REFERENCE_TABLE_.*)$/
+  /^(NODE_ENV|LOG_FORMAT|HOST|PORT|REUSE_PORT|OPS_HOST|OPS_PORT|AUTH|TENANTS_FILE|OIDC_CLIENT_SECRET(_FILE)?|SESSION_SECRET(_FILE)?|INSTANCE_ID|QUOTA_REPLICAS|REPLICAS_DNS|TLS_.*|OPS_TLS|KAFKA_.*|AWS_REGION|REFERENCE_TABLE_.*)$/
 
 /** The variables that `config` takes. */
 function configSchema(variables: Readonly<Record<string, object>>): Json {

@@ -131,6 +131,9 @@ const ofOurs = (name: string): Peer =>
 
 const at = (address: string): Peer => ({ namespace: {}, pod: {}, address })
 
+/** Of the same release. */
+const SIBLING = inNamespace('kafkatrace', { ...ofOurs('producer').pod, 'app.kubernetes.io/instance': 'kt' })
+
 const tcp = (port: number) => ({ protocol: 'TCP', port })
 const udp = (port: number) => ({ protocol: 'UDP', port })
 
@@ -149,11 +152,13 @@ const connections = (service: string, ownBroker: boolean, toConsole: boolean) =>
     ['ingress', 'the gateway to operations', inNamespace('gateway'), tcp(ops), false],
     ['ingress', 'monitoring to operations', inNamespace('monitoring'), tcp(ops), service !== 'topics'],
     ['ingress', 'monitoring to the public port', inNamespace('monitoring'), tcp(http), false],
+    ['ingress', 'another producer to operations', SIBLING, tcp(ops), service === 'producer'],
     ['ingress', 'another pod to operations', inNamespace('kafkatrace', { app: 'other' }), tcp(ops), false],
     ['ingress', 'another pod to the public port', inNamespace('kafkatrace', { app: 'other' }), tcp(http), false],
     ['ingress', 'the console to consumers', ofOurs('console'), tcp(9081), service === 'consumer'],
     ['ingress', 'the console to producers', ofOurs('console'), tcp(8080), service === 'producer'],
     ['egress', 'producers', ofOurs('producer'), tcp(8080), service === 'console'],
+    ['egress', 'producers’ operations', SIBLING, tcp(9080), service === 'producer'],
     ['egress', 'consumers’ operations', ofOurs('consumer'), tcp(9081), service === 'console'],
     ['egress', 'Kafka', inNamespace('kafka'), tcp(9092), !ownBroker],
     [

@@ -46,6 +46,33 @@ describe('the operations port', () => {
     expect((await app.request('/readyz')).status).toBe(503)
   })
 
+  test('is ready without what it can answer without, and says that it is not well', async () => {
+    const { app, kafka } = createApp()
+    kafka.state = { ok: false, reason: 'no broker answers', degraded: true }
+    const answer = await app.request('/readyz')
+    expect(answer.status).toBe(200)
+    expect(await answer.json()).toEqual({
+      ok: false,
+      degraded: true,
+      checks: [
+        { name: 'kafka', ok: false, reason: 'no broker answers', degraded: true },
+        { name: 'drain', ok: true },
+      ],
+    })
+    // It was never well.
+    expect((await app.request('/startupz')).status).toBe(503)
+  })
+
+  test('is not ready when anything else is wrong, too', async () => {
+    const checks = {
+      kafka: () => ({ ok: false, reason: 'no broker answers', degraded: true }) as const,
+      drain: () => ({ ok: false, reason: 'the service is stopping' }) as const,
+    }
+    const answer = await createOpsApp({ registry: new Registry(), checks }).request('/readyz')
+    expect(answer.status).toBe(503)
+    expect(await answer.json()).toMatchObject({ ok: false })
+  })
+
   test.each(['/startupz', '/readyz'])('has started once %s was fine, and stays so', async (path) => {
     const { app, kafka } = createApp()
     expect((await app.request('/startupz')).status).toBe(503)

@@ -12,8 +12,11 @@ export const LATENCY_BUCKETS_SECONDS = [
   3, 5, 7.5, 10,
 ]
 
-/** Whether one condition of readiness holds, and why not. `detail`: what is wrong although it holds. */
-export type Check = () => { ok: true; detail?: string } | { ok: false; reason: string }
+/**
+ * Whether one condition of readiness holds, and why not. `detail`: what is wrong although it holds. `degraded`: it does not hold, and requests are answered all
+ * the same, with 503, so that load balancers need not keep them away.
+ */
+export type Check = () => { ok: true; detail?: string } | { ok: false; reason: string; degraded?: true }
 
 export interface Ops {
   registry: Registry
@@ -32,7 +35,9 @@ export function createOpsApp({ registry, checks, alive = () => ({ ok: true }), s
     const results = Object.entries(checks).map(([name, check]) => ({ name, ...check() }))
     const ok = results.every((one) => one.ok)
     started ||= ok
-    return { ok, checks: results }
+    const degraded = !ok && results.every((one) => one.ok || one.degraded)
+    // The status is for load balancers. Whoever reads the body is never told that all is well when it is not.
+    return { isReady: ok || degraded, body: { ok, ...(degraded && { degraded }), checks: results } }
   }
   const app = new Hono({ getPath: pathOf })
     .use(async (c, next) => {
@@ -47,12 +52,12 @@ export function createOpsApp({ registry, checks, alive = () => ({ ok: true }), s
       return c.json(state, state.ok ? 200 : 503)
     })
     .get('/readyz', (c) => {
-      const state = readiness()
-      return c.json(state, state.ok ? 200 : 503)
+      const { isReady, body } = readiness()
+      return c.json(body, isReady ? 200 : 503)
     })
     .get('/startupz', (c) => {
-      const state = readiness()
-      return c.json({ ok: started, checks: state.checks }, started ? 200 : 503)
+      const { checks } = readiness().body
+      return c.json({ ok: started, checks }, started ? 200 : 503)
     })
     .get('/metrics', async (c) =>
       c.body(await registry.metrics(), 200, { 'content-type': registry.contentType, 'cache-control': 'no-store' }),

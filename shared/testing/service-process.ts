@@ -74,6 +74,7 @@ export async function startService(service: ServiceKind, env: Record<string, str
 /** What `/readyz` says. */
 export interface Readiness {
   ok: boolean
+  degraded?: boolean
   checks: { name: string; ok: boolean; reason?: string; detail?: string }[]
 }
 

@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import { type BoundChild, endBoundChild, endOf, isRunning, spawnBoundChild } from '../dev/bound-child.ts'
 import { findFreePorts, releasePorts } from '../dev/brokers/ports.ts'
-import { MAIN, type ServiceKind } from './service-process.ts'
+import { MAIN, type Readiness, type ServiceKind } from './service-process.ts'
 
 /** The services as child processes that can be killed and restarted with the same environment. */
 
@@ -14,9 +14,9 @@ export interface Service {
   pid(): number
   running(): boolean
   start(): void
-  /** Resolves when `/readyz` answers 200. @throws Error with the last lines of the log, when that takes too long or the process has ended */
+  /** Resolves when every check of `/readyz` holds. @throws Error with the last lines of the log, when that takes too long or the process has ended */
   ready(): Promise<void>
-  /** Whether `/readyz` answers 200 now. */
+  /** Whether every check of `/readyz` holds now. */
   isReady(): Promise<boolean>
   /** What `/readyz` says is wrong, or why it does not answer; undefined when it is ready. */
   unready(): Promise<string | undefined>
@@ -94,7 +94,8 @@ export async function createService(
       const response = await fetch(`http://127.0.0.1:${opsPort}/readyz`, {
         signal: AbortSignal.timeout(PROBE_TIMEOUT_MS),
       })
-      return response.ok ? undefined : await response.text()
+      const text = await response.text()
+      return (JSON.parse(text) as Readiness).ok ? undefined : text
     } catch (error) {
       return (error as Error).message
     }

@@ -56,8 +56,9 @@ spec:
               do {
                 try {
                   const answer = await fetch(url, { signal: AbortSignal.timeout(5_000), tls: { rejectUnauthorized: false } })
-                  said = `${answer.status} ${await answer.text()}`
-                  if (answer.ok) {
+                  const text = await answer.text()
+                  said = `${answer.status} ${text}`
+                  if (answer.ok && JSON.parse(text).ok) {
                     console.log(`${url}: ${said}`)
                     process.exit(0)
                   }
