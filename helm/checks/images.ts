@@ -172,7 +172,7 @@ const versions: Check = {
 const mountedRules = '/etc/prometheus/rules'
 
 const configurations: Check = {
-  name: 'compose: Prometheus and Alertmanager accept theirs',
+  name: 'compose: Prometheus, its prober and Alertmanager accept theirs',
   counts: 'files and targets',
   async run(say) {
     const folder = 'helm/monitoring/compose'
@@ -183,6 +183,7 @@ const configurations: Check = {
     for (const command of [
       [await tool('promtool', say), 'check', 'config', checked],
       [await tool('amtool', say), 'check-config', `${folder}/alertmanager.yaml`],
+      [await tool('blackbox-exporter', say), '--config.check', '--config.file=helm/monitoring/blackbox.yaml'],
     ] as [string, ...string[]][]) {
       const { exitCode, output, errors } = await run(command)
       if (exitCode !== 0) faults.push((output + errors).trim())
@@ -194,10 +195,11 @@ const configurations: Check = {
     }
     const targets = scrape_configs.flatMap((one) => one.static_configs.flatMap((config) => config.targets))
     for (const target of targets) {
-      const host = target.split(':')[0] ?? ''
+      // Of a probe, it is a URL.
+      const host = target.replace(/^\w+:\/\//, '').split(':')[0] ?? ''
       if (host !== '127.0.0.1' && !(host in services)) faults.push(`prometheus.yaml scrapes ${target}: no such service`)
     }
-    return outcome(2 + targets.length, faults)
+    return outcome(3 + targets.length, faults)
   },
 }
 

@@ -178,6 +178,10 @@ export const faults: readonly Fault[] = [
       'KafkaTraceKafkaUnreachable',
       'KafkaTraceAvailabilityBudgetBurnsFast',
       'KafkaTraceAvailabilityBudgetBurnsSlowly',
+      'KafkaTraceTenantBudgetBurnsFast',
+      'KafkaTraceProbesFail',
+      'KafkaTraceProbeBudgetBurnsFast',
+      'KafkaTraceProbeBudgetBurnsSlowly',
       'KafkaTraceConsoleNotReady',
       'KafkaTraceConsoleErrors',
       'KafkaTraceConsoleJobFaults',
@@ -428,6 +432,8 @@ export const faults: readonly Fault[] = [
       'KafkaTraceConsumerStalled',
       'KafkaTraceConsumerFallsBehind',
       'KafkaTraceConsumerLate',
+      'KafkaTraceOutcomeBudgetBurnsFast',
+      'KafkaTraceOutcomeBudgetBurnsSlowly',
     ],
     timeoutMs: SLOW_WORK_MS + 10_000,
     async begin(rig) {
@@ -436,6 +442,20 @@ export const faults: readonly Fault[] = [
       await sendInBatches(rig, events('slow', 40, SLOW_WORK_MS / 3))
     },
     end: nothing,
+  },
+  {
+    name: 'one producer without Kafka',
+    fires: ['KafkaTraceProducerCutOff'],
+    timeoutMs: 60_000,
+    begin: async ({ cutOff }) => cutOff.start(),
+    end: async ({ cutOff }) => void (await cutOff.terminate()),
+  },
+  {
+    name: 'a prober that ends',
+    fires: ['KafkaTraceProbesMissing'],
+    timeoutMs: 60_000,
+    begin: (rig) => rig.prober(false),
+    end: (rig) => rig.prober(true),
   },
 ]
 

@@ -1,7 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
-import { endBoundChild, spawnBoundChild } from '../../shared/dev/bound-child.ts'
+import { type BoundChild, endBoundChild, spawnBoundChild } from '../../shared/dev/bound-child.ts'
 import { type KafkaCluster, startKafka } from '../../shared/dev/brokers/kafka.ts'
 import { findFreePorts } from '../../shared/dev/brokers/ports.ts'
 import { sendWebhooks, webhookEvents } from '../../shared/dev/webhooks.ts'
@@ -9,7 +9,7 @@ import { makeKey } from '../../shared/http/tenants.ts'
 import { type Certificate, createAuthority } from '../../shared/testing/certificates.ts'
 import { createService, type Service } from '../../shared/testing/services.ts'
 import { root } from './check.ts'
-import { type RuleFile, ruleFiles } from './monitoring-rules.ts'
+import { MONITORING, type RuleFile, ruleFiles } from './monitoring-rules.ts'
 import { tool } from './tools.ts'
 
 /** Paths of the console that faults and panels use. */
@@ -28,6 +28,9 @@ const CERTIFICATE_DAYS = 25
 const MAX_WAITING_REQUESTS = 2_000
 
 const DAY_MS = 86_400_000
+
+/** Nobody listens at the discard port. */
+const NO_BROKER = '127.0.0.1:9'
 
 const WEBHOOK_SECRET = 'the-secret-of-the-rig'
 /** Of the rig's own requests. */
@@ -66,7 +69,7 @@ const tenantsFile = (streams: readonly string[], expires: boolean) => ({
   operators: [{ id: 'rig-operator', sha256: OPERATOR.sha256, roles: ['read', 'operate'] }],
   tenants: {
     default: {
-      streams: ['events', ...streams],
+      streams: ['events', 'probe', ...streams],
       keys: [
         { id: 'rig', sha256: OWN.sha256 },
         ...(expires
@@ -110,6 +113,8 @@ export interface Rig {
   third: Service
   /** A consumer with the INSTANCE_ID of the first, which is not allowed. */
   twin: Service
+  /** A producer, not started, that does not reach Kafka. Prometheus scrapes it. */
+  cutOff: Service
   query(expr: string): Promise<Sample[]>
   /** Alerts that are firing now. */
   firing(): Promise<FiringAlert[]>
@@ -125,6 +130,8 @@ export interface Rig {
   tenants(state: 'right' | 'with a key that expires' | 'wrong'): Promise<void>
   /** Sends an event with a key that nobody has. */
   stranger(): Promise<void>
+  /** Starts the prober, which runs from the start, or kills it. */
+  prober(runs: boolean): Promise<void>
   /** Lets the issuer of tokens answer or not, and the console ask it. */
   issuer(answers: boolean): Promise<void>
   /** Asks the console. @returns the status; undefined when it does not answer */
@@ -156,6 +163,7 @@ export async function startRig({
   say,
 }: RigOptions): Promise<Rig> {
   const prometheus = await tool('prometheus', say)
+  const blackbox = await tool('blackbox-exporter', say)
   const directory = await mkdtemp(join(tmpdir(), 'kafkatrace-monitoring-'))
   const ending: (() => Promise<unknown>)[] = [() => rm(directory, { recursive: true, force: true })]
   const stop = async (): Promise<void> => {
@@ -190,6 +198,12 @@ export async function startRig({
       { ...common, TENANTS_FILE, SCHEMAS_DIR, ...producerEnv },
       directory,
     )
+    const cutOff = await createService(
+      'producer',
+      'cut-off',
+      { ...common, TENANTS_FILE, KAFKA_BROKERS: NO_BROKER },
+      directory,
+    )
     const consumerOf = (name: string, instance: string): Promise<Service> =>
       createService('consumer', name, { ...consumerCommon, INSTANCE_ID: instance }, directory)
     const consumer = await consumerOf('first', 'first')
@@ -219,7 +233,7 @@ export async function startRig({
     const second = await consumerOf('second', 'second')
     const third = await consumerOf('third', 'third')
     const twin = await consumerOf('twin', 'first')
-    const services = [producer, consumer, console, second, third, twin]
+    const services = [producer, consumer, console, second, third, twin, cutOff]
     ending.push(() => Promise.all(services.filter((one) => one.running()).map((one) => one.kill())))
     say('starting the services')
     producer.start()
@@ -228,15 +242,35 @@ export async function startRig({
     await consumer.ready()
     console.start()
     await console.ready()
-    say('starting Prometheus')
-    const [port = 0] = await findFreePorts(1)
+    say('starting Prometheus and the prober')
+    const [port = 0, probePort = 0] = await findFreePorts(2)
+    const probeConfig = await configureProbes(directory)
+    let probing: BoundChild | undefined
+    const prober = async (runs: boolean): Promise<void> => {
+      if (probing !== undefined) await endBoundChild(probing, PROMETHEUS_GRACE_MS)
+      probing = undefined
+      if (!runs) return
+      probing = spawnBoundChild(
+        [
+          blackbox,
+          `--config.file=${probeConfig}`,
+          `--web.listen-address=127.0.0.1:${probePort}`,
+          // Prometheus waits for a second only.
+          '--timeout-offset=0.1',
+          '--log.level=error',
+        ],
+        { stdout: 'ignore', stderr: Bun.file(join(directory, 'blackbox.log')) },
+      )
+    }
+    await prober(true)
+    ending.push(() => prober(false))
     const child = spawnBoundChild(
       [
         'nice',
         '-n',
         '10',
         prometheus,
-        `--config.file=${await configure(directory, rules, { producer, consumer, console })}`,
+        `--config.file=${await configure(directory, rules, { producer: [producer, cutOff], consumer: [consumer], console: [console] }, probePort)}`,
         `--storage.tsdb.path=${join(directory, 'tsdb')}`,
         `--web.listen-address=127.0.0.1:${port}`,
         '--log.level=warn',
@@ -278,6 +312,7 @@ export async function startRig({
       second,
       third,
       twin,
+      cutOff,
       query: async (expr) =>
         (await queried<{ result: Sample[] }>(`/api/v1/query?query=${encodeURIComponent(expr)}`)).result,
       async firing() {
@@ -295,6 +330,7 @@ export async function startRig({
       certificate,
       schema,
       tenants,
+      prober,
       stranger: () => send({ type: 'plain' }, STRANGE.key),
       async webhook(isSigned) {
         const [ping] = (await webhookEvents()).filter(({ type }) => type === 'com.github.ping')
@@ -380,7 +416,8 @@ async function consoleSecurity(directory: string) {
 async function configure(
   directory: string,
   rules: RigOptions['rules'],
-  services: Record<'producer' | 'consumer' | 'console', Service>,
+  services: Record<'producer', readonly [Service, ...Service[]]> & Record<string, readonly Service[]>,
+  probePort: number,
 ): Promise<string> {
   const files = await Promise.all(
     (await ruleFiles()).map(async (file) => {
@@ -393,13 +430,44 @@ async function configure(
   const config = {
     global: { scrape_interval: '1s', scrape_timeout: '1s', evaluation_interval: '1s' },
     rule_files: files,
-    scrape_configs: Object.entries(services).map(([name, { opsPort }]) => ({
-      job_name: name,
-      static_configs: [{ targets: [`127.0.0.1:${opsPort}`], labels: { namespace: 'kafkatrace' } }],
-    })),
+    scrape_configs: [
+      ...Object.entries(services).map(([name, all]) => ({
+        job_name: name,
+        static_configs: [
+          { targets: all.map(({ opsPort }) => `127.0.0.1:${opsPort}`), labels: { namespace: 'kafkatrace' } },
+        ],
+      })),
+      // As the operator makes it of the chart's Probe.
+      {
+        job_name: 'kafkatrace-probe',
+        metrics_path: '/probe',
+        params: { module: ['kafkatrace'] },
+        static_configs: [
+          {
+            targets: [`http://127.0.0.1:${services.producer[0].port}/v1/streams/probe/events`],
+            labels: { namespace: 'kafkatrace' },
+          },
+        ],
+        relabel_configs: [
+          { source_labels: ['__address__'], target_label: '__param_target' },
+          { source_labels: ['__param_target'], target_label: 'instance' },
+          { target_label: '__address__', replacement: `127.0.0.1:${probePort}` },
+        ],
+      },
+    ],
   }
   const path = join(directory, 'prometheus.json')
   await Bun.write(path, JSON.stringify(config))
+  return path
+}
+
+/** The prober's modules as they are shipped, with the rig's key. */
+async function configureProbes(directory: string): Promise<string> {
+  const [key, path] = [join(directory, 'probe-key'), join(directory, 'blackbox.json')]
+  await Bun.write(key, OWN.key)
+  const text = await Bun.file(join(MONITORING, 'blackbox.yaml')).text()
+  const modules = Bun.YAML.parse(text.replace(/(?<=credentials_file: ).*/, key))
+  await Bun.write(path, JSON.stringify(modules))
   return path
 }
 

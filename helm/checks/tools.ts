@@ -72,6 +72,7 @@ const sources = {
   promtool: { debian: 'prometheus', binary: 'usr/bin/promtool' },
   alertmanager: { debian: 'prometheus-alertmanager', binary: 'usr/bin/prometheus-alertmanager' },
   amtool: { debian: 'prometheus-alertmanager', binary: 'usr/bin/amtool' },
+  'blackbox-exporter': { debian: 'prometheus-blackbox-exporter', binary: 'usr/bin/prometheus-blackbox-exporter' },
   // Docker Compose's own loader, as a program.
   compose: { go: 'github.com/compose-spec/compose-go/v2/cmd', version: 'v2.16.2', binary: 'cmd' },
   dclint: { npm: 'dclint', version: '3.1.0', binary: 'dclint' },

@@ -148,7 +148,9 @@ const processPanels = (service: Service): readonly Panel[] => [
     queries: one('{{instance}}', process('open_fds', service)),
   },
 ]
-const sloPanels = (slo: 'availability' | 'latency', budget: number): readonly Panel[] => [
+type Slo = 'availability' | 'latency' | 'probes' | 'outcomes'
+/** @param what the service level counts */
+const sloPanels = (slo: Slo, budget: number, what: string): readonly Panel[] => [
   {
     title: 'Budget left',
     description:
@@ -171,8 +173,8 @@ const sloPanels = (slo: 'availability' | 'latency', budget: number): readonly Pa
     threshold: 14.4,
   },
   {
-    title: 'Bad requests by window',
-    description: 'Share of bad requests in each window that the alerts use.',
+    title: `Bad ${what} by window`,
+    description: `Share of bad ${what} in each window that the alerts use.`,
     unit: 'percentunit',
     queries: ['5m', '30m', '1h', '2h', '6h', '1d', '3d'].map((window) => ({
       legend: window,
@@ -181,6 +183,67 @@ const sloPanels = (slo: 'availability' | 'latency', budget: number): readonly Pa
     threshold: budget,
   },
 ]
+
+const tenantPanels: readonly Panel[] = [
+  {
+    title: 'Budget left, by tenant',
+    description:
+      'Of the 30-day error budget of each tenant: 0.1 % of its own requests. Below zero, its objective is missed.',
+    unit: 'percentunit',
+    queries: one('{{tenant}}', SLO('slo:period_error_budget_remaining:ratio', 'tenant_availability')),
+    threshold: 0,
+    badBelow: true,
+    stat: true,
+  },
+  {
+    title: 'Burn rate, by tenant',
+    description:
+      'The rate at which each tenant’s budget is used up, over an hour; 1 uses it up in 30 days. Above 14.4, also over 5 minutes, there is an alert.',
+    unit: 'none',
+    queries: one('{{tenant}}', `${SLO('slo:sli_error:ratio_rate1h', 'tenant_availability')} / 0.001`),
+    threshold: 14.4,
+  },
+  {
+    title: 'Requests by tenant and result',
+    description: 'Requests for events a second whose tenant is known. Refused: 4xx. Failed: 5xx.',
+    unit: 'reqps',
+    queries: one('{{tenant}} {{result}}', sum(rate(P('tenant_requests_total')), 'tenant, result')),
+  },
+]
+
+const PROBES = `{${NS},job="kafkatrace-probe"}`
+const probePanels: readonly Panel[] = [
+  {
+    title: 'Probes',
+    description: '1 while the event that the prober sends is stored, else 0. By target.',
+    unit: 'none',
+    queries: one('{{instance}}', `min by (instance) (probe_success${PROBES})`),
+    threshold: 1,
+    badBelow: true,
+    stat: true,
+  },
+  {
+    title: 'Status that probes get',
+    description:
+      '202: stored. 503: producers answer, and cannot store. 0: no answer, as where a Service has no pod that is ready.',
+    unit: 'none',
+    queries: one('{{instance}}', `max by (instance) (probe_http_status_code${PROBES})`),
+  },
+  {
+    title: 'Time of probes by phase',
+    description: 'Looking up the name, connecting, TLS, waiting for the answer, and reading it.',
+    unit: 's',
+    queries: one('{{phase}}', `max by (phase) (probe_http_duration_seconds${PROBES})`),
+  },
+]
+
+const overdue: Panel = {
+  title: 'Events that are overdue',
+  description:
+    'Events that wait behind one that was received more than 10 s ago, without streams that an operator has paused. They count as late.',
+  unit: 'short',
+  queries: one('overdue', `kafkatrace:consumer_overdue:records{${NS}}`),
+}
 
 const failedAuthentications = (metric: string): Panel => ({
   title: 'Failed authentications',
@@ -341,6 +404,13 @@ export const dashboards: readonly Dashboard[] = [
             threshold: 1,
             badBelow: true,
             stat: true,
+          },
+          {
+            title: 'Degraded',
+            description:
+              '1 while an instance is ready although it can store no event: it answers 503, and no other instance is known to do better.',
+            unit: 'none',
+            queries: one('{{instance}}', P('degraded')),
           },
           {
             title: 'Blocked streams',
@@ -744,10 +814,20 @@ export const dashboards: readonly Dashboard[] = [
   {
     name: 'slo',
     title: 'KafkaTrace / SLO',
-    description: 'Service levels: 99.9 % of requests are not answered 5xx; 95 % are answered within 100 ms.',
+    description:
+      'Service levels: 99.9 % of requests are not answered 5xx; 99.9 % of probes are stored; 95 % of requests are answered within 100 ms; 99 % of events have their end within 10 s.',
     rows: [
-      { title: 'Availability, 99.9 %', panels: sloPanels('availability', 0.001) },
-      { title: 'Latency, 95 % within 100 ms', panels: sloPanels('latency', 0.05) },
+      { title: 'Availability, 99.9 %', panels: sloPanels('availability', 0.001, 'requests') },
+      { title: 'Availability by tenant, 99.9 %', panels: tenantPanels },
+      {
+        title: 'From outside, 99.9 % of probes (where there is a prober)',
+        panels: [...sloPanels('probes', 0.001, 'probes'), ...probePanels],
+      },
+      { title: 'Latency, 95 % within 100 ms', panels: sloPanels('latency', 0.05, 'requests') },
+      {
+        title: 'Outcomes, 99 % within 10 s',
+        panels: [...sloPanels('outcomes', 0.01, 'events'), latency, outcomes, overdue],
+      },
     ],
   },
 ]
