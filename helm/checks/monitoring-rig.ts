@@ -201,7 +201,7 @@ export async function startRig({
     const cutOff = await createService(
       'producer',
       'cut-off',
-      { ...common, TENANTS_FILE, KAFKA_BROKERS: NO_BROKER },
+      { ...common, TENANTS_FILE, SCHEMAS_DIR, KAFKA_BROKERS: NO_BROKER },
       directory,
     )
     const consumerOf = (name: string, instance: string): Promise<Service> =>
