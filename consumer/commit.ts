@@ -29,7 +29,8 @@ export interface CommitDeps {
   isDisturbed(): boolean
   onDisturbed(): void
   onPaused(partition: Partition): void
-  onCommitted(items: readonly Item[]): void
+  /** @param begunMs `performance.now()` of the transaction's beginning */
+  onCommitted(items: readonly Item[], begunMs: number): void
 }
 
 /**
@@ -209,7 +210,7 @@ export class Committer {
       case 'fatal':
         return result.reason
       case 'committed':
-        this.#committed(items, partitions)
+        this.#committed(items, partitions, begun)
         return undefined
       case 'aborted':
         await this.#aborted(items, partitions, writing, result)
@@ -217,7 +218,7 @@ export class Committer {
     }
   }
 
-  #committed(items: readonly Item[], partitions: ReadonlySet<Partition>): void {
+  #committed(items: readonly Item[], partitions: ReadonlySet<Partition>, begunMs: number): void {
     this.#attempt = 0
     this.hasCommitted = true
     this.#movedMs = performance.now()
@@ -235,7 +236,7 @@ export class Committer {
       }
       partition.settle()
     }
-    this.deps.onCommitted(items)
+    this.deps.onCommitted(items, begunMs)
   }
 
   async #aborted(

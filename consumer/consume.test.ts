@@ -10,6 +10,7 @@ import { type ConsumeDeps, consume, Job, type Outcome, type PartitionView } from
 import { decode } from './decode.ts'
 import { Deduplication } from './dedupe.ts'
 import { createContextStart, createEnricher } from './enrich.ts'
+import type { EventTrace } from './event-trace.ts'
 import { defineHandler, type Handling, handlerIndex } from './handlers/handler.ts'
 import { plainOf, written } from './testing/passing.ts'
 import { testConfig } from './testing/pipeline.ts'
@@ -64,15 +65,15 @@ class Unread implements IncomingRecord {
 
 interface Changed {
   role?: 'input' | 'retry'
-  isTraced?: boolean
+  isSampled?: boolean
   partition?: Partial<PartitionView>
   config?: Partial<ConsumerConfig>
   deps?: Partial<ConsumeDeps>
 }
 
-function outcomeOf(of: IncomingRecord, { role = 'input', isTraced = false, partition, config, deps }: Changed = {}) {
+function outcomeOf(of: IncomingRecord, { role = 'input', isSampled = false, partition, config, deps }: Changed = {}) {
   const job = new Job(of, role)
-  job.isTraced = isTraced
+  if (isSampled) job.trace = { isSampled } as EventTrace
   return consume(
     job,
     {
@@ -132,7 +133,7 @@ describe('an event of which enough is known', () => {
     ['its type has a handler', 'passed', { deps: { handlerOf: handlerIndex([handler]) } }],
     ['another type has one', 'passed', { deps: { handlerOf: handlerIndex([{ ...handler, type: 'other' }]) } }],
     ['it comes from .retry', 'processed', { role: 'retry' }],
-    ['its outcome has a trace of its own', 'processed', { isTraced: true }],
+    ['its outcome has a trace of its own', 'processed', { isSampled: true }],
     ['an event waits in .retry', 'processed', { partition: { waitingRecords: 1 } }],
     ['one of its key does', 'retry', { partition: { waitingRecords: 1, waits: (key) => key === 'k' } }],
     ['events without a handler are dead letters', 'dead', { config: { UNHANDLED: 'dead-letter' } }],

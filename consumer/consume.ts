@@ -7,6 +7,7 @@ import { deadLetter } from './dead-letter.ts'
 import { type Decoded, decode, keyOf } from './decode.ts'
 import type { Deduplication } from './dedupe.ts'
 import { type Context, type ContextStart, contextEnd, type Enricher, nameOf, type RecordOrigin } from './enrich.ts'
+import type { EventTrace } from './event-trace.ts'
 import { type Attempt, withAttempt } from './failed-attempts.ts'
 import { type Given, type Result, runAttempt } from './handlers/attempt.ts'
 import type { RegisteredHandler } from './handlers/handler.ts'
@@ -71,8 +72,8 @@ export interface ConsumeDeps {
 
 /** A record between its fetch and its outcome. Decoded on first use: many records wait, and a decoded one takes several times the memory. */
 export class Job {
-  /** Its outcome continues the trace of its processing. */
-  isTraced = false
+  /** undefined: no spans. */
+  trace: EventTrace | undefined
   #key: string | null | undefined
   #decoded: Decoded | undefined
   #past: Past | undefined
@@ -219,9 +220,10 @@ const originOf = (
  * @returns undefined where all of its attributes or its key are needed
  */
 function passOn(job: Job, partition: PartitionView, deps: ConsumeDeps): Outcome | Promise<Outcome> | undefined {
-  const { record, role, isTraced } = job
+  const { record, role, trace } = job
   const { plain } = record
-  if (plain === undefined || role === 'retry' || isTraced || partition.waitingRecords > 0) return undefined
+  if (plain === undefined || role === 'retry' || trace?.isSampled === true || partition.waitingRecords > 0)
+    return undefined
   if (deps.contextStart === undefined) return undefined
   const registered = deps.handlerOf(plain.type)
   if (registered === undefined && deps.config.UNHANDLED !== 'pass') return undefined
@@ -301,8 +303,15 @@ function handle(
   partition: PartitionView,
   deps: ConsumeDeps,
 ): Outcome | Promise<Outcome> {
-  const attempt = (number: number): Result | Promise<Result> =>
+  const { trace } = job
+  const run = (number: number): Result | Promise<Result> =>
     runAttempt(registered, work, number, partition.signal, deps.config.HANDLER_TIMEOUT_MS)
+  const faultOf = (error: unknown): Failure | undefined =>
+    partition.signal.aborted ? undefined : failedBy(error, deps.redact).failure
+  const attempt =
+    trace === undefined
+      ? run
+      : (number: number) => trace.attempt(number, nameOf(registered), () => run(number), faultOf)
   let first: Result | Promise<Result>
   try {
     first = attempt(job.past.attempts + 1)

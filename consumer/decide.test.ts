@@ -1,13 +1,14 @@
 import { expect, test } from 'bun:test'
-import type { Span } from '@opentelemetry/api'
+import { SpanKind } from '@opentelemetry/api'
+import type { ReadableSpan } from '@opentelemetry/sdk-trace'
 import { Type } from '@sinclair/typebox'
 import pino from 'pino'
-import { headerText, SCHEMA, TRACEPARENT, withHeaders } from '../shared/events/headers.ts'
+import { GENERATION, headerText, SCHEMA, TRACEPARENT, withHeaders } from '../shared/events/headers.ts'
 import { type IncomingRecord, toRecord } from '../shared/events/record.ts'
 import { redactor } from '../shared/service/redact.ts'
+import { keptSpans, shortly } from '../shared/testing/spans.ts'
 import { until } from '../shared/testing/until.ts'
 import type { Tracing } from '../shared/tracing/spans.ts'
-import { isSampled } from '../shared/tracing/trace-context.ts'
 import { Decider } from './decide.ts'
 import { createContextStart, createEnricher } from './enrich.ts'
 import { type Handler, handlerIndex } from './handlers/handler.ts'
@@ -24,12 +25,13 @@ const logged = (handle: Handler['handle']): Promise<Record<string, unknown>> =>
 
 interface Given {
   handlers?: readonly Handler[]
-  UNHANDLED?: 'pass' | 'hold'
+  UNHANDLED?: 'pass' | 'hold' | 'dead-letter'
+  quickAttempts?: number
   tracing?: Tracing
 }
 
 /** Decides records of a partition of the input. */
-function createDecider({ handlers = [], UNHANDLED = 'pass', tracing }: Given) {
+function createDecider({ handlers = [], UNHANDLED = 'pass', quickAttempts = 1, tracing }: Given) {
   const lines: Record<string, unknown>[] = []
   const decided: Item[] = []
   const decider = new Decider({
@@ -42,7 +44,13 @@ function createDecider({ handlers = [], UNHANDLED = 'pass', tracing }: Given) {
     enrich: createEnricher({ nowMs: Date.now }),
     contextStart: createContextStart(Date.now),
     handlerOf: handlerIndex(handlers),
-    config: testConfig({ UNHANDLED, QUICK_ATTEMPTS: 1, MAX_ATTEMPTS: 2, RETRY_FIRST_MS: 1, RETRY_MAX_MS: 1 }),
+    config: testConfig({
+      UNHANDLED,
+      QUICK_ATTEMPTS: quickAttempts,
+      MAX_ATTEMPTS: 2,
+      RETRY_FIRST_MS: 1,
+      RETRY_MAX_MS: 1,
+    }),
     redact: redactor(),
     nowMs: Date.now,
   })
@@ -64,7 +72,10 @@ function createDecider({ handlers = [], UNHANDLED = 'pass', tracing }: Given) {
     if (place === undefined) throw new Error('there is nothing to be done with the record')
     decider.take(record, input, place)
   }
-  return { lines, decided, partition, take }
+  const commit = (): void => {
+    for (const item of decided) decider.committed(item, performance.now())
+  }
+  return { lines, decided, partition, take, commit }
 }
 
 /** An event of a key that all have. */
@@ -146,19 +157,8 @@ test('an event that moves to .retry without an attempt is not said to have faile
 
 const parentOf = (flags: '00' | '01'): string => `00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-${flags}`
 
-test('an event whose processing has a span is decoded, since its result continues the trace there; others are passed on', () => {
-  const spanId = 'b7ad6b7169203331'
-  const tracing: Tracing = {
-    begin: (_name, _kind, parent) =>
-      parent !== undefined && isSampled(parent)
-        ? ({
-            spanContext: () => ({ ...parent, spanId, traceFlags: 1 }),
-            setAttribute: () => undefined,
-          } as unknown as Span)
-        : undefined,
-    end: () => undefined,
-    stop: async () => undefined,
-  }
+test('an event whose trace is sampled is decoded, since its result continues the trace behind its span; others are passed on', () => {
+  const { tracing } = keptSpans()
   const outcomesOf = (given: Given): unknown[] => {
     const { decided, partition, take } = createDecider(given)
     for (const [offset, traceparent] of [undefined, parentOf('00'), parentOf('01')].entries()) {
@@ -172,7 +172,105 @@ test('an event whose processing has a span is decoded, since its result continue
     })
   }
   expect(outcomesOf({})).toEqual(['passed', 'passed', 'passed'])
-  expect(outcomesOf({ tracing })).toEqual(['passed', 'passed', parentOf('01').replace('00f067aa0ba902b7', spanId)])
+  const traced = outcomesOf({ tracing })
+  expect(traced).toEqual(['passed', 'passed', expect.stringMatching(/^00-4bf92f3577b34da6a3ce929d0e0e4736-.{16}-01$/)])
+  expect(traced[2]).not.toBe(parentOf('01'))
+})
+
+/** A handler that fails so often. */
+function failingHandler(times: number): Handler {
+  let left = times
+  const handle = async () => {
+    await Promise.resolve()
+    if (left-- > 0) throw new Error('no: password=hunter2')
+    return { data: 1 }
+  }
+  return { type: 'a', version: '1', schema: Type.Unknown(), handle }
+}
+
+/** The spans of an event's processing, by a tracing that samples none that begin here. */
+async function spansOf(record: IncomingRecord, given: Given): Promise<ReadableSpan[]> {
+  const { tracing, spans } = keptSpans(0)
+  const { decided, take, commit } = createDecider({ ...given, tracing })
+  take(record)
+  await until(() => decided.length === 1)
+  commit()
+  await tracing.stop()
+  return spans
+}
+
+const PROCESS = 'process kt.acme.events'
+const COMMIT = 'commit kt.acme.events'
+
+test('the processing of a sampled event is a span below the one that sent it, and has one for each attempt and one for the commit', async () => {
+  const spans = await spansOf(recordOf(0, parentOf('01')), { handlers: [failingHandler(1)], quickAttempts: 2 })
+  expect(spans.map(shortly)).toEqual(['attempt a@1: handler failed', 'attempt a@1', COMMIT, PROCESS])
+  const [failed, second, commit, process] = spans
+  expect(process?.kind).toBe(SpanKind.CONSUMER)
+  expect(process?.parentSpanContext?.spanId).toBe('00f067aa0ba902b7')
+  expect(process?.attributes).toEqual({
+    'messaging.system': 'kafka',
+    'messaging.client.id': 'test-1',
+    'messaging.operation.name': 'process',
+    'messaging.operation.type': 'process',
+    'messaging.destination.name': INPUT,
+    'messaging.destination.partition.id': '0',
+    'messaging.consumer.group.name': 'kafkatrace',
+    'messaging.kafka.offset': 0,
+    'messaging.message.id': '1',
+    'server.address': 'broker.test',
+    'server.port': 9092,
+    'cloudevents.event_id': '1',
+    'cloudevents.event_source': '/test',
+    'cloudevents.event_type': 'a',
+    'kafkatrace.tenant': 'acme',
+    'kafkatrace.stream': 'events',
+    'kafkatrace.outcome': 'processed',
+  })
+  expect(commit?.kind).toBe(SpanKind.CLIENT)
+  expect(commit?.attributes).toMatchObject({
+    'messaging.operation.name': 'commit',
+    'messaging.operation.type': 'settle',
+  })
+  for (const below of [failed, second, commit])
+    expect(below?.parentSpanContext?.spanId).toBe(process?.spanContext().spanId ?? '')
+  expect([failed, second].map((span) => span?.attributes['kafkatrace.attempt'])).toEqual([1, 2])
+  expect(second?.attributes['kafkatrace.handler']).toBe('a@1')
+  expect(failed?.status.message).toContain('no: ')
+  expect(JSON.stringify(failed?.status)).not.toContain('hunter2')
+})
+
+test('of events that are not sampled, the spans of those are kept that have failed, and lines about them name their trace', async () => {
+  for (const traceparent of [undefined, parentOf('00')]) {
+    expect(await spansOf(recordOf(0, traceparent), { handlers: [failingHandler(0)] })).toEqual([])
+    expect(await spansOf(recordOf(0, traceparent), {})).toEqual([])
+    const retried = await spansOf(recordOf(0, traceparent), { handlers: [failingHandler(1)] })
+    expect(retried.map(shortly)).toEqual(['attempt a@1: handler failed', COMMIT, PROCESS])
+    const dead = await spansOf(recordOf(0, traceparent), { UNHANDLED: 'dead-letter' })
+    expect(dead.map(shortly)).toEqual([COMMIT, `${PROCESS}: no handler`])
+    expect(dead[1]?.attributes).toMatchObject({ 'kafkatrace.outcome': 'dead', 'messaging.message.id': '1' })
+  }
+  const { tracing, spans } = keptSpans(0)
+  const { lines, take, commit } = createDecider({ handlers: [failingHandler(1)], tracing })
+  take(recordOf(0, parentOf('00')))
+  await until(() => lines.length === 1)
+  commit()
+  await tracing.stop()
+  const { traceId, spanId } = spans.at(-1)?.spanContext() ?? {}
+  expect(traceId).toBe('4bf92f3577b34da6a3ce929d0e0e4736')
+  expect(lines[0]).toMatchObject({ traceId, spanId })
+})
+
+test('a redriven event is processed in a trace of its own, which names that of the event', async () => {
+  const record = recordOf(0, parentOf('01'))
+  const headers = withHeaders(record.headers, { [GENERATION]: '1' })
+  const spans = await spansOf({ ...record, headers }, {})
+  const process = spans.at(-1)
+  expect(process?.name).toBe(PROCESS)
+  expect(process?.parentSpanContext).toBeUndefined()
+  expect(process?.links.map(({ context }) => context)).toMatchObject([
+    { traceId: '4bf92f3577b34da6a3ce929d0e0e4736', spanId: '00f067aa0ba902b7' },
+  ])
 })
 
 test('an event that could be passed on waits for the handler of an earlier one of its key, and for no other', async () => {

@@ -1,13 +1,11 @@
-import type { Span } from '@opentelemetry/api'
-import { TRACEPARENT } from '../shared/events/headers.ts'
-import { type IncomingRecord, type OutgoingRecord, recordBytes } from '../shared/events/record.ts'
+import { type IncomingRecord, recordBytes } from '../shared/events/record.ts'
 import { type Logger, TenantLines } from '../shared/service/logger.ts'
 import { sleep } from '../shared/service/retry.ts'
 import { messageOf } from '../shared/service/thrown.ts'
 import type { Tracing } from '../shared/tracing/spans.ts'
-import { contextOf } from '../shared/tracing/tracing.ts'
 import { type ConsumeDeps, consume, Job, type Outcome } from './consume.ts'
 import { traceOf } from './decode.ts'
+import { EventTrace } from './event-trace.ts'
 import { Lanes, Slots } from './lanes.ts'
 import type { ConsumerMetrics } from './metrics.ts'
 import type { Item, Place, Source } from './partition-state.ts'
@@ -59,8 +57,8 @@ export class Decider {
   take(record: IncomingRecord, source: Source, place: Place): void {
     const { owner, role } = source
     const job = new Job(record, role)
-    const span = this.#span(job, source)
-    job.isTraced = span !== undefined
+    if (this.deps.tracing !== undefined)
+      job.trace = new EventTrace(this.deps.tracing, job, source.owner, this.deps.config.GROUP_ID)
     const heldBytes = (record.bytes ?? recordBytes(record)) + RECORD_OVERHEAD_BYTES
     const item: Item = {
       job,
@@ -69,18 +67,17 @@ export class Decider {
       outcome: undefined,
       refused: undefined,
       place,
-      span,
     }
     owner.hold(item)
     this.deps.metrics.fetched(item)
     this.#lanes.submit(item)
   }
 
-  /** The record's outcome is committed. */
-  committed(item: Item): void {
+  /** The record's outcome is committed. @param begunMs `performance.now()` of the beginning of its transaction */
+  committed(item: Item, begunMs: number): void {
     const { outcome, source } = item
     if (outcome === undefined) return
-    this.#endSpan(item, outcome.kind)
+    item.job.trace?.committed(outcome, begunMs)
     const { log } = this.deps
     if (outcome.kind === 'duplicate' && outcome.ofDead) {
       const { topic, partition } = source.owner.sibling('dlq')
@@ -90,30 +87,6 @@ export class Decider {
       )
     } else if (this.#logsAll && outcome.kind === 'processed') log.debug(logFields(item), 'processed')
     else if (this.#logsAll && outcome.kind === 'duplicate') log.debug(logFields(item), 'dropped as a duplicate')
-  }
-
-  #endSpan({ span }: Item, outcome: Outcome['kind']): void {
-    if (span === undefined) return
-    span.setAttribute('kafkatrace.outcome', outcome)
-    this.deps.tracing?.end(span, outcome === 'dead' ? 'failed' : 'ok')
-  }
-
-  #span(job: Job, { owner }: Source): Span | undefined {
-    const { tracing } = this.deps
-    if (tracing === undefined) return undefined
-    const { topic, partition, offset } = job.record
-    const parent = traceOf(job.record)
-    if (parent === undefined) return undefined
-    const { decoded } = job
-    return tracing.begin(`process ${owner.topic}`, 'consumer', parent, {
-      'messaging.system': 'kafka',
-      'messaging.operation.type': 'process',
-      'messaging.destination.name': topic,
-      'messaging.destination.partition.id': String(partition),
-      'messaging.kafka.offset': offset,
-      'kafkatrace.tenant': owner.tenant,
-      ...(decoded.ok && { 'cloudevents.event_id': decoded.event.id, 'cloudevents.event_type': decoded.event.type }),
-    })
   }
 
   /** An error here is a fault of our own: the clients are replaced, and the record is read again. */
@@ -185,7 +158,7 @@ export class Decider {
     this.deps.metrics.decided(outcome)
     switch (outcome.kind) {
       case 'abandoned':
-        this.#endSpan(item, 'abandoned')
+        item.job.trace?.abandoned()
         owner.settle()
         return undefined
       case 'later':
@@ -195,7 +168,7 @@ export class Decider {
           laterText(outcome.failure),
         )
         item.job.past = outcome.past
-        item.span?.addEvent(laterText(outcome.failure), { reason: outcome.failure.reason })
+        item.job.trace?.waits(outcome.failure)
         owner.settle()
         return this.#decide(item, outcome.failure.reason)
       case 'retry':
@@ -227,7 +200,7 @@ export class Decider {
           break
         }
         owner.dedupe.finish(item.job.decoded.identity, false)
-        setResultTrace(item, outcome.output)
+        item.job.trace?.continueIn(outcome.output)
         break
       case 'duplicate':
         break
@@ -247,22 +220,14 @@ const laterText = (failure: Failure): string =>
   isAttempted(failure) ? 'attempt failed; retrying later' : 'still waits in .retry'
 
 /** The log fields of a record: its place, its event's identity and its trace, never its data. */
-function logFields({ job: { record, decoded } }: Item): Record<string, unknown> {
+function logFields({ job: { record, decoded, trace } }: Item): Record<string, unknown> {
   const { topic, partition, offset } = record
-  const traceId = traceOf(record)?.traceId
+  const ids = trace?.logIds ?? { traceId: traceOf(record)?.traceId }
   return {
     topic,
     partition,
     offset,
     ...(decoded.ok ? { eventId: decoded.event.id, source: decoded.event.source, type: decoded.event.type } : {}),
-    ...(traceId === undefined ? {} : { traceId }),
+    ...(ids.traceId === undefined ? {} : ids),
   }
-}
-
-/** The result continues the record's trace, as a child of the span that made it. */
-function setResultTrace({ span, job }: Item, output: OutgoingRecord): void {
-  if (span === undefined) return
-  const { names, values } = output.headers
-  const { traceparent } = contextOf(span, traceOf(job.record))
-  output.headers = { names, values: values.with(names.indexOf(TRACEPARENT), traceparent) }
 }

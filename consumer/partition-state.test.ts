@@ -49,7 +49,7 @@ function hold(source: Source, offset: number, heldBytes: number): Item | undefin
   const place = source.add(record)
   if (place === undefined) return undefined
   const job = new Job(record, role)
-  const item: Item = { job, source, heldBytes, outcome: undefined, refused: undefined, place, span: undefined }
+  const item: Item = { job, source, heldBytes, outcome: undefined, refused: undefined, place }
   owner.hold(item)
   return item
 }

@@ -1,4 +1,3 @@
-import type { Span } from '@opentelemetry/api'
 import type { IncomingRecord } from '../shared/events/record.ts'
 import { siblingTopic, TOPIC_ROLES, type TopicRole } from '../shared/events/topics.ts'
 import { type CommittedOffset, partitionName, type TopicPartition } from '../shared/kafka/types.ts'
@@ -65,8 +64,6 @@ export interface Item {
   /** Its first outcome, if the broker refused that for its size. */
   refused: DecidedOutcome | undefined
   place: Place
-  /** From fetch to commit; undefined when its trace is not recorded. */
-  span: Span | undefined
 }
 
 /** A record's place in the order of its source. */

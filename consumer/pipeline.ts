@@ -134,7 +134,7 @@ export class Pipeline {
       isDisturbed: () => transactor.disconnects() !== this.#disconnects,
       onDisturbed: () => this.#disturbed(),
       onPaused: (partition) => this.#fetcher.changed(partition),
-      onCommitted: (items) => this.#committed(items),
+      onCommitted: (items, begunMs) => this.#committed(items, begunMs),
     })
     this.#audit = new BackgroundAudit({
       ...deps,
@@ -330,11 +330,11 @@ export class Pipeline {
     this.#committer.add(item)
   }
 
-  #committed(items: readonly Item[]): void {
+  #committed(items: readonly Item[], begunMs: number): void {
     const nowMs = this.deps.nowMs()
     for (const item of items) {
       this.deps.metrics.committed(item, nowMs)
-      this.#decider.committed(item)
+      this.#decider.committed(item, begunMs)
       // A source that had too many records beyond the committed offset may be resumed.
       if (item.source.full !== undefined && item.source.owner.isOurs) this.#fetcher.balance(item.source.owner)
       item.job.record.release?.()

@@ -67,7 +67,6 @@ onUncaught(({ message, stack }) => {
     'uncaught error; the consumer continues',
   )
 })
-const tracing = await createTracing(config, 'consumer', log)
 const stopProcessMetrics = addProcessMetrics(metrics.registry)
 const security = securityOf(config, log)
 addSecurityMetrics(metrics.registry, security)
@@ -77,10 +76,13 @@ const lagMeter = new LagMeter(metrics, Date.now)
 const exit: (code: number) => never = process.exit.bind(process)
 const tell = process.stderr.write.bind(process.stderr)
 guardProcess(log, redact)
+const clientId = `kafkatrace-consumer-${config.INSTANCE_ID}`
+const tracing = await createTracing(config, 'consumer', clientId, log)
+// Before handlers are loaded: they may get a tracer at once.
+tracing?.activate()
 const { handlers, handlerOf } = await registeredHandlers(config)
 const reference = await startReferenceTable(config)
 const enrich = createEnricher({ reference, nowMs: Date.now })
-const clientId = `kafkatrace-consumer-${config.INSTANCE_ID}`
 const draining = new AbortController()
 
 /** Replacing the clients did not help. */

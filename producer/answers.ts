@@ -5,6 +5,7 @@ import { PROBLEMS, type Problem, problemResponse, repeatedProblem } from '../sha
 import type { Logger, TenantLines } from '../shared/service/logger.ts'
 import type { Tally } from '../shared/service/tally.ts'
 import type { Tracing } from '../shared/tracing/spans.ts'
+import { logIds } from '../shared/tracing/tracing.ts'
 import type { Gate } from './admit.ts'
 import type { AnswerResult, Metrics, Route } from './metrics.ts'
 import type { Reply } from './sources/kind.ts'
@@ -64,12 +65,13 @@ export function createAnswers({ gate, metrics, log, lines, tracing, nowMs, sends
     metrics.answered(route, status, isServed ? (performance.now() - startedAt) / 1_000 : undefined)
     if (span === undefined) return
     span.setAttribute('http.response.status_code', status)
-    tracing?.end(span, status >= 500 ? 'failed' : 'ok')
+    tracing?.end(span, status >= 500 ? { type: String(status) } : undefined)
   }
 
   /** @param whose log lines it counts as */
   function refuse(of: Visit, problem: Problem, context: Context = {}, whose = context.tenant): Response {
     const { status } = PROBLEMS[problem.kind]
+    of.span?.setAttribute('kafkatrace.problem', problem.kind)
     const unserved = status === 503 && problem.kind !== 'undelivered' && problem.kind !== 'unverifiable'
     // Neither overload nor a client that ignores its quota may fill the log; metrics count these.
     const level =
@@ -85,7 +87,15 @@ export function createAnswers({ gate, metrics, log, lines, tracing, nowMs, sends
       const { by } = problem
       const client = status === 401 || status === 403 || by !== undefined ? clientAddress?.(of.request) : undefined
       log[level](
-        { requestId: of.id, status, problem: problem.kind, ...(client && { client }), ...(by && { by }), ...context },
+        {
+          requestId: of.id,
+          ...logIds(of.span),
+          status,
+          problem: problem.kind,
+          ...(client && { client }),
+          ...(by && { by }),
+          ...context,
+        },
         problem.detail,
       )
     }

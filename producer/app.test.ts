@@ -1,7 +1,6 @@
 import { describe, expect, spyOn, test } from 'bun:test'
 import { gzipSync, zstdCompressSync } from 'node:zlib'
-import { SpanStatusCode } from '@opentelemetry/api'
-import { InMemorySpanExporter, type ReadableSpan } from '@opentelemetry/sdk-trace'
+import { SpanKind, SpanStatusCode } from '@opentelemetry/api'
 import { Value } from '@sinclair/typebox/value'
 import pino from 'pino'
 import { headerText, NO_HEADERS } from '../shared/events/headers.ts'
@@ -13,8 +12,9 @@ import { makeKey, type Tenant, type TenantsFile, tenantsOf } from '../shared/htt
 import { ProduceError } from '../shared/kafka/types.ts'
 import { UNCHANGING } from '../shared/testing/access.ts'
 import { FakeKafka } from '../shared/testing/fake-kafka.ts'
+import { keptSpans, shortly } from '../shared/testing/spans.ts'
 import { until } from '../shared/testing/until.ts'
-import { type Tracing, tracingTo } from '../shared/tracing/spans.ts'
+import type { Tracing } from '../shared/tracing/spans.ts'
 import { Gate } from './admit.ts'
 import { type AppDeps, createApp } from './app.ts'
 import { type Authenticate, authenticateBy } from './authenticate.ts'
@@ -870,13 +870,7 @@ describe('Kafka’s answers', () => {
   })
 
   test('a request that fails unexpectedly keeps its route, its time and its span', async () => {
-    const kept: ReadableSpan[] = []
-    const exporter = new InMemorySpanExporter()
-    exporter.export = (spans, done) => {
-      kept.push(...spans)
-      done({ code: 0 })
-    }
-    const tracing = tracingTo(exporter, 'producer', { OTEL_TRACES_SAMPLER_ARG: 1 }, () => undefined)
+    const { tracing, spans: kept } = keptSpans()
     const { app, post, producer, metrics } = service({ tracing, authenticate: failingFor('broken') })
     const { promise, reject } = Promise.withResolvers<never>()
     producer.produce = () => promise
@@ -1315,50 +1309,102 @@ describe('around it', () => {
     ).toBe(true)
   })
 
-  test('with spans, an event goes on behind that of its request, or in the trace of its own, and each answer ends one', async () => {
-    const kept: ReadableSpan[] = []
-    const exporter = new InMemorySpanExporter()
-    exporter.export = (spans, done) => {
-      kept.push(...spans)
-      done({ code: 0 })
-    }
-    const tracing = tracingTo(exporter, 'producer', { OTEL_TRACES_SAMPLER_ARG: 1 }, () => undefined)
+  test('with spans, an event goes on behind the one that sends it, or in the trace of its own, which that one names', async () => {
+    const { tracing, spans } = keptSpans()
     const { post, kafka } = service({ tracing, partitions: 1 })
     const given = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-03'
     const own = '00-1af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'
-    await post('{"type":"t"}', { ...JSON_TYPE, traceparent: given, tracestate: 'a=b' })
+    await post('{"type":"t","id":"first"}', { ...JSON_TYPE, traceparent: given, tracestate: 'a=b' })
     await post('{"type":"t"}', JSON_TYPE)
     await post(JSON.stringify({ type: 't', traceparent: own }), JSON_TYPE)
-    await post('{"type":"t"}', { ...JSON_TYPE, traceparent: given.replace(/03$/, '02') })
     await post('not json', JSON_TYPE)
     await ndjson(await post('{"type":"t"}\n{"type":"t"}\n', NDJSON))
     await tracing.stop()
 
-    const ids = kept.map((span) => span.spanContext())
-    const behind = (at: number, flags = '01') => `00-${ids[at]?.traceId}-${ids[at]?.spanId}-${flags}`
-    // Records in the order of the requests; the unsampled one has no span, and the refused one no record.
+    const SEND = 'send kt.default.events'
+    const POST = 'POST /v1/streams/:stream/events'
+    expect(spans.map(shortly)).toEqual([SEND, POST, SEND, POST, SEND, POST, POST, SEND, POST])
+    const sent = spans.filter(({ name }) => name === SEND)
+    const behind = (at: number, flags = '01') =>
+      `00-${sent[at]?.spanContext().traceId}-${sent[at]?.spanContext().spanId}-${flags}`
     expect(kafka.all(TOPIC).map((record) => headerText(record.headers, 'traceparent'))).toEqual([
       behind(0, '03'),
       behind(1),
       own,
-      given.replace(/03$/, '02'),
-      behind(4),
-      behind(4),
+      behind(3),
+      behind(3),
     ])
-    expect(ids[0]?.traceId).toBe('0af7651916cd43dd8448eb211c80319c')
     expect(headerText(kafka.all(TOPIC)[0]?.headers ?? NO_HEADERS, 'tracestate')).toBe('a=b')
-    expect(kept.map((span) => span.attributes['http.response.status_code'])).toEqual([202, 202, 202, 400, 200])
-    expect(kept.map((span) => span.attributes['messaging.batch.message_count'])).toEqual([1, 1, 1, undefined, 2])
+    const [send, request] = spans
+    expect(request?.kind).toBe(SpanKind.SERVER)
+    expect(request?.spanContext().traceId).toBe('0af7651916cd43dd8448eb211c80319c')
+    expect(request?.attributes).toMatchObject({
+      'http.request.method': 'POST',
+      'http.response.status_code': 202,
+      'http.route': '/v1/streams/:stream/events',
+      'url.path': '/v1/events',
+      'url.scheme': 'http',
+    })
+    expect(send?.kind).toBe(SpanKind.PRODUCER)
+    expect(send?.parentSpanContext?.spanId).toBe(request?.spanContext().spanId)
+    expect(send?.attributes).toEqual({
+      'messaging.system': 'kafka',
+      'messaging.client.id': 'test-1',
+      'messaging.operation.name': 'send',
+      'messaging.operation.type': 'send',
+      'messaging.destination.name': TOPIC,
+      'messaging.destination.partition.id': '0',
+      'messaging.kafka.offset': 0,
+      'messaging.message.id': 'first',
+      'messaging.batch.message_count': 1,
+      'server.address': 'broker.test',
+      'server.port': 9092,
+    })
+    expect(sent.map(({ links }) => links.map(({ context }) => context.traceId))).toEqual([
+      [],
+      [],
+      ['1af7651916cd43dd8448eb211c80319c'],
+      [],
+    ])
+    expect(spans.map(({ attributes }) => attributes['messaging.batch.message_count'])).toEqual([
+      1,
+      undefined,
+      1,
+      undefined,
+      1,
+      undefined,
+      undefined,
+      2,
+      undefined,
+    ])
+  })
+
+  test('of requests that are not sampled, those are kept that fail with 5xx, with what was not sent', async () => {
+    const { tracing, spans } = keptSpans(0)
+    const { post, producer, kafka, logged } = service({ tracing })
+    const unsampled = TRACE.replace(/01$/, '00')
+    expect((await post('{"type":"t"}', { ...JSON_TYPE, traceparent: unsampled })).status).toBe(202)
+    expect((await post('not json', JSON_TYPE)).status).toBe(400)
+    producer.produce = async (records) =>
+      records.map(() => new ProduceError('timed out', 'unknown', 'no acknowledgement'))
+    expect((await post('{"type":"t"}', { ...JSON_TYPE, traceparent: unsampled })).status).toBe(503)
+    await tracing.stop()
+    expect(spans.map(shortly)).toEqual(['send kt.default.events: timed out', 'POST /v1/streams/:stream/events: 503'])
+    const [send, request] = spans
+    expect(send?.status.message).toBe('timed out: no acknowledgement')
+    expect(request?.parentSpanContext?.spanId).toBe('b7ad6b7169203331')
+    expect(request?.attributes['kafkatrace.kept']).toBe('failed')
+    // Others need not record it for that.
+    expect(headerText(kafka.all(TOPIC)[0]?.headers ?? NO_HEADERS, 'traceparent')).toMatch(
+      /^00-0af7651916cd43dd8448eb211c80319c-[0-9a-f]{16}-00$/,
+    )
+    expect(logged).toContainEqual(
+      expect.objectContaining({ problem: 'undelivered', spanId: request?.spanContext().spanId }),
+    )
   })
 
   test('a request without a key has no span, whatever it says of its trace', async () => {
-    const kept: ReadableSpan[] = []
-    const exporter = new InMemorySpanExporter()
-    exporter.export = (spans, done) => {
-      kept.push(...spans)
-      done({ code: 0 })
-    }
-    const tracing = tracingTo(exporter, 'producer', { OTEL_TRACES_SAMPLER_ARG: 1 }, () => undefined)
+    const { tracing, spans: kept } = keptSpans()
     const { post } = service({ tracing, authenticate: authenticateBy(authoriseByKey(tenantsOf({ tenants: {} }))) })
     expect((await post('{"type":"t"}', { ...JSON_TYPE, traceparent: TRACE })).status).toBe(401)
     await tracing.stop()

@@ -3,6 +3,7 @@ import type { Authorised } from '../shared/http/authorise.ts'
 import { hasQueryKey } from '../shared/http/credentials.ts'
 import { NOSNIFF } from '../shared/http/http.ts'
 import { turn } from '../shared/service/retry.ts'
+import { isSampledSpan, logIds } from '../shared/tracing/tracing.ts'
 import { holding, type Stay } from './admit.ts'
 import type { Visit } from './answers.ts'
 import type { Authenticate } from './authenticate.ts'
@@ -89,7 +90,7 @@ export class EventsRoute {
       : gate.setAside(announced, config.MAX_BODY_BYTES, tenant.name)
     const entered = gate.enter(tenant.name, firstBytes, isStream)
     if (!entered.ok) {
-      if (of.span !== undefined) return this.#store.refuse(posted, entered.problem)
+      if (isSampledSpan(of.span)) return this.#store.refuse(posted, entered.problem)
       target.crowded.count++
       target.answers.failed.count++
       return answers.refuseAtOnce(of.request, entered.problem, 'events')
@@ -126,10 +127,12 @@ export class EventsRoute {
   }
 
   /** Answers an NDJSON stream: the answer begins before the request has ended. */
-  #answerLines({ of, head, target, origin }: Posted, allowed: Allowed, encoding: Encoding, stay: Stay): Response {
+  #answerLines(posted: Posted, allowed: Allowed, encoding: Encoding, stay: Stay): Response {
     const { config, gate, access, answers, log, lines, nowMs, ending } = this.#deps
+    const { of, head, target, origin } = posted
     const { tenant, quotas, counted } = target
     quotas?.spend(0, head.bytes)
+    this.#store.beginSend(posted)
     const { body: raw, signal } = of.request
     const decodes = (bytes: number) => gate.holdDecoder(stay, bytes)
     const body = wellEnded(streamBody(raw ?? noBody(), encoding, decodes), signal)
@@ -150,9 +153,16 @@ export class EventsRoute {
       failed: (error) => answers.logFailure(of, error),
       ended: (summary, unanswered) => {
         gate.leave(stay)
-        of.span?.setAttribute('messaging.batch.message_count', summary.events)
+        const failed = summary.notStored + summary.unknown
+        this.#store.endSend(posted, summary.events, failed === 0 ? undefined : { type: 'undelivered' })
         answers.answered(of, 200)
-        const context = { requestId: of.id, traceId: origin.trace?.traceId, tenant: tenant.name, stream: origin.stream }
+        const context = {
+          requestId: of.id,
+          traceId: origin.trace?.traceId,
+          ...logIds(of.span),
+          tenant: tenant.name,
+          stream: origin.stream,
+        }
         log[summary.complete ? 'debug' : lines.level(tenant.name, 'info')](
           { ...context, ...summary },
           'NDJSON stream ended',

@@ -39,6 +39,8 @@ export interface Origin {
   form?: string | undefined
   /** The trace of events that came without one; begun here when it is first needed. */
   begun?: TraceContext
+  /** The traces that events brought themselves, for the span that sends them; undefined: there is none. */
+  own?: TraceContext[]
 }
 
 export type Prepared = OrProblem<{ events: readonly ValidEvent[]; records: OutgoingRecord[] }>
@@ -70,12 +72,18 @@ export function prepare(
   return problem === undefined ? { ok: true, events: results, records } : { ok: false, problem }
 }
 
+/** OpenTelemetry's own limit for the links of a span. */
+const MAX_LINKED_TRACES = 128
+
 /** The trace of an event: the request's, its own (CloudEvents distributed tracing extension), or one that begins here. */
 function traceOf(event: Event, origin: Origin): TraceContext {
   if (origin.trace !== undefined) return origin.trace
   const own = event.extensions['traceparent']
   const carried = own === undefined ? undefined : parseTraceparent(own, event.extensions['tracestate'])
-  if (carried !== undefined) return carried
+  if (carried !== undefined) {
+    if (origin.own !== undefined && origin.own.length < MAX_LINKED_TRACES) origin.own.push(carried)
+    return carried
+  }
   origin.begun ??= newTraceContext()
   return origin.begun
 }

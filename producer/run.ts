@@ -54,11 +54,11 @@ let sources = loadConfigOrExit(() => sourcesOf(access.tenants(), kinds))
 const schemas = new StreamsStore(config, log)
 await schemas.start(access.tenants()).catch(exitWith)
 const metrics = createMetrics()
-const tracing = await createTracing(config, 'producer', log)
 const stopProcessMetrics = addProcessMetrics(metrics.registry)
 const security = securityOf(config, log)
 addSecurityMetrics(metrics.registry, security)
 const clientId = `kafkatrace-producer-${hostname()}-${process.pid}`
+const tracing = await createTracing(config, 'producer', clientId, log)
 /** Of now, as of each change. */
 let streams = streamsOf(access.tenants())
 let topics = streams.map(({ tenant, stream }) => inputTopic(tenant, stream))

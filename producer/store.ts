@@ -1,9 +1,10 @@
+import type { Span } from '@opentelemetry/api'
 import type { Defaults } from '../shared/events/event-json.ts'
 import { queuedBytes } from '../shared/events/record.ts'
 import { inputTopic } from '../shared/events/topics.ts'
 import type { Access } from '../shared/http/access.ts'
 import { hasQueryKey } from '../shared/http/credentials.ts'
-import { NOSNIFF } from '../shared/http/http.ts'
+import { NOSNIFF, pathOf } from '../shared/http/http.ts'
 import { PROBLEMS, type Problem } from '../shared/http/problem.ts'
 import type { Tenant } from '../shared/http/tenants.ts'
 import { type Delivery, type DeliveryResult, ProduceError, type RecordProducer } from '../shared/kafka/types.ts'
@@ -11,8 +12,9 @@ import { type SchemaStore, subjectNames } from '../shared/schemas/store.ts'
 import { turn } from '../shared/service/retry.ts'
 import type { Tally } from '../shared/service/tally.ts'
 import { isoTime } from '../shared/service/time.ts'
+import type { SpanFault } from '../shared/tracing/spans.ts'
 import { parseTraceparent, type TraceContext } from '../shared/tracing/trace-context.ts'
-import { contextOf } from '../shared/tracing/tracing.ts'
+import { contextOf, logIds } from '../shared/tracing/tracing.ts'
 import { queueShare, type Stay } from './admit.ts'
 import type { Answers, AnswersDeps, Context, Visit } from './answers.ts'
 import { readBody } from './body.ts'
@@ -75,6 +77,8 @@ export interface Posted {
   origin: Origin
   /** For the log. */
   context: Context
+  /** Of handing its events to Kafka; undefined before, and without spans. */
+  send?: Span
 }
 
 /** What the plain form leaves out. `nowMs` undefined: the current time for each event. */
@@ -125,8 +129,8 @@ export class Store {
   }
 
   /**
-   * A request that may write to a stream, which its tenant has. Begins its span, which becomes the parent of its events: what is not authenticated has none,
-   * or anybody could have requests recorded by setting the sampled flag.
+   * A request that may write to a stream, which its tenant has. Begins its span: what is not authenticated has none, or anybody could have requests recorded by
+   * setting the sampled flag.
    * @param route for the span's name
    * @param context for the log
    * @param key that has a quota
@@ -154,18 +158,40 @@ export class Store {
     of.span = tracing?.begin(`POST ${route}`, 'server', origin.trace, {
       'http.request.method': 'POST',
       'http.route': route,
+      'url.path': pathOf(of.request),
+      'url.scheme': of.request.url.startsWith('https:') ? 'https' : 'http',
       'kafkatrace.request_id': of.id,
       'kafkatrace.tenant': tenant.name,
-      'messaging.system': 'kafka',
+      'kafkatrace.stream': stream,
+    })
+    return { of, head, target, origin, context }
+  }
+
+  /** Begins the span of handing over a request's events, which becomes the parent of their processing. One that nothing is handed over in is not ended. */
+  beginSend(posted: Posted): void {
+    const { tracing } = this.#deps
+    const { of, target, origin } = posted
+    if (tracing === undefined || of.span === undefined) return
+    posted.send = tracing.begin(`send ${target.topic}`, 'producer', of.span, {
+      ...tracing.messaging,
+      'messaging.operation.name': 'send',
+      'messaging.operation.type': 'send',
       'messaging.destination.name': target.topic,
     })
-    if (of.span !== undefined) {
-      const ours = contextOf(of.span, origin.trace)
-      // An event's own trace takes precedence over one that begins here.
-      if (origin.trace === undefined) origin.begun = ours
-      else origin.trace = ours
-    }
-    return { of, head, target, origin, context }
+    const ours = contextOf(posted.send, origin.trace)
+    // An event's own trace takes precedence over one that begins here.
+    if (origin.trace === undefined) {
+      origin.begun = ours
+      origin.own = []
+    } else origin.trace = ours
+  }
+
+  endSend({ send, origin }: Posted, events: number, fault: SpanFault | undefined): void {
+    const { tracing } = this.#deps
+    if (tracing === undefined || send === undefined) return
+    send.setAttribute('messaging.batch.message_count', events)
+    for (const own of origin.own ?? []) tracing.link(send, own)
+    tracing.end(send, fault)
   }
 
   /** A tenant's targets, by stream. */
@@ -270,13 +296,14 @@ export class Store {
    * @param cost bytes of the request that count against the quota
    */
   publish(posted: Posted, parse: () => Parsed, cost: number): Response | Published {
-    const { of, target, origin } = posted
+    const { target, origin } = posted
     const { quotas, counted } = target
     const over = overQuota(quotas, cost)
     if (over !== undefined) return this.refuse(posted, over, cost)
     const parsed = parse()
     if (!parsed.ok) return this.refuse(posted, parsed.problem, cost)
     const count = parsed.results.length
+    this.beginSend(posted)
     const prepared = prepare(parsed.results, origin, target, parsed.isList ? LIST : ONE_EVENT)
     if (!prepared.ok) {
       const outcome = PROBLEMS[prepared.problem.kind].status < 500 ? 'refused' : 'not_stored'
@@ -291,12 +318,12 @@ export class Store {
       counted[problem.kind === 'over-quota' ? 'refused' : 'not_stored'].count += count
       return this.refuse(posted, problem, cost, count)
     }
-    of.span?.setAttribute('messaging.batch.message_count', count).addEvent('handed over to Kafka')
     return { events, results: target.producer.produce(records), producedAt: performance.now() }
   }
 
   /** Counts what became of events. @returns how many are stored */
-  count({ target: { counted } }: Posted, { producedAt }: Published, results: readonly DeliveryResult[]): number {
+  count(posted: Posted, { events, producedAt }: Published, results: readonly DeliveryResult[]): number {
+    const { counted } = posted.target
     let stored = 0
     let waitedForKafka = false
     for (const result of results)
@@ -307,7 +334,20 @@ export class Store {
       } else stored++
     if (waitedForKafka || stored > 0) this.#deps.metrics.ackSeconds.observe((performance.now() - producedAt) / 1_000)
     counted.stored.count += stored
+    if (posted.send !== undefined) this.#sent(posted, posted.send, events, results)
     return stored
+  }
+
+  #sent(posted: Posted, send: Span, events: readonly ValidEvent[], results: readonly DeliveryResult[]): void {
+    const [first] = results
+    if (results.length === 1 && first !== undefined && !(first instanceof ProduceError))
+      send.setAttributes({
+        'messaging.destination.partition.id': String(first.partition),
+        'messaging.kafka.offset': first.offset,
+        'messaging.message.id': events[0]?.event.id ?? '',
+      })
+    const failed = results.find((result) => result instanceof ProduceError)
+    this.endSend(posted, results.length, failed && { type: failed.fault, message: failed.message })
   }
 
   /** Refuses a request whose events were not all stored, or not yet. */
@@ -337,7 +377,7 @@ export class Store {
     const level = lost ? 'info' : 'debug'
     if (log.isLevelEnabled(level))
       log[level](
-        { requestId: of.id, traceId, ...context, events: loggedIds(idsOf(events)) },
+        { requestId: of.id, traceId, ...logIds(of.span), ...context, events: loggedIds(idsOf(events)) },
         lost ? STORED_UNANSWERED : 'stored',
       )
     if (reply !== undefined) return answers.reply(of, reply, quotas?.headers())

@@ -3,10 +3,11 @@ import { loadList } from '../../shared/service/load-module.ts'
 import type { Redact } from '../../shared/service/redact.ts'
 import * as api from './api.ts'
 
-/** What a module of handlers may import; `kafkatrace/testing` on demand, since only unit tests of handlers use it. */
+/** What a module of handlers may import; on demand, what few of them use. */
 const PROVIDED = {
   kafkatrace: api,
   '@sinclair/typebox': typebox,
+  '@opentelemetry/api': () => import('@opentelemetry/api'),
   'kafkatrace/testing': () => import('./testing.ts'),
 }
 

@@ -154,7 +154,7 @@ export const commonVariables = {
     minimum: 0,
     maximum: 1,
     description:
-      'The fraction of traces that is sampled, of those that start here. A trace that a client started follows the client’s flag.',
+      'The fraction of traces that is sampled, of those that start here. A trace that a client started follows the client’s flag. What fails is sent in any case.',
   }),
 }
 

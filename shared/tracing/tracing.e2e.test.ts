@@ -16,11 +16,17 @@ const CLIENT_SPAN_ID = 'b7ad6b7169203331'
 interface SentSpan {
   service: string
   name: string
+  /** 2: SERVER, 4: PRODUCER, 5: CONSUMER. */
+  kind: number
   traceId: string
   spanId: string
   parentSpanId?: string
   attributes: { key: string; value: { stringValue?: string; intValue?: number } }[]
 }
+
+/** A span's attributes. */
+const told = (span: SentSpan | undefined) =>
+  Object.fromEntries(span?.attributes.map(({ key, value }) => [key, value.stringValue]) ?? [])
 
 interface Sent {
   resourceSpans: {
@@ -54,10 +60,26 @@ function startCollector(): { endpoint: string; spans: SentSpan[] } {
   return { endpoint: `http://127.0.0.1:${server.port}`, spans }
 }
 
+/** Answers what an item costs. */
+function startPrices(): { url: string; traceparents: (string | null)[] } {
+  const traceparents: (string | null)[] = []
+  const server = Bun.serve({
+    hostname: '127.0.0.1',
+    port: 0,
+    fetch(request) {
+      traceparents.push(request.headers.get('traceparent'))
+      return new Response('2')
+    },
+  })
+  ending.push(() => server.stop(true))
+  return { url: `http://127.0.0.1:${server.port}`, traceparents }
+}
+
 test(
-  'an event’s trace goes from its client through both services to its outcome, and to the collector',
+  'an event’s trace goes from its client through both services and its handler to its outcome, and to the collector',
   async () => {
     const collector = startCollector()
+    const prices = startPrices()
     const broker = await startEmbedded()
     ending.push(() => broker.stop())
     const env = {
@@ -67,34 +89,69 @@ test(
       OTEL_TRACES_SAMPLER_ARG: '0',
     }
     const producer = await startService('producer', { ...env, AUTH: 'off' })
-    const consumer = await startService('consumer', { ...env, GROUP_ID: 'tracing', INSTANCE_ID: 'one' })
-    const post = (flags: string): Promise<Response> =>
+    const consumer = await startService('consumer', {
+      ...env,
+      GROUP_ID: 'tracing',
+      INSTANCE_ID: 'one',
+      HANDLERS_MODULE: 'docs/examples/spans.ts',
+      PRICES_URL: prices.url,
+    })
+    const post = (id: string, flags: string, data: object): Promise<Response> =>
       fetch(`http://127.0.0.1:${producer.started['port']}/v1/events`, {
         method: 'POST',
         headers: {
           'content-type': 'application/json',
           traceparent: `00-${TRACE_ID}-${CLIENT_SPAN_ID}-${flags}`,
         },
-        body: JSON.stringify({ type: 'traced', id: `traced-${flags}`, subject: 'one key' }),
+        body: JSON.stringify({ type: 'order.placed', id, subject: 'one key', data }),
       })
     await until(() => producer.started['port'] !== undefined, { timeoutMs: TIMEOUT_MS, what: 'the public port' })
-    expect((await post('00')).status).toBe(202)
-    expect((await post('01')).status).toBe(202)
-    await until(() => collector.spans.length >= 2, { timeoutMs: TIMEOUT_MS, what: 'both services’ spans' })
+    const order = { item: 'pen', count: 1 }
+    expect((await post('unsampled', '00', order)).status).toBe(202)
+    expect((await post('sampled', '01', order)).status).toBe(202)
+    expect((await post('unsampled and bad', '00', { item: 'pen' })).status).toBe(202)
+    const isProcess = ({ name }: SentSpan): boolean => name === 'process kt.default.events'
+    await until(() => collector.spans.filter(isProcess).length === 2, {
+      timeoutMs: TIMEOUT_MS,
+      what: 'the consumer’s spans',
+    })
     expect(await consumer.stop()).toBe(0)
     expect(await producer.stop()).toBe(0)
 
-    const [server, process] = ['kafkatrace-producer', 'kafkatrace-consumer'].map((service) =>
-      collector.spans.find((span) => span.service === service),
-    )
-    // Exactly the requests that their clients have sampled.
-    expect(collector.spans).toHaveLength(2)
-    expect(server).toMatchObject({ name: 'POST /v1/streams/:stream/events', traceId: TRACE_ID })
-    expect(server?.parentSpanId).toBe(CLIENT_SPAN_ID)
-    expect(process).toMatchObject({ name: 'process kt.default.events', traceId: TRACE_ID })
-    expect(process?.parentSpanId).toBe(server?.spanId ?? '')
-    const told = Object.fromEntries(process?.attributes.map(({ key, value }) => [key, value.stringValue]) ?? [])
-    expect(told).toMatchObject({ 'cloudevents.event_id': 'traced-01', 'kafkatrace.outcome': 'processed' })
+    const [request, send] = ['POST /v1/streams/:stream/events', 'send kt.default.events'].map((name) => {
+      const [span, ...others] = collector.spans.filter((one) => one.name === name)
+      // Exactly the request that its client has sampled.
+      expect(others).toEqual([])
+      expect(span).toMatchObject({ service: 'kafkatrace-producer', traceId: TRACE_ID })
+      return span
+    })
+    expect(request?.parentSpanId).toBe(CLIENT_SPAN_ID)
+    expect(send?.parentSpanId).toBe(request?.spanId ?? '')
+    const processed = collector.spans.filter(isProcess)
+    expect(processed.map((span) => told(span)['messaging.message.id'])).toEqual(['sampled', 'unsampled and bad'])
+    const [process, dead] = processed
+    expect(process).toMatchObject({ service: 'kafkatrace-consumer', parentSpanId: send?.spanId, kind: 5 })
+    expect(told(process)).toMatchObject({ 'kafkatrace.outcome': 'processed' })
+    expect(told(dead)).toMatchObject({
+      'kafkatrace.outcome': 'dead',
+      'kafkatrace.kept': 'failed',
+      'error.type': 'invalid data',
+    })
+    const below = (span: SentSpan | undefined): SentSpan[] =>
+      collector.spans.filter(({ parentSpanId }) => parentSpanId === span?.spanId)
+    expect(below(process).map(({ name }) => name)).toEqual(['attempt order.placed@1', 'commit kt.default.events'])
+    expect(below(dead).map(({ name }) => name)).toEqual(['attempt order.placed@1', 'commit kt.default.events'])
+    const [ask, ...others] = below(below(process)[0])
+    expect(others).toEqual([])
+    expect(ask?.name).toBe('GET price')
+    expect(prices.traceparents).toEqual([
+      expect.stringMatching(`^00-${TRACE_ID}-.{16}-00$`),
+      `00-${TRACE_ID}-${ask?.spanId}-01`,
+    ])
+    // One resource a process.
+    expect(new Set(collector.spans.map(({ service }) => service)).size).toBe(2)
+    const [line] = consumer.log.filter(({ msg }) => msg === 'dead letter')
+    expect(line).toMatchObject({ traceId: TRACE_ID, spanId: dead?.spanId, eventId: 'unsampled and bad' })
 
     const reader = createRangeReader({
       config: commonConfig({ KAFKA_BROKERS: broker.bootstrapServers }),
@@ -108,8 +165,10 @@ test(
       partition,
     }))
     await readAll(reader, partitions, ({ headers }) => carried.push(headerText(headers, TRACEPARENT)))
-    expect(carried).toContain(`00-${TRACE_ID}-${process?.spanId}-01`)
-    expect(carried).toContain(`00-${TRACE_ID}-${CLIENT_SPAN_ID}-00`)
+    expect(carried).toEqual([
+      expect.stringMatching(`^00-${TRACE_ID}-.{16}-00$`),
+      `00-${TRACE_ID}-${process?.spanId}-01`,
+    ])
   },
   TIMEOUT_MS,
 )
@@ -123,10 +182,10 @@ test('a collector that is not there costs the spans and a line in the log, and s
     OTEL_EXPORTER_OTLP_ENDPOINT: endpoint,
     OTEL_TRACES_SAMPLER_ARG: '1',
   })
-  const tracing = await createTracing(config, 'test', log)
+  const tracing = await createTracing(config, 'test', 'test-1', log)
   const span = tracing?.begin('work', 'server', undefined, {})
   if (tracing === undefined || span === undefined) throw new Error('no span')
-  tracing.end(span, 'ok')
+  tracing.end(span)
   await tracing.stop()
   expect(told.length).toBeGreaterThan(0)
   for (const { reason, msg, ...rest } of told) {

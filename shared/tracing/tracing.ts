@@ -5,8 +5,16 @@ import { redactor } from '../service/redact.ts'
 import type { Tracing } from './spans.ts'
 import { flagsOf, RANDOM, SAMPLED, type TraceContext } from './trace-context.ts'
 
-/** @returns undefined without `OTEL_EXPORTER_OTLP_ENDPOINT` */
-export async function createTracing(config: CommonConfig, service: string, log: Logger): Promise<Tracing | undefined> {
+/**
+ * @param clientId of Kafka's client
+ * @returns undefined without `OTEL_EXPORTER_OTLP_ENDPOINT`
+ */
+export async function createTracing(
+  config: CommonConfig,
+  service: string,
+  clientId: string,
+  log: Logger,
+): Promise<Tracing | undefined> {
   const endpoint = config.OTEL_EXPORTER_OTLP_ENDPOINT
   if (endpoint === undefined) return undefined
   // Imported here, since the libraries take some 20 MB.
@@ -16,7 +24,8 @@ export async function createTracing(config: CommonConfig, service: string, log: 
   const redact = redactor()
   const told = (reason: string): void =>
     log.warn({ reason: redact(reason.replaceAll(endpoint, shown)), endpoint: shown }, 'span export failed')
-  return tracingTo(exporterTo(endpoint, told), service, config, told)
+  const { KAFKA_BROKERS: brokers, OTEL_TRACES_SAMPLER_ARG: ratio } = config
+  return tracingTo(exporterTo(endpoint, told), { service, clientId, brokers, ratio }, told)
 }
 
 /** The context of a span's children. @param trace of the span's parent; undefined for a span that begins a trace */
@@ -27,3 +36,14 @@ export function contextOf(span: Span, trace: TraceContext | undefined): TraceCon
   if (trace?.tracestate !== undefined) context.tracestate = trace.tracestate
   return context
 }
+
+/** For a log line about what a span records. */
+export function logIds(span: Span | undefined): { traceId?: string; spanId?: string } {
+  if (span === undefined) return {}
+  const { traceId, spanId } = span.spanContext()
+  return { traceId, spanId }
+}
+
+/** Whether a span is exported even if nothing fails. */
+export const isSampledSpan = (span: Span | undefined): span is Span =>
+  span !== undefined && (span.spanContext().traceFlags & SAMPLED) !== 0
