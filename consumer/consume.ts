@@ -306,12 +306,16 @@ function handle(
   const { trace } = job
   const run = (number: number): Result | Promise<Result> =>
     runAttempt(registered, work, number, partition.signal, deps.config.HANDLER_TIMEOUT_MS)
-  const faultOf = (error: unknown): Failure | undefined =>
-    partition.signal.aborted ? undefined : failedBy(error, deps.redact).failure
   const attempt =
     trace === undefined
       ? run
-      : (number: number) => trace.attempt(number, nameOf(registered), () => run(number), faultOf)
+      : (number: number) =>
+          trace.attempt(
+            number,
+            nameOf(registered),
+            () => run(number),
+            (error) => (partition.signal.aborted ? undefined : failedBy(error, deps.redact).failure),
+          )
   let first: Result | Promise<Result>
   try {
     first = attempt(job.past.attempts + 1)

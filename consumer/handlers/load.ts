@@ -3,11 +3,14 @@ import { loadList } from '../../shared/service/load-module.ts'
 import type { Redact } from '../../shared/service/redact.ts'
 import * as api from './api.ts'
 
+/** By its path: by its name, it would be asked for here again. */
+const OPENTELEMETRY = import.meta.resolve('@opentelemetry/api')
+
 /** What a module of handlers may import; on demand, what few of them use. */
 const PROVIDED = {
   kafkatrace: api,
   '@sinclair/typebox': typebox,
-  '@opentelemetry/api': () => import('@opentelemetry/api'),
+  '@opentelemetry/api': () => import(OPENTELEMETRY),
   'kafkatrace/testing': () => import('./testing.ts'),
 }
 

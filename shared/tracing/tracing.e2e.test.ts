@@ -145,7 +145,7 @@ test(
     expect(others).toEqual([])
     expect(ask?.name).toBe('GET price')
     expect(prices.traceparents).toEqual([
-      expect.stringMatching(`^00-${TRACE_ID}-.{16}-00$`),
+      expect.stringMatching(new RegExp(`^00-${TRACE_ID}-.{16}-00$`)),
       `00-${TRACE_ID}-${ask?.spanId}-01`,
     ])
     // One resource a process.
@@ -166,7 +166,7 @@ test(
     }))
     await readAll(reader, partitions, ({ headers }) => carried.push(headerText(headers, TRACEPARENT)))
     expect(carried).toEqual([
-      expect.stringMatching(`^00-${TRACE_ID}-.{16}-00$`),
+      expect.stringMatching(new RegExp(`^00-${TRACE_ID}-.{16}-00$`)),
       `00-${TRACE_ID}-${process?.spanId}-01`,
     ])
   },
