@@ -4,7 +4,7 @@ import { generationOf } from '../shared/events/identity.ts'
 import type { IncomingRecord, OutgoingRecord } from '../shared/events/record.ts'
 import type { Tracing } from '../shared/tracing/spans.ts'
 import { isSampled, type TraceContext } from '../shared/tracing/trace-context.ts'
-import { contextOf, isSampledSpan, logIds } from '../shared/tracing/tracing.ts'
+import { contextOf, exemplarOf, isSampledSpan, logIds } from '../shared/tracing/tracing.ts'
 import { type Decoded, traceOf } from './decode.ts'
 import type { Failure } from './retry.ts'
 
@@ -97,7 +97,7 @@ export class EventTrace {
 
   /** For an exemplar; undefined where the trace is not sampled. */
   get sampled(): { traceId: string; spanId: string } | undefined {
-    return this.isSampled ? this.#span?.spanContext() : undefined
+    return exemplarOf(this.#span)
   }
 
   /**

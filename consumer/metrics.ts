@@ -163,7 +163,8 @@ export function createMetrics() {
       if (kind === 'dead') table.deadLetters.inc({ reason: outcome.failure.reason })
       if (kind !== 'processed' && kind !== 'dead') return
       const { receivedAtMs } = job
-      if (receivedAtMs !== undefined) latency[kind].observe(Math.max(0, nowMs - receivedAtMs) / 1000)
+      if (receivedAtMs !== undefined)
+        latency[kind].observe(Math.max(0, nowMs - receivedAtMs) / 1000, job.trace?.sampled)
     },
     duplicates: duplicates as ReadonlyMap<string, number>,
     /** A partition was revoked: its new owner reports its lag. */

@@ -5,7 +5,7 @@ import { PROBLEMS, type Problem, problemResponse, repeatedProblem } from '../sha
 import type { Logger, TenantLines } from '../shared/service/logger.ts'
 import type { Tally } from '../shared/service/tally.ts'
 import type { Tracing } from '../shared/tracing/spans.ts'
-import { logIds } from '../shared/tracing/tracing.ts'
+import { exemplarOf, logIds } from '../shared/tracing/tracing.ts'
 import type { Gate } from './admit.ts'
 import type { AnswerResult, Metrics, Route } from './metrics.ts'
 import type { Reply } from './sources/kind.ts'
@@ -62,7 +62,7 @@ export function createAnswers({ gate, metrics, log, lines, tracing, nowMs, sends
 
   function answered({ route, span, startedAt, isServed, tenantAnswers }: Visit, status: number): void {
     if (tenantAnswers !== undefined) tenantAnswers[resultOf(status)].count++
-    metrics.answered(route, status, isServed ? (performance.now() - startedAt) / 1_000 : undefined)
+    metrics.answered(route, status, isServed ? (performance.now() - startedAt) / 1_000 : undefined, exemplarOf(span))
     if (span === undefined) return
     span.setAttribute('http.response.status_code', status)
     tracing?.end(span, status >= 500 ? { type: String(status) } : undefined)

@@ -215,7 +215,12 @@ export function createMetrics() {
     /** The tallies of a tenant's requests over quota, by whose it is. */
     overQuotaOf,
     /** Counts an answer. `seconds` undefined: refused early, so its time says nothing of how long requests take. */
-    answered(route: Route, status: number, seconds: number | undefined): void {
+    answered(
+      route: Route,
+      status: number,
+      seconds: number | undefined,
+      trace?: { traceId: string; spanId: string },
+    ): void {
       const { statuses, seconds: series } = byRoute[route]
       let tally = statuses.get(status)
       if (tally === undefined) {
@@ -223,7 +228,7 @@ export function createMetrics() {
         statuses.set(status, tally)
       }
       tally.count++
-      if (seconds !== undefined) series.observe(seconds)
+      if (seconds !== undefined) series.observe(seconds, trace)
     },
     /**
      * Makes the series of every tenant and stream, so that they are there before the first request. Those of tenants and streams that are gone stay until a

@@ -14,7 +14,7 @@ import type { Tally } from '../shared/service/tally.ts'
 import { isoTime } from '../shared/service/time.ts'
 import type { SpanFault } from '../shared/tracing/spans.ts'
 import { parseTraceparent, type TraceContext } from '../shared/tracing/trace-context.ts'
-import { contextOf, logIds } from '../shared/tracing/tracing.ts'
+import { contextOf, exemplarOf, logIds } from '../shared/tracing/tracing.ts'
 import { queueShare, type Stay } from './admit.ts'
 import type { Answers, AnswersDeps, Context, Visit } from './answers.ts'
 import { readBody } from './body.ts'
@@ -332,7 +332,8 @@ export class Store {
         // A record that was refused at once says nothing about the time to an acknowledgement.
         if (result.outcome === 'unknown') waitedForKafka = true
       } else stored++
-    if (waitedForKafka || stored > 0) this.#deps.metrics.ackSeconds.observe((performance.now() - producedAt) / 1_000)
+    if (waitedForKafka || stored > 0)
+      this.#deps.metrics.ackSeconds.observe((performance.now() - producedAt) / 1_000, exemplarOf(posted.send))
     counted.stored.count += stored
     if (posted.send !== undefined) this.#sent(posted, posted.send, events, results)
     return stored

@@ -11,6 +11,13 @@ const LOAD_PER_SECOND = 40
 const LOAD_MS = 20_000
 const PANELS_TIMEOUT_MS = 20_000
 
+/** Histograms whose buckets name traces. */
+const WITH_EXEMPLARS = [
+  'kafkatrace_producer_request_seconds_bucket',
+  'kafkatrace_producer_ack_seconds_bucket',
+  'kafkatrace_consumer_event_latency_seconds_bucket',
+]
+
 /** Values for Grafana's variables. */
 export const substituted = (expr: string): string =>
   expr.replaceAll('$__rate_interval', '15s').replaceAll('$namespace', '.*')
@@ -38,10 +45,16 @@ const panelsReturnSeries: Check = {
   name: 'live: every panel returns series under load',
   counts: 'panels',
   async run(say) {
+    // Exemplars are of traces that are recorded, and so sent.
+    const collector = Bun.serve({ hostname: '127.0.0.1', port: 0, fetch: () => Response.json({}) })
+    const traced = {
+      OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${collector.port}`,
+      OTEL_TRACES_SAMPLER_ARG: '1',
+    }
     const rig = await startRig({
       rules: (file) => file,
-      producerEnv: {},
-      consumerEnv: { RETRY_FIRST_MS: '30000' },
+      producerEnv: traced,
+      consumerEnv: { ...traced, RETRY_FIRST_MS: '30000' },
       consoleEnv: {},
       say,
     })
@@ -66,19 +79,25 @@ const panelsReturnSeries: Check = {
         return empty.length === 0
       })
       endLoad()
+      const unnamed: string[] = []
+      for (const histogram of WITH_EXEMPLARS) if ((await rig.exemplars(histogram)).length === 0) unnamed.push(histogram)
       const report = join(tmpdir(), 'kafkatrace-panels.md')
       await Bun.write(report, asMarkdown(results))
       const series = results.flatMap(({ queries }) => queries).reduce((sum, one) => sum + one.series, 0)
       say(`${series} series; each panel with its last value: ${report}`)
       return {
         passed: results.length - empty.length,
-        faults: empty.map(
-          ({ file, title, queries }) =>
-            `${file}: ${title}: no series of ${queries.find((query) => query.series === 0)?.expr}`,
-        ),
+        faults: [
+          ...empty.map(
+            ({ file, title, queries }) =>
+              `${file}: ${title}: no series of ${queries.find((query) => query.series === 0)?.expr}`,
+          ),
+          ...unnamed.map((histogram) => `${histogram} has no exemplar`),
+        ],
       }
     } finally {
       await rig.stop()
+      await collector.stop(true)
     }
   },
 }

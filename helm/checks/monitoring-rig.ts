@@ -116,6 +116,8 @@ export interface Rig {
   /** A producer, not started, that does not reach Kafka. Prometheus scrapes it. */
   cutOff: Service
   query(expr: string): Promise<Sample[]>
+  /** The trace ids that a histogram's buckets name. */
+  exemplars(histogram: string): Promise<string[]>
   /** Alerts that are firing now. */
   firing(): Promise<FiringAlert[]>
   /** Sends one event or a batch. Results show in the metrics only. */
@@ -152,6 +154,8 @@ export interface RigOptions {
 }
 
 export const MONITORING_GROUP = 'monitoring'
+/** Longer than a check takes. */
+const EXEMPLARS_OF_SECONDS = 3_600
 const COMMON_ENV = { LOG_LEVEL: 'warn' }
 
 export async function startRig({
@@ -273,6 +277,7 @@ export async function startRig({
         `--config.file=${await configure(directory, rules, { producer: [producer, cutOff], consumer: [consumer], console: [console] }, probePort)}`,
         `--storage.tsdb.path=${join(directory, 'tsdb')}`,
         `--web.listen-address=127.0.0.1:${port}`,
+        '--enable-feature=exemplar-storage',
         '--log.level=warn',
       ],
       { stdout: 'ignore', stderr: Bun.file(join(directory, 'prometheus.log')), removeWhenOrphaned: directory },
@@ -315,6 +320,14 @@ export async function startRig({
       cutOff,
       query: async (expr) =>
         (await queried<{ result: Sample[] }>(`/api/v1/query?query=${encodeURIComponent(expr)}`)).result,
+      async exemplars(histogram) {
+        const endSeconds = Date.now() / 1_000
+        const period = `start=${endSeconds - EXEMPLARS_OF_SECONDS}&end=${endSeconds}`
+        const found = await queried<{ exemplars: { labels: Record<string, string> }[] }[]>(
+          `/api/v1/query_exemplars?query=${histogram}&${period}`,
+        )
+        return found.flatMap(({ exemplars }) => exemplars.map(({ labels }) => labels['trace_id'] ?? ''))
+      },
       async firing() {
         const { alerts } = await queried<{
           alerts: { state: string; labels: Record<string, string>; annotations: Record<string, string> }[]

@@ -267,7 +267,214 @@ export const NOT_SHOWN: Readonly<Record<string, string>> = {
   kafkatrace_consumer_records_fetched_total:
     'follows the outcomes, which have a panel; the difference is work in progress',
   kafkatrace_consumer_audit_records_total: 'progress of the background audit; its findings have panels',
-  process_start_time_seconds: 'for changes(), and for rates across restarts',
+}
+
+/** The mean of a histogram. */
+const mean = (histogram: (suffix: string) => string): string =>
+  `${sum(rate(histogram('sum')))} / ${sum(rate(histogram('count')))}`
+/** A rate that is 0 where there is no series, as for what has not happened yet, or before a time that is known of. */
+const orZero = (expr: string): string => `(${expr} or vector(0))`
+const requestSeconds = (suffix: string): string => P(`request_seconds_${suffix}`, 'route=~"events|webhooks"')
+const p95 = (bucket: string): string => `histogram_quantile(0.95, ${sum(rate(bucket), 'le')})`
+const HOUR_AGO = '[$__rate_interval] offset 1h'
+
+const incident: Dashboard = {
+  name: 'incident',
+  title: 'KafkaTrace / Incident',
+  description: 'Is it us? Where? Since when? Read it from the top: the first row that is not green says where to look.',
+  rows: [
+    {
+      title: 'Is it us?',
+      panels: [
+        {
+          title: 'Requests that we failed',
+          description:
+            'Share of requests for events that are answered 5xx. Above 0, it is us, or Kafka: see the next panels.',
+          unit: 'percentunit',
+          queries: one(
+            'answered 5xx',
+            `${orZero(sum(rate(P('http_requests_total', 'route=~"events|webhooks",status=~"5.."'))))} / ${sum(rate(P('http_requests_total', 'route=~"events|webhooks"')))}`,
+          ),
+          threshold: 0.001,
+          stat: true,
+        },
+        {
+          title: 'Requests that senders have to fix',
+          description:
+            'Share of requests for events that are answered 4xx: it is a sender, or a quota. The log names the tenant.',
+          unit: 'percentunit',
+          queries: one(
+            'answered 4xx',
+            `${orZero(sum(rate(P('http_requests_total', 'route=~"events|webhooks",status=~"4.."'))))} / ${sum(rate(P('http_requests_total', 'route=~"events|webhooks"')))}`,
+          ),
+          threshold: 0.05,
+          stat: true,
+        },
+        {
+          title: 'Share of time that is Kafka’s',
+          description:
+            'How much of the time of a request is the wait for Kafka’s acknowledgement, on average. Near 1 is normal. If requests are slow and it is high, Kafka is; if it is low, the producer is.',
+          unit: 'percentunit',
+          queries: one('waiting for Kafka', `${sum(rate(P('ack_seconds_sum')))} / ${sum(rate(requestSeconds('sum')))}`),
+          stat: true,
+        },
+        {
+          title: 'Producers without Kafka',
+          description: 'Instances without a working connection to Kafka, and streams that cannot be written to.',
+          unit: 'short',
+          queries: [
+            { legend: 'not connected', expr: orZero(`count(${P('kafka_connected')} == 0)`) },
+            { legend: 'blocked streams', expr: `max(${P('blocked_streams')})` },
+          ],
+          threshold: 1,
+          stat: true,
+        },
+        {
+          title: 'Partitions that are not read',
+          description: 'Assigned partitions that are paused or being restored. Paused by an operator, too.',
+          unit: 'short',
+          queries: one('not read', orZero(sum(C('partitions', 'state=~"paused|restoring"')))),
+          threshold: 1,
+          stat: true,
+        },
+        {
+          title: 'Handlers that fail',
+          description:
+            'Share of attempts and events that failed: retries and dead letters by outcomes. Above 0, it is a handler, a service that it asks, or a sender’s data: see the dead letters by reason.',
+          unit: 'percentunit',
+          queries: one(
+            'failed',
+            `(${sum(rate(C('retries_total')))} + ${sum(rate(C('outcomes_total', 'outcome="dead"')))}) / ${sum(rate(C('outcomes_total')))}`,
+          ),
+          threshold: 0.01,
+          stat: true,
+        },
+      ],
+    },
+    {
+      title: 'Where?',
+      panels: [
+        {
+          title: 'Time by stage, p95',
+          description:
+            'Request: to its answer. Acknowledgement: Kafka, within the request. Receipt to outcome: the whole way. Transaction: outcomes and offsets. The stage whose line rises first is where it is. Points are single traces.',
+          unit: 's',
+          queries: [
+            { legend: 'producer: request', expr: p95(requestSeconds('bucket')) },
+            { legend: 'producer: acknowledgement', expr: p95(P('ack_seconds_bucket')) },
+            { legend: 'consumer: transaction', expr: p95(C('transaction_seconds_bucket')) },
+            { legend: 'receipt to outcome', expr: p95(C('event_latency_seconds_bucket')) },
+          ],
+        },
+        {
+          title: 'Failures by stage',
+          description:
+            'A second: answers 5xx, events that Kafka did not take, failed attempts, dead letters, transactions that did not commit, requests of Kafka’s client that were repeated or not answered.',
+          unit: 'ops',
+          queries: [
+            { legend: 'producer: answered 5xx', expr: orZero(sum(rate(P('http_requests_total', 'status=~"5.."')))) },
+            {
+              legend: 'producer: not stored',
+              expr: orZero(sum(rate(P('events_total', 'outcome=~"not_stored|unknown"')))),
+            },
+            { legend: 'consumer: attempts', expr: sum(rate(C('retries_total'))) },
+            { legend: 'consumer: dead letters', expr: sum(rate(C('outcomes_total', 'outcome="dead"'))) },
+            { legend: 'consumer: transactions', expr: sum(rate(C('transactions_total', 'result!="committed"'))) },
+            { legend: 'Kafka’s client', expr: sum(rate(K('request_troubles_total'))) },
+            { legend: 'console: answered 5xx', expr: orZero(sum(rate(O('http_requests_total', 'status=~"5.."')))) },
+          ],
+        },
+        {
+          title: 'Waiting by stage',
+          description: 'What waits before each stage: the first that grows is the one that does not keep up.',
+          unit: 'short',
+          queries: [
+            { legend: 'requests in flight', expr: sum(P('in_flight_requests')) },
+            { legend: 'queue to Kafka', expr: sum(P('queue_records')) },
+            { legend: 'lag', expr: sum(C('lag_records', INPUT)) },
+            { legend: 'open in consumers', expr: sum(C('records_held', 'state="open"')) },
+            { legend: 'decided, not committed', expr: sum(C('records_held', 'state="decided"')) },
+            { legend: 'in .retry', expr: sum(C('records_held', 'state="waiting"')) },
+          ],
+        },
+        {
+          title: 'Round trip to brokers, worst',
+          description: 'The average and the worst broker’s p99, by client. High here alone: the network, or a broker.',
+          unit: 's',
+          queries: one(
+            '{{client}} {{statistic}}',
+            `max by (client, statistic) (${K('latency_seconds', 'stage="rtt"')})`,
+          ),
+        },
+        {
+          title: 'Event loop delay',
+          description:
+            'The longest delay of a 100 ms timer since the last scrape. High here alone: a handler, or too little CPU.',
+          unit: 's',
+          queries: (['producer', 'consumer', 'console'] as const).map((service) => ({
+            legend: service,
+            expr: `max(${process('event_loop_delay_max_seconds', service)})`,
+          })),
+        },
+        {
+          title: 'Time of a request, and of Kafka in it',
+          description: 'On average.',
+          unit: 's',
+          queries: [
+            { legend: 'request', expr: mean(requestSeconds) },
+            { legend: 'acknowledgement', expr: mean((suffix) => P(`ack_seconds_${suffix}`)) },
+          ],
+        },
+      ],
+    },
+    {
+      title: 'Since when?',
+      panels: [
+        {
+          title: 'Alerts',
+          description: 'Alerts that fire, by time. The first one says since when; its runbook says what to do.',
+          unit: 'short',
+          queries: one(
+            '{{alertname}}',
+            orZero(`sum by (alertname) (ALERTS{${NS},alertname=~"KafkaTrace.*",alertstate="firing"})`),
+          ),
+        },
+        {
+          title: 'Events now and an hour ago',
+          description: 'Stored and finished a second, and an hour before: is the load unusual?',
+          unit: 'ops',
+          queries: [
+            { legend: 'stored', expr: sum(rate(P('events_total', 'outcome="stored"'))) },
+            { legend: 'finished', expr: sum(rate(C('outcomes_total', 'outcome!="retry"'))) },
+            {
+              legend: 'stored an hour ago',
+              expr: orZero(sum(`rate(${P('events_total', 'outcome="stored"')}${HOUR_AGO})`)),
+            },
+            {
+              legend: 'finished an hour ago',
+              expr: orZero(sum(`rate(${C('outcomes_total', 'outcome!="retry"')}${HOUR_AGO})`)),
+            },
+          ],
+        },
+        {
+          title: 'Age of the youngest process',
+          description:
+            'By service. It falls to zero at a start: a deployment, or a crash, at the time when something began.',
+          unit: 's',
+          queries: (['producer', 'consumer', 'console'] as const).map((service) => ({
+            legend: service,
+            expr: `time() - max(${process('start_time_seconds', service)})`,
+          })),
+        },
+        {
+          title: 'Rebalances',
+          description: 'Rebalances in the last 15 minutes: consumers that came and went.',
+          unit: 'short',
+          queries: one('{{kind}}', sum(`increase(${C('rebalances_total')}[15m])`, 'kind')),
+        },
+      ],
+    },
+  ],
 }
 
 export const dashboards: readonly Dashboard[] = [
@@ -306,6 +513,7 @@ export const dashboards: readonly Dashboard[] = [
       { title: 'Console', panels: [consoleRequests, scans, lettersActed] },
     ],
   },
+  incident,
   {
     name: 'producer',
     title: 'KafkaTrace / Producer',
@@ -945,9 +1153,13 @@ function panelJson(panel: Panel, id: number, gridPos: object) {
       datasource,
       expr,
       legendFormat: legend,
+      ...(isHistogram(expr) ? { exemplar: true } : {}),
     })),
   }
 }
+
+/** Only histograms have exemplars: traces of single observations. */
+const isHistogram = (expr: string): boolean => expr.startsWith('histogram_quantile(')
 
 /** Indented, with short lists on one line, as the formatter requires. */
 const formatted = (value: object): string =>

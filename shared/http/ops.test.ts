@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'bun:test'
-import { Counter, Registry } from 'prom-client'
+import { Counter, Gauge, Registry } from 'prom-client'
+import { LatencyHistogram } from '../service/tally.ts'
 import { settled } from '../testing/settled.ts'
 import { type Check, createOpsApp, LATENCY_BUCKETS_SECONDS, serveOps } from './ops.ts'
 
@@ -80,6 +81,60 @@ describe('the operations port', () => {
     expect((await app.request(path)).status).toBe(200)
     kafka.state = { ok: false, reason: 'no broker answers' }
     expect((await app.request('/startupz')).status).toBe(200)
+  })
+
+  test('shows metrics as OpenMetrics, with exemplars of sampled traces, to whoever prefers that, and changes nothing for others', async () => {
+    const { app, counter, registry } = createApp()
+    counter.inc(3)
+    new Gauge({ name: 'level', help: 'A "level".', labelNames: ['of'], registers: [registry] }).set(
+      { of: 'a"b' },
+      Infinity,
+    )
+    const seconds = new LatencyHistogram({
+      name: 'took_seconds',
+      help: 'Time.',
+      buckets: [0.1, 1],
+      registers: [registry],
+    })
+    const series = seconds.series({ route: 'events' })
+    series.observe(0.05)
+    series.observe(0.5, { traceId: '0af7651916cd43dd8448eb211c80319c', spanId: 'b7ad6b7169203331' })
+    const ask = (accept?: string) => app.request('/metrics', { headers: accept === undefined ? {} : { accept } })
+    const before = await (await ask()).text()
+    const prometheus =
+      'application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2'
+    const answer = await ask(prometheus)
+    expect(answer.headers.get('content-type')).toBe('application/openmetrics-text; version=1.0.0; charset=utf-8')
+    expect((await answer.text()).replace(/ \d{10}\.\d+$/gm, ' AT').split('\n')).toEqual([
+      '# TYPE events counter',
+      '# HELP events Events.',
+      'events_total 3',
+      '# TYPE level gauge',
+      '# HELP level A \\"level\\".',
+      'level{of="a\\"b"} +Inf',
+      '# TYPE took_seconds histogram',
+      '# HELP took_seconds Time.',
+      'took_seconds_bucket{le="0.1",route="events"} 1',
+      'took_seconds_bucket{le="1",route="events"} 2 # {trace_id="0af7651916cd43dd8448eb211c80319c",span_id="b7ad6b7169203331"} 0.5 AT',
+      'took_seconds_bucket{le="+Inf",route="events"} 2',
+      'took_seconds_sum{route="events"} 0.55',
+      'took_seconds_count{route="events"} 2',
+      '# EOF',
+      '',
+    ])
+    for (const accept of [
+      undefined,
+      '*/*',
+      'text/plain',
+      'application/openmetrics-text;version=0.0.1',
+      'application/openmetrics-text;q=0',
+      'text/plain, application/openmetrics-text;q=0.9',
+    ]) {
+      const other = await ask(accept)
+      expect(other.headers.get('content-type')).toBe('text/plain; version=0.0.4; charset=utf-8')
+      expect(await other.text()).toBe(before)
+    }
+    expect(before).not.toContain('trace_id')
   })
 
   test('shows metrics in the format of Prometheus', async () => {

@@ -3,6 +3,7 @@ import type { Registry } from 'prom-client'
 import type { Certificates } from './certificates.ts'
 import { ambiguity, headAsGet, NOSNIFF, pathOf } from './http.ts'
 import { listen } from './listener.ts'
+import { OPENMETRICS_TYPE, openMetricsText, wantsOpenMetrics } from './openmetrics.ts'
 
 /** The operations port: `/livez`, `/readyz`, `/startupz`, `/metrics`, and of some services `/statusz`. */
 
@@ -59,9 +60,14 @@ export function createOpsApp({ registry, checks, alive = () => ({ ok: true }), s
       const { checks } = readiness().body
       return c.json({ ok: started, checks }, started ? 200 : 503)
     })
-    .get('/metrics', async (c) =>
-      c.body(await registry.metrics(), 200, { 'content-type': registry.contentType, 'cache-control': 'no-store' }),
-    )
+    .get('/metrics', async (c) => {
+      const isOpen = wantsOpenMetrics(c.req.header('accept'))
+      return c.body(await (isOpen ? openMetricsText(registry) : registry.metrics()), 200, {
+        'content-type': isOpen ? OPENMETRICS_TYPE : registry.contentType,
+        'cache-control': 'no-store',
+        vary: 'accept',
+      })
+    })
   if (status !== undefined) app.get('/statusz', (c) => c.json(status() as object, 200, { 'cache-control': 'no-store' }))
   const routed = app.fetch
   app.fetch = (request, ...rest) => {

@@ -24,6 +24,14 @@ export function tallies<L extends string>(counter: Counter<L>): (labels: Record<
   return (labels) => all.getOrInsertComputed(JSON.stringify(labels), () => ({ labels, tally: { count: 0 } })).tally
 }
 
+/** An observation, and the trace that shows why it took so long. */
+export interface Exemplar {
+  traceId: string
+  spanId: string
+  value: number
+  atMs: number
+}
+
 /** One set of labels of a {@link LatencyHistogram}. */
 export class LatencySeries {
   readonly buckets: number[]
@@ -37,7 +45,11 @@ export class LatencySeries {
     this.buckets = upperBoundsSeconds.map(() => 0)
   }
 
-  observe(seconds: number): void {
+  /** Of each bucket, the last observation whose trace is sampled. */
+  exemplars: (Exemplar | undefined)[] | undefined
+
+  /** @param trace undefined: its trace is not sampled */
+  observe(seconds: number, trace?: { traceId: string; spanId: string }): void {
     this.sum += seconds
     this.count++
     const bounds = this.upperBoundsSeconds
@@ -50,6 +62,9 @@ export class LatencySeries {
       else low = middle + 1
     }
     if (low < bounds.length) this.buckets[low] = (this.buckets[low] as number) + 1
+    if (trace === undefined) return
+    this.exemplars ??= []
+    this.exemplars[low] = { traceId: trace.traceId, spanId: trace.spanId, value: seconds, atMs: Date.now() }
   }
 }
 
@@ -78,14 +93,28 @@ export class LatencyHistogram {
 
   /** Called by the registry: cumulative buckets, sum and count of every series. */
   get() {
-    const values: { metricName: string; labels: Record<string, string | number>; value: number }[] = []
-    for (const { labels, buckets, sum, count } of this.#series) {
+    const values: {
+      metricName: string
+      labels: Record<string, string | number>
+      value: number
+      exemplar?: Exemplar
+    }[] = []
+    for (const { labels, buckets, sum, count, exemplars } of this.#series) {
       let below = 0
+      const bucket = (le: string | number, value: number, index: number): void => {
+        const exemplar = exemplars?.[index]
+        values.push({
+          metricName: `${this.name}_bucket`,
+          labels: { le, ...labels },
+          value,
+          ...(exemplar && { exemplar }),
+        })
+      }
       this.#upperBoundsSeconds.forEach((bound, index) => {
         below += buckets[index] ?? 0
-        values.push({ metricName: `${this.name}_bucket`, labels: { le: bound, ...labels }, value: below })
+        bucket(bound, below, index)
       })
-      values.push({ metricName: `${this.name}_bucket`, labels: { le: '+Inf', ...labels }, value: count })
+      bucket('+Inf', count, this.#upperBoundsSeconds.length)
       values.push({ metricName: `${this.name}_sum`, labels: { ...labels }, value: sum })
       values.push({ metricName: `${this.name}_count`, labels: { ...labels }, value: count })
     }

@@ -44,6 +44,10 @@ export function logIds(span: Span | undefined): { traceId?: string; spanId?: str
   return { traceId, spanId }
 }
 
+/** What a metric can name as an example; undefined where it is not to be found. */
+export const exemplarOf = (span: Span | undefined): { traceId: string; spanId: string } | undefined =>
+  isSampledSpan(span) ? span.spanContext() : undefined
+
 /** Whether a span is exported even if nothing fails. */
 export const isSampledSpan = (span: Span | undefined): span is Span =>
   span !== undefined && (span.spanContext().traceFlags & SAMPLED) !== 0
