@@ -73,6 +73,8 @@ const sources = {
   alertmanager: { debian: 'prometheus-alertmanager', binary: 'usr/bin/prometheus-alertmanager' },
   amtool: { debian: 'prometheus-alertmanager', binary: 'usr/bin/amtool' },
   'blackbox-exporter': { debian: 'prometheus-blackbox-exporter', binary: 'usr/bin/prometheus-blackbox-exporter' },
+  // Version 2, as in compose.yaml: its command is in the module of version 1. Its first build takes ten minutes and more.
+  jaeger: { go: 'github.com/jaegertracing/jaeger', version: 'v1.76.0', main: 'cmd/jaeger', binary: 'jaeger' },
   // Docker Compose's own loader, as a program.
   compose: { go: 'github.com/compose-spec/compose-go/v2/cmd', version: 'v2.16.2', binary: 'cmd' },
   dclint: { npm: 'dclint', version: '3.1.0', binary: 'dclint' },
@@ -123,9 +125,7 @@ const installing = new Map<string, Promise<void>>()
  */
 export async function tool(name: ToolName, say: (progress: string) => void): Promise<string> {
   const source: Source = sources[name]
-  const { binary, ...origin } = source
-  const folder = join(cacheFolder(), 'tools', `${nameOf(source)}-${hashOf(JSON.stringify(origin))}`)
-  const path = join(folder, binary)
+  const { folder, path } = placeOf(name)
   if (existsSync(path)) return path
   // Two programs of one package are installed once.
   let installed = installing.get(folder)
@@ -135,7 +135,7 @@ export async function tool(name: ToolName, say: (progress: string) => void): Pro
     installing.set(folder, installed)
   }
   await installed
-  if (!existsSync(path)) throw new UnavailableError(`${name}: installed, but there is no ${binary}`)
+  if (!existsSync(path)) throw new UnavailableError(`${name}: installed, but there is no ${source.binary}`)
   return path
 }
 
@@ -150,6 +150,19 @@ export async function moduleFolder(module: string): Promise<string> {
   const { Dir } = JSON.parse(output || '{}') as { Dir?: string }
   if (Dir === undefined) throw new UnavailableError(`${module}: ${(output + errors).slice(-1_000)}`)
   return Dir
+}
+
+/** The program's path, if it is installed: for what must not wait for that. */
+export function installedTool(name: ToolName): string | undefined {
+  const { path } = placeOf(name)
+  return existsSync(path) ? path : undefined
+}
+
+function placeOf(name: ToolName): { folder: string; path: string } {
+  const source: Source = sources[name]
+  const { binary, ...origin } = source
+  const folder = join(cacheFolder(), 'tools', `${nameOf(source)}-${hashOf(JSON.stringify(origin))}`)
+  return { folder, path: join(folder, binary) }
 }
 
 const hashOf = (text: string): string => createHash('sha256').update(text).digest('hex').slice(0, 12)
