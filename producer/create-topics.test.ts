@@ -2,8 +2,8 @@ import { expect, test } from 'bun:test'
 import { join } from 'node:path'
 import { tenantsOf } from '../shared/http/tenants.ts'
 import { UnreachableError } from '../shared/kafka/types.ts'
-import { createTopics, exitCodeOf } from './create-topics.ts'
 import { settled } from '../shared/testing/settled.ts'
+import { createTopics, exitCodeOf } from './create-topics.ts'
 
 const tenants = tenantsOf({ tenants: { shop: { streams: ['orders', 'events'], keys: [] } } })
 const options = { partitions: 3, replication: -1 }

@@ -1,7 +1,7 @@
 import { expect, test } from 'bun:test'
+import { settled } from '../shared/testing/settled.ts'
 import { until } from '../shared/testing/until.ts'
 import { askAt, watchPeers } from './peers.ts'
-import { settled } from '../shared/testing/settled.ts'
 
 /** A producer among others at these addresses. */
 function among(...addresses: string[]) {
