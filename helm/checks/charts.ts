@@ -80,20 +80,33 @@ const hooks = (say: Say): Promise<Outcome> =>
     return { passed: found.filter((faults) => faults.length === 0).length, faults: found.flat() }
   })
 
+interface Answer {
+  readonly status: number
+  readonly ok: boolean
+}
+
+const HEALTHY: Answer = { status: 200, ok: true }
+const UNREADY: Answer = { status: 503, ok: false }
+/** Kept by the Service, and not as it should be. */
+const AILING: Answer = { status: 200, ok: false }
+
 /** What a test's program says of an operations port that answers like this, one after the other; the last one is repeated. */
-async function answeredTest(program: string, statuses: readonly number[]): Promise<{ exitCode: number; said: string }> {
+async function answeredTest(program: string, answers: readonly Answer[]): Promise<{ exitCode: number; said: string }> {
   let asked = 0
   const service = Bun.serve({
     hostname: '127.0.0.1',
     port: 0,
-    fetch: () => new Response('{"kafka":"…"}', { status: statuses[Math.min(asked++, statuses.length - 1)] ?? 200 }),
+    fetch() {
+      const { status, ok } = answers[Math.min(asked++, answers.length - 1)] ?? HEALTHY
+      return Response.json({ ok }, { status })
+    },
   })
   const url = `http://127.0.0.1:${service.port}/readyz`
   try {
     const { exitCode, output, errors } = await run([
       process.execPath,
       '-e',
-      program.replace(/'https?:[^']*'/, `'${url}'`).replace('60_000', '2_000'),
+      program.replace(/'https?:[^']*'/, `'${url}'`).replace('60_000', '3_000'),
     ])
     return { exitCode, said: (output + errors).replaceAll(url, 'URL').trim() }
   } finally {
@@ -110,10 +123,16 @@ const tests = async (say: Say): Promise<Outcome> => {
   )
   const judged = await Promise.all(
     [...programs].map(async ([program, name]) => {
-      const [good, bad] = await Promise.all([answeredTest(program, [503, 200]), answeredTest(program, [503])])
+      const [good, bad, ailing] = await Promise.all(
+        [[UNREADY, AILING, HEALTHY], [UNREADY], [AILING]].map((answers) => answeredTest(program, answers)),
+      )
       return [
-        [good.exitCode === 0 && good.said.startsWith('URL: 200 '), `${name} fails after one bad answer: ${good.said}`],
-        [bad.exitCode === 1 && /URL is not .* 503 /.test(bad.said), `${name} does not say what fails: ${bad.said}`],
+        [good?.exitCode === 0 && /^URL: 200 /.test(good.said), `${name} fails after two bad answers: ${good?.said}`],
+        [bad?.exitCode === 1 && /URL is not .* 503 /.test(bad.said), `${name} does not say what fails: ${bad?.said}`],
+        [
+          ailing?.exitCode === 1 && /URL is not .* 200 /.test(ailing.said),
+          `${name} takes 200 for well: ${ailing?.said}`,
+        ],
       ] as const
     }),
   )
