@@ -14,7 +14,7 @@ import { run } from '../checks/check.ts'
 import { type ToolName, tool } from '../checks/tools.ts'
 
 const startTimeoutMs = 120_000
-const askTimeoutMs = 5_000
+const askTimeoutMs = 15_000
 const pollPauseMs = 100
 const stopGraceMs = 5_000
 const commandTimeoutMs = 120_000
