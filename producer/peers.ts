@@ -17,12 +17,21 @@ const ASK_TIMEOUT_MS = 1_000
 /** The most producers that are asked at a time, chosen at random. */
 const MAX_ASKED = 20
 
+type State = 'storing' | 'others store' | 'nobody stores'
+
+const SAID: Readonly<Record<State, string>> = {
+  storing: 'events can be stored again',
+  'others store': 'events cannot be stored here, and another producer can store them: not ready',
+  'nobody stores':
+    'events cannot be stored, nor by any other producer that is known of: ready, and requests are answered 503',
+}
+
 export interface PeersDeps {
   /** Whether events cannot be stored here, although the public port is open. */
   isCutOff(): boolean
   /** Of producers that are ready, perhaps this one among them. */
   addresses(): readonly string[]
-  log: Pick<Logger, 'warn'>
+  log: Pick<Logger, 'info' | 'warn'>
   /** Whether the producer at this address can store events. */
   ask(address: string): Promise<boolean>
   intervalMs?: number
@@ -31,14 +40,13 @@ export interface PeersDeps {
 /** Asks nobody as long as events can be stored here. */
 export function watchPeers({ isCutOff, addresses, log, ask, intervalMs = ASK_INTERVAL_MS }: PeersDeps): Peers {
   const ending = new AbortController()
-  let canStore = false
+  let state: State = 'storing'
   const look = async (): Promise<void> => {
-    const before = canStore
+    const before = state
     // One that is cut off as well, and this one, answer that they cannot.
-    canStore = isCutOff() && (await anyOf(someOf(addresses()).map((address) => ask(address).catch(() => false))))
-    if (canStore && !before) log.warn('events cannot be stored here, and another producer can store them: not ready')
-    if (!canStore && before && isCutOff())
-      log.warn('no other producer can store events either: ready, and requests are answered 503')
+    const canOthers = isCutOff() && (await anyOf(someOf(addresses()).map((address) => ask(address).catch(() => false))))
+    state = !isCutOff() ? 'storing' : canOthers ? 'others store' : 'nobody stores'
+    if (state !== before) log[state === 'storing' ? 'info' : 'warn'](SAID[state])
   }
   const watch = async (): Promise<void> => {
     while (!ending.signal.aborted) {
@@ -47,7 +55,7 @@ export function watchPeers({ isCutOff, addresses, log, ask, intervalMs = ASK_INT
     }
   }
   void watch()
-  return { canStore: () => canStore && isCutOff(), stop: () => ending.abort() }
+  return { canStore: () => state === 'others store' && isCutOff(), stop: () => ending.abort() }
 }
 
 /** Settles with the first that holds. */

@@ -1,7 +1,10 @@
 import type { Check } from '../shared/http/ops.ts'
 import { NOT_THERE, type RecordProducer } from '../shared/kafka/types.ts'
 
-/** Whether events can be stored: what `/readyz` says, and what the public port waits for. run.ts says what it means for the status of `/readyz` once the port is open. */
+/**
+ * Whether events can be stored: what `/readyz` says, and what the public port waits for. run.ts says what it means for the status of `/readyz` once the port is
+ * open.
+ */
 
 /** The most reasons that are listed. */
 const NAMED_REASONS = 5
