@@ -1,4 +1,5 @@
 import { parseTopic, siblingTopic } from '../shared/events/topics.ts'
+import { shortLine } from '../shared/service/log-schema.ts'
 import { residentMemoryBytes } from '../shared/service/process-metrics.ts'
 import type { Service } from '../shared/testing/services.ts'
 import { observe } from './observe.ts'
@@ -252,7 +253,7 @@ export function restoredBy(log: string): { assignedMs: number; readingMs: number
   const lines = log
     .split('\n')
     .filter((line) => line.startsWith('{'))
-    .map((line) => JSON.parse(line) as LogLine)
+    .map((line) => shortLine(JSON.parse(line)) as unknown as LogLine)
   const assigned = lines.find(({ msg, partitions = [] }) => msg === 'assigned' && partitions.length > 0)
   const reading = lines.filter(({ msg }) => msg === 'reading')
   const count = assigned?.partitions?.length ?? 0

@@ -40,7 +40,12 @@ test('a drain lasts from the end of its warm-up to the last outcome, and what ca
 
 test('a restart is read from the log: from the first assignment with partitions to the last that is read', () => {
   const line = (second: number, msg: string, more: object) =>
-    JSON.stringify({ level: 'info', time: new Date(second * 1000).toISOString(), ...more, msg })
+    JSON.stringify({
+      'log.level': 'info',
+      '@timestamp': new Date(second * 1000).toISOString(),
+      ...Object.fromEntries(Object.entries(more).map(([name, value]) => [`kafkatrace.${name}`, value])),
+      message: msg,
+    })
   const assigned = [
     line(1, 'assigned', { partitions: [] }),
     'not of the log',

@@ -3,6 +3,7 @@ import { mkdir } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { UnavailableError } from '../shared/dev/built.ts'
 import { parseCommandLine } from '../shared/service/command-line.ts'
+import { fieldsMarkdown } from '../shared/service/log-schema.ts'
 import { readSeen, seenMarkdown } from '../shared/testing/secured-seen.ts'
 import { OPERATIONS_PAGE, SECURITY_PAGE, withCommands, withPermissions } from './acl-reference.ts'
 import { chartReadmes } from './checks/charts-readme.ts'
@@ -21,7 +22,7 @@ const HELP = `Writes what is generated from the code: bun run generate [--check]
   --help    this text
 
   ${CONFIGURATION_PAGE.padEnd(34)}tables of the services' variables, between their marks
-  ${OPERATIONS_PAGE.padEnd(34)}the commands that grant ACLs, between their marks
+  ${OPERATIONS_PAGE.padEnd(34)}the commands that grant ACLs, and the fields of the log, between their marks
   ${SECURITY_PAGE.padEnd(34)}the table of ACLs, and what the tests saw of secured Kafka, between their marks
   ${DEPLOYMENT_PAGE.padEnd(34)}the table of what the charts request, between its marks; skipped where Helm is not installed and Go is not there to build it
   helm/charts/*/values.schema.json  from values.yaml and the services' variables
@@ -64,12 +65,14 @@ const DASHBOARDS = 'helm/monitoring/dashboards'
 const withSeen = async (page: string): Promise<string> =>
   withMarked(page, 'secured', seenMarkdown(await readSeen()), SECURITY_PAGE)
 
+const withLogFields = (page: string): string => withMarked(page, 'log', fieldsMarkdown(), OPERATIONS_PAGE)
+
 /** All generated files. @returns also those that cannot be generated on this machine, and why */
 async function generated(): Promise<{ files: Map<string, string>; skipped: string | undefined }> {
   const page = (path: string): Promise<string> => Bun.file(join(root, path)).text()
   const files = new Map([
     [CONFIGURATION_PAGE, withConfiguration(await page(CONFIGURATION_PAGE))],
-    [OPERATIONS_PAGE, withCommands(await page(OPERATIONS_PAGE))],
+    [OPERATIONS_PAGE, withLogFields(withCommands(await page(OPERATIONS_PAGE)))],
     [SECURITY_PAGE, await withSeen(withPermissions(await page(SECURITY_PAGE)))],
     ...(await schemaFiles()),
   ])

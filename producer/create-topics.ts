@@ -68,7 +68,7 @@ if (import.meta.main) {
   const options = { partitions: config.TOPIC_PARTITIONS, replication: config.TOPIC_REPLICATION }
   let exitCode = 0
   try {
-    log.info({ streams: await createTopics(tenants, admin, options) }, 'all topics exist')
+    log.info({ count: await createTopics(tenants, admin, options) }, 'all topics exist')
   } catch (error) {
     exitCode = exitCodeOf(error, values['if-reachable'])
     if (exitCode === 0) log.warn({ err: error }, 'topics were not looked at')

@@ -164,7 +164,7 @@ export class EventsRoute {
           stream: origin.stream,
         }
         log[summary.complete ? 'debug' : lines.level(tenant.name, 'info')](
-          { ...context, ...summary },
+          { ...context, summary },
           'NDJSON stream ended',
         )
         const { stored, unknown } = unanswered

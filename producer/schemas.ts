@@ -153,7 +153,7 @@ export class StreamSchemas {
     this.#log(
       event,
       schema,
-      { faults: faults.length, pointers },
+      { count: faults.length, pointers },
       'an event is stored that is not as its schema wants it',
     )
     return undefined

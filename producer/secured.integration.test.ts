@@ -96,7 +96,7 @@ const ready = (of: ServiceProcess) =>
 /** Its log lines about why the producing client cannot connect. */
 const unreached = (of: ServiceProcess): string[] =>
   of.log
-    .filter((line) => line['msg'] === 'Kafka is unreachable' && line['client'] === 'producer')
+    .filter((line) => line['msg'] === 'Kafka is unreachable' && line['kafkaClient'] === 'producer')
     .map((line) => String(line['reason']))
 
 describe('who Kafka does not let in', () => {

@@ -255,7 +255,10 @@ export class Store {
       return this.#deps.answers.refuse(of, { ...problem, kind: 'webhook-over-quota', outcome: 'not stored' }, context)
     if (problem.kind !== 'over-quota' && PROBLEMS[problem.kind].status < 500) target.quotas?.spend(count, bytes)
     // Who operates a service sees nothing of what its senders of webhooks are told.
-    const faults = of.route === 'webhooks' ? problem.errors?.slice(0, LOGGED_FAULTS) : undefined
+    const faults =
+      of.route === 'webhooks'
+        ? problem.errors?.slice(0, LOGGED_FAULTS).map(({ pointer, detail }) => `${pointer} ${detail}`)
+        : undefined
     return this.#deps.answers.refuse(of, problem, faults === undefined ? context : { ...context, faults })
   }
 

@@ -88,7 +88,7 @@ export class TopicMaker {
     }
     if (fault !== undefined)
       log[fault === this.fault ? 'debug' : 'warn'](
-        { streams: this.#left.length, reason: fault },
+        { count: this.#left.length, reason: fault },
         'some topics are missing',
       )
     this.fault = fault

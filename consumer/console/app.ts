@@ -120,7 +120,7 @@ export function createApp(deps: AppDeps): Hono {
         : session.session.authorise(wanted))
       if (!allowed.ok) return refuse(request, name, allowed.problem)
       const { tenant, streams, keyId, roles, everything } = allowed
-      context = { tenant: tenant.name, stream: path['stream'], keyId }
+      context = { tenant: tenant.name, stream: path['stream'], key: keyId }
       const fault = kafkaFault()
       // At once, and not after a time-out. Who may do what does not stand in Kafka.
       if (fault !== undefined && route.role !== 'any')

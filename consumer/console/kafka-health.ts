@@ -18,7 +18,7 @@ export class KafkaHealth {
   answered(): void {
     const before = this.#error
     this.#error = this.#named = this.#logged = undefined
-    if (before !== undefined) this.log.info({ client: CLIENT, brokers: this.brokers }, 'connected to Kafka')
+    if (before !== undefined) this.log.info({ kafkaClient: CLIENT, brokers: this.brokers }, 'connected to Kafka')
   }
 
   /** @param error of a call, for when no broker is known to be unreachable */
@@ -27,7 +27,7 @@ export class KafkaHealth {
     const reason = this.#reason()
     if (reason === this.#logged) return
     this.#logged = reason
-    this.log.warn({ client: CLIENT, brokers: this.brokers, reason }, 'Kafka is unreachable')
+    this.log.warn({ kafkaClient: CLIENT, brokers: this.brokers, reason }, 'Kafka is unreachable')
   }
 
   /** Why Kafka cannot be read. */

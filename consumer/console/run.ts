@@ -321,7 +321,7 @@ async function resumeJobsOnce(): Promise<void> {
     } catch (error) {
       const reason = health.fault() ?? messageOf(error)
       if (repeats.isNew(reason))
-        log.warn({ reason, streams: left.length }, 'jobs of other consoles could not be looked for yet')
+        log.warn({ reason, count: left.length }, 'jobs of other consoles could not be looked for yet')
       await sleep(delayMs(CONNECT_BACKOFF, attempt), ending.signal)
     }
   }

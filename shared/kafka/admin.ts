@@ -81,7 +81,7 @@ export function createTopicAdmin(options: {
     const found = topics.filter((topic) => (existing.get(topic) ?? wanted) < wanted && !smaller.has(topic))
     if (found.length === 0) return
     for (const topic of found) smaller.add(topic)
-    const first = found.slice(0, LOGGED_TOPICS).map((topic) => ({ topic, partitions: existing.get(topic) }))
+    const first = found.slice(0, LOGGED_TOPICS).map((topic) => `${topic}: ${existing.get(topic)}`)
     log.warn({ topics: found.length, first, wanted }, 'topics exist with fewer partitions than TOPIC_PARTITIONS')
   }
 
@@ -144,7 +144,7 @@ export function createTopicAdmin(options: {
     const notSeen = new Set(created.length === 0 ? [] : await unseen(client, created))
     if (created.length > 0)
       log.info(
-        { topics: created.length, first: created.slice(0, LOGGED_TOPICS), partitions, replication },
+        { topics: created.length, first: created.slice(0, LOGGED_TOPICS), partitionsEach: partitions, replication },
         'topics created',
       )
     return groups.map(({ missing, fault }) => {

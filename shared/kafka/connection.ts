@@ -74,9 +74,10 @@ export function watchConnection(options: { config: CommonConfig; client: string;
     const before = connection
     connection = next
     if (next.state === 'connected') {
-      if (before.state !== 'connected') log.info({ client: name, brokers: config.KAFKA_BROKERS }, 'connected to Kafka')
+      if (before.state !== 'connected')
+        log.info({ kafkaClient: name, brokers: config.KAFKA_BROKERS }, 'connected to Kafka')
     } else if (next.state === 'connecting' && (before.state !== 'connecting' || before.reason !== next.reason))
-      log.warn({ client: name, brokers: config.KAFKA_BROKERS, reason: next.reason }, 'Kafka is unreachable')
+      log.warn({ kafkaClient: name, brokers: config.KAFKA_BROKERS, reason: next.reason }, 'Kafka is unreachable')
   }
 
   const because = (otherwise: string): string => (reasons.size === 0 ? otherwise : summary(reasons))
@@ -97,7 +98,7 @@ export function watchConnection(options: { config: CommonConfig; client: string;
     if (!answered) return
     const now = reasons.size === 0 ? '' : summary(reasons)
     changeTo({ state: 'connected', ...(now !== '' && { detail: now }) })
-    if (now !== partly && now !== '') log.warn({ client: name, reason: now }, 'a broker is unreachable')
+    if (now !== partly && now !== '') log.warn({ kafkaClient: name, reason: now }, 'a broker is unreachable')
     partly = now
   }
 
@@ -127,7 +128,7 @@ export function watchConnection(options: { config: CommonConfig; client: string;
         const code = eventCode(error)
         // Connection errors repeat with every attempt; their reasons come from the log.
         if (!OF_CONNECTIONS.has(code) && repeats.isNew(error.message))
-          log.warn({ client: name, code, reason: error.message }, 'Kafka client error')
+          log.warn({ kafkaClient: name, code, reason: error.message }, 'Kafka client error')
         if (code === CODE.ALL_BROKERS_DOWN) downMs = performance.now()
         if (connection.state === 'connected' && code === CODE.ALL_BROKERS_DOWN)
           changeTo({ state: 'connecting', reason: because(error.message) })

@@ -173,7 +173,7 @@ export class FolderStore implements CoveringStore {
       const faults = await this.#read()
       if (this.#seen === before) continue
       this.#fault = faults.length === 0 ? undefined : named(faults)
-      if (this.#fault === undefined) this.log.info({ versions: this.versions() }, 'schemas were read again')
+      if (this.#fault === undefined) this.log.info({ count: this.versions() }, 'schemas were read again')
       else this.log.warn({ faults: this.#fault }, 'schemas have changed and are not used: those from before are')
     }
   }
@@ -393,8 +393,8 @@ export class RegistryStore implements CoveringStore {
     const state = this.state()
     if (before === `${JSON.stringify(state)} ${this.versions()}`) return
     const told = state.ok ? state.detail : state.reason
-    if (told === undefined) this.log.info({ versions: this.versions() }, 'schemas were read from the registry')
-    else this.log.warn({ versions: this.versions(), reason: told }, 'not all schemas can be read from the registry')
+    if (told === undefined) this.log.info({ count: this.versions() }, 'schemas were read from the registry')
+    else this.log.warn({ count: this.versions(), reason: told }, 'not all schemas can be read from the registry')
   }
 
   /** @throws RegistryError where the registry cannot be reached */

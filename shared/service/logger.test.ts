@@ -1,4 +1,6 @@
 import { expect, spyOn, test } from 'bun:test'
+import { Value } from '@sinclair/typebox/value'
+import { LogLine, shortLine } from './log-schema.ts'
 import { TenantLines } from './logger.ts'
 
 /** The output of a process that logs in the given format. */
@@ -17,15 +19,48 @@ function output(format: 'auto' | 'json' | 'pretty', statements: string, level = 
   return stdout.toString()
 }
 
-test('off a terminal, a line is one JSON object with level, time, service and what was given', () => {
-  const [line, ...more] = output('auto', "log.warn({ eventId: 'a' }, 'slow')")
+test('off a terminal, a line is one JSON object, with names of the Elastic Common Schema', () => {
+  const statements = `
+    log.warn({ eventId: 'a', partition: 3, deadLetterTopic: 'd', traceId: 't', none: undefined }, 'slow')
+    log.error(Object.assign(new TypeError('broken'), { code: 7 }), 'failed')
+    log.error({ requestId: 'r', err: 'a text' }, 'failed')`
+  const lines = output('auto', statements)
     .trim()
     .split('\n')
     .map((text) => JSON.parse(text) as Record<string, unknown>)
-  expect(more).toEqual([])
-  expect(line).toMatchObject({ level: 'warn', service: 'producer', eventId: 'a', msg: 'slow' })
-  expect(new Date(String(line?.time)).toISOString()).toBe(String(line?.time))
-  expect(typeof line?.pid).toBe('number')
+  const [slow, failed, thrown] = lines
+  expect(lines).toHaveLength(3)
+  for (const line of lines) expect([...Value.Errors(LogLine, line)]).toEqual([])
+  expect(Object.keys(slow ?? {}).slice(0, 2)).toEqual(['log.level', '@timestamp'])
+  expect(slow).toEqual({
+    'log.level': 'warn',
+    '@timestamp': expect.any(String),
+    'ecs.version': '9.0.0',
+    'service.name': 'kafkatrace-producer',
+    'process.pid': expect.any(Number),
+    'kafkatrace.event_id': 'a',
+    'kafkatrace.partition': '3',
+    'kafkatrace.dead_letter_topic': 'd',
+    'trace.id': 't',
+    message: 'slow',
+  })
+  expect(shortLine(slow ?? {})).toMatchObject({
+    level: 'warn',
+    service: 'producer',
+    eventId: 'a',
+    partition: 3,
+    deadLetterTopic: 'd',
+    traceId: 't',
+    msg: 'slow',
+  })
+  expect(failed).toMatchObject({ 'error.type': 'TypeError', 'error.message': 'broken', 'error.code': '7' })
+  expect(String(failed?.['error.stack_trace'])).toContain('at ')
+  expect(thrown).toMatchObject({ 'http.request.id': 'r', 'error.message': 'a text' })
+})
+
+test('a field that the table does not have is no line of the schema', () => {
+  const [line = ''] = output('json', "log.info({ unheardOf: 1 }, 'x')").split('\n')
+  expect([...Value.Errors(LogLine, JSON.parse(line))].map(({ path }) => path)).toEqual(['/kafkatrace.unheard_of'])
 })
 
 test('credentials do not appear, wherever they usually stand', () => {
@@ -45,7 +80,7 @@ test('what is less severe than the level is not logged', () => {
 
 test('no line is lost or out of order when the process ends right after', () => {
   const lines = output('json', 'for (let number = 0; number < 3_000; number++) log.info({ number })').trim().split('\n')
-  expect(lines.map((line) => (JSON.parse(line) as { number: number }).number)).toEqual(
+  expect(lines.map((line) => (JSON.parse(line) as Record<string, number>)['kafkatrace.number'])).toEqual(
     Array.from({ length: 3_000 }, (_, number) => number),
   )
 })

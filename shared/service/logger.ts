@@ -1,33 +1,76 @@
 import { writeSync } from 'node:fs'
 import pino, { type Logger } from 'pino'
 import { PinoPretty as pretty } from 'pino-pretty'
+import { lineName, lineValue } from './log-schema.ts'
+import { messageOf } from './thrown.ts'
 
 export type { Logger } from 'pino'
 
+/** Of the Elastic Common Schema; all fields that are used are older. */
+const ECS_VERSION = '9.0.0'
+
 /**
- * Logs JSON lines on standard output, or readable ones on a terminal. Payloads, record keys and credentials are never logged: callers pass only ids and figures,
+ * Logs JSON lines on standard output, with the fields of log-schema.ts, or readable ones on a terminal. Payloads, record keys and credentials are never logged: callers pass only ids and figures,
  * and the usual places of credentials are redacted as well.
- * @param service the `service` field of every line
+ * @param service `producer`: the lines name `kafkatrace-producer`
  */
 export function createLogger(
   service: string,
   config: { LOG_LEVEL: string; LOG_FORMAT: 'auto' | 'json' | 'pretty' },
 ): Logger {
   const readable = config.LOG_FORMAT === 'pretty' || (config.LOG_FORMAT === 'auto' && process.stdout.isTTY === true)
+  if (readable)
+    return pino(
+      {
+        level: config.LOG_LEVEL,
+        formatters: { level: (label) => ({ level: label }) },
+        base: null,
+        timestamp: pino.stdTimeFunctions.isoTime,
+        redact: { paths: SECRETS, censor: '(redacted)' },
+      },
+      prettyStream(),
+    )
   return pino(
     {
       level: config.LOG_LEVEL,
-      base: { service, pid: process.pid },
-      formatters: { level: (label) => ({ level: label }) },
-      timestamp: pino.stdTimeFunctions.isoTime,
+      base: { 'ecs.version': ECS_VERSION, 'service.name': `kafkatrace-${service}`, 'process.pid': process.pid },
+      messageKey: 'message',
+      formatters: { level: (label) => ({ 'log.level': label }), log: named },
+      timestamp: () => `,"@timestamp":"${new Date().toISOString()}"`,
       redact: {
-        paths: ['authorization', 'headers.authorization', 'headers["x-api-key"]', 'password'],
+        paths: SECRETS.map((path) => path.replace(/^\w+/, (name) => `["${lineName(name)}"]`)),
         censor: '(redacted)',
       },
     },
     // Lines are written in the background. With a minLength of 0, flush() would not wait for the line being written, and a process would lose its last one.
-    readable ? prettyStream() : pino.destination({ fd: 1, sync: false, minLength: 1, maxLength: MAX_WAITING_CHARS }),
+    pino.destination({ fd: 1, sync: false, minLength: 1, maxLength: MAX_WAITING_CHARS }),
   )
+}
+
+/** Where credentials usually stand. */
+const SECRETS = ['authorization', 'headers.authorization', 'headers["x-api-key"]', 'password']
+
+/** What is logged, by its names in a line. */
+function named(given: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  const line: Record<string, unknown> = {}
+  for (const name in given) {
+    const value = given[name]
+    if (value === undefined) continue
+    if (name === 'err') Object.assign(line, errorIn(value))
+    else line[lineName(name)] = lineValue(name, value)
+  }
+  return line
+}
+
+function errorIn(thrown: unknown): Record<string, unknown> {
+  // With the messages and places of its causes.
+  const { type, message, stack, code } = pino.stdSerializers.err(thrown as Error) as Partial<Record<string, unknown>>
+  return {
+    [lineName('errorType')]: type,
+    [lineName('message')]: message ?? messageOf(thrown),
+    [lineName('stack')]: stack,
+    ...(code !== undefined && { [lineName('code')]: String(code) }),
+  }
 }
 
 /** How much waits in memory while nobody reads the output; more is dropped. */
@@ -77,6 +120,5 @@ export function writeRest(log: Logger): void {
 const prettyStream = () =>
   pretty({
     colorize: process.stdout.isTTY === true && Bun.env.NO_COLOR === undefined,
-    ignore: 'pid,service',
     sync: true,
   })

@@ -44,7 +44,7 @@ async function end(options: { step?: string; before?: string; instead?: string; 
     const stop = stopOnSignal([step], { timeoutMs: ${TIMEOUT_MS}, log })
     setInterval(() => {}, 1_000)
     ${before}
-    writeSync(1, '{"msg":"ready"}\\n')
+    writeSync(1, '{"message":"ready"}\\n')
     ${instead}`
   const child = spawnBoundChild([process.execPath, '-e', source], { stdout: 'pipe', stderr: 'inherit' })
   const reader = child.stdout.getReader()
@@ -65,7 +65,7 @@ async function end(options: { step?: string; before?: string; instead?: string; 
     .trim()
     .split('\n')
     .filter((line) => line.endsWith('}'))
-    .map((line) => (JSON.parse(line) as { msg: string }).msg)
+    .map((line) => (JSON.parse(line) as { message: string }).message)
   return { exitCode, afterMs, messages }
 }
 

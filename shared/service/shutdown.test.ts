@@ -33,7 +33,7 @@ async function startService(steps: string, options: { timeoutMs?: number; afterw
       text += decoder.decode(read.value, { stream: true })
     const exitCode = await child.exited
     const lines = text.trim().split('\n')
-    return { exitCode, messages: lines.map((line) => (JSON.parse(line) as { msg: string }).msg) }
+    return { exitCode, messages: lines.map((line) => (JSON.parse(line) as { message: string }).message) }
   }
   await logged('ready')
   return { child, logged, ended }

@@ -1,5 +1,6 @@
 import { join } from 'node:path'
 import { isRunning, spawnBoundChild } from '../dev/bound-child.ts'
+import { shortLine } from '../service/log-schema.ts'
 import { until } from './until.ts'
 
 /** How long a service may take to start, including the first load of the native addon. */
@@ -10,8 +11,10 @@ export interface ServiceProcess {
   pid: number
   /** The fields of its start-up line and, of a producer whose public port is open, that `port`. */
   readonly started: Record<string, unknown>
-  /** Every line it has logged. */
+  /** Every line it has logged, with the code's names for the fields. */
   log: Record<string, unknown>[]
+  /** The same lines as they were printed. */
+  readonly lines: readonly Record<string, unknown>[]
   /** All that it has printed. */
   readonly output: string
   running(): boolean
@@ -37,10 +40,15 @@ export async function startService(service: ServiceKind, env: Record<string, str
     stdout: 'pipe',
     stderr: 'pipe',
   })
+  const lines: Record<string, unknown>[] = []
   const log: Record<string, unknown>[] = []
   let errors = ''
   const reading = [
-    eachLine(child.stdout, (line) => log.push(JSON.parse(line) as Record<string, unknown>)),
+    eachLine(child.stdout, (text) => {
+      const line = JSON.parse(text) as Record<string, unknown>
+      lines.push(line)
+      log.push(shortLine(line))
+    }),
     eachLine(child.stderr, (line) => {
       errors += `${line}\n`
     }),
@@ -58,6 +66,7 @@ export async function startService(service: ServiceKind, env: Record<string, str
       return { ...started, ...log.find((one) => one['msg'] === 'listening on the public port') }
     },
     log,
+    lines,
     running: () => isRunning(child),
     get output() {
       return `${log.map((one) => JSON.stringify(one)).join('\n')}\n${errors}`

@@ -107,7 +107,7 @@ export async function createService(
       .join('')
       .trimEnd()
       .split('\n')
-      .filter((line) => !line.startsWith('{"level":"info"'))
+      .filter((line) => !line.startsWith('{"log.level":"info"'))
     return telling.slice(-LINES_SHOWN).join('\n') || '(nothing but ordinary steps)'
   }
   return {
