@@ -90,7 +90,10 @@ const UNREADY: Answer = { status: 503, ok: false }
 /** Kept by the Service, and not as it should be. */
 const AILING: Answer = { status: 200, ok: false }
 
-/** What a test's program says of an operations port that answers like this, one after the other; the last one is repeated. */
+/**
+ * What a test's program says of an operations port that answers like this, one after the other; the last one is repeated. It pauses for 10 ms instead of a
+ * second, and where it will not be content, it gives up after a second instead of a minute.
+ */
 async function answeredTest(program: string, answers: readonly Answer[]): Promise<{ exitCode: number; said: string }> {
   let asked = 0
   const service = Bun.serve({
@@ -106,7 +109,10 @@ async function answeredTest(program: string, answers: readonly Answer[]): Promis
     const { exitCode, output, errors } = await run([
       process.execPath,
       '-e',
-      program.replace(/'https?:[^']*'/, `'${url}'`).replace('60_000', '3_000'),
+      program
+        .replace(/'https?:[^']*'/, `'${url}'`)
+        .replace('sleep(1_000)', 'sleep(10)')
+        .replace('60_000', answers.includes(HEALTHY) ? '60_000' : '1_000'),
     ])
     return { exitCode, said: (output + errors).replaceAll(url, 'URL').trim() }
   } finally {
