@@ -9,6 +9,11 @@ import { type ControlPlane, waitFor } from './control-plane.ts'
 const readyTimeoutMs = 60_000
 /** A pod takes this long to become ready, so that there is something to wait for. */
 const podStartMs = 500
+/**
+ * And this long to go. Where a StatefulSet's pod is replaced at once, the disruption controller may not see that it was away, and counts the
+ * new one as one that is about to go, for two minutes.
+ */
+const podStopMs = 1_000
 
 /** The tag of images whose containers never become ready. */
 export const NEVER_READY = 'never-ready'
@@ -67,7 +72,10 @@ const stages = (images: readonly string[]): object[] => [
   stage('complete', [isKept, { key: '.status.phase', operator: 'In', values: ['Running'] }, ofJob], {
     next: { statusTemplate: completed },
   }),
-  stage('delete', [isDeleted], { next: { finalizers: { empty: true }, delete: true } }),
+  stage('delete', [isDeleted], {
+    delay: { durationMilliseconds: podStopMs },
+    next: { finalizers: { empty: true }, delete: true },
+  }),
 ]
 
 const node = (name: string, zone: string): Manifest => ({
