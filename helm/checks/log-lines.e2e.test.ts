@@ -17,6 +17,7 @@ test(
     const env = {
       NODE_ENV: 'development',
       LOG_LEVEL: 'debug',
+      DRAIN_TIMEOUT_MS: '2000',
       KAFKA_BROKERS: broker.bootstrapServers,
       GROUP_ID: 'lines',
     }
