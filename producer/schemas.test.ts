@@ -93,7 +93,7 @@ test('with warn, what is not as its schema wants it is stored, counted and logge
     level: 40,
     type: 'order.placed',
     schema: `${ORDER}/1`,
-    faults: 2,
+    count: 2,
     pointers: ['/data/total', '/data/…'],
   })
   expect(JSON.stringify(logged)).not.toContain('patient')
