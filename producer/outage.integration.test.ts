@@ -76,12 +76,12 @@ test(
     expect(await readinessOf(service)).toMatchObject({ ok: false, degraded: true })
     expect(await metrics()).toContain('kafkatrace_producer_degraded 1')
     const logged = (text: string) => () => service.log.some(({ msg }) => String(msg).endsWith(text))
-    await until(logged('requests are answered 503'), { timeoutMs: 10_000, what: 'the outage to be logged' })
+    await until(logged('requests are answered 503'), { timeoutMs: 30_000, what: 'the outage to be logged' })
     await kafka.restart(0)
     await until(async () => (await post()).status === 202, { timeoutMs: 30_000, what: 'events to be stored again' })
-    await until(async () => (await readinessOf(service)).ok, { timeoutMs: 10_000, what: 'all checks to hold' })
+    await until(async () => (await readinessOf(service)).ok, { timeoutMs: 30_000, what: 'all checks to hold' })
     expect(await metrics()).toContain('kafkatrace_producer_degraded 0')
-    await until(logged('events can be stored again'), { timeoutMs: 10_000, what: 'its end to be logged' })
+    await until(logged('events can be stored again'), { timeoutMs: 30_000, what: 'its end to be logged' })
   },
   TEST_TIMEOUT_MS,
 )
