@@ -44,7 +44,11 @@ const STANDARD = {
   requestId: ecs('http.request.id', text, 'the request; it is in its answer as `X-Request-Id`'),
   status: ecs('http.response.status_code', integer, 'the status of the answer'),
   client: ecs('client.address', text, 'the sender’s address, of requests that are refused for their credentials'),
-  reason: ecs('event.reason', text, 'why. Of a failed attempt or a dead letter it is one of few texts, as in `kt-error`'),
+  reason: ecs(
+    'event.reason',
+    text,
+    'why. Of a failed attempt or a dead letter it is one of few texts, as in `kt-error`',
+  ),
   message: ecs('error.message', text, 'what failed'),
   errorType: ecs('error.type', text, 'the class of the error'),
   code: ecs('error.code', text, 'a code of Kafka’s client, or of the system'),
