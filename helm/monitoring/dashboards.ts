@@ -340,11 +340,11 @@ const incident: Dashboard = {
         {
           title: 'Handlers that fail',
           description:
-            'Share of attempts and events that failed: retries and dead letters by outcomes. Above 0, it is a handler, a service that it asks, or a sender’s data: see the dead letters by reason.',
+            'Failed attempts that are retried, and dead letters, as a share of these attempts and of all outcomes. Above 0, it is a handler, a service that it asks, or a sender’s data: see the dead letters by reason.',
           unit: 'percentunit',
           queries: one(
             'failed',
-            `(${sum(rate(C('retries_total')))} + ${sum(rate(C('outcomes_total', 'outcome="dead"')))}) / ${sum(rate(C('outcomes_total')))}`,
+            `(${sum(rate(C('retries_total')))} + ${sum(rate(C('outcomes_total', 'outcome="dead"')))}) / (${sum(rate(C('retries_total')))} + ${sum(rate(C('outcomes_total')))})`,
           ),
           threshold: 0.01,
           stat: true,
