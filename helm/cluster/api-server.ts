@@ -1,3 +1,4 @@
+import { FailedError } from '../../shared/service/command-line.ts'
 import { definitionFiles } from '../checks/charts-crds.ts'
 import { type Manifest, podsOf, type Rendering, renderAll } from '../checks/charts-render.ts'
 import { type Area, type Check, type Outcome, outcome, root } from '../checks/check.ts'
@@ -26,15 +27,20 @@ function cluster(say: Say): Promise<ControlPlane> {
   return started
 }
 
-/** Defines kinds, and waits until they are served. @throws Error with what the API server says */
+/** Of a request for a definition of a megabyte on a busy machine, which the API server itself ends after a minute. */
+const defineAttempts = 3
+
+/** Defines kinds, and waits until they are served. @throws FailedError with what the API server says */
 export async function define(control: ControlPlane, files: readonly string[]): Promise<void> {
-  for (const args of [
-    ['apply', '--server-side', ...files.map((file) => `--filename=${file}`)],
-    ['wait', '--for=condition=Established', '--timeout=60s', ...files.map((file) => `--filename=${file}`)],
-  ]) {
-    const { exitCode, errors } = await control.kubectl(args)
-    if (exitCode !== 0) throw new Error(errors)
+  const of = files.map((file) => `--filename=${file}`)
+  const attempt = async (args: readonly string[], left: number): Promise<void> => {
+    const { exitCode, errors } = await control.kubectl([...args, ...of])
+    if (exitCode === 0) return
+    if (left === 0 || !/time(?:d )?out/i.test(errors)) throw new FailedError(errors.trim())
+    await attempt(args, left - 1)
   }
+  await attempt(['apply', '--server-side'], defineAttempts - 1)
+  await attempt(['wait', '--for=condition=Established', '--timeout=60s'], defineAttempts - 1)
 }
 
 /** A namespace as docs/deployment.md makes it, which warns, too: of an object that makes pods, enforcement says nothing. */
