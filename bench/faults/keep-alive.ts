@@ -26,14 +26,21 @@ interface Answer {
   last: boolean
 }
 
+/** Which a URL may leave out. */
+const HTTP_PORT = 80
+
 export function createKeepAliveClient(): KeepAliveClient {
   const idle: Socket[] = []
   const facts: KeepAliveFacts = { connections: 0, failures: [] }
 
-  const open = (hostname: string, port: number): Promise<Socket> =>
+  const open = (hostname: string, port: number, signal: AbortSignal): Promise<Socket> =>
     new Promise((resolve, reject) => {
       const socket = connect({ host: hostname, port })
+      // Where packets are dropped, the system would try for minutes.
+      const giveUp = (): void => void socket.destroy(signal.reason as Error)
+      signal.addEventListener('abort', giveUp, { once: true })
       socket.once('connect', () => {
+        signal.removeEventListener('abort', giveUp)
         facts.connections++
         socket.removeAllListeners('error')
         // On an idle connection, only the close matters.
@@ -56,7 +63,7 @@ export function createKeepAliveClient(): KeepAliveClient {
       let socket = idle.pop()
       while (socket !== undefined && (socket.destroyed || socket.readableEnded)) socket = idle.pop()
       try {
-        socket ??= await open(hostname, Number(port))
+        socket ??= await open(hostname, Number(port || HTTP_PORT), signal)
         const bytes = Buffer.from(body as string)
         const lines = Object.entries({ host, 'content-length': String(bytes.length), ...headers })
         const head = `POST ${pathname} HTTP/1.1\r\n${lines.map(([name, value]) => `${name}: ${value}\r\n`).join('')}\r\n`

@@ -17,6 +17,8 @@ export type Cut = 'clients' | 'peers' | 'both'
 
 export interface TestNetwork {
   readonly places: readonly NodePlace[]
+  /** This machine's address in it. */
+  readonly clientsHost: string
   /** Drops packets between the node and the others in both directions. Open connections stay open and silent. */
   cut(node: number, from: Cut): Promise<void>
   heal(node: number): Promise<void>
@@ -86,6 +88,7 @@ export async function createNetwork(nodeCount: number): Promise<TestNetwork> {
   }
   return {
     places: nodes.map(({ namespace, host }) => ({ host, enter: ['ip', 'netns', 'exec', namespace] })),
+    clientsHost: `${subnet}.${CLIENTS_HOST}`,
     async cut(node, from) {
       for (const host of othersThan(node, from)) {
         await inNode(node, ['iptables', '--append', 'INPUT', '--source', host, '--jump', 'DROP'])

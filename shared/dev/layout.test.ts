@@ -37,6 +37,8 @@ const BELOW: Readonly<Record<string, readonly string[]>> = {
     'shared/testing',
     'producer',
     'consumer',
+    // The clients and the judge of the fault runs.
+    'bench',
   ],
 }
 
