@@ -1,32 +1,24 @@
 /**
  * Builds the images without a container engine and starts them: buildah executes the Dockerfile's own steps in a chroot, and the
  * services run as the image says (user, environment, command, probe) on a read-only root file system.
- *
- * No package registry has the base image. A stand-in is made by the same recipe: Debian trixie by debootstrap, with
- * ca-certificates and the same version of Bun from npm. So this does not test the real base image, other architectures than this
- * machine's, or an engine's isolation (seccomp, cgroups, networks).
+ * This does not test an engine's isolation (seccomp, cgroups, networks); `bun run check:cluster` does.
  */
 
-import { cp, mkdir, mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import kafkaClient from '@confluentinc/kafka-javascript/package.json'
 import { startEmbedded } from '../../shared/dev/brokers/embedded.ts'
 import { findFreePorts } from '../../shared/dev/brokers/ports.ts'
 import { UnavailableError } from '../../shared/dev/built.ts'
-import { debootstrap } from '../../shared/dev/debian-root.ts'
-import { cacheFolder } from '../../shared/kafka/native/cache.ts'
 import { type Check, type Outcome, root, run } from './check.ts'
 import { contentsOf, type Sbom, sbomFaults } from './images-contents.ts'
-import { basesOf, stagesOf } from './images-dockerfile.ts'
+import { stagesOf } from './images-dockerfile.ts'
 import type { Service } from './images-environment.ts'
+import { buildah, buildStage, must, provideBase, removeUnused } from './images-store.ts'
 import { tool } from './tools.ts'
 
 const readyTimeoutMs = 30_000
 const stopTimeoutMs = 20_000
 const pollMs = 200
-
-const debianSuite = 'trixie'
 
 /** Must not be in an image that runs: these are for building, or help an intruder to build. */
 const unwanted = ['gcc', 'g++', 'cc', 'make', 'patch', 'curl', 'wget', 'git', 'npm', 'node-gyp']
@@ -54,83 +46,6 @@ interface ImageConfig {
   readonly ExposedPorts: Readonly<Record<string, unknown>>
   readonly Healthcheck?: { readonly Test: readonly string[] }
   readonly Labels: Readonly<Record<string, string>>
-}
-
-async function must(command: readonly [string, ...string[]]): Promise<string> {
-  const { exitCode, output, errors } = await run(command)
-  if (exitCode !== 0)
-    throw new Error(`${command.join(' ')} ended with ${exitCode}:\n${(output + errors).slice(-3_000)}`)
-  return output.trim()
-}
-
-/** Separate storage in the cache: existing layers are reused, and no other images are touched. */
-const storage = join(cacheFolder(), 'images')
-
-/** No registry gives the stand-in the base image's digest: the Dockerfile without it. */
-async function unpinnedDockerfile(): Promise<string> {
-  const file = join(storage, 'Dockerfile')
-  const text = await Bun.file(join(root, '.docker/Dockerfile')).text()
-  await Bun.write(file, text.replaceAll(/@sha256:[0-9a-f]{64}/g, ''))
-  return file
-}
-
-const buildah = (...args: string[]): Promise<string> =>
-  must(['buildah', '--root', join(storage, 'root'), '--runroot', join(storage, 'run'), ...args])
-
-/** Stores the stand-in under the base image's name for buildah. */
-async function provideBase(image: string, say: Say): Promise<void> {
-  const known = await run([
-    'buildah',
-    '--root',
-    join(storage, 'root'),
-    '--runroot',
-    join(storage, 'run'),
-    'images',
-    image,
-  ])
-  if (known.exitCode === 0) return
-  const folder = await mkdtemp(join(tmpdir(), 'kafkatrace-base-'))
-  try {
-    say('making the base image: Debian')
-    const system = join(folder, 'system')
-    await must(debootstrap(debianSuite, system, ['ca-certificates']))
-    say('making the base image: Bun')
-    const name = process.arch === 'arm64' ? 'bun-linux-aarch64' : 'bun-linux-x64-baseline'
-    await must(['npm', 'install', '--silent', '--no-save', '--prefix', folder, `@oven/${name}@${Bun.version}`])
-    await cp(join(folder, 'node_modules/@oven', name, 'bin/bun'), join(system, 'usr/local/bin/bun'))
-    const container = await buildah('from', 'scratch')
-    const settings = ['--env=BUN_RUNTIME_TRANSPILER_CACHE_PATH=0', '--cmd=["/usr/local/bin/bun"]']
-    // Behind a proxy that terminates TLS, the build must trust this machine's certificate authorities.
-    const authorities = process.env.NODE_EXTRA_CA_CERTS
-    if (authorities !== undefined) {
-      await cp(authorities, join(system, 'usr/local/share/machine-authorities.crt'))
-      settings.push('--env=NODE_EXTRA_CA_CERTS=/usr/local/share/machine-authorities.crt')
-    }
-    await buildah('add', '--quiet', container, system, '/')
-    await buildah('config', ...settings, container)
-    await buildah('commit', '--quiet', '--rm', container, image)
-  } finally {
-    await rm(folder, { recursive: true, force: true })
-  }
-}
-
-async function buildStage(stage: string): Promise<string> {
-  const image = `ghcr.io/kafkatrace/${stage}:check`
-  await buildah(
-    'build',
-    '--isolation=chroot',
-    '--pull=never',
-    // The OCI format has no HEALTHCHECK.
-    '--format=docker',
-    '--layers',
-    '--quiet',
-    '--ignorefile=.docker/Dockerfile.dockerignore',
-    `--file=${await unpinnedDockerfile()}`,
-    `--target=${stage}`,
-    `--tag=${image}`,
-    root,
-  )
-  return image
 }
 
 /**
@@ -330,9 +245,7 @@ async function startFaults(images: readonly Mounted[], say: Say): Promise<Outcom
 }
 
 async function checkImages(say: Say): Promise<Outcome> {
-  await mkdir(storage, { recursive: true })
-  const bases = basesOf(stagesOf(await Bun.file(await unpinnedDockerfile()).text()))
-  for (const base of bases) await provideBase(`docker.io/${base}`, say)
+  await provideBase(say)
   const syft = await tool('syft', say)
   say('building (minutes at first: the addon is compiled)')
   try {
@@ -359,9 +272,7 @@ async function checkImages(say: Say): Promise<Outcome> {
       faults: outcomes.flatMap(({ faults }) => faults),
     }
   } finally {
-    // A stage without steps leaves a container behind, and every change leaves its previous layers.
-    await buildah('rm', '--all')
-    await buildah('rmi', '--prune')
+    await removeUnused()
   }
 }
 
