@@ -27,6 +27,9 @@ async function outcomeOf(check: Check): Promise<Result> {
   }
 }
 
+/** As a shell reports a process that SIGINT has ended. */
+const EXIT_INTERRUPTED = 130
+
 /**
  * Runs the checks that the process's arguments name (`[TEXT…] [--list]`) one after the other, prints a table of them, and ends the
  * process: with 0 when there are no faults.
@@ -51,9 +54,15 @@ export async function runChecks(areas: readonly Area[], help: string): Promise<n
   if (chosen.length === 0) refuse('no check is named by these arguments; --list names them', help)
 
   const results: { area: string; results: Result[] }[] = []
+  let ending: Area['end']
+  // What dies with this process needs no care; what an area's end removes would stay.
+  const interrupted = (): void =>
+    void (ending?.(false) ?? Promise.resolve()).finally(() => process.exit(EXIT_INTERRUPTED))
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, interrupted)
   for (const { name, checks, end } of chosen) {
     const of: Result[] = []
     results.push({ area: name, results: of })
+    ending = end
     for (const check of checks) of.push(await outcomeOf(check))
     const hasFaults = of.some(({ faults }) => faults.length > 0)
     if (end !== undefined) await step(`${name}: ending what was started`, () => end(hasFaults))
