@@ -10,6 +10,7 @@ import { chartReadmes } from './checks/charts-readme.ts'
 import { requestsTable } from './checks/charts-requests.ts'
 import { schemaFiles } from './checks/charts-schema.ts'
 import { root } from './checks/check.ts'
+import { seenMarkdown as clusterMarkdown, readSeen as readClusterSeen } from './cluster/seen.ts'
 import { CONFIGURATION_PAGE, withConfiguration } from './config-reference.ts'
 import { withMarked } from './marked.ts'
 import { dashboardFiles } from './monitoring/dashboards.ts'
@@ -24,7 +25,8 @@ const HELP = `Writes what is generated from the code: bun run generate [--check]
   ${CONFIGURATION_PAGE.padEnd(34)}tables of the services' variables, between their marks
   ${OPERATIONS_PAGE.padEnd(34)}the commands that grant ACLs, and the fields of the log, between their marks
   ${SECURITY_PAGE.padEnd(34)}the table of ACLs, and what the tests saw of secured Kafka, between their marks
-  ${DEPLOYMENT_PAGE.padEnd(34)}the table of what the charts request, between its marks; skipped where Helm is not installed and Go is not there to build it
+  ${DEPLOYMENT_PAGE.padEnd(34)}what the last whole check:cluster saw, and what the charts request, between their marks; the latter is skipped where Helm is not installed and
+  ${''.padEnd(34)}Go is not there to build it
   helm/charts/*/values.schema.json  from values.yaml and the services' variables
   helm/charts/*/README.md           from values.yaml, by helm-docs; skipped where helm-docs is not installed and Go is not there to build it
   helm/monitoring/dashboards/*.json from helm/monitoring/dashboards.ts
@@ -67,6 +69,10 @@ const withSeen = async (page: string): Promise<string> =>
 
 const withLogFields = (page: string): string => withMarked(page, 'log', fieldsMarkdown(), OPERATIONS_PAGE)
 
+/** What check:cluster saw. */
+const withClusterSeen = async (page: string): Promise<string> =>
+  withMarked(page, 'cluster', clusterMarkdown(await readClusterSeen()), DEPLOYMENT_PAGE)
+
 /** All generated files. @returns also those that cannot be generated on this machine, and why */
 async function generated(): Promise<{ files: Map<string, string>; skipped: string | undefined }> {
   const page = (path: string): Promise<string> => Bun.file(join(root, path)).text()
@@ -74,6 +80,7 @@ async function generated(): Promise<{ files: Map<string, string>; skipped: strin
     [CONFIGURATION_PAGE, withConfiguration(await page(CONFIGURATION_PAGE))],
     [OPERATIONS_PAGE, withLogFields(withCommands(await page(OPERATIONS_PAGE)))],
     [SECURITY_PAGE, await withSeen(withPermissions(await page(SECURITY_PAGE)))],
+    [DEPLOYMENT_PAGE, await withClusterSeen(await page(DEPLOYMENT_PAGE))],
     ...(await schemaFiles()),
   ])
   for (const [name, text] of dashboardFiles()) files.set(`${DASHBOARDS}/${name}`, text)
@@ -81,7 +88,7 @@ async function generated(): Promise<{ files: Map<string, string>; skipped: strin
   try {
     for (const [path, text] of await chartReadmes(say)) files.set(path, text)
     const table = await requestsTable(say)
-    files.set(DEPLOYMENT_PAGE, withMarked(await page(DEPLOYMENT_PAGE), 'requests', table, DEPLOYMENT_PAGE))
+    files.set(DEPLOYMENT_PAGE, withMarked(files.get(DEPLOYMENT_PAGE) ?? '', 'requests', table, DEPLOYMENT_PAGE))
     return { files, skipped: undefined }
   } catch (error) {
     if (!(error instanceof UnavailableError)) throw error

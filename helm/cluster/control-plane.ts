@@ -58,6 +58,9 @@ export interface ControlPlaneOptions {
   readonly controllers?: readonly string[]
 }
 
+/** The API server's name where it is the client: of aggregated APIs and of kubelets. */
+export const AS_CLIENT = 'front-proxy'
+
 const parts = {
   admin: { name: 'admin', group: 'system:masters' },
   controllers: { name: 'system:kube-controller-manager', group: 'system:masters' },
@@ -135,7 +138,7 @@ export async function startControlPlane(
     const [serving, accounts, proxy] = [
       await authority.issue([...names.map((name) => `DNS:${name}`), ...addresses.map((ip) => `IP:${ip}`)].join(',')),
       await authority.issue('DNS:service-accounts'),
-      await authority.issue('DNS:front-proxy'),
+      await authority.issue(`DNS:${AS_CLIENT}`),
     ]
     const tokens = new Map<string, string>()
     let tokenFile = ''
@@ -206,12 +209,16 @@ export async function startControlPlane(
       // For APIs that run in pods, such as that of metrics.
       '--enable-aggregator-routing=true',
       `--requestheader-client-ca-file=${authority.certificateFile}`,
-      '--requestheader-allowed-names=front-proxy',
+      `--requestheader-allowed-names=${AS_CLIENT}`,
       '--requestheader-username-headers=X-Remote-User',
       '--requestheader-group-headers=X-Remote-Group',
       '--requestheader-extra-headers-prefix=X-Remote-Extra-',
       `--proxy-client-cert-file=${proxy.certificateFile}`,
       `--proxy-client-key-file=${proxy.keyFile}`,
+      `--kubelet-client-certificate=${proxy.certificateFile}`,
+      `--kubelet-client-key=${proxy.keyFile}`,
+      // No server of names outside of the cluster knows nodes.
+      '--kubelet-preferred-address-types=InternalIP',
     ])
     await awaiting('kube-apiserver', 'the API server to be ready', () => answers('/readyz'))
     const common = (file: string, port: number): string[] => [

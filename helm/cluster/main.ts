@@ -1,7 +1,9 @@
 /** `bun run check:cluster`: checks that need a Kubernetes cluster, on clusters that it builds and starts. */
 import { runChecks } from '../checks/run-checks.ts'
 import { apiServer } from './api-server.ts'
+import { compose } from './compose.ts'
 import { kwok } from './kwok.ts'
+import { onNode } from './on-node.ts'
 
 const help = `Checks the charts on Kubernetes clusters that it starts: bun run check:cluster [TEXT…] [--list]
 
@@ -12,4 +14,4 @@ const help = `Checks the charts on Kubernetes clusters that it starts: bun run c
 Kubernetes and the other tools are built once, into the user's cache: about 40 minutes on two cores. Go, openssl and Debian's apt-get are required.
 `
 
-await runChecks([apiServer, kwok], help)
+await runChecks([apiServer, kwok, onNode, compose], help)

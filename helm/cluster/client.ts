@@ -1,0 +1,165 @@
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { createKeepAliveClient } from '../../bench/faults/keep-alive.ts'
+import { type Entry, Ledger } from '../../bench/faults/ledger.ts'
+import { answersOf, type Post, postOnce, prepare, type Sent } from '../../bench/faults/load.ts'
+import { createRandom } from '../../bench/faults/random.ts'
+
+/**
+ * A client in a pod, which sends each event once: it never retries. Half of its requests have a connection of their own, the other half reuse one, as pools do.
+ * Its argument is an {@link Order} as JSON. It writes `begun` into its folder after the first answer 202, sends until there is a file `stop`, waits for the
+ * answers, and writes a {@link Sheet} to `sheet.json`.
+ */
+
+export interface Order {
+  /** The producer's URL. */
+  url: string
+  key: string
+  stream: string
+  eventsPerSecond: number
+  /** Part of every event's ID. */
+  name: string
+  folder: string
+}
+
+/** A request that was not answered with 202. */
+export interface FailedRequest {
+  /** Since the epoch. */
+  sentMs: number
+  connection: 'new' | 'kept'
+  /** 0: no answer. */
+  status: number
+  what: string
+}
+
+export interface Sheet {
+  entries: Entry[]
+  requests: number
+  events: number
+  failed: FailedRequest[]
+  /** Of answers, from the time at which the request was due. */
+  latencyMs: { p50: number; p99: number; max: number }
+  /** The longest time between two answers 202. */
+  longestGapMs: number
+  seconds: number
+}
+
+const KEYS = 100
+/** At more events a second, each request has several. */
+const MAX_REQUESTS_PER_SECOND = 200
+const TICK_MS = 5
+const ANSWER_TIMEOUT_MS = 30_000
+const MAX_TEXT = 300
+const CONNECT_TIMEOUT_MS = 2_000
+const CONNECT_PAUSE_MS = 50
+const REACHED_MS = 5_000
+
+/** Waits until the producer was reached for some time without a break: each node sets up its rules for a new pod when it hears of it. */
+async function reachable(url: string): Promise<void> {
+  const isReached = (): Promise<boolean> =>
+    fetch(url, { keepalive: false, signal: AbortSignal.timeout(CONNECT_TIMEOUT_MS) }).then(
+      () => true,
+      () => false,
+    )
+  let sinceMs = performance.now()
+  while (performance.now() - sinceMs < REACHED_MS) {
+    if (!(await isReached())) sinceMs = performance.now()
+    await Bun.sleep(CONNECT_PAUSE_MS)
+  }
+}
+
+if (import.meta.main) {
+  const order = JSON.parse(process.argv[2] ?? '') as Order
+  await reachable(order.url)
+  await Bun.write(join(order.folder, 'sheet.json'), JSON.stringify(await send(order)))
+}
+
+async function send({ url, key, stream, eventsPerSecond, name, folder }: Order): Promise<Sheet> {
+  const ledger = new Ledger()
+  const random = createRandom(Bun.hash.crc32(name))
+  const pool = createKeepAliveClient()
+  const failed: FailedRequest[] = []
+  const latencies: number[] = []
+  const inFlight = new Set<Promise<void>>()
+  const stop = join(folder, 'stop')
+  const begunMs = performance.now()
+  let lastAnsweredMs = begunMs
+  let longestGapMs = 0
+  let requests = 0
+  let made = 0
+  const perRequest = Math.max(1, Math.round(eventsPerSecond / MAX_REQUESTS_PER_SECOND))
+
+  const makeEvent = (): Sent => {
+    const number = made++
+    return {
+      id: `${name}-${number}`,
+      source: `/cluster/${name}`,
+      type: 'dev.kafkatrace.cluster',
+      subject: `key-${random.integer(0, KEYS - 1)}`,
+      time: new Date().toISOString(),
+      data: { n: number },
+    }
+  }
+  const request = async (post: Post, connection: FailedRequest['connection'], dueMs: number): Promise<void> => {
+    requests++
+    const events = Array.from({ length: perRequest }, makeEvent)
+    const { headers, body } = prepare(perRequest === 1 ? 'binary' : 'batch', events)
+    const notes = events.map(({ source, id, subject = null }) =>
+      ledger.send({ source, id, key: subject, expected: 'processed' }),
+    )
+    const sentMs = Date.now()
+    const late = new AbortController()
+    const timer = setTimeout(() => late.abort(new Error('no answer in time')), ANSWER_TIMEOUT_MS)
+    let status = 0
+    let text = ''
+    try {
+      const path = `${url}/v1/streams/${stream}/events`
+      const answer = await post(path, { ...headers, authorization: `Bearer ${key}` }, body, late.signal)
+      const decoder = new TextDecoder()
+      for await (const chunk of answer.body) text += decoder.decode(chunk, { stream: true })
+      status = answer.status
+      for (const [index, said] of answersOf(status, text, perRequest).entries()) notes[index]?.(said)
+    } catch (error) {
+      text = String(error)
+      // Nothing was listening, so nothing was sent.
+      if ((error as { code?: string }).code === 'ECONNREFUSED')
+        for (const note of notes) note({ kind: 'refused', status: 0 })
+    } finally {
+      clearTimeout(timer)
+    }
+    const nowMs = performance.now()
+    if (status !== 202) {
+      failed.push({ sentMs, connection, status, what: text.slice(0, MAX_TEXT) })
+      return
+    }
+    if (latencies.push(nowMs - dueMs) === 1) await Bun.write(join(folder, 'begun'), '')
+    longestGapMs = Math.max(longestGapMs, nowMs - lastAnsweredMs)
+    lastAnsweredMs = nowMs
+  }
+
+  while (!existsSync(stop)) {
+    const due = ((performance.now() - begunMs) / 1_000) * eventsPerSecond
+    while (made < due) {
+      const dueMs = begunMs + (made / eventsPerSecond) * 1_000
+      const running: Promise<void> = (
+        requests % 2 === 0 ? request(postOnce, 'new', dueMs) : request(pool.post, 'kept', dueMs)
+      ).finally(() => inFlight.delete(running))
+      inFlight.add(running)
+    }
+    await Bun.sleep(TICK_MS)
+  }
+  const seconds = (performance.now() - begunMs) / 1_000
+  await Promise.all(inFlight)
+  pool.close()
+  const sorted = latencies.toSorted((a, b) => a - b)
+  const at = (share: number): number => Math.round((sorted[Math.floor((sorted.length - 1) * share)] ?? 0) * 10) / 10
+  return {
+    entries: ledger.entries(),
+    requests,
+    events: made,
+    failed,
+    latencyMs: { p50: at(0.5), p99: at(0.99), max: at(1) },
+    longestGapMs: Math.round(longestGapMs),
+    seconds,
+  }
+}

@@ -1,0 +1,38 @@
+import { judge } from '../../bench/faults/judge.ts'
+import { scanStream } from '../../bench/faults/scan.ts'
+import type { Sheet } from './client.ts'
+
+/**
+ * Judges what clients wrote down by the log: `bun verdict.ts BROKERS TOPIC SHEET…`, where the brokers' names are known. Prints the figures of a
+ * {@link Judged} as JSON, once every event in the log has an outcome, or after a minute.
+ */
+
+export interface Judged {
+  lost: number
+  doubled: number
+  outOfOrder: number
+  /** Every violation, in words; at most {@link MAX_VIOLATIONS}. */
+  violations: string[]
+}
+
+const SETTLE_TIMEOUT_MS = 60_000
+const SETTLE_PAUSE_MS = 500
+const MAX_VIOLATIONS = 20
+
+if (import.meta.main) {
+  const [brokers = '', topic = '', ...files] = process.argv.slice(2)
+  const sheets = await Promise.all(files.map(async (file) => (await Bun.file(file).json()) as Sheet))
+  const entries = sheets.flatMap((sheet) => sheet.entries)
+  const deadline = performance.now() + SETTLE_TIMEOUT_MS
+  for (;;) {
+    const verdict = judge(entries, await scanStream(brokers, topic))
+    if (verdict.undecided === 0 || performance.now() > deadline) {
+      const { lost, doubled, outOfOrder, violations } = verdict
+      const said = violations.slice(0, MAX_VIOLATIONS).map(({ invariant, what }) => `${invariant}: ${what}`)
+      const judged: Judged = { lost, doubled, outOfOrder, violations: said }
+      console.log(JSON.stringify(judged))
+      break
+    }
+    await Bun.sleep(SETTLE_PAUSE_MS)
+  }
+}
