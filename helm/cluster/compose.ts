@@ -166,8 +166,8 @@ interface Container {
     Memory: number
     NanoCpus: number
     PidsLimit: number
-    CapDrop: string[]
-    SecurityOpt: string[]
+    CapDrop: string[] | null
+    SecurityOpt: string[] | null
     PortBindings: Record<string, { HostIp: string }[]>
   }
   State: { Status: string; ExitCode: number; OOMKilled: boolean; Health?: { Status: string } }
@@ -205,8 +205,8 @@ const up: Check = {
       is(host.Memory === memoryOf(services[name]?.mem_limit), `has a memory limit of ${host.Memory}`)
       is(host.NanoCpus === Number(services[name]?.cpus) * 1e9, `has a CPU limit of ${host.NanoCpus / 1e9}`)
       is(host.PidsLimit > 0, 'has no limit of processes')
-      is(host.CapDrop.includes('ALL'), 'keeps capabilities')
-      is(host.SecurityOpt.includes('no-new-privileges:true'), 'may gain privileges')
+      is(host.CapDrop?.includes('ALL') === true, 'keeps capabilities')
+      is(host.SecurityOpt?.includes('no-new-privileges:true') === true, 'may gain privileges')
       is(config.User === '10001:10001', `runs as ${config.User}`)
       const ports = Object.values(host.PortBindings).flat()
       is(

@@ -16,6 +16,7 @@ const HIGH_RATE = 1_000
 const HIGH_RATE_MS = 40_000
 const OUTAGE_MS = 20_000
 const SCALE_TIMEOUT_MS = 240_000
+const COLLECT_TIMEOUT_MS = 30_000
 
 let rig: StartedRig | undefined
 let installed: Promise<Outcome> | undefined
@@ -563,12 +564,18 @@ const removed: Check = {
     const kinds = (await one.must(['api-resources', '--verbs=list', '--namespaced', '-o', 'name']))
       .split('\n')
       .filter((kind) => !/^events|metrics\.k8s\.io$|^pods\.metrics/.test(kind))
-    const left = (await one.must(['-n', NAMESPACE, 'get', kinds.join(','), '-o', 'name', '--ignore-not-found']))
-      .split('\n')
-      .filter((name) => name !== '' && !/^(serviceaccount\/default|configmap\/kube-root-ca\.crt)$/.test(name))
     const said = sectionOf(one.page, 'Remove')
-    for (const name of left)
-      demands.demand(said.includes(name.split('/')[1] ?? name), `${name} is left, and the page does not say so`)
+    const unsaid = async (): Promise<string[]> => {
+      const names = await one.must(['-n', NAMESPACE, 'get', kinds.join(','), '-o', 'name', '--ignore-not-found'])
+      return names
+        .split('\n')
+        .filter((name) => name !== '' && !/^(serviceaccount\/default|configmap\/kube-root-ca\.crt)$/.test(name))
+        .filter((name) => !said.includes(name.split('/')[1] ?? name))
+    }
+    // What belonged to what was deleted goes a little later.
+    await waitFor('all is gone', async () => (await unsaid()).length === 0, COLLECT_TIMEOUT_MS).catch(() => undefined)
+    const left = await unsaid()
+    demands.demand(left.length === 0, `left, and the page does not say so: ${left.join(', ')}`)
     return demands.outcome()
   },
 }
