@@ -162,7 +162,7 @@ const told = (kind: ServiceKind, service: ServiceProcess): string[] =>
     .filter(({ msg, level }) =>
       kind === 'console' ? msg === 'cannot reach Kafka; retrying' && level === 'warn' : msg === 'Kafka is unreachable',
     )
-    .map(({ client = 'reader', reason }) => `${client}: ${reason}`)
+    .map(({ kafkaClient = 'reader', reason }) => `${kafkaClient}: ${reason}`)
 
 let instances = 0
 
