@@ -87,7 +87,7 @@ export function seenMarkdown(seen: Seen | undefined): string {
   ])
   const ready = Object.entries(readySeconds).map(([name, seconds]) => `${name} ${seconds.toFixed(0)} s`)
   return [
-    `On ${machine}, which the clients, Kafka and the cluster itself shared:`,
+    `On ${machine}, which the clients, Kafka and the cluster itself shared:\n`,
     table(
       [
         'while',
@@ -102,7 +102,7 @@ export function seenMarkdown(seen: Seen | undefined): string {
       ],
       played,
     ),
-    `Pods were ready after at most: ${ready.join(', ')}. At ${eventsPerSecond} events a second, each pod used:`,
+    `Pods were ready after at most: ${ready.join(', ')}. At ${eventsPerSecond} events a second, each pod used:\n`,
     table(['pod of', 'CPU', 'requested', 'memory', 'requested'], used),
   ].join('\n')
 }
