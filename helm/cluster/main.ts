@@ -11,7 +11,7 @@ const help = `Checks the charts on Kubernetes clusters that it starts: bun run c
   --list   the checks, a line each
   --help   this text
 
-Kubernetes and the other tools are built once, into the user's cache: about 40 minutes on two cores. Go, openssl and Debian's apt-get are required.
+Kubernetes and the other tools are built once, into the user's cache: half an hour and more on two cores. Go, openssl and Debian's apt-get are required.
 `
 
 await runChecks([apiServer, kwok, onNode, compose], help)
