@@ -119,13 +119,9 @@ export async function schemaFiles(): Promise<Map<string, string>> {
     const folder = `helm/charts/${chart}`
     const values = await valuesOf(chart)
     const { properties, ...strict } = schemaOf(values, '', { ...known, ...special }) as { properties: Json }
-    // Helm adds these two, and for a dependency `enabled`, to the values.
-    const all = {
-      ...properties,
-      common: open,
-      global: properties['global'] ?? open,
-      ...(chart === 'kafkatrace' ? {} : { enabled: { type: 'boolean' } }),
-    }
+    // Helm adds these two, and for a dependency `enabled`, to the values. Below another chart, `global` also has what that has for others.
+    const { additionalProperties: _, ...shared } = (properties['global'] ?? open) as Json
+    const all = { ...properties, common: open, global: shared, enabled: { type: 'boolean' } }
     const schema = { $schema: 'http://json-schema.org/draft-07/schema#', ...strict, properties: all }
     files.set(`${folder}/values.schema.json`, `${JSON.stringify(schema, undefined, 2)}\n`)
   }
