@@ -56,9 +56,9 @@ const known: Readonly<Record<string, Json>> = {
   'topics.replication': count(-1),
 }
 
-/** Variables that the chart itself sets. */
+/** Variables that the chart itself sets, and secrets, which belong in Secrets (`extraEnv`). */
 const reserved =
-  /^(NODE_ENV|LOG_FORMAT|HOST|PORT|REUSE_PORT|OPS_HOST|OPS_PORT|AUTH|TENANTS_FILE|OIDC_CLIENT_SECRET(_FILE)?|SESSION_SECRET(_FILE)?|INSTANCE_ID|QUOTA_REPLICAS|REPLICAS_DNS|TLS_.*|OPS_TLS|KAFKA_.*|AWS_REGION|REFERENCE_TABLE_.*)$/
+  /^(NODE_ENV|LOG_FORMAT|HOST|PORT|REUSE_PORT|OPS_HOST|OPS_PORT|AUTH|TENANTS_FILE|OIDC_CLIENT_SECRET(_FILE)?|SESSION_SECRET(_FILE)?|INSTANCE_ID|QUOTA_REPLICAS|REPLICAS_DNS|TLS_.*|OPS_TLS|KAFKA_.*|AWS_REGION|REFERENCE_TABLE_.*|SCHEMA_REGISTRY_(PASSWORD|TOKEN))$/
 
 /** The variables that `config` takes. */
 function configSchema(variables: Readonly<Record<string, object>>): Json {
