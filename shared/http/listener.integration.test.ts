@@ -18,8 +18,9 @@ import pino from 'pino'
 import { type Authority, type Certificate, createAuthority } from '../testing/certificates.ts'
 import { until } from '../testing/until.ts'
 import { type Certificates, certificatesOf } from './certificates.ts'
+import { clientAddress } from './client-address.ts'
 import { authoriseByCertificate, namesOf } from './client-certificates.ts'
-import { type Listener, type ListenOptions, listen } from './listener.ts'
+import { type Listener, type ListenOptions, listen, listenable } from './listener.ts'
 import { openSockets } from './sockets.ts'
 import { tenantsOf } from './tenants.ts'
 
@@ -184,6 +185,39 @@ const agreed = (said: string): string | undefined => {
   const [, protocol, cipher] = /New, (\S+), Cipher is (\S+)/.exec(said) ?? []
   return protocol === undefined || protocol === '(NONE)' ? undefined : `${protocol} ${cipher}`
 }
+
+describe('a port at every address', () => {
+  const askedBy = async (host: string, number: number): Promise<string> => {
+    const answer = await fetch(`https://${host}:${number}/`, { tls: { rejectUnauthorized: false }, keepalive: false })
+    return answer.text()
+  }
+
+  test.each([[false], [true]])(
+    'is reached by IPv4 and IPv6, also once its certificate has changed (client certificates: %p)',
+    async (asksClients) => {
+      const ca = asksClients ? readFileSync(clients.certificateFile, 'utf8') : undefined
+      const { listener, put, watch } = port(
+        {
+          hostname: '::',
+          asksClients,
+          fetch: (request) => new Response(clientAddress(undefined, (one) => listener.addressOf(one))(request)),
+        },
+        filesOf(pair(0)),
+        ca,
+      )
+      const both = () => Promise.all(['127.0.0.1', '[::1]'].map((host) => askedBy(host, listener.port)))
+      expect(await both()).toEqual(['127.0.0.1', '::1'])
+      watch()
+      put(filesOf(pair(1), ca === undefined ? {} : { 'ca.crt': ca }))
+      await until(async () => (await servedSerial(listener.port)) === serialIn(pair(1)))
+      expect(await both()).toEqual(['127.0.0.1', '::1'])
+    },
+  )
+
+  test('is at every one of IPv4 where the kernel has no IPv6', () => {
+    expect(['::', '::1'].map((hostname) => listenable(hostname, false))).toEqual(['0.0.0.0', '::1'])
+  })
+})
 
 describe('the TLS of a port', () => {
   const OURS = ['ECDHE-ECDSA-AES128-GCM-SHA256', 'ECDHE-ECDSA-AES256-GCM-SHA384', 'ECDHE-ECDSA-CHACHA20-POLY1305']
