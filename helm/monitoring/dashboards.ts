@@ -62,7 +62,7 @@ const requests: Panel = {
 const requestTime: Panel = {
   title: 'Request time',
   description:
-    'From a request’s arrival to its answer; an NDJSON stream counts to its end. Requests that are refused before their body is read, or for lack of room, quota or Kafka, are not counted.',
+    'From a request’s arrival to its answer. NDJSON streams are not counted, nor are requests that are refused: with 4xx, or for lack of room or Kafka.',
   unit: 's',
   queries: quantiles(P('request_seconds_bucket', 'route=~"events|webhooks"')),
   threshold: 0.1,
@@ -289,11 +289,11 @@ const incident: Dashboard = {
         {
           title: 'Requests that we failed',
           description:
-            'Share of requests for events that are answered 5xx. Above 0, it is us, or Kafka: see the next panels.',
+            'Share of requests for events that are answered 5xx, of those that are not answered 4xx. Above 0, it is us, or Kafka: see the next panels.',
           unit: 'percentunit',
           queries: one(
             'answered 5xx',
-            `${orZero(sum(rate(P('http_requests_total', 'route=~"events|webhooks",status=~"5.."'))))} / ${sum(rate(P('http_requests_total', 'route=~"events|webhooks"')))}`,
+            `${orZero(sum(rate(P('http_requests_total', 'route=~"events|webhooks",status=~"5.."'))))} / ${sum(rate(P('http_requests_total', 'route=~"events|webhooks",status!~"4.."')))}`,
           ),
           threshold: 0.001,
           stat: true,
