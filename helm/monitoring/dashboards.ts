@@ -311,6 +311,15 @@ const incident: Dashboard = {
           stat: true,
         },
         {
+          title: 'Probes that fail',
+          description:
+            'Share of the prober’s events of the last five minutes that were not stored. Above 0 while no request fails here: clients do not reach a producer. Empty without a prober.',
+          unit: 'percentunit',
+          queries: one('not stored', SLO('slo:sli_error:ratio_rate5m', 'probes')),
+          threshold: 0.001,
+          stat: true,
+        },
+        {
           title: 'Share of time that is Kafka’s',
           description:
             'How much of the time of a request is the wait for Kafka’s acknowledgement, on average. Near 1 is normal. If requests are slow and it is high, Kafka is; if it is low, the producer is.',
@@ -385,6 +394,22 @@ const incident: Dashboard = {
           ],
         },
         {
+          title: 'Failures by tenant',
+          description:
+            'A second: requests answered 5xx, and dead letters, of the ten tenants that have most. One alone: its streams, what its handler asks, or its data. All: see the stages.',
+          unit: 'ops',
+          queries: [
+            {
+              legend: '{{tenant}}: answered 5xx',
+              expr: `topk(10, ${sum(rate(P('tenant_requests_total', 'result="failed"')), 'tenant')})`,
+            },
+            {
+              legend: '{{tenant}}: dead letters',
+              expr: `topk(10, ${sum(rate(C('events_total', 'outcome="dead"')), 'tenant')})`,
+            },
+          ],
+        },
+        {
           title: 'Waiting by stage',
           description: 'What waits before each stage: the first that grows is the one that does not keep up.',
           unit: 'short',
@@ -455,6 +480,16 @@ const incident: Dashboard = {
               expr: orZero(sum(`rate(${C('outcomes_total', 'outcome!="retry"')}${HOUR_AGO})`)),
             },
           ],
+        },
+        {
+          title: 'Instances',
+          description:
+            'That Prometheus reaches, by service. One that hangs or has crashed is missing from the time on.',
+          unit: 'short',
+          queries: (['producer', 'consumer', 'console'] as const).map((service) => ({
+            legend: service,
+            expr: orZero(`count(${process('start_time_seconds', service)})`),
+          })),
         },
         {
           title: 'Age of the youngest process',
