@@ -1316,6 +1316,27 @@ describe('around it', () => {
     ).toBe(true)
   })
 
+  test('of several events in a request, each goes on in the trace of its own, and without one in the request’s', async () => {
+    const own = (digit: number) => `00-${digit}af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01`
+    for (const kept of [undefined, keptSpans()]) {
+      const { post, kafka } = service({ partitions: 1, ...(kept && { tracing: kept.tracing }) })
+      const events = [
+        { ...REQUIRED, id: 'a', traceparent: own(1) },
+        { ...REQUIRED, id: 'b', traceparent: own(2) },
+        REQUIRED,
+      ]
+      await post(JSON.stringify(events), { ...BATCH, traceparent: own(9) })
+      const lines = events.map((event) => `${JSON.stringify(event)}\n`).join('')
+      await ndjson(await post(lines, { ...NDJSON, traceparent: own(9) }))
+      await post(JSON.stringify(events[0]), { ...STRUCTURED, traceparent: own(9) })
+      await kept?.tracing.stop()
+      const traces = kafka.all(TOPIC).map((record) => headerText(record.headers, 'traceparent')?.slice(0, 4))
+      expect(traces).toEqual(['00-1', '00-2', '00-9', '00-1', '00-2', '00-9', '00-9'])
+      const linked = kept?.spans.filter(({ name }) => name.startsWith('send')).map(({ links }) => links.length)
+      expect(linked ?? [2, 2, 0]).toEqual([2, 2, 0])
+    }
+  })
+
   test('with spans, an event goes on behind the one that sends it, or in the trace of its own, which that one names', async () => {
     const { tracing, spans } = keptSpans()
     const { post, kafka } = service({ tracing, partitions: 1 })
