@@ -218,4 +218,4 @@ test('a collector that is not there costs the spans and a line in the log, and s
     expect(rest['endpoint']).toBe('http://127.0.0.1:1')
   }
   expect(JSON.stringify(told)).not.toContain('s3cret')
-})
+}, TIMEOUT_MS)
