@@ -409,7 +409,7 @@ export class Assignments {
     for (const [partition, past] of restored) {
       const sources = partition.read(past)
       for (const source of [sources.input, sources.retry]) this.sources.set(source.name, source)
-      metrics.restored(past, seconds)
+      metrics.restored(partition, past, seconds)
       log.info(
         {
           partition: partition.name,

@@ -143,7 +143,9 @@ export function createMetrics() {
     fetched(item: Item): void {
       fetched[item.source.role].count++
     },
-    restored({ skipped, input, retry }: PartitionPast, seconds: number): void {
+    restored(partition: Partition, { skipped, input, retry }: PartitionPast, seconds: number): void {
+      // So that the first outcomes of a stream are seen as an increase.
+      eventsOf(partition)
       rebuildSeconds.observe(seconds)
       table.skipped.inc(skipped)
       table.repaired.inc(input.missing.length + retry.missing.length)

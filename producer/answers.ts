@@ -22,7 +22,7 @@ export interface Visit {
   span: Span | undefined
   /** Its tenant's, once that is known. */
   tenantAnswers: Record<AnswerResult, Tally> | undefined
-  /** Whether its duration counts in the histogram: not where it was refused before its body was read, or for lack of room or quota. */
+  /** Whether its duration counts in the histogram: not where it is refused (4xx) or finds no room, and not that of an NDJSON stream, which is as long as its client wants. */
   isServed: boolean
 }
 
@@ -60,9 +60,14 @@ export function createAnswers({ gate, metrics, log, lines, tracing, nowMs, sends
     return response
   }
 
-  function answered({ route, span, startedAt, isServed, tenantAnswers }: Visit, status: number): void {
-    if (tenantAnswers !== undefined) tenantAnswers[resultOf(status)].count++
-    metrics.answered(route, status, isServed ? (performance.now() - startedAt) / 1_000 : undefined, exemplarOf(span))
+  /** @param countedAs in metrics */
+  function answered(
+    { route, span, startedAt, isServed, tenantAnswers }: Visit,
+    status: number,
+    countedAs = status,
+  ): void {
+    if (tenantAnswers !== undefined) tenantAnswers[resultOf(countedAs)].count++
+    metrics.answered(route, countedAs, isServed ? (performance.now() - startedAt) / 1_000 : undefined, exemplarOf(span))
     if (span === undefined) return
     span.setAttribute('http.response.status_code', status)
     tracing?.end(span, status >= 500 ? { type: String(status) } : undefined)
@@ -99,7 +104,7 @@ export function createAnswers({ gate, metrics, log, lines, tracing, nowMs, sends
         problem.detail,
       )
     }
-    if (unserved || status === 429) of.isServed = false
+    if (unserved || status < 500) of.isServed = false
     return finish(of, problemResponse(problem, of.id))
   }
 

@@ -502,25 +502,30 @@ describe('limits', () => {
   })
 
   test('requests are counted by tenant', async () => {
-    const { post, metrics } = service({
+    const { post, kafka, metrics } = service({
       authenticate: authenticateBy(authoriseNobody({ list: [onlyTenant(['events', 'late'])] })),
     })
-    for (const [body, path, status] of [
+    for (const [body, path, status, fault] of [
       ['{"type":"t"}', '/v1/events', 202],
       ['no JSON', '/v1/events', 400],
       ['{"type":"t"}', '/v1/streams/late/events', 503],
-      ['{"type":"t"}\n', '/v1/events', 200],
+      ['{"type":"t"}\nno JSON\n', '/v1/events', 200],
+      ['{"type":"t"}\n', '/v1/events', 200, 'timed out'],
     ] as const) {
+      if (fault !== undefined) kafka.produceFaults.push(new ProduceError(fault, 'unknown', fault))
       const answer = await post(body, status === 200 ? NDJSON : JSON_TYPE, path)
       expect(answer.status).toBe(status)
       await answer.text()
     }
     const text = await metrics.registry.metrics()
-    for (const [result, count] of Object.entries({ ok: 2, refused: 1, failed: 1 }))
+    // A stream with an event that is not stored for sure is one that we failed, although its status is 200.
+    for (const [result, count] of Object.entries({ ok: 2, refused: 1, failed: 2 }))
       expect(text).toContain(`kafkatrace_producer_tenant_requests_total{tenant="default",result="${result}"} ${count}`)
+    for (const [status, count] of Object.entries({ 200: 1, 202: 1, 400: 1, 503: 2 }))
+      expect(text).toContain(`kafkatrace_producer_http_requests_total{route="events",status="${status}"} ${count}`)
   })
 
-  test('a refusal takes no time, so that it is no measure of how long requests take', async () => {
+  test('a refusal takes no time, and a stream as long as its client wants: neither is a measure of how long requests take', async () => {
     const { post, kafka, metrics } = service({ env: { MAX_IN_FLIGHT_REQUESTS: '1' } })
     const { promise, resolve } = Promise.withResolvers<void>()
     kafka.hold = promise
@@ -534,10 +539,12 @@ describe('limits', () => {
     expect((await post('{"type":""}', JSON_TYPE)).status).toBe(422)
     kafka.produceFaults.push(new ProduceError('timed out', 'unknown', 'no answer'))
     expect((await post('{"type":"t"}', JSON_TYPE)).status).toBe(503)
+    expect(await ndjson(await post('{"type":""}\n', NDJSON))).toHaveLength(2)
     const text = await metrics.registry.metrics()
     expect(text).toContain('kafkatrace_producer_http_requests_total{route="events",status="503"} 3')
-    // One stored, one invalid, one not acknowledged in time.
-    expect(text).toContain('kafkatrace_producer_request_seconds_count{route="events"} 3')
+    expect(text).toContain('kafkatrace_producer_http_requests_total{route="events",status="200"} 1')
+    // One stored, one not acknowledged in time.
+    expect(text).toContain('kafkatrace_producer_request_seconds_count{route="events"} 2')
     // Two were produced. The one that was not acknowledged counts with its time-out.
     expect(text).toContain('kafkatrace_producer_ack_seconds_count 2')
   })
@@ -1146,7 +1153,7 @@ describe('who may send', () => {
     expect((await post(batch, bearer(other.key))).status).toBe(202)
   })
 
-  test('a refusal that is seen before the body is read, or for want of quota, is no measure of how long requests take', async () => {
+  test('a refusal, before the body is read or after, is no measure of how long requests take', async () => {
     const { post, metrics, kafka } = acmeService()
     const mine = bearer(acme.key)
     const refused = async (status: number, headers: Record<string, string>, stream = 'events', body = '{"type":"t"}') =>
@@ -1162,7 +1169,7 @@ describe('who may send', () => {
     expect(await metrics.registry.metrics()).toContain(`${count} 0`)
     expect((await post('{"type":"t"}', mine)).status).toBe(202)
     await refused(422, mine, 'events', '{"type":""}')
-    expect(await metrics.registry.metrics()).toContain(`${count} 2`)
+    expect(await metrics.registry.metrics()).toContain(`${count} 1`)
   })
 
   test('what is refused costs quota, too: each event of it, one where their number is not known, and its bytes', async () => {
@@ -1307,6 +1314,27 @@ describe('around it', () => {
     expect(
       logged.some((line) => line['requestId'] === 'mine' && line['traceId'] === '0af7651916cd43dd8448eb211c80319c'),
     ).toBe(true)
+  })
+
+  test('of several events in a request, each goes on in the trace of its own, and without one in the request’s', async () => {
+    const own = (digit: number) => `00-${digit}af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01`
+    for (const kept of [undefined, keptSpans()]) {
+      const { post, kafka } = service({ partitions: 1, ...(kept && { tracing: kept.tracing }) })
+      const events = [
+        { ...REQUIRED, id: 'a', traceparent: own(1) },
+        { ...REQUIRED, id: 'b', traceparent: own(2) },
+        REQUIRED,
+      ]
+      await post(JSON.stringify(events), { ...BATCH, traceparent: own(9) })
+      const lines = events.map((event) => `${JSON.stringify(event)}\n`).join('')
+      await ndjson(await post(lines, { ...NDJSON, traceparent: own(9) }))
+      await post(JSON.stringify(events[0]), { ...STRUCTURED, traceparent: own(9) })
+      await kept?.tracing.stop()
+      const traces = kafka.all(TOPIC).map((record) => headerText(record.headers, 'traceparent')?.slice(0, 4))
+      expect(traces).toEqual(['00-1', '00-2', '00-9', '00-1', '00-2', '00-9', '00-9'])
+      const linked = kept?.spans.filter(({ name }) => name.startsWith('send')).map(({ links }) => links.length)
+      expect(linked ?? [2, 2, 0]).toEqual([2, 2, 0])
+    }
   })
 
   test('with spans, an event goes on behind the one that sends it, or in the trace of its own, which that one names', async () => {

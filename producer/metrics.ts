@@ -61,7 +61,11 @@ export function createMetrics() {
     new LatencyHistogram({ name: `kafkatrace_producer_${name}`, help, buckets: LATENCY_BUCKETS_SECONDS, registers })
 
   const table = {
-    requests: counter('http_requests_total', 'Requests by route and status.', ['route', 'status']),
+    requests: counter(
+      'http_requests_total',
+      'Requests by route and status. An NDJSON stream with events that were not stored, or may not be, counts as 503.',
+      ['route', 'status'],
+    ),
     events: counter(
       'events_total',
       'Events by outcome: stored, not_stored, unknown or refused (4xx). Events of requests that are refused unread are not counted.',
@@ -95,7 +99,7 @@ export function createMetrics() {
     ),
     requestSeconds: histogram(
       'request_seconds',
-      'Time from a request’s arrival to its answer (NDJSON streams: to the end of the answer). Requests refused before their body is read, or for lack of room, quota or Kafka, are not counted.',
+      'Time from a request’s arrival to its answer. NDJSON streams are not counted, nor are requests that are refused: with 4xx, or for lack of room or Kafka.',
     ),
     ackSeconds: histogram(
       'ack_seconds',

@@ -95,8 +95,8 @@ export class EventsRoute {
       target.answers.failed.count++
       return answers.refuseAtOnce(of.request, entered.problem, 'events')
     }
-    of.isServed = true
     if (mode.mode === 'ndjson') return this.#answerLines(posted, authenticated, encoding.encoding, entered.stay)
+    of.isServed = true
     return this.#answerWhole(posted, mode.mode, encoding.encoding, entered.stay)
   }
 
@@ -155,7 +155,8 @@ export class EventsRoute {
         gate.leave(stay)
         const failed = summary.notStored + summary.unknown
         this.#store.endSend(posted, summary.events, failed === 0 ? undefined : { type: 'undelivered' })
-        answers.answered(of, 200)
+        // The status was sent before that was known.
+        answers.answered(of, 200, failed === 0 ? 200 : 503)
         const context = {
           requestId: of.id,
           traceId: origin.trace?.traceId,

@@ -65,9 +65,12 @@ export function prepare(
     }
   if (!results.every(isValid)) return { ok: false, problem: invalidEvents(results, scope) }
   const partitions = producer.partitionCount(origin.topic) ?? 1
+  const areSeveral = scope.isList || scope.unit === 'line'
   const records: OutgoingRecord[] = []
   for (let index = 0; index < results.length; index++)
-    records.push(recordOf((results[index] as ValidEvent).event, origin, partitions, checked?.versions[index]))
+    records.push(
+      recordOf((results[index] as ValidEvent).event, origin, partitions, checked?.versions[index], areSeveral),
+    )
   const problem = tooLarge(records, maxEventBytes, scope) ?? notTaken(records, producer.settings(origin.topic), scope)
   return problem === undefined ? { ok: true, events: results, records } : { ok: false, problem }
 }
@@ -75,15 +78,19 @@ export function prepare(
 /** OpenTelemetry's own limit for the links of a span. */
 const MAX_LINKED_TRACES = 128
 
-/** The trace of an event: the request's, its own (CloudEvents distributed tracing extension), or one that begins here. */
-function traceOf(event: Event, origin: Origin): TraceContext {
-  if (origin.trace !== undefined) return origin.trace
+/**
+ * The trace of an event: the request's, its own (CloudEvents distributed tracing extension), or one that begins here. Of several in a request, its own comes
+ * first: the request's is of whoever has gathered them.
+ */
+function traceOf(event: Event, origin: Origin, isOneOfSeveral: boolean): TraceContext {
+  if (origin.trace !== undefined && !isOneOfSeveral) return origin.trace
   const own = event.extensions['traceparent']
   const carried = own === undefined ? undefined : parseTraceparent(own, event.extensions['tracestate'])
   if (carried !== undefined) {
     if (origin.own !== undefined && origin.own.length < MAX_LINKED_TRACES) origin.own.push(carried)
     return carried
   }
+  if (origin.trace !== undefined) return origin.trace
   origin.begun ??= newTraceContext()
   return origin.begun
 }
@@ -101,8 +108,14 @@ const checkedTooLong = (unit: Unit): Problem => ({
   detail: `Checking the events by their schemas takes more than ${REQUEST_CHECKS_MS} ms. ${NOTHING_STORED[unit]} Send fewer events in a request.`,
 })
 
-function recordOf(event: Event, origin: Origin, partitions: number, checkedBy: Version | undefined): OutgoingRecord {
-  const trace = traceOf(event, origin)
+function recordOf(
+  event: Event,
+  origin: Origin,
+  partitions: number,
+  checkedBy: Version | undefined,
+  isOneOfSeveral: boolean,
+): OutgoingRecord {
+  const trace = traceOf(event, origin, isOneOfSeveral)
   if (checkedBy !== undefined) event.dataschema ??= checkedBy.urn
   const record = toRecord(event, {
     topic: origin.topic,

@@ -179,11 +179,10 @@ export class Store {
       'messaging.destination.name': target.topic,
     })
     const ours = contextOf(posted.send, origin.trace)
+    origin.own = []
     // An event's own trace takes precedence over one that begins here.
-    if (origin.trace === undefined) {
-      origin.begun = ours
-      origin.own = []
-    } else origin.trace = ours
+    if (origin.trace === undefined) origin.begun = ours
+    else origin.trace = ours
   }
 
   endSend({ send, origin }: Posted, events: number, fault: SpanFault | undefined): void {

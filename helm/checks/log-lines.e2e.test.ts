@@ -1,8 +1,11 @@
 import { expect, test } from 'bun:test'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Value } from '@sinclair/typebox/value'
 import { FAULT_TYPE } from '../../consumer/testing/faulty-handlers.ts'
 import { startEmbedded } from '../../shared/dev/brokers/embedded.ts'
+import { makeKey } from '../../shared/http/tenants.ts'
 import { LogLine } from '../../shared/service/log-schema.ts'
 import { readinessOf, startService } from '../../shared/testing/service-process.ts'
 import { until } from '../../shared/testing/until.ts'
@@ -11,7 +14,7 @@ import { root } from './check.ts'
 const TIMEOUT_MS = 120_000
 
 test(
-  'every line that the services log in a run with good and bad events, an outage of Kafka and a stop is one of the schema',
+  'every line that the services log in a run with good and bad events, a change of tenants, an outage of Kafka and a stop is one of the schema',
   async () => {
     const broker = await startEmbedded()
     const env = {
@@ -22,7 +25,15 @@ test(
       GROUP_ID: 'lines',
     }
     const waits = { timeoutMs: TIMEOUT_MS }
-    const producer = await startService('producer', { ...env, AUTH: 'off', DELIVERY_TIMEOUT_MS: '2000' })
+    const folder = await mkdtemp(join(tmpdir(), 'kafkatrace-lines-'))
+    const TENANTS_FILE = join(folder, 'tenants.json')
+    const tenants = (streams: string[], key: string) =>
+      Bun.write(
+        TENANTS_FILE,
+        JSON.stringify({ tenants: { default: { streams, keys: [{ id: key, sha256: makeKey(key).sha256 }] } } }),
+      )
+    await tenants(['events', 'old'], 'first')
+    const producer = await startService('producer', { ...env, AUTH: 'off', TENANTS_FILE, DELIVERY_TIMEOUT_MS: '2000' })
     const consumer = await startService('consumer', {
       ...env,
       INSTANCE_ID: 'one',
@@ -44,6 +55,11 @@ test(
       expect((await post('x', 'text/plain')).status).toBe(415)
       for (const kind of ['hopeless', 'always']) expect((await post(event(FAULT_TYPE + kind, kind))).status).toBe(202)
       await (await post(`${event('plain', 'in a line')}\nno JSON\n`, 'application/x-ndjson')).text()
+      await tenants(['events', 'new'], 'second')
+      await until(() => producer.log.some(({ msg }) => msg === 'tenants were read again'), {
+        ...waits,
+        what: 'the tenants file',
+      })
       const told = (text: string) => consumer.log.some(({ msg }) => msg === text)
       const wanted = ['dead letter', 'attempts failed; moved to .retry', 'processed', 'dropped as a duplicate']
       await until(() => wanted.every(told), { ...waits, what: wanted.join(', ') })
@@ -55,6 +71,7 @@ test(
       expect((await post(event('plain', 'too late'))).status).toBe(503)
     } finally {
       await Promise.all(services.map((one) => one.stop()))
+      await rm(folder, { recursive: true })
     }
     const lines = services.flatMap((one) => one.lines)
     const faults = lines.flatMap((line) =>

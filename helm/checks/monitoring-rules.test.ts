@@ -1,6 +1,7 @@
 import { expect, test } from 'bun:test'
 import { join } from 'node:path'
 import { Glob } from 'bun'
+import { LogLine } from '../../shared/service/log-schema.ts'
 import { root } from './check.ts'
 import { faultsOfAlert, faultsOfRunbooks, faultsOfTests, sectionsOf } from './monitoring-rules.ts'
 
@@ -51,6 +52,16 @@ test('what runbooks quote of logs, /readyz, dead letters and dashboards is in th
       quotes.push((quote ?? searched).replaceAll(/\s+/g, ' '))
   expect(quotes.length).toBeGreaterThan(50)
   expect(quotes.filter((quote) => !code.includes(quote))).toEqual([])
+})
+
+test('the fields that documents search the log for are fields of its lines', async () => {
+  const searched: string[] = []
+  for await (const file of new Glob('docs/**/*.md').scan(root))
+    for (const line of (await Bun.file(join(root, file)).text()).split('\n'))
+      if (/^logs |\bgrep |\bjq /.test(line))
+        for (const [, name = ''] of line.matchAll(/['".]\\?"([\w.@]+)\\?"(?=[:, \]]|\[\])/g)) searched.push(name)
+  expect(searched.length).toBeGreaterThan(5)
+  expect(searched.filter((name) => !(name in LogLine.properties))).toEqual([])
 })
 
 test('the functions of runbooks ask the operations port in plain HTTP and in TLS, each over a connection of its own', async () => {

@@ -62,7 +62,7 @@ const requests: Panel = {
 const requestTime: Panel = {
   title: 'Request time',
   description:
-    'From a request’s arrival to its answer; an NDJSON stream counts to its end. Requests that are refused before their body is read, or for lack of room, quota or Kafka, are not counted.',
+    'From a request’s arrival to its answer. NDJSON streams are not counted, nor are requests that are refused: with 4xx, or for lack of room or Kafka.',
   unit: 's',
   queries: quantiles(P('request_seconds_bucket', 'route=~"events|webhooks"')),
   threshold: 0.1,
@@ -289,11 +289,11 @@ const incident: Dashboard = {
         {
           title: 'Requests that we failed',
           description:
-            'Share of requests for events that are answered 5xx. Above 0, it is us, or Kafka: see the next panels.',
+            'Share of requests for events that are answered 5xx, of those that are not answered 4xx. Above 0, it is us, or Kafka: see the next panels.',
           unit: 'percentunit',
           queries: one(
             'answered 5xx',
-            `${orZero(sum(rate(P('http_requests_total', 'route=~"events|webhooks",status=~"5.."'))))} / ${sum(rate(P('http_requests_total', 'route=~"events|webhooks"')))}`,
+            `${orZero(sum(rate(P('http_requests_total', 'route=~"events|webhooks",status=~"5.."'))))} / ${sum(rate(P('http_requests_total', 'route=~"events|webhooks",status!~"4.."')))}`,
           ),
           threshold: 0.001,
           stat: true,
@@ -308,6 +308,15 @@ const incident: Dashboard = {
             `${orZero(sum(rate(P('http_requests_total', 'route=~"events|webhooks",status=~"4.."'))))} / ${sum(rate(P('http_requests_total', 'route=~"events|webhooks"')))}`,
           ),
           threshold: 0.05,
+          stat: true,
+        },
+        {
+          title: 'Probes that fail',
+          description:
+            'Share of the prober’s events of the last five minutes that were not stored. Above 0 while no request fails here: clients do not reach a producer. Empty without a prober.',
+          unit: 'percentunit',
+          queries: one('not stored', SLO('slo:sli_error:ratio_rate5m', 'probes')),
+          threshold: 0.001,
           stat: true,
         },
         {
@@ -385,6 +394,22 @@ const incident: Dashboard = {
           ],
         },
         {
+          title: 'Failures by tenant',
+          description:
+            'A second: requests answered 5xx, and dead letters, of the ten tenants that have most. One alone: its streams, what its handler asks, or its data. All: see the stages.',
+          unit: 'ops',
+          queries: [
+            {
+              legend: '{{tenant}}: answered 5xx',
+              expr: `topk(10, ${sum(rate(P('tenant_requests_total', 'result="failed"')), 'tenant')})`,
+            },
+            {
+              legend: '{{tenant}}: dead letters',
+              expr: `topk(10, ${sum(rate(C('events_total', 'outcome="dead"')), 'tenant')})`,
+            },
+          ],
+        },
+        {
           title: 'Waiting by stage',
           description: 'What waits before each stage: the first that grows is the one that does not keep up.',
           unit: 'short',
@@ -455,6 +480,16 @@ const incident: Dashboard = {
               expr: orZero(sum(`rate(${C('outcomes_total', 'outcome!="retry"')}${HOUR_AGO})`)),
             },
           ],
+        },
+        {
+          title: 'Instances',
+          description:
+            'That Prometheus reaches, by service. One that hangs or has crashed is missing from the time on.',
+          unit: 'short',
+          queries: (['producer', 'consumer', 'console'] as const).map((service) => ({
+            legend: service,
+            expr: orZero(`count(${process('start_time_seconds', service)})`),
+          })),
         },
         {
           title: 'Age of the youngest process',

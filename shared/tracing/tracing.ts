@@ -2,8 +2,16 @@ import type { Span } from '@opentelemetry/api'
 import type { CommonConfig } from '../service/config.ts'
 import type { Logger } from '../service/logger.ts'
 import { redactor } from '../service/redact.ts'
+import { Repeats } from '../service/repeats.ts'
+import { within } from '../service/retry.ts'
 import type { Tracing } from './spans.ts'
 import { flagsOf, RANDOM, SAMPLED, type TraceContext } from './trace-context.ts'
+
+/** A collector that is away for hours does not fill the log. */
+const SAID_AGAIN_MS = 60_000
+
+/** Of DRAIN_TIMEOUT_MS, for the last spans: what comes before needs the rest. */
+const STOP_SHARE = 0.1
 
 /**
  * @param clientId of Kafka's client
@@ -22,10 +30,21 @@ export async function createTracing(
   // Without user, password and path, which may contain a key.
   const shown = new URL(endpoint).origin
   const redact = redactor()
-  const told = (reason: string): void =>
-    log.warn({ reason: redact(reason.replaceAll(endpoint, shown)), endpoint: shown }, 'span export failed')
-  const { KAFKA_BROKERS: brokers, OTEL_TRACES_SAMPLER_ARG: ratio } = config
-  return tracingTo(exporterTo(endpoint, told), { service, clientId, brokers, ratio }, told)
+  const repeats = new Repeats(SAID_AGAIN_MS)
+  const told = (message: string): void => {
+    const reason = redact(message.replaceAll(endpoint, shown))
+    if (repeats.isNew(reason)) log.warn({ reason, endpoint: shown }, 'span export failed')
+  }
+  const { KAFKA_BROKERS: brokers, OTEL_TRACES_SAMPLER_ARG: ratio, DRAIN_TIMEOUT_MS } = config
+  const tracing = tracingTo(exporterTo(endpoint, told), { service, clientId, brokers, ratio }, told)
+  return {
+    ...tracing,
+    // A collector that hangs must not make stopping late, nor fail.
+    stop: () =>
+      within(DRAIN_TIMEOUT_MS * STOP_SHARE, tracing.stop(), 'the last spans are not sent').catch((error: Error) =>
+        told(error.message),
+      ),
+  }
 }
 
 /** The context of a span's children. @param trace of the span's parent; undefined for a span that begins a trace */
